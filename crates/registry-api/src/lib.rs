@@ -1,0 +1,29 @@
+//! The public interface of registry-operator as types: [`SystemRegistry`] and [`TenantRegistry`], their schema with
+//! the rules that the API server enforces, and the vocabulary of their conditions.
+//!
+//! Owns: what a manifest may say, and the names of everything that a status says. Does not own: any I/O, nor the
+//! decision which condition holds (that is the operator's `assess`).
+
+pub mod condition;
+pub mod crd;
+mod duration;
+mod rules;
+pub mod spec;
+pub mod status;
+
+pub use condition::{ConditionType, Reason};
+pub use duration::GoDuration;
+pub use spec::{RegistrySpec, SystemRegistry, TenantRegistry};
+pub use status::RegistryStatus;
+
+/// The API group of both kinds, and the prefix of every label and annotation.
+pub const GROUP: &str = "registry.spectrocloud.com";
+
+/// The label by which a cluster administrator says whose tenant a namespace is.
+pub const TENANT_LABEL: &str = "registry.spectrocloud.com/tenant";
+
+/// The annotation whose every new value asks for a validation now.
+pub const REQUESTED_AT: &str = "registry.spectrocloud.com/requestedAt";
+
+/// The finalizer on a registry that has something to clean up elsewhere (pull Secrets in tenant namespaces).
+pub const FINALIZER: &str = "registry.spectrocloud.com/cleanup";

@@ -1,0 +1,258 @@
+//! The CEL rules of the schema: what is refused at apply time, and the sentence that says what to write instead.
+//!
+//! Each rule stands on the field that it judges, so that the API server names the path; the message names it too,
+//! since some clients print the message alone. String fields carry a `maxLength`, which bounds the cost of a rule.
+
+use kube::core::Rule;
+
+fn rule(cel: &str, message: &str) -> Rule {
+    Rule::new(cel).message(message)
+}
+
+pub(crate) fn endpoint_scheme() -> Rule {
+    rule(
+        "self.startsWith('https://') || self.startsWith('http://')",
+        "spec.endpoint must start with https:// (or with http:// for a registry without TLS; not oci://), such as \
+         https://registry.example.com",
+    )
+}
+
+pub(crate) fn endpoint_userinfo() -> Rule {
+    rule(
+        "!self.contains('@')",
+        "spec.endpoint must not hold a user or password: put them into a Secret and name it in \
+         spec.auth.basic.secretRef",
+    )
+}
+
+pub(crate) fn endpoint_query() -> Rule {
+    rule(
+        "!self.contains('?') && !self.contains('#')",
+        "spec.endpoint must not hold a query (?) or fragment (#): write only scheme, host, optional port and path",
+    )
+}
+
+/// Host: a DNS name, an IPv4 address or a bracketed IPv6 address (RFC 3986, without the forms that no registry uses).
+pub(crate) fn endpoint_grammar() -> Rule {
+    rule(
+        "!self.matches('^https?://') || self.contains('@') || self.contains('?') || self.contains('#') || \
+         self.matches('^https?://([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*[.]?|\
+         [\\\\[][0-9A-Fa-f:.]+[\\\\]])(:[0-9]{1,5})?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$') && isURL(self)",
+        "spec.endpoint must be https://HOST[:PORT][/PATH] with a host name or an IP address (IPv6 in brackets), such \
+         as https://registry.example.com:5000",
+    )
+}
+
+pub(crate) fn endpoint_port() -> Rule {
+    rule(
+        "!self.matches('^https?://[^/@?#]+:[0-9]{1,5}(/|$)') || \
+         (int(self.split('/')[2].split(':')[self.split('/')[2].split(':').size() - 1]) >= 1 && \
+         int(self.split('/')[2].split(':')[self.split('/')[2].split(':').size() - 1]) <= 65535)",
+        "spec.endpoint must name a port from 1 to 65535, or none",
+    )
+}
+
+pub(crate) fn endpoint_api_version() -> Rule {
+    rule(
+        "!self.matches('/v2/?$')",
+        "spec.endpoint must not end in /v2: it is added to every request; a path that belongs to the content goes into \
+         spec.baseContentPath",
+    )
+}
+
+/// The repository-name grammar of the OCI distribution specification, section "Pulling manifests".
+fn repository_path(message: &str) -> Rule {
+    rule(
+        "self.matches('^[a-z0-9]+((\\\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\\\.|_|__|-+)[a-z0-9]+)*)*$')",
+        message,
+    )
+}
+
+pub(crate) fn base_content_path() -> Rule {
+    repository_path(
+        "spec.baseContentPath must be a repository path such as team/packs: lower-case letters and digits, joined by \
+         . _ __ - or /, without a leading or trailing slash; leave it out if there is none",
+    )
+}
+
+pub(crate) fn validation_repository() -> Rule {
+    repository_path(
+        "spec.validation.repository must be a repository name such as hello, below spec.baseContentPath: lower-case \
+         letters and digits, joined by . _ __ - or /, without a leading or trailing slash",
+    )
+}
+
+pub(crate) fn one_auth_method() -> Rule {
+    rule(
+        "[has(self.basic), has(self.token), has(self.ecr)].filter(set, set).size() <= 1",
+        "spec.auth takes at most one of basic, token and ecr: keep the one to use and remove the others; leave \
+         spec.auth out for an unprotected registry",
+    )
+}
+
+pub(crate) fn one_ecr_method() -> Rule {
+    rule(
+        "!(has(self.credentials) && has(self.sts))",
+        "spec.auth.ecr takes either credentials (access keys) or sts (a role to assume), not both: remove one; leave \
+         out both for a public ECR registry",
+    )
+}
+
+pub(crate) fn ecr_region() -> Rule {
+    rule(
+        "self.matches('^[a-z]+(-[a-z]+)+-[0-9]{1,2}$')",
+        "spec.auth.ecr.region must be an AWS region such as eu-central-1; leave it out to read it from spec.endpoint",
+    )
+}
+
+pub(crate) fn role_arn() -> Rule {
+    rule(
+        "self.matches('^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]*[A-Za-z0-9_+=,.@-]$')",
+        "spec.auth.ecr.sts.roleARN must be the ARN of an IAM role, such as arn:aws:iam::123456789012:role/registry",
+    )
+}
+
+/// The bounds are those of `AssumeRole` in the AWS STS API reference.
+pub(crate) fn external_id() -> Rule {
+    rule(
+        "self.matches('^[A-Za-z0-9_+=,.@:/-]{2,1000}$')",
+        "spec.auth.ecr.sts.externalID must be 2 to 1000 letters, digits or characters of _+=,.@:/-, as in the role's \
+         trust policy; leave it out if the policy asks for none",
+    )
+}
+
+/// Whether a host is ECR's, with its region in it; or the region is given; or nothing is to be signed.
+pub(crate) fn ecr_region_known() -> Rule {
+    rule(
+        "!has(self.auth) || !has(self.auth.ecr) || has(self.auth.ecr.region) || \
+         (!has(self.auth.ecr.credentials) && !has(self.auth.ecr.sts)) || \
+         self.endpoint.matches('^https?://[0-9]{12}[.]dkr[.-]ecr(-fips)?[.][a-z0-9-]+[.][a-z.-]+(:[0-9]+)?(/|$)') || \
+         self.endpoint.matches('^https://(public[.]ecr[.]aws|ecr-public[.]aws[.]com)(/|$)')",
+        "spec.auth.ecr.region is needed here: the host of spec.endpoint does not tell the region, so write it, such \
+         as eu-central-1",
+    )
+}
+
+pub(crate) fn client_certificate_needs_tls() -> Rule {
+    rule(
+        "!(has(self.tls) && has(self.tls.clientCertificate) && self.endpoint.startsWith('http://'))",
+        "spec.tls.clientCertificate can't be used with an http:// spec.endpoint: write https://, or remove it",
+    )
+}
+
+pub(crate) fn one_ca_source() -> Rule {
+    rule(
+        "[has(self.inline), has(self.configMapRef), has(self.secretRef)].filter(set, set).size() <= 1",
+        "spec.tls.ca takes at most one of inline, configMapRef and secretRef: keep one and remove the others",
+    )
+}
+
+pub(crate) fn ca_certificate() -> Rule {
+    rule(
+        "self.contains('-----BEGIN CERTIFICATE-----')",
+        "spec.tls.ca.inline must be PEM text with at least one certificate (-----BEGIN CERTIFICATE-----)",
+    )
+}
+
+pub(crate) fn ca_without_key() -> Rule {
+    rule(
+        "!self.contains('PRIVATE KEY-----')",
+        "spec.tls.ca.inline must not hold a private key: remove it, and treat that key as disclosed",
+    )
+}
+
+/// A name as Kubernetes takes it for Secrets and `ConfigMaps` (RFC 1123 subdomain).
+fn object_name(field: &str) -> Rule {
+    rule(
+        "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+        &format!(
+            "{field} must be the name of an object: lower-case letters, digits, - and ., beginning and ending with a \
+             letter or digit, and not empty"
+        ),
+    )
+}
+
+pub(crate) fn reference_name() -> Rule {
+    object_name("the reference's name")
+}
+
+pub(crate) fn pull_secret_name() -> Rule {
+    object_name("spec.availability.pullSecret.name")
+}
+
+pub(crate) fn reference_key() -> Rule {
+    rule(
+        "self.matches('^[-._a-zA-Z0-9]+$')",
+        "the reference's key must be a key of the Secret or ConfigMap, such as ca.crt: letters, digits, - _ and ., \
+         and not empty",
+    )
+}
+
+fn duration_grammar(field: &str, example: &str) -> Rule {
+    rule(
+        "self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$')",
+        &format!("{field} must be a duration such as {example}"),
+    )
+}
+
+fn duration_bounds(field: &str, low: &str, high: &str) -> Rule {
+    rule(
+        &format!(
+            "!self.matches('^([0-9]{{1,6}}([.][0-9]{{1,6}})?(ms|s|m|h))+$') || \
+             (duration(self) >= duration('{low}') && duration(self) <= duration('{high}'))"
+        ),
+        &format!("{field} must be from {low} to {high}"),
+    )
+}
+
+pub(crate) fn interval_grammar() -> Rule {
+    duration_grammar("spec.validation.interval", "10m")
+}
+
+pub(crate) fn interval_bounds() -> Rule {
+    duration_bounds("spec.validation.interval", "1m", "24h")
+}
+
+pub(crate) fn timeout_grammar() -> Rule {
+    duration_grammar("spec.validation.timeout", "30s")
+}
+
+pub(crate) fn timeout_bounds() -> Rule {
+    duration_bounds("spec.validation.timeout", "1s", "5m")
+}
+
+pub(crate) fn failure_threshold() -> Rule {
+    rule("self >= 1 && self <= 100", "spec.validation.failureThreshold must be from 1 to 100")
+}
+
+pub(crate) fn tenant_names() -> Rule {
+    rule(
+        "self.all(tenant, tenant.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",
+        "spec.availability.tenants must hold the values of the namespaces' label registry.spectrocloud.com/tenant: 1 \
+         to 63 letters, digits, - _ and ., beginning and ending with a letter or digit",
+    )
+}
+
+pub(crate) fn some_tenants() -> Rule {
+    rule(
+        "self.size() > 0",
+        "spec.availability.tenants must name at least one tenant: leave it out for all tenants",
+    )
+}
+
+/// `TenantRegistry` only: the rest of the spec is the same in both scopes.
+pub(crate) fn tenant_has_its_own_availability() -> Rule {
+    rule(
+        "!has(self.availability) || !has(self.availability.tenants)",
+        "spec.availability.tenants is for a SystemRegistry: a TenantRegistry is available to its own tenant, so remove it",
+    )
+}
+
+/// `TenantRegistry` only: the operator's AWS identity belongs to the system level.
+pub(crate) fn tenant_has_its_own_identity() -> Rule {
+    rule(
+        "!has(self.auth) || !has(self.auth.ecr) || !has(self.auth.ecr.sts) || has(self.auth.ecr.sts.secretRef)",
+        "spec.auth.ecr.sts.secretRef is needed in a TenantRegistry: name a Secret with AWS_ACCESS_KEY_ID and \
+         AWS_SECRET_ACCESS_KEY; the operator's own AWS identity is for SystemRegistries only",
+    )
+}

@@ -1,0 +1,164 @@
+//! The operator's access to tenant namespaces: it holds no cluster-wide right on Secrets, and binds itself, and nobody
+//! else, to one fixed role in each namespace that carries the tenant label.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use k8s_openapi::api::{
+    authentication::v1::SelfSubjectReview,
+    rbac::v1::{RoleBinding, RoleRef, Subject as RoleSubject},
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+};
+use tokio::sync::Semaphore;
+
+/// The role that the operator binds itself to; the chart renders it.
+const TENANT_ROLE: &str = "registry-operator-tenant";
+/// The role binding's name in each tenant namespace.
+const BINDING: &str = "registry-operator";
+/// The field manager of what the operator owns besides registries.
+const FIELD_MANAGER: &str = "registry-operator-access";
+/// Role bindings that are written at the same time.
+const GRANTS: usize = 8;
+/// Marks what the operator made, so that it removes nothing else.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Which namespaces are whose tenant, and the operator's access to them.
+pub struct Access {
+    client: Client,
+    identity: RoleSubject,
+    /// A new tenant may have many namespaces; the API server gets them in turn.
+    grants: Semaphore,
+    tenants: Mutex<HashMap<Arc<str>, Arc<str>>>,
+}
+
+impl Access {
+    /// Asks the API server who the operator is.
+    pub async fn new(client: Client) -> Result<Self, kube::Error> {
+        let review: Api<SelfSubjectReview> = Api::all(client.clone());
+        let answer = review.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
+        let user = answer.status.and_then(|status| status.user_info).and_then(|user| user.username);
+        let identity = role_subject(&user.unwrap_or_default());
+        tracing::info!(kind = identity.kind, name = identity.name, namespace = identity.namespace, "running as");
+        Ok(Self { client, identity, grants: Semaphore::new(GRANTS), tenants: Mutex::default() })
+    }
+
+    /// The tenant whose namespace this is.
+    pub fn tenant(&self, namespace: &str) -> Option<Arc<str>> {
+        self.lock().get(namespace).cloned()
+    }
+
+    /// A namespace carries the tenant label. Returns whether that is news.
+    pub fn labelled(&self, namespace: Arc<str>, tenant: Arc<str>) -> bool {
+        self.lock().insert(namespace, tenant.clone()) != Some(tenant)
+    }
+
+    /// A namespace carries the tenant label no longer, or is gone.
+    pub fn unlabelled(&self, namespace: &str) -> bool {
+        self.lock().remove(namespace).is_some()
+    }
+
+    /// The namespaces that carry the tenant label.
+    pub fn namespaces(&self) -> Vec<Arc<str>> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// Whether the operator's access to that namespace comes from a binding of its own making.
+    pub fn is_ours_to_grant(&self, namespace: &str) -> bool {
+        self.tenant(namespace).is_some()
+    }
+
+    /// Makes or mends the operator's role binding in that namespace. A failure is logged: what it prevents shows in
+    /// the registries that need it.
+    pub async fn grant(&self, namespace: &str) {
+        let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let _turn = self.grants.acquire().await;
+        if let Err(error) = api.patch(BINDING, &params, &Patch::Apply(self.binding(namespace))).await {
+            tracing::warn!(namespace, %error, "could not bind the operator to its role in a tenant namespace");
+        }
+    }
+
+    /// Removes the operator's own role binding from a namespace that is no tenant's any more.
+    pub async fn revoke(&self, namespace: &str) {
+        let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
+        match api.get_opt(BINDING).await {
+            Ok(Some(binding)) if is_ours(&binding) => {
+                let uid = binding.metadata.uid;
+                let params = DeleteParams {
+                    preconditions: Some(Preconditions { uid, resource_version: None }),
+                    ..DeleteParams::default()
+                };
+                if let Err(error) = api.delete(BINDING, &params).await {
+                    tracing::warn!(namespace, %error, "could not remove the operator's role binding");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(namespace, %error, "could not look for the operator's role binding"),
+        }
+    }
+
+    fn binding(&self, namespace: &str) -> RoleBinding {
+        let labels = [(MANAGED_BY, "registry-operator"), ("app.kubernetes.io/name", "registry-operator")];
+        RoleBinding {
+            metadata: ObjectMeta {
+                name: Some(BINDING.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+                ..ObjectMeta::default()
+            },
+            role_ref: RoleRef {
+                api_group: "rbac.authorization.k8s.io".to_owned(),
+                kind: "ClusterRole".to_owned(),
+                name: TENANT_ROLE.to_owned(),
+            },
+            subjects: Some(vec![self.identity.clone()]),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Arc<str>>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_ours(binding: &RoleBinding) -> bool {
+    let labels = binding.metadata.labels.as_ref();
+    binding.role_ref.name == TENANT_ROLE
+        && labels.and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == "registry-operator")
+}
+
+/// How RBAC names a user: a service account by its namespace and name.
+fn role_subject(user: &str) -> RoleSubject {
+    let account = user.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
+    match account {
+        Some((namespace, name)) => RoleSubject {
+            kind: "ServiceAccount".to_owned(),
+            namespace: Some(namespace.to_owned()),
+            name: name.to_owned(),
+            api_group: None,
+        },
+        None => RoleSubject {
+            kind: "User".to_owned(),
+            namespace: None,
+            name: user.to_owned(),
+            api_group: Some("rbac.authorization.k8s.io".to_owned()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_account_is_bound_as_one_and_anyone_else_as_a_user() {
+        let account = role_subject("system:serviceaccount:registry-system:registry-operator");
+        assert_eq!((account.kind.as_str(), account.name.as_str()), ("ServiceAccount", "registry-operator"));
+        assert_eq!(account.namespace.as_deref(), Some("registry-system"));
+        assert_eq!(role_subject("jane").kind, "User");
+    }
+}

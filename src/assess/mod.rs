@@ -1,0 +1,219 @@
+//! What was seen + what was said before + now → status. Pure: every condition, reason and message is decided here.
+
+mod layers;
+mod sentences;
+
+use std::time::Duration;
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+use registry_api::{
+    ConditionType, Reason, RegistryStatus,
+    status::{CredentialsStatus, TlsStatus},
+};
+use registry_probe::Findings;
+
+use crate::{resolve::Problem, schedule::Outcome, subject::Subject, validate::SpecError};
+
+/// What one validation saw.
+#[derive(Debug)]
+pub enum Seen {
+    /// The spec can't be checked.
+    Unfit(SpecError),
+    /// The namespace is not a tenant's.
+    NotATenant,
+    /// A reference can't be used.
+    Unresolved(Problem),
+    /// The registry was probed.
+    Probed(Box<Findings>),
+}
+
+/// What a validation is seen against.
+#[derive(Clone, Copy, Debug)]
+pub struct Before {
+    /// Transient failures in a row before this validation.
+    pub transient_failures: u32,
+    /// Whether the object and all that it names are as they were when the status was written, as far as is known.
+    pub same_basis: bool,
+}
+
+/// One condition, but for its times.
+#[derive(Clone, Debug, PartialEq)]
+struct Line {
+    condition: ConditionType,
+    status: Standing,
+    reason: Reason,
+    message: String,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    True,
+    False,
+    Unknown,
+}
+
+impl Standing {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// The status that follows from what was seen, and what it means for the next validation.
+pub fn assess(subject: &Subject, seen: &Seen, before: Before, now: Timestamp) -> (RegistryStatus, Outcome) {
+    let mut lines = layers::lines(seen);
+    let outcome = outcome(seen, &lines);
+    let ready = ready(subject, &lines, outcome, before);
+    let marker = marker(&ready, outcome);
+    lines.push(ready);
+    lines.extend(marker);
+    let status = RegistryStatus {
+        observed_generation: Some(subject.generation),
+        last_validation_time: Some(Time(now)),
+        last_handled_reconcile_at: subject.requested_at.clone(),
+        tls: certificate(seen),
+        credentials: credentials(seen),
+        conditions: conditions(subject, lines, now),
+        availability: subject.status.availability.clone(),
+    };
+    (status, outcome)
+}
+
+/// The status of a registry whose new spec is being validated, and takes its time.
+pub fn progressing(subject: &Subject, now: Timestamp) -> RegistryStatus {
+    let message = "The registry is being validated";
+    let line = |condition, status| Line { condition, status, reason: Reason::Progressing, message: message.to_owned() };
+    let mut lines = layers::not_attempted();
+    lines.push(line(ConditionType::Ready, Standing::Unknown));
+    lines.push(line(ConditionType::Reconciling, Standing::True));
+    RegistryStatus {
+        observed_generation: Some(subject.generation),
+        conditions: conditions(subject, lines, now),
+        tls: None,
+        credentials: None,
+        ..subject.status.clone()
+    }
+}
+
+fn outcome(seen: &Seen, lines: &[Line]) -> Outcome {
+    let failing = first_failing(lines);
+    match seen {
+        Seen::Probed(findings) if findings.is_transient() && failing.is_none_or(|line| is_passing(line, findings)) => {
+            Outcome::Transient { retry_after: findings.retry_after }
+        }
+        _ => match failing.map(|line| line.reason) {
+            None => Outcome::Usable,
+            Some(Reason::Rejected) => Outcome::Rejected,
+            Some(_) => Outcome::Definite,
+        },
+    }
+}
+
+/// Whether the failure of this layer may pass by itself.
+fn is_passing(line: &Line, findings: &Findings) -> bool {
+    match line.condition {
+        ConditionType::EndpointReachable => findings.endpoint.is_transient(),
+        ConditionType::TLSVerified => findings.tls.is_transient(),
+        ConditionType::CredentialsValidated => findings.credentials.is_transient(),
+        _ => findings.content_path.is_transient(),
+    }
+}
+
+/// The first layer that makes the registry unusable. What the user asked for, and what merely can't be proven, doesn't.
+fn first_failing(lines: &[Line]) -> Option<&Line> {
+    lines.iter().find(|line| match line.status {
+        Standing::True => false,
+        Standing::False => !matches!(line.reason, Reason::VerificationSkipped | Reason::PlainHTTP),
+        Standing::Unknown => matches!(line.reason, Reason::Throttled | Reason::TemporarilyUnavailable),
+    })
+}
+
+fn ready(subject: &Subject, lines: &[Line], outcome: Outcome, before: Before) -> Line {
+    let line = |status, reason, message: &str| {
+        Line { condition: ConditionType::Ready, status, reason, message: message.to_owned() }
+    };
+    if let Some(failing) = first_failing(lines) {
+        if let Some(reason) = still_ready(subject, outcome, before) {
+            let message = sentences::capped(format!("Ready until this has failed more often in a row: {}", failing.message));
+            return line(Standing::True, reason, &message);
+        }
+        return line(Standing::False, failing.reason, &failing.message);
+    }
+    let credentials = lines.iter().find(|line| line.condition == ConditionType::CredentialsValidated);
+    let message = credentials.map_or("", |credentials| &credentials.message);
+    match credentials.map(|credentials| credentials.reason) {
+        Some(Reason::Unprovable) => line(Standing::True, Reason::CredentialsUnprovable, message),
+        _ => line(Standing::True, Reason::Available, message),
+    }
+}
+
+/// A Ready registry stays so through fewer transient failures in a row than its threshold, as long as nothing was
+/// changed; with the reason that it had.
+fn still_ready(subject: &Subject, outcome: Outcome, before: Before) -> Option<Reason> {
+    let was = subject.status.condition(ConditionType::Ready).filter(|ready| ready.status == "True")?;
+    let threshold = u32::try_from(subject.spec.validation.failure_threshold).unwrap_or(1);
+    let unchanged = before.same_basis && subject.status.observed_generation == Some(subject.generation);
+    let few = before.transient_failures.saturating_add(1) < threshold;
+    (matches!(outcome, Outcome::Transient { .. }) && unchanged && few).then(|| was.reason.parse().ok()).flatten()
+}
+
+/// kstatus: what is retried is still going on; what only a person can put right is stalled.
+fn marker(ready: &Line, outcome: Outcome) -> Option<Line> {
+    if ready.status == Standing::True {
+        return None;
+    }
+    let (condition, reason) = match outcome {
+        Outcome::Transient { .. } => (ConditionType::Reconciling, Reason::Progressing),
+        _ => (ConditionType::Stalled, ready.reason),
+    };
+    Some(Line { condition, status: Standing::True, reason, message: ready.message.clone() })
+}
+
+fn conditions(subject: &Subject, lines: Vec<Line>, now: Timestamp) -> Vec<Condition> {
+    lines.into_iter().map(|line| condition(subject, line, now)).collect()
+}
+
+fn condition(subject: &Subject, line: Line, now: Timestamp) -> Condition {
+    let before = subject.status.condition(line.condition).filter(|before| before.status == line.status.as_str());
+    Condition {
+        type_: line.condition.as_str().to_owned(),
+        status: line.status.as_str().to_owned(),
+        reason: line.reason.as_str().to_owned(),
+        message: line.message,
+        observed_generation: Some(subject.generation),
+        last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
+    }
+}
+
+fn certificate(seen: &Seen) -> Option<TlsStatus> {
+    let Seen::Probed(findings) = seen else { return None };
+    let certificate = findings.certificate.as_ref()?;
+    Some(TlsStatus {
+        version: certificate.version.map(|version| version.to_string()),
+        subject: Some(sentences::clean(&certificate.subject)),
+        issuer: Some(sentences::clean(&certificate.issuer)),
+        not_after: Some(Time(certificate.not_after)),
+        sha256_fingerprint: Some(certificate.sha256_fingerprint.clone()),
+    })
+}
+
+fn credentials(seen: &Seen) -> Option<CredentialsStatus> {
+    let Seen::Probed(findings) = seen else { return None };
+    findings.credentials_expire_at.map(|end| CredentialsStatus { expires_at: Some(Time(end)) })
+}
+
+/// The times at which what this status says will stop to be so.
+pub fn ends(status: &RegistryStatus) -> Vec<Timestamp> {
+    let certificate = status.tls.as_ref().and_then(|tls| tls.not_after.as_ref());
+    let credentials = status.credentials.as_ref().and_then(|credentials| credentials.expires_at.as_ref());
+    certificate.into_iter().chain(credentials).map(|end| end.0).collect()
+}
+
+/// How long a validation that sees nothing of this kind may go on before the status says that it is going on.
+pub const SLOW: Duration = Duration::from_secs(1);

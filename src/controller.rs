@@ -1,0 +1,352 @@
+//! The controller: one task that owns what is known of every registry, hands registries to workers in the queue's
+//! order, and takes their results. Owns when; what is done is [`reconcile`].
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use registry_api::spec::{System, Tenant};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
+
+use crate::{
+    queue::Queue,
+    reconcile::{Context, Done, Group, ReconcileError, reconcile},
+    resolve::{Reading, Reference, Shelf, references},
+    schedule::History,
+    server::Health,
+    subject::{Key, Scope, Subject},
+    watch::{self, Signal, Signals},
+};
+
+/// What is known of one registry.
+struct Entry {
+    subject: Arc<Subject>,
+    history: Arc<History>,
+    /// When its next validation is due.
+    due: Option<Instant>,
+    /// Reconciliations in a row that could not be brought to their end.
+    errors: u32,
+}
+
+/// What a worker brings back.
+struct Report {
+    key: Key,
+    uid: String,
+    took: Duration,
+    result: Result<Done, ReconcileError>,
+}
+
+struct Controller {
+    context: Arc<Context>,
+    signals: Signals,
+    entries: HashMap<Key, Entry>,
+    named_by: HashMap<Reference, HashSet<Key>>,
+    shelves: HashMap<Shelf, Watch>,
+    queue: Queue<Key, Group>,
+    workers: JoinSet<Report>,
+    unsynced: HashSet<Sync>,
+}
+
+/// What must be listed before the first registry is judged.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+enum Sync {
+    Registries(Scope),
+    Tenants,
+}
+
+/// A watch over a shelf, and how many references need it.
+struct Watch {
+    references: usize,
+    task: AbortHandle,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Signals that wait for the controller; a watch that is faster waits.
+const SIGNALS: usize = 256;
+/// A tick at which the queue's gauges are set.
+const GAUGES: Duration = Duration::from_secs(1);
+
+/// Runs until dropped. Everything that it started ends with it.
+pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>) {
+    let (signals, mut inbox) = mpsc::channel(SIGNALS);
+    let mut watches = JoinSet::new();
+    watches.spawn(watch::tenants(context.client.clone(), context.access.clone(), signals.clone()));
+    watches.spawn(watch::registries::<System>(context.client.clone(), Scope::System, signals.clone()));
+    watches.spawn(watch::registries::<Tenant>(context.client.clone(), Scope::Tenant, signals.clone()));
+
+    let mut controller = Controller::new(context, signals, places);
+    let mut gauges = tokio::time::interval(GAUGES);
+    loop {
+        controller.start_workers();
+        let due = controller.queue.next_due();
+        tokio::select! {
+            Some(signal) = inbox.recv() => controller.heed(signal, &health),
+            Some(report) = controller.workers.join_next() => controller.file(report),
+            () = until(due) => {}
+            _ = gauges.tick() => controller.measure(),
+        }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Controller {
+    fn new(context: Arc<Context>, signals: Signals, places: usize) -> Self {
+        let unsynced = [Sync::Registries(Scope::System), Sync::Registries(Scope::Tenant), Sync::Tenants];
+        Self {
+            context,
+            signals,
+            entries: HashMap::new(),
+            named_by: HashMap::new(),
+            shelves: HashMap::new(),
+            queue: Queue::new(places),
+            workers: JoinSet::new(),
+            unsynced: unsynced.into(),
+        }
+    }
+
+    fn heed(&mut self, signal: Signal, health: &Health) {
+        match signal {
+            Signal::Seen(subject) => self.seen(*subject),
+            Signal::Gone(key) => self.gone(&key),
+            Signal::Listed(scope, listed) => {
+                self.retain(scope, &listed);
+                self.unsynced.remove(&Sync::Registries(scope));
+            }
+            Signal::Reference(reading) => self.reference(&reading),
+            Signal::Shelf(shelf) => self.shelf(&shelf),
+            Signal::Tenant(namespace) => self.tenant(&namespace),
+            Signal::Tenants => {
+                self.unsynced.remove(&Sync::Tenants);
+            }
+        }
+        health.ready(self.unsynced.is_empty());
+    }
+
+    /// A registry is there, in this state; one that is older than what we know is not news.
+    fn seen(&mut self, subject: Subject) {
+        let key = subject.key.clone();
+        let known = self.entries.get(&key);
+        if known.is_some_and(|entry| entry.subject.uid == subject.uid && is_older(&subject, &entry.subject)) {
+            return;
+        }
+        if known.is_some_and(|entry| entry.subject.uid != subject.uid) {
+            self.gone(&key);
+        }
+        let subject = Arc::new(subject);
+        self.context.metrics.registry(&subject);
+        self.rename(&key, Some(&subject));
+        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
+            subject: subject.clone(),
+            history: Arc::default(),
+            due: None,
+            errors: 0,
+        });
+        entry.subject = subject;
+        if entry.wants_work() {
+            self.now(&key);
+        }
+    }
+
+    fn gone(&mut self, key: &Key) {
+        self.rename(key, None);
+        self.entries.remove(key);
+        self.queue.forget(key);
+        self.context.metrics.forget(key);
+    }
+
+    /// Forgets the registries of a scope that are not listed.
+    fn retain(&mut self, scope: Scope, listed: &HashSet<Key>) {
+        let is_gone = |key: &&Key| key.scope() == scope && !listed.contains(*key);
+        let gone: Vec<Key> = self.entries.keys().filter(is_gone).cloned().collect();
+        gone.iter().for_each(|key| self.gone(key));
+    }
+
+    /// Brings up to date which references `key` names, and which shelves are watched.
+    fn rename(&mut self, key: &Key, subject: Option<&Subject>) {
+        let named = |subject: &Subject| -> HashSet<Reference> {
+            let namespace = key.references_namespace(&self.context.system_namespace);
+            references(&subject.spec, namespace).into_iter().collect()
+        };
+        let before = self.entries.get(key).map(|entry| named(&entry.subject)).unwrap_or_default();
+        let after = subject.map(named).unwrap_or_default();
+        for reference in after.difference(&before) {
+            self.named_by.entry(reference.clone()).or_default().insert(key.clone());
+            self.watch(&reference.shelf);
+        }
+        for reference in before.difference(&after) {
+            if let Some(keys) = self.named_by.get_mut(reference) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.named_by.remove(reference);
+                }
+            }
+            self.unwatch(&reference.shelf);
+        }
+    }
+
+    fn watch(&mut self, shelf: &Shelf) {
+        let (context, signals) = (&self.context, &self.signals);
+        let watch = self.shelves.entry(shelf.clone()).or_insert_with(|| {
+            let follow =
+                watch::shelf(context.client.clone(), shelf.clone(), context.references.clone(), signals.clone());
+            Watch { references: 0, task: tokio::spawn(follow).abort_handle() }
+        });
+        watch.references += 1;
+    }
+
+    fn unwatch(&mut self, shelf: &Shelf) {
+        let Some(watch) = self.shelves.get_mut(shelf) else { return };
+        watch.references -= 1;
+        if watch.references == 0 {
+            self.shelves.remove(shelf);
+            self.context.references.unwatched(shelf);
+        }
+    }
+
+    /// A reference was seen in some version: whoever's verdict rests on another is validated anew.
+    fn reference(&mut self, reading: &Reading) {
+        let keys = self.named_by.get(&reading.reference).into_iter().flatten();
+        let stale = keys.filter(|key| {
+            self.entries.get(*key).is_some_and(|entry| {
+                let basis = entry.history.basis.as_ref();
+                basis.is_none_or(|basis| !basis.rests_on(reading))
+            })
+        });
+        let stale: Vec<Key> = stale.cloned().collect();
+        stale.iter().for_each(|key| self.now(key));
+    }
+
+    fn shelf(&mut self, shelf: &Shelf) {
+        let named: Vec<Reference> = self.named_by.keys().filter(|reference| reference.shelf == *shelf).cloned().collect();
+        for reference in named {
+            let version = self.context.references.version(&reference);
+            self.reference(&Reading { reference, version });
+        }
+    }
+
+    /// A namespace became, or ceased to be, a tenant's.
+    fn tenant(&mut self, namespace: &str) {
+        let is_there = |key: &&Key| key.namespace() == Some(namespace);
+        let keys: Vec<Key> = self.entries.keys().filter(is_there).cloned().collect();
+        keys.iter().for_each(|key| self.now(key));
+    }
+
+    fn now(&mut self, key: &Key) {
+        self.queue.now(key, &self.context.group(key), Instant::now());
+    }
+
+    fn start_workers(&mut self) {
+        if !self.unsynced.is_empty() {
+            return;
+        }
+        while let Some((key, waited)) = self.queue.next(Instant::now()) {
+            self.context.metrics.waited(waited);
+            let Some(entry) = self.entries.get(&key) else {
+                self.queue.done(&key, Instant::now(), None);
+                continue;
+            };
+            let left = entry.due.map(|due| due.saturating_duration_since(Instant::now()));
+            let work = work(self.context.clone(), entry.subject.clone(), entry.history.clone(), left);
+            self.workers.spawn(work);
+        }
+    }
+
+    fn file(&mut self, report: Result<Report, tokio::task::JoinError>) {
+        let report = match report {
+            Ok(report) => report,
+            // With panic = "abort" there is nothing to come here in a release; a test build says what happened.
+            Err(error) => return tracing::error!(%error, "a worker did not come to its end"),
+        };
+        self.context.metrics.reconciled(report.took);
+        let now = Instant::now();
+        let entry = self.entries.get_mut(&report.key).filter(|entry| entry.subject.uid == report.uid);
+        let Some(entry) = entry else {
+            self.queue.done(&report.key, now, None);
+            if self.entries.contains_key(&report.key) {
+                self.now(&report.key);
+            }
+            return;
+        };
+        let (again, written) = entry.file(report.result, now);
+        self.queue.done(&report.key, now, again);
+        match written {
+            Some(subject) => self.seen(subject),
+            None if self.entries.get(&report.key).is_some_and(Entry::wants_work) => self.now(&report.key),
+            None => {}
+        }
+        self.recheck(&report.key);
+    }
+
+    /// A reference may have changed while it was being used, when nobody rested on it yet.
+    fn recheck(&mut self, key: &Key) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let Some(basis) = entry.history.basis.as_ref() else { return };
+        if basis.is_outdated(|reference| self.context.references.version(reference)) {
+            self.now(key);
+        }
+    }
+
+    fn measure(&self) {
+        self.context.metrics.queue(self.queue.depth(), self.queue.in_flight());
+    }
+}
+
+async fn work(context: Arc<Context>, subject: Arc<Subject>, history: Arc<History>, left: Option<Duration>) -> Report {
+    let started = Instant::now();
+    let result = reconcile(&context, &subject, &history, left).await;
+    Report { key: subject.key.clone(), uid: subject.uid.clone(), took: started.elapsed(), result }
+}
+
+impl Entry {
+    /// Whether the object asks for something that has not been done.
+    fn wants_work(&self) -> bool {
+        if self.subject.deleting {
+            return self.subject.finalizer;
+        }
+        self.history.basis.as_ref().is_none_or(|basis| !basis.covers(&self.subject))
+    }
+
+    /// Takes a result; says when there is something to be done again, and what was written.
+    fn file(&mut self, result: Result<Done, ReconcileError>, now: Instant) -> (Option<Duration>, Option<Subject>) {
+        match result {
+            Ok(done) => {
+                self.errors = 0;
+                self.history = Arc::new(done.history);
+                self.due = done.due.map(|due| now + due);
+                (done.sooner.into_iter().chain(done.due).min(), done.written)
+            }
+            Err(error) => {
+                tracing::warn!(registry = %self.subject.key, %error, "a reconciliation failed; it is tried again");
+                self.errors = self.errors.saturating_add(1);
+                (Some(ERROR_PAUSE.saturating_mul(1 << self.errors.min(6))), None)
+            }
+        }
+    }
+}
+
+/// Half of the first pause after an error; each further one is twice as long, up to half a minute.
+const ERROR_PAUSE: Duration = Duration::from_millis(500);
+
+/// Whether `new` is an older version of the object than `known`. Resource versions of one kind are comparable numbers
+/// (KEP-5504); where they are not numbers, what comes later is taken to be newer.
+fn is_older(new: &Subject, known: &Subject) -> bool {
+    let number = |subject: &Subject| subject.resource_version.parse::<u64>().ok();
+    matches!((number(new), number(known)), (Some(new), Some(known)) if new < known)
+}

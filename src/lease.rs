@@ -1,0 +1,173 @@
+//! Leader election on a `coordination.k8s.io` Lease, by the rules of client-go: a holder renews well before its lease
+//! ends and stops working when it could not; another takes over only after it has itself seen no renewal for a whole
+//! lease, by its own clock, so that no two clocks are compared.
+
+use std::time::Duration;
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use tokio::time::Instant;
+
+/// The name of the Lease.
+pub const LEASE: &str = "registry-operator";
+
+const LEASE_DURATION: Duration = Duration::from_secs(15);
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
+/// One candidate for leadership.
+pub struct Candidate {
+    api: Api<Lease>,
+    identity: String,
+    clock: fn() -> Timestamp,
+    /// The lease as last seen, and when a change of it was last seen.
+    observed: Option<(LeaseSpec, Instant)>,
+}
+
+impl Candidate {
+    /// A candidate of that identity, which must be unique among all candidates of all times.
+    pub fn new(client: Client, namespace: &str, identity: String, clock: fn() -> Timestamp) -> Self {
+        Self { api: Api::namespaced(client, namespace), identity, clock, observed: None }
+    }
+
+    /// Waits until this candidate is the leader.
+    pub async fn acquire(&mut self) {
+        loop {
+            match self.claim().await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "could not claim the leader's lease"),
+            }
+            tokio::time::sleep(RETRY_PERIOD).await;
+        }
+    }
+
+    /// Keeps the lease; returns when it is lost: somebody else has it, or it could not be renewed in time.
+    pub async fn hold(&mut self) {
+        let mut renewed = Instant::now();
+        while renewed.elapsed() < RENEW_DEADLINE {
+            tokio::time::sleep(RETRY_PERIOD).await;
+            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
+            match tokio::time::timeout(left, self.claim()).await {
+                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(false)) => return tracing::warn!("the leader's lease was taken by another replica"),
+                Ok(Err(error)) => tracing::warn!(%error, "could not renew the leader's lease"),
+                Err(_) => break,
+            }
+        }
+        tracing::warn!("the leader's lease could not be renewed in {RENEW_DEADLINE:?}");
+    }
+
+    /// Gives the lease back, so that another replica need not wait for its end.
+    pub async fn release(&mut self) {
+        let Ok(Some(mut lease)) = self.api.get_opt(LEASE).await else { return };
+        let spec = lease.spec.get_or_insert_default();
+        if spec.holder_identity.as_deref() != Some(&self.identity) {
+            return;
+        }
+        spec.holder_identity = Some(String::new());
+        spec.lease_duration_seconds = Some(1);
+        if let Err(error) = self.api.replace(LEASE, &PostParams::default(), &lease).await {
+            tracing::warn!(%error, "could not release the leader's lease");
+        }
+    }
+
+    /// Takes or renews the lease if it is free or ours. A lost race is an error (409), after which the next look tells.
+    async fn claim(&mut self) -> Result<bool, kube::Error> {
+        let Some(lease) = self.api.get_opt(LEASE).await? else {
+            return self.api.create(&PostParams::default(), &self.first_lease()).await.map(|_| true);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        if !self.may_claim(&spec, Instant::now()) {
+            return Ok(false);
+        }
+        let renewed = Lease { spec: Some(self.next_spec(&spec)), ..lease };
+        self.api.replace(LEASE, &PostParams::default(), &renewed).await.map(|_| true)
+    }
+
+    /// Whether the lease is ours, or free, or was not renewed for its whole duration while we watched.
+    fn may_claim(&mut self, spec: &LeaseSpec, now: Instant) -> bool {
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        if holder.is_empty() || holder == self.identity {
+            return true;
+        }
+        match &self.observed {
+            Some((seen, since)) if seen == spec => now.duration_since(*since) >= duration_of(spec),
+            _ => {
+                self.observed = Some((spec.clone(), now));
+                false
+            }
+        }
+    }
+
+    fn first_lease(&self) -> Lease {
+        Lease {
+            metadata: ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() },
+            spec: Some(self.next_spec(&LeaseSpec::default())),
+        }
+    }
+
+    fn next_spec(&self, spec: &LeaseSpec) -> LeaseSpec {
+        let now = MicroTime((self.clock)());
+        let ours = spec.holder_identity.as_deref() == Some(&self.identity);
+        let changes = spec.lease_transitions.unwrap_or_default();
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
+            acquire_time: if ours { spec.acquire_time.clone() } else { Some(now.clone()) },
+            renew_time: Some(now),
+            lease_transitions: Some(if ours { changes } else { changes.saturating_add(1) }),
+            ..LeaseSpec::default()
+        }
+    }
+}
+
+fn duration_of(spec: &LeaseSpec) -> Duration {
+    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    seconds.map_or(LEASE_DURATION, Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate() -> Candidate {
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Ok::<_, std::io::Error>(http::Response::new(kube::client::Body::empty()))
+        });
+        Candidate::new(Client::new(service, "default"), "default", "me".to_owned(), || Timestamp::UNIX_EPOCH)
+    }
+
+    fn held_by(holder: &str, renewals: i64) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            lease_duration_seconds: Some(15),
+            renew_time: Some(MicroTime(Timestamp::from_second(renewals).unwrap())),
+            ..LeaseSpec::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_free_lease_and_our_own_may_be_claimed() {
+        let now = Instant::now();
+        assert!(candidate().may_claim(&held_by("", 0), now));
+        assert!(candidate().may_claim(&held_by("me", 0), now));
+    }
+
+    #[tokio::test]
+    async fn anothers_lease_may_be_claimed_only_after_no_renewal_was_seen_for_its_whole_duration() {
+        let (mut candidate, start) = (candidate(), Instant::now());
+        assert!(!candidate.may_claim(&held_by("other", 0), start));
+        assert!(!candidate.may_claim(&held_by("other", 0), start + Duration::from_secs(14)));
+        assert!(!candidate.may_claim(&held_by("other", 1), start + Duration::from_secs(20)), "it was renewed");
+        assert!(!candidate.may_claim(&held_by("other", 1), start + Duration::from_secs(30)));
+        assert!(candidate.may_claim(&held_by("other", 1), start + Duration::from_secs(35)));
+    }
+}

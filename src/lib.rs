@@ -1,0 +1,20 @@
+//! The operator: Kubernetes in, Kubernetes out. What a manifest may say is `registry-api`; whether a registry can be
+//! used is `registry-probe`.
+
+pub mod access;
+pub mod api_client;
+pub mod assess;
+pub mod controller;
+pub mod events;
+pub mod lease;
+pub mod metrics;
+pub mod publish;
+pub mod queue;
+pub mod reconcile;
+pub mod resolve;
+pub mod schedule;
+pub mod server;
+pub mod settings;
+pub mod subject;
+pub mod validate;
+pub mod watch;

@@ -1,0 +1,218 @@
+//! The edge: reads the command line, the clock, the environment and chance; starts everything and ends it.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+use k8s_openapi::jiff::Timestamp;
+use kube::{Client, Config};
+use registry_operator::{
+    access::Access,
+    api_client, controller,
+    events::Events,
+    lease::Candidate,
+    metrics::Metrics,
+    reconcile::Context,
+    resolve::References,
+    server::{self, Health},
+    settings::{Cli, Command, LogFormat, Settings},
+    validate::Boundaries,
+};
+use registry_probe::{IpNet, Prober, ProberSettings};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Many short-lived allocations of a few kilobytes: glibc's arenas would keep several times of what is used.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Crds) => print_crds(),
+        None => start(cli.settings),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a program that can't go on")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("registry-operator: {error:#}");
+}
+
+#[expect(clippy::print_stdout, reason = "this is what was asked for")]
+fn print_crds() -> anyhow::Result<()> {
+    for (_, yaml) in registry_api::crd::files()? {
+        print!("---\n{yaml}");
+    }
+    Ok(())
+}
+
+fn start(settings: Settings) -> anyhow::Result<()> {
+    log(&settings)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let result = runtime.block_on(run(settings));
+    // A blocking look-up that is under way must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+fn log(settings: &Settings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.log_level)
+        .with_context(|| format!("--log-level {:?} is neither a level nor a tracing filter", settings.log_level))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+    }
+    Ok(())
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    cancel_on_signal(stop.clone())?;
+
+    let (metrics, health) = (Metrics::new(), Health::new());
+    let listener = TcpListener::bind(settings.metrics_address)
+        .await
+        .with_context(|| format!("listening on --metrics-address {}", settings.metrics_address))?;
+    tokio::spawn(server::serve(listener, health.clone(), metrics.clone()));
+    let turning = health.clone();
+    tokio::spawn(async move { turning.turn().await });
+
+    let config = Config::infer().await.context("finding a cluster, by KUBECONFIG or in-cluster")?;
+    let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
+    let replica = Replica {
+        cluster_addresses: api_client::cluster_addresses(&config),
+        client: api_client::client(config, metrics.clone()).context("making a client of the API server")?,
+        prober: Prober::new(ProberSettings { version: env!("CARGO_PKG_VERSION").to_owned(), ..ProberSettings::default() })
+            .context("setting up the prober")?,
+        identity: identity(),
+        settings,
+        metrics,
+        health,
+    };
+    if leader_election {
+        let candidate = Candidate::new(replica.client.clone(), &system_namespace, replica.identity.clone(), now);
+        replica.stand_and_lead(candidate, stop).await;
+    } else {
+        stop.run_until_cancelled(replica.work()).await;
+    }
+    Ok(())
+}
+
+fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to end");
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// One running program: what outlives a term of leadership.
+struct Replica {
+    client: Client,
+    prober: Prober,
+    identity: String,
+    cluster_addresses: Arc<[IpNet]>,
+    settings: Settings,
+    metrics: Metrics,
+    health: Arc<Health>,
+}
+
+/// A lease that can't be given back in this time ends by itself.
+const RELEASE: Duration = Duration::from_secs(2);
+
+impl Replica {
+    /// Stands by until this replica is the leader, works while it is, and begins anew when it is no longer.
+    async fn stand_and_lead(&self, mut candidate: Candidate, stop: CancellationToken) {
+        loop {
+            self.metrics.leading(false);
+            self.health.ready(true); // a standby is ready: it has nothing to sync
+            if stop.run_until_cancelled(candidate.acquire()).await.is_none() {
+                return;
+            }
+            tracing::info!(identity = self.identity, "leading");
+            tokio::select! {
+                () = candidate.hold() => {}
+                () = self.work() => {}
+                () = stop.cancelled() => {
+                    let _ = tokio::time::timeout(RELEASE, candidate.release()).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Works until dropped; nothing that it started, and nothing that it knew, outlives it.
+    async fn work(&self) {
+        self.metrics.leading(true);
+        self.health.ready(false);
+        let access = Arc::new(self.access().await);
+        let (events, writing) = Events::start(self.client.clone(), self.identity.clone());
+        let context = Arc::new(Context {
+            client: self.client.clone(),
+            system_namespace: self.settings.system_namespace.clone(),
+            boundaries: self.boundaries(),
+            references: Arc::new(References::new(self.client.clone(), access.clone())),
+            access,
+            prober: self.prober.clone(),
+            events,
+            metrics: self.metrics.clone(),
+            clock: now,
+            chance: fastrand::f64,
+        });
+        tokio::select! {
+            () = controller::run(context, self.settings.concurrency.into(), self.health.clone()) => {}
+            () = writing => {}
+        }
+    }
+
+    fn boundaries(&self) -> Boundaries {
+        Boundaries {
+            egress_allow: self.settings.egress_allow.clone().into(),
+            egress_deny: self.settings.egress_deny.clone().into(),
+            cluster_addresses: self.cluster_addresses.clone(),
+            trusted_token_services: self.settings.trusted_token_service.clone().into(),
+        }
+    }
+
+    /// Who the operator is; asked until the API server answers.
+    async fn access(&self) -> Access {
+        loop {
+            match Access::new(self.client.clone()).await {
+                Ok(access) => return access,
+                Err(error) => tracing::warn!(%error, "the API server does not say who we are; asked again"),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the edge")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Unique among all replicas of all times, and telling which Pod it was.
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}_{:016x}", host.trim(), fastrand::u64(..))
+}

@@ -1,0 +1,286 @@
+//! The path of one registry, from what was asked for to what is said of it. Reads as the story:
+//! validate, resolve, probe, assess, publish, schedule.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use registry_api::{ConditionType, Reason, RegistryStatus};
+use registry_probe::{Findings, Material, Prober, Target};
+use thiserror::Error;
+
+use crate::{
+    access::Access,
+    assess::{self, Before, Seen, assess},
+    events::Events,
+    metrics::Metrics,
+    publish::{PublishError, publish_finalizer, publish_status},
+    resolve::{ReadError, Reading, References, resolve},
+    schedule::{Basis, History, Outcome, Unpublished},
+    subject::{Key, Scope, Subject},
+    validate::{Boundaries, target},
+};
+
+/// What every reconciliation works with.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Where a SystemRegistry's references are read from.
+    pub system_namespace: String,
+    /// What the administrator allows.
+    pub boundaries: Boundaries,
+    /// Whose tenant each namespace is.
+    pub access: Arc<Access>,
+    /// The Secrets and ConfigMaps.
+    pub references: Arc<References>,
+    /// Asks the registries.
+    pub prober: Prober,
+    /// Tells of changed verdicts.
+    pub events: Events,
+    /// Counts.
+    pub metrics: Metrics,
+    /// The wall clock.
+    pub clock: fn() -> Timestamp,
+    /// A random number from 0 to 1.
+    pub chance: fn() -> f64,
+}
+
+/// What came of a reconciliation.
+#[derive(Debug)]
+pub struct Done {
+    /// The history with this validation in it.
+    pub history: History,
+    /// The object as it is after what was written, if anything was.
+    pub written: Option<Subject>,
+    /// When the next validation is due; none: only when something changes.
+    pub due: Option<Duration>,
+    /// When there is something to be done before that.
+    pub sooner: Option<Duration>,
+}
+
+/// Why a reconciliation could not be brought to its end; it is tried again.
+#[derive(Debug, Error)]
+pub enum ReconcileError {
+    /// A reference could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The verdict could not be written.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// Brings a registry's status up to date. `left` is the time that is left until its next validation is due, if it had
+/// one: before that, it is validated only if something that the last verdict rests on has changed.
+pub async fn reconcile(
+    context: &Context,
+    subject: &Subject,
+    history: &History,
+    left: Option<Duration>,
+) -> Result<Done, ReconcileError> {
+    if subject.deleting || subject.finalizer != subject.needs_cleanup() {
+        return settle_finalizer(context, subject, history).await;
+    }
+    let tenant = subject.key.namespace().and_then(|namespace| context.access.tenant(namespace));
+    if subject.spec.suspend {
+        let history = History { basis: Some(Basis::of(subject, tenant, Vec::new())), ..history.clone() };
+        return Ok(Done { history, written: None, due: None, sooner: None });
+    }
+    let examination = examine(context, subject, tenant.as_ref()).await?;
+    let basis = Basis::of(subject, tenant, examination.readings);
+    let same_basis = history.basis.as_ref() == Some(&basis);
+    if same_basis && let Some(left) = left.filter(|left| !left.is_zero()) {
+        return settle_publication(context, subject, history, left).await;
+    }
+
+    let (seen, newer) = probe_with_progress(context, subject, examination.plan).await?;
+    let now = (context.clock)();
+    let before = Before {
+        transient_failures: history.transient,
+        same_basis: same_basis || history.basis.is_none(),
+    };
+    let (status, outcome) = assess(newer.as_ref().unwrap_or(subject), &seen, before, now);
+    observe(context, &subject.key, &status, &seen);
+
+    let history = history.after(outcome, basis);
+    let due = due(context, subject, &status, &history, outcome, now);
+    let done = publish(context, newer.as_ref().unwrap_or(subject), history, status, due).await?;
+    Ok(Done { written: done.written.or(newer), ..done })
+}
+
+/// Writes a verdict; keeps it for a later try where the API server doesn't take it, so that the registry need not be
+/// asked again.
+async fn publish(
+    context: &Context,
+    subject: &Subject,
+    history: History,
+    status: RegistryStatus,
+    due: Duration,
+) -> Result<Done, ReconcileError> {
+    let error = match publish_status(&context.client, subject, &status).await {
+        Ok(written) => {
+            context.events.tell(subject, &status, (context.clock)());
+            let history = History { unpublished: None, ..history };
+            return Ok(Done { history, written, due: Some(due), sooner: None });
+        }
+        Err(error @ PublishError::Gone(_)) => return Err(error.into()),
+        Err(error) => error,
+    };
+    tracing::warn!(registry = %subject.key, %error, "a verdict could not be written; it is tried again");
+    let tries = history.unpublished.as_ref().map_or(0, |unpublished| unpublished.tries).saturating_add(1);
+    let unpublished = Unpublished { status, tries };
+    let sooner = Some(unpublished.wait((context.chance)()));
+    let history = History { unpublished: Some(Box::new(unpublished)), ..history };
+    Ok(Done { history, written: None, due: Some(due), sooner })
+}
+
+/// Nothing has changed and nothing is due: what may be left to do is to write the verdict.
+async fn settle_publication(
+    context: &Context,
+    subject: &Subject,
+    history: &History,
+    left: Duration,
+) -> Result<Done, ReconcileError> {
+    match &history.unpublished {
+        Some(unpublished) => publish(context, subject, history.clone(), unpublished.status.clone(), left).await,
+        None => Ok(Done { history: history.clone(), written: None, due: Some(left), sooner: None }),
+    }
+}
+
+/// A registry that is being deleted needs neither its endpoint nor its Secrets to go.
+async fn settle_finalizer(context: &Context, subject: &Subject, history: &History) -> Result<Done, ReconcileError> {
+    let wanted = subject.needs_cleanup() && !subject.deleting;
+    let written = if subject.finalizer == wanted {
+        None
+    } else {
+        match publish_finalizer(&context.client, subject, wanted).await {
+            Ok(newer) => Some(newer),
+            Err(PublishError::Gone(_)) if subject.deleting => None,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let sooner = (!subject.deleting).then_some(Duration::ZERO);
+    Ok(Done { history: history.clone(), written, due: None, sooner })
+}
+
+/// What is to be probed, or what already stands in the way; and what was read to know it.
+struct Examination {
+    readings: Vec<Reading>,
+    plan: Plan,
+}
+
+enum Plan {
+    Probe(Box<(Target, Material)>),
+    Stop(Seen),
+}
+
+async fn examine(
+    context: &Context,
+    subject: &Subject,
+    tenant: Option<&Arc<str>>,
+) -> Result<Examination, ReadError> {
+    let stop = |seen| Examination { readings: Vec::new(), plan: Plan::Stop(seen) };
+    if subject.key.scope() == Scope::Tenant && tenant.is_none() {
+        return Ok(stop(Seen::NotATenant));
+    }
+    let target = match target(subject, &context.boundaries) {
+        Ok(target) => target,
+        Err(error) => return Ok(stop(Seen::Unfit(error))),
+    };
+    let namespace = subject.key.references_namespace(&context.system_namespace);
+    let resolved = resolve(&subject.spec, &target.endpoint, namespace, &context.references).await?;
+    let plan = match resolved.material {
+        Ok(material) => Plan::Probe(Box::new((target, material))),
+        Err(problem) => Plan::Stop(Seen::Unresolved(problem)),
+    };
+    Ok(Examination { readings: resolved.readings, plan })
+}
+
+/// Probes; says so in the status of a changed object when it takes long, and returns the object as then written.
+async fn probe_with_progress(
+    context: &Context,
+    subject: &Subject,
+    plan: Plan,
+) -> Result<(Seen, Option<Subject>), ReconcileError> {
+    let (target, material) = match plan {
+        Plan::Stop(seen) => return Ok((seen, None)),
+        Plan::Probe(probe) => *probe,
+    };
+    let mut probing = Box::pin(context.prober.probe(&target, &material, (context.clock)()));
+    if subject.status.observed_generation == Some(subject.generation) {
+        return Ok((probed(probing.await), None));
+    }
+    if let Ok(findings) = tokio::time::timeout(assess::SLOW, &mut probing).await {
+        return Ok((probed(findings), None));
+    }
+    let progressing = assess::progressing(subject, (context.clock)());
+    let written = publish_status(&context.client, subject, &progressing).await?;
+    Ok((probed(probing.await), written))
+}
+
+fn probed(findings: Findings) -> Seen {
+    Seen::Probed(Box::new(findings))
+}
+
+fn due(
+    context: &Context,
+    subject: &Subject,
+    status: &RegistryStatus,
+    history: &History,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Duration {
+    let interval = subject.spec.validation.interval.get();
+    history.wait(outcome, interval, &assess::ends(status), now, (context.chance)())
+}
+
+fn observe(context: &Context, key: &Key, status: &RegistryStatus, seen: &Seen) {
+    let Some(ready) = status.condition(ConditionType::Ready) else { return };
+    let reason = ready.reason.parse::<Reason>().map_or("Unknown", Reason::as_str);
+    context.metrics.validated(key.scope(), &ready.status, reason);
+    tracing::info!(registry = %key, ready = ready.status, reason, "validated");
+    if let Seen::Probed(findings) = seen {
+        observe_probe(&context.metrics, findings);
+    }
+}
+
+fn observe_probe(metrics: &Metrics, findings: &Findings) {
+    let times = &findings.durations;
+    let layers = [("resolve", times.resolve), ("connect", times.connect), ("tls", times.tls), ("request", times.request)];
+    layers.into_iter().for_each(|(layer, time)| metrics.layer(layer, time));
+    let counts = &findings.requests;
+    let outcomes = [
+        ("granted", counts.granted),
+        ("refused", counts.refused),
+        ("throttled", counts.throttled),
+        ("server_error", counts.server_error),
+        ("other", counts.other),
+        ("failed", counts.failed),
+    ];
+    for (outcome, count) in outcomes.into_iter().filter(|(_, count)| *count > 0) {
+        metrics.registry_requests(outcome, count.into());
+    }
+}
+
+/// Whose turn it is when places are scarce: the system level, a tenant, or a namespace that is no tenant's.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Group {
+    /// All SystemRegistries.
+    System,
+    /// All namespaces of a tenant.
+    Tenant(Arc<str>),
+    /// A namespace without a tenant.
+    Namespace(Arc<str>),
+}
+
+impl Context {
+    /// The group that a registry belongs to.
+    pub fn group(&self, key: &Key) -> Group {
+        match (key.scope(), key) {
+            (Scope::Tenant, Key::Tenant { namespace, .. }) => self
+                .access
+                .tenant(namespace)
+                .map_or_else(|| Group::Namespace(namespace.clone()), Group::Tenant),
+            _ => Group::System,
+        }
+    }
+}

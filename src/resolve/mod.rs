@@ -1,0 +1,297 @@
+//! references → [`Material`]: the Secrets and ConfigMaps that a registry names, read and understood. A reference that
+//! can't be used is a [`Problem`], which becomes a condition; only what a retry may cure is an error.
+
+mod references;
+
+use std::sync::Arc;
+
+use registry_api::spec::{Ca, KeyRef, RegistrySpec, SecretRef};
+use registry_probe::{
+    CaBundle, CaError, ClientCertificate, ClientCertificateError, Credentials, CredentialsError, DockerConfigError,
+    Endpoint, Material,
+};
+use secrecy::SecretString;
+use thiserror::Error;
+
+pub use references::{Content, ReadError, Reading, Reference, ReferenceKind, References, Shelf};
+
+/// Why a reference can't be used. Each names the object, and never its contents.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum Problem {
+    /// The object is not there.
+    #[error("{0} does not exist")]
+    NotFound(Reference),
+    /// The operator may not read it.
+    #[error("the operator may not read {0}")]
+    AccessDenied(Reference),
+    /// A key is missing.
+    #[error("{reference} has no key {key}")]
+    NoKey {
+        /// The object.
+        reference: Reference,
+        /// The key.
+        key: String,
+    },
+    /// The Secret is of another type than the spec's field takes.
+    #[error("{reference} is of type {found}; {wanted}")]
+    WrongType {
+        /// The Secret.
+        reference: Reference,
+        /// Its type.
+        found: String,
+        /// The types that would do, as half a sentence.
+        wanted: &'static str,
+    },
+    /// A value is no UTF-8 text.
+    #[error("the key {key} of {reference} is not UTF-8 text")]
+    NotText {
+        /// The Secret.
+        reference: Reference,
+        /// The key.
+        key: &'static str,
+    },
+    /// The values are no credentials.
+    #[error("{reference} can't be used: {cause}")]
+    Credentials {
+        /// The Secret.
+        reference: Reference,
+        /// What is wrong with them.
+        cause: CredentialsError,
+    },
+    /// The Docker configuration has nothing for this registry.
+    #[error("{reference} {cause}")]
+    DockerConfig {
+        /// The Secret.
+        reference: Reference,
+        /// What is wrong with it.
+        cause: DockerConfigError,
+    },
+    /// The client certificate or its key is of no use.
+    #[error("{reference} {cause}")]
+    ClientCertificate {
+        /// The Secret.
+        reference: Reference,
+        /// What is wrong with it.
+        cause: ClientCertificateError,
+    },
+    /// The CA certificates are of no use.
+    #[error("{source_name} {cause}")]
+    Ca {
+        /// Where they came from.
+        source_name: String,
+        /// What is wrong with them.
+        cause: CaError,
+    },
+    /// The CA's key is missing.
+    #[error("{reference} has no key {key} with the CA certificates")]
+    NoCaKey {
+        /// The object.
+        reference: Reference,
+        /// The key.
+        key: String,
+    },
+}
+
+impl Problem {
+    /// Of which kind the object is that the problem is about.
+    pub fn is_about_a_config_map(&self) -> bool {
+        matches!(self, Self::NotFound(reference) if reference.shelf.kind == ReferenceKind::ConfigMap)
+    }
+}
+
+/// What came of reading a registry's references.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What was read, in the order of the spec.
+    pub readings: Vec<Reading>,
+    /// What can be probed with, or why it can't.
+    pub material: Result<Material, Problem>,
+}
+
+/// Every object that the spec names, to be read from `namespace`.
+pub fn references(spec: &RegistrySpec, namespace: &str) -> Vec<Reference> {
+    let secret = |name: &str| Reference::new(ReferenceKind::Secret, namespace, name);
+    let config_map = |name: &str| Reference::new(ReferenceKind::ConfigMap, namespace, name);
+    let tls = spec.tls.as_ref();
+    let ca = tls.and_then(|tls| tls.ca.as_ref());
+    [
+        credentials_secret(spec).map(|reference| secret(&reference.name)),
+        ca.and_then(|ca| ca.config_map_ref.as_ref()).map(|reference| config_map(&reference.name)),
+        ca.and_then(|ca| ca.secret_ref.as_ref()).map(|reference| secret(&reference.name)),
+        tls.and_then(|tls| tls.client_certificate.as_ref()).map(|certificate| secret(&certificate.secret_ref.name)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
+    let auth = spec.auth.as_ref()?;
+    let ecr = auth.ecr.as_ref();
+    auth.basic.as_ref().map(|basic| &basic.secret_ref)
+        .or_else(|| auth.token.as_ref().map(|token| &token.secret_ref))
+        .or_else(|| ecr.and_then(|ecr| ecr.credentials.as_ref()).map(|keys| &keys.secret_ref))
+        .or_else(|| ecr.and_then(|ecr| ecr.sts.as_ref()).and_then(|sts| sts.secret_ref.as_ref()))
+}
+
+/// Reads everything that the spec names.
+pub async fn resolve(
+    spec: &RegistrySpec,
+    endpoint: &Endpoint,
+    namespace: &str,
+    references: &References,
+) -> Result<Resolved, ReadError> {
+    let mut reader = Reader { references, namespace, readings: Vec::new() };
+    let material = reader.material(spec, endpoint).await;
+    let readings = reader.readings;
+    match material {
+        Ok(material) => Ok(Resolved { readings, material: Ok(material) }),
+        Err(Stop::Problem(problem)) => Ok(Resolved { readings, material: Err(problem) }),
+        Err(Stop::Read(ReadError::Forbidden(reference))) => {
+            Ok(Resolved { readings, material: Err(Problem::AccessDenied(reference)) })
+        }
+        Err(Stop::Read(error)) => Err(error),
+    }
+}
+
+/// Why reading stops before its end.
+#[derive(Debug, Error)]
+enum Stop {
+    #[error(transparent)]
+    Problem(#[from] Problem),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+struct Reader<'a> {
+    references: &'a References,
+    namespace: &'a str,
+    readings: Vec<Reading>,
+}
+
+impl Reader<'_> {
+    async fn material(&mut self, spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Material, Stop> {
+        let tls = spec.tls.as_ref();
+        Ok(Material {
+            credentials: self.credentials(spec, endpoint).await?,
+            ca: match tls.and_then(|tls| tls.ca.as_ref()) {
+                Some(ca) => self.ca(ca).await?,
+                None => None,
+            },
+            client_certificate: match tls.and_then(|tls| tls.client_certificate.as_ref()) {
+                Some(certificate) => Some(self.client_certificate(&certificate.secret_ref).await?),
+                None => None,
+            },
+        })
+    }
+
+    async fn credentials(&mut self, spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Option<Credentials>, Stop> {
+        let Some(auth) = &spec.auth else { return Ok(None) };
+        if let Some(basic) = &auth.basic {
+            let (reference, content) = self.read(ReferenceKind::Secret, &basic.secret_ref.name).await?;
+            return Ok(Some(basic_credentials(&reference, &content, endpoint)?));
+        }
+        if let Some(token) = &auth.token {
+            let (reference, content) = self.read(ReferenceKind::Secret, &token.secret_ref.name).await?;
+            return Ok(Some(token_credentials(&reference, &content)?));
+        }
+        Ok(None)
+    }
+
+    async fn ca(&mut self, ca: &Ca) -> Result<Option<CaBundle>, Stop> {
+        if let Some(inline) = &ca.inline {
+            let bundle = CaBundle::parse(inline.as_bytes());
+            let source_name = "spec.tls.ca.inline".to_owned();
+            return Ok(Some(bundle.map_err(|cause| Problem::Ca { source_name, cause })?));
+        }
+        if let Some(reference) = &ca.config_map_ref {
+            return self.ca_of(ReferenceKind::ConfigMap, reference).await.map(Some);
+        }
+        if let Some(reference) = &ca.secret_ref {
+            return self.ca_of(ReferenceKind::Secret, reference).await.map(Some);
+        }
+        Ok(None)
+    }
+
+    async fn ca_of(&mut self, kind: ReferenceKind, KeyRef { name, key }: &KeyRef) -> Result<CaBundle, Stop> {
+        let (reference, content) = self.read(kind, name).await?;
+        let Some(pem) = content.get(key) else {
+            return Err(Problem::NoCaKey { reference, key: key.clone() }.into());
+        };
+        let source_name = format!("the key {key} of {reference}");
+        Ok(CaBundle::parse(pem).map_err(|cause| Problem::Ca { source_name, cause })?)
+    }
+
+    async fn client_certificate(&mut self, secret: &SecretRef) -> Result<ClientCertificate, Stop> {
+        let (reference, content) = self.read(ReferenceKind::Secret, &secret.name).await?;
+        expect_type(&reference, &content, &["kubernetes.io/tls"], "a client certificate is of type kubernetes.io/tls")?;
+        let (certificate, key) = (entry(&reference, &content, "tls.crt")?, entry(&reference, &content, "tls.key")?);
+        let parsed = ClientCertificate::parse(certificate, key);
+        Ok(parsed.map_err(|cause| Problem::ClientCertificate { reference, cause })?)
+    }
+
+    async fn read(&mut self, kind: ReferenceKind, name: &str) -> Result<(Reference, Arc<Content>), Stop> {
+        let reference = Reference::new(kind, self.namespace, name);
+        let content = self.references.read(&reference).await?;
+        let version = content.as_ref().map(|content| content.version.clone());
+        self.readings.push(Reading { reference: reference.clone(), version });
+        match content {
+            Some(content) => Ok((reference, content)),
+            None => Err(Problem::NotFound(reference).into()),
+        }
+    }
+}
+
+const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
+const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
+const BASIC_TYPES: &str = "spec.auth.basic takes kubernetes.io/basic-auth (keys username and password) or \
+                           kubernetes.io/dockerconfigjson";
+
+fn basic_credentials(reference: &Reference, content: &Content, endpoint: &Endpoint) -> Result<Credentials, Problem> {
+    expect_type(reference, content, &[BASIC_AUTH, DOCKER_CONFIG, "Opaque"], BASIC_TYPES)?;
+    // An Opaque Secret is told by its keys: tools that can't set a type write the same keys.
+    if content.kind.as_deref() == Some(DOCKER_CONFIG) || content.get(".dockerconfigjson").is_some() {
+        let json = entry(reference, content, ".dockerconfigjson")?;
+        return Credentials::from_dockerconfigjson(json, endpoint)
+            .map_err(|cause| Problem::DockerConfig { reference: reference.clone(), cause });
+    }
+    // Kubernetes lets either key of a basic-auth Secret be left out.
+    let username = optional_text(reference, content, "username")?.unwrap_or_default();
+    let password = optional_text(reference, content, "password")?.unwrap_or_default();
+    Credentials::basic(username, SecretString::from(password))
+        .map_err(|cause| Problem::Credentials { reference: reference.clone(), cause })
+}
+
+fn token_credentials(reference: &Reference, content: &Content) -> Result<Credentials, Problem> {
+    let token = optional_text(reference, content, "token")?;
+    let identity = optional_text(reference, content, "identityToken")?;
+    let credentials = match (token, identity) {
+        (Some(token), _) => Credentials::registry_token(&SecretString::from(token)),
+        (None, Some(identity)) => Credentials::identity_token(None, &SecretString::from(identity)),
+        (None, None) => {
+            return Err(Problem::NoKey { reference: reference.clone(), key: "token or identityToken".to_owned() });
+        }
+    };
+    credentials.map_err(|cause| Problem::Credentials { reference: reference.clone(), cause })
+}
+
+fn expect_type(reference: &Reference, content: &Content, types: &[&str], wanted: &'static str) -> Result<(), Problem> {
+    let found = content.kind.as_deref().unwrap_or("Opaque");
+    if types.contains(&found) {
+        return Ok(());
+    }
+    Err(Problem::WrongType { reference: reference.clone(), found: found.to_owned(), wanted })
+}
+
+fn entry<'a>(reference: &Reference, content: &'a Content, key: &'static str) -> Result<&'a [u8], Problem> {
+    content.get(key).ok_or_else(|| Problem::NoKey { reference: reference.clone(), key: key.to_owned() })
+}
+
+fn optional_text<'a>(
+    reference: &Reference,
+    content: &'a Content,
+    key: &'static str,
+) -> Result<Option<&'a str>, Problem> {
+    let text = content.get(key).map(str::from_utf8).transpose();
+    text.map_err(|_| Problem::NotText { reference: reference.clone(), key })
+}

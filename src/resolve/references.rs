@@ -1,0 +1,273 @@
+//! The Secrets and ConfigMaps that registries name: read on demand, kept while a watch vouches for them.
+//!
+//! Owns: the contents of *referenced* objects only, in memory only, dropped as soon as a watch says that they changed.
+//! The watches themselves see metadata alone, so that no Secret is held that no registry names.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client, ResourceExt};
+use secrecy::SecretSlice;
+use thiserror::Error;
+
+use crate::access::Access;
+
+/// What kind of object a reference names.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ReferenceKind {
+    /// A Secret.
+    Secret,
+    /// A ConfigMap.
+    ConfigMap,
+}
+
+impl fmt::Display for ReferenceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
+        })
+    }
+}
+
+/// The objects of one kind in one namespace: what one watch covers.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Shelf {
+    /// The kind.
+    pub kind: ReferenceKind,
+    /// The namespace.
+    pub namespace: Arc<str>,
+}
+
+/// One object that a registry names.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Reference {
+    /// Its kind and namespace.
+    pub shelf: Shelf,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl Reference {
+    /// The reference to that object.
+    pub fn new(kind: ReferenceKind, namespace: &str, name: &str) -> Self {
+        Self { shelf: Shelf { kind, namespace: namespace.into() }, name: name.into() }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} in namespace {}", self.shelf.kind, self.name, self.shelf.namespace)
+    }
+}
+
+/// One object as it was when it was read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reading {
+    /// Which object.
+    pub reference: Reference,
+    /// Its resource version; none if it was not there.
+    pub version: Option<String>,
+}
+
+/// The contents of a Secret or ConfigMap.
+#[derive(Debug)]
+pub struct Content {
+    /// The resource version.
+    pub version: String,
+    /// The Secret's type.
+    pub kind: Option<String>,
+    entries: BTreeMap<String, SecretSlice<u8>>,
+}
+
+impl Content {
+    /// The bytes under that key.
+    pub fn get(&self, key: &str) -> Option<&[u8]> {
+        use secrecy::ExposeSecret;
+        self.entries.get(key).map(|value| value.expose_secret())
+    }
+}
+
+/// Why a reference could not be read; a retry may help, unlike when it is missing.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The API server forbids it.
+    #[error("reading {0} is forbidden")]
+    Forbidden(Reference),
+    /// The API server could not be asked.
+    #[error("reading {reference} failed: {source}")]
+    Api {
+        /// What was to be read.
+        reference: Reference,
+        /// What went wrong.
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("reading {0} got no answer in {READ_TIMEOUT:?}")]
+    NoAnswer(Reference),
+}
+
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// A role binding takes effect some milliseconds after it was written, when the authorizer's own watch has seen it.
+const FORBIDDEN_RETRIES: [Duration; 5] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
+
+/// What is known of the objects of one shelf.
+#[derive(Debug, Default)]
+struct Shelved {
+    /// Whether a watch is up: `versions` is what there is.
+    watched: bool,
+    versions: HashMap<Arc<str>, String>,
+    contents: HashMap<Arc<str>, Arc<Content>>,
+}
+
+/// The referenced Secrets and ConfigMaps.
+pub struct References {
+    client: Client,
+    access: Arc<Access>,
+    shelves: Mutex<HashMap<Shelf, Shelved>>,
+}
+
+impl References {
+    /// Nothing is known yet.
+    pub fn new(client: Client, access: Arc<Access>) -> Self {
+        Self { client, access, shelves: Mutex::default() }
+    }
+
+    /// Reads an object; none if it is not there.
+    pub async fn read(&self, reference: &Reference) -> Result<Option<Arc<Content>>, ReadError> {
+        if let Some(content) = self.kept(reference) {
+            return Ok(Some(content));
+        }
+        let content = self.get_when_allowed(reference).await?.map(Arc::new);
+        if let Some(content) = &content {
+            self.keep(reference, content);
+        }
+        Ok(content)
+    }
+
+    /// What a watch saw: that version of an object, or that it is gone.
+    pub fn saw(&self, seen: &Reading) {
+        self.with(&seen.reference.shelf, |shelf| {
+            let name = &seen.reference.name;
+            match &seen.version {
+                Some(version) => shelf.versions.insert(name.clone(), version.clone()),
+                None => shelf.versions.remove(name),
+            };
+            shelf.drop_outdated();
+        });
+    }
+
+    /// What a watch listed: all that there is on that shelf.
+    pub fn listed(&self, shelf: &Shelf, versions: HashMap<Arc<str>, String>) {
+        self.with(shelf, |shelf| {
+            shelf.watched = true;
+            shelf.versions = versions;
+            shelf.drop_outdated();
+        });
+    }
+
+    /// The watch over that shelf ended: nothing on it is vouched for any longer.
+    pub fn unwatched(&self, shelf: &Shelf) {
+        self.lock().remove(shelf);
+    }
+
+    /// The version of an object according to its watch; none if there is no such object, or no watch yet.
+    pub fn version(&self, reference: &Reference) -> Option<String> {
+        self.with(&reference.shelf, |shelf| shelf.versions.get(&reference.name).cloned())
+    }
+
+    fn kept(&self, reference: &Reference) -> Option<Arc<Content>> {
+        self.with(&reference.shelf, |shelf| {
+            let current = shelf.versions.get(&reference.name).filter(|_| shelf.watched)?;
+            shelf.contents.get(&reference.name).filter(|content| content.version == *current).cloned()
+        })
+    }
+
+    fn keep(&self, reference: &Reference, content: &Arc<Content>) {
+        self.with(&reference.shelf, |shelf| {
+            if shelf.watched {
+                shelf.contents.insert(reference.name.clone(), content.clone());
+            }
+        });
+    }
+
+    async fn get_when_allowed(&self, reference: &Reference) -> Result<Option<Content>, ReadError> {
+        for pause in FORBIDDEN_RETRIES {
+            match self.get(reference).await {
+                Err(ReadError::Forbidden(_)) if self.access.is_ours_to_grant(&reference.shelf.namespace) => {
+                    self.access.grant(&reference.shelf.namespace).await;
+                    tokio::time::sleep(pause).await;
+                }
+                answer => return answer,
+            }
+        }
+        self.get(reference).await
+    }
+
+    async fn get(&self, reference: &Reference) -> Result<Option<Content>, ReadError> {
+        let answer = tokio::time::timeout(READ_TIMEOUT, self.get_object(reference)).await;
+        match answer {
+            Err(_) => Err(ReadError::NoAnswer(reference.clone())),
+            Ok(Ok(content)) => Ok(content),
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(ReadError::Forbidden(reference.clone())),
+            Ok(Err(source)) => Err(ReadError::Api { reference: reference.clone(), source: Box::new(source) }),
+        }
+    }
+
+    async fn get_object(&self, reference: &Reference) -> Result<Option<Content>, kube::Error> {
+        let (client, namespace, name) = (self.client.clone(), &reference.shelf.namespace, &reference.name);
+        Ok(match reference.shelf.kind {
+            ReferenceKind::Secret => {
+                Api::<Secret>::namespaced(client, namespace).get_opt(name).await?.map(Content::from)
+            }
+            ReferenceKind::ConfigMap => {
+                Api::<ConfigMap>::namespaced(client, namespace).get_opt(name).await?.map(Content::from)
+            }
+        })
+    }
+
+    fn with<T>(&self, shelf: &Shelf, f: impl FnOnce(&mut Shelved) -> T) -> T {
+        f(self.lock().entry(shelf.clone()).or_default())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Shelf, Shelved>> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shelved {
+    fn drop_outdated(&mut self) {
+        let versions = &self.versions;
+        self.contents.retain(|name, content| versions.get(name) == Some(&content.version));
+    }
+}
+
+impl From<Secret> for Content {
+    fn from(secret: Secret) -> Self {
+        Self {
+            version: secret.resource_version().unwrap_or_default(),
+            kind: secret.type_,
+            entries: secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0.into())).collect(),
+        }
+    }
+}
+
+impl From<ConfigMap> for Content {
+    fn from(map: ConfigMap) -> Self {
+        let version = map.resource_version().unwrap_or_default();
+        let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes().into()));
+        let binary = map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0.into()));
+        Self { version, kind: None, entries: text.chain(binary).collect() }
+    }
+}

@@ -1,0 +1,263 @@
+//! When a registry is validated: pure decisions from what was seen, what happened before, and `now`.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::jiff::Timestamp;
+use registry_api::RegistryStatus;
+
+use crate::{
+    resolve::{Reading, Reference},
+    subject::Subject,
+};
+
+/// What a validation came to, as far as the time of the next one depends on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// Nothing to complain of.
+    Usable,
+    /// A failure that may pass by itself; the server may have said when to come back.
+    Transient {
+        /// What `Retry-After` asked for.
+        retry_after: Option<Duration>,
+    },
+    /// The credentials were refused: trying them again counts towards a lock-out.
+    Rejected,
+    /// Something is wrong that someone must put right.
+    Definite,
+}
+
+/// What the operator remembers of a registry from one validation to the next. In memory only: a restart validates
+/// every registry once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// What the newest validation was made of.
+    pub basis: Option<Basis>,
+    /// Transient failures in a row.
+    pub transient: u32,
+    /// Definite failures in a row, other than rejections.
+    pub definite: u32,
+    /// Rejections of the same credentials in a row.
+    pub rejections: u32,
+    /// A verdict that could not be written yet: written without asking the registry again.
+    pub unpublished: Option<Box<Unpublished>>,
+}
+
+/// A verdict that waits to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unpublished {
+    /// What is to be written.
+    pub status: RegistryStatus,
+    /// How often that has failed.
+    pub tries: u32,
+}
+
+impl Unpublished {
+    /// How long to wait until the next try.
+    pub fn wait(&self, chance: f64) -> Duration {
+        jittered(grown(FIRST_WRITE_RETRY, self.tries, LONGEST_WRITE_RETRY), chance)
+    }
+}
+
+/// What a validation was made of: as long as all of it is the same, there is no reason for another before its time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Basis {
+    uid: String,
+    generation: i64,
+    requested_at: Option<String>,
+    suspended: bool,
+    tenant: Option<Arc<str>>,
+    /// The references that were read, each with the version that was seen; none where it was not there.
+    readings: Vec<Reading>,
+}
+
+impl Basis {
+    /// The basis of a validation of `subject`, whose namespace was that tenant's, and that read those references.
+    pub fn of(subject: &Subject, tenant: Option<Arc<str>>, readings: Vec<Reading>) -> Self {
+        Self {
+            uid: subject.uid.clone(),
+            generation: subject.generation,
+            requested_at: subject.requested_at.clone(),
+            suspended: subject.spec.suspend,
+            tenant,
+            readings,
+        }
+    }
+
+    /// Whether the object itself asks for nothing that this basis doesn't have.
+    pub fn covers(&self, subject: &Subject) -> bool {
+        self.uid == subject.uid
+            && self.generation == subject.generation
+            && self.requested_at == subject.requested_at
+            && self.suspended == subject.spec.suspend
+    }
+
+    /// Whether a watch, asked for the version of each reference, knows of a newer one. A version that it doesn't know,
+    /// or an older one, says only that the watch is behind.
+    pub fn is_outdated(&self, version: impl Fn(&Reference) -> Option<String>) -> bool {
+        self.readings.iter().any(|reading| match (&reading.version, version(&reading.reference)) {
+            (Some(read), Some(seen)) => is_newer(&seen, read),
+            (None, Some(_)) => true,
+            (_, None) => false,
+        })
+    }
+
+    /// Whether this rests on that very reading.
+    pub fn rests_on(&self, seen: &Reading) -> bool {
+        self.readings.contains(seen)
+    }
+}
+
+/// Whether resource version `a` is newer than `b`: they are comparable numbers (KEP-5504).
+fn is_newer(a: &str, b: &str) -> bool {
+    match (a.parse::<u64>(), b.parse::<u64>()) {
+        (Ok(a), Ok(b)) => a > b,
+        _ => a != b,
+    }
+}
+
+impl History {
+    /// The history after one more validation.
+    #[must_use]
+    pub fn after(&self, outcome: Outcome, basis: Basis) -> Self {
+        // A change starts the count of rejections anew: the next try is of something else.
+        let same = self.basis.as_ref() == Some(&basis);
+        let count = |hit: bool, before: u32| if hit { before.saturating_add(1) } else { 0 };
+        Self {
+            transient: count(matches!(outcome, Outcome::Transient { .. }), self.transient),
+            definite: count(outcome == Outcome::Definite, if same { self.definite } else { 0 }),
+            rejections: count(outcome == Outcome::Rejected, if same { self.rejections } else { 0 }),
+            basis: Some(basis),
+            unpublished: None,
+        }
+    }
+
+    /// How long to wait for the next validation after one that came to `outcome` and is counted here.
+    ///
+    /// `chance` is a random number from 0 to 1. `ends` are times at which what was seen stops to be so, such as the
+    /// end of a certificate.
+    pub fn wait(&self, outcome: Outcome, interval: Duration, ends: &[Timestamp], now: Timestamp, chance: f64) -> Duration {
+        match outcome {
+            Outcome::Usable => until_next_end(jittered(interval, chance), ends, now),
+            Outcome::Transient { retry_after } => {
+                let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+                jittered(grown(FIRST_RETRY, self.transient, interval).max(asked), chance)
+            }
+            Outcome::Rejected => jittered(grown(FIRST_AFTER_REJECTION, self.rejections, LONGEST_AFTER_REJECTION), chance),
+            Outcome::Definite => jittered(grown(FIRST_AFTER_DEFINITE, self.definite, interval), chance),
+        }
+    }
+}
+
+/// The first retry of a write to the API server; each further one waits twice as long.
+const FIRST_WRITE_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_WRITE_RETRY: Duration = Duration::from_secs(30);
+/// The first retry after a transient failure; each further one waits twice as long, up to the interval.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// Somebody may be mending the registry itself, which no watch tells us.
+const FIRST_AFTER_DEFINITE: Duration = Duration::from_secs(30);
+/// Accounts lock after a few refused passwords within minutes.
+const FIRST_AFTER_REJECTION: Duration = Duration::from_mins(1);
+const LONGEST_AFTER_REJECTION: Duration = Duration::from_hours(1);
+/// A server that asks for a longer pause is asked again after this one.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// `first`, doubled for each failure after the first, at most `longest` (but never less than `first`).
+fn grown(first: Duration, failures: u32, longest: Duration) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    first.saturating_mul(1 << doublings).min(longest.max(first))
+}
+
+/// Up to a tenth longer, so that what started together drifts apart. Never shorter: a wait is a promise.
+fn jittered(wait: Duration, chance: f64) -> Duration {
+    wait.saturating_add(wait.mul_f64(0.1 * chance.clamp(0.0, 1.0)))
+}
+
+/// Shortened so that the next validation comes just after the first of `ends` that lies ahead.
+fn until_next_end(wait: Duration, ends: &[Timestamp], now: Timestamp) -> Duration {
+    let ahead = |end: &Timestamp| Duration::try_from(end.duration_since(now)).ok();
+    let first = ends.iter().filter_map(ahead).min();
+    first.map_or(wait, |end| wait.min(end + Duration::from_secs(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_mins(10);
+
+    fn basis(generation: i64) -> Basis {
+        Basis { uid: "u".into(), generation, requested_at: None, suspended: false, tenant: None, readings: Vec::new() }
+    }
+
+    fn wait(history: &History, outcome: Outcome) -> Duration {
+        history.wait(outcome, INTERVAL, &[], Timestamp::UNIX_EPOCH, 0.0)
+    }
+
+    fn repeated(outcome: Outcome, times: usize) -> Vec<Duration> {
+        let mut history = History::default();
+        let mut waits = Vec::new();
+        for _ in 0..times {
+            history = history.after(outcome, basis(1));
+            waits.push(wait(&history, outcome));
+        }
+        waits
+    }
+
+    #[test]
+    fn a_rejected_password_waits_one_two_four_up_to_sixty_minutes() {
+        let minutes: Vec<u64> = repeated(Outcome::Rejected, 8).iter().map(|wait| wait.as_secs() / 60).collect();
+        assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn a_change_starts_the_count_of_rejections_anew() {
+        let history = History::default()
+            .after(Outcome::Rejected, basis(1))
+            .after(Outcome::Rejected, basis(1))
+            .after(Outcome::Rejected, basis(2));
+        assert_eq!(history.rejections, 1);
+    }
+
+    #[test]
+    fn a_transient_failure_is_retried_with_growing_delays_up_to_the_interval() {
+        let seconds: Vec<u64> =
+            repeated(Outcome::Transient { retry_after: None }, 9).iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [5, 10, 20, 40, 80, 160, 320, 600, 600]);
+    }
+
+    #[test]
+    fn retry_after_is_honoured_up_to_an_hour() {
+        let history = History { transient: 1, ..History::default() };
+        let asked = |seconds| Outcome::Transient { retry_after: Some(Duration::from_secs(seconds)) };
+        assert_eq!(wait(&history, asked(120)), Duration::from_mins(2));
+        assert_eq!(wait(&history, asked(1)), FIRST_RETRY);
+        assert_eq!(wait(&history, asked(u64::MAX)), Duration::from_hours(1));
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_brings_the_next_validation_forward() {
+        let now = Timestamp::UNIX_EPOCH;
+        let end = now + Duration::from_secs(60);
+        let wait = History::default().wait(Outcome::Usable, INTERVAL, &[end], now, 0.5);
+        assert_eq!(wait, Duration::from_secs(61));
+        let wait = History::default().wait(Outcome::Usable, INTERVAL, &[end], end + Duration::from_secs(5), 0.0);
+        assert_eq!(wait, INTERVAL, "an end that has passed brings nothing forward");
+    }
+
+    proptest! {
+        #[test]
+        fn no_wait_is_shorter_than_promised_nor_longer_by_more_than_a_tenth(
+            failures in 0u32..1000, chance in 0.0f64..=1.0, interval in 60u64..86_400,
+        ) {
+            let interval = Duration::from_secs(interval);
+            let history = History { transient: failures, rejections: failures, definite: failures, ..History::default() };
+            for outcome in [Outcome::Usable, Outcome::Transient { retry_after: None }, Outcome::Rejected, Outcome::Definite] {
+                let least = history.wait(outcome, interval, &[], Timestamp::UNIX_EPOCH, 0.0);
+                let wait = history.wait(outcome, interval, &[], Timestamp::UNIX_EPOCH, chance);
+                prop_assert!(wait >= least && wait <= least.mul_f64(1.1) + Duration::from_millis(1));
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `/metrics`, `/healthz` and `/readyz`. Plain HTTP, no authentication: nothing here is secret.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+
+use crate::metrics::Metrics;
+
+/// What the probes of a kubelet ask about.
+#[derive(Debug)]
+pub struct Health {
+    started: Instant,
+    /// Milliseconds after `started` at which the event loop last turned.
+    turned: AtomicU64,
+    ready: AtomicBool,
+}
+
+/// An event loop that has not turned for this long is stuck.
+const STUCK: Duration = Duration::from_secs(30);
+/// How often the event loop shows that it turns.
+const TURN: Duration = Duration::from_secs(1);
+
+impl Health {
+    /// Alive, not yet ready.
+    pub fn new() -> Arc<Self> {
+        let (turned, ready) = (AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Self { started: Instant::now(), turned, ready })
+    }
+
+    /// Says whether the caches are synced, or this replica stands by.
+    pub fn ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Shows for ever that the event loop turns.
+    pub async fn turn(&self) {
+        loop {
+            self.turned.store(self.age(), Ordering::Relaxed);
+            tokio::time::sleep(TURN).await;
+        }
+    }
+
+    fn alive(&self) -> bool {
+        self.age().saturating_sub(self.turned.load(Ordering::Relaxed)) < millis(STUCK)
+    }
+
+    fn age(&self) -> u64 {
+        millis(self.started.elapsed())
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, health: Arc<Health>, metrics: Metrics) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                tokio::spawn(serve_one(stream, peer, health.clone(), metrics.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection to the metrics address");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_one(stream: TcpStream, peer: SocketAddr, health: Arc<Health>, metrics: Metrics) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let response = answer(request.method(), request.uri().path(), &health, &metrics);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10))
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), answer);
+    if let Err(error) = served.await {
+        tracing::debug!(%peer, %error, "a connection to the metrics address ended early");
+    }
+}
+
+fn answer(method: &Method, path: &str, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
+    if method != Method::GET && method != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
+    }
+    match path {
+        "/healthz" if health.alive() => text(StatusCode::OK, "ok\n".into()),
+        "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "the event loop is stuck\n".into()),
+        "/readyz" if health.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ok\n".into()),
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "caches are not synced yet\n".into()),
+        "/metrics" => match metrics.text() {
+            Ok(metrics) => openmetrics(metrics),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics can't be encoded: {error}\n")),
+        },
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".into()),
+    }
+}
+
+fn openmetrics(metrics: String) -> Response<Full<Bytes>> {
+    with_type(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics)
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    with_type(status, "text/plain; charset=utf-8", body)
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,104 @@
+//! The operator's command line. Every flag is also an environment variable `REGISTRY_OPERATOR_…`; this is the only
+//! place where either is read.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use registry_probe::{IpNet, TrustedService};
+
+/// Validates OCI registries that are declared as SystemRegistry and TenantRegistry, and says truly whether they can
+/// be used.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// Another thing to do than to run the controller.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How the controller runs.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Another thing to do than to run the controller.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Command {
+    /// Print the CustomResourceDefinitions as YAML.
+    Crds,
+}
+
+/// How the controller runs.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// The namespace in which the operator runs; a SystemRegistry's Secrets and ConfigMaps are read from there only.
+    #[arg(long, env = "REGISTRY_OPERATOR_SYSTEM_NAMESPACE", default_value = "registry-system")]
+    pub system_namespace: String,
+
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, env = "REGISTRY_OPERATOR_METRICS_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub metrics_address: SocketAddr,
+
+    /// Whether only the holder of the Lease `registry-operator` works while other replicas stand by.
+    #[arg(
+        long, env = "REGISTRY_OPERATOR_LEADER_ELECTION", default_value_t = true,
+        action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true"
+    )]
+    pub leader_election: bool,
+
+    /// Addresses to which registries may be reached although the fence denies them (repeatable or comma-separated),
+    /// such as 127.0.0.0/8 in development.
+    #[arg(long, env = "REGISTRY_OPERATOR_EGRESS_ALLOW", value_name = "CIDR", value_delimiter = ',')]
+    pub egress_allow: Vec<IpNet>,
+
+    /// Addresses to which no registry may be reached (repeatable or comma-separated).
+    #[arg(long, env = "REGISTRY_OPERATOR_EGRESS_DENY", value_name = "CIDR", value_delimiter = ',')]
+    pub egress_deny: Vec<IpNet>,
+
+    /// Token services on other hosts that credentials may be sent to (repeatable or comma-separated).
+    #[arg(long, env = "REGISTRY_OPERATOR_TRUSTED_TOKEN_SERVICE", value_name = "HOST[:PORT]", value_delimiter = ',')]
+    pub trusted_token_service: Vec<TrustedService>,
+
+    /// How many validations run at the same time. No tenant gets more than an equal share of what is free.
+    #[arg(long, env = "REGISTRY_OPERATOR_CONCURRENCY", default_value = "64", value_parser = clap::value_parser!(u16).range(2..=4096))]
+    pub concurrency: u16,
+
+    /// How log lines are written.
+    #[arg(long, env = "REGISTRY_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug, trace, or a tracing filter such as registry_operator=debug,kube=info.
+    #[arg(long, env = "REGISTRY_OPERATOR_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For a person.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn leader_election_can_be_switched_off_in_either_spelling() {
+        for arguments in [["operator", "--leader-election=false"].as_slice(), &["operator", "--leader-election", "false"]] {
+            assert!(!Cli::parse_from(arguments).settings.leader_election);
+        }
+        assert!(Cli::parse_from(["operator", "--leader-election"]).settings.leader_election);
+        assert!(Cli::parse_from(["operator"]).settings.leader_election);
+    }
+
+    #[test]
+    fn a_concurrency_of_zero_is_refused() {
+        assert!(Cli::try_parse_from(["operator", "--concurrency", "0"]).is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! A registry as the controller handles it: of either scope, without what it doesn't need, and with everything that
+//! depends on the scope decided here, once.
+
+use std::{fmt, sync::Arc};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use registry_api::{
+    FINALIZER, REQUESTED_AT, RegistrySpec, RegistryStatus,
+    spec::{Registry, Scope as ApiScope},
+};
+
+/// Whom a registry is for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Scope {
+    /// Every tenant.
+    System,
+    /// One tenant.
+    Tenant,
+}
+
+impl Scope {
+    /// The closed set of label values for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Tenant => "tenant",
+        }
+    }
+}
+
+/// Which registry: unique in the cluster at one time.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub enum Key {
+    /// A SystemRegistry.
+    System {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// A TenantRegistry.
+    Tenant {
+        /// Its namespace.
+        namespace: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+    },
+}
+
+impl Key {
+    /// The key of an object that came from the API server.
+    pub fn of<S: ApiScope>(namespace: Option<&str>, name: &str) -> Self {
+        match namespace {
+            Some(namespace) if S::NAMESPACED => Self::Tenant { namespace: namespace.into(), name: name.into() },
+            _ => Self::System { name: name.into() },
+        }
+    }
+
+    /// The registry's scope.
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::System { .. } => Scope::System,
+            Self::Tenant { .. } => Scope::Tenant,
+        }
+    }
+
+    /// The registry's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::System { name } | Self::Tenant { name, .. } => name,
+        }
+    }
+
+    /// The registry's namespace, if it has one.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::System { .. } => None,
+            Self::Tenant { namespace, .. } => Some(namespace),
+        }
+    }
+
+    /// The one namespace from which this registry's Secrets and ConfigMaps are read.
+    pub fn references_namespace<'a>(&'a self, system_namespace: &'a str) -> &'a str {
+        self.namespace().unwrap_or(system_namespace)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System { name } => write!(f, "SystemRegistry {name}"),
+            Self::Tenant { namespace, name } => write!(f, "TenantRegistry {namespace}/{name}"),
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A registry as last seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subject {
+    /// Which registry.
+    pub key: Key,
+    /// Which incarnation of it: a registry that is deleted and created again has another.
+    pub uid: String,
+    /// The version of the object in the API server; opaque.
+    pub resource_version: String,
+    /// The version of the spec.
+    pub generation: i64,
+    /// Whether the object is being deleted.
+    pub deleting: bool,
+    /// Whether our finalizer is on it.
+    pub finalizer: bool,
+    /// The value of the annotation by which a validation is asked for.
+    pub requested_at: Option<String>,
+    /// What the user asks for.
+    pub spec: RegistrySpec,
+    /// What we said last.
+    pub status: RegistryStatus,
+}
+
+impl Subject {
+    /// Takes what is needed out of an object from the API server.
+    pub fn of<S: ApiScope>(registry: Registry<S>) -> Self {
+        Self {
+            key: Key::of::<S>(registry.metadata.namespace.as_deref(), &registry.name_any()),
+            generation: registry.metadata.generation.unwrap_or_default(),
+            deleting: registry.metadata.deletion_timestamp.is_some(),
+            finalizer: registry.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
+            requested_at: registry.annotations().get(REQUESTED_AT).cloned(),
+            uid: registry.metadata.uid.unwrap_or_default(),
+            resource_version: registry.metadata.resource_version.unwrap_or_default(),
+            spec: registry.spec,
+            status: registry.status.unwrap_or_default(),
+        }
+    }
+
+    /// Whether this object leaves something in other namespaces that must be removed with it.
+    pub fn needs_cleanup(&self) -> bool {
+        self.spec.availability.as_ref().is_some_and(|availability| availability.pull_secret.is_some())
+    }
+
+    /// The time of the newest validation that the status tells of.
+    pub fn last_validation(&self) -> Option<Timestamp> {
+        self.status.last_validation_time.as_ref().map(|time| time.0)
+    }
+}

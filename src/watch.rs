@@ -1,0 +1,257 @@
+//! What the API server says, as a stream of [`Signal`]s to the controller. Owns the watches, and that each begins with
+//! everything there is; decides nothing.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        utils::Backoff,
+        watcher::{self, Event, watcher},
+    },
+};
+use registry_api::{
+    TENANT_LABEL,
+    spec::{Registry, Scope as ApiScope},
+};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::{
+    access::Access,
+    resolve::{Reading, Reference, ReferenceKind, References, Shelf},
+    subject::{Key, Scope, Subject},
+};
+
+/// Something that the API server said.
+#[derive(Debug)]
+pub enum Signal {
+    /// A registry is there, in this state.
+    Seen(Box<Subject>),
+    /// A registry is gone.
+    Gone(Key),
+    /// These are all the registries of that scope.
+    Listed(Scope, HashSet<Key>),
+    /// A Secret or ConfigMap is there in another version, or is gone.
+    Reference(Reading),
+    /// All Secrets or ConfigMaps of a namespace were listed.
+    Shelf(Shelf),
+    /// A namespace became, or ceased to be, a tenant's.
+    Tenant(Arc<str>),
+    /// All tenants' namespaces were listed.
+    Tenants,
+}
+
+/// Where signals go. A watch that can't deliver ends with its controller.
+pub type Signals = mpsc::Sender<Signal>;
+
+/// A watch is renewed this often, so that one that hangs in silence is noticed soon after.
+const RENEWAL_SECONDS: u32 = 40;
+/// Objects a page in the first list: what is held twice for a moment.
+const PAGE: u32 = 250;
+
+fn config() -> watcher::Config {
+    watcher::Config::default().timeout(RENEWAL_SECONDS).page_size(PAGE)
+}
+
+/// Watches all registries of one scope.
+pub async fn registries<S: ApiScope>(client: Client, scope: Scope, signals: Signals) {
+    let api: Api<DeserializeGuard<Registry<S>>> = Api::all(client);
+    let mut listed = HashSet::new();
+    let mut events = patient(watcher(api, config()), S::PLURAL);
+    while let Some(event) = events.next().await {
+        let signal = match event {
+            Event::Init => {
+                listed = HashSet::new();
+                continue;
+            }
+            Event::InitApply(object) => {
+                listed.insert(key_of::<S>(&object));
+                seen(object)
+            }
+            Event::Apply(object) => seen(object),
+            Event::Delete(object) => Some(Signal::Gone(key_of::<S>(&object))),
+            Event::InitDone => Some(Signal::Listed(scope, std::mem::take(&mut listed))),
+        };
+        if let Some(signal) = signal
+            && signals.send(signal).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn key_of<S: ApiScope>(object: &DeserializeGuard<Registry<S>>) -> Key {
+    Key::of::<S>(object.meta().namespace.as_deref(), object.meta().name.as_deref().unwrap_or_default())
+}
+
+/// One object that can't be read must not stop the others.
+fn seen<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> Option<Signal> {
+    let key = key_of(&object);
+    match object.0 {
+        Ok(registry) => Some(Signal::Seen(Box::new(Subject::of(registry)))),
+        Err(error) => {
+            tracing::error!(registry = %key, %error, "this object can't be read; it is left alone");
+            None
+        }
+    }
+}
+
+/// Watches the namespaces that carry the tenant label, and keeps the operator's access to them.
+pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+    let mut listed: HashSet<Arc<str>> = HashSet::new();
+    let mut grants = JoinSet::new(); // ends with this watch
+    let mut events = patient(watcher(api, config().labels(TENANT_LABEL)), "namespaces");
+    while let Some(event) = events.next().await {
+        while grants.try_join_next().is_some() {}
+        let changed = match event {
+            Event::Init => {
+                listed = HashSet::new();
+                Vec::new()
+            }
+            Event::InitApply(namespace) => {
+                listed.insert(namespace.name_any().into());
+                Vec::from_iter(labelled(&access, &namespace, &mut grants))
+            }
+            Event::Apply(namespace) => Vec::from_iter(labelled(&access, &namespace, &mut grants)),
+            Event::Delete(namespace) => {
+                let gone = namespace.metadata.deletion_timestamp.is_some();
+                Vec::from_iter(unlabelled(&access, &namespace.name_any(), gone, &mut grants))
+            }
+            Event::InitDone => {
+                let before = access.namespaces();
+                let gone = before.iter().filter(|namespace| !listed.contains(*namespace));
+                let changed: Vec<_> = gone.flat_map(|namespace| unlabelled(&access, namespace, false, &mut grants)).collect();
+                if signals.send(Signal::Tenants).await.is_err() {
+                    return;
+                }
+                changed
+            }
+        };
+        for namespace in changed {
+            if signals.send(Signal::Tenant(namespace)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A namespace that is news is bound; one that is being deleted grants nothing any more.
+fn labelled(
+    access: &Arc<Access>,
+    namespace: &PartialObjectMeta<Namespace>,
+    grants: &mut JoinSet<()>,
+) -> Option<Arc<str>> {
+    let name: Arc<str> = namespace.name_any().into();
+    let tenant = namespace.labels().get(TENANT_LABEL)?;
+    if namespace.metadata.deletion_timestamp.is_some() || !access.labelled(name.clone(), tenant.as_str().into()) {
+        return None;
+    }
+    let (access, bound) = (access.clone(), name.clone());
+    grants.spawn(async move { access.grant(&bound).await });
+    Some(name)
+}
+
+fn unlabelled(access: &Arc<Access>, namespace: &str, gone: bool, grants: &mut JoinSet<()>) -> Option<Arc<str>> {
+    if !access.unlabelled(namespace) {
+        return None;
+    }
+    let name: Arc<str> = namespace.into();
+    if !gone {
+        let (access, unbound) = (access.clone(), name.clone());
+        grants.spawn(async move { access.revoke(&unbound).await });
+    }
+    Some(name)
+}
+
+/// Watches the metadata of one shelf, and tells [`References`] before it tells the controller.
+pub async fn shelf(client: Client, shelf: Shelf, references: Arc<References>, signals: Signals) {
+    let namespace = shelf.namespace.clone();
+    match shelf.kind {
+        ReferenceKind::Secret => {
+            let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, &namespace);
+            follow(watcher(api, config()), shelf, &references, signals).await;
+        }
+        ReferenceKind::ConfigMap => {
+            let api: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(client, &namespace);
+            follow(watcher(api, config()), shelf, &references, signals).await;
+        }
+    }
+}
+
+async fn follow<K: ResourceExt + Send>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+    shelf: Shelf,
+    references: &References,
+    signals: Signals,
+) {
+    let mut events = patient(events, "references");
+    let mut listed = HashMap::new();
+    while let Some(event) = events.next().await {
+        let signal = match event {
+            Event::Init => {
+                listed = HashMap::new();
+                continue;
+            }
+            Event::InitApply(object) => {
+                listed.insert(object.name_any().into(), object.resource_version().unwrap_or_default());
+                continue;
+            }
+            Event::InitDone => {
+                references.listed(&shelf, std::mem::take(&mut listed));
+                Signal::Shelf(shelf.clone())
+            }
+            Event::Apply(object) => saw(references, &shelf, &object, object.resource_version()),
+            Event::Delete(object) => saw(references, &shelf, &object, None),
+        };
+        if signals.send(signal).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn saw(references: &References, shelf: &Shelf, object: &impl ResourceExt, version: Option<String>) -> Signal {
+    let reference = Reference { shelf: shelf.clone(), name: object.name_any().into() };
+    let reading = Reading { reference, version };
+    references.saw(&reading);
+    Signal::Reference(reading)
+}
+
+/// A watch that logs its errors and goes on after a pause, for ever.
+fn patient<K: Send>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+    what: &'static str,
+) -> impl Stream<Item = Event<K>> + Send + Unpin {
+    let logged = events.inspect_err(move |error| tracing::warn!(what, %error, "a watch failed; it is tried again"));
+    Box::pin(logged.backoff(Pause::default()).filter_map(async |event| event.ok()))
+}
+
+/// Pauses between tries of a watch: from 100 ms, for a right may take a moment to arrive, to 5 s.
+#[derive(Debug, Default)]
+struct Pause {
+    tries: u32,
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = Duration::from_millis(100).saturating_mul(1 << self.tries.min(6)).min(Duration::from_secs(5));
+        self.tries += 1;
+        Some(pause)
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        self.tries = 0;
+    }
+}
