@@ -43,7 +43,12 @@ impl Access {
         let answer = review.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
         let user = answer.status.and_then(|status| status.user_info).and_then(|user| user.username);
         let identity = role_subject(&user.unwrap_or_default());
-        tracing::info!(kind = identity.kind, name = identity.name, namespace = identity.namespace, "running as");
+        tracing::info!(
+            kind = identity.kind,
+            name = identity.name,
+            namespace = identity.namespace,
+            "running as"
+        );
         Ok(Self { client, identity, grants: Semaphore::new(GRANTS), tenants: Mutex::default() })
     }
 

@@ -14,20 +14,37 @@ use kube::{
     client::{Body, ClientBuilder},
 };
 use registry_probe::IpNet;
-use tower::{Layer, Service};
+use thiserror::Error;
+use tower::{BoxError, Layer, Service};
 
-use crate::metrics::Metrics;
+use crate::{lease::Term, metrics::Metrics};
 
 const AGENT: &str = concat!("registry-operator/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client that counts its requests. It retries nothing by itself: each caller knows better what a failure means.
-pub fn client(mut config: Config, metrics: Metrics) -> kube::Result<Client> {
+/// The two clients of one replica.
+pub struct Clients {
+    /// Writes at any time: for the lease.
+    pub unbound: Client,
+    /// Writes only while the term holds: for everything else.
+    pub bound: Client,
+}
+
+/// Clients that count their requests. They retry nothing by themselves: each caller knows better what a failure means.
+pub fn clients(mut config: Config, metrics: &Metrics, term: Arc<Term>) -> kube::Result<Clients> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.default_retry = false;
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
-    Ok(ClientBuilder::try_from(config)?.with_layer(&Count(metrics)).build())
+    let layer = |term| Guard { metrics: metrics.clone(), term };
+    let unbound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(None)).build();
+    let bound = ClientBuilder::try_from(config)?.with_layer(&layer(Some(term))).build();
+    Ok(Clients { unbound, bound })
 }
+
+/// A write was held back.
+#[derive(Debug, Error)]
+#[error("this replica is not the leader any more, and writes nothing")]
+struct NotLeading;
 
 /// The API server's own addresses, as far as the configuration tells them: nothing that a tenant may connect to.
 /// A loopback address is left to the fence's own rule, since it stands for many servers.
@@ -37,39 +54,53 @@ pub fn cluster_addresses(config: &Config) -> Arc<[IpNet]> {
     address.map(IpNet::from).into_iter().collect()
 }
 
-/// Counts the requests that go through it.
-struct Count(Metrics);
+/// Counts the requests that go through it, and holds back writes outside a term.
+#[derive(Clone)]
+struct Guard {
+    metrics: Metrics,
+    term: Option<Arc<Term>>,
+}
 
-impl<S> Layer<S> for Count {
-    type Service = Counted<S>;
-
-    fn layer(&self, inner: S) -> Counted<S> {
-        Counted { inner, metrics: self.0.clone() }
+impl Guard {
+    fn admits(&self, method: &Method) -> bool {
+        method == Method::GET || self.term.as_ref().is_none_or(|term| term.holds())
     }
 }
 
-/// A service whose requests are counted.
-#[derive(Clone)]
-struct Counted<S> {
-    inner: S,
-    metrics: Metrics,
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { inner, guard: self.clone() }
+    }
 }
 
-impl<S, B> Service<Request<Body>> for Counted<S>
+/// A service behind a guard.
+#[derive(Clone)]
+struct Guarded<S> {
+    inner: S,
+    guard: Guard,
+}
+
+impl<S, B> Service<Request<Body>> for Guarded<S>
 where
-    S: Service<Request<Body>, Response = Response<B>>,
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
+    B: Send + 'static,
 {
     type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<S::Response, BoxError>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (metrics, method) = (self.metrics.clone(), name(request.method()));
+        if !self.guard.admits(request.method()) {
+            return futures::future::err(NotLeading.into()).boxed();
+        }
+        let (metrics, method) = (self.guard.metrics.clone(), name(request.method()));
         let answer = self.inner.call(request);
         async move {
             let answer = answer.await;

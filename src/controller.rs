@@ -47,7 +47,7 @@ struct Controller {
     signals: Signals,
     entries: HashMap<Key, Entry>,
     named_by: HashMap<Reference, HashSet<Key>>,
-    shelves: HashMap<Shelf, Watch>,
+    shelves: HashMap<Shelf, Watched>,
     queue: Queue<Key, Group>,
     workers: JoinSet<Report>,
     unsynced: HashSet<Sync>,
@@ -60,15 +60,18 @@ enum Sync {
     Tenants,
 }
 
-/// A watch over a shelf, and how many references need it.
-struct Watch {
+/// How many references name something on a shelf, and the watch over it while the operator may have one.
+#[derive(Default)]
+struct Watched {
     references: usize,
-    task: AbortHandle,
+    task: Option<AbortHandle>,
 }
 
-impl Drop for Watch {
+impl Drop for Watched {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -130,7 +133,7 @@ impl Controller {
                 self.unsynced.remove(&Sync::Registries(scope));
             }
             Signal::Reference(reading) => self.reference(&reading),
-            Signal::Shelf(shelf) => self.shelf(&shelf),
+            Signal::Shelf(listed) => self.shelf(&listed),
             Signal::Tenant(namespace) => self.tenant(&namespace),
             Signal::Tenants => {
                 self.unsynced.remove(&Sync::Tenants);
@@ -202,22 +205,28 @@ impl Controller {
     }
 
     fn watch(&mut self, shelf: &Shelf) {
-        let (context, signals) = (&self.context, &self.signals);
-        let watch = self.shelves.entry(shelf.clone()).or_insert_with(|| {
-            let follow =
-                watch::shelf(context.client.clone(), shelf.clone(), context.references.clone(), signals.clone());
-            Watch { references: 0, task: tokio::spawn(follow).abort_handle() }
-        });
-        watch.references += 1;
+        let may_watch = self.may_watch(&shelf.namespace);
+        let watched = self.shelves.entry(shelf.clone()).or_default();
+        watched.references += 1;
+        if may_watch && watched.task.is_none() {
+            watched.task = Some(follow(&self.context, &self.signals, shelf));
+        }
     }
 
     fn unwatch(&mut self, shelf: &Shelf) {
-        let Some(watch) = self.shelves.get_mut(shelf) else { return };
-        watch.references -= 1;
-        if watch.references == 0 {
+        let Some(watched) = self.shelves.get_mut(shelf) else {
+            return;
+        };
+        watched.references -= 1;
+        if watched.references == 0 {
             self.shelves.remove(shelf);
             self.context.references.unwatched(shelf);
         }
+    }
+
+    /// The operator has rights in its own namespace and in tenants'; elsewhere it would only be refused.
+    fn may_watch(&self, namespace: &str) -> bool {
+        namespace == self.context.system_namespace || self.context.access.tenant(namespace).is_some()
     }
 
     /// A reference was seen in some version: whoever's verdict rests on another is validated anew.
@@ -234,15 +243,28 @@ impl Controller {
     }
 
     fn shelf(&mut self, shelf: &Shelf) {
-        let named: Vec<Reference> = self.named_by.keys().filter(|reference| reference.shelf == *shelf).cloned().collect();
+        let named: Vec<Reference> =
+            self.named_by.keys().filter(|reference| reference.shelf == *shelf).cloned().collect();
         for reference in named {
             let version = self.context.references.version(&reference);
             self.reference(&Reading { reference, version });
         }
     }
 
-    /// A namespace became, or ceased to be, a tenant's.
+    /// A namespace became, or ceased to be, a tenant's: its watches start or stop, and its registries are looked at.
     fn tenant(&mut self, namespace: &str) {
+        let may_watch = self.may_watch(namespace);
+        for (shelf, watched) in self.shelves.iter_mut().filter(|(shelf, _)| &*shelf.namespace == namespace) {
+            match &watched.task {
+                None if may_watch => watched.task = Some(follow(&self.context, &self.signals, shelf)),
+                Some(task) if !may_watch => {
+                    task.abort();
+                    watched.task = None;
+                    self.context.references.unwatched(shelf);
+                }
+                _ => {}
+            }
+        }
         let is_there = |key: &&Key| key.namespace() == Some(namespace);
         let keys: Vec<Key> = self.entries.keys().filter(is_there).cloned().collect();
         keys.iter().for_each(|key| self.now(key));
@@ -296,8 +318,12 @@ impl Controller {
 
     /// A reference may have changed while it was being used, when nobody rested on it yet.
     fn recheck(&mut self, key: &Key) {
-        let Some(entry) = self.entries.get(key) else { return };
-        let Some(basis) = entry.history.basis.as_ref() else { return };
+        let Some(entry) = self.entries.get(key) else {
+            return;
+        };
+        let Some(basis) = entry.history.basis.as_ref() else {
+            return;
+        };
         if basis.is_outdated(|reference| self.context.references.version(reference)) {
             self.now(key);
         }
@@ -308,7 +334,18 @@ impl Controller {
     }
 }
 
-async fn work(context: Arc<Context>, subject: Arc<Subject>, history: Arc<History>, left: Option<Duration>) -> Report {
+/// Starts a watch over a shelf.
+fn follow(context: &Context, signals: &Signals, shelf: &Shelf) -> AbortHandle {
+    let (client, references) = (context.client.clone(), context.references.clone());
+    tokio::spawn(watch::shelf(client, shelf.clone(), references, signals.clone())).abort_handle()
+}
+
+async fn work(
+    context: Arc<Context>,
+    subject: Arc<Subject>,
+    history: Arc<History>,
+    left: Option<Duration>,
+) -> Report {
     let started = Instant::now();
     let result = reconcile(&context, &subject, &history, left).await;
     Report { key: subject.key.clone(), uid: subject.uid.clone(), took: started.elapsed(), result }
@@ -324,7 +361,11 @@ impl Entry {
     }
 
     /// Takes a result; says when there is something to be done again, and what was written.
-    fn file(&mut self, result: Result<Done, ReconcileError>, now: Instant) -> (Option<Duration>, Option<Subject>) {
+    fn file(
+        &mut self,
+        result: Result<Done, ReconcileError>,
+        now: Instant,
+    ) -> (Option<Duration>, Option<Subject>) {
         match result {
             Ok(done) => {
                 self.errors = 0;

@@ -54,7 +54,9 @@ impl Events {
         if verdict(&subject.status) == verdict(next) {
             return;
         }
-        let Some(ready) = next.condition(ConditionType::Ready) else { return };
+        let Some(ready) = next.condition(ConditionType::Ready) else {
+            return;
+        };
         if ready.reason == Reason::Progressing.as_str() {
             return;
         }
@@ -80,7 +82,8 @@ fn verdict(status: &RegistryStatus) -> [Option<(&str, &str)>; 2] {
 
 async fn write_all(client: Client, instance: String, mut drafts: mpsc::Receiver<Draft>) {
     while let Some(draft) = drafts.recv().await {
-        let api: Api<Event> = Api::namespaced(client.clone(), draft.key.namespace().unwrap_or(CLUSTER_NAMESPACE));
+        let api: Api<Event> =
+            Api::namespaced(client.clone(), draft.key.namespace().unwrap_or(CLUSTER_NAMESPACE));
         let (event, params) = (draft.event(&instance), PostParams::default());
         match tokio::time::timeout(WRITE_TIMEOUT, api.create(&params, &event)).await {
             Ok(Ok(_)) => {}

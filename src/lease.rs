@@ -2,7 +2,10 @@
 //! ends and stops working when it could not; another takes over only after it has itself seen no renewal for a whole
 //! lease, by its own clock, so that no two clocks are compared.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -22,9 +25,47 @@ const LEASE_DURATION: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
+/// How long this process may write: as a leader, until its lease would have to be renewed. A process that was paused
+/// finds that its term has passed before it can write anything more.
+#[derive(Debug)]
+pub struct Term {
+    until: Mutex<Option<Instant>>,
+}
+
+impl Term {
+    /// A term that has not begun.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { until: Mutex::new(None) })
+    }
+
+    /// A term without an end, for a process that needs no election.
+    pub fn for_ever() -> Arc<Self> {
+        let far = Instant::now() + Duration::from_hours(24 * 365 * 10);
+        Arc::new(Self { until: Mutex::new(Some(far)) })
+    }
+
+    /// Whether it has begun and not passed.
+    pub fn holds(&self) -> bool {
+        self.lock().is_some_and(|until| Instant::now() < until)
+    }
+
+    fn begin_or_extend(&self, claimed: Instant) {
+        *self.lock() = Some(claimed + RENEW_DEADLINE);
+    }
+
+    fn end(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One candidate for leadership.
 pub struct Candidate {
     api: Api<Lease>,
+    term: Arc<Term>,
     identity: String,
     clock: fn() -> Timestamp,
     /// The lease as last seen, and when a change of it was last seen.
@@ -32,9 +73,16 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A candidate of that identity, which must be unique among all candidates of all times.
-    pub fn new(client: Client, namespace: &str, identity: String, clock: fn() -> Timestamp) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, clock, observed: None }
+    /// A candidate of that identity, which must be unique among all candidates of all times. Its client is not held to
+    /// the term: it is what makes it.
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        identity: String,
+        term: Arc<Term>,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        Self { api: Api::namespaced(client, namespace), term, identity, clock, observed: None }
     }
 
     /// Waits until this candidate is the leader.
@@ -52,22 +100,31 @@ impl Candidate {
     /// Keeps the lease; returns when it is lost: somebody else has it, or it could not be renewed in time.
     pub async fn hold(&mut self) {
         let mut renewed = Instant::now();
-        while renewed.elapsed() < RENEW_DEADLINE {
+        loop {
             tokio::time::sleep(RETRY_PERIOD).await;
             let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
             match tokio::time::timeout(left, self.claim()).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => return tracing::warn!("the leader's lease was taken by another replica"),
+                Ok(Ok(false)) => {
+                    tracing::warn!("the leader's lease was taken by another replica");
+                    break;
+                }
                 Ok(Err(error)) => tracing::warn!(%error, "could not renew the leader's lease"),
-                Err(_) => break,
+                Err(_) => {
+                    tracing::warn!("the leader's lease could not be renewed in {RENEW_DEADLINE:?}");
+                    break;
+                }
             }
         }
-        tracing::warn!("the leader's lease could not be renewed in {RENEW_DEADLINE:?}");
+        self.term.end();
     }
 
     /// Gives the lease back, so that another replica need not wait for its end.
     pub async fn release(&mut self) {
-        let Ok(Some(mut lease)) = self.api.get_opt(LEASE).await else { return };
+        self.term.end();
+        let Ok(Some(mut lease)) = self.api.get_opt(LEASE).await else {
+            return;
+        };
         let spec = lease.spec.get_or_insert_default();
         if spec.holder_identity.as_deref() != Some(&self.identity) {
             return;
@@ -142,7 +199,9 @@ mod tests {
         let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
             Ok::<_, std::io::Error>(http::Response::new(kube::client::Body::empty()))
         });
-        Candidate::new(Client::new(service, "default"), "default", "me".to_owned(), || Timestamp::UNIX_EPOCH)
+        Candidate::new(Client::new(service, "default"), "default", "me".to_owned(), Term::new(), || {
+            Timestamp::UNIX_EPOCH
+        })
     }
 
     fn held_by(holder: &str, renewals: i64) -> LeaseSpec {
@@ -166,7 +225,10 @@ mod tests {
         let (mut candidate, start) = (candidate(), Instant::now());
         assert!(!candidate.may_claim(&held_by("other", 0), start));
         assert!(!candidate.may_claim(&held_by("other", 0), start + Duration::from_secs(14)));
-        assert!(!candidate.may_claim(&held_by("other", 1), start + Duration::from_secs(20)), "it was renewed");
+        assert!(
+            !candidate.may_claim(&held_by("other", 1), start + Duration::from_secs(20)),
+            "it was renewed"
+        );
         assert!(!candidate.may_claim(&held_by("other", 1), start + Duration::from_secs(30)));
         assert!(candidate.may_claim(&held_by("other", 1), start + Duration::from_secs(35)));
     }

@@ -10,7 +10,7 @@ use registry_operator::{
     access::Access,
     api_client, controller,
     events::Events,
-    lease::Candidate,
+    lease::{Candidate, Term},
     metrics::Metrics,
     reconcile::Context,
     resolve::References,
@@ -60,7 +60,8 @@ fn print_crds() -> anyhow::Result<()> {
 
 fn start(settings: Settings) -> anyhow::Result<()> {
     log(&settings)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let result = runtime.block_on(run(settings));
     // A blocking look-up that is under way must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -68,12 +69,15 @@ fn start(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn log(settings: &Settings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log_level)
-        .with_context(|| format!("--log-level {:?} is neither a level nor a tracing filter", settings.log_level))?;
+    let filter = EnvFilter::try_new(&settings.log_level).with_context(|| {
+        format!("--log-level {:?} is neither a level nor a tracing filter", settings.log_level)
+    })?;
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match settings.log_format {
-        LogFormat::Text => registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).init(),
+        LogFormat::Text => {
+            registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).init()
+        }
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
     }
     Ok(())
@@ -93,18 +97,26 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let config = Config::infer().await.context("finding a cluster, by KUBECONFIG or in-cluster")?;
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
+    let term = if leader_election { Term::new() } else { Term::for_ever() };
+    let cluster_addresses = api_client::cluster_addresses(&config, service_host().as_deref());
+    let clients =
+        api_client::clients(config, &metrics, term.clone()).context("making a client of the API server")?;
     let replica = Replica {
-        cluster_addresses: api_client::cluster_addresses(&config),
-        client: api_client::client(config, metrics.clone()).context("making a client of the API server")?,
-        prober: Prober::new(ProberSettings { version: env!("CARGO_PKG_VERSION").to_owned(), ..ProberSettings::default() })
-            .context("setting up the prober")?,
+        cluster_addresses,
+        client: clients.bound,
+        prober: Prober::new(ProberSettings {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..ProberSettings::default()
+        })
+        .context("setting up the prober")?,
         identity: identity(),
         settings,
         metrics,
         health,
     };
     if leader_election {
-        let candidate = Candidate::new(replica.client.clone(), &system_namespace, replica.identity.clone(), now);
+        let candidate =
+            Candidate::new(replica.client.clone(), &system_namespace, replica.identity.clone(), now);
         replica.stand_and_lead(candidate, stop).await;
     } else {
         stop.run_until_cancelled(replica.work()).await;
@@ -209,6 +221,12 @@ impl Replica {
 #[expect(clippy::disallowed_methods, reason = "this is the edge")]
 fn now() -> Timestamp {
     Timestamp::now()
+}
+
+/// The address of the Service `kubernetes`, which the kubelet tells every Pod.
+#[expect(clippy::disallowed_methods, reason = "this is the edge")]
+fn service_host() -> Option<String> {
+    std::env::var("KUBERNETES_SERVICE_HOST").ok()
 }
 
 /// Unique among all replicas of all times, and telling which Pod it was.

@@ -100,11 +100,25 @@ impl Metrics {
         let (seconds, name) = (Unit::Seconds, "validation_layer_duration");
         r.register_with_unit(name, "Time that a validation spent in a layer", seconds, self.layers.clone());
         r.register("registry_requests", "Requests to registries by outcome", self.requests.clone());
-        r.register("api_requests", "Requests to the API server by method and code", self.api_requests.clone());
+        r.register(
+            "api_requests",
+            "Requests to the API server by method and code",
+            self.api_requests.clone(),
+        );
         let name = "reconcile_duration";
-        r.register_with_unit(name, "Time from taking a registry up to its end", Unit::Seconds, self.reconciles.clone());
+        r.register_with_unit(
+            name,
+            "Time from taking a registry up to its end",
+            Unit::Seconds,
+            self.reconciles.clone(),
+        );
         let name = "queue_wait";
-        r.register_with_unit(name, "Time that a due registry waited for its turn", Unit::Seconds, self.waits.clone());
+        r.register_with_unit(
+            name,
+            "Time that a due registry waited for its turn",
+            Unit::Seconds,
+            self.waits.clone(),
+        );
         r.register("queue_depth", "Registries that are due and wait for their turn", self.depth.clone());
         r.register("reconciles_in_flight", "Registries being worked on", self.in_flight.clone());
         r.register("leader", "1 while this replica is the leader", self.leading.clone());
@@ -213,12 +227,8 @@ impl Registries {
         value: impl Fn(&Gauges) -> Option<f64>,
     ) -> Result<(), fmt::Error> {
         let registries = self.lock();
-        let mut metric = encoder.encode_descriptor(
-            name,
-            help,
-            unit,
-            prometheus_client::metrics::MetricType::Gauge,
-        )?;
+        let mut metric =
+            encoder.encode_descriptor(name, help, unit, prometheus_client::metrics::MetricType::Gauge)?;
         for (key, gauges) in registries.iter() {
             let Some(value) = value(gauges) else { continue };
             let labels = [
@@ -245,8 +255,10 @@ impl Collector for Registries {
 }
 
 /// Unix time, as Prometheus has it; the loss of precision beyond 2^53 seconds does no harm.
-#[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double exactly for 285 million years")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "seconds since 1970 fit a double exactly for 285 million years"
+)]
 fn seconds(time: Option<Timestamp>) -> Option<f64> {
     time.map(|time| time.as_second() as f64)
 }
-

@@ -60,28 +60,37 @@ pub async fn publish_status(
     if !says_something_new(&subject.status, status) {
         return Ok(None);
     }
-    let patch = |kind: &str| json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind,
-        "metadata": {"name": subject.key.name(), "uid": subject.uid},
-        "status": status,
-    });
+    let patch = |kind: &str| {
+        json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind,
+            "metadata": {"name": subject.key.name(), "uid": subject.uid},
+            "status": status,
+        })
+    };
     apply(client, subject, "the status", STATUS_MANAGER, patch).await.map(Some)
 }
 
 /// Puts our finalizer on the object, or takes it off.
-pub async fn publish_finalizer(client: &Client, subject: &Subject, wanted: bool) -> Result<Subject, PublishError> {
+pub async fn publish_finalizer(
+    client: &Client,
+    subject: &Subject,
+    wanted: bool,
+) -> Result<Subject, PublishError> {
     let finalizers: &[&str] = if wanted { &[FINALIZER] } else { &[] };
-    let patch = |kind: &str| json!({
-        "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind,
-        "metadata": {"name": subject.key.name(), "uid": subject.uid, "finalizers": finalizers},
-    });
+    let patch = |kind: &str| {
+        json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind,
+            "metadata": {"name": subject.key.name(), "uid": subject.uid, "finalizers": finalizers},
+        })
+    };
     apply(client, subject, "the finalizer", FINALIZER_MANAGER, patch).await
 }
 
 /// Whether `next` differs from `previous` in more than the time of the validation, or that time has become old.
 fn says_something_new(previous: &RegistryStatus, next: &RegistryStatus) -> bool {
     let timeless = |status: &RegistryStatus| RegistryStatus { last_validation_time: None, ..status.clone() };
-    timeless(previous) != timeless(next) || is_old(previous.last_validation_time.as_ref(), next.last_validation_time.as_ref())
+    timeless(previous) != timeless(next)
+        || is_old(previous.last_validation_time.as_ref(), next.last_validation_time.as_ref())
 }
 
 fn is_old(previous: Option<&Time>, next: Option<&Time>) -> bool {

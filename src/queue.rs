@@ -39,9 +39,14 @@ struct Entry<G> {
 enum State {
     Idle,
     /// Waits for its time.
-    Waiting { due: Instant, timer: u64 },
+    Waiting {
+        due: Instant,
+        timer: u64,
+    },
     /// Its time has come; since then.
-    Ready { since: Instant },
+    Ready {
+        since: Instant,
+    },
     Running,
     /// Running, and to run again afterwards.
     RunningStale,
@@ -91,7 +96,8 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Queue<K, G> {
         self.next_timer += 1;
         self.timers.push(Reverse((due, timer)));
         self.timed.insert(timer, key.clone());
-        self.entries.insert(key.clone(), Entry { group: group.clone(), state: State::Waiting { due, timer } });
+        self.entries
+            .insert(key.clone(), Entry { group: group.clone(), state: State::Waiting { due, timer } });
     }
 
     /// Forgets `key`. Work that is under way keeps its place until it is `done`.
@@ -113,7 +119,9 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Queue<K, G> {
     /// Says that the work on `key` has ended; it is due again after `again`, if that is given, or at once if it was
     /// asked for meanwhile.
     pub fn done(&mut self, key: &K, now: Instant, again: Option<Duration>) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
         let (group, stale) = (entry.group.clone(), entry.state == State::RunningStale);
         entry.state = State::Idle;
         self.running_in_all = self.running_in_all.saturating_sub(1);
@@ -137,11 +145,15 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Queue<K, G> {
         self.wake(now);
         for _ in 0..self.turns.len() {
             let group = self.turns.pop_front()?;
-            if self.running.get(&group).copied().unwrap_or(0) >= self.places.saturating_sub(self.running_in_all) {
+            if self.running.get(&group).copied().unwrap_or(0)
+                >= self.places.saturating_sub(self.running_in_all)
+            {
                 self.turns.push_back(group);
                 continue;
             }
-            let Some((key, since)) = self.take(&group) else { continue };
+            let Some((key, since)) = self.take(&group) else {
+                continue;
+            };
             self.turns.push_back(group.clone());
             *self.running.entry(group).or_insert(0) += 1;
             self.running_in_all += 1;
@@ -177,8 +189,12 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Queue<K, G> {
             if due > now {
                 return;
             }
-            let Some(Reverse((due, timer))) = self.timers.pop() else { return };
-            let Some(key) = self.timed.remove(&timer) else { continue };
+            let Some(Reverse((due, timer))) = self.timers.pop() else {
+                return;
+            };
+            let Some(key) = self.timed.remove(&timer) else {
+                continue;
+            };
             if let Some(group) = self.entries.get(&key).map(|entry| entry.group.clone()) {
                 self.make_ready(&key, &group, due);
             }

@@ -94,10 +94,8 @@ pub async fn reconcile(
 
     let (seen, newer) = probe_with_progress(context, subject, examination.plan).await?;
     let now = (context.clock)();
-    let before = Before {
-        transient_failures: history.transient,
-        same_basis: same_basis || history.basis.is_none(),
-    };
+    let before =
+        Before { transient_failures: history.transient, same_basis: same_basis || history.basis.is_none() };
     let (status, outcome) = assess(newer.as_ref().unwrap_or(subject), &seen, before, now);
     observe(context, &subject.key, &status, &seen);
 
@@ -141,13 +139,19 @@ async fn settle_publication(
     left: Duration,
 ) -> Result<Done, ReconcileError> {
     match &history.unpublished {
-        Some(unpublished) => publish(context, subject, history.clone(), unpublished.status.clone(), left).await,
+        Some(unpublished) => {
+            publish(context, subject, history.clone(), unpublished.status.clone(), left).await
+        }
         None => Ok(Done { history: history.clone(), written: None, due: Some(left), sooner: None }),
     }
 }
 
 /// A registry that is being deleted needs neither its endpoint nor its Secrets to go.
-async fn settle_finalizer(context: &Context, subject: &Subject, history: &History) -> Result<Done, ReconcileError> {
+async fn settle_finalizer(
+    context: &Context,
+    subject: &Subject,
+    history: &History,
+) -> Result<Done, ReconcileError> {
     let wanted = subject.needs_cleanup() && !subject.deleting;
     let written = if subject.finalizer == wanted {
         None
@@ -234,7 +238,9 @@ fn due(
 }
 
 fn observe(context: &Context, key: &Key, status: &RegistryStatus, seen: &Seen) {
-    let Some(ready) = status.condition(ConditionType::Ready) else { return };
+    let Some(ready) = status.condition(ConditionType::Ready) else {
+        return;
+    };
     let reason = ready.reason.parse::<Reason>().map_or("Unknown", Reason::as_str);
     context.metrics.validated(key.scope(), &ready.status, reason);
     tracing::info!(registry = %key, ready = ready.status, reason, "validated");
@@ -245,7 +251,12 @@ fn observe(context: &Context, key: &Key, status: &RegistryStatus, seen: &Seen) {
 
 fn observe_probe(metrics: &Metrics, findings: &Findings) {
     let times = &findings.durations;
-    let layers = [("resolve", times.resolve), ("connect", times.connect), ("tls", times.tls), ("request", times.request)];
+    let layers = [
+        ("resolve", times.resolve),
+        ("connect", times.connect),
+        ("tls", times.tls),
+        ("request", times.request),
+    ];
     layers.into_iter().for_each(|(layer, time)| metrics.layer(layer, time));
     let counts = &findings.requests;
     let outcomes = [

@@ -135,14 +135,23 @@ impl History {
     ///
     /// `chance` is a random number from 0 to 1. `ends` are times at which what was seen stops to be so, such as the
     /// end of a certificate.
-    pub fn wait(&self, outcome: Outcome, interval: Duration, ends: &[Timestamp], now: Timestamp, chance: f64) -> Duration {
+    pub fn wait(
+        &self,
+        outcome: Outcome,
+        interval: Duration,
+        ends: &[Timestamp],
+        now: Timestamp,
+        chance: f64,
+    ) -> Duration {
         match outcome {
             Outcome::Usable => until_next_end(jittered(interval, chance), ends, now),
             Outcome::Transient { retry_after } => {
                 let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
                 jittered(grown(FIRST_RETRY, self.transient, interval).max(asked), chance)
             }
-            Outcome::Rejected => jittered(grown(FIRST_AFTER_REJECTION, self.rejections, LONGEST_AFTER_REJECTION), chance),
+            Outcome::Rejected => {
+                jittered(grown(FIRST_AFTER_REJECTION, self.rejections, LONGEST_AFTER_REJECTION), chance)
+            }
             Outcome::Definite => jittered(grown(FIRST_AFTER_DEFINITE, self.definite, interval), chance),
         }
     }
@@ -188,7 +197,14 @@ mod tests {
     const INTERVAL: Duration = Duration::from_mins(10);
 
     fn basis(generation: i64) -> Basis {
-        Basis { uid: "u".into(), generation, requested_at: None, suspended: false, tenant: None, readings: Vec::new() }
+        Basis {
+            uid: "u".into(),
+            generation,
+            requested_at: None,
+            suspended: false,
+            tenant: None,
+            readings: Vec::new(),
+        }
     }
 
     fn wait(history: &History, outcome: Outcome) -> Duration {
@@ -207,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_rejected_password_waits_one_two_four_up_to_sixty_minutes() {
-        let minutes: Vec<u64> = repeated(Outcome::Rejected, 8).iter().map(|wait| wait.as_secs() / 60).collect();
+        let minutes: Vec<u64> =
+            repeated(Outcome::Rejected, 8).iter().map(|wait| wait.as_secs() / 60).collect();
         assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 
@@ -242,7 +259,8 @@ mod tests {
         let end = now + Duration::from_secs(60);
         let wait = History::default().wait(Outcome::Usable, INTERVAL, &[end], now, 0.5);
         assert_eq!(wait, Duration::from_secs(61));
-        let wait = History::default().wait(Outcome::Usable, INTERVAL, &[end], end + Duration::from_secs(5), 0.0);
+        let wait =
+            History::default().wait(Outcome::Usable, INTERVAL, &[end], end + Duration::from_secs(5), 0.0);
         assert_eq!(wait, INTERVAL, "an end that has passed brings nothing forward");
     }
 

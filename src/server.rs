@@ -110,7 +110,9 @@ fn answer(method: &Method, path: &str, health: &Health, metrics: &Metrics) -> Re
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "caches are not synced yet\n".into()),
         "/metrics" => match metrics.text() {
             Ok(metrics) => openmetrics(metrics),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics can't be encoded: {error}\n")),
+            Err(error) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics can't be encoded: {error}\n"))
+            }
         },
         _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".into()),
     }

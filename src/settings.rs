@@ -54,7 +54,12 @@ pub struct Settings {
     pub egress_deny: Vec<IpNet>,
 
     /// Token services on other hosts that credentials may be sent to (repeatable or comma-separated).
-    #[arg(long, env = "REGISTRY_OPERATOR_TRUSTED_TOKEN_SERVICE", value_name = "HOST[:PORT]", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "REGISTRY_OPERATOR_TRUSTED_TOKEN_SERVICE",
+        value_name = "HOST[:PORT]",
+        value_delimiter = ','
+    )]
     pub trusted_token_service: Vec<TrustedService>,
 
     /// How many validations run at the same time. No tenant gets more than an equal share of what is free.
@@ -90,7 +95,9 @@ mod tests {
 
     #[test]
     fn leader_election_can_be_switched_off_in_either_spelling() {
-        for arguments in [["operator", "--leader-election=false"].as_slice(), &["operator", "--leader-election", "false"]] {
+        for arguments in
+            [["operator", "--leader-election=false"].as_slice(), &["operator", "--leader-election", "false"]]
+        {
             assert!(!Cli::parse_from(arguments).settings.leader_election);
         }
         assert!(Cli::parse_from(["operator", "--leader-election"]).settings.leader_election);

@@ -50,7 +50,9 @@ impl Key {
     /// The key of an object that came from the API server.
     pub fn of<S: ApiScope>(namespace: Option<&str>, name: &str) -> Self {
         match namespace {
-            Some(namespace) if S::NAMESPACED => Self::Tenant { namespace: namespace.into(), name: name.into() },
+            Some(namespace) if S::NAMESPACED => {
+                Self::Tenant { namespace: namespace.into(), name: name.into() }
+            }
             _ => Self::System { name: name.into() },
         }
     }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use registry_api::RegistrySpec;
-use registry_probe::{Endpoint, EndpointError, Fence, FenceScope, IpNet, RepositoryName, Target, TrustedService};
+use registry_probe::{
+    Endpoint, EndpointError, Fence, FenceScope, IpNet, RepositoryName, Target, TrustedService,
+};
 use thiserror::Error;
 
 use crate::subject::{Scope, Subject};
@@ -78,9 +80,12 @@ fn fence(scope: Scope, boundaries: &Boundaries) -> Fence {
     let (allow, deny) = (boundaries.egress_allow.clone(), boundaries.egress_deny.clone());
     match scope {
         Scope::System => Fence::new(FenceScope::System, allow, deny),
-        Scope::Tenant if boundaries.cluster_addresses.is_empty() => Fence::new(FenceScope::Tenant, allow, deny),
+        Scope::Tenant if boundaries.cluster_addresses.is_empty() => {
+            Fence::new(FenceScope::Tenant, allow, deny)
+        }
         Scope::Tenant => {
-            let deny: Arc<[IpNet]> = deny.iter().chain(boundaries.cluster_addresses.iter()).copied().collect();
+            let deny: Arc<[IpNet]> =
+                deny.iter().chain(boundaries.cluster_addresses.iter()).copied().collect();
             Fence::new(FenceScope::Tenant, allow, deny)
         }
     }

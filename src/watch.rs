@@ -129,7 +129,8 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
             Event::InitDone => {
                 let before = access.namespaces();
                 let gone = before.iter().filter(|namespace| !listed.contains(*namespace));
-                let changed: Vec<_> = gone.flat_map(|namespace| unlabelled(&access, namespace, false, &mut grants)).collect();
+                let changed: Vec<_> =
+                    gone.flat_map(|namespace| unlabelled(&access, namespace, false, &mut grants)).collect();
                 if signals.send(Signal::Tenants).await.is_err() {
                     return;
                 }
@@ -152,7 +153,9 @@ fn labelled(
 ) -> Option<Arc<str>> {
     let name: Arc<str> = namespace.name_any().into();
     let tenant = namespace.labels().get(TENANT_LABEL)?;
-    if namespace.metadata.deletion_timestamp.is_some() || !access.labelled(name.clone(), tenant.as_str().into()) {
+    if namespace.metadata.deletion_timestamp.is_some()
+        || !access.labelled(name.clone(), tenant.as_str().into())
+    {
         return None;
     }
     let (access, bound) = (access.clone(), name.clone());
@@ -160,7 +163,12 @@ fn labelled(
     Some(name)
 }
 
-fn unlabelled(access: &Arc<Access>, namespace: &str, gone: bool, grants: &mut JoinSet<()>) -> Option<Arc<str>> {
+fn unlabelled(
+    access: &Arc<Access>,
+    namespace: &str,
+    gone: bool,
+    grants: &mut JoinSet<()>,
+) -> Option<Arc<str>> {
     if !access.unlabelled(namespace) {
         return None;
     }
@@ -230,7 +238,8 @@ fn patient<K: Send>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
     what: &'static str,
 ) -> impl Stream<Item = Event<K>> + Send + Unpin {
-    let logged = events.inspect_err(move |error| tracing::warn!(what, %error, "a watch failed; it is tried again"));
+    let logged =
+        events.inspect_err(move |error| tracing::warn!(what, %error, "a watch failed; it is tried again"));
     Box::pin(logged.backoff(Pause::default()).filter_map(async |event| event.ok()))
 }
 
@@ -244,7 +253,8 @@ impl Iterator for Pause {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let pause = Duration::from_millis(100).saturating_mul(1 << self.tries.min(6)).min(Duration::from_secs(5));
+        let pause =
+            Duration::from_millis(100).saturating_mul(1 << self.tries.min(6)).min(Duration::from_secs(5));
         self.tries += 1;
         Some(pause)
     }

@@ -15,7 +15,9 @@ use crate::{
 pub(super) fn lines(seen: &Seen) -> Vec<Line> {
     match seen {
         Seen::Probed(findings) => probed(findings),
-        Seen::Unfit(error @ SpecError::EcrUnsupported) => stopped_at_references(Reason::NotPermitted, error.to_string()),
+        Seen::Unfit(error @ SpecError::EcrUnsupported) => {
+            stopped_at_references(Reason::NotPermitted, error.to_string())
+        }
         Seen::Unfit(error) => unfit(error),
         Seen::NotATenant => stopped_at_references(Reason::NotATenant, sentences::not_a_tenant()),
         Seen::Unresolved(problem) => stopped_at_references(reason_of(problem), sentences::problem(problem)),
@@ -40,7 +42,8 @@ fn stopped_at_references(reason: Reason, message: String) -> Vec<Line> {
 fn unfit(error: &SpecError) -> Vec<Line> {
     let mut lines = not_attempted();
     lines[0] = resolved();
-    lines[1] = line(ConditionType::EndpointReachable, Standing::False, Reason::NotARegistry, error.to_string());
+    lines[1] =
+        line(ConditionType::EndpointReachable, Standing::False, Reason::NotARegistry, error.to_string());
     lines
 }
 

@@ -2,6 +2,8 @@
 
 mod layers;
 mod sentences;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -88,7 +90,12 @@ pub fn assess(subject: &Subject, seen: &Seen, before: Before, now: Timestamp) ->
 /// The status of a registry whose new spec is being validated, and takes its time.
 pub fn progressing(subject: &Subject, now: Timestamp) -> RegistryStatus {
     let message = "The registry is being validated";
-    let line = |condition, status| Line { condition, status, reason: Reason::Progressing, message: message.to_owned() };
+    let line = |condition, status| Line {
+        condition,
+        status,
+        reason: Reason::Progressing,
+        message: message.to_owned(),
+    };
     let mut lines = layers::not_attempted();
     lines.push(line(ConditionType::Ready, Standing::Unknown));
     lines.push(line(ConditionType::Reconciling, Standing::True));
@@ -104,15 +111,25 @@ pub fn progressing(subject: &Subject, now: Timestamp) -> RegistryStatus {
 fn outcome(seen: &Seen, lines: &[Line]) -> Outcome {
     let failing = first_failing(lines);
     match seen {
-        Seen::Probed(findings) if findings.is_transient() && failing.is_none_or(|line| is_passing(line, findings)) => {
+        Seen::Probed(findings)
+            if findings.is_transient() && failing.is_none_or(|line| is_passing(line, findings)) =>
+        {
             Outcome::Transient { retry_after: findings.retry_after }
         }
         _ => match failing.map(|line| line.reason) {
+            None if no_verdict(lines) => Outcome::Transient { retry_after: None },
             None => Outcome::Usable,
             Some(Reason::Rejected) => Outcome::Rejected,
             Some(_) => Outcome::Definite,
         },
     }
+}
+
+/// Whether the credentials, and so the registry, were not reached at all.
+fn no_verdict(lines: &[Line]) -> bool {
+    lines.iter().any(|line| {
+        line.condition == ConditionType::CredentialsValidated && line.reason == Reason::NotAttempted
+    })
 }
 
 /// Whether the failure of this layer may pass by itself.
@@ -135,12 +152,18 @@ fn first_failing(lines: &[Line]) -> Option<&Line> {
 }
 
 fn ready(subject: &Subject, lines: &[Line], outcome: Outcome, before: Before) -> Line {
-    let line = |status, reason, message: &str| {
-        Line { condition: ConditionType::Ready, status, reason, message: message.to_owned() }
+    let line = |status, reason, message: &str| Line {
+        condition: ConditionType::Ready,
+        status,
+        reason,
+        message: message.to_owned(),
     };
     if let Some(failing) = first_failing(lines) {
         if let Some(reason) = still_ready(subject, outcome, before) {
-            let message = sentences::capped(format!("Ready until this has failed more often in a row: {}", failing.message));
+            let message = sentences::capped(format!(
+                "Ready until this has failed more often in a row: {}",
+                failing.message
+            ));
             return line(Standing::True, reason, &message);
         }
         return line(Standing::False, failing.reason, &failing.message);
@@ -148,8 +171,10 @@ fn ready(subject: &Subject, lines: &[Line], outcome: Outcome, before: Before) ->
     let credentials = lines.iter().find(|line| line.condition == ConditionType::CredentialsValidated);
     let message = credentials.map_or("", |credentials| &credentials.message);
     match credentials.map(|credentials| credentials.reason) {
+        Some(Reason::Validated | Reason::AnonymousAccess) => line(Standing::True, Reason::Available, message),
         Some(Reason::Unprovable) => line(Standing::True, Reason::CredentialsUnprovable, message),
-        _ => line(Standing::True, Reason::Available, message),
+        // No layer failed, and yet nothing was seen to work: that is no reason to call it usable.
+        _ => line(Standing::Unknown, Reason::Progressing, "The validation came to no verdict"),
     }
 }
 
@@ -160,7 +185,9 @@ fn still_ready(subject: &Subject, outcome: Outcome, before: Before) -> Option<Re
     let threshold = u32::try_from(subject.spec.validation.failure_threshold).unwrap_or(1);
     let unchanged = before.same_basis && subject.status.observed_generation == Some(subject.generation);
     let few = before.transient_failures.saturating_add(1) < threshold;
-    (matches!(outcome, Outcome::Transient { .. }) && unchanged && few).then(|| was.reason.parse().ok()).flatten()
+    (matches!(outcome, Outcome::Transient { .. }) && unchanged && few)
+        .then(|| was.reason.parse().ok())
+        .flatten()
 }
 
 /// kstatus: what is retried is still going on; what only a person can put right is stalled.
@@ -180,7 +207,8 @@ fn conditions(subject: &Subject, lines: Vec<Line>, now: Timestamp) -> Vec<Condit
 }
 
 fn condition(subject: &Subject, line: Line, now: Timestamp) -> Condition {
-    let before = subject.status.condition(line.condition).filter(|before| before.status == line.status.as_str());
+    let before =
+        subject.status.condition(line.condition).filter(|before| before.status == line.status.as_str());
     Condition {
         type_: line.condition.as_str().to_owned(),
         status: line.status.as_str().to_owned(),

@@ -3,8 +3,8 @@
 
 use registry_probe::{
     ClientCertificateFault, ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure,
-    EndpointFinding, HostPort, Inconclusive, NotARegistry, PresentedCertificate, TlsDefect, TlsFinding, Unavailable,
-    Unprovable,
+    EndpointFinding, HostPort, Inconclusive, NotARegistry, PresentedCertificate, TlsDefect, TlsFinding,
+    Unavailable, Unprovable,
 };
 
 use crate::resolve::Problem;
@@ -67,9 +67,13 @@ pub(super) fn endpoint(finding: &EndpointFinding) -> String {
         F::Reachable => "The endpoint accepts connections".to_owned(),
         F::DnsFailure { host, cause } => dns(host, *cause),
         F::ConnectionRefused { server } => {
-            format!("{server} refuses connections: check the endpoint's host and port, and that the registry runs")
+            format!(
+                "{server} refuses connections: check the endpoint's host and port, and that the registry runs"
+            )
         }
-        F::ConnectionFailed { server, cause } => format!("The connection to {server} failed: {}", connection(*cause)),
+        F::ConnectionFailed { server, cause } => {
+            format!("The connection to {server} failed: {}", connection(*cause))
+        }
         F::Timeout { server, during } => {
             format!("{server} took longer than spec.validation.timeout: time ran out during {during}")
         }
@@ -82,8 +86,12 @@ pub(super) fn endpoint(finding: &EndpointFinding) -> String {
             "{server} is at {address}, an address that registries may not be reached at; an administrator can allow it \
              with --egress-allow"
         ),
-        F::ServerError { server, status } => format!("{server} answered with HTTP status {status}, a fault of its own"),
-        F::Throttled { server } => format!("{server} answered that it gets too many requests (429); tried again later"),
+        F::ServerError { server, status } => {
+            format!("{server} answered with HTTP status {status}, a fault of its own")
+        }
+        F::Throttled { server } => {
+            format!("{server} answered that it gets too many requests (429); tried again later")
+        }
     }
 }
 
@@ -108,7 +116,9 @@ fn connection(cause: ConnectionFailure) -> &'static str {
 fn not_a_registry(server: &HostPort, cause: NotARegistry) -> String {
     let what = match cause {
         NotARegistry::Status(status) => format!("{server} answered /v2/ with HTTP status {status}"),
-        NotARegistry::NoSign => format!("{server} answered /v2/ with something that is not an OCI registry's"),
+        NotARegistry::NoSign => {
+            format!("{server} answered /v2/ with something that is not an OCI registry's")
+        }
         NotARegistry::NotHttp => format!("{server} does not speak HTTP/1.1"),
         NotARegistry::WantsTls => return format!("{server} wants TLS: write https:// into spec.endpoint"),
     };
@@ -123,7 +133,9 @@ pub(super) fn tls(finding: &TlsFinding) -> String {
         TlsFinding::Skipped { server, defect, also, ca_would_verify } => {
             skipped(server, defect.as_ref(), also, *ca_would_verify)
         }
-        TlsFinding::Failed { server, defect, also, presented } => failed(server, defect, also, presented.as_deref()),
+        TlsFinding::Failed { server, defect, also, presented } => {
+            failed(server, defect, also, presented.as_deref())
+        }
     }
 }
 
@@ -134,22 +146,33 @@ fn skipped(server: &HostPort, defect: Option<&TlsDefect>, also: &[TlsDefect], ca
             "Verification is skipped, as asked for; {server} would pass it{with}, so spec.tls.insecureSkipVerify can be dropped"
         );
     };
-    let what = format!("Verification is skipped, as asked for; {server} would fail it: {}", defects(defect, also));
+    let what =
+        format!("Verification is skipped, as asked for; {server} would fail it: {}", defects(defect, also));
     match ca {
         None => what,
-        Some(true) => format!("{what}; the given CA would verify it, so spec.tls.insecureSkipVerify can be dropped"),
+        Some(true) => {
+            format!("{what}; the given CA would verify it, so spec.tls.insecureSkipVerify can be dropped")
+        }
         Some(false) => format!("{what}; the given CA would not verify it either"),
     }
 }
 
-fn failed(server: &HostPort, fault: &TlsDefect, also: &[TlsDefect], presented: Option<&PresentedCertificate>) -> String {
+fn failed(
+    server: &HostPort,
+    fault: &TlsDefect,
+    also: &[TlsDefect],
+    presented: Option<&PresentedCertificate>,
+) -> String {
     let what = format!("{server}: {}", defects(fault, also));
-    let shown = presented.map_or_else(String::new, |certificate| format!(" (presented: {})", describe(certificate)));
+    let shown =
+        presented.map_or_else(String::new, |certificate| format!(" (presented: {})", describe(certificate)));
     let advice = match fault {
         TlsDefect::UnknownIssuer { .. } => {
             "; give its CA certificate in spec.tls.ca, or skip verification with spec.tls.insecureSkipVerify"
         }
-        TlsDefect::Expired { .. } => "; renew it on the registry, or skip verification with spec.tls.insecureSkipVerify",
+        TlsDefect::Expired { .. } => {
+            "; renew it on the registry, or skip verification with spec.tls.insecureSkipVerify"
+        }
         TlsDefect::HostnameMismatch { .. } => {
             "; write a host that it is for into spec.endpoint, or skip verification with spec.tls.insecureSkipVerify"
         }
@@ -174,7 +197,10 @@ fn defects(first: &TlsDefect, also: &[TlsDefect]) -> String {
 
 fn defect(defect: &TlsDefect) -> String {
     let whose = |issuer: &Option<String>| {
-        issuer.as_ref().map_or_else(|| "its certificate".to_owned(), |issuer| format!("the issuer's certificate {issuer}"))
+        issuer.as_ref().map_or_else(
+            || "its certificate".to_owned(),
+            |issuer| format!("the issuer's certificate {issuer}"),
+        )
     };
     match defect {
         TlsDefect::HandshakeFailed(fault) => format!("the TLS handshake failed: {fault}"),
@@ -183,9 +209,13 @@ fn defect(defect: &TlsDefect) -> String {
         TlsDefect::UnknownIssuer { self_signed: true, .. } => {
             "its certificate is self-signed, and not among those that are trusted".to_owned()
         }
-        TlsDefect::UnknownIssuer { issuer, .. } => format!("its certificate's issuer {issuer} is not trusted"),
+        TlsDefect::UnknownIssuer { issuer, .. } => {
+            format!("its certificate's issuer {issuer} is not trusted")
+        }
         TlsDefect::Expired { not_after, issuer } => format!("{} expired at {not_after}", whose(issuer)),
-        TlsDefect::NotYetValid { not_before, issuer } => format!("{} is not valid before {not_before}", whose(issuer)),
+        TlsDefect::NotYetValid { not_before, issuer } => {
+            format!("{} is not valid before {not_before}", whose(issuer))
+        }
         TlsDefect::HostnameMismatch { expected, names } if names.is_empty() => {
             format!("its certificate names no host, so not {expected}")
         }
@@ -208,9 +238,15 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
     match finding {
         F::NotAttempted => not_attempted().to_owned(),
         F::Validated(_) => "Credentials validated".to_owned(),
-        F::AnonymousAccess => "The registry serves anonymous clients; no credentials are given or needed".to_owned(),
-        F::Rejected { by } => format!("{by} rejected the credentials (401): correct the Secret; they are not tried again at once"),
-        F::Forbidden { by } => format!("{by} forbids access with these credentials (403): the account lacks rights, or is locked"),
+        F::AnonymousAccess => {
+            "The registry serves anonymous clients; no credentials are given or needed".to_owned()
+        }
+        F::Rejected { by } => format!(
+            "{by} rejected the credentials (401): correct the Secret; they are not tried again at once"
+        ),
+        F::Forbidden { by } => format!(
+            "{by} forbids access with these credentials (403): the account lacks rights, or is locked"
+        ),
         F::Required => "The registry wants credentials: name a Secret in spec.auth".to_owned(),
         F::Expired => "The credentials have expired: renew them in the Secret".to_owned(),
         F::UntrustedTokenService { service, cause } => untrusted(service.as_deref(), *cause),
@@ -223,7 +259,9 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
             if schemes.is_empty() { "no known".to_owned() } else { schemes.join(", ") }
         ),
         F::Unprovable(why) => unprovable(*why),
-        F::Throttled { by } => format!("{by} answered that it gets too many requests (429); tried again later"),
+        F::Throttled { by } => {
+            format!("{by} answered that it gets too many requests (429); tried again later")
+        }
         F::TemporarilyUnavailable { server, cause } => {
             format!("The credentials could not be tried: {}", unavailable(server, *cause))
         }
@@ -248,11 +286,17 @@ fn untrusted(service: Option<&str>, cause: Distrust) -> String {
 fn unprovable(why: Unprovable) -> String {
     let why = match why {
         Unprovable::AnonymousServed => "the registry serves anonymous clients just the same".to_owned(),
-        Unprovable::AnonymousTokenServed => "its token service gives anonymous clients the same access".to_owned(),
+        Unprovable::AnonymousTokenServed => {
+            "its token service gives anonymous clients the same access".to_owned()
+        }
         Unprovable::NothingAskedForToken => "the registry never asked for them".to_owned(),
-        Unprovable::UnexpectedStatus(status) => format!("the registry answered them with HTTP status {status}"),
+        Unprovable::UnexpectedStatus(status) => {
+            format!("the registry answered them with HTTP status {status}")
+        }
     };
-    format!("Nothing proves the credentials right or wrong: {why}; name a protected repository in spec.validation.repository")
+    format!(
+        "Nothing proves the credentials right or wrong: {why}; name a protected repository in spec.validation.repository"
+    )
 }
 
 fn unavailable(server: &HostPort, cause: Unavailable) -> String {
@@ -276,7 +320,9 @@ pub(super) fn content_path(finding: &ContentPathFinding) -> String {
             "The registry refuses to let {repository} be read ({status}): the account lacks the right to pull, or there is no \
              such repository"
         ),
-        F::NotFound { repository } => format!("There is no repository {repository}: check spec.baseContentPath"),
+        F::NotFound { repository } => {
+            format!("There is no repository {repository}: check spec.baseContentPath")
+        }
         F::Inconclusive(why) => inconclusive(why),
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use registry_api::spec::{Ca, KeyRef, RegistrySpec, SecretRef};
 use registry_probe::{
-    CaBundle, CaError, ClientCertificate, ClientCertificateError, Credentials, CredentialsError, DockerConfigError,
-    Endpoint, Material,
+    CaBundle, CaError, ClientCertificate, ClientCertificateError, Credentials, CredentialsError,
+    DockerConfigError, Endpoint, Material,
 };
 use secrecy::SecretString;
 use thiserror::Error;
@@ -118,7 +118,8 @@ pub fn references(spec: &RegistrySpec, namespace: &str) -> Vec<Reference> {
         credentials_secret(spec).map(|reference| secret(&reference.name)),
         ca.and_then(|ca| ca.config_map_ref.as_ref()).map(|reference| config_map(&reference.name)),
         ca.and_then(|ca| ca.secret_ref.as_ref()).map(|reference| secret(&reference.name)),
-        tls.and_then(|tls| tls.client_certificate.as_ref()).map(|certificate| secret(&certificate.secret_ref.name)),
+        tls.and_then(|tls| tls.client_certificate.as_ref())
+            .map(|certificate| secret(&certificate.secret_ref.name)),
     ]
     .into_iter()
     .flatten()
@@ -128,7 +129,9 @@ pub fn references(spec: &RegistrySpec, namespace: &str) -> Vec<Reference> {
 fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
     let auth = spec.auth.as_ref()?;
     let ecr = auth.ecr.as_ref();
-    auth.basic.as_ref().map(|basic| &basic.secret_ref)
+    auth.basic
+        .as_ref()
+        .map(|basic| &basic.secret_ref)
         .or_else(|| auth.token.as_ref().map(|token| &token.secret_ref))
         .or_else(|| ecr.and_then(|ecr| ecr.credentials.as_ref()).map(|keys| &keys.secret_ref))
         .or_else(|| ecr.and_then(|ecr| ecr.sts.as_ref()).and_then(|sts| sts.secret_ref.as_ref()))
@@ -185,7 +188,11 @@ impl Reader<'_> {
         })
     }
 
-    async fn credentials(&mut self, spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Option<Credentials>, Stop> {
+    async fn credentials(
+        &mut self,
+        spec: &RegistrySpec,
+        endpoint: &Endpoint,
+    ) -> Result<Option<Credentials>, Stop> {
         let Some(auth) = &spec.auth else { return Ok(None) };
         if let Some(basic) = &auth.basic {
             let (reference, content) = self.read(ReferenceKind::Secret, &basic.secret_ref.name).await?;
@@ -224,8 +231,14 @@ impl Reader<'_> {
 
     async fn client_certificate(&mut self, secret: &SecretRef) -> Result<ClientCertificate, Stop> {
         let (reference, content) = self.read(ReferenceKind::Secret, &secret.name).await?;
-        expect_type(&reference, &content, &["kubernetes.io/tls"], "a client certificate is of type kubernetes.io/tls")?;
-        let (certificate, key) = (entry(&reference, &content, "tls.crt")?, entry(&reference, &content, "tls.key")?);
+        expect_type(
+            &reference,
+            &content,
+            &["kubernetes.io/tls"],
+            "a client certificate is of type kubernetes.io/tls",
+        )?;
+        let (certificate, key) =
+            (entry(&reference, &content, "tls.crt")?, entry(&reference, &content, "tls.key")?);
         let parsed = ClientCertificate::parse(certificate, key);
         Ok(parsed.map_err(|cause| Problem::ClientCertificate { reference, cause })?)
     }
@@ -247,7 +260,11 @@ const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
 const BASIC_TYPES: &str = "spec.auth.basic takes kubernetes.io/basic-auth (keys username and password) or \
                            kubernetes.io/dockerconfigjson";
 
-fn basic_credentials(reference: &Reference, content: &Content, endpoint: &Endpoint) -> Result<Credentials, Problem> {
+fn basic_credentials(
+    reference: &Reference,
+    content: &Content,
+    endpoint: &Endpoint,
+) -> Result<Credentials, Problem> {
     expect_type(reference, content, &[BASIC_AUTH, DOCKER_CONFIG, "Opaque"], BASIC_TYPES)?;
     // An Opaque Secret is told by its keys: tools that can't set a type write the same keys.
     if content.kind.as_deref() == Some(DOCKER_CONFIG) || content.get(".dockerconfigjson").is_some() {
@@ -269,13 +286,21 @@ fn token_credentials(reference: &Reference, content: &Content) -> Result<Credent
         (Some(token), _) => Credentials::registry_token(&SecretString::from(token)),
         (None, Some(identity)) => Credentials::identity_token(None, &SecretString::from(identity)),
         (None, None) => {
-            return Err(Problem::NoKey { reference: reference.clone(), key: "token or identityToken".to_owned() });
+            return Err(Problem::NoKey {
+                reference: reference.clone(),
+                key: "token or identityToken".to_owned(),
+            });
         }
     };
     credentials.map_err(|cause| Problem::Credentials { reference: reference.clone(), cause })
 }
 
-fn expect_type(reference: &Reference, content: &Content, types: &[&str], wanted: &'static str) -> Result<(), Problem> {
+fn expect_type(
+    reference: &Reference,
+    content: &Content,
+    types: &[&str],
+    wanted: &'static str,
+) -> Result<(), Problem> {
     let found = content.kind.as_deref().unwrap_or("Opaque");
     if types.contains(&found) {
         return Ok(());

@@ -220,7 +220,9 @@ impl References {
         match answer {
             Err(_) => Err(ReadError::NoAnswer(reference.clone())),
             Ok(Ok(content)) => Ok(content),
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(ReadError::Forbidden(reference.clone())),
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+                Err(ReadError::Forbidden(reference.clone()))
+            }
             Ok(Err(source)) => Err(ReadError::Api { reference: reference.clone(), source: Box::new(source) }),
         }
     }
@@ -258,7 +260,12 @@ impl From<Secret> for Content {
         Self {
             version: secret.resource_version().unwrap_or_default(),
             kind: secret.type_,
-            entries: secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0.into())).collect(),
+            entries: secret
+                .data
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(key, value)| (key, value.0.into()))
+                .collect(),
         }
     }
 }
@@ -266,8 +273,10 @@ impl From<Secret> for Content {
 impl From<ConfigMap> for Content {
     fn from(map: ConfigMap) -> Self {
         let version = map.resource_version().unwrap_or_default();
-        let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes().into()));
-        let binary = map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0.into()));
+        let text =
+            map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes().into()));
+        let binary =
+            map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0.into()));
         Self { version, kind: None, entries: text.chain(binary).collect() }
     }
 }

@@ -3,7 +3,9 @@
 use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 
 /// The types of conditions, in the order in which a connection meets the layers; then the summary and kstatus's two.
-#[derive(Clone, Copy, Debug, Display, EnumIter, EnumString, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone, Copy, Debug, Display, EnumIter, EnumString, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd,
+)]
 pub enum ConditionType {
     /// Every Secret and `ConfigMap` that the spec names was found and can be used.
     ResolvedRefs,
@@ -32,7 +34,10 @@ impl ConditionType {
 
 /// Why a condition has its status. Closed: a reason that is not here can't be published.
 #[derive(Clone, Copy, Debug, Display, EnumIter, EnumString, Eq, Hash, IntoStaticStr, PartialEq)]
-#[expect(missing_docs, reason = "each is explained for users in docs/conditions.md, which a test holds complete")]
+#[expect(
+    missing_docs,
+    reason = "each is explained for users in docs/conditions.md, which a test holds complete"
+)]
 pub enum Reason {
     // ResolvedRefs
     Resolved,
@@ -110,6 +115,7 @@ pub struct Layer {
 
 /// The layers of a validation in order, with their reasons: the contract's table, as data.
 pub const LAYERS: [Layer; 5] = {
+    #[allow(clippy::enum_glob_use, reason = "nearly all of them stand here")]
     use Reason::*;
     [
         Layer {

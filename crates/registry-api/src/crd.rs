@@ -3,7 +3,11 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::schema::StructuralSchemaRewriter;
-use schemars::{Schema, generate::SchemaSettings, transform::{Transform, transform_subschemas}};
+use schemars::{
+    Schema,
+    generate::SchemaSettings,
+    transform::{Transform, transform_subschemas},
+};
 use serde_json::{Value, json};
 use thiserror::Error;
 

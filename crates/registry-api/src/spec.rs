@@ -2,7 +2,10 @@
 
 use std::marker::PhantomData;
 
-use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope, ResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    ClusterResourceScope, NamespaceResourceScope, ResourceScope,
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{KubeSchema, Resource, core::Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};

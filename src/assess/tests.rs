@@ -1,0 +1,264 @@
+//! The verdict as a table: what was seen → every condition.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use proptest::prelude::*;
+use registry_api::{
+    ConditionType, Reason, RegistryStatus, SystemRegistry,
+    condition::LAYERS,
+    spec::{RegistrySpec, Validation},
+};
+use registry_probe::{
+    ContentPathFinding, CredentialsFinding, DnsFailure, Endpoint, EndpointFinding, Evidence, Findings,
+    HostPort, Inconclusive, LayerDurations, RequestCounts, Stage, TlsDefect, TlsFinding, Unavailable,
+    Unprovable,
+};
+
+use super::*;
+
+fn server() -> HostPort {
+    Endpoint::parse("https://registry.example.com:5000").unwrap().server().clone()
+}
+
+fn usable() -> Findings {
+    Findings {
+        endpoint: EndpointFinding::Reachable,
+        tls: TlsFinding::Verified,
+        credentials: CredentialsFinding::Validated(Evidence::RefusedWithout),
+        content_path: ContentPathFinding::Inconclusive(Inconclusive::NoRepositoryNamed),
+        certificate: None,
+        retry_after: None,
+        credentials_expire_at: None,
+        requests: RequestCounts::default(),
+        durations: LayerDurations::default(),
+    }
+}
+
+fn refused() -> Findings {
+    Findings {
+        endpoint: EndpointFinding::ConnectionRefused { server: server() },
+        tls: TlsFinding::NotAttempted,
+        credentials: CredentialsFinding::NotAttempted,
+        content_path: ContentPathFinding::NotAttempted,
+        ..usable()
+    }
+}
+
+fn subject(generation: i64, status: RegistryStatus) -> Subject {
+    let validation = Validation { failure_threshold: 3, ..Validation::default() };
+    let spec = RegistrySpec { validation, ..RegistrySpec::default() };
+    let mut registry = SystemRegistry::new("packs", spec);
+    registry.metadata.generation = Some(generation);
+    registry.status = Some(status);
+    Subject::of(registry)
+}
+
+const UNCHANGED: Before = Before { transient_failures: 0, same_basis: true };
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn judged(findings: Findings) -> (RegistryStatus, Outcome) {
+    assess(&subject(1, RegistryStatus::default()), &Seen::Probed(Box::new(findings)), UNCHANGED, at(100))
+}
+
+fn ready(status: &RegistryStatus) -> (&str, &str) {
+    let ready = status.condition(ConditionType::Ready).unwrap();
+    (&ready.status, &ready.reason)
+}
+
+#[test]
+fn validated_credentials_say_exactly_that() {
+    let (status, outcome) = judged(usable());
+    let credentials = status.condition(ConditionType::CredentialsValidated).unwrap();
+    assert_eq!(
+        (credentials.status.as_str(), credentials.message.as_str()),
+        ("True", "Credentials validated")
+    );
+    assert_eq!(ready(&status), ("True", "Available"));
+    assert_eq!(outcome, Outcome::Usable);
+}
+
+#[test]
+fn the_reason_of_ready_is_that_of_the_first_failing_layer() {
+    let rejected = CredentialsFinding::Rejected { by: server() };
+    let unknown = TlsDefect::UnknownIssuer { issuer: "CN=x".into(), self_signed: false };
+    let failed = TlsFinding::Failed { server: server(), defect: unknown, also: Vec::new(), presented: None };
+    for (findings, reason, outcome) in [
+        (refused(), "ConnectionRefused", Outcome::Transient { retry_after: None }),
+        (Findings { credentials: rejected, ..usable() }, "Rejected", Outcome::Rejected),
+        (
+            Findings { tls: failed, credentials: CredentialsFinding::NotAttempted, ..usable() },
+            "UnknownIssuer",
+            Outcome::Definite,
+        ),
+        (Findings { credentials: CredentialsFinding::Required, ..usable() }, "Required", Outcome::Definite),
+        (
+            Findings {
+                credentials: CredentialsFinding::Throttled { by: server() },
+                retry_after: Some(Duration::from_secs(7)),
+                ..usable()
+            },
+            "Throttled",
+            Outcome::Transient { retry_after: Some(Duration::from_secs(7)) },
+        ),
+    ] {
+        let (status, seen) = judged(findings);
+        assert_eq!(ready(&status), ("False", reason));
+        assert_eq!(seen, outcome, "{reason}");
+    }
+}
+
+#[test]
+fn what_the_user_asked_for_and_what_cannot_be_proven_does_not_make_a_registry_unready() {
+    let plain = Findings { tls: TlsFinding::PlainHttp, ..usable() };
+    assert_eq!(ready(&judged(plain).0), ("True", "Available"));
+    let skipped =
+        TlsFinding::Skipped { server: server(), defect: None, also: Vec::new(), ca_would_verify: None };
+    assert_eq!(ready(&judged(Findings { tls: skipped, ..usable() }).0), ("True", "Available"));
+    let unprovable = CredentialsFinding::Unprovable(Unprovable::AnonymousServed);
+    assert_eq!(
+        ready(&judged(Findings { credentials: unprovable, ..usable() }).0),
+        ("True", "CredentialsUnprovable")
+    );
+}
+
+#[test]
+fn nothing_seen_is_never_ready() {
+    let nothing = Findings { endpoint: EndpointFinding::NotAttempted, ..refused() };
+    assert_eq!(ready(&judged(nothing).0), ("Unknown", "Progressing"));
+}
+
+#[test]
+fn a_definite_failure_is_stalled_and_a_transient_one_is_reconciling() {
+    let (definite, _) = judged(Findings { credentials: CredentialsFinding::Required, ..usable() });
+    assert!(
+        definite.is_true(ConditionType::Stalled) && definite.condition(ConditionType::Reconciling).is_none()
+    );
+    let (transient, _) = judged(refused());
+    assert!(
+        transient.is_true(ConditionType::Reconciling)
+            && transient.condition(ConditionType::Stalled).is_none()
+    );
+    let (good, _) = judged(usable());
+    assert_eq!(good.conditions.len(), 6, "neither is there when all is well");
+}
+
+#[test]
+fn a_ready_registry_stays_ready_until_the_threshold_and_its_layers_say_what_was_seen() {
+    let (mut status, _) = judged(usable());
+    for (failures, expected) in [(0, "True"), (1, "True"), (2, "False")] {
+        let before = Before { transient_failures: failures, same_basis: true };
+        (status, _) = assess(&subject(1, status), &Seen::Probed(Box::new(refused())), before, at(200));
+        assert_eq!(ready(&status).0, expected, "after {} failures", failures + 1);
+        assert_eq!(status.condition(ConditionType::EndpointReachable).unwrap().reason, "ConnectionRefused");
+        assert_eq!(status.condition(ConditionType::CredentialsValidated).unwrap().reason, "NotAttempted");
+    }
+}
+
+#[test]
+fn readiness_is_not_carried_over_to_another_spec_or_other_credentials() {
+    let (status, _) = judged(usable());
+    let seen = Seen::Probed(Box::new(refused()));
+    let (changed_spec, _) = assess(&subject(2, status.clone()), &seen, UNCHANGED, at(200));
+    assert_eq!(ready(&changed_spec), ("False", "ConnectionRefused"));
+    let other = Before { transient_failures: 0, same_basis: false };
+    let (changed_secret, _) = assess(&subject(1, status), &seen, other, at(200));
+    assert_eq!(ready(&changed_secret), ("False", "ConnectionRefused"));
+}
+
+#[test]
+fn a_transition_time_moves_only_with_its_status() {
+    let (first, _) = judged(usable());
+    let (second, _) =
+        assess(&subject(1, first.clone()), &Seen::Probed(Box::new(usable())), UNCHANGED, at(200));
+    let times = |status: &RegistryStatus| {
+        status.conditions.iter().map(|condition| condition.last_transition_time.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(times(&first), times(&second));
+    let rejected = Findings { credentials: CredentialsFinding::Rejected { by: server() }, ..usable() };
+    let (third, _) = assess(&subject(1, first), &Seen::Probed(Box::new(rejected)), UNCHANGED, at(300));
+    let time = |condition| third.condition(condition).unwrap().last_transition_time.0;
+    assert_eq!(time(ConditionType::EndpointReachable), at(100));
+    assert_eq!(time(ConditionType::CredentialsValidated), at(300));
+}
+
+#[test]
+fn the_same_failure_twice_makes_the_same_status_but_for_the_time() {
+    let (first, _) = judged(refused());
+    let (second, _) =
+        assess(&subject(1, first.clone()), &Seen::Probed(Box::new(refused())), UNCHANGED, at(200));
+    assert_eq!(
+        RegistryStatus { last_validation_time: None, ..first },
+        RegistryStatus { last_validation_time: None, ..second }
+    );
+}
+
+#[test]
+fn a_spec_in_progress_holds_nothing_left_over_from_before() {
+    let (before, _) = judged(usable());
+    let status = progressing(&subject(2, before), at(200));
+    assert_eq!(ready(&status), ("Unknown", "Progressing"));
+    assert!(status.is_true(ConditionType::Reconciling));
+    for layer in LAYERS {
+        assert_eq!(status.condition(layer.condition).unwrap().reason, "NotAttempted");
+    }
+}
+
+fn any_findings() -> impl Strategy<Value = Findings> {
+    let endpoint = prop_oneof![
+        Just(EndpointFinding::NotAttempted),
+        Just(EndpointFinding::Reachable),
+        Just(EndpointFinding::DnsFailure { host: server().host, cause: DnsFailure::NoAnswer }),
+        Just(EndpointFinding::Timeout { server: server(), during: Stage::Connect }),
+        Just(EndpointFinding::ServerError { server: server(), status: 503 }),
+        Just(EndpointFinding::Throttled { server: server() }),
+    ];
+    let tls =
+        prop_oneof![Just(TlsFinding::NotAttempted), Just(TlsFinding::PlainHttp), Just(TlsFinding::Verified)];
+    let credentials = prop_oneof![
+        Just(CredentialsFinding::NotAttempted),
+        Just(CredentialsFinding::AnonymousAccess),
+        Just(CredentialsFinding::Required),
+        Just(CredentialsFinding::Expired),
+        Just(CredentialsFinding::Rejected { by: server() }),
+        Just(CredentialsFinding::Unprovable(Unprovable::AnonymousServed)),
+        Just(CredentialsFinding::TemporarilyUnavailable { server: server(), cause: Unavailable::NoToken }),
+        Just(CredentialsFinding::Validated(Evidence::NamedInToken)),
+    ];
+    let content = prop_oneof![
+        Just(ContentPathFinding::NotAttempted),
+        Just(ContentPathFinding::Inconclusive(Inconclusive::NoRepositoryNamed)),
+    ];
+    (endpoint, tls, credentials, content).prop_map(|(endpoint, tls, credentials, content_path)| Findings {
+        endpoint,
+        tls,
+        credentials,
+        content_path,
+        ..usable()
+    })
+}
+
+proptest! {
+    /// Whatever is seen: each layer is there once and in order, with a reason that the contract allows for its status,
+    /// and Ready is True only where credentials are proven, not needed, or not provable.
+    #[test]
+    fn every_status_keeps_the_contract(findings in any_findings()) {
+        let (status, _) = judged(findings);
+        for (index, layer) in LAYERS.iter().enumerate() {
+            let condition = &status.conditions[index];
+            prop_assert_eq!(&condition.type_, layer.condition.as_str());
+            let allowed = match condition.status.as_str() { "True" => layer.good, "False" => layer.bad, _ => layer.unknown };
+            let reason: Reason = condition.reason.parse().unwrap();
+            prop_assert!(allowed.contains(&reason), "{} {} {}", condition.type_, condition.status, condition.reason);
+            prop_assert!(!condition.message.is_empty() && condition.message.chars().count() <= 1024);
+            prop_assert_eq!(condition.observed_generation, Some(1));
+        }
+        if status.is_true(ConditionType::Ready) {
+            let credentials = &status.condition(ConditionType::CredentialsValidated).unwrap().reason;
+            prop_assert!(["Validated", "AnonymousAccess", "Unprovable"].contains(&credentials.as_str()));
+        }
+    }
+}
