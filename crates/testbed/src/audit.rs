@@ -1,0 +1,212 @@
+//! The API server's audit log, read as what clients asked of it.
+//!
+//! Every request is logged once, with who asked, what, and how it was answered; never with its content. The line is
+//! written just after the answer is sent: who asks for its own request waits for it with
+//! [`eventually`](crate::eventually::eventually).
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Metadata of every request, when it has been answered.
+pub(crate) const POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+";
+
+/// The log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The control plane was started without one.
+    #[error("the control plane keeps no audit log: start it with `audit: true`")]
+    Off,
+    /// The file cannot be read.
+    #[error("cannot read the audit log {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// A line is not an event.
+    #[error("the audit log {path} has a line that is no event: {source}", path = path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// One request and its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// `ResponseComplete`, or `ResponseStarted` for a watch that is going on, or `Panic`.
+    pub stage: String,
+    /// get, list, watch, create, update, patch, delete, deletecollection.
+    pub verb: String,
+    /// Who asked.
+    pub user: String,
+    /// Their program.
+    pub user_agent: String,
+    /// The API group; empty for the core group.
+    pub group: String,
+    /// The resource, in the plural; empty for requests such as /readyz.
+    pub resource: String,
+    /// status, finalizers, token, …; empty for the object itself.
+    pub subresource: String,
+    /// The namespace, or empty.
+    pub namespace: String,
+    /// The object, or empty.
+    pub name: String,
+    /// Path and query as asked.
+    pub request_uri: String,
+    /// The HTTP status of the answer.
+    pub code: u16,
+    /// When it was asked (RFC 3339, microseconds).
+    pub received: String,
+}
+
+impl AuditEvent {
+    /// Whether the request was to change something, whatever the answer.
+    pub fn is_write(&self) -> bool {
+        matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
+    }
+
+    /// Whether the request was granted.
+    pub fn succeeded(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+}
+
+/// A place in the log: what comes after it is read by [`AuditLog::since`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditMark(Vec<u64>);
+
+/// The audit logs of a control plane's API servers.
+#[derive(Debug, Clone)]
+pub struct AuditLog {
+    files: Vec<PathBuf>,
+}
+
+impl AuditLog {
+    pub(crate) fn new(files: Vec<PathBuf>) -> Self {
+        Self { files }
+    }
+
+    /// Everything that has been answered so far, in the order of answers (per API server).
+    pub fn events(&self) -> Result<Vec<AuditEvent>, AuditError> {
+        self.since(&AuditMark::default())
+    }
+
+    /// Where the log ends now.
+    pub fn mark(&self) -> AuditMark {
+        AuditMark(
+            self.files.iter().map(|file| std::fs::metadata(file).map_or(0, |meta| meta.len())).collect(),
+        )
+    }
+
+    /// What has been answered since the mark.
+    pub fn since(&self, mark: &AuditMark) -> Result<Vec<AuditEvent>, AuditError> {
+        let mut events = Vec::new();
+        for (index, file) in self.files.iter().enumerate() {
+            events.extend(read_from(file, mark.0.get(index).copied().unwrap_or(0))?);
+        }
+        Ok(events)
+    }
+
+    /// The writes of one user since the mark: what an operator must keep few.
+    pub fn writes_since(&self, mark: &AuditMark, user: &str) -> Result<Vec<AuditEvent>, AuditError> {
+        let mut events = self.since(mark)?;
+        events.retain(|event| event.is_write() && event.user == user && event.stage == "ResponseComplete");
+        Ok(events)
+    }
+}
+
+fn read_from(path: &Path, offset: u64) -> Result<Vec<AuditEvent>, AuditError> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_to_string(&mut text)
+    });
+    match read {
+        // No request has been answered yet.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => {
+            return Err(AuditError::Read { path: path.to_path_buf(), source });
+        }
+        Ok(_) => {}
+    }
+    // A line that is being written is for the next reader.
+    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+    let parse = |line| serde_json::from_str::<Line>(line).map(AuditEvent::from);
+    complete
+        .lines()
+        .map(parse)
+        .collect::<Result<_, _>>()
+        .map_err(|source| AuditError::Parse { path: path.to_path_buf(), source })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    stage: String,
+    verb: String,
+    #[serde(rename = "requestURI")]
+    request_uri: String,
+    #[serde(default)]
+    user: User,
+    #[serde(default)]
+    user_agent: String,
+    #[serde(default)]
+    object_ref: ObjectRef,
+    #[serde(default)]
+    response_status: ResponseStatus,
+    #[serde(default)]
+    request_received_timestamp: String,
+}
+
+#[derive(Default, Deserialize)]
+struct User {
+    #[serde(default)]
+    username: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ObjectRef {
+    resource: String,
+    namespace: String,
+    name: String,
+    api_group: String,
+    subresource: String,
+}
+
+#[derive(Default, Deserialize)]
+struct ResponseStatus {
+    #[serde(default)]
+    code: u16,
+}
+
+impl From<Line> for AuditEvent {
+    fn from(line: Line) -> Self {
+        Self {
+            stage: line.stage,
+            verb: line.verb,
+            user: line.user.username,
+            user_agent: line.user_agent,
+            group: line.object_ref.api_group,
+            resource: line.object_ref.resource,
+            subresource: line.object_ref.subresource,
+            namespace: line.object_ref.namespace,
+            name: line.object_ref.name,
+            request_uri: line.request_uri,
+            code: line.response_status.code,
+            received: line.request_received_timestamp,
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! A real control plane and real registries, for the tests and for `make run`: no container engine, no cluster, nothing
+//! left behind.
+//!
+//! Everything listens on loopback, at free ports, so any number of testbeds run side by side; every process ends with
+//! the program that started it, however that ends. The library knows nothing of the operator's resources; `make run`, which is
+//! the program `testbed run` of this crate, does.
+
+pub mod audit;
+pub mod component;
+pub mod control_plane;
+pub mod eventually;
+pub mod http_client;
+mod kubeconfig;
+pub mod manifests;
+pub mod operator;
+pub mod pki;
+pub mod ports;
+pub mod process;
+pub mod registry;
+pub mod tools;
+
+pub use audit::{AuditEvent, AuditLog, AuditMark};
+pub use component::Component;
+pub use control_plane::{ControlPlane, ControlPlaneOptions};
+pub use eventually::{NotYet, eventually};
+pub use operator::{Operator, OperatorOptions};
+pub use pki::{Ca, Leaf, LeafOptions};
+pub use registry::{Registry, RegistryAuth, RegistryOptions, RegistryTls};

@@ -1,0 +1,63 @@
+//! `testbed`: builds the tools of the testbed, and runs the operator on it.
+
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use registry_testbed::tools::{self, Tool};
+
+/// Builds the tools of the testbed, and runs the operator on it.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Builds the tools that are missing or out of date, into target/tools/bin.
+    Tools {
+        /// Which; all of them when none is named.
+        names: Vec<Tool>,
+    },
+    /// Runs the operator and the samples on a real API server, without a container engine.
+    Run(run::RunArguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match act(Arguments::parse().command).await {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn act(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    match command {
+        Command::Tools { names } => build_tools(&names).await,
+        Command::Run(arguments) => Ok(run::run(arguments).await?),
+    }
+}
+
+async fn build_tools(names: &[Tool]) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let wanted = if names.is_empty() { &Tool::ALL } else { names };
+    let paths = tools::ensure(wanted).await?;
+    for tool in wanted {
+        say(&paths.get(*tool).display().to_string());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stdout, reason = "a command line program")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "a command line program")]
+fn report(line: &str) {
+    eprintln!("error: {line}");
+}

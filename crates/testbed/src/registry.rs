@@ -1,0 +1,365 @@
+//! A real OCI registry on loopback: anonymous or with passwords, plain or over TLS.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{Method, StatusCode, header};
+use serde::Deserialize;
+
+use crate::component::{Component, ComponentError, Readiness};
+use crate::http_client::{Call, HttpError, USER_AGENT};
+use crate::pki::Leaf;
+use crate::ports::{Port, PortError};
+use crate::process::{Scratch, Spec};
+use crate::tools::{self, Tool, ToolsError};
+
+const READY: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(2);
+const ATTEMPTS: u32 = 3;
+
+/// What a registry asks of its clients.
+#[derive(Debug, Clone, Default)]
+pub enum RegistryAuth {
+    /// Nothing.
+    #[default]
+    Anonymous,
+    /// A user and a password, by a Basic challenge.
+    Htpasswd {
+        /// The user.
+        user: String,
+        /// The password.
+        password: String,
+        /// The cost of the hash: 4 is fast, 10 takes the registry about 60 ms a request.
+        bcrypt_cost: u32,
+    },
+    /// A token of this service, by a Bearer challenge.
+    Token {
+        /// The token service's URL.
+        realm: String,
+        /// The service's name in the challenge.
+        service: String,
+        /// Who issues the tokens (`iss`).
+        issuer: String,
+        /// PEM certificates of the keys that sign the tokens.
+        root_certificates: String,
+    },
+}
+
+impl RegistryAuth {
+    /// A user and a password, hashed cheaply.
+    pub fn htpasswd(user: impl Into<String>, password: impl Into<String>) -> Self {
+        Self::Htpasswd { user: user.into(), password: password.into(), bcrypt_cost: 4 }
+    }
+}
+
+/// How a registry is reached.
+#[derive(Debug, Clone, Default)]
+pub enum RegistryTls {
+    /// Plain HTTP.
+    #[default]
+    None,
+    /// HTTPS with this certificate.
+    Server {
+        /// The certificate and its key.
+        leaf: Leaf,
+        /// What clients verify it with (PEM); used by the testbed's own requests.
+        ca_pem: String,
+        /// If set, clients must present a certificate of this authority (PEM).
+        client_ca_pem: Option<String>,
+    },
+}
+
+/// What kind of registry to start.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryOptions {
+    /// What it asks of its clients.
+    pub auth: RegistryAuth,
+    /// How it is reached.
+    pub tls: RegistryTls,
+}
+
+/// Why there is no registry, or it did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The program is missing.
+    #[error(transparent)]
+    Tools(#[from] ToolsError),
+    /// There is no free port.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Its directory cannot be used.
+    #[error("cannot use the registry's directory: {0}")]
+    Scratch(#[from] std::io::Error),
+    /// It does not come up.
+    #[error(transparent)]
+    Component(#[from] ComponentError),
+    /// The password cannot be hashed.
+    #[error("cannot hash the registry's password: {0}")]
+    Hash(#[from] bcrypt::BcryptError),
+    /// It does not answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// It refuses what was pushed.
+    #[error("the registry answers {status} to {method} {path}: {body}")]
+    Refused {
+        /// The method.
+        method: Method,
+        /// The path.
+        path: String,
+        /// The answer's status.
+        status: StatusCode,
+        /// The answer's body.
+        body: String,
+    },
+}
+
+/// A request as the registry's access log has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The method.
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// The answer's status.
+    pub status: u16,
+    /// The client's program.
+    pub user_agent: String,
+}
+
+/// A user whose credentials the registry has looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authentication {
+    /// The user, as the client spelled it.
+    pub user: String,
+    /// What they asked for: path and query.
+    pub path: String,
+    /// Whether the password was right.
+    pub accepted: bool,
+}
+
+/// A running registry. Dropping it ends it and removes what it stored.
+#[derive(Debug)]
+pub struct Registry {
+    component: Component,
+    port: Port,
+    options: RegistryOptions,
+    _scratch: Scratch,
+}
+
+impl Registry {
+    /// Starts a registry and waits until it answers.
+    pub async fn start(options: RegistryOptions) -> Result<Self, RegistryError> {
+        let tools = tools::ensure(&[Tool::Registry]).await?;
+        let mut attempt = 1;
+        loop {
+            let registry = Self::prepare(options.clone(), &tools)?;
+            match registry.component.start().await {
+                Err(error) if error.is_port_collision() && attempt < ATTEMPTS => attempt += 1,
+                started => return Ok(started.map(|_| registry)?),
+            }
+        }
+    }
+
+    fn prepare(options: RegistryOptions, tools: &tools::ToolPaths) -> Result<Self, RegistryError> {
+        let scratch = Scratch::new("testbed-registry")?;
+        let port = Port::reserve()?;
+        let config = scratch.write("config.yaml", configuration(&options, &port, &scratch)?)?;
+        let spec = Spec::new("registry", tools.get(Tool::Registry), scratch.path().join("registry.log"))
+            .args(["serve".into(), config.into_os_string()])
+            .env("OTEL_SDK_DISABLED", "true")
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .env("OTEL_TRACES_SAMPLER", "always_off");
+        let component = Component::new(spec, Readiness::tcp(port.number(), READY), GRACE);
+        Ok(Self { component, port, options, _scratch: scratch })
+    }
+
+    /// The server: stop, start, pause, log.
+    pub fn component(&self) -> &Component {
+        &self.component
+    }
+
+    /// `127.0.0.1:<port>`.
+    pub fn host_port(&self) -> String {
+        format!("127.0.0.1:{}", self.port.number())
+    }
+
+    /// `http://…` or `https://…`, without a trailing slash.
+    pub fn url(&self) -> String {
+        base_url(&self.options, &self.port)
+    }
+
+    /// Pushes a minimal artifact as `repository:tag`, so that the repository exists; returns its digest.
+    pub async fn push_artifact(&self, repository: &str, tag: &str) -> Result<String, RegistryError> {
+        let config = self.push_blob(repository, b"{}").await?;
+        let layer = self.push_blob(repository, format!("{repository}:{tag}\n").as_bytes()).await?;
+        let manifest = manifest(&config, &layer);
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        let put = self.call(Method::PUT, &path).header(header::CONTENT_TYPE, MANIFEST).body(manifest.clone());
+        self.expect(StatusCode::CREATED, put, Method::PUT, &path).await?;
+        Ok(digest(manifest.as_bytes()))
+    }
+
+    async fn push_blob(&self, repository: &str, content: &[u8]) -> Result<Descriptor, RegistryError> {
+        let digest = digest(content);
+        let start = format!("/v2/{repository}/blobs/uploads/");
+        let begun =
+            self.expect(StatusCode::ACCEPTED, self.call(Method::POST, &start), Method::POST, &start).await?;
+        let location = begun.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let location = location.unwrap_or_default();
+        let path = location.strip_prefix(&self.url()).unwrap_or(location);
+        let path = format!("{path}&digest={digest}");
+        let put = self.call(Method::PUT, &path).body(content.to_vec());
+        self.expect(StatusCode::CREATED, put, Method::PUT, &path).await?;
+        Ok(Descriptor { digest, size: content.len() })
+    }
+
+    /// A request with the registry's own credentials and authority.
+    fn call(&self, method: Method, path: &str) -> Call<'_> {
+        let mut call = Call::new(method, format!("{}{path}", self.url()));
+        if let RegistryTls::Server { ca_pem, .. } = &self.options.tls {
+            call = call.trust(ca_pem);
+        }
+        if let RegistryAuth::Htpasswd { user, password, .. } = &self.options.auth {
+            call = call.basic(user, password);
+        }
+        call
+    }
+
+    async fn expect(
+        &self,
+        status: StatusCode,
+        call: Call<'_>,
+        method: Method,
+        path: &str,
+    ) -> Result<http::Response<bytes::Bytes>, RegistryError> {
+        let answer = call.send().await?;
+        if answer.status() == status {
+            return Ok(answer);
+        }
+        let body = String::from_utf8_lossy(answer.body()).into_owned();
+        Err(RegistryError::Refused { method, path: path.to_owned(), status: answer.status(), body })
+    }
+
+    /// The file with both logs: requests and authentications.
+    pub fn log_path(&self) -> PathBuf {
+        self.component.log_path().to_path_buf()
+    }
+
+    /// Every request so far, save the testbed's own.
+    pub fn requests(&self) -> Vec<Access> {
+        let log = self.component.log();
+        log.lines().filter_map(parse_access).filter(|access| access.user_agent != USER_AGENT).collect()
+    }
+
+    /// Every user whose password the registry has looked at so far, save the testbed's own.
+    pub fn authentications(&self) -> Vec<Authentication> {
+        self.component.log().lines().filter_map(parse_authentication).collect()
+    }
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+struct Descriptor {
+    digest: String,
+    size: usize,
+}
+
+fn manifest(config: &Descriptor, layer: &Descriptor) -> String {
+    serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": "application/vnd.spectrocloud.testbed",
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config.digest, "size": config.size},
+        "layers": [{"mediaType": "text/plain", "digest": layer.digest, "size": layer.size}],
+    })
+    .to_string()
+}
+
+fn digest(content: &[u8]) -> String {
+    format!("sha256:{}", tools::sha256_hex(content))
+}
+
+fn base_url(options: &RegistryOptions, port: &Port) -> String {
+    let scheme = if matches!(options.tls, RegistryTls::None) { "http" } else { "https" };
+    format!("{scheme}://127.0.0.1:{}", port.number())
+}
+
+/// JSON is YAML, and needs no care with quotes.
+fn configuration(options: &RegistryOptions, port: &Port, scratch: &Scratch) -> Result<String, RegistryError> {
+    let mut configuration = serde_json::json!({
+        "version": "0.1",
+        "log": {"level": "info", "formatter": "json"},
+        "storage": {"filesystem": {"rootdirectory": scratch.path().join("storage")}, "delete": {"enabled": true}},
+        "http": {"addr": format!("127.0.0.1:{}", port.number()), "secret": "testbed"},
+    });
+    if let RegistryTls::Server { leaf, client_ca_pem, .. } = &options.tls {
+        let mut tls = serde_json::json!({
+            "certificate": scratch.write("server.crt", leaf.certificate_pem())?,
+            "key": scratch.write("server.key", leaf.key_pem())?,
+        });
+        if let Some(client_ca_pem) = client_ca_pem {
+            tls["clientcas"] = serde_json::json!([scratch.write("clients.crt", client_ca_pem)?]);
+        }
+        configuration["http"]["tls"] = tls;
+    }
+    match &options.auth {
+        RegistryAuth::Anonymous => {}
+        RegistryAuth::Htpasswd { user, password, bcrypt_cost } => {
+            let line = format!("{user}:{}\n", bcrypt::hash(password, *bcrypt_cost)?);
+            let path = scratch.write("htpasswd", line)?;
+            configuration["auth"] = serde_json::json!({"htpasswd": {"realm": "testbed", "path": path}});
+        }
+        RegistryAuth::Token { realm, service, issuer, root_certificates } => {
+            let bundle = scratch.write("tokens.crt", root_certificates)?;
+            configuration["auth"] = serde_json::json!({"token": {
+                "realm": realm, "service": service, "issuer": issuer, "rootcertbundle": bundle,
+            }});
+        }
+    }
+    Ok(configuration.to_string())
+}
+
+/// A line of the combined log format: `host - - [time] "GET /v2/ HTTP/1.1" 200 2 "" "agent"`.
+fn parse_access(line: &str) -> Option<Access> {
+    if line.starts_with('{') {
+        return None;
+    }
+    let mut quoted = line.split('"');
+    let mut request = quoted.nth(1)?.split(' ');
+    let status = quoted.next()?.split_whitespace().next()?.parse().ok()?;
+    Some(Access {
+        method: request.next()?.to_owned(),
+        path: request.next()?.to_owned(),
+        status,
+        user_agent: quoted.nth(2)?.to_owned(),
+    })
+}
+
+#[derive(Deserialize)]
+struct LogLine {
+    msg: String,
+    #[serde(rename = "auth.user.name")]
+    granted: Option<String>,
+    #[serde(rename = "username")]
+    refused: Option<String>,
+    #[serde(rename = "http.request.uri", default)]
+    path: String,
+    #[serde(rename = "http.request.useragent", default)]
+    user_agent: String,
+}
+
+fn parse_authentication(line: &str) -> Option<Authentication> {
+    let line: LogLine = serde_json::from_str(line).ok()?;
+    if line.user_agent == USER_AGENT {
+        return None;
+    }
+    match (line.msg.as_str(), line.granted, line.refused) {
+        ("authorized request", Some(user), _) => {
+            Some(Authentication { user, path: line.path, accepted: true })
+        }
+        ("user failed to authenticate", _, Some(user)) => {
+            Some(Authentication { user, path: line.path, accepted: false })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,219 @@
+//! `testbed run`, which is `make run`: the operator, real registries and the samples, on a real API server.
+
+mod cluster;
+mod registries;
+mod verdicts;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::builder::FalseyValueParser;
+use registry_testbed::control_plane::ControlPlaneError;
+use registry_testbed::manifests::{self, ManifestError};
+use registry_testbed::operator::{Operator, OperatorError, OperatorOptions};
+use registry_testbed::tools::{self, Tool, ToolsError, Workshop};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::say;
+use cluster::Cluster;
+use registries::Registries;
+use verdicts::Verdicts;
+
+const SYSTEM_NAMESPACE: &str = "registry-system";
+const OPERATOR_ACCOUNT: &str = "registry-operator";
+/// The longest that a sample's verdict may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How often the verdicts are looked at.
+const POLL: Duration = Duration::from_millis(250);
+/// How long a registry may take to go: what the operator promises.
+const DELETION: Duration = Duration::from_secs(30);
+
+/// Runs the operator and the samples on a real API server, without a container engine.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArguments {
+    /// End as soon as every sample has the verdict that it is annotated with (exit 0), or has not got it in time (exit 1).
+    #[arg(long, env = "ONCE", value_parser = FalseyValueParser::new())]
+    once: bool,
+    /// Use the cluster of KUBECONFIG instead of a control plane of our own.
+    #[arg(long, env = "EXISTING", value_parser = FalseyValueParser::new())]
+    existing: bool,
+    /// The existing cluster.
+    #[arg(long, env = "KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// The operator's program.
+    #[arg(long, default_value_os_t = in_repository("target/release/registry-operator"))]
+    operator: PathBuf,
+    /// What is installed before the operator is started; its workloads are left out.
+    #[arg(long, default_value_os_t = in_repository("config/install.yaml"))]
+    install: PathBuf,
+    /// The manifests that are applied.
+    #[arg(long, default_value_os_t = in_repository("config/samples"))]
+    samples: PathBuf,
+    /// Further arguments of the operator.
+    #[arg(last = true)]
+    operator_args: Vec<OsString>,
+}
+
+fn in_repository(path: &str) -> PathBuf {
+    tools::repository().join(path)
+}
+
+/// Why the demonstration did not come about.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// A program is missing.
+    #[error(transparent)]
+    Tools(#[from] ToolsError),
+    /// There is no cluster.
+    #[error(transparent)]
+    ControlPlane(#[from] ControlPlaneError),
+    /// The existing cluster cannot be used.
+    #[error(transparent)]
+    Cluster(#[from] cluster::ClusterError),
+    /// The registries cannot be set up.
+    #[error(transparent)]
+    Setup(#[from] registries::SetupError),
+    /// A manifest cannot be applied.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The operator does not come up.
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
+    /// The operator ended.
+    #[error("the operator ended ({status}). Its log:\n{log}")]
+    OperatorEnded {
+        /// How it ended.
+        status: String,
+        /// All that it said.
+        log: String,
+    },
+    /// Signals cannot be received.
+    #[error("cannot wait for Ctrl-C: {0}")]
+    Signal(#[from] std::io::Error),
+}
+
+/// Runs the demonstration.
+pub(crate) async fn run(arguments: RunArguments) -> Result<ExitCode, RunError> {
+    if !arguments.operator.is_file() {
+        return Err(OperatorError::NoBinary(arguments.operator).into());
+    }
+    announce(&arguments)?;
+    let registries = Registries::start().await?;
+    let cluster = Cluster::start(arguments.existing, arguments.kubeconfig.clone()).await?;
+    let client = cluster.client().await?;
+
+    let mut installed = manifests::read_file(&arguments.install, &manifests::Tokens::default())?;
+    installed.retain(|object| manifests::kind(object) != "Deployment");
+    manifests::apply(&client, installed).await?;
+    let operator = start_operator(&arguments, &cluster).await?;
+
+    let samples = manifests::read_directory(&arguments.samples, &registries.tokens())?;
+    manifests::apply(&client, samples.clone()).await?;
+    let mut verdicts = Verdicts::of(&client, &samples).await?;
+    let code = stay(arguments.once, &mut verdicts, &operator, &cluster).await?;
+    tidy_up(&cluster, verdicts, operator).await?;
+    Ok(code)
+}
+
+/// Says beforehand what will take long.
+fn announce(arguments: &RunArguments) -> Result<(), RunError> {
+    let needed = if arguments.existing {
+        say("Runs the operator against the cluster of KUBECONFIG, with registries on this machine.");
+        &[Tool::Registry][..]
+    } else {
+        say(
+            "Runs the operator on a Kubernetes API server and registries of its own: no cluster, no container engine.",
+        );
+        &[Tool::Etcd, Tool::KubeApiserver, Tool::Registry][..]
+    };
+    let missing = Workshop::of_this_repository().missing(needed)?;
+    if !missing.is_empty() {
+        let list: Vec<String> =
+            missing.iter().map(|tool| format!("{} ({})", tool.name(), tool.expected_build_time())).collect();
+        say(&format!("To be built first, once, from Go modules: {}, measured on 4 cores.", list.join(", ")));
+    }
+    Ok(())
+}
+
+/// As the service account that it has in a cluster, never as an administrator.
+async fn start_operator(arguments: &RunArguments, cluster: &Cluster) -> Result<Operator, RunError> {
+    let kubeconfig = cluster.kubeconfig_for_service_account(SYSTEM_NAMESPACE, OPERATOR_ACCOUNT).await?;
+    let mut options = OperatorOptions::new(&arguments.operator, kubeconfig);
+    options.args.push(format!("--system-namespace={SYSTEM_NAMESPACE}").into());
+    options.args.extend(arguments.operator_args.iter().cloned());
+    let start = Instant::now();
+    let operator = Operator::start(options).await?;
+    say(&format!(
+        "The operator is ready after {:.1} s, as the service account {SYSTEM_NAMESPACE}/{OPERATOR_ACCOUNT}.\n",
+        start.elapsed().as_secs_f32()
+    ));
+    Ok(operator)
+}
+
+/// Shows the verdicts as they come, until they are all there (once) or until Ctrl-C.
+async fn stay(
+    once: bool,
+    verdicts: &mut Verdicts,
+    operator: &Operator,
+    cluster: &Cluster,
+) -> Result<ExitCode, RunError> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let start = Instant::now();
+    let mut concluded = false;
+    verdicts.print_header();
+    loop {
+        verdicts.look().await;
+        if let Some(status) = operator.exited().await? {
+            return Err(RunError::OperatorEnded { status, log: operator.log() });
+        }
+        if !concluded && (verdicts.are_as_expected() || start.elapsed() > PATIENCE) {
+            concluded = true;
+            say(&verdicts.conclusion(start.elapsed()));
+            if once && verdicts.are_as_expected() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            if once {
+                say(&format!("\nThe operator's log:\n{}", operator.log()));
+                return Ok(ExitCode::FAILURE);
+            }
+            say(&how_to_go_on(operator, cluster));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            _ = interrupted.recv() => return Ok(ExitCode::SUCCESS),
+            _ = terminated.recv() => return Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+fn how_to_go_on(operator: &Operator, cluster: &Cluster) -> String {
+    format!(
+        "\nGo on in another terminal:\n\n  \
+           export KUBECONFIG={kubeconfig}\n  \
+           kubectl get registries -A\n  \
+           kubectl describe systemregistry packs\n  \
+           kubectl patch secret -n team-b wrong-password-login -p '{{\"stringData\":{{\"password\":\"demo-password\"}}}}'\n\n\
+         The operator's log: {log}; its metrics: {url}/metrics.\n\
+         Changed verdicts are shown here. Ctrl-C ends everything.\n",
+        kubeconfig = cluster.kubeconfig().display(),
+        log = operator.log_path().display(),
+        url = operator.url(),
+    )
+}
+
+/// In somebody's own cluster the samples are deleted while the operator is there to let them go.
+async fn tidy_up(cluster: &Cluster, verdicts: Verdicts, operator: Operator) -> Result<(), RunError> {
+    if cluster.is_existing() {
+        let left = verdicts.delete(DELETION).await;
+        say(&match left.as_slice() {
+            [] => String::from("The sample registries are deleted; all else that was applied is left."),
+            left => format!("Not deleted within {DELETION:?}: {}.", left.join(", ")),
+        });
+    }
+    let took = operator.stop().await?;
+    say(&format!("The operator ended in {:.1} s.", took.as_secs_f32()));
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! How a tool is built, read from its pins, and the key that says when to build it again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Tool, ToolsError};
+
+/// How a tool is built.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// The pinned version.
+    pub version: String,
+    pub(super) pins: String,
+    pub(super) go: Result<String, String>,
+    pub(super) args: Vec<String>,
+    pub(super) dir: PathBuf,
+}
+
+impl Recipe {
+    /// Reads the pins of a tool, and which Go would build it.
+    pub(super) fn read(tool: Tool, dir: &Path) -> Result<Self, ToolsError> {
+        let read = |name| {
+            let path = dir.join(name);
+            std::fs::read_to_string(&path).map_err(|source| ToolsError::File { path, source })
+        };
+        let (go_mod, go_sum, tools_go) = (read("go.mod")?, read("go.sum")?, read("tools.go")?);
+        let version = pinned_version(&go_mod, tool.package())
+            .ok_or_else(|| ToolsError::NotPinned { path: dir.join("go.mod"), package: tool.package() })?;
+        let args = build_args(tool, &version);
+        // No text has a NUL, so no two recipes run together into the same bytes.
+        let pins = sha256_hex([go_mod, go_sum, tools_go, args.join("\0")].join("\0\0").as_bytes());
+        Ok(Self { version, pins, go: go_version(dir), args, dir: dir.to_path_buf() })
+    }
+
+    /// What the cached binary is recorded under: it changes with the pins, the flags and the Go version.
+    pub fn key(&self) -> String {
+        format!("{}\n{}\n", self.pins, self.go.as_deref().unwrap_or("no Go"))
+    }
+}
+
+fn build_args(tool: Tool, version: &str) -> Vec<String> {
+    let mut numbers = version.trim_start_matches('v').split('.');
+    let flags = tool
+        .version_flags()
+        .replace("{version}", version)
+        .replace("{major}", numbers.next().unwrap_or_default())
+        .replace("{minor}", numbers.next().unwrap_or_default());
+    let ldflags = format!("-ldflags=-s -w {flags}").trim_end().to_owned();
+    vec![String::from("build"), String::from("-trimpath"), String::from("-buildvcs=false"), ldflags]
+}
+
+/// The version of the module that holds `package`, from the `require` lines of a go.mod.
+fn pinned_version(go_mod: &str, package: &str) -> Option<String> {
+    go_mod.lines().find_map(|line| {
+        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
+        let (module, version) = (words.next()?, words.next()?);
+        let holds =
+            package == module || package.strip_prefix(module).is_some_and(|rest| rest.starts_with('/'));
+        (holds && version.starts_with('v')).then(|| version.to_owned())
+    })
+}
+
+/// The version of the Go that builds in `dir`: a go.mod may ask for another toolchain.
+fn go_version(dir: &Path) -> Result<String, String> {
+    let output = Command::new("go").arg("version").env("GOWORK", "off").current_dir(dir).output();
+    match output {
+        Ok(Output { status, stdout, .. }) if status.success() => {
+            Ok(String::from_utf8_lossy(&stdout).trim().to_owned())
+        }
+        Ok(Output { stderr, .. }) => Err(String::from_utf8_lossy(&stderr).trim().to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The SHA-256 digest in lower-case hexadecimal.
+pub(crate) fn sha256_hex(content: &[u8]) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(content).iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

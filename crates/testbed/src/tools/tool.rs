@@ -1,0 +1,82 @@
+//! Which tools there are, and what each is made from.
+
+/// A program that is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Tool {
+    /// The store.
+    Etcd,
+    /// The Kubernetes API.
+    KubeApiserver,
+    /// An OCI registry (distribution).
+    Registry,
+    /// Garbage collection, namespace deletion, service accounts.
+    KubeControllerManager,
+    /// Renders and installs the chart.
+    Helm,
+}
+
+/// Where Kubernetes keeps the version that it reports.
+const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion={version} \
+     -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor}";
+
+impl Tool {
+    /// All of them, in the order in which they are needed.
+    pub const ALL: [Self; 5] =
+        [Self::Etcd, Self::KubeApiserver, Self::Registry, Self::KubeControllerManager, Self::Helm];
+
+    /// The program's file name, and its directory's below `tests/tools`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::Registry => "registry",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::Helm => "helm",
+        }
+    }
+
+    /// The Go package of its `main`.
+    pub(super) fn package(self) -> &'static str {
+        match self {
+            Self::Etcd => "go.etcd.io/etcd/server/v3",
+            Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
+            Self::Registry => "github.com/distribution/distribution/v3/cmd/registry",
+            Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
+            Self::Helm => "helm.sh/helm/v4/cmd/helm",
+        }
+    }
+
+    /// What the linker is told, so that the program says its version.
+    pub(super) fn version_flags(self) -> &'static str {
+        match self {
+            Self::Etcd => "",
+            Self::KubeApiserver | Self::KubeControllerManager => KUBERNETES_VERSION,
+            Self::Registry => "-X github.com/distribution/distribution/v3/version.version={version}",
+            Self::Helm => "-X helm.sh/helm/v4/internal/version.version={version}",
+        }
+    }
+
+    /// How long the first build takes, measured on 4 cores.
+    pub fn expected_build_time(self) -> &'static str {
+        match self {
+            Self::Etcd => "about a minute",
+            Self::KubeApiserver => "4 to 8 minutes",
+            Self::Registry => "1 to 3 minutes",
+            Self::KubeControllerManager | Self::Helm => "1 to 2 minutes",
+        }
+    }
+
+    /// What to do without Go, besides installing it.
+    pub(super) fn alternative(self) -> &'static str {
+        if self.is_kubebuilder_asset() {
+            ", or set KUBEBUILDER_ASSETS to a directory that holds etcd and kube-apiserver"
+        } else {
+            ""
+        }
+    }
+
+    /// Whether `KUBEBUILDER_ASSETS` is looked into.
+    pub(super) fn is_kubebuilder_asset(self) -> bool {
+        matches!(self, Self::Etcd | Self::KubeApiserver | Self::KubeControllerManager)
+    }
+}

@@ -1,0 +1,101 @@
+//! Nothing outlives the program that started it.
+
+use std::error::Error;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use registry_testbed::process::{Process, Spec};
+use registry_testbed::{ControlPlane, ControlPlaneOptions, Registry, RegistryOptions, eventually};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// Gone, or waiting for whoever adopted it to notice.
+fn is_gone(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.trim().is_empty() || rest.trim().starts_with('Z'))
+}
+
+async fn assert_gone(id: u32) -> Outcome {
+    eventually(Duration::from_secs(2), format!("process {id} is gone"), || async move {
+        if is_gone(id) { Ok(()) } else { Err("still there") }
+    })
+    .await?;
+    Ok(())
+}
+
+/// Not a test of its own: the program that the next one kills.
+#[tokio::test]
+#[ignore = "started, and killed, by the test below"]
+async fn victim() -> Outcome {
+    let control_plane = ControlPlane::start(ControlPlaneOptions::default()).await?;
+    let registry = Registry::start(RegistryOptions::default()).await?;
+    let mut out = std::io::stdout();
+    writeln!(out, "directory {}", control_plane.directory().display())?;
+    for server in [control_plane.etcd(), control_plane.api_server(), registry.component()] {
+        writeln!(out, "process {}", server.id().await.unwrap_or_default())?;
+    }
+    writeln!(out, "all")?;
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn servers_end_within_two_seconds_of_the_program_that_is_killed() -> Outcome {
+    let mut victim = Command::new(std::env::current_exe()?)
+        .args(["--ignored", "--exact", "victim", "--nocapture"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let lines = BufReader::new(victim.stdout.take().ok_or("no output")?).lines();
+    let (mut servers, mut directory) = (Vec::new(), String::new());
+    for line in lines {
+        let line = line?;
+        match line.split_once(' ') {
+            Some(("process", id)) => servers.push(id.parse::<u32>()?),
+            Some(("directory", path)) => directory = path.to_owned(),
+            _ if line == "all" => break,
+            _ => {}
+        }
+    }
+    assert_eq!(servers.len(), 3);
+    assert!(servers.iter().all(|id| !is_gone(*id)));
+
+    victim.kill()?;
+    victim.wait()?;
+    for id in servers {
+        assert_gone(id).await?;
+    }
+    eventually(Duration::from_secs(10), "the data are gone", || async {
+        if Path::new(&directory).exists() { Err("still there") } else { Ok(()) }
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dropped_process_takes_its_own_children_along() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let log = dir.path().join("log");
+    let spec = Spec::new("parent", "/bin/sh", &log).args(["-c", "sleep 1000 & echo $!; wait"]);
+    let parent = Process::spawn(&spec)?;
+    let child = eventually(Duration::from_secs(2), "the child's id", || async {
+        std::fs::read_to_string(&log).unwrap_or_default().trim().parse::<u32>()
+    })
+    .await?;
+    assert!(!is_gone(child));
+    drop(parent);
+    assert_gone(child).await
+}
+
+#[tokio::test]
+async fn a_process_started_from_a_thread_that_ends_lives_on() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let spec = Spec::new("sleeper", "/bin/sleep", dir.path().join("log")).arg("1000");
+    let spawned = std::thread::spawn(move || Process::spawn(&spec)).join();
+    let mut sleeper = spawned.map_err(|_| "the thread panicked")??;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(sleeper.exit_status()?.is_none());
+    assert!(sleeper.stop(Duration::from_secs(2)).await? < Duration::from_secs(1));
+    Ok(())
+}

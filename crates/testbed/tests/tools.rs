@@ -1,0 +1,68 @@
+//! The tools are built again exactly when what they are built from changes.
+
+use std::error::Error;
+use std::path::Path;
+
+use registry_testbed::tools::{Tool, Workshop, repository};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn copy_pins(tool: Tool, to: &Path) -> Outcome {
+    let from = repository().join("tests/tools").join(tool.name());
+    std::fs::create_dir_all(to.join(tool.name()))?;
+    for file in ["go.mod", "go.sum", "tools.go"] {
+        std::fs::copy(from.join(file), to.join(tool.name()).join(file))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_key_changes_with_each_of_the_pins_and_with_nothing_else() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    copy_pins(Tool::Etcd, dir.path())?;
+    let workshop = Workshop::new(dir.path(), dir.path().join("cache"), None);
+    let key = workshop.recipe(Tool::Etcd)?.key();
+    assert_eq!(workshop.recipe(Tool::Etcd)?.key(), key);
+    for file in ["go.mod", "go.sum", "tools.go"] {
+        let path = dir.path().join("etcd").join(file);
+        let text = std::fs::read_to_string(&path)?;
+        std::fs::write(&path, format!("{text}\n"))?;
+        assert_ne!(workshop.recipe(Tool::Etcd)?.key(), key, "{file}");
+        std::fs::write(&path, text)?;
+    }
+    assert_eq!(workshop.recipe(Tool::Etcd)?.key(), key);
+    Ok(())
+}
+
+#[test]
+fn each_tool_is_pinned() -> Outcome {
+    for (tool, version) in [
+        (Tool::Etcd, "v3.6.8"),
+        (Tool::KubeApiserver, "v1.36.3"),
+        (Tool::KubeControllerManager, "v1.36.3"),
+        (Tool::Registry, "v3.1.2"),
+        (Tool::Helm, "v4.3.1"),
+    ] {
+        assert_eq!(Workshop::of_this_repository().recipe(tool)?.version, version);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_directory_of_kubebuilder_assets_is_used_for_what_it_holds() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    copy_pins(Tool::Etcd, dir.path())?;
+    std::fs::write(dir.path().join("kube-apiserver"), "")?;
+    let assets = Some(dir.path().to_path_buf());
+    let workshop = Workshop::new(dir.path(), dir.path().join("cache"), assets);
+    let found = workshop.ensure(&[Tool::KubeApiserver])?;
+    assert_eq!(found.get(Tool::KubeApiserver), dir.path().join("kube-apiserver"));
+    Ok(())
+}
+
+#[test]
+fn a_tool_without_pins_is_named_in_the_error() {
+    let workshop = Workshop::new("/nowhere", "/tmp/never-made", None);
+    let error = workshop.recipe(Tool::Helm).map(|recipe| recipe.version).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/helm/go.mod"), "{error}");
+}
