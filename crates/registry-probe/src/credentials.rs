@@ -1,0 +1,147 @@
+//! What a user gives to be let in: a user name and password, a registry token, or an identity token.
+//!
+//! Owns their form and what makes them unusable. Does not send them anywhere, and never shows them.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::dockerconfig;
+use crate::endpoint::Endpoint;
+use crate::repository::RepositoryName;
+
+pub use crate::dockerconfig::DockerConfigError;
+
+/// Credentials for a registry. `Debug` shows which kind they are and nothing else: tokens are given as user names too.
+#[derive(Clone)]
+pub enum Credentials {
+    /// RFC 7617.
+    Basic {
+        /// The user name; it holds no colon.
+        username: String,
+        /// The password, or a token in its place.
+        password: SecretString,
+    },
+    /// A bearer token that the registry itself takes (Docker's `registrytoken`).
+    RegistryToken(SecretString),
+    /// An OAuth2 refresh token, for which a token service gives registry tokens (Docker's `identitytoken`).
+    IdentityToken {
+        /// The account it belongs to, where known.
+        username: Option<String>,
+        /// The refresh token.
+        token: SecretString,
+    },
+}
+
+/// Why credentials can't be sent, whatever the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialsError {
+    /// There is nothing to send.
+    #[error("user name and password are both empty")]
+    Empty,
+    /// The token is empty.
+    #[error("the token is empty")]
+    EmptyToken,
+    /// RFC 7617 forbids it, for the colon ends the user name.
+    #[error("the user name holds a colon")]
+    Colon,
+    /// RFC 7617 forbids it; most often a line break that an editor or `echo` left.
+    #[error("the {0} ends in a line break")]
+    LineBreak(Field),
+    /// RFC 7617 forbids it.
+    #[error("the {0} holds a control character")]
+    Control(Field),
+    /// A bearer token with characters that no HTTP header takes (RFC 6750).
+    #[error("the token holds characters that a token can't hold")]
+    NotAToken,
+}
+
+/// A part of the credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// The user name.
+    Username,
+    /// The password.
+    Password,
+    /// The token.
+    Token,
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Username => "user name",
+            Self::Password => "password",
+            Self::Token => "token",
+        })
+    }
+}
+
+impl Credentials {
+    /// A user name and password, as in a Secret of type `kubernetes.io/basic-auth`.
+    pub fn basic(username: &str, password: SecretString) -> Result<Self, CredentialsError> {
+        if username.is_empty() && password.expose_secret().is_empty() {
+            return Err(CredentialsError::Empty);
+        }
+        if username.contains(':') {
+            return Err(CredentialsError::Colon);
+        }
+        check(Field::Username, username)?;
+        check(Field::Password, password.expose_secret())?;
+        Ok(Self::Basic { username: username.to_owned(), password })
+    }
+
+    /// A bearer token for the registry itself. A line break at its end is dropped: it can't be part of a token.
+    pub fn registry_token(token: &SecretString) -> Result<Self, CredentialsError> {
+        checked_token(token).map(Self::RegistryToken)
+    }
+
+    /// A refresh token for the registry's token service. A line break at its end is dropped.
+    pub fn identity_token(username: Option<&str>, token: &SecretString) -> Result<Self, CredentialsError> {
+        let username = username.filter(|name| !name.is_empty()).map(ToOwned::to_owned);
+        Ok(Self::IdentityToken { username, token: checked_token(token)? })
+    }
+
+    /// The entry for `endpoint` in a Secret of type `kubernetes.io/dockerconfigjson`.
+    pub fn from_dockerconfigjson(json: &[u8], endpoint: &Endpoint) -> Result<Self, DockerConfigError> {
+        dockerconfig::credentials_for(json, endpoint, None)
+    }
+
+    /// The same where entries may have paths, as kubelet reads them: the entry for `base_path` at `endpoint`.
+    pub fn from_dockerconfigjson_below(
+        json: &[u8],
+        endpoint: &Endpoint,
+        base_path: Option<&RepositoryName>,
+    ) -> Result<Self, DockerConfigError> {
+        dockerconfig::credentials_for(json, endpoint, base_path)
+    }
+}
+
+fn check(field: Field, text: &str) -> Result<(), CredentialsError> {
+    if text.ends_with(['\n', '\r']) {
+        return Err(CredentialsError::LineBreak(field));
+    }
+    if text.contains(char::is_control) { Err(CredentialsError::Control(field)) } else { Ok(()) }
+}
+
+fn checked_token(token: &SecretString) -> Result<SecretString, CredentialsError> {
+    let token = token.expose_secret().trim_end_matches(['\r', '\n']);
+    if token.is_empty() {
+        return Err(CredentialsError::EmptyToken);
+    }
+    if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(SecretString::from(token))
+    } else {
+        Err(CredentialsError::NotAToken)
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Basic { .. } => "Basic([REDACTED])",
+            Self::RegistryToken(_) => "RegistryToken([REDACTED])",
+            Self::IdentityToken { .. } => "IdentityToken([REDACTED])",
+        })
+    }
+}

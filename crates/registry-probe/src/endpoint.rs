@@ -1,0 +1,151 @@
+//! Where a registry is: `spec.endpoint`, parsed, and the URLs below it.
+//!
+//! Owns the composition of URLs: an endpoint `https://host/suffix` has its API at `https://host/suffix/v2/`, the way
+//! Artifactory's `https://host/artifactory/api/docker/<repo>` does. Registries that want the suffix after `/v2/` instead
+//! take it as part of `baseContentPath`. Does not decide what is asked of those URLs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use url::Url;
+
+use crate::host::HostPort;
+
+/// How one speaks with a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Over TLS.
+    Https,
+    /// In the clear, and only because the endpoint says `http://`.
+    Http,
+}
+
+/// A registry's address: scheme, host, port and an optional path suffix.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    scheme: Scheme,
+    server: HostPort,
+    /// Ends with `/v2/`.
+    api: Url,
+}
+
+/// Why a text is not an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// Not a URL with a host.
+    #[error("is not a URL such as https://registry.example.com")]
+    NotAUrl,
+    /// The scheme is neither `https` nor `http`.
+    #[error("has a scheme other than https:// and http://")]
+    Scheme,
+    /// A user name or password stands before the host.
+    #[error("carries a user name or password; give them in spec.auth instead")]
+    UserInfo,
+    /// A `?` part.
+    #[error("carries a query")]
+    Query,
+    /// A `#` part.
+    #[error("carries a fragment")]
+    Fragment,
+    /// A path with `..`, `\`, `//` or `%`, which servers and clients read differently.
+    #[error("has a path that is not made of plain segments")]
+    Path,
+    /// Longer than any URL needs to be.
+    #[error("is longer than 2,048 characters")]
+    TooLong,
+}
+
+const LONGEST_ENDPOINT: usize = 2048;
+
+impl Endpoint {
+    /// Parses `https://host[:port][/suffix]`.
+    pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        if text.len() > LONGEST_ENDPOINT {
+            return Err(EndpointError::TooLong);
+        }
+        let rest = text.split_once("://").map(|(_, rest)| rest).ok_or(EndpointError::NotAUrl)?;
+        let url = Url::parse(text).map_err(|_| EndpointError::NotAUrl)?;
+        let scheme = match url.scheme() {
+            "https" => Scheme::Https,
+            "http" => Scheme::Http,
+            _ => return Err(EndpointError::Scheme),
+        };
+        check_parts(&url)?;
+        check_path(rest)?;
+        let server = HostPort::of(&url).ok_or(EndpointError::NotAUrl)?;
+        Ok(Self { scheme, server, api: api_of(&url)? })
+    }
+
+    /// Over TLS or in the clear.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The server that is connected to.
+    pub fn server(&self) -> &HostPort {
+        &self.server
+    }
+
+    /// The path between the host and `/v2/`, empty or with a leading and no trailing slash.
+    pub fn suffix(&self) -> &str {
+        self.api.path().strip_suffix("/v2/").unwrap_or_default()
+    }
+
+    /// `<endpoint>/v2/`: OCI distribution-spec, end-1.
+    pub(crate) fn api(&self) -> &Url {
+        &self.api
+    }
+}
+
+fn check_parts(url: &Url) -> Result<(), EndpointError> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(EndpointError::UserInfo);
+    }
+    if url.query().is_some() {
+        return Err(EndpointError::Query);
+    }
+    if url.fragment().is_some() {
+        return Err(EndpointError::Fragment);
+    }
+    Ok(())
+}
+
+/// Refuses what URL parsers repair in silence: the endpoint that is shown must be the endpoint that is asked.
+fn check_path(rest: &str) -> Result<(), EndpointError> {
+    if rest.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err(EndpointError::NotAUrl);
+    }
+    if rest.contains(['\\', '%', '@']) {
+        return Err(EndpointError::Path);
+    }
+    let Some((_, path)) = rest.split_once('/') else { return Ok(()) };
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let plain = |segment: &str| !matches!(segment, "" | "." | "..");
+    if path.is_empty() || path.split('/').all(plain) { Ok(()) } else { Err(EndpointError::Path) }
+}
+
+fn api_of(url: &Url) -> Result<Url, EndpointError> {
+    let mut api = url.clone();
+    api.path_segments_mut().map_err(|()| EndpointError::NotAUrl)?.pop_if_empty().push("v2").push("");
+    Ok(api)
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.api.origin().ascii_serialization(), self.suffix())
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({self})")
+    }
+}

@@ -1,0 +1,226 @@
+//! The validation of credentials, by the way that the registry asks for.
+
+use super::entry::{Entry, status_of};
+use super::evidence::Anonymous;
+use super::inquiry::{Admission, Inquiry, Reading, Step, Stop, Verdict, unsupported, untrusted};
+use super::issue::Issue;
+use super::opening::Opening;
+use super::question::{Bearer, Pass, TokenRequest};
+use crate::challenge::Challenge;
+use crate::credentials::Credentials;
+use crate::findings::{CredentialsFinding, Evidence, Unavailable, Unprovable};
+use crate::realm::{Distrusted, TokenService};
+use crate::token::expiry_of;
+
+impl Inquiry<'_> {
+    /// Validates credentials at a registry that is reached.
+    pub(super) fn account(&self, opening: &Opening<'_>, credentials: &Credentials) -> Step<Verdict> {
+        match credentials {
+            Credentials::Basic { .. } => self.password(opening),
+            Credentials::RegistryToken(_) => self.directly(opening, &Pass::RegistryToken),
+            Credentials::IdentityToken { .. } => self.identity_token(opening),
+        }
+    }
+
+    /// A token service is preferred where one is offered, for that is where clients that pull go; the registry itself is
+    /// asked where it alone is offered, or where the token service is not to be trusted.
+    fn password(&self, opening: &Opening<'_>) -> Step<Verdict> {
+        match self.trusted_service(opening) {
+            Some(Ok(service)) => self.by_token(opening, &service),
+            Some(Err(distrusted)) if !opening.asks_for("Basic") => Err(untrusted(distrusted)),
+            None if opening.is_foreign() && !opening.served => Err(unsupported(opening)),
+            _ => self.directly(opening, &Pass::Basic),
+        }
+    }
+
+    fn identity_token(&self, opening: &Opening<'_>) -> Step<Verdict> {
+        match self.trusted_service(opening) {
+            Some(Ok(service)) => self.by_token(opening, &service),
+            Some(Err(distrusted)) => Err(untrusted(distrusted)),
+            None if opening.served => {
+                Err(Stop::credentials(CredentialsFinding::Unprovable(Unprovable::NothingAskedForToken)))
+            }
+            None => Err(unsupported(opening)),
+        }
+    }
+
+    /// The token service that the registry names, if credentials may be sent there.
+    fn trusted_service(&self, opening: &Opening<'_>) -> Option<Result<TokenService, Distrusted>> {
+        let service = self.token_service(opening.challenges)?;
+        Some(service.and_then(TokenService::trusted))
+    }
+
+    /// Sends the credentials to the registry itself: Basic, or the user's own bearer token.
+    fn directly(&self, opening: &Opening<'_>, pass: &Pass) -> Step<Verdict> {
+        match self.admission(pass)? {
+            Admission::Granted => self.admitted_directly(opening, pass),
+            Admission::Refused(reply) => {
+                self.refused_directly(opening, pass, status_of(&reply.said), &reply.challenges)
+            }
+        }
+    }
+
+    fn admitted_directly(&self, opening: &Opening<'_>, pass: &Pass) -> Step<Verdict> {
+        let anonymous = self.offered_anonymously(opening)?;
+        let finding = self.weigh_admission(opening, &anonymous)?;
+        let reading = self.reading(pass)?;
+        if matches!(finding, CredentialsFinding::Validated(_)) {
+            return Ok(self.verdict(finding, &reading));
+        }
+        // Nothing was shown at `/v2/`; the repository is the second chance.
+        match reading {
+            Reading::Refused(401) => self.refused_directly(opening, pass, 401, self.tags_challenges(pass)?),
+            Reading::Granted { .. } => Ok(self.verdict(self.weigh_reading(opening)?, &reading)),
+            _ => Ok(self.verdict(finding, &reading)),
+        }
+    }
+
+    /// What the token service that is named beside hands to anonymous clients, whether or not it may have the credentials.
+    fn offered_anonymously(&self, opening: &Opening<'_>) -> Step<Anonymous> {
+        match self.token_service(opening.challenges) {
+            Some(Ok(service)) if !opening.served => self.anonymous_token(&service, None),
+            _ => Ok(Anonymous::Nothing),
+        }
+    }
+
+    /// Rule (a) at the repository, for credentials that were sent to the registry itself.
+    fn weigh_reading(&self, opening: &Opening<'_>) -> Step<CredentialsFinding> {
+        let bare = self.weigh_bare_reading()?;
+        let service = self.token_service(self.tags_challenges(&Pass::Nothing)?).or_else(|| self.token_service(opening.challenges));
+        let (CredentialsFinding::Validated(_), Some(Ok(service))) = (&bare, service) else { return Ok(bare) };
+        match self.anonymous_token(&service, self.repository_scope())? {
+            Anonymous::Token(request) => self.weigh_token_reading(&request),
+            Anonymous::Nothing => Ok(bare),
+        }
+    }
+
+    fn refused_directly(
+        &self,
+        opening: &Opening<'_>,
+        pass: &Pass,
+        status: u16,
+        challenges: &[Challenge],
+    ) -> Step<Verdict> {
+        // The password was sent unasked, for anonymous clients were served. Only now is it said that a token is wanted.
+        let asked = Opening { challenges, ..*opening };
+        if *pass == Pass::Basic
+            && !opening.asks_for("Basic")
+            && !asked.asks_for("Basic")
+            && let Some(service) = self.trusted_service(&asked)
+        {
+            return self.by_token(&asked, &service.map_err(untrusted)?);
+        }
+        // A token may be good for its repository alone.
+        if *pass == Pass::RegistryToken && self.reading(pass)?.is_granted() {
+            return Ok(self.verdict(self.weigh_reading(opening)?, &self.reading(pass)?));
+        }
+        Err(Stop::credentials(self.refusal(pass, status, challenges)))
+    }
+
+    /// What a refusal by the registry itself says of the credentials.
+    fn refusal(&self, pass: &Pass, status: u16, challenges: &[Challenge]) -> CredentialsFinding {
+        let ended = *pass == Pass::RegistryToken && (self.token_has_ended() || challenges.iter().any(says_expired));
+        match status {
+            401 | 403 if ended => CredentialsFinding::Expired,
+            400 | 401 => CredentialsFinding::Rejected { by: self.server() },
+            403 => CredentialsFinding::Forbidden { by: self.server() },
+            status => CredentialsFinding::Unprovable(Unprovable::UnexpectedStatus(status)),
+        }
+    }
+
+    fn token_has_ended(&self) -> bool {
+        match self.case.credentials {
+            Some(Credentials::RegistryToken(token)) => expiry_of(token).is_some_and(|end| end <= self.case.now),
+            _ => false,
+        }
+    }
+
+    /// Sends the credentials to the token service, and its token to the registry.
+    fn by_token(&self, opening: &Opening<'_>, service: &TokenService) -> Step<Verdict> {
+        let fallback = self.fallback_scope(opening.challenges);
+        let first = match self.first_token(service, Bearer::Account, fallback.as_ref())? {
+            Issue::Issued(request) => request,
+            Issue::Refused(status) => return Err(Stop::credentials(refused_by(service, status))),
+            Issue::Hindered(finding) => return Err(Stop::credentials(finding)),
+        };
+        match self.repository_scope() {
+            Some(scope) => self.by_repository_token(opening, &first, scope),
+            None => self.by_entry(opening, service, &Reading::NotNamed),
+        }
+    }
+
+    /// The named repository first: where only the account may read it, one control is enough for both layers.
+    fn by_repository_token(&self, opening: &Opening<'_>, first: &TokenRequest, scope: String) -> Step<Verdict> {
+        let service = &first.service;
+        let (account, reading) = match self.issue(self.token_request(service, Bearer::Account, Some(scope.clone())))? {
+            Issue::Issued(request) => (Some(request.clone()), self.reading(&Pass::Issued(request))?),
+            Issue::Refused(status) => (None, Reading::Refused(status)),
+            Issue::Hindered(finding) => (None, unread(finding)),
+        };
+        let (Some(account), true) = (account, reading.is_granted()) else {
+            return self.by_entry(opening, service, &reading);
+        };
+        if self.names_account(first) || self.names_account(&account) {
+            let finding = CredentialsFinding::Validated(Evidence::NamedInToken);
+            return Ok(self.verdict(finding, &reading));
+        }
+        Ok(self.verdict(self.weigh_repository(opening, &account, scope)?, &reading))
+    }
+
+    fn weigh_repository(
+        &self,
+        opening: &Opening<'_>,
+        account: &TokenRequest,
+        scope: String,
+    ) -> Step<CredentialsFinding> {
+        let Anonymous::Token(anonymous) = self.anonymous_token(&account.service, Some(scope))? else {
+            return self.weigh_bare_reading();
+        };
+        if let Some(evidence) = self.proven_by_tokens(account, &anonymous) {
+            return Ok(CredentialsFinding::Validated(evidence));
+        }
+        match self.weigh_token_reading(&anonymous)? {
+            CredentialsFinding::Unprovable(_) => self.weigh_pair(opening, account, &anonymous),
+            proven => Ok(proven),
+        }
+    }
+
+    /// `/v2/` itself, where no repository is named or the named one was not read.
+    fn by_entry(&self, opening: &Opening<'_>, service: &TokenService, reading: &Reading) -> Step<Verdict> {
+        let fallback = self.fallback_scope(opening.challenges);
+        match self.enter(service, Bearer::Account, fallback.as_ref())? {
+            Entry::Opened(request) => Ok(self.verdict(self.weigh_token(opening, &request)?, reading)),
+            Entry::NotIssued(status) => Err(Stop::credentials(refused_by(service, status))),
+            Entry::TokenRefused(403) => Err(Stop::credentials(CredentialsFinding::Forbidden { by: self.server() })),
+            Entry::TokenRefused(400 | 401) => {
+                Err(Stop::credentials(CredentialsFinding::TokenRefused { issuer: service.server.clone() }))
+            }
+            Entry::TokenRefused(status) => {
+                Err(Stop::credentials(CredentialsFinding::Unprovable(Unprovable::UnexpectedStatus(status))))
+            }
+            Entry::Hindered(finding) => Err(Stop::credentials(finding)),
+        }
+    }
+}
+
+/// RFC 6750, section 3.1.
+fn says_expired(challenge: &Challenge) -> bool {
+    let description = challenge.parameter("error_description").unwrap_or_default().to_ascii_lowercase();
+    challenge.is("Bearer") && description.contains("expired")
+}
+
+fn refused_by(service: &TokenService, status: u16) -> CredentialsFinding {
+    let by = service.server.clone();
+    if status == 403 { CredentialsFinding::Forbidden { by } } else { CredentialsFinding::Rejected { by } }
+}
+
+/// The token for the repository could not be had now.
+fn unread(finding: CredentialsFinding) -> Reading {
+    match finding {
+        CredentialsFinding::TemporarilyUnavailable { server, cause } => Reading::Unavailable { server, cause },
+        CredentialsFinding::Throttled { by } => {
+            Reading::Unavailable { server: by, cause: Unavailable::Status(429) }
+        }
+        _ => Reading::NotNamed,
+    }
+}

@@ -1,0 +1,62 @@
+//! The validation without credentials: does the registry, or its token service, serve everybody?
+
+use super::entry::Entry;
+use super::inquiry::{Inquiry, Reading, Step, Stop, Verdict, unsupported, untrusted};
+use super::issue::Issue;
+use super::opening::Opening;
+use super::question::{Bearer, Pass};
+use crate::findings::CredentialsFinding;
+use crate::realm::TokenService;
+
+impl Inquiry<'_> {
+    /// Validates a registry that no credentials were given for.
+    pub(super) fn anonymous(&self, opening: &Opening<'_>) -> Step<Verdict> {
+        let admitted = opening.served || self.admits_anybody(opening)?;
+        let reading = self.anonymous_reading(opening)?;
+        let finding = match reading {
+            Reading::Granted { .. } => CredentialsFinding::AnonymousAccess,
+            // The registry is open, but not the content that was named: credentials are needed for that.
+            Reading::Refused(401) => CredentialsFinding::Required,
+            _ if admitted => CredentialsFinding::AnonymousAccess,
+            _ => CredentialsFinding::Required,
+        };
+        Ok(self.verdict(finding, &reading))
+    }
+
+    /// Does an anonymous token open `/v2/`?
+    fn admits_anybody(&self, opening: &Opening<'_>) -> Step<bool> {
+        let Some(service) = self.token_service(opening.challenges) else {
+            return if opening.is_foreign() { Err(unsupported(opening)) } else { Ok(false) };
+        };
+        let fallback = self.fallback_scope(opening.challenges);
+        match self.enter(&service.map_err(untrusted)?, Bearer::Anonymous, fallback.as_ref())? {
+            Entry::Opened(_) => Ok(true),
+            Entry::NotIssued(_) | Entry::TokenRefused(_) => Ok(false),
+            Entry::Hindered(finding) => Err(Stop::credentials(finding)),
+        }
+    }
+
+    /// Reads the named repository: with an anonymous token where the registry asks for one, else without.
+    fn anonymous_reading(&self, opening: &Opening<'_>) -> Step<Reading> {
+        if let Some(Ok(service)) = self.token_service(opening.challenges).filter(|_| !opening.served) {
+            return self.anonymous_token_reading(&service);
+        }
+        let reading = self.reading(&Pass::Nothing)?;
+        if reading != Reading::Refused(401) {
+            return Ok(reading);
+        }
+        match self.token_service(self.tags_challenges(&Pass::Nothing)?) {
+            Some(Ok(service)) => self.anonymous_token_reading(&service),
+            _ => Ok(reading),
+        }
+    }
+
+    fn anonymous_token_reading(&self, service: &TokenService) -> Step<Reading> {
+        let Some(scope) = self.repository_scope() else { return Ok(Reading::NotNamed) };
+        match self.issue(self.token_request(service, Bearer::Anonymous, Some(scope)))? {
+            Issue::Issued(request) => self.reading(&Pass::Issued(request)),
+            Issue::Refused(_) => Ok(Reading::Refused(401)),
+            Issue::Hindered(finding) => Err(Stop::credentials(finding)),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Opening `/v2/` with a token: which scope, and what it means when the token is refused.
+
+use super::inquiry::{Admission, Inquiry, Step};
+use super::issue::Issue;
+use super::question::{Bearer, Pass, TokenRequest};
+use super::reply::Said;
+use crate::findings::CredentialsFinding;
+use crate::realm::TokenService;
+
+/// What came of trying to open `/v2/` with a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// The token of this request opened it.
+    Opened(TokenRequest),
+    /// The token service refused to issue one, with this status.
+    NotIssued(u16),
+    /// The registry refused the token with this status.
+    TokenRefused(u16),
+    /// The token service gave no token, which says nothing of the credentials.
+    Hindered(CredentialsFinding),
+}
+
+impl Inquiry<'_> {
+    /// Asks for a token without a scope, as `docker login` does: with one, some services hand a token that opens nothing to
+    /// whoever asks, a wrong password among them. If that is refused, with `fallback`, for some services want a scope.
+    pub(super) fn first_token(
+        &self,
+        service: &TokenService,
+        bearer: Bearer,
+        fallback: Option<&String>,
+    ) -> Step<Issue> {
+        let issue = self.issue(self.token_request(service, bearer, None))?;
+        match (issue, fallback) {
+            (Issue::Refused(400), Some(scope)) => {
+                self.issue(self.token_request(service, bearer, Some(scope.clone())))
+            }
+            (issue, _) => Ok(issue),
+        }
+    }
+
+    /// Tries to open `/v2/` with a token for `bearer`: without a scope, then with `fallback`.
+    pub(super) fn enter(&self, service: &TokenService, bearer: Bearer, fallback: Option<&String>) -> Step<Entry> {
+        let first = match self.first_token(service, bearer, fallback)? {
+            Issue::Issued(request) => request,
+            Issue::Refused(status) => return Ok(Entry::NotIssued(status)),
+            Issue::Hindered(finding) => return Ok(Entry::Hindered(finding)),
+        };
+        let refused = match self.admission(&Pass::Issued(first.clone()))? {
+            Admission::Granted => return Ok(Entry::Opened(first)),
+            Admission::Refused(reply) => status_of(&reply.said),
+        };
+        let Some(scope) = fallback.filter(|_| first.scope.is_none() && refused == 401) else {
+            return Ok(Entry::TokenRefused(refused));
+        };
+        self.enter_with_scope(service, bearer, scope, refused)
+    }
+
+    fn enter_with_scope(&self, service: &TokenService, bearer: Bearer, scope: &str, refused: u16) -> Step<Entry> {
+        let request = self.token_request(service, bearer, Some(scope.to_owned()));
+        let Issue::Issued(request) = self.issue(request)? else { return Ok(Entry::TokenRefused(refused)) };
+        Ok(match self.admission(&Pass::Issued(request.clone()))? {
+            Admission::Granted => Entry::Opened(request),
+            Admission::Refused(reply) => Entry::TokenRefused(status_of(&reply.said)),
+        })
+    }
+}
+
+/// The status of a refusal.
+pub(super) fn status_of(said: &Said) -> u16 {
+    match said {
+        Said::Unauthorized => 401,
+        Said::Forbidden => 403,
+        Said::NotFound => 404,
+        Said::WantsTls => 400,
+        Said::Other(status) | Said::Fault(status) | Said::Redirect { status, .. } => *status,
+        Said::Throttled => 429,
+        Said::Granted(_) | Said::Page => 200,
+    }
+}

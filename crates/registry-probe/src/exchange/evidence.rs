@@ -1,0 +1,132 @@
+//! Evidence: what shows that credentials are right, and not merely let pass.
+//!
+//! Owns contract.md's rule. `Validated` rests on one of two: (a) the registry refused a request without these credentials and
+//! granted the same with them, where "without" includes what an anonymous token gets; (b) the token service gave them a token
+//! that names their account, or grants what the anonymous token does not. Anything less is `Unprovable`. A wrong password is
+//! never sent as a control: it would count towards a lock-out.
+
+use super::inquiry::{Inquiry, Reading, Step, Stop};
+use super::issue::Issue;
+use super::opening::Opening;
+use super::question::{Bearer, Pass, TokenRequest};
+use crate::credentials::Credentials;
+use crate::findings::{CredentialsFinding, Evidence, Unprovable};
+use crate::realm::TokenService;
+
+/// What an anonymous client gets from a token service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Anonymous {
+    /// A token.
+    Token(TokenRequest),
+    /// None.
+    Nothing,
+}
+
+impl Inquiry<'_> {
+    /// Asks for an anonymous token. Ends the validation where the service can't say now: nothing would be proven.
+    pub(super) fn anonymous_token(&self, service: &TokenService, scope: Option<String>) -> Step<Anonymous> {
+        match self.issue(self.token_request(service, Bearer::Anonymous, scope))? {
+            Issue::Issued(request) => Ok(Anonymous::Token(request)),
+            Issue::Hindered(finding) if is_passing(&finding) => Err(Stop::credentials(finding)),
+            Issue::Refused(_) | Issue::Hindered(_) => Ok(Anonymous::Nothing),
+        }
+    }
+
+    /// Does the token name the account that it was asked for?
+    pub(super) fn names_account(&self, request: &TokenRequest) -> bool {
+        let username = match self.case.credentials {
+            Some(Credentials::Basic { username, .. }) => Some(username.as_str()),
+            Some(Credentials::IdentityToken { username, .. }) => username.as_deref(),
+            _ => None,
+        };
+        let claims = self.issued(request).and_then(|token| token.claims.as_ref());
+        claims.zip(username).is_some_and(|(claims, username)| claims.names(username))
+    }
+
+    /// Rule (b), by comparison of the account's token with the anonymous one for the same scope.
+    pub(super) fn proven_by_tokens(&self, account: &TokenRequest, anonymous: &TokenRequest) -> Option<Evidence> {
+        let claims = |request| self.issued(request)?.claims.as_ref();
+        let (account, anonymous) = (claims(account)?, claims(anonymous)?);
+        if account.names_somebody() && !anonymous.names_somebody() {
+            return Some(Evidence::NamedInToken);
+        }
+        account.grants_more_than(anonymous).then_some(Evidence::GrantedInToken)
+    }
+
+    /// Weighs a token that opened `/v2/`: by its own words, else against the anonymous token for the same scope.
+    pub(super) fn weigh_token(&self, opening: &Opening<'_>, account: &TokenRequest) -> Step<CredentialsFinding> {
+        if self.names_account(account) {
+            return Ok(CredentialsFinding::Validated(Evidence::NamedInToken));
+        }
+        let anonymous = self.anonymous_token(&account.service, account.scope.clone())?;
+        if let Anonymous::Token(anonymous) = &anonymous
+            && let Some(evidence) = self.proven_by_tokens(account, anonymous)
+        {
+            return Ok(CredentialsFinding::Validated(evidence));
+        }
+        self.weigh_admission(opening, &anonymous)
+    }
+
+    /// Rule (a) at `/v2/`, which was granted to the credentials: was it refused to everybody else?
+    pub(super) fn weigh_admission(&self, opening: &Opening<'_>, anonymous: &Anonymous) -> Step<CredentialsFinding> {
+        if opening.served {
+            return Ok(CredentialsFinding::Unprovable(Unprovable::AnonymousServed));
+        }
+        if let Anonymous::Token(request) = anonymous
+            && self.opens(request)?
+        {
+            return Ok(CredentialsFinding::Unprovable(Unprovable::AnonymousTokenServed));
+        }
+        Ok(CredentialsFinding::Validated(Evidence::RefusedWithout))
+    }
+
+    fn opens(&self, request: &TokenRequest) -> Step<bool> {
+        Ok(self.admission(&Pass::Issued(request.clone()))?.is_granted())
+    }
+
+    /// Rule (a) at the named repository, which was granted to the credentials: is it refused to a client without a token?
+    pub(super) fn weigh_bare_reading(&self) -> Step<CredentialsFinding> {
+        weigh_control(&self.reading(&Pass::Nothing)?, Unprovable::AnonymousServed)
+    }
+
+    /// Rule (a) at the named repository: is it refused to the anonymous token?
+    pub(super) fn weigh_token_reading(&self, anonymous: &TokenRequest) -> Step<CredentialsFinding> {
+        let control = self.reading(&Pass::Issued(anonymous.clone()))?;
+        weigh_control(&control, Unprovable::AnonymousTokenServed)
+    }
+
+    /// Rule (a) at `/v2/` with both tokens of one scope.
+    pub(super) fn weigh_pair(
+        &self,
+        opening: &Opening<'_>,
+        account: &TokenRequest,
+        anonymous: &TokenRequest,
+    ) -> Step<CredentialsFinding> {
+        let shown = !opening.served && self.opens(account)? && !self.opens(anonymous)?;
+        Ok(if shown {
+            CredentialsFinding::Validated(Evidence::RefusedWithout)
+        } else {
+            CredentialsFinding::Unprovable(Unprovable::AnonymousTokenServed)
+        })
+    }
+}
+
+/// A fault that may be over at the next try, as against a service that has nothing for anonymous clients.
+fn is_passing(finding: &CredentialsFinding) -> bool {
+    match finding {
+        CredentialsFinding::Throttled { .. } => true,
+        CredentialsFinding::TemporarilyUnavailable { cause, .. } => cause.is_passing(),
+        _ => false,
+    }
+}
+
+fn weigh_control(control: &Reading, served: Unprovable) -> Step<CredentialsFinding> {
+    match control {
+        control if control.is_refused() => Ok(CredentialsFinding::Validated(Evidence::RefusedWithout)),
+        Reading::Unavailable { server, cause } => {
+            let (server, cause) = (server.clone(), *cause);
+            Err(Stop::credentials(CredentialsFinding::TemporarilyUnavailable { server, cause }))
+        }
+        _ => Ok(CredentialsFinding::Unprovable(served)),
+    }
+}

@@ -1,0 +1,315 @@
+//! What a decision is made from: the case, and what has been seen so far.
+//!
+//! Every decision is a pure function that reads as if all answers were there. Where one is missing, `?` ends it with the
+//! question to ask, and it is run again from the start once that is answered; so the order of requests is the order in which
+//! the decision reads. The same `?` ends it with a verdict where there is no point in going on.
+
+use jiff::Timestamp;
+
+use super::opening::Opening;
+use super::question::{Bearer, Form, Pass, Question, Resource, TokenRequest};
+use super::reply::{Failure, FailureCause, Reply, Said, TokenReply};
+use super::seen::Seen;
+use crate::challenge::Challenge;
+use crate::credentials::Credentials;
+use crate::endpoint::Endpoint;
+use crate::findings::{
+    ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, EndpointFinding, Inconclusive, NotARegistry,
+    Unavailable, Unprovable,
+};
+use crate::host::HostPort;
+use crate::realm::{Distrusted, TokenService, Trust};
+use crate::repository::RepositoryName;
+use crate::token::Token;
+
+/// What is to be found out.
+pub(crate) struct Case<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) base_path: Option<&'a RepositoryName>,
+    /// The repository that must be readable, by its full name.
+    pub(crate) repository: Option<RepositoryName>,
+    pub(crate) credentials: Option<&'a Credentials>,
+    pub(crate) trust: Trust<'a>,
+    pub(crate) now: Timestamp,
+}
+
+/// The findings that the exchange decides on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Verdict {
+    pub(crate) endpoint: EndpointFinding,
+    pub(crate) credentials: CredentialsFinding,
+    pub(crate) content_path: ContentPathFinding,
+}
+
+/// Why a decision ends early.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// This must be asked first.
+    Ask(Box<Question>),
+    /// All that can be said is said.
+    Decided(Box<Verdict>),
+}
+
+/// A part of a decision.
+pub(crate) type Step<T> = Result<T, Stop>;
+
+/// The case, and what has been seen so far.
+pub(crate) struct Inquiry<'a> {
+    pub(crate) case: &'a Case<'a>,
+    pub(crate) seen: &'a Seen,
+}
+
+impl Verdict {
+    /// Nothing beyond the endpoint was reached.
+    pub(super) fn of_endpoint(endpoint: EndpointFinding) -> Self {
+        let (credentials, content_path) = (CredentialsFinding::NotAttempted, ContentPathFinding::NotAttempted);
+        Self { endpoint, credentials, content_path }
+    }
+
+    /// A registry answers, and that is what it says of the credentials.
+    pub(super) fn of_credentials(credentials: CredentialsFinding) -> Self {
+        Self { credentials, ..Self::of_endpoint(EndpointFinding::Reachable) }
+    }
+}
+
+impl Stop {
+    pub(super) fn endpoint(finding: EndpointFinding) -> Self {
+        Self::Decided(Box::new(Verdict::of_endpoint(finding)))
+    }
+
+    pub(super) fn credentials(finding: CredentialsFinding) -> Self {
+        Self::Decided(Box::new(Verdict::of_credentials(finding)))
+    }
+}
+
+impl From<Box<Question>> for Stop {
+    fn from(question: Box<Question>) -> Self {
+        Self::Ask(question)
+    }
+}
+
+/// The registry names a token service that must not have the credentials.
+pub(super) fn untrusted(Distrusted { service, cause }: Distrusted) -> Stop {
+    Stop::credentials(CredentialsFinding::UntrustedTokenService { service, cause })
+}
+
+/// The registry asks by no scheme that can be answered.
+pub(super) fn unsupported(opening: &Opening<'_>) -> Stop {
+    Stop::credentials(CredentialsFinding::UnsupportedScheme { schemes: opening.schemes() })
+}
+
+/// How `/v2/` was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission<'a> {
+    /// The request was granted.
+    Granted,
+    /// The request was refused.
+    Refused(&'a Reply),
+}
+
+impl Admission<'_> {
+    pub(super) fn is_granted(self) -> bool {
+        self == Self::Granted
+    }
+}
+
+impl<'a> Inquiry<'a> {
+    pub(super) fn server(&self) -> HostPort {
+        self.case.endpoint.server().clone()
+    }
+
+    /// The registry's answer to `GET /v2/`.
+    pub(super) fn api(&self, pass: &Pass) -> Step<Result<&'a Reply, &'a Failure>> {
+        Ok(self.seen.registry(Resource::Api, pass)?)
+    }
+
+    /// The registry's answer to the list of tags.
+    pub(super) fn tags(&self, pass: &Pass) -> Step<Result<&'a Reply, &'a Failure>> {
+        Ok(self.seen.registry(Resource::Tags, pass)?)
+    }
+
+    /// What the registry asked for when the list of tags was asked for.
+    pub(super) fn tags_challenges(&self, pass: &Pass) -> Step<&'a [Challenge]> {
+        Ok(self.tags(pass)?.map_or(&[], |reply| &reply.challenges))
+    }
+
+    /// The token service's answer.
+    pub(super) fn token(&self, request: &TokenRequest) -> Step<Result<&'a TokenReply, &'a Failure>> {
+        Ok(self.seen.token(request)?)
+    }
+
+    /// The token that a request got.
+    pub(super) fn issued(&self, request: &TokenRequest) -> Option<&'a Token> {
+        self.seen.issued(request)
+    }
+
+    /// Does `/v2/` open to `pass`? Ends the validation where the registry can't say now.
+    pub(super) fn admission(&self, pass: &Pass) -> Step<Admission<'a>> {
+        let server = self.server();
+        let reply = self.api(pass)?.map_err(|failure| Stop::credentials(self.hindrance(failure)))?;
+        match &reply.said {
+            Said::Granted(_) => Ok(Admission::Granted),
+            Said::Page => {
+                let cause = NotARegistry::NoSign;
+                Err(Stop::endpoint(EndpointFinding::NotARegistry { server, cause }))
+            }
+            Said::Redirect { to, .. } => {
+                Err(Stop::endpoint(EndpointFinding::RedirectRefused { server, to: to.clone() }))
+            }
+            Said::Throttled => Err(Stop::credentials(CredentialsFinding::Throttled { by: server })),
+            Said::Fault(status) => {
+                let cause = Unavailable::Status(*status);
+                Err(Stop::credentials(CredentialsFinding::TemporarilyUnavailable { server, cause }))
+            }
+            _ => Ok(Admission::Refused(reply)),
+        }
+    }
+
+    /// The token service of the first Bearer challenge; `None` if there is no such challenge.
+    pub(super) fn token_service(&self, challenges: &[Challenge]) -> Option<Result<TokenService, Distrusted>> {
+        let bearer = challenges.iter().find(|challenge| challenge.is("Bearer"))?;
+        Some(TokenService::of(bearer, &self.case.trust))
+    }
+
+    /// A request for a token, in the form that the credentials ask for.
+    pub(super) fn token_request(&self, service: &TokenService, bearer: Bearer, scope: Option<String>) -> TokenRequest {
+        let identity = matches!(self.case.credentials, Some(Credentials::IdentityToken { .. }));
+        let form = if identity && bearer == Bearer::Account { Form::Post } else { Form::Get };
+        TokenRequest { service: service.clone(), scope, bearer, form }
+    }
+
+    /// The scope to read the named repository (Docker Registry v2 authentication, "scope").
+    pub(super) fn repository_scope(&self) -> Option<String> {
+        self.case.repository.as_ref().map(|repository| format!("repository:{repository}:pull"))
+    }
+
+    /// A scope to try where a registry opens `/v2/` to none without: the one that it asks for, else the nearest to the case.
+    pub(super) fn fallback_scope(&self, challenges: &[Challenge]) -> Option<String> {
+        let bearer = challenges.iter().find(|challenge| challenge.is("Bearer"));
+        let asked = bearer.and_then(|challenge| challenge.parameter("scope")).map(ToOwned::to_owned);
+        let base = || self.case.base_path.map(|base| format!("repository:{base}:pull"));
+        asked.or_else(|| self.repository_scope()).or_else(base)
+    }
+
+    /// What a failure says of the credentials: that they could not be tried.
+    pub(super) fn hindrance(&self, failure: &Failure) -> CredentialsFinding {
+        let Failure { server, cause } = failure;
+        let service = server != self.case.endpoint.server();
+        match (cause, unavailable(*cause)) {
+            (FailureCause::EgressDenied(_), _) if service => CredentialsFinding::UntrustedTokenService {
+                service: Some(server.clone()),
+                cause: Distrust::EgressDenied,
+            },
+            (_, Some(cause)) => CredentialsFinding::TemporarilyUnavailable { server: server.clone(), cause },
+            // The layer before has failed; its record says how.
+            (_, None) => CredentialsFinding::NotAttempted,
+        }
+    }
+
+    /// The verdict on a registry that is reached.
+    pub(super) fn verdict(&self, credentials: CredentialsFinding, reading: &Reading) -> Verdict {
+        let content_path = match (&credentials, &self.case.repository) {
+            (
+                CredentialsFinding::Validated(_)
+                | CredentialsFinding::AnonymousAccess
+                | CredentialsFinding::Unprovable(Unprovable::AnonymousServed | Unprovable::AnonymousTokenServed),
+                repository,
+            ) => reading.finding(repository.as_ref()),
+            (CredentialsFinding::Required, Some(repository)) => reading.finding(Some(repository)),
+            _ => ContentPathFinding::NotAttempted,
+        };
+        Verdict { content_path, ..Verdict::of_credentials(credentials) }
+    }
+}
+
+fn unavailable(cause: FailureCause) -> Option<Unavailable> {
+    match cause {
+        FailureCause::Dns(cause) => Some(Unavailable::Dns(cause)),
+        FailureCause::Refused => Some(Unavailable::Refused),
+        FailureCause::Connection(cause) => Some(Unavailable::Connection(cause)),
+        FailureCause::Timeout(stage) => Some(Unavailable::Timeout(stage)),
+        FailureCause::NotHttp => Some(Unavailable::Unreadable),
+        FailureCause::EgressDenied(_) => Some(Unavailable::Connection(ConnectionFailure::Unreachable)),
+        FailureCause::Tls => None,
+    }
+}
+
+/// How the named repository was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// No repository is named.
+    NotNamed,
+    /// Its tags were listed; whether there were any.
+    Granted { tags: bool },
+    /// 401 or 403.
+    Refused(u16),
+    /// 404.
+    Missing,
+    /// Neither yes nor no.
+    Unexpected(u16),
+    /// It could not be tried to the end.
+    Unavailable { server: HostPort, cause: Unavailable },
+}
+
+impl Reading {
+    pub(super) fn is_granted(&self) -> bool {
+        matches!(self, Self::Granted { .. })
+    }
+
+    /// The registry said no: by refusal, or by denying that there is such a repository.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Missing)
+    }
+
+    fn finding(&self, repository: Option<&RepositoryName>) -> ContentPathFinding {
+        let Some(repository) = repository.cloned() else {
+            return ContentPathFinding::Inconclusive(Inconclusive::NoRepositoryNamed);
+        };
+        match self.clone() {
+            Self::NotNamed => ContentPathFinding::NotAttempted,
+            Self::Granted { tags: true } => ContentPathFinding::Accessible { repository },
+            Self::Granted { tags: false } => ContentPathFinding::Inconclusive(Inconclusive::NoTags { repository }),
+            Self::Refused(status) => ContentPathFinding::Denied { repository, status },
+            Self::Missing => ContentPathFinding::NotFound { repository },
+            Self::Unexpected(status) => {
+                ContentPathFinding::Inconclusive(Inconclusive::UnexpectedStatus { repository, status })
+            }
+            Self::Unavailable { server, cause } => {
+                ContentPathFinding::Inconclusive(Inconclusive::Unavailable { repository, server, cause })
+            }
+        }
+    }
+}
+
+impl Inquiry<'_> {
+    /// Reads the named repository with `pass`.
+    pub(super) fn reading(&self, pass: &Pass) -> Step<Reading> {
+        if self.case.repository.is_none() {
+            return Ok(Reading::NotNamed);
+        }
+        Ok(match self.tags(pass)? {
+            Ok(reply) => self.reading_of(reply),
+            Err(failure) => Self::unread(failure),
+        })
+    }
+
+    fn reading_of(&self, reply: &Reply) -> Reading {
+        let unavailable = |status| Reading::Unavailable { server: self.server(), cause: Unavailable::Status(status) };
+        match reply.said {
+            Said::Granted(_) if reply.is_tag_list() => Reading::Granted { tags: reply.lists_tags() },
+            Said::Granted(_) | Said::Page => Reading::Unexpected(200),
+            Said::Unauthorized => Reading::Refused(401),
+            Said::Forbidden => Reading::Refused(403),
+            Said::NotFound => Reading::Missing,
+            Said::Throttled => unavailable(429),
+            Said::Fault(status) => unavailable(status),
+            Said::Redirect { status, .. } | Said::Other(status) => Reading::Unexpected(status),
+            Said::WantsTls => Reading::Unexpected(400),
+        }
+    }
+
+    pub(super) fn unread(failure: &Failure) -> Reading {
+        let cause = unavailable(failure.cause).unwrap_or(Unavailable::Connection(ConnectionFailure::Other));
+        Reading::Unavailable { server: failure.server.clone(), cause }
+    }
+}

@@ -1,0 +1,89 @@
+//! The first answer: does a registry speak, and what does it ask for?
+
+use super::inquiry::{Inquiry, Step, Stop};
+use super::question::Pass;
+use super::reply::{Failure, FailureCause, Reply, Said};
+use crate::challenge::Challenge;
+use crate::findings::{EndpointFinding, NotARegistry};
+use crate::host::HostPort;
+
+/// How a registry greets an anonymous client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opening<'a> {
+    /// It serves anonymous clients without a token.
+    pub(super) served: bool,
+    /// What it asks for; some ask even where they serve.
+    pub(super) challenges: &'a [Challenge],
+}
+
+impl Opening<'_> {
+    /// Is there a challenge of that scheme?
+    pub(super) fn asks_for(&self, scheme: &str) -> bool {
+        self.challenges.iter().any(|challenge| challenge.is(scheme))
+    }
+
+    /// There are challenges, and none that can be answered.
+    pub(super) fn is_foreign(&self) -> bool {
+        !self.challenges.is_empty() && !self.asks_for("Basic") && !self.asks_for("Bearer")
+    }
+
+    /// The schemes that it asks for, fit to be shown.
+    pub(super) fn schemes(&self) -> Vec<String> {
+        let mut schemes: Vec<String> = Vec::new();
+        for challenge in self.challenges {
+            let scheme: String = challenge.scheme().chars().take(32).collect();
+            if schemes.len() < 5 && !schemes.contains(&scheme) {
+                schemes.push(scheme);
+            }
+        }
+        schemes
+    }
+}
+
+impl<'a> Inquiry<'a> {
+    /// Pings the registry. Ends the validation where none answers.
+    pub(super) fn opening(&self) -> Step<Opening<'a>> {
+        let server = self.server();
+        let reply = match self.api(&Pass::Nothing)? {
+            Ok(reply) => reply,
+            Err(failure) => return Err(Stop::endpoint(unreached(failure))),
+        };
+        let challenges = reply.challenges.as_slice();
+        match opening_of(reply, server) {
+            Ok(served) => Ok(Opening { served, challenges }),
+            Err(finding) => Err(Stop::endpoint(finding)),
+        }
+    }
+}
+
+/// Whether an anonymous client is served, or why this is no registry to go on with.
+fn opening_of(reply: &Reply, server: HostPort) -> Result<bool, EndpointFinding> {
+    let not_a_registry = |server, cause| Err(EndpointFinding::NotARegistry { server, cause });
+    match &reply.said {
+        Said::Granted(_) if reply.has_sign => Ok(true),
+        Said::Unauthorized | Said::Forbidden if reply.has_sign => Ok(false),
+        Said::Throttled => Err(EndpointFinding::Throttled { server }),
+        Said::Fault(status) => Err(EndpointFinding::ServerError { server, status: *status }),
+        Said::Redirect { to, .. } => Err(EndpointFinding::RedirectRefused { server, to: to.clone() }),
+        Said::Granted(_) | Said::Page => not_a_registry(server, NotARegistry::NoSign),
+        Said::WantsTls => not_a_registry(server, NotARegistry::WantsTls),
+        Said::Unauthorized => not_a_registry(server, NotARegistry::Status(401)),
+        Said::Forbidden => not_a_registry(server, NotARegistry::Status(403)),
+        Said::NotFound => not_a_registry(server, NotARegistry::Status(404)),
+        Said::Other(status) => not_a_registry(server, NotARegistry::Status(*status)),
+    }
+}
+
+fn unreached(failure: &Failure) -> EndpointFinding {
+    let server = failure.server.clone();
+    match failure.cause {
+        FailureCause::Dns(cause) => EndpointFinding::DnsFailure { host: server.host, cause },
+        FailureCause::EgressDenied(address) => EndpointFinding::EgressDenied { server, address },
+        FailureCause::Refused => EndpointFinding::ConnectionRefused { server },
+        FailureCause::Connection(cause) => EndpointFinding::ConnectionFailed { server, cause },
+        FailureCause::Timeout(during) => EndpointFinding::Timeout { server, during },
+        FailureCause::NotHttp => EndpointFinding::NotARegistry { server, cause: NotARegistry::NotHttp },
+        // It was reached; what is wrong with its certificate is the next layer's finding.
+        FailureCause::Tls => EndpointFinding::Reachable,
+    }
+}

@@ -1,0 +1,223 @@
+//! What is answered: responses reduced to what the decision needs, and failures to get one.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use serde::Deserialize;
+use url::Url;
+
+use crate::challenge::Challenge;
+use crate::findings::{ConnectionFailure, DnsFailure, Stage};
+use crate::host::HostPort;
+use crate::token::Token;
+
+/// A response as it came, its body cut at the cap.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) url: Url,
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+/// No response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) server: HostPort,
+    pub(crate) cause: FailureCause,
+}
+
+/// Why there is no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureCause {
+    /// The name has no address.
+    Dns(DnsFailure),
+    /// The fence holds every address, this one among them.
+    EgressDenied(IpAddr),
+    /// Every address refused the connection.
+    Refused,
+    /// The connection failed.
+    Connection(ConnectionFailure),
+    /// The TLS handshake failed, or the server is not to be believed. What is wrong stands in the record of handshakes.
+    Tls,
+    /// The deadline has come.
+    Timeout(Stage),
+    /// What came is no HTTP/1.1, or beyond all bounds.
+    NotHttp,
+}
+
+/// What a registry says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) said: Said,
+    pub(crate) challenges: Vec<Challenge>,
+    /// Does the response look like a registry's?
+    pub(crate) has_sign: bool,
+}
+
+/// The gist of a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// 2xx, and no page for people.
+    Granted(Content),
+    /// 2xx, and a page for people.
+    Page,
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 429.
+    Throttled,
+    /// 5xx.
+    Fault(u16),
+    /// 3xx.
+    Redirect {
+        status: u16,
+        /// As `scheme://host[:port]`.
+        to: Option<String>,
+    },
+    /// 400 to a request in the clear, for the port speaks TLS.
+    WantsTls,
+    /// Any other status.
+    Other(u16),
+}
+
+/// What was granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// A list of tags with at least one.
+    Tags,
+    /// A list of tags with none.
+    NoTags,
+    /// Something else.
+    Other,
+}
+
+/// What a token service says.
+#[derive(Debug, Clone)]
+pub(crate) enum TokenReply {
+    /// A token.
+    Issued(Token),
+    /// 200 without a token that can be used.
+    NoToken,
+    /// 400, 401 or 403.
+    Refused(u16),
+    /// 404, 405 or 501: perhaps it wants to be asked by another form.
+    NotThisForm(u16),
+    /// 429.
+    Throttled,
+    /// A redirect; where to.
+    Redirect(Option<Url>),
+    /// Any other status.
+    Other(u16),
+}
+
+impl Reply {
+    pub(crate) fn of(response: &Response) -> Self {
+        let challenges = response.headers.get_all(WWW_AUTHENTICATE);
+        let challenges = Challenge::parse_all(challenges.iter().map(http::HeaderValue::as_bytes));
+        Self { said: said(response), has_sign: has_sign(response), challenges }
+    }
+
+    /// The tags were read: a 2xx with anything else says nothing of the repository.
+    pub(crate) fn is_tag_list(&self) -> bool {
+        matches!(self.said, Said::Granted(Content::Tags | Content::NoTags))
+    }
+}
+
+impl Reply {
+    /// There is at least one tag in the list.
+    pub(crate) fn lists_tags(&self) -> bool {
+        self.said == Said::Granted(Content::Tags)
+    }
+}
+
+fn said(response: &Response) -> Said {
+    match response.status {
+        200..=299 if is_page(response) => Said::Page,
+        200..=299 => Said::Granted(content(&response.body)),
+        status @ 300..=399 => Said::Redirect { status, to: location(response).as_ref().map(origin_of) },
+        400 if wants_tls(response) => Said::WantsTls,
+        401 => Said::Unauthorized,
+        403 => Said::Forbidden,
+        404 => Said::NotFound,
+        429 => Said::Throttled,
+        status @ 500..=599 => Said::Fault(status),
+        status => Said::Other(status),
+    }
+}
+
+/// A page for people: HTML by its type, or by its first character.
+fn is_page(response: &Response) -> bool {
+    let kind = response.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.to_ascii_lowercase();
+    kind.contains("html") || response.body.trim_ascii_start().starts_with(b"<")
+}
+
+fn content(body: &[u8]) -> Content {
+    #[derive(Deserialize)]
+    struct TagList {
+        #[serde(rename = "name")]
+        _name: String,
+        tags: Option<Vec<String>>,
+    }
+    match serde_json::from_slice(body) {
+        Ok(TagList { tags: Some(tags), .. }) if !tags.is_empty() => Content::Tags,
+        Ok(TagList { .. }) => Content::NoTags,
+        Err(_) => Content::Other,
+    }
+}
+
+/// What tells a registry from any web server: Docker's version header, a challenge, OCI's error envelope, or a JSON object, as
+/// distribution answers `/v2/`.
+fn has_sign(response: &Response) -> bool {
+    let version = response.headers.get("docker-distribution-api-version").and_then(|version| version.to_str().ok());
+    let challenged = response.status == 401 && response.headers.contains_key(WWW_AUTHENTICATE);
+    version.is_some_and(|version| version.trim().starts_with("registry/2")) || challenged || body_has_sign(response)
+}
+
+fn body_has_sign(response: &Response) -> bool {
+    #[derive(Deserialize)]
+    struct Envelope {
+        errors: Vec<EnvelopeError>,
+    }
+    #[derive(Deserialize)]
+    struct EnvelopeError {
+        #[serde(rename = "code")]
+        _code: String,
+    }
+    if (200..300).contains(&response.status) {
+        return serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&response.body).is_ok();
+    }
+    serde_json::from_slice(&response.body).is_ok_and(|Envelope { errors }| !errors.is_empty())
+}
+
+/// What Go's and nginx's servers answer to a request in the clear on a port for TLS.
+fn wants_tls(response: &Response) -> bool {
+    let body = String::from_utf8_lossy(&response.body);
+    response.url.scheme() == "http" && (body.contains("HTTP request to an HTTPS") || body.contains("sent to HTTPS port"))
+}
+
+fn location(response: &Response) -> Option<Url> {
+    response.url.join(response.headers.get(LOCATION)?.to_str().ok()?).ok()
+}
+
+fn origin_of(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+impl TokenReply {
+    pub(crate) fn of(response: &Response) -> Self {
+        match response.status {
+            200..=299 => Token::of_response(&response.body).map_or(Self::NoToken, Self::Issued),
+            300..=399 => Self::Redirect(location(response)),
+            status @ (400 | 401 | 403) => Self::Refused(status),
+            status @ (404 | 405 | 501) => Self::NotThisForm(status),
+            429 => Self::Throttled,
+            status => Self::Other(status),
+        }
+    }
+}

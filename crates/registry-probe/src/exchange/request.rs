@@ -1,0 +1,147 @@
+//! Requests as they are sent: questions with the secrets filled in.
+//!
+//! Owns which secret goes where: a password or token of the user's goes to the registry itself or to a trusted token
+//! service, an issued token to the registry only.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, Method};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+use url::form_urlencoded::Serializer;
+
+use super::inquiry::Case;
+use super::question::{Bearer, Form, Pass, Question, Resource, TokenRequest};
+use super::seen::Seen;
+use crate::credentials::Credentials;
+
+/// A request, ready to be sent. `Debug` hides what is secret.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) authorization: Option<HeaderValue>,
+    /// A form, as `application/x-www-form-urlencoded`.
+    pub(crate) form: Option<SecretString>,
+    /// The server may see the client certificate.
+    pub(crate) trusted: bool,
+}
+
+/// How this client is called where OAuth2 wants to know.
+const CLIENT_ID: &str = "registry-operator";
+
+/// The user name under which Azure's registries take a refresh token as a password.
+const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+
+impl Request {
+    /// The request that a question stands for.
+    pub(crate) fn of(question: &Question, case: &Case<'_>, seen: &Seen) -> Self {
+        match question {
+            Question::Registry(resource, pass) => Self::to_registry(*resource, pass, case, seen),
+            Question::Token(request) => Self::to_token_service(request, case.credentials),
+        }
+    }
+
+    fn to_registry(resource: Resource, pass: &Pass, case: &Case<'_>, seen: &Seen) -> Self {
+        let authorization = match (pass, case.credentials) {
+            (Pass::Basic, Some(Credentials::Basic { username, password })) => basic(username, password),
+            (Pass::RegistryToken, Some(Credentials::RegistryToken(token))) => bearer(token),
+            (Pass::Issued(request), _) => seen.issued(request).and_then(|token| bearer(&token.secret)),
+            _ => None,
+        };
+        Self { method: Method::GET, url: url_of(resource, case), authorization, form: None, trusted: true }
+    }
+
+    fn to_token_service(request: &TokenRequest, credentials: Option<&Credentials>) -> Self {
+        // An untrusted service gets no credentials, whatever the question says.
+        let account = credentials.filter(|_| request.bearer == Bearer::Account && request.service.trusted);
+        let trusted = request.service.trusted;
+        match request.form {
+            Form::Get => {
+                let (url, authorization) = (token_url(request, account), account.and_then(as_basic));
+                Self { method: Method::GET, url, authorization, form: None, trusted }
+            }
+            Form::Post => {
+                let (url, form) = (request.service.realm.clone(), Some(token_form(request, account)));
+                Self { method: Method::POST, url, authorization: None, form, trusted }
+            }
+        }
+    }
+}
+
+fn url_of(resource: Resource, case: &Case<'_>) -> Url {
+    let mut url = case.endpoint.api().clone();
+    if let (Resource::Tags, Some(repository)) = (resource, &case.repository) {
+        url.set_path(&format!("{}{repository}/tags/list", url.path()));
+        url.set_query(Some("n=1"));
+    }
+    url
+}
+
+/// RFC 7617.
+fn basic(username: &str, password: &SecretString) -> Option<HeaderValue> {
+    let pair = SecretString::from(format!("{username}:{}", password.expose_secret()));
+    secret_header("Basic ", &SecretString::from(STANDARD.encode(pair.expose_secret())))
+}
+
+/// RFC 6750, section 2.1.
+fn bearer(token: &SecretString) -> Option<HeaderValue> {
+    secret_header("Bearer ", token)
+}
+
+fn secret_header(scheme: &str, secret: &SecretString) -> Option<HeaderValue> {
+    let text = SecretString::from(format!("{scheme}{}", secret.expose_secret()));
+    let mut header = HeaderValue::from_str(text.expose_secret()).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+fn as_basic(credentials: &Credentials) -> Option<HeaderValue> {
+    match credentials {
+        Credentials::Basic { username, password } => basic(username, password),
+        Credentials::IdentityToken { username, token } => basic(username.as_deref().unwrap_or(NOBODY), token),
+        Credentials::RegistryToken(_) => None,
+    }
+}
+
+/// Docker Registry v2 authentication, "token", query parameters. `offline_token` is not asked for: it would leave a refresh
+/// token behind at every validation.
+fn token_url(request: &TokenRequest, account: Option<&Credentials>) -> Url {
+    let mut url = request.service.realm.clone();
+    let mut query = url.query_pairs_mut();
+    if let Some(service) = &request.service.service {
+        query.append_pair("service", service);
+    }
+    for scope in request.scope.iter().flat_map(|scope| scope.split_whitespace()) {
+        query.append_pair("scope", scope);
+    }
+    if let Some(Credentials::Basic { username, .. }) = account {
+        query.append_pair("account", username);
+    }
+    drop(query);
+    if url.query() == Some("") {
+        url.set_query(None);
+    }
+    url
+}
+
+/// Docker Registry v2 authentication, "oauth", form parameters.
+fn token_form(request: &TokenRequest, account: Option<&Credentials>) -> SecretString {
+    let mut form = Serializer::new(String::new());
+    match account {
+        Some(Credentials::Basic { username, password }) => {
+            form.append_pair("grant_type", "password");
+            form.append_pair("username", username).append_pair("password", password.expose_secret());
+        }
+        Some(Credentials::IdentityToken { token, .. }) => {
+            form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", token.expose_secret());
+        }
+        _ => {}
+    }
+    form.append_pair("service", request.service.service.as_deref().unwrap_or_default());
+    form.append_pair("client_id", CLIENT_ID);
+    if let Some(scope) = &request.scope {
+        form.append_pair("scope", scope);
+    }
+    SecretString::from(form.finish())
+}

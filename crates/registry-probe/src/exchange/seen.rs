@@ -1,0 +1,47 @@
+//! What has been asked and answered so far in a validation.
+
+use super::question::{Pass, Question, Resource, TokenRequest};
+use super::reply::{Failure, Reply, TokenReply};
+use crate::token::Token;
+
+/// Either what was to be known, or the question to ask before one can go on.
+pub(crate) type Ask<T> = Result<T, Box<Question>>;
+
+/// Answers, by question.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    registry: Vec<((Resource, Pass), Result<Reply, Failure>)>,
+    tokens: Vec<(TokenRequest, Result<TokenReply, Failure>)>,
+}
+
+impl Seen {
+    /// The registry's answer, or the question to it.
+    pub(crate) fn registry(&self, resource: Resource, pass: &Pass) -> Ask<Result<&Reply, &Failure>> {
+        let found = self.registry.iter().find(|((of, with), _)| *of == resource && with == pass);
+        let (_, answer) = found.ok_or_else(|| Box::new(Question::Registry(resource, pass.clone())))?;
+        Ok(answer.as_ref())
+    }
+
+    /// The token service's answer, or the question to it.
+    pub(crate) fn token(&self, request: &TokenRequest) -> Ask<Result<&TokenReply, &Failure>> {
+        let found = self.tokens.iter().find(|(asked, _)| asked == request);
+        let (_, answer) = found.ok_or_else(|| Box::new(Question::Token(request.clone())))?;
+        Ok(answer.as_ref())
+    }
+
+    /// The token that was issued for a request.
+    pub(crate) fn issued(&self, request: &TokenRequest) -> Option<&Token> {
+        match self.tokens.iter().find(|(asked, _)| asked == request)? {
+            (_, Ok(TokenReply::Issued(token))) => Some(token),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn note_registry(&mut self, resource: Resource, pass: Pass, answer: Result<Reply, Failure>) {
+        self.registry.push(((resource, pass), answer));
+    }
+
+    pub(crate) fn note_token(&mut self, request: TokenRequest, answer: Result<TokenReply, Failure>) {
+        self.tokens.push((request, answer));
+    }
+}

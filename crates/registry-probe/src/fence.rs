@@ -1,0 +1,119 @@
+//! The fence: which addresses a validation may connect to.
+//!
+//! Whoever writes an endpoint chooses where the operator connects to, so without a fence the prober is a way into the
+//! network it runs in (SSRF). Owns the judgement of one address. That every address is judged, at the moment it is
+//! connected to, is the connector's part.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+pub use ipnet::IpNet;
+use ipnet::{Ipv4Net, Ipv6Net};
+
+/// Whose endpoint it is, which decides what is denied to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FenceScope {
+    /// Written by the administrator: everything is allowed but the metadata addresses of clouds.
+    System,
+    /// Written by a tenant: besides those, no loopback, unspecified, link-local, multicast and reserved addresses.
+    Tenant,
+}
+
+/// Which addresses may be connected to.
+///
+/// Among all ranges that hold an address (the built-in ones, and the administrator's) the narrowest decides; between
+/// equals the administrator's denial goes first, then the administrator's exception, then the built-in denial. So
+/// `allow 127.0.0.0/8` opens loopback, and `allow 0.0.0.0/0` opens nothing that is fenced by name.
+#[derive(Debug, Clone)]
+pub struct Fence {
+    scope: FenceScope,
+    allow: Arc<[IpNet]>,
+    deny: Arc<[IpNet]>,
+}
+
+/// Metadata services of clouds, which hand out credentials to whoever asks from the machine.
+const METADATA: [IpNet; 8] = [
+    v4([169, 254, 169, 254], 32), // AWS, Azure, Google, Oracle, OpenStack
+    v4([169, 254, 170, 2], 32),   // AWS ECS
+    v4([169, 254, 170, 23], 32),  // AWS EKS Pod Identity
+    v4([168, 63, 129, 16], 32),   // Azure WireServer
+    v4([192, 0, 0, 192], 32),     // Oracle, older
+    v4([100, 100, 100, 200], 32), // Alibaba
+    v6([0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0], 32),
+    v6([0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0], 32),
+];
+
+/// Addresses that never lead to a registry of someone else's (RFC 6890, RFC 4291).
+const NOT_FOR_TENANTS: [IpNet; 13] = [
+    v4([0, 0, 0, 0], 8),
+    v4([127, 0, 0, 0], 8),
+    v4([169, 254, 0, 0], 16),
+    v4([192, 0, 0, 0], 24),
+    v4([198, 18, 0, 0], 15),
+    v4([224, 0, 0, 0], 4),
+    v4([240, 0, 0, 0], 4),
+    v6([0, 0, 0, 0, 0, 0, 0, 0], 128),
+    v6([0, 0, 0, 0, 0, 0, 0, 1], 128),
+    v6([0x0100, 0, 0, 0, 0, 0, 0, 0], 64),
+    v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
+    v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10),
+    v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
+];
+
+const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
+}
+
+const fn v6(s: [u16; 8], prefix: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]), prefix))
+}
+
+impl Fence {
+    /// A fence for endpoints of `scope`, with the administrator's exceptions and further denials.
+    pub fn new(scope: FenceScope, allow: impl Into<Arc<[IpNet]>>, deny: impl Into<Arc<[IpNet]>>) -> Self {
+        Self { scope, allow: allow.into(), deny: deny.into() }
+    }
+
+    /// May this address be connected to? An IPv6 address that carries an IPv4 one must pass as both.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.allows_plain(address) && embedded(address).is_none_or(|inner| self.allows_plain(inner.into()))
+    }
+
+    fn allows_plain(&self, address: IpAddr) -> bool {
+        let denied = narrowest(&self.deny, address);
+        let allowed = narrowest(&self.allow, address);
+        let built_in = self.built_in().filter_map(|net| prefix_around(net, address)).max();
+        if denied.is_some() && denied >= allowed {
+            return false;
+        }
+        allowed >= built_in
+    }
+
+    fn built_in(&self) -> impl Iterator<Item = &'static IpNet> {
+        let for_tenants = (self.scope == FenceScope::Tenant).then_some(&NOT_FOR_TENANTS);
+        METADATA.iter().chain(for_tenants.into_iter().flatten())
+    }
+}
+
+fn narrowest(nets: &[IpNet], address: IpAddr) -> Option<u8> {
+    nets.iter().filter_map(|net| prefix_around(net, address)).max()
+}
+
+fn prefix_around(net: &IpNet, address: IpAddr) -> Option<u8> {
+    net.contains(&address).then(|| net.prefix_len())
+}
+
+/// The IPv4 address that a gateway, or the kernel, would take out of an IPv6 one: IPv4-compatible (RFC 4291), NAT64
+/// (RFC 6052, RFC 8215), 6to4 (RFC 3056), Teredo (RFC 4380).
+fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return None };
+    let pair = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0, high @ 1..=u16::MAX, low] | [0x64, 0xff9b, _, _, _, _, high, low] | [0x2002, high, low, ..] => {
+            Some(pair(high, low))
+        }
+        [0x2001, 0, _, _, _, _, high, low] => Some(pair(!high, !low)),
+        _ => None,
+    }
+}

@@ -1,0 +1,477 @@
+//! What a validation found, layer by layer: the output of a validation.
+//!
+//! Data only: no Kubernetes words, no sentences. Nothing in here is secret, comes from a response's body, or differs between
+//! two runs of the same failure; `Findings::durations` and `Findings::requests` are for metrics alone.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::host::{Host, HostPort};
+use crate::repository::RepositoryName;
+use crate::tls::{PresentedCertificate, TlsDefect};
+
+/// Everything that one validation found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Findings {
+    /// Is there a registry that answers?
+    pub endpoint: EndpointFinding,
+    /// Is it the right one? The weakest link among the registry and its token service.
+    pub tls: TlsFinding,
+    /// Do the credentials open it?
+    pub credentials: CredentialsFinding,
+    /// Can the content be read with them?
+    pub content_path: ContentPathFinding,
+    /// The certificate of the registry itself, trusted or not.
+    pub certificate: Option<PresentedCertificate>,
+    /// How long the server that throttled or failed asked to be left alone, at most a day.
+    pub retry_after: Option<Duration>,
+    /// When the user's own credentials end, where they say so.
+    pub credentials_expire_at: Option<Timestamp>,
+    /// What was sent, and how it was answered.
+    pub requests: RequestCounts,
+    /// Where the time went.
+    pub durations: LayerDurations,
+}
+
+/// Is there a registry that answers at the endpoint?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndpointFinding {
+    /// Nothing was tried.
+    NotAttempted,
+    /// A registry answers, or would, if its certificate were in order.
+    Reachable,
+    /// The host has no address.
+    DnsFailure {
+        /// The name that was asked for.
+        host: Host,
+        /// What the name servers said.
+        cause: DnsFailure,
+    },
+    /// Every address that was tried refused the connection.
+    ConnectionRefused {
+        /// The server.
+        server: HostPort,
+    },
+    /// The connection could not be made, or broke before there was an answer.
+    ConnectionFailed {
+        /// The server.
+        server: HostPort,
+        /// What went wrong.
+        cause: ConnectionFailure,
+    },
+    /// Time ran out.
+    Timeout {
+        /// The server.
+        server: HostPort,
+        /// What was being done.
+        during: Stage,
+    },
+    /// Something answers, but not as an OCI registry does.
+    NotARegistry {
+        /// The server.
+        server: HostPort,
+        /// What it did instead.
+        cause: NotARegistry,
+    },
+    /// The registry sends its clients elsewhere; nothing was sent there.
+    RedirectRefused {
+        /// The server that redirected.
+        server: HostPort,
+        /// Where to, as `scheme://host[:port]`; `None` if that can't be told.
+        to: Option<String>,
+    },
+    /// The fence holds every address of the host.
+    EgressDenied {
+        /// The server.
+        server: HostPort,
+        /// One of the addresses that the fence holds.
+        address: IpAddr,
+    },
+    /// The registry itself has a fault.
+    ServerError {
+        /// The server.
+        server: HostPort,
+        /// The HTTP status, 500 to 599.
+        status: u16,
+    },
+    /// The registry answers that there were too many requests (429).
+    Throttled {
+        /// The server.
+        server: HostPort,
+    },
+}
+
+/// Why a name has no address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DnsFailure {
+    /// The name does not exist (NXDOMAIN).
+    NoSuchName,
+    /// The name exists but has no address.
+    NoAddress,
+    /// The name servers failed (SERVFAIL, REFUSED) or could not be asked.
+    ServerFailure,
+    /// The name servers did not answer in time.
+    NoAnswer,
+}
+
+/// Why a connection failed, in words that stay the same from one try to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionFailure {
+    /// No route to the host or its network.
+    Unreachable,
+    /// The other side broke it off.
+    Reset,
+    /// The other side closed it before it answered.
+    Closed,
+    /// Something else.
+    Other,
+}
+
+/// What was being done when time ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Looking up the host's addresses.
+    Resolve,
+    /// Opening the connection.
+    Connect,
+    /// The TLS handshake.
+    Tls,
+    /// Waiting for the answer to a request.
+    Request,
+}
+
+/// What something does that is not a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotARegistry {
+    /// It answered `/v2/` with this status and no sign of a registry.
+    Status(u16),
+    /// It answered 200 with a page, or with nothing that a registry says.
+    NoSign,
+    /// It does not speak HTTP/1.1, or its headers are beyond all bounds.
+    NotHttp,
+    /// It wants TLS where the endpoint says `http://`.
+    WantsTls,
+}
+
+/// Is it the right server?
+#[derive(Debug, Clone, PartialEq)]
+pub enum TlsFinding {
+    /// No handshake was tried, or none came to an end.
+    NotAttempted,
+    /// The endpoint says `http://`.
+    PlainHttp,
+    /// Every server that was spoken with proved who it is.
+    Verified,
+    /// Verification is switched off; what it would have said.
+    Skipped {
+        /// The server that `defect` is about.
+        server: HostPort,
+        /// What verification would have failed for; `None`: it would have passed.
+        defect: Option<TlsDefect>,
+        /// The certificate's other defects.
+        also: Vec<TlsDefect>,
+        /// Whether verification would have passed with the CA that was given; `None`: none was given.
+        ca_would_verify: Option<bool>,
+    },
+    /// No connection was made, and nothing was sent.
+    Failed {
+        /// The server that failed: the registry, or its token service.
+        server: HostPort,
+        /// The defect, the most fundamental first.
+        defect: TlsDefect,
+        /// The certificate's other defects.
+        also: Vec<TlsDefect>,
+        /// The certificate that it showed, if it came to that.
+        presented: Option<Box<PresentedCertificate>>,
+    },
+}
+
+/// Do the credentials open the registry?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialsFinding {
+    /// An earlier layer failed.
+    NotAttempted,
+    /// They do, and there is evidence for it.
+    Validated(Evidence),
+    /// None were given, and none are needed.
+    AnonymousAccess,
+    /// They were answered 401: wrong, or withdrawn.
+    Rejected {
+        /// Who said so: the registry or its token service.
+        by: HostPort,
+    },
+    /// They were answered 403.
+    Forbidden {
+        /// Who said so: the registry or its token service.
+        by: HostPort,
+    },
+    /// None were given, and some are needed.
+    Required,
+    /// They ended, by their own date or by the registry's word.
+    Expired,
+    /// The registry wants them sent where they don't belong; they were not.
+    UntrustedTokenService {
+        /// The token service; `None` if the registry named none that can be read.
+        service: Option<HostPort>,
+        /// What is wrong with it.
+        cause: Distrust,
+    },
+    /// The token service accepted them, and the registry refused the token it issued.
+    TokenRefused {
+        /// The token service.
+        issuer: HostPort,
+    },
+    /// The registry asks for nothing that these credentials can be sent by.
+    UnsupportedScheme {
+        /// The authentication schemes that it asks for.
+        schemes: Vec<String>,
+    },
+    /// Nothing speaks against them, nothing for them.
+    Unprovable(Unprovable),
+    /// The server was asked too often (429).
+    Throttled {
+        /// Who said so: the registry or its token service.
+        by: HostPort,
+    },
+    /// They could not be tried to the end.
+    TemporarilyUnavailable {
+        /// The server that failed: the registry or its token service.
+        server: HostPort,
+        /// What went wrong.
+        cause: Unavailable,
+    },
+}
+
+/// What `Validated` rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// The registry refused a request without these credentials and granted it with them.
+    RefusedWithout,
+    /// The token service gave these credentials a token that names their account.
+    NamedInToken,
+    /// The token service gave these credentials a token that grants what the anonymous one does not.
+    GrantedInToken,
+}
+
+/// Why credentials can't be proven right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unprovable {
+    /// The registry serves anonymous clients just the same.
+    AnonymousServed,
+    /// The token service gives anonymous clients tokens that open the registry just the same.
+    AnonymousTokenServed,
+    /// The registry never asked for credentials, so an identity token can't be sent anywhere.
+    NothingAskedForToken,
+    /// The registry answered the credentials with neither yes nor no.
+    UnexpectedStatus(u16),
+}
+
+/// Why a token service is not trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distrust {
+    /// The challenge names no realm, or one that is not a URL.
+    NoRealm,
+    /// `http://`, though the registry is `https://`.
+    PlainHttp,
+    /// A user name or password in its URL.
+    UserInfo,
+    /// At another site, and neither a known pair nor on the administrator's list.
+    OtherSite,
+    /// The fence holds every address of it.
+    EgressDenied,
+    /// It redirects to another place.
+    Redirect,
+}
+
+/// Why credentials could not be tried to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unavailable {
+    /// The server's name has no address.
+    Dns(DnsFailure),
+    /// The connection was refused.
+    Refused,
+    /// The connection failed.
+    Connection(ConnectionFailure),
+    /// Time ran out.
+    Timeout(Stage),
+    /// It answered with a status that is neither yes nor no.
+    Status(u16),
+    /// It answered 200 without a token.
+    NoToken,
+    /// Its answer can't be read as HTTP, or is beyond all bounds.
+    Unreadable,
+}
+
+/// Can the content be read?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContentPathFinding {
+    /// An earlier layer failed.
+    NotAttempted,
+    /// The named repository was read.
+    Accessible {
+        /// Its full name.
+        repository: RepositoryName,
+    },
+    /// The registry refuses to let it be read.
+    Denied {
+        /// Its full name.
+        repository: RepositoryName,
+        /// The HTTP status, 401 or 403; some registries answer so for repositories that do not exist.
+        status: u16,
+    },
+    /// There is no such repository.
+    NotFound {
+        /// Its full name.
+        repository: RepositoryName,
+    },
+    /// Nothing can be said.
+    Inconclusive(Inconclusive),
+}
+
+/// Why nothing can be said about the content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inconclusive {
+    /// No repository is named. A base path is a namespace, of which registries say nothing.
+    NoRepositoryNamed,
+    /// The repository has no tags; some registries answer so for one that does not exist.
+    NoTags {
+        /// Its full name.
+        repository: RepositoryName,
+    },
+    /// The registry answered with neither the content, nor yes, nor no.
+    UnexpectedStatus {
+        /// The repository's full name.
+        repository: RepositoryName,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// It could not be tried to the end.
+    Unavailable {
+        /// The repository's full name.
+        repository: RepositoryName,
+        /// The server that failed: the registry or its token service.
+        server: HostPort,
+        /// What went wrong.
+        cause: Unavailable,
+    },
+}
+
+/// How many requests were sent, by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestCounts {
+    /// 200 to 299.
+    pub granted: u32,
+    /// 401 and 403.
+    pub refused: u32,
+    /// 429.
+    pub throttled: u32,
+    /// 500 to 599.
+    pub server_error: u32,
+    /// Any other status.
+    pub other: u32,
+    /// No answer.
+    pub failed: u32,
+}
+
+impl RequestCounts {
+    /// All of them.
+    pub fn total(&self) -> u32 {
+        self.granted + self.refused + self.throttled + self.server_error + self.other + self.failed
+    }
+}
+
+/// How long each layer took, over all servers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LayerDurations {
+    /// Name look-ups.
+    pub resolve: Duration,
+    /// Opening connections.
+    pub connect: Duration,
+    /// TLS handshakes.
+    pub tls: Duration,
+    /// Requests, to the end of their answers.
+    pub request: Duration,
+}
+
+impl Findings {
+    /// May a retry alone change the verdict?
+    pub fn is_transient(&self) -> bool {
+        self.endpoint.is_transient()
+            || self.tls.is_transient()
+            || self.credentials.is_transient()
+            || self.content_path.is_transient()
+    }
+}
+
+impl EndpointFinding {
+    /// May a retry alone change this?
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::DnsFailure { cause, .. } => cause.is_transient(),
+            Self::ConnectionRefused { .. }
+            | Self::ConnectionFailed { .. }
+            | Self::Timeout { .. }
+            | Self::ServerError { .. }
+            | Self::Throttled { .. } => true,
+            Self::NotAttempted
+            | Self::Reachable
+            | Self::NotARegistry { .. }
+            | Self::RedirectRefused { .. }
+            | Self::EgressDenied { .. } => false,
+        }
+    }
+}
+
+impl DnsFailure {
+    /// May a retry alone change this?
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::ServerFailure | Self::NoAnswer)
+    }
+}
+
+impl TlsFinding {
+    /// May a retry alone change this? A broken connection may be a server's restart; a defect is definite.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Failed { defect, .. } if defect.is_transient())
+    }
+}
+
+impl CredentialsFinding {
+    /// May a retry alone change this?
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Throttled { .. } | Self::TemporarilyUnavailable { .. })
+    }
+}
+
+impl Unavailable {
+    /// Is it a fault that may pass, as against a server that is set up wrong?
+    pub(crate) fn is_passing(self) -> bool {
+        match self {
+            Self::Dns(cause) => cause.is_transient(),
+            Self::Refused | Self::Connection(_) | Self::Timeout(_) => true,
+            Self::Status(status) => status == 429 || status >= 500,
+            Self::NoToken | Self::Unreadable => false,
+        }
+    }
+}
+
+impl ContentPathFinding {
+    /// May a retry alone change this?
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Inconclusive(Inconclusive::Unavailable { .. }))
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "the name look-up",
+            Self::Connect => "the connection attempt",
+            Self::Tls => "the TLS handshake",
+            Self::Request => "a request",
+        })
+    }
+}

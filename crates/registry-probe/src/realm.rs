@@ -1,0 +1,119 @@
+//! Token services: which one a challenge names, and whether credentials may be sent there.
+//!
+//! Owns the rules of trust: `https` unless the registry itself is `http`; no user name in the URL; the registry's own site, a
+//! known pair, or the administrator's list. Does not send anything.
+
+use psl::Psl;
+use url::Url;
+
+use crate::challenge::Challenge;
+use crate::findings::Distrust;
+use crate::host::{Host, HostPort, TrustedService};
+
+/// A token service, as a Bearer challenge names it (Docker Registry v2 authentication, "token").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenService {
+    /// Where tokens are asked for.
+    pub(crate) realm: Url,
+    /// The server of `realm`.
+    pub(crate) server: HostPort,
+    /// The name of the registry at that service.
+    pub(crate) service: Option<String>,
+    /// Whether credentials may be sent there.
+    pub(crate) trusted: bool,
+}
+
+/// A token service that not even an anonymous client would go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Distrusted {
+    pub(crate) service: Option<HostPort>,
+    pub(crate) cause: Distrust,
+}
+
+/// Who may be trusted with credentials.
+pub(crate) struct Trust<'a> {
+    pub(crate) registry: &'a Url,
+    pub(crate) listed: &'a [TrustedService],
+}
+
+impl TokenService {
+    /// The service of a Bearer challenge, or why not even an anonymous client would go there.
+    pub(crate) fn of(challenge: &Challenge, trust: &Trust<'_>) -> Result<Self, Distrusted> {
+        let refuse = |service, cause| Err(Distrusted { service, cause });
+        let realm = challenge.parameter("realm").and_then(|realm| trust.registry.join(realm).ok());
+        let Some((mut realm, server)) = realm.and_then(|realm| Some((realm.clone(), HostPort::of(&realm)?))) else {
+            return refuse(None, Distrust::NoRealm);
+        };
+        if !matches!(realm.scheme(), "https" | "http") {
+            return refuse(None, Distrust::NoRealm);
+        }
+        if !realm.username().is_empty() || realm.password().is_some() {
+            return refuse(Some(server), Distrust::UserInfo);
+        }
+        if realm.scheme() == "http" && trust.registry.scheme() == "https" {
+            return refuse(Some(server), Distrust::PlainHttp);
+        }
+        realm.set_fragment(None);
+        let service = challenge.parameter("service").map(ToOwned::to_owned);
+        let trusted = trust.covers(&server);
+        Ok(Self { realm, server, service, trusted })
+    }
+
+    /// This service, if credentials may be sent there.
+    pub(crate) fn trusted(self) -> Result<Self, Distrusted> {
+        if self.trusted { Ok(self) } else { Err(Distrusted { service: Some(self.server), cause: Distrust::OtherSite }) }
+    }
+
+    /// The same service behind a redirect that adds the slash that its realm lacks, and nothing else.
+    pub(crate) fn with_slash(&self, to: &Url) -> Option<Self> {
+        let mut realm = self.realm.clone();
+        realm.set_path(&format!("{}/", self.realm.path()));
+        let same = realm.origin() == to.origin() && realm.path() == to.path() && to.username().is_empty();
+        (same && !self.realm.path().ends_with('/')).then(|| Self { realm, ..self.clone() })
+    }
+}
+
+impl Trust<'_> {
+    fn covers(&self, service: &HostPort) -> bool {
+        let Some(registry) = HostPort::of(self.registry) else { return false };
+        is_same_site(&registry.host, &service.host)
+            || is_known_pair(&registry.host, &service.host)
+            || self.listed.iter().any(|entry| entry.covers(service))
+    }
+}
+
+/// The same host, or names below one domain that one owner registered. Ports make no difference, as for cookies: GitLab and
+/// docker_auth have the token service at another port.
+fn is_same_site(registry: &Host, service: &Host) -> bool {
+    let (Host::Name(registry), Host::Name(service)) = (registry, service) else { return registry == service };
+    registry == service || registrable(registry).is_some_and(|domain| registrable(service) == Some(domain))
+}
+
+/// The domain that was registered: one label below a public suffix, of those that the list knows. Of names that it does not
+/// know (`registry.team.svc.cluster.local`) nobody can say who owns what, so they are a site of their own each.
+fn registrable(name: &str) -> Option<&str> {
+    let suffix = psl::List.suffix(name.as_bytes()).filter(psl::Suffix::is_known)?;
+    let below = name.len().checked_sub(suffix.as_bytes().len() + 1)?;
+    let start = name.get(..below)?.rfind('.').map_or(0, |dot| dot + 1);
+    name.get(start..)
+}
+
+/// Registries that are known to have their token service at another site.
+const KNOWN_PAIRS: [(&str, &str); 3] = [
+    ("registry.hub.docker.com", "auth.docker.io"), // another name of Docker Hub's registry
+    ("lscr.io", "ghcr.io"),                        // LinuxServer.io's front to GitHub's registry
+    ("*.scw.cloud", "api.scaleway.com"),           // Scaleway
+];
+
+fn is_known_pair(registry: &Host, service: &Host) -> bool {
+    let (Host::Name(registry), Host::Name(service)) = (registry, service) else { return false };
+    KNOWN_PAIRS.iter().any(|(ours, theirs)| matches(registry, ours) && service == theirs)
+}
+
+/// `*.example.com` stands for any name below `example.com`.
+fn matches(name: &str, pattern: &str) -> bool {
+    match pattern.strip_prefix("*.") {
+        Some(parent) => name.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.')),
+        None => name == pattern,
+    }
+}

@@ -1,0 +1,63 @@
+//! Names of repositories, as the OCI distribution-spec defines them ("Pulling manifests", `<name>`).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A repository's name, or the part of one that a namespace has: `team/packs`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RepositoryName(String);
+
+/// The text does not follow the grammar of repository names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a repository name: lower-case letters and digits, joined by `.`, `_`, `__` or dashes, in parts joined by `/`")]
+pub struct RepositoryNameError;
+
+/// What registries accept, host name included, by the specification's note on length.
+const LONGEST_REPOSITORY: usize = 255;
+
+impl RepositoryName {
+    /// Parses a name by the grammar of the OCI distribution-spec.
+    pub fn parse(text: &str) -> Result<Self, RepositoryNameError> {
+        let fits = text.len() <= LONGEST_REPOSITORY && text.split('/').all(is_path_component);
+        if fits { Ok(Self(text.to_owned())) } else { Err(RepositoryNameError) }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// This name as one below `base`.
+    pub(crate) fn below(&self, base: Option<&Self>) -> Self {
+        match base {
+            Some(base) => Self(format!("{base}/{self}")),
+            None => self.clone(),
+        }
+    }
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, in one pass.
+fn is_path_component(component: &str) -> bool {
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let (Some(first), Some(last)) = (component.bytes().next(), component.bytes().last()) else { return false };
+    let separators = component.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    alphanumeric(first) && alphanumeric(last) && separators.filter(|part| !part.is_empty()).all(is_separator)
+}
+
+fn is_separator(separator: &str) -> bool {
+    matches!(separator, "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-')
+}
+
+impl FromStr for RepositoryName {
+    type Err = RepositoryNameError;
+
+    fn from_str(text: &str) -> Result<Self, RepositoryNameError> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for RepositoryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

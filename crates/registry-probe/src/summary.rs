@@ -1,0 +1,66 @@
+//! The findings of a validation, put together from the verdict and the record of what happened on the way.
+
+use crate::credentials::Credentials;
+use crate::endpoint::Scheme;
+use crate::exchange::Verdict;
+use crate::findings::{Findings, TlsFinding};
+use crate::target::{Material, Target};
+use crate::token::expiry_of;
+use crate::transport::{HandshakeRecord, Journal};
+
+pub(crate) fn summarize(target: &Target, material: &Material, verdict: Verdict, journal: &Journal) -> Findings {
+    let server = target.endpoint.server();
+    let Verdict { endpoint, credentials, content_path } = verdict;
+    let own = journal.handshakes.iter().rfind(|record| record.server == *server);
+    Findings {
+        tls: tls_finding(target, material, &journal.handshakes),
+        certificate: own.and_then(|record| record.presented.clone()),
+        endpoint,
+        credentials,
+        content_path,
+        retry_after: journal.retry_after,
+        credentials_expire_at: match &material.credentials {
+            Some(Credentials::RegistryToken(token)) => expiry_of(token),
+            _ => None,
+        },
+        requests: journal.requests,
+        durations: journal.durations,
+    }
+}
+
+/// The weakest link among the servers that credentials may go to.
+fn tls_finding(target: &Target, material: &Material, handshakes: &[HandshakeRecord]) -> TlsFinding {
+    let links: Vec<_> = handshakes.iter().filter(|record| record.trusted).collect();
+    if let Some(failed) = links.iter().find_map(|record| failed(record)) {
+        return failed;
+    }
+    if target.endpoint.scheme() == Scheme::Http {
+        return TlsFinding::PlainHttp;
+    }
+    let Some(first) = links.first() else { return TlsFinding::NotAttempted };
+    if !target.skip_verify {
+        return TlsFinding::Verified;
+    }
+    let weakest = links.iter().find(|record| !record.certificate_defects.is_empty()).unwrap_or(first);
+    skipped(weakest, material.ca.is_some())
+}
+
+fn failed(record: &HandshakeRecord) -> Option<TlsFinding> {
+    let (defect, also) = record.failure.split_first()?;
+    Some(TlsFinding::Failed {
+        server: record.server.clone(),
+        defect: defect.clone(),
+        also: also.to_vec(),
+        presented: record.presented.clone().map(Box::new),
+    })
+}
+
+fn skipped(record: &HandshakeRecord, ca_given: bool) -> TlsFinding {
+    let defects = &record.certificate_defects;
+    TlsFinding::Skipped {
+        server: record.server.clone(),
+        defect: defects.first().cloned(),
+        also: defects.iter().skip(1).cloned().collect(),
+        ca_would_verify: ca_given.then_some(defects.is_empty()),
+    }
+}

@@ -1,0 +1,88 @@
+//! TLS alerts: the reasons that a server gives for ending a handshake, or a connection just after one.
+
+use std::error::Error;
+use std::io;
+
+use rustls::AlertDescription;
+
+use super::defect::{ClientCertificateFault, HandshakeFault, TlsDefect};
+
+/// What is known of the client's certificate when a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClientRequest {
+    /// The server did not ask for one.
+    NotAsked,
+    /// The server asked, and got this.
+    Asked(ClientCertificateFault),
+}
+
+/// The alert at the bottom of an error, if there is one. In TLS 1.3 a refused client certificate shows only so, when the
+/// first answer is read.
+pub(crate) fn alert_in(error: &(dyn Error + 'static)) -> Option<AlertDescription> {
+    match rustls_error_in(error)? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
+/// The TLS error at the bottom of an error, if there is one.
+pub(super) fn rustls_error_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(error);
+        }
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = wrapped.map_or_else(|| error.source(), |inner| Some(inner as &(dyn Error + 'static)));
+    }
+    None
+}
+
+/// The defect that an alert tells of.
+pub(crate) fn defect_of(alert: AlertDescription, client: ClientRequest) -> TlsDefect {
+    match (alert, client) {
+        (AlertDescription::CertificateRequired, ClientRequest::NotAsked) => {
+            TlsDefect::ClientCertificateRequired(ClientCertificateFault::Missing)
+        }
+        (alert, ClientRequest::Asked(fault)) if is_about_client_certificate(alert) => {
+            TlsDefect::ClientCertificateRequired(fault)
+        }
+        (alert, _) => TlsDefect::HandshakeFailed(fault_of(alert)),
+    }
+}
+
+/// The other side went away. Some servers do so, without a word, when they miss a client certificate.
+pub(crate) fn broken_off(client: ClientRequest) -> TlsDefect {
+    match client {
+        ClientRequest::Asked(fault) => TlsDefect::ClientCertificateRequired(fault),
+        ClientRequest::NotAsked => TlsDefect::HandshakeFailed(HandshakeFault::Closed),
+    }
+}
+
+/// RFC 8446, section 6.2, and what servers of TLS 1.2 send instead.
+fn is_about_client_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::HandshakeFailure
+            | AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
+    )
+}
+
+fn fault_of(alert: AlertDescription) -> HandshakeFault {
+    match alert {
+        AlertDescription::ProtocolVersion => HandshakeFault::ProtocolVersion,
+        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => HandshakeFault::NoCommonAlgorithm,
+        AlertDescription::NoApplicationProtocol => HandshakeFault::NoHttp1,
+        AlertDescription::UnrecognisedName => HandshakeFault::UnknownHost,
+        other => HandshakeFault::Alert(other.into()),
+    }
+}

@@ -1,0 +1,105 @@
+//! Certification authorities that a user trusts, from PEM text.
+//!
+//! Owns the reading of a bundle, and what makes one unusable: a bundle that silently trusts nobody is worse than an error.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, TrustAnchor};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::certificate::printable;
+
+/// At least one authority. Cheap to clone.
+#[derive(Clone)]
+pub struct CaBundle(Arc<[Authority]>);
+
+/// One trusted certificate.
+pub(super) struct Authority {
+    pub(super) der: CertificateDer<'static>,
+    pub(super) anchor: TrustAnchor<'static>,
+    pub(super) subject: String,
+    pub(super) not_before: Timestamp,
+    pub(super) not_after: Timestamp,
+}
+
+/// Why a text is not a bundle of authorities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CaError {
+    /// Nothing is there.
+    #[error("is empty")]
+    Empty,
+    /// Larger than a ConfigMap can be.
+    #[error("is larger than 1 MiB")]
+    TooLarge,
+    /// There is no `BEGIN CERTIFICATE` in it.
+    #[error("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")]
+    NoCertificate,
+    /// A private key is in it, which does not belong where certificates are read by many.
+    #[error("holds a private key; give the certificate alone, and consider the key as disclosed")]
+    PrivateKey,
+    /// PEM text that breaks off, or is not base64.
+    #[error("holds PEM text that can't be decoded")]
+    BrokenPem,
+    /// A certificate that can't be parsed.
+    #[error("holds a certificate that can't be read: number {0}")]
+    BrokenCertificate(usize),
+}
+
+const LARGEST_BUNDLE: usize = 1024 * 1024;
+
+impl CaBundle {
+    /// Reads PEM text of one or more certificates; text between them is let pass, as OpenSSL writes it.
+    pub fn parse(text: &[u8]) -> Result<Self, CaError> {
+        if text.len() > LARGEST_BUNDLE {
+            return Err(CaError::TooLarge);
+        }
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        if text.trim_ascii().is_empty() {
+            return Err(CaError::Empty);
+        }
+        if holds_private_key(text) {
+            return Err(CaError::PrivateKey);
+        }
+        let authorities = CertificateDer::pem_slice_iter(text)
+            .enumerate()
+            .map(|(index, der)| Authority::new(der.map_err(|_| CaError::BrokenPem)?, index + 1))
+            .collect::<Result<Vec<_>, _>>()?;
+        if authorities.is_empty() { Err(CaError::NoCertificate) } else { Ok(Self(authorities.into())) }
+    }
+
+    pub(super) fn authorities(&self) -> &[Authority] {
+        &self.0
+    }
+}
+
+/// Any kind of private key: plain, encrypted, RSA, EC, OpenSSH.
+fn holds_private_key(text: &[u8]) -> bool {
+    let mut lines = text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
+    lines.any(|line| line.starts_with(b"-----BEGIN ") && line.ends_with(b"PRIVATE KEY-----"))
+}
+
+impl Authority {
+    fn new(der: CertificateDer<'static>, number: usize) -> Result<Self, CaError> {
+        let broken = CaError::BrokenCertificate(number);
+        let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| broken)?;
+        let (subject, validity) = (printable(&parsed.subject().to_string()), parsed.validity());
+        let moment = |time: i64| Timestamp::from_second(time).map_err(|_| broken);
+        let not_before = moment(validity.not_before.timestamp())?;
+        let not_after = moment(validity.not_after.timestamp())?;
+        let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|_| broken)?.to_owned();
+        Ok(Self { der, anchor, subject, not_before, not_after })
+    }
+
+    pub(super) fn is_valid_at(&self, now: Timestamp) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+}
+
+impl fmt::Debug for CaBundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|authority| &authority.subject)).finish()
+    }
+}

@@ -1,0 +1,103 @@
+//! The certificate that a server shows, described so that an administrator can compare it.
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use rustls::crypto::hash::Hash;
+use rustls::pki_types::CertificateDer;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// A certificate as it was shown, trusted or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresentedCertificate {
+    /// `None` if the handshake ended before that was settled.
+    pub version: Option<TlsVersion>,
+    /// The subject's distinguished name, as text.
+    pub subject: String,
+    /// The issuer's distinguished name, as text.
+    pub issuer: String,
+    /// From when on it is valid.
+    pub not_before: Timestamp,
+    /// Until when it is valid.
+    pub not_after: Timestamp,
+    /// SHA-256 over its DER form, in lower-case hex.
+    pub sha256_fingerprint: String,
+    /// The hosts that it is for, at most ten.
+    pub names: Vec<String>,
+}
+
+/// The version of TLS that was agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// What a server may make us say about it.
+const LONGEST_TEXT: usize = 256;
+const MOST_NAMES: usize = 10;
+
+impl PresentedCertificate {
+    pub(super) fn describe(der: &CertificateDer<'_>, parsed: &X509Certificate<'_>, sha256: &dyn Hash) -> Option<Self> {
+        let validity = parsed.validity();
+        Some(Self {
+            version: None,
+            subject: printable(&parsed.subject().to_string()),
+            issuer: printable(&parsed.issuer().to_string()),
+            not_before: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
+            not_after: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
+            sha256_fingerprint: hex(sha256.hash(der).as_ref()),
+            names: names_of(parsed),
+        })
+    }
+}
+
+/// The subject of a certificate that is not the server's own, as text.
+pub(super) fn subject_of(der: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    Some(printable(&parsed.subject().to_string()))
+}
+
+/// Text that a stranger wrote, cut and cleaned for a message of one line.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(LONGEST_TEXT).collect()
+}
+
+pub(super) fn names_of(parsed: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = parsed.subject_alternative_name() else { return Vec::new() };
+    extension.value.general_names.iter().filter_map(name_of).take(MOST_NAMES).collect()
+}
+
+fn name_of(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(printable(name)),
+        GeneralName::IPAddress(bytes) => address_of(bytes).map(|address| address.to_string()),
+        _ => None,
+    }
+}
+
+fn address_of(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls12 => "TLS 1.2",
+            Self::Tls13 => "TLS 1.3",
+        })
+    }
+}

@@ -1,0 +1,128 @@
+//! What can be wrong with a handshake or a certificate, told apart.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+/// One thing that is wrong. The order of the variants is the order in which they are reported: the more fundamental first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsDefect {
+    /// The handshake came to no end, whatever the certificate.
+    HandshakeFailed(HandshakeFault),
+    /// The server wants a certificate from its clients: none was given, or not that one.
+    ClientCertificateRequired(ClientCertificateFault),
+    /// The certificate can't be read, or is not one for servers.
+    Unusable(Unusable),
+    /// Neither a public authority nor the given CA signed it.
+    UnknownIssuer {
+        /// Who signed it, by its own word.
+        issuer: String,
+        /// It is signed by itself.
+        self_signed: bool,
+    },
+    /// It ended.
+    Expired {
+        /// When.
+        not_after: Timestamp,
+        /// The certificate that ended, if it is not the server's own but one of its issuers'.
+        issuer: Option<String>,
+    },
+    /// It is yet to begin.
+    NotYetValid {
+        /// When.
+        not_before: Timestamp,
+        /// The certificate that is yet to begin, if it is not the server's own but one of its issuers'.
+        issuer: Option<String>,
+    },
+    /// It is for other hosts.
+    HostnameMismatch {
+        /// The host that was connected to.
+        expected: String,
+        /// The names that it is for, at most ten.
+        names: Vec<String>,
+    },
+}
+
+/// Why a handshake came to no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeFault {
+    /// The server does not speak TLS on this port.
+    NotTls,
+    /// It offers neither TLS 1.2 nor TLS 1.3.
+    ProtocolVersion,
+    /// No algorithm that both sides take.
+    NoCommonAlgorithm,
+    /// It offers no HTTP/1.1.
+    NoHttp1,
+    /// It knows no host of that name (`unrecognized_name`).
+    UnknownHost,
+    /// It closed or reset the connection in the middle.
+    Closed,
+    /// Its signature over the handshake is wrong: it does not hold the certificate's key.
+    BadSignature,
+    /// It gave up with an alert of this number (RFC 8446, section 6).
+    Alert(u8),
+    /// Something else.
+    Other,
+}
+
+/// What became of the client's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCertificateFault {
+    /// None was given.
+    Missing,
+    /// The given one was refused.
+    Refused,
+    /// The given one was refused, and it has ended.
+    Expired,
+}
+
+/// Why a certificate is of no use for a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unusable {
+    /// It, or one that it rests on, can't be parsed, or has an extension that must not be overlooked.
+    Unreadable,
+    /// Its extended key usage leaves out servers.
+    NotForServers,
+    /// It is an authority's certificate, used as a server's.
+    AuthorityAsServer,
+    /// It is signed with an algorithm that is not accepted, such as SHA-1.
+    Algorithm,
+    /// An authority may not sign it, by its own constraints.
+    Constraints,
+}
+
+impl TlsDefect {
+    /// May a retry alone change this?
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::HandshakeFailed(HandshakeFault::Closed))
+    }
+}
+
+impl fmt::Display for HandshakeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotTls => f.write_str("the server does not speak TLS on this port"),
+            Self::ProtocolVersion => f.write_str("the server offers neither TLS 1.2 nor TLS 1.3"),
+            Self::NoCommonAlgorithm => f.write_str("there is no algorithm that both sides accept"),
+            Self::NoHttp1 => f.write_str("the server does not offer HTTP/1.1"),
+            Self::UnknownHost => f.write_str("the server knows no host of that name"),
+            Self::Closed => f.write_str("the server closed the connection during the handshake"),
+            Self::BadSignature => f.write_str("the server does not hold the key of its certificate"),
+            Self::Alert(number) => write!(f, "the server gave up with TLS alert {number}"),
+            Self::Other => f.write_str("the handshake failed"),
+        }
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable => "the certificate can't be read",
+            Self::NotForServers => "the certificate's extended key usage does not allow servers",
+            Self::AuthorityAsServer => "the certificate is an authority's, not a server's",
+            Self::Algorithm => "the certificate is signed with an algorithm that is not accepted",
+            Self::Constraints => "an authority in the certificate's chain may not sign it",
+        })
+    }
+}

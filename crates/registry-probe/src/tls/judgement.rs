@@ -1,0 +1,188 @@
+//! The judgement of a server's certificate: all that is wrong with it, not the first thing only.
+//!
+//! Purpose, issuer, dates and name are judged each on their own, so that an expired certificate of an unknown issuer is
+//! called both. Pure: certificates, authorities and the time go in, defects come out.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::ca::Authority;
+use super::certificate::{names_of, printable, subject_of};
+use super::defect::{TlsDefect, Unusable};
+
+/// What a certificate is judged by.
+pub(super) struct Judge<'a> {
+    pub(super) public: &'a [TrustAnchor<'static>],
+    pub(super) own: &'a [Authority],
+    pub(super) algorithms: &'a [&'a dyn SignatureVerificationAlgorithm],
+    pub(super) now: Timestamp,
+}
+
+/// The certificates that a server shows, and the name that it was asked by.
+pub(super) struct Shown<'a> {
+    pub(super) leaf: &'a CertificateDer<'a>,
+    pub(super) intermediates: &'a [CertificateDer<'a>],
+    pub(super) server: &'a ServerName<'a>,
+}
+
+/// Everything that is wrong, the more fundamental first. Empty: the certificate may be believed.
+pub(super) fn defects(judge: &Judge<'_>, shown: &Shown<'_>) -> Vec<TlsDefect> {
+    let Some(case) = Case::open(judge, shown) else {
+        return vec![TlsDefect::Unusable(Unusable::Unreadable)];
+    };
+    let mut defects: Vec<_> =
+        [case.purpose(), case.issuer(), case.dates(), case.name()].into_iter().flatten().collect();
+    defects.dedup();
+    defects
+}
+
+/// One certificate under one judge.
+struct Case<'a> {
+    judge: &'a Judge<'a>,
+    shown: &'a Shown<'a>,
+    leaf: EndEntityCert<'a>,
+    parsed: X509Certificate<'a>,
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+impl<'a> Case<'a> {
+    fn open(judge: &'a Judge<'a>, shown: &'a Shown<'a>) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(shown.leaf).ok()?;
+        let validity = parsed.validity();
+        let not_before = Timestamp::from_second(validity.not_before.timestamp()).ok()?;
+        let not_after = Timestamp::from_second(validity.not_after.timestamp()).ok()?;
+        let leaf = EndEntityCert::try_from(shown.leaf).ok()?;
+        Some(Self { judge, shown, leaf, parsed, not_before, not_after })
+    }
+
+    /// RFC 5280, section 4.2.1.12: without the extension, any purpose.
+    fn purpose(&self) -> Option<TlsDefect> {
+        let Ok(Some(extension)) = self.parsed.extended_key_usage() else { return None };
+        let serves = extension.value.server_auth || extension.value.any;
+        (!serves).then_some(TlsDefect::Unusable(Unusable::NotForServers))
+    }
+
+    fn dates(&self) -> Option<TlsDefect> {
+        let (not_before, not_after, issuer) = (self.not_before, self.not_after, None);
+        if self.judge.now > not_after {
+            return Some(TlsDefect::Expired { not_after, issuer });
+        }
+        (self.judge.now < not_before).then_some(TlsDefect::NotYetValid { not_before, issuer })
+    }
+
+    fn name(&self) -> Option<TlsDefect> {
+        self.leaf.verify_is_valid_for_subject_name(self.shown.server).err()?;
+        let expected = self.shown.server.to_str().into_owned();
+        Some(TlsDefect::HostnameMismatch { expected, names: names_of(&self.parsed) })
+    }
+
+    /// What keeps the chain from ending at a trusted authority, the certificate's own dates aside.
+    fn issuer(&self) -> Option<TlsDefect> {
+        // A trusted certificate that is shown itself needs no issuer. WebPKI would refuse it, for it may say that it is a CA.
+        if self.judge.own.iter().any(|authority| authority.der == *self.shown.leaf) {
+            return None;
+        }
+        self.chain(Purpose::Any).or_else(|| self.chain(Purpose::Server))
+    }
+
+    fn chain(&self, purpose: Purpose) -> Option<TlsDefect> {
+        let public = self.path_to(self.judge.public, purpose).err()?;
+        let (current, ended): (Vec<_>, Vec<_>) =
+            self.judge.own.iter().partition(|authority| authority.is_valid_at(self.judge.now));
+        let anchors: Vec<_> = current.into_iter().map(|authority| authority.anchor.clone()).collect();
+        let own = self.path_to(&anchors, purpose).err()?;
+        // WebPKI takes anchors as they are, dates and all; the clients that pull from the registry do not.
+        let leads_to = |authority: &&Authority| self.path_to(std::slice::from_ref(&authority.anchor), purpose).is_ok();
+        if let Some(authority) = ended.into_iter().find(leads_to) {
+            return Some(out_of_date(authority, self.judge.now));
+        }
+        Some(self.named(if matches!(own, Error::UnknownIssuer) { &public } else { &own }))
+    }
+
+    fn path_to(&self, anchors: &[TrustAnchor<'_>], purpose: Purpose) -> Result<(), Error> {
+        let Self { judge, shown, .. } = self;
+        let moment = unix(judge.now.clamp(self.not_before, self.not_after.max(self.not_before)));
+        let path =
+            self.leaf.verify_for_usage(judge.algorithms, anchors, shown.intermediates, moment, purpose, None, None);
+        path.map(|_| ())
+    }
+
+    fn named(&self, error: &Error) -> TlsDefect {
+        let self_signed = self.parsed.subject().as_raw() == self.parsed.issuer().as_raw();
+        match error {
+            Error::CertExpired { not_after, .. } => {
+                TlsDefect::Expired { not_after: timestamp(*not_after), issuer: self.out_of_date_intermediate() }
+            }
+            Error::CertNotValidYet { not_before, .. } => {
+                TlsDefect::NotYetValid { not_before: timestamp(*not_before), issuer: self.out_of_date_intermediate() }
+            }
+            Error::CaUsedAsEndEntity if !self_signed => TlsDefect::Unusable(Unusable::AuthorityAsServer),
+            // A wrong signature means another authority of the same name: often one that was made anew.
+            Error::UnknownIssuer | Error::InvalidSignatureForPublicKey | Error::CaUsedAsEndEntity => {
+                TlsDefect::UnknownIssuer { issuer: printable(&self.parsed.issuer().to_string()), self_signed }
+            }
+            other => TlsDefect::Unusable(unusable(other)),
+        }
+    }
+
+    fn out_of_date_intermediate(&self) -> Option<String> {
+        let current = |der: &CertificateDer<'_>| {
+            X509Certificate::from_der(der).is_ok_and(|(_, parsed)| {
+                let (from, until) = (parsed.validity().not_before, parsed.validity().not_after);
+                (from.timestamp()..=until.timestamp()).contains(&self.judge.now.as_second())
+            })
+        };
+        self.shown.intermediates.iter().find(|der| !current(der)).and_then(subject_of)
+    }
+}
+
+/// Purposes are judged apart from issuers, so that a wrong one does not hide an unknown issuer.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Any,
+    Server,
+}
+
+impl ExtendedKeyUsageValidator for Purpose {
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
+        match self {
+            Self::Any => Ok(()),
+            Self::Server => KeyUsage::server_auth().validate(purposes),
+        }
+    }
+}
+
+fn unusable(error: &Error) -> Unusable {
+    match error {
+        Error::UnsupportedSignatureAlgorithmContext(_) | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            Unusable::Algorithm
+        }
+        Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => Unusable::NotForServers,
+        Error::NameConstraintViolation | Error::PathLenConstraintViolated | Error::EndEntityUsedAsCa => {
+            Unusable::Constraints
+        }
+        _ => Unusable::Unreadable,
+    }
+}
+
+fn out_of_date(authority: &Authority, now: Timestamp) -> TlsDefect {
+    let issuer = Some(authority.subject.clone());
+    if now > authority.not_after {
+        TlsDefect::Expired { not_after: authority.not_after, issuer }
+    } else {
+        TlsDefect::NotYetValid { not_before: authority.not_before, issuer }
+    }
+}
+
+fn unix(moment: Timestamp) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(moment.as_second()).unwrap_or(0)))
+}
+
+fn timestamp(moment: UnixTime) -> Timestamp {
+    i64::try_from(moment.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or_default()
+}

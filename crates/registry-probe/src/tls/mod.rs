@@ -1,0 +1,22 @@
+//! TLS: what a server shows, whether it may be believed, and what exactly is wrong with it if not.
+//!
+//! Owns certificates in all roles: the server's (`certificate`), the authorities' (`ca`), the client's
+//! (`client_certificate`), the judgement of the first by the second (`judgement`), its place in a handshake (`verifier`),
+//! and the handshake itself (`handshake`). Does not open connections, and sends no HTTP.
+
+mod alert;
+mod ca;
+mod certificate;
+mod client_certificate;
+mod defect;
+mod handshake;
+mod judgement;
+mod verifier;
+
+pub use ca::{CaBundle, CaError};
+pub use certificate::{PresentedCertificate, TlsVersion};
+pub use client_certificate::{ClientCertificate, ClientCertificateError};
+pub use defect::{ClientCertificateFault, HandshakeFault, TlsDefect, Unusable};
+
+pub(crate) use alert::{ClientRequest, alert_in, broken_off, defect_of};
+pub(crate) use handshake::{TlsPolicy, TlsRoots};

@@ -1,0 +1,133 @@
+//! The judgement's place in a handshake: rustls asks here whether to go on.
+//!
+//! Always judges and always records, whether or not verification is skipped; the server's signature over the handshake is
+//! checked in either case, so that a skipped verification still speaks with the holder of the certificate that it describes.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::ResolvesClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::certificate::PresentedCertificate;
+use super::defect::TlsDefect;
+use super::handshake::TlsPolicy;
+use super::judgement::{Judge, Shown, defects};
+
+/// What a handshake brought to light.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Record {
+    /// `None`: the server did not come to show one, or it can't be parsed.
+    pub(super) presented: Option<PresentedCertificate>,
+    /// All that is wrong with it.
+    pub(super) defects: Vec<TlsDefect>,
+    /// The server asked for a certificate from the client.
+    pub(super) asked_for_client_certificate: bool,
+}
+
+/// The verifier and the client certificate resolver of one handshake, and their record.
+pub(super) struct Witness {
+    policy: Arc<TlsPolicy>,
+    client_certificate: Option<Arc<CertifiedKey>>,
+    record: Mutex<Record>,
+}
+
+impl Witness {
+    pub(super) fn new(policy: Arc<TlsPolicy>, client_certificate: Option<Arc<CertifiedKey>>) -> Self {
+        Self { policy, client_certificate, record: Mutex::default() }
+    }
+
+    pub(super) fn record(&self) -> Record {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Record)) {
+        change(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn describe(&self, leaf: &CertificateDer<'_>) -> Option<PresentedCertificate> {
+        let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
+        PresentedCertificate::describe(leaf, &parsed, self.policy.roots.sha256)
+    }
+}
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let judge = Judge {
+            public: &self.policy.roots.public,
+            own: self.policy.ca.as_ref().map_or(&[], |ca| ca.authorities()),
+            algorithms: self.policy.roots.provider.signature_verification_algorithms.all,
+            now: self.policy.now,
+        };
+        let defects = defects(&judge, &Shown { leaf, intermediates, server });
+        let refusal = defects.first().map(refusal).filter(|_| !self.policy.skip_verify);
+        let presented = self.describe(leaf);
+        self.note(|record| (record.presented, record.defects) = (presented, defects));
+        refusal.map_or(Ok(ServerCertVerified::assertion()), |error| Err(error.into()))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.policy.roots.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, leaf, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.policy.roots.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, leaf, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.policy.roots.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What the server is told, in the alert that ends the handshake.
+fn refusal(defect: &TlsDefect) -> CertificateError {
+    match defect {
+        TlsDefect::UnknownIssuer { .. } => CertificateError::UnknownIssuer,
+        TlsDefect::Expired { .. } => CertificateError::Expired,
+        TlsDefect::NotYetValid { .. } => CertificateError::NotValidYet,
+        TlsDefect::HostnameMismatch { .. } => CertificateError::NotValidForName,
+        _ => CertificateError::ApplicationVerificationFailure,
+    }
+}
+
+impl ResolvesClientCert for Witness {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.note(|record| record.asked_for_client_certificate = true);
+        self.client_certificate.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        // `true` even without one: rustls would not ask otherwise, and that the server asks is worth knowing.
+        true
+    }
+}
+
+impl fmt::Debug for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Witness")
+    }
+}

@@ -1,0 +1,136 @@
+//! Tokens: what a token service answers, and what a token says of itself.
+//!
+//! Owns the reading of token responses (Docker Registry v2 authentication, "token"; RFC 6749, section 5.1) and of the claims
+//! of JSON Web Tokens. Claims are read, not verified: the registry does that; here they only tell whom a service took us for.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+/// A token that a token service issued.
+#[derive(Debug, Clone)]
+pub(crate) struct Token {
+    pub(crate) secret: SecretString,
+    pub(crate) claims: Option<Claims>,
+}
+
+/// What a JSON Web Token says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Claims {
+    /// Whom it was issued to. Kept out of `Debug` by the type that holds it: it may be a user's name.
+    #[serde(deserialize_with = "text_or_nothing")]
+    sub: Option<String>,
+    /// When it ends, in seconds since 1970.
+    #[serde(deserialize_with = "seconds_or_nothing")]
+    exp: Option<i64>,
+    /// What it opens.
+    #[serde(deserialize_with = "list_or_nothing")]
+    access: Vec<Access>,
+}
+
+/// What a token opens: an entry of `access`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Access {
+    #[serde(rename = "type")]
+    kind: String,
+    name: String,
+    actions: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TokenResponse {
+    #[serde(deserialize_with = "text_or_nothing")]
+    token: Option<String>,
+    #[serde(deserialize_with = "text_or_nothing")]
+    access_token: Option<String>,
+}
+
+fn text_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
+    Ok(serde_json::Value::deserialize(input)?.as_str().map(ToOwned::to_owned))
+}
+
+fn seconds_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<i64>, D::Error> {
+    let value = serde_json::Value::deserialize(input)?;
+    #[expect(clippy::cast_possible_truncation, reason = "some services write the seconds with a fraction")]
+    Ok(value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64)))
+}
+
+fn list_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<Access>, D::Error> {
+    Ok(serde_json::from_value(serde_json::Value::deserialize(input)?).unwrap_or_default())
+}
+
+impl Token {
+    /// The token of a 200 from a token service: `token` or `access_token`, whichever holds one that a header can carry.
+    pub(crate) fn of_response(body: &[u8]) -> Option<Self> {
+        let response: TokenResponse = serde_json::from_slice(body).ok()?;
+        let mut tokens = [response.token, response.access_token].into_iter().flatten();
+        tokens.find(|token| is_bearer_token(token)).map(|token| Self::new(&token))
+    }
+
+    fn new(token: &str) -> Self {
+        Self { claims: Claims::of(token), secret: SecretString::from(token) }
+    }
+}
+
+fn is_bearer_token(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+impl Claims {
+    /// The claims of a JSON Web Token (RFC 7519); `None` for a token of another kind.
+    pub(crate) fn of(token: &str) -> Option<Self> {
+        let mut parts = token.split('.');
+        let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
+        let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+        serde_json::from_slice(&payload).ok()
+    }
+
+    /// When the token ends.
+    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
+        Timestamp::from_second(self.exp?).ok()
+    }
+
+    /// Does it name this account? Artifactory writes a path that ends with the user name.
+    pub(crate) fn names(&self, username: &str) -> bool {
+        let subject = self.subject();
+        let last = subject.rsplit_once("/users/").map_or(subject, |(_, user)| user);
+        !username.is_empty() && (subject.eq_ignore_ascii_case(username) || last.eq_ignore_ascii_case(username))
+    }
+
+    /// Does it name an account, whichever? Docker Hub names accounts by a number of its own.
+    pub(crate) fn names_somebody(&self) -> bool {
+        !is_nobody(self.subject())
+    }
+
+    fn subject(&self) -> &str {
+        self.sub.as_deref().unwrap_or_default().trim()
+    }
+
+    /// Does it grant an action that `other` does not?
+    pub(crate) fn grants_more_than(&self, other: &Self) -> bool {
+        let grants = |claims: &Self, entry: &Access, action: &String| {
+            let mut same = claims.access.iter().filter(|own| (&own.kind, &own.name) == (&entry.kind, &entry.name));
+            same.any(|own| own.actions.contains(action))
+        };
+        let lacks = |entry: &Access| entry.actions.iter().any(|action| !grants(other, entry, action));
+        self.access.iter().any(lacks)
+    }
+}
+
+/// How services call clients that gave no credentials.
+fn is_nobody(subject: &str) -> bool {
+    let bare = subject.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    ["", "anonymous", "anonymoususer", "guest", "public", "nobody", "none", "null"]
+        .iter()
+        .any(|nobody| bare.eq_ignore_ascii_case(nobody))
+}
+
+/// When a token that a user gave ends, if it says so.
+pub(crate) fn expiry_of(token: &SecretString) -> Option<Timestamp> {
+    Claims::of(token.expose_secret())?.expires_at()
+}

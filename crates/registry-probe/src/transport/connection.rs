@@ -1,0 +1,139 @@
+//! One HTTP/1.1 connection: requests one after the other, responses within bounds.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::connect::connection_failure;
+use crate::exchange::FailureCause;
+use crate::findings::ConnectionFailure;
+use crate::tls::{ClientRequest, TlsDefect, alert_in, broken_off, defect_of};
+
+/// Something that bytes go through, encrypted or not.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// All headers of a response together.
+const LARGEST_HEAD: usize = 64 * 1024;
+/// More of a body is not read.
+const LARGEST_BODY: usize = 128 * 1024;
+
+/// A connection that requests can be sent over.
+pub(super) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    ended: bool,
+    /// Whether a request was answered already: it may have been closed since.
+    pub(super) used: bool,
+    client: ClientRequest,
+}
+
+/// A response, its body cut at the cap.
+pub(super) struct Received {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+/// Why there is none.
+pub(super) enum Broken {
+    /// The server refuses the client certificate, or misses one.
+    Tls(TlsDefect),
+    /// The connection was closed or reset before an answer began.
+    Dropped(ConnectionFailure),
+    /// Anything else.
+    Other(FailureCause),
+}
+
+impl Connection {
+    /// Over a stream, on which the server did or did not ask for a client certificate.
+    pub(super) async fn over(stream: Box<dyn Stream>, client: ClientRequest) -> hyper::Result<Self> {
+        let (sender, driver) =
+            http1::Builder::new().max_buf_size(LARGEST_HEAD).handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, driver: Box::pin(driver), ended: false, used: false, client })
+    }
+
+    /// Can another request be sent?
+    pub(super) fn is_open(&self) -> bool {
+        !self.ended && !self.sender.is_closed()
+    }
+
+    /// Sends a request and reads the response to its end, or to the cap, after which the connection is of no more use.
+    pub(super) async fn send(&mut self, request: http::Request<Full<Bytes>>) -> Result<Received, Broken> {
+        let response = self.sender.send_request(request);
+        let response = drive(&mut self.driver, &mut self.ended, response).await;
+        let (head, body) = response.map_err(|error| self.broken(&error))?.into_parts();
+        let body = self.read(body).await?;
+        self.used = true;
+        Ok(Received { status: head.status.as_u16(), headers: head.headers, body })
+    }
+
+    async fn read(&mut self, mut body: Incoming) -> Result<Vec<u8>, Broken> {
+        let mut bytes = Vec::new();
+        while let Some(frame) = drive(&mut self.driver, &mut self.ended, body.frame()).await {
+            let frame = frame.map_err(|error| self.broken(&error))?;
+            let Some(chunk) = frame.data_ref() else { continue };
+            let room = LARGEST_BODY - bytes.len();
+            bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if chunk.len() >= room {
+                self.ended = true;
+                break;
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn broken(&mut self, error: &hyper::Error) -> Broken {
+        self.ended = true;
+        if let Some(alert) = alert_in(error) {
+            return Broken::Tls(defect_of(alert, self.client));
+        }
+        if error.is_parse() || error.is_user() {
+            return Broken::Other(FailureCause::NotHttp);
+        }
+        let failure = io_error_in(error).map_or(ConnectionFailure::Closed, connection_failure);
+        match (self.used, self.client) {
+            (false, ClientRequest::Asked(_)) => Broken::Tls(broken_off(self.client)),
+            _ => Broken::Dropped(failure),
+        }
+    }
+}
+
+fn io_error_in(error: &hyper::Error) -> Option<&io::Error> {
+    let mut next = std::error::Error::source(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Waits for `work`, and keeps the connection going meanwhile: there is no task of its own that would outlive it.
+async fn drive<T>(
+    driver: &mut Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    ended: &mut bool,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(done);
+        }
+        if !*ended && driver.as_mut().poll(context).is_ready() {
+            *ended = true;
+        }
+        work.as_mut().poll(context)
+    })
+    .await
+}

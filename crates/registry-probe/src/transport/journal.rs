@@ -1,0 +1,58 @@
+//! What happened on the way: handshakes, counts, durations, requests to be left alone for a while.
+
+use std::time::Duration;
+
+use crate::findings::{LayerDurations, RequestCounts, Stage};
+use crate::host::HostPort;
+use crate::tls::{PresentedCertificate, TlsDefect};
+
+/// The record of one validation.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    pub(crate) handshakes: Vec<HandshakeRecord>,
+    pub(crate) requests: RequestCounts,
+    pub(crate) durations: LayerDurations,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// One handshake.
+#[derive(Debug, Clone)]
+pub(crate) struct HandshakeRecord {
+    pub(crate) server: HostPort,
+    /// The server may see credentials, so its certificate matters to the verdict.
+    pub(crate) trusted: bool,
+    /// Why there is no connection; empty if there is one.
+    pub(crate) failure: Vec<TlsDefect>,
+    /// What is wrong with the certificate, passed or not.
+    pub(crate) certificate_defects: Vec<TlsDefect>,
+    pub(crate) presented: Option<PresentedCertificate>,
+}
+
+impl Journal {
+    pub(super) fn count(&mut self, status: Option<u16>) {
+        let counts = &mut self.requests;
+        let counter = match status {
+            None => &mut counts.failed,
+            Some(200..=299) => &mut counts.granted,
+            Some(401 | 403) => &mut counts.refused,
+            Some(429) => &mut counts.throttled,
+            Some(500..=599) => &mut counts.server_error,
+            Some(_) => &mut counts.other,
+        };
+        *counter += 1;
+    }
+
+    pub(super) fn took(&mut self, stage: Stage, time: Duration) {
+        let layer = match stage {
+            Stage::Resolve => &mut self.durations.resolve,
+            Stage::Connect => &mut self.durations.connect,
+            Stage::Tls => &mut self.durations.tls,
+            Stage::Request => &mut self.durations.request,
+        };
+        *layer += time;
+    }
+
+    pub(super) fn wait(&mut self, time: Option<Duration>) {
+        self.retry_after = self.retry_after.max(time);
+    }
+}

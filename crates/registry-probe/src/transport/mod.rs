@@ -1,0 +1,15 @@
+//! The sending: names become addresses, addresses connections, connections encrypted ones, and requests responses.
+//!
+//! Owns the fence's place (every address, at the moment it is connected to), the deadline, and all bounds on what a server may
+//! send. Decides nothing about what is asked or what an answer means.
+
+mod connect;
+mod connection;
+mod journal;
+mod resolve;
+mod retry_after;
+mod sender;
+
+pub(crate) use journal::{HandshakeRecord, Journal};
+pub(crate) use resolve::Resolver;
+pub(crate) use sender::Sender;

@@ -1,0 +1,227 @@
+//! Is there a registry that answers? Names, connections, the fence, and servers that are no registries.
+
+mod support;
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use registry_probe::*;
+use support::dns::{Dns, NameServer};
+use support::server::closed_port;
+use support::*;
+
+const LOOPBACK: Dns = Dns::Addresses(&[Ipv4Addr::LOCALHOST]);
+
+async fn endpoint_by_dns(dns: &NameServer, target: &Target) -> Findings {
+    let settings = ProberSettings { name_servers: vec![dns.address], ..ProberSettings::default() };
+    Prober::new(settings).unwrap().probe(target, &alice(), now()).await
+}
+
+async fn dns_failure(script: impl Fn(&str, usize) -> Dns + Send + 'static) -> (DnsFailure, bool) {
+    let dns = NameServer::start(script).await;
+    let findings = endpoint_by_dns(&dns, &target("https://registry.example.com")).await;
+    let EndpointFinding::DnsFailure { host, cause } = &findings.endpoint else { panic!("{findings:#?}") };
+    assert_eq!(host.to_string(), "registry.example.com");
+    assert_eq!(findings.tls, TlsFinding::NotAttempted);
+    (*cause, findings.is_transient())
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_definite() {
+    assert_eq!(dns_failure(|_, _| Dns::NoSuchName).await, (DnsFailure::NoSuchName, false));
+    assert_eq!(dns_failure(|_, _| Dns::Empty).await, (DnsFailure::NoAddress, false));
+}
+
+#[tokio::test]
+async fn a_fault_of_the_name_servers_is_not() {
+    assert_eq!(dns_failure(|_, _| Dns::Failure).await, (DnsFailure::ServerFailure, true));
+    assert_eq!(dns_failure(|_, _| Dns::Refused).await, (DnsFailure::ServerFailure, true));
+}
+
+#[tokio::test]
+async fn name_servers_that_do_not_answer_are_named_before_the_default_deadline() {
+    let started = std::time::Instant::now();
+    assert_eq!(dns_failure(|_, _| Dns::Silence).await, (DnsFailure::NoAnswer, true));
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up_and_connected_to() {
+    let registry = Server::http(|_| Answer::granted()).await;
+    let dns = NameServer::start(|_, _| LOOPBACK).await;
+    let findings = endpoint_by_dns(&dns, &target(&registry.at("registry.example.com"))).await;
+    assert_eq!(findings.endpoint, EndpointFinding::Reachable);
+    let host = format!("registry.example.com:{}", registry.port);
+    assert_eq!(registry.asked()[0].header("host"), Some(&*host));
+}
+
+#[tokio::test]
+async fn the_next_address_is_tried_when_one_refuses() {
+    let registry = Server::http(|_| Answer::granted()).await;
+    const BOTH: &[Ipv4Addr] = &[Ipv4Addr::new(127, 9, 9, 9), Ipv4Addr::LOCALHOST];
+    let dns = NameServer::start(|_, _| Dns::Addresses(BOTH)).await;
+    let findings = endpoint_by_dns(&dns, &target(&registry.at("registry.example.com"))).await;
+    assert_eq!(findings.endpoint, EndpointFinding::Reachable);
+}
+
+#[tokio::test]
+async fn a_closed_port_refuses_the_connection() {
+    let port = closed_port().await;
+    let findings = probe(&target(&format!("http://127.0.0.1:{port}")), &alice()).await;
+    assert!(matches!(findings.endpoint, EndpointFinding::ConnectionRefused { server } if server.port == port));
+}
+
+async fn fenced(target: &Target) -> bool {
+    let findings = probe(target, &alice()).await;
+    matches!(findings.endpoint, EndpointFinding::EgressDenied { .. })
+}
+
+#[tokio::test]
+async fn a_tenant_reaches_loopback_in_no_spelling() {
+    let registry = Server::http(|_| Answer::granted()).await;
+    let spellings = [
+        "127.0.0.1", "127.0.0.1.", "127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "localhost",
+        "LOCALHOST.", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]", "0.0.0.0", "0", "[::]", "127.0.0.2", "\u{ff11}27.0.0.1",
+    ];
+    for spelling in spellings {
+        let fence = Fence::new(FenceScope::Tenant, [], []);
+        let target = Target { fence, ..target(&registry.at(spelling)) };
+        assert!(fenced(&target).await, "{spelling}");
+    }
+    assert_eq!(registry.accepted(), 0);
+}
+
+#[tokio::test]
+async fn nobody_reaches_the_metadata_service() {
+    for host in ["169.254.169.254", "0xa9fea9fe", "[fd00:ec2::254]", "100.100.100.200", "[::ffff:169.254.169.254]"] {
+        for scope in [FenceScope::System, FenceScope::Tenant] {
+            let fence = Fence::new(scope, ["0.0.0.0/0".parse().unwrap()], []);
+            assert!(fenced(&Target { fence, ..target(&format!("http://{host}/")) }).await, "{host}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_exception_opens_loopback_to_tenants() {
+    let registry = Server::http(|_| Answer::granted()).await;
+    let fence = Fence::new(FenceScope::Tenant, ["127.0.0.0/8".parse().unwrap()], []);
+    let findings = probe(&Target { fence, ..target(&registry.url()) }, &Material::default()).await;
+    assert_eq!(findings.endpoint, EndpointFinding::Reachable);
+}
+
+#[tokio::test]
+async fn a_name_that_is_rebound_to_a_fenced_address_is_not_connected_to() {
+    const PUBLIC: &[Ipv4Addr] = &[Ipv4Addr::new(203, 0, 113, 1)];
+    let registry = Server::http(|_| Answer::granted()).await;
+    let dns = NameServer::start(|_, before| match before {
+        0 => Dns::Addresses(PUBLIC),
+        _ => LOOPBACK,
+    })
+    .await;
+    let settings = ProberSettings { name_servers: vec![dns.address], ..ProberSettings::default() };
+    let prober = Prober::new(settings).unwrap();
+    let fence = Fence::new(FenceScope::Tenant, [], ["203.0.113.0/24".parse().unwrap()]);
+    let target = Target { fence, ..target(&registry.at("registry.example.com")) };
+    for _ in 0..2 {
+        let findings = prober.probe(&target, &alice(), now()).await;
+        assert!(matches!(findings.endpoint, EndpointFinding::EgressDenied { .. }), "{findings:#?}");
+    }
+    assert_eq!(registry.accepted(), 0);
+}
+
+async fn endpoint(answer: Answer) -> EndpointFinding {
+    let registry = Server::http(move |_| answer.clone()).await;
+    let findings = probe(&target(&registry.url()), &alice()).await;
+    assert_eq!(findings.credentials, CredentialsFinding::NotAttempted);
+    assert_eq!(findings.content_path, ContentPathFinding::NotAttempted);
+    assert!(!registry.saw_credentials());
+    assert_eq!(registry.asked().len(), 1);
+    findings.endpoint
+}
+
+#[tokio::test]
+async fn what_is_no_registry_gets_no_credentials() {
+    let login = "<!doctype html><title>Log in</title>";
+    let cases = [
+        (Answer::status(200).body(login), NotARegistry::NoSign),
+        (Answer::status(200).header("Content-Type", "text/html; charset=utf-8").body("Welcome"), NotARegistry::NoSign),
+        (Answer::status(200), NotARegistry::NoSign),
+        (Answer::status(200).body("hello"), NotARegistry::NoSign),
+        (Answer::status(404).body(login), NotARegistry::Status(404)),
+        (Answer::error(404, "NOT_FOUND"), NotARegistry::Status(404)),
+        (Answer::status(401).body(login), NotARegistry::Status(401)),
+        (Answer::status(403).body(login), NotARegistry::Status(403)),
+        (Answer::status(400), NotARegistry::Status(400)),
+        (Answer::status(418), NotARegistry::Status(418)),
+        (Answer::status(400).body("Client sent an HTTP request to an HTTPS server."), NotARegistry::WantsTls),
+        (Answer::Raw(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()), NotARegistry::NotHttp),
+        (Answer::Raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()), NotARegistry::NotHttp),
+        (Answer::Raw([0, 0, 18, 4, 0, 0, 0, 0, 0].repeat(9)), NotARegistry::NotHttp),
+    ];
+    for (answer, expected) in cases {
+        let found = endpoint(answer.clone()).await;
+        assert!(matches!(found, EndpointFinding::NotARegistry { cause, .. } if cause == expected), "{answer:?}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn faults_and_throttling_are_the_endpoints() {
+    assert!(matches!(endpoint(Answer::status(500)).await, EndpointFinding::ServerError { status: 500, .. }));
+    assert!(matches!(endpoint(Answer::status(503)).await, EndpointFinding::ServerError { status: 503, .. }));
+    assert!(matches!(endpoint(Answer::status(429)).await, EndpointFinding::Throttled { .. }));
+}
+
+#[tokio::test]
+async fn a_server_that_asks_to_be_left_alone_is_heard() {
+    let cases = [
+        ("120", Some(Duration::from_secs(120))),
+        ("Mon, 01 Jun 2026 12:01:00 GMT", Some(Duration::from_secs(60))),
+        ("Mon, 01 Jun 2026 11:00:00 GMT", None),
+        ("99999999999999999999999", Some(Duration::from_hours(24))),
+        ("soon", None),
+        ("-1", None),
+    ];
+    for (header, expected) in cases {
+        let registry = Server::http(move |_| Answer::status(429).header("Retry-After", header)).await;
+        let findings = probe(&target(&registry.url()), &alice()).await;
+        assert_eq!(findings.retry_after, expected, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed() {
+    let elsewhere = Server::http(|_| Answer::granted()).await;
+    for (location, named) in [
+        (elsewhere.url() + "/v2/", Some(elsewhere.url())),
+        ("https://login.example.com/?next=x".into(), Some("https://login.example.com".into())),
+        ("http://169.254.169.254/latest/".into(), Some("http://169.254.169.254".into())),
+        ("::".into(), None),
+    ] {
+        for status in [301, 302, 303, 307, 308] {
+            let header = location.clone();
+            let found = endpoint(Answer::status(status).header("Location", &header)).await;
+            let EndpointFinding::RedirectRefused { to, .. } = found else { panic!("{found:?}") };
+            if named.is_some() {
+                assert_eq!(to, named);
+            }
+        }
+    }
+    assert_eq!(elsewhere.accepted(), 0);
+}
+
+#[tokio::test]
+async fn the_api_is_below_the_endpoints_suffix() {
+    let registry = Server::http(|_| Answer::granted()).await;
+    let endpoint = registry.url() + "/artifactory/api/docker/repo/";
+    probe(&target(&endpoint), &Material::default()).await;
+    assert_eq!(registry.log(), ["GET /artifactory/api/docker/repo/v2/"]);
+}
+
+#[tokio::test]
+async fn an_answer_of_http_1_0_is_an_answer() {
+    let reply = "HTTP/1.0 200 OK\r\nDocker-Distribution-Api-Version: registry/2.0\r\n\r\n{}";
+    let registry = Server::http(move |_| Answer::Raw(reply.into())).await;
+    let findings = probe(&target(&registry.url()), &Material::default()).await;
+    assert_eq!(findings.credentials, CredentialsFinding::AnonymousAccess);
+}

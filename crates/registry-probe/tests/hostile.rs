@@ -1,0 +1,134 @@
+//! Servers that mean harm: the deadline holds, memory stays bounded, and nothing else waits for them.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use registry_probe::*;
+use support::*;
+
+const DEADLINE: Duration = Duration::from_millis(400);
+
+async fn hasty(server: &Server) -> (Findings, Duration) {
+    let started = Instant::now();
+    let target = Target { deadline: DEADLINE, ..target(&server.url()) };
+    let findings = probe(&target, &alice()).await;
+    (findings, started.elapsed())
+}
+
+fn head(rest: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nDocker-Distribution-Api-Version: registry/2.0\r\n{rest}").into_bytes()
+}
+
+#[tokio::test]
+async fn the_deadline_holds_against_servers_that_never_come_to_an_end() {
+    let endless = |head: Vec<u8>, unit: &str| Answer::Flood { head, unit: unit.into() };
+    let cases = [
+        Answer::Silence,
+        Answer::Drip(b"HTTP/1.1 200 OK\r\n".to_vec()),
+        Answer::Drip(b"H".to_vec()),
+        endless(Vec::new(), "HTTP/1.1 100 Continue\r\n\r\n"),
+    ];
+    for answer in cases {
+        let script = answer.clone();
+        let server = Server::http(move |_| script.clone()).await;
+        let (findings, took) = hasty(&server).await;
+        assert!(took < DEADLINE + Duration::from_millis(300), "{answer:?}: {took:?}");
+        let EndpointFinding::Timeout { during, .. } = findings.endpoint else { panic!("{answer:?}: {findings:#?}") };
+        assert_eq!(during, Stage::Request);
+    }
+}
+
+#[tokio::test]
+async fn endless_headers_are_refused_and_endless_bodies_cut() {
+    let server = Server::http(|_| Answer::Flood { head: head(""), unit: b"X-Padding: aaaaaaaaaaaaaaaa\r\n".into() }).await;
+    let (findings, _) = hasty(&server).await;
+    let EndpointFinding::NotARegistry { cause, .. } = findings.endpoint else { panic!("{findings:#?}") };
+    assert_eq!(cause, NotARegistry::NotHttp);
+
+    let chunked = head("Transfer-Encoding: chunked\r\n\r\n");
+    let server = Server::http(move |_| Answer::Flood { head: chunked.clone(), unit: b"4\r\nzzzz\r\n".into() }).await;
+    let (findings, _) = hasty(&server).await;
+    assert_eq!(findings.endpoint, EndpointFinding::Reachable, "the header is sign enough");
+}
+
+#[tokio::test]
+async fn a_mebibyte_of_challenges_is_refused() {
+    let server = Server::http(|_| Answer::challenge(&"Bearer realm=\"https://a/t\", ".repeat(40_000))).await;
+    let (findings, _) = hasty(&server).await;
+    assert!(matches!(findings.endpoint, EndpointFinding::NotARegistry { cause: NotARegistry::NotHttp, .. }));
+    assert!(!server.saw_credentials());
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_not_unpacked() {
+    let bomb = Answer::status(200).header("Content-Encoding", "gzip").body(vec![0x1f; 100_000]);
+    let server = Server::http(move |_| bomb.clone()).await;
+    let (findings, _) = hasty(&server).await;
+    assert!(matches!(findings.endpoint, EndpointFinding::NotARegistry { cause: NotARegistry::NoSign, .. }));
+    assert_eq!(server.asked()[0].header("accept-encoding"), Some("identity"));
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_named_at_each_step() {
+    for answer in [Answer::Close, Answer::Raw(Vec::new()), Answer::Raw(b"HTTP/1.1 200".to_vec())] {
+        let server = Server::http(move |_| answer.clone()).await;
+        let (findings, _) = hasty(&server).await;
+        assert!(matches!(findings.endpoint, EndpointFinding::ConnectionFailed { .. }), "{findings:#?}");
+        assert!(findings.is_transient());
+    }
+    let server = Server::http(|asked| match asked.authorization() {
+        None => Answer::challenge("Basic realm=\"x\""),
+        Some(_) => Answer::Close,
+    })
+    .await;
+    let (findings, _) = hasty(&server).await;
+    assert_eq!(findings.endpoint, EndpointFinding::Reachable);
+    assert!(matches!(findings.credentials, CredentialsFinding::TemporarilyUnavailable { .. }), "{findings:#?}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_a_timeout_in_tls() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let target = Target { deadline: DEADLINE, ..target(&format!("https://127.0.0.1:{port}")) };
+    let findings = probe(&target, &alice()).await;
+    let EndpointFinding::Timeout { during, .. } = findings.endpoint else { panic!("{findings:#?}") };
+    assert_eq!(during, Stage::Tls);
+}
+
+#[tokio::test]
+async fn a_server_that_closes_after_each_answer_is_connected_to_again() {
+    let server = Server::http(|asked| {
+        let reply = match asked.authorization() {
+            None => "HTTP/1.1 401 X\r\nWWW-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n",
+            Some(_) => "HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\n{}",
+        };
+        // No `Connection: close`: the end comes unannounced.
+        Answer::Raw(reply.into())
+    })
+    .await;
+    let (findings, _) = hasty(&server).await;
+    assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout), "{findings:#?}");
+}
+
+#[tokio::test]
+async fn others_do_not_wait_for_a_server_that_never_answers() {
+    let prober = prober();
+    let slow = Server::http(|_| Answer::Silence).await;
+    let quick = Server::http(|_| Answer::granted()).await;
+    let stuck = Target { deadline: Duration::from_secs(20), ..target(&slow.url()) };
+    let waiting: Vec<_> = (0..64)
+        .map(|_| {
+            let (prober, stuck) = (prober.clone(), stuck.clone());
+            tokio::spawn(async move { prober.probe(&stuck, &Material::default(), now()).await })
+        })
+        .collect();
+    let target = target(&quick.url());
+    for _ in 0..20 {
+        let findings = prober.probe(&target, &Material::default(), now()).await;
+        assert_eq!(findings.endpoint, EndpointFinding::Reachable);
+        assert!(slow.accepted() <= 16, "a host has a bounded number of validations at once");
+    }
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+}

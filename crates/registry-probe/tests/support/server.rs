@@ -1,0 +1,286 @@
+//! A scripted HTTP/1.1 server that records what it is asked, over TLS or not.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+/// A request, as it arrived.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub method: String,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Asked {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    pub fn authorization(&self) -> Option<&str> {
+        self.header("authorization")
+    }
+}
+
+/// What to answer.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// A response with a length.
+    Reply { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    /// These bytes as they are, and then the end of the connection.
+    Raw(Vec<u8>),
+    /// These bytes, and then one more of them every so often, for ever.
+    Drip(Vec<u8>),
+    /// These bytes again and again, as fast as they go.
+    Flood { head: Vec<u8>, unit: Vec<u8> },
+    /// No answer at all, the connection kept.
+    Silence,
+    /// The end of the connection, without an answer.
+    Close,
+    /// A reset of the connection.
+    Reset,
+}
+
+impl Answer {
+    pub fn status(status: u16) -> Self {
+        Self::Reply { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        if let Self::Reply { headers, .. } = &mut self {
+            headers.push((name.into(), value.into()));
+        }
+        self
+    }
+
+    pub fn body(mut self, text: impl Into<Vec<u8>>) -> Self {
+        if let Self::Reply { body, .. } = &mut self {
+            *body = text.into();
+        }
+        self
+    }
+
+    /// As distribution answers `/v2/` when it grants it.
+    pub fn granted() -> Self {
+        Self::status(200).header("Docker-Distribution-Api-Version", "registry/2.0").body("{}")
+    }
+
+    /// 401 with a challenge.
+    pub fn challenge(challenge: &str) -> Self {
+        Self::status(401).header("WWW-Authenticate", challenge).body(r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#)
+    }
+
+    /// A list of tags.
+    pub fn tags() -> Self {
+        Self::status(200).body(r#"{"name":"hello","tags":["1.0"]}"#)
+    }
+
+    pub fn error(status: u16, code: &str) -> Self {
+        Self::status(status).body(format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#))
+    }
+}
+
+type Script = Arc<dyn Fn(&Asked) -> Answer + Send + Sync>;
+
+/// A server that runs until it is dropped.
+pub struct Server {
+    pub port: u16,
+    pub scheme: &'static str,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    accepted: Arc<AtomicUsize>,
+    shaken: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    /// In the clear.
+    pub async fn http(script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start(None, Arc::new(script)).await
+    }
+
+    /// Over TLS.
+    pub async fn https(
+        config: rustls::ServerConfig,
+        script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(Some(TlsAcceptor::from(Arc::new(config))), Arc::new(script)).await
+    }
+
+    async fn start(tls: Option<TlsAcceptor>, script: Script) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (asked, accepted, shaken) = (Arc::default(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let log = Log { asked: Arc::clone(&asked), shaken: shaken.clone() };
+        let counter = accepted.clone();
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                counter.fetch_add(1, Ordering::SeqCst);
+                connections.spawn(serve(stream, tls.clone(), script.clone(), log.clone()));
+            }
+        });
+        Self { port, scheme, asked, accepted, shaken, task }
+    }
+
+    /// `scheme://host:port`, by a host name or address that leads here.
+    pub fn at(&self, host: &str) -> String {
+        format!("{}://{host}:{}", self.scheme, self.port)
+    }
+
+    /// `scheme://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        self.at("127.0.0.1")
+    }
+
+    /// What it was asked so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// `GET /v2/` for each request, in order.
+    pub fn log(&self) -> Vec<String> {
+        self.asked().iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
+    }
+
+    /// How many connections it accepted.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// How many TLS handshakes came to their end.
+    pub fn shaken(&self) -> usize {
+        self.shaken.load(Ordering::SeqCst)
+    }
+
+    /// Was any of this text in any part of any request?
+    pub fn saw(&self, text: &str) -> bool {
+        format!("{:?}", self.asked()).contains(text)
+    }
+
+    /// Did any credential arrive?
+    pub fn saw_credentials(&self) -> bool {
+        let authorized = self.asked().iter().any(|asked| asked.authorization().is_some());
+        authorized || self.saw(super::PASSWORD)
+    }
+}
+
+#[derive(Clone)]
+struct Log {
+    asked: Arc<Mutex<Vec<Asked>>>,
+    shaken: Arc<AtomicUsize>,
+}
+
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, script: Script, log: Log) {
+    match tls {
+        None => drop(converse(stream, script, log).await),
+        Some(acceptor) => {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            log.shaken.fetch_add(1, Ordering::SeqCst);
+            drop(converse(stream, script, log).await);
+        }
+    }
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Script, log: Log) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    while let Some(asked) = read_request(&mut stream, &mut buffer).await? {
+        log.asked.lock().unwrap().push(asked.clone());
+        match script(&asked) {
+            Answer::Reply { status, headers, body } => {
+                stream.write_all(&render(status, &headers, &body)).await?;
+                stream.flush().await?;
+            }
+            Answer::Raw(bytes) => {
+                stream.write_all(&bytes).await?;
+                return stream.shutdown().await;
+            }
+            Answer::Drip(bytes) => loop {
+                stream.write_all(&bytes[..1.min(bytes.len())]).await?;
+                stream.flush().await?;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            },
+            Answer::Flood { head, unit } => {
+                stream.write_all(&head).await?;
+                loop {
+                    stream.write_all(&unit).await?;
+                }
+            }
+            Answer::Silence => std::future::pending().await,
+            Answer::Close | Answer::Reset => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+fn render(status: u16, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
+    let mut text = format!("HTTP/1.1 {status} X\r\n");
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    text.push_str("\r\n");
+    let mut bytes = text.into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> io::Result<Option<Asked>> {
+    let end = loop {
+        if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at;
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    };
+    let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+    buffer.drain(..end + 4);
+    let mut lines = head.split("\r\n");
+    let mut first = lines.next().unwrap().split(' ');
+    let (method, path) = (first.next().unwrap().to_owned(), first.next().unwrap_or_default().to_owned());
+    let headers: Vec<(String, String)> =
+        lines.filter_map(|line| line.split_once(": ")).map(|(key, value)| (key.into(), value.into())).collect();
+    let length = headers.iter().find(|(key, _)| key.eq_ignore_ascii_case("content-length"));
+    let length: usize = length.map_or(0, |(_, value)| value.parse().unwrap());
+    while buffer.len() < length {
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    }
+    let body = String::from_utf8_lossy(&buffer.drain(..length).collect::<Vec<_>>()).into_owned();
+    Ok(Some(Asked { method, path, headers, body }))
+}
+
+/// A server that says one thing to whoever sends it anything, and hangs up.
+pub async fn greeting(text: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut buffer = [0; 4096];
+            let _ = stream.read(&mut buffer).await;
+            let _ = stream.write_all(text.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    port
+}
+
+/// A port on which nobody listens.
+pub async fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}

@@ -1,0 +1,340 @@
+//! TLS: each defect by its name, several at once, authorities, skipped verification, client certificates.
+
+mod support;
+
+use rcgen::{ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
+use registry_probe::*;
+use rustls::version::{TLS12, TLS13};
+use support::certificates::{Leaf, ca_params, self_signed, server_params};
+use support::*;
+
+fn trusting(ca: CaBundle) -> Material {
+    Material { ca: Some(ca), ..alice() }
+}
+
+fn htpasswd(asked: &Asked) -> Answer {
+    match asked.authorization() {
+        Some(basic) if basic == basic_alice() => Answer::granted(),
+        _ => Answer::challenge("Basic realm=\"registry\""),
+    }
+}
+
+async fn start(leaf: Leaf) -> Server {
+    Server::https(leaf.config(), htpasswd).await
+}
+
+/// The defects that a validation found, and that no credential was sent because of them.
+async fn defects(server: &Server, material: &Material) -> Vec<TlsDefect> {
+    let findings = probe(&target(&server.url()), material).await;
+    let TlsFinding::Failed { server: named, defect, also, .. } = findings.tls else {
+        panic!("not failed: {findings:#?}");
+    };
+    assert_eq!(named.port, server.port);
+    assert_eq!(findings.endpoint, EndpointFinding::Reachable);
+    assert_eq!(findings.credentials, CredentialsFinding::NotAttempted);
+    assert!(server.asked().is_empty(), "something was sent to a server that is not to be believed");
+    [vec![defect], also].concat()
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_given_authority_is_verified_and_described() {
+    let ca = Authority::new("company");
+    for (version, expected) in [(&TLS12, TlsVersion::Tls12), (&TLS13, TlsVersion::Tls13)] {
+        let server = Server::https(ca.server(&["127.0.0.1", "localhost"]).config_of(&[version]), htpasswd).await;
+        let findings = probe(&target(&server.url()), &trusting(ca.bundle())).await;
+        assert_eq!(findings.tls, TlsFinding::Verified);
+        assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
+        let certificate = findings.certificate.unwrap();
+        assert_eq!(certificate.version, Some(expected));
+        assert_eq!((&*certificate.subject, &*certificate.issuer), ("CN=registry", "CN=company"));
+        assert_eq!(certificate.not_after.to_string(), "2027-01-01T00:00:00Z");
+        assert_eq!(certificate.names, ["127.0.0.1", "localhost"]);
+        assert_eq!(certificate.sha256_fingerprint.len(), 64);
+        assert_eq!(server.shaken(), 1, "one handshake for two requests");
+    }
+}
+
+#[tokio::test]
+async fn localhost_is_resolved_and_verified_by_name() {
+    let ca = Authority::new("company");
+    let server = start(ca.server(&["localhost"])).await;
+    let findings = probe(&target(&server.at("localhost")), &trusting(ca.bundle())).await;
+    assert_eq!(findings.tls, TlsFinding::Verified);
+}
+
+#[tokio::test]
+async fn an_unknown_issuer_is_named() {
+    let server = start(Authority::new("stranger").server(&["127.0.0.1"])).await;
+    let unknown = [TlsDefect::UnknownIssuer { issuer: "CN=stranger".into(), self_signed: false }];
+    assert_eq!(defects(&server, &alice()).await, unknown);
+    assert_eq!(defects(&server, &trusting(Authority::new("company").bundle())).await, unknown);
+    // An authority that was made anew under the old name is another authority.
+    assert_eq!(defects(&server, &trusting(Authority::new("stranger").bundle())).await, unknown);
+}
+
+#[tokio::test]
+async fn a_failure_shows_the_certificate_that_was_presented() {
+    let server = start(Authority::new("stranger").server(&["127.0.0.1"])).await;
+    let findings = probe(&target(&server.url()), &alice()).await;
+    let TlsFinding::Failed { presented: Some(presented), .. } = findings.tls else { panic!("no certificate") };
+    assert_eq!(presented.issuer, "CN=stranger");
+    assert_eq!(Some(*presented), findings.certificate);
+}
+
+#[tokio::test]
+async fn dates_and_names_are_told_apart() {
+    let ca = Authority::new("company");
+    let expired = || {
+        let mut params = server_params(&["127.0.0.1"]);
+        params.not_after = date_time_ymd(2026, 2, 1);
+        params
+    };
+    let server = start(ca.sign(expired())).await;
+    let not_after = "2026-02-01T00:00:00Z".parse().unwrap();
+    assert_eq!(defects(&server, &trusting(ca.bundle())).await, [TlsDefect::Expired { not_after, issuer: None }]);
+
+    let mut future = server_params(&["127.0.0.1"]);
+    future.not_before = date_time_ymd(2026, 7, 1);
+    let server = start(ca.sign(future)).await;
+    let not_before = "2026-07-01T00:00:00Z".parse().unwrap();
+    assert_eq!(defects(&server, &trusting(ca.bundle())).await, [TlsDefect::NotYetValid { not_before, issuer: None }]);
+
+    let server = start(ca.server(&["registry.example.com", "10.0.0.1"])).await;
+    let names = vec!["registry.example.com".to_owned(), "10.0.0.1".into()];
+    let mismatch = TlsDefect::HostnameMismatch { expected: "127.0.0.1".into(), names };
+    assert_eq!(defects(&server, &trusting(ca.bundle())).await, [mismatch]);
+}
+
+#[tokio::test]
+async fn several_defects_are_all_named() {
+    let mut params = server_params(&["registry.example.com"]);
+    params.not_after = date_time_ymd(2026, 2, 1);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let server = start(Authority::new("stranger").sign(params)).await;
+    assert_eq!(
+        defects(&server, &alice()).await,
+        [
+            TlsDefect::Unusable(Unusable::NotForServers),
+            TlsDefect::UnknownIssuer { issuer: "CN=stranger".into(), self_signed: false },
+            TlsDefect::Expired { not_after: "2026-02-01T00:00:00Z".parse().unwrap(), issuer: None },
+            TlsDefect::HostnameMismatch {
+                expected: "127.0.0.1".into(),
+                names: vec!["registry.example.com".into()]
+            },
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_for_clients_is_not_one_for_servers() {
+    let ca = Authority::new("company");
+    let mut params = server_params(&["127.0.0.1"]);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let server = start(ca.sign(params)).await;
+    let found = defects(&server, &trusting(ca.bundle())).await;
+    assert_eq!(found, [TlsDefect::Unusable(Unusable::NotForServers)]);
+}
+
+#[tokio::test]
+async fn an_intermediate_must_be_shown_or_given() {
+    let ca = Authority::new("company");
+    let intermediate = ca.intermediate(ca_params("department"));
+    let complete = start(intermediate.server(&["127.0.0.1"]).with(&intermediate)).await;
+    let findings = probe(&target(&complete.url()), &trusting(ca.bundle())).await;
+    assert_eq!(findings.tls, TlsFinding::Verified);
+
+    let bare = start(intermediate.server(&["127.0.0.1"])).await;
+    let unknown = TlsDefect::UnknownIssuer { issuer: "CN=department".into(), self_signed: false };
+    assert_eq!(defects(&bare, &trusting(ca.bundle())).await, [unknown]);
+    let findings = probe(&target(&bare.url()), &trusting(intermediate.bundle())).await;
+    assert_eq!(findings.tls, TlsFinding::Verified);
+}
+
+#[tokio::test]
+async fn an_issuer_that_has_ended_is_named_as_such() {
+    let ended = || {
+        let mut params = ca_params("department");
+        params.not_after = date_time_ymd(2026, 3, 1);
+        params
+    };
+    let expired = TlsDefect::Expired {
+        not_after: "2026-03-01T00:00:00Z".parse().unwrap(),
+        issuer: Some("CN=department".into()),
+    };
+    let ca = Authority::new("company");
+    let intermediate = ca.intermediate(ended());
+    let server = start(intermediate.server(&["127.0.0.1"]).with(&intermediate)).await;
+    assert_eq!(defects(&server, &trusting(ca.bundle())).await, [expired.clone()]);
+
+    let root = Authority::of(ended());
+    let server = start(root.server(&["127.0.0.1"])).await;
+    assert_eq!(defects(&server, &trusting(root.bundle())).await, [expired]);
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_its_own_authority_if_given() {
+    for is_ca in [IsCa::NoCa, IsCa::Ca(rcgen::BasicConstraints::Unconstrained)] {
+        let leaf = |name: &str| {
+            let mut params = server_params(&[name]);
+            params.is_ca = is_ca.clone();
+            self_signed(params)
+        };
+        let own = leaf("127.0.0.1");
+        let bundle = own.bundle();
+        let server = start(own).await;
+        let self_signed = TlsDefect::UnknownIssuer { issuer: "CN=registry".into(), self_signed: true };
+        assert_eq!(defects(&server, &alice()).await, [self_signed]);
+        let findings = probe(&target(&server.url()), &trusting(bundle)).await;
+        assert_eq!(findings.tls, TlsFinding::Verified);
+
+        let elsewhere = leaf("registry.example.com");
+        let bundle = elsewhere.bundle();
+        let server = start(elsewhere).await;
+        let found = defects(&server, &trusting(bundle)).await;
+        assert!(matches!(&found[..], [TlsDefect::HostnameMismatch { .. }]), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_skipped_verification_still_names_the_defect() {
+    let stranger = Authority::new("stranger");
+    let server = start(stranger.server(&["127.0.0.1"])).await;
+    let skipping = || Target { skip_verify: true, ..target(&server.url()) };
+    let unknown = TlsDefect::UnknownIssuer { issuer: "CN=stranger".into(), self_signed: false };
+
+    let findings = probe(&skipping(), &alice()).await;
+    let TlsFinding::Skipped { defect, ca_would_verify, .. } = findings.tls else { panic!("not skipped") };
+    assert_eq!((defect, ca_would_verify), (Some(unknown.clone()), None));
+    assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
+    assert_eq!(findings.certificate.unwrap().issuer, "CN=stranger");
+
+    let findings = probe(&skipping(), &trusting(Authority::new("company").bundle())).await;
+    let TlsFinding::Skipped { defect, ca_would_verify, .. } = findings.tls else { panic!("not skipped") };
+    assert_eq!((defect, ca_would_verify), (Some(unknown), Some(false)));
+
+    let findings = probe(&skipping(), &trusting(stranger.bundle())).await;
+    let TlsFinding::Skipped { defect, ca_would_verify, .. } = findings.tls else { panic!("not skipped") };
+    assert_eq!((defect, ca_would_verify), (None, Some(true)));
+}
+
+#[tokio::test]
+async fn a_missing_client_certificate_is_asked_for_by_name() {
+    let (ca, clients) = (Authority::new("company"), Authority::new("clients"));
+    for version in [&TLS12, &TLS13] {
+        let config = ca.server(&["127.0.0.1"]).config_for_clients_of(&clients, &[version]);
+        let server = Server::https(config, htpasswd).await;
+        let missing = TlsDefect::ClientCertificateRequired(ClientCertificateFault::Missing);
+        assert_eq!(defects(&server, &trusting(ca.bundle())).await, [missing]);
+    }
+}
+
+#[tokio::test]
+async fn a_client_certificate_opens_the_registry_or_is_refused_by_name() {
+    let (ca, clients) = (Authority::new("company"), Authority::new("clients"));
+    for version in [&TLS12, &TLS13] {
+        let config = ca.server(&["127.0.0.1"]).config_for_clients_of(&clients, &[version]);
+        let server = Server::https(config, htpasswd).await;
+        let with = |own| Material { client_certificate: Some(own), ..trusting(ca.bundle()) };
+
+        let findings = probe(&target(&server.url()), &with(clients.client("alice", |_| ()))).await;
+        assert_eq!(findings.tls, TlsFinding::Verified, "{version:?}");
+        assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
+
+        let server = {
+            let config = ca.server(&["127.0.0.1"]).config_for_clients_of(&clients, &[version]);
+            Server::https(config, htpasswd).await
+        };
+        let refused = TlsDefect::ClientCertificateRequired(ClientCertificateFault::Refused);
+        let strangers = Authority::new("strangers").client("mallory", |_| ());
+        assert_eq!(defects(&server, &with(strangers)).await, [refused]);
+
+        let expired = TlsDefect::ClientCertificateRequired(ClientCertificateFault::Expired);
+        let ended = clients.client("alice", |params| params.not_after = date_time_ymd(2021, 1, 1));
+        assert_eq!(defects(&server, &with(ended)).await, [expired]);
+    }
+}
+
+#[tokio::test]
+async fn nginx_says_in_http_that_it_misses_a_client_certificate() {
+    let (ca, clients) = (Authority::new("company"), Authority::new("clients"));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(clients.der()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let optional = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .unwrap();
+    let leaf = ca.server(&["127.0.0.1"]);
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(optional)
+        .with_single_cert(leaf.chain, leaf.key)
+        .unwrap();
+    let page = "<html><body>400 Bad Request<br>No required SSL certificate was sent</body></html>";
+    let server = Server::https(config, move |_| Answer::status(400).body(page)).await;
+    let findings = probe(&target(&server.url()), &trusting(ca.bundle())).await;
+    let TlsFinding::Failed { defect, .. } = findings.tls else { panic!("not failed: {findings:#?}") };
+    assert_eq!(defect, TlsDefect::ClientCertificateRequired(ClientCertificateFault::Missing));
+    assert!(!server.saw_credentials());
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_told_from_one_with_a_bad_certificate() {
+    // What web servers say to a ClientHello, and what a mail server says to anybody.
+    for greeting in ["HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "220 mail.example.com ESMTP\r\n"] {
+        let port = support::server::greeting(greeting).await;
+        let findings = probe(&target(&format!("https://127.0.0.1:{port}")), &alice()).await;
+        let TlsFinding::Failed { defect, .. } = findings.tls else { panic!("not failed: {findings:#?}") };
+        assert_eq!(defect, TlsDefect::HandshakeFailed(HandshakeFault::NotTls));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_within_the_handshake_may_be_better_next_time() {
+    let port = support::server::greeting("").await;
+    let findings = probe(&target(&format!("https://127.0.0.1:{port}")), &alice()).await;
+    let TlsFinding::Failed { defect, .. } = &findings.tls else { panic!("not failed: {findings:#?}") };
+    assert_eq!(*defect, TlsDefect::HandshakeFailed(HandshakeFault::Closed));
+    assert!(findings.is_transient());
+}
+
+#[tokio::test]
+async fn a_server_of_old_tls_versions_or_without_http_1_is_told_so() {
+    let ca = Authority::new("company");
+    let mut config = ca.server(&["127.0.0.1"]).config();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let server = Server::https(config, htpasswd).await;
+    let found = defects(&server, &trusting(ca.bundle())).await;
+    assert_eq!(found, [TlsDefect::HandshakeFailed(HandshakeFault::NoHttp1)]);
+}
+
+#[test]
+fn a_bundle_that_trusts_nobody_is_refused_by_name() {
+    let leaf = Authority::new("company").server(&["a"]);
+    let refused = |text: &[u8]| CaBundle::parse(text).unwrap_err();
+    assert_eq!(refused(b" \n"), CaError::Empty);
+    assert_eq!(refused(b"not a certificate"), CaError::NoCertificate);
+    assert_eq!(refused(&leaf.chain[0]), CaError::NoCertificate);
+    assert_eq!(refused(leaf.key_pem.as_bytes()), CaError::PrivateKey);
+    assert_eq!(refused(format!("{}{}", leaf.pem, leaf.key_pem).as_bytes()), CaError::PrivateKey);
+    assert_eq!(refused(leaf.pem.replace("-----END", "-----NOEND").as_bytes()), CaError::BrokenPem);
+    let empty = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert_eq!(refused(empty.as_bytes()), CaError::BrokenCertificate(1));
+    assert_eq!(refused(&vec![b'a'; 2 << 20]), CaError::TooLarge);
+    assert!(CaBundle::parse(format!("\u{feff}# ours\r\n{}", leaf.pem.replace('\n', "\r\n")).as_bytes()).is_ok());
+}
+
+#[test]
+fn a_client_certificate_and_a_key_must_belong_together() {
+    let ca = Authority::new("company");
+    let (one, other) = (ca.server(&["a"]), ca.server(&["b"]));
+    let parse = |certificate: &str, key: &str| ClientCertificate::parse(certificate.as_bytes(), key.as_bytes());
+    let own = parse(&one.pem, &one.key_pem).unwrap();
+    assert_eq!(format!("{own:?}"), "ClientCertificate([REDACTED])");
+    assert_eq!(parse(&one.pem, &other.key_pem).unwrap_err(), ClientCertificateError::Mismatch);
+    assert_eq!(parse(&one.key_pem, &one.key_pem).unwrap_err(), ClientCertificateError::NoCertificate);
+    assert_eq!(parse(&one.pem, &one.pem).unwrap_err(), ClientCertificateError::NoKey);
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    assert_eq!(parse(&one.pem, encrypted).unwrap_err(), ClientCertificateError::EncryptedKey);
+}
