@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
 use tokio::sync::Semaphore;
 
@@ -104,6 +104,20 @@ impl Access {
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(namespace, %error, "could not look for the operator's role binding"),
+        }
+    }
+
+    /// Removes our role bindings from namespaces that lost the tenant label while nobody watched.
+    pub async fn revoke_leftovers(&self) {
+        let api: Api<RoleBinding> = Api::all(self.client.clone());
+        let bindings =
+            match api.list(&ListParams::default().fields(&format!("metadata.name={BINDING}"))).await {
+                Ok(bindings) => bindings,
+                Err(error) => return tracing::warn!(%error, "could not look for left-over role bindings"),
+            };
+        let namespaces = bindings.items.into_iter().filter_map(|binding| binding.metadata.namespace);
+        for namespace in namespaces.filter(|namespace| self.tenant(namespace).is_none()) {
+            self.revoke(&namespace).await;
         }
     }
 

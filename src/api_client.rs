@@ -46,12 +46,12 @@ pub fn clients(mut config: Config, metrics: &Metrics, term: Arc<Term>) -> kube::
 #[error("this replica is not the leader any more, and writes nothing")]
 struct NotLeading;
 
-/// The API server's own addresses, as far as the configuration tells them: nothing that a tenant may connect to.
-/// A loopback address is left to the fence's own rule, since it stands for many servers.
-pub fn cluster_addresses(config: &Config) -> Arc<[IpNet]> {
-    let host = config.cluster_url.host().unwrap_or_default().trim_matches(['[', ']']);
-    let address = host.parse::<IpAddr>().ok().filter(|address| !address.is_loopback());
-    address.map(IpNet::from).into_iter().collect()
+/// The API server's own addresses, as far as the configuration and the environment of a Pod tell them: nothing that a
+/// tenant may connect to. A loopback address is left to the fence's own rule, since it stands for many servers.
+pub fn cluster_addresses(config: &Config, service_host: Option<&str>) -> Arc<[IpNet]> {
+    let hosts = config.cluster_url.host().into_iter().chain(service_host);
+    let addresses = hosts.filter_map(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+    addresses.filter(|address| !address.is_loopback()).map(IpNet::from).collect()
 }
 
 /// Counts the requests that go through it, and holds back writes outside a term.

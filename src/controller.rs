@@ -178,7 +178,9 @@ impl Controller {
     fn retain(&mut self, scope: Scope, listed: &HashSet<Key>) {
         let is_gone = |key: &&Key| key.scope() == scope && !listed.contains(*key);
         let gone: Vec<Key> = self.entries.keys().filter(is_gone).cloned().collect();
-        gone.iter().for_each(|key| self.gone(key));
+        for key in &gone {
+            self.gone(key);
+        }
     }
 
     /// Brings up to date which references `key` names, and which shelves are watched.
@@ -239,7 +241,9 @@ impl Controller {
             })
         });
         let stale: Vec<Key> = stale.cloned().collect();
-        stale.iter().for_each(|key| self.now(key));
+        for key in &stale {
+            self.now(key);
+        }
     }
 
     fn shelf(&mut self, shelf: &Shelf) {
@@ -267,7 +271,9 @@ impl Controller {
         }
         let is_there = |key: &&Key| key.namespace() == Some(namespace);
         let keys: Vec<Key> = self.entries.keys().filter(is_there).cloned().collect();
-        keys.iter().for_each(|key| self.now(key));
+        for key in &keys {
+            self.now(key);
+        }
     }
 
     fn now(&mut self, key: &Key) {

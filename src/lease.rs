@@ -136,8 +136,18 @@ impl Candidate {
         }
     }
 
-    /// Takes or renews the lease if it is free or ours. A lost race is an error (409), after which the next look tells.
+    /// Takes or renews the lease if it is free or ours, and with it the term.
     async fn claim(&mut self) -> Result<bool, kube::Error> {
+        let claimed = Instant::now();
+        let ours = self.write_claim().await?;
+        if ours {
+            self.term.begin_or_extend(claimed);
+        }
+        Ok(ours)
+    }
+
+    /// A lost race is an error (409), after which the next look tells.
+    async fn write_claim(&mut self) -> Result<bool, kube::Error> {
         let Some(lease) = self.api.get_opt(LEASE).await? else {
             return self.api.create(&PostParams::default(), &self.first_lease()).await.map(|_| true);
         };

@@ -76,9 +76,11 @@ fn log(settings: &Settings) -> anyhow::Result<()> {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => {
-            registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).init()
+            registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).init();
         }
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+        LogFormat::Json => {
+            registry.with(lines.json().flatten_event(true)).init();
+        }
     }
     Ok(())
 }
@@ -116,7 +118,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     if leader_election {
         let candidate =
-            Candidate::new(replica.client.clone(), &system_namespace, replica.identity.clone(), now);
+            Candidate::new(clients.unbound, &system_namespace, replica.identity.clone(), term, now);
         replica.stand_and_lead(candidate, stop).await;
     } else {
         stop.run_until_cancelled(replica.work()).await;

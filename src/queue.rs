@@ -274,9 +274,9 @@ mod tests {
         assert_eq!(pop(&mut queue, start), Some("a"));
         queue.now(&"a", &'g', start);
         assert_eq!(pop(&mut queue, start), None);
-        queue.done(&"a", start, Some(Duration::from_secs(600)));
+        queue.done(&"a", start, Some(Duration::from_mins(10)));
         assert_eq!(pop(&mut queue, start), Some("a"));
-        queue.done(&"a", start, Some(Duration::from_secs(600)));
+        queue.done(&"a", start, Some(Duration::from_mins(10)));
         assert_eq!(pop(&mut queue, start), None);
         assert_eq!(pop(&mut queue, at(start, 600)), Some("a"));
     }

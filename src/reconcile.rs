@@ -92,17 +92,21 @@ pub async fn reconcile(
         return settle_publication(context, subject, history, left).await;
     }
 
-    let (seen, newer) = probe_with_progress(context, subject, examination.plan).await?;
+    let (seen, progress) = probe_with_progress(context, subject, examination.plan).await?;
+    // What was probed is `subject`, whatever the object asks for by now; only its status may have moved on.
+    let probed = progress.as_ref().map(|newer| Subject { status: newer.status.clone(), ..subject.clone() });
+    let probed = probed.as_ref().unwrap_or(subject);
+
     let now = (context.clock)();
     let before =
         Before { transient_failures: history.transient, same_basis: same_basis || history.basis.is_none() };
-    let (status, outcome) = assess(newer.as_ref().unwrap_or(subject), &seen, before, now);
+    let (status, outcome) = assess(probed, &seen, before, now);
     observe(context, &subject.key, &status, &seen);
 
     let history = history.after(outcome, basis);
     let due = due(context, subject, &status, &history, outcome, now);
-    let done = publish(context, newer.as_ref().unwrap_or(subject), history, status, due).await?;
-    Ok(Done { written: done.written.or(newer), ..done })
+    let done = publish(context, probed, history, status, due).await?;
+    Ok(Done { written: done.written.or(progress), ..done })
 }
 
 /// Writes a verdict; keeps it for a later try where the API server doesn't take it, so that the registry need not be
@@ -257,7 +261,9 @@ fn observe_probe(metrics: &Metrics, findings: &Findings) {
         ("tls", times.tls),
         ("request", times.request),
     ];
-    layers.into_iter().for_each(|(layer, time)| metrics.layer(layer, time));
+    for (layer, time) in layers {
+        metrics.layer(layer, time);
+    }
     let counts = &findings.requests;
     let outcomes = [
         ("granted", counts.granted),

@@ -130,7 +130,9 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
                 let before = access.namespaces();
                 let gone = before.iter().filter(|namespace| !listed.contains(*namespace));
                 let changed: Vec<_> =
-                    gone.flat_map(|namespace| unlabelled(&access, namespace, false, &mut grants)).collect();
+                    gone.filter_map(|namespace| unlabelled(&access, namespace, false, &mut grants)).collect();
+                let leftovers = access.clone();
+                grants.spawn(async move { leftovers.revoke_leftovers().await });
                 if signals.send(Signal::Tenants).await.is_err() {
                     return;
                 }

@@ -249,7 +249,7 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
         ),
         F::Required => "The registry wants credentials: name a Secret in spec.auth".to_owned(),
         F::Expired => "The credentials have expired: renew them in the Secret".to_owned(),
-        F::UntrustedTokenService { service, cause } => untrusted(service.as_deref(), *cause),
+        F::UntrustedTokenService { service, cause } => untrusted(service.as_ref(), *cause),
         F::TokenRefused { issuer } => format!(
             "The token service {issuer} accepted the credentials, but the registry refused the token that it issued: the \
              registry and its token service disagree"
@@ -268,8 +268,8 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
     }
 }
 
-fn untrusted(service: Option<&str>, cause: Distrust) -> String {
-    let service = service.unwrap_or("a place that can't be read");
+fn untrusted(service: Option<&HostPort>, cause: Distrust) -> String {
+    let service = service.map_or_else(|| "a place that can't be read".to_owned(), HostPort::to_string);
     let why = match cause {
         Distrust::NoRealm => "its challenge names no token service".to_owned(),
         Distrust::PlainHttp => "it is not encrypted, though the registry is".to_owned(),

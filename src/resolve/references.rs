@@ -12,7 +12,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt};
-use secrecy::SecretSlice;
+use secrecy::{ExposeSecret, SecretSlice};
 use thiserror::Error;
 
 use crate::access::Access;
@@ -88,8 +88,7 @@ pub struct Content {
 impl Content {
     /// The bytes under that key.
     pub fn get(&self, key: &str) -> Option<&[u8]> {
-        use secrecy::ExposeSecret;
-        self.entries.get(key).map(|value| value.expose_secret())
+        self.entries.get(key).map(ExposeSecret::expose_secret)
     }
 }
 

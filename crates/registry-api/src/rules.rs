@@ -3,11 +3,26 @@
 //! Each rule stands on the field that it judges, so that the API server names the path; the message names it too,
 //! since some clients print the message alone. String fields carry a `maxLength`, which bounds the cost of a rule.
 
-use kube::core::Rule;
+use kube::core::{Reason, Rule};
 
 fn rule(cel: &str, message: &str) -> Rule {
     Rule::new(cel).message(message)
 }
+
+/// DNS labels of at most 63 characters (RFC 1035), with or without the dot of the root.
+const NAME: &str =
+    "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*[.]?";
+/// What URL parsers take for an IPv4 address: in decimal, octal or hexadecimal, with fewer than four parts.
+const NUMBER: &str = "([^/:]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?";
+/// The one spelling of an IPv4 address that all of them read alike.
+const IPV4: &str = "((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+/// Enough to tell an IPv6 address from the rest; `isURL` judges it.
+const IPV6: &str = "[\\\\[][0-9A-Fa-f:.]+[\\\\]]";
+const PORT: &str = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]";
+/// No empty segment, no `.` and `..`, no escapes: what clients and servers repair, each in its way.
+const PATH: &str = "(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?";
+/// A user before the host.
+const USERINFO: &str = "^([A-Za-z]+://)?[^/?#]*@";
 
 pub(crate) fn endpoint_scheme() -> Rule {
     rule(
@@ -19,7 +34,7 @@ pub(crate) fn endpoint_scheme() -> Rule {
 
 pub(crate) fn endpoint_userinfo() -> Rule {
     rule(
-        "!self.contains('@')",
+        &format!("!self.matches('{USERINFO}')"),
         "spec.endpoint must not hold a user or password: put them into a Secret and name it in \
          spec.auth.basic.secretRef",
     )
@@ -32,29 +47,33 @@ pub(crate) fn endpoint_query() -> Rule {
     )
 }
 
-/// Host: a DNS name, an IPv4 address or a bracketed IPv6 address (RFC 3986, without the forms that no registry uses).
+/// Judges only what no other rule of the endpoint refuses, so that one mistake gives one sentence.
 pub(crate) fn endpoint_grammar() -> Rule {
     rule(
-        "!self.matches('^https?://') || self.contains('@') || self.contains('?') || self.contains('#') || \
-         self.matches('^https?://([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*[.]?|\
-         [\\\\[][0-9A-Fa-f:.]+[\\\\]])(:[0-9]{1,5})?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$') && isURL(self)",
-        "spec.endpoint must be https://HOST[:PORT][/PATH] with a host name or an IP address (IPv6 in brackets), such \
-         as https://registry.example.com:5000",
+        &format!(
+            "!self.matches('^https?://') || self.matches('{USERINFO}') || self.contains('?') || self.contains('#') || \
+             (isURL(self) && self.matches('^https?://({NAME}|{IPV6})(:[0-9]+)?{PATH}$') && \
+             !self.matches('^https?://[^/:]{{253}}([^/:.]|[.][^/:])') && \
+             (!self.matches('^https?://{NUMBER}([:/]|$)') || self.matches('^https?://{IPV4}([:/]|$)')))"
+        ),
+        "spec.endpoint must be https://HOST[:PORT][/PATH], such as https://registry.example.com:5000: HOST a DNS name \
+         or an IP address (IPv6 in brackets), PATH letters, digits and - . _ ~ between single slashes",
     )
 }
 
 pub(crate) fn endpoint_port() -> Rule {
+    const HOST: &str = "([^/@?#:]+|[\\\\[][^/@?#]*[\\\\]])";
     rule(
-        "!self.matches('^https?://[^/@?#]+:[0-9]{1,5}(/|$)') || \
-         (int(self.split('/')[2].split(':')[self.split('/')[2].split(':').size() - 1]) >= 1 && \
-         int(self.split('/')[2].split(':')[self.split('/')[2].split(':').size() - 1]) <= 65535)",
+        &format!(
+            "!self.matches('^https?://{HOST}:[0-9]+(/|$)') || self.matches('^https?://{HOST}:({PORT})(/|$)')"
+        ),
         "spec.endpoint must name a port from 1 to 65535, or none",
     )
 }
 
 pub(crate) fn endpoint_api_version() -> Rule {
     rule(
-        "!self.matches('/v2/?$')",
+        "!self.matches('^https?://[^/]+/(.*/)?v2/?$')",
         "spec.endpoint must not end in /v2: it is added to every request; a path that belongs to the content goes into \
          spec.baseContentPath",
     )
@@ -112,25 +131,33 @@ pub(crate) fn role_arn() -> Rule {
     )
 }
 
-/// The bounds are those of `AssumeRole` in the AWS STS API reference.
+/// The bounds are those of `AssumeRole` in the AWS STS API reference; the upper one is the field's `maxLength`.
 pub(crate) fn external_id() -> Rule {
     rule(
-        "self.matches('^[A-Za-z0-9_+=,.@:/-]{2,1000}$')",
-        "spec.auth.ecr.sts.externalID must be 2 to 1000 letters, digits or characters of _+=,.@:/-, as in the role's \
+        "self.matches('^[A-Za-z0-9_+=,.@:/-]{2,}$')",
+        "spec.auth.ecr.sts.externalID must be 2 to 1224 letters, digits or characters of _+=,.@:/-, as in the role's \
          trust policy; leave it out if the policy asks for none",
     )
 }
 
-/// Whether a host is ECR's, with its region in it; or the region is given; or nothing is to be signed.
+/// Whether the host is ECR's, with its region in it; or the region is given; or nothing is to be signed. The endpoint's
+/// own mistakes are not this rule's: it looks past a missing scheme.
 pub(crate) fn ecr_region_known() -> Rule {
+    const REGIONAL: &str = "[0-9]{12}[.](dkr[.]ecr(-fips)?[.][a-z0-9-]+[.](amazonaws[.](com([.]cn)?|eu)|c2s[.]ic[.]gov|\
+                            sc2s[.]sgov[.]gov|cloud[.]adc-e[.]uk|csp[.]hci[.]ic[.]gov)|\
+                            dkr-ecr(-fips)?[.][a-z0-9-]+[.]on[.](aws|amazonwebservices[.]com[.]cn))";
+    const PUBLIC: &str = "public[.]ecr[.]aws|ecr-public[.]aws[.]com";
     rule(
-        "!has(self.auth) || !has(self.auth.ecr) || has(self.auth.ecr.region) || \
-         (!has(self.auth.ecr.credentials) && !has(self.auth.ecr.sts)) || \
-         self.endpoint.matches('^https?://[0-9]{12}[.]dkr[.-]ecr(-fips)?[.][a-z0-9-]+[.][a-z.-]+(:[0-9]+)?(/|$)') || \
-         self.endpoint.matches('^https://(public[.]ecr[.]aws|ecr-public[.]aws[.]com)(/|$)')",
+        &format!(
+            "!has(self.auth) || !has(self.auth.ecr) || has(self.auth.ecr.region) || \
+             (!has(self.auth.ecr.credentials) && !has(self.auth.ecr.sts)) || \
+             self.endpoint.matches('(?i)^([a-z]+://)?({REGIONAL}|{PUBLIC})[.]?([:/?#]|$)')"
+        ),
         "spec.auth.ecr.region is needed here: the host of spec.endpoint does not tell the region, so write it, such \
          as eu-central-1",
     )
+    .field_path(".auth.ecr.region")
+    .reason(Reason::FieldValueRequired)
 }
 
 pub(crate) fn client_certificate_needs_tls() -> Rule {
@@ -138,6 +165,8 @@ pub(crate) fn client_certificate_needs_tls() -> Rule {
         "!(has(self.tls) && has(self.tls.clientCertificate) && self.endpoint.startsWith('http://'))",
         "spec.tls.clientCertificate can't be used with an http:// spec.endpoint: write https://, or remove it",
     )
+    .field_path(".tls.clientCertificate")
+    .reason(Reason::FieldValueForbidden)
 }
 
 pub(crate) fn one_ca_source() -> Rule {
@@ -149,8 +178,10 @@ pub(crate) fn one_ca_source() -> Rule {
 
 pub(crate) fn ca_certificate() -> Rule {
     rule(
-        "self.contains('-----BEGIN CERTIFICATE-----')",
-        "spec.tls.ca.inline must be PEM text with at least one certificate (-----BEGIN CERTIFICATE-----)",
+        "self.contains('PRIVATE KEY-----') || \
+         self.matches('-----BEGIN CERTIFICATE-----[[:space:]]+[A-Za-z0-9+/=][A-Za-z0-9+/=[:space:]]*-----END CERTIFICATE-----')",
+        "spec.tls.ca.inline must be PEM text with at least one whole certificate, from -----BEGIN CERTIFICATE----- to \
+         -----END CERTIFICATE-----",
     )
 }
 
@@ -173,7 +204,7 @@ fn object_name(field: &str) -> Rule {
 }
 
 pub(crate) fn reference_name() -> Rule {
-    object_name("the reference's name")
+    object_name("the name in a secretRef or configMapRef")
 }
 
 pub(crate) fn pull_secret_name() -> Rule {
@@ -183,15 +214,15 @@ pub(crate) fn pull_secret_name() -> Rule {
 pub(crate) fn reference_key() -> Rule {
     rule(
         "self.matches('^[-._a-zA-Z0-9]+$')",
-        "the reference's key must be a key of the Secret or ConfigMap, such as ca.crt: letters, digits, - _ and ., \
-         and not empty",
+        "the key in spec.tls.ca must be a key of the Secret or ConfigMap, such as ca.crt: letters, digits, - _ and ., \
+         and not empty; leave it out for ca.crt",
     )
 }
 
 fn duration_grammar(field: &str, example: &str) -> Rule {
     rule(
         "self.matches('^([0-9]{1,6}([.][0-9]{1,6})?(ms|s|m|h))+$')",
-        &format!("{field} must be a duration such as {example}"),
+        &format!("{field} must be a duration such as {example}, in h, m, s or ms"),
     )
 }
 
@@ -246,6 +277,8 @@ pub(crate) fn tenant_has_its_own_availability() -> Rule {
         "!has(self.availability) || !has(self.availability.tenants)",
         "spec.availability.tenants is for a SystemRegistry: a TenantRegistry is available to its own tenant, so remove it",
     )
+    .field_path(".availability.tenants")
+    .reason(Reason::FieldValueForbidden)
 }
 
 /// `TenantRegistry` only: the operator's AWS identity belongs to the system level.
@@ -255,4 +288,6 @@ pub(crate) fn tenant_has_its_own_identity() -> Rule {
         "spec.auth.ecr.sts.secretRef is needed in a TenantRegistry: name a Secret with AWS_ACCESS_KEY_ID and \
          AWS_SECRET_ACCESS_KEY; the operator's own AWS identity is for SystemRegistries only",
     )
+    .field_path(".auth.ecr.sts.secretRef")
+    .reason(Reason::FieldValueRequired)
 }
