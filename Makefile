@@ -1,0 +1,105 @@
+# What one does here, in a line each. Needs Rust, Go, make, git and a C compiler; all else is built or downloaded into
+# target/ at a pinned version.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+# The development build. `cargo run` rebuilds what is stale and costs little when nothing is.
+operator := cargo run --quiet --package registry-operator --
+testbed := cargo run --quiet --package registry-testbed --bin testbed --
+helm := target/tools/bin/helm
+chart := charts/registry-operator
+
+# The one version of all that is released, from Cargo.toml.
+version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+cargo_deny_version := 0.20.2
+cargo_deny := target/tools/cargo-deny-$(cargo_deny_version)/bin/cargo-deny
+
+.PHONY: help
+help: ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do \
+		printf '  make %-18s%s\n' "$$target" "$$text"; done
+
+.PHONY: build
+build: ## build the operator, optimised: target/release/registry-operator
+	cargo build --release --package registry-operator
+
+.PHONY: tools
+tools: ## build etcd, kube-apiserver, kube-controller-manager, helm and a registry into target/tools/bin
+	$(testbed) tools
+
+# ONCE=1, EXISTING=1 and KUBECONFIG reach the testbed through the environment.
+.PHONY: run
+run: build ## try it: control plane, registries, operator, samples, verdicts (ONCE=1: then end; EXISTING=1: on your cluster)
+	$(testbed) run
+
+.PHONY: check
+check: ## the inner loop: formatting, lints, unit tests; starts nothing
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace --lib --bins
+
+.PHONY: test
+test: tools test-chart ## everything: unit tests, system tests on a real control plane, the chart
+	cargo test --workspace
+
+.PHONY: test-chart
+test-chart: helm ## the chart: lint, and render with every switch
+	$(helm) lint --strict $(chart)
+	$(helm) template registry-operator $(chart) --namespace registry-system >/dev/null
+	$(helm) template registry-operator $(chart) --namespace registry-system --values $(chart)/ci/all-values.yaml >/dev/null
+
+.PHONY: bench
+bench: build ## latency, throughput, memory and writes, next to their floors
+	cargo bench --package registry-operator
+
+# Everything that is made from the sources, aside; then copied into place, or compared with what is there.
+made := crds $(chart)/files/crds $(chart)/Chart.yaml config/install.yaml
+stage := target/generated
+
+.PHONY: stage
+stage: helm
+	rm -rf $(stage)
+	mkdir -p $(stage)/crds $(stage)/config $(stage)/charts
+	$(operator) crds | awk -v dir=$(stage)/crds \
+		'/^---/ { file = head = ""; next } \
+		 file { print >file; next } \
+		 { head = head $$0 "\n" } \
+		 $$1 == "name:" { split($$2, name, "."); file = dir "/" name[1] ".yaml"; printf "%s", head >file }'
+	cp -R $(chart) $(stage)/charts/
+	rm -rf $(stage)/$(chart)/files/crds
+	mkdir -p $(stage)/$(chart)/files
+	cp -R $(stage)/crds $(stage)/$(chart)/files/crds
+	sed -E 's/^(version|appVersion): .*/\1: $(version)/' $(chart)/Chart.yaml >$(stage)/$(chart)/Chart.yaml
+	echo '# Rendered from charts/registry-operator by `make generate`; edit there.' >$(stage)/config/install.yaml
+	$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system --set namespace.create=true \
+		>>$(stage)/config/install.yaml
+
+.PHONY: generate
+generate: stage ## write what is made from the sources: crds/, the chart's copy and version, config/install.yaml
+	rm -rf $(made)
+	for path in $(made); do cp -R $(stage)/$$path $$path; done
+
+.PHONY: verify-generated
+verify-generated: stage ## fail when that is not what `make generate` writes
+	@for path in $(made); do \
+		diff -ru $$path $(stage)/$$path >&2 || { echo "$$path has drifted: run \`make generate\`" >&2; exit 1; }; done
+
+.PHONY: licences
+licences: $(cargo_deny) ## check the dependencies' licences, sources and bans (deny.toml)
+	$(cargo_deny) --workspace check --hide-inclusion-graph licenses bans sources
+
+.PHONY: advisories
+advisories: $(cargo_deny) ## check the dependencies against the RustSec database, which needs the network
+	$(cargo_deny) --workspace check --hide-inclusion-graph advisories
+
+.PHONY: helm
+helm:
+	$(testbed) tools helm
+
+# Unoptimised: it builds in half the time, and has little to do.
+$(cargo_deny):
+	cargo install --locked --debug --root target/tools/cargo-deny-$(cargo_deny_version) cargo-deny@$(cargo_deny_version)
