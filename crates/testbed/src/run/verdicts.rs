@@ -123,6 +123,7 @@ impl Verdicts {
             let verdict = Verdict::of(&object).filter(Verdict::is_settled);
             if let Some(verdict) = verdict.filter(|verdict| *verdict != sample.verdict) {
                 sample.verdict = verdict;
+                sample.object.data = object.data;
                 changed.push(sample.cells());
             }
         }
