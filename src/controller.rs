@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     queue::Queue,
-    reconcile::{Context, Done, Group, ReconcileError, reconcile},
+    reconcile::{Attempt, Context, Done, Group, ReconcileError, reconcile},
     resolve::{Reading, Reference, Shelf, references},
     schedule::History,
     server::Health,
@@ -32,6 +32,12 @@ struct Entry {
     due: Option<Instant>,
     /// Reconciliations in a row that could not be brought to their end.
     errors: u32,
+}
+
+/// A registry that is being worked on.
+struct Running {
+    subject: Arc<Subject>,
+    attempt: Arc<Attempt>,
 }
 
 /// What a worker brings back.
@@ -50,6 +56,7 @@ struct Controller {
     shelves: HashMap<Shelf, Watched>,
     queue: Queue<Key, Group>,
     workers: JoinSet<Report>,
+    running: HashMap<Key, Running>,
     unsynced: HashSet<Sync>,
 }
 
@@ -120,6 +127,7 @@ impl Controller {
             shelves: HashMap::new(),
             queue: Queue::new(places),
             workers: JoinSet::new(),
+            running: HashMap::new(),
             unsynced: unsynced.into(),
         }
     }
@@ -153,6 +161,9 @@ impl Controller {
             self.gone(&key);
         }
         let subject = Arc::new(subject);
+        if self.running.get(&key).is_some_and(|running| !running.subject.asks_the_same_as(&subject)) {
+            self.supersede(&key);
+        }
         self.context.metrics.registry(&subject);
         self.rename(&key, Some(&subject));
         let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
@@ -168,6 +179,7 @@ impl Controller {
     }
 
     fn gone(&mut self, key: &Key) {
+        self.supersede(key);
         self.rename(key, None);
         self.entries.remove(key);
         self.queue.forget(key);
@@ -231,18 +243,25 @@ impl Controller {
         namespace == self.context.system_namespace || self.context.access.tenant(namespace).is_some()
     }
 
-    /// A reference was seen in some version: whoever's verdict rests on another is validated anew.
+    /// A reference was seen in some version: whoever's verdict rests on another is validated anew, at once.
     fn reference(&mut self, reading: &Reading) {
-        let keys = self.named_by.get(&reading.reference).into_iter().flatten();
-        let stale = keys.filter(|key| {
-            self.entries.get(*key).is_some_and(|entry| {
-                let basis = entry.history.basis.as_ref();
-                basis.is_none_or(|basis| !basis.rests_on(reading))
-            })
-        });
-        let stale: Vec<Key> = stale.cloned().collect();
-        for key in &stale {
-            self.now(key);
+        let keys: Vec<Key> = self.named_by.get(&reading.reference).into_iter().flatten().cloned().collect();
+        for key in keys {
+            let under_way = self.running.get(&key).and_then(|running| running.attempt.basis());
+            if under_way.is_some_and(|basis| basis.is_outdated_by(reading)) {
+                self.supersede(&key);
+            }
+            let told = self.entries.get(&key).and_then(|entry| entry.history.basis.as_ref());
+            if !told.is_some_and(|basis| basis.rests_on(reading)) {
+                self.now(&key);
+            }
+        }
+    }
+
+    /// Work under way on `key` is of no use any more; it is begun anew.
+    fn supersede(&mut self, key: &Key) {
+        if let Some(running) = self.running.get(key) {
+            running.attempt.supersede();
         }
     }
 
@@ -272,6 +291,7 @@ impl Controller {
         let is_there = |key: &&Key| key.namespace() == Some(namespace);
         let keys: Vec<Key> = self.entries.keys().filter(is_there).cloned().collect();
         for key in &keys {
+            self.supersede(key);
             self.now(key);
         }
     }
@@ -291,7 +311,11 @@ impl Controller {
                 continue;
             };
             let left = entry.due.map(|due| due.saturating_duration_since(Instant::now()));
-            let work = work(self.context.clone(), entry.subject.clone(), entry.history.clone(), left);
+            let running = Running { subject: entry.subject.clone(), attempt: Arc::default() };
+            let attempt = running.attempt.clone();
+            let work =
+                work(self.context.clone(), entry.subject.clone(), entry.history.clone(), left, attempt);
+            self.running.insert(key, running);
             self.workers.spawn(work);
         }
     }
@@ -302,6 +326,7 @@ impl Controller {
             // With panic = "abort" there is nothing to come here in a release; a test build says what happened.
             Err(error) => return tracing::error!(%error, "a worker did not come to its end"),
         };
+        self.running.remove(&report.key);
         self.context.metrics.reconciled(report.took);
         let now = Instant::now();
         let entry = self.entries.get_mut(&report.key).filter(|entry| entry.subject.uid == report.uid);
@@ -351,9 +376,10 @@ async fn work(
     subject: Arc<Subject>,
     history: Arc<History>,
     left: Option<Duration>,
+    attempt: Arc<Attempt>,
 ) -> Report {
     let started = Instant::now();
-    let result = reconcile(&context, &subject, &history, left).await;
+    let result = reconcile(&context, &subject, &history, left, &attempt).await;
     Report { key: subject.key.clone(), uid: subject.uid.clone(), took: started.elapsed(), result }
 }
 
@@ -379,6 +405,7 @@ impl Entry {
                 self.due = done.due.map(|due| now + due);
                 (done.sooner.into_iter().chain(done.due).min(), done.written)
             }
+            Err(ReconcileError::Superseded) => (Some(Duration::ZERO), None),
             Err(error) => {
                 tracing::warn!(registry = %self.subject.key, %error, "a reconciliation failed; it is tried again");
                 self.errors = self.errors.saturating_add(1);

@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Parser;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Config};
@@ -97,7 +97,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let turning = health.clone();
     tokio::spawn(async move { turning.turn().await });
 
-    let config = Config::infer().await.context("finding a cluster, by KUBECONFIG or in-cluster")?;
+    // kube's errors hold their causes' words already; as an error's source they would be said twice.
+    let config = Config::infer().await.map_err(|error| {
+        anyhow!("no cluster is configured: set KUBECONFIG, or run in a Pod with a service account ({error})")
+    })?;
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
     let term = if leader_election { Term::new() } else { Term::for_ever() };
     let cluster_addresses = api_client::cluster_addresses(&config, service_host().as_deref());

@@ -1,12 +1,13 @@
 //! Status and finalizer to the API server: server-side apply, each under its own field manager, skipped when nothing
-//! but time changed, and never to an object of another incarnation (the uid goes along as a precondition).
+//! but time changed, and never to an object of another incarnation.
 
 use std::time::Duration;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
+    Api, Client, Resource,
+    api::{ObjectMeta, Patch, PatchParams},
+    core::PartialObjectMeta,
 };
 use registry_api::{
     FINALIZER, GROUP, RegistryStatus, SystemRegistry, TenantRegistry,
@@ -23,6 +24,8 @@ const STATUS_MANAGER: &str = "registry-operator-status";
 const FINALIZER_MANAGER: &str = "registry-operator-finalizer";
 /// The time of the last validation is rewritten alone at most this often: etcd is no time series.
 const TIME_ALONE: Duration = Duration::from_hours(1);
+/// How often a write is tried again because the object has changed.
+const CONFLICTS: usize = 4;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a write failed.
@@ -31,6 +34,9 @@ pub enum PublishError {
     /// The object is gone, or another has taken its name; there is nothing to write to.
     #[error("{0} is gone")]
     Gone(Key),
+    /// The object has changed meanwhile, more often than was tried.
+    #[error("{0} was changed by others while it was written")]
+    Conflict(Key),
     /// The API server refused or could not be asked.
     #[error("writing {what} of {key}: {source}")]
     Api {
@@ -52,6 +58,9 @@ pub enum PublishError {
 }
 
 /// Writes `status` if it says anything new; returns the object as it then is.
+///
+/// A uid is no precondition on `/status` of a custom resource: the API server takes the metadata of the object that is
+/// there (seen on 1.36). The resource version is one; where it has moved on, the object is looked at again.
 pub async fn publish_status(
     client: &Client,
     subject: &Subject,
@@ -60,14 +69,52 @@ pub async fn publish_status(
     if !says_something_new(&subject.status, status) {
         return Ok(None);
     }
+    let mut version = subject.resource_version.clone();
+    for _ in 0..CONFLICTS {
+        match apply_status(client, subject, status, &version).await {
+            Err(PublishError::Conflict(_)) => version = current_version(client, subject).await?,
+            written => return written.map(Some),
+        }
+    }
+    apply_status(client, subject, status, &version).await.map(Some)
+}
+
+async fn apply_status(
+    client: &Client,
+    subject: &Subject,
+    status: &RegistryStatus,
+    version: &str,
+) -> Result<Subject, PublishError> {
     let patch = |kind: &str| {
         json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind,
-            "metadata": {"name": subject.key.name(), "uid": subject.uid},
+            "metadata": {"name": subject.key.name(), "resourceVersion": version},
             "status": status,
         })
     };
-    apply(client, subject, "the status", STATUS_MANAGER, patch).await.map(Some)
+    apply(client, subject, "the status", STATUS_MANAGER, patch).await
+}
+
+/// The version that the object has now, if it is still the same object.
+async fn current_version(client: &Client, subject: &Subject) -> Result<String, PublishError> {
+    let read = async {
+        match &subject.key {
+            Key::System { name } => {
+                Api::<SystemRegistry>::all(client.clone()).get_metadata_opt(name).await.map(metadata)
+            }
+            Key::Tenant { namespace, name } => Api::<TenantRegistry>::namespaced(client.clone(), namespace)
+                .get_metadata_opt(name)
+                .await
+                .map(metadata),
+        }
+    };
+    let current = within(&subject.key, "the status", read).await?;
+    let same = current.filter(|metadata| metadata.uid.as_deref() == Some(&subject.uid));
+    same.and_then(|metadata| metadata.resource_version).ok_or_else(|| PublishError::Gone(subject.key.clone()))
+}
+
+fn metadata<K: Resource>(object: Option<PartialObjectMeta<K>>) -> Option<ObjectMeta> {
+    object.map(|object| object.metadata)
 }
 
 /// Puts our finalizer on the object, or takes it off.
@@ -106,7 +153,6 @@ async fn apply(
     manager: &'static str,
     patch: impl Fn(&str) -> Value,
 ) -> Result<Subject, PublishError> {
-    let key = subject.key.clone();
     let write = async {
         match &subject.key {
             Key::System { .. } => {
@@ -119,10 +165,21 @@ async fn apply(
             }
         }
     };
-    match tokio::time::timeout(WRITE_TIMEOUT, write).await {
+    within(&subject.key, what, write).await
+}
+
+/// Waits for an answer of the API server, but not for ever; and says what a refusal means.
+async fn within<T>(
+    key: &Key,
+    what: &'static str,
+    answer: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, PublishError> {
+    let key = key.clone();
+    match tokio::time::timeout(WRITE_TIMEOUT, answer).await {
         Err(_) => Err(PublishError::NoAnswer { what, key }),
-        Ok(Ok(written)) => Ok(written),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) if is_gone(&status) => Err(PublishError::Gone(key)),
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(PublishError::Conflict(key)),
         Ok(Err(source)) => Err(PublishError::Api { what, key, source: Box::new(source) }),
     }
 }
@@ -141,9 +198,10 @@ async fn apply_to<S: ApiScope>(
     }
 }
 
-/// Not found; or an object of another uid, which the API server calls a conflict.
+/// Not found; or an object of another uid: a conflict where there is no object to apply to, else an immutable field.
 fn is_gone(status: &kube::core::Status) -> bool {
-    status.code == 404 || (status.code == 409 && status.message.to_lowercase().contains("uid"))
+    let about_uid = matches!(status.code, 409 | 422) && status.message.to_lowercase().contains("uid");
+    status.code == 404 || about_uid
 }
 
 #[cfg(test)]

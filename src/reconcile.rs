@@ -1,13 +1,17 @@
 //! The path of one registry, from what was asked for to what is said of it. Reads as the story:
 //! validate, resolve, probe, assess, publish, schedule.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use registry_api::{ConditionType, Reason, RegistryStatus};
 use registry_probe::{Findings, Material, Prober, Target};
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     access::Access,
@@ -67,6 +71,28 @@ pub enum ReconcileError {
     /// The verdict could not be written.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// What was being validated is no longer asked for; begun anew at once.
+    #[error("what was being validated has changed")]
+    Superseded,
+}
+
+/// One piece of work under way, as its worker and the controller share it.
+#[derive(Debug, Default)]
+pub struct Attempt {
+    superseded: CancellationToken,
+    basis: OnceLock<Basis>,
+}
+
+impl Attempt {
+    /// Ends the work as soon as it waits for the registry: what it would find is of no use any more.
+    pub fn supersede(&self) {
+        self.superseded.cancel();
+    }
+
+    /// What the work rests on, once that is known.
+    pub fn basis(&self) -> Option<&Basis> {
+        self.basis.get()
+    }
 }
 
 /// Brings a registry's status up to date. `left` is the time that is left until its next validation is due, if it had
@@ -76,6 +102,7 @@ pub async fn reconcile(
     subject: &Subject,
     history: &History,
     left: Option<Duration>,
+    attempt: &Attempt,
 ) -> Result<Done, ReconcileError> {
     if subject.deleting || subject.finalizer != subject.needs_cleanup() {
         return settle_finalizer(context, subject, history).await;
@@ -92,7 +119,9 @@ pub async fn reconcile(
         return settle_publication(context, subject, history, left).await;
     }
 
-    let (seen, progress) = probe_with_progress(context, subject, examination.plan).await?;
+    let _ = attempt.basis.set(basis.clone());
+    let probing = probe_with_progress(context, subject, examination.plan, attempt);
+    let (seen, progress) = probing.await?;
     // What was probed is `subject`, whatever the object asks for by now; only its status may have moved on.
     let probed = progress.as_ref().map(|newer| Subject { status: newer.status.clone(), ..subject.clone() });
     let probed = probed.as_ref().unwrap_or(subject);
@@ -203,26 +232,35 @@ async fn examine(
     Ok(Examination { readings: resolved.readings, plan })
 }
 
-/// Probes; says so in the status of a changed object when it takes long, and returns the object as then written.
+/// Probes; says so in the status of a changed object when it takes long, and returns the object as then written. Ends
+/// early when nobody needs the answer any more; but not while it writes.
 async fn probe_with_progress(
     context: &Context,
     subject: &Subject,
     plan: Plan,
+    attempt: &Attempt,
 ) -> Result<(Seen, Option<Subject>), ReconcileError> {
     let (target, material) = match plan {
         Plan::Stop(seen) => return Ok((seen, None)),
         Plan::Probe(probe) => *probe,
     };
-    let mut probing = Box::pin(context.prober.probe(&target, &material, (context.clock)()));
+    let superseded = attempt.superseded.cancelled();
+    let probe = Box::pin(context.prober.probe(&target, &material, (context.clock)()));
+    let mut probing = Box::pin(async move {
+        tokio::select! {
+            findings = probe => Ok(probed(findings)),
+            () = superseded => Err(ReconcileError::Superseded),
+        }
+    });
     if subject.status.observed_generation == Some(subject.generation) {
-        return Ok((probed(probing.await), None));
+        return Ok((probing.await?, None));
     }
-    if let Ok(findings) = tokio::time::timeout(assess::SLOW, &mut probing).await {
-        return Ok((probed(findings), None));
+    if let Ok(seen) = tokio::time::timeout(assess::SLOW, &mut probing).await {
+        return Ok((seen?, None));
     }
     let progressing = assess::progressing(subject, (context.clock)());
     let written = publish_status(&context.client, subject, &progressing).await?;
-    Ok((probed(probing.await), written))
+    Ok((probing.await?, written))
 }
 
 fn probed(findings: Findings) -> Seen {

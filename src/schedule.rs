@@ -94,10 +94,17 @@ impl Basis {
     /// Whether a watch, asked for the version of each reference, knows of a newer one. A version that it doesn't know,
     /// or an older one, says only that the watch is behind.
     pub fn is_outdated(&self, version: impl Fn(&Reference) -> Option<String>) -> bool {
-        self.readings.iter().any(|reading| match (&reading.version, version(&reading.reference)) {
-            (Some(read), Some(seen)) => is_newer(&seen, read),
-            (None, Some(_)) => true,
-            (_, None) => false,
+        self.readings.iter().any(|reading| {
+            version(&reading.reference).is_some_and(|seen| is_newer(&seen, reading.version.as_deref()))
+        })
+    }
+
+    /// Whether a reference, now seen in that version or gone, is not, or no longer, what was read.
+    pub fn is_outdated_by(&self, seen: &Reading) -> bool {
+        let read = self.readings.iter().find(|reading| reading.reference == seen.reference);
+        read.is_none_or(|read| match &seen.version {
+            Some(version) => is_newer(version, read.version.as_deref()),
+            None => read.version.is_some(),
         })
     }
 
@@ -107,11 +114,13 @@ impl Basis {
     }
 }
 
-/// Whether resource version `a` is newer than `b`: they are comparable numbers (KEP-5504).
-fn is_newer(a: &str, b: &str) -> bool {
-    match (a.parse::<u64>(), b.parse::<u64>()) {
-        (Ok(a), Ok(b)) => a > b,
-        _ => a != b,
+/// Whether resource version `seen` is newer than the one that was read, if any was: they are comparable numbers
+/// (KEP-5504).
+fn is_newer(seen: &str, read: Option<&str>) -> bool {
+    let Some(read) = read else { return true };
+    match (seen.parse::<u64>(), read.parse::<u64>()) {
+        (Ok(seen), Ok(read)) => seen > read,
+        _ => seen != read,
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use registry_probe::{IpNet, TrustedService};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// Validates OCI registries that are declared as SystemRegistry and TenantRegistry, and says truly whether they can
 /// be used.
@@ -30,7 +31,7 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
     /// The namespace in which the operator runs; a SystemRegistry's Secrets and ConfigMaps are read from there only.
-    #[arg(long, env = "REGISTRY_OPERATOR_SYSTEM_NAMESPACE", default_value = "registry-system")]
+    #[arg(long, env = "REGISTRY_OPERATOR_SYSTEM_NAMESPACE", default_value = "registry-system", value_parser = namespace)]
     pub system_namespace: String,
 
     /// Where /metrics, /healthz and /readyz are served.
@@ -71,8 +72,28 @@ pub struct Settings {
     pub log_format: LogFormat,
 
     /// What is logged: error, warn, info, debug, trace, or a tracing filter such as registry_operator=debug,kube=info.
-    #[arg(long, env = "REGISTRY_OPERATOR_LOG_LEVEL", default_value = "info")]
+    #[arg(long, env = "REGISTRY_OPERATOR_LOG_LEVEL", default_value = "info", value_parser = log_filter)]
     pub log_level: String,
+}
+
+/// A name that a namespace can have (RFC 1123 label).
+fn namespace(text: &str) -> Result<String, String> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let fits = (1..=63).contains(&text.len()) && text.chars().all(inner);
+    if fits && !text.starts_with('-') && !text.ends_with('-') {
+        return Ok(text.to_owned());
+    }
+    Err("a namespace's name has 1 to 63 lower-case letters, digits and -, and neither begins nor ends with -"
+        .to_owned())
+}
+
+/// A level, or directives. A single word that is no level would be taken for a target, and nothing would be logged.
+fn log_filter(text: &str) -> Result<String, String> {
+    let is_word = text.chars().all(|c| c.is_ascii_alphanumeric());
+    if is_word && text.parse::<LevelFilter>().is_err() {
+        return Err("the levels are off, error, warn, info, debug and trace".to_owned());
+    }
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// How log lines are written.
@@ -102,6 +123,18 @@ mod tests {
         }
         assert!(Cli::parse_from(["operator", "--leader-election"]).settings.leader_election);
         assert!(Cli::parse_from(["operator"]).settings.leader_election);
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_and_a_name_that_no_namespace_has_are_refused() {
+        for arguments in
+            [["operator", "--log-level", "loud"], ["operator", "--system-namespace", "Not_A_Namespace"]]
+        {
+            assert!(Cli::try_parse_from(arguments).is_err(), "{arguments:?}");
+        }
+        assert!(
+            Cli::try_parse_from(["operator", "--log-level", "registry_operator=debug,kube=info"]).is_ok()
+        );
     }
 
     #[test]

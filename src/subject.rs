@@ -3,7 +3,6 @@
 
 use std::{fmt, sync::Arc};
 
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use registry_api::{
     FINALIZER, REQUESTED_AT, RegistrySpec, RegistryStatus,
@@ -145,8 +144,11 @@ impl Subject {
         self.spec.availability.as_ref().is_some_and(|availability| availability.pull_secret.is_some())
     }
 
-    /// The time of the newest validation that the status tells of.
-    pub fn last_validation(&self) -> Option<Timestamp> {
-        self.status.last_validation_time.as_ref().map(|time| time.0)
+    /// Whether the same is asked for as by `other`, an earlier or later state of the object.
+    pub fn asks_the_same_as(&self, other: &Self) -> bool {
+        let asked = |subject: &Self| {
+            (subject.uid.clone(), subject.generation, subject.requested_at.clone(), subject.deleting)
+        };
+        asked(self) == asked(other)
     }
 }

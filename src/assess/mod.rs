@@ -15,7 +15,7 @@ use registry_api::{
     ConditionType, Reason, RegistryStatus,
     status::{CredentialsStatus, TlsStatus},
 };
-use registry_probe::Findings;
+use registry_probe::{Findings, TlsVersion};
 
 use crate::{resolve::Problem, schedule::Outcome, subject::Subject, validate::SpecError};
 
@@ -223,12 +223,20 @@ fn certificate(seen: &Seen) -> Option<TlsStatus> {
     let Seen::Probed(findings) = seen else { return None };
     let certificate = findings.certificate.as_ref()?;
     Some(TlsStatus {
-        version: certificate.version.map(|version| version.to_string()),
+        version: certificate.version.map(|version| version_name(version).to_owned()),
         subject: Some(sentences::clean(&certificate.subject)),
         issuer: Some(sentences::clean(&certificate.issuer)),
         not_after: Some(Time(certificate.not_after)),
         sha256_fingerprint: Some(certificate.sha256_fingerprint.clone()),
     })
+}
+
+/// As OpenSSL and Kubernetes name them.
+fn version_name(version: TlsVersion) -> &'static str {
+    match version {
+        TlsVersion::Tls12 => "TLSv1.2",
+        TlsVersion::Tls13 => "TLSv1.3",
+    }
 }
 
 fn credentials(seen: &Seen) -> Option<CredentialsStatus> {

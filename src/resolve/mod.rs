@@ -92,13 +92,6 @@ pub enum Problem {
     },
 }
 
-impl Problem {
-    /// Of which kind the object is that the problem is about.
-    pub fn is_about_a_config_map(&self) -> bool {
-        matches!(self, Self::NotFound(reference) if reference.shelf.kind == ReferenceKind::ConfigMap)
-    }
-}
-
 /// What came of reading a registry's references.
 #[derive(Debug)]
 pub struct Resolved {
