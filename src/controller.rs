@@ -135,6 +135,9 @@ impl Controller {
     fn heed(&mut self, signal: Signal, health: &Health) {
         match signal {
             Signal::Seen(subject) => self.seen(*subject),
+            // What was known of it holds no longer; its deletion must not wait for anybody to mend it.
+            Signal::Unreadable(subject) if subject.deleting && subject.finalizer => self.seen(*subject),
+            Signal::Unreadable(subject) => self.gone(&subject.key),
             Signal::Gone(key) => self.gone(&key),
             Signal::Listed(scope, listed) => {
                 self.retain(scope, &listed);

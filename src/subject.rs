@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-use kube::ResourceExt;
+use kube::api::ObjectMeta;
 use registry_api::{
     FINALIZER, REQUESTED_AT, RegistrySpec, RegistryStatus,
     spec::{Registry, Scope as ApiScope},
@@ -126,16 +126,24 @@ pub struct Subject {
 impl Subject {
     /// Takes what is needed out of an object from the API server.
     pub fn of<S: ApiScope>(registry: Registry<S>) -> Self {
+        let status = registry.status.unwrap_or_default();
+        Self { spec: registry.spec, status, ..Self::of_metadata::<S>(registry.metadata) }
+    }
+
+    /// What is known of an object whose spec or status can't be read.
+    pub fn of_metadata<S: ApiScope>(metadata: ObjectMeta) -> Self {
+        let annotations = metadata.annotations.unwrap_or_default();
+        let finalizers = metadata.finalizers.unwrap_or_default();
         Self {
-            key: Key::of::<S>(registry.metadata.namespace.as_deref(), &registry.name_any()),
-            generation: registry.metadata.generation.unwrap_or_default(),
-            deleting: registry.metadata.deletion_timestamp.is_some(),
-            finalizer: registry.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
-            requested_at: registry.annotations().get(REQUESTED_AT).cloned(),
-            uid: registry.metadata.uid.unwrap_or_default(),
-            resource_version: registry.metadata.resource_version.unwrap_or_default(),
-            spec: registry.spec,
-            status: registry.status.unwrap_or_default(),
+            key: Key::of::<S>(metadata.namespace.as_deref(), &metadata.name.unwrap_or_default()),
+            generation: metadata.generation.unwrap_or_default(),
+            deleting: metadata.deletion_timestamp.is_some(),
+            finalizer: finalizers.iter().any(|finalizer| finalizer == FINALIZER),
+            requested_at: annotations.get(REQUESTED_AT).cloned(),
+            uid: metadata.uid.unwrap_or_default(),
+            resource_version: metadata.resource_version.unwrap_or_default(),
+            spec: RegistrySpec::default(),
+            status: RegistryStatus::default(),
         }
     }
 

@@ -35,6 +35,8 @@ use crate::{
 pub enum Signal {
     /// A registry is there, in this state.
     Seen(Box<Subject>),
+    /// A registry is there, but nothing but its metadata can be read.
+    Unreadable(Box<Subject>),
     /// A registry is gone.
     Gone(Key),
     /// These are all the registries of that scope.
@@ -77,12 +79,10 @@ pub async fn registries<S: ApiScope>(client: Client, scope: Scope, signals: Sign
                 seen(object)
             }
             Event::Apply(object) => seen(object),
-            Event::Delete(object) => Some(Signal::Gone(key_of::<S>(&object))),
-            Event::InitDone => Some(Signal::Listed(scope, std::mem::take(&mut listed))),
+            Event::Delete(object) => Signal::Gone(key_of::<S>(&object)),
+            Event::InitDone => Signal::Listed(scope, std::mem::take(&mut listed)),
         };
-        if let Some(signal) = signal
-            && signals.send(signal).await.is_err()
-        {
+        if signals.send(signal).await.is_err() {
             return;
         }
     }
@@ -93,13 +93,13 @@ fn key_of<S: ApiScope>(object: &DeserializeGuard<Registry<S>>) -> Key {
 }
 
 /// One object that can't be read must not stop the others.
-fn seen<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> Option<Signal> {
-    let key = key_of(&object);
+fn seen<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> Signal {
     match object.0 {
-        Ok(registry) => Some(Signal::Seen(Box::new(Subject::of(registry)))),
+        Ok(registry) => Signal::Seen(Box::new(Subject::of(registry))),
         Err(error) => {
-            tracing::error!(registry = %key, %error, "this object can't be read; it is left alone");
-            None
+            let subject = Subject::of_metadata::<S>(error.metadata);
+            tracing::error!(registry = %subject.key, error = error.error, "this object can't be read, and is not validated");
+            Signal::Unreadable(Box::new(subject))
         }
     }
 }
