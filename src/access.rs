@@ -4,16 +4,20 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use k8s_openapi::api::{
     authentication::v1::SelfSubjectReview,
+    core::v1::Namespace,
     rbac::v1::{RoleBinding, RoleRef, Subject as RoleSubject},
 };
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
+use registry_api::TENANT_LABEL;
+use thiserror::Error;
 use tokio::sync::Semaphore;
 
 /// The role that the operator binds itself to; the chart renders it.
@@ -22,6 +26,7 @@ const TENANT_ROLE: &str = "registry-operator-tenant";
 const BINDING: &str = "registry-operator";
 /// The field manager of what the operator owns besides registries.
 const FIELD_MANAGER: &str = "registry-operator-access";
+const ANSWER: Duration = Duration::from_secs(10);
 /// Role bindings that are written at the same time.
 const GRANTS: usize = 8;
 /// Marks what the operator made, so that it removes nothing else.
@@ -38,9 +43,9 @@ pub struct Access {
 
 impl Access {
     /// Asks the API server who the operator is.
-    pub async fn new(client: Client) -> Result<Self, kube::Error> {
+    pub async fn new(client: Client) -> Result<Self, AccessError> {
         let review: Api<SelfSubjectReview> = Api::all(client.clone());
-        let answer = review.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
+        let answer = answered(review.create(&PostParams::default(), &SelfSubjectReview::default())).await?;
         let user = answer.status.and_then(|status| status.user_info).and_then(|user| user.username);
         let identity = role_subject(&user.unwrap_or_default());
         tracing::info!(
@@ -77,48 +82,65 @@ impl Access {
         self.tenant(namespace).is_some()
     }
 
+    /// Whether that namespace carries the tenant label by the API server's own word: a watch may be behind.
+    pub async fn is_labelled(&self, namespace: &str) -> Result<bool, AccessError> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = answered(api.get_metadata_opt(namespace)).await?;
+        Ok(found.is_some_and(|namespace| namespace.labels().contains_key(TENANT_LABEL)))
+    }
+
     /// Makes or mends the operator's role binding in that namespace. A failure is logged: what it prevents shows in
     /// the registries that need it.
     pub async fn grant(&self, namespace: &str) {
         let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let _turn = self.grants.acquire().await;
-        if let Err(error) = api.patch(BINDING, &params, &Patch::Apply(self.binding(namespace))).await {
+        if let Err(error) =
+            answered(api.patch(BINDING, &params, &Patch::Apply(self.binding(namespace)))).await
+        {
             tracing::warn!(namespace, %error, "could not bind the operator to its role in a tenant namespace");
         }
     }
 
     /// Removes the operator's own role binding from a namespace that is no tenant's any more.
     pub async fn revoke(&self, namespace: &str) {
-        let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
-        match api.get_opt(BINDING).await {
-            Ok(Some(binding)) if is_ours(&binding) => {
-                let uid = binding.metadata.uid;
-                let params = DeleteParams {
-                    preconditions: Some(Preconditions { uid, resource_version: None }),
-                    ..DeleteParams::default()
-                };
-                if let Err(error) = api.delete(BINDING, &params).await {
-                    tracing::warn!(namespace, %error, "could not remove the operator's role binding");
-                }
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(namespace, %error, "could not look for the operator's role binding"),
+        if let Err(error) = self.try_revoke(namespace).await {
+            tracing::warn!(namespace, %error, "could not remove the operator's role binding");
         }
     }
 
-    /// Removes our role bindings from namespaces that lost the tenant label while nobody watched.
-    pub async fn revoke_leftovers(&self) {
+    async fn try_revoke(&self, namespace: &str) -> Result<(), AccessError> {
+        let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
+        let Some(binding) = answered(api.get_opt(BINDING)).await?.filter(is_ours) else { return Ok(()) };
+        let preconditions = Some(Preconditions { uid: binding.metadata.uid, resource_version: None });
+        answered(api.delete(BINDING, &DeleteParams { preconditions, ..DeleteParams::default() })).await?;
+        Ok(())
+    }
+
+    /// Brings all bindings in line with the labels: what changed while nobody watched.
+    pub async fn settle(&self) {
         let api: Api<RoleBinding> = Api::all(self.client.clone());
-        let bindings =
-            match api.list(&ListParams::default().fields(&format!("metadata.name={BINDING}"))).await {
-                Ok(bindings) => bindings,
-                Err(error) => return tracing::warn!(%error, "could not look for left-over role bindings"),
-            };
-        let namespaces = bindings.items.into_iter().filter_map(|binding| binding.metadata.namespace);
-        for namespace in namespaces.filter(|namespace| self.tenant(namespace).is_none()) {
-            self.revoke(&namespace).await;
+        let ours = ListParams::default().fields(&format!("metadata.name={BINDING}"));
+        let bindings = match answered(api.list(&ours)).await {
+            Ok(bindings) => bindings.items,
+            Err(error) => return tracing::warn!(%error, "could not look for the operator's role bindings"),
+        };
+        let bound: HashMap<&str, &RoleBinding> = bindings
+            .iter()
+            .filter_map(|binding| Some((binding.metadata.namespace.as_deref()?, binding)))
+            .collect();
+        for namespace in self.namespaces() {
+            if !bound.get(&*namespace).is_some_and(|binding| self.is_complete(binding)) {
+                self.grant(&namespace).await;
+            }
         }
+        for namespace in bound.keys().filter(|namespace| self.tenant(namespace).is_none()) {
+            self.revoke(namespace).await;
+        }
+    }
+
+    fn is_complete(&self, binding: &RoleBinding) -> bool {
+        is_ours(binding) && binding.subjects.as_deref() == Some(std::slice::from_ref(&self.identity))
     }
 
     fn binding(&self, namespace: &str) -> RoleBinding {
@@ -141,6 +163,25 @@ impl Access {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Arc<str>>> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why the API server's answer could not be had.
+#[derive(Debug, Error)]
+pub enum AccessError {
+    /// It refused, or could not be asked.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// It did not answer in time.
+    #[error("the API server did not answer in {ANSWER:?}")]
+    NoAnswer,
+}
+
+/// Waits for an answer, but not for ever: a connection may have died in silence.
+async fn answered<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, AccessError> {
+    match tokio::time::timeout(ANSWER, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(AccessError::NoAnswer),
     }
 }
 

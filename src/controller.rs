@@ -409,6 +409,7 @@ impl Entry {
                 (done.sooner.into_iter().chain(done.due).min(), done.written)
             }
             Err(ReconcileError::Superseded) => (Some(Duration::ZERO), None),
+            Err(ReconcileError::TenantUnseen) => (Some(TENANT_UNSEEN), None),
             Err(error) => {
                 tracing::warn!(registry = %self.subject.key, %error, "a reconciliation failed; it is tried again");
                 self.errors = self.errors.saturating_add(1);
@@ -418,6 +419,8 @@ impl Entry {
     }
 }
 
+/// How long the watch of namespaces may be behind that of registries before it is looked at again.
+const TENANT_UNSEEN: Duration = Duration::from_millis(200);
 /// Half of the first pause after an error; each further one is twice as long, up to half a minute.
 const ERROR_PAUSE: Duration = Duration::from_millis(500);
 

@@ -12,7 +12,7 @@ use kube::{
     Api, Client, Resource,
     api::{ObjectMeta, PostParams},
 };
-use registry_api::{ConditionType, Reason, RegistryStatus, SystemRegistry, TenantRegistry};
+use registry_api::{ConditionType, RegistryStatus, SystemRegistry, TenantRegistry};
 use tokio::sync::mpsc;
 
 use crate::subject::{Key, Subject};
@@ -51,17 +51,11 @@ impl Events {
         (Self { backlog }, write_all(client, instance, drafts))
     }
 
-    /// Tells of a verdict, if it is another than the one before.
+    /// Tells of a changed verdict.
     pub fn tell(&self, subject: &Subject, next: &RegistryStatus, now: Timestamp) {
-        if verdict(&subject.status) == verdict(next) {
-            return;
-        }
         let Some(ready) = next.condition(ConditionType::Ready) else {
             return;
         };
-        if ready.reason == Reason::Progressing.as_str() {
-            return;
-        }
         let draft = Draft {
             key: subject.key.clone(),
             uid: subject.uid.clone(),
@@ -74,12 +68,6 @@ impl Events {
             tracing::warn!(registry = %subject.key, "too many Events wait to be written; this change of verdict gets none");
         }
     }
-}
-
-/// What a user would call the verdict: readiness and credentials, each with its reason.
-fn verdict(status: &RegistryStatus) -> [Option<(&str, &str)>; 2] {
-    [ConditionType::Ready, ConditionType::CredentialsValidated]
-        .map(|condition| status.condition(condition).map(|c| (c.status.as_str(), c.reason.as_str())))
 }
 
 async fn write_all(client: Client, instance: String, mut drafts: mpsc::Receiver<Draft>) {

@@ -85,13 +85,16 @@ impl Candidate {
         Self { api: Api::namespaced(client, namespace), term, identity, clock, observed: None }
     }
 
-    /// Waits until this candidate is the leader.
-    pub async fn acquire(&mut self) {
+    /// Waits until this candidate is the leader; calls `standing_by` whenever it was answered that another is.
+    pub async fn acquire(&mut self, standing_by: impl Fn()) {
         loop {
-            match self.claim().await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "could not claim the leader's lease"),
+            match tokio::time::timeout(RENEW_DEADLINE, self.claim()).await {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => standing_by(),
+                Ok(Err(error)) => tracing::warn!(%error, "could not claim the leader's lease"),
+                Err(_) => {
+                    tracing::warn!("no answer to the claim of the leader's lease in {RENEW_DEADLINE:?}")
+                }
             }
             tokio::time::sleep(RETRY_PERIOD).await;
         }

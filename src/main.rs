@@ -162,8 +162,9 @@ impl Replica {
     async fn stand_and_lead(&self, mut candidate: Candidate, stop: CancellationToken) {
         loop {
             self.metrics.leading(false);
-            self.health.ready(true); // a standby is ready: it has nothing to sync
-            if stop.run_until_cancelled(candidate.acquire()).await.is_none() {
+            // A standby that the API server has answered is ready: it has nothing to sync.
+            let acquired = candidate.acquire(|| self.health.ready(true));
+            if stop.run_until_cancelled(acquired).await.is_none() {
                 return;
             }
             tracing::info!(identity = self.identity, "leading");

@@ -14,13 +14,13 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::Access,
+    access::{Access, AccessError},
     assess::{self, Before, Seen, assess},
     events::Events,
     metrics::Metrics,
     publish::{PublishError, publish_finalizer, publish_status},
     resolve::{ReadError, Reading, References, resolve},
-    schedule::{Basis, History, Outcome, Unpublished},
+    schedule::{Basis, History, Outcome, Unpublished, Verdict},
     subject::{Key, Scope, Subject},
     validate::{Boundaries, target},
 };
@@ -71,6 +71,12 @@ pub enum ReconcileError {
     /// The verdict could not be written.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// Whose tenant a namespace is could not be asked.
+    #[error("asking whose tenant the namespace is: {0}")]
+    Tenant(#[from] AccessError),
+    /// The namespace has its label, but its watch has yet to see it; tried again in a moment.
+    #[error("the watch of namespaces is behind")]
+    TenantUnseen,
     /// What was being validated is no longer asked for; begun anew at once.
     #[error("what was being validated has changed")]
     Superseded,
@@ -112,6 +118,11 @@ pub async fn reconcile(
         let history = History { basis: Some(Basis::of(subject, tenant, Vec::new())), ..history.clone() };
         return Ok(Done { history, written: None, due: None, sooner: None });
     }
+    if let (Some(namespace), None) = (subject.key.namespace(), &tenant)
+        && context.access.is_labelled(namespace).await?
+    {
+        return Err(ReconcileError::TenantUnseen);
+    }
     let examination = examine(context, subject, tenant.as_ref()).await?;
     let basis = Basis::of(subject, tenant, examination.readings);
     let same_basis = history.basis.as_ref() == Some(&basis);
@@ -123,7 +134,11 @@ pub async fn reconcile(
     let probing = probe_with_progress(context, subject, examination.plan, attempt);
     let (seen, progress) = probing.await?;
     // What was probed is `subject`, whatever the object asks for by now; only its status may have moved on.
-    let probed = progress.as_ref().map(|newer| Subject { status: newer.status.clone(), ..subject.clone() });
+    let probed = progress.as_ref().map(|newer| Subject {
+        status: newer.status.clone(),
+        resource_version: newer.resource_version.clone(),
+        ..subject.clone()
+    });
     let probed = probed.as_ref().unwrap_or(subject);
 
     let now = (context.clock)();
@@ -132,7 +147,8 @@ pub async fn reconcile(
     let (status, outcome) = assess(probed, &seen, before, now);
     observe(context, &subject.key, &status, &seen);
 
-    let history = history.after(outcome, basis);
+    let told = history.told.clone().or_else(|| verdict(&subject.status));
+    let history = History { told, ..history.after(outcome, basis) };
     let due = due(context, subject, &status, &history, outcome, now);
     let done = publish(context, probed, history, status, due).await?;
     Ok(Done { written: done.written.or(progress), ..done })
@@ -149,8 +165,11 @@ async fn publish(
 ) -> Result<Done, ReconcileError> {
     let error = match publish_status(&context.client, subject, &status).await {
         Ok(written) => {
-            context.events.tell(subject, &status, (context.clock)());
-            let history = History { unpublished: None, ..history };
+            let told = verdict(&status);
+            if told != history.told {
+                context.events.tell(subject, &status, (context.clock)());
+            }
+            let history = History { told, unpublished: None, ..history };
             return Ok(Done { history, written, due: Some(due), sooner: None });
         }
         Err(error @ PublishError::Gone(_)) => return Err(error.into()),
@@ -277,6 +296,13 @@ fn due(
 ) -> Duration {
     let interval = subject.spec.validation.interval.get();
     history.wait(outcome, interval, &assess::ends(status), now, (context.chance)())
+}
+
+/// What an Event is told of: readiness with its reason. That a validation is going on is none.
+fn verdict(status: &RegistryStatus) -> Option<Verdict> {
+    let ready = status.condition(ConditionType::Ready)?;
+    let verdict = (ready.status.clone(), ready.reason.clone());
+    (ready.reason != Reason::Progressing.as_str()).then_some(verdict)
 }
 
 fn observe(context: &Context, key: &Key, status: &RegistryStatus, seen: &Seen) {

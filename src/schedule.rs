@@ -38,9 +38,14 @@ pub struct History {
     pub definite: u32,
     /// Rejections of the same credentials in a row.
     pub rejections: u32,
+    /// The verdict that was last told by an Event, or found in the status at the start.
+    pub told: Option<Verdict>,
     /// A verdict that could not be written yet: written without asking the registry again.
     pub unpublished: Option<Box<Unpublished>>,
 }
+
+/// Ready's status and reason.
+pub type Verdict = (String, String);
 
 /// A verdict that waits to be written.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,6 +141,7 @@ impl History {
             definite: count(outcome == Outcome::Definite, if same { self.definite } else { 0 }),
             rejections: count(outcome == Outcome::Rejected, if same { self.rejections } else { 0 }),
             basis: Some(basis),
+            told: self.told.clone(),
             unpublished: None,
         }
     }

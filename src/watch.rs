@@ -108,78 +108,60 @@ fn seen<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> Signal {
 pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
     let mut listed: HashSet<Arc<str>> = HashSet::new();
-    let mut grants = JoinSet::new(); // ends with this watch
+    let mut work = JoinSet::new(); // ends with this watch
     let mut events = patient(watcher(api, config().labels(TENANT_LABEL)), "namespaces");
     while let Some(event) = events.next().await {
-        while grants.try_join_next().is_some() {}
-        let changed = match event {
-            Event::Init => {
-                listed = HashSet::new();
-                Vec::new()
-            }
+        while work.try_join_next().is_some() {}
+        let mut changed = Vec::new();
+        let synced = matches!(event, Event::InitDone);
+        match event {
+            Event::Init => listed = HashSet::new(),
             Event::InitApply(namespace) => {
                 listed.insert(namespace.name_any().into());
-                Vec::from_iter(labelled(&access, &namespace, &mut grants))
-            }
-            Event::Apply(namespace) => Vec::from_iter(labelled(&access, &namespace, &mut grants)),
-            Event::Delete(namespace) => {
-                let gone = namespace.metadata.deletion_timestamp.is_some();
-                Vec::from_iter(unlabelled(&access, &namespace.name_any(), gone, &mut grants))
+                changed.extend(labelled(&access, &namespace));
             }
             Event::InitDone => {
-                let before = access.namespaces();
-                let gone = before.iter().filter(|namespace| !listed.contains(*namespace));
-                let changed: Vec<_> =
-                    gone.filter_map(|namespace| unlabelled(&access, namespace, false, &mut grants)).collect();
-                let leftovers = access.clone();
-                grants.spawn(async move { leftovers.revoke_leftovers().await });
-                if signals.send(Signal::Tenants).await.is_err() {
-                    return;
-                }
-                changed
+                let known = access.namespaces();
+                let gone = known.into_iter().filter(|namespace| !listed.contains(namespace));
+                changed.extend(gone.filter(|namespace| access.unlabelled(namespace)));
+                let access = access.clone();
+                work.spawn(async move { access.settle().await });
             }
-        };
+            Event::Apply(namespace) => {
+                let news = labelled(&access, &namespace);
+                changed.extend(news.clone());
+                let access = access.clone();
+                if let Some(namespace) = news {
+                    work.spawn(async move { access.grant(&namespace).await });
+                }
+            }
+            Event::Delete(namespace) => {
+                let name: Arc<str> = namespace.name_any().into();
+                changed.extend(access.unlabelled(&name).then(|| name.clone()));
+                // A namespace that is itself deleted takes the binding with it.
+                if namespace.metadata.deletion_timestamp.is_none() {
+                    let access = access.clone();
+                    work.spawn(async move { access.revoke(&name).await });
+                }
+            }
+        }
         for namespace in changed {
             if signals.send(Signal::Tenant(namespace)).await.is_err() {
                 return;
             }
         }
+        if synced && signals.send(Signal::Tenants).await.is_err() {
+            return;
+        }
     }
 }
 
-/// A namespace that is news is bound; one that is being deleted grants nothing any more.
-fn labelled(
-    access: &Arc<Access>,
-    namespace: &PartialObjectMeta<Namespace>,
-    grants: &mut JoinSet<()>,
-) -> Option<Arc<str>> {
-    let name: Arc<str> = namespace.name_any().into();
+/// The namespace, if it is news that it is a tenant's. One that is being deleted grants nothing any more.
+fn labelled(access: &Access, namespace: &PartialObjectMeta<Namespace>) -> Option<Arc<str>> {
     let tenant = namespace.labels().get(TENANT_LABEL)?;
-    if namespace.metadata.deletion_timestamp.is_some()
-        || !access.labelled(name.clone(), tenant.as_str().into())
-    {
-        return None;
-    }
-    let (access, bound) = (access.clone(), name.clone());
-    grants.spawn(async move { access.grant(&bound).await });
-    Some(name)
-}
-
-fn unlabelled(
-    access: &Arc<Access>,
-    namespace: &str,
-    gone: bool,
-    grants: &mut JoinSet<()>,
-) -> Option<Arc<str>> {
-    if !access.unlabelled(namespace) {
-        return None;
-    }
-    let name: Arc<str> = namespace.into();
-    if !gone {
-        let (access, unbound) = (access.clone(), name.clone());
-        grants.spawn(async move { access.revoke(&unbound).await });
-    }
-    Some(name)
+    let name: Arc<str> = namespace.name_any().into();
+    let there = namespace.metadata.deletion_timestamp.is_none();
+    (there && access.labelled(name.clone(), tenant.as_str().into())).then_some(name)
 }
 
 /// Watches the metadata of one shelf, and tells [`References`] before it tells the controller.

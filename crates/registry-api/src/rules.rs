@@ -15,18 +15,20 @@ const NAME: &str =
 /// What URL parsers take for an IPv4 address: in decimal, octal or hexadecimal, with fewer than four parts.
 const NUMBER: &str = "([^/:]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?";
 /// The one spelling of an IPv4 address that all of them read alike.
-const IPV4: &str = "((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+const IPV4: &str =
+    "((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
 /// Enough to tell an IPv6 address from the rest; `isURL` judges it.
 const IPV6: &str = "[\\\\[][0-9A-Fa-f:.]+[\\\\]]";
 const PORT: &str = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]";
 /// No empty segment, no `.` and `..`, no escapes: what clients and servers repair, each in its way.
 const PATH: &str = "(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?";
-/// A user before the host.
-const USERINFO: &str = "^([A-Za-z]+://)?[^/?#]*@";
+/// What may hold a password or a token. Where it does, one sentence is enough, and it must not repeat the value, as the
+/// API server's errors do: the rules for it are `FieldValueForbidden`, and all others leave it alone.
+const SUSPECT: &str = "[@?#]";
 
 pub(crate) fn endpoint_scheme() -> Rule {
     rule(
-        "self.startsWith('https://') || self.startsWith('http://')",
+        &format!("self.matches('{SUSPECT}') || self.startsWith('https://') || self.startsWith('http://')"),
         "spec.endpoint must start with https:// (or with http:// for a registry without TLS; not oci://), such as \
          https://registry.example.com",
     )
@@ -34,24 +36,26 @@ pub(crate) fn endpoint_scheme() -> Rule {
 
 pub(crate) fn endpoint_userinfo() -> Rule {
     rule(
-        &format!("!self.matches('{USERINFO}')"),
-        "spec.endpoint must not hold a user or password: put them into a Secret and name it in \
+        "!self.contains('@')",
+        "spec.endpoint must not hold a user or password (nothing with @): put them into a Secret and name it in \
          spec.auth.basic.secretRef",
     )
+    .reason(Reason::FieldValueForbidden)
 }
 
 pub(crate) fn endpoint_query() -> Rule {
     rule(
-        "!self.contains('?') && !self.contains('#')",
+        "self.contains('@') || (!self.contains('?') && !self.contains('#'))",
         "spec.endpoint must not hold a query (?) or fragment (#): write only scheme, host, optional port and path",
     )
+    .reason(Reason::FieldValueForbidden)
 }
 
 /// Judges only what no other rule of the endpoint refuses, so that one mistake gives one sentence.
 pub(crate) fn endpoint_grammar() -> Rule {
     rule(
         &format!(
-            "!self.matches('^https?://') || self.matches('{USERINFO}') || self.contains('?') || self.contains('#') || \
+            "!self.matches('^https?://') || self.matches('{SUSPECT}') || \
              (isURL(self) && self.matches('^https?://({NAME}|{IPV6})(:[0-9]+)?{PATH}$') && \
              !self.matches('^https?://[^/:]{{253}}([^/:.]|[.][^/:])') && \
              (!self.matches('^https?://{NUMBER}([:/]|$)') || self.matches('^https?://{IPV4}([:/]|$)')))"
@@ -62,10 +66,11 @@ pub(crate) fn endpoint_grammar() -> Rule {
 }
 
 pub(crate) fn endpoint_port() -> Rule {
-    const HOST: &str = "([^/@?#:]+|[\\\\[][^/@?#]*[\\\\]])";
+    const HOST: &str = "([^/:]+|[\\\\[][^/]*[\\\\]])";
     rule(
         &format!(
-            "!self.matches('^https?://{HOST}:[0-9]+(/|$)') || self.matches('^https?://{HOST}:({PORT})(/|$)')"
+            "self.matches('{SUSPECT}') || !self.matches('^https?://{HOST}:[0-9]+(/|$)') || \
+             self.matches('^https?://{HOST}:({PORT})(/|$)')"
         ),
         "spec.endpoint must name a port from 1 to 65535, or none",
     )
@@ -73,7 +78,7 @@ pub(crate) fn endpoint_port() -> Rule {
 
 pub(crate) fn endpoint_api_version() -> Rule {
     rule(
-        "!self.matches('^https?://[^/]+/(.*/)?v2/?$')",
+        &format!("self.matches('{SUSPECT}') || !self.matches('^https?://[^/]+/(.*/)?v2/?$')"),
         "spec.endpoint must not end in /v2: it is added to every request; a path that belongs to the content goes into \
          spec.baseContentPath",
     )
@@ -183,6 +188,7 @@ pub(crate) fn ca_certificate() -> Rule {
         "spec.tls.ca.inline must be PEM text with at least one whole certificate, from -----BEGIN CERTIFICATE----- to \
          -----END CERTIFICATE-----",
     )
+    .reason(Reason::FieldValueForbidden) // whose error does not repeat what may be a key, or 128 KiB
 }
 
 pub(crate) fn ca_without_key() -> Rule {
@@ -190,6 +196,7 @@ pub(crate) fn ca_without_key() -> Rule {
         "!self.contains('PRIVATE KEY-----')",
         "spec.tls.ca.inline must not hold a private key: remove it, and treat that key as disclosed",
     )
+    .reason(Reason::FieldValueForbidden)
 }
 
 /// A name as Kubernetes takes it for Secrets and `ConfigMaps` (RFC 1123 subdomain).

@@ -422,7 +422,7 @@ pub struct Availability {
 /// The Secret kept for pulling.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct PullSecret {
-    /// Its name.
+    /// The name of the Secret that the operator keeps in each namespace. One of that name that is not its own is left alone.
     #[schemars(length(max = 253))]
     #[x_kube(validation = rules::pull_secret_name())]
     pub name: String,

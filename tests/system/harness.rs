@@ -1,0 +1,266 @@
+//! What every system test stands on: a control plane on which the chart is installed, the operator started as its users
+//! start it, and names that no other test uses.
+//!
+//! Most tests share one control plane and one operator; a test that breaks either, or counts what they do, starts its
+//! own [`Installation`]. Owns no expectation of any behaviour.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::{
+    api::core::v1::Namespace,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{
+    Api, Client, Resource,
+    api::{DynamicObject, Patch, PatchParams},
+    runtime::wait::{await_condition, conditions},
+};
+use registry_api::{
+    GROUP, RegistryStatus, TENANT_LABEL, crd,
+    spec::{Registry, Scope, System, Tenant},
+};
+use registry_testbed::{
+    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, eventually,
+    manifests::{self, FIELD_MANAGER, Tokens},
+};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+/// Where the chart puts the operator.
+pub const SYSTEM_NAMESPACE: &str = "registry-system";
+/// The account that the chart makes for the operator.
+pub const SERVICE_ACCOUNT: &str = "registry-operator";
+/// The operator, as the audit log names it.
+pub const OPERATOR_USER: &str = "system:serviceaccount:registry-system:registry-operator";
+
+/// The operator, as this build made it.
+pub const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-operator");
+const ESTABLISHED: Duration = Duration::from_secs(30);
+
+/// A file of this repository.
+pub fn in_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A control plane with all that the chart installs, save for the operator itself: that is started by the tests.
+pub struct Installation {
+    control_plane: ControlPlane,
+}
+
+impl Installation {
+    /// The control plane that most tests share: with a controller manager and an audit log.
+    pub async fn shared() -> Result<&'static Self> {
+        static SHARED: OnceCell<Installation> = OnceCell::const_new();
+        let options = ControlPlaneOptions { controller_manager: true, audit: true, ..Default::default() };
+        SHARED.get_or_try_init(|| Self::start(options)).await
+    }
+
+    /// A control plane of one's own.
+    pub async fn start(options: ControlPlaneOptions) -> Result<Self> {
+        let control_plane = ControlPlane::start(options).await?;
+        let client = control_plane.client().await?;
+        install(&client).await.context("installing the chart's render and the definitions")?;
+        Ok(Self { control_plane })
+    }
+
+    /// The servers, for their clients, their audit log, and to break them.
+    pub fn control_plane(&self) -> &ControlPlane {
+        &self.control_plane
+    }
+
+    /// This test's way in, as cluster administrator.
+    pub async fn cluster(&self) -> Result<Cluster> {
+        static TESTS: AtomicUsize = AtomicUsize::new(1);
+        let number = TESTS.fetch_add(1, Ordering::Relaxed);
+        Ok(Cluster { client: self.control_plane.client().await?, number })
+    }
+
+    /// How the operator is started: with the rights of the chart's service account and no others.
+    pub async fn operator_options(&self) -> Result<OperatorOptions> {
+        let kubeconfig =
+            self.control_plane.kubeconfig_for_service_account(SYSTEM_NAMESPACE, SERVICE_ACCOUNT).await?;
+        Ok(OperatorOptions::new(OPERATOR, kubeconfig))
+    }
+
+    /// An operator of one's own, ready.
+    pub async fn start_operator(&self) -> Result<Operator> {
+        Ok(Operator::start(self.operator_options().await?).await?)
+    }
+}
+
+/// The shared control plane, for tests of what the API server does by itself.
+pub async fn cluster() -> Result<Cluster> {
+    Installation::shared().await?.cluster().await
+}
+
+/// The shared control plane, on which the shared operator works.
+pub async fn cluster_with_operator() -> Result<Cluster> {
+    shared_operator().await?;
+    cluster().await
+}
+
+/// The operator that most tests share: with the chart's defaults and registries on loopback allowed. Don't stop it.
+pub async fn shared_operator() -> Result<&'static Operator> {
+    static SHARED: OnceCell<Operator> = OnceCell::const_new();
+    let start = || async { Installation::shared().await?.start_operator().await };
+    SHARED.get_or_try_init(start).await
+}
+
+async fn install(client: &Client) -> Result<()> {
+    let mut render = manifests::read_file(&in_repository("config/install.yaml"), &Tokens::default())?;
+    render.retain(|object| !matches!(manifests::kind(object), "Deployment" | "CustomResourceDefinition"));
+    manifests::apply(client, definitions()?).await?;
+    manifests::apply(client, render).await?;
+    established::<System>(client).await?;
+    established::<Tenant>(client).await
+}
+
+/// From the types, not from `crds/`: that the two are the same is a test of its own.
+fn definitions() -> Result<Vec<DynamicObject>> {
+    let files = crd::files()?;
+    let parsed = files.iter().map(|(name, yaml)| Ok(manifests::parse(name, yaml)?));
+    Ok(parsed.collect::<Result<Vec<_>>>()?.concat())
+}
+
+async fn established<S: Scope>(client: &Client) -> Result<()> {
+    let name = format!("{}.{GROUP}", S::PLURAL);
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let established = await_condition(definitions, &name, conditions::is_crd_established());
+    let waited = tokio::time::timeout(ESTABLISHED, established).await;
+    waited.with_context(|| format!("{name} is not established after {ESTABLISHED:?}"))??;
+    Ok(())
+}
+
+/// One test's way to a cluster: a client of the test's own runtime, and names that no other test uses.
+pub struct Cluster {
+    client: Client,
+    number: usize,
+}
+
+impl Cluster {
+    /// A cluster administrator's client.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// A name that no other test uses.
+    pub fn unique(&self, name: &str) -> String {
+        format!("{name}-{}", self.number)
+    }
+
+    /// A namespace of a tenant; both get unique names, the same in every call with the same words.
+    pub async fn tenant_namespace(&self, tenant: &str, namespace: &str) -> Result<String> {
+        let name = self.unique(namespace);
+        self.write_namespace(&name, json!({TENANT_LABEL: self.unique(tenant)})).await?;
+        Ok(name)
+    }
+
+    /// A namespace that is nobody's.
+    pub async fn plain_namespace(&self, namespace: &str) -> Result<String> {
+        let name = self.unique(namespace);
+        self.write_namespace(&name, json!({})).await?;
+        Ok(name)
+    }
+
+    async fn write_namespace(&self, name: &str, labels: Value) -> Result<()> {
+        let namespaces: Api<Namespace> = Api::all(self.client());
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        namespaces.patch(name, &params, &Patch::Apply(&namespace)).await?;
+        Ok(())
+    }
+
+    /// Applies every document of a YAML text, as `kubectl apply --server-side` does.
+    pub async fn apply_yaml(&self, yaml: &str) -> Result<()> {
+        Ok(manifests::apply(&self.client, manifests::parse("the test's manifest", yaml)?).await?)
+    }
+
+    /// The SystemRegistry of that name.
+    pub fn system(&self, name: &str) -> Subject<System> {
+        Subject { api: Api::all(self.client()), name: name.to_owned() }
+    }
+
+    /// The TenantRegistry of that name.
+    pub fn tenant(&self, namespace: &str, name: &str) -> Subject<Tenant> {
+        Subject { api: Api::namespaced(self.client(), namespace), name: name.to_owned() }
+    }
+}
+
+/// A registry object that a test looks at.
+pub struct Subject<S: Scope> {
+    api: Api<Registry<S>>,
+    name: String,
+}
+
+impl<S: Scope> Subject<S> {
+    /// Its API, for what is not offered here.
+    pub fn api(&self) -> &Api<Registry<S>> {
+        &self.api
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The object as it is now.
+    pub async fn get(&self) -> Result<Registry<S>> {
+        Ok(self.api.get(&self.name).await?)
+    }
+
+    /// What the operator says of it now.
+    pub async fn status(&self) -> Result<RegistryStatus> {
+        Ok(self.get().await?.status.unwrap_or_default())
+    }
+
+    /// Changes it by a merge patch, as a user would.
+    pub async fn change(&self, patch: Value) -> Result<Registry<S>> {
+        Ok(self.api.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await?)
+    }
+
+    /// Waits until all of these hold at the object's present generation, each written `Ready=False/Rejected`; a type alone,
+    /// written `!Stalled`, must be absent.
+    pub async fn becomes(&self, within: Duration, expected: &[&str]) -> Result<Registry<S>> {
+        let what = format!("{} {} is {}", S::KIND, self.name, expected.join(", "));
+        Ok(eventually(within, what, || async { is(self.get().await?, expected) }).await?)
+    }
+
+    /// Waits until it is gone.
+    pub async fn is_gone(&self, within: Duration) -> Result<()> {
+        let what = format!("{} {} is gone", S::KIND, self.name);
+        let look = || async {
+            match self.api.get_opt(&self.name).await? {
+                Some(found) => bail!("still there, with finalizers {:?}", found.meta().finalizers),
+                None => Ok(()),
+            }
+        };
+        Ok(eventually(within, what, look).await?)
+    }
+}
+
+fn is<S: Scope>(registry: Registry<S>, expected: &[&str]) -> Result<Registry<S>> {
+    let conditions = registry.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let seen: Vec<String> = conditions.iter().map(|condition| written(condition, &registry)).collect();
+    let holds = |expected: &&str| match expected.strip_prefix('!') {
+        Some(kind) => !conditions.iter().any(|condition| condition.type_ == kind),
+        None => seen.iter().any(|seen| seen == expected),
+    };
+    if expected.iter().all(holds) { Ok(registry) } else { bail!("[{}]", seen.join(", ")) }
+}
+
+/// `Ready=True/Available`; what speaks of an older generation can't be mistaken for what is expected.
+fn written<S: Scope>(condition: &Condition, registry: &Registry<S>) -> String {
+    let stale = if condition.observed_generation == registry.metadata.generation {
+        ""
+    } else {
+        " of an older generation"
+    };
+    format!("{}={}/{}{stale}", condition.type_, condition.status, condition.reason)
+}

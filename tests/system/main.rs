@@ -1,0 +1,17 @@
+//! The system as its users meet it: a real API server, the chart's rights, the operator as a process.
+
+mod exposition;
+mod gitops;
+mod harness;
+mod held;
+mod leadership;
+mod lifecycle;
+mod objects;
+mod references;
+mod samples;
+mod schema;
+mod secrecy;
+mod server;
+mod solo;
+mod stage;
+mod steady;
