@@ -93,7 +93,7 @@ impl Candidate {
                 Ok(Ok(false)) => standing_by(),
                 Ok(Err(error)) => tracing::warn!(%error, "could not claim the leader's lease"),
                 Err(_) => {
-                    tracing::warn!("no answer to the claim of the leader's lease in {RENEW_DEADLINE:?}")
+                    tracing::warn!("no answer to the claim of the leader's lease in {RENEW_DEADLINE:?}");
                 }
             }
             tokio::time::sleep(RETRY_PERIOD).await;
