@@ -142,8 +142,9 @@ pub async fn reconcile(
     let probed = probed.as_ref().unwrap_or(subject);
 
     let now = (context.clock)();
-    let before =
-        Before { transient_failures: history.transient, same_basis: same_basis || history.basis.is_none() };
+    let judged_before = history.basis.as_ref();
+    let same_basis = judged_before.is_none_or(|before| before.judges_the_same_as(&basis));
+    let before = Before { transient_failures: history.transient, same_basis };
     let (status, outcome) = assess(probed, &seen, before, now);
     observe(context, &subject.key, &status, &seen);
 

@@ -88,6 +88,12 @@ impl Basis {
         }
     }
 
+    /// Whether the same was judged as on the basis of `other`. That somebody asked for it changes nothing in it.
+    pub fn judges_the_same_as(&self, other: &Self) -> bool {
+        let unasked = |basis: &Self| Self { requested_at: None, ..basis.clone() };
+        unasked(self) == unasked(other)
+    }
+
     /// Whether the object itself asks for nothing that this basis doesn't have.
     pub fn covers(&self, subject: &Subject) -> bool {
         self.uid == subject.uid

@@ -1,0 +1,839 @@
+//! The verdict on every kind of registry that the samples show, and on those next to them: layer by layer, by condition,
+//! status and reason, in both scopes.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use k8s_openapi::jiff::Timestamp;
+use registry_testbed::{
+    Ca, Leaf, LeafOptions, Registry, RegistryAuth, RegistryOptions, RegistryTls, eventually,
+};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    harness,
+    stage::{
+        Marker, PROMISED, Played, SOON, Scene, VALIDATED, Verdict, View, anonymous, answer,
+        asks_for_password, attempts, label_as_tenant, protected, signed_in, spec, unlabel, welcome,
+        with_certificate,
+    },
+};
+
+const ANONYMOUS: Verdict = Verdict { credentials: "True/AnonymousAccess", ..VALIDATED };
+
+// ---- Good credentials
+
+#[tokio::test]
+async fn a_right_password_is_validated_whichever_way_the_authority_is_given() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    for scene in Scene::both(&cluster).await? {
+        let login = scene.login("login", "demo", "right").await?;
+        let pem = ca.certificate_pem();
+        let map = scene.config_map("authority", &[("ca.crt", pem), ("other.pem", pem)]).await?;
+        let secret = scene.secret("authority", "Opaque", &[("ca.crt", pem), ("other.pem", pem)]).await?;
+        let ways = [
+            ("inline", json!({"inline": pem})),
+            ("config-map", json!({"configMapRef": {"name": map}})),
+            ("config-map-key", json!({"configMapRef": {"name": map, "key": "other.pem"}})),
+            ("secret", json!({"secretRef": {"name": secret}})),
+            ("secret-key", json!({"secretRef": {"name": secret, "key": "other.pem"}})),
+        ];
+        for (name, way) in ways {
+            let mut spec = spec(&registry, &ca, &login);
+            spec["tls"]["ca"] = way;
+            let view = scene.declare(name, spec).await?.shows(SOON, &VALIDATED).await?;
+            assert_eq!(view.message("CredentialsValidated"), "Credentials validated");
+            assert_eq!(view.message("Ready"), "Credentials validated");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_status_describes_the_certificate_that_the_registry_presents() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let leaf = ca.issue(&LeafOptions::server("registry"))?;
+    let registry = over_tls(&ca, leaf.clone(), RegistryAuth::htpasswd("demo", "right"), None).await?;
+    for scene in Scene::both(&cluster).await? {
+        let login = scene.login("login", "demo", "right").await?;
+        let view = scene.declare("good", spec(&registry, &ca, &login)).await?.shows(SOON, &VALIDATED).await?;
+        let tls = view.status.tls.expect("status.tls");
+        assert_eq!(tls.version.as_deref(), Some("TLSv1.3"));
+        assert_eq!(tls.subject.as_deref(), Some("CN=registry"));
+        assert_eq!(tls.issuer.as_deref(), Some("CN=private authority"));
+        assert_eq!(tls.sha256_fingerprint, Some(fingerprint(&leaf)?));
+        let left = tls.not_after.expect("notAfter").0.duration_since(now());
+        assert!((364..=365).contains(&(left.as_hours() / 24)), "{left:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_docker_configuration_with_an_entry_for_the_host_is_as_good_as_user_and_password() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    let auth = BASE64_STANDARD.encode("demo:right");
+    let (host, url) = (registry.host_port(), registry.url());
+    for scene in Scene::both(&cluster).await? {
+        let ways = [
+            ("encoded", json!({"auths": {&host: {"auth": auth}}})),
+            ("plain", json!({"auths": {&host: {"username": "demo", "password": "right"}}})),
+            ("by-url", json!({"auths": {&url: {"auth": auth}}})),
+            (
+                "among-others",
+                json!({"auths": {"other.example.com": {"auth": "b3RoZXI6b3RoZXI="}, &host: {"auth": auth}}}),
+            ),
+        ];
+        for (name, config) in ways {
+            let login = docker_config(&scene, name, &config).await?;
+            let view =
+                scene.declare(name, spec(&registry, &ca, &login)).await?.shows(SOON, &VALIDATED).await?;
+            assert_eq!(view.message("CredentialsValidated"), "Credentials validated", "{name}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_named_repository_must_be_readable_below_the_content_path() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    registry.push_artifact("team/packs/hello", "1.0").await?;
+    for scene in Scene::both(&cluster).await? {
+        let login = scene.login("login", "demo", "right").await?;
+        let with = |base: &str, repository: &str| {
+            let mut spec = spec(&registry, &ca, &login);
+            spec["baseContentPath"] = json!(base);
+            spec["validation"] = json!({"repository": repository});
+            spec
+        };
+        let accessible = Verdict { path: "True/Accessible", ..VALIDATED };
+        let view =
+            scene.declare("readable", with("team/packs", "hello")).await?.shows(SOON, &accessible).await?;
+        assert!(view.message("ContentPathAccessible").contains("team/packs/hello"));
+
+        let missing =
+            Verdict { path: "False/NotFound", ready: "False/NotFound", marker: Marker::Stalled, ..VALIDATED };
+        let view = scene.declare("missing", with("team/other", "hello")).await?.shows(SOON, &missing).await?;
+        assert!(view.message("ContentPathAccessible").contains("team/other/hello"));
+        assert_eq!(view.message("Ready"), view.message("ContentPathAccessible"));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_repository_that_these_credentials_may_not_read_is_denied() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = Played::promptly(|asked| match asked.path.as_str() {
+        _ if !signed_in(asked, "demo", "right") => asks_for_password(),
+        "/v2/" => welcome(),
+        _ => answer(403, &[], r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#),
+    })
+    .await?;
+    let scene = Scene::system(&cluster);
+    let login = scene.login("login", "demo", "right").await?;
+    let spec = json!({
+        "endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}},
+        "validation": {"repository": "secret"},
+    });
+    let denied = Verdict {
+        path: "False/Denied",
+        ready: "False/Denied",
+        marker: Marker::Stalled,
+        ..VALIDATED.in_the_clear()
+    };
+    scene.declare("denied", spec).await?.shows(SOON, &denied).await?;
+    Ok(())
+}
+
+// ---- Credentials that don't work, or can't be told to
+
+#[tokio::test]
+async fn a_wrong_password_is_rejected_and_stalls() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    for scene in Scene::both(&cluster).await? {
+        let login = scene.login("login", "demo", "wrong").await?;
+        let object = scene.declare("wrong", spec(&registry, &ca, &login)).await?;
+        let view = object.shows(SOON, &Verdict::refused("False/Rejected")).await?;
+        assert!(view.message("CredentialsValidated").contains(&registry.host_port()));
+        assert_eq!(view.message("Ready"), view.message("CredentialsValidated"));
+        assert_eq!(view.message("Stalled"), view.message("CredentialsValidated"));
+        assert!(view.status.tls.is_some(), "the certificate was seen all the same");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn credentials_that_are_absent_but_needed_are_required() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    for scene in Scene::both(&cluster).await? {
+        let spec = json!({"endpoint": registry.url(), "tls": {"ca": {"inline": ca.certificate_pem()}}});
+        let view =
+            scene.declare("bare", spec).await?.shows(SOON, &Verdict::refused("False/Required")).await?;
+        assert!(view.message("CredentialsValidated").contains("spec.auth"));
+    }
+    assert_eq!(attempts(&registry), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_anonymous_registry_in_the_clear_is_ready_and_both_are_said() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = anonymous().await?;
+    registry.push_artifact("hello", "1.0").await?;
+    for scene in Scene::both(&cluster).await? {
+        let open = ANONYMOUS.in_the_clear();
+        let object = scene.declare("anonymous", json!({"endpoint": registry.url()})).await?;
+        let view = object.shows(SOON, &open).await?;
+        assert!(view.status.tls.is_none(), "{:?}", view.status.tls);
+
+        let spec = json!({"endpoint": registry.url(), "validation": {"repository": "hello"}});
+        let readable = Verdict { path: "True/Accessible", ..open };
+        scene.declare("readable", spec).await?.shows(SOON, &readable).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn credentials_at_a_registry_that_serves_anybody_are_unprovable_but_usable() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = anonymous().await?;
+    let unprovable = Verdict {
+        credentials: "Unknown/Unprovable",
+        ready: "True/CredentialsUnprovable",
+        ..VALIDATED.in_the_clear()
+    };
+    for scene in Scene::both(&cluster).await? {
+        let login = scene.login("login", "demo", "whatever").await?;
+        let spec = json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}});
+        let view = scene.declare("ignored", spec).await?.shows(SOON, &unprovable).await?;
+        assert_eq!(view.message("Ready"), view.message("CredentialsValidated"));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_that_asks_by_unknown_schemes_only_is_told_so() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = Played::promptly(|_| {
+        let headers =
+            [("Docker-Distribution-Api-Version", "registry/2.0"), ("WWW-Authenticate", "Negotiate")];
+        answer(401, &headers, "")
+    })
+    .await?;
+    let scene = Scene::system(&cluster);
+    let login = scene.login("login", "demo", "right").await?;
+    let spec = json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}});
+    let verdict = Verdict::refused("False/UnsupportedScheme").in_the_clear();
+    let view = scene.declare("foreign", spec).await?.shows(SOON, &verdict).await?;
+    assert!(view.message("CredentialsValidated").contains("Negotiate"));
+    assert!(registry.asked().iter().all(|asked| asked.authorization().is_none()), "the password was sent");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_account_that_the_registry_forbids_is_forbidden() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = Played::promptly(|asked| match asked.authorization() {
+        None => asks_for_password(),
+        Some(_) => answer(403, &[], r#"{"errors":[{"code":"DENIED","message":"locked"}]}"#),
+    })
+    .await?;
+    let scene = Scene::system(&cluster);
+    let login = scene.login("login", "demo", "right").await?;
+    let spec = json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}});
+    scene
+        .declare("locked", spec)
+        .await?
+        .shows(SOON, &Verdict::refused("False/Forbidden").in_the_clear())
+        .await?;
+    Ok(())
+}
+
+// ---- Certificates
+
+#[tokio::test]
+async fn an_unknown_issuer_is_named_with_the_fingerprint_and_both_ways_out() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let leaf = ca.issue(&LeafOptions::server("registry"))?;
+    let registry = over_tls(&ca, leaf.clone(), RegistryAuth::htpasswd("demo", "right"), None).await?;
+    let other = Ca::new("another authority")?;
+    for scene in Scene::both(&cluster).await? {
+        let login = scene.login("login", "demo", "right").await?;
+        let auth = json!({"basic": {"secretRef": {"name": login}}});
+        let none = json!({"endpoint": registry.url(), "auth": auth});
+        let mut wrong = none.clone();
+        wrong["tls"] = json!({"ca": {"inline": other.certificate_pem()}});
+        for (name, spec) in [("none", none), ("wrong", wrong)] {
+            let object = scene.declare(name, spec).await?;
+            let view = object.shows(SOON, &Verdict::untrusted("False/UnknownIssuer")).await?;
+            let message = view.message("TLSVerified");
+            for part in [
+                "CN=private authority",
+                &fingerprint(&leaf)?,
+                "spec.tls.ca",
+                "spec.tls.insecureSkipVerify",
+                &registry.host_port(),
+            ] {
+                assert!(message.contains(part), "{part:?} is not in {message:?}");
+            }
+            let seen = view.status.tls.expect("status.tls, for a person to compare");
+            assert_eq!(seen.sha256_fingerprint, Some(fingerprint(&leaf)?));
+        }
+    }
+    assert!(registry.requests().is_empty(), "nothing is sent to a server that is not trusted");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_skipped_verification_is_ready_and_names_the_true_defect() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let (ca, other) = (Ca::new("private authority")?, Ca::new("another authority")?);
+    let registry = protected(&ca, "demo", "right").await?;
+    let skipped = Verdict { tls: "False/VerificationSkipped", ..VALIDATED };
+    for scene in Scene::both(&cluster).await? {
+        let login = scene.login("login", "demo", "right").await?;
+        let with = |tls: Value| {
+            let mut spec = spec(&registry, &ca, &login);
+            spec["tls"] = tls;
+            spec
+        };
+        let spec = with(json!({"insecureSkipVerify": true}));
+        let view = scene.declare("skipped", spec).await?.shows(SOON, &skipped).await?;
+        let message = view.message("TLSVerified");
+        assert!(message.contains("CN=private authority"), "{message}");
+        assert!(!message.contains("given CA"), "{message}");
+        assert_eq!(view.message("CredentialsValidated"), "Credentials validated");
+        assert!(view.status.tls.is_some());
+
+        let spec = with(json!({"insecureSkipVerify": true, "ca": {"inline": ca.certificate_pem()}}));
+        let view = scene.declare("right-ca", spec).await?.shows(SOON, &skipped).await?;
+        let message = view.message("TLSVerified");
+        assert!(message.contains("the given CA"), "{message}");
+        assert!(message.contains("can be dropped"), "{message}");
+
+        let spec = with(json!({"insecureSkipVerify": true, "ca": {"inline": other.certificate_pem()}}));
+        let view = scene.declare("wrong-ca", spec).await?.shows(SOON, &skipped).await?;
+        let message = view.message("TLSVerified");
+        assert!(message.contains("CN=private authority"), "{message}");
+        assert!(message.contains("given CA would not verify"), "{message}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn certificates_out_of_date_or_for_another_host_are_told_apart() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let good = || LeafOptions::server("registry");
+    let cases = [
+        ("expired", good().expired(), "False/Expired", "expired at"),
+        ("early", good().not_yet_valid(), "False/NotYetValid", "not valid before"),
+        ("elsewhere", good().wrong_host(), "False/HostnameMismatch", "wrong.example.com"),
+    ];
+    let scenes = Scene::both(&cluster).await?;
+    for (name, leaf, verdict, part) in cases {
+        let registry = with_certificate(&ca, RegistryAuth::htpasswd("demo", "right"), &leaf).await?;
+        for scene in &scenes {
+            let login = scene.login("login", "demo", "right").await?;
+            let object = scene.declare(name, spec(&registry, &ca, &login)).await?;
+            let view = object.shows(SOON, &Verdict::untrusted(verdict)).await?;
+            assert!(view.message("TLSVerified").contains(part), "{:?}", view.message("TLSVerified"));
+            assert!(view.status.tls.is_some());
+
+            object.change(json!({"spec": {"tls": {"insecureSkipVerify": true}}})).await?;
+            let skipped = Verdict { tls: "False/VerificationSkipped", ..VALIDATED };
+            let view = object.shows(SOON, &skipped).await?;
+            assert!(view.message("TLSVerified").contains(part), "{:?}", view.message("TLSVerified"));
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_that_wants_a_client_certificate_gets_it_or_says_so() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let (ca, clients, strangers) = (Ca::new("server authority")?, Ca::new("clients")?, Ca::new("strangers")?);
+    let leaf = ca.issue(&LeafOptions::server("registry"))?;
+    let auth = RegistryAuth::htpasswd("demo", "right");
+    let registry = over_tls(&ca, leaf, auth, Some(clients.certificate_pem().to_owned())).await?;
+    let client = |name: &str| LeafOptions::client(name, Vec::<String>::new());
+    let good = clients.issue(&client("operator"))?;
+    let required = Verdict::untrusted("False/ClientCertificateRequired");
+    for scene in Scene::both(&cluster).await? {
+        let login = scene.login("login", "demo", "right").await?;
+        let with = |secret: &str| {
+            let mut spec = spec(&registry, &ca, &login);
+            spec["tls"]["clientCertificate"] = json!({"secretRef": {"name": secret}});
+            spec
+        };
+        let secret = pair(&scene, "good", &good, &good).await?;
+        scene.declare("given", with(&secret)).await?.shows(SOON, &VALIDATED).await?;
+
+        let view =
+            scene.declare("missing", spec(&registry, &ca, &login)).await?.shows(SOON, &required).await?;
+        assert!(view.message("TLSVerified").contains("spec.tls.clientCertificate"));
+
+        for (name, leaf) in [
+            ("strange", strangers.issue(&client("operator"))?),
+            ("ended", clients.issue(&client("operator").expired())?),
+        ] {
+            let secret = pair(&scene, name, &leaf, &leaf).await?;
+            let view = scene.declare(name, with(&secret)).await?.shows(SOON, &required).await?;
+            assert!(view.message("TLSVerified").contains("refused the client certificate"), "{name}");
+        }
+
+        let mixed = pair(&scene, "mixed", &good, &clients.issue(&client("other"))?).await?;
+        let object = scene.declare("mixed", with(&mixed)).await?;
+        object.shows(SOON, &Verdict::unresolved("False/SecretInvalid")).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn tls_against_a_port_without_it_is_a_failed_handshake_and_the_other_way_round_no_registry()
+-> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let (clear, encrypted) = (anonymous().await?, protected(&ca, "demo", "right").await?);
+    let scene = Scene::system(&cluster);
+    let spec = json!({"endpoint": format!("https://{}", clear.host_port())});
+    let object = scene.declare("no-tls", spec).await?;
+    object.shows(SOON, &Verdict::untrusted("False/HandshakeFailed")).await?;
+
+    let spec = json!({"endpoint": format!("http://{}", encrypted.host_port())});
+    let view = scene.declare("tls", spec).await?.becomes(SOON, &["Ready=False/NotARegistry"]).await?;
+    assert!(view.message("EndpointReachable").contains("https://"));
+    Ok(())
+}
+
+// ---- Endpoints
+
+#[tokio::test]
+async fn an_unreachable_registry_is_tried_again_and_not_given_up() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    registry.component().stop().await?;
+    for scene in Scene::both(&cluster).await? {
+        let login = scene.login("login", "demo", "right").await?;
+        let object = scene.declare("down", spec(&registry, &ca, &login)).await?;
+        let verdict = Verdict::unreachable("False/ConnectionRefused").retried();
+        let view = object.shows(SOON, &verdict).await?;
+        assert!(view.message("EndpointReachable").contains(&registry.host_port()));
+        assert!(view.status.tls.is_none(), "nothing was seen, so nothing is shown");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_that_comes_up_turns_ready_without_any_change() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    registry.component().stop().await?;
+    let scene = Scene::system(&cluster);
+    let login = scene.login("login", "demo", "right").await?;
+    let object = scene.declare("late", spec(&registry, &ca, &login)).await?;
+    object.shows(SOON, &Verdict::unreachable("False/ConnectionRefused").retried()).await?;
+    registry.component().start().await?;
+    object.shows(SOON, &VALIDATED).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_ready_registry_endures_fewer_failures_in_a_row_than_its_threshold() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    for scene in Scene::both(&cluster).await? {
+        let registry = protected(&ca, "demo", "right").await?;
+        let login = scene.login("login", "demo", "right").await?;
+        let mut spec = spec(&registry, &ca, &login);
+        spec["validation"] = json!({"failureThreshold": 2});
+        let object = scene.declare("packs", spec).await?;
+        object.shows(SOON, &VALIDATED).await?;
+
+        registry.component().stop().await?;
+        object.request("once").await?;
+        object.has_handled("once").await?;
+        let down = Verdict::unreachable("False/ConnectionRefused");
+        let enduring = Verdict { ready: "True/Available", marker: Marker::None, ..down };
+        let view = object.shows(SOON, &enduring).await?;
+        assert!(view.message("Ready").contains("refuses connections"), "it doesn't hide what is seen");
+
+        object.request("twice").await?;
+        object.has_handled("twice").await?;
+        object.shows(SOON, &down.retried()).await?;
+
+        registry.component().start().await?;
+        object.shows(SOON, &VALIDATED).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_plain_web_server_is_not_a_registry() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let page =
+        Played::promptly(|_| answer(200, &[("Content-Type", "text/html")], "<h1>It works</h1>")).await?;
+    let nothing = Played::promptly(|_| answer(404, &[], "not found")).await?;
+    for scene in Scene::both(&cluster).await? {
+        for (name, server) in [("page", &page), ("nothing", &nothing)] {
+            let object = scene.declare(name, json!({"endpoint": server.url()})).await?;
+            let verdict = Verdict::unreachable("False/NotARegistry").in_the_clear();
+            let view = object.shows(SOON, &verdict).await?;
+            assert!(view.message("EndpointReachable").contains(server.host_port()));
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_exist_is_a_failure_of_its_name() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    for scene in Scene::both(&cluster).await? {
+        let spec = json!({"endpoint": "https://registry.invalid", "validation": {"timeout": "5s"}});
+        let object = scene.declare("nowhere", spec).await?;
+        let view = object.becomes(SOON, &["Ready=False/DNSFailure"]).await?;
+        // A machine without name servers can't tell that the name does not exist.
+        let is_definite = view.message("EndpointReachable").contains("does not exist");
+        let verdict = Verdict::unreachable("False/DNSFailure");
+        object.shows(SOON, &if is_definite { verdict } else { verdict.retried() }).await?;
+        assert!(view.message("EndpointReachable").contains("registry.invalid"));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_with_a_fault_of_its_own_is_tried_again() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let faulty = Played::promptly(|_| answer(503, &[], "an inner secret of the server")).await?;
+    let busy = Played::promptly(|_| answer(429, &[("Retry-After", "60")], "")).await?;
+    let silent = Played::start(|_| (Duration::from_mins(10), welcome())).await?;
+    let scene = Scene::system(&cluster);
+    let cases = [
+        ("faulty", &faulty, "EndpointReachable=False/ServerError", "Ready=False/ServerError"),
+        ("busy", &busy, "EndpointReachable=Unknown/Throttled", "Ready=False/Throttled"),
+        ("silent", &silent, "EndpointReachable=False/Timeout", "Ready=False/Timeout"),
+    ];
+    for (name, server, endpoint, ready) in cases {
+        let spec = json!({"endpoint": server.url(), "validation": {"timeout": "1s"}});
+        let object = scene.declare(name, spec).await?;
+        let expected = [endpoint, ready, "CredentialsValidated=Unknown/NotAttempted", "!Stalled"];
+        let view = object.becomes(SOON, &expected).await?;
+        assert_eq!(view.condition("Reconciling").status, "True", "{name}");
+        assert!(!format!("{view:?}").contains("inner secret"));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_but_shown() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry =
+        Played::promptly(|_| answer(307, &[("Location", "https://elsewhere.example.com/v2/")], "")).await?;
+    let scene = Scene::system(&cluster);
+    let object = scene.declare("moved", json!({"endpoint": registry.url()})).await?;
+    let view = object.becomes(SOON, &["Ready=False/RedirectRefused", "Stalled=True/RedirectRefused"]).await?;
+    assert!(view.message("EndpointReachable").contains("https://elsewhere.example.com"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_behind_the_fence_is_denied() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    for scene in Scene::both(&cluster).await? {
+        let object = scene.declare("metadata", json!({"endpoint": "https://169.254.169.254"})).await?;
+        object.shows(SOON, &Verdict::unreachable("False/EgressDenied")).await?;
+    }
+    Ok(())
+}
+
+// ---- References
+
+#[tokio::test]
+async fn references_that_are_missing_or_of_no_use_are_named_and_nothing_is_sent() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    for scene in Scene::both(&cluster).await? {
+        for case in references(&scene, &registry, &ca).await? {
+            let object = scene.declare(case.name, case.spec).await?;
+            let view = object.shows(SOON, &Verdict::unresolved(case.verdict)).await?;
+            let message = view.message("ResolvedRefs");
+            assert!(message.contains(scene.namespace()), "{}: {message:?}", case.name);
+            for part in &case.parts {
+                assert!(message.contains(part), "{}: {part:?} is not in {message:?}", case.name);
+            }
+            assert_eq!(view.message("Ready"), message);
+        }
+    }
+    assert!(registry.requests().is_empty(), "{:?}", registry.requests());
+    Ok(())
+}
+
+struct Unusable {
+    name: &'static str,
+    spec: Value,
+    verdict: &'static str,
+    /// What the message must name.
+    parts: Vec<String>,
+}
+
+async fn references(scene: &Scene<'_>, registry: &Registry, ca: &Ca) -> Result<Vec<Unusable>> {
+    let login = scene.login("login", "demo", "right").await?;
+    let with_secret = |secret: &str| spec(registry, ca, secret);
+    let with_ca = |source: Value| {
+        let mut spec = spec(registry, ca, &login);
+        spec["tls"]["ca"] = source;
+        spec
+    };
+    let case = |name, spec, verdict, parts: &[&str]| {
+        let parts = parts.iter().map(|part| (*part).to_owned()).collect();
+        Unusable { name, spec, verdict, parts }
+    };
+    let wrong_type = scene.secret("ssh", "kubernetes.io/ssh-auth", &[("ssh-privatekey", "a key")]).await?;
+    let no_keys = scene.secret("no-keys", "Opaque", &[("login", "demo")]).await?;
+    let token = scene.secret("token", "Opaque", &[("password", "right")]).await?;
+    let other_host = json!({"auths": {"other.example.com": {"auth": "b3RoZXI6b3RoZXI="}}});
+    let other_host = docker_config(scene, "other-host", &other_host).await?;
+    let empty = scene.config_map("empty", &[("other", "x")]).await?;
+    let text = scene.config_map("text", &[("ca.crt", "no certificate")]).await?;
+    let text_secret = scene.secret("text", "Opaque", &[("ca.crt", "no certificate")]).await?;
+    let mut wants_token = spec(registry, ca, &login);
+    wants_token["auth"] = json!({"token": {"secretRef": {"name": token}}});
+    let mut client = spec(registry, ca, &login);
+    client["tls"]["clientCertificate"] = json!({"secretRef": {"name": login}});
+    let named = |name: &str| scene.named(name);
+    let (no_secret, no_map) = (named("no-such-secret"), named("no-such-map"));
+    Ok(vec![
+        case("no-secret", with_secret(&no_secret), "False/SecretNotFound", &["Secret", &no_secret]),
+        case(
+            "wrong-type",
+            with_secret(&wrong_type),
+            "False/SecretInvalid",
+            &["kubernetes.io/ssh-auth", &wrong_type],
+        ),
+        case("no-keys", with_secret(&no_keys), "False/SecretInvalid", &[&no_keys]),
+        case("no-token", wants_token, "False/SecretInvalid", &["token", &token]),
+        case(
+            "no-entry",
+            with_secret(&other_host),
+            "False/SecretInvalid",
+            &[&registry.host_port(), &other_host],
+        ),
+        case(
+            "no-map",
+            with_ca(json!({"configMapRef": {"name": no_map}})),
+            "False/ConfigMapNotFound",
+            &["ConfigMap", &no_map],
+        ),
+        case(
+            "no-ca-secret",
+            with_ca(json!({"secretRef": {"name": no_secret}})),
+            "False/SecretNotFound",
+            &["Secret", &no_secret],
+        ),
+        case(
+            "no-ca-key",
+            with_ca(json!({"configMapRef": {"name": empty}})),
+            "False/CABundleInvalid",
+            &["ca.crt", &empty],
+        ),
+        case(
+            "no-certificate",
+            with_ca(json!({"configMapRef": {"name": text}})),
+            "False/CABundleInvalid",
+            &["ca.crt", &text],
+        ),
+        case(
+            "no-certificate-in-secret",
+            with_ca(json!({"secretRef": {"name": text_secret}})),
+            "False/CABundleInvalid",
+            &["ca.crt", &text_secret],
+        ),
+        case("no-client-certificate", client, "False/SecretInvalid", &["kubernetes.io/tls", &login]),
+    ])
+}
+
+#[tokio::test]
+async fn a_namespace_without_a_tenant_is_told_the_label_and_ready_within_two_seconds_of_it() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    let scene = Scene::inside(&cluster, cluster.plain_namespace("nobody").await?);
+    let login = scene.login("login", "demo", "right").await?;
+    let object = scene.declare("charts", spec(&registry, &ca, &login)).await?;
+    let view = object.shows(SOON, &Verdict::unresolved("False/NotATenant")).await?;
+    assert!(view.message("ResolvedRefs").contains("registry.spectrocloud.com/tenant"));
+    assert!(registry.requests().is_empty());
+
+    label_as_tenant(&cluster, scene.namespace()).await?;
+    object.shows(PROMISED, &VALIDATED).await?;
+
+    unlabel(&cluster, scene.namespace()).await?;
+    object.shows(PROMISED, &Verdict::unresolved("False/NotATenant")).await?;
+    Ok(())
+}
+
+// ---- Whether and when
+
+#[tokio::test]
+async fn a_suspended_registry_is_left_alone_until_it_is_not() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    for scene in Scene::both(&cluster).await? {
+        let login = scene.login("login", "demo", "right").await?;
+        let mut suspended = spec(&registry, &ca, &login);
+        suspended["suspend"] = json!(true);
+        let before = registry.requests().len();
+        let object = scene.declare("suspended", suspended).await?;
+        // Another registry's verdict shows that the operator came by.
+        let other = scene.declare("awake", spec(&registry, &ca, &login)).await?;
+        other.shows(SOON, &VALIDATED).await?;
+        let requests_of_one = registry.requests().len() - before;
+        let view = object.view().await?;
+        assert_eq!(view.status.observed_generation, Some(-1));
+        assert!(view.status.conditions.is_empty(), "{:?}", view.status);
+
+        object.change(json!({"spec": {"suspend": false}})).await?;
+        let validated = object.shows(PROMISED, &VALIDATED).await?;
+        assert_eq!(registry.requests().len() - before, 2 * requests_of_one);
+
+        object.change(json!({"spec": {"suspend": true, "auth": null}})).await?;
+        other.request("once more").await?;
+        other.has_handled("once more").await?;
+        let view = object.view().await?;
+        assert_eq!(view.status, validated.status, "the status stays as it is");
+        assert_eq!(registry.requests().len() - before, 3 * requests_of_one);
+
+        object.change(json!({"spec": {"suspend": false}})).await?;
+        object.shows(PROMISED, &Verdict::refused("False/Required")).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_value_of_requested_at_is_echoed_after_a_validation() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    for scene in Scene::both(&cluster).await? {
+        let login = scene.login("login", "demo", "right").await?;
+        let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
+        let before = object.shows(SOON, &VALIDATED).await?;
+        assert_eq!(before.status.last_handled_reconcile_at, None);
+        for value in ["2030-01-01T00:00:00Z", "any other value"] {
+            let requests = registry.requests().len();
+            object.request(value).await?;
+            let view = object.has_handled(value).await?;
+            assert!(registry.requests().len() > requests, "it says so without having asked the registry");
+            assert_eq!(view.generation(), before.generation());
+            assert_eq!(transitions(&view), transitions(&before));
+            object.shows(SOON, &VALIDATED).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transition_time_moves_with_the_status_only() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    let scene = Scene::system(&cluster);
+    let login = scene.login("login", "demo", "wrong").await?;
+    let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
+    let rejected = object.shows(SOON, &Verdict::refused("False/Rejected")).await?;
+    a_second_later(&rejected).await?;
+
+    // Another reason with the same status.
+    object.change(json!({"spec": {"auth": null}})).await?;
+    let required = object.shows(SOON, &Verdict::refused("False/Required")).await?;
+    assert_eq!(transitions(&required), transitions(&rejected));
+
+    // Another status of these two, and of no other.
+    scene.login("login", "demo", "right").await?;
+    object.apply(&spec(&registry, &ca, &login)).await?;
+    let validated = object.shows(SOON, &VALIDATED).await?;
+    for kind in ["ResolvedRefs", "EndpointReachable", "TLSVerified"] {
+        assert_eq!(moved(&rejected, &validated, kind), Duration::ZERO, "{kind}");
+    }
+    for kind in ["CredentialsValidated", "Ready"] {
+        assert!(moved(&rejected, &validated, kind) >= Duration::from_secs(1), "{kind}");
+    }
+    assert_eq!(
+        moved(&rejected, &validated, "ContentPathAccessible"),
+        Duration::ZERO,
+        "Unknown before and after"
+    );
+    Ok(())
+}
+
+// ---- What is used above
+
+async fn over_tls(
+    ca: &Ca,
+    leaf: Leaf,
+    auth: RegistryAuth,
+    client_ca_pem: Option<String>,
+) -> Result<Registry> {
+    let tls = RegistryTls::Server { leaf, ca_pem: ca.certificate_pem().to_owned(), client_ca_pem };
+    Ok(Registry::start(RegistryOptions { auth, tls }).await?)
+}
+
+async fn docker_config(scene: &Scene<'_>, name: &str, config: &Value) -> Result<String> {
+    let entries = [(".dockerconfigjson", config.to_string())];
+    let entries = entries.each_ref().map(|(key, value)| (*key, value.as_str()));
+    scene.secret(&format!("docker-{name}"), "kubernetes.io/dockerconfigjson", &entries).await
+}
+
+/// A Secret with the certificate of one and the key of another, who may be the same.
+async fn pair(scene: &Scene<'_>, name: &str, certificate: &Leaf, key: &Leaf) -> Result<String> {
+    let entries = [("tls.crt", certificate.certificate_pem()), ("tls.key", key.key_pem())];
+    scene.secret(&format!("client-{name}"), "kubernetes.io/tls", &entries).await
+}
+
+fn fingerprint(leaf: &Leaf) -> Result<String> {
+    let body: String = leaf.certificate_pem().lines().filter(|line| !line.starts_with("-----")).collect();
+    let digest = Sha256::digest(BASE64_STANDARD.decode(body)?);
+    Ok(digest.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")))
+}
+
+fn transitions(view: &View) -> Vec<(String, Timestamp)> {
+    let layers = view.status.conditions.iter().filter(|condition| condition.type_ != "Stalled");
+    layers.map(|condition| (condition.type_.clone(), condition.last_transition_time.0)).collect()
+}
+
+fn moved(before: &View, after: &View, kind: &str) -> Duration {
+    let time = |view: &View| view.condition(kind).last_transition_time.0;
+    Duration::try_from(time(after).duration_since(time(before))).unwrap_or_default()
+}
+
+/// Times in a status are whole seconds.
+async fn a_second_later(view: &View) -> Result<()> {
+    let since = view.condition("Ready").last_transition_time.0;
+    let look = || async {
+        ensure!(now().duration_since(since).as_secs() >= 2, "the same second");
+        Ok(())
+    };
+    Ok(eventually(SOON, "the clock has moved on", look).await?)
+}
+
+#[expect(clippy::disallowed_methods, reason = "what is compared with it was written by a real clock")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
