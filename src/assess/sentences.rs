@@ -54,8 +54,11 @@ pub(super) fn problem(problem: &Problem) -> String {
     }
 }
 
-/// With a capital letter.
+/// With a capital letter, unless it begins with the name of a field.
 fn sentence(text: &str) -> String {
+    if text.starts_with("spec.") {
+        return text.to_owned();
+    }
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use registry_api::spec::{Ca, KeyRef, RegistrySpec, SecretRef};
 use registry_probe::{
     CaBundle, CaError, ClientCertificate, ClientCertificateError, Credentials, CredentialsError,
-    DockerConfigError, Endpoint, Material,
+    DockerConfigError, Endpoint, Material, RepositoryName,
 };
 use secrecy::SecretString;
 use thiserror::Error;
@@ -189,7 +189,9 @@ impl Reader<'_> {
         let Some(auth) = &spec.auth else { return Ok(None) };
         if let Some(basic) = &auth.basic {
             let (reference, content) = self.read(ReferenceKind::Secret, &basic.secret_ref.name).await?;
-            return Ok(Some(basic_credentials(&reference, &content, endpoint)?));
+            let base_path =
+                spec.base_content_path.as_deref().and_then(|path| RepositoryName::parse(path).ok());
+            return Ok(Some(basic_credentials(&reference, &content, endpoint, base_path.as_ref())?));
         }
         if let Some(token) = &auth.token {
             let (reference, content) = self.read(ReferenceKind::Secret, &token.secret_ref.name).await?;
@@ -257,12 +259,14 @@ fn basic_credentials(
     reference: &Reference,
     content: &Content,
     endpoint: &Endpoint,
+    base_path: Option<&RepositoryName>,
 ) -> Result<Credentials, Problem> {
-    expect_type(reference, content, &[BASIC_AUTH, DOCKER_CONFIG, "Opaque"], BASIC_TYPES)?;
-    // An Opaque Secret is told by its keys: tools that can't set a type write the same keys.
-    if content.kind.as_deref() == Some(DOCKER_CONFIG) || content.get(".dockerconfigjson").is_some() {
+    // Only what was made for signing in to a registry: or whoever may write a registry could have the operator send any
+    // password in the namespace to an endpoint of his own.
+    expect_type(reference, content, &[BASIC_AUTH, DOCKER_CONFIG], BASIC_TYPES)?;
+    if content.kind.as_deref() == Some(DOCKER_CONFIG) {
         let json = entry(reference, content, ".dockerconfigjson")?;
-        return Credentials::from_dockerconfigjson(json, endpoint)
+        return Credentials::from_dockerconfigjson_below(json, endpoint, base_path)
             .map_err(|cause| Problem::DockerConfig { reference: reference.clone(), cause });
     }
     // Kubernetes lets either key of a basic-auth Secret be left out.
