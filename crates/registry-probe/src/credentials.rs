@@ -12,7 +12,8 @@ use crate::repository::RepositoryName;
 
 pub use crate::dockerconfig::DockerConfigError;
 
-/// Credentials for a registry. `Debug` shows which kind they are and nothing else: tokens are given as user names too.
+/// Credentials for a registry. `Debug` shows which kind they are and nothing else: tokens are given as user
+/// names too.
 #[derive(Clone)]
 pub enum Credentials {
     /// RFC 7617.
@@ -91,7 +92,8 @@ impl Credentials {
         Ok(Self::Basic { username: username.to_owned(), password })
     }
 
-    /// A bearer token for the registry itself. A line break at its end is dropped: it can't be part of a token.
+    /// A bearer token for the registry itself. A line break at its end is dropped: it can't be part of a
+    /// token.
     pub fn registry_token(token: &SecretString) -> Result<Self, CredentialsError> {
         checked_token(token).map(Self::RegistryToken)
     }
@@ -143,5 +145,50 @@ impl fmt::Debug for Credentials {
             Self::RegistryToken(_) => "RegistryToken([REDACTED])",
             Self::IdentityToken { .. } => "IdentityToken([REDACTED])",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn basic(username: &str, password: &str) -> Result<Credentials, CredentialsError> {
+        Credentials::basic(username, SecretString::from(password))
+    }
+
+    #[test]
+    fn what_no_header_carries_is_refused_by_name() {
+        assert_eq!(basic("", "").unwrap_err(), CredentialsError::Empty);
+        assert_eq!(basic("a:b", "c").unwrap_err(), CredentialsError::Colon);
+        assert_eq!(basic("a", "b\n").unwrap_err(), CredentialsError::LineBreak(Field::Password));
+        assert_eq!(basic("a\r\n", "b").unwrap_err(), CredentialsError::LineBreak(Field::Username));
+        assert_eq!(basic("a", "b\0c").unwrap_err(), CredentialsError::Control(Field::Password));
+        assert!(basic("a", "b:c d\u{e9}").is_ok() && basic("", "token").is_ok() && basic("a", "").is_ok());
+    }
+
+    #[test]
+    fn a_line_break_is_no_part_of_a_token() {
+        let token = |text: &str| Credentials::registry_token(&SecretString::from(text));
+        let Ok(Credentials::RegistryToken(kept)) = token("abc\r\n") else { panic!("refused") };
+        assert_eq!(kept.expose_secret(), "abc");
+        assert_eq!(token("\n").unwrap_err(), CredentialsError::EmptyToken);
+        assert_eq!(token("a b").unwrap_err(), CredentialsError::NotAToken);
+        assert_eq!(token("a\nb").unwrap_err(), CredentialsError::NotAToken);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_of_them_is_shown(username in "[a-z]{6,9}-user", password in "[a-z]{6,9}-word") {
+            let token = SecretString::from(password.clone());
+            let all = [
+                basic(&username, &password).unwrap(),
+                Credentials::registry_token(&token).unwrap(),
+                Credentials::identity_token(Some(&username), &token).unwrap(),
+            ];
+            let shown = format!("{all:?}");
+            prop_assert!(!shown.contains(&username) && !shown.contains(&password));
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! Docker's `config.json`, as Secrets of type `kubernetes.io/dockerconfigjson` hold it.
 //!
-//! Owns which entry is a registry's: Docker's matching by host, kubelet's by port and path. Does not run credential helpers.
+//! Owns which entry is a registry's: Docker's matching by host, kubelet's by port and path. Does not run
+//! credential helpers.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -89,7 +90,8 @@ pub(crate) fn credentials_for(
     if json.len() > LARGEST_CONFIG {
         return Err(DockerConfigError::TooLarge);
     }
-    let config: DockerConfig = serde_json::from_slice(json).map_err(|_| DockerConfigError::NotADockerConfig)?;
+    let config: DockerConfig =
+        serde_json::from_slice(json).map_err(|_| DockerConfigError::NotADockerConfig)?;
     let host = shown(wanted.server);
     let entries = config.auths.iter().filter_map(|(key, entry)| Some((wanted.rank(key)?, entry)));
     match entries.max_by_key(|(rank, _)| *rank) {
@@ -124,7 +126,8 @@ impl<'a> Wanted<'a> {
         Self { server: endpoint.server(), path }
     }
 
-    /// How well a key fits: by port, then by how much of the path it names, as kubelet has it. `None`: not at all.
+    /// How well a key fits: by port, then by how much of the path it names, as kubelet has it. `None`: not at
+    /// all.
     fn rank(&self, key: &str) -> Option<(bool, usize)> {
         let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
         let (authority, path) = bare.split_once('/').unwrap_or((bare, ""));
@@ -154,14 +157,16 @@ fn host_and_port(authority: &str) -> Option<(Host, Option<u16>)> {
 
 /// Docker Hub goes by several names.
 fn is_same_host(one: &Host, other: &Host) -> bool {
-    let is_hub = |host: &Host| {
-        matches!(host, Host::Name(name) if matches!(&**name, "docker.io" | "index.docker.io" | "registry-1.docker.io"))
-    };
+    let is_hub = |host: &Host| matches!(host, Host::Name(name) if matches!(&**name, "docker.io" | "index.docker.io" | "registry-1.docker.io"));
     one == other || (is_hub(one) && is_hub(other))
 }
 
 /// Docker's precedence: a registry token, an identity token, `auth`, then user name and password.
-fn credentials_of(entry: &Entry, host: &str, config: &DockerConfig) -> Result<Credentials, DockerConfigError> {
+fn credentials_of(
+    entry: &Entry,
+    host: &str,
+    config: &DockerConfig,
+) -> Result<Credentials, DockerConfigError> {
     let given = |secret: &SecretString| !secret.expose_secret().is_empty();
     let unusable = |cause| DockerConfigError::Unusable { host: host.to_owned(), cause };
     if given(&entry.registrytoken) {
@@ -177,7 +182,8 @@ fn credentials_of(entry: &Entry, host: &str, config: &DockerConfig) -> Result<Cr
         let username = Some(username.expose_secret()).filter(|name| *name != "<token>");
         return Credentials::identity_token(username, &entry.identitytoken).map_err(unusable);
     }
-    if !given(&username) && !given(&password) && config.store.as_ref().is_some_and(|store| !store.is_empty()) {
+    if !given(&username) && !given(&password) && config.store.as_ref().is_some_and(|store| !store.is_empty())
+    {
         return Err(DockerConfigError::CredentialHelper { host: host.to_owned() });
     }
     Credentials::basic(username.expose_secret(), password).map_err(unusable)
@@ -189,4 +195,141 @@ fn decoded(auth: &SecretString) -> Option<(SecretString, SecretString)> {
     let (username, password) = text.expose_secret().split_once(':')?;
     // Docker pads with NUL.
     Some((SecretString::from(username), SecretString::from(password.trim_matches('\0'))))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn found_below(json: &str, endpoint: &str, base_path: Option<&str>) -> Result<String, DockerConfigError> {
+        let base_path = base_path.map(|path| RepositoryName::parse(path).unwrap());
+        let endpoint = Endpoint::parse(endpoint).unwrap();
+        Ok(match credentials_for(json.as_bytes(), &endpoint, base_path.as_ref())? {
+            Credentials::Basic { username, password } => format!("{username}:{}", password.expose_secret()),
+            Credentials::RegistryToken(token) => format!("registry token {}", token.expose_secret()),
+            Credentials::IdentityToken { username, token } => {
+                format!("identity token {} of {}", token.expose_secret(), username.unwrap_or_default())
+            }
+        })
+    }
+
+    fn found(json: &str, endpoint: &str) -> Result<String, DockerConfigError> {
+        found_below(json, endpoint, None)
+    }
+
+    fn keyed(key: &str) -> String {
+        format!(r#"{{"auths":{{"{key}":{{"username":"alice","password":"pw"}}}}}}"#)
+    }
+
+    #[test]
+    fn keys_are_matched_as_docker_and_kubelet_do() {
+        for (key, endpoint) in [
+            ("registry.example.com", "https://registry.example.com"),
+            ("https://registry.example.com", "https://registry.example.com"),
+            ("https://registry.example.com/", "https://registry.example.com"),
+            ("https://registry.example.com/v1/", "https://registry.example.com"),
+            ("https://registry.example.com/v2/", "https://registry.example.com"),
+            ("http://registry.example.com", "https://registry.example.com"),
+            ("registry.example.com:443", "https://registry.example.com"),
+            ("registry.example.com", "https://registry.example.com:5000"),
+            ("REGISTRY.example.com:5000", "https://registry.example.com:5000"),
+            ("https://index.docker.io/v1/", "https://registry-1.docker.io"),
+            ("docker.io", "https://index.docker.io"),
+            ("127.0.0.1:5000", "http://127.0.0.1:5000"),
+            ("[::1]:5000", "http://[::1]:5000"),
+            ("a.example.com/artifactory", "https://a.example.com/artifactory/api/docker/repo"),
+        ] {
+            assert_eq!(found(&keyed(key), endpoint).as_deref(), Ok("alice:pw"), "{key} {endpoint}");
+        }
+        for (key, endpoint) in [
+            ("registry.example.com:5000", "https://registry.example.com"),
+            ("example.com", "https://registry.example.com"),
+            ("registry.example.com.evil.net", "https://registry.example.com"),
+            ("registry.example.com/team", "https://registry.example.com"),
+            ("a.example.com/artifact", "https://a.example.com/artifactory"),
+            ("", "https://registry.example.com"),
+            ("registry.example.com:x", "https://registry.example.com"),
+        ] {
+            let error = found(&keyed(key), endpoint).unwrap_err();
+            assert!(matches!(error, DockerConfigError::NoEntry { .. }), "{key} {endpoint}");
+        }
+    }
+
+    #[test]
+    fn the_narrowest_key_wins() {
+        let entry = |key: &str, name: &str| format!(r#""{key}":{{"username":"{name}","password":"pw"}}"#);
+        let keys = [("r.io", "host"), ("r.io:443", "port"), ("r.io/team", "team"), ("r.io/team/a", "a")];
+        let json = format!(r#"{{"auths":{{{}}}}}"#, keys.map(|(key, name)| entry(key, name)).join(","));
+        assert_eq!(found(&json, "https://r.io").as_deref(), Ok("port:pw"));
+        assert_eq!(found(&json, "https://r.io:5000").as_deref(), Ok("host:pw"));
+        assert_eq!(found_below(&json, "https://r.io:5000", Some("team/b")).as_deref(), Ok("team:pw"));
+        assert_eq!(found_below(&json, "https://r.io:5000", Some("team/a/x")).as_deref(), Ok("a:pw"));
+        assert_eq!(found_below(&json, "https://r.io:5000", Some("teams")).as_deref(), Ok("host:pw"));
+    }
+
+    #[test]
+    fn every_form_of_an_entry_is_read() {
+        let entry = |fields: &str| found(&format!(r#"{{"auths":{{"r.io":{{{fields}}}}}}}"#), "https://r.io");
+        let auth = |text: &str| format!(r#""auth":"{}""#, STANDARD.encode(text));
+        assert_eq!(entry(&auth("alice:p:w")).as_deref(), Ok("alice:p:w"));
+        assert_eq!(entry(&auth("alice:pw\0\0")).as_deref(), Ok("alice:pw"));
+        assert_eq!(entry(r#""auth":"YWxpY2U6cHc""#).as_deref(), Ok("alice:pw"), "without padding");
+        assert_eq!(
+            entry(&format!(r#"{},"username":"bob","password":"other""#, auth("alice:pw"))).as_deref(),
+            Ok("alice:pw")
+        );
+        assert_eq!(
+            entry(&format!(r#"{},"identitytoken":"idt""#, auth("alice:"))).as_deref(),
+            Ok("identity token idt of alice")
+        );
+        assert_eq!(
+            entry(&format!(r#"{},"identitytoken":"idt""#, auth("<token>:"))).as_deref(),
+            Ok("identity token idt of ")
+        );
+        assert_eq!(
+            entry(r#""registrytoken":"rt","identitytoken":"idt""#).as_deref(),
+            Ok("registry token rt")
+        );
+        assert!(matches!(entry(&auth("no colon")), Err(DockerConfigError::AuthNotBasic { .. })));
+        assert!(matches!(entry(r#""auth":"%%%""#), Err(DockerConfigError::AuthNotBasic { .. })));
+        assert!(matches!(entry(""), Err(DockerConfigError::Unusable { cause: CredentialsError::Empty, .. })));
+    }
+
+    #[test]
+    fn what_gives_no_credentials_says_why() {
+        let error = |json: &str| found(json, "https://r.io:5000").unwrap_err().to_string();
+        for json in ["", "[]", "{}", r#"{"auths":[]}"#, r#"{"auths":{"r.io":"x"}}"#, "\u{0}"] {
+            assert_eq!(error(json), "is not a Docker configuration in JSON, with `auths`", "{json}");
+        }
+        assert_eq!(error(r#"{"auths":{}}"#), "has no entry for r.io:5000");
+        let helped = "leaves r.io:5000 to a credential helper; put the credentials into the Secret itself";
+        assert_eq!(error(r#"{"auths":{},"credHelpers":{"r.io":"ecr-login"}}"#), helped);
+        assert_eq!(error(r#"{"auths":{"r.io":{}},"credsStore":"desktop"}"#), helped);
+        let large = " ".repeat(LARGEST_CONFIG + 1);
+        assert_eq!(error(&large), "is larger than 1 MiB");
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics_and_no_error_holds_a_secret(
+            auth in "[ -!#-\\[\\]-~]{0,40}",
+            key in "[a-z.:/]{0,20}",
+            password in "[a-z]{12}",
+        ) {
+            let json = format!(r#"{{"auths":{{"{key}":{{"auth":"{auth}","password":"{password}"}}}}}}"#);
+            if let Err(error) = found(&json, "https://r.io") {
+                let shown = format!("{error} {error:?}");
+                prop_assert!(!shown.contains(&password));
+                prop_assert!(auth.len() < 8 || !shown.contains(&auth));
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
+            let _ = credentials_for(&bytes, &Endpoint::parse("https://r.io").unwrap(), None);
+        }
+    }
 }

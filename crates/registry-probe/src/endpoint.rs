@@ -1,8 +1,8 @@
 //! Where a registry is: `spec.endpoint`, parsed, and the URLs below it.
 //!
-//! Owns the composition of URLs: an endpoint `https://host/suffix` has its API at `https://host/suffix/v2/`, the way
-//! Artifactory's `https://host/artifactory/api/docker/<repo>` does. Registries that want the suffix after `/v2/` instead
-//! take it as part of `baseContentPath`. Does not decide what is asked of those URLs.
+//! Owns the composition of URLs: an endpoint `https://host/suffix` has its API at `https://host/suffix/v2/`,
+//! the way Artifactory's `https://host/artifactory/api/docker/<repo>` does. Registries that want the suffix
+//! after `/v2/` instead take it as part of `baseContentPath`. Does not decide what is asked of those URLs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -147,5 +147,73 @@ impl fmt::Display for Endpoint {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Endpoint({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_api_is_below_the_suffix() {
+        for (text, api, suffix) in [
+            ("https://registry.example.com", "https://registry.example.com/v2/", ""),
+            ("https://registry.example.com/", "https://registry.example.com/v2/", ""),
+            ("HTTPS://Registry.Example.COM:443/", "https://registry.example.com/v2/", ""),
+            ("http://127.0.0.1:5000", "http://127.0.0.1:5000/v2/", ""),
+            (
+                "https://a/artifactory/api/docker/repo",
+                "https://a/artifactory/api/docker/repo/v2/",
+                "/artifactory/api/docker/repo",
+            ),
+            ("https://a/b/", "https://a/b/v2/", "/b"),
+            ("https://[::1]:5000/b", "https://[::1]:5000/b/v2/", "/b"),
+        ] {
+            let endpoint = Endpoint::parse(text).unwrap();
+            assert_eq!((endpoint.api().as_str(), endpoint.suffix()), (api, suffix), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_with_the_reason() {
+        for (text, error) in [
+            ("", EndpointError::NotAUrl),
+            ("registry.example.com", EndpointError::NotAUrl),
+            ("https://", EndpointError::NotAUrl),
+            ("https://a b", EndpointError::NotAUrl),
+            ("https://a\t", EndpointError::NotAUrl),
+            ("https://a:0", EndpointError::NotAUrl),
+            ("oci://a", EndpointError::Scheme),
+            ("ftp://a", EndpointError::Scheme),
+            ("https://alice@a", EndpointError::UserInfo),
+            ("https://alice:pw@a", EndpointError::UserInfo),
+            ("https://a?b", EndpointError::Query),
+            ("https://a/#b", EndpointError::Fragment),
+            ("https://a/../b", EndpointError::Path),
+            ("https://a/./b", EndpointError::Path),
+            ("https://a//b", EndpointError::Path),
+            ("https://a/%2e%2e/b", EndpointError::Path),
+            ("https://a\\b", EndpointError::Path),
+            (&("https://a/".to_owned() + &"b".repeat(3000)), EndpointError::TooLong),
+        ] {
+            assert_eq!(Endpoint::parse(text).unwrap_err(), error, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(text in any::<String>()) {
+            let _ = Endpoint::parse(&text);
+            let _ = Endpoint::parse(&format!("https://{text}"));
+        }
+
+        #[test]
+        fn what_is_shown_is_the_same_endpoint(text in "https?://[a-z0-9.]{1,20}(:[0-9]{1,5})?(/[a-z0-9._-]{0,9}){0,3}") {
+            if let Ok(endpoint) = Endpoint::parse(&text) {
+                prop_assert_eq!(Endpoint::parse(&endpoint.to_string()), Ok(endpoint));
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The fence: which addresses a validation may connect to.
 //!
-//! Whoever writes an endpoint chooses where the operator connects to, so without a fence the prober is a way into the
-//! network it runs in (SSRF). Owns the judgement of one address. That every address is judged, at the moment it is
-//! connected to, is the connector's part.
+//! Whoever writes an endpoint chooses where the operator connects to, so without a fence the prober is a way
+//! into the network it runs in (SSRF). Owns the judgement of one address. That every address is judged, at
+//! the moment it is connected to, is the connector's part.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -15,15 +15,17 @@ use ipnet::{Ipv4Net, Ipv6Net};
 pub enum FenceScope {
     /// Written by the administrator: everything is allowed but the metadata addresses of clouds.
     System,
-    /// Written by a tenant: besides those, no loopback, unspecified, link-local, multicast and reserved addresses.
+    /// Written by a tenant: besides those, no loopback, unspecified, link-local, multicast and reserved
+    /// addresses.
     Tenant,
 }
 
 /// Which addresses may be connected to.
 ///
-/// Among all ranges that hold an address (the built-in ones, and the administrator's) the narrowest decides; between
-/// equals the administrator's denial goes first, then the administrator's exception, then the built-in denial. So
-/// `allow 127.0.0.0/8` opens loopback, and `allow 0.0.0.0/0` opens nothing that is fenced by name.
+/// Among all ranges that hold an address (the built-in ones, and the administrator's) the narrowest decides;
+/// between equals the administrator's denial goes first, then the administrator's exception, then the
+/// built-in denial. So `allow 127.0.0.0/8` opens loopback, and `allow 0.0.0.0/0` opens nothing that is fenced
+/// by name.
 #[derive(Debug, Clone)]
 pub struct Fence {
     scope: FenceScope,
@@ -104,16 +106,101 @@ fn prefix_around(net: &IpNet, address: IpAddr) -> Option<u8> {
     net.contains(&address).then(|| net.prefix_len())
 }
 
-/// The IPv4 address that a gateway, or the kernel, would take out of an IPv6 one: IPv4-compatible (RFC 4291), NAT64
-/// (RFC 6052, RFC 8215), 6to4 (RFC 3056), Teredo (RFC 4380).
+/// The IPv4 address that a gateway, or the kernel, would take out of an IPv6 one: IPv4-compatible (RFC 4291),
+/// NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056), Teredo (RFC 4380).
 fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
     let pair = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match address.segments() {
-        [0, 0, 0, 0, 0, 0, high @ 1..=u16::MAX, low] | [0x64, 0xff9b, _, _, _, _, high, low] | [0x2002, high, low, ..] => {
-            Some(pair(high, low))
-        }
+        [0, 0, 0, 0, 0, 0, high @ 1..=u16::MAX, low]
+        | [0x64, 0xff9b, _, _, _, _, high, low]
+        | [0x2002, high, low, ..] => Some(pair(high, low)),
         [0x2001, 0, _, _, _, _, high, low] => Some(pair(!high, !low)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets(texts: &[&str]) -> Arc<[IpNet]> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn allows(scope: FenceScope, allow: &[&str], deny: &[&str], address: &str) -> bool {
+        Fence::new(scope, nets(allow), nets(deny)).allows(address.parse().unwrap())
+    }
+
+    #[test]
+    fn tenants_reach_the_world_and_private_networks_and_nothing_local() {
+        for address in
+            ["8.8.8.8", "10.0.0.1", "192.168.1.1", "172.16.0.1", "100.64.0.1", "2001:db8::1", "fd00::1"]
+        {
+            assert!(allows(FenceScope::Tenant, &[], &[], address), "{address}");
+        }
+        for address in [
+            "127.0.0.1",
+            "127.255.255.255",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.0.1",
+            "169.254.169.254",
+            "100.100.100.200",
+            "168.63.129.16",
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "fec0::1",
+            "fd00:ec2::254",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::127.0.0.1",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:7f00:1::",
+            "2002:a9fe:a9fe::1",
+            "2001:0:4136:e378:8000:63bf:5601:5601",
+        ] {
+            assert!(!allows(FenceScope::Tenant, &[], &[], address), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_system_reaches_everything_but_metadata() {
+        for address in ["127.0.0.1", "::1", "169.254.0.1", "10.0.0.1", "fe80::1"] {
+            assert!(allows(FenceScope::System, &[], &[], address), "{address}");
+        }
+        for address in [
+            "169.254.169.254",
+            "169.254.170.2",
+            "fd00:ec2::254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+        ] {
+            assert!(!allows(FenceScope::System, &[], &[], address), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_narrowest_range_decides() {
+        let tenant =
+            |allow: &[&str], deny: &[&str], address| allows(FenceScope::Tenant, allow, deny, address);
+        assert!(tenant(&["127.0.0.0/8"], &[], "127.0.0.1"));
+        assert!(tenant(&["127.0.0.1/32"], &[], "::ffff:127.0.0.1"));
+        assert!(!tenant(&["127.0.0.1/32"], &[], "127.0.0.2"));
+        assert!(!tenant(&["0.0.0.0/0"], &[], "127.0.0.1"), "all is not an exception for loopback");
+        assert!(!tenant(&["169.254.0.0/16"], &[], "169.254.169.254"));
+        assert!(tenant(&["169.254.169.254/32"], &[], "169.254.169.254"), "asked for by name");
+        assert!(!tenant(&[], &["10.0.0.0/8"], "10.1.2.3"));
+        assert!(tenant(&["10.1.2.3/32"], &["10.0.0.0/8"], "10.1.2.3"));
+        assert!(!tenant(&["10.0.0.0/8"], &["10.1.0.0/16"], "10.1.2.3"));
+        assert!(!tenant(&["10.0.0.0/8"], &["10.0.0.0/8"], "10.1.2.3"), "a tie is a denial");
+        assert!(!tenant(&[], &["10.0.0.0/8"], "64:ff9b::a01:203"));
     }
 }

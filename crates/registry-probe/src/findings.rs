@@ -1,7 +1,8 @@
 //! What a validation found, layer by layer: the output of a validation.
 //!
-//! Data only: no Kubernetes words, no sentences. Nothing in here is secret, comes from a response's body, or differs between
-//! two runs of the same failure; `Findings::durations` and `Findings::requests` are for metrics alone.
+//! Data only: no Kubernetes words, no sentences. Nothing in here is secret, comes from a response's body, or
+//! differs between two runs of the same failure; `Findings::durations` and `Findings::requests` are for
+//! metrics alone.
 
 use std::fmt;
 use std::net::IpAddr;

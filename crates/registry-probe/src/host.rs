@@ -1,7 +1,8 @@
 //! Names of servers: a host with a port, and the entries of the administrator's list of token services.
 //!
-//! Owns the spelling of hosts: every IP literal (decimal, hex, octal, short, with a trailing dot, IPv4 in IPv6) becomes
-//! one normal form, so that what the fence judges is what is connected to. Does not resolve names.
+//! Owns the spelling of hosts: every IP literal (decimal, hex, octal, short, with a trailing dot, IPv4 in
+//! IPv6) becomes one normal form, so that what the fence judges is what is connected to. Does not resolve
+//! names.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -97,7 +98,8 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// An entry of the administrator's list of token services, `HOST[:PORT]`: without a port, any port of that host.
+/// An entry of the administrator's list of token services, `HOST[:PORT]`: without a port, any port of that
+/// host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TrustedService {
     /// The host that credentials may be sent to.
@@ -134,5 +136,83 @@ fn parse_port(text: &str) -> Result<u16, HostError> {
     match text.parse() {
         Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
         _ => Err(HostError::NotAPort),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn host(text: &str) -> Option<String> {
+        text.parse::<Host>().ok().map(|host| host.to_string())
+    }
+
+    #[test]
+    fn every_spelling_of_an_address_is_that_address() {
+        for text in [
+            "127.0.0.1",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0x7f.1",
+            "0177.0.0.1",
+            "127.0.0.1.",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert_eq!(text.parse(), Ok(Host::Address([127, 0, 0, 1].into())), "{text}");
+        }
+        assert_eq!(host("[2001:DB8::0:1]").as_deref(), Some("[2001:db8::1]"));
+    }
+
+    #[test]
+    fn names_have_one_spelling() {
+        assert_eq!(host("Registry.Example.COM.").as_deref(), Some("registry.example.com"));
+        assert_eq!(host("b\u{fc}cher.example").as_deref(), Some("xn--bcher-kva.example"));
+        for text in [
+            "",
+            ".",
+            "a..b",
+            "a b",
+            "a/b",
+            "a@b",
+            "a:1",
+            "[::1",
+            "256.0.0.1",
+            "\n",
+            &"a".repeat(64),
+            &"a.".repeat(200),
+        ] {
+            assert_eq!(host(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_of_the_list_has_a_port_or_stands_for_all() {
+        let entry = |text: &str| text.parse::<TrustedService>();
+        let server = |port| HostPort { host: Host::Name("auth.example.com".into()), port };
+        assert!(entry("auth.example.com").unwrap().covers(&server(1)));
+        assert!(entry("auth.example.com:5001").unwrap().covers(&server(5001)));
+        assert!(!entry("auth.example.com:5001").unwrap().covers(&server(443)));
+        assert_eq!(entry("[::1]:443").unwrap().port, Some(443));
+        assert_eq!(entry("[::1]").unwrap().port, None);
+        for text in ["a:0", "a:65536", "a:+1", "a:", "a:b", "https://a", ""] {
+            assert!(entry(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(text in any::<String>()) {
+            let _ = (text.parse::<Host>(), text.parse::<TrustedService>());
+        }
+
+        #[test]
+        fn what_is_shown_is_read_back(text in "[a-z0-9.:\\[\\]x-]{1,40}") {
+            if let Ok(host) = text.parse::<Host>() {
+                prop_assert_eq!(host.to_string().parse(), Ok(host));
+            }
+        }
     }
 }

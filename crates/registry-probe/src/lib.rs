@@ -1,8 +1,9 @@
 //! One question: can this registry be used with these credentials?
 //!
-//! [`Prober::probe`] takes a [`Target`] (what is to be checked) and [`Material`] (what its references resolved to), and
-//! answers with [`Findings`]: one finding per layer, in the order in which a connection meets them. There is no Kubernetes
-//! in here: what the findings mean for conditions, reasons and messages is the operator's part.
+//! [`Prober::probe`] takes a [`Target`] (what is to be checked) and [`Material`] (what its references
+//! resolved to), and answers with [`Findings`]: one finding per layer, in the order in which a connection
+//! meets them. There is no Kubernetes in here: what the findings mean for conditions, reasons and messages is
+//! the operator's part.
 
 mod challenge;
 mod credentials;
@@ -26,8 +27,9 @@ pub use credentials::{Credentials, CredentialsError, DockerConfigError, Field};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use fence::{Fence, FenceScope, IpNet};
 pub use findings::{
-    ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure, EndpointFinding, Evidence, Findings,
-    Inconclusive, LayerDurations, NotARegistry, RequestCounts, Stage, TlsFinding, Unavailable, Unprovable,
+    ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure, EndpointFinding,
+    Evidence, Findings, Inconclusive, LayerDurations, NotARegistry, RequestCounts, Stage, TlsFinding,
+    Unavailable, Unprovable,
 };
 pub use host::{Host, HostError, HostPort, TrustedService};
 pub use prober::{Prober, ProberError, ProberSettings};

@@ -52,8 +52,8 @@ pub enum ProberError {
     Crypto,
 }
 
-/// Validates registries. Cheap to clone. Holds nothing that was authenticated: no token, connection or TLS session outlives
-/// the validation that it was made for.
+/// Validates registries. Cheap to clone. Holds nothing that was authenticated: no token, connection or TLS
+/// session outlives the validation that it was made for.
 #[derive(Clone)]
 pub struct Prober(Arc<Shared>);
 
@@ -80,8 +80,8 @@ impl Prober {
 
     /// Can this registry be used with these credentials? Never fails: every failure is a finding.
     ///
-    /// Must run on a Tokio runtime with I/O and time. Safe to drop at any point. Waits for a turn first where many validations
-    /// are under way at the same host; the deadline begins after that.
+    /// Must run on a Tokio runtime with I/O and time. Safe to drop at any point. Waits for a turn first where
+    /// many validations are under way at the same host; the deadline begins after that.
     pub async fn probe(&self, target: &Target, material: &Material, now: Timestamp) -> Findings {
         let _turn = self.0.turns.take(target.endpoint.server()).await;
         // Boxed, so that who waits for a turn holds a pointer and not the whole exchange.

@@ -1,7 +1,7 @@
 //! Token services: which one a challenge names, and whether credentials may be sent there.
 //!
-//! Owns the rules of trust: `https` unless the registry itself is `http`; no user name in the URL; the registry's own site, a
-//! known pair, or the administrator's list. Does not send anything.
+//! Owns the rules of trust: `https` unless the registry itself is `http`; no user name in the URL; the
+//! registry's own site, a known pair, or the administrator's list. Does not send anything.
 
 use psl::Psl;
 use url::Url;
@@ -41,7 +41,8 @@ impl TokenService {
     pub(crate) fn of(challenge: &Challenge, trust: &Trust<'_>) -> Result<Self, Distrusted> {
         let refuse = |service, cause| Err(Distrusted { service, cause });
         let realm = challenge.parameter("realm").and_then(|realm| trust.registry.join(realm).ok());
-        let Some((mut realm, server)) = realm.and_then(|realm| Some((realm.clone(), HostPort::of(&realm)?))) else {
+        let Some((mut realm, server)) = realm.and_then(|realm| Some((realm.clone(), HostPort::of(&realm)?)))
+        else {
             return refuse(None, Distrust::NoRealm);
         };
         if !matches!(realm.scheme(), "https" | "http") {
@@ -61,7 +62,11 @@ impl TokenService {
 
     /// This service, if credentials may be sent there.
     pub(crate) fn trusted(self) -> Result<Self, Distrusted> {
-        if self.trusted { Ok(self) } else { Err(Distrusted { service: Some(self.server), cause: Distrust::OtherSite }) }
+        if self.trusted {
+            Ok(self)
+        } else {
+            Err(Distrusted { service: Some(self.server), cause: Distrust::OtherSite })
+        }
     }
 
     /// The same service behind a redirect that adds the slash that its realm lacks, and nothing else.
@@ -82,15 +87,16 @@ impl Trust<'_> {
     }
 }
 
-/// The same host, or names below one domain that one owner registered. Ports make no difference, as for cookies: GitLab and
-/// docker_auth have the token service at another port.
+/// The same host, or names below one domain that one owner registered. Ports make no difference, as for
+/// cookies: GitLab and docker_auth have the token service at another port.
 fn is_same_site(registry: &Host, service: &Host) -> bool {
     let (Host::Name(registry), Host::Name(service)) = (registry, service) else { return registry == service };
     registry == service || registrable(registry).is_some_and(|domain| registrable(service) == Some(domain))
 }
 
-/// The domain that was registered: one label below a public suffix, of those that the list knows. Of names that it does not
-/// know (`registry.team.svc.cluster.local`) nobody can say who owns what, so they are a site of their own each.
+/// The domain that was registered: one label below a public suffix, of those that the list knows. Of names
+/// that it does not know (`registry.team.svc.cluster.local`) nobody can say who owns what, so they are a site
+/// of their own each.
 fn registrable(name: &str) -> Option<&str> {
     let suffix = psl::List.suffix(name.as_bytes()).filter(psl::Suffix::is_known)?;
     let below = name.len().checked_sub(suffix.as_bytes().len() + 1)?;
@@ -115,5 +121,107 @@ fn matches(name: &str, pattern: &str) -> bool {
     match pattern.strip_prefix("*.") {
         Some(parent) => name.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.')),
         None => name == pattern,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn service(registry: &str, realm: &str) -> Result<TokenService, Distrusted> {
+        let challenge = Challenge::parse_all([format!("Bearer realm=\"{realm}\"").as_bytes()]);
+        let registry = Url::parse(registry).unwrap();
+        TokenService::of(&challenge[0], &Trust { registry: &registry, listed: &[] })
+    }
+
+    fn trusted(registry: &str, realm: &str) -> bool {
+        service(registry, realm).unwrap().trusted
+    }
+
+    #[test]
+    fn the_services_of_the_known_registries_are_trusted() {
+        for (registry, realm) in [
+            ("https://registry-1.docker.io/v2/", "https://auth.docker.io/token"),
+            ("https://index.docker.io/v2/", "https://auth.docker.io/token"),
+            ("https://registry.hub.docker.com/v2/", "https://auth.docker.io/token"),
+            ("https://registry.gitlab.com/v2/", "https://gitlab.com/jwt/auth"),
+            ("https://registry.example.com:5050/v2/", "https://gitlab.example.com/jwt/auth"),
+            ("https://ghcr.io/v2/", "https://ghcr.io/token"),
+            ("https://quay.io/v2/", "https://quay.io/v2/auth"),
+            ("https://eu.gcr.io/v2/", "https://eu.gcr.io/v2/token"),
+            ("https://europe-docker.pkg.dev/v2/", "https://europe-docker.pkg.dev/v2/token"),
+            ("https://acme.azurecr.io/v2/", "https://acme.azurecr.io/oauth2/token"),
+            ("https://public.ecr.aws/v2/", "https://public.ecr.aws/token/"),
+            ("https://registry.digitalocean.com/v2/", "https://api.digitalocean.com/v2/registry/auth"),
+            (
+                "https://registry.cn-hangzhou.aliyuncs.com/v2/",
+                "https://dockerauth.cn-hangzhou.aliyuncs.com/auth",
+            ),
+            (
+                "https://rg.fr-par.scw.cloud/v2/",
+                "https://api.scaleway.com/registry-internal/v1/regions/fr-par/tokens",
+            ),
+            ("https://harbor.example.com/v2/", "https://harbor.example.com/service/token"),
+            ("https://registry.local:5000/v2/", "https://registry.local:5001/auth"),
+            ("https://10.0.0.5:5000/v2/", "https://10.0.0.5:5001/auth"),
+            ("http://registry.local/v2/", "http://registry.local/auth"),
+            ("https://a.example.com/artifactory/api/docker/repo/v2/", "token"),
+        ] {
+            assert!(trusted(registry, realm), "{registry} {realm}");
+        }
+    }
+
+    #[test]
+    fn strangers_are_not() {
+        for (registry, realm) in [
+            ("https://registry.example.com/v2/", "https://auth.example.net/token"),
+            ("https://registry.example.com/v2/", "https://example.com.evil.net/token"),
+            ("https://registry.example.com/v2/", "https://evilexample.com/token"),
+            ("https://registry.example.co.uk/v2/", "https://evil.co.uk/token"),
+            ("https://a.azurecr.io/v2/", "https://b.github.io/token"),
+            ("https://a.github.io/v2/", "https://b.github.io/token"),
+            ("https://registry.team-a.svc.cluster.local/v2/", "https://auth.team-b.svc.cluster.local/token"),
+            ("https://registry.corp/v2/", "https://auth.corp/token"),
+            ("https://10.0.0.5/v2/", "https://10.0.0.6/token"),
+            ("https://scw.cloud/v2/", "https://api.scaleway.com/token"),
+            ("https://evilscw.cloud/v2/", "https://api.scaleway.com/token"),
+            ("https://com/v2/", "https://evil.com/token"),
+        ] {
+            assert!(!trusted(registry, realm), "{registry} {realm}");
+        }
+    }
+
+    #[test]
+    fn a_realm_must_be_a_url_that_can_be_trusted_at_all() {
+        let registry = "https://registry.example.com/v2/";
+        let cause = |realm| service(registry, realm).unwrap_err().cause;
+        assert_eq!(cause(""), Distrust::NoRealm);
+        assert_eq!(cause("https://[x"), Distrust::NoRealm);
+        assert_eq!(cause("data:,x"), Distrust::NoRealm);
+        assert_eq!(cause("file:///etc/passwd"), Distrust::NoRealm);
+        assert_eq!(cause("http://registry.example.com/token"), Distrust::PlainHttp);
+        assert_eq!(cause("https://alice@registry.example.com/token"), Distrust::UserInfo);
+        assert_eq!(cause("https://:pw@registry.example.com/token"), Distrust::UserInfo);
+    }
+
+    #[test]
+    fn relative_realms_are_the_registrys_own() {
+        let realm = |realm| service("https://a.example.com/suffix/v2/", realm).unwrap().realm.to_string();
+        assert_eq!(realm("/token"), "https://a.example.com/token");
+        assert_eq!(realm("token?x=y#z"), "https://a.example.com/suffix/v2/token?x=y");
+        assert_eq!(realm("//b.example.com/token"), "https://b.example.com/token");
+    }
+
+    proptest! {
+        #[test]
+        fn no_realm_panics_and_none_at_another_site_is_trusted(realm in any::<String>(), host in "[a-z.]{1,12}") {
+            let _ = service("https://registry.example.com/v2/", &realm);
+            if let Ok(service) = service("https://registry.example.com/v2/", &format!("https://{host}/{realm}")) {
+                let own = service.server.host.to_string();
+                prop_assert_eq!(service.trusted, own == "example.com" || own.ends_with(".example.com"));
+            }
+        }
     }
 }

@@ -9,7 +9,9 @@ pub struct RepositoryName(String);
 
 /// The text does not follow the grammar of repository names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a repository name: lower-case letters and digits, joined by `.`, `_`, `__` or dashes, in parts joined by `/`")]
+#[error(
+    "is not a repository name: lower-case letters and digits, joined by `.`, `_`, `__` or dashes, in parts joined by `/`"
+)]
 pub struct RepositoryNameError;
 
 /// What registries accept, host name included, by the specification's note on length.
@@ -39,7 +41,9 @@ impl RepositoryName {
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, in one pass.
 fn is_path_component(component: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let (Some(first), Some(last)) = (component.bytes().next(), component.bytes().last()) else { return false };
+    let (Some(first), Some(last)) = (component.bytes().next(), component.bytes().last()) else {
+        return false;
+    };
     let separators = component.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     alphanumeric(first) && alphanumeric(last) && separators.filter(|part| !part.is_empty()).all(is_separator)
 }
@@ -59,5 +63,39 @@ impl FromStr for RepositoryName {
 impl fmt::Display for RepositoryName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_of_the_specification_is_followed() {
+        for name in ["a", "0", "hello-world", "a.b_c__d---e/f", "library/alpine", "a--b"] {
+            assert!(RepositoryName::parse(name).is_ok(), "{name}");
+        }
+        for name in [
+            "", "/", "/a", "a/", "a//b", "A", "a..b", "a___b", "a._b", "-a", "a-", "a b", "\u{e9}", "a:b",
+            "a@b", "..", "a/../b",
+        ] {
+            assert!(RepositoryName::parse(name).is_err(), "{name}");
+        }
+        assert!(RepositoryName::parse(&"a".repeat(256)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn the_grammar_is_the_regular_expression_of_the_specification(name in "[a-b/._-]{0,12}") {
+            // [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*
+            let component = |part: &str| {
+                let ends = part.starts_with(['a', 'b']) && part.ends_with(['a', 'b']);
+                let separators = part.split(['a', 'b']).filter(|text| !text.is_empty());
+                ends && separators.into_iter().all(|text| [".", "_", "__"].contains(&text) || text.chars().all(|c| c == '-'))
+            };
+            prop_assert_eq!(RepositoryName::parse(&name).is_ok(), name.split('/').all(component));
+        }
     }
 }

@@ -8,12 +8,17 @@ use crate::target::{Material, Target};
 use crate::token::expiry_of;
 use crate::transport::{HandshakeRecord, Journal};
 
-pub(crate) fn summarize(target: &Target, material: &Material, verdict: Verdict, journal: &Journal) -> Findings {
+pub(crate) fn summarize(
+    target: &Target,
+    material: &Material,
+    verdict: Verdict,
+    journal: &Journal,
+) -> Findings {
     let server = target.endpoint.server();
     let Verdict { endpoint, credentials, content_path } = verdict;
     let own = journal.handshakes.iter().rfind(|record| record.server == *server);
     Findings {
-        tls: tls_finding(target, material, &journal.handshakes),
+        tls: tls_finding(target, material, journal),
         certificate: own.and_then(|record| record.presented.clone()),
         endpoint,
         credentials,
@@ -28,13 +33,13 @@ pub(crate) fn summarize(target: &Target, material: &Material, verdict: Verdict, 
     }
 }
 
-/// The weakest link among the servers that credentials may go to.
-fn tls_finding(target: &Target, material: &Material, handshakes: &[HandshakeRecord]) -> TlsFinding {
-    let links: Vec<_> = handshakes.iter().filter(|record| record.trusted).collect();
+/// The weakest link among the servers that the verdict rests on.
+fn tls_finding(target: &Target, material: &Material, journal: &Journal) -> TlsFinding {
+    let links: Vec<_> = journal.handshakes.iter().filter(|record| record.decisive).collect();
     if let Some(failed) = links.iter().find_map(|record| failed(record)) {
         return failed;
     }
-    if target.endpoint.scheme() == Scheme::Http {
+    if target.endpoint.scheme() == Scheme::Http && journal.connected {
         return TlsFinding::PlainHttp;
     }
     let Some(first) = links.first() else { return TlsFinding::NotAttempted };

@@ -1,7 +1,8 @@
 //! Tokens: what a token service answers, and what a token says of itself.
 //!
-//! Owns the reading of token responses (Docker Registry v2 authentication, "token"; RFC 6749, section 5.1) and of the claims
-//! of JSON Web Tokens. Claims are read, not verified: the registry does that; here they only tell whom a service took us for.
+//! Owns the reading of token responses (Docker Registry v2 authentication, "token"; RFC 6749, section 5.1)
+//! and of the claims of JSON Web Tokens. Claims are read, not verified: the registry does that; here they
+//! only tell whom a service took us for.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -65,7 +66,8 @@ fn list_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<Acc
 }
 
 impl Token {
-    /// The token of a 200 from a token service: `token` or `access_token`, whichever holds one that a header can carry.
+    /// The token of a 200 from a token service: `token` or `access_token`, whichever holds one that a header
+    /// can carry.
     pub(crate) fn of_response(body: &[u8]) -> Option<Self> {
         let response: TokenResponse = serde_json::from_slice(body).ok()?;
         let mut tokens = [response.token, response.access_token].into_iter().flatten();
@@ -99,7 +101,8 @@ impl Claims {
     pub(crate) fn names(&self, username: &str) -> bool {
         let subject = self.subject();
         let last = subject.rsplit_once("/users/").map_or(subject, |(_, user)| user);
-        !username.is_empty() && (subject.eq_ignore_ascii_case(username) || last.eq_ignore_ascii_case(username))
+        !username.is_empty()
+            && (subject.eq_ignore_ascii_case(username) || last.eq_ignore_ascii_case(username))
     }
 
     /// Does it name an account, whichever? Docker Hub names accounts by a number of its own.
@@ -114,7 +117,8 @@ impl Claims {
     /// Does it grant an action that `other` does not?
     pub(crate) fn grants_more_than(&self, other: &Self) -> bool {
         let grants = |claims: &Self, entry: &Access, action: &String| {
-            let mut same = claims.access.iter().filter(|own| (&own.kind, &own.name) == (&entry.kind, &entry.name));
+            let mut same =
+                claims.access.iter().filter(|own| (&own.kind, &own.name) == (&entry.kind, &entry.name));
             same.any(|own| own.actions.contains(action))
         };
         let lacks = |entry: &Access| entry.actions.iter().any(|action| !grants(other, entry, action));
@@ -133,4 +137,87 @@ fn is_nobody(subject: &str) -> bool {
 /// When a token that a user gave ends, if it says so.
 pub(crate) fn expiry_of(token: &SecretString) -> Option<Timestamp> {
     Claims::of(token.expose_secret())?.expires_at()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn token(body: &str) -> Option<String> {
+        Token::of_response(body.as_bytes()).map(|token| token.secret.expose_secret().to_owned())
+    }
+
+    fn claims(json: &str) -> Claims {
+        Claims::of(&format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(json))).unwrap()
+    }
+
+    #[test]
+    fn either_field_may_hold_the_token() {
+        assert_eq!(token(r#"{"token":"a"}"#).as_deref(), Some("a"));
+        assert_eq!(token(r#"{"access_token":"b"}"#).as_deref(), Some("b"));
+        assert_eq!(token(r#"{"token":"","access_token":"b"}"#).as_deref(), Some("b"));
+        assert_eq!(token(r#"{"token":"a","access_token":null}"#).as_deref(), Some("a"));
+        assert_eq!(token(r#"{"token":7,"access_token":"b","expires_in":"soon"}"#).as_deref(), Some("b"));
+        assert_eq!(token(r#"{"token":"a\r\nX: y","access_token":"b c"}"#), None);
+        for body in ["", "{}", "[]", "null", "<html>", r#"{"token":""}"#, r#"{"details":"x"}"#] {
+            assert_eq!(token(body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_account_is_named_by_its_own_name() {
+        assert!(claims(r#"{"sub":"alice"}"#).names("Alice"));
+        assert!(claims(r#"{"sub":"jfac@01ab/users/alice"}"#).names("alice"));
+        for json in [r#"{"sub":"bob"}"#, r#"{"sub":""}"#, r#"{"sub":null}"#, r#"{"sub":["alice"]}"#, "{}"] {
+            assert!(!claims(json).names("alice"), "{json}");
+            assert!(!claims(json).names(""), "{json}");
+        }
+    }
+
+    #[test]
+    fn nobody_goes_by_several_names() {
+        for subject in ["", " ", "anonymous", "(anonymous)", "Anonymous", "guest", "_public_"] {
+            assert!(!claims(&format!(r#"{{"sub":"{subject}"}}"#)).names_somebody(), "{subject}");
+        }
+        assert!(claims(r#"{"sub":"8f14e45f"}"#).names_somebody());
+    }
+
+    #[test]
+    fn grants_are_compared_by_action() {
+        let with = |actions: &str| {
+            claims(&format!(r#"{{"access":[{{"type":"repository","name":"a","actions":{actions}}}]}}"#))
+        };
+        let (none, pull, push) = (with("[]"), with(r#"["pull"]"#), with(r#"["pull","push"]"#));
+        assert!(pull.grants_more_than(&none) && push.grants_more_than(&pull));
+        assert!(
+            !none.grants_more_than(&none) && !pull.grants_more_than(&pull) && !pull.grants_more_than(&push)
+        );
+        assert!(pull.grants_more_than(&claims(r#"{"access":null}"#)));
+        assert!(!claims(r#"{"access":"all"}"#).grants_more_than(&none));
+    }
+
+    #[test]
+    fn the_end_is_read_from_whole_and_broken_seconds() {
+        let end = |json: &str| claims(json).expires_at().map(Timestamp::as_second);
+        assert_eq!(end(r#"{"exp":1780000000}"#), Some(1_780_000_000));
+        assert_eq!(end(r#"{"exp":1780000000.9}"#), Some(1_780_000_000));
+        assert_eq!(end(r#"{"exp":"never"}"#), None);
+        assert_eq!(end(r#"{"exp":1e300}"#), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(bytes in any::<Vec<u8>>(), text in any::<String>()) {
+            let _ = Token::of_response(&bytes);
+            let _ = (Claims::of(&text), Claims::of(&format!("a.{text}.b")), Claims::of(&format!("a.{}.b", URL_SAFE_NO_PAD.encode(&bytes))));
+        }
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let token = Token::of_response(br#"{"token":"opaque-secret"}"#).unwrap();
+        assert!(!format!("{token:?}").contains("opaque-secret"));
+    }
 }

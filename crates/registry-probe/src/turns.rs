@@ -49,3 +49,46 @@ impl Drop for Turn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn host(name: &str) -> HostPort {
+        HostPort { host: name.parse().unwrap(), port: 443 }
+    }
+
+    #[tokio::test]
+    async fn a_host_has_so_many_turns_and_no_more() {
+        let turns = Turns::new(NonZeroUsize::new(2).unwrap());
+        let (first, _second) = (turns.take(&host("a")).await, turns.take(&host("a")).await);
+        assert!(turns.take(&host("a")).now_or_never().is_none());
+        assert!(turns.take(&host("b")).now_or_never().is_some(), "other hosts do not wait");
+        drop(first);
+        assert!(turns.take(&host("a")).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn who_came_first_goes_first_and_nothing_is_left_behind() {
+        let turns = Arc::new(Turns::new(NonZeroUsize::MIN));
+        let held = turns.take(&host("a")).await;
+        let a = host("a");
+        let mut waiting = Box::pin(turns.take(&a));
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(held);
+        assert!(turns.take(&host("a")).now_or_never().is_none(), "it is the other's turn");
+        drop(waiting.await);
+        assert!(turns.hosts.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_leaves_nothing_behind() {
+        let turns = Turns::new(NonZeroUsize::MIN);
+        let held = turns.take(&host("a")).await;
+        assert!(turns.take(&host("a")).now_or_never().is_none());
+        drop(held);
+        assert!(turns.hosts.lock().unwrap().is_empty());
+    }
+}

@@ -2,10 +2,11 @@
 
 use super::entry::{Entry, status_of};
 use super::evidence::Anonymous;
-use super::inquiry::{Admission, Inquiry, Reading, Step, Stop, Verdict, unsupported, untrusted};
+use super::inquiry::{Admission, Inquiry, Step, Stop, Verdict, unsupported, untrusted};
 use super::issue::Issue;
 use super::opening::Opening;
 use super::question::{Bearer, Pass, TokenRequest};
+use super::reading::Reading;
 use crate::challenge::Challenge;
 use crate::credentials::Credentials;
 use crate::findings::{CredentialsFinding, Evidence, Unavailable, Unprovable};
@@ -22,8 +23,8 @@ impl Inquiry<'_> {
         }
     }
 
-    /// A token service is preferred where one is offered, for that is where clients that pull go; the registry itself is
-    /// asked where it alone is offered, or where the token service is not to be trusted.
+    /// A token service is preferred where one is offered, for that is where clients that pull go; the
+    /// registry itself is asked where it alone is offered, or where the token service is not to be trusted.
     fn password(&self, opening: &Opening<'_>) -> Step<Verdict> {
         match self.trusted_service(opening) {
             Some(Ok(service)) => self.by_token(opening, &service),
@@ -75,7 +76,8 @@ impl Inquiry<'_> {
         }
     }
 
-    /// What the token service that is named beside hands to anonymous clients, whether or not it may have the credentials.
+    /// What the token service that is named beside hands to anonymous clients, whether or not it may have the
+    /// credentials.
     fn offered_anonymously(&self, opening: &Opening<'_>) -> Step<Anonymous> {
         match self.token_service(opening.challenges) {
             Some(Ok(service)) if !opening.served => self.anonymous_token(&service, None),
@@ -86,7 +88,9 @@ impl Inquiry<'_> {
     /// Rule (a) at the repository, for credentials that were sent to the registry itself.
     fn weigh_reading(&self, opening: &Opening<'_>) -> Step<CredentialsFinding> {
         let bare = self.weigh_bare_reading()?;
-        let service = self.token_service(self.tags_challenges(&Pass::Nothing)?).or_else(|| self.token_service(opening.challenges));
+        let service = self
+            .token_service(self.tags_challenges(&Pass::Nothing)?)
+            .or_else(|| self.token_service(opening.challenges));
         let (CredentialsFinding::Validated(_), Some(Ok(service))) = (&bare, service) else { return Ok(bare) };
         match self.anonymous_token(&service, self.repository_scope())? {
             Anonymous::Token(request) => self.weigh_token_reading(&request),
@@ -101,7 +105,8 @@ impl Inquiry<'_> {
         status: u16,
         challenges: &[Challenge],
     ) -> Step<Verdict> {
-        // The password was sent unasked, for anonymous clients were served. Only now is it said that a token is wanted.
+        // The password was sent unasked, for anonymous clients were served. Only now is it said that a token
+        // is wanted.
         let asked = Opening { challenges, ..*opening };
         if *pass == Pass::Basic
             && !opening.asks_for("Basic")
@@ -119,7 +124,8 @@ impl Inquiry<'_> {
 
     /// What a refusal by the registry itself says of the credentials.
     fn refusal(&self, pass: &Pass, status: u16, challenges: &[Challenge]) -> CredentialsFinding {
-        let ended = *pass == Pass::RegistryToken && (self.token_has_ended() || challenges.iter().any(says_expired));
+        let ended =
+            *pass == Pass::RegistryToken && (self.token_has_ended() || challenges.iter().any(says_expired));
         match status {
             401 | 403 if ended => CredentialsFinding::Expired,
             400 | 401 => CredentialsFinding::Rejected { by: self.server() },
@@ -130,7 +136,9 @@ impl Inquiry<'_> {
 
     fn token_has_ended(&self) -> bool {
         match self.case.credentials {
-            Some(Credentials::RegistryToken(token)) => expiry_of(token).is_some_and(|end| end <= self.case.now),
+            Some(Credentials::RegistryToken(token)) => {
+                expiry_of(token).is_some_and(|end| end <= self.case.now)
+            }
             _ => false,
         }
     }
@@ -150,13 +158,19 @@ impl Inquiry<'_> {
     }
 
     /// The named repository first: where only the account may read it, one control is enough for both layers.
-    fn by_repository_token(&self, opening: &Opening<'_>, first: &TokenRequest, scope: String) -> Step<Verdict> {
+    fn by_repository_token(
+        &self,
+        opening: &Opening<'_>,
+        first: &TokenRequest,
+        scope: String,
+    ) -> Step<Verdict> {
         let service = &first.service;
-        let (account, reading) = match self.issue(self.token_request(service, Bearer::Account, Some(scope.clone())))? {
-            Issue::Issued(request) => (Some(request.clone()), self.reading(&Pass::Issued(request))?),
-            Issue::Refused(status) => (None, Reading::Refused(status)),
-            Issue::Hindered(finding) => (None, unread(finding)),
-        };
+        let (account, reading) =
+            match self.issue(self.token_request(service, Bearer::Account, Some(scope.clone())))? {
+                Issue::Issued(request) => (Some(request.clone()), self.reading(&Pass::Issued(request))?),
+                Issue::Refused(status) => (None, Reading::Refused(status)),
+                Issue::Hindered(finding) => (None, unread(finding)),
+            };
         let (Some(account), true) = (account, reading.is_granted()) else {
             return self.by_entry(opening, service, &reading);
         };
@@ -191,7 +205,9 @@ impl Inquiry<'_> {
         match self.enter(service, Bearer::Account, fallback.as_ref())? {
             Entry::Opened(request) => Ok(self.verdict(self.weigh_token(opening, &request)?, reading)),
             Entry::NotIssued(status) => Err(Stop::credentials(refused_by(service, status))),
-            Entry::TokenRefused(403) => Err(Stop::credentials(CredentialsFinding::Forbidden { by: self.server() })),
+            Entry::TokenRefused(403) => {
+                Err(Stop::credentials(CredentialsFinding::Forbidden { by: self.server() }))
+            }
             Entry::TokenRefused(400 | 401) => {
                 Err(Stop::credentials(CredentialsFinding::TokenRefused { issuer: service.server.clone() }))
             }
@@ -217,7 +233,9 @@ fn refused_by(service: &TokenService, status: u16) -> CredentialsFinding {
 /// The token for the repository could not be had now.
 fn unread(finding: CredentialsFinding) -> Reading {
     match finding {
-        CredentialsFinding::TemporarilyUnavailable { server, cause } => Reading::Unavailable { server, cause },
+        CredentialsFinding::TemporarilyUnavailable { server, cause } => {
+            Reading::Unavailable { server, cause }
+        }
         CredentialsFinding::Throttled { by } => {
             Reading::Unavailable { server: by, cause: Unavailable::Status(429) }
         }

@@ -1,12 +1,13 @@
 //! The validation without credentials: does the registry, or its token service, serve everybody?
 
 use super::entry::Entry;
-use super::inquiry::{Inquiry, Reading, Step, Stop, Verdict, unsupported, untrusted};
+use super::inquiry::{Inquiry, Step, Stop, Verdict, unsupported, untrusted};
 use super::issue::Issue;
 use super::opening::Opening;
 use super::question::{Bearer, Pass};
-use crate::findings::CredentialsFinding;
-use crate::realm::TokenService;
+use super::reading::Reading;
+use crate::findings::{CredentialsFinding, Distrust};
+use crate::realm::{Distrusted, TokenService};
 
 impl Inquiry<'_> {
     /// Validates a registry that no credentials were given for.
@@ -28,8 +29,14 @@ impl Inquiry<'_> {
         let Some(service) = self.token_service(opening.challenges) else {
             return if opening.is_foreign() { Err(unsupported(opening)) } else { Ok(false) };
         };
+        let service = match service {
+            Ok(service) => service,
+            // There is nowhere to get a token: whoever has one may give it.
+            Err(Distrusted { cause: Distrust::NoRealm, .. }) => return Ok(false),
+            Err(distrusted) => return Err(untrusted(distrusted)),
+        };
         let fallback = self.fallback_scope(opening.challenges);
-        match self.enter(&service.map_err(untrusted)?, Bearer::Anonymous, fallback.as_ref())? {
+        match self.enter(&service, Bearer::Anonymous, fallback.as_ref())? {
             Entry::Opened(_) => Ok(true),
             Entry::NotIssued(_) | Entry::TokenRefused(_) => Ok(false),
             Entry::Hindered(finding) => Err(Stop::credentials(finding)),

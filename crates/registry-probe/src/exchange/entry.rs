@@ -21,8 +21,9 @@ pub(super) enum Entry {
 }
 
 impl Inquiry<'_> {
-    /// Asks for a token without a scope, as `docker login` does: with one, some services hand a token that opens nothing to
-    /// whoever asks, a wrong password among them. If that is refused, with `fallback`, for some services want a scope.
+    /// Asks for a token without a scope, as `docker login` does: with one, some services hand a token that
+    /// opens nothing to whoever asks, a wrong password among them. If that is refused, with `fallback`, for
+    /// some services want a scope.
     pub(super) fn first_token(
         &self,
         service: &TokenService,
@@ -39,7 +40,12 @@ impl Inquiry<'_> {
     }
 
     /// Tries to open `/v2/` with a token for `bearer`: without a scope, then with `fallback`.
-    pub(super) fn enter(&self, service: &TokenService, bearer: Bearer, fallback: Option<&String>) -> Step<Entry> {
+    pub(super) fn enter(
+        &self,
+        service: &TokenService,
+        bearer: Bearer,
+        fallback: Option<&String>,
+    ) -> Step<Entry> {
         let first = match self.first_token(service, bearer, fallback)? {
             Issue::Issued(request) => request,
             Issue::Refused(status) => return Ok(Entry::NotIssued(status)),
@@ -55,7 +61,13 @@ impl Inquiry<'_> {
         self.enter_with_scope(service, bearer, scope, refused)
     }
 
-    fn enter_with_scope(&self, service: &TokenService, bearer: Bearer, scope: &str, refused: u16) -> Step<Entry> {
+    fn enter_with_scope(
+        &self,
+        service: &TokenService,
+        bearer: Bearer,
+        scope: &str,
+        refused: u16,
+    ) -> Step<Entry> {
         let request = self.token_request(service, bearer, Some(scope.to_owned()));
         let Issue::Issued(request) = self.issue(request)? else { return Ok(Entry::TokenRefused(refused)) };
         Ok(match self.admission(&Pass::Issued(request.clone()))? {

@@ -1,14 +1,16 @@
 //! Evidence: what shows that credentials are right, and not merely let pass.
 //!
-//! Owns contract.md's rule. `Validated` rests on one of two: (a) the registry refused a request without these credentials and
-//! granted the same with them, where "without" includes what an anonymous token gets; (b) the token service gave them a token
-//! that names their account, or grants what the anonymous token does not. Anything less is `Unprovable`. A wrong password is
-//! never sent as a control: it would count towards a lock-out.
+//! Owns contract.md's rule. `Validated` rests on one of two: (a) the registry refused a request without these
+//! credentials and granted the same with them, where "without" includes what an anonymous token gets; (b) the
+//! token service gave them a token that names their account, or grants what the anonymous token does not.
+//! Anything less is `Unprovable`. A wrong password is never sent as a control: it would count towards a
+//! lock-out.
 
-use super::inquiry::{Inquiry, Reading, Step, Stop};
+use super::inquiry::{Inquiry, Step, Stop};
 use super::issue::Issue;
 use super::opening::Opening;
 use super::question::{Bearer, Pass, TokenRequest};
+use super::reading::Reading;
 use crate::credentials::Credentials;
 use crate::findings::{CredentialsFinding, Evidence, Unprovable};
 use crate::realm::TokenService;
@@ -23,7 +25,8 @@ pub(super) enum Anonymous {
 }
 
 impl Inquiry<'_> {
-    /// Asks for an anonymous token. Ends the validation where the service can't say now: nothing would be proven.
+    /// Asks for an anonymous token. Ends the validation where the service can't say now: nothing would be
+    /// proven.
     pub(super) fn anonymous_token(&self, service: &TokenService, scope: Option<String>) -> Step<Anonymous> {
         match self.issue(self.token_request(service, Bearer::Anonymous, scope))? {
             Issue::Issued(request) => Ok(Anonymous::Token(request)),
@@ -44,7 +47,11 @@ impl Inquiry<'_> {
     }
 
     /// Rule (b), by comparison of the account's token with the anonymous one for the same scope.
-    pub(super) fn proven_by_tokens(&self, account: &TokenRequest, anonymous: &TokenRequest) -> Option<Evidence> {
+    pub(super) fn proven_by_tokens(
+        &self,
+        account: &TokenRequest,
+        anonymous: &TokenRequest,
+    ) -> Option<Evidence> {
         let claims = |request| self.issued(request)?.claims.as_ref();
         let (account, anonymous) = (claims(account)?, claims(anonymous)?);
         if account.names_somebody() && !anonymous.names_somebody() {
@@ -53,8 +60,13 @@ impl Inquiry<'_> {
         account.grants_more_than(anonymous).then_some(Evidence::GrantedInToken)
     }
 
-    /// Weighs a token that opened `/v2/`: by its own words, else against the anonymous token for the same scope.
-    pub(super) fn weigh_token(&self, opening: &Opening<'_>, account: &TokenRequest) -> Step<CredentialsFinding> {
+    /// Weighs a token that opened `/v2/`: by its own words, else against the anonymous token for the same
+    /// scope.
+    pub(super) fn weigh_token(
+        &self,
+        opening: &Opening<'_>,
+        account: &TokenRequest,
+    ) -> Step<CredentialsFinding> {
         if self.names_account(account) {
             return Ok(CredentialsFinding::Validated(Evidence::NamedInToken));
         }
@@ -68,7 +80,11 @@ impl Inquiry<'_> {
     }
 
     /// Rule (a) at `/v2/`, which was granted to the credentials: was it refused to everybody else?
-    pub(super) fn weigh_admission(&self, opening: &Opening<'_>, anonymous: &Anonymous) -> Step<CredentialsFinding> {
+    pub(super) fn weigh_admission(
+        &self,
+        opening: &Opening<'_>,
+        anonymous: &Anonymous,
+    ) -> Step<CredentialsFinding> {
         if opening.served {
             return Ok(CredentialsFinding::Unprovable(Unprovable::AnonymousServed));
         }
@@ -84,7 +100,8 @@ impl Inquiry<'_> {
         Ok(self.admission(&Pass::Issued(request.clone()))?.is_granted())
     }
 
-    /// Rule (a) at the named repository, which was granted to the credentials: is it refused to a client without a token?
+    /// Rule (a) at the named repository, which was granted to the credentials: is it refused to a client
+    /// without a token?
     pub(super) fn weigh_bare_reading(&self) -> Step<CredentialsFinding> {
         weigh_control(&self.reading(&Pass::Nothing)?, Unprovable::AnonymousServed)
     }

@@ -1,20 +1,22 @@
 //! What a decision is made from: the case, and what has been seen so far.
 //!
-//! Every decision is a pure function that reads as if all answers were there. Where one is missing, `?` ends it with the
-//! question to ask, and it is run again from the start once that is answered; so the order of requests is the order in which
-//! the decision reads. The same `?` ends it with a verdict where there is no point in going on.
+//! Every decision is a pure function that reads as if all answers were there. Where one is missing, `?` ends
+//! it with the question to ask, and it is run again from the start once that is answered; so the order of
+//! requests is the order in which the decision reads. The same `?` ends it with a verdict where there is no
+//! point in going on.
 
 use jiff::Timestamp;
 
 use super::opening::Opening;
 use super::question::{Bearer, Form, Pass, Question, Resource, TokenRequest};
+use super::reading::Reading;
 use super::reply::{Failure, FailureCause, Reply, Said, TokenReply};
 use super::seen::Seen;
 use crate::challenge::Challenge;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::findings::{
-    ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, EndpointFinding, Inconclusive, NotARegistry,
+    ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, EndpointFinding, NotARegistry,
     Unavailable, Unprovable,
 };
 use crate::host::HostPort;
@@ -62,7 +64,8 @@ pub(crate) struct Inquiry<'a> {
 impl Verdict {
     /// Nothing beyond the endpoint was reached.
     pub(super) fn of_endpoint(endpoint: EndpointFinding) -> Self {
-        let (credentials, content_path) = (CredentialsFinding::NotAttempted, ContentPathFinding::NotAttempted);
+        let (credentials, content_path) =
+            (CredentialsFinding::NotAttempted, ContentPathFinding::NotAttempted);
         Self { endpoint, credentials, content_path }
     }
 
@@ -172,7 +175,12 @@ impl<'a> Inquiry<'a> {
     }
 
     /// A request for a token, in the form that the credentials ask for.
-    pub(super) fn token_request(&self, service: &TokenService, bearer: Bearer, scope: Option<String>) -> TokenRequest {
+    pub(super) fn token_request(
+        &self,
+        service: &TokenService,
+        bearer: Bearer,
+        scope: Option<String>,
+    ) -> TokenRequest {
         let identity = matches!(self.case.credentials, Some(Credentials::IdentityToken { .. }));
         let form = if identity && bearer == Bearer::Account { Form::Post } else { Form::Get };
         TokenRequest { service: service.clone(), scope, bearer, form }
@@ -183,7 +191,8 @@ impl<'a> Inquiry<'a> {
         self.case.repository.as_ref().map(|repository| format!("repository:{repository}:pull"))
     }
 
-    /// A scope to try where a registry opens `/v2/` to none without: the one that it asks for, else the nearest to the case.
+    /// A scope to try where a registry opens `/v2/` to none without: the one that it asks for, else the
+    /// nearest to the case.
     pub(super) fn fallback_scope(&self, challenges: &[Challenge]) -> Option<String> {
         let bearer = challenges.iter().find(|challenge| challenge.is("Bearer"));
         let asked = bearer.and_then(|challenge| challenge.parameter("scope")).map(ToOwned::to_owned);
@@ -212,7 +221,9 @@ impl<'a> Inquiry<'a> {
             (
                 CredentialsFinding::Validated(_)
                 | CredentialsFinding::AnonymousAccess
-                | CredentialsFinding::Unprovable(Unprovable::AnonymousServed | Unprovable::AnonymousTokenServed),
+                | CredentialsFinding::Unprovable(
+                    Unprovable::AnonymousServed | Unprovable::AnonymousTokenServed,
+                ),
                 repository,
             ) => reading.finding(repository.as_ref()),
             (CredentialsFinding::Required, Some(repository)) => reading.finding(Some(repository)),
@@ -222,7 +233,8 @@ impl<'a> Inquiry<'a> {
     }
 }
 
-fn unavailable(cause: FailureCause) -> Option<Unavailable> {
+/// A failure to get an answer, as a finding; `None` where the TLS layer's finding says it.
+pub(super) fn unavailable(cause: FailureCause) -> Option<Unavailable> {
     match cause {
         FailureCause::Dns(cause) => Some(Unavailable::Dns(cause)),
         FailureCause::Refused => Some(Unavailable::Refused),
@@ -231,85 +243,5 @@ fn unavailable(cause: FailureCause) -> Option<Unavailable> {
         FailureCause::NotHttp => Some(Unavailable::Unreadable),
         FailureCause::EgressDenied(_) => Some(Unavailable::Connection(ConnectionFailure::Unreachable)),
         FailureCause::Tls => None,
-    }
-}
-
-/// How the named repository was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// No repository is named.
-    NotNamed,
-    /// Its tags were listed; whether there were any.
-    Granted { tags: bool },
-    /// 401 or 403.
-    Refused(u16),
-    /// 404.
-    Missing,
-    /// Neither yes nor no.
-    Unexpected(u16),
-    /// It could not be tried to the end.
-    Unavailable { server: HostPort, cause: Unavailable },
-}
-
-impl Reading {
-    pub(super) fn is_granted(&self) -> bool {
-        matches!(self, Self::Granted { .. })
-    }
-
-    /// The registry said no: by refusal, or by denying that there is such a repository.
-    pub(super) fn is_refused(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Missing)
-    }
-
-    fn finding(&self, repository: Option<&RepositoryName>) -> ContentPathFinding {
-        let Some(repository) = repository.cloned() else {
-            return ContentPathFinding::Inconclusive(Inconclusive::NoRepositoryNamed);
-        };
-        match self.clone() {
-            Self::NotNamed => ContentPathFinding::NotAttempted,
-            Self::Granted { tags: true } => ContentPathFinding::Accessible { repository },
-            Self::Granted { tags: false } => ContentPathFinding::Inconclusive(Inconclusive::NoTags { repository }),
-            Self::Refused(status) => ContentPathFinding::Denied { repository, status },
-            Self::Missing => ContentPathFinding::NotFound { repository },
-            Self::Unexpected(status) => {
-                ContentPathFinding::Inconclusive(Inconclusive::UnexpectedStatus { repository, status })
-            }
-            Self::Unavailable { server, cause } => {
-                ContentPathFinding::Inconclusive(Inconclusive::Unavailable { repository, server, cause })
-            }
-        }
-    }
-}
-
-impl Inquiry<'_> {
-    /// Reads the named repository with `pass`.
-    pub(super) fn reading(&self, pass: &Pass) -> Step<Reading> {
-        if self.case.repository.is_none() {
-            return Ok(Reading::NotNamed);
-        }
-        Ok(match self.tags(pass)? {
-            Ok(reply) => self.reading_of(reply),
-            Err(failure) => Self::unread(failure),
-        })
-    }
-
-    fn reading_of(&self, reply: &Reply) -> Reading {
-        let unavailable = |status| Reading::Unavailable { server: self.server(), cause: Unavailable::Status(status) };
-        match reply.said {
-            Said::Granted(_) if reply.is_tag_list() => Reading::Granted { tags: reply.lists_tags() },
-            Said::Granted(_) | Said::Page => Reading::Unexpected(200),
-            Said::Unauthorized => Reading::Refused(401),
-            Said::Forbidden => Reading::Refused(403),
-            Said::NotFound => Reading::Missing,
-            Said::Throttled => unavailable(429),
-            Said::Fault(status) => unavailable(status),
-            Said::Redirect { status, .. } | Said::Other(status) => Reading::Unexpected(status),
-            Said::WantsTls => Reading::Unexpected(400),
-        }
-    }
-
-    pub(super) fn unread(failure: &Failure) -> Reading {
-        let cause = unavailable(failure.cause).unwrap_or(Unavailable::Connection(ConnectionFailure::Other));
-        Reading::Unavailable { server: failure.server.clone(), cause }
     }
 }

@@ -25,8 +25,9 @@ impl Inquiry<'_> {
             Ok(TokenReply::Refused(status)) => Ok(Issue::Refused(*status)),
             Ok(TokenReply::NotThisForm(status)) => self.issue_by_other_form(&request, *status),
             Ok(TokenReply::Redirect(to)) => {
-                // Redirects are not followed with credentials. A realm that lacks its slash is another matter: the request
-                // is made anew, to the same server, at the address that the service gives as its own.
+                // Redirects are not followed with credentials. A realm that lacks its slash is another
+                // matter: the request is made anew, to the same server, at the address that the service gives
+                // as its own.
                 match to.as_ref().and_then(|to| request.service.with_slash(to)) {
                     Some(service) => self.issue(TokenRequest { service, ..request }),
                     None => Ok(Issue::Hindered(redirected(to.as_ref()))),

@@ -1,8 +1,9 @@
-//! The exchange: what is asked of a registry and its token service, in which order, and what the answers mean.
+//! The exchange: what is asked of a registry and its token service, in which order, and what the answers
+//! mean.
 //!
-//! A step machine without I/O: [`next`] says which question comes next, or the verdict, from the answers so far. The
-//! questions become requests ([`Request::of`]), and the responses answers ([`Seen`]), by pure functions too. Sending is the
-//! transport's part.
+//! A step machine without I/O: [`next`] says which question comes next, or the verdict, from the answers so
+//! far. The questions become requests ([`Request::of`]), and the responses answers ([`Seen`]), by pure
+//! functions too. Sending is the transport's part.
 
 mod account;
 mod anonymous;
@@ -12,9 +13,12 @@ mod inquiry;
 mod issue;
 mod opening;
 mod question;
+mod reading;
 mod reply;
 mod request;
 mod seen;
+#[cfg(test)]
+mod tests;
 
 use inquiry::{Inquiry, Step, Stop};
 use question::Question;

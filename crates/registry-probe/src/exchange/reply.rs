@@ -39,7 +39,8 @@ pub(crate) enum FailureCause {
     Refused,
     /// The connection failed.
     Connection(ConnectionFailure),
-    /// The TLS handshake failed, or the server is not to be believed. What is wrong stands in the record of handshakes.
+    /// The TLS handshake failed, or the server is not to be believed. What is wrong stands in the record of
+    /// handshakes.
     Tls,
     /// The deadline has come.
     Timeout(Stage),
@@ -171,12 +172,15 @@ fn content(body: &[u8]) -> Content {
     }
 }
 
-/// What tells a registry from any web server: Docker's version header, a challenge, OCI's error envelope, or a JSON object, as
-/// distribution answers `/v2/`.
+/// What tells a registry from any web server: Docker's version header, a challenge, OCI's error envelope, or
+/// a JSON object, as distribution answers `/v2/`.
 fn has_sign(response: &Response) -> bool {
-    let version = response.headers.get("docker-distribution-api-version").and_then(|version| version.to_str().ok());
+    let version =
+        response.headers.get("docker-distribution-api-version").and_then(|version| version.to_str().ok());
     let challenged = response.status == 401 && response.headers.contains_key(WWW_AUTHENTICATE);
-    version.is_some_and(|version| version.trim().starts_with("registry/2")) || challenged || body_has_sign(response)
+    version.is_some_and(|version| version.trim().starts_with("registry/2"))
+        || challenged
+        || body_has_sign(response)
 }
 
 fn body_has_sign(response: &Response) -> bool {
@@ -198,7 +202,8 @@ fn body_has_sign(response: &Response) -> bool {
 /// What Go's and nginx's servers answer to a request in the clear on a port for TLS.
 fn wants_tls(response: &Response) -> bool {
     let body = String::from_utf8_lossy(&response.body);
-    response.url.scheme() == "http" && (body.contains("HTTP request to an HTTPS") || body.contains("sent to HTTPS port"))
+    response.url.scheme() == "http"
+        && (body.contains("HTTP request to an HTTPS") || body.contains("sent to HTTPS port"))
 }
 
 fn location(response: &Response) -> Option<Url> {

@@ -1,7 +1,7 @@
 //! Requests as they are sent: questions with the secrets filled in.
 //!
-//! Owns which secret goes where: a password or token of the user's goes to the registry itself or to a trusted token
-//! service, an issued token to the registry only.
+//! Owns which secret goes where: a password or token of the user's goes to the registry itself or to a
+//! trusted token service, an issued token to the registry only.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +25,9 @@ pub(crate) struct Request {
     pub(crate) form: Option<SecretString>,
     /// The server may see the client certificate.
     pub(crate) trusted: bool,
+    /// The verdict rests on this server, so it must prove who it is: not so for an anonymous control at a
+    /// token service that is kept away from the credentials.
+    pub(crate) decisive: bool,
 }
 
 /// How this client is called where OAuth2 wants to know.
@@ -49,21 +52,29 @@ impl Request {
             (Pass::Issued(request), _) => seen.issued(request).and_then(|token| bearer(&token.secret)),
             _ => None,
         };
-        Self { method: Method::GET, url: url_of(resource, case), authorization, form: None, trusted: true }
+        Self {
+            method: Method::GET,
+            url: url_of(resource, case),
+            authorization,
+            form: None,
+            trusted: true,
+            decisive: true,
+        }
     }
 
     fn to_token_service(request: &TokenRequest, credentials: Option<&Credentials>) -> Self {
         // An untrusted service gets no credentials, whatever the question says.
         let account = credentials.filter(|_| request.bearer == Bearer::Account && request.service.trusted);
         let trusted = request.service.trusted;
+        let decisive = trusted || credentials.is_none();
         match request.form {
             Form::Get => {
                 let (url, authorization) = (token_url(request, account), account.and_then(as_basic));
-                Self { method: Method::GET, url, authorization, form: None, trusted }
+                Self { method: Method::GET, url, authorization, form: None, trusted, decisive }
             }
             Form::Post => {
                 let (url, form) = (request.service.realm.clone(), Some(token_form(request, account)));
-                Self { method: Method::POST, url, authorization: None, form, trusted }
+                Self { method: Method::POST, url, authorization: None, form, trusted, decisive }
             }
         }
     }
@@ -104,8 +115,8 @@ fn as_basic(credentials: &Credentials) -> Option<HeaderValue> {
     }
 }
 
-/// Docker Registry v2 authentication, "token", query parameters. `offline_token` is not asked for: it would leave a refresh
-/// token behind at every validation.
+/// Docker Registry v2 authentication, "token", query parameters. `offline_token` is not asked for: it would
+/// leave a refresh token behind at every validation.
 fn token_url(request: &TokenRequest, account: Option<&Credentials>) -> Url {
     let mut url = request.service.realm.clone();
     let mut query = url.query_pairs_mut();
@@ -134,7 +145,8 @@ fn token_form(request: &TokenRequest, account: Option<&Credentials>) -> SecretSt
             form.append_pair("username", username).append_pair("password", password.expose_secret());
         }
         Some(Credentials::IdentityToken { token, .. }) => {
-            form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", token.expose_secret());
+            form.append_pair("grant_type", "refresh_token")
+                .append_pair("refresh_token", token.expose_secret());
         }
         _ => {}
     }
@@ -144,4 +156,32 @@ fn token_form(request: &TokenRequest, account: Option<&Credentials>) -> SecretSt
         form.append_pair("scope", scope);
     }
     SecretString::from(form.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::HostPort;
+    use crate::realm::TokenService;
+
+    #[test]
+    fn a_service_that_is_not_trusted_gets_no_credentials_whatever_is_asked() {
+        let realm = Url::parse("https://auth.example.net/token").unwrap();
+        let server = HostPort::of(&realm).unwrap();
+        let service = TokenService { realm, server, service: None, trusted: false };
+        let secret = SecretString::from("correct-horse-battery");
+        let all = [
+            Credentials::basic("alice", secret.clone()).unwrap(),
+            Credentials::identity_token(Some("alice"), &secret).unwrap(),
+        ];
+        for (credentials, form) in all.iter().flat_map(|one| [(one, Form::Get), (one, Form::Post)]) {
+            let asked = TokenRequest { service: service.clone(), scope: None, bearer: Bearer::Account, form };
+            let request = Request::to_token_service(&asked, Some(credentials));
+            assert_eq!(request.authorization, None);
+            assert_eq!(request.url.query(), None);
+            let form = request.form.map(|form| form.expose_secret().to_owned()).unwrap_or_default();
+            assert!(!form.contains("correct") && !form.contains("alice"), "{form}");
+            assert!(!request.trusted);
+        }
+    }
 }

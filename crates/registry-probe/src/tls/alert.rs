@@ -16,8 +16,8 @@ pub(crate) enum ClientRequest {
     Asked(ClientCertificateFault),
 }
 
-/// The alert at the bottom of an error, if there is one. In TLS 1.3 a refused client certificate shows only so, when the
-/// first answer is read.
+/// The alert at the bottom of an error, if there is one. In TLS 1.3 a refused client certificate shows only
+/// so, when the first answer is read.
 pub(crate) fn alert_in(error: &(dyn Error + 'static)) -> Option<AlertDescription> {
     match rustls_error_in(error)? {
         rustls::Error::AlertReceived(alert) => Some(*alert),
@@ -80,7 +80,9 @@ fn is_about_client_certificate(alert: AlertDescription) -> bool {
 fn fault_of(alert: AlertDescription) -> HandshakeFault {
     match alert {
         AlertDescription::ProtocolVersion => HandshakeFault::ProtocolVersion,
-        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => HandshakeFault::NoCommonAlgorithm,
+        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
+            HandshakeFault::NoCommonAlgorithm
+        }
         AlertDescription::NoApplicationProtocol => HandshakeFault::NoHttp1,
         AlertDescription::UnrecognisedName => HandshakeFault::UnknownHost,
         other => HandshakeFault::Alert(other.into()),

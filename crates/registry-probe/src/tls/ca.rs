@@ -1,6 +1,7 @@
 //! Certification authorities that a user trusts, from PEM text.
 //!
-//! Owns the reading of a bundle, and what makes one unusable: a bundle that silently trusts nobody is worse than an error.
+//! Owns the reading of a bundle, and what makes one unusable: a bundle that silently trusts nobody is worse
+//! than an error.
 
 use std::fmt;
 use std::sync::Arc;

@@ -43,7 +43,11 @@ const LONGEST_TEXT: usize = 256;
 const MOST_NAMES: usize = 10;
 
 impl PresentedCertificate {
-    pub(super) fn describe(der: &CertificateDer<'_>, parsed: &X509Certificate<'_>, sha256: &dyn Hash) -> Option<Self> {
+    pub(super) fn describe(
+        der: &CertificateDer<'_>,
+        parsed: &X509Certificate<'_>,
+        sha256: &dyn Hash,
+    ) -> Option<Self> {
         let validity = parsed.validity();
         Some(Self {
             version: None,

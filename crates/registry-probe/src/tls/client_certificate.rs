@@ -47,10 +47,11 @@ impl ClientCertificate {
         }
         let chain = parse_chain(certificate)?;
         let not_after = end_of(&chain).ok_or(ClientCertificateError::NoCertificate)?;
-        let key = CertifiedKey::from_der(chain, parse_key(key)?, &provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => ClientCertificateError::Mismatch,
-            _ => ClientCertificateError::NoKey,
-        })?;
+        let key =
+            CertifiedKey::from_der(chain, parse_key(key)?, &provider()).map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => ClientCertificateError::Mismatch,
+                _ => ClientCertificateError::NoKey,
+            })?;
         Ok(Self { key: Arc::new(key), not_after })
     }
 
@@ -76,7 +77,11 @@ fn parse_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, ClientCertificateErr
     PrivateKeyDer::from_pem_slice(text).map_err(|_| {
         let encrypted = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"];
         let holds = |mark: &&[u8]| text.windows(mark.len()).any(|window| window == *mark);
-        if encrypted.iter().any(holds) { ClientCertificateError::EncryptedKey } else { ClientCertificateError::NoKey }
+        if encrypted.iter().any(holds) {
+            ClientCertificateError::EncryptedKey
+        } else {
+            ClientCertificateError::NoKey
+        }
     })
 }
 

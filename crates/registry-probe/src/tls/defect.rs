@@ -4,7 +4,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-/// One thing that is wrong. The order of the variants is the order in which they are reported: the more fundamental first.
+/// One thing that is wrong. The order of the variants is the order in which they are reported: the more
+/// fundamental first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsDefect {
     /// The handshake came to no end, whatever the certificate.

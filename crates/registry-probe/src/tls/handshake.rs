@@ -39,7 +39,8 @@ impl TlsRoots {
 
 /// rustls hands out no hash function but those of its cipher suites.
 fn sha256_of(provider: &CryptoProvider) -> Option<&'static dyn Hash> {
-    let mut hashes = provider.cipher_suites.iter().filter_map(|suite| Some(suite.tls13()?.common.hash_provider));
+    let mut hashes =
+        provider.cipher_suites.iter().filter_map(|suite| Some(suite.tls13()?.common.hash_provider));
     hashes.find(|hash| hash.algorithm() == HashAlgorithm::SHA256)
 }
 
@@ -140,7 +141,9 @@ fn fault_of(error: &rustls::Error) -> HandshakeFault {
             HandshakeFault::ProtocolVersion
         }
         rustls::Error::PeerIncompatible(_) => HandshakeFault::NoCommonAlgorithm,
-        rustls::Error::InvalidCertificate(rustls::CertificateError::BadSignature) => HandshakeFault::BadSignature,
+        rustls::Error::InvalidCertificate(rustls::CertificateError::BadSignature) => {
+            HandshakeFault::BadSignature
+        }
         rustls::Error::NoApplicationProtocol => HandshakeFault::NoHttp1,
         _ => HandshakeFault::Other,
     }

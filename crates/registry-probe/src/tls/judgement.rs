@@ -1,7 +1,7 @@
 //! The judgement of a server's certificate: all that is wrong with it, not the first thing only.
 //!
-//! Purpose, issuer, dates and name are judged each on their own, so that an expired certificate of an unknown issuer is
-//! called both. Pure: certificates, authorities and the time go in, defects come out.
+//! Purpose, issuer, dates and name are judged each on their own, so that an expired certificate of an unknown
+//! issuer is called both. Pure: certificates, authorities and the time go in, defects come out.
 
 use std::time::Duration;
 
@@ -83,7 +83,8 @@ impl<'a> Case<'a> {
 
     /// What keeps the chain from ending at a trusted authority, the certificate's own dates aside.
     fn issuer(&self) -> Option<TlsDefect> {
-        // A trusted certificate that is shown itself needs no issuer. WebPKI would refuse it, for it may say that it is a CA.
+        // A trusted certificate that is shown itself needs no issuer. WebPKI would refuse it, for it may say
+        // that it is a CA.
         if self.judge.own.iter().any(|authority| authority.der == *self.shown.leaf) {
             return None;
         }
@@ -97,7 +98,8 @@ impl<'a> Case<'a> {
         let anchors: Vec<_> = current.into_iter().map(|authority| authority.anchor.clone()).collect();
         let own = self.path_to(&anchors, purpose).err()?;
         // WebPKI takes anchors as they are, dates and all; the clients that pull from the registry do not.
-        let leads_to = |authority: &&Authority| self.path_to(std::slice::from_ref(&authority.anchor), purpose).is_ok();
+        let leads_to =
+            |authority: &&Authority| self.path_to(std::slice::from_ref(&authority.anchor), purpose).is_ok();
         if let Some(authority) = ended.into_iter().find(leads_to) {
             return Some(out_of_date(authority, self.judge.now));
         }
@@ -107,20 +109,29 @@ impl<'a> Case<'a> {
     fn path_to(&self, anchors: &[TrustAnchor<'_>], purpose: Purpose) -> Result<(), Error> {
         let Self { judge, shown, .. } = self;
         let moment = unix(judge.now.clamp(self.not_before, self.not_after.max(self.not_before)));
-        let path =
-            self.leaf.verify_for_usage(judge.algorithms, anchors, shown.intermediates, moment, purpose, None, None);
+        let path = self.leaf.verify_for_usage(
+            judge.algorithms,
+            anchors,
+            shown.intermediates,
+            moment,
+            purpose,
+            None,
+            None,
+        );
         path.map(|_| ())
     }
 
     fn named(&self, error: &Error) -> TlsDefect {
         let self_signed = self.parsed.subject().as_raw() == self.parsed.issuer().as_raw();
         match error {
-            Error::CertExpired { not_after, .. } => {
-                TlsDefect::Expired { not_after: timestamp(*not_after), issuer: self.out_of_date_intermediate() }
-            }
-            Error::CertNotValidYet { not_before, .. } => {
-                TlsDefect::NotYetValid { not_before: timestamp(*not_before), issuer: self.out_of_date_intermediate() }
-            }
+            Error::CertExpired { not_after, .. } => TlsDefect::Expired {
+                not_after: timestamp(*not_after),
+                issuer: self.out_of_date_intermediate(),
+            },
+            Error::CertNotValidYet { not_before, .. } => TlsDefect::NotYetValid {
+                not_before: timestamp(*not_before),
+                issuer: self.out_of_date_intermediate(),
+            },
             Error::CaUsedAsEndEntity if !self_signed => TlsDefect::Unusable(Unusable::AuthorityAsServer),
             // A wrong signature means another authority of the same name: often one that was made anew.
             Error::UnknownIssuer | Error::InvalidSignatureForPublicKey | Error::CaUsedAsEndEntity => {
@@ -159,9 +170,8 @@ impl ExtendedKeyUsageValidator for Purpose {
 
 fn unusable(error: &Error) -> Unusable {
     match error {
-        Error::UnsupportedSignatureAlgorithmContext(_) | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
-            Unusable::Algorithm
-        }
+        Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Unusable::Algorithm,
         Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => Unusable::NotForServers,
         Error::NameConstraintViolation | Error::PathLenConstraintViolated | Error::EndEntityUsedAsCa => {
             Unusable::Constraints
@@ -184,5 +194,8 @@ fn unix(moment: Timestamp) -> UnixTime {
 }
 
 fn timestamp(moment: UnixTime) -> Timestamp {
-    i64::try_from(moment.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or_default()
+    i64::try_from(moment.as_secs())
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .unwrap_or_default()
 }

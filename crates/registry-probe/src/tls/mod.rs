@@ -1,8 +1,8 @@
 //! TLS: what a server shows, whether it may be believed, and what exactly is wrong with it if not.
 //!
 //! Owns certificates in all roles: the server's (`certificate`), the authorities' (`ca`), the client's
-//! (`client_certificate`), the judgement of the first by the second (`judgement`), its place in a handshake (`verifier`),
-//! and the handshake itself (`handshake`). Does not open connections, and sends no HTTP.
+//! (`client_certificate`), the judgement of the first by the second (`judgement`), its place in a handshake
+//! (`verifier`), and the handshake itself (`handshake`). Does not open connections, and sends no HTTP.
 
 mod alert;
 mod ca;

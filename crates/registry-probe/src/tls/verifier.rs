@@ -1,7 +1,8 @@
 //! The judgement's place in a handshake: rustls asks here whether to go on.
 //!
-//! Always judges and always records, whether or not verification is skipped; the server's signature over the handshake is
-//! checked in either case, so that a skipped verification still speaks with the holder of the certificate that it describes.
+//! Always judges and always records, whether or not verification is skipped; the server's signature over the
+//! handshake is checked in either case, so that a skipped verification still speaks with the holder of the
+//! certificate that it describes.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -21,7 +21,8 @@ pub(super) async fn connect(
     fence: &Fence,
     deadline: Instant,
 ) -> Result<TcpStream, FailureCause> {
-    let (open, fenced): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|address| fence.allows(**address));
+    let (open, fenced): (Vec<IpAddr>, Vec<IpAddr>) =
+        addresses.iter().partition(|address| fence.allows(**address));
     let mut failure = match fenced.first() {
         Some(address) => FailureCause::EgressDenied(*address),
         None => FailureCause::Connection(ConnectionFailure::Unreachable),
@@ -53,9 +54,9 @@ fn cause_of(error: &io::Error) -> FailureCause {
 /// The cause of a broken connection, in words that stay the same.
 pub(super) fn connection_failure(error: &io::Error) -> ConnectionFailure {
     match error.kind() {
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable => {
-            ConnectionFailure::Unreachable
-        }
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::AddrNotAvailable => ConnectionFailure::Unreachable,
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
             ConnectionFailure::Reset
         }

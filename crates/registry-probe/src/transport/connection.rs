@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -62,12 +63,14 @@ impl Connection {
         Ok(Self { sender, driver: Box::pin(driver), ended: false, used: false, client })
     }
 
-    /// Can another request be sent?
-    pub(super) fn is_open(&self) -> bool {
+    /// Can another request be sent? Looks whether the server has closed it meanwhile.
+    pub(super) fn is_open(&mut self) -> bool {
+        self.ended = self.ended || (&mut self.driver).now_or_never().is_some();
         !self.ended && !self.sender.is_closed()
     }
 
-    /// Sends a request and reads the response to its end, or to the cap, after which the connection is of no more use.
+    /// Sends a request and reads the response to its end, or to the cap, after which the connection is of no
+    /// more use.
     pub(super) async fn send(&mut self, request: http::Request<Full<Bytes>>) -> Result<Received, Broken> {
         let response = self.sender.send_request(request);
         let response = drive(&mut self.driver, &mut self.ended, response).await;
@@ -119,7 +122,8 @@ fn io_error_in(error: &hyper::Error) -> Option<&io::Error> {
     None
 }
 
-/// Waits for `work`, and keeps the connection going meanwhile: there is no task of its own that would outlive it.
+/// Waits for `work`, and keeps the connection going meanwhile: there is no task of its own that would outlive
+/// it.
 async fn drive<T>(
     driver: &mut Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
     ended: &mut bool,

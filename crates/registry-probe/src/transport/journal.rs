@@ -9,6 +9,8 @@ use crate::tls::{PresentedCertificate, TlsDefect};
 /// The record of one validation.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
+    /// Some server accepted a connection.
+    pub(crate) connected: bool,
     pub(crate) handshakes: Vec<HandshakeRecord>,
     pub(crate) requests: RequestCounts,
     pub(crate) durations: LayerDurations,
@@ -19,8 +21,8 @@ pub(crate) struct Journal {
 #[derive(Debug, Clone)]
 pub(crate) struct HandshakeRecord {
     pub(crate) server: HostPort,
-    /// The server may see credentials, so its certificate matters to the verdict.
-    pub(crate) trusted: bool,
+    /// The verdict rests on this server.
+    pub(crate) decisive: bool,
     /// Why there is no connection; empty if there is one.
     pub(crate) failure: Vec<TlsDefect>,
     /// What is wrong with the certificate, passed or not.

@@ -1,7 +1,7 @@
 //! Names to addresses, with the reasons for having none told apart.
 //!
-//! The hosts file and `localhost` work, the search domains of `resolv.conf` are tried after the name itself: what was written
-//! wins over what a search domain makes of it.
+//! The hosts file and `localhost` work, the search domains of `resolv.conf` are tried after the name itself:
+//! what was written wins over what a search domain makes of it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -33,11 +33,16 @@ impl Resolver {
                 tracing::warn!(%error, "no name servers: the system's resolver configuration can't be read");
                 (ResolverConfig::default(), ResolverOpts::default())
             }),
-            servers => (ResolverConfig::from_name_servers(servers.iter().map(name_server).collect()), ResolverOpts::default()),
+            servers => (
+                ResolverConfig::from_name_servers(servers.iter().map(name_server).collect()),
+                ResolverOpts::default(),
+            ),
         };
         bound(&mut options);
         let search = config.search().to_vec();
-        let hickory = Hickory::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options).build()?;
+        let hickory = Hickory::builder_with_config(config, TokioRuntimeProvider::default())
+            .with_options(options)
+            .build()?;
         Ok(Self { hickory, search })
     }
 
@@ -71,7 +76,8 @@ impl Resolver {
 
     fn candidates(&self, name: &str) -> Vec<Name> {
         let Ok(mut name) = Name::from_ascii(name) else { return Vec::new() };
-        let searched: Vec<Name> = self.search.iter().filter_map(|domain| name.clone().append_domain(domain).ok()).collect();
+        let searched: Vec<Name> =
+            self.search.iter().filter_map(|domain| name.clone().append_domain(domain).ok()).collect();
         name.set_fqdn(true);
         std::iter::once(name).chain(searched).collect()
     }
@@ -97,7 +103,8 @@ fn bound(options: &mut ResolverOpts) {
     options.max_active_requests = 1024;
 }
 
-/// What is left to say when several candidates failed: a fault of the name servers hides what the others said.
+/// What is left to say when several candidates failed: a fault of the name servers hides what the others
+/// said.
 fn worse(one: DnsFailure, other: DnsFailure) -> DnsFailure {
     let rank = |failure: DnsFailure| match failure {
         DnsFailure::NoSuchName => 0,

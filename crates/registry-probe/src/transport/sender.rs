@@ -97,8 +97,9 @@ impl Sender<'_> {
         }
     }
 
-    /// Keeps the connection for the next request, unless nginx says in its way that it misses a client certificate.
-    fn keep(&mut self, open: Open, received: Received) -> Result<Received, FailureCause> {
+    /// Keeps the connection for the next request, unless nginx says in its way that it misses a client
+    /// certificate.
+    fn keep(&mut self, mut open: Open, received: Received) -> Result<Received, FailureCause> {
         if let ClientRequest::Asked(fault) = open.client
             && received.status == 400
             && is_about_certificates(&received.body)
@@ -140,16 +141,17 @@ impl Sender<'_> {
     /// A connection to `server`: one that is open already, or a new one.
     async fn open(&mut self, server: &HostPort, request: &Request) -> Result<Open, FailureCause> {
         let secure = request.url.scheme() == "https";
-        let fits = |open: &Open| open.server == *server && open.secure == secure && open.trusted == request.trusted;
+        let fits =
+            |open: &Open| open.server == *server && open.secure == secure && open.trusted == request.trusted;
         while let Some(index) = self.connections.iter().position(fits) {
-            let open = self.connections.swap_remove(index);
+            let mut open = self.connections.swap_remove(index);
             if open.connection.is_open() {
                 return Ok(open);
             }
         }
         let tcp = self.connect(server).await?;
         let (stream, client): (Box<dyn Stream>, _) = if secure {
-            self.encrypt(server, request.trusted, tcp).await?
+            self.encrypt(server, request, tcp).await?
         } else {
             (Box::new(tcp), ClientRequest::NotAsked)
         };
@@ -163,6 +165,7 @@ impl Sender<'_> {
         let started = Instant::now();
         let stream = connect(&addresses, server.port, self.fence, self.deadline).await;
         self.journal.took(Stage::Connect, started.elapsed());
+        self.journal.connected |= stream.is_ok();
         stream
     }
 
@@ -176,16 +179,16 @@ impl Sender<'_> {
     async fn encrypt(
         &mut self,
         server: &HostPort,
-        trusted: bool,
+        request: &Request,
         tcp: TcpStream,
     ) -> Result<(Box<dyn Stream>, ClientRequest), FailureCause> {
         let started = Instant::now();
-        let handshake = timeout_at(self.deadline, self.tls.shake(&server.host, trusted, tcp)).await;
+        let handshake = timeout_at(self.deadline, self.tls.shake(&server.host, request.trusted, tcp)).await;
         self.journal.took(Stage::Tls, started.elapsed());
         let handshake = handshake.map_err(|_| FailureCause::Timeout(Stage::Tls))?;
         self.journal.handshakes.push(HandshakeRecord {
             server: server.clone(),
-            trusted,
+            decisive: request.decisive,
             failure: handshake.stream.as_ref().err().cloned().unwrap_or_default(),
             certificate_defects: handshake.certificate_defects,
             presented: handshake.presented,

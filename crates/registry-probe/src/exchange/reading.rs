@@ -1,0 +1,92 @@
+//! The named repository: was it read, and what does that say of the content path?
+
+use super::inquiry::{Inquiry, Step, unavailable};
+use super::question::Pass;
+use super::reply::{Failure, Reply, Said};
+use crate::findings::{ConnectionFailure, ContentPathFinding, Inconclusive, Unavailable};
+use crate::host::HostPort;
+use crate::repository::RepositoryName;
+
+/// How the named repository was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// No repository is named.
+    NotNamed,
+    /// Its tags were listed; whether there were any.
+    Granted { tags: bool },
+    /// 401 or 403.
+    Refused(u16),
+    /// 404.
+    Missing,
+    /// Neither yes nor no.
+    Unexpected(u16),
+    /// It could not be tried to the end.
+    Unavailable { server: HostPort, cause: Unavailable },
+}
+
+impl Reading {
+    pub(super) fn is_granted(&self) -> bool {
+        matches!(self, Self::Granted { .. })
+    }
+
+    /// The registry said no: by refusal, or by denying that there is such a repository.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Missing)
+    }
+
+    /// What it says of the content path.
+    pub(super) fn finding(&self, repository: Option<&RepositoryName>) -> ContentPathFinding {
+        let Some(repository) = repository.cloned() else {
+            return ContentPathFinding::Inconclusive(Inconclusive::NoRepositoryNamed);
+        };
+        match self.clone() {
+            Self::NotNamed => ContentPathFinding::NotAttempted,
+            Self::Granted { tags: true } => ContentPathFinding::Accessible { repository },
+            Self::Granted { tags: false } => {
+                ContentPathFinding::Inconclusive(Inconclusive::NoTags { repository })
+            }
+            Self::Refused(status) => ContentPathFinding::Denied { repository, status },
+            Self::Missing => ContentPathFinding::NotFound { repository },
+            Self::Unexpected(status) => {
+                ContentPathFinding::Inconclusive(Inconclusive::UnexpectedStatus { repository, status })
+            }
+            Self::Unavailable { server, cause } => {
+                ContentPathFinding::Inconclusive(Inconclusive::Unavailable { repository, server, cause })
+            }
+        }
+    }
+}
+
+impl Inquiry<'_> {
+    /// Reads the named repository with `pass`.
+    pub(super) fn reading(&self, pass: &Pass) -> Step<Reading> {
+        if self.case.repository.is_none() {
+            return Ok(Reading::NotNamed);
+        }
+        Ok(match self.tags(pass)? {
+            Ok(reply) => self.reading_of(reply),
+            Err(failure) => Self::unread(failure),
+        })
+    }
+
+    fn reading_of(&self, reply: &Reply) -> Reading {
+        let unavailable =
+            |status| Reading::Unavailable { server: self.server(), cause: Unavailable::Status(status) };
+        match reply.said {
+            Said::Granted(_) if reply.is_tag_list() => Reading::Granted { tags: reply.lists_tags() },
+            Said::Granted(_) | Said::Page => Reading::Unexpected(200),
+            Said::Unauthorized => Reading::Refused(401),
+            Said::Forbidden => Reading::Refused(403),
+            Said::NotFound => Reading::Missing,
+            Said::Throttled => unavailable(429),
+            Said::Fault(status) => unavailable(status),
+            Said::Redirect { status, .. } | Said::Other(status) => Reading::Unexpected(status),
+            Said::WantsTls => Reading::Unexpected(400),
+        }
+    }
+
+    fn unread(failure: &Failure) -> Reading {
+        let cause = unavailable(failure.cause).unwrap_or(Unavailable::Connection(ConnectionFailure::Other));
+        Reading::Unavailable { server: failure.server.clone(), cause }
+    }
+}

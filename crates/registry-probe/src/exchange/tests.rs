@@ -1,0 +1,5 @@
+//! The exchange against simulated registries and token services: no sockets, every request counted.
+
+mod simulation;
+mod soundness;
+mod verdicts;

@@ -1,0 +1,393 @@
+//! The table of verdicts: habits of registries and token services, and what is said of the credentials there.
+
+use secrecy::SecretString;
+
+use super::simulation::*;
+use crate::credentials::Credentials;
+use crate::exchange::{Failure, FailureCause};
+use crate::findings::*;
+
+/// A finding in a word or two.
+fn word(finding: &CredentialsFinding) -> String {
+    match finding {
+        CredentialsFinding::Validated(evidence) => format!("Validated {evidence:?}"),
+        CredentialsFinding::Rejected { by } => format!("Rejected by {}", by.host),
+        CredentialsFinding::Forbidden { by } => format!("Forbidden by {}", by.host),
+        CredentialsFinding::TokenRefused { .. } => "TokenRefused".into(),
+        CredentialsFinding::UnsupportedScheme { schemes } => {
+            format!("UnsupportedScheme {}", schemes.join(","))
+        }
+        CredentialsFinding::UntrustedTokenService { cause, .. } => format!("Untrusted {cause:?}"),
+        CredentialsFinding::Throttled { by } => format!("Throttled by {}", by.host),
+        CredentialsFinding::TemporarilyUnavailable { cause, .. } => format!("Unavailable {cause:?}"),
+        CredentialsFinding::Unprovable(why) => format!("Unprovable {why:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn path_word(finding: &ContentPathFinding) -> &'static str {
+    match finding {
+        ContentPathFinding::NotAttempted => "NotAttempted",
+        ContentPathFinding::Accessible { .. } => "Accessible",
+        ContentPathFinding::Denied { .. } => "Denied",
+        ContentPathFinding::NotFound { .. } => "NotFound",
+        ContentPathFinding::Inconclusive(_) => "Inconclusive",
+    }
+}
+
+struct Row {
+    name: &'static str,
+    world: World,
+    ask: Ask,
+    credentials: &'static str,
+    path: &'static str,
+    requests: usize,
+}
+
+fn right() -> Ask {
+    Ask { credentials: basic(PASSWORD), repository: None }
+}
+
+fn wrong() -> Ask {
+    Ask { credentials: basic(WRONG), repository: None }
+}
+
+fn nobody() -> Ask {
+    Ask { credentials: None, repository: None }
+}
+
+fn registry_token(token: &str) -> Ask {
+    Ask { credentials: Some(Credentials::RegistryToken(SecretString::from(token))), repository: None }
+}
+
+fn identity_token(token: &str) -> Ask {
+    let token = SecretString::from(token);
+    Ask {
+        credentials: Some(Credentials::IdentityToken { username: Some("alice".into()), token }),
+        repository: None,
+    }
+}
+
+fn at_hello(ask: Ask) -> Ask {
+    Ask { repository: Some("hello"), ..ask }
+}
+
+fn bearer(registry: Registry, service: Service) -> World {
+    World { registry, service }
+}
+
+fn challenged(challenges: &[&str]) -> World {
+    let challenges = challenges.iter().map(|challenge| (*challenge).to_owned()).collect();
+    bearer(Registry { challenges, ..Registry::default() }, Service::default())
+}
+
+fn open(registry: Registry) -> World {
+    bearer(Registry { open: true, ..registry }, Service::default())
+}
+
+fn row(
+    name: &'static str,
+    world: World,
+    ask: Ask,
+    credentials: &'static str,
+    path: &'static str,
+    requests: usize,
+) -> Row {
+    Row { name, world, ask, credentials, path, requests }
+}
+
+fn check(rows: Vec<Row>) {
+    let mut wrong = Vec::new();
+    for Row { name, world, ask, credentials, path, requests } in rows {
+        let run = world.probe(&ask);
+        let found =
+            (word(&run.verdict.credentials), path_word(&run.verdict.content_path), run.requests.len());
+        if (&*found.0, found.1, found.2) != (credentials, path, requests) {
+            wrong.push(format!(
+                "{name}\n  expected {credentials}, {path}, {requests}\n  found    {}, {}, {}\n  {:#?}",
+                found.0, found.1, found.2, run.requests
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+#[rustfmt::skip] // A table is read by its rows.
+fn basic_credentials() {
+    let closed = || challenged(&[BASIC]);
+    let lenient = || open(Registry { challenges: vec![], ..Registry::default() });
+    let strict =
+        || open(Registry { challenges: vec![BASIC.into()], checks_when_open: true, ..Registry::default() });
+    let private = || open(Registry { challenges: vec![BASIC.into()], ..Registry::default() });
+    let public = || open(Registry { challenges: vec![], public: true, ..Registry::default() });
+    check(vec![
+        row("right", closed(), right(), "Validated RefusedWithout", "Inconclusive", 2),
+        row("wrong", closed(), wrong(), "Rejected by registry.example.com", "NotAttempted", 2),
+        row("none", closed(), nobody(), "Required", "NotAttempted", 1),
+        row("right, repository", closed(), at_hello(right()), "Validated RefusedWithout", "Accessible", 3),
+        row("open", lenient(), nobody(), "AnonymousAccess", "Inconclusive", 1),
+        row("open, credentials ignored", lenient(), right(), "Unprovable AnonymousServed", "Inconclusive", 2),
+        row("open, wrong ones too", lenient(), wrong(), "Unprovable AnonymousServed", "Inconclusive", 2),
+        row("open but checked: right", strict(), right(), "Unprovable AnonymousServed", "Inconclusive", 2),
+        row("open but checked: wrong", strict(), wrong(), "Rejected by registry.example.com", "NotAttempted", 2),
+        row("open, private repository", private(), at_hello(right()), "Validated RefusedWithout", "Accessible", 4),
+        row("open, private, wrong", private(), at_hello(wrong()), "Rejected by registry.example.com", "NotAttempted", 3),
+        row("open, private, none", private(), at_hello(nobody()), "Required", "Denied", 2),
+        row("open, public repository", public(), at_hello(right()), "Unprovable AnonymousServed", "Accessible", 4),
+        row("open, public, none", public(), at_hello(nobody()), "AnonymousAccess", "Accessible", 2),
+        row("Digest only", challenged(&["Digest realm=\"x\""]), right(), "UnsupportedScheme Digest", "NotAttempted", 1),
+        row("Negotiate only", challenged(&["Negotiate, NTLM"]), nobody(), "UnsupportedScheme Negotiate,NTLM", "NotAttempted", 1),
+        row("Digest beside Basic", challenged(&["Digest realm=\"x\"", BASIC]), right(), "Validated RefusedWithout", "Inconclusive", 2),
+        row("no challenge at all", challenged(&[]), right(), "Rejected by registry.example.com", "NotAttempted", 2),
+        row("no challenge at all, none", challenged(&[]), nobody(), "Required", "NotAttempted", 1),
+        row("identity token under Basic", closed(), identity_token(IDENTITY_TOKEN), "UnsupportedScheme Basic", "NotAttempted", 1),
+        row("identity token, open", lenient(), identity_token(IDENTITY_TOKEN), "Unprovable NothingAskedForToken", "NotAttempted", 1),
+        row("registry token under Basic", closed(), registry_token("x"), "Rejected by registry.example.com", "NotAttempted", 2),
+    ]);
+}
+
+#[test]
+#[rustfmt::skip] // A table is read by its rows.
+fn token_services() {
+    let harbor = |tokens| Service {
+        anonymous: Gives::TokenForScopeOnly,
+        wrong: Gives::TokenForScopeOnly,
+        tokens,
+        ..Service::default()
+    };
+    let hub = |tokens| Service { tokens, ..Service::default() };
+    let guarded = || Service { anonymous: Gives::Status(401), ..Service::default() };
+    let named = || Registry { v2: Opens::Named, ..Registry::default() };
+    let any = Registry::default;
+    let public = || Registry { public: true, ..Registry::default() };
+    check(vec![
+        row("guarded, right", bearer(any(), guarded()), right(), "Validated RefusedWithout", "Inconclusive", 4),
+        row("guarded, wrong", bearer(any(), guarded()), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("guarded, none", bearer(any(), guarded()), nobody(), "Required", "NotAttempted", 2),
+        row("names the account", bearer(any(), hub(Tokens::Named)), right(), "Validated NamedInToken", "Inconclusive", 3),
+        row("names a number", bearer(any(), hub(Tokens::Numbered)), right(), "Validated NamedInToken", "Inconclusive", 4),
+        row("a number for everybody", bearer(any(), hub(Tokens::AllNumbered)), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 5),
+        row("opaque, for everybody", bearer(any(), hub(Tokens::Opaque)), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 5),
+        row("opaque, /v2/ for accounts", bearer(named(), hub(Tokens::Opaque)), right(), "Validated RefusedWithout", "Inconclusive", 5),
+        row("nameless", bearer(any(), hub(Tokens::Nameless)), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 5),
+        row("for everybody, wrong", bearer(any(), hub(Tokens::Opaque)), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("for everybody, none", bearer(any(), hub(Tokens::Opaque)), nobody(), "AnonymousAccess", "Inconclusive", 3),
+        row("Harbor, right", bearer(named(), harbor(Tokens::Named)), right(), "Validated NamedInToken", "Inconclusive", 3),
+        row("Harbor, wrong", bearer(named(), harbor(Tokens::Named)), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("Harbor, wrong, repository", bearer(named(), harbor(Tokens::Named)), at_hello(wrong()), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("Harbor, none", bearer(named(), harbor(Tokens::Named)), nobody(), "Required", "NotAttempted", 2),
+        row("Harbor, none, public", bearer(Registry { public: true, ..named() }, harbor(Tokens::Named)), at_hello(nobody()), "AnonymousAccess", "Accessible", 4),
+        row("private repository", bearer(any(), hub(Tokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Accessible", 6),
+        row("private repository, guarded", bearer(any(), guarded()), at_hello(right()), "Validated RefusedWithout", "Accessible", 6),
+        row("private repository, nameless", bearer(any(), hub(Tokens::Nameless)), at_hello(right()), "Validated GrantedInToken", "Accessible", 5),
+        row("private repository, named", bearer(any(), hub(Tokens::Named)), at_hello(right()), "Validated NamedInToken", "Accessible", 4),
+        row("public repository", bearer(public(), hub(Tokens::Opaque)), at_hello(right()), "Unprovable AnonymousTokenServed", "Accessible", 8),
+        row("public, /v2/ for accounts", bearer(Registry { public: true, ..named() }, hub(Tokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Accessible", 8),
+        row("denied repository", bearer(Registry { denies_alice: true, ..any() }, hub(Tokens::Named)), at_hello(right()), "Validated NamedInToken", "Denied", 5),
+        row("denied repository, opaque", bearer(Registry { denies_alice: true, ..named() }, hub(Tokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Denied", 7),
+        row("missing repository", bearer(Registry { exists: false, ..any() }, hub(Tokens::Named)), at_hello(right()), "Validated NamedInToken", "NotFound", 5),
+        row("token refused", bearer(Registry { v2: Opens::Never, ..any() }, hub(Tokens::Named)), right(), "TokenRefused", "NotAttempted", 3),
+        row("/v2/ takes none, repository", bearer(Registry { v2: Opens::Never, ..any() }, hub(Tokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Accessible", 6),
+        row("/v2/ without scope only", bearer(Registry { v2: Opens::WithoutScope, ..any() }, guarded()), right(), "Validated RefusedWithout", "Inconclusive", 4),
+    ]);
+}
+
+#[test]
+#[rustfmt::skip] // A table is read by its rows.
+fn detours_of_token_services() {
+    let scoped_challenge = format!("{BEARER},scope=\"repository:x:pull\"");
+    let wants_scope =
+        |status| Service { without_scope: Some(status), anonymous: Gives::Status(401), ..Service::default() };
+    let scoped = || Registry {
+        challenges: vec![scoped_challenge.clone()],
+        v2: Opens::WithScope,
+        ..Registry::default()
+    };
+    let post_only = || Service { get: false, tokens: Tokens::Named, ..Service::default() };
+    let get_only = || Service { post: false, tokens: Tokens::Named, ..Service::default() };
+    let field = |field| Service { field, tokens: Tokens::Named, ..Service::default() };
+    check(vec![
+        row("scope wanted by the service", bearer(scoped(), wants_scope(400)), right(), "Validated RefusedWithout", "Inconclusive", 5),
+        row("scope wanted, wrong password", bearer(scoped(), wants_scope(400)), wrong(), "Rejected by auth.example.com", "NotAttempted", 3),
+        row("scope wanted by /v2/", bearer(scoped(), Service { tokens: Tokens::Named, ..Service::default() }), right(), "Validated NamedInToken", "Inconclusive", 5),
+        row("400 for good", bearer(Registry::default(), wants_scope(400)), right(), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("403 from the service", bearer(Registry::default(), Service { wrong: Gives::Status(403), ..Service::default() }), wrong(), "Forbidden by auth.example.com", "NotAttempted", 2),
+        row("GET is not taken", bearer(Registry::default(), post_only()), right(), "Validated NamedInToken", "Inconclusive", 4),
+        row("GET is not taken, control", bearer(Registry::default(), Service { tokens: Tokens::Opaque, ..post_only() }), right(), "Validated RefusedWithout", "Inconclusive", 5),
+        row("GET is not taken, wrong", bearer(Registry::default(), post_only()), wrong(), "Rejected by auth.example.com", "NotAttempted", 3),
+        row("identity token by POST", bearer(Registry::default(), get_only().post(true)), identity_token(IDENTITY_TOKEN), "Validated NamedInToken", "Inconclusive", 3),
+        row("identity token, POST is not taken", bearer(Registry::default(), get_only()), identity_token(IDENTITY_TOKEN), "Validated NamedInToken", "Inconclusive", 4),
+        row("identity token, wrong", bearer(Registry::default(), Service::default()), identity_token("x"), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("neither is taken", bearer(Registry::default(), Service { get: false, post: false, ..Service::default() }), right(), "Unavailable Status(405)", "NotAttempted", 3),
+        row("access_token", bearer(Registry::default(), field("access_token")), right(), "Validated NamedInToken", "Inconclusive", 3),
+        row("no token in it", bearer(Registry::default(), field("other")), right(), "Unavailable NoToken", "NotAttempted", 2),
+        row("anonymous gets HTML and 400", bearer(Registry::default(), Service { anonymous: Gives::Status(400), ..Service::default() }), right(), "Validated RefusedWithout", "Inconclusive", 4),
+        row("anonymous gets 429", bearer(Registry::default(), Service { anonymous: Gives::Status(429), ..Service::default() }), right(), "Throttled by auth.example.com", "NotAttempted", 4),
+        row("anonymous gets 502", bearer(Registry::default(), Service { anonymous: Gives::Status(502), ..Service::default() }), right(), "Unavailable Status(502)", "NotAttempted", 4),
+        row("the service throttles", bearer(Registry::default(), Service { wrong: Gives::Status(429), ..Service::default() }), wrong(), "Throttled by auth.example.com", "NotAttempted", 2),
+        row("the service fails", bearer(Registry::default(), Service { wrong: Gives::Status(500), ..Service::default() }), wrong(), "Unavailable Status(500)", "NotAttempted", 2),
+    ]);
+}
+
+impl Service {
+    fn post(self, post: bool) -> Self {
+        Self { post, ..self }
+    }
+}
+
+#[test]
+#[rustfmt::skip] // A table is read by its rows.
+fn registry_tokens() {
+    let world = |anonymous, v2| {
+        bearer(Registry { v2, ..Registry::default() }, Service { anonymous, ..Service::default() })
+    };
+    let refusing = || world(Gives::Status(401), Opens::Any);
+    check(vec![
+        row("right", refusing(), registry_token(REGISTRY_TOKEN), "Validated RefusedWithout", "Inconclusive", 3),
+        row("wrong", refusing(), registry_token("x"), "Rejected by registry.example.com", "NotAttempted", 2),
+        row("anonymous tokens too", world(Gives::Token, Opens::Any), registry_token(REGISTRY_TOKEN), "Unprovable AnonymousTokenServed", "Inconclusive", 4),
+        row("anonymous tokens too, private", world(Gives::Token, Opens::Any), at_hello(registry_token(REGISTRY_TOKEN)), "Validated RefusedWithout", "Accessible", 8),
+        row("good for the repository only", world(Gives::Token, Opens::Never), at_hello(registry_token(REGISTRY_TOKEN)), "Validated RefusedWithout", "Accessible", 6),
+    ]);
+}
+
+#[test]
+#[rustfmt::skip] // A table is read by its rows.
+fn both_schemes_side_by_side() {
+    let named = || Service { tokens: Tokens::Named, ..Service::default() };
+    let both = |challenges: &[&str]| World { service: named(), ..challenged(challenges) };
+    let elsewhere = r#"Bearer realm="https://auth.example.net/token""#;
+    check(vec![
+        row("one line", both(&[&format!("{BASIC}, {BEARER}")]), right(), "Validated NamedInToken", "Inconclusive", 3),
+        row("two lines", both(&[BASIC, BEARER]), right(), "Validated NamedInToken", "Inconclusive", 3),
+        row("wrong", both(&[BEARER, BASIC]), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("untrusted beside Basic", both(&[BASIC, elsewhere]), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 4),
+        row("untrusted alone", both(&[elsewhere]), right(), "Untrusted OtherSite", "NotAttempted", 1),
+        row("untrusted alone, identity token", both(&[elsewhere]), identity_token(IDENTITY_TOKEN), "Untrusted OtherSite", "NotAttempted", 1),
+        row("untrusted, but nothing to lose", both(&[elsewhere]), nobody(), "AnonymousAccess", "Inconclusive", 3),
+    ]);
+}
+
+#[test]
+#[rustfmt::skip] // A table is read by its rows.
+fn challenges_on_granted_requests() {
+    let asking = |registry: Registry| {
+        bearer(
+            Registry { open: true, always_challenges: true, ..registry },
+            Service { tokens: Tokens::Named, ..Service::default() },
+        )
+    };
+    let digest = || Registry { challenges: vec!["Digest realm=\"x\"".into()], always_challenges: true, ..Registry::default() };
+    let wary = || World {
+        service: Service { tokens: Tokens::Opaque, ..Service::default() },
+        ..asking(Registry { v2: Opens::Named, checks_when_open: true, public: true, ..Registry::default() })
+    };
+    check(vec![
+        row("Digest, but open", open(digest()), right(), "Unprovable AnonymousServed", "Inconclusive", 2),
+        row("open to nobody's request, not to nobody's token", wary(), at_hello(right()), "Unprovable AnonymousTokenServed", "Accessible", 6),
+        row("public, none", asking(Registry { public: true, ..Registry::default() }), at_hello(nobody()), "AnonymousAccess", "Accessible", 2),
+        row("right", asking(Registry::default()), right(), "Validated NamedInToken", "Inconclusive", 3),
+        row("wrong", asking(Registry::default()), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("none", asking(Registry::default()), nobody(), "AnonymousAccess", "Inconclusive", 1),
+        row("open, but the repository wants a token", open(Registry::default()), at_hello(right()), "Validated RefusedWithout", "Accessible", 8),
+        row("the same, wrong", open(Registry::default()), at_hello(wrong()), "Rejected by auth.example.com", "NotAttempted", 4),
+    ]);
+}
+
+/// Answers one kind of request otherwise.
+fn with_failure(world: &World, ask: &Ask, fails: impl Fn(&str) -> Option<FailureCause>) -> String {
+    let run = probe_with(ask, |request| match fails(&told(request)) {
+        Some(cause) => {
+            let server = crate::host::HostPort::of(&request.url).unwrap();
+            Err(Failure { server, cause })
+        }
+        None => Ok(world.answer(request)),
+    });
+    format!("{}, {}", word(&run.verdict.credentials), path_word(&run.verdict.content_path))
+}
+
+#[test]
+fn what_fails_on_the_way_is_said_of_the_layer_where_it_fails() {
+    let world =
+        World { service: Service { tokens: Tokens::Named, ..Service::default() }, ..World::default() };
+    let at = |part: &'static str, cause| {
+        with_failure(&world, &at_hello(right()), move |told| told.contains(part).then_some(cause))
+    };
+    let timeout = FailureCause::Timeout(Stage::Request);
+    assert_eq!(at("/v2/ as nobody", timeout), "NotAttempted, NotAttempted");
+    assert_eq!(at("/token as Basic", timeout), "Unavailable Timeout(Request), NotAttempted");
+    assert_eq!(at("/token as Basic scoped", timeout), "Validated NamedInToken, Inconclusive");
+    assert_eq!(at("/tags/list", timeout), "Validated NamedInToken, Inconclusive");
+    assert_eq!(at("/v2/ as Bearer", timeout), "Validated NamedInToken, Accessible", "not needed");
+    assert_eq!(
+        at("/token as Basic", FailureCause::Dns(DnsFailure::NoSuchName)),
+        "Unavailable Dns(NoSuchName), NotAttempted"
+    );
+    assert_eq!(
+        at("/token", FailureCause::EgressDenied([169, 254, 169, 254].into())),
+        "Untrusted EgressDenied, NotAttempted"
+    );
+    assert_eq!(at("/token", FailureCause::Tls), "NotAttempted, NotAttempted", "the TLS layer says it");
+    let without = with_failure(&world, &right(), |told| told.contains("/v2/ as Bearer").then_some(timeout));
+    assert_eq!(without, "Unavailable Timeout(Request), NotAttempted");
+}
+
+/// Answers one kind of request with another status.
+fn with_status(world: &World, ask: &Ask, part: &str, status: u16) -> String {
+    let run = probe_with(ask, |request| {
+        let other = told(request).contains(part);
+        Ok(if other { respond(request, status, &[], "") } else { world.answer(request) })
+    });
+    format!("{}, {}", word(&run.verdict.credentials), path_word(&run.verdict.content_path))
+}
+
+#[test]
+fn every_status_has_its_meaning() {
+    let basic = challenged(&[BASIC]);
+    let at_v2 = |status| with_status(&basic, &right(), "/v2/ as Basic", status);
+    assert_eq!(at_v2(400), "Rejected by registry.example.com, NotAttempted");
+    assert_eq!(at_v2(401), "Rejected by registry.example.com, NotAttempted");
+    assert_eq!(at_v2(403), "Forbidden by registry.example.com, NotAttempted");
+    assert_eq!(at_v2(404), "Unprovable UnexpectedStatus(404), NotAttempted");
+    assert_eq!(at_v2(429), "Throttled by registry.example.com, NotAttempted");
+    assert_eq!(at_v2(503), "Unavailable Status(503), NotAttempted");
+
+    let bearer =
+        World { service: Service { tokens: Tokens::Named, ..Service::default() }, ..World::default() };
+    let with_token = |status| with_status(&bearer, &right(), "/v2/ as Bearer", status);
+    assert_eq!(with_token(400), "TokenRefused, NotAttempted");
+    assert_eq!(with_token(401), "TokenRefused, NotAttempted");
+    assert_eq!(with_token(403), "Forbidden by registry.example.com, NotAttempted");
+    assert_eq!(with_token(404), "Unprovable UnexpectedStatus(404), NotAttempted");
+    assert_eq!(with_token(500), "Unavailable Status(500), NotAttempted");
+
+    let at_service = |status| with_status(&bearer, &right(), "/token as Basic", status);
+    assert_eq!(at_service(200), "Unavailable NoToken, NotAttempted");
+    assert_eq!(at_service(302), "Untrusted Redirect, NotAttempted");
+    assert_eq!(at_service(400), "Rejected by auth.example.com, NotAttempted");
+    assert_eq!(at_service(401), "Rejected by auth.example.com, NotAttempted");
+    assert_eq!(at_service(403), "Forbidden by auth.example.com, NotAttempted");
+    assert_eq!(at_service(404), "Validated NamedInToken, Inconclusive", "asked again, by POST");
+    assert_eq!(with_status(&bearer, &right(), "/token", 404), "Unavailable Status(404), NotAttempted");
+    assert_eq!(at_service(410), "Unavailable Status(410), NotAttempted");
+    assert_eq!(at_service(429), "Throttled by auth.example.com, NotAttempted");
+    assert_eq!(at_service(500), "Unavailable Status(500), NotAttempted");
+
+    for (world, evidence) in [(&basic, "RefusedWithout"), (&bearer, "NamedInToken")] {
+        let at_tags = |status| with_status(world, &at_hello(right()), "/tags/list", status);
+        for (status, path) in [
+            (200, "Inconclusive"),
+            (302, "Inconclusive"),
+            (400, "Inconclusive"),
+            (401, "Denied"),
+            (403, "Denied"),
+            (404, "NotFound"),
+            (405, "Inconclusive"),
+            (429, "Inconclusive"),
+            (500, "Inconclusive"),
+        ] {
+            assert_eq!(at_tags(status), format!("Validated {evidence}, {path}"), "{status}");
+        }
+    }
+}
