@@ -1,0 +1,306 @@
+//! Two replicas and one Lease: who leads, who takes over, and that nobody else writes. And the operator without its API
+//! server.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use kube::Api;
+use registry_api::spec::System;
+use registry_testbed::{AuditMark, Operator, OperatorOptions, eventually, http_client::Call};
+use serde_json::json;
+
+use crate::{
+    harness::{OPERATOR_USER, SYSTEM_NAMESPACE, Subject},
+    held::HeldRegistry,
+    objects::{DOWN, apply, samples, system_registry, told, writes_since},
+    solo::{self, LEASE, Turn},
+};
+
+const SETTLED: Duration = Duration::from_secs(10);
+/// The lease's 15 s, and a few to notice.
+const TAKEN_OVER: Duration = Duration::from_secs(22);
+const RECOVERED: Duration = Duration::from_mins(1);
+/// The other replica's account, so that the audit log tells the two apart.
+const OTHER_ACCOUNT: &str = "registry-operator-2";
+const OTHER_USER: &str = "system:serviceaccount:registry-system:registry-operator-2";
+
+#[tokio::test]
+async fn of_two_replicas_one_leads_and_writes_while_the_other_is_ready_to() -> Result<()> {
+    let solo = solo::enter().await?;
+    let mark = solo.mark()?;
+    let (leader, standby) = leader_and_standby(&solo).await?;
+    let registries = registries_at(&solo, DOWN, 5).await?;
+    for registry in &registries {
+        registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    }
+    assert!(leads(&leader).await? && !leads(&standby).await?);
+    assert_eq!(Call::get(format!("{}/readyz", standby.url())).send().await?.status(), 200);
+    let holder = lease(&solo).await?.and_then(|lease| lease.holder_identity).unwrap_or_default();
+    let standbys = samples(&standby.metrics().await?, "registry_operator_registry_ready");
+    assert!(standbys.is_empty(), "a standby speaks of no registry: {standbys:?}");
+    assert!(leader.log().contains(&holder) && !standby.log().contains(&holder), "the Lease names {holder}");
+    let of_standby = writes_since(solo.installation, &mark, OTHER_USER)?;
+    assert!(of_standby.is_empty(), "a standby writes nothing: {:#?}", told(&of_standby));
+    assert!(!writes_since(solo.installation, &mark, OPERATOR_USER)?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_leader_is_replaced_when_its_lease_ends_and_what_changed_meanwhile_is_validated()
+-> Result<()> {
+    let solo = solo::enter().await?;
+    let good = open_registry().await?;
+    let (leader, standby) = leader_and_standby(&solo).await?;
+    let registries = registries_at(&solo, DOWN, 2).await?;
+    for registry in &registries {
+        registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    }
+    leader.kill().await;
+    registries[0].change(json!({"spec": {"endpoint": good.url()}})).await?;
+    registries[0].becomes(TAKEN_OVER, &["Ready=True/Available"]).await?;
+    registries[1].becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    assert!(leads(&standby).await?);
+    let taken = lease(&solo).await?;
+    assert_eq!(taken.and_then(|lease| lease.lease_transitions), Some(2), "its first holder, and its second");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_leader_that_is_asked_to_end_gives_the_lease_back_even_in_the_middle_of_a_validation() -> Result<()>
+{
+    let solo = solo::enter().await?;
+    let held = HeldRegistry::start().await?;
+    let (leader, standby) = leader_and_standby(&solo).await?;
+    let registries = registries_at(&solo, &held.url(), 3).await?;
+    held.asked(3).await?;
+
+    let took = leader.stop().await?;
+    assert!(took < Duration::from_secs(5), "it took {took:?}");
+    let holder = lease(&solo).await?.and_then(|lease| lease.holder_identity).unwrap_or_default();
+    assert!(holder.is_empty() || !leader.log().contains(&holder), "{holder} still holds the Lease");
+    becomes_leader(&standby, Duration::from_secs(4)).await?;
+    held.release();
+    for registry in registries {
+        registry.becomes(SETTLED, &["Ready=True/Available"]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_leader_that_was_frozen_past_its_lease_writes_nothing_when_it_goes_on() -> Result<()> {
+    let solo = solo::enter().await?;
+    let held = HeldRegistry::start().await?;
+    let (frozen, successor) = leader_and_standby(&solo).await?;
+    let process = frozen.id().await;
+    let registries = registries_at(&solo, &held.url(), 12).await?;
+    held.asked(12).await?;
+    // The status now says that a validation is under way; nothing more is written until it ends.
+    registries[11].becomes(SETTLED, &["Ready=Unknown/Progressing"]).await?;
+
+    frozen.pause().await?;
+    becomes_leader(&successor, TAKEN_OVER).await?;
+    held.release(); // the answers to the frozen one wait in its sockets
+    for registry in &registries {
+        registry.becomes(SETTLED, &["Ready=True/Available"]).await?;
+    }
+    let mark = solo.mark()?;
+    frozen.resume().await?;
+    stands_by(&frozen).await?;
+    registries[0].change(json!({"spec": {"endpoint": DOWN}})).await?;
+    registries[0].becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+
+    let late = writes_since(solo.installation, &mark, OPERATOR_USER)?;
+    assert!(late.is_empty(), "the old leader wrote: {:#?}", told(&late));
+    assert!(lease_writes(&solo, &mark)?.is_empty(), "it did not contend for the lease of its successor");
+    assert_eq!(frozen.id().await, process);
+    assert_eq!(frozen.exited().await?, None);
+    assert_eq!(Call::get(format!("{}/readyz", frozen.url())).send().await?.status(), 200);
+    assert!(leads(&successor).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_frozen_leader_that_goes_on_takes_over_again_when_its_successor_ends() -> Result<()> {
+    let solo = solo::enter().await?;
+    let (frozen, successor) = leader_and_standby(&solo).await?;
+    frozen.pause().await?;
+    becomes_leader(&successor, TAKEN_OVER).await?;
+    frozen.resume().await?;
+    stands_by(&frozen).await?;
+    successor.stop().await?;
+    becomes_leader(&frozen, Duration::from_secs(4)).await?;
+    let registries = registries_at(&solo, DOWN, 1).await?;
+    registries[0].becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_leader_election_the_operator_works_and_touches_no_lease() -> Result<()> {
+    let solo = solo::enter().await?;
+    let mark = solo.mark()?;
+    let _operator = Operator::start(solo.alone().await?).await?;
+    let registries = registries_at(&solo, DOWN, 1).await?;
+    registries[0].becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    assert!(lease(&solo).await?.is_none());
+    let asked = solo.installation.control_plane().audit()?.since(&mark)?;
+    assert!(!asked.iter().any(|event| event.resource == "leases" && event.user == OPERATOR_USER));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operator_outlives_an_api_server_that_is_away_for_twenty_seconds() -> Result<()> {
+    let solo = solo::enter().await?;
+    let good = open_registry().await?;
+    let operator = Operator::start(solo.installation.operator_options().await?).await?;
+    let process = operator.id().await;
+    let registries = registries_at(&solo, DOWN, 2).await?;
+    for registry in &registries {
+        registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    }
+    let api_server = solo.installation.control_plane().api_server();
+    api_server.stop().await?;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(1)).await; // the absence is the test
+        assert_eq!(Call::get(format!("{}/healthz", operator.url())).send().await?.status(), 200);
+    }
+    api_server.start().await?;
+    registries[0].change(json!({"spec": {"endpoint": good.url()}})).await?;
+    registries[0].becomes(RECOVERED, &["Ready=True/Available"]).await?;
+    let newcomers = registries_at(&solo, &good.url(), 1).await?;
+    newcomers[0].becomes(SETTLED, &["Ready=True/Available"]).await?;
+    assert_eq!(operator.id().await, process);
+    assert_eq!(operator.exited().await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_that_is_started_before_its_api_server_waits_for_it() -> Result<()> {
+    for leader_election in [true, false] {
+        let solo = solo::enter().await?;
+        let options = solo.installation.operator_options().await?;
+        let options = options.arg(format!("--leader-election={leader_election}"));
+        let api_server = solo.installation.control_plane().api_server();
+        api_server.stop().await?;
+        let operator = Operator::launch(options).await?;
+        is_alive(&operator).await?;
+        tokio::time::sleep(Duration::from_secs(5)).await; // it must go on waiting
+        is_alive(&operator).await?;
+        let ready = Call::get(format!("{}/readyz", operator.url())).send().await?.status();
+        assert_eq!(ready, 503, "nothing was heard of the API server yet");
+        let process = operator.id().await;
+        api_server.start().await?;
+        let registries = registries_at(&solo, DOWN, 1).await?;
+        registries[0].becomes(RECOVERED, &["Ready=False/ConnectionRefused"]).await?;
+        operator.wait_ready().await?;
+        assert_eq!(operator.id().await, process);
+    }
+    Ok(())
+}
+
+/// Two replicas, of which the first leads.
+async fn leader_and_standby(solo: &Turn) -> Result<(Operator, Operator)> {
+    let leader = Operator::start(solo.installation.operator_options().await?).await?;
+    becomes_leader(&leader, SETTLED).await?;
+    let standby = Operator::start(other_replica(solo).await?).await?;
+    ensure!(!leads(&standby).await?, "both lead");
+    Ok((leader, standby))
+}
+
+/// A replica with an account of its own, which has the rights of the chart's.
+async fn other_replica(solo: &Turn) -> Result<OperatorOptions> {
+    let subject =
+        format!("subjects: [{{kind: ServiceAccount, namespace: {SYSTEM_NAMESPACE}, name: {OTHER_ACCOUNT}}}]");
+    solo.cluster
+        .apply_yaml(&format!(
+            r"
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: {OTHER_ACCOUNT}, namespace: {SYSTEM_NAMESPACE}}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {{name: {OTHER_ACCOUNT}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: registry-operator}}
+{subject}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: {OTHER_ACCOUNT}, namespace: {SYSTEM_NAMESPACE}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: registry-operator-system}}
+{subject}
+"
+        ))
+        .await?;
+    let mut options = solo.installation.operator_options().await?;
+    options.kubeconfig = solo
+        .installation
+        .control_plane()
+        .kubeconfig_for_service_account(SYSTEM_NAMESPACE, OTHER_ACCOUNT)
+        .await?;
+    Ok(options)
+}
+
+async fn open_registry() -> Result<HeldRegistry> {
+    let registry = HeldRegistry::start().await?;
+    registry.release();
+    Ok(registry)
+}
+
+/// So many SystemRegistries, named by the last part of their endpoint, so that each call makes new ones.
+async fn registries_at(solo: &Turn, endpoint: &str, count: usize) -> Result<Vec<Subject<System>>> {
+    let kind = endpoint.rsplit(':').next().unwrap_or_default();
+    let mut registries = Vec::new();
+    for number in 0..count {
+        let name = solo.cluster.unique(&format!("at-{kind}-{number}"));
+        let spec = json!({"endpoint": endpoint, "validation": {"timeout": "5m"}});
+        apply(&solo.cluster, &system_registry(&name, spec)).await?;
+        registries.push(solo.cluster.system(&name));
+    }
+    Ok(registries)
+}
+
+async fn lease(solo: &Turn) -> Result<Option<LeaseSpec>> {
+    let leases: Api<Lease> = Api::namespaced(solo.cluster.client(), SYSTEM_NAMESPACE);
+    Ok(leases.get_opt(LEASE).await?.and_then(|lease| lease.spec))
+}
+
+/// What the first replica tried to write to the Lease.
+fn lease_writes(solo: &Turn, mark: &AuditMark) -> Result<Vec<String>> {
+    let mut writes = solo.installation.control_plane().audit()?.writes_since(mark, OPERATOR_USER)?;
+    writes.retain(|write| write.resource == "leases");
+    Ok(told(&writes))
+}
+
+async fn leads(operator: &Operator) -> Result<bool> {
+    let leader = samples(&operator.metrics().await?, "registry_operator_leader");
+    match leader.values().copied().collect::<Vec<f64>>()[..] {
+        [value] => Ok(value > 0.0),
+        _ => bail!("registry_operator_leader is {leader:?}"),
+    }
+}
+
+async fn becomes_leader(operator: &Operator, within: Duration) -> Result<()> {
+    let look = || async {
+        ensure!(leads(operator).await?, "it stands by");
+        Ok(())
+    };
+    Ok(eventually(within, "the replica leads", look).await?)
+}
+
+async fn stands_by(operator: &Operator) -> Result<()> {
+    let look = || async {
+        ensure!(!leads(operator).await?, "it leads");
+        Ok(())
+    };
+    Ok(eventually(SETTLED, "the replica stands by", look).await?)
+}
+
+async fn is_alive(operator: &Operator) -> Result<()> {
+    let look = || async {
+        let status = Call::get(format!("{}/healthz", operator.url())).send().await?.status();
+        ensure!(status == 200, "/healthz says {status}");
+        Ok(())
+    };
+    Ok(eventually(SETTLED, "the operator is alive", look).await?)
+}

@@ -1,0 +1,546 @@
+//! From creation to deletion, through restarts, and when what a registry depends on goes and comes back.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Secret},
+        events::v1::Event,
+        rbac::v1::RoleBinding,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+    core::{ApiResource, DynamicObject},
+};
+use registry_api::{
+    SystemRegistry, TENANT_LABEL, crd,
+    spec::{Scope, System, Tenant},
+};
+use registry_testbed::{Operator, eventually, manifests};
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{self, Cluster, Installation, OPERATOR_USER, SYSTEM_NAMESPACE, Subject},
+    held::HeldRegistry,
+    objects::{
+        DOWN, Protected, apply, delete, events_are_written, guarded, has_reconciled, is_guarded, login,
+        system_registry, tenant_registry, told, validate_now, writes_since,
+    },
+    solo::{self, Turn, install_definitions},
+};
+
+const AT_ONCE: Duration = Duration::from_secs(1);
+const FIXED: Duration = Duration::from_secs(2);
+const SETTLED: Duration = Duration::from_secs(10);
+/// However broken everything else is.
+const DELETED: Duration = Duration::from_secs(30);
+/// After the definitions were away.
+const RECOVERED: Duration = Duration::from_mins(1);
+
+// Deletion.
+
+#[tokio::test]
+async fn a_registry_without_a_pull_secret_is_gone_at_once_though_its_server_is_down() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let (system, tenant) = both(&cluster, "down", json!({"endpoint": DOWN})).await?;
+    system.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    tenant.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    is_unguarded(&system).await?;
+    is_unguarded(&tenant).await?;
+    delete(&system).await?;
+    system.is_gone(AT_ONCE).await?;
+    delete(&tenant).await?;
+    tenant.is_gone(AT_ONCE).await
+}
+
+#[tokio::test]
+async fn a_registry_with_a_pull_secret_is_gone_in_time_though_its_server_is_down_and_its_secret_gone()
+-> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let secret = cluster.unique("login");
+    let spec = json!({"endpoint": DOWN, "auth": {"basic": {"secretRef": {"name": secret}}}});
+    let (system, tenant) = both(&cluster, "lost", guarded(spec)).await?;
+    for namespace in [SYSTEM_NAMESPACE, &cluster.unique("lost")] {
+        apply(&cluster, &login(namespace, &secret, "right")).await?;
+    }
+    system.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    tenant.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    is_guarded(&system).await?;
+    is_guarded(&tenant).await?;
+    for namespace in [SYSTEM_NAMESPACE, &cluster.unique("lost")] {
+        remove_secret(&cluster, namespace, &secret).await?;
+    }
+    system.becomes(SETTLED, &["Ready=False/SecretNotFound"]).await?;
+    delete(&system).await?;
+    delete(&tenant).await?;
+    system.is_gone(DELETED).await?;
+    tenant.is_gone(DELETED).await
+}
+
+#[tokio::test]
+async fn a_registry_without_a_pull_secret_is_gone_at_once_in_the_middle_of_a_validation() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let held = HeldRegistry::start().await?;
+    let (system, tenant) = both(&cluster, "hanging", hanging_at(&held)).await?;
+    held.asked(2).await?;
+    delete(&system).await?;
+    system.is_gone(AT_ONCE).await?;
+    delete(&tenant).await?;
+    tenant.is_gone(AT_ONCE).await
+}
+
+#[tokio::test]
+async fn a_registry_with_a_pull_secret_is_gone_in_time_in_the_middle_of_a_validation() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let held = HeldRegistry::start().await?;
+    let (system, tenant) = both(&cluster, "hanging-guarded", guarded(hanging_at(&held))).await?;
+    held.asked(2).await?;
+    is_guarded(&system).await?;
+    is_guarded(&tenant).await?;
+    delete(&system).await?;
+    delete(&tenant).await?;
+    system.is_gone(DELETED).await?;
+    tenant.is_gone(DELETED).await
+}
+
+#[tokio::test]
+async fn a_namespace_is_gone_in_time_whatever_registries_are_in_it() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let (held, protected) = (HeldRegistry::start().await?, Protected::start().await?);
+    let namespace = cluster.tenant_namespace("closing", "closing").await?;
+    apply(&cluster, &login(&namespace, "login", "right")).await?;
+    apply(&cluster, &tenant_registry(&namespace, "down", guarded(json!({"endpoint": DOWN})))).await?;
+    apply(&cluster, &tenant_registry(&namespace, "hanging", guarded(hanging_at(&held)))).await?;
+    apply(&cluster, &tenant_registry(&namespace, "good", guarded(protected.spec("login")))).await?;
+    cluster.tenant(&namespace, "good").becomes(SETTLED, &["Ready=True/Available"]).await?;
+    cluster.tenant(&namespace, "down").becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    held.asked(1).await?;
+    let namespaces: Api<Namespace> = Api::all(cluster.client());
+    namespaces.delete(&namespace, &DeleteParams::default()).await?;
+    let look = || async {
+        let found = namespaces.get_opt(&namespace).await?;
+        ensure!(found.is_none(), "{:?}", found.and_then(|namespace| namespace.status));
+        Ok(())
+    };
+    Ok(eventually(DELETED, format!("namespace {namespace} is gone"), look).await?)
+}
+
+#[tokio::test]
+async fn what_was_deleted_while_the_operator_was_away_is_gone_in_time_when_it_is_back() -> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let (free_system, free_tenant) = both(cluster, "free", json!({"endpoint": DOWN})).await?;
+    let (system, tenant) = both(cluster, "guarded", guarded(json!({"endpoint": DOWN}))).await?;
+    is_guarded(&system).await?;
+    is_guarded(&tenant).await?;
+
+    operator.stop().await?;
+    delete(&free_system).await?;
+    delete(&free_tenant).await?;
+    free_system.is_gone(AT_ONCE).await?;
+    free_tenant.is_gone(AT_ONCE).await?;
+    delete(&system).await?;
+    delete(&tenant).await?;
+    let waiting = system.get().await?;
+    assert!(waiting.metadata.deletion_timestamp.is_some(), "only the operator takes its finalizer off");
+
+    operator.restart().await?;
+    system.is_gone(DELETED).await?;
+    tenant.is_gone(DELETED).await
+}
+
+// Restarts and re-creations.
+
+#[tokio::test]
+async fn an_operator_that_was_killed_comes_back_to_the_same_verdicts_and_writes_nothing() -> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let creation = solo.mark()?;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let protected = Protected::start().await?;
+    let namespace = cluster.tenant_namespace("kept", "kept").await?;
+    let nobody = cluster.plain_namespace("nobody").await?;
+    for (secret, password) in [("right", "right"), ("wrong", "wrong")] {
+        apply(cluster, &login(&namespace, secret, password)).await?;
+    }
+    let down = json!({"endpoint": DOWN});
+    apply(cluster, &tenant_registry(&namespace, "good", protected.spec("right"))).await?;
+    apply(cluster, &tenant_registry(&namespace, "rejected", protected.spec("wrong"))).await?;
+    apply(cluster, &tenant_registry(&namespace, "lost", protected.spec("missing"))).await?;
+    apply(cluster, &tenant_registry(&namespace, "down", guarded(down.clone()))).await?;
+    apply(cluster, &tenant_registry(&nobody, "nobodys", down)).await?;
+    let verdicts = [
+        (&namespace, "good", "Ready=True/Available"),
+        (&namespace, "rejected", "Ready=False/Rejected"),
+        (&namespace, "lost", "Ready=False/SecretNotFound"),
+        (&namespace, "down", "Ready=False/ConnectionRefused"),
+        (&nobody, "nobodys", "Ready=False/NotATenant"),
+    ];
+    let mut versions = Vec::new();
+    for (namespace, name, verdict) in verdicts {
+        let object = cluster.tenant(namespace, name).becomes(SETTLED, &[verdict]).await?;
+        versions.push(object.metadata.resource_version);
+    }
+
+    events_are_written(solo.installation, &creation, verdicts.len()).await?;
+    operator.kill().await;
+    let mark = solo.mark()?;
+    operator.restart().await?;
+    has_reconciled(&operator, 5.0).await?;
+    let writes = writes_since(solo.installation, &mark, OPERATOR_USER)?;
+    assert!(writes.is_empty(), "{:#?}", told(&writes));
+    for ((namespace, name, verdict), version) in verdicts.into_iter().zip(versions) {
+        let object = cluster.tenant(namespace, name).becomes(AT_ONCE, &[verdict]).await?;
+        assert_eq!(object.metadata.resource_version, version, "{name} was rewritten");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_that_is_created_again_gets_nothing_of_its_predecessor() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let held = HeldRegistry::start().await?;
+    let registry = cluster.system(&cluster.unique("again"));
+    apply(&cluster, &system_registry(registry.name(), hanging_at(&held))).await?;
+    held.asked(1).await?;
+    delete(&registry).await?;
+    registry.is_gone(AT_ONCE).await?;
+
+    let audit = Installation::shared().await?.control_plane().audit()?;
+    let mark = audit.mark();
+    apply(&cluster, &system_registry(registry.name(), json!({"endpoint": DOWN}))).await?;
+    let uid = registry.get().await?.metadata.uid;
+    held.release(); // the predecessor's validation now ends, with a verdict that would be Available
+    registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    validate_now(&registry, "and after all that was under way").await?;
+
+    let mut writes = audit.writes_since(&mark, OPERATOR_USER)?;
+    writes.retain(|write| write.name == registry.name() && write.succeeded());
+    assert_eq!(writes.len(), 2, "the verdict, and the request handled: {:#?}", told(&writes));
+    let reasons = events_of(&cluster, uid.as_deref()).await?;
+    assert_eq!(reasons, ["ConnectionRefused"], "Events about the new object");
+    assert_eq!(registry.get().await?.metadata.uid, uid);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_created_again_while_the_operator_was_frozen_gets_nothing_of_its_predecessor() -> Result<()>
+{
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let held = HeldRegistry::start().await?;
+    let registries: Vec<_> =
+        (0..12).map(|n| cluster.system(&cluster.unique(&format!("frozen-{n}")))).collect();
+    for registry in &registries {
+        apply(cluster, &system_registry(registry.name(), hanging_at(&held))).await?;
+    }
+    held.asked(registries.len()).await?;
+    for registry in &registries {
+        registry.becomes(SETTLED, &["Ready=Unknown/Progressing"]).await?;
+    }
+
+    operator.pause().await?;
+    held.release(); // the answers, which would make them Available, wait in the operator's sockets
+    for registry in &registries {
+        delete(registry).await?;
+        registry.is_gone(AT_ONCE).await?;
+        apply(cluster, &system_registry(registry.name(), json!({"endpoint": DOWN}))).await?;
+    }
+    let mark = solo.mark()?;
+    operator.resume().await?;
+    for registry in &registries {
+        registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    }
+    let mut writes = writes_since(solo.installation, &mark, OPERATOR_USER)?;
+    writes.retain(|write| write.subresource == "status" && write.succeeded());
+    assert_eq!(writes.len(), registries.len(), "a verdict each: {:#?}", told(&writes));
+    for registry in &registries {
+        let uid = registry.get().await?.metadata.uid;
+        assert_eq!(
+            events_of(cluster, uid.as_deref()).await?,
+            ["ConnectionRefused"],
+            "Events about the new object"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_that_is_created_again_does_not_wait_for_the_validation_of_its_predecessor() -> Result<()>
+{
+    let cluster = harness::cluster_with_operator().await?;
+    let held = HeldRegistry::start().await?;
+    let registry = cluster.system(&cluster.unique("again-soon"));
+    apply(&cluster, &system_registry(registry.name(), hanging_at(&held))).await?;
+    held.asked(1).await?;
+    delete(&registry).await?;
+    registry.is_gone(AT_ONCE).await?;
+    apply(&cluster, &system_registry(registry.name(), json!({"endpoint": DOWN}))).await?;
+    registry.becomes(FIXED, &["Ready=False/ConnectionRefused"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_corrected_endpoint_does_not_wait_for_the_one_that_hangs() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let (held, good) = (HeldRegistry::start().await?, HeldRegistry::start().await?);
+    good.release();
+    let (system, tenant) = both(&cluster, "corrected", hanging_at(&held)).await?;
+    held.asked(2).await?;
+    system.change(json!({"spec": {"endpoint": good.url()}})).await?;
+    system.becomes(FIXED, &["Ready=True/Available"]).await?;
+    tenant.change(json!({"spec": {"endpoint": good.url()}})).await?;
+    tenant.becomes(FIXED, &["Ready=True/Available"]).await?;
+    Ok(())
+}
+
+// What a registry depends on.
+
+#[tokio::test]
+async fn a_ready_registry_whose_secret_is_deleted_says_so_within_two_seconds() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let protected = Protected::start().await?;
+    let secret = cluster.unique("login");
+    let (system, tenant) = both(&cluster, "secretless", protected.spec(&secret)).await?;
+    let namespaces = [SYSTEM_NAMESPACE.to_owned(), cluster.unique("secretless")];
+    for namespace in &namespaces {
+        apply(&cluster, &login(namespace, &secret, "right")).await?;
+    }
+    system.becomes(SETTLED, &["Ready=True/Available"]).await?;
+    tenant.becomes(SETTLED, &["Ready=True/Available"]).await?;
+
+    let missing =
+        ["Ready=False/SecretNotFound", "ResolvedRefs=False/SecretNotFound", "Stalled=True/SecretNotFound"];
+    remove_secret(&cluster, &namespaces[0], &secret).await?;
+    system.becomes(FIXED, &missing).await?;
+    remove_secret(&cluster, &namespaces[1], &secret).await?;
+    tenant.becomes(FIXED, &missing).await?;
+
+    apply(&cluster, &login(&namespaces[0], &secret, "right")).await?;
+    system.becomes(FIXED, &["Ready=True/Available", "!Stalled"]).await?;
+    apply(&cluster, &login(&namespaces[1], &secret, "right")).await?;
+    tenant.becomes(FIXED, &["Ready=True/Available", "!Stalled"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_no_tenants_any_more_loses_access_and_verdict_until_it_is_again() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let protected = Protected::start().await?;
+    let namespace = cluster.tenant_namespace("leaving", "leaving").await?;
+    apply(&cluster, &login(&namespace, "login", "right")).await?;
+    apply(&cluster, &tenant_registry(&namespace, "packs", protected.spec("login"))).await?;
+    let registry = cluster.tenant(&namespace, "packs");
+    registry.becomes(SETTLED, &["Ready=True/Available"]).await?;
+
+    label(&cluster, &namespace, Value::Null).await?;
+    registry.becomes(FIXED, &["Ready=False/NotATenant", "ResolvedRefs=False/NotATenant"]).await?;
+    let unbound = || async {
+        ensure!(role_binding(&cluster, &namespace).await?.is_none(), "the role binding is still there");
+        Ok(())
+    };
+    eventually(FIXED, "the operator's role binding is gone", unbound).await?;
+
+    label(&cluster, &namespace, json!("another-tenant")).await?;
+    registry.becomes(SETTLED, &["Ready=True/Available", "!Stalled"]).await?;
+    assert!(role_binding(&cluster, &namespace).await?.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_role_binding_left_in_a_namespace_that_lost_its_label_meanwhile_is_removed_at_the_start()
+-> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let namespace = cluster.tenant_namespace("left", "left").await?;
+    let look = |there: bool| {
+        let namespace = &namespace;
+        move || async move {
+            ensure!(role_binding(cluster, namespace).await?.is_some() == there, "the other way");
+            Ok(())
+        }
+    };
+    eventually(SETTLED, "the operator has bound itself", look(true)).await?;
+    operator.kill().await;
+    label(cluster, &namespace, Value::Null).await?;
+    operator.restart().await?;
+    Ok(eventually(SETTLED, "what it left behind is removed", look(false)).await?)
+}
+
+// The definitions.
+
+#[tokio::test]
+async fn the_operator_goes_on_when_the_definitions_are_deleted_and_installed_again() -> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let process = operator.id().await;
+    let good = HeldRegistry::start().await?;
+    good.release();
+    let (system, tenant) = both(cluster, "before", json!({"endpoint": good.url()})).await?;
+    let (guarded_system, _) = both(cluster, "guarded", guarded(json!({"endpoint": DOWN}))).await?;
+    system.becomes(SETTLED, &["Ready=True/Available"]).await?;
+    tenant.becomes(SETTLED, &["Ready=True/Available"]).await?;
+    is_guarded(&guarded_system).await?;
+
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
+    let names = [System::PLURAL, Tenant::PLURAL].map(|plural| format!("{plural}.registry.spectrocloud.com"));
+    for name in &names {
+        definitions.delete(name, &DeleteParams::default()).await?;
+    }
+    for name in &names {
+        let look = || async {
+            ensure!(definitions.get_opt(name).await?.is_none(), "still there");
+            Ok(())
+        };
+        eventually(DELETED, format!("the definition {name} is gone with its objects"), look).await?;
+    }
+    install_definitions(cluster).await?;
+    let (system, tenant) = both(cluster, "before", json!({"endpoint": good.url()})).await?;
+    system.becomes(RECOVERED, &["Ready=True/Available"]).await?;
+    tenant.becomes(RECOVERED, &["Ready=True/Available"]).await?;
+    assert_eq!(operator.id().await, process);
+    assert_eq!(operator.exited().await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_object_that_can_not_be_read_does_not_stop_the_others() -> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let good = HeldRegistry::start().await?;
+    good.release();
+    accept_anything(&solo).await?;
+    let unreadable = [json!({"endpoint": 5}), json!({"endpoint": DOWN, "validation": {"interval": "often"}})];
+    let namespace = cluster.tenant_namespace("mixed", "mixed").await?;
+    for (number, spec) in unreadable.into_iter().enumerate() {
+        apply_when_accepted(cluster, &system_registry(&format!("unreadable-{number}"), spec.clone())).await?;
+        apply_when_accepted(cluster, &tenant_registry(&namespace, &format!("unreadable-{number}"), spec))
+            .await?;
+    }
+    let (system, tenant) = both(cluster, "mixed", json!({"endpoint": good.url()})).await?;
+    system.becomes(SETTLED, &["Ready=True/Available"]).await?;
+    tenant.becomes(SETTLED, &["Ready=True/Available"]).await?;
+
+    operator.kill().await;
+    operator.restart().await?; // ready only when everything is listed
+    system.change(json!({"spec": {"endpoint": DOWN}})).await?;
+    system.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    tenant.change(json!({"spec": {"endpoint": DOWN}})).await?;
+    tenant.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    let lines = operator.log();
+    assert!(lines.contains("unreadable-0"), "the log names what can't be read:\n{lines}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_object_that_can_not_be_read_any_more_is_deleted_in_time() -> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let (seen, _) = both(cluster, "spoilt", guarded(json!({"endpoint": DOWN}))).await?;
+    let (missed, _) = both(cluster, "spoilt-unseen", guarded(json!({"endpoint": DOWN}))).await?;
+    is_guarded(&seen).await?;
+    is_guarded(&missed).await?;
+    accept_anything(&solo).await?;
+    spoil(cluster, seen.name()).await?;
+    delete_unread(cluster, seen.name()).await?;
+    seen.is_gone(DELETED).await?;
+
+    operator.kill().await;
+    spoil(cluster, missed.name()).await?;
+    delete_unread(cluster, missed.name()).await?;
+    operator.restart().await?;
+    missed.is_gone(DELETED).await
+}
+
+/// One registry of each scope with the same spec; the tenant's in a namespace of that name.
+async fn both(cluster: &Cluster, name: &str, spec: Value) -> Result<(Subject<System>, Subject<Tenant>)> {
+    let namespace = cluster.tenant_namespace(name, name).await?;
+    let system = cluster.unique(name);
+    apply(cluster, &system_registry(&system, spec.clone())).await?;
+    apply(cluster, &tenant_registry(&namespace, name, spec)).await?;
+    Ok((cluster.system(&system), cluster.tenant(&namespace, name)))
+}
+
+/// A validation that goes on for as long as one may.
+fn hanging_at(held: &HeldRegistry) -> Value {
+    json!({"endpoint": held.url(), "validation": {"timeout": "5m"}})
+}
+
+async fn is_unguarded<S: Scope>(subject: &Subject<S>) -> Result<()> {
+    let finalizers = subject.get().await?.metadata.finalizers;
+    ensure!(finalizers.is_none(), "{} has the finalizers {finalizers:?}", subject.name());
+    Ok(())
+}
+
+async fn remove_secret(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(cluster.client(), namespace);
+    secrets.delete(name, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+async fn role_binding(cluster: &Cluster, namespace: &str) -> Result<Option<RoleBinding>> {
+    let bindings: Api<RoleBinding> = Api::namespaced(cluster.client(), namespace);
+    Ok(bindings.get_opt("registry-operator").await?)
+}
+
+async fn label(cluster: &Cluster, namespace: &str, tenant: Value) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(cluster.client());
+    let patch = Patch::Merge(json!({"metadata": {"labels": {TENANT_LABEL: tenant}}}));
+    namespaces.patch(namespace, &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
+/// The reasons of all Events about the object with that uid.
+async fn events_of(cluster: &Cluster, uid: Option<&str>) -> Result<Vec<String>> {
+    let events: Api<Event> = Api::all(cluster.client());
+    let listed = events.list(&ListParams::default()).await?;
+    let about =
+        |event: &Event| event.regarding.as_ref().and_then(|regarding| regarding.uid.as_deref()) == uid;
+    Ok(listed.into_iter().filter(about).filter_map(|event| event.reason).collect())
+}
+
+/// Puts definitions in place that have no opinion, as an older or newer version of the operator's might.
+async fn accept_anything(solo: &Turn) -> Result<()> {
+    for (name, yaml) in crd::files()? {
+        for definition in manifests::parse(name, &yaml)? {
+            let mut definition = serde_json::to_value(definition)?;
+            definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+                json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+            apply(&solo.cluster, &definition).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The API server takes a moment to change its mind.
+async fn apply_when_accepted(cluster: &Cluster, object: &Value) -> Result<()> {
+    Ok(eventually(SETTLED, "the lax definition is served", || apply(cluster, object)).await?)
+}
+
+/// Makes a SystemRegistry unreadable.
+async fn spoil(cluster: &Cluster, name: &str) -> Result<()> {
+    let patch = Patch::Merge(json!({"spec": {"endpoint": 5}}));
+    let look = || async { unread(cluster).patch(name, &PatchParams::default(), &patch).await };
+    eventually(SETTLED, "the lax definition is served", look).await?;
+    Ok(())
+}
+
+async fn delete_unread(cluster: &Cluster, name: &str) -> Result<()> {
+    unread(cluster).delete(name, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+/// SystemRegistries, whatever their spec.
+fn unread(cluster: &Cluster) -> Api<DynamicObject> {
+    Api::all_with(cluster.client(), &ApiResource::erase::<SystemRegistry>(&()))
+}

@@ -1,0 +1,165 @@
+//! What the tests of lifecycle, leadership and steadiness have in common: manifests, a registry with a password, and
+//! what the operator wrote and counted.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Result;
+use kube::api::DeleteParams;
+use registry_api::{
+    FINALIZER, GROUP,
+    spec::{Scope, System, Tenant, VERSION},
+};
+use registry_testbed::{
+    AuditEvent, AuditMark, Ca, LeafOptions, Operator, Registry, RegistryAuth, RegistryOptions, RegistryTls,
+    eventually,
+};
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, Installation, OPERATOR_USER, Subject};
+
+/// Nothing listens there.
+pub const DOWN: &str = "http://127.0.0.1:1";
+
+/// A SystemRegistry.
+pub fn system_registry(name: &str, spec: Value) -> Value {
+    registry(System::KIND, json!({"name": name}), spec)
+}
+
+/// A TenantRegistry.
+pub fn tenant_registry(namespace: &str, name: &str, spec: Value) -> Value {
+    registry(Tenant::KIND, json!({"name": name, "namespace": namespace}), spec)
+}
+
+fn registry(kind: &str, metadata: Value, spec: Value) -> Value {
+    let mut object = json!({"apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind});
+    object["metadata"] = metadata;
+    object["spec"] = spec;
+    object
+}
+
+/// A Secret with user and password.
+pub fn login(namespace: &str, name: &str, password: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/basic-auth",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": {"username": "demo", "password": password},
+    })
+}
+
+/// The same spec, with a pull Secret to keep: the object then has a finalizer.
+pub fn guarded(mut spec: Value) -> Value {
+    spec["availability"] = json!({"pullSecret": {"name": "pull"}});
+    spec
+}
+
+/// Applies an object.
+pub async fn apply(cluster: &Cluster, object: &Value) -> Result<()> {
+    cluster.apply_yaml(&object.to_string()).await
+}
+
+/// Deletes an object, and says nothing of when it is gone.
+pub async fn delete<S: Scope>(subject: &Subject<S>) -> Result<()> {
+    subject.api().delete(subject.name(), &DeleteParams::default()).await?;
+    Ok(())
+}
+
+/// Waits until the operator has put its finalizer on an object.
+pub async fn is_guarded<S: Scope>(subject: &Subject<S>) -> Result<()> {
+    let what = format!("{} {} has the finalizer", S::KIND, subject.name());
+    let look = || async {
+        let finalizers = subject.get().await?.metadata.finalizers.unwrap_or_default();
+        anyhow::ensure!(finalizers.iter().any(|finalizer| finalizer == FINALIZER), "it has {finalizers:?}");
+        Ok(())
+    };
+    Ok(eventually(Duration::from_secs(10), what, look).await?)
+}
+
+/// Asks for a validation by the annotation, and waits until it was done.
+pub async fn validate_now<S: Scope>(subject: &Subject<S>, word: &str) -> Result<()> {
+    let annotations = json!({"registry.spectrocloud.com/requestedAt": word});
+    subject.change(json!({"metadata": {"annotations": annotations}})).await?;
+    let look = || async {
+        let handled = subject.status().await?.last_handled_reconcile_at;
+        anyhow::ensure!(handled.as_deref() == Some(word), "handled: {handled:?}");
+        Ok(())
+    };
+    let what = format!("{} {} is validated by request", S::KIND, subject.name());
+    Ok(eventually(Duration::from_secs(10), what, look).await?)
+}
+
+/// A registry over TLS of a private authority, with the user `demo` and the password `right`.
+pub struct Protected {
+    /// The registry.
+    pub registry: Registry,
+    ca: Ca,
+}
+
+impl Protected {
+    /// Starts it.
+    pub async fn start() -> Result<Self> {
+        let ca = Ca::new("a private authority")?;
+        let leaf = ca.issue(&LeafOptions::server("registry"))?;
+        let ca_pem = ca.certificate_pem().into();
+        let tls = RegistryTls::Server { leaf, ca_pem, client_ca_pem: None };
+        let auth = RegistryAuth::htpasswd("demo", "right");
+        Ok(Self { registry: Registry::start(RegistryOptions { auth, tls }).await?, ca })
+    }
+
+    /// How a registry object names it, with the login in that Secret.
+    pub fn spec(&self, secret: &str) -> Value {
+        json!({
+            "endpoint": self.registry.url(),
+            "auth": {"basic": {"secretRef": {"name": secret}}},
+            "tls": {"ca": {"inline": self.ca.certificate_pem()}},
+        })
+    }
+}
+
+/// What that user wrote since the mark; Leases and the question who they are, which changes nothing, left out.
+pub fn writes_since(installation: &Installation, mark: &AuditMark, user: &str) -> Result<Vec<AuditEvent>> {
+    let mut writes = installation.control_plane().audit()?.writes_since(mark, user)?;
+    writes.retain(|event| !matches!(event.resource.as_str(), "leases" | "selfsubjectreviews"));
+    Ok(writes)
+}
+
+/// Waits until so many Events were written since the mark: they are written beside the work.
+pub async fn events_are_written(installation: &Installation, since: &AuditMark, count: usize) -> Result<()> {
+    let look = || async {
+        let writes = writes_since(installation, since, OPERATOR_USER)?;
+        let events = writes.iter().filter(|write| write.resource == "events" && write.succeeded()).count();
+        anyhow::ensure!(events >= count, "{events} are");
+        Ok(())
+    };
+    Ok(eventually(Duration::from_secs(15), format!("{count} Events are written"), look).await?)
+}
+
+/// Each write in one line, for the message of an assertion.
+pub fn told(writes: &[AuditEvent]) -> Vec<String> {
+    let tell = |event: &AuditEvent| format!("{} {} {}", event.verb, event.request_uri, event.code);
+    writes.iter().map(tell).collect()
+}
+
+/// The samples of one metric, by their labels as written.
+pub fn samples(metrics: &str, name: &str) -> BTreeMap<String, f64> {
+    let of_it = |line: &str| {
+        let rest = line.strip_prefix(name)?;
+        let (labels, value) = match rest.strip_prefix('{') {
+            Some(rest) => rest.split_once("} ")?,
+            None => ("", rest.strip_prefix(' ')?),
+        };
+        Some((labels.to_owned(), value.parse().ok()?))
+    };
+    metrics.lines().filter_map(of_it).collect()
+}
+
+/// Waits until the operator has brought so many reconciliations to their end since it was started.
+pub async fn has_reconciled(operator: &Operator, count: f64) -> Result<()> {
+    let look = || async {
+        let metrics = operator.metrics().await?;
+        let done: f64 =
+            samples(&metrics, "registry_operator_reconcile_duration_seconds_count").values().sum();
+        anyhow::ensure!(done >= count, "{done} have ended");
+        Ok(())
+    };
+    Ok(eventually(Duration::from_secs(30), format!("{count} reconciliations have ended"), look).await?)
+}

@@ -1,0 +1,245 @@
+//! What the operator costs: nothing where nothing changes, and little where something does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use registry_testbed::{AuditEvent, Operator, Registry, RegistryOptions, eventually};
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{self, Cluster, OPERATOR_USER, SYSTEM_NAMESPACE},
+    held::HeldRegistry,
+    objects::{
+        DOWN, Protected, apply, events_are_written, has_reconciled, login, system_registry, tenant_registry,
+        told, validate_now, writes_since,
+    },
+    solo,
+};
+
+const SETTLED: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_mins(1);
+/// The shortest interval, a tenth of it as jitter, and some time for the validation itself.
+const REVALIDATED: Duration = Duration::from_secs(75);
+
+/// One object of the fifty.
+struct Sample {
+    /// Its namespace, if it is a TenantRegistry.
+    namespace: Option<String>,
+    name: String,
+    spec: Value,
+    verdict: &'static str,
+}
+
+#[tokio::test]
+async fn fifty_registries_cost_two_writes_each_and_then_none_for_a_minute() -> Result<()> {
+    let solo = solo::enter().await?;
+    let _operator = Operator::start(solo.installation.operator_options().await?).await?;
+    let servers = Servers::start().await?;
+    let samples = servers.samples(&solo.cluster).await?;
+    assert_eq!(samples.len(), 50);
+
+    let creation = solo.mark()?;
+    for sample in &samples {
+        apply(&solo.cluster, &sample.object()).await?;
+    }
+    for sample in &samples {
+        sample.settles(&solo.cluster).await?;
+    }
+    events_are_written(solo.installation, &creation, samples.len()).await?;
+    let writes = writes_since(solo.installation, &creation, OPERATOR_USER)?;
+    for sample in &samples {
+        let of_it: Vec<AuditEvent> =
+            writes.iter().filter(|write| sample.is_written_by(write)).cloned().collect();
+        assert_eq!(of_it.len(), sample.status_writes(), "{}: {:#?}", sample.name, told(&of_it));
+    }
+    let events = writes.iter().filter(|write| write.resource == "events").count();
+    assert_eq!(events, samples.len(), "one verdict each, one Event each: {:#?}", told(&writes));
+
+    let silence = solo.mark()?;
+    let start = Instant::now();
+    let often = samples.iter().filter(|sample| sample.is_validated_often()).count();
+    let before = servers.validated();
+    let again = || async {
+        let times = servers.validated() - before;
+        ensure!(times >= often, "{times} of {often} were validated again");
+        Ok(())
+    };
+    eventually(REVALIDATED, "the registries with the shortest interval are validated again", again).await?;
+    tokio::time::sleep(SILENCE.saturating_sub(start.elapsed())).await; // that nothing happens is the test
+    let writes = writes_since(solo.installation, &silence, OPERATOR_USER)?;
+    assert!(writes.is_empty(), "{:#?}", told(&writes));
+
+    let all = solo.installation.control_plane().audit()?.writes_since(&silence, OPERATOR_USER)?;
+    let renewals = all.iter().filter(|write| write.resource == "leases").count() as u64;
+    let most = start.elapsed().as_secs() / 2 + 1;
+    assert!(
+        (most / 3..=most).contains(&renewals),
+        "{renewals} renewals of the lease in {:?}",
+        start.elapsed()
+    );
+    assert_eq!(all.len() as u64, renewals, "not even a question: {:#?}", told(&all));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_validation_costs_an_anonymous_registry_one_request() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let server = Registry::start(RegistryOptions::default()).await?;
+    let registry = cluster.system(&cluster.unique("one-request"));
+    apply(&cluster, &system_registry(registry.name(), json!({"endpoint": server.url()}))).await?;
+    registry.becomes(SETTLED, &["Ready=True/Available", "CredentialsValidated=True/AnonymousAccess"]).await?;
+    assert_eq!(requests(&server), ["GET /v2/ 200"]);
+    validate_now(&registry, "once more").await?;
+    assert_eq!(requests(&server), ["GET /v2/ 200"; 2]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_validation_costs_a_registry_with_a_password_two_requests() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let server = Protected::start().await?;
+    let secret = cluster.unique("two-requests");
+    apply(&cluster, &login(SYSTEM_NAMESPACE, &secret, "right")).await?;
+    let registry = cluster.system(&cluster.unique("two-requests"));
+    apply(&cluster, &system_registry(registry.name(), server.spec(&secret))).await?;
+    registry.becomes(SETTLED, &["Ready=True/Available", "CredentialsValidated=True/Validated"]).await?;
+    assert_eq!(requests(&server.registry), ["GET /v2/ 401", "GET /v2/ 200"]);
+    validate_now(&registry, "once more").await?;
+    assert_eq!(requests(&server.registry), ["GET /v2/ 401", "GET /v2/ 200", "GET /v2/ 401", "GET /v2/ 200"]);
+    assert_eq!(server.registry.authentications().len(), 2, "the password was looked at once a validation");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_namespace_and_its_registry_created_in_one_go_cost_no_more_writes_than_one_after_the_other()
+-> Result<()> {
+    let solo = solo::enter().await?;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let mark = solo.mark()?;
+    for number in 0..10 {
+        let namespace = solo.cluster.tenant_namespace("at-once", &format!("at-once-{number}")).await?;
+        apply(&solo.cluster, &tenant_registry(&namespace, "packs", json!({"endpoint": DOWN}))).await?;
+    }
+    for number in 0..10 {
+        let namespace = solo.cluster.unique(&format!("at-once-{number}"));
+        solo.cluster.tenant(&namespace, "packs").becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    }
+    has_reconciled(&operator, 10.0).await?;
+    let mut writes = writes_since(solo.installation, &mark, OPERATOR_USER)?;
+    writes.retain(|write| write.subresource == "status");
+    assert_eq!(writes.len(), 10, "a status each, and none that said NotATenant: {:#?}", told(&writes));
+    Ok(())
+}
+
+/// What the fifty ask.
+struct Servers {
+    protected: Protected,
+    anonymous: Registry,
+    hanging: HeldRegistry,
+}
+
+impl Servers {
+    async fn start() -> Result<Self> {
+        Ok(Self {
+            protected: Protected::start().await?,
+            anonymous: Registry::start(RegistryOptions::default()).await?,
+            hanging: HeldRegistry::start().await?,
+        })
+    }
+
+    /// Fifty objects: half of either scope, about half of them good, and of the bad ones some of each kind.
+    async fn samples(&self, cluster: &Cluster) -> Result<Vec<Sample>> {
+        let [team, nobody] =
+            [cluster.tenant_namespace("steady", "steady").await?, cluster.plain_namespace("nobody").await?];
+        for namespace in [SYSTEM_NAMESPACE, &team] {
+            apply(cluster, &login(namespace, "steady-right", "right")).await?;
+            apply(cluster, &login(namespace, "steady-wrong", "wrong")).await?;
+        }
+        let mut samples = Vec::new();
+        for namespace in [None, Some(&team)] {
+            for (kind, count, spec, verdict) in self.kinds() {
+                for number in 0..count {
+                    let name = cluster.unique(&format!("{kind}-{number}"));
+                    samples.push(Sample { namespace: namespace.cloned(), name, spec: spec.clone(), verdict });
+                }
+            }
+        }
+        for sample in samples.iter_mut().filter(|sample| sample.namespace.is_some()).take(2) {
+            sample.namespace = Some(nobody.clone());
+            sample.verdict = "Ready=False/NotATenant";
+        }
+        Ok(samples)
+    }
+
+    fn kinds(&self) -> [(&'static str, usize, Value, &'static str); 9] {
+        let good = self.protected.spec("steady-right");
+        let mut often = good.clone();
+        often["validation"] = json!({"interval": "1m"});
+        let mut unknown = good.clone();
+        unknown["tls"] = json!({});
+        let mut skipping = good.clone();
+        skipping["tls"] = json!({"insecureSkipVerify": true});
+        let anonymous = json!({"endpoint": self.anonymous.url()});
+        let hanging = json!({"endpoint": self.hanging.url(), "validation": {"timeout": "2s"}});
+        [
+            ("good", 4, good, "Ready=True/Available"),
+            ("often", 6, often, "Ready=True/Available"),
+            ("anonymous", 3, anonymous, "Ready=True/Available"),
+            ("skipping", 1, skipping, "TLSVerified=False/VerificationSkipped"),
+            ("wrong", 3, self.protected.spec("steady-wrong"), "Ready=False/Rejected"),
+            ("unknown", 3, unknown, "Ready=False/UnknownIssuer"),
+            ("lost", 2, self.protected.spec("steady-missing"), "Ready=False/SecretNotFound"),
+            ("down", 2, json!({"endpoint": DOWN}), "Ready=False/ConnectionRefused"),
+            ("hanging", 1, hanging, "Ready=False/Timeout"),
+        ]
+    }
+
+    /// How often the right password was seen.
+    fn validated(&self) -> usize {
+        self.protected.registry.authentications().iter().filter(|seen| seen.accepted).count()
+    }
+}
+
+impl Sample {
+    fn object(&self) -> Value {
+        match &self.namespace {
+            None => system_registry(&self.name, self.spec.clone()),
+            Some(namespace) => tenant_registry(namespace, &self.name, self.spec.clone()),
+        }
+    }
+
+    async fn settles(&self, cluster: &Cluster) -> Result<()> {
+        match &self.namespace {
+            None => drop(cluster.system(&self.name).becomes(SETTLED, &[self.verdict]).await?),
+            Some(namespace) => {
+                drop(cluster.tenant(namespace, &self.name).becomes(SETTLED, &[self.verdict]).await?);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_validated_often(&self) -> bool {
+        self.spec["validation"]["interval"] == "1m" && self.verdict == "Ready=True/Available"
+    }
+
+    /// Its verdict; and before it, where that takes longer than a second, that it is being looked for.
+    fn status_writes(&self) -> usize {
+        if self.verdict == "Ready=False/Timeout" { 2 } else { 1 }
+    }
+
+    /// Whether that is a write to this object.
+    fn is_written_by(&self, write: &AuditEvent) -> bool {
+        let resource = if self.namespace.is_some() { "tenantregistries" } else { "systemregistries" };
+        write.resource == resource
+            && write.name == self.name
+            && write.namespace == self.namespace.clone().unwrap_or_default()
+    }
+}
+
+/// What a registry was asked, and what it answered.
+fn requests(registry: &Registry) -> Vec<String> {
+    let tell = |access: &registry_testbed::registry::Access| {
+        format!("{} {} {}", access.method, access.path, access.status)
+    };
+    registry.requests().iter().map(tell).collect()
+}
