@@ -121,6 +121,7 @@ impl Prober {
             now,
             journal: Journal::default(),
             connections: Vec::new(),
+            ran_out: None,
         }
     }
 }

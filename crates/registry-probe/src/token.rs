@@ -69,7 +69,7 @@ impl Token {
     /// The token of a 200 from a token service: `token` or `access_token`, whichever holds one that a header
     /// can carry.
     pub(crate) fn of_response(body: &[u8]) -> Option<Self> {
-        let response: TokenResponse = serde_json::from_slice(body).ok()?;
+        let response: TokenResponse = object(body)?;
         let mut tokens = [response.token, response.access_token].into_iter().flatten();
         tokens.find(|token| is_bearer_token(token)).map(|token| Self::new(&token))
     }
@@ -77,6 +77,11 @@ impl Token {
     fn new(token: &str) -> Self {
         Self { claims: Claims::of(token), secret: SecretString::from(token) }
     }
+}
+
+/// A JSON object, read into `T`. Serde would read a list into a structure as well.
+pub(crate) fn object<T: serde::de::DeserializeOwned>(json: &[u8]) -> Option<T> {
+    json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
 fn is_bearer_token(token: &str) -> bool {
@@ -161,7 +166,7 @@ mod tests {
         assert_eq!(token(r#"{"token":"a","access_token":null}"#).as_deref(), Some("a"));
         assert_eq!(token(r#"{"token":7,"access_token":"b","expires_in":"soon"}"#).as_deref(), Some("b"));
         assert_eq!(token(r#"{"token":"a\r\nX: y","access_token":"b c"}"#), None);
-        for body in ["", "{}", "[]", "null", "<html>", r#"{"token":""}"#, r#"{"details":"x"}"#] {
+        for body in ["", "{}", "[]", r#"["a"]"#, "null", "<html>", r#"{"token":""}"#, r#"{"details":"x"}"#] {
             assert_eq!(token(body), None, "{body}");
         }
     }

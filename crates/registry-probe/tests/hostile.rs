@@ -1,5 +1,7 @@
 //! Servers that mean harm: the deadline holds, memory stays bounded, and nothing else waits for them.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -34,20 +36,25 @@ async fn the_deadline_holds_against_servers_that_never_come_to_an_end() {
         let server = Server::http(move |_| script.clone()).await;
         let (findings, took) = hasty(&server).await;
         assert!(took < DEADLINE + Duration::from_millis(300), "{answer:?}: {took:?}");
-        let EndpointFinding::Timeout { during, .. } = findings.endpoint else { panic!("{answer:?}: {findings:#?}") };
+        let EndpointFinding::Timeout { during, .. } = findings.endpoint else {
+            panic!("{answer:?}: {findings:#?}")
+        };
         assert_eq!(during, Stage::Request);
     }
 }
 
 #[tokio::test]
 async fn endless_headers_are_refused_and_endless_bodies_cut() {
-    let server = Server::http(|_| Answer::Flood { head: head(""), unit: b"X-Padding: aaaaaaaaaaaaaaaa\r\n".into() }).await;
+    let server =
+        Server::http(|_| Answer::Flood { head: head(""), unit: b"X-Padding: aaaaaaaaaaaaaaaa\r\n".into() })
+            .await;
     let (findings, _) = hasty(&server).await;
     let EndpointFinding::NotARegistry { cause, .. } = findings.endpoint else { panic!("{findings:#?}") };
     assert_eq!(cause, NotARegistry::NotHttp);
 
     let chunked = head("Transfer-Encoding: chunked\r\n\r\n");
-    let server = Server::http(move |_| Answer::Flood { head: chunked.clone(), unit: b"4\r\nzzzz\r\n".into() }).await;
+    let unit = format!("1000\r\n{}\r\n", "z".repeat(0x1000)).into_bytes();
+    let server = Server::http(move |_| Answer::Flood { head: chunked.clone(), unit: unit.clone() }).await;
     let (findings, _) = hasty(&server).await;
     assert_eq!(findings.endpoint, EndpointFinding::Reachable, "the header is sign enough");
 }
@@ -84,7 +91,10 @@ async fn a_connection_that_breaks_is_named_at_each_step() {
     .await;
     let (findings, _) = hasty(&server).await;
     assert_eq!(findings.endpoint, EndpointFinding::Reachable);
-    assert!(matches!(findings.credentials, CredentialsFinding::TemporarilyUnavailable { .. }), "{findings:#?}");
+    assert!(
+        matches!(findings.credentials, CredentialsFinding::TemporarilyUnavailable { .. }),
+        "{findings:#?}"
+    );
 }
 
 #[tokio::test]
@@ -109,7 +119,36 @@ async fn a_server_that_closes_after_each_answer_is_connected_to_again() {
     })
     .await;
     let (findings, _) = hasty(&server).await;
-    assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout), "{findings:#?}");
+    assert_eq!(
+        findings.credentials,
+        CredentialsFinding::Validated(Evidence::RefusedWithout),
+        "{findings:#?}"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_was_dropped_in_the_meantime_is_made_anew_once() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    for (drops, expected) in [(1, true), (2, false)] {
+        let asked = AtomicUsize::new(0);
+        let server = Server::http(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => Answer::challenge("Basic realm=\"x\""),
+            n if n <= drops => Answer::Close,
+            _ => Answer::granted(),
+        })
+        .await;
+        let (findings, _) = hasty(&server).await;
+        let validated = findings.credentials == CredentialsFinding::Validated(Evidence::RefusedWithout);
+        assert_eq!(validated, expected, "{findings:#?}");
+        assert_eq!(server.asked().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn headers_of_a_hundred_kibibytes_are_beyond_all_bounds() {
+    let server = Server::http(|_| Answer::granted().header("X-Padding", &"a".repeat(100 * 1024))).await;
+    let (findings, _) = hasty(&server).await;
+    assert!(matches!(findings.endpoint, EndpointFinding::NotARegistry { cause: NotARegistry::NotHttp, .. }));
 }
 
 #[tokio::test]

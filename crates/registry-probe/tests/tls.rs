@@ -1,5 +1,7 @@
 //! TLS: each defect by its name, several at once, authorities, skipped verification, client certificates.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use rcgen::{ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
@@ -40,7 +42,8 @@ async fn defects(server: &Server, material: &Material) -> Vec<TlsDefect> {
 async fn a_certificate_of_the_given_authority_is_verified_and_described() {
     let ca = Authority::new("company");
     for (version, expected) in [(&TLS12, TlsVersion::Tls12), (&TLS13, TlsVersion::Tls13)] {
-        let server = Server::https(ca.server(&["127.0.0.1", "localhost"]).config_of(&[version]), htpasswd).await;
+        let server =
+            Server::https(ca.server(&["127.0.0.1", "localhost"]).config_of(&[version]), htpasswd).await;
         let findings = probe(&target(&server.url()), &trusting(ca.bundle())).await;
         assert_eq!(findings.tls, TlsFinding::Verified);
         assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
@@ -76,7 +79,9 @@ async fn an_unknown_issuer_is_named() {
 async fn a_failure_shows_the_certificate_that_was_presented() {
     let server = start(Authority::new("stranger").server(&["127.0.0.1"])).await;
     let findings = probe(&target(&server.url()), &alice()).await;
-    let TlsFinding::Failed { presented: Some(presented), .. } = findings.tls else { panic!("no certificate") };
+    let TlsFinding::Failed { presented: Some(presented), .. } = findings.tls else {
+        panic!("no certificate")
+    };
     assert_eq!(presented.issuer, "CN=stranger");
     assert_eq!(Some(*presented), findings.certificate);
 }
@@ -89,15 +94,21 @@ async fn dates_and_names_are_told_apart() {
         params.not_after = date_time_ymd(2026, 2, 1);
         params
     };
-    let server = start(ca.sign(expired())).await;
+    let server = start(ca.sign(&expired())).await;
     let not_after = "2026-02-01T00:00:00Z".parse().unwrap();
-    assert_eq!(defects(&server, &trusting(ca.bundle())).await, [TlsDefect::Expired { not_after, issuer: None }]);
+    assert_eq!(
+        defects(&server, &trusting(ca.bundle())).await,
+        [TlsDefect::Expired { not_after, issuer: None }]
+    );
 
     let mut future = server_params(&["127.0.0.1"]);
     future.not_before = date_time_ymd(2026, 7, 1);
-    let server = start(ca.sign(future)).await;
+    let server = start(ca.sign(&future)).await;
     let not_before = "2026-07-01T00:00:00Z".parse().unwrap();
-    assert_eq!(defects(&server, &trusting(ca.bundle())).await, [TlsDefect::NotYetValid { not_before, issuer: None }]);
+    assert_eq!(
+        defects(&server, &trusting(ca.bundle())).await,
+        [TlsDefect::NotYetValid { not_before, issuer: None }]
+    );
 
     let server = start(ca.server(&["registry.example.com", "10.0.0.1"])).await;
     let names = vec!["registry.example.com".to_owned(), "10.0.0.1".into()];
@@ -110,7 +121,7 @@ async fn several_defects_are_all_named() {
     let mut params = server_params(&["registry.example.com"]);
     params.not_after = date_time_ymd(2026, 2, 1);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let server = start(Authority::new("stranger").sign(params)).await;
+    let server = start(Authority::new("stranger").sign(&params)).await;
     assert_eq!(
         defects(&server, &alice()).await,
         [
@@ -130,7 +141,7 @@ async fn a_certificate_for_clients_is_not_one_for_servers() {
     let ca = Authority::new("company");
     let mut params = server_params(&["127.0.0.1"]);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let server = start(ca.sign(params)).await;
+    let server = start(ca.sign(&params)).await;
     let found = defects(&server, &trusting(ca.bundle())).await;
     assert_eq!(found, [TlsDefect::Unusable(Unusable::NotForServers)]);
 }
@@ -164,7 +175,7 @@ async fn an_issuer_that_has_ended_is_named_as_such() {
     let ca = Authority::new("company");
     let intermediate = ca.intermediate(ended());
     let server = start(intermediate.server(&["127.0.0.1"]).with(&intermediate)).await;
-    assert_eq!(defects(&server, &trusting(ca.bundle())).await, [expired.clone()]);
+    assert_eq!(defects(&server, &trusting(ca.bundle())).await, std::slice::from_ref(&expired));
 
     let root = Authority::of(ended());
     let server = start(root.server(&["127.0.0.1"])).await;
@@ -176,8 +187,8 @@ async fn a_self_signed_certificate_is_its_own_authority_if_given() {
     for is_ca in [IsCa::NoCa, IsCa::Ca(rcgen::BasicConstraints::Unconstrained)] {
         let leaf = |name: &str| {
             let mut params = server_params(&[name]);
-            params.is_ca = is_ca.clone();
-            self_signed(params)
+            params.is_ca = is_ca;
+            self_signed(&params)
         };
         let own = leaf("127.0.0.1");
         let bundle = own.bundle();
@@ -257,20 +268,7 @@ async fn a_client_certificate_opens_the_registry_or_is_refused_by_name() {
 #[tokio::test]
 async fn nginx_says_in_http_that_it_misses_a_client_certificate() {
     let (ca, clients) = (Authority::new("company"), Authority::new("clients"));
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(clients.der()).unwrap();
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let optional = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
-        .allow_unauthenticated()
-        .build()
-        .unwrap();
-    let leaf = ca.server(&["127.0.0.1"]);
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(optional)
-        .with_single_cert(leaf.chain, leaf.key)
-        .unwrap();
+    let config = ca.server(&["127.0.0.1"]).config_inviting_clients_of(&clients);
     let page = "<html><body>400 Bad Request<br>No required SSL certificate was sent</body></html>";
     let server = Server::https(config, move |_| Answer::status(400).body(page)).await;
     let findings = probe(&target(&server.url()), &trusting(ca.bundle())).await;
@@ -280,9 +278,21 @@ async fn nginx_says_in_http_that_it_misses_a_client_certificate() {
 }
 
 #[tokio::test]
+async fn a_server_that_hangs_up_without_a_word_after_asking_for_a_client_certificate_misses_it() {
+    let (ca, clients) = (Authority::new("company"), Authority::new("clients"));
+    let config = ca.server(&["127.0.0.1"]).config_inviting_clients_of(&clients);
+    let server = Server::https(config, |_| Answer::Close).await;
+    let findings = probe(&target(&server.url()), &trusting(ca.bundle())).await;
+    let TlsFinding::Failed { defect, .. } = findings.tls else { panic!("not failed: {findings:#?}") };
+    assert_eq!(defect, TlsDefect::ClientCertificateRequired(ClientCertificateFault::Missing));
+}
+
+#[tokio::test]
 async fn a_server_without_tls_is_told_from_one_with_a_bad_certificate() {
     // What web servers say to a ClientHello, and what a mail server says to anybody.
-    for greeting in ["HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "220 mail.example.com ESMTP\r\n"] {
+    for greeting in
+        ["HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "220 mail.example.com ESMTP\r\n"]
+    {
         let port = support::server::greeting(greeting).await;
         let findings = probe(&target(&format!("https://127.0.0.1:{port}")), &alice()).await;
         let TlsFinding::Failed { defect, .. } = findings.tls else { panic!("not failed: {findings:#?}") };
@@ -322,14 +332,17 @@ fn a_bundle_that_trusts_nobody_is_refused_by_name() {
     let empty = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert_eq!(refused(empty.as_bytes()), CaError::BrokenCertificate(1));
     assert_eq!(refused(&vec![b'a'; 2 << 20]), CaError::TooLarge);
-    assert!(CaBundle::parse(format!("\u{feff}# ours\r\n{}", leaf.pem.replace('\n', "\r\n")).as_bytes()).is_ok());
+    assert!(
+        CaBundle::parse(format!("\u{feff}# ours\r\n{}", leaf.pem.replace('\n', "\r\n")).as_bytes()).is_ok()
+    );
 }
 
 #[test]
 fn a_client_certificate_and_a_key_must_belong_together() {
     let ca = Authority::new("company");
     let (one, other) = (ca.server(&["a"]), ca.server(&["b"]));
-    let parse = |certificate: &str, key: &str| ClientCertificate::parse(certificate.as_bytes(), key.as_bytes());
+    let parse =
+        |certificate: &str, key: &str| ClientCertificate::parse(certificate.as_bytes(), key.as_bytes());
     let own = parse(&one.pem, &one.key_pem).unwrap();
     assert_eq!(format!("{own:?}"), "ClientCertificate([REDACTED])");
     assert_eq!(parse(&one.pem, &other.key_pem).unwrap_err(), ClientCertificateError::Mismatch);

@@ -5,7 +5,7 @@ use super::evidence::Anonymous;
 use super::inquiry::{Admission, Inquiry, Step, Stop, Verdict, unsupported, untrusted};
 use super::issue::Issue;
 use super::opening::Opening;
-use super::question::{Bearer, Pass, TokenRequest};
+use super::question::{Bearer, Pass, Resource, TokenRequest};
 use super::reading::Reading;
 use crate::challenge::Challenge;
 use crate::credentials::Credentials;
@@ -18,6 +18,9 @@ impl Inquiry<'_> {
     pub(super) fn account(&self, opening: &Opening<'_>, credentials: &Credentials) -> Step<Verdict> {
         match credentials {
             Credentials::Basic { .. } => self.password(opening),
+            Credentials::RegistryToken(_) if opening.is_foreign() && !opening.served => {
+                Err(unsupported(opening))
+            }
             Credentials::RegistryToken(_) => self.directly(opening, &Pass::RegistryToken),
             Credentials::IdentityToken { .. } => self.identity_token(opening),
         }
@@ -38,11 +41,21 @@ impl Inquiry<'_> {
         match self.trusted_service(opening) {
             Some(Ok(service)) => self.by_token(opening, &service),
             Some(Err(distrusted)) => Err(untrusted(distrusted)),
-            None if opening.served => {
-                Err(Stop::credentials(CredentialsFinding::Unprovable(Unprovable::NothingAskedForToken)))
-            }
+            None if opening.served => self.identity_token_at_repository(opening),
             None => Err(unsupported(opening)),
         }
+    }
+
+    /// A registry that is open to everybody may name its token service only where a repository is asked for.
+    fn identity_token_at_repository(&self, opening: &Opening<'_>) -> Step<Verdict> {
+        let reading = self.reading(&Pass::Nothing)?;
+        if reading == Reading::Refused(401) {
+            let asked = Opening { challenges: self.tags_challenges(&Pass::Nothing)?, ..*opening };
+            if let Some(service) = self.trusted_service(&asked) {
+                return self.by_token(&asked, &service.map_err(untrusted)?);
+            }
+        }
+        Ok(self.verdict(CredentialsFinding::Unprovable(Unprovable::NothingAskedForToken), &reading))
     }
 
     /// The token service that the registry names, if credentials may be sent there.
@@ -124,14 +137,22 @@ impl Inquiry<'_> {
 
     /// What a refusal by the registry itself says of the credentials.
     fn refusal(&self, pass: &Pass, status: u16, challenges: &[Challenge]) -> CredentialsFinding {
-        let ended =
+        let token_ended =
             *pass == Pass::RegistryToken && (self.token_has_ended() || challenges.iter().any(says_expired));
+        let ended = token_ended || self.was_told_of_expiry(pass);
         match status {
             401 | 403 if ended => CredentialsFinding::Expired,
             400 | 401 => CredentialsFinding::Rejected { by: self.server() },
             403 => CredentialsFinding::Forbidden { by: self.server() },
             status => CredentialsFinding::Unprovable(Unprovable::UnexpectedStatus(status)),
         }
+    }
+
+    /// Whether the registry, so far as it was asked with `pass`, said that this has expired.
+    fn was_told_of_expiry(&self, pass: &Pass) -> bool {
+        [Resource::Api, Resource::Tags]
+            .into_iter()
+            .any(|resource| matches!(self.seen.registry(resource, pass), Ok(Ok(reply)) if reply.says_expired))
     }
 
     fn token_has_ended(&self) -> bool {

@@ -12,7 +12,7 @@ use super::opening::Opening;
 use super::question::{Bearer, Pass, TokenRequest};
 use super::reading::Reading;
 use crate::credentials::Credentials;
-use crate::findings::{CredentialsFinding, Evidence, Unprovable};
+use crate::findings::{CredentialsFinding, Evidence, Unavailable, Unprovable};
 use crate::realm::TokenService;
 
 /// What an anonymous client gets from a token service.
@@ -140,6 +140,9 @@ fn is_passing(finding: &CredentialsFinding) -> bool {
 fn weigh_control(control: &Reading, served: Unprovable) -> Step<CredentialsFinding> {
     match control {
         control if control.is_refused() => Ok(CredentialsFinding::Validated(Evidence::RefusedWithout)),
+        Reading::Unavailable { server, cause: Unavailable::Status(429) } => {
+            Err(Stop::credentials(CredentialsFinding::Throttled { by: server.clone() }))
+        }
         Reading::Unavailable { server, cause } => {
             let (server, cause) = (server.clone(), *cause);
             Err(Stop::credentials(CredentialsFinding::TemporarilyUnavailable { server, cause }))

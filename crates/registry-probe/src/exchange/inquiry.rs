@@ -222,7 +222,9 @@ impl<'a> Inquiry<'a> {
                 CredentialsFinding::Validated(_)
                 | CredentialsFinding::AnonymousAccess
                 | CredentialsFinding::Unprovable(
-                    Unprovable::AnonymousServed | Unprovable::AnonymousTokenServed,
+                    Unprovable::AnonymousServed
+                    | Unprovable::AnonymousTokenServed
+                    | Unprovable::NothingAskedForToken,
                 ),
                 repository,
             ) => reading.finding(repository.as_ref()),

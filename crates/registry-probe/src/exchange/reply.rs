@@ -10,7 +10,7 @@ use url::Url;
 use crate::challenge::Challenge;
 use crate::findings::{ConnectionFailure, DnsFailure, Stage};
 use crate::host::HostPort;
-use crate::token::Token;
+use crate::token::{Token, object};
 
 /// A response as it came, its body cut at the cap.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ pub(crate) struct Reply {
     pub(crate) challenges: Vec<Challenge>,
     /// Does the response look like a registry's?
     pub(crate) has_sign: bool,
+    /// Does it say that what was sent has expired? ECR says so in the error's message, with a 403.
+    pub(crate) says_expired: bool,
 }
 
 /// The gist of a reply.
@@ -120,7 +122,8 @@ impl Reply {
     pub(crate) fn of(response: &Response) -> Self {
         let challenges = response.headers.get_all(WWW_AUTHENTICATE);
         let challenges = Challenge::parse_all(challenges.iter().map(http::HeaderValue::as_bytes));
-        Self { said: said(response), has_sign: has_sign(response), challenges }
+        let says_expired = matches!(response.status, 401 | 403) && mentions_expiry(&response.body);
+        Self { said: said(response), has_sign: has_sign(response), says_expired, challenges }
     }
 
     /// The tags were read: a 2xx with anything else says nothing of the repository.
@@ -165,15 +168,28 @@ fn content(body: &[u8]) -> Content {
         _name: String,
         tags: Option<Vec<String>>,
     }
-    match serde_json::from_slice(body) {
-        Ok(TagList { tags: Some(tags), .. }) if !tags.is_empty() => Content::Tags,
-        Ok(TagList { .. }) => Content::NoTags,
-        Err(_) => Content::Other,
+    match object(body) {
+        Some(TagList { tags: Some(tags), .. }) if !tags.is_empty() => Content::Tags,
+        Some(TagList { .. }) => Content::NoTags,
+        None if is_cut_tag_list(body) => Content::Tags,
+        None => Content::Other,
     }
 }
 
+/// The beginning of a list of tags that is longer than the cap: some registries know no `n=`.
+fn is_cut_tag_list(body: &[u8]) -> bool {
+    let is_cut = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err_and(|error| error.is_eof());
+    let text = String::from_utf8_lossy(body);
+    let after = |text: &str, sign: char| text.trim_start().strip_prefix(sign).map(str::to_owned);
+    let list =
+        text.split_once("\"tags\"").and_then(|(_, rest)| after(rest, ':')).and_then(|rest| after(&rest, '['));
+    is_cut
+        && text.trim_start().starts_with('{')
+        && list.is_some_and(|list| list.trim_start().starts_with('"'))
+}
+
 /// What tells a registry from any web server: Docker's version header, a challenge, OCI's error envelope, or
-/// a JSON object, as distribution answers `/v2/`.
+/// an empty JSON object, as distribution answers `/v2/`.
 fn has_sign(response: &Response) -> bool {
     let version =
         response.headers.get("docker-distribution-api-version").and_then(|version| version.to_str().ok());
@@ -184,19 +200,30 @@ fn has_sign(response: &Response) -> bool {
 }
 
 fn body_has_sign(response: &Response) -> bool {
-    #[derive(Deserialize)]
-    struct Envelope {
-        errors: Vec<EnvelopeError>,
-    }
-    #[derive(Deserialize)]
-    struct EnvelopeError {
-        #[serde(rename = "code")]
-        _code: String,
-    }
     if (200..300).contains(&response.status) {
-        return serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&response.body).is_ok();
+        return object(&response.body).is_some_and(|object: serde_json::Map<_, _>| object.is_empty());
     }
-    serde_json::from_slice(&response.body).is_ok_and(|Envelope { errors }| !errors.is_empty())
+    object(&response.body).is_some_and(|Envelope { errors }| !errors.is_empty())
+}
+
+fn mentions_expiry(body: &[u8]) -> bool {
+    let errors = object(body).map(|Envelope { errors }| errors).unwrap_or_default();
+    let messages = errors.iter().filter_map(|error| error.message.as_deref());
+    messages.map(str::to_ascii_lowercase).any(|message| message.contains("expired"))
+}
+
+/// OCI distribution-spec, "Error Codes".
+#[derive(Deserialize)]
+struct Envelope {
+    errors: Vec<EnvelopeError>,
+}
+
+#[derive(Deserialize)]
+struct EnvelopeError {
+    #[serde(rename = "code")]
+    _code: String,
+    #[serde(default)]
+    message: Option<String>,
 }
 
 /// What Go's and nginx's servers answer to a request in the clear on a port for TLS.

@@ -58,8 +58,12 @@ pub(super) enum Broken {
 impl Connection {
     /// Over a stream, on which the server did or did not ask for a client certificate.
     pub(super) async fn over(stream: Box<dyn Stream>, client: ClientRequest) -> hyper::Result<Self> {
-        let (sender, driver) =
-            http1::Builder::new().max_buf_size(LARGEST_HEAD).handshake(TokioIo::new(stream)).await?;
+        // The buffer alone is no bound: a read may take it beyond.
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(LARGEST_HEAD)
+            .max_header_size(LARGEST_HEAD)
+            .handshake(TokioIo::new(stream))
+            .await?;
         Ok(Self { sender, driver: Box::pin(driver), ended: false, used: false, client })
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Sender<'a> {
     pub(crate) now: Timestamp,
     pub(crate) journal: Journal,
     pub(crate) connections: Vec<Open>,
+    /// What was being done when the deadline came.
+    pub(crate) ran_out: Option<Stage>,
 }
 
 /// A connection, and what it may be used for again.
@@ -52,7 +54,14 @@ impl Sender<'_> {
             let server = HostPort { host: crate::host::Host::Name(String::new()), port: 0 };
             return Err(Failure { server, cause: FailureCause::NotHttp });
         };
+        // Time ran out during an earlier request: that is what is to be said, and nothing more is sent.
+        if let Some(stage) = self.ran_out {
+            return Err(Failure { server, cause: FailureCause::Timeout(stage) });
+        }
         let outcome = self.send_to(&server, request).await;
+        if let Err(FailureCause::Timeout(stage)) = outcome {
+            self.ran_out = (Instant::now() >= self.deadline).then_some(stage);
+        }
         self.journal.count(outcome.as_ref().ok().map(|received| received.status));
         let received = outcome.map_err(|cause| Failure { server, cause })?;
         tracing::debug!(method = %request.method, host = ?request.url.host_str(), path = request.url.path(),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
 };
 use registry_probe::{CaBundle, ClientCertificate};
 use rustls::ServerConfig;
@@ -82,10 +82,10 @@ impl Authority {
 
     /// A certificate for these names and addresses.
     pub fn server(&self, names: &[&str]) -> Leaf {
-        self.sign(server_params(names))
+        self.sign(&server_params(names))
     }
 
-    pub fn sign(&self, params: CertificateParams) -> Leaf {
+    pub fn sign(&self, params: &CertificateParams) -> Leaf {
         let key = key();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         leaf(&certificate, &key)
@@ -100,12 +100,12 @@ impl Authority {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2040, 1, 1);
         change(&mut params);
-        let leaf = self.sign(params);
+        let leaf = self.sign(&params);
         ClientCertificate::parse(leaf.pem.as_bytes(), leaf.key_pem.as_bytes()).unwrap()
     }
 }
 
-pub fn self_signed(params: CertificateParams) -> Leaf {
+pub fn self_signed(params: &CertificateParams) -> Leaf {
     let key = key();
     let certificate = params.self_signed(&key).unwrap();
     leaf(&certificate, &key)
@@ -149,6 +149,19 @@ impl Leaf {
             .unwrap()
     }
 
+    /// A server that takes a certificate of `authority`'s from its clients, and goes on without.
+    pub fn config_inviting_clients_of(self, authority: &Authority) -> ServerConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.der()).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.allow_unauthenticated().build().unwrap())
+            .with_single_cert(self.chain, self.key)
+            .unwrap()
+    }
+
     /// A server that wants its clients to show a certificate of `authority`'s.
     pub fn config_for_clients_of(
         self,
@@ -157,7 +170,8 @@ impl Leaf {
     ) -> ServerConfig {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(authority.der()).unwrap();
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap();
         ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .unwrap()

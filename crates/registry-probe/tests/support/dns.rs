@@ -93,7 +93,20 @@ fn reply(query: &[u8], answer: Dns) -> Option<Vec<u8>> {
         Dns::Refused => (5, &[]),
         Dns::Silence => return None,
     };
-    let mut reply = vec![query[0], query[1], 0x81, 0x80 | code, 0, 1, 0, u8::try_from(addresses.len()).unwrap(), 0, 0, 0, 0];
+    let mut reply = vec![
+        query[0],
+        query[1],
+        0x81,
+        0x80 | code,
+        0,
+        1,
+        0,
+        u8::try_from(addresses.len()).unwrap(),
+        0,
+        0,
+        0,
+        0,
+    ];
     reply.extend_from_slice(&query[12..end]);
     for address in addresses {
         // A pointer to the name, an A record of class IN, no time to live.

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use registry_probe::{
-    Credentials, Endpoint, Fence, FenceScope, Findings, Material, Prober, ProberSettings, RepositoryName, Target,
+    Credentials, Endpoint, Fence, FenceScope, Findings, Material, Prober, ProberSettings, RepositoryName,
+    Target,
 };
 use secrecy::SecretString;
 

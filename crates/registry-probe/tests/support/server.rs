@@ -1,5 +1,6 @@
 //! A scripted HTTP/1.1 server that records what it is asked, over TLS or not.
 
+use std::fmt::Write as _;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -72,7 +73,9 @@ impl Answer {
 
     /// 401 with a challenge.
     pub fn challenge(challenge: &str) -> Self {
-        Self::status(401).header("WWW-Authenticate", challenge).body(r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#)
+        Self::status(401)
+            .header("WWW-Authenticate", challenge)
+            .body(r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#)
     }
 
     /// A list of tags.
@@ -94,6 +97,7 @@ pub struct Server {
     asked: Arc<Mutex<Vec<Asked>>>,
     accepted: Arc<AtomicUsize>,
     shaken: Arc<AtomicUsize>,
+    identified: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -121,8 +125,9 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let (asked, accepted, shaken) = (Arc::default(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let log = Log { asked: Arc::clone(&asked), shaken: shaken.clone() };
+        let (asked, accepted): (Arc<Mutex<Vec<Asked>>>, Arc<AtomicUsize>) = Default::default();
+        let (shaken, identified): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
+        let log = Log { asked: asked.clone(), shaken: shaken.clone(), identified: identified.clone() };
         let counter = accepted.clone();
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
@@ -131,7 +136,7 @@ impl Server {
                 connections.spawn(serve(stream, tls.clone(), script.clone(), log.clone()));
             }
         });
-        Self { port, scheme, asked, accepted, shaken, task }
+        Self { port, scheme, asked, accepted, shaken, identified, task }
     }
 
     /// `scheme://host:port`, by a host name or address that leads here.
@@ -164,6 +169,11 @@ impl Server {
         self.shaken.load(Ordering::SeqCst)
     }
 
+    /// How many clients showed a certificate.
+    pub fn identified(&self) -> usize {
+        self.identified.load(Ordering::SeqCst)
+    }
+
     /// Was any of this text in any part of any request?
     pub fn saw(&self, text: &str) -> bool {
         format!("{:?}", self.asked()).contains(text)
@@ -180,20 +190,29 @@ impl Server {
 struct Log {
     asked: Arc<Mutex<Vec<Asked>>>,
     shaken: Arc<AtomicUsize>,
+    identified: Arc<AtomicUsize>,
 }
 
 async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, script: Script, log: Log) {
+    stream.set_nodelay(true).unwrap();
     match tls {
         None => drop(converse(stream, script, log).await),
         Some(acceptor) => {
             let Ok(stream) = acceptor.accept(stream).await else { return };
             log.shaken.fetch_add(1, Ordering::SeqCst);
+            if stream.get_ref().1.peer_certificates().is_some() {
+                log.identified.fetch_add(1, Ordering::SeqCst);
+            }
             drop(converse(stream, script, log).await);
         }
     }
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Script, log: Log) -> io::Result<()> {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    script: Script,
+    log: Log,
+) -> io::Result<()> {
     let mut buffer = Vec::new();
     while let Some(asked) = read_request(&mut stream, &mut buffer).await? {
         log.asked.lock().unwrap().push(asked.clone());
@@ -227,10 +246,10 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: Scri
 fn render(status: u16, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
     let mut text = format!("HTTP/1.1 {status} X\r\n");
     for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        let _ = write!(text, "{name}: {value}\r\n");
     }
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
-        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        let _ = write!(text, "Content-Length: {}\r\n", body.len());
     }
     text.push_str("\r\n");
     let mut bytes = text.into_bytes();
@@ -238,7 +257,10 @@ fn render(status: u16, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> io::Result<Option<Asked>> {
+async fn read_request<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<Asked>> {
     let end = loop {
         if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             break at;
@@ -252,8 +274,10 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>
     let mut lines = head.split("\r\n");
     let mut first = lines.next().unwrap().split(' ');
     let (method, path) = (first.next().unwrap().to_owned(), first.next().unwrap_or_default().to_owned());
-    let headers: Vec<(String, String)> =
-        lines.filter_map(|line| line.split_once(": ")).map(|(key, value)| (key.into(), value.into())).collect();
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(key, value)| (key.into(), value.into()))
+        .collect();
     let length = headers.iter().find(|(key, _)| key.eq_ignore_ascii_case("content-length"));
     let length: usize = length.map_or(0, |(_, value)| value.parse().unwrap());
     while buffer.len() < length {

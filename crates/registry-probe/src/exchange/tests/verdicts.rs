@@ -142,7 +142,8 @@ fn basic_credentials() {
         row("no challenge at all", challenged(&[]), right(), "Rejected by registry.example.com", "NotAttempted", 2),
         row("no challenge at all, none", challenged(&[]), nobody(), "Required", "NotAttempted", 1),
         row("identity token under Basic", closed(), identity_token(IDENTITY_TOKEN), "UnsupportedScheme Basic", "NotAttempted", 1),
-        row("identity token, open", lenient(), identity_token(IDENTITY_TOKEN), "Unprovable NothingAskedForToken", "NotAttempted", 1),
+        row("identity token, open", lenient(), identity_token(IDENTITY_TOKEN), "Unprovable NothingAskedForToken", "Inconclusive", 1),
+        row("identity token, open, repository", lenient(), at_hello(identity_token(IDENTITY_TOKEN)), "Unprovable NothingAskedForToken", "Denied", 2),
         row("registry token under Basic", closed(), registry_token("x"), "Rejected by registry.example.com", "NotAttempted", 2),
     ]);
 }

@@ -1,0 +1,56 @@
+//! PEM text of every kind: nothing panics, nothing takes for ever, nothing secret is shown.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+use registry_probe::{CaBundle, CaError, ClientCertificate};
+use support::Authority;
+
+fn armoured(label: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
+        let _ = (CaBundle::parse(&bytes), ClientCertificate::parse(&bytes, &bytes));
+        for label in ["CERTIFICATE", "PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"] {
+            let text = armoured(label, &bytes);
+            let _ = (CaBundle::parse(text.as_bytes()), ClientCertificate::parse(text.as_bytes(), text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn no_bit_that_is_flipped_in_a_certificate_panics(at in 0..400_usize, bit in 0..8_u8) {
+        let leaf = Authority::new("company").server(&["a"]);
+        let mut der = leaf.chain[0].to_vec();
+        let at = at % der.len();
+        der[at] ^= 1 << bit;
+        let _ = CaBundle::parse(armoured("CERTIFICATE", &der).as_bytes());
+        let _ = ClientCertificate::parse(armoured("CERTIFICATE", &der).as_bytes(), leaf.key_pem.as_bytes());
+    }
+
+    #[test]
+    fn every_kind_of_private_key_is_seen(kind in "[A-Z]{0,9} ?", before in "[ -~]{0,20}\n?") {
+        let text = format!("{before}\n-----BEGIN {kind}PRIVATE KEY-----\nAAAA\n-----END {kind}PRIVATE KEY-----");
+        prop_assert_eq!(CaBundle::parse(text.as_bytes()).unwrap_err(), CaError::PrivateKey);
+    }
+}
+
+#[test]
+fn a_mebibyte_is_read_in_bounded_time() {
+    let started = Instant::now();
+    let certificate = Authority::new("company").pem();
+    for unit in ["-", "-----BEGIN CERTIFICATE-----\n", "A", "\n", &certificate] {
+        let text = unit.repeat((1 << 20) / unit.len());
+        let _ =
+            (CaBundle::parse(text.as_bytes()), ClientCertificate::parse(text.as_bytes(), text.as_bytes()));
+    }
+    assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
+}
