@@ -26,10 +26,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Many short-lived allocations of a few kilobytes: glibc's arenas would keep several times of what is used.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
@@ -58,10 +54,17 @@ fn print_crds() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The work is to wait for registries and for the API server; each further thread costs memory (an allocator's arena)
+/// and brings nothing before hundreds of handshakes a second.
+const WORKERS: usize = 2;
+
 fn start(settings: Settings) -> anyhow::Result<()> {
     log(&settings)?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
     let result = runtime.block_on(run(settings));
     // A blocking look-up that is under way must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));

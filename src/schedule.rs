@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn the_end_of_a_certificate_brings_the_next_validation_forward() {
         let now = Timestamp::UNIX_EPOCH;
-        let end = now + Duration::from_secs(60);
+        let end = now + Duration::from_mins(1);
         let wait = History::default().wait(Outcome::Usable, INTERVAL, &[end], now, 0.5);
         assert_eq!(wait, Duration::from_secs(61));
         let wait =

@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_duration_keeps_its_spelling() {
         let parsed: GoDuration = serde_json::from_str(r#""1h30m""#).unwrap();
-        assert_eq!(parsed.get(), Duration::from_secs(5400));
+        assert_eq!(parsed.get(), Duration::from_mins(90));
         assert_eq!(serde_json::to_string(&parsed).unwrap(), r#""1h30m""#);
     }
 

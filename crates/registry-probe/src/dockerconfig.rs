@@ -68,11 +68,20 @@ struct DockerConfig {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Entry {
+    #[serde(deserialize_with = "text_or_null")]
     auth: SecretString,
+    #[serde(deserialize_with = "text_or_null")]
     username: SecretString,
+    #[serde(deserialize_with = "text_or_null")]
     password: SecretString,
+    #[serde(deserialize_with = "text_or_null")]
     identitytoken: SecretString,
+    #[serde(deserialize_with = "text_or_null")]
     registrytoken: SecretString,
+}
+
+fn text_or_null<'de, D: serde::Deserializer<'de>>(input: D) -> Result<SecretString, D::Error> {
+    Ok(Option::<String>::deserialize(input)?.unwrap_or_default().into())
 }
 
 /// Takes `auth` with and without padding, as Docker does.
@@ -292,6 +301,10 @@ mod tests {
         assert_eq!(
             entry(r#""registrytoken":"rt","identitytoken":"idt""#).as_deref(),
             Ok("registry token rt")
+        );
+        assert_eq!(
+            entry(r#""auth":null,"username":"alice","password":"pw","identitytoken":null"#).as_deref(),
+            Ok("alice:pw")
         );
         assert!(matches!(entry(&auth("no colon")), Err(DockerConfigError::AuthNotBasic { .. })));
         assert!(matches!(entry(r#""auth":"%%%""#), Err(DockerConfigError::AuthNotBasic { .. })));

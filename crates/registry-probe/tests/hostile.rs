@@ -145,6 +145,23 @@ async fn a_connection_that_was_dropped_in_the_meantime_is_made_anew_once() {
 }
 
 #[tokio::test]
+async fn what_was_being_done_when_time_ran_out_is_what_is_named() {
+    let server = Server::http(|asked| match asked.path.split('?').next() {
+        Some("/token") => Answer::status(200).body(r#"{"token":"opaque"}"#),
+        Some("/v2/hello/tags/list") => Answer::Silence,
+        _ => Answer::challenge("Bearer realm=\"/token\""),
+    })
+    .await;
+    let target = Target { deadline: DEADLINE, ..with_repository(&server.url(), "hello") };
+    let findings = probe(&target, &alice()).await;
+    let CredentialsFinding::TemporarilyUnavailable { cause, .. } = findings.credentials else {
+        panic!("{findings:#?}")
+    };
+    assert_eq!(cause, Unavailable::Timeout(Stage::Request));
+    assert_eq!(server.asked().len(), 4, "nothing is sent after the deadline");
+}
+
+#[tokio::test]
 async fn headers_of_a_hundred_kibibytes_are_beyond_all_bounds() {
     let server = Server::http(|_| Answer::granted().header("X-Padding", &"a".repeat(100 * 1024))).await;
     let (findings, _) = hasty(&server).await;

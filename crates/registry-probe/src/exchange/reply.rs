@@ -253,3 +253,93 @@ impl TokenReply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn response(status: u16, headers: &[(&'static str, &str)], body: &[u8]) -> Response {
+        let header = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        let url = Url::parse("https://registry.example.com/v2/").unwrap();
+        Response { url, status, headers: headers.iter().map(header).collect(), body: body.to_vec() }
+    }
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply::of(&response(status, &[], body.as_bytes()))
+    }
+
+    #[test]
+    fn a_registry_has_a_sign_that_other_servers_have_not() {
+        let version = [("docker-distribution-api-version", "registry/2.0")];
+        let challenge = [("www-authenticate", "Basic realm=x")];
+        assert!(Reply::of(&response(200, &version, b"")).has_sign);
+        assert!(Reply::of(&response(401, &challenge, b"<html>")).has_sign);
+        assert!(reply(200, "{}").has_sign && reply(401, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#).has_sign);
+        assert!(!Reply::of(&response(200, &challenge, b"")).has_sign);
+        for body in ["", "ok", "[]", "null", r#"{"status":"UP"}"#, "<html>"] {
+            assert!(!reply(200, body).has_sign, "{body}");
+        }
+        for body in
+            ["", "{}", r#"{"errors":[]}"#, r#"{"errors":["no"]}"#, r#"[[{"code":"X"}]]"#, r#"{"error":"x"}"#]
+        {
+            assert!(!reply(401, body).has_sign, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_tags_is_one_even_if_it_is_cut() {
+        let content = |body: &str| match reply(200, body).said {
+            Said::Granted(content) => content,
+            other => panic!("{other:?}"),
+        };
+        let long = format!(r#"{{"name":"a","tags":["0"{}"#, ",\"1.2.3\"".repeat(20_000));
+        assert_eq!(content(&long), Content::Tags);
+        assert_eq!(content(r#"{"name":"a","tags":["1"]}"#), Content::Tags);
+        for body in [r#"{"name":"a","tags":[]}"#, r#"{"name":"a","tags":null}"#, r#"{"name":"a"}"#] {
+            assert_eq!(content(body), Content::NoTags, "{body}");
+        }
+        for body in [
+            "",
+            "{}",
+            r#"["a",["1"]]"#,
+            r#"{"name":"a","tags":["#,
+            r#"{"tags":["1"]} trailing"#,
+            "{{\"tags\":[\"1\"",
+        ] {
+            assert_eq!(content(body), Content::Other, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_has_expired_is_said_in_the_envelope() {
+        let ecr = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate."}]}"#;
+        assert!(reply(403, ecr).says_expired && reply(401, ecr).says_expired);
+        assert!(!reply(200, ecr).says_expired && !reply(500, ecr).says_expired);
+        assert!(!reply(403, r#"{"errors":[{"code":"DENIED","message":"no"}]}"#).says_expired);
+        assert!(!reply(403, "expired").says_expired);
+    }
+
+    #[test]
+    fn redirects_are_named_by_where_they_lead() {
+        let to = |location: &str| match Reply::of(&response(302, &[("location", location)], b"")).said {
+            Said::Redirect { to, .. } => to,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(to("http://a.example.net:5000/x?token=y").as_deref(), Some("http://a.example.net:5000"));
+        assert_eq!(to("/login").as_deref(), Some("https://registry.example.com"));
+        assert_eq!(to("https://[x"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(status in 100..1000_u16, body in any::<Vec<u8>>(), location in "[ -~]{0,30}") {
+            let response = response(status, &[("location", &location)], &body);
+            let _ = (Reply::of(&response), TokenReply::of(&response));
+        }
+    }
+}

@@ -144,6 +144,7 @@ fn basic_credentials() {
         row("identity token under Basic", closed(), identity_token(IDENTITY_TOKEN), "UnsupportedScheme Basic", "NotAttempted", 1),
         row("identity token, open", lenient(), identity_token(IDENTITY_TOKEN), "Unprovable NothingAskedForToken", "Inconclusive", 1),
         row("identity token, open, repository", lenient(), at_hello(identity_token(IDENTITY_TOKEN)), "Unprovable NothingAskedForToken", "Denied", 2),
+        row("registry token under Digest", challenged(&["Digest realm=\"x\""]), registry_token("x"), "UnsupportedScheme Digest", "NotAttempted", 1),
         row("registry token under Basic", closed(), registry_token("x"), "Rejected by registry.example.com", "NotAttempted", 2),
     ]);
 }
@@ -292,6 +293,8 @@ fn challenges_on_granted_requests() {
         row("wrong", asking(Registry::default()), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
         row("none", asking(Registry::default()), nobody(), "AnonymousAccess", "Inconclusive", 1),
         row("open, but the repository wants a token", open(Registry::default()), at_hello(right()), "Validated RefusedWithout", "Accessible", 8),
+        row("the same, identity token", open(Registry::default()), at_hello(identity_token(IDENTITY_TOKEN)), "Validated RefusedWithout", "Accessible", 7),
+        row("the same, identity token withdrawn", open(Registry::default()), at_hello(identity_token("x")), "Rejected by auth.example.com", "NotAttempted", 3),
         row("the same, wrong", open(Registry::default()), at_hello(wrong()), "Rejected by auth.example.com", "NotAttempted", 4),
     ]);
 }

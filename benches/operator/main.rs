@@ -1,0 +1,77 @@
+//! `make bench`: how fast the operator is, what it needs, and how much it writes, next to two floors.
+//!
+//! The floors are written for this bench (see [`floor`]): a bare HTTP client that has the same exchanges with the
+//! registry at the same concurrency, and the least thinkable operator, which is that client with a list, a watch and
+//! one status patch per object, over as many connections to the API server as the operator has. All run as processes
+//! of their own, one after another, against the same API server, etcd and registry; ratios within one run are what
+//! counts, for the machine is shared with the servers and with whatever else it does.
+//!
+//! Started by `cargo bench`, which passes `--bench`; anything else (`cargo test --all-targets`) does nothing.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what a bench is for")]
+
+mod aims;
+mod arguments;
+mod bed;
+mod contender;
+mod floor;
+mod latency;
+mod objects;
+mod observer;
+mod report;
+mod scale;
+mod steady;
+mod table;
+mod tally;
+mod usage;
+mod wire;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+
+use arguments::Arguments;
+use bed::Bed;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.floor {
+        Some(plan) => floor::run(plan),
+        None if arguments.bench => bench(&arguments),
+        None => return ExitCode::SUCCESS,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(arguments: &Arguments) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let whole = tokio::time::timeout(arguments.deadline(), measure_all(arguments));
+        tokio::select! {
+            result = whole => result.context("the bench did not end in its time (--minutes)")?,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        }
+    })
+}
+
+async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
+    let bed = Bed::start(arguments).await?;
+    bed.describe();
+    let latency = latency::measure(&bed, arguments.latency).await?;
+    latency.print();
+    let mut scales = Vec::new();
+    for size in &arguments.sizes {
+        let scale = scale::measure(&bed, *size, arguments.rounds_of(*size)).await?;
+        report::print(&scale);
+        scales.push(scale);
+    }
+    aims::print(&latency, &scales);
+    Ok(())
+}

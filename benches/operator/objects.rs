@@ -1,0 +1,66 @@
+//! The registries of the bench: made by many clients at once, and removed at one stroke.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use http::Request;
+use kube::Client;
+use kube::api::{Api, DeleteParams, ListParams, PartialObjectMeta};
+use registry_api::SystemRegistry;
+use registry_testbed::eventually;
+
+use crate::floor::REGISTRIES;
+
+/// Objects that are created at the same time.
+const CREATORS: usize = 32;
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The manifest of a registry: one Secret and one ConfigMap are shared by all.
+pub fn manifest(name: &str, host_port: &str) -> String {
+    serde_json::json!({
+        "apiVersion": "registry.spectrocloud.com/v1alpha1",
+        "kind": "SystemRegistry",
+        "metadata": {"name": name},
+        "spec": {
+            "endpoint": format!("https://{host_port}"),
+            "auth": {"basic": {"secretRef": {"name": "bench-login"}}},
+            "tls": {"ca": {"configMapRef": {"name": "bench-ca"}}},
+        },
+    })
+    .to_string()
+}
+
+/// Creates one.
+pub async fn create(client: &Client, manifest: String) -> anyhow::Result<()> {
+    let request = Request::post(REGISTRIES)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(manifest.into_bytes())?;
+    client.request_text(request).await.context("creating a registry")?;
+    Ok(())
+}
+
+/// Creates `count` registries.
+pub async fn create_all(client: &Client, host_port: &str, count: usize) -> anyhow::Result<()> {
+    stream::iter(0..count)
+        .map(|number| create(client, manifest(&format!("bench-{number:05}"), host_port)))
+        .buffer_unordered(CREATORS)
+        .try_collect()
+        .await
+}
+
+/// Deletes all, and waits until they are gone.
+pub async fn delete_all(client: &Client) -> anyhow::Result<()> {
+    let api: Api<SystemRegistry> = Api::all(client.clone());
+    // In pieces that the API server can delete within the time of one request.
+    eventually(PATIENCE, "all registries are deleted", || async {
+        let deleted =
+            api.delete_collection(&DeleteParams::default(), &ListParams::default().limit(2_000)).await;
+        deleted.map_err(|error| error.to_string())?;
+        let left: kube::core::ObjectList<PartialObjectMeta<SystemRegistry>> =
+            api.list_metadata(&ListParams::default().limit(1)).await.map_err(|error| error.to_string())?;
+        if left.items.is_empty() { Ok(()) } else { Err("some are left".to_owned()) }
+    })
+    .await?;
+    Ok(())
+}

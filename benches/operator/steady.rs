@@ -1,0 +1,55 @@
+//! The time after: until the last write is written, and then a while in which there should be none.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use crate::bed::Bed;
+use crate::contender::Contender;
+use crate::tally::Tally;
+use crate::usage::{Memory, cpu};
+
+/// No write for so long is quiet.
+const QUIET: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// Waits until nothing was written for a while, and says when the last write was seen.
+pub async fn quiet(bed: &Bed) -> anyhow::Result<Instant> {
+    let (audit, start) = (bed.audit()?, Instant::now());
+    let mut last = start;
+    let mut mark = audit.mark();
+    while last.elapsed() < QUIET {
+        tokio::time::sleep(QUIET / 10).await;
+        let next = audit.mark();
+        if Tally::since(bed, &mark)?.writes() > 0 {
+            last = Instant::now();
+        }
+        mark = next;
+        if start.elapsed() > PATIENCE {
+            bail!("still writing {PATIENCE:?} after all registries are Ready");
+        }
+    }
+    Ok(last)
+}
+
+/// What a settled operator does.
+#[derive(Clone, Copy, Debug)]
+pub struct Steady {
+    /// For how long it was looked at.
+    pub time: Duration,
+    /// What it asked in that time.
+    pub tally: Tally,
+    /// What it needed for that.
+    pub cpu: Duration,
+    /// Its memory at the end.
+    pub memory: Memory,
+}
+
+/// Looks at a settled operator for a while.
+pub async fn measure(bed: &Bed, operator: &Contender) -> anyhow::Result<Steady> {
+    let (mark, id) = (bed.audit()?.mark(), operator.id().await);
+    let before = cpu(id);
+    tokio::time::sleep(bed.steady).await;
+    let tally = Tally::since(bed, &mark)?;
+    Ok(Steady { time: bed.steady, tally, cpu: cpu(id).saturating_sub(before), memory: Memory::of(id) })
+}

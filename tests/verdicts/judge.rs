@@ -1,0 +1,311 @@
+//! A row, played: its hosts put up, the registry validated twice as the operator would, and every cell compared.
+//!
+//! The path is that of the operator's `reconcile`: spec → target, references → material, probe, assess. Only the API server
+//! is played, and nothing is published.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use registry_api::{RegistrySpec, RegistryStatus};
+use registry_operator::assess::{Before, Seen, assess};
+use registry_operator::resolve::resolve;
+use registry_operator::schedule::Outcome;
+use registry_operator::subject::{Key, Scope, Subject};
+use registry_operator::validate::{Boundaries, target};
+use registry_probe::{Prober, ProberSettings};
+
+use crate::cluster;
+use crate::ledger::{Ledger, Secret};
+use crate::pki::{Client, PKI};
+use crate::row::{LAYERS, Line, Marker, Row};
+use crate::spec::{SYSTEM_NAMESPACE, Spec, TENANT_NAMESPACE};
+use crate::stage::Stage;
+use crate::support::now;
+
+/// What a row came to.
+#[derive(Debug, Default)]
+pub struct Outturn {
+    /// How many cells were compared.
+    pub cells: usize,
+    /// Those that are wrong: what, expected, got.
+    pub wrong: Vec<Wrong>,
+}
+
+/// A wrong cell.
+#[derive(Debug)]
+pub struct Wrong {
+    pub cell: String,
+    pub expected: String,
+    pub got: String,
+}
+
+impl Outturn {
+    /// One more cell.
+    fn cell(&mut self, cell: &str, expected: impl ToString, got: impl ToString) {
+        self.cells += 1;
+        let (expected, got) = (expected.to_string(), got.to_string());
+        if expected != got {
+            self.wrong.push(Wrong { cell: cell.to_owned(), expected, got });
+        }
+    }
+
+    /// Something that holds of every row.
+    fn holds(&mut self, what: &str, holds: bool, got: impl ToString) {
+        if !holds {
+            self.wrong.push(Wrong { cell: what.to_owned(), expected: "so".into(), got: got.to_string() });
+        }
+    }
+}
+
+/// One validation.
+struct Played {
+    status: RegistryStatus,
+    outcome: Outcome,
+    /// All that the probe said, as `Debug` shows it.
+    debug: String,
+}
+
+/// Plays a row on its stage.
+pub async fn play(row: &Row, stage: &Stage, ledger: &Ledger) -> Outturn {
+    let prober = prober(stage);
+    let first = validate(row, stage, &prober).await;
+    let requests = stage.requests("registry");
+    let second = validate(row, stage, &prober).await;
+
+    let mut outturn = Outturn::default();
+    compare_conditions(&mut outturn, row, &first.status);
+    compare_words(&mut outturn, row, stage, &first);
+    if let Some(expected) = row.requests {
+        outturn.cell("requests to the registry", expected, requests);
+    }
+    compare_arrivals(&mut outturn, row, stage, ledger);
+    keeps_the_contract(&mut outturn, row, &first, ledger);
+    let differs = first.status.conditions != second.status.conditions;
+    outturn.holds("two runs say the same", !differs, format!("{:#?}", second.status.conditions));
+    outturn
+}
+
+fn prober(stage: &Stage) -> Prober {
+    let name_servers = vec![stage.names.address];
+    Prober::new(ProberSettings { version: "1.2.3".into(), name_servers, ..ProberSettings::default() })
+        .unwrap()
+}
+
+async fn validate(row: &Row, stage: &Stage, prober: &Prober) -> Played {
+    let subject = subject(&row.spec, stage);
+    let seen = look(&row.spec, &subject, stage, prober).await;
+    let before = Before { transient_failures: row.spec.was_ready.unwrap_or(0), same_basis: true };
+    let (status, outcome) = assess(&subject, &seen, before, now());
+    Played { status, outcome, debug: format!("{seen:?}") }
+}
+
+async fn look(spec: &Spec, subject: &Subject, stage: &Stage, prober: &Prober) -> Seen {
+    if spec.scope == Scope::Tenant && !spec.labelled {
+        return Seen::NotATenant;
+    }
+    let target = match target(subject, &boundaries(spec, stage)) {
+        Ok(target) => target,
+        Err(error) => return Seen::Unfit(error),
+    };
+    let references = cluster::references(spec, |text| stage.fill(text)).await;
+    let namespace = subject.key.references_namespace(SYSTEM_NAMESPACE);
+    let resolved = resolve(&subject.spec, &target.endpoint, namespace, &references).await.unwrap();
+    match resolved.material {
+        Ok(material) => Seen::Probed(Box::new(prober.probe(&target, &material, now()).await)),
+        Err(problem) => Seen::Unresolved(problem),
+    }
+}
+
+fn boundaries(spec: &Spec, stage: &Stage) -> Boundaries {
+    let ranges = |texts: &[String]| texts.iter().map(|text| stage.fill(text).parse().unwrap()).collect();
+    Boundaries {
+        egress_allow: ranges(&spec.allow),
+        egress_deny: ranges(&spec.deny),
+        cluster_addresses: ranges(&spec.cluster),
+        trusted_token_services: spec.trusted.iter().map(|text| stage.fill(text).parse().unwrap()).collect(),
+    }
+}
+
+const GENERATION: i64 = 3;
+
+fn subject(spec: &Spec, stage: &Stage) -> Subject {
+    let text = stage.fill(&spec.spec.to_string());
+    let filled: RegistrySpec = serde_json::from_str(&text).unwrap();
+    let key = match spec.scope {
+        Scope::System => Key::System { name: "packs".into() },
+        Scope::Tenant => Key::Tenant { namespace: TENANT_NAMESPACE.into(), name: "packs".into() },
+    };
+    Subject {
+        key,
+        uid: "1".into(),
+        resource_version: "1".into(),
+        generation: GENERATION,
+        deleting: false,
+        finalizer: false,
+        requested_at: None,
+        spec: filled,
+        status: spec.was_ready.map_or_else(RegistryStatus::default, |_| ready()),
+    }
+}
+
+/// The status of a registry that was ready until now.
+fn ready() -> RegistryStatus {
+    let condition = Condition {
+        type_: "Ready".into(),
+        status: "True".into(),
+        reason: "Available".into(),
+        message: "Credentials validated".into(),
+        observed_generation: Some(GENERATION),
+        last_transition_time: Time(Timestamp::UNIX_EPOCH),
+    };
+    RegistryStatus {
+        observed_generation: Some(GENERATION),
+        conditions: vec![condition],
+        ..RegistryStatus::default()
+    }
+}
+
+fn line(status: &RegistryStatus, kind: &str) -> Line {
+    let found = status.conditions.iter().find(|condition| condition.type_ == kind);
+    found.map_or_else(
+        || Line::new("absent", "absent"),
+        |condition| Line::new(&condition.status, &condition.reason),
+    )
+}
+
+fn message<'a>(status: &'a RegistryStatus, kind: &str) -> &'a str {
+    let found = status.conditions.iter().find(|condition| condition.type_ == kind);
+    found.map_or("", |condition| &condition.message)
+}
+
+fn compare_conditions(outturn: &mut Outturn, row: &Row, status: &RegistryStatus) {
+    let mut compare = |kind: &str, expected: &Line| {
+        let got = line(status, kind);
+        let shown =
+            if got == *expected { got.to_string() } else { format!("{got}: {}", message(status, kind)) };
+        outturn.cell(kind, expected, shown);
+    };
+    for (kind, expected) in LAYERS.iter().zip(&row.expected.layers) {
+        compare(kind, expected);
+    }
+    compare("Ready", &row.expected.ready);
+    let (reconciling, stalled) = match row.expected.marker {
+        Marker::None => ("absent".to_owned(), "absent".to_owned()),
+        Marker::Reconciling => ("True/Progressing".to_owned(), "absent".to_owned()),
+        Marker::Stalled => ("absent".to_owned(), format!("True/{}", row.expected.ready.reason)),
+    };
+    for (kind, expected) in [("Reconciling", reconciling), ("Stalled", stalled)] {
+        let got = status.conditions.iter().find(|condition| condition.type_ == kind);
+        let got =
+            got.map_or_else(|| "absent".to_owned(), |found| format!("{}/{}", found.status, found.reason));
+        outturn.cell(kind, expected, got);
+    }
+}
+
+fn compare_words(outturn: &mut Outturn, row: &Row, stage: &Stage, played: &Played) {
+    for (kind, words) in &row.says {
+        let (words, message) = (stage.fill(words), message(&played.status, kind));
+        let got = if message.contains(&words) { words.clone() } else { message.to_owned() };
+        outturn.cell(&format!("message of {kind}"), words, got);
+    }
+    if let Some(retry_after) = row.retry_after {
+        let outcome = Outcome::Transient { retry_after };
+        outturn.cell("Retry-After", format!("{outcome:?}"), format!("{:?}", played.outcome));
+    }
+}
+
+/// Credentials arrived only where the row permits, and somewhere if they are said to be right or wrong.
+fn compare_arrivals(outturn: &mut Outturn, row: &Row, stage: &Stage, ledger: &Ledger) {
+    let arrivals = stage.log.arrivals();
+    let mut by_kind: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (secret, place) in ledger.trace(&arrivals) {
+        let (kind, allowed) = match secret {
+            Secret::Credential => ("credentials", row.permits.contains(&place.as_str())),
+            Secret::IssuedToken => ("issued tokens", place == "registry"),
+            Secret::ClientKey => ("the client's key", false),
+        };
+        let strays = by_kind.entry(kind).or_default();
+        if !allowed {
+            strays.push(place);
+        }
+    }
+    let shown_to =
+        arrivals.iter().filter(|arrival| arrival.certificate && !may_see_certificate(row, &arrival.place));
+    by_kind
+        .entry("the client certificate")
+        .or_default()
+        .extend(shown_to.map(|arrival| arrival.place.clone()));
+    for kind in ["credentials", "issued tokens", "the client's key", "the client certificate"] {
+        let strays = by_kind.get(kind).cloned().unwrap_or_default();
+        outturn.cell(
+            &format!("strays of {kind}"),
+            "none",
+            if strays.is_empty() { "none".into() } else { strays.join(", ") },
+        );
+    }
+    for role in row.untouched {
+        outturn.cell(&format!("connections to {role}"), 0, stage.connections(role));
+    }
+    let strangers: Vec<_> = arrivals
+        .iter()
+        .filter(|arrival| arrival.place.contains(':') || arrival.place == "elsewhere")
+        .collect();
+    outturn.cell("connections elsewhere", 0, strangers.len());
+    let judged = ["Validated", "Rejected"].contains(&row.expected.layers[3].reason.as_str());
+    let real = row.hosts.iter().any(crate::stage::Host::is_a_process);
+    let sent = arrivals.iter().flat_map(|arrival| &arrival.asked).any(|asked| {
+        asked.authorization().is_some()
+            || asked.body.contains("password=")
+            || asked.body.contains("refresh_token=")
+    });
+    outturn.holds("no judgement of credentials that were not sent", !judged || real || sent, "sent nowhere");
+}
+
+/// The registry, and a token service that may have the credentials.
+fn may_see_certificate(row: &Row, place: &str) -> bool {
+    place == "registry" || row.permits.contains(&place)
+}
+
+/// What holds of every row, whatever it is about.
+fn keeps_the_contract(outturn: &mut Outturn, row: &Row, played: &Played, ledger: &Ledger) {
+    let status = &played.status;
+    let order: Vec<&str> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+    let well_ordered = order.len() <= 7 && order.starts_with(&LAYERS) && order.get(5) == Some(&"Ready");
+    outturn.holds("the layers in their order, then Ready", well_ordered, format!("{order:?}"));
+    for condition in &status.conditions {
+        let message = &condition.message;
+        let length = message.chars().count();
+        outturn.holds("a message of 1 to 1,024 characters", (1..=1024).contains(&length), message);
+        outturn.holds(
+            "no control characters",
+            !message.chars().any(char::is_control),
+            format!("{message:?}"),
+        );
+        outturn.holds(
+            "observedGeneration",
+            condition.observed_generation == Some(GENERATION),
+            format!("{condition:?}"),
+        );
+    }
+    let validated = line(status, "CredentialsValidated") == Line::new("True", "Validated");
+    let says = message(status, "CredentialsValidated") == "Credentials validated";
+    outturn.holds(
+        "`Credentials validated`, exactly where they are",
+        validated == says,
+        message(status, "CredentialsValidated"),
+    );
+    for (what, text) in
+        [("the status", serde_json::to_string(status).unwrap()), ("the findings", played.debug.clone())]
+    {
+        let secrets = ledger.found_in(text.as_bytes());
+        outturn.holds(&format!("no secret in {what}"), secrets.is_empty(), format!("{secrets:?} in {text}"));
+    }
+    let unresolved = row.expected.layers[0].status != "True";
+    outturn.holds("tls only where a server was reached", !(unresolved && status.tls.is_some()), "status.tls");
+}
+
+/// The ledger of rows whose servers make no secrets of their own.
+pub fn ledger() -> Ledger {
+    Ledger::new(&PKI.client(Client::Right).key_pem)
+}

@@ -1,0 +1,109 @@
+//! The table of verdicts: server behaviour × spec → every condition, its status and reason; and where credentials arrived.
+//!
+//! `table` holds the rows of scripted servers, by topic, and `real` those of real registries; `row` is what a row says,
+//! `judge` plays and compares it. `hostile` is about servers that mean harm, `budget` about the number of requests.
+//!
+//! `ROWS=harbor cargo test --test verdicts table` plays the rows whose names hold that word.
+
+#![allow(missing_docs, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::pedantic, reason = "rows are to be read as a table")]
+
+mod cluster;
+mod hostile;
+mod judge;
+mod ledger;
+mod pki;
+mod real;
+mod row;
+mod scripts;
+mod spec;
+mod stage;
+#[path = "../../crates/registry-probe/tests/support/mod.rs"]
+mod support;
+mod table;
+mod wire;
+
+use std::io::Write as _;
+
+use futures::stream::{self, StreamExt as _};
+
+use judge::Outturn;
+use row::Row;
+use stage::Stage;
+
+/// How many rows are played at the same time.
+const AT_ONCE: usize = 12;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_table_has_no_wrong_cell() {
+    let real = real::rows().await;
+    let rows = table::rows().into_iter().chain(real.rows.clone()).filter(|row| is_wanted(&row.name));
+    let played = play(rows.collect()).await;
+    for skipped in &real.skipped {
+        say(&format!("SKIPPED: {skipped}\n"));
+    }
+    let total = played.len();
+    let cells: usize = played.iter().map(|(_, outturn)| outturn.cells).sum();
+    let wrong: usize = played.iter().map(|(_, outturn)| outturn.wrong.len()).sum();
+    for (name, outturn) in played.iter().filter(|(_, outturn)| !outturn.wrong.is_empty()) {
+        say(&report(name, outturn));
+    }
+    let real = real.rows.len();
+    say(&format!(
+        "table of verdicts: {total} rows, {real} of them of real registries, {cells} cells, {wrong} wrong\n"
+    ));
+    assert_eq!(wrong, 0, "wrong cells");
+    assert!(total >= 200 || wanted().is_some(), "only {total} rows");
+}
+
+/// Plays rows beside each other, and gives what they came to in their order.
+async fn play(rows: Vec<Row>) -> Vec<(String, Outturn)> {
+    let ledger = judge::ledger();
+    let mut played: Vec<(usize, String, Outturn)> = stream::iter(rows.into_iter().enumerate())
+        .map(|(index, row)| {
+            let ledger = ledger.clone();
+            async move {
+                let play = tokio::spawn(async move {
+                    let stage = Stage::set(&row.hosts, index).await;
+                    (row.name.clone(), judge::play(&row, &stage, &ledger).await)
+                });
+                let (name, outturn) = play.await.unwrap();
+                (index, name, outturn)
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    played.sort_by_key(|(index, ..)| *index);
+    played.into_iter().map(|(_, name, outturn)| (name, outturn)).collect()
+}
+
+fn report(name: &str, outturn: &Outturn) -> String {
+    let lines = outturn.wrong.iter().map(|wrong| {
+        format!("    {}\n        expected  {}\n        got       {}\n", wrong.cell, wrong.expected, wrong.got)
+    });
+    format!("\u{2717} {name}\n{}", lines.collect::<String>())
+}
+
+/// Past the capture of the test harness: what was counted is seen in every run.
+fn say(text: &str) {
+    std::io::stderr().lock().write_all(text.as_bytes()).unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test is its own edge")]
+fn wanted() -> Option<String> {
+    std::env::var("ROWS").ok().filter(|wanted| !wanted.is_empty())
+}
+
+fn is_wanted(name: &str) -> bool {
+    wanted().is_none_or(|wanted| name.to_lowercase().contains(&wanted.to_lowercase()))
+}
+
+#[test]
+fn no_two_rows_have_one_name() {
+    let mut names: Vec<String> = table::rows().into_iter().map(|row| row.name).collect();
+    names.sort();
+    let doubles: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();
+    assert!(doubles.is_empty(), "{doubles:?}");
+}

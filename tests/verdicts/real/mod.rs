@@ -1,0 +1,52 @@
+//! Registries that nobody here wrote: distribution 3.1, built from its Go module, and Debian's docker-registry 2.8, where it can
+//! be had. Each anonymous, with passwords, with a token service, over TLS, with client certificates.
+//!
+//! What can't be had is said, and its rows are counted as skipped.
+
+mod debian;
+mod keys;
+mod registry;
+mod rows;
+
+use registry_testbed::tools::{self, Tool};
+
+use crate::row::Row;
+
+/// Rows of real registries, and the processes that they speak with.
+pub struct Real {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// What was left out, and why.
+    pub skipped: Vec<String>,
+    _running: Vec<registry::Running>,
+}
+
+/// A registry program.
+#[derive(Debug, Clone)]
+pub struct Program {
+    name: &'static str,
+    path: std::path::PathBuf,
+    /// It knows keys by JSON Web Key Sets, and can name the token service at its own host.
+    is_new: bool,
+}
+
+/// Starts what can be had.
+pub async fn rows() -> Real {
+    let mut real = Real { rows: Vec::new(), skipped: Vec::new(), _running: Vec::new() };
+    let paths = tools::ensure(&[Tool::Registry]).await.expect("distribution 3.1");
+    let path = paths.get(Tool::Registry).to_path_buf();
+    real.add(Program { name: "distribution 3.1", path, is_new: true }).await;
+    match tokio::task::spawn_blocking(debian::docker_registry).await.unwrap() {
+        Ok(path) => real.add(Program { name: "docker-registry 2.8", path, is_new: false }).await,
+        Err(reason) => real.skipped.push(format!("all rows of Debian's docker-registry 2.8: {reason}")),
+    }
+    real
+}
+
+impl Real {
+    async fn add(&mut self, program: Program) {
+        let (rows, running) = rows::of(&program).await;
+        self.rows.extend(rows.into_iter().map(|row| row.under(program.name)));
+        self._running.extend(running);
+    }
+}

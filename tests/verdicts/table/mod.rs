@@ -1,0 +1,42 @@
+//! The table, by topic.
+
+mod anonymous;
+mod basic;
+mod bearer;
+mod challenges;
+mod content;
+mod endpoint;
+mod faults;
+mod fence;
+mod history;
+mod imitations;
+mod realms;
+mod references;
+mod throttling;
+mod tls;
+mod tokens;
+
+use crate::row::Row;
+
+/// All rows of scripted servers, each named by its topic too.
+pub fn rows() -> Vec<Row> {
+    type Topic = fn() -> Vec<Row>;
+    let topics: [(&str, Topic); 15] = [
+        ("references", references::rows),
+        ("endpoint", endpoint::rows),
+        ("tls", tls::rows),
+        ("fence", fence::rows),
+        ("anonymous", anonymous::rows),
+        ("basic", basic::rows),
+        ("bearer", bearer::rows),
+        ("challenges", challenges::rows),
+        ("realms", realms::rows),
+        ("tokens", tokens::rows),
+        ("content", content::rows),
+        ("imitations", imitations::rows),
+        ("throttling", throttling::rows),
+        ("faults", faults::rows),
+        ("history", history::rows),
+    ];
+    topics.into_iter().flat_map(|(topic, rows)| rows().into_iter().map(move |row| row.under(topic))).collect()
+}

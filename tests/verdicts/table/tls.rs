@@ -1,0 +1,402 @@
+//! Layer 3: certificates with one defect and with several, verification skipped, authorities given in every way, client
+//! certificates. A server that is not to be believed gets no request.
+
+use crate::ledger::USER;
+use crate::pki::{Client, Clients, Shows, Trusts};
+use crate::row::{BOTH, NOWHERE, REGISTRY, Row, row};
+use crate::scripts::{TO_AUTH, htpasswd, issues, strict, takes_tokens, token};
+use crate::spec::{Spec, right, spec};
+use crate::stage::{Door, Host, Versions, host};
+use crate::support::{Answer, Asked};
+
+pub fn rows() -> Vec<Row> {
+    [good(), bad(), skipped(), versions(), token_services(), clients()].concat()
+}
+
+const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
+const SKIPPED: &str = "+Resolved +Reachable -VerificationSkipped +Validated ?Inconclusive = +Available";
+const UNKNOWN_ISSUER: &str = "+Resolved +Reachable -UnknownIssuer . . = -UnknownIssuer stalled";
+const EXPIRED: &str = "+Resolved +Reachable -Expired . . = -Expired stalled";
+const NOT_YET_VALID: &str = "+Resolved +Reachable -NotYetValid . . = -NotYetValid stalled";
+const OTHER_HOST: &str = "+Resolved +Reachable -HostnameMismatch . . = -HostnameMismatch stalled";
+const UNUSABLE: &str = "+Resolved +Reachable -HandshakeFailed . . = -HandshakeFailed stalled";
+const NO_CLIENT: &str =
+    "+Resolved +Reachable -ClientCertificateRequired . . = -ClientCertificateRequired stalled";
+
+fn showing(shows: Shows) -> Vec<Host> {
+    vec![host("registry", htpasswd).shows(shows)]
+}
+
+fn good() -> Vec<Row> {
+    let verified = |name, shows, spec: Spec| row(name, showing(shows), spec, REGISTRY, VALIDATED);
+    vec![
+        verified("a private authority", Shows::Company, right()),
+        verified(
+            "a private authority among others in a bundle",
+            Shows::Company,
+            right().trusts(Trusts::Bundle),
+        ),
+        verified("an intermediate that is shown", Shows::Department, right()),
+        verified(
+            "an intermediate that is given instead of its root",
+            Shows::DepartmentBare,
+            right().trusts(Trusts::Department),
+        ),
+        verified(
+            "a self-signed certificate given as the authority",
+            Shows::SelfSigned,
+            right().trusts(Trusts::SelfSigned),
+        ),
+        verified(
+            "a self-signed certificate that calls itself an authority, given as one",
+            Shows::SelfSignedAuthority,
+            right().trusts(Trusts::SelfSignedAuthority),
+        ),
+        verified("a wildcard", Shows::Wildcard, right()),
+    ]
+}
+
+fn bad() -> Vec<Row> {
+    let fails =
+        |name, shows, spec: Spec, expected| row(name, showing(shows), spec, NOWHERE, expected).costs(0);
+    vec![
+        fails(
+            "of no public authority, and none given",
+            Shows::Stranger,
+            right().public_roots(),
+            UNKNOWN_ISSUER,
+        )
+        .says("TLSVerified", "CN=stranger"),
+        fails("of another authority than the given one", Shows::Stranger, right(), UNKNOWN_ISSUER)
+            .says("TLSVerified", "{registry.host}:{registry.port}"),
+        fails("of an authority made anew under the same name", Shows::Namesake, right(), UNKNOWN_ISSUER),
+        fails("self-signed, and not given", Shows::SelfSigned, right().public_roots(), UNKNOWN_ISSUER)
+            .says("TLSVerified", "self-signed"),
+        fails(
+            "self-signed as an authority, and not given",
+            Shows::SelfSignedAuthority,
+            right().public_roots(),
+            UNKNOWN_ISSUER,
+        )
+        .says("TLSVerified", "self-signed"),
+        fails(
+            "another self-signed certificate than the given one",
+            Shows::SelfSignedAuthority,
+            right().trusts(Trusts::SelfSigned),
+            UNKNOWN_ISSUER,
+        ),
+        fails("an intermediate that is missing", Shows::DepartmentBare, right(), UNKNOWN_ISSUER)
+            .says("TLSVerified", "CN=department"),
+        fails(
+            "another leaf of the authority, given as if it were one",
+            Shows::Company,
+            right().trusts(Trusts::CompanysLeaf),
+            UNKNOWN_ISSUER,
+        ),
+        fails(
+            "an authority that has nothing to do with it",
+            Shows::Company,
+            right().trusts(Trusts::Unrelated),
+            UNKNOWN_ISSUER,
+        ),
+        fails("expired", Shows::Expired, right(), EXPIRED).says("TLSVerified", "2026-02-01"),
+        fails("not yet valid", Shows::NotYetValid, right(), NOT_YET_VALID).says("TLSVerified", "2026-07-01"),
+        fails("for another host", Shows::OtherHost, right(), OTHER_HOST)
+            .says("TLSVerified", "wrong.example.com"),
+        fails("for its host by the subject only", Shows::SubjectOnly, right(), OTHER_HOST),
+        fails("for a wildcard one level above", Shows::WildcardAbove, right(), OTHER_HOST),
+        fails(
+            "self-signed and given, but for another host",
+            Shows::SelfSignedElsewhere,
+            right().trusts(Trusts::SelfSignedElsewhere),
+            OTHER_HOST,
+        ),
+        fails(
+            "an address that the certificate does not name",
+            Shows::OtherHost,
+            right().endpoint("https://{registry.address}:{registry.port}"),
+            OTHER_HOST,
+        ),
+        fails("an intermediate that has ended", Shows::EndedDepartment, right(), EXPIRED)
+            .says("TLSVerified", "CN=ended department"),
+        fails(
+            "a given authority that has ended",
+            Shows::EndedCompany,
+            right().trusts(Trusts::EndedCompany),
+            EXPIRED,
+        )
+        .says("TLSVerified", "CN=ended company"),
+        fails("for clients only", Shows::ForClients, right(), UNUSABLE)
+            .says("TLSVerified", "extended key usage"),
+        fails(
+            "of an authority that may not sign for this domain",
+            Shows::ConstrainedDepartment,
+            right(),
+            UNUSABLE,
+        ),
+        fails(
+            "an authority's, used as a server's",
+            Shows::AuthorityItself,
+            right().trusts(Trusts::Stranger),
+            UNUSABLE,
+        ),
+        fails(
+            "of a stranger, expired and for another host",
+            Shows::StrangerExpiredOtherHost,
+            right(),
+            UNKNOWN_ISSUER,
+        )
+        .says("TLSVerified", "expired at 2026-02-01")
+        .says("TLSVerified", "wrong.example.com"),
+        fails("expired and for another host", Shows::ExpiredOtherHost, right(), EXPIRED)
+            .says("TLSVerified", "wrong.example.com"),
+        fails("all wrong at once", Shows::AllWrong, right(), UNUSABLE)
+            .says("TLSVerified", "CN=stranger")
+            .says("TLSVerified", "2026-07-01")
+            .says("TLSVerified", "wrong.example.com"),
+        fails("a stranger's, without credentials", Shows::Stranger, spec(), UNKNOWN_ISSUER),
+    ]
+}
+
+fn skipped() -> Vec<Row> {
+    let passes = |name, shows, spec: Spec| row(name, showing(shows), spec.skip(), REGISTRY, SKIPPED);
+    let says = |name, shows, spec: Spec, words| passes(name, shows, spec).says("TLSVerified", words);
+    vec![
+        says("skipped, of a stranger", Shows::Stranger, right().public_roots(), "CN=stranger"),
+        says("skipped, self-signed", Shows::SelfSigned, right().public_roots(), "self-signed"),
+        says("skipped, expired", Shows::Expired, right(), "expired at 2026-02-01"),
+        says("skipped, not yet valid", Shows::NotYetValid, right(), "2026-07-01"),
+        says("skipped, for another host", Shows::OtherHost, right(), "wrong.example.com"),
+        says("skipped, for clients only", Shows::ForClients, right(), "extended key usage"),
+        says("skipped, all wrong", Shows::AllWrong, right().public_roots(), "CN=stranger"),
+        says(
+            "skipped, though the given authority would verify it",
+            Shows::Company,
+            right(),
+            "can be dropped",
+        ),
+        says(
+            "skipped, and the given authority would not verify it",
+            Shows::Stranger,
+            right(),
+            "given CA would not",
+        ),
+        says(
+            "skipped, and the self-signed certificate is given",
+            Shows::SelfSigned,
+            right().trusts(Trusts::SelfSigned),
+            "can be dropped",
+        ),
+        row(
+            "skipped, with a wrong password",
+            showing(Shows::Stranger),
+            crate::spec::wrong().skip(),
+            REGISTRY,
+            "+Resolved +Reachable -VerificationSkipped -Rejected . = -Rejected stalled",
+        ),
+        row(
+            "skipped, without credentials",
+            showing(Shows::Stranger),
+            spec().skip(),
+            NOWHERE,
+            "+Resolved +Reachable -VerificationSkipped -Required . = -Required stalled",
+        ),
+        row(
+            "skipped for a TenantRegistry, where it was let through",
+            showing(Shows::Stranger),
+            right().skip().of_tenant().allowed("127.0.0.0/8"),
+            REGISTRY,
+            SKIPPED,
+        ),
+    ]
+}
+
+fn versions() -> Vec<Row> {
+    let speaking = |name, versions| {
+        let door = Door::Tls(Shows::Company, Clients::NotAsked, versions);
+        row(name, vec![host("registry", htpasswd).behind(door)], right(), REGISTRY, VALIDATED)
+    };
+    vec![speaking("TLS 1.2 only", Versions::Only12), speaking("TLS 1.3 only", Versions::Only13)]
+}
+
+fn token_services() -> Vec<Row> {
+    let service =
+        |shows| vec![host("registry", takes_tokens(TO_AUTH)), host("auth", issues(strict)).shows(shows)];
+    let fails = |name, shows, expected| {
+        row(name, service(shows), right(), NOWHERE, expected).says("TLSVerified", "{auth.host}:{auth.port}")
+    };
+    vec![
+        fails("a token service of a stranger's", Shows::Stranger, UNKNOWN_ISSUER),
+        fails("a token service that has expired", Shows::Expired, EXPIRED),
+        fails("a token service that is not yet valid", Shows::NotYetValid, NOT_YET_VALID),
+        fails("a token service for another host", Shows::OtherHost, OTHER_HOST),
+        row(
+            "a token service of a stranger's, asked anonymously",
+            service(Shows::Stranger),
+            spec(),
+            NOWHERE,
+            UNKNOWN_ISSUER,
+        )
+        .says("TLSVerified", "{auth.host}:{auth.port}"),
+        row(
+            "a token service at another site, of a stranger's, asked anonymously",
+            vec![
+                host("registry", takes_tokens("Bearer realm=\"{tokens}/token\"")),
+                host("tokens", issues(|_| token().opening("api").issued())).shows(Shows::Stranger),
+            ],
+            spec(),
+            NOWHERE,
+            UNKNOWN_ISSUER,
+        )
+        .says("TLSVerified", "{tokens.host}:{tokens.port}"),
+        row("a skipped token service", service(Shows::Stranger), right().skip(), BOTH, SKIPPED)
+            .says("TLSVerified", "{auth.host}:{auth.port}"),
+        row(
+            "a token service over TLS that fails, of a registry in the clear",
+            vec![
+                host("registry", takes_tokens(TO_AUTH)).clear(),
+                host("auth", issues(strict)).shows(Shows::Expired),
+            ],
+            right(),
+            NOWHERE,
+            EXPIRED,
+        ),
+        row(
+            "a token service that speaks no TLS",
+            vec![
+                host("registry", takes_tokens("Bearer realm=\"https://{auth.host}:{auth.port}/token\"")),
+                host("auth", issues(strict)).clear(),
+            ],
+            right(),
+            NOWHERE,
+            UNUSABLE,
+        ),
+    ]
+}
+
+fn wants_certificates(versions: Versions) -> Vec<Host> {
+    vec![host("registry", htpasswd).behind(Door::Tls(Shows::Company, Clients::Required, versions))]
+}
+
+/// A registry that lets in who shows a certificate, without a password.
+fn certificate_is_enough(asked: &Asked) -> Answer {
+    crate::scripts::content(asked)
+}
+
+fn clients() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for versions in [Versions::Only12, Versions::Only13] {
+        let name = |twelve, thirteen| if versions == Versions::Only12 { twelve } else { thirteen };
+        let met = |name, spec: Spec, permits, expected| {
+            row(name, wants_certificates(versions), spec, permits, expected)
+        };
+        rows.extend([
+            met(
+                name("no client certificate, TLS 1.2", "no client certificate, TLS 1.3"),
+                right(),
+                NOWHERE,
+                NO_CLIENT,
+            ),
+            met(
+                name("the right client certificate, TLS 1.2", "the right client certificate, TLS 1.3"),
+                right().client(Client::Right),
+                REGISTRY,
+                VALIDATED,
+            ),
+            met(
+                name("a stranger's client certificate, TLS 1.2", "a stranger's client certificate, TLS 1.3"),
+                right().client(Client::OfStrangers),
+                NOWHERE,
+                NO_CLIENT,
+            ),
+            met(
+                name("an expired client certificate, TLS 1.2", "an expired client certificate, TLS 1.3"),
+                right().client(Client::Expired),
+                NOWHERE,
+                NO_CLIENT,
+            )
+            .says("TLSVerified", "expired"),
+        ]);
+    }
+    let optional = |script: fn(&Asked) -> Answer| {
+        vec![host("registry", script).behind(Door::Tls(Shows::Company, Clients::Welcome, Versions::Both))]
+    };
+    let nginx = |_: &Asked| {
+        Answer::status(400).body("<html>400 Bad Request<br>No required SSL certificate was sent</html>")
+    };
+    rows.extend([
+        row("nginx misses a client certificate", optional(nginx), right(), NOWHERE, NO_CLIENT),
+        row(
+            "a client certificate that nobody asks for",
+            showing(Shows::Company),
+            right().client(Client::Right),
+            REGISTRY,
+            VALIDATED,
+        ),
+        row(
+            "a client certificate that is welcome",
+            optional(htpasswd),
+            right().client(Client::Right),
+            REGISTRY,
+            VALIDATED,
+        ),
+        row(
+            "a welcome for client certificates, and none given",
+            optional(htpasswd),
+            right(),
+            REGISTRY,
+            VALIDATED,
+        ),
+        row(
+            "both a wrong certificate and a missing client certificate",
+            wants_stranger(),
+            right(),
+            NOWHERE,
+            UNKNOWN_ISSUER,
+        ),
+        row(
+            "a client certificate instead of a password",
+            vec![host("registry", certificate_is_enough).behind(Door::Tls(
+                Shows::Company,
+                Clients::Required,
+                Versions::Both,
+            ))],
+            spec().client(Client::Right),
+            NOWHERE,
+            "+Resolved +Reachable +Verified +AnonymousAccess ?Inconclusive = +Available",
+        ),
+        row(
+            "a client certificate is shown to the token service that may have the password",
+            vec![
+                host("registry", takes_tokens(TO_AUTH)),
+                host("auth", issues(strict)).behind(Door::Tls(
+                    Shows::Company,
+                    Clients::Required,
+                    Versions::Both,
+                )),
+            ],
+            right().client(Client::Right),
+            crate::row::AUTH,
+            VALIDATED,
+        ),
+        row(
+            "a client certificate is not shown to a token service at another site",
+            vec![
+                host("registry", takes_tokens("Bearer realm=\"{tokens}/token\"")),
+                host("tokens", issues(|_| token().naming(USER).opening("api").issued())).behind(Door::Tls(
+                    Shows::Company,
+                    Clients::Welcome,
+                    Versions::Both,
+                )),
+            ],
+            spec().client(Client::Right),
+            NOWHERE,
+            "+Resolved +Reachable +Verified +AnonymousAccess ?Inconclusive = +Available",
+        ),
+    ]);
+    rows
+}
+
+fn wants_stranger() -> Vec<Host> {
+    vec![host("registry", htpasswd).behind(Door::Tls(Shows::Stranger, Clients::Required, Versions::Both))]
+}
