@@ -32,10 +32,19 @@ const LARGEST_BODY: usize = 128 * 1024;
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
-    ended: bool,
+    end: End,
     /// Whether a request was answered already: it may have been closed since.
     pub(super) used: bool,
     client: ClientRequest,
+}
+
+/// Whether and how a connection ended.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    NotYet,
+    Ended,
+    /// The server spoke before it was asked, which no HTTP server does.
+    Unasked,
 }
 
 /// A response, its body cut at the cap.
@@ -64,20 +73,22 @@ impl Connection {
             .max_header_size(LARGEST_HEAD)
             .handshake(TokioIo::new(stream))
             .await?;
-        Ok(Self { sender, driver: Box::pin(driver), ended: false, used: false, client })
+        Ok(Self { sender, driver: Box::pin(driver), end: End::NotYet, used: false, client })
     }
 
     /// Can another request be sent? Looks whether the server has closed it meanwhile.
     pub(super) fn is_open(&mut self) -> bool {
-        self.ended = self.ended || (&mut self.driver).now_or_never().is_some();
-        !self.ended && !self.sender.is_closed()
+        if self.end == End::NotYet && (&mut self.driver).now_or_never().is_some() {
+            self.end = End::Ended;
+        }
+        self.end == End::NotYet && !self.sender.is_closed()
     }
 
     /// Sends a request and reads the response to its end, or to the cap, after which the connection is of no
     /// more use.
     pub(super) async fn send(&mut self, request: http::Request<Full<Bytes>>) -> Result<Received, Broken> {
         let response = self.sender.send_request(request);
-        let response = drive(&mut self.driver, &mut self.ended, response).await;
+        let response = drive(&mut self.driver, &mut self.end, response).await;
         let (head, body) = response.map_err(|error| self.broken(&error))?.into_parts();
         let body = self.read(body).await?;
         self.used = true;
@@ -86,13 +97,13 @@ impl Connection {
 
     async fn read(&mut self, mut body: Incoming) -> Result<Vec<u8>, Broken> {
         let mut bytes = Vec::new();
-        while let Some(frame) = drive(&mut self.driver, &mut self.ended, body.frame()).await {
+        while let Some(frame) = drive(&mut self.driver, &mut self.end, body.frame()).await {
             let frame = frame.map_err(|error| self.broken(&error))?;
             let Some(chunk) = frame.data_ref() else { continue };
             let room = LARGEST_BODY - bytes.len();
             bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() >= room {
-                self.ended = true;
+                self.end = End::Ended;
                 break;
             }
         }
@@ -100,11 +111,12 @@ impl Connection {
     }
 
     fn broken(&mut self, error: &hyper::Error) -> Broken {
-        self.ended = true;
+        let unasked = self.end == End::Unasked || cause_of(error).is_some_and(is_unasked);
+        self.end = End::Ended;
         if let Some(alert) = alert_in(error) {
             return Broken::Tls(defect_of(alert, self.client));
         }
-        if error.is_parse() || error.is_user() {
+        if unasked || error.is_parse() || error.is_user() {
             return Broken::Other(FailureCause::NotHttp);
         }
         let failure = io_error_in(error).map_or(ConnectionFailure::Closed, connection_failure);
@@ -126,11 +138,28 @@ fn io_error_in(error: &hyper::Error) -> Option<&io::Error> {
     None
 }
 
+/// Why hyper gave a request up, which it tells as the source of a cancellation.
+fn cause_of(error: &hyper::Error) -> Option<&hyper::Error> {
+    std::error::Error::source(error).filter(|_| error.is_canceled())?.downcast_ref()
+}
+
+/// Hyper has no word of its own for it: an error that is none of the others, and not the transport's.
+fn is_unasked(error: &hyper::Error) -> bool {
+    let others = [
+        error.is_closed(),
+        error.is_canceled(),
+        error.is_incomplete_message(),
+        error.is_body_write_aborted(),
+        error.is_timeout(),
+    ];
+    !others.contains(&true) && io_error_in(error).is_none()
+}
+
 /// Waits for `work`, and keeps the connection going meanwhile: there is no task of its own that would outlive
 /// it.
 async fn drive<T>(
     driver: &mut Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
-    ended: &mut bool,
+    end: &mut End,
     work: impl Future<Output = T>,
 ) -> T {
     let mut work = pin!(work);
@@ -138,8 +167,10 @@ async fn drive<T>(
         if let Poll::Ready(done) = work.as_mut().poll(context) {
             return Poll::Ready(done);
         }
-        if !*ended && driver.as_mut().poll(context).is_ready() {
-            *ended = true;
+        if *end == End::NotYet
+            && let Poll::Ready(outcome) = driver.as_mut().poll(context)
+        {
+            *end = if outcome.is_err_and(|error| is_unasked(&error)) { End::Unasked } else { End::Ended };
         }
         work.as_mut().poll(context)
     })
