@@ -79,6 +79,7 @@ pub async fn play(row: &Row, stage: &Stage, ledger: &Ledger) -> Outturn {
     if let Some(expected) = row.requests {
         outturn.cell("requests to the registry", expected, requests);
     }
+    compare_details(&mut outturn, row, &first.status);
     compare_arrivals(&mut outturn, row, stage, ledger);
     keeps_the_contract(&mut outturn, row, &first, ledger);
     let differs = first.status.conditions != second.status.conditions;
@@ -86,7 +87,14 @@ pub async fn play(row: &Row, stage: &Stage, ledger: &Ledger) -> Outturn {
     outturn
 }
 
-fn prober(stage: &Stage) -> Prober {
+/// Validates once, and says the verdict on the credentials.
+pub async fn validate_once(row: &Row, stage: &Stage, prober: &Prober) -> String {
+    let played = validate(row, stage, prober).await;
+    line(&played.status, "CredentialsValidated").to_string()
+}
+
+/// A prober that knows the row's names.
+pub fn prober(stage: &Stage) -> Prober {
     let name_servers = vec![stage.names.address];
     Prober::new(ProberSettings { version: "1.2.3".into(), name_servers, ..ProberSettings::default() })
         .unwrap()
@@ -212,6 +220,24 @@ fn compare_words(outturn: &mut Outturn, row: &Row, stage: &Stage, played: &Playe
     if let Some(retry_after) = row.retry_after {
         let outcome = Outcome::Transient { retry_after };
         outturn.cell("Retry-After", format!("{outcome:?}"), format!("{:?}", played.outcome));
+    }
+}
+
+/// What the status says beside its conditions.
+fn compare_details(outturn: &mut Outturn, row: &Row, status: &RegistryStatus) {
+    if let Some(expected) = row.presents {
+        let tls = status.tls.clone().unwrap_or_default();
+        let text = |part: Option<String>| part.unwrap_or_else(|| "nothing".into());
+        let end = tls.not_after.map(|end| end.0.to_string());
+        let parts = [text(tls.version), text(tls.subject), text(tls.issuer), text(end)];
+        outturn.cell("status.tls", expected, parts.join(" | "));
+        let fingerprint = tls.sha256_fingerprint.unwrap_or_default();
+        let is_hex = fingerprint.len() == 64 && fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit());
+        outturn.holds("a SHA-256 fingerprint", is_hex, fingerprint);
+    }
+    if let Some(expected) = row.ends {
+        let end = status.credentials.as_ref().and_then(|credentials| credentials.expires_at.as_ref());
+        outturn.cell("status.credentials", expected, end.map_or("nothing".into(), |end| end.0.to_string()));
     }
 }
 

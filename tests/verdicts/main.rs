@@ -1,7 +1,8 @@
 //! The table of verdicts: server behaviour × spec → every condition, its status and reason; and where credentials arrived.
 //!
 //! `table` holds the rows of scripted servers, by topic, and `real` those of real registries; `row` is what a row says,
-//! `judge` plays and compares it. `hostile` is about servers that mean harm, `budget` about the number of requests.
+//! `judge` plays and compares it. `hostile` is about servers that mean harm, `budget` about the
+//! number of requests, `isolation` about validations beside each other.
 //!
 //! `ROWS=harbor cargo test --test verdicts table` plays the rows whose names hold that word.
 
@@ -9,8 +10,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::pedantic, reason = "rows are to be read as a table")]
 
+mod budget;
 mod cluster;
 mod hostile;
+mod isolation;
 mod judge;
 mod ledger;
 mod pki;

@@ -26,6 +26,10 @@ pub struct Row {
     pub retry_after: Option<Option<Duration>>,
     /// The registry gets this many requests in one validation.
     pub requests: Option<usize>,
+    /// `status.tls`: version, subject, issuer and end, separated by bars.
+    pub presents: Option<&'static str>,
+    /// `status.credentials.expiresAt`.
+    pub ends: Option<&'static str>,
     /// No connection may be made to these roles.
     pub untouched: &'static [&'static str],
 }
@@ -58,6 +62,8 @@ pub fn row(
         says: Vec::new(),
         retry_after: None,
         requests: None,
+        presents: None,
+        ends: None,
         untouched: &[],
     }
 }
@@ -87,6 +93,16 @@ impl Row {
     /// The registry gets so many requests in one validation.
     pub fn costs(self, requests: usize) -> Self {
         Self { requests: Some(requests), ..self }
+    }
+
+    /// The certificate is described so in `status.tls`.
+    pub fn presents(self, certificate: &'static str) -> Self {
+        Self { presents: Some(certificate), ..self }
+    }
+
+    /// The credentials end then, by `status.credentials`.
+    pub fn ends(self, at: &'static str) -> Self {
+        Self { ends: Some(at), ..self }
     }
 
     /// Nobody connects there at all.

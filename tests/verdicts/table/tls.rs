@@ -66,7 +66,8 @@ fn bad() -> Vec<Row> {
             right().public_roots(),
             UNKNOWN_ISSUER,
         )
-        .says("TLSVerified", "CN=stranger"),
+        .says("TLSVerified", "CN=stranger")
+        .presents("nothing | CN=registry | CN=stranger | 2027-01-01T00:00:00Z"),
         fails("of another authority than the given one", Shows::Stranger, right(), UNKNOWN_ISSUER)
             .says("TLSVerified", "{registry.host}:{registry.port}"),
         fails("of an authority made anew under the same name", Shows::Namesake, right(), UNKNOWN_ISSUER),
@@ -164,7 +165,8 @@ fn skipped() -> Vec<Row> {
     vec![
         says("skipped, of a stranger", Shows::Stranger, right().public_roots(), "CN=stranger"),
         says("skipped, self-signed", Shows::SelfSigned, right().public_roots(), "self-signed"),
-        says("skipped, expired", Shows::Expired, right(), "expired at 2026-02-01"),
+        says("skipped, expired", Shows::Expired, right(), "expired at 2026-02-01")
+            .presents("TLSv1.3 | CN=registry | CN=company | 2026-02-01T00:00:00Z"),
         says("skipped, not yet valid", Shows::NotYetValid, right(), "2026-07-01"),
         says("skipped, for another host", Shows::OtherHost, right(), "wrong.example.com"),
         says("skipped, for clients only", Shows::ForClients, right(), "extended key usage"),
@@ -212,11 +214,23 @@ fn skipped() -> Vec<Row> {
 }
 
 fn versions() -> Vec<Row> {
-    let speaking = |name, versions| {
+    let speaking = |name, versions, presented| {
         let door = Door::Tls(Shows::Company, Clients::NotAsked, versions);
-        row(name, vec![host("registry", htpasswd).behind(door)], right(), REGISTRY, VALIDATED)
+        let hosts = vec![host("registry", htpasswd).behind(door)];
+        row(name, hosts, right(), REGISTRY, VALIDATED).presents(presented)
     };
-    vec![speaking("TLS 1.2 only", Versions::Only12), speaking("TLS 1.3 only", Versions::Only13)]
+    vec![
+        speaking(
+            "TLS 1.2 only",
+            Versions::Only12,
+            "TLSv1.2 | CN=registry | CN=company | 2027-01-01T00:00:00Z",
+        ),
+        speaking(
+            "TLS 1.3 only",
+            Versions::Only13,
+            "TLSv1.3 | CN=registry | CN=company | 2027-01-01T00:00:00Z",
+        ),
+    ]
 }
 
 fn token_services() -> Vec<Row> {

@@ -54,7 +54,7 @@ fn registry_tokens() -> Vec<Row> {
         "Bearer realm=\"/token\",error=\"invalid_token\",error_description=\"The access token expired\"",
     );
     vec![
-        own("a registry token", strictly(), with(&opens()), VALIDATED).costs(2),
+        own("a registry token", strictly(), with(&opens()), VALIDATED).costs(2).ends("nothing"),
         own(
             "a registry token with a line break at its end",
             strictly(),
@@ -68,8 +68,10 @@ fn registry_tokens() -> Vec<Row> {
             with(&token().naming(USER)),
             REJECTED,
         ),
-        own("a registry token that ended", strictly(), with(&token().naming(USER).ended()), EXPIRED),
-        own("a registry token that is yet to end", strictly(), with(&opens().lasting()), VALIDATED),
+        own("a registry token that ended", strictly(), with(&token().naming(USER).ended()), EXPIRED)
+            .ends("2020-09-13T12:26:40Z"),
+        own("a registry token that is yet to end", strictly(), with(&opens().lasting()), VALIDATED)
+            .ends("2030-03-17T17:46:40Z"),
         own(
             "a registry token that is refused before it ends",
             strictly(),
