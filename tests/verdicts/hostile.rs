@@ -16,11 +16,13 @@ use tokio::net::TcpListener;
 
 use crate::say;
 use crate::support::{Answer, Asked, PASSWORD, Server, alice, basic_alice, now, target};
+use crate::wire::{Log, Manner, Post};
 
 /// What a hostile server has for each validation.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// What scheduling may add on a machine that others use too.
-const GRACE: Duration = Duration::from_secs(1);
+/// What scheduling may add on a machine that others use too, in a build that is not optimised: reading a flood takes tens
+/// of times as long as it does in a release.
+const GRACE: Duration = Duration::from_secs(4);
 /// The contract's bound.
 const MOST_MEMORY: i64 = 2 * 1024 * 1024;
 
@@ -146,23 +148,53 @@ fn hasty(url: &str) -> Target {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_deadline_holds_against_every_hostile_server() {
+    let _turn = crate::TURN.lock().await;
     let cases = Step::ALL
         .into_iter()
         .flat_map(|step| menagerie().into_iter().map(move |(name, answer)| (step, name, answer)));
     let late: Vec<String> = stream::iter(cases)
-        .map(|(step, name, answer)| async move {
-            let server = step.server(answer).await;
-            let started = Instant::now();
-            let findings = prober().probe(&hasty(&server.url()), &alice(), now()).await;
-            let took = started.elapsed();
-            let told = format!("{findings:?}").contains(PASSWORD);
-            (took > DEADLINE + GRACE || told).then(|| format!("{name} at {step:?}: {took:?}\n"))
+        .map(|(step, name, answer)| {
+            let case = async move {
+                let server = step.server(answer).await;
+                // What a prober is set up with belongs to the start of a program.
+                let prober = prober();
+                let (target, login) = (hasty(&server.url()), alice());
+                let started = Instant::now();
+                let findings = prober.probe(&target, &login, now()).await;
+                let took = started.elapsed();
+                let told = format!("{findings:?}").contains(PASSWORD);
+                (took > DEADLINE + GRACE || told).then(|| format!("{name} at {step:?}: {took:?}\n"))
+            };
+            // In a task of its own: the one that is flooded must not hold up the clock of the others.
+            async move { tokio::spawn(case).await.unwrap() }
         })
-        .buffer_unordered(6)
+        .buffer_unordered(3)
         .filter_map(std::future::ready)
         .collect()
         .await;
     assert!(late.is_empty(), "{}", late.concat());
+}
+
+/// What the kernel holds between two ends of a connection, and the caps besides. Time and memory don't show who reads on and
+/// on and keeps nothing; the other end does.
+const MOST_TRAFFIC: usize = 16 * 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_server_is_read_from_without_end() {
+    let _turn = crate::TURN.lock().await;
+    let mut over = String::new();
+    for (name, answer) in menagerie() {
+        let listener = crate::wire::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (log, script) = (Log::default(), Arc::new(move |_: &Asked| answer.clone()));
+        let _post = Post::at(listener, name.to_owned(), Manner::Clear, script, log.clone());
+        prober().probe(&Target { deadline: 4 * DEADLINE, ..hasty(&url) }, &alice(), now()).await;
+        let flooded: usize = log.arrivals().iter().map(|arrival| arrival.flooded).sum();
+        if flooded > MOST_TRAFFIC {
+            let _ = writeln!(over, "{name}: {} MiB", flooded / 1024 / 1024);
+        }
+    }
+    assert!(over.is_empty(), "{over}");
 }
 
 fn prober() -> Prober {
@@ -203,6 +235,7 @@ const VARIABLE: &str = "VERDICTS_HOSTILE_SERVERS";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_and_other_validations_are_untouched_by_hostile_servers() {
+    let _turn = crate::TURN.lock().await;
     let mut servers = Vec::new();
     for (name, answer) in menagerie() {
         for step in [Step::Ping, Step::TokenService] {

@@ -35,11 +35,15 @@ use judge::Outturn;
 use row::Row;
 use stage::Stage;
 
+/// Tests that keep the machine busy, or measure how busy it is, run one after another.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// How many rows are played at the same time.
 const AT_ONCE: usize = 12;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_table_has_no_wrong_cell() {
+    let _turn = TURN.lock().await;
     let real = real::rows().await;
     let rows = table::rows().into_iter().chain(real.rows.clone()).filter(|row| is_wanted(&row.name));
     let played = play(rows.collect()).await;

@@ -50,6 +50,8 @@ pub struct Arrival {
     pub asked: Vec<Asked>,
     /// Every byte, decrypted where the handshake came to its end.
     pub bytes: Vec<u8>,
+    /// How many bytes of a flood the client let itself be sent.
+    pub flooded: usize,
 }
 
 /// What arrived at all places of a row.
@@ -215,7 +217,7 @@ async fn converse<L: Link>(link: L, script: Script, entry: Entry) -> io::Result<
     while let Some(asked) = read_request(&mut stream, &mut buffer).await? {
         let answer = script(&asked);
         stream.entry.note(|arrival| arrival.asked.push(asked));
-        if !say(&mut stream.link, answer).await? {
+        if !say(&mut stream.link, answer, &stream.entry).await? {
             return Ok(());
         }
     }
@@ -223,7 +225,7 @@ async fn converse<L: Link>(link: L, script: Script, entry: Entry) -> io::Result<
 }
 
 /// Answers; `false` if that ends the connection.
-async fn say<L: Link>(link: &mut L, answer: Answer) -> io::Result<bool> {
+async fn say<L: Link>(link: &mut L, answer: Answer, entry: &Entry) -> io::Result<bool> {
     match answer {
         Answer::Reply { status, headers, body } => {
             link.write_all(&render(status, &headers, &body)).await?;
@@ -245,6 +247,7 @@ async fn say<L: Link>(link: &mut L, answer: Answer) -> io::Result<bool> {
             link.write_all(&head).await?;
             loop {
                 link.write_all(&unit).await?;
+                entry.note(|arrival| arrival.flooded += unit.len());
             }
         }
         Answer::Silence => std::future::pending().await,

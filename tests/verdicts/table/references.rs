@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::ledger::{IDENTITY, PASSWORD, USER, WRONG_PASSWORD};
 use crate::pki::{Client, PKI, Trusts};
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
-use crate::scripts::{alone, htpasswd, strict, token, with_service};
+use crate::scripts::{alone, content, htpasswd, strict, token, with_service};
 use crate::spec::{SYSTEM_NAMESPACE, Spec, TENANT_NAMESPACE, docker_auth, right, spec};
+use crate::support::{Answer, Asked};
 
 const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
 const SECRET_NOT_FOUND: &str = "-SecretNotFound . . . . = -SecretNotFound stalled";
@@ -103,6 +104,13 @@ fn logins() -> Vec<Row> {
             BASIC,
             &[("username", b"ali\x07ce"), ("password", password)],
         ),
+        row(
+            "a key of several lines as the password",
+            alone(takes_key),
+            spec().login("_json_key", KEY),
+            REGISTRY,
+            VALIDATED,
+        ),
         invalid("a password that is not text", BASIC, &[("username", user), ("password", b"\xff\xfe\x00p")]),
         stopped(
             "a token's Secret without a token",
@@ -117,6 +125,17 @@ fn logins() -> Vec<Row> {
             SECRET_INVALID,
         ),
     ]
+}
+
+/// As Google's service accounts have it.
+const KEY: &str =
+    "{\n\t\"type\": \"service_account\",\n\t\"private_key\": \"-----BEGIN PRIVATE KEY-----\\nMIIE\"\n}";
+
+fn takes_key(asked: &Asked) -> Answer {
+    match asked.authorization() {
+        Some(header) if header == format!("Basic {}", docker_auth("_json_key", KEY)) => content(asked),
+        _ => Answer::challenge("Basic realm=x"),
+    }
 }
 
 fn docker_configs() -> Vec<Row> {

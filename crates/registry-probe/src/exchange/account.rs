@@ -222,8 +222,7 @@ impl Inquiry<'_> {
 
     /// `/v2/` itself, where no repository is named or the named one was not read.
     fn by_entry(&self, opening: &Opening<'_>, service: &TokenService, reading: &Reading) -> Step<Verdict> {
-        let fallback = self.fallback_scope(opening.challenges);
-        match self.enter(service, Bearer::Account, fallback.as_ref())? {
+        match self.enter(service, Bearer::Account, opening.challenges)? {
             Entry::Opened(request) => Ok(self.verdict(self.weigh_token(opening, &request)?, reading)),
             Entry::NotIssued(status) => Err(Stop::credentials(refused_by(service, status))),
             Entry::TokenRefused(403) => {

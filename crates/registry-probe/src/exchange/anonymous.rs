@@ -35,8 +35,7 @@ impl Inquiry<'_> {
             Err(Distrusted { cause: Distrust::NoRealm, .. }) => return Ok(false),
             Err(distrusted) => return Err(untrusted(distrusted)),
         };
-        let fallback = self.fallback_scope(opening.challenges);
-        match self.enter(&service, Bearer::Anonymous, fallback.as_ref())? {
+        match self.enter(&service, Bearer::Anonymous, opening.challenges)? {
             Entry::Opened(_) => Ok(true),
             Entry::NotIssued(_) | Entry::TokenRefused(_) => Ok(false),
             Entry::Hindered(finding) => Err(Stop::credentials(finding)),

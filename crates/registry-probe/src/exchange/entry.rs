@@ -4,6 +4,7 @@ use super::inquiry::{Admission, Inquiry, Step};
 use super::issue::Issue;
 use super::question::{Bearer, Pass, TokenRequest};
 use super::reply::Said;
+use crate::challenge::Challenge;
 use crate::findings::CredentialsFinding;
 use crate::realm::TokenService;
 
@@ -39,18 +40,26 @@ impl Inquiry<'_> {
         }
     }
 
-    /// Tries to open `/v2/` with a token for `bearer`: without a scope, then with `fallback`.
+    /// Tries to open `/v2/` with a token for `bearer`: with the scope that the registry asks for, if it asks
+    /// for one; without a scope; then with the nearest to the case.
     pub(super) fn enter(
         &self,
         service: &TokenService,
         bearer: Bearer,
-        fallback: Option<&String>,
+        challenges: &[Challenge],
     ) -> Step<Entry> {
+        let fallback = self.fallback_scope(challenges);
+        let fallback = fallback.as_ref();
         let first = match self.first_token(service, bearer, fallback)? {
             Issue::Issued(request) => request,
             Issue::Refused(status) => return Ok(Entry::NotIssued(status)),
             Issue::Hindered(finding) => return Ok(Entry::Hindered(finding)),
         };
+        if let Some(scope) = asked_scope(challenges)
+            && let opened @ Entry::Opened(_) = self.enter_with_scope(service, bearer, scope, 401)?
+        {
+            return Ok(opened);
+        }
         let refused = match self.admission(&Pass::Issued(first.clone()))? {
             Admission::Granted => return Ok(Entry::Opened(first)),
             Admission::Refused(reply) => status_of(&reply.said),
@@ -75,6 +84,11 @@ impl Inquiry<'_> {
             Admission::Refused(reply) => Entry::TokenRefused(status_of(&reply.said)),
         })
     }
+}
+
+/// The scope that the registry asks for, if it asks for one.
+pub(super) fn asked_scope(challenges: &[Challenge]) -> Option<&str> {
+    challenges.iter().find(|challenge| challenge.is("Bearer"))?.parameter("scope")
 }
 
 /// The status of a refusal.

@@ -7,6 +7,7 @@
 
 use jiff::Timestamp;
 
+use super::entry::asked_scope;
 use super::opening::Opening;
 use super::question::{Bearer, Form, Pass, Question, Resource, TokenRequest};
 use super::reading::Reading;
@@ -194,8 +195,7 @@ impl<'a> Inquiry<'a> {
     /// A scope to try where a registry opens `/v2/` to none without: the one that it asks for, else the
     /// nearest to the case.
     pub(super) fn fallback_scope(&self, challenges: &[Challenge]) -> Option<String> {
-        let bearer = challenges.iter().find(|challenge| challenge.is("Bearer"));
-        let asked = bearer.and_then(|challenge| challenge.parameter("scope")).map(ToOwned::to_owned);
+        let asked = asked_scope(challenges).map(ToOwned::to_owned);
         let base = || self.case.base_path.map(|base| format!("repository:{base}:pull"));
         asked.or_else(|| self.repository_scope()).or_else(base)
     }

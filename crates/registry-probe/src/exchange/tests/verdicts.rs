@@ -212,7 +212,7 @@ fn detours_of_token_services() {
     check(vec![
         row("scope wanted by the service", bearer(scoped(), wants_scope(400)), right(), "Validated RefusedWithout", "Inconclusive", 5),
         row("scope wanted, wrong password", bearer(scoped(), wants_scope(400)), wrong(), "Rejected by auth.example.com", "NotAttempted", 3),
-        row("scope wanted by /v2/", bearer(scoped(), Service { tokens: Tokens::Named, ..Service::default() }), right(), "Validated NamedInToken", "Inconclusive", 5),
+        row("scope wanted by /v2/", bearer(scoped(), Service { tokens: Tokens::Named, ..Service::default() }), right(), "Validated NamedInToken", "Inconclusive", 4),
         row("400 for good", bearer(Registry::default(), wants_scope(400)), right(), "Rejected by auth.example.com", "NotAttempted", 2),
         row("403 from the service", bearer(Registry::default(), Service { wrong: Gives::Status(403), ..Service::default() }), wrong(), "Forbidden by auth.example.com", "NotAttempted", 2),
         row("GET is not taken", bearer(Registry::default(), post_only()), right(), "Validated NamedInToken", "Inconclusive", 4),
