@@ -15,7 +15,7 @@ use crate::objects;
 use crate::observer::Observer;
 use crate::steady::{self, Steady};
 use crate::table::thousands;
-use crate::tally::{RegistryTally, Tally};
+use crate::tally::{RegistryTally, Tally, mark};
 use crate::usage::{Memory, Spent, Watch};
 
 /// What any crowd may take, and what it may take more for each registry.
@@ -85,7 +85,7 @@ pub async fn measure(bed: &Bed, size: usize, rounds: usize) -> anyhow::Result<Sc
         all.exchanges.push(exchanges(bed, size).await?);
         all.existing_floor
             .push(existing(bed, size, Kind::LeastOperator, &mut all.creation).await?.end(bed).await?);
-        let start = Start::now(bed)?;
+        let start = Start::now(bed).await?;
         let operator = existing(bed, size, Kind::Operator, &mut all.creation).await?;
         all.settled.push(settle(bed, &start, &operator, round == rounds).await?);
         all.existing_operator.push(operator.end(bed).await?);
@@ -210,8 +210,8 @@ struct Start {
 }
 
 impl Start {
-    fn now(bed: &Bed) -> anyhow::Result<Self> {
-        Ok(Self { audit: bed.audit()?.mark(), registry: RegistryTally::so_far(bed) })
+    async fn now(bed: &Bed) -> anyhow::Result<Self> {
+        Ok(Self { audit: mark(bed).await?, registry: RegistryTally::so_far(bed) })
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use crate::bed::Bed;
 use crate::contender::Contender;
-use crate::tally::Tally;
+use crate::tally::{Tally, mark};
 use crate::usage::{Memory, cpu};
 
 /// No write for so long is quiet.
@@ -15,16 +15,16 @@ const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Waits until nothing was written for a while, and says when the last write was seen.
 pub async fn quiet(bed: &Bed) -> anyhow::Result<Instant> {
-    let (audit, start) = (bed.audit()?, Instant::now());
+    let start = Instant::now();
     let mut last = start;
-    let mut mark = audit.mark();
+    let mut since = mark(bed).await?;
     while last.elapsed() < QUIET {
         tokio::time::sleep(QUIET / 10).await;
-        let next = audit.mark();
-        if Tally::since(bed, &mark)?.writes() > 0 {
+        let now = mark(bed).await?;
+        if Tally::since(bed, &since)?.writes() > 0 {
             last = Instant::now();
         }
-        mark = next;
+        since = now;
         if start.elapsed() > PATIENCE {
             bail!("still writing {PATIENCE:?} after all registries are Ready");
         }
@@ -47,9 +47,9 @@ pub struct Steady {
 
 /// Looks at a settled operator for a while.
 pub async fn measure(bed: &Bed, operator: &Contender) -> anyhow::Result<Steady> {
-    let (mark, id) = (bed.audit()?.mark(), operator.id().await);
+    let (since, id) = (mark(bed).await?, operator.id().await);
     let before = cpu(id);
     tokio::time::sleep(bed.steady).await;
-    let tally = Tally::since(bed, &mark)?;
+    let tally = Tally::since(bed, &since)?;
     Ok(Steady { time: bed.steady, tally, cpu: cpu(id).saturating_sub(before), memory: Memory::of(id) })
 }

@@ -1,5 +1,7 @@
 //! What was asked: of the API server, from its audit log; of the registry, from its access log.
 
+use std::time::Duration;
+
 use registry_testbed::{AuditEvent, AuditMark};
 
 use crate::bed::Bed;
@@ -21,6 +23,18 @@ pub struct Tally {
     pub reads: usize,
     /// Of all these, how many were not answered 2xx.
     pub refused: usize,
+}
+
+/// A place in the audit log that lies between two lines: one that has not moved for a moment.
+pub async fn mark(bed: &Bed) -> anyhow::Result<AuditMark> {
+    let audit = bed.audit()?;
+    loop {
+        let mark = audit.mark();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if audit.mark() == mark {
+            return Ok(mark);
+        }
+    }
 }
 
 impl Tally {
