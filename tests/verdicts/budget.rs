@@ -134,10 +134,11 @@ fn budgets() -> Vec<Budget> {
             BEARER + RULING_OUT,
             2,
         ),
+        budget("bearer, a scope that is asked for", asks_scope(named_with_scope), right(), BEARER, 2),
         budget(
-            "bearer, a scope that is asked for",
-            asks_scope(named_with_scope),
-            right(),
+            "bearer, a scope that is not asked for, and wanted",
+            with_service(named_with_scope),
+            right().below("team"),
             BEARER + FALLBACK,
             2,
         ),
@@ -145,7 +146,7 @@ fn budgets() -> Vec<Budget> {
             "bearer, a scope that is asked for, anonymous tokens to be ruled out",
             asks_scope(only_with_scope),
             right(),
-            BEARER + FALLBACK + RULING_OUT,
+            BEARER + RULING_OUT,
             2,
         ),
         budget(

@@ -120,10 +120,15 @@ impl Credentials {
 }
 
 fn check(field: Field, text: &str) -> Result<(), CredentialsError> {
-    if text.ends_with(['\n', '\r']) {
+    // A password of several lines is a key file, as Google Artifact Registry takes one (user `_json_key`); it ends as
+    // files do.
+    let is_file = field == Field::Password && text.trim_end().contains('\n');
+    if text.ends_with(['\n', '\r']) && !is_file {
         return Err(CredentialsError::LineBreak(field));
     }
-    if text.contains(char::is_control) { Err(CredentialsError::Control(field)) } else { Ok(()) }
+    let breaks_line = |c: char| is_file && matches!(c, '\n' | '\r' | '\t');
+    let is_refused = |c: char| c.is_control() && !breaks_line(c);
+    if text.contains(is_refused) { Err(CredentialsError::Control(field)) } else { Ok(()) }
 }
 
 fn checked_token(token: &SecretString) -> Result<SecretString, CredentialsError> {
@@ -165,6 +170,7 @@ mod tests {
         assert_eq!(basic("a", "b\n").unwrap_err(), CredentialsError::LineBreak(Field::Password));
         assert_eq!(basic("a\r\n", "b").unwrap_err(), CredentialsError::LineBreak(Field::Username));
         assert_eq!(basic("a", "b\0c").unwrap_err(), CredentialsError::Control(Field::Password));
+        assert!(basic("_json_key", "{\n  \"type\": \"service_account\"\n}\n").is_ok());
         assert!(basic("a", "b:c d\u{e9}").is_ok() && basic("", "token").is_ok() && basic("a", "").is_ok());
     }
 

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connect::connection_failure;
 use crate::exchange::FailureCause;
@@ -22,6 +22,49 @@ use crate::tls::{ClientRequest, TlsDefect, alert_in, broken_off, defect_of};
 /// Something that bytes go through, encrypted or not.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A stream of which only so much is read: a server may send informational answers, or what not, without end.
+struct Rationed {
+    stream: Box<dyn Stream>,
+    left: usize,
+}
+
+/// Of one connection, over all its answers; a validation reads less than this by far.
+const RATION: usize = 2 * 1024 * 1024;
+
+impl AsyncRead for Rationed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.left == 0 {
+            return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
+        }
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.left = self.left.saturating_sub(buffer.filled().len() - before);
+        outcome
+    }
+}
+
+impl AsyncWrite for Rationed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
 
 /// All headers of a response together.
 const LARGEST_HEAD: usize = 64 * 1024;
@@ -71,7 +114,7 @@ impl Connection {
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(LARGEST_HEAD)
             .max_header_size(LARGEST_HEAD)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Rationed { stream, left: RATION }))
             .await?;
         Ok(Self { sender, driver: Box::pin(driver), end: End::NotYet, used: false, client })
     }
@@ -116,7 +159,8 @@ impl Connection {
         if let Some(alert) = alert_in(error) {
             return Broken::Tls(defect_of(alert, self.client));
         }
-        if unasked || error.is_parse() || error.is_user() {
+        let exhausted = io_error_in(error).is_some_and(|error| error.kind() == io::ErrorKind::QuotaExceeded);
+        if unasked || exhausted || error.is_parse() || error.is_user() {
             return Broken::Other(FailureCause::NotHttp);
         }
         let failure = io_error_in(error).map_or(ConnectionFailure::Closed, connection_failure);
