@@ -283,7 +283,8 @@ fn in_a_process_of_its_own() {
         .collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let url = |port: &str| format!("http://127.0.0.1:{port}");
-    println!("hostile: {}", runtime.block_on(memory(&servers, &url(quick))));
+    // The harness has begun a line of its own.
+    println!("\nhostile: {}", runtime.block_on(memory(&servers, &url(quick))));
     println!("hostile: {}", runtime.block_on(delay(&servers, &url(distant))));
 }
 
