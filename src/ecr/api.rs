@@ -1,0 +1,390 @@
+//! Asks AWS, by its SDK. Owns clients, and nothing that outlives a request but connections, which nobody signs in to, and
+//! the operator's own credentials.
+//!
+//! Every client is made for one sign-in, with that sign-in's credentials and region said out loud: nothing of the process'
+//! environment reaches it. The one exception is [`OwnCredentials`], which takes an [`OperatorIdentity`] to be asked.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_config::{
+    default_provider::credentials::DefaultCredentialsChain,
+    environment::EnvironmentVariableRegionProvider,
+    meta::region::RegionProviderChain,
+    provider_config::ProviderConfig,
+};
+use aws_credential_types::{
+    Credentials as AwsCredentials,
+    provider::{ProvideCredentials, error::CredentialsError},
+};
+use aws_sdk_ecr::{config::Region, primitives::DateTime};
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::client::{
+    behavior_version::BehaviorVersion, http::SharedHttpClient, orchestrator::HttpResponse, result::SdkError,
+};
+use aws_smithy_types::{error::metadata::ProvideErrorMetadata, retry::RetryConfig, timeout::TimeoutConfig};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures::{FutureExt, future::BoxFuture};
+use k8s_openapi::jiff::Timestamp;
+use registry_probe::{Credentials, RepositoryName};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+
+use super::{
+    cache::Fresh,
+    causes::{Action, Api, Cause, Complaint, Outage, Refusal, cause},
+    identity::{Identity, Keys, Login, OperatorIdentity, Source},
+    tokens::{Issuer, Token},
+};
+use crate::metrics::Metrics;
+
+/// Where AWS's APIs are, if not where their region says: the administrator's word, from the environment.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoints {
+    /// `AWS_ENDPOINT_URL_ECR`.
+    pub ecr: Option<String>,
+    /// `AWS_ENDPOINT_URL_STS`.
+    pub sts: Option<String>,
+}
+
+/// AWS. Cheap to clone.
+#[derive(Clone)]
+pub struct Aws(Arc<Shared>);
+
+struct Shared {
+    http: SharedHttpClient,
+    endpoints: Endpoints,
+    own: OwnCredentials,
+    metrics: Metrics,
+    clock: fn() -> Timestamp,
+}
+
+/// How the session is called in AWS's own logs.
+const SESSION: &str = "registry-operator";
+const CONNECT: Duration = Duration::from_secs(3);
+const OPERATION: Duration = Duration::from_secs(10);
+/// As many repositories as AWS gives on one page, and as many pages as are looked at.
+const PAGE: i32 = 1000;
+const PAGES: usize = 10;
+/// A list of repositories is as good as new for this long.
+const LISTED: Duration = Duration::from_hours(1);
+
+impl Aws {
+    /// A client of AWS; it asks nothing yet.
+    pub fn new(endpoints: Endpoints, metrics: Metrics, clock: fn() -> Timestamp) -> Self {
+        let http = Builder::new().tls_provider(Provider::rustls(CryptoMode::AwsLc)).build_https();
+        let own = OwnCredentials { http: http.clone(), kept: Mutex::default() };
+        Self(Arc::new(Shared { http, endpoints, own, metrics, clock }))
+    }
+}
+
+impl Issuer for Aws {
+    fn issue(&self, login: Login) -> BoxFuture<'static, Result<Fresh<Token>, Refusal>> {
+        let aws = self.clone();
+        async move { aws.0.token(&login).await }.boxed()
+    }
+
+    fn find(
+        &self,
+        login: Login,
+        base: RepositoryName,
+    ) -> BoxFuture<'static, Result<Fresh<Option<RepositoryName>>, Refusal>> {
+        let aws = self.clone();
+        async move { aws.0.repository(&login, &base).await }.boxed()
+    }
+}
+
+impl Shared {
+    async fn token(&self, login: &Login) -> Result<Fresh<Token>, Refusal> {
+        let (client, temporary) = self.ecr(login).await?;
+        let asked = Asked { login, action: Action::GetAuthorizationToken, temporary };
+        let answer = client.get_authorization_token().send().await;
+        let answer = answer.map_err(|error| self.refused(&asked, &error))?;
+        self.metrics.aws_request(Api::Ecr, "granted");
+        let data = answer.authorization_data().first();
+        let token = data.and_then(|data| {
+            let credentials = decoded(data.authorization_token()?)?;
+            Some(Token { credentials, expires_at: timestamp(data.expires_at()?)? })
+        });
+        let token = token.ok_or_else(|| asked.refusal(Cause::Unavailable(Outage::Unreadable)))?;
+        Ok(Fresh { ends_at: token.expires_at, value: token })
+    }
+
+    async fn repository(&self, login: &Login, base: &RepositoryName) -> Result<Fresh<Option<RepositoryName>>, Refusal> {
+        let (client, temporary) = self.ecr(login).await?;
+        let asked = Asked { login, action: Action::DescribeRepositories, temporary };
+        let request = client.describe_repositories().set_registry_id(login.place.account.clone());
+        let mut pages = request.into_paginator().page_size(PAGE).send();
+        let mut found = None;
+        for _ in 0..PAGES {
+            let Some(page) = pages.next().await else { break };
+            let page = page.map_err(|error| self.refused(&asked, &error))?;
+            self.metrics.aws_request(Api::Ecr, "granted");
+            let names = page.repositories().iter().filter_map(|repository| repository.repository_name());
+            found = names.filter(|name| is_below(name, base)).find_map(|name| RepositoryName::parse(name).ok());
+            if found.is_some() {
+                break;
+            }
+        }
+        Ok(Fresh { value: found, ends_at: (self.clock)() + LISTED })
+    }
+
+    /// A client of ECR that signs as `login`; and whether it signs with a session's token.
+    async fn ecr(&self, login: &Login) -> Result<(aws_sdk_ecr::Client, bool), Refusal> {
+        let credentials = match &login.identity {
+            Identity::Keys(keys) => explicit(keys),
+            Identity::Role { arn, external_id, source } => {
+                self.assume(login, arn, external_id.as_deref(), source).await?
+            }
+        };
+        let temporary = credentials.session_token().is_some();
+        let place = &login.place;
+        // An endpoint that is given is what it is: no variant of it can be chosen.
+        let derived = self.endpoints.ecr.is_none();
+        let config = aws_sdk_ecr::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(place.region.clone()))
+            .use_fips(place.fips && derived)
+            .use_dual_stack(place.dual_stack && derived)
+            .set_endpoint_url(self.endpoints.ecr.clone())
+            .credentials_provider(credentials)
+            .http_client(self.http.clone())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts())
+            .build();
+        Ok((aws_sdk_ecr::Client::from_conf(config), temporary))
+    }
+
+    async fn assume(
+        &self,
+        login: &Login,
+        arn: &str,
+        external_id: Option<&str>,
+        source: &Source,
+    ) -> Result<AwsCredentials, Refusal> {
+        let action = Action::AssumeRole { external_id: external_id.is_some() };
+        let credentials = match source {
+            Source::Keys(keys) => explicit(keys),
+            Source::Operator(identity) => {
+                let own = self.own.get(identity, &login.place.region, (self.clock)()).await;
+                own.map_err(|cause| Asked { login, action, temporary: false }.refusal(cause))?
+            }
+        };
+        let asked = Asked { login, action, temporary: credentials.session_token().is_some() };
+        let request = self
+            .sts(login, credentials)
+            .assume_role()
+            .role_arn(arn)
+            .role_session_name(SESSION)
+            .set_external_id(external_id.map(ToOwned::to_owned));
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.not_assumed(&asked, arn, &error).await),
+        };
+        self.metrics.aws_request(Api::Sts, "granted");
+        let session = answer.credentials().map(|session| {
+            let token = Some(session.session_token().to_owned());
+            AwsCredentials::new(session.access_key_id(), session.secret_access_key(), token, None, SESSION)
+        });
+        session.ok_or_else(|| asked.refusal(Cause::Unavailable(Outage::Unreadable)))
+    }
+
+    fn sts(&self, login: &Login, credentials: AwsCredentials) -> aws_sdk_sts::Client {
+        let place = &login.place;
+        let derived = self.endpoints.sts.is_none();
+        let config = aws_sdk_sts::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(place.region.clone()))
+            .use_fips(place.fips && derived)
+            .use_dual_stack(place.dual_stack && derived)
+            .set_endpoint_url(self.endpoints.sts.clone())
+            .credentials_provider(credentials)
+            .http_client(self.http.clone())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts())
+            .build();
+        aws_sdk_sts::Client::from_conf(config)
+    }
+
+    async fn not_assumed<E: ProvideErrorMetadata>(
+        &self,
+        asked: &Asked<'_>,
+        arn: &str,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Refusal {
+        let refusal = self.refused(asked, error);
+        let cause = match refusal.cause {
+            Cause::RoleDenied { external_id, .. } => {
+                let partition = arn.split(':').nth(1).unwrap_or_default();
+                let other = (partition != asked.login.place.partition().as_str()).then(|| partition.to_owned());
+                Cause::RoleDenied { external_id, other_partition: other }
+            }
+            // The keys are the operator's, and none of whoever wrote the spec.
+            _ if asked.login.is_by_operator() && refusal.is_rejection() => {
+                self.own.forget().await;
+                Cause::OperatorIdentityRefused
+            }
+            cause => cause,
+        };
+        Refusal { cause, ..refusal }
+    }
+
+    fn refused<E: ProvideErrorMetadata>(&self, asked: &Asked<'_>, error: &SdkError<E, HttpResponse>) -> Refusal {
+        let refusal = Refusal { retry_after: retry_after(error), ..asked.refusal(asked.cause(error)) };
+        let outcome = match &refusal.cause {
+            Cause::Throttled => "throttled",
+            Cause::Unavailable(_) => "failed",
+            _ => "refused",
+        };
+        self.metrics.aws_request(refusal.api, outcome);
+        tracing::debug!(api = refusal.api.as_str(), region = refusal.region, cause = ?refusal.cause, "AWS gave nothing");
+        refusal
+    }
+}
+
+/// What was asked, and for whom: what a refusal is about.
+struct Asked<'a> {
+    login: &'a Login,
+    action: Action,
+    temporary: bool,
+}
+
+impl Asked<'_> {
+    fn refusal(&self, cause: Cause) -> Refusal {
+        let region = self.login.place.region.clone();
+        Refusal { cause, api: self.action.api(), region, retry_after: None }
+    }
+
+    fn cause<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> Cause {
+        match error {
+            SdkError::ServiceError(service) => {
+                let metadata = service.err().meta();
+                let complaint = Complaint {
+                    code: metadata.code(),
+                    message: metadata.message().unwrap_or_default(),
+                    status: service.raw().status().as_u16(),
+                };
+                self.of_session(cause(complaint, self.action, self.temporary))
+            }
+            SdkError::TimeoutError(_) => Cause::Unavailable(Outage::Timeout),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => Cause::Unavailable(Outage::Timeout),
+            SdkError::DispatchFailure(failure) if is_about_certificate(failure.as_connector_error()) => {
+                Cause::Unavailable(Outage::Untrusted)
+            }
+            SdkError::DispatchFailure(_) => Cause::Unavailable(Outage::Unreachable),
+            SdkError::ResponseError(response) => match response.raw().status().as_u16() {
+                200 => Cause::Unavailable(Outage::Unreadable),
+                status => Cause::Unavailable(Outage::Status(status)),
+            },
+            // AWS has no such API there: FIPS and dual stack are not everywhere.
+            _ => Cause::WrongRegion,
+        }
+    }
+
+    /// A session that STS has just given is unknown only where it does not count.
+    fn of_session(&self, cause: Cause) -> Cause {
+        let by_role = matches!(self.login.identity, Identity::Role { .. });
+        match cause {
+            Cause::UnknownKey { .. } if by_role && self.action.api() == Api::Ecr => Cause::WrongRegion,
+            cause => cause,
+        }
+    }
+}
+
+/// The operator's own identity, wherever the program runs: environment, profile, IRSA, EKS Pod Identity, node.
+struct OwnCredentials {
+    http: SharedHttpClient,
+    kept: Mutex<Option<(AwsCredentials, Timestamp)>>,
+}
+
+/// Own credentials are renewed so long before their end; those without one are looked up again after [`OWN_LIFE`].
+const OWN_MARGIN: Duration = Duration::from_mins(5);
+const OWN_LIFE: Duration = Duration::from_mins(15);
+
+impl OwnCredentials {
+    async fn get(&self, _: &OperatorIdentity, region: &str, now: Timestamp) -> Result<AwsCredentials, Cause> {
+        let mut kept = self.kept.lock().await;
+        if let Some((credentials, until)) = kept.as_ref()
+            && now < *until
+        {
+            return Ok(credentials.clone());
+        }
+        let credentials = match tokio::time::timeout(OPERATION, self.look_up(region)).await {
+            Ok(credentials) => credentials.map_err(|error| own_cause(&error))?,
+            Err(_) => return Err(Cause::Unavailable(Outage::Timeout)),
+        };
+        let end = credentials.expiry().and_then(|end| Timestamp::try_from(end).ok());
+        let until = end.map_or(now + OWN_LIFE, |end| end - OWN_MARGIN);
+        *kept = Some((credentials.clone(), until));
+        Ok(credentials)
+    }
+
+    async fn look_up(&self, region: &str) -> Result<AwsCredentials, CredentialsError> {
+        let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(Region::new(region.to_owned()));
+        let config = ProviderConfig::empty().with_http_client(self.http.clone()).with_timeout_config(timeouts());
+        let chain = DefaultCredentialsChain::builder().configure(config).region(region).build().await;
+        chain.provide_credentials().await
+    }
+
+    async fn forget(&self) {
+        *self.kept.lock().await = None;
+    }
+}
+
+fn own_cause(error: &CredentialsError) -> Cause {
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) => Cause::NoOperatorIdentity,
+        CredentialsError::ProviderTimedOut(_) => Cause::Unavailable(Outage::Timeout),
+        error => web_identity_cause(error),
+    }
+}
+
+/// IRSA asks STS itself.
+fn web_identity_cause(error: &CredentialsError) -> Cause {
+    type Asked = SdkError<AssumeRoleWithWebIdentityError, HttpResponse>;
+    let mut chain = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    match chain.find_map(|error| error.downcast_ref::<Asked>()) {
+        Some(SdkError::TimeoutError(_)) => Cause::Unavailable(Outage::Timeout),
+        Some(SdkError::DispatchFailure(_)) => Cause::Unavailable(Outage::Unreachable),
+        _ => Cause::OperatorIdentityRefused,
+    }
+}
+
+fn explicit(keys: &Keys) -> AwsCredentials {
+    let text = |secret: &SecretString| secret.expose_secret().to_owned();
+    AwsCredentials::new(text(&keys.id), text(&keys.secret), keys.session.as_ref().map(text), None, "spec")
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT).operation_timeout(OPERATION).build()
+}
+
+/// `base64(user:password)`.
+fn decoded(token: &str) -> Option<Credentials> {
+    let pair = SecretString::from(String::from_utf8(STANDARD.decode(token).ok()?).ok()?);
+    let (user, password) = pair.expose_secret().split_once(':')?;
+    Credentials::basic(user, SecretString::from(password)).ok()
+}
+
+fn timestamp(time: &DateTime) -> Option<Timestamp> {
+    Timestamp::from_second(time.secs()).ok()
+}
+
+fn is_below(name: &str, base: &RepositoryName) -> bool {
+    name.strip_prefix(base.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// RFC 9110, in seconds: AWS gives no dates there.
+fn retry_after<E>(error: &SdkError<E, HttpResponse>) -> Option<Duration> {
+    let seconds = error.raw_response()?.headers().get("retry-after")?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn is_about_certificate(error: Option<&(dyn std::error::Error + 'static)>) -> bool {
+    let mut chain = std::iter::successors(error, |error| error.source());
+    chain.any(|error| error.to_string().contains("certificate"))
+}

@@ -1,0 +1,315 @@
+//! Answers of AWS, kept for as long as they are good and asked for once by however many want them.
+//!
+//! Owns when AWS is asked: one flight at a time for each key; ahead of the end, with jitter, while the old answer still
+//! serves; after a refusal only when a growing pause is over. Keys are opaque. Bounded: who comes last drives out what was
+//! not used for longest. Owns no secret beyond what is kept.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use k8s_openapi::jiff::Timestamp;
+
+use super::causes::{Cause, Outage, Refusal};
+
+/// An answer fresh from AWS.
+#[derive(Debug)]
+pub struct Fresh<T> {
+    /// The answer.
+    pub value: T,
+    /// Its end.
+    pub ends_at: Timestamp,
+}
+
+/// An answer that is kept.
+#[derive(Debug)]
+pub struct Kept<T> {
+    /// The answer.
+    pub value: T,
+    /// When another should be had, while this one is still good.
+    pub renew_at: Timestamp,
+    /// From when on it is of no use.
+    pub useless_at: Timestamp,
+}
+
+/// An answer, and whether it had been used before.
+#[derive(Debug)]
+pub struct Taken<T> {
+    /// The answer.
+    pub kept: Arc<Kept<T>>,
+    /// It was there already when it was asked for.
+    pub reused: bool,
+}
+
+/// Why an answer is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Urgency {
+    /// It is time: what AWS refused a while ago need not be asked again already.
+    Due,
+    /// Somebody changed something: a refusal from before that is worth nothing.
+    Changed,
+}
+
+/// Answers by key.
+pub struct Cache<K, T> {
+    shelf: Arc<Mutex<Shelf<K, T>>>,
+    clock: fn() -> Timestamp,
+    chance: fn() -> f64,
+}
+
+struct Shelf<K, T> {
+    entries: HashMap<K, Entry<T>>,
+    swept: Timestamp,
+}
+
+struct Entry<T> {
+    kept: Option<Arc<Kept<T>>>,
+    flight: Option<Flight<T>>,
+    pause: Option<Pause>,
+    /// When an answer was last thrown away before its time.
+    discarded: Option<Timestamp>,
+    used: Timestamp,
+}
+
+type Flight<T> = Shared<BoxFuture<'static, Result<Arc<Kept<T>>, Refusal>>>;
+
+/// After a refusal.
+#[derive(Clone)]
+struct Pause {
+    refusal: Refusal,
+    began: Timestamp,
+    until: Timestamp,
+    refusals: u32,
+}
+
+/// So many answers are kept: some tens of megabytes at the most.
+const MOST_ENTRIES: usize = 16_384;
+/// Entries that are over are dropped at least this often while there are new ones.
+const SWEEP: Duration = Duration::from_mins(10);
+/// What nobody asked for in this time is dropped once it is over.
+const UNUSED: Duration = Duration::from_hours(1);
+/// An answer that is said to have ended before it came (by an emulator) is used for this time.
+const IMPLAUSIBLE_LIFE: Duration = Duration::from_hours(1);
+/// An answer that proves to be bad is thrown away at most this often: another is not likely to be better.
+const DISCARD: Duration = Duration::from_hours(1);
+/// A refusal that is this young is good even for who changed something: many change something at once.
+const YOUNG: Duration = Duration::from_secs(1);
+
+impl<K, T> Cache<K, T>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    T: Send + Sync + 'static,
+{
+    /// Nothing is kept yet.
+    pub fn new(clock: fn() -> Timestamp, chance: fn() -> f64) -> Self {
+        let shelf = Shelf { entries: HashMap::new(), swept: Timestamp::MIN };
+        Self { shelf: Arc::new(Mutex::new(shelf)), clock, chance }
+    }
+
+    /// The answer for `key`: kept, or by asking AWS with `ask`.
+    pub async fn get<F>(
+        &self,
+        key: &K,
+        urgency: Urgency,
+        ask: impl FnOnce() -> F,
+    ) -> Result<Taken<T>, Refusal>
+    where
+        F: Future<Output = Result<Fresh<T>, Refusal>> + Send + 'static,
+    {
+        let flight = match self.look(key, urgency, ask) {
+            Look::Good(kept) => return Ok(Taken { kept, reused: true }),
+            Look::Refused(refusal) => return Err(refusal),
+            Look::Wait(flight) => flight,
+        };
+        Ok(Taken { kept: flight.await?, reused: false })
+    }
+
+    /// Throws an answer away that proved to be bad; false where that was done not long ago, and so would not help.
+    pub fn discard(&self, key: &K, bad: &Arc<Kept<T>>) -> bool {
+        let now = (self.clock)();
+        let mut shelf = self.lock();
+        let Some(entry) = shelf.entries.get_mut(key) else { return true };
+        match &entry.kept {
+            Some(kept) if Arc::ptr_eq(kept, bad) => {}
+            // Somebody else was first: there is another to be tried, or to be had.
+            _ => return true,
+        }
+        if entry.discarded.is_some_and(|last| now < after(last, DISCARD)) {
+            return false;
+        }
+        entry.kept = None;
+        entry.discarded = Some(now);
+        true
+    }
+
+    fn look<F>(&self, key: &K, urgency: Urgency, ask: impl FnOnce() -> F) -> Look<T>
+    where
+        F: Future<Output = Result<Fresh<T>, Refusal>> + Send + 'static,
+    {
+        let now = (self.clock)();
+        let mut shelf = self.lock();
+        let entry = shelf.entry(key, now);
+        let good = entry.kept.clone().filter(|kept| now < kept.useless_at);
+        if let Some(kept) = &good
+            && now < kept.renew_at
+        {
+            return Look::Good(kept.clone());
+        }
+        if let Some(flight) = &entry.flight {
+            return good.map_or_else(|| Look::Wait(flight.clone()), Look::Good);
+        }
+        if let Some(refusal) = entry.standing_refusal(urgency, now) {
+            return good.map_or(Look::Refused(refusal), Look::Good);
+        }
+        let flight = self.depart(key.clone(), ask());
+        entry.flight = Some(flight.clone());
+        // Whoever starts a renewal waits for it no more than the others do: the old answer is good.
+        good.map_or(Look::Wait(flight), Look::Good)
+    }
+
+    /// Asks in a task of its own: an answer that comes after who wanted it has gone is there for the next.
+    fn depart(&self, key: K, asking: impl Future<Output = Result<Fresh<T>, Refusal>> + Send + 'static) -> Flight<T> {
+        let (shelf, clock, chance) = (self.shelf.clone(), self.clock, self.chance);
+        let landing = async move {
+            let answer = asking.await;
+            shelf.lock().unwrap_or_else(PoisonError::into_inner).land(&key, answer, clock(), chance())
+        };
+        let task = tokio::spawn(landing);
+        let landed = async move { task.await.unwrap_or_else(|_| Err(interrupted())) };
+        landed.boxed().shared()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelf<K, T>> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Look<T> {
+    Good(Arc<Kept<T>>),
+    Refused(Refusal),
+    Wait(Flight<T>),
+}
+
+/// The task that asked is gone; only the end of the whole program does that.
+fn interrupted() -> Refusal {
+    Refusal {
+        cause: Cause::Unavailable(Outage::Unreadable),
+        api: super::causes::Api::Ecr,
+        region: String::new(),
+        retry_after: None,
+    }
+}
+
+impl<K: Clone + Eq + Hash, T> Shelf<K, T> {
+    fn entry(&mut self, key: &K, now: Timestamp) -> &mut Entry<T> {
+        if !self.entries.contains_key(key) {
+            self.make_room(now);
+        }
+        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
+            kept: None,
+            flight: None,
+            pause: None,
+            discarded: None,
+            used: now,
+        });
+        entry.used = now;
+        entry
+    }
+
+    fn make_room(&mut self, now: Timestamp) {
+        if now >= after(self.swept, SWEEP) || self.entries.len() >= MOST_ENTRIES {
+            self.swept = now;
+            self.entries.retain(|_, entry| !entry.is_over(now));
+        }
+        if self.entries.len() >= MOST_ENTRIES {
+            let oldest = self.entries.iter().filter(|(_, entry)| entry.flight.is_none());
+            let oldest = oldest.min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
+            if let Some(oldest) = oldest {
+                self.entries.remove(&oldest);
+            }
+        }
+    }
+
+    fn land(
+        &mut self,
+        key: &K,
+        answer: Result<Fresh<T>, Refusal>,
+        now: Timestamp,
+        chance: f64,
+    ) -> Result<Arc<Kept<T>>, Refusal> {
+        let entry = self.entry(key, now);
+        entry.flight = None;
+        match answer {
+            Ok(fresh) => {
+                let kept = Arc::new(keep(fresh, now, chance));
+                entry.kept = Some(kept.clone());
+                entry.pause = None;
+                Ok(kept)
+            }
+            Err(refusal) => {
+                let refusals = entry.pause.as_ref().map_or(1, |pause| pause.refusals.saturating_add(1));
+                let wait = pause(&refusal, refusals, chance);
+                entry.pause =
+                    Some(Pause { refusal: refusal.clone(), began: now, until: after(now, wait), refusals });
+                Err(Refusal { retry_after: refusal.is_transient().then_some(wait), ..refusal })
+            }
+        }
+    }
+}
+
+impl<T> Entry<T> {
+    /// A refusal after which AWS is not asked again yet, with what is left of the pause.
+    fn standing_refusal(&self, urgency: Urgency, now: Timestamp) -> Option<Refusal> {
+        let pause = self.pause.as_ref()?;
+        let transient = pause.refusal.is_transient();
+        // Throttling is not cured by a change of ours.
+        let until = if transient || urgency == Urgency::Due { pause.until } else { after(pause.began, YOUNG) };
+        let left = Duration::try_from(until.duration_since(now)).ok().filter(|left| !left.is_zero())?;
+        Some(Refusal { retry_after: transient.then_some(left), ..pause.refusal.clone() })
+    }
+
+    fn is_over(&self, now: Timestamp) -> bool {
+        let useless = self.kept.as_ref().is_none_or(|kept| kept.useless_at <= now);
+        let paused = self.pause.as_ref().is_some_and(|pause| pause.until > now);
+        useless && !paused && self.flight.is_none() && after(self.used, UNUSED) <= now
+    }
+}
+
+fn keep<T>(fresh: Fresh<T>, now: Timestamp, chance: f64) -> Kept<T> {
+    let life = Duration::try_from(fresh.ends_at.duration_since(now)).unwrap_or_default();
+    let life = if life.is_zero() { IMPLAUSIBLE_LIFE } else { life };
+    // A validation that begins with a token should not see its end.
+    let margin = (life / 20).min(Duration::from_mins(1));
+    Kept {
+        value: fresh.value,
+        renew_at: after(now, life.mul_f64(0.75 + 0.1 * chance.clamp(0.0, 1.0))),
+        useless_at: after(now, life.saturating_sub(margin)),
+    }
+}
+
+/// How long to leave AWS alone: twice as long after each refusal in a row, and up to half as much again by chance.
+fn pause(refusal: &Refusal, refusals: u32, chance: f64) -> Duration {
+    let (first, longest) = if refusal.is_transient() {
+        (Duration::from_secs(1), Duration::from_mins(1))
+    } else if refusal.is_rejection() {
+        (Duration::from_mins(1), Duration::from_hours(1))
+    } else {
+        (Duration::from_secs(30), Duration::from_mins(5))
+    };
+    let doublings = refusals.saturating_sub(1).min(16);
+    let grown = first.saturating_mul(1 << doublings).min(longest);
+    let asked = refusal.retry_after.unwrap_or_default().min(Duration::from_hours(1));
+    if refusal.is_transient() { grown.mul_f64(1.0 + 0.5 * chance.clamp(0.0, 1.0)).max(asked) } else { grown }
+}
+
+fn after(time: Timestamp, wait: Duration) -> Timestamp {
+    time.checked_add(wait).unwrap_or(Timestamp::MAX)
+}

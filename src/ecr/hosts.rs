@@ -1,0 +1,296 @@
+//! Hosts of ECR: whose registry one is, in which region, and by which of AWS's endpoints its tokens are had. Pure.
+//!
+//! Matches are anchored: what merely looks like an ECR host is none. What is derived from a host is a region of AWS's
+//! grammar and nothing else, so that no endpoint of AWS is ever made of what a tenant wrote.
+
+use registry_api::spec::EcrAuth;
+use registry_probe::{Endpoint, Host};
+use thiserror::Error;
+
+/// A part of AWS with identities of its own.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Partition {
+    /// The commercial regions.
+    Commercial,
+    /// China.
+    China,
+    /// GovCloud (US).
+    GovCloud,
+    /// The European Sovereign Cloud.
+    EuropeanSovereign,
+    /// ISO (C2S).
+    Iso,
+    /// ISO-B (SC2S).
+    IsoB,
+    /// ISO-E.
+    IsoE,
+    /// ISO-F.
+    IsoF,
+}
+
+impl Partition {
+    /// The partition of a region, by the region's name.
+    pub fn of_region(region: &str) -> Self {
+        let prefixes = [
+            ("cn-", Self::China),
+            ("us-gov-", Self::GovCloud),
+            ("eusc-", Self::EuropeanSovereign),
+            ("us-isob-", Self::IsoB),
+            ("us-isof-", Self::IsoF),
+            ("us-iso-", Self::Iso),
+            ("eu-isoe-", Self::IsoE),
+        ];
+        let found = prefixes.into_iter().find(|(prefix, _)| region.starts_with(prefix));
+        found.map_or(Self::Commercial, |(_, partition)| partition)
+    }
+
+    /// Its name in ARNs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Commercial => "aws",
+            Self::China => "aws-cn",
+            Self::GovCloud => "aws-us-gov",
+            Self::EuropeanSovereign => "aws-eusc",
+            Self::Iso => "aws-iso",
+            Self::IsoB => "aws-iso-b",
+            Self::IsoE => "aws-iso-e",
+            Self::IsoF => "aws-iso-f",
+        }
+    }
+}
+
+/// Where tokens for a registry are had.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Place {
+    /// The registry's account, where the host tells it.
+    pub account: Option<String>,
+    /// The region whose API is asked.
+    pub region: String,
+    /// The region that the host tells, where it is another.
+    pub region_of_host: Option<String>,
+    /// Whether AWS's FIPS endpoints are asked.
+    pub fips: bool,
+    /// Whether AWS's dual-stack endpoints are asked.
+    pub dual_stack: bool,
+}
+
+/// Why it can't be told where tokens are had.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum PlaceError {
+    /// The host is not ECR's, and no region is given.
+    #[error("spec.auth.ecr.region is needed: the host of spec.endpoint does not tell the region")]
+    NoRegion,
+    /// The region is not one.
+    #[error("spec.auth.ecr.region is not an AWS region such as eu-central-1")]
+    NotARegion,
+    /// A public registry is served to anybody.
+    #[error("ECR Public is served to anybody: remove credentials and sts from spec.auth.ecr")]
+    Public,
+}
+
+impl Place {
+    /// Where tokens for the registry at `endpoint` are had.
+    pub fn of(endpoint: &Endpoint, ecr: &EcrAuth) -> Result<Self, PlaceError> {
+        let host = match &endpoint.server().host {
+            Host::Name(name) => EcrHost::parse(name),
+            Host::Address(_) => None,
+        };
+        let region = ecr.region.as_deref();
+        if region.is_some_and(|region| !is_region(region)) {
+            return Err(PlaceError::NotARegion);
+        }
+        match (host, region) {
+            (Some(EcrHost::Public), _) => Err(PlaceError::Public),
+            (Some(EcrHost::Private(place)), Some(region)) => Ok(place.with_region(region)),
+            (Some(EcrHost::Private(place)), None) => Ok(place),
+            (None, Some(region)) => Ok(Self::hidden(region)),
+            (None, None) => Err(PlaceError::NoRegion),
+        }
+    }
+
+    /// The partition that the region belongs to.
+    pub fn partition(&self) -> Partition {
+        Partition::of_region(&self.region)
+    }
+
+    /// A registry behind an alias, a private endpoint or an emulator.
+    fn hidden(region: &str) -> Self {
+        Self {
+            account: None,
+            region: region.to_owned(),
+            region_of_host: None,
+            fips: false,
+            dual_stack: false,
+        }
+    }
+
+    fn with_region(self, region: &str) -> Self {
+        let region_of_host = (self.region != region).then_some(self.region);
+        Self { region: region.to_owned(), region_of_host, ..self }
+    }
+}
+
+/// A host of ECR.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum EcrHost {
+    /// An account's registry.
+    Private(Place),
+    /// The public gallery.
+    Public,
+}
+
+/// Domains of the registries that are reached by IPv4 alone.
+const SUFFIXES: [(&str, &[Partition]); 7] = [
+    ("amazonaws.com", &[Partition::Commercial, Partition::GovCloud]),
+    ("amazonaws.com.cn", &[Partition::China]),
+    ("amazonaws.eu", &[Partition::EuropeanSovereign]),
+    ("c2s.ic.gov", &[Partition::Iso]),
+    ("sc2s.sgov.gov", &[Partition::IsoB]),
+    ("cloud.adc-e.uk", &[Partition::IsoE]),
+    ("csp.hci.ic.gov", &[Partition::IsoF]),
+];
+/// Domains of those that are reached by IPv6 too.
+const DUAL_STACK_SUFFIXES: [(&str, &[Partition]); 2] = [
+    ("on.aws", &[Partition::Commercial, Partition::GovCloud]),
+    ("on.amazonwebservices.com.cn", &[Partition::China]),
+];
+
+impl EcrHost {
+    /// Parses a host name in lower case, without a trailing dot.
+    pub fn parse(host: &str) -> Option<Self> {
+        if matches!(host, "public.ecr.aws" | "ecr-public.aws.com") {
+            return Some(Self::Public);
+        }
+        let (account, rest) = host.split_once('.')?;
+        if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let (fips, dual_stack, rest) = service(rest)?;
+        let (region, suffix) = rest.split_once('.')?;
+        let suffixes = if dual_stack { &DUAL_STACK_SUFFIXES[..] } else { &SUFFIXES[..] };
+        let (_, partitions) = suffixes.iter().find(|(known, _)| *known == suffix)?;
+        if !is_region(region) || !partitions.contains(&Partition::of_region(region)) {
+            return None;
+        }
+        let (account, region) = (Some(account.to_owned()), region.to_owned());
+        Some(Self::Private(Place { account, region, region_of_host: None, fips, dual_stack }))
+    }
+}
+
+/// The labels between account and region: whether they stand for FIPS, whether for dual stack, and what follows.
+fn service(labels: &str) -> Option<(bool, bool, &str)> {
+    let services = [
+        ("dkr.ecr.", false, false),
+        ("dkr.ecr-fips.", true, false),
+        ("dkr-ecr.", false, true),
+        ("dkr-ecr-fips.", true, true),
+    ];
+    services
+        .into_iter()
+        .find_map(|(prefix, fips, dual)| labels.strip_prefix(prefix).map(|rest| (fips, dual, rest)))
+}
+
+/// `eu-central-1`: words of letters, then a number of one or two digits.
+fn is_region(text: &str) -> bool {
+    let Some((words, number)) = text.rsplit_once('-') else { return false };
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    text.len() <= 32
+        && words.contains('-')
+        && words.split('-').all(is_word)
+        && (1..=2).contains(&number.len())
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn private(host: &str) -> Option<(String, bool, bool, &'static str)> {
+        match EcrHost::parse(host)? {
+            EcrHost::Private(place) => {
+                let partition = place.partition().as_str();
+                Some((place.region, place.fips, place.dual_stack, partition))
+            }
+            EcrHost::Public => None,
+        }
+    }
+
+    #[test]
+    fn hosts_of_all_partitions_with_fips_and_dual_stack_are_known() {
+        for (host, region, fips, dual_stack, partition) in [
+            ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", "eu-central-1", false, false, "aws"),
+            ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1", true, false, "aws-us-gov"),
+            ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", "cn-north-1", false, false, "aws-cn"),
+            ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1", false, false, "aws-eusc"),
+            ("123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov", "us-iso-east-1", false, false, "aws-iso"),
+            ("123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov", "us-isob-east-1", false, false, "aws-iso-b"),
+            ("123456789012.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", "eu-isoe-west-1", false, false, "aws-iso-e"),
+            ("123456789012.dkr.ecr.us-isof-south-1.csp.hci.ic.gov", "us-isof-south-1", false, false, "aws-iso-f"),
+            ("123456789012.dkr-ecr.us-west-2.on.aws", "us-west-2", false, true, "aws"),
+            ("123456789012.dkr-ecr-fips.us-east-1.on.aws", "us-east-1", true, true, "aws"),
+            (
+                "123456789012.dkr-ecr.cn-northwest-1.on.amazonwebservices.com.cn",
+                "cn-northwest-1",
+                false,
+                true,
+                "aws-cn",
+            ),
+        ] {
+            assert_eq!(private(host), Some((region.to_owned(), fips, dual_stack, partition)), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_merely_looks_like_a_host_of_ecr_is_none() {
+        for host in [
+            "123456789012.dkr.ecr.eu-central-1.amazonaws.com.evil.example",
+            "evil.123456789012.dkr.ecr.eu-central-1.amazonaws.com",
+            "12345678901.dkr.ecr.eu-central-1.amazonaws.com",
+            "123456789012.dkr.ecr.eu-central-1.amazonaws.org",
+            "123456789012.dkr.ecr.eu-central.amazonaws.com",
+            "123456789012.dkr.ecr.cn-north-1.amazonaws.com",
+            "123456789012.dkr.ecr.eu-central-1.amazonaws.com.cn",
+            "123456789012.dkr.ecr.eu-central-1.on.aws",
+            "123456789012.dkr-ecr.eu-central-1.amazonaws.com",
+            "123456789012.dkr.ecr..amazonaws.com",
+            "123456789012xdkr.ecr.eu-central-1.amazonaws.com",
+            "public.ecr.aws.evil.example",
+            "registry.example.com",
+        ] {
+            assert_eq!(EcrHost::parse(host), None, "{host}");
+        }
+    }
+
+    fn place(endpoint: &str, region: Option<&str>) -> Result<Place, PlaceError> {
+        let ecr = EcrAuth { region: region.map(ToOwned::to_owned), ..EcrAuth::default() };
+        Place::of(&Endpoint::parse(endpoint).unwrap(), &ecr)
+    }
+
+    #[test]
+    fn the_field_makes_any_host_a_registry_of_ecr_and_goes_before_the_host() {
+        let alias = place("https://registry.example.com", Some("eu-west-1")).unwrap();
+        assert_eq!((alias.account, alias.region.as_str()), (None, "eu-west-1"));
+        let other = place("https://123456789012.dkr.ecr.eu-west-1.amazonaws.com.:443", Some("eu-west-2")).unwrap();
+        assert_eq!((other.region.as_str(), other.region_of_host.as_deref()), ("eu-west-2", Some("eu-west-1")));
+        assert_eq!(place("https://registry.example.com", None), Err(PlaceError::NoRegion));
+        assert_eq!(place("https://public.ecr.aws", Some("us-east-1")), Err(PlaceError::Public));
+    }
+
+    #[test]
+    fn a_region_is_nothing_that_could_lead_to_another_host() {
+        for region in ["evil.example/", "eu-central-1.evil", "eu-central-1@x", "EU-central-1", "eu-1", "", "eu-central-123"] {
+            assert_eq!(place("https://registry.example.com", Some(region)), Err(PlaceError::NotARegion), "{region}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_host_makes_the_parser_panic_or_yields_anything_but_a_region(host in "\\PC{0,80}") {
+            if let Some(EcrHost::Private(place)) = EcrHost::parse(&host) {
+                prop_assert!(is_region(&place.region));
+            }
+        }
+    }
+}
