@@ -5,6 +5,7 @@ pub mod access;
 pub mod api_client;
 pub mod assess;
 pub mod controller;
+pub mod ecr;
 pub mod events;
 pub mod lease;
 pub mod metrics;

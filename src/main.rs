@@ -9,6 +9,7 @@ use kube::{Client, Config};
 use registry_operator::{
     access::Access,
     api_client, controller,
+    ecr::Tokens,
     events::Events,
     lease::{Candidate, Term},
     metrics::Metrics,
@@ -110,6 +111,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let clients =
         api_client::clients(config, &metrics, term.clone()).context("making a client of the API server")?;
     let replica = Replica {
+        tokens: tokens(&settings, &metrics)?,
         cluster_addresses,
         client: clients.bound,
         prober: Prober::new(ProberSettings {
@@ -150,6 +152,7 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
 struct Replica {
     client: Client,
     prober: Prober,
+    tokens: Option<Arc<Tokens>>,
     identity: String,
     cluster_addresses: Arc<[IpNet]>,
     settings: Settings,
@@ -195,6 +198,7 @@ impl Replica {
             references: Arc::new(References::new(self.client.clone(), access.clone())),
             access,
             prober: self.prober.clone(),
+            tokens: self.tokens.clone(),
             events,
             metrics: self.metrics.clone(),
             clock: now,
@@ -225,6 +229,27 @@ impl Replica {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
+}
+
+/// What AWS gave stays good through a change of leaders.
+#[cfg(feature = "ecr")]
+fn tokens(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
+    use registry_operator::{
+        ecr::api::{Aws, Endpoints},
+        settings::AwsEndpoint,
+    };
+    let url = |endpoint: &Option<AwsEndpoint>| endpoint.as_ref().and_then(|AwsEndpoint(url)| url.clone());
+    let endpoints =
+        Endpoints { ecr: url(&settings.aws_endpoint_url_ecr), sts: url(&settings.aws_endpoint_url_sts) };
+    let aws = Aws::new(endpoints, metrics.clone(), now);
+    let tokens = Tokens::new(Arc::new(aws), now, fastrand::f64).context("making the key of the token cache")?;
+    Ok(Some(Arc::new(tokens)))
+}
+
+#[cfg(not(feature = "ecr"))]
+#[expect(clippy::unnecessary_wraps, reason = "as with the feature")]
+fn tokens(_: &Settings, _: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
+    Ok(None)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the edge")]

@@ -42,6 +42,13 @@ pub struct OutcomeLabels {
     outcome: &'static str,
 }
 
+/// Labels of a request to AWS.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct AwsLabels {
+    api: &'static str,
+    outcome: &'static str,
+}
+
 /// Labels of a request to the API server.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct ApiLabels {
@@ -57,6 +64,7 @@ pub struct Metrics {
     layers: Family<LayerLabels, Histogram>,
     requests: Family<OutcomeLabels, Counter>,
     api_requests: Family<ApiLabels, Counter>,
+    aws_requests: Family<AwsLabels, Counter>,
     reconciles: Histogram,
     waits: Histogram,
     depth: Gauge,
@@ -83,6 +91,7 @@ impl Metrics {
             layers: Family::new_with_constructor(|| Histogram::new(NETWORK_SECONDS)),
             requests: Family::default(),
             api_requests: Family::default(),
+            aws_requests: Family::default(),
             reconciles: histogram(),
             waits: histogram(),
             depth: Gauge::default(),
@@ -105,6 +114,7 @@ impl Metrics {
             "Requests to the API server by method and code",
             self.api_requests.clone(),
         );
+        r.register("aws_requests", "Requests to AWS by API and outcome", self.aws_requests.clone());
         let name = "reconcile_duration";
         r.register_with_unit(
             name,
@@ -156,6 +166,11 @@ impl Metrics {
     /// A request to the API server was answered; code 0 where no answer came.
     pub fn api_request(&self, method: &'static str, code: u16) {
         self.api_requests.get_or_create(&ApiLabels { method, code }).inc();
+    }
+
+    /// A request to AWS ended so.
+    pub fn aws_request(&self, api: &'static str, outcome: &'static str) {
+        self.aws_requests.get_or_create(&AwsLabels { api, outcome }).inc();
     }
 
     /// A registry waited that long for its turn.

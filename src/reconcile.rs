@@ -16,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{Access, AccessError},
     assess::{self, Before, Seen, assess},
+    ecr::{self, Login, Tokens, Urgency},
     events::Events,
     metrics::Metrics,
     publish::{PublishError, publish_finalizer, publish_status},
-    resolve::{ReadError, Reading, References, resolve},
+    resolve::{Means, ReadError, Reading, References, Wanted, resolve},
     schedule::{Basis, History, Outcome, Unpublished, Verdict},
     subject::{Key, Scope, Subject},
-    validate::{Boundaries, target},
+    validate::{Boundaries, SpecError, place, target},
 };
 
 /// What every reconciliation works with.
@@ -39,6 +40,8 @@ pub struct Context {
     pub references: Arc<References>,
     /// Asks the registries.
     pub prober: Prober,
+    /// What AWS gave.
+    pub tokens: Option<Arc<Tokens>>,
     /// Tells of changed verdicts.
     pub events: Events,
     /// Counts.
@@ -131,7 +134,8 @@ pub async fn reconcile(
     }
 
     let _ = attempt.basis.set(basis.clone());
-    let probing = probe_with_progress(context, subject, examination.plan, attempt);
+    let urgency = if same_basis { Urgency::Due } else { Urgency::Changed };
+    let probing = probe_with_progress(context, subject, (examination.plan, urgency), attempt);
     let (seen, progress) = probing.await?;
     // What was probed is `subject`, whatever the object asks for by now; only its status may have moved on.
     let probed = progress.as_ref().map(|newer| Subject {
@@ -150,7 +154,7 @@ pub async fn reconcile(
 
     let told = history.told.clone().or_else(|| verdict(&subject.status));
     let history = History { told, ..history.after(outcome, basis) };
-    let due = due(context, subject, &status, &history, outcome, now);
+    let due = due(context, subject, (&status, &seen), &history, outcome, now);
     let done = publish(context, probed, history, status, due).await?;
     Ok(Done { written: done.written.or(progress), ..done })
 }
@@ -226,8 +230,15 @@ struct Examination {
 }
 
 enum Plan {
-    Probe(Box<(Target, Material)>),
+    Probe(Box<Case>),
     Stop(Seen),
+}
+
+/// What is to be probed, and with what.
+struct Case {
+    target: Target,
+    material: Material,
+    login: Option<Login>,
 }
 
 async fn examine(
@@ -239,14 +250,23 @@ async fn examine(
     if subject.key.scope() == Scope::Tenant && tenant.is_none() {
         return Ok(stop(Seen::NotATenant));
     }
-    let target = match target(subject, &context.boundaries) {
-        Ok(target) => target,
+    let checked = target(subject, &context.boundaries)
+        .and_then(|target| Ok::<_, SpecError>((place(&subject.spec, &target.endpoint)?, target)));
+    let (place, target) = match checked {
+        Ok(checked) => checked,
         Err(error) => return Ok(stop(Seen::Unfit(error))),
     };
-    let namespace = subject.key.references_namespace(&context.system_namespace);
-    let resolved = resolve(&subject.spec, &target.endpoint, namespace, &context.references).await?;
-    let plan = match resolved.material {
-        Ok(material) => Plan::Probe(Box::new((target, material))),
+    let wanted = Wanted {
+        key: &subject.key,
+        spec: &subject.spec,
+        endpoint: &target.endpoint,
+        place: place.as_ref(),
+        tenant,
+        namespace: subject.key.references_namespace(&context.system_namespace),
+    };
+    let resolved = resolve(wanted, &context.references).await?;
+    let plan = match resolved.means {
+        Ok(Means { material, login }) => Plan::Probe(Box::new(Case { target, material, login })),
         Err(problem) => Plan::Stop(Seen::Unresolved(problem)),
     };
     Ok(Examination { readings: resolved.readings, plan })
@@ -257,18 +277,18 @@ async fn examine(
 async fn probe_with_progress(
     context: &Context,
     subject: &Subject,
-    plan: Plan,
+    (plan, urgency): (Plan, Urgency),
     attempt: &Attempt,
 ) -> Result<(Seen, Option<Subject>), ReconcileError> {
-    let (target, material) = match plan {
+    let case = match plan {
         Plan::Stop(seen) => return Ok((seen, None)),
-        Plan::Probe(probe) => *probe,
+        Plan::Probe(case) => *case,
     };
     let superseded = attempt.superseded.cancelled();
-    let probe = Box::pin(context.prober.probe(&target, &material, (context.clock)()));
+    let probe = Box::pin(probe(context, &case, urgency));
     let mut probing = Box::pin(async move {
         tokio::select! {
-            findings = probe => Ok(probed(findings)),
+            seen = probe => Ok(seen),
             () = superseded => Err(ReconcileError::Superseded),
         }
     });
@@ -283,20 +303,29 @@ async fn probe_with_progress(
     Ok((probing.await?, written))
 }
 
-fn probed(findings: Findings) -> Seen {
-    Seen::Probed(Box::new(findings))
+async fn probe(context: &Context, case: &Case, urgency: Urgency) -> Seen {
+    let (Case { target, material, login }, now) = (case, (context.clock)());
+    if let (Some(login), Some(tokens)) = (login, &context.tokens) {
+        let case = ecr::probe::Case { target, material, login, urgency };
+        return Seen::Ecr(Box::new(ecr::probe::probe(&context.prober, tokens, case, now).await));
+    }
+    Seen::Probed(Box::new(context.prober.probe(target, material, now).await))
 }
 
 fn due(
     context: &Context,
     subject: &Subject,
-    status: &RegistryStatus,
+    (status, seen): (&RegistryStatus, &Seen),
     history: &History,
     outcome: Outcome,
     now: Timestamp,
 ) -> Duration {
     let interval = subject.spec.validation.interval.get();
-    history.wait(outcome, interval, &assess::ends(status), now, (context.chance)())
+    let mut ends = assess::ends(status);
+    if let Seen::Ecr(seen) = seen {
+        ends.extend(seen.renewal.map(|renewal| renewal.within((context.chance)())));
+    }
+    history.wait(outcome, interval, &ends, now, (context.chance)())
 }
 
 /// What an Event is told of: readiness with its reason. That a validation is going on is none.
@@ -313,7 +342,7 @@ fn observe(context: &Context, key: &Key, status: &RegistryStatus, seen: &Seen) {
     let reason = ready.reason.parse::<Reason>().map_or("Unknown", Reason::as_str);
     context.metrics.validated(key.scope(), &ready.status, reason);
     tracing::info!(registry = %key, ready = ready.status, reason, "validated");
-    if let Seen::Probed(findings) = seen {
+    if let Some(findings) = seen.findings() {
         observe_probe(&context.metrics, findings);
     }
 }

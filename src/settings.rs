@@ -63,6 +63,14 @@ pub struct Settings {
     )]
     pub trusted_token_service: Vec<TrustedService>,
 
+    /// Where AWS's ECR API is asked for tokens, if not where the registry's region says: a private endpoint or an emulator.
+    #[arg(long, env = "AWS_ENDPOINT_URL_ECR", value_name = "URL", value_parser = aws_endpoint)]
+    pub aws_endpoint_url_ecr: Option<AwsEndpoint>,
+
+    /// The same for AWS's STS API, which lets roles be assumed.
+    #[arg(long, env = "AWS_ENDPOINT_URL_STS", value_name = "URL", value_parser = aws_endpoint)]
+    pub aws_endpoint_url_sts: Option<AwsEndpoint>,
+
     /// How many validations run at the same time. No tenant gets more than an equal share of what is free.
     #[arg(long, env = "REGISTRY_OPERATOR_CONCURRENCY", default_value = "64", value_parser = clap::value_parser!(u16).range(2..=4096))]
     pub concurrency: u16,
@@ -96,6 +104,22 @@ fn log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
+/// An endpoint of AWS; none where the variable is there but empty, as AWS's own tools have it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AwsEndpoint(pub Option<String>);
+
+fn aws_endpoint(text: &str) -> Result<AwsEndpoint, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(AwsEndpoint(None));
+    }
+    let uri: http::Uri = text.parse().map_err(|_| "not a URL".to_owned())?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http" | "https"), Some(_)) => Ok(AwsEndpoint(Some(text.to_owned()))),
+        _ => Err("not a URL that starts with https:// or http://".to_owned()),
+    }
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LogFormat {
@@ -112,6 +136,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn an_endpoint_of_aws_is_a_url_or_nothing() {
+        assert_eq!(aws_endpoint(""), Ok(AwsEndpoint(None)));
+        assert_eq!(aws_endpoint("http://127.0.0.1:5000"), Ok(AwsEndpoint(Some("http://127.0.0.1:5000".into()))));
+        for wrong in ["127.0.0.1:5000", "ftp://aws.example", "not a url"] {
+            assert!(aws_endpoint(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

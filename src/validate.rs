@@ -9,7 +9,10 @@ use registry_probe::{
 };
 use thiserror::Error;
 
-use crate::subject::{Scope, Subject};
+use crate::{
+    ecr::{self, Place, PlaceError},
+    subject::{Scope, Subject},
+};
 
 /// What the administrator allows, for all registries.
 #[derive(Clone, Debug)]
@@ -39,9 +42,12 @@ pub enum SpecError {
     /// More than one way to sign in.
     #[error("spec.auth takes at most one of basic, token and ecr")]
     SeveralMethods,
-    /// Not in this version.
-    #[error("signing in to AWS ECR (spec.auth.ecr with credentials or sts) is not supported by this version")]
+    /// Not in this build.
+    #[error("signing in to AWS ECR (spec.auth.ecr with credentials or sts) is not part of this build of the operator")]
     EcrUnsupported,
+    /// It can't be told which of AWS's endpoints has the registry's tokens.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
 }
 
 /// What is to be checked of this registry.
@@ -65,10 +71,19 @@ fn check_methods(spec: &RegistrySpec) -> Result<(), SpecError> {
     if methods.into_iter().filter(|set| *set).count() > 1 {
         return Err(SpecError::SeveralMethods);
     }
-    match &auth.ecr {
-        Some(ecr) if ecr.credentials.is_some() || ecr.sts.is_some() => Err(SpecError::EcrUnsupported),
-        _ => Ok(()),
+    Ok(())
+}
+
+/// Where AWS has tokens for this registry; none if it is not signed in to by AWS.
+pub fn place(spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Option<Place>, SpecError> {
+    let ecr = spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref());
+    let Some(ecr) = ecr.filter(|ecr| ecr.credentials.is_some() || ecr.sts.is_some()) else {
+        return Ok(None);
+    };
+    if !ecr::SUPPORTED {
+        return Err(SpecError::EcrUnsupported);
     }
+    Ok(Some(Place::of(endpoint, ecr)?))
 }
 
 fn path(text: Option<&str>, field: &'static str) -> Result<Option<RepositoryName>, SpecError> {

@@ -5,8 +5,9 @@ use registry_probe::{
     ContentPathFinding, CredentialsFinding, EndpointFinding, Findings, TlsDefect, TlsFinding,
 };
 
-use super::{Line, Seen, Standing, sentences};
+use super::{Line, Seen, Standing, aws, sentences};
 use crate::{
+    ecr,
     resolve::{Problem, ReferenceKind},
     validate::SpecError,
 };
@@ -15,7 +16,8 @@ use crate::{
 pub(super) fn lines(seen: &Seen) -> Vec<Line> {
     match seen {
         Seen::Probed(findings) => probed(findings),
-        Seen::Unfit(error @ SpecError::EcrUnsupported) => {
+        Seen::Ecr(seen) => signed_in(seen),
+        Seen::Unfit(error @ (SpecError::EcrUnsupported | SpecError::Place(_))) => {
             stopped_at_references(Reason::NotPermitted, error.to_string())
         }
         Seen::Unfit(error) => unfit(error),
@@ -61,6 +63,17 @@ fn probed(findings: &Findings) -> Vec<Line> {
     ]
 }
 
+/// What AWS refuses stands where the credentials do: nobody has signed in to the registry itself.
+fn signed_in(seen: &ecr::Seen) -> Vec<Line> {
+    let mut lines = probed(&seen.findings);
+    if let Some(refusal) = &seen.refusal {
+        let (status, reason) = aws::verdict(refusal);
+        lines[3] = line(ConditionType::CredentialsValidated, status, reason, aws::sentence(refusal));
+        lines[4] = not_reached(ConditionType::ContentPathAccessible);
+    }
+    lines
+}
+
 fn line(condition: ConditionType, status: Standing, reason: Reason, message: impl Into<String>) -> Line {
     Line { condition, status, reason, message: sentences::capped(message.into()) }
 }
@@ -72,11 +85,13 @@ fn reason_of(problem: &Problem) -> Reason {
             ReferenceKind::ConfigMap => Reason::ConfigMapNotFound,
         },
         Problem::AccessDenied(_) => Reason::AccessDenied,
+        Problem::OperatorIdentity => Reason::NotPermitted,
         Problem::Ca { .. } | Problem::NoCaKey { .. } => Reason::CABundleInvalid,
         Problem::NoKey { .. }
         | Problem::WrongType { .. }
         | Problem::NotText { .. }
         | Problem::Credentials { .. }
+        | Problem::AwsKey { .. }
         | Problem::DockerConfig { .. }
         | Problem::ClientCertificate { .. } => Reason::SecretInvalid,
     }

@@ -1,5 +1,6 @@
 //! What was seen + what was said before + now → status. Pure: every condition, reason and message is decided here.
 
+mod aws;
 mod layers;
 mod sentences;
 #[cfg(test)]
@@ -17,7 +18,13 @@ use registry_api::{
 };
 use registry_probe::{Findings, TlsVersion};
 
-use crate::{resolve::Problem, schedule::Outcome, subject::Subject, validate::SpecError};
+use crate::{
+    ecr::{self, Refusal},
+    resolve::Problem,
+    schedule::Outcome,
+    subject::Subject,
+    validate::SpecError,
+};
 
 /// What one validation saw.
 #[derive(Debug)]
@@ -30,6 +37,26 @@ pub enum Seen {
     Unresolved(Problem),
     /// The registry was probed.
     Probed(Box<Findings>),
+    /// The registry was probed after signing in at AWS, or trying to.
+    Ecr(Box<ecr::Seen>),
+}
+
+impl Seen {
+    /// What the registry showed.
+    pub fn findings(&self) -> Option<&Findings> {
+        match self {
+            Self::Probed(findings) => Some(findings),
+            Self::Ecr(seen) => Some(&seen.findings),
+            Self::Unfit(_) | Self::NotATenant | Self::Unresolved(_) => None,
+        }
+    }
+
+    fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Ecr(seen) => seen.refusal.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// What a validation is seen against.
@@ -110,19 +137,27 @@ pub fn progressing(subject: &Subject, now: Timestamp) -> RegistryStatus {
 
 fn outcome(seen: &Seen, lines: &[Line]) -> Outcome {
     let failing = first_failing(lines);
-    match seen {
-        Seen::Probed(findings)
-            if findings.is_transient() && failing.is_none_or(|line| is_passing(line, findings)) =>
-        {
-            Outcome::Transient { retry_after: findings.retry_after }
-        }
-        _ => match failing.map(|line| line.reason) {
-            None if no_verdict(lines) => Outcome::Transient { retry_after: None },
-            None => Outcome::Usable,
-            Some(Reason::Rejected) => Outcome::Rejected,
-            Some(_) => Outcome::Definite,
-        },
+    if let Some(retry_after) = transient(seen, failing) {
+        return Outcome::Transient { retry_after };
     }
+    match failing.map(|line| line.reason) {
+        None if no_verdict(lines) => Outcome::Transient { retry_after: None },
+        None => Outcome::Usable,
+        Some(Reason::Rejected) => Outcome::Rejected,
+        Some(_) => Outcome::Definite,
+    }
+}
+
+/// Whether what failed may pass by itself, and the pause that was asked for.
+fn transient(seen: &Seen, failing: Option<&Line>) -> Option<Option<Duration>> {
+    let findings = seen.findings()?;
+    if let (Some(refusal), Some(ConditionType::CredentialsValidated)) =
+        (seen.refusal(), failing.map(|line| line.condition))
+    {
+        return refusal.is_transient().then_some(refusal.retry_after);
+    }
+    let passing = findings.is_transient() && failing.is_none_or(|line| is_passing(line, findings));
+    passing.then_some(findings.retry_after)
 }
 
 /// Whether the credentials, and so the registry, were not reached at all.
@@ -220,8 +255,7 @@ fn condition(subject: &Subject, line: Line, now: Timestamp) -> Condition {
 }
 
 fn certificate(seen: &Seen) -> Option<TlsStatus> {
-    let Seen::Probed(findings) = seen else { return None };
-    let certificate = findings.certificate.as_ref()?;
+    let certificate = seen.findings()?.certificate.as_ref()?;
     Some(TlsStatus {
         version: certificate.version.map(|version| version_name(version).to_owned()),
         subject: Some(sentences::clean(&certificate.subject)),
@@ -240,8 +274,7 @@ fn version_name(version: TlsVersion) -> &'static str {
 }
 
 fn credentials(seen: &Seen) -> Option<CredentialsStatus> {
-    let Seen::Probed(findings) = seen else { return None };
-    findings.credentials_expire_at.map(|end| CredentialsStatus { expires_at: Some(Time(end)) })
+    seen.findings()?.credentials_expire_at.map(|end| CredentialsStatus { expires_at: Some(Time(end)) })
 }
 
 /// The times at which what this status says will stop to be so.

@@ -103,7 +103,7 @@ impl Shared {
         let asked = Asked { login, action: Action::GetAuthorizationToken, temporary };
         let answer = client.get_authorization_token().send().await;
         let answer = answer.map_err(|error| self.refused(&asked, &error))?;
-        self.metrics.aws_request(Api::Ecr, "granted");
+        self.metrics.aws_request(Api::Ecr.label(), "granted");
         let data = answer.authorization_data().first();
         let token = data.and_then(|data| {
             let credentials = decoded(data.authorization_token()?)?;
@@ -122,7 +122,7 @@ impl Shared {
         for _ in 0..PAGES {
             let Some(page) = pages.next().await else { break };
             let page = page.map_err(|error| self.refused(&asked, &error))?;
-            self.metrics.aws_request(Api::Ecr, "granted");
+            self.metrics.aws_request(Api::Ecr.label(), "granted");
             let names = page.repositories().iter().filter_map(|repository| repository.repository_name());
             found = names.filter(|name| is_below(name, base)).find_map(|name| RepositoryName::parse(name).ok());
             if found.is_some() {
@@ -144,18 +144,17 @@ impl Shared {
         let place = &login.place;
         // An endpoint that is given is what it is: no variant of it can be chosen.
         let derived = self.endpoints.ecr.is_none();
-        let config = aws_sdk_ecr::Config::builder()
+        let mut config = aws_sdk_ecr::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(place.region.clone()))
             .use_fips(place.fips && derived)
             .use_dual_stack(place.dual_stack && derived)
-            .set_endpoint_url(self.endpoints.ecr.clone())
             .credentials_provider(credentials)
             .http_client(self.http.clone())
             .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts())
-            .build();
-        Ok((aws_sdk_ecr::Client::from_conf(config), temporary))
+            .timeout_config(timeouts());
+        config.set_endpoint_url(self.endpoints.ecr.clone());
+        Ok((aws_sdk_ecr::Client::from_conf(config.build()), temporary))
     }
 
     async fn assume(
@@ -184,7 +183,7 @@ impl Shared {
             Ok(answer) => answer,
             Err(error) => return Err(self.not_assumed(&asked, arn, &error).await),
         };
-        self.metrics.aws_request(Api::Sts, "granted");
+        self.metrics.aws_request(Api::Sts.label(), "granted");
         let session = answer.credentials().map(|session| {
             let token = Some(session.session_token().to_owned());
             AwsCredentials::new(session.access_key_id(), session.secret_access_key(), token, None, SESSION)
@@ -195,18 +194,17 @@ impl Shared {
     fn sts(&self, login: &Login, credentials: AwsCredentials) -> aws_sdk_sts::Client {
         let place = &login.place;
         let derived = self.endpoints.sts.is_none();
-        let config = aws_sdk_sts::Config::builder()
+        let mut config = aws_sdk_sts::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(place.region.clone()))
             .use_fips(place.fips && derived)
             .use_dual_stack(place.dual_stack && derived)
-            .set_endpoint_url(self.endpoints.sts.clone())
             .credentials_provider(credentials)
             .http_client(self.http.clone())
             .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts())
-            .build();
-        aws_sdk_sts::Client::from_conf(config)
+            .timeout_config(timeouts());
+        config.set_endpoint_url(self.endpoints.sts.clone());
+        aws_sdk_sts::Client::from_conf(config.build())
     }
 
     async fn not_assumed<E: ProvideErrorMetadata>(
@@ -239,7 +237,7 @@ impl Shared {
             Cause::Unavailable(_) => "failed",
             _ => "refused",
         };
-        self.metrics.aws_request(refusal.api, outcome);
+        self.metrics.aws_request(refusal.api.label(), outcome);
         tracing::debug!(api = refusal.api.as_str(), region = refusal.region, cause = ?refusal.cause, "AWS gave nothing");
         refusal
     }
@@ -271,7 +269,7 @@ impl Asked<'_> {
             }
             SdkError::TimeoutError(_) => Cause::Unavailable(Outage::Timeout),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Cause::Unavailable(Outage::Timeout),
-            SdkError::DispatchFailure(failure) if is_about_certificate(failure.as_connector_error()) => {
+            SdkError::DispatchFailure(failure) if is_about_certificate(failure.as_connector_error().map(|error| error as _)) => {
                 Cause::Unavailable(Outage::Untrusted)
             }
             SdkError::DispatchFailure(_) => Cause::Unavailable(Outage::Unreachable),

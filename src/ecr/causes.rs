@@ -15,11 +15,19 @@ pub enum Api {
 }
 
 impl Api {
-    /// Its short name; the closed set of label values for metrics is these in lower case.
+    /// Its short name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ecr => "ECR",
             Self::Sts => "STS",
+        }
+    }
+
+    /// The closed set of label values for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ecr => "ecr",
+            Self::Sts => "sts",
         }
     }
 }

@@ -1,15 +1,13 @@
 //! The probe of an ECR registry: sign in at AWS, then see whether the registry takes what AWS gave.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use registry_probe::{
     ContentPathFinding, CredentialsFinding, Findings, HostPort, Inconclusive, Material, Prober, RepositoryName,
     Target,
 };
+use tokio::time::Instant;
 
 use super::{
     cache::{Kept, Urgency},
@@ -36,6 +34,14 @@ pub struct Renewal {
     pub from: Timestamp,
     /// Until then the old one serves.
     pub until: Timestamp,
+}
+
+impl Renewal {
+    /// A time in its first half, by chance: what was signed in together is not validated anew together.
+    pub fn within(self, chance: f64) -> Timestamp {
+        let span = Duration::try_from(self.until.duration_since(self.from)).unwrap_or_default();
+        self.from.checked_add(span.mul_f64(0.5 * chance.clamp(0.0, 1.0))).unwrap_or(self.from)
+    }
 }
 
 /// What is to be probed.

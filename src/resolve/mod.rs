@@ -1,11 +1,12 @@
-//! references → [`Material`]: the Secrets and ConfigMaps that a registry names, read and understood. A reference that
-//! can't be used is a [`Problem`], which becomes a condition; only what a retry may cure is an error.
+//! references → [`Material`]: the Secrets and ConfigMaps that a registry names, read and understood; and who signs in to
+//! AWS, where that is asked for. A reference that can't be used is a [`Problem`], which becomes a condition; only what a
+//! retry may cure is an error.
 
 mod references;
 
 use std::sync::Arc;
 
-use registry_api::spec::{Ca, KeyRef, RegistrySpec, SecretRef};
+use registry_api::spec::{Ca, EcrAuth, KeyRef, RegistrySpec, SecretRef};
 use registry_probe::{
     CaBundle, CaError, ClientCertificate, ClientCertificateError, Credentials, CredentialsError,
     DockerConfigError, Endpoint, Material, RepositoryName,
@@ -13,6 +14,10 @@ use registry_probe::{
 use secrecy::SecretString;
 use thiserror::Error;
 
+use crate::{
+    ecr::{Identity, KeyFault, Keys, Login, OperatorIdentity, Place, Source},
+    subject::Key,
+};
 pub use references::{Content, ReadError, Reading, Reference, ReferenceKind, References, Shelf};
 
 /// Why a reference can't be used. Each names the object, and never its contents.
@@ -82,6 +87,22 @@ pub enum Problem {
         /// What is wrong with them.
         cause: CaError,
     },
+    /// A value is no part of AWS access keys.
+    #[error("the key {key} of {reference} {cause}")]
+    AwsKey {
+        /// The Secret.
+        reference: Reference,
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        cause: KeyFault,
+    },
+    /// The operator's own AWS identity is asked for where it may not be.
+    #[error(
+        "the operator's own AWS identity is for SystemRegistries only: name a Secret with access keys in \
+         spec.auth.ecr.sts.secretRef"
+    )]
+    OperatorIdentity,
     /// The CA's key is missing.
     #[error("{reference} has no key {key} with the CA certificates")]
     NoCaKey {
@@ -98,7 +119,33 @@ pub struct Resolved {
     /// What was read, in the order of the spec.
     pub readings: Vec<Reading>,
     /// What can be probed with, or why it can't.
-    pub material: Result<Material, Problem>,
+    pub means: Result<Means, Problem>,
+}
+
+/// What a registry can be probed with.
+#[derive(Debug)]
+pub struct Means {
+    /// What its references hold.
+    pub material: Material,
+    /// Who gets the credentials from AWS, where that is where they come from.
+    pub login: Option<Login>,
+}
+
+/// What is to be resolved.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Of which registry.
+    pub key: &'a Key,
+    /// What it asks for.
+    pub spec: &'a RegistrySpec,
+    /// Its address.
+    pub endpoint: &'a Endpoint,
+    /// Where AWS has its tokens, if that is where they come from.
+    pub place: Option<&'a Place>,
+    /// Its tenant.
+    pub tenant: Option<&'a Arc<str>>,
+    /// Where its references are read.
+    pub namespace: &'a str,
 }
 
 /// Every object that the spec names, to be read from `namespace`.
@@ -131,20 +178,15 @@ fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
 }
 
 /// Reads everything that the spec names.
-pub async fn resolve(
-    spec: &RegistrySpec,
-    endpoint: &Endpoint,
-    namespace: &str,
-    references: &References,
-) -> Result<Resolved, ReadError> {
-    let mut reader = Reader { references, namespace, readings: Vec::new() };
-    let material = reader.material(spec, endpoint).await;
+pub async fn resolve(wanted: Wanted<'_>, references: &References) -> Result<Resolved, ReadError> {
+    let mut reader = Reader { references, namespace: wanted.namespace, readings: Vec::new() };
+    let means = reader.means(wanted).await;
     let readings = reader.readings;
-    match material {
-        Ok(material) => Ok(Resolved { readings, material: Ok(material) }),
-        Err(Stop::Problem(problem)) => Ok(Resolved { readings, material: Err(problem) }),
+    match means {
+        Ok(means) => Ok(Resolved { readings, means: Ok(means) }),
+        Err(Stop::Problem(problem)) => Ok(Resolved { readings, means: Err(problem) }),
         Err(Stop::Read(ReadError::Forbidden(reference))) => {
-            Ok(Resolved { readings, material: Err(Problem::AccessDenied(reference)) })
+            Ok(Resolved { readings, means: Err(Problem::AccessDenied(reference)) })
         }
         Err(Stop::Read(error)) => Err(error),
     }
@@ -166,6 +208,24 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    async fn means(&mut self, wanted: Wanted<'_>) -> Result<Means, Stop> {
+        let login = self.login(wanted).await?;
+        let material = self.material(wanted.spec, wanted.endpoint).await?;
+        Ok(Means { material, login })
+    }
+
+    async fn login(&mut self, wanted: Wanted<'_>) -> Result<Option<Login>, Stop> {
+        let ecr = wanted.spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref());
+        let (Some(ecr), Some(place)) = (ecr, wanted.place) else { return Ok(None) };
+        let secret = match credentials_secret(wanted.spec) {
+            Some(secret) => Some(self.read(ReferenceKind::Secret, &secret.name).await?),
+            None => None,
+        };
+        let secret = secret.as_ref().map(|(reference, content)| (reference, content.as_ref()));
+        let identity = aws_identity(wanted.key, ecr, secret)?;
+        Ok(Some(Login { tenant: wanted.tenant.cloned(), place: place.clone(), identity }))
+    }
+
     async fn material(&mut self, spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Material, Stop> {
         let tls = spec.tls.as_ref();
         Ok(Material {
@@ -290,6 +350,41 @@ fn token_credentials(reference: &Reference, content: &Content) -> Result<Credent
         }
     };
     credentials.map_err(|cause| Problem::Credentials { reference: reference.clone(), cause })
+}
+
+/// Who signs in to AWS: with the keys in `secret`, or, where none is named, in the operator's own name.
+pub fn aws_identity(
+    registry: &Key,
+    ecr: &EcrAuth,
+    secret: Option<(&Reference, &Content)>,
+) -> Result<Identity, Problem> {
+    let keys = secret.map(|(reference, content)| aws_keys(reference, content)).transpose()?;
+    let Some(sts) = &ecr.sts else {
+        return keys.map(Identity::Keys).ok_or(Problem::OperatorIdentity);
+    };
+    let source = match keys {
+        Some(keys) => Source::Keys(keys),
+        None => Source::Operator(OperatorIdentity::of(registry).ok_or(Problem::OperatorIdentity)?),
+    };
+    Ok(Identity::Role { arn: sts.role_arn.clone(), external_id: sts.external_id.clone(), source })
+}
+
+fn aws_keys(reference: &Reference, content: &Content) -> Result<Keys, Problem> {
+    let part = |key: &'static str| {
+        let text = optional_text(reference, content, key)?;
+        let part = text.map(Keys::part).transpose();
+        part.map_err(|cause| Problem::AwsKey { reference: reference.clone(), key, cause })
+    };
+    let needed = |key: &'static str| {
+        part(key)?.ok_or_else(|| Problem::NoKey { reference: reference.clone(), key: key.to_owned() })
+    };
+    // Tools that fill a Secret from a form leave an empty entry where there is no session.
+    let session = content.get("AWS_SESSION_TOKEN").is_some_and(|token| !token.trim_ascii().is_empty());
+    Ok(Keys {
+        id: needed("AWS_ACCESS_KEY_ID")?,
+        secret: needed("AWS_SECRET_ACCESS_KEY")?,
+        session: if session { part("AWS_SESSION_TOKEN")? } else { None },
+    })
 }
 
 fn expect_type(
