@@ -1,0 +1,177 @@
+//! How often AWS is asked: tokens are shared within an identity, never across, and a throttled AWS is left alone.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use futures::future::join_all;
+use registry_operator::ecr::Urgency;
+use registry_testbed::eventually;
+use serde_json::json;
+
+use crate::{
+    fake::{self, Aws, Settings, Trouble},
+    support::{Check, check, check_spec, expires_at, prober, tokens, validate, verdict},
+};
+
+const TOKEN: &str = "GetAuthorizationToken";
+
+fn keys(host: &str, id: &str, secret: &str) -> Result<Check> {
+    let ecr = json!({"region": "eu-central-1", "credentials": {"secretRef": {"name": "keys"}}});
+    check(host, &ecr, &[("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret)])
+}
+
+#[tokio::test]
+async fn a_thousand_registries_of_one_identity_share_one_token() -> Result<()> {
+    let aws = Aws::start(Settings::default()).await?;
+    let secret = aws.good_user("AKIAONE");
+    let host = fake::registry(aws.clone()).await?;
+    let (prober, tokens) = (prober()?, tokens(aws.url())?);
+    let checks = (0..1000).map(|_| keys(&host, "AKIAONE", &secret)).collect::<Result<Vec<_>>>()?;
+    for _ in 0..2 {
+        let all = join_all(checks.iter().map(|check| validate(&prober, &tokens, check, Urgency::Changed))).await;
+        assert!(all.iter().all(|status| verdict(status) == "True/Validated"));
+    }
+    assert_eq!(aws.total(TOKEN), 1, "one flight for all, and the token is kept");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_hundred_identities_do_not_see_each_others_tokens() -> Result<()> {
+    let aws = Aws::start(Settings::default()).await?;
+    let host = fake::registry(aws.clone()).await?;
+    let (prober, tokens) = (prober()?, tokens(aws.url())?);
+    let mut checks = Vec::new();
+    for number in 0..100 {
+        let id = format!("AKIA{number:04}");
+        let secret = aws.good_user(&id);
+        checks.push(keys(&host, &id, &secret)?);
+        // The same key with another secret is another identity, and gets nothing of the first one's.
+        checks.push(keys(&host, &id, "guessed")?);
+    }
+    let all = join_all(checks.iter().map(|check| validate(&prober, &tokens, check, Urgency::Changed))).await;
+    for (index, status) in all.iter().enumerate() {
+        let expected = if index % 2 == 0 { "True/Validated" } else { "False/Rejected" };
+        assert_eq!(verdict(status), expected, "identity {index}");
+    }
+    for number in 0..100 {
+        assert_eq!(aws.count(TOKEN, &format!("AKIA{number:04}")), 2, "one call for each of the two secrets");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_tenants_with_the_same_keys_share_nothing() -> Result<()> {
+    let aws = Aws::start(Settings::default()).await?;
+    let secret = aws.good_user("AKIAONE");
+    let tokens = tokens(aws.url())?;
+    let mut login = keys("registry.example.com", "AKIAONE", &secret)?.login;
+    for tenant in [None, Some("a".into()), Some("b".into()), Some("a".into())] {
+        login.tenant = tenant;
+        tokens.sign_in(&login, Urgency::Changed).await.unwrap();
+    }
+    assert_eq!(aws.total(TOKEN), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_throttled_aws_is_left_alone_and_recovers_without_a_storm() -> Result<()> {
+    let aws = Aws::start(Settings::default()).await?;
+    let secret = aws.good_user("AKIAONE");
+    aws.trouble("AKIAONE", Trouble::Throttled);
+    let host = fake::registry(aws.clone()).await?;
+    let (prober, tokens) = (prober()?, tokens(aws.url())?);
+    let checks = (0..200).map(|_| keys(&host, "AKIAONE", &secret)).collect::<Result<Vec<_>>>()?;
+    for _ in 0..5 {
+        let all = join_all(checks.iter().map(|check| validate(&prober, &tokens, check, Urgency::Changed))).await;
+        assert!(all.iter().all(|status| verdict(status) == "Unknown/Throttled"));
+    }
+    let calls = aws.total(TOKEN);
+    assert!(calls <= 3, "{calls} calls for 1,000 validations while AWS throttles");
+    aws.trouble("AKIAONE", Trouble::None);
+    eventually(Duration::from_secs(20), "AWS is asked again", || async {
+        let all = join_all(checks.iter().map(|check| validate(&prober, &tokens, check, Urgency::Due))).await;
+        let left = all.iter().filter(|status| verdict(status) != "True/Validated").count();
+        if left == 0 { Ok(()) } else { Err(format!("{left} are not validated")) }
+    })
+    .await?;
+    assert!(aws.total(TOKEN) <= calls + 2, "{} calls", aws.total(TOKEN));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_that_the_registry_refuses_before_its_time_is_fetched_once_more_and_not_for_ever() -> Result<()> {
+    let aws = Aws::start(Settings::default()).await?;
+    let secret = aws.good_user("AKIAONE");
+    let host = fake::registry(aws.clone()).await?;
+    let (prober, tokens) = (prober()?, tokens(aws.url())?);
+    let check = keys(&host, "AKIAONE", &secret)?;
+    assert_eq!(verdict(&validate(&prober, &tokens, &check, Urgency::Due).await), "True/Validated");
+    aws.withdraw_tokens();
+    assert_eq!(verdict(&validate(&prober, &tokens, &check, Urgency::Due).await), "True/Validated");
+    assert_eq!(aws.total(TOKEN), 2);
+    for _ in 0..5 {
+        aws.withdraw_tokens();
+        let status = validate(&prober, &tokens, &check, Urgency::Due).await;
+        assert_eq!(verdict(&status), "False/Forbidden");
+    }
+    assert_eq!(aws.total(TOKEN), 2, "another token was not better a moment ago");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_before_its_end_and_while_it_serves() -> Result<()> {
+    let aws = Aws::start(Settings { life: Duration::from_secs(8), ..Settings::default() }).await?;
+    let secret = aws.good_user("AKIAONE");
+    let host = fake::registry(aws.clone()).await?;
+    let (prober, tokens) = (prober()?, tokens(aws.url())?);
+    let check = keys(&host, "AKIAONE", &secret)?;
+    let first = expires_at(&validate(&prober, &tokens, &check, Urgency::Due).await);
+    let renewed = eventually(Duration::from_secs(8), "the token is another", || async {
+        let status = validate(&prober, &tokens, &check, Urgency::Due).await;
+        assert_eq!(verdict(&status), "True/Validated");
+        if expires_at(&status) == first { Err("the first") } else { Ok(fake::now()) }
+    })
+    .await?;
+    assert!(Some(renewed) < first, "{renewed} is not before {first:?}");
+    assert_eq!(aws.total(TOKEN), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_old_token_serves_while_aws_is_down() -> Result<()> {
+    let aws = Aws::start(Settings { life: Duration::from_secs(30), ..Settings::default() }).await?;
+    let secret = aws.good_user("AKIAONE");
+    let host = fake::registry(aws.clone()).await?;
+    let (prober, tokens) = (prober()?, tokens(aws.url())?);
+    let check = keys(&host, "AKIAONE", &secret)?;
+    validate(&prober, &tokens, &check, Urgency::Due).await;
+    aws.trouble("AKIAONE", Trouble::Broken);
+    eventually(Duration::from_secs(28), "a renewal is tried", || async {
+        let status = validate(&prober, &tokens, &check, Urgency::Due).await;
+        assert_eq!(verdict(&status), "True/Validated");
+        if aws.total(TOKEN) > 1 { Ok(()) } else { Err("not yet") }
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_no_repository_is_named_one_that_aws_lists_is_read() -> Result<()> {
+    let aws = Aws::start(Settings::default()).await?;
+    let secret = aws.good_user("AKIAONE");
+    for name in ["other/thing", "team/packsize/no", "team/packs/hello"] {
+        aws.repository(name);
+    }
+    let host = fake::registry(aws.clone()).await?;
+    let (prober, tokens) = (prober()?, tokens(aws.url())?);
+    let ecr = json!({"region": "eu-central-1", "credentials": {"secretRef": {"name": "keys"}}});
+    let spec = json!({"endpoint": format!("http://{host}"), "baseContentPath": "team/packs", "auth": {"ecr": ecr}});
+    let check = check_spec(spec, &[("AWS_ACCESS_KEY_ID", "AKIAONE"), ("AWS_SECRET_ACCESS_KEY", &secret)])?;
+    for _ in 0..3 {
+        let status = validate(&prober, &tokens, &check, Urgency::Due).await;
+        let path = status.condition(registry_api::ConditionType::ContentPathAccessible).unwrap();
+        assert_eq!((path.status.as_str(), path.reason.as_str()), ("True", "Accessible"), "{}", path.message);
+    }
+    assert_eq!(aws.total("DescribeRepositories"), 1, "the list is kept");
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! A registry checked without a cluster: spec and Secret in, status out, through everything between but Kubernetes.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::{ByteString, api::core::v1::Secret, jiff::Timestamp};
+use kube::Resource as _;
+use registry_api::{
+    ConditionType, RegistrySpec, RegistryStatus,
+    spec::{Registry, System},
+};
+use registry_operator::{
+    assess::{Before, Seen, assess},
+    ecr::{
+        Identity, Login, Tokens, Urgency,
+        api::{Aws, Endpoints},
+        probe::{Case, probe},
+    },
+    metrics::Metrics,
+    resolve::{Content, Reference, ReferenceKind, aws_identity},
+    subject::Subject,
+    validate::{Boundaries, place, target},
+};
+use registry_probe::{Material, Prober, ProberSettings, Target};
+use serde_json::{Value, json};
+
+/// Tokens by the real SDK, from the API at `url`.
+pub fn tokens(url: &str) -> Result<Arc<Tokens>> {
+    let endpoints = Endpoints { ecr: Some(url.to_owned()), sts: Some(url.to_owned()) };
+    let aws = Aws::new(endpoints, Metrics::new(), crate::fake::now);
+    Ok(Arc::new(Tokens::new(Arc::new(aws), crate::fake::now, fastrand::f64)?))
+}
+
+/// A registry's prober, to whom loopback is allowed.
+pub fn prober() -> Result<Prober> {
+    Ok(Prober::new(ProberSettings::default())?)
+}
+
+/// What is to be checked.
+pub struct Check {
+    pub subject: Subject,
+    pub target: Target,
+    pub login: Login,
+}
+
+/// A SystemRegistry at `http://<host>` with that `ecr` member, whose Secret holds those keys.
+pub fn check(host: &str, ecr: &Value, secret: &[(&str, &str)]) -> Result<Check> {
+    let spec = json!({"endpoint": format!("http://{host}"), "auth": {"ecr": ecr}, "validation": {"timeout": "20s"}});
+    check_spec(spec, secret)
+}
+
+/// The same for a whole spec.
+pub fn check_spec(spec: Value, secret: &[(&str, &str)]) -> Result<Check> {
+    let spec: RegistrySpec = serde_json::from_value(spec)?;
+    let mut registry = Registry::<System>::new("packs", spec);
+    registry.meta_mut().generation = Some(1);
+    let subject = Subject::of(registry);
+    let boundaries = Boundaries {
+        egress_allow: Arc::new(["127.0.0.0/8".parse()?]),
+        egress_deny: Arc::default(),
+        cluster_addresses: Arc::default(),
+        trusted_token_services: Arc::default(),
+    };
+    let target = target(&subject, &boundaries)?;
+    let place = place(&subject.spec, &target.endpoint)?.context("not signed in to by AWS")?;
+    let login = Login { tenant: None, place, identity: identity(&subject, secret)? };
+    Ok(Check { subject, target, login })
+}
+
+fn identity(subject: &Subject, secret: &[(&str, &str)]) -> Result<Identity> {
+    let data = secret.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
+    let content = Content::from(Secret { data: Some(data.collect()), ..Secret::default() });
+    let reference = Reference::new(ReferenceKind::Secret, "registry-system", "keys");
+    let ecr = subject.spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref()).context("no ecr")?;
+    let named = (!secret.is_empty()).then_some((&reference, &content));
+    Ok(aws_identity(&subject.key, ecr, named)?)
+}
+
+/// Signs in, probes and assesses.
+pub async fn validate(prober: &Prober, tokens: &Tokens, check: &Check, urgency: Urgency) -> RegistryStatus {
+    let now = crate::fake::now();
+    let case = Case { target: &check.target, material: &Material::default(), login: &check.login, urgency };
+    let seen = Seen::Ecr(Box::new(probe(prober, tokens, case, now).await));
+    let before = Before { transient_failures: 0, same_basis: true };
+    assess(&check.subject, &seen, before, now).0
+}
+
+/// `True/Validated`.
+pub fn verdict(status: &RegistryStatus) -> String {
+    let condition = status.condition(ConditionType::CredentialsValidated);
+    condition.map_or_else(|| "absent".to_owned(), |condition| format!("{}/{}", condition.status, condition.reason))
+}
+
+/// What the status says of the end of the credentials.
+pub fn expires_at(status: &RegistryStatus) -> Option<Timestamp> {
+    status.credentials.as_ref().and_then(|credentials| credentials.expires_at.as_ref()).map(|end| end.0)
+}
