@@ -25,7 +25,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::Level;
+use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -76,7 +77,10 @@ fn log(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log_level).with_context(|| {
         format!("--log-level {:?} is neither a level nor a tracing filter", settings.log_level)
     })?;
-    let registry = tracing_subscriber::registry().with(filter);
+    // At its most talkative the AWS SDK shows what it signs and what it gets, tokens among it, whatever the filter says.
+    let discreet =
+        filter_fn(|metadata| !metadata.target().starts_with("aws_") || *metadata.level() <= Level::WARN);
+    let registry = tracing_subscriber::registry().with(filter).with(discreet);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => {
@@ -242,7 +246,8 @@ fn tokens(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Option<Arc<T
     let endpoints =
         Endpoints { ecr: url(&settings.aws_endpoint_url_ecr), sts: url(&settings.aws_endpoint_url_sts) };
     let aws = Aws::new(endpoints, metrics.clone(), now);
-    let tokens = Tokens::new(Arc::new(aws), now, fastrand::f64).context("making the key of the token cache")?;
+    let tokens =
+        Tokens::new(Arc::new(aws), now, fastrand::f64).context("making the key of the token cache")?;
     Ok(Some(Arc::new(tokens)))
 }
 

@@ -141,7 +141,10 @@ mod tests {
     #[test]
     fn an_endpoint_of_aws_is_a_url_or_nothing() {
         assert_eq!(aws_endpoint(""), Ok(AwsEndpoint(None)));
-        assert_eq!(aws_endpoint("http://127.0.0.1:5000"), Ok(AwsEndpoint(Some("http://127.0.0.1:5000".into()))));
+        assert_eq!(
+            aws_endpoint("http://127.0.0.1:5000"),
+            Ok(AwsEndpoint(Some("http://127.0.0.1:5000".into())))
+        );
         for wrong in ["127.0.0.1:5000", "ftp://aws.example", "not a url"] {
             assert!(aws_endpoint(wrong).is_err(), "{wrong}");
         }

@@ -43,7 +43,9 @@ pub enum SpecError {
     #[error("spec.auth takes at most one of basic, token and ecr")]
     SeveralMethods,
     /// Not in this build.
-    #[error("signing in to AWS ECR (spec.auth.ecr with credentials or sts) is not part of this build of the operator")]
+    #[error(
+        "signing in to AWS ECR (spec.auth.ecr with credentials or sts) is not part of this build of the operator"
+    )]
     EcrUnsupported,
     /// It can't be told which of AWS's endpoints has the registry's tokens.
     #[error(transparent)]

@@ -107,7 +107,9 @@ fn token_refused(region: &str, forbidden: bool, region_of_host: Option<&str>) ->
         Some(host) => format!(
             "{what}: spec.auth.ecr.region is {region}, but the host of spec.endpoint is in {host}; remove the field"
         ),
-        None => format!("{what}: check that spec.endpoint is a registry of ECR in {region}, and who may reach it"),
+        None => {
+            format!("{what}: check that spec.endpoint is a registry of ECR in {region}, and who may reach it")
+        }
     }
 }
 
@@ -118,7 +120,9 @@ fn unavailable(aws: &str, outage: Outage) -> String {
             "{aws} can't be reached: check the region, and the way from the operator to AWS's API or its private endpoint"
         ),
         Outage::Untrusted => format!("{aws} shows a certificate that can't be verified"),
-        Outage::Status(status) => format!("{aws} answered with HTTP status {status}, which is no answer to the question"),
+        Outage::Status(status) => {
+            format!("{aws} answered with HTTP status {status}, which is no answer to the question")
+        }
         Outage::Unreadable => format!("The answer of {aws} can't be read"),
     }
 }

@@ -137,8 +137,8 @@ pub fn progressing(subject: &Subject, now: Timestamp) -> RegistryStatus {
 
 fn outcome(seen: &Seen, lines: &[Line]) -> Outcome {
     let failing = first_failing(lines);
-    if let Some(retry_after) = transient(seen, failing) {
-        return Outcome::Transient { retry_after };
+    if let Some(transient) = transient(seen, failing) {
+        return transient;
     }
     match failing.map(|line| line.reason) {
         None if no_verdict(lines) => Outcome::Transient { retry_after: None },
@@ -148,16 +148,16 @@ fn outcome(seen: &Seen, lines: &[Line]) -> Outcome {
     }
 }
 
-/// Whether what failed may pass by itself, and the pause that was asked for.
-fn transient(seen: &Seen, failing: Option<&Line>) -> Option<Option<Duration>> {
+/// What failed may pass by itself.
+fn transient(seen: &Seen, failing: Option<&Line>) -> Option<Outcome> {
     let findings = seen.findings()?;
     if let (Some(refusal), Some(ConditionType::CredentialsValidated)) =
         (seen.refusal(), failing.map(|line| line.condition))
     {
-        return refusal.is_transient().then_some(refusal.retry_after);
+        return refusal.is_transient().then_some(Outcome::Transient { retry_after: refusal.retry_after });
     }
     let passing = findings.is_transient() && failing.is_none_or(|line| is_passing(line, findings));
-    passing.then_some(findings.retry_after)
+    passing.then_some(Outcome::Transient { retry_after: findings.retry_after })
 }
 
 /// Whether the credentials, and so the registry, were not reached at all.

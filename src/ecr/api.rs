@@ -7,10 +7,8 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_config::{
-    default_provider::credentials::DefaultCredentialsChain,
-    environment::EnvironmentVariableRegionProvider,
-    meta::region::RegionProviderChain,
-    provider_config::ProviderConfig,
+    default_provider::credentials::DefaultCredentialsChain, environment::EnvironmentVariableRegionProvider,
+    meta::region::RegionProviderChain, provider_config::ProviderConfig,
 };
 use aws_credential_types::{
     Credentials as AwsCredentials,
@@ -113,7 +111,11 @@ impl Shared {
         Ok(Fresh { ends_at: token.expires_at, value: token })
     }
 
-    async fn repository(&self, login: &Login, base: &RepositoryName) -> Result<Fresh<Option<RepositoryName>>, Refusal> {
+    async fn repository(
+        &self,
+        login: &Login,
+        base: &RepositoryName,
+    ) -> Result<Fresh<Option<RepositoryName>>, Refusal> {
         let (client, temporary) = self.ecr(login).await?;
         let asked = Asked { login, action: Action::DescribeRepositories, temporary };
         let request = client.describe_repositories().set_registry_id(login.place.account.clone());
@@ -124,7 +126,8 @@ impl Shared {
             let page = page.map_err(|error| self.refused(&asked, &error))?;
             self.metrics.aws_request(Api::Ecr.label(), "granted");
             let names = page.repositories().iter().filter_map(|repository| repository.repository_name());
-            found = names.filter(|name| is_below(name, base)).find_map(|name| RepositoryName::parse(name).ok());
+            found =
+                names.filter(|name| is_below(name, base)).find_map(|name| RepositoryName::parse(name).ok());
             if found.is_some() {
                 break;
             }
@@ -217,7 +220,8 @@ impl Shared {
         let cause = match refusal.cause {
             Cause::RoleDenied { external_id, .. } => {
                 let partition = arn.split(':').nth(1).unwrap_or_default();
-                let other = (partition != asked.login.place.partition().as_str()).then(|| partition.to_owned());
+                let other =
+                    (partition != asked.login.place.partition().as_str()).then(|| partition.to_owned());
                 Cause::RoleDenied { external_id, other_partition: other }
             }
             // The keys are the operator's, and none of whoever wrote the spec.
@@ -230,7 +234,11 @@ impl Shared {
         Refusal { cause, ..refusal }
     }
 
-    fn refused<E: ProvideErrorMetadata>(&self, asked: &Asked<'_>, error: &SdkError<E, HttpResponse>) -> Refusal {
+    fn refused<E: ProvideErrorMetadata>(
+        &self,
+        asked: &Asked<'_>,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Refusal {
         let refusal = Refusal { retry_after: retry_after(error), ..asked.refusal(asked.cause(error)) };
         let outcome = match &refusal.cause {
             Cause::Throttled => "throttled",
@@ -259,17 +267,21 @@ impl Asked<'_> {
     fn cause<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> Cause {
         match error {
             SdkError::ServiceError(service) => {
-                let metadata = service.err().meta();
+                let (metadata, body) =
+                    (service.err().meta(), service.raw().body().bytes().unwrap_or_default());
+                let body = str::from_utf8(body).unwrap_or_default();
                 let complaint = Complaint {
-                    code: metadata.code(),
-                    message: metadata.message().unwrap_or_default(),
+                    code: metadata.code().or_else(|| element(body, "Code")),
+                    message: metadata.message().or_else(|| element(body, "Message")).unwrap_or_default(),
                     status: service.raw().status().as_u16(),
                 };
                 self.of_session(cause(complaint, self.action, self.temporary))
             }
             SdkError::TimeoutError(_) => Cause::Unavailable(Outage::Timeout),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Cause::Unavailable(Outage::Timeout),
-            SdkError::DispatchFailure(failure) if is_about_certificate(failure.as_connector_error().map(|error| error as _)) => {
+            SdkError::DispatchFailure(failure)
+                if is_about_certificate(failure.as_connector_error().map(|error| error as _)) =>
+            {
                 Cause::Unavailable(Outage::Untrusted)
             }
             SdkError::DispatchFailure(_) => Cause::Unavailable(Outage::Unreachable),
@@ -323,7 +335,8 @@ impl OwnCredentials {
     async fn look_up(&self, region: &str) -> Result<AwsCredentials, CredentialsError> {
         let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(Region::new(region.to_owned()));
-        let config = ProviderConfig::empty().with_http_client(self.http.clone()).with_timeout_config(timeouts());
+        let config =
+            ProviderConfig::empty().with_http_client(self.http.clone()).with_timeout_config(timeouts());
         let chain = DefaultCredentialsChain::builder().configure(config).region(region).build().await;
         chain.provide_credentials().await
     }
@@ -359,6 +372,12 @@ fn explicit(keys: &Keys) -> AwsCredentials {
 
 fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT).operation_timeout(OPERATION).build()
+}
+
+/// What stands in the first element of that name: gateways in front of an API complain in XML where it speaks JSON.
+fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    rest.split_once('<').map(|(text, _)| text)
 }
 
 /// `base64(user:password)`.

@@ -176,7 +176,11 @@ where
     }
 
     /// Asks in a task of its own: an answer that comes after who wanted it has gone is there for the next.
-    fn depart(&self, key: K, asking: impl Future<Output = Result<Fresh<T>, Refusal>> + Send + 'static) -> Flight<T> {
+    fn depart(
+        &self,
+        key: K,
+        asking: impl Future<Output = Result<Fresh<T>, Refusal>> + Send + 'static,
+    ) -> Flight<T> {
         let (shelf, clock, chance) = (self.shelf.clone(), self.clock, self.chance);
         let landing = async move {
             let answer = asking.await;
@@ -271,7 +275,8 @@ impl<T> Entry<T> {
         let pause = self.pause.as_ref()?;
         let transient = pause.refusal.is_transient();
         // Throttling is not cured by a change of ours.
-        let until = if transient || urgency == Urgency::Due { pause.until } else { after(pause.began, YOUNG) };
+        let until =
+            if transient || urgency == Urgency::Due { pause.until } else { after(pause.began, YOUNG) };
         let left = Duration::try_from(until.duration_since(now)).ok().filter(|left| !left.is_zero())?;
         Some(Refusal { retry_after: transient.then_some(left), ..pause.refusal.clone() })
     }

@@ -124,7 +124,11 @@ impl Refusal {
     pub fn is_rejection(&self) -> bool {
         matches!(
             self.cause,
-            Cause::UnknownKey { .. } | Cause::WrongSecret | Cause::MalformedKeys | Cause::WrongRegion | Cause::Expired
+            Cause::UnknownKey { .. }
+                | Cause::WrongSecret
+                | Cause::MalformedKeys
+                | Cause::WrongRegion
+                | Cause::Expired
         )
     }
 }
@@ -184,10 +188,14 @@ pub fn cause(complaint: Complaint<'_>, action: Action, temporary: bool) -> Cause
         "ExpiredToken" | "ExpiredTokenException" => Cause::Expired,
         "InvalidSignatureException" | "InvalidSignature" | "SignatureDoesNotMatch" => signature(message),
         "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => Cause::ClockSkew,
-        "IncompleteSignature" | "IncompleteSignatureException" | "MissingAuthenticationToken"
+        "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException" => Cause::MalformedKeys,
         "RegionDisabledException" => Cause::WrongRegion,
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "OptInRequired" => denied(action, message),
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "OptInRequired" => {
+            denied(action, message)
+        }
         "ValidationError" | "ValidationException" | "MalformedPolicyDocument" => invalid(action, code),
         _ if is_throttling(code) || status == 429 => Cause::Throttled,
         _ if status >= 500 => Cause::Unavailable(Outage::Status(status)),
@@ -307,7 +315,9 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_of_aws_says_nothing_of_the_credentials() {
-        let page = |status| cause(Complaint { code: None, message: "", status }, Action::GetAuthorizationToken, false);
+        let page = |status| {
+            cause(Complaint { code: None, message: "", status }, Action::GetAuthorizationToken, false)
+        };
         assert_eq!(page(403), Cause::Unavailable(Outage::Status(403)));
         assert_eq!(page(503), Cause::Unavailable(Outage::Status(503)));
         assert_eq!(page(429), Cause::Throttled);

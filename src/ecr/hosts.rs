@@ -221,13 +221,37 @@ mod tests {
     fn hosts_of_all_partitions_with_fips_and_dual_stack_are_known() {
         for (host, region, fips, dual_stack, partition) in [
             ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", "eu-central-1", false, false, "aws"),
-            ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1", true, false, "aws-us-gov"),
+            (
+                "123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com",
+                "us-gov-west-1",
+                true,
+                false,
+                "aws-us-gov",
+            ),
             ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", "cn-north-1", false, false, "aws-cn"),
             ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1", false, false, "aws-eusc"),
             ("123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov", "us-iso-east-1", false, false, "aws-iso"),
-            ("123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov", "us-isob-east-1", false, false, "aws-iso-b"),
-            ("123456789012.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", "eu-isoe-west-1", false, false, "aws-iso-e"),
-            ("123456789012.dkr.ecr.us-isof-south-1.csp.hci.ic.gov", "us-isof-south-1", false, false, "aws-iso-f"),
+            (
+                "123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov",
+                "us-isob-east-1",
+                false,
+                false,
+                "aws-iso-b",
+            ),
+            (
+                "123456789012.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk",
+                "eu-isoe-west-1",
+                false,
+                false,
+                "aws-iso-e",
+            ),
+            (
+                "123456789012.dkr.ecr.us-isof-south-1.csp.hci.ic.gov",
+                "us-isof-south-1",
+                false,
+                false,
+                "aws-iso-f",
+            ),
             ("123456789012.dkr-ecr.us-west-2.on.aws", "us-west-2", false, true, "aws"),
             ("123456789012.dkr-ecr-fips.us-east-1.on.aws", "us-east-1", true, true, "aws"),
             (
@@ -272,16 +296,32 @@ mod tests {
     fn the_field_makes_any_host_a_registry_of_ecr_and_goes_before_the_host() {
         let alias = place("https://registry.example.com", Some("eu-west-1")).unwrap();
         assert_eq!((alias.account, alias.region.as_str()), (None, "eu-west-1"));
-        let other = place("https://123456789012.dkr.ecr.eu-west-1.amazonaws.com.:443", Some("eu-west-2")).unwrap();
-        assert_eq!((other.region.as_str(), other.region_of_host.as_deref()), ("eu-west-2", Some("eu-west-1")));
+        let other =
+            place("https://123456789012.dkr.ecr.eu-west-1.amazonaws.com.:443", Some("eu-west-2")).unwrap();
+        assert_eq!(
+            (other.region.as_str(), other.region_of_host.as_deref()),
+            ("eu-west-2", Some("eu-west-1"))
+        );
         assert_eq!(place("https://registry.example.com", None), Err(PlaceError::NoRegion));
         assert_eq!(place("https://public.ecr.aws", Some("us-east-1")), Err(PlaceError::Public));
     }
 
     #[test]
     fn a_region_is_nothing_that_could_lead_to_another_host() {
-        for region in ["evil.example/", "eu-central-1.evil", "eu-central-1@x", "EU-central-1", "eu-1", "", "eu-central-123"] {
-            assert_eq!(place("https://registry.example.com", Some(region)), Err(PlaceError::NotARegion), "{region}");
+        for region in [
+            "evil.example/",
+            "eu-central-1.evil",
+            "eu-central-1@x",
+            "EU-central-1",
+            "eu-1",
+            "",
+            "eu-central-123",
+        ] {
+            assert_eq!(
+                place("https://registry.example.com", Some(region)),
+                Err(PlaceError::NotARegion),
+                "{region}"
+            );
         }
     }
 

@@ -121,7 +121,11 @@ impl Login {
         match &self.identity {
             Identity::Keys(keys) => parts.extend(keys.parts()),
             Identity::Role { arn, external_id, source } => {
-                parts.extend([arn.as_bytes(), present(external_id.is_some()), optional(external_id.as_deref())]);
+                parts.extend([
+                    arn.as_bytes(),
+                    present(external_id.is_some()),
+                    optional(external_id.as_deref()),
+                ]);
                 match source {
                     Source::Keys(keys) => parts.extend(keys.parts()),
                     Source::Operator(_) => parts.push(b"operator"),

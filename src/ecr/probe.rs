@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use registry_probe::{
-    ContentPathFinding, CredentialsFinding, Findings, HostPort, Inconclusive, Material, Prober, RepositoryName,
-    Target,
+    ContentPathFinding, CredentialsFinding, Findings, HostPort, Inconclusive, Material, Prober,
+    RepositoryName, Target,
 };
 use tokio::time::Instant;
 
@@ -89,7 +89,10 @@ impl Run<'_> {
     /// A token that was used before may have been withdrawn: then another is fetched, once.
     async fn with_token(&self, token: Arc<Kept<Token>>, reused: bool) -> Seen {
         let findings = self.probe_with(&token).await;
-        if self.refused(&findings.credentials).is_none() || !reused || !self.tokens.discard(self.case.login, &token) {
+        if self.refused(&findings.credentials).is_none()
+            || !reused
+            || !self.tokens.discard(self.case.login, &token)
+        {
             return self.seen(findings, &token);
         }
         match self.sign_in().await {
@@ -172,8 +175,12 @@ const LEAST: Duration = Duration::from_millis(100);
 fn of_found(finding: ContentPathFinding) -> ContentPathFinding {
     use ContentPathFinding as F;
     match finding {
-        F::Denied { repository, status } => F::Inconclusive(Inconclusive::UnexpectedStatus { repository, status }),
-        F::NotFound { repository } => F::Inconclusive(Inconclusive::UnexpectedStatus { repository, status: 404 }),
+        F::Denied { repository, status } => {
+            F::Inconclusive(Inconclusive::UnexpectedStatus { repository, status })
+        }
+        F::NotFound { repository } => {
+            F::Inconclusive(Inconclusive::UnexpectedStatus { repository, status: 404 })
+        }
         other => other,
     }
 }

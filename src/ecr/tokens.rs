@@ -49,7 +49,7 @@ type Fingerprint = [u8; 32];
 pub struct Tokens {
     issuer: Arc<dyn Issuer>,
     secret: hmac::Key,
-    tokens: Cache<Fingerprint, Token>,
+    issued: Cache<Fingerprint, Token>,
     repositories: Cache<Fingerprint, Option<RepositoryName>>,
 }
 
@@ -63,7 +63,7 @@ impl Tokens {
         Ok(Self {
             issuer,
             secret: hmac::Key::generate(HMAC_SHA256, &SystemRandom::new())?,
-            tokens: Cache::new(clock, chance),
+            issued: Cache::new(clock, chance),
             repositories: Cache::new(clock, chance),
         })
     }
@@ -72,12 +72,12 @@ impl Tokens {
     pub async fn sign_in(&self, login: &Login, urgency: Urgency) -> Result<Taken<Token>, Refusal> {
         let issuer = self.issuer.clone();
         let ask = || issuer.issue(login.clone());
-        self.tokens.get(&self.fingerprint(login, &[]), urgency, ask).await
+        self.issued.get(&self.fingerprint(login, &[]), urgency, ask).await
     }
 
     /// Throws a token away that its registry refused; false where another is not likely to be better.
     pub fn discard(&self, login: &Login, token: &Arc<Kept<Token>>) -> bool {
-        self.tokens.discard(&self.fingerprint(login, &[]), token)
+        self.issued.discard(&self.fingerprint(login, &[]), token)
     }
 
     /// A repository that is `base` or below it; none where there is none, or AWS does not say.

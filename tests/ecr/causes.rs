@@ -1,0 +1,362 @@
+//! Every cause for which AWS gives no token, by condition and reason, in both scopes, with the operator as its users run it;
+//! and that nobody but a SystemRegistry reaches the operator's own identity.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Result, ensure};
+use registry_api::RegistryStatus;
+use registry_operator::ecr::Urgency;
+use registry_testbed::{Ca, ControlPlaneOptions, Operator, Registry};
+use serde_json::{Value, json};
+
+use crate::{
+    fake::{Aws, Role, SECRETS_OF_AWS, Settings, Trouble, User},
+    harness::Installation,
+    stage::{Marker, PROMISED, Scene, VALIDATED, Verdict, View, protected},
+    support::{check, prober, tokens, validate, verdict},
+};
+
+/// All verdicts of this test come at once, on a machine that does other things too.
+const SOON: Duration = Duration::from_mins(1);
+const PASSWORD: &str = "HUSH-of-the-registry";
+const OPERATOR: &str = "AKIAOPERATOR";
+const REJECTED: Verdict = Verdict::refused("False/Rejected");
+const ROLE_DENIED: Verdict = Verdict::refused("False/RoleDenied");
+const FORBIDDEN: Verdict = Verdict::refused("False/Forbidden");
+
+/// AWS could not be asked, or wants to be left alone.
+const fn passing(credentials: &'static str, ready: &'static str) -> Verdict {
+    Verdict { ready, marker: Marker::Reconciling, ..Verdict::refused(credentials) }
+}
+
+const UNAVAILABLE: Verdict = passing("Unknown/TemporarilyUnavailable", "False/TemporarilyUnavailable");
+
+/// One way to sign in, and what must come of it.
+struct Case {
+    name: &'static str,
+    /// What is wrong with the user; none: there is no such user.
+    user: Option<Trouble>,
+    session: bool,
+    /// What is written into the Secret in place of what is right.
+    wrong: &'static [(&'static str, &'static str)],
+    region: &'static str,
+    /// The name of the role to assume and the external id.
+    role: Option<(&'static str, Option<&'static str>)>,
+    verdict: Verdict,
+    /// A word that the message must hold.
+    says: &'static str,
+}
+
+const KEYS: Case = Case {
+    name: "keys",
+    user: Some(Trouble::None),
+    session: false,
+    wrong: &[],
+    region: "eu-central-1",
+    role: None,
+    verdict: VALIDATED,
+    says: "Credentials validated",
+};
+
+fn cases() -> Vec<Case> {
+    let troubled = |name, trouble, verdict, says| Case { name, user: Some(trouble), verdict, says, ..KEYS };
+    let role = |name, role, external_id, verdict, says| Case {
+        name,
+        role: Some((role, external_id)),
+        verdict,
+        says,
+        ..KEYS
+    };
+    let good = KEYS.says;
+    vec![
+        KEYS,
+        Case { name: "session", session: true, ..KEYS },
+        Case {
+            name: "unknown-key",
+            user: None,
+            verdict: REJECTED,
+            says: "does not know the access key",
+            ..KEYS
+        },
+        Case {
+            name: "wrong-secret",
+            wrong: &[("AWS_SECRET_ACCESS_KEY", "HUSHguess")],
+            verdict: REJECTED,
+            says: "AWS_SECRET_ACCESS_KEY does not belong",
+            ..KEYS
+        },
+        Case {
+            name: "wrong-session",
+            session: true,
+            wrong: &[("AWS_SESSION_TOKEN", "HUSHguess")],
+            verdict: REJECTED,
+            says: "AWS_SESSION_TOKEN",
+            ..KEYS
+        },
+        Case { name: "wrong-region", region: "us-east-1", verdict: REJECTED, says: "us-east-1", ..KEYS },
+        troubled("expired", Trouble::Expired, Verdict::refused("False/Expired"), "expired"),
+        troubled("denied", Trouble::Denied, FORBIDDEN, "ecr:GetAuthorizationToken"),
+        troubled("denied-explicitly", Trouble::ExplicitlyDenied, FORBIDDEN, "explicitly"),
+        troubled("skewed", Trouble::Skewed, UNAVAILABLE, "clock"),
+        troubled(
+            "throttled",
+            Trouble::Throttled,
+            passing("Unknown/Throttled", "False/Throttled"),
+            "too many requests",
+        ),
+        troubled("broken", Trouble::Broken, UNAVAILABLE, "500"),
+        troubled("proxied", Trouble::Proxied, UNAVAILABLE, "403"),
+        troubled("silent", Trouble::Silent, UNAVAILABLE, "in time"),
+        role("role", "open", None, VALIDATED, good),
+        role("role-of-another", "closed", None, ROLE_DENIED, "trust policy"),
+        role("role-missing", "missing", None, ROLE_DENIED, "exists"),
+        role("external-id-right", "guarded", Some("abc"), VALIDATED, good),
+        role("external-id-wrong", "guarded", Some("xyz"), ROLE_DENIED, "another external id"),
+        role("external-id-missing", "guarded", None, ROLE_DENIED, "spec.auth.ecr.sts.externalID"),
+        role("role-without-right", "poor", None, FORBIDDEN, "ecr:GetAuthorizationToken"),
+        Case {
+            name: "role-wrong-secret",
+            wrong: &[("AWS_SECRET_ACCESS_KEY", "HUSHguess")],
+            role: Some(("open", None)),
+            verdict: REJECTED,
+            says: "AWS_SECRET_ACCESS_KEY does not belong",
+            ..KEYS
+        },
+    ]
+}
+
+impl Case {
+    fn key(&self) -> String {
+        format!("AKIA{}", self.name.to_uppercase().replace('-', ""))
+    }
+
+    /// Makes the user; returns what its Secret holds.
+    fn entries(&self, aws: &Aws) -> Vec<(&'static str, String)> {
+        let (id, secret, session) =
+            (self.key(), format!("HUSH/{}+", self.name), format!("HUSHsession/{}==", self.name));
+        let mut entries = vec![("AWS_ACCESS_KEY_ID", id.clone()), ("AWS_SECRET_ACCESS_KEY", secret.clone())];
+        if self.session {
+            entries.push(("AWS_SESSION_TOKEN", session.clone()));
+        }
+        if let Some(trouble) = self.user {
+            aws.user(&id, User { secret, session: self.session.then_some(session), trouble });
+        }
+        for (key, wrong) in self.wrong {
+            entries.retain(|(name, _)| name != key);
+            entries.push((key, (*wrong).to_owned()));
+        }
+        entries
+    }
+
+    fn spec(&self, registry: &Registry, ca: &Ca, secret: &str) -> Value {
+        let secret = json!({"name": secret});
+        let ecr = match self.role {
+            None => json!({"region": self.region, "credentials": {"secretRef": secret}}),
+            Some((role, external_id)) => {
+                let mut sts = json!({"roleARN": arn(role), "secretRef": secret});
+                if let Some(external_id) = external_id {
+                    sts["externalID"] = json!(external_id);
+                }
+                json!({"region": self.region, "sts": sts})
+            }
+        };
+        let timeout = if self.user == Some(Trouble::Silent) { "3s" } else { "30s" };
+        json!({
+            "endpoint": registry.url(), "auth": {"ecr": ecr}, "validation": {"timeout": timeout},
+            "tls": {"ca": {"inline": ca.certificate_pem()}},
+        })
+    }
+}
+
+fn arn(role: &str) -> String {
+    format!("arn:aws:iam::{}:role/{role}", crate::fake::ACCOUNT)
+}
+
+fn make_roles(aws: &Aws) {
+    let trusted: Vec<String> = cases().iter().map(Case::key).collect();
+    let role = |trusted: &[String], external_id: Option<&str>, trouble| Role {
+        trusted: trusted.to_vec(),
+        external_id: external_id.map(ToOwned::to_owned),
+        trouble,
+    };
+    aws.role("open", role(&trusted, None, Trouble::None));
+    aws.role("closed", role(&[], None, Trouble::None));
+    aws.role("guarded", role(&trusted, Some("abc"), Trouble::None));
+    aws.role("poor", role(&trusted, None, Trouble::Denied));
+    aws.role("operators", role(&[OPERATOR.to_owned()], None, Trouble::None));
+}
+
+/// The control plane, AWS, a registry that takes its tokens, and an operator with an identity of its own.
+struct Stage {
+    installation: Installation,
+    aws: Arc<Aws>,
+    ca: Ca,
+    registry: Registry,
+    operator: Operator,
+}
+
+async fn stage() -> Result<Stage> {
+    let aws = Aws::start(Settings { password: Some(PASSWORD.into()), ..Settings::default() }).await?;
+    make_roles(&aws);
+    let secret = aws.good_user(OPERATOR);
+    let installation = Installation::start(ControlPlaneOptions::default()).await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "AWS", PASSWORD).await?;
+    let options = installation
+        .operator_options()
+        .await?
+        .arg("--log-level=trace")
+        .env("AWS_ENDPOINT_URL_ECR", aws.url())
+        .env("AWS_ENDPOINT_URL_STS", aws.url())
+        .env("AWS_ACCESS_KEY_ID", OPERATOR)
+        .env("AWS_SECRET_ACCESS_KEY", secret)
+        .env("AWS_REGION", "us-west-2");
+    let operator = Operator::start(options).await?;
+    Ok(Stage { installation, aws, ca, registry, operator })
+}
+
+fn discreet(what: &str, text: &str) -> Result<()> {
+    for secret in SECRETS_OF_AWS {
+        let at = text.find(secret);
+        let around = at.map(|at| &text[at.saturating_sub(200)..(at + 100).min(text.len())]);
+        ensure!(at.is_none(), "{what} shows {secret:?}: {around:?}");
+    }
+    Ok(())
+}
+
+fn discreet_status(name: &str, status: &RegistryStatus) -> Result<()> {
+    discreet(name, &serde_json::to_string(status)?)
+}
+
+#[tokio::test]
+async fn every_cause_is_told_apart_in_both_scopes() -> Result<()> {
+    let Stage { installation, aws, ca, registry, operator } = stage().await?;
+    let cluster = installation.cluster().await?;
+    for scene in Scene::both(&cluster).await? {
+        let mut declared = Vec::new();
+        for case in cases() {
+            let entries = case.entries(&aws);
+            let entries: Vec<_> = entries.iter().map(|(key, value)| (*key, value.as_str())).collect();
+            let secret = scene.secret(case.name, "Opaque", &entries).await?;
+            declared.push((scene.declare(case.name, case.spec(&registry, &ca, &secret)).await?, case));
+        }
+        for (object, case) in declared {
+            let view = object.shows(SOON, &case.verdict).await?;
+            let message = view.message("CredentialsValidated");
+            ensure!(message.contains(case.says), "{} does not say {:?}: {message}", case.name, case.says);
+            discreet_status(case.name, &view.status)?;
+            ensure!(
+                expires(&view) == (case.says == KEYS.says),
+                "{}: expiresAt {:?}",
+                case.name,
+                view.status.credentials
+            );
+        }
+    }
+    ensure!(aws.calls().iter().all(|call| call.key != OPERATOR), "somebody asked in the operator's name");
+    let metrics = operator.metrics().await?;
+    ensure!(metrics.contains("registry_operator_credentials_expiry_timestamp_seconds{"), "{metrics}");
+    ensure!(
+        metrics.contains(r#"registry_operator_aws_requests_total{api="sts",outcome="refused"}"#),
+        "{metrics}"
+    );
+    discreet("the metrics", &metrics)?;
+    discreet("the log", &operator.log())
+}
+
+fn expires(view: &View) -> bool {
+    view.status.credentials.as_ref().is_some_and(|credentials| credentials.expires_at.is_some())
+}
+
+#[tokio::test]
+async fn the_operators_own_identity_is_for_who_administers_the_system_level() -> Result<()> {
+    let Stage { installation, aws, ca, registry, operator } = stage().await?;
+    let cluster = installation.cluster().await?;
+    let [system, tenant] = Scene::both(&cluster).await?;
+    let spec = |ecr: Value| {
+        json!({
+            "endpoint": registry.url(), "auth": {"ecr": ecr},
+            "tls": {"ca": {"inline": ca.certificate_pem()}},
+        })
+    };
+    let own = json!({"region": "eu-central-1", "sts": {"roleARN": arn("operators")}});
+
+    // Whatever a tenant writes: no Secret, an empty one, its own keys, the operator's role.
+    let refused = tenant.declare("own", spec(own.clone())).await;
+    ensure!(
+        refused.is_err_and(|error| format!("{error:#}").contains("spec.auth.ecr.sts.secretRef is needed"))
+    );
+    let empty = tenant.secret("empty", "Opaque", &[]).await?;
+    let by = |member: &str, mut value: Value, secret: &str| {
+        value["secretRef"] = json!({"name": secret});
+        spec(json!({"region": "eu-central-1", member: value}))
+    };
+    let role = json!({"roleARN": arn("operators")});
+    for (name, spec) in [
+        ("empty-keys", by("credentials", json!({}), &empty)),
+        ("empty-role", by("sts", role.clone(), &empty)),
+    ] {
+        let object = tenant.declare(name, spec).await?;
+        object.shows(SOON, &Verdict::unresolved("False/SecretInvalid")).await?;
+    }
+    let secret = aws.good_user("AKIATENANT");
+    let entries = [("AWS_ACCESS_KEY_ID", "AKIATENANT"), ("AWS_SECRET_ACCESS_KEY", secret.as_str())];
+    let keys = tenant.secret("keys", "Opaque", &entries).await?;
+    tenant.declare("own-keys", by("credentials", json!({}), &keys)).await?.shows(SOON, &VALIDATED).await?;
+    tenant.declare("operators-role", by("sts", role, &keys)).await?.shows(SOON, &ROLE_DENIED).await?;
+    ensure!(aws.calls().iter().all(|call| call.key != OPERATOR), "a tenant asked in the operator's name");
+
+    let object = system.declare("own", spec(own)).await?;
+    object.shows(SOON, &VALIDATED).await?;
+    ensure!(aws.count("AssumeRole", OPERATOR) == 1 && aws.count("GetAuthorizationToken", OPERATOR) == 0);
+    discreet("the log", &operator.log())
+}
+
+#[tokio::test]
+async fn corrected_keys_show_within_two_seconds_and_refused_ones_are_not_hammered() -> Result<()> {
+    let Stage { installation, aws, ca, registry, operator: _operator } = stage().await?;
+    let cluster = installation.cluster().await?;
+    let case = Case { wrong: &[("AWS_SECRET_ACCESS_KEY", "HUSHguess")], ..KEYS };
+    let right = KEYS.entries(&aws);
+    for scene in Scene::both(&cluster).await? {
+        let wrong = case.entries(&aws);
+        let write = |entries: Vec<(&'static str, String)>| {
+            let scene = &scene;
+            async move {
+                let entries: Vec<_> = entries.iter().map(|(key, value)| (*key, value.as_str())).collect();
+                scene.secret("keys", "Opaque", &entries).await
+            }
+        };
+        let secret = write(wrong).await?;
+        let before = aws.total("GetAuthorizationToken");
+        let mut objects = Vec::new();
+        for number in 0..20 {
+            objects
+                .push(scene.declare(&format!("packs-{number}"), case.spec(&registry, &ca, &secret)).await?);
+        }
+        for object in &objects {
+            object.shows(SOON, &REJECTED).await?;
+        }
+        let calls = aws.total("GetAuthorizationToken") - before;
+        ensure!(calls <= 8, "{calls} calls with the same wrong secret");
+        write(right.clone()).await?;
+        for object in &objects[..1] {
+            object.shows(PROMISED, &VALIDATED).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_api_that_is_not_there_says_nothing_of_the_keys() -> Result<()> {
+    let aws = Aws::start(Settings::default()).await?;
+    let host = crate::fake::registry(aws).await?;
+    let nothing = registry_testbed::ports::Port::reserve()?;
+    let tokens = tokens(&format!("http://127.0.0.1:{}", nothing.number()))?;
+    let ecr = json!({"region": "eu-central-1", "credentials": {"secretRef": {"name": "keys"}}});
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "s")];
+    let status = validate(&prober()?, &tokens, &check(&host, &ecr, &keys)?, Urgency::Due).await;
+    assert_eq!(verdict(&status), "Unknown/TemporarilyUnavailable");
+    assert_eq!(status.condition(registry_api::ConditionType::EndpointReachable).unwrap().reason, "Reachable");
+    Ok(())
+}

@@ -7,8 +7,9 @@
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
+    fmt::Write as _,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,7 +19,7 @@ use anyhow::{Context as _, Result, ensure};
 use aws_lc_rs::{digest, hmac};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, request::Parts};
+use http::{HeaderValue, Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -29,7 +30,7 @@ use tokio::net::TcpListener;
 /// The account of all users of the fake.
 pub const ACCOUNT: &str = "123456789012";
 /// What no status may hold.
-pub const SECRETS_OF_AWS: [&str; 4] = ["arn:aws:iam::", "arn:aws:sts::", "f00dfeed", "SECRET"];
+pub const SECRETS_OF_AWS: [&str; 4] = ["arn:aws:iam::", "arn:aws:sts::", "f00dfeed", "HUSH"];
 
 /// What is wrong with a user.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -84,8 +85,6 @@ pub struct Call {
     pub operation: String,
     /// Who signed.
     pub key: String,
-    /// The region that was signed for.
-    pub region: String,
 }
 
 #[derive(Default)]
@@ -148,7 +147,7 @@ impl Aws {
 
     /// Somebody with nothing wrong.
     pub fn good_user(&self, key: &str) -> String {
-        let secret = format!("SECRET+{key}/key");
+        let secret = format!("HUSH+{key}/key");
         self.user(key, User { secret: secret.clone(), ..User::default() });
         secret
     }
@@ -193,12 +192,12 @@ impl Aws {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
         let protocol = if target.is_some() { Protocol::Json } else { Protocol::Query };
         let operation = match target {
@@ -219,16 +218,12 @@ impl Aws {
         protocol: Protocol,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let signature = Signature::read(parts).map_err(|_| Refusal::of(protocol, Fault::Incomplete))?;
-        self.lock().calls.push(Call {
-            operation: operation.to_owned(),
-            key: signature.key.clone(),
-            region: signature.region.clone(),
-        });
+        self.lock().calls.push(Call { operation: operation.to_owned(), key: signature.key.clone() });
         let user = self.lock().users.get(&signature.key).cloned();
         let user = user.ok_or_else(|| Refusal::of(protocol, Fault::UnknownKey))?;
         match user.trouble {
             Trouble::Silent => std::future::pending().await,
-            Trouble::Proxied => return Ok(plain(403, "<html>SECRET proxy</html>")),
+            Trouble::Proxied => return Ok(plain(403, "<html>HUSH proxy</html>")),
             Trouble::Throttled => return Err(Refusal::of(protocol, Fault::Throttled)),
             Trouble::Broken => return Err(Refusal::of(protocol, Fault::Broken)),
             Trouble::Expired => return Err(Refusal::of(protocol, Fault::Expired)),
@@ -259,7 +254,7 @@ impl Aws {
             return Err(Fault::Clock { signed_at, now });
         }
         let expected = signature.expected(&user.secret, parts, body);
-        if expected.as_deref() == Some(signature.signature.as_str()) { Ok(()) } else { Err(Fault::Signature) }
+        if expected.as_deref() == Some(signature.hash.as_str()) { Ok(()) } else { Err(Fault::Signature) }
     }
 
     fn token(&self, user: &User) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -270,21 +265,21 @@ impl Aws {
             _ => {}
         }
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let password = self.settings.password.clone().unwrap_or_else(|| format!("SECRET-token-{serial}"));
+        let password = self.settings.password.clone().unwrap_or_else(|| format!("HUSH-token-{serial}"));
         self.lock().tokens.push(password.clone());
         let end = now() + self.settings.life;
         let data = json!({
             "authorizationToken": STANDARD.encode(format!("AWS:{password}")),
-            "expiresAt": end.as_millisecond() as f64 / 1000.0,
+            "expiresAt": end.as_second(),
             "proxyEndpoint": format!("https://{ACCOUNT}.dkr.ecr.{}.amazonaws.com", self.settings.region),
         });
-        Ok(Protocol::Json.ok(json!({"authorizationData": [data]}).to_string()))
+        Ok(Protocol::Json.ok(&json!({"authorizationData": [data]}).to_string()))
     }
 
     fn repositories(&self) -> Response<Full<Bytes>> {
         let state = self.lock();
         let list: Vec<_> = state.repositories.iter().map(|name| json!({"repositoryName": name})).collect();
-        Protocol::Json.ok(json!({"repositories": list}).to_string())
+        Protocol::Json.ok(&json!({"repositories": list}).to_string())
     }
 
     fn assume(&self, key: &str, form: &BTreeMap<String, String>) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -294,11 +289,12 @@ impl Aws {
         let role = role.filter(|role| role.external_id.is_none() || role.external_id == given);
         let role = role.ok_or_else(|| Refusal::of(Protocol::Query, Fault::NotAssumable))?;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let (id, secret, session) = (format!("ASIASESSION{serial}"), format!("S{serial}"), format!("T/{serial}=="));
+        let (id, secret, session) =
+            (format!("ASIASESSION{serial}"), format!("S{serial}"), format!("T/{serial}=="));
         let user = User { secret: secret.clone(), session: Some(session.clone()), trouble: role.trouble };
         self.lock().users.insert(id.clone(), user);
         let end = now() + Duration::from_hours(1);
-        Ok(Protocol::Query.ok(format!(
+        Ok(Protocol::Query.ok(&format!(
             "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><AssumedRoleUser>\
              <Arn>arn:aws:sts::{ACCOUNT}:assumed-role/r/s</Arn><AssumedRoleId>AROA:s</AssumedRoleId></AssumedRoleUser>\
              <Credentials><AccessKeyId>{id}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
@@ -327,25 +323,29 @@ fn registry_answer(aws: &Aws, path: &str, headers: &http::HeaderMap) -> Response
         .and_then(|value| STANDARD.decode(value).ok())
         .and_then(|pair| String::from_utf8(pair).ok());
     let known = |pair: &String| {
-        pair.strip_prefix("AWS:").is_some_and(|password| aws.lock().tokens.iter().any(|token| token == password))
+        pair.strip_prefix("AWS:")
+            .is_some_and(|password| aws.lock().tokens.iter().any(|token| token == password))
     };
     let (status, body) = match pair {
         // ECR answers a token that has ended 403, without a challenge.
-        Some(pair) if !known(&pair) => {
-            (403, r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate."}]}"#)
+        Some(pair) if !known(&pair) => (
+            403,
+            r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate."}]}"#,
+        ),
+        Some(_) if path.ends_with("/hello/tags/list") => {
+            (200, r#"{"name":"team/packs/hello","tags":["1.0"]}"#)
         }
-        Some(_) if path.ends_with("/hello/tags/list") => (200, r#"{"name":"team/packs/hello","tags":["1.0"]}"#),
         Some(_) if path == "/v2/" => (200, "{}"),
         Some(_) => (404, r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#),
         None => (401, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#),
     };
     let mut response = plain(status, body);
     let headers = response.headers_mut();
-    headers.insert("docker-distribution-api-version", "registry/2.0".parse().unwrap());
-    headers.insert("content-type", "application/json".parse().unwrap());
+    headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
     if status == 401 {
         let challenge = "Basic realm=\"https://123456789012.dkr.ecr.eu-central-1.amazonaws.com/\",service=\"ecr.amazonaws.com\"";
-        headers.insert("www-authenticate", challenge.parse().unwrap());
+        headers.insert("www-authenticate", HeaderValue::from_static(challenge));
     }
     response
 }
@@ -371,7 +371,7 @@ where
 
 fn plain(status: u16, body: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
     response
 }
 
@@ -391,19 +391,20 @@ enum Protocol {
 }
 
 impl Protocol {
-    fn ok(self, body: String) -> Response<Full<Bytes>> {
+    fn ok(self, body: &str) -> Response<Full<Bytes>> {
         self.response(200, body)
     }
 
-    fn response(self, status: u16, body: String) -> Response<Full<Bytes>> {
+    fn response(self, status: u16, body: &str) -> Response<Full<Bytes>> {
         let kind = if self == Self::Json { "application/x-amz-json-1.1" } else { "text/xml" };
-        let mut response = plain(status, &body);
-        response.headers_mut().insert("content-type", kind.parse().unwrap());
-        response.headers_mut().insert("x-amzn-requestid", "f00dfeed-0000".parse().unwrap());
+        let mut response = plain(status, body);
+        response.headers_mut().insert("content-type", HeaderValue::from_static(kind));
+        response.headers_mut().insert("x-amzn-requestid", HeaderValue::from_static("f00dfeed-0000"));
         response
     }
 }
 
+#[derive(Clone, Copy)]
 enum Fault {
     Incomplete,
     UnknownKey,
@@ -429,7 +430,7 @@ impl Refusal {
     fn of(protocol: Protocol, fault: Fault) -> Self {
         let json = protocol == Protocol::Json;
         let pick = |ecr: (u16, &'static str), sts: (u16, &'static str)| if json { ecr } else { sts };
-        let user = format!("User: arn:aws:iam::{ACCOUNT}:user/SECRET");
+        let user = format!("User: arn:aws:iam::{ACCOUNT}:user/HUSH");
         let ((status, code), message) = match fault {
             Fault::Incomplete => (
                 pick((400, "IncompleteSignatureException"), (403, "IncompleteSignature")),
@@ -467,12 +468,12 @@ impl Refusal {
                 ((400, "AccessDeniedException"), format!("{user} {what} {why}"))
             }
             Fault::NotAssumable => {
-                let role = format!("arn:aws:iam::{ACCOUNT}:role/SECRET");
+                let role = format!("arn:aws:iam::{ACCOUNT}:role/HUSH");
                 ((403, "AccessDenied"), format!("{user} is not authorized to perform: sts:AssumeRole on resource: {role}"))
             }
             Fault::Throttled => (pick((400, "ThrottlingException"), (400, "Throttling")), "Rate exceeded".to_owned()),
             Fault::Broken => {
-                (pick((500, "ServerException"), (500, "InternalFailure")), "SECRET internal".to_owned())
+                (pick((500, "ServerException"), (500, "InternalFailure")), "HUSH internal".to_owned())
             }
             Fault::UnknownOperation => ((400, "UnknownOperationException"), String::new()),
         };
@@ -488,7 +489,7 @@ impl Refusal {
                  </Code><Message>{message}</Message></Error><RequestId>f00dfeed-0000</RequestId></ErrorResponse>"
             ),
         };
-        protocol.response(status, body)
+        protocol.response(status, &body)
     }
 }
 
@@ -499,13 +500,14 @@ struct Signature {
     region: String,
     service: String,
     headers: Vec<String>,
-    signature: String,
+    hash: String,
     time: String,
 }
 
 impl Signature {
     fn read(parts: &Parts) -> Result<Self> {
-        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).context("no header");
+        let header =
+            |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).context("no header");
         let fields = header("authorization")?.strip_prefix("AWS4-HMAC-SHA256 ").context("another scheme")?;
         let fields: HashMap<&str, &str> =
             fields.split(',').filter_map(|field| field.trim().split_once('=')).collect();
@@ -514,7 +516,10 @@ impl Signature {
         let headers = fields.get("SignedHeaders").context("no headers")?.split(';').map(ToOwned::to_owned);
         let headers: Vec<String> = headers.collect();
         for needed in ["host", "x-amz-date", "x-amz-target", "x-amz-security-token"] {
-            ensure!(!parts.headers.contains_key(needed) || headers.iter().any(|h| h == needed), "{needed} not signed");
+            ensure!(
+                !parts.headers.contains_key(needed) || headers.iter().any(|h| h == needed),
+                "{needed} not signed"
+            );
         }
         Ok(Self {
             key: scope[0].to_owned(),
@@ -522,7 +527,7 @@ impl Signature {
             region: scope[2].to_owned(),
             service: scope[3].to_owned(),
             headers,
-            signature: (*fields.get("Signature").context("no signature")?).to_owned(),
+            hash: (*fields.get("Signature").context("no signature")?).to_owned(),
             time: header("x-amz-date")?.to_owned(),
         })
     }
@@ -533,11 +538,13 @@ impl Signature {
     }
 
     fn expected(&self, secret: &str, parts: &Parts, body: &[u8]) -> Option<String> {
-        let mut canonical = format!("{}\n{}\n{}\n", parts.method, parts.uri.path(), parts.uri.query().unwrap_or(""));
+        let mut canonical =
+            format!("{}\n{}\n{}\n", parts.method, parts.uri.path(), parts.uri.query().unwrap_or(""));
         for name in &self.headers {
-            canonical += &format!("{name}:{}\n", parts.headers.get(name)?.to_str().ok()?.trim());
+            let _ = writeln!(canonical, "{name}:{}", parts.headers.get(name)?.to_str().ok()?.trim());
         }
-        canonical += &format!("\n{}\n{}", self.headers.join(";"), hex(digest::digest(&digest::SHA256, body).as_ref()));
+        let body = hex(digest::digest(&digest::SHA256, body).as_ref());
+        let _ = write!(canonical, "\n{}\n{body}", self.headers.join(";"));
         let scope = format!("{}/{}/{}/aws4_request", self.date, self.region, self.service);
         let hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
         let text = format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{hash}", self.time);
@@ -550,5 +557,8 @@ impl Signature {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -28,7 +28,8 @@ async fn a_thousand_registries_of_one_identity_share_one_token() -> Result<()> {
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let checks = (0..1000).map(|_| keys(&host, "AKIAONE", &secret)).collect::<Result<Vec<_>>>()?;
     for _ in 0..2 {
-        let all = join_all(checks.iter().map(|check| validate(&prober, &tokens, check, Urgency::Changed))).await;
+        let all =
+            join_all(checks.iter().map(|check| validate(&prober, &tokens, check, Urgency::Changed))).await;
         assert!(all.iter().all(|status| verdict(status) == "True/Validated"));
     }
     assert_eq!(aws.total(TOKEN), 1, "one flight for all, and the token is kept");
@@ -82,7 +83,8 @@ async fn a_throttled_aws_is_left_alone_and_recovers_without_a_storm() -> Result<
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let checks = (0..200).map(|_| keys(&host, "AKIAONE", &secret)).collect::<Result<Vec<_>>>()?;
     for _ in 0..5 {
-        let all = join_all(checks.iter().map(|check| validate(&prober, &tokens, check, Urgency::Changed))).await;
+        let all =
+            join_all(checks.iter().map(|check| validate(&prober, &tokens, check, Urgency::Changed))).await;
         assert!(all.iter().all(|status| verdict(status) == "Unknown/Throttled"));
     }
     let calls = aws.total(TOKEN);
@@ -99,7 +101,8 @@ async fn a_throttled_aws_is_left_alone_and_recovers_without_a_storm() -> Result<
 }
 
 #[tokio::test]
-async fn a_token_that_the_registry_refuses_before_its_time_is_fetched_once_more_and_not_for_ever() -> Result<()> {
+async fn a_token_that_the_registry_refuses_before_its_time_is_fetched_once_more_and_not_for_ever()
+-> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let secret = aws.good_user("AKIAONE");
     let host = fake::registry(aws.clone()).await?;
@@ -165,7 +168,8 @@ async fn where_no_repository_is_named_one_that_aws_lists_is_read() -> Result<()>
     let host = fake::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let ecr = json!({"region": "eu-central-1", "credentials": {"secretRef": {"name": "keys"}}});
-    let spec = json!({"endpoint": format!("http://{host}"), "baseContentPath": "team/packs", "auth": {"ecr": ecr}});
+    let spec =
+        json!({"endpoint": format!("http://{host}"), "baseContentPath": "team/packs", "auth": {"ecr": ecr}});
     let check = check_spec(spec, &[("AWS_ACCESS_KEY_ID", "AKIAONE"), ("AWS_SECRET_ACCESS_KEY", &secret)])?;
     for _ in 0..3 {
         let status = validate(&prober, &tokens, &check, Urgency::Due).await;

@@ -45,7 +45,8 @@ pub struct Check {
 
 /// A SystemRegistry at `http://<host>` with that `ecr` member, whose Secret holds those keys.
 pub fn check(host: &str, ecr: &Value, secret: &[(&str, &str)]) -> Result<Check> {
-    let spec = json!({"endpoint": format!("http://{host}"), "auth": {"ecr": ecr}, "validation": {"timeout": "20s"}});
+    let spec =
+        json!({"endpoint": format!("http://{host}"), "auth": {"ecr": ecr}, "validation": {"timeout": "20s"}});
     check_spec(spec, secret)
 }
 
@@ -88,7 +89,8 @@ pub async fn validate(prober: &Prober, tokens: &Tokens, check: &Check, urgency: 
 /// `True/Validated`.
 pub fn verdict(status: &RegistryStatus) -> String {
     let condition = status.condition(ConditionType::CredentialsValidated);
-    condition.map_or_else(|| "absent".to_owned(), |condition| format!("{}/{}", condition.status, condition.reason))
+    condition
+        .map_or_else(|| "absent".to_owned(), |condition| format!("{}/{}", condition.status, condition.reason))
 }
 
 /// What the status says of the end of the credentials.
