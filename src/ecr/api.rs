@@ -16,6 +16,7 @@ use aws_credential_types::{
 };
 use aws_sdk_ecr::{config::Region, primitives::DateTime};
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
@@ -335,8 +336,10 @@ impl OwnCredentials {
     async fn look_up(&self, region: &str) -> Result<AwsCredentials, CredentialsError> {
         let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(Region::new(region.to_owned()));
-        let config =
-            ProviderConfig::empty().with_http_client(self.http.clone()).with_timeout_config(timeouts());
+        let config = ProviderConfig::empty()
+            .with_http_client(self.http.clone())
+            .with_sleep_impl(TokioSleep::new())
+            .with_timeout_config(timeouts());
         let chain = DefaultCredentialsChain::builder().configure(config).region(region).build().await;
         chain.provide_credentials().await
     }

@@ -6,11 +6,11 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Result, ensure};
 use registry_api::RegistryStatus;
 use registry_operator::ecr::Urgency;
-use registry_testbed::{Ca, ControlPlaneOptions, Operator, Registry};
+use registry_testbed::{Ca, ControlPlaneOptions, Operator, Registry, process::Scratch};
 use serde_json::{Value, json};
 
 use crate::{
-    fake::{Aws, Role, SECRETS_OF_AWS, Settings, Trouble, User},
+    fake::{Aws, POD_TOKEN, Role, SECRETS_OF_AWS, Settings, Trouble, User},
     harness::Installation,
     stage::{Marker, PROMISED, Scene, VALIDATED, Verdict, View, protected},
     support::{check, prober, tokens, validate, verdict},
@@ -310,6 +310,51 @@ async fn the_operators_own_identity_is_for_who_administers_the_system_level() ->
     object.shows(SOON, &VALIDATED).await?;
     ensure!(aws.count("AssumeRole", OPERATOR) == 1 && aws.count("GetAuthorizationToken", OPERATOR) == 0);
     discreet("the log", &operator.log())
+}
+
+#[tokio::test]
+async fn the_operators_identity_is_that_of_its_pod() -> Result<()> {
+    let aws = Aws::start(Settings { password: Some(PASSWORD.into()), ..Settings::default() }).await?;
+    aws.role(
+        "operators",
+        Role { trusted: vec!["ASIAOPERATOR".into()], external_id: None, trouble: Trouble::None },
+    );
+    let installation = Installation::start(ControlPlaneOptions::default()).await?;
+    let cluster = installation.cluster().await?;
+    let ca = Ca::new("private authority")?;
+    let registry = protected(&ca, "AWS", PASSWORD).await?;
+    let scratch = Scratch::new("pod")?;
+    let token = scratch.write("token", POD_TOKEN)?;
+    let token = token.to_string_lossy();
+    let agent = format!("{}/pod-identity", aws.url());
+    let irsa: &[(&str, &str)] = &[
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/HUSH-irsa"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", &token),
+        ("AWS_REGION", "eu-central-1"),
+    ];
+    let pod_identity: &[(&str, &str)] =
+        &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &agent), ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token)];
+    let spec = json!({
+        "endpoint": registry.url(), "tls": {"ca": {"inline": ca.certificate_pem()}},
+        "auth": {"ecr": {"region": "eu-central-1", "sts": {"roleARN": arn("operators")}}},
+    });
+    let cases: [(&str, &[(&str, &str)], Verdict); 3] =
+        [("irsa", irsa, VALIDATED), ("pod-identity", pod_identity, VALIDATED), ("none", &[], ROLE_DENIED)];
+    for (name, environment, verdict) in cases {
+        let mut options = installation.operator_options().await?.arg("--leader-election=false");
+        options = options.env("AWS_ENDPOINT_URL_ECR", aws.url()).env("AWS_ENDPOINT_URL_STS", aws.url());
+        options = options.env("AWS_EC2_METADATA_DISABLED", "true");
+        for (name, value) in environment {
+            options = options.env(name, value);
+        }
+        let operator = Operator::start(options).await?;
+        let object = Scene::system(&cluster).declare(name, spec.clone()).await?;
+        let view = object.shows(SOON, &verdict).await?;
+        discreet_status(name, &view.status)?;
+        operator.stop().await?;
+    }
+    ensure!(aws.total("AssumeRoleWithWebIdentity") == 1 && aws.total("PodIdentity") == 1);
+    Ok(())
 }
 
 #[tokio::test]

@@ -29,6 +29,8 @@ use tokio::net::TcpListener;
 
 /// The account of all users of the fake.
 pub const ACCOUNT: &str = "123456789012";
+/// What Kubernetes gives to the operator's Pod, to show to AWS.
+pub const POD_TOKEN: &str = "HUSH-pod-token";
 /// What no status may hold.
 pub const SECRETS_OF_AWS: [&str; 4] = ["arn:aws:iam::", "arn:aws:sts::", "f00dfeed", "HUSH"];
 
@@ -204,10 +206,57 @@ impl Aws {
             Some(target) => target.rsplit('.').next().unwrap_or_default().to_owned(),
             None => form(&body).remove("Action").unwrap_or_default(),
         };
+        if operation == "AssumeRoleWithWebIdentity" {
+            return self.web_identity(&form(&body));
+        }
+        if parts.uri.path() == "/pod-identity" {
+            return self.pod_identity(&parts);
+        }
         match self.perform(&operation, &parts, &body, protocol).await {
             Ok(response) => response,
             Err(refusal) => refusal.response(protocol),
         }
+    }
+
+    /// IRSA: unsigned, with the token that Kubernetes gave to the Pod.
+    fn web_identity(&self, form: &BTreeMap<String, String>) -> Response<Full<Bytes>> {
+        self.note("AssumeRoleWithWebIdentity", "");
+        if form.get("WebIdentityToken").map(String::as_str) != Some(POD_TOKEN) {
+            return Refusal::of(Protocol::Query, Fault::NotAssumable).response(Protocol::Query);
+        }
+        let end = now() + Duration::from_hours(1);
+        let (id, secret, session) = self.session();
+        Protocol::Query.ok(&format!(
+            "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+             <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{id}</AccessKeyId><SecretAccessKey>{secret}\
+             </SecretAccessKey><SessionToken>{session}</SessionToken><Expiration>{end}</Expiration></Credentials>\
+             </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+        ))
+    }
+
+    /// EKS Pod Identity's agent.
+    fn pod_identity(&self, parts: &Parts) -> Response<Full<Bytes>> {
+        self.note("PodIdentity", "");
+        if parts.headers.get("authorization").is_none_or(|token| token != POD_TOKEN) {
+            return plain(403, "");
+        }
+        let (id, secret, session) = self.session();
+        let end = (now() + Duration::from_hours(1)).to_string();
+        let answer =
+            json!({"AccessKeyId": id, "SecretAccessKey": secret, "Token": session, "Expiration": end});
+        Protocol::Json.ok(&answer.to_string())
+    }
+
+    /// A session of the operator's.
+    fn session(&self) -> (&'static str, &'static str, &'static str) {
+        let (id, secret, session) = ("ASIAOPERATOR", "HUSH-operator", "HUSH-operator-session");
+        let (user_secret, user_session) = (secret.to_owned(), Some(session.to_owned()));
+        self.user(id, User { secret: user_secret, session: user_session, trouble: Trouble::None });
+        (id, secret, session)
+    }
+
+    fn note(&self, operation: &str, key: &str) {
+        self.lock().calls.push(Call { operation: operation.to_owned(), key: key.to_owned() });
     }
 
     async fn perform(
