@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::builder::FalseyValueParser;
+use kube::api::DynamicObject;
 use registry_testbed::control_plane::ControlPlaneError;
 use registry_testbed::manifests::{self, ManifestError};
 use registry_testbed::operator::{Operator, OperatorError, OperatorOptions};
@@ -23,6 +24,8 @@ use verdicts::Verdicts;
 
 const SYSTEM_NAMESPACE: &str = "registry-system";
 const OPERATOR_ACCOUNT: &str = "registry-operator";
+/// What a sample needs beside registries.
+const NEEDS: &str = "samples.registry.spectrocloud.com/needs";
 /// The longest that a sample's verdict may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How often the verdicts are looked at.
@@ -107,9 +110,10 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<ExitCode, RunError> {
     let mut installed = manifests::read_file(&arguments.install, &manifests::Tokens::default())?;
     installed.retain(|object| manifests::kind(object) != "Deployment");
     manifests::apply(&client, installed).await?;
-    let operator = start_operator(&arguments, &cluster).await?;
+    let operator = start_operator(&arguments, &cluster, registries.aws()).await?;
 
-    let samples = manifests::read_directory(&arguments.samples, &registries.tokens())?;
+    let mut samples = manifests::read_directory(&arguments.samples, &registries.tokens())?;
+    samples.retain(|sample| registries.aws().is_some() || !needs_aws(sample));
     manifests::apply(&client, samples.clone()).await?;
     let mut verdicts = Verdicts::of(&client, &samples).await?;
     let code = stay(arguments.once, &mut verdicts, &operator, &cluster).await?;
@@ -137,12 +141,25 @@ fn announce(arguments: &RunArguments) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Whether a sample is about AWS.
+fn needs_aws(sample: &DynamicObject) -> bool {
+    let needs = sample.metadata.annotations.as_ref().and_then(|all| all.get(NEEDS));
+    needs.is_some_and(|needs| needs == "aws")
+}
+
 /// As the service account that it has in a cluster, never as an administrator.
-async fn start_operator(arguments: &RunArguments, cluster: &Cluster) -> Result<Operator, RunError> {
+async fn start_operator(
+    arguments: &RunArguments,
+    cluster: &Cluster,
+    aws: Option<String>,
+) -> Result<Operator, RunError> {
     let kubeconfig = cluster.kubeconfig_for_service_account(SYSTEM_NAMESPACE, OPERATOR_ACCOUNT).await?;
     let mut options = OperatorOptions::new(&arguments.operator, kubeconfig);
     options.args.push(format!("--system-namespace={SYSTEM_NAMESPACE}").into());
     options.args.extend(arguments.operator_args.iter().cloned());
+    for name in ["AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL_STS"] {
+        options.env.extend(aws.as_ref().map(|url| (name.into(), url.into())));
+    }
     let start = Instant::now();
     let operator = Operator::start(options).await?;
     say(&format!(

@@ -1,16 +1,20 @@
-//! The registries of the samples: one with passwords and a private authority, one for anybody, and one that is down.
+//! The registries of the samples: one with passwords and a private authority, one for anybody, one that is down, and one
+//! that takes the tokens of an emulated AWS.
 
 use registry_testbed::manifests::Tokens;
 use registry_testbed::pki::PkiError;
 use registry_testbed::ports::{Port, PortError};
 use registry_testbed::registry::{Registry, RegistryAuth, RegistryError, RegistryOptions, RegistryTls};
-use registry_testbed::{Ca, LeafOptions};
+use registry_testbed::{Ca, LeafOptions, Moto};
 
 use crate::say;
 
 /// What the samples' Secrets hold too.
 const USER: &str = "demo";
 const PASSWORD: &str = "demo-password";
+/// What moto's tokens hold: the same for everybody.
+const AWS_USER: &str = "AWS";
+const AWS_PASSWORD: &str = "123456789012-auth-token";
 
 /// Why there is nothing for the samples to point to.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +36,39 @@ pub(crate) struct Registries {
     protected: Registry,
     anonymous: Registry,
     down: Port,
+    ecr: Option<Ecr>,
+}
+
+/// An emulated AWS, and a registry that takes its tokens.
+struct Ecr {
+    aws: Moto,
+    registry: Registry,
+}
+
+impl Ecr {
+    /// Starts both; nothing where AWS can't be emulated here, which is said.
+    async fn start(tls: RegistryTls) -> Result<Option<Self>, SetupError> {
+        if !Moto::is_possible() {
+            say("Left out: the sample of AWS ECR, whose emulator (moto) needs python3.");
+            return Ok(None);
+        }
+        say("Emulating AWS with moto; its first installation takes about a minute.");
+        let aws = match Moto::start().await {
+            Ok(aws) => aws,
+            Err(error) => {
+                say(&format!("Left out: the sample of AWS ECR, whose emulator does not come up. {error}"));
+                return Ok(None);
+            }
+        };
+        let auth = RegistryAuth::htpasswd(AWS_USER, AWS_PASSWORD);
+        let registry = Registry::start(RegistryOptions { auth, tls }).await?;
+        registry.push_artifact("team/packs/hello", "1.0.0").await?;
+        Ok(Some(Self { aws, registry }))
+    }
+
+    fn host_port(&self) -> String {
+        self.registry.host_port()
+    }
 }
 
 impl Registries {
@@ -43,6 +80,7 @@ impl Registries {
             ca_pem: ca.certificate_pem().to_owned(),
             client_ca_pem: None,
         };
+        let ecr = Ecr::start(tls.clone()).await?;
         let auth = RegistryAuth::htpasswd(USER, PASSWORD);
         let protected = Registry::start(RegistryOptions { auth, tls }).await?;
         let anonymous = Registry::start(RegistryOptions::default()).await?;
@@ -50,7 +88,7 @@ impl Registries {
         protected.push_artifact("team-a/charts/hello", "1.0.0").await?;
         anonymous.push_artifact("public/hello", "1.0.0").await?;
         let down = Port::reserve()?;
-        let registries = Self { ca, protected, anonymous, down };
+        let registries = Self { ca, protected, anonymous, down, ecr };
         registries.introduce();
         Ok(registries)
     }
@@ -61,7 +99,13 @@ impl Registries {
             .with("REGISTRY", self.protected.host_port())
             .with("ANONYMOUS_REGISTRY", self.anonymous.host_port())
             .with("DOWN_REGISTRY", self.down_host_port())
+            .with("ECR_REGISTRY", self.ecr.as_ref().map_or_else(|| self.down_host_port(), Ecr::host_port))
             .with("CA", self.ca.certificate_pem())
+    }
+
+    /// The endpoint of the emulated AWS, if there is one.
+    pub(crate) fn aws(&self) -> Option<String> {
+        self.ecr.as_ref().map(|ecr| ecr.aws.url())
     }
 
     fn down_host_port(&self) -> String {
@@ -72,5 +116,9 @@ impl Registries {
         say(&format!("Registry with a password ({USER}) and a private CA: {}", self.protected.url()));
         say(&format!("Registry for anybody, without TLS:              {}", self.anonymous.url()));
         say(&format!("Registry that is down:                          https://{}", self.down_host_port()));
+        if let Some(ecr) = &self.ecr {
+            say(&format!("Registry that takes tokens of AWS:              {}", ecr.registry.url()));
+            say(&format!("AWS (ECR and STS, emulated by moto):            {}", ecr.aws.url()));
+        }
     }
 }
