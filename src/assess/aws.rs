@@ -126,3 +126,68 @@ fn unavailable(aws: &str, outage: Outage) -> String {
         Outage::Unreadable => format!("The answer of {aws} can't be read"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use registry_api::condition::LAYERS;
+
+    use super::*;
+    use crate::ecr::Api;
+
+    fn causes() -> Vec<Cause> {
+        let role = |external_id, other_partition: Option<&str>| Cause::RoleDenied {
+            external_id,
+            other_partition: other_partition.map(ToOwned::to_owned),
+        };
+        let action = |explicitly| Cause::ActionDenied { action: "ecr:GetAuthorizationToken", explicitly };
+        let refused = |forbidden, host: Option<&str>| Cause::TokenRefused {
+            forbidden,
+            region_of_host: host.map(ToOwned::to_owned),
+        };
+        let outages = [
+            Outage::Timeout,
+            Outage::Unreachable,
+            Outage::Untrusted,
+            Outage::Status(503),
+            Outage::Unreadable,
+        ];
+        let mut causes = vec![
+            Cause::UnknownKey { temporary: false },
+            Cause::UnknownKey { temporary: true },
+            Cause::WrongSecret,
+            Cause::MalformedKeys,
+            Cause::Expired,
+            role(false, None),
+            role(true, None),
+            role(true, Some("aws-cn")),
+            action(true),
+            action(false),
+            Cause::WrongRegion,
+            Cause::ClockSkew,
+            Cause::Throttled,
+            Cause::NoOperatorIdentity,
+            Cause::OperatorIdentityRefused,
+            refused(true, None),
+            refused(false, Some("eu-west-1")),
+            Cause::Other { code: "InvalidParameterException".into() },
+        ];
+        causes.extend(outages.map(Cause::Unavailable));
+        causes
+    }
+
+    #[test]
+    fn every_cause_keeps_the_contract_and_says_something_of_its_own() {
+        let mut said = std::collections::HashSet::new();
+        for cause in causes() {
+            let refusal = Refusal { cause, api: Api::Sts, region: "eu-central-1".into(), retry_after: None };
+            let (status, reason) = verdict(&refusal);
+            let layer = &LAYERS[3];
+            let allowed = if status == Standing::False { layer.bad } else { layer.unknown };
+            assert!(status != Standing::True && allowed.contains(&reason), "{refusal:?}: {reason}");
+            assert_eq!(refusal.is_transient(), status == Standing::Unknown, "{refusal:?}");
+            let sentence = sentence(&refusal);
+            assert!(sentence.chars().count() <= 1024 && !sentence.contains("arn:"), "{sentence}");
+            assert!(said.insert(sentence), "{refusal:?} says what another cause says");
+        }
+    }
+}

@@ -318,3 +318,163 @@ fn pause(refusal: &Refusal, refusals: u32, chance: f64) -> Duration {
 fn after(time: Timestamp, wait: Duration) -> Timestamp {
     time.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, sync::atomic::AtomicUsize};
+
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::{super::causes::Api, *};
+
+    thread_local! {
+        static SECOND: Cell<i64> = const { Cell::new(0) };
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(SECOND.get()).unwrap()
+    }
+
+    fn pass(seconds: i64) {
+        SECOND.set(SECOND.get() + seconds);
+    }
+
+    fn cache() -> Cache<u32, u32> {
+        SECOND.set(1_000_000);
+        Cache::new(now, || 0.0)
+    }
+
+    fn refusal(cause: Cause) -> Refusal {
+        Refusal { cause, api: Api::Ecr, region: "eu-central-1".into(), retry_after: None }
+    }
+
+    /// Asks at that time; answers with what is given, and counts.
+    struct Source(Arc<AtomicUsize>);
+
+    impl Source {
+        fn new() -> Self {
+            Self(Arc::default())
+        }
+
+        fn asked(&self) -> usize {
+            self.0.load(Relaxed)
+        }
+
+        async fn answer(
+            &self,
+            cache: &Cache<u32, u32>,
+            urgency: Urgency,
+            answer: Result<Duration, Cause>,
+        ) -> Result<bool, Refusal> {
+            let (count, end) = (self.0.clone(), answer.map(|life| now() + life));
+            let ask = || async move {
+                count.fetch_add(1, Relaxed);
+                end.map(|ends_at| Fresh { value: 1, ends_at }).map_err(refusal)
+            };
+            cache.get(&7, urgency, ask).await.map(|taken| taken.reused)
+        }
+    }
+
+    const LIFE: Result<Duration, Cause> = Ok(Duration::from_hours(12));
+
+    #[tokio::test]
+    async fn an_answer_serves_for_three_quarters_of_its_life_and_then_while_another_is_fetched() {
+        let (cache, source) = (cache(), Source::new());
+        assert!(!source.answer(&cache, Urgency::Due, LIFE).await.unwrap());
+        pass(9 * 3600 - 1);
+        assert!(source.answer(&cache, Urgency::Changed, LIFE).await.unwrap());
+        assert_eq!(source.asked(), 1);
+        pass(1);
+        assert!(source.answer(&cache, Urgency::Due, LIFE).await.unwrap(), "nobody waits for a renewal");
+        tokio::task::yield_now().await;
+        assert!(source.answer(&cache, Urgency::Due, LIFE).await.unwrap());
+        assert_eq!(source.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_of_no_use_shortly_before_its_end() {
+        let (cache, source) = (cache(), Source::new());
+        source.answer(&cache, Urgency::Due, LIFE).await.unwrap();
+        pass(12 * 3600 - 60);
+        assert!(!source.answer(&cache, Urgency::Due, LIFE).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_has_ended_before_it_came_serves_for_an_hour() {
+        let (cache, source) = (cache(), Source::new());
+        let ended = || Ok(Duration::ZERO);
+        source.answer(&cache, Urgency::Due, ended()).await.unwrap();
+        pass(2000);
+        assert!(source.answer(&cache, Urgency::Due, ended()).await.unwrap());
+        pass(2000);
+        assert!(!source.answer(&cache, Urgency::Due, ended()).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn rejected_keys_wait_one_two_four_minutes_unless_something_changed() {
+        let (cache, source) = (cache(), Source::new());
+        let rejected = || Err(Cause::WrongSecret);
+        for (minutes, asked) in [(0, 1), (1, 2), (1, 2), (1, 3), (3, 3), (1, 4)] {
+            pass(minutes * 60);
+            assert!(source.answer(&cache, Urgency::Due, rejected()).await.is_err());
+            assert_eq!(source.asked(), asked);
+        }
+        assert!(
+            source.answer(&cache, Urgency::Changed, LIFE).await.is_err(),
+            "a young refusal is good for all"
+        );
+        pass(1);
+        assert!(source.answer(&cache, Urgency::Changed, LIFE).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn throttling_is_not_cured_by_a_change_and_says_how_long_to_wait() {
+        let (cache, source) = (cache(), Source::new());
+        let throttled = || Err(Cause::Throttled);
+        for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let seen = source.answer(&cache, Urgency::Due, throttled()).await.unwrap_err();
+            assert_eq!(seen.retry_after, Some(Duration::from_secs(wait)));
+            let asked = source.asked();
+            let seen = source.answer(&cache, Urgency::Changed, LIFE).await.unwrap_err();
+            assert_eq!((seen.retry_after, source.asked()), (Some(Duration::from_secs(wait)), asked));
+            pass(i64::try_from(wait).unwrap());
+        }
+        assert!(source.answer(&cache, Urgency::Due, LIFE).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_bad_answer_is_thrown_away_once_an_hour_and_only_if_it_is_still_kept() {
+        let (cache, source) = (cache(), Source::new());
+        let take = async || {
+            let count = source.0.clone();
+            let ends_at = now() + Duration::from_hours(12);
+            let ask = || async move {
+                count.fetch_add(1, Relaxed);
+                Ok(Fresh { value: 1, ends_at })
+            };
+            cache.get(&7, Urgency::Due, ask).await.unwrap().kept
+        };
+        let first = take().await;
+        assert!(cache.discard(&7, &first));
+        let second = take().await;
+        assert!(cache.discard(&7, &first), "there is another already");
+        assert!(!cache.discard(&7, &second));
+        pass(3600);
+        assert!(cache.discard(&7, &second));
+        take().await;
+        assert_eq!(source.asked(), 3);
+    }
+
+    #[tokio::test]
+    async fn no_more_is_kept_than_there_is_room_for() {
+        let cache = cache();
+        let most = u32::try_from(MOST_ENTRIES).unwrap();
+        for key in 0..most + 10 {
+            let ends_at = now() + Duration::from_hours(12);
+            cache.get(&key, Urgency::Due, || async move { Ok(Fresh { value: 1, ends_at }) }).await.unwrap();
+            pass(i64::from(key % 1000 == 0));
+        }
+        assert_eq!(cache.lock().entries.len(), MOST_ENTRIES);
+        assert!(cache.lock().entries.contains_key(&(most + 9)));
+    }
+}

@@ -113,7 +113,7 @@ fn install() -> Result<PathBuf, MotoError> {
         return Err(MotoError::NoPython);
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries=1", "-r"];
     run(Command::new(home.join("bin/python")).args(pip).arg(&pins))?;
     std::fs::write(&done, key).map_err(file(&done))?;
     Ok(program)
