@@ -338,8 +338,12 @@ async fn the_operators_identity_is_that_of_its_pod() -> Result<()> {
         "endpoint": registry.url(), "tls": {"ca": {"inline": ca.certificate_pem()}},
         "auth": {"ecr": {"region": "eu-central-1", "sts": {"roleARN": arn("operators")}}},
     });
-    let cases: [(&str, &[(&str, &str)], Verdict); 3] =
-        [("irsa", irsa, VALIDATED), ("pod-identity", pod_identity, VALIDATED), ("none", &[], ROLE_DENIED)];
+    let nothing: &[(&str, &str)] = &[];
+    let cases = [
+        ("irsa", irsa, VALIDATED),
+        ("pod-identity", pod_identity, VALIDATED),
+        ("none", nothing, ROLE_DENIED),
+    ];
     for (name, environment, verdict) in cases {
         let mut options = installation.operator_options().await?.arg("--leader-election=false");
         options = options.env("AWS_ENDPOINT_URL_ECR", aws.url()).env("AWS_ENDPOINT_URL_STS", aws.url());
