@@ -126,6 +126,18 @@ fn what_the_user_asked_for_and_what_cannot_be_proven_does_not_make_a_registry_un
 }
 
 #[test]
+fn what_this_build_or_the_endpoint_does_not_permit_is_said_of_the_references() {
+    for error in [SpecError::EcrUnsupported, SpecError::Place(ecr::PlaceError::Public)] {
+        let (status, outcome) =
+            assess(&subject(1, RegistryStatus::default()), &Seen::Unfit(error), UNCHANGED, at(100));
+        let references = status.condition(ConditionType::ResolvedRefs).unwrap();
+        assert_eq!((references.status.as_str(), references.reason.as_str()), ("False", "NotPermitted"));
+        assert_eq!((ready(&status), outcome), (("False", "NotPermitted"), Outcome::Definite));
+        assert!(status.is_true(ConditionType::Stalled));
+    }
+}
+
+#[test]
 fn nothing_seen_is_never_ready() {
     let nothing = Findings { endpoint: EndpointFinding::NotAttempted, ..refused() };
     assert_eq!(ready(&judged(nothing).0), ("Unknown", "Progressing"));

@@ -145,24 +145,40 @@ pub(crate) fn external_id() -> Rule {
     )
 }
 
+/// The hosts of ECR Public, as a pattern.
+const ECR_PUBLIC: &str = "public[.]ecr[.]aws|ecr-public[.]aws[.]com";
+
 /// Whether the host is ECR's, with its region in it; or the region is given; or nothing is to be signed. The endpoint's
 /// own mistakes are not this rule's: it looks past a missing scheme.
 pub(crate) fn ecr_region_known() -> Rule {
     const REGIONAL: &str = "[0-9]{12}[.](dkr[.]ecr(-fips)?[.][a-z0-9-]+[.](amazonaws[.](com([.]cn)?|eu)|c2s[.]ic[.]gov|\
                             sc2s[.]sgov[.]gov|cloud[.]adc-e[.]uk|csp[.]hci[.]ic[.]gov)|\
                             dkr-ecr(-fips)?[.][a-z0-9-]+[.]on[.](aws|amazonwebservices[.]com[.]cn))";
-    const PUBLIC: &str = "public[.]ecr[.]aws|ecr-public[.]aws[.]com";
     rule(
         &format!(
             "!has(self.auth) || !has(self.auth.ecr) || has(self.auth.ecr.region) || \
              (!has(self.auth.ecr.credentials) && !has(self.auth.ecr.sts)) || \
-             self.endpoint.matches('(?i)^([a-z]+://)?({REGIONAL}|{PUBLIC})[.]?([:/?#]|$)')"
+             self.endpoint.matches('(?i)^([a-z]+://)?({REGIONAL}|{ECR_PUBLIC})[.]?([:/?#]|$)')"
         ),
         "spec.auth.ecr.region is needed here: the host of spec.endpoint does not tell the region, so write it, such \
          as eu-central-1",
     )
     .field_path(".auth.ecr.region")
     .reason(Reason::FieldValueRequired)
+}
+
+/// ECR Public serves everybody; a private ECR registry's tokens mean nothing to it.
+pub(crate) fn ecr_public_without_identity() -> Rule {
+    rule(
+        &format!(
+            "!has(self.auth) || !has(self.auth.ecr) || (!has(self.auth.ecr.credentials) && !has(self.auth.ecr.sts)) || \
+             !self.endpoint.matches('(?i)^https?://({ECR_PUBLIC})[.]?([:/]|$)')"
+        ),
+        "spec.auth.ecr takes no credentials and no sts with ECR Public (public.ecr.aws), which serves everybody: remove \
+         them and leave spec.auth.ecr empty",
+    )
+    .field_path(".auth.ecr")
+    .reason(Reason::FieldValueForbidden)
 }
 
 pub(crate) fn client_certificate_needs_tls() -> Rule {

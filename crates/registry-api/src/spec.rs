@@ -148,6 +148,7 @@ impl<S: Scope> Resource for Registry<S> {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::client_certificate_needs_tls(), validation = rules::ecr_region_known())]
+#[x_kube(validation = rules::ecr_public_without_identity())]
 pub struct RegistrySpec {
     /// What the registry holds: Pack, Helm or Zarf. Informs consumers; the check is the same for all.
     #[serde(default)]

@@ -157,7 +157,7 @@ async fn every_way_to_sign_in_is_accepted_alone() -> Result<()> {
 }
 
 /// Of all partitions, as far as AWS has published their hosts.
-const ECR: [&str; 16] = [
+const ECR: [&str; 14] = [
     "123456789012.dkr.ecr.eu-central-1.amazonaws.com",
     "123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com",
     "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn",
@@ -172,9 +172,17 @@ const ECR: [&str; 16] = [
     "123456789012.DKR.ECR.eu-central-1.AmazonAWS.com",
     "123456789012.dkr.ecr.eu-central-1.amazonaws.com:443",
     "123456789012.dkr.ecr.eu-central-1.amazonaws.com/",
-    "public.ecr.aws",
-    "ecr-public.aws.com/team",
 ];
+
+#[tokio::test]
+async fn ecr_public_needs_neither_credentials_nor_a_region() -> Result<()> {
+    holds(
+        BOTH,
+        ["public.ecr.aws", "ecr-public.aws.com/team"]
+            .map(|host| format!("{{endpoint: 'https://{host}', auth: {{ecr: {{}}}}}}")),
+    )
+    .await
+}
 
 #[tokio::test]
 async fn an_ecr_host_tells_its_region() -> Result<()> {

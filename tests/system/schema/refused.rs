@@ -409,6 +409,8 @@ fn ecr() -> Vec<Refusal> {
     const METHOD: &str = "spec.auth.ecr takes either credentials (access keys) or sts (a role to assume), not both: remove one; \
                           leave out both for a public ECR registry";
     const REGION: &str = "spec.auth.ecr.region must be an AWS region such as eu-central-1; leave it out to read it from spec.endpoint";
+    const PUBLIC: &str = "spec.auth.ecr takes no credentials and no sts with ECR Public (public.ecr.aws), which serves everybody: \
+                          remove them and leave spec.auth.ecr empty";
     let role = "roleARN: 'arn:aws:iam::123456789012:role/registry'";
     let mut table = vec![
         refused(
@@ -422,6 +424,18 @@ fn ecr() -> Vec<Refusal> {
             "{auth: {ecr: {credentials: {}}}, endpoint: 'https://public.ecr.aws'}",
             "spec.auth.ecr.credentials.secretRef",
             "Required value",
+        ),
+        refused(
+            "{auth: {ecr: {credentials: {secretRef: {name: k}}}}, endpoint: 'https://public.ecr.aws/x'}",
+            "spec.auth.ecr",
+            PUBLIC,
+        ),
+        refused(
+            format!(
+                "{{auth: {{ecr: {{sts: {{{role}, secretRef: {{name: k}}}}, region: us-east-1}}}}, endpoint: 'https://ECR-public.aws.com.:443'}}"
+            ),
+            "spec.auth.ecr",
+            PUBLIC,
         ),
         refused(
             "{auth: {ecr: {sts: {}, region: eu-central-1}}}",
