@@ -1,7 +1,6 @@
 //! The client of the API server: who it says it is, what it counts, and how long it waits.
 
 use std::{
-    net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -13,7 +12,6 @@ use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
 };
-use registry_probe::IpNet;
 use thiserror::Error;
 use tower::{BoxError, Layer, Service};
 
@@ -45,14 +43,6 @@ pub fn clients(mut config: Config, metrics: &Metrics, term: Arc<Term>) -> kube::
 #[derive(Debug, Error)]
 #[error("this replica is not the leader any more, and writes nothing")]
 struct NotLeading;
-
-/// The API server's own addresses, as far as the configuration and the environment of a Pod tell them: nothing that a
-/// tenant may connect to. A loopback address is left to the fence's own rule, since it stands for many servers.
-pub fn cluster_addresses(config: &Config, service_host: Option<&str>) -> Arc<[IpNet]> {
-    let hosts = config.cluster_url.host().into_iter().chain(service_host);
-    let addresses = hosts.filter_map(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-    addresses.filter(|address| !address.is_loopback()).map(IpNet::from).collect()
-}
 
 /// Counts the requests that go through it, and holds back writes outside a term.
 #[derive(Clone)]

@@ -8,7 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Config};
 use registry_operator::{
     access::Access,
-    api_client, controller,
+    api_client,
+    cluster::ClusterAddresses,
+    controller,
     ecr::Tokens,
     events::Events,
     lease::{Candidate, Term},
@@ -19,7 +21,7 @@ use registry_operator::{
     settings::{Cli, Command, LogFormat, Settings},
     validate::Boundaries,
 };
-use registry_probe::{IpNet, Prober, ProberSettings};
+use registry_probe::{Prober, ProberSettings};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -111,7 +113,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     })?;
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
     let term = if leader_election { Term::new() } else { Term::for_ever() };
-    let cluster_addresses = api_client::cluster_addresses(&config, service_host().as_deref());
+    let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref());
     let clients =
         api_client::clients(config, &metrics, term.clone()).context("making a client of the API server")?;
     let replica = Replica {
@@ -158,7 +160,7 @@ struct Replica {
     prober: Prober,
     tokens: Option<Arc<Tokens>>,
     identity: String,
-    cluster_addresses: Arc<[IpNet]>,
+    cluster_addresses: ClusterAddresses,
     settings: Settings,
     metrics: Metrics,
     health: Arc<Health>,
@@ -194,6 +196,7 @@ impl Replica {
         self.metrics.leading(true);
         self.health.ready(false);
         let access = Arc::new(self.access().await);
+        Box::pin(self.cluster_addresses.learn(&self.client)).await;
         let (events, writing) = Events::start(self.client.clone(), self.identity.clone());
         let context = Arc::new(Context {
             client: self.client.clone(),
@@ -211,6 +214,7 @@ impl Replica {
         tokio::select! {
             () = controller::run(context, self.settings.concurrency.into(), self.health.clone()) => {}
             () = writing => {}
+            () = Box::pin(self.cluster_addresses.keep(&self.client)) => {}
         }
     }
 

@@ -10,6 +10,7 @@ use registry_probe::{
 use thiserror::Error;
 
 use crate::{
+    cluster::ClusterAddresses,
     ecr::{self, Place, PlaceError},
     subject::{Scope, Subject},
 };
@@ -22,7 +23,7 @@ pub struct Boundaries {
     /// Further denials, for both scopes.
     pub egress_deny: Arc<[IpNet]>,
     /// Further denials for tenants: the cluster's own addresses.
-    pub cluster_addresses: Arc<[IpNet]>,
+    pub cluster_addresses: ClusterAddresses,
     /// Token services on other hosts that credentials may be sent to.
     pub trusted_token_services: Arc<[TrustedService]>,
 }
@@ -97,12 +98,9 @@ fn fence(scope: Scope, boundaries: &Boundaries) -> Fence {
     let (allow, deny) = (boundaries.egress_allow.clone(), boundaries.egress_deny.clone());
     match scope {
         Scope::System => Fence::new(FenceScope::System, allow, deny),
-        Scope::Tenant if boundaries.cluster_addresses.is_empty() => {
-            Fence::new(FenceScope::Tenant, allow, deny)
-        }
         Scope::Tenant => {
-            let deny: Arc<[IpNet]> =
-                deny.iter().chain(boundaries.cluster_addresses.iter()).copied().collect();
+            let cluster = boundaries.cluster_addresses.all();
+            let deny: Arc<[IpNet]> = deny.iter().chain(cluster.iter()).copied().collect();
             Fence::new(FenceScope::Tenant, allow, deny)
         }
     }

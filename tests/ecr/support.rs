@@ -11,6 +11,7 @@ use registry_api::{
 };
 use registry_operator::{
     assess::{Before, Seen, assess},
+    cluster::ClusterAddresses,
     ecr::{
         Identity, Login, Tokens, Urgency,
         api::{Aws, Endpoints},
@@ -59,7 +60,7 @@ pub fn check_spec(spec: Value, secret: &[(&str, &str)]) -> Result<Check> {
     let boundaries = Boundaries {
         egress_allow: Arc::new(["127.0.0.0/8".parse()?]),
         egress_deny: Arc::default(),
-        cluster_addresses: Arc::default(),
+        cluster_addresses: ClusterAddresses::new([]),
         trusted_token_services: Arc::default(),
     };
     let target = target(&subject, &boundaries)?;

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::networking::v1::ServiceCIDR, jiff::Timestamp};
+use kube::Api;
+use registry_probe::IpNet;
 use registry_testbed::{
     Ca, Leaf, LeafOptions, Registry, RegistryAuth, RegistryOptions, RegistryTls, eventually,
 };
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    harness,
+    harness::{self, Cluster},
     stage::{
         Marker, PROMISED, Played, SOON, Scene, VALIDATED, Verdict, View, anonymous, answer,
         asks_for_password, attempts, label_as_tenant, protected, signed_in, spec, unlabel, welcome,
@@ -558,6 +560,25 @@ async fn an_address_behind_the_fence_is_denied() -> Result<()> {
         let object = scene.declare("metadata", json!({"endpoint": "https://169.254.169.254"})).await?;
         object.shows(SOON, &Verdict::unreachable("False/EgressDenied")).await?;
     }
+    Ok(())
+}
+
+async fn service_range(cluster: &Cluster) -> Result<IpNet> {
+    let ranges: Api<ServiceCIDR> = Api::all(cluster.client());
+    let spec = ranges.get("kubernetes").await?.spec.context("a specification")?;
+    let first = spec.cidrs.as_deref().unwrap_or_default().first().context("a range")?;
+    Ok(first.parse()?)
+}
+
+#[tokio::test]
+async fn a_tenant_reaches_no_service_of_the_cluster() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let range = service_range(&cluster).await?;
+    // None that is in use: not the API server's own, which is denied for another reason.
+    let address = range.hosts().nth(77).context("a range with room")?;
+    let scene = Scene::tenant(&cluster).await?;
+    let object = scene.declare("service", json!({"endpoint": format!("https://{address}")})).await?;
+    object.shows(SOON, &Verdict::unreachable("False/EgressDenied")).await?;
     Ok(())
 }
 

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use registry_api::{RegistrySpec, RegistryStatus};
 use registry_operator::assess::{Before, Seen, assess};
-use registry_operator::resolve::resolve;
+use registry_operator::cluster::ClusterAddresses;
+use registry_operator::resolve::{Wanted, resolve};
 use registry_operator::schedule::Outcome;
 use registry_operator::subject::{Key, Scope, Subject};
 use registry_operator::validate::{Boundaries, target};
@@ -117,10 +118,16 @@ async fn look(spec: &Spec, subject: &Subject, stage: &Stage, prober: &Prober) ->
         Err(error) => return Seen::Unfit(error),
     };
     let references = cluster::references(spec, |text| stage.fill(text)).await;
-    let namespace = subject.key.references_namespace(SYSTEM_NAMESPACE);
-    let resolved = resolve(&subject.spec, &target.endpoint, namespace, &references).await.unwrap();
-    match resolved.material {
-        Ok(material) => Seen::Probed(Box::new(prober.probe(&target, &material, now()).await)),
+    let wanted = Wanted {
+        key: &subject.key,
+        spec: &subject.spec,
+        endpoint: &target.endpoint,
+        place: None,
+        tenant: None,
+        namespace: subject.key.references_namespace(SYSTEM_NAMESPACE),
+    };
+    match resolve(wanted, &references).await.unwrap().means {
+        Ok(means) => Seen::Probed(Box::new(prober.probe(&target, &means.material, now()).await)),
         Err(problem) => Seen::Unresolved(problem),
     }
 }
@@ -130,7 +137,7 @@ fn boundaries(spec: &Spec, stage: &Stage) -> Boundaries {
     Boundaries {
         egress_allow: ranges(&spec.allow),
         egress_deny: ranges(&spec.deny),
-        cluster_addresses: ranges(&spec.cluster),
+        cluster_addresses: ClusterAddresses::new(ranges(&spec.cluster)),
         trusted_token_services: spec.trusted.iter().map(|text| stage.fill(text).parse().unwrap()).collect(),
     }
 }
