@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt, future::join_all, stream};
 use registry_operator::ecr::Urgency;
-use registry_testbed::eventually;
+use registry_testbed::{ControlPlaneOptions, Operator, eventually};
 use serde_json::json;
 
 use crate::{
     fake::{self, Aws, Settings, Trouble},
+    harness::Installation,
+    stage::Scene,
     support::{Check, check, check_spec, expires_at, prober, tokens, validate, verdict},
 };
 
@@ -33,6 +35,34 @@ async fn a_thousand_registries_of_one_identity_share_one_token() -> Result<()> {
         assert!(all.iter().all(|status| verdict(status) == "True/Validated"));
     }
     assert_eq!(aws.total(TOKEN), 1, "one flight for all, and the token is kept");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_thousand_registries_cost_the_operator_one_token() -> Result<()> {
+    let aws = Aws::start(Settings::default()).await?;
+    let secret = aws.good_user("AKIAONE");
+    let host = fake::registry(aws.clone()).await?;
+    let installation = Installation::start(ControlPlaneOptions::default()).await?;
+    let cluster = installation.cluster().await?;
+    let scene = Scene::system(&cluster);
+    let entries = [("AWS_ACCESS_KEY_ID", "AKIAONE"), ("AWS_SECRET_ACCESS_KEY", secret.as_str())];
+    let keys = scene.secret("keys", "Opaque", &entries).await?;
+    let ecr = json!({"region": "eu-central-1", "credentials": {"secretRef": {"name": keys}}});
+    let spec = json!({"endpoint": format!("http://{host}"), "auth": {"ecr": ecr}});
+    let declared = stream::iter(0..1000)
+        .map(|number| {
+            let (scene, spec) = (&scene, spec.clone());
+            async move { scene.declare(&format!("packs-{number}"), spec).await }
+        })
+        .buffer_unordered(16);
+    let objects: Vec<_> = declared.try_collect().await?;
+    let options = installation.operator_options().await?.env("AWS_ENDPOINT_URL_ECR", aws.url());
+    let _operator = Operator::start(options).await?;
+    for object in &objects {
+        object.becomes(Duration::from_mins(3), &["CredentialsValidated=True/Validated"]).await?;
+    }
+    assert_eq!(aws.total(TOKEN), 1);
     Ok(())
 }
 
