@@ -7,8 +7,8 @@ use base64::prelude::BASE64_STANDARD;
 use http::{Request, Response};
 use kube::Client;
 use kube::client::Body;
-use registry_operator::{access::Access, settings::TenantAccess};
 use registry_operator::resolve::References;
+use registry_operator::{access::Access, settings::TenantAccess};
 use serde_json::{Value, json};
 
 use crate::spec::{Object, Spec, TENANT_NAMESPACE};
