@@ -3,18 +3,19 @@
 
 /// Each sentence as two tests: on the oldest and on the newest Kubernetes.
 macro_rules! on_each_kubernetes {
-    ($($sentence:ident),* $(,)?) => {
+    (by $enter:ident: $($sentence:ident),* $(,)?) => {
         mod newest {
             $(#[tokio::test] async fn $sentence() -> anyhow::Result<()> {
-                super::$sentence(&crate::stage::Cluster::enter(registry_testbed::Kubernetes::Newest).await?).await
+                super::$sentence(&crate::stage::Cluster::$enter(registry_testbed::Kubernetes::Newest).await?).await
             })*
         }
         mod oldest {
             $(#[tokio::test] async fn $sentence() -> anyhow::Result<()> {
-                super::$sentence(&crate::stage::Cluster::enter(registry_testbed::Kubernetes::Oldest).await?).await
+                super::$sentence(&crate::stage::Cluster::$enter(registry_testbed::Kubernetes::Oldest).await?).await
             })*
         }
     };
+    ($($sentence:ident),* $(,)?) => { on_each_kubernetes!(by enter: $($sentence),*); };
 }
 
 mod call;

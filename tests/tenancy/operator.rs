@@ -257,7 +257,10 @@ async fn the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_o
         for call in [
             Call::apply(&theirs, a_pull_secret("theirs")),
             Call::merge(&theirs, json!({"metadata": {"annotations": {"a": "b"}}})),
-            Call::json_patch(&theirs, json!([{"op": "remove", "path": "/data"}])),
+            Call::json_patch(
+                &theirs,
+                json!([{"op": "add", "path": "/metadata/annotations", "value": {"a": "b"}}]),
+            ),
             Call::delete(&theirs),
         ] {
             operator.may_not(&call, only_own).await?;

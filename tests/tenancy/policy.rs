@@ -1,19 +1,23 @@
-//! What tenants may ask for: insecureSkipVerify, http:// and hosts, by the chart's tenantPolicy. Each test has a control
-//! plane's parameters for itself.
+//! What tenants may ask for: insecureSkipVerify, http:// and hosts, by the chart's tenantPolicy. One test at a time, on
+//! control planes that no other test uses.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use registry_testbed::eventually;
+use kube::ResourceExt as _;
+use registry_testbed::{
+    eventually,
+    manifests::{self, Tokens},
+};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     call::{Call, a_tenant_registry, tenant_registries, tenant_registry},
-    stage::{Cluster, SYSTEM_NAMESPACE},
+    stage::{Cluster, SYSTEM_NAMESPACE, in_repository},
 };
 
-on_each_kubernetes!(
+on_each_kubernetes!(by enter_to_change_parameters:
     by_default_a_tenant_skips_no_verification_and_speaks_no_plain_http,
     what_the_administrator_allows_holds_at_once_and_no_longer_than_it_is_allowed,
     an_endpoint_outside_the_list_is_refused_with_the_list,
@@ -27,36 +31,40 @@ const NO_SKIPPING: &str = "spec.tls.insecureSkipVerify is not allowed to tenants
 const NO_PLAIN_HTTP: &str = "spec.endpoint with http:// is not allowed to tenants here, as credentials could be read on the \
                              way: write https://, or ask a cluster administrator (tenantPolicy.plainHTTP)";
 
-/// One test at a time changes the parameters, of whichever control plane; and leaves them as they were shipped.
+/// One test at a time changes the parameters, of whichever control plane; and finds them as they are shipped.
 static PARAMETERS: Mutex<()> = Mutex::const_new(());
 
 struct Parameters<'a> {
     cluster: &'a Cluster,
     namespace: String,
-    shipped: Value,
     _alone: MutexGuard<'static, ()>,
 }
 
-fn config_maps() -> String {
-    format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps")
+fn config_map() -> String {
+    format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/registry-operator-tenant-policy")
 }
 
 impl<'a> Parameters<'a> {
     async fn of(cluster: &'a Cluster) -> Result<Self> {
         let _alone = PARAMETERS.lock().await;
         let namespace = cluster.tenant_namespace("team-a").await?;
-        let shipped =
-            cluster.read(&format!("{}/registry-operator-tenant-policy", config_maps())).await?["data"]
-                .clone();
-        let ours = Self { cluster, namespace, shipped, _alone };
-        ours.are(&ours.shipped).await?;
+        let ours = Self { cluster, namespace, _alone };
+        ours.are_shipped().await?;
         Ok(ours)
+    }
+
+    /// Applies them as they are shipped.
+    async fn are_shipped(&self) -> Result<()> {
+        let shipped = manifests::read_file(&in_repository("config/install.yaml"), &Tokens::default())?;
+        let ours = shipped.into_iter().find(|object| object.name_any() == "registry-operator-tenant-policy");
+        let ours = ours.context("install.yaml has no parameters")?;
+        manifests::apply(&self.cluster.root.client(), vec![ours.clone()]).await?;
+        self.are(&ours.data["data"]).await
     }
 
     /// Sets them, and waits until the API server has seen it: it names them in what it refuses. Host patterns tell.
     async fn set(&self, data: Value) -> Result<()> {
-        let path = format!("{}/registry-operator-tenant-policy", config_maps());
-        self.cluster.administrator.may(&Call::merge(&path, json!({"data": data}))).await?;
+        self.cluster.administrator.may(&Call::merge(&config_map(), json!({"data": data}))).await?;
         self.are(&data).await
     }
 
@@ -98,13 +106,9 @@ impl<'a> Parameters<'a> {
         Ok(eventually(Duration::from_secs(10), "the API server has the parameters", look).await?)
     }
 
-    async fn reset(self) -> Result<()> {
-        self.set(self.shipped.clone()).await
-    }
-
     /// Creates a TenantRegistry with that in its spec, without effect.
     fn create(&self, spec: &Value) -> Call {
-        let mut object = a_tenant_registry("packs");
+        let mut object = a_tenant_registry("another");
         for (key, value) in spec.as_object().into_iter().flatten() {
             object["spec"][key] = value.clone();
         }
@@ -154,7 +158,7 @@ async fn what_the_administrator_allows_holds_at_once_and_no_longer_than_it_is_al
         cluster.root.may_not(&parameters.create(&skip), NO_SKIPPING).await?;
         cluster.root.may_not(&parameters.create(&http), NO_PLAIN_HTTP).await?;
     }
-    parameters.reset().await
+    Ok(())
 }
 
 /// Endpoints, and whether they are among the patterns of the test.
@@ -178,7 +182,7 @@ const ENDPOINTS: &[(&str, Option<&str>)] = &[
     ("https://evilregistry.example.com", Some("evilregistry.example.com:443")),
     ("https://registry.example.com.evil.invalid", Some("registry.example.com.evil.invalid:443")),
     ("https://evil.invalid/registry.example.com", Some("evil.invalid:443")),
-    ("https://evil.invalid:8443/.wild.example.com", Some("evil.invalid:8443")),
+    ("https://evil.invalid:8443/a.wild.example.com", Some("evil.invalid:8443")),
     ("https://ported.example.com", Some("ported.example.com:443")),
     ("https://ported.example.com:50000", Some("ported.example.com:50000")),
     ("https://secure.example.com:8443", Some("secure.example.com:8443")),
@@ -216,6 +220,7 @@ async fn an_endpoint_outside_the_list_is_refused_with_the_list(cluster: &Cluster
         "https://registry.example.com:443@evil.invalid",
         "https://evil.invalid?registry.example.com",
         "https://evil.invalid#.wild.example.com",
+        "https://evil.invalid/.wild.example.com",
         "https://evil.invalid\\.wild.example.com",
         "https://evil.invalid%2f.wild.example.com",
         "https://registry.example.com..",
@@ -223,7 +228,7 @@ async fn an_endpoint_outside_the_list_is_refused_with_the_list(cluster: &Cluster
         let (code, message) = cluster.root.refusal(&parameters.create(&json!({"endpoint": trick}))).await?;
         assert_eq!(code, 422, "{trick}: {message}");
     }
-    parameters.reset().await
+    Ok(())
 }
 
 async fn what_a_stricter_policy_does_not_allow_any_more_can_still_be_labelled_and_deleted(
@@ -257,8 +262,7 @@ async fn without_its_parameters_nothing_new_is_allowed_and_everything_can_go(
     let mut object = a_tenant_registry("packs");
     object["metadata"]["finalizers"] = json!(["example.com/mine"]);
     cluster.root.may(&Call::create(&all, object)).await?;
-    let config_map = format!("{}/registry-operator-tenant-policy", config_maps());
-    cluster.administrator.may(&Call::delete(&config_map)).await?;
+    cluster.administrator.may(&Call::delete(&config_map())).await?;
 
     let create = Call::create(&all, a_tenant_registry("another")).dry();
     let look = || async {
@@ -274,10 +278,5 @@ async fn without_its_parameters_nothing_new_is_allowed_and_everything_can_go(
         .await?;
     cluster.is_gone(&path, Duration::from_secs(30)).await?;
 
-    let restored = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "registry-operator-tenant-policy"},
-        "data": parameters.shipped,
-    });
-    cluster.administrator.may(&Call::create(&config_maps(), restored)).await?;
-    parameters.are(&parameters.shipped).await
+    parameters.are_shipped().await
 }

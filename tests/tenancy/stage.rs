@@ -49,6 +49,17 @@ impl Stage {
         cell.get_or_try_init(|| Self::start(kubernetes)).await
     }
 
+    /// Another one of that Kubernetes, for tests that change what tenants may ask for. Started once.
+    async fn to_change_parameters(kubernetes: Kubernetes) -> Result<&'static Self> {
+        static NEWEST: OnceCell<Stage> = OnceCell::const_new();
+        static OLDEST: OnceCell<Stage> = OnceCell::const_new();
+        let cell = match kubernetes {
+            Kubernetes::Newest => &NEWEST,
+            Kubernetes::Oldest => &OLDEST,
+        };
+        cell.get_or_try_init(|| Self::start(kubernetes)).await
+    }
+
     /// A control plane on which the operator runs. Started once.
     async fn with_operator() -> Result<&'static Self> {
         static SHARED: OnceCell<Stage> = OnceCell::const_new();
@@ -185,6 +196,11 @@ impl Cluster {
     /// A control plane without an operator.
     pub async fn enter(kubernetes: Kubernetes) -> Result<Self> {
         Self::of(Stage::on(kubernetes).await?, kubernetes).await
+    }
+
+    /// Another control plane without an operator, for one who changes what tenants may ask for.
+    pub async fn enter_to_change_parameters(kubernetes: Kubernetes) -> Result<Self> {
+        Self::of(Stage::to_change_parameters(kubernetes).await?, kubernetes).await
     }
 
     /// A control plane on which the operator runs.
