@@ -28,7 +28,7 @@ build: ## build the operator, optimised: target/release/registry-operator
 	cargo build --release --package registry-operator
 
 .PHONY: tools
-tools: ## build etcd, kube-apiserver, kube-controller-manager, helm and a registry into target/tools/bin
+tools: ## build etcd, kube-apiserver (newest and oldest), kube-controller-manager, helm and a registry into target/tools/bin
 	$(testbed) tools
 
 # ONCE=1, EXISTING=1 and KUBECONFIG reach the testbed through the environment.
@@ -62,6 +62,12 @@ bench: build ## latency, throughput, memory and writes, next to their floors
 made := crds $(chart)/files/crds $(chart)/Chart.yaml config/install.yaml
 stage := target/generated
 
+# Helm puts kinds that it doesn't know last. Applied in this order, the guard is there before there is what it guards.
+policies_first := awk '/^---/ { last++ } { text[last] = text[last] $$0 "\n" } \
+	/^kind: ValidatingAdmissionPolicy/ { first[last] = 1 } \
+	END { for (i = 0; i <= last; i++) if (i in first) printf "%s", text[i]; \
+		for (i = 0; i <= last; i++) if (!(i in first)) printf "%s", text[i] }'
+
 .PHONY: stage
 stage: helm
 	rm -rf $(stage)
@@ -77,8 +83,8 @@ stage: helm
 	cp -R $(stage)/crds $(stage)/$(chart)/files/crds
 	sed -E 's/^(version|appVersion): .*/\1: $(version)/' $(chart)/Chart.yaml >$(stage)/$(chart)/Chart.yaml
 	echo '# Rendered from charts/registry-operator by `make generate`; edit there.' >$(stage)/config/install.yaml
-	$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system --set namespace.create=true \
-		>>$(stage)/config/install.yaml
+	$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system --set namespace.create=true | \
+		$(policies_first) >>$(stage)/config/install.yaml
 
 .PHONY: generate
 generate: stage ## write what is made from the sources: crds/, the chart's copy and version, config/install.yaml

@@ -1,5 +1,5 @@
 //! The operator's access to tenant namespaces: it holds no cluster-wide right on Secrets, and binds itself, and nobody
-//! else, to one fixed role in each namespace that carries the tenant label.
+//! else, to one fixed role in each namespace that carries the tenant label; or leaves that to an administrator.
 
 use std::{
     collections::HashMap,
@@ -20,6 +20,8 @@ use registry_api::TENANT_LABEL;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
+use crate::settings::TenantAccess;
+
 /// The role that the operator binds itself to; the chart renders it.
 const TENANT_ROLE: &str = "registry-operator-tenant";
 /// The role binding's name in each tenant namespace.
@@ -36,6 +38,7 @@ const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub struct Access {
     client: Client,
     identity: RoleSubject,
+    how: TenantAccess,
     /// A new tenant may have many namespaces; the API server gets them in turn.
     grants: Semaphore,
     tenants: Mutex<HashMap<Arc<str>, Arc<str>>>,
@@ -43,7 +46,7 @@ pub struct Access {
 
 impl Access {
     /// Asks the API server who the operator is.
-    pub async fn new(client: Client) -> Result<Self, AccessError> {
+    pub async fn new(client: Client, how: TenantAccess) -> Result<Self, AccessError> {
         let review: Api<SelfSubjectReview> = Api::all(client.clone());
         let answer = answered(review.create(&PostParams::default(), &SelfSubjectReview::default())).await?;
         let user = answer.status.and_then(|status| status.user_info).and_then(|user| user.username);
@@ -54,7 +57,16 @@ impl Access {
             namespace = identity.namespace,
             "running as"
         );
-        Ok(Self { client, identity, grants: Semaphore::new(GRANTS), tenants: Mutex::default() })
+        Ok(Self { client, identity, how, grants: Semaphore::new(GRANTS), tenants: Mutex::default() })
+    }
+
+    /// The operator, as an option of `kubectl create rolebinding`.
+    pub fn kubectl_option(&self) -> String {
+        let RoleSubject { name, namespace, .. } = &self.identity;
+        match namespace {
+            Some(namespace) => format!("--serviceaccount={namespace}:{name}"),
+            None => format!("--user={name}"),
+        }
     }
 
     /// The tenant whose namespace this is.
@@ -79,7 +91,7 @@ impl Access {
 
     /// Whether the operator's access to that namespace comes from a binding of its own making.
     pub fn is_ours_to_grant(&self, namespace: &str) -> bool {
-        self.tenant(namespace).is_some()
+        self.how == TenantAccess::Bound && self.tenant(namespace).is_some()
     }
 
     /// Whether that namespace carries the tenant label by the API server's own word: a watch may be behind.
@@ -92,6 +104,9 @@ impl Access {
     /// Makes or mends the operator's role binding in that namespace. A failure is logged: what it prevents shows in
     /// the registries that need it.
     pub async fn grant(&self, namespace: &str) {
+        if self.how == TenantAccess::Manual {
+            return;
+        }
         let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let _turn = self.grants.acquire().await;
@@ -104,6 +119,9 @@ impl Access {
 
     /// Removes the operator's own role binding from a namespace that is no tenant's any more.
     pub async fn revoke(&self, namespace: &str) {
+        if self.how == TenantAccess::Manual {
+            return;
+        }
         if let Err(error) = self.try_revoke(namespace).await {
             tracing::warn!(namespace, %error, "could not remove the operator's role binding");
         }
@@ -119,6 +137,9 @@ impl Access {
 
     /// Brings all bindings in line with the labels: what changed while nobody watched.
     pub async fn settle(&self) {
+        if self.how == TenantAccess::Manual {
+            return;
+        }
         let api: Api<RoleBinding> = Api::all(self.client.clone());
         let ours = ListParams::default().fields(&format!("metadata.name={BINDING}"));
         let bindings = match answered(api.list(&ours)).await {

@@ -230,7 +230,7 @@ impl Replica {
     /// Who the operator is; asked until the API server answers.
     async fn access(&self) -> Access {
         loop {
-            match Access::new(self.client.clone()).await {
+            match Access::new(self.client.clone(), self.settings.tenant_access).await {
                 Ok(access) => return access,
                 Err(error) => tracing::warn!(%error, "the API server does not say who we are; asked again"),
             }

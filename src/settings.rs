@@ -45,6 +45,10 @@ pub struct Settings {
     )]
     pub leader_election: bool,
 
+    /// How the operator gets to read in tenants' namespaces.
+    #[arg(long, env = "REGISTRY_OPERATOR_TENANT_ACCESS", value_enum, default_value_t = TenantAccess::Bound)]
+    pub tenant_access: TenantAccess,
+
     /// Addresses to which registries may be reached although the fence denies them (repeatable or comma-separated),
     /// such as 127.0.0.0/8 in development.
     #[arg(long, env = "REGISTRY_OPERATOR_EGRESS_ALLOW", value_name = "CIDR", value_delimiter = ',')]
@@ -118,6 +122,15 @@ fn aws_endpoint(text: &str) -> Result<AwsEndpoint, String> {
         (Some("http" | "https"), Some(_)) => Ok(AwsEndpoint(Some(text.to_owned()))),
         _ => Err("not a URL that starts with https:// or http://".to_owned()),
     }
+}
+
+/// How the operator gets to read in tenants' namespaces.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum TenantAccess {
+    /// It binds itself there to the ClusterRole registry-operator-tenant.
+    Bound,
+    /// An administrator binds it; it has no right on role bindings.
+    Manual,
 }
 
 /// How log lines are written.

@@ -84,7 +84,7 @@ fn reason_of(problem: &Problem) -> Reason {
             ReferenceKind::Secret => Reason::SecretNotFound,
             ReferenceKind::ConfigMap => Reason::ConfigMapNotFound,
         },
-        Problem::AccessDenied(_) => Reason::AccessDenied,
+        Problem::AccessDenied { .. } => Reason::AccessDenied,
         Problem::OperatorIdentity => Reason::NotPermitted,
         Problem::Ca { .. } | Problem::NoCaKey { .. } => Reason::CABundleInvalid,
         Problem::NoKey { .. }

@@ -45,9 +45,9 @@ pub(super) fn problem(problem: &Problem) -> String {
     let what = format!("{problem}");
     match problem {
         Problem::NotFound(_) => format!("{what}: create it, or correct the reference"),
-        Problem::AccessDenied(reference) => format!(
-            "{what}: give it access with kubectl create rolebinding registry-operator -n {} \
-             --clusterrole=registry-operator-tenant --serviceaccount=<operator's namespace>:registry-operator",
+        Problem::AccessDenied { reference, operator } => format!(
+            "{what}: give it access with kubectl create rolebinding registry-operator \
+             --clusterrole=registry-operator-tenant {operator} -n {}",
             reference.shelf.namespace
         ),
         _ => sentence(&what),

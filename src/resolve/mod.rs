@@ -27,8 +27,13 @@ pub enum Problem {
     #[error("{0} does not exist")]
     NotFound(Reference),
     /// The operator may not read it.
-    #[error("the operator may not read {0}")]
-    AccessDenied(Reference),
+    #[error("the operator may not read {reference}")]
+    AccessDenied {
+        /// The object.
+        reference: Reference,
+        /// The operator, as an option of `kubectl create rolebinding`.
+        operator: String,
+    },
     /// A key is missing.
     #[error("{reference} has no key {key}")]
     NoKey {
@@ -186,7 +191,8 @@ pub async fn resolve(wanted: Wanted<'_>, references: &References) -> Result<Reso
         Ok(means) => Ok(Resolved { readings, means: Ok(means) }),
         Err(Stop::Problem(problem)) => Ok(Resolved { readings, means: Err(problem) }),
         Err(Stop::Read(ReadError::Forbidden(reference))) => {
-            Ok(Resolved { readings, means: Err(Problem::AccessDenied(reference)) })
+            let operator = references.operator();
+            Ok(Resolved { readings, means: Err(Problem::AccessDenied { reference, operator }) })
         }
         Err(Stop::Read(error)) => Err(error),
     }

@@ -143,6 +143,11 @@ impl References {
         Self { client, access, shelves: Mutex::default() }
     }
 
+    /// Who reads, as an option of `kubectl create rolebinding`.
+    pub fn operator(&self) -> String {
+        self.access.kubectl_option()
+    }
+
     /// Reads an object; none if it is not there.
     pub async fn read(&self, reference: &Reference) -> Result<Option<Arc<Content>>, ReadError> {
         if let Some(content) = self.kept(reference) {

@@ -207,7 +207,8 @@ async fn leader_and_standby(solo: &Turn) -> Result<(Operator, Operator)> {
     Ok((leader, standby))
 }
 
-/// A replica with an account of its own, which has the rights of the chart's.
+/// A replica with an account of its own, which has the rights of the chart's. The policies know the operator by the name of
+/// the chart's account; this one passes them by `administer`.
 async fn other_replica(solo: &Turn) -> Result<OperatorOptions> {
     let subject =
         format!("subjects: [{{kind: ServiceAccount, namespace: {SYSTEM_NAMESPACE}, name: {OTHER_ACCOUNT}}}]");
@@ -222,6 +223,12 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata: {{name: {OTHER_ACCOUNT}}}
 roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: registry-operator}}
+{subject}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {{name: {OTHER_ACCOUNT}-administers}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: registry-system-admin}}
 {subject}
 ---
 apiVersion: rbac.authorization.k8s.io/v1

@@ -164,7 +164,7 @@ async fn an_operator_that_was_killed_comes_back_to_the_same_verdicts_and_writes_
     let operator = Operator::start(solo.alone().await?).await?;
     let protected = Protected::start().await?;
     let namespace = cluster.tenant_namespace("kept", "kept").await?;
-    let nobody = cluster.plain_namespace("nobody").await?;
+    let nobody = cluster.tenant_namespace("nobody", "nobody").await?;
     for (secret, password) in [("right", "right"), ("wrong", "wrong")] {
         apply(cluster, &login(&namespace, secret, password)).await?;
     }
@@ -174,6 +174,7 @@ async fn an_operator_that_was_killed_comes_back_to_the_same_verdicts_and_writes_
     apply(cluster, &tenant_registry(&namespace, "lost", protected.spec("missing"))).await?;
     apply(cluster, &tenant_registry(&namespace, "down", guarded(down.clone()))).await?;
     apply(cluster, &tenant_registry(&nobody, "nobodys", down)).await?;
+    label(cluster, &nobody, Value::Null).await?;
     let verdicts = [
         (&namespace, "good", "Ready=True/Available"),
         (&namespace, "rejected", "Ready=False/Rejected"),

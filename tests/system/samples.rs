@@ -694,9 +694,12 @@ async fn a_namespace_without_a_tenant_is_told_the_label_and_ready_within_two_sec
     let cluster = harness::cluster_with_operator().await?;
     let ca = Ca::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    let scene = Scene::inside(&cluster, cluster.plain_namespace("nobody").await?);
-    let login = scene.login("login", "demo", "right").await?;
-    let object = scene.declare("charts", spec(&registry, &ca, &login)).await?;
+    let scene = Scene::tenant(&cluster).await?;
+    let object = scene.declare("charts", spec(&registry, &ca, &scene.named("login"))).await?;
+    object.shows(SOON, &Verdict::unresolved("False/SecretNotFound")).await?;
+    unlabel(&cluster, scene.namespace()).await?;
+    object.shows(PROMISED, &Verdict::unresolved("False/NotATenant")).await?;
+    scene.login("login", "demo", "right").await?;
     let view = object.shows(SOON, &Verdict::unresolved("False/NotATenant")).await?;
     assert!(view.message("ResolvedRefs").contains("registry.spectrocloud.com/tenant"));
     assert!(registry.requests().is_empty());

@@ -14,7 +14,10 @@ use crate::{
         told, validate_now, writes_since,
     },
     solo,
+    stage::unlabel,
 };
+
+const NOT_A_TENANT: &str = "Ready=False/NotATenant";
 
 const SETTLED: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_mins(1);
@@ -33,13 +36,17 @@ struct Sample {
 #[tokio::test]
 async fn fifty_registries_cost_two_writes_each_and_then_none_for_a_minute() -> Result<()> {
     let solo = solo::enter().await?;
-    let _operator = Operator::start(solo.installation.operator_options().await?).await?;
     let servers = Servers::start().await?;
     let samples = servers.samples(&solo.cluster).await?;
     assert_eq!(samples.len(), 50);
 
     let creation = solo.mark()?;
-    for sample in &samples {
+    for sample in samples.iter().filter(|sample| sample.is_nobodys()) {
+        apply(&solo.cluster, &sample.object()).await?;
+    }
+    unlabel(&solo.cluster, &solo.cluster.unique("nobody")).await?;
+    let _operator = Operator::start(solo.installation.operator_options().await?).await?;
+    for sample in samples.iter().filter(|sample| !sample.is_nobodys()) {
         apply(&solo.cluster, &sample.object()).await?;
     }
     for sample in &samples {
@@ -149,8 +156,10 @@ impl Servers {
 
     /// Fifty objects: half of either scope, about half of them good, and of the bad ones some of each kind.
     async fn samples(&self, cluster: &Cluster) -> Result<Vec<Sample>> {
-        let [team, nobody] =
-            [cluster.tenant_namespace("steady", "steady").await?, cluster.plain_namespace("nobody").await?];
+        let [team, nobody] = [
+            cluster.tenant_namespace("steady", "steady").await?,
+            cluster.tenant_namespace("nobody", "nobody").await?,
+        ];
         for namespace in [SYSTEM_NAMESPACE, &team] {
             apply(cluster, &login(namespace, "steady-right", "right")).await?;
             apply(cluster, &login(namespace, "steady-wrong", "wrong")).await?;
@@ -166,7 +175,7 @@ impl Servers {
         }
         for sample in samples.iter_mut().filter(|sample| sample.namespace.is_some()).take(2) {
             sample.namespace = Some(nobody.clone());
-            sample.verdict = "Ready=False/NotATenant";
+            sample.verdict = NOT_A_TENANT;
         }
         Ok(samples)
     }
@@ -216,6 +225,11 @@ impl Sample {
             }
         }
         Ok(())
+    }
+
+    /// Whether it lies in a namespace that is no tenant's any more.
+    fn is_nobodys(&self) -> bool {
+        self.verdict == NOT_A_TENANT
     }
 
     fn is_validated_often(&self) -> bool {

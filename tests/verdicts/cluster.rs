@@ -7,8 +7,8 @@ use base64::prelude::BASE64_STANDARD;
 use http::{Request, Response};
 use kube::Client;
 use kube::client::Body;
-use registry_operator::access::Access;
 use registry_operator::resolve::References;
+use registry_operator::{access::Access, settings::TenantAccess};
 use serde_json::{Value, json};
 
 use crate::spec::{Object, Spec, TENANT_NAMESPACE};
@@ -22,7 +22,7 @@ pub async fn references(spec: &Spec, fill: impl Fn(&str) -> String) -> Reference
         async move { Ok::<_, std::io::Error>(answer) }
     });
     let client = Client::new(service, "default");
-    let access = Access::new(client.clone()).await.unwrap();
+    let access = Access::new(client.clone(), TenantAccess::Bound).await.unwrap();
     if spec.labelled {
         access.labelled(TENANT_NAMESPACE.into(), "team-a".into());
     }

@@ -20,3 +20,82 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   name: registry-operator
   namespace: {{ .Release.Namespace }}
 {{- end }}
+
+{{/* The operator, as the API server names it. */}}
+{{- define "registry-operator.user" -}}
+system:serviceaccount:{{ .Release.Namespace }}:registry-operator
+{{- end }}
+
+{{/*
+The object of a request, whatever the operation: deletion has only the old one.
+*/}}
+{{- define "registry-operator.cel.subject" -}}
+(request.operation == 'DELETE' ? oldObject : object)
+{{- end }}
+
+{{/* Whether the user decides about the system level. A name, as resourceNames of a role, makes no difference. */}}
+{{- define "registry-operator.cel.administers" -}}
+authorizer.group('registry.spectrocloud.com').resource('systemregistries').check('administer').allowed()
+{{- end }}
+
+{{/* Who that is, for refusals. */}}
+{{- define "registry-operator.cel.whoAdministers" -}}
+only who holds the verb administer on systemregistries.registry.spectrocloud.com
+{{- end }}
+
+{{/* Whether the request's namespace is a tenant's. */}}
+{{- define "registry-operator.cel.inTenantNamespace" -}}
+namespaceObject.metadata.?labels[?'registry.spectrocloud.com/tenant'].hasValue()
+{{- end }}
+
+{{/*
+Variables of the policies on registries: what an update leaves as it was. managedFields follow from the rest.
+*/}}
+{{- define "registry-operator.cel.unchanged" -}}
+- name: subresource
+  expression: request.?subResource.orValue('')
+- name: finalizers
+  expression: object.metadata.?finalizers.orValue([])
+- name: oldFinalizers
+  expression: oldObject.metadata.?finalizers.orValue([])
+- name: onlyFinalizers
+  expression: >-
+    request.operation == 'UPDATE' && variables.subresource == '' && object.?spec == oldObject.?spec &&
+    object.metadata.?labels == oldObject.metadata.?labels &&
+    object.metadata.?annotations == oldObject.metadata.?annotations &&
+    object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences
+{{- end }}
+
+{{/* The operator on a registry: its status, and its own finalizer. */}}
+{{- define "registry-operator.cel.operator" -}}
+- name: isOperator
+  expression: request.userInfo.username == '{{ include "registry-operator.user" . }}'
+- name: isOwnFinalizer
+  expression: >-
+    variables.onlyFinalizers &&
+    variables.finalizers.filter(f, f != 'registry.spectrocloud.com/cleanup') ==
+    variables.oldFinalizers.filter(f, f != 'registry.spectrocloud.com/cleanup')
+{{- end }}
+
+{{/* Requests of the operator's account alone. */}}
+{{- define "registry-operator.cel.byOperator" -}}
+- name: by-the-operator
+  expression: request.userInfo.username == '{{ include "registry-operator.user" . }}'
+{{- end }}
+
+{{/* A binding that denies what its policy refuses. */}}
+{{- define "registry-operator.denies" -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ .name }}.registry.spectrocloud.com
+  labels:
+    {{- include "registry-operator.labels" .root | nindent 4 }}
+  {{- if .kept }}
+  annotations:
+    helm.sh/resource-policy: keep
+  {{- end }}
+spec:
+  policyName: {{ .policy | default .name }}.registry.spectrocloud.com
+  validationActions: [Deny]
+{{- end }}

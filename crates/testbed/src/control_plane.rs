@@ -27,9 +27,30 @@ const TOKEN_SECONDS: i64 = 7 * 24 * 3600;
 /// How often a start is tried when another program takes a port first.
 const ATTEMPTS: u32 = 3;
 
+/// The two ends of what is supported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kubernetes {
+    /// 1.36.
+    #[default]
+    Newest,
+    /// 1.30, the API server of it. The controller manager is the newest one all the same.
+    Oldest,
+}
+
+impl Kubernetes {
+    fn api_server(self) -> Tool {
+        match self {
+            Self::Newest => Tool::KubeApiserver,
+            Self::Oldest => Tool::OldestKubeApiserver,
+        }
+    }
+}
+
 /// What kind of control plane to start.
 #[derive(Debug, Clone, Default)]
 pub struct ControlPlaneOptions {
+    /// Which Kubernetes.
+    pub kubernetes: Kubernetes,
     /// Run the controller manager too: garbage collection, namespace deletion, service accounts, aggregated roles.
     pub controller_manager: bool,
     /// Keep an audit log.
@@ -94,7 +115,7 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts a control plane and waits until it is ready.
     pub async fn start(options: ControlPlaneOptions) -> Result<Self, ControlPlaneError> {
-        let mut tools = vec![Tool::Etcd, Tool::KubeApiserver];
+        let mut tools = vec![Tool::Etcd, options.kubernetes.api_server()];
         if options.controller_manager {
             tools.push(Tool::KubeControllerManager);
         }

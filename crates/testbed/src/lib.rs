@@ -22,7 +22,7 @@ pub mod tools;
 
 pub use audit::{AuditEvent, AuditLog, AuditMark};
 pub use component::Component;
-pub use control_plane::{ControlPlane, ControlPlaneOptions};
+pub use control_plane::{ControlPlane, ControlPlaneOptions, Kubernetes};
 pub use eventually::{NotYet, eventually};
 pub use moto::Moto;
 pub use operator::{Operator, OperatorOptions};

@@ -39,6 +39,7 @@ fn each_tool_is_pinned() -> Outcome {
     for (tool, version) in [
         (Tool::Etcd, "v3.6.8"),
         (Tool::KubeApiserver, "v1.36.3"),
+        (Tool::OldestKubeApiserver, "v1.30.14"),
         (Tool::KubeControllerManager, "v1.36.3"),
         (Tool::Registry, "v3.1.2"),
         (Tool::Helm, "v4.3.1"),

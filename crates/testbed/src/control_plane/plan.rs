@@ -112,7 +112,7 @@ impl Plan<'_> {
     pub(super) fn api_server(&self, index: usize) -> Component {
         let name =
             if index == 0 { String::from("kube-apiserver") } else { format!("kube-apiserver-{index}") };
-        let mut spec = self.spec(&name, Tool::KubeApiserver).args([
+        let mut spec = self.spec(&name, self.options.kubernetes.api_server()).args([
             format!("--etcd-servers={}", self.ports.etcd_url()),
             String::from("--bind-address=127.0.0.1"),
             String::from("--advertise-address=127.0.0.1"),

@@ -13,6 +13,9 @@ pub enum Tool {
     KubeControllerManager,
     /// Renders and installs the chart.
     Helm,
+    /// The API of the oldest Kubernetes that is supported.
+    #[value(name = "kube-apiserver-1.30")]
+    OldestKubeApiserver,
 }
 
 /// Where Kubernetes keeps the version that it reports.
@@ -21,8 +24,14 @@ const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion={v
 
 impl Tool {
     /// All of them, in the order in which they are needed.
-    pub const ALL: [Self; 5] =
-        [Self::Etcd, Self::KubeApiserver, Self::Registry, Self::KubeControllerManager, Self::Helm];
+    pub const ALL: [Self; 6] = [
+        Self::Etcd,
+        Self::KubeApiserver,
+        Self::Registry,
+        Self::KubeControllerManager,
+        Self::Helm,
+        Self::OldestKubeApiserver,
+    ];
 
     /// The program's file name, and its directory's below `tests/tools`.
     pub fn name(self) -> &'static str {
@@ -32,6 +41,7 @@ impl Tool {
             Self::Registry => "registry",
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Helm => "helm",
+            Self::OldestKubeApiserver => "kube-apiserver-1.30",
         }
     }
 
@@ -39,7 +49,7 @@ impl Tool {
     pub(super) fn package(self) -> &'static str {
         match self {
             Self::Etcd => "go.etcd.io/etcd/server/v3",
-            Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
+            Self::KubeApiserver | Self::OldestKubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
             Self::Registry => "github.com/distribution/distribution/v3/cmd/registry",
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
@@ -50,7 +60,9 @@ impl Tool {
     pub(super) fn version_flags(self) -> &'static str {
         match self {
             Self::Etcd => "",
-            Self::KubeApiserver | Self::KubeControllerManager => KUBERNETES_VERSION,
+            Self::KubeApiserver | Self::OldestKubeApiserver | Self::KubeControllerManager => {
+                KUBERNETES_VERSION
+            }
             Self::Registry => "-X github.com/distribution/distribution/v3/version.version={version}",
             Self::Helm => "-X helm.sh/helm/v4/internal/version.version={version}",
         }
@@ -60,7 +72,7 @@ impl Tool {
     pub fn expected_build_time(self) -> &'static str {
         match self {
             Self::Etcd => "about a minute",
-            Self::KubeApiserver => "4 to 8 minutes",
+            Self::KubeApiserver | Self::OldestKubeApiserver => "4 to 8 minutes",
             Self::Registry => "1 to 3 minutes",
             Self::KubeControllerManager | Self::Helm => "1 to 2 minutes",
         }

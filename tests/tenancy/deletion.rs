@@ -1,0 +1,188 @@
+//! Deletion that is allowed always finishes: by the garbage collector, with the namespace, with the operator.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use registry_testbed::{Operator, eventually};
+use serde_json::json;
+
+use crate::{
+    call::{
+        Call, a_namespace, a_system_registry, a_tenant_registry, system_registries, system_registry,
+        tenant_registries, tenant_registry,
+    },
+    stage::{Cluster, SYSTEM_NAMESPACE, Stage},
+};
+
+on_each_kubernetes!(
+    a_deletion_in_the_foreground_or_that_leaves_orphans_is_finished_by_the_garbage_collector,
+    the_garbage_collector_has_no_say_in_anything_else,
+    a_namespace_goes_with_its_tenant_registries_protected_or_not_tenants_or_not,
+    the_system_namespace_goes_with_what_tenants_may_ask_for,
+    the_operator_takes_its_finalizer_off_whatever_lies_in_the_way,
+);
+
+/// The contract's.
+const FINISHED: Duration = Duration::from_secs(30);
+/// The garbage collector looks for new kinds every 30 seconds.
+const COLLECTED: Duration = Duration::from_secs(90);
+
+async fn a_deletion_in_the_foreground_or_that_leaves_orphans_is_finished_by_the_garbage_collector(
+    cluster: &Cluster,
+) -> Result<()> {
+    let namespace = cluster.tenant_namespace("cascade").await?;
+    for propagation in ["Background", "Foreground", "Orphan"] {
+        let name = cluster.unique(&propagation.to_lowercase());
+        let (system, tenant) = (system_registry(&name), tenant_registry(&namespace, &name));
+        let owner =
+            cluster.administrator.may(&Call::create(&system_registries(), a_system_registry(&name))).await?;
+        cluster.root.may(&Call::create(&tenant_registries(&namespace), a_tenant_registry(&name))).await?;
+        // Something that depends on it, so that there is something to do.
+        let dependent = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "ownerReferences": [{
+                "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": name,
+                "uid": owner["metadata"]["uid"], "blockOwnerDeletion": true,
+            }]},
+        });
+        let config_maps = format!("/api/v1/namespaces/{namespace}/configmaps");
+        cluster.root.may(&Call::create(&config_maps, dependent)).await?;
+        cluster.administrator.may(&Call::delete_by(&system, propagation)).await?;
+        cluster.broad.may(&Call::delete_by(&tenant, propagation)).await?;
+        cluster.is_gone(&system, COLLECTED).await?;
+        cluster.is_gone(&tenant, COLLECTED).await?;
+        let dependent = format!("{config_maps}/{name}");
+        match propagation {
+            "Orphan" => drop(cluster.read(&dependent).await?),
+            _ => cluster.is_gone(&dependent, COLLECTED).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn the_garbage_collector_has_no_say_in_anything_else(cluster: &Cluster) -> Result<()> {
+    let name = cluster.unique("collected");
+    let path = system_registry(&name);
+    let mut object = a_system_registry(&name);
+    object["metadata"]["finalizers"] = json!(["example.com/mine"]);
+    cluster.root.may(&Call::create(&system_registries(), object)).await?;
+    let collector = cluster.stage.user("system:kube-controller-manager").await?;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": name}, "subjects": [
+            {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:kube-controller-manager"},
+        ],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "far-too-broad"},
+    });
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    cluster.root.may(&Call::create(bindings, binding)).await?;
+    let delete = Call::delete(&path);
+    let by_the_policy = || async {
+        let (_, message) = collector.refusal(&delete).await?;
+        ensure!(message.contains("belongs to the system level"), "{message}");
+        Ok(())
+    };
+    eventually(Duration::from_secs(10), "the rights arrive", by_the_policy).await?;
+    let alive = Call::merge(&path, json!({"metadata": {"finalizers": null}}));
+    assert!(collector.refusal(&alive).await?.1.contains("belongs to the system level"));
+
+    cluster.administrator.may(&Call::delete_by(&path, "Foreground")).await?;
+    for call in [
+        alive,
+        Call::merge(&path, json!({"metadata": {"finalizers": ["foregroundDeletion"]}})),
+        Call::merge(&path, json!({"metadata": {"labels": {"a": "b"}}})),
+        Call::merge(&path, json!({"spec": {"endpoint": "https://other.invalid"}})),
+    ] {
+        let (code, message) = collector.refusal(&call).await?;
+        assert!(code == 403 && message.contains("belongs to the system level"), "{call:?}: {code} {message}");
+    }
+    cluster.administrator.may(&Call::merge(&path, json!({"metadata": {"finalizers": null}}))).await?;
+    cluster.is_gone(&path, COLLECTED).await
+}
+
+async fn a_namespace_goes_with_its_tenant_registries_protected_or_not_tenants_or_not(
+    cluster: &Cluster,
+) -> Result<()> {
+    for still_a_tenants in [true, false] {
+        let namespace = cluster.tenant_namespace(if still_a_tenants { "going" } else { "lost" }).await?;
+        for (name, protected) in [("plain", false), ("protected", true)] {
+            let mut object = a_tenant_registry(name);
+            object["spec"]["deletionProtection"] = json!(protected);
+            cluster.root.may(&Call::create(&tenant_registries(&namespace), object)).await?;
+        }
+        if !still_a_tenants {
+            cluster.label(&namespace, None).await?;
+        }
+        let path = format!("/api/v1/namespaces/{namespace}");
+        cluster.broad.may(&Call::delete(&path)).await?;
+        cluster.is_gone(&path, FINISHED).await?;
+    }
+    Ok(())
+}
+
+async fn the_system_namespace_goes_with_what_tenants_may_ask_for(cluster: &Cluster) -> Result<()> {
+    let stage = Stage::start(cluster.kubernetes).await?; // the others need theirs
+    let (root, broad) = (stage.user("administrator").await?, stage.user("broad").await?);
+    root.may(&Call::create("/api/v1/namespaces", a_namespace("team-a", Some("team")))).await?;
+    let mut object = a_tenant_registry("packs");
+    object["metadata"]["finalizers"] = json!(["registry.spectrocloud.com/cleanup"]);
+    root.may(&Call::create(&tenant_registries("team-a"), object)).await?;
+
+    let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}");
+    root.may(&Call::delete(&path)).await?;
+    let get = Call::get(&path);
+    let look = || async {
+        let code = root.send(&get).await?.err().map(|(code, _)| code);
+        ensure!(code == Some(404), "{code:?}");
+        Ok(())
+    };
+    eventually(FINISHED, "the system namespace is gone", look).await?;
+    // Without operator and parameters, a registry goes when its finalizer is taken off by hand.
+    let registry = tenant_registry("team-a", "packs");
+    broad.may(&Call::delete(&registry)).await?;
+    broad.may(&Call::merge(&registry, json!({"metadata": {"finalizers": null}}))).await?;
+    assert_eq!(broad.refusal(&Call::get(&registry)).await?.0, 404);
+    Ok(())
+}
+
+async fn the_operator_takes_its_finalizer_off_whatever_lies_in_the_way(cluster: &Cluster) -> Result<()> {
+    let stage = Stage::start(cluster.kubernetes).await?;
+    let root = stage.user("administrator").await?;
+    let operator = Operator::start(stage.operator_options().await?).await?;
+    root.may(&Call::create("/api/v1/namespaces", a_namespace("team-a", Some("team")))).await?;
+    let (system, tenant) = (system_registry("packs"), tenant_registry("team-a", "packs"));
+    let pull_secret = json!({"pullSecret": {"name": "packs-pull"}});
+    for (all, mut object) in [
+        (system_registries(), a_system_registry("packs")),
+        (tenant_registries("team-a"), a_tenant_registry("packs")),
+    ] {
+        object["spec"]["availability"] = pull_secret.clone();
+        root.may(&Call::create(&all, object)).await?;
+    }
+    for path in [&system, &tenant] {
+        let get = Call::get(path);
+        let look = || async {
+            let object = root.may(&get).await?;
+            ensure!(!object["metadata"]["finalizers"].is_null(), "no finalizer yet");
+            Ok(())
+        };
+        eventually(FINISHED, format!("{path} has the finalizer"), look).await?;
+    }
+    // The tenant is none any more, and its registry is one that the policies would not take today.
+    root.may(&Call::merge(
+        "/api/v1/namespaces/team-a",
+        json!({"metadata": {"labels": {registry_api::TENANT_LABEL: null}}}),
+    ))
+    .await?;
+    for path in [&system, &tenant] {
+        root.may(&Call::delete(path)).await?;
+        let get = Call::get(path);
+        let look = || async {
+            let code = root.send(&get).await?.err().map(|(code, _)| code);
+            ensure!(code == Some(404), "{code:?}\n{}", operator.log());
+            Ok(())
+        };
+        eventually(FINISHED, format!("{path} is gone"), look).await?;
+    }
+    Ok(())
+}

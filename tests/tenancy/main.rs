@@ -1,0 +1,31 @@
+//! Who may do what: the table "Tenancy and deletion", asked of real API servers on which config/install.yaml is applied
+//! as it is shipped, on the oldest and on the newest Kubernetes that is supported.
+
+/// Each sentence as two tests: on the oldest and on the newest Kubernetes.
+macro_rules! on_each_kubernetes {
+    (by $enter:ident: $($sentence:ident),* $(,)?) => {
+        mod newest {
+            $(#[tokio::test] async fn $sentence() -> anyhow::Result<()> {
+                super::$sentence(&crate::stage::Cluster::$enter(registry_testbed::Kubernetes::Newest).await?).await
+            })*
+        }
+        mod oldest {
+            $(#[tokio::test] async fn $sentence() -> anyhow::Result<()> {
+                super::$sentence(&crate::stage::Cluster::$enter(registry_testbed::Kubernetes::Oldest).await?).await
+            })*
+        }
+    };
+    ($($sentence:ident),* $(,)?) => { on_each_kubernetes!(by enter: $($sentence),*); };
+}
+
+mod call;
+mod definitions;
+mod deletion;
+mod installed;
+mod manual;
+mod operator;
+mod policy;
+mod roles;
+mod stage;
+mod system;
+mod tenant;

@@ -1,0 +1,407 @@
+//! The operator's own account, by a token of its own: everything that it must not do, and everything that it must.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use registry_testbed::eventually;
+use serde_json::{Value, json};
+
+use crate::{
+    call::{
+        Call, User, a_system_registry, a_tenant_registry, system_registries, system_registry,
+        tenant_registries, tenant_registry,
+    },
+    stage::{Cluster, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Stage},
+};
+
+on_each_kubernetes!(
+    the_operator_writes_status_and_its_own_finalizer_of_registries_and_nothing_else,
+    the_operator_binds_itself_in_tenants_namespaces_and_nothing_else,
+    the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_others,
+    the_operator_has_one_lease,
+    the_operator_has_no_right_to_anything_else,
+    the_fence_holds_even_where_the_operator_was_given_every_right,
+);
+
+const RIGHTS_ARRIVE: Duration = Duration::from_secs(10);
+
+fn fenced(kind: &str, name: &str, whose: &str) -> String {
+    format!(
+        "The operator writes only the status and its own finalizer of {kind} {name}: the rest belongs to {whose}"
+    )
+}
+
+/// What the operator must not do to a registry that it may patch.
+fn trespasses(path: &str, object: &Value) -> Vec<Call> {
+    let owner = json!([{
+        "apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11",
+    }]);
+    let finalizers = |names: Value| Call::merge(path, json!({"metadata": {"finalizers": names}}));
+    let mut applied = object.clone();
+    applied["spec"]["endpoint"] = json!("https://apply.invalid");
+    vec![
+        Call::merge(path, json!({"spec": {"endpoint": "https://merge.invalid"}})),
+        Call::json_patch(path, json!([{"op": "add", "path": "/spec/suspend", "value": true}])),
+        Call::apply(path, applied),
+        Call::merge(path, json!({"spec": {"suspend": true}})).dry(),
+        Call::merge(path, json!({"metadata": {"labels": {"a": "b"}}})),
+        Call::merge(path, json!({"metadata": {"annotations": {"a": "b"}}})),
+        Call::merge(path, json!({"metadata": {"ownerReferences": owner}})),
+        finalizers(json!([])),
+        finalizers(json!(["example.com/theirs", "example.com/mine"])),
+        finalizers(json!(["registry.spectrocloud.com/cleanup"])),
+        Call::json_patch(
+            path,
+            json!([
+                {"op": "add", "path": "/metadata/finalizers/-", "value": "registry.spectrocloud.com/cleanup"},
+                {"op": "add", "path": "/spec/suspend", "value": true},
+            ]),
+        ),
+    ]
+}
+
+/// What it must be able to do.
+fn duties(path: &str, object: &Value) -> Vec<Call> {
+    let bare = |metadata: Value| {
+        let mut bare =
+            json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": metadata});
+        bare["metadata"]["name"] = object["metadata"]["name"].clone();
+        bare
+    };
+    let mut status = bare(json!({}));
+    status["status"] = json!({"observedGeneration": 1});
+    let ours = "registry.spectrocloud.com/cleanup";
+    vec![
+        Call::apply(&format!("{path}/status"), status),
+        Call::merge(&format!("{path}/status"), json!({"status": {"observedGeneration": 2}})),
+        Call::apply(path, bare(json!({"finalizers": [ours]}))),
+        Call::apply(path, bare(json!({"finalizers": []}))),
+        Call::merge(path, json!({"metadata": {"finalizers": ["example.com/theirs", ours]}})),
+        Call::merge(path, json!({"metadata": {"finalizers": ["example.com/theirs"]}})),
+    ]
+}
+
+async fn the_operator_writes_status_and_its_own_finalizer_of_registries_and_nothing_else(
+    cluster: &Cluster,
+) -> Result<()> {
+    let operator = cluster.stage.operator().await?;
+    let namespace = cluster.tenant_namespace("team-a").await?;
+    let name = cluster.unique("packs");
+    for (all, path, mut object, sentence) in [
+        (
+            system_registries(),
+            system_registry(&name),
+            a_system_registry(&name),
+            fenced("SystemRegistry", &name, "the system level"),
+        ),
+        (
+            tenant_registries(&namespace),
+            tenant_registry(&namespace, &name),
+            a_tenant_registry(&name),
+            fenced("TenantRegistry", &name, "its tenant"),
+        ),
+    ] {
+        operator.has_no_right_to(&Call::create(&all, object.clone())).await?;
+        let absent = Call::apply(&format!("{path}-absent"), {
+            let mut absent = object.clone();
+            absent["metadata"]["name"] = json!(format!("{name}-absent"));
+            absent
+        });
+        operator.has_no_right_to(&absent).await?;
+        object["metadata"]["finalizers"] = json!(["example.com/theirs"]);
+        let now = cluster.root.may(&Call::create(&all, object.clone())).await?;
+        object["metadata"]["finalizers"] = Value::Null;
+        for call in trespasses(&path, &object) {
+            operator.may_not(&call, &sentence).await?;
+        }
+        for call in [
+            Call::replace(&path, now),
+            Call::delete(&path),
+            Call::delete_by(&path, "Orphan"),
+            Call::delete(&all),
+        ] {
+            operator.has_no_right_to(&call).await?;
+        }
+        for call in duties(&path, &object) {
+            operator.may(&call).await?;
+        }
+        cluster.root.may(&Call::merge(&path, json!({"metadata": {"finalizers": null}}))).await?;
+    }
+    Ok(())
+}
+
+fn role_bindings(namespace: &str) -> String {
+    format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings")
+}
+
+fn itself() -> Value {
+    json!([{"kind": "ServiceAccount", "name": SERVICE_ACCOUNT, "namespace": SYSTEM_NAMESPACE}])
+}
+
+fn a_role_binding(role: (&str, &str), subjects: Value) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "registry-operator", "labels": {"app.kubernetes.io/managed-by": "registry-operator"}},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role.0, "name": role.1},
+        "subjects": subjects,
+    })
+}
+
+const TENANT_ROLE: (&str, &str) = ("ClusterRole", "registry-operator-tenant");
+
+async fn the_operator_binds_itself_in_tenants_namespaces_and_nothing_else(cluster: &Cluster) -> Result<()> {
+    let operator = cluster.stage.operator().await?;
+    let (tenants, nobodys) =
+        (cluster.tenant_namespace("team-a").await?, cluster.plain_namespace("nobody").await?);
+    let path = format!("{}/registry-operator", role_bindings(&tenants));
+    let only_itself = "The operator may bind only itself, only to the ClusterRole registry-operator-tenant, and only by a \
+                       RoleBinding with the name registry-operator";
+    let user = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"});
+    for subjects in [
+        json!([user]),
+        json!([itself()[0], user]),
+        json!([]),
+        json!([{"kind": "ServiceAccount", "name": SERVICE_ACCOUNT, "namespace": tenants}]),
+        json!([{"kind": "ServiceAccount", "name": "default", "namespace": SYSTEM_NAMESPACE}]),
+        json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:serviceaccounts"}]),
+    ] {
+        operator.may_not(&Call::apply(&path, a_role_binding(TENANT_ROLE, subjects)), only_itself).await?;
+    }
+    for role in
+        [("ClusterRole", "cluster-admin"), ("ClusterRole", "registry-system-admin"), ("ClusterRole", "edit")]
+    {
+        operator.has_no_right_to(&Call::apply(&path, a_role_binding(role, itself()))).await?;
+    }
+    let elsewhere = Call::apply(
+        &format!("{}/registry-operator", role_bindings(&nobodys)),
+        a_role_binding(TENANT_ROLE, itself()),
+    );
+    let no_label = format!(
+        "The operator may bind itself in tenants' namespaces only, and {nobodys} has no label \
+         registry.spectrocloud.com/tenant"
+    );
+    operator.may_not(&elsewhere, &no_label).await?;
+    let mut named = a_role_binding(TENANT_ROLE, itself());
+    named["metadata"]["name"] = json!("another");
+    operator.has_no_right_to(&Call::create(&role_bindings(&tenants), named.clone())).await?;
+    operator.has_no_right_to(&Call::apply(&format!("{}/another", role_bindings(&tenants)), named)).await?;
+
+    operator.may(&Call::apply(&path, a_role_binding(TENANT_ROLE, itself()))).await?;
+    let widen = Call::json_patch(&path, json!([{"op": "add", "path": "/subjects/-", "value": user}]));
+    operator.may_not(&widen, only_itself).await?;
+    cluster.label(&tenants, None).await?;
+    operator.may(&Call::delete(&path)).await?;
+
+    let mut by_hand = a_role_binding(TENANT_ROLE, itself());
+    by_hand["metadata"]["labels"] = json!({});
+    cluster.root.may(&Call::create(&role_bindings(&nobodys), by_hand)).await?;
+    let delete = Call::delete(&format!("{}/registry-operator", role_bindings(&nobodys)));
+    operator.may_not(&delete, "The operator may delete only role bindings that it made itself").await
+}
+
+fn secrets(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/secrets")
+}
+
+fn a_pull_secret(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": name, "labels": {
+            "app.kubernetes.io/managed-by": "registry-operator",
+            "registry.spectrocloud.com/registry-uid": "0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11",
+        }},
+        "stringData": {".dockerconfigjson": "{\"auths\":{}}"},
+    })
+}
+
+fn labelled(mut secret: Value, labels: Value) -> Value {
+    secret["metadata"]["labels"] = labels;
+    secret
+}
+
+async fn the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_others(
+    cluster: &Cluster,
+) -> Result<()> {
+    let operator = cluster.stage.operator().await?;
+    let namespace = cluster.tenant_namespace("team-a").await?;
+    let (all, ours, theirs) = (
+        secrets(&namespace),
+        format!("{}/packs-pull", secrets(&namespace)),
+        format!("{}/theirs", secrets(&namespace)),
+    );
+    let binding = format!("{}/registry-operator", role_bindings(&namespace));
+    operator.may(&Call::apply(&binding, a_role_binding(TENANT_ROLE, itself()))).await?;
+    let apply = Call::apply(&ours, a_pull_secret("packs-pull"));
+    eventually(RIGHTS_ARRIVE, "the pull Secret is made", || operator.may(&apply)).await?;
+    let mut opaque = a_pull_secret("opaque");
+    opaque["type"] = json!("Opaque");
+    let uid = json!({"registry.spectrocloud.com/registry-uid": "0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11"});
+    let managed = json!({"app.kubernetes.io/managed-by": "registry-operator"});
+    let as_its_own = "The operator may write only Secrets of type kubernetes.io/dockerconfigjson that carry its labels \
+                      app.kubernetes.io/managed-by and registry.spectrocloud.com/registry-uid";
+    for (name, secret) in [
+        ("opaque", opaque),
+        ("no-labels", labelled(a_pull_secret("no-labels"), json!({}))),
+        ("no-owner", labelled(a_pull_secret("no-owner"), managed.clone())),
+        ("no-manager", labelled(a_pull_secret("no-manager"), uid.clone())),
+    ] {
+        operator.may_not(&Call::create(&all, secret.clone()), as_its_own).await.with_context(|| name)?;
+        operator.may_not(&Call::apply(&format!("{all}/{name}"), secret), as_its_own).await?;
+    }
+    let unmark = Call::merge(&ours, json!({"metadata": {"labels": null}}));
+    operator.may_not(&unmark, as_its_own).await?;
+
+    let only_own = "The operator may touch only Secrets that it made itself";
+    for labels in [json!({}), managed, uid] {
+        cluster.root.may(&Call::create(&all, labelled(a_pull_secret("theirs"), labels))).await?;
+        for call in [
+            Call::apply(&theirs, a_pull_secret("theirs")),
+            Call::merge(&theirs, json!({"metadata": {"annotations": {"a": "b"}}})),
+            Call::json_patch(
+                &theirs,
+                json!([{"op": "add", "path": "/metadata/annotations", "value": {"a": "b"}}]),
+            ),
+            Call::delete(&theirs),
+        ] {
+            operator.may_not(&call, only_own).await?;
+        }
+        cluster.root.may(&Call::delete(&theirs)).await?;
+    }
+    operator.has_no_right_to(&Call::delete(&all)).await?;
+    operator.has_no_right_to(&Call::replace(&ours, a_pull_secret("packs-pull"))).await?;
+
+    operator
+        .may(&Call::merge(&ours, json!({"stringData": {".dockerconfigjson": "{\"auths\":{\"a\":{}}}"}})))
+        .await?;
+    operator.may(&Call::create(&all, a_pull_secret("other-pull"))).await?;
+    cluster.label(&namespace, None).await?;
+    let no_tenant = format!(
+        "The operator may write Secrets in tenants' namespaces only, and {namespace} has no label \
+         registry.spectrocloud.com/tenant"
+    );
+    operator.may_not(&Call::create(&all, a_pull_secret("late")), &no_tenant).await?;
+    operator
+        .may_not(&Call::merge(&ours, json!({"metadata": {"annotations": {"a": "b"}}})), &no_tenant)
+        .await?;
+    operator.may(&Call::delete(&ours)).await?;
+    Ok(())
+}
+
+async fn the_operator_has_one_lease(cluster: &Cluster) -> Result<()> {
+    let operator = cluster.stage.operator().await?;
+    let all = format!("/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases");
+    let lease = |name: &str| {
+        json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name},
+            "spec": {"holderIdentity": "somebody"},
+        })
+    };
+    let another = Call::create(&all, lease("another"));
+    operator.may_not(&another, "The operator may write only the Lease registry-operator").await?;
+    let mut held = operator.may(&Call::create(&all, lease("registry-operator"))).await?;
+    held["spec"]["holderIdentity"] = json!("");
+    operator.may(&Call::replace(&format!("{all}/registry-operator"), held)).await?;
+    let elsewhere = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+    operator.has_no_right_to(&Call::create(elsewhere, lease("registry-operator"))).await?;
+    operator.has_no_right_to(&Call::delete(&format!("{all}/registry-operator"))).await?;
+    cluster.root.may(&Call::delete(&format!("{all}/registry-operator"))).await?;
+    Ok(())
+}
+
+async fn the_operator_has_no_right_to_anything_else(cluster: &Cluster) -> Result<()> {
+    let operator = cluster.stage.operator().await?;
+    let namespace = cluster.plain_namespace("nobody").await?;
+    let system = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}");
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let token =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+        "spec": {"containers": [{"name": "a", "image": "a"}]},
+    });
+    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "a"}});
+    let policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+    for call in [
+        Call::get("/api/v1/secrets"),
+        Call::get("/api/v1/configmaps"),
+        Call::get(&secrets(&namespace)),
+        Call::get(&secrets("kube-system")),
+        Call::create(&secrets(&namespace), a_pull_secret("a")),
+        Call::create(&secrets(SYSTEM_NAMESPACE), a_pull_secret("a")),
+        Call::delete(&format!("{}/a", secrets(SYSTEM_NAMESPACE))),
+        Call::create(&format!("{system}/configmaps"), config_map),
+        Call::merge(&format!("{system}/configmaps/registry-operator-tenant-policy"), json!({"data": {}})),
+        Call::create(&format!("{system}/serviceaccounts/{SERVICE_ACCOUNT}/token"), token),
+        Call::create(&format!("{system}/pods"), pod),
+        Call::get(&format!("{system}/pods")),
+        Call::merge(&format!("/api/v1/namespaces/{namespace}"), json!({"metadata": {"labels": {"a": "b"}}})),
+        Call::delete(&format!("/api/v1/namespaces/{namespace}")),
+        Call::create(&format!("{rbac}/clusterroles"), role),
+        Call::merge(&format!("{rbac}/clusterroles/registry-operator"), json!({"rules": []})),
+        Call::merge(&format!("{rbac}/clusterrolebindings/registry-operator"), json!({"subjects": []})),
+        Call::delete(&format!("{policies}/operator-secrets.registry.spectrocloud.com")),
+        Call::get(policies),
+        Call::delete(
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/systemregistries.registry.spectrocloud.com",
+        ),
+        Call::get("/apis/events.k8s.io/v1/events"),
+        Call::delete(&format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events")),
+    ] {
+        operator.has_no_right_to(&call).await?;
+    }
+    let event = json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "a.1"},
+        "eventTime": "2026-01-01T00:00:00.000000Z", "action": "Validate", "reason": "Available", "type": "Normal",
+        "reportingController": "registry.spectrocloud.com/registry-operator", "reportingInstance": "a",
+        "regarding": {"kind": "SystemRegistry", "name": "packs", "namespace": namespace},
+    });
+    let events = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+    operator.may(&Call::create(&events, event)).await?;
+    Ok(())
+}
+
+async fn given_every_right(stage: &Stage, root: &User) -> Result<User> {
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "mistake"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": itself(),
+    });
+    root.may(&Call::create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding)).await?;
+    let operator = stage.operator().await?;
+    let read = Call::get("/api/v1/nodes");
+    eventually(RIGHTS_ARRIVE, "the rights arrive", || operator.may(&read)).await?;
+    Ok(operator)
+}
+
+async fn the_fence_holds_even_where_the_operator_was_given_every_right(cluster: &Cluster) -> Result<()> {
+    let stage = Stage::start(cluster.kubernetes).await?; // nobody else's operator should have them
+    let root = User::new("root", stage.control_plane().client().await?);
+    let operator = given_every_right(&stage, &root).await?;
+    let path = system_registry("packs");
+    let sentence = fenced("SystemRegistry", "packs", "the system level");
+    operator.may_not(&Call::create(&system_registries(), a_system_registry("packs")), &sentence).await?;
+    let now = root.may(&Call::create(&system_registries(), a_system_registry("packs"))).await?;
+    for call in [
+        Call::replace(&path, {
+            let mut now = now;
+            now["spec"]["suspend"] = json!(true);
+            now
+        }),
+        Call::merge(&path, json!({"metadata": {"labels": {"a": "b"}}})),
+        Call::delete(&path),
+        Call::delete(&system_registries()),
+    ] {
+        operator.may_not(&call, &sentence).await?;
+    }
+    let only_own = "The operator may touch only Secrets that it made itself";
+    let mut theirs = a_pull_secret("theirs");
+    theirs["metadata"]["labels"] = json!({});
+    root.may(&Call::create(&secrets("default"), theirs)).await?;
+    operator.may_not(&Call::delete(&format!("{}/theirs", secrets("default"))), only_own).await?;
+    operator.may_not(&Call::delete(&secrets("default")), only_own).await?;
+    let binding = a_role_binding(("ClusterRole", "cluster-admin"), itself());
+    let (code, message) = operator.refusal(&Call::create(&role_bindings("default"), binding)).await?;
+    ensure!(code == 403 && message.contains("The operator may bind only itself"), "{code} {message}");
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Who sees and declares registries by the roles of the chart, aggregated where that is the convention; and that nobody
+//! gets at a Secret by them.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use registry_testbed::{eventually, manifests};
+use serde_json::{Value, json};
+
+use crate::{
+    call::{
+        Call, User, a_system_registry, a_tenant_registry, system_registries, system_registry,
+        tenant_registries, tenant_registry,
+    },
+    installed::Helm,
+    stage::{Cluster, SYSTEM_NAMESPACE, Stage},
+};
+
+on_each_kubernetes!(
+    edit_and_admin_declare_tenant_registries_in_their_namespace_and_view_sees_them,
+    every_authenticated_user_sees_system_registries_and_no_secret_of_theirs,
+    where_the_chart_says_so_only_who_is_bound_sees_system_registries,
+    a_system_administrator_of_the_chart_manages_system_registries_and_no_secret,
+);
+
+async fn edit_and_admin_declare_tenant_registries_in_their_namespace_and_view_sees_them(
+    cluster: &Cluster,
+) -> Result<()> {
+    let namespace = cluster.tenant_namespace("team-a").await?;
+    let other = cluster.tenant_namespace("team-b").await?;
+    let all = tenant_registries(&namespace);
+    for role in ["admin", "edit"] {
+        let user = cluster.user_with(role, &namespace).await?;
+        let path = tenant_registry(&namespace, role);
+        // Aggregated by the controller manager, some moments after the chart was applied.
+        let create = Call::create(&all, a_tenant_registry(role));
+        eventually(Duration::from_secs(10), "the role is aggregated", || user.may(&create)).await?;
+        user.may(&Call::get(&path)).await?;
+        user.may(&Call::get(&format!("{all}?watch=true&timeoutSeconds=1"))).await.ok();
+        user.may(&Call::delete(&path)).await?;
+        user.has_no_right_to(&Call::get(&tenant_registries(&other))).await?;
+        user.has_no_right_to(&Call::create(&system_registries(), a_system_registry("mine"))).await?;
+    }
+    let viewer = cluster.user_with("view", &namespace).await?;
+    let get = Call::get(&all);
+    eventually(Duration::from_secs(10), "the role is aggregated", || viewer.may(&get)).await?;
+    viewer.has_no_right_to(&Call::create(&all, a_tenant_registry("packs"))).await?;
+    viewer.has_no_right_to(&Call::delete(&all)).await?;
+    viewer.has_no_right_to(&Call::get(&format!("/api/v1/namespaces/{namespace}/secrets"))).await
+}
+
+async fn login_of_packs(root: &User, name: &str) -> Result<String> {
+    let all = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets");
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/basic-auth", "metadata": {"name": name},
+        "stringData": {"username": "me", "password": "secret"},
+    });
+    root.may(&Call::create(&all, secret)).await?;
+    Ok(format!("{all}/{name}"))
+}
+
+async fn every_authenticated_user_sees_system_registries_and_no_secret_of_theirs(
+    cluster: &Cluster,
+) -> Result<()> {
+    let name = cluster.unique("packs");
+    cluster.root.may(&Call::create(&system_registries(), a_system_registry(&name))).await?;
+    let login = login_of_packs(&cluster.root, &name).await?;
+    let user = cluster.stage.user(&cluster.unique("anybody")).await?;
+    user.may(&Call::get(&system_registries())).await?;
+    user.may(&Call::get(&system_registry(&name))).await?;
+    for call in [
+        Call::get(&login),
+        Call::get(&format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets")),
+        Call::get("/api/v1/secrets"),
+        Call::get(&format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps")),
+        Call::create(&system_registries(), a_system_registry("mine")),
+        Call::merge(&system_registry(&name), json!({"spec": {"suspend": true}})),
+        Call::delete(&system_registry(&name)),
+    ] {
+        user.has_no_right_to(&call).await?;
+    }
+    Ok(())
+}
+
+async fn where_the_chart_says_so_only_who_is_bound_sees_system_registries(cluster: &Cluster) -> Result<()> {
+    let stage = Stage::bare(cluster.kubernetes).await?;
+    let root = User::new("root", stage.control_plane().client().await?);
+    let rendered = Helm::of(&stage).await?.template(&["--set=systemRegistries.readableByAll=false"]).await?;
+    let mut objects = manifests::parse("the chart", &rendered)?;
+    objects.insert(0, serde_json::from_value(crate::call::a_namespace(SYSTEM_NAMESPACE, None))?);
+    manifests::apply(&root.client(), objects).await?;
+    let (anybody, viewer) = (stage.user("anybody").await?, stage.user("viewer").await?);
+    anybody.has_no_right_to(&Call::get(&system_registries())).await?;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "viewers"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "registry-system-view"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "viewer"}],
+    });
+    root.may(&Call::create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding)).await?;
+    let get = Call::get(&system_registries());
+    eventually(Duration::from_secs(10), "the viewer sees them", || viewer.may(&get)).await?;
+    anybody.has_no_right_to(&get).await?;
+    viewer.has_no_right_to(&Call::get("/api/v1/secrets")).await
+}
+
+/// Only these may name Secrets at all, and none of the roles for people.
+async fn a_system_administrator_of_the_chart_manages_system_registries_and_no_secret(
+    cluster: &Cluster,
+) -> Result<()> {
+    let name = cluster.unique("sysadmin");
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "registry-system-admin"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}],
+    });
+    cluster
+        .root
+        .may(&Call::create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding))
+        .await?;
+    let user = cluster.stage.user(&name).await?;
+    let path = system_registry(&name);
+    let create = Call::create(&system_registries(), a_system_registry(&name));
+    eventually(Duration::from_secs(10), "the rights arrive", || user.may(&create)).await?;
+    user.may(&Call::merge(&path, json!({"spec": {"suspend": true}}))).await?;
+    user.may(&Call::delete(&path)).await?;
+    user.has_no_right_to(&Call::get(&format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets"))).await?;
+    for role in
+        ["registry-system-admin", "registry-system-view", "registry-tenant-admin", "registry-tenant-view"]
+    {
+        let role = cluster.read(&format!("/apis/rbac.authorization.k8s.io/v1/clusterroles/{role}")).await?;
+        for rule in role["rules"].as_array().context("no rules")? {
+            ensure!(rule["apiGroups"] == json!(["registry.spectrocloud.com"]), "{rule}");
+        }
+        ensure!(role["aggregationRule"] == Value::Null, "{role}");
+    }
+    Ok(())
+}

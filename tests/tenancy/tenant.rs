@@ -1,0 +1,170 @@
+//! TenantRegistries: in tenants' namespaces only; a tenant's own in every respect but its status; and always deletable.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::{
+    call::{Call, a_tenant_registry, tenant_registries, tenant_registry},
+    stage::Cluster,
+};
+
+on_each_kubernetes!(
+    a_namespace_without_the_label_takes_no_tenant_registry_and_says_the_label_to_set,
+    a_tenant_registry_that_lost_its_tenant_is_changed_no_more_and_can_still_go,
+    a_tenant_does_everything_to_its_own_registries_but_to_write_their_status,
+    the_status_is_written_with_administer_only,
+    a_protected_tenant_registry_is_deleted_by_nobody_until_the_protection_is_taken_off,
+    the_operators_own_aws_identity_is_for_no_tenant,
+);
+
+fn belongs_to_no_tenant(namespace: &str) -> String {
+    format!(
+        "The namespace {namespace} belongs to no tenant, so it can hold no TenantRegistry. A cluster administrator makes it \
+         a tenant's by kubectl label namespace {namespace} registry.spectrocloud.com/tenant=<tenant>"
+    )
+}
+
+fn merge_of_endpoint(path: &str, endpoint: &str) -> Call {
+    Call::merge(path, json!({"spec": {"endpoint": endpoint}}))
+}
+
+async fn a_namespace_without_the_label_takes_no_tenant_registry_and_says_the_label_to_set(
+    cluster: &Cluster,
+) -> Result<()> {
+    let namespace = cluster.plain_namespace("nobody").await?;
+    let sentence = belongs_to_no_tenant(&namespace);
+    let editor = cluster.user_with("edit", &namespace).await?;
+    let all = tenant_registries(&namespace);
+    for user in [&editor, &cluster.broad, &cluster.administrator, &cluster.root] {
+        user.may_not(&Call::create(&all, a_tenant_registry("packs")), &sentence).await?;
+        let apply = Call::apply(&tenant_registry(&namespace, "packs"), a_tenant_registry("packs"));
+        user.may_not(&apply, &sentence).await?;
+    }
+    cluster.label(&namespace, Some("team-a")).await?;
+    editor.may(&Call::create(&all, a_tenant_registry("packs"))).await?;
+    Ok(())
+}
+
+async fn a_tenant_registry_that_lost_its_tenant_is_changed_no_more_and_can_still_go(
+    cluster: &Cluster,
+) -> Result<()> {
+    let namespace = cluster.tenant_namespace("left").await?;
+    let path = tenant_registry(&namespace, "packs");
+    let mut object = a_tenant_registry("packs");
+    object["metadata"]["finalizers"] = json!(["example.com/mine"]);
+    let editor = cluster.user_with("edit", &namespace).await?;
+    editor.may(&Call::create(&tenant_registries(&namespace), object)).await?;
+    cluster.label(&namespace, None).await?;
+
+    let change = merge_of_endpoint(&path, "https://other.invalid");
+    editor.may_not(&change, &belongs_to_no_tenant(&namespace)).await?;
+    editor.may(&Call::merge(&path, json!({"metadata": {"annotations": {"a": "b"}}}))).await?;
+    editor.may(&Call::delete(&path)).await?;
+    editor.may(&Call::merge(&path, json!({"metadata": {"finalizers": null}}))).await?;
+    cluster.is_gone(&path, Duration::from_secs(10)).await
+}
+
+async fn a_tenant_does_everything_to_its_own_registries_but_to_write_their_status(
+    cluster: &Cluster,
+) -> Result<()> {
+    let namespace = cluster.tenant_namespace("team-a").await?;
+    let editor = cluster.user_with("edit", &namespace).await?;
+    let (all, path) = (tenant_registries(&namespace), tenant_registry(&namespace, "packs"));
+    let now = editor.may(&Call::create(&all, a_tenant_registry("packs"))).await?;
+    editor.may(&Call::get(&path)).await?;
+    editor.may(&Call::get(&all)).await?;
+    editor.may(&Call::get(&format!("{path}/status"))).await?;
+    let status = Call::merge(&format!("{path}/status"), json!({"status": {"observedGeneration": 1}}));
+    editor.has_no_right_to(&status).await?;
+    for call in [
+        Call::replace(&path, now),
+        merge_of_endpoint(&path, "https://other.invalid"),
+        Call::json_patch(&path, json!([{"op": "add", "path": "/spec/suspend", "value": true}])),
+        Call::merge(&path, json!({"metadata": {"labels": {"a": "b"}, "finalizers": ["example.com/mine"]}})),
+        Call::merge(&path, json!({"metadata": {"finalizers": null}})),
+        Call::apply(&path, a_tenant_registry("packs")),
+        Call::delete(&path),
+        Call::create(&all, a_tenant_registry("packs")),
+        Call::delete(&all),
+    ] {
+        editor.may(&call).await?;
+    }
+    Ok(())
+}
+
+async fn the_status_is_written_with_administer_only(cluster: &Cluster) -> Result<()> {
+    let namespace = cluster.tenant_namespace("team-a").await?;
+    let path = tenant_registry(&namespace, "packs");
+    let now =
+        cluster.root.may(&Call::create(&tenant_registries(&namespace), a_tenant_registry("packs"))).await?;
+    let status = format!("{path}/status");
+    let forged = json!({"observedGeneration": 1});
+    let mut replaced = now;
+    replaced["status"] = forged.clone();
+    replaced["metadata"]["resourceVersion"] = Value::Null;
+    let mut applied = a_tenant_registry("packs");
+    applied["status"] = forged.clone();
+    let sentence = "The status of TenantRegistry packs is what the operator has seen, and only the operator writes it. For \
+                    a new validation set the annotation registry.spectrocloud.com/requestedAt to a new value";
+    for call in [
+        Call::json_patch(&status, json!([{"op": "add", "path": "/status", "value": forged}])),
+        Call::merge(&status, json!({"status": forged})),
+        Call::apply(&status, applied),
+    ] {
+        cluster.broad.may_not(&call, sentence).await?;
+        cluster.administrator.may(&call).await?;
+    }
+    replaced["metadata"]["resourceVersion"] =
+        cluster.read(&path).await?["metadata"]["resourceVersion"].clone();
+    cluster.broad.may_not(&Call::replace(&status, replaced.clone()), sentence).await?;
+    cluster.administrator.may(&Call::replace(&status, replaced)).await?;
+    Ok(())
+}
+
+async fn a_protected_tenant_registry_is_deleted_by_nobody_until_the_protection_is_taken_off(
+    cluster: &Cluster,
+) -> Result<()> {
+    let namespace = cluster.tenant_namespace("team-a").await?;
+    let (all, path) = (tenant_registries(&namespace), tenant_registry(&namespace, "packs"));
+    let editor = cluster.user_with("edit", &namespace).await?;
+    let mut object = a_tenant_registry("packs");
+    object["spec"]["deletionProtection"] = json!(true);
+    editor.may(&Call::create(&all, object)).await?;
+    let sentence = "TenantRegistry packs is protected: nobody may delete it while spec.deletionProtection is true. Set it \
+                    to false first";
+    for user in [&editor, &cluster.administrator, &cluster.root] {
+        for call in [
+            Call::delete(&path),
+            Call::delete_by(&path, "Foreground"),
+            Call::delete_by(&path, "Orphan"),
+            Call::delete(&all),
+        ] {
+            user.may_not(&call, sentence).await.with_context(|| format!("{call:?}"))?;
+        }
+    }
+    editor.may(&Call::merge(&path, json!({"spec": {"deletionProtection": false}}))).await?;
+    editor.may(&Call::delete(&path)).await?;
+    Ok(())
+}
+
+async fn the_operators_own_aws_identity_is_for_no_tenant(cluster: &Cluster) -> Result<()> {
+    let namespace = cluster.tenant_namespace("team-a").await?;
+    let mut object = a_tenant_registry("packs");
+    object["spec"]["endpoint"] = json!("https://123456789012.dkr.ecr.eu-central-1.amazonaws.com");
+    object["spec"]["auth"] = json!({"ecr": {"sts": {"roleARN": "arn:aws:iam::123456789012:role/registry"}}});
+    for user in [&cluster.broad, &cluster.administrator, &cluster.root] {
+        let create = Call::create(&tenant_registries(&namespace), object.clone());
+        let (code, message) = user.refusal(&create).await?;
+        assert!(
+            code == 422
+                && message.contains(
+                    "spec.auth.ecr.sts.secretRef is needed in a TenantRegistry: name a Secret with AWS_ACCESS_KEY_ID \
+                     and AWS_SECRET_ACCESS_KEY; the operator's own AWS identity is for SystemRegistries only"
+                ),
+            "{code} {message}"
+        );
+    }
+    Ok(())
+}
