@@ -15,8 +15,9 @@ use tokio::{
 };
 
 use crate::{
-    queue::Queue,
-    reconcile::{Attempt, Context, Done, Group, ReconcileError, reconcile},
+    availability::{Availability, Delivery},
+    queue::{Queue, until},
+    reconcile::{Attempt, Context, Done, Group, ReconcileError, reconcile, retold},
     resolve::{Reading, Reference, Shelf, references},
     schedule::History,
     server::Health,
@@ -58,6 +59,10 @@ struct Controller {
     workers: JoinSet<Report>,
     running: HashMap<Key, Running>,
     unsynced: HashSet<Sync>,
+    /// Whether everything was once listed.
+    synced: bool,
+    /// Whether a status may say other counts of tenants, namespaces and pull Secrets than there are.
+    recount: bool,
 }
 
 /// What must be listed before the first registry is judged.
@@ -88,12 +93,14 @@ const SIGNALS: usize = 256;
 const GAUGES: Duration = Duration::from_secs(1);
 
 /// Runs until dropped. Everything that it started ends with it.
-pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>) {
+pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>, delivery: Delivery) {
     let (signals, mut inbox) = mpsc::channel(SIGNALS);
     let mut watches = JoinSet::new();
     watches.spawn(watch::tenants(context.client.clone(), context.access.clone(), signals.clone()));
     watches.spawn(watch::registries::<System>(context.client.clone(), Scope::System, signals.clone()));
     watches.spawn(watch::registries::<Tenant>(context.client.clone(), Scope::Tenant, signals.clone()));
+
+    watches.spawn(delivery.run(signals.clone()));
 
     let mut controller = Controller::new(context, signals, places);
     let mut gauges = tokio::time::interval(GAUGES);
@@ -104,15 +111,8 @@ pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>) {
             Some(signal) = inbox.recv() => controller.heed(signal, &health),
             Some(report) = controller.workers.join_next() => controller.file(report),
             () = until(due) => {}
-            _ = gauges.tick() => controller.measure(),
+            _ = gauges.tick() => controller.tick(),
         }
-    }
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -129,6 +129,8 @@ impl Controller {
             workers: JoinSet::new(),
             running: HashMap::new(),
             unsynced: unsynced.into(),
+            synced: false,
+            recount: false,
         }
     }
 
@@ -146,11 +148,25 @@ impl Controller {
             Signal::Reference(reading) => self.reference(&reading),
             Signal::Shelf(listed) => self.shelf(&listed),
             Signal::Tenant(namespace) => self.tenant(&namespace),
+            Signal::Closing(namespace) => self.reach(&namespace),
+            Signal::Left(namespace) => self.context.availability.left(namespace),
             Signal::Tenants => {
                 self.unsynced.remove(&Sync::Tenants);
             }
+            Signal::Available => self.recount = true,
+            Signal::Cleared(key) => self.now(&key),
+        }
+        if !self.synced && self.unsynced.is_empty() {
+            self.synced = true;
+            self.context.availability.synced();
         }
         health.ready(self.unsynced.is_empty());
+    }
+
+    /// Whom registries reach has changed with that namespace.
+    fn reach(&mut self, namespace: &Arc<str>) {
+        self.context.availability.namespace(namespace);
+        self.recount = true;
     }
 
     /// A registry is there, in this state; one that is older than what we know is not news.
@@ -164,6 +180,7 @@ impl Controller {
             self.gone(&key);
         }
         let subject = Arc::new(subject);
+        self.context.availability.seen(&subject);
         if self.running.get(&key).is_some_and(|running| !running.subject.asks_the_same_as(&subject)) {
             self.supersede(&key);
         }
@@ -176,7 +193,7 @@ impl Controller {
             errors: 0,
         });
         entry.subject = subject;
-        if entry.wants_work() {
+        if entry.wants_work(&self.context.availability) {
             self.now(&key);
         }
     }
@@ -184,7 +201,9 @@ impl Controller {
     fn gone(&mut self, key: &Key) {
         self.supersede(key);
         self.rename(key, None);
-        self.entries.remove(key);
+        if let Some(entry) = self.entries.remove(key) {
+            self.context.availability.gone(key, &entry.subject.uid);
+        }
         self.queue.forget(key);
         self.context.metrics.forget(key);
     }
@@ -278,9 +297,10 @@ impl Controller {
     }
 
     /// A namespace became, or ceased to be, a tenant's: its watches start or stop, and its registries are looked at.
-    fn tenant(&mut self, namespace: &str) {
+    fn tenant(&mut self, namespace: &Arc<str>) {
+        self.reach(namespace);
         let may_watch = self.may_watch(namespace);
-        for (shelf, watched) in self.shelves.iter_mut().filter(|(shelf, _)| &*shelf.namespace == namespace) {
+        for (shelf, watched) in self.shelves.iter_mut().filter(|(shelf, _)| shelf.namespace == *namespace) {
             match &watched.task {
                 None if may_watch => watched.task = Some(follow(&self.context, &self.signals, shelf)),
                 Some(task) if !may_watch => {
@@ -291,7 +311,7 @@ impl Controller {
                 _ => {}
             }
         }
-        let is_there = |key: &&Key| key.namespace() == Some(namespace);
+        let is_there = |key: &&Key| key.namespace() == Some(&**namespace);
         let keys: Vec<Key> = self.entries.keys().filter(is_there).cloned().collect();
         for key in &keys {
             self.supersede(key);
@@ -344,7 +364,7 @@ impl Controller {
         self.queue.done(&report.key, now, again);
         match written {
             Some(subject) => self.seen(subject),
-            None if self.entries.get(&report.key).is_some_and(Entry::wants_work) => self.now(&report.key),
+            None if self.wants_work(&report.key) => self.now(&report.key),
             None => {}
         }
         self.recheck(&report.key);
@@ -363,8 +383,20 @@ impl Controller {
         }
     }
 
-    fn measure(&self) {
+    fn wants_work(&self, key: &Key) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.wants_work(&self.context.availability))
+    }
+
+    fn tick(&mut self) {
         self.context.metrics.queue(self.queue.depth(), self.queue.in_flight());
+        if std::mem::take(&mut self.recount) {
+            let availability = &self.context.availability;
+            let outdated = self.entries.iter().filter(|(_, entry)| entry.is_miscounted(availability));
+            let keys: Vec<Key> = outdated.map(|(key, _)| key.clone()).collect();
+            for key in &keys {
+                self.now(key);
+            }
+        }
     }
 }
 
@@ -387,12 +419,18 @@ async fn work(
 }
 
 impl Entry {
-    /// Whether the object asks for something that has not been done.
-    fn wants_work(&self) -> bool {
+    /// Whether the object asks for something that has not been done, and can be.
+    fn wants_work(&self, availability: &Availability) -> bool {
         if self.subject.deleting {
-            return self.subject.finalizer;
+            return self.subject.finalizer && availability.is_cleared(&self.subject.uid);
         }
         self.history.basis.as_ref().is_none_or(|basis| !basis.covers(&self.subject))
+    }
+
+    /// Whether its status says another thing of its availability than is so.
+    fn is_miscounted(&self, availability: &Availability) -> bool {
+        let (subject, history) = (&self.subject, &self.history);
+        !subject.spec.suspend && !subject.deleting && retold(subject, history, availability).is_some()
     }
 
     /// Takes a result; says when there is something to be done again, and what was written.

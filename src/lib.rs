@@ -4,6 +4,7 @@
 pub mod access;
 pub mod api_client;
 pub mod assess;
+pub mod availability;
 pub mod controller;
 pub mod ecr;
 pub mod events;

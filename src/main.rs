@@ -8,7 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Config};
 use registry_operator::{
     access::Access,
-    api_client, controller,
+    api_client,
+    availability::Availability,
+    controller,
     ecr::Tokens,
     events::Events,
     lease::{Candidate, Term},
@@ -194,6 +196,8 @@ impl Replica {
         self.metrics.leading(true);
         self.health.ready(false);
         let access = Arc::new(self.access().await);
+        let (availability, delivery) =
+            Availability::start(self.client.clone(), access.clone(), self.metrics.clone());
         let (events, writing) = Events::start(self.client.clone(), self.identity.clone());
         let context = Arc::new(Context {
             client: self.client.clone(),
@@ -201,6 +205,7 @@ impl Replica {
             boundaries: self.boundaries(),
             references: Arc::new(References::new(self.client.clone(), access.clone())),
             access,
+            availability,
             prober: self.prober.clone(),
             tokens: self.tokens.clone(),
             events,
@@ -209,7 +214,7 @@ impl Replica {
             chance: fastrand::f64,
         });
         tokio::select! {
-            () = controller::run(context, self.settings.concurrency.into(), self.health.clone()) => {}
+            () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
             () = writing => {}
         }
     }

@@ -393,7 +393,8 @@ mod tests {
     #[test]
     fn an_entry_is_written_as_docker_login_writes_it() {
         let endpoint = Endpoint::parse("https://r.io").unwrap();
-        let written = |credentials: Credentials| config_of(&credentials, &endpoint).expose_secret().to_owned();
+        let written =
+            |credentials: Credentials| config_of(&credentials, &endpoint).expose_secret().to_owned();
         let token = SecretString::from("t0ken");
         assert_eq!(
             written(Credentials::basic("alice", "p:w".into()).unwrap()),
@@ -411,8 +412,12 @@ mod tests {
 
     fn shown_by(credentials: &Credentials) -> (String, String) {
         match credentials {
-            Credentials::Basic { username, password } => (username.clone(), password.expose_secret().to_owned()),
-            Credentials::RegistryToken(token) => ("registry token".to_owned(), token.expose_secret().to_owned()),
+            Credentials::Basic { username, password } => {
+                (username.clone(), password.expose_secret().to_owned())
+            }
+            Credentials::RegistryToken(token) => {
+                ("registry token".to_owned(), token.expose_secret().to_owned())
+            }
             Credentials::IdentityToken { username, token } => {
                 (format!("identity token of {username:?}"), token.expose_secret().to_owned())
             }
