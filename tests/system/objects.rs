@@ -110,6 +110,11 @@ impl Protected {
         Ok(Self { registry: Registry::start(RegistryOptions { auth, tls }).await?, ca })
     }
 
+    /// The authority's certificate.
+    pub fn ca_pem(&self) -> &str {
+        self.ca.certificate_pem()
+    }
+
     /// How a registry object names it, with the login in that Secret.
     pub fn spec(&self, secret: &str) -> Value {
         json!({
