@@ -18,7 +18,7 @@ use kube::{
 };
 use registry_api::{MANAGED_BY_LABEL, OPERATOR, TENANT_LABEL};
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::availability::audience::Census;
 
@@ -29,6 +29,8 @@ const BINDING: &str = "registry-operator";
 /// The field manager of what the operator owns besides registries.
 const FIELD_MANAGER: &str = "registry-operator-access";
 const ANSWER: Duration = Duration::from_secs(10);
+/// A binding that was written so long ago has taken effect; if it has none, it is there no longer.
+const EFFECTIVE: Duration = Duration::from_secs(1);
 /// Role bindings that are written at the same time.
 const GRANTS: usize = 8;
 
@@ -39,7 +41,11 @@ pub struct Access {
     /// A new tenant may have many namespaces; the API server gets them in turn.
     grants: Semaphore,
     namespaces: Mutex<Namespaces>,
+    granted: Mutex<HashMap<Arc<str>, Arc<Granted>>>,
 }
+
+/// When the binding of a namespace was last written, held while it is being written.
+type Granted = tokio::sync::Mutex<Option<Instant>>;
 
 #[derive(Default)]
 struct Namespaces {
@@ -62,7 +68,13 @@ impl Access {
             namespace = identity.namespace,
             "running as"
         );
-        Ok(Self { client, identity, grants: Semaphore::new(GRANTS), namespaces: Mutex::default() })
+        Ok(Self {
+            client,
+            identity,
+            grants: Semaphore::new(GRANTS),
+            namespaces: Mutex::default(),
+            granted: Mutex::default(),
+        })
     }
 
     /// The tenant whose namespace this is.
@@ -91,6 +103,7 @@ impl Access {
     pub fn unlabelled(&self, namespace: &str) -> bool {
         let mut namespaces = self.lock();
         namespaces.open.remove(namespace);
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
         namespaces.tenants.remove(namespace).is_some()
     }
 
@@ -120,8 +133,21 @@ impl Access {
     }
 
     /// Makes or mends the operator's role binding in that namespace. A failure is logged: what it prevents shows in
-    /// the registries that need it.
+    /// the registries that need it. Where it was just written, it only has yet to take effect.
     pub async fn grant(&self, namespace: &str) {
+        let granted = self.granted_at(namespace);
+        let mut granted = granted.lock().await;
+        if granted.is_none_or(|at| at.elapsed() >= EFFECTIVE) && self.write_binding(namespace).await {
+            *granted = Some(Instant::now());
+        }
+    }
+
+    fn granted_at(&self, namespace: &str) -> Arc<Granted> {
+        let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        granted.entry(namespace.into()).or_default().clone()
+    }
+
+    async fn write_binding(&self, namespace: &str) -> bool {
         let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let _turn = self.grants.acquire().await;
@@ -129,12 +155,17 @@ impl Access {
             answered(api.patch(BINDING, &params, &Patch::Apply(self.binding(namespace)))).await
         {
             tracing::warn!(namespace, %error, "could not bind the operator to its role in a tenant namespace");
+            return false;
         }
+        true
     }
 
     /// Removes the operator's own role binding from a namespace that is no tenant's any more. What the operator has put
     /// there is removed first, by that very binding.
     pub async fn revoke(&self, namespace: &str) -> Result<(), AccessError> {
+        let granted = self.granted_at(namespace);
+        let mut granted = granted.lock().await; // until it is gone: nobody grants meanwhile
+        *granted = None;
         let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
         let Some(binding) = answered(api.get_opt(BINDING)).await?.filter(is_ours) else { return Ok(()) };
         let preconditions = Some(Preconditions { uid: binding.metadata.uid, resource_version: None });

@@ -53,6 +53,8 @@ struct Controller {
     context: Arc<Context>,
     signals: Signals,
     entries: HashMap<Key, Entry>,
+    /// Registries of which nothing but the metadata can be read.
+    unreadable: HashSet<Key>,
     named_by: HashMap<Reference, HashSet<Key>>,
     shelves: HashMap<Shelf, Watched>,
     queue: Queue<Key, Group>,
@@ -123,6 +125,7 @@ impl Controller {
             context,
             signals,
             entries: HashMap::new(),
+            unreadable: HashSet::new(),
             named_by: HashMap::new(),
             shelves: HashMap::new(),
             queue: Queue::new(places),
@@ -139,7 +142,11 @@ impl Controller {
             Signal::Seen(subject) => self.seen(*subject),
             // What was known of it holds no longer; its deletion must not wait for anybody to mend it.
             Signal::Unreadable(subject) if subject.deleting && subject.finalizer => self.seen(*subject),
-            Signal::Unreadable(subject) => self.gone(&subject.key),
+            Signal::Unreadable(subject) => {
+                self.context.availability.unreadable(&subject);
+                self.forget(&subject.key);
+                self.unreadable.insert(subject.key);
+            }
             Signal::Gone(key) => self.gone(&key),
             Signal::Listed(scope, listed) => {
                 self.retain(scope, &listed);
@@ -180,6 +187,7 @@ impl Controller {
             self.gone(&key);
         }
         let subject = Arc::new(subject);
+        self.unreadable.remove(&key);
         self.context.availability.seen(&subject);
         if self.running.get(&key).is_some_and(|running| !running.subject.asks_the_same_as(&subject)) {
             self.supersede(&key);
@@ -199,11 +207,16 @@ impl Controller {
     }
 
     fn gone(&mut self, key: &Key) {
+        let uid = self.entries.get(key).map(|entry| entry.subject.uid.as_str());
+        self.context.availability.gone(key, uid.unwrap_or_default());
+        self.forget(key);
+    }
+
+    fn forget(&mut self, key: &Key) {
+        self.unreadable.remove(key);
         self.supersede(key);
         self.rename(key, None);
-        if let Some(entry) = self.entries.remove(key) {
-            self.context.availability.gone(key, &entry.subject.uid);
-        }
+        self.entries.remove(key);
         self.queue.forget(key);
         self.context.metrics.forget(key);
     }
@@ -211,7 +224,8 @@ impl Controller {
     /// Forgets the registries of a scope that are not listed.
     fn retain(&mut self, scope: Scope, listed: &HashSet<Key>) {
         let is_gone = |key: &&Key| key.scope() == scope && !listed.contains(*key);
-        let gone: Vec<Key> = self.entries.keys().filter(is_gone).cloned().collect();
+        let known = self.entries.keys().chain(&self.unreadable);
+        let gone: Vec<Key> = known.filter(is_gone).cloned().collect();
         for key in &gone {
             self.gone(key);
         }

@@ -19,6 +19,7 @@ use registry_operator::{
     resolve::References,
     server::{self, Health},
     settings::{Cli, Command, LogFormat, Settings},
+    streams::Streams,
     validate::Boundaries,
 };
 use registry_probe::{IpNet, Prober, ProberSettings};
@@ -120,6 +121,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         tokens: tokens(&settings, &metrics)?,
         cluster_addresses,
         client: clients.bound,
+        streams: clients.streams,
         prober: Prober::new(ProberSettings {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..ProberSettings::default()
@@ -157,6 +159,7 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
 /// One running program: what outlives a term of leadership.
 struct Replica {
     client: Client,
+    streams: Arc<Streams>,
     prober: Prober,
     tokens: Option<Arc<Tokens>>,
     identity: String,
@@ -196,8 +199,12 @@ impl Replica {
         self.metrics.leading(true);
         self.health.ready(false);
         let access = Arc::new(self.access().await);
-        let (availability, delivery) =
-            Availability::start(self.client.clone(), access.clone(), self.metrics.clone());
+        let (availability, delivery) = Availability::start(
+            self.client.clone(),
+            self.streams.clone(),
+            access.clone(),
+            self.metrics.clone(),
+        );
         let (events, writing) = Events::start(self.client.clone(), self.identity.clone());
         let context = Arc::new(Context {
             client: self.client.clone(),

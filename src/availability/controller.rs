@@ -28,6 +28,7 @@ use super::{
 use crate::{
     metrics::{Metrics, SecretWrite},
     queue::Queue,
+    streams::Streams,
     subject::Key,
     watch::{Signal, Signals},
 };
@@ -49,12 +50,17 @@ const LONGEST_LOOK: Duration = Duration::from_mins(1);
 /// The first retry after a failure; each further one waits twice as long.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(2);
+/// More writes than this for each registry within so recent a time are a fight, and made seldom.
+const MOST_WRITES: usize = 12;
+const RECENT: Duration = Duration::from_mins(1);
+const CALM: Duration = Duration::from_secs(15);
 /// So many failures in a row are worth a word to the registry's user.
 const STUCK: u32 = 3;
 
 /// The delivery, before it runs.
 pub struct Delivery {
     client: Client,
+    streams: Arc<Streams>,
     availability: Arc<Availability>,
     metrics: Metrics,
     inbox: mpsc::UnboundedReceiver<Told>,
@@ -62,12 +68,12 @@ pub struct Delivery {
 
 impl Delivery {
     pub(super) fn new(
-        client: Client,
+        (client, streams): (Client, Arc<Streams>),
         availability: Arc<Availability>,
         metrics: Metrics,
         inbox: mpsc::UnboundedReceiver<Told>,
     ) -> Self {
-        Self { client, availability, metrics, inbox }
+        Self { client, streams, availability, metrics, inbox }
     }
 
     /// Runs until dropped. Everything that it started ends with it.
@@ -75,11 +81,13 @@ impl Delivery {
         let (sights, mut seen) = mpsc::channel(SIGHTS);
         let mut controller = Controller {
             client: self.client,
+            streams: self.streams,
             availability: self.availability,
             metrics: self.metrics,
             signals,
             sights,
             offers: HashMap::new(),
+            unreadable: HashMap::new(),
             places: HashMap::new(),
             queue: Queue::new(PLACES),
             workers: JoinSet::new(),
@@ -104,11 +112,14 @@ impl Delivery {
 
 struct Controller {
     client: Client,
+    streams: Arc<Streams>,
     availability: Arc<Availability>,
     metrics: Metrics,
     signals: Signals,
     sights: mpsc::Sender<Sight>,
     offers: HashMap<Key, Offered>,
+    /// Registries that can't be read, with their uids.
+    unreadable: HashMap<Key, Arc<str>>,
     places: HashMap<Arc<str>, Place>,
     queue: Queue<Arc<str>, Arc<str>>,
     workers: JoinSet<Report>,
@@ -134,6 +145,8 @@ struct Place {
     foreign: HashMap<Arc<str>, Check>,
     standings: Vec<(Key, Standing)>,
     failures: u32,
+    /// Writes since a time that is not long ago.
+    writes: (usize, Instant),
 }
 
 #[derive(Clone, PartialEq)]
@@ -184,7 +197,11 @@ impl Controller {
     fn heed(&mut self, told: Told) {
         match told {
             Told::Offer(offer) => self.offered(*offer),
-            Told::Gone(key) => drop(self.withdrawn(&key)),
+            Told::Unreadable(key, uid) => {
+                self.unreadable.insert(key.clone(), uid);
+                self.withdrawn(&key);
+            }
+            Told::Gone(key) => self.gone(&key),
             Told::Verdict(key, verdict) => self.judged(&key, verdict),
             Told::Namespace(namespace) => self.namespace(&namespace),
             Told::Left(namespace) => self.left(namespace),
@@ -192,8 +209,18 @@ impl Controller {
         }
     }
 
+    fn gone(&mut self, key: &Key) {
+        if let Some(uid) = self.unreadable.remove(key) {
+            self.affected(&uid, &Audience::All);
+        }
+        self.withdrawn(key);
+    }
+
     fn offered(&mut self, offer: Offer) {
         let key = offer.key.clone();
+        if let Some(uid) = self.unreadable.remove(&key) {
+            self.affected(&uid, &offer.audience);
+        }
         if self.offers.get(&key).is_some_and(|before| before.offer == offer) {
             return;
         }
@@ -351,6 +378,7 @@ impl Controller {
             return wishes.is_empty().then_some(Step::Look);
         };
         scene.foreign = place.foreign.keys().cloned().collect();
+        scene.unreadable = self.unreadable.values().cloned().collect();
         let Plan { actions, standings } = plan(&wishes, scene);
         place.standings = standings;
         place.keep_checks(&wishes);
@@ -370,7 +398,7 @@ impl Controller {
 
     fn follow(&self, name: &Arc<str>) -> AbortHandle {
         let access = self.availability.access.clone();
-        let watch = follow(self.client.clone(), access, name.clone(), self.sights.clone());
+        let watch = follow(self.streams.clone(), access, name.clone(), self.sights.clone());
         tokio::spawn(watch).abort_handle()
     }
 
@@ -395,8 +423,10 @@ impl Controller {
         let Some(place) = self.places.get_mut(&namespace) else {
             return self.queue.done(&namespace, now, None);
         };
-        place.learn(news, now);
-        let again = place.failed(&namespace, error.as_ref());
+        let conflict = usize::from(matches!(error, Some(DeliveryError::Conflict)));
+        let written = place.learn(news, now) + conflict;
+        let failed = place.failed(&namespace, error.as_ref());
+        let again = place.calms(&namespace, written, now).or(failed);
         self.queue.done(&namespace, now, again.or(Some(Duration::ZERO)));
     }
 
@@ -498,6 +528,7 @@ impl Place {
             foreign: HashMap::new(),
             standings: Vec::new(),
             failures: 0,
+            writes: (0, Instant::now()),
         }
     }
 
@@ -548,12 +579,33 @@ impl Place {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    fn learn(&mut self, news: News, now: Instant) {
+    /// Takes in what a worker found; returns how many Secrets it has written.
+    fn learn(&mut self, news: News, now: Instant) -> usize {
         match news {
             News::Scene(own) => self.scene = Some(Scene { own, ..Scene::default() }),
-            News::Names(names) => names.into_iter().for_each(|(name, after)| self.learn_of(name, after, now)),
+            News::Names(names) => {
+                let written = names.iter().filter(|(_, after)| matches!(after, After::Own(_))).count();
+                names.into_iter().for_each(|(name, after)| self.learn_of(name, after, now));
+                return written;
+            }
             News::Gone | News::None => {}
         }
+        0
+    }
+
+    /// A pause where somebody else keeps undoing what is written.
+    fn calms(&mut self, namespace: &str, written: usize, now: Instant) -> Option<Duration> {
+        let (before, since) = self.writes;
+        self.writes = if now - since > RECENT { (written, now) } else { (before + written, since) };
+        if self.writes.0 <= MOST_WRITES * self.standings.len().max(1) {
+            return None;
+        }
+        tracing::warn!(
+            namespace,
+            "somebody keeps undoing the writes of pull Secrets here; they are repaired seldom"
+        );
+        self.failures = 1;
+        Some(CALM)
     }
 
     fn learn_of(&mut self, name: Arc<str>, after: After, now: Instant) {
@@ -576,13 +628,15 @@ impl Place {
             self.failures = 0;
             return None;
         };
+        if matches!(error, DeliveryError::Conflict) {
+            return Some(FIRST_RETRY); // at the latest: the watch tells of the change
+        }
         self.failures = self.failures.saturating_add(1);
         match error {
             // Its end is told by the watch of namespaces.
             DeliveryError::Closing => {
-                tracing::debug!(namespace, "a namespace is being deleted; it gets no pull Secret")
+                tracing::debug!(namespace, "a namespace is being deleted; it gets no pull Secret");
             }
-            DeliveryError::Conflict => tracing::debug!(namespace, "a pull Secret was changed meanwhile"),
             error => {
                 tracing::warn!(namespace, %error, "pull Secrets could not be brought up to date; it is tried again")
             }

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
@@ -14,7 +14,7 @@ use kube::{
 use tokio::sync::mpsc;
 
 use super::secret::{Found, selector};
-use crate::access::Access;
+use crate::{access::Access, streams::Streams};
 
 /// Something that was seen.
 #[derive(Debug)]
@@ -52,20 +52,28 @@ const PAUSES: [Duration; 5] = [
 const QUIET: usize = 3;
 
 /// Watches until dropped.
-pub async fn follow(client: Client, access: Arc<Access>, namespace: Arc<str>, sights: mpsc::Sender<Sight>) {
-    let api: Api<Secret> = Api::namespaced(client, &namespace);
-    let config = watcher::Config::default().timeout(RENEWAL_SECONDS).labels(&selector());
-    let mut events = Box::pin(watcher(api, config));
-    let (mut listed, mut failures) = (HashMap::new(), 0);
+pub async fn follow(
+    streams: Arc<Streams>,
+    access: Arc<Access>,
+    namespace: Arc<str>,
+    sights: mpsc::Sender<Sight>,
+) {
+    let stream = streams.take();
+    let (mut events, mut listed) = (watch(stream.client.clone(), &namespace), HashMap::new());
+    let (mut failures, mut answered) = (0, false);
     while let Some(event) = events.next().await {
         let what = match event {
             Ok(event) => {
-                failures = 0;
+                (failures, answered) = (0, true);
                 seen(event, &mut listed)
             }
             Err(error) => {
                 complain(&namespace, &error, failures);
-                if is_refused(&error) && access.is_ours_to_grant(&namespace) {
+                answered |= answer(&error).is_some();
+                if failures == QUIET && !answered {
+                    events = watch(streams.plain(), &namespace); // perhaps what lies between takes no HTTP/2
+                }
+                if answer(&error) == Some(403) && access.is_ours_to_grant(&namespace) {
                     access.grant(&namespace).await;
                 }
                 tokio::time::sleep(PAUSES[failures.min(PAUSES.len() - 1)]).await;
@@ -78,6 +86,11 @@ pub async fn follow(client: Client, access: Arc<Access>, namespace: Arc<str>, si
             return;
         }
     }
+}
+
+fn watch(client: Client, namespace: &str) -> BoxStream<'static, watcher::Result<Event<Secret>>> {
+    let config = watcher::Config::default().timeout(RENEWAL_SECONDS).labels(&selector());
+    watcher(Api::namespaced(client, namespace), config).boxed()
 }
 
 fn seen(event: Event<Secret>, listed: &mut HashMap<Arc<str>, Found>) -> Option<Seen> {
@@ -105,12 +118,12 @@ fn complain(namespace: &str, error: &watcher::Error, failures: usize) {
     }
 }
 
-fn is_refused(error: &watcher::Error) -> bool {
-    let answer = match error {
+/// The API server's own answer, if the error is one.
+fn answer(error: &watcher::Error) -> Option<u16> {
+    match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status,
-        _ => return false,
-    };
-    answer.code == 403
+        | watcher::Error::WatchError(status) => Some(status.code),
+        _ => None,
+    }
 }

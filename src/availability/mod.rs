@@ -37,6 +37,7 @@ use crate::{
     access::Access,
     metrics::Metrics,
     schedule::Outcome,
+    streams::Streams,
     subject::{Key, Subject},
 };
 
@@ -56,6 +57,7 @@ struct Known {
 /// What the delivery is told.
 enum Told {
     Offer(Box<Offer>),
+    Unreadable(Key, Arc<str>),
     Gone(Key),
     Verdict(Key, Verdict),
     Namespace(Arc<str>),
@@ -122,10 +124,15 @@ fn pull_secret(subject: &Subject) -> Option<&str> {
 
 impl Availability {
     /// Nothing is known yet. Nothing is delivered before the delivery runs.
-    pub fn start(client: Client, access: Arc<Access>, metrics: Metrics) -> (Arc<Self>, Delivery) {
+    pub fn start(
+        client: Client,
+        streams: Arc<Streams>,
+        access: Arc<Access>,
+        metrics: Metrics,
+    ) -> (Arc<Self>, Delivery) {
         let (told, inbox) = mpsc::unbounded_channel();
         let availability = Arc::new(Self { access, told, known: Mutex::default() });
-        (availability.clone(), Delivery::new(client, availability, metrics, inbox))
+        (availability.clone(), Delivery::new((client, streams), availability, metrics, inbox))
     }
 
     /// A registry is there, in this state.
@@ -135,6 +142,11 @@ impl Availability {
             self.lock().cleared.remove(&offer.uid);
         }
         self.tell(Told::Offer(Box::new(offer)));
+    }
+
+    /// A registry is there, and can't be read: what it asks for is not known, so what it has stays.
+    pub fn unreadable(&self, subject: &Subject) {
+        self.tell(Told::Unreadable(subject.key.clone(), subject.uid.as_str().into()));
     }
 
     /// A registry is gone.

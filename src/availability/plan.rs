@@ -49,6 +49,8 @@ pub struct Scene {
     pub own: HashMap<Arc<str>, Found>,
     /// Names of Secrets that are somebody else's.
     pub foreign: HashSet<Arc<str>>,
+    /// Uids of registries whose object can't be read, so that it is not known what they ask for: their Secrets stay.
+    pub unreadable: HashSet<Arc<str>>,
 }
 
 /// One write.
@@ -125,7 +127,10 @@ pub fn plan(wishes: &[Wish], scene: &Scene) -> Plan {
             others.iter().map(|wish| (wish.registry.clone(), Standing::Yields(first.registry.clone())));
         plan.standings.extend(yields);
     }
-    let mut unwanted: Vec<_> = scene.own.iter().filter(|(name, _)| !named.contains_key(name)).collect();
+    let is_unwanted = |(name, found): &(&Arc<str>, &Found)| {
+        !named.contains_key(name) && !scene.unreadable.contains(&found.registry)
+    };
+    let mut unwanted: Vec<_> = scene.own.iter().filter(is_unwanted).collect();
     unwanted.sort_by_key(|(name, _)| *name);
     for (name, found) in unwanted {
         plan.actions.push(Action::Delete { name: name.clone(), at: found.version.clone() });
@@ -153,6 +158,9 @@ fn serve(name: &Arc<str>, wish: &Wish, scene: &Scene) -> (Option<Action>, Standi
             }
         };
     };
+    if scene.unreadable.contains(&found.registry) {
+        return (None, Standing::Foreign);
+    }
     let (name, at) = (name.clone(), found.version.clone());
     match &wish.holding {
         Holding::Unknown if found.registry == wish.uid => (None, Standing::There),

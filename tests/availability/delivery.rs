@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     ResourceExt,
@@ -16,7 +17,7 @@ use registry_testbed::eventually;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{self, Cluster, SYSTEM_NAMESPACE, Subject},
+    harness::{self, Cluster, Installation, OPERATOR_USER, SYSTEM_NAMESPACE, Subject},
     objects::{DOWN, Protected, apply, login, system_registry, tenant_registry, validate_now},
     secrets::{
         PROMISED, SOON, absent, config, config_for, counts, delivered, label, offered, own, ready_says,
@@ -243,6 +244,26 @@ async fn a_pull_secret_that_can_not_be_changed_back_is_made_anew() -> Result<()>
 }
 
 #[tokio::test]
+async fn who_keeps_undoing_the_operators_writes_is_not_fought_with() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let [namespace, _] = &shared.namespaces;
+    let (api, audit) =
+        (secrets(&shared.cluster, namespace), Installation::shared().await?.control_plane().audit()?);
+    let mark = audit.mark();
+    for number in 0..200 {
+        let undo =
+            json!({"data": {".dockerconfigjson": BASE64_STANDARD.encode(format!("{{\"n\": {number}}}"))}});
+        api.patch("pull", &PatchParams::default(), &Patch::Merge(undo)).await?;
+        tokio::time::sleep(Duration::from_millis(10)).await; // the pace of the fight
+    }
+    let mut writes = audit.writes_since(&mark, OPERATOR_USER)?;
+    writes.retain(|write| write.resource == "secrets" && write.namespace == *namespace);
+    assert!((1..30).contains(&writes.len()), "{} writes against 200", writes.len());
+    shared.delivered(namespace, Duration::from_mins(1)).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_others_add_to_a_pull_secret_stays_and_costs_no_write() -> Result<()> {
     let shared = Shared::deliver().await?;
     let [namespace, other] = &shared.namespaces;
@@ -340,7 +361,7 @@ async fn two_tenants_with_credentials_of_their_own_at_one_host_have_each_their_o
     for (namespaces, user, password) in told {
         let entry = json!({
             "username": user, "password": password,
-            "auth": base64::Engine::encode(&base64::prelude::BASE64_STANDARD, format!("{user}:{password}")),
+            "auth": BASE64_STANDARD.encode(format!("{user}:{password}")),
         });
         for namespace in &namespaces {
             let says = json!({"auths": {registry.host_port(): entry}});

@@ -140,6 +140,18 @@ fn what_is_not_known_stays_as_it_is() {
 }
 
 #[test]
+fn the_secrets_of_a_registry_that_can_not_be_read_stay() {
+    let scene = Scene {
+        own: [("pull".into(), found(&content(5, 9), 1)), ("other".into(), found(&content(5, 9), 2))].into(),
+        unreadable: [uid(5)].into(),
+        ..Scene::default()
+    };
+    let plan = plan(&[proven(0, "pull")], &scene);
+    assert!(plan.actions.is_empty());
+    assert_eq!(standing(&plan, 0), &Standing::Foreign);
+}
+
+#[test]
 fn what_can_not_be_changed_is_made_anew() {
     let stuck = Found { mendable: false, ..found(&content(0, 9), 1) };
     let scene = Scene { own: [("pull".into(), stuck)].into(), ..Scene::default() };
