@@ -28,7 +28,7 @@ build: ## build the operator, optimised: target/release/registry-operator
 	cargo build --release --package registry-operator
 
 .PHONY: tools
-tools: ## build etcd, kube-apiserver (newest and oldest), kube-controller-manager, helm and a registry into target/tools/bin
+tools: ## build etcd, kube-apiserver (newest and oldest), kube-controller-manager, helm, crane and a registry into target/tools/bin
 	$(testbed) tools
 
 # ONCE=1, EXISTING=1 and KUBECONFIG reach the testbed through the environment.

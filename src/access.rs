@@ -16,11 +16,11 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
-use registry_api::TENANT_LABEL;
+use registry_api::{MANAGED_BY_LABEL, OPERATOR, TENANT_LABEL};
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
-use crate::settings::TenantAccess;
+use crate::{availability::audience::Census, settings::TenantAccess};
 
 /// The role that the operator binds itself to; the chart renders it.
 const TENANT_ROLE: &str = "registry-operator-tenant";
@@ -29,10 +29,10 @@ const BINDING: &str = "registry-operator";
 /// The field manager of what the operator owns besides registries.
 const FIELD_MANAGER: &str = "registry-operator-access";
 const ANSWER: Duration = Duration::from_secs(10);
+/// A binding that was written so long ago has taken effect; if it has none, it is there no longer.
+const EFFECTIVE: Duration = Duration::from_secs(1);
 /// Role bindings that are written at the same time.
 const GRANTS: usize = 8;
-/// Marks what the operator made, so that it removes nothing else.
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// Which namespaces are whose tenant, and the operator's access to them.
 pub struct Access {
@@ -41,7 +41,19 @@ pub struct Access {
     how: TenantAccess,
     /// A new tenant may have many namespaces; the API server gets them in turn.
     grants: Semaphore,
-    tenants: Mutex<HashMap<Arc<str>, Arc<str>>>,
+    namespaces: Mutex<Namespaces>,
+    granted: Mutex<HashMap<Arc<str>, Arc<Granted>>>,
+}
+
+/// When the binding of a namespace was last written, held while it is being written.
+type Granted = tokio::sync::Mutex<Option<Instant>>;
+
+#[derive(Default)]
+struct Namespaces {
+    /// Whose each labelled namespace is.
+    tenants: HashMap<Arc<str>, Arc<str>>,
+    /// The same, without those that are being deleted.
+    open: Census,
 }
 
 impl Access {
@@ -57,7 +69,14 @@ impl Access {
             namespace = identity.namespace,
             "running as"
         );
-        Ok(Self { client, identity, how, grants: Semaphore::new(GRANTS), tenants: Mutex::default() })
+        Ok(Self {
+            client,
+            identity,
+            how,
+            grants: Semaphore::new(GRANTS),
+            namespaces: Mutex::default(),
+            granted: Mutex::default(),
+        })
     }
 
     /// The operator, as an option of `kubectl create rolebinding`.
@@ -71,22 +90,45 @@ impl Access {
 
     /// The tenant whose namespace this is.
     pub fn tenant(&self, namespace: &str) -> Option<Arc<str>> {
-        self.lock().get(namespace).cloned()
+        self.lock().tenants.get(namespace).cloned()
+    }
+
+    /// The same, of a namespace that is not being deleted.
+    pub fn open_tenant(&self, namespace: &str) -> Option<Arc<str>> {
+        self.lock().open.tenant(namespace).cloned()
+    }
+
+    /// Looks at which namespaces that are not being deleted are whose.
+    pub fn with_census<T>(&self, look: impl FnOnce(&Census) -> T) -> T {
+        look(&self.lock().open)
     }
 
     /// A namespace carries the tenant label. Returns whether that is news.
     pub fn labelled(&self, namespace: Arc<str>, tenant: Arc<str>) -> bool {
-        self.lock().insert(namespace, tenant.clone()) != Some(tenant)
+        let mut namespaces = self.lock();
+        namespaces.open.insert(namespace.clone(), tenant.clone());
+        namespaces.tenants.insert(namespace, tenant.clone()) != Some(tenant)
     }
 
     /// A namespace carries the tenant label no longer, or is gone.
     pub fn unlabelled(&self, namespace: &str) -> bool {
-        self.lock().remove(namespace).is_some()
+        let mut namespaces = self.lock();
+        namespaces.open.remove(namespace);
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+        namespaces.tenants.remove(namespace).is_some()
+    }
+
+    /// A namespace is being deleted. Returns whether that is news.
+    pub fn closing(&self, namespace: &str) -> bool {
+        let mut namespaces = self.lock();
+        let known = namespaces.open.tenant(namespace).is_some();
+        namespaces.open.remove(namespace);
+        known
     }
 
     /// The namespaces that carry the tenant label.
     pub fn namespaces(&self) -> Vec<Arc<str>> {
-        self.lock().keys().cloned().collect()
+        self.lock().tenants.keys().cloned().collect()
     }
 
     /// Whether the operator's access to that namespace comes from a binding of its own making.
@@ -102,11 +144,24 @@ impl Access {
     }
 
     /// Makes or mends the operator's role binding in that namespace. A failure is logged: what it prevents shows in
-    /// the registries that need it.
+    /// the registries that need it. Where it was just written, it only has yet to take effect.
     pub async fn grant(&self, namespace: &str) {
         if self.how == TenantAccess::Manual {
             return;
         }
+        let granted = self.granted_at(namespace);
+        let mut granted = granted.lock().await;
+        if granted.is_none_or(|at| at.elapsed() >= EFFECTIVE) && self.write_binding(namespace).await {
+            *granted = Some(Instant::now());
+        }
+    }
+
+    fn granted_at(&self, namespace: &str) -> Arc<Granted> {
+        let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        granted.entry(namespace.into()).or_default().clone()
+    }
+
+    async fn write_binding(&self, namespace: &str) -> bool {
         let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let _turn = self.grants.acquire().await;
@@ -114,20 +169,20 @@ impl Access {
             answered(api.patch(BINDING, &params, &Patch::Apply(self.binding(namespace)))).await
         {
             tracing::warn!(namespace, %error, "could not bind the operator to its role in a tenant namespace");
+            return false;
         }
+        true
     }
 
-    /// Removes the operator's own role binding from a namespace that is no tenant's any more.
-    pub async fn revoke(&self, namespace: &str) {
+    /// Removes the operator's own role binding from a namespace that is no tenant's any more. What the operator has put
+    /// there is removed first, by that very binding.
+    pub async fn revoke(&self, namespace: &str) -> Result<(), AccessError> {
         if self.how == TenantAccess::Manual {
-            return;
+            return Ok(());
         }
-        if let Err(error) = self.try_revoke(namespace).await {
-            tracing::warn!(namespace, %error, "could not remove the operator's role binding");
-        }
-    }
-
-    async fn try_revoke(&self, namespace: &str) -> Result<(), AccessError> {
+        let granted = self.granted_at(namespace);
+        let mut granted = granted.lock().await; // until it is gone: nobody grants meanwhile
+        *granted = None;
         let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
         let Some(binding) = answered(api.get_opt(BINDING)).await?.filter(is_ours) else { return Ok(()) };
         let preconditions = Some(Preconditions { uid: binding.metadata.uid, resource_version: None });
@@ -135,16 +190,20 @@ impl Access {
         Ok(())
     }
 
-    /// Brings all bindings in line with the labels: what changed while nobody watched.
-    pub async fn settle(&self) {
+    /// Binds the operator wherever it should be, by what changed while nobody watched; returns the namespaces in which it
+    /// still is and should not be.
+    pub async fn settle(&self) -> Vec<Arc<str>> {
         if self.how == TenantAccess::Manual {
-            return;
+            return Vec::new();
         }
         let api: Api<RoleBinding> = Api::all(self.client.clone());
         let ours = ListParams::default().fields(&format!("metadata.name={BINDING}"));
         let bindings = match answered(api.list(&ours)).await {
             Ok(bindings) => bindings.items,
-            Err(error) => return tracing::warn!(%error, "could not look for the operator's role bindings"),
+            Err(error) => {
+                tracing::warn!(%error, "could not look for the operator's role bindings");
+                return Vec::new();
+            }
         };
         let bound: HashMap<&str, &RoleBinding> = bindings
             .iter()
@@ -155,9 +214,8 @@ impl Access {
                 self.grant(&namespace).await;
             }
         }
-        for namespace in bound.keys().filter(|namespace| self.tenant(namespace).is_none()) {
-            self.revoke(namespace).await;
-        }
+        let ours = bound.iter().filter(|(_, binding)| is_ours(binding)).map(|(namespace, _)| *namespace);
+        ours.filter(|namespace| self.tenant(namespace).is_none()).map(Into::into).collect()
     }
 
     fn is_complete(&self, binding: &RoleBinding) -> bool {
@@ -165,7 +223,7 @@ impl Access {
     }
 
     fn binding(&self, namespace: &str) -> RoleBinding {
-        let labels = [(MANAGED_BY, "registry-operator"), ("app.kubernetes.io/name", "registry-operator")];
+        let labels = [(MANAGED_BY_LABEL, OPERATOR), ("app.kubernetes.io/name", OPERATOR)];
         RoleBinding {
             metadata: ObjectMeta {
                 name: Some(BINDING.to_owned()),
@@ -182,8 +240,8 @@ impl Access {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, Arc<str>>> {
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Namespaces> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -209,7 +267,7 @@ async fn answered<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Re
 fn is_ours(binding: &RoleBinding) -> bool {
     let labels = binding.metadata.labels.as_ref();
     binding.role_ref.name == TENANT_ROLE
-        && labels.and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == "registry-operator")
+        && labels.and_then(|labels| labels.get(MANAGED_BY_LABEL)).is_some_and(|by| by == OPERATOR)
 }
 
 /// How RBAC names a user: a service account by its namespace and name.

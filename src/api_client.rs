@@ -15,17 +15,19 @@ use kube::{
 use thiserror::Error;
 use tower::{BoxError, Layer, Service};
 
-use crate::{lease::Term, metrics::Metrics};
+use crate::{lease::Term, metrics::Metrics, streams::Streams};
 
 const AGENT: &str = concat!("registry-operator/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The two clients of one replica.
+/// The clients of one replica.
 pub struct Clients {
     /// Writes at any time: for the lease.
     pub unbound: Client,
     /// Writes only while the term holds: for everything else.
     pub bound: Client,
+    /// For watches over very many namespaces.
+    pub streams: Arc<Streams>,
 }
 
 /// Clients that count their requests. They retry nothing by themselves: each caller knows better what a failure means.
@@ -35,8 +37,9 @@ pub fn clients(mut config: Config, metrics: &Metrics, term: Arc<Term>) -> kube::
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     let layer = |term| Guard { metrics: metrics.clone(), term };
     let unbound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(None)).build();
-    let bound = ClientBuilder::try_from(config)?.with_layer(&layer(Some(term))).build();
-    Ok(Clients { unbound, bound })
+    let bound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(Some(term))).build();
+    let streams = Arc::new(Streams::new(config, metrics.clone(), bound.clone()));
+    Ok(Clients { unbound, bound, streams })
 }
 
 /// A write was held back.
@@ -46,12 +49,17 @@ struct NotLeading;
 
 /// Counts the requests that go through it, and holds back writes outside a term.
 #[derive(Clone)]
-struct Guard {
+pub(crate) struct Guard {
     metrics: Metrics,
     term: Option<Arc<Term>>,
 }
 
 impl Guard {
+    /// For what never writes.
+    pub(crate) fn without_term(metrics: &Metrics) -> Self {
+        Self { metrics: metrics.clone(), term: None }
+    }
+
     fn admits(&self, method: &Method) -> bool {
         method == Method::GET || self.term.as_ref().is_none_or(|term| term.holds())
     }
@@ -67,7 +75,7 @@ impl<S> Layer<S> for Guard {
 
 /// A service behind a guard.
 #[derive(Clone)]
-struct Guarded<S> {
+pub(crate) struct Guarded<S> {
     inner: S,
     guard: Guard,
 }

@@ -15,8 +15,9 @@ use tokio::{
 };
 
 use crate::{
-    queue::Queue,
-    reconcile::{Attempt, Context, Done, Group, ReconcileError, reconcile},
+    availability::{Availability, Delivery},
+    queue::{Queue, until},
+    reconcile::{Attempt, Context, Done, Group, ReconcileError, reconcile, retold},
     resolve::{Reading, Reference, Shelf, references},
     schedule::History,
     server::Health,
@@ -52,12 +53,18 @@ struct Controller {
     context: Arc<Context>,
     signals: Signals,
     entries: HashMap<Key, Entry>,
+    /// Registries of which nothing but the metadata can be read.
+    unreadable: HashSet<Key>,
     named_by: HashMap<Reference, HashSet<Key>>,
     shelves: HashMap<Shelf, Watched>,
     queue: Queue<Key, Group>,
     workers: JoinSet<Report>,
     running: HashMap<Key, Running>,
     unsynced: HashSet<Sync>,
+    /// Whether everything was once listed.
+    synced: bool,
+    /// Whether a status may say other counts of tenants, namespaces and pull Secrets than there are.
+    recount: bool,
 }
 
 /// What must be listed before the first registry is judged.
@@ -88,12 +95,14 @@ const SIGNALS: usize = 256;
 const GAUGES: Duration = Duration::from_secs(1);
 
 /// Runs until dropped. Everything that it started ends with it.
-pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>) {
+pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>, delivery: Delivery) {
     let (signals, mut inbox) = mpsc::channel(SIGNALS);
     let mut watches = JoinSet::new();
     watches.spawn(watch::tenants(context.client.clone(), context.access.clone(), signals.clone()));
     watches.spawn(watch::registries::<System>(context.client.clone(), Scope::System, signals.clone()));
     watches.spawn(watch::registries::<Tenant>(context.client.clone(), Scope::Tenant, signals.clone()));
+
+    watches.spawn(delivery.run(signals.clone()));
 
     let mut controller = Controller::new(context, signals, places);
     let mut gauges = tokio::time::interval(GAUGES);
@@ -104,15 +113,8 @@ pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>) {
             Some(signal) = inbox.recv() => controller.heed(signal, &health),
             Some(report) = controller.workers.join_next() => controller.file(report),
             () = until(due) => {}
-            _ = gauges.tick() => controller.measure(),
+            _ = gauges.tick() => controller.tick(),
         }
-    }
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -123,12 +125,15 @@ impl Controller {
             context,
             signals,
             entries: HashMap::new(),
+            unreadable: HashSet::new(),
             named_by: HashMap::new(),
             shelves: HashMap::new(),
             queue: Queue::new(places),
             workers: JoinSet::new(),
             running: HashMap::new(),
             unsynced: unsynced.into(),
+            synced: false,
+            recount: false,
         }
     }
 
@@ -137,7 +142,11 @@ impl Controller {
             Signal::Seen(subject) => self.seen(*subject),
             // What was known of it holds no longer; its deletion must not wait for anybody to mend it.
             Signal::Unreadable(subject) if subject.deleting && subject.finalizer => self.seen(*subject),
-            Signal::Unreadable(subject) => self.gone(&subject.key),
+            Signal::Unreadable(subject) => {
+                self.context.availability.unreadable(&subject);
+                self.forget(&subject.key);
+                self.unreadable.insert(subject.key);
+            }
             Signal::Gone(key) => self.gone(&key),
             Signal::Listed(scope, listed) => {
                 self.retain(scope, &listed);
@@ -146,11 +155,25 @@ impl Controller {
             Signal::Reference(reading) => self.reference(&reading),
             Signal::Shelf(listed) => self.shelf(&listed),
             Signal::Tenant(namespace) => self.tenant(&namespace),
+            Signal::Closing(namespace) => self.reach(&namespace),
+            Signal::Left(namespace) => self.context.availability.left(namespace),
             Signal::Tenants => {
                 self.unsynced.remove(&Sync::Tenants);
             }
+            Signal::Available => self.recount = true,
+            Signal::Cleared(key) => self.now(&key),
+        }
+        if !self.synced && self.unsynced.is_empty() {
+            self.synced = true;
+            self.context.availability.synced();
         }
         health.ready(self.unsynced.is_empty());
+    }
+
+    /// Whom registries reach has changed with that namespace.
+    fn reach(&mut self, namespace: &Arc<str>) {
+        self.context.availability.namespace(namespace);
+        self.recount = true;
     }
 
     /// A registry is there, in this state; one that is older than what we know is not news.
@@ -164,6 +187,8 @@ impl Controller {
             self.gone(&key);
         }
         let subject = Arc::new(subject);
+        self.unreadable.remove(&key);
+        self.context.availability.seen(&subject);
         if self.running.get(&key).is_some_and(|running| !running.subject.asks_the_same_as(&subject)) {
             self.supersede(&key);
         }
@@ -176,12 +201,19 @@ impl Controller {
             errors: 0,
         });
         entry.subject = subject;
-        if entry.wants_work() {
+        if entry.wants_work(&self.context.availability) {
             self.now(&key);
         }
     }
 
     fn gone(&mut self, key: &Key) {
+        let uid = self.entries.get(key).map(|entry| entry.subject.uid.as_str());
+        self.context.availability.gone(key, uid.unwrap_or_default());
+        self.forget(key);
+    }
+
+    fn forget(&mut self, key: &Key) {
+        self.unreadable.remove(key);
         self.supersede(key);
         self.rename(key, None);
         self.entries.remove(key);
@@ -192,7 +224,8 @@ impl Controller {
     /// Forgets the registries of a scope that are not listed.
     fn retain(&mut self, scope: Scope, listed: &HashSet<Key>) {
         let is_gone = |key: &&Key| key.scope() == scope && !listed.contains(*key);
-        let gone: Vec<Key> = self.entries.keys().filter(is_gone).cloned().collect();
+        let known = self.entries.keys().chain(&self.unreadable);
+        let gone: Vec<Key> = known.filter(is_gone).cloned().collect();
         for key in &gone {
             self.gone(key);
         }
@@ -278,9 +311,10 @@ impl Controller {
     }
 
     /// A namespace became, or ceased to be, a tenant's: its watches start or stop, and its registries are looked at.
-    fn tenant(&mut self, namespace: &str) {
+    fn tenant(&mut self, namespace: &Arc<str>) {
+        self.reach(namespace);
         let may_watch = self.may_watch(namespace);
-        for (shelf, watched) in self.shelves.iter_mut().filter(|(shelf, _)| &*shelf.namespace == namespace) {
+        for (shelf, watched) in self.shelves.iter_mut().filter(|(shelf, _)| shelf.namespace == *namespace) {
             match &watched.task {
                 None if may_watch => watched.task = Some(follow(&self.context, &self.signals, shelf)),
                 Some(task) if !may_watch => {
@@ -291,7 +325,7 @@ impl Controller {
                 _ => {}
             }
         }
-        let is_there = |key: &&Key| key.namespace() == Some(namespace);
+        let is_there = |key: &&Key| key.namespace() == Some(&**namespace);
         let keys: Vec<Key> = self.entries.keys().filter(is_there).cloned().collect();
         for key in &keys {
             self.supersede(key);
@@ -344,7 +378,7 @@ impl Controller {
         self.queue.done(&report.key, now, again);
         match written {
             Some(subject) => self.seen(subject),
-            None if self.entries.get(&report.key).is_some_and(Entry::wants_work) => self.now(&report.key),
+            None if self.wants_work(&report.key) => self.now(&report.key),
             None => {}
         }
         self.recheck(&report.key);
@@ -363,8 +397,20 @@ impl Controller {
         }
     }
 
-    fn measure(&self) {
+    fn wants_work(&self, key: &Key) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.wants_work(&self.context.availability))
+    }
+
+    fn tick(&mut self) {
         self.context.metrics.queue(self.queue.depth(), self.queue.in_flight());
+        if std::mem::take(&mut self.recount) {
+            let availability = &self.context.availability;
+            let outdated = self.entries.iter().filter(|(_, entry)| entry.is_miscounted(availability));
+            let keys: Vec<Key> = outdated.map(|(key, _)| key.clone()).collect();
+            for key in &keys {
+                self.now(key);
+            }
+        }
     }
 }
 
@@ -387,12 +433,18 @@ async fn work(
 }
 
 impl Entry {
-    /// Whether the object asks for something that has not been done.
-    fn wants_work(&self) -> bool {
+    /// Whether the object asks for something that has not been done, and can be.
+    fn wants_work(&self, availability: &Availability) -> bool {
         if self.subject.deleting {
-            return self.subject.finalizer;
+            return self.subject.finalizer && availability.is_cleared(&self.subject.uid);
         }
         self.history.basis.as_ref().is_none_or(|basis| !basis.covers(&self.subject))
+    }
+
+    /// Whether its status says another thing of its availability than is so.
+    fn is_miscounted(&self, availability: &Availability) -> bool {
+        let (subject, history) = (&self.subject, &self.history);
+        !subject.spec.suspend && !subject.deleting && retold(subject, history, availability).is_some()
     }
 
     /// Takes a result; says when there is something to be done again, and what was written.

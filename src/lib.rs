@@ -4,6 +4,7 @@
 pub mod access;
 pub mod api_client;
 pub mod assess;
+pub mod availability;
 pub mod cluster;
 pub mod controller;
 pub mod ecr;
@@ -17,6 +18,7 @@ pub mod resolve;
 pub mod schedule;
 pub mod server;
 pub mod settings;
+pub mod streams;
 pub mod subject;
 pub mod validate;
 pub mod watch;

@@ -9,6 +9,7 @@ use kube::{Client, Config};
 use registry_operator::{
     access::Access,
     api_client,
+    availability::Availability,
     cluster::ClusterAddresses,
     controller,
     ecr::Tokens,
@@ -19,6 +20,7 @@ use registry_operator::{
     resolve::References,
     server::{self, Health},
     settings::{Cli, Command, LogFormat, Settings},
+    streams::Streams,
     validate::Boundaries,
 };
 use registry_probe::{Prober, ProberSettings};
@@ -120,6 +122,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         tokens: tokens(&settings, &metrics)?,
         cluster_addresses,
         client: clients.bound,
+        streams: clients.streams,
         prober: Prober::new(ProberSettings {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..ProberSettings::default()
@@ -157,6 +160,7 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
 /// One running program: what outlives a term of leadership.
 struct Replica {
     client: Client,
+    streams: Arc<Streams>,
     prober: Prober,
     tokens: Option<Arc<Tokens>>,
     identity: String,
@@ -197,6 +201,12 @@ impl Replica {
         self.health.ready(false);
         let access = Arc::new(self.access().await);
         Box::pin(self.cluster_addresses.learn(&self.client)).await;
+        let (availability, delivery) = Availability::start(
+            self.client.clone(),
+            self.streams.clone(),
+            access.clone(),
+            self.metrics.clone(),
+        );
         let (events, writing) = Events::start(self.client.clone(), self.identity.clone());
         let context = Arc::new(Context {
             client: self.client.clone(),
@@ -204,6 +214,7 @@ impl Replica {
             boundaries: self.boundaries(),
             references: Arc::new(References::new(self.client.clone(), access.clone())),
             access,
+            availability,
             prober: self.prober.clone(),
             tokens: self.tokens.clone(),
             events,
@@ -212,7 +223,7 @@ impl Replica {
             chance: fastrand::f64,
         });
         tokio::select! {
-            () = controller::run(context, self.settings.concurrency.into(), self.health.clone()) => {}
+            () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
             () = writing => {}
             () = Box::pin(self.cluster_addresses.keep(&self.client)) => {}
         }

@@ -20,7 +20,10 @@ use prometheus_client::{
 };
 use registry_api::ConditionType;
 
-use crate::subject::{Key, Scope, Subject};
+use crate::{
+    availability::{After, DeliveryError, plan::Action},
+    subject::{Key, Scope, Subject},
+};
 
 /// Labels of a finished validation.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -56,6 +59,43 @@ pub struct ApiLabels {
     code: u16,
 }
 
+/// A write of a pull Secret.
+#[derive(Clone, Copy, Debug)]
+pub enum SecretWrite {
+    /// There was none.
+    Create,
+    /// It should say something else.
+    Change,
+    /// It should not be there.
+    Delete,
+}
+
+impl SecretWrite {
+    /// What that action is.
+    pub fn of(action: &Action) -> Self {
+        match action {
+            Action::Create { .. } => Self::Create,
+            Action::Change { .. } => Self::Change,
+            Action::Delete { .. } => Self::Delete,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Change => "change",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// Labels of a write of a pull Secret.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub struct SecretWriteLabels {
+    write: &'static str,
+    outcome: &'static str,
+}
+
 /// Everything that is measured.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -65,6 +105,8 @@ pub struct Metrics {
     requests: Family<OutcomeLabels, Counter>,
     api_requests: Family<ApiLabels, Counter>,
     aws_requests: Family<AwsLabels, Counter>,
+    secret_writes: Family<SecretWriteLabels, Counter>,
+    secrets: Gauge,
     reconciles: Histogram,
     waits: Histogram,
     depth: Gauge,
@@ -92,6 +134,8 @@ impl Metrics {
             requests: Family::default(),
             api_requests: Family::default(),
             aws_requests: Family::default(),
+            secret_writes: Family::default(),
+            secrets: Gauge::default(),
             reconciles: histogram(),
             waits: histogram(),
             depth: Gauge::default(),
@@ -115,6 +159,12 @@ impl Metrics {
             self.api_requests.clone(),
         );
         r.register("aws_requests", "Requests to AWS by API and outcome", self.aws_requests.clone());
+        r.register(
+            "pull_secret_writes",
+            "Writes of pull Secrets by kind and outcome",
+            self.secret_writes.clone(),
+        );
+        r.register("pull_secrets", "Pull Secrets that are in tenants' namespaces", self.secrets.clone());
         let name = "reconcile_duration";
         r.register_with_unit(
             name,
@@ -173,6 +223,24 @@ impl Metrics {
         self.aws_requests.get_or_create(&AwsLabels { api, outcome }).inc();
     }
 
+    /// A write of a pull Secret ended so.
+    pub fn pull_secret_write(&self, write: SecretWrite, result: &Result<After, DeliveryError>) {
+        let outcome = match result {
+            Ok(After::Foreign) => "foreign",
+            Ok(After::Own(_) | After::Nothing) => "done",
+            Err(DeliveryError::Refused(_)) => "refused",
+            Err(DeliveryError::Conflict) => "conflict",
+            Err(DeliveryError::Closing) => "closing",
+            Err(DeliveryError::Altered | DeliveryError::NoAnswer | DeliveryError::Api(_)) => "failed",
+        };
+        self.secret_writes.get_or_create(&SecretWriteLabels { write: write.label(), outcome }).inc();
+    }
+
+    /// So many pull Secrets are where they should be.
+    pub fn pull_secrets(&self, count: usize) {
+        self.secrets.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// A registry waited that long for its turn.
     pub fn waited(&self, time: Duration) {
         self.waits.observe(time.as_secs_f64());
@@ -193,6 +261,7 @@ impl Metrics {
     pub fn leading(&self, leading: bool) {
         self.leading.set(i64::from(leading));
         if !leading {
+            self.secrets.set(0);
             self.registries.lock().clear();
         }
     }

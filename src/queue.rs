@@ -229,6 +229,14 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Queue<K, G> {
     }
 }
 
+/// Waits until that time; for ever, if there is none.
+pub async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -9,13 +9,14 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use registry_api::{ConditionType, Reason, RegistryStatus};
-use registry_probe::{Findings, Material, Prober, Target};
+use registry_probe::{Credentials, Findings, Material, Prober, Target};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     access::{Access, AccessError},
-    assess::{self, Before, Seen, assess},
+    assess::{self, Before, Seen, assess, with_availability},
+    availability::Availability,
     ecr::{self, Login, Tokens, Urgency},
     events::Events,
     metrics::Metrics,
@@ -38,6 +39,8 @@ pub struct Context {
     pub access: Arc<Access>,
     /// The Secrets and ConfigMaps.
     pub references: Arc<References>,
+    /// The pull Secrets.
+    pub availability: Arc<Availability>,
     /// Asks the registries.
     pub prober: Prober,
     /// What AWS gave.
@@ -113,7 +116,7 @@ pub async fn reconcile(
     left: Option<Duration>,
     attempt: &Attempt,
 ) -> Result<Done, ReconcileError> {
-    if subject.deleting || subject.finalizer != subject.needs_cleanup() {
+    if subject.deleting || context.is_finalizer_due(subject) {
         return settle_finalizer(context, subject, history).await;
     }
     let tenant = subject.key.namespace().and_then(|namespace| context.access.tenant(namespace));
@@ -136,7 +139,7 @@ pub async fn reconcile(
     let _ = attempt.basis.set(basis.clone());
     let urgency = if same_basis { Urgency::Due } else { Urgency::Changed };
     let probing = probe_with_progress(context, subject, (examination.plan, urgency), attempt);
-    let (seen, progress) = probing.await?;
+    let ((seen, used), progress) = probing.await?;
     // What was probed is `subject`, whatever the object asks for by now; only its status may have moved on.
     let probed = progress.as_ref().map(|newer| Subject {
         status: newer.status.clone(),
@@ -151,9 +154,11 @@ pub async fn reconcile(
     let before = Before { transient_failures: history.transient, same_basis };
     let (status, outcome) = assess(probed, &seen, before, now);
     observe(context, &subject.key, &status, &seen);
+    context.availability.judged(subject, &status, outcome, used.as_ref());
 
     let told = history.told.clone().or_else(|| verdict(&subject.status));
-    let history = History { told, ..history.after(outcome, basis) };
+    let ready = status.condition(ConditionType::Ready).map(|ready| ready.message.as_str().into());
+    let history = History { told, ready, ..history.after(outcome, basis) };
     let due = due(context, subject, (&status, &seen), &history, outcome, now);
     let done = publish(context, probed, history, status, due).await?;
     Ok(Done { written: done.written.or(progress), ..done })
@@ -168,6 +173,8 @@ async fn publish(
     status: RegistryStatus,
     due: Duration,
 ) -> Result<Done, ReconcileError> {
+    let report = context.availability.report(subject);
+    let status = with_availability(&status, history.ready.as_deref().unwrap_or_default(), &report);
     let error = match publish_status(&context.client, subject, &status).await {
         Ok(written) => {
             let told = verdict(&status);
@@ -195,20 +202,32 @@ async fn settle_publication(
     history: &History,
     left: Duration,
 ) -> Result<Done, ReconcileError> {
-    match &history.unpublished {
-        Some(unpublished) => {
-            publish(context, subject, history.clone(), unpublished.status.clone(), left).await
-        }
+    if let Some(unpublished) = &history.unpublished {
+        return publish(context, subject, history.clone(), unpublished.status.clone(), left).await;
+    }
+    match retold(subject, history, &context.availability) {
+        Some(status) => publish(context, subject, history.clone(), status, left).await,
         None => Ok(Done { history: history.clone(), written: None, due: Some(left), sooner: None }),
     }
 }
 
-/// A registry that is being deleted needs neither its endpoint nor its Secrets to go.
+/// The status with what is to be said of the availability now, if that is another thing than it says.
+pub fn retold(subject: &Subject, history: &History, availability: &Availability) -> Option<RegistryStatus> {
+    let ready = history.ready.as_deref()?;
+    let status = with_availability(&subject.status, ready, &availability.report(subject));
+    (status != subject.status).then_some(status)
+}
+
+/// A registry that is being deleted needs neither its endpoint nor its Secrets to go; it waits for the removal of its pull
+/// Secrets, but not for long.
 async fn settle_finalizer(
     context: &Context,
     subject: &Subject,
     history: &History,
 ) -> Result<Done, ReconcileError> {
+    if subject.deleting && !context.availability.is_cleared(&subject.uid) {
+        return Ok(Done { history: history.clone(), written: None, due: None, sooner: None });
+    }
     let wanted = subject.needs_cleanup() && !subject.deleting;
     let written = if subject.finalizer == wanted {
         None
@@ -279,9 +298,9 @@ async fn probe_with_progress(
     subject: &Subject,
     (plan, urgency): (Plan, Urgency),
     attempt: &Attempt,
-) -> Result<(Seen, Option<Subject>), ReconcileError> {
+) -> Result<(Probed, Option<Subject>), ReconcileError> {
     let case = match plan {
-        Plan::Stop(seen) => return Ok((seen, None)),
+        Plan::Stop(seen) => return Ok(((seen, None), None)),
         Plan::Probe(case) => *case,
     };
     let superseded = attempt.superseded.cancelled();
@@ -303,13 +322,19 @@ async fn probe_with_progress(
     Ok((probing.await?, written))
 }
 
-async fn probe(context: &Context, case: &Case, urgency: Urgency) -> Seen {
+/// What was seen, and the credentials that it was seen with.
+type Probed = (Seen, Option<Credentials>);
+
+async fn probe(context: &Context, case: &Case, urgency: Urgency) -> Probed {
     let (Case { target, material, login }, now) = (case, (context.clock)());
     if let (Some(login), Some(tokens)) = (login, &context.tokens) {
         let case = ecr::probe::Case { target, material, login, urgency };
-        return Seen::Ecr(Box::new(ecr::probe::probe(&context.prober, tokens, case, now).await));
+        let seen = ecr::probe::probe(&context.prober, tokens, case, now).await;
+        let used = seen.used.clone();
+        return (Seen::Ecr(Box::new(seen)), used);
     }
-    Seen::Probed(Box::new(context.prober.probe(target, material, now).await))
+    let findings = context.prober.probe(target, material, now).await;
+    (Seen::Probed(Box::new(findings)), material.credentials.clone())
 }
 
 fn due(
@@ -323,7 +348,7 @@ fn due(
     let interval = subject.spec.validation.interval.get();
     let mut ends = assess::ends(status);
     if let Seen::Ecr(seen) = seen {
-        ends.extend(seen.renewal.map(|renewal| renewal.within((context.chance)())));
+        ends.extend(seen.renewal.map(|renewal| renewal.after(now, (context.chance)())));
     }
     history.wait(outcome, interval, &ends, now, (context.chance)())
 }
@@ -384,6 +409,15 @@ pub enum Group {
 }
 
 impl Context {
+    /// Whether the finalizer is to be put on, or can be taken off.
+    fn is_finalizer_due(&self, subject: &Subject) -> bool {
+        match (subject.finalizer, subject.needs_cleanup()) {
+            (false, true) => true,
+            (true, false) => self.availability.is_cleared(&subject.uid),
+            _ => false,
+        }
+    }
+
     /// The group that a registry belongs to.
     pub fn group(&self, key: &Key) -> Group {
         match (key.scope(), key) {

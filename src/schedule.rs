@@ -40,6 +40,8 @@ pub struct History {
     pub rejections: u32,
     /// The verdict that was last told by an Event, or found in the status at the start.
     pub told: Option<Verdict>,
+    /// What the newest verdict says of Ready, without what is said of the availability.
+    pub ready: Option<Arc<str>>,
     /// A verdict that could not be written yet: written without asking the registry again.
     pub unpublished: Option<Box<Unpublished>>,
 }
@@ -148,6 +150,7 @@ impl History {
             rejections: count(outcome == Outcome::Rejected, if same { self.rejections } else { 0 }),
             basis: Some(basis),
             told: self.told.clone(),
+            ready: self.ready.clone(),
             unpublished: None,
         }
     }

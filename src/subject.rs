@@ -3,6 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
 use registry_api::{
     FINALIZER, REQUESTED_AT, RegistrySpec, RegistryStatus,
@@ -111,6 +112,8 @@ pub struct Subject {
     pub resource_version: String,
     /// The version of the spec.
     pub generation: i64,
+    /// When the object was created.
+    pub created: Option<Timestamp>,
     /// Whether the object is being deleted.
     pub deleting: bool,
     /// Whether our finalizer is on it.
@@ -137,6 +140,7 @@ impl Subject {
         Self {
             key: Key::of::<S>(metadata.namespace.as_deref(), &metadata.name.unwrap_or_default()),
             generation: metadata.generation.unwrap_or_default(),
+            created: metadata.creation_timestamp.map(|time| time.0),
             deleting: metadata.deletion_timestamp.is_some(),
             finalizer: finalizers.iter().any(|finalizer| finalizer == FINALIZER),
             requested_at: annotations.get(REQUESTED_AT).cloned(),

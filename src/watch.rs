@@ -47,8 +47,16 @@ pub enum Signal {
     Shelf(Shelf),
     /// A namespace became, or ceased to be, a tenant's.
     Tenant(Arc<str>),
+    /// A tenant's namespace is being deleted.
+    Closing(Arc<str>),
+    /// A namespace that is there, and in which the operator is still bound, is no tenant's any more.
+    Left(Arc<str>),
     /// All tenants' namespaces were listed.
     Tenants,
+    /// What is to be said of registries' availability may have changed.
+    Available,
+    /// A registry's pull Secrets are gone, as they should be.
+    Cleared(Key),
 }
 
 /// Where signals go. A watch that can't deliver ends with its controller.
@@ -112,24 +120,25 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
     let mut events = patient(watcher(api, config().labels(TENANT_LABEL)), "namespaces");
     while let Some(event) = events.next().await {
         while work.try_join_next().is_some() {}
-        let mut changed = Vec::new();
+        let mut changed: Vec<Signal> = Vec::new();
         let synced = matches!(event, Event::InitDone);
         match event {
             Event::Init => listed = HashSet::new(),
             Event::InitApply(namespace) => {
                 listed.insert(namespace.name_any().into());
-                changed.extend(labelled(&access, &namespace));
+                changed.extend(labelled(&access, &namespace).map(Signal::Tenant));
+                changed.extend(closing(&access, &namespace));
             }
             Event::InitDone => {
                 let known = access.namespaces();
                 let gone = known.into_iter().filter(|namespace| !listed.contains(namespace));
-                changed.extend(gone.filter(|namespace| access.unlabelled(namespace)));
-                let access = access.clone();
-                work.spawn(async move { access.settle().await });
+                changed.extend(gone.filter(|namespace| access.unlabelled(namespace)).map(Signal::Tenant));
+                work.spawn(settle(access.clone(), signals.clone()));
             }
             Event::Apply(namespace) => {
                 let news = labelled(&access, &namespace);
-                changed.extend(news.clone());
+                changed.extend(news.clone().map(Signal::Tenant));
+                changed.extend(closing(&access, &namespace));
                 let access = access.clone();
                 if let Some(namespace) = news {
                     work.spawn(async move { access.grant(&namespace).await });
@@ -137,16 +146,15 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
             }
             Event::Delete(namespace) => {
                 let name: Arc<str> = namespace.name_any().into();
-                changed.extend(access.unlabelled(&name).then(|| name.clone()));
+                changed.extend(access.unlabelled(&name).then(|| Signal::Tenant(name.clone())));
                 // A namespace that is itself deleted takes the binding with it.
                 if namespace.metadata.deletion_timestamp.is_none() {
-                    let access = access.clone();
-                    work.spawn(async move { access.revoke(&name).await });
+                    changed.push(Signal::Left(name));
                 }
             }
         }
-        for namespace in changed {
-            if signals.send(Signal::Tenant(namespace)).await.is_err() {
+        for signal in changed {
+            if signals.send(signal).await.is_err() {
                 return;
             }
         }
@@ -162,6 +170,19 @@ fn labelled(access: &Access, namespace: &PartialObjectMeta<Namespace>) -> Option
     let name: Arc<str> = namespace.name_any().into();
     let there = namespace.metadata.deletion_timestamp.is_none();
     (there && access.labelled(name.clone(), tenant.as_str().into())).then_some(name)
+}
+
+/// That the namespace is being deleted, if it is and that is news.
+fn closing(access: &Access, namespace: &PartialObjectMeta<Namespace>) -> Option<Signal> {
+    let name: Arc<str> = namespace.name_any().into();
+    let news = namespace.metadata.deletion_timestamp.is_some() && access.closing(&name);
+    news.then_some(Signal::Closing(name))
+}
+
+async fn settle(access: Arc<Access>, signals: Signals) {
+    for namespace in access.settle().await {
+        let _ = signals.send(Signal::Left(namespace)).await;
+    }
 }
 
 /// Watches the metadata of one shelf, and tells [`References`] before it tells the controller.

@@ -19,6 +19,7 @@ use registry_api::{
 use registry_probe::{Findings, TlsVersion};
 
 use crate::{
+    availability::Report,
     ecr::{self, Refusal},
     resolve::Problem,
     schedule::Outcome,
@@ -112,6 +113,21 @@ pub fn assess(subject: &Subject, seen: &Seen, before: Before, now: Timestamp) ->
         availability: subject.status.availability.clone(),
     };
     (status, outcome)
+}
+
+/// The same status with what is now to be said of the availability. `ready` is what it says of Ready without that.
+pub fn with_availability(status: &RegistryStatus, ready: &str, report: &Report) -> RegistryStatus {
+    let mut status = RegistryStatus { availability: Some(report.counts.clone()), ..status.clone() };
+    let message = match &report.note {
+        Some(note) => sentences::capped(format!("{ready}; {note}")),
+        None => ready.to_owned(),
+    };
+    for condition in &mut status.conditions {
+        if condition.type_ == ConditionType::Ready.as_str() {
+            condition.message.clone_from(&message);
+        }
+    }
+    status
 }
 
 /// The status of a registry whose new spec is being validated, and takes its time.

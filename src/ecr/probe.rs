@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use registry_probe::{
-    ContentPathFinding, CredentialsFinding, Findings, HostPort, Inconclusive, Material, Prober,
+    ContentPathFinding, Credentials, CredentialsFinding, Findings, HostPort, Inconclusive, Material, Prober,
     RepositoryName, Target,
 };
 use tokio::time::Instant;
@@ -25,6 +25,8 @@ pub struct Seen {
     pub refusal: Option<Refusal>,
     /// When the token should be renewed.
     pub renewal: Option<Renewal>,
+    /// The token that the findings are about.
+    pub used: Option<Credentials>,
 }
 
 /// When a token should be renewed: from a time on, and well before another.
@@ -37,12 +39,20 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    /// A time in its first half, by chance: what was signed in together is not validated anew together.
-    pub fn within(self, chance: f64) -> Timestamp {
-        let span = Duration::try_from(self.until.duration_since(self.from)).unwrap_or_default();
-        self.from.checked_add(span.mul_f64(0.5 * chance.clamp(0.0, 1.0))).unwrap_or(self.from)
+    /// A time in its first half, by chance: what was signed in together is not validated anew together. Where its time has
+    /// come and there is no new token yet, soon, and again well before the old one's end.
+    pub fn after(self, now: Timestamp, chance: f64) -> Timestamp {
+        let chance = chance.clamp(0.0, 1.0);
+        let span = |from, to: Timestamp| Duration::try_from(to.duration_since(from)).unwrap_or_default();
+        let later = |from: Timestamp, wait| from.checked_add(wait).unwrap_or(from);
+        let first = later(self.from, span(self.from, self.until).mul_f64(0.5 * chance));
+        let soon = (span(now, self.until) / 8).max(SOONEST).mul_f64(1.0 + 0.1 * chance);
+        if self.from > now { first } else { later(now, soon) }
     }
 }
+
+/// A renewal that is under way, or that AWS refused, is looked for no sooner than this.
+const SOONEST: Duration = Duration::from_secs(30);
 
 /// What is to be probed.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +107,7 @@ impl Run<'_> {
         }
         match self.sign_in().await {
             Ok((token, _)) => self.seen(self.probe_with(&token).await, &token),
-            Err(refusal) => Seen { findings, refusal: Some(refusal), renewal: None },
+            Err(refusal) => Seen { findings, refusal: Some(refusal), renewal: None, used: None },
         }
     }
 
@@ -105,7 +115,7 @@ impl Run<'_> {
     async fn without_token(&self, refusal: Refusal) -> Seen {
         let target = Target { repository: None, ..self.target() };
         let findings = self.prober.probe(&target, self.case.material, self.now).await;
-        Seen { findings, refusal: Some(refusal), renewal: None }
+        Seen { findings, refusal: Some(refusal), renewal: None, used: None }
     }
 
     async fn probe_with(&self, token: &Kept<Token>) -> Findings {
@@ -144,7 +154,7 @@ impl Run<'_> {
     fn seen(&self, findings: Findings, token: &Kept<Token>) -> Seen {
         let refusal = self.refused(&findings.credentials).map(|cause| self.refusal(Api::Ecr, cause));
         let renewal = Renewal { from: token.renew_at, until: token.useless_at };
-        Seen { findings, refusal, renewal: Some(renewal) }
+        Seen { findings, refusal, renewal: Some(renewal), used: Some(token.value.credentials.clone()) }
     }
 
     /// What the registry's refusal of a token that AWS gave means: not that the user's keys are wrong.

@@ -97,11 +97,16 @@ pub struct Protected {
 impl Protected {
     /// Starts it.
     pub async fn start() -> Result<Self> {
+        Self::with_password("right").await
+    }
+
+    /// Starts it with another password.
+    pub async fn with_password(password: &str) -> Result<Self> {
         let ca = Ca::new("a private authority")?;
         let leaf = ca.issue(&LeafOptions::server("registry"))?;
         let ca_pem = ca.certificate_pem().into();
         let tls = RegistryTls::Server { leaf, ca_pem, client_ca_pem: None };
-        let auth = RegistryAuth::htpasswd("demo", "right");
+        let auth = RegistryAuth::htpasswd("demo", password);
         Ok(Self { registry: Registry::start(RegistryOptions { auth, tls }).await?, ca })
     }
 

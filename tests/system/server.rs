@@ -168,6 +168,20 @@ async fn the_metrics_tell_of_validations_registries_queue_and_api() -> Result<()
     Ok(())
 }
 
+/// Of requests to registries; and of writes of pull Secrets.
+const OUTCOMES: [&str; 10] = [
+    "granted",
+    "refused",
+    "throttled",
+    "server_error",
+    "other",
+    "failed",
+    "done",
+    "foreign",
+    "conflict",
+    "closing",
+];
+
 #[tokio::test]
 async fn the_labels_of_metrics_are_closed_sets_or_names_of_registries_and_never_hosts() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
@@ -180,7 +194,8 @@ async fn the_labels_of_metrics_are_closed_sets_or_names_of_registries_and_never_
         ("scope", ["system", "tenant"].as_slice()),
         ("result", &["usable", "unusable", "unknown"]),
         ("layer", &["resolve", "connect", "tls", "request"]),
-        ("outcome", &["granted", "refused", "throttled", "server_error", "other", "failed"]),
+        ("outcome", &OUTCOMES),
+        ("write", &["create", "change", "delete"]),
         ("method", &["GET", "POST", "PUT", "PATCH", "DELETE", "other"]),
     ]);
     for (family, sample) in

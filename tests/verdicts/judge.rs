@@ -154,6 +154,7 @@ fn subject(spec: &Spec, stage: &Stage) -> Subject {
     Subject {
         key,
         uid: "1".into(),
+        created: None,
         resource_version: "1".into(),
         generation: GENERATION,
         deleting: false,

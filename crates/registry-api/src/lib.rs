@@ -27,3 +27,20 @@ pub const REQUESTED_AT: &str = "registry.spectrocloud.com/requestedAt";
 
 /// The finalizer on a registry that has something to clean up elsewhere (pull Secrets in tenant namespaces).
 pub const FINALIZER: &str = "registry.spectrocloud.com/cleanup";
+
+/// The label that says by whom an object is managed; [`OPERATOR`] on everything that the operator makes.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// The value of [`MANAGED_BY_LABEL`] on what the operator makes.
+pub const OPERATOR: &str = "registry-operator";
+
+/// The label on a pull Secret with the uid of the registry that it belongs to. Together with [`MANAGED_BY_LABEL`] it makes
+/// the Secret the operator's own; a Secret that lacks either is not touched.
+pub const REGISTRY_UID_LABEL: &str = "registry.spectrocloud.com/registry-uid";
+
+/// The annotation on a pull Secret that names its registry for people: `SystemRegistry/packs` or
+/// `TenantRegistry/<namespace>/<name>`.
+pub const REGISTRY_ANNOTATION: &str = "registry.spectrocloud.com/registry";
+
+/// The field manager of pull Secrets.
+pub const PULL_SECRET_MANAGER: &str = "registry-operator-availability";

@@ -117,6 +117,11 @@ impl Credentials {
     ) -> Result<Self, DockerConfigError> {
         dockerconfig::credentials_for(json, endpoint, base_path)
     }
+
+    /// These credentials for `endpoint` as a Secret of type `kubernetes.io/dockerconfigjson` holds them.
+    pub fn to_dockerconfigjson(&self, endpoint: &Endpoint) -> SecretString {
+        dockerconfig::config_of(self, endpoint)
+    }
 }
 
 fn check(field: Field, text: &str) -> Result<(), CredentialsError> {

@@ -1,18 +1,19 @@
 //! Docker's `config.json`, as Secrets of type `kubernetes.io/dockerconfigjson` hold it.
 //!
-//! Owns which entry is a registry's: Docker's matching by host, kubelet's by port and path. Does not run
-//! credential helpers.
+//! Owns which entry is a registry's (Docker's matching by host, kubelet's by port and path), and the one entry that is
+//! written for a registry. Does not run credential helpers.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD as STANDARD_BASE64};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 use crate::credentials::{Credentials, CredentialsError};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Scheme};
 use crate::host::{Host, HostPort};
 use crate::repository::RepositoryName;
 
@@ -54,6 +55,8 @@ pub enum DockerConfigError {
 }
 
 const LARGEST_CONFIG: usize = 1024 * 1024;
+/// What `docker login` writes for a user beside an identity token, where it knows none.
+const NO_USER: &str = "<token>";
 
 #[derive(Deserialize)]
 struct DockerConfig {
@@ -164,10 +167,53 @@ fn host_and_port(authority: &str) -> Option<(Host, Option<u16>)> {
     Some((host.parse().ok()?, port))
 }
 
-/// Docker Hub goes by several names.
 fn is_same_host(one: &Host, other: &Host) -> bool {
-    let is_hub = |host: &Host| matches!(host, Host::Name(name) if matches!(&**name, "docker.io" | "index.docker.io" | "registry-1.docker.io"));
     one == other || (is_hub(one) && is_hub(other))
+}
+
+/// Docker Hub goes by several names.
+fn is_hub(host: &Host) -> bool {
+    matches!(host, Host::Name(name) if matches!(&**name, "docker.io" | "index.docker.io" | "registry-1.docker.io"))
+}
+
+/// The key under which every client looks for Docker Hub.
+const HUB_KEY: &str = "https://index.docker.io/v1/";
+
+/// The key under which clients look for a registry's entry: as an image reference begins, so without the scheme and the
+/// scheme's own port. Docker, containerd and go-containerregistry take no path in it; kubelet would, but would then not
+/// use the entry for an image elsewhere on that host, and the path of an endpoint (before `/v2/`) is in no reference.
+fn key_of(endpoint: &Endpoint) -> String {
+    let HostPort { host, port } = endpoint.server();
+    let implied = match endpoint.scheme() {
+        Scheme::Https => 443,
+        Scheme::Http => 80,
+    };
+    match (is_hub(host), *port == implied) {
+        (true, true) => HUB_KEY.to_owned(),
+        (_, true) => host.to_string(),
+        (_, false) => endpoint.server().to_string(),
+    }
+}
+
+/// A Docker configuration with these credentials for this registry, and nothing else.
+pub(crate) fn config_of(credentials: &Credentials, endpoint: &Endpoint) -> SecretString {
+    let config = json!({"auths": {key_of(endpoint): entry_of(credentials)}});
+    SecretString::from(config.to_string())
+}
+
+/// As `docker login` writes it; `username` and `password` for the clients that don't read `auth`.
+fn entry_of(credentials: &Credentials) -> Value {
+    let auth = |username: &str, password: &str| STANDARD_BASE64.encode(format!("{username}:{password}"));
+    match credentials {
+        Credentials::Basic { username, password } => {
+            let password = password.expose_secret();
+            json!({"username": username, "password": password, "auth": auth(username, password)})
+        }
+        Credentials::RegistryToken(token) => json!({"registrytoken": token.expose_secret()}),
+        Credentials::IdentityToken { username, token } => json!({
+            "auth": auth(username.as_deref().unwrap_or(NO_USER), ""), "identitytoken": token.expose_secret(),
+        }),
+    }
 }
 
 /// Docker's precedence: a registry token, an identity token, `auth`, then user name and password.
@@ -187,8 +233,7 @@ fn credentials_of(
         (entry.username.clone(), entry.password.clone())
     };
     if given(&entry.identitytoken) {
-        // `docker login` writes `<token>` where it knows no user name.
-        let username = Some(username.expose_secret()).filter(|name| *name != "<token>");
+        let username = Some(username.expose_secret()).filter(|name| *name != NO_USER);
         return Credentials::identity_token(username, &entry.identitytoken).map_err(unusable);
     }
     if !given(&username) && !given(&password) && config.store.as_ref().is_some_and(|store| !store.is_empty())
@@ -325,7 +370,82 @@ mod tests {
         assert_eq!(error(&large), "is larger than 1 MiB");
     }
 
+    #[test]
+    fn an_entry_is_written_under_the_key_that_clients_look_for() {
+        for (endpoint, key) in [
+            ("https://registry.example.com", "registry.example.com"),
+            ("https://registry.example.com:443/", "registry.example.com"),
+            ("https://registry.example.com:5000", "registry.example.com:5000"),
+            ("https://registry.example.com:80", "registry.example.com:80"),
+            ("https://REGISTRY.example.com/artifactory/api/docker/packs", "registry.example.com"),
+            ("http://registry.example.com", "registry.example.com"),
+            ("http://127.0.0.1:5000", "127.0.0.1:5000"),
+            ("https://[::1]:5000", "[::1]:5000"),
+            ("https://docker.io", "https://index.docker.io/v1/"),
+            ("https://registry-1.docker.io", "https://index.docker.io/v1/"),
+            ("https://index.docker.io", "https://index.docker.io/v1/"),
+            ("https://index.docker.io:8443", "index.docker.io:8443"),
+        ] {
+            assert_eq!(key_of(&Endpoint::parse(endpoint).unwrap()), key, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn an_entry_is_written_as_docker_login_writes_it() {
+        let endpoint = Endpoint::parse("https://r.io").unwrap();
+        let written =
+            |credentials: Credentials| config_of(&credentials, &endpoint).expose_secret().to_owned();
+        let token = SecretString::from("t0ken");
+        assert_eq!(
+            written(Credentials::basic("alice", "p:w".into()).unwrap()),
+            r#"{"auths":{"r.io":{"auth":"YWxpY2U6cDp3","password":"p:w","username":"alice"}}}"#
+        );
+        assert_eq!(
+            written(Credentials::registry_token(&token).unwrap()),
+            r#"{"auths":{"r.io":{"registrytoken":"t0ken"}}}"#
+        );
+        assert_eq!(
+            written(Credentials::identity_token(None, &token).unwrap()),
+            r#"{"auths":{"r.io":{"auth":"PHRva2VuPjo=","identitytoken":"t0ken"}}}"#
+        );
+    }
+
+    fn shown_by(credentials: &Credentials) -> (String, String) {
+        match credentials {
+            Credentials::Basic { username, password } => {
+                (username.clone(), password.expose_secret().to_owned())
+            }
+            Credentials::RegistryToken(token) => {
+                ("registry token".to_owned(), token.expose_secret().to_owned())
+            }
+            Credentials::IdentityToken { username, token } => {
+                (format!("identity token of {username:?}"), token.expose_secret().to_owned())
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            username in "[^:\\p{Cc}]{0,12}",
+            password in "[^\\p{Cc}]{1,12}",
+            token in "[!-~]{1,24}",
+            endpoint in "https?://[a-z]{1,8}\\.[a-z]{2,8}(:[1-9][0-9]{0,3})?(/[a-z]{1,8}){0,2}",
+        ) {
+            let endpoint = Endpoint::parse(&endpoint).unwrap();
+            let token = SecretString::from(token);
+            for credentials in [
+                Credentials::basic(&username, password.into()).unwrap(),
+                Credentials::registry_token(&token).unwrap(),
+                Credentials::identity_token(None, &token).unwrap(),
+                Credentials::identity_token(Some("alice"), &token).unwrap(),
+            ] {
+                let json = config_of(&credentials, &endpoint);
+                let read = credentials_for(json.expose_secret().as_bytes(), &endpoint, None).unwrap();
+                prop_assert_eq!(shown_by(&read), shown_by(&credentials));
+            }
+        }
+
         #[test]
         fn no_input_panics_and_no_error_holds_a_secret(
             auth in "[ -!#-\\[\\]-~]{0,40}",

@@ -16,6 +16,8 @@ pub enum Tool {
     /// The API of the oldest Kubernetes that is supported.
     #[value(name = "kube-apiserver-1.30")]
     OldestKubeApiserver,
+    /// A client of OCI registries (go-containerregistry).
+    Crane,
 }
 
 /// Where Kubernetes keeps the version that it reports.
@@ -24,13 +26,14 @@ const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion={v
 
 impl Tool {
     /// All of them, in the order in which they are needed.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::Registry,
         Self::KubeControllerManager,
         Self::Helm,
         Self::OldestKubeApiserver,
+        Self::Crane,
     ];
 
     /// The program's file name, and its directory's below `tests/tools`.
@@ -42,6 +45,7 @@ impl Tool {
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Helm => "helm",
             Self::OldestKubeApiserver => "kube-apiserver-1.30",
+            Self::Crane => "crane",
         }
     }
 
@@ -53,13 +57,14 @@ impl Tool {
             Self::Registry => "github.com/distribution/distribution/v3/cmd/registry",
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
+            Self::Crane => "github.com/google/go-containerregistry/cmd/crane",
         }
     }
 
     /// What the linker is told, so that the program says its version.
     pub(super) fn version_flags(self) -> &'static str {
         match self {
-            Self::Etcd => "",
+            Self::Etcd | Self::Crane => "",
             Self::KubeApiserver | Self::OldestKubeApiserver | Self::KubeControllerManager => {
                 KUBERNETES_VERSION
             }
@@ -72,6 +77,7 @@ impl Tool {
     pub fn expected_build_time(self) -> &'static str {
         match self {
             Self::Etcd => "about a minute",
+            Self::Crane => "less than a minute",
             Self::KubeApiserver | Self::OldestKubeApiserver => "4 to 8 minutes",
             Self::Registry => "1 to 3 minutes",
             Self::KubeControllerManager | Self::Helm => "1 to 2 minutes",

@@ -1,0 +1,258 @@
+//! Who can use a registry, and how they get its credentials: `spec.availability`, its counts in the status, and the pull
+//! Secrets in tenants' namespaces.
+//!
+//! Owns those Secrets, from the credentials that were proven to their removal. Does not decide what is proven (that is
+//! `assess`), nor write any status (that is `reconcile`): what is to be said there is asked for by [`Availability::report`].
+//!
+//! - [`audience`]: whom a registry is for. Pure.
+//! - [`plan`]: what is to be done in one namespace. Pure.
+//! - [`secret`]: what a pull Secret looks like.
+//! - [`controller`]: whose turn it is; [`deliver`] does it, [`follow`] watches.
+
+pub mod audience;
+pub mod controller;
+mod deliver;
+mod follow;
+mod note;
+pub mod plan;
+pub mod secret;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use registry_api::{ConditionType, Reason, RegistryStatus, status::AvailabilityStatus};
+use registry_probe::{Credentials, Endpoint};
+use tokio::sync::mpsc;
+
+use self::{audience::Audience, note::Tally, plan::Holding, secret::Content};
+pub use self::{
+    controller::Delivery,
+    deliver::{After, DeliveryError},
+};
+use crate::{
+    access::Access,
+    metrics::Metrics,
+    schedule::Outcome,
+    streams::Streams,
+    subject::{Key, Subject},
+};
+
+/// What the rest of the operator tells the delivery, and asks it.
+pub struct Availability {
+    access: Arc<Access>,
+    told: mpsc::UnboundedSender<Told>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    tallies: HashMap<Key, Tally>,
+    cleared: HashSet<Arc<str>>,
+}
+
+/// What the delivery is told.
+enum Told {
+    Offer(Box<Offer>),
+    Unreadable(Key, Arc<str>),
+    Gone(Key),
+    Verdict(Key, Verdict),
+    Namespace(Arc<str>),
+    Left(Arc<str>),
+    Synced,
+}
+
+/// What a registry says of its availability.
+#[derive(Clone, Debug, PartialEq)]
+struct Offer {
+    key: Key,
+    uid: Arc<str>,
+    created: Option<Timestamp>,
+    generation: i64,
+    audience: Audience,
+    /// The pull Secret's name; none if none is to be.
+    name: Option<Arc<str>>,
+    suspended: bool,
+    finalizer: bool,
+}
+
+/// What one validation of a registry means for its pull Secrets.
+#[derive(Clone, Debug)]
+struct Verdict {
+    uid: Arc<str>,
+    generation: i64,
+    holding: Holding,
+}
+
+/// What a status says of a registry's availability.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// The counts.
+    pub counts: AvailabilityStatus,
+    /// What somebody should know of it.
+    pub note: Option<String>,
+}
+
+impl Offer {
+    fn of(subject: &Subject) -> Self {
+        let name = pull_secret(subject).filter(|_| !subject.deleting);
+        Self {
+            key: subject.key.clone(),
+            uid: subject.uid.as_str().into(),
+            created: subject.created,
+            generation: subject.generation,
+            audience: Audience::of(subject),
+            name: name.map(Into::into),
+            suspended: subject.spec.suspend,
+            finalizer: subject.finalizer,
+        }
+    }
+
+    /// Whether its Secrets are to go, and its finalizer with them.
+    fn is_clearing(&self) -> bool {
+        self.finalizer && self.name.is_none()
+    }
+}
+
+fn pull_secret(subject: &Subject) -> Option<&str> {
+    let availability = subject.spec.availability.as_ref()?;
+    availability.pull_secret.as_ref().map(|secret| secret.name.as_str())
+}
+
+impl Availability {
+    /// Nothing is known yet. Nothing is delivered before the delivery runs.
+    pub fn start(
+        client: Client,
+        streams: Arc<Streams>,
+        access: Arc<Access>,
+        metrics: Metrics,
+    ) -> (Arc<Self>, Delivery) {
+        let (told, inbox) = mpsc::unbounded_channel();
+        let availability = Arc::new(Self { access, told, known: Mutex::default() });
+        (availability.clone(), Delivery::new((client, streams), availability, metrics, inbox))
+    }
+
+    /// A registry is there, in this state.
+    pub fn seen(&self, subject: &Subject) {
+        let offer = Offer::of(subject);
+        if !offer.is_clearing() {
+            self.lock().cleared.remove(&offer.uid);
+        }
+        self.tell(Told::Offer(Box::new(offer)));
+    }
+
+    /// A registry is there, and can't be read: what it asks for is not known, so what it has stays.
+    pub fn unreadable(&self, subject: &Subject) {
+        self.tell(Told::Unreadable(subject.key.clone(), subject.uid.as_str().into()));
+    }
+
+    /// A registry is gone.
+    pub fn gone(&self, key: &Key, uid: &str) {
+        let mut known = self.lock();
+        known.cleared.remove(uid);
+        known.tallies.remove(key);
+        drop(known);
+        self.tell(Told::Gone(key.clone()));
+    }
+
+    /// A registry was validated, with these credentials.
+    pub fn judged(
+        &self,
+        subject: &Subject,
+        status: &RegistryStatus,
+        outcome: Outcome,
+        used: Option<&Credentials>,
+    ) {
+        if pull_secret(subject).is_none() {
+            return;
+        }
+        if let Some(holding) = holding(subject, status, outcome, used) {
+            let verdict =
+                Verdict { uid: subject.uid.as_str().into(), generation: subject.generation, holding };
+            self.tell(Told::Verdict(subject.key.clone(), verdict));
+        }
+    }
+
+    /// A namespace became, or ceased to be, a tenant's, or is being deleted.
+    pub fn namespace(&self, namespace: &Arc<str>) {
+        self.tell(Told::Namespace(namespace.clone()));
+    }
+
+    /// A namespace that is there, and in which the operator is still bound, is nobody's.
+    pub fn left(&self, namespace: Arc<str>) {
+        self.tell(Told::Left(namespace));
+    }
+
+    /// All registries and all tenants' namespaces have been listed.
+    pub fn synced(&self) {
+        self.tell(Told::Synced);
+    }
+
+    /// Whether that registry, which is being deleted or asks for no pull Secret any more, has none left.
+    pub fn is_cleared(&self, uid: &str) -> bool {
+        self.lock().cleared.contains(uid)
+    }
+
+    /// What is to be said of a registry's availability now.
+    pub fn report(&self, subject: &Subject) -> Report {
+        let reach = self.access.with_census(|census| census.reach(&Audience::of(subject)));
+        let tally = self.lock().tallies.get(&subject.key).cloned().unwrap_or_default();
+        let asks = pull_secret(subject);
+        let counts = AvailabilityStatus {
+            tenants: i64::try_from(reach.tenants).ok(),
+            namespaces: i64::try_from(reach.namespaces).ok(),
+            pull_secrets: asks.map(|_| i64::try_from(tally.there).unwrap_or(i64::MAX)),
+        };
+        Report { counts, note: note::note(&subject.key, asks, &reach, &tally) }
+    }
+
+    fn count(&self, tallies: HashMap<Key, Tally>) {
+        self.lock().tallies = tallies;
+    }
+
+    fn clear(&self, uid: &Arc<str>) -> bool {
+        self.lock().cleared.insert(uid.clone())
+    }
+
+    /// The delivery ends with the controller, and then has no use for news.
+    fn tell(&self, told: Told) {
+        let _ = self.told.send(told);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a validation means for the pull Secrets; none where it changes nothing.
+///
+/// Credentials are handed out as long as they are proven, and no longer. A failure that may pass by itself speaks neither
+/// for nor against them: while it leaves the registry Ready nothing changes; after that, what is there stays, for a registry
+/// that comes back is of no use to who has lost his credentials for it meanwhile.
+fn holding(
+    subject: &Subject,
+    status: &RegistryStatus,
+    outcome: Outcome,
+    used: Option<&Credentials>,
+) -> Option<Holding> {
+    let validated = status
+        .condition(ConditionType::CredentialsValidated)
+        .is_some_and(|condition| condition.reason == Reason::Validated.as_str());
+    if validated {
+        return Some(proven(subject, used).unwrap_or(Holding::Nothing));
+    }
+    match outcome {
+        Outcome::Transient { .. } if status.is_true(ConditionType::Ready) => None,
+        Outcome::Transient { .. } => Some(Holding::Unknown),
+        Outcome::Usable | Outcome::Rejected | Outcome::Definite => Some(Holding::Nothing),
+    }
+}
+
+fn proven(subject: &Subject, used: Option<&Credentials>) -> Option<Holding> {
+    let endpoint = Endpoint::parse(&subject.spec.endpoint).ok()?;
+    let content = Content::new(&subject.key, &subject.uid, used?, &endpoint);
+    Some(Holding::Proven(Arc::new(content)))
+}

@@ -1,0 +1,371 @@
+//! That what is deleted goes in time, takes its pull Secrets with it, and nothing of anybody else's.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::{
+    api::{core::v1::Secret, rbac::v1::RoleBinding},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
+use registry_api::{
+    MANAGED_BY_LABEL, REGISTRY_UID_LABEL,
+    spec::{Scope, System, Tenant},
+};
+use registry_testbed::{Operator, eventually};
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{self, Cluster, OPERATOR_USER, SYSTEM_NAMESPACE, Subject},
+    objects::{Protected, apply, delete, login, system_registry, tenant_registry, told, writes_since},
+    secrets::{PROMISED, SOON, absent, close, config_for, delivered, label, offered, own, secrets},
+    solo::{self, install_definitions},
+};
+
+/// However broken everything else is.
+const DELETED: Duration = Duration::from_secs(30);
+
+/// A registry of each scope, whose pull Secrets are in both namespaces of one tenant.
+struct Both {
+    protected: Protected,
+    system: Subject<System>,
+    tenant: Subject<Tenant>,
+    namespaces: [String; 2],
+}
+
+impl Both {
+    async fn deliver(cluster: &Cluster) -> Result<Self> {
+        let protected = Protected::start().await?;
+        let name = cluster.unique("packs");
+        let namespaces =
+            [cluster.tenant_namespace("a", "a-1").await?, cluster.tenant_namespace("a", "a-2").await?];
+        apply(cluster, &login(SYSTEM_NAMESPACE, &name, "right")).await?;
+        apply(cluster, &login(&namespaces[0], &name, "right")).await?;
+        let availability = json!({"tenants": [cluster.unique("a")], "pullSecret": {"name": "system-pull"}});
+        apply(cluster, &system_registry(&name, offered(&protected, &name, availability))).await?;
+        let availability = json!({"pullSecret": {"name": "tenant-pull"}});
+        apply(cluster, &tenant_registry(&namespaces[0], &name, offered(&protected, &name, availability)))
+            .await?;
+        let (system, tenant) = (cluster.system(&name), cluster.tenant(&namespaces[0], &name));
+        let both = Self { protected, system, tenant, namespaces };
+        both.are_delivered(cluster).await?;
+        Ok(both)
+    }
+
+    async fn are_delivered(&self, cluster: &Cluster) -> Result<()> {
+        for namespace in &self.namespaces {
+            for name in ["system-pull", "tenant-pull"] {
+                delivered(cluster, namespace, name, SOON, &self.says()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn says(&self) -> Value {
+        config_for(&self.protected.registry.host_port(), "right")
+    }
+
+    async fn leave_nothing(&self, cluster: &Cluster) -> Result<()> {
+        for namespace in &self.namespaces {
+            ensure!(own(cluster, namespace).await?.is_empty(), "{:?}", own(cluster, namespace).await?);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn registries_are_gone_with_their_pull_secrets_though_the_server_is_down_and_their_secrets_gone()
+-> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let both = Both::deliver(&cluster).await?;
+    both.protected.registry.component().stop().await?;
+    for namespace in [SYSTEM_NAMESPACE, &both.namespaces[0]] {
+        secrets(&cluster, namespace).delete(both.system.name(), &DeleteParams::default()).await?;
+    }
+    delete(&both.system).await?;
+    delete(&both.tenant).await?;
+    both.system.is_gone(DELETED).await?;
+    both.tenant.is_gone(DELETED).await?;
+    both.leave_nothing(&cluster).await
+}
+
+#[tokio::test]
+async fn a_suspended_registry_is_gone_with_its_pull_secrets() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let both = Both::deliver(&cluster).await?;
+    both.system.change(json!({"spec": {"suspend": true}})).await?;
+    both.tenant.change(json!({"spec": {"suspend": true}})).await?;
+    delete(&both.system).await?;
+    delete(&both.tenant).await?;
+    both.system.is_gone(DELETED).await?;
+    both.tenant.is_gone(DELETED).await?;
+    both.leave_nothing(&cluster).await
+}
+
+#[tokio::test]
+async fn a_secret_of_somebody_else_outlives_the_registry_and_its_namespaces_label() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let both = Both::deliver(&cluster).await?;
+    let [namespace, _] = &both.namespaces;
+    let uid = both.system.get().await?.metadata.uid.context("uid")?;
+    // One that lacks one of the two labels, and one that has neither.
+    for labels in
+        [json!({REGISTRY_UID_LABEL: uid}), json!({MANAGED_BY_LABEL: "registry-operator"}), json!({})]
+    {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"generateName": "theirs-", "labels": labels},
+        });
+        let secret: Secret = serde_json::from_value(secret)?;
+        secrets(&cluster, namespace).create(&PostParams::default(), &secret).await?;
+    }
+    delete(&both.system).await?;
+    both.system.is_gone(DELETED).await?;
+    label(&cluster, namespace, None).await?;
+    absent(&cluster, namespace, "tenant-pull", SOON).await?;
+    unbound(&cluster, namespace, SOON).await?;
+    let left = secrets(&cluster, namespace).list(&kube::api::ListParams::default()).await?;
+    let theirs = left.iter().filter(|secret| secret.name_any().starts_with("theirs-")).count();
+    assert_eq!(theirs, 3, "{:?}", left.iter().map(ResourceExt::name_any).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_deleted_is_gone_in_time_and_nothing_is_written_into_it() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let both = Both::deliver(&cluster).await?;
+    let [namespace, other] = &both.namespaces;
+    // The one that has no registry in it.
+    close(&cluster, other, DELETED).await?;
+    crate::secrets::counts(&both.system, (1, 1, Some(1))).await?;
+    crate::secrets::counts(&both.tenant, (1, 1, Some(1))).await?;
+    let log = harness::shared_operator().await?.log();
+    let complaints: Vec<&str> =
+        log.lines().filter(|line| line.contains(other.as_str()) && line.contains("WARN")).collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+
+    // And the one that has: its Secrets elsewhere go with it.
+    let third = cluster.tenant_namespace("a", "a-3").await?;
+    delivered(&cluster, &third, "tenant-pull", SOON, &both.says()).await?;
+    close(&cluster, namespace, DELETED).await?;
+    absent(&cluster, &third, "tenant-pull", SOON).await?;
+    delivered(&cluster, &third, "system-pull", SOON, &both.says()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_nobodys_any_more_loses_its_pull_secrets_and_then_the_operators_access()
+-> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let both = Both::deliver(&cluster).await?;
+    let [namespace, other] = &both.namespaces;
+    label(&cluster, other, None).await?;
+    absent(&cluster, other, "system-pull", PROMISED).await?;
+    absent(&cluster, other, "tenant-pull", PROMISED).await?;
+    unbound(&cluster, other, PROMISED).await?;
+    delivered(&cluster, namespace, "system-pull", PROMISED, &both.says()).await?;
+
+    // And again, in one breath with its return.
+    label(&cluster, namespace, None).await?;
+    label(&cluster, namespace, Some(&cluster.unique("a"))).await?;
+    label(&cluster, other, Some(&cluster.unique("a"))).await?;
+    both.are_delivered(&cluster).await
+}
+
+#[tokio::test]
+async fn a_deleted_registry_does_not_wait_for_a_namespace_that_the_operator_can_not_write_to() -> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let both = Both::deliver(cluster).await?;
+    operator.pause().await?;
+    // Neither may it write there, nor may it bind itself again.
+    let forbid = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": cluster.unique("nothing-goes")},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["", "rbac.authorization.k8s.io"], "apiVersions": ["v1"],
+                "operations": ["CREATE", "UPDATE", "DELETE"], "resources": ["secrets", "rolebindings"],
+            }]},
+            "matchConditions": [{"name": "operator", "expression": format!("request.userInfo.username == '{OPERATOR_USER}'")}],
+            "validations": [{"expression": "false", "message": "nothing goes"}],
+        },
+    });
+    apply(cluster, &forbid).await?;
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": cluster.unique("nothing-goes")},
+        "spec": {"policyName": cluster.unique("nothing-goes"), "validationActions": ["Deny"]},
+    });
+    apply(cluster, &binding).await?;
+    let enforced = || async {
+        let operators = solo.installation.control_plane().client_for_user(OPERATOR_USER, &[]).await?;
+        let api: Api<Secret> = Api::namespaced(operators, &both.namespaces[0]);
+        let refused =
+            api.delete("system-pull", &DeleteParams { dry_run: true, ..DeleteParams::default() }).await;
+        ensure!(
+            matches!(&refused, Err(kube::Error::Api(status)) if status.message.contains("nothing goes")),
+            "{refused:?}"
+        );
+        Ok(())
+    };
+    let enforced = eventually(SOON, "the policy is enforced", enforced).await;
+    let result = async {
+        enforced?;
+        operator.resume().await?;
+        delete(&both.system).await?;
+        both.system.is_gone(DELETED).await
+    }
+    .await;
+    for kind in ["ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"] {
+        remove(cluster, kind, &cluster.unique("nothing-goes")).await?;
+    }
+    result?;
+    // What was left behind goes as soon as it can.
+    for namespace in &both.namespaces {
+        absent(cluster, namespace, "system-pull", Duration::from_mins(1)).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_namespace_that_was_nobodys_while_the_operator_was_away_is_left_when_it_is_back() -> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let both = Both::deliver(cluster).await?;
+    let [namespace, other] = &both.namespaces;
+    operator.kill().await;
+    label(cluster, other, None).await?;
+    delete(&both.system).await?;
+    operator.restart().await?;
+    both.system.is_gone(DELETED).await?;
+    absent(cluster, other, "system-pull", SOON).await?;
+    absent(cluster, other, "tenant-pull", SOON).await?;
+    unbound(cluster, other, SOON).await?;
+    delivered(cluster, namespace, "tenant-pull", SOON, &both.says()).await?;
+    absent(cluster, namespace, "system-pull", SOON).await
+}
+
+#[tokio::test]
+async fn the_definitions_are_gone_in_time_with_registries_and_pull_secrets() -> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let _operator = Operator::start(solo.alone().await?).await?;
+    let both = Both::deliver(cluster).await?;
+    let definitions: Api<CustomResourceDefinition> = Api::all(cluster.client());
+    let names = [System::PLURAL, Tenant::PLURAL].map(|plural| format!("{plural}.registry.spectrocloud.com"));
+    for name in &names {
+        definitions.delete(name, &DeleteParams::default()).await?;
+    }
+    for name in &names {
+        let look = || async {
+            ensure!(definitions.get_opt(name).await?.is_none(), "still there");
+            Ok(())
+        };
+        eventually(DELETED, format!("the definition {name} is gone with its objects"), look).await?;
+    }
+    let result = both.leave_nothing(cluster).await;
+    install_definitions(cluster).await?;
+    result
+}
+
+#[tokio::test]
+async fn a_registry_of_the_same_name_gets_nothing_of_its_predecessor() -> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let both = Both::deliver(cluster).await?;
+    let (name, predecessor) = (both.system.name(), both.system.get().await?.metadata.uid.context("uid")?);
+    operator.pause().await?;
+    // Without the finalizer it is gone at once, and another takes its name while the operator looks away.
+    both.system.change(json!({"metadata": {"finalizers": null}})).await?;
+    delete(&both.system).await?;
+    both.system.is_gone(SOON).await?;
+    let availability = json!({"tenants": [cluster.unique("a")], "pullSecret": {"name": "successor-pull"}});
+    apply(cluster, &system_registry(name, offered(&both.protected, "missing", availability))).await?;
+    let mark = solo.mark()?;
+    operator.resume().await?;
+    both.system.becomes(SOON, &["Ready=False/SecretNotFound"]).await?;
+    for namespace in &both.namespaces {
+        absent(cluster, namespace, "system-pull", SOON).await?;
+        assert_eq!(own(cluster, namespace).await?, ["tenant-pull"]);
+    }
+    assert_ne!(both.system.get().await?.metadata.uid.as_ref(), Some(&predecessor));
+    let writes = writes_since(solo.installation, &mark, OPERATOR_USER)?;
+    let made = writes.iter().filter(|write| write.resource == "secrets" && write.verb != "delete").count();
+    assert_eq!(made, 0, "{:#?}", told(&writes));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_that_was_killed_in_the_middle_of_its_work_ends_it_when_it_is_back() -> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let protected = Protected::start().await?;
+    let (name, mut namespaces) = (cluster.unique("packs"), Vec::new());
+    for number in 0..300 {
+        namespaces.push(cluster.tenant_namespace("many", &format!("many-{number}")).await?);
+    }
+    apply(cluster, &login(SYSTEM_NAMESPACE, &name, "right")).await?;
+    let availability = json!({"tenants": [cluster.unique("many")], "pullSecret": {"name": "pull"}});
+    apply(cluster, &system_registry(&name, offered(&protected, &name, availability))).await?;
+    let registry = cluster.system(&name);
+
+    let begun = count(cluster, &namespaces, |there| (5..290).contains(&there)).await?;
+    operator.kill().await;
+    crate::objects::is_guarded(&registry).await?;
+    operator.restart().await?;
+    count(cluster, &namespaces, |there| there == 300).await?;
+
+    delete(&registry).await?;
+    let half = count(cluster, &namespaces, |there| (1..290).contains(&there)).await?;
+    operator.kill().await;
+    ensure!(
+        registry.get().await?.metadata.deletion_timestamp.is_some(),
+        "it was faster than the test: {begun} {half}"
+    );
+    operator.restart().await?;
+    registry.is_gone(DELETED).await?;
+    count(cluster, &namespaces, |there| there == 0).await?;
+    Ok(())
+}
+
+/// Waits until so many of the operator's own Secrets are there.
+async fn count(cluster: &Cluster, of: &[String], fits: impl Fn(usize) -> bool) -> Result<usize> {
+    let api: Api<Secret> = Api::all(cluster.client());
+    let look = || async {
+        let listed = api.list_metadata(&kube::api::ListParams::default().labels(REGISTRY_UID_LABEL)).await?;
+        let here = |secret: &&kube::core::PartialObjectMeta<Secret>| {
+            secret.namespace().is_some_and(|ns| of.contains(&ns))
+        };
+        let there = listed.iter().filter(here).count();
+        ensure!(fits(there), "{there} are");
+        Ok::<_, anyhow::Error>(there)
+    };
+    Ok(eventually(Duration::from_mins(1), "so many pull Secrets are there", look).await?)
+}
+
+async fn unbound(cluster: &Cluster, namespace: &str, within: Duration) -> Result<()> {
+    let bindings: Api<RoleBinding> = Api::namespaced(cluster.client(), namespace);
+    let look = || async {
+        ensure!(bindings.get_opt("registry-operator").await?.is_none(), "the role binding is still there");
+        Ok(())
+    };
+    Ok(eventually(within, "the operator's role binding is gone", look).await?)
+}
+
+async fn remove(cluster: &Cluster, kind: &str, name: &str) -> Result<()> {
+    let example = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name},
+    });
+    let example = serde_json::from_value(example)?;
+    let api = registry_testbed::manifests::api_of(&cluster.client(), &example).await?;
+    api.delete(name, &DeleteParams::default()).await?;
+    Ok(())
+}

@@ -1,0 +1,506 @@
+//! From proven credentials to Secrets in tenants' namespaces, and everything that changes them.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use registry_api::{
+    MANAGED_BY_LABEL, PULL_SECRET_MANAGER, REGISTRY_ANNOTATION, REGISTRY_UID_LABEL, TENANT_LABEL,
+    spec::System,
+};
+use registry_testbed::eventually;
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{self, Cluster, Installation, OPERATOR_USER, SYSTEM_NAMESPACE, Subject},
+    objects::{DOWN, Protected, apply, login, system_registry, tenant_registry, validate_now},
+    secrets::{
+        PROMISED, SOON, absent, config, config_for, counts, delivered, label, offered, own, ready_says,
+        secrets,
+    },
+};
+
+/// A SystemRegistry for the tenants of one test, its pull Secret `pull` delivered to one namespace of each.
+struct Shared {
+    cluster: Cluster,
+    protected: Protected,
+    registry: Subject<System>,
+    name: String,
+    namespaces: [String; 2],
+}
+
+impl Shared {
+    async fn deliver() -> Result<Self> {
+        let cluster = harness::cluster_with_operator().await?;
+        let protected = Protected::start().await?;
+        let name = cluster.unique("packs");
+        let namespaces =
+            [cluster.tenant_namespace("a", "a-1").await?, cluster.tenant_namespace("b", "b-1").await?];
+        apply(&cluster, &login(SYSTEM_NAMESPACE, &name, "right")).await?;
+        let registry = cluster.system(&name);
+        let shared = Self { cluster, protected, registry, name, namespaces };
+        shared.apply(shared.availability()).await?;
+        for namespace in &shared.namespaces {
+            shared.delivered(namespace, SOON).await?;
+        }
+        Ok(shared)
+    }
+
+    fn availability(&self) -> Value {
+        json!({"tenants": [self.tenant("a"), self.tenant("b")], "pullSecret": {"name": "pull"}})
+    }
+
+    fn tenant(&self, tenant: &str) -> String {
+        self.cluster.unique(tenant)
+    }
+
+    async fn apply(&self, availability: Value) -> Result<()> {
+        apply(&self.cluster, &system_registry(&self.name, offered(&self.protected, &self.name, availability)))
+            .await
+    }
+
+    fn says(&self) -> Value {
+        config_for(&self.protected.registry.host_port(), "right")
+    }
+
+    async fn delivered(&self, namespace: &str, within: Duration) -> Result<Secret> {
+        delivered(&self.cluster, namespace, "pull", within, &self.says()).await
+    }
+
+    async fn gone(&self, within: Duration) -> Result<()> {
+        for namespace in &self.namespaces {
+            absent(&self.cluster, namespace, "pull", within).await?;
+        }
+        Ok(())
+    }
+}
+
+// Whom a registry reaches.
+
+#[tokio::test]
+async fn a_system_registrys_proven_credentials_are_in_the_namespaces_of_the_tenants_that_it_names()
+-> Result<()> {
+    let shared = Shared::deliver().await?;
+    let cluster = &shared.cluster;
+    let other = cluster.tenant_namespace("c", "c-1").await?;
+    let second = cluster.tenant_namespace("a", "a-2").await?;
+    let secret = shared.delivered(&second, SOON).await?;
+    let registry = counts(&shared.registry, (2, 3, Some(3))).await?;
+    assert_eq!(own(cluster, &other).await?, [""; 0]);
+
+    assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/dockerconfigjson"));
+    assert_eq!(secret.labels().get(MANAGED_BY_LABEL).map(String::as_str), Some("registry-operator"));
+    assert_eq!(secret.labels().get(REGISTRY_UID_LABEL), registry.metadata.uid.as_ref());
+    assert_eq!(
+        secret.annotations().get(REGISTRY_ANNOTATION),
+        Some(&format!("SystemRegistry/{}", shared.name))
+    );
+    let managers = secret.metadata.managed_fields.context("managed fields")?;
+    assert!(
+        managers.iter().all(|entry| entry.manager.as_deref() == Some(PULL_SECRET_MANAGER)),
+        "{managers:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tenants_registry_is_for_the_namespaces_of_its_own_tenant() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let protected = Protected::start().await?;
+    let [first, second] =
+        [cluster.tenant_namespace("a", "a-1").await?, cluster.tenant_namespace("a", "a-2").await?];
+    let other = cluster.tenant_namespace("b", "b-1").await?;
+    apply(&cluster, &login(&first, "login", "right")).await?;
+    let spec = offered(&protected, "login", json!({"pullSecret": {"name": "charts-pull"}}));
+    apply(&cluster, &tenant_registry(&first, "charts", spec)).await?;
+    let says = config_for(&protected.registry.host_port(), "right");
+    for namespace in [&first, &second] {
+        let secret = delivered(&cluster, namespace, "charts-pull", SOON, &says).await?;
+        let named = format!("TenantRegistry/{first}/charts");
+        assert_eq!(secret.annotations().get(REGISTRY_ANNOTATION), Some(&named));
+    }
+    counts(&cluster.tenant(&first, "charts"), (1, 2, Some(2))).await?;
+    assert_eq!(own(&cluster, &other).await?, [""; 0]);
+
+    // The namespace of the registry changes hands, and the registry with it.
+    label(&cluster, &first, Some(&cluster.unique("b"))).await?;
+    delivered(&cluster, &other, "charts-pull", SOON, &says).await?;
+    absent(&cluster, &second, "charts-pull", SOON).await?;
+    counts(&cluster.tenant(&first, "charts"), (1, 2, Some(2))).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_is_reached_is_counted_though_no_pull_secret_is_asked_for() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let namespace = cluster.tenant_namespace("a", "a-1").await?;
+    let (name, tenants) = (cluster.unique("plain"), [cluster.unique("a"), cluster.unique("b")]);
+    let spec = json!({"endpoint": DOWN, "availability": {"tenants": tenants}});
+    apply(&cluster, &system_registry(&name, spec)).await?;
+    apply(&cluster, &tenant_registry(&namespace, "plain", json!({"endpoint": DOWN}))).await?;
+    counts(&cluster.system(&name), (1, 1, None)).await?;
+    counts(&cluster.tenant(&namespace, "plain"), (1, 1, None)).await?;
+    cluster.tenant_namespace("b", "b-1").await?;
+    cluster.tenant_namespace("b", "b-2").await?;
+    counts(&cluster.system(&name), (2, 3, None)).await?;
+    counts(&cluster.tenant(&namespace, "plain"), (1, 1, None)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tenant_that_nobody_is_makes_a_message_and_no_failure() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let nobody = shared.tenant("nobody");
+    shared.apply(json!({"tenants": [shared.tenant("a"), nobody], "pullSecret": {"name": "pull"}})).await?;
+    let says = format!("no namespace has the label {TENANT_LABEL} with the value {nobody}");
+    ready_says(&shared.registry, &format!("Credentials validated; {says}")).await?;
+    let registry = shared.registry.becomes(SOON, &["Ready=True/Available", "!Stalled"]).await?;
+    let conditions = registry.status.context("status")?.conditions;
+    let credentials = conditions.iter().find(|condition| condition.type_ == "CredentialsValidated");
+    assert_eq!(credentials.context("condition")?.message, "Credentials validated");
+    counts(&shared.registry, (1, 1, Some(1))).await?;
+    let namespace = shared.cluster.tenant_namespace("nobody", "nobody-1").await?;
+    shared.delivered(&namespace, PROMISED).await?;
+    let told = || async {
+        let conditions = shared.registry.status().await?.conditions;
+        ensure!(conditions.iter().all(|condition| !condition.message.contains(&nobody)), "it is still said");
+        Ok(())
+    };
+    Ok(eventually(SOON, "the message goes", told).await?)
+}
+
+#[tokio::test]
+async fn a_namespace_that_becomes_a_tenants_has_its_secret_within_two_seconds() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let fresh = shared.cluster.tenant_namespace("a", "fresh").await?;
+    shared.delivered(&fresh, PROMISED).await?;
+    let plain = shared.cluster.plain_namespace("plain").await?;
+    assert_eq!(own(&shared.cluster, &plain).await?, [""; 0]);
+    label(&shared.cluster, &plain, Some(&shared.tenant("b"))).await?;
+    shared.delivered(&plain, PROMISED).await?;
+    counts(&shared.registry, (2, 4, Some(4))).await?;
+    Ok(())
+}
+
+// What users do to a pull Secret.
+
+#[tokio::test]
+async fn a_pull_secret_that_somebody_changed_or_deleted_is_as_it_was_within_two_seconds() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let [namespace, _] = &shared.namespaces;
+    let api = secrets(&shared.cluster, namespace);
+    let before = shared.delivered(namespace, SOON).await?;
+
+    api.delete("pull", &DeleteParams::default()).await?;
+    let made = shared.delivered(namespace, PROMISED).await?;
+    assert_ne!(made.uid(), before.uid());
+    for change in [
+        json!({"data": {".dockerconfigjson": "e30="}}),
+        json!({"metadata": {"annotations": {REGISTRY_ANNOTATION: "SystemRegistry/other"}}}),
+        json!({"metadata": {"labels": {REGISTRY_UID_LABEL: "another"}}}),
+    ] {
+        api.patch("pull", &PatchParams::default(), &Patch::Merge(&change)).await?;
+        let mended = || async {
+            let secret = api.get("pull").await?;
+            ensure!(secret.labels() == before.labels(), "labels {:?}", secret.labels());
+            ensure!(secret.annotations() == before.annotations(), "annotations {:?}", secret.annotations());
+            ensure!(config(&secret)? == shared.says(), "the configuration is another");
+            Ok(())
+        };
+        eventually(PROMISED, format!("{change} is undone"), mended).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pull_secret_that_can_not_be_changed_back_is_made_anew() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let [namespace, _] = &shared.namespaces;
+    let api = secrets(&shared.cluster, namespace);
+    let frozen = json!({"data": {".dockerconfigjson": "e30="}, "immutable": true});
+    api.patch("pull", &PatchParams::default(), &Patch::Merge(frozen)).await?;
+    shared.delivered(namespace, SOON).await?;
+
+    // Of the operator's own by its labels, and of another type: that can only be so if it was not there for a moment.
+    let labels = shared.delivered(namespace, SOON).await?.labels().clone();
+    let opaque = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"name": "pull", "labels": labels},
+    });
+    let opaque: Secret = serde_json::from_value(opaque)?;
+    let replaced = || async {
+        let _ = api.delete("pull", &DeleteParams::default()).await;
+        Ok::<_, anyhow::Error>(api.create(&PostParams::default(), &opaque).await?)
+    };
+    eventually(SOON, "the test is faster than the operator, once", replaced).await?;
+    let secret = shared.delivered(namespace, SOON).await?;
+    assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/dockerconfigjson"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_keeps_undoing_the_operators_writes_is_not_fought_with() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let [namespace, _] = &shared.namespaces;
+    let (api, audit) =
+        (secrets(&shared.cluster, namespace), Installation::shared().await?.control_plane().audit()?);
+    let mark = audit.mark();
+    for number in 0..200 {
+        let undo =
+            json!({"data": {".dockerconfigjson": BASE64_STANDARD.encode(format!("{{\"n\": {number}}}"))}});
+        api.patch("pull", &PatchParams::default(), &Patch::Merge(undo)).await?;
+        tokio::time::sleep(Duration::from_millis(10)).await; // the pace of the fight
+    }
+    let mut writes = audit.writes_since(&mark, OPERATOR_USER)?;
+    writes.retain(|write| write.resource == "secrets" && write.namespace == *namespace);
+    assert!((1..30).contains(&writes.len()), "{} writes against 200", writes.len());
+    shared.delivered(namespace, Duration::from_mins(1)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_others_add_to_a_pull_secret_stays_and_costs_no_write() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let [namespace, other] = &shared.namespaces;
+    let api = secrets(&shared.cluster, namespace);
+    let added = json!({"metadata": {"labels": {"team": "blue"}}});
+    let version = api.patch("pull", &PatchParams::default(), &Patch::Merge(added)).await?.resource_version();
+    // A repair elsewhere shows that the operator has seen this by now.
+    secrets(&shared.cluster, other).delete("pull", &DeleteParams::default()).await?;
+    shared.delivered(other, PROMISED).await?;
+    assert_eq!(shared.delivered(namespace, SOON).await?.resource_version(), version);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_of_that_name_that_is_not_the_operators_is_left_alone_and_reported() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let (cluster, foreign) = (&shared.cluster, shared.cluster.plain_namespace("foreign").await?);
+    let api = secrets(cluster, &foreign);
+    let theirs = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": "pull", "labels": {MANAGED_BY_LABEL: "registry-operator"}},
+        "stringData": {".dockerconfigjson": shared.says().to_string()},
+    });
+    let before = api.create(&PostParams::default(), &serde_json::from_value(theirs)?).await?;
+    label(cluster, &foreign, Some(&shared.tenant("a"))).await?;
+    let says = "the pull Secret pull is not delivered to 1 namespace: a Secret of that name that is not the operator's \
+                own is there";
+    ready_says(&shared.registry, says).await?;
+    counts(&shared.registry, (2, 3, Some(2))).await?;
+    shared.registry.becomes(SOON, &["Ready=True/Available"]).await?;
+    assert_eq!(api.get("pull").await?, before, "it was touched");
+
+    api.delete("pull", &DeleteParams::default()).await?;
+    shared.delivered(&foreign, SOON).await?;
+    counts(&shared.registry, (2, 3, Some(3))).await?;
+    Ok(())
+}
+
+// Two that ask for the same.
+
+#[tokio::test]
+async fn of_two_registries_that_ask_for_one_name_the_older_has_it_and_the_other_says_so() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let (cluster, [namespace, _]) = (&shared.cluster, &shared.namespaces);
+    let younger = Protected::start().await?;
+    is_older_than_anything_new(&shared.registry).await?;
+    apply(cluster, &login(namespace, "login", "right")).await?;
+    let spec = offered(&younger, "login", json!({"pullSecret": {"name": "pull"}}));
+    apply(cluster, &tenant_registry(namespace, "younger", spec)).await?;
+    let object = cluster.tenant(namespace, "younger");
+    let says = format!(
+        "Credentials validated; the pull Secret pull is not delivered to namespace {namespace}: a registry that is older \
+         (SystemRegistry {}) keeps one of that name there",
+        shared.name
+    );
+    ready_says(&object, &says).await?;
+    counts(&object, (1, 1, Some(0))).await?;
+    let version = shared.delivered(namespace, SOON).await?.resource_version();
+    validate_now(&object, "again").await?;
+    validate_now(&shared.registry, "again").await?;
+    assert_eq!(shared.delivered(namespace, SOON).await?.resource_version(), version, "they fight over it");
+
+    shared.registry.api().delete(&shared.name, &DeleteParams::default()).await?;
+    let says = config_for(&younger.registry.host_port(), "right");
+    delivered(cluster, namespace, "pull", SOON, &says).await?;
+    counts(&object, (1, 1, Some(1))).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_tenants_with_credentials_of_their_own_at_one_host_have_each_their_own() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = crate::stage::Played::promptly(|asked| {
+        let known = [("alice", "a-secret"), ("bob", "b-secret")];
+        let signed_in = known.iter().any(|(user, password)| crate::stage::signed_in(asked, user, password));
+        if signed_in { crate::stage::welcome() } else { crate::stage::asks_for_password() }
+    })
+    .await?;
+    let mut told = Vec::new();
+    for (tenant, user, password) in [("a", "alice", "a-secret"), ("b", "bob", "b-secret")] {
+        let namespaces = [
+            cluster.tenant_namespace(tenant, &format!("{tenant}-1")).await?,
+            cluster.tenant_namespace(tenant, &format!("{tenant}-2")).await?,
+        ];
+        let mut login = login(&namespaces[0], "login", password);
+        login["stringData"]["username"] = json!(user);
+        apply(&cluster, &login).await?;
+        let spec = json!({
+            "endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": "login"}}},
+            "availability": {"pullSecret": {"name": "pull"}},
+        });
+        apply(&cluster, &tenant_registry(&namespaces[0], "packs", spec)).await?;
+        told.push((namespaces, user, password));
+    }
+    for (namespaces, user, password) in told {
+        let entry = json!({
+            "username": user, "password": password,
+            "auth": BASE64_STANDARD.encode(format!("{user}:{password}")),
+        });
+        for namespace in &namespaces {
+            let says = json!({"auths": {registry.host_port(): entry}});
+            delivered(&cluster, namespace, "pull", SOON, &says).await?;
+            assert_eq!(own(&cluster, namespace).await?, ["pull"]);
+        }
+    }
+    Ok(())
+}
+
+// What the registry's user changes.
+
+#[tokio::test]
+async fn a_rotated_password_is_delivered_once_it_is_proven_and_a_wrong_one_never() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let (cluster, [namespace, _]) = (&shared.cluster, &shared.namespaces);
+    apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "wrong")).await?;
+    shared.registry.becomes(SOON, &["CredentialsValidated=False/Rejected"]).await?;
+    shared.gone(SOON).await?;
+    counts(&shared.registry, (2, 2, Some(0))).await?;
+    apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "right")).await?;
+    shared.delivered(namespace, SOON).await?;
+
+    // Another registry with another password at the same name: what is delivered follows.
+    let next = Protected::with_password("n3xt").await?;
+    apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "n3xt")).await?;
+    apply(cluster, &system_registry(&shared.name, offered(&next, &shared.name, shared.availability())))
+        .await?;
+    delivered(cluster, namespace, "pull", SOON, &config_for(&next.registry.host_port(), "n3xt")).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_that_goes_away_for_a_while_takes_no_pull_secret_with_it() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let [namespace, other] = &shared.namespaces;
+    let before = shared.delivered(namespace, SOON).await?;
+    shared.protected.registry.component().stop().await?;
+    validate_now(&shared.registry, "while it is down").await?;
+    shared.registry.becomes(SOON, &["Ready=True/Available"]).await?;
+    secrets(&shared.cluster, other).delete("pull", &DeleteParams::default()).await?;
+    shared.delivered(other, PROMISED).await?;
+    for request in ["a second time", "a third time"] {
+        validate_now(&shared.registry, request).await?;
+    }
+    shared.registry.becomes(SOON, &["Ready=False/ConnectionRefused"]).await?;
+    let fresh = shared.cluster.tenant_namespace("a", "fresh").await?;
+    counts(&shared.registry, (2, 3, Some(2))).await?;
+    assert_eq!(own(&shared.cluster, &fresh).await?, [""; 0], "nothing new comes while it is down");
+    let after = shared.delivered(namespace, SOON).await?;
+    assert_eq!(after.resource_version(), before.resource_version());
+
+    shared.protected.registry.component().start().await?;
+    validate_now(&shared.registry, "when it is back").await?;
+    shared.delivered(&fresh, SOON).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn credentials_that_nobody_asks_for_are_not_handed_out() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let open = registry_testbed::Registry::start(registry_testbed::RegistryOptions::default()).await?;
+    let unprovable = json!({
+        "endpoint": open.url(), "auth": {"basic": {"secretRef": {"name": shared.name}}},
+        "availability": shared.availability(),
+    });
+    apply(&shared.cluster, &system_registry(&shared.name, unprovable)).await?;
+    shared.registry.becomes(SOON, &["CredentialsValidated=Unknown/Unprovable"]).await?;
+    shared.gone(SOON).await?;
+
+    shared.apply(shared.availability()).await?;
+    shared.delivered(&shared.namespaces[0], SOON).await?;
+    shared.registry.change(json!({"spec": {"endpoint": open.url(), "auth": null}})).await?;
+    shared.registry.becomes(SOON, &["CredentialsValidated=True/AnonymousAccess"]).await?;
+    shared.gone(SOON).await?;
+    counts(&shared.registry, (2, 2, Some(0))).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_name_takes_the_place_of_the_old_one_and_no_name_is_no_secret() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let [namespace, _] = &shared.namespaces;
+    shared.registry.change(json!({"spec": {"availability": {"pullSecret": {"name": "renamed"}}}})).await?;
+    delivered(&shared.cluster, namespace, "renamed", SOON, &shared.says()).await?;
+    shared.gone(SOON).await?;
+    shared.registry.change(json!({"spec": {"availability": {"pullSecret": null}}})).await?;
+    absent(&shared.cluster, namespace, "renamed", SOON).await?;
+    counts(&shared.registry, (2, 2, None)).await?;
+    let unguarded = || async {
+        let finalizers = shared.registry.get().await?.metadata.finalizers;
+        ensure!(finalizers.is_none(), "finalizers {finalizers:?}");
+        Ok(())
+    };
+    Ok(eventually(SOON, "the finalizer goes with the last Secret", unguarded).await?)
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_named_no_longer_loses_its_secret() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let [first, second] = &shared.namespaces;
+    shared.registry.change(json!({"spec": {"availability": {"tenants": [shared.tenant("b")]}}})).await?;
+    absent(&shared.cluster, first, "pull", SOON).await?;
+    counts(&shared.registry, (1, 1, Some(1))).await?;
+    shared.delivered(second, SOON).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_suspended_registry_leaves_what_is_there_and_brings_nothing_new() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let (cluster, [namespace, other]) = (&shared.cluster, &shared.namespaces);
+    shared.registry.change(json!({"spec": {"suspend": true}})).await?;
+    apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "wrong")).await?;
+    // What it does not ask for any more goes all the same.
+    shared.registry.change(json!({"spec": {"availability": {"tenants": [shared.tenant("a")]}}})).await?;
+    absent(cluster, other, "pull", SOON).await?;
+    shared.delivered(namespace, SOON).await?;
+    let fresh = cluster.tenant_namespace("a", "fresh").await?;
+    let bound =
+        || async { Ok::<_, anyhow::Error>(secrets(cluster, &fresh).list(&Default::default()).await?) };
+    eventually(SOON, "the namespace is there", bound).await?;
+
+    apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "right")).await?;
+    assert_eq!(own(cluster, &fresh).await?, [""; 0]);
+    shared.registry.change(json!({"spec": {"suspend": false}})).await?;
+    shared.delivered(&fresh, SOON).await?;
+    Ok(())
+}
+
+/// The API server says in whole seconds when an object was created: waits until that second is over.
+async fn is_older_than_anything_new(registry: &Subject<System>) -> Result<()> {
+    let created = registry.get().await?.metadata.creation_timestamp.context("created")?.0;
+    let over = std::time::SystemTime::from(created) + Duration::from_secs(1);
+    tokio::time::sleep(over.duration_since(std::time::SystemTime::UNIX_EPOCH)?.saturating_sub(now()?)).await;
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
+fn now() -> Result<Duration> {
+    Ok(std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH)?)
+}

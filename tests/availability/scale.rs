@@ -1,0 +1,169 @@
+//! What a thousand namespaces cost: one write each for what is new, and none for what is not.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, api::PostParams};
+use registry_api::TENANT_LABEL;
+use registry_testbed::{AuditEvent, AuditMark, Operator, eventually};
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Cluster, OPERATOR_USER, SYSTEM_NAMESPACE},
+    objects::{apply, login, samples, system_registry, told, validate_now, writes_since},
+    secrets::{config_for, counts, delivered},
+    solo::{self, Turn},
+    stage::{Played, asks_for_password, signed_in, tell, welcome},
+};
+
+const TENANTS: usize = 100;
+const NAMESPACES: usize = 1000;
+/// On a machine that is busy with other tests.
+const SETTLED: Duration = Duration::from_mins(3);
+/// That nothing happens is the test.
+const SILENCE: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_thousand_namespaces_cost_a_write_each_when_there_is_something_new_and_else_none() -> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let password = Arc::new(Mutex::new("first".to_owned()));
+    let registry = registry_with(password.clone()).await?;
+    let namespaces = create_namespaces(cluster).await?;
+    let name = cluster.unique("packs");
+    apply(cluster, &login(SYSTEM_NAMESPACE, &name, "first")).await?;
+    let tenants: Vec<String> = (0..TENANTS).map(|tenant| tenant_name(cluster, tenant)).collect();
+    let spec = json!({
+        "endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": name}}},
+        "availability": {"tenants": tenants, "pullSecret": {"name": "pull"}},
+    });
+
+    let (mark, start) = (solo.mark()?, Instant::now());
+    apply(cluster, &system_registry(&name, spec)).await?;
+    let object = cluster.system(&name);
+    are_delivered(&operator).await?;
+    tell(&format!("first delivery to {NAMESPACES} namespaces: {:?}", start.elapsed()));
+    counts(&object, (100, 1000, Some(1000))).await?;
+    let first = of_secrets(&solo, &mark)?;
+    assert_eq!(by_namespace(&first).len(), NAMESPACES);
+    assert_eq!(first.len(), NAMESPACES, "one write each: {:#?}", repeated(&first));
+    assert!(first.iter().all(|write| write.verb == "create" && write.succeeded()), "{:#?}", told(&first));
+    let of_status = of_status(&solo, &mark)?;
+    assert!(of_status <= 8, "{of_status} writes of the registry's status");
+    let rss = operator.rss_bytes().await? / 1024 / 1024;
+    tell(&format!(
+        "the operator takes {rss} MiB with a watch on each of {NAMESPACES} namespaces (unoptimised)"
+    ));
+
+    let mark = solo.mark()?;
+    validate_now(&object, "again").await?;
+    tokio::time::sleep(SILENCE).await;
+    let none = of_secrets(&solo, &mark)?;
+    assert!(none.is_empty(), "{:#?}", told(&none));
+
+    let (mark, start) = (solo.mark()?, Instant::now());
+    operator.kill().await;
+    operator.restart().await?;
+    are_delivered(&operator).await?;
+    tell(&format!("after a restart all are known again: {:?}", start.elapsed()));
+    validate_now(&object, "after the restart").await?;
+    tokio::time::sleep(SILENCE).await;
+    let all = writes_since(solo.installation, &mark, OPERATOR_USER)?;
+    let none: Vec<AuditEvent> =
+        all.into_iter().filter(|write| write.resource != "systemregistries").collect();
+    assert!(none.is_empty(), "{:#?}", told(&none));
+
+    let (mark, start) = (solo.mark()?, Instant::now());
+    "second".clone_into(&mut password.lock().unwrap_or_else(PoisonError::into_inner));
+    apply(cluster, &login(SYSTEM_NAMESPACE, &name, "second")).await?;
+    let says = config_for(registry.host_port(), "second");
+    are_written(&solo, &mark).await?;
+    tell(&format!("a rotated password is in {NAMESPACES} namespaces: {:?}", start.elapsed()));
+    for namespace in namespaces.iter().step_by(100) {
+        delivered(cluster, namespace, "pull", SETTLED, &says).await?;
+    }
+    counts(&object, (100, 1000, Some(1000))).await?;
+    let rotated = of_secrets(&solo, &mark)?;
+    assert_eq!(rotated.len(), NAMESPACES, "one write each: {:#?}", repeated(&rotated));
+    assert_eq!(by_namespace(&rotated).len(), NAMESPACES);
+    Ok(())
+}
+
+/// A registry that takes `demo` with whatever is the password at that time.
+async fn registry_with(password: Arc<Mutex<String>>) -> Result<Played> {
+    Played::promptly(move |asked| {
+        let password = password.lock().unwrap_or_else(PoisonError::into_inner);
+        if signed_in(asked, "demo", &password) { welcome() } else { asks_for_password() }
+    })
+    .await
+}
+
+fn tenant_name(cluster: &Cluster, tenant: usize) -> String {
+    cluster.unique(&format!("tenant-{tenant}"))
+}
+
+async fn create_namespaces(cluster: &Cluster) -> Result<Vec<String>> {
+    let api: Api<Namespace> = Api::all(cluster.client());
+    let create = |number: usize| {
+        let (api, name) = (api.clone(), cluster.unique(&format!("ns-{number}")));
+        let labels = json!({TENANT_LABEL: tenant_name(cluster, number % TENANTS)});
+        async move {
+            let namespace: Value = json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels},
+            });
+            api.create(&PostParams::default(), &serde_json::from_value(namespace)?).await?;
+            Ok::<_, anyhow::Error>(name)
+        }
+    };
+    futures::stream::iter((0..NAMESPACES).map(create)).buffer_unordered(16).try_collect().await
+}
+
+/// Waits until the operator says that all are where they should be.
+async fn are_delivered(operator: &Operator) -> Result<()> {
+    let look = || async {
+        let there: f64 = samples(&operator.metrics().await?, "registry_operator_pull_secrets").values().sum();
+        ensure!(there >= 1000.0, "{there} are");
+        Ok(())
+    };
+    Ok(eventually(SETTLED, "all pull Secrets are there", look).await?)
+}
+
+/// Waits until there was a write for each namespace.
+async fn are_written(solo: &Turn, mark: &AuditMark) -> Result<()> {
+    let look = || async {
+        let written = by_namespace(&of_secrets(solo, mark)?).len();
+        ensure!(written == NAMESPACES, "{written} are");
+        Ok(())
+    };
+    Ok(eventually(SETTLED, "all pull Secrets are written", look).await?)
+}
+
+fn of_secrets(solo: &Turn, mark: &AuditMark) -> Result<Vec<AuditEvent>> {
+    let mut writes = writes_since(solo.installation, mark, OPERATOR_USER)?;
+    writes.retain(|write| write.resource == "secrets");
+    Ok(writes)
+}
+
+fn of_status(solo: &Turn, mark: &AuditMark) -> Result<usize> {
+    let writes = writes_since(solo.installation, mark, OPERATOR_USER)?;
+    Ok(writes.iter().filter(|write| write.subresource == "status").count())
+}
+
+fn by_namespace(writes: &[AuditEvent]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for write in writes {
+        *counts.entry(write.namespace.as_str()).or_default() += 1;
+    }
+    counts
+}
+
+fn repeated(writes: &[AuditEvent]) -> Vec<(&str, usize)> {
+    by_namespace(writes).into_iter().filter(|(_, count)| *count > 1).collect()
+}
