@@ -121,6 +121,21 @@ const FORBIDDEN_RETRIES: [Duration; 5] = [
     Duration::from_millis(800),
 ];
 
+/// Where referenced objects are read from: the operator's is the cluster, and others have them in a file.
+pub trait Objects: Sync {
+    /// Reads an object; none if it is not there.
+    fn read(
+        &self,
+        reference: &Reference,
+    ) -> impl Future<Output = Result<Option<Arc<Content>>, ReadError>> + Send;
+}
+
+impl Objects for HashMap<Reference, Arc<Content>> {
+    async fn read(&self, reference: &Reference) -> Result<Option<Arc<Content>>, ReadError> {
+        Ok(self.get(reference).cloned())
+    }
+}
+
 /// What is known of the objects of one shelf.
 #[derive(Debug, Default)]
 struct Shelved {
@@ -141,18 +156,6 @@ impl References {
     /// Nothing is known yet.
     pub fn new(client: Client, access: Arc<Access>) -> Self {
         Self { client, access, shelves: Mutex::default() }
-    }
-
-    /// Reads an object; none if it is not there.
-    pub async fn read(&self, reference: &Reference) -> Result<Option<Arc<Content>>, ReadError> {
-        if let Some(content) = self.kept(reference) {
-            return Ok(Some(content));
-        }
-        let content = self.get_when_allowed(reference).await?.map(Arc::new);
-        if let Some(content) = &content {
-            self.keep(reference, content);
-        }
-        Ok(content)
     }
 
     /// What a watch saw: that version of an object, or that it is gone.
@@ -244,6 +247,19 @@ impl References {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Shelf, Shelved>> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Objects for References {
+    async fn read(&self, reference: &Reference) -> Result<Option<Arc<Content>>, ReadError> {
+        if let Some(content) = self.kept(reference) {
+            return Ok(Some(content));
+        }
+        let content = self.get_when_allowed(reference).await?.map(Arc::new);
+        if let Some(content) = &content {
+            self.keep(reference, content);
+        }
+        Ok(content)
     }
 }
 

@@ -13,6 +13,8 @@ pub enum Tool {
     KubeControllerManager,
     /// Renders and installs the chart.
     Helm,
+    /// What users type; runs the plugin.
+    Kubectl,
 }
 
 /// Where Kubernetes keeps the version that it reports.
@@ -21,8 +23,14 @@ const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion={v
 
 impl Tool {
     /// All of them, in the order in which they are needed.
-    pub const ALL: [Self; 5] =
-        [Self::Etcd, Self::KubeApiserver, Self::Registry, Self::KubeControllerManager, Self::Helm];
+    pub const ALL: [Self; 6] = [
+        Self::Etcd,
+        Self::KubeApiserver,
+        Self::Registry,
+        Self::KubeControllerManager,
+        Self::Helm,
+        Self::Kubectl,
+    ];
 
     /// The program's file name, and its directory's below `tests/tools`.
     pub fn name(self) -> &'static str {
@@ -32,6 +40,7 @@ impl Tool {
             Self::Registry => "registry",
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Helm => "helm",
+            Self::Kubectl => "kubectl",
         }
     }
 
@@ -43,6 +52,7 @@ impl Tool {
             Self::Registry => "github.com/distribution/distribution/v3/cmd/registry",
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
+            Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
         }
     }
 
@@ -50,7 +60,7 @@ impl Tool {
     pub(super) fn version_flags(self) -> &'static str {
         match self {
             Self::Etcd => "",
-            Self::KubeApiserver | Self::KubeControllerManager => KUBERNETES_VERSION,
+            Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => KUBERNETES_VERSION,
             Self::Registry => "-X github.com/distribution/distribution/v3/version.version={version}",
             Self::Helm => "-X helm.sh/helm/v4/internal/version.version={version}",
         }
@@ -62,7 +72,7 @@ impl Tool {
             Self::Etcd => "about a minute",
             Self::KubeApiserver => "4 to 8 minutes",
             Self::Registry => "1 to 3 minutes",
-            Self::KubeControllerManager | Self::Helm => "1 to 2 minutes",
+            Self::KubeControllerManager | Self::Helm | Self::Kubectl => "1 to 2 minutes",
         }
     }
 
@@ -77,6 +87,6 @@ impl Tool {
 
     /// Whether `KUBEBUILDER_ASSETS` is looked into.
     pub(super) fn is_kubebuilder_asset(self) -> bool {
-        matches!(self, Self::Etcd | Self::KubeApiserver | Self::KubeControllerManager)
+        matches!(self, Self::Etcd | Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl)
     }
 }
