@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    hash::BuildHasher,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -130,7 +131,7 @@ pub trait Objects: Sync {
     ) -> impl Future<Output = Result<Option<Arc<Content>>, ReadError>> + Send;
 }
 
-impl Objects for HashMap<Reference, Arc<Content>> {
+impl<H: BuildHasher + Sync> Objects for HashMap<Reference, Arc<Content>, H> {
     async fn read(&self, reference: &Reference) -> Result<Option<Arc<Content>>, ReadError> {
         Ok(self.get(reference).cloned())
     }

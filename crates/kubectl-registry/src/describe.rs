@@ -84,14 +84,18 @@ pub struct Users {
 
 /// Asks the cluster; none if there is no such registry.
 pub async fn run(asked: &Asked, cluster: &Cluster) -> anyhow::Result<Option<Description>> {
-    let mut found = Vec::new();
+    let (mut found, mut failure) = (Vec::new(), None);
     for scope in &asked.scopes {
-        found.extend(find(cluster, *scope, &asked.name).await?);
+        match find(cluster, *scope, &asked.name).await {
+            Ok(registry) => found.extend(registry),
+            // Who may see one scope need not be allowed to see the other.
+            Err(error) => failure = failure.or(Some(error)),
+        }
     }
     let other = found.get(1).map(|other| {
         format!("There is a {} of that name too: {}", resource(other.scope).kind, how_to_name(other))
     });
-    let Some(found) = found.into_iter().next() else { return Ok(None) };
+    let Some(found) = found.into_iter().next() else { return failure.map_or(Ok(None), Err) };
     let description = Description {
         references_namespace: found.namespace().unwrap_or_else(|| cluster.system_namespace.clone()),
         users: users(cluster, &found).await,
@@ -178,7 +182,7 @@ impl Description {
     fn head(&self, now: Timestamp) -> Vec<Vec<Span>> {
         let found = &self.found;
         let scope = match found.namespace() {
-            None => "system, for every tenant that spec.availability names".to_owned(),
+            None => "system".to_owned(),
             Some(namespace) => format!("tenant, in the namespace {namespace}"),
         };
         let ago = |time: Option<Timestamp>| {
@@ -350,7 +354,7 @@ mod tests {
         assert!(scopes("pod/x", false).is_err());
     }
 
-    fn described(status: serde_json::Value) -> String {
+    fn described(status: &serde_json::Value) -> String {
         let object = serde_json::from_value(json!({
             "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "SystemRegistry",
             "metadata": {"name": "packs", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -379,7 +383,7 @@ mod tests {
                 "lastTransitionTime": "2026-01-01T00:00:00Z",
             })
         };
-        let text = described(json!({
+        let text = described(&json!({
             "observedGeneration": 1, "lastValidationTime": "2026-01-01T00:30:00Z",
             "conditions": [
                 condition("ResolvedRefs", "True", "Resolved", "found"),
@@ -395,7 +399,7 @@ mod tests {
             "\
 Name:          packs
 Kind:          SystemRegistry
-Scope:         system, for every tenant that spec.availability names
+Scope:         system
 Endpoint:      https://registry.example.com
 Content path:  none
 Content type:  Pack
@@ -428,7 +432,7 @@ Newest events
 
     #[test]
     fn a_registry_that_nobody_has_looked_at_says_so() {
-        let text = described(json!({"observedGeneration": -1}));
+        let text = described(&json!({"observedGeneration": -1}));
         assert!(text.contains("None yet: the operator has not looked at it"), "{text}");
         assert!(text.contains("None was presented") && text.contains("Validated:     never"), "{text}");
     }

@@ -175,7 +175,7 @@ impl Listing {
         colour: bool,
         now: Timestamp,
     ) -> Result<String, output::OutputError> {
-        let items = || output::list(self.registries.iter().map(Found::for_printing).collect::<Vec<Value>>());
+        let items = || output::list(&self.registries.iter().map(Found::for_printing).collect::<Vec<Value>>());
         match args.output {
             Some(TableFormat::Json) => output::json(&items()),
             Some(TableFormat::Yaml) => output::yaml(items()),
@@ -274,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    fn found(scope: Scope, name: &str, namespace: Option<&str>, spec: Value) -> Found {
+    fn found(scope: Scope, name: &str, namespace: Option<&str>, spec: &Value) -> Found {
         let object: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "SystemRegistry",
             "metadata": {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -293,11 +293,11 @@ mod tests {
         if let Some(tenants) = tenants {
             spec["availability"] = json!({"tenants": tenants});
         }
-        found(Scope::System, name, None, spec)
+        found(Scope::System, name, None, &spec)
     }
 
     fn charts(namespace: &str) -> Found {
-        found(Scope::Tenant, "charts", Some(namespace), json!({"endpoint": "https://a"}))
+        found(Scope::Tenant, "charts", Some(namespace), &json!({"endpoint": "https://a"}))
     }
 
     fn now() -> Timestamp {

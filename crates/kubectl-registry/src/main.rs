@@ -121,7 +121,7 @@ fn in_words(reports: &[Report]) -> Page {
 /// One object as itself, several as a List: as `kubectl get -f` has it.
 fn objects(reports: &[Report]) -> Value {
     let mut objects: Vec<Value> = reports.iter().map(Report::object).collect();
-    if objects.len() == 1 { objects.remove(0) } else { output::list(objects) }
+    if objects.len() == 1 { objects.remove(0) } else { output::list(&objects) }
 }
 
 async fn describe(args: &DescribeArgs, cluster: &ClusterArgs) -> anyhow::Result<ExitCode> {
@@ -172,7 +172,9 @@ fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
 /// Says what a reader should know besides, where it doesn't mix with what programs read.
 fn note(lines: &[String]) {
     let mut page = Page::default();
-    lines.iter().for_each(|line| page.text(line));
+    for line in lines {
+        page.text(line);
+    }
     complain(&page);
 }
 

@@ -22,7 +22,7 @@ pub enum OutputError {
 }
 
 /// A List, as `kubectl get` prints it.
-pub fn list(items: Vec<Value>) -> Value {
+pub fn list(items: &[Value]) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items})
 }
 

@@ -102,7 +102,9 @@ impl Page {
         let mut text = String::new();
         for line in &self.0 {
             let mut rendered = String::new();
-            line.iter().for_each(|span| span.render(colour, &mut rendered));
+            for span in line {
+                span.render(colour, &mut rendered);
+            }
             text.push_str(rendered.trim_end());
             text.push('\n');
         }

@@ -86,9 +86,8 @@ fn read_line(terminal: &mut File, echo: bool) -> Result<Vec<u8>, PromptError> {
                 line.clear();
             }
             BACKSPACE | DELETE => {
-                if line.pop().is_some() && echo {
-                    terminal.write_all(b"\x08 \x08")?;
-                }
+                let erased = line.pop().is_some();
+                terminal.write_all(if erased && echo { b"\x08 \x08" } else { b"" })?;
             }
             byte if line.len() < LONGEST => {
                 line.push(byte);

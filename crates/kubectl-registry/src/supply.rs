@@ -94,26 +94,26 @@ impl Supply<'_> {
         reference: &Reference,
         is_login: bool,
     ) -> Result<Option<Arc<Content>>, SupplyError> {
-        if is_login && let Some(content) = self.from_stdin(spec) {
+        if is_login && let Some(content) = self.on_stdin(spec) {
             self.notes.push(format!("The password of {reference} is the one on standard input"));
             return Ok(Some(Arc::new(content)));
         }
-        if let Some(content) = self.from_files(reference) {
+        if let Some(content) = self.in_files(reference) {
             return Ok(Some(Arc::new(content)));
         }
-        let there = self.from_cluster(reference).await;
+        let there = self.in_cluster(reference).await;
         if let Ok(Some(content)) = there {
             self.notes.push(format!("{reference} is the cluster's"));
             return Ok(Some(Arc::new(content)));
         }
-        if is_login && let Some(content) = self.from_terminal(spec, reference)? {
+        if is_login && let Some(content) = self.typed_at_terminal(spec, reference)? {
             return Ok(Some(content));
         }
         let advice = if is_login { ADVICE } else { ": put it into a file" };
         there.map(|_| None).map_err(|why| SupplyError::Missing { reference: reference.clone(), why, advice })
     }
 
-    fn from_stdin(&self, spec: &RegistrySpec) -> Option<Content> {
+    fn on_stdin(&self, spec: &RegistrySpec) -> Option<Content> {
         let password = self.password.as_ref()?;
         Some(match method(spec)? {
             Method::Basic => login(self.username.as_deref().unwrap_or_default(), password),
@@ -122,7 +122,7 @@ impl Supply<'_> {
         })
     }
 
-    fn from_files(&mut self, reference: &Reference) -> Option<Content> {
+    fn in_files(&mut self, reference: &Reference) -> Option<Content> {
         let (namespace, name) = (&*reference.shelf.namespace, &*reference.name);
         let fits = |found: &str, inside: Option<String>| {
             found == name && inside.as_deref().is_none_or(|inside| inside == namespace)
@@ -148,7 +148,7 @@ impl Supply<'_> {
         Some(content)
     }
 
-    async fn from_cluster(&self, reference: &Reference) -> Result<Option<Content>, String> {
+    async fn in_cluster(&self, reference: &Reference) -> Result<Option<Content>, String> {
         let cluster = self.cluster.clone()?;
         let (client, namespace, name) =
             (cluster.client.clone(), &*reference.shelf.namespace, &*reference.name);
@@ -167,7 +167,7 @@ impl Supply<'_> {
         })
     }
 
-    fn from_terminal(
+    fn typed_at_terminal(
         &mut self,
         spec: &RegistrySpec,
         reference: &Reference,

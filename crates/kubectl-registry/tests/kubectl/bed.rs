@@ -32,7 +32,7 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kubectl-registry");
 pub const SYSTEM_NAMESPACE: &str = "registry-system";
 /// How long a verdict may take on a machine that is busy with other tests.
 pub const SOON: Duration = Duration::from_secs(20);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a program left.
 #[derive(Debug)]
@@ -54,6 +54,11 @@ impl Run {
     /// The line of a layer, or whatever contains these words.
     pub fn line(&self, words: &str) -> &str {
         self.stdout.lines().find(|line| line.contains(words)).unwrap_or_default()
+    }
+
+    /// The line that begins with this word.
+    pub fn field(&self, name: &str) -> &str {
+        self.stdout.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap_or_default()
     }
 
     /// Everything it printed.
@@ -86,6 +91,11 @@ impl Desk {
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Writes a file; returns its path.
@@ -168,7 +178,8 @@ impl Installation {
         SHARED.get_or_try_init(Self::start).await
     }
 
-    async fn start() -> Result<Self> {
+    /// One of one's own.
+    pub async fn start() -> Result<Self> {
         let options = ControlPlaneOptions { controller_manager: true, ..Default::default() };
         let control_plane = ControlPlane::start(options).await?;
         install(&control_plane.client().await?).await.context("installing the chart's render")?;

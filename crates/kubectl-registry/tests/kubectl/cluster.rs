@@ -28,20 +28,23 @@ fn nobody(installation: &Installation) -> Result<Desk> {
 #[tokio::test]
 async fn a_tenant_sees_what_it_has_of_both_scopes_and_nothing_else() -> Result<()> {
     let installation = Installation::shared().await?;
-    let (cluster, desk, open) = (installation.cluster().await?, installation.desk()?, anonymous().await?);
+    let (cluster, desk) = (installation.cluster().await?, installation.desk()?);
+    let open = Protected::open().await?;
     let namespace = cluster.tenant_namespace("team-a", "team-a-prod").await?;
     let sibling = cluster.tenant_namespace("team-a", "team-a-dev").await?;
     let other = cluster.tenant_namespace("team-b", "team-b").await?;
     let (all, mine, others) = (cluster.unique("all"), cluster.unique("mine"), cluster.unique("others"));
     let spec = |tenant: Option<&str>| {
         let tenants = tenant.map(|tenant| json!({"tenants": [cluster.unique(tenant)]}));
-        json!({"endpoint": open.url(), "availability": tenants.unwrap_or_else(|| json!({}))})
+        let mut spec = open.open_spec();
+        spec["availability"] = tenants.unwrap_or_else(|| json!({}));
+        spec
     };
     for (name, tenant) in [(&all, None), (&mine, Some("team-a")), (&others, Some("team-b"))] {
         cluster.apply(&system(name, &spec(tenant))).await?;
     }
     for (inside, name) in [(&namespace, "charts"), (&sibling, "images"), (&other, "foreign")] {
-        cluster.apply(&tenant(inside, name, &json!({"endpoint": open.url()}))).await?;
+        cluster.apply(&tenant(inside, name, &open.open_spec())).await?;
         cluster.becomes(&cluster.tenant(inside), name, "Ready=True/Available").await?;
     }
     cluster.becomes(&cluster.system(), &all, "Ready=True/Available").await?;
@@ -50,7 +53,7 @@ async fn a_tenant_sees_what_it_has_of_both_scopes_and_nothing_else() -> Result<(
     assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:#?}");
     let header: Vec<&str> = run.stdout.lines().next().unwrap_or_default().split_whitespace().collect();
     assert_eq!(header, ["SCOPE", "NAMESPACE", "NAME", "ENDPOINT", "READY", "CREDENTIALS", "REASON", "AGE"]);
-    let url = open.url();
+    let url = open.registry.url();
     let found = row(&run.stdout, "system", &all).expect("the registry for all");
     assert_eq!(found[..6], ["system", &all, &url, "True", "True", "Available"]);
     assert!(row(&run.stdout, "system", &mine).is_some(), "{run:#?}");
@@ -161,10 +164,11 @@ async fn told(cluster: &Cluster, namespace: &str, name: &str, reason: &str) -> R
 #[tokio::test]
 async fn a_name_of_both_scopes_is_the_one_that_is_meant() -> Result<()> {
     let installation = Installation::shared().await?;
-    let (cluster, desk, open) = (installation.cluster().await?, installation.desk()?, anonymous().await?);
+    let (cluster, desk) = (installation.cluster().await?, installation.desk()?);
+    let open = Protected::open().await?;
     let namespace = cluster.tenant_namespace("team", "team").await?;
     let name = cluster.unique("both");
-    let spec = json!({"endpoint": open.url()});
+    let spec = open.open_spec();
     cluster.apply(&(system(&name, &spec) + &tenant(&namespace, &name, &spec))).await?;
 
     let run = desk.run(&["describe", &name]).await?;
@@ -174,6 +178,12 @@ async fn a_name_of_both_scopes_is_the_one_that_is_meant() -> Result<()> {
     assert!(run.stderr.contains("There is a SystemRegistry of that name too"), "{run:#?}");
     let run = desk.run(&["describe", &format!("systemregistry/{name}"), "-n", &namespace]).await?;
     assert!(run.line("Kind:").ends_with("SystemRegistry") && run.stderr.is_empty(), "{run:#?}");
+
+    // Who may see SystemRegistries alone is shown one.
+    let run = nobody(installation)?.run(&["describe", &name, "-n", &namespace]).await?;
+    assert!(run.code == 0 && run.line("Kind:").ends_with("SystemRegistry"), "{run:#?}");
+    let run = nobody(installation)?.run(&["describe", "tenreg/x", "-n", &namespace]).await?;
+    assert!(run.code == 2 && run.stderr.contains("cannot get"), "{run:#?}");
 
     let run = desk.run(&["describe", "no-such-registry"]).await?;
     assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:#?}");
@@ -267,8 +277,9 @@ async fn secrets_come_from_the_cluster_where_the_file_has_none() -> Result<()> {
 #[tokio::test]
 async fn a_tenant_registry_is_checked_in_its_namespace() -> Result<()> {
     let installation = Installation::shared().await?;
-    let (cluster, desk, open) = (installation.cluster().await?, installation.desk()?, anonymous().await?);
-    let spec = json!({"endpoint": open.url()});
+    let (cluster, desk) = (installation.cluster().await?, installation.desk()?);
+    let open = Protected::open().await?;
+    let spec = open.open_spec();
     let namespace = cluster.tenant_namespace("team", "team").await?;
     let file = desk.file("mine.yaml", &tenant(&namespace, "mine", &spec))?;
     let run = desk.run(&["validate", "-f", &file]).await?;

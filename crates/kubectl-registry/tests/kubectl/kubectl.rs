@@ -1,6 +1,6 @@
 //! Through the real kubectl: as its plugin, and as what waits for the operator.
 
-use std::{os::unix::fs::symlink, path::PathBuf};
+use std::os::unix::fs::symlink;
 
 use anyhow::Result;
 use registry_testbed::tools::{self, Tool};
@@ -13,31 +13,35 @@ use crate::{
 };
 
 /// kubectl, with the plugin where it looks for plugins.
-struct Kubectl {
-    program: PathBuf,
-    plugins: tempfile::TempDir,
-    desk: Desk,
+pub struct Kubectl {
+    directory: tempfile::TempDir,
+    /// Where it is run.
+    pub desk: Desk,
 }
 
 impl Kubectl {
-    async fn start(installation: &Installation) -> Result<Self> {
-        let program = tools::ensure(&[Tool::Kubectl]).await?.get(Tool::Kubectl).to_path_buf();
-        let plugins = tempfile::tempdir()?;
-        symlink(PROGRAM, plugins.path().join("kubectl-registry"))?;
+    /// As administrator of that installation.
+    pub async fn start(installation: &Installation) -> Result<Self> {
+        let kubectl = tools::ensure(&[Tool::Kubectl]).await?.get(Tool::Kubectl).to_path_buf();
         let completion = tools::repository().join("packaging/kubectl_complete-registry");
-        symlink(completion, plugins.path().join("kubectl_complete-registry"))?;
-        Ok(Self { program, plugins, desk: installation.desk()? })
+        let directory = tempfile::tempdir()?;
+        symlink(kubectl, directory.path().join("kubectl"))?;
+        symlink(PROGRAM, directory.path().join("kubectl-registry"))?;
+        symlink(completion, directory.path().join("kubectl_complete-registry"))?;
+        Ok(Self { directory, desk: installation.desk()? })
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.desk.command(&self.program);
-        let path = format!("{}:/usr/bin:/bin", self.plugins.path().display());
+    /// Another program that finds kubectl and the plugin.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = self.desk.command(program);
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.directory.path().display());
         command.env("PATH", path).args(arguments);
         command
     }
 
     async fn run(&self, arguments: &[&str]) -> Result<Run> {
-        finished(self.command(arguments), "").await
+        let kubectl = self.directory.path().join("kubectl").display().to_string();
+        finished(self.command(&kubectl, arguments), "").await
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod bed;
 mod cluster;
+mod documentation;
 mod kubectl;
 mod packaging;
 mod registries;

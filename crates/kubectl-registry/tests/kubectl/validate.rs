@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     bed::{Desk, Run},
-    registries::{PASSWORD, Protected, USER, anonymous, login, system, tenant},
+    registries::{Aws, PASSWORD, Protected, USER, anonymous, login, system, tenant},
 };
 
 fn ends(run: &Run, code: i32, last_line: &str) {
@@ -65,14 +65,14 @@ async fn an_unknown_ca_is_explained_with_the_certificate_that_was_presented() ->
     assert_eq!(run.code, 1, "{run:#?}");
     shows(&run, "✗", "TLSVerified", "UnknownIssuer");
     shows(&run, "?", "CredentialsValidated", "NotAttempted");
-    assert!(run.line("  subject ").ends_with("CN=registry"), "{run:#?}");
-    assert!(run.line("  issuer ").ends_with("CN=private authority"), "{run:#?}");
-    assert!(run.line(" valid ").contains(" from 2") && run.line(" valid ").contains(" until 2"), "{run:#?}");
+    assert!(run.field("subject").ends_with("CN=registry"), "{run:#?}");
+    assert!(run.field("issuer").ends_with("CN=private authority"), "{run:#?}");
+    assert!(run.field("valid").contains(" from 2") && run.field("valid").contains(" until 2"), "{run:#?}");
     let pem: String =
         protected.leaf.certificate_pem().lines().filter(|line| !line.starts_with("--")).collect();
     let sha256 = Sha256::digest(BASE64_STANDARD.decode(pem)?);
-    let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert!(run.line("  sha256 ").ends_with(&sha256), "{run:#?}");
+    let sha256 = sha256.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+    assert!(run.field("sha256").ends_with(&sha256), "{run:#?}");
     let last = run.last_line();
     assert!(
         last.contains("Give a CA (spec.tls.ca") && last.contains("spec.tls.insecureSkipVerify: true"),
@@ -302,6 +302,29 @@ async fn a_secret_of_another_namespace_is_not_the_one_that_is_named() -> Result<
     let run = desk.validate(&(system("packs", &protected.spec()) + &login("login", None, PASSWORD))).await?;
     assert_eq!(run.code, 0, "{run:#?}");
     assert!(run.stdout.contains("it must be applied to registry-system"), "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_of_aws_come_from_the_secret_and_get_a_token_that_the_registry_proves() -> Result<()> {
+    let (protected, aws) = (Protected::of_aws().await?, Aws::start(PASSWORD).await?);
+    let desk =
+        Desk::new()?.with("AWS_ENDPOINT_URL_ECR", &aws.url).with("AWS_ACCESS_KEY_ID", "OF-THE-ENVIRONMENT");
+    let mut spec = protected.open_spec();
+    let keys = json!({"credentials": {"secretRef": {"name": "keys"}}, "region": "eu-central-1"});
+    spec["auth"] = json!({"ecr": keys});
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"},
+        "stringData": {"AWS_ACCESS_KEY_ID": "AKIAOFTHESECRET", "AWS_SECRET_ACCESS_KEY": PASSWORD},
+    });
+    let run = desk.validate(&format!("{}{secret}", system("packs", &spec))).await?;
+    ends(&run, 0, "✓ Credentials validated");
+    assert!(!run.everything().contains(PASSWORD), "{run:#?}");
+    let asked = aws.asked.lock().expect("no panic meanwhile").clone();
+    assert!(
+        asked.contains("Credential=AKIAOFTHESECRET/") && !asked.contains("OF-THE-ENVIRONMENT"),
+        "{asked}"
+    );
     Ok(())
 }
 
