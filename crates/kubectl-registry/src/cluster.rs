@@ -2,7 +2,7 @@
 //!
 //! Does not own what is asked there.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -29,12 +29,34 @@ pub enum ClusterError {
     /// The kubeconfig can't be used.
     #[error("the kubeconfig can't be used: {0}")]
     Kubeconfig(KubeconfigError),
+    /// It is no kubeconfig. What the parser says holds what stands there: tokens and keys.
+    #[error("the kubeconfig is not one{}", at(*.0))]
+    Malformed(Option<u64>),
     /// The cluster is behind a proxy.
     #[error("the kubeconfig has a proxy-url, and proxies are not supported here")]
     Proxy,
     /// No client can be made of it.
     #[error("no client can be made of the kubeconfig: {0}")]
     Client(kube::Error),
+}
+
+impl From<KubeconfigError> for ClusterError {
+    fn from(error: KubeconfigError) -> Self {
+        match error {
+            KubeconfigError::Parse(error) => {
+                Self::Malformed(error.location().map(|location| location.line()))
+            }
+            KubeconfigError::FindPath => Self::NotConfigured(error),
+            KubeconfigError::ReadConfig(ref cause, _) if cause.kind() == io::ErrorKind::NotFound => {
+                Self::NotConfigured(error)
+            }
+            error => Self::Kubeconfig(error),
+        }
+    }
+}
+
+fn at(line: Option<u64>) -> String {
+    line.map_or_else(String::new, |line| format!(": look at line {line}"))
 }
 
 /// A cluster, and where in it.
@@ -94,19 +116,18 @@ pub fn offline_namespace(args: &ClusterArgs) -> String {
 
 /// As kubectl finds it; in a Pod, the Pod's own account where there is no kubeconfig.
 async fn config(args: &ClusterArgs) -> Result<Config, ClusterError> {
-    let kubeconfig = match &args.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path).map_err(ClusterError::Kubeconfig)?,
-        None => match Kubeconfig::read() {
-            Ok(kubeconfig) => kubeconfig,
-            Err(error) => {
-                return Config::incluster().map_err(|_| ClusterError::NotConfigured(error));
-            }
-        },
+    let found = args.kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+    let kubeconfig = match found.map_err(ClusterError::from) {
+        Ok(kubeconfig) => kubeconfig,
+        Err(ClusterError::NotConfigured(error)) if args.kubeconfig.is_none() => {
+            return Config::incluster().map_err(|_| ClusterError::NotConfigured(error));
+        }
+        Err(error) => return Err(error),
     };
     let behind_proxy = is_behind_proxy(&kubeconfig, args.context.as_deref());
     let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    let mut config = config.map_err(ClusterError::Kubeconfig)?;
+    let mut config = config?;
     if behind_proxy {
         return Err(ClusterError::Proxy);
     }

@@ -48,11 +48,8 @@ pub async fn run(args: &ListArgs, cluster: &Cluster) -> anyhow::Result<Listing> 
     let mut notes = Vec::new();
     notes.extend(about_tenancy(&namespace, &tenancy));
     let system = readable(all(cluster, Scope::System, None).await, "SystemRegistries", &mut notes)?;
-    let mut tenants = Vec::new();
-    for namespace in namespaces(cluster, &namespace, &tenancy, &mut notes).await {
-        let found = all(cluster, Scope::Tenant, Some(&namespace)).await;
-        tenants.extend(readable(found, &format!("TenantRegistries in {namespace}"), &mut notes)?);
-    }
+    let namespaces = namespaces(cluster, &namespace, &tenancy, &mut notes).await;
+    let tenants = of_namespaces(cluster, &namespaces, &mut notes).await?;
     let (registries, note) = select(system, tenants, &tenancy);
     notes.extend(note);
     Ok(Listing { registries, namespace: Some(namespace), notes })
@@ -125,6 +122,32 @@ async fn namespaces(
             vec![namespace.to_owned()]
         }
     }
+}
+
+/// The TenantRegistries of these namespaces: all at once for who may see them all, else one namespace after the other.
+async fn of_namespaces(
+    cluster: &Cluster,
+    namespaces: &[String],
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Vec<Found>> {
+    if namespaces.len() > 1
+        && let Ok(mut found) = all(cluster, Scope::Tenant, None).await
+    {
+        found.retain(|one| one.namespace().is_some_and(|inside| namespaces.contains(&inside)));
+        return Ok(found);
+    }
+    let (mut registries, mut forbidden) = (Vec::new(), Vec::new());
+    for namespace in namespaces {
+        match all(cluster, Scope::Tenant, Some(namespace)).await {
+            Err(error) if is_forbidden(&error) => forbidden.push((namespace.as_str(), words(&error))),
+            found => registries.extend(readable(found, "TenantRegistries", notes)?),
+        }
+    }
+    if let Some((_, why)) = forbidden.first() {
+        let names: Vec<&str> = forbidden.iter().map(|(name, _)| *name).collect();
+        notes.push(format!("TenantRegistries in {} are not shown: {why}", names.join(", ")));
+    }
+    Ok(registries)
 }
 
 /// Every registry of a scope, in order of namespace and name.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use kube::ResourceExt;
 use registry_api::{
     TENANT_LABEL,
@@ -115,13 +115,10 @@ async fn connect(args: &ValidateArgs, cluster: &ClusterArgs) -> anyhow::Result<R
     if args.offline {
         return Ok(Err("no cluster is asked (--offline)".to_owned()));
     }
+    let nobody_asked = cluster.kubeconfig.is_none() && cluster.context.is_none();
     match Cluster::configured(cluster).await {
         Ok(connected) => Ok(Ok(connected)),
-        Err(error @ ClusterError::NotConfigured(_)) if cluster.context.is_none() => {
-            // The cause names files that nobody asked for.
-            let _ = error;
-            Ok(Err("no cluster is configured".to_owned()))
-        }
+        Err(ClusterError::NotConfigured(_)) if nobody_asked => Ok(Err("no cluster is configured".to_owned())),
         Err(error) => Err(error.into()),
     }
 }
@@ -228,12 +225,7 @@ impl Session<'_> {
             Scope::Tenant => typed::<registry_api::spec::Tenant>(declared),
         };
         let subject = subject.map(|subject| Subject { key: key.clone(), ..subject });
-        let subject = subject.ok_or_else(|| {
-            vec![
-                "spec.validation.interval and timeout must be durations such as 10m, and metadata a mapping of text"
-                    .to_owned(),
-            ]
-        });
+        let subject = subject.ok_or_else(|| vec![unreadable(declared).to_owned()]);
         Ok(subject.and_then(|subject| match self.checker.examine(&subject) {
             Ok(()) => Ok(subject),
             Err(error) => Err(vec![error.to_string()]),
@@ -308,6 +300,17 @@ where
 {
     // Never with serde's own words: they hold what stands in the file.
     serde_json::from_value::<Registry<S>>(declared.document.clone()).ok().map(Subject::of)
+}
+
+/// What can't be read of a document whose fields are all there and of their types.
+fn unreadable(declared: &Declared) -> &'static str {
+    let metadata = declared.document["metadata"].clone();
+    match serde_json::from_value::<ObjectMeta>(metadata) {
+        Ok(_) => "spec.validation.interval and spec.validation.timeout must be durations such as 10m",
+        Err(_) => {
+            "metadata must hold what that of every object does; labels and annotations are text (write a number in quotes)"
+        }
+    }
 }
 
 /// The worst of all.

@@ -93,11 +93,6 @@ impl Desk {
         self
     }
 
-    /// The directory.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     /// Writes a file; returns its path.
     pub fn file(&self, name: &str, text: &str) -> Result<String> {
         let path = self.directory.path().join(name);

@@ -107,6 +107,47 @@ async fn who_may_not_read_namespaces_is_told_what_is_left_out() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_member_of_one_namespace_sees_its_own_and_is_told_of_the_rest() -> Result<()> {
+    let installation = Installation::shared().await?;
+    let (cluster, open) = (installation.cluster().await?, Protected::open().await?);
+    let namespace = cluster.tenant_namespace("team", "team").await?;
+    let sibling = cluster.tenant_namespace("team", "team-dev").await?;
+    let member = cluster.unique("member");
+    for inside in [&namespace, &sibling] {
+        cluster.apply(&tenant(inside, "charts", &open.open_spec())).await?;
+    }
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "member", "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": member}],
+    });
+    let reader = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": {"name": "member", "namespace": namespace},
+        "rules": [{
+            "apiGroups": ["registry.spectrocloud.com"], "resources": ["tenantregistries"],
+            "verbs": ["get", "list"],
+        }],
+    });
+    let mut read = role.clone();
+    read["metadata"]["name"] = json!("reader");
+    read["roleRef"] = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "member"});
+    cluster.apply(&format!("{role}\n---\n{reader}\n---\n{read}")).await?;
+    let desk = Desk::at(installation.control_plane().kubeconfig_for_user(&member, &[])?)?;
+    // A binding takes effect when the authorizer has seen it.
+    let look = || async {
+        let run = desk.run(&["list", "-n", &namespace]).await?;
+        if row(&run.stdout, "tenant", "charts").is_some() { Ok(run) } else { bail!("{run:#?}") }
+    };
+    let run = eventually(SOON, "the member's own registry is listed", look).await?;
+    assert_eq!(run.code, 0, "{run:#?}");
+    assert!(!run.stdout.contains(&sibling), "{run:#?}");
+    assert!(run.stderr.contains(&format!("TenantRegistries of {namespace} alone are shown")), "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_namespace_that_is_nobodys_or_not_there_is_said_to_be() -> Result<()> {
     let desk = Installation::shared().await?.desk()?;
     let run = desk.run(&["list", "-n", "default"]).await?;
@@ -314,6 +355,26 @@ async fn a_cluster_that_does_not_answer_is_no_reason_not_to_check() -> Result<()
     assert_eq!(run.code, 2, "{run:#?}");
     let run = desk.run(&["list", "--kubeconfig", &kubeconfig, "--context", "none"]).await?;
     assert_eq!(run.code, 2, "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broken_kubeconfig_is_named_and_not_shown() -> Result<()> {
+    let (desk, open) = (Desk::new()?, anonymous().await?);
+    let manifest = desk.file("open.yaml", &system("open", &json!({"endpoint": open.url()})))?;
+    let broken = [
+        format!("apiVersion: v1\nusers:\n- {{name: x, user: {{token: {PASSWORD}\n"),
+        format!("users: {PASSWORD}\n"),
+        format!("users: [{{name: x, user: {{token: [{PASSWORD}]}}}}]\n"),
+    ];
+    for text in broken {
+        let kubeconfig = desk.file("kubeconfig", &text)?;
+        for arguments in [["list"].as_slice(), &["validate", "-f", &manifest], &["describe", "packs"]] {
+            let run = desk.run(&[arguments, &["--kubeconfig", &kubeconfig]].concat()).await?;
+            assert!(run.code == 2 && run.stderr.contains("kubeconfig"), "{run:#?}");
+            assert!(!run.everything().contains(PASSWORD), "{run:#?}");
+        }
+    }
     Ok(())
 }
 

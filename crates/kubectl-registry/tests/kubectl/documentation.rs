@@ -1,7 +1,7 @@
 //! docs/kubectl-registry.md shows what the commands print: each is run as it stands there, in order, and printed the same,
 //! but for numbers, fingerprints and spans of time.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use registry_testbed::tools;
@@ -30,7 +30,7 @@ async fn the_page_shows_what_the_commands_print() -> Result<()> {
             Part::Command(command) => {
                 let shell = kubectl.command("sh", &["-c", command]);
                 let run = finished(shell, "").await?;
-                shown.push_str(&format!("$ {command}\n{}{}", run.stdout, run.stderr));
+                write!(shown, "$ {command}\n{}{}", run.stdout, run.stderr)?;
             }
         }
     }
@@ -38,7 +38,7 @@ async fn the_page_shows_what_the_commands_print() -> Result<()> {
         let made = tools::repository().join("target").join(Path::new(PAGE).file_name().context("a name")?);
         std::fs::write(&made, &shown)?;
         let differs = normal(&shown).into_iter().zip(normal(&written)).find(|(now, then)| now != then);
-        panic!(
+        bail!(
             "{PAGE} is not what is printed; that is in {}. The first difference: {differs:#?}",
             made.display()
         );
