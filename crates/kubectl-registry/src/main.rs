@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod completion;
 mod describe;
+mod description;
 mod list;
 mod manifest;
 mod object;

@@ -186,6 +186,11 @@ impl Session<'_> {
             }
         };
         report.manifest = self.admission(declared, &key, &subject).await;
+        if subject.spec.suspend {
+            report.notes.push(
+                "spec.suspend is true: the operator will not validate it until that is false".to_owned(),
+            );
+        }
         if !matches!(report.manifest, Manifest::Refused(_)) {
             report.answer = self.answer(&subject, &mut report.notes).await?;
         }

@@ -149,7 +149,8 @@ async fn a_member_of_one_namespace_sees_its_own_and_is_told_of_the_rest() -> Res
 
 #[tokio::test]
 async fn a_namespace_that_is_nobodys_or_not_there_is_said_to_be() -> Result<()> {
-    let desk = Installation::shared().await?.desk()?;
+    // Nor is the API server asked by a proxy of the environment.
+    let desk = Installation::shared().await?.desk()?.with("HTTPS_PROXY", "http://127.0.0.1:1");
     let run = desk.run(&["list", "-n", "default"]).await?;
     assert_eq!(run.code, 0, "{run:#?}");
     assert!(run.stderr.contains("The namespace default belongs to no tenant"), "{run:#?}");

@@ -35,6 +35,16 @@ async fn each_shell_gets_a_script_that_it_can_read() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn who_stops_reading_has_read_enough() -> Result<()> {
+    let desk = Desk::new()?;
+    let mut shell = desk.command("bash");
+    shell.args(["-c", &format!("{PROGRAM} completion bash | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}")]);
+    let run = finished(shell, "").await?;
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("0\n", ""));
+    Ok(())
+}
+
 #[test]
 fn the_krew_manifest_is_of_this_version_and_says_what_is_missing() -> Result<()> {
     let path = tools::repository().join("packaging/krew/registry.yaml");
