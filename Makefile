@@ -24,12 +24,19 @@ help: ## print this list
 		printf '  make %-18s%s\n' "$$target" "$$text"; done
 
 .PHONY: build
-build: ## build the operator, optimised: target/release/registry-operator
-	cargo build --release --package registry-operator
+build: ## build the operator and the kubectl plugin, optimised: target/release/{registry-operator,kubectl-registry}
+	cargo build --release --package registry-operator --package kubectl-registry
 
 .PHONY: tools
-tools: ## build etcd, kube-apiserver (newest and oldest), kube-controller-manager, helm, crane and a registry into target/tools/bin
+tools: ## build etcd, kube-apiserver (newest and oldest), kube-controller-manager, kubectl, helm, crane and a registry
 	$(testbed) tools
+
+.PHONY: man
+man: ## write the kubectl plugin's manual pages to target/man
+	mkdir -p target/man
+	cargo run --quiet --package kubectl-registry -- man >target/man/kubectl-registry.1
+	for command in list validate describe completion; do \
+		cargo run --quiet --package kubectl-registry -- man $$command >target/man/kubectl-registry-$$command.1; done
 
 # ONCE=1, EXISTING=1 and KUBECONFIG reach the testbed through the environment.
 .PHONY: run

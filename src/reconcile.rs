@@ -283,7 +283,7 @@ async fn examine(
         tenant,
         namespace: subject.key.references_namespace(&context.system_namespace),
     };
-    let resolved = resolve(wanted, &context.references).await?;
+    let resolved = resolve(wanted, &*context.references).await?;
     let plan = match resolved.means {
         Ok(Means { material, login }) => Plan::Probe(Box::new(Case { target, material, login })),
         Err(problem) => Plan::Stop(Seen::Unresolved(problem)),

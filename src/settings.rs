@@ -112,7 +112,8 @@ fn log_filter(text: &str) -> Result<String, String> {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AwsEndpoint(pub Option<String>);
 
-fn aws_endpoint(text: &str) -> Result<AwsEndpoint, String> {
+/// Reads an endpoint of AWS from its variable.
+pub fn aws_endpoint(text: &str) -> Result<AwsEndpoint, String> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(AwsEndpoint(None));

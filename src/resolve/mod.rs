@@ -18,7 +18,7 @@ use crate::{
     ecr::{Identity, KeyFault, Keys, Login, OperatorIdentity, Place, Source},
     subject::Key,
 };
-pub use references::{Content, ReadError, Reading, Reference, ReferenceKind, References, Shelf};
+pub use references::{Content, Objects, ReadError, Reading, Reference, ReferenceKind, References, Shelf};
 
 /// Why a reference can't be used. Each names the object, and never its contents.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -171,7 +171,8 @@ pub fn references(spec: &RegistrySpec, namespace: &str) -> Vec<Reference> {
     .collect()
 }
 
-fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
+/// The Secret that holds what is signed in with.
+pub fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
     let auth = spec.auth.as_ref()?;
     let ecr = auth.ecr.as_ref();
     auth.basic
@@ -182,16 +183,15 @@ fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
         .or_else(|| ecr.and_then(|ecr| ecr.sts.as_ref()).and_then(|sts| sts.secret_ref.as_ref()))
 }
 
-/// Reads everything that the spec names.
-pub async fn resolve(wanted: Wanted<'_>, references: &References) -> Result<Resolved, ReadError> {
-    let mut reader = Reader { references, namespace: wanted.namespace, readings: Vec::new() };
+/// Reads everything that the spec names from `objects`.
+pub async fn resolve(wanted: Wanted<'_>, objects: &impl Objects) -> Result<Resolved, ReadError> {
+    let mut reader = Reader { objects, namespace: wanted.namespace, readings: Vec::new() };
     let means = reader.means(wanted).await;
     let readings = reader.readings;
     match means {
         Ok(means) => Ok(Resolved { readings, means: Ok(means) }),
         Err(Stop::Problem(problem)) => Ok(Resolved { readings, means: Err(problem) }),
-        Err(Stop::Read(ReadError::Forbidden(reference))) => {
-            let operator = references.operator();
+        Err(Stop::Read(ReadError::Forbidden { reference, operator })) => {
             Ok(Resolved { readings, means: Err(Problem::AccessDenied { reference, operator }) })
         }
         Err(Stop::Read(error)) => Err(error),
@@ -207,13 +207,13 @@ enum Stop {
     Read(#[from] ReadError),
 }
 
-struct Reader<'a> {
-    references: &'a References,
+struct Reader<'a, O> {
+    objects: &'a O,
     namespace: &'a str,
     readings: Vec<Reading>,
 }
 
-impl Reader<'_> {
+impl<O: Objects> Reader<'_, O> {
     async fn means(&mut self, wanted: Wanted<'_>) -> Result<Means, Stop> {
         let login = self.login(wanted).await?;
         let material = self.material(wanted.spec, wanted.endpoint).await?;
@@ -306,7 +306,7 @@ impl Reader<'_> {
 
     async fn read(&mut self, kind: ReferenceKind, name: &str) -> Result<(Reference, Arc<Content>), Stop> {
         let reference = Reference::new(kind, self.namespace, name);
-        let content = self.references.read(&reference).await?;
+        let content = self.objects.read(&reference).await?;
         let version = content.as_ref().map(|content| content.version.clone());
         self.readings.push(Reading { reference: reference.clone(), version });
         match content {

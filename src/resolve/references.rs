@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    hash::BuildHasher,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -96,8 +97,13 @@ impl Content {
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The API server forbids it.
-    #[error("reading {0} is forbidden")]
-    Forbidden(Reference),
+    #[error("reading {reference} is forbidden to {operator}")]
+    Forbidden {
+        /// What was to be read.
+        reference: Reference,
+        /// Who reads, as an option of `kubectl create rolebinding`.
+        operator: String,
+    },
     /// The API server could not be asked.
     #[error("reading {reference} failed: {source}")]
     Api {
@@ -121,6 +127,21 @@ const FORBIDDEN_RETRIES: [Duration; 5] = [
     Duration::from_millis(800),
 ];
 
+/// Where referenced objects are read from: the operator's is the cluster, and others have them in a file.
+pub trait Objects: Sync {
+    /// Reads an object; none if it is not there.
+    fn read(
+        &self,
+        reference: &Reference,
+    ) -> impl Future<Output = Result<Option<Arc<Content>>, ReadError>> + Send;
+}
+
+impl<H: BuildHasher + Sync> Objects for HashMap<Reference, Arc<Content>, H> {
+    async fn read(&self, reference: &Reference) -> Result<Option<Arc<Content>>, ReadError> {
+        Ok(self.get(reference).cloned())
+    }
+}
+
 /// What is known of the objects of one shelf.
 #[derive(Debug, Default)]
 struct Shelved {
@@ -141,23 +162,6 @@ impl References {
     /// Nothing is known yet.
     pub fn new(client: Client, access: Arc<Access>) -> Self {
         Self { client, access, shelves: Mutex::default() }
-    }
-
-    /// Who reads, as an option of `kubectl create rolebinding`.
-    pub fn operator(&self) -> String {
-        self.access.kubectl_option()
-    }
-
-    /// Reads an object; none if it is not there.
-    pub async fn read(&self, reference: &Reference) -> Result<Option<Arc<Content>>, ReadError> {
-        if let Some(content) = self.kept(reference) {
-            return Ok(Some(content));
-        }
-        let content = self.get_when_allowed(reference).await?.map(Arc::new);
-        if let Some(content) = &content {
-            self.keep(reference, content);
-        }
-        Ok(content)
     }
 
     /// What a watch saw: that version of an object, or that it is gone.
@@ -209,7 +213,9 @@ impl References {
     async fn get_when_allowed(&self, reference: &Reference) -> Result<Option<Content>, ReadError> {
         for pause in FORBIDDEN_RETRIES {
             match self.get(reference).await {
-                Err(ReadError::Forbidden(_)) if self.access.is_ours_to_grant(&reference.shelf.namespace) => {
+                Err(ReadError::Forbidden { .. })
+                    if self.access.is_ours_to_grant(&reference.shelf.namespace) =>
+                {
                     self.access.grant(&reference.shelf.namespace).await;
                     tokio::time::sleep(pause).await;
                 }
@@ -225,7 +231,8 @@ impl References {
             Err(_) => Err(ReadError::NoAnswer(reference.clone())),
             Ok(Ok(content)) => Ok(content),
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-                Err(ReadError::Forbidden(reference.clone()))
+                let (reference, operator) = (reference.clone(), self.access.kubectl_option());
+                Err(ReadError::Forbidden { reference, operator })
             }
             Ok(Err(source)) => Err(ReadError::Api { reference: reference.clone(), source: Box::new(source) }),
         }
@@ -249,6 +256,19 @@ impl References {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Shelf, Shelved>> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Objects for References {
+    async fn read(&self, reference: &Reference) -> Result<Option<Arc<Content>>, ReadError> {
+        if let Some(content) = self.kept(reference) {
+            return Ok(Some(content));
+        }
+        let content = self.get_when_allowed(reference).await?.map(Arc::new);
+        if let Some(content) = &content {
+            self.keep(reference, content);
+        }
+        Ok(content)
     }
 }
 

@@ -91,7 +91,8 @@ pub async fn validate_now<S: Scope>(subject: &Subject<S>, word: &str) -> Result<
 pub struct Protected {
     /// The registry.
     pub registry: Registry,
-    ca: Ca,
+    /// The authority.
+    pub ca: Ca,
 }
 
 impl Protected {

@@ -44,6 +44,7 @@ fn each_tool_is_pinned() -> Outcome {
         (Tool::Registry, "v3.1.2"),
         (Tool::Helm, "v4.3.1"),
         (Tool::Crane, "v0.22.1"),
+        (Tool::Kubectl, "v1.36.3"),
     ] {
         assert_eq!(Workshop::of_this_repository().recipe(tool)?.version, version);
     }

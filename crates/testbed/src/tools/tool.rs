@@ -18,6 +18,8 @@ pub enum Tool {
     OldestKubeApiserver,
     /// A client of OCI registries (go-containerregistry).
     Crane,
+    /// What users type; runs the plugin.
+    Kubectl,
 }
 
 /// Where Kubernetes keeps the version that it reports.
@@ -26,7 +28,7 @@ const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion={v
 
 impl Tool {
     /// All of them, in the order in which they are needed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::Registry,
@@ -34,6 +36,7 @@ impl Tool {
         Self::Helm,
         Self::OldestKubeApiserver,
         Self::Crane,
+        Self::Kubectl,
     ];
 
     /// The program's file name, and its directory's below `tests/tools`.
@@ -46,6 +49,7 @@ impl Tool {
             Self::Helm => "helm",
             Self::OldestKubeApiserver => "kube-apiserver-1.30",
             Self::Crane => "crane",
+            Self::Kubectl => "kubectl",
         }
     }
 
@@ -58,6 +62,7 @@ impl Tool {
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
             Self::Crane => "github.com/google/go-containerregistry/cmd/crane",
+            Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
         }
     }
 
@@ -65,7 +70,7 @@ impl Tool {
     pub(super) fn version_flags(self) -> &'static str {
         match self {
             Self::Etcd | Self::Crane => "",
-            Self::KubeApiserver | Self::OldestKubeApiserver | Self::KubeControllerManager => {
+            Self::KubeApiserver | Self::OldestKubeApiserver | Self::KubeControllerManager | Self::Kubectl => {
                 KUBERNETES_VERSION
             }
             Self::Registry => "-X github.com/distribution/distribution/v3/version.version={version}",
@@ -80,7 +85,7 @@ impl Tool {
             Self::Crane => "less than a minute",
             Self::KubeApiserver | Self::OldestKubeApiserver => "4 to 8 minutes",
             Self::Registry => "1 to 3 minutes",
-            Self::KubeControllerManager | Self::Helm => "1 to 2 minutes",
+            Self::KubeControllerManager | Self::Helm | Self::Kubectl => "1 to 2 minutes",
         }
     }
 
@@ -95,6 +100,6 @@ impl Tool {
 
     /// Whether `KUBEBUILDER_ASSETS` is looked into.
     pub(super) fn is_kubebuilder_asset(self) -> bool {
-        matches!(self, Self::Etcd | Self::KubeApiserver | Self::KubeControllerManager)
+        matches!(self, Self::Etcd | Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl)
     }
 }

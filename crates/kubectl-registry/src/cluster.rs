@@ -1,0 +1,164 @@
+//! The way to the cluster: the kubeconfig as kubectl finds it, and what goes wrong on the way in words.
+//!
+//! Does not own what is asked there.
+
+use std::{io, time::Duration};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, Config, ResourceExt,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+    core::Status,
+};
+use registry_api::TENANT_LABEL;
+use thiserror::Error;
+
+use crate::cli::ClusterArgs;
+
+/// The namespace where nobody names one.
+const DEFAULT_NAMESPACE: &str = "default";
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Why there is no way to a cluster.
+#[derive(Debug, Error)]
+pub enum ClusterError {
+    /// There is no kubeconfig, and none was named.
+    #[error("no cluster is configured: set KUBECONFIG, or give --kubeconfig ({0})")]
+    NotConfigured(KubeconfigError),
+    /// The kubeconfig can't be used.
+    #[error("the kubeconfig can't be used: {0}")]
+    Kubeconfig(KubeconfigError),
+    /// It is no kubeconfig. What the parser says holds what stands there: tokens and keys.
+    #[error("the kubeconfig is not one{}", at(*.0))]
+    Malformed(Option<u64>),
+    /// The cluster is behind a proxy.
+    #[error("the kubeconfig has a proxy-url, and proxies are not supported here")]
+    Proxy,
+    /// No client can be made of it.
+    #[error("no client can be made of the kubeconfig: {0}")]
+    Client(kube::Error),
+}
+
+impl From<KubeconfigError> for ClusterError {
+    fn from(error: KubeconfigError) -> Self {
+        match error {
+            KubeconfigError::Parse(error) => {
+                Self::Malformed(error.location().map(|location| location.line()))
+            }
+            KubeconfigError::FindPath => Self::NotConfigured(error),
+            KubeconfigError::ReadConfig(ref cause, _) if cause.kind() == io::ErrorKind::NotFound => {
+                Self::NotConfigured(error)
+            }
+            error => Self::Kubeconfig(error),
+        }
+    }
+}
+
+fn at(line: Option<u64>) -> String {
+    line.map_or_else(String::new, |line| format!(": look at line {line}"))
+}
+
+/// A cluster, and where in it.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The API server.
+    pub client: Client,
+    /// The namespace that was asked for, or the context's.
+    pub namespace: String,
+    /// Where the operator runs.
+    pub system_namespace: String,
+}
+
+impl Cluster {
+    /// The cluster of the command line; connects to nothing yet.
+    pub async fn configured(args: &ClusterArgs) -> Result<Self, ClusterError> {
+        let mut config = config(args).await?;
+        config.connect_timeout = Some(CONNECT);
+        config.read_timeout = Some(ANSWER);
+        config.default_retry = false;
+        let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config).map_err(ClusterError::Client)?;
+        Ok(Self { client, namespace, system_namespace: args.system_namespace.clone() })
+    }
+
+    /// Whose tenant a namespace is.
+    pub async fn tenancy(&self, namespace: &str) -> Tenancy {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        match namespaces.get_metadata_opt(namespace).await {
+            Ok(Some(found)) => match found.labels().get(TENANT_LABEL) {
+                Some(tenant) if !tenant.is_empty() => Tenancy::Of(tenant.clone()),
+                _ => Tenancy::Nobody,
+            },
+            Ok(None) => Tenancy::Absent,
+            Err(error) => Tenancy::Unknown(words(&error)),
+        }
+    }
+}
+
+/// Whose tenant a namespace is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Tenancy {
+    /// This tenant's.
+    Of(String),
+    /// Nobody's.
+    Nobody,
+    /// There is no such namespace.
+    Absent,
+    /// It could not be read, for this reason.
+    Unknown(String),
+}
+
+/// The namespace where no cluster is asked.
+pub fn offline_namespace(args: &ClusterArgs) -> String {
+    args.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
+}
+
+/// As kubectl finds it; in a Pod, the Pod's own account where there is no kubeconfig.
+async fn config(args: &ClusterArgs) -> Result<Config, ClusterError> {
+    let found = args.kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+    let kubeconfig = match found.map_err(ClusterError::from) {
+        Ok(kubeconfig) => kubeconfig,
+        Err(ClusterError::NotConfigured(error)) if args.kubeconfig.is_none() => {
+            return Config::incluster().map_err(|_| ClusterError::NotConfigured(error));
+        }
+        Err(error) => return Err(error),
+    };
+    let behind_proxy = is_behind_proxy(&kubeconfig, args.context.as_deref());
+    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let mut config = config?;
+    if behind_proxy {
+        return Err(ClusterError::Proxy);
+    }
+    // Taken from the environment otherwise, which is not read here.
+    config.proxy_url = None;
+    Ok(config)
+}
+
+fn is_behind_proxy(kubeconfig: &Kubeconfig, context: Option<&str>) -> bool {
+    let context = context.or(kubeconfig.current_context.as_deref());
+    let context = kubeconfig.contexts.iter().find(|named| Some(named.name.as_str()) == context);
+    let cluster = context.and_then(|named| named.context.as_ref()).map(|context| &context.cluster);
+    let cluster = kubeconfig.clusters.iter().find(|named| Some(&named.name) == cluster);
+    let url = cluster.and_then(|named| named.cluster.as_ref()).and_then(|cluster| cluster.proxy_url.as_ref());
+    url.is_some_and(|url| !url.is_empty())
+}
+
+/// The API server's own words, or what kept them from coming.
+pub fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => format!("the API server can't be reached: {other}"),
+    }
+}
+
+/// Whether the API server forbids it to this user, as opposed to refusing what was sent.
+pub fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
+}
+
+/// The API server's refusal, if it is one of RBAC's.
+pub fn is_by_rbac(status: &Status) -> bool {
+    status.code == 403 && status.message.contains("\" cannot ")
+}

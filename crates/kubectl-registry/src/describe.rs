@@ -1,0 +1,183 @@
+//! `kubectl registry describe`: asks the cluster for one registry, who can use it, and its newest events. How that is told is
+//! [`description`](crate::description)'s.
+
+use anyhow::bail;
+use k8s_openapi::{
+    api::{core::v1::Namespace, events::v1::Event},
+    jiff::Timestamp,
+};
+use kube::{Api, ResourceExt, api::ListParams};
+use registry_api::{
+    TENANT_LABEL,
+    spec::{Scope as ApiScope, System, Tenant},
+};
+use registry_operator::subject::Scope;
+
+use crate::{
+    admission::{api, resource},
+    cluster::{Cluster, Tenancy, words},
+    object::Found,
+};
+
+/// Where Events about cluster-scoped objects go, by convention.
+const CLUSTER_EVENTS: &str = "default";
+/// As many events as one wants to see.
+const EVENTS: usize = 10;
+
+/// What was asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Asked {
+    /// In the order in which it is looked for; the first that is there is meant.
+    pub scopes: Vec<Scope>,
+    /// The name.
+    pub name: String,
+}
+
+impl Asked {
+    /// Understands `NAME`, `systemregistry/NAME` and `tenantregistry/NAME`. A mere name is looked for in both scopes:
+    /// where a namespace was given, in that first.
+    pub fn parse(text: &str, namespace_given: bool) -> Result<Self, String> {
+        let Some((kind, name)) = text.split_once('/') else {
+            let mut scopes = vec![Scope::System, Scope::Tenant];
+            if namespace_given {
+                scopes.reverse();
+            }
+            return Ok(Self { scopes, name: text.to_owned() });
+        };
+        let kind = kind.split('.').next().unwrap_or_default().to_lowercase();
+        let scope = match kind.as_str() {
+            System::SINGULAR | System::PLURAL | System::SHORT => Scope::System,
+            Tenant::SINGULAR | Tenant::PLURAL | Tenant::SHORT => Scope::Tenant,
+            _ => return Err(format!("{kind} is neither systemregistry nor tenantregistry")),
+        };
+        Ok(Self { scopes: vec![scope], name: name.to_owned() })
+    }
+}
+
+/// A registry, and what there is to know around it.
+#[derive(Debug)]
+pub struct Description {
+    /// The registry.
+    pub found: Found,
+    /// Where its references are read.
+    pub references_namespace: String,
+    /// Who can use it.
+    pub users: Users,
+    /// Its newest events, the newest last; or why they can't be read.
+    pub events: Result<Vec<Event>, String>,
+    /// Lines for a person.
+    pub notes: Vec<String>,
+}
+
+/// Who can use a registry.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Users {
+    /// The tenants, in words.
+    pub tenants: String,
+    /// The namespaces, or why they can't be read.
+    pub namespaces: Result<Vec<String>, String>,
+}
+
+/// Asks the cluster; none if there is no such registry.
+pub async fn run(asked: &Asked, cluster: &Cluster) -> anyhow::Result<Option<Description>> {
+    let (mut found, mut failure) = (Vec::new(), None);
+    for scope in &asked.scopes {
+        match find(cluster, *scope, &asked.name).await {
+            Ok(registry) => found.extend(registry),
+            // Who may see one scope need not be allowed to see the other.
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    let other = found.get(1).map(|other| {
+        format!("There is a {} of that name too: {}", resource(other.scope).kind, how_to_name(other))
+    });
+    let Some(found) = found.into_iter().next() else { return failure.map_or(Ok(None), Err) };
+    let description = Description {
+        references_namespace: found.namespace().unwrap_or_else(|| cluster.system_namespace.clone()),
+        users: users(cluster, &found).await,
+        events: events(cluster, &found).await.map_err(|error| words(&error)),
+        notes: other.into_iter().collect(),
+        found,
+    };
+    Ok(Some(description))
+}
+
+async fn find(cluster: &Cluster, scope: Scope, name: &str) -> anyhow::Result<Option<Found>> {
+    match api(cluster, scope, Some(&cluster.namespace)).get_opt(name).await {
+        Ok(found) => Ok(found.map(|object| Found { scope, object })),
+        Err(error) => bail!("the {} {name} can't be read: {}", resource(scope).kind, words(&error)),
+    }
+}
+
+fn how_to_name(found: &Found) -> String {
+    match found.namespace() {
+        None => format!("systemregistry/{}", found.name()),
+        Some(namespace) => format!("tenantregistry/{} -n {namespace}", found.name()),
+    }
+}
+
+async fn users(cluster: &Cluster, found: &Found) -> Users {
+    let (tenants, selector) = match found.namespace() {
+        Some(namespace) => match cluster.tenancy(&namespace).await {
+            Tenancy::Of(tenant) => (tenant.clone(), Some(format!("{TENANT_LABEL}={tenant}"))),
+            Tenancy::Nobody | Tenancy::Absent => ("none: its namespace is nobody's".to_owned(), None),
+            Tenancy::Unknown(why) => (format!("not known: {why}"), None),
+        },
+        None => match found.tenants() {
+            None => ("all".to_owned(), Some(TENANT_LABEL.to_owned())),
+            Some(tenants) => (tenants.join(", "), Some(format!("{TENANT_LABEL} in ({})", tenants.join(",")))),
+        },
+    };
+    let namespaces = match selector {
+        Some(selector) => labelled(cluster, &selector).await,
+        None => Ok(Vec::new()),
+    };
+    Users { tenants, namespaces }
+}
+
+async fn labelled(cluster: &Cluster, selector: &str) -> Result<Vec<String>, String> {
+    let api: Api<Namespace> = Api::all(cluster.client.clone());
+    let found = api.list_metadata(&ListParams::default().labels(selector)).await;
+    let found = found.map_err(|error| words(&error))?;
+    Ok(found.items.iter().map(ResourceExt::name_any).collect())
+}
+
+async fn events(cluster: &Cluster, found: &Found) -> Result<Vec<Event>, kube::Error> {
+    let namespace = found.namespace().unwrap_or_else(|| CLUSTER_EVENTS.to_owned());
+    let api: Api<Event> = Api::namespaced(cluster.client.clone(), &namespace);
+    let about = format!("regarding.kind={},regarding.name={}", resource(found.scope).kind, found.name());
+    let uid = found.object.metadata.uid.as_deref();
+    let mut events = api.list(&ListParams::default().fields(&about)).await?.items;
+    // Not those of another registry that had the name before.
+    events.retain(|event| event.regarding.as_ref().and_then(|object| object.uid.as_deref()) == uid);
+    events.sort_by_key(time_of);
+    Ok(events.split_off(events.len().saturating_sub(EVENTS)))
+}
+
+/// When an event was last seen.
+pub fn time_of(event: &Event) -> Option<Timestamp> {
+    let last = event.series.as_ref().map(|series| series.last_observed_time.0);
+    let own = event.event_time.as_ref().map(|time| time.0);
+    let older = event.deprecated_last_timestamp.as_ref().map(|time| time.0);
+    let made = event.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    last.or(own).or(older).or(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_looked_for_where_it_is_meant_to_be() {
+        let scopes = |text: &str, given| Asked::parse(text, given).map(|asked| asked.scopes);
+        assert_eq!(scopes("packs", false), Ok(vec![Scope::System, Scope::Tenant]));
+        assert_eq!(scopes("packs", true), Ok(vec![Scope::Tenant, Scope::System]));
+        for kind in
+            ["systemregistry", "SystemRegistries", "sysreg", "systemregistry.registry.spectrocloud.com"]
+        {
+            assert_eq!(scopes(&format!("{kind}/packs"), true), Ok(vec![Scope::System]), "{kind}");
+        }
+        assert_eq!(scopes("tenreg/charts", false), Ok(vec![Scope::Tenant]));
+        assert!(scopes("pod/x", false).is_err());
+    }
+}

@@ -1,0 +1,198 @@
+//! `kubectl registry`: lists, describes and validates registries. The edge: reads the clock, the terminal and the
+//! environment, prints, and ends with an exit code.
+
+mod admission;
+mod advice;
+mod age;
+mod check;
+mod cli;
+mod cluster;
+mod completion;
+mod describe;
+mod description;
+mod list;
+mod manifest;
+mod object;
+mod output;
+mod page;
+mod progress;
+mod prompt;
+mod report;
+mod schema;
+mod supply;
+mod validate;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, anyhow};
+use clap::{CommandFactory as _, Parser as _};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
+use crate::{
+    advice::Outcome,
+    cli::{Cli, ClusterArgs, Command, DescribeArgs, ListArgs, ObjectFormat, ValidateArgs},
+    cluster::Cluster,
+    describe::Asked,
+    page::{Page, Tone, plain, span},
+    prompt::PromptError,
+    report::Report,
+};
+
+/// It was not so.
+const NO: u8 = 1;
+/// It could not be told, or was not understood.
+const UNABLE: u8 = 2;
+/// 128 and the number of SIGINT, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            if matches!(error.downcast_ref(), Some(PromptError::Interrupted)) {
+                return ExitCode::from(INTERRUPTED);
+            }
+            let mut page = Page::default();
+            page.line([span(Tone::Bad, "error:"), plain(format!(" {error:#}"))]);
+            complain(&page);
+            ExitCode::from(UNABLE)
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("starting the runtime")?.block_on(run(cli))
+}
+
+async fn run(Cli { command, cluster }: Cli) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::List(args) => list(&args, &cluster).await,
+        Command::Validate(args) => validate(&args, &cluster).await,
+        Command::Describe(args) => describe(&args, &cluster).await,
+        Command::Completion { shell } => print(&completion::script(shell)),
+        Command::Man { command } => print(&manual(command.as_deref())?),
+        Command::Complete { words } => print(completion::candidates(words).as_bytes()),
+    }
+}
+
+async fn list(args: &ListArgs, cluster: &ClusterArgs) -> anyhow::Result<ExitCode> {
+    let cluster = Cluster::configured(cluster).await?;
+    let listing = progress::shown("Asking the API server", list::run(args, &cluster)).await?;
+    note(&listing.notes);
+    if args.output.is_none() {
+        note(listing.nothing().as_slice());
+    }
+    print(listing.render(args, is_coloured(&io::stdout()), now())?.as_bytes())
+}
+
+async fn validate(args: &ValidateArgs, cluster: &ClusterArgs) -> anyhow::Result<ExitCode> {
+    let reports = validate::run(args, cluster, now).await?;
+    let text = match args.output {
+        None => in_words(&reports).render(is_coloured(&io::stdout())),
+        Some(ObjectFormat::Json) => output::json(&objects(&reports))?,
+        Some(ObjectFormat::Yaml) => output::yaml(objects(&reports))?,
+        Some(ObjectFormat::Name) => {
+            let usable = reports.iter().filter(|report| report.outcome() == Outcome::Usable);
+            usable.map(|report| output::name(report.scope, &report.name)).collect()
+        }
+    };
+    print(text.as_bytes())?;
+    Ok(match validate::outcome(&reports) {
+        Outcome::Usable => ExitCode::SUCCESS,
+        Outcome::Unusable => ExitCode::from(NO),
+        Outcome::Unclear => ExitCode::from(UNABLE),
+    })
+}
+
+fn in_words(reports: &[Report]) -> Page {
+    let mut page = Page::default();
+    for report in reports {
+        page.gap();
+        page.append(report.page());
+    }
+    page
+}
+
+/// One object as itself, several as a List: as `kubectl get -f` has it.
+fn objects(reports: &[Report]) -> Value {
+    let mut objects: Vec<Value> = reports.iter().map(Report::object).collect();
+    if objects.len() == 1 { objects.remove(0) } else { output::list(&objects) }
+}
+
+async fn describe(args: &DescribeArgs, cluster: &ClusterArgs) -> anyhow::Result<ExitCode> {
+    let asked = Asked::parse(&args.registry, cluster.namespace.is_some()).map_err(|why| anyhow!(why))?;
+    let cluster = Cluster::configured(cluster).await?;
+    let described = progress::shown("Asking the API server", describe::run(&asked, &cluster)).await?;
+    let Some(description) = described else {
+        note(&[format!(
+            "There is no registry {} to be seen from the namespace {}",
+            asked.name, cluster.namespace
+        )]);
+        return Ok(ExitCode::from(NO));
+    };
+    note(&description.notes);
+    let text = match args.output {
+        None => description.page(now()).render(is_coloured(&io::stdout())),
+        Some(ObjectFormat::Json) => output::json(&description.found.for_printing())?,
+        Some(ObjectFormat::Yaml) => output::yaml(description.found.for_printing())?,
+        Some(ObjectFormat::Name) => output::name(description.found.scope, &description.found.name()),
+    };
+    print(text.as_bytes())
+}
+
+fn manual(command: Option<&str>) -> anyhow::Result<Vec<u8>> {
+    let mut cli = Cli::command();
+    cli.build();
+    let page = match command {
+        None => cli,
+        Some(name) => {
+            let found = cli.get_subcommands().find(|one| one.get_name() == name).cloned();
+            found.ok_or_else(|| anyhow!("there is no command {name}"))?
+        }
+    };
+    let mut roff = Vec::new();
+    clap_mangen::Man::new(page).render(&mut roff).context("writing the manual page")?;
+    Ok(roff)
+}
+
+/// Prints; who stops reading has read enough.
+fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing the output"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Says what a reader should know besides, where it doesn't mix with what programs read.
+fn note(lines: &[String]) {
+    let mut page = Page::default();
+    for line in lines {
+        page.text(line);
+    }
+    complain(&page);
+}
+
+fn complain(page: &Page) {
+    let mut output = io::stderr().lock();
+    let _ = output.write_all(page.render(is_coloured(&io::stderr())).as_bytes());
+}
+
+/// See no-color.org.
+#[expect(clippy::disallowed_methods, reason = "this is the edge")]
+fn is_coloured(stream: &impl io::IsTerminal) -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+    stream.is_terminal() && !is_set("NO_COLOR") && !is_dumb
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the edge")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}

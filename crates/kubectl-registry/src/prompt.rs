@@ -1,0 +1,125 @@
+//! Asks a person at the terminal. What is secret is not echoed, and however it ends, Ctrl-C included, the terminal is left
+//! as it was.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Read as _, Write as _},
+};
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use secrecy::SecretString;
+use thiserror::Error;
+
+use crate::page::clean;
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum PromptError {
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// The terminal can't be used.
+    #[error("the terminal can't be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A person at a terminal.
+#[derive(Debug)]
+pub struct Terminal(File);
+
+/// Longer than any password or token.
+const LONGEST: usize = 64 * 1024;
+const CTRL_C: u8 = 3;
+const CTRL_D: u8 = 4;
+const BACKSPACE: u8 = 8;
+const CTRL_U: u8 = 21;
+const DELETE: u8 = 127;
+
+impl Terminal {
+    /// The terminal that this program was started from, if somebody looks at it. Standard input may be something else: the
+    /// manifest, for one.
+    pub fn of_this_program() -> Option<Self> {
+        if !io::stderr().is_terminal() {
+            return None;
+        }
+        File::options().read(true).write(true).open("/dev/tty").ok().map(Self)
+    }
+
+    /// Asks for something that may be seen.
+    pub fn ask(&mut self, label: &str) -> Result<String, PromptError> {
+        let bytes = self.read(label, true)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Asks for something that may not.
+    pub fn ask_secret(&mut self, label: &str) -> Result<SecretString, PromptError> {
+        let bytes = self.read(label, false)?;
+        let text = String::from_utf8(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        Ok(SecretString::from(text))
+    }
+
+    fn read(&mut self, label: &str, echo: bool) -> Result<Vec<u8>, PromptError> {
+        let quiet = Quiet::begin(&self.0)?;
+        write!(self.0, "{}: ", clean(label))?;
+        let line = read_line(&mut self.0, echo);
+        let _ = self.0.write_all(b"\r\n");
+        drop(quiet);
+        line
+    }
+}
+
+/// Reads keys up to the end of the line; the terminal does no editing of its own meanwhile.
+fn read_line(terminal: &mut File, echo: bool) -> Result<Vec<u8>, PromptError> {
+    let mut line = Vec::new();
+    let mut key = [0];
+    loop {
+        if terminal.read(&mut key)? == 0 {
+            return Ok(line);
+        }
+        match key[0] {
+            b'\r' | b'\n' | CTRL_D => return Ok(line),
+            CTRL_C => return Err(PromptError::Interrupted),
+            CTRL_U => {
+                if echo {
+                    line.iter().try_for_each(|_| terminal.write_all(b"\x08 \x08"))?;
+                }
+                line.clear();
+            }
+            BACKSPACE | DELETE => {
+                let erased = line.pop().is_some();
+                terminal.write_all(if erased && echo { b"\x08 \x08" } else { b"" })?;
+            }
+            byte if line.len() < LONGEST => {
+                line.push(byte);
+                if echo && byte >= b' ' {
+                    terminal.write_all(&key)?;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The terminal without echo, line editing and signals, until this is dropped.
+struct Quiet {
+    // A handle of its own: the terminal is written to meanwhile.
+    terminal: File,
+    before: Termios,
+}
+
+impl Quiet {
+    fn begin(terminal: &File) -> io::Result<Self> {
+        let terminal = terminal.try_clone()?;
+        let before = tcgetattr(&terminal)?;
+        let mut quiet = before.clone();
+        quiet.local_modes &= !(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        tcsetattr(&terminal, OptionalActions::Flush, &quiet)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
+    }
+}

@@ -1,0 +1,150 @@
+//! docs/kubectl-registry.md shows what the commands print: each is run as it stands there, in order, and printed the same,
+//! but for numbers, fingerprints and spans of time.
+
+use std::{fmt::Write as _, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use registry_testbed::tools;
+use serde_json::{Value, json};
+
+use crate::{
+    bed::{Installation, SYSTEM_NAMESPACE, finished},
+    kubectl::Kubectl,
+    registries::{PASSWORD, Protected, login, system, tenant},
+};
+
+const PAGE: &str = "docs/kubectl-registry.md";
+
+#[tokio::test]
+async fn the_page_shows_what_the_commands_print() -> Result<()> {
+    let installation = Installation::start().await?;
+    let kubectl = Kubectl::start(&installation).await?;
+    let (protected, open) = (Protected::start().await?, Protected::open().await?);
+    prepare(&installation, &kubectl, &protected, &open).await?;
+
+    let written = std::fs::read_to_string(tools::repository().join(PAGE))?;
+    let mut shown = String::new();
+    for part in parts(&written) {
+        match part {
+            Part::Text(text) => shown.push_str(text),
+            Part::Command(command) => {
+                let shell = kubectl.command("sh", &["-c", command]);
+                let run = finished(shell, "").await?;
+                write!(shown, "$ {command}\n{}{}", run.stdout, run.stderr)?;
+            }
+        }
+    }
+    if normal(&shown) != normal(&written) {
+        let made = tools::repository().join("target").join(Path::new(PAGE).file_name().context("a name")?);
+        std::fs::write(&made, &shown)?;
+        let differs = normal(&shown).into_iter().zip(normal(&written)).find(|(now, then)| now != then);
+        bail!(
+            "{PAGE} is not what is printed; that is in {}. The first difference: {differs:#?}",
+            made.display()
+        );
+    }
+    Ok(())
+}
+
+/// What the page takes for granted: a tenant with a registry, and the files.
+async fn prepare(
+    installation: &Installation,
+    kubectl: &Kubectl,
+    protected: &Protected,
+    open: &Protected,
+) -> Result<()> {
+    let cluster = installation.cluster().await?;
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "team-a", "labels": {"registry.spectrocloud.com/tenant": "team-a"}},
+    });
+    cluster.apply(&format!("{namespace}\n---\n{}", tenant("team-a", "charts", &open.open_spec()))).await?;
+    cluster.becomes(&cluster.tenant("team-a"), "charts", "Ready=True/Available").await?;
+    let secret = login("login", Some(SYSTEM_NAMESPACE), PASSWORD);
+    let without_ca = json!({"endpoint": protected.registry.url(), "auth": protected.spec()["auth"]});
+    let mut too_often = protected.spec();
+    too_often["validation"] = json!({"interval": "10s"});
+    for (file, spec) in
+        [("packs.yaml", &protected.spec()), ("without-ca.yaml", &without_ca), ("too-often.yaml", &too_often)]
+    {
+        kubectl.desk.file(file, &(secret.clone() + &system("packs", spec)))?;
+    }
+    kubectl.desk.file("registry-only.yaml", &system("packs", &protected.spec()))?;
+    kubectl.desk.file("password.txt", PASSWORD)?;
+    Ok(())
+}
+
+/// A piece of the page.
+enum Part<'a> {
+    /// As it stands.
+    Text(&'a str),
+    /// A command, whose output follows on the page.
+    Command(&'a str),
+}
+
+/// The page without what commands printed. Only blocks marked `console` are run.
+fn parts(page: &str) -> Vec<Part<'_>> {
+    let (mut parts, mut in_console, mut behind_command) = (Vec::new(), false, false);
+    for line in page.split_inclusive('\n') {
+        if line.starts_with("```") {
+            in_console = line.trim_end() == "```console";
+            behind_command = false;
+            parts.push(Part::Text(line));
+        } else if let Some(command) = line.strip_prefix("$ ").filter(|_| in_console) {
+            behind_command = true;
+            parts.push(Part::Command(command.trim_end()));
+        } else if !behind_command {
+            parts.push(Part::Text(line));
+        }
+    }
+    parts
+}
+
+/// The words of each line, without what is another one each time.
+fn normal(page: &str) -> Vec<Vec<String>> {
+    page.lines().map(|line| line.split_whitespace().map(word).collect()).collect()
+}
+
+fn word(word: &str) -> String {
+    let is_hex = |part: &str| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hex(word.trim_end_matches([')', ';'])) {
+        return "FINGERPRINT".to_owned();
+    }
+    let mut normal = String::new();
+    for c in word.chars() {
+        match c {
+            '0'..='9' if normal.ends_with('0') => {}
+            '0'..='9' => normal.push('0'),
+            c => normal.push(c),
+        }
+    }
+    // 10m, 3m20s
+    let parts = normal.trim_matches(['(', ')']).split_inclusive(|c: char| c.is_ascii_lowercase());
+    let is_age = parts.into_iter().all(|part| ["0s", "0m", "0h", "0d"].contains(&part));
+    if is_age && !normal.is_empty() { "AGE".to_owned() } else { normal }
+}
+
+#[test]
+fn only_what_differs_between_two_runs_is_passed_over() {
+    let same = |one: &str, other: &str| normal(one) == normal(other);
+    assert!(same(
+        "  valid until 2026-11-22T10:40:16Z (in 364d)",
+        "  valid  until 2027-01-02T03:04:05Z (in 23h)"
+    ));
+    assert!(same("https://127.0.0.1:22914 3m20s", "https://127.0.0.1:5000 8s"));
+    assert!(!same("✓ Credentials validated", "? Credentials validated"));
+    assert!(!same("a Secret", "Secret"));
+}
+
+#[tokio::test]
+async fn the_json_of_a_check_holds_the_conditions() -> Result<()> {
+    let (desk, open) = (crate::bed::Desk::new()?, Protected::open().await?);
+    let file = desk.file("open.yaml", &system("open", &open.open_spec()))?;
+    let run = desk.run(&["validate", "--offline", "-f", &file, "-o", "json"]).await?;
+    let object: Value = serde_json::from_str(&run.stdout)?;
+    assert_eq!(object["usable"], json!(true));
+    assert_eq!(object["status"]["conditions"][0]["type"], json!("ResolvedRefs"));
+    assert_eq!(object["manifest"]["result"], json!("NotAsked"));
+    assert_eq!(object["presented"]["subject"], json!("CN=registry"));
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Through the real kubectl: as its plugin, and as what waits for the operator.
+
+use std::os::unix::fs::symlink;
+
+use anyhow::Result;
+use registry_testbed::tools::{self, Tool};
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::{
+    bed::{Desk, Installation, PROGRAM, Run, finished},
+    registries::{PASSWORD, Protected, login, system},
+};
+
+/// kubectl, with the plugin where it looks for plugins.
+pub struct Kubectl {
+    directory: tempfile::TempDir,
+    /// Where it is run.
+    pub desk: Desk,
+}
+
+impl Kubectl {
+    /// As administrator of that installation.
+    pub async fn start(installation: &Installation) -> Result<Self> {
+        let kubectl = tools::ensure(&[Tool::Kubectl]).await?.get(Tool::Kubectl).to_path_buf();
+        let completion = tools::repository().join("packaging/kubectl_complete-registry");
+        let directory = tempfile::tempdir()?;
+        symlink(kubectl, directory.path().join("kubectl"))?;
+        symlink(PROGRAM, directory.path().join("kubectl-registry"))?;
+        symlink(completion, directory.path().join("kubectl_complete-registry"))?;
+        Ok(Self { directory, desk: installation.desk()? })
+    }
+
+    /// Another program that finds kubectl and the plugin.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = self.desk.command(program);
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.directory.path().display());
+        command.env("PATH", path).args(arguments);
+        command
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Result<Run> {
+        let kubectl = self.directory.path().join("kubectl").display().to_string();
+        finished(self.command(&kubectl, arguments), "").await
+    }
+}
+
+#[tokio::test]
+async fn kubectl_runs_the_plugin_and_waits_for_what_it_promises() -> Result<()> {
+    let installation = Installation::shared().await?;
+    let (cluster, kubectl) = (installation.cluster().await?, Kubectl::start(installation).await?);
+    let protected = Protected::start().await?;
+    let (name, secret) = (cluster.unique("packs"), cluster.unique("login"));
+    let mut spec = protected.spec();
+    spec["auth"]["basic"]["secretRef"]["name"] = json!(secret);
+    let manifests = system(&name, &spec) + &login(&secret, Some("registry-system"), PASSWORD);
+    let file = kubectl.desk.file("packs.yaml", &manifests)?;
+
+    let checked = kubectl.run(&["registry", "validate", "-f", &file]).await?;
+    assert_eq!((checked.code, checked.last_line()), (0, "✓ Credentials validated"), "{checked:#?}");
+    assert!(checked.line("Manifest").contains("Accepted"), "{checked:#?}");
+
+    let applied = kubectl.run(&["apply", "-f", &file]).await?;
+    assert_eq!(applied.code, 0, "{applied:#?}");
+    let registry = format!("systemregistry/{name}");
+    let waited =
+        kubectl.run(&["wait", "--for=condition=CredentialsValidated", &registry, "--timeout=20s"]).await?;
+    assert_eq!(waited.code, 0, "{waited:#?}");
+    assert!(waited.stdout.contains("condition met"), "{waited:#?}");
+
+    let list = kubectl.run(&["registry", "list", "-n", "registry-system"]).await?;
+    assert_eq!(list.code, 0, "{list:#?}");
+    let row: Vec<&str> = list.line(&name).split_whitespace().collect();
+    assert_eq!(row[..2], ["system", &name], "{list:#?}");
+    assert_eq!(row[3..6], ["True", "True", "Available"], "{list:#?}");
+
+    let described = kubectl.run(&["registry", "describe", &name]).await?;
+    assert_eq!(described.code, 0, "{described:#?}");
+    assert!(described.line("Ready").contains("Credentials validated"), "{described:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn kubectl_finds_the_plugin_its_help_and_its_completions() -> Result<()> {
+    let kubectl = Kubectl::start(Installation::shared().await?).await?;
+    let plugins = kubectl.run(&["plugin", "list"]).await?;
+    assert!(plugins.stdout.contains("/kubectl-registry"), "{plugins:#?}");
+
+    let help = kubectl.run(&["registry", "validate", "--help"]).await?;
+    assert!(help.stdout.contains("Usage: kubectl registry validate"), "{help:#?}");
+
+    let offered = kubectl.run(&["__complete", "registry", ""]).await?;
+    assert!(offered.stdout.contains("validate\t") && offered.stdout.contains("describe\t"), "{offered:#?}");
+    let offered = kubectl.run(&["__complete", "registry", "list", "--all"]).await?;
+    assert!(offered.stdout.contains("--all-namespaces"), "{offered:#?}");
+
+    let wrong = kubectl.run(&["registry", "list", "--no-such-flag"]).await?;
+    assert_eq!(wrong.code, 2, "{wrong:#?}");
+    Ok(())
+}

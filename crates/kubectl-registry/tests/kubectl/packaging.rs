@@ -1,0 +1,69 @@
+//! What is shipped beside the program.
+
+use anyhow::Result;
+use registry_testbed::tools;
+use serde_json::Value;
+
+use crate::bed::{Desk, PROGRAM, finished};
+
+#[tokio::test]
+async fn the_manual_is_a_page_that_man_can_show() -> Result<()> {
+    let desk = Desk::new()?;
+    for (arguments, title) in [(vec!["man"], "kubectl-registry"), (vec!["man", "validate"], "validate")] {
+        let page = desk.run(&arguments).await?;
+        assert_eq!(page.code, 0, "{page:#?}");
+        assert!(page.stdout.starts_with(".ie") && page.stdout.contains(".SH SYNOPSIS"), "{}", page.stdout);
+        assert!(page.stdout.contains(title));
+    }
+    assert_eq!(desk.run(&["man", "nothing"]).await?.code, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_shell_gets_a_script_that_it_can_read() -> Result<()> {
+    let desk = Desk::new()?;
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = desk.run(&["completion", shell]).await?;
+        assert_eq!(script.code, 0, "{script:#?}");
+        if shell == "bash" {
+            let file = desk.file("completion.bash", &script.stdout)?;
+            let mut check = desk.command("bash");
+            check.args(["-n", &file]);
+            assert_eq!(finished(check, "").await?.code, 0);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_stops_reading_has_read_enough() -> Result<()> {
+    let desk = Desk::new()?;
+    let mut shell = desk.command("bash");
+    shell.args(["-c", &format!("{PROGRAM} completion bash | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}")]);
+    let run = finished(shell, "").await?;
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("0\n", ""));
+    Ok(())
+}
+
+#[test]
+fn the_krew_manifest_is_of_this_version_and_says_what_is_missing() -> Result<()> {
+    let path = tools::repository().join("packaging/krew/registry.yaml");
+    let text = std::fs::read_to_string(path)?;
+    let manifest: Value = serde_saphyr::from_str(&text)?;
+    assert_eq!(manifest["metadata"]["name"], "registry");
+    assert_eq!(manifest["spec"]["version"], concat!("v", env!("CARGO_PKG_VERSION")));
+    let platforms = manifest["spec"]["platforms"].as_array().expect("platforms");
+    assert_eq!(platforms.len(), 4);
+    for platform in platforms {
+        assert_eq!(platform["bin"], "kubectl-registry");
+        // Until there is a release, nothing may look as if there were one.
+        assert_eq!(platform["sha256"], "SHA256-OF-THE-RELEASED-ARCHIVE");
+        assert!(platform["uri"].as_str().expect("uri").starts_with("https://RELEASES/"));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_program_has_the_name_that_kubectl_looks_for() {
+    assert!(PROGRAM.ends_with("/kubectl-registry"));
+}

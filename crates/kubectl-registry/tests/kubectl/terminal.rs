@@ -1,0 +1,158 @@
+//! At a terminal: a pseudo-terminal that `script` (util-linux) makes, with somebody who types.
+
+use std::{process::Stdio, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    process::{Child, ChildStdin, ChildStdout},
+    time::timeout,
+};
+
+use crate::{
+    bed::{Desk, PROGRAM},
+    registries::{PASSWORD, Protected, USER, anonymous, login, system},
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const ESCAPE: char = '\u{1b}';
+
+/// A terminal on which a program runs.
+struct Screen {
+    child: Child,
+    keyboard: ChildStdin,
+    output: ChildStdout,
+    shown: String,
+}
+
+impl Screen {
+    fn of(desk: &Desk, arguments: &str) -> Result<Self> {
+        let mut command = desk.command("script");
+        command.args(["--quiet", "--return", "--command", &format!("{PROGRAM} {arguments}"), "/dev/null"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("script")?;
+        let keyboard = child.stdin.take().context("no keyboard")?;
+        let output = child.stdout.take().context("no output")?;
+        Ok(Self { child, keyboard, output, shown: String::new() })
+    }
+
+    /// Waits until that is to be read on the screen.
+    async fn reads(&mut self, text: &str) -> Result<()> {
+        let mut bytes = [0; 4096];
+        while !self.shown.contains(text) {
+            match timeout(PATIENCE, self.output.read(&mut bytes)).await {
+                Ok(Ok(count @ 1..)) => self.shown.push_str(&String::from_utf8_lossy(&bytes[..count])),
+                _ => bail!("{text:?} never appeared on {:?}", self.shown),
+            }
+        }
+        Ok(())
+    }
+
+    async fn types(&mut self, keys: &str) -> Result<()> {
+        self.keyboard.write_all(keys.as_bytes()).await?;
+        Ok(self.keyboard.flush().await?)
+    }
+
+    /// Waits for the end; the exit code, and all that was shown.
+    async fn ends(mut self) -> Result<(i32, String)> {
+        let mut rest = Vec::new();
+        timeout(PATIENCE, self.output.read_to_end(&mut rest)).await.context("it does not end")??;
+        self.shown.push_str(&String::from_utf8_lossy(&rest));
+        let status = timeout(PATIENCE, self.child.wait()).await??;
+        Ok((status.code().unwrap_or(-1), self.shown))
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_gets_colours_and_a_pipe_or_no_color_none() -> Result<()> {
+    let registry = anonymous().await?;
+    let manifest = system("open", &json!({"endpoint": registry.url()}));
+    let desk = Desk::new()?;
+    let file = desk.file("open.yaml", &manifest)?;
+    let validate = format!("validate --offline -f {file}");
+    let (code, shown) = Screen::of(&desk, &validate)?.ends().await?;
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("\u{1b}[32m✓\u{1b}[0m"), "{shown:?}");
+
+    let piped = desk.validate(&manifest).await?;
+    assert!(!piped.everything().contains(ESCAPE) && piped.stdout.contains('✓'), "{piped:#?}");
+
+    let desk = desk.with("NO_COLOR", "1");
+    let (code, shown) = Screen::of(&desk, &validate)?.ends().await?;
+    assert_eq!(code, 0, "{shown}");
+    assert!(!shown.contains(ESCAPE) && shown.contains('✓'), "{shown:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_in_no_file_is_asked_for_and_the_password_is_not_shown() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let file = desk.file("packs.yaml", &system("packs", &protected.spec()))?;
+    let mut screen = Screen::of(&desk, &format!("validate --offline -f {file}"))?;
+    screen.reads("User name for Secret login").await?;
+    screen.types("dexo\u{7f}\u{7f}mo\r").await?;
+    screen.reads("Password for Secret login in namespace registry-system (not shown): ").await?;
+    screen.types(&format!("{PASSWORD}\r")).await?;
+    let (code, shown) = screen.ends().await?;
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("Credentials validated") && shown.contains("is what was typed"), "{shown}");
+    assert!(!shown.contains(PASSWORD), "{shown}");
+    let users = protected.registry.authentications();
+    assert!(users.iter().all(|one| one.user == USER && one.accepted), "{users:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ctrl_c_at_a_question_ends_it_and_leaves_the_terminal_as_it_was() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let file = desk.file("packs.yaml", &system("packs", &protected.spec()))?;
+    let ask = format!("validate --offline --username {USER} -f {file}");
+    let mut screen = Screen::of(&desk, &format!("{ask}; echo ended with $?; stty -a"))?;
+    screen.reads("(not shown): ").await?;
+    screen.types("secret\u{3}").await?;
+    let (_, shown) = screen.ends().await?;
+    assert!(shown.contains("ended with 130"), "{shown}");
+    assert!(shown.contains(" echo ") && shown.contains(" icanon") && shown.contains("isig "), "{shown}");
+    assert!(!shown.contains("secret") && protected.registry.requests().is_empty(), "{shown}");
+    Ok(())
+}
+
+/// A server that takes connections and says nothing.
+async fn silent() -> Result<(TcpListener, String)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    Ok((listener, url))
+}
+
+#[tokio::test]
+async fn a_slow_check_says_so_at_a_terminal_and_leaves_no_trace_of_it() -> Result<()> {
+    let desk = Desk::new()?;
+    let (_listener, url) = silent().await?;
+    let spec = json!({"endpoint": url, "validation": {"timeout": "3s"}});
+    let manifest = system("slow", &spec);
+    let file = desk.file("slow.yaml", &manifest)?;
+    let mut screen = Screen::of(&desk, &format!("validate --offline -f {file}"))?;
+    screen.reads(&format!("\r\u{1b}[2KChecking SystemRegistry slow at {url} … 1 s")).await?;
+    let (code, shown) = screen.ends().await?;
+    assert_eq!(code, 1, "{shown}");
+    assert!(shown.contains("\r\u{1b}[2K\u{1b}[1mSystemRegistry slow"), "{shown:?}");
+
+    let piped = desk.validate(&manifest).await?;
+    assert_eq!((piped.code, piped.stderr.as_str()), (1, ""), "{piped:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_check_at_once() -> Result<()> {
+    let desk = Desk::new()?;
+    let (_listener, url) = silent().await?;
+    let spec = json!({"endpoint": url, "validation": {"timeout": "5m"}});
+    let file = desk.file("slow.yaml", &(system("slow", &spec) + &login("login", None, PASSWORD)))?;
+    let mut screen = Screen::of(&desk, &format!("validate --offline -f {file}"))?;
+    screen.reads("… 1 s").await?;
+    screen.types("\u{3}").await?;
+    let (code, shown) = timeout(Duration::from_secs(2), screen.ends()).await.context("it goes on")??;
+    assert_eq!(code, 130, "{shown}");
+    Ok(())
+}

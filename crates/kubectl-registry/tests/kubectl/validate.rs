@@ -1,0 +1,347 @@
+//! `validate` without a cluster: real registries, and Secrets in the file.
+
+use anyhow::Result;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    bed::{Desk, Run},
+    registries::{Aws, PASSWORD, Protected, USER, anonymous, login, system, tenant},
+};
+
+fn ends(run: &Run, code: i32, last_line: &str) {
+    assert_eq!((run.code, run.last_line()), (code, last_line), "{run:#?}");
+}
+
+fn shows(run: &Run, mark: &str, layer: &str, reason: &str) {
+    let words: Vec<&str> = run.line(&format!(" {layer} ")).split_whitespace().take(3).collect();
+    assert_eq!(words, [mark, layer, reason], "{run:#?}");
+}
+
+#[tokio::test]
+async fn a_right_password_ends_in_credentials_validated_whatever_holds_it() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let docker = json!({"auths": {protected.registry.host_port(): {"username": USER, "password": PASSWORD}}});
+    let docker = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": "login", "namespace": "registry-system"},
+        "data": {".dockerconfigjson": BASE64_STANDARD.encode(docker.to_string())},
+    });
+    for secret in [login("login", Some("registry-system"), PASSWORD), docker.to_string()] {
+        let run = desk.validate(&format!("{}{secret}", system("packs", &protected.spec()))).await?;
+        ends(&run, 0, "✓ Credentials validated");
+        shows(&run, "?", "Manifest", "NotAsked");
+        shows(&run, "✓", "ResolvedRefs", "Resolved");
+        shows(&run, "✓", "EndpointReachable", "Reachable");
+        shows(&run, "✓", "TLSVerified", "Verified");
+        shows(&run, "✓", "CredentialsValidated", "Validated");
+        shows(&run, "?", "ContentPathAccessible", "Inconclusive");
+        assert!(run.stdout.starts_with("SystemRegistry packs  https://127.0.0.1:"), "{run:#?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_rejected_and_said_to_be_corrected() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let manifests = system("packs", &protected.spec()) + &login("login", None, "wrong");
+    let run = desk.validate(&manifests).await?;
+    assert_eq!(run.code, 1, "{run:#?}");
+    shows(&run, "✗", "CredentialsValidated", "Rejected");
+    assert!(
+        run.last_line().starts_with("✗ Not usable: CredentialsValidated is Rejected. Correct"),
+        "{run:#?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unknown_ca_is_explained_with_the_certificate_that_was_presented() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let mut spec = protected.spec();
+    spec["tls"] = Value::Null;
+    let run = desk.validate(&(system("packs", &spec) + &login("login", None, PASSWORD))).await?;
+    assert_eq!(run.code, 1, "{run:#?}");
+    shows(&run, "✗", "TLSVerified", "UnknownIssuer");
+    shows(&run, "?", "CredentialsValidated", "NotAttempted");
+    assert!(run.field("subject").ends_with("CN=registry"), "{run:#?}");
+    assert!(run.field("issuer").ends_with("CN=private authority"), "{run:#?}");
+    assert!(run.field("valid").contains(" from 2") && run.field("valid").contains(" until 2"), "{run:#?}");
+    let pem: String =
+        protected.leaf.certificate_pem().lines().filter(|line| !line.starts_with("--")).collect();
+    let sha256 = Sha256::digest(BASE64_STANDARD.decode(pem)?);
+    let sha256 = sha256.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+    assert!(run.field("sha256").ends_with(&sha256), "{run:#?}");
+    let last = run.last_line();
+    assert!(
+        last.contains("Give a CA (spec.tls.ca") && last.contains("spec.tls.insecureSkipVerify: true"),
+        "{last}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_skipped_verification_is_usable_and_not_hidden() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let mut spec = protected.spec();
+    spec["tls"] = json!({"insecureSkipVerify": true});
+    let run = desk.validate(&(system("packs", &spec) + &login("login", None, PASSWORD))).await?;
+    ends(&run, 0, "✓ Credentials validated");
+    shows(&run, "✗", "TLSVerified", "VerificationSkipped");
+    assert!(run.stdout.contains("CN=private authority"), "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_for_everybody_is_usable_without_credentials_and_proves_none() -> Result<()> {
+    let (desk, registry) = (Desk::new()?, anonymous().await?);
+    let run = desk.validate(&system("open", &json!({"endpoint": registry.url()}))).await?;
+    ends(&run, 0, "✓ Usable: the registry serves anonymous clients, and no credentials are given");
+    shows(&run, "✗", "TLSVerified", "PlainHTTP");
+    shows(&run, "✓", "CredentialsValidated", "AnonymousAccess");
+
+    let spec = json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": "login"}}}});
+    let run = desk.validate(&(system("open", &spec) + &login("login", None, PASSWORD))).await?;
+    assert_eq!(run.code, 0, "{run:#?}");
+    shows(&run, "?", "CredentialsValidated", "Unprovable");
+    assert!(run.last_line().starts_with("? Usable, but nothing proves the credentials"), "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn missing_credentials_and_an_unknown_host_are_told_apart() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let mut spec = protected.spec();
+    spec["auth"] = Value::Null;
+    let run = desk.validate(&system("packs", &spec)).await?;
+    assert_eq!(run.code, 1, "{run:#?}");
+    shows(&run, "✗", "CredentialsValidated", "Required");
+
+    let run =
+        desk.validate(&system("packs", &json!({"endpoint": "https://no-such-registry.invalid"}))).await?;
+    assert_eq!(run.code, 1, "{run:#?}");
+    shows(&run, "✗", "EndpointReachable", "DNSFailure");
+    Ok(())
+}
+
+#[tokio::test]
+async fn metadata_addresses_are_fenced_here_too_and_loopback_is_not() -> Result<()> {
+    let (desk, registry) = (Desk::new()?, anonymous().await?);
+    for address in ["169.254.169.254", "100.100.100.200"] {
+        let run = desk.validate(&system("evil", &json!({"endpoint": format!("http://{address}")}))).await?;
+        assert_eq!(run.code, 1, "{run:#?}");
+        shows(&run, "✗", "EndpointReachable", "EgressDenied");
+    }
+    // The operator denies a tenant's loopback endpoint; here the user asks for it himself.
+    let run = desk.validate(&tenant("team-a", "mine", &json!({"endpoint": registry.url()}))).await?;
+    assert_eq!(run.code, 0, "{run:#?}");
+    assert!(run.stdout.contains("Whether the namespace team-a is a tenant's is not known"), "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_proxies_of_the_environment_are_not_used() -> Result<()> {
+    let registry = anonymous().await?;
+    let proxy = "http://127.0.0.1:1";
+    let desk = Desk::new()?.with("HTTP_PROXY", proxy).with("HTTPS_PROXY", proxy).with("ALL_PROXY", proxy);
+    let run = desk.validate(&system("open", &json!({"endpoint": registry.url()}))).await?;
+    assert_eq!(run.code, 0, "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_password_may_come_on_standard_input() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let file = desk.file("packs.yaml", &system("packs", &protected.spec()))?;
+    let arguments = ["validate", "--offline", "-f", &file, "--username", USER, "--password-stdin"];
+    let run = desk.run_with(&arguments, &format!("{PASSWORD}\n")).await?;
+    ends(&run, 0, "✓ Credentials validated");
+    assert!(run.stdout.contains("is the one on standard input"), "{run:#?}");
+    let run = desk.run_with(&arguments, "wrong\n").await?;
+    assert_eq!(run.code, 1, "{run:#?}");
+
+    let none = desk.file("none.yaml", &system("none", &json!({"endpoint": protected.registry.url()})))?;
+    let run = desk.run_with(&["validate", "--offline", "-f", &none, "--password-stdin"], PASSWORD).await?;
+    assert_eq!(run.code, 2, "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_manifests_may_come_on_standard_input_but_not_with_the_password() -> Result<()> {
+    let (desk, registry) = (Desk::new()?, anonymous().await?);
+    let manifest = system("open", &json!({"endpoint": registry.url()}));
+    let run = desk.run_with(&["validate", "--offline", "-f", "-"], &manifest).await?;
+    assert_eq!(run.code, 0, "{run:#?}");
+    let run = desk.run_with(&["validate", "--offline", "-f", "-", "--password-stdin"], &manifest).await?;
+    assert_eq!(run.code, 2, "{run:#?}");
+    assert!(run.stderr.contains("standard input can't be both"), "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn several_registries_come_to_the_worst_of_them() -> Result<()> {
+    let (desk, protected, open) = (Desk::new()?, Protected::start().await?, anonymous().await?);
+    let manifests = system("open", &json!({"endpoint": open.url()}))
+        + &system("packs", &protected.spec())
+        + &login("login", None, "wrong");
+    let run = desk.validate(&manifests).await?;
+    assert_eq!(run.code, 1, "{run:#?}");
+    assert!(run.stdout.contains("SystemRegistry open") && run.stdout.contains("SystemRegistry packs"));
+
+    let file = desk.file("both.yaml", &manifests)?;
+    let run = desk.run(&["validate", "--offline", "-f", &file, "-o", "name"]).await?;
+    assert_eq!((run.code, run.stdout.as_str()), (1, "systemregistry.registry.spectrocloud.com/open\n"));
+    for format in ["json", "yaml"] {
+        let run = desk.run(&["validate", "--offline", "-f", &file, "-o", format]).await?;
+        let list: Value = serde_saphyr::from_str(&run.stdout)?;
+        assert_eq!((run.code, &list["kind"]), (1, &json!("List")));
+        assert_eq!(list["items"][0]["usable"], json!(true));
+        let conditions = list["items"][1]["status"]["conditions"].as_array().expect("conditions");
+        let rejected = conditions.iter().find(|one| one["type"] == "CredentialsValidated");
+        assert_eq!(rejected.map(|one| &one["reason"]), Some(&json!("Rejected")));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_can_not_be_checked_or_understood_exits_with_two() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let run = desk.validate(&system("packs", &protected.spec())).await?;
+    assert_eq!(run.code, 2, "{run:#?}");
+    assert!(
+        run.last_line().starts_with("? Not checked: Secret login in namespace registry-system"),
+        "{run:#?}"
+    );
+    assert!(run.last_line().contains("--password-stdin"), "{run:#?}");
+    assert!(protected.registry.requests().is_empty(), "nothing is to be sent without what the spec names");
+
+    assert_eq!(desk.validate("kind: [").await?.code, 2);
+    assert_eq!(desk.validate("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n").await?.code, 2);
+    let elsewhere = [
+        ["validate", "-f", "/nonexistent"].as_slice(),
+        &["validate"],
+        &["list", "--no-such-flag"],
+        &["list"],
+        &["list", "--kubeconfig", "/nonexistent"],
+        &["describe", "pod/x"],
+        &[],
+    ];
+    for arguments in elsewhere {
+        let run = desk.run(arguments).await?;
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{arguments:?}: {run:#?}");
+        assert!(!run.stderr.is_empty(), "{arguments:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_manifest_that_does_not_fit_is_refused_before_anything_is_sent() -> Result<()> {
+    let (desk, registry) = (Desk::new()?, anonymous().await?);
+    let wrong =
+        json!({"endpoint": registry.url(), "auth": PASSWORD, "contentType": "Pack", "extra": PASSWORD});
+    let run = desk.validate(&system("packs", &wrong)).await?;
+    assert_eq!(run.code, 1, "{run:#?}");
+    assert!(run.stdout.contains("spec.auth must be a mapping"), "{run:#?}");
+    assert!(run.stdout.contains("spec.extra is no field"), "{run:#?}");
+    assert!(!run.everything().contains(PASSWORD), "{run:#?}");
+    assert!(registry.requests().is_empty());
+
+    for endpoint in
+        [format!("https://{USER}:{PASSWORD}@registry.example.com"), "oci://registry.example.com".into()]
+    {
+        let run = desk.validate(&system("packs", &json!({"endpoint": endpoint}))).await?;
+        assert_eq!(run.code, 1, "{run:#?}");
+        shows(&run, "✗", "Manifest", "Refused");
+        assert!(!run.everything().contains(PASSWORD), "{run:#?}");
+    }
+    let older = system("packs", &json!({"endpoint": registry.url()})).replace("v1alpha1", "v1");
+    assert!(
+        desk.validate(&older).await?.stdout.contains("apiVersion must be registry.spectrocloud.com/v1alpha1")
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_secret_is_printed_whatever_comes_of_it() -> Result<()> {
+    let (desk, protected, open) = (Desk::new()?, Protected::start().await?, anonymous().await?);
+    let mut unknown_ca = protected.spec();
+    unknown_ca["tls"] = Value::Null;
+    let mut plain = protected.spec();
+    plain["endpoint"] = json!(open.url());
+    plain["tls"] = Value::Null;
+    let broken = format!("{PASSWORD}\u{7}");
+    let mut cases = Vec::new();
+    for password in [PASSWORD, &broken] {
+        for spec in [&protected.spec(), &unknown_ca, &plain] {
+            cases.push(system("packs", spec) + &login("login", None, password));
+        }
+    }
+    let encoded = BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    for manifests in cases {
+        let file = desk.file("packs.yaml", &manifests)?;
+        for format in [None, Some("json"), Some("yaml"), Some("name")] {
+            let mut arguments = vec!["validate", "--offline", "-f", &file];
+            arguments.extend(format.iter().flat_map(|format| ["-o", format]));
+            let said = desk.run(&arguments).await?.everything();
+            for secret in [PASSWORD, &BASE64_STANDARD.encode(PASSWORD), &encoded] {
+                assert!(!said.contains(secret), "{said}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_of_another_namespace_is_not_the_one_that_is_named() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let run = desk
+        .validate(&(system("packs", &protected.spec()) + &login("login", Some("team-a"), PASSWORD)))
+        .await?;
+    assert_eq!(run.code, 2, "{run:#?}");
+    let run = desk.validate(&(system("packs", &protected.spec()) + &login("login", None, PASSWORD))).await?;
+    assert_eq!(run.code, 0, "{run:#?}");
+    assert!(run.stdout.contains("it must be applied to registry-system"), "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_of_aws_come_from_the_secret_and_get_a_token_that_the_registry_proves() -> Result<()> {
+    let (protected, aws) = (Protected::of_aws().await?, Aws::start(PASSWORD).await?);
+    let desk =
+        Desk::new()?.with("AWS_ENDPOINT_URL_ECR", &aws.url).with("AWS_ACCESS_KEY_ID", "OF-THE-ENVIRONMENT");
+    let mut spec = protected.open_spec();
+    let keys = json!({"credentials": {"secretRef": {"name": "keys"}}, "region": "eu-central-1"});
+    spec["auth"] = json!({"ecr": keys});
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"},
+        "stringData": {"AWS_ACCESS_KEY_ID": "AKIAOFTHESECRET", "AWS_SECRET_ACCESS_KEY": PASSWORD},
+    });
+    let run = desk.validate(&format!("{}{secret}", system("packs", &spec))).await?;
+    ends(&run, 0, "✓ Credentials validated");
+    assert!(!run.everything().contains(PASSWORD), "{run:#?}");
+    let asked = aws.asked.lock().expect("no panic meanwhile").clone();
+    assert!(
+        asked.contains("Credential=AKIAOFTHESECRET/") && !asked.contains("OF-THE-ENVIRONMENT"),
+        "{asked}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operators_own_aws_identity_is_not_tried_and_not_vouched_for() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let mut spec = protected.spec();
+    spec["auth"] = json!({"ecr": {
+        "region": "eu-central-1", "sts": {"roleARN": "arn:aws:iam::123456789012:role/registry"},
+    }});
+    let run = desk.validate(&system("packs", &spec)).await?;
+    assert_eq!(run.code, 2, "{run:#?}");
+    shows(&run, "✓", "TLSVerified", "Verified");
+    shows(&run, "?", "CredentialsValidated", "NotAttempted");
+    assert!(
+        run.last_line().starts_with("? Not known: Not tried: the operator's own AWS identity"),
+        "{run:#?}"
+    );
+    Ok(())
+}
