@@ -1,5 +1,6 @@
 //! The exchange against simulated registries and token services: no sockets, every request counted.
 
+mod controls;
 mod simulation;
 mod soundness;
 mod verdicts;
