@@ -9,7 +9,7 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use registry_api::{ConditionType, Reason, RegistryStatus};
-use registry_probe::{Findings, Material, Prober, Target};
+use registry_probe::{Endpoint, Findings, HostPort, Material, Prober, Target};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use crate::{
     events::Events,
     metrics::Metrics,
     publish::{PublishError, publish_finalizer, publish_status},
+    queue,
     resolve::{Means, ReadError, Reading, References, Wanted, resolve},
     schedule::{Basis, History, Outcome, Unpublished, Verdict},
     subject::{Key, Scope, Subject},
@@ -383,9 +384,20 @@ pub enum Group {
     Namespace(Arc<str>),
 }
 
+/// Where a registry waits for its turn.
+pub type Lane = queue::Lane<Group, HostPort>;
+
 impl Context {
-    /// The group that a registry belongs to.
-    pub fn group(&self, key: &Key) -> Group {
+    /// The lane of a registry as it now is. Its host is the one that a validation has to wait for; a registry that is
+    /// being deleted, is suspended or has no endpoint that can be asked waits for none.
+    pub fn lane(&self, subject: &Subject) -> Lane {
+        let asks = !subject.deleting && !subject.spec.suspend;
+        let endpoint = asks.then(|| Endpoint::parse(&subject.spec.endpoint).ok()).flatten();
+        let host = endpoint.map(|endpoint| endpoint.server().clone());
+        Lane { group: self.group(&subject.key), host }
+    }
+
+    fn group(&self, key: &Key) -> Group {
         match (key.scope(), key) {
             (Scope::Tenant, Key::Tenant { namespace, .. }) => self
                 .access
