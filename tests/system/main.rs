@@ -5,6 +5,7 @@ mod fairness;
 mod gitops;
 mod harness;
 mod held;
+mod isolation;
 mod leadership;
 mod lifecycle;
 mod objects;
