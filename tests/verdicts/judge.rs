@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use registry_api::{RegistrySpec, RegistryStatus};
 use registry_operator::assess::{Before, Seen, assess};
-use registry_operator::resolve::resolve;
+use registry_operator::resolve::{Wanted, resolve};
 use registry_operator::schedule::Outcome;
 use registry_operator::subject::{Key, Scope, Subject};
 use registry_operator::validate::{Boundaries, target};
@@ -117,10 +117,16 @@ async fn look(spec: &Spec, subject: &Subject, stage: &Stage, prober: &Prober) ->
         Err(error) => return Seen::Unfit(error),
     };
     let references = cluster::references(spec, |text| stage.fill(text)).await;
-    let namespace = subject.key.references_namespace(SYSTEM_NAMESPACE);
-    let resolved = resolve(&subject.spec, &target.endpoint, namespace, &references).await.unwrap();
-    match resolved.material {
-        Ok(material) => Seen::Probed(Box::new(prober.probe(&target, &material, now()).await)),
+    let wanted = Wanted {
+        key: &subject.key,
+        spec: &subject.spec,
+        endpoint: &target.endpoint,
+        place: None,
+        tenant: None,
+        namespace: subject.key.references_namespace(SYSTEM_NAMESPACE),
+    };
+    match resolve(wanted, &references).await.unwrap().means {
+        Ok(means) => Seen::Probed(Box::new(prober.probe(&target, &means.material, now()).await)),
         Err(problem) => Seen::Unresolved(problem),
     }
 }
