@@ -8,6 +8,7 @@ use std::{
 };
 
 use registry_api::spec::{System, Tenant};
+use registry_probe::HostPort;
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -16,7 +17,7 @@ use tokio::{
 
 use crate::{
     availability::{Availability, Delivery},
-    queue::{Queue, until},
+    queue::{Limits, Queue, until},
     reconcile::{Attempt, Context, Done, Group, ReconcileError, reconcile, retold},
     resolve::{Reading, Reference, Shelf, references},
     schedule::History,
@@ -57,7 +58,7 @@ struct Controller {
     unreadable: HashSet<Key>,
     named_by: HashMap<Reference, HashSet<Key>>,
     shelves: HashMap<Shelf, Watched>,
-    queue: Queue<Key, Group>,
+    queue: Queue<Key, Group, HostPort>,
     workers: JoinSet<Report>,
     running: HashMap<Key, Running>,
     unsynced: HashSet<Sync>,
@@ -91,6 +92,8 @@ impl Drop for Watched {
 
 /// Signals that wait for the controller; a watch that is faster waits.
 const SIGNALS: usize = 256;
+/// How many validations may be under way at one registry host, over all tenants: half of them for one alone.
+const AT_A_HOST: usize = 32;
 /// A tick at which the queue's gauges are set.
 const GAUGES: Duration = Duration::from_secs(1);
 
@@ -128,7 +131,7 @@ impl Controller {
             unreadable: HashSet::new(),
             named_by: HashMap::new(),
             shelves: HashMap::new(),
-            queue: Queue::new(places),
+            queue: Queue::new(Limits { places, at_a_host: AT_A_HOST }),
             workers: JoinSet::new(),
             running: HashMap::new(),
             unsynced: unsynced.into(),
@@ -334,7 +337,9 @@ impl Controller {
     }
 
     fn now(&mut self, key: &Key) {
-        self.queue.now(key, &self.context.group(key), Instant::now());
+        if let Some(entry) = self.entries.get(key) {
+            self.queue.now(key, &self.context.lane(&entry.subject), Instant::now());
+        }
     }
 
     fn start_workers(&mut self) {

@@ -1,9 +1,11 @@
 //! Which registry is worked on next. Pure: keeps due times, hands out keys, never waits.
 //!
 //! Owns: that a registry is worked on by one task at a time and that a change during its work is not lost; that no
-//! tenant takes the place of another. Each tenant (and the system level) is a group of its own; groups take turns,
-//! and a group may start another piece of work only while it holds fewer places than are free, so that however much
-//! one asks for, a part of the places stays free for the next (the dynamic thresholds of Choudhury and Hahne, 1998).
+//! tenant takes the place of another, and no host that of another host. Each tenant (and the system level) is a group
+//! of its own; groups take turns, and in a group the hosts that its registries are at. Each may start another piece of
+//! work only while it holds fewer places than are free to it, so that however much one asks for, a part of the places
+//! stays free for the next (the dynamic thresholds of Choudhury and Hahne, 1998). A key holds a place only while it is
+//! worked on, never while it waits for its turn.
 
 use std::{
     cmp::Reverse,
@@ -14,29 +16,63 @@ use std::{
 
 use tokio::time::Instant;
 
-/// A queue of keys with due times, fair between groups.
+/// A queue of keys with due times, fair between groups, and within a group between hosts.
 #[derive(Debug)]
-pub struct Queue<K, G> {
-    places: usize,
-    entries: HashMap<K, Entry<G>>,
+pub struct Queue<K, G, H> {
+    limits: Limits,
+    entries: HashMap<K, Entry<G, H>>,
     /// Due times in order; an entry whose due time is not the one named here was rescheduled since.
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
     timed: HashMap<u64, K>,
     next_timer: u64,
-    ready: HashMap<G, VecDeque<K>>,
+    ready: HashMap<G, Lines<K, H>>,
     turns: VecDeque<G>,
-    running: HashMap<G, usize>,
-    running_in_all: usize,
+    running: Running<G, H>,
+}
+
+/// How much is worked on at the same time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// In all; work without a host has as many places of its own.
+    pub places: usize,
+    /// At one host, over all groups.
+    pub at_a_host: usize,
+}
+
+/// Where a key waits for its turn.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Lane<G, H> {
+    /// Whose it is.
+    pub group: G,
+    /// The host that the work may have to wait for; none for work that asks no registry.
+    pub host: Option<H>,
+}
+
+/// What of a group is ready.
+#[derive(Debug)]
+struct Lines<K, H> {
+    by_host: HashMap<Option<H>, VecDeque<K>>,
+    turns: VecDeque<Option<H>>,
+}
+
+/// How many places are taken, and by whom.
+#[derive(Debug)]
+struct Running<G, H> {
+    by_group: HashMap<G, usize>,
+    by_host: HashMap<H, usize>,
+    by_lane: HashMap<Lane<G, H>, usize>,
+    with_host: usize,
+    without_host: usize,
 }
 
 #[derive(Debug)]
-struct Entry<G> {
-    group: G,
-    state: State,
+struct Entry<G, H> {
+    lane: Lane<G, H>,
+    state: State<G, H>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum State {
+#[derive(Clone, Debug, PartialEq)]
+enum State<G, H> {
     Idle,
     /// Waits for its time.
     Waiting {
@@ -47,68 +83,79 @@ enum State {
     Ready {
         since: Instant,
     },
-    Running,
-    /// Running, and to run again afterwards.
-    RunningStale,
+    /// Is worked on, in a place of the lane that it was in when that began.
+    Running {
+        lane: Lane<G, H>,
+        /// To run again afterwards.
+        stale: bool,
+    },
 }
 
-impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Queue<K, G> {
-    /// An empty queue that lets `places` keys be worked on at the same time.
-    pub fn new(places: usize) -> Self {
+impl<K, G, H> Queue<K, G, H>
+where
+    K: Clone + Eq + Hash,
+    G: Clone + Eq + Hash,
+    H: Clone + Eq + Hash,
+{
+    /// An empty queue that lets so many keys be worked on at the same time.
+    pub fn new(limits: Limits) -> Self {
         Self {
-            places,
+            limits,
             entries: HashMap::new(),
             timers: BinaryHeap::new(),
             timed: HashMap::new(),
             next_timer: 0,
             ready: HashMap::new(),
             turns: VecDeque::new(),
-            running: HashMap::new(),
-            running_in_all: 0,
+            running: Running::default(),
         }
     }
 
-    /// Asks for work on `key` now, or again after the work that is under way.
-    pub fn now(&mut self, key: &K, group: &G, now: Instant) {
-        match self.entries.get(key).map(|entry| entry.state) {
-            Some(State::Ready { .. } | State::RunningStale) => {}
-            Some(State::Running) => self.set(key, State::RunningStale),
-            Some(State::Waiting { timer, .. }) => {
-                self.timed.remove(&timer);
-                self.make_ready(key, group, now);
+    /// Asks for work on `key` now, or again after the work that is under way. Whatever it waits for, it waits in `lane`
+    /// from now on.
+    pub fn now(&mut self, key: &K, lane: &Lane<G, H>, now: Instant) {
+        match self.entries.get_mut(key) {
+            Some(Entry { state: State::Ready { .. }, lane: same }) if same == lane => {}
+            Some(Entry { state: State::Ready { since }, .. }) => {
+                let since = *since;
+                self.make_ready(key, lane, since);
             }
-            Some(State::Idle) | None => self.make_ready(key, group, now),
+            Some(entry @ Entry { state: State::Running { .. }, .. }) => entry.run_again(lane),
+            Some(Entry { state: State::Waiting { timer, .. }, .. }) => {
+                self.timed.remove(timer);
+                self.make_ready(key, lane, now);
+            }
+            Some(Entry { state: State::Idle, .. }) | None => self.make_ready(key, lane, now),
         }
     }
 
     /// Asks for work on `key` at `due`, in place of any later time asked for before. Does nothing for a key that is
     /// running: its end says when it is due again.
-    pub fn at(&mut self, key: &K, group: &G, due: Instant) {
-        match self.entries.get(key).map(|entry| entry.state) {
-            Some(State::Waiting { due: earlier, .. }) if earlier <= due => return,
+    pub fn at(&mut self, key: &K, lane: &Lane<G, H>, due: Instant) {
+        match self.entries.get(key).map(|entry| &entry.state) {
+            Some(State::Waiting { due: earlier, .. }) if *earlier <= due => return,
             Some(State::Waiting { timer, .. }) => {
-                self.timed.remove(&timer);
+                self.timed.remove(timer);
             }
             Some(State::Idle) | None => {}
-            Some(State::Ready { .. } | State::Running | State::RunningStale) => return,
+            Some(State::Ready { .. } | State::Running { .. }) => return,
         }
         let timer = self.next_timer;
         self.next_timer += 1;
         self.timers.push(Reverse((due, timer)));
         self.timed.insert(timer, key.clone());
-        self.entries
-            .insert(key.clone(), Entry { group: group.clone(), state: State::Waiting { due, timer } });
+        self.entries.insert(key.clone(), Entry { lane: lane.clone(), state: State::Waiting { due, timer } });
     }
 
     /// Forgets `key`. Work that is under way keeps its place until it is `done`.
     pub fn forget(&mut self, key: &K) {
-        match self.entries.get(key).map(|entry| entry.state) {
-            Some(State::Running | State::RunningStale) => self.set(key, State::Running),
+        match self.entries.get_mut(key).map(|entry| &mut entry.state) {
+            Some(State::Running { stale, .. }) => *stale = false,
             Some(State::Waiting { timer, .. }) => {
-                self.timed.remove(&timer);
+                self.timed.remove(timer);
                 self.entries.remove(key);
             }
-            // A key that is forgotten while ready stays in its group's line, and is passed over there.
+            // A key that is forgotten while ready stays in its line, and is passed over there.
             Some(State::Idle | State::Ready { .. }) => {
                 self.entries.remove(key);
             }
@@ -122,18 +169,14 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Queue<K, G> {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        let (group, stale) = (entry.group.clone(), entry.state == State::RunningStale);
-        entry.state = State::Idle;
-        self.running_in_all = self.running_in_all.saturating_sub(1);
-        if let Some(running) = self.running.get_mut(&group) {
-            *running = running.saturating_sub(1);
-            if *running == 0 {
-                self.running.remove(&group);
-            }
-        }
+        let State::Running { lane: held, stale } = std::mem::replace(&mut entry.state, State::Idle) else {
+            return;
+        };
+        let lane = entry.lane.clone();
+        self.running.leave(&held);
         match again {
-            _ if stale => self.now(key, &group, now),
-            Some(delay) => self.at(key, &group, now + delay),
+            _ if stale => self.now(key, &lane, now),
+            Some(delay) => self.at(key, &lane, now + delay),
             None => {
                 self.entries.remove(key);
             }
@@ -145,20 +188,13 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Queue<K, G> {
         self.wake(now);
         for _ in 0..self.turns.len() {
             let group = self.turns.pop_front()?;
-            if self.running.get(&group).copied().unwrap_or(0)
-                >= self.places.saturating_sub(self.running_in_all)
-            {
+            let taken = self.take(&group);
+            if self.ready.contains_key(&group) {
                 self.turns.push_back(group);
-                continue;
             }
-            let Some((key, since)) = self.take(&group) else {
-                continue;
-            };
-            self.turns.push_back(group.clone());
-            *self.running.entry(group).or_insert(0) += 1;
-            self.running_in_all += 1;
-            self.set(&key, State::Running);
-            return Some((key, now.saturating_duration_since(since)));
+            if let Some((key, since)) = taken {
+                return Some((key, now.saturating_duration_since(since)));
+            }
         }
         None
     }
@@ -181,7 +217,7 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Queue<K, G> {
 
     /// How many keys are worked on.
     pub fn in_flight(&self) -> usize {
-        self.running_in_all
+        self.running.with_host + self.running.without_host
     }
 
     fn wake(&mut self, now: Instant) {
@@ -195,36 +231,152 @@ impl<K: Clone + Eq + Hash, G: Clone + Eq + Hash> Queue<K, G> {
             let Some(key) = self.timed.remove(&timer) else {
                 continue;
             };
-            if let Some(group) = self.entries.get(&key).map(|entry| entry.group.clone()) {
-                self.make_ready(&key, &group, due);
+            if let Some(lane) = self.entries.get(&key).map(|entry| entry.lane.clone()) {
+                self.make_ready(&key, &lane, due);
             }
         }
     }
 
-    /// Takes the first key of a group's line; removes the line when it is empty.
+    /// Gives a place to the first key of a group that may have one. Lines that are empty go.
     fn take(&mut self, group: &G) -> Option<(K, Instant)> {
-        let line = self.ready.get_mut(group)?;
-        while let Some(key) = line.pop_front() {
-            if let Some(State::Ready { since }) = self.entries.get(&key).map(|entry| entry.state) {
-                return Some((key, since));
+        let lines = self.ready.get_mut(group)?;
+        let mut taken = None;
+        for _ in 0..lines.turns.len() {
+            let host = lines.turns.pop_front()?;
+            let lane = Lane { group: group.clone(), host };
+            if self.running.may_enter(&lane, self.limits) {
+                taken = lines.first(&lane, &self.entries);
+            }
+            lines.keep(lane.host);
+            if taken.is_some() {
+                break;
             }
         }
-        self.ready.remove(group);
+        if lines.turns.is_empty() {
+            self.ready.remove(group);
+        }
+        let (key, since) = taken?;
+        let entry = self.entries.get_mut(&key)?;
+        self.running.enter(&entry.lane);
+        entry.state = State::Running { lane: entry.lane.clone(), stale: false };
+        Some((key, since))
+    }
+
+    fn make_ready(&mut self, key: &K, lane: &Lane<G, H>, since: Instant) {
+        self.entries.insert(key.clone(), Entry { lane: lane.clone(), state: State::Ready { since } });
+        if !self.ready.contains_key(&lane.group) {
+            self.turns.push_back(lane.group.clone());
+        }
+        self.ready.entry(lane.group.clone()).or_default().push(&lane.host, key.clone());
+    }
+}
+
+impl<G: Clone + PartialEq, H: Clone + PartialEq> Entry<G, H> {
+    fn run_again(&mut self, lane: &Lane<G, H>) {
+        self.lane = lane.clone();
+        if let State::Running { stale, .. } = &mut self.state {
+            *stale = true;
+        }
+    }
+}
+
+impl<K, H> Default for Lines<K, H> {
+    fn default() -> Self {
+        Self { by_host: HashMap::new(), turns: VecDeque::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash, H: Clone + Eq + Hash> Lines<K, H> {
+    fn push(&mut self, host: &Option<H>, key: K) {
+        if !self.by_host.contains_key(host) {
+            self.turns.push_back(host.clone());
+        }
+        self.by_host.entry(host.clone()).or_default().push_back(key);
+    }
+
+    /// Takes the first key of a line that still waits there.
+    fn first<G: PartialEq>(
+        &mut self,
+        lane: &Lane<G, H>,
+        entries: &HashMap<K, Entry<G, H>>,
+    ) -> Option<(K, Instant)> {
+        let line = self.by_host.get_mut(&lane.host)?;
+        while let Some(key) = line.pop_front() {
+            let entry = entries.get(&key).filter(|entry| entry.lane == *lane);
+            if let Some(State::Ready { since }) = entry.map(|entry| &entry.state) {
+                return Some((key, *since));
+            }
+        }
         None
     }
 
-    fn make_ready(&mut self, key: &K, group: &G, since: Instant) {
-        self.entries.insert(key.clone(), Entry { group: group.clone(), state: State::Ready { since } });
-        let line = self.ready.entry(group.clone()).or_default();
-        line.push_back(key.clone());
-        if line.len() == 1 && !self.turns.contains(group) {
-            self.turns.push_back(group.clone());
+    /// Lets a line wait for its next turn, unless there is nothing left in it.
+    fn keep(&mut self, host: Option<H>) {
+        if self.by_host.get(&host).is_some_and(|line| !line.is_empty()) {
+            self.turns.push_back(host);
+        } else {
+            self.by_host.remove(&host);
         }
     }
+}
 
-    fn set(&mut self, key: &K, state: State) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.state = state;
+impl<G, H> Default for Running<G, H> {
+    fn default() -> Self {
+        Self {
+            by_group: HashMap::new(),
+            by_host: HashMap::new(),
+            by_lane: HashMap::new(),
+            with_host: 0,
+            without_host: 0,
+        }
+    }
+}
+
+impl<G: Clone + Eq + Hash, H: Clone + Eq + Hash> Running<G, H> {
+    /// Whether one more in `lane` leaves enough to others: to other groups, to other groups at the same host, and to
+    /// the group's own registries at other hosts. A group's first at a host may have the last place of the group.
+    fn may_enter(&self, lane: &Lane<G, H>, limits: Limits) -> bool {
+        let Some(host) = &lane.host else { return self.without_host < limits.places };
+        let free = limits.places.saturating_sub(self.with_host);
+        let (group, here) = (taken(&self.by_group, &lane.group), taken(&self.by_lane, lane));
+        let free_at_host = limits.at_a_host.saturating_sub(taken(&self.by_host, host));
+        // What the group could still start after this one.
+        let left_to_group = free.saturating_sub(1).saturating_sub(group + 1);
+        group < free && here < free_at_host && (here == 0 || here < left_to_group)
+    }
+
+    fn enter(&mut self, lane: &Lane<G, H>) {
+        let Some(host) = &lane.host else {
+            self.without_host += 1;
+            return;
+        };
+        self.with_host += 1;
+        *self.by_group.entry(lane.group.clone()).or_default() += 1;
+        *self.by_host.entry(host.clone()).or_default() += 1;
+        *self.by_lane.entry(lane.clone()).or_default() += 1;
+    }
+
+    fn leave(&mut self, lane: &Lane<G, H>) {
+        let Some(host) = &lane.host else {
+            self.without_host = self.without_host.saturating_sub(1);
+            return;
+        };
+        self.with_host = self.with_host.saturating_sub(1);
+        give_back(&mut self.by_group, &lane.group);
+        give_back(&mut self.by_host, host);
+        give_back(&mut self.by_lane, lane);
+    }
+}
+
+fn taken<T: Eq + Hash>(places: &HashMap<T, usize>, by: &T) -> usize {
+    places.get(by).copied().unwrap_or(0)
+}
+
+fn give_back<T: Eq + Hash>(places: &mut HashMap<T, usize>, by: &T) {
+    if let Some(count) = places.get_mut(by) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            places.remove(by);
         }
     }
 }
@@ -238,124 +390,4 @@ pub async fn until(due: Option<Instant>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn at(start: Instant, seconds: u64) -> Instant {
-        start + Duration::from_secs(seconds)
-    }
-
-    fn pop(queue: &mut Queue<&'static str, char>, now: Instant) -> Option<&'static str> {
-        queue.next(now).map(|(key, _)| key)
-    }
-
-    #[tokio::test]
-    async fn a_key_is_handed_out_when_its_time_has_come() {
-        let start = Instant::now();
-        let mut queue = Queue::new(8);
-        queue.at(&"a", &'g', at(start, 5));
-        assert_eq!(pop(&mut queue, at(start, 4)), None);
-        assert_eq!(queue.next_due(), Some(at(start, 5)));
-        assert_eq!(pop(&mut queue, at(start, 5)), Some("a"));
-    }
-
-    #[tokio::test]
-    async fn the_earlier_of_two_times_holds() {
-        let start = Instant::now();
-        let mut queue = Queue::new(8);
-        queue.at(&"a", &'g', at(start, 5));
-        queue.at(&"a", &'g', at(start, 9));
-        queue.at(&"b", &'g', at(start, 9));
-        queue.at(&"b", &'g', at(start, 5));
-        assert_eq!(pop(&mut queue, at(start, 5)), Some("a"));
-        assert_eq!(pop(&mut queue, at(start, 5)), Some("b"));
-        assert_eq!(pop(&mut queue, at(start, 60)), None);
-    }
-
-    #[tokio::test]
-    async fn a_key_is_never_worked_on_twice_at_once_and_a_change_meanwhile_is_not_lost() {
-        let start = Instant::now();
-        let mut queue = Queue::new(8);
-        queue.now(&"a", &'g', start);
-        assert_eq!(pop(&mut queue, start), Some("a"));
-        queue.now(&"a", &'g', start);
-        assert_eq!(pop(&mut queue, start), None);
-        queue.done(&"a", start, Some(Duration::from_mins(10)));
-        assert_eq!(pop(&mut queue, start), Some("a"));
-        queue.done(&"a", start, Some(Duration::from_mins(10)));
-        assert_eq!(pop(&mut queue, start), None);
-        assert_eq!(pop(&mut queue, at(start, 600)), Some("a"));
-    }
-
-    #[tokio::test]
-    async fn a_forgotten_key_is_not_handed_out() {
-        let start = Instant::now();
-        let mut queue = Queue::new(8);
-        queue.now(&"a", &'g', start);
-        queue.at(&"b", &'g', start);
-        queue.forget(&"a");
-        queue.forget(&"b");
-        assert_eq!(pop(&mut queue, start), None);
-        assert_eq!((queue.depth(), queue.in_flight()), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn a_greedy_group_leaves_places_for_the_next() {
-        let start = Instant::now();
-        let mut queue = Queue::new(8);
-        for key in 0..100 {
-            queue.now(&key, &'g', start);
-        }
-        let greedy = std::iter::from_fn(|| queue.next(start)).count();
-        assert_eq!(greedy, 4);
-        queue.now(&1000, &'h', start);
-        assert_eq!(queue.next(start).map(|(key, _)| key), Some(1000));
-    }
-
-    #[tokio::test]
-    async fn groups_take_turns() {
-        let start = Instant::now();
-        let mut queue = Queue::new(64);
-        for key in 0..10 {
-            queue.now(&key, &'g', start);
-        }
-        queue.now(&100, &'h', start);
-        let first: Vec<i32> = std::iter::from_fn(|| queue.next(start)).take(2).map(|(key, _)| key).collect();
-        assert_eq!(first, [0, 100]);
-    }
-
-    proptest! {
-        /// Whatever is asked for in whatever order: places are never exceeded, and everything that was asked for is
-        /// handed out in the end.
-        #[test]
-        fn places_hold_and_nothing_is_lost(asked in proptest::collection::vec((0u8..20, 0u8..3, 0u8..4), 1..200)) {
-            let start = Instant::now();
-            let mut queue = Queue::new(4);
-            let mut owed = std::collections::HashSet::new();
-            let mut running: Vec<u8> = Vec::new();
-            for (key, what, group) in asked {
-                let group = key % (group + 1);
-                match what {
-                    0 => { queue.now(&key, &group, start); owed.insert(key); }
-                    1 => if let Some((key, _)) = queue.next(start) {
-                        prop_assert!(!running.contains(&key));
-                        owed.remove(&key);
-                        running.push(key);
-                    },
-                    _ => if let Some(key) = running.pop() { queue.done(&key, start, None); },
-                }
-                prop_assert!(queue.in_flight() <= 4);
-                prop_assert_eq!(queue.in_flight(), running.len());
-            }
-            loop {
-                while let Some((key, _)) = queue.next(start) { owed.remove(&key); running.push(key); }
-                let Some(key) = running.pop() else { break };
-                queue.done(&key, start, None);
-            }
-            prop_assert!(owed.is_empty());
-            prop_assert_eq!(queue.depth(), 0);
-        }
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use registry_api::{ConditionType, Reason, RegistryStatus};
-use registry_probe::{Credentials, Findings, Material, Prober, Target};
+use registry_probe::{Credentials, Endpoint, Findings, HostPort, Material, Prober, Target};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,7 @@ use crate::{
     events::Events,
     metrics::Metrics,
     publish::{PublishError, publish_finalizer, publish_status},
+    queue,
     resolve::{Means, ReadError, Reading, References, Wanted, resolve},
     schedule::{Basis, History, Outcome, Unpublished, Verdict},
     subject::{Key, Scope, Subject},
@@ -408,6 +409,9 @@ pub enum Group {
     Namespace(Arc<str>),
 }
 
+/// Where a registry waits for its turn.
+pub type Lane = queue::Lane<Group, HostPort>;
+
 impl Context {
     /// Whether the finalizer is to be put on, or can be taken off.
     fn is_finalizer_due(&self, subject: &Subject) -> bool {
@@ -416,6 +420,15 @@ impl Context {
             (true, false) => self.availability.is_cleared(&subject.uid),
             _ => false,
         }
+    }
+
+    /// The lane of a registry as it now is. Its host is the one that a validation has to wait for; a registry that is
+    /// being deleted, is suspended or has no endpoint that can be asked waits for none.
+    pub fn lane(&self, subject: &Subject) -> Lane {
+        let asks = !subject.deleting && !subject.spec.suspend;
+        let endpoint = asks.then(|| Endpoint::parse(&subject.spec.endpoint).ok()).flatten();
+        let host = endpoint.map(|endpoint| endpoint.server().clone());
+        Lane { group: self.group(&subject.key), host }
     }
 
     /// The group that a registry belongs to.

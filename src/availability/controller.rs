@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    convert::Infallible,
     sync::Arc,
     time::Duration,
 };
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     metrics::{Metrics, SecretWrite},
-    queue::Queue,
+    queue::{Lane, Limits, Queue},
     streams::Streams,
     subject::Key,
     watch::{Signal, Signals},
@@ -89,7 +90,7 @@ impl Delivery {
             offers: HashMap::new(),
             unreadable: HashMap::new(),
             places: HashMap::new(),
-            queue: Queue::new(PLACES),
+            queue: Queue::new(Limits { places: PLACES, at_a_host: PLACES }),
             workers: JoinSet::new(),
             synced: false,
             untold: None,
@@ -121,7 +122,8 @@ struct Controller {
     /// Registries that can't be read, with their uids.
     unreadable: HashMap<Key, Arc<str>>,
     places: HashMap<Arc<str>, Place>,
-    queue: Queue<Arc<str>, Arc<str>>,
+    /// Namespaces, by tenant. No registry is asked.
+    queue: Queue<Arc<str>, Arc<str>, Infallible>,
     workers: JoinSet<Report>,
     synced: bool,
     /// Since when something may have to be told.
@@ -340,7 +342,8 @@ impl Controller {
 
     fn now(&mut self, name: &Arc<str>) {
         if let Some(place) = self.places.get(name) {
-            self.queue.now(name, &place.group(name), Instant::now());
+            let lane = Lane { group: place.group(name), host: None };
+            self.queue.now(name, &lane, Instant::now());
         }
     }
 

@@ -1,9 +1,11 @@
 //! The system as its users meet it: a real API server, the chart's rights, the operator as a process.
 
 mod exposition;
+mod fairness;
 mod gitops;
 mod harness;
 mod held;
+mod isolation;
 mod leadership;
 mod lifecycle;
 mod objects;

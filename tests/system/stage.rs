@@ -477,6 +477,8 @@ pub struct Asked {
     pub path: String,
     /// The headers.
     pub headers: HeaderMap,
+    /// Which of the server's connections it came over.
+    pub connection: usize,
 }
 
 impl Asked {
@@ -539,13 +541,15 @@ async fn accept<P>(listener: TcpListener, asked: Arc<Mutex<Vec<Asked>>>, play: A
 where
     P: Fn(&Asked) -> (Duration, Answer) + Send + Sync + 'static,
 {
-    while let Ok((stream, _)) = listener.accept().await {
+    for connection in 0.. {
+        let Ok((stream, _)) = listener.accept().await else { return };
         let (asked, play) = (asked.clone(), play.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let request = Asked {
                 method: request.method().clone(),
                 path: request.uri().path().to_owned(),
                 headers: request.headers().clone(),
+                connection,
             };
             asked.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
             let (pause, answer) = play(&request);

@@ -464,5 +464,62 @@ mod tests {
         fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
             let _ = credentials_for(&bytes, &Endpoint::parse("https://r.io").unwrap(), None);
         }
+
+        /// Whole or cut short, with any field that Docker has for them, used or not, and in a key.
+        #[test]
+        fn no_credential_is_shown(
+            secret in "[a-z]{12}",
+            ends in prop::sample::select(vec!["", "\\n", "\\u0000x", " x", "\\u00e9"]),
+            key in prop::sample::select(vec!["r.io", "r.io:443", "s.io", "https://alice:{}@r.io", "r.io/{}", "r.io:{}"]),
+            fields in prop::sample::subsequence(FIELDS.to_vec(), 1..=FIELDS.len()),
+            cut in 0.0..1.3_f64,
+        ) {
+            let secret_text = format!("{secret}{ends}");
+            let encoded = STANDARD.encode(format!("alice:{secret}"));
+            let value = |field: &str| if field == "auth" { encoded.clone() } else { secret_text.clone() };
+            let fields: Vec<String> = fields.iter().map(|field| format!(r#""{field}":"{}""#, value(field))).collect();
+            let json = format!(r#"{{"auths":{{"{}":{{{}}}}}}}"#, key.replace("{}", &secret), fields.join(","));
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in the text")]
+            let cut = ((json.len() as f64 * cut) as usize).min(json.len());
+            let json = json.get(..cut).unwrap_or(&json);
+            let endpoint = Endpoint::parse("https://r.io").unwrap();
+            let shown = match credentials_for(json.as_bytes(), &endpoint, None) {
+                Ok(credentials) => format!("{credentials:?}"),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            prop_assert!(!shown.contains(&secret) && !shown.contains(&encoded), "{}", shown);
+        }
+    }
+
+    const FIELDS: [&str; 6] = ["auth", "username", "password", "identitytoken", "registrytoken", "email"];
+
+    #[test]
+    fn a_mebibyte_is_read_in_bounded_time() {
+        let started = std::time::Instant::now();
+        let filled = |before: &str, unit: &str, after: &str| {
+            let room = LARGEST_CONFIG - before.len() - after.len();
+            format!("{before}{}{after}", unit.repeat(room / unit.len()))
+        };
+        for (before, unit, after) in [
+            ("", "[", ""),
+            ("", r#"{"auths":"#, ""),
+            (r#"{"auths":{"#, r#""r.io":{"auth":"YTpi"},"#, r#""x":{}}}"#),
+            (r#"{"auths":{"#, r#""xn--a.io:5000/a/b":{},"#, r#""x":{}}}"#),
+            (r#"{"auths":{""#, "a.", r#"":{}}}"#),
+            (r#"{"auths":{""#, "\u{fc}", r#"":{}}}"#),
+            (r#"{"auths":{""#, "r.io:", r#"":{}}}"#),
+            (r#"{"auths":{"r.io/"#, "a/", r#"":{}}}"#),
+            (r#"{"auths":{"r.io":{"auth":""#, "YTpi", r#""}}}"#),
+            (r#"{"auths":{"r.io":{"auth":""#, "\\u0041", r#""}}}"#),
+            (r#"{"auths":{"r.io":{"username":"a","password":""#, "\\n", r#""}}}"#),
+            (r#"{"auths":{"r.io":{"registrytoken":""#, "a", r#""}}}"#),
+            (r#"{"auths":{},"credHelpers":{"#, r#""r.i":"x","#, r#""x":"y"}}"#),
+        ] {
+            let json = filled(before, unit, after);
+            assert!(json.len() > LARGEST_CONFIG - 64, "{before}{unit}");
+            let error = found(&json, "https://r.io").err();
+            assert_ne!(error, Some(DockerConfigError::TooLarge), "{before}{unit}: read, and not put aside");
+        }
+        assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     }
 }

@@ -202,11 +202,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_mebibyte_is_refused_in_bounded_time() {
+        let started = std::time::Instant::now();
+        for unit in ["a", "a.", "/", "@", ":", "%", "\u{fc}", "xn--a.", "https://"] {
+            let long = unit.repeat((1 << 20) / unit.len());
+            for text in [long.clone(), format!("https://{long}"), format!("https://a/{long}")] {
+                assert_eq!(Endpoint::parse(&text), Err(EndpointError::TooLong));
+            }
+        }
+        assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    }
+
     proptest! {
         #[test]
         fn no_input_panics(text in any::<String>()) {
             let _ = Endpoint::parse(&text);
             let _ = Endpoint::parse(&format!("https://{text}"));
+        }
+
+        #[test]
+        fn no_credential_is_shown(
+            secret in "[a-z]{12}",
+            scheme in prop::sample::select(vec!["https", "http", "ftp", "https:", ""]),
+            user in prop::sample::select(vec!["alice:", "", ":", "a@b:", "%61:"]),
+            host in prop::sample::select(vec!["r.io", "", "[::1", "r.io:0", "r io", "r.io/a@b", "r.io\\x"]),
+        ) {
+            let text = format!("{scheme}://{user}{secret}@{host}");
+            let shown = match Endpoint::parse(&text) {
+                Ok(endpoint) => format!("{endpoint} {endpoint:?}"),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            prop_assert!(!shown.contains(&secret), "{}", shown);
         }
 
         #[test]

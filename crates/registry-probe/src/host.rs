@@ -202,10 +202,40 @@ mod tests {
         }
     }
 
+    /// Whether of a setting, or of a URL that a server sent: that one comes to the host's rules whole.
+    #[test]
+    fn a_mebibyte_is_read_in_bounded_time() {
+        let started = std::time::Instant::now();
+        for unit in ["a", "a.", ".", "0x7f.", "1", ":", "[", "]:", "%41", "\u{fc}", "xn--a", "xn--a.", "-"] {
+            let long = unit.repeat((1 << 20) / unit.len());
+            assert_eq!(host(&long), None, "{unit}");
+            assert!(long.parse::<TrustedService>().is_err(), "{unit}");
+            assert!(format!("a:{long}").parse::<TrustedService>().is_err(), "{unit}");
+            for text in
+                [format!("https://{long}/"), format!("https://{long}:1@a/"), format!("https://a/{long}")]
+            {
+                let _ = Url::parse(&text).map(|url| HostPort::of(&url));
+            }
+        }
+        assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    }
+
     proptest! {
         #[test]
         fn no_input_panics(text in any::<String>()) {
             let _ = (text.parse::<Host>(), text.parse::<TrustedService>());
+        }
+
+        #[test]
+        fn no_credential_is_shown(secret in "[a-z]{12}", host in "[a-z.:\\[\\]]{0,9}") {
+            let text = format!("alice:{secret}@{host}");
+            let of_url = Url::parse(&format!("https://{text}/?{secret}")).ok().and_then(|url| HostPort::of(&url));
+            let shown = format!("{:?} {:?} {of_url:?}", text.parse::<Host>(), text.parse::<TrustedService>());
+            prop_assert!(!shown.contains(&secret), "{}", shown);
+            let errors = [text.parse::<Host>().err(), text.parse::<TrustedService>().err()];
+            for error in errors.into_iter().flatten() {
+                prop_assert!(!error.to_string().contains(&secret));
+            }
         }
 
         #[test]

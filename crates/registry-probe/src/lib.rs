@@ -21,7 +21,6 @@ mod target;
 mod tls;
 mod token;
 mod transport;
-mod turns;
 
 pub use credentials::{Credentials, CredentialsError, DockerConfigError, Field};
 pub use endpoint::{Endpoint, EndpointError, Scheme};

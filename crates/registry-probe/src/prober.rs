@@ -1,7 +1,6 @@
 //! The prober: what outlives a single validation, and the run of one from start to findings.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -15,26 +14,19 @@ use crate::summary::summarize;
 use crate::target::{Material, Target};
 use crate::tls::{TlsPolicy, TlsRoots};
 use crate::transport::{Journal, Resolver, Sender};
-use crate::turns::Turns;
 
 /// How a prober is set up.
 #[derive(Debug, Clone)]
 pub struct ProberSettings {
     /// Says itself in `User-Agent`, as `registry-operator/<version>`.
     pub version: String,
-    /// How many validations may be under way at one registry host.
-    pub concurrent_per_host: NonZeroUsize,
     /// Name servers to ask; empty: those of the system, with its hosts file and search domains.
     pub name_servers: Vec<SocketAddr>,
 }
 
 impl Default for ProberSettings {
     fn default() -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            concurrent_per_host: NonZeroUsize::MIN.saturating_add(15),
-            name_servers: Vec::new(),
-        }
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), name_servers: Vec::new() }
     }
 }
 
@@ -61,31 +53,27 @@ struct Shared {
     resolver: Resolver,
     roots: Arc<TlsRoots>,
     user_agent: HeaderValue,
-    turns: Turns,
 }
 
 impl Prober {
     /// A prober; it connects to nothing yet.
     pub fn new(settings: ProberSettings) -> Result<Self, ProberError> {
-        let ProberSettings { version, concurrent_per_host, name_servers } = settings;
+        let ProberSettings { version, name_servers } = settings;
         let user_agent = HeaderValue::from_str(&format!("registry-operator/{version}"));
         let resolver = Resolver::new(&name_servers);
         Ok(Self(Arc::new(Shared {
             resolver: resolver.map_err(|error| ProberError::Resolver(error.to_string()))?,
             roots: Arc::new(TlsRoots::new().ok_or(ProberError::Crypto)?),
             user_agent: user_agent.map_err(|_| ProberError::Version)?,
-            turns: Turns::new(concurrent_per_host),
         })))
     }
 
     /// Can this registry be used with these credentials? Never fails: every failure is a finding.
     ///
-    /// Must run on a Tokio runtime with I/O and time. Safe to drop at any point. Waits for a turn first where
-    /// many validations are under way at the same host; the deadline begins after that.
+    /// Must run on a Tokio runtime with I/O and time. Safe to drop at any point. Begins at once: how many validations
+    /// are under way, and at which hosts, is for the caller to decide.
     pub async fn probe(&self, target: &Target, material: &Material, now: Timestamp) -> Findings {
-        let _turn = self.0.turns.take(target.endpoint.server()).await;
-        // Boxed, so that who waits for a turn holds a pointer and not the whole exchange.
-        let (verdict, journal) = Box::pin(self.exchange(target, material, now)).await;
+        let (verdict, journal) = self.exchange(target, material, now).await;
         summarize(target, material, verdict, &journal)
     }
 

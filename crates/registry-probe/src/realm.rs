@@ -214,6 +214,21 @@ mod tests {
         assert_eq!(realm("//b.example.com/token"), "https://b.example.com/token");
     }
 
+    #[test]
+    fn a_mebibyte_is_read_in_bounded_time() {
+        let started = std::time::Instant::now();
+        for unit in ["a", "a.", "/", "../", "@", ":", "%2e", "\u{fc}", "xn--a.", "?"] {
+            let long = unit.repeat((1 << 20) / unit.len());
+            for realm in
+                [long.clone(), format!("https://{long}/"), format!("https://auth.example.com/{long}")]
+            {
+                let found = service("https://registry.example.com/v2/", &realm);
+                let _ = found.map(|service| service.with_slash(&service.realm));
+            }
+        }
+        assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    }
+
     proptest! {
         #[test]
         fn no_realm_panics_and_none_at_another_site_is_trusted(realm in any::<String>(), host in "[a-z.]{1,12}") {

@@ -176,6 +176,11 @@ impl World {
         probe_with(ask, |request| Ok(self.answer(request)))
     }
 
+    /// Validates this world, below a base path.
+    pub(super) fn probe_below(&self, base: &str, ask: &Ask) -> Run {
+        probe_below_with(base, ask, |request| Ok(self.answer(request)))
+    }
+
     pub(super) fn answer(&self, request: &Request) -> Response {
         match request.url.host_str() {
             Some("registry.example.com") => self.registry_answers(request),
@@ -292,16 +297,36 @@ impl World {
     }
 }
 
+/// When it is, in all validations.
+pub(super) const NOW: &str = "2026-06-01T12:00:00Z";
+
 /// Validates, with the requests answered by `answer`.
 pub(super) fn probe_with(ask: &Ask, answer: impl Fn(&Request) -> Result<Response, Failure>) -> Run {
+    probe_at(None, ask, answer)
+}
+
+/// The same below a base path.
+pub(super) fn probe_below_with(
+    base: &str,
+    ask: &Ask,
+    answer: impl Fn(&Request) -> Result<Response, Failure>,
+) -> Run {
+    probe_at(Some(&RepositoryName::parse(base).unwrap()), ask, answer)
+}
+
+fn probe_at(
+    base_path: Option<&RepositoryName>,
+    ask: &Ask,
+    answer: impl Fn(&Request) -> Result<Response, Failure>,
+) -> Run {
     let endpoint = Endpoint::parse("https://registry.example.com").unwrap();
     let case = Case {
         endpoint: &endpoint,
-        base_path: None,
-        repository: ask.repository.map(|name| RepositoryName::parse(name).unwrap()),
+        base_path,
+        repository: ask.repository.map(|name| RepositoryName::parse(name).unwrap().below(base_path)),
         credentials: ask.credentials.as_ref(),
         trust: Trust { registry: endpoint.api(), listed: &[] },
-        now: "2026-06-01T12:00:00Z".parse().unwrap(),
+        now: NOW.parse().unwrap(),
     };
     let (mut seen, mut requests) = (Seen::default(), Vec::new());
     loop {

@@ -1,0 +1,95 @@
+//! The anonymous control of a named repository, where it gets no answer: nothing is proven by that, and nothing said
+//! against the credentials.
+
+use std::cell::Cell;
+
+use super::simulation::*;
+use crate::exchange::{Failure, FailureCause, Verdict};
+use crate::findings::*;
+use crate::host::HostPort;
+
+/// What the last of the reads of `hello` gets, which is the control.
+type Control = Result<u16, FailureCause>;
+
+/// Validates with the right password, the control answered so.
+fn probe(world: &World, control: Control) -> Verdict {
+    let ask = Ask { credentials: basic(PASSWORD), repository: Some("hello") };
+    let whole = world.probe(&ask).requests;
+    let reads = whole.iter().filter(|request| request.contains("/tags/list")).count();
+    assert_eq!(reads, 2, "the account's and the control: {whole:#?}");
+    let read = Cell::new(0);
+    let run = probe_with(&ask, |request| {
+        read.set(read.get() + usize::from(told(request).contains("/tags/list")));
+        match control {
+            Ok(status) if read.get() == 2 => Ok(respond(request, status, &[], "")),
+            Err(cause) if read.get() == 2 => {
+                Err(Failure { server: HostPort::of(&request.url).unwrap(), cause })
+            }
+            _ => Ok(world.answer(request)),
+        }
+    });
+    assert_eq!(run.requests[..], whole[..run.requests.len()], "nothing is asked otherwise");
+    run.verdict
+}
+
+/// Registries that grant `hello` to the account and to nobody else, so that the control alone proves it: by a token,
+/// and by the password itself where `/v2/` is open to all.
+fn worlds() -> [World; 2] {
+    let open = Registry { challenges: vec![BASIC.into()], open: true, ..Registry::default() };
+    [World::default(), World { registry: open, ..World::default() }]
+}
+
+fn by() -> HostPort {
+    HostPort { host: "registry.example.com".parse().unwrap(), port: 443 }
+}
+
+#[test]
+fn a_throttled_control_proves_nothing_and_is_tried_again() {
+    for world in worlds() {
+        let verdict = probe(&world, Ok(429));
+        assert_eq!(verdict.credentials, CredentialsFinding::Throttled { by: by() });
+        assert_eq!(verdict.content_path, ContentPathFinding::NotAttempted);
+    }
+}
+
+#[test]
+fn a_control_that_fails_proves_nothing_and_is_tried_again() {
+    let timeout = FailureCause::Timeout(Stage::Request);
+    for (control, cause) in [
+        (Ok(500), Unavailable::Status(500)),
+        (Ok(503), Unavailable::Status(503)),
+        (Err(timeout), Unavailable::Timeout(Stage::Request)),
+        (Err(FailureCause::Refused), Unavailable::Refused),
+        (Err(FailureCause::NotHttp), Unavailable::Unreadable),
+    ] {
+        for world in worlds() {
+            let verdict = probe(&world, control);
+            let server = by();
+            assert_eq!(
+                verdict.credentials,
+                CredentialsFinding::TemporarilyUnavailable { server, cause },
+                "{control:?}"
+            );
+            assert_eq!(verdict.content_path, ContentPathFinding::NotAttempted);
+        }
+    }
+}
+
+#[test]
+fn a_control_that_is_refused_proves_the_credentials_and_one_that_is_neither_does_not() {
+    let [by_token, by_password] = worlds();
+    for status in [401, 403, 404] {
+        for world in [&by_token, &by_password] {
+            let verdict = probe(world, Ok(status));
+            assert_eq!(
+                verdict.credentials,
+                CredentialsFinding::Validated(Evidence::RefusedWithout),
+                "{status}"
+            );
+        }
+    }
+    for status in [204, 302, 400, 405] {
+        let unprovable = probe(&by_password, Ok(status)).credentials;
+        assert_eq!(unprovable, CredentialsFinding::Unprovable(Unprovable::AnonymousServed), "{status}");
+    }
+}

@@ -1,0 +1,357 @@
+//! Decisions of the exchange that no habit of the simulated registries leads to: each by the answer that it rests on.
+
+use std::cell::RefCell;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::{HeaderName, HeaderValue};
+use secrecy::SecretString;
+
+use super::simulation::*;
+use crate::credentials::Credentials;
+use crate::exchange::reply::{Reply, Said};
+use crate::exchange::{Failure, FailureCause, Request, Response};
+use crate::findings::*;
+use crate::host::HostPort;
+
+const ELSEWHERE: &str = r#"Bearer realm="https://auth.example.net/token""#;
+
+fn right() -> Ask {
+    Ask { credentials: basic(PASSWORD), repository: None }
+}
+
+fn nobody() -> Ask {
+    Ask { credentials: None, repository: None }
+}
+
+fn at_hello(ask: Ask) -> Ask {
+    Ask { repository: Some("hello"), ..ask }
+}
+
+fn registry_token(token: &str) -> Ask {
+    Ask { credentials: Some(Credentials::RegistryToken(SecretString::from(token))), repository: None }
+}
+
+fn challenged(challenges: &[&str]) -> Registry {
+    let challenges = challenges.iter().map(|challenge| (*challenge).to_owned()).collect();
+    Registry { challenges, ..Registry::default() }
+}
+
+fn guarded() -> Service {
+    Service { anonymous: Gives::Status(401), ..Service::default() }
+}
+
+fn registry() -> HostPort {
+    HostPort { host: "registry.example.com".parse().unwrap(), port: 443 }
+}
+
+/// A status, its challenges and a body.
+type Answer<'a> = (u16, &'a [&'a str], &'a str);
+
+fn answer(request: &Request, (status, challenges, body): Answer<'_>) -> Response {
+    let challenges: Vec<String> = challenges.iter().map(|challenge| (*challenge).to_owned()).collect();
+    respond(request, status, &challenges, body)
+}
+
+/// Validates in `world`, where requests that are told so are answered so.
+fn with_answer(world: &World, ask: &Ask, told_so: &str, given: Answer<'_>) -> Run {
+    probe_with(ask, |request| {
+        let other = told(request).contains(told_so);
+        Ok(if other { answer(request, given) } else { world.answer(request) })
+    })
+}
+
+#[test]
+fn what_answers_without_a_sign_of_a_registry_is_none() {
+    for (given, cause) in [
+        ((200, &[][..], "ok"), NotARegistry::NoSign),
+        ((200, &[], ""), NotARegistry::NoSign),
+        ((200, &[], "<html>"), NotARegistry::NoSign),
+        ((401, &[], "{}"), NotARegistry::Status(401)),
+        ((403, &[], ""), NotARegistry::Status(403)),
+        ((404, &[], ""), NotARegistry::Status(404)),
+    ] {
+        let found = with_answer(&World::default(), &right(), "/v2/", given).verdict;
+        let server = registry();
+        assert_eq!(found.endpoint, EndpointFinding::NotARegistry { server, cause }, "{given:?}");
+        assert_eq!(found.credentials, CredentialsFinding::NotAttempted);
+    }
+}
+
+#[test]
+fn a_page_in_place_of_the_api_is_no_registry_even_after_it_asked_for_a_password() {
+    let world = World { registry: challenged(&[BASIC]), ..World::default() };
+    let found = with_answer(&world, &right(), "/v2/ as Basic", (200, &[], "<html>")).verdict;
+    let cause = NotARegistry::NoSign;
+    assert_eq!(found.endpoint, EndpointFinding::NotARegistry { server: registry(), cause });
+}
+
+#[test]
+fn of_many_foreign_schemes_the_first_five_are_named_none_of_them_at_length() {
+    let long = "X".repeat(40);
+    let line = format!("{long}, Digest, Negotiate, NTLM, Digest, HOBA, Mutual, Vapid");
+    let world = World { registry: challenged(&[&line]), ..World::default() };
+    let schemes =
+        vec![long[..32].to_owned(), "Digest".into(), "Negotiate".into(), "NTLM".into(), "HOBA".into()];
+    assert_eq!(world.probe(&right()).verdict.credentials, CredentialsFinding::UnsupportedScheme { schemes });
+}
+
+#[test]
+fn a_handshake_that_fails_at_first_is_the_tls_layers_to_tell() {
+    let run = probe_with(&right(), |request| {
+        Err(Failure { server: HostPort::of(&request.url).unwrap(), cause: FailureCause::Tls })
+    });
+    assert_eq!(run.verdict.endpoint, EndpointFinding::Reachable);
+    assert_eq!(run.verdict.credentials, CredentialsFinding::NotAttempted);
+}
+
+#[test]
+fn a_repository_is_read_by_a_list_of_tags_and_by_nothing_else() {
+    let world = World { registry: challenged(&[BASIC]), ..World::default() };
+    let read = |body: &str| {
+        with_answer(&world, &at_hello(right()), "/tags/list", (200, &[], body)).verdict.content_path
+    };
+    let inconclusive = |path: &ContentPathFinding| match path {
+        ContentPathFinding::Inconclusive(why) => format!("{why:?}"),
+        other => format!("{other:?}"),
+    };
+    assert!(matches!(read(r#"{"name":"hello","tags":["1"]}"#), ContentPathFinding::Accessible { .. }));
+    assert!(inconclusive(&read(r#"{"name":"hello","tags":[]}"#)).starts_with("NoTags"));
+    assert!(inconclusive(&read(r#"{"name":"hello","tags":null}"#)).starts_with("NoTags"));
+    for body in ["{}", "ok", "", r#"{"tags":["1"]}"#, "<html>"] {
+        assert!(inconclusive(&read(body)).starts_with("UnexpectedStatus"), "{body}");
+    }
+}
+
+#[test]
+fn a_scope_is_tried_where_the_token_without_one_is_refused_with_401_and_only_there() {
+    let scoped = Registry { v2: Opens::WithScope, ..Registry::default() };
+    let world = World { registry: scoped, service: guarded() };
+    let validated = CredentialsFinding::Validated(Evidence::RefusedWithout);
+    let below = world.probe_below("team", &right());
+    assert_eq!(below.verdict.credentials, validated, "the base path: {:#?}", below.requests);
+    let denied = Registry { v2: Opens::WithScope, denies_alice: true, ..Registry::default() };
+    let named = World { registry: denied, service: guarded() }.probe(&at_hello(right()));
+    assert_eq!(named.verdict.credentials, validated, "the named repository: {:#?}", named.requests);
+    assert_eq!(
+        world.probe(&right()).verdict.credentials,
+        CredentialsFinding::TokenRefused {
+            issuer: HostPort { host: "auth.example.com".parse().unwrap(), port: 443 }
+        }
+    );
+
+    let forbidden = probe_below_with("team", &right(), |request| {
+        let other = told(request).contains("/v2/ as Bearer");
+        Ok(if other { answer(request, (403, &[], "")) } else { world.answer(request) })
+    });
+    assert_eq!(forbidden.verdict.credentials, CredentialsFinding::Forbidden { by: registry() });
+    assert!(!forbidden.requests.iter().any(|asked| asked.contains("scoped")), "{:#?}", forbidden.requests);
+}
+
+#[test]
+fn who_has_no_credentials_is_asked_for_them_where_there_is_no_way_to_a_token() {
+    let no_realm = World { registry: challenged(&["Bearer service=\"registry\""]), ..World::default() };
+    assert_eq!(no_realm.probe(&nobody()).verdict.credentials, CredentialsFinding::Required);
+    let refusing = World { service: guarded(), ..World::default() }.probe(&at_hello(nobody())).verdict;
+    assert_eq!(refusing.credentials, CredentialsFinding::Required);
+    assert!(matches!(refusing.content_path, ContentPathFinding::Denied { status: 401, .. }));
+}
+
+#[test]
+fn a_registry_token_is_tried_at_an_open_registry_whatever_that_asks_for() {
+    let digest = Registry { open: true, always_challenges: true, ..challenged(&["Digest realm=\"x\""]) };
+    let found = World { registry: digest, ..World::default() }.probe(&registry_token("x")).verdict;
+    assert_eq!(found.credentials, CredentialsFinding::Unprovable(Unprovable::AnonymousServed));
+}
+
+#[test]
+fn a_password_goes_on_to_a_token_service_only_where_nobody_asked_for_it_before() {
+    let rejected = CredentialsFinding::Rejected { by: registry() };
+    let refused = |world: &World, challenges| {
+        with_answer(world, &right(), "/v2/ as Basic", (401, challenges, r#"{"errors":[{"code":"X"}]}"#))
+    };
+    let open = World {
+        registry: Registry { open: true, ..challenged(&[]) },
+        service: Service { tokens: Tokens::Named, ..Service::default() },
+    };
+    let went_on = refused(&open, &[BEARER]);
+    assert!(
+        went_on.requests.iter().any(|asked| asked.contains("/token as Basic")),
+        "{:#?}",
+        went_on.requests
+    );
+    let untrusted = refused(&open, &[ELSEWHERE]).verdict.credentials;
+    assert!(
+        matches!(&untrusted, CredentialsFinding::UntrustedTokenService { cause: Distrust::OtherSite, .. }),
+        "{untrusted:?}"
+    );
+    let asked_before = World { registry: challenged(&[BASIC]), ..open.clone() };
+    for run in [refused(&open, &[BASIC, BEARER]), refused(&asked_before, &[BEARER])] {
+        assert_eq!(run.verdict.credentials, rejected);
+        assert!(!run.requests.iter().any(|asked| asked.contains("/token")), "{:#?}", run.requests);
+    }
+}
+
+/// A token that says when it ends, in seconds from the moment of the validation.
+fn ending(seconds: i64) -> Ask {
+    let now: jiff::Timestamp = NOW.parse().unwrap();
+    let claims = format!(r#"{{"exp":{}}}"#, now.as_second() + seconds);
+    registry_token(&format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims)))
+}
+
+#[test]
+fn a_refused_token_has_expired_where_it_or_the_registry_says_so() {
+    let rejected = CredentialsFinding::Rejected { by: registry() };
+    let forbidden = CredentialsFinding::Forbidden { by: registry() };
+    let said: &[&str] = &[
+        r#"Bearer realm="https://auth.example.com/token",error="invalid_token",error_description="Token EXPIRED""#,
+    ];
+    let told_so = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired."}]}"#;
+    let refused = |ask: &Ask, given| {
+        let run = with_answer(&World::default(), ask, "/v2/ as B", given);
+        run.verdict.credentials
+    };
+    for status in [401, 403] {
+        assert_eq!(refused(&ending(-1), (status, &[], "{}")), CredentialsFinding::Expired);
+        assert_eq!(refused(&ending(0), (status, &[], "{}")), CredentialsFinding::Expired);
+        assert_eq!(refused(&registry_token("x"), (status, said, "{}")), CredentialsFinding::Expired);
+        assert_eq!(refused(&registry_token("x"), (status, &[], told_so)), CredentialsFinding::Expired);
+    }
+    assert_eq!(refused(&ending(60), (401, &[], "{}")), rejected);
+    assert_eq!(refused(&ending(60), (403, &[], "{}")), forbidden);
+
+    let basic = World { registry: challenged(&[BASIC]), ..World::default() };
+    let password = |given| with_answer(&basic, &right(), "/v2/ as Basic", given).verdict.credentials;
+    assert_eq!(password((403, &[], told_so)), CredentialsFinding::Expired, "as ECR says it");
+    assert_eq!(password((401, said, "{}")), rejected, "a password is no token");
+    assert_eq!(password((400, &[], told_so)), rejected);
+}
+
+#[test]
+fn either_of_the_accounts_tokens_may_name_it() {
+    let world =
+        World { service: Service { tokens: Tokens::Opaque, ..Service::default() }, ..World::default() };
+    let named = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(r#"{"sub":"alice","hidden":"alice|"}"#));
+    let body = format!(r#"{{"token":"{named}"}}"#);
+    let run = probe_with(&at_hello(right()), |request| {
+        let unscoped = told(request).ends_with("/token as Basic");
+        Ok(if unscoped { answer(request, (200, &[], &body)) } else { world.answer(request) })
+    });
+    assert_eq!(run.verdict.credentials, CredentialsFinding::Validated(Evidence::NamedInToken));
+    assert_eq!(run.requests.len(), 4, "{:#?}", run.requests);
+}
+
+#[test]
+fn a_token_that_is_not_issued_for_the_repository_denies_it() {
+    let world =
+        World { service: Service { tokens: Tokens::Named, ..Service::default() }, ..World::default() };
+    for status in [401, 403] {
+        let scoped = "/token as Basic scoped";
+        let found = with_answer(&world, &at_hello(right()), scoped, (status, &[], "{}")).verdict;
+        assert_eq!(found.credentials, CredentialsFinding::Validated(Evidence::NamedInToken));
+        assert!(
+            matches!(found.content_path, ContentPathFinding::Denied { status: by, .. } if by == status),
+            "{found:?}"
+        );
+    }
+}
+
+/// What is read from a reply to `url` with this header.
+fn reply(url: &str, status: u16, (name, value): (&'static str, &str), body: &str) -> Reply {
+    let headers = [(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())];
+    let headers = headers.into_iter().collect();
+    Reply::of(&Response { url: url.parse().unwrap(), status, headers, body: body.as_bytes().to_vec() })
+}
+
+#[test]
+fn a_page_for_people_is_told_by_its_type_or_by_its_beginning() {
+    let said = |kind, body| reply("https://r.io/v2/", 200, ("content-type", kind), body).said;
+    for (kind, body) in
+        [("text/html", "{}"), ("Text/HTML; charset=utf-8", ""), ("text/plain", " \n<!doctype html>")]
+    {
+        assert_eq!(said(kind, body), Said::Page, "{kind} {body}");
+    }
+    assert!(matches!(said("application/json", "{}"), Said::Granted(_)));
+}
+
+#[test]
+fn a_port_for_tls_says_so_only_to_who_speaks_in_the_clear() {
+    let said = |url, body| reply(url, 400, ("content-type", "text/plain"), body).said;
+    for body in [
+        "Client sent an HTTP request to an HTTPS server.",
+        "<center>The plain HTTP request was sent to HTTPS port</center>",
+    ] {
+        assert_eq!(said("http://r.io/v2/", body), Said::WantsTls);
+        assert_eq!(said("https://r.io/v2/", body), Said::Other(400));
+    }
+    assert_eq!(said("http://r.io/v2/", "Bad Request"), Said::Other(400));
+}
+
+#[test]
+fn dockers_version_header_is_a_sign_in_its_second_version_only() {
+    let sign =
+        |value| reply("https://r.io/v2/", 200, ("docker-distribution-api-version", value), "").has_sign;
+    assert!(sign("registry/2.0") && sign(" registry/2.0 ") && sign("registry/2.0, other/1"));
+    assert!(!sign("registry/1.0") && !sign("other") && !sign(""));
+}
+
+/// The requests to the token service, in order, as they are sent: the URL, and the pair in `Authorization`.
+fn asked_of_service(world: &World, ask: &Ask) -> Vec<(String, String)> {
+    let asked = RefCell::new(Vec::new());
+    probe_with(ask, |request| {
+        assert!(request.authorization.as_ref().is_none_or(HeaderValue::is_sensitive), "would be shown");
+        if request.url.path() == "/token" {
+            let header = request.authorization.as_ref().map(|value| value.to_str().unwrap().to_owned());
+            let pair = header.and_then(|header| STANDARD.decode(header.strip_prefix("Basic ")?).ok());
+            asked
+                .borrow_mut()
+                .push((request.url.to_string(), String::from_utf8(pair.unwrap_or_default()).unwrap()));
+        }
+        Ok(world.answer(request))
+    });
+    asked.into_inner()
+}
+
+#[test]
+fn a_token_is_asked_for_by_service_account_and_each_scope_of_its_own() {
+    let two = format!("{BEARER},scope=\"repository:a:pull  repository:b:pull\"");
+    let scoped = Registry { v2: Opens::WithScope, ..challenged(&[&two]) };
+    let asked = asked_of_service(&World { registry: scoped, service: guarded() }, &right());
+    let realm = "https://auth.example.com/token?service=registry";
+    let pair = format!("alice:{PASSWORD}");
+    let scopes = "&scope=repository%3Aa%3Apull&scope=repository%3Ab%3Apull";
+    assert_eq!(asked[0], (format!("{realm}&account=alice"), pair.clone()));
+    assert_eq!(asked[1], (format!("{realm}{scopes}&account=alice"), pair));
+    assert_eq!(asked[2], (format!("{realm}{scopes}"), String::new()), "the control names nobody");
+    let nothing = challenged(&[r#"Bearer realm="https://auth.example.com/token""#]);
+    let asked = asked_of_service(&World { registry: nothing, service: guarded() }, &nobody());
+    assert_eq!(asked, [("https://auth.example.com/token".to_owned(), String::new())]);
+}
+
+#[test]
+fn an_identity_token_of_nobody_in_particular_goes_by_azures_name_for_that() {
+    let token = SecretString::from(IDENTITY_TOKEN);
+    let of = |username: Option<&str>| Ask {
+        credentials: Some(Credentials::IdentityToken {
+            username: username.map(Into::into),
+            token: token.clone(),
+        }),
+        repository: None,
+    };
+    let by_get = World { service: Service { post: false, ..guarded() }, ..World::default() };
+    let nobody = format!("00000000-0000-0000-0000-000000000000:{IDENTITY_TOKEN}");
+    assert_eq!(asked_of_service(&by_get, &of(None))[1].1, nobody);
+    assert_eq!(asked_of_service(&by_get, &of(Some("alice")))[1].1, format!("alice:{IDENTITY_TOKEN}"));
+}
+
+#[test]
+fn one_tag_is_enough() {
+    let world = World { registry: challenged(&[BASIC]), ..World::default() };
+    let asked = RefCell::new(Vec::new());
+    probe_with(&at_hello(right()), |request| {
+        asked.borrow_mut().push(request.url.to_string());
+        Ok(world.answer(request))
+    });
+    let tags = "https://registry.example.com/v2/hello/tags/list?n=1";
+    assert_eq!(asked.into_inner().last().map(String::as_str), Some(tags));
+}

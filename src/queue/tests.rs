@@ -1,0 +1,238 @@
+//! The queue, without a clock: every test says what time it is.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn at(start: Instant, seconds: u64) -> Instant {
+    start + Duration::from_secs(seconds)
+}
+
+type Tested<K> = Queue<K, char, &'static str>;
+
+fn queue<K: Clone + Eq + Hash>(places: usize) -> Tested<K> {
+    Queue::new(Limits { places, at_a_host: 32 })
+}
+
+fn lane(group: char, host: &'static str) -> Lane<char, &'static str> {
+    Lane { group, host: Some(host) }
+}
+
+fn nowhere(group: char) -> Lane<char, &'static str> {
+    Lane { group, host: None }
+}
+
+fn pop<K: Clone + Eq + Hash>(queue: &mut Tested<K>, now: Instant) -> Option<K> {
+    queue.next(now).map(|(key, _)| key)
+}
+
+/// Starts all that may be started.
+fn drain<K: Clone + Eq + Hash>(queue: &mut Tested<K>, now: Instant) -> Vec<K> {
+    std::iter::from_fn(|| pop(queue, now)).collect()
+}
+
+#[tokio::test]
+async fn a_key_is_handed_out_when_its_time_has_come() {
+    let start = Instant::now();
+    let mut queue = queue(8);
+    queue.at(&"a", &lane('g', "a"), at(start, 5));
+    assert_eq!(pop(&mut queue, at(start, 4)), None);
+    assert_eq!(queue.next_due(), Some(at(start, 5)));
+    assert_eq!(pop(&mut queue, at(start, 5)), Some("a"));
+}
+
+#[tokio::test]
+async fn the_earlier_of_two_times_holds() {
+    let start = Instant::now();
+    let mut queue = queue(8);
+    queue.at(&"a", &lane('g', "a"), at(start, 5));
+    queue.at(&"a", &lane('g', "a"), at(start, 9));
+    queue.at(&"b", &lane('g', "a"), at(start, 9));
+    queue.at(&"b", &lane('g', "a"), at(start, 5));
+    assert_eq!(pop(&mut queue, at(start, 5)), Some("a"));
+    assert_eq!(pop(&mut queue, at(start, 5)), Some("b"));
+    assert_eq!(pop(&mut queue, at(start, 60)), None);
+}
+
+#[tokio::test]
+async fn a_key_is_never_worked_on_twice_at_once_and_a_change_meanwhile_is_not_lost() {
+    let start = Instant::now();
+    let mut queue = queue(8);
+    queue.now(&"a", &lane('g', "a"), start);
+    assert_eq!(pop(&mut queue, start), Some("a"));
+    queue.now(&"a", &lane('g', "a"), start);
+    assert_eq!(pop(&mut queue, start), None);
+    queue.done(&"a", start, Some(Duration::from_mins(10)));
+    assert_eq!(pop(&mut queue, start), Some("a"));
+    queue.done(&"a", start, Some(Duration::from_mins(10)));
+    assert_eq!(pop(&mut queue, start), None);
+    assert_eq!(pop(&mut queue, at(start, 600)), Some("a"));
+}
+
+#[tokio::test]
+async fn a_forgotten_key_is_not_handed_out() {
+    let start = Instant::now();
+    let mut queue = queue(8);
+    queue.now(&"a", &lane('g', "a"), start);
+    queue.at(&"b", &lane('g', "a"), start);
+    queue.forget(&"a");
+    queue.forget(&"b");
+    assert_eq!(pop(&mut queue, start), None);
+    assert_eq!((queue.depth(), queue.in_flight()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_greedy_group_leaves_places_for_the_next() {
+    let start = Instant::now();
+    let mut queue = queue(8);
+    for key in 0..100 {
+        queue.now(&key, &lane('g', ["a", "b", "c", "d", "e"][key % 5]), start);
+    }
+    assert_eq!(drain(&mut queue, start).len(), 4);
+    queue.now(&1000, &lane('h', "a"), start);
+    assert_eq!(pop(&mut queue, start), Some(1000));
+}
+
+#[tokio::test]
+async fn groups_take_turns() {
+    let start = Instant::now();
+    let mut queue = queue(64);
+    for key in 0..10 {
+        queue.now(&key, &lane('g', "a"), start);
+    }
+    queue.now(&100, &lane('h', "a"), start);
+    assert_eq!(drain(&mut queue, start)[..2], [0, 100]);
+}
+
+#[tokio::test]
+async fn a_host_that_holds_up_its_registries_leaves_places_for_those_of_the_next() {
+    let start = Instant::now();
+    for places in [4, 8, 64] {
+        let mut queue = queue(places);
+        for key in 0..1000 {
+            queue.now(&key, &lane('g', "hangs"), start);
+        }
+        assert!(!drain(&mut queue, start).is_empty());
+        queue.now(&1000, &lane('g', "answers"), start);
+        assert_eq!(pop(&mut queue, start), Some(1000), "{places} places");
+    }
+}
+
+#[tokio::test]
+async fn hosts_of_a_group_take_turns() {
+    let start = Instant::now();
+    let mut queue = queue(64);
+    for key in 0..10 {
+        queue.now(&key, &lane('g', "a"), start);
+    }
+    queue.now(&100, &lane('g', "b"), start);
+    assert_eq!(drain(&mut queue, start)[..2], [0, 100]);
+}
+
+#[tokio::test]
+async fn no_group_takes_a_host_for_itself_and_the_host_has_so_many_and_no_more() {
+    let start = Instant::now();
+    let mut queue = queue(1000);
+    let mut key = 0;
+    let mut most = |group, queue: &mut Tested<i32>| {
+        for _ in 0..100 {
+            key += 1;
+            queue.now(&key, &lane(group, "a"), start);
+        }
+        drain(queue, start).len()
+    };
+    assert_eq!(
+        ['f', 'g', 'h', 'i', 'j', 'k', 'l'].map(|group| most(group, &mut queue)),
+        [16, 8, 4, 2, 1, 1, 0]
+    );
+    assert_eq!(queue.in_flight(), 32);
+    queue.now(&0, &lane('l', "b"), start);
+    assert_eq!(drain(&mut queue, start), [0], "another host");
+}
+
+#[tokio::test]
+async fn what_asks_no_registry_waits_for_none() {
+    let start = Instant::now();
+    let mut queue = queue(4);
+    for key in 0..100 {
+        queue.now(&key, &lane('g', ["a", "b", "c", "d", "e"][key % 5]), start);
+    }
+    drain(&mut queue, start);
+    for key in 100..110 {
+        queue.now(&key, &nowhere('g'), start);
+    }
+    assert_eq!(drain(&mut queue, start), [100, 101, 102, 103], "as many places, of their own");
+    queue.done(&100, start, None);
+    assert_eq!(drain(&mut queue, start), [104]);
+}
+
+#[tokio::test]
+async fn a_key_that_waits_moves_with_its_lane() {
+    let start = Instant::now();
+    let mut queue = queue(4);
+    for key in 0..10 {
+        queue.now(&key, &lane('g', "hangs"), start);
+    }
+    drain(&mut queue, start);
+    queue.now(&9, &nowhere('g'), at(start, 3));
+    assert_eq!(queue.next(at(start, 5)), Some((9, Duration::from_secs(5))), "it has waited all the time");
+    queue.now(&8, &lane('h', "hangs"), start);
+    assert_eq!(drain(&mut queue, start), [8]);
+}
+
+#[tokio::test]
+async fn work_gives_back_the_place_that_it_took_wherever_its_key_goes() {
+    let start = Instant::now();
+    let mut queue = queue(8);
+    for key in 0..10 {
+        queue.now(&key, &lane('g', "a"), start);
+    }
+    let started = drain(&mut queue, start);
+    for key in &started {
+        queue.now(key, &lane('h', "b"), start);
+        queue.done(key, start, None);
+    }
+    let again = drain(&mut queue, start);
+    assert!(again.contains(&started[0]) && again.len() == 2 * started.len(), "{started:?} {again:?}");
+}
+
+proptest! {
+    /// Whatever is asked for in whatever order and wherever it moves: places are never exceeded, and everything that was
+    /// asked for is handed out in the end.
+    #[test]
+    fn places_hold_and_nothing_is_lost(
+        asked in proptest::collection::vec((0u8..20, 0u8..5, 0u8..4, 0u8..4), 1..200),
+    ) {
+        let start = Instant::now();
+        let mut queue: Queue<u8, u8, u8> = Queue::new(Limits { places: 4, at_a_host: 3 });
+        let mut owed = std::collections::HashSet::new();
+        let mut running: Vec<(u8, Option<u8>)> = Vec::new();
+        let mut lanes = HashMap::new();
+        for (key, what, group, host) in asked {
+            let lane = Lane { group, host: (host > 0).then_some(host) };
+            match what {
+                0 | 1 => { queue.now(&key, &lane, start); owed.insert(key); lanes.insert(key, lane); }
+                2 => if let Some((key, _)) = queue.next(start) {
+                    prop_assert!(!running.iter().any(|(other, _)| *other == key));
+                    owed.remove(&key);
+                    running.push((key, lanes[&key].host));
+                },
+                3 => { queue.forget(&key); owed.remove(&key); }
+                _ => if let Some((key, _)) = running.pop() { queue.done(&key, start, None); },
+            }
+            prop_assert_eq!(queue.in_flight(), running.len());
+            prop_assert!(running.iter().filter(|(_, host)| host.is_some()).count() <= 4);
+            for host in 1..4 {
+                prop_assert!(running.iter().filter(|(_, at)| *at == Some(host)).count() <= 3);
+            }
+        }
+        loop {
+            while let Some((key, _)) = queue.next(start) { owed.remove(&key); running.push((key, None)); }
+            let Some((key, _)) = running.pop() else { break };
+            queue.done(&key, start, None);
+        }
+        prop_assert!(owed.is_empty());
+        prop_assert_eq!((queue.depth(), queue.in_flight()), (0, 0));
+        prop_assert!(queue.ready.is_empty() && queue.turns.is_empty() && queue.running.by_lane.is_empty());
+    }
+}

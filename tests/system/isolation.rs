@@ -1,0 +1,222 @@
+//! Tenants beside each other at one registry host, with different credentials, at the same time: neither verdict, token,
+//! connection nor Event of one is ever another's.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures::future::try_join_all;
+use k8s_openapi::api::events::v1::Event;
+use kube::{Api, api::ListParams};
+use registry_testbed::eventually;
+use serde_json::{Value, json};
+
+use crate::{
+    harness,
+    stage::{Answer, Asked, Declared, Marker, Played, SOON, Scene, VALIDATED, Verdict, View, answer},
+};
+
+const ROUNDS: usize = 6;
+
+/// Somebody who has, or believes to have, an account at the registry.
+struct Party {
+    user: &'static str,
+    password: &'static str,
+    verdict: Verdict,
+}
+
+/// What a wrong password comes to.
+const REJECTED: Verdict = Verdict::refused("False/Rejected").in_the_clear();
+/// What a right one comes to.
+const ACCEPTED: Verdict = VALIDATED.in_the_clear();
+
+const PARTIES: [Party; 4] = [
+    Party { user: "alice", password: "of-alice", verdict: ACCEPTED },
+    Party { user: "bob", password: "of-alice", verdict: REJECTED },
+    Party { user: "carol", password: "of-carol", verdict: ACCEPTED },
+    // The right password, but another's name.
+    Party { user: "dave", password: "of-carol", verdict: REJECTED },
+];
+
+/// A registry with a token service of its own, and a moment of thought, so that validations overlap.
+async fn registry() -> Result<Played> {
+    Played::start(|asked| (Duration::from_millis(30), reply(asked))).await
+}
+
+fn reply(asked: &Asked) -> Answer {
+    let host = asked.header(http::header::HOST).unwrap_or_default();
+    let realm = format!("Bearer realm=\"http://{host}/token\",service=\"played\"");
+    let headers = [("Docker-Distribution-Api-Version", "registry/2.0"), ("WWW-Authenticate", &*realm)];
+    let refused = || answer(401, &headers, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#);
+    match (&*asked.path, speaker(asked)) {
+        ("/token", Some(Speaker::Password(user, password))) if password == format!("of-{user}") => {
+            answer(200, &[], format!(r#"{{"token":"opened-by-{user}"}}"#))
+        }
+        ("/token", _) => answer(401, &[], "{}"),
+        (_, Some(Speaker::Token(_))) => answer(200, &headers[..1], "{}"),
+        _ => refused(),
+    }
+}
+
+/// Who a request says that it is from.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Speaker {
+    Password(String, String),
+    /// The user that it was given to.
+    Token(String),
+}
+
+impl Speaker {
+    fn user(&self) -> &str {
+        match self {
+            Self::Password(user, _) | Self::Token(user) => user,
+        }
+    }
+}
+
+fn speaker(asked: &Asked) -> Option<Speaker> {
+    let header = asked.authorization()?;
+    if let Some(token) = header.strip_prefix("Bearer opened-by-") {
+        return Some(Speaker::Token(token.to_owned()));
+    }
+    let pair = BASE64_STANDARD.decode(header.strip_prefix("Basic ")?).ok()?;
+    let (user, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+    Some(Speaker::Password(user.to_owned(), password.to_owned()))
+}
+
+/// A party in a namespace of its own, with a registry and a Secret that are called as everybody's.
+async fn move_in(scene: &Scene<'_>, party: &Party, registry: &Played) -> Result<Declared> {
+    let login = scene.login("login", party.user, party.password).await?;
+    let auth = json!({"basic": {"secretRef": {"name": login}}});
+    scene.declare("packs", json!({"endpoint": registry.url(), "auth": auth})).await
+}
+
+#[tokio::test]
+async fn tenants_at_one_host_share_neither_verdict_token_connection_nor_event() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = registry().await?;
+    let mut scenes = Vec::new();
+    for party in &PARTIES {
+        let tenant = format!("team-{}", party.user);
+        scenes.push(Scene::inside(&cluster, cluster.tenant_namespace(&tenant, &tenant).await?));
+    }
+    let moving = scenes.iter().zip(&PARTIES).map(|(scene, party)| move_in(scene, party, &registry));
+    let objects = try_join_all(moving).await?;
+    let verdicts = |round: String| {
+        let verdicts = objects.iter().zip(&PARTIES).map(move |(object, party)| {
+            let round = round.clone();
+            async move {
+                object.request(&round).await?;
+                object.has_handled(&round).await?;
+                object.shows(SOON, &party.verdict).await
+            }
+        });
+        try_join_all(verdicts)
+    };
+    let mut views = verdicts("0".to_owned()).await?;
+    for round in 1..ROUNDS {
+        views = verdicts(round.to_string()).await?;
+    }
+
+    let asked = registry.asked();
+    no_connection_has_two_speakers(&asked)?;
+    each_has_asked_for_himself(&asked)?;
+    for ((scene, view), party) in scenes.iter().zip(&views).zip(&PARTIES) {
+        no_event_is_anothers(&cluster, scene, view, party).await?;
+    }
+    Ok(())
+}
+
+/// Over one connection one user has signed in, with one password, and no token was shown but his own.
+fn no_connection_has_two_speakers(asked: &[Asked]) -> Result<()> {
+    let mut users: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+    let mut tokens = 0;
+    for (connection, speaker) in asked.iter().filter_map(|asked| Some((asked.connection, speaker(asked)?))) {
+        tokens += usize::from(matches!(speaker, Speaker::Token(_)));
+        users.entry(connection).or_default().insert(speaker.user().to_owned());
+    }
+    ensure!(tokens >= 2 * ROUNDS, "{tokens} requests with a token");
+    let mixed: Vec<_> = users.iter().filter(|(_, users)| users.len() > 1).collect();
+    ensure!(mixed.is_empty(), "several users over one connection: {mixed:?}");
+    ensure!(users.len() >= PARTIES.len() + 2 * (ROUNDS - 1), "{} connections were signed in on", users.len());
+    Ok(())
+}
+
+/// Each password came with its own name, and who was let in asked again every time: no verdict was another's.
+fn each_has_asked_for_himself(asked: &[Asked]) -> Result<()> {
+    let said: Vec<Speaker> = asked.iter().filter_map(speaker).collect();
+    for party in &PARTIES {
+        let own = Speaker::Password(party.user.to_owned(), party.password.to_owned());
+        let times = said.iter().filter(|speaker| **speaker == own).count();
+        ensure!(times >= ROUNDS, "{} asked {times} times in {ROUNDS} rounds", party.user);
+    }
+    let known = |speaker: &&Speaker| match speaker {
+        Speaker::Password(user, password) => {
+            PARTIES.iter().any(|party| party.user == user && party.password == password)
+        }
+        Speaker::Token(user) => {
+            PARTIES.iter().any(|party| party.user == user && matches!(party.verdict.marker, Marker::None))
+        }
+    };
+    let strangers: Vec<_> = said.iter().filter(|speaker| !known(speaker)).collect();
+    ensure!(strangers.is_empty(), "nobody has these: {strangers:?}");
+    Ok(())
+}
+
+/// A tenant's namespace has the Events of its own registry, with its own verdict, and no others.
+async fn no_event_is_anothers(
+    cluster: &harness::Cluster,
+    scene: &Scene<'_>,
+    view: &View,
+    party: &Party,
+) -> Result<()> {
+    let events: Api<Event> = Api::namespaced(cluster.client(), scene.namespace());
+    let all = || async {
+        let found = events.list(&ListParams::default()).await?.items;
+        ensure!(!found.is_empty(), "no Event of {}", party.user);
+        Ok(found)
+    };
+    let reason = party.verdict.ready.split('/').next_back();
+    let found = eventually(SOON, "the Event of the verdict", all).await?;
+    ensure!(found.len() == 1, "one verdict, one Event: {found:#?}");
+    for event in found {
+        let regarding = event.regarding.clone().context("an Event that regards nothing")?;
+        ensure!(regarding.uid == view.metadata.uid && event.reason.as_deref() == reason, "{event:?}");
+        let note = event.note.unwrap_or_default();
+        let mut others = PARTIES.iter().filter(|other| other.user != party.user);
+        ensure!(!others.any(|other| note.contains(other.user)), "{note}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tenant_whose_neighbour_signs_in_at_the_same_host_is_not_let_in_with_him() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = registry().await?;
+    let inside = |tenant: &'static str| {
+        let cluster = &cluster;
+        async move { anyhow::Ok(Scene::inside(cluster, cluster.tenant_namespace(tenant, tenant).await?)) }
+    };
+    let (one, other) = (inside("one").await?, inside("other").await?);
+    let neighbour = move_in(&one, &PARTIES[0], &registry).await?;
+    neighbour.shows(SOON, &ACCEPTED).await?;
+
+    let open = other.declare("packs", json!({"endpoint": registry.url()})).await?;
+    open.shows(SOON, &Verdict::refused("False/Required").in_the_clear()).await?;
+    let named = json!({"basic": {"secretRef": {"name": one.named("login")}}});
+    open.change(json!({"spec": {"auth": named}})).await?;
+    open.becomes(SOON, &["ResolvedRefs=False/SecretNotFound", "CredentialsValidated=Unknown/NotAttempted"])
+        .await?;
+    other.login("login", "alice", "guessed").await?;
+    open.shows(SOON, &REJECTED).await?;
+
+    neighbour.request("again").await?;
+    neighbour.has_handled("again").await?;
+    neighbour.shows(SOON, &ACCEPTED).await?;
+    neighbour.change(json!({"spec": {"auth": Value::Null}})).await?;
+    neighbour.shows(SOON, &Verdict::refused("False/Required").in_the_clear()).await?;
+    Ok(())
+}
