@@ -9,6 +9,7 @@ SHELL := bash
 # The development build. `cargo run` rebuilds what is stale and costs little when nothing is.
 operator := cargo run --quiet --package registry-operator --
 testbed := cargo run --quiet --package registry-testbed --bin testbed --
+docgen := cargo run --quiet --package registry-docgen --
 helm := target/tools/bin/helm
 chart := charts/registry-operator
 
@@ -28,7 +29,7 @@ build: ## build the operator, optimised: target/release/registry-operator
 	cargo build --release --package registry-operator
 
 .PHONY: tools
-tools: ## build etcd, kube-apiserver, kube-controller-manager, helm and a registry into target/tools/bin
+tools: ## build the control plane, helm, kubectl, a registry and the checkers of GitOps and alerts into target/tools/bin
 	$(testbed) tools
 
 # ONCE=1, EXISTING=1 and KUBECONFIG reach the testbed through the environment.
@@ -48,23 +49,24 @@ test: tools test-chart ## everything: unit tests, system tests on a real control
 	cargo test --package registry-probe --test distribution -- --ignored
 
 .PHONY: test-chart
-test-chart: helm ## the chart: lint, and render with every switch
-	$(helm) lint --strict $(chart)
-	$(helm) template registry-operator $(chart) --namespace registry-system >/dev/null
-	$(helm) template registry-operator $(chart) --namespace registry-system --values $(chart)/ci/all-values.yaml >/dev/null
+test-chart: helm ## the chart, quickly: lint, and render with every switch; `cargo test --test chart` is the rest
+	for values in $(chart)/values.yaml $(chart)/ci/*-values.yaml; do \
+		$(helm) lint --strict --quiet $(chart) --values $$values; \
+		$(helm) template registry-operator $(chart) --namespace registry-system --values $$values >/dev/null; done
 
 .PHONY: bench
 bench: build ## latency, throughput, memory and writes, next to their floors
 	cargo bench --package registry-operator
 
 # Everything that is made from the sources, aside; then copied into place, or compared with what is there.
-made := crds $(chart)/files/crds $(chart)/Chart.yaml config/install.yaml
+made := crds $(chart)/files/crds $(chart)/Chart.yaml $(chart)/values.yaml $(chart)/README.md config/install.yaml \
+	tests/chart/golden docs/reference.md
 stage := target/generated
 
 .PHONY: stage
 stage: helm
 	rm -rf $(stage)
-	mkdir -p $(stage)/crds $(stage)/config $(stage)/charts
+	mkdir -p $(stage)/crds $(stage)/config $(stage)/charts $(stage)/docs $(stage)/tests/chart/golden
 	$(operator) crds | awk -v dir=$(stage)/crds \
 		'/^---/ { file = head = ""; next } \
 		 file { print >file; next } \
@@ -75,9 +77,15 @@ stage: helm
 	mkdir -p $(stage)/$(chart)/files
 	cp -R $(stage)/crds $(stage)/$(chart)/files/crds
 	sed -E 's/^(version|appVersion): .*/\1: $(version)/' $(chart)/Chart.yaml >$(stage)/$(chart)/Chart.yaml
+	$(docgen) values $(chart)/values.schema.json >$(stage)/$(chart)/values.yaml
+	$(docgen) readme $(chart)/values.schema.json $(chart)/README.md >$(stage)/$(chart)/README.md
+	$(docgen) reference >$(stage)/docs/reference.md
 	echo '# Rendered from charts/registry-operator by `make generate`; edit there.' >$(stage)/config/install.yaml
 	$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system --set namespace.create=true \
-		>>$(stage)/config/install.yaml
+		--skip-tests >>$(stage)/config/install.yaml
+	for golden in all minimal; do \
+		$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system \
+			--values $(chart)/ci/$$golden-values.yaml >$(stage)/tests/chart/golden/$$golden.yaml; done
 
 .PHONY: generate
 generate: stage ## write what is made from the sources: crds/, the chart's copy and version, config/install.yaml

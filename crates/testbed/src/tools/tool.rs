@@ -13,6 +13,14 @@ pub enum Tool {
     KubeControllerManager,
     /// Renders and installs the chart.
     Helm,
+    /// What users type; builds kustomizations too.
+    Kubectl,
+    /// Health as Flux sees it (kstatus), and strict reading of Flux's kinds. A program of ours on Flux's libraries.
+    FluxHealth,
+    /// Health as Argo CD sees it, and strict reading of Applications. A program of ours on Argo CD's libraries.
+    ArgoHealth,
+    /// Reads and evaluates PromQL and alerting rules. A program of ours on Prometheus's libraries.
+    PrometheusRules,
 }
 
 /// Where Kubernetes keeps the version that it reports.
@@ -21,8 +29,17 @@ const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion={v
 
 impl Tool {
     /// All of them, in the order in which they are needed.
-    pub const ALL: [Self; 5] =
-        [Self::Etcd, Self::KubeApiserver, Self::Registry, Self::KubeControllerManager, Self::Helm];
+    pub const ALL: [Self; 9] = [
+        Self::Etcd,
+        Self::KubeApiserver,
+        Self::Registry,
+        Self::KubeControllerManager,
+        Self::Helm,
+        Self::Kubectl,
+        Self::FluxHealth,
+        Self::ArgoHealth,
+        Self::PrometheusRules,
+    ];
 
     /// The program's file name, and its directory's below `tests/tools`.
     pub fn name(self) -> &'static str {
@@ -32,10 +49,14 @@ impl Tool {
             Self::Registry => "registry",
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Helm => "helm",
+            Self::Kubectl => "kubectl",
+            Self::FluxHealth => "flux-health",
+            Self::ArgoHealth => "argo-health",
+            Self::PrometheusRules => "prometheus-rules",
         }
     }
 
-    /// The Go package of its `main`.
+    /// The package that the pin is of; that of its `main`, unless the tool is a program of ours.
     pub(super) fn package(self) -> &'static str {
         match self {
             Self::Etcd => "go.etcd.io/etcd/server/v3",
@@ -43,14 +64,32 @@ impl Tool {
             Self::Registry => "github.com/distribution/distribution/v3/cmd/registry",
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
+            Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
+            Self::FluxHealth => "github.com/fluxcd/cli-utils/pkg/kstatus/status",
+            Self::ArgoHealth => "github.com/argoproj/argo-cd/v3/util/lua",
+            Self::PrometheusRules => "github.com/prometheus/prometheus/model/rulefmt",
         }
+    }
+
+    /// What `go build` is given.
+    pub(super) fn target(self) -> &'static str {
+        if self.is_ours() { "." } else { self.package() }
+    }
+
+    /// The one Go file beside the pins: our program, or the import of somebody else's.
+    pub fn source(self) -> &'static str {
+        if self.is_ours() { "main.go" } else { "tools.go" }
+    }
+
+    fn is_ours(self) -> bool {
+        matches!(self, Self::FluxHealth | Self::ArgoHealth | Self::PrometheusRules)
     }
 
     /// What the linker is told, so that the program says its version.
     pub(super) fn version_flags(self) -> &'static str {
         match self {
-            Self::Etcd => "",
-            Self::KubeApiserver | Self::KubeControllerManager => KUBERNETES_VERSION,
+            Self::Etcd | Self::FluxHealth | Self::ArgoHealth | Self::PrometheusRules => "",
+            Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => KUBERNETES_VERSION,
             Self::Registry => "-X github.com/distribution/distribution/v3/version.version={version}",
             Self::Helm => "-X helm.sh/helm/v4/internal/version.version={version}",
         }
@@ -59,10 +98,11 @@ impl Tool {
     /// How long the first build takes, measured on 4 cores.
     pub fn expected_build_time(self) -> &'static str {
         match self {
-            Self::Etcd => "about a minute",
+            Self::Etcd | Self::FluxHealth => "about a minute",
             Self::KubeApiserver => "4 to 8 minutes",
-            Self::Registry => "1 to 3 minutes",
-            Self::KubeControllerManager | Self::Helm => "1 to 2 minutes",
+            Self::Registry | Self::PrometheusRules => "1 to 3 minutes",
+            Self::KubeControllerManager | Self::Helm | Self::Kubectl => "1 to 2 minutes",
+            Self::ArgoHealth => "3 to 8 minutes",
         }
     }
 
