@@ -60,13 +60,13 @@ bench: build ## latency, throughput, memory and writes, next to their floors
 
 # Everything that is made from the sources, aside; then copied into place, or compared with what is there.
 made := crds $(chart)/files/crds $(chart)/Chart.yaml $(chart)/values.yaml $(chart)/README.md config/install.yaml \
-	tests/chart/golden docs/reference.md
+	config/gitops/base/install.yaml tests/chart/golden docs/reference.md
 stage := target/generated
 
 .PHONY: stage
 stage: helm
 	rm -rf $(stage)
-	mkdir -p $(stage)/crds $(stage)/config $(stage)/charts $(stage)/docs $(stage)/tests/chart/golden
+	mkdir -p $(stage)/crds $(stage)/config/gitops/base $(stage)/charts $(stage)/docs $(stage)/tests/chart/golden
 	$(operator) crds | awk -v dir=$(stage)/crds \
 		'/^---/ { file = head = ""; next } \
 		 file { print >file; next } \
@@ -83,6 +83,8 @@ stage: helm
 	echo '# Rendered from charts/registry-operator by `make generate`; edit there.' >$(stage)/config/install.yaml
 	$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system --set namespace.create=true \
 		--skip-tests >>$(stage)/config/install.yaml
+	# kustomize reads no file outside its directory.
+	cp $(stage)/config/install.yaml $(stage)/config/gitops/base/install.yaml
 	for golden in all minimal; do \
 		$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system \
 			--values $(chart)/ci/$$golden-values.yaml >$(stage)/tests/chart/golden/$$golden.yaml; done
