@@ -21,7 +21,7 @@ fn older_chart() -> Result<tempfile::TempDir> {
     std::fs::write(path, without)?;
     let chart = directory.path().join("Chart.yaml");
     let text = std::fs::read_to_string(&chart)?;
-    std::fs::write(chart, text.replace("ersion: 0.", "ersion: 0.0."))?;
+    std::fs::write(chart, text.replace(env!("CARGO_PKG_VERSION"), "0.0.1"))?;
     Ok(directory)
 }
 

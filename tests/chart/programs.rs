@@ -56,14 +56,13 @@ impl Ended {
 pub async fn run(tool: Tool, arguments: &[&str], environment: &[(&str, &Path)], input: &str) -> Result<Ended> {
     let paths = tools::ensure(&[tool]).await?;
     let mut command = Command::new(paths.get(tool));
-    command.args(arguments).envs(environment.iter().copied());
+    command.args(arguments).envs(environment.iter().copied()).current_dir(in_repository("."));
     let what = format!("{} {}", tool.name(), arguments.join(" "));
     finish(command, what, input.to_owned()).await
 }
 
-/// Runs a command in the repository's root.
+/// Runs a command to its end, with that input.
 pub async fn finish(mut command: Command, what: String, input: String) -> Result<Ended> {
-    command.current_dir(in_repository(".")).env_remove("REGISTRY_CONFIG");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = tokio::task::spawn_blocking(move || -> std::io::Result<Output> {
         let mut child = command.spawn()?;

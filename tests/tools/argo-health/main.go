@@ -74,7 +74,7 @@ func judge(overrides lua.ResourceHealthOverrides) error {
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		object := &unstructured.Unstructured{}
-		if err := json.Unmarshal(lines.Bytes(), &object.Object); err != nil {
+		if err := object.UnmarshalJSON(lines.Bytes()); err != nil {
 			return err
 		}
 		found, err := health.GetResourceHealth(object, overrides)

@@ -45,7 +45,7 @@ func health(in io.Reader, out io.Writer) error {
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		object := &unstructured.Unstructured{}
-		if err := json.Unmarshal(lines.Bytes(), &object.Object); err != nil {
+		if err := object.UnmarshalJSON(lines.Bytes()); err != nil {
 			return err
 		}
 		result, err := status.Compute(object)
