@@ -10,11 +10,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use futures::StreamExt as _;
 use kube::{
     Api,
-    api::{ApiResource, DynamicObject, Patch, PatchParams, WatchEvent, WatchParams},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, WatchEvent, WatchParams,
+    },
     core::GroupVersionKind,
 };
 use registry_testbed::{
-    Operator, OperatorOptions, Registry, RegistryAuth, RegistryOptions, eventually, manifests, tools::Tool,
+    Operator, OperatorOptions, Registry, RegistryAuth, RegistryOptions, eventually,
+    manifests::{self, Tokens},
+    tools::Tool,
 };
 use serde_json::{Value, json};
 
@@ -34,15 +38,17 @@ struct Health {
 async fn health(objects: &[Value]) -> Result<Vec<Health>> {
     let lines: Vec<String> = objects.iter().map(Value::to_string).collect();
     let (lines, scripts) = (lines.join("\n"), in_repository(SCRIPTS).display().to_string());
-    let kstatus = statuses(run(Tool::FluxHealth, &["health"], &[], &lines).await?.ok()?)?;
-    let argo = statuses(run(Tool::ArgoHealth, &["health", &scripts], &[], &lines).await?.ok()?)?;
-    let without = statuses(run(Tool::ArgoHealth, &["health"], &[], &lines).await?.ok()?)?;
+    let kstatus = statuses(&run(Tool::FluxHealth, &["health"], &[], &lines).await?.ok()?)?;
+    let argo = statuses(&run(Tool::ArgoHealth, &["health", &scripts], &[], &lines).await?.ok()?)?;
+    let without = statuses(&run(Tool::ArgoHealth, &["health"], &[], &lines).await?.ok()?)?;
     ensure!(kstatus.len() == objects.len() && argo.len() == objects.len() && without.len() == objects.len());
     let all = kstatus.into_iter().zip(argo).zip(without);
-    Ok(all.map(|((kstatus, argo), argo_without_script)| Health { kstatus, argo, argo_without_script }).collect())
+    Ok(all
+        .map(|((kstatus, argo), argo_without_script)| Health { kstatus, argo, argo_without_script })
+        .collect())
 }
 
-fn statuses(answers: String) -> Result<Vec<String>> {
+fn statuses(answers: &str) -> Result<Vec<String>> {
     let status = |line: &str| {
         let answer: Value = serde_json::from_str(line)?;
         Ok(answer["status"].as_str().context("a status")?.to_owned())
@@ -59,7 +65,12 @@ struct Watched {
 }
 
 impl Watched {
-    async fn new(place: &Place, kind: &'static str, name: &'static str, namespace: Option<&str>) -> Result<Self> {
+    async fn new(
+        place: &Place,
+        kind: &'static str,
+        name: &'static str,
+        namespace: Option<&str>,
+    ) -> Result<Self> {
         let gvk = GroupVersionKind::gvk("registry.spectrocloud.com", "v1alpha1", kind);
         let plural = if kind == "SystemRegistry" { "systemregistries" } else { "tenantregistries" };
         let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
@@ -68,9 +79,10 @@ impl Watched {
             Some(namespace) => Api::namespaced_with(client, namespace, &resource),
             None => Api::all_with(client, &resource),
         };
-        let version = api.list(&Default::default()).await?.metadata.resource_version.unwrap_or_default();
+        let version = api.list(&ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
         let params = WatchParams::default().fields(&format!("metadata.name={name}"));
-        let (events, states) = (api.watch(&params, &version).await?.boxed(), Arc::<Mutex<Vec<Value>>>::default());
+        let (events, states) =
+            (api.watch(&params, &version).await?.boxed(), Arc::<Mutex<Vec<Value>>>::default());
         let seen = states.clone();
         tokio::spawn(events.for_each(move |event| {
             if let Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) = event {
@@ -86,7 +98,9 @@ impl Watched {
         let object = json!({
             "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": self.kind, "metadata": {"name": self.name}, "spec": spec,
         });
-        self.api.patch(self.name, &PatchParams::apply("argocd-controller").force(), &Patch::Apply(object)).await?;
+        self.api
+            .patch(self.name, &PatchParams::apply("argocd-controller").force(), &Patch::Apply(object))
+            .await?;
         Ok(())
     }
 
@@ -126,13 +140,21 @@ fn ready(expected: &str) -> impl Fn(&Value) -> bool + '_ {
 async fn installed() -> Result<Place> {
     let place = Place::start().await?;
     let client = place.control_plane.client().await?;
-    manifests::apply(&client, manifests::read_file(&in_repository("config/install.yaml"), &Default::default())?).await?;
-    place.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"], "").await?.ok()?;
+    manifests::apply(
+        &client,
+        manifests::read_file(&in_repository("config/install.yaml"), &Tokens::default())?,
+    )
+    .await?;
+    place
+        .kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"], "")
+        .await?
+        .ok()?;
     Ok(place)
 }
 
 async fn operator(place: &Place) -> Result<Operator> {
-    let kubeconfig = place.control_plane.kubeconfig_for_service_account(NAMESPACE, "registry-operator").await?;
+    let kubeconfig =
+        place.control_plane.kubeconfig_for_service_account(NAMESPACE, "registry-operator").await?;
     Ok(Operator::start(OperatorOptions::new(env!("CARGO_BIN_EXE_registry-operator"), kubeconfig)).await?)
 }
 
@@ -170,12 +192,18 @@ async fn in_every_state_the_tools_say_what_the_operator_means() -> Result<()> {
     packs.is("validated again", ready("True/Available")).await?;
     registry.component().stop().await?;
     packs.apply(with(&spec, "contentType", json!("Zarf"))).await?;
-    let failing = |object: &Value| condition(object, "Reconciling").is_some() && condition(object, "EndpointReachable").is_some();
+    let failing = |object: &Value| {
+        condition(object, "Reconciling").is_some() && condition(object, "EndpointReachable").is_some()
+    };
     let transient = packs.is("the registry is gone, which may pass", failing).await?;
     assert_eq!(transient.kstatus, "InProgress");
     assert!(["Healthy", "Progressing"].contains(&&*transient.argo), "{transient:?}");
     registry.component().start().await?;
-    packs.is("it is back", |object| ready("True/Available")(object) && condition(object, "Reconciling").is_none()).await?;
+    packs
+        .is("it is back", |object| {
+            ready("True/Available")(object) && condition(object, "Reconciling").is_none()
+        })
+        .await?;
 
     packs.apply(with(&spec, "suspend", json!(true))).await?;
     let suspended = packs.is("suspended", |object| object["spec"]["suspend"] == true).await?;
@@ -183,9 +211,11 @@ async fn in_every_state_the_tools_say_what_the_operator_means() -> Result<()> {
 
     let hold = Patch::Merge(json!({"metadata": {"finalizers": ["example.com/hold"]}}));
     packs.api.patch(packs.name, &PatchParams::default(), &hold).await?;
-    packs.api.delete(packs.name, &Default::default()).await?;
-    let leaving = packs.is("being deleted", |object| object["metadata"]["deletionTimestamp"].is_string()).await?;
-    let terminating = Health { argo_without_script: "Progressing".to_owned(), ..judged("Terminating", "Progressing") };
+    packs.api.delete(packs.name, &DeleteParams::default()).await?;
+    let leaving =
+        packs.is("being deleted", |object| object["metadata"]["deletionTimestamp"].is_string()).await?;
+    let terminating =
+        Health { argo_without_script: "Progressing".to_owned(), ..judged("Terminating", "Progressing") };
     assert_eq!(leaving, terminating);
     let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     packs.api.patch(packs.name, &PatchParams::default(), &release).await?;
@@ -206,7 +236,10 @@ async fn at_no_moment_is_an_old_verdict_taken_for_that_of_a_new_spec() -> Result
     let registry = Registry::start(RegistryOptions::default()).await?;
     let packs = Watched::new(&place, "SystemRegistry", "packs", None).await?;
     let _operator = operator(&place).await?;
-    let (good, bad) = (json!({"endpoint": registry.url()}), json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": "none"}}}}));
+    let (good, bad) = (
+        json!({"endpoint": registry.url()}),
+        json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": "none"}}}}),
+    );
     for _ in 0..3 {
         packs.apply(good.clone()).await?;
         packs.is("usable", ready("True/Available")).await?;
@@ -245,15 +278,21 @@ async fn argo_cd_alone_takes_a_broken_registry_for_healthy() -> Result<()> {
 #[test]
 fn both_kinds_have_the_same_script() -> Result<()> {
     let config: Value = serde_saphyr::from_str(&text_of(SCRIPTS)?)?;
-    let script = |kind: &str| config["data"][format!("resource.customizations.health.registry.spectrocloud.com_{kind}")].clone();
+    let script = |kind: &str| {
+        config["data"][format!("resource.customizations.health.registry.spectrocloud.com_{kind}")].clone()
+    };
     assert!(script("SystemRegistry").is_string());
     assert_eq!(script("SystemRegistry"), script("TenantRegistry"));
     Ok(())
 }
 
 /// How each tool applies: its own field manager, without force where it does without.
-const MANAGERS: [(&str, bool); 4] =
-    [("kustomize-controller", true), ("helm-controller", false), ("argocd-controller", true), ("kubectl", false)];
+const MANAGERS: [(&str, bool); 4] = [
+    ("kustomize-controller", true),
+    ("helm-controller", false),
+    ("argocd-controller", true),
+    ("kubectl", false),
+];
 
 #[tokio::test]
 async fn what_each_tool_applies_a_second_time_changes_nothing() -> Result<()> {
@@ -276,7 +315,7 @@ async fn what_each_tool_applies_a_second_time_changes_nothing() -> Result<()> {
         let dry_run = PatchParams { dry_run: true, ..params };
         let predicted = packs.api.patch("packs", &dry_run, &Patch::Apply(&object)).await?;
         assert_eq!(predicted.data["spec"], after.data["spec"], "{manager}");
-        packs.api.delete("packs", &Default::default()).await?;
+        packs.api.delete("packs", &DeleteParams::default()).await?;
         let gone = || async {
             match packs.api.get_opt("packs").await? {
                 Some(_) => bail!("still there"),
@@ -292,10 +331,15 @@ async fn what_each_tool_applies_a_second_time_changes_nothing() -> Result<()> {
 #[tokio::test]
 async fn the_installation_itself_shows_no_difference() -> Result<()> {
     let place = Place::start().await?;
-    let apply = ["apply", "--server-side", "--field-manager=argocd-controller", "--filename", "config/install.yaml"];
+    let apply =
+        ["apply", "--server-side", "--field-manager=argocd-controller", "--filename", "config/install.yaml"];
     place.kubectl(&apply, "").await?.ok()?;
-    place.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"], "").await?.ok()?;
-    let diff = ["diff", "--server-side", "--field-manager=argocd-controller", "--filename", "config/install.yaml"];
+    place
+        .kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"], "")
+        .await?
+        .ok()?;
+    let diff =
+        ["diff", "--server-side", "--field-manager=argocd-controller", "--filename", "config/install.yaml"];
     assert_eq!(place.kubectl(&diff, "").await?.ok()?, "");
     Ok(())
 }

@@ -16,7 +16,11 @@ fn older_chart() -> Result<tempfile::TempDir> {
     copy(&in_repository(CHART), directory.path())?;
     let path = directory.path().join("files/crds/systemregistries.yaml");
     let text = std::fs::read_to_string(&path)?;
-    let without = text.replacen("    - jsonPath: .metadata.creationTimestamp\n      name: Age\n      type: date\n", "", 1);
+    let without = text.replacen(
+        "    - jsonPath: .metadata.creationTimestamp\n      name: Age\n      type: date\n",
+        "",
+        1,
+    );
     assert_ne!(text, without);
     std::fs::write(path, without)?;
     let chart = directory.path().join("Chart.yaml");
@@ -48,7 +52,11 @@ async fn an_upgrade_brings_the_new_crds_and_values_and_a_rollback_takes_the_valu
     place.helm(&install).await?.ok()?;
     let columns = ".spec.versions[0].additionalPrinterColumns[*].name";
     assert!(!place.field(CRD, columns).await?.contains("Age"));
-    place.kubectl(&["apply", "--filename", "-"], REGISTRY).await?.ok().context("a registry under the older CRD")?;
+    place
+        .kubectl(&["apply", "--filename", "-"], REGISTRY)
+        .await?
+        .ok()
+        .context("a registry under the older CRD")?;
 
     let upgrade = ["upgrade", "registry-operator", CHART, "--set", "replicas=3", "--set", "log.level=debug"];
     place.helm(&[&upgrade[..], &IN_NAMESPACE].concat()).await?.ok()?;
@@ -76,7 +84,8 @@ async fn the_crds_and_every_registry_stay_when_the_chart_is_uninstalled() -> Res
     assert!(said.contains("systemregistries.registry.spectrocloud.com"), "it says what it keeps: {said}");
     assert_eq!(place.field("systemregistry/packs", ".metadata.name").await?, "packs");
     place.kubectl(&["get", "deployment/registry-operator", "--namespace", NAMESPACE], "").await?.refused()?;
-    let roles = place.kubectl(&["get", "clusterroles,clusterrolebindings", "--output", "name"], "").await?.ok()?;
+    let roles =
+        place.kubectl(&["get", "clusterroles,clusterrolebindings", "--output", "name"], "").await?.ok()?;
     assert!(!roles.contains("registry-"), "{roles}");
 
     // The same release takes them up again; another has to say that it means to.

@@ -19,7 +19,8 @@ const DASHBOARD: &str = "charts/registry-operator/files/dashboard.json";
 
 #[derive(Deserialize)]
 struct Alert {
-    alert: String,
+    #[serde(rename = "alert")]
+    name: String,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     metrics: BTreeMap<String, Option<Vec<String>>>,
@@ -50,7 +51,8 @@ fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
             found.insert(name.to_owned(), BTreeSet::from(of_a_registry));
         } else if !line.starts_with('#') {
             let (name, labels) = line.split_once('{').unwrap_or((line.split(' ').next().unwrap_or(line), ""));
-            let labels = labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name.to_owned());
+            let labels =
+                labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name.to_owned());
             found.entry(name.to_owned()).or_insert_with(BTreeSet::new).extend(labels);
         }
     }
@@ -60,7 +62,8 @@ fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
 fn assert_exposed(used: &BTreeMap<String, Option<Vec<String>>>, by: &str) -> Result<()> {
     let exposed = exposed()?;
     for (metric, labels) in used {
-        let known = exposed.get(metric).with_context(|| format!("{by}: the operator has no metric {metric}"))?;
+        let known =
+            exposed.get(metric).with_context(|| format!("{by}: the operator has no metric {metric}"))?;
         for label in labels.iter().flatten() {
             assert!(known.contains(label), "{by}: {metric} has no label {label}, but {known:?}");
         }
@@ -73,11 +76,11 @@ async fn prometheus_reads_every_alert_and_the_operator_has_its_metrics() -> Resu
     let alerts = alerts().await?;
     assert!(alerts.len() >= 10);
     for alert in &alerts {
-        assert!(!alert.metrics.is_empty(), "{}", alert.alert);
-        assert_exposed(&alert.metrics, &alert.alert)?;
-        assert!(["warning", "critical"].contains(&&*alert.labels["severity"]), "{}", alert.alert);
+        assert!(!alert.metrics.is_empty(), "{}", alert.name);
+        assert_exposed(&alert.metrics, &alert.name)?;
+        assert!(["warning", "critical"].contains(&&*alert.labels["severity"]), "{}", alert.name);
         for annotation in ["summary", "description"] {
-            assert!(alert.annotations[annotation].len() > 30, "{} says no {annotation}", alert.alert);
+            assert!(alert.annotations[annotation].len() > 30, "{} says no {annotation}", alert.name);
         }
     }
     Ok(())
@@ -87,7 +90,7 @@ async fn prometheus_reads_every_alert_and_the_operator_has_its_metrics() -> Resu
 async fn every_alert_can_be_left_out_and_is_explained() -> Result<()> {
     let schema: Value = serde_json::from_str(&text_of("charts/registry-operator/values.schema.json")?)?;
     let known = &schema["properties"]["prometheusRule"]["properties"]["disabled"]["items"]["enum"];
-    let names: Vec<String> = alerts().await?.into_iter().map(|alert| alert.alert).collect();
+    let names: Vec<String> = alerts().await?.into_iter().map(|alert| alert.name).collect();
     assert_eq!(known, &json!(names));
     let operations = text_of("docs/operations.md")?;
     for name in names {
@@ -102,7 +105,9 @@ async fn every_expression_of_the_dashboard_is_about_metrics_of_the_operator() ->
     let panels = dashboard["panels"].as_array().context("panels")?;
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
     let expressions: Vec<String> = targets
-        .filter_map(|target| Some(target["expr"].as_str()?.replace("$__rate_interval", "5m").replace('\n', " ")))
+        .filter_map(|target| {
+            Some(target["expr"].as_str()?.replace("$__rate_interval", "5m").replace('\n', " "))
+        })
         .collect();
     assert!(expressions.len() > 15);
     let answers = run(Tool::PrometheusRules, &["metrics"], &[], &expressions.join("\n")).await?.ok()?;
@@ -190,11 +195,15 @@ async fn each_alert_fires_on_what_it_is_for_and_on_nothing_else() -> Result<()> 
         ),
         (
             "RegistryCertificateEndsSoon",
-            but(&[r#"registry_operator_certificate_expiry_timestamp_seconds{scope="system",name="one"} 86400x120"#]),
+            but(&[
+                r#"registry_operator_certificate_expiry_timestamp_seconds{scope="system",name="one"} 86400x120"#,
+            ]),
         ),
         (
             "RegistryCredentialsEndSoon",
-            but(&[r#"registry_operator_credentials_expiry_timestamp_seconds{scope="system",name="one"} 7000x120"#]),
+            but(&[
+                r#"registry_operator_credentials_expiry_timestamp_seconds{scope="system",name="one"} 7000x120"#,
+            ]),
         ),
         (
             "RegistryAwsThrottled",

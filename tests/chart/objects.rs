@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use crate::programs::{CHART, NAMESPACE, Place, in_repository, template, text_of};
 
 fn find<'a>(objects: &'a [DynamicObject], kind: &str) -> Result<&'a DynamicObject> {
-    objects.iter().find(|object| manifests::kind(object) == kind).with_context(|| format!("no {kind} is rendered"))
+    objects
+        .iter()
+        .find(|object| manifests::kind(object) == kind)
+        .with_context(|| format!("no {kind} is rendered"))
 }
 
 #[tokio::test]
@@ -31,7 +34,15 @@ async fn the_api_server_takes_all_that_is_rendered() -> Result<()> {
             .split("\n---")
             .filter(|document| !document.contains("\napiVersion: monitoring.coreos.com"))
             .collect();
-        let apply = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts", "--filename", "-"];
+        let apply = [
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--validate=strict",
+            "--force-conflicts",
+            "--filename",
+            "-",
+        ];
         place.kubectl(&apply, &ours.join("\n---")).await?.ok().context(path)?;
     }
     Ok(())
@@ -43,7 +54,11 @@ async fn the_pods_satisfy_the_restricted_pod_security_level() -> Result<()> {
     let client = place.control_plane.client().await?;
     let render = template(&["--set", "namespace.create=true"]).await?.ok()?;
     let objects = manifests::parse("the chart's render", &render)?;
-    manifests::apply(&client, vec![find(&objects, "Namespace")?.clone(), find(&objects, "ServiceAccount")?.clone()]).await?;
+    manifests::apply(
+        &client,
+        vec![find(&objects, "Namespace")?.clone(), find(&objects, "ServiceAccount")?.clone()],
+    )
+    .await?;
     let namespace = Api::<Namespace>::all(client.clone()).get(NAMESPACE).await?;
     let enforced = &namespace.metadata.labels.context("labels")?["pod-security.kubernetes.io/enforce"];
     assert_eq!(enforced, "restricted");
@@ -84,8 +99,14 @@ async fn monitoring_is_rendered_only_when_it_is_asked_for() -> Result<()> {
 async fn a_digest_pins_the_image_and_further_labels_do_not_reach_what_is_selected_by() -> Result<()> {
     let digest = format!("image.digest=sha256:{}", "0".repeat(64));
     let arguments = [
-        "--set", &*digest, "--set", "commonLabels.app\\.kubernetes\\.io/name=other", "--set", "podLabels.tier=control",
-        "--set", "commonLabels.tier=all",
+        "--set",
+        &*digest,
+        "--set",
+        "commonLabels.app\\.kubernetes\\.io/name=other",
+        "--set",
+        "podLabels.tier=control",
+        "--set",
+        "commonLabels.tier=all",
     ];
     let objects = manifests::parse("the render", &template(&arguments).await?.ok()?)?;
     let deployment = find(&objects, "Deployment")?;

@@ -24,10 +24,20 @@ async fn the_chart_is_pushed_to_an_oci_registry_and_installed_from_there() -> Re
     assert!(run(Tool::Helm, &show, &home, "").await?.ok()?.contains("## Values"));
 
     let place = Place::start().await?;
-    let install =
-        ["install", "registry-operator", &chart, "--version", version, plain, "--namespace", NAMESPACE, "--create-namespace"];
+    let install = [
+        "install",
+        "registry-operator",
+        &chart,
+        "--version",
+        version,
+        plain,
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+    ];
     place.helm(&install).await?.ok()?;
-    let image = place.field("deployment/registry-operator", ".spec.template.spec.containers[0].image").await?;
+    let image =
+        place.field("deployment/registry-operator", ".spec.template.spec.containers[0].image").await?;
     assert_eq!(image, format!("registry-operator:{version}"));
     let notes = place.helm(&["get", "notes", "registry-operator", "--namespace", NAMESPACE]).await?.ok()?;
     assert!(notes.contains("helm test registry-operator"), "{notes}");
@@ -42,7 +52,8 @@ async fn the_package_holds_what_it_needs_and_nothing_else() -> Result<()> {
     let package = desk.path().join(format!("registry-operator-{}.tgz", env!("CARGO_PKG_VERSION")));
     let listing = std::process::Command::new("tar").arg("tzf").arg(package).output()?;
     let listing = String::from_utf8(listing.stdout)?;
-    for needed in ["values.schema.json", "README.md", "files/crds/systemregistries.yaml", "files/alerts.yaml"] {
+    for needed in ["values.schema.json", "README.md", "files/crds/systemregistries.yaml", "files/alerts.yaml"]
+    {
         assert!(listing.contains(&format!("registry-operator/{needed}")), "{needed}: {listing}");
     }
     assert!(!listing.contains("/ci/"), "{listing}");

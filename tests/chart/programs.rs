@@ -53,7 +53,12 @@ impl Ended {
 }
 
 /// Runs a built tool in the repository's root, with that environment and that input.
-pub async fn run(tool: Tool, arguments: &[&str], environment: &[(&str, &Path)], input: &str) -> Result<Ended> {
+pub async fn run(
+    tool: Tool,
+    arguments: &[&str],
+    environment: &[(&str, &Path)],
+    input: &str,
+) -> Result<Ended> {
     let paths = tools::ensure(&[tool]).await?;
     let mut command = Command::new(paths.get(tool));
     command.args(arguments).envs(environment.iter().copied()).current_dir(in_repository("."));

@@ -60,7 +60,10 @@ const WRONG: [(&str, &str); 44] = [
 async fn a_wrong_value_is_refused_by_its_name() -> Result<()> {
     for (wrong, named) in WRONG {
         let complaint = template(&["--set", wrong]).await?.refused().context(wrong)?;
-        assert!(complaint.replace("'/", "/").contains(named) || complaint.contains(named), "{wrong}: {complaint}");
+        assert!(
+            complaint.replace("'/", "/").contains(named) || complaint.contains(named),
+            "{wrong}: {complaint}"
+        );
     }
     Ok(())
 }
@@ -87,7 +90,8 @@ async fn every_value_is_used_by_a_template() -> Result<()> {
         }
     }
     for path in leaves()? {
-        let (group, last) = (path.split('.').next().unwrap_or_default(), path.rsplit('.').next().unwrap_or_default());
+        let (group, last) =
+            (path.split('.').next().unwrap_or_default(), path.rsplit('.').next().unwrap_or_default());
         // A template may go into a group first: `with .Values.image`, then `.tag`.
         let is_used = templates.contains(&format!(".Values.{path}"))
             || templates.contains(&format!(".Values.{group}")) && templates.contains(&format!(".{last}"));
@@ -144,7 +148,17 @@ async fn the_chart_can_be_part_of_another_that_switches_it_by_a_condition() -> R
     let path = parent.path().display().to_string();
     for (enabled, count) in [("true", 1), ("false", 0)] {
         let set = format!("registry-operator.enabled={enabled}");
-        let arguments = ["template", "platform", &path, "--namespace", "registry-system", "--set", &set, "--set", "global.a=b"];
+        let arguments = [
+            "template",
+            "platform",
+            &path,
+            "--namespace",
+            "registry-system",
+            "--set",
+            &set,
+            "--set",
+            "global.a=b",
+        ];
         let render = run(Tool::Helm, &arguments, &[("HOME", parent.path())], "").await?.ok()?;
         assert_eq!(render.matches("\nkind: Deployment\n").count(), count);
     }

@@ -100,7 +100,12 @@ fn rows(text: &mut String, prefix: &str, schema: &Schema) -> Result<()> {
         let description = cell(&value.description);
         match &value.default {
             Some(default) => {
-                writeln!(text, "| `{path}` | {} | `{}` | {description} |", value.kind(), default_cell(default))?;
+                writeln!(
+                    text,
+                    "| `{path}` | {} | `{}` | {description} |",
+                    value.kind(),
+                    default_cell(default)
+                )?;
             }
             None => writeln!(text, "| **`{path}`** | | | {description} |")?,
         }
@@ -140,7 +145,10 @@ mod tests {
     #[test]
     fn the_table_stands_between_its_marks_and_nothing_else_is_touched() {
         let text = readme(&schema(), &format!("# Before\n{BEGIN}old\n{END}\nafter\n")).unwrap();
-        assert!(text.starts_with("# Before\n") && text.ends_with("\nafter\n") && !text.contains("old"), "{text}");
+        assert!(
+            text.starts_with("# Before\n") && text.ends_with("\nafter\n") && !text.contains("old"),
+            "{text}"
+        );
         assert!(text.contains("| `log.level` | `info` or `debug` | `\"info\"` | How much. |"), "{text}");
         assert!(!text.contains("global"), "{text}");
         assert!(readme(&schema(), "# No marks\n").is_err());

@@ -70,7 +70,8 @@ fn rows(text: &mut String, path: &str, schema: &Schema) -> Result<()> {
     for (name, field) in &schema.properties.0 {
         let path = format!("{path}.{name}");
         let required = if schema.required.contains(name) { "**required**" } else { "" };
-        let default = field.default.as_ref().map_or_else(|| required.to_owned(), |default| format!("`{default}`"));
+        let default =
+            field.default.as_ref().map_or_else(|| required.to_owned(), |default| format!("`{default}`"));
         writeln!(text, "| `{path}` | {} | {default} | {} |", field.kind(), cell(&field.description))?;
         rows(text, &path, field)?;
         if let Some(items) = &field.items {
@@ -133,10 +134,15 @@ mod tests {
     #[test]
     fn every_field_of_both_kinds_is_there_with_its_description() {
         let page = page().unwrap();
-        for field in ["spec.endpoint` | string | **required**", "spec.auth.ecr.sts.roleARN", "status.conditions[].reason"] {
+        for field in [
+            "spec.endpoint` | string | **required**",
+            "spec.auth.ecr.sts.roleARN",
+            "status.conditions[].reason",
+        ] {
             assert_eq!(page.matches(field).count(), 2, "{field}");
         }
-        let described = page.lines().filter(|line| line.starts_with("| `spec.") || line.starts_with("| `status."));
+        let described =
+            page.lines().filter(|line| line.starts_with("| `spec.") || line.starts_with("| `status."));
         for line in described {
             assert!(!line.ends_with("|  |"), "no description: {line}");
         }

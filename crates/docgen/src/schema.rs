@@ -67,7 +67,7 @@ impl Schema {
     /// The type in words: `string`, `list of string`, `Always or Never`.
     pub fn kind(&self) -> String {
         if !self.choices.is_empty() {
-            let choices = self.choices.iter().filter(|choice| **choice != Value::from(""));
+            let choices = self.choices.iter().filter(|choice| choice.as_str() != Some(""));
             return choices.map(|choice| format!("`{}`", plain(choice))).collect::<Vec<_>>().join(" or ");
         }
         match (&self.kind, &self.items) {
