@@ -335,7 +335,9 @@ fn within_a_registry(text: &str) -> Result<String> {
     let part: Value = serde_saphyr::from_str(text)?;
     let mut spec = part.get("spec").unwrap_or(&part).clone();
     if spec["endpoint"].is_null() {
-        spec["endpoint"] = json!("https://registry.example.com");
+        let ecr = "https://123456789012.dkr.ecr.eu-central-1.amazonaws.com";
+        let is_ecr = !spec["auth"]["ecr"].is_null();
+        spec["endpoint"] = json!(if is_ecr { ecr } else { "https://registry.example.com" });
     }
     let registry = json!({"apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "SystemRegistry",
         "metadata": {"name": "part"}, "spec": spec});
