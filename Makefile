@@ -9,6 +9,7 @@ SHELL := bash
 # The development build. `cargo run` rebuilds what is stale and costs little when nothing is.
 operator := cargo run --quiet --package registry-operator --
 testbed := cargo run --quiet --package registry-testbed --bin testbed --
+docgen := cargo run --quiet --package registry-docgen --
 helm := target/tools/bin/helm
 chart := charts/registry-operator
 
@@ -28,7 +29,7 @@ build: ## build the operator and the kubectl plugin, optimised: target/release/{
 	cargo build --release --package registry-operator --package kubectl-registry
 
 .PHONY: tools
-tools: ## build etcd, kube-apiserver (newest and oldest), kube-controller-manager, kubectl, helm, crane and a registry
+tools: ## build the control plane (newest and oldest), helm, kubectl, crane, a registry and checkers into target/tools/bin
 	$(testbed) tools
 
 .PHONY: man
@@ -56,17 +57,18 @@ test: tools test-chart ## everything: unit tests, system tests on a real control
 	cargo test --package registry-probe --test distribution -- --ignored
 
 .PHONY: test-chart
-test-chart: helm ## the chart: lint, and render with every switch
-	$(helm) lint --strict $(chart)
-	$(helm) template registry-operator $(chart) --namespace registry-system >/dev/null
-	$(helm) template registry-operator $(chart) --namespace registry-system --values $(chart)/ci/all-values.yaml >/dev/null
+test-chart: helm ## the chart, quickly: lint, and render with every switch; `cargo test --test chart` is the rest
+	for values in $(chart)/values.yaml $(chart)/ci/*-values.yaml; do \
+		$(helm) lint --strict --quiet $(chart) --values $$values; \
+		$(helm) template registry-operator $(chart) --namespace registry-system --values $$values >/dev/null; done
 
 .PHONY: bench
 bench: build ## latency, throughput, memory and writes, next to their floors
 	cargo bench --package registry-operator
 
 # Everything that is made from the sources, aside; then copied into place, or compared with what is there.
-made := crds $(chart)/files/crds $(chart)/Chart.yaml config/install.yaml
+made := crds $(chart)/files/crds $(chart)/Chart.yaml $(chart)/values.yaml $(chart)/README.md config/install.yaml \
+	config/gitops/base/install.yaml tests/chart/golden docs/reference.md
 stage := target/generated
 
 # Helm puts kinds that it doesn't know last. Applied in this order, the guard is there before there is what it guards.
@@ -78,7 +80,7 @@ policies_first := awk '/^---/ { last++ } { text[last] = text[last] $$0 "\n" } \
 .PHONY: stage
 stage: helm
 	rm -rf $(stage)
-	mkdir -p $(stage)/crds $(stage)/config $(stage)/charts
+	mkdir -p $(stage)/crds $(stage)/config/gitops/base $(stage)/charts $(stage)/docs $(stage)/tests/chart/golden
 	$(operator) crds | awk -v dir=$(stage)/crds \
 		'/^---/ { file = head = ""; next } \
 		 file { print >file; next } \
@@ -89,9 +91,17 @@ stage: helm
 	mkdir -p $(stage)/$(chart)/files
 	cp -R $(stage)/crds $(stage)/$(chart)/files/crds
 	sed -E 's/^(version|appVersion): .*/\1: $(version)/' $(chart)/Chart.yaml >$(stage)/$(chart)/Chart.yaml
+	$(docgen) values $(chart)/values.schema.json >$(stage)/$(chart)/values.yaml
+	$(docgen) readme $(chart)/values.schema.json $(chart)/README.md >$(stage)/$(chart)/README.md
+	$(docgen) reference >$(stage)/docs/reference.md
 	echo '# Rendered from charts/registry-operator by `make generate`; edit there.' >$(stage)/config/install.yaml
-	$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system --set namespace.create=true | \
-		$(policies_first) >>$(stage)/config/install.yaml
+	$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system --set namespace.create=true \
+		--skip-tests | $(policies_first) >>$(stage)/config/install.yaml
+	# kustomize reads no file outside its directory.
+	cp $(stage)/config/install.yaml $(stage)/config/gitops/base/install.yaml
+	for golden in all minimal; do \
+		$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system \
+			--values $(chart)/ci/$$golden-values.yaml >$(stage)/tests/chart/golden/$$golden.yaml; done
 
 .PHONY: generate
 generate: stage ## write what is made from the sources: crds/, the chart's copy and version, config/install.yaml

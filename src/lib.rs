@@ -13,6 +13,7 @@ pub mod lease;
 pub mod metrics;
 pub mod publish;
 pub mod queue;
+pub mod ready;
 pub mod reconcile;
 pub mod resolve;
 pub mod schedule;

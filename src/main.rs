@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Crds) => print_crds(),
+        Some(Command::Ready { url }) => registry_operator::ready::wait(&url),
         None => start(cli.settings),
     };
     match result {

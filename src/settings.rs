@@ -21,10 +21,16 @@ pub struct Cli {
 }
 
 /// Another thing to do than to run the controller.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
+    /// Ask until URL is answered 200, at most 30 s: for `helm test`, whose Pod has this image and no shell.
+    #[command(hide = true)]
+    Ready {
+        /// An http:// URL, such as that of the Service's /readyz.
+        url: http::Uri,
+    },
 }
 
 /// How the controller runs.

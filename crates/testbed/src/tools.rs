@@ -243,7 +243,7 @@ impl Workshop {
                 .args(&recipe.args)
                 .arg("-o")
                 .arg(output)
-                .arg(tool.package())
+                .arg(tool.target())
                 .current_dir(&recipe.dir)
                 .env("CGO_ENABLED", "0")
                 // What the user's own go.work or flags say is no part of the key.
@@ -264,7 +264,7 @@ impl Workshop {
             version: recipe.version.clone(),
             status,
             seconds: start.elapsed().as_secs(),
-            command: format!("CGO_ENABLED=0 go {} {}", recipe.args.join(" "), tool.package()),
+            command: format!("CGO_ENABLED=0 go {} {}", recipe.args.join(" "), tool.target()),
             dir: recipe.dir.clone(),
             tail: tail(&log),
             log,

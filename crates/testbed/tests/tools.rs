@@ -10,7 +10,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 fn copy_pins(tool: Tool, to: &Path) -> Outcome {
     let from = repository().join("tests/tools").join(tool.name());
     std::fs::create_dir_all(to.join(tool.name()))?;
-    for file in ["go.mod", "go.sum", "tools.go"] {
+    for file in ["go.mod", "go.sum", tool.source()] {
         std::fs::copy(from.join(file), to.join(tool.name()).join(file))?;
     }
     Ok(())
@@ -45,6 +45,9 @@ fn each_tool_is_pinned() -> Outcome {
         (Tool::Helm, "v4.3.1"),
         (Tool::Crane, "v0.22.1"),
         (Tool::Kubectl, "v1.36.3"),
+        (Tool::FluxHealth, "v1.2.2"),
+        (Tool::ArgoHealth, "v3.5.0"),
+        (Tool::PrometheusRules, "v0.310.0"),
     ] {
         assert_eq!(Workshop::of_this_repository().recipe(tool)?.version, version);
     }

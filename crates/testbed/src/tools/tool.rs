@@ -18,8 +18,14 @@ pub enum Tool {
     OldestKubeApiserver,
     /// A client of OCI registries (go-containerregistry).
     Crane,
-    /// What users type; runs the plugin.
+    /// What users type; runs the plugin, and builds kustomizations.
     Kubectl,
+    /// Health as Flux sees it (kstatus), and strict reading of Flux's kinds. A program of ours on Flux's libraries.
+    FluxHealth,
+    /// Health as Argo CD sees it, and strict reading of Applications. A program of ours on Argo CD's libraries.
+    ArgoHealth,
+    /// Reads and evaluates PromQL and alerting rules. A program of ours on Prometheus's libraries.
+    PrometheusRules,
 }
 
 /// Where Kubernetes keeps the version that it reports.
@@ -28,7 +34,7 @@ const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion={v
 
 impl Tool {
     /// All of them, in the order in which they are needed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::Registry,
@@ -37,6 +43,9 @@ impl Tool {
         Self::OldestKubeApiserver,
         Self::Crane,
         Self::Kubectl,
+        Self::FluxHealth,
+        Self::ArgoHealth,
+        Self::PrometheusRules,
     ];
 
     /// The program's file name, and its directory's below `tests/tools`.
@@ -50,10 +59,13 @@ impl Tool {
             Self::OldestKubeApiserver => "kube-apiserver-1.30",
             Self::Crane => "crane",
             Self::Kubectl => "kubectl",
+            Self::FluxHealth => "flux-health",
+            Self::ArgoHealth => "argo-health",
+            Self::PrometheusRules => "prometheus-rules",
         }
     }
 
-    /// The Go package of its `main`.
+    /// The package that the pin is of; that of its `main`, unless the tool is a program of ours.
     pub(super) fn package(self) -> &'static str {
         match self {
             Self::Etcd => "go.etcd.io/etcd/server/v3",
@@ -63,13 +75,30 @@ impl Tool {
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
             Self::Crane => "github.com/google/go-containerregistry/cmd/crane",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
+            Self::FluxHealth => "github.com/fluxcd/cli-utils/pkg/kstatus/status",
+            Self::ArgoHealth => "github.com/argoproj/argo-cd/v3/util/lua",
+            Self::PrometheusRules => "github.com/prometheus/prometheus/model/rulefmt",
         }
+    }
+
+    /// What `go build` is given.
+    pub(super) fn target(self) -> &'static str {
+        if self.is_ours() { "." } else { self.package() }
+    }
+
+    /// The one Go file beside the pins: our program, or the import of somebody else's.
+    pub fn source(self) -> &'static str {
+        if self.is_ours() { "main.go" } else { "tools.go" }
+    }
+
+    fn is_ours(self) -> bool {
+        matches!(self, Self::FluxHealth | Self::ArgoHealth | Self::PrometheusRules)
     }
 
     /// What the linker is told, so that the program says its version.
     pub(super) fn version_flags(self) -> &'static str {
         match self {
-            Self::Etcd | Self::Crane => "",
+            Self::Etcd | Self::Crane | Self::FluxHealth | Self::ArgoHealth | Self::PrometheusRules => "",
             Self::KubeApiserver | Self::OldestKubeApiserver | Self::KubeControllerManager | Self::Kubectl => {
                 KUBERNETES_VERSION
             }
@@ -81,11 +110,12 @@ impl Tool {
     /// How long the first build takes, measured on 4 cores.
     pub fn expected_build_time(self) -> &'static str {
         match self {
-            Self::Etcd => "about a minute",
             Self::Crane => "less than a minute",
+            Self::Etcd | Self::FluxHealth => "about a minute",
             Self::KubeApiserver | Self::OldestKubeApiserver => "4 to 8 minutes",
-            Self::Registry => "1 to 3 minutes",
+            Self::Registry | Self::PrometheusRules => "1 to 3 minutes",
             Self::KubeControllerManager | Self::Helm | Self::Kubectl => "1 to 2 minutes",
+            Self::ArgoHealth => "3 to 8 minutes",
         }
     }
 

@@ -1,0 +1,56 @@
+//! Writes what is made from schemas to standard output: the chart's values.yaml, the table in its README, and the reference
+//! of the resources. `make generate` puts each into its place. It decides nothing of what the schemas say.
+
+mod chart;
+mod reference;
+mod schema;
+mod text;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use crate::schema::Schema;
+
+/// Writes documentation from schemas.
+#[derive(Debug, Parser)]
+enum Command {
+    /// The chart's values.yaml, from its values.schema.json.
+    Values {
+        /// The schema.
+        schema: PathBuf,
+    },
+    /// The chart's README with its table of values filled in.
+    Readme {
+        /// The schema.
+        schema: PathBuf,
+        /// The README as it is.
+        readme: PathBuf,
+    },
+    /// docs/reference.md, from the types.
+    Reference,
+}
+
+fn main() -> Result<()> {
+    let text = match Command::parse() {
+        Command::Values { schema } => chart::values_yaml(&read(&schema)?)?,
+        Command::Readme { schema, readme } => chart::readme(&read(&schema)?, &read_text(&readme)?)?,
+        Command::Reference => reference::page()?,
+    };
+    print(&text);
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "this is what was asked for")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+fn read(path: &PathBuf) -> Result<Schema> {
+    serde_json::from_str(&read_text(path)?).with_context(|| format!("reading {} as a schema", path.display()))
+}
+
+fn read_text(path: &PathBuf) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+}

@@ -1,0 +1,97 @@
+//! Asks a running operator whether it is ready, through its Service: what `helm test` runs. The image has neither a shell nor
+//! a client, so the operator brings the one request that is needed.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri, header::HOST};
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+/// A Service whose endpoints have just changed may refuse a connection; a replica may be about to become ready.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(500);
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Waits until `url` is answered 200. An error says what it was answered last.
+pub fn wait(url: &Uri) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(until_ready(url, PATIENCE))
+}
+
+async fn until_ready(url: &Uri, patience: Duration) -> anyhow::Result<()> {
+    let mut last = anyhow::anyhow!("it was not asked");
+    let asked = timeout(patience, async {
+        while let Err(error) = ask(url).await {
+            last = error;
+            sleep(PAUSE).await;
+        }
+    });
+    if asked.await.is_err() {
+        return Err(last).with_context(|| format!("{url} is not ready after {patience:?}"));
+    }
+    Ok(())
+}
+
+async fn ask(url: &Uri) -> anyhow::Result<()> {
+    ensure!(url.scheme_str() == Some("http"), "only http:// URLs can be asked");
+    let (host, port) = (url.host().context("the URL names no host")?, url.port_u16().unwrap_or(80));
+    let exchange = async {
+        let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let path = url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let request = Request::get(path).header(HOST, host).body(Empty::<Bytes>::new())?;
+        anyhow::Ok(sender.send_request(request).await?.status())
+    };
+    match timeout(ANSWER, exchange).await.context("it does not answer")?? {
+        StatusCode::OK => Ok(()),
+        status => bail!("it answers {status}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{
+        metrics::Metrics,
+        server::{Health, serve},
+    };
+
+    async fn operator() -> (std::sync::Arc<Health>, Uri) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/readyz", listener.local_addr().unwrap()).parse().unwrap();
+        let health = Health::new();
+        tokio::spawn(serve(listener, health.clone(), Metrics::new()));
+        (health, url)
+    }
+
+    #[tokio::test]
+    async fn an_operator_that_is_ready_or_becomes_so_is_waited_for() {
+        let (health, url) = operator().await;
+        let waiting = tokio::spawn({
+            let url = url.clone();
+            async move { until_ready(&url, PATIENCE).await }
+        });
+        assert!(ask(&url).await.unwrap_err().to_string().contains("503"));
+        health.ready(true);
+        waiting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_is_not_is_an_error_that_says_what_was_answered() {
+        let (_health, url) = operator().await;
+        let error = until_ready(&url, Duration::from_millis(50)).await.unwrap_err();
+        assert!(format!("{error:#}").contains("503"), "{error:#}");
+        let nobody = "http://127.0.0.1:1/readyz".parse().unwrap();
+        let error = until_ready(&nobody, Duration::from_millis(50)).await.unwrap_err();
+        assert!(format!("{error:#}").contains("is not ready after"), "{error:#}");
+    }
+}

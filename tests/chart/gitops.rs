@@ -1,0 +1,131 @@
+//! The examples for Flux, Argo CD and kustomize: they build, they are read by the tools' own types, and they bring the
+//! operator before the registries.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use kube::api::DynamicObject;
+use registry_testbed::{manifests, tools::Tool};
+use serde_json::Value;
+
+use crate::programs::{Place, in_repository, run, text_of};
+
+const FLUX: [&str; 2] = ["config/gitops/flux/operator.yaml", "config/gitops/flux/cluster.yaml"];
+const ARGO: [&str; 2] = ["config/gitops/argocd/applications.yaml", "config/gitops/argocd/argocd-cm.yaml"];
+
+async fn build(directory: &str) -> Result<Vec<DynamicObject>> {
+    let home = tempfile::tempdir()?;
+    let text = run(Tool::Kubectl, &["kustomize", directory], &[("HOME", home.path())], "").await?.ok()?;
+    Ok(manifests::parse(directory, &text)?)
+}
+
+fn names(objects: &[DynamicObject]) -> BTreeSet<(String, String)> {
+    let name = |object: &DynamicObject| {
+        (manifests::kind(object).to_owned(), object.metadata.name.clone().unwrap_or_default())
+    };
+    objects.iter().map(name).collect()
+}
+
+#[tokio::test]
+async fn the_base_is_the_manifest_and_the_overlay_changes_what_it_says() -> Result<()> {
+    assert_eq!(text_of("config/gitops/base/install.yaml")?, text_of("config/install.yaml")?);
+    let (base, production) = (build("config/gitops/base").await?, build("config/gitops/production").await?);
+    assert_eq!(names(&base), names(&production));
+    let deployment =
+        production.iter().find(|object| manifests::kind(object) == "Deployment").context("a Deployment")?;
+    let container = &deployment.data["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(
+        container["image"],
+        format!("registry.example.com/registry-operator:{}", env!("CARGO_PKG_VERSION"))
+    );
+    assert_eq!(container["resources"]["limits"]["memory"], "512Mi");
+    let arguments = container["args"].as_array().context("arguments")?;
+    assert!(
+        arguments.contains(&Value::from("--egress-deny=10.0.0.0/8")) && arguments.len() > 3,
+        "{arguments:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn kubectl_applies_base_overlay_and_registries_in_their_order() -> Result<()> {
+    let place = Place::start().await?;
+    for directory in ["config/gitops/base", "config/gitops/production"] {
+        place
+            .kubectl(&["apply", "--server-side", "--kustomize", directory], "")
+            .await?
+            .ok()
+            .context(directory)?;
+    }
+    place
+        .kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"], "")
+        .await?
+        .ok()?;
+    place.kubectl(&["apply", "--server-side", "--kustomize", "config/gitops/registries"], "").await?.ok()?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn flux_and_argo_cd_read_the_examples_strictly() -> Result<()> {
+    let files = |files: [&str; 2]| files.map(|file| in_repository(file).display().to_string());
+    let [operator, cluster] = files(FLUX);
+    let read = run(Tool::FluxHealth, &["check", &operator, &cluster], &[], "").await?.ok()?;
+    assert_eq!(
+        read.lines().collect::<Vec<_>>(),
+        ["OCIRepository", "HelmRelease", "GitRepository", "Kustomization", "Kustomization"]
+    );
+    let [applications, config] = files(ARGO);
+    let read = run(Tool::ArgoHealth, &["check", &applications, &config], &[], "").await?.ok()?;
+    assert_eq!(read.lines().collect::<Vec<_>>(), ["Application", "Application", "ConfigMap"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_misspelt_field_in_an_example_would_be_noticed() -> Result<()> {
+    let desk = tempfile::tempdir()?;
+    for (tool, file, right, wrong) in [
+        (Tool::FluxHealth, FLUX[1], "dependsOn:", "dependson_:"),
+        (Tool::ArgoHealth, ARGO[0], "syncOptions:", "syncOption:"),
+    ] {
+        let path = desk.path().join("wrong.yaml");
+        std::fs::write(&path, text_of(file)?.replacen(right, wrong, 1))?;
+        let complaint = run(tool, &["check", &path.display().to_string()], &[], "").await?.refused()?;
+        assert!(complaint.contains("unknown field"), "{complaint}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_operator_comes_before_the_registries() -> Result<()> {
+    let flux = manifests::parse(FLUX[1], &text_of(FLUX[1])?)?;
+    let registries = flux
+        .iter()
+        .find(|object| object.metadata.name.as_deref() == Some("registries"))
+        .context("registries")?;
+    assert_eq!(registries.data["spec"]["dependsOn"][0]["name"], "registry-operator");
+    for object in flux.iter().filter(|object| manifests::kind(object) == "Kustomization") {
+        assert_eq!(object.data["spec"]["wait"], true);
+    }
+    let argo = manifests::parse(ARGO[0], &text_of(ARGO[0])?)?;
+    let waves: Vec<i32> = argo
+        .iter()
+        .map(|object| {
+            Ok(object.metadata.annotations.as_ref().context("a wave")?["argocd.argoproj.io/sync-wave"]
+                .parse()?)
+        })
+        .collect::<Result<_>>()?;
+    assert!(waves.windows(2).all(|pair| pair[0] < pair[1]), "{waves:?}");
+    Ok(())
+}
+
+#[test]
+fn the_examples_speak_of_the_chart_of_this_version() -> Result<()> {
+    let version: Vec<&str> = env!("CARGO_PKG_VERSION").split('.').collect();
+    let (minor_x, minor_any) = (
+        format!("semver: {}.{}.x", version[0], version[1]),
+        format!("targetRevision: {}.{}.*", version[0], version[1]),
+    );
+    assert!(text_of(FLUX[0])?.contains(&minor_x));
+    assert!(text_of(ARGO[0])?.contains(&minor_any));
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! The chart, the GitOps examples and the documentation, by the programs that users have: helm, kubectl, and the libraries of
+//! Flux, Argo CD and Prometheus, on a real API server. No Pod runs here.
+
+mod docs;
+mod gitops;
+mod health;
+mod lifecycle;
+mod monitoring;
+mod objects;
+mod oci;
+mod programs;
+mod values;

@@ -1,0 +1,238 @@
+//! The dashboard and the alerts: read by Prometheus' own parser, about metrics that the operator really has, and firing when,
+//! and only when, they should.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use registry_operator::{metrics::Metrics, subject};
+use registry_testbed::tools::Tool;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::programs::{in_repository, run, text_of};
+
+const ALERTS: &str = "charts/registry-operator/files/alerts.yaml";
+const DASHBOARD: &str = "charts/registry-operator/files/dashboard.json";
+
+#[derive(Deserialize)]
+struct Alert {
+    #[serde(rename = "alert")]
+    name: String,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    metrics: BTreeMap<String, Option<Vec<String>>>,
+}
+
+async fn alerts() -> Result<Vec<Alert>> {
+    let file = in_repository(ALERTS).display().to_string();
+    let lines = run(Tool::PrometheusRules, &["check", &file], &[], "").await?.ok()?;
+    lines.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+/// The operator's metrics by the names of their samples, each with its labels.
+fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let metrics = Metrics::new();
+    metrics.validated(subject::Scope::System, "True", "Available");
+    metrics.layer("tls", Duration::from_millis(1));
+    metrics.registry_requests("answered", 1);
+    metrics.api_request("GET", 200);
+    metrics.aws_request("ecr", "granted");
+    metrics.waited(Duration::ZERO);
+    metrics.reconciled(Duration::ZERO);
+    let text = metrics.text()?;
+    let mut found = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" gauge")) {
+            // Without a registry there are no samples of these; their labels are the registry's.
+            let of_a_registry = ["scope", "namespace", "name"].map(str::to_owned);
+            found.insert(name.to_owned(), BTreeSet::from(of_a_registry));
+        } else if !line.starts_with('#') {
+            let (name, labels) = line.split_once('{').unwrap_or((line.split(' ').next().unwrap_or(line), ""));
+            let labels =
+                labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name.to_owned());
+            found.entry(name.to_owned()).or_insert_with(BTreeSet::new).extend(labels);
+        }
+    }
+    Ok(found)
+}
+
+fn assert_exposed(used: &BTreeMap<String, Option<Vec<String>>>, by: &str) -> Result<()> {
+    let exposed = exposed()?;
+    for (metric, labels) in used {
+        let known =
+            exposed.get(metric).with_context(|| format!("{by}: the operator has no metric {metric}"))?;
+        for label in labels.iter().flatten() {
+            assert!(known.contains(label), "{by}: {metric} has no label {label}, but {known:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn prometheus_reads_every_alert_and_the_operator_has_its_metrics() -> Result<()> {
+    let alerts = alerts().await?;
+    assert!(alerts.len() >= 10);
+    for alert in &alerts {
+        assert!(!alert.metrics.is_empty(), "{}", alert.name);
+        assert_exposed(&alert.metrics, &alert.name)?;
+        assert!(["warning", "critical"].contains(&&*alert.labels["severity"]), "{}", alert.name);
+        for annotation in ["summary", "description"] {
+            assert!(alert.annotations[annotation].len() > 30, "{} says no {annotation}", alert.name);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_alert_can_be_left_out_and_is_explained() -> Result<()> {
+    let schema: Value = serde_json::from_str(&text_of("charts/registry-operator/values.schema.json")?)?;
+    let known = &schema["properties"]["prometheusRule"]["properties"]["disabled"]["items"]["enum"];
+    let names: Vec<String> = alerts().await?.into_iter().map(|alert| alert.name).collect();
+    assert_eq!(known, &json!(names));
+    let operations = text_of("docs/operations.md")?;
+    for name in names {
+        assert!(operations.contains(&format!("### {name}\n")), "docs/operations.md does not explain {name}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_expression_of_the_dashboard_is_about_metrics_of_the_operator() -> Result<()> {
+    let dashboard: Value = serde_json::from_str(&text_of(DASHBOARD)?)?;
+    let panels = dashboard["panels"].as_array().context("panels")?;
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let expressions: Vec<String> = targets
+        .filter_map(|target| {
+            Some(target["expr"].as_str()?.replace("$__rate_interval", "5m").replace('\n', " "))
+        })
+        .collect();
+    assert!(expressions.len() > 15);
+    let answers = run(Tool::PrometheusRules, &["metrics"], &[], &expressions.join("\n")).await?.ok()?;
+    let answers: Vec<&str> = answers.lines().collect();
+    assert_eq!(answers.len(), expressions.len());
+    for (expression, answer) in expressions.iter().zip(answers) {
+        assert_exposed(&serde_json::from_str(answer)?, expression)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operations_page_names_every_metric() -> Result<()> {
+    let operations = text_of("docs/operations.md")?;
+    for line in Metrics::new().text()?.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap_or_default();
+        assert!(operations.contains(&format!("`{name}")), "docs/operations.md does not explain {name}");
+    }
+    Ok(())
+}
+
+// ---- When they fire
+
+/// Healthy for two hours: one leader of two replicas, four registries that are ready.
+const HEALTHY: [&str; 6] = [
+    r#"registry_operator_leader{pod="a"} 1x120"#,
+    r#"registry_operator_leader{pod="b"} 0x120"#,
+    r#"registry_operator_registry_ready{scope="system",name="one"} 1x120"#,
+    r#"registry_operator_registry_ready{scope="system",name="two"} 1x120"#,
+    r#"registry_operator_registry_ready{scope="tenant",namespace="team-a",name="three"} 1x120"#,
+    r#"registry_operator_registry_ready{scope="tenant",namespace="team-b",name="three"} 1x120"#,
+];
+
+async fn firing(series: &[&str], minutes: u32) -> Result<Vec<String>> {
+    let case = json!({"series": series, "minutes": minutes}).to_string();
+    let file = in_repository(ALERTS).display().to_string();
+    let answer = run(Tool::PrometheusRules, &["fire", &file], &[], &case).await?.ok()?;
+    Ok(serde_json::from_str(&answer)?)
+}
+
+/// The healthy series, with those that begin like one of `changed` replaced by it.
+fn but(changed: &[&'static str]) -> Vec<&'static str> {
+    let name = |series: &str| series.split(' ').next().unwrap_or_default().to_owned();
+    let kept = HEALTHY.into_iter().filter(|series| !changed.iter().any(|other| name(other) == name(series)));
+    kept.chain(changed.iter().copied()).collect()
+}
+
+#[tokio::test]
+async fn nothing_fires_while_all_is_well() -> Result<()> {
+    let quiet = but(&[
+        r#"registry_operator_api_requests_total{method="GET",code="200"} 0+60x120"#,
+        r#"registry_operator_api_requests_total{method="GET",code="404"} 0+30x120"#,
+        r#"registry_operator_queue_wait_seconds_bucket{le="1.0"} 0+60x120"#,
+        r#"registry_operator_queue_wait_seconds_bucket{le="30.0"} 0+60x120"#,
+        r#"registry_operator_queue_wait_seconds_bucket{le="+Inf"} 0+60x120"#,
+        r#"registry_operator_certificate_expiry_timestamp_seconds{scope="system",name="one"} 2592000x120"#,
+        r#"registry_operator_credentials_expiry_timestamp_seconds{scope="system",name="one"} 43200x120"#,
+        r#"registry_operator_aws_requests_total{api="ecr",outcome="granted"} 0+1x120"#,
+    ]);
+    assert_eq!(firing(&quiet, 100).await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_alert_fires_on_what_it_is_for_and_on_nothing_else() -> Result<()> {
+    let cases: [(&str, Vec<&str>); 9] = [
+        ("RegistryOperatorAbsent", vec![r#"up{job="other"} 1x120"#]),
+        ("RegistryOperatorWithoutLeader", but(&[r#"registry_operator_leader{pod="a"} 0x120"#])),
+        ("RegistryOperatorSeveralLeaders", but(&[r#"registry_operator_leader{pod="b"} 1x120"#])),
+        ("RegistryNotReady", but(&[r#"registry_operator_registry_ready{scope="system",name="one"} 0x120"#])),
+        (
+            "RegistryOperatorApiErrors",
+            but(&[
+                r#"registry_operator_api_requests_total{method="PATCH",code="403"} 0+10x120"#,
+                r#"registry_operator_api_requests_total{method="GET",code="200"} 0+50x120"#,
+            ]),
+        ),
+        (
+            "RegistryOperatorFallsBehind",
+            but(&[
+                r#"registry_operator_queue_wait_seconds_bucket{le="10.0"} 0+1x120"#,
+                r#"registry_operator_queue_wait_seconds_bucket{le="30.0"} 0+50x120"#,
+                r#"registry_operator_queue_wait_seconds_bucket{le="+Inf"} 0+60x120"#,
+            ]),
+        ),
+        (
+            "RegistryCertificateEndsSoon",
+            but(&[
+                r#"registry_operator_certificate_expiry_timestamp_seconds{scope="system",name="one"} 86400x120"#,
+            ]),
+        ),
+        (
+            "RegistryCredentialsEndSoon",
+            but(&[
+                r#"registry_operator_credentials_expiry_timestamp_seconds{scope="system",name="one"} 7000x120"#,
+            ]),
+        ),
+        (
+            "RegistryAwsThrottled",
+            but(&[
+                r#"registry_operator_aws_requests_total{api="sts",outcome="throttled"} 0+3x120"#,
+                r#"registry_operator_aws_requests_total{api="sts",outcome="granted"} 0+1x120"#,
+            ]),
+        ),
+    ];
+    for (alert, series) in cases {
+        assert_eq!(firing(&series, 100).await?, [alert], "{series:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn when_most_registries_fail_an_alert_says_that_it_is_hardly_their_fault() -> Result<()> {
+    let most = but(&[
+        r#"registry_operator_registry_ready{scope="system",name="one"} 0x120"#,
+        r#"registry_operator_registry_ready{scope="system",name="two"} 0x120"#,
+        r#"registry_operator_registry_ready{scope="tenant",namespace="team-a",name="three"} 0x120"#,
+    ]);
+    assert_eq!(firing(&most, 100).await?, ["RegistriesFailTogether", "RegistryNotReady"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_short_failure_wakes_nobody() -> Result<()> {
+    let brief = but(&[r#"registry_operator_registry_ready{scope="system",name="one"} 1x92 0x28"#]);
+    assert_eq!(firing(&brief, 100).await?, Vec::<String>::new());
+    Ok(())
+}

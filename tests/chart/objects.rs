@@ -1,0 +1,134 @@
+//! What the chart renders, as the API server and its Pod Security admission judge it.
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api,
+    api::{DynamicObject, PostParams},
+};
+use registry_testbed::manifests::{self, Tokens};
+use serde_json::{Value, json};
+
+use crate::programs::{CHART, NAMESPACE, Place, in_repository, template, text_of};
+
+fn find<'a>(objects: &'a [DynamicObject], kind: &str) -> Result<&'a DynamicObject> {
+    objects
+        .iter()
+        .find(|object| manifests::kind(object) == kind)
+        .with_context(|| format!("no {kind} is rendered"))
+}
+
+#[tokio::test]
+async fn the_api_server_takes_all_that_is_rendered() -> Result<()> {
+    let place = Place::start().await?;
+    // A dry run leaves nothing behind for the next object to refer to.
+    for there in ["namespace/registry-system", "serviceaccount/registry-operator"] {
+        let (kind, name) = there.split_once('/').context("kind and name")?;
+        place.kubectl(&["create", kind, name, "--namespace", NAMESPACE], "").await?.ok()?;
+    }
+    for values in ["values.yaml", "ci/all-values.yaml", "ci/minimal-values.yaml"] {
+        let path = format!("{CHART}/{values}");
+        let render = template(&["--values", &path]).await?.ok()?;
+        // The Prometheus Operator's own kinds are not served here.
+        let ours: Vec<&str> = render
+            .split("\n---")
+            .filter(|document| !document.contains("\napiVersion: monitoring.coreos.com"))
+            .collect();
+        let apply = [
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--validate=strict",
+            "--force-conflicts",
+            "--filename",
+            "-",
+        ];
+        place.kubectl(&apply, &ours.join("\n---")).await?.ok().context(path)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_pods_satisfy_the_restricted_pod_security_level() -> Result<()> {
+    let place = Place::start().await?;
+    let client = place.control_plane.client().await?;
+    let render = template(&["--set", "namespace.create=true"]).await?.ok()?;
+    let objects = manifests::parse("the chart's render", &render)?;
+    manifests::apply(
+        &client,
+        vec![find(&objects, "Namespace")?.clone(), find(&objects, "ServiceAccount")?.clone()],
+    )
+    .await?;
+    let namespace = Api::<Namespace>::all(client.clone()).get(NAMESPACE).await?;
+    let enforced = &namespace.metadata.labels.context("labels")?["pod-security.kubernetes.io/enforce"];
+    assert_eq!(enforced, "restricted");
+
+    let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
+    let template = &find(&objects, "Deployment")?.data["spec"]["template"];
+    let dry_run = PostParams { dry_run: true, ..Default::default() };
+    pods.create(&dry_run, &pod(&template["spec"])?).await?;
+    pods.create(&dry_run, &pod(&find(&objects, "Pod")?.data["spec"])?).await?;
+
+    // The judge is awake.
+    let mut careless = template["spec"].clone();
+    careless["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
+    let refusal = pods.create(&dry_run, &pod(&careless)?).await.unwrap_err().to_string();
+    assert!(refusal.contains("allowPrivilegeEscalation"), "{refusal}");
+    Ok(())
+}
+
+fn pod(spec: &Value) -> Result<Pod> {
+    Ok(serde_json::from_value(json!({"metadata": {"name": "judged"}, "spec": spec}))?)
+}
+
+#[tokio::test]
+async fn monitoring_is_rendered_only_when_it_is_asked_for() -> Result<()> {
+    let plain = template(&[]).await?.ok()?;
+    for kind in ["ServiceMonitor", "PodMonitor", "PrometheusRule", "NetworkPolicy"] {
+        assert!(!plain.contains(&format!("\nkind: {kind}\n")), "{kind}");
+    }
+    let all = text_of("tests/chart/golden/all.yaml")?;
+    for kind in ["ServiceMonitor", "PrometheusRule", "NetworkPolicy", "PodDisruptionBudget"] {
+        assert_eq!(all.matches(&format!("\nkind: {kind}\n")).count(), 1, "{kind}");
+    }
+    assert!(!all.contains("kind: CustomResourceDefinition"), "crds.enabled is false there");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_digest_pins_the_image_and_further_labels_do_not_reach_what_is_selected_by() -> Result<()> {
+    let digest = format!("image.digest=sha256:{}", "0".repeat(64));
+    let arguments = [
+        "--set",
+        &*digest,
+        "--set",
+        "commonLabels.app\\.kubernetes\\.io/name=other",
+        "--set",
+        "podLabels.tier=control",
+        "--set",
+        "commonLabels.tier=all",
+    ];
+    let objects = manifests::parse("the render", &template(&arguments).await?.ok()?)?;
+    let deployment = find(&objects, "Deployment")?;
+    let pod = &deployment.data["spec"]["template"];
+    let image = pod["spec"]["containers"][0]["image"].as_str().context("an image")?;
+    assert!(image.ends_with(&format!("@sha256:{}", "0".repeat(64))), "{image}");
+    let selector = deployment.data["spec"]["selector"]["matchLabels"].as_object().context("a selector")?;
+    for (label, value) in selector {
+        assert_eq!(&pod["metadata"]["labels"][label], value);
+    }
+    assert_eq!(pod["metadata"]["labels"]["tier"], "control", "the Pods' own label wins");
+    assert_eq!(deployment.metadata.labels.as_ref().context("labels")?["tier"], "all");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_manifest_for_kubectl_is_what_the_chart_renders_without_the_test() -> Result<()> {
+    let manifest = manifests::read_file(&in_repository("config/install.yaml"), &Tokens::default())?;
+    let render = template(&["--set", "namespace.create=true", "--skip-tests"]).await?.ok()?;
+    let name = |object: &DynamicObject| (manifests::kind(object).to_owned(), object.metadata.name.clone());
+    let rendered: Vec<_> = manifests::parse("the render", &render)?.iter().map(name).collect();
+    assert_eq!(manifest.iter().map(name).collect::<Vec<_>>(), rendered);
+    assert!(find(&manifest, "Pod").is_err(), "the Pod of helm test must not be applied by kubectl");
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! Values: every one is described, typed, used and tried; wrong ones are refused by name before anything is rendered.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use registry_testbed::tools::Tool;
+use serde_json::Value;
+
+use crate::programs::{CHART, in_repository, run, template, text_of};
+
+/// A wrong value, and what the complaint has to name.
+const WRONG: [(&str, &str); 44] = [
+    ("nonsense=1", "nonsense"),
+    ("image.repo=x", "repo"),
+    ("namespace.create=maybe", "/namespace/create"),
+    ("crds.enabled=maybe", "/crds/enabled"),
+    ("crds.keep=1", "/crds/keep"),
+    ("systemRegistries.readableByAll=all", "/systemRegistries/readableByAll"),
+    ("tenantPolicy.insecureSkipVerify=always", "/tenantPolicy/insecureSkipVerify"),
+    ("tenantPolicy.plainHTTP=1", "/tenantPolicy/plainHTTP"),
+    ("tenantPolicy.allowedEndpoints=registry.example.com", "/tenantPolicy/allowedEndpoints"),
+    ("tenantPolicy.plainHttp=true", "plainHttp"),
+    ("tenantAccess=cluster", "/tenantAccess"),
+    ("image.repository=", "/image/repository"),
+    ("image.tag=1", "/image/tag"),
+    ("image.digest=sha256:abc", "/image/digest"),
+    ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+    ("imagePullSecrets[0]=pull", "/imagePullSecrets/0"),
+    ("replicas=two", "/replicas"),
+    ("replicas=-1", "/replicas"),
+    ("leaderElection=perhaps", "/leaderElection"),
+    ("leaderElection=false", "leaderElection: false needs replicas: 1"),
+    ("concurrency=1", "/concurrency"),
+    ("log.format=xml", "/log/format"),
+    ("log.level=", "/log/level"),
+    ("egress.allow[0]=registry.example.com", "/egress/allow/0"),
+    ("egress.deny[0]=10.0.0.0", "/egress/deny/0"),
+    ("trustedTokenServices[0]=https://tokens.example.com", "/trustedTokenServices/0"),
+    ("extraArgs[0]=concurrency", "/extraArgs/0"),
+    ("extraEnv[0].value=x", "/extraEnv/0"),
+    ("serviceAccount.name=other", "name"),
+    ("serviceAccount.annotations.a=1", "/serviceAccount/annotations/a"),
+    ("commonLabels.a=true", "/commonLabels/a"),
+    ("podLabels=a", "/podLabels"),
+    ("podAnnotations.a=1", "/podAnnotations/a"),
+    ("resources=much", "/resources"),
+    ("nodeSelector.a=true", "/nodeSelector/a"),
+    ("tolerations[0]=all", "/tolerations/0"),
+    ("topologySpreadConstraints[0].maxSkew=1", "/topologySpreadConstraints/0"),
+    ("priorityClassName=1", "/priorityClassName"),
+    ("dnsPolicy=Cluster", "/dnsPolicy"),
+    ("podDisruptionBudget.maxUnavailable=half", "/podDisruptionBudget/maxUnavailable"),
+    ("networkPolicy.enabled=on-request", "/networkPolicy/enabled"),
+    ("serviceMonitor.interval=often", "/serviceMonitor/interval"),
+    ("prometheusRule.disabled[0]=RegistryNotreachable", "/prometheusRule/disabled/0"),
+    ("dashboard.labels.a=1", "/dashboard/labels/a"),
+];
+
+#[tokio::test]
+async fn a_wrong_value_is_refused_by_its_name() -> Result<()> {
+    for (wrong, named) in WRONG {
+        let complaint = template(&["--set", wrong]).await?.refused().context(wrong)?;
+        assert!(
+            complaint.replace("'/", "/").contains(named) || complaint.contains(named),
+            "{wrong}: {complaint}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_ways_of_scraping_at_once_are_refused() -> Result<()> {
+    let both = ["--set", "serviceMonitor.enabled=true", "--set", "podMonitor.enabled=true"];
+    let complaint = template(&both).await?.refused()?;
+    assert!(complaint.contains("serviceMonitor.enabled and podMonitor.enabled: one of them"), "{complaint}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_value_is_used_by_a_template() -> Result<()> {
+    let mut templates = String::new();
+    for directory in ["templates", "templates/tests", "templates/policies"] {
+        let path = in_repository(CHART).join(directory);
+        let Ok(entries) = std::fs::read_dir(path) else { continue };
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_file() {
+                templates.push_str(&std::fs::read_to_string(path)?);
+            }
+        }
+    }
+    for path in leaves()? {
+        let (group, last) =
+            (path.split('.').next().unwrap_or_default(), path.rsplit('.').next().unwrap_or_default());
+        // A template may go into a group first: `with .Values.image`, then `.tag`.
+        let is_used = templates.contains(&format!(".Values.{path}"))
+            || templates.contains(&format!(".Values.{group}")) && templates.contains(&format!(".{last}"));
+        assert!(is_used || BY_OTHERS.contains(&group), "{path} is used by no template");
+    }
+    Ok(())
+}
+
+/// Read by the policies and roles, whose templates come with them.
+const BY_OTHERS: [&str; 2] = ["tenantPolicy", "tenantAccess"];
+
+#[tokio::test]
+async fn the_value_files_for_the_tests_have_every_value_away_from_its_default() -> Result<()> {
+    let defaults: Value = serde_saphyr::from_str(&text_of(&format!("{CHART}/values.yaml"))?)?;
+    let all: Value = serde_saphyr::from_str(&text_of(&format!("{CHART}/ci/all-values.yaml"))?)?;
+    let minimal: Value = serde_saphyr::from_str(&text_of(&format!("{CHART}/ci/minimal-values.yaml"))?)?;
+    for path in leaves()? {
+        let pointer = format!("/{}", path.replace('.', "/"));
+        let tried = [&all, &minimal].into_iter().filter_map(|values| values.pointer(&pointer));
+        let differs = tried.into_iter().any(|value| Some(value) != defaults.pointer(&pointer));
+        // Switched on in every file but the one that leaves it out.
+        assert!(differs, "{path} is never tried");
+    }
+    Ok(())
+}
+
+/// Every value that has a default, by its path.
+fn leaves() -> Result<BTreeSet<String>> {
+    let schema: Value = serde_json::from_str(&text_of(&format!("{CHART}/values.schema.json"))?)?;
+    let mut found = BTreeSet::new();
+    collect(&schema, "", &mut found);
+    Ok(found)
+}
+
+fn collect(schema: &Value, prefix: &str, found: &mut BTreeSet<String>) {
+    for (name, value) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match value.get("default") {
+            Some(_) => drop(found.insert(path)),
+            None => collect(value, &path, found),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_chart_can_be_part_of_another_that_switches_it_by_a_condition() -> Result<()> {
+    let parent = tempfile::tempdir()?;
+    let chart = parent.path().join("charts");
+    std::fs::create_dir(&chart)?;
+    std::os::unix::fs::symlink(in_repository(CHART).canonicalize()?, chart.join("registry-operator"))?;
+    let meta = "apiVersion: v2\nname: platform\nversion: 1.0.0\ndependencies:\n  - name: registry-operator\n    \
+                version: 0.x.x\n    condition: registry-operator.enabled\n";
+    std::fs::write(parent.path().join("Chart.yaml"), meta)?;
+    let path = parent.path().display().to_string();
+    for (enabled, count) in [("true", 1), ("false", 0)] {
+        let set = format!("registry-operator.enabled={enabled}");
+        let arguments = [
+            "template",
+            "platform",
+            &path,
+            "--namespace",
+            "registry-system",
+            "--set",
+            &set,
+            "--set",
+            "global.a=b",
+        ];
+        let render = run(Tool::Helm, &arguments, &[("HOME", parent.path())], "").await?.ok()?;
+        assert_eq!(render.matches("\nkind: Deployment\n").count(), count);
+    }
+    Ok(())
+}
