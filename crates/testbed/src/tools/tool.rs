@@ -13,6 +13,27 @@ pub enum Tool {
     KubeControllerManager,
     /// Renders and installs the chart.
     Helm,
+    /// Runs the Pods of a node.
+    Kubelet,
+    /// Gives each Pod its node.
+    KubeScheduler,
+    /// Services.
+    KubeProxy,
+    /// Images and containers.
+    Containerd,
+    /// What containerd starts each Pod with.
+    #[value(name = "containerd-shim-runc-v2")]
+    ContainerdShim,
+    /// containerd's own client.
+    Ctr,
+    /// The Pods' network.
+    Bridge,
+    /// The Pods' addresses.
+    HostLocal,
+    /// The Pods' loopback.
+    Loopback,
+    /// Pushes images.
+    Crane,
 }
 
 /// Where Kubernetes keeps the version that it reports.
@@ -20,11 +41,25 @@ const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion={v
      -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor}";
 
 impl Tool {
-    /// All of them, in the order in which they are needed.
+    /// Those of the control plane, in the order in which they are needed.
     pub const ALL: [Self; 5] =
         [Self::Etcd, Self::KubeApiserver, Self::Registry, Self::KubeControllerManager, Self::Helm];
 
-    /// The program's file name, and its directory's below `tests/tools`.
+    /// What a node has besides; built only when one is started.
+    pub const NODE: [Self; 10] = [
+        Self::Kubelet,
+        Self::KubeScheduler,
+        Self::KubeProxy,
+        Self::Containerd,
+        Self::ContainerdShim,
+        Self::Ctr,
+        Self::Bridge,
+        Self::HostLocal,
+        Self::Loopback,
+        Self::Crane,
+    ];
+
+    /// The program's file name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
@@ -32,6 +67,26 @@ impl Tool {
             Self::Registry => "registry",
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Helm => "helm",
+            Self::Kubelet => "kubelet",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::KubeProxy => "kube-proxy",
+            Self::Containerd => "containerd",
+            Self::ContainerdShim => "containerd-shim-runc-v2",
+            Self::Ctr => "ctr",
+            Self::Bridge => "bridge",
+            Self::HostLocal => "host-local",
+            Self::Loopback => "loopback",
+            Self::Crane => "crane",
+        }
+    }
+
+    /// The directory below `tests/tools` with the module that pins it: its own, or one for all programs of a project.
+    pub(super) fn module(self) -> &'static str {
+        match self {
+            Self::Kubelet | Self::KubeScheduler | Self::KubeProxy => "kube-node",
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => "containerd",
+            Self::Bridge | Self::HostLocal | Self::Loopback => "cni-plugins",
+            _ => self.name(),
         }
     }
 
@@ -43,14 +98,32 @@ impl Tool {
             Self::Registry => "github.com/distribution/distribution/v3/cmd/registry",
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
+            Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
+            Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
+            Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
+            Self::Containerd => "github.com/containerd/containerd/v2/cmd/containerd",
+            Self::ContainerdShim => "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+            Self::Ctr => "github.com/containerd/containerd/v2/cmd/ctr",
+            Self::Bridge => "github.com/containernetworking/plugins/plugins/main/bridge",
+            Self::HostLocal => "github.com/containernetworking/plugins/plugins/ipam/host-local",
+            Self::Loopback => "github.com/containernetworking/plugins/plugins/main/loopback",
+            Self::Crane => "github.com/google/go-containerregistry/cmd/crane",
         }
     }
 
     /// What the linker is told, so that the program says its version.
     pub(super) fn version_flags(self) -> &'static str {
         match self {
-            Self::Etcd => "",
-            Self::KubeApiserver | Self::KubeControllerManager => KUBERNETES_VERSION,
+            Self::Etcd | Self::Bridge | Self::HostLocal | Self::Loopback => "",
+            Self::KubeApiserver
+            | Self::KubeControllerManager
+            | Self::Kubelet
+            | Self::KubeScheduler
+            | Self::KubeProxy => KUBERNETES_VERSION,
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => {
+                "-X github.com/containerd/containerd/v2/version.Version={version}"
+            }
+            Self::Crane => "-X github.com/google/go-containerregistry/cmd/crane/cmd.Version={version}",
             Self::Registry => "-X github.com/distribution/distribution/v3/version.version={version}",
             Self::Helm => "-X helm.sh/helm/v4/internal/version.version={version}",
         }
@@ -59,10 +132,13 @@ impl Tool {
     /// How long the first build takes, measured on 4 cores.
     pub fn expected_build_time(self) -> &'static str {
         match self {
-            Self::Etcd => "about a minute",
+            Self::Etcd | Self::Containerd => "about a minute",
             Self::KubeApiserver => "4 to 8 minutes",
             Self::Registry => "1 to 3 minutes",
             Self::KubeControllerManager | Self::Helm => "1 to 2 minutes",
+            // What they share with the API server is in Go's cache.
+            Self::Kubelet | Self::KubeScheduler | Self::KubeProxy | Self::Crane => "about half a minute",
+            Self::ContainerdShim | Self::Ctr | Self::Bridge | Self::HostLocal | Self::Loopback => "some seconds",
         }
     }
 
