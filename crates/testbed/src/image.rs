@@ -1,10 +1,11 @@
 //! Container images as OCI image layouts, written without a container engine: the same input gives the same digest.
 //!
-//! Knows what is in the operator's image; not how its program is built.
+//! [`program`] builds what is in the operator's.
 
 mod layer;
 mod layout;
 mod operator;
+pub mod program;
 
 pub use self::layer::{Entry, Layer};
 pub use self::layout::{Image, Written, write};

@@ -20,6 +20,7 @@ pub mod operator;
 pub mod pki;
 pub mod ports;
 pub mod process;
+pub mod python;
 pub mod registry;
 pub mod tools;
 

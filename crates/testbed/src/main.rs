@@ -1,5 +1,6 @@
 //! `testbed`: builds the tools of the testbed, and runs the operator on it.
 
+mod image_command;
 mod node_command;
 mod run;
 
@@ -28,6 +29,7 @@ enum Command {
     /// Runs the operator and the samples on a real API server, without a container engine.
     Run(run::RunArguments),
     Node(node_command::NodeArguments),
+    Image(image_command::ImageArguments),
 }
 
 #[tokio::main]
@@ -45,6 +47,7 @@ async fn act(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match command {
         Command::Tools { names, node } => build_tools(names, node).await,
         Command::Run(arguments) => Ok(run::run(arguments).await?),
+        Command::Image(arguments) => Ok(image_command::run(&arguments)?),
         Command::Node(arguments) => Ok(node_command::run(arguments).await?),
     }
 }

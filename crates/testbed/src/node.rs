@@ -172,7 +172,8 @@ impl Node {
     pub async fn start() -> Result<Self, NodeError> {
         let directory = directory().filter(|_| is_inside()).ok_or(NodeError::Outside)?;
         let setup = ["-c", SETUP, "setup"];
-        debian::run(Command::new("/bin/sh").args(setup).arg(directory.join("var"))).map_err(NodeError::Setup)?;
+        debian::run(Command::new("/bin/sh").args(setup).arg(directory.join("var")))
+            .map_err(NodeError::Setup)?;
         let tools = tools::ensure(&[&Tool::ALL[..], &Tool::NODE[..]].concat()).await?;
         let options = ControlPlaneOptions {
             controller_manager: true,
@@ -181,7 +182,8 @@ impl Node {
         };
         let control_plane = ControlPlane::start(options).await?;
         let images = Registry::start(RegistryOptions::default()).await?;
-        let plan = Plan { tools: &tools, programs: &Programs::find()?, directory: &directory, images: &images };
+        let plan =
+            Plan { tools: &tools, programs: &Programs::find()?, directory: &directory, images: &images };
         plan.write_files(&control_plane).map_err(NodeError::Directory)?;
         let node = Self {
             kubelet: plan.kubelet(&control_plane)?,

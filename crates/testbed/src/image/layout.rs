@@ -33,6 +33,20 @@ pub struct Image {
     pub created: Option<String>,
 }
 
+impl Image {
+    /// Writes the files of all layers below a directory, in place of what is there.
+    pub fn write_root(&self, dir: &Path) -> Result<(), ImageError> {
+        if dir.exists() {
+            std::fs::remove_dir_all(dir).map_err(ImageError::at("remove", dir))?;
+        }
+        for layer in &self.layers {
+            let archive = layer.tar().map_err(ImageError::at("pack a layer for", dir))?;
+            tar::Archive::new(&archive[..]).unpack(dir).map_err(ImageError::at("unpack into", dir))?;
+        }
+        Ok(())
+    }
+}
+
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
@@ -55,11 +69,10 @@ pub fn write(dir: &Path, tag: &str, images: &[Image]) -> Result<Written, ImageEr
         sizes.push((image.architecture, size));
     }
     let annotations = images.first().map(|image| &image.labels);
-    let index = blobs.json(INDEX, &index(&manifests, annotations))?;
-    let digest = text(&index, "digest");
-    let mut named = index;
+    let mut named = blobs.json(INDEX, &index(&manifests, annotations))?;
+    let digest = named["digest"].as_str().unwrap_or_default().to_owned();
     named["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
-    put(&dir.join("index.json"), super::layout::index(&[named], None).to_string().as_bytes())?;
+    put(&dir.join("index.json"), index(&[named], None).to_string().as_bytes())?;
     put(&dir.join("oci-layout"), json!({"imageLayoutVersion": "1.0.0"}).to_string().as_bytes())?;
     Ok(Written { digest, sizes })
 }
@@ -70,10 +83,6 @@ fn index(manifests: &[Value], annotations: Option<&BTreeMap<String, String>>) ->
         index["annotations"] = json!(annotations);
     }
     index
-}
-
-fn text(descriptor: &Value, key: &str) -> String {
-    descriptor[key].as_str().unwrap_or_default().to_owned()
 }
 
 fn put(path: &Path, content: &[u8]) -> Result<(), ImageError> {

@@ -35,10 +35,10 @@ pub fn operator(
     let licence = std::fs::read(&licence).map_err(ImageError::at("read", &licence))?;
     Ok(Image {
         architecture,
-        layers: vec![ground(licence), Layer {
-            created_by: String::from("the program"),
-            entries: vec![Entry::program(NAME, program)],
-        }],
+        layers: vec![
+            ground(licence),
+            Layer { created_by: String::from("the program"), entries: vec![Entry::program(NAME, program)] },
+        ],
         user: USER.to_owned(),
         entrypoint: vec![format!("/{NAME}")],
         ports: vec![String::from("8080/tcp")],
@@ -83,12 +83,19 @@ fn pem(certificate: &[u8]) -> String {
 fn labels(description: &Description) -> BTreeMap<String, String> {
     let known = [
         ("title", Some(NAME.to_owned())),
-        ("description", Some(String::from("Declares OCI registries to a management plane on Kubernetes, and says truly whether they can be used."))),
+        (
+            "description",
+            Some(String::from(
+                "Declares OCI registries to a management plane on Kubernetes, and says truly whether they can be used.",
+            )),
+        ),
         ("licenses", Some(String::from("Apache-2.0"))),
         ("version", Some(description.version.clone())),
         ("revision", description.revision.clone()),
         ("created", description.created.clone()),
     ];
-    let said = known.into_iter().filter_map(|(key, value)| Some((format!("org.opencontainers.image.{key}"), value?)));
+    let said = known
+        .into_iter()
+        .filter_map(|(key, value)| Some((format!("org.opencontainers.image.{key}"), value?)));
     said.collect()
 }

@@ -124,7 +124,11 @@ fn parents(own: &str, mountinfo: &str) -> Vec<PathBuf> {
     if !version_1.is_empty() {
         return version_1;
     }
-    mounts.iter().filter(|mount| mount.filesystem == "cgroup2").map(|mount| PathBuf::from(mount.point)).collect()
+    mounts
+        .iter()
+        .filter(|mount| mount.filesystem == "cgroup2")
+        .map(|mount| PathBuf::from(mount.point))
+        .collect()
 }
 
 /// A line of mountinfo: `29 26 0:26 <root> <mount point> <options> - <filesystem> <source> <super options>`.
@@ -168,8 +172,8 @@ mod tests {
                          31 26 0:28 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
                          32 26 0:29 /session /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
                          33 26 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let expected =
-            ["/sys/fs/cgroup/cpu/session", "/sys/fs/cgroup/memory/", "/sys/fs/cgroup/systemd/"].map(PathBuf::from);
+        let expected = ["/sys/fs/cgroup/cpu/session", "/sys/fs/cgroup/memory/", "/sys/fs/cgroup/systemd/"]
+            .map(PathBuf::from);
         assert_eq!(parents(own, mountinfo), expected);
     }
 

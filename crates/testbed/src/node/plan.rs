@@ -153,7 +153,8 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.traci
     }
 
     pub(super) fn kubelet(&self, control_plane: &ControlPlane) -> Result<Component, NodeError> {
-        let kubeconfig = control_plane.kubeconfig_for_user(&format!("system:node:{NAME}"), &["system:nodes"])?;
+        let kubeconfig =
+            control_plane.kubeconfig_for_user(&format!("system:node:{NAME}"), &["system:nodes"])?;
         let spec = self.spec(Tool::Kubelet).args([
             format!("--config={}", self.file("kubelet.yaml")),
             format!("--kubeconfig={}", kubeconfig.display()),
@@ -166,7 +167,8 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.traci
     }
 
     pub(super) fn scheduler(&self, control_plane: &ControlPlane) -> Result<Component, NodeError> {
-        let kubeconfig = control_plane.kubeconfig_for_user("system:kube-scheduler", &[])?.display().to_string();
+        let kubeconfig =
+            control_plane.kubeconfig_for_user("system:kube-scheduler", &[])?.display().to_string();
         let spec = self.spec(Tool::KubeScheduler).args([
             format!("--kubeconfig={kubeconfig}"),
             format!("--authentication-kubeconfig={kubeconfig}"),

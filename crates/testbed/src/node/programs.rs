@@ -46,10 +46,10 @@ pub(super) fn on_path(program: &str) -> Option<PathBuf> {
 pub(super) fn pause_image() -> Result<Image, NodeError> {
     let program = pause()?;
     let program = std::fs::read(&program).map_err(NodeError::Directory)?;
-    let architecture = Architecture::of_this_machine().ok_or_else(|| {
-        NodeError::Pause(format!("there are no images for {}", std::env::consts::ARCH))
-    })?;
-    let layer = Layer { created_by: String::from("pause.c"), entries: vec![Entry::program("pause", program)] };
+    let architecture = Architecture::of_this_machine()
+        .ok_or_else(|| NodeError::Pause(format!("there are no images for {}", std::env::consts::ARCH)))?;
+    let layer =
+        Layer { created_by: String::from("pause.c"), entries: vec![Entry::program("pause", program)] };
     Ok(Image {
         architecture,
         layers: vec![layer],
@@ -75,8 +75,10 @@ fn pause() -> Result<PathBuf, NodeError> {
     if !program.is_file() {
         let fresh = program.with_file_name(format!(".pause-{}.new", std::process::id()));
         let source = module.join("build/pause/linux/pause.c");
-        debian::run(Command::new("cc").args(["-Os", "-static", "-DVERSION=testbed", "-o"]).arg(&fresh).arg(source))
-            .map_err(NodeError::Pause)?;
+        debian::run(
+            Command::new("cc").args(["-Os", "-static", "-DVERSION=testbed", "-o"]).arg(&fresh).arg(source),
+        )
+        .map_err(NodeError::Pause)?;
         std::fs::rename(&fresh, &program).map_err(NodeError::Directory)?;
     }
     Ok(program)

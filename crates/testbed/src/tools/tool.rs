@@ -138,7 +138,9 @@ impl Tool {
             Self::KubeControllerManager | Self::Helm => "1 to 2 minutes",
             // What they share with the API server is in Go's cache.
             Self::Kubelet | Self::KubeScheduler | Self::KubeProxy | Self::Crane => "about half a minute",
-            Self::ContainerdShim | Self::Ctr | Self::Bridge | Self::HostLocal | Self::Loopback => "some seconds",
+            Self::ContainerdShim | Self::Ctr | Self::Bridge | Self::HostLocal | Self::Loopback => {
+                "some seconds"
+            }
         }
     }
 
