@@ -8,12 +8,15 @@ mod remains;
 mod scene;
 mod story;
 
-use std::io::Write as _;
+use std::{fmt::Display, io::Write as _};
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
-    image::{Architecture, program},
-    node,
+    image::{
+        Architecture,
+        program::{self, ProgramError},
+    },
+    node::{self, NodeError},
 };
 
 /// Started twice: by the test harness, and by itself as PID 1 of the node's namespaces, where it tells the story.
@@ -24,17 +27,33 @@ fn the_chart_on_a_real_node_installs_validates_survives_upgrades_and_leaves() ->
         return runtime.block_on(story::tell());
     }
     if let Some(obstacle) = node::obstacle() {
-        say(&format!("skipped: no node can run on this machine: {obstacle}"));
+        skip(&obstacle);
         return Ok(());
     }
-    runtime.block_on(node::prepare())?;
+    match runtime.block_on(node::prepare()) {
+        Err(missing @ NodeError::Packages(_)) => {
+            skip(&missing);
+            return Ok(());
+        }
+        prepared => prepared?,
+    }
     let architecture = Architecture::of_this_machine().context("images are for amd64 and arm64")?;
-    program::build(architecture, story::PROFILE)?;
+    match program::build(architecture, story::PROFILE) {
+        Err(missing @ ProgramError::Zig(_)) => {
+            skip(&missing);
+            return Ok(());
+        }
+        built => built?,
+    };
     let own_name = std::thread::current().name().context("the harness names its threads")?.to_owned();
     let status =
         node::enclose(&std::env::current_exe()?, ["--exact", &own_name, "--nocapture", "--test-threads=1"])?;
     ensure!(status.success(), "what happened inside is above ({status})");
     Ok(())
+}
+
+fn skip(why: &dyn Display) {
+    say(&format!("skipped: no node can run on this machine: {why}"));
 }
 
 /// Straight to the stream: the times are worth seeing when all is well, and a skipped test too.

@@ -205,13 +205,15 @@ impl Node {
         self.push(&pause, PAUSE)?;
         self.containerd.start().await?;
         self.scheduler.start().await?;
-        self.proxy.start().await?;
         // kubelet sets some sysctls that are the whole machine's.
         let guard = Guard::set(&self.directory).map_err(NodeError::Setup)?;
         self.kubelet.start().await?;
         let ready = self.wait_ready().await;
         guard.lift().map_err(NodeError::Setup)?;
-        ready
+        ready?;
+        // It waits for the node's object for half a minute, and then goes on without.
+        self.proxy.start().await?;
+        Ok(())
     }
 
     async fn wait_ready(&self) -> Result<(), NodeError> {
