@@ -77,6 +77,14 @@ fn image(pod: &Pod) -> String {
     containers.filter_map(|container| container.image.clone()).collect()
 }
 
+/// The digests of the images that the ready replicas run, as containerd has pulled them.
+pub async fn image_digests(client: &Client) -> Result<Vec<String>> {
+    let replicas = ready_replicas(client).await?;
+    let statuses = replicas.iter().filter_map(|pod| pod.status.as_ref()?.container_statuses.as_ref());
+    let digest = |id: &str| id.split_once('@').map(|(_, digest)| digest.to_owned());
+    Ok(statuses.flatten().filter_map(|status| digest(&status.image_id)).collect())
+}
+
 /// How often the replicas' containers were started again.
 pub async fn restarts(client: &Client) -> Result<i32> {
     let replicas = ready_replicas(client).await?;

@@ -50,27 +50,30 @@ pub async fn tell() -> Result<()> {
 
 async fn tell_on(node: &Node) -> Result<()> {
     let client = node.client().await?;
-    push_images(node)?;
+    let digest = push_images(node)?;
     let scene = Scene::set().await?;
     let release = Release { node };
     let verdicts = it_installs_and_validates(&client, &release, &scene).await?;
-    it_is_confined(&client).await?;
+    it_is_what_was_built_and_confined(&client, &digest).await?;
     it_survives_the_loss_of_its_leader(&client).await?;
     it_is_upgraded_without_a_wrong_word(&client, &release, &verdicts).await?;
     it_leaves_what_it_should(&client, &release, &verdicts).await
 }
 
-/// The image, and another with the same program.
-fn push_images(node: &Node) -> Result<()> {
+/// The image, and another with the same program; the digest of the former.
+fn push_images(node: &Node) -> Result<String> {
     let architecture = Architecture::of_this_machine().context("images are for amd64 and arm64")?;
     let program = program::path(architecture, PROFILE);
+    let mut digests = Vec::new();
     for tag in [VERSION, "changed"] {
         let description = Description { version: tag.to_owned(), ..Description::default() };
         let layout = node.directory().join("image").join(tag);
-        image::write(&layout, tag, &[image::operator(architecture, &program, &description)?])?;
+        let written = image::write(&layout, tag, &[image::operator(architecture, &program, &description)?])?;
         node.push(&layout, &format!("registry-operator:{tag}"))?;
+        digests.push(written.digest);
     }
-    Ok(())
+    ensure!(digests[0] != digests[1], "the changed image is the same");
+    Ok(digests.swap_remove(0))
 }
 
 async fn it_installs_and_validates(
@@ -101,7 +104,9 @@ async fn it_installs_and_validates(
     Ok(verdicts)
 }
 
-async fn it_is_confined(client: &Client) -> Result<()> {
+async fn it_is_what_was_built_and_confined(client: &Client, digest: &str) -> Result<()> {
+    let running = cluster::image_digests(client).await?;
+    ensure!(running == [digest, digest], "{running:?} are running, not {digest}");
     let processes = cluster::every_process_is_confined()?;
     ensure!(processes == 2, "{processes} processes of the operator on the node, not 2");
     let restarts = cluster::restarts(client).await?;

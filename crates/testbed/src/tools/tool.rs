@@ -114,7 +114,7 @@ impl Tool {
     /// What the linker is told, so that the program says its version.
     pub(super) fn version_flags(self) -> &'static str {
         match self {
-            Self::Etcd | Self::Bridge | Self::HostLocal | Self::Loopback => "",
+            Self::Etcd | Self::Crane | Self::Bridge | Self::HostLocal | Self::Loopback => "",
             Self::KubeApiserver
             | Self::KubeControllerManager
             | Self::Kubelet
@@ -123,7 +123,6 @@ impl Tool {
             Self::Containerd | Self::ContainerdShim | Self::Ctr => {
                 "-X github.com/containerd/containerd/v2/version.Version={version}"
             }
-            Self::Crane => "-X github.com/google/go-containerregistry/cmd/crane/cmd.Version={version}",
             Self::Registry => "-X github.com/distribution/distribution/v3/version.version={version}",
             Self::Helm => "-X helm.sh/helm/v4/internal/version.version={version}",
         }
