@@ -16,6 +16,9 @@ chart := charts/registry-operator
 # The one version of all that is released, from Cargo.toml.
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
+cargo_cyclonedx_version := 0.5.9
+cargo_cyclonedx := target/tools/cargo-cyclonedx-$(cargo_cyclonedx_version)/bin/cargo-cyclonedx
+
 cargo_deny_version := 0.20.2
 cargo_deny := target/tools/cargo-deny-$(cargo_deny_version)/bin/cargo-deny
 
@@ -61,6 +64,22 @@ test-chart: helm ## the chart, quickly: lint, and render with every switch; `car
 	for values in $(chart)/values.yaml $(chart)/ci/*-values.yaml; do \
 		$(helm) lint --strict --quiet $(chart) --values $$values; \
 		$(helm) template registry-operator $(chart) --namespace registry-system --values $$values >/dev/null; done
+
+# One bill of materials for each platform: their dependencies differ.
+.PHONY: image
+image: $(cargo_cyclonedx) ## the container image for amd64 and arm64, without an engine: target/image/oci, and its SBOMs beside it
+	$(testbed) image
+	$(MAKE) --no-print-directory target/image/sbom-amd64.cdx.json target/image/sbom-arm64.cdx.json
+
+target/image/sbom-amd64.cdx.json: triple := x86_64-unknown-linux-musl
+target/image/sbom-arm64.cdx.json: triple := aarch64-unknown-linux-musl
+# It writes one for each package, beside its manifest; that of the operator is the image's. Its time is the commit's.
+target/image/sbom-%.cdx.json: Cargo.lock $(cargo_cyclonedx)
+	SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
+		$(cargo_cyclonedx) cyclonedx --format json --target $(triple) --override-filename .sbom-$* --quiet
+	mkdir -p $(@D)
+	mv .sbom-$*.json $@
+	find crates -name .sbom-$*.json -delete
 
 .PHONY: bench
 bench: build ## latency, throughput, memory and writes, next to their floors
@@ -125,6 +144,9 @@ advisories: $(cargo_deny) ## check the dependencies against the RustSec database
 helm:
 	$(testbed) tools helm
 
-# Unoptimised: it builds in half the time, and has little to do.
+# Unoptimised: they build in half the time, and have little to do.
+$(cargo_cyclonedx):
+	cargo install --locked --debug --root target/tools/cargo-cyclonedx-$(cargo_cyclonedx_version) cargo-cyclonedx@$(cargo_cyclonedx_version)
+
 $(cargo_deny):
 	cargo install --locked --debug --root target/tools/cargo-deny-$(cargo_deny_version) cargo-deny@$(cargo_deny_version)

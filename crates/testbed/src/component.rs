@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Mutex;
 
 use crate::http_client::Call;
@@ -67,6 +67,8 @@ enum Sign {
     Http { url: String, ca_pem: Option<String> },
     /// The loopback port takes connections.
     Tcp(u16),
+    /// The Unix socket takes connections.
+    Socket(PathBuf),
 }
 
 impl Readiness {
@@ -82,12 +84,20 @@ impl Readiness {
         Self { sign: Sign::Tcp(port), timeout }
     }
 
+    pub(crate) fn socket(path: impl Into<PathBuf>, timeout: Duration) -> Self {
+        Self { sign: Sign::Socket(path.into()), timeout }
+    }
+
     async fn look(&self) -> Result<(), String> {
         match &self.sign {
             Sign::Http { url, ca_pem } => look_at_url(url, ca_pem.as_deref()).await,
             Sign::Tcp(port) => match TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(format!("port {port}: {error}")),
+            },
+            Sign::Socket(path) => match UnixStream::connect(path).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("{}: {error}", path.display())),
             },
         }
     }

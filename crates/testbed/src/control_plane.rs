@@ -1,10 +1,11 @@
 //! A real Kubernetes control plane on loopback: etcd, one or two API servers, optionally the controller manager.
 //!
 //! Its PKI is its own and its data are thrown away. No kubelet, no scheduler: objects are stored, defaulted, validated,
-//! admitted and watched as in any cluster, and nothing runs.
+//! admitted and watched as in any cluster, and nothing runs, unless [`crate::node`] adds what is missing.
 
 mod plan;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -59,6 +60,8 @@ pub struct ControlPlaneOptions {
     pub two_api_servers: bool,
     /// More flags for the API servers.
     pub api_server_flags: Vec<String>,
+    /// Serve a node, and the Pods on it, at this address too; needs the controller manager.
+    pub node_address: Option<Ipv4Addr>,
 }
 
 /// Why there is no control plane.

@@ -8,15 +8,19 @@
 pub mod audit;
 pub mod component;
 pub mod control_plane;
+pub mod debian;
 pub mod eventually;
 pub mod http_client;
+pub mod image;
 mod kubeconfig;
 pub mod manifests;
 pub mod moto;
+pub mod node;
 pub mod operator;
 pub mod pki;
 pub mod ports;
 pub mod process;
+pub mod python;
 pub mod registry;
 pub mod tools;
 

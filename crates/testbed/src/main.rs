@@ -1,5 +1,7 @@
 //! `testbed`: builds the tools of the testbed, and runs the operator on it.
 
+mod image_command;
+mod node_command;
 mod run;
 
 use std::process::ExitCode;
@@ -18,11 +20,16 @@ struct Arguments {
 enum Command {
     /// Builds the tools that are missing or out of date, into target/tools/bin.
     Tools {
-        /// Which; all of them when none is named.
+        /// Which; those of the control plane when none is named.
         names: Vec<Tool>,
+        /// Those of a node too.
+        #[arg(long)]
+        node: bool,
     },
     /// Runs the operator and the samples on a real API server, without a container engine.
     Run(run::RunArguments),
+    Node(node_command::NodeArguments),
+    Image(image_command::ImageArguments),
 }
 
 #[tokio::main]
@@ -38,16 +45,19 @@ async fn main() -> ExitCode {
 
 async fn act(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match command {
-        Command::Tools { names } => build_tools(&names).await,
+        Command::Tools { names, node } => build_tools(names, node).await,
         Command::Run(arguments) => Ok(run::run(arguments).await?),
+        Command::Image(arguments) => Ok(image_command::run(&arguments)?),
+        Command::Node(arguments) => Ok(node_command::run(arguments).await?),
     }
 }
 
-async fn build_tools(names: &[Tool]) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let wanted = if names.is_empty() { &Tool::ALL } else { names };
-    let paths = tools::ensure(wanted).await?;
+async fn build_tools(names: Vec<Tool>, node: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut wanted = if names.is_empty() { Tool::ALL.to_vec() } else { names };
+    wanted.extend(node.then_some(Tool::NODE).into_iter().flatten());
+    let paths = tools::ensure(&wanted).await?;
     for tool in wanted {
-        say(&paths.get(*tool).display().to_string());
+        say(&paths.get(tool).display().to_string());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! A real OCI registry on loopback: anonymous or with passwords, plain or over TLS.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -141,6 +142,7 @@ pub struct Authentication {
 #[derive(Debug)]
 pub struct Registry {
     component: Component,
+    address: Ipv4Addr,
     port: Port,
     options: RegistryOptions,
     _scratch: Scratch,
@@ -149,10 +151,15 @@ pub struct Registry {
 impl Registry {
     /// Starts a registry and waits until it answers.
     pub async fn start(options: RegistryOptions) -> Result<Self, RegistryError> {
+        Self::start_at(Ipv4Addr::LOCALHOST, options).await
+    }
+
+    /// Starts a registry that others reach at this address of the machine, and waits until it answers.
+    pub async fn start_at(address: Ipv4Addr, options: RegistryOptions) -> Result<Self, RegistryError> {
         let tools = tools::ensure(&[Tool::Registry]).await?;
         let mut attempt = 1;
         loop {
-            let registry = Self::prepare(options.clone(), &tools)?;
+            let registry = Self::prepare(address, options.clone(), &tools)?;
             match registry.component.start().await {
                 Err(error) if error.is_port_collision() && attempt < ATTEMPTS => attempt += 1,
                 started => return Ok(started.map(|_| registry)?),
@@ -160,17 +167,21 @@ impl Registry {
         }
     }
 
-    fn prepare(options: RegistryOptions, tools: &tools::ToolPaths) -> Result<Self, RegistryError> {
+    fn prepare(
+        address: Ipv4Addr,
+        options: RegistryOptions,
+        tools: &tools::ToolPaths,
+    ) -> Result<Self, RegistryError> {
         let scratch = Scratch::new("testbed-registry")?;
         let port = Port::reserve()?;
-        let config = scratch.write("config.yaml", configuration(&options, &port, &scratch)?)?;
+        let config = scratch.write("config.yaml", configuration(&options, address, &port, &scratch)?)?;
         let spec = Spec::new("registry", tools.get(Tool::Registry), scratch.path().join("registry.log"))
             .args(["serve".into(), config.into_os_string()])
             .env("OTEL_SDK_DISABLED", "true")
             .env("OTEL_TRACES_EXPORTER", "none")
             .env("OTEL_TRACES_SAMPLER", "always_off");
         let component = Component::new(spec, Readiness::tcp(port.number(), READY), GRACE);
-        Ok(Self { component, port, options, _scratch: scratch })
+        Ok(Self { component, address, port, options, _scratch: scratch })
     }
 
     /// The server: stop, start, pause, log.
@@ -178,14 +189,15 @@ impl Registry {
         &self.component
     }
 
-    /// `127.0.0.1:<port>`.
+    /// `127.0.0.1:<port>`, or the address that it was started at.
     pub fn host_port(&self) -> String {
-        format!("127.0.0.1:{}", self.port.number())
+        format!("{}:{}", self.address, self.port.number())
     }
 
     /// `http://…` or `https://…`, without a trailing slash.
     pub fn url(&self) -> String {
-        base_url(&self.options, &self.port)
+        let scheme = if matches!(self.options.tls, RegistryTls::None) { "http" } else { "https" };
+        format!("{scheme}://{}", self.host_port())
     }
 
     /// Pushes a minimal artifact as `repository:tag`, so that the repository exists; returns its digest.
@@ -279,18 +291,20 @@ fn digest(content: &[u8]) -> String {
     format!("sha256:{}", tools::sha256_hex(content))
 }
 
-fn base_url(options: &RegistryOptions, port: &Port) -> String {
-    let scheme = if matches!(options.tls, RegistryTls::None) { "http" } else { "https" };
-    format!("{scheme}://127.0.0.1:{}", port.number())
-}
-
 /// JSON is YAML, and needs no care with quotes.
-fn configuration(options: &RegistryOptions, port: &Port, scratch: &Scratch) -> Result<String, RegistryError> {
+fn configuration(
+    options: &RegistryOptions,
+    address: Ipv4Addr,
+    port: &Port,
+    scratch: &Scratch,
+) -> Result<String, RegistryError> {
+    // Its readiness is looked for on loopback.
+    let address = if address.is_loopback() { address } else { Ipv4Addr::UNSPECIFIED };
     let mut configuration = serde_json::json!({
         "version": "0.1",
         "log": {"level": "info", "formatter": "json"},
         "storage": {"filesystem": {"rootdirectory": scratch.path().join("storage")}, "delete": {"enabled": true}},
-        "http": {"addr": format!("127.0.0.1:{}", port.number()), "secret": "testbed"},
+        "http": {"addr": format!("{address}:{}", port.number()), "secret": "testbed"},
     });
     if let RegistryTls::Server { leaf, client_ca_pem, .. } = &options.tls {
         let mut tls = serde_json::json!({

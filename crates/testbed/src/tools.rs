@@ -1,6 +1,6 @@
 //! The programs of the control plane, built from their Go modules and kept.
 //!
-//! `tests/tools/<tool>/go.mod` pins each; the binaries lie in `target/tools/bin`, each with a key made of the pins, the
+//! `tests/tools/<tool or project>/go.mod` pins each; the binaries lie in `target/tools/bin`, each with a key made of the pins, the
 //! build flags and the Go version, and are built again only when the key changes. Who already has the binaries names
 //! their directory in `KUBEBUILDER_ASSETS`.
 
@@ -209,7 +209,7 @@ impl Workshop {
 
     /// How a tool would be built now.
     pub fn recipe(&self, tool: Tool) -> Result<Recipe, ToolsError> {
-        Recipe::read(tool, &self.pins.join(tool.name()))
+        Recipe::read(tool, &self.pins.join(tool.module()))
     }
 
     fn build(&self, tool: Tool, recipe: &Recipe) -> Result<(), ToolsError> {

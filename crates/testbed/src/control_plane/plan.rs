@@ -1,5 +1,6 @@
 //! The command lines of the control plane's servers, and the files that they name.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ const GRACE: Duration = Duration::from_secs(10);
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
      serviceaccount-token-controller,root-ca-certificate-publisher-controller,clusterrole-aggregation-controller,\
      validatingadmissionpolicy-status-controller";
+
+/// The Service `kubernetes`, where there are nodes.
+const KUBERNETES: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
 /// The servers' ports, theirs while the control plane lives.
 #[derive(Debug)]
@@ -71,10 +75,15 @@ impl Plan<'_> {
         self.scratch.write("tokens.key", private)?;
         self.scratch.write("tokens.pub", public)?;
         self.scratch.write("audit-policy.yaml", audit::POLICY)?;
-        let names = LeafOptions::server("kube-apiserver")
+        let mut names = LeafOptions::server("kube-apiserver")
             .dns_name("kubernetes")
             .dns_name("kubernetes.default")
             .dns_name("kubernetes.default.svc");
+        if let Some(address) = self.options.node_address {
+            names.ips.extend([IpAddr::from(address), IpAddr::from(KUBERNETES)]);
+            let kubelets = LeafOptions::client("kube-apiserver-kubelet-client", ["system:masters"]);
+            self.write_leaf("kubelet-client", &self.ca.issue(&kubelets)?)?;
+        }
         self.write_leaf("server", &self.ca.issue(&names)?)
     }
 
@@ -136,9 +145,27 @@ impl Plan<'_> {
                 String::from("--audit-log-maxsize=100000"),
             ]);
         }
+        if let Some(address) = self.options.node_address {
+            spec = spec.args(self.for_a_node(address));
+        }
         let spec = spec.args(self.options.api_server_flags.iter().cloned());
         let url = format!("{}/readyz", self.ports.api_server_url(index));
         Component::new(spec, Readiness::https(url, self.ca.certificate_pem(), READY), GRACE)
+    }
+
+    /// Of flags that are given twice, the API server takes the last, save for lists, which grow.
+    fn for_a_node(&self, address: Ipv4Addr) -> [String; 8] {
+        [
+            String::from("--bind-address=0.0.0.0"),
+            // Pods reach the Service `kubernetes`, which is this address.
+            format!("--advertise-address={address}"),
+            String::from("--endpoint-reconciler-type=lease"),
+            String::from("--service-cluster-ip-range=10.96.0.0/16"),
+            String::from("--authorization-mode=Node"),
+            String::from("--enable-admission-plugins=NodeRestriction"),
+            format!("--kubelet-client-certificate={}", self.file("kubelet-client.crt")),
+            format!("--kubelet-client-key={}", self.file("kubelet-client.key")),
+        ]
     }
 
     pub(super) fn controller_manager(&self) -> Result<Component, ControlPlaneError> {
@@ -148,6 +175,7 @@ impl Plan<'_> {
         let config = kubeconfig::render(&server, self.ca.certificate_pem(), user, Proof::Certificate(&leaf));
         self.scratch.write("controller-manager.kubeconfig", config)?;
         let port = self.ports.controller_manager.number();
+        let controllers = if self.options.node_address.is_some() { "*" } else { CONTROLLERS };
         let spec = self.spec("kube-controller-manager", Tool::KubeControllerManager).args([
             format!("--kubeconfig={}", self.file("controller-manager.kubeconfig")),
             format!("--service-account-private-key-file={}", self.file("tokens.key")),
@@ -158,7 +186,7 @@ impl Plan<'_> {
             String::from("--leader-elect=false"),
             String::from("--bind-address=127.0.0.1"),
             format!("--secure-port={port}"),
-            format!("--controllers={CONTROLLERS}"),
+            format!("--controllers={controllers}"),
         ]);
         let url = format!("https://127.0.0.1:{port}/healthz");
         Ok(Component::new(spec, Readiness::https(url, self.ca.certificate_pem(), READY), GRACE))

@@ -26,6 +26,25 @@ pub enum Tool {
     ArgoHealth,
     /// Reads and evaluates PromQL and alerting rules. A program of ours on Prometheus's libraries.
     PrometheusRules,
+    /// Runs the Pods of a node.
+    Kubelet,
+    /// Gives each Pod its node.
+    KubeScheduler,
+    /// Services.
+    KubeProxy,
+    /// Images and containers.
+    Containerd,
+    /// What containerd starts each Pod with.
+    #[value(name = "containerd-shim-runc-v2")]
+    ContainerdShim,
+    /// containerd's own client.
+    Ctr,
+    /// The Pods' network.
+    Bridge,
+    /// The Pods' addresses.
+    HostLocal,
+    /// The Pods' loopback.
+    Loopback,
 }
 
 /// Where Kubernetes keeps the version that it reports.
@@ -48,7 +67,20 @@ impl Tool {
         Self::PrometheusRules,
     ];
 
-    /// The program's file name, and its directory's below `tests/tools`.
+    /// What a node has besides; built only when one is started.
+    pub const NODE: [Self; 9] = [
+        Self::Kubelet,
+        Self::KubeScheduler,
+        Self::KubeProxy,
+        Self::Containerd,
+        Self::ContainerdShim,
+        Self::Ctr,
+        Self::Bridge,
+        Self::HostLocal,
+        Self::Loopback,
+    ];
+
+    /// The program's file name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
@@ -62,6 +94,25 @@ impl Tool {
             Self::FluxHealth => "flux-health",
             Self::ArgoHealth => "argo-health",
             Self::PrometheusRules => "prometheus-rules",
+            Self::Kubelet => "kubelet",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::KubeProxy => "kube-proxy",
+            Self::Containerd => "containerd",
+            Self::ContainerdShim => "containerd-shim-runc-v2",
+            Self::Ctr => "ctr",
+            Self::Bridge => "bridge",
+            Self::HostLocal => "host-local",
+            Self::Loopback => "loopback",
+        }
+    }
+
+    /// The directory below `tests/tools` with the module that pins it: its own, or one for all programs of a project.
+    pub(super) fn module(self) -> &'static str {
+        match self {
+            Self::Kubelet | Self::KubeScheduler | Self::KubeProxy => "kube-node",
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => "containerd",
+            Self::Bridge | Self::HostLocal | Self::Loopback => "cni-plugins",
+            _ => self.name(),
         }
     }
 
@@ -78,6 +129,15 @@ impl Tool {
             Self::FluxHealth => "github.com/fluxcd/cli-utils/pkg/kstatus/status",
             Self::ArgoHealth => "github.com/argoproj/argo-cd/v3/util/lua",
             Self::PrometheusRules => "github.com/prometheus/prometheus/model/rulefmt",
+            Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
+            Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
+            Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
+            Self::Containerd => "github.com/containerd/containerd/v2/cmd/containerd",
+            Self::ContainerdShim => "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+            Self::Ctr => "github.com/containerd/containerd/v2/cmd/ctr",
+            Self::Bridge => "github.com/containernetworking/plugins/plugins/main/bridge",
+            Self::HostLocal => "github.com/containernetworking/plugins/plugins/ipam/host-local",
+            Self::Loopback => "github.com/containernetworking/plugins/plugins/main/loopback",
         }
     }
 
@@ -98,9 +158,23 @@ impl Tool {
     /// What the linker is told, so that the program says its version.
     pub(super) fn version_flags(self) -> &'static str {
         match self {
-            Self::Etcd | Self::Crane | Self::FluxHealth | Self::ArgoHealth | Self::PrometheusRules => "",
-            Self::KubeApiserver | Self::OldestKubeApiserver | Self::KubeControllerManager | Self::Kubectl => {
-                KUBERNETES_VERSION
+            Self::Etcd
+            | Self::Crane
+            | Self::FluxHealth
+            | Self::ArgoHealth
+            | Self::PrometheusRules
+            | Self::Bridge
+            | Self::HostLocal
+            | Self::Loopback => "",
+            Self::KubeApiserver
+            | Self::OldestKubeApiserver
+            | Self::KubeControllerManager
+            | Self::Kubectl
+            | Self::Kubelet
+            | Self::KubeScheduler
+            | Self::KubeProxy => KUBERNETES_VERSION,
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => {
+                "-X github.com/containerd/containerd/v2/version.Version={version}"
             }
             Self::Registry => "-X github.com/distribution/distribution/v3/version.version={version}",
             Self::Helm => "-X helm.sh/helm/v4/internal/version.version={version}",
@@ -111,11 +185,16 @@ impl Tool {
     pub fn expected_build_time(self) -> &'static str {
         match self {
             Self::Crane => "less than a minute",
-            Self::Etcd | Self::FluxHealth => "about a minute",
+            Self::Etcd | Self::FluxHealth | Self::Containerd => "about a minute",
             Self::KubeApiserver | Self::OldestKubeApiserver => "4 to 8 minutes",
             Self::Registry | Self::PrometheusRules => "1 to 3 minutes",
             Self::KubeControllerManager | Self::Helm | Self::Kubectl => "1 to 2 minutes",
             Self::ArgoHealth => "3 to 8 minutes",
+            // What they share with the API server is in Go's cache.
+            Self::Kubelet | Self::KubeScheduler | Self::KubeProxy => "about half a minute",
+            Self::ContainerdShim | Self::Ctr | Self::Bridge | Self::HostLocal | Self::Loopback => {
+                "some seconds"
+            }
         }
     }
 

@@ -1,0 +1,57 @@
+//! Programs out of Debian's packages: downloaded by apt, unpacked into `target/tools/debian`, kept there. Nothing is
+//! installed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::tools::repository;
+
+/// Where these packages are unpacked together under `name`, or why they are not. Downloads them the first time.
+pub fn unpacked(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
+    let home = repository().join("target/tools/debian");
+    let root = home.join(name);
+    if !root.is_dir() {
+        fetch(&home, &root, packages)?;
+    }
+    Ok(root)
+}
+
+fn fetch(home: &Path, root: &Path, packages: &[&str]) -> Result<(), String> {
+    let said = |error: std::io::Error| format!("{}: {error}", home.display());
+    let scratch = home.join(format!("download-{}", std::process::id()));
+    std::fs::create_dir_all(&scratch).map_err(said)?;
+    let fetched = fetch_into(&scratch, packages).and_then(|()| {
+        // Another test run may have been quicker.
+        std::fs::rename(scratch.join("unpacked"), root)
+            .or_else(|error| if root.is_dir() { Ok(()) } else { Err(said(error)) })
+    });
+    let _ = std::fs::remove_dir_all(&scratch);
+    fetched
+}
+
+fn fetch_into(scratch: &Path, packages: &[&str]) -> Result<(), String> {
+    let patience =
+        ["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "APT::Sandbox::User=root"];
+    run(Command::new("apt-get").args(patience).arg("download").args(packages).current_dir(scratch))?;
+    let files = std::fs::read_dir(scratch).map_err(|error| error.to_string())?;
+    let mut archives = files
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .peekable();
+    archives.peek().ok_or("apt-get download left no package")?;
+    for archive in archives {
+        run(Command::new("dpkg").arg("-x").arg(archive).arg(scratch.join("unpacked")))?;
+    }
+    Ok(())
+}
+
+/// What a command prints, or how it failed.
+pub fn run(command: &mut Command) -> Result<String, String> {
+    let what = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| format!("{what}: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{what} failed: {}", said.lines().last().unwrap_or("without a word")))
+}

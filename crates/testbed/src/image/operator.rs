@@ -1,0 +1,101 @@
+//! What is in the operator's image: its program, the public roots, its licence. No shell, no libraries, nobody else's files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use super::{Architecture, Entry, Image, ImageError, Layer};
+use crate::tools::repository;
+
+/// By number, so that `runAsNonRoot` can be checked.
+const USER: &str = "65532:65532";
+const NAME: &str = "registry-operator";
+
+/// What the labels say of an image.
+#[derive(Debug, Clone, Default)]
+pub struct Description {
+    /// The operator's version.
+    pub version: String,
+    /// The commit that it was built from.
+    pub revision: Option<String>,
+    /// The commit's time, RFC 3339.
+    pub created: Option<String>,
+}
+
+/// The operator's image with this static program.
+pub fn operator(
+    architecture: Architecture,
+    program: &Path,
+    description: &Description,
+) -> Result<Image, ImageError> {
+    let program = std::fs::read(program).map_err(ImageError::at("read", program))?;
+    let licence = repository().join("LICENSE");
+    let licence = std::fs::read(&licence).map_err(ImageError::at("read", &licence))?;
+    Ok(Image {
+        architecture,
+        layers: vec![
+            ground(licence),
+            Layer { created_by: String::from("the program"), entries: vec![Entry::program(NAME, program)] },
+        ],
+        user: USER.to_owned(),
+        entrypoint: vec![format!("/{NAME}")],
+        ports: vec![String::from("8080/tcp")],
+        labels: labels(description),
+        created: description.created.clone(),
+    })
+}
+
+/// What seldom changes, as a layer of its own that is pulled once.
+fn ground(licence: Vec<u8>) -> Layer {
+    Layer {
+        created_by: String::from("public roots (Mozilla's, by webpki-root-certs) and licence"),
+        entries: vec![
+            Entry::directory("etc"),
+            Entry::file("etc/group", "root:x:0:\nnonroot:x:65532:\n"),
+            Entry::file(
+                "etc/passwd",
+                "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n",
+            ),
+            Entry::directory("etc/ssl"),
+            Entry::directory("etc/ssl/certs"),
+            // Where the AWS SDK, like most programs, looks for the platform's roots. Registries are verified with the
+            // same roots, compiled into the program.
+            Entry::file("etc/ssl/certs/ca-certificates.crt", roots()),
+            Entry::directory("licenses"),
+            Entry::file("licenses/LICENSE", licence),
+        ],
+    }
+}
+
+fn roots() -> String {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|root| pem(root)).collect()
+}
+
+fn pem(certificate: &[u8]) -> String {
+    let encoded = BASE64_STANDARD.encode(certificate);
+    let lines: Vec<String> =
+        encoded.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+fn labels(description: &Description) -> BTreeMap<String, String> {
+    let known = [
+        ("title", Some(NAME.to_owned())),
+        (
+            "description",
+            Some(String::from(
+                "Declares OCI registries to a management plane on Kubernetes, and says truly whether they can be used.",
+            )),
+        ),
+        ("licenses", Some(String::from("Apache-2.0"))),
+        ("version", Some(description.version.clone())),
+        ("revision", description.revision.clone()),
+        ("created", description.created.clone()),
+    ];
+    let said = known
+        .into_iter()
+        .filter_map(|(key, value)| Some((format!("org.opencontainers.image.{key}"), value?)));
+    said.collect()
+}

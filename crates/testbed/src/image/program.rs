@@ -1,0 +1,119 @@
+//! The operator as a static program: musl for both architectures, linked by zig, which brings C compiler and libc for each
+//! of them; no cross toolchain has to be installed. Paths of this machine stay out of it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use super::Architecture;
+use crate::python::{self, PythonError};
+use crate::tools::repository;
+
+const NAME: &str = "registry-operator";
+
+/// Why there is no program.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// zig is not installed, and can't be.
+    #[error("zig links the static program. {0}")]
+    Zig(#[from] PythonError),
+    /// The target's standard library could not be added, or the build failed.
+    #[error("`{command}` failed: {reason}")]
+    Failed {
+        /// What was run.
+        command: String,
+        /// How it ended.
+        reason: String,
+    },
+}
+
+/// How a program is optimised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// Quick to build, for tests.
+    Dev,
+    /// As it is released.
+    Release,
+}
+
+impl Profile {
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Dev => ("dev", "debug"),
+            Self::Release => ("release", "release"),
+        }
+    }
+}
+
+/// Where the program of this architecture and profile is, or would be.
+pub fn path(architecture: Architecture, profile: Profile) -> PathBuf {
+    let target = repository().join("target").join(triple(architecture));
+    target.join(profile.names().1).join(NAME)
+}
+
+/// Builds the program, and says where it is. cargo's progress goes to standard error.
+pub fn build(architecture: Architecture, profile: Profile) -> Result<PathBuf, ProgramError> {
+    let zig = python::environment("zig")?;
+    let triple = triple(architecture);
+    // Without rustup, the standard library of the target is the distribution's matter.
+    let added = Command::new("rustup").args(["target", "add", triple]).current_dir(repository()).output();
+    if let Ok(output) = added
+        && !output.status.success()
+    {
+        return Err(failed("rustup target add", &String::from_utf8_lossy(&output.stderr)));
+    }
+    let status = cargo(&zig, architecture, profile).status();
+    match status.map(|status: ExitStatus| (status.success(), status)) {
+        Ok((true, _)) => Ok(path(architecture, profile)),
+        Ok((false, status)) => Err(failed("cargo zigbuild", &status.to_string())),
+        Err(error) => Err(failed("cargo zigbuild", &error.to_string())),
+    }
+}
+
+fn failed(command: &str, reason: &str) -> ProgramError {
+    ProgramError::Failed { command: command.to_owned(), reason: reason.trim().to_owned() }
+}
+
+fn cargo(zig: &Path, architecture: Architecture, profile: Profile) -> Command {
+    let triple = triple(architecture);
+    let remap: Vec<(String, &str)> = remapped();
+    let rust: Vec<String> =
+        remap.iter().map(|(from, to)| format!("--remap-path-prefix={from}={to}")).collect();
+    let c: Vec<String> = remap.iter().map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).collect();
+    let mut command = Command::new("cargo");
+    command
+        .args(["zigbuild", "--locked", "--package", NAME, "--bin", NAME, "--target", triple])
+        .args(["--profile", profile.names().0])
+        .current_dir(repository())
+        .env("PATH", path_with(&zig.join("bin")))
+        .env(format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_")), rust.join(" "))
+        .env(format!("CFLAGS_{}", triple.replace('-', "_")), c.join(" "))
+        // What the caller's own cargo was told is about another program.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command
+}
+
+/// Where sources and dependencies lie here, and what the program says of it.
+#[expect(clippy::disallowed_methods, reason = "where cargo keeps its sources is this machine's matter")]
+fn remapped() -> Vec<(String, &'static str)> {
+    let home =
+        std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
+    let mut remapped = vec![(repository().display().to_string(), "/src")];
+    remapped.extend(home.ok().map(|home| (home, "/cargo")));
+    remapped
+}
+
+#[expect(clippy::disallowed_methods, reason = "where programs are looked for is this machine's matter")]
+fn path_with(first: &Path) -> OsString {
+    let rest = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::iter::once(first.to_path_buf()).chain(std::env::split_paths(&rest));
+    std::env::join_paths(dirs).unwrap_or(rest.clone())
+}
+
+fn triple(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Amd64 => "x86_64-unknown-linux-musl",
+        Architecture::Arm64 => "aarch64-unknown-linux-musl",
+    }
+}

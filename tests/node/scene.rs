@@ -1,0 +1,150 @@
+//! What the operator is shown: the samples, and the registries that they name, beside the Pods' network.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use anyhow::{Result, bail};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, DynamicObject},
+};
+use registry_api::spec::TenantRegistry;
+use registry_testbed::{
+    Ca, LeafOptions, Registry, RegistryAuth, RegistryOptions, RegistryTls, eventually,
+    manifests::{self, Tokens},
+    node::SECOND_ADDRESS,
+    ports::Port,
+};
+use serde_json::Value;
+
+const EXPECT: &str = "samples.registry.spectrocloud.com/expect";
+const NEEDS: &str = "samples.registry.spectrocloud.com/needs";
+
+/// Registries at an address that Pods reach, and the samples that name them.
+pub struct Scene {
+    protected: Registry,
+    anonymous: Registry,
+    down: Port,
+    ca: Ca,
+}
+
+impl Scene {
+    pub async fn set() -> Result<Self> {
+        let ca = Ca::new("Example Company Private CA")?;
+        let mut names = LeafOptions::server("registry");
+        names.ips.push(SECOND_ADDRESS.into());
+        let tls = RegistryTls::Server {
+            leaf: ca.issue(&names)?,
+            ca_pem: ca.certificate_pem().to_owned(),
+            client_ca_pem: None,
+        };
+        let auth = RegistryAuth::htpasswd("demo", "demo-password");
+        let protected = Registry::start_at(SECOND_ADDRESS, RegistryOptions { auth, tls }).await?;
+        let anonymous = Registry::start_at(SECOND_ADDRESS, RegistryOptions::default()).await?;
+        protected.push_artifact("team/packs/hello", "1.0.0").await?;
+        protected.push_artifact("team-a/charts/hello", "1.0.0").await?;
+        anonymous.push_artifact("public/hello", "1.0.0").await?;
+        Ok(Self { protected, anonymous, down: Port::reserve()?, ca })
+    }
+
+    /// `config/samples`, save for AWS, which can't be reached from in here.
+    pub fn samples(&self) -> Result<Vec<DynamicObject>> {
+        let tokens = Tokens::default()
+            .with("REGISTRY", self.protected.host_port())
+            .with("ANONYMOUS_REGISTRY", self.anonymous.host_port())
+            .with("DOWN_REGISTRY", format!("{SECOND_ADDRESS}:{}", self.down.number()))
+            .with("ECR_REGISTRY", "aws.invalid")
+            .with("CA", self.ca.certificate_pem());
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples");
+        let mut samples = manifests::read_directory(&directory, &tokens)?;
+        samples.retain(|sample| !sample.annotations().contains_key(NEEDS));
+        Ok(samples)
+    }
+}
+
+/// The registries among the samples, with the verdict that each is to get.
+pub struct Verdicts(Vec<(Api<DynamicObject>, String, String)>);
+
+impl Verdicts {
+    /// Waits until the API server knows what a registry is.
+    pub async fn expected(client: &Client, samples: &[DynamicObject]) -> Result<Self> {
+        let mut expected = Vec::new();
+        for sample in samples {
+            if let Some(verdict) = sample.annotations().get(EXPECT) {
+                let api = manifests::api_of(client, sample).await?;
+                expected.push((api, sample.name_any(), verdict.clone()));
+            }
+        }
+        Ok(Self(expected))
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Waits until any registry is found usable or not.
+    pub async fn first(&self, within: Duration) -> Result<()> {
+        let first = eventually(within, "a first verdict", || async {
+            let seen = self.seen().await.map_err(|error| error.to_string())?;
+            let settled =
+                seen.values().any(|verdict| !verdict.is_empty() && !verdict.ends_with("/Progressing"));
+            if settled { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+        Ok(first.await?)
+    }
+
+    /// Waits until each has the verdict that it is to get.
+    pub async fn all(&self, within: Duration) -> Result<()> {
+        let all = eventually(within, "the verdicts that the samples are annotated with", || async {
+            self.hold().await.map_err(|error| error.to_string())
+        });
+        Ok(all.await?)
+    }
+
+    /// Whether each has it now.
+    pub async fn hold(&self) -> Result<()> {
+        let seen = self.seen().await?;
+        for (_, name, expected) in &self.0 {
+            if seen.get(name) != Some(expected) {
+                bail!("{name} is {:?}, not {expected}", seen.get(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the registries, and waits until they are gone.
+    pub async fn delete(&self, within: Duration) -> Result<()> {
+        for (api, name, _) in &self.0 {
+            api.delete(name, &DeleteParams::default()).await?;
+        }
+        let gone = eventually(within, "the registries are gone", || async {
+            let left = self.seen().await.map_err(|error| error.to_string())?;
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+        Ok(gone.await?)
+    }
+
+    /// `<Ready>/<reason>` by name; empty where there is none yet.
+    async fn seen(&self) -> Result<BTreeMap<String, String>> {
+        let mut seen = BTreeMap::new();
+        for (api, name, _) in &self.0 {
+            if let Some(object) = api.get_opt(name).await? {
+                seen.insert(name.clone(), verdict(&object));
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// What a TenantRegistry's `Ready` says now.
+pub async fn verdict_of(client: &Client, namespace: &str, name: &str) -> Result<String> {
+    let api: Api<TenantRegistry> = Api::namespaced(client.clone(), namespace);
+    let object = serde_json::to_value(api.get(name).await?)?;
+    Ok(verdict(&serde_json::from_value(object)?))
+}
+
+fn verdict(object: &DynamicObject) -> String {
+    let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
+    let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+    let text = |ready: &Value, key: &str| ready[key].as_str().unwrap_or_default().to_owned();
+    ready.map(|ready| format!("{}/{}", text(ready, "status"), text(ready, "reason"))).unwrap_or_default()
+}

@@ -1,0 +1,236 @@
+//! From `helm install` to `helm uninstall`, told inside the node.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, LogParams, Patch, PatchParams},
+};
+use registry_testbed::{
+    eventually,
+    image::{self, Architecture, Description, program},
+    manifests,
+    node::Node,
+};
+use serde_json::json;
+
+use crate::{
+    cluster,
+    release::Release,
+    remains, say,
+    scene::{Scene, Verdicts},
+};
+
+/// What is shown does not depend on how the program is optimised, and this builds in a fraction of the time.
+pub const PROFILE: program::Profile = program::Profile::Dev;
+
+const REPOSITORY: &str = "registry.example.com/registry-operator";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Image pull, container start, leader election and validation, on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// A dead leader's Lease has to run out.
+const TAKEOVER: Duration = Duration::from_secs(30);
+
+pub async fn tell() -> Result<()> {
+    let start = Instant::now();
+    let node = Node::start().await?;
+    said("the node is Ready", start);
+    let outcome = tell_on(&node).await;
+    if outcome.is_err() {
+        say(&operator_logs(&node).await);
+    }
+    node.stop().await?;
+    outcome
+}
+
+async fn tell_on(node: &Node) -> Result<()> {
+    let client = node.client().await?;
+    let digest = push_images(node)?;
+    let scene = Scene::set().await?;
+    let release = Release { node };
+    let verdicts = it_installs_and_validates(&client, &release, &scene).await?;
+    it_is_what_was_built_and_confined(&client, &digest).await?;
+    it_survives_the_loss_of_its_leader(&client).await?;
+    it_is_upgraded_without_a_wrong_word(&client, &release, &verdicts).await?;
+    it_leaves_what_it_should(&client, &release, &verdicts).await
+}
+
+/// The image, and another with the same program; the digest of the former.
+fn push_images(node: &Node) -> Result<String> {
+    let architecture = Architecture::of_this_machine().context("images are for amd64 and arm64")?;
+    let program = program::path(architecture, PROFILE);
+    let mut digests = Vec::new();
+    for tag in [VERSION, "changed"] {
+        let description = Description { version: tag.to_owned(), ..Description::default() };
+        let layout = node.directory().join("image").join(tag);
+        let written = image::write(&layout, tag, &[image::operator(architecture, &program, &description)?])?;
+        node.push(&layout, &format!("registry-operator:{tag}"))?;
+        digests.push(written.digest);
+    }
+    ensure!(digests[0] != digests[1], "the changed image is the same");
+    Ok(digests.swap_remove(0))
+}
+
+async fn it_installs_and_validates(
+    client: &Client,
+    release: &Release<'_>,
+    scene: &Scene,
+) -> Result<Verdicts> {
+    cluster::restricted_namespace(client).await?;
+    let samples = scene.samples()?;
+    let start = Instant::now();
+    let installed = async {
+        release.install(REPOSITORY).await?;
+        said("helm install --wait has returned", start);
+        anyhow::Ok(())
+    };
+    // As soon as the chart has brought the definitions, as GitOps would.
+    let validated = async {
+        let verdicts = Verdicts::expected(client, &samples).await?;
+        manifests::apply(client, samples.clone()).await?;
+        verdicts.first(PATIENCE).await?;
+        said("helm install to the first verdict", start);
+        anyhow::Ok(verdicts)
+    };
+    let ((), verdicts) = tokio::try_join!(installed, validated)?;
+    verdicts.all(PATIENCE).await?;
+    said(&format!("helm install to all {} verdicts as expected", verdicts.count()), start);
+    cluster::replicas_become(client, 2, VERSION).await?;
+    Ok(verdicts)
+}
+
+async fn it_is_what_was_built_and_confined(client: &Client, digest: &str) -> Result<()> {
+    let running = cluster::image_digests(client).await?;
+    ensure!(running == [digest, digest], "{running:?} are running, not {digest}");
+    let processes = cluster::every_process_is_confined()?;
+    ensure!(processes == 2, "{processes} processes of the operator on the node, not 2");
+    let restarts = cluster::restarts(client).await?;
+    ensure!(restarts == 0, "{restarts} restarts since the installation");
+    Ok(())
+}
+
+async fn it_survives_the_loss_of_its_leader(client: &Client) -> Result<()> {
+    let leader = cluster::leader(client).await?;
+    let start = Instant::now();
+    cluster::kill(client, &leader).await?;
+    cluster::another_leads(client, &leader, TAKEOVER).await?;
+    said("the leader killed, to another that leads", start);
+    // The new one works: a corrected password is noticed.
+    correct_the_password(client).await?;
+    said("the leader killed, to a verdict of the new one", start);
+    cluster::replicas_become(client, 2, VERSION).await
+}
+
+async fn correct_the_password(client: &Client) -> Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "team-b");
+    let right = json!({"stringData": {"password": "demo-password"}});
+    secrets.patch("wrong-password-login", &PatchParams::default(), &Patch::Merge(right)).await?;
+    wrong_password_becomes(client, "True/Available").await
+}
+
+async fn restore_the_wrong_password(client: &Client) -> Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "team-b");
+    let wrong = json!({"stringData": {"password": "not-the-password"}});
+    secrets.patch("wrong-password-login", &PatchParams::default(), &Patch::Merge(wrong)).await?;
+    wrong_password_becomes(client, "False/Rejected").await
+}
+
+async fn wrong_password_becomes(client: &Client, expected: &str) -> Result<()> {
+    let what = format!("team-b's registry is {expected}");
+    let becomes = eventually(Duration::from_secs(10), what, || async {
+        let seen = crate::scene::verdict_of(client, "team-b", "wrong-password").await;
+        let seen = seen.map_err(|error| error.to_string())?;
+        if seen == expected { Ok(()) } else { Err(seen) }
+    });
+    Ok(becomes.await?)
+}
+
+async fn it_is_upgraded_without_a_wrong_word(
+    client: &Client,
+    release: &Release<'_>,
+    verdicts: &Verdicts,
+) -> Result<()> {
+    restore_the_wrong_password(client).await?;
+    let start = Instant::now();
+    let done = AtomicBool::new(false);
+    let upgraded = async {
+        let upgraded = release.upgrade("changed").await;
+        done.store(true, Ordering::Relaxed);
+        upgraded
+    };
+    let watched = async {
+        let mut looks = 0;
+        while !done.load(Ordering::Relaxed) {
+            verdicts.hold().await.context("during the upgrade")?;
+            looks += 1;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(looks)
+    };
+    let ((), looks) = tokio::try_join!(upgraded, watched)?;
+    said(&format!("helm upgrade to a changed image; {looks} looks at the verdicts, all as expected"), start);
+    cluster::replicas_become(client, 2, "changed").await?;
+    correct_the_password(client).await?;
+    restore_the_wrong_password(client).await?;
+    let start = Instant::now();
+    release.roll_back().await?;
+    said("helm rollback", start);
+    cluster::replicas_become(client, 2, VERSION).await?;
+    verdicts.all(PATIENCE).await
+}
+
+async fn it_leaves_what_it_should(client: &Client, release: &Release<'_>, verdicts: &Verdicts) -> Result<()> {
+    verdicts.delete(Duration::from_secs(30)).await?;
+    let start = Instant::now();
+    release.uninstall().await?;
+    said("helm uninstall --wait", start);
+    are_left(client, &[&DEFINITIONS[..], &MADE_BY_THE_OPERATOR[..]].concat()).await?;
+    remains::remove_bindings(client).await?;
+    cluster::remove_namespace(client).await?;
+    are_left(client, &DEFINITIONS).await
+}
+
+/// Kept by the chart, for with a definition goes every registry.
+const DEFINITIONS: [&str; 2] = [
+    "CustomResourceDefinition /systemregistries.registry.spectrocloud.com",
+    "CustomResourceDefinition /tenantregistries.registry.spectrocloud.com",
+];
+
+/// What the operator made itself, and Helm knows nothing of; docs/image.md says how to remove it.
+const MADE_BY_THE_OPERATOR: [&str; 3] = [
+    "Lease registry-system/registry-operator",
+    "RoleBinding team-a/registry-operator",
+    "RoleBinding team-b/registry-operator",
+];
+
+async fn are_left(client: &Client, expected: &[&str]) -> Result<()> {
+    let left = eventually(PATIENCE, format!("{expected:?} are left of the operator"), || async {
+        let left = remains::of_the_operator(client).await.map_err(|error| error.to_string())?;
+        if left == expected { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    Ok(left.await?)
+}
+
+fn said(what: &str, since: Instant) {
+    say(&format!("  {:>6.1} s  {what}", since.elapsed().as_secs_f32()));
+}
+
+/// For whoever has to find out what went wrong.
+async fn operator_logs(node: &Node) -> String {
+    let Ok(client) = node.client().await else {
+        return String::from("the API server does not answer");
+    };
+    let pods = cluster::pods(&client);
+    let mut logs = Vec::new();
+    for pod in pods.list(&ListParams::default()).await.into_iter().flatten() {
+        let name = pod.name_any();
+        let log = pods.logs(&name, &LogParams::default()).await.unwrap_or_else(|error| error.to_string());
+        logs.push(format!("{name}: {}\n{log}", json!(pod.status)));
+    }
+    logs.join("\n")
+}
