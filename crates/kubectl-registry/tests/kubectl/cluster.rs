@@ -66,6 +66,11 @@ async fn a_tenant_sees_what_it_has_of_both_scopes_and_nothing_else() -> Result<(
     let run = desk.run(&["list", "-A"]).await?;
     assert!(row(&run.stdout, "tenant", "foreign").is_some() && row(&run.stdout, "system", &others).is_some());
 
+    let run = desk.run(&["list", "-n", &namespace, "-o", "wide", "--no-headers"]).await?;
+    let wide = run.line(" charts ");
+    assert!(wide.contains(" Pack ") && wide.ends_with("no credentials are given or needed"), "{run:#?}");
+    assert!(!run.stdout.contains("SCOPE"), "{run:#?}");
+
     let run = desk.run(&["list", "-n", &namespace, "-o", "name"]).await?;
     assert!(
         run.stdout.lines().any(|line| line == format!("systemregistry.registry.spectrocloud.com/{mine}"))
