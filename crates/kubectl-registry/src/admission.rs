@@ -2,7 +2,7 @@
 //! admission policies, and stores nothing.
 
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{DynamicObject, PostParams},
     core::{ApiResource, Status, response::StatusCause},
 };
@@ -75,9 +75,26 @@ async fn try_ask(api: &Api<DynamicObject>, key: &Key, document: &Value) -> Resul
         Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
         answer => return answer.map(drop),
     }
-    let there = api.get_metadata(key.name()).await?;
-    object.metadata.resource_version = there.metadata.resource_version;
-    api.replace(key.name(), &params, &object).await.map(drop)
+    for _ in 1..ATTEMPTS {
+        match replace(api, &params, &mut object).await {
+            Err(kube::Error::Api(status)) if status.reason == "Conflict" => {}
+            answer => return answer,
+        }
+    }
+    replace(api, &params, &mut object).await
+}
+
+/// The operator writes a status now and then, and makes what was just read outdated.
+const ATTEMPTS: usize = 5;
+
+async fn replace(
+    api: &Api<DynamicObject>,
+    params: &PostParams,
+    object: &mut DynamicObject,
+) -> Result<(), kube::Error> {
+    let name = object.name_any();
+    object.metadata.resource_version = api.get_metadata(&name).await?.metadata.resource_version;
+    api.replace(&name, params, object).await.map(drop)
 }
 
 fn judge(key: &Key, status: &Status) -> Admission {

@@ -77,7 +77,10 @@ async fn run(Cli { command, cluster }: Cli) -> anyhow::Result<ExitCode> {
         Command::Describe(args) => describe(&args, &cluster).await,
         Command::Completion { shell } => print(&completion::script(shell)),
         Command::Man { command } => print(&manual(command.as_deref())?),
-        Command::Complete { words } => print(completion::candidates(words).as_bytes()),
+        Command::Complete { words } => {
+            let names = completion::names(&words).await;
+            print(completion::candidates(&words, &names).as_bytes())
+        }
     }
 }
 

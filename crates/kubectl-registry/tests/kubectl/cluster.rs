@@ -66,6 +66,11 @@ async fn a_tenant_sees_what_it_has_of_both_scopes_and_nothing_else() -> Result<(
     let run = desk.run(&["list", "-A"]).await?;
     assert!(row(&run.stdout, "tenant", "foreign").is_some() && row(&run.stdout, "system", &others).is_some());
 
+    let run = desk.run(&["list", "-n", &namespace, "-o", "wide", "--no-headers"]).await?;
+    let wide = run.line(" charts ");
+    assert!(wide.contains(" Pack ") && wide.ends_with("no credentials are given or needed"), "{run:#?}");
+    assert!(!run.stdout.contains("SCOPE"), "{run:#?}");
+
     let run = desk.run(&["list", "-n", &namespace, "-o", "name"]).await?;
     assert!(
         run.stdout.lines().any(|line| line == format!("systemregistry.registry.spectrocloud.com/{mine}"))
@@ -276,15 +281,20 @@ async fn the_rules_of_the_schema_are_asked_of_the_api_server_and_nothing_is_writ
     assert!(run.line("Manifest").ends_with("spec.validation.interval must be from 1m to 24h"), "{run:#?}");
 
     let file = desk.file("right.yaml", &system(&name, &json!({"endpoint": open.url()})))?;
-    // Twice: it is there the second time.
-    for _ in 0..2 {
+    let run = desk.run(&["validate", "-f", &file]).await?;
+    assert!(run.code == 0 && run.line("Manifest").contains("✓  Manifest"), "{run:#?}");
+    assert!(cluster.system().get_opt(&name).await?.is_none());
+
+    // It is there, and the operator is at work on it.
+    let other = json!({"endpoint": open.url(), "baseContentPath": "other"});
+    cluster.apply(&system(&name, &other)).await?;
+    for round in 0..5 {
+        let asked = json!({"metadata": {"annotations": {"registry.spectrocloud.com/requestedAt": round.to_string()}}});
+        cluster.system().patch(&name, &PatchParams::default(), &Patch::Merge(asked)).await?;
         let run = desk.run(&["validate", "-f", &file]).await?;
-        assert_eq!(run.code, 0, "{run:#?}");
-        assert!(run.line("Manifest").contains("✓  Manifest"), "{run:#?}");
-        let there = cluster.system().get_opt(&name).await?;
-        assert!(there.is_none_or(|found| found.metadata.generation == Some(1)));
-        cluster.apply(&system(&name, &json!({"endpoint": open.url()}))).await?;
+        assert!(run.code == 0 && run.line("Manifest").contains("✓  Manifest"), "{run:#?}");
     }
+    assert_eq!(cluster.system().get(&name).await?.spec.base_content_path.as_deref(), Some("other"));
 
     let run = nobody(installation)?.run(&["validate", "-f", &file]).await?;
     assert_eq!(run.code, 0, "{run:#?}");

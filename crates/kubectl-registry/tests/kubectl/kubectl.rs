@@ -9,7 +9,7 @@ use tokio::process::Command;
 
 use crate::{
     bed::{Desk, Installation, PROGRAM, Run, finished},
-    registries::{PASSWORD, Protected, login, system},
+    registries::{PASSWORD, Protected, login, system, tenant},
 };
 
 /// kubectl, with the plugin where it looks for plugins.
@@ -82,7 +82,8 @@ async fn kubectl_runs_the_plugin_and_waits_for_what_it_promises() -> Result<()> 
 
 #[tokio::test]
 async fn kubectl_finds_the_plugin_its_help_and_its_completions() -> Result<()> {
-    let kubectl = Kubectl::start(Installation::shared().await?).await?;
+    let installation = Installation::shared().await?;
+    let kubectl = Kubectl::start(installation).await?;
     let plugins = kubectl.run(&["plugin", "list"]).await?;
     assert!(plugins.stdout.contains("/kubectl-registry"), "{plugins:#?}");
 
@@ -93,6 +94,18 @@ async fn kubectl_finds_the_plugin_its_help_and_its_completions() -> Result<()> {
     assert!(offered.stdout.contains("validate\t") && offered.stdout.contains("describe\t"), "{offered:#?}");
     let offered = kubectl.run(&["__complete", "registry", "list", "--all"]).await?;
     assert!(offered.stdout.contains("--all-namespaces"), "{offered:#?}");
+
+    let cluster = installation.cluster().await?;
+    let (name, namespace) = (cluster.unique("packs"), cluster.tenant_namespace("team", "team").await?);
+    let open = Protected::open().await?;
+    cluster
+        .apply(&(system(&name, &open.open_spec()) + &tenant(&namespace, "charts", &open.open_spec())))
+        .await?;
+    let offered = kubectl.run(&["__complete", "registry", "describe", ""]).await?;
+    assert!(offered.stdout.lines().any(|line| line == name), "{offered:#?}");
+    let offered = kubectl.run(&["__complete", "registry", "describe", "-n", &namespace, ""]).await?;
+    assert!(offered.stdout.lines().any(|line| line == "charts"), "{offered:#?}");
+    assert!(offered.stdout.contains(&format!("systemregistry/{name}")), "{offered:#?}");
 
     let wrong = kubectl.run(&["registry", "list", "--no-such-flag"]).await?;
     assert_eq!(wrong.code, 2, "{wrong:#?}");

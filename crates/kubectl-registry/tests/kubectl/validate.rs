@@ -329,6 +329,50 @@ async fn keys_of_aws_come_from_the_secret_and_get_a_token_that_the_registry_prov
 }
 
 #[tokio::test]
+async fn authorities_come_from_the_config_maps_and_secrets_of_the_file() -> Result<()> {
+    let (desk, open, strangers) = (Desk::new()?, Protected::open().await?, Protected::open().await?);
+    let object = |kind: &str, pem: &str| {
+        let text = if kind == "Secret" { "stringData" } else { "data" };
+        json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "authority"}, text: {"ca.crt": pem}})
+    };
+    for (kind, field) in [("ConfigMap", "configMapRef"), ("Secret", "secretRef")] {
+        let spec = json!({"endpoint": open.registry.url(), "tls": {"ca": {field: {"name": "authority"}}}});
+        for (pem, code, reason) in [
+            (open.ca.certificate_pem(), 0, "Verified"),
+            (strangers.ca.certificate_pem(), 1, "UnknownIssuer"),
+            ("no certificate", 1, "NotAttempted"),
+        ] {
+            let run = desk.validate(&format!("{}{}", system("open", &spec), object(kind, pem))).await?;
+            assert_eq!(run.code, code, "{run:#?}");
+            assert!(run.line(" TLSVerified ").contains(reason), "{run:#?}");
+        }
+        let run = desk.validate(&system("open", &spec)).await?;
+        assert_eq!(run.code, 2, "{run:#?}");
+        assert!(run.last_line().contains(&format!("{kind} authority")), "{run:#?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_may_come_on_standard_input_and_keys_of_aws_may_not() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let mut spec = protected.spec();
+    spec["auth"] = json!({"token": {"secretRef": {"name": "token"}}});
+    let file = desk.file("token.yaml", &system("packs", &spec))?;
+    let run = desk.run_with(&["validate", "--offline", "-f", &file, "--password-stdin"], PASSWORD).await?;
+    // This registry takes passwords only.
+    assert_eq!(run.code, 1, "{run:#?}");
+    shows(&run, "✓", "ResolvedRefs", "Resolved");
+    assert!(!run.everything().contains(PASSWORD), "{run:#?}");
+
+    spec["auth"] = json!({"ecr": {"region": "eu-central-1", "credentials": {"secretRef": {"name": "keys"}}}});
+    let file = desk.file("keys.yaml", &system("packs", &spec))?;
+    let run = desk.run_with(&["validate", "--offline", "-f", &file, "--password-stdin"], PASSWORD).await?;
+    assert_eq!(run.code, 2, "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_operators_own_aws_identity_is_not_tried_and_not_vouched_for() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let mut spec = protected.spec();
