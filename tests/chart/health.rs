@@ -207,7 +207,8 @@ async fn in_every_state_the_tools_say_what_the_operator_means() -> Result<()> {
 
     packs.apply(with(&spec, "suspend", json!(true))).await?;
     let suspended = packs.is("suspended", |object| object["spec"]["suspend"] == true).await?;
-    assert_eq!(suspended.argo, "Suspended");
+    // Its status still speaks of the spec before: docs/install.md says what that means for Flux.
+    assert_eq!(suspended, judged("InProgress", "Suspended"));
 
     let hold = Patch::Merge(json!({"metadata": {"finalizers": ["example.com/hold"]}}));
     packs.api.patch(packs.name, &PatchParams::default(), &hold).await?;

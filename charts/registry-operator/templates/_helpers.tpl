@@ -23,12 +23,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{- /* A list of the context and further labels. What is selected by is not theirs to change. */}}
-{{- define "registry-operator.labelsWith" -}}
-{{- $further := omit (last .) "app.kubernetes.io/name" "app.kubernetes.io/instance" }}
-{{- toYaml (merge $further (fromYaml (include "registry-operator.labels" (first .)))) }}
-{{- end }}
-
 {{- define "registry-operator.serviceAccount" -}}
 - kind: ServiceAccount
   name: registry-operator
@@ -112,49 +106,4 @@ metadata:
 spec:
   policyName: {{ .policy | default .name }}.registry.spectrocloud.com
   validationActions: [Deny]
-{{- end }}
-
-{{- define "registry-operator.image" -}}
-{{- with .Values.image }}
-{{- .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ with .digest }}@{{ . }}{{ end }}
-{{- end }}
-{{- end }}
-
-{{- /* Where the operator's Pods, and the Pod of `helm test`, may run. */}}
-{{- define "registry-operator.scheduling" -}}
-{{- with .Values.imagePullSecrets }}
-imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
-{{- end }}
-{{- end }}
-
-{{- define "registry-operator.scrape" -}}
-path: /metrics
-{{- with .interval }}
-interval: {{ . }}
-{{- end }}
-{{- with .scrapeTimeout }}
-scrapeTimeout: {{ . }}
-{{- end }}
-# `namespace` is the registry's; the target's would take its place otherwise.
-honorLabels: true
-{{- with .relabelings }}
-relabelings:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .metricRelabelings }}
-metricRelabelings:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
 {{- end }}

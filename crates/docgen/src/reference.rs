@@ -136,8 +136,8 @@ mod tests {
         let page = page().unwrap();
         for field in [
             "spec.endpoint` | string | **required**",
-            "spec.auth.ecr.sts.roleARN",
-            "status.conditions[].reason",
+            "spec.auth.ecr.sts.roleARN` | string",
+            "status.conditions[].reason` | string",
         ] {
             assert_eq!(page.matches(field).count(), 2, "{field}");
         }
