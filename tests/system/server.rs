@@ -25,10 +25,11 @@ const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-operator");
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// Every flag of the contract, with a value that it must refuse.
-const FLAGS: [(&str, &str); 9] = [
+const FLAGS: [(&str, &str); 10] = [
     ("--system-namespace", "Not_A_Namespace"),
     ("--metrics-address", "here"),
     ("--leader-election", "perhaps"),
+    ("--tenant-access", "sometimes"),
     ("--egress-allow", "127.0.0.0/64"),
     ("--egress-deny", "everything"),
     ("--trusted-token-service", "https://auth.example.com"),
@@ -346,6 +347,7 @@ async fn every_variable_takes_effect() -> Result<()> {
         ("REGISTRY_OPERATOR_SYSTEM_NAMESPACE", "elsewhere"),
         ("REGISTRY_OPERATOR_METRICS_ADDRESS", &metrics.to_string()),
         ("REGISTRY_OPERATOR_LEADER_ELECTION", "true"),
+        ("REGISTRY_OPERATOR_TENANT_ACCESS", "manual"),
         ("REGISTRY_OPERATOR_EGRESS_ALLOW", "127.0.0.0/8,10.0.0.0/8"),
         ("REGISTRY_OPERATOR_EGRESS_DENY", "10.1.0.0/16"),
         ("REGISTRY_OPERATOR_TRUSTED_TOKEN_SERVICE", "auth.example.com,auth.example.org:8443"),

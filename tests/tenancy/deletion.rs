@@ -64,7 +64,7 @@ async fn the_garbage_collector_has_no_say_in_anything_else(cluster: &Cluster) ->
     let name = cluster.unique("collected");
     let path = system_registry(&name);
     let mut object = a_system_registry(&name);
-    object["metadata"]["finalizers"] = json!(["example.com/mine"]);
+    object["metadata"]["finalizers"] = json!(["example.com/mine", "foregroundDeletion"]);
     cluster.root.may(&Call::create(&system_registries(), object)).await?;
     let collector = cluster.stage.user("system:kube-controller-manager").await?;
     let binding = json!({
@@ -83,12 +83,16 @@ async fn the_garbage_collector_has_no_say_in_anything_else(cluster: &Cluster) ->
         Ok(())
     };
     eventually(Duration::from_secs(10), "the rights arrive", by_the_policy).await?;
-    let alive = Call::merge(&path, json!({"metadata": {"finalizers": null}}));
-    assert!(collector.refusal(&alive).await?.1.contains("belongs to the system level"));
+    let all = Call::merge(&path, json!({"metadata": {"finalizers": null}}));
+    let its_own = Call::merge(&path, json!({"metadata": {"finalizers": ["example.com/mine"]}}));
+    for call in [&all, &its_own] {
+        let (_, message) = collector.refusal(call).await?;
+        assert!(message.contains("belongs to the system level"), "nobody deletes it: {message}");
+    }
 
     cluster.administrator.may(&Call::delete_by(&path, "Foreground")).await?;
     for call in [
-        alive,
+        all,
         Call::merge(&path, json!({"metadata": {"finalizers": ["foregroundDeletion"]}})),
         Call::merge(&path, json!({"metadata": {"labels": {"a": "b"}}})),
         Call::merge(&path, json!({"spec": {"endpoint": "https://other.invalid"}})),

@@ -1,20 +1,20 @@
 //! The chart as Helm installs, upgrades and removes it: in which order the guard comes, and what of it stays.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
-    Kubernetes,
+    Kubernetes, eventually,
     tools::{self, Tool},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     call::{
         Call, User, a_namespace, a_system_registry, a_tenant_registry, system_registries, system_registry,
         tenant_registries, tenant_registry,
     },
-    stage::{SYSTEM_NAMESPACE, Stage, in_repository, policies_are_in_force},
+    stage::{Cluster, SYSTEM_NAMESPACE, Stage, in_repository, policies_are_in_force},
 };
 
 /// Helm, as the administrator of a control plane.
@@ -49,6 +49,32 @@ impl Helm {
         ensure!(output.status.success(), "helm {what} failed: {error}");
         Ok(String::from_utf8(output.stdout)?)
     }
+}
+
+on_each_kubernetes!(the_api_server_finds_nothing_wrong_with_any_policy);
+
+async fn the_api_server_finds_nothing_wrong_with_any_policy(cluster: &Cluster) -> Result<()> {
+    let all = Call::get("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies");
+    let checked = || async {
+        let policies = cluster.root.may(&all).await?["items"].as_array().context("no list")?.clone();
+        let ours: Vec<Value> = policies
+            .into_iter()
+            .filter(|policy| {
+                policy["metadata"]["name"].as_str().is_some_and(|name| name.ends_with(registry_api::GROUP))
+            })
+            .collect();
+        let pending = ours.iter().find(|policy| policy["status"]["observedGeneration"].is_null());
+        ensure!(pending.is_none(), "{pending:?} is not checked yet");
+        Ok(ours)
+    };
+    let ours = eventually(Duration::from_secs(30), "all policies are checked", checked).await?;
+    ensure!(ours.len() == 8, "{} policies", ours.len());
+    for policy in ours {
+        let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
+        ensure!(warnings.is_null(), "{}: {warnings}", policy["metadata"]["name"]);
+        ensure!(policy["spec"]["failurePolicy"] == "Fail", "{}", policy["metadata"]["name"]);
+    }
+    Ok(())
 }
 
 /// The documents' kinds, in their order.
@@ -88,7 +114,7 @@ async fn helm_installs_upgrades_and_removes_the_chart_and_what_stays_stays_guard
     assert_eq!(broad.refusal(&plain).await?.0, 403);
     helm.run("upgrade", &["--set=tenantPolicy.plainHTTP=true"]).await?;
     let allowed = || broad.may(&plain);
-    registry_testbed::eventually(std::time::Duration::from_secs(5), "plain HTTP is allowed", allowed).await?;
+    eventually(Duration::from_secs(5), "plain HTTP is allowed", allowed).await?;
     assert_eq!(root.may(&Call::get(policy)).await?["metadata"]["uid"], before["metadata"]["uid"]);
 
     helm.run("uninstall", &[]).await?;

@@ -138,7 +138,7 @@ fn itself() -> Value {
     json!([{"kind": "ServiceAccount", "name": SERVICE_ACCOUNT, "namespace": SYSTEM_NAMESPACE}])
 }
 
-fn a_role_binding(role: (&str, &str), subjects: Value) -> Value {
+fn a_role_binding(role: (&str, &str), subjects: &Value) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": "registry-operator", "labels": {"app.kubernetes.io/managed-by": "registry-operator"}},
@@ -165,34 +165,34 @@ async fn the_operator_binds_itself_in_tenants_namespaces_and_nothing_else(cluste
         json!([{"kind": "ServiceAccount", "name": "default", "namespace": SYSTEM_NAMESPACE}]),
         json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:serviceaccounts"}]),
     ] {
-        operator.may_not(&Call::apply(&path, a_role_binding(TENANT_ROLE, subjects)), only_itself).await?;
+        operator.may_not(&Call::apply(&path, a_role_binding(TENANT_ROLE, &subjects)), only_itself).await?;
     }
     for role in
         [("ClusterRole", "cluster-admin"), ("ClusterRole", "registry-system-admin"), ("ClusterRole", "edit")]
     {
-        operator.has_no_right_to(&Call::apply(&path, a_role_binding(role, itself()))).await?;
+        operator.has_no_right_to(&Call::apply(&path, a_role_binding(role, &itself()))).await?;
     }
     let elsewhere = Call::apply(
         &format!("{}/registry-operator", role_bindings(&nobodys)),
-        a_role_binding(TENANT_ROLE, itself()),
+        a_role_binding(TENANT_ROLE, &itself()),
     );
     let no_label = format!(
         "The operator may bind itself in tenants' namespaces only, and {nobodys} has no label \
          registry.spectrocloud.com/tenant"
     );
     operator.may_not(&elsewhere, &no_label).await?;
-    let mut named = a_role_binding(TENANT_ROLE, itself());
+    let mut named = a_role_binding(TENANT_ROLE, &itself());
     named["metadata"]["name"] = json!("another");
     operator.has_no_right_to(&Call::create(&role_bindings(&tenants), named.clone())).await?;
     operator.has_no_right_to(&Call::apply(&format!("{}/another", role_bindings(&tenants)), named)).await?;
 
-    operator.may(&Call::apply(&path, a_role_binding(TENANT_ROLE, itself()))).await?;
+    operator.may(&Call::apply(&path, a_role_binding(TENANT_ROLE, &itself()))).await?;
     let widen = Call::json_patch(&path, json!([{"op": "add", "path": "/subjects/-", "value": user}]));
     operator.may_not(&widen, only_itself).await?;
     cluster.label(&tenants, None).await?;
     operator.may(&Call::delete(&path)).await?;
 
-    let mut by_hand = a_role_binding(TENANT_ROLE, itself());
+    let mut by_hand = a_role_binding(TENANT_ROLE, &itself());
     by_hand["metadata"]["labels"] = json!({});
     cluster.root.may(&Call::create(&role_bindings(&nobodys), by_hand)).await?;
     let delete = Call::delete(&format!("{}/registry-operator", role_bindings(&nobodys)));
@@ -230,7 +230,7 @@ async fn the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_o
         format!("{}/theirs", secrets(&namespace)),
     );
     let binding = format!("{}/registry-operator", role_bindings(&namespace));
-    operator.may(&Call::apply(&binding, a_role_binding(TENANT_ROLE, itself()))).await?;
+    operator.may(&Call::apply(&binding, a_role_binding(TENANT_ROLE, &itself()))).await?;
     let apply = Call::apply(&ours, a_pull_secret("packs-pull"));
     eventually(RIGHTS_ARRIVE, "the pull Secret is made", || operator.may(&apply)).await?;
     let mut opaque = a_pull_secret("opaque");
@@ -400,7 +400,7 @@ async fn the_fence_holds_even_where_the_operator_was_given_every_right(cluster: 
     root.may(&Call::create(&secrets("default"), theirs)).await?;
     operator.may_not(&Call::delete(&format!("{}/theirs", secrets("default"))), only_own).await?;
     operator.may_not(&Call::delete(&secrets("default")), only_own).await?;
-    let binding = a_role_binding(("ClusterRole", "cluster-admin"), itself());
+    let binding = a_role_binding(("ClusterRole", "cluster-admin"), &itself());
     let (code, message) = operator.refusal(&Call::create(&role_bindings("default"), binding)).await?;
     ensure!(code == 403 && message.contains("The operator may bind only itself"), "{code} {message}");
     Ok(())

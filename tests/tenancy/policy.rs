@@ -46,9 +46,9 @@ fn config_map() -> String {
 
 impl<'a> Parameters<'a> {
     async fn of(cluster: &'a Cluster) -> Result<Self> {
-        let _alone = PARAMETERS.lock().await;
+        let alone = PARAMETERS.lock().await;
         let namespace = cluster.tenant_namespace("team-a").await?;
-        let ours = Self { cluster, namespace, _alone };
+        let ours = Self { cluster, namespace, _alone: alone };
         ours.are_shipped().await?;
         Ok(ours)
     }

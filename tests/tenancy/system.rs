@@ -253,10 +253,8 @@ async fn a_system_registry_has_no_owner_whoever_asks(cluster: &Cluster) -> Resul
 }
 
 async fn an_owner_that_was_there_before_the_policies_may_only_be_taken_off(cluster: &Cluster) -> Result<()> {
-    // As an object that is older than the policies: made while its policy binds nobody.
-    let stage = crate::stage::Stage::start(registry_testbed::Kubernetes::Newest);
-    let _ = cluster; // its own control plane: no other test may see the policy off
-    let stage = stage.await?;
+    // A control plane of its own: while its policy binds nobody, an object is made that is older than it.
+    let stage = crate::stage::Stage::start(cluster.kubernetes).await?;
     let root = User::new("root", stage.control_plane().client().await?);
     let binding = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/\
                    system-registries.registry.spectrocloud.com";
