@@ -67,7 +67,7 @@ async fn pull(protected: &Protected, config: Option<&[u8]>) -> Result<Result<Str
     if let Some(config) = config {
         scratch.write("config.json", config)?;
     }
-    let authority = scratch.write("ca.crt", protected.ca_pem())?;
+    let authority = scratch.write("ca.crt", protected.ca.certificate_pem())?;
     let layout = scratch.path().join("layout");
     let artifact = format!("{}/{REPOSITORY}:{TAG}", protected.registry.host_port());
     let output = Command::new(tools.get(Tool::Crane))

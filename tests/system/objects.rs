@@ -91,7 +91,8 @@ pub async fn validate_now<S: Scope>(subject: &Subject<S>, word: &str) -> Result<
 pub struct Protected {
     /// The registry.
     pub registry: Registry,
-    ca: Ca,
+    /// The authority.
+    pub ca: Ca,
 }
 
 impl Protected {
@@ -108,11 +109,6 @@ impl Protected {
         let tls = RegistryTls::Server { leaf, ca_pem, client_ca_pem: None };
         let auth = RegistryAuth::htpasswd("demo", password);
         Ok(Self { registry: Registry::start(RegistryOptions { auth, tls }).await?, ca })
-    }
-
-    /// The authority's certificate.
-    pub fn ca_pem(&self) -> &str {
-        self.ca.certificate_pem()
     }
 
     /// How a registry object names it, with the login in that Secret.
