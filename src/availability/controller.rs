@@ -251,9 +251,10 @@ impl Controller {
         };
         self.untold.get_or_insert_with(Instant::now);
         place.saw(what);
-        // After a failure its own retry is soon enough: or two that undo each other's work would do so without a pause.
-        if place.failures == 0 {
-            self.now(&namespace);
+        let now = Instant::now();
+        match place.patience() {
+            None => self.queue.now(&namespace, &place.group(&namespace), now),
+            Some(pause) => self.queue.at(&namespace, &place.group(&namespace), now + pause),
         }
     }
 

@@ -169,19 +169,33 @@ impl Place {
         0
     }
 
-    /// A pause where somebody else keeps undoing what is written.
+    /// Counts writes in; a pause where somebody else keeps undoing what is written.
     pub fn calms(&mut self, namespace: &str, written: usize, now: Instant) -> Option<Duration> {
         let (before, since) = self.writes;
         self.writes = if now - since > RECENT { (written, now) } else { (before + written, since) };
-        if self.writes.0 <= MOST_WRITES * self.standings.len().max(1) {
+        if !self.is_restless() {
             return None;
         }
         tracing::warn!(
             namespace,
             "somebody keeps undoing the writes of pull Secrets here; they are repaired seldom"
         );
-        self.failures = 1;
+        self.failures = self.failures.max(1);
         Some(CALM)
+    }
+
+    fn is_restless(&self) -> bool {
+        self.writes.0 > MOST_WRITES * self.standings.len().max(1)
+    }
+
+    /// How long what was just seen can wait; none if it need not. After a failure it does: or two that undo each other's
+    /// work would do so without a pause.
+    pub fn patience(&self) -> Option<Duration> {
+        match self.failures {
+            0 => None,
+            _ if self.is_restless() => Some(CALM),
+            failures => Some(grown(failures)),
+        }
     }
 
     fn learn_of(&mut self, name: Arc<str>, after: After, now: Instant) {
@@ -217,8 +231,13 @@ impl Place {
                 tracing::warn!(namespace, %error, "pull Secrets could not be brought up to date; it is tried again");
             }
         }
-        Some(FIRST_RETRY.saturating_mul(1 << (self.failures - 1).min(7)).min(LONGEST_RETRY))
+        Some(grown(self.failures))
     }
+}
+
+/// The pause after so many failures in a row.
+fn grown(failures: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(7)).min(LONGEST_RETRY)
 }
 
 /// What `own` has that is newer than the list stays.
