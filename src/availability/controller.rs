@@ -251,16 +251,21 @@ impl Controller {
         };
         self.untold.get_or_insert_with(Instant::now);
         place.saw(what);
-        let now = Instant::now();
         match place.patience() {
-            None => self.queue.now(&namespace, &place.group(&namespace), now),
-            Some(pause) => self.queue.at(&namespace, &place.group(&namespace), now + pause),
+            None => self.now(&namespace),
+            Some(pause) => self.later(&namespace, pause),
         }
     }
 
     fn now(&mut self, name: &Arc<str>) {
         if let Some(place) = self.places.get(name) {
             self.queue.now(name, &place.group(name), Instant::now());
+        }
+    }
+
+    fn later(&mut self, name: &Arc<str>, pause: Duration) {
+        if let Some(place) = self.places.get(name) {
+            self.queue.at(name, &place.group(name), Instant::now() + pause);
         }
     }
 
