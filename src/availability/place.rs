@@ -45,6 +45,10 @@ pub struct Place {
     pub failures: u32,
     /// Writes since a time that is not long ago.
     writes: (usize, Instant),
+    /// When Secrets were last written.
+    written: HashMap<Arc<str>, Instant>,
+    /// Names of which it is not certain what is there.
+    doubtful: HashSet<Arc<str>>,
 }
 
 /// Whose a namespace is.
@@ -79,6 +83,8 @@ impl Place {
             standings: Vec::new(),
             failures: 0,
             writes: (0, Instant::now()),
+            written: HashMap::new(),
+            doubtful: HashSet::new(),
         }
     }
 
@@ -121,8 +127,8 @@ impl Place {
     pub fn saw(&mut self, what: Seen) {
         match (what, &mut self.scene) {
             (Seen::Failed, _) => self.failures = self.failures.saturating_add(1),
-            (Seen::Listed(own), scene) => {
-                list(scene, own);
+            (Seen::Listed(own, began), _) => {
+                self.list(own, began);
                 self.failures = 0;
             }
             (Seen::There(name, found), Some(scene)) => scene.there(name, found),
@@ -142,9 +148,10 @@ impl Place {
     }
 
     /// Names that are to be looked at again now.
-    pub fn due_checks(&self) -> Vec<Arc<str>> {
+    pub fn due_checks(&mut self) -> Vec<Arc<str>> {
         let now = Instant::now();
-        self.foreign.iter().filter(|(_, check)| check.at <= now).map(|(name, _)| name.clone()).collect()
+        let due = self.foreign.iter().filter(|(_, check)| check.at <= now).map(|(name, _)| name.clone());
+        due.chain(self.doubtful.drain()).collect()
     }
 
     /// When one is to be looked at again.
@@ -198,11 +205,31 @@ impl Place {
         }
     }
 
+    /// Takes in a list that was asked for at that time. What is newer than the list stays; what was written since, and is not
+    /// in it, is looked at.
+    fn list(&mut self, mut own: HashMap<Arc<str>, Found>, began: Instant) {
+        for (name, known) in self.scene.take().map(|scene| scene.own).unwrap_or_default() {
+            match own.get(&name) {
+                Some(listed) if !known.is_newer_than(listed) => {}
+                None if self.written.get(&name).is_none_or(|at| *at < began) => {}
+                listed => {
+                    self.doubtful.extend(listed.is_none().then(|| name.clone()));
+                    own.insert(name, known);
+                }
+            }
+        }
+        self.written.clear();
+        self.scene = Some(Scene { own, ..Scene::default() });
+    }
+
     fn learn_of(&mut self, name: Arc<str>, after: After, now: Instant) {
         let before = self.foreign.remove(&name);
         let Some(scene) = &mut self.scene else { return };
         match after {
-            After::Own(found) => scene.there(name, found),
+            After::Own(found) => {
+                self.written.insert(name.clone(), now);
+                scene.there(name, found);
+            }
             After::Nothing => drop(scene.own.remove(&name)),
             After::Foreign => {
                 scene.own.remove(&name);
@@ -240,18 +267,6 @@ fn grown(failures: u32) -> Duration {
     FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(7)).min(LONGEST_RETRY)
 }
 
-/// What `own` has that is newer than the list stays.
-fn list(scene: &mut Option<Scene>, mut own: HashMap<Arc<str>, Found>) {
-    if let Some(before) = scene.take() {
-        for (name, known) in before.own {
-            if own.get(&name).is_some_and(|listed| known.is_newer_than(listed)) {
-                own.insert(name, known);
-            }
-        }
-    }
-    *scene = Some(Scene { own, ..Scene::default() });
-}
-
 impl Scene {
     fn there(&mut self, name: Arc<str>, found: Found) {
         if !self.own.get(&name).is_some_and(|known| known.is_newer_than(&found)) {
@@ -263,5 +278,57 @@ impl Scene {
         if self.own.get(name).is_some_and(|known| known.version.uid == uid) {
             self.own.remove(name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::availability::secret::Version;
+
+    fn found(version: u64) -> Found {
+        let version = Version { uid: "secret".into(), resource_version: version.to_string() };
+        Found::example("registry", version)
+    }
+
+    fn written(at: Instant) -> Place {
+        let mut place = Place::new(Belongs::To("team".into()));
+        place.learn(News::Scene(HashMap::new()), at);
+        place.learn(News::Names(vec![("pull".into(), After::Own(found(7)))]), at);
+        place
+    }
+
+    #[tokio::test]
+    async fn what_was_written_while_a_list_came_in_is_not_taken_to_be_gone() {
+        let began = Instant::now();
+        let mut place = written(began + Duration::from_millis(1));
+        place.saw(Seen::Listed(HashMap::new(), began));
+        assert_eq!(place.scene.as_ref().unwrap().own.len(), 1);
+        assert_eq!(place.due_checks(), [Arc::from("pull")], "it is looked at");
+    }
+
+    #[tokio::test]
+    async fn what_a_later_list_has_not_is_gone() {
+        let wrote = Instant::now();
+        let mut place = written(wrote);
+        place.saw(Seen::Listed(HashMap::new(), wrote + Duration::from_millis(1)));
+        assert!(place.scene.as_ref().unwrap().own.is_empty() && place.due_checks().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_older_state_takes_the_place_of_no_newer_one() {
+        let now = Instant::now();
+        let mut place = written(now);
+        place.saw(Seen::There("pull".into(), found(6)));
+        place.saw(Seen::Listed([("pull".into(), found(5))].into(), now));
+        assert_eq!(place.scene.as_ref().unwrap().own["pull"], found(7));
+    }
+
+    #[tokio::test]
+    async fn what_is_seen_after_a_failure_waits() {
+        let mut place = written(Instant::now());
+        assert_eq!(place.patience(), None);
+        place.saw(Seen::Failed);
+        assert_eq!(place.patience(), Some(FIRST_RETRY));
     }
 }
