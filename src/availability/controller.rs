@@ -6,7 +6,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    convert::Infallible,
     sync::Arc,
     time::Duration,
 };
@@ -19,16 +18,19 @@ use tokio::{
 };
 
 use super::{
-    Availability, Offer, Tally, Told, Verdict,
+    Availability, Told,
     audience::Audience,
-    deliver::{After, DeliveryError, Secrets},
-    follow::{Seen, Sight, follow},
-    plan::{Action, Holding, Plan, Scene, Standing, Wish, plan},
-    secret::Found,
+    deliver::{DeliveryError, Secrets},
+    follow::{Sight, follow},
+    note::Tally,
+    offer::{Offer, Offered, Verdict, says_the_same},
+    place::{Belongs, NoHost, Place},
+    plan::{Plan, Standing, Wish, plan},
+    worker::{News, Report, Step, work},
 };
 use crate::{
-    metrics::{Metrics, SecretWrite},
-    queue::{Lane, Limits, Queue},
+    metrics::Metrics,
+    queue::{Limits, Queue},
     streams::Streams,
     subject::Key,
     watch::{Signal, Signals},
@@ -45,16 +47,6 @@ const AT_THE_LATEST: Duration = Duration::from_secs(5);
 /// After this time a deleted registry waits for its Secrets no longer: what is left of them is removed when that becomes
 /// possible. With the time that a new leader takes to be one, it makes less than half a minute.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A name that somebody else has is looked at again after this time, and then half as often each time.
-const FIRST_LOOK: Duration = Duration::from_secs(5);
-const LONGEST_LOOK: Duration = Duration::from_mins(1);
-/// The first retry after a failure; each further one waits twice as long.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_mins(2);
-/// More writes than this for each registry within so recent a time are a fight, and made seldom.
-const MOST_WRITES: usize = 12;
-const RECENT: Duration = Duration::from_mins(1);
-const CALM: Duration = Duration::from_secs(15);
 /// So many failures in a row are worth a word to the registry's user.
 const STUCK: u32 = 3;
 
@@ -123,76 +115,11 @@ struct Controller {
     unreadable: HashMap<Key, Arc<str>>,
     places: HashMap<Arc<str>, Place>,
     /// Namespaces, by tenant. No registry is asked.
-    queue: Queue<Arc<str>, Arc<str>, Infallible>,
+    queue: Queue<Arc<str>, Arc<str>, NoHost>,
     workers: JoinSet<Report>,
     synced: bool,
     /// Since when something may have to be told.
     untold: Option<Instant>,
-}
-
-/// A registry that asks for pull Secrets, and its newest verdict; or one whose Secrets are all to go, and since when.
-struct Offered {
-    offer: Offer,
-    verdict: Option<Verdict>,
-    clearing: Option<Instant>,
-}
-
-/// A namespace.
-struct Place {
-    belongs: Belongs,
-    /// What is there; none until it was listed.
-    scene: Option<Scene>,
-    watch: Option<AbortHandle>,
-    /// Names that somebody else has, and when to look again.
-    foreign: HashMap<Arc<str>, Check>,
-    standings: Vec<(Key, Standing)>,
-    failures: u32,
-    /// Writes since a time that is not long ago.
-    writes: (usize, Instant),
-}
-
-#[derive(Clone, PartialEq)]
-enum Belongs {
-    /// It is that tenant's.
-    To(Arc<str>),
-    /// It is nobody's any more, and is being left.
-    Left,
-}
-
-#[derive(Clone, Copy)]
-struct Check {
-    at: Instant,
-    pause: Duration,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.unwatch();
-    }
-}
-
-/// What a worker does.
-enum Step {
-    /// Looks what is there.
-    Look,
-    /// Carries actions out, and looks whose Secrets have these names.
-    Work(Vec<Action>, Vec<Arc<str>>),
-    /// Leaves the namespace.
-    Leave,
-}
-
-/// What a worker brings back.
-struct Report {
-    namespace: Arc<str>,
-    news: News,
-    error: Option<DeliveryError>,
-}
-
-enum News {
-    Scene(HashMap<Arc<str>, Found>),
-    Names(Vec<(Arc<str>, After)>),
-    Gone,
-    None,
 }
 
 impl Controller {
@@ -206,7 +133,7 @@ impl Controller {
             Told::Gone(key) => self.gone(&key),
             Told::Verdict(key, verdict) => self.judged(&key, verdict),
             Told::Namespace(namespace) => self.namespace(&namespace),
-            Told::Left(namespace) => self.left(namespace),
+            Told::Left(namespace) => self.left(&namespace),
             Told::Synced => self.synced = true,
         }
     }
@@ -287,12 +214,12 @@ impl Controller {
         self.now(name);
         self.untold.get_or_insert_with(Instant::now);
         if before != after {
-            self.changed_hands(name, [before, after]);
+            self.changed_hands(name, &[before, after]);
         }
     }
 
     /// The registries in a namespace are for the tenant whose it is.
-    fn changed_hands(&mut self, name: &Arc<str>, tenants: [Option<Arc<str>>; 2]) {
+    fn changed_hands(&mut self, name: &Arc<str>, tenants: &[Option<Arc<str>>; 2]) {
         let there = Audience::TenantOf(name.clone());
         if !self.offers.values().any(|offered| offered.offer.audience == there) {
             return;
@@ -312,10 +239,10 @@ impl Controller {
         self.queue.forget(name);
     }
 
-    fn left(&mut self, name: Arc<str>) {
-        if self.availability.access.open_tenant(&name).is_none() {
+    fn left(&mut self, name: &Arc<str>) {
+        if self.availability.access.open_tenant(name).is_none() {
             self.places.insert(name.clone(), Place::new(Belongs::Left));
-            self.now(&name);
+            self.now(name);
         }
     }
 
@@ -324,26 +251,22 @@ impl Controller {
             return;
         };
         self.untold.get_or_insert_with(Instant::now);
-        match (what, &mut place.scene) {
-            (Seen::Failed, _) => return place.failures = place.failures.saturating_add(1),
-            (Seen::Listed(own), scene) => {
-                place_listed(scene, own);
-                place.failures = 0;
-            }
-            (Seen::There(name, found), Some(scene)) => scene.there(name, found),
-            (Seen::Gone(name, uid), Some(scene)) => scene.gone(&name, &uid),
-            (_, None) => {}
-        }
-        // After a failure its own retry is soon enough: or two that undo each other's work would do so without a pause.
-        if place.failures == 0 {
-            self.now(&namespace);
+        place.saw(what);
+        match place.patience() {
+            None => self.now(&namespace),
+            Some(pause) => self.later(&namespace, pause),
         }
     }
 
     fn now(&mut self, name: &Arc<str>) {
         if let Some(place) = self.places.get(name) {
-            let lane = Lane { group: place.group(name), host: None };
-            self.queue.now(name, &lane, Instant::now());
+            self.queue.now(name, &place.lane(name), Instant::now());
+        }
+    }
+
+    fn later(&mut self, name: &Arc<str>, pause: Duration) {
+        if let Some(place) = self.places.get(name) {
+            self.queue.at(name, &place.lane(name), Instant::now() + pause);
         }
     }
 
@@ -352,12 +275,11 @@ impl Controller {
             return;
         }
         while let Some((name, _)) = self.queue.next(Instant::now()) {
-            match self.step(&name) {
-                Some(step) => self.start(name, step),
-                None => {
-                    let again = self.places.get(&name).and_then(Place::next_check);
-                    self.queue.done(&name, Instant::now(), again);
-                }
+            if let Some(step) = self.step(&name) {
+                self.start(name, step);
+            } else {
+                let again = self.places.get(&name).and_then(Place::next_check);
+                self.queue.done(&name, Instant::now(), again);
             }
         }
     }
@@ -376,11 +298,12 @@ impl Controller {
             place.watch = Some(watch);
             place.scene = None;
         }
+        let foreign = place.foreign();
         let Some(scene) = &mut place.scene else {
             place.standings = wishes.iter().map(|wish| (wish.registry.clone(), Standing::Away)).collect();
             return wishes.is_empty().then_some(Step::Look);
         };
-        scene.foreign = place.foreign.keys().cloned().collect();
+        scene.foreign = foreign;
         scene.unreadable = self.unreadable.values().cloned().collect();
         let Plan { actions, standings } = plan(&wishes, scene);
         place.standings = standings;
@@ -478,229 +401,4 @@ impl Controller {
         }
         tallies
     }
-}
-
-/// What `own` has that is newer than the list stays.
-fn place_listed(scene: &mut Option<Scene>, mut own: HashMap<Arc<str>, Found>) {
-    if let Some(before) = scene.take() {
-        for (name, known) in before.own {
-            if own.get(&name).is_some_and(|listed| known.is_newer_than(listed)) {
-                own.insert(name, known);
-            }
-        }
-    }
-    *scene = Some(Scene { own, ..Scene::default() });
-}
-
-fn says_the_same(one: &Holding, other: &Holding) -> bool {
-    match (one, other) {
-        (Holding::Nothing, Holding::Nothing) | (Holding::Unknown, Holding::Unknown) => true,
-        (Holding::Proven(one), Holding::Proven(other)) => one.fingerprint() == other.fingerprint(),
-        _ => false,
-    }
-}
-
-impl Offered {
-    fn wish(&self) -> Option<Wish> {
-        Some(Wish {
-            registry: self.offer.key.clone(),
-            uid: self.offer.uid.clone(),
-            created: self.offer.created,
-            name: self.offer.name.clone()?,
-            holding: self.holding(),
-        })
-    }
-
-    /// What was proven of an older spec is not known to hold of this one; and a suspended registry stays as it is.
-    fn holding(&self) -> Holding {
-        match &self.verdict {
-            Some(verdict) if verdict.generation == self.offer.generation && !self.offer.suspended => {
-                verdict.holding.clone()
-            }
-            _ => Holding::Unknown,
-        }
-    }
-}
-
-impl Place {
-    fn new(belongs: Belongs) -> Self {
-        Self {
-            belongs,
-            scene: None,
-            watch: None,
-            foreign: HashMap::new(),
-            standings: Vec::new(),
-            failures: 0,
-            writes: (0, Instant::now()),
-        }
-    }
-
-    fn tenant(&self) -> Option<&Arc<str>> {
-        match &self.belongs {
-            Belongs::To(tenant) => Some(tenant),
-            Belongs::Left => None,
-        }
-    }
-
-    /// Whether a Secret of that registry is there.
-    fn has(&self, uid: &Arc<str>) -> bool {
-        self.scene.as_ref().is_some_and(|scene| scene.own.values().any(|found| found.registry == *uid))
-    }
-
-    /// Whose turn it takes.
-    fn group(&self, name: &Arc<str>) -> Arc<str> {
-        self.tenant().unwrap_or(name).clone()
-    }
-
-    fn is_watched(&self) -> bool {
-        self.watch.is_some()
-    }
-
-    fn unwatch(&mut self) {
-        if let Some(watch) = self.watch.take() {
-            watch.abort();
-        }
-    }
-
-    /// It was not looked at yet, and nothing says that it can't be.
-    fn is_pending(&self) -> bool {
-        self.scene.is_none() && self.failures == 0
-    }
-
-    /// Forgets names that nobody wants any more.
-    fn keep_checks(&mut self, wishes: &[Wish]) {
-        self.foreign.retain(|name, _| wishes.iter().any(|wish| wish.name == *name));
-    }
-
-    fn due_checks(&self) -> Vec<Arc<str>> {
-        let now = Instant::now();
-        self.foreign.iter().filter(|(_, check)| check.at <= now).map(|(name, _)| name.clone()).collect()
-    }
-
-    fn next_check(&self) -> Option<Duration> {
-        let next = self.foreign.values().map(|check| check.at).min()?;
-        Some(next.saturating_duration_since(Instant::now()))
-    }
-
-    /// Takes in what a worker found; returns how many Secrets it has written.
-    fn learn(&mut self, news: News, now: Instant) -> usize {
-        match news {
-            News::Scene(own) => self.scene = Some(Scene { own, ..Scene::default() }),
-            News::Names(names) => {
-                let written = names.iter().filter(|(_, after)| matches!(after, After::Own(_))).count();
-                names.into_iter().for_each(|(name, after)| self.learn_of(name, after, now));
-                return written;
-            }
-            News::Gone | News::None => {}
-        }
-        0
-    }
-
-    /// A pause where somebody else keeps undoing what is written.
-    fn calms(&mut self, namespace: &str, written: usize, now: Instant) -> Option<Duration> {
-        let (before, since) = self.writes;
-        self.writes = if now - since > RECENT { (written, now) } else { (before + written, since) };
-        if self.writes.0 <= MOST_WRITES * self.standings.len().max(1) {
-            return None;
-        }
-        tracing::warn!(
-            namespace,
-            "somebody keeps undoing the writes of pull Secrets here; they are repaired seldom"
-        );
-        self.failures = 1;
-        Some(CALM)
-    }
-
-    fn learn_of(&mut self, name: Arc<str>, after: After, now: Instant) {
-        let before = self.foreign.remove(&name);
-        let Some(scene) = &mut self.scene else { return };
-        match after {
-            After::Own(found) => scene.there(name, found),
-            After::Nothing => drop(scene.own.remove(&name)),
-            After::Foreign => {
-                scene.own.remove(&name);
-                let pause = before.map_or(FIRST_LOOK, |check| (check.pause * 2).min(LONGEST_LOOK));
-                self.foreign.insert(name, Check { at: now + pause, pause });
-            }
-        }
-    }
-
-    /// Counts failures in a row; says when to try again after one.
-    fn failed(&mut self, namespace: &str, error: Option<&DeliveryError>) -> Option<Duration> {
-        let Some(error) = error else {
-            self.failures = 0;
-            return None;
-        };
-        if matches!(error, DeliveryError::Conflict) {
-            return Some(FIRST_RETRY); // at the latest: the watch tells of the change
-        }
-        self.failures = self.failures.saturating_add(1);
-        match error {
-            // Its end is told by the watch of namespaces.
-            DeliveryError::Closing => {
-                tracing::debug!(namespace, "a namespace is being deleted; it gets no pull Secret");
-            }
-            error => {
-                tracing::warn!(namespace, %error, "pull Secrets could not be brought up to date; it is tried again")
-            }
-        }
-        Some(FIRST_RETRY.saturating_mul(1 << (self.failures - 1).min(7)).min(LONGEST_RETRY))
-    }
-}
-
-impl Scene {
-    fn there(&mut self, name: Arc<str>, found: Found) {
-        if !self.own.get(&name).is_some_and(|known| known.is_newer_than(&found)) {
-            self.own.insert(name, found);
-        }
-    }
-
-    fn gone(&mut self, name: &str, uid: &str) {
-        if self.own.get(name).is_some_and(|known| known.version.uid == uid) {
-            self.own.remove(name);
-        }
-    }
-}
-
-async fn work(secrets: &Secrets, namespace: Arc<str>, step: Step, metrics: &Metrics) -> Report {
-    let (news, error) = match step {
-        Step::Look => match secrets.own().await {
-            Ok(own) => (News::Scene(own.into_iter().collect()), None),
-            Err(error) => (News::None, Some(error)),
-        },
-        Step::Leave => match secrets.leave().await {
-            Ok(()) | Err(DeliveryError::Closing) => (News::Gone, None),
-            Err(error) => (News::None, Some(error)),
-        },
-        Step::Work(actions, checks) => {
-            let (names, error) = carry_out(secrets, actions, checks, metrics).await;
-            (News::Names(names), error)
-        }
-    };
-    Report { namespace, news, error }
-}
-
-/// What is known after each that succeeded, and why the first failed that did.
-async fn carry_out(
-    secrets: &Secrets,
-    actions: Vec<Action>,
-    checks: Vec<Arc<str>>,
-    metrics: &Metrics,
-) -> (Vec<(Arc<str>, After)>, Option<DeliveryError>) {
-    let (mut names, mut first) = (Vec::new(), None);
-    for action in actions {
-        let result = secrets.carry_out(&action).await;
-        metrics.pull_secret_write(SecretWrite::of(&action), &result);
-        match result {
-            Ok(after) => names.push((action.name().clone(), after)),
-            Err(error) => first = first.or(Some(error)),
-        }
-    }
-    for name in checks {
-        match secrets.inspect(&name).await {
-            Ok(after) => names.push((name, after)),
-            Err(error) => first = first.or(Some(error)),
-        }
-    }
-    (names, first)
 }

@@ -11,7 +11,7 @@ use kube::{
     Api, Client, ResourceExt,
     runtime::watcher::{self, Event, watcher},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::secret::{Found, selector};
 use crate::{access::Access, streams::Streams};
@@ -28,8 +28,8 @@ pub struct Sight {
 /// What was seen.
 #[derive(Debug)]
 pub enum Seen {
-    /// These are all of the operator's own Secrets.
-    Listed(HashMap<Arc<str>, Found>),
+    /// These are all of the operator's own Secrets, as asked for at that time.
+    Listed(HashMap<Arc<str>, Found>, Instant),
     /// A Secret is there, in this state.
     There(Arc<str>, Found),
     /// The Secret with that name, of that uid, is gone, or is the operator's own no longer.
@@ -59,13 +59,13 @@ pub async fn follow(
     sights: mpsc::Sender<Sight>,
 ) {
     let stream = streams.take();
-    let (mut events, mut listed) = (watch(stream.client.clone(), &namespace), HashMap::new());
+    let (mut events, mut listing) = (watch(stream.client.clone(), &namespace), Listing::begin());
     let (mut failures, mut answered) = (0, false);
     while let Some(event) = events.next().await {
         let what = match event {
             Ok(event) => {
                 (failures, answered) = (0, true);
-                seen(event, &mut listed)
+                seen(event, &mut listing)
             }
             Err(error) => {
                 complain(&namespace, &error, failures);
@@ -93,13 +93,25 @@ fn watch(client: Client, namespace: &str) -> BoxStream<'static, watcher::Result<
     watcher(Api::namespaced(client, namespace), config).boxed()
 }
 
-fn seen(event: Event<Secret>, listed: &mut HashMap<Arc<str>, Found>) -> Option<Seen> {
+/// A list that is coming in.
+struct Listing {
+    began: Instant,
+    own: HashMap<Arc<str>, Found>,
+}
+
+impl Listing {
+    fn begin() -> Self {
+        Self { began: Instant::now(), own: HashMap::new() }
+    }
+}
+
+fn seen(event: Event<Secret>, listing: &mut Listing) -> Option<Seen> {
     match event {
-        Event::Init => listed.clear(),
+        Event::Init => *listing = Listing::begin(),
         Event::InitApply(secret) => {
-            listed.extend(Found::of(&secret).map(|found| (secret.name_any().into(), found)));
+            listing.own.extend(Found::of(&secret).map(|found| (secret.name_any().into(), found)));
         }
-        Event::InitDone => return Some(Seen::Listed(std::mem::take(listed))),
+        Event::InitDone => return Some(Seen::Listed(std::mem::take(&mut listing.own), listing.began)),
         Event::Apply(secret) => {
             return Found::of(&secret).map(|found| Seen::There(secret.name_any().into(), found));
         }

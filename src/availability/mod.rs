@@ -7,28 +7,34 @@
 //! - [`audience`]: whom a registry is for. Pure.
 //! - [`plan`]: what is to be done in one namespace. Pure.
 //! - [`secret`]: what a pull Secret looks like.
-//! - [`controller`]: whose turn it is; [`deliver`] does it, [`follow`] watches.
+//! - [`controller`]: whose turn it is; `deliver` does it, `follow` watches.
 
 pub mod audience;
 pub mod controller;
 mod deliver;
 mod follow;
 mod note;
+mod offer;
+mod place;
 pub mod plan;
 pub mod secret;
+mod worker;
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use registry_api::{ConditionType, Reason, RegistryStatus, status::AvailabilityStatus};
-use registry_probe::{Credentials, Endpoint};
+use registry_api::{RegistryStatus, status::AvailabilityStatus};
+use registry_probe::Credentials;
 use tokio::sync::mpsc;
 
-use self::{audience::Audience, note::Tally, plan::Holding, secret::Content};
+use self::{
+    audience::Audience,
+    note::Tally,
+    offer::{Offer, Verdict, holding, pull_secret},
+};
 pub use self::{
     controller::Delivery,
     deliver::{After, DeliveryError},
@@ -65,28 +71,6 @@ enum Told {
     Synced,
 }
 
-/// What a registry says of its availability.
-#[derive(Clone, Debug, PartialEq)]
-struct Offer {
-    key: Key,
-    uid: Arc<str>,
-    created: Option<Timestamp>,
-    generation: i64,
-    audience: Audience,
-    /// The pull Secret's name; none if none is to be.
-    name: Option<Arc<str>>,
-    suspended: bool,
-    finalizer: bool,
-}
-
-/// What one validation of a registry means for its pull Secrets.
-#[derive(Clone, Debug)]
-struct Verdict {
-    uid: Arc<str>,
-    generation: i64,
-    holding: Holding,
-}
-
 /// What a status says of a registry's availability.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
@@ -94,32 +78,6 @@ pub struct Report {
     pub counts: AvailabilityStatus,
     /// What somebody should know of it.
     pub note: Option<String>,
-}
-
-impl Offer {
-    fn of(subject: &Subject) -> Self {
-        let name = pull_secret(subject).filter(|_| !subject.deleting);
-        Self {
-            key: subject.key.clone(),
-            uid: subject.uid.as_str().into(),
-            created: subject.created,
-            generation: subject.generation,
-            audience: Audience::of(subject),
-            name: name.map(Into::into),
-            suspended: subject.spec.suspend,
-            finalizer: subject.finalizer,
-        }
-    }
-
-    /// Whether its Secrets are to go, and its finalizer with them.
-    fn is_clearing(&self) -> bool {
-        self.finalizer && self.name.is_none()
-    }
-}
-
-fn pull_secret(subject: &Subject) -> Option<&str> {
-    let availability = subject.spec.availability.as_ref()?;
-    availability.pull_secret.as_ref().map(|secret| secret.name.as_str())
 }
 
 impl Availability {
@@ -225,34 +183,4 @@ impl Availability {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What a validation means for the pull Secrets; none where it changes nothing.
-///
-/// Credentials are handed out as long as they are proven, and no longer. A failure that may pass by itself speaks neither
-/// for nor against them: while it leaves the registry Ready nothing changes; after that, what is there stays, for a registry
-/// that comes back is of no use to who has lost his credentials for it meanwhile.
-fn holding(
-    subject: &Subject,
-    status: &RegistryStatus,
-    outcome: Outcome,
-    used: Option<&Credentials>,
-) -> Option<Holding> {
-    let validated = status
-        .condition(ConditionType::CredentialsValidated)
-        .is_some_and(|condition| condition.reason == Reason::Validated.as_str());
-    if validated {
-        return Some(proven(subject, used).unwrap_or(Holding::Nothing));
-    }
-    match outcome {
-        Outcome::Transient { .. } if status.is_true(ConditionType::Ready) => None,
-        Outcome::Transient { .. } => Some(Holding::Unknown),
-        Outcome::Usable | Outcome::Rejected | Outcome::Definite => Some(Holding::Nothing),
-    }
-}
-
-fn proven(subject: &Subject, used: Option<&Credentials>) -> Option<Holding> {
-    let endpoint = Endpoint::parse(&subject.spec.endpoint).ok()?;
-    let content = Content::new(&subject.key, &subject.uid, used?, &endpoint);
-    Some(Holding::Proven(Arc::new(content)))
 }

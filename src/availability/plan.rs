@@ -164,12 +164,13 @@ fn serve(name: &Arc<str>, wish: &Wish, scene: &Scene) -> (Option<Action>, Standi
     let (name, at) = (name.clone(), found.version.clone());
     match &wish.holding {
         Holding::Unknown if found.registry == wish.uid => (None, Standing::There),
-        Holding::Unknown | Holding::Nothing => (Some(Action::Delete { name, at }), Standing::Away),
         Holding::Proven(content) if found.says(content) => (None, Standing::There),
         Holding::Proven(content) if found.mendable => {
             (Some(Action::Change { name, at, content: content.clone() }), Standing::Away)
         }
-        // Its type can't be changed, nor anything of an immutable one: it is made anew.
-        Holding::Proven(_) => (Some(Action::Delete { name, at }), Standing::Away),
+        // It should not be there; or is to be made anew, as a type can't be changed, nor anything of an immutable Secret.
+        Holding::Unknown | Holding::Nothing | Holding::Proven(_) => {
+            (Some(Action::Delete { name, at }), Standing::Away)
+        }
     }
 }

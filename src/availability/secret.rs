@@ -174,6 +174,15 @@ impl Found {
 }
 
 #[cfg(test)]
+impl Found {
+    /// A Secret of that registry's, in that state, which says nothing.
+    pub(super) fn example(registry: &str, version: Version) -> Self {
+        let fingerprint = Fingerprint::of([&[], &[], &[]]);
+        Self { version, registry: registry.into(), fingerprint, mendable: true, fits: true }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -52,7 +52,7 @@ impl Renewal {
 }
 
 /// A renewal that is under way, or that AWS refused, is looked for no sooner than this.
-const SOONEST: Duration = Duration::from_secs(30);
+const SOONEST: Duration = Duration::from_secs(2);
 
 /// What is to be probed.
 #[derive(Clone, Copy, Debug)]

@@ -52,9 +52,11 @@ async fn a_thousand_namespaces_cost_a_write_each_when_there_is_something_new_and
     tell(&format!("first delivery to {NAMESPACES} namespaces: {:?}", start.elapsed()));
     counts(&object, (100, 1000, Some(1000))).await?;
     let first = of_secrets(&solo, &mark)?;
+    let other = first.iter().filter(|write| write.verb != "create" || !write.succeeded()).cloned();
+    let other: Vec<AuditEvent> = other.collect();
+    assert!(other.is_empty(), "{:#?}", told(&other));
     assert_eq!(by_namespace(&first).len(), NAMESPACES);
     assert_eq!(first.len(), NAMESPACES, "one write each: {:#?}", repeated(&first));
-    assert!(first.iter().all(|write| write.verb == "create" && write.succeeded()), "{:#?}", told(&first));
     let of_status = of_status(&solo, &mark)?;
     assert!(of_status <= 8, "{of_status} writes of the registry's status");
     let rss = operator.rss_bytes().await? / 1024 / 1024;
@@ -147,7 +149,8 @@ async fn are_written(solo: &Turn, mark: &AuditMark) -> Result<()> {
 
 fn of_secrets(solo: &Turn, mark: &AuditMark) -> Result<Vec<AuditEvent>> {
     let mut writes = writes_since(solo.installation, mark, OPERATOR_USER)?;
-    writes.retain(|write| write.resource == "secrets");
+    // An API server that has too much to do refuses (429): nothing is written, and it is asked again later.
+    writes.retain(|write| write.resource == "secrets" && write.code != 429);
     Ok(writes)
 }
 

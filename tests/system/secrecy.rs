@@ -4,17 +4,20 @@
 use anyhow::{Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{Method, header};
-use k8s_openapi::api::{core::v1::Event as CoreEvent, events::v1::Event};
+use k8s_openapi::api::{
+    core::v1::{Event as CoreEvent, Secret},
+    events::v1::Event,
+};
 use kube::{Api, api::ListParams};
 use registry_api::{SystemRegistry, TenantRegistry};
 use registry_testbed::{
     Ca, ControlPlaneOptions, Leaf, LeafOptions, Operator, Registry, RegistryAuth, RegistryOptions,
-    RegistryTls,
+    RegistryTls, eventually,
 };
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Cluster, Installation},
+    harness::{Cluster, Installation, SYSTEM_NAMESPACE},
     stage::{Answer, Asked, Played, SOON, Scene, answer, asks_for_password, protected, spec, welcome},
 };
 
@@ -119,7 +122,7 @@ struct Servers {
 async fn settle(cluster: &Cluster, secrets: &mut Secrets) -> Result<Servers> {
     let scenes = Scene::both(cluster).await?;
     let registries = vec![
-        passwords(&scenes, secrets).await?,
+        passwords(cluster, &scenes, secrets).await?,
         client_certificates(&scenes, secrets).await?,
         keys_in_the_wrong_place(&scenes, secrets).await?,
     ];
@@ -129,7 +132,7 @@ async fn settle(cluster: &Cluster, secrets: &mut Secrets) -> Result<Servers> {
     Ok(Servers { _registries: registries, _played: played })
 }
 
-async fn passwords(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<Registry> {
+async fn passwords(cluster: &Cluster, scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<Registry> {
     let ca = Ca::new("private authority")?;
     let (right, wrong) = ("right-8c1f5e09d2", "wrong-3b7a90cc41");
     let registry = protected(&ca, "demo", right).await?;
@@ -140,7 +143,9 @@ async fn passwords(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<Regist
             [("right", right, "Ready=True/Available"), ("wrong", wrong, "Ready=False/Rejected")]
         {
             let login = scene.login(name, "demo", password).await?;
-            let object = scene.declare(&format!("packs-{name}"), spec(&registry, &ca, &login)).await?;
+            let mut offered = spec(&registry, &ca, &login);
+            offered["availability"] = json!({"pullSecret": {"name": format!("pull-{name}")}});
+            let object = scene.declare(&format!("packs-{name}"), offered).await?;
             object.becomes(SOON, &[ready]).await?;
 
             let auth = BASE64_STANDARD.encode(format!("demo:{password}"));
@@ -151,6 +156,12 @@ async fn passwords(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<Regist
             let object = scene.declare(&docker, spec(&registry, &ca, &login)).await?;
             object.becomes(SOON, &[ready]).await?;
         }
+    }
+    // The right one is handed out, too.
+    for scene in scenes.iter().filter(|scene| scene.namespace() != SYSTEM_NAMESPACE) {
+        let secrets: Api<Secret> = Api::namespaced(cluster.client(), scene.namespace());
+        let look = || async { secrets.get("pull-right").await };
+        eventually(SOON, "the pull Secret is delivered", look).await?;
     }
     Ok(registry)
 }
