@@ -107,3 +107,6 @@ fn fence(scope: Scope, boundaries: &Boundaries) -> Fence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
