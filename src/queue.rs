@@ -267,7 +267,7 @@ where
         if !self.ready.contains_key(&lane.group) {
             self.turns.push_back(lane.group.clone());
         }
-        self.ready.entry(lane.group.clone()).or_default().push(&lane.host, key.clone());
+        self.ready.entry(lane.group.clone()).or_default().push(lane.host.clone(), key.clone());
     }
 }
 
@@ -287,11 +287,11 @@ impl<K, H> Default for Lines<K, H> {
 }
 
 impl<K: Clone + Eq + Hash, H: Clone + Eq + Hash> Lines<K, H> {
-    fn push(&mut self, host: &Option<H>, key: K) {
-        if !self.by_host.contains_key(host) {
+    fn push(&mut self, host: Option<H>, key: K) {
+        if !self.by_host.contains_key(&host) {
             self.turns.push_back(host.clone());
         }
-        self.by_host.entry(host.clone()).or_default().push_back(key);
+        self.by_host.entry(host).or_default().push_back(key);
     }
 
     /// Takes the first key of a line that still waits there.

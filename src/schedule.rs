@@ -217,6 +217,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::resolve::ReferenceKind;
 
     const INTERVAL: Duration = Duration::from_mins(10);
 
@@ -286,6 +287,107 @@ mod tests {
         let wait =
             History::default().wait(Outcome::Usable, INTERVAL, &[end], end + Duration::from_secs(5), 0.0);
         assert_eq!(wait, INTERVAL, "an end that has passed brings nothing forward");
+    }
+
+    fn reading(name: &str, version: Option<&str>) -> Reading {
+        let reference = Reference::new(ReferenceKind::Secret, "registry-system", name);
+        Reading { reference, version: version.map(ToOwned::to_owned) }
+    }
+
+    fn resting_on(readings: &[Reading]) -> Basis {
+        Basis { readings: readings.to_vec(), ..basis(1) }
+    }
+
+    fn subject() -> Subject {
+        let mut registry = registry_api::SystemRegistry::new("packs", registry_api::RegistrySpec::default());
+        registry.metadata.uid = Some("u".into());
+        registry.metadata.generation = Some(1);
+        Subject::of(registry)
+    }
+
+    #[test]
+    fn a_basis_covers_an_object_until_that_asks_for_something_else() {
+        let basis = Basis::of(&subject(), None, Vec::new());
+        assert!(basis.covers(&Subject { resource_version: "2".into(), ..subject() }));
+        let changes: [fn(&mut Subject); 4] = [
+            |subject| subject.uid = "another".into(),
+            |subject| subject.generation = 2,
+            |subject| subject.requested_at = Some("now".into()),
+            |subject| subject.spec.suspend = true,
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut changed = subject();
+            change(&mut changed);
+            assert!(!basis.covers(&changed), "change {index}");
+        }
+    }
+
+    #[test]
+    fn that_somebody_asks_changes_nothing_of_what_is_judged() {
+        let asked = Basis { requested_at: Some("now".into()), ..basis(1) };
+        assert!(asked.judges_the_same_as(&basis(1)) && asked != basis(1));
+        assert!(!asked.judges_the_same_as(&basis(2)));
+        assert!(!asked.judges_the_same_as(&resting_on(&[reading("a", None)])));
+    }
+
+    #[test]
+    fn a_reading_is_outdated_by_a_newer_version_and_by_no_older_one() {
+        let rests = resting_on(&[reading("a", Some("10"))]);
+        for (seen, outdated) in [(Some("11"), true), (Some("10"), false), (Some("9"), false), (None, false)] {
+            assert_eq!(rests.is_outdated(|_| seen.map(ToOwned::to_owned)), outdated, "{seen:?}");
+        }
+        assert!(resting_on(&[reading("a", None)]).is_outdated(|_| Some("1".into())), "it came to be");
+        for (seen, outdated) in [(Some("11"), true), (Some("10"), false), (Some("9"), false), (None, true)] {
+            assert_eq!(rests.is_outdated_by(&reading("a", seen)), outdated, "{seen:?}");
+        }
+        assert!(!resting_on(&[reading("a", None)]).is_outdated_by(&reading("a", None)), "gone as before");
+        assert!(rests.is_outdated_by(&reading("b", Some("1"))), "never read");
+        assert!(rests.rests_on(&reading("a", Some("10"))) && !rests.rests_on(&reading("a", Some("11"))));
+    }
+
+    #[test]
+    fn each_count_ends_with_another_outcome_and_what_waits_to_be_written_with_a_new_verdict() {
+        let unpublished = Some(Box::new(Unpublished { status: RegistryStatus::default(), tries: 1 }));
+        let counted = History {
+            basis: Some(basis(1)),
+            transient: 3,
+            definite: 4,
+            rejections: 5,
+            unpublished,
+            ..History::default()
+        };
+        let counts = |outcome, basis| {
+            let after = counted.after(outcome, basis);
+            assert_eq!(after.unpublished, None);
+            (after.transient, after.definite, after.rejections)
+        };
+        let transient = Outcome::Transient { retry_after: None };
+        assert_eq!(counts(Outcome::Usable, basis(1)), (0, 0, 0));
+        assert_eq!(counts(transient, basis(1)), (4, 0, 0));
+        assert_eq!(counts(Outcome::Definite, basis(1)), (0, 5, 0));
+        assert_eq!(counts(Outcome::Rejected, basis(1)), (0, 0, 6));
+        assert_eq!(counts(transient, basis(2)), (4, 0, 0), "the registry is still away");
+        assert_eq!(counts(Outcome::Definite, basis(2)), (0, 1, 0));
+        assert_eq!(counts(Outcome::Rejected, basis(2)), (0, 0, 1));
+    }
+
+    #[test]
+    fn a_definite_failure_is_looked_at_again_with_growing_delays_up_to_the_interval() {
+        let seconds: Vec<u64> = repeated(Outcome::Definite, 7).iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [30, 60, 120, 240, 480, 600, 600]);
+    }
+
+    #[test]
+    fn a_verdict_that_cannot_be_written_is_tried_again_with_growing_delays_up_to_half_a_minute() {
+        let wait = |tries| Unpublished { status: RegistryStatus::default(), tries }.wait(0.0).as_secs();
+        assert_eq!([1, 2, 3, 4, 5, 6, 7].map(wait), [1, 2, 4, 8, 16, 30, 30]);
+    }
+
+    #[test]
+    fn an_end_far_away_does_not_put_the_next_validation_off() {
+        let now = Timestamp::UNIX_EPOCH;
+        let end = now + Duration::from_hours(24);
+        assert_eq!(History::default().wait(Outcome::Usable, INTERVAL, &[end], now, 0.0), INTERVAL);
     }
 
     proptest! {

@@ -107,26 +107,4 @@ fn fence(scope: Scope, boundaries: &Boundaries) -> Fence {
 }
 
 #[cfg(test)]
-mod tests {
-    use registry_api::spec::{Auth, EcrAuth, EcrCredentials, SecretRef};
-
-    use super::*;
-
-    #[test]
-    fn signing_in_to_aws_is_refused_by_a_build_without_it_and_nothing_else_is() {
-        let endpoint = Endpoint::parse("https://registry.example.com").unwrap();
-        let asked = |ecr: EcrAuth| {
-            let auth = Some(Auth { ecr: Some(ecr), ..Auth::default() });
-            place(&RegistrySpec { auth, ..RegistrySpec::default() }, &endpoint)
-        };
-        let region = Some("eu-central-1".to_owned());
-        assert_eq!(asked(EcrAuth { region: region.clone(), ..EcrAuth::default() }), Ok(None));
-        let credentials = Some(EcrCredentials { secret_ref: SecretRef { name: "keys".into() } });
-        let signed = asked(EcrAuth { region, credentials, ..EcrAuth::default() });
-        if ecr::SUPPORTED {
-            assert!(signed.is_ok_and(|place| place.is_some()));
-        } else {
-            assert_eq!(signed, Err(SpecError::EcrUnsupported));
-        }
-    }
-}
+mod tests;

@@ -219,6 +219,91 @@ fn a_spec_in_progress_holds_nothing_left_over_from_before() {
     }
 }
 
+#[test]
+fn a_definite_failure_of_a_ready_registry_shows_at_once() {
+    let (was_ready, _) = judged(usable());
+    let rejected = Findings { credentials: CredentialsFinding::Rejected { by: server() }, ..usable() };
+    let seen = Seen::Probed(Box::new(rejected));
+    let (status, outcome) = assess(&subject(1, was_ready), &seen, UNCHANGED, at(200));
+    assert_eq!((ready(&status), outcome), (("False", "Rejected"), Outcome::Rejected));
+}
+
+#[test]
+fn a_token_service_that_is_away_leaves_nothing_to_rely_on() {
+    let cause = Unavailable::Status(503);
+    let credentials = CredentialsFinding::TemporarilyUnavailable { server: server(), cause };
+    let (status, outcome) = judged(Findings { credentials, ..usable() });
+    assert_eq!(ready(&status), ("False", "TemporarilyUnavailable"));
+    assert_eq!(outcome, Outcome::Transient { retry_after: None });
+}
+
+#[test]
+fn what_came_to_no_verdict_is_tried_again() {
+    let credentials = CredentialsFinding::NotAttempted;
+    let (status, outcome) = judged(Findings { credentials, ..usable() });
+    assert_eq!(ready(&status), ("Unknown", "Progressing"));
+    assert_eq!(outcome, Outcome::Transient { retry_after: None });
+}
+
+#[test]
+fn a_later_layer_that_may_recover_makes_no_definite_failure_transient() {
+    let repository = "hello".parse().unwrap();
+    let away = Inconclusive::Unavailable { repository, server: server(), cause: Unavailable::Status(503) };
+    let content_path = ContentPathFinding::Inconclusive(away);
+    let alone = Findings { content_path: content_path.clone(), ..usable() };
+    assert_eq!(judged(alone).1, Outcome::Transient { retry_after: None });
+    let required = Findings { credentials: CredentialsFinding::Required, content_path, ..usable() };
+    assert_eq!(judged(required).1, Outcome::Definite);
+}
+
+/// What is said where AWS gave no token for that cause.
+fn refused_by_aws(cause: ecr::Cause, findings: Findings) -> (RegistryStatus, Outcome) {
+    let retry_after = Some(Duration::from_secs(7));
+    let refusal = Refusal { cause, api: ecr::Api::Ecr, region: "eu-central-1".into(), retry_after };
+    let seen = ecr::Seen { findings, refusal: Some(refusal), renewal: None, used: None };
+    assess(&subject(1, RegistryStatus::default()), &Seen::Ecr(Box::new(seen)), UNCHANGED, at(100))
+}
+
+#[test]
+fn a_refusal_by_aws_is_the_verdict_on_the_credentials_and_says_itself_whether_it_may_pass() {
+    let open = || Findings { credentials: CredentialsFinding::AnonymousAccess, ..usable() };
+    for (cause, reason, outcome) in [
+        (ecr::Cause::WrongSecret, "Rejected", Outcome::Rejected),
+        (ecr::Cause::Expired, "Expired", Outcome::Definite),
+        (
+            ecr::Cause::Throttled,
+            "Throttled",
+            Outcome::Transient { retry_after: Some(Duration::from_secs(7)) },
+        ),
+    ] {
+        let (status, seen) = refused_by_aws(cause, open());
+        assert_eq!((ready(&status), seen), (("False", reason), outcome));
+        let path = status.condition(ConditionType::ContentPathAccessible).unwrap();
+        assert_eq!((path.status.as_str(), path.reason.as_str()), ("Unknown", "NotAttempted"));
+    }
+    let away = Findings { retry_after: None, ..refused() };
+    let (status, seen) = refused_by_aws(ecr::Cause::WrongSecret, away);
+    assert_eq!(ready(&status), ("False", "ConnectionRefused"), "the layer before");
+    assert_eq!(seen, Outcome::Transient { retry_after: None });
+}
+
+#[test]
+fn the_next_validation_comes_at_the_end_of_the_certificate_or_of_the_credentials() {
+    let none = judged(usable()).0;
+    assert!(ends(&none).is_empty());
+    let (status, _) = judged(Findings { credentials_expire_at: Some(at(500)), ..usable() });
+    assert_eq!(ends(&status), [at(500)]);
+    let tls = TlsStatus { not_after: Some(Time(at(400))), ..TlsStatus::default() };
+    assert_eq!(ends(&RegistryStatus { tls: Some(tls), ..status }), [at(400), at(500)]);
+}
+
+#[test]
+fn a_request_for_a_validation_is_answered_by_its_own_words() {
+    let asked = Subject { requested_at: Some("now".into()), ..subject(1, RegistryStatus::default()) };
+    let (status, _) = assess(&asked, &Seen::Probed(Box::new(usable())), UNCHANGED, at(100));
+    assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
+}
+
 fn any_findings() -> impl Strategy<Value = Findings> {
     let endpoint = prop_oneof![
         Just(EndpointFinding::NotAttempted),

@@ -1,6 +1,6 @@
 //! Decisions of the exchange that no habit of the simulated registries leads to: each by the answer that it rests on.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -354,4 +354,84 @@ fn one_tag_is_enough() {
     });
     let tags = "https://registry.example.com/v2/hello/tags/list?n=1";
     assert_eq!(asked.into_inner().last().map(String::as_str), Some(tags));
+}
+
+/// A reply of a token service to the first request for a token; all others are answered by `world`.
+fn with_token_reply(world: &World, ask: &Ask, status: u16, location: &str) -> Run {
+    let asked = Cell::new(0);
+    probe_with(ask, |request| {
+        asked.set(asked.get() + usize::from(request.url.host_str() == Some("auth.example.com")));
+        if request.url.host_str() != Some("auth.example.com") || asked.get() > 1 {
+            return Ok(world.answer(request));
+        }
+        let mut response = answer(request, (status, &[], ""));
+        response.headers.insert("location", HeaderValue::from_str(location).unwrap());
+        Ok(response)
+    })
+}
+
+#[test]
+fn a_realm_without_its_slash_is_asked_again_with_it_and_no_other_redirect_is_followed() {
+    let world =
+        World { service: Service { tokens: Tokens::Named, ..Service::default() }, ..World::default() };
+    let found = |to| with_token_reply(&world, &right(), 301, to).verdict.credentials;
+    assert_eq!(
+        found("https://auth.example.com/token/"),
+        CredentialsFinding::Validated(Evidence::NamedInToken)
+    );
+    for to in [
+        "https://auth.example.com/other",
+        "https://auth.example.net/token/",
+        "http://auth.example.com/token/",
+    ] {
+        let redirected = found(to);
+        assert!(
+            matches!(
+                &redirected,
+                CredentialsFinding::UntrustedTokenService { cause: Distrust::Redirect, .. }
+            ),
+            "{to}: {redirected:?}"
+        );
+    }
+}
+
+#[test]
+fn a_service_that_knows_no_such_request_is_asked_by_the_other_form() {
+    let world =
+        World { service: Service { tokens: Tokens::Named, ..Service::default() }, ..World::default() };
+    for status in [404, 405, 501] {
+        let run = with_token_reply(&world, &right(), status, "");
+        assert_eq!(
+            run.verdict.credentials,
+            CredentialsFinding::Validated(Evidence::NamedInToken),
+            "{status}"
+        );
+        assert!(run.requests[2].starts_with("POST"), "{:#?}", run.requests);
+    }
+}
+
+#[test]
+fn the_verdict_rests_on_a_service_unless_it_is_kept_from_the_credentials() {
+    let decisive = |registry: Registry, ask: &Ask| {
+        let all = RefCell::new(Vec::new());
+        let world = World { registry, ..World::default() };
+        probe_with(ask, |request| {
+            all.borrow_mut().push((
+                request.url.host_str().unwrap().to_owned(),
+                request.decisive,
+                request.trusted,
+            ));
+            Ok(world.answer(request))
+        });
+        let all = all.into_inner();
+        assert!(
+            all.iter().filter(|(host, ..)| host == "registry.example.com").all(|(_, decisive, _)| *decisive)
+        );
+        let mut services = all.into_iter().filter(|(host, ..)| host != "registry.example.com");
+        services.next().map(|(_, decisive, trusted)| (decisive, trusted))
+    };
+    let elsewhere = || challenged(&[BASIC, ELSEWHERE]);
+    assert_eq!(decisive(challenged(&[BEARER]), &right()), Some((true, true)));
+    assert_eq!(decisive(elsewhere(), &right()), Some((false, false)), "an anonymous control at a stranger's");
+    assert_eq!(decisive(elsewhere(), &nobody()), Some((true, false)), "nothing but that service");
 }

@@ -1,0 +1,121 @@
+//! Specs, and what is to be checked of them.
+
+use std::{net::IpAddr, time::Duration};
+
+use registry_api::{
+    SystemRegistry, TenantRegistry,
+    spec::{Auth, EcrAuth, EcrCredentials, SecretRef},
+};
+use serde_json::{Value, json};
+
+use super::*;
+
+fn spec(more: &Value) -> RegistrySpec {
+    let mut spec = json!({"endpoint": "https://registry.example.com"});
+    for (field, value) in more.as_object().into_iter().flatten() {
+        spec[field] = value.clone();
+    }
+    serde_json::from_value(spec).unwrap()
+}
+
+fn system(more: &Value) -> Subject {
+    Subject::of(SystemRegistry::new("packs", spec(more)))
+}
+
+fn tenants(more: &Value) -> Subject {
+    let mut registry = TenantRegistry::new("packs", spec(more));
+    registry.metadata.namespace = Some("team-a".into());
+    Subject::of(registry)
+}
+
+fn boundaries() -> Boundaries {
+    Boundaries {
+        egress_allow: Arc::from([]),
+        egress_deny: Arc::from(["203.0.113.0/24".parse().unwrap()]),
+        cluster_addresses: ClusterAddresses::new(["10.96.0.1/32".parse().unwrap()]),
+        trusted_token_services: Arc::from(["auth.example.net".parse().unwrap()]),
+    }
+}
+
+fn checked(subject: &Subject) -> Result<Target, SpecError> {
+    target(subject, &boundaries())
+}
+
+#[test]
+fn what_is_checked_is_what_the_spec_says() {
+    let more = json!({
+        "baseContentPath": "team/packs",
+        "tls": {"insecureSkipVerify": true},
+        "validation": {"timeout": "7s", "repository": "hello"},
+    });
+    let target = checked(&system(&more)).unwrap();
+    assert_eq!(target.endpoint.to_string(), "https://registry.example.com");
+    assert_eq!(target.base_path.unwrap().as_str(), "team/packs");
+    assert_eq!(target.repository.unwrap().as_str(), "hello");
+    assert_eq!(target.deadline, Duration::from_secs(7));
+    assert!(target.skip_verify && !checked(&system(&json!({}))).unwrap().skip_verify);
+    assert_eq!(target.trusted_token_services, boundaries().trusted_token_services);
+}
+
+#[test]
+fn what_an_older_schema_let_in_is_refused_by_name() {
+    let two = json!({"auth": {"basic": {"secretRef": {"name": "a"}}, "ecr": {}}});
+    assert_eq!(checked(&system(&two)).unwrap_err(), SpecError::SeveralMethods);
+    assert!(checked(&system(&json!({"auth": {"basic": {"secretRef": {"name": "a"}}}}))).is_ok());
+    assert_eq!(
+        checked(&system(&json!({"baseContentPath": "/a"}))).unwrap_err(),
+        SpecError::Path { field: "spec.baseContentPath" }
+    );
+    assert_eq!(
+        checked(&system(&json!({"validation": {"repository": "A"}}))).unwrap_err(),
+        SpecError::Path { field: "spec.validation.repository" }
+    );
+    let scheme = checked(&system(&json!({"endpoint": "oci://registry.example.com"}))).unwrap_err();
+    assert_eq!(scheme, SpecError::Endpoint(EndpointError::Scheme));
+}
+
+#[test]
+fn a_tenants_registry_is_fenced_from_the_cluster_and_the_machine_and_a_system_registry_is_not() {
+    let allows = |subject: &Subject, address: &str| {
+        checked(subject).unwrap().fence.allows(address.parse::<IpAddr>().unwrap())
+    };
+    let (system, tenants) = (system(&json!({})), tenants(&json!({})));
+    for address in ["127.0.0.1", "10.96.0.1"] {
+        assert!(allows(&system, address) && !allows(&tenants, address), "{address}");
+    }
+    for address in ["169.254.169.254", "203.0.113.7"] {
+        assert!(!allows(&system, address) && !allows(&tenants, address), "{address}");
+    }
+    assert!(allows(&tenants, "10.96.0.2") && allows(&tenants, "198.51.100.1"));
+    let unknown = Boundaries { cluster_addresses: ClusterAddresses::new([]), ..boundaries() };
+    let fence = target(&tenants, &unknown).unwrap().fence;
+    assert!(!fence.allows("127.0.0.1".parse().unwrap()) && fence.allows("10.96.0.1".parse().unwrap()));
+}
+
+#[test]
+fn aws_has_tokens_only_where_there_is_something_to_sign_in_with() {
+    let endpoint = Endpoint::parse("https://123456789012.dkr.ecr.eu-central-1.amazonaws.com").unwrap();
+    let placed = |ecr: Value| place(&spec(&json!({"auth": {"ecr": ecr}})), &endpoint).unwrap();
+    assert_eq!(placed(json!({})), None, "public");
+    assert!(placed(json!({"credentials": {"secretRef": {"name": "k"}}})).is_some());
+    assert!(placed(json!({"sts": {"roleARN": "arn:aws:iam::123456789012:role/registry"}})).is_some());
+    assert_eq!(place(&spec(&json!({})), &endpoint).unwrap(), None);
+}
+
+#[test]
+fn signing_in_to_aws_is_refused_by_a_build_without_it_and_nothing_else_is() {
+    let endpoint = Endpoint::parse("https://registry.example.com").unwrap();
+    let asked = |ecr: EcrAuth| {
+        let auth = Some(Auth { ecr: Some(ecr), ..Auth::default() });
+        place(&RegistrySpec { auth, ..RegistrySpec::default() }, &endpoint)
+    };
+    let region = Some("eu-central-1".to_owned());
+    assert_eq!(asked(EcrAuth { region: region.clone(), ..EcrAuth::default() }), Ok(None));
+    let credentials = Some(EcrCredentials { secret_ref: SecretRef { name: "keys".into() } });
+    let signed = asked(EcrAuth { region, credentials, ..EcrAuth::default() });
+    if ecr::SUPPORTED {
+        assert!(signed.is_ok_and(|place| place.is_some()));
+    } else {
+        assert_eq!(signed, Err(SpecError::EcrUnsupported));
+    }
+}
