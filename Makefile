@@ -73,13 +73,14 @@ image: $(cargo_cyclonedx) ## the container image for amd64 and arm64, without an
 
 target/image/sbom-amd64.cdx.json: triple := x86_64-unknown-linux-musl
 target/image/sbom-arm64.cdx.json: triple := aarch64-unknown-linux-musl
-# It writes one for each package, beside its manifest; that of the operator is the image's. Its time is the commit's.
+# It writes one for each package, beside its manifest; that of the operator is the image's. Its time is the commit's, and the
+# sources lie where the program says they do.
 target/image/sbom-%.cdx.json: Cargo.lock $(cargo_cyclonedx)
 	SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
 		$(cargo_cyclonedx) cyclonedx --format json --target $(triple) --override-filename .sbom-$* --quiet
 	mkdir -p $(@D)
-	mv .sbom-$*.json $@
-	find crates -name .sbom-$*.json -delete
+	sed 's|file://$(CURDIR)|file:///src|g' .sbom-$*.json >$@
+	find . -name .sbom-$*.json -not -path './target/*' -delete
 
 .PHONY: bench
 bench: build ## latency, throughput, memory and writes, next to their floors

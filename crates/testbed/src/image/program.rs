@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 
 use super::Architecture;
 use crate::python::{self, PythonError};
@@ -30,7 +30,7 @@ pub enum ProgramError {
 /// How a program is optimised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
-    /// Quick to build, for tests.
+    /// Quick to build, for tests on this machine.
     Dev,
     /// As it is released.
     Release,
@@ -47,6 +47,14 @@ impl Profile {
 
 /// Where the program of this architecture and profile is, or would be.
 pub fn path(architecture: Architecture, profile: Profile) -> PathBuf {
+    let built = cargos_path(architecture, profile);
+    match profile {
+        Profile::Dev => built.with_extension("stripped"),
+        Profile::Release => built,
+    }
+}
+
+fn cargos_path(architecture: Architecture, profile: Profile) -> PathBuf {
     let target = repository().join("target").join(triple(architecture));
     target.join(profile.names().1).join(NAME)
 }
@@ -62,11 +70,20 @@ pub fn build(architecture: Architecture, profile: Profile) -> Result<PathBuf, Pr
     {
         return Err(failed("rustup target add", &String::from_utf8_lossy(&output.stderr)));
     }
-    let status = cargo(&zig, architecture, profile).status();
-    match status.map(|status: ExitStatus| (status.success(), status)) {
-        Ok((true, _)) => Ok(path(architecture, profile)),
-        Ok((false, status)) => Err(failed("cargo zigbuild", &status.to_string())),
-        Err(error) => Err(failed("cargo zigbuild", &error.to_string())),
+    run("cargo zigbuild", &mut cargo(&zig, architecture, profile))?;
+    let program = path(architecture, profile);
+    if profile == Profile::Dev {
+        // Four fifths of it are symbols, and the profile is not worth another build of all dependencies.
+        run("strip", Command::new("strip").arg("-o").arg(&program).arg(cargos_path(architecture, profile)))?;
+    }
+    Ok(program)
+}
+
+fn run(name: &str, command: &mut Command) -> Result<(), ProgramError> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(failed(name, &status.to_string())),
+        Err(error) => Err(failed(name, &error.to_string())),
     }
 }
 
