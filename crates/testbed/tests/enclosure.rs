@@ -18,6 +18,7 @@ ip -o link | cut -d: -f2
 cut -d: -f3 /proc/self/cgroup | sort -u
 "#;
 
+#[expect(clippy::print_stderr, reason = "a test that is skipped should say so")]
 fn is_possible() -> bool {
     let obstacle = node::obstacle();
     if let Some(obstacle) = &obstacle {
@@ -26,11 +27,10 @@ fn is_possible() -> bool {
     obstacle.is_none()
 }
 
-/// The cgroups of the nodes that a process has started.
-fn cgroups_of(starter: u32) -> Vec<PathBuf> {
-    let find = Command::new("find")
-        .args(["/sys/fs/cgroup", "-type", "d", "-name", &format!("testbed-node-{starter}")])
-        .output();
+/// The cgroups of the node with this directory.
+fn cgroups_of(directory: &str) -> Vec<PathBuf> {
+    let name = Path::new(directory).file_name().unwrap_or_default();
+    let find = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name"]).arg(name).output();
     let found = find.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     found.lines().map(PathBuf::from).collect()
 }
@@ -49,7 +49,7 @@ fn a_program_is_the_first_process_with_a_network_and_cgroups_of_its_own() -> Out
     let seen: Vec<&str> = seen.lines().map(str::trim).collect();
     assert_eq!(seen[1..], ["process 1", "lo", "/"], "{seen:?}");
     assert!(!Path::new(seen[0]).exists(), "{} is left", seen[0]);
-    assert_eq!(cgroups_of(std::process::id()), Vec::<PathBuf>::new());
+    assert_eq!(cgroups_of(seen[0]), Vec::<PathBuf>::new());
     Ok(())
 }
 
@@ -85,12 +85,12 @@ async fn nothing_is_left_when_the_starter_is_killed() -> Outcome {
     let directory = directory.ok_or("it ended before it was inside")?;
     let directory = directory.split_whitespace().last().unwrap_or_default();
     assert!(Path::new(directory).is_dir(), "{directory}");
-    assert!(!cgroups_of(victim.id()).is_empty());
+    assert!(!cgroups_of(directory).is_empty());
 
     victim.kill()?;
     victim.wait()?;
     eventually(Duration::from_secs(15), "directory and cgroups are gone", || async {
-        let cgroups = cgroups_of(victim.id());
+        let cgroups = cgroups_of(directory);
         let gone = cgroups.is_empty() && !Path::new(directory).exists();
         if gone { Ok(()) } else { Err(format!("{directory} {cgroups:?}")) }
     })

@@ -38,7 +38,8 @@ pub fn enclose<A: AsRef<OsStr>>(
     args: impl IntoIterator<Item = A>,
 ) -> Result<ExitStatus, NodeError> {
     let scratch = Scratch::new("testbed-node").map_err(NodeError::Directory)?;
-    let cgroups = Cgroups::create()?;
+    // The directory's name is nobody else's.
+    let cgroups = Cgroups::create(scratch.path().file_name().unwrap_or_default())?;
     let mut child = on_lifeline(Path::new("/bin/sh"))
         .args(["-eu", "-c", ENTER, "enter"])
         .arg(cgroups.procs())
@@ -63,13 +64,12 @@ struct Cgroups {
 }
 
 impl Cgroups {
-    fn create() -> Result<Self, NodeError> {
+    fn create(name: &OsStr) -> Result<Self, NodeError> {
         let read = |path: &str| {
             std::fs::read_to_string(path).map_err(|source| NodeError::Cgroup { path: path.into(), source })
         };
         let parents = parents(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?);
-        let name = format!("testbed-node-{}", std::process::id());
-        let dirs: Vec<PathBuf> = parents.iter().map(|parent| parent.join(&name)).collect();
+        let dirs: Vec<PathBuf> = parents.iter().map(|parent| parent.join(name)).collect();
         let janitor = Command::new("/bin/sh")
             .args(["-eu", "-c", JANITOR, "janitor"])
             .args(&dirs)
