@@ -140,7 +140,8 @@ impl Access {
     pub async fn is_labelled(&self, namespace: &str) -> Result<bool, AccessError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let found = answered(api.get_metadata_opt(namespace)).await?;
-        Ok(found.is_some_and(|namespace| namespace.labels().contains_key(TENANT_LABEL)))
+        let tenant = found.as_ref().and_then(|namespace| namespace.labels().get(TENANT_LABEL));
+        Ok(tenant.is_some_and(|tenant| !tenant.is_empty()))
     }
 
     /// Makes or mends the operator's role binding in that namespace. A failure is logged: what it prevents shows in

@@ -117,7 +117,9 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
     let mut listed: HashSet<Arc<str>> = HashSet::new();
     let mut work = JoinSet::new(); // ends with this watch
-    let mut events = patient(watcher(api, config().labels(TENANT_LABEL)), "namespaces");
+    // An empty label names no tenant.
+    let tenants = format!("{TENANT_LABEL},{TENANT_LABEL}!=");
+    let mut events = patient(watcher(api, config().labels(&tenants)), "namespaces");
     while let Some(event) = events.next().await {
         while work.try_join_next().is_some() {}
         let mut changed: Vec<Signal> = Vec::new();

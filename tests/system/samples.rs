@@ -18,7 +18,7 @@ use crate::{
     harness::{self, Cluster},
     stage::{
         Marker, PROMISED, Played, SOON, Scene, VALIDATED, Verdict, View, anonymous, answer,
-        asks_for_password, attempts, label_as_tenant, protected, signed_in, spec, unlabel, welcome,
+        asks_for_password, attempts, label, label_as_tenant, protected, signed_in, spec, unlabel, welcome,
         with_certificate,
     },
 };
@@ -707,7 +707,8 @@ async fn a_namespace_without_a_tenant_is_told_the_label_and_ready_within_two_sec
     label_as_tenant(&cluster, scene.namespace()).await?;
     object.shows(PROMISED, &VALIDATED).await?;
 
-    unlabel(&cluster, scene.namespace()).await?;
+    // An empty label names no tenant.
+    label(&cluster, scene.namespace(), json!("")).await?;
     object.shows(PROMISED, &Verdict::unresolved("False/NotATenant")).await?;
     Ok(())
 }

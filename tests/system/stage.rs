@@ -141,7 +141,8 @@ pub async fn unlabel(cluster: &Cluster, namespace: &str) -> Result<()> {
     label(cluster, namespace, Value::Null).await
 }
 
-async fn label(cluster: &Cluster, namespace: &str, tenant: Value) -> Result<()> {
+/// Sets the tenant label of a namespace, or takes it off.
+pub async fn label(cluster: &Cluster, namespace: &str, tenant: Value) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(cluster.client());
     let patch = Patch::Merge(json!({"metadata": {"labels": {TENANT_LABEL: tenant}}}));
     namespaces.patch(namespace, &PatchParams::default(), &patch).await?;

@@ -42,6 +42,9 @@ async fn a_namespace_without_the_label_takes_no_tenant_registry_and_says_the_lab
         let apply = Call::apply(&tenant_registry(&namespace, "packs"), a_tenant_registry("packs"));
         user.may_not(&apply, &sentence).await?;
     }
+    // An empty label names no tenant.
+    cluster.label(&namespace, Some("")).await?;
+    editor.may_not(&Call::create(&all, a_tenant_registry("packs")), &sentence).await?;
     cluster.label(&namespace, Some("team-a")).await?;
     editor.may(&Call::create(&all, a_tenant_registry("packs"))).await?;
     Ok(())

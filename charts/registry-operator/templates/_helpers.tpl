@@ -51,9 +51,9 @@ authorizer.group('registry.spectrocloud.com').resource('systemregistries').check
 only who holds the verb administer on systemregistries.registry.spectrocloud.com
 {{- end }}
 
-{{/* Whether the request's namespace is a tenant's. */}}
+{{/* Whether the request's namespace is a tenant's. An empty label names no tenant. */}}
 {{- define "registry-operator.cel.inTenantNamespace" -}}
-namespaceObject.metadata.?labels[?'registry.spectrocloud.com/tenant'].hasValue()
+(namespaceObject.metadata.?labels[?'registry.spectrocloud.com/tenant'].orValue('') != '')
 {{- end }}
 
 {{/*
