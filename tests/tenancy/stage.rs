@@ -249,7 +249,10 @@ impl Cluster {
         let probe = Call::create(&collection, crate::call::a_tenant_registry("probe")).dry();
         let look = || async {
             let refused = self.root.send(&probe).await?.is_err();
-            ensure!(refused == tenant.is_none_or(str::is_empty), "the API server's view of the namespace is behind");
+            ensure!(
+                refused == tenant.is_none_or(str::is_empty),
+                "the API server's view of the namespace is behind"
+            );
             Ok(())
         };
         Ok(eventually(IN_FORCE, "the label is known", look).await?)

@@ -134,7 +134,10 @@ impl Desk {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the programs that the tests need besides: script, sh, man")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the programs that the tests need besides: env, script, sh, man"
+)]
 fn search_path() -> String {
     std::env::var("PATH").unwrap_or_default()
 }

@@ -29,8 +29,17 @@ struct Screen {
 
 impl Screen {
     fn of(desk: &Desk, arguments: &str) -> Result<Self> {
-        let mut command = desk.command("script");
-        command.args(["--quiet", "--return", "--command", &format!("{PROGRAM} {arguments}"), "/dev/null"]);
+        // Who runs the tests in the background of a shell has SIGINT ignored, by them and all that they start.
+        let mut command = desk.command("env");
+        command.args([
+            "--default-signal=INT,QUIT",
+            "script",
+            "--quiet",
+            "--return",
+            "--command",
+            &format!("{PROGRAM} {arguments}"),
+            "/dev/null",
+        ]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("script")?;
         let keyboard = child.stdin.take().context("no keyboard")?;
         let output = child.stdout.take().context("no output")?;
