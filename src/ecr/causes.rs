@@ -314,6 +314,63 @@ mod tests {
     }
 
     #[test]
+    fn codes_come_with_a_namespace_before_and_an_address_behind() {
+        let token = Action::GetAuthorizationToken;
+        assert_eq!(
+            said("ExpiredTokenException:http://internal.amazon.com/coral/", "", token),
+            Cause::Expired
+        );
+    }
+
+    #[test]
+    fn a_wrong_clock_a_disabled_region_and_a_role_that_can_not_be_are_no_wrong_keys() {
+        let token = Action::GetAuthorizationToken;
+        for code in ["RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"] {
+            assert_eq!(said(code, "", token), Cause::ClockSkew, "{code}");
+        }
+        assert_eq!(said("RegionDisabledException", "", ROLE), Cause::WrongRegion);
+        let denied = Cause::RoleDenied { external_id: true, other_partition: None };
+        assert_eq!(said("ValidationError", "", ROLE), denied);
+        assert_eq!(
+            said("ValidationException", "", token),
+            Cause::Other { code: "ValidationException".into() }
+        );
+    }
+
+    #[test]
+    fn a_code_that_nobody_knows_is_judged_by_its_status() {
+        let by = |status| {
+            let complaint = Complaint { code: Some("Strange"), message: "", status };
+            cause(complaint, Action::GetAuthorizationToken, false)
+        };
+        assert_eq!(by(429), Cause::Throttled);
+        assert_eq!(by(500), Cause::Unavailable(Outage::Status(500)));
+        assert_eq!(by(400), Cause::Other { code: "Strange".into() });
+    }
+
+    #[test]
+    fn keys_that_are_refused_are_told_from_rights_that_are_missing_and_from_what_passes() {
+        let refusal =
+            |cause| Refusal { cause, api: Api::Ecr, region: "eu-central-1".into(), retry_after: None };
+        for cause in [
+            Cause::UnknownKey { temporary: false },
+            Cause::WrongSecret,
+            Cause::MalformedKeys,
+            Cause::WrongRegion,
+            Cause::Expired,
+        ] {
+            let refusal = refusal(cause);
+            assert!(refusal.is_rejection() && !refusal.is_transient(), "{refusal:?}");
+        }
+        for cause in [Cause::Throttled, Cause::ClockSkew, Cause::Unavailable(Outage::Timeout)] {
+            let refusal = refusal(cause);
+            assert!(refusal.is_transient() && !refusal.is_rejection(), "{refusal:?}");
+        }
+        let denied = refusal(Cause::ActionDenied { action: "ecr:GetAuthorizationToken", explicitly: false });
+        assert!(!denied.is_rejection() && !denied.is_transient());
+    }
+
+    #[test]
     fn what_is_no_answer_of_aws_says_nothing_of_the_credentials() {
         let page = |status| {
             cause(Complaint { code: None, message: "", status }, Action::GetAuthorizationToken, false)
