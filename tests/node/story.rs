@@ -189,16 +189,24 @@ async fn it_leaves_what_it_should(client: &Client, release: &Release<'_>, verdic
     let start = Instant::now();
     release.uninstall().await?;
     said("helm uninstall --wait", start);
-    are_left(client, &[&DEFINITIONS[..], &MADE_BY_THE_OPERATOR[..]].concat()).await?;
+    are_left(client, &[&DEFINITIONS[..], &MADE_BY_THE_OPERATOR[..], &GUARDS[..]].concat()).await?;
     remains::remove_bindings(client).await?;
     cluster::remove_namespace(client).await?;
-    are_left(client, &DEFINITIONS).await
+    are_left(client, &[&DEFINITIONS[..], &GUARDS[..]].concat()).await
 }
 
 /// Kept by the chart, for with a definition goes every registry.
 const DEFINITIONS: [&str; 2] = [
     "CustomResourceDefinition /systemregistries.registry.spectrocloud.com",
     "CustomResourceDefinition /tenantregistries.registry.spectrocloud.com",
+];
+
+/// Kept with them: what guards the registries that are still there.
+const GUARDS: [&str; 4] = [
+    "ValidatingAdmissionPolicy /definitions.registry.spectrocloud.com",
+    "ValidatingAdmissionPolicy /system-registries.registry.spectrocloud.com",
+    "ValidatingAdmissionPolicyBinding /definitions.registry.spectrocloud.com",
+    "ValidatingAdmissionPolicyBinding /system-registries.registry.spectrocloud.com",
 ];
 
 /// What the operator made itself, and Helm knows nothing of; docs/image.md says how to remove it.

@@ -156,6 +156,15 @@ async fn what_was_deleted_while_the_operator_was_away_is_gone_in_time_when_it_is
 
 // Restarts and re-creations.
 
+/// Waits until the operator has taken back its binding in a namespace that is no tenant's any more.
+async fn is_unbound(cluster: &Cluster, namespace: &str) -> Result<()> {
+    let look = || async {
+        ensure!(role_binding(cluster, namespace).await?.is_none(), "it is there");
+        anyhow::Ok(())
+    };
+    Ok(eventually(SETTLED, "the operator's binding goes", look).await?)
+}
+
 #[tokio::test]
 async fn an_operator_that_was_killed_comes_back_to_the_same_verdicts_and_writes_nothing() -> Result<()> {
     let solo = solo::enter().await?;
@@ -189,6 +198,7 @@ async fn an_operator_that_was_killed_comes_back_to_the_same_verdicts_and_writes_
     }
 
     events_are_written(solo.installation, &creation, verdicts.len()).await?;
+    is_unbound(cluster, &nobody).await?;
     operator.kill().await;
     let mark = solo.mark()?;
     operator.restart().await?;

@@ -1,7 +1,6 @@
 //! The system as its users meet it: a real API server, the chart's rights, the operator as a process.
 
 mod exposition;
-mod fairness;
 mod gitops;
 mod harness;
 mod held;

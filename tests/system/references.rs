@@ -373,12 +373,11 @@ async fn secrets_that_no_registry_names_are_never_read() -> Result<()> {
     let own_pull_secrets = |event: &AuditEvent| event.request_uri.contains(REGISTRY_UID_LABEL_QUOTED);
     let at_idle =
         asked.iter().filter(|event| event.resource == "secrets" && event.namespace == idle.namespace());
-    let at_idle = at_idle.filter(|event| !own_pull_secrets(event));
-    assert_eq!(
-        at_idle.count(),
-        0,
-        "without a registry, nothing but the operator's own pull Secrets is asked for"
-    );
+    // Other tests have registries whose pull Secrets are for every tenant: they are written here too.
+    let read = at_idle.filter(|event| ["get", "list", "watch"].contains(&event.verb.as_str()));
+    let read: Vec<_> =
+        read.filter(|event| !own_pull_secrets(event)).map(|event| &event.request_uri).collect();
+    assert!(read.is_empty(), "without a registry, only own pull Secrets are read: {read:?}");
     let cluster_wide = asked.iter().filter(|event| event.resource == "secrets" && event.namespace.is_empty());
     assert_eq!(cluster_wide.count(), 0, "Secrets are never asked for in all namespaces at once");
     Ok(())

@@ -12,7 +12,7 @@ use kube::{Api, runtime::wait::await_condition};
 use registry_api::spec::{Registry as Object, Scope};
 use registry_testbed::{Operator, eventually};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Mutex};
 
 use crate::{
     harness::{Cluster, Subject},
@@ -21,6 +21,8 @@ use crate::{
     stage::{Answer, Asked, Declared, Played, SOON, Scene, asks_for_password, signed_in, tell, welcome},
 };
 
+/// One measurement at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
 /// How often one registry is validated for a median.
 const ROUNDS: usize = 15;
 /// How long a crowd may take to be there.
@@ -125,6 +127,7 @@ fn compare(what: &str, alone: Duration, beside: Duration) -> Result<()> {
 
 #[tokio::test]
 async fn registries_on_a_host_that_hangs_do_not_delay_those_on_the_next() -> Result<()> {
+    let _alone = ALONE.lock().await;
     let solo = solo::enter().await?;
     let operator = Operator::start(solo.alone().await?.arg("--concurrency=4")).await?;
     let (registry, mute) = (Played::promptly(healthy).await?, Mute::start().await?);
@@ -158,6 +161,7 @@ async fn scene<'a>(cluster: &'a Cluster, tenant: &str) -> Result<Scene<'a>> {
 #[tokio::test]
 async fn a_tenant_with_a_thousand_failing_registries_delays_anothers_verdict_by_less_than_twice() -> Result<()>
 {
+    let _alone = ALONE.lock().await;
     let solo = solo::enter().await?;
     let operator = Operator::start(solo.alone().await?).await?;
     let (registry, guarded) =
