@@ -259,6 +259,16 @@ mod tests {
         assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     }
 
+    #[test]
+    fn an_opaque_word_is_no_parameter_and_a_parameter_without_quotes_is_no_opaque_word() {
+        let opaque = parse(&["Negotiate abc==, Basic realm=\"x\""]);
+        assert_eq!((opaque.len(), opaque[0].parameter("abc")), (2, None));
+        let bearer = parse(&["Bearer error=invalid,realm=\"https://auth.example.com/token\""]);
+        assert_eq!(bearer.len(), 1);
+        assert_eq!(bearer[0].parameter("realm"), Some("https://auth.example.com/token"));
+        assert_eq!(bearer[0].parameter("error"), Some("invalid"));
+    }
+
     proptest! {
         #[test]
         fn no_input_panics(lines in proptest::collection::vec(any::<Vec<u8>>(), 0..4)) {

@@ -189,6 +189,13 @@ mod tests {
         assert_eq!(token("a\nb").unwrap_err(), CredentialsError::NotAToken);
     }
 
+    #[test]
+    fn only_a_password_may_be_a_file_and_a_user_without_a_name_is_none() {
+        assert_eq!(basic("a\nb", "c").unwrap_err(), CredentialsError::Control(Field::Username));
+        let token = Credentials::identity_token(Some(""), &SecretString::from("abc")).unwrap();
+        assert!(matches!(token, Credentials::IdentityToken { username: None, .. }));
+    }
+
     proptest! {
         #[test]
         fn nothing_of_them_is_shown(username in "[a-z]{6,9}-user", password in "[a-z]{6,9}-word") {

@@ -424,6 +424,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_key_with_the_port_goes_before_one_with_a_path() {
+        let json = r#"{"auths":{
+            "a.example.com/team":{"username":"path","password":"pw"},
+            "a.example.com:443":{"username":"port","password":"pw"}}}"#;
+        assert_eq!(found_below(json, "https://a.example.com", Some("team")).as_deref(), Ok("port:pw"));
+    }
+
+    #[test]
+    fn an_entry_with_credentials_is_used_though_there_is_a_credential_store() {
+        let json =
+            r#"{"credsStore":"desktop","auths":{"a.example.com":{"username":"alice","password":"pw"}}}"#;
+        assert_eq!(found(json, "https://a.example.com").as_deref(), Ok("alice:pw"));
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read_again(

@@ -214,6 +214,11 @@ mod tests {
         assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     }
 
+    #[test]
+    fn a_control_character_is_part_of_no_endpoint() {
+        assert_eq!(Endpoint::parse("https://a/\u{7f}b").unwrap_err(), EndpointError::NotAUrl);
+    }
+
     proptest! {
         #[test]
         fn no_input_panics(text in any::<String>()) {

@@ -203,4 +203,12 @@ mod tests {
         assert!(!tenant(&["10.0.0.0/8"], &["10.0.0.0/8"], "10.1.2.3"), "a tie is a denial");
         assert!(!tenant(&[], &["10.0.0.0/8"], "64:ff9b::a01:203"));
     }
+
+    #[test]
+    fn of_several_ranges_the_narrowest_decides() {
+        let (allow, deny) = (["10.0.0.0/8", "10.1.2.3/32"], ["10.1.0.0/16"]);
+        assert!(allows(FenceScope::Tenant, &allow, &deny, "10.1.2.3"));
+        assert!(!allows(FenceScope::Tenant, &allow, &deny, "10.1.2.4"));
+        assert!(allows(FenceScope::Tenant, &allow, &deny, "10.2.0.1"));
+    }
 }

@@ -476,3 +476,17 @@ impl fmt::Display for Stage {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_by_itself_is_told_from_what_somebody_has_to_mend() {
+        assert!(DnsFailure::ServerFailure.is_transient() && DnsFailure::NoAnswer.is_transient());
+        assert!(!DnsFailure::NoSuchName.is_transient());
+        assert!(Unavailable::Refused.is_passing() && Unavailable::Timeout(Stage::Request).is_passing());
+        assert!(Unavailable::Status(429).is_passing() && Unavailable::Status(503).is_passing());
+        assert!(!Unavailable::Status(404).is_passing() && !Unavailable::NoToken.is_passing());
+    }
+}

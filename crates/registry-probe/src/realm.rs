@@ -229,6 +229,36 @@ mod tests {
         assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     }
 
+    #[test]
+    fn a_realm_of_another_scheme_is_none() {
+        for realm in ["ftp://registry.example.com/token", "wss://registry.example.com/token"] {
+            let refused = service("https://registry.example.com/v2/", realm).unwrap_err();
+            assert_eq!((refused.cause, refused.service), (Distrust::NoRealm, None), "{realm}");
+        }
+    }
+
+    #[test]
+    fn a_known_pair_vouches_for_its_own_service_only_and_the_list_for_what_is_on_it() {
+        assert!(!trusted("https://lscr.io/v2/", "https://evil.example/token"));
+        let challenge = Challenge::parse_all([&b"Bearer realm=\"https://auth.example.net/token\""[..]]);
+        let registry = Url::parse("https://registry.example.com/v2/").unwrap();
+        let trusts = |entry: &str| {
+            let listed = [entry.parse().unwrap()];
+            TokenService::of(&challenge[0], &Trust { registry: &registry, listed: &listed }).unwrap().trusted
+        };
+        assert!(trusts("auth.example.net") && trusts("auth.example.net:443"));
+        assert!(!trusts("auth.example.net:8443") && !trusts("other.example.net"));
+    }
+
+    #[test]
+    fn a_redirect_that_adds_a_user_besides_the_slash_is_another_service() {
+        let service =
+            service("https://registry.example.com/v2/", "https://registry.example.com/token").unwrap();
+        let to = |url: &str| service.with_slash(&Url::parse(url).unwrap());
+        assert!(to("https://registry.example.com/token/").is_some());
+        assert!(to("https://alice@registry.example.com/token/").is_none());
+    }
+
     proptest! {
         #[test]
         fn no_realm_panics_and_none_at_another_site_is_trusted(realm in any::<String>(), host in "[a-z.]{1,12}") {

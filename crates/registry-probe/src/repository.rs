@@ -86,6 +86,13 @@ mod tests {
         assert!(RepositoryName::parse(&"a".repeat(256)).is_err());
     }
 
+    #[test]
+    fn a_name_below_a_base_has_the_base_before_it() {
+        let name = |text| RepositoryName::parse(text).unwrap();
+        assert_eq!(name("hello").below(Some(&name("team/packs"))), name("team/packs/hello"));
+        assert_eq!(name("hello").below(None), name("hello"));
+    }
+
     proptest! {
         #[test]
         fn the_grammar_is_the_regular_expression_of_the_specification(name in "[a-b/._-]{0,12}") {

@@ -212,6 +212,15 @@ mod tests {
         assert_eq!(end(r#"{"exp":1e300}"#), None);
     }
 
+    #[test]
+    fn a_grant_for_another_repository_is_another_grant() {
+        let of = |name: &str| {
+            claims(&format!(r#"{{"access":[{{"type":"repository","name":"{name}","actions":["pull"]}}]}}"#))
+        };
+        assert!(of("a").grants_more_than(&of("b")));
+        assert!(!of("a").grants_more_than(&of("a")));
+    }
+
     proptest! {
         #[test]
         fn no_input_panics(bytes in any::<Vec<u8>>(), text in any::<String>()) {
