@@ -16,6 +16,7 @@ use registry_probe::{
 };
 
 use super::*;
+use crate::resolve::{Reference, ReferenceKind};
 
 fn server() -> HostPort {
     Endpoint::parse("https://registry.example.com:5000").unwrap().server().clone()
@@ -134,6 +135,60 @@ fn what_this_build_or_the_endpoint_does_not_permit_is_said_of_the_references() {
         assert_eq!((references.status.as_str(), references.reason.as_str()), ("False", "NotPermitted"));
         assert_eq!((ready(&status), outcome), (("False", "NotPermitted"), Outcome::Definite));
         assert!(status.is_true(ConditionType::Stalled));
+    }
+}
+
+/// Status and reason of the condition, where that was seen.
+fn says(seen: &Seen, condition: ConditionType) -> (String, String) {
+    let (status, _) = assess(&subject(1, RegistryStatus::default()), seen, UNCHANGED, at(100));
+    let condition = status.condition(condition).unwrap();
+    (condition.status.clone(), condition.reason.clone())
+}
+
+#[test]
+fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
+    let probed = |findings| Seen::Probed(Box::new(findings));
+    let mismatch = TlsDefect::HostnameMismatch { expected: "a".into(), names: vec!["b".into()] };
+    let failed = TlsFinding::Failed { server: server(), defect: mismatch, also: Vec::new(), presented: None };
+    let repository = registry_probe::RepositoryName::parse("packs/hello").unwrap();
+    let denied = ContentPathFinding::Denied { repository, status: 403 };
+    let throttled = EndpointFinding::Throttled { server: server() };
+    let reference = Reference::new(ReferenceKind::Secret, "team-a", "login");
+    let forbidden = Problem::AccessDenied { reference, operator: "--user=x".into() };
+    let action = ecr::Cause::ActionDenied { action: "ecr:GetAuthorizationToken", explicitly: false };
+    let refusal =
+        Refusal { cause: action, api: ecr::Api::Ecr, region: "eu-west-1".into(), retry_after: None };
+    let aws = ecr::Seen { findings: usable(), refusal: Some(refusal), renewal: None, used: None };
+    for (seen, condition, status, reason) in [
+        (
+            probed(Findings { endpoint: throttled, ..refused() }),
+            ConditionType::EndpointReachable,
+            "Unknown",
+            "Throttled",
+        ),
+        (
+            probed(Findings { tls: failed, ..usable() }),
+            ConditionType::TLSVerified,
+            "False",
+            "HostnameMismatch",
+        ),
+        (
+            probed(Findings { credentials: CredentialsFinding::Expired, ..usable() }),
+            ConditionType::CredentialsValidated,
+            "False",
+            "Expired",
+        ),
+        (
+            probed(Findings { content_path: denied, ..usable() }),
+            ConditionType::ContentPathAccessible,
+            "False",
+            "Denied",
+        ),
+        (Seen::Unresolved(forbidden), ConditionType::ResolvedRefs, "False", "AccessDenied"),
+        (Seen::Unfit(SpecError::SeveralMethods), ConditionType::EndpointReachable, "False", "NotARegistry"),
+        (Seen::Ecr(Box::new(aws)), ConditionType::CredentialsValidated, "False", "Forbidden"),
+    ] {
+        assert_eq!(says(&seen, condition), (status.to_owned(), reason.to_owned()));
     }
 }
 

@@ -236,3 +236,15 @@ proptest! {
         prop_assert!(queue.ready.is_empty() && queue.turns.is_empty() && queue.running.by_lane.is_empty());
     }
 }
+
+#[tokio::test]
+async fn a_key_that_is_forgotten_while_it_is_worked_on_is_not_worked_on_again() {
+    let start = Instant::now();
+    let mut queue = queue(8);
+    queue.now(&"a", &lane('g', "a"), start);
+    assert_eq!(pop(&mut queue, start), Some("a"));
+    queue.now(&"a", &lane('g', "a"), start);
+    queue.forget(&"a");
+    queue.done(&"a", start, None);
+    assert_eq!(pop(&mut queue, at(start, 3600)), None);
+}
