@@ -69,3 +69,49 @@ fn skipped(record: &HandshakeRecord, ca_given: bool) -> TlsFinding {
         ca_would_verify: ca_given.then_some(defects.is_empty()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{
+        endpoint::Endpoint,
+        fence::{Fence, FenceScope},
+        tls::TlsDefect,
+    };
+
+    fn target() -> Target {
+        Target {
+            endpoint: Endpoint::parse("https://registry.example.com").unwrap(),
+            base_path: None,
+            repository: None,
+            skip_verify: false,
+            fence: Fence::new(FenceScope::System, [], []),
+            trusted_token_services: Arc::from([]),
+            deadline: Duration::from_secs(30),
+        }
+    }
+
+    fn unknown_issuer() -> TlsDefect {
+        TlsDefect::UnknownIssuer { issuer: "CN=x".into(), self_signed: false }
+    }
+
+    fn handshake(decisive: bool, failure: Vec<TlsDefect>, defects: Vec<TlsDefect>) -> HandshakeRecord {
+        let server = target().endpoint.server().clone();
+        HandshakeRecord { server, decisive, failure, certificate_defects: defects, presented: None }
+    }
+
+    fn finding(handshakes: Vec<HandshakeRecord>) -> TlsFinding {
+        let journal = Journal { connected: true, handshakes, ..Journal::default() };
+        tls_finding(&target(), &Material::default(), &journal)
+    }
+
+    #[test]
+    fn a_server_that_the_verdict_does_not_rest_on_is_no_link_of_the_chain() {
+        let good = || handshake(true, Vec::new(), Vec::new());
+        let failed = |decisive| handshake(decisive, vec![unknown_issuer()], vec![unknown_issuer()]);
+        assert_eq!(finding(vec![good(), failed(false)]), TlsFinding::Verified);
+        assert!(matches!(finding(vec![good(), failed(true)]), TlsFinding::Failed { .. }));
+    }
+}
