@@ -25,7 +25,7 @@ pub struct Target {
     pub fence: Fence,
     /// Token services at other sites that credentials may be sent to, by the administrator's word.
     pub trusted_token_services: Arc<[TrustedService]>,
-    /// Bounds the whole validation, but for the wait for a turn at a busy host.
+    /// Bounds the whole validation, from the first look-up of a name to the last answer.
     pub deadline: Duration,
 }
 
