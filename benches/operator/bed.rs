@@ -30,7 +30,7 @@ const ACCOUNT: &str = "registry-operator";
 const USER: &str = "bench";
 const PASSWORD: &str = "bench-password";
 /// What the operator does at once for one registry host: its queue lets one group (the system level is one) have half
-/// of `--concurrency` (64), and its prober lets 16 of them be at one host.
+/// of `--concurrency` (64), and half of a host's 32 turns.
 const WORKERS: usize = 32;
 const EXCHANGES: usize = 16;
 
