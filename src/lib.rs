@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod controller;
 pub mod ecr;
 pub mod events;
+pub mod exposition;
 pub mod lease;
 pub mod metrics;
 pub mod publish;

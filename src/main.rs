@@ -1,9 +1,13 @@
 //! The edge: reads the command line, the clock, the environment and chance; starts everything and ends it.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io::{ErrorKind, Write as _},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
-use clap::Parser;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Config};
 use registry_operator::{
@@ -33,7 +37,7 @@ use tracing::Level;
 use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let result = match cli.command {
         Some(Command::Crds) => print_crds(),
         Some(Command::Ready { url }) => registry_operator::ready::wait(&url),
@@ -53,12 +57,13 @@ fn complain(error: &anyhow::Error) {
     eprintln!("registry-operator: {error:#}");
 }
 
-#[expect(clippy::print_stdout, reason = "this is what was asked for")]
 fn print_crds() -> anyhow::Result<()> {
-    for (_, yaml) in registry_api::crd::files()? {
-        print!("---\n{yaml}");
+    let documents = registry_api::crd::files()?.into_iter().flat_map(|(_, yaml)| ["---\n".into(), yaml]);
+    match std::io::stdout().write_all(documents.collect::<String>().as_bytes()) {
+        // Whoever reads has seen enough, such as `head`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("writing to standard output"),
     }
-    Ok(())
 }
 
 /// The work is to wait for registries and for the API server; each further thread costs memory (an allocator's arena)

@@ -186,7 +186,7 @@ impl Metrics {
         r
     }
 
-    /// All metrics in Prometheus' text format.
+    /// All metrics as OpenMetrics text.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

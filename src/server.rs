@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    Method, Request, Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,7 +23,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::metrics::Metrics;
+use crate::{exposition::Format, metrics::Metrics};
 
 /// What the probes of a kubelet ask about.
 #[derive(Debug)]
@@ -86,7 +89,7 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>, metrics: Metrics)
 
 async fn serve_one(stream: TcpStream, peer: SocketAddr, health: Arc<Health>, metrics: Metrics) {
     let answer = service_fn(move |request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), &health, &metrics);
+        let response = answer(&request, &health, &metrics);
         async move { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()
@@ -99,27 +102,30 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, health: Arc<Health>, met
     }
 }
 
-fn answer(method: &Method, path: &str, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
-    if method != Method::GET && method != Method::HEAD {
+fn answer<B>(request: &Request<B>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
     }
-    match path {
+    match request.uri().path() {
         "/healthz" if health.alive() => text(StatusCode::OK, "ok\n".into()),
         "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "the event loop is stuck\n".into()),
         "/readyz" if health.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ok\n".into()),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "caches are not synced yet\n".into()),
-        "/metrics" => match metrics.text() {
-            Ok(metrics) => openmetrics(metrics),
-            Err(error) => {
-                text(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics can't be encoded: {error}\n"))
-            }
-        },
+        "/metrics" => exposition(wanted(request), metrics),
         _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".into()),
     }
 }
 
-fn openmetrics(metrics: String) -> Response<Full<Bytes>> {
-    with_type(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics)
+fn wanted<B>(request: &Request<B>) -> Format {
+    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    Format::wanted(accept.unwrap_or_default())
+}
+
+fn exposition(format: Format, metrics: &Metrics) -> Response<Full<Bytes>> {
+    match metrics.text() {
+        Ok(text) => with_type(StatusCode::OK, format.content_type(), format.of_openmetrics(text)),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics can't be encoded: {error}\n")),
+    }
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

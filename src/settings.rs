@@ -1,9 +1,12 @@
 //! The operator's command line. Every flag is also an environment variable `REGISTRY_OPERATOR_…`; this is the only
 //! place where either is read.
 
-use std::net::SocketAddr;
+use std::ffi::OsStr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, builder::Resettable,
+};
 use registry_probe::{IpNet, TrustedService};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -18,6 +21,27 @@ pub struct Cli {
     /// How the controller runs.
     #[command(flatten)]
     pub settings: Settings,
+}
+
+impl Cli {
+    /// What the command line and the environment say; ends the program with a message where they are wrong.
+    pub fn read() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "clap reads the variables; this looks for the empty ones"
+        )]
+        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let matches = without_variables(Self::command(), is_empty).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// A variable that is there and empty says nothing: that is how a Pod's manifest leaves one out.
+fn without_variables(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) -> clap::Command {
+    command.mut_args(|arg| {
+        let empty = arg.get_env().is_some_and(&is_empty);
+        if empty { arg.env(Resettable::Reset) } else { arg }
+    })
 }
 
 /// Another thing to do than to run the controller.
@@ -41,7 +65,7 @@ pub struct Settings {
     pub system_namespace: String,
 
     /// Where /metrics, /healthz and /readyz are served.
-    #[arg(long, env = "REGISTRY_OPERATOR_METRICS_ADDRESS", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "REGISTRY_OPERATOR_METRICS_ADDRESS", default_value = "0.0.0.0:8080", value_parser = address)]
     pub metrics_address: SocketAddr,
 
     /// Whether only the holder of the Lease `registry-operator` works while other replicas stand by.
@@ -57,11 +81,11 @@ pub struct Settings {
 
     /// Addresses to which registries may be reached although the fence denies them (repeatable or comma-separated),
     /// such as 127.0.0.0/8 in development.
-    #[arg(long, env = "REGISTRY_OPERATOR_EGRESS_ALLOW", value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, env = "REGISTRY_OPERATOR_EGRESS_ALLOW", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     pub egress_allow: Vec<IpNet>,
 
     /// Addresses to which no registry may be reached (repeatable or comma-separated).
-    #[arg(long, env = "REGISTRY_OPERATOR_EGRESS_DENY", value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, env = "REGISTRY_OPERATOR_EGRESS_DENY", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     pub egress_deny: Vec<IpNet>,
 
     /// Token services on other hosts that credentials may be sent to (repeatable or comma-separated).
@@ -82,7 +106,7 @@ pub struct Settings {
     pub aws_endpoint_url_sts: Option<AwsEndpoint>,
 
     /// How many validations run at the same time. No tenant gets more than an equal share of what is free.
-    #[arg(long, env = "REGISTRY_OPERATOR_CONCURRENCY", default_value = "64", value_parser = clap::value_parser!(u16).range(2..=4096))]
+    #[arg(long, env = "REGISTRY_OPERATOR_CONCURRENCY", default_value = "64", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub concurrency: u16,
 
     /// How log lines are written.
@@ -92,6 +116,19 @@ pub struct Settings {
     /// What is logged: error, warn, info, debug, trace, or a tracing filter such as registry_operator=debug,kube=info.
     #[arg(long, env = "REGISTRY_OPERATOR_LOG_LEVEL", default_value = "info", value_parser = log_filter)]
     pub log_level: String,
+}
+
+/// Where to listen; without a host, on all addresses.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
+    let anywhere = port.map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    anywhere.or_else(|| text.parse().ok()).ok_or("not an IP address and a port, such as 127.0.0.1:8080")
+}
+
+/// A network, or one address.
+fn network(text: &str) -> Result<IpNet, &'static str> {
+    let one = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| one()).map_err(|_| "not a network, such as 10.0.0.0/8 or fd00::/8")
 }
 
 /// A name that a namespace can have (RFC 1123 label).
@@ -194,7 +231,34 @@ mod tests {
     }
 
     #[test]
-    fn a_concurrency_of_zero_is_refused() {
+    fn a_variable_that_is_empty_says_nothing() {
+        let command = without_variables(Cli::command(), |name| name == "REGISTRY_OPERATOR_CONCURRENCY");
+        let variable = |id| command.get_arguments().find(|arg| arg.get_id() == id).unwrap().get_env();
+        assert_eq!(variable("concurrency"), None);
+        assert_eq!(variable("log_level"), Some(OsStr::new("REGISTRY_OPERATOR_LOG_LEVEL")));
+    }
+
+    #[test]
+    fn it_listens_on_all_addresses_where_only_a_port_is_given() {
+        assert_eq!(address(":8080"), Ok("0.0.0.0:8080".parse().unwrap()));
+        assert_eq!(address("[::1]:9"), Ok("[::1]:9".parse().unwrap()));
+        for wrong in ["", ":", "8080", ":http", "127.0.0.1", ":65536"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn one_address_is_a_network_too() {
+        assert_eq!(network("10.0.0.1"), Ok("10.0.0.1/32".parse().unwrap()));
+        assert_eq!(network("fd00::/8"), Ok("fd00::/8".parse().unwrap()));
+        for wrong in ["", "10.0.0.0/33", "registry.example.com"] {
+            assert!(network(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_concurrency_of_one_is_the_least() {
+        assert!(Cli::try_parse_from(["operator", "--concurrency", "1"]).is_ok());
         assert!(Cli::try_parse_from(["operator", "--concurrency", "0"]).is_err());
     }
 }

@@ -258,7 +258,7 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
              registry and its token service disagree"
         ),
         F::UnsupportedScheme { schemes } => format!(
-            "The registry asks for {} authentication, by which these credentials can't be sent",
+            "The registry asks for {} authentication, and spec.auth holds nothing that answers it",
             if schemes.is_empty() { "no known".to_owned() } else { schemes.join(", ") }
         ),
         F::Unprovable(why) => unprovable(*why),
@@ -324,7 +324,9 @@ pub(super) fn content_path(finding: &ContentPathFinding) -> String {
              such repository"
         ),
         F::NotFound { repository } => {
-            format!("There is no repository {repository}: check spec.baseContentPath")
+            format!(
+                "There is no repository {repository}: check spec.baseContentPath and spec.validation.repository"
+            )
         }
         F::Inconclusive(why) => inconclusive(why),
     }

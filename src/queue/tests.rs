@@ -201,10 +201,11 @@ proptest! {
     /// asked for is handed out in the end.
     #[test]
     fn places_hold_and_nothing_is_lost(
+        places in 1usize..5,
         asked in proptest::collection::vec((0u8..20, 0u8..5, 0u8..4, 0u8..4), 1..200),
     ) {
         let start = Instant::now();
-        let mut queue: Queue<u8, u8, u8> = Queue::new(Limits { places: 4, at_a_host: 3 });
+        let mut queue: Queue<u8, u8, u8> = Queue::new(Limits { places, at_a_host: 3 });
         let mut owed = std::collections::HashSet::new();
         let mut running: Vec<(u8, Option<u8>)> = Vec::new();
         let mut lanes = HashMap::new();

@@ -335,9 +335,9 @@ fn basic_credentials(
         return Credentials::from_dockerconfigjson_below(json, endpoint, base_path)
             .map_err(|cause| Problem::DockerConfig { reference: reference.clone(), cause });
     }
-    // Kubernetes lets either key of a basic-auth Secret be left out.
-    let username = optional_text(reference, content, "username")?.unwrap_or_default();
-    let password = optional_text(reference, content, "password")?.unwrap_or_default();
+    // Kubernetes lets either key be left out. To sign in without it would be a wrong password, which may lock the account.
+    let username = text(reference, content, "username")?;
+    let password = text(reference, content, "password")?;
     Credentials::basic(username, SecretString::from(password))
         .map_err(|cause| Problem::Credentials { reference: reference.clone(), cause })
 }
@@ -408,6 +408,11 @@ fn expect_type(
 
 fn entry<'a>(reference: &Reference, content: &'a Content, key: &'static str) -> Result<&'a [u8], Problem> {
     content.get(key).ok_or_else(|| Problem::NoKey { reference: reference.clone(), key: key.to_owned() })
+}
+
+fn text<'a>(reference: &Reference, content: &'a Content, key: &'static str) -> Result<&'a str, Problem> {
+    let missing = || Problem::NoKey { reference: reference.clone(), key: key.to_owned() };
+    optional_text(reference, content, key)?.ok_or_else(missing)
 }
 
 fn optional_text<'a>(

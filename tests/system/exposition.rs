@@ -1,4 +1,4 @@
-//! The text format in which metrics are exposed (OpenMetrics 1.0), read strictly: what Prometheus would pass over or
+//! The text formats in which metrics are exposed (OpenMetrics 1.0, Prometheus 0.0.4), read strictly: what Prometheus would pass over or
 //! take for something else is an error here.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +39,31 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, Family>> {
     }
     close(current, &mut families)?;
     Ok(families)
+}
+
+/// Whether it is Prometheus' text format (0.0.4), as its linter wants it: every sample belongs to a family that was
+/// announced, and a counter is announced by the name that its samples have.
+pub fn in_prometheus_format(text: &str) -> Result<()> {
+    let mut kinds = BTreeMap::new();
+    for line in text.lines() {
+        let words: Vec<_> = line.splitn(4, ' ').collect();
+        match words[..] {
+            ["#", "HELP", _, help] => ensure!(!help.is_empty(), "{line:?} is no help"),
+            ["#", "TYPE", name, kind] => {
+                ensure!(kind != "counter" || name.ends_with("_total"), "the counter {name} has no _total");
+                ensure!(kinds.insert(name, kind).is_none(), "the family {name} comes twice");
+            }
+            _ => {
+                let name = sample(line).with_context(|| format!("line {line:?}"))?.name;
+                let of_histogram = ["_bucket", "_sum", "_count"].into_iter().any(|suffix| {
+                    name.strip_suffix(suffix).is_some_and(|family| kinds.get(family) == Some(&"histogram"))
+                });
+                ensure!(of_histogram || kinds.contains_key(&*name), "{name} was not announced");
+            }
+        }
+    }
+    ensure!(kinds.values().any(|kind| *kind == "counter"), "there is no counter");
+    Ok(())
 }
 
 fn read(

@@ -5,12 +5,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use http::Method;
+use http::{HeaderValue, Method, header};
 use registry_testbed::{Operator, OperatorOptions, eventually, http_client::Call};
 use serde_json::{Value, json};
 
@@ -93,11 +93,22 @@ async fn nothing_can_be_sent_to_the_operator() -> Result<()> {
 // Metrics.
 
 #[tokio::test]
+async fn metrics_come_as_prometheus_text_and_as_openmetrics_to_who_asks_for_it() -> Result<()> {
+    let operator = harness::shared_operator().await?;
+    let url = format!("{}/metrics", operator.url());
+    let kind = |answer: &http::Response<bytes::Bytes>| answer.headers().get("content-type").cloned();
+    let openmetrics = Call::get(&url).header(header::ACCEPT, "application/openmetrics-text").send().await?;
+    let expected = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(kind(&openmetrics).as_ref().map(HeaderValue::as_bytes), Some(expected.as_bytes()));
+    let plain = Call::get(&url).send().await?;
+    let expected = "text/plain; version=0.0.4; charset=utf-8";
+    assert_eq!(kind(&plain).as_ref().map(HeaderValue::as_bytes), Some(expected.as_bytes()));
+    exposition::in_prometheus_format(std::str::from_utf8(plain.body())?)
+}
+
+#[tokio::test]
 async fn the_metrics_are_well_formed_and_named_by_convention() -> Result<()> {
     let operator = harness::shared_operator().await?;
-    let answer = Call::get(format!("{}/metrics", operator.url())).send().await?;
-    let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok());
-    assert_eq!(kind, Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     for (name, family) in metrics_of(operator).await? {
         assert!(name.starts_with("registry_operator_"), "{name}");
         for unit in ["_milliseconds", "_millis", "_ms", "_minutes", "_kb", "_percent", "_total_total"] {
@@ -307,6 +318,25 @@ fn a_bad_value_of_a_flags_variable_is_refused_by_the_flags_name() {
         .map(|error| format!("{error:#}"))
         .collect();
     assert!(accepted.is_empty(), "{}", accepted.join("\n"));
+}
+
+#[test]
+fn an_empty_variable_says_nothing() -> Result<()> {
+    let variables = FLAGS.map(|(flag, _)| variable(flag));
+    let mut empty: Vec<(&str, &str)> = variables.iter().map(|variable| (variable.as_str(), "")).collect();
+    empty.retain(|(variable, _)| *variable != "REGISTRY_OPERATOR_METRICS_ADDRESS");
+    refuses("KUBECONFIG", run(&["--metrics-address=127.0.0.1:0"], &empty))?;
+    let output = run(&["crds"], &[("REGISTRY_OPERATOR_METRICS_ADDRESS", "")])?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn whoever_has_read_enough_of_the_crds_may_hang_up() -> Result<()> {
+    let mut printing = Command::new(OPERATOR).arg("crds").stdout(Stdio::piped()).spawn()?;
+    drop(printing.stdout.take());
+    ensure!(printing.wait()?.success());
+    Ok(())
 }
 
 #[test]

@@ -35,6 +35,12 @@ pub struct ClusterArgs {
     /// The namespace. Left out: that of the context.
     #[arg(long, short, global = true, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
+    /// Ask the cluster as this user; who may do so may see what others see.
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub impersonate: Option<String>,
+    /// Ask the cluster as a member of this group, with --as (repeatable).
+    #[arg(long = "as-group", global = true, value_name = "GROUP", requires = "impersonate")]
+    pub impersonate_groups: Vec<String>,
     /// The namespace in which the operator runs; a SystemRegistry's Secrets and ConfigMaps are there.
     #[arg(long, global = true, value_name = "NAMESPACE", default_value = "registry-system")]
     pub system_namespace: String,

@@ -77,6 +77,10 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(ANSWER);
         config.default_retry = false;
+        if let Some(user) = &args.impersonate {
+            config.auth_info.impersonate = Some(user.clone());
+            config.auth_info.impersonate_groups = Some(args.impersonate_groups.clone());
+        }
         let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(ClusterError::Client)?;
         Ok(Self { client, namespace, system_namespace: args.system_namespace.clone() })

@@ -165,9 +165,10 @@ impl Operator {
         format!("http://127.0.0.1:{}", self.port.number())
     }
 
-    /// Its metrics, in the Prometheus text format.
+    /// Its metrics, as OpenMetrics text.
     pub async fn metrics(&self) -> Result<String, OperatorError> {
-        let answer = Call::get(format!("{}/metrics", self.url())).send().await?;
+        let call = Call::get(format!("{}/metrics", self.url()));
+        let answer = call.header(http::header::ACCEPT, "application/openmetrics-text").send().await?;
         Ok(String::from_utf8_lossy(answer.body()).into_owned())
     }
 

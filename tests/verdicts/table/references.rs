@@ -87,6 +87,10 @@ fn logins() -> Vec<Row> {
             &[("username", user), ("password", password)],
         ),
         invalid("a login without user name and password", BASIC, &[]),
+        invalid("a login without a password", BASIC, &[("username", user)])
+            .says("ResolvedRefs", "has no key password"),
+        invalid("a login without a user name", BASIC, &[("password", password)])
+            .says("ResolvedRefs", "has no key username"),
         invalid(
             "a login with an empty user name and password",
             BASIC,

@@ -303,6 +303,25 @@ async fn the_rules_of_the_schema_are_asked_of_the_api_server_and_nothing_is_writ
 }
 
 #[tokio::test]
+async fn who_may_impersonate_others_sees_what_they_see() -> Result<()> {
+    let installation = Installation::shared().await?;
+    let (cluster, desk) = (installation.cluster().await?, installation.desk()?);
+    let namespace = cluster.tenant_namespace("impersonated", "impersonated").await?;
+    let own = nobody(installation)?.run(&["list", "-n", &namespace]).await?;
+    let list = ["list", "-n", &namespace, "--as", "nobody-in-particular"];
+    let run = desk.run(&list).await?;
+    assert_eq!((run.code, &run.stderr), (own.code, &own.stderr), "{run:#?}");
+    assert!(!run.stderr.is_empty(), "{run:#?}");
+
+    let run =
+        desk.run(&[list.as_slice(), &["--as-group", "system:masters", "--as-group", "any"]].concat()).await?;
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:#?}");
+    let run = desk.run(&["list", "--as-group", "system:masters"]).await?;
+    assert_eq!(run.code, 2, "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn secrets_come_from_the_cluster_where_the_file_has_none() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, desk) = (installation.cluster().await?, installation.desk()?);
