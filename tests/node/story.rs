@@ -189,10 +189,10 @@ async fn it_leaves_what_it_should(client: &Client, release: &Release<'_>, verdic
     let start = Instant::now();
     release.uninstall().await?;
     said("helm uninstall --wait", start);
-    are_left(client, &[&DEFINITIONS[..], &MADE_BY_THE_OPERATOR[..], &GUARDS[..]].concat()).await?;
-    remains::remove_bindings(client).await?;
-    cluster::remove_namespace(client).await?;
-    are_left(client, &[&DEFINITIONS[..], &GUARDS[..]].concat()).await
+    // What the operator made itself, and Helm knows nothing of, is the garbage collector's to remove.
+    are_left(client, &[&DEFINITIONS[..], &GUARDS[..]].concat()).await?;
+    said("helm uninstall to nothing left but what is kept", start);
+    Ok(())
 }
 
 /// Kept by the chart, for with a definition goes every registry.
@@ -207,13 +207,6 @@ const GUARDS: [&str; 4] = [
     "ValidatingAdmissionPolicy /system-registries.registry.spectrocloud.com",
     "ValidatingAdmissionPolicyBinding /definitions.registry.spectrocloud.com",
     "ValidatingAdmissionPolicyBinding /system-registries.registry.spectrocloud.com",
-];
-
-/// What the operator made itself, and Helm knows nothing of; docs/image.md says how to remove it.
-const MADE_BY_THE_OPERATOR: [&str; 3] = [
-    "Lease registry-system/registry-operator",
-    "RoleBinding team-a/registry-operator",
-    "RoleBinding team-b/registry-operator",
 ];
 
 async fn are_left(client: &Client, expected: &[&str]) -> Result<()> {
