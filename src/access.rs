@@ -1,31 +1,34 @@
 //! The operator's access to tenant namespaces: it holds no cluster-wide right on Secrets, and binds itself, and nobody
 //! else, to one fixed role in each namespace that carries the tenant label; or leaves that to an administrator.
 
+mod binding;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use k8s_openapi::api::{
-    authentication::v1::SelfSubjectReview,
-    core::v1::Namespace,
-    rbac::v1::{RoleBinding, RoleRef, Subject as RoleSubject},
+use k8s_openapi::{
+    api::{
+        authentication::v1::SelfSubjectReview,
+        core::v1::Namespace,
+        rbac::v1::{ClusterRole, RoleBinding, Subject as RoleSubject},
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+    runtime::watcher::Event,
 };
-use registry_api::{MANAGED_BY_LABEL, OPERATOR, TENANT_LABEL};
+use registry_api::TENANT_LABEL;
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 
+use self::binding::{BINDING, TENANT_ROLE};
 use crate::{availability::audience::Census, settings::TenantAccess};
 
-/// The role that the operator binds itself to; the chart renders it.
-const TENANT_ROLE: &str = "registry-operator-tenant";
-/// The role binding's name in each tenant namespace.
-const BINDING: &str = "registry-operator";
 /// The field manager of what the operator owns besides registries.
 const FIELD_MANAGER: &str = "registry-operator-access";
 const ANSWER: Duration = Duration::from_secs(10);
@@ -62,7 +65,7 @@ impl Access {
         let review: Api<SelfSubjectReview> = Api::all(client.clone());
         let answer = answered(review.create(&PostParams::default(), &SelfSubjectReview::default())).await?;
         let user = answer.status.and_then(|status| status.user_info).and_then(|user| user.username);
-        let identity = role_subject(&user.unwrap_or_default());
+        let identity = binding::role_subject(&user.unwrap_or_default());
         tracing::info!(
             kind = identity.kind,
             name = identity.name,
@@ -152,9 +155,19 @@ impl Access {
         }
         let granted = self.granted_at(namespace);
         let mut granted = granted.lock().await;
-        if granted.is_none_or(|at| at.elapsed() >= EFFECTIVE) && self.write_binding(namespace).await {
-            *granted = Some(Instant::now());
+        if granted.is_some_and(|at| at.elapsed() < EFFECTIVE) {
+            return;
         }
+        match self.role().await {
+            Ok(role) => self.write_binding(namespace, &role, &mut granted).await,
+            Err(error) => complain(namespace, &error),
+        }
+    }
+
+    /// The same, where the binding was just seen not to be as it should.
+    async fn mend(&self, namespace: &str, role: &OwnerReference) {
+        let granted = self.granted_at(namespace);
+        self.write_binding(namespace, role, &mut *granted.lock().await).await;
     }
 
     fn granted_at(&self, namespace: &str) -> Arc<Granted> {
@@ -162,17 +175,23 @@ impl Access {
         granted.entry(namespace.into()).or_default().clone()
     }
 
-    async fn write_binding(&self, namespace: &str) -> bool {
+    async fn write_binding(&self, namespace: &str, role: &OwnerReference, granted: &mut Option<Instant>) {
         let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let (params, binding) =
+            (PatchParams::apply(FIELD_MANAGER).force(), binding::binding(namespace, &self.identity, role));
         let _turn = self.grants.acquire().await;
-        if let Err(error) =
-            answered(api.patch(BINDING, &params, &Patch::Apply(self.binding(namespace)))).await
-        {
-            tracing::warn!(namespace, %error, "could not bind the operator to its role in a tenant namespace");
-            return false;
+        match answered(api.patch(BINDING, &params, &Patch::Apply(binding))).await {
+            Ok(_) => *granted = Some(Instant::now()),
+            Err(error) => complain(namespace, &error),
         }
-        true
+    }
+
+    /// The role as it is now. Never from memory: a binding that belongs to a role that was deleted, and perhaps made anew, is
+    /// deleted in its turn.
+    async fn role(&self) -> Result<OwnerReference, AccessError> {
+        let api: Api<ClusterRole> = Api::all(self.client.clone());
+        let role = answered(api.get_metadata_opt(TENANT_ROLE)).await?.ok_or(AccessError::NoRole)?;
+        Ok(binding::owner(&role))
     }
 
     /// Removes the operator's own role binding from a namespace that is no tenant's any more. What the operator has put
@@ -185,65 +204,65 @@ impl Access {
         let mut granted = granted.lock().await; // until it is gone: nobody grants meanwhile
         *granted = None;
         let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
-        let Some(binding) = answered(api.get_opt(BINDING)).await?.filter(is_ours) else { return Ok(()) };
+        let Some(binding) = answered(api.get_opt(BINDING)).await?.filter(binding::is_ours) else {
+            return Ok(());
+        };
         let preconditions = Some(Preconditions { uid: binding.metadata.uid, resource_version: None });
         answered(api.delete(BINDING, &DeleteParams { preconditions, ..DeleteParams::default() })).await?;
         Ok(())
     }
 
-    /// Binds the operator wherever it should be, by what changed while nobody watched; returns the namespaces in which it
-    /// still is and should not be.
-    pub async fn settle(&self) -> Vec<Arc<str>> {
-        if self.how == TenantAccess::Manual {
-            return Vec::new();
-        }
-        let api: Api<RoleBinding> = Api::all(self.client.clone());
-        let ours = ListParams::default().fields(&format!("metadata.name={BINDING}"));
-        let bindings = match answered(api.list(&ours)).await {
-            Ok(bindings) => bindings.items,
-            Err(error) => {
-                tracing::warn!(%error, "could not look for the operator's role bindings");
-                return Vec::new();
-            }
+    /// The operator's role bindings are kept by itself; these are they.
+    pub fn bindings(&self) -> Option<(Api<RoleBinding>, String)> {
+        let all = Api::all(self.client.clone());
+        (self.how == TenantAccess::Bound).then(|| (all, format!("metadata.name={BINDING}")))
+    }
+
+    /// Whether [`Access::settle`] may have something to do after this.
+    pub fn is_unsettled_by(&self, event: &Event<RoleBinding>) -> bool {
+        let there = |binding: &RoleBinding| {
+            binding
+                .metadata
+                .namespace
+                .as_deref()
+                .is_some_and(|namespace| self.open_tenant(namespace).is_some())
         };
+        match event {
+            Event::Init | Event::InitApply(_) => false,
+            Event::InitDone => true,
+            Event::Apply(binding) => there(binding) && !binding::is_whole(binding, &self.identity, None),
+            Event::Delete(binding) => there(binding),
+        }
+    }
+
+    /// Binds the operator wherever it should be and is not, or not as it should be; returns the namespaces in which it still
+    /// is and should not be.
+    pub async fn settle(&self) -> Result<Vec<Arc<str>>, AccessError> {
+        let Some((api, named)) = self.bindings() else { return Ok(Vec::new()) };
+        let role = self.role().await?;
+        let bindings = answered(api.list(&ListParams::default().fields(&named))).await?.items;
         let bound: HashMap<&str, &RoleBinding> = bindings
             .iter()
             .filter_map(|binding| Some((binding.metadata.namespace.as_deref()?, binding)))
             .collect();
+        let is_whole = |binding: &&RoleBinding| binding::is_whole(binding, &self.identity, Some(&role));
         for namespace in self.namespaces() {
-            if !bound.get(&*namespace).is_some_and(|binding| self.is_complete(binding)) {
-                self.grant(&namespace).await;
+            if self.open_tenant(&namespace).is_some() && !bound.get(&*namespace).is_some_and(is_whole) {
+                self.mend(&namespace, &role).await;
             }
         }
-        let ours = bound.iter().filter(|(_, binding)| is_ours(binding)).map(|(namespace, _)| *namespace);
-        ours.filter(|namespace| self.tenant(namespace).is_none()).map(Into::into).collect()
-    }
-
-    fn is_complete(&self, binding: &RoleBinding) -> bool {
-        is_ours(binding) && binding.subjects.as_deref() == Some(std::slice::from_ref(&self.identity))
-    }
-
-    fn binding(&self, namespace: &str) -> RoleBinding {
-        let labels = [(MANAGED_BY_LABEL, OPERATOR), ("app.kubernetes.io/name", OPERATOR)];
-        RoleBinding {
-            metadata: ObjectMeta {
-                name: Some(BINDING.to_owned()),
-                namespace: Some(namespace.to_owned()),
-                labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
-                ..ObjectMeta::default()
-            },
-            role_ref: RoleRef {
-                api_group: "rbac.authorization.k8s.io".to_owned(),
-                kind: "ClusterRole".to_owned(),
-                name: TENANT_ROLE.to_owned(),
-            },
-            subjects: Some(vec![self.identity.clone()]),
-        }
+        let ours =
+            bound.iter().filter(|(_, binding)| binding::is_ours(binding)).map(|(namespace, _)| *namespace);
+        Ok(ours.filter(|namespace| self.tenant(namespace).is_none()).map(Into::into).collect())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Namespaces> {
         self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn complain(namespace: &str, error: &AccessError) {
+    tracing::warn!(namespace, %error, "could not bind the operator to its role in a tenant namespace");
 }
 
 /// Why the API server's answer could not be had.
@@ -252,6 +271,9 @@ pub enum AccessError {
     /// It refused, or could not be asked.
     #[error(transparent)]
     Api(#[from] kube::Error),
+    /// The chart's role is gone.
+    #[error("there is no ClusterRole {TENANT_ROLE}: install the chart again")]
+    NoRole,
     /// It did not answer in time.
     #[error("the API server did not answer in {ANSWER:?}")]
     NoAnswer,
@@ -262,43 +284,5 @@ async fn answered<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Re
     match tokio::time::timeout(ANSWER, answer).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(AccessError::NoAnswer),
-    }
-}
-
-fn is_ours(binding: &RoleBinding) -> bool {
-    let labels = binding.metadata.labels.as_ref();
-    binding.role_ref.name == TENANT_ROLE
-        && labels.and_then(|labels| labels.get(MANAGED_BY_LABEL)).is_some_and(|by| by == OPERATOR)
-}
-
-/// How RBAC names a user: a service account by its namespace and name.
-fn role_subject(user: &str) -> RoleSubject {
-    let account = user.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
-    match account {
-        Some((namespace, name)) => RoleSubject {
-            kind: "ServiceAccount".to_owned(),
-            namespace: Some(namespace.to_owned()),
-            name: name.to_owned(),
-            api_group: None,
-        },
-        None => RoleSubject {
-            kind: "User".to_owned(),
-            namespace: None,
-            name: user.to_owned(),
-            api_group: Some("rbac.authorization.k8s.io".to_owned()),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_service_account_is_bound_as_one_and_anyone_else_as_a_user() {
-        let account = role_subject("system:serviceaccount:registry-system:registry-operator");
-        assert_eq!((account.kind.as_str(), account.name.as_str()), ("ServiceAccount", "registry-operator"));
-        assert_eq!(account.namespace.as_deref(), Some("registry-system"));
-        assert_eq!(role_subject("jane").kind, "User");
     }
 }

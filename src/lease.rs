@@ -8,8 +8,11 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::coordination::v1::{Lease, LeaseSpec},
-    apimachinery::pkg::apis::meta::v1::MicroTime,
+    api::{
+        authentication::v1::{SelfSubjectReview, UserInfo},
+        coordination::v1::{Lease, LeaseSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference},
     jiff::Timestamp,
 };
 use kube::{
@@ -64,7 +67,9 @@ impl Term {
 
 /// One candidate for leadership.
 pub struct Candidate {
+    client: Client,
     api: Api<Lease>,
+    namespace: String,
     term: Arc<Term>,
     identity: String,
     clock: fn() -> Timestamp,
@@ -82,7 +87,8 @@ impl Candidate {
         term: Arc<Term>,
         clock: fn() -> Timestamp,
     ) -> Self {
-        Self { api: Api::namespaced(client, namespace), term, identity, clock, observed: None }
+        let api = Api::namespaced(client.clone(), namespace);
+        Self { client, api, namespace: namespace.to_owned(), term, identity, clock, observed: None }
     }
 
     /// Waits until this candidate is the leader; calls `standing_by` whenever it was answered that another is.
@@ -152,7 +158,8 @@ impl Candidate {
     /// A lost race is an error (409), after which the next look tells.
     async fn write_claim(&mut self) -> Result<bool, kube::Error> {
         let Some(lease) = self.api.get_opt(LEASE).await? else {
-            return self.api.create(&PostParams::default(), &self.first_lease()).await.map(|_| true);
+            let owner = self.owner().await?;
+            return self.api.create(&PostParams::default(), &self.first_lease(owner)).await.map(|_| true);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         if !self.may_claim(&spec, Instant::now()) {
@@ -177,11 +184,23 @@ impl Candidate {
         }
     }
 
-    fn first_lease(&self) -> Lease {
-        Lease {
-            metadata: ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() },
-            spec: Some(self.next_spec(&LeaseSpec::default())),
-        }
+    /// The operator's account, as the API server knows it at this moment: where the chart is removed, the garbage collector
+    /// removes the Lease with it. An existing Lease is left as it is: to change its owner takes the right to delete it where
+    /// OwnerReferencesPermissionEnforcement is on.
+    async fn owner(&self) -> Result<Option<OwnerReference>, kube::Error> {
+        let review: Api<SelfSubjectReview> = Api::all(self.client.clone());
+        let answer = review.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
+        let user = answer.status.and_then(|status| status.user_info);
+        Ok(user.and_then(|user| account_in(&self.namespace, user)))
+    }
+
+    fn first_lease(&self, owner: Option<OwnerReference>) -> Lease {
+        let metadata = ObjectMeta {
+            name: Some(LEASE.to_owned()),
+            owner_references: owner.map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        };
+        Lease { metadata, spec: Some(self.next_spec(&LeaseSpec::default())) }
     }
 
     fn next_spec(&self, spec: &LeaseSpec) -> LeaseSpec {
@@ -197,6 +216,19 @@ impl Candidate {
             ..LeaseSpec::default()
         }
     }
+}
+
+/// The user as an owner, if it is a service account of that namespace.
+fn account_in(namespace: &str, user: UserInfo) -> Option<OwnerReference> {
+    let username = user.username?;
+    let account = username.strip_prefix("system:serviceaccount:")?.strip_prefix(namespace)?;
+    Some(OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "ServiceAccount".to_owned(),
+        name: account.strip_prefix(':')?.to_owned(),
+        uid: user.uid?,
+        ..OwnerReference::default()
+    })
 }
 
 fn duration_of(spec: &LeaseSpec) -> Duration {
@@ -223,6 +255,28 @@ mod tests {
             lease_duration_seconds: Some(15),
             renew_time: Some(MicroTime(Timestamp::from_second(renewals).unwrap())),
             ..LeaseSpec::default()
+        }
+    }
+
+    #[test]
+    fn the_lease_goes_with_an_account_beside_it_and_with_nobody_else() {
+        let user = |name: &str, uid: Option<&str>| UserInfo {
+            username: Some(name.to_owned()),
+            uid: uid.map(str::to_owned),
+            ..UserInfo::default()
+        };
+        let owner =
+            account_in("registries", user("system:serviceaccount:registries:operator", Some("1"))).unwrap();
+        assert_eq!(
+            (owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str()),
+            ("ServiceAccount", "operator", "1")
+        );
+        for (name, uid) in [
+            ("system:serviceaccount:registries-too:operator", Some("1")),
+            ("system:serviceaccount:registries:operator", None),
+            ("jane", Some("1")),
+        ] {
+            assert_eq!(account_in("registries", user(name, uid)), None, "{name} {uid:?}");
         }
     }
 

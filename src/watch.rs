@@ -22,7 +22,10 @@ use registry_api::{
     TENANT_LABEL,
     spec::{Registry, Scope as ApiScope},
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
 
 use crate::{
     access::Access,
@@ -66,6 +69,11 @@ pub type Signals = mpsc::Sender<Signal>;
 const RENEWAL_SECONDS: u32 = 40;
 /// Objects a page in the first list: what is held twice for a moment.
 const PAGE: u32 = 250;
+
+/// Whoever deletes the operator's role bindings again and again has it list and write them this often.
+const BETWEEN_SETTLEMENTS: Duration = Duration::from_secs(1);
+/// The role may be on its way, as when the chart is installed again.
+const AFTER_A_FAILURE: Duration = Duration::from_secs(5);
 
 fn config() -> watcher::Config {
     watcher::Config::default().timeout(RENEWAL_SECONDS).page_size(PAGE)
@@ -119,6 +127,8 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
     let mut work = JoinSet::new(); // ends with this watch
     // An empty label names no tenant.
     let tenants = format!("{TENANT_LABEL},{TENANT_LABEL}!=");
+    let unsettled = Arc::new(Notify::new());
+    work.spawn(keep_bound(access.clone(), signals.clone(), unsettled.clone()));
     let mut events = patient(watcher(api, config().labels(&tenants)), "namespaces");
     while let Some(event) = events.next().await {
         while work.try_join_next().is_some() {}
@@ -135,7 +145,7 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
                 let known = access.namespaces();
                 let gone = known.into_iter().filter(|namespace| !listed.contains(namespace));
                 changed.extend(gone.filter(|namespace| access.unlabelled(namespace)).map(Signal::Tenant));
-                work.spawn(settle(access.clone(), signals.clone()));
+                unsettled.notify_one();
             }
             Event::Apply(namespace) => {
                 let news = labelled(&access, &namespace);
@@ -181,9 +191,46 @@ fn closing(access: &Access, namespace: &PartialObjectMeta<Namespace>) -> Option<
     news.then_some(Signal::Closing(name))
 }
 
-async fn settle(access: Arc<Access>, signals: Signals) {
-    for namespace in access.settle().await {
-        let _ = signals.send(Signal::Left(namespace)).await;
+/// Keeps the operator bound in tenants' namespaces, from when they were first listed.
+async fn keep_bound(access: Arc<Access>, signals: Signals, unsettled: Arc<Notify>) {
+    unsettled.notified().await;
+    let settling = async {
+        loop {
+            if settle(&access, &signals).await {
+                tokio::time::sleep(BETWEEN_SETTLEMENTS).await;
+                unsettled.notified().await;
+            } else {
+                tokio::time::sleep(AFTER_A_FAILURE).await;
+            }
+        }
+    };
+    tokio::join!(settling, watch_bindings(&access, &unsettled));
+}
+
+/// Whether all is settled that can be.
+async fn settle(access: &Access, signals: &Signals) -> bool {
+    match access.settle().await {
+        Ok(left) => {
+            for namespace in left {
+                let _ = signals.send(Signal::Left(namespace)).await;
+            }
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, "could not look for the operator's role bindings");
+            false
+        }
+    }
+}
+
+/// Somebody may delete or change them. So may the garbage collector: with the role, and when the role was made anew.
+async fn watch_bindings(access: &Access, unsettled: &Notify) {
+    let Some((api, named)) = access.bindings() else { return };
+    let mut events = patient(watcher(api, config().fields(&named)), "rolebindings");
+    while let Some(event) = events.next().await {
+        if access.is_unsettled_by(&event) {
+            unsettled.notify_one();
+        }
     }
 }
 

@@ -35,13 +35,6 @@ pub async fn restricted_namespace(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Deletes it, with what the operator made in it.
-pub async fn remove_namespace(client: &Client) -> Result<()> {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    namespaces.delete(NAMESPACE, &DeleteParams::default()).await?;
-    Ok(())
-}
-
 pub fn pods(client: &Client) -> Api<Pod> {
     Api::namespaced(client.clone(), NAMESPACE)
 }

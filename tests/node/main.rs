@@ -3,6 +3,7 @@
 //! Where no node can run (it needs root on Linux, and namespaces) the test says so and passes; no other test depends on it.
 
 mod cluster;
+mod pulls;
 mod release;
 mod remains;
 mod scene;
@@ -12,6 +13,7 @@ use std::{fmt::Display, io::Write as _};
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
+    Moto,
     image::{
         Architecture,
         program::{self, ProgramError},
@@ -37,14 +39,19 @@ fn the_chart_on_a_real_node_installs_validates_survives_upgrades_and_leaves() ->
         }
         prepared => prepared?,
     }
-    let architecture = Architecture::of_this_machine().context("images are for amd64 and arm64")?;
-    match program::build(architecture, story::PROFILE) {
-        Err(missing @ ProgramError::Zig(_)) => {
-            skip(&missing);
-            return Ok(());
-        }
-        built => built?,
-    };
+    if let Err(missing) = Moto::install() {
+        say(&format!("AWS can't be emulated in there: {missing}"));
+    }
+    if story::given_program().is_none() {
+        let architecture = Architecture::of_this_machine().context("images are for amd64 and arm64")?;
+        match program::build(architecture, story::PROFILE) {
+            Err(missing @ ProgramError::Zig(_)) => {
+                skip(&missing);
+                return Ok(());
+            }
+            built => built?,
+        };
+    }
     let own_name = std::thread::current().name().context("the harness names its threads")?.to_owned();
     let status =
         node::enclose(&std::env::current_exe()?, ["--exact", &own_name, "--nocapture", "--test-threads=1"])?;

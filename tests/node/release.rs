@@ -4,6 +4,7 @@ use std::{path::Path, process::Stdio};
 
 use anyhow::{Result, ensure};
 use registry_testbed::{node::Node, tools::Tool};
+use serde_json::Value;
 use tokio::process::Command;
 
 pub const NAMESPACE: &str = "registry-system";
@@ -15,10 +16,16 @@ pub struct Release<'a> {
 }
 
 impl Release<'_> {
-    /// `helm install`, as the README has it, and waits until all is ready.
-    pub async fn install(&self, repository: &str) -> Result<()> {
-        let image = format!("image.repository={repository}");
-        self.helm(&["install", NAME, &chart(), "--wait", "--timeout=3m", "--set", &image]).await
+    /// `helm install`, as the README has it, and waits until all is ready. The operator gets further variables.
+    pub async fn install(&self, repository: &str, variables: &Value) -> Result<()> {
+        let (image, variables) = (format!("image.repository={repository}"), format!("extraEnv={variables}"));
+        let values = ["--set", &image, "--set-json", &variables];
+        self.helm(&[&["install", NAME, &chart(), "--wait", "--timeout=3m"][..], &values].concat()).await
+    }
+
+    /// `helm test`: the chart's own Pod asks the operator through its Service.
+    pub async fn test(&self) -> Result<()> {
+        self.helm(&["test", NAME, "--logs", "--timeout=2m"]).await
     }
 
     /// `helm upgrade` to another tag, with what was set before.

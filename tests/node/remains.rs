@@ -1,25 +1,12 @@
 //! What is left of the operator in a cluster.
 
 use anyhow::Result;
-use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, DynamicObject, ListParams},
+    api::{DynamicObject, ListParams},
     core::Resource as _,
     discovery::{ApiGroup, Discovery, verbs},
 };
-
-/// What the operator made itself, and Helm knows nothing of: its bindings in tenants' namespaces. Without the operator's account
-/// and the role they bind nobody to nothing.
-pub async fn remove_bindings(client: &Client) -> Result<()> {
-    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=registry-operator");
-    for binding in Api::<RoleBinding>::all(client.clone()).list(&ours).await? {
-        let namespace = binding.namespace().unwrap_or_default();
-        let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), &namespace);
-        bindings.delete(&binding.name_any(), &DeleteParams::default()).await?;
-    }
-    Ok(())
-}
 
 /// Every object that is the chart's or the operator's by its name or labels, as `Kind namespace/name`. Left out is what goes
 /// by itself: Events, and the APIServices of definitions.

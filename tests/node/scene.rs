@@ -1,4 +1,4 @@
-//! What the operator is shown: the samples, and the registries that they name, beside the Pods' network.
+//! What the operator is shown: the samples, the registries that they name, and an emulated AWS, beside the Pods' network.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -9,22 +9,53 @@ use kube::{
 };
 use registry_api::spec::TenantRegistry;
 use registry_testbed::{
-    Ca, LeafOptions, Registry, RegistryAuth, RegistryOptions, RegistryTls, eventually,
+    Ca, LeafOptions, Moto, Registry, RegistryAuth, RegistryOptions, RegistryTls, eventually,
     manifests::{self, Tokens},
     node::SECOND_ADDRESS,
     ports::Port,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::say;
 
 const EXPECT: &str = "samples.registry.spectrocloud.com/expect";
 const NEEDS: &str = "samples.registry.spectrocloud.com/needs";
+/// What the samples' Secrets hold too.
+pub const USER: &str = "demo";
+pub const PASSWORD: &str = "demo-password";
+/// What moto's tokens hold, for everybody.
+const AWS_USER: &str = "AWS";
+const AWS_PASSWORD: &str = "123456789012-auth-token";
 
 /// Registries at an address that Pods reach, and the samples that name them.
 pub struct Scene {
-    protected: Registry,
+    pub protected: Registry,
     anonymous: Registry,
+    aws: Option<Aws>,
     down: Port,
-    ca: Ca,
+    pub ca: Ca,
+}
+
+/// An emulated AWS, and a registry that takes its tokens.
+struct Aws {
+    api: Moto,
+    registry: Registry,
+}
+
+impl Aws {
+    async fn start(tls: RegistryTls) -> Result<Option<Self>> {
+        let api = match Moto::start_at(SECOND_ADDRESS).await {
+            Ok(api) => api,
+            Err(error) => {
+                say(&format!("left out: AWS, whose emulator does not come up: {error}"));
+                return Ok(None);
+            }
+        };
+        let auth = RegistryAuth::htpasswd(AWS_USER, AWS_PASSWORD);
+        let registry = Registry::start_at(SECOND_ADDRESS, RegistryOptions { auth, tls }).await?;
+        registry.push_artifact("team/packs/hello", "1.0.0").await?;
+        Ok(Some(Self { api, registry }))
+    }
 }
 
 impl Scene {
@@ -37,26 +68,34 @@ impl Scene {
             ca_pem: ca.certificate_pem().to_owned(),
             client_ca_pem: None,
         };
-        let auth = RegistryAuth::htpasswd("demo", "demo-password");
+        let aws = Aws::start(tls.clone()).await?;
+        let auth = RegistryAuth::htpasswd(USER, PASSWORD);
         let protected = Registry::start_at(SECOND_ADDRESS, RegistryOptions { auth, tls }).await?;
         let anonymous = Registry::start_at(SECOND_ADDRESS, RegistryOptions::default()).await?;
         protected.push_artifact("team/packs/hello", "1.0.0").await?;
         protected.push_artifact("team-a/charts/hello", "1.0.0").await?;
         anonymous.push_artifact("public/hello", "1.0.0").await?;
-        Ok(Self { protected, anonymous, down: Port::reserve()?, ca })
+        Ok(Self { protected, anonymous, aws, down: Port::reserve()?, ca })
     }
 
-    /// `config/samples`, save for AWS, which can't be reached from in here.
+    /// Where the operator finds AWS.
+    pub fn variables(&self) -> Value {
+        let Some(aws) = &self.aws else { return json!([]) };
+        let names = ["AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL_STS"];
+        json!(names.map(|name| json!({"name": name, "value": aws.api.url()})))
+    }
+
+    /// `config/samples`.
     pub fn samples(&self) -> Result<Vec<DynamicObject>> {
         let tokens = Tokens::default()
             .with("REGISTRY", self.protected.host_port())
             .with("ANONYMOUS_REGISTRY", self.anonymous.host_port())
             .with("DOWN_REGISTRY", format!("{SECOND_ADDRESS}:{}", self.down.number()))
-            .with("ECR_REGISTRY", "aws.invalid")
+            .with("ECR_REGISTRY", self.aws.as_ref().map_or_else(String::new, |aws| aws.registry.host_port()))
             .with("CA", self.ca.certificate_pem());
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples");
         let mut samples = manifests::read_directory(&directory, &tokens)?;
-        samples.retain(|sample| !sample.annotations().contains_key(NEEDS));
+        samples.retain(|sample| self.aws.is_some() || !sample.annotations().contains_key(NEEDS));
         Ok(samples)
     }
 }

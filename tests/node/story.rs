@@ -1,6 +1,7 @@
 //! From `helm install` to `helm uninstall`, told inside the node.
 
 use std::{
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -13,14 +14,14 @@ use kube::{
 };
 use registry_testbed::{
     eventually,
-    image::{self, Architecture, Description, program},
+    image::{self, Architecture, Description, Effort, program},
     manifests,
     node::Node,
 };
 use serde_json::json;
 
 use crate::{
-    cluster,
+    cluster, pulls,
     release::Release,
     remains, say,
     scene::{Scene, Verdicts},
@@ -31,10 +32,18 @@ pub const PROFILE: program::Profile = program::Profile::Dev;
 
 const REPOSITORY: &str = "registry.example.com/registry-operator";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Another program of the operator to tell it with, such as the released one: static, for this machine.
+const PROGRAM: &str = "NODE_PROGRAM";
 /// Image pull, container start, leader election and validation, on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// A dead leader's Lease has to run out.
 const TAKEOVER: Duration = Duration::from_secs(30);
+
+/// What `NODE_PROGRAM` names, in place of a build.
+#[expect(clippy::disallowed_methods, reason = "which program to show is the caller's to say")]
+pub fn given_program() -> Option<PathBuf> {
+    std::env::var_os(PROGRAM).map(PathBuf::from)
+}
 
 pub async fn tell() -> Result<()> {
     let start = Instant::now();
@@ -50,11 +59,19 @@ pub async fn tell() -> Result<()> {
 
 async fn tell_on(node: &Node) -> Result<()> {
     let client = node.client().await?;
+    let start = Instant::now();
     let digest = push_images(node)?;
+    said("the images are built and pushed", start);
+    let start = Instant::now();
     let scene = Scene::set().await?;
+    said("the registries, and AWS, are there", start);
     let release = Release { node };
     let verdicts = it_installs_and_validates(&client, &release, &scene).await?;
+    it_passes_the_charts_own_test(&release).await?;
     it_is_what_was_built_and_confined(&client, &digest).await?;
+    let start = Instant::now();
+    pulls::pods_pull_by_the_operators_secret_and_not_without(&client, node, &scene).await?;
+    said("a registry's pull Secret to a Pod that has run by it, and to its end", start);
     it_survives_the_loss_of_its_leader(&client).await?;
     it_is_upgraded_without_a_wrong_word(&client, &release, &verdicts).await?;
     it_leaves_what_it_should(&client, &release, &verdicts).await
@@ -63,12 +80,13 @@ async fn tell_on(node: &Node) -> Result<()> {
 /// The image, and another with the same program; the digest of the former.
 fn push_images(node: &Node) -> Result<String> {
     let architecture = Architecture::of_this_machine().context("images are for amd64 and arm64")?;
-    let program = program::path(architecture, PROFILE);
+    let program = given_program().unwrap_or_else(|| program::path(architecture, PROFILE));
     let mut digests = Vec::new();
     for tag in [VERSION, "changed"] {
         let description = Description { version: tag.to_owned(), ..Description::default() };
         let layout = node.directory().join("image").join(tag);
-        let written = image::write(&layout, tag, &[image::operator(architecture, &program, &description)?])?;
+        let image = image::operator(architecture, &program, &description)?;
+        let written = image::write(&layout, tag, &[image], Effort::Least)?;
         node.push(&layout, &format!("registry-operator:{tag}"))?;
         digests.push(written.digest);
     }
@@ -85,7 +103,7 @@ async fn it_installs_and_validates(
     let samples = scene.samples()?;
     let start = Instant::now();
     let installed = async {
-        release.install(REPOSITORY).await?;
+        release.install(REPOSITORY, &scene.variables()).await?;
         said("helm install --wait has returned", start);
         anyhow::Ok(())
     };
@@ -102,6 +120,13 @@ async fn it_installs_and_validates(
     said(&format!("helm install to all {} verdicts as expected", verdicts.count()), start);
     cluster::replicas_become(client, 2, VERSION).await?;
     Ok(verdicts)
+}
+
+async fn it_passes_the_charts_own_test(release: &Release<'_>) -> Result<()> {
+    let start = Instant::now();
+    release.test().await?;
+    said("helm test", start);
+    Ok(())
 }
 
 async fn it_is_what_was_built_and_confined(client: &Client, digest: &str) -> Result<()> {
@@ -189,10 +214,10 @@ async fn it_leaves_what_it_should(client: &Client, release: &Release<'_>, verdic
     let start = Instant::now();
     release.uninstall().await?;
     said("helm uninstall --wait", start);
-    are_left(client, &[&DEFINITIONS[..], &MADE_BY_THE_OPERATOR[..], &GUARDS[..]].concat()).await?;
-    remains::remove_bindings(client).await?;
-    cluster::remove_namespace(client).await?;
-    are_left(client, &[&DEFINITIONS[..], &GUARDS[..]].concat()).await
+    // What the operator made itself, and Helm knows nothing of, is the garbage collector's to remove.
+    are_left(client, &[&DEFINITIONS[..], &GUARDS[..]].concat()).await?;
+    said("helm uninstall to nothing left but what is kept", start);
+    Ok(())
 }
 
 /// Kept by the chart, for with a definition goes every registry.
@@ -207,13 +232,6 @@ const GUARDS: [&str; 4] = [
     "ValidatingAdmissionPolicy /system-registries.registry.spectrocloud.com",
     "ValidatingAdmissionPolicyBinding /definitions.registry.spectrocloud.com",
     "ValidatingAdmissionPolicyBinding /system-registries.registry.spectrocloud.com",
-];
-
-/// What the operator made itself, and Helm knows nothing of; docs/image.md says how to remove it.
-const MADE_BY_THE_OPERATOR: [&str; 3] = [
-    "Lease registry-system/registry-operator",
-    "RoleBinding team-a/registry-operator",
-    "RoleBinding team-b/registry-operator",
 ];
 
 async fn are_left(client: &Client, expected: &[&str]) -> Result<()> {

@@ -35,7 +35,8 @@ impl Helm {
         self.run("template", options).await
     }
 
-    async fn run(&self, what: &str, options: &[&str]) -> Result<String> {
+    /// Does that with the release.
+    pub async fn run(&self, what: &str, options: &[&str]) -> Result<String> {
         let chart = in_repository("charts/registry-operator");
         let mut command = tokio::process::Command::new(&self.program);
         command.arg(what).arg("registry-operator");

@@ -22,6 +22,7 @@ mod call;
 mod definitions;
 mod deletion;
 mod installed;
+mod leaving;
 mod manual;
 mod operator;
 mod policy;

@@ -17,6 +17,7 @@ use crate::{
 on_each_kubernetes!(
     the_operator_writes_status_and_its_own_finalizer_of_registries_and_nothing_else,
     the_operator_binds_itself_in_tenants_namespaces_and_nothing_else,
+    the_operator_gives_its_role_bindings_to_their_role_and_to_no_other_owner,
     the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_others,
     the_operator_has_one_lease,
     the_operator_has_no_right_to_anything_else,
@@ -199,6 +200,62 @@ async fn the_operator_binds_itself_in_tenants_namespaces_and_nothing_else(cluste
     operator.may_not(&delete, "The operator may delete only role bindings that it made itself").await
 }
 
+/// The role, as its bindings' owner.
+fn the_role(uid: &str) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": "registry-operator-tenant", "uid": uid,
+    })
+}
+
+/// That with one thing changed.
+fn but(mut owner: Value, key: &str, value: Value) -> Value {
+    owner[key] = value;
+    owner
+}
+
+async fn the_operator_gives_its_role_bindings_to_their_role_and_to_no_other_owner(
+    cluster: &Cluster,
+) -> Result<()> {
+    let operator = cluster.stage.operator().await?;
+    let namespace = cluster.tenant_namespace("team-a").await?;
+    let path = format!("{}/registry-operator", role_bindings(&namespace));
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/registry-operator-tenant";
+    let role = operator.may(&Call::get(role)).await?;
+    let role = the_role(role["metadata"]["uid"].as_str().context("a role has a uid")?);
+    let owned = |owners: &[&Value]| {
+        let mut binding = a_role_binding(TENANT_ROLE, &itself());
+        binding["metadata"]["ownerReferences"] = json!(owners);
+        Call::apply(&path, binding)
+    };
+    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "theirs", "uid": "1"});
+    let sentence = "The operator may give its role bindings to no owner but the ClusterRole registry-operator-tenant, which \
+                    they refer to";
+    for owner in [
+        but(role.clone(), "name", json!("cluster-admin")),
+        but(role.clone(), "kind", json!("Role")),
+        but(role.clone(), "apiVersion", json!("example.com/v1")),
+        but(role.clone(), "controller", json!(true)),
+        but(role.clone(), "blockOwnerDeletion", json!(true)),
+        config_map.clone(),
+    ] {
+        operator.may_not(&owned(&[&owner]), sentence).await?;
+        operator.may_not(&owned(&[&role, &but(owner, "uid", json!("2"))]), sentence).await?;
+    }
+    operator.may(&owned(&[&role])).await?;
+    // What somebody else gave it to does not keep the operator from mending it. A real object, or the garbage collector takes
+    // the reference off.
+    let namespace = cluster.read(&format!("/api/v1/namespaces/{namespace}")).await?;
+    let theirs = json!({
+        "apiVersion": "v1", "kind": "Namespace", "name": namespace["metadata"]["name"], "uid": namespace["metadata"]["uid"],
+    });
+    let given = json!([{"op": "add", "path": "/metadata/ownerReferences/-", "value": theirs}]);
+    cluster.root.may(&Call::json_patch(&path, given)).await?;
+    let mended = operator.may(&owned(&[&role])).await?;
+    let owners = mended["metadata"]["ownerReferences"].as_array().context("it has owners")?;
+    ensure!(owners.contains(&theirs) && owners.contains(&role), "{owners:?}");
+    Ok(())
+}
+
 fn secrets(namespace: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/secrets")
 }
@@ -338,7 +395,11 @@ async fn the_operator_has_no_right_to_anything_else(cluster: &Cluster) -> Result
         Call::merge(&format!("/api/v1/namespaces/{namespace}"), json!({"metadata": {"labels": {"a": "b"}}})),
         Call::delete(&format!("/api/v1/namespaces/{namespace}")),
         Call::create(&format!("{rbac}/clusterroles"), role),
+        Call::get(&format!("{rbac}/clusterroles")),
+        Call::get(&format!("{rbac}/clusterroles/cluster-admin")),
         Call::merge(&format!("{rbac}/clusterroles/registry-operator"), json!({"rules": []})),
+        Call::merge(&format!("{rbac}/clusterroles/registry-operator-tenant"), json!({"rules": []})),
+        Call::delete(&format!("{rbac}/clusterroles/registry-operator-tenant")),
         Call::merge(&format!("{rbac}/clusterrolebindings/registry-operator"), json!({"subjects": []})),
         Call::delete(&format!("{policies}/operator-secrets.registry.spectrocloud.com")),
         Call::get(policies),

@@ -84,8 +84,17 @@ impl Stage {
 
     /// One on which nothing is installed yet.
     pub async fn bare(kubernetes: Kubernetes) -> Result<Self> {
-        let options =
-            ControlPlaneOptions { kubernetes, controller_manager: true, ..ControlPlaneOptions::default() };
+        Self::bare_with(kubernetes, &[]).await
+    }
+
+    /// The same, with more flags for the API server.
+    pub async fn bare_with(kubernetes: Kubernetes, flags: &[&str]) -> Result<Self> {
+        let options = ControlPlaneOptions {
+            kubernetes,
+            controller_manager: true,
+            api_server_flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            ..ControlPlaneOptions::default()
+        };
         let control_plane = ControlPlane::start(options).await?;
         manifests::apply(&control_plane.client().await?, manifests::parse("the people", PEOPLE)?).await?;
         Ok(Self { control_plane, _operator: None })

@@ -7,7 +7,7 @@ mod layout;
 mod operator;
 pub mod program;
 
-pub use self::layer::{Entry, Layer};
+pub use self::layer::{Effort, Entry, Layer};
 pub use self::layout::{Image, Written, write};
 pub use self::operator::{Description, operator};
 

@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &ImageArguments) -> Result<ExitCode, MakeError> {
     for architecture in architectures {
         images.push(build(*architecture, arguments.profile, &description)?);
     }
-    let written = image::write(&arguments.output, &arguments.tag, &images)?;
+    let written = image::write(&arguments.output, &arguments.tag, &images, image::Effort::Most)?;
     if let (Some(root), Some(image)) = (&arguments.root, images.first()) {
         image.write_root(root)?;
     }

@@ -3,6 +3,8 @@
 //! A Python program, pinned by `tests/tools/moto/requirements.txt`, installed on first use. Needs `python3` and a package
 //! index.
 
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::component::{Component, ComponentError, Readiness};
@@ -34,23 +36,34 @@ pub enum MotoError {
 #[derive(Debug)]
 pub struct Moto {
     component: Component,
+    address: Ipv4Addr,
     port: Port,
     _scratch: Scratch,
 }
 
 impl Moto {
+    /// Installs it if it isn't yet.
+    pub fn install() -> Result<PathBuf, MotoError> {
+        Ok(python::environment("moto")?)
+    }
+
     /// Installs it if it isn't yet, starts it and waits until it answers.
     pub async fn start() -> Result<Self, MotoError> {
-        let installed = tokio::task::spawn_blocking(|| python::environment("moto")).await;
+        Self::start_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same, for others who reach it at this address of the machine.
+    pub async fn start_at(address: Ipv4Addr) -> Result<Self, MotoError> {
+        let installed = tokio::task::spawn_blocking(Self::install).await;
         let environment = installed.map_err(|error| MotoError::Scratch(std::io::Error::other(error)))??;
         let (scratch, port) = (Scratch::new("testbed-moto")?, Port::reserve()?);
         let spec = Spec::new("moto", environment.join("bin/moto_server"), scratch.path().join("moto.log"))
-            .args(["-H".into(), "127.0.0.1".into(), "-p".into(), port.number().to_string()]);
+            .args(["-H".into(), address.to_string(), "-p".into(), port.number().to_string()]);
         let readiness =
-            Readiness::http(format!("http://127.0.0.1:{}/moto-api/data.json", port.number()), READY);
+            Readiness::http(format!("http://{address}:{}/moto-api/data.json", port.number()), READY);
         let component = Component::new(spec, readiness, GRACE);
         component.start().await?;
-        Ok(Self { component, port, _scratch: scratch })
+        Ok(Self { component, address, port, _scratch: scratch })
     }
 
     /// Whether there is a Python to run it.
@@ -60,7 +73,7 @@ impl Moto {
 
     /// Its endpoint, for all of AWS's APIs.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port.number())
+        format!("http://{}:{}", self.address, self.port.number())
     }
 
     /// The server: stop, start, pause, log.

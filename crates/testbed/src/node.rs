@@ -5,10 +5,12 @@
 //! [`Node::start`] makes the node. The machine's own network, `/var`, `/run` and sysctls are not touched, nothing can
 //! leave the namespace's network, and all of it ends with PID 1. Needs root on Linux, `ip`, `unshare` and a C compiler.
 //!
-//! No DNS, no storage, no network policies: what the operator and the chart do not need.
+//! Its DNS knows Services only; there is no storage and no enforcement of network policies: what the operator and the chart do
+//! not need.
 
 mod enclosure;
 mod guard;
+mod names;
 mod plan;
 mod programs;
 
@@ -22,8 +24,10 @@ use kube::api::Api;
 
 pub use self::enclosure::enclose;
 use self::guard::Guard;
+use self::names::Names;
 use self::plan::Plan;
-use self::programs::{Programs, on_path, pause_image};
+pub use self::programs::pause_image;
+use self::programs::{Programs, on_path};
 use crate::component::{Component, ComponentError};
 use crate::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};
 use crate::debian;
@@ -70,6 +74,9 @@ pub enum NodeError {
     /// The node's directory can't be used.
     #[error("cannot use the node's directory: {0}")]
     Directory(std::io::Error),
+    /// There can be no name server.
+    #[error("cannot serve the names of Services: {0}")]
+    Names(std::io::Error),
     /// runc or nft is missing.
     #[error("runc and nft are not installed, and Debian's packages can't be had: {0}")]
     Packages(String),
@@ -162,6 +169,7 @@ pub struct Node {
     scheduler: Component,
     containerd: Component,
     images: Registry,
+    _names: Names,
     control_plane: ControlPlane,
     tools: ToolPaths,
     directory: PathBuf,
@@ -181,6 +189,7 @@ impl Node {
             ..ControlPlaneOptions::default()
         };
         let control_plane = ControlPlane::start(options).await?;
+        let names = Names::serve(ADDRESS, control_plane.client().await?).await.map_err(NodeError::Names)?;
         let images = Registry::start(RegistryOptions::default()).await?;
         let plan =
             Plan { tools: &tools, programs: &Programs::find()?, directory: &directory, images: &images };
@@ -191,6 +200,7 @@ impl Node {
             scheduler: plan.scheduler(&control_plane)?,
             containerd: plan.containerd(),
             images,
+            _names: names,
             control_plane,
             tools,
             directory,
@@ -201,7 +211,7 @@ impl Node {
 
     async fn launch(&self) -> Result<(), NodeError> {
         let pause = self.directory.join("pause");
-        image::write(&pause, "1", &[pause_image()?])?;
+        image::write(&pause, "1", &[pause_image()?], image::Effort::Least)?;
         self.push(&pause, PAUSE)?;
         self.containerd.start().await?;
         self.scheduler.start().await?;
@@ -251,6 +261,19 @@ impl Node {
         let reference = format!("{}/{name}", self.images.host_port());
         let push = debian::run(Command::new(self.tool(Tool::Crane)).arg("push").arg(layout).arg(reference));
         push.map(drop).map_err(|reason| NodeError::Push { image: name.to_owned(), reason })
+    }
+
+    /// From now on, images whose names begin with this `host:port` are pulled from there, over TLS by this authority, with what the Pod
+    /// has to show; not from the node's own registry.
+    pub fn pull_from(&self, registry: &str, ca_pem: &str) -> Result<(), NodeError> {
+        let directory = self.directory.join("registries").join(registry);
+        let ca = directory.join("ca.crt");
+        let hosts = format!("server = \"https://{registry}\"\nca = \"{}\"\n", ca.display());
+        // Read anew for every pull.
+        std::fs::create_dir_all(&directory)
+            .and_then(|()| std::fs::write(&ca, ca_pem))
+            .and_then(|()| std::fs::write(directory.join("hosts.toml"), hosts))
+            .map_err(NodeError::Directory)
     }
 
     /// The host and port of the registry that every image is pulled from.

@@ -25,7 +25,7 @@ fn make(dir: &Path, program: &str, version: &str) -> Result<Written, Box<dyn Err
     let images = [Architecture::Amd64, Architecture::Arm64]
         .map(|architecture| image::operator(architecture, &path, &describe(version)));
     let images = images.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(image::write(&dir.join("oci"), version, &images)?)
+    Ok(image::write(&dir.join("oci"), version, &images, image::Effort::Most)?)
 }
 
 /// The JSON blob that a descriptor names.

@@ -154,7 +154,7 @@ impl Plan<'_> {
     }
 
     /// Of flags that are given twice, the API server takes the last, save for lists, which grow.
-    fn for_a_node(&self, address: Ipv4Addr) -> [String; 8] {
+    fn for_a_node(&self, address: Ipv4Addr) -> [String; 9] {
         [
             String::from("--bind-address=0.0.0.0"),
             // Pods reach the Service `kubernetes`, which is this address.
@@ -163,6 +163,8 @@ impl Plan<'_> {
             String::from("--service-cluster-ip-range=10.96.0.0/16"),
             String::from("--authorization-mode=Node"),
             String::from("--enable-admission-plugins=NodeRestriction"),
+            // For logs. The node's name is nobody's to look up.
+            String::from("--kubelet-preferred-address-types=InternalIP"),
             format!("--kubelet-client-certificate={}", self.file("kubelet-client.crt")),
             format!("--kubelet-client-key={}", self.file("kubelet-client.key")),
         ]

@@ -63,9 +63,22 @@ impl Layer {
     }
 }
 
+/// How hard layers are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// For images that stay on this machine.
+    Least,
+    /// For images that are published.
+    Most,
+}
+
 /// Compressed, without name and time.
-pub(super) fn gzip(content: &[u8]) -> Result<Vec<u8>, std::io::Error> {
-    let mut encoder = GzBuilder::new().write(Vec::new(), Compression::best());
+pub(super) fn gzip(content: &[u8], effort: Effort) -> Result<Vec<u8>, std::io::Error> {
+    let level = match effort {
+        Effort::Least => Compression::fast(),
+        Effort::Most => Compression::best(),
+    };
+    let mut encoder = GzBuilder::new().write(Vec::new(), level);
     encoder.write_all(content)?;
     encoder.finish()
 }

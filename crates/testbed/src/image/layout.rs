@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::layer::gzip;
-use super::{Architecture, ImageError, Layer};
+use super::{Architecture, Effort, ImageError, Layer};
 use crate::tools::sha256_hex;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -57,14 +57,14 @@ pub struct Written {
 }
 
 /// Writes a layout with one image for several platforms, in place of what is there; `tag` is its name in the layout.
-pub fn write(dir: &Path, tag: &str, images: &[Image]) -> Result<Written, ImageError> {
+pub fn write(dir: &Path, tag: &str, images: &[Image], effort: Effort) -> Result<Written, ImageError> {
     if dir.exists() {
         std::fs::remove_dir_all(dir).map_err(ImageError::at("remove", dir))?;
     }
     let blobs = Blobs::new(dir)?;
     let (mut manifests, mut sizes) = (Vec::new(), Vec::new());
     for image in images {
-        let (manifest, size) = blobs.image(image)?;
+        let (manifest, size) = blobs.image(image, effort)?;
         manifests.push(manifest);
         sizes.push((image.architecture, size));
     }
@@ -111,12 +111,13 @@ impl Blobs {
     }
 
     /// Puts an image there; its manifest's descriptor, and the size of it all.
-    fn image(&self, image: &Image) -> Result<(Value, u64), ImageError> {
+    fn image(&self, image: &Image, effort: Effort) -> Result<(Value, u64), ImageError> {
         let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
         for layer in &image.layers {
             let archive = layer.tar().map_err(ImageError::at("pack a layer of", &self.0))?;
             diff_ids.push(format!("sha256:{}", sha256_hex(&archive)));
-            let compressed = gzip(&archive).map_err(ImageError::at("compress a layer of", &self.0))?;
+            let compressed =
+                gzip(&archive, effort).map_err(ImageError::at("compress a layer of", &self.0))?;
             layers.push(self.blob(LAYER, &compressed)?);
         }
         let config = self.json(CONFIG, &config(image, &diff_ids))?;

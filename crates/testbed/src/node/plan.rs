@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::names::DOMAIN;
 use super::programs::Programs;
 use super::{ADDRESS, NAME, NodeError, PAUSE};
 use crate::component::{Component, Readiness};
@@ -44,7 +45,7 @@ impl Plan<'_> {
 
     pub(super) fn write_files(&self, control_plane: &ControlPlane) -> Result<(), std::io::Error> {
         self.write("ca.crt", control_plane.ca().certificate_pem())?;
-        // Nobody answers there: a name that is looked up is not found, and does not leave the node.
+        // Who answers there knows Services; no other name is found, and none leaves the node.
         self.write("resolv.conf", &format!("nameserver {ADDRESS}\n"))?;
         self.write("containerd.toml", &self.containerd_configuration())?;
         let mirror = format!("[host.\"{}\"]\n  capabilities = [\"pull\", \"resolve\"]\n", self.images.url());
@@ -132,6 +133,8 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.traci
             "failCgroupV1": false,
             "failSwapOn": false,
             "resolvConf": self.file("resolv.conf"),
+            "clusterDNS": [ADDRESS],
+            "clusterDomain": DOMAIN,
             "podLogsDir": self.file("pods"),
             "volumePluginDir": self.file("volume-plugins"),
             // A disk that others fill must not evict Pods.

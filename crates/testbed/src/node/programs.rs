@@ -43,7 +43,7 @@ pub(super) fn on_path(program: &str) -> Option<PathBuf> {
 }
 
 /// The image of what holds a Pod's namespaces: upstream's `pause.c`, from the Kubernetes module, compiled.
-pub(super) fn pause_image() -> Result<Image, NodeError> {
+pub fn pause_image() -> Result<Image, NodeError> {
     let program = pause()?;
     let program = std::fs::read(&program).map_err(NodeError::Directory)?;
     let architecture = Architecture::of_this_machine()
