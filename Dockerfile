@@ -1,10 +1,13 @@
-# The same image as `make image` writes, for who has an engine: the program, the public roots and the licence on nothing.
+# The same files as in the image of `make image`, for who has an engine that builds Dockerfiles (BuildKit, buildah, podman): the
+# program, the public roots and the licence on nothing. docs/image.md says what differs.
 #
 #     docker build --tag registry-operator .
 
-FROM rust:1.95-bookworm AS build
-ARG TARGETARCH=amd64
-# zig, which links the static program, comes as a Python package.
+# Runs on the machine that builds, whatever the image is for: zig links for both.
+FROM --platform=$BUILDPLATFORM rust:1.95.0-bookworm AS build
+# Without a default: one would win over the engine's own word.
+ARG TARGETARCH
+# zig comes as a Python package.
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

@@ -65,11 +65,16 @@ test-chart: helm ## the chart, quickly: lint, and render with every switch; `car
 		$(helm) lint --strict --quiet $(chart) --values $$values; \
 		$(helm) template registry-operator $(chart) --namespace registry-system --values $$values >/dev/null; done
 
+# ARCHITECTURE=amd64 or ARCHITECTURE=arm64 makes half of it in half of the time.
+architectures := $(or $(ARCHITECTURE),amd64 arm64)
+sboms := $(architectures:%=target/image/sbom-%.cdx.json)
+
 # One bill of materials for each platform: their dependencies differ.
 .PHONY: image
-image: $(cargo_cyclonedx) ## the container image for amd64 and arm64, without an engine: target/image/oci, and its SBOMs beside it
-	$(testbed) image
-	$(MAKE) --no-print-directory target/image/sbom-amd64.cdx.json target/image/sbom-arm64.cdx.json
+image: $(cargo_cyclonedx) ## the container image for amd64 and arm64 (or ARCHITECTURE=), without an engine: target/image, with SBOMs
+	rm -rf target/image
+	$(testbed) image $(architectures:%=--architecture %)
+	$(MAKE) --no-print-directory $(sboms)
 
 target/image/sbom-amd64.cdx.json: triple := x86_64-unknown-linux-musl
 target/image/sbom-arm64.cdx.json: triple := aarch64-unknown-linux-musl

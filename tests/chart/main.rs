@@ -4,6 +4,7 @@
 mod docs;
 mod gitops;
 mod health;
+mod image;
 mod lifecycle;
 mod monitoring;
 mod objects;

@@ -25,6 +25,22 @@ pub enum ProgramError {
         /// How it ended.
         reason: String,
     },
+    /// It says where it was built.
+    #[error("{program} names {path}, where it was built: a build elsewhere would give another program, and so another digest", program = program.display())]
+    NamesThisMachine {
+        /// The program.
+        program: PathBuf,
+        /// The directory of this machine.
+        path: String,
+    },
+    /// It cannot be read.
+    #[error("cannot read {program}: {source}", program = program.display())]
+    Unreadable {
+        /// The program.
+        program: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
 }
 
 /// How a program is optimised.
@@ -76,7 +92,24 @@ pub fn build(architecture: Architecture, profile: Profile) -> Result<PathBuf, Pr
         // Four fifths of it are symbols, and the profile is not worth another build of all dependencies.
         run("strip", Command::new("strip").arg("-o").arg(&program).arg(cargos_path(architecture, profile)))?;
     }
+    names_none(&program, &remapped())?;
     Ok(program)
+}
+
+/// That the program holds none of these directories, each of which it was to call something else.
+fn names_none(program: &Path, remapped: &[(String, &str)]) -> Result<(), ProgramError> {
+    let content = std::fs::read(program)
+        .map_err(|source| ProgramError::Unreadable { program: program.to_path_buf(), source })?;
+    let holds = |path: &str| {
+        let path = format!("{path}/");
+        content.windows(path.len()).any(|window| window == path.as_bytes())
+    };
+    match remapped.iter().find(|(here, called)| here != called && holds(here)) {
+        Some((here, _)) => {
+            Err(ProgramError::NamesThisMachine { program: program.to_path_buf(), path: here.clone() })
+        }
+        None => Ok(()),
+    }
 }
 
 fn run(name: &str, command: &mut Command) -> Result<(), ProgramError> {
@@ -132,5 +165,24 @@ fn triple(architecture: Architecture) -> &'static str {
     match architecture {
         Architecture::Amd64 => "x86_64-unknown-linux-musl",
         Architecture::Arm64 => "aarch64-unknown-linux-musl",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ProgramError, names_none};
+
+    #[test]
+    fn a_program_that_says_where_it_was_built_is_refused() -> Result<(), std::io::Error> {
+        let dir = tempfile::tempdir()?;
+        let program = dir.path().join("program");
+        std::fs::write(&program, b"\x7fELF\0/home/me/operator/src/main.rs\0")?;
+        let remapped = |here: &str| [(here.to_owned(), "/src")];
+        let refused = names_none(&program, &remapped("/home/me/operator"));
+        assert!(matches!(refused, Err(ProgramError::NamesThisMachine { path, .. }) if path == "/home/me/operator"));
+        assert!(names_none(&program, &remapped("/home/me/op")).is_ok(), "another directory");
+        std::fs::write(&program, b"\x7fELF\0/src/src/main.rs\0")?;
+        assert!(names_none(&program, &remapped("/src")).is_ok(), "built where it says anyway");
+        Ok(())
     }
 }

@@ -1,0 +1,97 @@
+//! docs/image.md at its word: the commands that publish, install and remove the image are typed, in their order, where a layout
+//! lies as `make image` leaves it. In it something stands for the program, which takes minutes to build; a registry on loopback
+//! stands for registry.example.com. What the real program does on a node is told by tests/node.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use registry_testbed::{
+    Registry, RegistryAuth, RegistryOptions,
+    image::{self, Architecture, Description, Written},
+    tools::{self, Tool},
+};
+
+use crate::programs::{Place, finish, in_repository, text_of};
+
+const PAGE: &str = "docs/image.md";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const PASSWORD: &str = "right";
+
+/// What the page has people type, block by block. What is not typed here says why in its fence.
+fn commands() -> Result<Vec<String>> {
+    let page = text_of(PAGE)?;
+    let blocks = page.split("\n```sh\n").skip(1).map(|rest| rest.split_once("\n```"));
+    blocks.map(|block| Ok(block.context("a block without an end")?.0.to_owned())).collect()
+}
+
+fn stand_in(layout: &Path) -> Result<Written> {
+    let program = layout.join("../program");
+    std::fs::create_dir_all(layout)?;
+    std::fs::write(&program, "stands for the program")?;
+    let description = Description { version: VERSION.to_owned(), ..Description::default() };
+    let images = [Architecture::Amd64, Architecture::Arm64]
+        .map(|architecture| image::operator(architecture, &program, &description));
+    let images = images.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(image::write(layout, VERSION, &images)?)
+}
+
+/// Somebody with the repository, the image in it, and a registry.
+struct Publisher {
+    place: Place,
+    desk: tempfile::TempDir,
+    registry: Registry,
+}
+
+impl Publisher {
+    async fn begins() -> Result<(Self, Written)> {
+        let desk = tempfile::tempdir()?;
+        std::os::unix::fs::symlink(in_repository("charts"), desk.path().join("charts"))?;
+        let written = stand_in(&desk.path().join("target/image/oci"))?;
+        let auth = RegistryAuth::htpasswd("release", PASSWORD);
+        let registry = Registry::start(RegistryOptions { auth, ..Default::default() }).await?;
+        Ok((Self { place: Place::start().await?, desk, registry }, written))
+    }
+
+    async fn types(&self, text: &str) -> Result<String> {
+        let text = text.replace("registry.example.com", &self.registry.host_port());
+        let tools = tools::ensure(&[Tool::Crane, Tool::Helm, Tool::Kubectl]).await?;
+        let programs = [Tool::Crane, Tool::Helm, Tool::Kubectl].map(|tool| tools.get(tool).parent());
+        let here = [Some(Path::new("/usr/bin")), Some(Path::new("/bin"))];
+        let path = std::env::join_paths(programs.into_iter().chain(here).flatten())?;
+        let mut shell = Command::new("bash");
+        shell.args(["-eu", "-o", "pipefail", "-c", &text]).current_dir(self.desk.path());
+        shell.env_clear().env("PATH", path).env("PASSWORD", PASSWORD).env("HOME", self.desk.path());
+        shell.env("KUBECONFIG", self.place.control_plane.admin_kubeconfig());
+        finish(shell, text, String::new()).await?.ok()
+    }
+
+    async fn installed(&self) -> Result<String> {
+        self.place.field("deployment/registry-operator", ".spec.template.spec.containers[0].image").await
+    }
+}
+
+#[tokio::test]
+async fn the_image_is_published_installed_by_its_digest_and_removed_as_its_page_says() -> Result<()> {
+    let (publisher, written) = Publisher::begins().await?;
+    let commands = commands()?;
+    let removal = commands.iter().position(|text| text.contains("helm uninstall"));
+    let (publish_and_install, remove) = commands.split_at(removal.context("it says how to remove it")?);
+    ensure!(publish_and_install.len() >= 2, "{publish_and_install:?}");
+    let mut said = String::new();
+    for text in publish_and_install {
+        said += &publisher.types(text).await?;
+    }
+    ensure!(said.contains(&written.digest), "{} was pushed: {said}", written.digest);
+    let image = publisher.installed().await?;
+    let digest = format!("@{}", written.digest);
+    ensure!(image.starts_with(&publisher.registry.host_port()) && image.ends_with(&digest), "{image}");
+
+    for text in remove {
+        publisher.types(text).await?;
+    }
+    let left = publisher.types("kubectl get namespaces,customresourcedefinitions --output name").await?;
+    ensure!(!left.contains("namespace/registry-system"), "{left}");
+    ensure!(left.contains("systemregistries.registry.spectrocloud.com"), "kept with the registries: {left}");
+    Ok(())
+}
