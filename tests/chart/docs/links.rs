@@ -11,7 +11,7 @@ use super::page::{code, pages, pages_below, prose};
 use crate::programs::{in_repository, text_of};
 
 /// What users read, and what those read who work on the operator.
-fn all_pages() -> Result<Vec<String>> {
+pub fn all_pages() -> Result<Vec<String>> {
     let mut all = pages()?;
     for directory in ["docs/decisions", "tests"] {
         all.extend(pages_below(directory)?);

@@ -8,7 +8,10 @@ use clap::CommandFactory as _;
 use registry_operator::settings::Cli;
 use serde_json::Value;
 
-use super::page::{blocks, code, pages};
+use super::{
+    links::all_pages,
+    page::{blocks, code, pages},
+};
 use crate::{
     monitoring::exposed,
     programs::{in_repository, text_of},
@@ -46,8 +49,10 @@ fn every_target_of_make_is_in_the_makefile() -> Result<()> {
         }
         Ok(())
     };
-    each_code(check)?;
-    for page in pages()? {
+    for page in all_pages()? {
+        for code in code(&page)? {
+            check(&code).with_context(|| format!("{page}: `{code}`"))?;
+        }
         for block in blocks(&page)? {
             for typed in block.commands() {
                 check(&typed.command).with_context(|| block.place())?;
