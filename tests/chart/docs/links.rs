@@ -31,10 +31,8 @@ fn links(page: &str) -> Result<Vec<String>> {
 fn anchors(page: &str) -> Result<Vec<String>> {
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
     let mut anchors = Vec::new();
-    for heading in
-        prose(page)?.lines().filter_map(|line| line.starts_with('#').then(|| line.trim_start_matches('#')))
-    {
-        let kept = heading.trim().to_lowercase();
+    for heading in prose(page)?.lines().filter(|line| line.starts_with('#')) {
+        let kept = heading.trim_start_matches('#').trim().to_lowercase();
         let kept = kept.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
         let anchor: String = kept.map(|c| if c == ' ' { '-' } else { c }).collect();
         let count = seen.entry(anchor.clone()).or_default();

@@ -3,7 +3,7 @@
 //! No Pods run, so the operator runs beside the API server for as long as there is a Deployment of it, with the arguments and
 //! the environment that stand there. A registry on loopback stands where the pages write https://registry.example.com.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{fmt::Write as _, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Container};
@@ -153,7 +153,7 @@ impl Reader {
     pub async fn types(&mut self, session: &[Typed]) -> Result<()> {
         let mut script = "exec 2>&1\nset -u -o pipefail\n".to_owned();
         for Typed { command, .. } in session {
-            script += &format!("{}\nprintf '{END}%d{END}' $?\n", replaced(command, &self.typed));
+            write!(script, "{}\nprintf '{END}%d{END}' $?\n", replaced(command, &self.typed))?;
         }
         let printed = finish(self.shell(&script).await?, script, String::new()).await?.ok()?;
         let mut answers = printed.split(END);
