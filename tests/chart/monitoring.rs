@@ -7,7 +7,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use registry_operator::{metrics::Metrics, subject};
+use registry_operator::{
+    availability::After,
+    metrics::{Metrics, SecretWrite},
+    subject,
+};
 use registry_testbed::tools::Tool;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -33,28 +37,31 @@ async fn alerts() -> Result<Vec<Alert>> {
 }
 
 /// The operator's metrics by the names of their samples, each with its labels.
-fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
+pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
     let metrics = Metrics::new();
     metrics.validated(subject::Scope::System, "True", "Available");
     metrics.layer("tls", Duration::from_millis(1));
     metrics.registry_requests("answered", 1);
     metrics.api_request("GET", 200);
     metrics.aws_request("ecr", "granted");
+    metrics.pull_secret_write(SecretWrite::Create, &Ok(After::Foreign));
     metrics.waited(Duration::ZERO);
     metrics.reconciled(Duration::ZERO);
     let text = metrics.text()?;
     let mut found = BTreeMap::new();
     for line in text.lines() {
-        if let Some(name) = line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" gauge")) {
-            // Without a registry there are no samples of these; their labels are the registry's.
-            let of_a_registry = ["scope", "namespace", "name"].map(str::to_owned);
-            found.insert(name.to_owned(), BTreeSet::from(of_a_registry));
-        } else if !line.starts_with('#') {
+        if !line.starts_with('#') {
             let (name, labels) = line.split_once('{').unwrap_or((line.split(' ').next().unwrap_or(line), ""));
             let labels =
                 labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name.to_owned());
             found.entry(name.to_owned()).or_insert_with(BTreeSet::new).extend(labels);
         }
+    }
+    // Without a registry there are no samples of these; their labels are the registry's.
+    let gauges = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" gauge"));
+    for name in gauges {
+        let of_a_registry = || BTreeSet::from(["scope", "namespace", "name"].map(str::to_owned));
+        found.entry(name.to_owned()).or_insert_with(of_a_registry);
     }
     Ok(found)
 }

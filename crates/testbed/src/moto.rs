@@ -3,11 +3,15 @@
 //! A Python program, pinned by `tests/tools/moto/requirements.txt`, installed on first use. Needs `python3` and a package
 //! index.
 
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::{Method, header};
+
 use crate::component::{Component, ComponentError, Readiness};
+use crate::http_client::{Call, HttpError};
 use crate::ports::{Port, PortError};
 use crate::process::{Scratch, Spec};
 use crate::python::{self, PythonError};
@@ -30,6 +34,26 @@ pub enum MotoError {
     /// It does not come up.
     #[error(transparent)]
     Component(#[from] ComponentError),
+    /// It does not answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// Its IAM does not do what it was asked to.
+    #[error("moto's IAM refuses {action}: {answer}")]
+    Refused {
+        /// What was asked for.
+        action: String,
+        /// Its answer.
+        answer: String,
+    },
+}
+
+/// What a user of AWS signs in with.
+#[derive(Debug, Clone)]
+pub struct AccessKey {
+    /// The key's id.
+    pub id: String,
+    /// The key.
+    pub secret: String,
 }
 
 /// A running emulator.
@@ -71,6 +95,52 @@ impl Moto {
         python::is_there()
     }
 
+    /// Has its IAM do something, before it checks credentials.
+    pub async fn iam(&self, action: &str, parameters: &[(&str, &str)]) -> Result<String, MotoError> {
+        // Unsigned: the scope alone says which API is meant.
+        let scope = "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=x";
+        let call = Call::new(Method::POST, format!("{}/", self.url()))
+            .header(header::AUTHORIZATION, scope)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form(&[&[("Action", action), ("Version", "2010-05-08")], parameters].concat()));
+        let answer = call.send().await?;
+        let text = String::from_utf8_lossy(answer.body()).into_owned();
+        if answer.status().is_success() {
+            return Ok(text);
+        }
+        Err(MotoError::Refused { action: action.to_owned(), answer: text })
+    }
+
+    /// Makes a user with that policy, and a key for it.
+    pub async fn user(&self, name: &str, policy: &str) -> Result<AccessKey, MotoError> {
+        let user = ("UserName", name);
+        self.iam("CreateUser", &[user]).await?;
+        self.iam("PutUserPolicy", &[user, ("PolicyName", name), ("PolicyDocument", policy)]).await?;
+        let action = "CreateAccessKey";
+        let answer = self.iam(action, &[user]).await?;
+        let element = |name: &str| {
+            let (_, rest) = answer.split_once(&format!("<{name}>"))?;
+            rest.split_once('<').map(|(value, _)| value.to_owned())
+        };
+        let key = element("AccessKeyId").zip(element("SecretAccessKey"));
+        key.map(|(id, secret)| AccessKey { id, secret })
+            .ok_or_else(|| MotoError::Refused { action: action.to_owned(), answer: answer.clone() })
+    }
+
+    /// Makes a role with that trust policy, which may do what that policy says.
+    pub async fn role(&self, name: &str, trust: &str, policy: &str) -> Result<(), MotoError> {
+        let role = ("RoleName", name);
+        self.iam("CreateRole", &[role, ("AssumeRolePolicyDocument", trust)]).await?;
+        self.iam("PutRolePolicy", &[role, ("PolicyName", name), ("PolicyDocument", policy)]).await?;
+        Ok(())
+    }
+
+    /// From here on, signatures and policies count.
+    pub async fn checks_credentials(&self) -> Result<(), MotoError> {
+        Call::new(Method::POST, format!("{}/moto-api/reset-auth", self.url())).body("0").send().await?;
+        Ok(())
+    }
+
     /// Its endpoint, for all of AWS's APIs.
     pub fn url(&self) -> String {
         format!("http://{}:{}", self.address, self.port.number())
@@ -80,4 +150,17 @@ impl Moto {
     pub fn component(&self) -> &Component {
         &self.component
     }
+}
+
+/// As application/x-www-form-urlencoded.
+fn form(parameters: &[(&str, &str)]) -> String {
+    let mut form = String::new();
+    for (name, value) in parameters {
+        let _ = write!(form, "{name}=");
+        for byte in value.bytes() {
+            let _ = write!(form, "%{byte:02X}");
+        }
+        form.push('&');
+    }
+    form
 }

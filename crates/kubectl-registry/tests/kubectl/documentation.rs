@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use registry_testbed::tools;
 use serde_json::{Value, json};
 
@@ -42,6 +42,46 @@ async fn the_page_shows_what_the_commands_print() -> Result<()> {
             "{PAGE} is not what is printed; that is in {}. The first difference: {differs:#?}",
             made.display()
         );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_other_block_of_the_page_is_run_or_says_why_not() -> Result<()> {
+    let installation = Installation::shared().await?;
+    let kubectl = Kubectl::start(installation).await?;
+    let written = std::fs::read_to_string(tools::repository().join(PAGE))?;
+    for block in written.split("\n```").skip(1).step_by(2) {
+        let (fence, text) = block.split_once('\n').context("a block without a line")?;
+        let reason = fence.split_once("notest: ").map_or("", |(_, reason)| reason);
+        if fence == "sh" {
+            let shell = kubectl.command("bash", &["-eu", "-o", "pipefail", "-c", text]);
+            let run = finished(shell, "").await?;
+            ensure!(run.code == 0, "{text}: {run:#?}");
+        } else {
+            ensure!(
+                fence == "console" || reason.len() > 10,
+                "{PAGE}: nothing is done with `{fence}`: {text}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_flag_that_the_page_names_is_the_plugins() -> Result<()> {
+    let desk = crate::bed::Desk::new()?;
+    let mut help = String::new();
+    for command in ["list", "validate", "describe", "completion"] {
+        help.push_str(&desk.run(&[command, "--help"]).await?.stdout);
+    }
+    let known: Vec<&str> = help.split(|c: char| c != '-' && !c.is_ascii_lowercase()).collect();
+    let written = std::fs::read_to_string(tools::repository().join(PAGE))?;
+    let code = written.split('`').skip(1).step_by(2);
+    let flags: Vec<&str> = code.filter(|code| code.starts_with("--")).collect();
+    ensure!(flags.len() > 5, "{flags:?}");
+    for flag in flags {
+        ensure!(known.contains(&flag), "{PAGE}: the plugin has no {flag}");
     }
     Ok(())
 }

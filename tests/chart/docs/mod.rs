@@ -1,0 +1,189 @@
+//! The documentation, taken at its word: every command of README.md, docs/*.md and the chart's README is run, in its order, by a
+//! shell on a real API server, what is shown as its answer is compared with what it prints, and every manifest is applied to one.
+//!
+//! What becomes of a block stands in its fence:
+//!
+//! | Fence | What is done |
+//! |---|---|
+//! | `sh`, `console` | typed by the reader of the page; in `console`, what stands below a command is its answer |
+//! | `sh fresh` | the same, on a new cluster |
+//! | `sh before: command` | the same, in a situation that the page speaks of and that this command brings about |
+//! | `yaml` | a manifest that the API server would take |
+//! | `yaml apply` | a manifest that the reader applies |
+//! | `yaml spec`, `yaml values` | a part of a registry's spec; values of the chart |
+//! | `json` | JSON |
+//! | any, with `notest: reason` | nothing |
+//!
+//! NAMESPACE and TENANT are the test's. `reader` says what else stands for what, `shown` what counts as shown.
+
+mod aws;
+mod links;
+mod names;
+mod page;
+mod reader;
+mod shown;
+mod vocabulary;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use self::{
+    page::{Block, Purpose, Typed, blocks, pages, pages_below},
+    reader::Reader,
+};
+use crate::programs::{Place, template, text_of};
+
+/// A test for each page whose commands are run here, and with what the reader begins.
+macro_rules! read {
+    ($($test:ident: $page:literal, $reader:expr;)*) => {
+        const READ: &[&str] = &[$($page),*];
+        $(#[tokio::test]
+        async fn $test() -> Result<()> {
+            $reader.await?.reads($page).await
+        })*
+    };
+}
+
+read! {
+    what_the_readme_says_works: "README.md", Reader::sits_down();
+    what_the_charts_readme_says_works: "charts/registry-operator/README.md", Reader::sits_down();
+    who_can_use_a_registry_is_as_its_page_says: "docs/availability.md", Reader::with_registries();
+    what_the_page_on_conditions_says_works: "docs/conditions.md", Reader::with_registries();
+    a_registry_of_ecr_is_declared_as_its_page_says: "docs/ecr.md", aws::reader();
+    a_first_registry_is_declared_as_its_page_says: "docs/first-registry.md", Reader::with_an_operator();
+    what_the_page_on_installing_says_works: "docs/install.md", Reader::sits_down();
+    what_the_page_on_migrating_says_works: "docs/migrate-from-palette.md", Reader::with_an_operator();
+    what_the_page_on_operations_says_works: "docs/operations.md", Reader::with_registries();
+    what_the_page_on_registries_says_works: "docs/registries.md", Reader::with_an_operator();
+    what_the_page_on_security_says_works: "docs/security.md", Reader::with_registries();
+    tenants_are_brought_in_as_their_page_says: "docs/tenancy.md", reader_beside_jane();
+}
+
+/// `jane` may do everything to everything, by name of each verb; only `administer` is missing.
+const JANE: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: everything-but-administer}
+rules:
+  - {apiGroups: ["*"], resources: ["*"], verbs: [get, list, watch, create, update, patch, delete, deletecollection]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: jane}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: everything-but-administer}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: jane}]
+---
+apiVersion: registry.spectrocloud.com/v1alpha1
+kind: SystemRegistry
+metadata: {name: packs}
+spec: {endpoint: "https://registry.example.com"}
+"#;
+
+async fn reader_beside_jane() -> Result<Reader> {
+    let mut reader = Reader::with_an_operator().await?;
+    let command = format!("kubectl apply -f - <<'EOF'{JANE}EOF\n");
+    reader.types(&[Typed { command, shown: String::new() }]).await?;
+    Ok(reader)
+}
+
+/// Pages whose commands are run by tests of their own, and where those are.
+const READ_ELSEWHERE: [(&str, &str); 2] = [
+    ("docs/image.md", "tests/node/story.rs"),
+    ("docs/kubectl-registry.md", "crates/kubectl-registry/tests/kubectl/documentation.rs"),
+];
+
+#[test]
+fn no_page_and_no_block_is_passed_over_in_silence() -> Result<()> {
+    for page in pages()? {
+        let mut is_read = READ.contains(&&*page);
+        if let Some((_, test)) = READ_ELSEWHERE.iter().find(|(other, _)| *other == page) {
+            ensure!(text_of(test)?.contains(&page), "{test} does not speak of {page}");
+            is_read = true;
+        }
+        for block in blocks(&page)? {
+            let is_done = block.is_done()?;
+            ensure!(is_read || !is_done, "{}: no test reads this page", block.place());
+            let says = block.commands().iter().all(|typed| !typed.command.trim().is_empty());
+            ensure!(says && !block.commands().is_empty(), "{}: nothing is said", block.place());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn pages_for_those_who_work_on_the_operator_have_no_commands_that_nobody_runs() -> Result<()> {
+    let others: Vec<String> = ["docs", "tests", "crates", "charts", "config", "packaging"]
+        .into_iter()
+        .map(pages_below)
+        .collect::<Result<Vec<_>>>()?
+        .concat();
+    let read = pages()?;
+    for page in others.iter().filter(|page| !read.contains(page)) {
+        for block in blocks(page)? {
+            ensure!(!block.is_done()?, "{}: no test reads this page", block.place());
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_helm_says_after_an_installation_works() -> Result<()> {
+    let mut reader = Reader::with_an_operator().await?;
+    let notes = text_of("charts/registry-operator/templates/NOTES.txt")?;
+    let notes = notes.replace("{{ .Release.Namespace }}", crate::programs::NAMESPACE);
+    // Its commands are indented. Those that wait for Pods can't be run.
+    let commands = notes.lines().filter_map(|line| line.strip_prefix("  "));
+    let commands: Vec<&str> =
+        commands.filter(|line| !line.contains("rollout") && !line.starts_with("helm test")).collect();
+    ensure!(commands.len() > 5, "{commands:?}");
+    reader.types(&[Typed { command: commands.join("\n"), shown: String::new() }]).await
+}
+
+#[tokio::test]
+async fn every_manifest_in_the_pages_is_taken_by_the_api_server() -> Result<()> {
+    let place = Place::start().await?;
+    place.install("registry-operator", &[]).await?.ok()?;
+    let tenant = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+        "name": "team-a", "labels": {"registry.spectrocloud.com/tenant": "team-a"}}});
+    place.kubectl(&["apply", "--filename", "-"], &tenant.to_string()).await?.ok()?;
+    let mut count = 0;
+    for page in pages()? {
+        for block in blocks(&page)? {
+            count += usize::from(is_taken(&place, &block).await.with_context(|| block.place())?);
+        }
+    }
+    ensure!(count >= 5, "{count} manifests");
+    Ok(())
+}
+
+/// Whether it is something to be taken; that it is not taken is an error.
+async fn is_taken(place: &Place, block: &Block) -> Result<bool> {
+    let text = match block.purpose()? {
+        Purpose::Manifest | Purpose::Applied => block.text.clone(),
+        Purpose::Spec => within_a_registry(&block.text)?,
+        Purpose::Values => return values_are_taken(&block.text).await.map(|()| true),
+        Purpose::Json => return Ok(serde_json::from_str::<Value>(&block.text).map(|_| true)?),
+        Purpose::Typed { .. } | Purpose::TypedAfresh | Purpose::Nothing { .. } => return Ok(false),
+    };
+    let dry_run = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", "-"];
+    place.kubectl(&dry_run, &text).await?.ok().map(|_| true)
+}
+
+async fn values_are_taken(text: &str) -> Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), text)?;
+    template(&["--values", &file.path().display().to_string()]).await?.ok().map(drop)
+}
+
+fn within_a_registry(text: &str) -> Result<String> {
+    let part: Value = serde_saphyr::from_str(text)?;
+    let mut spec = part.get("spec").unwrap_or(&part).clone();
+    if spec["endpoint"].is_null() {
+        let ecr = "https://123456789012.dkr.ecr.eu-central-1.amazonaws.com";
+        let is_ecr = !spec["auth"]["ecr"].is_null();
+        spec["endpoint"] = json!(if is_ecr { ecr } else { "https://registry.example.com" });
+    }
+    let registry = json!({"apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "SystemRegistry",
+        "metadata": {"name": "part"}, "spec": spec});
+    Ok(registry.to_string())
+}

@@ -1,0 +1,301 @@
+//! Every name that a page uses is one that there is: make's targets, flags, variables, fields, values of the chart, metrics,
+//! labels, tests. Looked up in what defines them; nothing is run.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::CommandFactory as _;
+use registry_operator::settings::Cli;
+use serde_json::Value;
+
+use super::{
+    links::all_pages,
+    page::{blocks, code, pages},
+};
+use crate::{
+    monitoring::exposed,
+    programs::{in_repository, text_of},
+};
+
+/// Calls `check` with each code span of each page, and says on which page it was that failed.
+fn each_code(check: impl Fn(&str) -> Result<()>) -> Result<()> {
+    for page in pages()? {
+        for code in code(&page)? {
+            check(&code).with_context(|| format!("{page}: `{code}`"))?;
+        }
+    }
+    Ok(())
+}
+
+fn words(code: &str) -> impl Iterator<Item = &str> {
+    let is_between = |c: char| c.is_whitespace() || ['|', ',', '(', ')', '"', '\''].contains(&c);
+    code.split(is_between).filter(|word| !word.is_empty())
+}
+
+// ---- Programs
+
+#[test]
+fn every_target_of_make_is_in_the_makefile() -> Result<()> {
+    let makefile = text_of("Makefile")?;
+    let is_target = |target: &str| makefile.lines().any(|line| line.starts_with(&format!("{target}:")));
+    let check = |code: &str| {
+        let mut words = words(code);
+        while let Some(word) = words.next() {
+            let target = (word == "make").then(|| words.next()).flatten();
+            // `make` alone, and `make ONCE=1`.
+            if let Some(target) = target.filter(|target| !target.contains('=')) {
+                ensure!(is_target(target), "the Makefile has no target {target}");
+            }
+        }
+        Ok(())
+    };
+    for page in all_pages()? {
+        for code in code(&page)? {
+            check(&code).with_context(|| format!("{page}: `{code}`"))?;
+        }
+        for block in blocks(&page)? {
+            for typed in block.commands() {
+                check(&typed.command).with_context(|| block.place())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Flags that every program has, or other programs than ours, and that no page shows in a command.
+const FOREIGN_FLAGS: [&str; 1] = ["--help"];
+
+/// What stands in commands is held by their being run.
+fn flags_in_commands() -> Result<BTreeSet<String>> {
+    let mut flags = BTreeSet::new();
+    for page in pages()? {
+        for block in blocks(&page)? {
+            flags.extend(block.text.split_whitespace().filter(|word| word.starts_with("--")).map(flag));
+        }
+    }
+    Ok(flags)
+}
+
+/// Flags by themselves, or those of the programs that people run here.
+fn is_about_us(code: &str) -> bool {
+    let first = code.split(' ').next().unwrap_or_default();
+    is_flag(first) || ["helm", "kubectl", "registry-operator"].contains(&first)
+}
+
+fn is_flag(word: &str) -> bool {
+    word.strip_prefix("--").is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+fn flag(word: &str) -> String {
+    word.split('=').next().unwrap_or(word).to_owned()
+}
+
+#[test]
+fn every_flag_is_the_operators_or_stands_in_a_command() -> Result<()> {
+    let cli = Cli::command();
+    let own: BTreeSet<String> = cli
+        .get_arguments()
+        .filter_map(|argument| argument.get_long())
+        .map(|long| format!("--{long}"))
+        .collect();
+    let shown = flags_in_commands()?;
+    let elsewhere = code("docs/kubectl-registry.md")?;
+    for page in pages()?.iter().filter(|page| *page != "docs/kubectl-registry.md") {
+        for code in code(page)?.iter().filter(|code| is_about_us(code) && !elsewhere.contains(code)) {
+            for flag in words(code).filter(|word| is_flag(word)).map(flag) {
+                let is_known =
+                    own.contains(&flag) || shown.contains(&flag) || FOREIGN_FLAGS.contains(&&*flag);
+                ensure!(is_known, "{page}: `{code}`: nobody has the flag {flag}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_environment_variable_of_the_operators_is_read_by_it() -> Result<()> {
+    let cli = Cli::command();
+    let read: BTreeSet<String> = cli
+        .get_arguments()
+        .filter_map(|argument| argument.get_env())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    for page in pages()? {
+        let text = text_of(&page)?;
+        let is_of_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let names = text.split(|c| !is_of_name(c));
+        for name in
+            names.filter(|name| name.starts_with("REGISTRY_OPERATOR_") || name.starts_with("AWS_ENDPOINT"))
+        {
+            ensure!(read.contains(name), "{page}: the operator does not read {name}");
+        }
+    }
+    Ok(())
+}
+
+// ---- Fields and values
+
+fn crd(file: &str) -> Result<Value> {
+    let crd: Value = serde_saphyr::from_str(&text_of(&format!("crds/{file}.yaml"))?)?;
+    Ok(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone())
+}
+
+fn values() -> Result<Value> {
+    Ok(serde_json::from_str(&text_of("charts/registry-operator/values.schema.json")?)?)
+}
+
+/// What a schema says of a dotted path. Below an object of any keys, anything may be.
+fn lookup<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(schema, |at, segment| {
+        let at = if at["items"].is_object() { &at["items"] } else { at };
+        let name = segment.split('[').next().unwrap_or(segment);
+        at["properties"].get(name).or_else(|| at["properties"].is_null().then_some(at))
+    })
+}
+
+/// Keys of Secrets and hosts that look like paths.
+const NO_PATHS: [&str; 3] = ["auth.docker.io", "tls.crt", "tls.key"];
+
+/// The path in words like `spec.tls.ca.inline`, `tenantPolicy.plainHTTP: true`, `auth.ecr.sts.roleARN`.
+fn dotted(word: &str) -> Option<&str> {
+    let path = word.split([':', '=', '/']).next()?;
+    let is_path =
+        path.contains('.') && path.split('.').all(|part| part.starts_with(|c: char| c.is_ascii_lowercase()));
+    is_path.then_some(path)
+}
+
+#[test]
+fn every_field_and_every_value_of_the_chart_is_in_its_schema() -> Result<()> {
+    let (registry, chart) = (crd("systemregistries")?, values()?);
+    let (of_registry, of_chart) = (&registry["properties"], &chart["properties"]);
+    let of_spec = &of_registry["spec"]["properties"];
+    each_code(|code| {
+        for path in
+            words(code).filter_map(dotted).filter(|path| !path.contains('*') && !NO_PATHS.contains(path))
+        {
+            let first = path.split('.').next().unwrap_or(path);
+            let readings = [
+                (of_registry.get(first), lookup(&registry, path)),
+                (of_spec.get(first), lookup(&registry["properties"]["spec"], path)),
+                (of_chart.get(first), lookup(&chart, path)),
+            ];
+            let mut possible = readings.iter().filter(|(begins, _)| begins.is_some()).peekable();
+            if possible.peek().is_some() {
+                ensure!(
+                    possible.any(|(_, found)| found.is_some()),
+                    "neither a registry nor the chart has {path}"
+                );
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn every_value_that_is_set_is_a_value_of_the_chart() -> Result<()> {
+    let chart = values()?;
+    for page in pages()? {
+        for block in blocks(&page)? {
+            for (_, set) in
+                block.text.match_indices("--set ").map(|(at, set)| block.text[at..].split_at(set.len()))
+            {
+                let path = set.trim_start_matches('\'').split('=').next().unwrap_or_default();
+                ensure!(lookup(&chart, path).is_some(), "{}: the chart has no value {path}", block.place());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn who_comes_from_the_console_is_told_of_every_field() -> Result<()> {
+    let page = text_of("docs/migrate-from-palette.md")?;
+    let registry = crd("systemregistries")?;
+    let spec = registry["properties"]["spec"]["properties"].as_object().context("a spec")?;
+    for (name, field) in spec {
+        let below = field["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(below, _)| format!("spec.{name}.{below}"));
+        for path in below.chain([format!("spec.{name}")]) {
+            let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
+            let is_named = [&*path, parent].iter().any(|path| page.contains(&format!("`{path}`")));
+            ensure!(
+                is_named || page.contains(&format!("`{path}.")),
+                "docs/migrate-from-palette.md does not name {path}"
+            );
+        }
+    }
+    Ok(())
+}
+
+// ---- What is seen from outside
+
+#[test]
+fn every_metric_is_the_operators_with_the_labels_that_it_has() -> Result<()> {
+    let exposed = exposed()?;
+    let find = |metric: &str| {
+        ["", "_bucket", "_total"].iter().find_map(|suffix| exposed.get(&format!("{metric}{suffix}")))
+    };
+    each_code(|code| {
+        for metric in words(code).filter(|word| word.starts_with("registry_operator_")) {
+            find(metric).with_context(|| format!("the operator has no metric {metric}"))?;
+        }
+        Ok(())
+    })?;
+    let table = text_of("docs/operations.md")?;
+    for row in table.lines().filter(|line| line.starts_with("| `registry_operator_")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let names =
+            |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>();
+        let metric = cells[1].trim_matches('`');
+        let mut labels = find(metric).with_context(|| format!("no metric {metric}"))?.clone();
+        // A histogram's own.
+        labels.remove("le");
+        ensure!(names(cells[2]) == labels, "docs/operations.md: {metric} has the labels {labels:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_label_and_annotation_is_known_to_the_operator() -> Result<()> {
+    let known = [
+        registry_api::TENANT_LABEL,
+        registry_api::REQUESTED_AT,
+        registry_api::FINALIZER,
+        registry_api::REGISTRY_UID_LABEL,
+        registry_api::REGISTRY_ANNOTATION,
+        // The API's own version.
+        "registry.spectrocloud.com/v1alpha1",
+    ];
+    for page in pages()? {
+        let text = text_of(&page)?;
+        for (at, _) in text.match_indices("registry.spectrocloud.com/") {
+            let is_of_name = |c: &char| c.is_ascii_alphanumeric() || "./-".contains(*c);
+            let name: String = text[at..].chars().take_while(is_of_name).collect();
+            let name = name.trim_end_matches('.');
+            // `systemregistry.registry.spectrocloud.com/packs` is an object.
+            let is_object = text[..at].ends_with('.');
+            ensure!(is_object || known.contains(&name), "{page}: nobody knows {name}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_test_that_the_page_on_tenants_rests_on_is_there() -> Result<()> {
+    let mut count = 0;
+    for code in code("docs/tenancy.md")? {
+        let Some((file, test)) = code.split_once("::") else { continue };
+        let path = format!("tests/tenancy/{file}.rs");
+        ensure!(in_repository(&path).exists(), "docs/tenancy.md: {code}: there is no {path}");
+        let begins = test.trim_end_matches(['…', '*']);
+        if !text_of(&path)?.contains(&format!("fn {begins}")) {
+            bail!("docs/tenancy.md: {path} has no test {test}");
+        }
+        count += 1;
+    }
+    ensure!(count > 10, "{count} tests");
+    Ok(())
+}
