@@ -1,7 +1,8 @@
 //! The tools are built again exactly when what they are built from changes.
 
+use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use registry_testbed::tools::{Tool, Workshop, repository};
 
@@ -51,6 +52,47 @@ fn each_tool_is_pinned() -> Outcome {
     ] {
         assert_eq!(Workshop::of_this_repository().recipe(tool)?.version, version);
     }
+    Ok(())
+}
+
+/// The modules that a go.mod requires, each with its version after the replacements.
+fn requirements(go_mod: &str) -> BTreeMap<String, String> {
+    let mut versions = BTreeMap::new();
+    for line in go_mod.lines() {
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            // The replacements come last.
+            [module, "=>", _, version] | ["replace", module, "=>", _, version] => {
+                versions.entry(module.to_owned()).and_modify(|known| version.clone_into(known));
+            }
+            [module, version, ..] | ["require", module, version] if version.starts_with('v') => {
+                versions.insert(module.to_owned(), version.to_owned());
+            }
+            _ => {}
+        }
+    }
+    versions
+}
+
+#[test]
+fn what_several_tools_are_made_from_has_one_version_so_that_it_is_compiled_once() -> Outcome {
+    let mut known: BTreeMap<String, (String, PathBuf)> = BTreeMap::new();
+    for entry in std::fs::read_dir(repository().join("tests/tools"))? {
+        let path = entry?.path().join("go.mod");
+        // Another Kubernetes, and programs that share nothing.
+        let is_apart = ["kube-apiserver-1.30", "cni-plugins"]
+            .iter()
+            .any(|name| path.ends_with(format!("{name}/go.mod")));
+        if is_apart || !path.is_file() {
+            continue;
+        }
+        for (module, version) in requirements(&std::fs::read_to_string(&path)?) {
+            let (same, first) =
+                known.entry(module.clone()).or_insert_with(|| (version.clone(), path.clone()));
+            let (first, second) = (first.display(), path.display());
+            assert_eq!(*same, version, "{module} of {first} and of {second}: run tests/tools/align.sh");
+        }
+    }
+    assert!(known.len() > 100, "only {} modules were read", known.len());
     Ok(())
 }
 

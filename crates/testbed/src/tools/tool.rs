@@ -7,7 +7,7 @@ pub enum Tool {
     Etcd,
     /// The Kubernetes API.
     KubeApiserver,
-    /// An OCI registry (distribution).
+    /// An OCI registry. A program of ours on distribution's packages: without its storage in clouds.
     Registry,
     /// Garbage collection, namespace deletion, service accounts.
     KubeControllerManager,
@@ -121,7 +121,7 @@ impl Tool {
         match self {
             Self::Etcd => "go.etcd.io/etcd/server/v3",
             Self::KubeApiserver | Self::OldestKubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
-            Self::Registry => "github.com/distribution/distribution/v3/cmd/registry",
+            Self::Registry => "github.com/distribution/distribution/v3/registry",
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
             Self::Crane => "github.com/google/go-containerregistry/cmd/crane",
@@ -152,7 +152,7 @@ impl Tool {
     }
 
     fn is_ours(self) -> bool {
-        matches!(self, Self::FluxHealth | Self::ArgoHealth | Self::PrometheusRules)
+        matches!(self, Self::Registry | Self::FluxHealth | Self::ArgoHealth | Self::PrometheusRules)
     }
 
     /// What the linker is told, so that the program says its version.
@@ -178,6 +178,15 @@ impl Tool {
             }
             Self::Registry => "-X github.com/distribution/distribution/v3/version.version={version}",
             Self::Helm => "-X helm.sh/helm/v4/internal/version.version={version}",
+        }
+    }
+
+    /// What is left out of the build.
+    pub(super) fn build_tags(self) -> &'static str {
+        match self {
+            // The API servers of that time could be built without the clouds' SDKs: two fifths of what is compiled.
+            Self::OldestKubeApiserver => "providerless",
+            _ => "",
         }
     }
 
