@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
     Registry, RegistryAuth, RegistryOptions,
-    image::{self, Architecture, Description, Written},
+    image::{self, Architecture, Description, Effort, Written},
     tools::{self, Tool},
 };
 
@@ -33,7 +33,7 @@ fn stand_in(layout: &Path) -> Result<Written> {
     let images = [Architecture::Amd64, Architecture::Arm64]
         .map(|architecture| image::operator(architecture, &program, &description));
     let images = images.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(image::write(layout, VERSION, &images)?)
+    Ok(image::write(layout, VERSION, &images, Effort::Least)?)
 }
 
 /// Somebody with the repository, the image in it, and a registry.

@@ -88,7 +88,7 @@ async fn reader_beside_jane() -> Result<Reader> {
 
 /// Pages whose commands are run by tests of their own, and where those are.
 const READ_ELSEWHERE: [(&str, &str); 2] = [
-    ("docs/image.md", "tests/node/story.rs"),
+    ("docs/image.md", "tests/chart/image.rs"),
     ("docs/kubectl-registry.md", "crates/kubectl-registry/tests/kubectl/documentation.rs"),
 ];
 

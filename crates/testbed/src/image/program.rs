@@ -179,7 +179,9 @@ mod tests {
         std::fs::write(&program, b"\x7fELF\0/home/me/operator/src/main.rs\0")?;
         let remapped = |here: &str| [(here.to_owned(), "/src")];
         let refused = names_none(&program, &remapped("/home/me/operator"));
-        assert!(matches!(refused, Err(ProgramError::NamesThisMachine { path, .. }) if path == "/home/me/operator"));
+        assert!(
+            matches!(refused, Err(ProgramError::NamesThisMachine { path, .. }) if path == "/home/me/operator")
+        );
         assert!(names_none(&program, &remapped("/home/me/op")).is_ok(), "another directory");
         std::fs::write(&program, b"\x7fELF\0/src/src/main.rs\0")?;
         assert!(names_none(&program, &remapped("/src")).is_ok(), "built where it says anyway");
