@@ -57,8 +57,7 @@ impl Reader {
             std::os::unix::fs::symlink(in_repository(shared), desk.path().join(shared))?;
         }
         let registry = Registry::start(RegistryOptions { auth, ..Default::default() }).await?;
-        let (url, host) = (registry.url(), registry.host_port());
-        let written = "https://registry.example.com";
+        let host = registry.host_port();
         let mut reader = Self {
             place: Place::start().await?,
             desk,
@@ -66,9 +65,9 @@ impl Reader {
             operator: None,
             aws: None,
             typed: Vec::new(),
-            answered: vec![(url.clone(), written.to_owned()), (host, "registry.example.com".to_owned())],
+            answered: vec![(host, "registry.example.com".to_owned())],
         };
-        reader.takes(written, &url);
+        reader.finds_the_registry_at("https://registry.example.com");
         reader.takes("NAMESPACE", "team-a");
         reader.takes("TENANT", "team-a");
         reader.takes("demo-password", PASSWORD);
@@ -100,6 +99,13 @@ impl Reader {
             "helm install registry-operator charts/registry-operator -n {NAMESPACE} --create-namespace {further}"
         );
         self.types(&[Typed { command: install, shown: String::new() }]).await.map(drop)
+    }
+
+    /// Where the page writes this, the registry is meant.
+    pub fn finds_the_registry_at(&mut self, written: &str) {
+        let url = self.registry.url();
+        self.takes(written, &url);
+        self.answered.insert(0, (url, written.to_owned()));
     }
 
     /// Where the page writes the one, the other stands for it here.
