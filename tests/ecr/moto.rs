@@ -1,6 +1,6 @@
 //! The real SDK against moto's ECR, STS and IAM: another's idea of AWS than ours.
 //!
-//! moto gives tokens whose end is in 2015, knows no external id, and looks at signatures only once it is told to.
+//! moto gives tokens whose end is in 2015, and looks at signatures and policies only once it is told to.
 
 use anyhow::{Context as _, Result};
 use registry_operator::ecr::Urgency;

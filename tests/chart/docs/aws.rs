@@ -27,8 +27,7 @@ pub async fn reader() -> Result<Reader> {
     let mut reader =
         Reader::sits_down_before(RegistryAuth::htpasswd("AWS", format!("{ACCOUNT}-auth-token"))).await?;
     reader.registry().push_artifact("team/packs/hello", "v1").await?;
-    let endpoint = reader.registry().url();
-    reader.takes("https://123456789012.dkr.ecr.eu-central-1.amazonaws.com", &endpoint);
+    reader.finds_the_registry_at("https://123456789012.dkr.ecr.eu-central-1.amazonaws.com");
     reader.takes("AKIAIOSFODNN7EXAMPLE", &user.id);
     reader.takes("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", &user.secret);
     let variables = ["ECR", "STS"].into_iter().enumerate().map(|(number, api)| {

@@ -56,11 +56,11 @@ read! {
     what_the_page_on_operations_says_works: "docs/operations.md", Reader::with_registries();
     what_the_page_on_registries_says_works: "docs/registries.md", Reader::with_an_operator();
     what_the_page_on_security_says_works: "docs/security.md", Reader::with_registries();
-    tenants_are_brought_in_as_their_page_says: "docs/tenancy.md", reader_beside_jane();
+    tenants_are_brought_in_as_their_page_says: "docs/tenancy.md", reader_beside_mallory();
 }
 
-/// `jane` may do everything to everything, by name of each verb; only `administer` is missing.
-const JANE: &str = r#"
+/// `mallory` may do everything to everything, by name of each verb; only `administer` is missing.
+const MALLORY: &str = r#"
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: everything-but-administer}
@@ -69,9 +69,9 @@ rules:
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
-metadata: {name: jane}
+metadata: {name: mallory}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: everything-but-administer}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: jane}]
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: mallory}]
 ---
 apiVersion: registry.spectrocloud.com/v1alpha1
 kind: SystemRegistry
@@ -79,9 +79,9 @@ metadata: {name: packs}
 spec: {endpoint: "https://registry.example.com"}
 "#;
 
-async fn reader_beside_jane() -> Result<Reader> {
+async fn reader_beside_mallory() -> Result<Reader> {
     let mut reader = Reader::with_an_operator().await?;
-    let command = format!("kubectl apply -f - <<'EOF'{JANE}EOF\n");
+    let command = format!("kubectl apply -f - <<'EOF'{MALLORY}EOF\n");
     reader.types(&[Typed { command, shown: String::new() }]).await?;
     Ok(reader)
 }
