@@ -379,8 +379,13 @@ impl Controller {
             }
             return;
         };
+        let failed = report.result.is_err();
         let (again, written) = entry.file(report.result, now);
         self.queue.done(&report.key, now, again);
+        if failed {
+            // What has not been done is still wanted; but not before the pause is over, or something else changes.
+            return;
+        }
         match written {
             Some(subject) => self.seen(subject),
             None if self.wants_work(&report.key) => self.now(&report.key),
@@ -443,7 +448,9 @@ impl Entry {
         if self.subject.deleting {
             return self.subject.finalizer && availability.is_cleared(&self.subject.uid);
         }
-        self.history.basis.as_ref().is_none_or(|basis| !basis.covers(&self.subject))
+        // Who replaces an object without naming our finalizer takes it off.
+        let unguarded = self.subject.needs_cleanup() && !self.subject.finalizer;
+        unguarded || self.history.basis.as_ref().is_none_or(|basis| !basis.covers(&self.subject))
     }
 
     /// Whether its status says another thing of its availability than is so.

@@ -110,7 +110,6 @@ fn dns(host: &registry_probe::Host, cause: DnsFailure) -> String {
 fn connection(cause: ConnectionFailure) -> &'static str {
     match cause {
         ConnectionFailure::Unreachable => "there is no route to it",
-        ConnectionFailure::Reset => "it was reset by the other side",
         ConnectionFailure::Closed => "it was closed before there was an answer",
         ConnectionFailure::Other => "it broke",
     }

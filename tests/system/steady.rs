@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use registry_testbed::{AuditEvent, Operator, Registry, RegistryOptions, eventually};
 use serde_json::{Value, json};
 
@@ -10,8 +15,8 @@ use crate::{
     harness::{self, Cluster, OPERATOR_USER, SYSTEM_NAMESPACE},
     held::HeldRegistry,
     objects::{
-        DOWN, Protected, apply, events_are_written, has_reconciled, login, system_registry, tenant_registry,
-        told, validate_now, writes_since,
+        DOWN, Protected, apply, events_are_written, guarded, has_reconciled, is_guarded, login,
+        system_registry, tenant_registry, told, validate_now, writes_since,
     },
     solo,
     stage::unlabel,
@@ -258,4 +263,55 @@ fn requests(registry: &Registry) -> Vec<String> {
         format!("{} {} {}", access.method, access.path, access.status)
     };
     registry.requests().iter().map(tell).collect()
+}
+
+#[tokio::test]
+async fn what_the_api_server_does_not_let_through_is_tried_again_after_growing_pauses() -> Result<()> {
+    let solo = solo::enter().await?;
+    let _operator = Operator::start(solo.installation.operator_options().await?).await?;
+    let rules = may_patch_registries(&solo.cluster, false).await?;
+    let (mark, start) = (solo.mark()?, Instant::now());
+    let registry = solo.cluster.system(&solo.cluster.unique("unwritable"));
+    apply(&solo.cluster, &system_registry(registry.name(), guarded(json!({"endpoint": DOWN})))).await?;
+    let third = || async {
+        let asked = solo.installation.control_plane().audit()?.since(&mark)?;
+        let is_try = |event: &&AuditEvent| {
+            event.user == OPERATOR_USER && event.name == registry.name() && event.verb == "patch"
+        };
+        let tries = asked.iter().filter(is_try).count();
+        ensure!(tries >= 3, "{tries} tries");
+        Ok(())
+    };
+    let tried = eventually(SETTLED, "the finalizer is tried a third time", third).await;
+    let took = start.elapsed();
+    may_patch_registries(&solo.cluster, true).await?;
+    tried.with_context(|| format!("the operator may do {rules:?}"))?;
+    assert!(took >= Duration::from_secs(2), "three tries within {took:?}");
+    is_guarded(&registry).await
+}
+
+#[tokio::test]
+async fn a_finalizer_that_is_lost_with_a_replaced_object_comes_back() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = cluster.system(&cluster.unique("replaced"));
+    apply(&cluster, &system_registry(registry.name(), guarded(json!({"endpoint": DOWN})))).await?;
+    is_guarded(&registry).await?;
+    registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+    registry.change(json!({"metadata": {"finalizers": null}})).await?;
+    is_guarded(&registry).await
+}
+
+/// Takes from the operator, or gives back to it, the right by which it writes its finalizers.
+async fn may_patch_registries(cluster: &Cluster, may: bool) -> Result<Vec<PolicyRule>> {
+    let roles: Api<ClusterRole> = Api::all(cluster.client().clone());
+    let mut rules = roles.get("registry-operator").await?.rules.unwrap_or_default();
+    for rule in &mut rules {
+        if rule.resources.iter().flatten().any(|resource| resource == "systemregistries") {
+            rule.verbs.retain(|verb| verb != "patch");
+            rule.verbs.extend(may.then(|| "patch".to_owned()));
+        }
+    }
+    let patch = Patch::Merge(json!({"rules": rules}));
+    roles.patch("registry-operator", &PatchParams::default(), &patch).await?;
+    Ok(rules)
 }

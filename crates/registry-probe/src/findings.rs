@@ -123,9 +123,7 @@ pub enum DnsFailure {
 pub enum ConnectionFailure {
     /// No route to the host or its network.
     Unreachable,
-    /// The other side broke it off.
-    Reset,
-    /// The other side closed it before it answered.
+    /// The other side closed or reset it before it answered: of a server that hangs up, either may be seen.
     Closed,
     /// Something else.
     Other,

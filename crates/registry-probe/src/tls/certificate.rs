@@ -69,7 +69,12 @@ pub(super) fn subject_of(der: &CertificateDer<'_>) -> Option<String> {
 
 /// Text that a stranger wrote, cut and cleaned for a message of one line.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(LONGEST_TEXT).collect()
+    text.chars().filter(|c| !c.is_control() && !is_unseen(*c)).take(LONGEST_TEXT).collect()
+}
+
+/// Whether a character that shows nothing turns the direction of those around it, hides between them or breaks the line.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{61c}')
 }
 
 pub(super) fn names_of(parsed: &X509Certificate<'_>) -> Vec<String> {
@@ -103,5 +108,17 @@ impl fmt::Display for TlsVersion {
             Self::Tls12 => "TLS 1.2",
             Self::Tls13 => "TLS 1.3",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_named_itself_can_not_move_what_stands_around_it() {
+        let name = "CN=a\nb\u{1b}[31m\u{202e}gpj.exe\u{2066}\u{200b}\u{2028}\u{feff}, O=Übung अक्षर";
+        assert_eq!(printable(name), "CN=ab[31mgpj.exe, O=Übung अक्षर");
+        assert_eq!(printable(&"ä".repeat(2 * LONGEST_TEXT)).chars().count(), LONGEST_TEXT);
     }
 }

@@ -57,10 +57,11 @@ pub(super) fn connection_failure(error: &io::Error) -> ConnectionFailure {
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::AddrNotAvailable => ConnectionFailure::Unreachable,
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-            ConnectionFailure::Reset
-        }
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::NotConnected => ConnectionFailure::Closed,
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::NotConnected => ConnectionFailure::Closed,
         _ => ConnectionFailure::Other,
     }
 }
