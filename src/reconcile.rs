@@ -23,7 +23,7 @@ use crate::{
     publish::{PublishError, publish_finalizer, publish_status},
     queue,
     resolve::{Means, ReadError, Reading, References, Wanted, resolve},
-    schedule::{Basis, History, Outcome, Unpublished, Verdict},
+    schedule::{self, Basis, History, Outcome, Unpublished, Verdict},
     subject::{Key, Scope, Subject},
     validate::{Boundaries, SpecError, place, target},
 };
@@ -131,7 +131,11 @@ pub async fn reconcile(
         return Err(ReconcileError::TenantUnseen);
     }
     let examination = examine(context, subject, tenant.as_ref()).await?;
-    let basis = Basis::of(subject, tenant, examination.readings);
+    let basis = Basis::of(subject, tenant, examination.readings.clone());
+    if let Some((history, left)) = resumed(context, subject, history, &examination, &basis) {
+        context.availability.judged(subject, &subject.status, Outcome::Rejected, None);
+        return settle_publication(context, subject, &history, left).await;
+    }
     let same_basis = history.basis.as_ref() == Some(&basis);
     if same_basis && let Some(left) = left.filter(|left| !left.is_zero()) {
         return settle_publication(context, subject, history, left).await;
@@ -243,9 +247,38 @@ async fn settle_finalizer(
     Ok(Done { history: history.clone(), written, due: None, sooner })
 }
 
+/// A registry that is seen for the first time since the start, and whose status tells that the very same credentials were
+/// rejected: they are not tried again before their time, however often the operator is restarted.
+fn resumed(
+    context: &Context,
+    subject: &Subject,
+    history: &History,
+    examination: &Examination,
+    basis: &Basis,
+) -> Option<(History, Duration)> {
+    let (Plan::Probe(_), None) = (&examination.plan, &history.basis) else { return None };
+    let (since, message) = assess::rejected(subject)?;
+    // Both: the one knows nothing of what happened within a second, the other of what was written to the registry since.
+    if examination.changed? > since || !basis.is_older_than(&subject.resource_version) {
+        return None;
+    }
+    let told = verdict(&subject.status);
+    let (rejections, left) = schedule::after_rejection_at(since, (context.clock)());
+    let history = History {
+        basis: Some(basis.clone()),
+        rejections,
+        told,
+        ready: Some(message.into()),
+        ..history.clone()
+    };
+    Some((history, left))
+}
+
 /// What is to be probed, or what already stands in the way; and what was read to know it.
 struct Examination {
     readings: Vec<Reading>,
+    /// When the newest change of it was made, if that can be told.
+    changed: Option<Timestamp>,
     plan: Plan,
 }
 
@@ -266,7 +299,7 @@ async fn examine(
     subject: &Subject,
     tenant: Option<&Arc<str>>,
 ) -> Result<Examination, ReadError> {
-    let stop = |seen| Examination { readings: Vec::new(), plan: Plan::Stop(seen) };
+    let stop = |seen| Examination { readings: Vec::new(), changed: None, plan: Plan::Stop(seen) };
     if subject.key.scope() == Scope::Tenant && tenant.is_none() {
         return Ok(stop(Seen::NotATenant));
     }
@@ -289,7 +322,7 @@ async fn examine(
         Ok(Means { material, login }) => Plan::Probe(Box::new(Case { target, material, login })),
         Err(problem) => Plan::Stop(Seen::Unresolved(problem)),
     };
-    Ok(Examination { readings: resolved.readings, plan })
+    Ok(Examination { readings: resolved.readings, changed: resolved.changed, plan })
 }
 
 /// Probes; says so in the status of a changed object when it takes long, and returns the object as then written. Ends

@@ -27,7 +27,7 @@ pub enum Outcome {
 }
 
 /// What the operator remembers of a registry from one validation to the next. In memory only: a restart validates
-/// every registry once.
+/// every registry once, save those whose status tells that these credentials were rejected.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     /// What the newest validation was made of.
@@ -121,6 +121,15 @@ impl Basis {
         })
     }
 
+    /// Whether all that was read had been written before that version of the registry: resource versions are those of one
+    /// store (KEP-5504).
+    pub fn is_older_than(&self, resource_version: &str) -> bool {
+        let older = |reading: &Reading| {
+            reading.version.as_deref().is_some_and(|version| is_newer(resource_version, Some(version)))
+        };
+        self.readings.iter().all(older)
+    }
+
     /// Whether this rests on that very reading.
     pub fn rests_on(&self, seen: &Reading) -> bool {
         self.readings.contains(seen)
@@ -194,6 +203,21 @@ const LONGEST_AFTER_REJECTION: Duration = Duration::from_hours(1);
 /// A server that asks for a longer pause is asked again after this one.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
 
+/// How many rejections there have been of credentials that were first rejected at `since`, if each was followed by the
+/// next when it was due, and how long to wait now: never less than after the newest of them.
+pub fn after_rejection_at(since: Timestamp, now: Timestamp) -> (u32, Duration) {
+    let elapsed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    let (mut rejections, mut newest) = (1, Duration::ZERO);
+    loop {
+        let next = newest + grown(FIRST_AFTER_REJECTION, rejections, LONGEST_AFTER_REJECTION);
+        if next > elapsed {
+            // The newest one may have come later, each wait before it being jittered.
+            return (rejections, next.saturating_sub(elapsed) + newest.mul_f64(0.1));
+        }
+        (rejections, newest) = (rejections.saturating_add(1), next);
+    }
+}
+
 /// `first`, doubled for each failure after the first, at most `longest` (but never less than `first`).
 fn grown(first: Duration, failures: u32, longest: Duration) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
@@ -251,6 +275,25 @@ mod tests {
         let minutes: Vec<u64> =
             repeated(Outcome::Rejected, 8).iter().map(|wait| wait.as_secs() / 60).collect();
         assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn what_a_restart_forgot_of_rejections_is_told_by_the_time_of_the_first() {
+        let resumed = |minutes| {
+            let (rejections, left) = after_rejection_at(
+                Timestamp::UNIX_EPOCH,
+                Timestamp::UNIX_EPOCH + Duration::from_mins(minutes),
+            );
+            (rejections, left.as_secs())
+        };
+        assert_eq!(resumed(0), (1, 60));
+        assert_eq!(resumed(1), (2, 120 + 6), "the second may have been a tenth of a minute late");
+        assert_eq!(resumed(2), (2, 60 + 6));
+        assert_eq!(resumed(3), (3, 240 + 18));
+        assert_eq!(resumed(63 + 60), (8, 3600 + 738));
+        let (rejections, left) =
+            after_rejection_at(Timestamp::UNIX_EPOCH + Duration::from_hours(1), Timestamp::UNIX_EPOCH);
+        assert_eq!((rejections, left.as_secs()), (1, 60), "a clock that was set back");
     }
 
     #[test]
@@ -342,6 +385,8 @@ mod tests {
         }
         assert!(!resting_on(&[reading("a", None)]).is_outdated_by(&reading("a", None)), "gone as before");
         assert!(rests.is_outdated_by(&reading("b", Some("1"))), "never read");
+        assert!(rests.is_older_than("11") && !rests.is_older_than("10") && !rests.is_older_than("9"));
+        assert!(!resting_on(&[reading("a", None)]).is_older_than("1"), "it was not there");
         assert!(rests.rests_on(&reading("a", Some("10"))) && !rests.rests_on(&reading("a", Some("11"))));
     }
 

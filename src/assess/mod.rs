@@ -130,6 +130,21 @@ pub fn with_availability(status: &RegistryStatus, ready: &str, report: &Report) 
     status
 }
 
+/// Since when the credentials of a registry are rejected, by a status that answers all that is asked for; with what it says of it.
+pub fn rejected(subject: &Subject) -> Option<(Timestamp, &str)> {
+    let status = &subject.status;
+    let answered = subject.requested_at.is_none() || subject.requested_at == status.last_handled_reconcile_at;
+    let current = |condition: &&Condition| {
+        condition.status == "False" && condition.observed_generation == Some(subject.generation)
+    };
+    let credentials = status.condition(ConditionType::CredentialsValidated).filter(current)?;
+    let ready = status.condition(ConditionType::Ready).filter(current)?;
+    let is_rejected =
+        [credentials, ready].iter().all(|condition| condition.reason == Reason::Rejected.as_str());
+    (answered && is_rejected && status.observed_generation == Some(subject.generation))
+        .then_some((credentials.last_transition_time.0, credentials.message.as_str()))
+}
+
 /// The status of a registry whose new spec is being validated, and takes its time.
 pub fn progressing(subject: &Subject, now: Timestamp) -> RegistryStatus {
     let message = "The registry is being validated";

@@ -6,6 +6,7 @@ mod references;
 
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
 use registry_api::spec::{Ca, EcrAuth, KeyRef, RegistrySpec, SecretRef};
 use registry_probe::{
     CaBundle, CaError, ClientCertificate, ClientCertificateError, Credentials, CredentialsError,
@@ -123,6 +124,8 @@ pub enum Problem {
 pub struct Resolved {
     /// What was read, in the order of the spec.
     pub readings: Vec<Reading>,
+    /// When the newest change of what was read was made; none where nothing was read, or that can't be told of all.
+    pub changed: Option<Timestamp>,
     /// What can be probed with, or why it can't.
     pub means: Result<Means, Problem>,
 }
@@ -185,14 +188,17 @@ pub fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
 
 /// Reads everything that the spec names from `objects`.
 pub async fn resolve(wanted: Wanted<'_>, objects: &impl Objects) -> Result<Resolved, ReadError> {
-    let mut reader = Reader { objects, namespace: wanted.namespace, readings: Vec::new() };
+    let mut reader =
+        Reader { objects, namespace: wanted.namespace, readings: Vec::new(), changes: Vec::new() };
     let means = reader.means(wanted).await;
-    let readings = reader.readings;
+    let Reader { readings, changes, .. } = reader;
+    let changed =
+        changes.into_iter().collect::<Option<Vec<_>>>().and_then(|changes| changes.into_iter().max());
     match means {
-        Ok(means) => Ok(Resolved { readings, means: Ok(means) }),
-        Err(Stop::Problem(problem)) => Ok(Resolved { readings, means: Err(problem) }),
+        Ok(means) => Ok(Resolved { readings, changed, means: Ok(means) }),
+        Err(Stop::Problem(problem)) => Ok(Resolved { readings, changed, means: Err(problem) }),
         Err(Stop::Read(ReadError::Forbidden { reference, operator })) => {
-            Ok(Resolved { readings, means: Err(Problem::AccessDenied { reference, operator }) })
+            Ok(Resolved { readings, changed, means: Err(Problem::AccessDenied { reference, operator }) })
         }
         Err(Stop::Read(error)) => Err(error),
     }
@@ -211,6 +217,7 @@ struct Reader<'a, O> {
     objects: &'a O,
     namespace: &'a str,
     readings: Vec<Reading>,
+    changes: Vec<Option<Timestamp>>,
 }
 
 impl<O: Objects> Reader<'_, O> {
@@ -309,6 +316,7 @@ impl<O: Objects> Reader<'_, O> {
         let content = self.objects.read(&reference).await?;
         let version = content.as_ref().map(|content| content.version.clone());
         self.readings.push(Reading { reference: reference.clone(), version });
+        self.changes.push(content.as_ref().and_then(|content| content.changed));
         match content {
             Some(content) => Ok((reference, content)),
             None => Err(Problem::NotFound(reference).into()),

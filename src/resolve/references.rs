@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    jiff::Timestamp,
+};
 use kube::{Api, Client, ResourceExt};
 use secrecy::{ExposeSecret, SecretSlice};
 use thiserror::Error;
@@ -81,6 +85,8 @@ pub struct Reading {
 pub struct Content {
     /// The resource version.
     pub version: String,
+    /// When it was last changed, in whole seconds; none where its metadata don't tell.
+    pub changed: Option<Timestamp>,
     /// The Secret's type.
     pub kind: Option<String>,
     entries: BTreeMap<String, SecretSlice<u8>>,
@@ -279,10 +285,19 @@ impl Shelved {
     }
 }
 
+/// When a field manager last wrote to the object: every write is one's, and has a time.
+fn last_change(metadata: &ObjectMeta) -> Option<Timestamp> {
+    let managers = metadata.managed_fields.as_deref().unwrap_or_default();
+    let times: Option<Vec<Timestamp>> =
+        managers.iter().map(|manager| manager.time.as_ref().map(|time| time.0)).collect();
+    times?.into_iter().max()
+}
+
 impl From<Secret> for Content {
     fn from(secret: Secret) -> Self {
         Self {
             version: secret.resource_version().unwrap_or_default(),
+            changed: last_change(&secret.metadata),
             kind: secret.type_,
             entries: secret
                 .data
@@ -297,10 +312,11 @@ impl From<Secret> for Content {
 impl From<ConfigMap> for Content {
     fn from(map: ConfigMap) -> Self {
         let version = map.resource_version().unwrap_or_default();
+        let changed = last_change(&map.metadata);
         let text =
             map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes().into()));
         let binary =
             map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0.into()));
-        Self { version, kind: None, entries: text.chain(binary).collect() }
+        Self { version, changed, kind: None, entries: text.chain(binary).collect() }
     }
 }

@@ -213,6 +213,43 @@ async fn an_operator_that_was_killed_comes_back_to_the_same_verdicts_and_writes_
 }
 
 #[tokio::test]
+async fn a_restart_is_no_reason_to_try_a_rejected_password_again() -> Result<()> {
+    let solo = solo::enter().await?;
+    let cluster = &solo.cluster;
+    let operator = Operator::start(solo.alone().await?).await?;
+    let protected = Protected::start().await?;
+    let namespace = cluster.tenant_namespace("rejected", "rejected").await?;
+    let (registry, asked) = (cluster.tenant(&namespace, "rejected"), cluster.tenant(&namespace, "asked"));
+    for (name, secret) in [("rejected", "wrong"), ("asked", "wrong-too")] {
+        apply(cluster, &login(&namespace, secret, "wrong")).await?;
+        apply(cluster, &tenant_registry(&namespace, name, protected.spec(secret))).await?;
+        cluster.tenant(&namespace, name).becomes(SETTLED, &["Ready=False/Rejected"]).await?;
+    }
+    let tries = || protected.registry.authentications().len();
+
+    let before = tries();
+    for _ in 0..3 {
+        operator.kill().await;
+        operator.restart().await?;
+        has_reconciled(&operator, 2.0).await?;
+    }
+    assert_eq!(tries(), before, "tried again");
+
+    operator.kill().await;
+    apply(cluster, &login(&namespace, "wrong", "right")).await?;
+    let request = json!({"registry.spectrocloud.com/requestedAt": "while it was away"});
+    asked.change(json!({"metadata": {"annotations": request}})).await?;
+    operator.restart().await?;
+    registry.becomes(AT_ONCE, &["Ready=True/Available"]).await?;
+    let look = || async {
+        let handled = asked.status().await?.last_handled_reconcile_at;
+        ensure!(handled.as_deref() == Some("while it was away"), "handled: {handled:?}");
+        Ok(())
+    };
+    Ok(eventually(AT_ONCE, "what was asked for while the operator was away is done", look).await?)
+}
+
+#[tokio::test]
 async fn a_registry_that_is_created_again_gets_nothing_of_its_predecessor() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let held = HeldRegistry::start().await?;
