@@ -111,10 +111,7 @@ impl User {
 
     /// Sends a request that a policy must refuse with exactly that sentence.
     pub async fn may_not(&self, call: &Call, sentence: &str) -> Result<()> {
-        let (code, message) = self.refusal(call).await?;
-        let as_expected = code == 403 && message.ends_with(&format!("denied request: {sentence}"));
-        ensure!(as_expected, "{call:?}\n  was answered {code} {message}\n  not 403 with {sentence}");
-        Ok(())
+        is_refused_by_policy(call, &self.refusal(call).await?, sentence)
     }
 
     /// Sends a request that RBAC must refuse.
@@ -132,6 +129,13 @@ impl User {
             Ok(_) => anyhow::bail!("{} may {call:?}", self.name),
         }
     }
+}
+
+/// Whether that answer is a policy's, with exactly that sentence.
+pub fn is_refused_by_policy(call: &Call, (code, message): &(u16, String), sentence: &str) -> Result<()> {
+    let as_expected = *code == 403 && message.ends_with(&format!("denied request: {sentence}"));
+    ensure!(as_expected, "{call:?}\n  was answered {code} {message}\n  not 403 with {sentence}");
+    Ok(())
 }
 
 /// The URL of all SystemRegistries.

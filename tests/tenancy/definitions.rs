@@ -10,7 +10,7 @@ use registry_api::{
 use serde_json::{Value, json};
 
 use crate::{
-    call::{Call, a_system_registry, system_registries},
+    call::{Call, a_system_registry, is_refused_by_policy, system_registries},
     stage::{Cluster, SYSTEM_NAMESPACE, Stage},
 };
 
@@ -82,8 +82,9 @@ async fn replacing_is_refused(cluster: &Cluster, path: &str, sentence: &str) -> 
         let mut renamed = cluster.read(path).await?;
         renamed["spec"]["names"]["shortNames"] = json!(["mine"]);
         let replace = Call::replace(path, renamed).dry();
-        if cluster.broad.refusal(&replace).await?.0 != 409 {
-            return cluster.broad.may_not(&replace, sentence).await;
+        let answer = cluster.broad.refusal(&replace).await?;
+        if answer.0 != 409 {
+            return is_refused_by_policy(&replace, &answer, sentence);
         }
     }
 }
