@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::Architecture;
 use crate::python::{self, PythonError};
 use crate::tools::repository;
@@ -86,6 +88,7 @@ pub fn build(architecture: Architecture, profile: Profile) -> Result<PathBuf, Pr
     {
         return Err(failed("rustup target add", &String::from_utf8_lossy(&output.stderr)));
     }
+    allow_many_open_files();
     run("cargo zigbuild", &mut cargo(&zig, architecture, profile))?;
     let program = path(architecture, profile);
     if profile == Profile::Dev {
@@ -94,6 +97,13 @@ pub fn build(architecture: Architecture, profile: Profile) -> Result<PathBuf, Pr
     }
     names_none(&program, &remapped())?;
     Ok(program)
+}
+
+/// The first time, zig compiles musl while it has every library of the program open: more than the 1024 files that many shells
+/// allow at first. Where no more can be had, its own error (`ProcessFdQuotaExceeded`) says so.
+fn allow_many_open_files() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// That the program holds none of these directories, each of which it was to call something else.
