@@ -236,12 +236,28 @@ fn ready(subject: &Subject, lines: &[Line], outcome: Outcome, before: Before) ->
     }
     let credentials = lines.iter().find(|line| line.condition == ConditionType::CredentialsValidated);
     let message = credentials.map_or("", |credentials| &credentials.message);
+    let message = &with_unchecked_path(subject, lines, message);
     match credentials.map(|credentials| credentials.reason) {
         Some(Reason::Validated | Reason::AnonymousAccess) => line(Standing::True, Reason::Available, message),
         Some(Reason::Unprovable) => line(Standing::True, Reason::CredentialsUnprovable, message),
         // No layer failed, and yet nothing was seen to work: that is no reason to call it usable.
         _ => line(Standing::Unknown, Reason::Progressing, "The validation came to no verdict"),
     }
+}
+
+/// That nothing is known of a content path is said where people look: a misspelt one would pass for a good one.
+fn with_unchecked_path(subject: &Subject, lines: &[Line], message: &str) -> String {
+    let spec = &subject.spec;
+    let unnamed = spec.base_content_path.is_some() && spec.validation.repository.is_none();
+    let is_unchecked = |line: &Line| {
+        (line.condition, line.reason) == (ConditionType::ContentPathAccessible, Reason::Inconclusive)
+    };
+    if unnamed && lines.iter().any(is_unchecked) {
+        return sentences::capped(format!(
+            "{message}; spec.baseContentPath is not checked: name a repository below it in spec.validation.repository"
+        ));
+    }
+    message.to_owned()
 }
 
 /// A Ready registry stays so through fewer transient failures in a row than its threshold, as long as nothing was

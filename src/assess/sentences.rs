@@ -244,7 +244,7 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
             "The registry serves anonymous clients; no credentials are given or needed".to_owned()
         }
         F::Rejected { by } => format!(
-            "{by} rejected the credentials (401): correct the Secret; they are not tried again at once"
+            "{by} rejected the credentials (401): correct the Secret, and it is tried at once; the same ones only after a growing pause"
         ),
         F::Forbidden { by } => format!(
             "{by} forbids access with these credentials (403): the account lacks rights, or is locked"

@@ -65,14 +65,6 @@ impl Profile {
 
 /// Where the program of this architecture and profile is, or would be.
 pub fn path(architecture: Architecture, profile: Profile) -> PathBuf {
-    let built = cargos_path(architecture, profile);
-    match profile {
-        Profile::Dev => built.with_extension("stripped"),
-        Profile::Release => built,
-    }
-}
-
-fn cargos_path(architecture: Architecture, profile: Profile) -> PathBuf {
     let target = repository().join("target").join(triple(architecture));
     target.join(profile.names().1).join(NAME)
 }
@@ -91,10 +83,6 @@ pub fn build(architecture: Architecture, profile: Profile) -> Result<PathBuf, Pr
     allow_many_open_files();
     run("cargo zigbuild", &mut cargo(&zig, architecture, profile))?;
     let program = path(architecture, profile);
-    if profile == Profile::Dev {
-        // Four fifths of it are symbols, and the profile is not worth another build of all dependencies.
-        run("strip", Command::new("strip").arg("-o").arg(&program).arg(cargos_path(architecture, profile)))?;
-    }
     names_none(&program, &remapped())?;
     Ok(program)
 }
@@ -148,6 +136,9 @@ fn cargo(zig: &Path, architecture: Architecture, profile: Profile) -> Command {
         .env("PATH", path_with(&zig.join("bin")))
         .env(format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_")), rust.join(" "))
         .env(format!("CFLAGS_{}", triple.replace('-', "_")), c.join(" "))
+        // Nobody debugs in an image: four fifths of it would be for that, and a part of the time that it takes to build.
+        .env("CARGO_PROFILE_DEV_DEBUG", "none")
+        .env("CARGO_PROFILE_DEV_STRIP", "symbols")
         // What the caller's own cargo was told is about another program.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
