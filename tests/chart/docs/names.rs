@@ -63,7 +63,7 @@ fn every_target_of_make_is_in_the_makefile() -> Result<()> {
 }
 
 /// Flags that every program has, or other programs than ours, and that no page shows in a command.
-const FOREIGN_FLAGS: [&str; 1] = ["--help"];
+const FOREIGN_FLAGS: [&str; 2] = ["--help", "--wait"];
 
 /// What stands in commands is held by their being run.
 fn flags_in_commands() -> Result<BTreeSet<String>> {
