@@ -90,8 +90,8 @@ async fn the_image_is_published_installed_by_its_digest_and_removed_as_its_page_
     for text in remove {
         publisher.types(text).await?;
     }
-    let left = publisher.types("kubectl get namespaces,customresourcedefinitions --output name").await?;
-    ensure!(!left.contains("namespace/registry-system"), "{left}");
+    let left = publisher.types("kubectl get deployments,customresourcedefinitions -A --output name").await?;
+    ensure!(!left.contains("deployment"), "{left}");
     ensure!(left.contains("systemregistries.registry.spectrocloud.com"), "kept with the registries: {left}");
     Ok(())
 }
