@@ -20,7 +20,7 @@ use registry_api::{
     SystemRegistry, TENANT_LABEL, crd,
     spec::{Scope, System, Tenant},
 };
-use registry_testbed::{Operator, eventually, manifests};
+use registry_testbed::{AuditEvent, Operator, eventually, manifests};
 use serde_json::{Value, json};
 
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     held::HeldRegistry,
     objects::{
         DOWN, Protected, apply, delete, events_are_written, guarded, has_reconciled, is_guarded, login,
-        system_registry, tenant_registry, told, validate_now, writes_since,
+        system_registry, tenant_registry, told, validate_now, writes_since, written,
     },
     solo::{self, Turn, install_definitions},
 };
@@ -259,16 +259,15 @@ async fn a_registry_that_is_created_again_gets_nothing_of_its_predecessor() -> R
     delete(&registry).await?;
     registry.is_gone(AT_ONCE).await?;
 
-    let audit = Installation::shared().await?.control_plane().audit()?;
-    let mark = audit.mark();
+    let mark = Installation::shared().await?.control_plane().audit()?.mark();
     apply(&cluster, &system_registry(registry.name(), json!({"endpoint": DOWN}))).await?;
     let uid = registry.get().await?.metadata.uid;
     held.release(); // the predecessor's validation now ends, with a verdict that would be Available
     registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
     validate_now(&registry, "and after all that was under way").await?;
 
-    let mut writes = audit.writes_since(&mark, OPERATOR_USER)?;
-    writes.retain(|write| write.name == registry.name() && write.succeeded());
+    let of_it = |write: &AuditEvent| write.name == registry.name() && write.succeeded();
+    let writes = written(Installation::shared().await?, &mark, 2, of_it).await?;
     assert_eq!(writes.len(), 2, "the verdict, and the request handled: {:#?}", told(&writes));
     let reasons = events_of(&cluster, uid.as_deref()).await?;
     assert_eq!(reasons, ["ConnectionRefused"], "Events about the new object");
@@ -305,8 +304,8 @@ async fn a_registry_created_again_while_the_operator_was_frozen_gets_nothing_of_
     for registry in &registries {
         registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
     }
-    let mut writes = writes_since(solo.installation, &mark, OPERATOR_USER)?;
-    writes.retain(|write| write.subresource == "status" && write.succeeded());
+    let verdict = |write: &AuditEvent| write.subresource == "status" && write.succeeded();
+    let writes = written(solo.installation, &mark, registries.len(), verdict).await?;
     assert_eq!(writes.len(), registries.len(), "a verdict each: {:#?}", told(&writes));
     for registry in &registries {
         let uid = registry.get().await?.metadata.uid;

@@ -128,6 +128,28 @@ pub fn writes_since(installation: &Installation, mark: &AuditMark, user: &str) -
     Ok(writes)
 }
 
+/// The operator's writes since the mark that are meant, once there are so many: the API server logs a request after it has
+/// answered it.
+pub async fn written(
+    installation: &Installation,
+    since: &AuditMark,
+    count: usize,
+    is_meant: impl Fn(&AuditEvent) -> bool,
+) -> Result<Vec<AuditEvent>> {
+    let meant = || {
+        let mut writes = writes_since(installation, since, OPERATOR_USER)?;
+        writes.retain(&is_meant);
+        anyhow::Ok(writes)
+    };
+    let look = || async {
+        let writes = meant()?;
+        anyhow::ensure!(writes.len() >= count, "{:#?}", told(&writes));
+        Ok(())
+    };
+    eventually(Duration::from_secs(15), format!("{count} writes are in the audit log"), look).await?;
+    meant()
+}
+
 /// Waits until so many Events were written since the mark: they are written beside the work.
 pub async fn events_are_written(installation: &Installation, since: &AuditMark, count: usize) -> Result<()> {
     let look = || async {

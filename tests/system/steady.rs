@@ -16,7 +16,7 @@ use crate::{
     held::HeldRegistry,
     objects::{
         DOWN, Protected, apply, events_are_written, guarded, has_reconciled, is_guarded, login,
-        system_registry, tenant_registry, told, validate_now, writes_since,
+        system_registry, tenant_registry, told, validate_now, writes_since, written,
     },
     solo,
     stage::unlabel,
@@ -139,8 +139,7 @@ async fn a_namespace_and_its_registry_created_in_one_go_cost_no_more_writes_than
         solo.cluster.tenant(&namespace, "packs").becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
     }
     has_reconciled(&operator, 10.0).await?;
-    let mut writes = writes_since(solo.installation, &mark, OPERATOR_USER)?;
-    writes.retain(|write| write.subresource == "status");
+    let writes = written(solo.installation, &mark, 10, |write| write.subresource == "status").await?;
     assert_eq!(writes.len(), 10, "a status each, and none that said NotATenant: {:#?}", told(&writes));
     Ok(())
 }
