@@ -193,14 +193,20 @@ impl Tool {
     /// How long the first build takes, measured on 4 cores.
     pub fn expected_build_time(self) -> &'static str {
         match self {
-            Self::Crane => "less than a minute",
-            Self::Etcd | Self::FluxHealth | Self::Containerd => "about a minute",
-            Self::KubeApiserver | Self::OldestKubeApiserver => "4 to 8 minutes",
-            Self::Registry | Self::PrometheusRules => "1 to 3 minutes",
-            Self::KubeControllerManager | Self::Helm | Self::Kubectl => "1 to 2 minutes",
-            Self::ArgoHealth => "3 to 8 minutes",
-            // What they share with the API server is in Go's cache.
-            Self::Kubelet | Self::KubeScheduler | Self::KubeProxy => "about half a minute",
+            // The first of them compiles what they share.
+            Self::KubeApiserver | Self::OldestKubeApiserver | Self::Helm => "2 to 4 minutes",
+            Self::Etcd
+            | Self::Registry
+            | Self::KubeControllerManager
+            | Self::Crane
+            | Self::Kubectl
+            | Self::FluxHealth
+            | Self::ArgoHealth
+            | Self::PrometheusRules
+            | Self::Kubelet
+            | Self::KubeScheduler
+            | Self::KubeProxy
+            | Self::Containerd => "less than a minute, or a few if it is the first",
             Self::ContainerdShim | Self::Ctr | Self::Bridge | Self::HostLocal | Self::Loopback => {
                 "some seconds"
             }
