@@ -99,7 +99,7 @@ impl Bed {
         println!(
             "Kubernetes API server and etcd (audit log on), and registry (htpasswd, bcrypt cost 4, TLS, private CA), on {cores} cores\n\
              that the operator, the floors and this bench share. Operator: {} {}\n\
-             Floors: {EXCHANGES} exchanges at a time, as the operator's prober at one host; floor 2 with {WORKERS} connections to the API\n\
+             Floors: {EXCHANGES} exchanges at a time, as the operator at one host; floor 2 with {WORKERS} connections to the API\n\
              server, as the operator's workers for one tenant. The status that floor 2 writes has {} bytes.",
             self.operator.binary.display(),
             self.operator.args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" "),
