@@ -117,7 +117,7 @@ impl Access {
     pub fn unlabelled(&self, namespace: &str) -> bool {
         let mut namespaces = self.lock();
         namespaces.open.remove(namespace);
-        self.granted.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+        self.forget_grant(namespace);
         namespaces.tenants.remove(namespace).is_some()
     }
 
@@ -203,6 +203,14 @@ impl Access {
         let granted = self.granted_at(namespace);
         let mut granted = granted.lock().await; // until it is gone: nobody grants meanwhile
         *granted = None;
+        let revoked = self.delete_binding(namespace).await;
+        if self.tenant(namespace).is_none() {
+            self.forget_grant(namespace);
+        }
+        revoked
+    }
+
+    async fn delete_binding(&self, namespace: &str) -> Result<(), AccessError> {
         let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
         let Some(binding) = answered(api.get_opt(BINDING)).await?.filter(binding::is_ours) else {
             return Ok(());
@@ -210,6 +218,10 @@ impl Access {
         let preconditions = Some(Preconditions { uid: binding.metadata.uid, resource_version: None });
         answered(api.delete(BINDING, &DeleteParams { preconditions, ..DeleteParams::default() })).await?;
         Ok(())
+    }
+
+    fn forget_grant(&self, namespace: &str) {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
     }
 
     /// The operator's role bindings are kept by itself; these are they.

@@ -193,6 +193,50 @@ fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
 }
 
 #[test]
+fn a_content_path_that_nothing_is_known_of_is_said_beside_ready() {
+    let message = |edit: fn(&mut Subject)| {
+        let mut subject = subject(1, RegistryStatus::default());
+        edit(&mut subject);
+        let (status, _) = assess(&subject, &Seen::Probed(Box::new(usable())), UNCHANGED, at(100));
+        let said = |condition| status.condition(condition).unwrap().message.clone();
+        assert_eq!(said(ConditionType::CredentialsValidated), "Credentials validated");
+        said(ConditionType::Ready)
+    };
+    assert_eq!(message(|_| ()), "Credentials validated", "no path is asked for");
+    assert_eq!(
+        message(|subject| subject.spec.base_content_path = Some("paks".into())),
+        "Credentials validated; spec.baseContentPath is not checked: name a repository below it in \
+         spec.validation.repository"
+    );
+    let named = message(|subject| {
+        subject.spec.base_content_path = Some("packs".into());
+        subject.spec.validation.repository = Some("hello".into());
+    });
+    assert_eq!(named, "Credentials validated");
+}
+
+#[test]
+fn rejected_is_only_what_a_status_says_of_all_that_is_asked_for_now() {
+    let findings = Findings { credentials: CredentialsFinding::Rejected { by: server() }, ..usable() };
+    let asked = |generation, requested_at: Option<&str>, status: &RegistryStatus| Subject {
+        requested_at: requested_at.map(str::to_owned),
+        ..subject(generation, status.clone())
+    };
+    let judge =
+        |subject: &Subject| assess(subject, &Seen::Probed(Box::new(findings.clone())), UNCHANGED, at(100)).0;
+    let unasked = judge(&asked(1, None, &RegistryStatus::default()));
+    assert_eq!(rejected(&asked(1, None, &unasked)).map(|(since, _)| since), Some(at(100)));
+    assert_eq!(rejected(&asked(2, None, &unasked)), None, "another spec");
+    assert_eq!(rejected(&asked(1, Some("now"), &unasked)), None, "somebody asks");
+    let answered = judge(&asked(1, Some("now"), &RegistryStatus::default()));
+    assert!(rejected(&asked(1, Some("now"), &answered)).is_some(), "and was answered");
+    let (good, _) = judged(usable());
+    assert_eq!(rejected(&asked(1, None, &good)), None);
+    let progressing = progressing(&asked(2, None, &unasked), at(200));
+    assert_eq!(rejected(&asked(2, None, &progressing)), None);
+}
+
+#[test]
 fn nothing_seen_is_never_ready() {
     let nothing = Findings { endpoint: EndpointFinding::NotAttempted, ..refused() };
     assert_eq!(ready(&judged(nothing).0), ("Unknown", "Progressing"));
