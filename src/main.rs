@@ -28,10 +28,7 @@ use registry_operator::{
     validate::Boundaries,
 };
 use registry_probe::{Prober, ProberSettings};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
@@ -108,7 +105,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     cancel_on_signal(stop.clone())?;
 
     let (metrics, health) = (Metrics::new(), Health::new());
-    let listener = TcpListener::bind(settings.metrics_address)
+    let listener = server::listen(settings.metrics_address)
         .await
         .with_context(|| format!("listening on --metrics-address {}", settings.metrics_address))?;
     tokio::spawn(server::serve(listener, health.clone(), metrics.clone()));

@@ -2,7 +2,7 @@
 //! place where either is read.
 
 use std::ffi::OsStr;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use clap::{
     Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, builder::Resettable,
@@ -64,8 +64,9 @@ pub struct Settings {
     #[arg(long, env = "REGISTRY_OPERATOR_SYSTEM_NAMESPACE", default_value = "registry-system", value_parser = namespace)]
     pub system_namespace: String,
 
-    /// Where /metrics, /healthz and /readyz are served.
-    #[arg(long, env = "REGISTRY_OPERATOR_METRICS_ADDRESS", default_value = "0.0.0.0:8080", value_parser = address)]
+    /// Where /metrics, /healthz and /readyz are served; `:8080` is all addresses, those of IPv6 too. Given twice, the last
+    /// one holds.
+    #[arg(long, env = "REGISTRY_OPERATOR_METRICS_ADDRESS", default_value = "0.0.0.0:8080", value_parser = address, overrides_with = "metrics_address")]
     pub metrics_address: SocketAddr,
 
     /// Whether only the holder of the Lease `registry-operator` works while other replicas stand by.
@@ -121,7 +122,7 @@ pub struct Settings {
 /// Where to listen; without a host, on all addresses.
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
     let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
-    let anywhere = port.map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    let anywhere = port.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
     anywhere.or_else(|| text.parse().ok()).ok_or("not an IP address and a port, such as 127.0.0.1:8080")
 }
 
@@ -240,11 +241,18 @@ mod tests {
 
     #[test]
     fn it_listens_on_all_addresses_where_only_a_port_is_given() {
-        assert_eq!(address(":8080"), Ok("0.0.0.0:8080".parse().unwrap()));
+        assert_eq!(address(":8080"), Ok("[::]:8080".parse().unwrap()));
         assert_eq!(address("[::1]:9"), Ok("[::1]:9".parse().unwrap()));
         for wrong in ["", ":", "8080", ":http", "127.0.0.1", ":65536"] {
             assert!(address(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_chart_may_say_where_it_listens_and_its_user_another_place() {
+        let arguments = ["operator", "--metrics-address=:8080", "--metrics-address=127.0.0.1:9090"];
+        let cli = Cli::try_parse_from(arguments).unwrap();
+        assert_eq!(cli.settings.metrics_address, "127.0.0.1:9090".parse().unwrap());
     }
 
     #[test]
