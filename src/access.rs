@@ -11,7 +11,6 @@ use std::{
 
 use k8s_openapi::{
     api::{
-        authentication::v1::SelfSubjectReview,
         core::v1::Namespace,
         rbac::v1::{ClusterRole, RoleBinding, Subject as RoleSubject},
     },
@@ -19,7 +18,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
     runtime::watcher::Event,
 };
 use registry_api::TENANT_LABEL;
@@ -27,7 +26,7 @@ use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 
 use self::binding::{BINDING, TENANT_ROLE};
-use crate::{availability::audience::Census, settings::TenantAccess};
+use crate::{availability::audience::Census, settings::TenantAccess, whoami};
 
 /// The field manager of what the operator owns besides registries.
 const FIELD_MANAGER: &str = "registry-operator-access";
@@ -62,10 +61,8 @@ struct Namespaces {
 impl Access {
     /// Asks the API server who the operator is.
     pub async fn new(client: Client, how: TenantAccess) -> Result<Self, AccessError> {
-        let review: Api<SelfSubjectReview> = Api::all(client.clone());
-        let answer = answered(review.create(&PostParams::default(), &SelfSubjectReview::default())).await?;
-        let user = answer.status.and_then(|status| status.user_info).and_then(|user| user.username);
-        let identity = binding::role_subject(&user.unwrap_or_default());
+        let user = answered(whoami::ask(&client)).await?;
+        let identity = binding::role_subject(&user.username.unwrap_or_default());
         tracing::info!(
             kind = identity.kind,
             name = identity.name,

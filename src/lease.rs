@@ -9,7 +9,7 @@ use std::{
 
 use k8s_openapi::{
     api::{
-        authentication::v1::{SelfSubjectReview, UserInfo},
+        authentication::v1::UserInfo,
         coordination::v1::{Lease, LeaseSpec},
     },
     apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference},
@@ -20,6 +20,8 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use tokio::time::Instant;
+
+use crate::whoami;
 
 /// The name of the Lease.
 pub const LEASE: &str = "registry-operator";
@@ -188,10 +190,7 @@ impl Candidate {
     /// removes the Lease with it. An existing Lease is left as it is: to change its owner takes the right to delete it where
     /// OwnerReferencesPermissionEnforcement is on.
     async fn owner(&self) -> Result<Option<OwnerReference>, kube::Error> {
-        let review: Api<SelfSubjectReview> = Api::all(self.client.clone());
-        let answer = review.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
-        let user = answer.status.and_then(|status| status.user_info);
-        Ok(user.and_then(|user| account_in(&self.namespace, user)))
+        Ok(account_in(&self.namespace, whoami::ask(&self.client).await?))
     }
 
     fn first_lease(&self, owner: Option<OwnerReference>) -> Lease {
@@ -220,12 +219,12 @@ impl Candidate {
 
 /// The user as an owner, if it is a service account of that namespace.
 fn account_in(namespace: &str, user: UserInfo) -> Option<OwnerReference> {
-    let username = user.username?;
-    let account = username.strip_prefix("system:serviceaccount:")?.strip_prefix(namespace)?;
+    let user_name = user.username?;
+    let (_, account) = whoami::service_account(&user_name).filter(|(its, _)| *its == namespace)?;
     Some(OwnerReference {
         api_version: "v1".to_owned(),
         kind: "ServiceAccount".to_owned(),
-        name: account.strip_prefix(':')?.to_owned(),
+        name: account.to_owned(),
         uid: user.uid?,
         ..OwnerReference::default()
     })

@@ -24,3 +24,4 @@ pub mod streams;
 pub mod subject;
 pub mod validate;
 pub mod watch;
+pub mod whoami;

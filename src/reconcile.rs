@@ -130,9 +130,9 @@ pub async fn reconcile(
     {
         return Err(ReconcileError::TenantUnseen);
     }
-    let examination = examine(context, subject, tenant.as_ref()).await?;
-    let basis = Basis::of(subject, tenant, examination.readings.clone());
-    if let Some((history, left)) = resumed(context, subject, history, &examination, &basis) {
+    let Examination { readings, changed, plan } = examine(context, subject, tenant.as_ref()).await?;
+    let basis = Basis::of(subject, tenant, readings);
+    if let Some((history, left)) = resumed(context, subject, history, changed, &basis) {
         context.availability.judged(subject, &subject.status, Outcome::Rejected, None);
         return settle_publication(context, subject, &history, left).await;
     }
@@ -143,7 +143,7 @@ pub async fn reconcile(
 
     let _ = attempt.basis.set(basis.clone());
     let urgency = if same_basis { Urgency::Due } else { Urgency::Changed };
-    let probing = probe_with_progress(context, subject, (examination.plan, urgency), attempt);
+    let probing = probe_with_progress(context, subject, (plan, urgency), attempt);
     let ((seen, used), progress) = probing.await?;
     // What was probed is `subject`, whatever the object asks for by now; only its status may have moved on.
     let probed = progress.as_ref().map(|newer| Subject {
@@ -253,13 +253,15 @@ fn resumed(
     context: &Context,
     subject: &Subject,
     history: &History,
-    examination: &Examination,
+    changed: Option<Timestamp>,
     basis: &Basis,
 ) -> Option<(History, Duration)> {
-    let (Plan::Probe(_), None) = (&examination.plan, &history.basis) else { return None };
+    if history.basis.is_some() {
+        return None;
+    }
     let (since, message) = assess::rejected(subject)?;
     // Both: the one knows nothing of what happened within a second, the other of what was written to the registry since.
-    if examination.changed? > since || !basis.is_older_than(&subject.resource_version) {
+    if changed? > since || !basis.is_older_than(&subject.resource_version) {
         return None;
     }
     let told = verdict(&subject.status);
@@ -277,7 +279,7 @@ fn resumed(
 /// What is to be probed, or what already stands in the way; and what was read to know it.
 struct Examination {
     readings: Vec<Reading>,
-    /// When the newest change of it was made, if that can be told.
+    /// When the newest change of what is to be probed with was made, if that can be told.
     changed: Option<Timestamp>,
     plan: Plan,
 }
@@ -318,11 +320,13 @@ async fn examine(
         namespace: subject.key.references_namespace(&context.system_namespace),
     };
     let resolved = resolve(wanted, &*context.references).await?;
-    let plan = match resolved.means {
-        Ok(Means { material, login }) => Plan::Probe(Box::new(Case { target, material, login })),
-        Err(problem) => Plan::Stop(Seen::Unresolved(problem)),
+    let (plan, changed) = match resolved.means {
+        Ok(Means { material, login }) => {
+            (Plan::Probe(Box::new(Case { target, material, login })), resolved.changed)
+        }
+        Err(problem) => (Plan::Stop(Seen::Unresolved(problem)), None),
     };
-    Ok(Examination { readings: resolved.readings, changed: resolved.changed, plan })
+    Ok(Examination { readings: resolved.readings, changed, plan })
 }
 
 /// Probes; says so in the status of a changed object when it takes long, and returns the object as then written. Ends

@@ -8,6 +8,8 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt, api::ObjectMeta, core::PartialObjectMeta};
 use registry_api::{MANAGED_BY_LABEL, OPERATOR};
 
+use crate::whoami;
+
 /// The role that the operator binds itself to; the chart renders it.
 pub(super) const TENANT_ROLE: &str = "registry-operator-tenant";
 /// The role binding's name in each tenant namespace.
@@ -63,8 +65,7 @@ pub(super) fn is_whole(binding: &RoleBinding, operator: &Subject, role: Option<&
 
 /// How RBAC names a user: a service account by its namespace and name.
 pub(super) fn role_subject(user: &str) -> Subject {
-    let account = user.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
-    match account {
+    match whoami::service_account(user) {
         Some((namespace, name)) => Subject {
             kind: "ServiceAccount".to_owned(),
             namespace: Some(namespace.to_owned()),
