@@ -240,13 +240,13 @@ async fn a_restart_is_no_reason_to_try_a_rejected_password_again() -> Result<()>
     let request = json!({"registry.spectrocloud.com/requestedAt": "while it was away"});
     asked.change(json!({"metadata": {"annotations": request}})).await?;
     operator.restart().await?;
-    registry.becomes(AT_ONCE, &["Ready=True/Available"]).await?;
+    registry.becomes(SETTLED, &["Ready=True/Available"]).await?;
     let look = || async {
         let handled = asked.status().await?.last_handled_reconcile_at;
         ensure!(handled.as_deref() == Some("while it was away"), "handled: {handled:?}");
         Ok(())
     };
-    Ok(eventually(AT_ONCE, "what was asked for while the operator was away is done", look).await?)
+    Ok(eventually(SETTLED, "what was asked for while the operator was away is done", look).await?)
 }
 
 #[tokio::test]
