@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
 use crate::{
-    harness::{self, Cluster, Installation, SYSTEM_NAMESPACE},
+    harness::{self, Cluster, Installation},
     stage::{
         Declared, Marker, Played, SOON, Scene, VALIDATED, Verdict, View, asks_for_password, protected,
         signed_in, spec, tell, welcome,
@@ -129,7 +129,11 @@ async fn the_operator_owns_the_status_and_its_finalizer_and_nothing_else() -> Re
         let object = scene.declare("pulled", with_secret.clone()).await?;
         object.shows(SOON, &VALIDATED).await?;
         // The tenant's is in the one namespace that it is for; the other's is for nobody.
-        let view = counts(&object, if scene.namespace() == SYSTEM_NAMESPACE { 0 } else { 1 }).await?;
+        let delivered = match &object {
+            Declared::System(_) => 0,
+            Declared::Tenant(_) => 1,
+        };
+        let view = counts(&object, delivered).await?;
         assert_eq!(view.metadata.finalizers, Some(vec![FINALIZER.to_owned()]));
         let finalizer = json!({"f:finalizers": {format!("v:{FINALIZER:?}"): {}}});
         let expected = [(String::new(), finalizer), ("status".to_owned(), json!(["f:status"]))];
