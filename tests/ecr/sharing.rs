@@ -190,7 +190,7 @@ async fn a_token_is_renewed_before_its_end_and_while_it_serves() -> Result<()> {
 
 #[tokio::test]
 async fn an_old_token_serves_while_aws_is_down() -> Result<()> {
-    let aws = Aws::start(Settings { life: Duration::from_secs(60), ..Settings::default() }).await?;
+    let aws = Aws::start(Settings { life: Duration::from_mins(1), ..Settings::default() }).await?;
     let secret = aws.good_user("AKIAONE");
     let host = fake::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
