@@ -317,14 +317,14 @@ async fn an_operator_that_was_killed_in_the_middle_of_its_work_ends_it_when_it_i
     apply(cluster, &system_registry(&name, offered(&protected, &name, availability))).await?;
     let registry = cluster.system(&name);
 
-    let begun = count(cluster, &namespaces, |there| (5..290).contains(&there)).await?;
+    let begun = halfway(cluster, &operator, &namespaces).await?;
     operator.kill().await;
     crate::objects::is_guarded(&registry).await?;
     operator.restart().await?;
-    count(cluster, &namespaces, |there| there == 300).await?;
+    count(cluster, &namespaces, 300).await?;
 
     delete(&registry).await?;
-    let half = count(cluster, &namespaces, |there| (1..290).contains(&there)).await?;
+    let half = halfway(cluster, &operator, &namespaces).await?;
     operator.kill().await;
     ensure!(
         registry.get().await?.metadata.deletion_timestamp.is_some(),
@@ -332,23 +332,43 @@ async fn an_operator_that_was_killed_in_the_middle_of_its_work_ends_it_when_it_i
     );
     operator.restart().await?;
     registry.is_gone(DELETED).await?;
-    count(cluster, &namespaces, |there| there == 0).await?;
+    count(cluster, &namespaces, 0).await?;
     Ok(())
 }
 
 /// Waits until so many of the operator's own Secrets are there.
-async fn count(cluster: &Cluster, of: &[String], fits: impl Fn(usize) -> bool) -> Result<usize> {
-    let api: Api<Secret> = Api::all(cluster.client());
+async fn count(cluster: &Cluster, of: &[String], count: usize) -> Result<()> {
     let look = || async {
-        let listed = api.list_metadata(&kube::api::ListParams::default().labels(REGISTRY_UID_LABEL)).await?;
-        let here = |secret: &&kube::core::PartialObjectMeta<Secret>| {
-            secret.namespace().is_some_and(|ns| of.contains(&ns))
-        };
-        let there = listed.iter().filter(here).count();
-        ensure!(fits(there), "{there} are");
-        Ok::<_, anyhow::Error>(there)
+        let there = there(cluster, of).await?;
+        ensure!(there == count, "{there} are");
+        anyhow::Ok(())
     };
-    Ok(eventually(Duration::from_mins(1), "so many pull Secrets are there", look).await?)
+    Ok(eventually(Duration::from_mins(1), format!("{count} pull Secrets are there"), look).await?)
+}
+
+/// Freezes the operator when some of its Secrets are there, and some are not; says how many. It works only between two looks, so
+/// that none comes too late.
+async fn halfway(cluster: &Cluster, operator: &Operator, of: &[String]) -> Result<usize> {
+    let look = || async {
+        operator.pause().await?;
+        let there = there(cluster, of).await?;
+        if (5..290).contains(&there) {
+            return Ok(there);
+        }
+        operator.resume().await?;
+        anyhow::bail!("{there} are")
+    };
+    Ok(eventually(Duration::from_mins(1), "it is in the middle of its work", look).await?)
+}
+
+/// How many of the operator's own Secrets are there.
+async fn there(cluster: &Cluster, of: &[String]) -> Result<usize> {
+    let api: Api<Secret> = Api::all(cluster.client());
+    let listed = api.list_metadata(&kube::api::ListParams::default().labels(REGISTRY_UID_LABEL)).await?;
+    let here = |secret: &&kube::core::PartialObjectMeta<Secret>| {
+        secret.namespace().is_some_and(|ns| of.contains(&ns))
+    };
+    Ok(listed.iter().filter(here).count())
 }
 
 async fn unbound(cluster: &Cluster, namespace: &str, within: Duration) -> Result<()> {

@@ -487,10 +487,10 @@ async fn a_suspended_registry_leaves_what_is_there_and_brings_nothing_new() -> R
     let shared = Shared::deliver().await?;
     let (cluster, [namespace, other]) = (&shared.cluster, &shared.namespaces);
     shared.registry.change(json!({"spec": {"suspend": true}})).await?;
-    apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "wrong")).await?;
-    // What it does not ask for any more goes all the same.
+    // What it does not ask for any more goes all the same; and shows that the operator knows by now.
     shared.registry.change(json!({"spec": {"availability": {"tenants": [shared.tenant("a")]}}})).await?;
     absent(cluster, other, "pull", SOON).await?;
+    apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "wrong")).await?;
     shared.delivered(namespace, SOON).await?;
     let fresh = cluster.tenant_namespace("a", "fresh").await?;
     shared.has_others(&fresh).await?;

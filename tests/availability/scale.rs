@@ -51,14 +51,17 @@ async fn a_thousand_namespaces_cost_a_write_each_when_there_is_something_new_and
     are_delivered(&operator).await?;
     tell(&format!("first delivery to {NAMESPACES} namespaces: {:?}", start.elapsed()));
     counts(&object, (100, 1000, Some(1000))).await?;
+    are_written(&solo, &mark).await?;
     let first = of_secrets(&solo, &mark)?;
     let other = first.iter().filter(|write| write.verb != "create" || !write.succeeded()).cloned();
     let other: Vec<AuditEvent> = other.collect();
     assert!(other.is_empty(), "{:#?}", told(&other));
     assert_eq!(by_namespace(&first).len(), NAMESPACES);
     assert_eq!(first.len(), NAMESPACES, "one write each: {:#?}", repeated(&first));
-    let of_status = of_status(&solo, &mark)?;
-    assert!(of_status <= 8, "{of_status} writes of the registry's status");
+    // Counts are told when there is nothing more to be done, and now and then while there is.
+    let (of_status, took) = (of_status(&solo, &mark)?, start.elapsed());
+    let most = 8.max(took.as_secs());
+    assert!(of_status <= most, "{of_status} writes of the registry's status in {took:?}");
     let rss = operator.rss_bytes().await? / 1024 / 1024;
     tell(&format!(
         "the operator takes {rss} MiB with a watch on each of {NAMESPACES} namespaces (unoptimised)"
@@ -154,9 +157,9 @@ fn of_secrets(solo: &Turn, mark: &AuditMark) -> Result<Vec<AuditEvent>> {
     Ok(writes)
 }
 
-fn of_status(solo: &Turn, mark: &AuditMark) -> Result<usize> {
+fn of_status(solo: &Turn, mark: &AuditMark) -> Result<u64> {
     let writes = writes_since(solo.installation, mark, OPERATOR_USER)?;
-    Ok(writes.iter().filter(|write| write.subresource == "status").count())
+    Ok(writes.iter().filter(|write| write.subresource == "status").count() as u64)
 }
 
 fn by_namespace(writes: &[AuditEvent]) -> BTreeMap<&str, usize> {

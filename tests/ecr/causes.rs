@@ -1,9 +1,13 @@
 //! Every cause for which AWS gives no token, by condition and reason, in both scopes, with the operator as its users run it;
 //! and that nobody but a SystemRegistry reaches the operator's own identity.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
+use futures::future::try_join_all;
 use registry_api::RegistryStatus;
 use registry_operator::ecr::Urgency;
 use registry_testbed::{Ca, ControlPlaneOptions, Operator, Registry, process::Scratch};
@@ -377,17 +381,22 @@ async fn corrected_keys_show_within_two_seconds_and_refused_ones_are_not_hammere
             }
         };
         let secret = write(wrong).await?;
-        let before = aws.total("GetAuthorizationToken");
-        let mut objects = Vec::new();
-        for number in 0..20 {
-            objects
-                .push(scene.declare(&format!("packs-{number}"), case.spec(&registry, &ca, &secret)).await?);
-        }
+        let (before, start) = (aws.total("GetAuthorizationToken"), Instant::now());
+        let declared = (0..20).map(|number| {
+            let (scene, spec) = (&scene, case.spec(&registry, &ca, &secret));
+            async move { scene.declare(&format!("packs-{number}"), spec).await }
+        });
+        let objects = try_join_all(declared).await?;
         for object in &objects {
             object.shows(SOON, &REJECTED).await?;
         }
         let calls = aws.total("GetAuthorizationToken") - before;
-        ensure!(calls <= 8, "{calls} calls with the same wrong secret");
+        // What AWS refused less than a second ago is good even for who changed something; not longer.
+        let took = start.elapsed();
+        ensure!(
+            calls as u64 <= 8.max(took.as_secs() + 2),
+            "{calls} calls with the same wrong secret in {took:?}"
+        );
         write(right.clone()).await?;
         for object in &objects[..1] {
             object.shows(PROMISED, &VALIDATED).await?;

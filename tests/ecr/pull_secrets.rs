@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long AWS's tokens live here: some hours in a minute.
-const LIFE: Duration = Duration::from_secs(40);
+const LIFE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_pull_secret_holds_awss_token_and_the_next_one_before_that_ends() -> Result<()> {

@@ -1,10 +1,12 @@
 //! How often AWS is asked: tokens are shared within an identity, never across, and a throttled AWS is left alone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use futures::{StreamExt, TryStreamExt, future::join_all, stream};
-use registry_operator::ecr::Urgency;
+use futures::{StreamExt, TryStreamExt, stream};
+use registry_api::RegistryStatus;
+use registry_operator::ecr::{Tokens, Urgency};
+use registry_probe::Prober;
 use registry_testbed::{ControlPlaneOptions, Operator, eventually};
 use serde_json::json;
 
@@ -16,10 +18,23 @@ use crate::{
 };
 
 const TOKEN: &str = "GetAuthorizationToken";
+/// Validations at the same time.
+const AT_ONCE: usize = 32;
 
 fn keys(host: &str, id: &str, secret: &str) -> Result<Check> {
     let ecr = json!({"region": "eu-central-1", "credentials": {"secretRef": {"name": "keys"}}});
     check(host, &ecr, &[("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret)])
+}
+
+/// Validates them, many at the same time; but not so many that those who wait for a slow machine run out of time.
+async fn statuses(
+    prober: &Prober,
+    tokens: &Tokens,
+    checks: &[Check],
+    urgency: Urgency,
+) -> Vec<RegistryStatus> {
+    let validations = checks.iter().map(|check| validate(prober, tokens, check, urgency));
+    stream::iter(validations.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await
 }
 
 #[tokio::test]
@@ -30,8 +45,7 @@ async fn a_thousand_registries_of_one_identity_share_one_token() -> Result<()> {
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let checks = (0..1000).map(|_| keys(&host, "AKIAONE", &secret)).collect::<Result<Vec<_>>>()?;
     for _ in 0..2 {
-        let all =
-            join_all(checks.iter().map(|check| validate(&prober, &tokens, check, Urgency::Changed))).await;
+        let all = statuses(&prober, &tokens, &checks, Urgency::Changed).await;
         assert!(all.iter().all(|status| verdict(status) == "True/Validated"));
     }
     assert_eq!(aws.total(TOKEN), 1, "one flight for all, and the token is kept");
@@ -79,7 +93,7 @@ async fn a_hundred_identities_do_not_see_each_others_tokens() -> Result<()> {
         // The same key with another secret is another identity, and gets nothing of the first one's.
         checks.push(keys(&host, &id, "guessed")?);
     }
-    let all = join_all(checks.iter().map(|check| validate(&prober, &tokens, check, Urgency::Changed))).await;
+    let all = statuses(&prober, &tokens, &checks, Urgency::Changed).await;
     for (index, status) in all.iter().enumerate() {
         let expected = if index % 2 == 0 { "True/Validated" } else { "False/Rejected" };
         assert_eq!(verdict(status), expected, "identity {index}");
@@ -112,16 +126,18 @@ async fn a_throttled_aws_is_left_alone_and_recovers_without_a_storm() -> Result<
     let host = fake::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let checks = (0..200).map(|_| keys(&host, "AKIAONE", &secret)).collect::<Result<Vec<_>>>()?;
+    let start = Instant::now();
     for _ in 0..5 {
-        let all =
-            join_all(checks.iter().map(|check| validate(&prober, &tokens, check, Urgency::Changed))).await;
+        let all = statuses(&prober, &tokens, &checks, Urgency::Changed).await;
         assert!(all.iter().all(|status| verdict(status) == "Unknown/Throttled"));
     }
-    let calls = aws.total(TOKEN);
-    assert!(calls <= 3, "{calls} calls for 1,000 validations while AWS throttles");
+    let (calls, took) = (aws.total(TOKEN), start.elapsed());
+    // One, two, four seconds and more lie between them, however long a thousand validations take here.
+    let most = 3.max((took.as_secs() + 1).ilog2() as usize + 1);
+    assert!(calls <= most, "{calls} calls for 1,000 validations in {took:?} while AWS throttles");
     aws.trouble("AKIAONE", Trouble::None);
-    eventually(Duration::from_secs(20), "AWS is asked again", || async {
-        let all = join_all(checks.iter().map(|check| validate(&prober, &tokens, check, Urgency::Due))).await;
+    eventually(Duration::from_mins(1), "AWS is asked again", || async {
+        let all = statuses(&prober, &tokens, &checks, Urgency::Due).await;
         let left = all.iter().filter(|status| verdict(status) != "True/Validated").count();
         if left == 0 { Ok(()) } else { Err(format!("{left} are not validated")) }
     })
@@ -153,13 +169,15 @@ async fn a_token_that_the_registry_refuses_before_its_time_is_fetched_once_more_
 
 #[tokio::test]
 async fn a_token_is_renewed_before_its_end_and_while_it_serves() -> Result<()> {
-    let aws = Aws::start(Settings { life: Duration::from_secs(8), ..Settings::default() }).await?;
+    // It is renewed when three quarters and up to a tenth of its life are over: the rest is time enough on a slow machine.
+    let life = Duration::from_secs(40);
+    let aws = Aws::start(Settings { life, ..Settings::default() }).await?;
     let secret = aws.good_user("AKIAONE");
     let host = fake::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let check = keys(&host, "AKIAONE", &secret)?;
     let first = expires_at(&validate(&prober, &tokens, &check, Urgency::Due).await);
-    let renewed = eventually(Duration::from_secs(8), "the token is another", || async {
+    let renewed = eventually(life, "the token is another", || async {
         let status = validate(&prober, &tokens, &check, Urgency::Due).await;
         assert_eq!(verdict(&status), "True/Validated");
         if expires_at(&status) == first { Err("the first") } else { Ok(fake::now()) }
@@ -172,14 +190,14 @@ async fn a_token_is_renewed_before_its_end_and_while_it_serves() -> Result<()> {
 
 #[tokio::test]
 async fn an_old_token_serves_while_aws_is_down() -> Result<()> {
-    let aws = Aws::start(Settings { life: Duration::from_secs(30), ..Settings::default() }).await?;
+    let aws = Aws::start(Settings { life: Duration::from_mins(1), ..Settings::default() }).await?;
     let secret = aws.good_user("AKIAONE");
     let host = fake::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let check = keys(&host, "AKIAONE", &secret)?;
     validate(&prober, &tokens, &check, Urgency::Due).await;
     aws.trouble("AKIAONE", Trouble::Broken);
-    eventually(Duration::from_secs(28), "a renewal is tried", || async {
+    eventually(Duration::from_secs(55), "a renewal is tried", || async {
         let status = validate(&prober, &tokens, &check, Urgency::Due).await;
         assert_eq!(verdict(&status), "True/Validated");
         if aws.total(TOKEN) > 1 { Ok(()) } else { Err("not yet") }

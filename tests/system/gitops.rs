@@ -45,7 +45,7 @@ async fn a_manifest_that_kubectl_applies_again_is_unchanged() -> Result<()> {
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let object = scene.object("packs");
-        let manifest = object.manifest(&spelled_out(spec(&registry, &ca, &login)));
+        let manifest = object.manifest(&scene.for_nobody(spelled_out(spec(&registry, &ca, &login))));
         let apply = ["apply", "--namespace", scene.namespace(), "--filename", "-"];
         let created = kubectl.run(&apply, &manifest).await?;
         assert!(created.ends_with("created"), "{created}");
@@ -67,7 +67,7 @@ async fn applied_again_without_kubectl(cluster: &Cluster) -> Result<()> {
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
-        let spec = spelled_out(spec(&registry, &ca, &login));
+        let spec = scene.for_nobody(spelled_out(spec(&registry, &ca, &login)));
         let object = scene.declare("packs", spec.clone()).await?;
         let before = object.shows(SOON, &VALIDATED).await?;
         untouched(&before, &object.apply(&spec).await?);
@@ -94,7 +94,8 @@ async fn another_field_manager_applies_twice_without_a_conflict_or_a_change() ->
         let login = scene.login("login", "demo", "right").await?;
         let object = scene.object("packs");
         // Not forced: a conflict with the operator would be an error.
-        let (params, spec) = (PatchParams::apply("kustomize-controller"), spec(&registry, &ca, &login));
+        let (params, spec) =
+            (PatchParams::apply("kustomize-controller"), scene.for_nobody(spec(&registry, &ca, &login)));
         let manifest = Patch::Apply(object.manifest(&spec));
         object.patch(&params, &manifest).await?;
         let before = object.shows(SOON, &VALIDATED).await?;
@@ -115,7 +116,7 @@ async fn the_operator_owns_the_status_and_its_finalizer_and_nothing_else() -> Re
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
-        let plain = spec(&registry, &ca, &login);
+        let plain = scene.for_nobody(spec(&registry, &ca, &login));
         let object = scene.declare("plain", plain.clone()).await?;
         object.request("once").await?;
         object.has_handled("once").await?;
@@ -124,9 +125,15 @@ async fn the_operator_owns_the_status_and_its_finalizer_and_nothing_else() -> Re
         assert_eq!(owned(&view), [("status".to_owned(), json!(["f:status"]))]);
 
         let mut with_secret = plain;
-        with_secret["availability"] = json!({"pullSecret": {"name": "packs-pull"}});
+        with_secret["availability"]["pullSecret"] = json!({"name": "packs-pull"});
         let object = scene.declare("pulled", with_secret.clone()).await?;
-        let view = object.shows(SOON, &VALIDATED).await?;
+        object.shows(SOON, &VALIDATED).await?;
+        // The tenant's is in the one namespace that it is for; the other's is for nobody.
+        let delivered = match &object {
+            Declared::System(_) => 0,
+            Declared::Tenant(_) => 1,
+        };
+        let view = counts(&object, delivered).await?;
         assert_eq!(view.metadata.finalizers, Some(vec![FINALIZER.to_owned()]));
         let finalizer = json!({"f:finalizers": {format!("v:{FINALIZER:?}"): {}}});
         let expected = [(String::new(), finalizer), ("status".to_owned(), json!(["f:status"]))];
@@ -137,6 +144,17 @@ async fn the_operator_owns_the_status_and_its_finalizer_and_nothing_else() -> Re
         untouched(&view, &object.apply(&with_secret).await?);
     }
     Ok(())
+}
+
+/// Waits until the status counts so many pull Secrets: each that is delivered is another reason to write.
+async fn counts(object: &Declared, pull_secrets: i64) -> Result<View> {
+    let look = || async {
+        let view = object.view().await?;
+        let found = view.status.availability.as_ref().and_then(|availability| availability.pull_secrets);
+        ensure!(found == Some(pull_secrets), "it counts {found:?}");
+        Ok(view)
+    };
+    Ok(eventually(SOON, format!("{} counts {pull_secrets} pull Secrets", object.name()), look).await?)
 }
 
 /// What the operator's field managers own: the subresource, and the fields by their names; of metadata, all of it.

@@ -10,20 +10,20 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::{
-    api::core::v1::Namespace,
+    api::core::v1::{ConfigMap, Namespace},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams},
     runtime::wait::{await_condition, conditions},
 };
 use registry_api::{
     GROUP, RegistryStatus, TENANT_LABEL, crd,
-    spec::{Registry, Scope, System, Tenant},
+    spec::{Registry, Scope, System, Tenant, VERSION},
 };
 use registry_testbed::{
     ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, eventually,
@@ -43,7 +43,7 @@ pub const OPERATOR_USER: &str = "system:serviceaccount:registry-system:registry-
 pub const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-operator");
 /// The ConfigMap that says what tenants may ask for.
 const TENANT_POLICY: &str = "registry-operator-tenant-policy";
-const ESTABLISHED: Duration = Duration::from_secs(30);
+const ESTABLISHED: Duration = Duration::from_mins(1);
 
 /// A file of this repository.
 pub fn in_repository(path: &str) -> PathBuf {
@@ -121,7 +121,67 @@ async fn install(client: &Client) -> Result<()> {
     manifests::apply(client, definitions()?).await?;
     manifests::apply(client, render).await?;
     established::<System>(client).await?;
-    established::<Tenant>(client).await
+    established::<Tenant>(client).await?;
+    is_served(client).await?;
+    policies_are_in_force(client).await
+}
+
+/// The API server says what it serves some moments after the definitions are established.
+async fn is_served(client: &Client) -> Result<()> {
+    let get = |path: String| async {
+        let request = http::Request::get(path).body(Vec::new())?;
+        anyhow::Ok(client.request_text(request).await?)
+    };
+    let look = || async {
+        let discovery = get(format!("/apis/{GROUP}/{VERSION}")).await?;
+        let schemas = get(format!("/openapi/v3/apis/{GROUP}/{VERSION}")).await?;
+        for (plural, kind) in [(System::PLURAL, System::KIND), (Tenant::PLURAL, Tenant::KIND)] {
+            ensure!(discovery.contains(&format!("\"{plural}\"")), "{plural} are not");
+            ensure!(schemas.contains(&format!("\"kind\":\"{kind}\"")), "{kind} is not described");
+        }
+        Ok(())
+    };
+    Ok(eventually(ESTABLISHED, "the kinds are served", look).await?)
+}
+
+/// Waits until the chart's policies are enforced: what the API server does meanwhile is no test's expectation. It takes up all that
+/// are there at once, so one that was made after them tells: it refuses one name, and nothing else.
+async fn policies_are_in_force(client: &Client) -> Result<()> {
+    let canary = r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: canary}
+spec:
+  matchConstraints:
+    resourceRules: [{apiGroups: [""], apiVersions: [v1], resources: [configmaps], operations: [CREATE]}]
+  validations: [{expression: "object.metadata.name != 'canary'", message: in force}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: canary}
+spec: {policyName: canary, validationActions: [Deny]}
+"#;
+    let canary = manifests::parse("the canary", canary)?;
+    manifests::apply(client, canary.clone()).await?;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    let named = ObjectMeta { name: Some("canary".to_owned()), ..ObjectMeta::default() };
+    let (params, map) = (
+        PostParams { dry_run: true, ..PostParams::default() },
+        ConfigMap { metadata: named, ..ConfigMap::default() },
+    );
+    let look = || async {
+        let refused = maps.create(&params, &map).await;
+        ensure!(
+            matches!(&refused, Err(kube::Error::Api(status)) if status.message.contains("in force")),
+            "the last policy is not: {refused:?}"
+        );
+        Ok(())
+    };
+    eventually(ESTABLISHED, "the policies are in force", look).await?;
+    for object in canary.iter().rev() {
+        manifests::api_of(client, object).await?.delete("canary", &DeleteParams::default()).await?;
+    }
+    Ok(())
 }
 
 /// Most registries of these tests have no certificate, or a bad one, in both scopes. What a tenant may not have by

@@ -722,7 +722,7 @@ async fn a_suspended_registry_is_left_alone_until_it_is_not() -> Result<()> {
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
-        let mut suspended = spec(&registry, &ca, &login);
+        let mut suspended = scene.for_nobody(spec(&registry, &ca, &login));
         suspended["suspend"] = json!(true);
         let before = registry.requests().len();
         let object = scene.declare("suspended", suspended).await?;

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use http::{HeaderValue, Method, header};
-use registry_testbed::{Operator, OperatorOptions, eventually, http_client::Call};
+use registry_testbed::{Operator, OperatorOptions, eventually, http_client::Call, ports::Port};
 use serde_json::{Value, json};
 
 use crate::{
@@ -368,14 +368,15 @@ fn without_a_cluster_the_operator_ends_and_says_where_it_looked() -> Result<()> 
 #[tokio::test]
 async fn every_variable_takes_effect() -> Result<()> {
     let api_server = HeldRegistry::start().await?; // takes requests, and answers none
-    let metrics = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?; // free again in a moment
+    let port = Port::reserve()?;
+    let metrics = format!("127.0.0.1:{}", port.number());
     let directory = std::env::temp_dir().join(format!("registry-operator-variables-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     let kubeconfig = write_kubeconfig(&directory, &api_server.url())?;
     let variables = [
         ("KUBECONFIG", kubeconfig.as_str()),
         ("REGISTRY_OPERATOR_SYSTEM_NAMESPACE", "elsewhere"),
-        ("REGISTRY_OPERATOR_METRICS_ADDRESS", &metrics.to_string()),
+        ("REGISTRY_OPERATOR_METRICS_ADDRESS", metrics.as_str()),
         ("REGISTRY_OPERATOR_LEADER_ELECTION", "true"),
         ("REGISTRY_OPERATOR_TENANT_ACCESS", "manual"),
         ("REGISTRY_OPERATOR_EGRESS_ALLOW", "127.0.0.0/8,10.0.0.0/8"),
@@ -432,7 +433,7 @@ fn command(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
     let mut limited = Command::new("timeout");
     let inner = command(arguments, variables);
-    limited.arg("10").arg(inner.get_program()).args(inner.get_args()).env_clear().env("HOME", "/nowhere");
+    limited.arg("60").arg(inner.get_program()).args(inner.get_args()).env_clear().env("HOME", "/nowhere");
     limited.env("PATH", "/usr/bin:/bin").envs(variables.iter().copied());
     Ok(limited.output()?)
 }

@@ -1,6 +1,8 @@
 //! Control planes that one test at a time has for itself: for tests that stop, kill, starve and count. Owns that each
 //! of them begins with an empty cluster.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
@@ -12,7 +14,7 @@ use registry_api::{
     GROUP, crd,
     spec::{Registry, Scope, System, Tenant, VERSION},
 };
-use registry_testbed::{AuditMark, ControlPlaneOptions, OperatorOptions, manifests};
+use registry_testbed::{AuditMark, ControlPlaneOptions, OperatorOptions, eventually, manifests};
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard, OnceCell, Semaphore, SemaphorePermit};
 
@@ -78,11 +80,20 @@ impl Turn {
     }
 }
 
-/// Applies both definitions, as the chart does.
+/// Applies both definitions, as the chart does, and waits until they are served: where they were deleted just before, what the
+/// API server says of the kinds that it has may be old.
 pub async fn install_definitions(cluster: &Cluster) -> Result<()> {
     for (_, yaml) in crd::files()? {
         cluster.apply_yaml(&yaml).await?;
     }
+    are_served::<System>(cluster).await?;
+    are_served::<Tenant>(cluster).await
+}
+
+async fn are_served<S: Scope>(cluster: &Cluster) -> Result<()> {
+    let all: Api<DynamicObject> = Api::all_with(cluster.client(), &ApiResource::erase::<Registry<S>>(&()));
+    let list = || async { all.list_metadata(&ListParams::default().limit(1)).await };
+    eventually(Duration::from_secs(30), format!("{} are served", S::PLURAL), list).await?;
     Ok(())
 }
 

@@ -114,6 +114,15 @@ impl<'a> Scene<'a> {
         Ok(name)
     }
 
+    /// The same spec; of a SystemRegistry, for a tenant that nobody is. Whom a registry reaches is counted in its status, so
+    /// that one which is for all tenants is written to whenever a test beside this one makes another.
+    pub fn for_nobody(&self, mut spec: Value) -> Value {
+        if self.namespace.is_none() {
+            spec["availability"]["tenants"] = json!([self.cluster.unique("nobody")]);
+        }
+        spec
+    }
+
     /// The registry object of that name, which need not be there.
     pub fn object(&self, name: &str) -> Declared {
         let name = self.named(name);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     call::{Call, a_system_registry, is_refused_by_policy, system_registries},
-    stage::{Cluster, SYSTEM_NAMESPACE, Stage},
+    stage::{Cluster, IN_FORCE, SYSTEM_NAMESPACE, Stage},
 };
 
 on_each_kubernetes!(
@@ -104,6 +104,9 @@ async fn without_administer_nobody_takes_over_the_group(cluster: &Cluster) -> Re
     let local = format!("v1alpha1.{GROUP}");
     let elsewhere =
         json!({"spec": {"service": {"name": "mine", "namespace": "default"}, "insecureSkipTLSVerify": true}});
+    // The API server makes it by itself, some moments after the definition.
+    let get = Call::get(&format!("{API_SERVICES}/{local}"));
+    registry_testbed::eventually(IN_FORCE, "the group is served", || cluster.root.may(&get)).await?;
     let merge = Call::merge(&format!("{API_SERVICES}/{local}"), elsewhere);
     cluster.broad.may_not(&merge, &of_the_definition(&local, "change")).await?;
     let delete = Call::delete(&format!("{API_SERVICES}/{local}"));

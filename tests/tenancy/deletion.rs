@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use registry_testbed::{Operator, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     call::{
         Call, a_namespace, a_system_registry, a_tenant_registry, system_registries, system_registry,
         tenant_registries, tenant_registry,
     },
-    stage::{Cluster, SYSTEM_NAMESPACE, Stage},
+    stage::{Cluster, IN_FORCE, SYSTEM_NAMESPACE, Stage},
 };
 
 on_each_kubernetes!(
@@ -24,8 +24,8 @@ on_each_kubernetes!(
 
 /// The contract's.
 const FINISHED: Duration = Duration::from_secs(30);
-/// The garbage collector looks for new kinds every 30 seconds.
-const COLLECTED: Duration = Duration::from_secs(90);
+/// The garbage collector looks for new kinds every 30 seconds, and waits for its caches of them for as long.
+const COLLECTED: Duration = Duration::from_mins(3);
 
 async fn a_deletion_in_the_foreground_or_that_leaves_orphans_is_finished_by_the_garbage_collector(
     cluster: &Cluster,
@@ -65,7 +65,8 @@ async fn the_garbage_collector_has_no_say_in_anything_else(cluster: &Cluster) ->
     let path = system_registry(&name);
     let mut object = a_system_registry(&name);
     object["metadata"]["finalizers"] = json!(["example.com/mine", "foregroundDeletion"]);
-    cluster.root.may(&Call::create(&system_registries(), object)).await?;
+    let owner = cluster.root.may(&Call::create(&system_registries(), object)).await?;
+    let dependent = cluster.dependent_that_stays(&owner).await?;
     let collector = cluster.stage.user("system:kube-controller-manager").await?;
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
@@ -82,7 +83,7 @@ async fn the_garbage_collector_has_no_say_in_anything_else(cluster: &Cluster) ->
         ensure!(message.contains("belongs to the system level"), "{message}");
         Ok(())
     };
-    eventually(Duration::from_secs(10), "the rights arrive", by_the_policy).await?;
+    eventually(IN_FORCE, "the rights arrive", by_the_policy).await?;
     let all = Call::merge(&path, json!({"metadata": {"finalizers": null}}));
     let its_own = Call::merge(&path, json!({"metadata": {"finalizers": ["example.com/mine"]}}));
     for call in [&all, &its_own] {
@@ -101,7 +102,35 @@ async fn the_garbage_collector_has_no_say_in_anything_else(cluster: &Cluster) ->
         assert!(code == 403 && message.contains("belongs to the system level"), "{call:?}: {code} {message}");
     }
     cluster.administrator.may(&Call::merge(&path, json!({"metadata": {"finalizers": null}}))).await?;
-    cluster.is_gone(&path, COLLECTED).await
+    cluster.is_gone(&path, COLLECTED).await?;
+    cluster.root.may(&Call::merge(&dependent, json!({"metadata": {"finalizers": null}}))).await.map(drop)
+}
+
+impl Cluster {
+    /// A ConfigMap for which the deletion of that object in the foreground waits, of which the garbage collector knows: else the
+    /// real one takes its finalizer off the object whenever it comes by. Its path.
+    async fn dependent_that_stays(&self, owner: &Value) -> Result<String> {
+        let namespace = self.plain_namespace("dependents").await?;
+        let all = format!("/api/v1/namespaces/{namespace}/configmaps");
+        let owned_by = |name: &str, owner: &Value, uid: &Value| {
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": name, "ownerReferences": [{
+                    "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"],
+                    "uid": uid, "blockOwnerDeletion": true,
+                }]},
+            })
+        };
+        let mut stays = owned_by("stays", owner, &owner["metadata"]["uid"]);
+        stays["metadata"]["finalizers"] = json!(["example.com/stays"]);
+        self.root.may(&Call::create(&all, stays)).await?;
+        // It sees them in their order: when it has removed one that nobody owns, it knows of the one before.
+        let nobody = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "nobody"}});
+        let uid = json!("0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11");
+        self.root.may(&Call::create(&all, owned_by("goes", &nobody, &uid))).await?;
+        self.is_gone(&format!("{all}/goes"), COLLECTED).await?;
+        Ok(format!("{all}/stays"))
+    }
 }
 
 async fn a_namespace_goes_with_its_tenant_registries_protected_or_not_tenants_or_not(

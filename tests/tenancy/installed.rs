@@ -14,7 +14,7 @@ use crate::{
         Call, User, a_namespace, a_system_registry, a_tenant_registry, system_registries, system_registry,
         tenant_registries, tenant_registry,
     },
-    stage::{Cluster, SYSTEM_NAMESPACE, Stage, in_repository, policies_are_in_force},
+    stage::{Cluster, IN_FORCE, SYSTEM_NAMESPACE, Stage, in_repository, policies_are_in_force},
 };
 
 /// Helm, as the administrator of a control plane.
@@ -115,7 +115,7 @@ async fn helm_installs_upgrades_and_removes_the_chart_and_what_stays_stays_guard
     assert_eq!(broad.refusal(&plain).await?.0, 403);
     helm.run("upgrade", &["--set=tenantPolicy.plainHTTP=true"]).await?;
     let allowed = || broad.may(&plain);
-    eventually(Duration::from_secs(5), "plain HTTP is allowed", allowed).await?;
+    eventually(IN_FORCE, "plain HTTP is allowed", allowed).await?;
     assert_eq!(root.may(&Call::get(policy)).await?["metadata"]["uid"], before["metadata"]["uid"]);
 
     helm.run("uninstall", &[]).await?;

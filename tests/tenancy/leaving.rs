@@ -17,9 +17,9 @@ on_each_kubernetes!(a_role_that_is_made_anew_has_its_bindings_made_anew);
 const NAMESPACES: [&str; 3] = ["team-a", "team-b", "team-c"];
 const ROLE: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles/registry-operator-tenant";
 /// What the garbage collector takes on a busy machine; it looks for new kinds every 30 seconds.
-const COLLECTED: Duration = Duration::from_secs(90);
+const COLLECTED: Duration = Duration::from_mins(3);
 /// The operator tries again every 5 seconds while there is no role.
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(40);
 
 fn binding(namespace: &str) -> String {
     format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings/registry-operator")

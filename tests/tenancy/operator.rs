@@ -24,7 +24,7 @@ on_each_kubernetes!(
     the_fence_holds_even_where_the_operator_was_given_every_right,
 );
 
-const RIGHTS_ARRIVE: Duration = Duration::from_secs(10);
+const RIGHTS_ARRIVE: Duration = Duration::from_secs(30);
 
 fn fenced(kind: &str, name: &str, whose: &str) -> String {
     format!(

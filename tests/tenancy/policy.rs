@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     call::{Call, a_tenant_registry, tenant_registries, tenant_registry},
-    stage::{Cluster, SYSTEM_NAMESPACE, in_repository},
+    stage::{Cluster, IN_FORCE, SYSTEM_NAMESPACE, in_repository},
 };
 
 on_each_kubernetes!(by enter_to_change_parameters:
@@ -103,7 +103,7 @@ impl<'a> Parameters<'a> {
             ensure!(shown, "{patterns:?} are not yet allowed: {refusal:?}");
             Ok(())
         };
-        Ok(eventually(Duration::from_secs(10), "the API server has the parameters", look).await?)
+        Ok(eventually(IN_FORCE, "the API server has the parameters", look).await?)
     }
 
     /// Creates a TenantRegistry with that in its spec, without effect.
@@ -270,7 +270,7 @@ async fn without_its_parameters_nothing_new_is_allowed_and_everything_can_go(
         ensure!(message.contains("no params found"), "{message}");
         Ok(())
     };
-    eventually(Duration::from_secs(10), "nothing new is allowed", look).await?;
+    eventually(IN_FORCE, "nothing new is allowed", look).await?;
     cluster.root.may(&Call::delete_by(&path, "Foreground")).await?;
     cluster
         .root

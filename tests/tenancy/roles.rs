@@ -1,8 +1,6 @@
 //! Who sees and declares registries by the roles of the chart, aggregated where that is the convention; and that nobody
 //! gets at a Secret by them.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{eventually, manifests};
 use serde_json::{Value, json};
@@ -13,7 +11,7 @@ use crate::{
         tenant_registries, tenant_registry,
     },
     installed::Helm,
-    stage::{Cluster, SYSTEM_NAMESPACE, Stage},
+    stage::{Cluster, IN_FORCE, SYSTEM_NAMESPACE, Stage},
 };
 
 on_each_kubernetes!(
@@ -34,7 +32,7 @@ async fn edit_and_admin_declare_tenant_registries_in_their_namespace_and_view_se
         let path = tenant_registry(&namespace, role);
         // Aggregated by the controller manager, some moments after the chart was applied.
         let create = Call::create(&all, a_tenant_registry(role));
-        eventually(Duration::from_secs(10), "the role is aggregated", || user.may(&create)).await?;
+        eventually(IN_FORCE, "the role is aggregated", || user.may(&create)).await?;
         user.may(&Call::get(&path)).await?;
         user.may(&Call::delete(&path)).await?;
         user.has_no_right_to(&Call::get(&tenant_registries(&other))).await?;
@@ -42,7 +40,7 @@ async fn edit_and_admin_declare_tenant_registries_in_their_namespace_and_view_se
     }
     let viewer = cluster.user_with("view", &namespace).await?;
     let get = Call::get(&all);
-    eventually(Duration::from_secs(10), "the role is aggregated", || viewer.may(&get)).await?;
+    eventually(IN_FORCE, "the role is aggregated", || viewer.may(&get)).await?;
     viewer.has_no_right_to(&Call::create(&all, a_tenant_registry("packs"))).await?;
     viewer.has_no_right_to(&Call::delete(&all)).await?;
     viewer.has_no_right_to(&Call::get(&format!("/api/v1/namespaces/{namespace}/secrets"))).await
@@ -97,7 +95,7 @@ async fn where_the_chart_says_so_only_who_is_bound_sees_system_registries(cluste
     });
     root.may(&Call::create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding)).await?;
     let get = Call::get(&system_registries());
-    eventually(Duration::from_secs(10), "the viewer sees them", || viewer.may(&get)).await?;
+    eventually(IN_FORCE, "the viewer sees them", || viewer.may(&get)).await?;
     anybody.has_no_right_to(&get).await?;
     viewer.has_no_right_to(&Call::get("/api/v1/secrets")).await
 }
@@ -118,7 +116,7 @@ async fn a_system_administrator_of_the_chart_manages_system_registries_and_no_se
     let user = cluster.stage.user(&name).await?;
     let path = system_registry(&name);
     let create = Call::create(&system_registries(), a_system_registry(&name));
-    eventually(Duration::from_secs(10), "the rights arrive", || user.may(&create)).await?;
+    eventually(IN_FORCE, "the rights arrive", || user.may(&create)).await?;
     user.may(&Call::merge(&path, json!({"spec": {"suspend": true}}))).await?;
     user.may(&Call::delete(&path)).await?;
     user.has_no_right_to(&Call::get(&format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets"))).await?;

@@ -22,8 +22,8 @@ use crate::call::{Call, User, a_namespace};
 pub const SYSTEM_NAMESPACE: &str = "registry-system";
 /// The account that the chart makes for it.
 pub const SERVICE_ACCOUNT: &str = "registry-operator";
-/// How long the API server may take to act on a policy; it looks once a second.
-const IN_FORCE: Duration = Duration::from_secs(30);
+/// How long the API server may take to act on a policy or a right; it looks for policies once a second.
+pub const IN_FORCE: Duration = Duration::from_secs(30);
 
 /// A file of this repository.
 pub fn in_repository(path: &str) -> PathBuf {
@@ -278,8 +278,19 @@ impl Cluster {
         let bindings = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings");
         self.root.may(&Call::create(&bindings, binding)).await?;
         let user = self.stage.user(&name).await?;
+        // The controller manager aggregates the chart's roles, some moments after they were applied.
+        let attributes = json!({
+            "namespace": namespace, "verb": if role == "view" { "get" } else { "create" },
+            "group": registry_api::GROUP, "resource": "tenantregistries",
+        });
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        });
+        let may = Call::create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review);
         let read = Call::get(&format!("/api/v1/namespaces/{namespace}/configmaps"));
         let look = || async {
+            ensure!(user.may(&may).await?["status"]["allowed"] == true, "not to registries yet");
             ensure!(user.send(&read).await?.is_ok(), "not yet");
             Ok(())
         };

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     call::{Call, User, a_system_registry, system_registries, system_registry},
-    stage::Cluster,
+    stage::{Cluster, IN_FORCE},
 };
 
 on_each_kubernetes!(
@@ -264,10 +264,7 @@ async fn an_owner_that_was_there_before_the_policies_may_only_be_taken_off(clust
     let born = with(a_system_registry("older"), "/metadata/ownerReferences", owned(&owner, false));
     let born = with(born, "/metadata/finalizers", json!(["example.com/kept"]));
     let create = Call::create(&system_registries(), born);
-    registry_testbed::eventually(std::time::Duration::from_secs(30), "the policy is off", || {
-        root.may(&create)
-    })
-    .await?;
+    registry_testbed::eventually(IN_FORCE, "the policy is off", || root.may(&create)).await?;
     let kept = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": kept["metadata"]["name"]}, "spec": kept["spec"],
@@ -360,8 +357,7 @@ async fn administer_in_one_namespace_or_for_one_name_only_is_not_enough(cluster:
         ensure!(message.contains("denied request"), "{message}");
         Ok(())
     };
-    registry_testbed::eventually(std::time::Duration::from_secs(10), "the rights arrive", by_the_policy)
-        .await?;
+    registry_testbed::eventually(IN_FORCE, "the rights arrive", by_the_policy).await?;
     user.may_not(&delete, &belongs_to_the_system_level(&name, "delete")).await
 }
 
@@ -405,7 +401,7 @@ async fn an_object_that_is_written_back_unchanged_when_its_stored_version_change
     let migrator = User::new("the migrator", client);
     let write_back = Call::replace(&path, cluster.read(&path).await?);
     let look = || migrator.may(&write_back);
-    registry_testbed::eventually(std::time::Duration::from_secs(10), "it is written back", look).await?;
+    registry_testbed::eventually(IN_FORCE, "it is written back", look).await?;
     let changed = Call::merge(&path, json!({"metadata": {"labels": {"row": "other"}}}));
     migrator.may_not(&changed, &belongs_to_the_system_level(&name, "change")).await?;
     migrator.may_not(&Call::delete(&path), &belongs_to_the_system_level(&name, "delete")).await

@@ -9,7 +9,7 @@ use crate::http_client::{Call, HttpError};
 use crate::ports::{Port, PortError};
 use crate::process::{Scratch, Spec};
 
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_mins(2);
 /// What the operator promises is 5 s; who counts them gets to see more.
 const GRACE: Duration = Duration::from_secs(15);
 
