@@ -26,7 +26,7 @@ pub struct NotYet {
 /// Calls `look` until it returns `Ok`, and returns that. What `look` returns as an error is what it has seen instead; the
 /// last of them is in the error. One look that hangs counts as not having seen anything.
 ///
-/// The time is counted in looks too: a machine that stands still for a moment, or is slow at everything, gets half as many
+/// The time is counted in looks too: a machine that stands still for a moment, or is slow at everything, gets at least half as many
 /// looks as one that doesn't and isn't. What is looked at is on the same machine, and as slow.
 pub async fn eventually<T, E, F>(
     timeout: Duration,
