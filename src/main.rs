@@ -114,7 +114,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 
     // kube's errors hold their causes' words already; as an error's source they would be said twice.
     let config = Config::infer().await.map_err(|error| {
-        anyhow!("no cluster is configured: set KUBECONFIG, or run in a Pod with a service account ({error})")
+        anyhow!("neither KUBECONFIG nor a Pod's service account leads to a cluster: {error}")
     })?;
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
     let term = if leader_election { Term::new() } else { Term::for_ever() };

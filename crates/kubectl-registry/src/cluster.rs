@@ -24,7 +24,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 #[derive(Debug, Error)]
 pub enum ClusterError {
     /// There is no kubeconfig, and none was named.
-    #[error("no cluster is configured: set KUBECONFIG, or give --kubeconfig ({0})")]
+    #[error("no cluster is configured by KUBECONFIG or --kubeconfig: {0}")]
     NotConfigured(KubeconfigError),
     /// The kubeconfig can't be used.
     #[error("the kubeconfig can't be used: {0}")]

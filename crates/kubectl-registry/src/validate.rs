@@ -277,7 +277,7 @@ impl Session<'_> {
         let Some(namespace) = subject.key.namespace() else { return false };
         let mut declared = self.supply.manifests.namespaces.iter();
         if let Some(found) = declared.rfind(|found| found.name_any() == namespace) {
-            return !found.labels().contains_key(TENANT_LABEL);
+            return found.labels().get(TENANT_LABEL).is_none_or(String::is_empty);
         }
         let tenancy = match &self.supply.cluster {
             Ok(cluster) => cluster.tenancy(namespace).await,

@@ -138,19 +138,21 @@ impl<'a> Wanted<'a> {
         Self { server: endpoint.server(), path }
     }
 
-    /// How well a key fits: by port, then by how much of the path it names, as kubelet has it. `None`: not at
-    /// all.
-    fn rank(&self, key: &str) -> Option<(bool, usize)> {
+    /// How well a key fits: its host spelled out rather than by a pattern, then by port, then by how much of the path it names,
+    /// as kubelet has it. `None`: not at all.
+    fn rank(&self, key: &str) -> Option<(bool, bool, usize)> {
         let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
         let (authority, path) = bare.split_once('/').unwrap_or((bare, ""));
         let (host, port) = host_and_port(authority)?;
-        if !is_same_host(&host, &self.server.host) || port.is_some_and(|port| port != self.server.port) {
+        let is_spelled_out = host.parse().is_ok_and(|host| is_same_host(&host, &self.server.host));
+        let is_meant = is_spelled_out || is_pattern_of(host, &self.server.host);
+        if !is_meant || port.is_some_and(|port| port != self.server.port) {
             return None;
         }
         // Docker's own keys end with the version of an API: `https://index.docker.io/v1/`.
         let path = path.trim_matches('/');
         let path = if matches!(path, "v1" | "v2") { "" } else { path };
-        self.is_below(path).then_some((port.is_some(), path.len()))
+        self.is_below(path).then_some((is_spelled_out, port.is_some(), path.len()))
     }
 
     fn is_below(&self, path: &str) -> bool {
@@ -159,12 +161,34 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn host_and_port(authority: &str) -> Option<(Host, Option<u16>)> {
+fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port.parse().ok()?)),
         _ => (authority, None),
     };
-    Some((host.parse().ok()?, port))
+    Some((host, port))
+}
+
+/// Kubelet's patterns for hosts (Kubernetes, "Pull an Image from a Private Registry", interpretation of config.json): as many
+/// labels as the host has, in each of which `*` stands for anything.
+fn is_pattern_of(pattern: &str, host: &Host) -> bool {
+    let Host::Name(name) = host else { return false };
+    let pattern = pattern.to_ascii_lowercase();
+    let labels = || pattern.split('.').zip(name.split('.'));
+    pattern.contains('*')
+        && pattern.split('.').count() == name.split('.').count()
+        && labels().all(|(pattern, label)| is_pattern_of_label(pattern, label))
+}
+
+fn is_pattern_of_label(pattern: &str, label: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == label };
+    let Some(mut left) = label.strip_prefix(head) else { return false };
+    let Some((middle, tail)) = rest.rsplit_once('*') else { return left.ends_with(rest) };
+    for part in middle.split('*') {
+        let Some((_, after)) = left.split_once(part) else { return false };
+        left = after;
+    }
+    left.ends_with(tail)
 }
 
 fn is_same_host(one: &Host, other: &Host) -> bool {
@@ -295,6 +319,10 @@ mod tests {
             ("127.0.0.1:5000", "http://127.0.0.1:5000"),
             ("[::1]:5000", "http://[::1]:5000"),
             ("a.example.com/artifactory", "https://a.example.com/artifactory/api/docker/repo"),
+            ("*.example.com", "https://registry.example.com:5000"),
+            ("*.Example.*:5000", "https://registry.example.com:5000"),
+            ("reg*try.ex*mp*e.com", "https://registry.example.com"),
+            ("r*.example.com/team", "https://registry.example.com/team/a"),
         ] {
             assert_eq!(found(&keyed(key), endpoint).as_deref(), Ok("alice:pw"), "{key} {endpoint}");
         }
@@ -306,6 +334,13 @@ mod tests {
             ("a.example.com/artifact", "https://a.example.com/artifactory"),
             ("", "https://registry.example.com"),
             ("registry.example.com:x", "https://registry.example.com"),
+            ("*.com", "https://registry.example.com"),
+            ("*", "https://registry.example.com"),
+            ("*.example.com", "https://example.com"),
+            ("*.example.com:5000", "https://registry.example.com"),
+            ("a*.example.com", "https://registry.example.com"),
+            ("registry*y.example.com", "https://registry.example.com"),
+            ("*.0.0.1", "http://127.0.0.1"),
         ] {
             let error = found(&keyed(key), endpoint).unwrap_err();
             assert!(matches!(error, DockerConfigError::NoEntry { .. }), "{key} {endpoint}");
@@ -315,7 +350,13 @@ mod tests {
     #[test]
     fn the_narrowest_key_wins() {
         let entry = |key: &str, name: &str| format!(r#""{key}":{{"username":"{name}","password":"pw"}}"#);
-        let keys = [("r.io", "host"), ("r.io:443", "port"), ("r.io/team", "team"), ("r.io/team/a", "a")];
+        let keys = [
+            ("r.io", "host"),
+            ("r.io:443", "port"),
+            ("r.io/team", "team"),
+            ("r.io/team/a", "a"),
+            ("*.io:443/team/a", "pattern"),
+        ];
         let json = format!(r#"{{"auths":{{{}}}}}"#, keys.map(|(key, name)| entry(key, name)).join(","));
         assert_eq!(found(&json, "https://r.io").as_deref(), Ok("port:pw"));
         assert_eq!(found(&json, "https://r.io:5000").as_deref(), Ok("host:pw"));

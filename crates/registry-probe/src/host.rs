@@ -118,6 +118,10 @@ impl FromStr for TrustedService {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Self, HostError> {
+        // Of a URL, the scheme would be taken for the host.
+        if text.contains('/') {
+            return Err(HostError::NotAHost);
+        }
         let (host, port) = split_port(text);
         let port = port.map(parse_port).transpose()?;
         Ok(Self { host: host.parse()?, port })
@@ -218,6 +222,13 @@ mod tests {
             }
         }
         assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn a_url_is_no_token_service() {
+        for url in ["https://auth.example.com", "auth.example.com/token", "https://auth.example.com:5000"] {
+            assert_eq!(url.parse::<TrustedService>(), Err(HostError::NotAHost), "{url}");
+        }
     }
 
     proptest! {
