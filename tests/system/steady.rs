@@ -8,6 +8,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
+use registry_api::FINALIZER;
 use registry_testbed::{AuditEvent, Operator, Registry, RegistryOptions, eventually};
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ use crate::{
     harness::{self, Cluster, OPERATOR_USER, SYSTEM_NAMESPACE},
     held::HeldRegistry,
     objects::{
-        DOWN, Protected, apply, events_are_written, guarded, has_reconciled, is_guarded, login,
+        DOWN, Protected, apply, delete, events_are_written, guarded, has_reconciled, is_guarded, login,
         system_registry, tenant_registry, told, validate_now, writes_since, written,
     },
     solo,
@@ -298,6 +299,24 @@ async fn a_finalizer_that_is_lost_with_a_replaced_object_comes_back() -> Result<
     registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
     registry.change(json!({"metadata": {"finalizers": null}})).await?;
     is_guarded(&registry).await
+}
+
+/// Who applies a registry just as it was once read (a backup, a copy of another) applies the operator's finalizer with it, and
+/// owns it then as much as the operator does.
+#[tokio::test]
+async fn a_finalizer_that_somebody_else_applied_keeps_no_registry_from_its_verdict_nor_from_going()
+-> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = cluster.system(&cluster.unique("restored"));
+    for spec in [guarded(json!({"endpoint": DOWN})), json!({"endpoint": DOWN})] {
+        let mut copy = system_registry(registry.name(), spec.clone());
+        copy["metadata"]["finalizers"] = json!([FINALIZER]);
+        apply(&cluster, &copy).await?;
+        registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+        delete(&registry).await?;
+        registry.is_gone(SETTLED).await?;
+    }
+    Ok(())
 }
 
 /// Takes from the operator, or gives back to it, the right by which it writes its finalizers.
