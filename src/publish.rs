@@ -75,10 +75,11 @@ pub async fn publish_status(
     for _ in 0..CONFLICTS {
         match apply_status(client, subject, status, &version).await {
             Err(PublishError::Conflict(_)) => version = current_version(client, subject).await?,
-            written => return written.map(Some),
+            written => return clear_leftovers(client, subject, status, written?).await.map(Some),
         }
     }
-    apply_status(client, subject, status, &version).await.map(Some)
+    let written = apply_status(client, subject, status, &version).await?;
+    clear_leftovers(client, subject, status, written).await.map(Some)
 }
 
 async fn apply_status(
@@ -95,6 +96,37 @@ async fn apply_status(
         }))
     };
     apply(client, subject, "the status", STATUS_MANAGER, patch).await
+}
+
+/// Takes away what another field manager once wrote into the status, such as a restored backup: server-side apply leaves it,
+/// and a condition would be left over for ever.
+async fn clear_leftovers(
+    client: &Client,
+    subject: &Subject,
+    status: &RegistryStatus,
+    written: Subject,
+) -> Result<Subject, PublishError> {
+    let (found, wanted) = (json!(written.status), json!(status));
+    if found == wanted {
+        return Ok(written);
+    }
+    let (version, status) = (&written.resource_version, difference(found, wanted));
+    let patch = |_: &str| Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": status}));
+    match apply(client, subject, "the status", STATUS_MANAGER, patch).await {
+        // Somebody else was quicker; what is left goes with the next write.
+        Err(PublishError::Conflict(_)) => Ok(written),
+        cleared => cleared,
+    }
+}
+
+/// The JSON merge patch (RFC 7386) that makes `wanted` of `found`.
+fn difference(found: Value, wanted: Value) -> Value {
+    let (Value::Object(found), Value::Object(mut merged)) = (found, wanted.clone()) else { return wanted };
+    for (key, found) in found {
+        let wanted = merged.remove(&key).map_or(Value::Null, |wanted| difference(found, wanted));
+        merged.insert(key, wanted);
+    }
+    Value::Object(merged)
 }
 
 /// The version that the object has now, if it is still the same object.
@@ -239,6 +271,17 @@ mod tests {
     fn validated_at(second: i64) -> RegistryStatus {
         let time = Time(Timestamp::from_second(second).unwrap());
         RegistryStatus { last_validation_time: Some(time), ..RegistryStatus::default() }
+    }
+
+    #[test]
+    fn what_is_found_and_not_wanted_is_taken_away() {
+        let found =
+            json!({"tls": {"version": "1.3", "subject": "a"}, "conditions": [1, 2], "credentials": {"x": 1}});
+        let wanted = json!({"tls": {"subject": "b"}, "conditions": [2], "observedGeneration": 1});
+        let patch = json!({
+            "tls": {"version": null, "subject": "b"}, "conditions": [2], "credentials": null, "observedGeneration": 1,
+        });
+        assert_eq!(difference(found, wanted), patch);
     }
 
     #[test]

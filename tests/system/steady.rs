@@ -319,6 +319,28 @@ async fn a_finalizer_that_somebody_else_applied_keeps_no_registry_from_its_verdi
     Ok(())
 }
 
+/// Backups can be restored with their status.
+#[tokio::test]
+async fn what_somebody_else_wrote_into_the_status_is_not_left_over() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = cluster.system(&cluster.unique("restored-status"));
+    let suspended = json!({"endpoint": DOWN, "suspend": true});
+    apply(&cluster, &system_registry(registry.name(), suspended)).await?;
+    let stalled = json!({
+        "type": "Stalled", "status": "True", "reason": "Rejected", "message": "", "observedGeneration": 1,
+        "lastTransitionTime": "2020-01-01T00:00:00Z",
+    });
+    let restored = Patch::Merge(json!({
+        "status": {"conditions": [stalled], "tls": {"subject": "CN=old"}, "lastHandledReconcileAt": "old"},
+    }));
+    registry.api().patch_status(registry.name(), &PatchParams::apply("backup"), &restored).await?;
+    registry.change(json!({"spec": {"suspend": false}})).await?;
+    let seen = registry.becomes(SETTLED, &["Ready=False/ConnectionRefused", "!Stalled"]).await?;
+    let status = seen.status.unwrap_or_default();
+    assert_eq!((status.tls, status.last_handled_reconcile_at), (None, None));
+    Ok(())
+}
+
 /// Takes from the operator, or gives back to it, the right by which it writes its finalizers.
 async fn may_patch_registries(cluster: &Cluster, may: bool) -> Result<Vec<PolicyRule>> {
     let roles: Api<ClusterRole> = Api::all(cluster.client().clone());
