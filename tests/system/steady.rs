@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use k8s_openapi::{
+    api::rbac::v1::{ClusterRole, PolicyRule},
+    jiff::Timestamp,
+};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -288,6 +291,44 @@ async fn what_the_api_server_does_not_let_through_is_tried_again_after_growing_p
     tried.with_context(|| format!("the operator may do {rules:?}"))?;
     assert!(took >= Duration::from_secs(2), "three tries within {took:?}");
     is_guarded(&registry).await
+}
+
+/// By somebody's role binding of the name that the operator's would have.
+#[tokio::test]
+async fn a_namespace_that_the_operator_may_not_read_is_asked_for_after_growing_pauses() -> Result<()> {
+    let solo = solo::enter().await?;
+    let namespace = solo.cluster.tenant_namespace("unread", "unread").await?;
+    let group = "rbac.authorization.k8s.io";
+    let binding = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "RoleBinding",
+        "metadata": {"name": "registry-operator", "namespace": namespace},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "view"},
+    });
+    apply(&solo.cluster, &binding).await?;
+    let spec = json!({"endpoint": DOWN, "auth": {"basic": {"secretRef": {"name": "login"}}}});
+    apply(&solo.cluster, &tenant_registry(&namespace, "charts", guarded(spec))).await?;
+    let mark = solo.mark()?;
+    let operator = Operator::start(solo.installation.operator_options().await?).await?;
+    let fifth = || async {
+        let mut asked = solo.installation.control_plane().audit()?.since(&mark)?;
+        asked.retain(|event| {
+            event.verb == "list" && event.resource == "secrets" && event.namespace == namespace
+        });
+        let is_own = |event: &AuditEvent| event.request_uri.contains("labelSelector");
+        let (own, all): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_own);
+        ensure!(own.len() >= 5 && all.len() >= 5, "{} and {} lists", own.len(), all.len());
+        Ok([own, all])
+    };
+    let tried = eventually(SETTLED, "its Secrets are asked for a fifth time", fifth).await;
+    unlabel(&solo.cluster, &namespace).await?;
+    for lists in tried? {
+        let asked = |index: usize| lists[index].received.parse::<Timestamp>();
+        let took = Duration::try_from(asked(4)?.duration_since(asked(0)?))?;
+        assert!(took >= Duration::from_secs(1), "five lists within {took:?}");
+    }
+    let log = operator.log();
+    assert!(log.contains("pull Secrets of a namespace can't be watched"), "{log}");
+    Ok(())
 }
 
 #[tokio::test]
