@@ -22,6 +22,8 @@ use crate::subject::{Key, Subject};
 const STATUS_MANAGER: &str = "registry-operator-status";
 /// The field manager of the finalizer.
 const FINALIZER_MANAGER: &str = "registry-operator-finalizer";
+/// What is written, as errors say it.
+const THE_FINALIZER: &str = "the finalizer";
 /// The time of the last validation is rewritten alone at most this often: etcd is no time series.
 const TIME_ALONE: Duration = Duration::from_hours(1);
 /// How often a write is tried again because the object has changed.
@@ -73,10 +75,11 @@ pub async fn publish_status(
     for _ in 0..CONFLICTS {
         match apply_status(client, subject, status, &version).await {
             Err(PublishError::Conflict(_)) => version = current_version(client, subject).await?,
-            written => return written.map(Some),
+            written => return clear_leftovers(client, subject, status, written?).await.map(Some),
         }
     }
-    apply_status(client, subject, status, &version).await.map(Some)
+    let written = apply_status(client, subject, status, &version).await?;
+    clear_leftovers(client, subject, status, written).await.map(Some)
 }
 
 async fn apply_status(
@@ -86,17 +89,58 @@ async fn apply_status(
     version: &str,
 ) -> Result<Subject, PublishError> {
     let patch = |kind: &str| {
-        json!({
+        Patch::Apply(json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind,
             "metadata": {"name": subject.key.name(), "resourceVersion": version},
             "status": status,
-        })
+        }))
     };
     apply(client, subject, "the status", STATUS_MANAGER, patch).await
 }
 
+/// Takes away what another field manager once wrote into the status, such as a restored backup: server-side apply leaves it,
+/// and a condition would be left over for ever.
+async fn clear_leftovers(
+    client: &Client,
+    subject: &Subject,
+    status: &RegistryStatus,
+    written: Subject,
+) -> Result<Subject, PublishError> {
+    let (found, wanted) = (json!(written.status), json!(status));
+    if found == wanted {
+        return Ok(written);
+    }
+    let (version, status) = (&written.resource_version, difference(found, wanted));
+    let patch = |_: &str| Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": status}));
+    match apply(client, subject, "the status", STATUS_MANAGER, patch).await {
+        // Somebody else was quicker; what is left goes with the next write.
+        Err(PublishError::Conflict(_)) => Ok(written),
+        cleared => cleared,
+    }
+}
+
+/// The JSON merge patch (RFC 7386) that makes `wanted` of `found`.
+fn difference(found: Value, wanted: Value) -> Value {
+    let (Value::Object(found), Value::Object(mut merged)) = (found, wanted.clone()) else { return wanted };
+    for (key, found) in found {
+        let wanted = merged.remove(&key).map_or(Value::Null, |wanted| difference(found, wanted));
+        merged.insert(key, wanted);
+    }
+    Value::Object(merged)
+}
+
 /// The version that the object has now, if it is still the same object.
 async fn current_version(client: &Client, subject: &Subject) -> Result<String, PublishError> {
+    let metadata = current_metadata(client, subject, "the status").await?;
+    metadata.resource_version.ok_or_else(|| PublishError::Gone(subject.key.clone()))
+}
+
+/// The metadata that the object has now, if it is still the same object.
+async fn current_metadata(
+    client: &Client,
+    subject: &Subject,
+    what: &'static str,
+) -> Result<ObjectMeta, PublishError> {
     let read = async {
         match &subject.key {
             Key::System { name } => {
@@ -108,9 +152,9 @@ async fn current_version(client: &Client, subject: &Subject) -> Result<String, P
                 .map(metadata),
         }
     };
-    let current = within(&subject.key, "the status", read).await?;
+    let current = within(&subject.key, what, read).await?;
     let same = current.filter(|metadata| metadata.uid.as_deref() == Some(&subject.uid));
-    same.and_then(|metadata| metadata.resource_version).ok_or_else(|| PublishError::Gone(subject.key.clone()))
+    same.ok_or_else(|| PublishError::Gone(subject.key.clone()))
 }
 
 fn metadata<K: Resource>(object: Option<PartialObjectMeta<K>>) -> Option<ObjectMeta> {
@@ -125,12 +169,28 @@ pub async fn publish_finalizer(
 ) -> Result<Subject, PublishError> {
     let finalizers: &[&str] = if wanted { &[FINALIZER] } else { &[] };
     let patch = |kind: &str| {
-        json!({
+        Patch::Apply(json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind,
             "metadata": {"name": subject.key.name(), "uid": subject.uid, "finalizers": finalizers},
-        })
+        }))
     };
-    apply(client, subject, "the finalizer", FINALIZER_MANAGER, patch).await
+    let written = apply(client, subject, THE_FINALIZER, FINALIZER_MANAGER, patch).await?;
+    if written.finalizer && !wanted {
+        return take_finalizer_off(client, subject).await;
+    }
+    Ok(written)
+}
+
+/// Takes our finalizer off an object for which another field manager asked as well, as does who applies an object just as it
+/// was once read (a backup, a copy): server-side apply leaves what others own.
+async fn take_finalizer_off(client: &Client, subject: &Subject) -> Result<Subject, PublishError> {
+    let metadata = current_metadata(client, subject, THE_FINALIZER).await?;
+    let mut others = metadata.finalizers.unwrap_or_default();
+    others.retain(|finalizer| finalizer != FINALIZER);
+    let version = metadata.resource_version;
+    let patch =
+        |_: &str| Patch::Merge(json!({"metadata": {"resourceVersion": version, "finalizers": others}}));
+    apply(client, subject, THE_FINALIZER, FINALIZER_MANAGER, patch).await
 }
 
 /// Whether `next` differs from `previous` in more than the time of the validation, or that time has become old.
@@ -151,7 +211,7 @@ async fn apply(
     subject: &Subject,
     what: &'static str,
     manager: &'static str,
-    patch: impl Fn(&str) -> Value,
+    patch: impl Fn(&str) -> Patch<Value>,
 ) -> Result<Subject, PublishError> {
     let write = async {
         match &subject.key {
@@ -188,13 +248,13 @@ async fn apply_to<S: ApiScope>(
     api: &Api<Registry<S>>,
     subject: &Subject,
     manager: &str,
-    patch: Value,
+    patch: Patch<Value>,
 ) -> Result<Registry<S>, kube::Error> {
-    let params = PatchParams::apply(manager).force();
+    let params = PatchParams { force: matches!(patch, Patch::Apply(_)), ..PatchParams::apply(manager) };
     if manager == STATUS_MANAGER {
-        api.patch_status(subject.key.name(), &params, &Patch::Apply(patch)).await
+        api.patch_status(subject.key.name(), &params, &patch).await
     } else {
-        api.patch(subject.key.name(), &params, &Patch::Apply(patch)).await
+        api.patch(subject.key.name(), &params, &patch).await
     }
 }
 
@@ -211,6 +271,17 @@ mod tests {
     fn validated_at(second: i64) -> RegistryStatus {
         let time = Time(Timestamp::from_second(second).unwrap());
         RegistryStatus { last_validation_time: Some(time), ..RegistryStatus::default() }
+    }
+
+    #[test]
+    fn what_is_found_and_not_wanted_is_taken_away() {
+        let found =
+            json!({"tls": {"version": "1.3", "subject": "a"}, "conditions": [1, 2], "credentials": {"x": 1}});
+        let wanted = json!({"tls": {"subject": "b"}, "conditions": [2], "observedGeneration": 1});
+        let patch = json!({
+            "tls": {"version": null, "subject": "b"}, "conditions": [2], "credentials": null, "observedGeneration": 1,
+        });
+        assert_eq!(difference(found, wanted), patch);
     }
 
     #[test]

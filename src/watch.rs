@@ -7,16 +7,12 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
-    runtime::{
-        WatchStreamExt,
-        utils::Backoff,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event, watcher},
 };
 use registry_api::{
     TENANT_LABEL,
@@ -287,35 +283,33 @@ fn saw(references: &References, shelf: &Shelf, object: &impl ResourceExt, versio
     Signal::Reference(reading)
 }
 
-/// A watch that logs its errors and goes on after a pause, for ever.
+/// A watch that logs its errors and goes on after a pause, for ever. The pauses grow until the API server answers.
 fn patient<K: Send>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
     what: &'static str,
 ) -> impl Stream<Item = Event<K>> + Send + Unpin {
-    let logged =
-        events.inspect_err(move |error| tracing::warn!(what, %error, "a watch failed; it is tried again"));
-    Box::pin(logged.backoff(Pause::default()).filter_map(async |event| event.ok()))
+    let begin = (Box::pin(events), 0);
+    Box::pin(stream::unfold(begin, move |(mut events, mut failures)| async move {
+        loop {
+            match events.next().await? {
+                Ok(event) => {
+                    failures = if is_answer(&event) { 0 } else { failures };
+                    return Some((event, (events, failures)));
+                }
+                Err(error) => tracing::warn!(what, %error, "a watch failed; it is tried again"),
+            }
+            tokio::time::sleep(pause(failures)).await;
+            failures = failures.saturating_add(1);
+        }
+    }))
 }
 
-/// Pauses between tries of a watch: from 100 ms, for a right may take a moment to arrive, to 5 s.
-#[derive(Debug, Default)]
-struct Pause {
-    tries: u32,
+/// Whether the API server has said anything. That a list begins is told before it is asked for.
+pub fn is_answer<K>(event: &Event<K>) -> bool {
+    !matches!(event, Event::Init)
 }
 
-impl Iterator for Pause {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let pause =
-            Duration::from_millis(100).saturating_mul(1 << self.tries.min(6)).min(Duration::from_secs(5));
-        self.tries += 1;
-        Some(pause)
-    }
-}
-
-impl Backoff for Pause {
-    fn reset(&mut self) {
-        self.tries = 0;
-    }
+/// The pause after so many failures and one: from 100 ms, for a right may take a moment to arrive, to 5 s.
+fn pause(failures: u32) -> Duration {
+    Duration::from_millis(100).saturating_mul(1 << failures.min(6)).min(Duration::from_secs(5))
 }

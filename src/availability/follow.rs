@@ -14,7 +14,7 @@ use kube::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::secret::{Found, selector};
-use crate::{access::Access, streams::Streams};
+use crate::{access::Access, streams::Streams, watch::is_answer};
 
 /// Something that was seen.
 #[derive(Debug)]
@@ -64,7 +64,9 @@ pub async fn follow(
     while let Some(event) = events.next().await {
         let what = match event {
             Ok(event) => {
-                (failures, answered) = (0, true);
+                if is_answer(&event) {
+                    (failures, answered) = (0, true);
+                }
                 seen(event, &mut listing)
             }
             Err(error) => {

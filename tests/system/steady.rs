@@ -8,16 +8,19 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
-use k8s_openapi::api::{
-    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
-    rbac::v1::{ClusterRole, PolicyRule},
+use k8s_openapi::{
+    api::{
+        authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+        rbac::v1::{ClusterRole, PolicyRule},
+    },
+    jiff::Timestamp,
 };
 use kube::{
     Api, Resource as _,
     api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
 };
 use registry_api::{
-    ConditionType, GROUP,
+    ConditionType, FINALIZER, GROUP,
     spec::{Registry as Object, Scope, System, Tenant},
 };
 use registry_testbed::{AuditEvent, Operator, Registry, RegistryOptions, eventually};
@@ -28,7 +31,7 @@ use crate::{
     harness::{self, Cluster, OPERATOR_USER, SYSTEM_NAMESPACE},
     held::HeldRegistry,
     objects::{
-        DOWN, Protected, apply, events_are_written, guarded, has_reconciled, is_guarded, login,
+        DOWN, Protected, apply, delete, events_are_written, guarded, has_reconciled, is_guarded, login,
         system_registry, tenant_registry, told, validate_now, writes_since, written,
     },
     solo,
@@ -368,6 +371,44 @@ async fn what_the_api_server_does_not_let_through_is_tried_again_after_growing_p
     is_guarded(&registry).await
 }
 
+/// By somebody's role binding of the name that the operator's would have.
+#[tokio::test]
+async fn a_namespace_that_the_operator_may_not_read_is_asked_for_after_growing_pauses() -> Result<()> {
+    let solo = solo::enter().await?;
+    let namespace = solo.cluster.tenant_namespace("unread", "unread").await?;
+    let group = "rbac.authorization.k8s.io";
+    let binding = json!({
+        "apiVersion": format!("{group}/v1"), "kind": "RoleBinding",
+        "metadata": {"name": "registry-operator", "namespace": namespace},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "view"},
+    });
+    apply(&solo.cluster, &binding).await?;
+    let spec = json!({"endpoint": DOWN, "auth": {"basic": {"secretRef": {"name": "login"}}}});
+    apply(&solo.cluster, &tenant_registry(&namespace, "charts", guarded(spec))).await?;
+    let mark = solo.mark()?;
+    let operator = Operator::start(solo.installation.operator_options().await?).await?;
+    let fifth = || async {
+        let mut asked = solo.installation.control_plane().audit()?.since(&mark)?;
+        asked.retain(|event| {
+            event.verb == "list" && event.resource == "secrets" && event.namespace == namespace
+        });
+        let is_own = |event: &AuditEvent| event.request_uri.contains("labelSelector");
+        let (own, all): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_own);
+        ensure!(own.len() >= 5 && all.len() >= 5, "{} and {} lists", own.len(), all.len());
+        Ok([own, all])
+    };
+    let tried = eventually(SETTLED, "its Secrets are asked for a fifth time", fifth).await;
+    unlabel(&solo.cluster, &namespace).await?;
+    for lists in tried? {
+        let asked = |index: usize| lists[index].received.parse::<Timestamp>();
+        let took = Duration::try_from(asked(4)?.duration_since(asked(0)?))?;
+        assert!(took >= Duration::from_secs(1), "five lists within {took:?}");
+    }
+    let log = operator.log();
+    assert!(log.contains("pull Secrets of a namespace can't be watched"), "{log}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_finalizer_that_is_lost_with_a_replaced_object_comes_back() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
@@ -377,6 +418,46 @@ async fn a_finalizer_that_is_lost_with_a_replaced_object_comes_back() -> Result<
     registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
     registry.change(json!({"metadata": {"finalizers": null}})).await?;
     is_guarded(&registry).await
+}
+
+/// Who applies a registry just as it was once read (a backup, a copy of another) applies the operator's finalizer with it, and
+/// owns it then as much as the operator does.
+#[tokio::test]
+async fn a_finalizer_that_somebody_else_applied_keeps_no_registry_from_its_verdict_nor_from_going()
+-> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = cluster.system(&cluster.unique("restored"));
+    for spec in [guarded(json!({"endpoint": DOWN})), json!({"endpoint": DOWN})] {
+        let mut copy = system_registry(registry.name(), spec.clone());
+        copy["metadata"]["finalizers"] = json!([FINALIZER]);
+        apply(&cluster, &copy).await?;
+        registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
+        delete(&registry).await?;
+        registry.is_gone(SETTLED).await?;
+    }
+    Ok(())
+}
+
+/// Backups can be restored with their status.
+#[tokio::test]
+async fn what_somebody_else_wrote_into_the_status_is_not_left_over() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let registry = cluster.system(&cluster.unique("restored-status"));
+    let suspended = json!({"endpoint": DOWN, "suspend": true});
+    apply(&cluster, &system_registry(registry.name(), suspended)).await?;
+    let stalled = json!({
+        "type": "Stalled", "status": "True", "reason": "Rejected", "message": "", "observedGeneration": 1,
+        "lastTransitionTime": "2020-01-01T00:00:00Z",
+    });
+    let restored = Patch::Merge(json!({
+        "status": {"conditions": [stalled], "tls": {"subject": "CN=old"}, "lastHandledReconcileAt": "old"},
+    }));
+    registry.api().patch_status(registry.name(), &PatchParams::apply("backup"), &restored).await?;
+    registry.change(json!({"spec": {"suspend": false}})).await?;
+    let seen = registry.becomes(SETTLED, &["Ready=False/ConnectionRefused", "!Stalled"]).await?;
+    let status = seen.status.unwrap_or_default();
+    assert_eq!((status.tls, status.last_handled_reconcile_at), (None, None));
+    Ok(())
 }
 
 /// Takes from the operator, or gives back to it, the right by which it writes its finalizers.

@@ -44,6 +44,9 @@ pub enum SupplyError {
     /// The password on standard input fits nothing.
     #[error("--password-stdin gives a password or token, and the registry is not signed in to by one")]
     NothingToSignIn,
+    /// A password without a user name would be a wrong one, and count towards a lock-out.
+    #[error("--password-stdin gives a password: say whose it is with --username")]
+    NoUsername,
     /// There is no answer from the terminal.
     #[error(transparent)]
     Prompt(#[from] PromptError),
@@ -94,7 +97,7 @@ impl Supply<'_> {
         reference: &Reference,
         is_login: bool,
     ) -> Result<Option<Arc<Content>>, SupplyError> {
-        if is_login && let Some(content) = self.on_stdin(spec) {
+        if is_login && let Some(content) = self.on_stdin(spec)? {
             self.notes.push(format!("The password of {reference} is the one on standard input"));
             return Ok(Some(Arc::new(content)));
         }
@@ -113,12 +116,12 @@ impl Supply<'_> {
         there.map(|_| None).map_err(|why| SupplyError::Missing { reference: reference.clone(), why, advice })
     }
 
-    fn on_stdin(&self, spec: &RegistrySpec) -> Option<Content> {
-        let password = self.password.as_ref()?;
-        Some(match method(spec)? {
-            Method::Basic => login(self.username.as_deref().unwrap_or_default(), password),
-            Method::Token => opaque([("token", password)]),
-            Method::Aws => return None,
+    fn on_stdin(&self, spec: &RegistrySpec) -> Result<Option<Content>, SupplyError> {
+        let (Some(password), Some(method)) = (&self.password, method(spec)) else { return Ok(None) };
+        Ok(match method {
+            Method::Basic => Some(login(self.username.as_deref().ok_or(SupplyError::NoUsername)?, password)),
+            Method::Token => Some(opaque([("token", password)])),
+            Method::Aws => None,
         })
     }
 

@@ -108,6 +108,9 @@ fn password(args: &ValidateArgs, manifests: &Manifests) -> anyhow::Result<Option
     }
     let text = SecretString::from(from_standard_input().context("the password can't be read")?);
     let password = secrecy::ExposeSecret::expose_secret(&text).trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        bail!("--password-stdin was given, and standard input is empty");
+    }
     Ok(Some(SecretString::from(password)))
 }
 
@@ -260,7 +263,10 @@ impl Session<'_> {
         let nobodys = self.is_nobodys(subject, notes).await;
         let contents = match self.supply.of(subject, &namespace).await {
             Ok(contents) => contents,
-            Err(error @ (SupplyError::Missing { .. } | SupplyError::NothingToSignIn)) => {
+            Err(
+                error
+                @ (SupplyError::Missing { .. } | SupplyError::NothingToSignIn | SupplyError::NoUsername),
+            ) => {
                 return Ok(Answer::Unable(error.to_string()));
             }
             Err(SupplyError::Prompt(error)) => return Err(error.into()),

@@ -168,6 +168,20 @@ async fn the_password_may_come_on_standard_input() -> Result<()> {
 }
 
 #[tokio::test]
+async fn half_of_a_login_is_not_tried() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let file = desk.file("packs.yaml", &system("packs", &protected.spec()))?;
+    let run = desk.run_with(&["validate", "--offline", "-f", &file, "--password-stdin"], PASSWORD).await?;
+    assert_eq!(run.code, 2, "{run:#?}");
+    assert!(run.everything().contains("--username"), "{run:#?}");
+    let arguments = ["validate", "--offline", "-f", &file, "--username", USER, "--password-stdin"];
+    let run = desk.run_with(&arguments, "\n").await?;
+    assert_eq!(run.code, 2, "{run:#?}");
+    assert!(protected.registry.requests().is_empty(), "{run:#?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_manifests_may_come_on_standard_input_but_not_with_the_password() -> Result<()> {
     let (desk, registry) = (Desk::new()?, anonymous().await?);
     let manifest = system("open", &json!({"endpoint": registry.url()}));
