@@ -14,7 +14,7 @@ use crate::ports::{Port, PortError};
 use crate::process::{Scratch, Spec};
 use crate::tools::{self, Tool, ToolsError};
 
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(90);
 const GRACE: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 3;
 
