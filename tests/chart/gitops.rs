@@ -57,10 +57,7 @@ async fn kubectl_applies_base_overlay_and_registries_in_their_order() -> Result<
             .ok()
             .context(directory)?;
     }
-    place
-        .kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"], "")
-        .await?
-        .ok()?;
+    place.serves_registries().await?;
     place.kubectl(&["apply", "--server-side", "--kustomize", "config/gitops/registries"], "").await?.ok()?;
     Ok(())
 }

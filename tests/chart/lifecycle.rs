@@ -50,6 +50,7 @@ async fn an_upgrade_brings_the_new_crds_and_values_and_a_rollback_takes_the_valu
     let chart = older.path().display().to_string();
     let install = ["install", "registry-operator", &chart, "--namespace", NAMESPACE, "--create-namespace"];
     place.helm(&install).await?.ok()?;
+    place.serves_registries().await?;
     let columns = ".spec.versions[0].additionalPrinterColumns[*].name";
     assert!(!place.field(CRD, columns).await?.contains("Age"));
     place
@@ -79,6 +80,7 @@ async fn an_upgrade_brings_the_new_crds_and_values_and_a_rollback_takes_the_valu
 async fn the_crds_and_every_registry_stay_when_the_chart_is_uninstalled() -> Result<()> {
     let place = Place::start().await?;
     place.install("registry-operator", &[]).await?.ok()?;
+    place.serves_registries().await?;
     place.kubectl(&["apply", "--filename", "-"], REGISTRY).await?.ok()?;
     let said = place.helm(&[&["uninstall", "registry-operator"], &IN_NAMESPACE[..]].concat()).await?.ok()?;
     assert!(said.contains("systemregistries.registry.spectrocloud.com"), "it says what it keeps: {said}");
@@ -103,7 +105,7 @@ async fn crds_are_removed_only_by_who_says_so() -> Result<()> {
     let place = Place::start().await?;
     place.install("registry-operator", &["--set", "crds.keep=false"]).await?.ok()?;
     place.helm(&[&["uninstall", "registry-operator"], &IN_NAMESPACE[..]].concat()).await?.ok()?;
-    let gone = ["wait", "--for=delete", CRD, "--timeout=60s"];
+    let gone = ["wait", "--for=delete", CRD, "--timeout=2m"];
     place.kubectl(&gone, "").await?.ok()?;
     Ok(())
 }

@@ -8,9 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
-    ControlPlane, ControlPlaneOptions,
+    ControlPlane, ControlPlaneOptions, manifests,
     tools::{self, Tool},
 };
+use serde_json::json;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The chart, as it lies in the repository.
@@ -129,6 +130,16 @@ impl Place {
         let mut arguments = vec!["install", release, CHART, "--namespace", NAMESPACE, "--create-namespace"];
         arguments.extend(further);
         self.helm(&arguments).await
+    }
+
+    /// Waits until registries are served: a definition is taken a moment before.
+    pub async fn serves_registries(&self) -> Result<()> {
+        let client = self.control_plane.client().await?;
+        for kind in ["SystemRegistry", "TenantRegistry"] {
+            let any = json!({"apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": kind, "metadata": {"name": "any"}});
+            manifests::api_of(&client, &serde_json::from_value(any)?).await?;
+        }
+        Ok(())
     }
 
     /// One field of one object, as `kubectl get -o jsonpath` prints it.

@@ -16,8 +16,8 @@ use serde_json::json;
 
 use crate::release::NAMESPACE;
 
-/// How soon a Pod is started or stopped.
-const SOON: Duration = Duration::from_mins(1);
+/// How soon a Pod is started or stopped, on a machine that is busy with other tests.
+const SOON: Duration = Duration::from_mins(2);
 const PROGRAM: &str = "registry-operator";
 
 /// The namespace of the operator, in which no Pod gets by with more than the restricted Pod Security level allows.

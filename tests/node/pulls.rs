@@ -27,8 +27,8 @@ const REGISTRY: &str = "images";
 const PULL_SECRET: &str = "images-pull";
 const REPOSITORY: &str = "team/tool";
 /// Validation, delivery, pull and start, on a busy machine.
-const SOON: Duration = Duration::from_mins(1);
-const GONE: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(2);
+const GONE: Duration = Duration::from_mins(1);
 
 pub async fn pods_pull_by_the_operators_secret_and_not_without(
     client: &Client,

@@ -13,6 +13,9 @@ pub const SYSTEM_NAMESPACE: &str = "registry-system";
 /// The namespace of every TenantRegistry.
 pub const TENANT_NAMESPACE: &str = "team-a-apps";
 
+/// `spec.validation.timeout` where the time runs out: enough, on any machine, for all that comes before what takes for ever.
+pub const HURRIED: &str = "5s";
+
 /// A registry as declared, and all that it is declared in.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -119,6 +122,11 @@ impl Spec {
     /// `spec.baseContentPath`.
     pub fn below(self, path: &str) -> Self {
         self.set(&["baseContentPath"], path.into())
+    }
+
+    /// Where the time runs out.
+    pub fn hurried(self) -> Self {
+        self.timeout(HURRIED)
     }
 
     /// `spec.validation.timeout`.

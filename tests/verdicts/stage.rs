@@ -300,8 +300,7 @@ async fn crowd_at(listener: TcpListener) -> (TcpListener, Vec<TcpStream>) {
     let mut waiting = Vec::new();
     for _ in 0..4 {
         let attempt = TcpStream::connect(address);
-        let Ok(Ok(stream)) = tokio::time::timeout(std::time::Duration::from_millis(100), attempt).await
-        else {
+        let Ok(Ok(stream)) = tokio::time::timeout(std::time::Duration::from_secs(1), attempt).await else {
             break;
         };
         waiting.push(stream);

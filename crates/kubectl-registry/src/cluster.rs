@@ -17,7 +17,8 @@ use crate::cli::ClusterArgs;
 
 /// The namespace where nobody names one.
 const DEFAULT_NAMESPACE: &str = "default";
-const CONNECT: Duration = Duration::from_secs(5);
+/// With the handshake of TLS, which takes an API server seconds that has more to do than it can.
+const CONNECT: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// Why there is no way to a cluster.

@@ -38,3 +38,7 @@ pub use tls::{
     CaBundle, CaError, ClientCertificate, ClientCertificateError, ClientCertificateFault, HandshakeFault,
     PresentedCertificate, TlsDefect, TlsVersion, Unusable,
 };
+
+/// What a test of a mebibyte may take: seconds where nothing else runs. What grows with its square takes hours.
+#[cfg(test)]
+const BOUNDED: std::time::Duration = std::time::Duration::from_mins(10);

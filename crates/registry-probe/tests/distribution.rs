@@ -6,9 +6,11 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -16,8 +18,10 @@ use jiff::Timestamp;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, SigningKey};
 use registry_probe::*;
 use support::certificates::{Leaf, ca_params};
-use support::server::closed_port;
 use support::*;
+
+/// How long a registry may take to come up on a machine that is busy.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An htpasswd file for alice, hashed cheaply.
 fn alices_line() -> String {
@@ -45,9 +49,7 @@ impl Distribution {
         for (name, content) in files {
             std::fs::write(directory.path().join(name), content).unwrap();
         }
-        let port = closed_port().await;
-        let mut config =
-            format!("version: 0.1\nstorage:\n  inmemory: {{}}\nhttp:\n  addr: 127.0.0.1:{port}\n");
+        let mut config = "version: 0.1\nstorage:\n  inmemory: {}\nhttp:\n  addr: 127.0.0.1:0\n".to_owned();
         if let Some(leaf) = tls {
             std::fs::write(directory.path().join("tls.crt"), &leaf.pem).unwrap();
             std::fs::write(directory.path().join("tls.key"), &leaf.key_pem).unwrap();
@@ -59,31 +61,43 @@ impl Distribution {
         }
         config += auth;
         std::fs::write(directory.path().join("config.yml"), config.replace("$DIR", &path)).unwrap();
+        let log = directory.path().join("registry.log");
         let binary = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin/registry");
         let child = Command::new(&binary)
             .args(["serve", &format!("{path}/config.yml")])
             .env("OTEL_TRACES_EXPORTER", "none")
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}; `make tools` builds it", binary.display()));
-        let registry = Self { child, port, _directory: directory };
-        registry.ready().await;
+        let mut registry = Self { child, port: 0, _directory: directory };
+        registry.port = registry.listens(&log).await;
         registry
     }
 
-    async fn ready(&self) {
-        let mut tries = 0;
-        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            tries += 1;
-            assert!(tries < 500, "the registry does not come up");
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    /// The port that the system gave it: it says so when it has it.
+    async fn listens(&mut self, log: &Path) -> u16 {
+        let started = Instant::now();
+        loop {
+            let said = std::fs::read_to_string(log).unwrap();
+            if let Some(port) = port_in(&said) {
+                return port;
+            }
+            assert!(self.child.try_wait().unwrap().is_none(), "the registry ended: {said}");
+            assert!(started.elapsed() < PATIENCE, "the registry does not come up: {said}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     fn at(&self, scheme: &str) -> String {
         format!("{scheme}://localhost:{}", self.port)
     }
+}
+
+fn port_in(log: &str) -> Option<u16> {
+    let (_, rest) = log.split_once("listening on 127.0.0.1:")?;
+    let (port, _) = rest.split_once(|c: char| !c.is_ascii_digit())?;
+    port.parse().ok()
 }
 
 fn htpasswd() -> String {

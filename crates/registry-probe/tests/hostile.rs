@@ -9,13 +9,21 @@ use std::time::{Duration, Instant};
 use registry_probe::*;
 use support::*;
 
-const DEADLINE: Duration = Duration::from_millis(400);
+/// The deadline where nothing else ends it. All that comes before has to be done by then, on any machine.
+const BRIEF: Duration = Duration::from_secs(2);
+/// What a busy machine may add to it. Who misses the deadline goes on for ever.
+const GRACE: Duration = Duration::from_secs(10);
 
 async fn hasty(server: &Server) -> (Findings, Duration) {
     let started = Instant::now();
-    let target = Target { deadline: DEADLINE, ..target(&server.url()) };
+    let target = Target { deadline: BRIEF, ..target(&server.url()) };
     let findings = probe(&target, &alice()).await;
     (findings, started.elapsed())
+}
+
+/// With time enough: what ends this is not the deadline.
+async fn patient(server: &Server) -> Findings {
+    probe(&target(&server.url()), &alice()).await
 }
 
 fn head(rest: &str) -> Vec<u8> {
@@ -24,18 +32,12 @@ fn head(rest: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn the_deadline_holds_against_servers_that_never_come_to_an_end() {
-    let endless = |head: Vec<u8>, unit: &str| Answer::Flood { head, unit: unit.into() };
-    let cases = [
-        Answer::Silence,
-        Answer::Drip(b"HTTP/1.1 200 OK\r\n".to_vec()),
-        Answer::Drip(b"H".to_vec()),
-        endless(Vec::new(), "HTTP/1.1 100 Continue\r\n\r\n"),
-    ];
+    let cases = [Answer::Silence, Answer::Drip(b"HTTP/1.1 200 OK\r\n".to_vec()), Answer::Drip(b"H".to_vec())];
     for answer in cases {
         let script = answer.clone();
         let server = Server::http(move |_| script.clone()).await;
         let (findings, took) = hasty(&server).await;
-        assert!(took < DEADLINE + Duration::from_millis(300), "{answer:?}: {took:?}");
+        assert!(took < BRIEF + GRACE, "{answer:?}: {took:?}");
         let EndpointFinding::Timeout { during, .. } = findings.endpoint else {
             panic!("{answer:?}: {findings:#?}")
         };
@@ -44,25 +46,40 @@ async fn the_deadline_holds_against_servers_that_never_come_to_an_end() {
 }
 
 #[tokio::test]
+async fn endless_informational_answers_are_cut_by_the_deadline_if_not_by_their_size() {
+    let unit = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let server = Server::http(|_| Answer::Flood { head: Vec::new(), unit: unit.to_vec() }).await;
+    let (findings, took) = hasty(&server).await;
+    assert!(took < BRIEF + GRACE, "{took:?}");
+    // Which of them comes first is the machine's to say.
+    let is_cut = matches!(
+        findings.endpoint,
+        EndpointFinding::Timeout { during: Stage::Request, .. }
+            | EndpointFinding::NotARegistry { cause: NotARegistry::NotHttp, .. }
+    );
+    assert!(is_cut, "{findings:#?}");
+}
+
+#[tokio::test]
 async fn endless_headers_are_refused_and_endless_bodies_cut() {
     let server =
         Server::http(|_| Answer::Flood { head: head(""), unit: b"X-Padding: aaaaaaaaaaaaaaaa\r\n".into() })
             .await;
-    let (findings, _) = hasty(&server).await;
+    let findings = patient(&server).await;
     let EndpointFinding::NotARegistry { cause, .. } = findings.endpoint else { panic!("{findings:#?}") };
     assert_eq!(cause, NotARegistry::NotHttp);
 
     let chunked = head("Transfer-Encoding: chunked\r\n\r\n");
     let unit = format!("1000\r\n{}\r\n", "z".repeat(0x1000)).into_bytes();
     let server = Server::http(move |_| Answer::Flood { head: chunked.clone(), unit: unit.clone() }).await;
-    let (findings, _) = hasty(&server).await;
+    let findings = patient(&server).await;
     assert_eq!(findings.endpoint, EndpointFinding::Reachable, "the header is sign enough");
 }
 
 #[tokio::test]
 async fn a_mebibyte_of_challenges_is_refused() {
     let server = Server::http(|_| Answer::challenge(&"Bearer realm=\"https://a/t\", ".repeat(40_000))).await;
-    let (findings, _) = hasty(&server).await;
+    let findings = patient(&server).await;
     assert!(matches!(findings.endpoint, EndpointFinding::NotARegistry { cause: NotARegistry::NotHttp, .. }));
     assert!(!server.saw_credentials());
 }
@@ -71,7 +88,7 @@ async fn a_mebibyte_of_challenges_is_refused() {
 async fn a_compressed_body_is_not_unpacked() {
     let bomb = Answer::status(200).header("Content-Encoding", "gzip").body(vec![0x1f; 100_000]);
     let server = Server::http(move |_| bomb.clone()).await;
-    let (findings, _) = hasty(&server).await;
+    let findings = patient(&server).await;
     assert!(matches!(findings.endpoint, EndpointFinding::NotARegistry { cause: NotARegistry::NoSign, .. }));
     assert_eq!(server.asked()[0].header("accept-encoding"), Some("identity"));
 }
@@ -80,7 +97,7 @@ async fn a_compressed_body_is_not_unpacked() {
 async fn a_connection_that_breaks_is_named_at_each_step() {
     for answer in [Answer::Close, Answer::Raw(Vec::new()), Answer::Raw(b"HTTP/1.1 200".to_vec())] {
         let server = Server::http(move |_| answer.clone()).await;
-        let (findings, _) = hasty(&server).await;
+        let findings = patient(&server).await;
         assert!(matches!(findings.endpoint, EndpointFinding::ConnectionFailed { .. }), "{findings:#?}");
         assert!(findings.is_transient());
     }
@@ -89,7 +106,7 @@ async fn a_connection_that_breaks_is_named_at_each_step() {
         Some(_) => Answer::Close,
     })
     .await;
-    let (findings, _) = hasty(&server).await;
+    let findings = patient(&server).await;
     assert_eq!(findings.endpoint, EndpointFinding::Reachable);
     assert!(
         matches!(findings.credentials, CredentialsFinding::TemporarilyUnavailable { .. }),
@@ -101,7 +118,7 @@ async fn a_connection_that_breaks_is_named_at_each_step() {
 async fn a_handshake_that_never_ends_is_a_timeout_in_tls() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let target = Target { deadline: DEADLINE, ..target(&format!("https://127.0.0.1:{port}")) };
+    let target = Target { deadline: BRIEF, ..target(&format!("https://127.0.0.1:{port}")) };
     let findings = probe(&target, &alice()).await;
     let EndpointFinding::Timeout { during, .. } = findings.endpoint else { panic!("{findings:#?}") };
     assert_eq!(during, Stage::Tls);
@@ -118,7 +135,7 @@ async fn a_server_that_closes_after_each_answer_is_connected_to_again() {
         Answer::Raw(reply.into())
     })
     .await;
-    let (findings, _) = hasty(&server).await;
+    let findings = patient(&server).await;
     assert_eq!(
         findings.credentials,
         CredentialsFinding::Validated(Evidence::RefusedWithout),
@@ -137,7 +154,7 @@ async fn a_connection_that_was_dropped_in_the_meantime_is_made_anew_once() {
             _ => Answer::granted(),
         })
         .await;
-        let (findings, _) = hasty(&server).await;
+        let findings = patient(&server).await;
         let validated = findings.credentials == CredentialsFinding::Validated(Evidence::RefusedWithout);
         assert_eq!(validated, expected, "{findings:#?}");
         assert_eq!(server.asked().len(), 3);
@@ -152,7 +169,7 @@ async fn what_was_being_done_when_time_ran_out_is_what_is_named() {
         _ => Answer::challenge("Bearer realm=\"/token\""),
     })
     .await;
-    let target = Target { deadline: DEADLINE, ..with_repository(&server.url(), "hello") };
+    let target = Target { deadline: BRIEF, ..with_repository(&server.url(), "hello") };
     let findings = probe(&target, &alice()).await;
     let CredentialsFinding::TemporarilyUnavailable { cause, .. } = findings.credentials else {
         panic!("{findings:#?}")
@@ -164,7 +181,7 @@ async fn what_was_being_done_when_time_ran_out_is_what_is_named() {
 #[tokio::test]
 async fn headers_of_a_hundred_kibibytes_are_beyond_all_bounds() {
     let server = Server::http(|_| Answer::granted().header("X-Padding", &"a".repeat(100 * 1024))).await;
-    let (findings, _) = hasty(&server).await;
+    let findings = patient(&server).await;
     assert!(matches!(findings.endpoint, EndpointFinding::NotARegistry { cause: NotARegistry::NotHttp, .. }));
 }
 
@@ -173,7 +190,7 @@ async fn others_do_not_wait_for_a_server_that_never_answers() {
     let prober = prober();
     let slow = Server::http(|_| Answer::Silence).await;
     let quick = Server::http(|_| Answer::granted()).await;
-    let stuck = Target { deadline: Duration::from_secs(20), ..target(&slow.url()) };
+    let stuck = target(&slow.url());
     let waiting: Vec<_> = (0..64)
         .map(|_| {
             let (prober, stuck) = (prober.clone(), stuck.clone());

@@ -52,5 +52,6 @@ fn a_mebibyte_is_read_in_bounded_time() {
         let _ =
             (CaBundle::parse(text.as_bytes()), ClientCertificate::parse(text.as_bytes(), text.as_bytes()));
     }
-    assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
+    // Seconds, where nothing else runs. What grows with the square takes hours.
+    assert!(started.elapsed() < Duration::from_mins(10), "{:?}", started.elapsed());
 }

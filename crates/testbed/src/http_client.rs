@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 /// What these requests call themselves, so that logs can be read without them.
 pub const USER_AGENT: &str = "registry-testbed";
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]

@@ -14,8 +14,8 @@ use crate::eventually::{NotYet, eventually};
 /// Who the API server says has applied these.
 pub const FIELD_MANAGER: &str = "registry-testbed";
 
-/// How long the API server may take to serve a resource whose definition was just applied.
-const SERVED: Duration = Duration::from_secs(15);
+/// How long the API server may take to serve a resource whose definition was just applied, on a machine that is busy.
+const SERVED: Duration = Duration::from_mins(1);
 
 /// Why manifests are not applied.
 #[derive(Debug, thiserror::Error)]

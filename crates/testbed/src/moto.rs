@@ -16,7 +16,7 @@ use crate::ports::{Port, PortError};
 use crate::process::{Scratch, Spec};
 use crate::python::{self, PythonError};
 
-const READY: Duration = Duration::from_mins(1);
+const READY: Duration = Duration::from_mins(2);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Why there is no emulator.

@@ -9,6 +9,7 @@ use crate::http_client::{Call, HttpError};
 use crate::ports::{Port, PortError};
 use crate::process::{Scratch, Spec};
 
+/// On a machine that is busy with other tests.
 const READY: Duration = Duration::from_mins(2);
 /// What the operator promises is 5 s; who counts them gets to see more.
 const GRACE: Duration = Duration::from_secs(15);

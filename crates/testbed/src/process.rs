@@ -249,8 +249,16 @@ pub struct Scratch {
     janitor: Child,
 }
 
-/// The pause lets the children die first: they write to what is removed.
-const JANITOR: &str = r#"while read -r _; do :; done; sleep 1; rm -rf -- "$1""#;
+/// The pause lets the children die first: they write to what is removed. Where that takes them longer, it is removed again.
+const JANITOR: &str = r#"
+while read -r _; do :; done
+sleep 1
+tries=0
+until rm -rf -- "$1" 2>/dev/null || [ "$tries" -ge 300 ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
+"#;
 
 impl Scratch {
     /// Makes an empty directory whose name starts with `prefix`.

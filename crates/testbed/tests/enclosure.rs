@@ -89,7 +89,7 @@ async fn nothing_is_left_when_the_starter_is_killed() -> Outcome {
 
     victim.kill()?;
     victim.wait()?;
-    eventually(Duration::from_secs(15), "directory and cgroups are gone", || async {
+    eventually(Duration::from_mins(1), "directory and cgroups are gone", || async {
         let cgroups = cgroups_of(directory);
         let gone = cgroups.is_empty() && !Path::new(directory).exists();
         if gone { Ok(()) } else { Err(format!("{directory} {cgroups:?}")) }

@@ -143,6 +143,7 @@ async fn what_helm_says_after_an_installation_works() -> Result<()> {
 async fn every_manifest_in_the_pages_is_taken_by_the_api_server() -> Result<()> {
     let place = Place::start().await?;
     place.install("registry-operator", &[]).await?.ok()?;
+    place.serves_registries().await?;
     let tenant = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
         "name": "team-a", "labels": {"registry.spectrocloud.com/tenant": "team-a"}}});
     place.kubectl(&["apply", "--filename", "-"], &tenant.to_string()).await?.ok()?;

@@ -34,7 +34,7 @@ fn names() -> Vec<Row> {
     let silent = row(
         "name servers that don't answer within the deadline",
         vec![nobody_home().resolving_to(Dns::Silence)],
-        right().timeout("1s"),
+        right().hurried(),
         NOWHERE,
         "+Resolved -Timeout . . . = -Timeout reconciling",
     );
@@ -65,14 +65,14 @@ fn connections() -> Vec<Row> {
         met("nobody listens, over TLS", Door::Closed, https(), REFUSED)
             .says("EndpointReachable", "{registry.host}:{registry.port}"),
         met("nobody listens, in the clear", Door::Closed, right(), REFUSED),
-        met("no connection comes about", Door::Crowded, https().timeout("1s"), TIMEOUT)
+        met("no connection comes about", Door::Crowded, https().hurried(), TIMEOUT)
             .says("EndpointReachable", "connection"),
-        met("a handshake that never ends", Door::Mute, https().timeout("1s"), TIMEOUT)
+        met("a handshake that never ends", Door::Mute, https().hurried(), TIMEOUT)
             .says("EndpointReachable", "TLS handshake"),
         met(
             "an answer that never comes, in the clear",
             Door::Mute,
-            right().timeout("1s"),
+            right().hurried(),
             "+Resolved -Timeout -PlainHTTP . . = -Timeout reconciling",
         ),
         met("a web server in the clear, asked over TLS", Door::Clear, https(), HANDSHAKE_FAILED),
@@ -169,7 +169,7 @@ fn no_registries() -> Vec<Row> {
         answering(
             "an answer that never comes",
             Answer::Silence,
-            right().timeout("1s"),
+            right().hurried(),
             "+Resolved -Timeout +Verified . . = -Timeout reconciling",
         ),
     ]

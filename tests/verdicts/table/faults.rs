@@ -4,7 +4,7 @@ use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{
     Caller, TO_AUTH, TokenCall, about, alone, caller, htpasswd, issues, scoped, strict, takes_tokens, token,
 };
-use crate::spec::{Spec, right, spec};
+use crate::spec::{HURRIED, Spec, right, spec};
 use crate::stage::{Door, Host, host};
 use crate::support::dns::Dns;
 use crate::support::{Answer, Asked};
@@ -78,11 +78,11 @@ fn faults() -> Vec<Row> {
             ("a connection that is closed", Answer::Close, "20s"),
             ("a connection that is reset", Answer::Reset, "20s"),
             (NOT_HTTP, Answer::Raw(b"what?\r\n\r\n".to_vec()), "20s"),
-            ("an answer that never comes", Answer::Silence, "1s"),
+            ("an answer that never comes", Answer::Silence, HURRIED),
             (
                 "an answer that comes byte by byte",
                 Answer::Drip(b"HTTP/1.1 200 OK\r\nX-A: b\r\n".to_vec()),
-                "1s",
+                HURRIED,
             ),
         ] {
             let expected = match (timeout, step) {
@@ -94,7 +94,7 @@ fn faults() -> Vec<Row> {
             };
             let spec = step.spec().timeout(timeout);
             let row = row(format!("{what}, {when}"), step.hosts(&answer), spec, step.permits(), expected);
-            rows.push(if timeout == "1s" {
+            rows.push(if timeout == HURRIED {
                 row.says("CredentialsValidated", "time ran out during a request")
             } else {
                 row
@@ -117,8 +117,8 @@ fn unreachable_services() -> Vec<Row> {
     vec![
         met("a token service that refuses connections", service(Door::Closed), right())
             .says("CredentialsValidated", "{auth.host}:{auth.port}"),
-        met("a token service that takes no connections", service(Door::Crowded), right().timeout("1s")),
-        met("a token service whose handshake never ends", service(Door::Mute), right().timeout("1s")),
+        met("a token service that takes no connections", service(Door::Crowded), right().hurried()),
+        met("a token service whose handshake never ends", service(Door::Mute), right().hurried()),
         met("a token service whose name does not exist", resolving(Dns::NoSuchName), right())
             .says("CredentialsValidated", "{auth.host}"),
         met("a token service whose name has no address", resolving(Dns::Empty), right()),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The words of the row that begins with this scope and has this name.
-fn row<'a>(table: &'a str, scope: &str, name: &str) -> Option<Vec<&'a str>> {
+pub fn row<'a>(table: &'a str, scope: &str, name: &str) -> Option<Vec<&'a str>> {
     let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<&str>>());
     rows.find(|row| row.first() == Some(&scope) && row[1..3].contains(&name))
 }
@@ -198,7 +198,8 @@ async fn a_description_tells_layers_certificate_users_and_events() -> Result<()>
     Ok(())
 }
 
-async fn told(cluster: &Cluster, namespace: &str, name: &str, reason: &str) -> Result<()> {
+/// Waits until an Event about that name says so: it is written after the status.
+pub async fn told(cluster: &Cluster, namespace: &str, name: &str, reason: &str) -> Result<()> {
     let events: Api<Event> = Api::namespaced(cluster.client.clone(), namespace);
     let about = ListParams::default().fields(&format!("regarding.name={name}"));
     let look = || async {

@@ -8,7 +8,8 @@ use registry_testbed::tools;
 use serde_json::{Value, json};
 
 use crate::{
-    bed::{Installation, SYSTEM_NAMESPACE, finished},
+    bed::{Cluster, Installation, SYSTEM_NAMESPACE, finished},
+    cluster::told,
     kubectl::Kubectl,
     registries::{PASSWORD, Protected, login, system, tenant},
 };
@@ -20,7 +21,8 @@ async fn the_page_shows_what_the_commands_print() -> Result<()> {
     let installation = Installation::start().await?;
     let kubectl = Kubectl::start(&installation).await?;
     let (protected, open) = (Protected::start().await?, Protected::open().await?);
-    prepare(&installation, &kubectl, &protected, &open).await?;
+    let cluster = installation.cluster().await?;
+    prepare(&cluster, &kubectl, &protected, &open).await?;
 
     let written = std::fs::read_to_string(tools::repository().join(PAGE))?;
     let mut shown = String::new();
@@ -28,6 +30,10 @@ async fn the_page_shows_what_the_commands_print() -> Result<()> {
         match part {
             Part::Text(text) => shown.push_str(text),
             Part::Command(command) => {
+                if command.contains("registry describe packs") {
+                    // It shows the newest Event, which is written after the verdict that was waited for.
+                    told(&cluster, "default", "packs", "Available").await?;
+                }
                 let shell = kubectl.command("sh", &["-c", command]);
                 let run = finished(shell, "").await?;
                 write!(shown, "$ {command}\n{}{}", run.stdout, run.stderr)?;
@@ -88,12 +94,11 @@ async fn every_flag_that_the_page_names_is_the_plugins() -> Result<()> {
 
 /// What the page takes for granted: a tenant with a registry, and the files.
 async fn prepare(
-    installation: &Installation,
+    cluster: &Cluster,
     kubectl: &Kubectl,
     protected: &Protected,
     open: &Protected,
 ) -> Result<()> {
-    let cluster = installation.cluster().await?;
     let namespace = json!({
         "apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": "team-a", "labels": {"registry.spectrocloud.com/tenant": "team-a"}},

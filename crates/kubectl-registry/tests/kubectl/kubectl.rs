@@ -2,13 +2,17 @@
 
 use std::os::unix::fs::symlink;
 
-use anyhow::Result;
-use registry_testbed::tools::{self, Tool};
+use anyhow::{Result, bail};
+use registry_testbed::{
+    eventually,
+    tools::{self, Tool},
+};
 use serde_json::json;
 use tokio::process::Command;
 
 use crate::{
-    bed::{Desk, Installation, PROGRAM, Run, finished},
+    bed::{Desk, Installation, PROGRAM, Run, SOON, finished},
+    cluster::row,
     registries::{PASSWORD, Protected, login, system, tenant},
 };
 
@@ -43,6 +47,17 @@ impl Kubectl {
         let kubectl = self.directory.path().join("kubectl").display().to_string();
         finished(self.command(&kubectl, arguments), "").await
     }
+
+    /// Waits until all of these may follow. Who types is not kept waiting for names, so they come with the first TAB only
+    /// where the API server is quick.
+    async fn offers(&self, words: &[&str], expected: &[&str]) -> Result<()> {
+        let look = || async {
+            let offered = self.run(&[&["__complete"], words].concat()).await?;
+            let is_offered = |name: &&str| offered.stdout.lines().any(|line| line == *name);
+            if expected.iter().all(is_offered) { Ok(()) } else { bail!("{offered:#?}") }
+        };
+        Ok(eventually(SOON, format!("{expected:?} are offered"), look).await?)
+    }
 }
 
 #[tokio::test]
@@ -64,14 +79,13 @@ async fn kubectl_runs_the_plugin_and_waits_for_what_it_promises() -> Result<()> 
     assert_eq!(applied.code, 0, "{applied:#?}");
     let registry = format!("systemregistry/{name}");
     let waited =
-        kubectl.run(&["wait", "--for=condition=CredentialsValidated", &registry, "--timeout=20s"]).await?;
+        kubectl.run(&["wait", "--for=condition=CredentialsValidated", &registry, "--timeout=60s"]).await?;
     assert_eq!(waited.code, 0, "{waited:#?}");
     assert!(waited.stdout.contains("condition met"), "{waited:#?}");
 
     let list = kubectl.run(&["registry", "list", "-n", "registry-system"]).await?;
     assert_eq!(list.code, 0, "{list:#?}");
-    let row: Vec<&str> = list.line(&name).split_whitespace().collect();
-    assert_eq!(row[..2], ["system", &name], "{list:#?}");
+    let row = row(&list.stdout, "system", &name).expect("the registry");
     assert_eq!(row[3..6], ["True", "True", "Available"], "{list:#?}");
 
     let described = kubectl.run(&["registry", "describe", &name]).await?;
@@ -101,11 +115,9 @@ async fn kubectl_finds_the_plugin_its_help_and_its_completions() -> Result<()> {
     cluster
         .apply(&(system(&name, &open.open_spec()) + &tenant(&namespace, "charts", &open.open_spec())))
         .await?;
-    let offered = kubectl.run(&["__complete", "registry", "describe", ""]).await?;
-    assert!(offered.stdout.lines().any(|line| line == name), "{offered:#?}");
-    let offered = kubectl.run(&["__complete", "registry", "describe", "-n", &namespace, ""]).await?;
-    assert!(offered.stdout.lines().any(|line| line == "charts"), "{offered:#?}");
-    assert!(offered.stdout.contains(&format!("systemregistry/{name}")), "{offered:#?}");
+    kubectl.offers(&["registry", "describe", ""], &[&name]).await?;
+    let system = format!("systemregistry/{name}");
+    kubectl.offers(&["registry", "describe", "-n", &namespace, ""], &["charts", &system]).await?;
 
     let wrong = kubectl.run(&["registry", "list", "--no-such-flag"]).await?;
     assert_eq!(wrong.code, 2, "{wrong:#?}");

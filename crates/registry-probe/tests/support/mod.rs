@@ -29,6 +29,9 @@ pub fn now() -> Timestamp {
     "2026-06-01T12:00:00Z".parse().unwrap()
 }
 
+/// What a validation may take here: less than what users have by default.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
 pub fn prober() -> Prober {
     Prober::new(ProberSettings { version: "1.2.3".into(), ..ProberSettings::default() }).unwrap()
 }
@@ -41,7 +44,7 @@ pub fn target(endpoint: &str) -> Target {
         skip_verify: false,
         fence: Fence::new(FenceScope::System, [], []),
         trusted_token_services: Arc::from([]),
-        deadline: Duration::from_secs(20),
+        deadline: DEADLINE,
     }
 }
 

@@ -23,7 +23,7 @@ const JANITOR: &str = r#"
 while read -r _; do :; done
 for dir; do
     tries=0
-    while [ -d "$dir" ] && [ "$tries" -lt 100 ]; do
+    while [ -d "$dir" ] && [ "$tries" -lt 300 ]; do
         find "$dir" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
         tries=$((tries + 1))
     done
