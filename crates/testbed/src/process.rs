@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 /// The subshell survives what the program is sent (it is in a process group of its own, so no terminal reaches it),
 /// and while it lives no other process group can be given the number that it kills.
@@ -187,7 +187,12 @@ impl Process {
 
     /// Freezes the child: its sockets stay open and nothing answers on them.
     pub fn pause(&mut self) -> Result<(), ProcessError> {
-        self.signal(Signal::STOP, "SIGSTOP")
+        self.signal(Signal::STOP, "SIGSTOP")?;
+        // Each of its threads stops by itself, and may answer until then. What is waited for stays there for `exit_status`.
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(&self.child)), stopped)
+            .map(drop)
+            .map_err(|source| ProcessError::Wait { name: self.name.clone(), source: source.into() })
     }
 
     /// Lets a frozen child go on.
