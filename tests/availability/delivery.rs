@@ -13,7 +13,7 @@ use registry_api::{
     MANAGED_BY_LABEL, PULL_SECRET_MANAGER, REGISTRY_ANNOTATION, REGISTRY_UID_LABEL, TENANT_LABEL,
     spec::System,
 };
-use registry_testbed::eventually;
+use registry_testbed::{ControlPlaneOptions, eventually};
 use serde_json::{Value, json};
 
 use crate::{
@@ -514,4 +514,27 @@ async fn is_older_than_anything_new(registry: &Subject<System>) -> Result<()> {
 #[expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
 fn now() -> Result<Duration> {
     Ok(std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH)?)
+}
+
+/// What lies between the operator and the API server may take no HTTP/2, by which most of the watches go.
+#[tokio::test]
+async fn where_http_2_does_not_get_through_secrets_are_delivered_and_repaired_all_the_same() -> Result<()> {
+    let options = ControlPlaneOptions {
+        api_server_flags: vec!["--disable-http2-serving".to_owned()],
+        ..ControlPlaneOptions::default()
+    };
+    let installation = Installation::start(options).await?;
+    let cluster = installation.cluster().await?;
+    let operator = installation.start_operator().await?;
+    let (protected, namespace) = (Protected::start().await?, cluster.tenant_namespace("a", "a").await?);
+    let name = cluster.unique("packs");
+    apply(&cluster, &login(SYSTEM_NAMESPACE, &name, "right")).await?;
+    let spec = offered(&protected, &name, json!({"pullSecret": {"name": "pull"}}));
+    apply(&cluster, &system_registry(&name, spec)).await?;
+    let says = config_for(&protected.registry.host_port(), "right");
+    delivered(&cluster, &namespace, "pull", SOON, &says).await.with_context(|| operator.log())?;
+    let spoilt = Patch::Merge(json!({"data": {".dockerconfigjson": BASE64_STANDARD.encode("{}")}}));
+    secrets(&cluster, &namespace).patch("pull", &PatchParams::default(), &spoilt).await?;
+    delivered(&cluster, &namespace, "pull", SOON, &says).await.with_context(|| operator.log())?;
+    Ok(())
 }

@@ -36,7 +36,7 @@ pub enum CaError {
     #[error("is larger than 1 MiB")]
     TooLarge,
     /// There is no `BEGIN CERTIFICATE` in it.
-    #[error("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")]
+    #[error("holds no certificate in PEM form (a line that begins with -----BEGIN CERTIFICATE-----)")]
     NoCertificate,
     /// A private key is in it, which does not belong where certificates are read by many.
     #[error("holds a private key; give the certificate alone, and consider the key as disclosed")]
