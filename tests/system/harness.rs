@@ -12,13 +12,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Namespace},
+    api::core::v1::Namespace,
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DynamicObject, Patch, PatchParams},
     runtime::wait::{await_condition, conditions},
 };
 use registry_api::{
@@ -28,6 +28,7 @@ use registry_api::{
 use registry_testbed::{
     ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, eventually,
     manifests::{self, FIELD_MANAGER, Tokens},
+    policies_are_in_force,
 };
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -123,7 +124,8 @@ async fn install(client: &Client) -> Result<()> {
     established::<System>(client).await?;
     established::<Tenant>(client).await?;
     is_served(client).await?;
-    policies_are_in_force(client).await
+    // What the API server does until then is no test's expectation.
+    Ok(policies_are_in_force(client).await?)
 }
 
 /// The API server says what it serves some moments after the definitions are established.
@@ -142,46 +144,6 @@ async fn is_served(client: &Client) -> Result<()> {
         Ok(())
     };
     Ok(eventually(ESTABLISHED, "the kinds are served", look).await?)
-}
-
-/// Waits until the chart's policies are enforced: what the API server does meanwhile is no test's expectation. It takes up all that
-/// are there at once, so one that was made after them tells: it refuses one name, and nothing else.
-async fn policies_are_in_force(client: &Client) -> Result<()> {
-    let canary = r#"
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicy
-metadata: {name: canary}
-spec:
-  matchConstraints:
-    resourceRules: [{apiGroups: [""], apiVersions: [v1], resources: [configmaps], operations: [CREATE]}]
-  validations: [{expression: "object.metadata.name != 'canary'", message: in force}]
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicyBinding
-metadata: {name: canary}
-spec: {policyName: canary, validationActions: [Deny]}
-"#;
-    let canary = manifests::parse("the canary", canary)?;
-    manifests::apply(client, canary.clone()).await?;
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
-    let named = ObjectMeta { name: Some("canary".to_owned()), ..ObjectMeta::default() };
-    let (params, map) = (
-        PostParams { dry_run: true, ..PostParams::default() },
-        ConfigMap { metadata: named, ..ConfigMap::default() },
-    );
-    let look = || async {
-        let refused = maps.create(&params, &map).await;
-        ensure!(
-            matches!(&refused, Err(kube::Error::Api(status)) if status.message.contains("in force")),
-            "the last policy is not: {refused:?}"
-        );
-        Ok(())
-    };
-    eventually(ESTABLISHED, "the policies are in force", look).await?;
-    for object in canary.iter().rev() {
-        manifests::api_of(client, object).await?.delete("canary", &DeleteParams::default()).await?;
-    }
-    Ok(())
 }
 
 /// Most registries of these tests have no certificate, or a bad one, in both scopes. What a tenant may not have by

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use registry_testbed::{Kubernetes, Operator, eventually};
+use registry_testbed::{Kubernetes, Operator, eventually, policies_are_in_force};
 use serde_json::{Value, json};
 
 use crate::{
     call::{Call, User, a_namespace},
     installed::Helm,
-    stage::{Cluster, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Stage, policies_are_in_force},
+    stage::{Cluster, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Stage},
 };
 
 on_each_kubernetes!(a_role_that_is_made_anew_has_its_bindings_made_anew);

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use registry_testbed::{Kubernetes, Operator, eventually, manifests};
+use registry_testbed::{Kubernetes, Operator, eventually, manifests, policies_are_in_force};
 use serde_json::json;
 
 use crate::{
     call::{Call, User, a_namespace, a_tenant_registry, tenant_registries, tenant_registry},
     installed::Helm,
-    stage::{SYSTEM_NAMESPACE, Stage, policies_are_in_force},
+    stage::{SYSTEM_NAMESPACE, Stage},
 };
 
 #[tokio::test]

@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use kube::Client;
 use registry_testbed::{
     ControlPlane, ControlPlaneOptions, Kubernetes, Operator, OperatorOptions, eventually,
     manifests::{self, Tokens},
+    policies_are_in_force,
 };
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -150,41 +150,6 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: registry
 subjects:
 - {apiGroup: rbac.authorization.k8s.io, kind: User, name: administrator}
 "#;
-
-/// Waits until every policy that is there now is enforced. The API server takes them up in their order, so the last one
-/// tells: a policy that refuses one name, and nothing else.
-pub async fn policies_are_in_force(client: &Client) -> Result<()> {
-    let canary = r#"
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicy
-metadata: {name: canary}
-spec:
-  matchConstraints:
-    resourceRules: [{apiGroups: [""], apiVersions: [v1], resources: [configmaps], operations: [CREATE]}]
-  validations: [{expression: "object.metadata.name != 'canary'", message: in force}]
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicyBinding
-metadata: {name: canary}
-spec: {policyName: canary, validationActions: [Deny]}
-"#;
-    manifests::apply(client, manifests::parse("the canary", canary)?).await?;
-    let administrator = User::new("the cluster's administrator", client.clone());
-    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "canary"}});
-    let create = Call::create("/api/v1/namespaces/default/configmaps", config_map).dry();
-    let look = || async {
-        let answer = administrator.send(&create).await?;
-        ensure!(answer.is_err_and(|(_, message)| message.contains("in force")), "the last policy is not");
-        Ok(())
-    };
-    eventually(IN_FORCE, "the policies are in force", look).await?;
-    for kind in ["validatingadmissionpolicybindings", "validatingadmissionpolicies"] {
-        administrator
-            .may(&Call::delete(&format!("/apis/admissionregistration.k8s.io/v1/{kind}/canary")))
-            .await?;
-    }
-    Ok(())
-}
 
 /// One test's way in: the people, as clients of the test's own runtime, and names that no other test uses.
 pub struct Cluster {

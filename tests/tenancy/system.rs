@@ -271,7 +271,7 @@ async fn an_owner_that_was_there_before_the_policies_may_only_be_taken_off(clust
     });
     let bindings = binding.rsplit_once('/').map_or("", |(bindings, _)| bindings);
     root.may(&Call::create(bindings, kept)).await?;
-    crate::stage::policies_are_in_force(&root.client()).await?;
+    registry_testbed::policies_are_in_force(&root.client()).await?;
 
     let path = system_registry("older");
     root.may(&Call::merge(&path, json!({"metadata": {"labels": {"a": "b"}}}))).await?;
