@@ -182,14 +182,14 @@ async fn the_crds_themselves_say_so_and_the_chart_can_be_told_not_to() -> Result
 
 // ---- Tools that compare
 
-/// What the cluster decides, by the object's kind: addresses, and an alias that is deprecated.
+/// What the cluster decides, by the object's kind: addresses, finalizers, and an alias that is deprecated.
 const DECIDED_BY_THE_CLUSTER: [(&str, &str); 6] = [
     ("Service", "spec.clusterIP"),
     ("Service", "spec.clusterIPs"),
     ("Service", "spec.ipFamilies"),
     ("Service", "spec.ipFamilyPolicy"),
     ("Deployment", "spec.template.spec.serviceAccount"),
-    ("Namespace", "spec.finalizers"),
+    ("Namespace", "spec"),
 ];
 
 /// What an object in the API server holds that was not applied, or holds otherwise.
