@@ -129,9 +129,9 @@ impl Place {
     pub async fn shell(&self, script: &str) -> Result<Ended> {
         let paths = tools::ensure(&[Tool::Kubectl]).await?;
         let programs = paths.get(Tool::Kubectl).parent().context("a directory")?;
-        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+        let with_path = format!("PATH={}:$PATH\n{script}", programs.display());
         let mut command = Command::new("bash");
-        command.args(["-eu", "-o", "pipefail", "-c", script]).env("PATH", path);
+        command.args(["-eu", "-o", "pipefail", "-c", &with_path]);
         command
             .env("KUBECONFIG", self.control_plane.admin_kubeconfig())
             .env("HOME", self.control_plane.directory());
