@@ -318,7 +318,8 @@ impl Registries {
             let Some(value) = value(gauges) else { continue };
             let labels = [
                 ("scope", key.scope().label()),
-                ("namespace", key.namespace().unwrap_or_default()),
+                // Not `namespace`: that is the label of the Pod that was scraped.
+                ("registry_namespace", key.namespace().unwrap_or_default()),
                 ("name", key.name()),
             ];
             ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;

@@ -9,13 +9,14 @@ use serde_json::Value;
 use crate::programs::{CHART, in_repository, run, template, text_of};
 
 /// A wrong value, and what the complaint has to name.
-const WRONG: [(&str, &str); 44] = [
+const WRONG: [(&str, &str); 47] = [
     ("nonsense=1", "nonsense"),
     ("image.repo=x", "repo"),
     ("namespace.create=maybe", "/namespace/create"),
     ("crds.enabled=maybe", "/crds/enabled"),
     ("crds.keep=1", "/crds/keep"),
     ("systemRegistries.readableByAll=all", "/systemRegistries/readableByAll"),
+    ("systemRegistries.readableByGroups=team", "/systemRegistries/readableByGroups"),
     ("tenantPolicy.insecureSkipVerify=always", "/tenantPolicy/insecureSkipVerify"),
     ("tenantPolicy.plainHTTP=1", "/tenantPolicy/plainHTTP"),
     ("tenantPolicy.allowedEndpoints=registry.example.com", "/tenantPolicy/allowedEndpoints"),
@@ -49,6 +50,8 @@ const WRONG: [(&str, &str); 44] = [
     ("topologySpreadConstraints[0].maxSkew=1", "/topologySpreadConstraints/0"),
     ("priorityClassName=1", "/priorityClassName"),
     ("dnsPolicy=Cluster", "/dnsPolicy"),
+    ("helmTest.podLabels.a=true", "/helmTest/podLabels"),
+    ("helmTest.podAnnotations=none", "/helmTest/podAnnotations"),
     ("podDisruptionBudget.maxUnavailable=half", "/podDisruptionBudget/maxUnavailable"),
     ("networkPolicy.enabled=on-request", "/networkPolicy/enabled"),
     ("serviceMonitor.interval=often", "/serviceMonitor/interval"),

@@ -1,16 +1,16 @@
 {{/*
-Names do not depend on the release's: policies, role bindings and documentation refer to them, and a cluster has one
-operator.
+Names, labels and selectors do not depend on the release's name: policies, role bindings and documentation refer to them, a
+cluster has one operator, and a Deployment's selector can't be changed when another release takes the objects over.
 */}}
 
 {{- define "registry-operator.selectorLabels" -}}
 app.kubernetes.io/name: registry-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: registry-operator
 {{- end }}
 
 {{- define "registry-operator.testLabels" -}}
 app.kubernetes.io/name: registry-operator-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: registry-operator
 {{- end }}
 
 {{- define "registry-operator.labels" -}}
@@ -21,6 +21,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with omit .Values.commonLabels "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/*
+Annotations of what must outlive the chart, since registries or their protection would go with it: for Helm, Argo CD (when it
+prunes, and when the Application is deleted), Flux' Kustomization and ResourceSet, Config Sync.
+*/}}
+{{- define "registry-operator.kept" -}}
+helm.sh/resource-policy: keep
+argocd.argoproj.io/sync-options: Prune=false,Delete=false
+client.lifecycle.config.k8s.io/deletion: detach
+fluxcd.controlplane.io/prune: disabled
+kustomize.toolkit.fluxcd.io/prune: disabled
 {{- end }}
 
 {{- define "registry-operator.serviceAccount" -}}
@@ -101,7 +113,7 @@ metadata:
     {{- include "registry-operator.labels" .root | nindent 4 }}
   {{- if .kept }}
   annotations:
-    helm.sh/resource-policy: keep
+    {{- include "registry-operator.kept" .root | nindent 4 }}
   {{- end }}
 spec:
   policyName: {{ .policy | default .name }}.registry.spectrocloud.com
