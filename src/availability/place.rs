@@ -11,9 +11,9 @@ use std::{
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
+    budget::Budget,
     deliver::{After, DeliveryError},
     follow::Seen,
-    budget::Budget,
     note::Trouble,
     plan::{Action, Scene, Standing, Wish},
     secret::Found,
@@ -45,6 +45,8 @@ pub struct Place {
     pub watch: Option<AbortHandle>,
     /// Names that somebody else has, and when to look again.
     foreign: HashMap<Arc<str>, Check>,
+    /// The uid of the registry that last had a Secret of that name.
+    pub held: HashMap<Arc<str>, Arc<str>>,
     /// How the wishes for it stand.
     pub standings: Vec<(Key, Standing)>,
     /// Failures in a row.
@@ -88,6 +90,7 @@ impl Place {
             scene: None,
             watch: None,
             foreign: HashMap::new(),
+            held: HashMap::new(),
             standings: Vec::new(),
             failures: 0,
             budgets: HashMap::new(),
@@ -194,9 +197,10 @@ impl Place {
             budgets.entry(action.name().clone()).or_insert_with(|| Budget::new(now)).take(now)
         };
         let actions = actions.into_iter().filter(affordable).collect();
-        let contested = self.budgets.iter_mut().filter_map(|(name, budget)| {
-            budget.is_contested(now).then(|| name.clone())
-        });
+        let contested = self
+            .budgets
+            .iter_mut()
+            .filter_map(|(name, budget)| budget.is_contested(now).then(|| name.clone()));
         let contested: HashSet<_> = contested.collect();
         for name in contested.difference(&self.contested) {
             tracing::warn!(namespace, secret = %name, "another client keeps changing the pull Secret; it is repaired seldom");
