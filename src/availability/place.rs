@@ -19,7 +19,11 @@ use super::{
     secret::Found,
     worker::News,
 };
-use crate::{queue::Lane, subject::Key};
+use crate::{
+    kubernetes::call::{FIRST_PAUSE, backoff},
+    queue::Lane,
+    subject::Key,
+};
 
 /// Namespaces wait for no host: no registry is asked.
 pub type NoHost = Infallible;
@@ -27,9 +31,6 @@ pub type NoHost = Infallible;
 /// A name that somebody else has is looked at again after this time, and then half as often each time.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 const LONGEST_LOOK: Duration = Duration::from_mins(1);
-/// The first retry after a failure; each further one waits twice as long.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_mins(2);
 /// So many failures in a row are worth a word to the registry's user.
 const STUCK: u32 = 3;
 /// A name whose fight is over is looked at no sooner than this.
@@ -222,7 +223,7 @@ impl Place {
     pub fn patience(&self) -> Option<Duration> {
         match self.failures {
             0 => None,
-            failures => Some(grown(failures)),
+            failures => Some(backoff(failures)),
         }
     }
 
@@ -268,7 +269,7 @@ impl Place {
             return None;
         };
         if matches!(error, DeliveryError::Conflict) {
-            return Some(FIRST_RETRY); // at the latest: the watch tells of the change
+            return Some(FIRST_PAUSE); // at the latest: the watch tells of the change
         }
         self.failures = self.failures.saturating_add(1);
         match error {
@@ -280,13 +281,8 @@ impl Place {
                 tracing::warn!(namespace, %error, "pull Secrets could not be brought up to date; it is tried again");
             }
         }
-        Some(grown(self.failures))
+        Some(error.pause(self.failures))
     }
-}
-
-/// The pause after so many failures in a row.
-fn grown(failures: u32) -> Duration {
-    FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(7)).min(LONGEST_RETRY)
 }
 
 impl Scene {
@@ -355,6 +351,6 @@ mod tests {
         let mut place = written(Instant::now());
         assert_eq!(place.patience(), None);
         place.saw(Seen::Failed);
-        assert_eq!(place.patience(), Some(FIRST_RETRY));
+        assert_eq!(place.patience(), Some(FIRST_PAUSE));
     }
 }
