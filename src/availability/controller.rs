@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     Availability, Told,
     audience::Audience,
-    deliver::{DeliveryError, Secrets},
+    deliver::Secrets,
     follow::{Sight, follow},
     note::Tally,
     offer::{Offer, Offered, Verdict, says_the_same},
@@ -47,8 +47,6 @@ const AT_THE_LATEST: Duration = Duration::from_secs(5);
 /// After this time a deleted registry waits for its Secrets no longer: what is left of them is removed when that becomes
 /// possible. With the time that a new leader takes to be one, it makes less than half a minute.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// So many failures in a row are worth a word to the registry's user.
-const STUCK: u32 = 3;
 
 /// The delivery, before it runs.
 pub struct Delivery {
@@ -304,6 +302,8 @@ impl Controller {
             return wishes.is_empty().then_some(Step::Look);
         };
         scene.foreign = foreign;
+        scene.remember(std::mem::take(&mut place.held), &wishes);
+        place.held = scene.held.clone();
         scene.unreadable = self.unreadable.values().cloned().collect();
         let Plan { actions, standings } = plan(&wishes, scene);
         place.standings = standings;
@@ -311,7 +311,12 @@ impl Controller {
         if wishes.is_empty() && actions.is_empty() {
             place.unwatch();
         }
+        let now = Instant::now();
+        let (actions, news) = place.afford(name, actions, now);
         let checks = place.due_checks();
+        if news {
+            self.untold.get_or_insert(now);
+        }
         (!actions.is_empty() || !checks.is_empty()).then_some(Step::Work(actions, checks))
     }
 
@@ -349,10 +354,8 @@ impl Controller {
         let Some(place) = self.places.get_mut(&namespace) else {
             return self.queue.done(&namespace, now, None);
         };
-        let conflict = usize::from(matches!(error, Some(DeliveryError::Conflict)));
-        let written = place.learn(news, now) + conflict;
-        let failed = place.failed(&namespace, error.as_ref());
-        let again = place.calms(&namespace, written, now).or(failed);
+        place.learn(news, now);
+        let again = place.failed(&namespace, error.as_ref());
         self.queue.done(&namespace, now, again.or(Some(Duration::ZERO)));
     }
 
@@ -396,7 +399,8 @@ impl Controller {
         let mut tallies: HashMap<Key, Tally> = HashMap::new();
         for (namespace, place) in &self.places {
             for (key, standing) in &place.standings {
-                tallies.entry(key.clone()).or_default().add(namespace, standing, place.failures >= STUCK);
+                let name = self.offers.get(key).and_then(|offered| offered.offer.name.as_ref());
+                tallies.entry(key.clone()).or_default().add(namespace, standing, place.trouble(name));
             }
         }
         tallies
