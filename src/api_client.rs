@@ -15,7 +15,11 @@ use kube::{
 use thiserror::Error;
 use tower::{BoxError, Layer, Service};
 
-use crate::{lease::Term, metrics::Metrics, streams::Streams};
+use crate::{
+    kubernetes::{http2::Http2ClientPool, watches::WatchPool},
+    lease::Term,
+    metrics::Metrics,
+};
 
 const AGENT: &str = concat!("registry-operator/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,20 +30,26 @@ pub struct Clients {
     pub unbound: Client,
     /// Writes only while the term holds: for everything else.
     pub bound: Client,
-    /// For watches over very many namespaces.
-    pub streams: Arc<Streams>,
+    /// For watches.
+    pub watches: Arc<WatchPool>,
 }
 
 /// Clients that count their requests. They retry nothing by themselves: each caller knows better what a failure means.
-pub fn clients(mut config: Config, metrics: &Metrics, term: Arc<Term>) -> kube::Result<Clients> {
+/// `jitter` returns random numbers from 0 to 1.
+pub fn clients(
+    mut config: Config,
+    metrics: &Metrics,
+    term: Arc<Term>,
+    jitter: fn() -> f64,
+) -> kube::Result<Clients> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.default_retry = false;
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     let layer = |term| Guard { metrics: metrics.clone(), term };
     let unbound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(None)).build();
     let bound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(Some(term))).build();
-    let streams = Arc::new(Streams::new(config, metrics.clone(), bound.clone()));
-    Ok(Clients { unbound, bound, streams })
+    let http2 = Http2ClientPool::new(config, metrics.clone(), bound.clone());
+    Ok(Clients { unbound, bound, watches: Arc::new(WatchPool::new(http2, jitter)) })
 }
 
 /// A write was held back.

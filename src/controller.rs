@@ -101,9 +101,9 @@ const GAUGES: Duration = Duration::from_secs(1);
 pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>, delivery: Delivery) {
     let (signals, mut inbox) = mpsc::channel(SIGNALS);
     let mut watches = JoinSet::new();
-    watches.spawn(watch::tenants(context.client.clone(), context.access.clone(), signals.clone()));
-    watches.spawn(watch::registries::<System>(context.client.clone(), Scope::System, signals.clone()));
-    watches.spawn(watch::registries::<Tenant>(context.client.clone(), Scope::Tenant, signals.clone()));
+    watches.spawn(watch::tenants(context.watches.clone(), context.access.clone(), signals.clone()));
+    watches.spawn(watch::registries::<System>(context.watches.clone(), Scope::System, signals.clone()));
+    watches.spawn(watch::registries::<Tenant>(context.watches.clone(), Scope::Tenant, signals.clone()));
 
     watches.spawn(delivery.run(signals.clone()));
 
@@ -426,8 +426,10 @@ impl Controller {
 
 /// Starts a watch over a shelf.
 fn follow(context: &Context, signals: &Signals, shelf: &Shelf) -> AbortHandle {
-    let (client, references) = (context.client.clone(), context.references.clone());
-    tokio::spawn(watch::shelf(client, shelf.clone(), references, signals.clone())).abort_handle()
+    let (watches, access) = (context.watches.clone(), context.access.clone());
+    let watch =
+        watch::shelf(watches, access, shelf.clone(), context.references.clone(), signals.clone());
+    tokio::spawn(watch).abort_handle()
 }
 
 async fn work(

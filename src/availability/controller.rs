@@ -29,9 +29,9 @@ use super::{
     worker::{News, Report, Step, work},
 };
 use crate::{
+    kubernetes::watches::WatchPool,
     metrics::Metrics,
     queue::{Limits, Queue},
-    streams::Streams,
     subject::Key,
     watch::{Signal, Signals},
 };
@@ -53,7 +53,7 @@ const STUCK: u32 = 3;
 /// The delivery, before it runs.
 pub struct Delivery {
     client: Client,
-    streams: Arc<Streams>,
+    watches: Arc<WatchPool>,
     availability: Arc<Availability>,
     metrics: Metrics,
     inbox: mpsc::UnboundedReceiver<Told>,
@@ -61,12 +61,12 @@ pub struct Delivery {
 
 impl Delivery {
     pub(super) fn new(
-        (client, streams): (Client, Arc<Streams>),
+        (client, watches): (Client, Arc<WatchPool>),
         availability: Arc<Availability>,
         metrics: Metrics,
         inbox: mpsc::UnboundedReceiver<Told>,
     ) -> Self {
-        Self { client, streams, availability, metrics, inbox }
+        Self { client, watches, availability, metrics, inbox }
     }
 
     /// Runs until dropped. Everything that it started ends with it.
@@ -74,7 +74,7 @@ impl Delivery {
         let (sights, mut seen) = mpsc::channel(SIGHTS);
         let mut controller = Controller {
             client: self.client,
-            streams: self.streams,
+            watches: self.watches,
             availability: self.availability,
             metrics: self.metrics,
             signals,
@@ -105,7 +105,7 @@ impl Delivery {
 
 struct Controller {
     client: Client,
-    streams: Arc<Streams>,
+    watches: Arc<WatchPool>,
     availability: Arc<Availability>,
     metrics: Metrics,
     signals: Signals,
@@ -324,7 +324,7 @@ impl Controller {
 
     fn follow(&self, name: &Arc<str>) -> AbortHandle {
         let access = self.availability.access.clone();
-        let watch = follow(self.streams.clone(), access, name.clone(), self.sights.clone());
+        let watch = follow(self.watches.clone(), access, name.clone(), self.sights.clone());
         tokio::spawn(watch).abort_handle()
     }
 

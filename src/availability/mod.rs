@@ -41,9 +41,9 @@ pub use self::{
 };
 use crate::{
     access::Access,
+    kubernetes::watches::WatchPool,
     metrics::Metrics,
     schedule::Outcome,
-    streams::Streams,
     subject::{Key, Subject},
 };
 
@@ -84,13 +84,13 @@ impl Availability {
     /// Nothing is known yet. Nothing is delivered before the delivery runs.
     pub fn start(
         client: Client,
-        streams: Arc<Streams>,
+        watches: Arc<WatchPool>,
         access: Arc<Access>,
         metrics: Metrics,
     ) -> (Arc<Self>, Delivery) {
         let (told, inbox) = mpsc::unbounded_channel();
         let availability = Arc::new(Self { access, told, known: Mutex::default() });
-        (availability.clone(), Delivery::new((client, streams), availability, metrics, inbox))
+        (availability.clone(), Delivery::new((client, watches), availability, metrics, inbox))
     }
 
     /// A registry is there, in this state.
