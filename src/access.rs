@@ -26,13 +26,26 @@ use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 
 use self::binding::{BINDING, TENANT_ROLE};
-use crate::{availability::audience::Census, settings::TenantAccess, whoami};
+use crate::{
+    availability::audience::Census,
+    kubernetes::call::{CallError, CallFailure, call},
+    settings::TenantAccess,
+    whoami,
+};
 
 /// The field manager of what the operator owns besides registries.
 const FIELD_MANAGER: &str = "registry-operator-access";
-const ANSWER: Duration = Duration::from_secs(10);
 /// A binding that was written so long ago has taken effect; if it has none, it is there no longer.
 const EFFECTIVE: Duration = Duration::from_secs(1);
+/// Pauses between tries while a role binding that was just written has yet to take effect: the authorizer's own watch sees it
+/// some milliseconds later.
+pub const UNTIL_EFFECTIVE: [Duration; 5] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
 /// Role bindings that are written at the same time.
 const GRANTS: usize = 8;
 
@@ -61,7 +74,7 @@ struct Namespaces {
 impl Access {
     /// Asks the API server who the operator is.
     pub async fn new(client: Client, how: TenantAccess) -> Result<Self, AccessError> {
-        let user = answered(whoami::ask(&client)).await?;
+        let user = call(whoami::ask(&client)).await?;
         let identity = binding::role_subject(&user.username.unwrap_or_default());
         tracing::info!(
             kind = identity.kind,
@@ -139,7 +152,7 @@ impl Access {
     /// Whether that namespace carries the tenant label by the API server's own word: a watch may be behind.
     pub async fn is_labelled(&self, namespace: &str) -> Result<bool, AccessError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
-        let found = answered(api.get_metadata_opt(namespace)).await?;
+        let found = call(api.get_metadata_opt(namespace)).await?;
         let tenant = found.as_ref().and_then(|namespace| namespace.labels().get(TENANT_LABEL));
         Ok(tenant.is_some_and(|tenant| !tenant.is_empty()))
     }
@@ -177,9 +190,9 @@ impl Access {
         let (params, binding) =
             (PatchParams::apply(FIELD_MANAGER).force(), binding::binding(namespace, &self.identity, role));
         let _turn = self.grants.acquire().await;
-        match answered(api.patch(BINDING, &params, &Patch::Apply(binding))).await {
+        match call(api.patch(BINDING, &params, &Patch::Apply(binding))).await {
             Ok(_) => *granted = Some(Instant::now()),
-            Err(error) => complain(namespace, &error),
+            Err(error) => complain(namespace, &error.into()),
         }
     }
 
@@ -187,7 +200,7 @@ impl Access {
     /// deleted in its turn.
     async fn role(&self) -> Result<OwnerReference, AccessError> {
         let api: Api<ClusterRole> = Api::all(self.client.clone());
-        let role = answered(api.get_metadata_opt(TENANT_ROLE)).await?.ok_or(AccessError::NoRole)?;
+        let role = call(api.get_metadata_opt(TENANT_ROLE)).await?.ok_or(AccessError::NoRole)?;
         Ok(binding::owner(&role))
     }
 
@@ -209,12 +222,14 @@ impl Access {
 
     async fn delete_binding(&self, namespace: &str) -> Result<(), AccessError> {
         let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
-        let Some(binding) = answered(api.get_opt(BINDING)).await?.filter(binding::is_ours) else {
+        let Some(binding) = call(api.get_opt(BINDING)).await?.filter(binding::is_ours) else {
             return Ok(());
         };
         let preconditions = Some(Preconditions { uid: binding.metadata.uid, resource_version: None });
-        answered(api.delete(BINDING, &DeleteParams { preconditions, ..DeleteParams::default() })).await?;
-        Ok(())
+        match call(api.delete(BINDING, &DeleteParams { preconditions, ..DeleteParams::default() })).await {
+            Err(error) if error.failure() != CallFailure::Gone => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     fn forget_grant(&self, namespace: &str) {
@@ -249,7 +264,7 @@ impl Access {
     pub async fn settle(&self) -> Result<Vec<Arc<str>>, AccessError> {
         let Some((api, named)) = self.bindings() else { return Ok(Vec::new()) };
         let role = self.role().await?;
-        let bindings = answered(api.list(&ListParams::default().fields(&named))).await?.items;
+        let bindings = call(api.list(&ListParams::default().fields(&named))).await?.items;
         let bound: HashMap<&str, &RoleBinding> = bindings
             .iter()
             .filter_map(|binding| Some((binding.metadata.namespace.as_deref()?, binding)))
@@ -279,19 +294,8 @@ fn complain(namespace: &str, error: &AccessError) {
 pub enum AccessError {
     /// It refused, or could not be asked.
     #[error(transparent)]
-    Api(#[from] kube::Error),
+    Api(#[from] CallError),
     /// The chart's role is gone.
     #[error("there is no ClusterRole {TENANT_ROLE}: install the chart again")]
     NoRole,
-    /// It did not answer in time.
-    #[error("the API server did not answer in {ANSWER:?}")]
-    NoAnswer,
-}
-
-/// Waits for an answer, but not for ever: a connection may have died in silence.
-async fn answered<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, AccessError> {
-    match tokio::time::timeout(ANSWER, answer).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(AccessError::NoAnswer),
-    }
 }

@@ -11,13 +11,13 @@ use std::{
 use k8s_openapi::api::{discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
 use kube::{Api, Client, Config, api::ListParams};
 use registry_probe::IpNet;
-use tokio::time::timeout;
+
+use crate::kubernetes::call::{CallError, CallFailure, call};
 
 /// The API server keeps its own addresses in an EndpointSlice of this name.
 const API_SERVER: &str = "kubernetes";
 /// New ranges for Services are rare, and made by administrators.
 const REFRESH: Duration = Duration::from_mins(5);
-const ANSWER: Duration = Duration::from_secs(10);
 
 /// The cluster's own addresses. Cheap to clone; all clones see what is learnt.
 #[derive(Clone, Debug)]
@@ -71,22 +71,21 @@ fn address(text: &str) -> Option<IpNet> {
 /// The ranges that Services get their addresses from. The API has them since Kubernetes 1.33.
 async fn services(client: &Client) -> Option<Vec<IpNet>> {
     let api: Api<ServiceCIDR> = Api::all(client.clone());
-    match timeout(ANSWER, api.list(&ListParams::default())).await {
-        Ok(Ok(list)) => {
+    match call(api.list(&ListParams::default())).await {
+        Ok(list) => {
             let ranges = list.items.into_iter().filter_map(|range| range.spec?.cidrs).flatten();
             Some(ranges.filter_map(|range| range.parse().ok()).collect())
         }
-        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Some(Vec::new()),
-        Ok(Err(error)) => unknown("service ranges", &error.to_string()),
-        Err(_) => unknown("service ranges", "no answer in time"),
+        Err(error) if error.failure() == CallFailure::Gone => Some(Vec::new()),
+        Err(error) => unknown("service ranges", &error),
     }
 }
 
 /// Where the API servers are reached behind their Service.
 async fn servers(client: &Client) -> Option<Vec<IpNet>> {
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
-    match timeout(ANSWER, api.get_opt(API_SERVER)).await {
-        Ok(Ok(slice)) => {
+    match call(api.get_opt(API_SERVER)).await {
+        Ok(slice) => {
             let endpoints = slice.map(|slice| slice.endpoints).unwrap_or_default();
             Some(
                 endpoints
@@ -96,14 +95,13 @@ async fn servers(client: &Client) -> Option<Vec<IpNet>> {
                     .collect(),
             )
         }
-        Ok(Err(error)) => unknown("API servers", &error.to_string()),
-        Err(_) => unknown("API servers", "no answer in time"),
+        Err(error) => unknown("API servers", &error),
     }
 }
 
-fn unknown<T>(what: &str, error: &str) -> Option<T> {
+fn unknown<T>(what: &str, error: &CallError) -> Option<T> {
     tracing::warn!(
-        error,
+        %error,
         "the cluster's {what} are not known: tenants' endpoints are kept away from what was known before"
     );
     None

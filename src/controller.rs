@@ -479,7 +479,7 @@ impl Entry {
             Err(error) => {
                 tracing::warn!(registry = %self.subject.key, %error, "a reconciliation failed; it is tried again");
                 self.errors = self.errors.saturating_add(1);
-                (Some(ERROR_PAUSE.saturating_mul(1 << self.errors.min(6))), None)
+                (Some(error.pause(self.errors)), None)
             }
         }
     }
@@ -487,8 +487,6 @@ impl Entry {
 
 /// How long the watch of namespaces may be behind that of registries before it is looked at again.
 const TENANT_UNSEEN: Duration = Duration::from_millis(200);
-/// Half of the first pause after an error; each further one is twice as long, up to half a minute.
-const ERROR_PAUSE: Duration = Duration::from_millis(500);
 
 /// Whether `new` is an older version of the object than `known`. Resource versions of one kind are comparable numbers
 /// (KEP-5504); where they are not numbers, what comes later is taken to be newer.

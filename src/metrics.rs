@@ -231,7 +231,8 @@ impl Metrics {
             Err(DeliveryError::Refused(_)) => "refused",
             Err(DeliveryError::Conflict) => "conflict",
             Err(DeliveryError::Closing) => "closing",
-            Err(DeliveryError::Altered | DeliveryError::NoAnswer | DeliveryError::Api(_)) => "failed",
+            Err(DeliveryError::Quota(_)) => "quota",
+            Err(DeliveryError::Altered | DeliveryError::Revoke(_) | DeliveryError::Api(_)) => "failed",
         };
         self.secret_writes.get_or_create(&SecretWriteLabels { write: write.label(), outcome }).inc();
     }

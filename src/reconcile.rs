@@ -19,7 +19,7 @@ use crate::{
     availability::Availability,
     ecr::{self, Login, Tokens, Urgency},
     events::Events,
-    kubernetes::watches::WatchPool,
+    kubernetes::{call::backoff, watches::WatchPool},
     metrics::Metrics,
     publish::{PublishError, publish_finalizer, publish_status},
     queue,
@@ -90,6 +90,18 @@ pub enum ReconcileError {
     /// What was being validated is no longer asked for; begun anew at once.
     #[error("what was being validated has changed")]
     Superseded,
+}
+
+impl ReconcileError {
+    /// How long to wait before the next try, when it is one of so many failures in a row.
+    pub fn pause(&self, failures: u32) -> Duration {
+        match self {
+            Self::Read(ReadError::Api { source, .. })
+            | Self::Publish(PublishError::Api { source, .. })
+            | Self::Tenant(AccessError::Api(source)) => source.pause(failures),
+            _ => backoff(failures),
+        }
+    }
 }
 
 /// One piece of work under way, as its worker and the controller share it.
@@ -198,7 +210,8 @@ async fn publish(
     tracing::warn!(registry = %subject.key, %error, "a verdict could not be written; it is tried again");
     let tries = history.unpublished.as_ref().map_or(0, |unpublished| unpublished.tries).saturating_add(1);
     let unpublished = Unpublished { status, tries };
-    let sooner = Some(unpublished.wait((context.chance)()));
+    let asked = error.retry_after().unwrap_or_default();
+    let sooner = Some(unpublished.wait((context.chance)()).max(asked));
     let history = History { unpublished: Some(Box::new(unpublished)), ..history };
     Ok(Done { history, written: None, due: Some(due), sooner })
 }

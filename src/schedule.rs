@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use registry_api::RegistryStatus;
 
 use crate::{
+    kubernetes::call::backoff,
     resolve::{Reading, Reference},
     subject::Subject,
 };
@@ -61,7 +62,7 @@ pub struct Unpublished {
 impl Unpublished {
     /// How long to wait until the next try.
     pub fn wait(&self, chance: f64) -> Duration {
-        jittered(grown(FIRST_WRITE_RETRY, self.tries, LONGEST_WRITE_RETRY), chance)
+        jittered(backoff(self.tries), chance)
     }
 }
 
@@ -190,9 +191,6 @@ impl History {
     }
 }
 
-/// The first retry of a write to the API server; each further one waits twice as long.
-const FIRST_WRITE_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_WRITE_RETRY: Duration = Duration::from_secs(30);
 /// The first retry after a transient failure; each further one waits twice as long, up to the interval.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// Somebody may be mending the registry itself, which no watch tells us.

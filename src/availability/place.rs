@@ -17,7 +17,11 @@ use super::{
     secret::Found,
     worker::News,
 };
-use crate::{queue::Lane, subject::Key};
+use crate::{
+    kubernetes::call::{FIRST_PAUSE, backoff},
+    queue::Lane,
+    subject::Key,
+};
 
 /// Namespaces wait for no host: no registry is asked.
 pub type NoHost = Infallible;
@@ -25,9 +29,6 @@ pub type NoHost = Infallible;
 /// A name that somebody else has is looked at again after this time, and then half as often each time.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 const LONGEST_LOOK: Duration = Duration::from_mins(1);
-/// The first retry after a failure; each further one waits twice as long.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_mins(2);
 /// More writes than this for each registry within so recent a time are a fight, and made seldom.
 const MOST_WRITES: usize = 12;
 const RECENT: Duration = Duration::from_mins(1);
@@ -205,7 +206,7 @@ impl Place {
         match self.failures {
             0 => None,
             _ if self.is_restless() => Some(CALM),
-            failures => Some(grown(failures)),
+            failures => Some(backoff(failures)),
         }
     }
 
@@ -250,7 +251,7 @@ impl Place {
             return None;
         };
         if matches!(error, DeliveryError::Conflict) {
-            return Some(FIRST_RETRY); // at the latest: the watch tells of the change
+            return Some(FIRST_PAUSE); // at the latest: the watch tells of the change
         }
         self.failures = self.failures.saturating_add(1);
         match error {
@@ -262,13 +263,8 @@ impl Place {
                 tracing::warn!(namespace, %error, "pull Secrets could not be brought up to date; it is tried again");
             }
         }
-        Some(grown(self.failures))
+        Some(error.pause(self.failures))
     }
-}
-
-/// The pause after so many failures in a row.
-fn grown(failures: u32) -> Duration {
-    FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(7)).min(LONGEST_RETRY)
 }
 
 impl Scene {
@@ -333,6 +329,6 @@ mod tests {
         let mut place = written(Instant::now());
         assert_eq!(place.patience(), None);
         place.saw(Seen::Failed);
-        assert_eq!(place.patience(), Some(FIRST_RETRY));
+        assert_eq!(place.patience(), Some(FIRST_PAUSE));
     }
 }

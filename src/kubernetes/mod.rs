@@ -1,4 +1,5 @@
-//! How the operator talks to the API server.
+//! How the operator talks to the Kubernetes API server: calls with one deadline, one meaning for each refusal and one back-off,
+//! and watches over shared connections. Owns what an answer means; what is done about it is the caller's.
 //!
 //! - [`call`]: how long a call may take, and what a refusal means.
 //! - [`http2`]: connections that many watches share.

@@ -8,7 +8,6 @@ use std::{
     fmt,
     hash::BuildHasher,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use k8s_openapi::{
@@ -20,7 +19,10 @@ use kube::{Api, Client, ResourceExt};
 use secrecy::{ExposeSecret, SecretSlice};
 use thiserror::Error;
 
-use crate::access::Access;
+use crate::{
+    access::{Access, UNTIL_EFFECTIVE},
+    kubernetes::call::{CallError, CallFailure, call},
+};
 
 /// What kind of object a reference names.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -110,28 +112,15 @@ pub enum ReadError {
         /// Who reads, as an option of `kubectl create rolebinding`.
         operator: String,
     },
-    /// The API server could not be asked.
+    /// The API server refused, or could not be asked.
     #[error("reading {reference} failed: {source}")]
     Api {
         /// What was to be read.
         reference: Reference,
         /// What went wrong.
-        source: Box<kube::Error>,
+        source: CallError,
     },
-    /// The API server did not answer in time.
-    #[error("reading {0} got no answer in {READ_TIMEOUT:?}")]
-    NoAnswer(Reference),
 }
-
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// A role binding takes effect some milliseconds after it was written, when the authorizer's own watch has seen it.
-const FORBIDDEN_RETRIES: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-];
 
 /// Where referenced objects are read from: the operator's is the cluster, and others have them in a file.
 pub trait Objects: Sync {
@@ -217,7 +206,7 @@ impl References {
     }
 
     async fn get_when_allowed(&self, reference: &Reference) -> Result<Option<Content>, ReadError> {
-        for pause in FORBIDDEN_RETRIES {
+        for pause in UNTIL_EFFECTIVE {
             match self.get(reference).await {
                 Err(ReadError::Forbidden { .. })
                     if self.access.is_ours_to_grant(&reference.shelf.namespace) =>
@@ -232,16 +221,13 @@ impl References {
     }
 
     async fn get(&self, reference: &Reference) -> Result<Option<Content>, ReadError> {
-        let answer = tokio::time::timeout(READ_TIMEOUT, self.get_object(reference)).await;
-        match answer {
-            Err(_) => Err(ReadError::NoAnswer(reference.clone())),
-            Ok(Ok(content)) => Ok(content),
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-                let (reference, operator) = (reference.clone(), self.access.kubectl_option());
-                Err(ReadError::Forbidden { reference, operator })
+        let reference = reference.clone();
+        call(self.get_object(&reference)).await.map_err(|source| match source.failure() {
+            CallFailure::Forbidden => {
+                ReadError::Forbidden { reference, operator: self.access.kubectl_option() }
             }
-            Ok(Err(source)) => Err(ReadError::Api { reference: reference.clone(), source: Box::new(source) }),
-        }
+            _ => ReadError::Api { reference, source },
+        })
     }
 
     async fn get_object(&self, reference: &Reference) -> Result<Option<Content>, kube::Error> {

@@ -18,6 +18,7 @@ macro_rules! on_each_kubernetes {
     ($($sentence:ident),* $(,)?) => { on_each_kubernetes!(by enter: $($sentence),*); };
 }
 
+mod answers;
 mod call;
 mod definitions;
 mod deletion;
