@@ -15,15 +15,19 @@ use kube::{
 use thiserror::Error;
 use tower::{BoxError, Layer, Service};
 
-use crate::{lease::Term, metrics::Metrics, streams::Streams};
+use crate::{
+    lease::{Connect, Term},
+    metrics::Metrics,
+    streams::Streams,
+};
 
 const AGENT: &str = concat!("registry-operator/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The clients of one replica.
 pub struct Clients {
-    /// Writes at any time: for the lease.
-    pub unbound: Client,
+    /// Makes clients that write at any time: for the lease.
+    pub unbound: Connect,
     /// Writes only while the term holds: for everything else.
     pub bound: Client,
     /// For watches over very many namespaces.
@@ -36,9 +40,11 @@ pub fn clients(mut config: Config, metrics: &Metrics, term: Arc<Term>) -> kube::
     config.default_retry = false;
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     let layer = |term| Guard { metrics: metrics.clone(), term };
-    let unbound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(None)).build();
     let bound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(Some(term))).build();
-    let streams = Arc::new(Streams::new(config, metrics.clone(), bound.clone()));
+    let streams = Arc::new(Streams::new(config.clone(), metrics.clone(), bound.clone()));
+    let guard = layer(None);
+    let unbound: Connect =
+        Box::new(move || Ok(ClientBuilder::try_from(config.clone())?.with_layer(&guard).build()));
     Ok(Clients { unbound, bound, streams })
 }
 
