@@ -17,7 +17,7 @@ use tower::{BoxError, Layer, Service};
 
 use crate::{
     kubernetes::{http2::Http2ClientPool, watches::WatchPool},
-    lease::Term,
+    lease::{Connect, Term},
     metrics::Metrics,
 };
 
@@ -26,8 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The clients of one replica.
 pub struct Clients {
-    /// Writes at any time: for the lease.
-    pub unbound: Client,
+    /// Makes clients that write at any time: for the lease.
+    pub unbound: Connect,
     /// Writes only while the term holds: for everything else.
     pub bound: Client,
     /// For watches.
@@ -46,10 +46,13 @@ pub fn clients(
     config.default_retry = false;
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     let layer = |term| Guard { metrics: metrics.clone(), term };
-    let unbound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(None)).build();
     let bound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(Some(term))).build();
-    let http2 = Http2ClientPool::new(config, metrics.clone(), bound.clone());
-    Ok(Clients { unbound, bound, watches: Arc::new(WatchPool::new(http2, jitter)) })
+    let http2 = Http2ClientPool::new(config.clone(), metrics.clone(), bound.clone());
+    let watches = Arc::new(WatchPool::new(http2, jitter));
+    let guard = layer(None);
+    let unbound: Connect =
+        Box::new(move || Ok(ClientBuilder::try_from(config.clone())?.with_layer(&guard).build()));
+    Ok(Clients { unbound, bound, watches })
 }
 
 /// A write was held back.

@@ -21,14 +21,21 @@ use kube::{
 };
 use tokio::time::Instant;
 
-use crate::whoami;
+use crate::{
+    kubernetes::call::{CallError, CallFailure, call_within},
+    whoami,
+};
 
 /// The name of the Lease.
 pub const LEASE: &str = "registry-operator";
 
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Tries begin this far apart.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// How long one try may take, which is two requests, or three for a new Lease: after a request that hangs there is time for
+/// another try, over another connection, before the lease would have to be renewed.
+const ATTEMPT: Duration = Duration::from_secs(4);
 
 /// How long this process may write: as a leader, until its lease would have to be renewed. A process that was paused
 /// finds that its term has passed before it can write anything more.
@@ -67,10 +74,13 @@ impl Term {
     }
 }
 
+/// Makes a client with connections of its own. It is not held to the term: it is what makes it.
+pub type Connect = Box<dyn Fn() -> Result<Client, kube::Error> + Send + Sync>;
+
 /// One candidate for leadership.
 pub struct Candidate {
+    connect: Connect,
     client: Client,
-    api: Api<Lease>,
     namespace: String,
     term: Arc<Term>,
     identity: String,
@@ -80,60 +90,79 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A candidate of that identity, which must be unique among all candidates of all times. Its client is not held to
-    /// the term: it is what makes it.
+    /// A candidate of that identity, which must be unique among all candidates of all times.
     pub fn new(
-        client: Client,
+        connect: Connect,
         namespace: &str,
         identity: String,
         term: Arc<Term>,
         clock: fn() -> Timestamp,
-    ) -> Self {
-        let api = Api::namespaced(client.clone(), namespace);
-        Self { client, api, namespace: namespace.to_owned(), term, identity, clock, observed: None }
+    ) -> Result<Self, kube::Error> {
+        let (client, namespace) = (connect()?, namespace.to_owned());
+        Ok(Self { connect, client, namespace, term, identity, clock, observed: None })
     }
 
     /// Waits until this candidate is the leader; calls `standing_by` whenever it was answered that another is.
     pub async fn acquire(&mut self, standing_by: impl Fn()) {
         loop {
-            match tokio::time::timeout(RENEW_DEADLINE, self.claim()).await {
-                Ok(Ok(true)) => return,
-                Ok(Ok(false)) => standing_by(),
-                Ok(Err(error)) => tracing::warn!(%error, "could not claim the leader's lease"),
-                Err(_) => {
-                    tracing::warn!("no answer to the claim of the leader's lease in {RENEW_DEADLINE:?}");
-                }
+            match self.attempt(ATTEMPT).await {
+                Ok(true) => return,
+                Ok(false) => standing_by(),
+                Err(error) => tracing::warn!(%error, "could not claim the leader's lease"),
             }
             tokio::time::sleep(RETRY_PERIOD).await;
         }
     }
 
-    /// Keeps the lease; returns when it is lost: somebody else has it, or it could not be renewed in time.
-    pub async fn hold(&mut self) {
-        let mut renewed = Instant::now();
+    /// Keeps the lease, and calls `renewed` whenever that was answered; returns when the lease is lost: somebody else has it,
+    /// or it could not be renewed in time.
+    pub async fn hold(&mut self, renewed: impl Fn()) {
+        let mut last = Instant::now();
+        let mut pause = RETRY_PERIOD;
         loop {
-            tokio::time::sleep(RETRY_PERIOD).await;
-            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
-            match tokio::time::timeout(left, self.claim()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => {
+            tokio::time::sleep(pause).await;
+            let begun = Instant::now();
+            let left = RENEW_DEADLINE.saturating_sub(begun - last);
+            if left.is_zero() {
+                tracing::warn!("the leader's lease could not be renewed in {RENEW_DEADLINE:?}");
+                break;
+            }
+            match self.attempt(left.min(ATTEMPT)).await {
+                Ok(true) => {
+                    renewed();
+                    (last, pause) = (Instant::now(), RETRY_PERIOD);
+                }
+                Ok(false) => {
                     tracing::warn!("the leader's lease was taken by another replica");
                     break;
                 }
-                Ok(Err(error)) => tracing::warn!(%error, "could not renew the leader's lease"),
-                Err(_) => {
-                    tracing::warn!("the leader's lease could not be renewed in {RENEW_DEADLINE:?}");
-                    break;
+                Err(error) => {
+                    tracing::warn!(%error, "could not renew the leader's lease, retrying");
+                    pause = RETRY_PERIOD.saturating_sub(begun.elapsed());
                 }
             }
         }
         self.term.end();
+    }
+
+    /// One try. Where no answer came, the next one goes over a connection that is new: this one may hang.
+    async fn attempt(&mut self, deadline: Duration) -> Result<bool, CallError> {
+        let claimed = call_within(deadline, self.claim()).await;
+        if claimed.as_ref().is_err_and(|error| error.failure() == CallFailure::NoAnswer) {
+            self.client = (self.connect)()?;
+        }
+        claimed
+    }
+
+    fn api(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), &self.namespace)
     }
 
     /// Gives the lease back, so that another replica need not wait for its end.
     pub async fn release(&mut self) {
         self.term.end();
-        let Ok(Some(mut lease)) = self.api.get_opt(LEASE).await else {
+        let api = self.api();
+        let Ok(Some(mut lease)) = api.get_opt(LEASE).await else {
             return;
         };
         let spec = lease.spec.get_or_insert_default();
@@ -142,7 +171,7 @@ impl Candidate {
         }
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
-        if let Err(error) = self.api.replace(LEASE, &PostParams::default(), &lease).await {
+        if let Err(error) = api.replace(LEASE, &PostParams::default(), &lease).await {
             tracing::warn!(%error, "could not release the leader's lease");
         }
     }
@@ -159,16 +188,17 @@ impl Candidate {
 
     /// A lost race is an error (409), after which the next look tells.
     async fn write_claim(&mut self) -> Result<bool, kube::Error> {
-        let Some(lease) = self.api.get_opt(LEASE).await? else {
+        let api = self.api();
+        let Some(lease) = api.get_opt(LEASE).await? else {
             let owner = self.owner().await?;
-            return self.api.create(&PostParams::default(), &self.first_lease(owner)).await.map(|_| true);
+            return api.create(&PostParams::default(), &self.first_lease(owner)).await.map(|_| true);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         if !self.may_claim(&spec, Instant::now()) {
             return Ok(false);
         }
         let renewed = Lease { spec: Some(self.next_spec(&spec)), ..lease };
-        self.api.replace(LEASE, &PostParams::default(), &renewed).await.map(|_| true)
+        api.replace(LEASE, &PostParams::default(), &renewed).await.map(|_| true)
     }
 
     /// Whether the lease is ours, or free, or was not renewed for its whole duration while we watched.
@@ -237,15 +267,112 @@ fn duration_of(spec: &LeaseSpec) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn candidate() -> Candidate {
-        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
-            Ok::<_, std::io::Error>(http::Response::new(kube::client::Body::empty()))
-        });
-        Candidate::new(Client::new(service, "default"), "default", "me".to_owned(), Term::new(), || {
-            Timestamp::UNIX_EPOCH
-        })
+        candidate_at(&Server::default(), Term::new())
+    }
+
+    /// An API server with one Lease, that answers as it is told to.
+    #[derive(Clone, Default)]
+    struct Server {
+        lease: Arc<Mutex<Option<Value>>>,
+        /// How many connections were made.
+        connections: Arc<AtomicUsize>,
+        /// Connections up to this one hang.
+        hung: Arc<AtomicUsize>,
+        /// Whether every request is refused.
+        broken: Arc<AtomicBool>,
+    }
+
+    impl Server {
+        fn connect(&self) -> Client {
+            let (server, number) = (self.clone(), self.connections.fetch_add(1, Ordering::SeqCst) + 1);
+            let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+                let server = server.clone();
+                async move {
+                    if number <= server.hung.load(Ordering::SeqCst) {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, std::io::Error>(server.answer(request).await)
+                }
+            });
+            Client::new(service, "default")
+        }
+
+        async fn answer(
+            &self,
+            request: http::Request<kube::client::Body>,
+        ) -> http::Response<kube::client::Body> {
+            let (parts, body) = request.into_parts();
+            let sent = body.collect_bytes().await.unwrap();
+            let mut lease = self.lease.lock().unwrap();
+            if !sent.is_empty() && parts.uri.path().contains("/leases") {
+                *lease = serde_json::from_slice(&sent).ok();
+            }
+            let found = if parts.uri.path().contains("selfsubjectreviews") {
+                Some(json!({"metadata": {}}))
+            } else {
+                lease.clone()
+            };
+            let (code, found) = match found {
+                _ if self.broken.load(Ordering::SeqCst) => (500, json!({"code": 500})),
+                Some(found) => (200, found),
+                None => (404, json!({"code": 404, "reason": "NotFound"})),
+            };
+            let body = kube::client::Body::from(serde_json::to_vec(&found).unwrap());
+            http::Response::builder().status(code).body(body).unwrap()
+        }
+
+        fn hang(&self, connections: usize) {
+            self.hung.store(connections, Ordering::SeqCst);
+        }
+    }
+
+    fn candidate_at(server: &Server, term: Arc<Term>) -> Candidate {
+        let server = server.clone();
+        let connect = Box::new(move || Ok(server.connect()));
+        Candidate::new(connect, "default", "me".to_owned(), term, || Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    async fn leader(server: &Server) -> (Candidate, Arc<Term>) {
+        let term = Term::new();
+        let mut candidate = candidate_at(server, term.clone());
+        candidate.acquire(|| panic!("nobody else is there")).await;
+        (candidate, term)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_hangs_is_given_up_after_four_seconds_and_made_over_a_new_connection() {
+        let server = Server::default();
+        let (mut candidate, term) = leader(&server).await;
+        let begun = Instant::now();
+        server.hang(1);
+        let first = Mutex::new(None);
+        let renewed = || drop(first.lock().unwrap().get_or_insert_with(|| begun.elapsed()));
+        let held = tokio::time::timeout(Duration::from_mins(1), candidate.hold(renewed)).await;
+        assert!(held.is_err() && term.holds(), "leadership was lost");
+        assert_eq!(*first.lock().unwrap(), Some(RETRY_PERIOD + ATTEMPT));
+        assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leadership_ends_ten_seconds_after_the_last_renewal() {
+        for broken in [false, true] {
+            let server = Server::default();
+            let (mut candidate, term) = leader(&server).await;
+            let begun = Instant::now();
+            server.broken.store(broken, Ordering::SeqCst);
+            server.hang(if broken { 0 } else { usize::MAX });
+            candidate.hold(|| panic!("it was renewed")).await;
+            assert_eq!((begun.elapsed(), term.holds()), (RENEW_DEADLINE, false), "broken: {broken}");
+            let connections = server.connections.load(Ordering::SeqCst);
+            assert_eq!(connections, if broken { 1 } else { 3 }, "two tries, and a connection for a third");
+        }
     }
 
     fn held_by(holder: &str, renewals: i64) -> LeaseSpec {

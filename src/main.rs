@@ -139,7 +139,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     if leader_election {
         let candidate =
-            Candidate::new(clients.unbound, &system_namespace, replica.identity.clone(), term, now);
+            Candidate::new(clients.unbound, &system_namespace, replica.identity.clone(), term, now)
+                .context("making a client of the API server")?;
         replica.stand_and_lead(candidate, stop).await;
     } else {
         stop.run_until_cancelled(replica.work_on()).await;
@@ -189,7 +190,7 @@ impl Replica {
             }
             tracing::info!(identity = self.identity, "leading");
             tokio::select! {
-                () = candidate.hold() => {}
+                () = candidate.hold(|| {}) => {}
                 () = self.work() => {}
                 () = stop.cancelled() => {
                     let _ = tokio::time::timeout(RELEASE, candidate.release()).await;
