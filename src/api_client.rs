@@ -16,7 +16,10 @@ use thiserror::Error;
 use tower::{BoxError, Layer, Service};
 
 use crate::{
-    kubernetes::{http2::Http2ClientPool, watches::WatchPool},
+    kubernetes::{
+        http2::{self, Http2ClientPool},
+        watches::WatchPool,
+    },
     lease::{Connect, Term},
     metrics::Metrics,
 };
@@ -46,7 +49,7 @@ pub fn clients(
     config.default_retry = false;
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     let layer = |term| Guard { metrics: metrics.clone(), term };
-    let bound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(Some(term))).build();
+    let bound = http2::for_calls(&config, &layer(Some(term)))?;
     let http2 = Http2ClientPool::new(config.clone(), metrics.clone(), bound.clone());
     let watches = Arc::new(WatchPool::new(http2, jitter));
     let guard = layer(None);

@@ -1,7 +1,6 @@
 //! Connections that many watches share, by HTTP/2.
 //!
-//! The other clients speak HTTP/1.1, where each watch has a connection, with its handshake, its buffers and its file
-//! descriptor, for itself. Owns how many watches go over one connection: an API server allows a hundred streams, and a
+//! By HTTP/1.1 each watch has a connection, with its handshake, its buffers and its file descriptor, for itself. Owns how many watches go over one connection: an API server allows a hundred streams, and a
 //! stream too many would wait for the end of another, which for a watch does not come.
 
 use std::{
@@ -146,26 +145,50 @@ async fn answers(client: &Client) -> bool {
     matches!(timeout(ANSWER, client.send(request)).await, Ok(Ok(_)))
 }
 
-/// None where HTTP/2 or this way of connecting is not for that configuration.
-fn connect(config: &Config, metrics: &Metrics) -> Option<kube::Result<Client>> {
-    let https = config.cluster_url.scheme_str() == Some("https");
-    (https && config.proxy_url.is_none() && config.tls_server_name.is_none()).then(|| client(config, metrics))
+/// A client for calls. All go over one connection where HTTP/2 is spoken, and else over as many as there are at a time.
+pub fn for_calls(config: &Config, guard: &Guard) -> kube::Result<Client> {
+    if connects_here(config) {
+        return client(config, guard, Spoken::Either);
+    }
+    Ok(ClientBuilder::try_from(config.clone())?.with_layer(guard).build())
 }
 
-fn client(config: &Config, metrics: &Metrics) -> kube::Result<Client> {
+/// None where HTTP/2 or this way of connecting is not for that configuration.
+fn connect(config: &Config, metrics: &Metrics) -> Option<kube::Result<Client>> {
+    connects_here(config).then(|| client(config, &Guard::without_term(metrics), Spoken::Http2))
+}
+
+/// Proxies and other names of servers are left to kube's own client.
+fn connects_here(config: &Config) -> bool {
+    let https = config.cluster_url.scheme_str() == Some("https");
+    https && config.proxy_url.is_none() && config.tls_server_name.is_none()
+}
+
+/// What is offered to the API server.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Spoken {
+    Http2,
+    Either,
+}
+
+fn client(config: &Config, guard: &Guard, spoken: Spoken) -> kube::Result<Client> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(config.connect_timeout);
-    let tls = HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?);
+    let tls = HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_only();
+    let https = match spoken {
+        Spoken::Http2 => tls.enable_http2().wrap_connector(tcp),
+        Spoken::Either => tls.enable_all_versions().wrap_connector(tcp),
+    };
     let mut http = Builder::new(TokioExecutor::new());
-    http.http2_only(true).timer(TokioTimer::new()).pool_timer(TokioTimer::new());
+    http.http2_only(spoken == Spoken::Http2).timer(TokioTimer::new()).pool_timer(TokioTimer::new());
     http.http2_keep_alive_interval(KEEP_ALIVE).http2_keep_alive_timeout(KEEP_ALIVE_ANSWER);
     let service = ServiceBuilder::new()
-        .layer(Guard::without_term(metrics))
+        .layer(guard.clone())
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(http.build(tls.https_only().enable_http2().wrap_connector(tcp)));
+        .service(http.build(https));
     Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
 }
