@@ -48,8 +48,8 @@ pub enum Signal {
     Left(Arc<str>),
     /// All tenants' namespaces were listed.
     Tenants,
-    /// What is to be said of registries' availability may have changed.
-    Available,
+    /// What is to be said of the availability of these registries may have changed.
+    Available(Vec<Key>),
     /// A registry's pull Secrets are gone, as they should be.
     Cleared(Key),
 }

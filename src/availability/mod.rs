@@ -10,6 +10,7 @@
 //! - [`controller`]: whose turn it is; `deliver` does it, `follow` watches.
 
 pub mod audience;
+pub mod audiences;
 pub mod controller;
 mod deliver;
 mod follow;
