@@ -25,3 +25,4 @@ pub mod subject;
 pub mod validate;
 pub mod watch;
 pub mod whoami;
+pub mod words;

@@ -7,7 +7,7 @@ use registry_probe::{
     Unavailable, Unprovable,
 };
 
-use crate::resolve::Problem;
+use crate::{resolve::Problem, words::listed};
 
 /// The contract's bound on a message, in characters.
 const LONGEST: usize = 1024;
@@ -222,7 +222,8 @@ fn defect(defect: &TlsDefect) -> String {
             format!("its certificate names no host, so not {expected}")
         }
         TlsDefect::HostnameMismatch { expected, names } => {
-            format!("its certificate is not for {expected} but for {}", names.join(", "))
+            let names = listed(names.iter().map(String::as_str), "and");
+            format!("its certificate is not for {expected} but for {names}")
         }
     }
 }
@@ -258,7 +259,7 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
         ),
         F::UnsupportedScheme { schemes } => format!(
             "The registry asks for {} authentication, and spec.auth holds nothing that answers it",
-            if schemes.is_empty() { "no known".to_owned() } else { schemes.join(", ") }
+            if schemes.is_empty() { "no known".to_owned() } else { listed(schemes.iter().map(String::as_str), "or") }
         ),
         F::Unprovable(why) => unprovable(*why),
         F::Throttled { by } => {

@@ -20,11 +20,12 @@ use tokio::{
 use super::{
     Availability, Told,
     audience::Audience,
-    deliver::{DeliveryError, Secrets},
+    audiences::Audiences,
+    deliver::Secrets,
     follow::{Sight, follow},
-    note::Tally,
     offer::{Offer, Offered, Verdict, says_the_same},
     place::{Belongs, NoHost, Place},
+    places::{Offers, Places},
     plan::{Plan, Standing, Wish, plan},
     worker::{News, Report, Step, work},
 };
@@ -47,8 +48,6 @@ const AT_THE_LATEST: Duration = Duration::from_secs(5);
 /// After this time a deleted registry waits for its Secrets no longer: what is left of them is removed when that becomes
 /// possible. With the time that a new leader takes to be one, it makes less than half a minute.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// So many failures in a row are worth a word to the registry's user.
-const STUCK: u32 = 3;
 
 /// The delivery, before it runs.
 pub struct Delivery {
@@ -80,8 +79,10 @@ impl Delivery {
             signals,
             sights,
             offers: HashMap::new(),
+            audiences: Audiences::default(),
+            clearing: HashSet::new(),
             unreadable: HashMap::new(),
-            places: HashMap::new(),
+            places: Places::default(),
             queue: Queue::new(Limits { places: PLACES, at_a_host: PLACES }),
             workers: JoinSet::new(),
             synced: false,
@@ -110,10 +111,14 @@ struct Controller {
     metrics: Metrics,
     signals: Signals,
     sights: mpsc::Sender<Sight>,
-    offers: HashMap<Key, Offered>,
+    offers: Offers,
+    /// Which of them are for whom.
+    audiences: Audiences,
+    /// Those whose Secrets are to go.
+    clearing: HashSet<Key>,
     /// Registries that can't be read, with their uids.
     unreadable: HashMap<Key, Arc<str>>,
-    places: HashMap<Arc<str>, Place>,
+    places: Places,
     /// Namespaces, by tenant. No registry is asked.
     queue: Queue<Arc<str>, Arc<str>, NoHost>,
     workers: JoinSet<Report>,
@@ -165,12 +170,18 @@ impl Controller {
 
     fn insert(&mut self, offer: Offer, verdict: Option<Verdict>, clearing: Option<Instant>) {
         let (key, uid, audience) = (offer.key.clone(), offer.uid.clone(), offer.audience.clone());
+        self.audiences.insert(&key, &audience);
+        if clearing.is_some() {
+            self.clearing.insert(key.clone());
+        }
         self.offers.insert(key, Offered { offer, verdict, clearing });
         self.affected(&uid, &audience);
     }
 
     fn withdrawn(&mut self, key: &Key) -> Option<Offered> {
         let gone = self.offers.remove(key)?;
+        self.audiences.remove(key, &gone.offer.audience);
+        self.clearing.remove(key);
         self.affected(&gone.offer.uid, &gone.offer.audience);
         Some(gone)
     }
@@ -190,11 +201,17 @@ impl Controller {
 
     /// Looks again at the namespaces that such a registry reaches, and at those that have a Secret of its.
     fn affected(&mut self, uid: &Arc<str>, audience: &Audience) {
-        let names: Vec<Arc<str>> = self.availability.access.with_census(|census| {
-            let affected =
-                |place: &Place| place.has(uid) || place.tenant().is_some_and(|t| census.reaches(audience, t));
-            self.places.iter().filter(|(_, place)| affected(place)).map(|(name, _)| name.clone()).collect()
-        });
+        let mut names: HashSet<Arc<str>> = self.places.with_secret_of(uid).cloned().collect();
+        match audience {
+            Audience::All => names.extend(self.places.of_tenants().cloned()),
+            Audience::Listed(tenants) => {
+                names.extend(tenants.iter().flat_map(|tenant| self.places.of_tenant(tenant)).cloned());
+            }
+            Audience::TenantOf(namespace) => {
+                let tenant = self.availability.access.open_tenant(namespace);
+                names.extend(tenant.iter().flat_map(|tenant| self.places.of_tenant(tenant)).cloned());
+            }
+        }
         for name in names {
             self.now(&name);
         }
@@ -206,8 +223,11 @@ impl Controller {
         let after = self.availability.access.open_tenant(name);
         match &after {
             Some(tenant) => match self.places.get_mut(name).filter(|place| place.tenant().is_some()) {
-                Some(place) => place.belongs = Belongs::To(tenant.clone()),
-                None => drop(self.places.insert(name.clone(), Place::new(Belongs::To(tenant.clone())))),
+                Some(place) => {
+                    place.belongs = Belongs::To(tenant.clone());
+                    self.places.changed(name, &self.offers);
+                }
+                None => self.places.insert(name, Place::new(Belongs::To(tenant.clone())), &self.offers),
             },
             None => self.forget(name),
         }
@@ -220,28 +240,24 @@ impl Controller {
 
     /// The registries in a namespace are for the tenant whose it is.
     fn changed_hands(&mut self, name: &Arc<str>, tenants: &[Option<Arc<str>>; 2]) {
-        let there = Audience::TenantOf(name.clone());
-        if !self.offers.values().any(|offered| offered.offer.audience == there) {
+        if self.audiences.in_namespace(name).next().is_none() {
             return;
         }
-        let of_them = |place: &Place| {
-            place.tenant().is_some_and(|tenant| tenants.iter().flatten().any(|t| t == tenant))
-        };
         let names: Vec<Arc<str>> =
-            self.places.iter().filter(|(_, place)| of_them(place)).map(|(name, _)| name.clone()).collect();
+            tenants.iter().flatten().flat_map(|tenant| self.places.of_tenant(tenant)).cloned().collect();
         for name in names {
             self.now(&name);
         }
     }
 
     fn forget(&mut self, name: &Arc<str>) {
-        self.places.remove(name);
+        self.places.remove(name, &self.offers);
         self.queue.forget(name);
     }
 
     fn left(&mut self, name: &Arc<str>) {
         if self.availability.access.open_tenant(name).is_none() {
-            self.places.insert(name.clone(), Place::new(Belongs::Left));
+            self.places.insert(name, Place::new(Belongs::Left), &self.offers);
             self.now(name);
         }
     }
@@ -252,7 +268,9 @@ impl Controller {
         };
         self.untold.get_or_insert_with(Instant::now);
         place.saw(what);
-        match place.patience() {
+        let patience = place.patience();
+        self.places.changed(&namespace, &self.offers);
+        match patience {
             None => self.now(&namespace),
             Some(pause) => self.later(&namespace, pause),
         }
@@ -275,7 +293,9 @@ impl Controller {
             return;
         }
         while let Some((name, _)) = self.queue.next(Instant::now()) {
-            if let Some(step) = self.step(&name) {
+            let step = self.step(&name);
+            self.places.changed(&name, &self.offers);
+            if let Some(step) = step {
                 self.start(name, step);
             } else {
                 let again = self.places.get(&name).and_then(Place::next_check);
@@ -311,14 +331,19 @@ impl Controller {
         if wishes.is_empty() && actions.is_empty() {
             place.unwatch();
         }
+        let now = Instant::now();
+        let (actions, news) = place.afford(name, actions, now);
         let checks = place.due_checks();
+        if news {
+            self.untold.get_or_insert(now);
+        }
         (!actions.is_empty() || !checks.is_empty()).then_some(Step::Work(actions, checks))
     }
 
     fn wishes(&self, tenant: &Arc<str>) -> Vec<Wish> {
         self.availability.access.with_census(|census| {
-            let reached = |offered: &&Offered| census.reaches(&offered.offer.audience, tenant);
-            self.offers.values().filter(reached).filter_map(Offered::wish).collect()
+            let reached = self.audiences.of_tenant(tenant, census.namespaces_of(tenant));
+            reached.filter_map(|key| self.offers.get(key)?.wish()).collect()
         })
     }
 
@@ -344,15 +369,14 @@ impl Controller {
         let now = Instant::now();
         if matches!((&news, self.places.get(&namespace)), (News::Gone, Some(place)) if place.belongs == Belongs::Left)
         {
-            self.places.remove(&namespace);
+            self.places.remove(&namespace, &self.offers);
         }
         let Some(place) = self.places.get_mut(&namespace) else {
             return self.queue.done(&namespace, now, None);
         };
-        let conflict = usize::from(matches!(error, Some(DeliveryError::Conflict)));
-        let written = place.learn(news, now) + conflict;
-        let failed = place.failed(&namespace, error.as_ref());
-        let again = place.calms(&namespace, written, now).or(failed);
+        place.learn(news, now);
+        let again = place.failed(&namespace, error.as_ref());
+        self.places.changed(&namespace, &self.offers);
         self.queue.done(&namespace, now, again.or(Some(Duration::ZERO)));
     }
 
@@ -364,23 +388,22 @@ impl Controller {
         if !self.synced || (busy && since.elapsed() < AT_THE_LATEST) {
             return;
         }
-        let tallies = self.tallies();
-        self.metrics.pull_secrets(tallies.values().map(|tally| tally.there).sum());
+        let tallies = self.places.take_untold();
+        let keys: Vec<Key> = tallies.iter().map(|(key, _)| key.clone()).collect();
+        self.metrics.pull_secrets(self.places.there());
         self.availability.count(tallies);
-        self.untold = self.signals.try_send(Signal::Available).err().map(|_| since);
+        match self.signals.try_send(Signal::Available(keys.clone())) {
+            Ok(()) => self.untold = None,
+            Err(_) => self.places.untold(keys),
+        }
     }
 
     fn tell_cleared(&mut self) {
-        let clearing = |offered: &'_ &Offered| offered.clearing.is_some();
-        if !self.synced || !self.offers.values().any(|offered| clearing(&offered)) {
+        if !self.synced {
             return;
         }
-        let unseen = self.places.values().any(Place::is_pending);
-        let scenes = self.places.values().filter_map(|place| place.scene.as_ref());
-        let there: HashSet<&Arc<str>> =
-            scenes.flat_map(|scene| scene.own.values().map(|found| &found.registry)).collect();
-        for Offered { offer, clearing, .. } in self.offers.values().filter(clearing) {
-            let cleared = !unseen && !there.contains(&offer.uid);
+        for Offered { offer, clearing, .. } in self.clearing.iter().filter_map(|key| self.offers.get(key)) {
+            let cleared = self.places.is_without(&offer.uid);
             if !cleared && clearing.is_some_and(|since| since.elapsed() < PATIENCE) {
                 continue;
             }
@@ -390,15 +413,5 @@ impl Controller {
             // Told again with the next tick, if the controller has no ear for it now.
             let _ = self.signals.try_send(Signal::Cleared(offer.key.clone()));
         }
-    }
-
-    fn tallies(&self) -> HashMap<Key, Tally> {
-        let mut tallies: HashMap<Key, Tally> = HashMap::new();
-        for (namespace, place) in &self.places {
-            for (key, standing) in &place.standings {
-                tallies.entry(key.clone()).or_default().add(namespace, standing, place.failures >= STUCK);
-            }
-        }
-        tallies
     }
 }

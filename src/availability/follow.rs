@@ -31,7 +31,7 @@ pub enum Seen {
     Listed(HashMap<Arc<str>, Found>, Instant),
     /// A Secret is there, in this state.
     There(Arc<str>, Found),
-    /// The Secret with that name, of that uid, is gone, or is the operator's own no longer.
+    /// The Secret with that name, of that uid, is gone, or is not the operator's own: no longer, or it never was.
     Gone(Arc<str>, String),
     /// Nothing: it could not be looked.
     Failed,
@@ -78,7 +78,11 @@ fn seen(event: Event<Secret>, listing: &mut Listing) -> Option<Seen> {
         }
         Event::InitDone => return Some(Seen::Listed(std::mem::take(&mut listing.own), listing.began)),
         Event::Apply(secret) => {
-            return Found::of(&secret).map(|found| Seen::There(secret.name_any().into(), found));
+            let name = secret.name_any().into();
+            return Some(match Found::of(&secret) {
+                Some(found) => Seen::There(name, found),
+                None => Seen::Gone(name, secret.uid().unwrap_or_default()),
+            });
         }
         Event::Delete(secret) => {
             return Some(Seen::Gone(secret.name_any().into(), secret.uid().unwrap_or_default()));

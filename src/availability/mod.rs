@@ -11,12 +11,14 @@
 
 pub mod audience;
 pub mod audiences;
+mod budget;
 pub mod controller;
 mod deliver;
 mod follow;
 mod note;
 mod offer;
 mod place;
+mod places;
 pub mod plan;
 pub mod secret;
 mod worker;
@@ -168,8 +170,15 @@ impl Availability {
         Report { counts, note: note::note(&subject.key, asks, &reach, &tally) }
     }
 
-    fn count(&self, tallies: HashMap<Key, Tally>) {
-        self.lock().tallies = tallies;
+    fn count(&self, tallies: Vec<(Key, Tally)>) {
+        let mut known = self.lock();
+        for (key, tally) in tallies {
+            if tally == Tally::default() {
+                known.tallies.remove(&key);
+            } else {
+                known.tallies.insert(key, tally);
+            }
+        }
     }
 
     fn clear(&self, uid: &Arc<str>) -> bool {

@@ -99,7 +99,7 @@ pub enum Standing {
     Away,
     /// Somebody else has a Secret of that name.
     Foreign,
-    /// An older registry asks for the same name.
+    /// Another registry that asks for the same name takes precedence.
     Yields(Key),
 }
 
@@ -120,12 +120,12 @@ pub fn plan(wishes: &[Wish], scene: &Scene) -> Plan {
         named.entry(&wish.name).or_default().push(wish);
     }
     for (name, mut claims) in named.clone() {
-        claims.sort_by_key(|wish| (wish.created, wish.uid.clone()));
-        let Some((first, others)) = claims.split_first() else { continue };
-        plan.serve(name, first, scene);
-        let yields =
-            others.iter().map(|wish| (wish.registry.clone(), Standing::Yields(first.registry.clone())));
-        plan.standings.extend(yields);
+        claims.sort_by_key(|wish| wish.rank());
+        let Some(first) = claims.first() else { continue };
+        let holder = holder(first, &claims, scene.own.get(name));
+        plan.serve(name, holder, scene);
+        let others = claims.iter().filter(|wish| wish.uid != holder.uid);
+        plan.standings.extend(others.map(|wish| (wish.registry.clone(), waits(wish, first))));
     }
     let is_unwanted = |(name, found): &(&Arc<str>, &Found)| {
         !named.contains_key(name) && !scene.unreadable.contains(&found.registry)
@@ -138,9 +138,31 @@ pub fn plan(wishes: &[Wish], scene: &Scene) -> Plan {
     plan
 }
 
+/// Which of the registries that ask for a name has it now.
+///
+/// The first has it, whether or not it has anything to put there: otherwise a name would change hands with each of its
+/// failures. But what another of them has there already stays until the first has something to take its place.
+fn holder<'a>(first: &'a Wish, claims: &[&'a Wish], there: Option<&Found>) -> &'a Wish {
+    let incumbent = there.and_then(|found| claims.iter().find(|wish| wish.uid == found.registry));
+    match incumbent {
+        Some(incumbent) if !matches!(first.holding, Holding::Proven(_)) => incumbent,
+        _ => first,
+    }
+}
+
+/// How the wish of a registry stands that does not have the name.
+fn waits(wish: &Wish, first: &Wish) -> Standing {
+    if wish.uid == first.uid { Standing::Away } else { Standing::Yields(first.registry.clone()) }
+}
+
+impl Wish {
+    /// Who comes first: system scope, then the older, then the lesser uid.
+    fn rank(&self) -> (bool, Option<Timestamp>, Arc<str>) {
+        (matches!(self.registry, Key::Tenant { .. }), self.created, self.uid.clone())
+    }
+}
+
 impl Plan {
-    /// The oldest registry that asks for a name gets it, whether or not it has anything to put there: or a name would
-    /// change hands with each of its failures.
     fn serve(&mut self, name: &Arc<str>, wish: &Wish, scene: &Scene) {
         let (action, standing) = serve(name, wish, scene);
         self.actions.extend(action);
@@ -164,6 +186,8 @@ fn serve(name: &Arc<str>, wish: &Wish, scene: &Scene) -> (Option<Action>, Standi
     let (name, at) = (name.clone(), found.version.clone());
     match &wish.holding {
         Holding::Unknown if found.registry == wish.uid => (None, Standing::There),
+        // Of this registry before it was restored from a backup, or made anew: it stays until there is something to put there.
+        Holding::Unknown if found.is_named(&wish.registry) => (None, Standing::There),
         Holding::Proven(content) if found.says(content) => (None, Standing::There),
         Holding::Proven(content) if found.mendable => {
             (Some(Action::Change { name, at, content: content.clone() }), Standing::Away)
