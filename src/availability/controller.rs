@@ -71,23 +71,7 @@ impl Delivery {
     /// Runs until dropped. Everything that it started ends with it.
     pub async fn run(mut self, signals: Signals) {
         let (sights, mut seen) = mpsc::channel(SIGHTS);
-        let mut controller = Controller {
-            client: self.client,
-            watches: self.watches,
-            availability: self.availability,
-            metrics: self.metrics,
-            signals,
-            sights,
-            offers: HashMap::new(),
-            audiences: Audiences::default(),
-            clearing: HashSet::new(),
-            unreadable: HashMap::new(),
-            places: Places::default(),
-            queue: Queue::new(Limits { places: PLACES, at_a_host: PLACES }),
-            workers: JoinSet::new(),
-            synced: false,
-            untold: None,
-        };
+        let mut controller = Controller::new(&self, signals, sights);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -128,6 +112,26 @@ struct Controller {
 }
 
 impl Controller {
+    fn new(delivery: &Delivery, signals: Signals, sights: mpsc::Sender<Sight>) -> Self {
+        Self {
+            client: delivery.client.clone(),
+            watches: delivery.watches.clone(),
+            availability: delivery.availability.clone(),
+            metrics: delivery.metrics.clone(),
+            signals,
+            sights,
+            offers: Offers::new(),
+            audiences: Audiences::default(),
+            clearing: HashSet::new(),
+            unreadable: HashMap::new(),
+            places: Places::default(),
+            queue: Queue::new(Limits { places: PLACES, at_a_host: PLACES }),
+            workers: JoinSet::new(),
+            synced: false,
+            untold: None,
+        }
+    }
+
     fn heed(&mut self, told: Told) {
         match told {
             Told::Offer(offer) => self.offered(*offer),
@@ -413,5 +417,104 @@ impl Controller {
             // Told again with the next tick, if the controller has no ear for it now.
             let _ = self.signals.try_send(Signal::Cleared(offer.key.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::Config;
+    use registry_api::{RegistrySpec, TenantRegistry};
+
+    use super::*;
+    use crate::{access::Access, kubernetes::http2::Http2ClientPool, settings::TenantAccess, subject::Subject};
+
+    /// An API server that knows the operator, and nothing else.
+    fn client() -> Client {
+        Client::new(
+            tower::service_fn(|_: http::Request<kube::client::Body>| async {
+                let answer = br#"{"metadata": {}, "status": {"userInfo": {"username": "operator"}}}"#;
+                let body = http_body_util::Full::new(bytes::Bytes::from_static(answer));
+                Ok::<_, std::convert::Infallible>(http::Response::new(body))
+            }),
+            "default",
+        )
+    }
+
+    /// So many tenants, each with a namespace, and a registry there that asks for a pull Secret.
+    async fn with_tenants(count: usize) -> Controller {
+        let (client, metrics) = (client(), Metrics::new());
+        let access = Arc::new(Access::new(client.clone(), TenantAccess::Bound).await.unwrap());
+        let config = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let clients = Http2ClientPool::new(config, metrics.clone(), client.clone());
+        let watches = Arc::new(WatchPool::new(clients, || 0.5));
+        let (_, delivery) = Availability::start(client, watches, access.clone(), metrics);
+        let (signals, sights) = (mpsc::channel(1).0, mpsc::channel(1).0);
+        let mut controller = Controller::new(&delivery, signals, sights);
+        controller.synced = true;
+        for number in 0..count {
+            access.labelled(namespace(number), format!("tenant-{number}").into());
+            controller.namespace(&namespace(number));
+            controller.offered(offer(number, 1));
+            look(&mut controller, number);
+        }
+        controller
+    }
+
+    fn namespace(number: usize) -> Arc<str> {
+        format!("ns-{number}").into()
+    }
+
+    fn offer(number: usize, generation: i64) -> Offer {
+        let spec = RegistrySpec {
+            endpoint: "https://registry.example".to_owned(),
+            availability: serde_json::from_value(serde_json::json!({"pullSecret": {"name": "pull"}})).unwrap(),
+            ..RegistrySpec::default()
+        };
+        let mut registry = TenantRegistry::new("packs", spec);
+        registry.metadata.namespace = Some(namespace(number).to_string());
+        registry.metadata.uid = Some(format!("uid-{number}"));
+        registry.metadata.generation = Some(generation);
+        Offer::of(&Subject::of(registry))
+    }
+
+    fn look(controller: &mut Controller, number: usize) {
+        controller.step(&namespace(number));
+        controller.places.changed(&namespace(number), &controller.offers);
+    }
+
+    /// The time that a hundred changes of a registry, and of whose its namespace is, take.
+    fn time_of_changes(controller: &mut Controller, generation: i64) -> Duration {
+        let began = Instant::now();
+        for number in 0..100 {
+            controller.offered(offer(number, generation));
+            controller.namespace(&namespace(number));
+            look(controller, number);
+        }
+        let told = controller.places.take_untold();
+        assert!(told.len() <= 100, "{} registries were touched", told.len());
+        began.elapsed()
+    }
+
+    #[tokio::test]
+    async fn a_change_costs_what_it_touches() {
+        let (mut few, mut many) = (with_tenants(100).await, with_tenants(10_000).await);
+        few.places.take_untold();
+        many.places.take_untold();
+        let least = |controller: &mut Controller| {
+            (2..12).map(|generation| time_of_changes(controller, generation)).min().unwrap_or_default()
+        };
+        let (with_few, with_many) = (least(&mut few), least(&mut many));
+        assert!(with_many < with_few * 10, "{with_few:?} with 100 tenants, {with_many:?} with 10,000");
+    }
+
+    #[tokio::test]
+    async fn a_change_wakes_the_namespaces_of_its_tenant_alone() {
+        let mut controller = with_tenants(100).await;
+        while let Some((name, _)) = controller.queue.next(Instant::now()) {
+            controller.queue.done(&name, Instant::now(), None);
+        }
+        controller.offered(offer(7, 2));
+        assert_eq!(controller.queue.depth(), 1);
+        assert_eq!(controller.queue.next(Instant::now()).map(|(name, _)| name), Some(namespace(7)));
     }
 }

@@ -146,7 +146,7 @@ async fn answers(client: &Client) -> bool {
 }
 
 /// A client for calls. All go over one connection where HTTP/2 is spoken, and else over as many as there are at a time.
-pub fn for_calls(config: &Config, guard: &Guard) -> kube::Result<Client> {
+pub(crate) fn for_calls(config: &Config, guard: &Guard) -> kube::Result<Client> {
     if connects_here(config) {
         return client(config, guard, Spoken::Either);
     }
