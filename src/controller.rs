@@ -328,8 +328,12 @@ impl Controller {
     }
 
     fn shelf(&mut self, shelf: &Shelf) {
-        let names: Vec<Arc<str>> =
-            self.shelves.get(shelf).into_iter().flat_map(|watched| watched.named_by.keys().cloned()).collect();
+        let names: Vec<Arc<str>> = self
+            .shelves
+            .get(shelf)
+            .into_iter()
+            .flat_map(|watched| watched.named_by.keys().cloned())
+            .collect();
         for name in names {
             let reference = Reference { shelf: shelf.clone(), name };
             let version = self.context.references.version(&reference);
@@ -450,8 +454,7 @@ impl Controller {
 /// Starts a watch over a shelf.
 fn follow(context: &Context, signals: &Signals, shelf: &Shelf) -> AbortHandle {
     let (watches, access) = (context.watches.clone(), context.access.clone());
-    let watch =
-        watch::shelf(watches, access, shelf.clone(), context.references.clone(), signals.clone());
+    let watch = watch::shelf(watches, access, shelf.clone(), context.references.clone(), signals.clone());
     tokio::spawn(watch).abort_handle()
 }
 

@@ -158,7 +158,9 @@ impl Candidate {
                     renewed();
                     (last, pause) = (Instant::now(), RENEWAL);
                     if self.is_set_back {
-                        tracing::warn!("the API server's store was set back to an older revision: everything is listed anew");
+                        tracing::warn!(
+                            "the API server's store was set back to an older revision: everything is listed anew"
+                        );
                         break;
                     }
                 }
@@ -472,7 +474,7 @@ mod tests {
         assert!(term.holds());
         server.revision.store(3, Ordering::SeqCst);
         server.lease.lock().unwrap().as_mut().unwrap()["metadata"]["resourceVersion"] = json!("3");
-        tokio::time::timeout(RENEWAL, candidate.hold(|| {})).await.unwrap();
+        tokio::time::timeout(2 * RENEWAL, candidate.hold(|| {})).await.unwrap();
         assert!(!term.holds());
         candidate.acquire(|| panic!("nobody else is there")).await;
         assert!(term.holds());

@@ -119,9 +119,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
     let term = if leader_election { Term::new() } else { Term::for_ever() };
     let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref());
-    let clients =
-        api_client::clients(config, &metrics, term.clone(), fastrand::f64)
-            .context("making a client of the API server")?;
+    let clients = api_client::clients(config, &metrics, term.clone(), fastrand::f64)
+        .context("making a client of the API server")?;
     let replica = Replica {
         tokens: tokens(&settings, &metrics)?,
         cluster_addresses,

@@ -182,12 +182,7 @@ fn closing(access: &Access, namespace: &Metadata<Namespace>) -> Option<Signal> {
 }
 
 /// Keeps the operator bound in tenants' namespaces, from when they were first listed.
-async fn keep_bound(
-    watches: Arc<WatchPool>,
-    access: Arc<Access>,
-    signals: Signals,
-    unsettled: Arc<Notify>,
-) {
+async fn keep_bound(watches: Arc<WatchPool>, access: Arc<Access>, signals: Signals, unsettled: Arc<Notify>) {
     unsettled.notified().await;
     let settling = async {
         loop {

@@ -259,7 +259,11 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
         ),
         F::UnsupportedScheme { schemes } => format!(
             "The registry asks for {} authentication, and spec.auth holds nothing that answers it",
-            if schemes.is_empty() { "no known".to_owned() } else { listed(schemes.iter().map(String::as_str), "or") }
+            if schemes.is_empty() {
+                "no known".to_owned()
+            } else {
+                listed(schemes.iter().map(String::as_str), "or")
+            }
         ),
         F::Unprovable(why) => unprovable(*why),
         F::Throttled { by } => {

@@ -426,7 +426,9 @@ mod tests {
     use registry_api::{RegistrySpec, TenantRegistry};
 
     use super::*;
-    use crate::{access::Access, kubernetes::http2::Http2ClientPool, settings::TenantAccess, subject::Subject};
+    use crate::{
+        access::Access, kubernetes::http2::Http2ClientPool, settings::TenantAccess, subject::Subject,
+    };
 
     /// An API server that knows the operator, and nothing else.
     fn client() -> Client {
@@ -467,7 +469,8 @@ mod tests {
     fn offer(number: usize, generation: i64) -> Offer {
         let spec = RegistrySpec {
             endpoint: "https://registry.example".to_owned(),
-            availability: serde_json::from_value(serde_json::json!({"pullSecret": {"name": "pull"}})).unwrap(),
+            availability: serde_json::from_value(serde_json::json!({"pullSecret": {"name": "pull"}}))
+                .unwrap(),
             ..RegistrySpec::default()
         };
         let mut registry = TenantRegistry::new("packs", spec);

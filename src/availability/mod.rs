@@ -5,6 +5,7 @@
 //! `assess`), nor write any status (that is `reconcile`): what is to be said there is asked for by [`Availability::report`].
 //!
 //! - [`audience`]: whom a registry is for. Pure.
+//! - [`audiences`] and `places`: the same by tenant and by registry, so that a change costs what it touches. Pure.
 //! - [`plan`]: what is to be done in one namespace. Pure.
 //! - [`secret`]: what a pull Secret looks like.
 //! - [`controller`]: whose turn it is; `deliver` does it, `follow` watches.

@@ -87,7 +87,10 @@ fn undelivered(registry: &Key, secret: &str, tally: &Tally) -> Vec<String> {
         )
     });
     let yields = places(&tally.yields.keys().cloned().collect()).map(|places| {
-        format!("pull Secret {secret} not created in {places}: {}", precedence(registry, tally.yields.values().next()))
+        format!(
+            "pull Secret {secret} not created in {places}: {}",
+            precedence(registry, tally.yields.values().next())
+        )
     });
     let stuck = places(&tally.stuck).map(|places| {
         format!("pull Secret {secret} not up to date in {places}: failed to write it; see the operator's log")
@@ -199,7 +202,9 @@ mod tests {
         let older = Key::Tenant { namespace: "team-b".into(), name: "charts".into() };
         let said = says(&tenant(), &tally(&Standing::Yields(older), 1));
         assert!(
-            said.ends_with(": TenantRegistry team-b/charts has the same spec.availability.pullSecret.name and is older"),
+            said.ends_with(
+                ": TenantRegistry team-b/charts has the same spec.availability.pullSecret.name and is older"
+            ),
             "{said}"
         );
     }

@@ -11,9 +11,9 @@ use std::{
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
+    budget::Budget,
     deliver::{After, DeliveryError},
     follow::Seen,
-    budget::Budget,
     note::Trouble,
     plan::{Action, Scene, Standing, Wish},
     secret::Found,
@@ -190,9 +190,10 @@ impl Place {
             budgets.entry(action.name().clone()).or_insert_with(|| Budget::new(now)).take(now)
         };
         let actions = actions.into_iter().filter(affordable).collect();
-        let contested = self.budgets.iter_mut().filter_map(|(name, budget)| {
-            budget.is_contested(now).then(|| name.clone())
-        });
+        let contested = self
+            .budgets
+            .iter_mut()
+            .filter_map(|(name, budget)| budget.is_contested(now).then(|| name.clone()));
         let contested: HashSet<_> = contested.collect();
         for name in contested.difference(&self.contested) {
             tracing::warn!(namespace, secret = %name, "another client keeps changing the pull Secret; it is repaired seldom");

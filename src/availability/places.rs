@@ -187,10 +187,8 @@ mod tests {
     fn place(tenant: &str, uid: &str) -> Place {
         let version = Version { uid: "secret".into(), resource_version: "7".into() };
         let mut place = Place::new(Belongs::To(tenant.into()));
-        place.scene = Some(Scene {
-            own: [("pull".into(), Found::example(uid, version))].into(),
-            ..Scene::default()
-        });
+        place.scene =
+            Some(Scene { own: [("pull".into(), Found::example(uid, version))].into(), ..Scene::default() });
         place.standings = vec![(system("packs"), Standing::There), (system("charts"), Standing::Foreign)];
         place
     }

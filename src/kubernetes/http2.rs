@@ -98,7 +98,9 @@ impl Http2ClientPool {
         if answers(&http2.client).await {
             return Ok(Protocol::Http2);
         }
-        tracing::warn!("the API server answers by HTTP/1.1 and not by HTTP/2: each watch has a connection of its own");
+        tracing::warn!(
+            "the API server answers by HTTP/1.1 and not by HTTP/2: each watch has a connection of its own"
+        );
         Ok(Protocol::Http1)
     }
 

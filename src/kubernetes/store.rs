@@ -43,7 +43,9 @@ pub async fn set_back(client: &Client, broken: &Notify) {
         let pause = match call(namespaces.list(&ListParams::default().limit(1))).await {
             Ok(list) => {
                 if revision.is_set_back(&list.metadata.resource_version.unwrap_or_default()) {
-                    tracing::warn!("the API server's store was set back to an older revision: everything is listed anew");
+                    tracing::warn!(
+                        "the API server's store was set back to an older revision: everything is listed anew"
+                    );
                     return;
                 }
                 PERIOD

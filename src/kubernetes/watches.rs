@@ -301,8 +301,7 @@ impl<T: Watched> Source<T> {
             ..ListParams::default()
         };
         let requests = Requests::new(self.path.clone());
-        let request =
-            if T::METADATA_ONLY { requests.list_metadata(&params) } else { requests.list(&params) };
+        let request = if T::METADATA_ONLY { requests.list_metadata(&params) } else { requests.list(&params) };
         request.map_err(kube::Error::BuildRequest)
     }
 
@@ -555,7 +554,8 @@ impl<T: Watched> Watch<T> {
 }
 
 fn no_answer() -> CallError {
-    kube::Error::ReadEvents(io::Error::other("the API server answers neither by HTTP/2 nor by HTTP/1.1")).into()
+    kube::Error::ReadEvents(io::Error::other("the API server answers neither by HTTP/2 nor by HTTP/1.1"))
+        .into()
 }
 
 /// The pause after so many failures in a row: from 100 ms to `longest`, or what the API server asks for, and up to half as

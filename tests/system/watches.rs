@@ -19,7 +19,9 @@ use kube::{
     core::NamespaceResourceScope,
 };
 use registry_api::{ConditionType, TENANT_LABEL, TenantRegistry};
-use registry_testbed::{AuditEvent, AuditLog, AuditMark, ControlPlane, ControlPlaneOptions, Operator, eventually};
+use registry_testbed::{
+    AuditEvent, AuditLog, AuditMark, ControlPlane, ControlPlaneOptions, Operator, eventually,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -82,7 +84,8 @@ async fn with_128_files_seventy_namespaces_are_ready_and_stay_so() -> Result<()>
     for registry in all.list(&ListParams::default()).await? {
         let api: Api<TenantRegistry> =
             Api::namespaced(solo.cluster.client(), &registry.metadata.namespace.unwrap_or_default());
-        let asked = json!({"metadata": {"annotations": {"registry.spectrocloud.com/requestedAt": "all at once"}}});
+        let asked =
+            json!({"metadata": {"annotations": {"registry.spectrocloud.com/requestedAt": "all at once"}}});
         let name = registry.metadata.name.unwrap_or_default();
         api.patch(&name, &PatchParams::default(), &Patch::Merge(asked)).await?;
     }
@@ -96,7 +99,9 @@ async fn with_128_files_seventy_namespaces_are_ready_and_stay_so() -> Result<()>
         ensure!(count == 70, "{count} are");
         Ok(())
     };
-    eventually(SETTLED, "all registries are validated again", handled).await.with_context(|| operator.log())?;
+    eventually(SETTLED, "all registries are validated again", handled)
+        .await
+        .with_context(|| operator.log())?;
     all_ready(&solo.cluster, 70, Duration::ZERO).await?;
     let unready = all.list(&ListParams::default()).await?;
     let unready = unready.iter().filter(|registry| {
@@ -147,8 +152,7 @@ async fn create_tenants(cluster: &Cluster, count: usize, endpoint: &str, refers:
             let namespaces: Api<Namespace> = Api::all(client.clone());
             namespaces.create(&PostParams::default(), &serde_json::from_value(namespace)?).await?;
             create_in::<Secret>(&client, &name, login(&name, "login", "right")).await?;
-            let mut spec =
-                json!({"endpoint": endpoint, "auth": {"basic": {"secretRef": {"name": "login"}}}});
+            let mut spec = json!({"endpoint": endpoint, "auth": {"basic": {"secretRef": {"name": "login"}}}});
             if refers == Refers::ToBoth {
                 create_in::<ConfigMap>(&client, &name, map).await?;
                 spec["tls"] = json!({"ca": {"configMapRef": {"name": "authority"}}});
@@ -170,7 +174,9 @@ where
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let create = || async {
         // Where the label was just written, the policy of tenants may have yet to see it.
-        Ok::<_, anyhow::Error>(api.create(&PostParams::default(), &serde_json::from_value(object.clone())?).await?)
+        Ok::<_, anyhow::Error>(
+            api.create(&PostParams::default(), &serde_json::from_value(object.clone())?).await?,
+        )
     };
     eventually(SOON, format!("an object in {namespace} is created"), create).await?;
     Ok(())
@@ -264,7 +270,9 @@ async fn is_noticed(leader_election: bool) -> Result<()> {
     let lost = cluster.tenant_namespace("lost", "lost").await?;
     apply(&cluster, &tenant_registry(&lost, "lost", protected.spec("none"))).await?;
     cluster.tenant(&lost, "lost").becomes(SOON, &["Ready=False/SecretNotFound"]).await?;
-    packs.change(json!({"metadata": {"annotations": {"registry.spectrocloud.com/requestedAt": "later"}}})).await?;
+    packs
+        .change(json!({"metadata": {"annotations": {"registry.spectrocloud.com/requestedAt": "later"}}}))
+        .await?;
 
     stop(control_plane).await?;
     std::fs::remove_dir_all(&store)?;

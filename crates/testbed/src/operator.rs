@@ -199,7 +199,11 @@ impl Operator {
             // What was closed meanwhile is none.
             if let Ok(target) = std::fs::read_link(file?.path()) {
                 let target = target.to_string_lossy().into_owned();
-                own.extend(target.strip_prefix("socket:[").and_then(|inode| Some(inode.strip_suffix(']')?.to_owned())));
+                own.extend(
+                    target
+                        .strip_prefix("socket:[")
+                        .and_then(|inode| Some(inode.strip_suffix(']')?.to_owned())),
+                );
             }
         }
         let table = std::fs::read_to_string(format!("/proc/{id}/net/tcp"))?;

@@ -174,10 +174,7 @@ async fn reads_a_list_page_by_page() {
 
 #[tokio::test(start_paused = true)]
 async fn lists_anew_when_its_version_is_gone() {
-    let gone = [
-        Answer::Changes(vec![change("ERROR", refusal(410))], None),
-        Answer::Json(410, refusal(410)),
-    ];
+    let gone = [Answer::Changes(vec![change("ERROR", refusal(410))], None), Answer::Json(410, refusal(410))];
     for (case, gone) in gone.into_iter().enumerate() {
         let gone = Arc::new(Mutex::new(Some(gone)));
         let server = Server::new(move |_, number| match number {
@@ -251,7 +248,9 @@ async fn gives_itself_access_once_and_then_waits() {
         }
         path if path.contains("/secrets") => Answer::Json(403, refusal(403)),
         path if path.contains("clusterroles") => Answer::Json(200, object("role", "1")),
-        _ => Answer::Json(200, json!({"metadata": {}, "roleRef": {"kind": "x", "name": "x", "apiGroup": "x"}})),
+        _ => {
+            Answer::Json(200, json!({"metadata": {}, "roleRef": {"kind": "x", "name": "x", "apiGroup": "x"}}))
+        }
     });
     let access = Arc::new(Access::new(server.client.clone(), TenantAccess::Bound).await.unwrap());
     access.labelled("team".into(), "a".into());
