@@ -19,8 +19,11 @@ use tokio::{
 };
 
 use crate::{
-    access::Access,
-    kubernetes::watches::{Metadata, Source, Watch, WatchPool, Watched},
+    access::{Access, Settled},
+    kubernetes::{
+        call::backoff,
+        watches::{Metadata, Source, Watch, WatchPool, Watched},
+    },
     resolve::{Reading, Reference, ReferenceKind, References, Shelf},
     subject::{Key, Scope, Subject},
 };
@@ -59,8 +62,6 @@ pub type Signals = mpsc::Sender<Signal>;
 
 /// Whoever deletes the operator's role bindings again and again has it list and write them this often.
 const BETWEEN_SETTLEMENTS: Duration = Duration::from_secs(1);
-/// The role may be on its way, as when the chart is installed again.
-const AFTER_A_FAILURE: Duration = Duration::from_secs(5);
 
 /// Watches all registries of one scope.
 pub async fn registries<S: ApiScope>(watches: Arc<WatchPool>, scope: Scope, signals: Signals) {
@@ -144,7 +145,12 @@ pub async fn tenants(watches: Arc<WatchPool>, access: Arc<Access>, signals: Sign
                 changed.extend(closing(&access, &namespace));
                 let access = access.clone();
                 if let Some(namespace) = news {
-                    work.spawn(async move { access.grant(&namespace).await });
+                    let unsettled = unsettled.clone();
+                    work.spawn(async move {
+                        if !access.grant(&namespace).await {
+                            unsettled.notify_one();
+                        }
+                    });
                 }
             }
             Event::Delete(namespace) => {
@@ -167,11 +173,15 @@ pub async fn tenants(watches: Arc<WatchPool>, access: Arc<Access>, signals: Sign
     }
 }
 
-/// The namespace, if it is news that it is a tenant's. One that is being deleted grants nothing any more.
+/// The namespace, if it is news that it is a tenant's.
 fn labelled(access: &Access, namespace: &Metadata<Namespace>) -> Option<Arc<str>> {
-    let tenant = namespace.label(TENANT_LABEL)?;
-    let name = namespace.name();
-    (!namespace.is_being_deleted() && access.labelled(name.clone(), tenant.into())).then_some(name)
+    let (name, tenant) = (namespace.name(), namespace.label(TENANT_LABEL)?.into());
+    let news = if namespace.is_being_deleted() {
+        access.labelled_and_closing(name.clone(), tenant)
+    } else {
+        access.labelled(name.clone(), tenant)
+    };
+    news.then_some(name)
 }
 
 /// That the namespace is being deleted, if it is and that is news.
@@ -185,26 +195,31 @@ fn closing(access: &Access, namespace: &Metadata<Namespace>) -> Option<Signal> {
 async fn keep_bound(watches: Arc<WatchPool>, access: Arc<Access>, signals: Signals, unsettled: Arc<Notify>) {
     unsettled.notified().await;
     let settling = async {
+        let mut failures = 0;
         loop {
-            if settle(&access, &signals).await {
-                tokio::time::sleep(BETWEEN_SETTLEMENTS).await;
+            let settled = settle(&access, &signals).await;
+            failures = if settled { 0 } else { failures + 1 };
+            tokio::time::sleep(BETWEEN_SETTLEMENTS).await;
+            if settled {
                 unsettled.notified().await;
             } else {
-                tokio::time::sleep(AFTER_A_FAILURE).await;
+                let pause = backoff(failures).saturating_sub(BETWEEN_SETTLEMENTS);
+                let _ = tokio::time::timeout(pause, unsettled.notified()).await;
             }
         }
     };
-    tokio::join!(settling, watch_bindings(&watches, &access, &unsettled));
+    let bindings = watch_bindings(&watches, &access, &unsettled);
+    tokio::join!(settling, bindings, watch_role(&watches, &access, &unsettled));
 }
 
 /// Whether all is settled that can be.
 async fn settle(access: &Access, signals: &Signals) -> bool {
     match access.settle().await {
-        Ok(left) => {
+        Ok(Settled { left, unbound }) => {
             for namespace in left {
                 let _ = signals.send(Signal::Left(namespace)).await;
             }
-            true
+            !unbound
         }
         Err(error) => {
             tracing::warn!(%error, "could not look for the operator's role bindings");
@@ -219,6 +234,20 @@ async fn watch_bindings(watches: &Arc<WatchPool>, access: &Access, unsettled: &N
     let mut watch = watches.watch(Source::role_bindings().fields(named));
     loop {
         if access.is_unsettled_by(&event_of(&mut watch).await) {
+            unsettled.notify_one();
+        }
+    }
+}
+
+/// The role may come after the operator, or again, as when the chart is installed anew.
+async fn watch_role(watches: &Arc<WatchPool>, access: &Access, unsettled: &Notify) {
+    if access.bindings().is_none() {
+        return;
+    }
+    let (_, named) = access.tenant_role();
+    let mut watch = watches.watch(Source::cluster_roles().fields(named));
+    loop {
+        if matches!(event_of(&mut watch).await, Event::Apply(_)) {
             unsettled.notify_one();
         }
     }

@@ -115,18 +115,23 @@ pub fn backoff(failures: u32) -> Duration {
 }
 
 /// Waits for the answer to a call, for [`DEADLINE`].
-pub async fn call<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
-    call_within(DEADLINE, answer).await
+pub fn call<T>(
+    answer: impl Future<Output = Result<T, kube::Error>>,
+) -> impl Future<Output = Result<T, CallError>> {
+    call_within(DEADLINE, answer)
 }
 
 /// Waits for the answer to a call, for what is shorter than [`DEADLINE`] because a lease ends before.
-pub async fn call_within<T>(
+pub fn call_within<T>(
     deadline: Duration,
     answer: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, CallError> {
-    match tokio::time::timeout(deadline, answer).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(CallError::deadline(deadline)),
+) -> impl Future<Output = Result<T, CallError>> {
+    let answer = Box::pin(answer); // a client's futures are large
+    async move {
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(CallError::deadline(deadline)),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use futures::{AsyncBufRead, AsyncBufReadExt as _};
 use http::{HeaderValue, Request, header::ACCEPT_ENCODING};
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Secret},
-    rbac::v1::RoleBinding,
+    rbac::v1::{ClusterRole, RoleBinding},
 };
 use kube::{
     Client, Resource,
@@ -62,7 +62,7 @@ const BETWEEN_RENEWALS: Duration = Duration::from_secs(20);
 const SERVER_TIMEOUT: Duration = Duration::from_hours(24);
 /// The pause after a first failure: a right may take a moment to arrive, and an API server that shuts down another.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause of a watch over the whole cluster, of which there are four.
+/// The longest pause of a watch over the whole cluster, of which there are five.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause of one in a namespace, of which there may be thousands.
 const LONGEST_PAUSE_IN_NAMESPACE: Duration = Duration::from_secs(10);
@@ -267,6 +267,13 @@ impl Source<RoleBinding> {
     /// Role bindings in all namespaces.
     pub fn role_bindings() -> Self {
         Self::of::<RoleBinding>("rolebindings", None)
+    }
+}
+
+impl Source<Metadata<ClusterRole>> {
+    /// Cluster roles.
+    pub fn cluster_roles() -> Self {
+        Self::of::<ClusterRole>("clusterroles", None)
     }
 }
 
