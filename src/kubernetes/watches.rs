@@ -50,8 +50,9 @@ use super::{
 };
 use crate::access::Access;
 
-/// Objects of a page of a list: what is held twice for a moment.
-pub const PAGE: u32 = 250;
+/// Objects of a page of a list. An object may be 1.5 MB, most of it annotations that nobody needs, and a page is in memory as bytes
+/// and parsed for a moment.
+pub const PAGE: u32 = 20;
 /// How long a page of a list, or the beginning of a watch, may take.
 const ANSWER: Duration = Duration::from_secs(30);
 /// A watch is not renewed sooner than this.
