@@ -273,8 +273,11 @@ fn tokens(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Option<Arc<T
         settings::AwsEndpoint,
     };
     let url = |endpoint: &Option<AwsEndpoint>| endpoint.as_ref().and_then(|AwsEndpoint(url)| url.clone());
-    let endpoints =
-        Endpoints { ecr: url(&settings.aws_endpoint_url_ecr), sts: url(&settings.aws_endpoint_url_sts) };
+    let endpoints = Endpoints {
+        ecr: url(&settings.aws_endpoint_url_ecr),
+        sts: url(&settings.aws_endpoint_url_sts),
+        region: settings.aws_region.clone(),
+    };
     let aws = Aws::new(endpoints, metrics.clone(), now);
     let tokens =
         Tokens::new(Arc::new(aws), now, fastrand::f64).context("making the key of the token cache")?;

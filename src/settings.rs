@@ -106,6 +106,10 @@ pub struct Settings {
     #[arg(long, env = "AWS_ENDPOINT_URL_STS", value_name = "URL", value_parser = aws_endpoint)]
     pub aws_endpoint_url_sts: Option<AwsEndpoint>,
 
+    /// The AWS region in which the operator runs: there its own identity assumes roles. EKS sets the variable.
+    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
+    pub aws_region: Option<String>,
+
     /// How many validations run at the same time. No tenant gets more than an equal share of what is free.
     #[arg(long, env = "REGISTRY_OPERATOR_CONCURRENCY", default_value = "64", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub concurrency: u16,

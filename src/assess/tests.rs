@@ -155,7 +155,8 @@ fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
     let throttled = EndpointFinding::Throttled { server: server() };
     let reference = Reference::new(ReferenceKind::Secret, "team-a", "login");
     let forbidden = Problem::AccessDenied { reference, operator: "--user=x".into(), obstacle: None };
-    let action = ecr::Cause::ActionDenied { action: "ecr:GetAuthorizationToken", explicitly: false };
+    let action =
+        ecr::Cause::ActionDenied { action: "ecr:GetAuthorizationToken", denial: ecr::Denial::default() };
     let refusal =
         Refusal { cause: action, api: ecr::Api::Ecr, region: "eu-west-1".into(), retry_after: None };
     let aws = ecr::Seen { findings: usable(), refusal: Some(refusal), renewal: None, used: None };

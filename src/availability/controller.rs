@@ -328,6 +328,8 @@ impl Controller {
             return wishes.is_empty().then_some(Step::Look);
         };
         scene.foreign = foreign;
+        scene.remember(std::mem::take(&mut place.held), &wishes);
+        place.held = scene.held.clone();
         scene.unreadable = self.unreadable.values().cloned().collect();
         let Plan { actions, standings } = plan(&wishes, scene);
         place.standings = standings;

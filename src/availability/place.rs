@@ -46,6 +46,8 @@ pub struct Place {
     pub watch: Option<AbortHandle>,
     /// Names that somebody else has, and when to look again.
     foreign: HashMap<Arc<str>, Check>,
+    /// The uid of the registry that last had a Secret of that name.
+    pub held: HashMap<Arc<str>, Arc<str>>,
     /// How the wishes for it stand.
     pub standings: Vec<(Key, Standing)>,
     /// Failures in a row.
@@ -89,6 +91,7 @@ impl Place {
             scene: None,
             watch: None,
             foreign: HashMap::new(),
+            held: HashMap::new(),
             standings: Vec::new(),
             failures: 0,
             budgets: HashMap::new(),

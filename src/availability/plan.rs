@@ -49,6 +49,8 @@ pub struct Scene {
     pub own: HashMap<Arc<str>, Found>,
     /// Names of Secrets that are somebody else's.
     pub foreign: HashSet<Arc<str>>,
+    /// The uid of the registry that last had a Secret of that name: it may have been deleted, and is made again.
+    pub held: HashMap<Arc<str>, Arc<str>>,
     /// Uids of registries whose object can't be read, so that it is not known what they ask for: their Secrets stay.
     pub unreadable: HashSet<Arc<str>>,
 }
@@ -122,7 +124,7 @@ pub fn plan(wishes: &[Wish], scene: &Scene) -> Plan {
     for (name, mut claims) in named.clone() {
         claims.sort_by_key(|wish| wish.rank());
         let Some(first) = claims.first() else { continue };
-        let holder = holder(first, &claims, scene.own.get(name));
+        let holder = holder(first, &claims, scene.held.get(name));
         plan.serve(name, holder, scene);
         let others = claims.iter().filter(|wish| wish.uid != holder.uid);
         plan.standings.extend(others.map(|wish| (wish.registry.clone(), waits(wish, first))));
@@ -141,9 +143,9 @@ pub fn plan(wishes: &[Wish], scene: &Scene) -> Plan {
 /// Which of the registries that ask for a name has it now.
 ///
 /// The first has it, whether or not it has anything to put there: otherwise a name would change hands with each of its
-/// failures. But what another of them has there already stays until the first has something to take its place.
-fn holder<'a>(first: &'a Wish, claims: &[&'a Wish], there: Option<&Found>) -> &'a Wish {
-    let incumbent = there.and_then(|found| claims.iter().find(|wish| wish.uid == found.registry));
+/// failures. But another of them that has it already keeps it until the first has something to put there.
+fn holder<'a>(first: &'a Wish, claims: &[&'a Wish], held: Option<&Arc<str>>) -> &'a Wish {
+    let incumbent = held.and_then(|uid| claims.iter().find(|wish| wish.uid == *uid));
     match incumbent {
         Some(incumbent) if !matches!(first.holding, Holding::Proven(_)) => incumbent,
         _ => first,
@@ -159,6 +161,15 @@ impl Wish {
     /// Who comes first: system scope, then the older, then the lesser uid.
     fn rank(&self) -> (bool, Option<Timestamp>, Arc<str>) {
         (matches!(self.registry, Key::Tenant { .. }), self.created, self.uid.clone())
+    }
+}
+
+impl Scene {
+    /// Remembers whose Secrets are there, and forgets it of names that nobody asks for.
+    pub fn remember(&mut self, mut held: HashMap<Arc<str>, Arc<str>>, wishes: &[Wish]) {
+        held.extend(self.own.iter().map(|(name, found)| (name.clone(), found.registry.clone())));
+        held.retain(|name, _| wishes.iter().any(|wish| wish.name == *name));
+        self.held = held;
     }
 }
 

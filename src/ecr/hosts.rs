@@ -3,6 +3,8 @@
 //! Matches are anchored: what merely looks like an ECR host is none. What is derived from a host is a region of AWS's
 //! grammar and nothing else, so that no endpoint of AWS is ever made of what a tenant wrote.
 
+use std::fmt;
+
 use registry_api::spec::EcrAuth;
 use registry_probe::{Endpoint, Host};
 use thiserror::Error;
@@ -60,7 +62,7 @@ impl Partition {
 }
 
 /// Where tokens for a registry are had.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Place {
     /// The registry's account, where the host tells it.
     pub account: Option<String>,
@@ -72,6 +74,16 @@ pub struct Place {
     pub fips: bool,
     /// Whether AWS's dual-stack endpoints are asked.
     pub dual_stack: bool,
+}
+
+/// Without the account.
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { account: _, region, region_of_host, fips, dual_stack } = self;
+        let mut debug = f.debug_struct("Place");
+        debug.field("region", region).field("region_of_host", region_of_host);
+        debug.field("fips", fips).field("dual_stack", dual_stack).finish_non_exhaustive()
+    }
 }
 
 /// Why it can't be told where tokens are had.
@@ -191,7 +203,7 @@ fn service(labels: &str) -> Option<(bool, bool, &str)> {
 }
 
 /// `eu-central-1`: words of letters, then a number of one or two digits.
-fn is_region(text: &str) -> bool {
+pub(super) fn is_region(text: &str) -> bool {
     let Some((words, number)) = text.rsplit_once('-') else { return false };
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
     text.len() <= 32

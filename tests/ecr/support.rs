@@ -27,7 +27,13 @@ use serde_json::{Value, json};
 
 /// Tokens by the real SDK, from the API at `url`.
 pub fn tokens(url: &str) -> Result<Arc<Tokens>> {
-    let endpoints = Endpoints { ecr: Some(url.to_owned()), sts: Some(url.to_owned()) };
+    tokens_in(url, None)
+}
+
+/// The same, for an operator in that region.
+pub fn tokens_in(url: &str, region: Option<&str>) -> Result<Arc<Tokens>> {
+    let (ecr, sts, region) = (Some(url.to_owned()), Some(url.to_owned()), region.map(ToOwned::to_owned));
+    let endpoints = Endpoints { ecr, sts, region };
     let aws = Aws::new(endpoints, Metrics::new(), crate::fake::now);
     Ok(Arc::new(Tokens::new(Arc::new(aws), crate::fake::now, fastrand::f64)?))
 }

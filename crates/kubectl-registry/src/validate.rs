@@ -30,7 +30,7 @@ use crate::{
     admission::{self, Admission},
     advice::Outcome,
     check::{Checker, Surroundings},
-    cli::{ClusterArgs, ValidateArgs},
+    cli::{ClusterArgs, UserName, ValidateArgs},
     cluster::{Cluster, ClusterError, Tenancy, offline_namespace},
     manifest::{Declared, Manifests, api_version},
     progress,
@@ -66,7 +66,7 @@ pub async fn run(
             cluster: connected.as_ref().map_err(Clone::clone),
             namespace: &namespace,
             password,
-            username: args.username.clone(),
+            username: args.username.as_ref().map(|UserName(name)| name.clone()),
             typed: std::collections::HashMap::new(),
             notes: Vec::new(),
         },
@@ -150,7 +150,11 @@ fn tokens(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Optio
         settings::AwsEndpoint,
     };
     let url = |endpoint: &Option<AwsEndpoint>| endpoint.as_ref().and_then(|AwsEndpoint(url)| url.clone());
-    let endpoints = Endpoints { ecr: url(&args.aws_endpoint_url_ecr), sts: url(&args.aws_endpoint_url_sts) };
+    let endpoints = Endpoints {
+        ecr: url(&args.aws_endpoint_url_ecr),
+        sts: url(&args.aws_endpoint_url_sts),
+        region: args.aws_region.clone(),
+    };
     let aws = Aws::new(endpoints, Metrics::new(), clock);
     let tokens = Tokens::new(Arc::new(aws), clock, fastrand::f64);
     Ok(Some(Arc::new(tokens.context("making the key of the token cache")?)))

@@ -75,6 +75,8 @@ fn after(scene: &Scene, actions: &[Action], version: &mut u64) -> Scene {
 fn settled(wishes: &[Wish], scene: &Scene) -> (Scene, usize) {
     let (mut scene, mut version, mut rounds) = (scene.clone(), 1000, 0);
     loop {
+        let held = scene.held.clone();
+        scene.remember(held, wishes);
         let next = plan(wishes, &scene);
         if next.actions.is_empty() {
             return (scene, rounds);
@@ -119,7 +121,7 @@ fn of_two_that_were_created_at_once_the_one_with_the_lesser_uid_has_the_name() {
 #[test]
 fn system_scope_takes_precedence_over_an_older_tenants_registry() {
     let wishes = [proven(TENANTS, "pull"), proven(4, "pull")];
-    let scene = Scene { own: [("pull".into(), found(&content(TENANTS, 0), 1))].into(), ..Scene::default() };
+    let scene = held_by(TENANTS);
     let taken = plan(&wishes, &scene);
     let [Action::Change { content: new, .. }] = taken.actions.as_slice() else { panic!("{taken:?}") };
     assert_eq!(new.fingerprint(), content(4, 0).fingerprint());
@@ -128,7 +130,7 @@ fn system_scope_takes_precedence_over_an_older_tenants_registry() {
 
 #[test]
 fn a_name_changes_hands_only_to_a_registry_with_something_to_put_there() {
-    let scene = Scene { own: [("pull".into(), found(&content(TENANTS, 0), 1))].into(), ..Scene::default() };
+    let scene = held_by(TENANTS);
     for nothing in [Holding::Nothing, Holding::Unknown] {
         let wishes = [proven(TENANTS, "pull"), wish(4, "pull", nothing)];
         let kept = plan(&wishes, &scene);
@@ -139,6 +141,16 @@ fn a_name_changes_hands_only_to_a_registry_with_something_to_put_there() {
     let rotated = wish(TENANTS, "pull", Holding::Proven(content(TENANTS, 1)));
     let kept = plan(&[rotated, wish(4, "pull", Holding::Nothing)], &scene);
     assert!(matches!(kept.actions.as_slice(), [Action::Change { .. }]), "{kept:?}");
+    // And made again when somebody deletes it.
+    let deleted = Scene { own: HashMap::new(), ..scene };
+    let again = plan(&[proven(TENANTS, "pull"), wish(4, "pull", Holding::Unknown)], &deleted);
+    assert!(matches!(again.actions.as_slice(), [Action::Create { .. }]), "{again:?}");
+}
+
+/// That registry's Secret is there.
+fn held_by(registry: u8) -> Scene {
+    let own = [("pull".into(), found(&content(registry, 0), 1))].into();
+    Scene { own, held: [("pull".into(), uid(registry))].into(), ..Scene::default() }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What is answered: responses reduced to what the decision needs, and failures to get one.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use http::HeaderMap;
@@ -13,12 +14,20 @@ use crate::host::HostPort;
 use crate::token::{Token, object};
 
 /// A response as it came, its body cut at the cap.
-#[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) url: Url,
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
+}
+
+/// The URL's query may hold a user name, the body a token.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Response");
+        debug.field("path", &self.url.path()).field("status", &self.status);
+        debug.field("body_len", &self.body.len()).finish_non_exhaustive()
+    }
 }
 
 /// No response.
@@ -260,6 +269,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn debug_output_holds_no_token_and_no_user_name() {
+        let response = Response {
+            url: Url::parse("https://registry.example.com/token?account=HUSH-alice").unwrap(),
+            ..response(200, &[("set-cookie", "HUSH")], br#"{"token":"HUSH"}"#)
+        };
+        let text =
+            format!("{response:?} {:?}", TokenReply::Issued(Token::of_response(&response.body).unwrap()));
+        let body = format!("{:?}", response.body);
+        assert!(!text.contains("HUSH") && !text.contains(&body) && text.contains("/token"), "{text}");
+    }
 
     fn response(status: u16, headers: &[(&'static str, &str)], body: &[u8]) -> Response {
         let header = |(name, value): &(&'static str, &str)| {

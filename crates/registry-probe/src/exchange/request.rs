@@ -3,6 +3,8 @@
 //! Owns which secret goes where: a password or token of the user's goes to the registry itself or to a
 //! trusted token service, an issued token to the registry only.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Method};
@@ -16,7 +18,6 @@ use super::seen::Seen;
 use crate::credentials::Credentials;
 
 /// A request, ready to be sent. `Debug` hides what is secret.
-#[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) url: Url,
@@ -28,6 +29,15 @@ pub(crate) struct Request {
     /// The verdict rests on this server, so it must prove who it is: not so for an anonymous control at a
     /// token service that is kept away from the credentials.
     pub(crate) decisive: bool,
+}
+
+/// The URL's query may hold a user name.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Request");
+        debug.field("method", &self.method).field("path", &self.url.path());
+        debug.field("authorization", &self.authorization.is_some()).finish_non_exhaustive()
+    }
 }
 
 /// How this client is called where OAuth2 wants to know.
@@ -163,6 +173,20 @@ mod tests {
     use super::*;
     use crate::host::HostPort;
     use crate::realm::TokenService;
+
+    #[test]
+    fn debug_output_holds_no_credentials() {
+        let realm = Url::parse("https://auth.example.net/token").unwrap();
+        let server = HostPort::of(&realm).unwrap();
+        let service = TokenService { realm, server, service: None, trusted: true };
+        let credentials = Credentials::basic("HUSH-alice", SecretString::from("HUSH")).unwrap();
+        for form in [Form::Get, Form::Post] {
+            let asked = TokenRequest { service: service.clone(), scope: None, bearer: Bearer::Account, form };
+            let request = Request::to_token_service(&asked, Some(&credentials));
+            let text = format!("{request:?}");
+            assert!(!text.contains("HUSH") && text.contains("/token"), "{text}");
+        }
+    }
 
     #[test]
     fn a_service_that_is_not_trusted_gets_no_credentials_whatever_is_asked() {
