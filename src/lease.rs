@@ -22,7 +22,10 @@ use kube::{
 use tokio::time::Instant;
 
 use crate::{
-    kubernetes::call::{CallError, CallFailure, call_within},
+    kubernetes::{
+        call::{CallError, CallFailure, call_within},
+        store::Revision,
+    },
     whoami,
 };
 
@@ -31,11 +34,13 @@ pub const LEASE: &str = "registry-operator";
 
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// Tries begin this far apart.
+/// How often the lease is renewed, which is one request.
+const RENEWAL: Duration = Duration::from_secs(5);
+/// Tries begin this far apart after one that failed, and while another replica leads.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
-/// How long one try may take, which is two requests, or three for a new Lease: after a request that hangs there is time for
-/// another try, over another connection, before the lease would have to be renewed.
-const ATTEMPT: Duration = Duration::from_secs(4);
+/// How long one try may take, which is up to three requests: after one that hangs there is time for another try, over another
+/// connection, before the lease would have to be renewed.
+const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// How long this process may write: as a leader, until its lease would have to be renewed. A process that was paused
 /// finds that its term has passed before it can write anything more.
@@ -85,6 +90,12 @@ pub struct Candidate {
     term: Arc<Term>,
     identity: String,
     clock: fn() -> Timestamp,
+    /// The lease as this candidate wrote it last, if it has led since.
+    written: Option<Lease>,
+    /// The revision of the lease, which nobody else writes while it is led.
+    revision: Revision,
+    /// Whether the lease was found in an older state than one before, since leadership was last gained.
+    is_set_back: bool,
     /// The lease as last seen, and when a change of it was last seen.
     observed: Option<(LeaseSpec, Instant)>,
 }
@@ -99,14 +110,28 @@ impl Candidate {
         clock: fn() -> Timestamp,
     ) -> Result<Self, kube::Error> {
         let (client, namespace) = (connect()?, namespace.to_owned());
-        Ok(Self { connect, client, namespace, term, identity, clock, observed: None })
+        Ok(Self {
+            connect,
+            client,
+            namespace,
+            term,
+            identity,
+            clock,
+            written: None,
+            revision: Revision::default(),
+            is_set_back: false,
+            observed: None,
+        })
     }
 
     /// Waits until this candidate is the leader; calls `standing_by` whenever it was answered that another is.
     pub async fn acquire(&mut self, standing_by: impl Fn()) {
         loop {
             match self.attempt(ATTEMPT).await {
-                Ok(true) => return,
+                Ok(true) => {
+                    self.is_set_back = false; // who begins to lead knows nothing yet
+                    return;
+                }
                 Ok(false) => standing_by(),
                 Err(error) => tracing::warn!(%error, "could not claim the leader's lease"),
             }
@@ -115,12 +140,13 @@ impl Candidate {
     }
 
     /// Keeps the lease, and calls `renewed` whenever that was answered; returns when the lease is lost: somebody else has it,
-    /// or it could not be renewed in time.
+    /// or it could not be renewed in time; or it was found in an older state than one before, so that nothing that is known
+    /// holds any more.
     pub async fn hold(&mut self, renewed: impl Fn()) {
         let mut last = Instant::now();
-        let mut pause = RETRY_PERIOD;
+        let mut pause = RENEWAL;
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(pause.min(RENEW_DEADLINE.saturating_sub(last.elapsed()))).await;
             let begun = Instant::now();
             let left = RENEW_DEADLINE.saturating_sub(begun - last);
             if left.is_zero() {
@@ -130,7 +156,13 @@ impl Candidate {
             match self.attempt(left.min(ATTEMPT)).await {
                 Ok(true) => {
                     renewed();
-                    (last, pause) = (Instant::now(), RETRY_PERIOD);
+                    (last, pause) = (Instant::now(), RENEWAL);
+                    if self.is_set_back {
+                        tracing::warn!(
+                            "the API server's store was set back to an older revision: everything is listed anew"
+                        );
+                        break;
+                    }
                 }
                 Ok(false) => {
                     tracing::warn!("the leader's lease was taken by another replica");
@@ -188,17 +220,50 @@ impl Candidate {
 
     /// A lost race is an error (409), after which the next look tells.
     async fn write_claim(&mut self) -> Result<bool, kube::Error> {
+        if self.rewrite().await? {
+            return Ok(true);
+        }
         let api = self.api();
         let Some(lease) = api.get_opt(LEASE).await? else {
             let owner = self.owner().await?;
-            return api.create(&PostParams::default(), &self.first_lease(owner)).await.map(|_| true);
+            let created = api.create(&PostParams::default(), &self.first_lease(owner)).await?;
+            self.wrote(created);
+            return Ok(true);
         };
+        self.read(&lease);
         let spec = lease.spec.clone().unwrap_or_default();
         if !self.may_claim(&spec, Instant::now()) {
             return Ok(false);
         }
         let renewed = Lease { spec: Some(self.next_spec(&spec)), ..lease };
-        api.replace(LEASE, &PostParams::default(), &renewed).await.map(|_| true)
+        let written = api.replace(LEASE, &PostParams::default(), &renewed).await?;
+        self.wrote(written);
+        Ok(true)
+    }
+
+    /// Renews the lease that this candidate wrote last, most often with one request; false if another state of it is there.
+    async fn rewrite(&mut self) -> Result<bool, kube::Error> {
+        let Some(lease) = self.written.take() else { return Ok(false) };
+        let spec = self.next_spec(&lease.spec.clone().unwrap_or_default());
+        let renewed = Lease { spec: Some(spec), ..lease };
+        match self.api().replace(LEASE, &PostParams::default(), &renewed).await {
+            Ok(written) => {
+                self.wrote(written);
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn wrote(&mut self, lease: Lease) {
+        self.read(&lease);
+        self.written = Some(lease);
+    }
+
+    fn read(&mut self, lease: &Lease) {
+        let version = lease.metadata.resource_version.as_deref().unwrap_or_default();
+        self.is_set_back |= self.revision.is_set_back(version);
     }
 
     /// Whether the lease is ours, or free, or was not renewed for its whole duration while we watched.
@@ -287,6 +352,10 @@ mod tests {
         hung: Arc<AtomicUsize>,
         /// Whether every request is refused.
         broken: Arc<AtomicBool>,
+        /// How many requests were made.
+        requests: Arc<AtomicUsize>,
+        /// The newest revision.
+        revision: Arc<AtomicUsize>,
     }
 
     impl Server {
@@ -310,9 +379,17 @@ mod tests {
         ) -> http::Response<kube::client::Body> {
             let (parts, body) = request.into_parts();
             let sent = body.collect_bytes().await.unwrap();
+            self.requests.fetch_add(1, Ordering::SeqCst);
             let mut lease = self.lease.lock().unwrap();
             if !sent.is_empty() && parts.uri.path().contains("/leases") {
-                *lease = serde_json::from_slice(&sent).ok();
+                let mut written: Value = serde_json::from_slice(&sent).unwrap();
+                let there = lease.as_ref().map(|lease| lease["metadata"]["resourceVersion"].clone());
+                let version = &mut written["metadata"]["resourceVersion"];
+                if there.is_some_and(|there| !version.is_null() && *version != there) {
+                    return answer(409, &json!({"code": 409, "reason": "Conflict"}));
+                }
+                *version = json!((self.revision.fetch_add(1, Ordering::SeqCst) + 1).to_string());
+                *lease = Some(written);
             }
             let found = if parts.uri.path().contains("selfsubjectreviews") {
                 Some(json!({"metadata": {}}))
@@ -324,13 +401,17 @@ mod tests {
                 Some(found) => (200, found),
                 None => (404, json!({"code": 404, "reason": "NotFound"})),
             };
-            let body = kube::client::Body::from(serde_json::to_vec(&found).unwrap());
-            http::Response::builder().status(code).body(body).unwrap()
+            answer(code, &found)
         }
 
         fn hang(&self, connections: usize) {
             self.hung.store(connections, Ordering::SeqCst);
         }
+    }
+
+    fn answer(code: u16, body: &Value) -> http::Response<kube::client::Body> {
+        let body = kube::client::Body::from(serde_json::to_vec(body).unwrap());
+        http::Response::builder().status(code).body(body).unwrap()
     }
 
     fn candidate_at(server: &Server, term: Arc<Term>) -> Candidate {
@@ -347,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_renewal_that_hangs_is_given_up_after_four_seconds_and_made_over_a_new_connection() {
+    async fn a_renewal_that_hangs_is_given_up_after_some_seconds_and_made_over_a_new_connection() {
         let server = Server::default();
         let (mut candidate, term) = leader(&server).await;
         let begun = Instant::now();
@@ -356,7 +437,7 @@ mod tests {
         let renewed = || drop(first.lock().unwrap().get_or_insert_with(|| begun.elapsed()));
         let held = tokio::time::timeout(Duration::from_mins(1), candidate.hold(renewed)).await;
         assert!(held.is_err() && term.holds(), "leadership was lost");
-        assert_eq!(*first.lock().unwrap(), Some(RETRY_PERIOD + ATTEMPT));
+        assert_eq!(*first.lock().unwrap(), Some(RENEWAL + ATTEMPT));
         assert_eq!(server.connections.load(Ordering::SeqCst), 2);
     }
 
@@ -373,6 +454,32 @@ mod tests {
             let connections = server.connections.load(Ordering::SeqCst);
             assert_eq!(connections, if broken { 1 } else { 3 }, "two tries, and a connection for a third");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renews_with_one_request_and_looks_only_when_the_lease_was_changed() {
+        let server = Server::default();
+        let (mut candidate, term) = leader(&server).await;
+        let before = server.requests.load(Ordering::SeqCst);
+        let minute = tokio::time::timeout(Duration::from_secs(61), candidate.hold(|| {})).await;
+        assert!(minute.is_err() && term.holds());
+        assert_eq!(server.requests.load(Ordering::SeqCst) - before, 12);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_in_an_older_state_ends_the_term_and_is_claimed_anew() {
+        let server = Server::default();
+        let (mut candidate, term) = leader(&server).await;
+        let _ = tokio::time::timeout(Duration::from_secs(21), candidate.hold(|| {})).await;
+        assert!(term.holds());
+        server.revision.store(3, Ordering::SeqCst);
+        server.lease.lock().unwrap().as_mut().unwrap()["metadata"]["resourceVersion"] = json!("3");
+        tokio::time::timeout(2 * RENEWAL, candidate.hold(|| {})).await.unwrap();
+        assert!(!term.holds());
+        candidate.acquire(|| panic!("nobody else is there")).await;
+        assert!(term.holds());
+        let held = tokio::time::timeout(Duration::from_mins(1), candidate.hold(|| {})).await;
+        assert!(held.is_err(), "once is enough");
     }
 
     fn held_by(holder: &str, renewals: i64) -> LeaseSpec {

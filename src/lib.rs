@@ -21,7 +21,6 @@ pub mod resolve;
 pub mod schedule;
 pub mod server;
 pub mod settings;
-pub mod streams;
 pub mod subject;
 pub mod validate;
 pub mod watch;

@@ -18,13 +18,13 @@ use registry_operator::{
     controller,
     ecr::Tokens,
     events::Events,
+    kubernetes::{store, watches::WatchPool},
     lease::{Candidate, Term},
     metrics::Metrics,
     reconcile::Context,
     resolve::References,
     server::{self, Health},
     settings::{Cli, Command, LogFormat, Settings},
-    streams::Streams,
     validate::Boundaries,
 };
 use registry_probe::{Prober, ProberSettings};
@@ -119,13 +119,13 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
     let term = if leader_election { Term::new() } else { Term::for_ever() };
     let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref());
-    let clients =
-        api_client::clients(config, &metrics, term.clone()).context("making a client of the API server")?;
+    let clients = api_client::clients(config, &metrics, term.clone(), fastrand::f64)
+        .context("making a client of the API server")?;
     let replica = Replica {
         tokens: tokens(&settings, &metrics)?,
         cluster_addresses,
         client: clients.bound,
-        streams: clients.streams,
+        watches: clients.watches,
         prober: Prober::new(ProberSettings {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..ProberSettings::default()
@@ -142,7 +142,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
                 .context("making a client of the API server")?;
         replica.stand_and_lead(candidate, stop).await;
     } else {
-        stop.run_until_cancelled(replica.work()).await;
+        stop.run_until_cancelled(replica.work_on()).await;
     }
     Ok(())
 }
@@ -164,7 +164,7 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
 /// One running program: what outlives a term of leadership.
 struct Replica {
     client: Client,
-    streams: Arc<Streams>,
+    watches: Arc<WatchPool>,
     prober: Prober,
     tokens: Option<Arc<Tokens>>,
     identity: String,
@@ -199,7 +199,16 @@ impl Replica {
         }
     }
 
-    /// Works until dropped; nothing that it started, and nothing that it knew, outlives it.
+    /// Works without an election.
+    async fn work_on(&self) {
+        loop {
+            self.metrics.leading(false);
+            self.work().await;
+        }
+    }
+
+    /// Works until dropped, or until the API server's store was set back; nothing that it started, and nothing that it
+    /// knew, outlives it.
     async fn work(&self) {
         self.metrics.leading(true);
         self.health.ready(false);
@@ -207,13 +216,14 @@ impl Replica {
         Box::pin(self.cluster_addresses.learn(&self.client)).await;
         let (availability, delivery) = Availability::start(
             self.client.clone(),
-            self.streams.clone(),
+            self.watches.clone(),
             access.clone(),
             self.metrics.clone(),
         );
         let (events, writing) = Events::start(self.client.clone(), self.identity.clone());
         let context = Arc::new(Context {
             client: self.client.clone(),
+            watches: self.watches.clone(),
             system_namespace: self.settings.system_namespace.clone(),
             boundaries: self.boundaries(),
             references: Arc::new(References::new(self.client.clone(), access.clone())),
@@ -230,6 +240,7 @@ impl Replica {
             () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
             () = writing => {}
             () = Box::pin(self.cluster_addresses.keep(&self.client)) => {}
+            () = store::set_back(&self.client, self.watches.broken()) => {}
         }
     }
 

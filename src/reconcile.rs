@@ -19,7 +19,7 @@ use crate::{
     availability::Availability,
     ecr::{self, Login, Tokens, Urgency},
     events::Events,
-    kubernetes::call::backoff,
+    kubernetes::{call::backoff, watches::WatchPool},
     metrics::Metrics,
     publish::{PublishError, publish_finalizer, publish_status},
     queue,
@@ -33,6 +33,8 @@ use crate::{
 pub struct Context {
     /// The API server.
     pub client: Client,
+    /// Its watches.
+    pub watches: Arc<WatchPool>,
     /// Where a SystemRegistry's references are read from.
     pub system_namespace: String,
     /// What the administrator allows.

@@ -7,13 +7,8 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
-    runtime::watcher::{self, Event, watcher},
-};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Resource, core::DeserializeGuard, runtime::watcher::Event};
 use registry_api::{
     TENANT_LABEL,
     spec::{Registry, Scope as ApiScope},
@@ -25,7 +20,10 @@ use tokio::{
 
 use crate::{
     access::{Access, Settled},
-    kubernetes::call::backoff,
+    kubernetes::{
+        call::backoff,
+        watches::{Metadata, Source, Watch, WatchPool, Watched},
+    },
     resolve::{Reading, Reference, ReferenceKind, References, Shelf},
     subject::{Key, Scope, Subject},
 };
@@ -53,8 +51,8 @@ pub enum Signal {
     Left(Arc<str>),
     /// All tenants' namespaces were listed.
     Tenants,
-    /// What is to be said of registries' availability may have changed.
-    Available,
+    /// What is to be said of the availability of these registries may have changed.
+    Available(Vec<Key>),
     /// A registry's pull Secrets are gone, as they should be.
     Cleared(Key),
 }
@@ -62,25 +60,15 @@ pub enum Signal {
 /// Where signals go. A watch that can't deliver ends with its controller.
 pub type Signals = mpsc::Sender<Signal>;
 
-/// A watch is renewed this often, so that one that hangs in silence is noticed soon after.
-const RENEWAL_SECONDS: u32 = 40;
-/// Objects a page in the first list: what is held twice for a moment.
-const PAGE: u32 = 250;
-
 /// Whoever deletes the operator's role bindings again and again has it list and write them this often.
 const BETWEEN_SETTLEMENTS: Duration = Duration::from_secs(1);
 
-fn config() -> watcher::Config {
-    watcher::Config::default().timeout(RENEWAL_SECONDS).page_size(PAGE)
-}
-
 /// Watches all registries of one scope.
-pub async fn registries<S: ApiScope>(client: Client, scope: Scope, signals: Signals) {
-    let api: Api<DeserializeGuard<Registry<S>>> = Api::all(client);
+pub async fn registries<S: ApiScope>(watches: Arc<WatchPool>, scope: Scope, signals: Signals) {
     let mut listed = HashSet::new();
-    let mut events = patient(watcher(api, config()), S::PLURAL);
-    while let Some(event) = events.next().await {
-        let signal = match event {
+    let mut watch = watches.watch(Source::<DeserializeGuard<Registry<S>>>::registries());
+    loop {
+        let signal = match event_of(&mut watch).await {
             Event::Init => {
                 listed = HashSet::new();
                 continue;
@@ -95,6 +83,15 @@ pub async fn registries<S: ApiScope>(client: Client, scope: Scope, signals: Sign
         };
         if signals.send(signal).await.is_err() {
             return;
+        }
+    }
+}
+
+/// The next event of a watch that goes on by itself after failures.
+async fn event_of<T: Watched>(watch: &mut Watch<T>) -> Event<T> {
+    loop {
+        if let Ok(event) = watch.next().await {
+            return event;
         }
     }
 }
@@ -116,23 +113,23 @@ fn seen<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> Signal {
 }
 
 /// Watches the namespaces that carry the tenant label, and keeps the operator's access to them.
-pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
-    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+pub async fn tenants(watches: Arc<WatchPool>, access: Arc<Access>, signals: Signals) {
     let mut listed: HashSet<Arc<str>> = HashSet::new();
     let mut work = JoinSet::new(); // ends with this watch
     // An empty label names no tenant.
     let tenants = format!("{TENANT_LABEL},{TENANT_LABEL}!=");
     let unsettled = Arc::new(Notify::new());
-    work.spawn(keep_bound(access.clone(), signals.clone(), unsettled.clone()));
-    let mut events = patient(watcher(api, config().labels(&tenants)), "namespaces");
-    while let Some(event) = events.next().await {
+    work.spawn(keep_bound(watches.clone(), access.clone(), signals.clone(), unsettled.clone()));
+    let mut watch = watches.watch(Source::namespaces().labels(tenants));
+    loop {
+        let event = event_of(&mut watch).await;
         while work.try_join_next().is_some() {}
         let mut changed: Vec<Signal> = Vec::new();
         let synced = matches!(event, Event::InitDone);
         match event {
             Event::Init => listed = HashSet::new(),
             Event::InitApply(namespace) => {
-                listed.insert(namespace.name_any().into());
+                listed.insert(namespace.name());
                 changed.extend(labelled(&access, &namespace).map(Signal::Tenant));
                 changed.extend(closing(&access, &namespace));
             }
@@ -157,10 +154,10 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
                 }
             }
             Event::Delete(namespace) => {
-                let name: Arc<str> = namespace.name_any().into();
+                let name = namespace.name();
                 changed.extend(access.unlabelled(&name).then(|| Signal::Tenant(name.clone())));
                 // A namespace that is itself deleted takes the binding with it.
-                if namespace.metadata.deletion_timestamp.is_none() {
+                if !namespace.is_being_deleted() {
                     changed.push(Signal::Left(name));
                 }
             }
@@ -177,27 +174,25 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
 }
 
 /// The namespace, if it is news that it is a tenant's.
-fn labelled(access: &Access, namespace: &PartialObjectMeta<Namespace>) -> Option<Arc<str>> {
-    let tenant = namespace.labels().get(TENANT_LABEL)?;
-    let name: Arc<str> = namespace.name_any().into();
-    let tenant: Arc<str> = tenant.as_str().into();
-    let news = if namespace.metadata.deletion_timestamp.is_none() {
-        access.labelled(name.clone(), tenant)
-    } else {
+fn labelled(access: &Access, namespace: &Metadata<Namespace>) -> Option<Arc<str>> {
+    let (name, tenant) = (namespace.name(), namespace.label(TENANT_LABEL)?.into());
+    let news = if namespace.is_being_deleted() {
         access.labelled_and_closing(name.clone(), tenant)
+    } else {
+        access.labelled(name.clone(), tenant)
     };
     news.then_some(name)
 }
 
 /// That the namespace is being deleted, if it is and that is news.
-fn closing(access: &Access, namespace: &PartialObjectMeta<Namespace>) -> Option<Signal> {
-    let name: Arc<str> = namespace.name_any().into();
-    let news = namespace.metadata.deletion_timestamp.is_some() && access.closing(&name);
+fn closing(access: &Access, namespace: &Metadata<Namespace>) -> Option<Signal> {
+    let name = namespace.name();
+    let news = namespace.is_being_deleted() && access.closing(&name);
     news.then_some(Signal::Closing(name))
 }
 
 /// Keeps the operator bound in tenants' namespaces, from when they were first listed.
-async fn keep_bound(access: Arc<Access>, signals: Signals, unsettled: Arc<Notify>) {
+async fn keep_bound(watches: Arc<WatchPool>, access: Arc<Access>, signals: Signals, unsettled: Arc<Notify>) {
     unsettled.notified().await;
     let settling = async {
         let mut failures = 0;
@@ -213,7 +208,8 @@ async fn keep_bound(access: Arc<Access>, signals: Signals, unsettled: Arc<Notify
             }
         }
     };
-    tokio::join!(settling, watch_bindings(&access, &unsettled), watch_role(&access, &unsettled));
+    let bindings = watch_bindings(&watches, &access, &unsettled);
+    tokio::join!(settling, bindings, watch_role(&watches, &access, &unsettled));
 }
 
 /// Whether all is settled that can be.
@@ -233,69 +229,73 @@ async fn settle(access: &Access, signals: &Signals) -> bool {
 }
 
 /// Somebody may delete or change them. So may the garbage collector: with the role, and when the role was made anew.
-async fn watch_bindings(access: &Access, unsettled: &Notify) {
-    let Some((api, named)) = access.bindings() else { return };
-    let mut events = patient(watcher(api, config().fields(&named)), "rolebindings");
-    while let Some(event) = events.next().await {
-        if access.is_unsettled_by(&event) {
+async fn watch_bindings(watches: &Arc<WatchPool>, access: &Access, unsettled: &Notify) {
+    let Some((_, named)) = access.bindings() else { return };
+    let mut watch = watches.watch(Source::role_bindings().fields(named));
+    loop {
+        if access.is_unsettled_by(&event_of(&mut watch).await) {
             unsettled.notify_one();
         }
     }
 }
 
 /// The role may come after the operator, or again, as when the chart is installed anew.
-async fn watch_role(access: &Access, unsettled: &Notify) {
+async fn watch_role(watches: &Arc<WatchPool>, access: &Access, unsettled: &Notify) {
     if access.bindings().is_none() {
         return;
     }
-    let (api, named) = access.tenant_role();
-    let mut events = patient(watcher(api, config().fields(&named)), "clusterroles");
-    while let Some(event) = events.next().await {
-        if matches!(event, Event::Apply(_)) {
+    let (_, named) = access.tenant_role();
+    let mut watch = watches.watch(Source::cluster_roles().fields(named));
+    loop {
+        if matches!(event_of(&mut watch).await, Event::Apply(_)) {
             unsettled.notify_one();
         }
     }
 }
 
 /// Watches the metadata of one shelf, and tells [`References`] before it tells the controller.
-pub async fn shelf(client: Client, shelf: Shelf, references: Arc<References>, signals: Signals) {
-    let namespace = shelf.namespace.clone();
+pub async fn shelf(
+    watches: Arc<WatchPool>,
+    access: Arc<Access>,
+    shelf: Shelf,
+    references: Arc<References>,
+    signals: Signals,
+) {
     match shelf.kind {
         ReferenceKind::Secret => {
-            let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, &namespace);
-            follow(watcher(api, config()), shelf, &references, signals).await;
+            let watch = watches.watch(Source::secrets_metadata(&access, &shelf.namespace));
+            follow(watch, shelf, &references, signals).await;
         }
         ReferenceKind::ConfigMap => {
-            let api: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(client, &namespace);
-            follow(watcher(api, config()), shelf, &references, signals).await;
+            let watch = watches.watch(Source::config_maps_metadata(&access, &shelf.namespace));
+            follow(watch, shelf, &references, signals).await;
         }
     }
 }
 
-async fn follow<K: ResourceExt + Send>(
-    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+async fn follow<K: Clone + 'static>(
+    mut watch: Watch<Metadata<K>>,
     shelf: Shelf,
     references: &References,
     signals: Signals,
 ) {
-    let mut events = patient(events, "references");
     let mut listed = HashMap::new();
-    while let Some(event) = events.next().await {
-        let signal = match event {
+    loop {
+        let signal = match event_of(&mut watch).await {
             Event::Init => {
                 listed = HashMap::new();
                 continue;
             }
             Event::InitApply(object) => {
-                listed.insert(object.name_any().into(), object.resource_version().unwrap_or_default());
+                listed.insert(object.name(), object.into_version());
                 continue;
             }
             Event::InitDone => {
                 references.listed(&shelf, std::mem::take(&mut listed));
                 Signal::Shelf(shelf.clone())
             }
-            Event::Apply(object) => saw(references, &shelf, &object, object.resource_version()),
-            Event::Delete(object) => saw(references, &shelf, &object, None),
+            Event::Apply(object) => saw(references, &shelf, object.name(), Some(object.into_version())),
+            Event::Delete(object) => saw(references, &shelf, object.name(), None),
         };
         if signals.send(signal).await.is_err() {
             return;
@@ -303,40 +303,8 @@ async fn follow<K: ResourceExt + Send>(
     }
 }
 
-fn saw(references: &References, shelf: &Shelf, object: &impl ResourceExt, version: Option<String>) -> Signal {
-    let reference = Reference { shelf: shelf.clone(), name: object.name_any().into() };
-    let reading = Reading { reference, version };
+fn saw(references: &References, shelf: &Shelf, name: Arc<str>, version: Option<String>) -> Signal {
+    let reading = Reading { reference: Reference { shelf: shelf.clone(), name }, version };
     references.saw(&reading);
     Signal::Reference(reading)
-}
-
-/// A watch that logs its errors and goes on after a pause, for ever. The pauses grow until the API server answers.
-fn patient<K: Send>(
-    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
-    what: &'static str,
-) -> impl Stream<Item = Event<K>> + Send + Unpin {
-    let begin = (Box::pin(events), 0);
-    Box::pin(stream::unfold(begin, move |(mut events, mut failures)| async move {
-        loop {
-            match events.next().await? {
-                Ok(event) => {
-                    failures = if is_answer(&event) { 0 } else { failures };
-                    return Some((event, (events, failures)));
-                }
-                Err(error) => tracing::warn!(what, %error, "a watch failed; it is tried again"),
-            }
-            tokio::time::sleep(pause(failures)).await;
-            failures = failures.saturating_add(1);
-        }
-    }))
-}
-
-/// Whether the API server has said anything. That a list begins is told before it is asked for.
-pub fn is_answer<K>(event: &Event<K>) -> bool {
-    !matches!(event, Event::Init)
-}
-
-/// The pause after so many failures and one: from 100 ms, for a right may take a moment to arrive, to 5 s.
-fn pause(failures: u32) -> Duration {
-    Duration::from_millis(100).saturating_mul(1 << failures.min(6)).min(Duration::from_secs(5))
 }

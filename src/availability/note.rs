@@ -2,7 +2,10 @@
 //!
 //! A SystemRegistry is read by everyone: its sentence names no namespace of a tenant.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use registry_api::TENANT_LABEL;
 
@@ -18,9 +21,8 @@ pub struct Tally {
     /// Secrets that are there.
     pub there: usize,
     foreign: BTreeSet<Arc<str>>,
-    yields: BTreeSet<Arc<str>>,
-    /// To whom, in the first of those namespaces.
-    winner: Option<Key>,
+    /// Each with the registry that has the name there.
+    yields: BTreeMap<Arc<str>, Key>,
     stuck: BTreeSet<Arc<str>>,
     contested: BTreeSet<Arc<str>>,
 }
@@ -40,12 +42,7 @@ impl Tally {
         match standing {
             Standing::There => self.there += 1,
             Standing::Foreign => drop(self.foreign.insert(namespace.clone())),
-            Standing::Yields(winner) => {
-                self.yields.insert(namespace.clone());
-                if self.yields.first() == Some(namespace) {
-                    self.winner = Some(winner.clone());
-                }
-            }
+            Standing::Yields(winner) => drop(self.yields.insert(namespace.clone(), winner.clone())),
             Standing::Away if trouble.stuck && !trouble.contested => {
                 self.stuck.insert(namespace.clone());
             }
@@ -54,6 +51,17 @@ impl Tally {
         if trouble.contested && matches!(standing, Standing::There | Standing::Away) {
             self.contested.insert(namespace.clone());
         }
+    }
+
+    /// Takes a namespace out that was counted in with that standing.
+    pub fn remove(&mut self, namespace: &str, standing: &Standing) {
+        match standing {
+            Standing::There => self.there -= 1,
+            Standing::Foreign => drop(self.foreign.remove(namespace)),
+            Standing::Yields(_) => drop(self.yields.remove(namespace)),
+            Standing::Away => drop(self.stuck.remove(namespace)),
+        }
+        self.contested.remove(namespace);
     }
 }
 
@@ -78,10 +86,10 @@ fn undelivered(registry: &Key, secret: &str, tally: &Tally) -> Vec<String> {
              registry-operator"
         )
     });
-    let yields = places(&tally.yields).map(|places| {
+    let yields = places(&tally.yields.keys().cloned().collect()).map(|places| {
         format!(
             "pull Secret {secret} not created in {places}: {}",
-            precedence(registry, tally.winner.as_ref())
+            precedence(registry, tally.yields.values().next())
         )
     });
     let stuck = places(&tally.stuck).map(|places| {

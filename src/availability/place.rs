@@ -109,11 +109,6 @@ impl Place {
         }
     }
 
-    /// Whether a Secret of that registry is there.
-    pub fn has(&self, uid: &Arc<str>) -> bool {
-        self.scene.as_ref().is_some_and(|scene| scene.own.values().any(|found| found.registry == *uid))
-    }
-
     /// Whose turn it takes.
     pub fn lane(&self, name: &Arc<str>) -> Lane<Arc<str>, NoHost> {
         Lane { group: self.tenant().unwrap_or(name).clone(), host: None }

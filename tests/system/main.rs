@@ -16,3 +16,4 @@ mod server;
 mod solo;
 mod stage;
 mod steady;
+mod watches;
