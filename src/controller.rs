@@ -19,7 +19,7 @@ use crate::{
     availability::{Availability, Delivery},
     queue::{Limits, Queue, until},
     reconcile::{Attempt, Context, Done, Group, ReconcileError, reconcile, retold},
-    resolve::{Reading, Reference, Shelf, references},
+    resolve::{Reading, Reference, Shelf, policy_reference, references},
     schedule::History,
     server::Health,
     subject::{Key, Scope, Subject},
@@ -238,7 +238,8 @@ impl Controller {
     fn rename(&mut self, key: &Key, subject: Option<&Subject>) {
         let named = |subject: &Subject| -> HashSet<Reference> {
             let namespace = key.references_namespace(&self.context.system_namespace);
-            references(&subject.spec, namespace).into_iter().collect()
+            let policy = policy_reference(key, &subject.spec, &self.context.system_namespace);
+            references(&subject.spec, namespace).into_iter().chain(policy).collect()
         };
         let before = self.entries.get(key).map(|entry| named(&entry.subject)).unwrap_or_default();
         let after = subject.map(named).unwrap_or_default();

@@ -127,6 +127,8 @@ fn shown(server: &HostPort) -> String {
 /// What an entry is wanted for.
 struct Wanted<'a> {
     server: &'a HostPort,
+    /// The port that a key without one means.
+    implied_port: u16,
     /// The endpoint's suffix and the base path, without slashes at the ends.
     path: String,
 }
@@ -135,24 +137,33 @@ impl<'a> Wanted<'a> {
     fn new(endpoint: &'a Endpoint, base_path: Option<&RepositoryName>) -> Self {
         let base_path = base_path.map(RepositoryName::as_str).unwrap_or_default();
         let path = format!("{}/{base_path}", endpoint.suffix()).trim_matches('/').to_owned();
-        Self { server: endpoint.server(), path }
+        Self { server: endpoint.server(), implied_port: implied_port(endpoint.scheme()), path }
     }
 
     /// How well a key fits: its host spelled out rather than by a pattern, then by port, then by how much of the path it names,
-    /// as kubelet has it. `None`: not at all.
+    /// as kubelet has it. `None`: not at all. A key without a port is for the scheme's own port: Docker wants equal keys and
+    /// kubelet equal ports, and whoever wrote the key did not name the server at another one.
     fn rank(&self, key: &str) -> Option<(bool, bool, usize)> {
         let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
         let (authority, path) = bare.split_once('/').unwrap_or((bare, ""));
         let (host, port) = host_and_port(authority)?;
         let is_spelled_out = host.parse().is_ok_and(|host| is_same_host(&host, &self.server.host));
         let is_meant = is_spelled_out || is_pattern_of(host, &self.server.host);
-        if !is_meant || port.is_some_and(|port| port != self.server.port) {
+        if !is_meant || !self.is_port(port) {
             return None;
         }
         // Docker's own keys end with the version of an API: `https://index.docker.io/v1/`.
         let path = path.trim_matches('/');
         let path = if matches!(path, "v1" | "v2") { "" } else { path };
         self.is_below(path).then_some((is_spelled_out, port.is_some(), path.len()))
+    }
+
+    /// Docker Hub's key names no server, and nobody else has a server at any port of its hosts.
+    fn is_port(&self, port: Option<u16>) -> bool {
+        port.map_or_else(
+            || is_hub(&self.server.host) || self.server.port == self.implied_port,
+            |port| port == self.server.port,
+        )
     }
 
     fn is_below(&self, path: &str) -> bool {
@@ -208,14 +219,17 @@ const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// use the entry for an image elsewhere on that host, and the path of an endpoint (before `/v2/`) is in no reference.
 fn key_of(endpoint: &Endpoint) -> String {
     let HostPort { host, port } = endpoint.server();
-    let implied = match endpoint.scheme() {
-        Scheme::Https => 443,
-        Scheme::Http => 80,
-    };
-    match (is_hub(host), *port == implied) {
+    match (is_hub(host), *port == implied_port(endpoint.scheme())) {
         (true, true) => HUB_KEY.to_owned(),
         (_, true) => host.to_string(),
         (_, false) => endpoint.server().to_string(),
+    }
+}
+
+fn implied_port(scheme: Scheme) -> u16 {
+    match scheme {
+        Scheme::Https => 443,
+        Scheme::Http => 80,
     }
 }
 
@@ -312,14 +326,15 @@ mod tests {
             ("https://registry.example.com/v2/", "https://registry.example.com"),
             ("http://registry.example.com", "https://registry.example.com"),
             ("registry.example.com:443", "https://registry.example.com"),
-            ("registry.example.com", "https://registry.example.com:5000"),
+            ("registry.example.com", "http://registry.example.com"),
             ("REGISTRY.example.com:5000", "https://registry.example.com:5000"),
             ("https://index.docker.io/v1/", "https://registry-1.docker.io"),
             ("docker.io", "https://index.docker.io"),
+            ("https://index.docker.io/v1/", "https://registry-1.docker.io:8443"),
             ("127.0.0.1:5000", "http://127.0.0.1:5000"),
             ("[::1]:5000", "http://[::1]:5000"),
             ("a.example.com/artifactory", "https://a.example.com/artifactory/api/docker/repo"),
-            ("*.example.com", "https://registry.example.com:5000"),
+            ("*.example.com", "https://registry.example.com"),
             ("*.Example.*:5000", "https://registry.example.com:5000"),
             ("reg*try.ex*mp*e.com", "https://registry.example.com"),
             ("r*.example.com/team", "https://registry.example.com/team/a"),
@@ -328,6 +343,12 @@ mod tests {
         }
         for (key, endpoint) in [
             ("registry.example.com:5000", "https://registry.example.com"),
+            // Nobody would use it there: the password's owner did not name that port.
+            ("registry.example.com", "https://registry.example.com:5000"),
+            ("https://registry.example.com/v2/", "https://registry.example.com:8443"),
+            ("*.example.com", "https://registry.example.com:5000"),
+            ("registry.example.com", "http://registry.example.com:443"),
+            ("index.docker.io:443", "https://index.docker.io:8443"),
             ("example.com", "https://registry.example.com"),
             ("registry.example.com.evil.net", "https://registry.example.com"),
             ("registry.example.com/team", "https://registry.example.com"),
@@ -359,10 +380,11 @@ mod tests {
         ];
         let json = format!(r#"{{"auths":{{{}}}}}"#, keys.map(|(key, name)| entry(key, name)).join(","));
         assert_eq!(found(&json, "https://r.io").as_deref(), Ok("port:pw"));
-        assert_eq!(found(&json, "https://r.io:5000").as_deref(), Ok("host:pw"));
-        assert_eq!(found_below(&json, "https://r.io:5000", Some("team/b")).as_deref(), Ok("team:pw"));
-        assert_eq!(found_below(&json, "https://r.io:5000", Some("team/a/x")).as_deref(), Ok("a:pw"));
-        assert_eq!(found_below(&json, "https://r.io:5000", Some("teams")).as_deref(), Ok("host:pw"));
+        let json = json.replace("r.io:443", "s.io");
+        assert_eq!(found(&json, "https://r.io").as_deref(), Ok("host:pw"));
+        assert_eq!(found_below(&json, "https://r.io", Some("team/b")).as_deref(), Ok("team:pw"));
+        assert_eq!(found_below(&json, "https://r.io", Some("team/a/x")).as_deref(), Ok("a:pw"));
+        assert_eq!(found_below(&json, "https://r.io", Some("teams")).as_deref(), Ok("host:pw"));
     }
 
     #[test]
@@ -405,8 +427,8 @@ mod tests {
         }
         assert_eq!(error(r#"{"auths":{}}"#), "has no entry for r.io:5000");
         let helped = "leaves r.io:5000 to a credential helper; put the credentials into the Secret itself";
-        assert_eq!(error(r#"{"auths":{},"credHelpers":{"r.io":"ecr-login"}}"#), helped);
-        assert_eq!(error(r#"{"auths":{"r.io":{}},"credsStore":"desktop"}"#), helped);
+        assert_eq!(error(r#"{"auths":{},"credHelpers":{"r.io:5000":"ecr-login"}}"#), helped);
+        assert_eq!(error(r#"{"auths":{"r.io:5000":{}},"credsStore":"desktop"}"#), helped);
         let large = " ".repeat(LARGEST_CONFIG + 1);
         assert_eq!(error(&large), "is larger than 1 MiB");
     }
