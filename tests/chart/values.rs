@@ -20,6 +20,7 @@ const WRONG: [(&str, &str); 44] = [
     ("tenantPolicy.plainHTTP=1", "/tenantPolicy/plainHTTP"),
     ("tenantPolicy.allowedEndpoints=registry.example.com", "/tenantPolicy/allowedEndpoints"),
     ("tenantPolicy.plainHttp=true", "plainHttp"),
+    ("tenantPolicy.secretHosts=required", "/tenantPolicy/secretHosts"),
     ("tenantAccess=cluster", "/tenantAccess"),
     ("image.repository=", "/image/repository"),
     ("image.tag=1", "/image/tag"),
