@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::programs::{CHART, in_repository, run, template, text_of};
 
 /// A wrong value, and what the complaint has to name.
-const WRONG: [(&str, &str); 44] = [
+const WRONG: [(&str, &str); 45] = [
     ("nonsense=1", "nonsense"),
     ("image.repo=x", "repo"),
     ("namespace.create=maybe", "/namespace/create"),
