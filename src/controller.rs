@@ -20,7 +20,7 @@ use crate::{
     kubernetes::call::LONGEST_PAUSE,
     queue::{Limits, Queue, until},
     reconcile::{Attempt, Context, Done, Group, ReconcileError, reconcile, retold},
-    resolve::{Reading, Reference, ReferenceKind, Shelf, references},
+    resolve::{Reading, Reference, ReferenceKind, Shelf, policy_reference, references},
     schedule::History,
     server::Health,
     subject::{Key, Scope, Subject},
@@ -261,7 +261,8 @@ impl Controller {
         }
         let named = |subject: &Subject| -> HashSet<Reference> {
             let namespace = key.references_namespace(&self.context.system_namespace);
-            references(&subject.spec, namespace).into_iter().collect()
+            let policy = policy_reference(key, &subject.spec, &self.context.system_namespace);
+            references(&subject.spec, namespace).into_iter().chain(policy).collect()
         };
         let before = self.entries.get(key).map(|entry| named(&entry.subject)).unwrap_or_default();
         let after = subject.map(named).unwrap_or_default();

@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
     publish::{PublishError, publish_finalizer, publish_status},
     queue,
-    resolve::{Means, ReadError, Reading, References, Wanted, resolve},
+    resolve::{Means, PolicySource, ReadError, Reading, References, Wanted, resolve},
     schedule::{self, Basis, History, Outcome, Unpublished, Verdict},
     subject::{Key, Scope, Subject},
     validate::{Boundaries, SpecError, place, target},
@@ -145,8 +145,8 @@ pub async fn reconcile(
     {
         return Err(ReconcileError::TenantUnseen);
     }
-    let Examination { readings, changed, plan } = examine(context, subject, tenant.as_ref()).await?;
-    let basis = Basis::of(subject, tenant, readings);
+    let Examination { readings, policy, changed, plan } = examine(context, subject, tenant.as_ref()).await?;
+    let basis = Basis::of(subject, tenant, readings).under(policy);
     if let Some((history, left)) = resumed(context, subject, history, changed, &basis) {
         context.availability.judged(subject, &subject.status, Outcome::Rejected, None);
         return settle_publication(context, subject, &history, left).await;
@@ -295,6 +295,7 @@ fn resumed(
 /// What is to be probed, or what already stands in the way; and what was read to know it.
 struct Examination {
     readings: Vec<Reading>,
+    policy: Option<Reading>,
     /// When the newest change of what is to be probed with was made, if that can be told.
     changed: Option<Timestamp>,
     plan: Plan,
@@ -317,7 +318,8 @@ async fn examine(
     subject: &Subject,
     tenant: Option<&Arc<str>>,
 ) -> Result<Examination, ReadError> {
-    let stop = |seen| Examination { readings: Vec::new(), changed: None, plan: Plan::Stop(seen) };
+    let stop =
+        |seen| Examination { readings: Vec::new(), policy: None, changed: None, plan: Plan::Stop(seen) };
     if subject.key.scope() == Scope::Tenant && tenant.is_none() {
         return Ok(stop(Seen::NotATenant));
     }
@@ -334,6 +336,7 @@ async fn examine(
         place: place.as_ref(),
         tenant,
         namespace: subject.key.references_namespace(&context.system_namespace),
+        policy: PolicySource::Namespace(&context.system_namespace),
     };
     let resolved = resolve(wanted, &*context.references).await?;
     let (plan, changed) = match resolved.means {
@@ -342,7 +345,7 @@ async fn examine(
         }
         Err(problem) => (Plan::Stop(Seen::Unresolved(problem)), None),
     };
-    Ok(Examination { readings: resolved.readings, changed, plan })
+    Ok(Examination { readings: resolved.readings, policy: resolved.policy, changed, plan })
 }
 
 /// Probes; says so in the status of a changed object when it takes long, and returns the object as then written. Ends

@@ -76,6 +76,8 @@ pub struct Basis {
     tenant: Option<Arc<str>>,
     /// The references that were read, each with the version that was seen; none where it was not there.
     readings: Vec<Reading>,
+    /// The tenant policy, where it bears on the registry.
+    policy: Option<Reading>,
 }
 
 impl Basis {
@@ -88,7 +90,18 @@ impl Basis {
             suspended: subject.spec.suspend,
             tenant,
             readings,
+            policy: None,
         }
+    }
+
+    /// The same under that version of the tenant policy.
+    #[must_use]
+    pub fn under(self, policy: Option<Reading>) -> Self {
+        Self { policy, ..self }
+    }
+
+    fn all_readings(&self) -> impl Iterator<Item = &Reading> {
+        self.readings.iter().chain(&self.policy)
     }
 
     /// Whether the same was judged as on the basis of `other`. That somebody asked for it changes nothing in it.
@@ -108,14 +121,14 @@ impl Basis {
     /// Whether a watch, asked for the version of each reference, knows of a newer one. A version that it doesn't know,
     /// or an older one, says only that the watch is behind.
     pub fn is_outdated(&self, version: impl Fn(&Reference) -> Option<String>) -> bool {
-        self.readings.iter().any(|reading| {
+        self.all_readings().any(|reading| {
             version(&reading.reference).is_some_and(|seen| is_newer(&seen, reading.version.as_deref()))
         })
     }
 
     /// Whether a reference, now seen in that version or gone, is not, or no longer, what was read.
     pub fn is_outdated_by(&self, seen: &Reading) -> bool {
-        let read = self.readings.iter().find(|reading| reading.reference == seen.reference);
+        let read = self.all_readings().find(|reading| reading.reference == seen.reference);
         read.is_none_or(|read| match &seen.version {
             Some(version) => is_newer(version, read.version.as_deref()),
             None => read.version.is_some(),
@@ -133,7 +146,7 @@ impl Basis {
 
     /// Whether this rests on that very reading.
     pub fn rests_on(&self, seen: &Reading) -> bool {
-        self.readings.contains(seen)
+        self.all_readings().any(|reading| reading == seen)
     }
 }
 
@@ -251,6 +264,7 @@ mod tests {
             suspended: false,
             tenant: None,
             readings: Vec::new(),
+            policy: None,
         }
     }
 

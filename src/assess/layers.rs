@@ -84,11 +84,14 @@ fn reason_of(problem: &Problem) -> Reason {
             ReferenceKind::Secret => Reason::SecretNotFound,
             ReferenceKind::ConfigMap => Reason::ConfigMapNotFound,
         },
-        Problem::AccessDenied { .. } => Reason::AccessDenied,
-        Problem::OperatorIdentity => Reason::NotPermitted,
+        Problem::AccessDenied { .. } | Problem::PolicyDenied(_) => Reason::AccessDenied,
+        Problem::OperatorIdentity | Problem::AwsTokenElsewhere { .. } => Reason::NotPermitted,
         Problem::Ca { .. } | Problem::NoCaKey { .. } => Reason::CABundleInvalid,
         Problem::NoKey { .. }
-        | Problem::WrongType { .. }
+        | Problem::WrongType(_)
+        | Problem::Hosts { .. }
+        | Problem::OtherHosts { .. }
+        | Problem::NoHosts { .. }
         | Problem::NotText { .. }
         | Problem::Credentials { .. }
         | Problem::AwsKey { .. }

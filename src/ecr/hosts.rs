@@ -6,7 +6,7 @@
 use std::fmt;
 
 use registry_api::spec::EcrAuth;
-use registry_probe::{Endpoint, Host};
+use registry_probe::{Endpoint, Host, HostPort};
 use thiserror::Error;
 
 /// A part of AWS with identities of its own.
@@ -149,6 +149,14 @@ pub enum EcrHost {
     Private(Place),
     /// The public gallery.
     Public,
+}
+
+/// Whether a server is one of ECR's registries. Whoever has a token for one can send it there and reach nobody but AWS.
+pub fn is_ecr(server: &HostPort) -> bool {
+    match &server.host {
+        Host::Name(name) => EcrHost::parse(name).is_some(),
+        Host::Address(_) => false,
+    }
 }
 
 /// Domains of the registries that are reached by IPv4 alone.

@@ -16,6 +16,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, ResourceExt};
+use registry_api::HOSTS_ANNOTATION;
 use secrecy::{ExposeSecret, SecretSlice};
 use thiserror::Error;
 
@@ -91,6 +92,8 @@ pub struct Content {
     pub changed: Option<Timestamp>,
     /// The Secret's type.
     pub kind: Option<String>,
+    /// The hosts that the Secret is for, as its annotation names them; none if it has no such annotation.
+    pub hosts: Option<String>,
     entries: BTreeMap<String, SecretSlice<u8>>,
 }
 
@@ -288,6 +291,7 @@ impl From<Secret> for Content {
         Self {
             version: secret.resource_version().unwrap_or_default(),
             changed: last_change(&secret.metadata),
+            hosts: secret.metadata.annotations.as_ref().and_then(|all| all.get(HOSTS_ANNOTATION)).cloned(),
             kind: secret.type_,
             entries: secret
                 .data
@@ -307,6 +311,6 @@ impl From<ConfigMap> for Content {
             map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes().into()));
         let binary =
             map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0.into()));
-        Self { version, changed, kind: None, entries: text.chain(binary).collect() }
+        Self { version, changed, kind: None, hosts: None, entries: text.chain(binary).collect() }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::programs::{CHART, in_repository, run, template, text_of};
 
 /// A wrong value, and what the complaint has to name.
-const WRONG: [(&str, &str); 47] = [
+const WRONG: &[(&str, &str)] = &[
     ("nonsense=1", "nonsense"),
     ("image.repo=x", "repo"),
     ("namespace.create=maybe", "/namespace/create"),
@@ -21,6 +21,7 @@ const WRONG: [(&str, &str); 47] = [
     ("tenantPolicy.plainHTTP=1", "/tenantPolicy/plainHTTP"),
     ("tenantPolicy.allowedEndpoints=registry.example.com", "/tenantPolicy/allowedEndpoints"),
     ("tenantPolicy.plainHttp=true", "plainHttp"),
+    ("tenantPolicy.secretHosts=required", "/tenantPolicy/secretHosts"),
     ("tenantAccess=cluster", "/tenantAccess"),
     ("image.repository=", "/image/repository"),
     ("image.tag=1", "/image/tag"),

@@ -2,6 +2,7 @@
 //! against moto's ECR and STS.
 
 mod causes;
+mod elsewhere;
 mod fake;
 #[allow(dead_code, reason = "the other system tests use the rest")]
 #[path = "../system/harness.rs"]

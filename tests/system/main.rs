@@ -8,6 +8,7 @@ mod isolation;
 mod leadership;
 mod lifecycle;
 mod objects;
+mod purposes;
 mod references;
 mod samples;
 mod schema;

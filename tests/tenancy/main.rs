@@ -28,6 +28,7 @@ mod manual;
 mod operator;
 mod policy;
 mod roles;
+mod samples;
 mod stage;
 mod system;
 mod tenant;

@@ -265,6 +265,7 @@ impl Session<'_> {
     async fn answer(&mut self, subject: &Subject, notes: &mut Vec<String>) -> anyhow::Result<Answer> {
         let namespace = subject.key.references_namespace(self.system_namespace).to_owned();
         let nobodys = self.is_nobodys(subject, notes).await;
+        let policy = self.supply.policy(subject, self.system_namespace).await;
         let contents = match self.supply.of(subject, &namespace).await {
             Ok(contents) => contents,
             Err(
@@ -276,7 +277,8 @@ impl Session<'_> {
             Err(SupplyError::Prompt(error)) => return Err(error.into()),
         };
         notes.append(&mut self.supply.notes);
-        let surroundings = Surroundings { namespace: &namespace, nobodys, contents: &contents };
+        let surroundings =
+            Surroundings { namespace: &namespace, nobodys, contents: &contents, policy: &policy };
         let what = format!("Checking {} at {}", subject.key, subject.spec.endpoint);
         let checked = progress::shown(&what, self.checker.check(subject, surroundings)).await?;
         Ok(Answer::Checked(Box::new(checked)))

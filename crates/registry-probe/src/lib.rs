@@ -13,6 +13,7 @@ mod exchange;
 mod fence;
 mod findings;
 mod host;
+mod host_pattern;
 mod prober;
 mod realm;
 mod repository;
@@ -31,6 +32,7 @@ pub use findings::{
     Unavailable, Unprovable,
 };
 pub use host::{Host, HostError, HostPort, TrustedService};
+pub use host_pattern::{HostPattern, HostPatternsError, NotAPattern};
 pub use prober::{Prober, ProberError, ProberSettings};
 pub use repository::{RepositoryName, RepositoryNameError};
 pub use target::{Material, Target};

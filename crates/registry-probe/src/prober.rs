@@ -121,7 +121,11 @@ fn case<'a>(target: &'a Target, material: &'a Material, now: Timestamp) -> Case<
         base_path,
         repository: target.repository.as_ref().map(|repository| repository.below(base_path)),
         credentials: material.credentials.as_ref(),
-        trust: Trust { registry: target.endpoint.api(), listed: &target.trusted_token_services },
+        trust: Trust {
+            registry: target.endpoint.api(),
+            listed: &target.trusted_token_services,
+            only_registry: target.only_to_endpoint,
+        },
         now,
     }
 }

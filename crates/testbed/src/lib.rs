@@ -23,6 +23,7 @@ pub mod ports;
 pub mod process;
 pub mod python;
 pub mod registry;
+pub mod samples;
 pub mod tools;
 
 pub use audit::{AuditEvent, AuditLog, AuditMark};

@@ -44,6 +44,7 @@ pub fn target(endpoint: &str) -> Target {
         skip_verify: false,
         fence: Fence::new(FenceScope::System, [], []),
         trusted_token_services: Arc::from([]),
+        only_to_endpoint: false,
         deadline: DEADLINE,
     }
 }
