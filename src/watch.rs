@@ -63,8 +63,9 @@ pub type Signals = mpsc::Sender<Signal>;
 
 /// A watch is renewed this often, so that one that hangs in silence is noticed soon after.
 const RENEWAL_SECONDS: u32 = 40;
-/// Objects a page in the first list: what is held twice for a moment.
-const PAGE: u32 = 250;
+/// Objects a page in the first list. An object may be 1.5 MB, most of it annotations that nobody needs, and a page is in
+/// memory as bytes and parsed for a moment.
+const PAGE: u32 = 20;
 
 /// Whoever deletes the operator's role bindings again and again has it list and write them this often.
 const BETWEEN_SETTLEMENTS: Duration = Duration::from_secs(1);
