@@ -12,6 +12,7 @@ mod endpoint;
 mod exchange;
 mod fence;
 mod findings;
+mod gate;
 mod host;
 mod prober;
 mod realm;
@@ -28,8 +29,9 @@ pub use fence::{Fence, FenceScope, IpNet};
 pub use findings::{
     ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure, EndpointFinding,
     Evidence, Findings, Inconclusive, LayerDurations, NotARegistry, RequestCounts, Stage, TlsFinding,
-    Unavailable, Unprovable,
+    Unavailable, Unprovable, Withholding,
 };
+pub use gate::{Admission, Gate, OpenGate};
 pub use host::{Host, HostError, HostPort, TrustedService};
 pub use prober::{Prober, ProberError, ProberSettings};
 pub use repository::{RepositoryName, RepositoryNameError};
