@@ -2,8 +2,9 @@
 //! ARN, a request id, an endpoint's address or a word of AWS's own.
 
 use registry_api::Reason;
+use registry_probe::Withholding;
 
-use super::Standing;
+use super::{Standing, sentences::withheld};
 use crate::ecr::{Cause, Outage, Refusal};
 
 pub(super) fn verdict(refusal: &Refusal) -> (Standing, Reason) {
@@ -21,7 +22,8 @@ pub(super) fn verdict(refusal: &Refusal) -> (Standing, Reason) {
             (Standing::False, Reason::Forbidden)
         }
         Cause::TokenRefused { forbidden: false, .. } => (Standing::False, Reason::TokenRefused),
-        Cause::Throttled => (Standing::Unknown, Reason::Throttled),
+        Cause::Withheld(Withholding::TriedTooOften) => (Standing::False, Reason::Rejected),
+        Cause::Throttled | Cause::Withheld(_) => (Standing::Unknown, Reason::Throttled),
         // AWS looks at the time before it looks at the keys: nothing is said of them.
         Cause::Unavailable(_) | Cause::ClockSkew => (Standing::Unknown, Reason::TemporarilyUnavailable),
     }
@@ -61,6 +63,7 @@ pub(super) fn sentence(refusal: &Refusal) -> String {
         ),
         Cause::Throttled => format!("{aws} answers that it gets too many requests; tried again later"),
         Cause::Unavailable(outage) => unavailable(&aws, *outage),
+        Cause::Withheld(why) => withheld(&aws, *why),
         Cause::NoOperatorIdentity => "The operator has no AWS identity of its own: set up IRSA, EKS Pod Identity or a \
              role of its node, or name a Secret with access keys in spec.auth.ecr.sts.secretRef"
             .to_owned(),
@@ -172,6 +175,8 @@ mod tests {
             Cause::Other { code: "InvalidParameterException".into() },
         ];
         causes.extend(outages.map(Cause::Unavailable));
+        let withheld = [Withholding::TriedTooOften, Withholding::TooManyRejected, Withholding::MemoryFull];
+        causes.extend(withheld.map(Cause::Withheld));
         causes
     }
 

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use registry_probe::Withholding;
+
 /// Which of AWS's APIs was asked.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Api {
@@ -81,6 +83,8 @@ pub enum Cause {
     Throttled,
     /// AWS could not be asked.
     Unavailable(Outage),
+    /// AWS was not asked, to spare the access keys; it is their turn later.
+    Withheld(Withholding),
     /// The operator has no AWS identity of its own.
     NoOperatorIdentity,
     /// AWS does not take the operator's own identity.
@@ -117,7 +121,11 @@ pub enum Outage {
 impl Refusal {
     /// May a retry alone change this?
     pub fn is_transient(&self) -> bool {
-        matches!(self.cause, Cause::Throttled | Cause::Unavailable(_) | Cause::ClockSkew)
+        match self.cause {
+            Cause::Throttled | Cause::Unavailable(_) | Cause::ClockSkew => true,
+            Cause::Withheld(why) => why != Withholding::TriedTooOften,
+            _ => false,
+        }
     }
 
     /// Are the credentials themselves refused?

@@ -6,7 +6,6 @@ mod references;
 
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
 use registry_api::spec::{Ca, EcrAuth, KeyRef, RegistrySpec, SecretRef};
 use registry_probe::{
     CaBundle, CaError, ClientCertificate, ClientCertificateError, Credentials, CredentialsError,
@@ -19,7 +18,9 @@ use crate::{
     ecr::{Identity, KeyFault, Keys, Login, OperatorIdentity, Place, Source},
     subject::Key,
 };
-pub use references::{Content, Objects, ReadError, Reading, Reference, ReferenceKind, References, Shelf};
+pub use references::{
+    Content, ContentsDigest, Objects, ReadError, Reading, Reference, ReferenceKind, References, Shelf,
+};
 
 /// Why a reference can't be used. Each names the object, and never its contents.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -124,8 +125,8 @@ pub enum Problem {
 pub struct Resolved {
     /// What was read, in the order of the spec.
     pub readings: Vec<Reading>,
-    /// When the newest change of what was read was made; none where nothing was read, or that can't be told of all.
-    pub changed: Option<Timestamp>,
+    /// What was read, of all that was there.
+    pub contents: ContentsDigest,
     /// What can be probed with, or why it can't.
     pub means: Result<Means, Problem>,
 }
@@ -188,17 +189,19 @@ pub fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
 
 /// Reads everything that the spec names from `objects`.
 pub async fn resolve(wanted: Wanted<'_>, objects: &impl Objects) -> Result<Resolved, ReadError> {
-    let mut reader =
-        Reader { objects, namespace: wanted.namespace, readings: Vec::new(), changes: Vec::new() };
+    let mut reader = Reader {
+        objects,
+        namespace: wanted.namespace,
+        readings: Vec::new(),
+        contents: ContentsDigest::default(),
+    };
     let means = reader.means(wanted).await;
-    let Reader { readings, changes, .. } = reader;
-    let changed =
-        changes.into_iter().collect::<Option<Vec<_>>>().and_then(|changes| changes.into_iter().max());
+    let Reader { readings, contents, .. } = reader;
     match means {
-        Ok(means) => Ok(Resolved { readings, changed, means: Ok(means) }),
-        Err(Stop::Problem(problem)) => Ok(Resolved { readings, changed, means: Err(problem) }),
+        Ok(means) => Ok(Resolved { readings, contents, means: Ok(means) }),
+        Err(Stop::Problem(problem)) => Ok(Resolved { readings, contents, means: Err(problem) }),
         Err(Stop::Read(ReadError::Forbidden { reference, operator })) => {
-            Ok(Resolved { readings, changed, means: Err(Problem::AccessDenied { reference, operator }) })
+            Ok(Resolved { readings, contents, means: Err(Problem::AccessDenied { reference, operator }) })
         }
         Err(Stop::Read(error)) => Err(error),
     }
@@ -217,7 +220,7 @@ struct Reader<'a, O> {
     objects: &'a O,
     namespace: &'a str,
     readings: Vec<Reading>,
-    changes: Vec<Option<Timestamp>>,
+    contents: ContentsDigest,
 }
 
 impl<O: Objects> Reader<'_, O> {
@@ -316,7 +319,8 @@ impl<O: Objects> Reader<'_, O> {
         let content = self.objects.read(&reference).await?;
         let version = content.as_ref().map(|content| content.version.clone());
         self.readings.push(Reading { reference: reference.clone(), version });
-        self.changes.push(content.as_ref().and_then(|content| content.changed));
+        self.contents.add(reference.name.as_bytes());
+        self.contents.add(content.as_ref().map_or(&[][..], |content| &content.digest.0));
         match content {
             Some(content) => Ok((reference, content)),
             None => Err(Problem::NotFound(reference).into()),
