@@ -205,7 +205,8 @@ impl Controller {
         if known.is_some_and(|entry| entry.subject.uid != subject.uid) {
             self.gone(&key);
         }
-        let subject = Arc::new(subject);
+        let subject = Arc::new(subject.trimmed());
+        self.count(&subject);
         self.unreadable.remove(&key);
         self.context.availability.seen(&subject);
         if self.running.get(&key).is_some_and(|running| !running.subject.asks_the_same_as(&subject)) {
@@ -239,6 +240,10 @@ impl Controller {
         self.entries.remove(key);
         self.queue.forget(key);
         self.context.metrics.forget(key);
+        let promoted = self.context.quota().forget(key);
+        for key in &promoted {
+            self.now(key);
+        }
     }
 
     /// Forgets the registries of a scope that are not listed.
@@ -343,6 +348,15 @@ impl Controller {
         }
     }
 
+    /// Counts a registry in, and looks at those for which that decides anew.
+    fn count(&mut self, subject: &Subject) {
+        let tenant = subject.key.namespace().and_then(|namespace| self.context.access.tenant(namespace));
+        let changed = self.context.quota().observe(&subject.key, subject.created, tenant);
+        for key in &changed {
+            self.now(key);
+        }
+    }
+
     /// A namespace became, or ceased to be, a tenant's: its watches start or stop, and its registries are looked at.
     fn tenant(&mut self, namespace: &Arc<str>) {
         self.reach(namespace);
@@ -362,6 +376,9 @@ impl Controller {
         }
         let keys: Vec<Key> = self.audiences.in_namespace(namespace).cloned().collect();
         for key in &keys {
+            if let Some(subject) = self.entries.get(key).map(|entry| entry.subject.clone()) {
+                self.count(&subject);
+            }
             self.supersede(key);
             self.now(key);
         }

@@ -3,7 +3,7 @@
 use std::{
     io::{ErrorKind, Write as _},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -21,7 +21,9 @@ use registry_operator::{
     kubernetes::{store, watches::WatchPool},
     lease::{Candidate, Term},
     metrics::Metrics,
+    quota::Quota,
     reconcile::Context,
+    rejections::store::Store,
     resolve::References,
     server::{self, Health},
     settings::{Cli, Command, LogFormat, Settings},
@@ -220,7 +222,15 @@ impl Replica {
             access.clone(),
             self.metrics.clone(),
         );
+        let store = Store::new(self.client.clone(), &self.settings.system_namespace);
+        let rejections = match store.load(now).await {
+            Ok(rejections) => rejections,
+            Err(error) => {
+                return tracing::error!(%error, "no random numbers for the key of rejected credentials");
+            }
+        };
         let (events, writing) = Events::start(self.client.clone(), self.identity.clone());
+        let most = usize::try_from(self.settings.tenant_max_registries).unwrap_or(usize::MAX);
         let context = Arc::new(Context {
             client: self.client.clone(),
             watches: self.watches.clone(),
@@ -231,6 +241,8 @@ impl Replica {
             availability,
             prober: self.prober.clone(),
             tokens: self.tokens.clone(),
+            rejections: rejections.clone(),
+            quota: Mutex::new(Quota::new(most)),
             events,
             metrics: self.metrics.clone(),
             clock: now,
@@ -239,6 +251,7 @@ impl Replica {
         tokio::select! {
             () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
             () = writing => {}
+            () = store.keep(&rejections) => {}
             () = Box::pin(self.cluster_addresses.keep(&self.client)) => {}
             () = store::set_back(&self.client, self.watches.broken()) => {}
         }

@@ -165,6 +165,25 @@ fn metadata<K: Resource>(object: Option<PartialObjectMeta<K>>) -> Option<ObjectM
     object.map(|object| object.metadata)
 }
 
+/// The object with all that it says now, if it is still the same object.
+pub async fn current(client: &Client, subject: &Subject) -> Result<Subject, PublishError> {
+    let read = async {
+        match &subject.key {
+            Key::System { name } => {
+                let api = Api::<SystemRegistry>::all(client.clone());
+                Ok(api.get_opt(name).await?.map(Subject::of))
+            }
+            Key::Tenant { namespace, name } => {
+                let api = Api::<TenantRegistry>::namespaced(client.clone(), namespace);
+                Ok(api.get_opt(name).await?.map(Subject::of))
+            }
+        }
+    };
+    let current = within(&subject.key, "the spec", read).await?;
+    let same = current.filter(|current| current.uid == subject.uid);
+    same.ok_or_else(|| PublishError::Gone(subject.key.clone()))
+}
+
 /// Puts our finalizer on the object, or takes it off.
 pub async fn publish_finalizer(
     client: &Client,

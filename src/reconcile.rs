@@ -2,7 +2,7 @@
 //! validate, resolve, probe, assess, publish, schedule.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -21,10 +21,12 @@ use crate::{
     events::Events,
     kubernetes::{call::backoff, watches::WatchPool},
     metrics::Metrics,
-    publish::{PublishError, publish_finalizer, publish_status},
+    publish::{PublishError, current, publish_finalizer, publish_status},
     queue,
-    resolve::{Means, PolicySource, ReadError, Reading, References, Wanted, resolve},
-    schedule::{self, Basis, History, Outcome, Unpublished, Verdict},
+    quota::Quota,
+    rejections::{Rejections, Session, gate},
+    resolve::{ContentsDigest, Means, PolicySource, ReadError, Reading, References, Resolved, Wanted, resolve},
+    schedule::{Basis, History, Outcome, Unpublished, Verdict},
     subject::{Key, Scope, Subject},
     validate::{Boundaries, SpecError, place, target},
 };
@@ -49,6 +51,10 @@ pub struct Context {
     pub prober: Prober,
     /// What AWS gave.
     pub tokens: Option<Arc<Tokens>>,
+    /// Credentials that were rejected.
+    pub rejections: Arc<Rejections>,
+    /// How many registries of each tenant are validated.
+    pub quota: Mutex<Quota>,
     /// Tells of changed verdicts.
     pub events: Events,
     /// Counts.
@@ -137,7 +143,8 @@ pub async fn reconcile(
     }
     let tenant = subject.key.namespace().and_then(|namespace| context.access.tenant(namespace));
     if subject.spec.suspend {
-        let history = History { basis: Some(Basis::of(subject, tenant, Vec::new())), ..history.clone() };
+        let basis = Basis::of(subject, tenant, Vec::new(), ContentsDigest::default());
+        let history = History { basis: Some(basis), ..history.clone() };
         return Ok(Done { history, written: None, due: None, sooner: None });
     }
     if let (Some(namespace), None) = (subject.key.namespace(), &tenant)
@@ -145,15 +152,17 @@ pub async fn reconcile(
     {
         return Err(ReconcileError::TenantUnseen);
     }
-    let Examination { readings, policy, changed, plan } = examine(context, subject, tenant.as_ref()).await?;
-    let basis = Basis::of(subject, tenant, readings).under(policy);
-    if let Some((history, left)) = resumed(context, subject, history, changed, &basis) {
-        context.availability.judged(subject, &subject.status, Outcome::Rejected, None);
-        return settle_publication(context, subject, &history, left).await;
-    }
-    let same_basis = history.basis.as_ref() == Some(&basis);
+    let beyond = context.quota().is_beyond(&subject.key);
+    let read = if subject.trimmed && !beyond { Some(current(&context.client, subject).await?) } else { None };
+    let subject = read.as_ref().unwrap_or(subject);
+    let Examination { readings, policy, contents, plan } =
+        examine(context, subject, tenant.as_ref(), beyond).await?;
+    let basis = Basis::of(subject, tenant, readings, contents).under(policy).beyond_the_bound(beyond);
+    let same_basis = history.basis.as_ref().is_some_and(|before| before.asks_the_same_as(&basis));
     if same_basis && let Some(left) = left.filter(|left| !left.is_zero()) {
-        return settle_publication(context, subject, history, left).await;
+        // What was read may have been touched; its newest versions are known now.
+        let history = History { basis: Some(basis), ..history.clone() };
+        return settle_publication(context, subject, &history, left).await;
     }
 
     let _ = attempt.basis.set(basis.clone());
@@ -263,41 +272,11 @@ async fn settle_finalizer(
     Ok(Done { history: history.clone(), written, due: None, sooner })
 }
 
-/// A registry that is seen for the first time since the start, and whose status tells that the very same credentials were
-/// rejected: they are not tried again before their time, however often the operator is restarted.
-fn resumed(
-    context: &Context,
-    subject: &Subject,
-    history: &History,
-    changed: Option<Timestamp>,
-    basis: &Basis,
-) -> Option<(History, Duration)> {
-    if history.basis.is_some() {
-        return None;
-    }
-    let (since, message) = assess::rejected(subject)?;
-    // Both: the one knows nothing of what happened within a second, the other of what was written to the registry since.
-    if changed? > since || !basis.is_older_than(&subject.resource_version) {
-        return None;
-    }
-    let told = verdict(&subject.status);
-    let (rejections, left) = schedule::after_rejection_at(since, (context.clock)());
-    let history = History {
-        basis: Some(basis.clone()),
-        rejections,
-        told,
-        ready: Some(message.into()),
-        ..history.clone()
-    };
-    Some((history, left))
-}
-
 /// What is to be probed, or what already stands in the way; and what was read to know it.
 struct Examination {
     readings: Vec<Reading>,
     policy: Option<Reading>,
-    /// When the newest change of what is to be probed with was made, if that can be told.
-    changed: Option<Timestamp>,
+    contents: ContentsDigest,
     plan: Plan,
 }
 
@@ -317,11 +296,19 @@ async fn examine(
     context: &Context,
     subject: &Subject,
     tenant: Option<&Arc<str>>,
+    beyond: bool,
 ) -> Result<Examination, ReadError> {
-    let stop =
-        |seen| Examination { readings: Vec::new(), policy: None, changed: None, plan: Plan::Stop(seen) };
+    let stop = |seen| Examination {
+        readings: Vec::new(),
+        policy: None,
+        contents: ContentsDigest::default(),
+        plan: Plan::Stop(seen),
+    };
     if subject.key.scope() == Scope::Tenant && tenant.is_none() {
         return Ok(stop(Seen::NotATenant));
+    }
+    if beyond {
+        return Ok(stop(Seen::BeyondQuota(context.quota().most())));
     }
     let checked = target(subject, &context.boundaries)
         .and_then(|target| Ok::<_, SpecError>((place(&subject.spec, &target.endpoint)?, target)));
@@ -338,14 +325,12 @@ async fn examine(
         namespace: subject.key.references_namespace(&context.system_namespace),
         policy: PolicySource::Namespace(&context.system_namespace),
     };
-    let resolved = resolve(wanted, &*context.references).await?;
-    let (plan, changed) = match resolved.means {
-        Ok(Means { material, login }) => {
-            (Plan::Probe(Box::new(Case { target, material, login })), resolved.changed)
-        }
-        Err(problem) => (Plan::Stop(Seen::Unresolved(problem)), None),
+    let Resolved { readings, policy, contents, means } = resolve(wanted, &*context.references).await?;
+    let plan = match means {
+        Ok(Means { material, login }) => Plan::Probe(Box::new(Case { target, material, login })),
+        Err(problem) => Plan::Stop(Seen::Unresolved(problem)),
     };
-    Ok(Examination { readings: resolved.readings, policy: resolved.policy, changed, plan })
+    Ok(Examination { readings, policy, contents, plan })
 }
 
 /// Probes; says so in the status of a changed object when it takes long, and returns the object as then written. Ends
@@ -361,12 +346,18 @@ async fn probe_with_progress(
         Plan::Probe(case) => *case,
     };
     let superseded = attempt.superseded.cancelled();
-    let probe = Box::pin(probe(context, &case, urgency));
+    let session = session(context, subject, &case);
+    let mut probe = Box::pin(probe(context.askers(), case, urgency, session.clone()));
     let mut probing = Box::pin(async move {
         tokio::select! {
-            seen = probe => Ok(seen),
-            () = superseded => Err(ReconcileError::Superseded),
+            seen = &mut probe => return Ok(seen),
+            () = superseded => {}
         }
+        if let Some(session) = session {
+            // What the host says of the credentials is still worth knowing: the next try depends on it.
+            context.rejections.finish(&session, Box::pin(async move { drop(probe.await) }));
+        }
+        Err(ReconcileError::Superseded)
     });
     if subject.status.observed_generation == Some(subject.generation) {
         return Ok((probing.await?, None));
@@ -382,16 +373,46 @@ async fn probe_with_progress(
 /// What was seen, and the credentials that it was seen with.
 type Probed = (Seen, Option<Credentials>);
 
-async fn probe(context: &Context, case: &Case, urgency: Urgency) -> Probed {
-    let (Case { target, material, login }, now) = (case, (context.clock)());
-    if let (Some(login), Some(tokens)) = (login, &context.tokens) {
-        let case = ecr::probe::Case { target, material, login, urgency };
-        let seen = ecr::probe::probe(&context.prober, tokens, case, now).await;
+/// Who asks: what a validation needs that may outlive the work that began it.
+struct Askers {
+    prober: Prober,
+    tokens: Option<Arc<Tokens>>,
+    now: Timestamp,
+}
+
+/// The permission to send the credentials of this case; none where there are none that may be rejected.
+fn session(context: &Context, subject: &Subject, case: &Case) -> Option<Arc<Session>> {
+    let keys = case.login.as_ref().map(|login| login.keys().map(|keys| keys.parts().to_vec()));
+    let credentials = case.material.credentials.as_ref().map(gate::parts);
+    let parts = keys.unwrap_or(credentials)?;
+    Some(context.rejections.session(context.group(&subject.key), &parts, is_requested(subject)))
+}
+
+/// Whether somebody asked for a validation of this very object since its last verdict: by the annotation, or by another spec.
+/// A new object asks for none that others with the same credentials have not had.
+fn is_requested(subject: &Subject) -> bool {
+    let status = &subject.status;
+    let by_annotation =
+        subject.requested_at.is_some() && subject.requested_at != status.last_handled_reconcile_at;
+    by_annotation || status.observed_generation.is_some_and(|observed| observed != subject.generation)
+}
+
+async fn probe(askers: Askers, case: Case, urgency: Urgency, session: Option<Arc<Session>>) -> Probed {
+    let (Askers { prober, tokens, now }, Case { target, material, login }) = (askers, case);
+    if let (Some(login), Some(tokens)) = (&login, &tokens) {
+        let (target, material) = (&target, &material);
+        let case = ecr::probe::Case { target, material, login, urgency, session: session.as_deref() };
+        let seen = ecr::probe::probe(&prober, tokens, case, now).await;
         let used = seen.used.clone();
         return (Seen::Ecr(Box::new(seen)), used);
     }
-    let findings = context.prober.probe(target, material, now).await;
-    (Seen::Probed(Box::new(findings)), material.credentials.clone())
+    let Some(session) = session else {
+        let findings = prober.probe(&target, &material, now).await;
+        return (Seen::Probed(Box::new(findings)), material.credentials);
+    };
+    let mut findings = prober.probe_through(&*session, &target, &material, now).await;
+    session.conclude(&mut findings);
+    (Seen::Probed(Box::new(findings)), material.credentials)
 }
 
 fn due(
@@ -469,6 +490,15 @@ pub enum Group {
 pub type Lane = queue::Lane<Group, HostPort>;
 
 impl Context {
+    /// How many registries of each tenant are validated.
+    pub fn quota(&self) -> MutexGuard<'_, Quota> {
+        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn askers(&self) -> Askers {
+        Askers { prober: self.prober.clone(), tokens: self.tokens.clone(), now: (self.clock)() }
+    }
+
     /// Whether the finalizer is to be put on, or can be taken off.
     fn is_finalizer_due(&self, subject: &Subject) -> bool {
         match (subject.finalizer, subject.needs_cleanup()) {

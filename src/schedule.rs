@@ -7,7 +7,7 @@ use registry_api::RegistryStatus;
 
 use crate::{
     kubernetes::call::backoff,
-    resolve::{Reading, Reference},
+    resolve::{ContentsDigest, Reading, Reference},
     subject::Subject,
 };
 
@@ -22,13 +22,21 @@ pub enum Outcome {
         retry_after: Option<Duration>,
     },
     /// The credentials were refused: trying them again counts towards a lock-out.
-    Rejected,
+    Rejected {
+        /// How long the same credentials pause at that host, whichever registry uses them.
+        pause: Option<Duration>,
+    },
+    /// The credentials were not sent, to spare the account.
+    Postponed {
+        /// When it is their turn.
+        wait: Duration,
+    },
     /// Something is wrong that someone must put right.
     Definite,
 }
 
 /// What the operator remembers of a registry from one validation to the next. In memory only: a restart validates
-/// every registry once, save those whose status tells that these credentials were rejected.
+/// every registry once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     /// What the newest validation was made of.
@@ -37,7 +45,7 @@ pub struct History {
     pub transient: u32,
     /// Definite failures in a row, other than rejections.
     pub definite: u32,
-    /// Rejections of the same credentials in a row.
+    /// Rejections in a row whose pause only this registry knows.
     pub rejections: u32,
     /// The verdict that was last told by an Event, or found in the status at the start.
     pub told: Option<Verdict>,
@@ -78,11 +86,21 @@ pub struct Basis {
     readings: Vec<Reading>,
     /// The tenant policy, where it bears on the registry.
     policy: Option<Reading>,
+    /// What all of them held.
+    contents: ContentsDigest,
+    /// Whether it was beyond its tenant's bound.
+    beyond: bool,
 }
 
 impl Basis {
-    /// The basis of a validation of `subject`, whose namespace was that tenant's, and that read those references.
-    pub fn of(subject: &Subject, tenant: Option<Arc<str>>, readings: Vec<Reading>) -> Self {
+    /// The basis of a validation of `subject`, whose namespace was that tenant's, and that read those references with
+    /// those contents.
+    pub fn of(
+        subject: &Subject,
+        tenant: Option<Arc<str>>,
+        readings: Vec<Reading>,
+        contents: ContentsDigest,
+    ) -> Self {
         Self {
             uid: subject.uid.clone(),
             generation: subject.generation,
@@ -91,6 +109,8 @@ impl Basis {
             tenant,
             readings,
             policy: None,
+            contents,
+            beyond: false,
         }
     }
 
@@ -104,10 +124,22 @@ impl Basis {
         self.readings.iter().chain(&self.policy)
     }
 
+    /// The same for a registry that is, or isn't, beyond its tenant's bound.
+    #[must_use]
+    pub fn beyond_the_bound(self, beyond: bool) -> Self {
+        Self { beyond, ..self }
+    }
+
+    /// Whether a validation on the basis of `other` is of the same, asked for by the same request. The versions of what
+    /// was read don't matter: a write that touches nothing but metadata changes nothing.
+    pub fn asks_the_same_as(&self, other: &Self) -> bool {
+        self.requested_at == other.requested_at && self.judges_the_same_as(other)
+    }
+
     /// Whether the same was judged as on the basis of `other`. That somebody asked for it changes nothing in it.
     pub fn judges_the_same_as(&self, other: &Self) -> bool {
-        let unasked = |basis: &Self| Self { requested_at: None, ..basis.clone() };
-        unasked(self) == unasked(other)
+        let judged = |basis: &Self| Self { requested_at: None, readings: Vec::new(), ..basis.clone() };
+        judged(self) == judged(other)
     }
 
     /// Whether the object itself asks for nothing that this basis doesn't have.
@@ -135,15 +167,6 @@ impl Basis {
         })
     }
 
-    /// Whether all that was read had been written before that version of the registry: resource versions are those of one
-    /// store (KEP-5504).
-    pub fn is_older_than(&self, resource_version: &str) -> bool {
-        let older = |reading: &Reading| {
-            reading.version.as_deref().is_some_and(|version| is_newer(resource_version, Some(version)))
-        };
-        self.readings.iter().all(older)
-    }
-
     /// Whether this rests on that very reading.
     pub fn rests_on(&self, seen: &Reading) -> bool {
         self.all_readings().any(|reading| reading == seen)
@@ -165,12 +188,18 @@ impl History {
     #[must_use]
     pub fn after(&self, outcome: Outcome, basis: Basis) -> Self {
         // A change starts the count of rejections anew: the next try is of something else.
-        let same = self.basis.as_ref() == Some(&basis);
+        let same = self.basis.as_ref().is_some_and(|before| before.asks_the_same_as(&basis));
+        if matches!(outcome, Outcome::Postponed { .. }) {
+            return Self { basis: Some(basis), unpublished: None, ..self.clone() };
+        }
         let count = |hit: bool, before: u32| if hit { before.saturating_add(1) } else { 0 };
         Self {
             transient: count(matches!(outcome, Outcome::Transient { .. }), self.transient),
             definite: count(outcome == Outcome::Definite, if same { self.definite } else { 0 }),
-            rejections: count(outcome == Outcome::Rejected, if same { self.rejections } else { 0 }),
+            rejections: count(
+                matches!(outcome, Outcome::Rejected { .. }),
+                if same { self.rejections } else { 0 },
+            ),
             basis: Some(basis),
             told: self.told.clone(),
             ready: self.ready.clone(),
@@ -196,9 +225,11 @@ impl History {
                 let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
                 jittered(grown(FIRST_RETRY, self.transient, interval).max(asked), chance)
             }
-            Outcome::Rejected => {
-                jittered(grown(FIRST_AFTER_REJECTION, self.rejections, LONGEST_AFTER_REJECTION), chance)
+            Outcome::Rejected { pause } => {
+                let own = || grown(FIRST_AFTER_REJECTION, self.rejections, LONGEST_AFTER_REJECTION);
+                jittered(pause.unwrap_or_else(own), chance)
             }
+            Outcome::Postponed { wait } => jittered(wait.max(SOONEST_TURN), chance),
             Outcome::Definite => jittered(grown(FIRST_AFTER_DEFINITE, self.definite, interval), chance),
         }
     }
@@ -211,23 +242,10 @@ const FIRST_AFTER_DEFINITE: Duration = Duration::from_secs(30);
 /// Accounts lock after a few refused passwords within minutes.
 const FIRST_AFTER_REJECTION: Duration = Duration::from_mins(1);
 const LONGEST_AFTER_REJECTION: Duration = Duration::from_hours(1);
+/// Whoever waits for a turn does not come sooner than this: many may wait.
+const SOONEST_TURN: Duration = Duration::from_secs(1);
 /// A server that asks for a longer pause is asked again after this one.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
-
-/// How many rejections there have been of credentials that were first rejected at `since`, if each was followed by the
-/// next when it was due, and how long to wait now: never less than after the newest of them.
-pub fn after_rejection_at(since: Timestamp, now: Timestamp) -> (u32, Duration) {
-    let elapsed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-    let (mut rejections, mut newest) = (1, Duration::ZERO);
-    loop {
-        let next = newest + grown(FIRST_AFTER_REJECTION, rejections, LONGEST_AFTER_REJECTION);
-        if next > elapsed {
-            // The newest one may have come later, each wait before it being jittered.
-            return (rejections, next.saturating_sub(elapsed) + newest.mul_f64(0.1));
-        }
-        (rejections, newest) = (rejections.saturating_add(1), next);
-    }
-}
 
 /// `first`, doubled for each failure after the first, at most `longest` (but never less than `first`).
 fn grown(first: Duration, failures: u32, longest: Duration) -> Duration {
@@ -265,6 +283,8 @@ mod tests {
             tenant: None,
             readings: Vec::new(),
             policy: None,
+            contents: ContentsDigest::default(),
+            beyond: false,
         }
     }
 
@@ -282,38 +302,35 @@ mod tests {
         waits
     }
 
+    /// A rejection of which nothing is remembered but here.
+    const REJECTED: Outcome = Outcome::Rejected { pause: None };
+
     #[test]
     fn a_rejected_password_waits_one_two_four_up_to_sixty_minutes() {
-        let minutes: Vec<u64> =
-            repeated(Outcome::Rejected, 8).iter().map(|wait| wait.as_secs() / 60).collect();
+        let minutes: Vec<u64> = repeated(REJECTED, 8).iter().map(|wait| wait.as_secs() / 60).collect();
         assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 
     #[test]
-    fn what_a_restart_forgot_of_rejections_is_told_by_the_time_of_the_first() {
-        let resumed = |minutes| {
-            let (rejections, left) = after_rejection_at(
-                Timestamp::UNIX_EPOCH,
-                Timestamp::UNIX_EPOCH + Duration::from_mins(minutes),
-            );
-            (rejections, left.as_secs())
-        };
-        assert_eq!(resumed(0), (1, 60));
-        assert_eq!(resumed(1), (2, 120 + 6), "the second may have been a tenth of a minute late");
-        assert_eq!(resumed(2), (2, 60 + 6));
-        assert_eq!(resumed(3), (3, 240 + 18));
-        assert_eq!(resumed(63 + 60), (8, 3600 + 738));
-        let (rejections, left) =
-            after_rejection_at(Timestamp::UNIX_EPOCH + Duration::from_hours(1), Timestamp::UNIX_EPOCH);
-        assert_eq!((rejections, left.as_secs()), (1, 60), "a clock that was set back");
+    fn a_shared_pause_decides_over_the_registrys_own_count() {
+        let pause = Duration::from_mins(16);
+        assert_eq!(repeated(Outcome::Rejected { pause: Some(pause) }, 2), [pause, pause]);
+    }
+
+    #[test]
+    fn a_turn_that_is_waited_for_counts_as_no_failure() {
+        let before = History { transient: 2, definite: 1, rejections: 3, ..History::default() };
+        let postponed = Outcome::Postponed { wait: Duration::from_secs(40) };
+        let after = before.after(postponed, basis(1));
+        assert_eq!((after.transient, after.definite, after.rejections), (2, 1, 3));
+        assert_eq!(wait(&after, postponed), Duration::from_secs(40));
+        assert_eq!(wait(&after, Outcome::Postponed { wait: Duration::ZERO }), SOONEST_TURN);
     }
 
     #[test]
     fn a_change_starts_the_count_of_rejections_anew() {
-        let history = History::default()
-            .after(Outcome::Rejected, basis(1))
-            .after(Outcome::Rejected, basis(1))
-            .after(Outcome::Rejected, basis(2));
+        let history =
+            History::default().after(REJECTED, basis(1)).after(REJECTED, basis(1)).after(REJECTED, basis(2));
         assert_eq!(history.rejections, 1);
     }
 
@@ -362,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_basis_covers_an_object_until_that_asks_for_something_else() {
-        let basis = Basis::of(&subject(), None, Vec::new());
+        let basis = Basis::of(&subject(), None, Vec::new(), ContentsDigest::default());
         assert!(basis.covers(&Subject { resource_version: "2".into(), ..subject() }));
         let changes: [fn(&mut Subject); 4] = [
             |subject| subject.uid = "another".into(),
@@ -380,9 +397,18 @@ mod tests {
     #[test]
     fn that_somebody_asks_changes_nothing_of_what_is_judged() {
         let asked = Basis { requested_at: Some("now".into()), ..basis(1) };
-        assert!(asked.judges_the_same_as(&basis(1)) && asked != basis(1));
+        assert!(asked.judges_the_same_as(&basis(1)) && !asked.asks_the_same_as(&basis(1)));
         assert!(!asked.judges_the_same_as(&basis(2)));
-        assert!(!asked.judges_the_same_as(&resting_on(&[reading("a", None)])));
+    }
+
+    #[test]
+    fn a_version_changes_nothing_and_contents_do() {
+        let (first, touched) =
+            (resting_on(&[reading("a", Some("1"))]), resting_on(&[reading("a", Some("2"))]));
+        assert!(first.asks_the_same_as(&touched) && first != touched);
+        let mut contents = ContentsDigest::default();
+        contents.add(b"another password");
+        assert!(!first.asks_the_same_as(&Basis { contents, ..touched }));
     }
 
     #[test]
@@ -397,8 +423,6 @@ mod tests {
         }
         assert!(!resting_on(&[reading("a", None)]).is_outdated_by(&reading("a", None)), "gone as before");
         assert!(rests.is_outdated_by(&reading("b", Some("1"))), "never read");
-        assert!(rests.is_older_than("11") && !rests.is_older_than("10") && !rests.is_older_than("9"));
-        assert!(!resting_on(&[reading("a", None)]).is_older_than("1"), "it was not there");
         assert!(rests.rests_on(&reading("a", Some("10"))) && !rests.rests_on(&reading("a", Some("11"))));
     }
 
@@ -422,10 +446,10 @@ mod tests {
         assert_eq!(counts(Outcome::Usable, basis(1)), (0, 0, 0));
         assert_eq!(counts(transient, basis(1)), (4, 0, 0));
         assert_eq!(counts(Outcome::Definite, basis(1)), (0, 5, 0));
-        assert_eq!(counts(Outcome::Rejected, basis(1)), (0, 0, 6));
+        assert_eq!(counts(REJECTED, basis(1)), (0, 0, 6));
         assert_eq!(counts(transient, basis(2)), (4, 0, 0), "the registry is still away");
         assert_eq!(counts(Outcome::Definite, basis(2)), (0, 1, 0));
-        assert_eq!(counts(Outcome::Rejected, basis(2)), (0, 0, 1));
+        assert_eq!(counts(REJECTED, basis(2)), (0, 0, 1));
     }
 
     #[test]
@@ -454,7 +478,7 @@ mod tests {
         ) {
             let interval = Duration::from_secs(interval);
             let history = History { transient: failures, rejections: failures, definite: failures, ..History::default() };
-            for outcome in [Outcome::Usable, Outcome::Transient { retry_after: None }, Outcome::Rejected, Outcome::Definite] {
+            for outcome in [Outcome::Usable, Outcome::Transient { retry_after: None }, REJECTED, Outcome::Definite] {
                 let least = history.wait(outcome, interval, &[], Timestamp::UNIX_EPOCH, 0.0);
                 let wait = history.wait(outcome, interval, &[], Timestamp::UNIX_EPOCH, chance);
                 prop_assert!(wait >= least && wait <= least.mul_f64(1.1) + Duration::from_millis(1));

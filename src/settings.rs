@@ -114,6 +114,10 @@ pub struct Settings {
     #[arg(long, env = "REGISTRY_OPERATOR_CONCURRENCY", default_value = "64", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub concurrency: u16,
 
+    /// How many TenantRegistries of one tenant are validated; the newest beyond that say so.
+    #[arg(long, env = "REGISTRY_OPERATOR_TENANT_MAX_REGISTRIES", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tenant_max_registries: u32,
+
     /// How log lines are written.
     #[arg(long, env = "REGISTRY_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

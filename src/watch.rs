@@ -103,7 +103,7 @@ fn key_of<S: ApiScope>(object: &DeserializeGuard<Registry<S>>) -> Key {
 /// One object that can't be read must not stop the others.
 fn seen<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> Signal {
     match object.0 {
-        Ok(registry) => Signal::Seen(Box::new(Subject::of(registry))),
+        Ok(registry) => Signal::Seen(Box::new(Subject::of(registry).trimmed())),
         Err(error) => {
             let subject = Subject::of_metadata::<S>(error.metadata);
             tracing::error!(registry = %subject.key, error = error.error, "this object can't be read, and is not validated");

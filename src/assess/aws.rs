@@ -2,8 +2,9 @@
 //! ARN, a request id, an endpoint's address or a word of AWS's own.
 
 use registry_api::Reason;
+use registry_probe::Withholding;
 
-use super::Standing;
+use super::{Standing, sentences::withheld};
 use crate::ecr::{Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, Refusal};
 
 pub(super) fn verdict(refusal: &Refusal) -> (Standing, Reason) {
@@ -69,6 +70,7 @@ pub(super) fn sentence(refusal: &Refusal) -> String {
         ),
         Cause::Throttled => format!("{aws} answers that it gets too many requests; tried again later"),
         Cause::Unavailable(outage) => unavailable(&aws, *outage),
+        Cause::Withheld(why) => withheld(&aws, *why),
         Cause::NoOperatorIdentity => {
             "The operator has no AWS identity of its own: set up IRSA, EKS Pod Identity or a \
              role of its node, or name a Secret with access keys in spec.auth.ecr.sts.secretRef"
@@ -280,6 +282,8 @@ mod tests {
         causes.extend(named.map(|denial| role(false, None, "sts:AssumeRole", denial)));
         causes.extend(faults.map(Cause::OperatorIdentityRefused));
         causes.extend(outages.map(Cause::Unavailable));
+        let withheld = [Withholding::TriedTooOften, Withholding::TooManyRejected, Withholding::MemoryFull];
+        causes.extend(withheld.map(Cause::Withheld));
         causes
     }
 

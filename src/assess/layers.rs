@@ -2,7 +2,7 @@
 
 use registry_api::{ConditionType, Reason, condition::LAYERS};
 use registry_probe::{
-    ContentPathFinding, CredentialsFinding, EndpointFinding, Findings, TlsDefect, TlsFinding,
+    ContentPathFinding, CredentialsFinding, EndpointFinding, Findings, TlsDefect, TlsFinding, Withholding,
 };
 
 use super::{Line, Seen, Standing, aws, sentences};
@@ -22,6 +22,9 @@ pub(super) fn lines(seen: &Seen) -> Vec<Line> {
         }
         Seen::Unfit(error) => unfit(error),
         Seen::NotATenant => stopped_at_references(Reason::NotATenant, sentences::not_a_tenant()),
+        Seen::BeyondQuota(most) => {
+            stopped_at_references(Reason::NotPermitted, sentences::beyond_quota(*most))
+        }
         Seen::Unresolved(problem) => stopped_at_references(reason_of(problem), sentences::problem(problem)),
     }
 }
@@ -154,7 +157,8 @@ fn credentials(finding: &CredentialsFinding) -> Line {
         F::TokenRefused { .. } => (Standing::False, Reason::TokenRefused),
         F::UnsupportedScheme { .. } => (Standing::False, Reason::UnsupportedScheme),
         F::Unprovable(_) => (Standing::Unknown, Reason::Unprovable),
-        F::Throttled { .. } => (Standing::Unknown, Reason::Throttled),
+        F::Withheld { why: Withholding::TriedTooOften, .. } => (Standing::False, Reason::Rejected),
+        F::Throttled { .. } | F::Withheld { .. } => (Standing::Unknown, Reason::Throttled),
         F::TemporarilyUnavailable { .. } => (Standing::Unknown, Reason::TemporarilyUnavailable),
     };
     line(ConditionType::CredentialsValidated, status, reason, sentences::credentials(finding))

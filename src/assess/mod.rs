@@ -16,7 +16,7 @@ use registry_api::{
     ConditionType, Reason, RegistryStatus,
     status::{CredentialsStatus, TlsStatus},
 };
-use registry_probe::{Findings, TlsVersion};
+use registry_probe::{CredentialsFinding, Findings, TlsVersion};
 
 use crate::{
     availability::Report,
@@ -34,6 +34,8 @@ pub enum Seen {
     Unfit(SpecError),
     /// The namespace is not a tenant's.
     NotATenant,
+    /// Its tenant has more registries than this.
+    BeyondQuota(usize),
     /// A reference can't be used.
     Unresolved(Problem),
     /// The registry was probed.
@@ -48,7 +50,7 @@ impl Seen {
         match self {
             Self::Probed(findings) => Some(findings),
             Self::Ecr(seen) => Some(&seen.findings),
-            Self::Unfit(_) | Self::NotATenant | Self::Unresolved(_) => None,
+            Self::Unfit(_) | Self::NotATenant | Self::BeyondQuota(_) | Self::Unresolved(_) => None,
         }
     }
 
@@ -106,7 +108,7 @@ pub fn assess(subject: &Subject, seen: &Seen, before: Before, now: Timestamp) ->
     let status = RegistryStatus {
         observed_generation: Some(subject.generation),
         last_validation_time: Some(Time(now)),
-        last_handled_reconcile_at: subject.requested_at.clone(),
+        last_handled_reconcile_at: handled(subject, outcome),
         tls: certificate(seen),
         credentials: credentials(seen),
         conditions: conditions(subject, lines, now),
@@ -130,21 +132,6 @@ pub fn with_availability(status: &RegistryStatus, ready: &str, report: &Report) 
     status
 }
 
-/// Since when the credentials of a registry are rejected, by a status that answers all that is asked for; with what it says of it.
-pub fn rejected(subject: &Subject) -> Option<(Timestamp, &str)> {
-    let status = &subject.status;
-    let answered = subject.requested_at.is_none() || subject.requested_at == status.last_handled_reconcile_at;
-    let current = |condition: &&Condition| {
-        condition.status == "False" && condition.observed_generation == Some(subject.generation)
-    };
-    let credentials = status.condition(ConditionType::CredentialsValidated).filter(current)?;
-    let ready = status.condition(ConditionType::Ready).filter(current)?;
-    let is_rejected =
-        [credentials, ready].iter().all(|condition| condition.reason == Reason::Rejected.as_str());
-    (answered && is_rejected && status.observed_generation == Some(subject.generation))
-        .then_some((credentials.last_transition_time.0, credentials.message.as_str()))
-}
-
 /// The status of a registry whose new spec is being validated, and takes its time.
 pub fn progressing(subject: &Subject, now: Timestamp) -> RegistryStatus {
     let message = "The registry is being validated";
@@ -166,16 +153,46 @@ pub fn progressing(subject: &Subject, now: Timestamp) -> RegistryStatus {
     }
 }
 
+/// The request that this validation answers. One that waits for its turn is not answered yet.
+fn handled(subject: &Subject, outcome: Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Postponed { .. } => subject.status.last_handled_reconcile_at.clone(),
+        _ => subject.requested_at.clone(),
+    }
+}
+
 fn outcome(seen: &Seen, lines: &[Line]) -> Outcome {
     let failing = first_failing(lines);
+    if let Some(wait) = withheld(seen) {
+        return Outcome::Postponed { wait };
+    }
     if let Some(transient) = transient(seen, failing) {
         return transient;
     }
     match failing.map(|line| line.reason) {
         None if no_verdict(lines) => Outcome::Transient { retry_after: None },
         None => Outcome::Usable,
-        Some(Reason::Rejected) => Outcome::Rejected,
+        Some(Reason::Rejected) => Outcome::Rejected { pause: pause(seen) },
         Some(_) => Outcome::Definite,
+    }
+}
+
+/// How long the credentials wait for their turn, if they were not sent.
+fn withheld(seen: &Seen) -> Option<Duration> {
+    let by_aws = seen.refusal().filter(|refusal| matches!(refusal.cause, ecr::Cause::Withheld(_)));
+    let findings = seen.findings();
+    let by_registry =
+        findings.filter(|found| matches!(found.credentials, CredentialsFinding::Withheld { .. }));
+    let waits =
+        by_aws.map(|refusal| refusal.retry_after).or(by_registry.map(|findings| findings.retry_after))?;
+    Some(waits.unwrap_or(UNDER_WAY))
+}
+
+/// How long credentials that were rejected pause.
+fn pause(seen: &Seen) -> Option<Duration> {
+    match seen.refusal() {
+        Some(refusal) => refusal.retry_after,
+        None => seen.findings()?.retry_after,
     }
 }
 
@@ -225,7 +242,8 @@ fn ready(subject: &Subject, lines: &[Line], outcome: Outcome, before: Before) ->
         message: message.to_owned(),
     };
     if let Some(failing) = first_failing(lines) {
-        if let Some(reason) = still_ready(subject, outcome, before) {
+        let known_bad = failing.status == Standing::False && matches!(outcome, Outcome::Postponed { .. });
+        if let Some(reason) = still_ready(subject, outcome, before).filter(|_| !known_bad) {
             let message = sentences::capped(format!(
                 "Ready until this has failed more often in a row: {}",
                 failing.message
@@ -267,9 +285,12 @@ fn still_ready(subject: &Subject, outcome: Outcome, before: Before) -> Option<Re
     let threshold = u32::try_from(subject.spec.validation.failure_threshold).unwrap_or(1);
     let unchanged = before.same_basis && subject.status.observed_generation == Some(subject.generation);
     let few = before.transient_failures.saturating_add(1) < threshold;
-    (matches!(outcome, Outcome::Transient { .. }) && unchanged && few)
-        .then(|| was.reason.parse().ok())
-        .flatten()
+    let keeps = match outcome {
+        Outcome::Transient { .. } => few,
+        Outcome::Postponed { .. } => true,
+        _ => false,
+    };
+    (keeps && unchanged).then(|| was.reason.parse().ok()).flatten()
 }
 
 /// kstatus: what is retried is still going on; what only a person can put right is stalled.
@@ -279,6 +300,9 @@ fn marker(ready: &Line, outcome: Outcome) -> Option<Line> {
     }
     let (condition, reason) = match outcome {
         Outcome::Transient { .. } => (ConditionType::Reconciling, Reason::Progressing),
+        Outcome::Postponed { .. } if ready.reason == Reason::Throttled => {
+            (ConditionType::Reconciling, Reason::Progressing)
+        }
         _ => (ConditionType::Stalled, ready.reason),
     };
     Some(Line { condition, status: Standing::True, reason, message: ready.message.clone() })
@@ -333,3 +357,6 @@ pub fn ends(status: &RegistryStatus) -> Vec<Timestamp> {
 
 /// How long a validation that sees nothing of this kind may go on before the status says that it is going on.
 pub const SLOW: Duration = Duration::from_secs(1);
+
+/// When to look again where another registry is trying the same credentials.
+const UNDER_WAY: Duration = Duration::from_secs(5);

@@ -4,10 +4,10 @@
 use registry_probe::{
     ClientCertificateFault, ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure,
     EndpointFinding, HostPort, Inconclusive, NotARegistry, PresentedCertificate, TlsDefect, TlsFinding,
-    Unavailable, Unprovable,
+    Unavailable, Unprovable, Withholding,
 };
 
-use crate::{access::Obstacle, resolve::Problem, words::listed};
+use crate::{access::Obstacle, rejections::table, resolve::Problem, words::listed};
 
 /// The contract's bound on a message, in characters.
 const LONGEST: usize = 1024;
@@ -38,6 +38,13 @@ pub(super) fn not_a_tenant() -> String {
     format!(
         "The namespace is not a tenant's: a cluster administrator makes it one by the label {}=<tenant>",
         registry_api::TENANT_LABEL
+    )
+}
+
+pub(super) fn beyond_quota(most: usize) -> String {
+    format!(
+        "Not validated: the tenant has more than {most} TenantRegistries, and the oldest are validated; remove some, or ask a \
+         cluster administrator (tenantPolicy.maxRegistries)"
     )
 }
 
@@ -250,7 +257,7 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
             "The registry serves anonymous clients; no credentials are given or needed".to_owned()
         }
         F::Rejected { by } => format!(
-            "{by} rejected the credentials (401): correct the Secret, and it is tried at once; the same ones only after a growing pause"
+            "{by} rejected the credentials (401); update the Secret to retry immediately, otherwise retries back off"
         ),
         F::Forbidden { by } => format!(
             "{by} forbids access with these credentials (403): the account lacks rights, or is locked"
@@ -274,9 +281,34 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
         F::Throttled { by } => {
             format!("{by} answered that it gets too many requests (429); tried again later")
         }
+        F::Withheld { server, why } => withheld(&server.to_string(), *why),
         F::TemporarilyUnavailable { server, cause } => {
             format!("The credentials could not be tried: {}", unavailable(server, *cause))
         }
+    }
+}
+
+/// Why credentials wait for their turn, with the bounds of [`table`].
+pub(super) fn withheld(server: &str, why: Withholding) -> String {
+    match why {
+        Withholding::TriedTooOften => format!(
+            "{server} rejected the credentials; update the Secret to retry immediately. The requested validation waits its turn: \
+             at most {} tries of the same credentials are made in a minute, and {} in all",
+            table::MOST_OF_THE_SAME,
+            table::MOST_AT_A_HOST
+        ),
+        Withholding::TooManyRejected => format!(
+            "Credentials not sent to {server}: it rejected {} attempts within a minute; retrying when it is their turn",
+            table::MOST_AT_A_HOST
+        ),
+        Withholding::MemoryFull => format!(
+            "Credentials not sent to {server}: {} other credentials were rejected; correct or remove the registries that are \
+             Rejected, retrying later",
+            table::MOST_REJECTED
+        ),
+        Withholding::UnderWay => format!(
+            "Credentials not sent to {server}: another registry is trying the same ones, without an answer in time; retrying"
+        ),
     }
 }
 

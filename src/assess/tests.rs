@@ -12,7 +12,7 @@ use registry_api::{
 use registry_probe::{
     ContentPathFinding, CredentialsFinding, DnsFailure, Endpoint, EndpointFinding, Evidence, Findings,
     HostPort, Inconclusive, LayerDurations, RequestCounts, Stage, TlsDefect, TlsFinding, Unavailable,
-    Unprovable,
+    Unprovable, Withholding,
 };
 
 use super::*;
@@ -89,7 +89,7 @@ fn the_reason_of_ready_is_that_of_the_first_failing_layer() {
     let failed = TlsFinding::Failed { server: server(), defect: unknown, also: Vec::new(), presented: None };
     for (findings, reason, outcome) in [
         (refused(), "ConnectionRefused", Outcome::Transient { retry_after: None }),
-        (Findings { credentials: rejected, ..usable() }, "Rejected", Outcome::Rejected),
+        (Findings { credentials: rejected, ..usable() }, "Rejected", Outcome::Rejected { pause: None }),
         (
             Findings { tls: failed, credentials: CredentialsFinding::NotAttempted, ..usable() },
             "UnknownIssuer",
@@ -217,24 +217,34 @@ fn a_content_path_that_nothing_is_known_of_is_said_beside_ready() {
 }
 
 #[test]
-fn rejected_is_only_what_a_status_says_of_all_that_is_asked_for_now() {
-    let findings = Findings { credentials: CredentialsFinding::Rejected { by: server() }, ..usable() };
-    let asked = |generation, requested_at: Option<&str>, status: &RegistryStatus| Subject {
-        requested_at: requested_at.map(str::to_owned),
-        ..subject(generation, status.clone())
+fn credentials_that_wait_for_their_turn_say_so_and_answer_no_request() {
+    let wait = Duration::from_secs(40);
+    let withheld = |why| Findings {
+        credentials: CredentialsFinding::Withheld { server: server(), why },
+        retry_after: Some(wait),
+        ..usable()
     };
-    let judge =
-        |subject: &Subject| assess(subject, &Seen::Probed(Box::new(findings.clone())), UNCHANGED, at(100)).0;
-    let unasked = judge(&asked(1, None, &RegistryStatus::default()));
-    assert_eq!(rejected(&asked(1, None, &unasked)).map(|(since, _)| since), Some(at(100)));
-    assert_eq!(rejected(&asked(2, None, &unasked)), None, "another spec");
-    assert_eq!(rejected(&asked(1, Some("now"), &unasked)), None, "somebody asks");
-    let answered = judge(&asked(1, Some("now"), &RegistryStatus::default()));
-    assert!(rejected(&asked(1, Some("now"), &answered)).is_some(), "and was answered");
     let (good, _) = judged(usable());
-    assert_eq!(rejected(&asked(1, None, &good)), None);
-    let progressing = progressing(&asked(2, None, &unasked), at(200));
-    assert_eq!(rejected(&asked(2, None, &progressing)), None);
+    let asked = Subject { requested_at: Some("now".into()), ..subject(2, good.clone()) };
+    for (why, condition, marker) in [
+        (Withholding::TriedTooOften, ("False", "Rejected"), ConditionType::Stalled),
+        (Withholding::TooManyRejected, ("Unknown", "Throttled"), ConditionType::Reconciling),
+        (Withholding::MemoryFull, ("Unknown", "Throttled"), ConditionType::Reconciling),
+        (Withholding::UnderWay, ("Unknown", "Throttled"), ConditionType::Reconciling),
+    ] {
+        let seen = Seen::Probed(Box::new(withheld(why)));
+        let (status, outcome) = assess(&asked, &seen, Before { same_basis: false, ..UNCHANGED }, at(200));
+        let credentials = status.condition(ConditionType::CredentialsValidated).unwrap();
+        assert_eq!((credentials.status.as_str(), credentials.reason.as_str()), condition);
+        assert_eq!(ready(&status), ("False", condition.1));
+        assert!(status.is_true(marker), "{why:?}");
+        assert_eq!(outcome, Outcome::Postponed { wait });
+        assert_eq!(status.last_handled_reconcile_at, None, "the request is still to be answered");
+        // What was Ready and is unchanged stays so where nothing speaks against it.
+        let seen = Seen::Probed(Box::new(withheld(why)));
+        let (status, _) = assess(&subject(1, good.clone()), &seen, UNCHANGED, at(200));
+        assert_eq!(status.is_true(ConditionType::Ready), condition.0 == "Unknown", "{why:?}");
+    }
 }
 
 #[test]
@@ -325,7 +335,7 @@ fn a_definite_failure_of_a_ready_registry_shows_at_once() {
     let rejected = Findings { credentials: CredentialsFinding::Rejected { by: server() }, ..usable() };
     let seen = Seen::Probed(Box::new(rejected));
     let (status, outcome) = assess(&subject(1, was_ready), &seen, UNCHANGED, at(200));
-    assert_eq!((ready(&status), outcome), (("False", "Rejected"), Outcome::Rejected));
+    assert_eq!((ready(&status), outcome), (("False", "Rejected"), Outcome::Rejected { pause: None }));
 }
 
 #[test]
@@ -368,7 +378,7 @@ fn refused_by_aws(cause: ecr::Cause, findings: Findings) -> (RegistryStatus, Out
 fn a_refusal_by_aws_is_the_verdict_on_the_credentials_and_says_itself_whether_it_may_pass() {
     let open = || Findings { credentials: CredentialsFinding::AnonymousAccess, ..usable() };
     for (cause, reason, outcome) in [
-        (ecr::Cause::WrongSecret, "Rejected", Outcome::Rejected),
+        (ecr::Cause::WrongSecret, "Rejected", Outcome::Rejected { pause: Some(Duration::from_secs(7)) }),
         (ecr::Cause::Expired, "Expired", Outcome::Definite),
         (
             ecr::Cause::Throttled,
@@ -421,6 +431,7 @@ fn any_findings() -> impl Strategy<Value = Findings> {
         Just(CredentialsFinding::Required),
         Just(CredentialsFinding::Expired),
         Just(CredentialsFinding::Rejected { by: server() }),
+        Just(CredentialsFinding::Withheld { server: server(), why: Withholding::TooManyRejected }),
         Just(CredentialsFinding::Unprovable(Unprovable::AnonymousServed)),
         Just(CredentialsFinding::TemporarilyUnavailable { server: server(), cause: Unavailable::NoToken }),
         Just(CredentialsFinding::Validated(Evidence::NamedInToken)),

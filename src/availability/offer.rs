@@ -133,9 +133,9 @@ pub fn holding(
         return Some(proven(subject, used).unwrap_or(Holding::Nothing));
     }
     match outcome {
-        Outcome::Transient { .. } if status.is_true(ConditionType::Ready) => None,
-        Outcome::Transient { .. } => Some(Holding::Unknown),
-        Outcome::Usable | Outcome::Rejected | Outcome::Definite => Some(Holding::Nothing),
+        Outcome::Transient { .. } | Outcome::Postponed { .. } if status.is_true(ConditionType::Ready) => None,
+        Outcome::Transient { .. } | Outcome::Postponed { .. } => Some(Holding::Unknown),
+        Outcome::Usable | Outcome::Rejected { .. } | Outcome::Definite => Some(Holding::Nothing),
     }
 }
 

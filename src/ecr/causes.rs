@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use registry_probe::Withholding;
+
 /// Which of AWS's APIs was asked.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Api {
@@ -93,6 +95,8 @@ pub enum Cause {
     Throttled,
     /// AWS could not be asked.
     Unavailable(Outage),
+    /// AWS was not asked, to spare the access keys; it is their turn later.
+    Withheld(Withholding),
     /// The operator has no AWS identity of its own.
     NoOperatorIdentity,
     /// AWS does not take the operator's own identity.
@@ -208,7 +212,8 @@ impl Cause {
             | Self::TokenRefused { forbidden: true, .. }
             | Self::Other { .. } => Class::Forbidden,
             Self::TokenRefused { forbidden: false, .. } => Class::TokenRefused,
-            Self::Throttled => Class::Throttled,
+            Self::Withheld(Withholding::TriedTooOften) => Class::Rejected,
+            Self::Throttled | Self::Withheld(_) => Class::Throttled,
             // AWS looks at the time before it looks at the keys.
             Self::Unavailable(_) | Self::ClockSkew => Class::Unavailable,
         }

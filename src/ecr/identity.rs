@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use super::hosts::Place;
+use super::{causes::Api, hosts::Place};
 use crate::subject::Key;
 
 /// Access keys, as a Secret holds them.
@@ -147,6 +147,23 @@ impl Login {
         parts
     }
 
+    /// The access keys that AWS is asked with; none where the operator's own identity is behind it.
+    pub fn keys(&self) -> Option<&Keys> {
+        match &self.identity {
+            Identity::Keys(keys) | Identity::Role { source: Source::Keys(keys), .. } => Some(keys),
+            Identity::Role { source: Source::Operator(_), .. } => None,
+        }
+    }
+
+    /// The API of AWS that sees the access keys, and its region.
+    pub fn place_asked_first(&self) -> String {
+        let api = match self.identity {
+            Identity::Keys(_) => Api::Ecr,
+            Identity::Role { .. } => Api::Sts,
+        };
+        format!("AWS {} {}", api.as_str(), self.place.region)
+    }
+
     /// Whether the operator's own identity is behind it.
     pub fn is_by_operator(&self) -> bool {
         matches!(self.identity, Identity::Role { source: Source::Operator(_), .. })
@@ -154,7 +171,8 @@ impl Login {
 }
 
 impl Keys {
-    fn parts(&self) -> [&[u8]; 4] {
+    /// What makes these keys another pair than others, to be hashed: secrets are among it.
+    pub fn parts(&self) -> [&[u8]; 4] {
         let session = self.session.as_ref().map(ExposeSecret::expose_secret);
         [
             self.id.expose_secret().as_bytes(),

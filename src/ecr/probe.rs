@@ -5,15 +5,21 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::jiff::Timestamp;
 use registry_probe::{
     ContentPathFinding, Credentials, CredentialsFinding, Findings, HostPort, Inconclusive, Material, Prober,
-    RepositoryName, Target,
+    RepositoryName, Target, Withholding,
 };
 use tokio::time::Instant;
 
 use super::{
+    cache::Taken,
     cache::{Kept, Urgency},
     causes::{Api, Cause, Outage, Refusal},
     identity::Login,
     tokens::{Token, Tokens},
+};
+use crate::rejections::{
+    Session,
+    records::{aws_cause, aws_refusal},
+    table::{self, Decision, Verdict},
 };
 
 /// What came of it.
@@ -55,7 +61,7 @@ impl Renewal {
 const SOONEST: Duration = Duration::from_secs(2);
 
 /// What is to be probed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Case<'a> {
     /// What is to be checked.
     pub target: &'a Target,
@@ -65,6 +71,8 @@ pub struct Case<'a> {
     pub login: &'a Login,
     /// Why now.
     pub urgency: Urgency,
+    /// Decides whether AWS may be asked with the login's access keys; none where there is no memory of rejections.
+    pub session: Option<&'a Session>,
 }
 
 /// Probes, and does all of it within the target's deadline.
@@ -87,12 +95,43 @@ struct Run<'a> {
 impl Run<'_> {
     /// Two thirds of the time may be spent at AWS; the rest is the registry's.
     async fn sign_in(&self) -> Result<(Arc<Kept<Token>>, bool), Refusal> {
-        let Case { target, login, urgency, .. } = self.case;
-        let patience = (target.deadline * 2 / 3).saturating_sub(self.began.elapsed());
-        match tokio::time::timeout(patience, self.tokens.sign_in(login, urgency)).await {
+        let patience = (self.case.target.deadline * 2 / 3).saturating_sub(self.began.elapsed());
+        match tokio::time::timeout(patience, self.admit_and_ask()).await {
             Ok(Ok(taken)) => Ok((taken.kept, taken.reused)),
             Ok(Err(refusal)) => Err(refusal),
             Err(_) => Err(self.refusal(Api::Ecr, Cause::Unavailable(Outage::Timeout))),
+        }
+    }
+
+    async fn admit_and_ask(&self) -> Result<Taken<Token>, Refusal> {
+        let Case { login, urgency, .. } = self.case;
+        let Some(session) = self.case.session.filter(|_| login.keys().is_some()) else {
+            return self.tokens.sign_in(login, urgency).await;
+        };
+        let decision = session.admit_at(&login.place_asked_first()).await;
+        if let Some(refusal) = self.withheld(decision) {
+            return Err(refusal);
+        }
+        let answer = self.tokens.sign_in(login, urgency).await;
+        let verdict = answer.as_ref().map_or_else(verdict, |_| Verdict::Accepted);
+        let pause = session.settle(verdict);
+        answer.map_err(|refusal| Refusal { retry_after: pause.or(refusal.retry_after), ..refusal })
+    }
+
+    /// What is said where AWS may not be asked now.
+    fn withheld(&self, decision: Decision) -> Option<Refusal> {
+        let refusal = |(api, cause), wait| Refusal { retry_after: Some(wait), ..self.refusal(api, cause) };
+        let withheld = |why| (Api::Ecr, Cause::Withheld(why));
+        match decision {
+            Decision::Send(_) | Decision::Wait => None,
+            Decision::Paused(table::Refusal::Aws(code), wait) => {
+                Some(refusal(aws_cause(code).unwrap_or(withheld(Withholding::TriedTooOften)), wait))
+            }
+            Decision::Paused(_, wait) | Decision::TriedTooOften(_, wait) => {
+                Some(refusal(withheld(Withholding::TriedTooOften), wait))
+            }
+            Decision::TooManyRejected(wait) => Some(refusal(withheld(Withholding::TooManyRejected), wait)),
+            Decision::Full(wait) => Some(refusal(withheld(Withholding::MemoryFull), wait)),
         }
     }
 
@@ -175,6 +214,16 @@ impl Run<'_> {
 
     fn refusal(&self, api: Api, cause: Cause) -> Refusal {
         Refusal { cause, api, region: self.case.login.place.region.clone(), retry_after: None }
+    }
+}
+
+/// What AWS's refusal says of the access keys.
+fn verdict(refusal: &Refusal) -> Verdict {
+    match aws_refusal(refusal.api, &refusal.cause) {
+        Some(refused) => Verdict::Refused(refused),
+        None if refusal.is_transient() || matches!(refusal.cause, Cause::Other { .. }) => Verdict::Nothing,
+        // Whatever else is refused, the signature was good.
+        None => Verdict::Accepted,
     }
 }
 

@@ -8,7 +8,6 @@ mod references;
 
 use std::sync::Arc;
 
-use k8s_openapi::jiff::Timestamp;
 use registry_api::{
     HOSTS_ANNOTATION,
     spec::{Ca, EcrAuth, KeyRef, RegistrySpec, SecretRef},
@@ -28,7 +27,9 @@ use crate::{
 pub use policy::{TenantPolicy, policy_reference};
 use purpose::{DOCKER_CONFIG, annotate, check_hosts, check_type};
 pub use purpose::{Purpose, WrongType};
-pub use references::{Content, Objects, ReadError, Reading, Reference, ReferenceKind, References, Shelf};
+pub use references::{
+    Content, ContentsDigest, Objects, ReadError, Reading, Reference, ReferenceKind, References, Shelf,
+};
 
 /// Why a reference can't be used. Each names the object, and never its contents.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -175,8 +176,8 @@ pub struct Resolved {
     pub readings: Vec<Reading>,
     /// The tenant policy, where it was read.
     pub policy: Option<Reading>,
-    /// When the newest change of what was read was made; none where nothing was read, or that can't be told of all.
-    pub changed: Option<Timestamp>,
+    /// What was read, of all that was there.
+    pub contents: ContentsDigest,
     /// What can be probed with, or why it can't.
     pub means: Result<Means, Problem>,
 }
@@ -257,18 +258,16 @@ pub async fn resolve(wanted: Wanted<'_>, objects: &impl Objects) -> Result<Resol
         policy: None,
         policy_read: None,
         readings: Vec::new(),
-        changes: Vec::new(),
+        contents: ContentsDigest::default(),
     };
     let means = reader.means(wanted).await;
-    let Reader { readings, changes, policy_read: policy, .. } = reader;
-    let changed =
-        changes.into_iter().collect::<Option<Vec<_>>>().and_then(|changes| changes.into_iter().max());
+    let Reader { readings, contents, policy_read: policy, .. } = reader;
     match means {
-        Ok(means) => Ok(Resolved { readings, policy, changed, means: Ok(means) }),
-        Err(Stop::Problem(problem)) => Ok(Resolved { readings, policy, changed, means: Err(problem) }),
+        Ok(means) => Ok(Resolved { readings, policy, contents, means: Ok(means) }),
+        Err(Stop::Problem(problem)) => Ok(Resolved { readings, policy, contents, means: Err(problem) }),
         Err(Stop::Read(ReadError::Forbidden { reference, operator, obstacle })) => {
             let problem = Problem::AccessDenied { reference, operator, obstacle };
-            Ok(Resolved { readings, policy, changed, means: Err(problem) })
+            Ok(Resolved { readings, policy, contents, means: Err(problem) })
         }
         Err(Stop::Read(error)) => Err(error),
     }
@@ -292,7 +291,7 @@ struct Reader<'a, O> {
     policy: Option<TenantPolicy>,
     policy_read: Option<Reading>,
     readings: Vec<Reading>,
-    changes: Vec<Option<Timestamp>>,
+    contents: ContentsDigest,
 }
 
 impl<O: Objects> Reader<'_, O> {
@@ -424,7 +423,8 @@ impl<O: Objects> Reader<'_, O> {
         let content = self.objects.read(&reference).await?;
         let version = content.as_ref().map(|content| content.version.clone());
         self.readings.push(Reading { reference: reference.clone(), version });
-        self.changes.push(content.as_ref().and_then(|content| content.changed));
+        self.contents.add(reference.name.as_bytes());
+        self.contents.add(content.as_ref().map_or(&[][..], |content| &content.digest.0));
         match content {
             Some(content) => Ok((reference, content)),
             None => Err(Problem::NotFound(reference).into()),

@@ -10,11 +10,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use k8s_openapi::{
-    api::core::v1::{ConfigMap, Secret},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    jiff::Timestamp,
-};
+use aws_lc_rs::digest;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt};
 use registry_api::HOSTS_ANNOTATION;
 use secrecy::{ExposeSecret, SecretSlice};
@@ -83,13 +80,34 @@ pub struct Reading {
     pub version: Option<String>,
 }
 
+/// A digest (SHA-256) of contents, to tell a change of them from a touch of metadata. Kept in memory only, as the contents
+/// are.
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+pub struct ContentsDigest(pub(super) [u8; 32]);
+
+impl ContentsDigest {
+    /// Adds a part; the order counts.
+    pub fn add(&mut self, part: &[u8]) {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&self.0);
+        context.update(part);
+        self.0.copy_from_slice(context.finish().as_ref());
+    }
+}
+
+impl fmt::Debug for ContentsDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ContentsDigest(…)")
+    }
+}
+
 /// The contents of a Secret or ConfigMap.
 #[derive(Debug)]
 pub struct Content {
     /// The resource version.
     pub version: String,
-    /// When it was last changed, in whole seconds; none where its metadata don't tell.
-    pub changed: Option<Timestamp>,
+    /// All that matters of it: its type, its entries and the hosts that it is for, and nothing else of its metadata.
+    pub digest: ContentsDigest,
     /// The Secret's type.
     pub kind: Option<String>,
     /// The hosts that the Secret is for, as its annotation names them; none if it has no such annotation.
@@ -98,6 +116,23 @@ pub struct Content {
 }
 
 impl Content {
+    /// How many bytes it holds.
+    fn size(&self) -> usize {
+        self.entries.iter().map(|(key, value)| key.len() + value.expose_secret().len()).sum()
+    }
+
+    fn digested(mut self) -> Self {
+        let mut digest = ContentsDigest::default();
+        digest.add(self.kind.as_deref().unwrap_or_default().as_bytes());
+        digest.add(self.hosts.as_deref().unwrap_or_default().as_bytes());
+        for (key, value) in &self.entries {
+            digest.add(key.as_bytes());
+            digest.add(value.expose_secret());
+        }
+        self.digest = digest;
+        self
+    }
+
     /// The bytes under that key.
     pub fn get(&self, key: &str) -> Option<&[u8]> {
         self.entries.get(key).map(ExposeSecret::expose_secret)
@@ -126,6 +161,10 @@ pub enum ReadError {
         source: CallError,
     },
 }
+
+/// Bytes of contents that are kept of the Secrets, or of the ConfigMaps, of one namespace. What is beyond is read whenever it is
+/// needed.
+const MOST_KEPT: usize = 1024 * 1024;
 
 /// Where referenced objects are read from: the operator's is the cluster, and others have them in a file.
 pub trait Objects: Sync {
@@ -204,7 +243,7 @@ impl References {
 
     fn keep(&self, reference: &Reference, content: &Arc<Content>) {
         self.with(&reference.shelf, |shelf| {
-            if shelf.watched {
+            if shelf.watched && shelf.has_room_for(content) {
                 shelf.contents.insert(reference.name.clone(), content.clone());
             }
         });
@@ -272,25 +311,23 @@ impl Objects for References {
 }
 
 impl Shelved {
+    /// Whether it can be kept: whatever a tenant writes, its namespaces cost no more than this.
+    fn has_room_for(&self, content: &Content) -> bool {
+        let kept: usize = self.contents.values().map(|content| content.size()).sum();
+        kept + content.size() <= MOST_KEPT
+    }
+
     fn drop_outdated(&mut self) {
         let versions = &self.versions;
         self.contents.retain(|name, content| versions.get(name) == Some(&content.version));
     }
 }
 
-/// When a field manager last wrote to the object: every write is one's, and has a time.
-fn last_change(metadata: &ObjectMeta) -> Option<Timestamp> {
-    let managers = metadata.managed_fields.as_deref().unwrap_or_default();
-    let times: Option<Vec<Timestamp>> =
-        managers.iter().map(|manager| manager.time.as_ref().map(|time| time.0)).collect();
-    times?.into_iter().max()
-}
-
 impl From<Secret> for Content {
     fn from(secret: Secret) -> Self {
         Self {
             version: secret.resource_version().unwrap_or_default(),
-            changed: last_change(&secret.metadata),
+            digest: ContentsDigest::default(),
             hosts: secret.metadata.annotations.as_ref().and_then(|all| all.get(HOSTS_ANNOTATION)).cloned(),
             kind: secret.type_,
             entries: secret
@@ -300,17 +337,18 @@ impl From<Secret> for Content {
                 .map(|(key, value)| (key, value.0.into()))
                 .collect(),
         }
+        .digested()
     }
 }
 
 impl From<ConfigMap> for Content {
     fn from(map: ConfigMap) -> Self {
         let version = map.resource_version().unwrap_or_default();
-        let changed = last_change(&map.metadata);
         let text =
             map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes().into()));
         let binary =
             map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0.into()));
-        Self { version, changed, kind: None, hosts: None, entries: text.chain(binary).collect() }
+        let (digest, entries) = (ContentsDigest::default(), text.chain(binary).collect());
+        Self { version, digest, kind: None, hosts: None, entries }.digested()
     }
 }

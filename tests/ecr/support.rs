@@ -87,7 +87,8 @@ fn identity(subject: &Subject, secret: &[(&str, &str)]) -> Result<Identity> {
 /// Signs in, probes and assesses.
 pub async fn validate(prober: &Prober, tokens: &Tokens, check: &Check, urgency: Urgency) -> RegistryStatus {
     let now = crate::fake::now();
-    let case = Case { target: &check.target, material: &Material::default(), login: &check.login, urgency };
+    let (target, login) = (&check.target, &check.login);
+    let case = Case { target, material: &Material::default(), login, urgency, session: None };
     let seen = Seen::Ecr(Box::new(probe(prober, tokens, case, now).await));
     let before = Before { transient_failures: 0, same_basis: true };
     assess(&check.subject, &seen, before, now).0

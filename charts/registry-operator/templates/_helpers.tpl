@@ -86,6 +86,19 @@ Variables of the policies on registries: what an update leaves as it was. manage
     object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences
 {{- end }}
 
+{{/* A request for a validation is short: whatever is longer would be kept, listed and sent again and again. */}}
+{{- define "registry-operator.cel.shortRequest" -}}
+- expression: >-
+    request.operation == 'DELETE' || variables.subresource != '' ||
+    object.metadata.?annotations[?'registry.spectrocloud.com/requestedAt'].orValue('').size() <= 253 ||
+    (request.operation == 'UPDATE' && object.metadata.?annotations[?'registry.spectrocloud.com/requestedAt'] ==
+    oldObject.metadata.?annotations[?'registry.spectrocloud.com/requestedAt'])
+  reason: Invalid
+  message: >-
+    The annotation registry.spectrocloud.com/requestedAt has more than 253 characters: write any new short value, such as
+    the time
+{{- end }}
+
 {{/* The operator on a registry: its status, and its own finalizer. */}}
 {{- define "registry-operator.cel.operator" -}}
 - name: isOperator

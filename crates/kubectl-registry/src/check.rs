@@ -123,7 +123,8 @@ impl Checker {
                 (self.without_credentials(target, material).await, true)
             }
             (Some(login), Some(tokens)) => {
-                let case = ecr::probe::Case { target, material, login, urgency: Urgency::Changed };
+                let case =
+                    ecr::probe::Case { target, material, login, urgency: Urgency::Changed, session: None };
                 (Seen::Ecr(Box::new(ecr::probe::probe(&self.prober, tokens, case, now).await)), false)
             }
             _ => (Seen::Probed(Box::new(self.prober.probe(target, material, now).await)), false),

@@ -235,6 +235,13 @@ pub enum CredentialsFinding {
         /// Who said so: the registry or its token service.
         by: HostPort,
     },
+    /// They were not sent to this server, to spare the account; it is their turn later.
+    Withheld {
+        /// The registry or its token service.
+        server: HostPort,
+        /// Why not now.
+        why: Withholding,
+    },
     /// They could not be tried to the end.
     TemporarilyUnavailable {
         /// The server that failed: the registry or its token service.
@@ -266,6 +273,19 @@ pub enum Unprovable {
     NothingAskedForToken,
     /// The registry answered the credentials with neither yes nor no.
     UnexpectedStatus(u16),
+}
+
+/// Why credentials were not sent. Each comes from the [`Gate`](crate::Gate), save the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withholding {
+    /// The server rejected these very credentials, and they were tried too often within a minute.
+    TriedTooOften,
+    /// The server rejected too many credentials within a minute.
+    TooManyRejected,
+    /// Too many rejected credentials are remembered.
+    MemoryFull,
+    /// Another validation is trying the same credentials, and time ran out.
+    UnderWay,
 }
 
 /// Why a token service is not trusted.

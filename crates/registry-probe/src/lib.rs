@@ -12,6 +12,7 @@ mod endpoint;
 mod exchange;
 mod fence;
 mod findings;
+mod gate;
 mod host;
 mod host_pattern;
 mod prober;
@@ -29,8 +30,9 @@ pub use fence::{Fence, FenceScope, IpNet};
 pub use findings::{
     ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure, EndpointFinding,
     Evidence, Findings, Inconclusive, LayerDurations, NotARegistry, RequestCounts, Stage, TlsFinding,
-    Unavailable, Unprovable,
+    Unavailable, Unprovable, Withholding,
 };
+pub use gate::{Admission, Gate, OpenGate};
 pub use host::{Host, HostError, HostPort, TrustedService};
 pub use host_pattern::{HostPattern, HostPatternsError, NotAPattern};
 pub use prober::{Prober, ProberError, ProberSettings};

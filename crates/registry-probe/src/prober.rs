@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::exchange::{Case, Next, Request, Seen, Verdict, next};
-use crate::findings::Findings;
+use crate::findings::{CredentialsFinding, Findings, Withholding};
+use crate::gate::{Admission, Gate, OpenGate};
+use crate::host::HostPort;
 use crate::realm::Trust;
 use crate::summary::summarize;
 use crate::target::{Material, Target};
@@ -73,21 +75,53 @@ impl Prober {
     /// Must run on a Tokio runtime with I/O and time. Safe to drop at any point. Begins at once: how many validations
     /// are under way, and at which hosts, is for the caller to decide.
     pub async fn probe(&self, target: &Target, material: &Material, now: Timestamp) -> Findings {
-        let (verdict, journal) = self.exchange(target, material, now).await;
+        self.probe_through(&OpenGate, target, material, now).await
+    }
+
+    /// The same, where `gate` decides to which servers the credentials may be sent. Whatever comes before them is asked
+    /// all the same.
+    pub async fn probe_through(
+        &self,
+        gate: &impl Gate,
+        target: &Target,
+        material: &Material,
+        now: Timestamp,
+    ) -> Findings {
+        let (verdict, journal) = self.exchange(gate, target, material, now).await;
         summarize(target, material, verdict, &journal)
     }
 
-    async fn exchange(&self, target: &Target, material: &Material, now: Timestamp) -> (Verdict, Journal) {
+    async fn exchange(
+        &self,
+        gate: &impl Gate,
+        target: &Target,
+        material: &Material,
+        now: Timestamp,
+    ) -> (Verdict, Journal) {
         let case = case(target, material, now);
         let mut seen = Seen::default();
         let mut sender = self.sender(target, material, now);
+        let mut admitted = Vec::new();
         loop {
             let question = match next(&case, &seen) {
                 Next::Done(verdict) => return (*verdict, sender.journal),
                 Next::Ask(question) => *question,
             };
+            let recipient = question.recipient(target.endpoint.server());
+            if let Some(server) = recipient.as_ref().filter(|server| !admitted.contains(*server)) {
+                match admission(gate, server, sender.deadline).await {
+                    Admission::Granted => admitted.push(server.clone()),
+                    Admission::Refused(finding) => return (Verdict::of_credentials(finding), sender.journal),
+                }
+            }
             let request = Request::of(&question, &case, &seen);
             let outcome = sender.send(&request).await;
+            if let (Some(server), Ok(response)) = (&recipient, &outcome)
+                && question.is_unscoped()
+                && response.status == 403
+            {
+                gate.forbidden(server);
+            }
             seen.note(question, outcome.as_ref().map_err(Clone::clone));
         }
     }
@@ -112,6 +146,11 @@ impl Prober {
             ran_out: None,
         }
     }
+}
+
+async fn admission(gate: &impl Gate, server: &HostPort, deadline: Instant) -> Admission {
+    let withheld = CredentialsFinding::Withheld { server: server.clone(), why: Withholding::UnderWay };
+    timeout_at(deadline, gate.admit(server)).await.unwrap_or(Admission::Refused(withheld))
 }
 
 fn case<'a>(target: &'a Target, material: &'a Material, now: Timestamp) -> Case<'a> {

@@ -71,7 +71,7 @@ impl Verdict {
     }
 
     /// A registry answers, and that is what it says of the credentials.
-    pub(super) fn of_credentials(credentials: CredentialsFinding) -> Self {
+    pub(crate) fn of_credentials(credentials: CredentialsFinding) -> Self {
         Self { credentials, ..Self::of_endpoint(EndpointFinding::Reachable) }
     }
 }

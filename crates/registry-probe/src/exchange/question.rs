@@ -1,5 +1,6 @@
 //! What the exchange asks: requests as values, without a secret in them.
 
+use crate::host::HostPort;
 use crate::realm::TokenService;
 
 /// A request that the decision needs the answer to. Asked at most once in a validation.
@@ -58,6 +59,23 @@ pub(crate) enum Form {
     Get,
     /// `POST` of an OAuth2 form (Docker Registry v2 authentication, "oauth").
     Post,
+}
+
+impl Question {
+    /// The server that gets the user's own credentials by this; none where only an issued token, or nothing, is sent.
+    pub(crate) fn recipient(&self, registry: &HostPort) -> Option<HostPort> {
+        match self {
+            Self::Registry(_, Pass::Basic | Pass::RegistryToken) => Some(registry.clone()),
+            Self::Registry(_, Pass::Nothing | Pass::Issued(_)) => None,
+            Self::Token(request) => (request.bearer == Bearer::Account && request.service.trusted)
+                .then(|| request.service.server.clone()),
+        }
+    }
+
+    /// Whether it asks for no repository in particular.
+    pub(crate) fn is_unscoped(&self) -> bool {
+        matches!(self, Self::Token(TokenRequest { scope: None, .. }))
+    }
 }
 
 impl TokenRequest {

@@ -1,0 +1,148 @@
+//! Rejections as bytes, each of the same length. Pure.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::table::{Digest, Refusal, Stored};
+use crate::ecr::{Api, Cause};
+
+/// The first byte: another format has another.
+const FORMAT: u8 = 1;
+/// Digest, refusal, time of the first in seconds.
+const LENGTH: usize = 16 + 1 + 8;
+/// Records that are written at most: about 270 KB as Kubernetes stores them.
+pub const MOST_RECORDS: usize = 8192;
+/// AWS's codes come after these.
+const AWS: u8 = 16;
+
+/// Writes at most [`MOST_RECORDS`], the newest.
+pub fn encode(mut rejections: Vec<(Digest, Stored)>) -> Vec<u8> {
+    rejections.sort_by_key(|(digest, stored)| (std::cmp::Reverse(stored.since), *digest));
+    rejections.truncate(MOST_RECORDS);
+    let mut bytes = vec![FORMAT];
+    for (digest, stored) in rejections {
+        bytes.extend(digest);
+        bytes.push(code(stored.refusal));
+        bytes.extend(stored.since.as_second().to_be_bytes());
+    }
+    bytes
+}
+
+/// Reads what [`encode`] wrote; nothing of another format, and no record that can't be read.
+pub fn decode(bytes: &[u8]) -> Vec<(Digest, Stored)> {
+    match bytes.split_first() {
+        Some((&FORMAT, records)) => records.chunks_exact(LENGTH).filter_map(record).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn record(bytes: &[u8]) -> Option<(Digest, Stored)> {
+    let (digest, rest) = bytes.split_first_chunk::<16>()?;
+    let (refusal, rest) = rest.split_first()?;
+    let (seconds, _) = rest.split_first_chunk::<8>()?;
+    let since = Timestamp::from_second(i64::from_be_bytes(*seconds)).ok()?;
+    Some((*digest, Stored { refusal: refusal_of(*refusal)?, since }))
+}
+
+fn code(refusal: Refusal) -> u8 {
+    match refusal {
+        Refusal::Rejected => 1,
+        Refusal::Forbidden => 2,
+        Refusal::Expired => 3,
+        Refusal::Aws(code) => code,
+    }
+}
+
+fn refusal_of(code: u8) -> Option<Refusal> {
+    match code {
+        1 => Some(Refusal::Rejected),
+        2 => Some(Refusal::Forbidden),
+        3 => Some(Refusal::Expired),
+        code => aws_cause(code).map(|_| Refusal::Aws(code)),
+    }
+}
+
+/// Why AWS refuses access keys themselves, in the order of their codes. Codes are stored: new ones go to the end.
+fn aws_causes() -> [Cause; 6] {
+    [
+        Cause::UnknownKey { temporary: false },
+        Cause::UnknownKey { temporary: true },
+        Cause::WrongSecret,
+        Cause::MalformedKeys,
+        Cause::WrongRegion,
+        Cause::Expired,
+    ]
+}
+
+/// The refusal of access keys by AWS; none where something else is refused.
+pub fn aws_refusal(api: Api, cause: &Cause) -> Option<Refusal> {
+    let index = aws_causes().iter().position(|known| known == cause)?;
+    let code = AWS + 2 * u8::try_from(index).ok()? + u8::from(api == Api::Sts);
+    Some(Refusal::Aws(code))
+}
+
+/// What AWS said, by its code.
+pub fn aws_cause(code: u8) -> Option<(Api, Cause)> {
+    let index = code.checked_sub(AWS)?;
+    let api = if index % 2 == 1 { Api::Sts } else { Api::Ecr };
+    aws_causes().into_iter().nth((index / 2).into()).map(|cause| (api, cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refusals() -> impl Strategy<Value = Refusal> {
+        let aws = (0..6usize, any::<bool>()).prop_map(|(index, sts)| {
+            aws_refusal(if sts { Api::Sts } else { Api::Ecr }, &aws_causes()[index]).unwrap()
+        });
+        prop_oneof![Just(Refusal::Rejected), Just(Refusal::Forbidden), Just(Refusal::Expired), aws]
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_it_wrote(
+            records in prop::collection::vec((any::<Digest>(), refusals(), 0i64..4_000_000_000), 0..20),
+        ) {
+            let mut rejections: Vec<_> = records
+                .into_iter()
+                .map(|(digest, refusal, since)| {
+                    (digest, Stored { refusal, since: Timestamp::from_second(since).unwrap() })
+                })
+                .collect();
+            let read = decode(&encode(rejections.clone()));
+            rejections.sort_by_key(|(digest, stored)| (std::cmp::Reverse(stored.since), *digest));
+            prop_assert_eq!(read, rejections);
+        }
+
+        #[test]
+        fn reads_any_bytes_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn writes_no_more_than_fits_into_a_secret() {
+        let since = |second| Timestamp::from_second(second).unwrap();
+        let all = (0..20_000u32).map(|index| {
+            let mut digest = Digest::default();
+            digest[..4].copy_from_slice(&index.to_be_bytes());
+            (digest, Stored { refusal: Refusal::Rejected, since: since(index.into()) })
+        });
+        let bytes = encode(all.collect());
+        assert!(bytes.len() * 4 / 3 < 512 * 1024, "{}", bytes.len());
+        assert!(decode(&bytes).iter().all(|(_, stored)| stored.since >= since(20_000 - 8192)));
+    }
+
+    #[test]
+    fn a_cause_of_aws_is_told_again_by_its_code() {
+        for cause in aws_causes() {
+            for api in [Api::Ecr, Api::Sts] {
+                let Some(Refusal::Aws(code)) = aws_refusal(api, &cause) else { panic!("{cause:?}") };
+                assert_eq!(aws_cause(code), Some((api, cause.clone())));
+            }
+        }
+        assert_eq!(aws_refusal(Api::Ecr, &Cause::Throttled), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! A rejected password is not hammered, whichever object asks, and however often.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use registry_testbed::{Ca, Operator, eventually};
+use serde_json::{Value, json};
+
+use crate::{
+    harness, solo,
+    stage::{
+        Declared, Played, SOON, Scene, VALIDATED, Verdict, asks_for_password, attempts, protected, signed_in,
+        spec, welcome,
+    },
+};
+
+const REJECTED: Verdict = Verdict::refused("False/Rejected");
+/// What a host may reject of one tenant within a minute, and of the same credentials.
+const MOST: usize = 10;
+const MOST_OF_THE_SAME: usize = 3;
+
+/// A registry that lets nobody in but demo with the password "right".
+async fn registry() -> Result<Played> {
+    Played::promptly(|asked| if signed_in(asked, "demo", "right") { welcome() } else { asks_for_password() })
+        .await
+}
+
+fn passwords(registry: &Played) -> usize {
+    registry.asked().iter().filter(|asked| asked.authorization().is_some()).count()
+}
+
+fn with(registry: &Played, login: &str) -> Value {
+    json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}})
+}
+
+async fn says(object: &Declared, words: &'static str) -> Result<()> {
+    let look = || async {
+        let view = object.view().await?;
+        let message = view.message("CredentialsValidated").to_owned();
+        ensure!(message.contains(words), "{message}");
+        Ok(())
+    };
+    Ok(eventually(SOON, format!("{} says {words:?}", object.name()), look).await?)
+}
+
+#[tokio::test]
+async fn a_password_is_tried_three_times_a_minute_however_often_it_is_requested() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let (registry, scene) = (registry().await?, Scene::tenant(&cluster).await?);
+    let login = scene.login("login", "demo", "wrong").await?;
+    let object = scene.declare("packs", with(&registry, &login)).await?;
+    object.shows(SOON, &REJECTED.in_the_clear()).await?;
+    for request in 0..40 {
+        object.request(&format!("request {request}")).await?;
+    }
+    says(&object, "waits its turn").await?;
+    let view = object.shows(SOON, &REJECTED.in_the_clear()).await?;
+    assert_ne!(view.status.last_handled_reconcile_at.as_deref(), Some("request 39"), "not answered yet");
+    let sent = passwords(&registry);
+    assert!((1..=MOST_OF_THE_SAME).contains(&sent), "{sent} passwords for 40 requests");
+    Ok(())
+}
+
+#[tokio::test]
+async fn forty_registries_with_one_wrong_secret_try_it_once() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let (registry, scene) = (registry().await?, Scene::tenant(&cluster).await?);
+    let login = scene.login("login", "demo", "wrong").await?;
+    let mut objects = Vec::new();
+    for number in 0..40 {
+        objects.push(scene.declare(&format!("packs-{number}"), with(&registry, &login)).await?);
+    }
+    for object in &objects {
+        object.shows(SOON, &REJECTED.in_the_clear()).await?;
+    }
+    // A registry that is deleted and made again is another object with the same password.
+    for object in &objects[..5] {
+        if let Declared::Tenant(subject) = object {
+            subject.api().delete(object.name(), &DeleteParams::default()).await?;
+        }
+        object.apply(&with(&registry, &login)).await?;
+        object.shows(SOON, &REJECTED.in_the_clear()).await?;
+    }
+    assert_eq!(passwords(&registry), 1);
+    // Another Secret with the same contents is no other password.
+    let copy = scene.login("copy", "demo", "wrong").await?;
+    objects[0].apply(&with(&registry, &copy)).await?;
+    scene.login("login", "demo", "right").await?;
+    for object in &objects[1..] {
+        object.shows(SOON, &VALIDATED.in_the_clear()).await?;
+    }
+    let wrong = registry
+        .asked()
+        .iter()
+        .filter(|asked| asked.authorization().is_some() && !signed_in(asked, "demo", "right"))
+        .count();
+    assert!(wrong <= MOST_OF_THE_SAME, "{wrong} wrong passwords");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dictionary_through_a_secret_is_tried_ten_words_a_minute() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let (registry, scene) = (registry().await?, Scene::tenant(&cluster).await?);
+    let login = scene.login("login", "demo", "word").await?;
+    let object = scene.declare("packs", with(&registry, &login)).await?;
+    object.shows(SOON, &REJECTED.in_the_clear()).await?;
+    for word in 0..30 {
+        let before = passwords(&registry);
+        scene.login("login", "demo", &format!("word {word}")).await?;
+        // Each is given the time to be tried, or to be told that it waits.
+        let look = || async {
+            let waits = object.view().await?.condition("CredentialsValidated").reason == "Throttled";
+            ensure!(waits || passwords(&registry) > before, "neither tried nor held back");
+            Ok(())
+        };
+        eventually(SOON, format!("word {word} is tried or waits"), look).await?;
+    }
+    object.becomes(SOON, &["CredentialsValidated=Unknown/Throttled", "Ready=False/Throttled"]).await?;
+    says(&object, "when it is their turn").await?;
+    let sent = passwords(&registry);
+    assert!((MOST - 1..=MOST).contains(&sent), "{sent} passwords");
+    Ok(())
+}
+
+/// Writes nothing but an annotation, as tools that keep Secrets do again and again.
+async fn touch(scene: &Scene<'_>, cluster: &harness::Cluster, login: &str, map: Option<&str>) -> Result<()> {
+    for round in 0..5 {
+        let patch =
+            Patch::Merge(json!({"metadata": {"annotations": {"example.com/synced": round.to_string()}}}));
+        let secrets: Api<Secret> = Api::namespaced(cluster.client(), scene.namespace());
+        secrets.patch(login, &PatchParams::default(), &patch).await?;
+        if let Some(map) = map {
+            let maps: Api<ConfigMap> = Api::namespaced(cluster.client(), scene.namespace());
+            maps.patch(map, &PatchParams::default(), &patch).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_touch_of_metadata_brings_no_validation() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = Ca::new("private authority")?;
+    for (password, verdict) in [("wrong", REJECTED), ("right", VALIDATED)] {
+        let (registry, scene) = (protected(&ca, "demo", "right").await?, Scene::tenant(&cluster).await?);
+        let login = scene.login("login", "demo", password).await?;
+        let map = scene.config_map("authority", &[("ca.crt", ca.certificate_pem())]).await?;
+        let mut spec = spec(&registry, &ca, &login);
+        spec["tls"]["ca"] = json!({"configMapRef": {"name": map}});
+        let object = scene.declare("packs", spec).await?;
+        object.shows(SOON, &verdict).await?;
+        let before = attempts(&registry);
+        touch(&scene, &cluster, &login, Some(&map)).await?;
+        object.request("now").await?;
+        object.has_handled("now").await?;
+        assert_eq!(attempts(&registry), 2 * before, "{password}: the first, and the requested one");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_restart_tries_no_rejected_password_and_a_changed_one_at_once() -> Result<()> {
+    let solo = solo::enter().await?;
+    let (registry, cluster) = (registry().await?, &solo.cluster);
+    let scene = Scene::tenant(cluster).await?;
+    let (same, changed) =
+        (scene.login("same", "demo", "same").await?, scene.login("changed", "demo", "old").await?);
+    let operator = Operator::start(solo.alone().await?).await?;
+    let first = scene.declare("same", with(&registry, &same)).await?;
+    let second = scene.declare("changed", with(&registry, &changed)).await?;
+    for object in [&first, &second] {
+        object.shows(SOON, &REJECTED.in_the_clear()).await?;
+    }
+    assert_eq!(passwords(&registry), 2);
+    is_stored(cluster).await?;
+    drop(operator);
+    touch(&scene, cluster, &same, None).await?;
+    scene.login("changed", "demo", "right").await?;
+    let before = registry.asked().len();
+    let _operator = Operator::start(solo.alone().await?).await?;
+    second.shows(SOON, &VALIDATED.in_the_clear()).await?;
+    let look = || async {
+        let anonymous =
+            registry.asked()[before..].iter().filter(|asked| asked.authorization().is_none()).count();
+        ensure!(anonymous >= 2, "{anonymous} registries were asked");
+        Ok(())
+    };
+    eventually(SOON, "both were looked at after the restart", look).await?;
+    // One more with the same password has its verdict when the first has.
+    scene.declare("third", with(&registry, &same)).await?.shows(SOON, &REJECTED.in_the_clear()).await?;
+    assert_eq!(passwords(&registry), 3, "two wrong ones before, and the right one after");
+    Ok(())
+}
+
+/// Waits until both rejections are in the operator's Secret: its key, and two records.
+async fn is_stored(cluster: &harness::Cluster) -> Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(cluster.client(), harness::SYSTEM_NAMESPACE);
+    let look = || async {
+        let data = secrets.get("registry-operator-rejections").await?.data.unwrap_or_default();
+        let length = data.get("rejections").map_or(0, |records| records.0.len());
+        ensure!(length > 2 * 25, "{length} bytes");
+        Ok(())
+    };
+    Ok(eventually(Duration::from_secs(15), "the rejections are stored", look).await?)
+}
