@@ -19,12 +19,14 @@ use k8s_openapi::{
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
+    core::PartialObjectMeta,
     runtime::watcher::Event,
 };
 use registry_api::TENANT_LABEL;
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 
+pub use self::binding::Obstacle;
 use self::binding::{BINDING, TENANT_ROLE};
 use crate::{
     availability::audience::Census,
@@ -58,6 +60,8 @@ pub struct Access {
     grants: Semaphore,
     namespaces: Mutex<Namespaces>,
     granted: Mutex<HashMap<Arc<str>, Arc<Granted>>>,
+    /// Namespaces in which somebody else's role binding has the name of the operator's, and to what it binds.
+    obstacles: Mutex<HashMap<Arc<str>, Obstacle>>,
 }
 
 /// When the binding of a namespace was last written, held while it is being written.
@@ -89,6 +93,7 @@ impl Access {
             grants: Semaphore::new(GRANTS),
             namespaces: Mutex::default(),
             granted: Mutex::default(),
+            obstacles: Mutex::default(),
         })
     }
 
@@ -123,11 +128,18 @@ impl Access {
         namespaces.tenants.insert(namespace, tenant.clone()) != Some(tenant)
     }
 
+    /// A namespace that carries the tenant label is being deleted, and may not have been seen before. Returns whether that is
+    /// news: whose it is stays so until it is gone.
+    pub fn labelled_and_closing(&self, namespace: Arc<str>, tenant: Arc<str>) -> bool {
+        self.lock().tenants.insert(namespace, tenant.clone()) != Some(tenant)
+    }
+
     /// A namespace carries the tenant label no longer, or is gone.
     pub fn unlabelled(&self, namespace: &str) -> bool {
         let mut namespaces = self.lock();
         namespaces.open.remove(namespace);
         self.forget_grant(namespace);
+        self.set_obstacle(namespace, None);
         namespaces.tenants.remove(namespace).is_some()
     }
 
@@ -144,9 +156,23 @@ impl Access {
         self.lock().tenants.keys().cloned().collect()
     }
 
-    /// Whether the operator's access to that namespace comes from a binding of its own making.
+    /// Whether the operator's access to that namespace comes from a binding of its own making, and one can be made there.
     pub fn is_ours_to_grant(&self, namespace: &str) -> bool {
-        self.how == TenantAccess::Bound && self.tenant(namespace).is_some()
+        self.how == TenantAccess::Bound && self.open_tenant(namespace).is_some()
+    }
+
+    /// What keeps the operator from binding itself in that namespace, if somebody else's role binding does.
+    pub fn obstacle(&self, namespace: &str) -> Option<Obstacle> {
+        self.obstacles.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned()
+    }
+
+    /// Sets or removes an obstacle. Returns whether that is news.
+    fn set_obstacle(&self, namespace: &str, obstacle: Option<Obstacle>) -> bool {
+        let mut obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
+        match obstacle {
+            Some(obstacle) => obstacles.insert(namespace.into(), obstacle.clone()) != Some(obstacle),
+            None => obstacles.remove(namespace).is_some(),
+        }
     }
 
     /// Whether that namespace carries the tenant label by the API server's own word: a watch may be behind.
@@ -158,26 +184,31 @@ impl Access {
     }
 
     /// Makes or mends the operator's role binding in that namespace. A failure is logged: what it prevents shows in
-    /// the registries that need it. Where it was just written, it only has yet to take effect.
-    pub async fn grant(&self, namespace: &str) {
+    /// the registries that need it. Where it was just written, it only has yet to take effect. Returns whether nothing is left
+    /// to be tried again.
+    pub async fn grant(&self, namespace: &str) -> bool {
         if self.how == TenantAccess::Manual {
-            return;
+            return true;
         }
         let granted = self.granted_at(namespace);
         let mut granted = granted.lock().await;
         if granted.is_some_and(|at| at.elapsed() < EFFECTIVE) {
-            return;
+            return true;
         }
         match self.role().await {
             Ok(role) => self.write_binding(namespace, &role, &mut granted).await,
-            Err(error) => complain(namespace, &error),
+            Err(error) => {
+                log_unbound(namespace, &error);
+                false
+            }
         }
     }
 
     /// The same, where the binding was just seen not to be as it should.
-    async fn mend(&self, namespace: &str, role: &OwnerReference) {
+    async fn mend(&self, namespace: &str, role: &OwnerReference) -> bool {
         let granted = self.granted_at(namespace);
-        self.write_binding(namespace, role, &mut *granted.lock().await).await;
+        let mut granted = granted.lock().await;
+        self.write_binding(namespace, role, &mut granted).await
     }
 
     fn granted_at(&self, namespace: &str) -> Arc<Granted> {
@@ -185,15 +216,54 @@ impl Access {
         granted.entry(namespace.into()).or_default().clone()
     }
 
-    async fn write_binding(&self, namespace: &str, role: &OwnerReference, granted: &mut Option<Instant>) {
+    async fn write_binding(
+        &self,
+        namespace: &str,
+        role: &OwnerReference,
+        granted: &mut Option<Instant>,
+    ) -> bool {
         let api: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
         let (params, binding) =
             (PatchParams::apply(FIELD_MANAGER).force(), binding::binding(namespace, &self.identity, role));
         let _turn = self.grants.acquire().await;
         match call(api.patch(BINDING, &params, &Patch::Apply(binding))).await {
-            Ok(_) => *granted = Some(Instant::now()),
-            Err(error) => complain(namespace, &error.into()),
+            Ok(_) => {
+                *granted = Some(Instant::now());
+                self.set_obstacle(namespace, None);
+                true
+            }
+            Err(error) => match error.failure() {
+                // The watch of namespaces sees its end.
+                CallFailure::Gone | CallFailure::Terminating => true,
+                // A policy may refuse it before the API server does.
+                CallFailure::Other | CallFailure::Forbidden => {
+                    self.is_obstructed(&api, namespace, error).await
+                }
+                _ => {
+                    log_unbound(namespace, &error.into());
+                    false
+                }
+            },
         }
+    }
+
+    /// Whether a binding could not be written because somebody else's is in the way: to what one binds can't be changed.
+    async fn is_obstructed(&self, api: &Api<RoleBinding>, namespace: &str, error: CallError) -> bool {
+        let found = call(api.get_opt(BINDING)).await.ok().flatten();
+        let obstacle = found.as_ref().and_then(Obstacle::of);
+        if self.set_obstacle(namespace, obstacle.clone())
+            && let Some(Obstacle { kind, name }) = &obstacle
+        {
+            tracing::warn!(
+                namespace,
+                "RoleBinding {BINDING} is somebody else's (it refers to {kind} {name}): the operator can't bind itself; its owner \
+                 can delete it"
+            );
+        }
+        if obstacle.is_none() {
+            log_unbound(namespace, &error.into());
+        }
+        obstacle.is_some() // the watch of role bindings sees when it goes
     }
 
     /// The role as it is now. Never from memory: a binding that belongs to a role that was deleted, and perhaps made anew, is
@@ -236,6 +306,11 @@ impl Access {
         self.granted.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
     }
 
+    /// The role that the operator binds itself to, for a watch of it: when it comes again, so must its bindings.
+    pub fn tenant_role(&self) -> (Api<PartialObjectMeta<ClusterRole>>, String) {
+        (Api::all(self.client.clone()), format!("metadata.name={TENANT_ROLE}"))
+    }
+
     /// The operator's role bindings are kept by itself; these are they.
     pub fn bindings(&self) -> Option<(Api<RoleBinding>, String)> {
         let all = Api::all(self.client.clone());
@@ -259,10 +334,9 @@ impl Access {
         }
     }
 
-    /// Binds the operator wherever it should be and is not, or not as it should be; returns the namespaces in which it still
-    /// is and should not be.
-    pub async fn settle(&self) -> Result<Vec<Arc<str>>, AccessError> {
-        let Some((api, named)) = self.bindings() else { return Ok(Vec::new()) };
+    /// Binds the operator wherever it should be and is not, or not as it should be.
+    pub async fn settle(&self) -> Result<Settled, AccessError> {
+        let Some((api, named)) = self.bindings() else { return Ok(Settled::default()) };
         let role = self.role().await?;
         let bindings = call(api.list(&ListParams::default().fields(&named))).await?.items;
         let bound: HashMap<&str, &RoleBinding> = bindings
@@ -270,14 +344,16 @@ impl Access {
             .filter_map(|binding| Some((binding.metadata.namespace.as_deref()?, binding)))
             .collect();
         let is_whole = |binding: &&RoleBinding| binding::is_whole(binding, &self.identity, Some(&role));
+        let mut unbound = false;
         for namespace in self.namespaces() {
             if self.open_tenant(&namespace).is_some() && !bound.get(&*namespace).is_some_and(is_whole) {
-                self.mend(&namespace, &role).await;
+                unbound |= !self.mend(&namespace, &role).await;
             }
         }
         let ours =
             bound.iter().filter(|(_, binding)| binding::is_ours(binding)).map(|(namespace, _)| *namespace);
-        Ok(ours.filter(|namespace| self.tenant(namespace).is_none()).map(Into::into).collect())
+        let left = ours.filter(|namespace| self.tenant(namespace).is_none()).map(Into::into).collect();
+        Ok(Settled { left, unbound })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Namespaces> {
@@ -285,8 +361,17 @@ impl Access {
     }
 }
 
-fn complain(namespace: &str, error: &AccessError) {
-    tracing::warn!(namespace, %error, "could not bind the operator to its role in a tenant namespace");
+fn log_unbound(namespace: &str, error: &AccessError) {
+    tracing::warn!(namespace, %error, "could not bind the operator to its role in a tenant namespace, retrying");
+}
+
+/// What came of an attempt to have all role bindings as they should be.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// Namespaces in which the operator is bound, and should not be any more.
+    pub left: Vec<Arc<str>>,
+    /// Whether a binding could not be written, and is to be tried again.
+    pub unbound: bool,
 }
 
 /// Why the API server's answer could not be had.

@@ -24,7 +24,8 @@ use tokio::{
 };
 
 use crate::{
-    access::Access,
+    access::{Access, Settled},
+    kubernetes::call::backoff,
     resolve::{Reading, Reference, ReferenceKind, References, Shelf},
     subject::{Key, Scope, Subject},
 };
@@ -68,8 +69,6 @@ const PAGE: u32 = 250;
 
 /// Whoever deletes the operator's role bindings again and again has it list and write them this often.
 const BETWEEN_SETTLEMENTS: Duration = Duration::from_secs(1);
-/// The role may be on its way, as when the chart is installed again.
-const AFTER_A_FAILURE: Duration = Duration::from_secs(5);
 
 fn config() -> watcher::Config {
     watcher::Config::default().timeout(RENEWAL_SECONDS).page_size(PAGE)
@@ -149,7 +148,12 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
                 changed.extend(closing(&access, &namespace));
                 let access = access.clone();
                 if let Some(namespace) = news {
-                    work.spawn(async move { access.grant(&namespace).await });
+                    let unsettled = unsettled.clone();
+                    work.spawn(async move {
+                        if !access.grant(&namespace).await {
+                            unsettled.notify_one();
+                        }
+                    });
                 }
             }
             Event::Delete(namespace) => {
@@ -172,12 +176,17 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
     }
 }
 
-/// The namespace, if it is news that it is a tenant's. One that is being deleted grants nothing any more.
+/// The namespace, if it is news that it is a tenant's.
 fn labelled(access: &Access, namespace: &PartialObjectMeta<Namespace>) -> Option<Arc<str>> {
     let tenant = namespace.labels().get(TENANT_LABEL)?;
     let name: Arc<str> = namespace.name_any().into();
-    let there = namespace.metadata.deletion_timestamp.is_none();
-    (there && access.labelled(name.clone(), tenant.as_str().into())).then_some(name)
+    let tenant: Arc<str> = tenant.as_str().into();
+    let news = if namespace.metadata.deletion_timestamp.is_none() {
+        access.labelled(name.clone(), tenant)
+    } else {
+        access.labelled_and_closing(name.clone(), tenant)
+    };
+    news.then_some(name)
 }
 
 /// That the namespace is being deleted, if it is and that is news.
@@ -191,26 +200,30 @@ fn closing(access: &Access, namespace: &PartialObjectMeta<Namespace>) -> Option<
 async fn keep_bound(access: Arc<Access>, signals: Signals, unsettled: Arc<Notify>) {
     unsettled.notified().await;
     let settling = async {
+        let mut failures = 0;
         loop {
-            if settle(&access, &signals).await {
-                tokio::time::sleep(BETWEEN_SETTLEMENTS).await;
+            let settled = settle(&access, &signals).await;
+            failures = if settled { 0 } else { failures + 1 };
+            tokio::time::sleep(BETWEEN_SETTLEMENTS).await;
+            if settled {
                 unsettled.notified().await;
             } else {
-                tokio::time::sleep(AFTER_A_FAILURE).await;
+                let pause = backoff(failures).saturating_sub(BETWEEN_SETTLEMENTS);
+                let _ = tokio::time::timeout(pause, unsettled.notified()).await;
             }
         }
     };
-    tokio::join!(settling, watch_bindings(&access, &unsettled));
+    tokio::join!(settling, watch_bindings(&access, &unsettled), watch_role(&access, &unsettled));
 }
 
 /// Whether all is settled that can be.
 async fn settle(access: &Access, signals: &Signals) -> bool {
     match access.settle().await {
-        Ok(left) => {
+        Ok(Settled { left, unbound }) => {
             for namespace in left {
                 let _ = signals.send(Signal::Left(namespace)).await;
             }
-            true
+            !unbound
         }
         Err(error) => {
             tracing::warn!(%error, "could not look for the operator's role bindings");
@@ -225,6 +238,20 @@ async fn watch_bindings(access: &Access, unsettled: &Notify) {
     let mut events = patient(watcher(api, config().fields(&named)), "rolebindings");
     while let Some(event) = events.next().await {
         if access.is_unsettled_by(&event) {
+            unsettled.notify_one();
+        }
+    }
+}
+
+/// The role may come after the operator, or again, as when the chart is installed anew.
+async fn watch_role(access: &Access, unsettled: &Notify) {
+    if access.bindings().is_none() {
+        return;
+    }
+    let (api, named) = access.tenant_role();
+    let mut events = patient(watcher(api, config().fields(&named)), "clusterroles");
+    while let Some(event) = events.next().await {
+        if matches!(event, Event::Apply(_)) {
             unsettled.notify_one();
         }
     }

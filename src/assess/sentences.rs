@@ -7,7 +7,7 @@ use registry_probe::{
     Unavailable, Unprovable,
 };
 
-use crate::resolve::Problem;
+use crate::{access::Obstacle, resolve::Problem};
 
 /// The contract's bound on a message, in characters.
 const LONGEST: usize = 1024;
@@ -45,7 +45,12 @@ pub(super) fn problem(problem: &Problem) -> String {
     let what = format!("{problem}");
     match problem {
         Problem::NotFound(_) => format!("{what}: create it, or correct the reference"),
-        Problem::AccessDenied { reference, operator } => format!(
+        Problem::AccessDenied { reference, obstacle: Some(Obstacle { kind, name }), .. } => format!(
+            "{what}: RoleBinding registry-operator there refers to {kind} {name}, which can't be changed; its owner must delete it \
+             (kubectl delete rolebinding registry-operator -n {}), then the operator makes its own",
+            reference.shelf.namespace
+        ),
+        Problem::AccessDenied { reference, operator, obstacle: None } => format!(
             "{what}: give it access with kubectl create rolebinding registry-operator \
              --clusterrole=registry-operator-tenant {operator} -n {}",
             reference.shelf.namespace
@@ -111,6 +116,7 @@ fn connection(cause: ConnectionFailure) -> &'static str {
     match cause {
         ConnectionFailure::Unreachable => "there is no route to it",
         ConnectionFailure::Closed => "it was closed before there was an answer",
+        ConnectionFailure::OwnLimit => "too many files are open here; raise the limit (ulimit -n)",
         ConnectionFailure::Other => "it broke",
     }
 }

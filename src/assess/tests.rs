@@ -154,7 +154,7 @@ fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
     let denied = ContentPathFinding::Denied { repository, status: 403 };
     let throttled = EndpointFinding::Throttled { server: server() };
     let reference = Reference::new(ReferenceKind::Secret, "team-a", "login");
-    let forbidden = Problem::AccessDenied { reference, operator: "--user=x".into() };
+    let forbidden = Problem::AccessDenied { reference, operator: "--user=x".into(), obstacle: None };
     let action = ecr::Cause::ActionDenied { action: "ecr:GetAuthorizationToken", explicitly: false };
     let refusal =
         Refusal { cause: action, api: ecr::Api::Ecr, region: "eu-west-1".into(), retry_after: None };

@@ -16,6 +16,7 @@ use secrecy::SecretString;
 use thiserror::Error;
 
 use crate::{
+    access::Obstacle,
     ecr::{Identity, KeyFault, Keys, Login, OperatorIdentity, Place, Source},
     subject::Key,
 };
@@ -34,6 +35,8 @@ pub enum Problem {
         reference: Reference,
         /// The operator, as an option of `kubectl create rolebinding`.
         operator: String,
+        /// Whose role binding keeps the operator from binding itself, if one does.
+        obstacle: Option<Obstacle>,
     },
     /// A key is missing.
     #[error("{reference} has no key {key}")]
@@ -197,8 +200,9 @@ pub async fn resolve(wanted: Wanted<'_>, objects: &impl Objects) -> Result<Resol
     match means {
         Ok(means) => Ok(Resolved { readings, changed, means: Ok(means) }),
         Err(Stop::Problem(problem)) => Ok(Resolved { readings, changed, means: Err(problem) }),
-        Err(Stop::Read(ReadError::Forbidden { reference, operator })) => {
-            Ok(Resolved { readings, changed, means: Err(Problem::AccessDenied { reference, operator }) })
+        Err(Stop::Read(ReadError::Forbidden { reference, operator, obstacle })) => {
+            let problem = Problem::AccessDenied { reference, operator, obstacle };
+            Ok(Resolved { readings, changed, means: Err(problem) })
         }
         Err(Stop::Read(error)) => Err(error),
     }

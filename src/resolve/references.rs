@@ -20,7 +20,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use thiserror::Error;
 
 use crate::{
-    access::{Access, UNTIL_EFFECTIVE},
+    access::{Access, Obstacle, UNTIL_EFFECTIVE},
     kubernetes::call::{CallError, CallFailure, call},
 };
 
@@ -111,6 +111,8 @@ pub enum ReadError {
         reference: Reference,
         /// Who reads, as an option of `kubectl create rolebinding`.
         operator: String,
+        /// Whose role binding is in the way, if one is.
+        obstacle: Option<Obstacle>,
     },
     /// The API server refused, or could not be asked.
     #[error("reading {reference} failed: {source}")]
@@ -223,9 +225,11 @@ impl References {
     async fn get(&self, reference: &Reference) -> Result<Option<Content>, ReadError> {
         let reference = reference.clone();
         call(self.get_object(&reference)).await.map_err(|source| match source.failure() {
-            CallFailure::Forbidden => {
-                ReadError::Forbidden { reference, operator: self.access.kubectl_option() }
-            }
+            CallFailure::Forbidden => ReadError::Forbidden {
+                operator: self.access.kubectl_option(),
+                obstacle: self.access.obstacle(&reference.shelf.namespace),
+                reference,
+            },
             _ => ReadError::Api { reference, source },
         })
     }
