@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     availability::{Availability, Delivery},
+    kubernetes::call::LONGEST_PAUSE,
     queue::{Limits, Queue, until},
     reconcile::{Attempt, Context, Done, Group, ReconcileError, reconcile, retold},
     resolve::{Reading, Reference, Shelf, references},
@@ -170,7 +171,9 @@ impl Controller {
             self.synced = true;
             self.context.availability.synced();
         }
-        health.ready(self.unsynced.is_empty());
+        if self.unsynced.is_empty() {
+            health.synced();
+        }
     }
 
     /// Whom registries reach has changed with that namespace.
@@ -473,7 +476,14 @@ impl Entry {
                 (done.sooner.into_iter().chain(done.due).min(), done.written)
             }
             Err(ReconcileError::Superseded) => (Some(Duration::ZERO), None),
-            Err(ReconcileError::TenantUnseen) => (Some(TENANT_UNSEEN), None),
+            Err(ReconcileError::TenantUnseen) => {
+                self.errors = self.errors.saturating_add(1);
+                if self.errors == UNSEEN_FOR_LONG {
+                    let registry = &self.subject.key;
+                    tracing::warn!(%registry, "the namespace has the tenant label, but its watch does not show it; retrying");
+                }
+                (Some(until_seen(self.errors)), None)
+            }
             Err(error) => {
                 tracing::warn!(registry = %self.subject.key, %error, "a reconciliation failed; it is tried again");
                 self.errors = self.errors.saturating_add(1);
@@ -485,6 +495,13 @@ impl Entry {
 
 /// How long the watch of namespaces may be behind that of registries before it is looked at again.
 const TENANT_UNSEEN: Duration = Duration::from_millis(200);
+/// So many looks in a row, over three seconds, are worth a line in the log.
+const UNSEEN_FOR_LONG: u32 = 5;
+
+/// The pause after so many looks in a row: from 200 ms up to half a minute.
+fn until_seen(looks: u32) -> Duration {
+    TENANT_UNSEEN.saturating_mul(1 << looks.saturating_sub(1).min(8)).min(LONGEST_PAUSE)
+}
 
 /// Whether `new` is an older version of the object than `known`. Resource versions of one kind are comparable numbers
 /// (KEP-5504); where they are not numbers, what comes later is taken to be newer.
