@@ -175,7 +175,9 @@ impl Controller {
             self.synced = true;
             self.context.availability.synced();
         }
-        health.ready(self.unsynced.is_empty());
+        if self.unsynced.is_empty() {
+            health.synced();
+        }
     }
 
     /// Whom registries reach has changed with that namespace: those of the tenant whose it was, and whose it is.

@@ -123,6 +123,7 @@ fn connection(cause: ConnectionFailure) -> &'static str {
     match cause {
         ConnectionFailure::Unreachable => "there is no route to it",
         ConnectionFailure::Closed => "it was closed before there was an answer",
+        ConnectionFailure::OwnLimit => "too many files are open here; raise the limit (ulimit -n)",
         ConnectionFailure::Other => "it broke",
     }
 }

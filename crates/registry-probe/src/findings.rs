@@ -125,6 +125,8 @@ pub enum ConnectionFailure {
     Unreachable,
     /// The other side closed or reset it before it answered: of a server that hangs up, either may be seen.
     Closed,
+    /// This program, or the machine that it runs on, has too many files open: it says nothing of the other side.
+    OwnLimit,
     /// Something else.
     Other,
 }
@@ -462,6 +464,24 @@ impl CredentialsFinding {
     /// May a retry alone change this?
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Throttled { .. } | Self::TemporarilyUnavailable { .. })
+    }
+}
+
+impl Findings {
+    /// Whether a limit of this program's own kept it from finding out more. Nothing is to be concluded from the rest.
+    pub fn hit_own_limit(&self) -> bool {
+        let own = |cause: ConnectionFailure| cause == ConnectionFailure::OwnLimit;
+        let unavailable = |cause: Unavailable| matches!(cause, Unavailable::Connection(cause) if own(cause));
+        let endpoint = matches!(self.endpoint, EndpointFinding::ConnectionFailed { cause, .. } if own(cause));
+        let credentials = matches!(
+            self.credentials,
+            CredentialsFinding::TemporarilyUnavailable { cause, .. } if unavailable(cause)
+        );
+        let content = matches!(
+            self.content_path,
+            ContentPathFinding::Inconclusive(Inconclusive::Unavailable { cause, .. }) if unavailable(cause)
+        );
+        endpoint || credentials || content
     }
 }
 
