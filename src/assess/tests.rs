@@ -84,7 +84,7 @@ fn validated_credentials_say_exactly_that() {
 
 #[test]
 fn the_reason_of_ready_is_that_of_the_first_failing_layer() {
-    let rejected = CredentialsFinding::Rejected { by: server() };
+    let rejected = CredentialsFinding::Rejected { by: server(), status: 401 };
     let unknown = TlsDefect::UnknownIssuer { issuer: "CN=x".into(), self_signed: false };
     let failed = TlsFinding::Failed { server: server(), defect: unknown, also: Vec::new(), presented: None };
     for (findings, reason, outcome) in [
@@ -217,7 +217,7 @@ fn a_content_path_that_nothing_is_known_of_is_said_beside_ready() {
 
 #[test]
 fn rejected_is_only_what_a_status_says_of_all_that_is_asked_for_now() {
-    let findings = Findings { credentials: CredentialsFinding::Rejected { by: server() }, ..usable() };
+    let findings = Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
     let asked = |generation, requested_at: Option<&str>, status: &RegistryStatus| Subject {
         requested_at: requested_at.map(str::to_owned),
         ..subject(generation, status.clone())
@@ -289,7 +289,7 @@ fn a_transition_time_moves_only_with_its_status() {
         status.conditions.iter().map(|condition| condition.last_transition_time.clone()).collect::<Vec<_>>()
     };
     assert_eq!(times(&first), times(&second));
-    let rejected = Findings { credentials: CredentialsFinding::Rejected { by: server() }, ..usable() };
+    let rejected = Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
     let (third, _) = assess(&subject(1, first), &Seen::Probed(Box::new(rejected)), UNCHANGED, at(300));
     let time = |condition| third.condition(condition).unwrap().last_transition_time.0;
     assert_eq!(time(ConditionType::EndpointReachable), at(100));
@@ -321,7 +321,7 @@ fn a_spec_in_progress_holds_nothing_left_over_from_before() {
 #[test]
 fn a_definite_failure_of_a_ready_registry_shows_at_once() {
     let (was_ready, _) = judged(usable());
-    let rejected = Findings { credentials: CredentialsFinding::Rejected { by: server() }, ..usable() };
+    let rejected = Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
     let seen = Seen::Probed(Box::new(rejected));
     let (status, outcome) = assess(&subject(1, was_ready), &seen, UNCHANGED, at(200));
     assert_eq!((ready(&status), outcome), (("False", "Rejected"), Outcome::Rejected));
@@ -419,7 +419,7 @@ fn any_findings() -> impl Strategy<Value = Findings> {
         Just(CredentialsFinding::AnonymousAccess),
         Just(CredentialsFinding::Required),
         Just(CredentialsFinding::Expired),
-        Just(CredentialsFinding::Rejected { by: server() }),
+        Just(CredentialsFinding::Rejected { by: server(), status: 401 }),
         Just(CredentialsFinding::Unprovable(Unprovable::AnonymousServed)),
         Just(CredentialsFinding::TemporarilyUnavailable { server: server(), cause: Unavailable::NoToken }),
         Just(CredentialsFinding::Validated(Evidence::NamedInToken)),
