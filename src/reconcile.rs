@@ -25,7 +25,9 @@ use crate::{
     queue,
     quota::Quota,
     rejections::{Rejections, Session, gate},
-    resolve::{ContentsDigest, Means, PolicySource, ReadError, Reading, References, Resolved, Wanted, resolve},
+    resolve::{
+        ContentsDigest, Means, PolicySource, ReadError, Reading, References, Resolved, Wanted, resolve,
+    },
     schedule::{Basis, History, Outcome, Unpublished, Verdict},
     subject::{Key, Scope, Subject},
     validate::{Boundaries, SpecError, place, target},

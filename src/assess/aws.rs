@@ -2,7 +2,6 @@
 //! ARN, a request id, an endpoint's address or a word of AWS's own.
 
 use registry_api::Reason;
-use registry_probe::Withholding;
 
 use super::{Standing, sentences::withheld};
 use crate::ecr::{Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, Refusal};
@@ -214,6 +213,7 @@ fn unavailable(aws: &str, outage: Outage) -> String {
 #[cfg(test)]
 mod tests {
     use registry_api::condition::LAYERS;
+    use registry_probe::Withholding;
 
     use super::*;
     use crate::ecr::Api;

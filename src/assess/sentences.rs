@@ -257,8 +257,8 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
         F::AnonymousAccess => {
             "The registry serves anonymous clients; no credentials are given or needed".to_owned()
         }
-        F::Rejected { by } => format!(
-            "{by} rejected the credentials (401); update the Secret to retry immediately, otherwise retries back off"
+        F::Rejected { by, status } => format!(
+            "{by} rejected the credentials ({status}); update the Secret to retry immediately, otherwise retries back off"
         ),
         F::Forbidden { by } => format!(
             "{by} forbids access with these credentials (403): the account lacks rights, or is locked"
@@ -335,8 +335,8 @@ fn unprovable(why: Unprovable) -> String {
             "its token service gives anonymous clients the same access".to_owned()
         }
         Unprovable::NothingAskedForToken => "the registry never asked for them".to_owned(),
-        Unprovable::UnexpectedStatus(status) => {
-            format!("the registry answered them with HTTP status {status}")
+        Unprovable::TokenRequestRefused => {
+            "its token service gives no token without a repository (400)".to_owned()
         }
     };
     format!(
@@ -383,6 +383,10 @@ fn inconclusive(why: &Inconclusive) -> String {
         Inconclusive::NoTags { repository } => {
             format!("{repository} has no tags; some registries answer so for a repository that does not exist")
         }
+        Inconclusive::NotListed { repository, status } => format!(
+            "The registry refuses the list of tags of {repository} ({status}), and there is no tag latest to check: whether it can \
+             be pulled from is not known"
+        ),
         Inconclusive::UnexpectedStatus { repository, status } => {
             format!("The registry answered the request for {repository} with HTTP status {status}, which says nothing")
         }

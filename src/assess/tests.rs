@@ -84,7 +84,7 @@ fn validated_credentials_say_exactly_that() {
 
 #[test]
 fn the_reason_of_ready_is_that_of_the_first_failing_layer() {
-    let rejected = CredentialsFinding::Rejected { by: server() };
+    let rejected = CredentialsFinding::Rejected { by: server(), status: 401 };
     let unknown = TlsDefect::UnknownIssuer { issuer: "CN=x".into(), self_signed: false };
     let failed = TlsFinding::Failed { server: server(), defect: unknown, also: Vec::new(), presented: None };
     for (findings, reason, outcome) in [
@@ -300,7 +300,8 @@ fn a_transition_time_moves_only_with_its_status() {
         status.conditions.iter().map(|condition| condition.last_transition_time.clone()).collect::<Vec<_>>()
     };
     assert_eq!(times(&first), times(&second));
-    let rejected = Findings { credentials: CredentialsFinding::Rejected { by: server() }, ..usable() };
+    let rejected =
+        Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
     let (third, _) = assess(&subject(1, first), &Seen::Probed(Box::new(rejected)), UNCHANGED, at(300));
     let time = |condition| third.condition(condition).unwrap().last_transition_time.0;
     assert_eq!(time(ConditionType::EndpointReachable), at(100));
@@ -332,7 +333,8 @@ fn a_spec_in_progress_holds_nothing_left_over_from_before() {
 #[test]
 fn a_definite_failure_of_a_ready_registry_shows_at_once() {
     let (was_ready, _) = judged(usable());
-    let rejected = Findings { credentials: CredentialsFinding::Rejected { by: server() }, ..usable() };
+    let rejected =
+        Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
     let seen = Seen::Probed(Box::new(rejected));
     let (status, outcome) = assess(&subject(1, was_ready), &seen, UNCHANGED, at(200));
     assert_eq!((ready(&status), outcome), (("False", "Rejected"), Outcome::Rejected { pause: None }));
@@ -430,7 +432,7 @@ fn any_findings() -> impl Strategy<Value = Findings> {
         Just(CredentialsFinding::AnonymousAccess),
         Just(CredentialsFinding::Required),
         Just(CredentialsFinding::Expired),
-        Just(CredentialsFinding::Rejected { by: server() }),
+        Just(CredentialsFinding::Rejected { by: server(), status: 401 }),
         Just(CredentialsFinding::Withheld { server: server(), why: Withholding::TooManyRejected }),
         Just(CredentialsFinding::Unprovable(Unprovable::AnonymousServed)),
         Just(CredentialsFinding::TemporarilyUnavailable { server: server(), cause: Unavailable::NoToken }),

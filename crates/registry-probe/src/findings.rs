@@ -199,10 +199,12 @@ pub enum CredentialsFinding {
     Validated(Evidence),
     /// None were given, and none are needed.
     AnonymousAccess,
-    /// They were answered 401: wrong, or withdrawn.
+    /// They were answered 401, or 400 where that is about them: wrong, or withdrawn.
     Rejected {
         /// Who said so: the registry or its token service.
         by: HostPort,
+        /// The HTTP status.
+        status: u16,
     },
     /// They were answered 403.
     Forbidden {
@@ -273,8 +275,8 @@ pub enum Unprovable {
     AnonymousTokenServed,
     /// The registry never asked for credentials, so an identity token can't be sent anywhere.
     NothingAskedForToken,
-    /// The registry answered the credentials with neither yes nor no.
-    UnexpectedStatus(u16),
+    /// The token service refused the request for a token as it was made, and said nothing of the credentials.
+    TokenRequestRefused,
 }
 
 /// Why credentials were not sent. Each comes from the [`Gate`](crate::Gate), save the last.
@@ -361,6 +363,13 @@ pub enum Inconclusive {
     NoTags {
         /// Its full name.
         repository: RepositoryName,
+    },
+    /// Its tags may not be listed, and it has no manifest `latest`: whether others can be pulled is open.
+    NotListed {
+        /// The repository's full name.
+        repository: RepositoryName,
+        /// The HTTP status that the list of tags was refused with.
+        status: u16,
     },
     /// The registry answered with neither the content, nor yes, nor no.
     UnexpectedStatus {

@@ -26,6 +26,9 @@ pub(crate) struct Claims {
     /// Whom it was issued to. Kept out of `Debug`: it may be a user's name.
     #[serde(deserialize_with = "text_or_nothing")]
     sub: Option<String>,
+    /// The account's number at Gitea and Forgejo, which write no `sub`.
+    #[serde(rename = "UserID", deserialize_with = "number_or_nothing")]
+    user_id: Option<i64>,
     /// When it ends, in seconds since 1970.
     #[serde(deserialize_with = "seconds_or_nothing")]
     exp: Option<i64>,
@@ -55,6 +58,10 @@ struct TokenResponse {
 
 fn text_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
     Ok(serde_json::Value::deserialize(input)?.as_str().map(ToOwned::to_owned))
+}
+
+fn number_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<i64>, D::Error> {
+    Ok(serde_json::Value::deserialize(input)?.as_i64())
 }
 
 fn seconds_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<i64>, D::Error> {
@@ -127,6 +134,16 @@ impl Claims {
     /// Does it name an account, whichever? Docker Hub names accounts by a number of its own.
     pub(crate) fn names_somebody(&self) -> bool {
         !is_nobody(self.subject())
+    }
+
+    /// Does it name an account, and the other token none, or another one? Gitea's anonymous clients are an account of their
+    /// own, whose number is not positive.
+    pub(crate) fn names_another_than(&self, anonymous: &Self) -> bool {
+        let is_other_account = match (self.user_id, anonymous.user_id) {
+            (Some(own), Some(other)) => own > 0 && own != other,
+            _ => false,
+        };
+        is_other_account || (self.names_somebody() && !anonymous.names_somebody())
     }
 
     fn subject(&self) -> &str {

@@ -132,6 +132,11 @@ impl<'a> Inquiry<'a> {
         Ok(self.seen.registry(Resource::Tags, pass)?)
     }
 
+    /// The registry's answer to `HEAD` of the manifest `latest`.
+    pub(super) fn manifest(&self, pass: &Pass) -> Step<Result<&'a Reply, &'a Failure>> {
+        Ok(self.seen.registry(Resource::Manifest, pass)?)
+    }
+
     /// What the registry asked for when the list of tags was asked for.
     pub(super) fn tags_challenges(&self, pass: &Pass) -> Step<&'a [Challenge]> {
         Ok(self.tags(pass)?.map_or(&[], |reply| &reply.challenges))
@@ -224,7 +229,8 @@ impl<'a> Inquiry<'a> {
                 | CredentialsFinding::Unprovable(
                     Unprovable::AnonymousServed
                     | Unprovable::AnonymousTokenServed
-                    | Unprovable::NothingAskedForToken,
+                    | Unprovable::NothingAskedForToken
+                    | Unprovable::TokenRequestRefused,
                 ),
                 repository,
             ) => reading.finding(repository.as_ref()),

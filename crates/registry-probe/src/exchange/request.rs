@@ -21,6 +21,8 @@ use crate::credentials::Credentials;
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) url: Url,
+    /// What it may be answered with.
+    pub(crate) accept: &'static str,
     pub(crate) authorization: Option<HeaderValue>,
     /// A form, as `application/x-www-form-urlencoded`.
     pub(crate) form: Option<SecretString>,
@@ -39,6 +41,13 @@ impl fmt::Debug for Request {
         debug.field("authorization", &self.authorization.is_some()).finish_non_exhaustive()
     }
 }
+
+const ANY_JSON: &str = "application/json, */*;q=0.1";
+
+/// Manifests and indexes of OCI and of Docker: without them registries answer 404 for what they would have to convert.
+const ANY_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                            application/vnd.docker.distribution.manifest.list.v2+json, \
+                            application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
 
 /// How this client is called where OAuth2 wants to know.
 const CLIENT_ID: &str = "registry-operator";
@@ -62,9 +71,14 @@ impl Request {
             (Pass::Issued(request), _) => seen.issued(request).and_then(|token| bearer(&token.secret)),
             _ => None,
         };
+        let (method, accept) = match resource {
+            Resource::Api | Resource::Tags => (Method::GET, ANY_JSON),
+            Resource::Manifest => (Method::HEAD, ANY_MANIFEST),
+        };
         Self {
-            method: Method::GET,
+            method,
             url: url_of(resource, case),
+            accept,
             authorization,
             form: None,
             trusted: true,
@@ -80,11 +94,27 @@ impl Request {
         match request.form {
             Form::Get => {
                 let (url, authorization) = (token_url(request, account), account.and_then(as_basic));
-                Self { method: Method::GET, url, authorization, form: None, trusted, decisive }
+                Self {
+                    method: Method::GET,
+                    url,
+                    accept: ANY_JSON,
+                    authorization,
+                    form: None,
+                    trusted,
+                    decisive,
+                }
             }
             Form::Post => {
                 let (url, form) = (request.service.realm.clone(), Some(token_form(request, account)));
-                Self { method: Method::POST, url, authorization: None, form, trusted, decisive }
+                Self {
+                    method: Method::POST,
+                    url,
+                    accept: ANY_JSON,
+                    authorization: None,
+                    form,
+                    trusted,
+                    decisive,
+                }
             }
         }
     }
@@ -92,9 +122,14 @@ impl Request {
 
 fn url_of(resource: Resource, case: &Case<'_>) -> Url {
     let mut url = case.endpoint.api().clone();
-    if let (Resource::Tags, Some(repository)) = (resource, &case.repository) {
-        url.set_path(&format!("{}{repository}/tags/list", url.path()));
-        url.set_query(Some("n=1"));
+    let Some(repository) = &case.repository else { return url };
+    match resource {
+        Resource::Api => {}
+        Resource::Tags => {
+            url.set_path(&format!("{}{repository}/tags/list", url.path()));
+            url.set_query(Some("n=1"));
+        }
+        Resource::Manifest => url.set_path(&format!("{}{repository}/manifests/latest", url.path())),
     }
     url
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
-use http::{HeaderValue, Method};
 use http_body_util::Full;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -76,7 +76,7 @@ impl Sender<'_> {
 
     async fn send_to(&mut self, server: &HostPort, request: &Request) -> Result<Received, FailureCause> {
         let mut open = self.open(server, request).await?;
-        let again = open.connection.used && request.method == Method::GET;
+        let again = open.connection.used && request.method.is_safe();
         match self.send_over(&mut open, request).await {
             Ok(received) => self.keep(open, received),
             // The server had closed it meanwhile, as it may between two requests.
@@ -136,7 +136,7 @@ impl Sender<'_> {
             .uri(path_and_query(&request.url))
             .header(HOST, host_header(&request.url)?)
             .header(USER_AGENT, self.user_agent)
-            .header(ACCEPT, "application/json, */*;q=0.1")
+            .header(ACCEPT, request.accept)
             .header(ACCEPT_ENCODING, "identity");
         if let Some(authorization) = &request.authorization {
             message = message.header(AUTHORIZATION, authorization);

@@ -219,7 +219,10 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         log.asked.lock().unwrap().push(asked.clone());
         match script(&asked) {
             Answer::Reply { status, headers, body } => {
-                stream.write_all(&render(status, &headers, &body)).await?;
+                let whole = render(status, &headers, &body);
+                // RFC 9110, section 9.3.2.
+                let sent = if asked.method == "HEAD" { whole.len() - body.len() } else { whole.len() };
+                stream.write_all(&whole[..sent]).await?;
                 stream.flush().await?;
             }
             Answer::Raw(bytes) => {

@@ -11,7 +11,7 @@ use crate::findings::*;
 fn word(finding: &CredentialsFinding) -> String {
     match finding {
         CredentialsFinding::Validated(evidence) => format!("Validated {evidence:?}"),
-        CredentialsFinding::Rejected { by } => format!("Rejected by {}", by.host),
+        CredentialsFinding::Rejected { by, .. } => format!("Rejected by {}", by.host),
         CredentialsFinding::Forbidden { by } => format!("Forbidden by {}", by.host),
         CredentialsFinding::TokenRefused { .. } => "TokenRefused".into(),
         CredentialsFinding::UnsupportedScheme { schemes } => {
@@ -353,7 +353,9 @@ fn every_status_has_its_meaning() {
     assert_eq!(at_v2(400), "Rejected by registry.example.com, NotAttempted");
     assert_eq!(at_v2(401), "Rejected by registry.example.com, NotAttempted");
     assert_eq!(at_v2(403), "Forbidden by registry.example.com, NotAttempted");
-    assert_eq!(at_v2(404), "Unprovable UnexpectedStatus(404), NotAttempted");
+    for status in [404, 405, 418] {
+        assert_eq!(at_v2(status), "NotAttempted, NotAttempted", "no registry: {status}");
+    }
     assert_eq!(at_v2(429), "Throttled by registry.example.com, NotAttempted");
     assert_eq!(at_v2(503), "Unavailable Status(503), NotAttempted");
 
@@ -363,7 +365,7 @@ fn every_status_has_its_meaning() {
     assert_eq!(with_token(400), "TokenRefused, NotAttempted");
     assert_eq!(with_token(401), "TokenRefused, NotAttempted");
     assert_eq!(with_token(403), "Forbidden by registry.example.com, NotAttempted");
-    assert_eq!(with_token(404), "Unprovable UnexpectedStatus(404), NotAttempted");
+    assert_eq!(with_token(404), "NotAttempted, NotAttempted", "no registry");
     assert_eq!(with_token(500), "Unavailable Status(500), NotAttempted");
 
     let at_service = |status| with_status(&bearer, &right(), "/token as Basic", status);
