@@ -105,10 +105,12 @@ impl Supply<'_> {
         match self.in_cluster(&reference).await {
             Ok(content) => TenantPolicy::of(content.as_ref()),
             Err(why) => {
-                self.notes.push(format!(
-                    "Whether tenantPolicy.secretHosts and tenantPolicy.allowedEndpoints allow the Secrets here is not \
-                     known ({why}); the operator will tell"
-                ));
+                if method(&subject.spec) == Some(Method::Aws) {
+                    self.notes.push(format!(
+                        "Whether tenantPolicy.allowedEndpoints lists this host, as AWS's token needs outside ECR, is not \
+                         known ({why})"
+                    ));
+                }
                 TenantPolicy::unknown()
             }
         }
