@@ -279,9 +279,9 @@ fn token(token: &SecretString) -> Content {
 }
 
 /// Whoever types a password means it for the registry that is checked.
-fn for_host_of(spec: &RegistrySpec, content: Content) -> Content {
-    let endpoint = Endpoint::parse(&spec.endpoint).ok();
-    Content { hosts: endpoint.map(|endpoint| endpoint.server().to_string()), ..content }
+fn for_host_of(spec: &RegistrySpec, mut content: Content) -> Content {
+    content.hosts = Endpoint::parse(&spec.endpoint).ok().map(|endpoint| endpoint.server().to_string());
+    content
 }
 
 fn secret<'a>(kind: &str, entries: impl IntoIterator<Item = (&'static str, &'a SecretString)>) -> Content {
