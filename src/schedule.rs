@@ -138,7 +138,8 @@ impl Basis {
 
     /// Whether the same was judged as on the basis of `other`. That somebody asked for it changes nothing in it.
     pub fn judges_the_same_as(&self, other: &Self) -> bool {
-        let judged = |basis: &Self| Self { requested_at: None, readings: Vec::new(), ..basis.clone() };
+        let judged =
+            |basis: &Self| Self { requested_at: None, readings: Vec::new(), policy: None, ..basis.clone() };
         judged(self) == judged(other)
     }
 

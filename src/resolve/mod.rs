@@ -317,6 +317,7 @@ impl<O: Objects> Reader<'_, O> {
             content => content?,
         };
         let version = content.as_ref().map(|content| content.version.clone());
+        self.contents.add(content.as_ref().map_or(&[][..], |content| &content.digest.0));
         self.policy_read = Some(Reading { reference, version });
         Ok(Some(TenantPolicy::of(content.as_deref())))
     }

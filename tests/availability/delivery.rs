@@ -10,8 +10,8 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use registry_api::{
-    MANAGED_BY_LABEL, PULL_SECRET_MANAGER, REGISTRY_ANNOTATION, REGISTRY_UID_LABEL, TENANT_LABEL,
-    spec::System,
+    HOSTS_ANNOTATION, MANAGED_BY_LABEL, PULL_SECRET_MANAGER, REGISTRY_ANNOTATION, REGISTRY_UID_LABEL,
+    TENANT_LABEL, spec::System,
 };
 use registry_testbed::{ControlPlaneOptions, eventually};
 use serde_json::{Value, json};
@@ -538,5 +538,27 @@ async fn where_http_2_does_not_get_through_secrets_are_delivered_and_repaired_al
     let spoilt = Patch::Merge(json!({"data": {".dockerconfigjson": BASE64_STANDARD.encode("{}")}}));
     secrets(&cluster, &namespace).patch("pull", &PatchParams::default(), &spoilt).await?;
     delivered(&cluster, &namespace, "pull", SOON, &says).await.with_context(|| operator.log())?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_for_other_hosts_is_delivered_no_longer() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let api = secrets(&shared.cluster, SYSTEM_NAMESPACE);
+    let restrict = |hosts: Value| {
+        let patch = json!({"metadata": {"annotations": {HOSTS_ANNOTATION: hosts}}});
+        let (api, name) = (&api, &shared.name);
+        async move {
+            api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            anyhow::Ok(())
+        }
+    };
+    restrict(json!("elsewhere.example.org")).await?;
+    shared.registry.becomes(SOON, &["ResolvedRefs=False/SecretInvalid"]).await?;
+    shared.gone(SOON).await?;
+    restrict(json!(shared.protected.registry.host_port())).await?;
+    for namespace in &shared.namespaces {
+        shared.delivered(namespace, SOON).await?;
+    }
     Ok(())
 }

@@ -105,10 +105,12 @@ impl Supply<'_> {
         match self.in_cluster(&reference).await {
             Ok(content) => TenantPolicy::of(content.as_ref()),
             Err(why) => {
-                self.notes.push(format!(
-                    "Whether tenantPolicy.secretHosts and tenantPolicy.allowedEndpoints allow the Secrets here is not \
-                     known ({why}); the operator will tell"
-                ));
+                if method(&subject.spec) == Some(Method::Aws) {
+                    self.notes.push(format!(
+                        "Whether tenantPolicy.allowedEndpoints lists this host, as AWS's token needs outside ECR, is not \
+                         known ({why})"
+                    ));
+                }
                 TenantPolicy::unknown()
             }
         }
@@ -277,9 +279,9 @@ fn token(token: &SecretString) -> Content {
 }
 
 /// Whoever types a password means it for the registry that is checked.
-fn for_host_of(spec: &RegistrySpec, content: Content) -> Content {
-    let endpoint = Endpoint::parse(&spec.endpoint).ok();
-    Content { hosts: endpoint.map(|endpoint| endpoint.server().to_string()), ..content }
+fn for_host_of(spec: &RegistrySpec, mut content: Content) -> Content {
+    content.hosts = Endpoint::parse(&spec.endpoint).ok().map(|endpoint| endpoint.server().to_string());
+    content
 }
 
 fn secret<'a>(kind: &str, entries: impl IntoIterator<Item = (&'static str, &'a SecretString)>) -> Content {
