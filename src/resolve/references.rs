@@ -125,7 +125,7 @@ impl Content {
         let mut digest = ContentsDigest::default();
         digest.add(self.kind.as_deref().unwrap_or_default().as_bytes());
         // An annotation that is empty is not one that is missing.
-        digest.add(if self.hosts.is_some() { b"hosts" } else { b"" });
+        digest.add(if self.hosts.is_some() { &b"hosts"[..] } else { b"" });
         digest.add(self.hosts.as_deref().unwrap_or_default().as_bytes());
         for (key, value) in &self.entries {
             digest.add(key.as_bytes());
