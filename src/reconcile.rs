@@ -402,7 +402,9 @@ fn is_requested(subject: &Subject) -> bool {
     let status = &subject.status;
     let by_annotation =
         subject.requested_at.is_some() && subject.requested_at != status.last_handled_reconcile_at;
-    by_annotation || status.observed_generation.is_some_and(|observed| observed != subject.generation)
+    // The schema gives a new object -1.
+    let before = status.observed_generation.filter(|observed| *observed > 0);
+    by_annotation || before.is_some_and(|observed| observed != subject.generation)
 }
 
 async fn probe(askers: Askers, case: Case, urgency: Urgency, session: Option<Arc<Session>>) -> Probed {

@@ -149,11 +149,11 @@ async fn a_touch_of_metadata_brings_no_validation() -> Result<()> {
     let ca = Ca::new("private authority")?;
     for (password, verdict) in [("wrong", REJECTED), ("right", VALIDATED)] {
         let (registry, scene) = (protected(&ca, "demo", "right").await?, Scene::tenant(&cluster).await?);
-        let login = scene.login("login", "demo", password).await?;
-        let map = scene.config_map("authority", &[("ca.crt", ca.certificate_pem())]).await?;
+        let login = scene.login(password, "demo", password).await?;
+        let map = scene.config_map(password, &[("ca.crt", ca.certificate_pem())]).await?;
         let mut spec = spec(&registry, &ca, &login);
         spec["tls"]["ca"] = json!({"configMapRef": {"name": map}});
-        let object = scene.declare("packs", spec).await?;
+        let object = scene.declare(password, spec).await?;
         object.shows(SOON, &verdict).await?;
         let before = attempts(&registry);
         touch(&scene, &cluster, &login, Some(&map)).await?;
