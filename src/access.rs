@@ -226,24 +226,29 @@ impl Access {
         let (params, binding) =
             (PatchParams::apply(FIELD_MANAGER).force(), binding::binding(namespace, &self.identity, role));
         let _turn = self.grants.acquire().await;
-        let error = match call(api.patch(BINDING, &params, &Patch::Apply(binding))).await {
+        match call(api.patch(BINDING, &params, &Patch::Apply(binding))).await {
             Ok(_) => {
                 *granted = Some(Instant::now());
                 self.set_obstacle(namespace, None);
-                return true;
+                true
             }
-            Err(error) => error,
-        };
-        match error.failure() {
-            // The watch of namespaces sees its end.
-            CallFailure::Gone | CallFailure::Terminating => return true,
-            CallFailure::Other => {}
-            _ => {
-                log_unbound(namespace, &error.into());
-                return false;
-            }
+            Err(error) => match error.failure() {
+                // The watch of namespaces sees its end.
+                CallFailure::Gone | CallFailure::Terminating => true,
+                // A policy may refuse it before the API server does.
+                CallFailure::Other | CallFailure::Forbidden => {
+                    self.is_obstructed(&api, namespace, error).await
+                }
+                _ => {
+                    log_unbound(namespace, &error.into());
+                    false
+                }
+            },
         }
-        // A binding can't be made to bind to another role: perhaps it is somebody else's.
+    }
+
+    /// Whether a binding could not be written because somebody else's is in the way: to what one binds can't be changed.
+    async fn is_obstructed(&self, api: &Api<RoleBinding>, namespace: &str, error: CallError) -> bool {
         let found = call(api.get_opt(BINDING)).await.ok().flatten();
         let obstacle = found.as_ref().and_then(Obstacle::of);
         if self.set_obstacle(namespace, obstacle.clone())

@@ -171,7 +171,9 @@ impl Controller {
             self.synced = true;
             self.context.availability.synced();
         }
-        health.ready(self.unsynced.is_empty());
+        if self.unsynced.is_empty() {
+            health.synced();
+        }
     }
 
     /// Whom registries reach has changed with that namespace.

@@ -10,6 +10,7 @@ pub mod controller;
 pub mod ecr;
 pub mod events;
 pub mod exposition;
+pub mod health;
 pub mod kubernetes;
 pub mod lease;
 pub mod metrics;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, Config};
+use kube::Client;
 use registry_operator::{
     access::Access,
     api_client,
@@ -18,6 +18,7 @@ use registry_operator::{
     controller,
     ecr::Tokens,
     events::Events,
+    kubernetes::{call::backoff, config},
     lease::{Candidate, Term},
     metrics::Metrics,
     reconcile::Context,
@@ -69,6 +70,7 @@ const WORKERS: usize = 2;
 
 fn start(settings: Settings) -> anyhow::Result<()> {
     log(&settings)?;
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -78,6 +80,16 @@ fn start(settings: Settings) -> anyhow::Result<()> {
     // A blocking look-up that is under way must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// Many systems give a process 1,024 open files and let it raise that to a million: the low limit is for programs that use
+/// `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "could not raise the limit of open files");
+    }
 }
 
 fn log(settings: &Settings) -> anyhow::Result<()> {
@@ -113,9 +125,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(async move { turning.turn().await });
 
     // kube's errors hold their causes' words already; as an error's source they would be said twice.
-    let config = Config::infer().await.map_err(|error| {
-        anyhow!("neither KUBECONFIG nor a Pod's service account leads to a cluster: {error}")
-    })?;
+    let config = config::infer().await.map_err(|error| anyhow!("{error}"))?;
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
     let term = if leader_election { Term::new() } else { Term::for_ever() };
     let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref());
@@ -182,14 +192,14 @@ impl Replica {
     async fn stand_and_lead(&self, mut candidate: Candidate, stop: CancellationToken) {
         loop {
             self.metrics.leading(false);
-            // A standby that the API server has answered is ready: it has nothing to sync.
-            let acquired = candidate.acquire(|| self.health.ready(true));
+            self.health.stand_by();
+            let acquired = candidate.acquire(|| self.health.answered());
             if stop.run_until_cancelled(acquired).await.is_none() {
                 return;
             }
             tracing::info!(identity = self.identity, "leading");
             tokio::select! {
-                () = candidate.hold(|| {}) => {}
+                () = candidate.hold(|| self.health.answered()) => {}
                 () = self.work() => {}
                 () = stop.cancelled() => {
                     let _ = tokio::time::timeout(RELEASE, candidate.release()).await;
@@ -202,7 +212,7 @@ impl Replica {
     /// Works until dropped; nothing that it started, and nothing that it knew, outlives it.
     async fn work(&self) {
         self.metrics.leading(true);
-        self.health.ready(false);
+        self.health.begin_syncing();
         let access = Arc::new(self.access().await);
         Box::pin(self.cluster_addresses.learn(&self.client)).await;
         let (availability, delivery) = Availability::start(
@@ -230,6 +240,7 @@ impl Replica {
             () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
             () = writing => {}
             () = Box::pin(self.cluster_addresses.keep(&self.client)) => {}
+            () = Box::pin(self.health.keep_asking(&self.client)), if !self.settings.leader_election => {}
         }
     }
 
@@ -244,12 +255,14 @@ impl Replica {
 
     /// Who the operator is; asked until the API server answers.
     async fn access(&self) -> Access {
+        let mut failures = 0;
         loop {
             match Access::new(self.client.clone(), self.settings.tenant_access).await {
                 Ok(access) => return access,
-                Err(error) => tracing::warn!(%error, "the API server does not say who we are; asked again"),
+                Err(error) => tracing::warn!(%error, "SelfSubjectReview failed, retrying"),
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            failures += 1;
+            tokio::time::sleep(backoff(failures)).await;
         }
     }
 }

@@ -81,7 +81,7 @@ mod tests {
             async move { until_ready(&url, PATIENCE).await }
         });
         assert!(ask(&url).await.unwrap_err().to_string().contains("503"));
-        health.ready(true);
+        health.answered();
         waiting.await.unwrap().unwrap();
     }
 

@@ -85,6 +85,9 @@ pub enum ReconcileError {
     /// The namespace has its label, but its watch has yet to see it; tried again in a moment.
     #[error("the watch of namespaces is behind")]
     TenantUnseen,
+    /// The operator has too many files open: nothing was learnt of the registry, and its verdict stays.
+    #[error("too many open files: the registry could not be asked; raise the operator's limit of open files")]
+    OwnLimit,
     /// What was being validated is no longer asked for; begun anew at once.
     #[error("what was being validated has changed")]
     Superseded,
@@ -158,6 +161,9 @@ pub async fn reconcile(
     let urgency = if same_basis { Urgency::Due } else { Urgency::Changed };
     let probing = probe_with_progress(context, subject, (plan, urgency), attempt);
     let ((seen, used), progress) = probing.await?;
+    if seen.findings().is_some_and(Findings::hit_own_limit) {
+        return Err(ReconcileError::OwnLimit);
+    }
     // What was probed is `subject`, whatever the object asks for by now; only its status may have moved on.
     let probed = progress.as_ref().map(|newer| Subject {
         status: newer.status.clone(),

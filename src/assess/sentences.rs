@@ -109,6 +109,9 @@ fn dns(host: &registry_probe::Host, cause: DnsFailure) -> String {
         DnsFailure::NoAddress => format!("The host name {host} has no address: check spec.endpoint"),
         DnsFailure::ServerFailure => format!("The name servers failed to look up {host}"),
         DnsFailure::NoAnswer => format!("The name servers did not answer for {host} in time"),
+        DnsFailure::OwnLimit => {
+            format!("Too many files are open here to look up {host}; raise the limit (ulimit -n)")
+        }
     }
 }
 
@@ -116,6 +119,7 @@ fn connection(cause: ConnectionFailure) -> &'static str {
     match cause {
         ConnectionFailure::Unreachable => "there is no route to it",
         ConnectionFailure::Closed => "it was closed before there was an answer",
+        ConnectionFailure::OwnLimit => "too many files are open here; raise the limit (ulimit -n)",
         ConnectionFailure::Other => "it broke",
     }
 }

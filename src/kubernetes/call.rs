@@ -162,6 +162,11 @@ fn retry_after(status: &Status) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER))
 }
 
+/// Whether a refusal is RBAC's, as opposed to that of a policy or another admission plugin. These have the same fields.
+pub fn is_by_rbac(status: &Status) -> bool {
+    status.code == 403 && explained(status).is_some_and(|explanation| explanation.starts_with("User \""))
+}
+
 /// Whether the explanation, which follows what the fields say, is one of a quota.
 fn is_quota(status: &Status) -> bool {
     let explanation = explained(status).unwrap_or_default();
@@ -253,6 +258,10 @@ mod tests {
         assert_eq!(meaning(forbidden("pull", rbac)), CallFailure::Forbidden);
         let policy = "ValidatingAdmissionPolicy 'x' denied request: exceeded quota: no";
         assert_eq!(meaning(forbidden("pull", policy)), CallFailure::Forbidden);
+        let by_rbac =
+            |explanation| is_by_rbac(&serde_json::from_value(forbidden("pull", explanation)).unwrap());
+        assert!(by_rbac(rbac) && !by_rbac(quota) && !by_rbac(policy));
+        assert!(!by_rbac("ValidatingAdmissionPolicy 'x' denied request: \"packs\" cannot be changed"));
     }
 
     #[test]

@@ -2,3 +2,4 @@
 //! Owns what an answer means; what is done about it is the caller's.
 
 pub mod call;
+pub mod config;

@@ -1,6 +1,8 @@
 //! The system as its users meet it: a real API server, the chart's rights, the operator as a process.
 
+mod between;
 mod exposition;
+mod faults;
 mod gitops;
 mod harness;
 mod held;

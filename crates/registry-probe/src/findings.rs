@@ -116,6 +116,8 @@ pub enum DnsFailure {
     ServerFailure,
     /// The name servers did not answer in time.
     NoAnswer,
+    /// This program, or the machine that it runs on, has too many files open to ask.
+    OwnLimit,
 }
 
 /// Why a connection failed, in words that stay the same from one try to the next.
@@ -125,6 +127,8 @@ pub enum ConnectionFailure {
     Unreachable,
     /// The other side closed or reset it before it answered: of a server that hangs up, either may be seen.
     Closed,
+    /// This program, or the machine that it runs on, has too many files open: it says nothing of the other side.
+    OwnLimit,
     /// Something else.
     Other,
 }
@@ -427,7 +431,7 @@ impl EndpointFinding {
 impl DnsFailure {
     /// May a retry alone change this?
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::ServerFailure | Self::NoAnswer)
+        matches!(self, Self::ServerFailure | Self::NoAnswer | Self::OwnLimit)
     }
 }
 
@@ -442,6 +446,30 @@ impl CredentialsFinding {
     /// May a retry alone change this?
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Throttled { .. } | Self::TemporarilyUnavailable { .. })
+    }
+}
+
+impl Findings {
+    /// Whether a limit of this program's own kept it from finding out more. Nothing is to be concluded from the rest.
+    pub fn hit_own_limit(&self) -> bool {
+        let unavailable = |cause: Unavailable| {
+            cause == Unavailable::Connection(ConnectionFailure::OwnLimit)
+                || cause == Unavailable::Dns(DnsFailure::OwnLimit)
+        };
+        let endpoint = matches!(
+            self.endpoint,
+            EndpointFinding::ConnectionFailed { cause: ConnectionFailure::OwnLimit, .. }
+                | EndpointFinding::DnsFailure { cause: DnsFailure::OwnLimit, .. }
+        );
+        let credentials = matches!(
+            self.credentials,
+            CredentialsFinding::TemporarilyUnavailable { cause, .. } if unavailable(cause)
+        );
+        let content = matches!(
+            self.content_path,
+            ContentPathFinding::Inconclusive(Inconclusive::Unavailable { cause, .. }) if unavailable(cause)
+        );
+        endpoint || credentials || content
     }
 }
 

@@ -51,8 +51,20 @@ fn cause_of(error: &io::Error) -> FailureCause {
     }
 }
 
+/// Too many open files: in this process, and in the whole system. The numbers are those of every Unix.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
+/// Whether files ran out here.
+pub(super) fn is_own_limit(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
 /// The cause of a broken connection, in words that stay the same.
 pub(super) fn connection_failure(error: &io::Error) -> ConnectionFailure {
+    if is_own_limit(error) {
+        return ConnectionFailure::OwnLimit;
+    }
     match error.kind() {
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable
@@ -63,5 +75,18 @@ pub(super) fn connection_failure(error: &io::Error) -> ConnectionFailure {
         | io::ErrorKind::UnexpectedEof
         | io::ErrorKind::NotConnected => ConnectionFailure::Closed,
         _ => ConnectionFailure::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_open_files_are_no_fault_of_the_other_side() {
+        for code in [EMFILE, ENFILE] {
+            let error = io::Error::from_raw_os_error(code);
+            assert_eq!(cause_of(&error), FailureCause::Connection(ConnectionFailure::OwnLimit), "{error}");
+        }
     }
 }
