@@ -116,6 +116,9 @@ fn dns(host: &registry_probe::Host, cause: DnsFailure) -> String {
         DnsFailure::NoAddress => format!("The host name {host} has no address: check spec.endpoint"),
         DnsFailure::ServerFailure => format!("The name servers failed to look up {host}"),
         DnsFailure::NoAnswer => format!("The name servers did not answer for {host} in time"),
+        DnsFailure::OwnLimit => {
+            format!("Too many files are open here to look up {host}; raise the limit (ulimit -n)")
+        }
     }
 }
 

@@ -65,16 +65,13 @@ const KEYS: Case = Case {
 };
 
 fn cases() -> Vec<Case> {
-    let answered = |name, (operation, status, code), answer, verdict, says| Case {
-        name,
-        user: Some(Trouble::Answers { operation, status, code, says: answer }),
-        role: (operation == ROLE).then_some(("open", None)),
-        verdict,
-        says,
-        ..KEYS
-    };
-    let denied_token = (TOKEN, 400, "AccessDeniedException");
-    let denied_role = (ROLE, 403, "AccessDenied");
+    let mut cases = plain_cases();
+    cases.extend(policy_cases());
+    cases.extend(coded_cases());
+    cases
+}
+
+fn plain_cases() -> Vec<Case> {
     let troubled = |name, trouble, verdict, says| Case { name, user: Some(trouble), verdict, says, ..KEYS };
     let role = |name, role, external_id, verdict, says| Case {
         name,
@@ -130,7 +127,40 @@ fn cases() -> Vec<Case> {
         role("external-id-wrong", "guarded", Some("xyz"), ROLE_DENIED, "another external id"),
         role("external-id-missing", "guarded", None, ROLE_DENIED, "spec.auth.ecr.sts.externalID"),
         role("role-without-right", "poor", None, FORBIDDEN, "ecr:GetAuthorizationToken"),
-        // Which policy refuses, in AWS's documented words.
+        Case {
+            name: "role-wrong-secret",
+            wrong: &[("AWS_SECRET_ACCESS_KEY", "HUSHguess")],
+            role: Some(("open", None)),
+            verdict: REJECTED,
+            says: "AWS_SECRET_ACCESS_KEY does not belong",
+            ..KEYS
+        },
+    ]
+}
+
+/// A user to whom AWS answers that operation so.
+fn answered(
+    name: &'static str,
+    (operation, status, code): (&'static str, u16, &'static str),
+    answer: &'static str,
+    verdict: Verdict,
+    says: &'static str,
+) -> Case {
+    Case {
+        name,
+        user: Some(Trouble::Answers { operation, status, code, says: answer }),
+        role: (operation == ROLE).then_some(("open", None)),
+        verdict,
+        says,
+        ..KEYS
+    }
+}
+
+/// Which policy refuses, in AWS's documented words.
+fn policy_cases() -> Vec<Case> {
+    let denied_token = (TOKEN, 400, "AccessDeniedException");
+    let denied_role = (ROLE, 403, "AccessDenied");
+    vec![
         answered(
             "by-vpc-endpoint",
             denied_token,
@@ -185,7 +215,12 @@ fn cases() -> Vec<Case> {
             ROLE_DENIED,
             "sts:SetSourceIdentity",
         ),
-        // Codes with a meaning of their own: the keys may be right.
+    ]
+}
+
+/// Codes with a meaning of their own: the keys may be right.
+fn coded_cases() -> Vec<Case> {
+    vec![
         answered(
             "role-too-large",
             (ROLE, 400, "PackedPolicyTooLarge"),
@@ -200,7 +235,13 @@ fn cases() -> Vec<Case> {
             FORBIDDEN,
             "enable the region",
         ),
-        role("role-region-not-enabled", "elsewhere", None, FORBIDDEN, "enable the region"),
+        Case {
+            name: "role-region-not-enabled",
+            role: Some(("elsewhere", None)),
+            verdict: FORBIDDEN,
+            says: "enable the region",
+            ..KEYS
+        },
         answered(
             "not-subscribed",
             (TOKEN, 403, "OptInRequired"),
@@ -218,14 +259,6 @@ fn cases() -> Vec<Case> {
         ),
         answered("role-fault", (ROLE, 400, "InternalFailure"), "HUSH", UNAVAILABLE, "says that it failed"),
         answered("strange", (TOKEN, 400, "StrangeException"), "HUSH", FORBIDDEN, "StrangeException"),
-        Case {
-            name: "role-wrong-secret",
-            wrong: &[("AWS_SECRET_ACCESS_KEY", "HUSHguess")],
-            role: Some(("open", None)),
-            verdict: REJECTED,
-            says: "AWS_SECRET_ACCESS_KEY does not belong",
-            ..KEYS
-        },
     ]
 }
 

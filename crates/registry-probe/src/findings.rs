@@ -116,6 +116,8 @@ pub enum DnsFailure {
     ServerFailure,
     /// The name servers did not answer in time.
     NoAnswer,
+    /// This program, or the machine that it runs on, has too many files open to ask.
+    OwnLimit,
 }
 
 /// Why a connection failed, in words that stay the same from one try to the next.
@@ -458,7 +460,7 @@ impl EndpointFinding {
 impl DnsFailure {
     /// May a retry alone change this?
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::ServerFailure | Self::NoAnswer)
+        matches!(self, Self::ServerFailure | Self::NoAnswer | Self::OwnLimit)
     }
 }
 
@@ -479,9 +481,15 @@ impl CredentialsFinding {
 impl Findings {
     /// Whether a limit of this program's own kept it from finding out more. Nothing is to be concluded from the rest.
     pub fn hit_own_limit(&self) -> bool {
-        let own = |cause: ConnectionFailure| cause == ConnectionFailure::OwnLimit;
-        let unavailable = |cause: Unavailable| matches!(cause, Unavailable::Connection(cause) if own(cause));
-        let endpoint = matches!(self.endpoint, EndpointFinding::ConnectionFailed { cause, .. } if own(cause));
+        let unavailable = |cause: Unavailable| {
+            cause == Unavailable::Connection(ConnectionFailure::OwnLimit)
+                || cause == Unavailable::Dns(DnsFailure::OwnLimit)
+        };
+        let endpoint = matches!(
+            self.endpoint,
+            EndpointFinding::ConnectionFailed { cause: ConnectionFailure::OwnLimit, .. }
+                | EndpointFinding::DnsFailure { cause: DnsFailure::OwnLimit, .. }
+        );
         let credentials = matches!(
             self.credentials,
             CredentialsFinding::TemporarilyUnavailable { cause, .. } if unavailable(cause)

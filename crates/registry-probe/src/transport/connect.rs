@@ -55,9 +55,14 @@ fn cause_of(error: &io::Error) -> FailureCause {
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
+/// Whether files ran out here.
+pub(super) fn is_own_limit(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
 /// The cause of a broken connection, in words that stay the same.
 pub(super) fn connection_failure(error: &io::Error) -> ConnectionFailure {
-    if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) {
+    if is_own_limit(error) {
         return ConnectionFailure::OwnLimit;
     }
     match error.kind() {

@@ -13,6 +13,7 @@ use hickory_resolver::proto::rr::Name;
 use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
 
+use super::connect::is_own_limit;
 use crate::findings::DnsFailure;
 use crate::host::Host;
 
@@ -67,7 +68,7 @@ impl Resolver {
                 }
                 Err(error) => failure = worse(failure, failure_of(&error)),
             }
-            if failure == DnsFailure::NoAnswer {
+            if matches!(failure, DnsFailure::NoAnswer | DnsFailure::OwnLimit) {
                 break;
             }
         }
@@ -111,6 +112,7 @@ fn worse(one: DnsFailure, other: DnsFailure) -> DnsFailure {
         DnsFailure::NoAddress => 1,
         DnsFailure::ServerFailure => 2,
         DnsFailure::NoAnswer => 3,
+        DnsFailure::OwnLimit => 4,
     };
     if rank(other) > rank(one) { other } else { one }
 }
@@ -120,6 +122,23 @@ fn failure_of(error: &NetError) -> DnsFailure {
         error if error.is_nx_domain() => DnsFailure::NoSuchName,
         error if error.is_no_records_found() => DnsFailure::NoAddress,
         NetError::Timeout => DnsFailure::NoAnswer,
+        NetError::Io(error) if is_own_limit(error) => DnsFailure::OwnLimit,
         _ => DnsFailure::ServerFailure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn too_many_open_files_are_no_fault_of_the_name_servers() {
+        let io = |code| failure_of(&NetError::Io(Arc::new(io::Error::from_raw_os_error(code))));
+        assert_eq!([io(24), io(23)], [DnsFailure::OwnLimit; 2]);
+        assert_eq!(io(111), DnsFailure::ServerFailure);
+        assert_eq!(worse(DnsFailure::NoAnswer, DnsFailure::OwnLimit), DnsFailure::OwnLimit);
     }
 }
