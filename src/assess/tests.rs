@@ -10,9 +10,9 @@ use registry_api::{
     spec::{RegistrySpec, Validation},
 };
 use registry_probe::{
-    ContentPathFinding, CredentialsFinding, DnsFailure, Endpoint, EndpointFinding, Evidence, Findings,
-    HostPort, Inconclusive, LayerDurations, RequestCounts, Stage, TlsDefect, TlsFinding, Unavailable,
-    Unprovable, Withholding,
+    ConnectionFailure, ContentPathFinding, CredentialsFinding, DnsFailure, Endpoint, EndpointFinding,
+    Evidence, Findings, HostPort, Inconclusive, LayerDurations, RequestCounts, Stage, TlsDefect, TlsFinding,
+    Unavailable, Unprovable, Withholding,
 };
 
 use super::*;
@@ -68,6 +68,31 @@ fn judged(findings: Findings) -> (RegistryStatus, Outcome) {
 fn ready(status: &RegistryStatus) -> (&str, &str) {
     let ready = status.condition(ConditionType::Ready).unwrap();
     (&ready.status, &ready.reason)
+}
+
+#[test]
+fn an_own_limit_is_seen_in_every_layer() {
+    let (own, dns) = (ConnectionFailure::OwnLimit, DnsFailure::OwnLimit);
+    let server = server();
+    let failed = |cause| EndpointFinding::ConnectionFailed { server: server.clone(), cause };
+    let credentials = |cause| CredentialsFinding::TemporarilyUnavailable { server: server.clone(), cause };
+    for (findings, expected) in [
+        (usable(), false),
+        (Findings { endpoint: failed(ConnectionFailure::Other), ..usable() }, false),
+        (Findings { endpoint: failed(own), ..usable() }, true),
+        (
+            Findings {
+                endpoint: EndpointFinding::DnsFailure { host: server.host.clone(), cause: dns },
+                ..usable()
+            },
+            true,
+        ),
+        (Findings { credentials: credentials(Unavailable::Connection(own)), ..usable() }, true),
+        (Findings { credentials: credentials(Unavailable::Dns(dns)), ..usable() }, true),
+        (Findings { credentials: credentials(Unavailable::Refused), ..usable() }, false),
+    ] {
+        assert_eq!(findings.hit_own_limit(), expected, "{findings:?}");
+    }
 }
 
 #[test]

@@ -429,6 +429,28 @@ pub struct LayerDurations {
 }
 
 impl Findings {
+    /// Whether a limit of this program's own kept it from finding out more. Nothing is to be concluded from the rest.
+    pub fn hit_own_limit(&self) -> bool {
+        let unavailable = |cause: Unavailable| {
+            cause == Unavailable::Connection(ConnectionFailure::OwnLimit)
+                || cause == Unavailable::Dns(DnsFailure::OwnLimit)
+        };
+        let endpoint = matches!(
+            self.endpoint,
+            EndpointFinding::ConnectionFailed { cause: ConnectionFailure::OwnLimit, .. }
+                | EndpointFinding::DnsFailure { cause: DnsFailure::OwnLimit, .. }
+        );
+        let credentials = matches!(
+            self.credentials,
+            CredentialsFinding::TemporarilyUnavailable { cause, .. } if unavailable(cause)
+        );
+        let content = matches!(
+            self.content_path,
+            ContentPathFinding::Inconclusive(Inconclusive::Unavailable { cause, .. }) if unavailable(cause)
+        );
+        endpoint || credentials || content
+    }
+
     /// May a retry alone change the verdict?
     pub fn is_transient(&self) -> bool {
         self.endpoint.is_transient()
@@ -475,30 +497,6 @@ impl CredentialsFinding {
     /// May a retry alone change this?
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Throttled { .. } | Self::TemporarilyUnavailable { .. })
-    }
-}
-
-impl Findings {
-    /// Whether a limit of this program's own kept it from finding out more. Nothing is to be concluded from the rest.
-    pub fn hit_own_limit(&self) -> bool {
-        let unavailable = |cause: Unavailable| {
-            cause == Unavailable::Connection(ConnectionFailure::OwnLimit)
-                || cause == Unavailable::Dns(DnsFailure::OwnLimit)
-        };
-        let endpoint = matches!(
-            self.endpoint,
-            EndpointFinding::ConnectionFailed { cause: ConnectionFailure::OwnLimit, .. }
-                | EndpointFinding::DnsFailure { cause: DnsFailure::OwnLimit, .. }
-        );
-        let credentials = matches!(
-            self.credentials,
-            CredentialsFinding::TemporarilyUnavailable { cause, .. } if unavailable(cause)
-        );
-        let content = matches!(
-            self.content_path,
-            ContentPathFinding::Inconclusive(Inconclusive::Unavailable { cause, .. }) if unavailable(cause)
-        );
-        endpoint || credentials || content
     }
 }
 
