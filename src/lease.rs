@@ -434,7 +434,9 @@ mod tests {
         let begun = Instant::now();
         server.hang(1);
         let first = Mutex::new(None);
-        let renewed = || drop(first.lock().unwrap().get_or_insert_with(|| begun.elapsed()));
+        let renewed = || {
+            first.lock().unwrap().get_or_insert_with(|| begun.elapsed());
+        };
         let held = tokio::time::timeout(Duration::from_mins(1), candidate.hold(renewed)).await;
         assert!(held.is_err() && term.holds(), "leadership was lost");
         assert_eq!(*first.lock().unwrap(), Some(RENEWAL + ATTEMPT));

@@ -185,7 +185,7 @@ impl<K: Clone + 'static> Watched for Metadata<K> {
     const METADATA_ONLY: bool = true;
 
     fn resource_version(&self) -> Option<&str> {
-        Some(&self.metadata.resource_version).map(String::as_str)
+        Some(&*self.metadata.resource_version)
     }
 }
 

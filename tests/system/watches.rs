@@ -93,14 +93,17 @@ async fn with_128_files_seventy_namespaces_are_ready_and_stay_so() -> Result<()>
     let handled = || async {
         let all = all.list(&ListParams::default()).await?;
         let is_handled = |registry: &&TenantRegistry| {
-            let handled = registry.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
+            let handled =
+                registry.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
             handled == Some("all")
         };
         let count = all.iter().filter(is_handled).count();
         ensure!(count == 70, "{count} are");
         Ok(())
     };
-    eventually(SETTLED, "all registries are validated again", handled).await.with_context(|| operator.log())?;
+    eventually(SETTLED, "all registries are validated again", handled)
+        .await
+        .with_context(|| operator.log())?;
     all_ready(&solo.cluster, 70, Duration::ZERO).await?;
     assert_eq!(ready_since(&all).await?, before, "some were unready in between");
     assert!(!operator.log().contains("os error 24"), "{}", operator.log());
