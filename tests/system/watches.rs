@@ -279,10 +279,8 @@ async fn is_noticed(leader_election: bool) -> Result<()> {
     let began = Instant::now();
 
     let other = cluster.tenant_namespace("other", "other").await?;
-    eventually(SOON, "a TenantRegistry is accepted", || {
-        apply(&cluster, &tenant_registry(&other, "packs", protected.spec("none")))
-    })
-    .await?;
+    let packs_of_other = tenant_registry(&other, "packs", protected.spec("none"));
+    eventually(SOON, "a TenantRegistry is accepted", || apply(&cluster, &packs_of_other)).await?;
     apply(&cluster, &system_registry("charts", protected.spec("none"))).await?;
     apply(&cluster, &tenant_registry(&team, "charts", protected.spec("none"))).await?;
     apply(&cluster, &login(&team, "login", "wrong")).await?;
