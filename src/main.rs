@@ -240,7 +240,7 @@ impl Replica {
             () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
             () = writing => {}
             () = Box::pin(self.cluster_addresses.keep(&self.client)) => {}
-            () = store::set_back(&self.client, self.watches.broken()) => {}
+            () = store::set_back(&self.client, &self.watches) => {}
         }
     }
 

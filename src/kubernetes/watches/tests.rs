@@ -150,11 +150,13 @@ async fn lists_once_and_resumes_at_the_newest_version() {
     let server = Server::new(|_, number| match number {
         0 => list("5", &["a"]),
         1 => Answer::Changes(vec![change("ADDED", &object("b", "7"))], Some(MINUTE / 2)),
-        2 => Answer::Changes(vec![change("DELETED", &object("a", "8")), bookmark("9")], Some(MINUTE / 4)),
+        2 => list("7", &[]),
+        3 => Answer::Changes(vec![change("DELETED", &object("a", "8")), bookmark("9")], Some(MINUTE / 4)),
+        4 => list("9", &[]),
         _ => Answer::Changes(Vec::new(), None),
     });
     assert_eq!(told(&server, MINUTE).await, ["begins", "lists a", "listed", "has b", "lost a"]);
-    assert_eq!(server.versions(), ["list", "5", "7", "9"]);
+    assert_eq!(server.versions(), ["list", "5", "list", "7", "list", "9"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,6 +290,26 @@ async fn a_watch_lasts_longer_when_others_have_come() {
     while timeout_at(hours, watch.next()).await.is_ok() {}
     assert_eq!(server.asked().len(), 2, "300 watches last 100 to 200 minutes each");
     drop(others);
+}
+
+#[tokio::test(start_paused = true)]
+async fn notices_a_store_that_was_set_back_before_it_resumes() {
+    for (revision, expected) in [("6", true), ("7", false), ("8", false)] {
+        let server = Server::new(move |_, number| match number {
+            0 => list("5", &[]),
+            1 => Answer::Changes(vec![bookmark("7")], Some(MINUTE)),
+            2 => list(revision, &[]),
+            _ => Answer::Changes(Vec::new(), None),
+        });
+        let pool = server.pool();
+        let mut watch = pool.watch(Source::namespaces());
+        let watching = async { while watch.next().await.is_ok() {} };
+        let noticed = tokio::select! {
+            () = pool.set_back().notified() => true,
+            _ = tokio::time::timeout(MINUTE * 2, watching) => false,
+        };
+        assert_eq!(noticed, expected, "the store is at {revision}, the watch at 7");
+    }
 }
 
 #[test]
