@@ -262,7 +262,7 @@ impl Replica {
             () = writing => {}
             () = store.keep(&rejections) => {}
             () = Box::pin(self.cluster_addresses.keep(&self.client)) => {}
-            () = store::set_back(&self.client, self.watches.broken()) => {}
+            () = store::set_back(&self.client, &self.watches) => {}
             () = Box::pin(self.health.keep_asking(&self.client)), if !self.settings.leader_election => {}
         }
     }

@@ -3,7 +3,7 @@
 //! Resource versions are revisions of the store. A watch that is resumed at one that the store does not have any more is
 //! silent until the store gets there again, and what is known then holds no longer. So the operator reads a revision now and
 //! then, and begins anew when one is older than one before: its leader's that of the Lease, which it writes anyway and
-//! nobody else does; and each that of a list, for where Leases have a store of their own.
+//! nobody else does; each watch that broke off that of its kind, before it resumes; and that of a list, now and then.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, api::ListParams, core::PartialObjectMeta};
 use tokio::sync::Notify;
 
-use super::call::call;
+use super::{call::call, watches::WatchPool};
 
 /// How often a revision is read.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -34,8 +34,18 @@ impl Revision {
     }
 }
 
-/// Returns when the store was set back. `broken` is notified when a watch broke off, as all do when an API server ends.
-pub async fn set_back(client: &Client, broken: &Notify) {
+/// Returns when the store was set back: by what the watches find before they resume, or by a list.
+pub async fn set_back(client: &Client, watches: &WatchPool) {
+    tokio::select! {
+        () = watches.set_back().notified() => {}
+        () = is_older_than_before(client, watches.broken()) => {}
+    }
+    tracing::warn!("the API server's store was set back to an older revision: everything is listed anew");
+}
+
+/// Returns when a list came from an older revision than one before. `broken` is notified when a watch broke off, as all do when
+/// an API server ends.
+async fn is_older_than_before(client: &Client, broken: &Notify) {
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
     let mut revision = Revision::default();
     loop {
@@ -43,9 +53,6 @@ pub async fn set_back(client: &Client, broken: &Notify) {
         let pause = match call(namespaces.list(&ListParams::default().limit(1))).await {
             Ok(list) => {
                 if revision.is_set_back(&list.metadata.resource_version.unwrap_or_default()) {
-                    tracing::warn!(
-                        "the API server's store was set back to an older revision: everything is listed anew"
-                    );
                     return;
                 }
                 PERIOD

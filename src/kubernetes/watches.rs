@@ -78,12 +78,13 @@ pub struct WatchPool {
     jitter: fn() -> f64,
     live: AtomicUsize,
     broken: Notify,
+    set_back: Notify,
 }
 
 impl WatchPool {
     /// A pool without watches. `jitter` returns random numbers from 0 to 1.
     pub fn new(clients: Http2ClientPool, jitter: fn() -> f64) -> Self {
-        Self { clients, jitter, live: AtomicUsize::new(0), broken: Notify::new() }
+        Self { clients, jitter, live: AtomicUsize::new(0), broken: Notify::new(), set_back: Notify::new() }
     }
 
     /// A watch of `source`. It asks nothing before its first event is waited for.
@@ -95,6 +96,7 @@ impl WatchPool {
             silent: None,
             state: State::Unknown,
             failures: 0,
+            broken: false,
             pause: None,
         }
     }
@@ -102,6 +104,11 @@ impl WatchPool {
     /// Is notified when a watch was ended by the API server, or broke off.
     pub fn broken(&self) -> &Notify {
         &self.broken
+    }
+
+    /// Is notified when a watch was to be resumed at a version that the store does not have any more.
+    pub fn set_back(&self) -> &Notify {
+        &self.set_back
     }
 
     /// How long a watch lasts, with `spread` from 1 to 2.
@@ -185,7 +192,7 @@ impl<K: Clone + 'static> Watched for Metadata<K> {
     const METADATA_ONLY: bool = true;
 
     fn resource_version(&self) -> Option<&str> {
-        Some(&self.metadata.resource_version).map(String::as_str)
+        Some(&*self.metadata.resource_version)
     }
 }
 
@@ -347,6 +354,8 @@ pub struct Watch<T> {
     state: State<T>,
     /// In a row.
     failures: u32,
+    /// Whether it broke off since the store was last known to have its version.
+    broken: bool,
     /// To be waited before the next request.
     pause: Option<Duration>,
 }
@@ -437,7 +446,24 @@ impl<T: Watched> Watch<T> {
         Ok(None)
     }
 
+    /// Where a watch broke off, the API server may have been started with an older store, in which it would be silent.
+    async fn verify(&mut self, version: &str) -> Result<(), CallError> {
+        let requests = Requests::new(self.source.path.clone());
+        let request =
+            requests.list_metadata(&ListParams::default().limit(1)).map_err(kube::Error::BuildRequest)?;
+        let client = self.connect().await?;
+        let list: ObjectList<Metadata<Namespace>> = self.answered(client.request(request)).await?;
+        if is_older(list.metadata.resource_version.as_deref().unwrap_or_default(), version) {
+            self.live.0.set_back.notify_waiters();
+        }
+        Ok(())
+    }
+
     async fn open(&mut self, version: &str) -> Result<Changes, CallError> {
+        if self.broken {
+            self.verify(version).await?;
+            self.broken = false;
+        }
         let request = self.source.changes(version)?;
         let spread = 1.0 + (self.live.0.jitter)();
         let client = self.connect().await?;
@@ -483,6 +509,7 @@ impl<T: Watched> Watch<T> {
                 Ok(None)
             }
             Ok(Err(error)) => {
+                self.broken = true;
                 self.live.0.broken.notify_one();
                 self.state = State::Known { version };
                 Err(kube::Error::ReadEvents(error).into())
@@ -497,6 +524,7 @@ impl<T: Watched> Watch<T> {
 
     /// The API server ends a watch at its time, and when it shuts down.
     fn ended(&mut self, version: String, changes: &Changes) -> Step<T> {
+        self.broken = true;
         self.live.0.broken.notify_one();
         self.state = State::Known { version };
         if changes.opened.elapsed() < SHORTEST {
@@ -559,6 +587,12 @@ impl<T: Watched> Watch<T> {
             tracing::debug!(what, namespace, failures, %error, "failed to watch");
         }
     }
+}
+
+/// Whether the store's revision is older than a version of it that was seen.
+fn is_older(revision: &str, seen: &str) -> bool {
+    let number = |version: &str| version.parse::<u64>().ok();
+    matches!((number(revision), number(seen)), (Some(revision), Some(seen)) if revision < seen)
 }
 
 fn no_answer() -> CallError {

@@ -64,7 +64,7 @@ async fn a_thousand_idle_namespaces_cost_few_connections_and_few_requests() -> R
     ));
     assert!(connections <= 16, "{connections} connections");
 
-    tokio::time::sleep(Duration::from_secs(5)).await; // what was begun may end
+    is_idle(&audit).await?;
     let silence = audit.mark();
     tokio::time::sleep(SILENCE).await;
     let asked = requests(&audit, &silence)?;
@@ -208,6 +208,19 @@ async fn are_watched(audit: &AuditLog, count: usize) -> Result<()> {
     Ok(eventually(SETTLED, "all namespaces are watched", look).await?)
 }
 
+/// Waits until the Events of all verdicts are written, which takes its time.
+async fn is_idle(audit: &AuditLog) -> Result<()> {
+    let look = || async {
+        let mark = audit.mark();
+        tokio::time::sleep(Duration::from_secs(3)).await; // that nothing is written meanwhile is the condition
+        let asked = requests(audit, &mark)?;
+        let written = asked.iter().filter(|request| request.contains("/events?")).count();
+        ensure!(written == 0, "{written} Events are written");
+        Ok(())
+    };
+    Ok(eventually(SETTLED, "the operator is idle", look).await?)
+}
+
 /// What the operator has asked since the mark, each request once: a watch is logged when it begins, all else when it ends.
 fn requests(audit: &AuditLog, mark: &AuditMark) -> Result<Vec<String>> {
     let all = audit.since(mark)?;
@@ -279,8 +292,8 @@ async fn is_noticed(leader_election: bool) -> Result<()> {
     let began = Instant::now();
 
     let other = cluster.tenant_namespace("other", "other").await?;
-    let early = tenant_registry(&other, "packs", protected.spec("none"));
-    eventually(SOON, "a TenantRegistry is accepted", || apply(&cluster, &early)).await?;
+    let packs_of_other = tenant_registry(&other, "packs", protected.spec("none"));
+    eventually(SOON, "a TenantRegistry is accepted", || apply(&cluster, &packs_of_other)).await?;
     apply(&cluster, &system_registry("charts", protected.spec("none"))).await?;
     apply(&cluster, &tenant_registry(&team, "charts", protected.spec("none"))).await?;
     apply(&cluster, &login(&team, "login", "wrong")).await?;

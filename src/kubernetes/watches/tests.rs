@@ -71,7 +71,7 @@ impl Server {
     /// The times between requests.
     fn pauses(&self) -> Vec<Duration> {
         let times: Vec<Duration> = self.asked().into_iter().map(|(_, at)| at).collect();
-        times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+        times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect()
     }
 }
 
@@ -107,13 +107,13 @@ fn object(name: &str, version: &str) -> Value {
     json!({"metadata": {"name": name, "namespace": "team", "resourceVersion": version}})
 }
 
-fn change(kind: &str, object: Value) -> Value {
+fn change(kind: &str, object: &Value) -> Value {
     json!({"type": kind, "object": object})
 }
 
 fn bookmark(version: &str) -> Value {
     let metadata = json!({"resourceVersion": version});
-    change("BOOKMARK", json!({"kind": "Namespace", "apiVersion": "v1", "metadata": metadata}))
+    change("BOOKMARK", &json!({"kind": "Namespace", "apiVersion": "v1", "metadata": metadata}))
 }
 
 fn refusal(code: u16) -> Value {
@@ -149,12 +149,14 @@ const MINUTE: Duration = Duration::from_mins(1);
 async fn lists_once_and_resumes_at_the_newest_version() {
     let server = Server::new(|_, number| match number {
         0 => list("5", &["a"]),
-        1 => Answer::Changes(vec![change("ADDED", object("b", "7"))], Some(MINUTE / 2)),
-        2 => Answer::Changes(vec![change("DELETED", object("a", "8")), bookmark("9")], Some(MINUTE / 4)),
+        1 => Answer::Changes(vec![change("ADDED", &object("b", "7"))], Some(MINUTE / 2)),
+        2 => list("7", &[]),
+        3 => Answer::Changes(vec![change("DELETED", &object("a", "8")), bookmark("9")], Some(MINUTE / 4)),
+        4 => list("9", &[]),
         _ => Answer::Changes(Vec::new(), None),
     });
     assert_eq!(told(&server, MINUTE).await, ["begins", "lists a", "listed", "has b", "lost a"]);
-    assert_eq!(server.versions(), ["list", "5", "7", "9"]);
+    assert_eq!(server.versions(), ["list", "5", "list", "7", "list", "9"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,7 +176,7 @@ async fn reads_a_list_page_by_page() {
 
 #[tokio::test(start_paused = true)]
 async fn lists_anew_when_its_version_is_gone() {
-    let gone = [Answer::Changes(vec![change("ERROR", refusal(410))], None), Answer::Json(410, refusal(410))];
+    let gone = [Answer::Changes(vec![change("ERROR", &refusal(410))], None), Answer::Json(410, refusal(410))];
     for (case, gone) in gone.into_iter().enumerate() {
         let gone = Arc::new(Mutex::new(Some(gone)));
         let server = Server::new(move |_, number| match number {
@@ -195,9 +197,8 @@ async fn waits_as_long_as_a_busy_server_asks() {
     let mut busy = refusal(429);
     busy["details"] = json!({"retryAfterSeconds": 7});
     let server = Server::new(move |_, number| match number {
-        0 => Answer::Json(429, busy.clone()),
+        0 | 2 => Answer::Json(429, busy.clone()),
         1 => list("5", &[]),
-        2 => Answer::Json(429, busy.clone()),
         _ => Answer::Changes(Vec::new(), None),
     });
     assert_eq!(told(&server, MINUTE).await, ["begins", "failed", "begins", "listed", "failed"]);
@@ -289,6 +290,26 @@ async fn a_watch_lasts_longer_when_others_have_come() {
     while timeout_at(hours, watch.next()).await.is_ok() {}
     assert_eq!(server.asked().len(), 2, "300 watches last 100 to 200 minutes each");
     drop(others);
+}
+
+#[tokio::test(start_paused = true)]
+async fn notices_a_store_that_was_set_back_before_it_resumes() {
+    for (revision, expected) in [("6", true), ("7", false), ("8", false)] {
+        let server = Server::new(move |_, number| match number {
+            0 => list("5", &[]),
+            1 => Answer::Changes(vec![bookmark("7")], Some(MINUTE)),
+            2 => list(revision, &[]),
+            _ => Answer::Changes(Vec::new(), None),
+        });
+        let pool = server.pool();
+        let mut watch = pool.watch(Source::namespaces());
+        let watching = async { while watch.next().await.is_ok() {} };
+        let noticed = tokio::select! {
+            () = pool.set_back().notified() => true,
+            _ = tokio::time::timeout(MINUTE * 2, watching) => false,
+        };
+        assert_eq!(noticed, expected, "the store is at {revision}, the watch at 7");
+    }
 }
 
 #[test]
