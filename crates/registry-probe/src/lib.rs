@@ -14,6 +14,7 @@ mod fence;
 mod findings;
 mod host;
 mod prober;
+mod proxy;
 mod realm;
 mod repository;
 mod summary;
@@ -27,11 +28,12 @@ pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use fence::{Fence, FenceScope, IpNet};
 pub use findings::{
     ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure, EndpointFinding,
-    Evidence, Findings, Inconclusive, LayerDurations, NotARegistry, RequestCounts, Stage, TlsFinding,
-    Unavailable, Unprovable,
+    Evidence, Findings, Inconclusive, LayerDurations, NotARegistry, ProxyFailure, ProxyFault, RequestCounts,
+    Stage, TlsFinding, Unavailable, Unprovable,
 };
 pub use host::{Host, HostError, HostPort, TrustedService};
 pub use prober::{Prober, ProberError, ProberSettings};
+pub use proxy::{NoProxy, NoProxyError, Proxy, ProxyLogin, ProxyUrlError};
 pub use repository::{RepositoryName, RepositoryNameError};
 pub use target::{Material, Target};
 pub use tls::{

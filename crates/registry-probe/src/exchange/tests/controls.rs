@@ -20,7 +20,7 @@ fn probe(world: &World, control: Control) -> Verdict {
     let read = Cell::new(0);
     let run = probe_with(&ask, |request| {
         read.set(read.get() + usize::from(told(request).contains("/tags/list")));
-        match control {
+        match control.clone() {
             Ok(status) if read.get() == 2 => Ok(respond(request, status, &[], "")),
             Err(cause) if read.get() == 2 => {
                 Err(Failure { server: HostPort::of(&request.url).unwrap(), cause })
@@ -63,8 +63,8 @@ fn a_control_that_fails_proves_nothing_and_is_tried_again() {
         (Err(FailureCause::NotHttp), Unavailable::Unreadable),
     ] {
         for world in worlds() {
-            let verdict = probe(&world, control);
-            let server = by();
+            let verdict = probe(&world, control.clone());
+            let (server, cause) = (by(), cause.clone());
             assert_eq!(
                 verdict.credentials,
                 CredentialsFinding::TemporarilyUnavailable { server, cause },
