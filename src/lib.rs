@@ -22,6 +22,7 @@ pub mod server;
 pub mod settings;
 pub mod streams;
 pub mod subject;
+pub mod trust;
 pub mod validate;
 pub mod watch;
 pub mod whoami;

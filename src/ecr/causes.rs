@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use registry_probe::HostPort;
+
 /// Which of AWS's APIs was asked.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Api {
@@ -81,6 +83,13 @@ pub enum Cause {
     Throttled,
     /// AWS could not be asked.
     Unavailable(Outage),
+    /// The proxy on the way to AWS stood in it.
+    Proxy {
+        /// The proxy.
+        proxy: HostPort,
+        /// What it did, or did not.
+        trouble: ProxyTrouble,
+    },
     /// The operator has no AWS identity of its own.
     NoOperatorIdentity,
     /// AWS does not take the operator's own identity.
@@ -97,6 +106,19 @@ pub enum Cause {
         /// The code: letters and dots only.
         code: String,
     },
+}
+
+/// What a proxy on the way to AWS did, or did not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProxyTrouble {
+    /// It can't be reached, or broke off.
+    Unreachable,
+    /// It did not answer in time.
+    Timeout,
+    /// It wants another login (407).
+    LoginRejected,
+    /// It does not let AWS be reached.
+    NoTunnel,
 }
 
 /// Why AWS could not be asked.
@@ -117,7 +139,10 @@ pub enum Outage {
 impl Refusal {
     /// May a retry alone change this?
     pub fn is_transient(&self) -> bool {
-        matches!(self.cause, Cause::Throttled | Cause::Unavailable(_) | Cause::ClockSkew)
+        matches!(
+            self.cause,
+            Cause::Throttled | Cause::Unavailable(_) | Cause::Proxy { .. } | Cause::ClockSkew
+        )
     }
 
     /// Are the credentials themselves refused?

@@ -8,6 +8,7 @@ mod isolation;
 mod leadership;
 mod lifecycle;
 mod objects;
+mod outbound;
 mod references;
 mod samples;
 mod schema;

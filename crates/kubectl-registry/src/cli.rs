@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use registry_operator::settings::{AwsEndpoint, aws_endpoint};
+use registry_operator::settings::{AwsEndpoint, OutboundSettings, aws_endpoint};
 use registry_probe::TrustedService;
 
 /// Lists, describes and validates OCI registries that are declared as SystemRegistry and TenantRegistry.
@@ -119,6 +119,9 @@ pub struct ValidateArgs {
     /// comma-separated).
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub trusted_token_service: Vec<TrustedService>,
+    /// How registries are reached from here: the operator's flags.
+    #[command(flatten)]
+    pub outbound: OutboundSettings,
     /// Where AWS's ECR API is asked for tokens, if not where the registry's region says.
     #[arg(long, env = "AWS_ENDPOINT_URL_ECR", value_name = "URL", value_parser = aws_endpoint, hide_env_values = true)]
     pub aws_endpoint_url_ecr: Option<AwsEndpoint>,
