@@ -324,6 +324,28 @@ async fn a_wrong_login_is_not_hammered() {
     assert_eq!(proxy.lines().len(), 1, "{:?}", proxy.lines());
 }
 
+/// Else a tenant could stop the validations of everybody by what its registry answers.
+#[tokio::test]
+async fn a_registry_that_speaks_like_a_proxy_pauses_nobody() {
+    let (hostile, other) =
+        (Server::http(|_| Answer::status(407)).await, Server::http(|_| Answer::granted()).await);
+    let ports = (hostile.port, other.port);
+    let proxy = ForwardProxy::start(move |head| {
+        Way::Through(if head.line().contains("hostile.example.com") { ports.0 } else { ports.1 })
+    })
+    .await;
+    let url = format!("http://alice:right@127.0.0.1:{}", proxy.port);
+    let prober = Proxied { url, ..Proxied::by(&proxy).await }.prober();
+    let endpoint = async |host: &str| {
+        prober.probe(&target(&format!("http://{host}")), &Material::default(), now()).await.endpoint
+    };
+    for _ in 0..2 {
+        let found = endpoint("hostile.example.com").await;
+        assert!(matches!(found, EndpointFinding::ProxyFailed { .. }), "{found:?}");
+        assert_eq!(endpoint(HOST).await, EndpointFinding::Reachable);
+    }
+}
+
 /// It is verified by the administrator's authorities, whatever the registry's spec says.
 #[tokio::test]
 async fn a_proxy_over_tls_is_verified_first() {

@@ -48,6 +48,12 @@ impl ProxyRoute {
         ProxyFailure { proxy: self.proxy.server().clone(), fault }
     }
 
+    /// May the login be shown, or is it one that was rejected and waits? An answer to a request for a whole URL teaches
+    /// nothing of it: a 407 may be the registry's own, and a tenant's registry must not hold up everybody.
+    pub(super) fn check_login(&self) -> Result<(), ProxyFault> {
+        self.login.is_accepted().map(|_| ())
+    }
+
     /// Runs one exchange that shows the login to the proxy, and learns from the status of its answer. Nothing is sent
     /// while a rejected login waits; as long as a login has yet to be accepted, exchanges come one after the other, so
     /// that a wrong password is not tried by all validations at once.

@@ -106,19 +106,13 @@ impl Sender<'_> {
         let route = self.proxy.filter(|_| open.forwarded);
         let message = self.message(request, route).ok_or(Broken::Other(FailureCause::NotHttp))?;
         let started = Instant::now();
-        let sending = async {
-            let outcome = timeout_at(self.deadline, open.connection.send(message)).await;
-            outcome.unwrap_or(Err(Broken::Other(FailureCause::Timeout(Stage::Request))))
-        };
-        let outcome = match route {
-            None => sending.await,
-            Some(route) => route
-                .with_login(sending, |received| received.status)
-                .await
-                .unwrap_or_else(|fault| Err(Broken::Other(FailureCause::Proxy(route.failure(fault))))),
-        };
+        if let Some(route) = route {
+            let paused = |fault| Broken::Other(FailureCause::Proxy(route.failure(fault)));
+            route.check_login().map_err(paused)?;
+        }
+        let outcome = timeout_at(self.deadline, open.connection.send(message)).await;
         self.journal.took(Stage::Request, started.elapsed());
-        outcome
+        outcome.unwrap_or(Err(Broken::Other(FailureCause::Timeout(Stage::Request))))
     }
 
     fn cause(&mut self, open: &Open, broken: Broken) -> FailureCause {
