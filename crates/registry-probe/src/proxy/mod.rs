@@ -25,7 +25,7 @@ pub struct Proxy {
     server: HostPort,
     scheme: Scheme,
     login: Option<ProxyLogin>,
-    no_proxy: NoProxy,
+    exceptions: NoProxy,
 }
 
 /// Who signs in to the proxy.
@@ -73,7 +73,7 @@ impl Proxy {
             return Err(ProxyUrlError::Path);
         }
         let server = HostPort::of(&url).ok_or(ProxyUrlError::NotAUrl)?;
-        Ok(Self { server, scheme, login: login_of(&url)?, no_proxy })
+        Ok(Self { server, scheme, login: login_of(&url)?, exceptions: no_proxy })
     }
 
     /// Where it is; shown in messages.
@@ -93,7 +93,7 @@ impl Proxy {
 
     /// Is `server` reached through it?
     pub fn serves(&self, server: &HostPort) -> bool {
-        !self.no_proxy.covers(server)
+        !self.exceptions.covers(server)
     }
 
     /// Is the server of this URL reached through it?

@@ -72,12 +72,11 @@ impl ProxyRoute {
             Some(_) => timeout(LONGEST_TURN, &mut exchange).await.ok(),
             None => None,
         };
-        let outcome = match early {
-            Some(outcome) => outcome,
-            None => {
-                drop(turn);
-                exchange.await
-            }
+        let outcome = if let Some(outcome) = early {
+            outcome
+        } else {
+            drop(turn);
+            exchange.await
         };
         if let Ok(answer) = &outcome {
             self.login.note(status(answer) != 407);
