@@ -146,8 +146,11 @@ fn forwarded(head: &Head) -> String {
     let mut words = head.0[0].split(' ');
     let (method, url) = (words.next().unwrap(), words.next().unwrap());
     let path = url.splitn(4, '/').nth(3).unwrap_or_default();
-    let headers = head.0[1..].iter().filter(|line| !line.to_ascii_lowercase().starts_with("proxy-"));
-    let headers: String = headers.map(|line| format!("{line}\r\n")).collect();
+    let headers = head.0[1..]
+        .iter()
+        .map(String::as_str)
+        .filter(|line| !line.to_ascii_lowercase().starts_with("proxy-"));
+    let headers: String = headers.flat_map(|line| [line, "\r\n"]).collect();
     format!("{method} /{path} HTTP/1.1\r\n{headers}\r\n")
 }
 
