@@ -52,7 +52,7 @@ pub enum Command {
     /// Show the registries that a namespace's tenant has available, of both scopes.
     List(ListArgs),
     /// Check the registries of a manifest from here, as the operator would, before anything is applied.
-    Validate(ValidateArgs),
+    Validate(Box<ValidateArgs>),
     /// Show one registry: its layers, its certificate, who can use it, its newest events.
     Describe(DescribeArgs),
     /// Print a completion script for a shell.
