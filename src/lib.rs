@@ -25,6 +25,7 @@ pub mod schedule;
 pub mod server;
 pub mod settings;
 pub mod subject;
+pub mod trust;
 pub mod validate;
 pub mod watch;
 pub mod whoami;

@@ -27,9 +27,10 @@ use registry_operator::{
     resolve::References,
     server::{self, Health},
     settings::{Cli, Command, LogFormat, Settings},
+    trust::CaFile,
     validate::Boundaries,
 };
-use registry_probe::{Prober, ProberSettings};
+use registry_probe::{CaBundle, Prober, ProberSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
@@ -117,6 +118,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     cancel_on_signal(stop.clone())?;
 
+    let outbound = Outbound::read(&settings)?;
     let (metrics, health) = (Metrics::new(), Health::new());
     let listener = server::listen(settings.metrics_address)
         .await
@@ -133,20 +135,17 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let clients = api_client::clients(config, &metrics, term.clone(), fastrand::f64)
         .context("making a client of the API server")?;
     let replica = Replica {
-        tokens: tokens(&settings, &metrics)?,
+        tokens: outbound.tokens(&settings, &metrics)?,
         cluster_addresses,
         client: clients.bound,
         watches: clients.watches,
-        prober: Prober::new(ProberSettings {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..ProberSettings::default()
-        })
-        .context("setting up the prober")?,
+        prober: outbound.prober.clone(),
         identity: identity(),
         settings,
         metrics,
         health,
     };
+    outbound.follow_ca_file();
     if leader_election {
         let candidate =
             Candidate::new(clients.unbound, &system_namespace, replica.identity.clone(), term, now)
@@ -290,29 +289,70 @@ impl Replica {
     }
 }
 
-/// What AWS gave stays good through a change of leaders.
-#[cfg(feature = "ecr")]
-fn tokens(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
-    use registry_operator::{
-        ecr::api::{Aws, Endpoints},
-        settings::AwsEndpoint,
-    };
-    let url = |endpoint: &Option<AwsEndpoint>| endpoint.as_ref().and_then(|AwsEndpoint(url)| url.clone());
-    let endpoints = Endpoints {
-        ecr: url(&settings.aws_endpoint_url_ecr),
-        sts: url(&settings.aws_endpoint_url_sts),
-        region: settings.aws_region.clone(),
-    };
-    let aws = Aws::new(endpoints, metrics.clone(), now);
-    let tokens =
-        Tokens::new(Arc::new(aws), now, fastrand::f64).context("making the key of the token cache")?;
-    Ok(Some(Arc::new(tokens)))
+/// What connects to registries and to AWS: through the proxy, and with the authorities of `--ca-file`.
+struct Outbound {
+    prober: Prober,
+    #[cfg(feature = "ecr")]
+    aws: registry_operator::ecr::http::AwsHttp,
+    ca_file: Option<CaFile>,
 }
 
-#[cfg(not(feature = "ecr"))]
-#[expect(clippy::unnecessary_wraps, reason = "as with the feature")]
-fn tokens(_: &Settings, _: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
-    Ok(None)
+impl Outbound {
+    fn read(settings: &Settings) -> anyhow::Result<Self> {
+        let proxy = settings.outbound.proxy()?;
+        let read = settings.outbound.ca_file.as_deref().map(CaFile::read).transpose()?;
+        let (ca_file, ca) = read.unzip();
+        if let Some(proxy) = &proxy {
+            tracing::info!(proxy = %proxy.server(), "registries and AWS are reached through a proxy");
+        }
+        Ok(Self {
+            #[cfg(feature = "ecr")]
+            aws: registry_operator::ecr::http::AwsHttp::new(proxy.clone(), ca.as_ref()),
+            prober: Prober::new(ProberSettings {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                proxy,
+                ca,
+                ..ProberSettings::default()
+            })
+            .context("setting up the prober")?,
+            ca_file,
+        })
+    }
+
+    /// Trusts what the file holds whenever it has changed, as long as the program runs.
+    fn follow_ca_file(self) {
+        let Some(file) = self.ca_file else { return };
+        tokio::spawn(file.follow(move |bundle: CaBundle| {
+            #[cfg(feature = "ecr")]
+            self.aws.trust(Some(&bundle));
+            self.prober.trust(Some(bundle));
+        }));
+    }
+
+    /// What AWS gave stays good through a change of leaders.
+    #[cfg(feature = "ecr")]
+    fn tokens(&self, settings: &Settings, metrics: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
+        use registry_operator::{
+            ecr::api::{Aws, Endpoints},
+            settings::AwsEndpoint,
+        };
+        let url = |endpoint: &Option<AwsEndpoint>| endpoint.as_ref().and_then(|AwsEndpoint(url)| url.clone());
+        let endpoints = Endpoints {
+            ecr: url(&settings.aws_endpoint_url_ecr),
+            sts: url(&settings.aws_endpoint_url_sts),
+            region: settings.aws_region.clone(),
+        };
+        let aws = Aws::new(endpoints, self.aws.clone(), metrics.clone(), now);
+        let tokens =
+            Tokens::new(Arc::new(aws), now, fastrand::f64).context("making the key of the token cache")?;
+        Ok(Some(Arc::new(tokens)))
+    }
+
+    #[cfg(not(feature = "ecr"))]
+    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "as with the feature")]
+    fn tokens(&self, _: &Settings, _: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
+        Ok(None)
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the edge")]

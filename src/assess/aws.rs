@@ -4,7 +4,7 @@
 use registry_api::Reason;
 
 use super::{Standing, sentences::withheld};
-use crate::ecr::{Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, Refusal};
+use crate::ecr::{Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble, Refusal};
 
 pub(super) fn verdict(refusal: &Refusal) -> (Standing, Reason) {
     match refusal.cause.class() {
@@ -70,6 +70,7 @@ pub(super) fn sentence(refusal: &Refusal) -> String {
         Cause::Throttled => format!("{aws} answers that it gets too many requests; tried again later"),
         Cause::Unavailable(outage) => unavailable(&aws, *outage),
         Cause::Withheld(why) => withheld(&aws, *why),
+        Cause::Proxy { proxy, trouble } => format!("{aws} not reached: proxy {proxy} {}", in_the_way(*trouble)),
         Cause::NoOperatorIdentity => {
             "The operator has no AWS identity of its own: set up IRSA, EKS Pod Identity or a \
              role of its node, or name a Secret with access keys in spec.auth.ecr.sts.secretRef"
@@ -210,6 +211,21 @@ fn unavailable(aws: &str, outage: Outage) -> String {
     }
 }
 
+fn in_the_way(trouble: ProxyTrouble) -> &'static str {
+    match trouble {
+        ProxyTrouble::Unreachable => {
+            "can't be reached or closed the connection; check the operator's --proxy"
+        }
+        ProxyTrouble::Timeout => "did not answer in time",
+        ProxyTrouble::LoginRejected => {
+            "rejected the login (407); correct the user name and password in the operator's --proxy"
+        }
+        ProxyTrouble::NoTunnel => {
+            "did not connect to AWS's API; allow its host there, or list it in the operator's --no-proxy"
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use registry_api::condition::LAYERS;
@@ -284,6 +300,14 @@ mod tests {
         causes.extend(outages.map(Cause::Unavailable));
         let withheld = [Withholding::TriedTooOften, Withholding::TooManyRejected, Withholding::MemoryFull];
         causes.extend(withheld.map(Cause::Withheld));
+        let proxy = registry_probe::HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
+        let troubles = [
+            ProxyTrouble::Unreachable,
+            ProxyTrouble::Timeout,
+            ProxyTrouble::LoginRejected,
+            ProxyTrouble::NoTunnel,
+        ];
+        causes.extend(troubles.map(|trouble| Cause::Proxy { proxy: proxy.clone(), trouble }));
         causes
     }
 

@@ -2,7 +2,8 @@
 
 use registry_api::{ConditionType, Reason, condition::LAYERS};
 use registry_probe::{
-    ContentPathFinding, CredentialsFinding, EndpointFinding, Findings, TlsDefect, TlsFinding, Withholding,
+    ContentPathFinding, CredentialsFinding, EndpointFinding, Findings, ProxyFault, TlsDefect, TlsFinding,
+    Withholding,
 };
 
 use super::{Line, Seen, Standing, aws, sentences};
@@ -115,10 +116,27 @@ fn endpoint(finding: &EndpointFinding) -> Line {
         F::NotARegistry { .. } => (Standing::False, Reason::NotARegistry),
         F::RedirectRefused { .. } => (Standing::False, Reason::RedirectRefused),
         F::EgressDenied { .. } => (Standing::False, Reason::EgressDenied),
+        F::ProxyFailed { failure, .. } => (Standing::False, proxy_reason(failure.fault)),
         F::ServerError { .. } => (Standing::False, Reason::ServerError),
         F::Throttled { .. } => (Standing::Unknown, Reason::Throttled),
     };
     line(ConditionType::EndpointReachable, status, reason, sentences::endpoint(finding))
+}
+
+/// The reason says what happened, the message that it happened at the proxy.
+fn proxy_reason(fault: ProxyFault) -> Reason {
+    match fault {
+        ProxyFault::Dns(_) => Reason::DNSFailure,
+        ProxyFault::Refused => Reason::ConnectionRefused,
+        ProxyFault::Timeout(_) => Reason::Timeout,
+        ProxyFault::Forbidden(_) => Reason::EgressDenied,
+        ProxyFault::Connection(_)
+        | ProxyFault::Tls
+        | ProxyFault::LoginRequired
+        | ProxyFault::LoginRejected
+        | ProxyFault::Status(_)
+        | ProxyFault::NotHttp => Reason::ConnectionFailed,
+    }
 }
 
 fn tls(finding: &TlsFinding) -> Line {

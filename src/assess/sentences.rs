@@ -3,8 +3,8 @@
 
 use registry_probe::{
     ClientCertificateFault, ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure,
-    EndpointFinding, HostPort, Inconclusive, NotARegistry, PresentedCertificate, TlsDefect, TlsFinding,
-    Unavailable, Unprovable, Withholding,
+    EndpointFinding, HostPort, Inconclusive, NotARegistry, PresentedCertificate, ProxyFailure, ProxyFault,
+    Stage, TlsDefect, TlsFinding, Unavailable, Unprovable, Withholding,
 };
 
 use crate::{access::Obstacle, rejections::table, resolve::Problem, words::listed};
@@ -101,6 +101,7 @@ pub(super) fn endpoint(finding: &EndpointFinding) -> String {
             "{server} is at {address}, an address that registries may not be reached at; an administrator can allow it \
              with --egress-allow"
         ),
+        F::ProxyFailed { server, failure } => proxy(server, failure),
         F::ServerError { server, status } => {
             format!("{server} answered with HTTP status {status}, a fault of its own")
         }
@@ -120,6 +121,41 @@ fn dns(host: &registry_probe::Host, cause: DnsFailure) -> String {
             format!("Too many files are open here to look up {host}; raise the limit (ulimit -n)")
         }
     }
+}
+
+/// The proxy is named, and its login is not; the server is only named as what was asked for.
+fn proxy(server: &HostPort, ProxyFailure { proxy, fault }: &ProxyFailure) -> String {
+    let what = match fault {
+        ProxyFault::Dns(_) => {
+            format!("the proxy's host name {} has no address; check the operator's --proxy", proxy.host)
+        }
+        ProxyFault::Refused => format!("proxy {proxy} refuses connections; check the operator's --proxy"),
+        ProxyFault::Connection(cause) => {
+            format!("the connection to proxy {proxy} failed: {}", connection(*cause))
+        }
+        ProxyFault::Timeout(Stage::Request) => {
+            format!("proxy {proxy} did not answer (spec.validation.timeout)")
+        }
+        ProxyFault::Timeout(_) => format!("timed out connecting to proxy {proxy} (spec.validation.timeout)"),
+        ProxyFault::Tls => format!(
+            "the certificate of proxy {proxy} can't be verified; put its CA into the operator's --ca-file"
+        ),
+        ProxyFault::LoginRequired => format!(
+            "proxy {proxy} wants a login (407); put user name and password into the operator's --proxy"
+        ),
+        ProxyFault::LoginRejected => format!(
+            "proxy {proxy} rejected the login (407); correct user name and password in the operator's --proxy"
+        ),
+        ProxyFault::Forbidden(status) => format!(
+            "proxy {proxy} does not allow it ({status}); allow {} there, or list it in the operator's --no-proxy",
+            server.host
+        ),
+        ProxyFault::Status(status) => format!("proxy {proxy} answered with HTTP status {status}"),
+        ProxyFault::NotHttp => {
+            format!("{proxy} does not speak HTTP as a proxy does; check the operator's --proxy")
+        }
+    };
+    format!("{server} not reached: {what}")
 }
 
 fn connection(cause: ConnectionFailure) -> &'static str {
@@ -287,7 +323,7 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
         }
         F::Withheld { server, why } => withheld(&server.to_string(), *why),
         F::TemporarilyUnavailable { server, cause } => {
-            format!("The credentials could not be tried: {}", unavailable(server, *cause))
+            format!("The credentials could not be tried: {}", unavailable(server, cause))
         }
     }
 }
@@ -347,15 +383,18 @@ fn unprovable(why: Unprovable) -> String {
     )
 }
 
-fn unavailable(server: &HostPort, cause: Unavailable) -> String {
+fn unavailable(server: &HostPort, cause: &Unavailable) -> String {
     match cause {
-        Unavailable::Dns(cause) => dns(&server.host, cause),
+        Unavailable::Dns(cause) => dns(&server.host, *cause),
         Unavailable::Refused => format!("{server} refuses connections"),
-        Unavailable::Connection(cause) => format!("the connection to {server} failed: {}", connection(cause)),
+        Unavailable::Connection(cause) => {
+            format!("the connection to {server} failed: {}", connection(*cause))
+        }
         Unavailable::Timeout(during) => format!("{server} took too long: time ran out during {during}"),
         Unavailable::Status(status) => format!("{server} answered with HTTP status {status}"),
         Unavailable::NoToken => format!("{server} answered without a token"),
         Unavailable::Unreadable => format!("the answer of {server} can't be read"),
+        Unavailable::Proxy(failure) => proxy(server, failure),
     }
 }
 
@@ -394,7 +433,7 @@ fn inconclusive(why: &Inconclusive) -> String {
             format!("The registry answered the request for {repository} with HTTP status {status}, which says nothing")
         }
         Inconclusive::Unavailable { repository, server, cause } => {
-            format!("{repository} could not be read: {}", unavailable(server, *cause))
+            format!("{repository} could not be read: {}", unavailable(server, cause))
         }
     }
 }

@@ -11,8 +11,8 @@ use registry_api::{
 };
 use registry_probe::{
     ConnectionFailure, ContentPathFinding, CredentialsFinding, DnsFailure, Endpoint, EndpointFinding,
-    Evidence, Findings, HostPort, Inconclusive, LayerDurations, RequestCounts, Stage, TlsDefect, TlsFinding,
-    Unavailable, Unprovable, Withholding,
+    Evidence, Findings, HostPort, Inconclusive, LayerDurations, ProxyFailure, ProxyFault, RequestCounts,
+    Stage, TlsDefect, TlsFinding, Unavailable, Unprovable, Withholding,
 };
 
 use super::*;
@@ -439,6 +439,68 @@ fn a_request_for_a_validation_is_answered_by_its_own_words() {
     let asked = Subject { requested_at: Some("now".into()), ..subject(1, RegistryStatus::default()) };
     let (status, _) = assess(&asked, &Seen::Probed(Box::new(usable())), UNCHANGED, at(100));
     assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
+}
+
+/// The registry is not blamed, the proxy is named, and the message says what to do.
+#[test]
+fn a_proxys_failure_is_told_as_the_proxys() {
+    let proxy = HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
+    let status = |fault| {
+        let failure = ProxyFailure { proxy: proxy.clone(), fault };
+        judged(Findings { endpoint: EndpointFinding::ProxyFailed { server: server(), failure }, ..refused() })
+            .0
+    };
+    for (fault, reason, said, definite) in [
+        (
+            ProxyFault::Refused,
+            "ConnectionRefused",
+            "refuses connections; check the operator's --proxy",
+            false,
+        ),
+        (
+            ProxyFault::Dns(DnsFailure::NoSuchName),
+            "DNSFailure",
+            "has no address; check the operator's --proxy",
+            false,
+        ),
+        (
+            ProxyFault::Timeout(Stage::Connect),
+            "Timeout",
+            "timed out connecting to proxy proxy.example.com:3128",
+            false,
+        ),
+        (ProxyFault::Timeout(Stage::Request), "Timeout", "did not answer (spec.validation.timeout)", false),
+        (ProxyFault::Connection(ConnectionFailure::Closed), "ConnectionFailed", "closed before", false),
+        (ProxyFault::Tls, "ConnectionFailed", "put its CA into the operator's --ca-file", false),
+        (ProxyFault::NotHttp, "ConnectionFailed", "does not speak HTTP as a proxy does", false),
+        (ProxyFault::Status(503), "ConnectionFailed", "answered with HTTP status 503", false),
+        (ProxyFault::Status(405), "ConnectionFailed", "answered with HTTP status 405", true),
+        (
+            ProxyFault::LoginRequired,
+            "ConnectionFailed",
+            "put user name and password into the operator's --proxy",
+            true,
+        ),
+        (
+            ProxyFault::LoginRejected,
+            "ConnectionFailed",
+            "correct user name and password in the operator's --proxy",
+            true,
+        ),
+        (ProxyFault::Forbidden(403), "EgressDenied", "list it in the operator's --no-proxy", true),
+    ] {
+        let status = status(fault);
+        let condition = status.condition(ConditionType::EndpointReachable).unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", reason), "{fault:?}");
+        let begins = format!("{} not reached: ", server());
+        assert!(
+            condition.message.starts_with(&begins) && condition.message.contains(said),
+            "{}",
+            condition.message
+        );
+        assert!(condition.message.contains("proxy.example.com"), "{}", condition.message);
+        assert_eq!(status.is_true(ConditionType::Stalled), definite, "{fault:?}");
+    }
 }
 
 fn any_findings() -> impl Strategy<Value = Findings> {

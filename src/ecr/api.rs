@@ -17,12 +17,9 @@ use aws_credential_types::{
 use aws_sdk_ecr::{config::Region, primitives::DateTime};
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_http_client::{
-    Builder,
-    tls::{Provider, rustls_provider::CryptoMode},
-};
 use aws_smithy_runtime_api::client::{
-    behavior_version::BehaviorVersion, http::SharedHttpClient, orchestrator::HttpResponse, result::SdkError,
+    behavior_version::BehaviorVersion, http::SharedHttpClient, orchestrator::HttpResponse,
+    result::DispatchFailure, result::SdkError,
 };
 use aws_smithy_types::{error::metadata::ProvideErrorMetadata, retry::RetryConfig, timeout::TimeoutConfig};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -35,6 +32,7 @@ pub use super::regions::Endpoints;
 use super::{
     cache::Fresh,
     causes::{Action, Api, Cause, Complaint, Outage, OwnIdentityFault, Refusal, cause},
+    http::{AwsHttp, ProxyError},
     identity::{Identity, Keys, Login, Source},
     own::OwnCredentials,
     tokens::{Issuer, Token},
@@ -65,8 +63,8 @@ const LISTED: Duration = Duration::from_hours(1);
 
 impl Aws {
     /// A client of AWS; it asks nothing yet.
-    pub fn new(endpoints: Endpoints, metrics: Metrics, clock: fn() -> Timestamp) -> Self {
-        let http = Builder::new().tls_provider(Provider::rustls(CryptoMode::AwsLc)).build_https();
+    pub fn new(endpoints: Endpoints, http: AwsHttp, metrics: Metrics, clock: fn() -> Timestamp) -> Self {
+        let http = SharedHttpClient::new(http);
         let own = {
             let http = http.clone();
             OwnCredentials::new(move |region| look_up(http.clone(), region).boxed(), clock)
@@ -244,7 +242,7 @@ impl Shared {
         let refusal = Refusal { retry_after: retry_after(error), ..asked.refusal(asked.cause(error)) };
         let outcome = match &refusal.cause {
             Cause::Throttled => "throttled",
-            Cause::Unavailable(_) => "failed",
+            Cause::Unavailable(_) | Cause::Proxy { .. } => "failed",
             _ => "refused",
         };
         self.metrics.aws_request(refusal.api.label(), outcome);
@@ -301,13 +299,7 @@ fn meaning<E: ProvideErrorMetadata>(
             cause(complaint, action, temporary)
         }
         SdkError::TimeoutError(_) => Cause::Unavailable(Outage::Timeout),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => Cause::Unavailable(Outage::Timeout),
-        SdkError::DispatchFailure(failure)
-            if is_about_certificate(failure.as_connector_error().map(|error| error as _)) =>
-        {
-            Cause::Unavailable(Outage::Untrusted)
-        }
-        SdkError::DispatchFailure(_) => Cause::Unavailable(Outage::Unreachable),
+        SdkError::DispatchFailure(failure) => unreached(failure),
         SdkError::ResponseError(response) => match response.raw().status().as_u16() {
             200 => Cause::Unavailable(Outage::Unreadable),
             status => Cause::Unavailable(Outage::Status(status)),
@@ -389,6 +381,18 @@ fn is_below(name: &str, base: &RepositoryName) -> bool {
 fn retry_after<E>(error: &SdkError<E, HttpResponse>) -> Option<Duration> {
     let seconds = error.raw_response()?.headers().get("retry-after")?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+fn unreached(failure: &DispatchFailure) -> Cause {
+    let error = failure.as_connector_error().map(|error| error as &(dyn std::error::Error + 'static));
+    if is_about_certificate(error) {
+        return Cause::Unavailable(Outage::Untrusted);
+    }
+    let mut chain = std::iter::successors(error, |error| error.source());
+    if let Some(ProxyError { proxy, trouble, .. }) = chain.find_map(|error| error.downcast_ref()) {
+        return Cause::Proxy { proxy: proxy.clone(), trouble: *trouble };
+    }
+    Cause::Unavailable(if failure.is_timeout() { Outage::Timeout } else { Outage::Unreachable })
 }
 
 fn is_about_certificate(error: Option<&(dyn std::error::Error + 'static)>) -> bool {

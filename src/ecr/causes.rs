@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use registry_probe::Withholding;
+use registry_probe::{HostPort, Withholding};
 
 /// Which of AWS's APIs was asked.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -97,6 +97,13 @@ pub enum Cause {
     Unavailable(Outage),
     /// AWS was not asked, to spare the access keys; it is their turn later.
     Withheld(Withholding),
+    /// The proxy on the way to AWS stood in it.
+    Proxy {
+        /// The proxy.
+        proxy: HostPort,
+        /// What it did, or did not.
+        trouble: ProxyTrouble,
+    },
     /// The operator has no AWS identity of its own.
     NoOperatorIdentity,
     /// AWS does not take the operator's own identity.
@@ -113,6 +120,19 @@ pub enum Cause {
         /// The code: letters and digits only.
         code: String,
     },
+}
+
+/// What a proxy on the way to AWS did, or did not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProxyTrouble {
+    /// It can't be reached, or broke off.
+    Unreachable,
+    /// It did not answer in time.
+    Timeout,
+    /// It wants another login (407).
+    LoginRejected,
+    /// It does not let AWS be reached.
+    NoTunnel,
 }
 
 /// Which policy refuses an action, where AWS says so.
@@ -215,7 +235,7 @@ impl Cause {
             Self::Withheld(Withholding::TriedTooOften) => Class::Rejected,
             Self::Throttled | Self::Withheld(_) => Class::Throttled,
             // AWS looks at the time before it looks at the keys.
-            Self::Unavailable(_) | Self::ClockSkew => Class::Unavailable,
+            Self::Unavailable(_) | Self::Proxy { .. } | Self::ClockSkew => Class::Unavailable,
         }
     }
 }

@@ -38,6 +38,14 @@ const WRONG: &[(&str, &str)] = &[
     ("egress.allow[0]=registry.example.com", "/egress/allow/0"),
     ("egress.deny[0]=10.0.0.0", "/egress/deny/0"),
     ("trustedTokenServices[0]=https://tokens.example.com", "/trustedTokenServices/0"),
+    ("proxy.url=http://alice:secret@proxy.example.com:3128", "/proxy/url"),
+    ("proxy.url=proxy.example.com:3128", "/proxy/url"),
+    ("proxy.password=x", "password"),
+    ("proxy.urlSecretRef=proxy", "/proxy/urlSecretRef"),
+    ("caBundle.configMapRef.key=", "/caBundle/configMapRef/key"),
+    ("hostAliases[0].ip=192.0.2.7", "/hostAliases/0"),
+    ("extraVolumes[0].emptyDir=x", "/extraVolumes/0"),
+    ("extraVolumeMounts[0].name=x", "/extraVolumeMounts/0"),
     ("extraArgs[0]=concurrency", "/extraArgs/0"),
     ("extraEnv[0].value=x", "/extraEnv/0"),
     ("serviceAccount.name=other", "name"),
@@ -77,6 +85,14 @@ async fn two_ways_of_scraping_at_once_are_refused() -> Result<()> {
     let both = ["--set", "serviceMonitor.enabled=true", "--set", "podMonitor.enabled=true"];
     let complaint = template(&both).await?.refused()?;
     assert!(complaint.contains("serviceMonitor.enabled and podMonitor.enabled: one of them"), "{complaint}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_is_named_in_one_place() -> Result<()> {
+    let both = ["--set", "proxy.url=http://proxy:3128", "--set", "proxy.urlSecretRef.name=proxy"];
+    let complaint = template(&both).await?.refused()?;
+    assert!(complaint.contains("proxy.url and proxy.urlSecretRef.name are both set"), "{complaint}");
     Ok(())
 }
 

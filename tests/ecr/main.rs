@@ -8,6 +8,7 @@ mod fake;
 #[path = "../system/harness.rs"]
 mod harness;
 mod moto;
+mod outbound;
 mod pull_secrets;
 mod sharing;
 #[allow(dead_code, reason = "the other system tests use the rest")]

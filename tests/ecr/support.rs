@@ -15,6 +15,7 @@ use registry_operator::{
     ecr::{
         Identity, Login, Tokens, Urgency,
         api::{Aws, Endpoints},
+        http::AwsHttp,
         probe::{Case, probe},
     },
     metrics::Metrics,
@@ -32,9 +33,18 @@ pub fn tokens(url: &str) -> Result<Arc<Tokens>> {
 
 /// The same, for an operator in that region.
 pub fn tokens_in(url: &str, region: Option<&str>) -> Result<Arc<Tokens>> {
+    tokens_of(url, region, AwsHttp::new(None, None))
+}
+
+/// The same, by these clients.
+pub fn tokens_by(url: &str, http: AwsHttp) -> Result<Arc<Tokens>> {
+    tokens_of(url, None, http)
+}
+
+fn tokens_of(url: &str, region: Option<&str>, http: AwsHttp) -> Result<Arc<Tokens>> {
     let (ecr, sts, region) = (Some(url.to_owned()), Some(url.to_owned()), region.map(ToOwned::to_owned));
     let endpoints = Endpoints { ecr, sts, region };
-    let aws = Aws::new(endpoints, Metrics::new(), crate::fake::now);
+    let aws = Aws::new(endpoints, http, Metrics::new(), crate::fake::now);
     Ok(Arc::new(Tokens::new(Arc::new(aws), crate::fake::now, fastrand::f64)?))
 }
 

@@ -12,6 +12,7 @@ mod lifecycle;
 mod memory;
 mod objects;
 mod purposes;
+mod outbound;
 mod references;
 mod rejections;
 mod samples;

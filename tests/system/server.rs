@@ -25,7 +25,7 @@ const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-operator");
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// Every flag of the contract, with a value that it must refuse.
-const FLAGS: [(&str, &str); 10] = [
+const FLAGS: [(&str, &str); 13] = [
     ("--system-namespace", "Not_A_Namespace"),
     ("--metrics-address", "here"),
     ("--leader-election", "perhaps"),
@@ -33,6 +33,9 @@ const FLAGS: [(&str, &str); 10] = [
     ("--egress-allow", "127.0.0.0/64"),
     ("--egress-deny", "everything"),
     ("--trusted-token-service", "https://auth.example.com"),
+    ("--proxy", "socks5://proxy.example.com:1080"),
+    ("--no-proxy", "10.0.0.0/33"),
+    ("--ca-file", "/nowhere/ca.crt"),
     ("--concurrency", "0"),
     ("--log-format", "xml"),
     ("--log-level", "loud"),

@@ -97,7 +97,8 @@ pub async fn validate_once(row: &Row, stage: &Stage, prober: &Prober) -> String 
 /// A prober that knows the row's names.
 pub fn prober(stage: &Stage) -> Prober {
     let name_servers = vec![stage.names.address];
-    Prober::new(ProberSettings { version: "1.2.3".into(), name_servers }).unwrap()
+    Prober::new(ProberSettings { version: "1.2.3".into(), name_servers, ..ProberSettings::default() })
+        .unwrap()
 }
 
 async fn validate(row: &Row, stage: &Stage, prober: &Prober) -> Played {

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use registry_operator::settings::{AwsEndpoint, aws_endpoint};
+use registry_operator::settings::{AwsEndpoint, OutboundSettings, aws_endpoint};
 use registry_probe::TrustedService;
 
 /// Lists, describes and validates OCI registries that are declared as SystemRegistry and TenantRegistry.
@@ -52,7 +52,7 @@ pub enum Command {
     /// Show the registries that a namespace's tenant has available, of both scopes.
     List(ListArgs),
     /// Check the registries of a manifest from here, as the operator would, before anything is applied.
-    Validate(ValidateArgs),
+    Validate(Box<ValidateArgs>),
     /// Show one registry: its layers, its certificate, who can use it, its newest events.
     Describe(DescribeArgs),
     /// Print a completion script for a shell.
@@ -135,6 +135,9 @@ pub struct ValidateArgs {
     /// comma-separated).
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub trusted_token_service: Vec<TrustedService>,
+    /// How registries are reached from here: the operator's flags.
+    #[command(flatten)]
+    pub outbound: OutboundSettings,
     /// Where AWS's ECR API is asked for tokens, if not where the registry's region says.
     #[arg(long, env = "AWS_ENDPOINT_URL_ECR", value_name = "URL", value_parser = aws_endpoint, hide_env_values = true)]
     pub aws_endpoint_url_ecr: Option<AwsEndpoint>,

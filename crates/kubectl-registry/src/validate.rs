@@ -20,9 +20,10 @@ use registry_operator::{
     cluster::ClusterAddresses,
     ecr::Tokens,
     subject::{Key, Scope, Subject},
+    trust::CaFile,
     validate::Boundaries,
 };
-use registry_probe::{Prober, ProberSettings};
+use registry_probe::{CaBundle, Prober, ProberSettings, Proxy};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -128,8 +129,11 @@ async fn connect(args: &ValidateArgs, cluster: &ClusterArgs) -> anyhow::Result<R
 }
 
 fn checker(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Checker> {
+    let (proxy, ca) = outbound(args)?;
     let settings = ProberSettings {
         version: concat!(env!("CARGO_PKG_VERSION"), " (kubectl-registry)").to_owned(),
+        proxy,
+        ca,
         ..ProberSettings::default()
     };
     let boundaries = Boundaries {
@@ -142,10 +146,18 @@ fn checker(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Chec
     Ok(Checker { prober, tokens: tokens(args, clock)?, boundaries, clock })
 }
 
+fn outbound(args: &ValidateArgs) -> anyhow::Result<(Option<Proxy>, Option<CaBundle>)> {
+    let ca = args.outbound.ca_file.as_deref().map(CaFile::read).transpose()?;
+    Ok((args.outbound.proxy()?, ca.map(|(_, bundle)| bundle)))
+}
+
 #[cfg(feature = "ecr")]
 fn tokens(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Option<Arc<Tokens>>> {
     use registry_operator::{
-        ecr::api::{Aws, Endpoints},
+        ecr::{
+            api::{Aws, Endpoints},
+            http::AwsHttp,
+        },
         metrics::Metrics,
         settings::AwsEndpoint,
     };
@@ -155,7 +167,8 @@ fn tokens(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Optio
         sts: url(&args.aws_endpoint_url_sts),
         region: args.aws_region.clone(),
     };
-    let aws = Aws::new(endpoints, Metrics::new(), clock);
+    let (proxy, ca) = outbound(args)?;
+    let aws = Aws::new(endpoints, AwsHttp::new(proxy, ca.as_ref()), Metrics::new(), clock);
     let tokens = Tokens::new(Arc::new(aws), clock, fastrand::f64);
     Ok(Some(Arc::new(tokens.context("making the key of the token cache")?)))
 }

@@ -91,6 +91,13 @@ pub enum EndpointFinding {
         /// One of the addresses that the fence holds.
         address: IpAddr,
     },
+    /// The server is reached through a proxy, and the proxy did not let it be reached.
+    ProxyFailed {
+        /// The server.
+        server: HostPort,
+        /// What the proxy did, or did not.
+        failure: ProxyFailure,
+    },
     /// The registry itself has a fault.
     ServerError {
         /// The server.
@@ -131,6 +138,41 @@ pub enum ConnectionFailure {
     OwnLimit,
     /// Something else.
     Other,
+}
+
+/// A failure on the way to a server that is the proxy's, and none of the server's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyFailure {
+    /// The proxy.
+    pub proxy: HostPort,
+    /// What it did, or did not.
+    pub fault: ProxyFault,
+}
+
+/// What a proxy did, or did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyFault {
+    /// Its name has no address.
+    Dns(DnsFailure),
+    /// It refused the connection.
+    Refused,
+    /// The connection to it failed, or broke before it answered.
+    Connection(ConnectionFailure),
+    /// Time ran out. During [`Stage::Request`], it was asked and did not answer: perhaps because the server did not
+    /// answer it.
+    Timeout(Stage),
+    /// The TLS handshake with it failed, or its certificate can't be verified.
+    Tls,
+    /// It asks for a login (407), and none was given.
+    LoginRequired,
+    /// It rejected the login (407), just now or shortly before.
+    LoginRejected,
+    /// Its rules do not let this server be reached.
+    Forbidden(u16),
+    /// It answered with another status than one of success.
+    Status(u16),
+    /// It does not speak HTTP/1.1.
+    NotHttp,
 }
 
 /// What was being done when time ran out.
@@ -312,7 +354,7 @@ pub enum Distrust {
 }
 
 /// Why credentials could not be tried to the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unavailable {
     /// The server's name has no address.
     Dns(DnsFailure),
@@ -328,6 +370,8 @@ pub enum Unavailable {
     NoToken,
     /// Its answer can't be read as HTTP, or is beyond all bounds.
     Unreadable,
+    /// The proxy did not let it be reached.
+    Proxy(ProxyFailure),
 }
 
 /// Can the content be read?
@@ -465,6 +509,7 @@ impl EndpointFinding {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::DnsFailure { cause, .. } => cause.is_transient(),
+            Self::ProxyFailed { failure, .. } => failure.fault.is_transient(),
             Self::ConnectionRefused { .. }
             | Self::ConnectionFailed { .. }
             | Self::Timeout { .. }
@@ -486,6 +531,23 @@ impl DnsFailure {
     }
 }
 
+impl ProxyFault {
+    /// May a retry alone change this? What only an administrator can change in the proxy or in the settings is
+    /// definite; that the proxy is away, whatever the reason, is an outage.
+    pub fn is_transient(self) -> bool {
+        match self {
+            Self::LoginRequired | Self::LoginRejected | Self::Forbidden(_) => false,
+            Self::Status(status) => matches!(status, 408 | 429 | 500..),
+            Self::Dns(_)
+            | Self::Refused
+            | Self::Connection(_)
+            | Self::Timeout(_)
+            | Self::Tls
+            | Self::NotHttp => true,
+        }
+    }
+}
+
 impl TlsFinding {
     /// May a retry alone change this? A broken connection may be a server's restart; a defect is definite.
     pub fn is_transient(&self) -> bool {
@@ -502,11 +564,12 @@ impl CredentialsFinding {
 
 impl Unavailable {
     /// Is it a fault that may pass, as against a server that is set up wrong?
-    pub(crate) fn is_passing(self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Dns(cause) => cause.is_transient(),
+            Self::Proxy(failure) => failure.fault.is_transient(),
             Self::Refused | Self::Connection(_) | Self::Timeout(_) => true,
-            Self::Status(status) => status == 429 || status >= 500,
+            Self::Status(status) => *status == 429 || *status >= 500,
             Self::NoToken | Self::Unreadable => false,
         }
     }

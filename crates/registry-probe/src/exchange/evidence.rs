@@ -160,7 +160,7 @@ fn weigh_control(control: &Reading, served: Unprovable) -> Step<CredentialsFindi
             Err(Stop::credentials(CredentialsFinding::Throttled { by: server.clone() }))
         }
         Reading::Unavailable { server, cause } => {
-            let (server, cause) = (server.clone(), *cause);
+            let (server, cause) = (server.clone(), cause.clone());
             Err(Stop::credentials(CredentialsFinding::TemporarilyUnavailable { server, cause }))
         }
         _ => Ok(CredentialsFinding::Unprovable(served)),

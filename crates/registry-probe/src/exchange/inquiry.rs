@@ -209,7 +209,7 @@ impl<'a> Inquiry<'a> {
     pub(super) fn hindrance(&self, failure: &Failure) -> CredentialsFinding {
         let Failure { server, cause } = failure;
         let service = server != self.case.endpoint.server();
-        match (cause, unavailable(*cause)) {
+        match (cause, unavailable(cause.clone())) {
             (FailureCause::EgressDenied(_), _) if service => CredentialsFinding::UntrustedTokenService {
                 service: Some(server.clone()),
                 cause: Distrust::EgressDenied,
@@ -250,6 +250,7 @@ pub(super) fn unavailable(cause: FailureCause) -> Option<Unavailable> {
         FailureCause::Timeout(stage) => Some(Unavailable::Timeout(stage)),
         FailureCause::NotHttp => Some(Unavailable::Unreadable),
         FailureCause::EgressDenied(_) => Some(Unavailable::Connection(ConnectionFailure::Unreachable)),
+        FailureCause::Proxy(failure) => Some(Unavailable::Proxy(failure)),
         FailureCause::Tls => None,
     }
 }

@@ -92,13 +92,14 @@ fn opening_of(reply: &Reply, server: HostPort) -> Result<bool, EndpointFinding> 
 
 fn unreached(failure: &Failure) -> EndpointFinding {
     let server = failure.server.clone();
-    match failure.cause {
+    match failure.cause.clone() {
         FailureCause::Dns(cause) => EndpointFinding::DnsFailure { host: server.host, cause },
         FailureCause::EgressDenied(address) => EndpointFinding::EgressDenied { server, address },
         FailureCause::Refused => EndpointFinding::ConnectionRefused { server },
         FailureCause::Connection(cause) => EndpointFinding::ConnectionFailed { server, cause },
         FailureCause::Timeout(during) => EndpointFinding::Timeout { server, during },
         FailureCause::NotHttp => EndpointFinding::NotARegistry { server, cause: NotARegistry::NotHttp },
+        FailureCause::Proxy(failure) => EndpointFinding::ProxyFailed { server, failure },
         // It was reached; what is wrong with its certificate is the next layer's finding.
         FailureCause::Tls => EndpointFinding::Reachable,
     }

@@ -114,7 +114,8 @@ impl Inquiry<'_> {
     }
 
     fn unread(failure: &Failure) -> Reading {
-        let cause = unavailable(failure.cause).unwrap_or(Unavailable::Connection(ConnectionFailure::Other));
+        let cause =
+            unavailable(failure.cause.clone()).unwrap_or(Unavailable::Connection(ConnectionFailure::Other));
         Reading::Unavailable { server: failure.server.clone(), cause }
     }
 }

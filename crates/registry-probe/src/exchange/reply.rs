@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use crate::challenge::Challenge;
-use crate::findings::{ConnectionFailure, DnsFailure, Stage};
+use crate::findings::{ConnectionFailure, DnsFailure, ProxyFailure, Stage};
 use crate::host::HostPort;
 use crate::token::{Token, object};
 
@@ -39,7 +39,7 @@ pub(crate) struct Failure {
 }
 
 /// Why there is no response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FailureCause {
     /// The name has no address.
     Dns(DnsFailure),
@@ -56,6 +56,8 @@ pub(crate) enum FailureCause {
     Timeout(Stage),
     /// What came is no HTTP/1.1, or beyond all bounds.
     NotHttp,
+    /// The proxy did not let the server be reached.
+    Proxy(ProxyFailure),
 }
 
 /// What a registry says.

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -75,6 +77,21 @@ impl CaBundle {
             .map(|(index, der)| Authority::new(der, index + 1))
             .collect::<Result<Vec<_>, _>>()?;
         if authorities.is_empty() { Err(CaError::NoCertificate) } else { Ok(Self(authorities.into())) }
+    }
+
+    /// The certificates alone, as PEM text: for other libraries.
+    pub fn to_pem(&self) -> String {
+        let mut text = String::new();
+        for authority in self.0.iter() {
+            text.push_str("-----BEGIN CERTIFICATE-----\n");
+            let encoded = STANDARD.encode(&authority.der);
+            for line in encoded.as_bytes().chunks(64) {
+                text.extend(line.iter().map(|byte| char::from(*byte)));
+                text.push('\n');
+            }
+            text.push_str("-----END CERTIFICATE-----\n");
+        }
+        text
     }
 
     pub(super) fn authorities(&self) -> &[Authority] {

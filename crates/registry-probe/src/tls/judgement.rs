@@ -19,7 +19,7 @@ use super::defect::{TlsDefect, Unusable};
 /// What a certificate is judged by.
 pub(super) struct Judge<'a> {
     pub(super) public: &'a [TrustAnchor<'static>],
-    pub(super) own: &'a [Authority],
+    pub(super) own: &'a [&'a Authority],
     pub(super) algorithms: &'a [&'a dyn SignatureVerificationAlgorithm],
     pub(super) now: Timestamp,
 }
@@ -111,8 +111,8 @@ impl<'a> Case<'a> {
             return Some(TlsDefect::Unusable(self.unusable(error)));
         }
         let public = self.path_to(self.judge.public, purpose).err()?;
-        let (current, ended): (Vec<_>, Vec<_>) =
-            self.judge.own.iter().partition(|authority| authority.is_valid_at(self.judge.now));
+        let (current, ended): (Vec<&Authority>, Vec<&Authority>) =
+            self.judge.own.iter().copied().partition(|authority| authority.is_valid_at(self.judge.now));
         let anchors: Vec<_> = current.into_iter().map(|authority| authority.anchor.clone()).collect();
         let own = self.path_to(&anchors, purpose).err()?;
         // WebPKI takes anchors as they are, dates and all; the clients that pull from the registry do not.

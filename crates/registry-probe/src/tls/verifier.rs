@@ -19,6 +19,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use webpki::{EndEntityCert, RawPublicKeyEntity};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::ca::{Authority, CaBundle};
 use super::certificate::{LEAST_RSA_BITS, PresentedCertificate, rsa_bits};
 use super::defect::TlsDefect;
 use super::handshake::TlsPolicy;
@@ -107,9 +108,11 @@ impl ServerCertVerifier for Witness {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let own: Vec<&Authority> =
+            self.policy.ca.iter().chain(&self.policy.extra).flat_map(CaBundle::authorities).collect();
         let judge = Judge {
             public: &self.policy.roots.public,
-            own: self.policy.ca.as_ref().map_or(&[], |ca| ca.authorities()),
+            own: &own,
             algorithms: self.policy.roots.provider.signature_verification_algorithms.all,
             now: self.policy.now,
         };

@@ -4,6 +4,7 @@
 
 pub mod certificates;
 pub mod dns;
+pub mod proxy;
 pub mod server;
 
 use std::sync::Arc;
