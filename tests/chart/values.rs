@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::programs::{CHART, in_repository, run, template, text_of};
 
 /// A wrong value, and what the complaint has to name.
-const WRONG: [(&str, &str); 44] = [
+const WRONG: [(&str, &str); 46] = [
     ("nonsense=1", "nonsense"),
     ("image.repo=x", "repo"),
     ("namespace.create=maybe", "/namespace/create"),
@@ -20,6 +20,7 @@ const WRONG: [(&str, &str); 44] = [
     ("tenantPolicy.plainHTTP=1", "/tenantPolicy/plainHTTP"),
     ("tenantPolicy.allowedEndpoints=registry.example.com", "/tenantPolicy/allowedEndpoints"),
     ("tenantPolicy.plainHttp=true", "plainHttp"),
+    ("tenantLabels.protected=perhaps", "/tenantLabels/protected"),
     ("tenantAccess=cluster", "/tenantAccess"),
     ("image.repository=", "/image/repository"),
     ("image.tag=1", "/image/tag"),
@@ -35,6 +36,7 @@ const WRONG: [(&str, &str); 44] = [
     ("log.level=", "/log/level"),
     ("egress.allow[0]=registry.example.com", "/egress/allow/0"),
     ("egress.deny[0]=10.0.0.0", "/egress/deny/0"),
+    ("egress.serviceCIDRs[0]=10.96.0.0", "/egress/serviceCIDRs/0"),
     ("trustedTokenServices[0]=https://tokens.example.com", "/trustedTokenServices/0"),
     ("extraArgs[0]=concurrency", "/extraArgs/0"),
     ("extraEnv[0].value=x", "/extraEnv/0"),

@@ -18,14 +18,18 @@ macro_rules! on_each_kubernetes {
     ($($sentence:ident),* $(,)?) => { on_each_kubernetes!(by enter: $($sentence),*); };
 }
 
+mod addresses;
 mod call;
 mod definitions;
 mod deletion;
+mod guard;
 mod installed;
+mod labels;
 mod leaving;
 mod manual;
 mod operator;
 mod policy;
+mod renamed;
 mod roles;
 mod stage;
 mod system;
