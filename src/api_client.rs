@@ -26,6 +26,8 @@ pub struct Clients {
     pub unbound: Client,
     /// Writes only while the term holds: for everything else.
     pub bound: Client,
+    /// For dry runs that must be refused, which don't count as failures.
+    pub uncounted: Client,
     /// For watches over very many namespaces.
     pub streams: Arc<Streams>,
 }
@@ -38,8 +40,9 @@ pub fn clients(mut config: Config, metrics: &Metrics, term: Arc<Term>) -> kube::
     let layer = |term| Guard { metrics: metrics.clone(), term };
     let unbound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(None)).build();
     let bound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(Some(term))).build();
+    let uncounted = ClientBuilder::try_from(config.clone())?.build();
     let streams = Arc::new(Streams::new(config, metrics.clone(), bound.clone()));
-    Ok(Clients { unbound, bound, streams })
+    Ok(Clients { unbound, bound, uncounted, streams })
 }
 
 /// A write was held back.

@@ -10,6 +10,7 @@ pub mod controller;
 pub mod ecr;
 pub mod events;
 pub mod exposition;
+pub mod kubernetes;
 pub mod lease;
 pub mod metrics;
 pub mod publish;

@@ -11,13 +11,14 @@ use anyhow::{Context as _, anyhow};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Config};
 use registry_operator::{
-    access::Access,
+    access::{Access, AccessError},
     api_client,
     availability::Availability,
     cluster::ClusterAddresses,
     controller,
     ecr::Tokens,
     events::Events,
+    kubernetes::{account, guard::Guard},
     lease::{Candidate, Term},
     metrics::Metrics,
     reconcile::Context,
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     let cli = Cli::read();
     let result = match cli.command {
         Some(Command::Crds) => print_crds(),
-        Some(Command::Ready { url }) => registry_operator::ready::wait(&url),
+        Some(Command::Ready { urls }) => registry_operator::ready::wait(&urls),
         None => start(cli.settings),
     };
     match result {
@@ -118,7 +119,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     })?;
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
     let term = if leader_election { Term::new() } else { Term::for_ever() };
-    let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref());
+    let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref())
+        .with_service_ranges(&settings.service_cidr);
     let clients =
         api_client::clients(config, &metrics, term.clone()).context("making a client of the API server")?;
     let replica = Replica {
@@ -136,14 +138,26 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         metrics,
         health,
     };
-    if leader_election {
-        let candidate =
-            Candidate::new(clients.unbound, &system_namespace, replica.identity.clone(), term, now);
-        replica.stand_and_lead(candidate, stop).await;
-    } else {
-        stop.run_until_cancelled(replica.work()).await;
+    tokio::spawn(replica.guard(clients.uncounted).keep_checking());
+    let wrong_account = account::wrong(&clients.unbound, &system_namespace);
+    let work = async {
+        if leader_election {
+            let candidate = Candidate::new(
+                clients.unbound.clone(),
+                &system_namespace,
+                replica.identity.clone(),
+                term,
+                now,
+            );
+            replica.stand_and_lead(candidate, stop).await;
+        } else {
+            stop.run_until_cancelled(replica.work()).await;
+        }
+    };
+    tokio::select! {
+        wrong = wrong_account => Err(wrong.into()),
+        () = work => Ok(()),
     }
-    Ok(())
 }
 
 fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
@@ -177,6 +191,12 @@ struct Replica {
 const RELEASE: Duration = Duration::from_secs(2);
 
 impl Replica {
+    fn guard(&self, client: Client) -> Guard {
+        let Settings { system_namespace, tenant_access, .. } = &self.settings;
+        let whose = (system_namespace.clone(), *tenant_access);
+        Guard::new(client, whose, self.metrics.clone(), self.health.clone())
+    }
+
     /// Stands by until this replica is the leader, works while it is, and begins anew when it is no longer.
     async fn stand_and_lead(&self, mut candidate: Candidate, stop: CancellationToken) {
         loop {
@@ -203,7 +223,8 @@ impl Replica {
         self.metrics.leading(true);
         self.health.ready(false);
         let access = Arc::new(self.access().await);
-        Box::pin(self.cluster_addresses.learn(&self.client)).await;
+        let (system_namespace, metrics) = (&self.settings.system_namespace, &self.metrics);
+        Box::pin(self.cluster_addresses.learn(&self.client, system_namespace, metrics)).await;
         let (availability, delivery) = Availability::start(
             self.client.clone(),
             self.streams.clone(),
@@ -228,7 +249,7 @@ impl Replica {
         tokio::select! {
             () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
             () = writing => {}
-            () = Box::pin(self.cluster_addresses.keep(&self.client)) => {}
+            () = Box::pin(self.cluster_addresses.keep(&self.client, system_namespace, metrics)) => {}
         }
     }
 
@@ -241,10 +262,15 @@ impl Replica {
         }
     }
 
+    async fn ask_for_access(&self) -> Result<Access, AccessError> {
+        let Settings { tenant_access, system_namespace, .. } = &self.settings;
+        Access::new(self.client.clone(), *tenant_access, system_namespace).await
+    }
+
     /// Who the operator is; asked until the API server answers.
     async fn access(&self) -> Access {
         loop {
-            match Access::new(self.client.clone(), self.settings.tenant_access).await {
+            match self.ask_for_access().await {
                 Ok(access) => return access,
                 Err(error) => tracing::warn!(%error, "the API server does not say who we are; asked again"),
             }

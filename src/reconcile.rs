@@ -320,11 +320,13 @@ async fn examine(
         namespace: subject.key.references_namespace(&context.system_namespace),
     };
     let resolved = resolve(wanted, &*context.references).await?;
-    let (plan, changed) = match resolved.means {
-        Ok(Means { material, login }) => {
+    let gap = context.boundaries.cluster_addresses.gap().filter(|_| subject.key.scope() == Scope::Tenant);
+    let (plan, changed) = match (resolved.means, gap) {
+        (Ok(_), Some(gap)) => (Plan::Stop(Seen::AddressesUnknown(gap)), None),
+        (Ok(Means { material, login }), None) => {
             (Plan::Probe(Box::new(Case { target, material, login })), resolved.changed)
         }
-        Err(problem) => (Plan::Stop(Seen::Unresolved(problem)), None),
+        (Err(problem), _) => (Plan::Stop(Seen::Unresolved(problem)), None),
     };
     Ok(Examination { readings: resolved.readings, changed, plan })
 }

@@ -1,11 +1,11 @@
-//! `/metrics`, `/healthz` and `/readyz`. Plain HTTP, no authentication: nothing here is secret.
+//! `/metrics`, `/healthz`, `/readyz` and `/guardz`. Plain HTTP, no authentication: nothing here is secret.
 
 use std::{
     convert::Infallible,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -33,7 +33,11 @@ pub struct Health {
     /// Milliseconds after `started` at which the event loop last turned.
     turned: AtomicU64,
     ready: AtomicBool,
+    guard: Mutex<Option<Guarded>>,
 }
+
+/// What the self-check of the policies has come to: in force, or what is missing.
+type Guarded = Result<(), String>;
 
 /// An event loop that has not turned for this long is stuck.
 const STUCK: Duration = Duration::from_secs(30);
@@ -44,7 +48,16 @@ impl Health {
     /// Alive, not yet ready.
     pub fn new() -> Arc<Self> {
         let (turned, ready) = (AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { started: Instant::now(), turned, ready })
+        Arc::new(Self { started: Instant::now(), turned, ready, guard: Mutex::default() })
+    }
+
+    /// Says that the policies are in force, or what is missing.
+    pub fn guard(&self, gap: Option<String>) {
+        *self.guarded() = Some(gap.map_or(Ok(()), Err));
+    }
+
+    fn guarded(&self) -> MutexGuard<'_, Option<Guarded>> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says whether the caches are synced, or this replica stands by.
@@ -123,8 +136,23 @@ fn answer<B>(request: &Request<B>, health: &Health, metrics: &Metrics) -> Respon
         "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "the event loop is stuck\n".into()),
         "/readyz" if health.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ok\n".into()),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "caches are not synced yet\n".into()),
+        "/guardz" => guard(health.guarded().as_ref()),
         "/metrics" => exposition(wanted(request), metrics),
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".into()),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and /guardz\n".into()),
+    }
+}
+
+fn guard(guarded: Option<&Guarded>) -> Response<Full<Bytes>> {
+    match guarded {
+        Some(Ok(())) => text(StatusCode::OK, "the admission policies are in force\n".into()),
+        Some(Err(gap)) => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the admission policies are not in force: {gap}; apply the chart again\n"),
+        ),
+        None => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "it is not known yet whether the admission policies are in force; the log says why\n".into(),
+        ),
     }
 }
 

@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     access::Access,
+    cluster::ClusterAddresses,
     resolve::{Reading, Reference, ReferenceKind, References, Shelf},
     subject::{Key, Scope, Subject},
 };
@@ -56,6 +57,8 @@ pub enum Signal {
     Available,
     /// A registry's pull Secrets are gone, as they should be.
     Cleared(Key),
+    /// The cluster's own addresses are all known, which they were not before: tenants can be kept away from them.
+    Fenced,
 }
 
 /// Where signals go. A watch that can't deliver ends with its controller.
@@ -176,6 +179,13 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
 fn labelled(access: &Access, namespace: &PartialObjectMeta<Namespace>) -> Option<Arc<str>> {
     let tenant = namespace.labels().get(TENANT_LABEL)?;
     let name: Arc<str> = namespace.name_any().into();
+    if access.is_system_namespace(&name) {
+        tracing::warn!(
+            namespace = %name,
+            "ignoring the label {TENANT_LABEL}: a namespace of the system is no tenant's; remove the label"
+        );
+        return None;
+    }
     let there = namespace.metadata.deletion_timestamp.is_none();
     (there && access.labelled(name.clone(), tenant.as_str().into())).then_some(name)
 }
@@ -227,6 +237,14 @@ async fn watch_bindings(access: &Access, unsettled: &Notify) {
         if access.is_unsettled_by(&event) {
             unsettled.notify_one();
         }
+    }
+}
+
+/// Tells when the cluster's own addresses are known, if they are not yet.
+pub async fn cluster_addresses(addresses: ClusterAddresses, signals: Signals) {
+    if addresses.gap().is_some() {
+        addresses.completed().await;
+        let _ = signals.send(Signal::Fenced).await;
     }
 }
 
