@@ -127,6 +127,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         tokens: tokens(&settings, &metrics)?,
         cluster_addresses,
         client: clients.bound,
+        uncounted: clients.uncounted,
         streams: clients.streams,
         prober: Prober::new(ProberSettings {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -138,8 +139,11 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         metrics,
         health,
     };
-    tokio::spawn(replica.guard(clients.uncounted).keep_checking());
-    let wrong_account = account::wrong(&clients.unbound, &system_namespace);
+    let leads = {
+        let term = term.clone();
+        move || term.holds()
+    };
+    let wrong_account = account::wrong(&clients.unbound, &system_namespace, leads);
     let work = async {
         if leader_election {
             let candidate = Candidate::new(
@@ -177,6 +181,7 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
 /// One running program: what outlives a term of leadership.
 struct Replica {
     client: Client,
+    uncounted: Client,
     streams: Arc<Streams>,
     prober: Prober,
     tokens: Option<Arc<Tokens>>,
@@ -191,16 +196,17 @@ struct Replica {
 const RELEASE: Duration = Duration::from_secs(2);
 
 impl Replica {
-    fn guard(&self, client: Client) -> Guard {
+    fn guard(&self) -> Guard {
         let Settings { system_namespace, tenant_access, .. } = &self.settings;
         let whose = (system_namespace.clone(), *tenant_access);
-        Guard::new(client, whose, self.metrics.clone(), self.health.clone())
+        Guard::new(self.uncounted.clone(), whose, self.metrics.clone(), self.health.clone())
     }
 
     /// Stands by until this replica is the leader, works while it is, and begins anew when it is no longer.
     async fn stand_and_lead(&self, mut candidate: Candidate, stop: CancellationToken) {
         loop {
             self.metrics.leading(false);
+            self.guard().forget();
             // A standby that the API server has answered is ready: it has nothing to sync.
             let acquired = candidate.acquire(|| self.health.ready(true));
             if stop.run_until_cancelled(acquired).await.is_none() {
@@ -246,7 +252,9 @@ impl Replica {
             clock: now,
             chance: fastrand::f64,
         });
+        let guard = self.guard();
         tokio::select! {
+            () = guard.keep_checking() => {}
             () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
             () = writing => {}
             () = Box::pin(self.cluster_addresses.keep(&self.client, system_namespace, metrics)) => {}

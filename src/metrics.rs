@@ -270,9 +270,9 @@ impl Metrics {
         }
     }
 
-    /// Whether the admission policies are in force.
-    pub fn guard_in_force(&self, in_force: bool) {
-        self.checks.lock().guard_in_force = Some(in_force);
+    /// Whether the admission policies are in force, where that is known.
+    pub fn guard_in_force(&self, in_force: Option<bool>) {
+        self.checks.lock().guard_in_force = in_force;
     }
 
     /// So many mutating webhooks and policies match registries.

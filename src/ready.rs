@@ -1,7 +1,7 @@
 //! Asks a running operator whether it is ready, and whether the policies are in force, through its Service: what `helm test` runs.
 //! The image has neither a shell nor a client, so the operator brings the one request that is needed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What is shown of an answer, in bytes.
 const SHOWN: usize = 16 * 1024;
 
-/// Waits until each of `urls`, in their order, is answered 200. An error says what it was answered last.
+/// Waits until each of `urls`, in their order, is answered 200. An error says what it was answered.
 pub fn wait(urls: &[Uri]) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -32,15 +32,17 @@ pub fn wait(urls: &[Uri]) -> anyhow::Result<()> {
 }
 
 async fn until_ready(url: &Uri, patience: Duration) -> anyhow::Result<()> {
-    let mut last = anyhow::anyhow!("it was not asked");
+    // Several replicas answer by turns.
+    let mut answers = BTreeSet::new();
     let asked = timeout(patience, async {
         while let Err(error) = ask(url).await {
-            last = error;
+            answers.insert(format!("{error:#}"));
             sleep(PAUSE).await;
         }
     });
     if asked.await.is_err() {
-        return Err(last).with_context(|| format!("{url} is not ready after {patience:?}"));
+        let answers = answers.into_iter().collect::<Vec<_>>().join("; ");
+        bail!("{url} is not ready after {patience:?}: {answers}");
     }
     Ok(())
 }
@@ -86,10 +88,12 @@ mod tests {
     async fn what_the_guard_lacks_is_in_the_error() {
         let (health, url) = operator().await;
         let guardz: Uri = url.to_string().replace("readyz", "guardz").parse().unwrap();
-        health.guard(Some("policy p is missing".to_owned()));
+        health.guard(None);
+        assert!(until_ready(&guardz, Duration::from_millis(50)).await.is_err(), "nothing is known");
+        health.guard(Some(Err("policy p is missing".to_owned())));
         let error = until_ready(&guardz, Duration::from_millis(50)).await.unwrap_err();
         assert!(format!("{error:#}").contains("policy p is missing"), "{error:#}");
-        health.guard(None);
+        health.guard(Some(Ok(())));
         until_ready(&guardz, Duration::from_secs(5)).await.unwrap();
     }
 

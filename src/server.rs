@@ -37,7 +37,7 @@ pub struct Health {
 }
 
 /// What the self-check of the policies has come to: in force, or what is missing.
-type Guarded = Result<(), String>;
+pub type Guarded = Result<(), String>;
 
 /// An event loop that has not turned for this long is stuck.
 const STUCK: Duration = Duration::from_secs(30);
@@ -51,9 +51,9 @@ impl Health {
         Arc::new(Self { started: Instant::now(), turned, ready, guard: Mutex::default() })
     }
 
-    /// Says that the policies are in force, or what is missing.
-    pub fn guard(&self, gap: Option<String>) {
-        *self.guarded() = Some(gap.map_or(Ok(()), Err));
+    /// Says that the policies are in force, or what is missing; none where that is not known.
+    pub fn guard(&self, guarded: Option<Guarded>) {
+        *self.guarded() = guarded;
     }
 
     fn guarded(&self) -> MutexGuard<'_, Option<Guarded>> {
@@ -151,7 +151,8 @@ fn guard(guarded: Option<&Guarded>) -> Response<Full<Bytes>> {
         ),
         None => text(
             StatusCode::SERVICE_UNAVAILABLE,
-            "it is not known yet whether the admission policies are in force; the log says why\n".into(),
+            "this replica stands by, or does not know yet whether the admission policies are in force\n"
+                .into(),
         ),
     }
 }

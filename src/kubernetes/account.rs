@@ -42,25 +42,42 @@ impl WrongAccount {
     }
 }
 
-/// Returns when it is certain that the operator can't work as the account that it has; waits for ever otherwise. An account
-/// that holds `administer` can: the policies let it pass.
-pub async fn wrong(client: &Client, system_namespace: &str) -> WrongAccount {
+/// Returns when it is certain that the operator can't work as the account that it has; waits for ever otherwise.
+///
+/// An account of another namespace can't be right. One of another name that holds `administer` can: the policies let it pass. That
+/// is asked only by who leads; a standby sends nothing but reads.
+pub async fn wrong(client: &Client, system_namespace: &str, leads: impl Fn() -> bool) -> WrongAccount {
     loop {
-        match look(client, system_namespace).await {
-            Ok(Some(wrong)) => return wrong,
-            Ok(None) => return std::future::pending().await,
-            Err(error) => tracing::debug!(%error, "could not check the operator's own account; trying again"),
+        match look(client, system_namespace, &leads).await {
+            Ok(Account::Wrong(wrong)) => return wrong,
+            Ok(Account::Right) => return std::future::pending().await,
+            Ok(Account::Undecided) => {}
+            Err(error) => tracing::debug!(%error, "failed to check the operator's own account, trying again"),
         }
         tokio::time::sleep(BETWEEN_TRIES).await;
     }
 }
 
-async fn look(client: &Client, system_namespace: &str) -> Result<Option<WrongAccount>, kube::Error> {
+enum Account {
+    Right,
+    Wrong(WrongAccount),
+    Undecided,
+}
+
+async fn look(
+    client: &Client,
+    system_namespace: &str,
+    leads: impl Fn() -> bool,
+) -> Result<Account, kube::Error> {
     let user = whoami::ask(client).await?.username.unwrap_or_default();
-    match WrongAccount::of(&user, system_namespace) {
-        Some(wrong) if !administers(client).await? => Ok(Some(wrong)),
-        _ => Ok(None),
+    let Some(wrong) = WrongAccount::of(&user, system_namespace) else { return Ok(Account::Right) };
+    if wrong.namespace != system_namespace {
+        return Ok(Account::Wrong(wrong));
     }
+    if !leads() {
+        return Ok(Account::Undecided);
+    }
+    Ok(if administers(client).await? { Account::Right } else { Account::Wrong(wrong) })
 }
 
 async fn administers(client: &Client) -> Result<bool, kube::Error> {

@@ -4,7 +4,7 @@
 //! policies at all, and by this one. Reading policies and bindings shows which one is missing, or only warns. A third look finds
 //! what may change registries on their way: no policy can prevent that.
 //!
-//! Expected flow: at the start and every ten minutes, by every replica, since `helm test` asks any of them. A gap is looked at a
+//! Expected flow: when a replica becomes the leader and every ten minutes; a standby sends nothing of the kind. A gap is looked at a
 //! second time before it is told, for a chart that is being installed has its policies last.
 
 mod dry_run;
@@ -47,7 +47,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// `client` writes at any time, whoever leads: a dry run changes nothing.
+    /// `client` counts nothing: refusals that are wanted are no errors.
     pub fn new(
         client: Client,
         (system_namespace, how): (String, TenantAccess),
@@ -57,8 +57,8 @@ impl Guard {
         Self { client, system_namespace, how, metrics, health }
     }
 
-    /// Checks for ever.
-    pub async fn keep_checking(self) {
+    /// Checks until dropped.
+    pub async fn keep_checking(&self) {
         let (mut record, mut mutators) = (Record::default(), None);
         loop {
             let finding = self.look().await;
@@ -69,22 +69,27 @@ impl Guard {
         }
     }
 
+    /// What was found out by one leader is not said by a standby.
+    pub fn forget(&self) {
+        self.metrics.guard_in_force(None);
+        self.health.guard(None);
+    }
+
     async fn look(&self) -> Finding {
         let (user, installed) =
             futures::join!(whoami::ask(&self.client), policies::gaps(&self.client, self.how));
         let user = user.ok().and_then(|user| user.username).unwrap_or_default();
-        let probes = dry_run::Probes { namespace: &self.system_namespace, how: self.how };
-        let tried = probes.gaps(&self.client, &user).await;
+        let tried = dry_run::gaps(&self.client, &user, &self.system_namespace).await;
         together([installed, tried])
     }
 
     fn tell(&self, finding: &Finding, next: &Next) {
         if let Some(told) = next.told {
-            self.metrics.guard_in_force(told);
-            self.health.guard(match finding {
-                Finding::Gaps(gaps) => Some(gaps.join("; ")),
-                Finding::InForce | Finding::Unknown(_) => None,
-            });
+            self.metrics.guard_in_force(Some(told));
+            self.health.guard(Some(match finding {
+                Finding::Gaps(gaps) => Err(gaps.join("; ")),
+                Finding::InForce | Finding::Unknown(_) => Ok(()),
+            }));
         }
         match finding {
             Finding::InForce if next.log => tracing::info!("the admission policies are in force"),

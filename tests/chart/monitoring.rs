@@ -47,7 +47,7 @@ pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
     metrics.pull_secret_write(SecretWrite::Create, &Ok(After::Foreign));
     metrics.waited(Duration::ZERO);
     metrics.reconciled(Duration::ZERO);
-    metrics.guard_in_force(true);
+    metrics.guard_in_force(Some(true));
     metrics.registry_mutators(0);
     metrics.cluster_addresses_known("services", true);
     let text = metrics.text()?;
