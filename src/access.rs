@@ -2,6 +2,7 @@
 //! else, to one fixed role in each namespace that carries the tenant label; or leaves that to an administrator.
 
 mod binding;
+mod system_namespace;
 
 use std::{
     collections::HashMap,
@@ -27,7 +28,10 @@ use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 
 pub use self::binding::Obstacle;
-use self::binding::{BINDING, TENANT_ROLE};
+use self::{
+    binding::{BINDING, TENANT_ROLE},
+    system_namespace::is_system_namespace,
+};
 use crate::{
     availability::audience::Census,
     kubernetes::call::{CallError, CallFailure, call},
@@ -56,6 +60,7 @@ pub struct Access {
     client: Client,
     identity: RoleSubject,
     how: TenantAccess,
+    system_namespace: String,
     /// A new tenant may have many namespaces; the API server gets them in turn.
     grants: Semaphore,
     namespaces: Mutex<Namespaces>,
@@ -76,8 +81,8 @@ struct Namespaces {
 }
 
 impl Access {
-    /// Asks the API server who the operator is.
-    pub async fn new(client: Client, how: TenantAccess) -> Result<Self, AccessError> {
+    /// Asks the API server who the operator is. No label makes its own namespace a tenant's.
+    pub async fn new(client: Client, how: TenantAccess, system_namespace: &str) -> Result<Self, AccessError> {
         let user = call(whoami::ask(&client)).await?;
         let identity = binding::role_subject(&user.username.unwrap_or_default());
         tracing::info!(
@@ -90,6 +95,7 @@ impl Access {
             client,
             identity,
             how,
+            system_namespace: system_namespace.to_owned(),
             grants: Semaphore::new(GRANTS),
             namespaces: Mutex::default(),
             granted: Mutex::default(),
@@ -119,6 +125,11 @@ impl Access {
     /// Looks at which namespaces that are not being deleted are whose.
     pub fn with_census<T>(&self, look: impl FnOnce(&Census) -> T) -> T {
         look(&self.lock().open)
+    }
+
+    /// Whether that namespace is one of the system's, which no label makes a tenant's.
+    pub fn is_system_namespace(&self, namespace: &str) -> bool {
+        is_system_namespace(namespace, &self.system_namespace)
     }
 
     /// A namespace carries the tenant label. Returns whether that is news.
@@ -177,6 +188,9 @@ impl Access {
 
     /// Whether that namespace carries the tenant label by the API server's own word: a watch may be behind.
     pub async fn is_labelled(&self, namespace: &str) -> Result<bool, AccessError> {
+        if self.is_system_namespace(namespace) {
+            return Ok(false);
+        }
         let api: Api<Namespace> = Api::all(self.client.clone());
         let found = call(api.get_metadata_opt(namespace)).await?;
         let tenant = found.as_ref().and_then(|namespace| namespace.labels().get(TENANT_LABEL));

@@ -33,6 +33,8 @@ pub struct Clients {
     pub unbound: Connect,
     /// Writes only while the term holds: for everything else.
     pub bound: Client,
+    /// For dry runs that must be refused, which don't count as failures.
+    pub uncounted: Client,
     /// For watches.
     pub watches: Arc<WatchPool>,
 }
@@ -50,12 +52,13 @@ pub fn clients(
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     let layer = |term| Guard { metrics: metrics.clone(), term };
     let bound = http2::for_calls(&config, &layer(Some(term)))?;
+    let uncounted = ClientBuilder::try_from(config.clone())?.build();
     let http2 = Http2ClientPool::new(config.clone(), metrics.clone(), bound.clone());
     let watches = Arc::new(WatchPool::new(http2, jitter));
     let guard = layer(None);
     let unbound: Connect =
         Box::new(move || Ok(ClientBuilder::try_from(config.clone())?.with_layer(&guard).build()));
-    Ok(Clients { unbound, bound, watches })
+    Ok(Clients { unbound, bound, uncounted, watches })
 }
 
 /// A write was held back.

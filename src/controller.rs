@@ -110,6 +110,7 @@ pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>, deli
     watches.spawn(watch::registries::<Tenant>(context.watches.clone(), Scope::Tenant, signals.clone()));
 
     watches.spawn(delivery.run(signals.clone()));
+    watches.spawn(watch::cluster_addresses(context.boundaries.cluster_addresses.clone(), signals.clone()));
 
     let mut controller = Controller::new(context, signals, places);
     let mut gauges = tokio::time::interval(GAUGES);
@@ -170,6 +171,7 @@ impl Controller {
             }
             Signal::Available(keys) => self.recount.extend(keys),
             Signal::Cleared(key) => self.now(&key),
+            Signal::Fenced => self.fenced(),
         }
         if !self.synced && self.unsynced.is_empty() {
             self.synced = true;
@@ -382,6 +384,20 @@ impl Controller {
                 self.count(&subject);
             }
             self.supersede(key);
+            self.now(key);
+        }
+    }
+
+    /// Tenants' registries, none of which was connected to until now, are validated.
+    fn fenced(&mut self) {
+        let tenants = self.entries.iter_mut().filter(|(key, _)| key.scope() == Scope::Tenant);
+        let keys: Vec<Key> = tenants
+            .map(|(key, entry)| {
+                entry.due = None;
+                key.clone()
+            })
+            .collect();
+        for key in &keys {
             self.now(key);
         }
     }

@@ -11,14 +11,14 @@ use anyhow::{Context as _, anyhow};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use registry_operator::{
-    access::Access,
+    access::{Access, AccessError},
     api_client,
     availability::Availability,
     cluster::ClusterAddresses,
     controller,
     ecr::Tokens,
     events::Events,
-    kubernetes::{call::backoff, config, store, watches::WatchPool},
+    kubernetes::{account, call::backoff, config, guard::Guard, store, watches::WatchPool},
     lease::{Candidate, Term},
     metrics::Metrics,
     quota::Quota,
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let cli = Cli::read();
     let result = match cli.command {
         Some(Command::Crds) => print_crds(),
-        Some(Command::Ready { url }) => registry_operator::ready::wait(&url),
+        Some(Command::Ready { urls }) => registry_operator::ready::wait(&urls),
         None => start(cli.settings),
     };
     match result {
@@ -131,13 +131,15 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let config = config::infer().await.map_err(|error| anyhow!("{error}"))?;
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
     let term = if leader_election { Term::new() } else { Term::for_ever() };
-    let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref());
+    let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref())
+        .with_service_ranges(&settings.service_cidr);
     let clients = api_client::clients(config, &metrics, term.clone(), fastrand::f64)
         .context("making a client of the API server")?;
     let replica = Replica {
         tokens: outbound.tokens(&settings, &metrics)?,
         cluster_addresses,
         client: clients.bound,
+        uncounted: clients.uncounted.clone(),
         watches: clients.watches,
         prober: outbound.prober.clone(),
         identity: identity(),
@@ -146,15 +148,26 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         health,
     };
     outbound.follow_ca_file();
-    if leader_election {
-        let candidate =
-            Candidate::new(clients.unbound, &system_namespace, replica.identity.clone(), term, now)
-                .context("making a client of the API server")?;
-        replica.stand_and_lead(candidate, stop).await;
-    } else {
-        stop.run_until_cancelled(replica.work_on()).await;
+    let leads = {
+        let term = term.clone();
+        move || term.holds()
+    };
+    let wrong_account = account::wrong(&clients.uncounted, &system_namespace, leads);
+    let work = async {
+        if leader_election {
+            let candidate =
+                Candidate::new(clients.unbound, &system_namespace, replica.identity.clone(), term, now)
+                    .context("making a client of the API server")?;
+            replica.stand_and_lead(candidate, stop).await;
+        } else {
+            stop.run_until_cancelled(replica.work_on()).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        wrong = wrong_account => Err(wrong.into()),
+        worked = work => worked,
     }
-    Ok(())
 }
 
 fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
@@ -174,6 +187,7 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
 /// One running program: what outlives a term of leadership.
 struct Replica {
     client: Client,
+    uncounted: Client,
     watches: Arc<WatchPool>,
     prober: Prober,
     tokens: Option<Arc<Tokens>>,
@@ -188,10 +202,17 @@ struct Replica {
 const RELEASE: Duration = Duration::from_secs(2);
 
 impl Replica {
+    fn guard(&self) -> Guard {
+        let Settings { system_namespace, tenant_access, .. } = &self.settings;
+        let whose = (system_namespace.clone(), *tenant_access);
+        Guard::new(self.uncounted.clone(), whose, self.metrics.clone(), self.health.clone())
+    }
+
     /// Stands by until this replica is the leader, works while it is, and begins anew when it is no longer.
     async fn stand_and_lead(&self, mut candidate: Candidate, stop: CancellationToken) {
         loop {
             self.metrics.leading(false);
+            self.guard().forget();
             self.health.stand_by();
             let acquired = candidate.acquire(|| self.health.answered());
             if stop.run_until_cancelled(acquired).await.is_none() {
@@ -223,7 +244,8 @@ impl Replica {
         self.metrics.leading(true);
         self.health.begin_syncing();
         let access = Arc::new(self.access().await);
-        Box::pin(self.cluster_addresses.learn(&self.client)).await;
+        let (system_namespace, metrics) = (&self.settings.system_namespace, &self.metrics);
+        Box::pin(self.cluster_addresses.learn(&self.client, system_namespace, metrics)).await;
         let (availability, delivery) = Availability::start(
             self.client.clone(),
             self.watches.clone(),
@@ -256,11 +278,13 @@ impl Replica {
             clock: now,
             chance: fastrand::f64,
         });
+        let guard = self.guard();
         tokio::select! {
+            () = guard.keep_checking() => {}
             () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
             () = writing => {}
             () = store.keep(&rejections) => {}
-            () = Box::pin(self.cluster_addresses.keep(&self.client)) => {}
+            () = Box::pin(self.cluster_addresses.keep(&self.client, system_namespace, metrics)) => {}
             () = store::set_back(&self.client, &self.watches) => {}
             () = Box::pin(self.health.keep_asking(&self.client)), if !self.settings.leader_election => {}
         }
@@ -275,11 +299,16 @@ impl Replica {
         }
     }
 
+    async fn ask_for_access(&self) -> Result<Access, AccessError> {
+        let Settings { tenant_access, system_namespace, .. } = &self.settings;
+        Access::new(self.client.clone(), *tenant_access, system_namespace).await
+    }
+
     /// Who the operator is; asked until the API server answers.
     async fn access(&self) -> Access {
         let mut failures = 0;
         loop {
-            match Access::new(self.client.clone(), self.settings.tenant_access).await {
+            match self.ask_for_access().await {
                 Ok(access) => return access,
                 Err(error) => tracing::warn!(%error, "SelfSubjectReview failed, retrying"),
             }

@@ -334,9 +334,11 @@ async fn examine(
         policy: PolicySource::Namespace(&context.system_namespace),
     };
     let Resolved { readings, policy, contents, means } = resolve(wanted, &*context.references).await?;
-    let plan = match means {
-        Ok(Means { material, login }) => Plan::Probe(Box::new(Case { target, material, login })),
-        Err(problem) => Plan::Stop(Seen::Unresolved(problem)),
+    let gap = context.boundaries.cluster_addresses.gap().filter(|_| subject.key.scope() == Scope::Tenant);
+    let plan = match (means, gap) {
+        (Ok(_), Some(gap)) => Plan::Stop(Seen::AddressesUnknown(gap)),
+        (Ok(Means { material, login }), None) => Plan::Probe(Box::new(Case { target, material, login })),
+        (Err(problem), _) => Plan::Stop(Seen::Unresolved(problem)),
     };
     Ok(Examination { readings, policy, contents, plan })
 }

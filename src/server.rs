@@ -1,5 +1,5 @@
-//! `/metrics`, `/healthz` and `/readyz`. Plain HTTP, no authentication: nothing here is secret. Owns what clients may take: so
-//! many connections, and so much time.
+//! `/metrics`, `/healthz`, `/readyz` and `/guardz`. Plain HTTP, no authentication: nothing here is secret. Owns what clients may
+//! take: so many connections, and so much time.
 
 mod connections;
 
@@ -139,6 +139,21 @@ impl AsRef<[u8]> for Held {
     }
 }
 
+fn guard(guarded: Option<&Guarded>) -> Response<Full<Bytes>> {
+    match guarded {
+        Some(Ok(())) => text(StatusCode::OK, "the admission policies are in force\n".into()),
+        Some(Err(gap)) => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the admission policies are not in force: {gap}; apply the chart again\n"),
+        ),
+        None => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this replica stands by, or does not know yet whether the admission policies are in force\n"
+                .into(),
+        ),
+    }
+}
+
 impl Answers {
     fn to<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -151,8 +166,9 @@ impl Answers {
                 Ok(()) => text(StatusCode::OK, "ok\n".into()),
                 Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
             },
+            "/guardz" => guard(self.health.guarded().as_ref()),
             METRICS => self.exposition(wanted(request)),
-            _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n".into()),
+            _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and /guardz\n".into()),
         }
     }
 

@@ -62,11 +62,12 @@ fn without_variables(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) 
 pub enum Command {
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
-    /// Ask until URL is answered 200, at most 30 s: for `helm test`, whose Pod has this image and no shell.
+    /// Ask until each URL is answered 200, at most 30 s: for `helm test`, whose Pod has this image and no shell.
     #[command(hide = true)]
     Ready {
-        /// An http:// URL, such as that of the Service's /readyz.
-        url: http::Uri,
+        /// http:// URLs, such as those of the Service's /readyz and /guardz.
+        #[arg(required = true, value_name = "URL")]
+        urls: Vec<http::Uri>,
     },
 }
 
@@ -101,6 +102,11 @@ pub struct Settings {
     /// Addresses to which no registry may be reached (repeatable or comma-separated).
     #[arg(long, env = "REGISTRY_OPERATOR_EGRESS_DENY", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     pub egress_deny: Vec<IpNet>,
+
+    /// The ranges of the cluster's Services, which tenants' registries may not be reached at (repeatable or comma-separated).
+    /// Since Kubernetes 1.33 the API server has them.
+    #[arg(long, env = "REGISTRY_OPERATOR_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
+    pub service_cidr: Vec<IpNet>,
 
     /// Token services on other hosts that credentials may be sent to (repeatable or comma-separated).
     #[arg(

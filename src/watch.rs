@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     access::{Access, Settled},
+    cluster::ClusterAddresses,
     kubernetes::{
         call::backoff,
         watches::{Metadata, Source, Watch, WatchPool, Watched},
@@ -55,6 +56,8 @@ pub enum Signal {
     Available(Vec<Key>),
     /// A registry's pull Secrets are gone, as they should be.
     Cleared(Key),
+    /// The cluster's own addresses are all known, which they were not before: tenants can be kept away from them.
+    Fenced,
 }
 
 /// Where signals go. A watch that can't deliver ends with its controller.
@@ -176,6 +179,13 @@ pub async fn tenants(watches: Arc<WatchPool>, access: Arc<Access>, signals: Sign
 /// The namespace, if it is news that it is a tenant's.
 fn labelled(access: &Access, namespace: &Metadata<Namespace>) -> Option<Arc<str>> {
     let (name, tenant) = (namespace.name(), namespace.label(TENANT_LABEL)?.into());
+    if access.is_system_namespace(&name) {
+        tracing::warn!(
+            namespace = %name,
+            "ignoring the label {TENANT_LABEL}: a namespace of the system is no tenant's; remove the label"
+        );
+        return None;
+    }
     let news = if namespace.is_being_deleted() {
         access.labelled_and_closing(name.clone(), tenant)
     } else {
@@ -250,6 +260,14 @@ async fn watch_role(watches: &Arc<WatchPool>, access: &Access, unsettled: &Notif
         if matches!(event_of(&mut watch).await, Event::Apply(_)) {
             unsettled.notify_one();
         }
+    }
+}
+
+/// Tells when the cluster's own addresses are known, if they are not yet.
+pub async fn cluster_addresses(addresses: ClusterAddresses, signals: Signals) {
+    if addresses.gap().is_some() {
+        addresses.completed().await;
+        let _ = signals.send(Signal::Fenced).await;
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) fn lines(seen: &Seen) -> Vec<Line> {
         Seen::BeyondQuota(most) => {
             stopped_at_references(Reason::NotPermitted, sentences::beyond_quota(*most))
         }
+        Seen::AddressesUnknown(why) => held_back(sentences::addresses_unknown(why)),
         Seen::Unresolved(problem) => stopped_at_references(reason_of(problem), sentences::problem(problem)),
     }
 }
@@ -42,6 +43,14 @@ fn not_reached(condition: ConditionType) -> Line {
 fn stopped_at_references(reason: Reason, message: String) -> Vec<Line> {
     let mut lines = not_attempted();
     lines[0] = line(ConditionType::ResolvedRefs, Standing::False, reason, message);
+    lines
+}
+
+/// Nobody connects, for a reason that is not the registry's.
+fn held_back(message: String) -> Vec<Line> {
+    let mut lines = not_attempted();
+    lines[0] = resolved();
+    lines[1] = line(ConditionType::EndpointReachable, Standing::Unknown, Reason::NotAttempted, message);
     lines
 }
 

@@ -30,6 +30,15 @@ pub(super) fn not_attempted() -> &'static str {
     "Not attempted, since an earlier layer failed or validation has yet to begin"
 }
 
+/// Of a registry that has failed too seldom yet.
+pub(super) fn ready_until(message: &str) -> String {
+    capped(format!("Ready until this has failed more often in a row: {message}"))
+}
+
+pub(super) fn addresses_unknown(why: &str) -> String {
+    format!("Not connected: the cluster's own addresses, which tenants may not reach, are not known: {why}")
+}
+
 pub(super) fn resolved() -> &'static str {
     "Everything that the spec refers to was found"
 }

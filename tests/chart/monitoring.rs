@@ -49,6 +49,9 @@ pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
     metrics.waited(Duration::ZERO);
     metrics.reconciled(Duration::ZERO);
     metrics.registry(&tenants_registry()?);
+    metrics.guard_in_force(Some(true));
+    metrics.registry_mutators(0);
+    metrics.cluster_addresses_known("services", true);
     let text = metrics.text()?;
     let mut found = BTreeMap::new();
     for line in text.lines() {
@@ -219,6 +222,8 @@ fn but(changed: &[&'static str]) -> Vec<&'static str> {
 #[tokio::test]
 async fn nothing_fires_while_all_is_well() -> Result<()> {
     let quiet = but(&[
+        r#"registry_operator_guard_in_force{pod="a"} 1x120"#,
+        r#"registry_operator_cluster_addresses_known{kind="services",pod="a"} 1x120"#,
         r#"registry_operator_api_requests_total{method="GET",code="200"} 0+60x120"#,
         r#"registry_operator_api_requests_total{method="GET",code="404"} 0+30x120"#,
         r#"registry_operator_queue_wait_seconds_bucket{le="1.0"} 0+60x120"#,
@@ -234,10 +239,15 @@ async fn nothing_fires_while_all_is_well() -> Result<()> {
 
 #[tokio::test]
 async fn each_alert_fires_on_what_it_is_for_and_on_nothing_else() -> Result<()> {
-    let cases: [(&str, Vec<&str>); 9] = [
+    let cases: [(&str, Vec<&str>); 11] = [
         ("RegistryOperatorAbsent", vec![r#"up{job="other"} 1x120"#]),
         ("RegistryOperatorWithoutLeader", but(&[r#"registry_operator_leader{pod="a"} 0x120"#])),
         ("RegistryOperatorSeveralLeaders", but(&[r#"registry_operator_leader{pod="b"} 1x120"#])),
+        ("RegistryOperatorUnguarded", but(&[r#"registry_operator_guard_in_force{pod="b"} 0x120"#])),
+        (
+            "RegistryOperatorClusterAddressesUnknown",
+            but(&[r#"registry_operator_cluster_addresses_known{kind="services",pod="a"} 0x120"#]),
+        ),
         ("RegistryNotReady", but(&[r#"registry_operator_registry_ready{scope="system",name="one"} 0x120"#])),
         (
             "RegistryOperatorApiErrors",

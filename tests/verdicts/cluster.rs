@@ -22,7 +22,7 @@ pub async fn references(spec: &Spec, fill: impl Fn(&str) -> String) -> Reference
         async move { Ok::<_, std::io::Error>(answer) }
     });
     let client = Client::new(service, "default");
-    let access = Access::new(client.clone(), TenantAccess::Bound).await.unwrap();
+    let access = Access::new(client.clone(), TenantAccess::Bound, "registry-system").await.unwrap();
     if spec.labelled {
         access.labelled(TENANT_NAMESPACE.into(), "team-a".into());
     }

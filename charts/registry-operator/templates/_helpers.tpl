@@ -63,9 +63,23 @@ authorizer.group('registry.spectrocloud.com').resource('systemregistries').check
 only who holds the verb administer on systemregistries.registry.spectrocloud.com
 {{- end }}
 
+{{/*
+Whether a namespace is one of the system's, which no label makes a tenant's: the operator's own, and those that Kubernetes and
+OpenShift reserve by their prefix. A list of the context and the expression that is its name; src/access/system_namespace.rs is
+the same rule.
+*/}}
+{{- define "registry-operator.cel.isSystemNamespace" -}}
+({{ last . }} in ['{{ (first .).Release.Namespace }}', 'openshift'] || {{ last . }}.startsWith('kube-') || {{ last . }}.startsWith('openshift-'))
+{{- end }}
+
 {{/* Whether the request's namespace is a tenant's. An empty label names no tenant. */}}
 {{- define "registry-operator.cel.inTenantNamespace" -}}
-(namespaceObject.metadata.?labels[?'registry.spectrocloud.com/tenant'].orValue('') != '')
+(namespaceObject.metadata.?labels[?'registry.spectrocloud.com/tenant'].orValue('') != '' && !{{ include "registry-operator.cel.isSystemNamespace" (list . "request.namespace") }})
+{{- end }}
+
+{{/* Why it is not, for refusals. */}}
+{{- define "registry-operator.cel.isNoTenants" -}}
+({{ include "registry-operator.cel.isSystemNamespace" (list . "request.namespace") }} ? ' is a namespace of the system' : ' has no label registry.spectrocloud.com/tenant')
 {{- end }}
 
 {{/*
@@ -110,10 +124,54 @@ Variables of the policies on registries: what an update leaves as it was. manage
     variables.oldFinalizers.filter(f, f != 'registry.spectrocloud.com/cleanup')
 {{- end }}
 
+{{/*
+Variables of the policies on what else the operator writes: metadata by which other controllers act, such as finalizers, owners, or
+an annotation that has a Secret copied, is what it was before, or none. Not for deletions.
+*/}}
+{{- define "registry-operator.cel.plainMetadata" -}}
+- name: keepsFinalizers
+  expression: >-
+    object.metadata.?finalizers.orValue([]) == (request.operation == 'UPDATE' ? oldObject.metadata.?finalizers.orValue([]) : [])
+- name: keepsLabels
+  expression: >-
+    object.metadata.?labels.orValue({}).all(key, key.startsWith('registry.spectrocloud.com/') || key.startsWith('app.kubernetes.io/') ||
+    (request.operation == 'UPDATE' && oldObject.metadata.?labels[?key] == object.metadata.?labels[?key]))
+- name: keepsAnnotations
+  expression: >-
+    object.metadata.?annotations.orValue({}).all(key, key.startsWith('registry.spectrocloud.com/') ||
+    (request.operation == 'UPDATE' && oldObject.metadata.?annotations[?key] == object.metadata.?annotations[?key]))
+- name: isPlain
+  expression: variables.keepsFinalizers && variables.keepsLabels && variables.keepsAnnotations
+{{- end }}
+
+{{/* The validation that rests on them. */}}
+{{- define "registry-operator.cel.isPlain" -}}
+- expression: request.operation == 'DELETE' || variables.isPlain
+  reason: Forbidden
+  message: >-
+    The operator may set only labels and annotations of its own, and no finalizers
+{{- end }}
+
 {{/* Requests of the operator's account alone. */}}
 {{- define "registry-operator.cel.byOperator" -}}
 - name: by-the-operator
   expression: request.userInfo.username == '{{ include "registry-operator.user" . }}'
+{{- end }}
+
+{{/* All policies by name, for who looks after them; their bindings have the same names. src/kubernetes/guard/policies.rs has them too. */}}
+{{- define "registry-operator.policies" -}}
+definitions.registry.spectrocloud.com
+installation.registry.spectrocloud.com
+operator-events.registry.spectrocloud.com
+operator-leases.registry.spectrocloud.com
+operator-role-bindings.registry.spectrocloud.com
+operator-secrets.registry.spectrocloud.com
+operator-services.registry.spectrocloud.com
+system-registries.registry.spectrocloud.com
+tenant-labels.registry.spectrocloud.com
+tenant-policy-on-update.registry.spectrocloud.com
+tenant-policy.registry.spectrocloud.com
+tenant-registries.registry.spectrocloud.com
 {{- end }}
 
 {{/* A binding that denies what its policy refuses. */}}

@@ -475,9 +475,9 @@ pub struct LayerDurations {
 impl Findings {
     /// Whether a limit of this program's own kept it from finding out more. Nothing is to be concluded from the rest.
     pub fn hit_own_limit(&self) -> bool {
-        let unavailable = |cause: Unavailable| {
-            cause == Unavailable::Connection(ConnectionFailure::OwnLimit)
-                || cause == Unavailable::Dns(DnsFailure::OwnLimit)
+        let unavailable = |cause: &Unavailable| {
+            *cause == Unavailable::Connection(ConnectionFailure::OwnLimit)
+                || *cause == Unavailable::Dns(DnsFailure::OwnLimit)
         };
         let endpoint = matches!(
             self.endpoint,
@@ -485,11 +485,11 @@ impl Findings {
                 | EndpointFinding::DnsFailure { cause: DnsFailure::OwnLimit, .. }
         );
         let credentials = matches!(
-            self.credentials,
+            &self.credentials,
             CredentialsFinding::TemporarilyUnavailable { cause, .. } if unavailable(cause)
         );
         let content = matches!(
-            self.content_path,
+            &self.content_path,
             ContentPathFinding::Inconclusive(Inconclusive::Unavailable { cause, .. }) if unavailable(cause)
         );
         endpoint || credentials || content

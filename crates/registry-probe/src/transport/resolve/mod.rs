@@ -27,6 +27,7 @@ use self::families::{Families, Records};
 use self::hosts_file::HostsFile;
 use self::resolv_conf::Lookups;
 use crate::findings::DnsFailure;
+use crate::transport::connect::is_own_limit;
 use crate::host::Host;
 
 /// Where name servers and hosts are told.
@@ -153,6 +154,7 @@ fn worse(one: DnsFailure, other: DnsFailure) -> DnsFailure {
         DnsFailure::NoAddress => 1,
         DnsFailure::ServerFailure => 2,
         DnsFailure::NoAnswer => 3,
+        DnsFailure::OwnLimit => 4,
     };
     if rank(other) > rank(one) { other } else { one }
 }
