@@ -267,7 +267,7 @@ mod tests {
 
     /// Whether the server has ended that connection.
     fn is_closed(stream: &TcpStream) -> bool {
-        let mut bytes = [0; 65536];
+        let mut bytes = vec![0; 65_536];
         loop {
             match stream.try_read(&mut bytes) {
                 Ok(0) => return true,

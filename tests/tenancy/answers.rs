@@ -61,7 +61,8 @@ fn named(name: &str, metadata: Value) -> Value {
 }
 
 fn secret(name: &str, metadata: Value) -> Value {
-    let mut object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata});
+    let mut object = json!({"apiVersion": "v1", "kind": "Secret"});
+    object["metadata"] = metadata;
     object["metadata"]["name"] = json!(name);
     object
 }
