@@ -13,6 +13,7 @@ pub(super) fn verdict(refusal: &Refusal) -> (Standing, Reason) {
         | Cause::WrongSecret
         | Cause::MalformedKeys
         | Cause::WrongRegion
+        | Cause::Withheld(Withholding::TriedTooOften)
         | Cause::Other { .. } => (Standing::False, Reason::Rejected),
         Cause::Expired => (Standing::False, Reason::Expired),
         Cause::RoleDenied { .. } | Cause::NoOperatorIdentity | Cause::OperatorIdentityRefused => {
@@ -22,7 +23,6 @@ pub(super) fn verdict(refusal: &Refusal) -> (Standing, Reason) {
             (Standing::False, Reason::Forbidden)
         }
         Cause::TokenRefused { forbidden: false, .. } => (Standing::False, Reason::TokenRefused),
-        Cause::Withheld(Withholding::TriedTooOften) => (Standing::False, Reason::Rejected),
         Cause::Throttled | Cause::Withheld(_) => (Standing::Unknown, Reason::Throttled),
         // AWS looks at the time before it looks at the keys: nothing is said of them.
         Cause::Unavailable(_) | Cause::ClockSkew => (Standing::Unknown, Reason::TemporarilyUnavailable),
