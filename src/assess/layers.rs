@@ -176,7 +176,9 @@ fn credentials(finding: &CredentialsFinding) -> Line {
         F::NotAttempted => return not_reached(ConditionType::CredentialsValidated),
         F::Validated(_) => (Standing::True, Reason::Validated),
         F::AnonymousAccess => (Standing::True, Reason::AnonymousAccess),
-        F::Rejected { .. } => (Standing::False, Reason::Rejected),
+        F::Rejected { .. } | F::Withheld { why: Withholding::TriedTooOften, .. } => {
+            (Standing::False, Reason::Rejected)
+        }
         F::Forbidden { .. } => (Standing::False, Reason::Forbidden),
         F::Required => (Standing::False, Reason::Required),
         F::Expired => (Standing::False, Reason::Expired),
@@ -184,7 +186,6 @@ fn credentials(finding: &CredentialsFinding) -> Line {
         F::TokenRefused { .. } => (Standing::False, Reason::TokenRefused),
         F::UnsupportedScheme { .. } => (Standing::False, Reason::UnsupportedScheme),
         F::Unprovable(_) => (Standing::Unknown, Reason::Unprovable),
-        F::Withheld { why: Withholding::TriedTooOften, .. } => (Standing::False, Reason::Rejected),
         F::Throttled { .. } | F::Withheld { .. } => (Standing::Unknown, Reason::Throttled),
         F::TemporarilyUnavailable { .. } => (Standing::Unknown, Reason::TemporarilyUnavailable),
     };

@@ -213,9 +213,10 @@ impl Gate for Session {
         let withheld = |why| Admission::Refused(CredentialsFinding::Withheld { server: server.clone(), why });
         match decision {
             Decision::Send(_) => Admission::Granted,
-            Decision::Paused(refusal, _) => Admission::Refused(finding(refusal, server)),
             Decision::TriedTooOften(Refusal::Rejected, _) => withheld(Withholding::TriedTooOften),
-            Decision::TriedTooOften(refusal, _) => Admission::Refused(finding(refusal, server)),
+            Decision::Paused(refusal, _) | Decision::TriedTooOften(refusal, _) => {
+                Admission::Refused(finding(refusal, server))
+            }
             Decision::TooManyRejected(_) => withheld(Withholding::TooManyRejected),
             Decision::Full(_) => withheld(Withholding::MemoryFull),
             Decision::Wait => withheld(Withholding::UnderWay),

@@ -163,6 +163,7 @@ fn subject(spec: &Spec, stage: &Stage) -> Subject {
         requested_at: None,
         spec: filled,
         status: spec.was_ready.map_or_else(RegistryStatus::default, |_| ready()),
+        trimmed: false,
     }
 }
 
