@@ -15,31 +15,50 @@ use kube::{
 use thiserror::Error;
 use tower::{BoxError, Layer, Service};
 
-use crate::{lease::Term, metrics::Metrics, streams::Streams};
+use crate::{
+    kubernetes::{
+        http2::{self, Http2ClientPool},
+        watches::WatchPool,
+    },
+    lease::{Connect, Term},
+    metrics::Metrics,
+};
 
 const AGENT: &str = concat!("registry-operator/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The clients of one replica.
 pub struct Clients {
-    /// Writes at any time: for the lease.
-    pub unbound: Client,
+    /// Makes clients that write at any time: for the lease.
+    pub unbound: Connect,
     /// Writes only while the term holds: for everything else.
     pub bound: Client,
-    /// For watches over very many namespaces.
-    pub streams: Arc<Streams>,
+    /// For dry runs that must be refused, which don't count as failures.
+    pub uncounted: Client,
+    /// For watches.
+    pub watches: Arc<WatchPool>,
 }
 
 /// Clients that count their requests. They retry nothing by themselves: each caller knows better what a failure means.
-pub fn clients(mut config: Config, metrics: &Metrics, term: Arc<Term>) -> kube::Result<Clients> {
+/// `jitter` returns random numbers from 0 to 1.
+pub fn clients(
+    mut config: Config,
+    metrics: &Metrics,
+    term: Arc<Term>,
+    jitter: fn() -> f64,
+) -> kube::Result<Clients> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.default_retry = false;
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     let layer = |term| Guard { metrics: metrics.clone(), term };
-    let unbound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(None)).build();
-    let bound = ClientBuilder::try_from(config.clone())?.with_layer(&layer(Some(term))).build();
-    let streams = Arc::new(Streams::new(config, metrics.clone(), bound.clone()));
-    Ok(Clients { unbound, bound, streams })
+    let bound = http2::for_calls(&config, &layer(Some(term)))?;
+    let uncounted = ClientBuilder::try_from(config.clone())?.build();
+    let http2 = Http2ClientPool::new(config.clone(), metrics.clone(), bound.clone());
+    let watches = Arc::new(WatchPool::new(http2, jitter));
+    let guard = layer(None);
+    let unbound: Connect =
+        Box::new(move || Ok(ClientBuilder::try_from(config.clone())?.with_layer(&guard).build()));
+    Ok(Clients { unbound, bound, uncounted, watches })
 }
 
 /// A write was held back.

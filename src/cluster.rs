@@ -1,6 +1,9 @@
 //! The cluster's own addresses, which no tenant's endpoint may lead to: the API server's, and those of Services.
 //!
-//! Owns where they are learnt. That they are denied is `validate`'s, and that the denial holds the fence's.
+//! Owns where they are learnt, and whether they are known: until each kind has been, tenants' registries are not connected to, so
+//! that a right that is missing opens nothing. That they are denied is `validate`'s, and that the denial holds the fence's.
+
+mod service_ranges;
 
 use std::{
     net::IpAddr,
@@ -11,53 +14,166 @@ use std::{
 use k8s_openapi::api::{discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
 use kube::{Api, Client, Config, api::ListParams};
 use registry_probe::IpNet;
-use tokio::time::timeout;
+use tokio::sync::watch;
+
+use crate::{
+    kubernetes::call::{CallError, CallFailure, call},
+    metrics::Metrics,
+};
 
 /// The API server keeps its own addresses in an EndpointSlice of this name.
 const API_SERVER: &str = "kubernetes";
 /// New ranges for Services are rare, and made by administrators.
 const REFRESH: Duration = Duration::from_mins(5);
-const ANSWER: Duration = Duration::from_secs(10);
+/// While something is not known, tenants wait for it.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The cluster's own addresses. Cheap to clone; all clones see what is learnt.
 #[derive(Clone, Debug)]
 pub struct ClusterAddresses {
     told: Arc<[IpNet]>,
-    known: Arc<RwLock<Arc<[IpNet]>>>,
+    /// Whether the ranges of Services are among those that were told.
+    services_are_told: bool,
+    known: Arc<RwLock<Known>>,
+    complete: watch::Sender<bool>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    services: Knowledge,
+    servers: Knowledge,
+    all: Arc<[IpNet]>,
+}
+
+/// What is known of one kind of address.
+#[derive(Clone, Debug)]
+enum Knowledge {
+    /// Nothing, for this reason.
+    Missing(Arc<str>),
+    /// This API server can't say.
+    Unsaid,
+    Known(Vec<IpNet>),
+}
+
+/// What the API server answered. The error says what failed and why.
+type Answer = Result<Knowledge, String>;
+
+impl Knowledge {
+    /// What is known stays so when it can't be asked for: a tenant gains nothing by an outage.
+    fn learn(&mut self, answer: Answer) {
+        match answer {
+            Ok(news) => *self = news,
+            Err(error) => {
+                tracing::warn!(error, "failed to learn the cluster's own addresses, trying again");
+                if let Self::Missing(why) = self {
+                    *why = error.into();
+                }
+            }
+        }
+    }
+
+    fn addresses(&self) -> &[IpNet] {
+        match self {
+            Self::Known(addresses) => addresses,
+            Self::Missing(_) | Self::Unsaid => &[],
+        }
+    }
+
+    fn missing(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Missing(why) => Some(why),
+            Self::Unsaid | Self::Known(_) => None,
+        }
+    }
 }
 
 impl ClusterAddresses {
-    /// Those addresses, until more are learnt.
+    /// Those addresses, and no others.
     pub fn new(told: impl Into<Arc<[IpNet]>>) -> Self {
-        let told = told.into();
-        Self { known: Arc::new(RwLock::new(told.clone())), told }
+        Self::with(told.into(), Knowledge::Known(Vec::new()))
     }
 
-    /// What the configuration and the environment of a Pod tell of the API server.
+    fn with(told: Arc<[IpNet]>, others: Knowledge) -> Self {
+        let known = Known { services: others.clone(), servers: others, all: told.clone() };
+        let complete = watch::Sender::new(known.services.missing().is_none());
+        Self { told, services_are_told: false, known: Arc::new(RwLock::new(known)), complete }
+    }
+
+    /// What the configuration and the environment of a Pod tell of the API server, until the rest is learnt.
     pub fn told_by(config: &Config, service_host: Option<&str>) -> Self {
         let hosts = config.cluster_url.host().into_iter().chain(service_host);
         let addresses = hosts.filter_map(|host| address(host.trim_matches(['[', ']'])));
-        Self::new(addresses.collect::<Arc<[_]>>())
+        Self::with(addresses.collect(), Knowledge::Missing("the API server was not asked yet".into()))
+    }
+
+    /// With the ranges of Services as the administrator gave them, if any.
+    #[must_use]
+    pub fn with_service_ranges(mut self, ranges: &[IpNet]) -> Self {
+        self.told = self.told.iter().chain(ranges).copied().collect();
+        self.services_are_told = !ranges.is_empty();
+        self.write(|_| ());
+        self
     }
 
     /// All that are known by now.
     pub fn all(&self) -> Arc<[IpNet]> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known.read().unwrap_or_else(PoisonError::into_inner).all.clone()
     }
 
-    /// Asks the API server. What it doesn't say stays as it was: a tenant gains nothing by an outage.
-    pub async fn learn(&self, client: &Client) {
-        let (services, servers) = futures::join!(services(client), servers(client));
-        let (Some(services), Some(servers)) = (services, servers) else { return };
-        let all: Arc<[IpNet]> = self.told.iter().copied().chain(services).chain(servers).collect();
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = all;
+    /// Why tenants can't be kept away from all of them yet; none when they can be.
+    pub fn gap(&self) -> Option<Arc<str>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let services = known.services.missing().filter(|_| !self.services_are_told);
+        services.or_else(|| known.servers.missing()).cloned()
+    }
+
+    /// Waits until there is no gap.
+    pub async fn completed(&self) {
+        // The sender is this very object.
+        let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
+    }
+
+    /// Asks the API server. `namespace` is the operator's own.
+    pub async fn learn(&self, client: &Client, namespace: &str, metrics: &Metrics) {
+        let (services, servers) = futures::join!(services(client, namespace), servers(client));
+        self.write(|known| {
+            known.services.learn(services);
+            known.servers.learn(servers);
+        });
+        self.tell(metrics);
+        self.complete.send_replace(self.gap().is_none());
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Known)) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut known);
+        let learnt = known.services.addresses().iter().chain(known.servers.addresses());
+        known.all = self.told.iter().chain(learnt).copied().collect();
+    }
+
+    fn tell(&self, metrics: &Metrics) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let is_known = |knowledge: &Knowledge| matches!(knowledge, Knowledge::Known(_));
+        metrics.cluster_addresses_known("services", self.services_are_told || is_known(&known.services));
+        metrics.cluster_addresses_known("api-servers", is_known(&known.servers));
     }
 
     /// Learns them again and again.
-    pub async fn keep(&self, client: &Client) {
+    pub async fn keep(&self, client: &Client, namespace: &str, metrics: &Metrics) {
+        self.warn_of_unsaid_services();
         loop {
-            tokio::time::sleep(REFRESH).await;
-            self.learn(client).await;
+            tokio::time::sleep(if self.gap().is_some() { RETRY } else { REFRESH }).await;
+            self.learn(client, namespace, metrics).await;
+        }
+    }
+
+    fn warn_of_unsaid_services(&self) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if matches!(known.services, Knowledge::Unsaid) && !self.services_are_told {
+            tracing::warn!(
+                "the address ranges of the cluster's Services are not known, so tenants' registries may lead to them: this \
+                 Kubernetes has no ServiceCIDRs; set egress.serviceCIDRs in the chart, or --service-cidr"
+            );
         }
     }
 }
@@ -69,57 +185,43 @@ fn address(text: &str) -> Option<IpNet> {
 }
 
 /// The ranges that Services get their addresses from. The API has them since Kubernetes 1.33.
-async fn services(client: &Client) -> Option<Vec<IpNet>> {
+async fn services(client: &Client, namespace: &str) -> Answer {
     let api: Api<ServiceCIDR> = Api::all(client.clone());
-    match timeout(ANSWER, api.list(&ListParams::default())).await {
-        Ok(Ok(list)) => {
+    match call(api.list(&ListParams::default())).await {
+        Ok(list) => {
             let ranges = list.items.into_iter().filter_map(|range| range.spec?.cidrs).flatten();
-            Some(ranges.filter_map(|range| range.parse().ok()).collect())
+            Ok(Knowledge::Known(ranges.filter_map(|range| range.parse().ok()).collect()))
         }
-        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Some(Vec::new()),
-        Ok(Err(error)) => unknown("service ranges", &error.to_string()),
-        Err(_) => unknown("service ranges", "no answer in time"),
+        Err(error) if error.failure() == CallFailure::Gone => {
+            let learnt = service_ranges::by_refusal(client, namespace).await;
+            Ok(if learnt.is_empty() { Knowledge::Unsaid } else { Knowledge::Known(learnt) })
+        }
+        Err(error) => Err(failed("list servicecidrs.networking.k8s.io", &error)),
     }
 }
 
 /// Where the API servers are reached behind their Service.
-async fn servers(client: &Client) -> Option<Vec<IpNet>> {
+async fn servers(client: &Client) -> Answer {
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
-    match timeout(ANSWER, api.get_opt(API_SERVER)).await {
-        Ok(Ok(slice)) => {
+    match call(api.get_opt(API_SERVER)).await {
+        Ok(slice) => {
             let endpoints = slice.map(|slice| slice.endpoints).unwrap_or_default();
-            Some(
-                endpoints
-                    .iter()
-                    .flat_map(|endpoint| &endpoint.addresses)
-                    .filter_map(|text| address(text))
-                    .collect(),
-            )
+            let addresses = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+            Ok(Knowledge::Known(addresses.filter_map(|text| address(text)).collect()))
         }
-        Ok(Err(error)) => unknown("API servers", &error.to_string()),
-        Err(_) => unknown("API servers", "no answer in time"),
+        Err(error) => Err(failed("get endpointslices.discovery.k8s.io default/kubernetes", &error)),
     }
 }
 
-fn unknown<T>(what: &str, error: &str) -> Option<T> {
-    tracing::warn!(
-        error,
-        "the cluster's {what} are not known: tenants' endpoints are kept away from what was known before"
-    );
-    None
+/// The same words for the same failure, for they get into a status.
+fn failed(what: &str, error: &CallError) -> String {
+    match error.failure() {
+        CallFailure::Forbidden => format!(
+            "the operator may not {what} (403); an administrator restores the chart's ClusterRole registry-operator"
+        ),
+        _ => format!("failed to {what}; trying again"),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_api_server_is_known_by_configuration_and_environment_and_loopback_is_nobodys() {
-        let config = |url: &str| Config::new(url.parse().unwrap());
-        let told = |url, host| ClusterAddresses::told_by(&config(url), host).all().to_vec();
-        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
-        assert_eq!(told("https://10.0.0.1:6443", Some("10.96.0.1")), nets(&["10.0.0.1/32", "10.96.0.1/32"]));
-        assert_eq!(told("https://[fd00::1]:6443", None), nets(&["fd00::1/128"]));
-        assert_eq!(told("https://127.0.0.1:6443", Some("kubernetes.default.svc")), nets(&[]));
-    }
-}
+mod tests;

@@ -16,10 +16,11 @@ use tokio::{
 };
 
 use crate::{
-    availability::{Availability, Delivery},
+    availability::{Availability, Delivery, audience::Audience, audiences::Audiences},
+    kubernetes::call::LONGEST_PAUSE,
     queue::{Limits, Queue, until},
     reconcile::{Attempt, Context, Done, Group, ReconcileError, reconcile, retold},
-    resolve::{Reading, Reference, Shelf, references},
+    resolve::{Reading, Reference, ReferenceKind, Shelf, policy_reference, references},
     schedule::History,
     server::Health,
     subject::{Key, Scope, Subject},
@@ -56,16 +57,19 @@ struct Controller {
     entries: HashMap<Key, Entry>,
     /// Registries of which nothing but the metadata can be read.
     unreadable: HashSet<Key>,
-    named_by: HashMap<Reference, HashSet<Key>>,
     shelves: HashMap<Shelf, Watched>,
+    /// Which registries are for whom.
+    audiences: Audiences,
+    /// Whose each namespace was when it was last looked at.
+    tenants: HashMap<Arc<str>, Arc<str>>,
     queue: Queue<Key, Group, HostPort>,
     workers: JoinSet<Report>,
     running: HashMap<Key, Running>,
     unsynced: HashSet<Sync>,
     /// Whether everything was once listed.
     synced: bool,
-    /// Whether a status may say other counts of tenants, namespaces and pull Secrets than there are.
-    recount: bool,
+    /// Registries whose status may say other counts of tenants, namespaces and pull Secrets than there are.
+    recount: HashSet<Key>,
 }
 
 /// What must be listed before the first registry is judged.
@@ -75,10 +79,10 @@ enum Sync {
     Tenants,
 }
 
-/// How many references name something on a shelf, and the watch over it while the operator may have one.
+/// Which registries name what on a shelf, and the watch over it while the operator may have one.
 #[derive(Default)]
 struct Watched {
-    references: usize,
+    named_by: HashMap<Arc<str>, HashSet<Key>>,
     task: Option<AbortHandle>,
 }
 
@@ -101,11 +105,12 @@ const GAUGES: Duration = Duration::from_secs(1);
 pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>, delivery: Delivery) {
     let (signals, mut inbox) = mpsc::channel(SIGNALS);
     let mut watches = JoinSet::new();
-    watches.spawn(watch::tenants(context.client.clone(), context.access.clone(), signals.clone()));
-    watches.spawn(watch::registries::<System>(context.client.clone(), Scope::System, signals.clone()));
-    watches.spawn(watch::registries::<Tenant>(context.client.clone(), Scope::Tenant, signals.clone()));
+    watches.spawn(watch::tenants(context.watches.clone(), context.access.clone(), signals.clone()));
+    watches.spawn(watch::registries::<System>(context.watches.clone(), Scope::System, signals.clone()));
+    watches.spawn(watch::registries::<Tenant>(context.watches.clone(), Scope::Tenant, signals.clone()));
 
     watches.spawn(delivery.run(signals.clone()));
+    watches.spawn(watch::cluster_addresses(context.boundaries.cluster_addresses.clone(), signals.clone()));
 
     let mut controller = Controller::new(context, signals, places);
     let mut gauges = tokio::time::interval(GAUGES);
@@ -129,14 +134,15 @@ impl Controller {
             signals,
             entries: HashMap::new(),
             unreadable: HashSet::new(),
-            named_by: HashMap::new(),
             shelves: HashMap::new(),
+            audiences: Audiences::default(),
+            tenants: HashMap::new(),
             queue: Queue::new(Limits { places, at_a_host: AT_A_HOST }),
             workers: JoinSet::new(),
             running: HashMap::new(),
             unsynced: unsynced.into(),
             synced: false,
-            recount: false,
+            recount: HashSet::new(),
         }
     }
 
@@ -163,20 +169,34 @@ impl Controller {
             Signal::Tenants => {
                 self.unsynced.remove(&Sync::Tenants);
             }
-            Signal::Available => self.recount = true,
+            Signal::Available(keys) => self.recount.extend(keys),
             Signal::Cleared(key) => self.now(&key),
+            Signal::Fenced => self.fenced(),
         }
         if !self.synced && self.unsynced.is_empty() {
             self.synced = true;
             self.context.availability.synced();
         }
-        health.ready(self.unsynced.is_empty());
+        if self.unsynced.is_empty() {
+            health.synced();
+        }
     }
 
-    /// Whom registries reach has changed with that namespace.
+    /// Whom registries reach has changed with that namespace: those of the tenant whose it was, and whose it is.
     fn reach(&mut self, namespace: &Arc<str>) {
         self.context.availability.namespace(namespace);
-        self.recount = true;
+        let after = self.context.access.open_tenant(namespace);
+        let before = match &after {
+            Some(tenant) => self.tenants.insert(namespace.clone(), tenant.clone()),
+            None => self.tenants.remove(namespace),
+        };
+        self.recount.extend(self.audiences.in_namespace(namespace).cloned());
+        for tenant in before.iter().chain(&after) {
+            self.context.access.with_census(|census| {
+                let reached = self.audiences.of_tenant(tenant, census.namespaces_of(tenant));
+                self.recount.extend(reached.cloned());
+            });
+        }
     }
 
     /// A registry is there, in this state; one that is older than what we know is not news.
@@ -205,6 +225,7 @@ impl Controller {
             errors: 0,
         });
         entry.subject = subject;
+        self.recount.insert(key.clone());
         if entry.wants_work(&self.context.availability) {
             self.now(&key);
         }
@@ -239,46 +260,52 @@ impl Controller {
         }
     }
 
-    /// Brings up to date which references `key` names, and which shelves are watched.
+    /// Brings up to date whom `key` is for, which references it names, and which shelves are watched.
     fn rename(&mut self, key: &Key, subject: Option<&Subject>) {
+        if let Some(entry) = self.entries.get(key) {
+            self.audiences.remove(key, &Audience::of(&entry.subject));
+        }
+        if let Some(subject) = subject {
+            self.audiences.insert(key, &Audience::of(subject));
+        }
         let named = |subject: &Subject| -> HashSet<Reference> {
             let namespace = key.references_namespace(&self.context.system_namespace);
-            references(&subject.spec, namespace).into_iter().collect()
+            let policy = policy_reference(key, &subject.spec, &self.context.system_namespace);
+            references(&subject.spec, namespace).into_iter().chain(policy).collect()
         };
         let before = self.entries.get(key).map(|entry| named(&entry.subject)).unwrap_or_default();
         let after = subject.map(named).unwrap_or_default();
         for reference in after.difference(&before) {
-            self.named_by.entry(reference.clone()).or_default().insert(key.clone());
-            self.watch(&reference.shelf);
+            self.watch(reference, key);
         }
         for reference in before.difference(&after) {
-            if let Some(keys) = self.named_by.get_mut(reference) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.named_by.remove(reference);
-                }
-            }
-            self.unwatch(&reference.shelf);
+            self.unwatch(reference, key);
         }
     }
 
-    fn watch(&mut self, shelf: &Shelf) {
+    fn watch(&mut self, reference: &Reference, key: &Key) {
+        let shelf = &reference.shelf;
         let may_watch = self.may_watch(&shelf.namespace);
         let watched = self.shelves.entry(shelf.clone()).or_default();
-        watched.references += 1;
+        watched.named_by.entry(reference.name.clone()).or_default().insert(key.clone());
         if may_watch && watched.task.is_none() {
             watched.task = Some(follow(&self.context, &self.signals, shelf));
         }
     }
 
-    fn unwatch(&mut self, shelf: &Shelf) {
-        let Some(watched) = self.shelves.get_mut(shelf) else {
+    fn unwatch(&mut self, reference: &Reference, key: &Key) {
+        let Some(watched) = self.shelves.get_mut(&reference.shelf) else {
             return;
         };
-        watched.references -= 1;
-        if watched.references == 0 {
-            self.shelves.remove(shelf);
-            self.context.references.unwatched(shelf);
+        if let Some(keys) = watched.named_by.get_mut(&reference.name) {
+            keys.remove(key);
+            if keys.is_empty() {
+                watched.named_by.remove(&reference.name);
+            }
+        }
+        if watched.named_by.is_empty() {
+            self.shelves.remove(&reference.shelf);
+            self.context.references.unwatched(&reference.shelf);
         }
     }
 
@@ -289,7 +316,9 @@ impl Controller {
 
     /// A reference was seen in some version: whoever's verdict rests on another is validated anew, at once.
     fn reference(&mut self, reading: &Reading) {
-        let keys: Vec<Key> = self.named_by.get(&reading.reference).into_iter().flatten().cloned().collect();
+        let Reference { shelf, name } = &reading.reference;
+        let named_by = self.shelves.get(shelf).and_then(|watched| watched.named_by.get(name));
+        let keys: Vec<Key> = named_by.into_iter().flatten().cloned().collect();
         for key in keys {
             let under_way = self.running.get(&key).and_then(|running| running.attempt.basis());
             if under_way.is_some_and(|basis| basis.is_outdated_by(reading)) {
@@ -310,9 +339,14 @@ impl Controller {
     }
 
     fn shelf(&mut self, shelf: &Shelf) {
-        let named: Vec<Reference> =
-            self.named_by.keys().filter(|reference| reference.shelf == *shelf).cloned().collect();
-        for reference in named {
+        let names: Vec<Arc<str>> = self
+            .shelves
+            .get(shelf)
+            .into_iter()
+            .flat_map(|watched| watched.named_by.keys().cloned())
+            .collect();
+        for name in names {
+            let reference = Reference { shelf: shelf.clone(), name };
             let version = self.context.references.version(&reference);
             self.reference(&Reading { reference, version });
         }
@@ -331,7 +365,9 @@ impl Controller {
     fn tenant(&mut self, namespace: &Arc<str>) {
         self.reach(namespace);
         let may_watch = self.may_watch(namespace);
-        for (shelf, watched) in self.shelves.iter_mut().filter(|(shelf, _)| shelf.namespace == *namespace) {
+        for kind in [ReferenceKind::Secret, ReferenceKind::ConfigMap] {
+            let shelf = &Shelf { kind, namespace: namespace.clone() };
+            let Some(watched) = self.shelves.get_mut(shelf) else { continue };
             match &watched.task {
                 None if may_watch => watched.task = Some(follow(&self.context, &self.signals, shelf)),
                 Some(task) if !may_watch => {
@@ -342,13 +378,26 @@ impl Controller {
                 _ => {}
             }
         }
-        let is_there = |key: &&Key| key.namespace() == Some(&**namespace);
-        let keys: Vec<Key> = self.entries.keys().filter(is_there).cloned().collect();
+        let keys: Vec<Key> = self.audiences.in_namespace(namespace).cloned().collect();
         for key in &keys {
             if let Some(subject) = self.entries.get(key).map(|entry| entry.subject.clone()) {
                 self.count(&subject);
             }
             self.supersede(key);
+            self.now(key);
+        }
+    }
+
+    /// Tenants' registries, none of which was connected to until now, are validated.
+    fn fenced(&mut self) {
+        let tenants = self.entries.iter_mut().filter(|(key, _)| key.scope() == Scope::Tenant);
+        let keys: Vec<Key> = tenants
+            .map(|(key, entry)| {
+                entry.due = None;
+                key.clone()
+            })
+            .collect();
+        for key in &keys {
             self.now(key);
         }
     }
@@ -430,12 +479,10 @@ impl Controller {
 
     fn tick(&mut self) {
         self.context.metrics.queue(self.queue.depth(), self.queue.in_flight());
-        if std::mem::take(&mut self.recount) {
-            let availability = &self.context.availability;
-            let outdated = self.entries.iter().filter(|(_, entry)| entry.is_miscounted(availability));
-            let keys: Vec<Key> = outdated.map(|(key, _)| key.clone()).collect();
-            for key in &keys {
-                self.now(key);
+        for key in std::mem::take(&mut self.recount) {
+            let entry = self.entries.get(&key);
+            if entry.is_some_and(|entry| entry.is_miscounted(&self.context.availability)) {
+                self.now(&key);
             }
         }
     }
@@ -443,8 +490,9 @@ impl Controller {
 
 /// Starts a watch over a shelf.
 fn follow(context: &Context, signals: &Signals, shelf: &Shelf) -> AbortHandle {
-    let (client, references) = (context.client.clone(), context.references.clone());
-    tokio::spawn(watch::shelf(client, shelf.clone(), references, signals.clone())).abort_handle()
+    let (watches, access) = (context.watches.clone(), context.access.clone());
+    let watch = watch::shelf(watches, access, shelf.clone(), context.references.clone(), signals.clone());
+    tokio::spawn(watch).abort_handle()
 }
 
 async fn work(
@@ -490,11 +538,18 @@ impl Entry {
                 (done.sooner.into_iter().chain(done.due).min(), done.written)
             }
             Err(ReconcileError::Superseded) => (Some(Duration::ZERO), None),
-            Err(ReconcileError::TenantUnseen) => (Some(TENANT_UNSEEN), None),
+            Err(ReconcileError::TenantUnseen) => {
+                self.errors = self.errors.saturating_add(1);
+                if self.errors == UNSEEN_FOR_LONG {
+                    let registry = &self.subject.key;
+                    tracing::warn!(%registry, "the namespace has the tenant label, but its watch does not show it; retrying");
+                }
+                (Some(until_seen(self.errors)), None)
+            }
             Err(error) => {
                 tracing::warn!(registry = %self.subject.key, %error, "a reconciliation failed; it is tried again");
                 self.errors = self.errors.saturating_add(1);
-                (Some(ERROR_PAUSE.saturating_mul(1 << self.errors.min(6))), None)
+                (Some(error.pause(self.errors)), None)
             }
         }
     }
@@ -502,8 +557,13 @@ impl Entry {
 
 /// How long the watch of namespaces may be behind that of registries before it is looked at again.
 const TENANT_UNSEEN: Duration = Duration::from_millis(200);
-/// Half of the first pause after an error; each further one is twice as long, up to half a minute.
-const ERROR_PAUSE: Duration = Duration::from_millis(500);
+/// So many looks in a row, over three seconds, are worth a line in the log.
+const UNSEEN_FOR_LONG: u32 = 5;
+
+/// The pause after so many looks in a row: from 200 ms up to half a minute.
+fn until_seen(looks: u32) -> Duration {
+    TENANT_UNSEEN.saturating_mul(1 << looks.saturating_sub(1).min(8)).min(LONGEST_PAUSE)
+}
 
 /// Whether `new` is an older version of the object than `known`. Resource versions of one kind are comparable numbers
 /// (KEP-5504); where they are not numbers, what comes later is taken to be newer.

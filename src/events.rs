@@ -1,8 +1,6 @@
 //! Events (`events.k8s.io/v1`): one per change of verdict, written beside the work and not before it, so that a flood
 //! of Events delays no status.
 
-use std::time::Duration;
-
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -15,14 +13,16 @@ use kube::{
 use registry_api::{ConditionType, RegistryStatus, SystemRegistry, TenantRegistry};
 use tokio::sync::mpsc;
 
-use crate::subject::{Key, Subject};
+use crate::{
+    kubernetes::call::call,
+    subject::{Key, Subject},
+};
 
 const CONTROLLER: &str = "registry.spectrocloud.com/registry-operator";
 /// Where Events about cluster-scoped objects go, by convention.
 const CLUSTER_NAMESPACE: &str = "default";
 /// Events that wait to be written; a verdict that changes while so many wait is told by the status alone.
 const BACKLOG: usize = 16_384;
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is left of an Event's name for the registry's.
 const LONGEST_NAME: usize = 230;
 /// The API's bound on `note`, in bytes.
@@ -75,10 +75,8 @@ async fn write_all(client: Client, instance: String, mut drafts: mpsc::Receiver<
         let api: Api<Event> =
             Api::namespaced(client.clone(), draft.key.namespace().unwrap_or(CLUSTER_NAMESPACE));
         let (event, params) = (draft.event(&instance), PostParams::default());
-        match tokio::time::timeout(WRITE_TIMEOUT, api.create(&params, &event)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(registry = %draft.key, %error, "could not write an Event"),
-            Err(_) => tracing::warn!(registry = %draft.key, "could not write an Event in {WRITE_TIMEOUT:?}"),
+        if let Err(error) = call(api.create(&params, &event)).await {
+            tracing::warn!(registry = %draft.key, %error, "could not write an Event");
         }
     }
 }

@@ -9,15 +9,16 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, Config};
+use kube::Client;
 use registry_operator::{
-    access::Access,
+    access::{Access, AccessError},
     api_client,
     availability::Availability,
     cluster::ClusterAddresses,
     controller,
     ecr::Tokens,
     events::Events,
+    kubernetes::{account, call::backoff, config, guard::Guard, store, watches::WatchPool},
     lease::{Candidate, Term},
     metrics::Metrics,
     quota::Quota,
@@ -26,10 +27,10 @@ use registry_operator::{
     resolve::References,
     server::{self, Health},
     settings::{Cli, Command, LogFormat, Settings},
-    streams::Streams,
+    trust::CaFile,
     validate::Boundaries,
 };
-use registry_probe::{Prober, ProberSettings};
+use registry_probe::{CaBundle, Prober, ProberSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
     let cli = Cli::read();
     let result = match cli.command {
         Some(Command::Crds) => print_crds(),
-        Some(Command::Ready { url }) => registry_operator::ready::wait(&url),
+        Some(Command::Ready { urls }) => registry_operator::ready::wait(&urls),
         None => start(cli.settings),
     };
     match result {
@@ -71,6 +72,7 @@ const WORKERS: usize = 2;
 
 fn start(settings: Settings) -> anyhow::Result<()> {
     log(&settings)?;
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -80,6 +82,16 @@ fn start(settings: Settings) -> anyhow::Result<()> {
     // A blocking look-up that is under way must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// Many systems give a process 1,024 open files and let it raise that to a million: the low limit is for programs that use
+/// `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "could not raise the limit of open files");
+    }
 }
 
 fn log(settings: &Settings) -> anyhow::Result<()> {
@@ -106,6 +118,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     cancel_on_signal(stop.clone())?;
 
+    let outbound = Outbound::read(&settings)?;
     let (metrics, health) = (Metrics::new(), Health::new());
     let listener = server::listen(settings.metrics_address)
         .await
@@ -115,37 +128,46 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(async move { turning.turn().await });
 
     // kube's errors hold their causes' words already; as an error's source they would be said twice.
-    let config = Config::infer().await.map_err(|error| {
-        anyhow!("neither KUBECONFIG nor a Pod's service account leads to a cluster: {error}")
-    })?;
+    let config = config::infer().await.map_err(|error| anyhow!("{error}"))?;
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
     let term = if leader_election { Term::new() } else { Term::for_ever() };
-    let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref());
-    let clients =
-        api_client::clients(config, &metrics, term.clone()).context("making a client of the API server")?;
+    let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref())
+        .with_service_ranges(&settings.service_cidr);
+    let clients = api_client::clients(config, &metrics, term.clone(), fastrand::f64)
+        .context("making a client of the API server")?;
     let replica = Replica {
-        tokens: tokens(&settings, &metrics)?,
+        tokens: outbound.tokens(&settings, &metrics)?,
         cluster_addresses,
         client: clients.bound,
-        streams: clients.streams,
-        prober: Prober::new(ProberSettings {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..ProberSettings::default()
-        })
-        .context("setting up the prober")?,
+        uncounted: clients.uncounted.clone(),
+        watches: clients.watches,
+        prober: outbound.prober.clone(),
         identity: identity(),
         settings,
         metrics,
         health,
     };
-    if leader_election {
-        let candidate =
-            Candidate::new(clients.unbound, &system_namespace, replica.identity.clone(), term, now);
-        replica.stand_and_lead(candidate, stop).await;
-    } else {
-        stop.run_until_cancelled(replica.work()).await;
+    outbound.follow_ca_file();
+    let leads = {
+        let term = term.clone();
+        move || term.holds()
+    };
+    let wrong_account = account::wrong(&clients.uncounted, &system_namespace, leads);
+    let work = async {
+        if leader_election {
+            let candidate =
+                Candidate::new(clients.unbound, &system_namespace, replica.identity.clone(), term, now)
+                    .context("making a client of the API server")?;
+            replica.stand_and_lead(candidate, stop).await;
+        } else {
+            stop.run_until_cancelled(replica.work_on()).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        wrong = wrong_account => Err(wrong.into()),
+        worked = work => worked,
     }
-    Ok(())
 }
 
 fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
@@ -165,7 +187,8 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
 /// One running program: what outlives a term of leadership.
 struct Replica {
     client: Client,
-    streams: Arc<Streams>,
+    uncounted: Client,
+    watches: Arc<WatchPool>,
     prober: Prober,
     tokens: Option<Arc<Tokens>>,
     identity: String,
@@ -179,18 +202,25 @@ struct Replica {
 const RELEASE: Duration = Duration::from_secs(2);
 
 impl Replica {
+    fn guard(&self) -> Guard {
+        let Settings { system_namespace, tenant_access, .. } = &self.settings;
+        let whose = (system_namespace.clone(), *tenant_access);
+        Guard::new(self.uncounted.clone(), whose, self.metrics.clone(), self.health.clone())
+    }
+
     /// Stands by until this replica is the leader, works while it is, and begins anew when it is no longer.
     async fn stand_and_lead(&self, mut candidate: Candidate, stop: CancellationToken) {
         loop {
             self.metrics.leading(false);
-            // A standby that the API server has answered is ready: it has nothing to sync.
-            let acquired = candidate.acquire(|| self.health.ready(true));
+            self.guard().forget();
+            self.health.stand_by();
+            let acquired = candidate.acquire(|| self.health.answered());
             if stop.run_until_cancelled(acquired).await.is_none() {
                 return;
             }
             tracing::info!(identity = self.identity, "leading");
             tokio::select! {
-                () = candidate.hold() => {}
+                () = candidate.hold(|| self.health.answered()) => {}
                 () = self.work() => {}
                 () = stop.cancelled() => {
                     let _ = tokio::time::timeout(RELEASE, candidate.release()).await;
@@ -200,15 +230,25 @@ impl Replica {
         }
     }
 
-    /// Works until dropped; nothing that it started, and nothing that it knew, outlives it.
+    /// Works without an election.
+    async fn work_on(&self) {
+        loop {
+            self.metrics.leading(false);
+            self.work().await;
+        }
+    }
+
+    /// Works until dropped, or until the API server's store was set back; nothing that it started, and nothing that it
+    /// knew, outlives it.
     async fn work(&self) {
         self.metrics.leading(true);
-        self.health.ready(false);
+        self.health.begin_syncing();
         let access = Arc::new(self.access().await);
-        Box::pin(self.cluster_addresses.learn(&self.client)).await;
+        let (system_namespace, metrics) = (&self.settings.system_namespace, &self.metrics);
+        Box::pin(self.cluster_addresses.learn(&self.client, system_namespace, metrics)).await;
         let (availability, delivery) = Availability::start(
             self.client.clone(),
-            self.streams.clone(),
+            self.watches.clone(),
             access.clone(),
             self.metrics.clone(),
         );
@@ -223,6 +263,7 @@ impl Replica {
         let most = usize::try_from(self.settings.tenant_max_registries).unwrap_or(usize::MAX);
         let context = Arc::new(Context {
             client: self.client.clone(),
+            watches: self.watches.clone(),
             system_namespace: self.settings.system_namespace.clone(),
             boundaries: self.boundaries(),
             references: Arc::new(References::new(self.client.clone(), access.clone())),
@@ -237,11 +278,15 @@ impl Replica {
             clock: now,
             chance: fastrand::f64,
         });
+        let guard = self.guard();
         tokio::select! {
+            () = guard.keep_checking() => {}
             () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
             () = writing => {}
             () = store.keep(&rejections) => {}
-            () = Box::pin(self.cluster_addresses.keep(&self.client)) => {}
+            () = Box::pin(self.cluster_addresses.keep(&self.client, system_namespace, metrics)) => {}
+            () = store::set_back(&self.client, &self.watches) => {}
+            () = Box::pin(self.health.keep_asking(&self.client)), if !self.settings.leader_election => {}
         }
     }
 
@@ -254,38 +299,89 @@ impl Replica {
         }
     }
 
+    async fn ask_for_access(&self) -> Result<Access, AccessError> {
+        let Settings { tenant_access, system_namespace, .. } = &self.settings;
+        Access::new(self.client.clone(), *tenant_access, system_namespace).await
+    }
+
     /// Who the operator is; asked until the API server answers.
     async fn access(&self) -> Access {
+        let mut failures = 0;
         loop {
-            match Access::new(self.client.clone(), self.settings.tenant_access).await {
+            match self.ask_for_access().await {
                 Ok(access) => return access,
-                Err(error) => tracing::warn!(%error, "the API server does not say who we are; asked again"),
+                Err(error) => tracing::warn!(%error, "SelfSubjectReview failed, retrying"),
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            failures += 1;
+            tokio::time::sleep(backoff(failures)).await;
         }
     }
 }
 
-/// What AWS gave stays good through a change of leaders.
-#[cfg(feature = "ecr")]
-fn tokens(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
-    use registry_operator::{
-        ecr::api::{Aws, Endpoints},
-        settings::AwsEndpoint,
-    };
-    let url = |endpoint: &Option<AwsEndpoint>| endpoint.as_ref().and_then(|AwsEndpoint(url)| url.clone());
-    let endpoints =
-        Endpoints { ecr: url(&settings.aws_endpoint_url_ecr), sts: url(&settings.aws_endpoint_url_sts) };
-    let aws = Aws::new(endpoints, metrics.clone(), now);
-    let tokens =
-        Tokens::new(Arc::new(aws), now, fastrand::f64).context("making the key of the token cache")?;
-    Ok(Some(Arc::new(tokens)))
+/// What connects to registries and to AWS: through the proxy, and with the authorities of `--ca-file`.
+struct Outbound {
+    prober: Prober,
+    #[cfg(feature = "ecr")]
+    aws: registry_operator::ecr::http::AwsHttp,
+    ca_file: Option<CaFile>,
 }
 
-#[cfg(not(feature = "ecr"))]
-#[expect(clippy::unnecessary_wraps, reason = "as with the feature")]
-fn tokens(_: &Settings, _: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
-    Ok(None)
+impl Outbound {
+    fn read(settings: &Settings) -> anyhow::Result<Self> {
+        let proxy = settings.outbound.proxy()?;
+        let read = settings.outbound.ca_file.as_deref().map(CaFile::read).transpose()?;
+        let (ca_file, ca) = read.unzip();
+        if let Some(proxy) = &proxy {
+            tracing::info!(proxy = %proxy.server(), "registries and AWS are reached through a proxy");
+        }
+        Ok(Self {
+            #[cfg(feature = "ecr")]
+            aws: registry_operator::ecr::http::AwsHttp::new(proxy.clone(), ca.as_ref()),
+            prober: Prober::new(ProberSettings {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                proxy,
+                ca,
+                ..ProberSettings::default()
+            })
+            .context("setting up the prober")?,
+            ca_file,
+        })
+    }
+
+    /// Trusts what the file holds whenever it has changed, as long as the program runs.
+    fn follow_ca_file(self) {
+        let Some(file) = self.ca_file else { return };
+        tokio::spawn(file.follow(move |bundle: CaBundle| {
+            #[cfg(feature = "ecr")]
+            self.aws.trust(Some(&bundle));
+            self.prober.trust(Some(bundle));
+        }));
+    }
+
+    /// What AWS gave stays good through a change of leaders.
+    #[cfg(feature = "ecr")]
+    fn tokens(&self, settings: &Settings, metrics: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
+        use registry_operator::{
+            ecr::api::{Aws, Endpoints},
+            settings::AwsEndpoint,
+        };
+        let url = |endpoint: &Option<AwsEndpoint>| endpoint.as_ref().and_then(|AwsEndpoint(url)| url.clone());
+        let endpoints = Endpoints {
+            ecr: url(&settings.aws_endpoint_url_ecr),
+            sts: url(&settings.aws_endpoint_url_sts),
+            region: settings.aws_region.clone(),
+        };
+        let aws = Aws::new(endpoints, self.aws.clone(), metrics.clone(), now);
+        let tokens =
+            Tokens::new(Arc::new(aws), now, fastrand::f64).context("making the key of the token cache")?;
+        Ok(Some(Arc::new(tokens)))
+    }
+
+    #[cfg(not(feature = "ecr"))]
+    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "as with the feature")]
+    fn tokens(&self, _: &Settings, _: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
+        Ok(None)
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the edge")]

@@ -1,6 +1,7 @@
 //! What Prometheus sees. Labels come from closed sets, or are the name and namespace of a registry; never a host.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -113,6 +114,7 @@ pub struct Metrics {
     in_flight: Gauge,
     leading: Gauge,
     registries: Registries,
+    checks: Checks,
 }
 
 const NETWORK_SECONDS: [f64; 10] = [0.001, 0.0025, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0];
@@ -142,6 +144,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             leading: Gauge::default(),
             registries: Registries::default(),
+            checks: Checks::default(),
         };
         metrics.registry = Arc::new(metrics.registered());
         metrics
@@ -183,6 +186,7 @@ impl Metrics {
         r.register("reconciles_in_flight", "Registries being worked on", self.in_flight.clone());
         r.register("leader", "1 while this replica is the leader", self.leading.clone());
         r.register_collector(Box::new(self.registries.clone()));
+        r.register_collector(Box::new(self.checks.clone()));
         r
     }
 
@@ -231,7 +235,8 @@ impl Metrics {
             Err(DeliveryError::Refused(_)) => "refused",
             Err(DeliveryError::Conflict) => "conflict",
             Err(DeliveryError::Closing) => "closing",
-            Err(DeliveryError::Altered | DeliveryError::NoAnswer | DeliveryError::Api(_)) => "failed",
+            Err(DeliveryError::Quota(_)) => "quota",
+            Err(DeliveryError::Altered | DeliveryError::Revoke(_) | DeliveryError::Api(_)) => "failed",
         };
         self.secret_writes.get_or_create(&SecretWriteLabels { write: write.label(), outcome }).inc();
     }
@@ -264,6 +269,21 @@ impl Metrics {
             self.secrets.set(0);
             self.registries.lock().clear();
         }
+    }
+
+    /// Whether the admission policies are in force, where that is known.
+    pub fn guard_in_force(&self, in_force: Option<bool>) {
+        self.checks.lock().guard_in_force = in_force;
+    }
+
+    /// So many mutating webhooks and policies match registries.
+    pub fn registry_mutators(&self, count: usize) {
+        self.checks.lock().mutators = Some(count);
+    }
+
+    /// Whether the cluster's own addresses of that kind are known.
+    pub fn cluster_addresses_known(&self, kind: &'static str, known: bool) {
+        self.checks.lock().addresses.insert(kind, known);
     }
 
     /// What is known of a registry now.
@@ -317,7 +337,8 @@ impl Registries {
             let Some(value) = value(gauges) else { continue };
             let labels = [
                 ("scope", key.scope().label()),
-                ("namespace", key.namespace().unwrap_or_default()),
+                // Not `namespace`: that is the label of the Pod that was scraped.
+                ("registry_namespace", key.namespace().unwrap_or_default()),
                 ("name", key.name()),
             ];
             ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
@@ -335,6 +356,47 @@ impl Collector for Registries {
         self.encode_gauge(&mut encoder, certificate, |gauges| seconds(gauges.certificate_end))?;
         let credentials = end("credentials_expiry_timestamp", "When the credentials end");
         self.encode_gauge(&mut encoder, credentials, |gauges| seconds(gauges.credentials_end))
+    }
+}
+
+/// What the operator finds out about the cluster; absent until it has.
+#[derive(Clone, Debug, Default)]
+struct Checks(Arc<Mutex<Checked>>);
+
+#[derive(Debug, Default)]
+struct Checked {
+    guard_in_force: Option<bool>,
+    mutators: Option<usize>,
+    addresses: BTreeMap<&'static str, bool>,
+}
+
+impl Checks {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Checked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for Checks {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let checked = self.lock();
+        let gauge = prometheus_client::metrics::MetricType::Gauge;
+        let help = "1 while the admission policies are in force, 0 while they are not";
+        let metric = encoder.encode_descriptor("guard_in_force", help, None, gauge)?;
+        if let Some(in_force) = checked.guard_in_force {
+            ConstGauge::new(i64::from(in_force)).encode(metric)?;
+        }
+        let help = "Mutating webhooks and policies that match registries";
+        let metric = encoder.encode_descriptor("registry_mutators", help, None, gauge)?;
+        if let Some(count) = checked.mutators {
+            ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX)).encode(metric)?;
+        }
+        let help = "1 while the addresses of the cluster itself that tenants may not reach are known";
+        let mut metric = encoder.encode_descriptor("cluster_addresses_known", help, None, gauge)?;
+        for (kind, known) in &checked.addresses {
+            let labels = [("kind", *kind)];
+            ConstGauge::new(i64::from(*known)).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -16,7 +16,10 @@ use registry_api::{
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::subject::{Key, Subject};
+use crate::{
+    kubernetes::call::{CallError, CallFailure, call},
+    subject::{Key, Subject},
+};
 
 /// The field manager of `/status`.
 const STATUS_MANAGER: &str = "registry-operator-status";
@@ -28,7 +31,6 @@ const THE_FINALIZER: &str = "the finalizer";
 const TIME_ALONE: Duration = Duration::from_hours(1);
 /// How often a write is tried again because the object has changed.
 const CONFLICTS: usize = 4;
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a write failed.
 #[derive(Debug, Error)]
@@ -39,24 +41,26 @@ pub enum PublishError {
     /// The object has changed meanwhile, more often than was tried.
     #[error("{0} was changed by others while it was written")]
     Conflict(Key),
-    /// The API server refused or could not be asked.
-    #[error("writing {what} of {key}: {source}")]
+    /// The API server refused, or could not be asked.
+    #[error("writing {what} of {key} failed: {source}")]
     Api {
         /// Status or finalizer.
         what: &'static str,
         /// Of which registry.
         key: Key,
         /// What went wrong.
-        source: Box<kube::Error>,
+        source: CallError,
     },
-    /// The API server did not answer in time.
-    #[error("writing {what} of {key}: no answer in {WRITE_TIMEOUT:?}")]
-    NoAnswer {
-        /// Status or finalizer.
-        what: &'static str,
-        /// Of which registry.
-        key: Key,
-    },
+}
+
+impl PublishError {
+    /// How long the API server asks to wait before the next try.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Api { source, .. } => source.retry_after(),
+            Self::Gone(_) | Self::Conflict(_) => None,
+        }
+    }
 }
 
 /// Writes `status` if it says anything new; returns the object as it then is.
@@ -193,7 +197,14 @@ pub async fn publish_finalizer(
             "metadata": {"name": subject.key.name(), "uid": subject.uid, "finalizers": finalizers},
         }))
     };
-    let written = apply(client, subject, THE_FINALIZER, FINALIZER_MANAGER, patch).await?;
+    let written = match apply(client, subject, THE_FINALIZER, FINALIZER_MANAGER, patch).await {
+        // Where there is no such object any more, a uid that is asked for is a conflict too.
+        Err(error @ PublishError::Conflict(_)) => {
+            current_metadata(client, subject, THE_FINALIZER).await?;
+            return Err(error);
+        }
+        written => written?,
+    };
     if written.finalizer && !wanted {
         return take_finalizer_off(client, subject).await;
     }
@@ -247,20 +258,17 @@ async fn apply(
     within(&subject.key, what, write).await
 }
 
-/// Waits for an answer of the API server, but not for ever; and says what a refusal means.
+/// Waits for an answer of the API server, and says what a refusal means for a registry.
 async fn within<T>(
     key: &Key,
     what: &'static str,
     answer: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, PublishError> {
-    let key = key.clone();
-    match tokio::time::timeout(WRITE_TIMEOUT, answer).await {
-        Err(_) => Err(PublishError::NoAnswer { what, key }),
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(kube::Error::Api(status))) if is_gone(&status) => Err(PublishError::Gone(key)),
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(PublishError::Conflict(key)),
-        Ok(Err(source)) => Err(PublishError::Api { what, key, source: Box::new(source) }),
-    }
+    call(answer).await.map_err(|source| match source.failure() {
+        CallFailure::Gone => PublishError::Gone(key.clone()),
+        CallFailure::Conflict => PublishError::Conflict(key.clone()),
+        _ => PublishError::Api { what, key: key.clone(), source },
+    })
 }
 
 async fn apply_to<S: ApiScope>(
@@ -275,12 +283,6 @@ async fn apply_to<S: ApiScope>(
     } else {
         api.patch(subject.key.name(), &params, &patch).await
     }
-}
-
-/// Not found; or an object of another uid: a conflict where there is no object to apply to, else an immutable field.
-fn is_gone(status: &kube::core::Status) -> bool {
-    let about_uid = matches!(status.code, 409 | 422) && status.message.to_lowercase().contains("uid");
-    status.code == 404 || about_uid
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! Asks a running operator whether it is ready, through its Service: what `helm test` runs. The image has neither a shell nor
-//! a client, so the operator brings the one request that is needed.
+//! Asks a running operator whether it is ready, and whether the policies are in force, through its Service: what `helm test` runs.
+//! The image has neither a shell nor a client, so the operator brings the one request that is needed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header::HOST};
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Collected, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
@@ -17,23 +17,32 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(500);
 const ANSWER: Duration = Duration::from_secs(5);
+/// What is shown of an answer, in bytes.
+const SHOWN: usize = 16 * 1024;
 
-/// Waits until `url` is answered 200. An error says what it was answered last.
-pub fn wait(url: &Uri) -> anyhow::Result<()> {
+/// Waits until each of `urls`, in their order, is answered 200. An error says what it was answered.
+pub fn wait(urls: &[Uri]) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(until_ready(url, PATIENCE))
+    runtime.block_on(async {
+        for url in urls {
+            until_ready(url, PATIENCE).await?;
+        }
+        Ok(())
+    })
 }
 
 async fn until_ready(url: &Uri, patience: Duration) -> anyhow::Result<()> {
-    let mut last = anyhow::anyhow!("it was not asked");
+    // Several replicas answer by turns.
+    let mut answers = BTreeSet::new();
     let asked = timeout(patience, async {
         while let Err(error) = ask(url).await {
-            last = error;
+            answers.insert(format!("{error:#}"));
             sleep(PAUSE).await;
         }
     });
     if asked.await.is_err() {
-        return Err(last).with_context(|| format!("{url} is not ready after {patience:?}"));
+        let answers = answers.into_iter().collect::<Vec<_>>().join("; ");
+        bail!("{url} is not ready after {patience:?}: {answers}");
     }
     Ok(())
 }
@@ -47,11 +56,13 @@ async fn ask(url: &Uri) -> anyhow::Result<()> {
         tokio::spawn(connection);
         let path = url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let request = Request::get(path).header(HOST, host).body(Empty::<Bytes>::new())?;
-        anyhow::Ok(sender.send_request(request).await?.status())
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, SHOWN).collect().await.map(Collected::to_bytes).unwrap_or_default();
+        anyhow::Ok((head.status, body))
     };
     match timeout(ANSWER, exchange).await.context("it does not answer")?? {
-        StatusCode::OK => Ok(()),
-        status => bail!("it answers {status}"),
+        (StatusCode::OK, _) => Ok(()),
+        (status, why) => bail!("it answers {status}: {}", String::from_utf8_lossy(&why).trim()),
     }
 }
 
@@ -74,6 +85,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_guard_lacks_is_in_the_error() {
+        let (health, url) = operator().await;
+        let guardz: Uri = url.to_string().replace("readyz", "guardz").parse().unwrap();
+        health.guard(None);
+        assert!(until_ready(&guardz, Duration::from_millis(50)).await.is_err(), "nothing is known");
+        health.guard(Some(Err("policy p is missing".to_owned())));
+        let error = until_ready(&guardz, Duration::from_millis(50)).await.unwrap_err();
+        assert!(format!("{error:#}").contains("policy p is missing"), "{error:#}");
+        health.guard(Some(Ok(())));
+        until_ready(&guardz, Duration::from_secs(5)).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn an_operator_that_is_ready_or_becomes_so_is_waited_for() {
         let (health, url) = operator().await;
         let waiting = tokio::spawn({
@@ -81,7 +105,7 @@ mod tests {
             async move { until_ready(&url, PATIENCE).await }
         });
         assert!(ask(&url).await.unwrap_err().to_string().contains("503"));
-        health.ready(true);
+        health.answered();
         waiting.await.unwrap().unwrap();
     }
 

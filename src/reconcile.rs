@@ -19,12 +19,15 @@ use crate::{
     availability::Availability,
     ecr::{self, Login, Tokens, Urgency},
     events::Events,
+    kubernetes::{call::backoff, watches::WatchPool},
     metrics::Metrics,
     publish::{PublishError, current, publish_finalizer, publish_status},
     queue,
     quota::Quota,
     rejections::{Rejections, Session, gate},
-    resolve::{ContentsDigest, Means, ReadError, Reading, References, Wanted, resolve},
+    resolve::{
+        ContentsDigest, Means, PolicySource, ReadError, Reading, References, Resolved, Wanted, resolve,
+    },
     schedule::{Basis, History, Outcome, Unpublished, Verdict},
     subject::{Key, Scope, Subject},
     validate::{Boundaries, SpecError, place, target},
@@ -34,6 +37,8 @@ use crate::{
 pub struct Context {
     /// The API server.
     pub client: Client,
+    /// Its watches.
+    pub watches: Arc<WatchPool>,
     /// Where a SystemRegistry's references are read from.
     pub system_namespace: String,
     /// What the administrator allows.
@@ -90,9 +95,24 @@ pub enum ReconcileError {
     /// The namespace has its label, but its watch has yet to see it; tried again in a moment.
     #[error("the watch of namespaces is behind")]
     TenantUnseen,
+    /// The operator has too many files open: nothing was learnt of the registry, and its verdict stays.
+    #[error("too many open files: the registry could not be asked; raise the operator's limit of open files")]
+    OwnLimit,
     /// What was being validated is no longer asked for; begun anew at once.
     #[error("what was being validated has changed")]
     Superseded,
+}
+
+impl ReconcileError {
+    /// How long to wait before the next try, when it is one of so many failures in a row.
+    pub fn pause(&self, failures: u32) -> Duration {
+        match self {
+            Self::Read(ReadError::Api { source, .. })
+            | Self::Publish(PublishError::Api { source, .. })
+            | Self::Tenant(AccessError::Api(source)) => source.pause(failures),
+            _ => backoff(failures),
+        }
+    }
 }
 
 /// One piece of work under way, as its worker and the controller share it.
@@ -140,8 +160,9 @@ pub async fn reconcile(
     let beyond = context.quota().is_beyond(&subject.key);
     let read = if subject.trimmed && !beyond { Some(current(&context.client, subject).await?) } else { None };
     let subject = read.as_ref().unwrap_or(subject);
-    let Examination { readings, contents, plan } = examine(context, subject, tenant.as_ref(), beyond).await?;
-    let basis = Basis::of(subject, tenant, readings, contents).beyond_the_bound(beyond);
+    let Examination { readings, policy, contents, plan } =
+        examine(context, subject, tenant.as_ref(), beyond).await?;
+    let basis = Basis::of(subject, tenant, readings, contents).under(policy).beyond_the_bound(beyond);
     let same_basis = history.basis.as_ref().is_some_and(|before| before.asks_the_same_as(&basis));
     if same_basis && let Some(left) = left.filter(|left| !left.is_zero()) {
         // What was read may have been touched; its newest versions are known now.
@@ -153,6 +174,9 @@ pub async fn reconcile(
     let urgency = if same_basis { Urgency::Due } else { Urgency::Changed };
     let probing = probe_with_progress(context, subject, (plan, urgency), attempt);
     let ((seen, used), progress) = probing.await?;
+    if seen.findings().is_some_and(Findings::hit_own_limit) {
+        return Err(ReconcileError::OwnLimit);
+    }
     // What was probed is `subject`, whatever the object asks for by now; only its status may have moved on.
     let probed = progress.as_ref().map(|newer| Subject {
         status: newer.status.clone(),
@@ -203,7 +227,8 @@ async fn publish(
     tracing::warn!(registry = %subject.key, %error, "a verdict could not be written; it is tried again");
     let tries = history.unpublished.as_ref().map_or(0, |unpublished| unpublished.tries).saturating_add(1);
     let unpublished = Unpublished { status, tries };
-    let sooner = Some(unpublished.wait((context.chance)()));
+    let asked = error.retry_after().unwrap_or_default();
+    let sooner = Some(unpublished.wait((context.chance)()).max(asked));
     let history = History { unpublished: Some(Box::new(unpublished)), ..history };
     Ok(Done { history, written: None, due: Some(due), sooner })
 }
@@ -258,6 +283,7 @@ async fn settle_finalizer(
 /// What is to be probed, or what already stands in the way; and what was read to know it.
 struct Examination {
     readings: Vec<Reading>,
+    policy: Option<Reading>,
     contents: ContentsDigest,
     plan: Plan,
 }
@@ -282,6 +308,7 @@ async fn examine(
 ) -> Result<Examination, ReadError> {
     let stop = |seen| Examination {
         readings: Vec::new(),
+        policy: None,
         contents: ContentsDigest::default(),
         plan: Plan::Stop(seen),
     };
@@ -304,13 +331,16 @@ async fn examine(
         place: place.as_ref(),
         tenant,
         namespace: subject.key.references_namespace(&context.system_namespace),
+        policy: PolicySource::Namespace(&context.system_namespace),
     };
-    let resolved = resolve(wanted, &*context.references).await?;
-    let plan = match resolved.means {
-        Ok(Means { material, login }) => Plan::Probe(Box::new(Case { target, material, login })),
-        Err(problem) => Plan::Stop(Seen::Unresolved(problem)),
+    let Resolved { readings, policy, contents, means } = resolve(wanted, &*context.references).await?;
+    let gap = context.boundaries.cluster_addresses.gap().filter(|_| subject.key.scope() == Scope::Tenant);
+    let plan = match (means, gap) {
+        (Ok(_), Some(gap)) => Plan::Stop(Seen::AddressesUnknown(gap)),
+        (Ok(Means { material, login }), None) => Plan::Probe(Box::new(Case { target, material, login })),
+        (Err(problem), _) => Plan::Stop(Seen::Unresolved(problem)),
     };
-    Ok(Examination { readings: resolved.readings, contents: resolved.contents, plan })
+    Ok(Examination { readings, policy, contents, plan })
 }
 
 /// Probes; says so in the status of a changed object when it takes long, and returns the object as then written. Ends

@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use registry_api::RegistryStatus;
 
 use crate::{
+    kubernetes::call::backoff,
     resolve::{ContentsDigest, Reading, Reference},
     subject::Subject,
 };
@@ -69,7 +70,7 @@ pub struct Unpublished {
 impl Unpublished {
     /// How long to wait until the next try.
     pub fn wait(&self, chance: f64) -> Duration {
-        jittered(grown(FIRST_WRITE_RETRY, self.tries, LONGEST_WRITE_RETRY), chance)
+        jittered(backoff(self.tries), chance)
     }
 }
 
@@ -83,6 +84,8 @@ pub struct Basis {
     tenant: Option<Arc<str>>,
     /// The references that were read, each with the version that was seen; none where it was not there.
     readings: Vec<Reading>,
+    /// The tenant policy, where it bears on the registry.
+    policy: Option<Reading>,
     /// What all of them held.
     contents: ContentsDigest,
     /// Whether it was beyond its tenant's bound.
@@ -105,9 +108,20 @@ impl Basis {
             suspended: subject.spec.suspend,
             tenant,
             readings,
+            policy: None,
             contents,
             beyond: false,
         }
+    }
+
+    /// The same under that version of the tenant policy.
+    #[must_use]
+    pub fn under(self, policy: Option<Reading>) -> Self {
+        Self { policy, ..self }
+    }
+
+    fn all_readings(&self) -> impl Iterator<Item = &Reading> {
+        self.readings.iter().chain(&self.policy)
     }
 
     /// The same for a registry that is, or isn't, beyond its tenant's bound.
@@ -124,7 +138,8 @@ impl Basis {
 
     /// Whether the same was judged as on the basis of `other`. That somebody asked for it changes nothing in it.
     pub fn judges_the_same_as(&self, other: &Self) -> bool {
-        let judged = |basis: &Self| Self { requested_at: None, readings: Vec::new(), ..basis.clone() };
+        let judged =
+            |basis: &Self| Self { requested_at: None, readings: Vec::new(), policy: None, ..basis.clone() };
         judged(self) == judged(other)
     }
 
@@ -139,14 +154,14 @@ impl Basis {
     /// Whether a watch, asked for the version of each reference, knows of a newer one. A version that it doesn't know,
     /// or an older one, says only that the watch is behind.
     pub fn is_outdated(&self, version: impl Fn(&Reference) -> Option<String>) -> bool {
-        self.readings.iter().any(|reading| {
+        self.all_readings().any(|reading| {
             version(&reading.reference).is_some_and(|seen| is_newer(&seen, reading.version.as_deref()))
         })
     }
 
     /// Whether a reference, now seen in that version or gone, is not, or no longer, what was read.
     pub fn is_outdated_by(&self, seen: &Reading) -> bool {
-        let read = self.readings.iter().find(|reading| reading.reference == seen.reference);
+        let read = self.all_readings().find(|reading| reading.reference == seen.reference);
         read.is_none_or(|read| match &seen.version {
             Some(version) => is_newer(version, read.version.as_deref()),
             None => read.version.is_some(),
@@ -155,7 +170,7 @@ impl Basis {
 
     /// Whether this rests on that very reading.
     pub fn rests_on(&self, seen: &Reading) -> bool {
-        self.readings.contains(seen)
+        self.all_readings().any(|reading| reading == seen)
     }
 }
 
@@ -221,9 +236,6 @@ impl History {
     }
 }
 
-/// The first retry of a write to the API server; each further one waits twice as long.
-const FIRST_WRITE_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_WRITE_RETRY: Duration = Duration::from_secs(30);
 /// The first retry after a transient failure; each further one waits twice as long, up to the interval.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// Somebody may be mending the registry itself, which no watch tells us.
@@ -271,6 +283,7 @@ mod tests {
             suspended: false,
             tenant: None,
             readings: Vec::new(),
+            policy: None,
             contents: ContentsDigest::default(),
             beyond: false,
         }

@@ -1,13 +1,18 @@
 //! The operator's command line. Every flag is also an environment variable `REGISTRY_OPERATOR_…`; this is the only
 //! place where either is read.
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::{
     Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, builder::Resettable,
+    error::ErrorKind,
 };
-use registry_probe::{IpNet, TrustedService};
+use registry_probe::{IpNet, NoProxy, Proxy, ProxyUrlError, TrustedService};
+use secrecy::SecretString;
+use thiserror::Error;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// Validates OCI registries that are declared as SystemRegistry and TenantRegistry, and says truly whether they can
@@ -32,7 +37,15 @@ impl Cli {
         )]
         let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
         let matches = without_variables(Self::command(), is_empty).get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        let read = Self::from_arg_matches(&matches).and_then(Self::checked);
+        read.unwrap_or_else(|error| error.exit())
+    }
+
+    /// Checks the proxy's URL, by a complaint that does not show it.
+    fn checked(self) -> Result<Self, clap::Error> {
+        let unusable = |error| Self::command().error(ErrorKind::ValueValidation, error);
+        self.settings.outbound.proxy().map_err(unusable)?;
+        Ok(self)
     }
 }
 
@@ -49,11 +62,12 @@ fn without_variables(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) 
 pub enum Command {
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
-    /// Ask until URL is answered 200, at most 30 s: for `helm test`, whose Pod has this image and no shell.
+    /// Ask until each URL is answered 200, at most 30 s: for `helm test`, whose Pod has this image and no shell.
     #[command(hide = true)]
     Ready {
-        /// An http:// URL, such as that of the Service's /readyz.
-        url: http::Uri,
+        /// http:// URLs, such as those of the Service's /readyz and /guardz.
+        #[arg(required = true, value_name = "URL")]
+        urls: Vec<http::Uri>,
     },
 }
 
@@ -89,6 +103,11 @@ pub struct Settings {
     #[arg(long, env = "REGISTRY_OPERATOR_EGRESS_DENY", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     pub egress_deny: Vec<IpNet>,
 
+    /// The ranges of the cluster's Services, which tenants' registries may not be reached at (repeatable or comma-separated).
+    /// Since Kubernetes 1.33 the API server has them.
+    #[arg(long, env = "REGISTRY_OPERATOR_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
+    pub service_cidr: Vec<IpNet>,
+
     /// Token services on other hosts that credentials may be sent to (repeatable or comma-separated).
     #[arg(
         long,
@@ -98,6 +117,10 @@ pub struct Settings {
     )]
     pub trusted_token_service: Vec<TrustedService>,
 
+    /// How registries, token services and AWS are reached.
+    #[command(flatten)]
+    pub outbound: OutboundSettings,
+
     /// Where AWS's ECR API is asked for tokens, if not where the registry's region says: a private endpoint or an emulator.
     #[arg(long, env = "AWS_ENDPOINT_URL_ECR", value_name = "URL", value_parser = aws_endpoint)]
     pub aws_endpoint_url_ecr: Option<AwsEndpoint>,
@@ -105,6 +128,10 @@ pub struct Settings {
     /// The same for AWS's STS API, which lets roles be assumed.
     #[arg(long, env = "AWS_ENDPOINT_URL_STS", value_name = "URL", value_parser = aws_endpoint)]
     pub aws_endpoint_url_sts: Option<AwsEndpoint>,
+
+    /// The AWS region in which the operator runs: there its own identity assumes roles. EKS sets the variable.
+    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
+    pub aws_region: Option<String>,
 
     /// How many validations run at the same time. No tenant gets more than an equal share of what is free.
     #[arg(long, env = "REGISTRY_OPERATOR_CONCURRENCY", default_value = "64", value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -121,6 +148,45 @@ pub struct Settings {
     /// What is logged: error, warn, info, debug, trace, or a tracing filter such as registry_operator=debug,kube=info.
     #[arg(long, env = "REGISTRY_OPERATOR_LOG_LEVEL", default_value = "info", value_parser = log_filter)]
     pub log_level: String,
+}
+
+/// How registries, token services and AWS are reached.
+#[derive(Args, Clone, Debug, Default)]
+pub struct OutboundSettings {
+    /// The forward proxy that registries, token services and AWS are reached through, as
+    /// `http[s]://[USER:PASSWORD@]HOST:PORT`; never the API server. HTTPS_PROXY and the like are not read.
+    #[arg(long, env = "REGISTRY_OPERATOR_PROXY", value_name = "URL", value_parser = secret, hide_env_values = true)]
+    pub proxy: Option<SecretString>,
+
+    /// What is reached without the proxy, as Go's clients read NO_PROXY: hosts with all below them, .DOMAIN, addresses,
+    /// CIDRs, each with an optional :PORT, or *; comma-separated.
+    #[arg(long, env = "REGISTRY_OPERATOR_NO_PROXY", value_name = "LIST")]
+    pub no_proxy: Option<NoProxy>,
+
+    /// A PEM file of certificates that are trusted for registries, token services, AWS and the proxy, besides the public
+    /// ones. It is read again when it changes.
+    #[arg(long, env = "REGISTRY_OPERATOR_CA_FILE", value_name = "PATH")]
+    pub ca_file: Option<PathBuf>,
+}
+
+impl OutboundSettings {
+    /// The proxy, or what is wrong with its URL; that holds a password, and is not shown.
+    pub fn proxy(&self) -> Result<Option<Proxy>, ProxySettingError> {
+        let Some(url) = &self.proxy else { return Ok(None) };
+        let proxy = Proxy::parse(url, self.no_proxy.clone().unwrap_or_default());
+        Ok(Some(proxy.map_err(ProxySettingError)?))
+    }
+}
+
+/// What is wrong with `--proxy`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Error)]
+#[error("--proxy {0}")]
+pub struct ProxySettingError(ProxyUrlError);
+
+/// Any text: clap shows the values that it refuses.
+#[expect(clippy::unnecessary_wraps, reason = "what clap wants")]
+fn secret(text: &str) -> Result<SecretString, Infallible> {
+    Ok(text.into())
 }
 
 /// Where to listen; without a host, on all addresses.
@@ -266,6 +332,30 @@ mod tests {
         for wrong in ["", "10.0.0.0/33", "registry.example.com"] {
             assert!(network(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_login_to_a_proxy_is_shown_nowhere() {
+        let proxied = |url: &str| Cli::try_parse_from(["operator", "--proxy", url]).unwrap().settings;
+        let settings = proxied("http://alice:s3cr3t@proxy.example.com:3128");
+        assert!(!format!("{settings:?}").contains("s3cr3t"));
+        assert_eq!(
+            settings.outbound.proxy().unwrap().unwrap().server().to_string(),
+            "proxy.example.com:3128"
+        );
+        let error = proxied("socks5://alice:s3cr3t@proxy").outbound.proxy().unwrap_err().to_string();
+        assert_eq!(error, "--proxy has a scheme other than http:// and https://");
+        let command = Cli::command();
+        let proxy = command.get_arguments().find(|argument| argument.get_id() == "proxy").unwrap();
+        assert!(proxy.is_hide_env_values_set(), "--help would show the variable");
+    }
+
+    #[test]
+    fn an_entry_of_no_proxy_that_covers_nothing_is_refused() {
+        assert!(Cli::try_parse_from(["operator", "--no-proxy", ".svc,10.0.0.0/8,registry:5000"]).is_ok());
+        let error =
+            Cli::try_parse_from(["operator", "--no-proxy", ".svc,10.0.0.0/33"]).unwrap_err().to_string();
+        assert!(error.contains("\"10.0.0.0/33\" is not a host"), "{error}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use registry_api::RegistrySpec;
+use registry_api::{RegistrySpec, spec::EcrAuth};
 use registry_probe::{
     Endpoint, EndpointError, Fence, FenceScope, IpNet, RepositoryName, Target, TrustedService,
 };
@@ -64,6 +64,8 @@ pub fn target(subject: &Subject, boundaries: &Boundaries) -> Result<Target, Spec
         skip_verify: spec.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify),
         fence: fence(subject.key.scope(), boundaries),
         trusted_token_services: boundaries.trusted_token_services.clone(),
+        // No registry of ECR has a token service, and what AWS gives a tenant goes to no host but that which was judged.
+        only_to_endpoint: subject.key.scope() == Scope::Tenant && signing_in_at_aws(spec).is_some(),
         deadline: spec.validation.timeout.get(),
     })
 }
@@ -77,12 +79,14 @@ fn check_methods(spec: &RegistrySpec) -> Result<(), SpecError> {
     Ok(())
 }
 
+fn signing_in_at_aws(spec: &RegistrySpec) -> Option<&EcrAuth> {
+    let ecr = spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref());
+    ecr.filter(|ecr| ecr.credentials.is_some() || ecr.sts.is_some())
+}
+
 /// Where AWS has tokens for this registry; none if it is not signed in to by AWS.
 pub fn place(spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Option<Place>, SpecError> {
-    let ecr = spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref());
-    let Some(ecr) = ecr.filter(|ecr| ecr.credentials.is_some() || ecr.sts.is_some()) else {
-        return Ok(None);
-    };
+    let Some(ecr) = signing_in_at_aws(spec) else { return Ok(None) };
     if !ecr::SUPPORTED {
         return Err(SpecError::EcrUnsupported);
     }

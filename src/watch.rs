@@ -7,13 +7,8 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
-    runtime::watcher::{self, Event, watcher},
-};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Resource, core::DeserializeGuard, runtime::watcher::Event};
 use registry_api::{
     TENANT_LABEL,
     spec::{Registry, Scope as ApiScope},
@@ -24,7 +19,12 @@ use tokio::{
 };
 
 use crate::{
-    access::Access,
+    access::{Access, Settled},
+    cluster::ClusterAddresses,
+    kubernetes::{
+        call::backoff,
+        watches::{Metadata, Source, Watch, WatchPool, Watched},
+    },
     resolve::{Reading, Reference, ReferenceKind, References, Shelf},
     subject::{Key, Scope, Subject},
 };
@@ -52,37 +52,26 @@ pub enum Signal {
     Left(Arc<str>),
     /// All tenants' namespaces were listed.
     Tenants,
-    /// What is to be said of registries' availability may have changed.
-    Available,
+    /// What is to be said of the availability of these registries may have changed.
+    Available(Vec<Key>),
     /// A registry's pull Secrets are gone, as they should be.
     Cleared(Key),
+    /// The cluster's own addresses are all known, which they were not before: tenants can be kept away from them.
+    Fenced,
 }
 
 /// Where signals go. A watch that can't deliver ends with its controller.
 pub type Signals = mpsc::Sender<Signal>;
 
-/// A watch is renewed this often, so that one that hangs in silence is noticed soon after.
-const RENEWAL_SECONDS: u32 = 40;
-/// Objects a page in the first list. An object may be 1.5 MB, most of it annotations that nobody needs, and a page is in
-/// memory as bytes and parsed for a moment.
-const PAGE: u32 = 20;
-
 /// Whoever deletes the operator's role bindings again and again has it list and write them this often.
 const BETWEEN_SETTLEMENTS: Duration = Duration::from_secs(1);
-/// The role may be on its way, as when the chart is installed again.
-const AFTER_A_FAILURE: Duration = Duration::from_secs(5);
-
-fn config() -> watcher::Config {
-    watcher::Config::default().timeout(RENEWAL_SECONDS).page_size(PAGE)
-}
 
 /// Watches all registries of one scope.
-pub async fn registries<S: ApiScope>(client: Client, scope: Scope, signals: Signals) {
-    let api: Api<DeserializeGuard<Registry<S>>> = Api::all(client);
+pub async fn registries<S: ApiScope>(watches: Arc<WatchPool>, scope: Scope, signals: Signals) {
     let mut listed = HashSet::new();
-    let mut events = patient(watcher(api, config()), S::PLURAL);
-    while let Some(event) = events.next().await {
-        let signal = match event {
+    let mut watch = watches.watch(Source::<DeserializeGuard<Registry<S>>>::registries());
+    loop {
+        let signal = match event_of(&mut watch).await {
             Event::Init => {
                 listed = HashSet::new();
                 continue;
@@ -97,6 +86,15 @@ pub async fn registries<S: ApiScope>(client: Client, scope: Scope, signals: Sign
         };
         if signals.send(signal).await.is_err() {
             return;
+        }
+    }
+}
+
+/// The next event of a watch that goes on by itself after failures.
+async fn event_of<T: Watched>(watch: &mut Watch<T>) -> Event<T> {
+    loop {
+        if let Ok(event) = watch.next().await {
+            return event;
         }
     }
 }
@@ -118,23 +116,23 @@ fn seen<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> Signal {
 }
 
 /// Watches the namespaces that carry the tenant label, and keeps the operator's access to them.
-pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
-    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+pub async fn tenants(watches: Arc<WatchPool>, access: Arc<Access>, signals: Signals) {
     let mut listed: HashSet<Arc<str>> = HashSet::new();
     let mut work = JoinSet::new(); // ends with this watch
     // An empty label names no tenant.
     let tenants = format!("{TENANT_LABEL},{TENANT_LABEL}!=");
     let unsettled = Arc::new(Notify::new());
-    work.spawn(keep_bound(access.clone(), signals.clone(), unsettled.clone()));
-    let mut events = patient(watcher(api, config().labels(&tenants)), "namespaces");
-    while let Some(event) = events.next().await {
+    work.spawn(keep_bound(watches.clone(), access.clone(), signals.clone(), unsettled.clone()));
+    let mut watch = watches.watch(Source::namespaces().labels(tenants));
+    loop {
+        let event = event_of(&mut watch).await;
         while work.try_join_next().is_some() {}
         let mut changed: Vec<Signal> = Vec::new();
         let synced = matches!(event, Event::InitDone);
         match event {
             Event::Init => listed = HashSet::new(),
             Event::InitApply(namespace) => {
-                listed.insert(namespace.name_any().into());
+                listed.insert(namespace.name());
                 changed.extend(labelled(&access, &namespace).map(Signal::Tenant));
                 changed.extend(closing(&access, &namespace));
             }
@@ -150,14 +148,19 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
                 changed.extend(closing(&access, &namespace));
                 let access = access.clone();
                 if let Some(namespace) = news {
-                    work.spawn(async move { access.grant(&namespace).await });
+                    let unsettled = unsettled.clone();
+                    work.spawn(async move {
+                        if !access.grant(&namespace).await {
+                            unsettled.notify_one();
+                        }
+                    });
                 }
             }
             Event::Delete(namespace) => {
-                let name: Arc<str> = namespace.name_any().into();
+                let name = namespace.name();
                 changed.extend(access.unlabelled(&name).then(|| Signal::Tenant(name.clone())));
                 // A namespace that is itself deleted takes the binding with it.
-                if namespace.metadata.deletion_timestamp.is_none() {
+                if !namespace.is_being_deleted() {
                     changed.push(Signal::Left(name));
                 }
             }
@@ -173,45 +176,60 @@ pub async fn tenants(client: Client, access: Arc<Access>, signals: Signals) {
     }
 }
 
-/// The namespace, if it is news that it is a tenant's. One that is being deleted grants nothing any more.
-fn labelled(access: &Access, namespace: &PartialObjectMeta<Namespace>) -> Option<Arc<str>> {
-    let tenant = namespace.labels().get(TENANT_LABEL)?;
-    let name: Arc<str> = namespace.name_any().into();
-    let there = namespace.metadata.deletion_timestamp.is_none();
-    (there && access.labelled(name.clone(), tenant.as_str().into())).then_some(name)
+/// The namespace, if it is news that it is a tenant's.
+fn labelled(access: &Access, namespace: &Metadata<Namespace>) -> Option<Arc<str>> {
+    let (name, tenant) = (namespace.name(), namespace.label(TENANT_LABEL)?.into());
+    if access.is_system_namespace(&name) {
+        tracing::warn!(
+            namespace = %name,
+            "ignoring the label {TENANT_LABEL}: a namespace of the system is no tenant's; remove the label"
+        );
+        return None;
+    }
+    let news = if namespace.is_being_deleted() {
+        access.labelled_and_closing(name.clone(), tenant)
+    } else {
+        access.labelled(name.clone(), tenant)
+    };
+    news.then_some(name)
 }
 
 /// That the namespace is being deleted, if it is and that is news.
-fn closing(access: &Access, namespace: &PartialObjectMeta<Namespace>) -> Option<Signal> {
-    let name: Arc<str> = namespace.name_any().into();
-    let news = namespace.metadata.deletion_timestamp.is_some() && access.closing(&name);
+fn closing(access: &Access, namespace: &Metadata<Namespace>) -> Option<Signal> {
+    let name = namespace.name();
+    let news = namespace.is_being_deleted() && access.closing(&name);
     news.then_some(Signal::Closing(name))
 }
 
 /// Keeps the operator bound in tenants' namespaces, from when they were first listed.
-async fn keep_bound(access: Arc<Access>, signals: Signals, unsettled: Arc<Notify>) {
+async fn keep_bound(watches: Arc<WatchPool>, access: Arc<Access>, signals: Signals, unsettled: Arc<Notify>) {
     unsettled.notified().await;
     let settling = async {
+        let mut failures = 0;
         loop {
-            if settle(&access, &signals).await {
-                tokio::time::sleep(BETWEEN_SETTLEMENTS).await;
+            let settled = settle(&access, &signals).await;
+            failures = if settled { 0 } else { failures + 1 };
+            tokio::time::sleep(BETWEEN_SETTLEMENTS).await;
+            if settled {
                 unsettled.notified().await;
             } else {
-                tokio::time::sleep(AFTER_A_FAILURE).await;
+                let pause = backoff(failures).saturating_sub(BETWEEN_SETTLEMENTS);
+                let _ = tokio::time::timeout(pause, unsettled.notified()).await;
             }
         }
     };
-    tokio::join!(settling, watch_bindings(&access, &unsettled));
+    let bindings = watch_bindings(&watches, &access, &unsettled);
+    tokio::join!(settling, bindings, watch_role(&watches, &access, &unsettled));
 }
 
 /// Whether all is settled that can be.
 async fn settle(access: &Access, signals: &Signals) -> bool {
     match access.settle().await {
-        Ok(left) => {
+        Ok(Settled { left, unbound }) => {
             for namespace in left {
                 let _ = signals.send(Signal::Left(namespace)).await;
             }
-            true
+            !unbound
         }
         Err(error) => {
             tracing::warn!(%error, "could not look for the operator's role bindings");
@@ -221,55 +239,81 @@ async fn settle(access: &Access, signals: &Signals) -> bool {
 }
 
 /// Somebody may delete or change them. So may the garbage collector: with the role, and when the role was made anew.
-async fn watch_bindings(access: &Access, unsettled: &Notify) {
-    let Some((api, named)) = access.bindings() else { return };
-    let mut events = patient(watcher(api, config().fields(&named)), "rolebindings");
-    while let Some(event) = events.next().await {
-        if access.is_unsettled_by(&event) {
+async fn watch_bindings(watches: &Arc<WatchPool>, access: &Access, unsettled: &Notify) {
+    let Some((_, named)) = access.bindings() else { return };
+    let mut watch = watches.watch(Source::role_bindings().fields(named));
+    loop {
+        if access.is_unsettled_by(&event_of(&mut watch).await) {
             unsettled.notify_one();
         }
     }
 }
 
-/// Watches the metadata of one shelf, and tells [`References`] before it tells the controller.
-pub async fn shelf(client: Client, shelf: Shelf, references: Arc<References>, signals: Signals) {
-    let namespace = shelf.namespace.clone();
-    match shelf.kind {
-        ReferenceKind::Secret => {
-            let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, &namespace);
-            follow(watcher(api, config()), shelf, &references, signals).await;
-        }
-        ReferenceKind::ConfigMap => {
-            let api: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(client, &namespace);
-            follow(watcher(api, config()), shelf, &references, signals).await;
+/// The role may come after the operator, or again, as when the chart is installed anew.
+async fn watch_role(watches: &Arc<WatchPool>, access: &Access, unsettled: &Notify) {
+    if access.bindings().is_none() {
+        return;
+    }
+    let (_, named) = access.tenant_role();
+    let mut watch = watches.watch(Source::cluster_roles().fields(named));
+    loop {
+        if matches!(event_of(&mut watch).await, Event::Apply(_)) {
+            unsettled.notify_one();
         }
     }
 }
 
-async fn follow<K: ResourceExt + Send>(
-    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+/// Tells when the cluster's own addresses are known, if they are not yet.
+pub async fn cluster_addresses(addresses: ClusterAddresses, signals: Signals) {
+    if addresses.gap().is_some() {
+        addresses.completed().await;
+        let _ = signals.send(Signal::Fenced).await;
+    }
+}
+
+/// Watches the metadata of one shelf, and tells [`References`] before it tells the controller.
+pub async fn shelf(
+    watches: Arc<WatchPool>,
+    access: Arc<Access>,
+    shelf: Shelf,
+    references: Arc<References>,
+    signals: Signals,
+) {
+    match shelf.kind {
+        ReferenceKind::Secret => {
+            let watch = watches.watch(Source::secrets_metadata(&access, &shelf.namespace));
+            follow(watch, shelf, &references, signals).await;
+        }
+        ReferenceKind::ConfigMap => {
+            let watch = watches.watch(Source::config_maps_metadata(&access, &shelf.namespace));
+            follow(watch, shelf, &references, signals).await;
+        }
+    }
+}
+
+async fn follow<K: Clone + 'static>(
+    mut watch: Watch<Metadata<K>>,
     shelf: Shelf,
     references: &References,
     signals: Signals,
 ) {
-    let mut events = patient(events, "references");
     let mut listed = HashMap::new();
-    while let Some(event) = events.next().await {
-        let signal = match event {
+    loop {
+        let signal = match event_of(&mut watch).await {
             Event::Init => {
                 listed = HashMap::new();
                 continue;
             }
             Event::InitApply(object) => {
-                listed.insert(object.name_any().into(), object.resource_version().unwrap_or_default());
+                listed.insert(object.name(), object.into_version());
                 continue;
             }
             Event::InitDone => {
                 references.listed(&shelf, std::mem::take(&mut listed));
                 Signal::Shelf(shelf.clone())
             }
-            Event::Apply(object) => saw(references, &shelf, &object, object.resource_version()),
-            Event::Delete(object) => saw(references, &shelf, &object, None),
+            Event::Apply(object) => saw(references, &shelf, object.name(), Some(object.into_version())),
+            Event::Delete(object) => saw(references, &shelf, object.name(), None),
         };
         if signals.send(signal).await.is_err() {
             return;
@@ -277,40 +321,8 @@ async fn follow<K: ResourceExt + Send>(
     }
 }
 
-fn saw(references: &References, shelf: &Shelf, object: &impl ResourceExt, version: Option<String>) -> Signal {
-    let reference = Reference { shelf: shelf.clone(), name: object.name_any().into() };
-    let reading = Reading { reference, version };
+fn saw(references: &References, shelf: &Shelf, name: Arc<str>, version: Option<String>) -> Signal {
+    let reading = Reading { reference: Reference { shelf: shelf.clone(), name }, version };
     references.saw(&reading);
     Signal::Reference(reading)
-}
-
-/// A watch that logs its errors and goes on after a pause, for ever. The pauses grow until the API server answers.
-fn patient<K: Send>(
-    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
-    what: &'static str,
-) -> impl Stream<Item = Event<K>> + Send + Unpin {
-    let begin = (Box::pin(events), 0);
-    Box::pin(stream::unfold(begin, move |(mut events, mut failures)| async move {
-        loop {
-            match events.next().await? {
-                Ok(event) => {
-                    failures = if is_answer(&event) { 0 } else { failures };
-                    return Some((event, (events, failures)));
-                }
-                Err(error) => tracing::warn!(what, %error, "a watch failed; it is tried again"),
-            }
-            tokio::time::sleep(pause(failures)).await;
-            failures = failures.saturating_add(1);
-        }
-    }))
-}
-
-/// Whether the API server has said anything. That a list begins is told before it is asked for.
-pub fn is_answer<K>(event: &Event<K>) -> bool {
-    !matches!(event, Event::Init)
-}
-
-/// The pause after so many failures and one: from 100 ms, for a right may take a moment to arrive, to 5 s.
-fn pause(failures: u32) -> Duration {
-    Duration::from_millis(100).saturating_mul(1 << failures.min(6)).min(Duration::from_secs(5))
 }

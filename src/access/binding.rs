@@ -63,6 +63,24 @@ pub(super) fn is_whole(binding: &RoleBinding, operator: &Subject, role: Option<&
         && binding.owner_references().iter().any(goes_with_it)
 }
 
+/// Somebody else's role binding under the name of the operator's. What a binding refers to is immutable.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Obstacle {
+    /// The kind of what it refers to: `Role` or `ClusterRole`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Obstacle {
+    /// The obstacle that this binding is, if it is one.
+    pub(super) fn of(binding: &RoleBinding) -> Option<Self> {
+        let RoleRef { kind, name, .. } = &binding.role_ref;
+        let foreign = name != TENANT_ROLE || *kind != ClusterRole::kind(&());
+        foreign.then(|| Self { kind: kind.clone(), name: name.clone() })
+    }
+}
+
 /// How RBAC names a user: a service account by its namespace and name.
 pub(super) fn role_subject(user: &str) -> Subject {
     match whoami::service_account(user) {
@@ -96,6 +114,17 @@ mod tests {
         assert_eq!((account.kind.as_str(), account.name.as_str()), ("ServiceAccount", "registry-operator"));
         assert_eq!(account.namespace.as_deref(), Some("registry-system"));
         assert_eq!(role_subject("jane").kind, "User");
+    }
+
+    #[test]
+    fn a_binding_to_another_role_is_an_obstacle() {
+        let made = binding("team-a", &role_subject("jane"), &role("1"));
+        assert_eq!(Obstacle::of(&made), None);
+        for (kind, name) in [("ClusterRole", "view"), ("Role", TENANT_ROLE)] {
+            let mut other = made.clone();
+            (other.role_ref.kind, other.role_ref.name) = (kind.to_owned(), name.to_owned());
+            assert_eq!(Obstacle::of(&other), Some(Obstacle { kind: kind.to_owned(), name: name.to_owned() }));
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use registry_api::{ConditionType, Reason, condition::LAYERS};
 use registry_probe::{
-    ContentPathFinding, CredentialsFinding, EndpointFinding, Findings, TlsDefect, TlsFinding, Withholding,
+    ContentPathFinding, CredentialsFinding, EndpointFinding, Findings, ProxyFault, TlsDefect, TlsFinding,
+    Withholding,
 };
 
 use super::{Line, Seen, Standing, aws, sentences};
@@ -25,6 +26,7 @@ pub(super) fn lines(seen: &Seen) -> Vec<Line> {
         Seen::BeyondQuota(most) => {
             stopped_at_references(Reason::NotPermitted, sentences::beyond_quota(*most))
         }
+        Seen::AddressesUnknown(why) => held_back(sentences::addresses_unknown(why)),
         Seen::Unresolved(problem) => stopped_at_references(reason_of(problem), sentences::problem(problem)),
     }
 }
@@ -41,6 +43,14 @@ fn not_reached(condition: ConditionType) -> Line {
 fn stopped_at_references(reason: Reason, message: String) -> Vec<Line> {
     let mut lines = not_attempted();
     lines[0] = line(ConditionType::ResolvedRefs, Standing::False, reason, message);
+    lines
+}
+
+/// Nobody connects, for a reason that is not the registry's.
+fn held_back(message: String) -> Vec<Line> {
+    let mut lines = not_attempted();
+    lines[0] = resolved();
+    lines[1] = line(ConditionType::EndpointReachable, Standing::Unknown, Reason::NotAttempted, message);
     lines
 }
 
@@ -87,11 +97,14 @@ fn reason_of(problem: &Problem) -> Reason {
             ReferenceKind::Secret => Reason::SecretNotFound,
             ReferenceKind::ConfigMap => Reason::ConfigMapNotFound,
         },
-        Problem::AccessDenied { .. } => Reason::AccessDenied,
-        Problem::OperatorIdentity => Reason::NotPermitted,
+        Problem::AccessDenied { .. } | Problem::PolicyDenied(_) => Reason::AccessDenied,
+        Problem::OperatorIdentity | Problem::AwsTokenElsewhere { .. } => Reason::NotPermitted,
         Problem::Ca { .. } | Problem::NoCaKey { .. } => Reason::CABundleInvalid,
         Problem::NoKey { .. }
-        | Problem::WrongType { .. }
+        | Problem::WrongType(_)
+        | Problem::Hosts { .. }
+        | Problem::OtherHosts { .. }
+        | Problem::NoHosts { .. }
         | Problem::NotText { .. }
         | Problem::Credentials { .. }
         | Problem::AwsKey { .. }
@@ -112,10 +125,27 @@ fn endpoint(finding: &EndpointFinding) -> Line {
         F::NotARegistry { .. } => (Standing::False, Reason::NotARegistry),
         F::RedirectRefused { .. } => (Standing::False, Reason::RedirectRefused),
         F::EgressDenied { .. } => (Standing::False, Reason::EgressDenied),
+        F::ProxyFailed { failure, .. } => (Standing::False, proxy_reason(failure.fault)),
         F::ServerError { .. } => (Standing::False, Reason::ServerError),
         F::Throttled { .. } => (Standing::Unknown, Reason::Throttled),
     };
     line(ConditionType::EndpointReachable, status, reason, sentences::endpoint(finding))
+}
+
+/// The reason says what happened, the message that it happened at the proxy.
+fn proxy_reason(fault: ProxyFault) -> Reason {
+    match fault {
+        ProxyFault::Dns(_) => Reason::DNSFailure,
+        ProxyFault::Refused => Reason::ConnectionRefused,
+        ProxyFault::Timeout(_) => Reason::Timeout,
+        ProxyFault::Forbidden(_) => Reason::EgressDenied,
+        ProxyFault::Connection(_)
+        | ProxyFault::Tls
+        | ProxyFault::LoginRequired
+        | ProxyFault::LoginRejected
+        | ProxyFault::Status(_)
+        | ProxyFault::NotHttp => Reason::ConnectionFailed,
+    }
 }
 
 fn tls(finding: &TlsFinding) -> Line {

@@ -6,7 +6,7 @@ mod sentences;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -38,6 +38,8 @@ pub enum Seen {
     BeyondQuota(usize),
     /// A reference can't be used.
     Unresolved(Problem),
+    /// The cluster's own addresses, which a tenant may not reach, are not known, for that reason.
+    AddressesUnknown(Arc<str>),
     /// The registry was probed.
     Probed(Box<Findings>),
     /// The registry was probed after signing in at AWS, or trying to.
@@ -50,7 +52,11 @@ impl Seen {
         match self {
             Self::Probed(findings) => Some(findings),
             Self::Ecr(seen) => Some(&seen.findings),
-            Self::Unfit(_) | Self::NotATenant | Self::BeyondQuota(_) | Self::Unresolved(_) => None,
+            Self::Unfit(_)
+            | Self::NotATenant
+            | Self::BeyondQuota(_)
+            | Self::Unresolved(_)
+            | Self::AddressesUnknown(_) => None,
         }
     }
 
@@ -244,13 +250,16 @@ fn ready(subject: &Subject, lines: &[Line], outcome: Outcome, before: Before) ->
     if let Some(failing) = first_failing(lines) {
         let known_bad = failing.status == Standing::False && matches!(outcome, Outcome::Postponed { .. });
         if let Some(reason) = still_ready(subject, outcome, before).filter(|_| !known_bad) {
-            let message = sentences::capped(format!(
-                "Ready until this has failed more often in a row: {}",
-                failing.message
-            ));
-            return line(Standing::True, reason, &message);
+            return line(Standing::True, reason, &sentences::ready_until(&failing.message));
         }
         return line(Standing::False, failing.reason, &failing.message);
+    }
+    if let Some(held_back) = held_back(lines) {
+        let kept = still_ready(subject, outcome, before);
+        return kept.map_or_else(
+            || line(Standing::Unknown, Reason::Progressing, &held_back.message),
+            |reason| line(Standing::True, reason, &sentences::ready_until(&held_back.message)),
+        );
     }
     let credentials = lines.iter().find(|line| line.condition == ConditionType::CredentialsValidated);
     let message = credentials.map_or("", |credentials| &credentials.message);
@@ -261,6 +270,14 @@ fn ready(subject: &Subject, lines: &[Line], outcome: Outcome, before: Before) ->
         // No layer failed, and yet nothing was seen to work: that is no reason to call it usable.
         _ => line(Standing::Unknown, Reason::Progressing, "The validation came to no verdict"),
     }
+}
+
+/// The layer that was not attempted for a reason of its own.
+fn held_back(lines: &[Line]) -> Option<&Line> {
+    lines.iter().find(|line| {
+        (line.condition, line.reason) == (ConditionType::EndpointReachable, Reason::NotAttempted)
+            && line.message != sentences::not_attempted()
+    })
 }
 
 /// That nothing is known of a content path is said where people look: a misspelt one would pass for a good one.

@@ -3,11 +3,11 @@
 
 use registry_probe::{
     ClientCertificateFault, ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure,
-    EndpointFinding, HostPort, Inconclusive, NotARegistry, PresentedCertificate, TlsDefect, TlsFinding,
-    Unavailable, Unprovable, Withholding,
+    EndpointFinding, HostPort, Inconclusive, NotARegistry, PresentedCertificate, ProxyFailure, ProxyFault,
+    Stage, TlsDefect, TlsFinding, Unavailable, Unprovable, Withholding,
 };
 
-use crate::{rejections::table, resolve::Problem};
+use crate::{access::Obstacle, rejections::table, resolve::Problem, words::listed};
 
 /// The contract's bound on a message, in characters.
 const LONGEST: usize = 1024;
@@ -28,6 +28,15 @@ pub(super) fn capped(message: String) -> String {
 
 pub(super) fn not_attempted() -> &'static str {
     "Not attempted, since an earlier layer failed or validation has yet to begin"
+}
+
+/// Of a registry that has failed too seldom yet.
+pub(super) fn ready_until(message: &str) -> String {
+    capped(format!("Ready until this has failed more often in a row: {message}"))
+}
+
+pub(super) fn addresses_unknown(why: &str) -> String {
+    format!("Not connected: the cluster's own addresses, which tenants may not reach, are not known: {why}")
 }
 
 pub(super) fn resolved() -> &'static str {
@@ -52,7 +61,12 @@ pub(super) fn problem(problem: &Problem) -> String {
     let what = format!("{problem}");
     match problem {
         Problem::NotFound(_) => format!("{what}: create it, or correct the reference"),
-        Problem::AccessDenied { reference, operator } => format!(
+        Problem::AccessDenied { reference, obstacle: Some(Obstacle { kind, name }), .. } => format!(
+            "{what}: RoleBinding registry-operator there refers to {kind} {name}, which can't be changed; its owner must delete it \
+             (kubectl delete rolebinding registry-operator -n {}), then the operator makes its own",
+            reference.shelf.namespace
+        ),
+        Problem::AccessDenied { reference, operator, obstacle: None } => format!(
             "{what}: give it access with kubectl create rolebinding registry-operator \
              --clusterrole=registry-operator-tenant {operator} -n {}",
             reference.shelf.namespace
@@ -96,6 +110,7 @@ pub(super) fn endpoint(finding: &EndpointFinding) -> String {
             "{server} is at {address}, an address that registries may not be reached at; an administrator can allow it \
              with --egress-allow"
         ),
+        F::ProxyFailed { server, failure } => proxy(server, failure),
         F::ServerError { server, status } => {
             format!("{server} answered with HTTP status {status}, a fault of its own")
         }
@@ -111,13 +126,52 @@ fn dns(host: &registry_probe::Host, cause: DnsFailure) -> String {
         DnsFailure::NoAddress => format!("The host name {host} has no address: check spec.endpoint"),
         DnsFailure::ServerFailure => format!("The name servers failed to look up {host}"),
         DnsFailure::NoAnswer => format!("The name servers did not answer for {host} in time"),
+        DnsFailure::OwnLimit => {
+            format!("Too many files are open here to look up {host}; raise the limit (ulimit -n)")
+        }
     }
+}
+
+/// The proxy is named, and its login is not; the server is only named as what was asked for.
+fn proxy(server: &HostPort, ProxyFailure { proxy, fault }: &ProxyFailure) -> String {
+    let what = match fault {
+        ProxyFault::Dns(_) => {
+            format!("the proxy's host name {} has no address; check the operator's --proxy", proxy.host)
+        }
+        ProxyFault::Refused => format!("proxy {proxy} refuses connections; check the operator's --proxy"),
+        ProxyFault::Connection(cause) => {
+            format!("the connection to proxy {proxy} failed: {}", connection(*cause))
+        }
+        ProxyFault::Timeout(Stage::Request) => {
+            format!("proxy {proxy} did not answer (spec.validation.timeout)")
+        }
+        ProxyFault::Timeout(_) => format!("timed out connecting to proxy {proxy} (spec.validation.timeout)"),
+        ProxyFault::Tls => format!(
+            "the certificate of proxy {proxy} can't be verified; put its CA into the operator's --ca-file"
+        ),
+        ProxyFault::LoginRequired => format!(
+            "proxy {proxy} wants a login (407); put user name and password into the operator's --proxy"
+        ),
+        ProxyFault::LoginRejected => format!(
+            "proxy {proxy} rejected the login (407); correct user name and password in the operator's --proxy"
+        ),
+        ProxyFault::Forbidden(status) => format!(
+            "proxy {proxy} does not allow it ({status}); allow {} there, or list it in the operator's --no-proxy",
+            server.host
+        ),
+        ProxyFault::Status(status) => format!("proxy {proxy} answered with HTTP status {status}"),
+        ProxyFault::NotHttp => {
+            format!("{proxy} does not speak HTTP as a proxy does; check the operator's --proxy")
+        }
+    };
+    format!("{server} not reached: {what}")
 }
 
 fn connection(cause: ConnectionFailure) -> &'static str {
     match cause {
         ConnectionFailure::Unreachable => "there is no route to it",
         ConnectionFailure::Closed => "it was closed before there was an answer",
+        ConnectionFailure::OwnLimit => "too many files are open here; raise the limit (ulimit -n)",
         ConnectionFailure::Other => "it broke",
     }
 }
@@ -229,7 +283,8 @@ fn defect(defect: &TlsDefect) -> String {
             format!("its certificate names no host, so not {expected}")
         }
         TlsDefect::HostnameMismatch { expected, names } => {
-            format!("its certificate is not for {expected} but for {}", names.join(", "))
+            let names = listed(names.iter().map(String::as_str), "and");
+            format!("its certificate is not for {expected} but for {names}")
         }
     }
 }
@@ -250,8 +305,8 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
         F::AnonymousAccess => {
             "The registry serves anonymous clients; no credentials are given or needed".to_owned()
         }
-        F::Rejected { by } => format!(
-            "{by} rejected the credentials (401); update the Secret to retry immediately, otherwise retries back off"
+        F::Rejected { by, status } => format!(
+            "{by} rejected the credentials ({status}); update the Secret to retry immediately, otherwise retries back off"
         ),
         F::Forbidden { by } => format!(
             "{by} forbids access with these credentials (403): the account lacks rights, or is locked"
@@ -265,7 +320,11 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
         ),
         F::UnsupportedScheme { schemes } => format!(
             "The registry asks for {} authentication, and spec.auth holds nothing that answers it",
-            if schemes.is_empty() { "no known".to_owned() } else { schemes.join(", ") }
+            if schemes.is_empty() {
+                "no known".to_owned()
+            } else {
+                listed(schemes.iter().map(String::as_str), "or")
+            }
         ),
         F::Unprovable(why) => unprovable(*why),
         F::Throttled { by } => {
@@ -273,7 +332,7 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
         }
         F::Withheld { server, why } => withheld(&server.to_string(), *why),
         F::TemporarilyUnavailable { server, cause } => {
-            format!("The credentials could not be tried: {}", unavailable(server, *cause))
+            format!("The credentials could not be tried: {}", unavailable(server, cause))
         }
     }
 }
@@ -324,8 +383,8 @@ fn unprovable(why: Unprovable) -> String {
             "its token service gives anonymous clients the same access".to_owned()
         }
         Unprovable::NothingAskedForToken => "the registry never asked for them".to_owned(),
-        Unprovable::UnexpectedStatus(status) => {
-            format!("the registry answered them with HTTP status {status}")
+        Unprovable::TokenRequestRefused => {
+            "its token service gives no token without a repository (400)".to_owned()
         }
     };
     format!(
@@ -333,15 +392,18 @@ fn unprovable(why: Unprovable) -> String {
     )
 }
 
-fn unavailable(server: &HostPort, cause: Unavailable) -> String {
+fn unavailable(server: &HostPort, cause: &Unavailable) -> String {
     match cause {
-        Unavailable::Dns(cause) => dns(&server.host, cause),
+        Unavailable::Dns(cause) => dns(&server.host, *cause),
         Unavailable::Refused => format!("{server} refuses connections"),
-        Unavailable::Connection(cause) => format!("the connection to {server} failed: {}", connection(cause)),
+        Unavailable::Connection(cause) => {
+            format!("the connection to {server} failed: {}", connection(*cause))
+        }
         Unavailable::Timeout(during) => format!("{server} took too long: time ran out during {during}"),
         Unavailable::Status(status) => format!("{server} answered with HTTP status {status}"),
         Unavailable::NoToken => format!("{server} answered without a token"),
         Unavailable::Unreadable => format!("the answer of {server} can't be read"),
+        Unavailable::Proxy(failure) => proxy(server, failure),
     }
 }
 
@@ -372,11 +434,15 @@ fn inconclusive(why: &Inconclusive) -> String {
         Inconclusive::NoTags { repository } => {
             format!("{repository} has no tags; some registries answer so for a repository that does not exist")
         }
+        Inconclusive::NotListed { repository, status } => format!(
+            "The registry refuses the list of tags of {repository} ({status}), and there is no tag latest to check: whether it can \
+             be pulled from is not known"
+        ),
         Inconclusive::UnexpectedStatus { repository, status } => {
             format!("The registry answered the request for {repository} with HTTP status {status}, which says nothing")
         }
         Inconclusive::Unavailable { repository, server, cause } => {
-            format!("{repository} could not be read: {}", unavailable(server, *cause))
+            format!("{repository} could not be read: {}", unavailable(server, cause))
         }
     }
 }

@@ -10,9 +10,9 @@ use registry_api::{
     spec::{RegistrySpec, Validation},
 };
 use registry_probe::{
-    ContentPathFinding, CredentialsFinding, DnsFailure, Endpoint, EndpointFinding, Evidence, Findings,
-    HostPort, Inconclusive, LayerDurations, RequestCounts, Stage, TlsDefect, TlsFinding, Unavailable,
-    Unprovable, Withholding,
+    ConnectionFailure, ContentPathFinding, CredentialsFinding, DnsFailure, Endpoint, EndpointFinding,
+    Evidence, Findings, HostPort, Inconclusive, LayerDurations, ProxyFailure, ProxyFault, RequestCounts,
+    Stage, TlsDefect, TlsFinding, Unavailable, Unprovable, Withholding,
 };
 
 use super::*;
@@ -71,6 +71,31 @@ fn ready(status: &RegistryStatus) -> (&str, &str) {
 }
 
 #[test]
+fn an_own_limit_is_seen_in_every_layer() {
+    let (own, dns) = (ConnectionFailure::OwnLimit, DnsFailure::OwnLimit);
+    let server = server();
+    let failed = |cause| EndpointFinding::ConnectionFailed { server: server.clone(), cause };
+    let credentials = |cause| CredentialsFinding::TemporarilyUnavailable { server: server.clone(), cause };
+    for (findings, expected) in [
+        (usable(), false),
+        (Findings { endpoint: failed(ConnectionFailure::Other), ..usable() }, false),
+        (Findings { endpoint: failed(own), ..usable() }, true),
+        (
+            Findings {
+                endpoint: EndpointFinding::DnsFailure { host: server.host.clone(), cause: dns },
+                ..usable()
+            },
+            true,
+        ),
+        (Findings { credentials: credentials(Unavailable::Connection(own)), ..usable() }, true),
+        (Findings { credentials: credentials(Unavailable::Dns(dns)), ..usable() }, true),
+        (Findings { credentials: credentials(Unavailable::Refused), ..usable() }, false),
+    ] {
+        assert_eq!(findings.hit_own_limit(), expected, "{findings:?}");
+    }
+}
+
+#[test]
 fn validated_credentials_say_exactly_that() {
     let (status, outcome) = judged(usable());
     let credentials = status.condition(ConditionType::CredentialsValidated).unwrap();
@@ -84,7 +109,7 @@ fn validated_credentials_say_exactly_that() {
 
 #[test]
 fn the_reason_of_ready_is_that_of_the_first_failing_layer() {
-    let rejected = CredentialsFinding::Rejected { by: server() };
+    let rejected = CredentialsFinding::Rejected { by: server(), status: 401 };
     let unknown = TlsDefect::UnknownIssuer { issuer: "CN=x".into(), self_signed: false };
     let failed = TlsFinding::Failed { server: server(), defect: unknown, also: Vec::new(), presented: None };
     for (findings, reason, outcome) in [
@@ -154,8 +179,9 @@ fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
     let denied = ContentPathFinding::Denied { repository, status: 403 };
     let throttled = EndpointFinding::Throttled { server: server() };
     let reference = Reference::new(ReferenceKind::Secret, "team-a", "login");
-    let forbidden = Problem::AccessDenied { reference, operator: "--user=x".into() };
-    let action = ecr::Cause::ActionDenied { action: "ecr:GetAuthorizationToken", explicitly: false };
+    let forbidden = Problem::AccessDenied { reference, operator: "--user=x".into(), obstacle: None };
+    let action =
+        ecr::Cause::ActionDenied { action: "ecr:GetAuthorizationToken", denial: ecr::Denial::default() };
     let refusal =
         Refusal { cause: action, api: ecr::Api::Ecr, region: "eu-west-1".into(), retry_after: None };
     let aws = ecr::Seen { findings: usable(), refusal: Some(refusal), renewal: None, used: None };
@@ -299,7 +325,8 @@ fn a_transition_time_moves_only_with_its_status() {
         status.conditions.iter().map(|condition| condition.last_transition_time.clone()).collect::<Vec<_>>()
     };
     assert_eq!(times(&first), times(&second));
-    let rejected = Findings { credentials: CredentialsFinding::Rejected { by: server() }, ..usable() };
+    let rejected =
+        Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
     let (third, _) = assess(&subject(1, first), &Seen::Probed(Box::new(rejected)), UNCHANGED, at(300));
     let time = |condition| third.condition(condition).unwrap().last_transition_time.0;
     assert_eq!(time(ConditionType::EndpointReachable), at(100));
@@ -331,7 +358,8 @@ fn a_spec_in_progress_holds_nothing_left_over_from_before() {
 #[test]
 fn a_definite_failure_of_a_ready_registry_shows_at_once() {
     let (was_ready, _) = judged(usable());
-    let rejected = Findings { credentials: CredentialsFinding::Rejected { by: server() }, ..usable() };
+    let rejected =
+        Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
     let seen = Seen::Probed(Box::new(rejected));
     let (status, outcome) = assess(&subject(1, was_ready), &seen, UNCHANGED, at(200));
     assert_eq!((ready(&status), outcome), (("False", "Rejected"), Outcome::Rejected { pause: None }));
@@ -413,6 +441,68 @@ fn a_request_for_a_validation_is_answered_by_its_own_words() {
     assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
 }
 
+/// The registry is not blamed, the proxy is named, and the message says what to do.
+#[test]
+fn a_proxys_failure_is_told_as_the_proxys() {
+    let proxy = HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
+    let status = |fault| {
+        let failure = ProxyFailure { proxy: proxy.clone(), fault };
+        judged(Findings { endpoint: EndpointFinding::ProxyFailed { server: server(), failure }, ..refused() })
+            .0
+    };
+    for (fault, reason, said, definite) in [
+        (
+            ProxyFault::Refused,
+            "ConnectionRefused",
+            "refuses connections; check the operator's --proxy",
+            false,
+        ),
+        (
+            ProxyFault::Dns(DnsFailure::NoSuchName),
+            "DNSFailure",
+            "has no address; check the operator's --proxy",
+            false,
+        ),
+        (
+            ProxyFault::Timeout(Stage::Connect),
+            "Timeout",
+            "timed out connecting to proxy proxy.example.com:3128",
+            false,
+        ),
+        (ProxyFault::Timeout(Stage::Request), "Timeout", "did not answer (spec.validation.timeout)", false),
+        (ProxyFault::Connection(ConnectionFailure::Closed), "ConnectionFailed", "closed before", false),
+        (ProxyFault::Tls, "ConnectionFailed", "put its CA into the operator's --ca-file", false),
+        (ProxyFault::NotHttp, "ConnectionFailed", "does not speak HTTP as a proxy does", false),
+        (ProxyFault::Status(503), "ConnectionFailed", "answered with HTTP status 503", false),
+        (ProxyFault::Status(405), "ConnectionFailed", "answered with HTTP status 405", true),
+        (
+            ProxyFault::LoginRequired,
+            "ConnectionFailed",
+            "put user name and password into the operator's --proxy",
+            true,
+        ),
+        (
+            ProxyFault::LoginRejected,
+            "ConnectionFailed",
+            "correct user name and password in the operator's --proxy",
+            true,
+        ),
+        (ProxyFault::Forbidden(403), "EgressDenied", "list it in the operator's --no-proxy", true),
+    ] {
+        let status = status(fault);
+        let condition = status.condition(ConditionType::EndpointReachable).unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", reason), "{fault:?}");
+        let begins = format!("{} not reached: ", server());
+        assert!(
+            condition.message.starts_with(&begins) && condition.message.contains(said),
+            "{}",
+            condition.message
+        );
+        assert!(condition.message.contains("proxy.example.com"), "{}", condition.message);
+        assert_eq!(status.is_true(ConditionType::Stalled), definite, "{fault:?}");
+    }
+}
+
 fn any_findings() -> impl Strategy<Value = Findings> {
     let endpoint = prop_oneof![
         Just(EndpointFinding::NotAttempted),
@@ -429,7 +519,7 @@ fn any_findings() -> impl Strategy<Value = Findings> {
         Just(CredentialsFinding::AnonymousAccess),
         Just(CredentialsFinding::Required),
         Just(CredentialsFinding::Expired),
-        Just(CredentialsFinding::Rejected { by: server() }),
+        Just(CredentialsFinding::Rejected { by: server(), status: 401 }),
         Just(CredentialsFinding::Withheld { server: server(), why: Withholding::TooManyRejected }),
         Just(CredentialsFinding::Unprovable(Unprovable::AnonymousServed)),
         Just(CredentialsFinding::TemporarilyUnavailable { server: server(), cause: Unavailable::NoToken }),

@@ -3,7 +3,7 @@
 //! Owns how `spec.availability` is read in either scope, and how tenants and namespaces are counted.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -34,11 +34,11 @@ impl Audience {
     }
 }
 
-/// Which namespaces are whose, and how many each tenant has. A namespace that is being deleted is nobody's any more.
+/// Which namespaces are whose, and which each tenant has. A namespace that is being deleted is nobody's any more.
 #[derive(Debug, Default)]
 pub struct Census {
     tenants: HashMap<Arc<str>, Arc<str>>,
-    sizes: HashMap<Arc<str>, usize>,
+    namespaces: HashMap<Arc<str>, HashSet<Arc<str>>>,
 }
 
 /// Whom a registry reaches.
@@ -56,19 +56,24 @@ impl Census {
     /// A namespace is that tenant's.
     pub fn insert(&mut self, namespace: Arc<str>, tenant: Arc<str>) {
         self.remove(&namespace);
-        *self.sizes.entry(tenant.clone()).or_default() += 1;
+        self.namespaces.entry(tenant.clone()).or_default().insert(namespace.clone());
         self.tenants.insert(namespace, tenant);
     }
 
     /// A namespace is nobody's.
     pub fn remove(&mut self, namespace: &str) {
         let Some(tenant) = self.tenants.remove(namespace) else { return };
-        if let Some(size) = self.sizes.get_mut(&tenant) {
-            *size -= 1;
-            if *size == 0 {
-                self.sizes.remove(&tenant);
+        if let Some(namespaces) = self.namespaces.get_mut(&tenant) {
+            namespaces.remove(namespace);
+            if namespaces.is_empty() {
+                self.namespaces.remove(&tenant);
             }
         }
+    }
+
+    /// The namespaces of a tenant.
+    pub fn namespaces_of(&self, tenant: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.namespaces.get(tenant).into_iter().flatten()
     }
 
     /// The tenant whose namespace this is.
@@ -80,7 +85,7 @@ impl Census {
     pub fn reach(&self, audience: &Audience) -> Reach {
         match audience {
             Audience::All => {
-                Reach { tenants: self.sizes.len(), namespaces: self.tenants.len(), unknown: Vec::new() }
+                Reach { tenants: self.namespaces.len(), namespaces: self.tenants.len(), unknown: Vec::new() }
             }
             Audience::Listed(tenants) => self.reach_of(tenants.iter()),
             Audience::TenantOf(namespace) => self.reach_of(self.tenant(namespace).into_iter()),
@@ -90,10 +95,10 @@ impl Census {
     fn reach_of<'a>(&self, tenants: impl Iterator<Item = &'a Arc<str>>) -> Reach {
         let mut reach = Reach::default();
         for tenant in tenants {
-            match self.sizes.get(tenant) {
-                Some(size) => {
+            match self.namespaces.get(tenant) {
+                Some(namespaces) => {
                     reach.tenants += 1;
-                    reach.namespaces += size;
+                    reach.namespaces += namespaces.len();
                 }
                 None => reach.unknown.push(tenant.clone()),
             }

@@ -20,18 +20,19 @@ use tokio::{
 use super::{
     Availability, Told,
     audience::Audience,
-    deliver::{DeliveryError, Secrets},
+    audiences::Audiences,
+    deliver::Secrets,
     follow::{Sight, follow},
-    note::Tally,
     offer::{Offer, Offered, Verdict, says_the_same},
     place::{Belongs, NoHost, Place},
+    places::{Offers, Places},
     plan::{Plan, Standing, Wish, plan},
     worker::{News, Report, Step, work},
 };
 use crate::{
+    kubernetes::watches::WatchPool,
     metrics::Metrics,
     queue::{Limits, Queue},
-    streams::Streams,
     subject::Key,
     watch::{Signal, Signals},
 };
@@ -47,13 +48,11 @@ const AT_THE_LATEST: Duration = Duration::from_secs(5);
 /// After this time a deleted registry waits for its Secrets no longer: what is left of them is removed when that becomes
 /// possible. With the time that a new leader takes to be one, it makes less than half a minute.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// So many failures in a row are worth a word to the registry's user.
-const STUCK: u32 = 3;
 
 /// The delivery, before it runs.
 pub struct Delivery {
     client: Client,
-    streams: Arc<Streams>,
+    watches: Arc<WatchPool>,
     availability: Arc<Availability>,
     metrics: Metrics,
     inbox: mpsc::UnboundedReceiver<Told>,
@@ -61,32 +60,18 @@ pub struct Delivery {
 
 impl Delivery {
     pub(super) fn new(
-        (client, streams): (Client, Arc<Streams>),
+        (client, watches): (Client, Arc<WatchPool>),
         availability: Arc<Availability>,
         metrics: Metrics,
         inbox: mpsc::UnboundedReceiver<Told>,
     ) -> Self {
-        Self { client, streams, availability, metrics, inbox }
+        Self { client, watches, availability, metrics, inbox }
     }
 
     /// Runs until dropped. Everything that it started ends with it.
     pub async fn run(mut self, signals: Signals) {
         let (sights, mut seen) = mpsc::channel(SIGHTS);
-        let mut controller = Controller {
-            client: self.client,
-            streams: self.streams,
-            availability: self.availability,
-            metrics: self.metrics,
-            signals,
-            sights,
-            offers: HashMap::new(),
-            unreadable: HashMap::new(),
-            places: HashMap::new(),
-            queue: Queue::new(Limits { places: PLACES, at_a_host: PLACES }),
-            workers: JoinSet::new(),
-            synced: false,
-            untold: None,
-        };
+        let mut controller = Controller::new(&self, signals, sights);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -105,15 +90,19 @@ impl Delivery {
 
 struct Controller {
     client: Client,
-    streams: Arc<Streams>,
+    watches: Arc<WatchPool>,
     availability: Arc<Availability>,
     metrics: Metrics,
     signals: Signals,
     sights: mpsc::Sender<Sight>,
-    offers: HashMap<Key, Offered>,
+    offers: Offers,
+    /// Which of them are for whom.
+    audiences: Audiences,
+    /// Those whose Secrets are to go.
+    clearing: HashSet<Key>,
     /// Registries that can't be read, with their uids.
     unreadable: HashMap<Key, Arc<str>>,
-    places: HashMap<Arc<str>, Place>,
+    places: Places,
     /// Namespaces, by tenant. No registry is asked.
     queue: Queue<Arc<str>, Arc<str>, NoHost>,
     workers: JoinSet<Report>,
@@ -123,6 +112,26 @@ struct Controller {
 }
 
 impl Controller {
+    fn new(delivery: &Delivery, signals: Signals, sights: mpsc::Sender<Sight>) -> Self {
+        Self {
+            client: delivery.client.clone(),
+            watches: delivery.watches.clone(),
+            availability: delivery.availability.clone(),
+            metrics: delivery.metrics.clone(),
+            signals,
+            sights,
+            offers: Offers::new(),
+            audiences: Audiences::default(),
+            clearing: HashSet::new(),
+            unreadable: HashMap::new(),
+            places: Places::default(),
+            queue: Queue::new(Limits { places: PLACES, at_a_host: PLACES }),
+            workers: JoinSet::new(),
+            synced: false,
+            untold: None,
+        }
+    }
+
     fn heed(&mut self, told: Told) {
         match told {
             Told::Offer(offer) => self.offered(*offer),
@@ -165,12 +174,18 @@ impl Controller {
 
     fn insert(&mut self, offer: Offer, verdict: Option<Verdict>, clearing: Option<Instant>) {
         let (key, uid, audience) = (offer.key.clone(), offer.uid.clone(), offer.audience.clone());
+        self.audiences.insert(&key, &audience);
+        if clearing.is_some() {
+            self.clearing.insert(key.clone());
+        }
         self.offers.insert(key, Offered { offer, verdict, clearing });
         self.affected(&uid, &audience);
     }
 
     fn withdrawn(&mut self, key: &Key) -> Option<Offered> {
         let gone = self.offers.remove(key)?;
+        self.audiences.remove(key, &gone.offer.audience);
+        self.clearing.remove(key);
         self.affected(&gone.offer.uid, &gone.offer.audience);
         Some(gone)
     }
@@ -190,11 +205,17 @@ impl Controller {
 
     /// Looks again at the namespaces that such a registry reaches, and at those that have a Secret of its.
     fn affected(&mut self, uid: &Arc<str>, audience: &Audience) {
-        let names: Vec<Arc<str>> = self.availability.access.with_census(|census| {
-            let affected =
-                |place: &Place| place.has(uid) || place.tenant().is_some_and(|t| census.reaches(audience, t));
-            self.places.iter().filter(|(_, place)| affected(place)).map(|(name, _)| name.clone()).collect()
-        });
+        let mut names: HashSet<Arc<str>> = self.places.with_secret_of(uid).cloned().collect();
+        match audience {
+            Audience::All => names.extend(self.places.of_tenants().cloned()),
+            Audience::Listed(tenants) => {
+                names.extend(tenants.iter().flat_map(|tenant| self.places.of_tenant(tenant)).cloned());
+            }
+            Audience::TenantOf(namespace) => {
+                let tenant = self.availability.access.open_tenant(namespace);
+                names.extend(tenant.iter().flat_map(|tenant| self.places.of_tenant(tenant)).cloned());
+            }
+        }
         for name in names {
             self.now(&name);
         }
@@ -206,8 +227,11 @@ impl Controller {
         let after = self.availability.access.open_tenant(name);
         match &after {
             Some(tenant) => match self.places.get_mut(name).filter(|place| place.tenant().is_some()) {
-                Some(place) => place.belongs = Belongs::To(tenant.clone()),
-                None => drop(self.places.insert(name.clone(), Place::new(Belongs::To(tenant.clone())))),
+                Some(place) => {
+                    place.belongs = Belongs::To(tenant.clone());
+                    self.places.changed(name, &self.offers);
+                }
+                None => self.places.insert(name, Place::new(Belongs::To(tenant.clone())), &self.offers),
             },
             None => self.forget(name),
         }
@@ -220,28 +244,24 @@ impl Controller {
 
     /// The registries in a namespace are for the tenant whose it is.
     fn changed_hands(&mut self, name: &Arc<str>, tenants: &[Option<Arc<str>>; 2]) {
-        let there = Audience::TenantOf(name.clone());
-        if !self.offers.values().any(|offered| offered.offer.audience == there) {
+        if self.audiences.in_namespace(name).next().is_none() {
             return;
         }
-        let of_them = |place: &Place| {
-            place.tenant().is_some_and(|tenant| tenants.iter().flatten().any(|t| t == tenant))
-        };
         let names: Vec<Arc<str>> =
-            self.places.iter().filter(|(_, place)| of_them(place)).map(|(name, _)| name.clone()).collect();
+            tenants.iter().flatten().flat_map(|tenant| self.places.of_tenant(tenant)).cloned().collect();
         for name in names {
             self.now(&name);
         }
     }
 
     fn forget(&mut self, name: &Arc<str>) {
-        self.places.remove(name);
+        self.places.remove(name, &self.offers);
         self.queue.forget(name);
     }
 
     fn left(&mut self, name: &Arc<str>) {
         if self.availability.access.open_tenant(name).is_none() {
-            self.places.insert(name.clone(), Place::new(Belongs::Left));
+            self.places.insert(name, Place::new(Belongs::Left), &self.offers);
             self.now(name);
         }
     }
@@ -252,7 +272,9 @@ impl Controller {
         };
         self.untold.get_or_insert_with(Instant::now);
         place.saw(what);
-        match place.patience() {
+        let patience = place.patience();
+        self.places.changed(&namespace, &self.offers);
+        match patience {
             None => self.now(&namespace),
             Some(pause) => self.later(&namespace, pause),
         }
@@ -275,7 +297,9 @@ impl Controller {
             return;
         }
         while let Some((name, _)) = self.queue.next(Instant::now()) {
-            if let Some(step) = self.step(&name) {
+            let step = self.step(&name);
+            self.places.changed(&name, &self.offers);
+            if let Some(step) = step {
                 self.start(name, step);
             } else {
                 let again = self.places.get(&name).and_then(Place::next_check);
@@ -304,6 +328,8 @@ impl Controller {
             return wishes.is_empty().then_some(Step::Look);
         };
         scene.foreign = foreign;
+        scene.remember(std::mem::take(&mut place.held), &wishes);
+        place.held = scene.held.clone();
         scene.unreadable = self.unreadable.values().cloned().collect();
         let Plan { actions, standings } = plan(&wishes, scene);
         place.standings = standings;
@@ -311,20 +337,25 @@ impl Controller {
         if wishes.is_empty() && actions.is_empty() {
             place.unwatch();
         }
+        let now = Instant::now();
+        let (actions, news) = place.afford(name, actions, now);
         let checks = place.due_checks();
+        if news {
+            self.untold.get_or_insert(now);
+        }
         (!actions.is_empty() || !checks.is_empty()).then_some(Step::Work(actions, checks))
     }
 
     fn wishes(&self, tenant: &Arc<str>) -> Vec<Wish> {
         self.availability.access.with_census(|census| {
-            let reached = |offered: &&Offered| census.reaches(&offered.offer.audience, tenant);
-            self.offers.values().filter(reached).filter_map(Offered::wish).collect()
+            let reached = self.audiences.of_tenant(tenant, census.namespaces_of(tenant));
+            reached.filter_map(|key| self.offers.get(key)?.wish()).collect()
         })
     }
 
     fn follow(&self, name: &Arc<str>) -> AbortHandle {
         let access = self.availability.access.clone();
-        let watch = follow(self.streams.clone(), access, name.clone(), self.sights.clone());
+        let watch = follow(self.watches.clone(), access, name.clone(), self.sights.clone());
         tokio::spawn(watch).abort_handle()
     }
 
@@ -344,15 +375,14 @@ impl Controller {
         let now = Instant::now();
         if matches!((&news, self.places.get(&namespace)), (News::Gone, Some(place)) if place.belongs == Belongs::Left)
         {
-            self.places.remove(&namespace);
+            self.places.remove(&namespace, &self.offers);
         }
         let Some(place) = self.places.get_mut(&namespace) else {
             return self.queue.done(&namespace, now, None);
         };
-        let conflict = usize::from(matches!(error, Some(DeliveryError::Conflict)));
-        let written = place.learn(news, now) + conflict;
-        let failed = place.failed(&namespace, error.as_ref());
-        let again = place.calms(&namespace, written, now).or(failed);
+        place.learn(news, now);
+        let again = place.failed(&namespace, error.as_ref());
+        self.places.changed(&namespace, &self.offers);
         self.queue.done(&namespace, now, again.or(Some(Duration::ZERO)));
     }
 
@@ -364,23 +394,22 @@ impl Controller {
         if !self.synced || (busy && since.elapsed() < AT_THE_LATEST) {
             return;
         }
-        let tallies = self.tallies();
-        self.metrics.pull_secrets(tallies.values().map(|tally| tally.there).sum());
+        let tallies = self.places.take_untold();
+        let keys: Vec<Key> = tallies.iter().map(|(key, _)| key.clone()).collect();
+        self.metrics.pull_secrets(self.places.there());
         self.availability.count(tallies);
-        self.untold = self.signals.try_send(Signal::Available).err().map(|_| since);
+        match self.signals.try_send(Signal::Available(keys.clone())) {
+            Ok(()) => self.untold = None,
+            Err(_) => self.places.untold(keys),
+        }
     }
 
     fn tell_cleared(&mut self) {
-        let clearing = |offered: &'_ &Offered| offered.clearing.is_some();
-        if !self.synced || !self.offers.values().any(|offered| clearing(&offered)) {
+        if !self.synced {
             return;
         }
-        let unseen = self.places.values().any(Place::is_pending);
-        let scenes = self.places.values().filter_map(|place| place.scene.as_ref());
-        let there: HashSet<&Arc<str>> =
-            scenes.flat_map(|scene| scene.own.values().map(|found| &found.registry)).collect();
-        for Offered { offer, clearing, .. } in self.offers.values().filter(clearing) {
-            let cleared = !unseen && !there.contains(&offer.uid);
+        for Offered { offer, clearing, .. } in self.clearing.iter().filter_map(|key| self.offers.get(key)) {
+            let cleared = self.places.is_without(&offer.uid);
             if !cleared && clearing.is_some_and(|since| since.elapsed() < PATIENCE) {
                 continue;
             }
@@ -391,14 +420,106 @@ impl Controller {
             let _ = self.signals.try_send(Signal::Cleared(offer.key.clone()));
         }
     }
+}
 
-    fn tallies(&self) -> HashMap<Key, Tally> {
-        let mut tallies: HashMap<Key, Tally> = HashMap::new();
-        for (namespace, place) in &self.places {
-            for (key, standing) in &place.standings {
-                tallies.entry(key.clone()).or_default().add(namespace, standing, place.failures >= STUCK);
-            }
+#[cfg(test)]
+mod tests {
+    use kube::Config;
+    use registry_api::{RegistrySpec, TenantRegistry};
+
+    use super::*;
+    use crate::{
+        access::Access, kubernetes::http2::Http2ClientPool, settings::TenantAccess, subject::Subject,
+    };
+
+    /// An API server that knows the operator, and nothing else.
+    fn client() -> Client {
+        Client::new(
+            tower::service_fn(|_: http::Request<kube::client::Body>| async {
+                let answer = br#"{"metadata": {}, "status": {"userInfo": {"username": "operator"}}}"#;
+                let body = http_body_util::Full::new(bytes::Bytes::from_static(answer));
+                Ok::<_, std::convert::Infallible>(http::Response::new(body))
+            }),
+            "default",
+        )
+    }
+
+    /// So many tenants, each with a namespace, and a registry there that asks for a pull Secret.
+    async fn with_tenants(count: usize) -> Controller {
+        let (client, metrics) = (client(), Metrics::new());
+        let access = Arc::new(Access::new(client.clone(), TenantAccess::Bound).await.unwrap());
+        let config = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let clients = Http2ClientPool::new(config, metrics.clone(), client.clone());
+        let watches = Arc::new(WatchPool::new(clients, || 0.5));
+        let (_, delivery) = Availability::start(client, watches, access.clone(), metrics);
+        let (signals, sights) = (mpsc::channel(1).0, mpsc::channel(1).0);
+        let mut controller = Controller::new(&delivery, signals, sights);
+        controller.synced = true;
+        for number in 0..count {
+            access.labelled(namespace(number), format!("tenant-{number}").into());
+            controller.namespace(&namespace(number));
+            controller.offered(offer(number, 1));
+            look(&mut controller, number);
         }
-        tallies
+        controller
+    }
+
+    fn namespace(number: usize) -> Arc<str> {
+        format!("ns-{number}").into()
+    }
+
+    fn offer(number: usize, generation: i64) -> Offer {
+        let spec = RegistrySpec {
+            endpoint: "https://registry.example".to_owned(),
+            availability: serde_json::from_value(serde_json::json!({"pullSecret": {"name": "pull"}}))
+                .unwrap(),
+            ..RegistrySpec::default()
+        };
+        let mut registry = TenantRegistry::new("packs", spec);
+        registry.metadata.namespace = Some(namespace(number).to_string());
+        registry.metadata.uid = Some(format!("uid-{number}"));
+        registry.metadata.generation = Some(generation);
+        Offer::of(&Subject::of(registry))
+    }
+
+    fn look(controller: &mut Controller, number: usize) {
+        controller.step(&namespace(number));
+        controller.places.changed(&namespace(number), &controller.offers);
+    }
+
+    /// The time that a hundred changes of a registry, and of whose its namespace is, take.
+    fn time_of_changes(controller: &mut Controller, generation: i64) -> Duration {
+        let began = Instant::now();
+        for number in 0..100 {
+            controller.offered(offer(number, generation));
+            controller.namespace(&namespace(number));
+            look(controller, number);
+        }
+        let told = controller.places.take_untold();
+        assert!(told.len() <= 100, "{} registries were touched", told.len());
+        began.elapsed()
+    }
+
+    #[tokio::test]
+    async fn a_change_costs_what_it_touches() {
+        let (mut few, mut many) = (with_tenants(100).await, with_tenants(10_000).await);
+        few.places.take_untold();
+        many.places.take_untold();
+        let least = |controller: &mut Controller| {
+            (2..12).map(|generation| time_of_changes(controller, generation)).min().unwrap_or_default()
+        };
+        let (with_few, with_many) = (least(&mut few), least(&mut many));
+        assert!(with_many < with_few * 10, "{with_few:?} with 100 tenants, {with_many:?} with 10,000");
+    }
+
+    #[tokio::test]
+    async fn a_change_wakes_the_namespaces_of_its_tenant_alone() {
+        let mut controller = with_tenants(100).await;
+        while let Some((name, _)) = controller.queue.next(Instant::now()) {
+            controller.queue.done(&name, Instant::now(), None);
+        }
+        controller.offered(offer(7, 2));
+        assert_eq!(controller.queue.depth(), 1);
+        assert_eq!(controller.queue.next(Instant::now()).map(|(name, _)| name), Some(namespace(7)));
     }
 }

@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
-    core::Status,
 };
 use registry_api::PULL_SECRET_MANAGER;
 use thiserror::Error;
@@ -18,17 +17,10 @@ use super::{
     plan::Action,
     secret::{Content, Found, Version, selector},
 };
-use crate::access::Access;
-
-const ANSWER: Duration = Duration::from_secs(10);
-/// A role binding takes effect some milliseconds after it was written, when the authorizer's own watch has seen it.
-const UNTIL_BOUND: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-];
+use crate::{
+    access::{Access, AccessError, UNTIL_EFFECTIVE},
+    kubernetes::call::{CallError, CallFailure, backoff, call},
+};
 
 /// What is there after an action.
 #[derive(Debug)]
@@ -46,7 +38,10 @@ pub enum After {
 pub enum DeliveryError {
     /// The operator has no right to it.
     #[error("the API server refuses it: {0}")]
-    Refused(String),
+    Refused(CallError),
+    /// A quota of the namespace is exhausted.
+    #[error("a ResourceQuota of the namespace leaves no room: {0}")]
+    Quota(CallError),
     /// The Secret was changed meanwhile.
     #[error("the Secret was changed meanwhile")]
     Conflict,
@@ -56,12 +51,22 @@ pub enum DeliveryError {
     /// The namespace is being deleted, or is gone.
     #[error("the namespace is being deleted")]
     Closing,
-    /// The API server did not answer in time.
-    #[error("the API server did not answer in {ANSWER:?}")]
-    NoAnswer,
+    /// The operator's role binding could not be removed.
+    #[error("removing the operator's role binding failed: {0}")]
+    Revoke(#[from] AccessError),
     /// Anything else.
     #[error(transparent)]
-    Api(Box<kube::Error>),
+    Api(CallError),
+}
+
+impl DeliveryError {
+    /// How long to wait after this failure, when it is one of so many in a row.
+    pub fn pause(&self, failures: u32) -> Duration {
+        match self {
+            Self::Refused(error) | Self::Quota(error) | Self::Api(error) => error.pause(failures),
+            _ => backoff(failures),
+        }
+    }
 }
 
 /// One namespace's Secrets.
@@ -112,7 +117,7 @@ impl Secrets {
         if self.access.tenant(&self.namespace).is_some() {
             return Ok(()); // its label is back
         }
-        self.access.revoke(&self.namespace).await.map_err(|error| DeliveryError::Refused(error.to_string()))
+        Ok(self.access.revoke(&self.namespace).await?)
     }
 
     async fn list(&self) -> Result<Vec<(Arc<str>, Found)>, DeliveryError> {
@@ -155,7 +160,7 @@ impl Secrets {
     where
         F: Future<Output = Result<T, DeliveryError>>,
     {
-        for pause in UNTIL_BOUND {
+        for pause in UNTIL_EFFECTIVE {
             match attempt().await {
                 Err(DeliveryError::Refused(_)) if self.access.is_ours_to_grant(&self.namespace) => {
                     self.access.grant(&self.namespace).await;
@@ -175,27 +180,15 @@ fn as_written(secret: &Secret, content: &Content) -> Result<After, DeliveryError
 }
 
 fn unreadable(error: serde_json::Error) -> DeliveryError {
-    DeliveryError::Api(Box::new(kube::Error::SerdeError(error)))
+    DeliveryError::Api(kube::Error::SerdeError(error).into())
 }
 
 async fn answered<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, DeliveryError> {
-    match tokio::time::timeout(ANSWER, answer).await {
-        Err(_) => Err(DeliveryError::NoAnswer),
-        Ok(answer) => answer.map_err(meaning),
-    }
-}
-
-fn meaning(error: kube::Error) -> DeliveryError {
-    match error {
-        kube::Error::Api(status) if status.code == 404 || is_terminating(&status) => DeliveryError::Closing,
-        kube::Error::Api(status) if status.code == 403 => DeliveryError::Refused(status.message.clone()),
-        kube::Error::Api(status) if status.code == 409 => DeliveryError::Conflict,
-        error => DeliveryError::Api(Box::new(error)),
-    }
-}
-
-/// The API server refuses everything new in a namespace that is being deleted, with this cause.
-fn is_terminating(status: &Status) -> bool {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    call(answer).await.map_err(|error| match error.failure() {
+        CallFailure::Gone | CallFailure::Terminating => DeliveryError::Closing,
+        CallFailure::Forbidden => DeliveryError::Refused(error),
+        CallFailure::Quota => DeliveryError::Quota(error),
+        CallFailure::Conflict => DeliveryError::Conflict,
+        CallFailure::Throttled | CallFailure::NoAnswer | CallFailure::Other => DeliveryError::Api(error),
+    })
 }

@@ -5,17 +5,21 @@
 //! `assess`), nor write any status (that is `reconcile`): what is to be said there is asked for by [`Availability::report`].
 //!
 //! - [`audience`]: whom a registry is for. Pure.
+//! - [`audiences`] and `places`: the same by tenant and by registry, so that a change costs what it touches. Pure.
 //! - [`plan`]: what is to be done in one namespace. Pure.
 //! - [`secret`]: what a pull Secret looks like.
 //! - [`controller`]: whose turn it is; `deliver` does it, `follow` watches.
 
 pub mod audience;
+pub mod audiences;
+mod budget;
 pub mod controller;
 mod deliver;
 mod follow;
 mod note;
 mod offer;
 mod place;
+mod places;
 pub mod plan;
 pub mod secret;
 mod worker;
@@ -41,9 +45,9 @@ pub use self::{
 };
 use crate::{
     access::Access,
+    kubernetes::watches::WatchPool,
     metrics::Metrics,
     schedule::Outcome,
-    streams::Streams,
     subject::{Key, Subject},
 };
 
@@ -84,13 +88,13 @@ impl Availability {
     /// Nothing is known yet. Nothing is delivered before the delivery runs.
     pub fn start(
         client: Client,
-        streams: Arc<Streams>,
+        watches: Arc<WatchPool>,
         access: Arc<Access>,
         metrics: Metrics,
     ) -> (Arc<Self>, Delivery) {
         let (told, inbox) = mpsc::unbounded_channel();
         let availability = Arc::new(Self { access, told, known: Mutex::default() });
-        (availability.clone(), Delivery::new((client, streams), availability, metrics, inbox))
+        (availability.clone(), Delivery::new((client, watches), availability, metrics, inbox))
     }
 
     /// A registry is there, in this state.
@@ -167,8 +171,15 @@ impl Availability {
         Report { counts, note: note::note(&subject.key, asks, &reach, &tally) }
     }
 
-    fn count(&self, tallies: HashMap<Key, Tally>) {
-        self.lock().tallies = tallies;
+    fn count(&self, tallies: Vec<(Key, Tally)>) {
+        let mut known = self.lock();
+        for (key, tally) in tallies {
+            if tally == Tally::default() {
+                known.tallies.remove(&key);
+            } else {
+                known.tallies.insert(key, tally);
+            }
+        }
     }
 
     fn clear(&self, uid: &Arc<str>) -> bool {

@@ -11,13 +11,19 @@ use std::{
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
+    budget::Budget,
     deliver::{After, DeliveryError},
     follow::Seen,
-    plan::{Scene, Standing, Wish},
+    note::Trouble,
+    plan::{Action, Scene, Standing, Wish},
     secret::Found,
     worker::News,
 };
-use crate::{queue::Lane, subject::Key};
+use crate::{
+    kubernetes::call::{FIRST_PAUSE, backoff},
+    queue::Lane,
+    subject::Key,
+};
 
 /// Namespaces wait for no host: no registry is asked.
 pub type NoHost = Infallible;
@@ -25,13 +31,10 @@ pub type NoHost = Infallible;
 /// A name that somebody else has is looked at again after this time, and then half as often each time.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 const LONGEST_LOOK: Duration = Duration::from_mins(1);
-/// The first retry after a failure; each further one waits twice as long.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_mins(2);
-/// More writes than this for each registry within so recent a time are a fight, and made seldom.
-const MOST_WRITES: usize = 12;
-const RECENT: Duration = Duration::from_mins(1);
-const CALM: Duration = Duration::from_secs(15);
+/// So many failures in a row are worth a word to the registry's user.
+const STUCK: u32 = 3;
+/// A name whose fight is over is looked at no sooner than this.
+const SOONEST_WRITE: Duration = Duration::from_secs(1);
 
 /// A namespace.
 pub struct Place {
@@ -43,16 +46,20 @@ pub struct Place {
     pub watch: Option<AbortHandle>,
     /// Names that somebody else has, and when to look again.
     foreign: HashMap<Arc<str>, Check>,
+    /// The uid of the registry that last had a Secret of that name.
+    pub held: HashMap<Arc<str>, Arc<str>>,
     /// How the wishes for it stand.
     pub standings: Vec<(Key, Standing)>,
     /// Failures in a row.
     pub failures: u32,
-    /// Writes since a time that is not long ago.
-    writes: (usize, Instant),
+    /// How often each of the Secrets that were written lately may be written again.
+    budgets: HashMap<Arc<str>, Budget>,
     /// When Secrets were last written.
     written: HashMap<Arc<str>, Instant>,
     /// Names of which it is not certain what is there.
     doubtful: HashSet<Arc<str>>,
+    /// Names of Secrets that another client keeps changing.
+    contested: HashSet<Arc<str>>,
 }
 
 /// Whose a namespace is.
@@ -84,11 +91,13 @@ impl Place {
             scene: None,
             watch: None,
             foreign: HashMap::new(),
+            held: HashMap::new(),
             standings: Vec::new(),
             failures: 0,
-            writes: (0, Instant::now()),
+            budgets: HashMap::new(),
             written: HashMap::new(),
             doubtful: HashSet::new(),
+            contested: HashSet::new(),
         }
     }
 
@@ -98,11 +107,6 @@ impl Place {
             Belongs::To(tenant) => Some(tenant),
             Belongs::Left => None,
         }
-    }
-
-    /// Whether a Secret of that registry is there.
-    pub fn has(&self, uid: &Arc<str>) -> bool {
-        self.scene.as_ref().is_some_and(|scene| scene.own.values().any(|found| found.registry == *uid))
     }
 
     /// Whose turn it takes.
@@ -151,61 +155,70 @@ impl Place {
         self.foreign.retain(|name, _| wishes.iter().any(|wish| wish.name == *name));
     }
 
-    /// Names that are to be looked at again now.
-    pub fn due_checks(&mut self) -> Vec<Arc<str>> {
+    /// Names that are to be looked at again now. They are until a look has succeeded.
+    pub fn due_checks(&self) -> Vec<Arc<str>> {
         let now = Instant::now();
-        let due = self.foreign.iter().filter(|(_, check)| check.at <= now).map(|(name, _)| name.clone());
-        due.chain(self.doubtful.drain()).collect()
+        let due = self.foreign.iter().filter(|(_, check)| check.at <= now).map(|(name, _)| name);
+        let due: HashSet<_> = due.chain(&self.doubtful).cloned().collect();
+        due.into_iter().collect()
     }
 
-    /// When one is to be looked at again.
+    /// When there is something to do again: a name to look at, a write that had to wait, or a fight that is over.
     pub fn next_check(&self) -> Option<Duration> {
-        let next = self.foreign.values().map(|check| check.at).min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        let now = Instant::now();
+        let looks = self.foreign.values().map(|check| check.at.saturating_duration_since(now));
+        let writes = self.contested.iter().filter_map(|name| self.budgets.get(name)).map(Budget::wait);
+        looks.chain(writes.map(|wait| wait.max(SOONEST_WRITE))).min()
     }
 
-    /// Takes in what a worker found; returns how many Secrets it has written.
-    pub fn learn(&mut self, news: News, now: Instant) -> usize {
+    /// Takes in what a worker found.
+    pub fn learn(&mut self, news: News, now: Instant) {
         match news {
             News::Scene(own) => self.scene = Some(Scene { own, ..Scene::default() }),
             News::Names(names) => {
-                let written = names.iter().filter(|(_, after)| matches!(after, After::Own(_))).count();
                 for (name, after) in names {
                     self.learn_of(name, after, now);
                 }
-                return written;
             }
             News::Gone | News::None => {}
         }
-        0
     }
 
-    /// Counts writes in; a pause where somebody else keeps undoing what is written.
-    pub fn calms(&mut self, namespace: &str, written: usize, now: Instant) -> Option<Duration> {
-        let (before, since) = self.writes;
-        self.writes = if now - since > RECENT { (written, now) } else { (before + written, since) };
-        if !self.is_restless() {
-            return None;
+    /// Those of the writes that are made now, and whether it is news which Secrets are fought about: the other writes wait,
+    /// since somebody keeps undoing them.
+    pub fn afford(&mut self, namespace: &str, actions: Vec<Action>, now: Instant) -> (Vec<Action>, bool) {
+        self.budgets.retain(|_, budget| !budget.is_full(now));
+        let budgets = &mut self.budgets;
+        let affordable = |action: &Action| {
+            budgets.entry(action.name().clone()).or_insert_with(|| Budget::new(now)).take(now)
+        };
+        let actions = actions.into_iter().filter(affordable).collect();
+        let contested = self
+            .budgets
+            .iter_mut()
+            .filter_map(|(name, budget)| budget.is_contested(now).then(|| name.clone()));
+        let contested: HashSet<_> = contested.collect();
+        for name in contested.difference(&self.contested) {
+            tracing::warn!(namespace, secret = %name, "another client keeps changing the pull Secret; it is repaired seldom");
         }
-        tracing::warn!(
-            namespace,
-            "somebody keeps undoing the writes of pull Secrets here; they are repaired seldom"
-        );
-        self.failures = self.failures.max(1);
-        Some(CALM)
+        let news = contested != self.contested;
+        self.contested = contested;
+        (actions, news)
     }
 
-    fn is_restless(&self) -> bool {
-        self.writes.0 > MOST_WRITES * self.standings.len().max(1)
+    /// What keeps the Secret of that name from being as it should.
+    pub fn trouble(&self, name: Option<&Arc<str>>) -> Trouble {
+        Trouble {
+            stuck: self.failures >= STUCK,
+            contested: name.is_some_and(|name| self.contested.contains(name)),
+        }
     }
 
-    /// How long what was just seen can wait; none if it need not. After a failure it does: or two that undo each other's
-    /// work would do so without a pause.
+    /// How long what was just seen can wait; none if it need not. After a failure it does.
     pub fn patience(&self) -> Option<Duration> {
         match self.failures {
             0 => None,
-            _ if self.is_restless() => Some(CALM),
-            failures => Some(grown(failures)),
+            failures => Some(backoff(failures)),
         }
     }
 
@@ -228,6 +241,7 @@ impl Place {
 
     fn learn_of(&mut self, name: Arc<str>, after: After, now: Instant) {
         let before = self.foreign.remove(&name);
+        self.doubtful.remove(&name);
         let Some(scene) = &mut self.scene else { return };
         match after {
             After::Own(found) => {
@@ -250,7 +264,7 @@ impl Place {
             return None;
         };
         if matches!(error, DeliveryError::Conflict) {
-            return Some(FIRST_RETRY); // at the latest: the watch tells of the change
+            return Some(FIRST_PAUSE); // at the latest: the watch tells of the change
         }
         self.failures = self.failures.saturating_add(1);
         match error {
@@ -262,13 +276,8 @@ impl Place {
                 tracing::warn!(namespace, %error, "pull Secrets could not be brought up to date; it is tried again");
             }
         }
-        Some(grown(self.failures))
+        Some(error.pause(self.failures))
     }
-}
-
-/// The pause after so many failures in a row.
-fn grown(failures: u32) -> Duration {
-    FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(7)).min(LONGEST_RETRY)
 }
 
 impl Scene {
@@ -309,6 +318,10 @@ mod tests {
         place.saw(Seen::Listed(HashMap::new(), began));
         assert_eq!(place.scene.as_ref().unwrap().own.len(), 1);
         assert_eq!(place.due_checks(), [Arc::from("pull")], "it is looked at");
+        place.learn(News::Names(Vec::new()), began);
+        assert_eq!(place.due_checks(), [Arc::from("pull")], "until a look has succeeded");
+        place.learn(News::Names(vec![("pull".into(), After::Own(found(7)))]), began);
+        assert!(place.due_checks().is_empty());
     }
 
     #[tokio::test]
@@ -333,6 +346,6 @@ mod tests {
         let mut place = written(Instant::now());
         assert_eq!(place.patience(), None);
         place.saw(Seen::Failed);
-        assert_eq!(place.patience(), Some(FIRST_RETRY));
+        assert_eq!(place.patience(), Some(FIRST_PAUSE));
     }
 }

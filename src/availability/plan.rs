@@ -49,6 +49,8 @@ pub struct Scene {
     pub own: HashMap<Arc<str>, Found>,
     /// Names of Secrets that are somebody else's.
     pub foreign: HashSet<Arc<str>>,
+    /// The uid of the registry that last had a Secret of that name: it may have been deleted, and is made again.
+    pub held: HashMap<Arc<str>, Arc<str>>,
     /// Uids of registries whose object can't be read, so that it is not known what they ask for: their Secrets stay.
     pub unreadable: HashSet<Arc<str>>,
 }
@@ -99,7 +101,7 @@ pub enum Standing {
     Away,
     /// Somebody else has a Secret of that name.
     Foreign,
-    /// An older registry asks for the same name.
+    /// Another registry that asks for the same name takes precedence.
     Yields(Key),
 }
 
@@ -120,12 +122,12 @@ pub fn plan(wishes: &[Wish], scene: &Scene) -> Plan {
         named.entry(&wish.name).or_default().push(wish);
     }
     for (name, mut claims) in named.clone() {
-        claims.sort_by_key(|wish| (wish.created, wish.uid.clone()));
-        let Some((first, others)) = claims.split_first() else { continue };
-        plan.serve(name, first, scene);
-        let yields =
-            others.iter().map(|wish| (wish.registry.clone(), Standing::Yields(first.registry.clone())));
-        plan.standings.extend(yields);
+        claims.sort_by_key(|wish| wish.rank());
+        let Some(first) = claims.first() else { continue };
+        let holder = holder(first, &claims, scene.held.get(name));
+        plan.serve(name, holder, scene);
+        let others = claims.iter().filter(|wish| wish.uid != holder.uid);
+        plan.standings.extend(others.map(|wish| (wish.registry.clone(), waits(wish, first))));
     }
     let is_unwanted = |(name, found): &(&Arc<str>, &Found)| {
         !named.contains_key(name) && !scene.unreadable.contains(&found.registry)
@@ -138,9 +140,40 @@ pub fn plan(wishes: &[Wish], scene: &Scene) -> Plan {
     plan
 }
 
+/// Which of the registries that ask for a name has it now.
+///
+/// The first has it, whether or not it has anything to put there: otherwise a name would change hands with each of its
+/// failures. But another of them that has it already keeps it until the first has something to put there.
+fn holder<'a>(first: &'a Wish, claims: &[&'a Wish], held: Option<&Arc<str>>) -> &'a Wish {
+    let incumbent = held.and_then(|uid| claims.iter().find(|wish| wish.uid == *uid));
+    match incumbent {
+        Some(incumbent) if !matches!(first.holding, Holding::Proven(_)) => incumbent,
+        _ => first,
+    }
+}
+
+/// How the wish of a registry stands that does not have the name.
+fn waits(wish: &Wish, first: &Wish) -> Standing {
+    if wish.uid == first.uid { Standing::Away } else { Standing::Yields(first.registry.clone()) }
+}
+
+impl Wish {
+    /// Who comes first: system scope, then the older, then the lesser uid.
+    fn rank(&self) -> (bool, Option<Timestamp>, Arc<str>) {
+        (matches!(self.registry, Key::Tenant { .. }), self.created, self.uid.clone())
+    }
+}
+
+impl Scene {
+    /// Remembers whose Secrets are there, and forgets it of names that nobody asks for.
+    pub fn remember(&mut self, mut held: HashMap<Arc<str>, Arc<str>>, wishes: &[Wish]) {
+        held.extend(self.own.iter().map(|(name, found)| (name.clone(), found.registry.clone())));
+        held.retain(|name, _| wishes.iter().any(|wish| wish.name == *name));
+        self.held = held;
+    }
+}
+
 impl Plan {
-    /// The oldest registry that asks for a name gets it, whether or not it has anything to put there: or a name would
-    /// change hands with each of its failures.
     fn serve(&mut self, name: &Arc<str>, wish: &Wish, scene: &Scene) {
         let (action, standing) = serve(name, wish, scene);
         self.actions.extend(action);
@@ -164,6 +197,8 @@ fn serve(name: &Arc<str>, wish: &Wish, scene: &Scene) -> (Option<Action>, Standi
     let (name, at) = (name.clone(), found.version.clone());
     match &wish.holding {
         Holding::Unknown if found.registry == wish.uid => (None, Standing::There),
+        // Of this registry before it was restored from a backup, or made anew: it stays until there is something to put there.
+        Holding::Unknown if found.is_named(&wish.registry) => (None, Standing::There),
         Holding::Proven(content) if found.says(content) => (None, Standing::There),
         Holding::Proven(content) if found.mendable => {
             (Some(Action::Change { name, at, content: content.clone() }), Standing::Away)

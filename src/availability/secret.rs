@@ -1,14 +1,15 @@
 //! A pull Secret: what the operator writes, and what it finds.
 //!
-//! Owns which Secret is the operator's own (both labels), and when one says what it should. Reads and writes nothing.
+//! Owns which Secret is the operator's own (both labels, and written by its field manager), and when one says what it should.
+//! Reads and writes nothing.
 
 use std::{fmt, sync::Arc};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry};
 use kube::ResourceExt;
 use registry_api::{
-    MANAGED_BY_LABEL, OPERATOR, REGISTRY_ANNOTATION, REGISTRY_UID_LABEL,
+    MANAGED_BY_LABEL, OPERATOR, PULL_SECRET_MANAGER, REGISTRY_ANNOTATION, REGISTRY_UID_LABEL,
     spec::{Scope as _, System, Tenant},
 };
 use registry_probe::{Credentials, Endpoint};
@@ -98,12 +99,23 @@ fn base64(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
-/// How people are told whose Secret it is.
-fn annotation(key: &Key) -> String {
+/// The value of the annotation that tells people whose Secret it is.
+pub fn annotation(key: &Key) -> String {
     match key {
         Key::System { name } => format!("{}/{name}", System::KIND),
         Key::Tenant { namespace, name } => format!("{}/{namespace}/{name}", Tenant::KIND),
     }
+}
+
+/// Whether the entry shows that the operator wrote the Secret: its manager owns the content, or the label that says whose it
+/// is. Both, as long as nobody changed either: what somebody else writes over goes to him.
+fn is_of_operator(entry: &ManagedFieldsEntry) -> bool {
+    let owns = |path: [&str; 3]| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        path.iter().filter(|part| !part.is_empty()).try_fold(fields?, |at, part| at.get(format!("f:{part}")))
+    };
+    entry.manager.as_deref() == Some(PULL_SECRET_MANAGER)
+        && (owns(["data", ENTRY, ""]).is_some() || owns(["metadata", "labels", MANAGED_BY_LABEL]).is_some())
 }
 
 /// One state of one Secret.
@@ -120,8 +132,10 @@ pub struct Version {
 pub struct Found {
     /// Its state.
     pub version: Version,
-    /// The registry that it belongs to.
+    /// The uid of the registry that it belongs to.
     pub registry: Arc<str>,
+    /// The registry's scope and name, by the annotation; empty if there is none.
+    pub named: Arc<str>,
     /// What it says.
     pub fingerprint: Fingerprint,
     /// Whether it can be made to say something else: its type is the right one, and it is not immutable.
@@ -130,17 +144,22 @@ pub struct Found {
     pub fits: bool,
 }
 
-/// Selects the operator's own Secrets.
+/// Selects Secrets that have the operator's labels: its own, and copies of them.
 pub fn selector() -> String {
     format!("{MANAGED_BY_LABEL}={OPERATOR},{REGISTRY_UID_LABEL}")
 }
 
 impl Found {
     /// The operator's own Secret; none if it is somebody else's.
+    ///
+    /// Labels alone don't make it the operator's: whoever copies a Secret (`kubectl get -o yaml`, a replicator, the syncer of
+    /// a virtual cluster) copies its labels too. The copy has another field manager. So this needs `managedFields`: whoever
+    /// strips them from what a watch brings has to do so after this.
     pub fn of(secret: &Secret) -> Option<Self> {
         let labels = secret.labels();
         let registry = labels.get(REGISTRY_UID_LABEL)?;
         labels.get(MANAGED_BY_LABEL).filter(|by| *by == OPERATOR)?;
+        secret.managed_fields().iter().find(|entry| is_of_operator(entry))?;
         let entry = secret.data.as_ref().and_then(|data| data.get(ENTRY));
         let named = secret.annotations().get(REGISTRY_ANNOTATION).map_or("", String::as_str);
         let fits = secret.type_.as_deref() == Some(DOCKER_CONFIG);
@@ -150,6 +169,7 @@ impl Found {
                 resource_version: secret.resource_version().unwrap_or_default(),
             },
             registry: registry.as_str().into(),
+            named: named.into(),
             fingerprint: Fingerprint::of([
                 registry.as_bytes(),
                 named.as_bytes(),
@@ -158,6 +178,11 @@ impl Found {
             mendable: fits && secret.immutable != Some(true),
             fits,
         })
+    }
+
+    /// Whether it was written for a registry with that key, whose uid may have been another: the annotation names no other.
+    pub fn is_named(&self, key: &Key) -> bool {
+        self.named.is_empty() || *self.named == *annotation(key)
     }
 
     /// Whether it says what `content` does.
@@ -178,8 +203,26 @@ impl Found {
     /// A Secret of that registry's, in that state, which says nothing.
     pub(super) fn example(registry: &str, version: Version) -> Self {
         let fingerprint = Fingerprint::of([&[], &[], &[]]);
-        Self { version, registry: registry.into(), fingerprint, mendable: true, fits: true }
+        Self { version, registry: registry.into(), named: "".into(), fingerprint, mendable: true, fits: true }
     }
+}
+
+/// The Secret of that manifest as the API server has it after the operator wrote it.
+#[cfg(test)]
+pub(super) fn written(mut manifest: Value) -> Secret {
+    manifest["metadata"]["managedFields"] = json!([managed_by(PULL_SECRET_MANAGER, "Update")]);
+    serde_json::from_value(manifest).unwrap()
+}
+
+#[cfg(test)]
+fn managed_by(manager: &str, operation: &str) -> Value {
+    json!({
+        "manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1",
+        "fieldsV1": {
+            "f:data": {".": {}, "f:.dockerconfigjson": {}},
+            "f:metadata": {"f:labels": {".": {}, "f:app.kubernetes.io/managed-by": {}}},
+        },
+    })
 }
 
 #[cfg(test)]
@@ -193,7 +236,11 @@ mod tests {
     }
 
     fn written(content: &Content) -> Secret {
-        serde_json::from_value(content.manifest("pull", None)).unwrap()
+        super::written(content.manifest("pull", None))
+    }
+
+    fn managed(secret: &mut Secret, entries: Value) {
+        secret.metadata.managed_fields = serde_json::from_value(entries).unwrap();
     }
 
     #[test]
@@ -214,6 +261,42 @@ mod tests {
         let mut secret = written(&content("right"));
         secret.labels_mut().insert(MANAGED_BY_LABEL.to_owned(), "Helm".to_owned());
         assert_eq!(Found::of(&secret), None);
+    }
+
+    #[test]
+    fn a_copy_with_both_labels_is_somebody_elses() {
+        let copy = |entries: Value| {
+            let mut secret = written(&content("right"));
+            managed(&mut secret, entries);
+            Found::of(&secret)
+        };
+        assert_eq!(copy(json!([])), None);
+        assert_eq!(copy(json!([managed_by("kubectl-client-side-apply", "Update")])), None);
+        assert_eq!(copy(json!([managed_by("vcluster", "Apply")])), None);
+        // What is left of an entry whose every field somebody else has written.
+        let rest = json!({"f:metadata": {"f:labels": {".": {}}}});
+        let bare = json!({"manager": PULL_SECRET_MANAGER, "operation": "Update", "fieldsV1": rest});
+        assert_eq!(copy(json!([bare])), None);
+    }
+
+    #[test]
+    fn a_secret_stays_the_operators_when_others_change_it() {
+        let mut secret = written(&content("right"));
+        let mut ours = managed_by(PULL_SECRET_MANAGER, "Apply");
+        ours["fieldsV1"].as_object_mut().unwrap().remove("f:data");
+        managed(&mut secret, json!([managed_by("kubectl-edit", "Update"), ours]));
+        assert!(Found::of(&secret).is_some());
+    }
+
+    #[test]
+    fn the_annotation_tells_an_earlier_uid_of_the_same_registry() {
+        let found = Found::of(&written(&content("right"))).unwrap();
+        let key = |name: &str| Key::Tenant { namespace: "team".into(), name: name.into() };
+        assert!(found.is_named(&key("packs")) && !found.is_named(&key("charts")));
+        assert!(!found.is_named(&Key::System { name: "packs".into() }));
+        let mut secret = written(&content("right"));
+        secret.annotations_mut().clear();
+        assert!(Found::of(&secret).unwrap().is_named(&key("charts")));
     }
 
     #[test]

@@ -17,12 +17,9 @@ use aws_credential_types::{
 use aws_sdk_ecr::{config::Region, primitives::DateTime};
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_http_client::{
-    Builder,
-    tls::{Provider, rustls_provider::CryptoMode},
-};
 use aws_smithy_runtime_api::client::{
-    behavior_version::BehaviorVersion, http::SharedHttpClient, orchestrator::HttpResponse, result::SdkError,
+    behavior_version::BehaviorVersion, http::SharedHttpClient, orchestrator::HttpResponse,
+    result::DispatchFailure, result::SdkError,
 };
 use aws_smithy_types::{error::metadata::ProvideErrorMetadata, retry::RetryConfig, timeout::TimeoutConfig};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -30,24 +27,17 @@ use futures::{FutureExt, future::BoxFuture};
 use k8s_openapi::jiff::Timestamp;
 use registry_probe::{Credentials, RepositoryName};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Mutex;
 
+pub use super::regions::Endpoints;
 use super::{
     cache::Fresh,
-    causes::{Action, Api, Cause, Complaint, Outage, Refusal, cause},
-    identity::{Identity, Keys, Login, OperatorIdentity, Source},
+    causes::{Action, Api, Cause, Complaint, Outage, OwnIdentityFault, Refusal, cause},
+    http::{AwsHttp, ProxyError},
+    identity::{Identity, Keys, Login, Source},
+    own::OwnCredentials,
     tokens::{Issuer, Token},
 };
 use crate::metrics::Metrics;
-
-/// Where AWS's APIs are, if not where their region says: the administrator's word, from the environment.
-#[derive(Clone, Debug, Default)]
-pub struct Endpoints {
-    /// `AWS_ENDPOINT_URL_ECR`.
-    pub ecr: Option<String>,
-    /// `AWS_ENDPOINT_URL_STS`.
-    pub sts: Option<String>,
-}
 
 /// AWS. Cheap to clone.
 #[derive(Clone)]
@@ -73,9 +63,12 @@ const LISTED: Duration = Duration::from_hours(1);
 
 impl Aws {
     /// A client of AWS; it asks nothing yet.
-    pub fn new(endpoints: Endpoints, metrics: Metrics, clock: fn() -> Timestamp) -> Self {
-        let http = Builder::new().tls_provider(Provider::rustls(CryptoMode::AwsLc)).build_https();
-        let own = OwnCredentials { http: http.clone(), kept: Mutex::default() };
+    pub fn new(endpoints: Endpoints, http: AwsHttp, metrics: Metrics, clock: fn() -> Timestamp) -> Self {
+        let http = SharedHttpClient::new(http);
+        let own = {
+            let http = http.clone();
+            OwnCredentials::new(move |region| look_up(http.clone(), region).boxed(), clock)
+        };
         Self(Arc::new(Shared { http, endpoints, own, metrics, clock }))
     }
 }
@@ -99,7 +92,8 @@ impl Issuer for Aws {
 impl Shared {
     async fn token(&self, login: &Login) -> Result<Fresh<Token>, Refusal> {
         let (client, temporary) = self.ecr(login).await?;
-        let asked = Asked { login, action: Action::GetAuthorizationToken, temporary };
+        let region = self.endpoints.ecr_region(&login.place);
+        let asked = Asked { login, action: Action::GetAuthorizationToken, temporary, region };
         let answer = client.get_authorization_token().send().await;
         let answer = answer.map_err(|error| self.refused(&asked, &error))?;
         self.metrics.aws_request(Api::Ecr.label(), "granted");
@@ -118,7 +112,8 @@ impl Shared {
         base: &RepositoryName,
     ) -> Result<Fresh<Option<RepositoryName>>, Refusal> {
         let (client, temporary) = self.ecr(login).await?;
-        let asked = Asked { login, action: Action::DescribeRepositories, temporary };
+        let region = self.endpoints.ecr_region(&login.place);
+        let asked = Asked { login, action: Action::DescribeRepositories, temporary, region };
         let request = client.describe_repositories().set_registry_id(login.place.account.clone());
         let mut pages = request.into_paginator().page_size(PAGE).send();
         let mut found = None;
@@ -150,7 +145,7 @@ impl Shared {
         let derived = self.endpoints.ecr.is_none();
         let mut config = aws_sdk_ecr::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::new(place.region.clone()))
+            .region(Region::new(self.endpoints.ecr_region(place).to_owned()))
             .use_fips(place.fips && derived)
             .use_dual_stack(place.dual_stack && derived)
             .credentials_provider(credentials)
@@ -169,23 +164,24 @@ impl Shared {
         source: &Source,
     ) -> Result<AwsCredentials, Refusal> {
         let action = Action::AssumeRole { external_id: external_id.is_some() };
+        let region = self.endpoints.sts_region(&login.place, source);
         let credentials = match source {
             Source::Keys(keys) => explicit(keys),
             Source::Operator(identity) => {
-                let own = self.own.get(identity, &login.place.region, (self.clock)()).await;
-                own.map_err(|cause| Asked { login, action, temporary: false }.refusal(cause))?
+                let own = self.own.get(identity, region).await;
+                own.map_err(|cause| Asked { login, action, temporary: false, region }.refusal(cause))?
             }
         };
-        let asked = Asked { login, action, temporary: credentials.session_token().is_some() };
+        let asked = Asked { login, action, temporary: credentials.session_token().is_some(), region };
         let request = self
-            .sts(login, credentials)
+            .sts(login, region, credentials.clone())
             .assume_role()
             .role_arn(arn)
             .role_session_name(SESSION)
             .set_external_id(external_id.map(ToOwned::to_owned));
         let answer = match request.send().await {
             Ok(answer) => answer,
-            Err(error) => return Err(self.not_assumed(&asked, arn, &error).await),
+            Err(error) => return Err(self.not_assumed(&asked, arn, &credentials, &error)),
         };
         self.metrics.aws_request(Api::Sts.label(), "granted");
         let session = answer.credentials().map(|session| {
@@ -195,12 +191,12 @@ impl Shared {
         session.ok_or_else(|| asked.refusal(Cause::Unavailable(Outage::Unreadable)))
     }
 
-    fn sts(&self, login: &Login, credentials: AwsCredentials) -> aws_sdk_sts::Client {
+    fn sts(&self, login: &Login, region: &str, credentials: AwsCredentials) -> aws_sdk_sts::Client {
         let place = &login.place;
         let derived = self.endpoints.sts.is_none();
         let mut config = aws_sdk_sts::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::new(place.region.clone()))
+            .region(Region::new(region.to_owned()))
             .use_fips(place.fips && derived)
             .use_dual_stack(place.dual_stack && derived)
             .credentials_provider(credentials)
@@ -211,24 +207,27 @@ impl Shared {
         aws_sdk_sts::Client::from_conf(config.build())
     }
 
-    async fn not_assumed<E: ProvideErrorMetadata>(
+    fn not_assumed<E: ProvideErrorMetadata>(
         &self,
         asked: &Asked<'_>,
         arn: &str,
+        used: &AwsCredentials,
         error: &SdkError<E, HttpResponse>,
     ) -> Refusal {
         let refusal = self.refused(asked, error);
         let cause = match refusal.cause {
-            Cause::RoleDenied { external_id, .. } => {
+            Cause::RoleDenied { external_id, action, denial, .. } => {
                 let partition = arn.split(':').nth(1).unwrap_or_default();
                 let other =
                     (partition != asked.login.place.partition().as_str()).then(|| partition.to_owned());
-                Cause::RoleDenied { external_id, other_partition: other }
+                Cause::RoleDenied { external_id, other_partition: other, action, denial }
             }
             // The keys are the operator's, and none of whoever wrote the spec.
-            _ if asked.login.is_by_operator() && refusal.is_rejection() => {
-                self.own.forget().await;
-                Cause::OperatorIdentityRefused
+            Cause::UnknownKey { .. } | Cause::WrongSecret | Cause::MalformedKeys | Cause::Expired
+                if asked.login.is_by_operator() =>
+            {
+                self.own.discard(used);
+                Cause::OperatorIdentityRefused(OwnIdentityFault::Credentials)
             }
             cause => cause,
         };
@@ -243,7 +242,7 @@ impl Shared {
         let refusal = Refusal { retry_after: retry_after(error), ..asked.refusal(asked.cause(error)) };
         let outcome = match &refusal.cause {
             Cause::Throttled => "throttled",
-            Cause::Unavailable(_) => "failed",
+            Cause::Unavailable(_) | Cause::Proxy { .. } => "failed",
             _ => "refused",
         };
         self.metrics.aws_request(refusal.api.label(), outcome);
@@ -257,41 +256,18 @@ struct Asked<'a> {
     login: &'a Login,
     action: Action,
     temporary: bool,
+    region: &'a str,
 }
 
 impl Asked<'_> {
     fn refusal(&self, cause: Cause) -> Refusal {
-        let region = self.login.place.region.clone();
-        Refusal { cause, api: self.action.api(), region, retry_after: None }
+        Refusal { cause, api: self.action.api(), region: self.region.to_owned(), retry_after: None }
     }
 
     fn cause<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> Cause {
         match error {
-            SdkError::ServiceError(service) => {
-                let (metadata, body) =
-                    (service.err().meta(), service.raw().body().bytes().unwrap_or_default());
-                let body = str::from_utf8(body).unwrap_or_default();
-                let complaint = Complaint {
-                    code: metadata.code().or_else(|| element(body, "Code")),
-                    message: metadata.message().or_else(|| element(body, "Message")).unwrap_or_default(),
-                    status: service.raw().status().as_u16(),
-                };
-                self.of_session(cause(complaint, self.action, self.temporary))
-            }
-            SdkError::TimeoutError(_) => Cause::Unavailable(Outage::Timeout),
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => Cause::Unavailable(Outage::Timeout),
-            SdkError::DispatchFailure(failure)
-                if is_about_certificate(failure.as_connector_error().map(|error| error as _)) =>
-            {
-                Cause::Unavailable(Outage::Untrusted)
-            }
-            SdkError::DispatchFailure(_) => Cause::Unavailable(Outage::Unreachable),
-            SdkError::ResponseError(response) => match response.raw().status().as_u16() {
-                200 => Cause::Unavailable(Outage::Unreadable),
-                status => Cause::Unavailable(Outage::Status(status)),
-            },
-            // AWS has no such API there: FIPS and dual stack are not everywhere.
-            _ => Cause::WrongRegion,
+            SdkError::ServiceError(_) => self.of_session(meaning(error, self.action, self.temporary)),
+            error => meaning(error, self.action, self.temporary),
         }
     }
 
@@ -299,53 +275,54 @@ impl Asked<'_> {
     fn of_session(&self, cause: Cause) -> Cause {
         let by_role = matches!(self.login.identity, Identity::Role { .. });
         match cause {
-            Cause::UnknownKey { .. } if by_role && self.action.api() == Api::Ecr => Cause::WrongRegion,
+            Cause::UnknownKey { .. } if by_role && self.action.api() == Api::Ecr => Cause::RegionDisabled,
             cause => cause,
         }
     }
 }
 
-/// The operator's own identity, wherever the program runs: environment, profile, IRSA, EKS Pod Identity, node.
-struct OwnCredentials {
-    http: SharedHttpClient,
-    kept: Mutex<Option<(AwsCredentials, Timestamp)>>,
+/// The cause behind the SDK's error.
+fn meaning<E: ProvideErrorMetadata>(
+    error: &SdkError<E, HttpResponse>,
+    action: Action,
+    temporary: bool,
+) -> Cause {
+    match error {
+        SdkError::ServiceError(service) => {
+            let (metadata, body) = (service.err().meta(), service.raw().body().bytes().unwrap_or_default());
+            let body = str::from_utf8(body).unwrap_or_default();
+            let complaint = Complaint {
+                code: metadata.code().or_else(|| element(body, "Code")),
+                message: metadata.message().or_else(|| element(body, "Message")).unwrap_or_default(),
+                status: service.raw().status().as_u16(),
+            };
+            cause(complaint, action, temporary)
+        }
+        SdkError::TimeoutError(_) => Cause::Unavailable(Outage::Timeout),
+        SdkError::DispatchFailure(failure) => unreached(failure),
+        SdkError::ResponseError(response) => match response.raw().status().as_u16() {
+            200 => Cause::Unavailable(Outage::Unreadable),
+            status => Cause::Unavailable(Outage::Status(status)),
+        },
+        _ => Cause::NoEndpoint,
+    }
 }
 
-/// Own credentials are renewed so long before their end; those without one are looked up again after [`OWN_LIFE`].
-const OWN_MARGIN: Duration = Duration::from_mins(5);
-const OWN_LIFE: Duration = Duration::from_mins(15);
-
-impl OwnCredentials {
-    async fn get(&self, _: &OperatorIdentity, region: &str, now: Timestamp) -> Result<AwsCredentials, Cause> {
-        let mut kept = self.kept.lock().await;
-        if let Some((credentials, until)) = kept.as_ref()
-            && now < *until
-        {
-            return Ok(credentials.clone());
-        }
-        let credentials = match tokio::time::timeout(OPERATION, self.look_up(region)).await {
-            Ok(credentials) => credentials.map_err(|error| own_cause(&error))?,
-            Err(_) => return Err(Cause::Unavailable(Outage::Timeout)),
-        };
-        let end = credentials.expiry().and_then(|end| Timestamp::try_from(end).ok());
-        let until = end.map_or(now + OWN_LIFE, |end| end - OWN_MARGIN);
-        *kept = Some((credentials.clone(), until));
-        Ok(credentials)
-    }
-
-    async fn look_up(&self, region: &str) -> Result<AwsCredentials, CredentialsError> {
-        let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-            .or_else(Region::new(region.to_owned()));
-        let config = ProviderConfig::empty()
-            .with_http_client(self.http.clone())
-            .with_sleep_impl(TokioSleep::new())
-            .with_timeout_config(timeouts());
+/// Looks the operator's own identity up, as AWS's own tools do.
+async fn look_up(http: SharedHttpClient, region: String) -> Result<AwsCredentials, Cause> {
+    let region =
+        RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(Region::new(region));
+    let config = ProviderConfig::empty()
+        .with_http_client(http)
+        .with_sleep_impl(TokioSleep::new())
+        .with_timeout_config(timeouts());
+    let looking = async {
         let chain = DefaultCredentialsChain::builder().configure(config).region(region).build().await;
         chain.provide_credentials().await
-    }
-
-    async fn forget(&self) {
-        *self.kept.lock().await = None;
+    };
+    match tokio::time::timeout(OPERATION, looking).await {
+        Ok(credentials) => credentials.map_err(|error| own_cause(&error)),
+        Err(_) => Err(Cause::Unavailable(Outage::Timeout)),
     }
 }
 
@@ -360,11 +337,13 @@ fn own_cause(error: &CredentialsError) -> Cause {
 /// IRSA asks STS itself.
 fn web_identity_cause(error: &CredentialsError) -> Cause {
     type Asked = SdkError<AssumeRoleWithWebIdentityError, HttpResponse>;
+    let refused = Cause::OperatorIdentityRefused(OwnIdentityFault::Credentials);
     let mut chain = std::iter::successors(std::error::Error::source(error), |error| error.source());
-    match chain.find_map(|error| error.downcast_ref::<Asked>()) {
-        Some(SdkError::TimeoutError(_)) => Cause::Unavailable(Outage::Timeout),
-        Some(SdkError::DispatchFailure(_)) => Cause::Unavailable(Outage::Unreachable),
-        _ => Cause::OperatorIdentityRefused,
+    let asked = chain.find_map(|error| error.downcast_ref::<Asked>());
+    match asked.map(|error| meaning(error, Action::AssumeRoleWithWebIdentity, false)) {
+        // That it is the operator's role, and none of a spec's, is what its reader must know.
+        None | Some(Cause::Other { .. } | Cause::NoEndpoint) => refused,
+        Some(cause) => cause,
     }
 }
 
@@ -402,6 +381,18 @@ fn is_below(name: &str, base: &RepositoryName) -> bool {
 fn retry_after<E>(error: &SdkError<E, HttpResponse>) -> Option<Duration> {
     let seconds = error.raw_response()?.headers().get("retry-after")?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+fn unreached(failure: &DispatchFailure) -> Cause {
+    let error = failure.as_connector_error().map(|error| error as &(dyn std::error::Error + 'static));
+    if is_about_certificate(error) {
+        return Cause::Unavailable(Outage::Untrusted);
+    }
+    let mut chain = std::iter::successors(error, |error| error.source());
+    if let Some(ProxyError { proxy, trouble, .. }) = chain.find_map(|error| error.downcast_ref()) {
+        return Cause::Proxy { proxy: proxy.clone(), trouble: *trouble };
+    }
+    Cause::Unavailable(if failure.is_timeout() { Outage::Timeout } else { Outage::Unreachable })
 }
 
 fn is_about_certificate(error: Option<&(dyn std::error::Error + 'static)>) -> bool {

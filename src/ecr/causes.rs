@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use registry_probe::Withholding;
+use registry_probe::{HostPort, Withholding};
 
 /// Which of AWS's APIs was asked.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -61,22 +61,34 @@ pub enum Cause {
     MalformedKeys,
     /// The session of temporary keys has ended.
     Expired,
-    /// The role can't be assumed: it does not exist, or its trust policy refuses.
+    /// The role can't be assumed: it does not exist, or a policy refuses.
     RoleDenied {
         /// Whether an external id was given.
         external_id: bool,
         /// The role's partition, where the registry is in another.
         other_partition: Option<String>,
+        /// The action that is not allowed, as IAM policies name it: assuming a role may take more than `sts:AssumeRole`.
+        action: &'static str,
+        /// Which policy refuses.
+        denial: Denial,
     },
+    /// The session's policies and tags are too large to assume the role.
+    SessionTooLarge,
     /// The identity lacks the right to that action.
     ActionDenied {
         /// The action, as IAM policies name it.
         action: &'static str,
-        /// A policy denies it by name, as against none that allows it.
-        explicitly: bool,
+        /// Which policy refuses.
+        denial: Denial,
     },
-    /// The identity or its signature is not for this region.
+    /// The request was signed for another region than the one that was asked.
     WrongRegion,
+    /// The account has not enabled the region, or not activated STS there.
+    RegionDisabled,
+    /// The account has no subscription to the service, or is suspended.
+    NotSubscribed,
+    /// AWS has no such endpoint: FIPS and dual stack are not everywhere.
+    NoEndpoint,
     /// The request's time is not AWS's.
     ClockSkew,
     /// Too many requests.
@@ -85,10 +97,17 @@ pub enum Cause {
     Unavailable(Outage),
     /// AWS was not asked, to spare the access keys; it is their turn later.
     Withheld(Withholding),
+    /// The proxy on the way to AWS stood in it.
+    Proxy {
+        /// The proxy.
+        proxy: HostPort,
+        /// What it did, or did not.
+        trouble: ProxyTrouble,
+    },
     /// The operator has no AWS identity of its own.
     NoOperatorIdentity,
     /// AWS does not take the operator's own identity.
-    OperatorIdentityRefused,
+    OperatorIdentityRefused(OwnIdentityFault),
     /// AWS gave a token, and the registry refuses it.
     TokenRefused {
         /// With 403, as against 401.
@@ -98,9 +117,63 @@ pub enum Cause {
     },
     /// Something else, by AWS's code for it.
     Other {
-        /// The code: letters and dots only.
+        /// The code: letters and digits only.
         code: String,
     },
+}
+
+/// What a proxy on the way to AWS did, or did not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProxyTrouble {
+    /// It can't be reached, or broke off.
+    Unreachable,
+    /// It did not answer in time.
+    Timeout,
+    /// It wants another login (407).
+    LoginRejected,
+    /// It does not let AWS be reached.
+    NoTunnel,
+}
+
+/// Which policy refuses an action, where AWS says so.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Denial {
+    /// Its kind.
+    pub policy: Option<PolicyKind>,
+    /// It denies the action by name, as against not allowing it.
+    pub explicitly: bool,
+}
+
+/// The kinds of policy that AWS names in its refusals.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum PolicyKind {
+    /// Of the user or role.
+    Identity,
+    /// Of what is accessed.
+    Resource,
+    /// The permissions boundary of the user or role.
+    PermissionsBoundary,
+    /// An organization's, for its identities.
+    ServiceControl,
+    /// An organization's, for its resources.
+    ResourceControl,
+    /// Of the session.
+    Session,
+    /// Of the private endpoint that the request came through.
+    VpcEndpoint,
+    /// Of the role that is assumed.
+    RoleTrust,
+}
+
+/// Why AWS does not take the operator's own identity.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OwnIdentityFault {
+    /// Its credentials are unknown, or could not be had.
+    Credentials,
+    /// IRSA: the role's trust policy does not let the service account assume it.
+    TrustPolicy,
+    /// IRSA: the token of the service account is not accepted.
+    Token,
 }
 
 /// Why AWS could not be asked.
@@ -114,30 +187,68 @@ pub enum Outage {
     Untrusted,
     /// A status that is no answer of AWS's.
     Status(u16),
+    /// AWS says that it failed itself.
+    Fault,
     /// An answer that can't be read.
     Unreadable,
+}
+
+/// What a cause means for the credentials: the one table for the condition's reason and for how long AWS is left alone.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Class {
+    /// They are wrong.
+    Rejected,
+    /// They have ended.
+    Expired,
+    /// They may be right, and can't assume the role.
+    RoleDenied,
+    /// They may be right, and give no access.
+    Forbidden,
+    /// AWS takes them, and the registry does not take what AWS gave.
+    TokenRefused,
+    /// AWS wants to be left alone; nothing is said of them.
+    Throttled,
+    /// AWS could not say.
+    Unavailable,
+}
+
+impl Cause {
+    /// What it means for the credentials.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::UnknownKey { .. } | Self::WrongSecret | Self::MalformedKeys | Self::WrongRegion => {
+                Class::Rejected
+            }
+            Self::Expired => Class::Expired,
+            Self::RoleDenied { .. }
+            | Self::SessionTooLarge
+            | Self::NoOperatorIdentity
+            | Self::OperatorIdentityRefused(_) => Class::RoleDenied,
+            // A code that nobody knows says nothing against the keys.
+            Self::ActionDenied { .. }
+            | Self::RegionDisabled
+            | Self::NotSubscribed
+            | Self::NoEndpoint
+            | Self::TokenRefused { forbidden: true, .. }
+            | Self::Other { .. } => Class::Forbidden,
+            Self::TokenRefused { forbidden: false, .. } => Class::TokenRefused,
+            Self::Withheld(Withholding::TriedTooOften) => Class::Rejected,
+            Self::Throttled | Self::Withheld(_) => Class::Throttled,
+            // AWS looks at the time before it looks at the keys.
+            Self::Unavailable(_) | Self::Proxy { .. } | Self::ClockSkew => Class::Unavailable,
+        }
+    }
 }
 
 impl Refusal {
     /// May a retry alone change this?
     pub fn is_transient(&self) -> bool {
-        match self.cause {
-            Cause::Throttled | Cause::Unavailable(_) | Cause::ClockSkew => true,
-            Cause::Withheld(why) => why != Withholding::TriedTooOften,
-            _ => false,
-        }
+        matches!(self.cause.class(), Class::Throttled | Class::Unavailable)
     }
 
     /// Are the credentials themselves refused?
     pub fn is_rejection(&self) -> bool {
-        matches!(
-            self.cause,
-            Cause::UnknownKey { .. }
-                | Cause::WrongSecret
-                | Cause::MalformedKeys
-                | Cause::WrongRegion
-                | Cause::Expired
-        )
+        matches!(self.cause.class(), Class::Rejected | Class::Expired)
     }
 }
 
@@ -164,6 +275,8 @@ pub enum Action {
         /// Whether an external id was given.
         external_id: bool,
     },
+    /// `sts:AssumeRoleWithWebIdentity`: IRSA, the operator's own role.
+    AssumeRoleWithWebIdentity,
 }
 
 impl Action {
@@ -172,7 +285,8 @@ impl Action {
         match self {
             Self::GetAuthorizationToken => "ecr:GetAuthorizationToken",
             Self::DescribeRepositories => "ecr:DescribeRepositories",
-            Self::AssumeRole { .. } => "sts:AssumeRole",
+            Self::AssumeRole { .. } => ASSUME_ROLE,
+            Self::AssumeRoleWithWebIdentity => "sts:AssumeRoleWithWebIdentity",
         }
     }
 
@@ -180,18 +294,25 @@ impl Action {
     pub fn api(self) -> Api {
         match self {
             Self::GetAuthorizationToken | Self::DescribeRepositories => Api::Ecr,
-            Self::AssumeRole { .. } => Api::Sts,
+            Self::AssumeRole { .. } | Self::AssumeRoleWithWebIdentity => Api::Sts,
         }
     }
 }
+
+const ASSUME_ROLE: &str = "sts:AssumeRole";
 
 /// The cause behind a complaint about `action`; `temporary`: a session's token was sent along.
 pub fn cause(complaint: Complaint<'_>, action: Action, temporary: bool) -> Cause {
     let Complaint { code, message, status } = complaint;
     let Some(code) = code.map(bare) else { return without_code(status) };
     match code {
-        "UnrecognizedClientException" | "InvalidClientTokenId" | "InvalidAccessKeyId" | "InvalidToken" => {
-            Cause::UnknownKey { temporary }
+        "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "InvalidToken"
+        | "AuthFailure" => Cause::UnknownKey { temporary },
+        "ExpiredToken" | "ExpiredTokenException" if action == Action::AssumeRoleWithWebIdentity => {
+            Cause::OperatorIdentityRefused(OwnIdentityFault::Token)
         }
         "ExpiredToken" | "ExpiredTokenException" => Cause::Expired,
         "InvalidSignatureException" | "InvalidSignature" | "SignatureDoesNotMatch" => signature(message),
@@ -200,14 +321,32 @@ pub fn cause(complaint: Complaint<'_>, action: Action, temporary: bool) -> Cause
         | "IncompleteSignatureException"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException" => Cause::MalformedKeys,
-        "RegionDisabledException" => Cause::WrongRegion,
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "OptInRequired" => {
-            denied(action, message)
-        }
-        "ValidationError" | "ValidationException" | "MalformedPolicyDocument" => invalid(action, code),
+        "RegionDisabledException" | "RegionDisabled" => Cause::RegionDisabled,
+        "OptInRequired"
+        | "NotSignedUp"
+        | "SubscriptionRequiredException"
+        | "PendingVerification"
+        | "Blocked" => Cause::NotSubscribed,
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "UnauthorizedOperation"
+        | "NotAuthorized"
+        | "NotAuthorizedException" => denied(action, message),
+        "PackedPolicyTooLarge" | "PackedPolicyTooLargeException" => Cause::SessionTooLarge,
+        "InvalidIdentityToken"
+        | "InvalidIdentityTokenException"
+        | "IDPRejectedClaim"
+        | "IDPRejectedClaimException" => Cause::OperatorIdentityRefused(OwnIdentityFault::Token),
+        "ValidationError"
+        | "ValidationException"
+        | "MalformedPolicyDocument"
+        | "MalformedPolicyDocumentException" => invalid(action, code),
         _ if is_throttling(code) || status == 429 => Cause::Throttled,
+        _ if is_fault(code) => {
+            Cause::Unavailable(if status >= 500 { Outage::Status(status) } else { Outage::Fault })
+        }
         _ if status >= 500 => Cause::Unavailable(Outage::Status(status)),
-        _ => Cause::Other { code: code.chars().filter(char::is_ascii_alphanumeric).take(64).collect() },
+        _ => other(code),
     }
 }
 
@@ -215,6 +354,10 @@ pub fn cause(complaint: Complaint<'_>, action: Action, temporary: bool) -> Cause
 fn bare(code: &str) -> &str {
     let code = code.rsplit('#').next().unwrap_or(code);
     code.split(':').next().unwrap_or(code)
+}
+
+fn other(code: &str) -> Cause {
+    Cause::Other { code: code.chars().filter(char::is_ascii_alphanumeric).take(64).collect() }
 }
 
 /// Not AWS's way to say no: a proxy's, or a broken server's.
@@ -235,20 +378,72 @@ fn signature(message: &str) -> Cause {
 }
 
 fn denied(action: Action, message: &str) -> Cause {
+    let denial = Denial::of(message);
+    let named = denied_action(message).unwrap_or_else(|| action.as_str());
     match action {
-        Action::AssumeRole { external_id } => Cause::RoleDenied { external_id, other_partition: None },
+        Action::AssumeRole { external_id } => {
+            Cause::RoleDenied { external_id, other_partition: None, action: named, denial }
+        }
+        Action::AssumeRoleWithWebIdentity => Cause::OperatorIdentityRefused(OwnIdentityFault::TrustPolicy),
         Action::GetAuthorizationToken | Action::DescribeRepositories => {
-            let explicitly = message.contains("explicit deny");
-            Cause::ActionDenied { action: action.as_str(), explicitly }
+            Cause::ActionDenied { action: named, denial }
         }
     }
 }
 
-/// STS finds the role's ARN or the external id ill-formed.
+/// The action that AWS says is not allowed: one that a request of the operator's may need.
+fn denied_action(message: &str) -> Option<&'static str> {
+    let (_, rest) = message.split_once("not authorized to perform: ")?;
+    let named = rest.split_whitespace().next()?;
+    let actions = [
+        ASSUME_ROLE,
+        "sts:TagSession",
+        "sts:SetSourceIdentity",
+        "ecr:GetAuthorizationToken",
+        "ecr:DescribeRepositories",
+    ];
+    actions.into_iter().find(|action| action.eq_ignore_ascii_case(named))
+}
+
+/// The phrases that AWS documents, the first that applies: an endpoint's policy that refuses "transitively through a service
+/// control policy" is mended there.
+const POLICIES: [(&str, PolicyKind); 9] = [
+    ("service control policy", PolicyKind::ServiceControl),
+    ("resource control policy", PolicyKind::ResourceControl),
+    ("vpc endpoint policy", PolicyKind::VpcEndpoint),
+    ("permissions boundary", PolicyKind::PermissionsBoundary),
+    ("session policy", PolicyKind::Session),
+    ("sessions policy", PolicyKind::Session),
+    ("role trust policy", PolicyKind::RoleTrust),
+    ("resource-based policy", PolicyKind::Resource),
+    ("identity-based policy", PolicyKind::Identity),
+];
+
+impl Denial {
+    /// What AWS says behind the action and the resource: `because no … policy allows the … action`, or
+    /// `with an explicit deny in a … policy`, with or without the policy's ARN.
+    fn of(message: &str) -> Self {
+        let message = message.to_ascii_lowercase();
+        let (explicitly, context) = match message.rsplit_once("with an explicit deny") {
+            Some((_, context)) => (true, context),
+            None => (false, message.rsplit_once("because ").map_or("", |(_, context)| context)),
+        };
+        let found = POLICIES.into_iter().find(|(phrase, _)| context.contains(phrase));
+        Self { policy: found.map(|(_, policy)| policy), explicitly }
+    }
+}
+
+/// STS finds the role's ARN, the external id or the session ill-formed.
 fn invalid(action: Action, code: &str) -> Cause {
     match action {
-        Action::AssumeRole { external_id } => Cause::RoleDenied { external_id, other_partition: None },
-        _ => Cause::Other { code: code.to_owned() },
+        Action::AssumeRole { external_id } => Cause::RoleDenied {
+            external_id,
+            other_partition: None,
+            action: action.as_str(),
+            denial: Denial::default(),
+        },
+        Action::AssumeRoleWithWebIdentity => Cause::OperatorIdentityRefused(OwnIdentityFault::Credentials),
+        Action::GetAuthorizationToken | Action::DescribeRepositories => other(code),
     }
 }
 
@@ -265,9 +460,32 @@ fn is_throttling(code: &str) -> bool {
             | "RequestLimitExceeded"
             | "BandwidthLimitExceeded"
             | "LimitExceededException"
+            | "EC2ThrottledException"
+            | "ProvisionedThroughputExceededException"
             | "SlowDown"
             | "PriorRequestNotComplete"
             | "TransactionInProgressException"
+    )
+}
+
+/// The codes by which AWS says that it failed itself, whatever the status; STS answers some of them with 400.
+fn is_fault(code: &str) -> bool {
+    matches!(
+        code,
+        "InternalFailure"
+            | "InternalError"
+            | "InternalServerError"
+            | "InternalServerException"
+            | "InternalServiceError"
+            | "InternalServiceException"
+            | "ServerException"
+            | "ServiceUnavailable"
+            | "ServiceUnavailableException"
+            | "RequestTimeout"
+            | "RequestTimeoutException"
+            | "RequestAbortedException"
+            | "IDPCommunicationError"
+            | "IDPCommunicationErrorException"
     )
 }
 
@@ -307,18 +525,116 @@ mod tests {
         assert_eq!(said("com.amazonaws.ecr#ExpiredTokenException", "", token), Cause::Expired);
     }
 
+    fn role_denied(action: &'static str, denial: Denial) -> Cause {
+        Cause::RoleDenied { external_id: true, other_partition: None, action, denial }
+    }
+
     #[test]
     fn a_denied_action_is_named_and_a_denied_role_is_another_matter() {
         let message = "User: arn:aws:iam::123456789012:user/x is not authorized to perform: \
                        ecr:GetAuthorizationToken on resource: * with an explicit deny in a service control policy";
+        let denial = Denial { policy: Some(PolicyKind::ServiceControl), explicitly: true };
         assert_eq!(
             said("AccessDeniedException", message, Action::GetAuthorizationToken),
-            Cause::ActionDenied { action: "ecr:GetAuthorizationToken", explicitly: true }
+            Cause::ActionDenied { action: "ecr:GetAuthorizationToken", denial }
         );
-        assert_eq!(
-            said("AccessDenied", "", ROLE),
-            Cause::RoleDenied { external_id: true, other_partition: None }
-        );
+        assert_eq!(said("AccessDenied", "", ROLE), role_denied("sts:AssumeRole", Denial::default()));
+    }
+
+    #[test]
+    fn each_kind_of_policy_is_known_by_its_phrase() {
+        let begins = "User: arn:aws:iam::123456789012:user/x is not authorized to perform: ecr:GetAuthorizationToken on \
+                      resource: *";
+        let allows = "allows the ecr:GetAuthorizationToken action";
+        let denial = |context: String| {
+            let message = format!("{begins} {context}");
+            match said("AccessDeniedException", &message, Action::GetAuthorizationToken) {
+                Cause::ActionDenied { denial, .. } => (denial.policy, denial.explicitly),
+                other => panic!("{other:?}"),
+            }
+        };
+        for (policy, kind) in [
+            ("VPC endpoint policy", PolicyKind::VpcEndpoint),
+            ("permissions boundary", PolicyKind::PermissionsBoundary),
+            ("service control policy", PolicyKind::ServiceControl),
+            ("resource control policy", PolicyKind::ResourceControl),
+            ("session policy", PolicyKind::Session),
+            ("resource-based policy", PolicyKind::Resource),
+            ("identity-based policy", PolicyKind::Identity),
+        ] {
+            assert_eq!(denial(format!("because no {policy} {allows}")), (Some(kind), false));
+            assert_eq!(denial(format!("with an explicit deny in a {policy}")), (Some(kind), true));
+            let by_arn =
+                format!("with an explicit deny in a {policy}: arn:aws:organizations::1:policy/o-1/x/p-1");
+            assert_eq!(denial(by_arn), (Some(kind), true));
+        }
+        let through =
+            "with an explicit deny in a VPC endpoint policy transitively through a service control policy";
+        assert_eq!(denial(through.into()), (Some(PolicyKind::ServiceControl), true));
+        assert_eq!(denial("with an explicit deny".into()), (None, true));
+        assert_eq!(denial(String::new()), (None, false));
+    }
+
+    #[test]
+    fn assuming_a_role_may_take_more_than_one_action() {
+        for action in ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"] {
+            let message = format!(
+                "User: arn:aws:sts::123456789012:assumed-role/x/y is not authorized to perform: {action} on resource: \
+                 arn:aws:iam::123456789012:role/z"
+            );
+            assert_eq!(said("AccessDenied", &message, ROLE), role_denied(action, Denial::default()));
+        }
+        let trust = "is not authorized to perform: sts:AssumeRole because no role trust policy allows the sts:AssumeRole action";
+        let denial = Denial { policy: Some(PolicyKind::RoleTrust), explicitly: false };
+        assert_eq!(said("AccessDenied", trust, ROLE), role_denied("sts:AssumeRole", denial));
+        // A name that no request of the operator's needs is not repeated.
+        let strange = "is not authorized to perform: sts:HUSH on resource: x";
+        assert_eq!(said("AccessDenied", strange, ROLE), role_denied("sts:AssumeRole", Denial::default()));
+    }
+
+    #[test]
+    fn rejects_credentials_only_where_they_are_wrong() {
+        let token = Action::GetAuthorizationToken;
+        for (code, class) in [
+            ("RegionDisabledException", Class::Forbidden),
+            ("OptInRequired", Class::Forbidden),
+            ("SubscriptionRequiredException", Class::Forbidden),
+            ("NotAuthorized", Class::Forbidden),
+            ("InvalidParameterException", Class::Forbidden),
+            ("Strange", Class::Forbidden),
+            ("RequestExpired", Class::Unavailable),
+            ("InternalFailure", Class::Unavailable),
+            ("ServiceUnavailable", Class::Unavailable),
+            ("RequestLimitExceeded", Class::Throttled),
+            ("TooManyRequestsException", Class::Throttled),
+            ("ExpiredTokenException", Class::Expired),
+            ("UnrecognizedClientException", Class::Rejected),
+            ("IncompleteSignature", Class::Rejected),
+        ] {
+            assert_eq!(said(code, "", token).class(), class, "{code}");
+        }
+        for (code, class) in [
+            ("PackedPolicyTooLarge", Class::RoleDenied),
+            ("MalformedPolicyDocument", Class::RoleDenied),
+            ("ValidationError", Class::RoleDenied),
+            ("RegionDisabledException", Class::Forbidden),
+            ("Throttling", Class::Throttled),
+            ("InvalidClientTokenId", Class::Rejected),
+        ] {
+            assert_eq!(said(code, "", ROLE).class(), class, "{code}");
+        }
+    }
+
+    #[test]
+    fn the_operators_own_role_is_no_registrys_matter() {
+        let own = Action::AssumeRoleWithWebIdentity;
+        let refused = Cause::OperatorIdentityRefused;
+        assert_eq!(said("AccessDenied", "", own), refused(OwnIdentityFault::TrustPolicy));
+        for code in ["InvalidIdentityToken", "ExpiredTokenException", "IDPRejectedClaim"] {
+            assert_eq!(said(code, "", own), refused(OwnIdentityFault::Token), "{code}");
+        }
+        assert_eq!(said("IDPCommunicationError", "", own), Cause::Unavailable(Outage::Fault));
+        assert_eq!(said("Throttling", "", own), Cause::Throttled);
     }
 
     #[test]
@@ -336,9 +652,8 @@ mod tests {
         for code in ["RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"] {
             assert_eq!(said(code, "", token), Cause::ClockSkew, "{code}");
         }
-        assert_eq!(said("RegionDisabledException", "", ROLE), Cause::WrongRegion);
-        let denied = Cause::RoleDenied { external_id: true, other_partition: None };
-        assert_eq!(said("ValidationError", "", ROLE), denied);
+        assert_eq!(said("RegionDisabledException", "", ROLE), Cause::RegionDisabled);
+        assert_eq!(said("ValidationError", "", ROLE), role_denied("sts:AssumeRole", Denial::default()));
         assert_eq!(
             said("ValidationException", "", token),
             Cause::Other { code: "ValidationException".into() }
@@ -374,7 +689,8 @@ mod tests {
             let refusal = refusal(cause);
             assert!(refusal.is_transient() && !refusal.is_rejection(), "{refusal:?}");
         }
-        let denied = refusal(Cause::ActionDenied { action: "ecr:GetAuthorizationToken", explicitly: false });
+        let denial = Denial::default();
+        let denied = refusal(Cause::ActionDenied { action: "ecr:GetAuthorizationToken", denial });
         assert!(!denied.is_rejection() && !denied.is_transient());
     }
 

@@ -3,8 +3,10 @@
 //! Matches are anchored: what merely looks like an ECR host is none. What is derived from a host is a region of AWS's
 //! grammar and nothing else, so that no endpoint of AWS is ever made of what a tenant wrote.
 
+use std::fmt;
+
 use registry_api::spec::EcrAuth;
-use registry_probe::{Endpoint, Host};
+use registry_probe::{Endpoint, Host, HostPort};
 use thiserror::Error;
 
 /// A part of AWS with identities of its own.
@@ -60,7 +62,7 @@ impl Partition {
 }
 
 /// Where tokens for a registry are had.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Place {
     /// The registry's account, where the host tells it.
     pub account: Option<String>,
@@ -72,6 +74,16 @@ pub struct Place {
     pub fips: bool,
     /// Whether AWS's dual-stack endpoints are asked.
     pub dual_stack: bool,
+}
+
+/// Without the account.
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { account: _, region, region_of_host, fips, dual_stack } = self;
+        let mut debug = f.debug_struct("Place");
+        debug.field("region", region).field("region_of_host", region_of_host);
+        debug.field("fips", fips).field("dual_stack", dual_stack).finish_non_exhaustive()
+    }
 }
 
 /// Why it can't be told where tokens are had.
@@ -139,6 +151,14 @@ pub enum EcrHost {
     Public,
 }
 
+/// Whether a server is one of ECR's registries. Whoever has a token for one can send it there and reach nobody but AWS.
+pub fn is_ecr(server: &HostPort) -> bool {
+    match &server.host {
+        Host::Name(name) => EcrHost::parse(name).is_some(),
+        Host::Address(_) => false,
+    }
+}
+
 /// Domains of the registries that are reached by IPv4 alone.
 const SUFFIXES: [(&str, &[Partition]); 7] = [
     ("amazonaws.com", &[Partition::Commercial, Partition::GovCloud]),
@@ -191,7 +211,7 @@ fn service(labels: &str) -> Option<(bool, bool, &str)> {
 }
 
 /// `eu-central-1`: words of letters, then a number of one or two digits.
-fn is_region(text: &str) -> bool {
+pub(super) fn is_region(text: &str) -> bool {
     let Some((words, number)) = text.rsplit_once('-') else { return false };
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
     text.len() <= 32

@@ -80,7 +80,7 @@ pub enum Source {
 }
 
 /// Who asks for a token.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Identity {
     /// Whoever has these keys.
     Keys(Keys),
@@ -93,6 +93,18 @@ pub enum Identity {
         /// Who assumes it.
         source: Source,
     },
+}
+
+/// Without the role's account and the external id.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keys(keys) => f.debug_tuple("Keys").field(keys).finish(),
+            Self::Role { source, .. } => {
+                f.debug_struct("Role").field("source", source).finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 /// All that it takes to get a token.
@@ -200,6 +212,22 @@ mod tests {
     fn debug_output_holds_no_secret() {
         let part = || Keys::part("hunter2").unwrap();
         let keys = Keys { id: part(), secret: part(), session: Some(part()) };
-        assert!(!format!("{keys:?}").contains("hunter2"));
+        let place = Place {
+            account: Some("123456789012".into()),
+            region: "eu-central-1".into(),
+            region_of_host: None,
+            fips: false,
+            dual_stack: false,
+        };
+        let identity = Identity::Role {
+            arn: "arn:aws:iam::123456789012:role/hunter2".into(),
+            external_id: Some("hunter2".into()),
+            source: Source::Keys(keys.clone()),
+        };
+        let login = Login { tenant: None, place, identity };
+        for text in [format!("{keys:?}"), format!("{login:?}")] {
+            assert!(!text.contains("hunter2") && !text.contains("123456789012"), "{text}");
+        }
+        assert!(format!("{login:?}").contains("eu-central-1"));
     }
 }

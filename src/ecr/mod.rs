@@ -1,8 +1,9 @@
 //! AWS ECR: from access keys or a role to a token that its registries take.
 //!
-//! Split by what can go wrong: [`hosts`] says where tokens are had, [`identity`] who asks, [`causes`] what AWS's refusals
-//! mean, [`tokens`] and its `cache` when AWS is asked at all, and [`api`] (feature `ecr`) asks. All but the last are pure
-//! or without I/O. That a token opens the registry is the probe's to find out; what a refusal means for conditions is
+//! Split by what can go wrong: [`hosts`] says where tokens are had, [`regions`] where AWS is asked, [`identity`] who asks,
+//! [`causes`] what AWS's refusals mean, [`tokens`] and its `cache` when AWS is asked at all, and [`api`] (feature `ecr`) asks, by the
+//! clients of [`http`]. All but the last two are pure or without I/O. That a token opens the registry is the probe's to find out; what a
+//! refusal means for conditions is
 //! `assess`'s.
 
 #[cfg(feature = "ecr")]
@@ -10,12 +11,19 @@ pub mod api;
 mod cache;
 pub mod causes;
 pub mod hosts;
+#[cfg(feature = "ecr")]
+pub mod http;
 pub mod identity;
+#[cfg(feature = "ecr")]
+mod own;
 pub mod probe;
+pub mod regions;
 pub mod tokens;
 
 pub use cache::{Fresh, Kept, Taken, Urgency};
-pub use causes::{Api, Cause, Outage, Refusal};
+pub use causes::{
+    Api, Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble, Refusal,
+};
 pub use hosts::{Place, PlaceError};
 pub use identity::{Identity, KeyFault, Keys, Login, OperatorIdentity, Source};
 pub use probe::Seen;

@@ -199,7 +199,7 @@ impl Run<'_> {
     /// What the registry's refusal of a token that AWS gave means: not that the user's keys are wrong.
     fn refused(&self, finding: &CredentialsFinding) -> Option<Cause> {
         let forbidden = match finding {
-            CredentialsFinding::Rejected { by } if self.is_registry(by) => false,
+            CredentialsFinding::Rejected { by, .. } if self.is_registry(by) => false,
             CredentialsFinding::Forbidden { by } if self.is_registry(by) => true,
             CredentialsFinding::Expired => true,
             _ => return None,

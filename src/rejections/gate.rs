@@ -239,7 +239,9 @@ fn finding(refusal: Refusal, server: &HostPort) -> CredentialsFinding {
     match refusal {
         Refusal::Forbidden => CredentialsFinding::Forbidden { by: server.clone() },
         Refusal::Expired => CredentialsFinding::Expired,
-        Refusal::Rejected | Refusal::Aws(_) => CredentialsFinding::Rejected { by: server.clone() },
+        Refusal::Rejected | Refusal::Aws(_) => {
+            CredentialsFinding::Rejected { by: server.clone(), status: 401 }
+        }
     }
 }
 
@@ -248,7 +250,7 @@ fn verdict(finding: &CredentialsFinding, server: Option<&HostPort>, forbidden: &
     use CredentialsFinding as F;
     let Some(server) = server else { return Verdict::Nothing };
     match finding {
-        F::Rejected { by } if by == server => Verdict::Refused(Refusal::Rejected),
+        F::Rejected { by, .. } if by == server => Verdict::Refused(Refusal::Rejected),
         F::Forbidden { by } if by == server && forbidden.contains(by) => Verdict::Refused(Refusal::Forbidden),
         F::Expired => Verdict::Refused(Refusal::Expired),
         F::TemporarilyUnavailable { server: failed, cause: Unavailable::Timeout(Stage::Request) }

@@ -2,22 +2,31 @@
 //! AWS, where that is asked for. A reference that can't be used is a [`Problem`], which becomes a condition; only what a
 //! retry may cure is an error.
 
+mod policy;
+mod purpose;
 mod references;
 
 use std::sync::Arc;
 
-use registry_api::spec::{Ca, EcrAuth, KeyRef, RegistrySpec, SecretRef};
+use registry_api::{
+    HOSTS_ANNOTATION,
+    spec::{Ca, EcrAuth, KeyRef, RegistrySpec, SecretRef},
+};
 use registry_probe::{
     CaBundle, CaError, ClientCertificate, ClientCertificateError, Credentials, CredentialsError,
-    DockerConfigError, Endpoint, Material, RepositoryName,
+    DockerConfigError, Endpoint, HostPatternsError, HostPort, Material, RepositoryName,
 };
 use secrecy::SecretString;
 use thiserror::Error;
 
 use crate::{
-    ecr::{Identity, KeyFault, Keys, Login, OperatorIdentity, Place, Source},
-    subject::Key,
+    access::Obstacle,
+    ecr::{Identity, KeyFault, Keys, Login, OperatorIdentity, Place, Source, hosts::is_ecr},
+    subject::{Key, Scope},
 };
+pub use policy::{TenantPolicy, policy_reference};
+use purpose::{DOCKER_CONFIG, annotate, check_hosts, check_type};
+pub use purpose::{Purpose, WrongType};
 pub use references::{
     Content, ContentsDigest, Objects, ReadError, Reading, Reference, ReferenceKind, References, Shelf,
 };
@@ -35,7 +44,15 @@ pub enum Problem {
         reference: Reference,
         /// The operator, as an option of `kubectl create rolebinding`.
         operator: String,
+        /// Whose role binding keeps the operator from binding itself, if one does.
+        obstacle: Option<Obstacle>,
     },
+    /// The operator may not read the tenant policy, without which nothing of a tenant's is sent.
+    #[error(
+        "the operator may not read {0}, which says what tenants may do: a cluster administrator installs the chart's Role \
+         registry-operator-system again"
+    )]
+    PolicyDenied(Reference),
     /// A key is missing.
     #[error("{reference} has no key {key}")]
     NoKey {
@@ -45,14 +62,46 @@ pub enum Problem {
         key: String,
     },
     /// The Secret is of another type than the spec's field takes.
-    #[error("{reference} is of type {found}; {wanted}")]
-    WrongType {
+    #[error("{0}")]
+    WrongType(WrongType),
+    /// The annotation with the Secret's hosts can't be read.
+    #[error("the annotation {HOSTS_ANNOTATION} of {reference} {cause}")]
+    Hosts {
         /// The Secret.
         reference: Reference,
-        /// Its type.
-        found: String,
-        /// The types that would do, as half a sentence.
-        wanted: &'static str,
+        /// What is wrong with it.
+        cause: HostPatternsError,
+    },
+    /// The Secret is for other hosts.
+    #[error(
+        "{reference} is for other hosts than {server}, by its annotation {HOSTS_ANNOTATION}: correct spec.endpoint, or \
+         have the Secret's owner add the host there"
+    )]
+    OtherHosts {
+        /// The Secret.
+        reference: Reference,
+        /// The endpoint's server.
+        server: HostPort,
+    },
+    /// The Secret does not say which hosts it is for, and must.
+    #[error(
+        "{reference} does not say which hosts it is for, as tenantPolicy.secretHosts requires: if {server} may have it, run {}",
+        annotate(.reference, .server)
+    )]
+    NoHosts {
+        /// The Secret.
+        reference: Reference,
+        /// The endpoint's server.
+        server: HostPort,
+    },
+    /// AWS's token would go to a host that is neither ECR's nor listed.
+    #[error(
+        "spec.endpoint names {server}, which is not a host of AWS ECR: a TenantRegistry sends AWS's tokens to other hosts \
+         only where tenantPolicy.allowedEndpoints lists them; ask a cluster administrator to add it"
+    )]
+    AwsTokenElsewhere {
+        /// The endpoint's server.
+        server: HostPort,
     },
     /// A value is no UTF-8 text.
     #[error("the key {key} of {reference} is not UTF-8 text")]
@@ -125,6 +174,8 @@ pub enum Problem {
 pub struct Resolved {
     /// What was read, in the order of the spec.
     pub readings: Vec<Reading>,
+    /// The tenant policy, where it was read.
+    pub policy: Option<Reading>,
     /// What was read, of all that was there.
     pub contents: ContentsDigest,
     /// What can be probed with, or why it can't.
@@ -155,6 +206,17 @@ pub struct Wanted<'a> {
     pub tenant: Option<&'a Arc<str>>,
     /// Where its references are read.
     pub namespace: &'a str,
+    /// What an administrator lets a tenant do.
+    pub policy: PolicySource<'a>,
+}
+
+/// Where the tenant policy comes from. It bears on TenantRegistries only.
+#[derive(Clone, Copy, Debug)]
+pub enum PolicySource<'a> {
+    /// The ConfigMap in the operator's namespace, which this is.
+    Namespace(&'a str),
+    /// It is known already.
+    Known(&'a TenantPolicy),
 }
 
 /// Every object that the spec names, to be read from `namespace`.
@@ -192,16 +254,20 @@ pub async fn resolve(wanted: Wanted<'_>, objects: &impl Objects) -> Result<Resol
     let mut reader = Reader {
         objects,
         namespace: wanted.namespace,
+        server: wanted.endpoint.server(),
+        policy: None,
+        policy_read: None,
         readings: Vec::new(),
         contents: ContentsDigest::default(),
     };
     let means = reader.means(wanted).await;
-    let Reader { readings, contents, .. } = reader;
+    let Reader { readings, contents, policy_read: policy, .. } = reader;
     match means {
-        Ok(means) => Ok(Resolved { readings, contents, means: Ok(means) }),
-        Err(Stop::Problem(problem)) => Ok(Resolved { readings, contents, means: Err(problem) }),
-        Err(Stop::Read(ReadError::Forbidden { reference, operator })) => {
-            Ok(Resolved { readings, contents, means: Err(Problem::AccessDenied { reference, operator }) })
+        Ok(means) => Ok(Resolved { readings, policy, contents, means: Ok(means) }),
+        Err(Stop::Problem(problem)) => Ok(Resolved { readings, policy, contents, means: Err(problem) }),
+        Err(Stop::Read(ReadError::Forbidden { reference, operator, obstacle })) => {
+            let problem = Problem::AccessDenied { reference, operator, obstacle };
+            Ok(Resolved { readings, policy, contents, means: Err(problem) })
         }
         Err(Stop::Read(error)) => Err(error),
     }
@@ -219,22 +285,52 @@ enum Stop {
 struct Reader<'a, O> {
     objects: &'a O,
     namespace: &'a str,
+    /// Where what is read will be sent.
+    server: &'a HostPort,
+    /// In system scope there is none.
+    policy: Option<TenantPolicy>,
+    policy_read: Option<Reading>,
     readings: Vec<Reading>,
     contents: ContentsDigest,
 }
 
 impl<O: Objects> Reader<'_, O> {
     async fn means(&mut self, wanted: Wanted<'_>) -> Result<Means, Stop> {
+        self.policy = self.policy(wanted).await?;
         let login = self.login(wanted).await?;
         let material = self.material(wanted.spec, wanted.endpoint).await?;
         Ok(Means { material, login })
     }
 
+    async fn policy(&mut self, wanted: Wanted<'_>) -> Result<Option<TenantPolicy>, Stop> {
+        let namespace = match wanted.policy {
+            PolicySource::Known(policy) => {
+                return Ok((wanted.key.scope() == Scope::Tenant).then(|| policy.clone()));
+            }
+            PolicySource::Namespace(namespace) => namespace,
+        };
+        let Some(reference) = policy_reference(wanted.key, wanted.spec, namespace) else { return Ok(None) };
+        let content = match self.objects.read(&reference).await {
+            Err(ReadError::Forbidden { reference, .. }) => {
+                return Err(Problem::PolicyDenied(reference).into());
+            }
+            content => content?,
+        };
+        let version = content.as_ref().map(|content| content.version.clone());
+        self.contents.add(content.as_ref().map_or(&[][..], |content| &content.digest.0));
+        self.policy_read = Some(Reading { reference, version });
+        Ok(Some(TenantPolicy::of(content.as_deref())))
+    }
+
     async fn login(&mut self, wanted: Wanted<'_>) -> Result<Option<Login>, Stop> {
         let ecr = wanted.spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref());
         let (Some(ecr), Some(place)) = (ecr, wanted.place) else { return Ok(None) };
+        let server = wanted.endpoint.server();
+        if self.policy.as_ref().is_some_and(|policy| !is_ecr(server) && !policy.lists(server)) {
+            return Err(Problem::AwsTokenElsewhere { server: server.clone() }.into());
+        }
         let secret = match credentials_secret(wanted.spec) {
-            Some(secret) => Some(self.read(ReferenceKind::Secret, &secret.name).await?),
+            Some(secret) => Some(self.secret(Purpose::AwsKeys, secret).await?),
             None => None,
         };
         let secret = secret.as_ref().map(|(reference, content)| (reference, content.as_ref()));
@@ -264,13 +360,13 @@ impl<O: Objects> Reader<'_, O> {
     ) -> Result<Option<Credentials>, Stop> {
         let Some(auth) = &spec.auth else { return Ok(None) };
         if let Some(basic) = &auth.basic {
-            let (reference, content) = self.read(ReferenceKind::Secret, &basic.secret_ref.name).await?;
+            let (reference, content) = self.secret(Purpose::Basic, &basic.secret_ref).await?;
             let base_path =
                 spec.base_content_path.as_deref().and_then(|path| RepositoryName::parse(path).ok());
             return Ok(Some(basic_credentials(&reference, &content, endpoint, base_path.as_ref())?));
         }
         if let Some(token) = &auth.token {
-            let (reference, content) = self.read(ReferenceKind::Secret, &token.secret_ref.name).await?;
+            let (reference, content) = self.secret(Purpose::Token, &token.secret_ref).await?;
             return Ok(Some(token_credentials(&reference, &content)?));
         }
         Ok(None)
@@ -293,6 +389,8 @@ impl<O: Objects> Reader<'_, O> {
 
     async fn ca_of(&mut self, kind: ReferenceKind, KeyRef { name, key }: &KeyRef) -> Result<CaBundle, Stop> {
         let (reference, content) = self.read(kind, name).await?;
+        // Nothing of it is sent; but a Secret that names its hosts is used for no other.
+        check_hosts(&reference, &content, self.server, false)?;
         let Some(pem) = content.get(key) else {
             return Err(Problem::NoCaKey { reference, key: key.clone() }.into());
         };
@@ -301,17 +399,24 @@ impl<O: Objects> Reader<'_, O> {
     }
 
     async fn client_certificate(&mut self, secret: &SecretRef) -> Result<ClientCertificate, Stop> {
-        let (reference, content) = self.read(ReferenceKind::Secret, &secret.name).await?;
-        expect_type(
-            &reference,
-            &content,
-            &["kubernetes.io/tls"],
-            "a client certificate is of type kubernetes.io/tls",
-        )?;
+        let (reference, content) = self.secret(Purpose::ClientCertificate, secret).await?;
         let (certificate, key) =
             (entry(&reference, &content, "tls.crt")?, entry(&reference, &content, "tls.key")?);
         let parsed = ClientCertificate::parse(certificate, key);
         Ok(parsed.map_err(|cause| Problem::ClientCertificate { reference, cause })?)
+    }
+
+    /// A Secret that was made for that purpose, and may be used for the endpoint's host.
+    async fn secret(
+        &mut self,
+        purpose: Purpose,
+        secret: &SecretRef,
+    ) -> Result<(Reference, Arc<Content>), Stop> {
+        let (reference, content) = self.read(ReferenceKind::Secret, &secret.name).await?;
+        check_type(purpose, &reference, &content)?;
+        let required = self.policy.as_ref().is_some_and(TenantPolicy::requires_secret_hosts);
+        check_hosts(&reference, &content, self.server, required)?;
+        Ok((reference, content))
     }
 
     async fn read(&mut self, kind: ReferenceKind, name: &str) -> Result<(Reference, Arc<Content>), Stop> {
@@ -328,20 +433,12 @@ impl<O: Objects> Reader<'_, O> {
     }
 }
 
-const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
-const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
-const BASIC_TYPES: &str = "spec.auth.basic takes kubernetes.io/basic-auth (keys username and password) or \
-                           kubernetes.io/dockerconfigjson";
-
 fn basic_credentials(
     reference: &Reference,
     content: &Content,
     endpoint: &Endpoint,
     base_path: Option<&RepositoryName>,
 ) -> Result<Credentials, Problem> {
-    // Only what was made for signing in to a registry: or whoever may write a registry could have the operator send any
-    // password in the namespace to an endpoint of his own.
-    expect_type(reference, content, &[BASIC_AUTH, DOCKER_CONFIG], BASIC_TYPES)?;
     if content.kind.as_deref() == Some(DOCKER_CONFIG) {
         let json = entry(reference, content, ".dockerconfigjson")?;
         return Credentials::from_dockerconfigjson_below(json, endpoint, base_path)
@@ -403,19 +500,6 @@ fn aws_keys(reference: &Reference, content: &Content) -> Result<Keys, Problem> {
         secret: needed("AWS_SECRET_ACCESS_KEY")?,
         session: if session { part("AWS_SESSION_TOKEN")? } else { None },
     })
-}
-
-fn expect_type(
-    reference: &Reference,
-    content: &Content,
-    types: &[&str],
-    wanted: &'static str,
-) -> Result<(), Problem> {
-    let found = content.kind.as_deref().unwrap_or("Opaque");
-    if types.contains(&found) {
-        return Ok(());
-    }
-    Err(Problem::WrongType { reference: reference.clone(), found: found.to_owned(), wanted })
 }
 
 fn entry<'a>(reference: &Reference, content: &'a Content, key: &'static str) -> Result<&'a [u8], Problem> {

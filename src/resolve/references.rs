@@ -8,16 +8,19 @@ use std::{
     fmt,
     hash::BuildHasher,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use aws_lc_rs::digest;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt};
+use registry_api::HOSTS_ANNOTATION;
 use secrecy::{ExposeSecret, SecretSlice};
 use thiserror::Error;
 
-use crate::access::Access;
+use crate::{
+    access::{Access, Obstacle, UNTIL_EFFECTIVE},
+    kubernetes::call::{CallError, CallFailure, call},
+};
 
 /// What kind of object a reference names.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -103,10 +106,12 @@ impl fmt::Debug for ContentsDigest {
 pub struct Content {
     /// The resource version.
     pub version: String,
-    /// All that matters of it: its type and its entries, and nothing of its metadata.
+    /// All that matters of it: its type, its entries and the hosts that it is for, and nothing else of its metadata.
     pub digest: ContentsDigest,
     /// The Secret's type.
     pub kind: Option<String>,
+    /// The hosts that the Secret is for, as its annotation names them; none if it has no such annotation.
+    pub hosts: Option<String>,
     entries: BTreeMap<String, SecretSlice<u8>>,
 }
 
@@ -119,6 +124,9 @@ impl Content {
     fn digested(mut self) -> Self {
         let mut digest = ContentsDigest::default();
         digest.add(self.kind.as_deref().unwrap_or_default().as_bytes());
+        // An annotation that is empty is not one that is missing.
+        digest.add(if self.hosts.is_some() { &b"hosts"[..] } else { b"" });
+        digest.add(self.hosts.as_deref().unwrap_or_default().as_bytes());
         for (key, value) in &self.entries {
             digest.add(key.as_bytes());
             digest.add(value.expose_secret());
@@ -143,32 +151,22 @@ pub enum ReadError {
         reference: Reference,
         /// Who reads, as an option of `kubectl create rolebinding`.
         operator: String,
+        /// Whose role binding is in the way, if one is.
+        obstacle: Option<Obstacle>,
     },
-    /// The API server could not be asked.
+    /// The API server refused, or could not be asked.
     #[error("reading {reference} failed: {source}")]
     Api {
         /// What was to be read.
         reference: Reference,
         /// What went wrong.
-        source: Box<kube::Error>,
+        source: CallError,
     },
-    /// The API server did not answer in time.
-    #[error("reading {0} got no answer in {READ_TIMEOUT:?}")]
-    NoAnswer(Reference),
 }
 
 /// Bytes of contents that are kept of the Secrets, or of the ConfigMaps, of one namespace. What is beyond is read whenever it is
 /// needed.
 const MOST_KEPT: usize = 1024 * 1024;
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// A role binding takes effect some milliseconds after it was written, when the authorizer's own watch has seen it.
-const FORBIDDEN_RETRIES: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-];
 
 /// Where referenced objects are read from: the operator's is the cluster, and others have them in a file.
 pub trait Objects: Sync {
@@ -254,7 +252,7 @@ impl References {
     }
 
     async fn get_when_allowed(&self, reference: &Reference) -> Result<Option<Content>, ReadError> {
-        for pause in FORBIDDEN_RETRIES {
+        for pause in UNTIL_EFFECTIVE {
             match self.get(reference).await {
                 Err(ReadError::Forbidden { .. })
                     if self.access.is_ours_to_grant(&reference.shelf.namespace) =>
@@ -269,16 +267,15 @@ impl References {
     }
 
     async fn get(&self, reference: &Reference) -> Result<Option<Content>, ReadError> {
-        let answer = tokio::time::timeout(READ_TIMEOUT, self.get_object(reference)).await;
-        match answer {
-            Err(_) => Err(ReadError::NoAnswer(reference.clone())),
-            Ok(Ok(content)) => Ok(content),
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-                let (reference, operator) = (reference.clone(), self.access.kubectl_option());
-                Err(ReadError::Forbidden { reference, operator })
-            }
-            Ok(Err(source)) => Err(ReadError::Api { reference: reference.clone(), source: Box::new(source) }),
-        }
+        let reference = reference.clone();
+        call(self.get_object(&reference)).await.map_err(|source| match source.failure() {
+            CallFailure::Forbidden => ReadError::Forbidden {
+                operator: self.access.kubectl_option(),
+                obstacle: self.access.obstacle(&reference.shelf.namespace),
+                reference,
+            },
+            _ => ReadError::Api { reference, source },
+        })
     }
 
     async fn get_object(&self, reference: &Reference) -> Result<Option<Content>, kube::Error> {
@@ -333,6 +330,7 @@ impl From<Secret> for Content {
         Self {
             version: secret.resource_version().unwrap_or_default(),
             digest: ContentsDigest::default(),
+            hosts: secret.metadata.annotations.as_ref().and_then(|all| all.get(HOSTS_ANNOTATION)).cloned(),
             kind: secret.type_,
             entries: secret
                 .data
@@ -353,6 +351,6 @@ impl From<ConfigMap> for Content {
         let binary =
             map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0.into()));
         let (digest, entries) = (ContentsDigest::default(), text.chain(binary).collect());
-        Self { version, digest, kind: None, entries }.digested()
+        Self { version, digest, kind: None, hosts: None, entries }.digested()
     }
 }

@@ -10,8 +10,8 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use registry_api::{
-    MANAGED_BY_LABEL, PULL_SECRET_MANAGER, REGISTRY_ANNOTATION, REGISTRY_UID_LABEL, TENANT_LABEL,
-    spec::System,
+    HOSTS_ANNOTATION, MANAGED_BY_LABEL, PULL_SECRET_MANAGER, REGISTRY_ANNOTATION, REGISTRY_UID_LABEL,
+    TENANT_LABEL, spec::System,
 };
 use registry_testbed::{ControlPlaneOptions, eventually};
 use serde_json::{Value, json};
@@ -237,16 +237,18 @@ async fn a_pull_secret_that_can_not_be_changed_back_is_made_anew() -> Result<()>
     api.patch("pull", &PatchParams::default(), &Patch::Merge(frozen)).await?;
     shared.delivered(namespace, SOON).await?;
 
-    // Of the operator's own by its labels, and of another type: that can only be so if it was not there for a moment.
+    // Of the operator's own by labels and field manager, and of another type: that can only be so if it was not there for a
+    // moment.
     let labels = shared.delivered(namespace, SOON).await?.labels().clone();
     let opaque = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
         "metadata": {"name": "pull", "labels": labels},
     });
     let opaque: Secret = serde_json::from_value(opaque)?;
+    let params = PostParams { field_manager: Some(PULL_SECRET_MANAGER.to_owned()), ..PostParams::default() };
     let replaced = || async {
         let _ = api.delete("pull", &DeleteParams::default()).await;
-        Ok::<_, anyhow::Error>(api.create(&PostParams::default(), &opaque).await?)
+        Ok::<_, anyhow::Error>(api.create(&params, &opaque).await?)
     };
     eventually(SOON, "the test is faster than the operator, once", replaced).await?;
     let secret = shared.delivered(namespace, SOON).await?;
@@ -300,8 +302,8 @@ async fn a_secret_of_that_name_that_is_not_the_operators_is_left_alone_and_repor
     });
     let before = api.create(&PostParams::default(), &serde_json::from_value(theirs)?).await?;
     label(cluster, &foreign, Some(&shared.tenant("a"))).await?;
-    let says = "the pull Secret pull is not delivered to 1 namespace: a Secret of that name that is not the operator's \
-                own is there";
+    let says = "pull Secret pull not created in 1 namespace: a Secret with that name exists and is not managed by \
+                registry-operator";
     ready_says(&shared.registry, says).await?;
     counts(&shared.registry, (2, 3, Some(2))).await?;
     shared.registry.becomes(SOON, &["Ready=True/Available"]).await?;
@@ -326,8 +328,8 @@ async fn of_two_registries_that_ask_for_one_name_the_older_has_it_and_the_other_
     apply(cluster, &tenant_registry(namespace, "younger", spec)).await?;
     let object = cluster.tenant(namespace, "younger");
     let says = format!(
-        "Credentials validated; the pull Secret pull is not delivered to namespace {namespace}: a registry that is older \
-         (SystemRegistry {}) keeps one of that name there",
+        "Credentials validated; pull Secret pull not created in namespace {namespace}: SystemRegistry {} has the same \
+         spec.availability.pullSecret.name, and system scope takes precedence",
         shared.name
     );
     ready_says(&object, &says).await?;
@@ -536,5 +538,27 @@ async fn where_http_2_does_not_get_through_secrets_are_delivered_and_repaired_al
     let spoilt = Patch::Merge(json!({"data": {".dockerconfigjson": BASE64_STANDARD.encode("{}")}}));
     secrets(&cluster, &namespace).patch("pull", &PatchParams::default(), &spoilt).await?;
     delivered(&cluster, &namespace, "pull", SOON, &says).await.with_context(|| operator.log())?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_for_other_hosts_is_delivered_no_longer() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let api = secrets(&shared.cluster, SYSTEM_NAMESPACE);
+    let restrict = |hosts: Value| {
+        let patch = json!({"metadata": {"annotations": {HOSTS_ANNOTATION: hosts}}});
+        let (api, name) = (&api, &shared.name);
+        async move {
+            api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            anyhow::Ok(())
+        }
+    };
+    restrict(json!("elsewhere.example.org")).await?;
+    shared.registry.becomes(SOON, &["ResolvedRefs=False/SecretInvalid"]).await?;
+    shared.gone(SOON).await?;
+    restrict(json!(shared.protected.registry.host_port())).await?;
+    for namespace in &shared.namespaces {
+        shared.delivered(namespace, SOON).await?;
+    }
     Ok(())
 }

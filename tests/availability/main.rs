@@ -9,6 +9,7 @@ mod harness;
 #[allow(dead_code, reason = "the other system tests use the rest")]
 #[path = "../system/objects.rs"]
 mod objects;
+mod ownership;
 mod pull;
 mod scale;
 mod secrets;

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result};
 use kube::api::DynamicObject;
 use registry_testbed::{manifests, tools::Tool};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::programs::{Place, in_repository, run, text_of};
+use crate::programs::{Place, in_repository, run, template, text_of};
 
 const FLUX: [&str; 2] = ["config/gitops/flux/operator.yaml", "config/gitops/flux/cluster.yaml"];
 const ARGO: [&str; 2] = ["config/gitops/argocd/applications.yaml", "config/gitops/argocd/argocd-cm.yaml"];
@@ -124,5 +124,64 @@ fn the_examples_speak_of_the_chart_of_this_version() -> Result<()> {
     );
     assert!(text_of(FLUX[0])?.contains(&minor_x));
     assert!(text_of(ARGO[0])?.contains(&minor_any));
+    Ok(())
+}
+
+/// The Deployment and the JSON pointers that an example tells its tool to ignore.
+fn ignored(object: &DynamicObject) -> Vec<(Value, Vec<String>)> {
+    let flux = object.data["spec"]["driftDetection"]["ignore"].as_array().into_iter().flatten();
+    let flux = flux.map(|rule| (rule["target"].clone(), rule["paths"].clone()));
+    let argo = object.data["spec"]["ignoreDifferences"].as_array().into_iter().flatten();
+    let argo = argo.map(|rule| (rule.clone(), rule["jsonPointers"].clone()));
+    let pointers = |list: Value| {
+        let list = list.as_array().cloned().unwrap_or_default();
+        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    flux.chain(argo).map(|(target, list)| (target, pointers(list))).collect()
+}
+
+/// What GKE Autopilot does to a Deployment at admission.
+fn rewritten_by_autopilot(deployment: &DynamicObject) -> Result<Value> {
+    let mut object = serde_json::to_value(deployment)?;
+    let pod = &mut object["spec"]["template"]["spec"];
+    let resources = json!({"cpu": "500m", "memory": "2Gi", "ephemeral-storage": "1Gi"});
+    pod["containers"][0]["resources"] = json!({"limits": resources, "requests": resources});
+    pod["tolerations"] =
+        json!([{"effect": "NoSchedule", "key": "kubernetes.io/arch", "operator": "Equal", "value": "amd64"}]);
+    let annotations = json!({"autopilot.gke.io/resource-adjustment": "{}"});
+    object["metadata"]["annotations"] = annotations;
+    Ok(object)
+}
+
+fn without(mut object: Value, pointers: &[String]) -> Value {
+    for pointer in pointers {
+        let Some((parent, key)) = pointer.rsplit_once('/') else { continue };
+        let key = key.replace("~1", "/").replace("~0", "~");
+        if let Some(parent) = object.pointer_mut(parent).and_then(Value::as_object_mut) {
+            parent.remove(&key);
+        }
+    }
+    if object["metadata"]["annotations"].as_object().is_some_and(serde_json::Map::is_empty) {
+        object["metadata"]["annotations"] = Value::Null;
+    }
+    object
+}
+
+#[tokio::test]
+async fn the_examples_ignore_what_autopilot_rewrites_and_nothing_else() -> Result<()> {
+    let render = manifests::parse("the render", &template(&[]).await?.ok()?)?;
+    let deployment =
+        render.iter().find(|object| manifests::kind(object) == "Deployment").context("a Deployment")?;
+    for file in [FLUX[0], ARGO[0]] {
+        let objects = manifests::parse(file, &text_of(file)?)?;
+        let rules: Vec<_> = objects.iter().flat_map(ignored).collect();
+        let [(target, pointers)] = &rules[..] else { anyhow::bail!("{file}: {rules:?}") };
+        assert_eq!((&target["kind"], &target["name"]), (&json!("Deployment"), &json!("registry-operator")));
+        let rewritten = rewritten_by_autopilot(deployment)?;
+        let mut rendered = serde_json::to_value(deployment)?;
+        assert_ne!(rewritten, rendered);
+        rendered["metadata"]["annotations"] = Value::Null;
+        assert_eq!(without(rewritten, pointers), without(rendered, pointers), "{file}");
+    }
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! Installed, upgraded, rolled back, removed, installed again: what helm does with the chart on a real API server. No Pods run,
 //! so nothing waits for them.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 
-use crate::programs::{CHART, NAMESPACE, Place, in_repository};
+use crate::programs::{CHART, NAMESPACE, Place, in_repository, text_of};
 
 const IN_NAMESPACE: [&str; 2] = ["--namespace", NAMESPACE];
 const CRD: &str = "crd/systemregistries.registry.spectrocloud.com";
@@ -146,5 +147,110 @@ async fn what_kubectl_installed_is_taken_over_by_helm_when_it_is_told_to() -> Re
     place.install("registry-operator", &take_over).await?.ok()?;
     let owner = place.field(CRD, ".metadata.annotations.meta\\.helm\\.sh/release-name").await?;
     assert_eq!(owner, "registry-operator");
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_release_takes_over_without_making_anything_anew() -> Result<()> {
+    let place = Place::start().await?;
+    place.install("registry-operator", &[]).await?.ok()?;
+    let uid = place.field("deployment/registry-operator", ".metadata.uid").await?;
+    let take_over = ["upgrade", "--install", "platform", CHART, "--take-ownership", "--force-conflicts"];
+    place.helm(&[&take_over[..], &IN_NAMESPACE].concat()).await?.ok()?;
+    assert_eq!(place.field("deployment/registry-operator", ".metadata.uid").await?, uid);
+    let owner = place.field(CRD, ".metadata.annotations.meta\\.helm\\.sh/release-name").await?;
+    assert_eq!(owner, "platform");
+    Ok(())
+}
+
+/// CRDs and Namespace that an upgrade no longer renders stay, as they do when Argo CD or Flux no longer finds them.
+#[tokio::test]
+async fn an_upgrade_that_no_longer_renders_them_leaves_crds_namespace_and_registries() -> Result<()> {
+    let place = Place::start().await?;
+    // Helm keeps its own notes in the namespace, which is there before.
+    place.kubectl(&["create", "namespace", NAMESPACE], "").await?.ok()?;
+    let created = ["--set", "namespace.create=true", "--take-ownership"];
+    place.install("registry-operator", &created).await?.ok()?;
+    place.serves_registries().await?;
+    place.kubectl(&["apply", "--filename", "-"], REGISTRY).await?.ok()?;
+    let fewer = ["upgrade", "registry-operator", CHART, "--set", "crds.enabled=false,namespace.create=false"];
+    place.helm(&[&fewer[..], &IN_NAMESPACE].concat()).await?.ok()?;
+    for kept in [CRD, "namespace/registry-system", "systemregistry/packs"] {
+        let deleted = place.field(kept, ".metadata.deletionTimestamp").await.context(kept)?;
+        assert_eq!(deleted, "", "{kept}");
+    }
+    place.helm(&[&["uninstall", "registry-operator"], &IN_NAMESPACE[..]].concat()).await?.ok()?;
+    assert_eq!(place.field("systemregistry/packs", ".metadata.name").await?, "packs");
+    Ok(())
+}
+
+// ---- A second version of the API, and back
+
+/// A copy of the chart as a later release might be: with the version v1alpha2, which is stored or only served.
+fn later_chart(version: &str, stored: &str) -> Result<tempfile::TempDir> {
+    let directory = tempfile::tempdir()?;
+    copy(&in_repository(CHART), directory.path())?;
+    for file in ["systemregistries.yaml", "tenantregistries.yaml"] {
+        let path = directory.path().join("files/crds").join(file);
+        let mut crd: Value = serde_saphyr::from_str(&std::fs::read_to_string(&path)?)?;
+        let today = crd["spec"]["versions"][0].clone();
+        let named = |name: &str| {
+            let mut version = today.clone();
+            version["name"] = json!(name);
+            version["storage"] = json!(name == stored);
+            version
+        };
+        crd["spec"]["versions"] = json!([named("v1alpha1"), named("v1alpha2")]);
+        std::fs::write(path, serde_saphyr::to_string(&crd)?)?;
+    }
+    let chart = directory.path().join("Chart.yaml");
+    let text = std::fs::read_to_string(&chart)?;
+    std::fs::write(chart, text.replace(env!("CARGO_PKG_VERSION"), version))?;
+    Ok(directory)
+}
+
+/// The commands of docs/operations.md by which objects get back into the older version.
+fn rewritten_as_the_page_says() -> Result<String> {
+    let page = text_of("docs/operations.md")?;
+    let (_, block) = page
+        .split_once("```sh notest: there is one version; tests/chart/lifecycle.rs runs it with a second\n")
+        .context("the block")?;
+    Ok(block.split_once("```").context("its end")?.0.to_owned())
+}
+
+#[tokio::test]
+async fn a_rollback_by_one_release_works_and_by_two_after_the_objects_are_rewritten() -> Result<()> {
+    let place = Place::start().await?;
+    place.install("registry-operator", &[]).await?.ok()?;
+    place.serves_registries().await?;
+    place.kubectl(&["apply", "--filename", "-"], REGISTRY).await?.ok()?;
+    for (version, stored) in [("0.98.0", "v1alpha1"), ("0.99.0", "v1alpha2")] {
+        let chart = later_chart(version, stored)?;
+        let path = chart.path().display().to_string();
+        let upgrade = ["upgrade", "registry-operator", &path, "--set", "log.level=debug"];
+        place.helm(&[&upgrade[..], &IN_NAMESPACE].concat()).await?.ok().context(version)?;
+    }
+    let stored = ".status.storedVersions[*]";
+    assert_eq!(place.field(CRD, stored).await?, "v1alpha1 v1alpha2");
+
+    let rollback =
+        |revision: &'static str| ["rollback", "registry-operator", revision, "--namespace", NAMESPACE];
+    let refusal = place.helm(&rollback("1")).await?.refused()?;
+    ensure!(refusal.contains("storedVersions") && refusal.contains("v1alpha2"), "{refusal}");
+    // Refused in the middle: the CRDs stay the newer ones, all else is the older release's.
+    let arguments = ".spec.template.spec.containers[0].args";
+    assert!(place.field("deployment/registry-operator", arguments).await?.contains("--log-level=info"));
+    assert_eq!(place.field(CRD, ".spec.versions[*].name").await?, "v1alpha1 v1alpha2");
+
+    place.helm(&rollback("2")).await?.ok().context("to the release that knows both versions")?;
+    assert!(place.field("deployment/registry-operator", arguments).await?.contains("--log-level=debug"));
+    place.shell(&rewritten_as_the_page_says()?).await?.ok()?;
+    assert_eq!(place.field(CRD, stored).await?, "v1alpha1");
+    place.helm(&rollback("1")).await?.ok().context("after the objects are rewritten")?;
+    assert_eq!(place.field(CRD, ".spec.versions[*].name").await?, "v1alpha1");
+    assert!(place.field("deployment/registry-operator", arguments).await?.contains("--log-level=info"));
+    // kubectl remembers which versions there were, so the one is named that is left.
+    let packs = "systemregistries.v1alpha1.registry.spectrocloud.com/packs";
+    assert_eq!(place.field(packs, ".metadata.name").await?, "packs");
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! Flux, Argo CD and Prometheus, on a real API server. No Pod runs here.
 
 mod docs;
+mod forms;
 mod gitops;
 mod health;
 mod image;

@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use registry_api::spec::{Registry, Tenant};
 use registry_operator::{
     availability::After,
     metrics::{Metrics, SecretWrite},
-    subject,
+    subject::{self, Subject},
 };
 use registry_testbed::tools::Tool;
 use serde::Deserialize;
@@ -47,6 +48,10 @@ pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
     metrics.pull_secret_write(SecretWrite::Create, &Ok(After::Foreign));
     metrics.waited(Duration::ZERO);
     metrics.reconciled(Duration::ZERO);
+    metrics.registry(&tenants_registry()?);
+    metrics.guard_in_force(Some(true));
+    metrics.registry_mutators(0);
+    metrics.cluster_addresses_known("services", true);
     let text = metrics.text()?;
     let mut found = BTreeMap::new();
     for line in text.lines() {
@@ -57,13 +62,19 @@ pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
             found.entry(name.to_owned()).or_insert_with(BTreeSet::new).extend(labels);
         }
     }
-    // Without a registry there are no samples of these; their labels are the registry's.
-    let gauges = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" gauge"));
-    for name in gauges {
-        let of_a_registry = || BTreeSet::from(["scope", "namespace", "name"].map(str::to_owned));
-        found.entry(name.to_owned()).or_insert_with(of_a_registry);
-    }
     Ok(found)
+}
+
+/// A registry of which every metric can be told.
+fn tenants_registry() -> Result<Subject> {
+    let (at, time) = ("2026-01-01T00:00:00Z", "lastTransitionTime");
+    let ready = json!({"type": "Ready", "status": "True", "reason": "Available", "message": "", time: at});
+    let registry = json!({
+        "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "TenantRegistry",
+        "metadata": {"name": "charts", "namespace": "team-a"}, "spec": {"endpoint": "https://registry.example.com"},
+        "status": {"conditions": [ready], "tls": {"notAfter": at}, "credentials": {"expiresAt": at}},
+    });
+    Ok(Subject::of(serde_json::from_value::<Registry<Tenant>>(registry)?))
 }
 
 fn assert_exposed(used: &BTreeMap<String, Option<Vec<String>>>, by: &str) -> Result<()> {
@@ -74,6 +85,52 @@ fn assert_exposed(used: &BTreeMap<String, Option<Vec<String>>>, by: &str) -> Res
         for label in labels.iter().flatten() {
             assert!(known.contains(label), "{by}: {metric} has no label {label}, but {known:?}");
         }
+    }
+    Ok(())
+}
+
+/// What scraping puts into a label of its own: Prometheus with the Prometheus Operator, and Google's managed Prometheus. OpenShift forces
+/// `namespace` upon metrics, rules and alerts.
+const LABELS_OF_THE_TARGET: [&str; 14] = [
+    "cluster",
+    "container",
+    "endpoint",
+    "exported_namespace",
+    "instance",
+    "job",
+    "location",
+    "namespace",
+    "node",
+    "pod",
+    "project_id",
+    "prometheus",
+    "service",
+    "top_level_controller_name",
+];
+
+#[test]
+fn no_metric_has_a_label_that_scraping_sets() -> Result<()> {
+    let exposed = exposed()?;
+    assert!(exposed["registry_operator_registry_ready"].contains("registry_namespace"));
+    for (metric, labels) in exposed {
+        let taken = LABELS_OF_THE_TARGET.into_iter().find(|label| labels.contains(*label));
+        assert_eq!(taken, None, "{metric}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn alerts_and_dashboard_name_the_registrys_own_namespace() -> Result<()> {
+    for alert in alerts().await? {
+        let summary = &alert.annotations["summary"];
+        let is_of_a_registry = summary.contains("$labels.name");
+        assert_eq!(is_of_a_registry, summary.contains("$labels.registry_namespace"), "{summary}");
+        // For the routes of Alertmanager, where nothing forces another.
+        assert_eq!(is_of_a_registry, alert.labels.contains_key("namespace"), "{}", alert.name);
+    }
+    for file in [ALERTS, DASHBOARD] {
+        let text = text_of(file)?;
+        assert!(!text.contains("(scope, namespace") && !text.contains("$labels.namespace"), "{file}");
     }
     Ok(())
 }
@@ -144,8 +201,8 @@ const HEALTHY: [&str; 6] = [
     r#"registry_operator_leader{pod="b"} 0x120"#,
     r#"registry_operator_registry_ready{scope="system",name="one"} 1x120"#,
     r#"registry_operator_registry_ready{scope="system",name="two"} 1x120"#,
-    r#"registry_operator_registry_ready{scope="tenant",namespace="team-a",name="three"} 1x120"#,
-    r#"registry_operator_registry_ready{scope="tenant",namespace="team-b",name="three"} 1x120"#,
+    r#"registry_operator_registry_ready{scope="tenant",registry_namespace="team-a",name="three"} 1x120"#,
+    r#"registry_operator_registry_ready{scope="tenant",registry_namespace="team-b",name="three"} 1x120"#,
 ];
 
 async fn firing(series: &[&str], minutes: u32) -> Result<Vec<String>> {
@@ -165,6 +222,8 @@ fn but(changed: &[&'static str]) -> Vec<&'static str> {
 #[tokio::test]
 async fn nothing_fires_while_all_is_well() -> Result<()> {
     let quiet = but(&[
+        r#"registry_operator_guard_in_force{pod="a"} 1x120"#,
+        r#"registry_operator_cluster_addresses_known{kind="services",pod="a"} 1x120"#,
         r#"registry_operator_api_requests_total{method="GET",code="200"} 0+60x120"#,
         r#"registry_operator_api_requests_total{method="GET",code="404"} 0+30x120"#,
         r#"registry_operator_queue_wait_seconds_bucket{le="1.0"} 0+60x120"#,
@@ -180,10 +239,15 @@ async fn nothing_fires_while_all_is_well() -> Result<()> {
 
 #[tokio::test]
 async fn each_alert_fires_on_what_it_is_for_and_on_nothing_else() -> Result<()> {
-    let cases: [(&str, Vec<&str>); 9] = [
+    let cases: [(&str, Vec<&str>); 11] = [
         ("RegistryOperatorAbsent", vec![r#"up{job="other"} 1x120"#]),
         ("RegistryOperatorWithoutLeader", but(&[r#"registry_operator_leader{pod="a"} 0x120"#])),
         ("RegistryOperatorSeveralLeaders", but(&[r#"registry_operator_leader{pod="b"} 1x120"#])),
+        ("RegistryOperatorUnguarded", but(&[r#"registry_operator_guard_in_force{pod="b"} 0x120"#])),
+        (
+            "RegistryOperatorClusterAddressesUnknown",
+            but(&[r#"registry_operator_cluster_addresses_known{kind="services",pod="a"} 0x120"#]),
+        ),
         ("RegistryNotReady", but(&[r#"registry_operator_registry_ready{scope="system",name="one"} 0x120"#])),
         (
             "RegistryOperatorApiErrors",
@@ -231,9 +295,36 @@ async fn when_most_registries_fail_an_alert_says_that_it_is_hardly_their_fault()
     let most = but(&[
         r#"registry_operator_registry_ready{scope="system",name="one"} 0x120"#,
         r#"registry_operator_registry_ready{scope="system",name="two"} 0x120"#,
-        r#"registry_operator_registry_ready{scope="tenant",namespace="team-a",name="three"} 0x120"#,
+        r#"registry_operator_registry_ready{scope="tenant",registry_namespace="team-a",name="three"} 0x120"#,
     ]);
     assert_eq!(firing(&most, 100).await?, ["RegistriesFailTogether", "RegistryNotReady"]);
+    Ok(())
+}
+
+/// Series as OpenShift stores them: `namespace` is that of the Pod that was scraped, whatever the metric says.
+fn as_openshift_stores_them(series: &[&str]) -> Result<Vec<String>> {
+    let stored = |series: &&str| {
+        let (name, rest) = series.split_once('{').with_context(|| format!("labels in {series}"))?;
+        let (labels, values) = rest.split_once('}').with_context(|| format!("labels in {series}"))?;
+        let kept = labels.split(',').filter(|label| !label.starts_with("namespace="));
+        let labels: Vec<&str> = kept.chain([r#"namespace="registry-system""#]).collect();
+        Ok(format!("{name}{{{}}}{values}", labels.join(",")))
+    };
+    series.iter().map(stored).collect()
+}
+
+fn texts(series: &[String]) -> Vec<&str> {
+    series.iter().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn on_openshift_one_tenants_failure_is_not_hidden_by_anothers_success() -> Result<()> {
+    let failing =
+        r#"registry_operator_registry_ready{scope="tenant",registry_namespace="team-a",name="three"} 0x120"#;
+    let stored = as_openshift_stores_them(&but(&[failing]))?;
+    ensure!(stored.iter().all(|series| series.contains(r#"namespace="registry-system""#)), "{stored:?}");
+    assert_eq!(firing(&texts(&stored), 100).await?, ["RegistryNotReady"]);
+    assert_eq!(firing(&texts(&as_openshift_stores_them(&HEALTHY)?), 100).await?, Vec::<String>::new());
     Ok(())
 }
 

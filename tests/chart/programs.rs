@@ -125,6 +125,19 @@ impl Place {
         run(tool, arguments, &environment, input).await
     }
 
+    /// Runs a script of the documentation against it, with our kubectl.
+    pub async fn shell(&self, script: &str) -> Result<Ended> {
+        let paths = tools::ensure(&[Tool::Kubectl]).await?;
+        let programs = paths.get(Tool::Kubectl).parent().context("a directory")?;
+        let with_path = format!("PATH={}:$PATH\n{script}", programs.display());
+        let mut command = Command::new("bash");
+        command.args(["-eu", "-o", "pipefail", "-c", &with_path]);
+        command
+            .env("KUBECONFIG", self.control_plane.admin_kubeconfig())
+            .env("HOME", self.control_plane.directory());
+        finish(command, script.to_owned(), String::new()).await
+    }
+
     /// `helm install` of the chart in the repository, under that name, with further arguments.
     pub async fn install(&self, release: &str, further: &[&str]) -> Result<Ended> {
         let mut arguments = vec!["install", release, CHART, "--namespace", NAMESPACE, "--create-namespace"];

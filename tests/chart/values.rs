@@ -9,17 +9,20 @@ use serde_json::Value;
 use crate::programs::{CHART, in_repository, run, template, text_of};
 
 /// A wrong value, and what the complaint has to name.
-const WRONG: [(&str, &str); 44] = [
+const WRONG: &[(&str, &str)] = &[
     ("nonsense=1", "nonsense"),
     ("image.repo=x", "repo"),
     ("namespace.create=maybe", "/namespace/create"),
     ("crds.enabled=maybe", "/crds/enabled"),
     ("crds.keep=1", "/crds/keep"),
     ("systemRegistries.readableByAll=all", "/systemRegistries/readableByAll"),
+    ("systemRegistries.readableByGroups=team", "/systemRegistries/readableByGroups"),
     ("tenantPolicy.insecureSkipVerify=always", "/tenantPolicy/insecureSkipVerify"),
     ("tenantPolicy.plainHTTP=1", "/tenantPolicy/plainHTTP"),
     ("tenantPolicy.allowedEndpoints=registry.example.com", "/tenantPolicy/allowedEndpoints"),
     ("tenantPolicy.plainHttp=true", "plainHttp"),
+    ("tenantPolicy.secretHosts=required", "/tenantPolicy/secretHosts"),
+    ("tenantLabels.protected=perhaps", "/tenantLabels/protected"),
     ("tenantAccess=cluster", "/tenantAccess"),
     ("image.repository=", "/image/repository"),
     ("image.tag=1", "/image/tag"),
@@ -35,7 +38,16 @@ const WRONG: [(&str, &str); 44] = [
     ("log.level=", "/log/level"),
     ("egress.allow[0]=registry.example.com", "/egress/allow/0"),
     ("egress.deny[0]=10.0.0.0", "/egress/deny/0"),
+    ("egress.serviceCIDRs[0]=10.96.0.0", "/egress/serviceCIDRs/0"),
     ("trustedTokenServices[0]=https://tokens.example.com", "/trustedTokenServices/0"),
+    ("proxy.url=http://alice:secret@proxy.example.com:3128", "/proxy/url"),
+    ("proxy.url=proxy.example.com:3128", "/proxy/url"),
+    ("proxy.password=x", "password"),
+    ("proxy.urlSecretRef=proxy", "/proxy/urlSecretRef"),
+    ("caBundle.configMapRef.key=", "/caBundle/configMapRef/key"),
+    ("hostAliases[0].ip=192.0.2.7", "/hostAliases/0"),
+    ("extraVolumes[0].emptyDir=x", "/extraVolumes/0"),
+    ("extraVolumeMounts[0].name=x", "/extraVolumeMounts/0"),
     ("extraArgs[0]=concurrency", "/extraArgs/0"),
     ("extraEnv[0].value=x", "/extraEnv/0"),
     ("serviceAccount.name=other", "name"),
@@ -49,6 +61,8 @@ const WRONG: [(&str, &str); 44] = [
     ("topologySpreadConstraints[0].maxSkew=1", "/topologySpreadConstraints/0"),
     ("priorityClassName=1", "/priorityClassName"),
     ("dnsPolicy=Cluster", "/dnsPolicy"),
+    ("helmTest.podLabels.a=true", "/helmTest/podLabels"),
+    ("helmTest.podAnnotations=none", "/helmTest/podAnnotations"),
     ("podDisruptionBudget.maxUnavailable=half", "/podDisruptionBudget/maxUnavailable"),
     ("networkPolicy.enabled=on-request", "/networkPolicy/enabled"),
     ("serviceMonitor.interval=often", "/serviceMonitor/interval"),
@@ -73,6 +87,14 @@ async fn two_ways_of_scraping_at_once_are_refused() -> Result<()> {
     let both = ["--set", "serviceMonitor.enabled=true", "--set", "podMonitor.enabled=true"];
     let complaint = template(&both).await?.refused()?;
     assert!(complaint.contains("serviceMonitor.enabled and podMonitor.enabled: one of them"), "{complaint}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_is_named_in_one_place() -> Result<()> {
+    let both = ["--set", "proxy.url=http://proxy:3128", "--set", "proxy.urlSecretRef.name=proxy"];
+    let complaint = template(&both).await?.refused()?;
+    assert!(complaint.contains("proxy.url and proxy.urlSecretRef.name are both set"), "{complaint}");
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::{
     fake::{Aws, POD_TOKEN, Role, SECRETS_OF_AWS, Settings, Trouble, User},
     harness::Installation,
     stage::{Marker, PROMISED, Scene, VALIDATED, Verdict, View, protected},
-    support::{check, prober, tokens, validate, verdict},
+    support::{check, prober, tokens, tokens_in, validate, verdict},
 };
 
 /// All verdicts of this test come at once, on a machine that does other things too.
@@ -25,6 +25,8 @@ const SOON: Duration = Duration::from_mins(1);
 const PASSWORD: &str = "HUSH-of-the-registry";
 const OPERATOR: &str = "AKIAOPERATOR";
 const REJECTED: Verdict = Verdict::refused("False/Rejected");
+const TOKEN: &str = "GetAuthorizationToken";
+const ROLE: &str = "AssumeRole";
 const ROLE_DENIED: Verdict = Verdict::refused("False/RoleDenied");
 const FORBIDDEN: Verdict = Verdict::refused("False/Forbidden");
 
@@ -63,6 +65,13 @@ const KEYS: Case = Case {
 };
 
 fn cases() -> Vec<Case> {
+    let mut cases = plain_cases();
+    cases.extend(policy_cases());
+    cases.extend(coded_cases());
+    cases
+}
+
+fn plain_cases() -> Vec<Case> {
     let troubled = |name, trouble, verdict, says| Case { name, user: Some(trouble), verdict, says, ..KEYS };
     let role = |name, role, external_id, verdict, says| Case {
         name,
@@ -129,6 +138,130 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// A user to whom AWS answers that operation so.
+fn answered(
+    name: &'static str,
+    (operation, status, code): (&'static str, u16, &'static str),
+    answer: &'static str,
+    verdict: Verdict,
+    says: &'static str,
+) -> Case {
+    Case {
+        name,
+        user: Some(Trouble::Answers { operation, status, code, says: answer }),
+        role: (operation == ROLE).then_some(("open", None)),
+        verdict,
+        says,
+        ..KEYS
+    }
+}
+
+/// Which policy refuses, in AWS's documented words.
+fn policy_cases() -> Vec<Case> {
+    let denied_token = (TOKEN, 400, "AccessDeniedException");
+    let denied_role = (ROLE, 403, "AccessDenied");
+    vec![
+        answered(
+            "by-vpc-endpoint",
+            denied_token,
+            "is not authorized to perform: ecr:GetAuthorizationToken on resource: * because no VPC endpoint policy \
+             allows the ecr:GetAuthorizationToken action",
+            FORBIDDEN,
+            "the policy of the VPC endpoint",
+        ),
+        answered(
+            "by-boundary",
+            denied_token,
+            "is not authorized to perform: ecr:GetAuthorizationToken on resource: * because no permissions boundary \
+             allows the ecr:GetAuthorizationToken action",
+            FORBIDDEN,
+            "the permissions boundary",
+        ),
+        answered(
+            "by-scp",
+            denied_token,
+            "is not authorized to perform: ecr:GetAuthorizationToken on resource: * because no service control policy \
+             allows the ecr:GetAuthorizationToken action",
+            FORBIDDEN,
+            "service control policy",
+        ),
+        answered(
+            "by-session-policy",
+            denied_token,
+            "is not authorized to perform: ecr:GetAuthorizationToken on resource: * because no session policy allows \
+             the ecr:GetAuthorizationToken action",
+            FORBIDDEN,
+            "the session policy",
+        ),
+        answered(
+            "role-by-rcp",
+            denied_role,
+            "is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::123456789012:role/HUSH with an \
+             explicit deny in a resource control policy",
+            ROLE_DENIED,
+            "resource control policy (RCP) of the organization denies it explicitly",
+        ),
+        answered(
+            "role-tags",
+            denied_role,
+            "is not authorized to perform: sts:TagSession on resource: arn:aws:iam::123456789012:role/HUSH",
+            ROLE_DENIED,
+            "allow both sts:AssumeRole and sts:TagSession",
+        ),
+        answered(
+            "role-source-identity",
+            denied_role,
+            "is not authorized to perform: sts:SetSourceIdentity on resource: arn:aws:iam::123456789012:role/HUSH",
+            ROLE_DENIED,
+            "sts:SetSourceIdentity",
+        ),
+    ]
+}
+
+/// Codes with a meaning of their own: the keys may be right.
+fn coded_cases() -> Vec<Case> {
+    vec![
+        answered(
+            "role-too-large",
+            (ROLE, 400, "PackedPolicyTooLarge"),
+            "HUSH Packed policy consumes 101% of allotted space",
+            ROLE_DENIED,
+            "session tags",
+        ),
+        answered(
+            "role-region-disabled",
+            (ROLE, 403, "RegionDisabledException"),
+            "STS is not activated in this region for account:123456789012",
+            FORBIDDEN,
+            "enable the region",
+        ),
+        Case {
+            name: "role-region-not-enabled",
+            role: Some(("elsewhere", None)),
+            verdict: FORBIDDEN,
+            says: "enable the region",
+            ..KEYS
+        },
+        answered(
+            "not-subscribed",
+            (TOKEN, 403, "OptInRequired"),
+            "The AWS Access Key Id needs a subscription for the service",
+            FORBIDDEN,
+            "sign-up is not complete",
+        ),
+        answered("old-request", (TOKEN, 400, "RequestExpired"), "Request has expired", UNAVAILABLE, "clock"),
+        answered(
+            "role-limited",
+            (ROLE, 400, "RequestLimitExceeded"),
+            "HUSH",
+            passing("Unknown/Throttled", "False/Throttled"),
+            "too many requests",
+        ),
+        answered("role-fault", (ROLE, 400, "InternalFailure"), "HUSH", UNAVAILABLE, "says that it failed"),
+        answered("strange", (TOKEN, 400, "StrangeException"), "HUSH", FORBIDDEN, "StrangeException"),
+    ]
+}
+
 impl Case {
     fn key(&self) -> String {
         format!("AKIA{}", self.name.to_uppercase().replace('-', ""))
@@ -187,6 +320,13 @@ fn make_roles(aws: &Aws) {
     aws.role("closed", role(&[], None, Trouble::None));
     aws.role("guarded", role(&trusted, Some("abc"), Trouble::None));
     aws.role("poor", role(&trusted, None, Trouble::Denied));
+    let unknown = Trouble::Answers {
+        operation: TOKEN,
+        status: 400,
+        code: "UnrecognizedClientException",
+        says: "The security token included in the request is invalid.",
+    };
+    aws.role("elsewhere", role(&trusted, None, unknown));
     aws.role("operators", role(&[OPERATOR.to_owned()], None, Trouble::None));
 }
 
@@ -199,8 +339,13 @@ struct Stage {
     operator: Operator,
 }
 
+/// Where the operator is: there roles are assumed, wherever the registries are.
+const HERE: &str = "us-west-2";
+
 async fn stage() -> Result<Stage> {
-    let aws = Aws::start(Settings { password: Some(PASSWORD.into()), ..Settings::default() }).await?;
+    let settings =
+        Settings { password: Some(PASSWORD.into()), sts_region: Some(HERE.into()), ..Settings::default() };
+    let aws = Aws::start(settings).await?;
     make_roles(&aws);
     let secret = aws.good_user(OPERATOR);
     let installation = Installation::start(ControlPlaneOptions::default()).await?;
@@ -214,7 +359,7 @@ async fn stage() -> Result<Stage> {
         .env("AWS_ENDPOINT_URL_STS", aws.url())
         .env("AWS_ACCESS_KEY_ID", OPERATOR)
         .env("AWS_SECRET_ACCESS_KEY", secret)
-        .env("AWS_REGION", "us-west-2");
+        .env("AWS_REGION", HERE);
     let operator = Operator::start(options).await?;
     Ok(Stage { installation, aws, ca, registry, operator })
 }
@@ -362,6 +507,63 @@ async fn the_operators_identity_is_that_of_its_pod() -> Result<()> {
         operator.stop().await?;
     }
     ensure!(aws.total("AssumeRoleWithWebIdentity") == 1 && aws.total("PodIdentity") == 1);
+    Ok(())
+}
+
+/// A hundred registries, each with a role of its own, at a node whose metadata service gives no identity.
+#[tokio::test]
+async fn a_hundred_registries_look_the_operators_identity_up_once_in_ten_seconds() -> Result<()> {
+    let aws = Aws::start(Settings::default()).await?;
+    let host = crate::fake::registry(aws.clone()).await?;
+    let installation = Installation::start(ControlPlaneOptions::default()).await?;
+    let cluster = installation.cluster().await?;
+    let scene = Scene::system(&cluster);
+    let declared = (0..100).map(|number| {
+        let role = arn(&format!("r-{number}"));
+        let ecr = json!({"region": "eu-central-1", "sts": {"roleARN": role}});
+        let spec = json!({"endpoint": format!("http://{host}"), "auth": {"ecr": ecr}});
+        let scene = &scene;
+        async move { scene.declare(&format!("own-{number}"), spec).await }
+    });
+    let objects = try_join_all(declared).await?;
+    let options = installation
+        .operator_options()
+        .await?
+        .env("AWS_ENDPOINT_URL_ECR", aws.url())
+        .env("AWS_ENDPOINT_URL_STS", aws.url())
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", aws.url());
+    let start = Instant::now();
+    let operator = Operator::start(options).await?;
+    for object in &objects {
+        object.becomes(SOON, &["CredentialsValidated=False/RoleDenied"]).await?;
+    }
+    let (looked, took) = (aws.total("Metadata") as u64, start.elapsed());
+    ensure!((1..=took.as_secs() / 10 + 1).contains(&looked), "{looked} look-ups in {took:?}");
+    discreet("the log", &operator.log())
+}
+
+#[tokio::test]
+async fn roles_are_assumed_where_the_operator_is() -> Result<()> {
+    let settings = Settings { sts_region: Some(HERE.into()), ..Settings::default() };
+    let aws = Aws::start(settings).await?;
+    let host = crate::fake::registry(aws.clone()).await?;
+    let secret = aws.good_user("AKIAONE");
+    let trusted = vec!["AKIAONE".to_owned()];
+    let role = aws.role("one", Role { trusted, external_id: None, trouble: Trouble::None });
+    let tokens = tokens_in(aws.url(), Some(HERE))?;
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIAONE"), ("AWS_SECRET_ACCESS_KEY", secret.as_str())];
+    for (region, expected) in [("eu-central-1", "True/Validated"), ("ap-south-1", "False/Rejected")] {
+        let sts = json!({"roleARN": role, "secretRef": {"name": "keys"}});
+        let check = check(&host, &json!({"region": region, "sts": sts}), &keys)?;
+        let status = validate(&prober()?, &tokens, &check, Urgency::Due).await;
+        assert_eq!(verdict(&status), expected, "ECR is asked in the registry's region");
+    }
+    let regions = |operation: &str| {
+        let calls = aws.calls().into_iter().filter(|call| call.operation == operation);
+        calls.map(|call| call.region).collect::<Vec<_>>()
+    };
+    assert_eq!(regions(ROLE), [HERE, HERE]);
+    assert_eq!(regions(TOKEN), ["eu-central-1", "ap-south-1"]);
     Ok(())
 }
 

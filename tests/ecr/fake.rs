@@ -56,6 +56,14 @@ pub enum Trouble {
     Proxied,
     /// No answer.
     Silent,
+    /// This error, to that operation.
+    Answers {
+        operation: &'static str,
+        status: u16,
+        code: &'static str,
+        /// Behind what every such message begins with.
+        says: &'static str,
+    },
 }
 
 /// Whoever has a key.
@@ -87,6 +95,8 @@ pub struct Call {
     pub operation: String,
     /// Who signed.
     pub key: String,
+    /// For which region.
+    pub region: String,
 }
 
 #[derive(Default)]
@@ -111,6 +121,8 @@ pub struct Aws {
 pub struct Settings {
     /// The only region that it serves.
     pub region: String,
+    /// The only region of its STS, if it is another.
+    pub sts_region: Option<String>,
     /// How long tokens live.
     pub life: Duration,
     /// A password that all tokens have, for registries that know but one.
@@ -119,7 +131,12 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { region: "eu-central-1".into(), life: Duration::from_hours(12), password: None }
+        Self {
+            region: "eu-central-1".into(),
+            sts_region: None,
+            life: Duration::from_hours(12),
+            password: None,
+        }
     }
 }
 
@@ -212,6 +229,9 @@ impl Aws {
         if parts.uri.path() == "/pod-identity" {
             return self.pod_identity(&parts);
         }
+        if parts.uri.path().starts_with("/latest/") {
+            return self.metadata(&parts);
+        }
         match self.perform(&operation, &parts, &body, protocol).await {
             Ok(response) => response,
             Err(refusal) => refusal.response(protocol),
@@ -247,6 +267,19 @@ impl Aws {
         Protocol::Json.ok(&answer.to_string())
     }
 
+    /// The metadata service of a node without a role.
+    fn metadata(&self, parts: &Parts) -> Response<Full<Bytes>> {
+        if parts.uri.path() != "/latest/api/token" {
+            self.note("Metadata", "");
+            return plain(404, "");
+        }
+        let mut response = plain(200, "HUSH-metadata-token");
+        response
+            .headers_mut()
+            .insert("x-aws-ec2-metadata-token-ttl-seconds", HeaderValue::from_static("21600"));
+        response
+    }
+
     /// A session of the operator's.
     fn session(&self) -> (&'static str, &'static str, &'static str) {
         let (id, secret, session) = ("ASIAOPERATOR", "HUSH-operator", "HUSH-operator-session");
@@ -256,7 +289,8 @@ impl Aws {
     }
 
     fn note(&self, operation: &str, key: &str) {
-        self.lock().calls.push(Call { operation: operation.to_owned(), key: key.to_owned() });
+        let (operation, key, region) = (operation.to_owned(), key.to_owned(), String::new());
+        self.lock().calls.push(Call { operation, key, region });
     }
 
     async fn perform(
@@ -267,7 +301,11 @@ impl Aws {
         protocol: Protocol,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let signature = Signature::read(parts).map_err(|_| Refusal::of(protocol, Fault::Incomplete))?;
-        self.lock().calls.push(Call { operation: operation.to_owned(), key: signature.key.clone() });
+        self.lock().calls.push(Call {
+            operation: operation.to_owned(),
+            key: signature.key.clone(),
+            region: signature.region.clone(),
+        });
         let user = self.lock().users.get(&signature.key).cloned();
         let user = user.ok_or_else(|| Refusal::of(protocol, Fault::UnknownKey))?;
         match user.trouble {
@@ -279,6 +317,12 @@ impl Aws {
             _ => {}
         }
         self.verify(&signature, &user, parts, body).map_err(|fault| Refusal::of(protocol, fault))?;
+        if let Trouble::Answers { operation: at, status, code, says } = user.trouble
+            && at == operation
+        {
+            let message = format!("User: arn:aws:sts::{ACCOUNT}:assumed-role/HUSH/HUSH {says}");
+            return Err(Refusal { status, code, message });
+        }
         match operation {
             "GetAuthorizationToken" => self.token(&user),
             "DescribeRepositories" => Ok(self.repositories()),
@@ -293,7 +337,9 @@ impl Aws {
             return Err(Fault::UnknownKey);
         }
         let service = if parts.headers.contains_key("x-amz-target") { "ecr" } else { "sts" };
-        if signature.region != self.settings.region || signature.service != service {
+        let Settings { region, sts_region, .. } = &self.settings;
+        let region = sts_region.as_ref().filter(|_| service == "sts").unwrap_or(region);
+        if signature.region != *region || signature.service != service {
             return Err(Fault::Scope);
         }
         let skew = SignedDuration::from_mins(if user.trouble == Trouble::Skewed { 15 } else { 0 });

@@ -15,6 +15,7 @@ use registry_operator::{
     ecr::{
         Identity, Login, Tokens, Urgency,
         api::{Aws, Endpoints},
+        http::AwsHttp,
         probe::{Case, probe},
     },
     metrics::Metrics,
@@ -27,8 +28,23 @@ use serde_json::{Value, json};
 
 /// Tokens by the real SDK, from the API at `url`.
 pub fn tokens(url: &str) -> Result<Arc<Tokens>> {
-    let endpoints = Endpoints { ecr: Some(url.to_owned()), sts: Some(url.to_owned()) };
-    let aws = Aws::new(endpoints, Metrics::new(), crate::fake::now);
+    tokens_in(url, None)
+}
+
+/// The same, for an operator in that region.
+pub fn tokens_in(url: &str, region: Option<&str>) -> Result<Arc<Tokens>> {
+    tokens_of(url, region, AwsHttp::new(None, None))
+}
+
+/// The same, by these clients.
+pub fn tokens_by(url: &str, http: AwsHttp) -> Result<Arc<Tokens>> {
+    tokens_of(url, None, http)
+}
+
+fn tokens_of(url: &str, region: Option<&str>, http: AwsHttp) -> Result<Arc<Tokens>> {
+    let (ecr, sts, region) = (Some(url.to_owned()), Some(url.to_owned()), region.map(ToOwned::to_owned));
+    let endpoints = Endpoints { ecr, sts, region };
+    let aws = Aws::new(endpoints, http, Metrics::new(), crate::fake::now);
     Ok(Arc::new(Tokens::new(Arc::new(aws), crate::fake::now, fastrand::f64)?))
 }
 

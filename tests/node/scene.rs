@@ -1,6 +1,6 @@
 //! What the operator is shown: the samples, the registries that they name, and an emulated AWS, beside the Pods' network.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, bail};
 use kube::{
@@ -8,21 +8,17 @@ use kube::{
     api::{DeleteParams, DynamicObject},
 };
 use registry_api::spec::TenantRegistry;
+pub use registry_testbed::samples::{PASSWORD, USER};
 use registry_testbed::{
-    Ca, LeafOptions, Moto, Registry, RegistryAuth, RegistryOptions, RegistryTls, eventually,
-    manifests::{self, Tokens},
+    Ca, LeafOptions, Moto, Registry, RegistryAuth, RegistryOptions, RegistryTls, eventually, manifests,
     node::SECOND_ADDRESS,
     ports::Port,
+    samples::{self, Overlay},
 };
 use serde_json::{Value, json};
 
 use crate::say;
 
-const EXPECT: &str = "samples.registry.spectrocloud.com/expect";
-const NEEDS: &str = "samples.registry.spectrocloud.com/needs";
-/// What the samples' Secrets hold too.
-pub const USER: &str = "demo";
-pub const PASSWORD: &str = "demo-password";
 /// What moto's tokens hold, for everybody.
 const AWS_USER: &str = "AWS";
 const AWS_PASSWORD: &str = "123456789012-auth-token";
@@ -85,18 +81,20 @@ impl Scene {
         json!(names.map(|name| json!({"name": name, "value": aws.api.url()})))
     }
 
-    /// `config/samples`.
+    /// What stands in for the samples' hosts.
+    pub fn overlay(&self) -> Overlay {
+        Overlay {
+            protected: self.protected.host_port(),
+            anonymous: self.anonymous.host_port(),
+            down: format!("{SECOND_ADDRESS}:{}", self.down.number()),
+            ecr: self.aws.as_ref().map(|aws| aws.registry.host_port()),
+            ca_pem: self.ca.certificate_pem().to_owned(),
+        }
+    }
+
+    /// `config/samples`, at the registries here.
     pub fn samples(&self) -> Result<Vec<DynamicObject>> {
-        let tokens = Tokens::default()
-            .with("REGISTRY", self.protected.host_port())
-            .with("ANONYMOUS_REGISTRY", self.anonymous.host_port())
-            .with("DOWN_REGISTRY", format!("{SECOND_ADDRESS}:{}", self.down.number()))
-            .with("ECR_REGISTRY", self.aws.as_ref().map_or_else(String::new, |aws| aws.registry.host_port()))
-            .with("CA", self.ca.certificate_pem());
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/samples");
-        let mut samples = manifests::read_directory(&directory, &tokens)?;
-        samples.retain(|sample| self.aws.is_some() || !sample.annotations().contains_key(NEEDS));
-        Ok(samples)
+        Ok(self.overlay().apply(&samples::directory())?)
     }
 }
 
@@ -105,12 +103,12 @@ pub struct Verdicts(Vec<(Api<DynamicObject>, String, String)>);
 
 impl Verdicts {
     /// Waits until the API server knows what a registry is.
-    pub async fn expected(client: &Client, samples: &[DynamicObject]) -> Result<Self> {
+    pub async fn expected(client: &Client, samples: &[DynamicObject], overlay: &Overlay) -> Result<Self> {
         let mut expected = Vec::new();
         for sample in samples {
-            if let Some(verdict) = sample.annotations().get(EXPECT) {
+            if let Some(verdict) = overlay.expected(sample) {
                 let api = manifests::api_of(client, sample).await?;
-                expected.push((api, sample.name_any(), verdict.clone()));
+                expected.push((api, sample.name_any(), verdict.to_owned()));
             }
         }
         Ok(Self(expected))
@@ -133,7 +131,7 @@ impl Verdicts {
 
     /// Waits until each has the verdict that it is to get.
     pub async fn all(&self, within: Duration) -> Result<()> {
-        let all = eventually(within, "the verdicts that the samples are annotated with", || async {
+        let all = eventually(within, "the verdicts that are expected of the samples", || async {
             self.hold().await.map_err(|error| error.to_string())
         });
         Ok(all.await?)

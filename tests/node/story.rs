@@ -109,7 +109,7 @@ async fn it_installs_and_validates(
     };
     // As soon as the chart has brought the definitions, as GitOps would.
     let validated = async {
-        let verdicts = Verdicts::expected(client, &samples).await?;
+        let verdicts = Verdicts::expected(client, &samples, &scene.overlay()).await?;
         manifests::apply(client, samples.clone()).await?;
         verdicts.first(PATIENCE).await?;
         said("helm install to the first verdict", start);

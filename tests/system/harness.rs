@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::{
-    api::core::v1::Namespace,
+    api::core::v1::{ConfigMap, Namespace},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::Condition,
 };
@@ -22,7 +22,7 @@ use kube::{
     runtime::wait::{await_condition, conditions},
 };
 use registry_api::{
-    GROUP, RegistryStatus, TENANT_LABEL, crd,
+    GROUP, RegistryStatus, TENANT_LABEL, TENANT_POLICY, crd,
     spec::{Registry, Scope, System, Tenant, VERSION},
 };
 use registry_testbed::{
@@ -42,8 +42,6 @@ pub const OPERATOR_USER: &str = "system:serviceaccount:registry-system:registry-
 
 /// The operator, as this build made it.
 pub const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-operator");
-/// The ConfigMap that says what tenants may ask for.
-const TENANT_POLICY: &str = "registry-operator-tenant-policy";
 const ESTABLISHED: Duration = Duration::from_mins(1);
 
 /// A file of this repository.
@@ -146,11 +144,11 @@ async fn is_served(client: &Client) -> Result<()> {
     Ok(eventually(ESTABLISHED, "the kinds are served", look).await?)
 }
 
-/// Most registries of these tests have no certificate, or a bad one, in both scopes. What a tenant may not have by
-/// default is the subject of tests/tenancy.
+/// Most registries of these tests have no certificate, or a bad one, in both scopes, and AWS's tokens go to loopback. What a
+/// tenant may not have by default is the subject of tests/tenancy and of `purposes`.
 fn permit_everything(tenant_policy: &mut DynamicObject) {
     tenant_policy.data["data"] =
-        json!({"insecureSkipVerify": "true", "plainHTTP": "true", "allowedEndpoints": "*"});
+        json!({"insecureSkipVerify": "true", "plainHTTP": "true", "allowedEndpoints": "*\n127.0.0.1"});
 }
 
 /// From the types, not from `crds/`: that the two are the same is a test of its own.
@@ -212,6 +210,13 @@ impl Cluster {
     /// Applies every document of a YAML text, as `kubectl apply --server-side` does.
     pub async fn apply_yaml(&self, yaml: &str) -> Result<()> {
         Ok(manifests::apply(&self.client, manifests::parse("the test's manifest", yaml)?).await?)
+    }
+
+    /// Changes what tenants may ask for; keys that are null go.
+    pub async fn change_tenant_policy(&self, data: Value) -> Result<()> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client(), SYSTEM_NAMESPACE);
+        api.patch(TENANT_POLICY, &PatchParams::default(), &Patch::Merge(json!({"data": data}))).await?;
+        Ok(())
     }
 
     /// The SystemRegistry of that name.

@@ -1,6 +1,8 @@
 //! The system as its users meet it: a real API server, the chart's rights, the operator as a process.
 
+mod between;
 mod exposition;
+mod faults;
 mod gitops;
 mod harness;
 mod held;
@@ -9,6 +11,8 @@ mod leadership;
 mod lifecycle;
 mod memory;
 mod objects;
+mod purposes;
+mod outbound;
 mod references;
 mod rejections;
 mod samples;
@@ -18,3 +22,4 @@ mod server;
 mod solo;
 mod stage;
 mod steady;
+mod watches;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::{api::networking::v1::ServiceCIDR, jiff::Timestamp};
 use kube::Api;
+use registry_api::TOKEN_SECRET_TYPE;
 use registry_probe::IpNet;
 use registry_testbed::{
     Ca, Leaf, LeafOptions, Registry, RegistryAuth, RegistryOptions, RegistryTls, eventually,
@@ -627,7 +628,7 @@ async fn references(scene: &Scene<'_>, registry: &Registry, ca: &Ca) -> Result<V
     };
     let wrong_type = scene.secret("ssh", "kubernetes.io/ssh-auth", &[("ssh-privatekey", "a key")]).await?;
     let no_keys = scene.secret("no-keys", "Opaque", &[("login", "demo")]).await?;
-    let token = scene.secret("token", "Opaque", &[("password", "right")]).await?;
+    let token = scene.secret("token", TOKEN_SECRET_TYPE, &[("password", "right")]).await?;
     let other_host = json!({"auths": {"other.example.com": {"auth": "b3RoZXI6b3RoZXI="}}});
     let other_host = docker_config(scene, "other-host", &other_host).await?;
     let empty = scene.config_map("empty", &[("other", "x")]).await?;

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
     events::v1::Event,
 };
 use kube::{Api, api::ListParams};
-use registry_api::{SystemRegistry, TenantRegistry};
+use registry_api::{SystemRegistry, TOKEN_SECRET_TYPE, TenantRegistry};
 use registry_testbed::{
     Ca, ControlPlaneOptions, Leaf, LeafOptions, Operator, Registry, RegistryAuth, RegistryOptions,
     RegistryTls, eventually,
@@ -242,9 +242,11 @@ async fn tokens(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<Played> {
     secrets.password("demo", TOKEN_PASSWORD);
     for scene in scenes {
         let login = scene.login("token-login", "demo", TOKEN_PASSWORD).await?;
-        let registry = scene.secret("token-registry", "Opaque", &[("token", REGISTRY_TOKEN)]).await?;
-        let identity = scene.secret("token-identity", "Opaque", &[("identityToken", IDENTITY_TOKEN)]).await?;
-        let bad = scene.secret("token-wrong", "Opaque", &[("token", wrong)]).await?;
+        let registry =
+            scene.secret("token-registry", TOKEN_SECRET_TYPE, &[("token", REGISTRY_TOKEN)]).await?;
+        let identity =
+            scene.secret("token-identity", TOKEN_SECRET_TYPE, &[("identityToken", IDENTITY_TOKEN)]).await?;
+        let bad = scene.secret("token-wrong", TOKEN_SECRET_TYPE, &[("token", wrong)]).await?;
         let by = |secret: &str| json!({"token": {"secretRef": {"name": secret}}});
         let cases = [
             ("token-login", json!({"basic": {"secretRef": {"name": login}}}), "Ready=True/Available"),

@@ -25,7 +25,7 @@ const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-operator");
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// Every flag of the contract, with a value that it must refuse.
-const FLAGS: [(&str, &str); 10] = [
+const FLAGS: [(&str, &str); 13] = [
     ("--system-namespace", "Not_A_Namespace"),
     ("--metrics-address", "here"),
     ("--leader-election", "perhaps"),
@@ -33,6 +33,9 @@ const FLAGS: [(&str, &str); 10] = [
     ("--egress-allow", "127.0.0.0/64"),
     ("--egress-deny", "everything"),
     ("--trusted-token-service", "https://auth.example.com"),
+    ("--proxy", "socks5://proxy.example.com:1080"),
+    ("--no-proxy", "10.0.0.0/33"),
+    ("--ca-file", "/nowhere/ca.crt"),
     ("--concurrency", "0"),
     ("--log-format", "xml"),
     ("--log-level", "loud"),
@@ -138,8 +141,8 @@ async fn the_metrics_tell_of_validations_registries_queue_and_api() -> Result<()
     let good = cluster.system(&name).becomes(SETTLED, &["Ready=True/Available"]).await?;
     cluster.tenant(&namespace, &name).becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
 
-    let system = [("scope", "system"), ("namespace", ""), ("name", &name)];
-    let tenant = [("scope", "tenant"), ("namespace", &namespace), ("name", &name)];
+    let system = [("scope", "system"), ("registry_namespace", ""), ("name", &name)];
+    let tenant = [("scope", "tenant"), ("registry_namespace", &namespace), ("name", &name)];
     let told = || async {
         let metrics = metrics_of(operator).await?;
         ensure!(value(&metrics, "registry_operator_registry_ready", "", &system)? == 1.0, "not yet ready");
@@ -218,7 +221,7 @@ async fn the_labels_of_metrics_are_closed_sets_or_names_of_registries_and_never_
                 "reason" => value.parse::<registry_api::Reason>().is_ok(),
                 "code" => value.parse::<u16>().is_ok(),
                 "le" => true,
-                "name" | "namespace" => is_of_a_registry(family),
+                "name" | "registry_namespace" => is_of_a_registry(family),
                 label => closed.get(label).is_some_and(|values| values.contains(&value.as_str())),
             };
             assert!(known, "{family}: {label}={value:?}");

@@ -95,6 +95,14 @@ impl<'a> Scene<'a> {
         self.secret(name, "kubernetes.io/basic-auth", &[("username", user), ("password", password)]).await
     }
 
+    /// Sets the annotations of a Secret; those that are null go.
+    pub async fn annotate(&self, secret: &str, annotations: Value) -> Result<()> {
+        let api: Api<Secret> = Api::namespaced(self.cluster.client(), self.namespace());
+        let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+        api.patch(secret, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
     /// Writes a ConfigMap; returns its name.
     pub async fn config_map(&self, name: &str, entries: &[(&str, &str)]) -> Result<String> {
         let data: BTreeMap<&str, &str> = entries.iter().copied().collect();

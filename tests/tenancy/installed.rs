@@ -69,7 +69,7 @@ async fn the_api_server_finds_nothing_wrong_with_any_policy(cluster: &Cluster) -
         Ok(ours)
     };
     let ours = eventually(Duration::from_secs(30), "all policies are checked", checked).await?;
-    ensure!(ours.len() == 8, "{} policies", ours.len());
+    ensure!(ours.len() == 11, "{} policies", ours.len());
     for policy in ours {
         let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
         ensure!(warnings.is_null(), "{}: {warnings}", policy["metadata"]["name"]);
@@ -89,7 +89,7 @@ fn in_the_rendered_manifest_policies_and_their_bindings_come_before_all_else() -
     let kinds = kinds(&shipped);
     let is_guard = |kind: &&&str| kind.starts_with("ValidatingAdmissionPolicy");
     let (guards, others): (Vec<&str>, Vec<&str>) = kinds.iter().partition(|kind| is_guard(kind));
-    ensure!(guards.len() == 17, "{guards:?}");
+    ensure!(guards.len() == 23, "{guards:?}");
     ensure!(kinds == [guards, others].concat(), "{kinds:?}");
     Ok(())
 }

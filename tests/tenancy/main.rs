@@ -18,15 +18,21 @@ macro_rules! on_each_kubernetes {
     ($($sentence:ident),* $(,)?) => { on_each_kubernetes!(by enter: $($sentence),*); };
 }
 
+mod addresses;
+mod answers;
 mod call;
 mod definitions;
 mod deletion;
+mod guard;
 mod installed;
+mod labels;
 mod leaving;
 mod manual;
 mod operator;
 mod policy;
+mod renamed;
 mod roles;
+mod samples;
 mod stage;
 mod system;
 mod tenant;

@@ -19,6 +19,9 @@ on_each_kubernetes!(
     the_operator_binds_itself_in_tenants_namespaces_and_nothing_else,
     the_operator_gives_its_role_bindings_to_their_role_and_to_no_other_owner,
     the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_others,
+    what_the_operator_writes_holds_nothing_up_and_stirs_no_other_controller,
+    the_operator_writes_events_about_registries_and_nothing_else,
+    the_operator_tries_services_and_makes_none,
     the_operator_has_one_lease,
     the_operator_has_no_right_to_anything_else,
     the_fence_holds_even_where_the_operator_was_given_every_right,
@@ -344,6 +347,159 @@ async fn the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_o
     Ok(())
 }
 
+/// Metadata by which somebody else acts: who deletes, who copies, who holds up.
+fn strange_metadata() -> [Value; 4] {
+    [
+        json!({"finalizers": ["example.com/never"]}),
+        json!({"finalizers": ["foregroundDeletion"]}),
+        json!({"labels": {"example.com/select": "me"}}),
+        json!({"annotations": {"reflector.example.com/reflection-allowed": "true"}}),
+    ]
+}
+
+async fn what_the_operator_writes_holds_nothing_up_and_stirs_no_other_controller(
+    cluster: &Cluster,
+) -> Result<()> {
+    let operator = cluster.stage.operator().await?;
+    let namespace = cluster.tenant_namespace("team-a").await?;
+    let path = format!("{}/registry-operator", role_bindings(&namespace));
+    operator.may(&Call::apply(&path, a_role_binding(TENANT_ROLE, &itself()))).await?;
+    let (all, pull) = (secrets(&namespace), format!("{}/packs-pull", secrets(&namespace)));
+    let apply = Call::apply(&pull, a_pull_secret("packs-pull"));
+    eventually(RIGHTS_ARRIVE, "the pull Secret is made", || operator.may(&apply)).await?;
+
+    let plain = "The operator may set only labels and annotations of its own, and no finalizers";
+    for metadata in strange_metadata() {
+        for path in [&path, &pull] {
+            operator.may_not(&Call::merge(path, json!({"metadata": metadata})), plain).await?;
+        }
+        let mut born = a_pull_secret("born");
+        for (key, value) in metadata.as_object().into_iter().flatten() {
+            match value.as_object() {
+                Some(more) => {
+                    more.iter().for_each(|(name, value)| born["metadata"][key][name] = value.clone())
+                }
+                None => born["metadata"][key] = value.clone(),
+            }
+        }
+        operator.may_not(&Call::create(&all, born).dry(), plain).await?;
+    }
+    let owner = json!([{
+        "apiVersion": "v1", "kind": "ConfigMap", "name": "theirs", "uid": "0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11",
+        "blockOwnerDeletion": true,
+    }]);
+    let owned = Call::merge(&pull, json!({"metadata": {"ownerReferences": owner}}));
+    operator.may_not(&owned, "The operator may give its pull Secrets to no owner").await?;
+    let one_key =
+        "The operator may write only the key .dockerconfigjson of its pull Secrets, and make none immutable";
+    operator.may_not(&Call::merge(&pull, json!({"stringData": {"more": "x"}})), one_key).await?;
+    operator.may_not(&Call::merge(&pull, json!({"immutable": true})), one_key).await?;
+
+    // What others have put there stays, and keeps the operator from nothing.
+    let theirs = json!({
+        "metadata": {"finalizers": ["example.com/theirs"], "labels": {"a": "b"}, "annotations": {"a": "b"}, "ownerReferences": owner},
+        "stringData": {"more": "x"},
+    });
+    cluster.root.may(&Call::merge(&pull, theirs).dry()).await?;
+    let theirs = json!({
+        "metadata": {"finalizers": ["example.com/theirs"], "labels": {"a": "b"}, "annotations": {"a": "b"}},
+        "data": {"more": "eA=="},
+    });
+    cluster.root.may(&Call::merge(&pull, theirs)).await?;
+    let strip = Call::merge(&pull, json!({"metadata": {"finalizers": null}}));
+    operator.may_not(&strip, plain).await?;
+    let content = json!({"stringData": {".dockerconfigjson": "{\"auths\":{\"b\":{}}}"}});
+    operator.may(&Call::merge(&pull, content)).await?;
+    operator.may(&Call::apply(&pull, a_pull_secret("packs-pull"))).await?;
+    cluster.root.may(&Call::merge(&path, json!({"metadata": {"labels": {"a": "b"}}}))).await?;
+    operator.may(&Call::apply(&path, a_role_binding(TENANT_ROLE, &itself()))).await?;
+    operator.may(&Call::delete(&pull)).await?;
+    cluster.root.may(&Call::merge(&pull, json!({"metadata": {"finalizers": null}}))).await?;
+    Ok(())
+}
+
+fn events(namespace: &str) -> String {
+    format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events")
+}
+
+/// An Event as the operator writes it, about that kind of registry in that namespace.
+fn an_event(kind: &str, namespace: Option<&str>) -> Value {
+    json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "packs.1"},
+        "eventTime": "2026-01-01T00:00:00.000000Z", "action": "Validate", "reason": "Available", "type": "Normal",
+        "reportingController": "registry.spectrocloud.com/registry-operator", "reportingInstance": "a",
+        "regarding": {
+            "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": kind, "name": "packs", "namespace": namespace,
+        },
+    })
+}
+
+async fn the_operator_writes_events_about_registries_and_nothing_else(cluster: &Cluster) -> Result<()> {
+    let operator = cluster.stage.operator().await?;
+    let namespace = cluster.tenant_namespace("team-a").await?;
+    let tenants = an_event("TenantRegistry", Some(&namespace));
+    operator.may(&Call::create(&events(&namespace), tenants.clone())).await?;
+    operator.may(&Call::create(&events("default"), an_event("SystemRegistry", None)).dry()).await?;
+
+    let with = |pointer: &str, value: Value| {
+        let mut event = tenants.clone();
+        if let Some(place) = event.pointer_mut(pointer) {
+            *place = value;
+        }
+        event
+    };
+    let name = "The operator may only create Events, and only with reportingController \
+                registry.spectrocloud.com/registry-operator";
+    let forged = with("/reportingController", json!("kubelet"));
+    operator.may_not(&Call::create(&events(&namespace), forged), name).await?;
+    let about = "The operator may create Events only about registries: about a TenantRegistry in its namespace, about a \
+                 SystemRegistry in the namespace default";
+    let mut related = tenants.clone();
+    related["related"] = json!({"apiVersion": "v1", "kind": "Pod", "name": "a", "namespace": namespace});
+    for (event, place) in [
+        (with("/regarding/kind", json!("Pod")), namespace.as_str()),
+        (with("/regarding/apiVersion", json!("v1")), &namespace),
+        (with("/regarding/apiVersion", json!("example.com/v1")), &namespace),
+        (related, &namespace),
+        (an_event("SystemRegistry", None), "kube-system"),
+        (an_event("SystemRegistry", Some(&namespace)), &namespace),
+    ] {
+        operator.may_not(&Call::create(&events(place), event), about).await?;
+    }
+    let bare = "The operator may create Events only without labels, annotations, finalizers and owners";
+    for metadata in strange_metadata() {
+        let mut event = tenants.clone();
+        event["metadata"] = metadata;
+        event["metadata"]["name"] = json!("packs.2");
+        operator.may_not(&Call::create(&events(&namespace), event), bare).await?;
+    }
+    let path = format!("{}/packs.1", events(&namespace));
+    operator.has_no_right_to(&Call::merge(&path, json!({"note": "x"}))).await?;
+    Ok(())
+}
+
+async fn the_operator_tries_services_and_makes_none(cluster: &Cluster) -> Result<()> {
+    let operator = cluster.stage.operator().await?;
+    let services = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/services");
+    let path = format!("{services}/registry-operator-service-range");
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "registry-operator-service-range"},
+        "spec": {"ports": [{"port": 443}], "externalIPs": ["192.0.2.1"]},
+    });
+    let dry_only =
+        "The operator may make and change no Services; it may only try to, without effect (a dry run)";
+    operator.may_not(&Call::apply(&path, service.clone()), dry_only).await?;
+    operator.may(&Call::apply(&path, service.clone()).dry()).await?;
+    operator.has_no_right_to(&Call::create(&services, service.clone())).await?;
+    let elsewhere = path.replace(SYSTEM_NAMESPACE, "default");
+    operator.has_no_right_to(&Call::apply(&elsewhere, service.clone())).await?;
+    cluster.root.may(&Call::create(&services, service)).await?;
+    let change = Call::merge(&path, json!({"spec": {"externalIPs": ["192.0.2.2"]}}));
+    operator.may_not(&change, dry_only).await?;
+    cluster.root.may(&Call::delete(&path)).await?;
+    Ok(())
+}
+
 async fn the_operator_has_one_lease(cluster: &Cluster) -> Result<()> {
     let operator = cluster.stage.operator().await?;
     let all = format!("/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases");
@@ -356,6 +512,24 @@ async fn the_operator_has_one_lease(cluster: &Cluster) -> Result<()> {
     let another = Call::create(&all, lease("another"));
     operator.may_not(&another, "The operator may write only the Lease registry-operator").await?;
     let mut held = operator.may(&Call::create(&all, lease("registry-operator"))).await?;
+    let one = format!("{all}/registry-operator");
+    for metadata in strange_metadata() {
+        let mut strange = held.clone();
+        for (key, value) in metadata.as_object().into_iter().flatten() {
+            strange["metadata"][key] = value.clone();
+        }
+        let plain = "The operator may set only labels and annotations of its own, and no finalizers";
+        operator.may_not(&Call::replace(&one, strange), plain).await?;
+    }
+    let mut owned = held.clone();
+    owned["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "1"}]);
+    operator
+        .may_not(
+            &Call::replace(&one, owned),
+            "The operator may give its Lease to no owner but its ServiceAccount",
+        )
+        .await?;
     held["spec"]["holderIdentity"] = json!("");
     operator.may(&Call::replace(&format!("{all}/registry-operator"), held)).await?;
     let elsewhere = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
@@ -406,19 +580,18 @@ async fn the_operator_has_no_right_to_anything_else(cluster: &Cluster) -> Result
         Call::delete(
             "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/systemregistries.registry.spectrocloud.com",
         ),
+        Call::get("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"),
+        Call::merge(
+            "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/tenant-labels.registry.spectrocloud.com",
+            json!({"spec": {"validationActions": ["Warn"]}}),
+        ),
+        Call::create(&system_registries(), a_system_registry("registry-operator-guard")),
+        Call::get(&format!("{system}/services")),
         Call::get("/apis/events.k8s.io/v1/events"),
         Call::delete(&format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events")),
     ] {
         operator.has_no_right_to(&call).await?;
     }
-    let event = json!({
-        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "a.1"},
-        "eventTime": "2026-01-01T00:00:00.000000Z", "action": "Validate", "reason": "Available", "type": "Normal",
-        "reportingController": "registry.spectrocloud.com/registry-operator", "reportingInstance": "a",
-        "regarding": {"kind": "SystemRegistry", "name": "packs", "namespace": namespace},
-    });
-    let events = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
-    operator.may(&Call::create(&events, event)).await?;
     Ok(())
 }
 
@@ -455,6 +628,20 @@ async fn the_fence_holds_even_where_the_operator_was_given_every_right(cluster: 
     ] {
         operator.may_not(&call, &sentence).await?;
     }
+    // The one that it may try to make, to see that it is refused.
+    let canary = fenced("SystemRegistry", "registry-operator-guard", "the system level");
+    let apply = Call::apply(
+        &system_registry("registry-operator-guard"),
+        a_system_registry("registry-operator-guard"),
+    );
+    operator.may_not(&apply, &canary).await?;
+    let event = json!({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "a.1"}, "type": "Warning", "reason": "Forged",
+        "reportingComponent": "kubelet", "source": {"component": "kubelet"},
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": "a", "namespace": "default"},
+    });
+    let (code, message) = operator.refusal(&Call::create("/api/v1/namespaces/default/events", event)).await?;
+    ensure!(code == 403 && message.contains("The operator may only create Events"), "{code} {message}");
     let only_own = "The operator may touch only Secrets that it made itself";
     let mut theirs = a_pull_secret("theirs");
     theirs["metadata"]["labels"] = json!({});

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use kube::ResourceExt as _;
+use registry_probe::{Endpoint, HostPattern};
 use registry_testbed::{
     eventually,
     manifests::{self, Tokens},
@@ -215,6 +216,7 @@ async fn an_endpoint_outside_the_list_is_refused_with_the_list(cluster: &Cluster
             }
         }
     }
+    the_operator_matches_as_the_api_server_does()?;
     for trick in [
         "https://registry.example.com@evil.invalid",
         "https://registry.example.com:443@evil.invalid",
@@ -227,6 +229,17 @@ async fn an_endpoint_outside_the_list_is_refused_with_the_list(cluster: &Cluster
     ] {
         let (code, message) = cluster.root.refusal(&parameters.create(&json!({"endpoint": trick}))).await?;
         assert_eq!(code, 422, "{trick}: {message}");
+    }
+    Ok(())
+}
+
+/// The operator has the patterns for Secrets and AWS's tokens, by code of its own.
+fn the_operator_matches_as_the_api_server_does() -> Result<()> {
+    let patterns = HostPattern::list(PATTERNS)?;
+    for (endpoint, refused) in ENDPOINTS {
+        let endpoint = Endpoint::parse(endpoint)?;
+        let covered = patterns.iter().any(|pattern| pattern.covers(endpoint.server()));
+        assert_eq!(covered, refused.is_none(), "{endpoint}");
     }
     Ok(())
 }

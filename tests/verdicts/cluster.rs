@@ -22,7 +22,7 @@ pub async fn references(spec: &Spec, fill: impl Fn(&str) -> String) -> Reference
         async move { Ok::<_, std::io::Error>(answer) }
     });
     let client = Client::new(service, "default");
-    let access = Access::new(client.clone(), TenantAccess::Bound).await.unwrap();
+    let access = Access::new(client.clone(), TenantAccess::Bound, "registry-system").await.unwrap();
     if spec.labelled {
         access.labelled(TENANT_NAMESPACE.into(), "team-a".into());
     }
@@ -30,7 +30,7 @@ pub async fn references(spec: &Spec, fill: impl Fn(&str) -> String) -> Reference
 }
 
 fn served(object: &Object, fill: &impl Fn(&str) -> String) -> (String, Value) {
-    let Object { plural, namespace, name, kind, entries } = object;
+    let Object { plural, namespace, name, kind, entries, hosts } = object;
     let path = format!("/api/v1/namespaces/{namespace}/{plural}/{name}");
     let filled = |value: &Vec<u8>| match str::from_utf8(value) {
         Ok(text) => fill(text).into_bytes(),
@@ -45,7 +45,10 @@ fn served(object: &Object, fill: &impl Fn(&str) -> String) -> (String, Value) {
             false => (key, String::from_utf8(value).unwrap().into()),
         })
         .collect();
-    let metadata = json!({"name": name, "namespace": namespace, "resourceVersion": "1"});
+    let mut metadata = json!({"name": name, "namespace": namespace, "resourceVersion": "1"});
+    if let Some(hosts) = hosts {
+        metadata["annotations"] = json!({"registry.spectrocloud.com/hosts": fill(hosts)});
+    }
     let mut body = json!({"apiVersion": "v1", "metadata": metadata, "data": data});
     body["kind"] = if is_secret { "Secret" } else { "ConfigMap" }.into();
     if is_secret {

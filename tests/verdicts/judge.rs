@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use registry_api::{RegistrySpec, RegistryStatus};
 use registry_operator::assess::{Before, Seen, assess};
 use registry_operator::cluster::ClusterAddresses;
-use registry_operator::resolve::{Wanted, resolve};
+use registry_operator::resolve::{PolicySource, Wanted, resolve};
 use registry_operator::schedule::Outcome;
 use registry_operator::subject::{Key, Scope, Subject};
 use registry_operator::validate::{Boundaries, target};
@@ -97,7 +97,8 @@ pub async fn validate_once(row: &Row, stage: &Stage, prober: &Prober) -> String 
 /// A prober that knows the row's names.
 pub fn prober(stage: &Stage) -> Prober {
     let name_servers = vec![stage.names.address];
-    Prober::new(ProberSettings { version: "1.2.3".into(), name_servers }).unwrap()
+    Prober::new(ProberSettings { version: "1.2.3".into(), name_servers, ..ProberSettings::default() })
+        .unwrap()
 }
 
 async fn validate(row: &Row, stage: &Stage, prober: &Prober) -> Played {
@@ -124,6 +125,7 @@ async fn look(spec: &Spec, subject: &Subject, stage: &Stage, prober: &Prober) ->
         place: None,
         tenant: None,
         namespace: subject.key.references_namespace(SYSTEM_NAMESPACE),
+        policy: PolicySource::Namespace(SYSTEM_NAMESPACE),
     };
     match resolve(wanted, &references).await.unwrap().means {
         Ok(means) => Seen::Probed(Box::new(prober.probe(&target, &means.material, now()).await)),

@@ -52,6 +52,8 @@ pub struct Object {
     pub kind: &'static str,
     /// With hosts in braces.
     pub entries: Vec<(&'static str, Vec<u8>)>,
+    /// Of a Secret, by its annotation; with hosts in braces.
+    pub hosts: Option<&'static str>,
 }
 
 /// A SystemRegistry at `{registry}` that trusts the company's authority, without credentials.
@@ -215,7 +217,8 @@ impl Spec {
         entries: &[(&'static str, &[u8])],
     ) -> Self {
         let entries = entries.iter().map(|(key, value)| (*key, value.to_vec())).collect();
-        self.objects.push(Object { plural: "secrets", namespace: self.namespace(), name, kind, entries });
+        let namespace = self.namespace();
+        self.objects.push(Object { plural: "secrets", namespace, name, kind, entries, hosts: None });
         self
     }
 
@@ -228,8 +231,22 @@ impl Spec {
             name,
             kind: "",
             entries,
+            hosts: None,
         });
         self
+    }
+
+    /// The newest Secret is for those hosts alone.
+    pub fn for_hosts(mut self, hosts: &'static str) -> Self {
+        self.objects.last_mut().unwrap().hosts = Some(hosts);
+        self
+    }
+
+    /// What an administrator lets tenants do.
+    pub fn policy(self, entries: &[(&'static str, &str)]) -> Self {
+        let mut spec = self.config_map("registry-operator-tenant-policy", entries);
+        spec.objects.last_mut().unwrap().namespace = SYSTEM_NAMESPACE;
+        spec
     }
 
     /// `spec.auth.basic`, with a Secret of type kubernetes.io/basic-auth.
@@ -259,7 +276,11 @@ impl Spec {
     /// `spec.auth.token`.
     pub fn token_secret(self, entries: &[(&'static str, &str)]) -> Self {
         let entries: Vec<_> = entries.iter().map(|(key, value)| (*key, value.as_bytes())).collect();
-        self.auth(json!({"token": {"secretRef": {"name": "token"}}})).secret("token", "Opaque", &entries)
+        self.auth(json!({"token": {"secretRef": {"name": "token"}}})).secret(
+            "token",
+            "registry.spectrocloud.com/token",
+            &entries,
+        )
     }
 
     /// `spec.tls.clientCertificate`.

@@ -1,16 +1,16 @@
 {{/*
-Names do not depend on the release's: policies, role bindings and documentation refer to them, and a cluster has one
-operator.
+Names, labels and selectors do not depend on the release's name: policies, role bindings and documentation refer to them, a
+cluster has one operator, and a Deployment's selector can't be changed when another release takes the objects over.
 */}}
 
 {{- define "registry-operator.selectorLabels" -}}
 app.kubernetes.io/name: registry-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: registry-operator
 {{- end }}
 
 {{- define "registry-operator.testLabels" -}}
 app.kubernetes.io/name: registry-operator-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: registry-operator
 {{- end }}
 
 {{- define "registry-operator.labels" -}}
@@ -21,6 +21,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with omit .Values.commonLabels "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/*
+Annotations of what must outlive the chart, since registries or their protection would go with it: for Helm, Argo CD (when it
+prunes, and when the Application is deleted), Flux' Kustomization and ResourceSet, Config Sync.
+*/}}
+{{- define "registry-operator.kept" -}}
+helm.sh/resource-policy: keep
+argocd.argoproj.io/sync-options: Prune=false,Delete=false
+client.lifecycle.config.k8s.io/deletion: detach
+fluxcd.controlplane.io/prune: disabled
+kustomize.toolkit.fluxcd.io/prune: disabled
 {{- end }}
 
 {{- define "registry-operator.serviceAccount" -}}
@@ -51,9 +63,23 @@ authorizer.group('registry.spectrocloud.com').resource('systemregistries').check
 only who holds the verb administer on systemregistries.registry.spectrocloud.com
 {{- end }}
 
+{{/*
+Whether a namespace is one of the system's, which no label makes a tenant's: the operator's own, and those that Kubernetes and
+OpenShift reserve by their prefix. A list of the context and the expression that is its name; src/access/system_namespace.rs is
+the same rule.
+*/}}
+{{- define "registry-operator.cel.isSystemNamespace" -}}
+({{ last . }} in ['{{ (first .).Release.Namespace }}', 'openshift'] || {{ last . }}.startsWith('kube-') || {{ last . }}.startsWith('openshift-'))
+{{- end }}
+
 {{/* Whether the request's namespace is a tenant's. An empty label names no tenant. */}}
 {{- define "registry-operator.cel.inTenantNamespace" -}}
-(namespaceObject.metadata.?labels[?'registry.spectrocloud.com/tenant'].orValue('') != '')
+(namespaceObject.metadata.?labels[?'registry.spectrocloud.com/tenant'].orValue('') != '' && !{{ include "registry-operator.cel.isSystemNamespace" (list . "request.namespace") }})
+{{- end }}
+
+{{/* Why it is not, for refusals. */}}
+{{- define "registry-operator.cel.isNoTenants" -}}
+({{ include "registry-operator.cel.isSystemNamespace" (list . "request.namespace") }} ? ' is a namespace of the system' : ' has no label registry.spectrocloud.com/tenant')
 {{- end }}
 
 {{/*
@@ -98,10 +124,54 @@ Variables of the policies on registries: what an update leaves as it was. manage
     variables.oldFinalizers.filter(f, f != 'registry.spectrocloud.com/cleanup')
 {{- end }}
 
+{{/*
+Variables of the policies on what else the operator writes: metadata by which other controllers act, such as finalizers, owners, or
+an annotation that has a Secret copied, is what it was before, or none. Not for deletions.
+*/}}
+{{- define "registry-operator.cel.plainMetadata" -}}
+- name: keepsFinalizers
+  expression: >-
+    object.metadata.?finalizers.orValue([]) == (request.operation == 'UPDATE' ? oldObject.metadata.?finalizers.orValue([]) : [])
+- name: keepsLabels
+  expression: >-
+    object.metadata.?labels.orValue({}).all(key, key.startsWith('registry.spectrocloud.com/') || key.startsWith('app.kubernetes.io/') ||
+    (request.operation == 'UPDATE' && oldObject.metadata.?labels[?key] == object.metadata.?labels[?key]))
+- name: keepsAnnotations
+  expression: >-
+    object.metadata.?annotations.orValue({}).all(key, key.startsWith('registry.spectrocloud.com/') ||
+    (request.operation == 'UPDATE' && oldObject.metadata.?annotations[?key] == object.metadata.?annotations[?key]))
+- name: isPlain
+  expression: variables.keepsFinalizers && variables.keepsLabels && variables.keepsAnnotations
+{{- end }}
+
+{{/* The validation that rests on them. */}}
+{{- define "registry-operator.cel.isPlain" -}}
+- expression: request.operation == 'DELETE' || variables.isPlain
+  reason: Forbidden
+  message: >-
+    The operator may set only labels and annotations of its own, and no finalizers
+{{- end }}
+
 {{/* Requests of the operator's account alone. */}}
 {{- define "registry-operator.cel.byOperator" -}}
 - name: by-the-operator
   expression: request.userInfo.username == '{{ include "registry-operator.user" . }}'
+{{- end }}
+
+{{/* All policies by name, for who looks after them; their bindings have the same names. src/kubernetes/guard/policies.rs has them too. */}}
+{{- define "registry-operator.policies" -}}
+definitions.registry.spectrocloud.com
+installation.registry.spectrocloud.com
+operator-events.registry.spectrocloud.com
+operator-leases.registry.spectrocloud.com
+operator-role-bindings.registry.spectrocloud.com
+operator-secrets.registry.spectrocloud.com
+operator-services.registry.spectrocloud.com
+system-registries.registry.spectrocloud.com
+tenant-labels.registry.spectrocloud.com
+tenant-policy-on-update.registry.spectrocloud.com
+tenant-policy.registry.spectrocloud.com
+tenant-registries.registry.spectrocloud.com
 {{- end }}
 
 {{/* A binding that denies what its policy refuses. */}}
@@ -114,7 +184,7 @@ metadata:
     {{- include "registry-operator.labels" .root | nindent 4 }}
   {{- if .kept }}
   annotations:
-    helm.sh/resource-policy: keep
+    {{- include "registry-operator.kept" .root | nindent 4 }}
   {{- end }}
 spec:
   policyName: {{ .policy | default .name }}.registry.spectrocloud.com

@@ -33,6 +33,18 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
+{{- /* Metadata of a Pod of `helm test`. With a service mesh's sidecar it would not end: that is kept out. */}}
+{{- define "registry-operator.testMetadata" -}}
+labels:
+  {{- toYaml (merge (fromYaml (include "registry-operator.testLabels" .)) .Values.helmTest.podLabels) | nindent 2 }}
+annotations:
+  {{- with .Values.helmTest.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  helm.sh/hook: test
+  helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}
+
 {{- define "registry-operator.scrape" -}}
 path: /metrics
 {{- with .interval }}
@@ -41,8 +53,6 @@ interval: {{ . }}
 {{- with .scrapeTimeout }}
 scrapeTimeout: {{ . }}
 {{- end }}
-# `namespace` is the registry's; the target's would take its place otherwise.
-honorLabels: true
 {{- with .relabelings }}
 relabelings:
   {{- toYaml . | nindent 2 }}

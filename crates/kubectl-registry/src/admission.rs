@@ -10,7 +10,10 @@ use registry_api::{
     GROUP,
     spec::{Scope as ApiScope, System, Tenant, VERSION},
 };
-use registry_operator::subject::{Key, Scope};
+use registry_operator::{
+    kubernetes::call::is_by_rbac,
+    subject::{Key, Scope},
+};
 use serde_json::Value;
 
 use crate::cluster::{self, Cluster};
@@ -99,14 +102,16 @@ async fn replace(
 
 fn judge(key: &Key, status: &Status) -> Admission {
     match status.code {
-        _ if cluster::is_by_rbac(status) => {
+        _ if is_by_rbac(status) => {
             Admission::NotAsked("you may not create or change it in this cluster".to_owned())
         }
         400 | 403 | 422 => Admission::Refused(reasons(status)),
-        404 if status.message.contains("namespaces") => Admission::NotAsked(format!(
-            "the namespace {} is not there yet",
-            key.namespace().unwrap_or_default()
-        )),
+        404 if status.details.as_ref().is_some_and(|details| details.kind == "namespaces") => {
+            Admission::NotAsked(format!(
+                "the namespace {} is not there yet",
+                key.namespace().unwrap_or_default()
+            ))
+        }
         404 => Admission::NotAsked("registry-operator's resources are not installed there".to_owned()),
         _ => Admission::NotAsked(status.message.clone()),
     }
@@ -143,10 +148,10 @@ mod tests {
 
     use super::*;
 
-    fn refusal(code: u16, message: &str, causes: &[(&str, &str)]) -> Admission {
+    fn refusal(code: u16, kind: &str, message: &str, causes: &[(&str, &str)]) -> Admission {
         let cause = |(field, message): &(&str, &str)| json!({"field": field, "message": message});
         let causes: Vec<Value> = causes.iter().map(cause).collect();
-        let status = json!({"code": code, "message": message, "details": {"causes": causes}});
+        let status = json!({"code": code, "message": message, "details": {"kind": kind, "causes": causes}});
         judge(
             &Key::Tenant { namespace: "a".into(), name: "x".into() },
             &serde_json::from_value(status).unwrap(),
@@ -164,7 +169,7 @@ mod tests {
             ("spec.suspend", "Required value"),
         ];
         assert_eq!(
-            refusal(422, "all of it", &causes),
+            refusal(422, "", "all of it", &causes),
             Admission::Refused(vec![
                 "spec.endpoint must start with https:// (or so)".to_owned(),
                 "spec.suspend: Required value".to_owned(),
@@ -174,21 +179,22 @@ mod tests {
 
     #[test]
     fn what_the_user_may_not_do_is_no_refusal_of_the_manifest() {
+        let kind = "systemregistries.registry.spectrocloud.com";
         let rbac = "systemregistries.registry.spectrocloud.com is forbidden: User \"x\" cannot create resource \"y\"";
-        assert!(matches!(refusal(403, rbac, &[]), Admission::NotAsked(_)));
+        assert!(matches!(refusal(403, kind, rbac, &[]), Admission::NotAsked(_)));
         let policy =
             "x is forbidden: ValidatingAdmissionPolicy 'p' denied request: insecureSkipVerify is not allowed";
-        assert_eq!(refusal(403, policy, &[]), Admission::Refused(vec![policy.to_owned()]));
+        assert_eq!(refusal(403, "x", policy, &[]), Admission::Refused(vec![policy.to_owned()]));
     }
 
     #[test]
     fn what_is_not_there_yet_is_named() {
-        let Admission::NotAsked(why) = refusal(404, "namespaces \"a\" not found", &[]) else { panic!() };
-        assert_eq!(why, "the namespace a is not there yet");
-        let Admission::NotAsked(why) = refusal(404, "the server could not find the requested resource", &[])
-        else {
+        let Admission::NotAsked(why) = refusal(404, "namespaces", "namespaces \"a\" not found", &[]) else {
             panic!()
         };
+        assert_eq!(why, "the namespace a is not there yet");
+        let absent = "the server could not find the requested resource";
+        let Admission::NotAsked(why) = refusal(404, "", absent, &[]) else { panic!() };
         assert_eq!(why, "registry-operator's resources are not installed there");
     }
 }

@@ -8,7 +8,7 @@ use registry_api::{ConditionType, RegistryStatus};
 use registry_operator::{
     assess::{Before, Seen, assess},
     ecr::{self, Tokens, Urgency},
-    resolve::{Means, ReadError, Wanted, resolve},
+    resolve::{Means, PolicySource, ReadError, TenantPolicy, Wanted, resolve},
     subject::Subject,
     validate::{Boundaries, SpecError, place, target},
 };
@@ -43,6 +43,8 @@ pub struct Surroundings<'a> {
     pub nobodys: bool,
     /// What the references hold.
     pub contents: &'a Contents,
+    /// What tenants may do, as far as that can be known here.
+    pub policy: &'a TenantPolicy,
 }
 
 /// A verdict.
@@ -104,6 +106,7 @@ impl Checker {
             place: place.as_ref(),
             tenant: None,
             namespace: surroundings.namespace,
+            policy: PolicySource::Known(surroundings.policy),
         };
         // Whoever runs this chose the endpoint, and reaches it with rights that they have anyway: no tenant's fence.
         let target = Target { fence: Fence::new(FenceScope::System, [], []), ..target.clone() };

@@ -1,10 +1,10 @@
 //! The command line. The one place where flags and the environment are read.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use registry_operator::settings::{AwsEndpoint, aws_endpoint};
+use registry_operator::settings::{AwsEndpoint, OutboundSettings, aws_endpoint};
 use registry_probe::TrustedService;
 
 /// Lists, describes and validates OCI registries that are declared as SystemRegistry and TenantRegistry.
@@ -52,7 +52,7 @@ pub enum Command {
     /// Show the registries that a namespace's tenant has available, of both scopes.
     List(ListArgs),
     /// Check the registries of a manifest from here, as the operator would, before anything is applied.
-    Validate(ValidateArgs),
+    Validate(Box<ValidateArgs>),
     /// Show one registry: its layers, its certificate, who can use it, its newest events.
     Describe(DescribeArgs),
     /// Print a completion script for a shell.
@@ -100,6 +100,22 @@ pub struct DescribeArgs {
     pub output: Option<ObjectFormat>,
 }
 
+/// A user's name. Not shown by `Debug`.
+#[derive(Clone, Eq, PartialEq)]
+pub struct UserName(pub String);
+
+impl fmt::Debug for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UserName([REDACTED])")
+    }
+}
+
+impl From<String> for UserName {
+    fn from(name: String) -> Self {
+        Self(name)
+    }
+}
+
 /// What `validate` takes.
 #[derive(Args, Debug)]
 pub struct ValidateArgs {
@@ -111,7 +127,7 @@ pub struct ValidateArgs {
     pub password_stdin: bool,
     /// The user name that goes with --password-stdin, or with the password that is asked for.
     #[arg(long, value_name = "NAME")]
-    pub username: Option<String>,
+    pub username: Option<UserName>,
     /// Ask no cluster: only what is in the files is used, and the rules of the schema are not checked.
     #[arg(long)]
     pub offline: bool,
@@ -119,12 +135,18 @@ pub struct ValidateArgs {
     /// comma-separated).
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub trusted_token_service: Vec<TrustedService>,
+    /// How registries are reached from here: the operator's flags.
+    #[command(flatten)]
+    pub outbound: OutboundSettings,
     /// Where AWS's ECR API is asked for tokens, if not where the registry's region says.
     #[arg(long, env = "AWS_ENDPOINT_URL_ECR", value_name = "URL", value_parser = aws_endpoint, hide_env_values = true)]
     pub aws_endpoint_url_ecr: Option<AwsEndpoint>,
     /// The same for AWS's STS API.
     #[arg(long, env = "AWS_ENDPOINT_URL_STS", value_name = "URL", value_parser = aws_endpoint, hide_env_values = true)]
     pub aws_endpoint_url_sts: Option<AwsEndpoint>,
+    /// The AWS region in which your own AWS identity assumes roles.
+    #[arg(long, env = "AWS_REGION", value_name = "REGION", hide_env_values = true)]
+    pub aws_region: Option<String>,
     /// How the verdicts are printed: json and yaml have the conditions, name has the registries that are usable.
     #[arg(long, short, value_enum)]
     pub output: Option<ObjectFormat>,
@@ -162,6 +184,12 @@ mod tests {
 
     fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(std::iter::once(&"kubectl-registry").chain(words))
+    }
+
+    #[test]
+    fn debug_output_holds_no_user_name() {
+        let cli = parse(&["validate", "-f", "x", "--username", "HUSH"]).unwrap();
+        assert!(!format!("{cli:?}").contains("HUSH"));
     }
 
     #[test]

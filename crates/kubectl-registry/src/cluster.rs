@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config, ResourceExt,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
-    core::Status,
 };
 use registry_api::TENANT_LABEL;
+use registry_operator::kubernetes::config::{ConfigError, from_kubeconfig};
 use thiserror::Error;
 
 use crate::cli::ClusterArgs;
@@ -34,8 +34,8 @@ pub enum ClusterError {
     #[error("the kubeconfig is not one{}", at(*.0))]
     Malformed(Option<u64>),
     /// The cluster is behind a proxy.
-    #[error("the kubeconfig has a proxy-url, and proxies are not supported here")]
-    Proxy,
+    #[error("{0}")]
+    Proxy(ConfigError),
     /// No client can be made of it.
     #[error("no client can be made of the kubeconfig: {0}")]
     Client(kube::Error),
@@ -129,25 +129,11 @@ async fn config(args: &ClusterArgs) -> Result<Config, ClusterError> {
         }
         Err(error) => return Err(error),
     };
-    let behind_proxy = is_behind_proxy(&kubeconfig, args.context.as_deref());
     let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    let mut config = config?;
-    if behind_proxy {
-        return Err(ClusterError::Proxy);
-    }
-    // Taken from the environment otherwise, which is not read here.
-    config.proxy_url = None;
-    Ok(config)
-}
-
-fn is_behind_proxy(kubeconfig: &Kubeconfig, context: Option<&str>) -> bool {
-    let context = context.or(kubeconfig.current_context.as_deref());
-    let context = kubeconfig.contexts.iter().find(|named| Some(named.name.as_str()) == context);
-    let cluster = context.and_then(|named| named.context.as_ref()).map(|context| &context.cluster);
-    let cluster = kubeconfig.clusters.iter().find(|named| Some(&named.name) == cluster);
-    let url = cluster.and_then(|named| named.cluster.as_ref()).and_then(|cluster| cluster.proxy_url.as_ref());
-    url.is_some_and(|url| !url.is_empty())
+    from_kubeconfig(kubeconfig, &options).await.map_err(|error| match error {
+        ConfigError::Kubeconfig(error) => error.into(),
+        error => ClusterError::Proxy(error),
+    })
 }
 
 /// The API server's own words, or what kept them from coming.
@@ -161,9 +147,4 @@ pub fn words(error: &kube::Error) -> String {
 /// Whether the API server forbids it to this user, as opposed to refusing what was sent.
 pub fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
-}
-
-/// The API server's refusal, if it is one of RBAC's.
-pub fn is_by_rbac(status: &Status) -> bool {
-    status.code == 403 && status.message.contains("\" cannot ")
 }

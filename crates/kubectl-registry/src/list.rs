@@ -11,7 +11,7 @@ use kube::{
     core::ApiResource,
 };
 use registry_api::TENANT_LABEL;
-use registry_operator::subject::Scope;
+use registry_operator::{subject::Scope, words::listed};
 use serde_json::Value;
 
 use crate::{
@@ -144,8 +144,8 @@ async fn of_namespaces(
         }
     }
     if let Some((_, why)) = forbidden.first() {
-        let names: Vec<&str> = forbidden.iter().map(|(name, _)| *name).collect();
-        notes.push(format!("TenantRegistries in {} are not shown: {why}", names.join(", ")));
+        let names = listed(forbidden.iter().map(|(name, _)| *name), "and");
+        notes.push(format!("TenantRegistries in {names} are not shown: {why}"));
     }
     Ok(registries)
 }

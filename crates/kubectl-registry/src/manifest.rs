@@ -1,6 +1,8 @@
 //! FILE → the registries that it declares, and the Secrets, ConfigMaps and Namespaces beside them. Pure. No error holds a
 //! value of the file: a password may be anywhere in it.
 
+use std::fmt;
+
 use k8s_openapi::{
     ByteString,
     api::core::v1::{ConfigMap, Namespace, Secret},
@@ -75,7 +77,7 @@ impl Declared {
 }
 
 /// All that matters of some files.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Manifests {
     /// The registries, in order.
     pub registries: Vec<Declared>,
@@ -85,6 +87,15 @@ pub struct Manifests {
     pub config_maps: Vec<ConfigMap>,
     /// Namespaces.
     pub namespaces: Vec<Namespace>,
+}
+
+/// What they hold may be anything; how many there are of each.
+impl fmt::Debug for Manifests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts =
+            [self.registries.len(), self.secrets.len(), self.config_maps.len(), self.namespaces.len()];
+        write!(f, "Manifests{counts:?}")
+    }
 }
 
 /// The version that the registries of a file must have.
@@ -171,6 +182,13 @@ mod tests {
     fn manifests(text: &str) -> Result<Manifests, ManifestError> {
         let mut manifests = Manifests::default();
         manifests.read("FILE", text).map(|()| manifests)
+    }
+
+    #[test]
+    fn debug_output_holds_no_secret() {
+        let text = "{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {password: HUSH}}";
+        let found = manifests(text).unwrap();
+        assert_eq!(format!("{found:?}"), "Manifests[0, 1, 0, 0]");
     }
 
     #[test]

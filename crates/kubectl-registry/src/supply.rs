@@ -11,11 +11,14 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, Secret},
 };
 use kube::{Api, ResourceExt};
-use registry_api::{RegistrySpec, spec::EcrAuth};
+use registry_api::{RegistrySpec, TOKEN_SECRET_TYPE, spec::EcrAuth};
 use registry_operator::{
-    resolve::{Content, Reference, ReferenceKind, credentials_secret, references},
+    resolve::{
+        Content, Reference, ReferenceKind, TenantPolicy, credentials_secret, policy_reference, references,
+    },
     subject::Subject,
 };
+use registry_probe::Endpoint;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
@@ -91,6 +94,28 @@ impl Supply<'_> {
         Ok(contents)
     }
 
+    /// What an administrator lets tenants do with their Secrets. Where it can't be read, it is left to the operator.
+    pub async fn policy(&mut self, subject: &Subject, system_namespace: &str) -> TenantPolicy {
+        let Some(reference) = policy_reference(&subject.key, &subject.spec, system_namespace) else {
+            return TenantPolicy::unknown();
+        };
+        if let Some(content) = self.in_files(&reference) {
+            return TenantPolicy::of(Some(&content));
+        }
+        match self.in_cluster(&reference).await {
+            Ok(content) => TenantPolicy::of(content.as_ref()),
+            Err(why) => {
+                if method(&subject.spec) == Some(Method::Aws) {
+                    self.notes.push(format!(
+                        "Whether tenantPolicy.allowedEndpoints lists this host, as AWS's token needs outside ECR, is not \
+                         known ({why})"
+                    ));
+                }
+                TenantPolicy::unknown()
+            }
+        }
+    }
+
     async fn one(
         &mut self,
         spec: &RegistrySpec,
@@ -119,8 +144,11 @@ impl Supply<'_> {
     fn on_stdin(&self, spec: &RegistrySpec) -> Result<Option<Content>, SupplyError> {
         let (Some(password), Some(method)) = (&self.password, method(spec)) else { return Ok(None) };
         Ok(match method {
-            Method::Basic => Some(login(self.username.as_deref().ok_or(SupplyError::NoUsername)?, password)),
-            Method::Token => Some(opaque([("token", password)])),
+            Method::Basic => {
+                let username = self.username.as_deref().ok_or(SupplyError::NoUsername)?;
+                Some(for_host_of(spec, login(username, password)))
+            }
+            Method::Token => Some(for_host_of(spec, token(password))),
             Method::Aws => None,
         })
     }
@@ -181,7 +209,8 @@ impl Supply<'_> {
         let (Some(method), Some(mut terminal)) = (method(spec), Terminal::of_this_program()) else {
             return Ok(None);
         };
-        let content = Arc::new(asked(&mut terminal, method, reference, self.username.as_deref())?);
+        let typed = asked(&mut terminal, method, reference, self.username.as_deref())?;
+        let content = Arc::new(for_host_of(spec, typed));
         self.notes.push(format!("{reference} is what was typed"));
         self.typed.insert(reference.clone(), content.clone());
         Ok(Some(content))
@@ -224,17 +253,18 @@ fn asked(
         }
         Method::Token => {
             let token = terminal.ask_secret(&format!("Token for {reference} (not shown)"))?;
-            Ok(opaque([("token", &token)]))
+            Ok(self::token(&token))
         }
         Method::Aws => {
             let id = SecretString::from(terminal.ask(&format!("AWS_ACCESS_KEY_ID for {reference}"))?);
             let secret = terminal.ask_secret("AWS_SECRET_ACCESS_KEY (not shown)")?;
             let session = terminal.ask_secret("AWS_SESSION_TOKEN (not shown; empty if there is none)")?;
-            Ok(opaque([
+            let entries = [
                 ("AWS_ACCESS_KEY_ID", &id),
                 ("AWS_SECRET_ACCESS_KEY", &secret),
                 ("AWS_SESSION_TOKEN", &session),
-            ]))
+            ];
+            Ok(self::secret("Opaque", entries))
         }
     }
 }
@@ -244,8 +274,14 @@ fn login(username: &str, password: &SecretString) -> Content {
     secret("kubernetes.io/basic-auth", [("username", &username), ("password", password)])
 }
 
-fn opaque<'a>(entries: impl IntoIterator<Item = (&'static str, &'a SecretString)>) -> Content {
-    secret("Opaque", entries)
+fn token(token: &SecretString) -> Content {
+    secret(TOKEN_SECRET_TYPE, [("token", token)])
+}
+
+/// Whoever types a password means it for the registry that is checked.
+fn for_host_of(spec: &RegistrySpec, mut content: Content) -> Content {
+    content.hosts = Endpoint::parse(&spec.endpoint).ok().map(|endpoint| endpoint.server().to_string());
+    content
 }
 
 fn secret<'a>(kind: &str, entries: impl IntoIterator<Item = (&'static str, &'a SecretString)>) -> Content {

@@ -20,9 +20,10 @@ use registry_operator::{
     cluster::ClusterAddresses,
     ecr::Tokens,
     subject::{Key, Scope, Subject},
+    trust::CaFile,
     validate::Boundaries,
 };
-use registry_probe::{Prober, ProberSettings};
+use registry_probe::{CaBundle, Prober, ProberSettings, Proxy};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -30,7 +31,7 @@ use crate::{
     admission::{self, Admission},
     advice::Outcome,
     check::{Checker, Surroundings},
-    cli::{ClusterArgs, ValidateArgs},
+    cli::{ClusterArgs, UserName, ValidateArgs},
     cluster::{Cluster, ClusterError, Tenancy, offline_namespace},
     manifest::{Declared, Manifests, api_version},
     progress,
@@ -66,7 +67,7 @@ pub async fn run(
             cluster: connected.as_ref().map_err(Clone::clone),
             namespace: &namespace,
             password,
-            username: args.username.clone(),
+            username: args.username.as_ref().map(|UserName(name)| name.clone()),
             typed: std::collections::HashMap::new(),
             notes: Vec::new(),
         },
@@ -128,8 +129,11 @@ async fn connect(args: &ValidateArgs, cluster: &ClusterArgs) -> anyhow::Result<R
 }
 
 fn checker(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Checker> {
+    let (proxy, ca) = outbound(args)?;
     let settings = ProberSettings {
         version: concat!(env!("CARGO_PKG_VERSION"), " (kubectl-registry)").to_owned(),
+        proxy,
+        ca,
         ..ProberSettings::default()
     };
     let boundaries = Boundaries {
@@ -142,16 +146,29 @@ fn checker(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Chec
     Ok(Checker { prober, tokens: tokens(args, clock)?, boundaries, clock })
 }
 
+fn outbound(args: &ValidateArgs) -> anyhow::Result<(Option<Proxy>, Option<CaBundle>)> {
+    let ca = args.outbound.ca_file.as_deref().map(CaFile::read).transpose()?;
+    Ok((args.outbound.proxy()?, ca.map(|(_, bundle)| bundle)))
+}
+
 #[cfg(feature = "ecr")]
 fn tokens(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Option<Arc<Tokens>>> {
     use registry_operator::{
-        ecr::api::{Aws, Endpoints},
+        ecr::{
+            api::{Aws, Endpoints},
+            http::AwsHttp,
+        },
         metrics::Metrics,
         settings::AwsEndpoint,
     };
     let url = |endpoint: &Option<AwsEndpoint>| endpoint.as_ref().and_then(|AwsEndpoint(url)| url.clone());
-    let endpoints = Endpoints { ecr: url(&args.aws_endpoint_url_ecr), sts: url(&args.aws_endpoint_url_sts) };
-    let aws = Aws::new(endpoints, Metrics::new(), clock);
+    let endpoints = Endpoints {
+        ecr: url(&args.aws_endpoint_url_ecr),
+        sts: url(&args.aws_endpoint_url_sts),
+        region: args.aws_region.clone(),
+    };
+    let (proxy, ca) = outbound(args)?;
+    let aws = Aws::new(endpoints, AwsHttp::new(proxy, ca.as_ref()), Metrics::new(), clock);
     let tokens = Tokens::new(Arc::new(aws), clock, fastrand::f64);
     Ok(Some(Arc::new(tokens.context("making the key of the token cache")?)))
 }
@@ -261,6 +278,7 @@ impl Session<'_> {
     async fn answer(&mut self, subject: &Subject, notes: &mut Vec<String>) -> anyhow::Result<Answer> {
         let namespace = subject.key.references_namespace(self.system_namespace).to_owned();
         let nobodys = self.is_nobodys(subject, notes).await;
+        let policy = self.supply.policy(subject, self.system_namespace).await;
         let contents = match self.supply.of(subject, &namespace).await {
             Ok(contents) => contents,
             Err(
@@ -272,7 +290,8 @@ impl Session<'_> {
             Err(SupplyError::Prompt(error)) => return Err(error.into()),
         };
         notes.append(&mut self.supply.notes);
-        let surroundings = Surroundings { namespace: &namespace, nobodys, contents: &contents };
+        let surroundings =
+            Surroundings { namespace: &namespace, nobodys, contents: &contents, policy: &policy };
         let what = format!("Checking {} at {}", subject.key, subject.spec.endpoint);
         let checked = progress::shown(&what, self.checker.check(subject, surroundings)).await?;
         Ok(Answer::Checked(Box::new(checked)))

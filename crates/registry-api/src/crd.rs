@@ -57,8 +57,10 @@ fn value<S: Scope>() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{}.{GROUP}", S::PLURAL)},
+        "metadata": {"annotations": kept(), "name": format!("{}.{GROUP}", S::PLURAL)},
         "spec": {
+            // What the API server would fill in, for tools that compare text.
+            "conversion": {"strategy": "None"},
             "group": GROUP,
             "names": {
                 "categories": ["registries"],
@@ -78,6 +80,18 @@ fn value<S: Scope>() -> Value {
                 "schema": {"openAPIV3Schema": object_schema::<S>()},
             }],
         },
+    })
+}
+
+/// Annotations by which tools that remove what they no longer find in Git keep the definition: with it every registry would go.
+/// Argo CD has one option for pruning and one for the deletion of an Application; then Config Sync, and Flux' ResourceSet and
+/// Kustomization. The chart adds Helm's.
+fn kept() -> Value {
+    json!({
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+        "client.lifecycle.config.k8s.io/deletion": "detach",
+        "fluxcd.controlplane.io/prune": "disabled",
+        "kustomize.toolkit.fluxcd.io/prune": "disabled",
     })
 }
 

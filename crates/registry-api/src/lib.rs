@@ -25,6 +25,16 @@ pub const TENANT_LABEL: &str = "registry.spectrocloud.com/tenant";
 /// The annotation whose every new value asks for a validation now.
 pub const REQUESTED_AT: &str = "registry.spectrocloud.com/requestedAt";
 
+/// The type of a Secret that holds a registry's token (keys `token` or `identityToken`), for `spec.auth.token`.
+pub const TOKEN_SECRET_TYPE: &str = "registry.spectrocloud.com/token";
+
+/// The annotation by which a Secret names the only hosts that it may be used for: host patterns as in the chart's
+/// `tenantPolicy.allowedEndpoints`, separated by commas or spaces.
+pub const HOSTS_ANNOTATION: &str = "registry.spectrocloud.com/hosts";
+
+/// The ConfigMap in the operator's namespace that says what tenants may ask for; the chart renders it from `tenantPolicy`.
+pub const TENANT_POLICY: &str = "registry-operator-tenant-policy";
+
 /// The finalizer on a registry that has something to clean up elsewhere (pull Secrets in tenant namespaces).
 pub const FINALIZER: &str = "registry.spectrocloud.com/cleanup";
 

@@ -230,7 +230,7 @@ pub struct Auth {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BasicAuth {
-    /// A Secret of type kubernetes.io/basic-auth, or kubernetes.io/dockerconfigjson with an entry for this host.
+    /// A Secret of type kubernetes.io/basic-auth, or kubernetes.io/dockerconfigjson with an entry for this host and port.
     pub secret_ref: SecretRef,
 }
 
@@ -238,7 +238,8 @@ pub struct BasicAuth {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenAuth {
-    /// A Secret with the key token (a registry bearer token) or identityToken (an OAuth2 refresh token).
+    /// A Secret of type registry.spectrocloud.com/token, with the key token (a registry bearer token) or identityToken (an
+    /// OAuth2 refresh token).
     pub secret_ref: SecretRef,
 }
 
@@ -265,7 +266,7 @@ pub struct EcrAuth {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EcrCredentials {
-    /// A Secret with the keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, optionally, AWS_SESSION_TOKEN.
+    /// A Secret of type Opaque with the keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, optionally, AWS_SESSION_TOKEN.
     pub secret_ref: SecretRef,
 }
 

@@ -1,17 +1,18 @@
 //! Docker's `config.json`, as Secrets of type `kubernetes.io/dockerconfigjson` hold it.
 //!
-//! Owns which entry is a registry's (Docker's matching by host, kubelet's by port and path), and the one entry that is
-//! written for a registry. Does not run credential helpers.
+//! Owns which entry is a registry's, by the rules of the kubelet (`k8s.io/kubernetes/pkg/credentialprovider`) and of Docker
+//! (`docker/cli`, `cli/config`), and the one entry that is written for a registry. Does not run credential helpers.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD as STANDARD_BASE64};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
+mod json;
+
+use self::json::{DockerConfig, Entry};
 use crate::credentials::{Credentials, CredentialsError};
 use crate::endpoint::{Endpoint, Scheme};
 use crate::host::{Host, HostPort};
@@ -44,6 +45,12 @@ pub enum DockerConfigError {
         /// The registry's `host[:port]`.
         host: String,
     },
+    /// Another entry's `auth` is not base64 of `user:password`: the kubelet and Docker then use none of the entries.
+    #[error(
+        "has an entry for another registry whose `auth` is not base64 of user:password; clients ignore the whole file until it is \
+         corrected or removed"
+    )]
+    OtherAuthNotBasic,
     /// The entry's credentials can't be sent.
     #[error("has an entry for {host} that can't be used: {cause}")]
     Unusable {
@@ -58,40 +65,14 @@ const LARGEST_CONFIG: usize = 1024 * 1024;
 /// What `docker login` writes for a user beside an identity token, where it knows none.
 const NO_USER: &str = "<token>";
 
-#[derive(Deserialize)]
-struct DockerConfig {
-    auths: BTreeMap<String, Entry>,
-    #[serde(default, rename = "credHelpers")]
-    helpers: BTreeMap<String, String>,
-    #[serde(default, rename = "credsStore")]
-    store: Option<String>,
+/// Base64 as Go reads it: bits that are left over may be anything.
+const fn base64(padding: DecodePaddingMode) -> GeneralPurpose {
+    let config = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
+    GeneralPurpose::new(&STANDARD, config.with_decode_padding_mode(padding))
 }
 
-/// <https://github.com/docker/cli/blob/master/cli/config/types/authconfig.go>
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Entry {
-    #[serde(deserialize_with = "text_or_null")]
-    auth: SecretString,
-    #[serde(deserialize_with = "text_or_null")]
-    username: SecretString,
-    #[serde(deserialize_with = "text_or_null")]
-    password: SecretString,
-    #[serde(deserialize_with = "text_or_null")]
-    identitytoken: SecretString,
-    #[serde(deserialize_with = "text_or_null")]
-    registrytoken: SecretString,
-}
-
-fn text_or_null<'de, D: serde::Deserializer<'de>>(input: D) -> Result<SecretString, D::Error> {
-    Ok(Option::<String>::deserialize(input)?.unwrap_or_default().into())
-}
-
-/// Takes `auth` with and without padding, as Docker does.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+const PADDED: GeneralPurpose = base64(DecodePaddingMode::RequireCanonical);
+const UNPADDED: GeneralPurpose = base64(DecodePaddingMode::RequireNone);
 
 pub(crate) fn credentials_for(
     json: &[u8],
@@ -102,12 +83,18 @@ pub(crate) fn credentials_for(
     if json.len() > LARGEST_CONFIG {
         return Err(DockerConfigError::TooLarge);
     }
-    let config: DockerConfig =
-        serde_json::from_slice(json).map_err(|_| DockerConfigError::NotADockerConfig)?;
+    let config = DockerConfig::parse(json).ok_or(DockerConfigError::NotADockerConfig)?;
     let host = shown(wanted.server);
-    let entries = config.auths.iter().filter_map(|(key, entry)| Some((wanted.rank(key)?, entry)));
-    match entries.max_by_key(|(rank, _)| *rank) {
-        Some((_, entry)) => credentials_of(entry, &host, &config),
+    let ranked = config.auths.iter().filter_map(|(key, entry)| Some((wanted.rank(key)?, entry)));
+    let found = ranked.max_by_key(|(rank, _)| *rank).map(|(_, entry)| entry);
+    if found.is_some_and(|entry| !has_usable_auth(entry)) {
+        return Err(DockerConfigError::AuthNotBasic { host });
+    }
+    if !config.auths.values().all(has_usable_auth) {
+        return Err(DockerConfigError::OtherAuthNotBasic);
+    }
+    match found {
+        Some(entry) => credentials_of(entry, &host, &config),
         None if config.leaves_to_helper(&wanted) => Err(DockerConfigError::CredentialHelper { host }),
         None => Err(DockerConfigError::NoEntry { host }),
     }
@@ -115,9 +102,12 @@ pub(crate) fn credentials_for(
 
 impl DockerConfig {
     fn leaves_to_helper(&self, wanted: &Wanted<'_>) -> bool {
-        let stored = self.store.as_ref().is_some_and(|store| !store.is_empty());
-        stored || self.helpers.keys().any(|key| wanted.rank(key).is_some())
+        self.has_store || self.helpers.iter().any(|key| wanted.rank(key).is_some())
     }
+}
+
+fn has_usable_auth(entry: &Entry) -> bool {
+    entry.auth.expose_secret().is_empty() || decoded(&entry.auth).is_some()
 }
 
 fn shown(server: &HostPort) -> String {
@@ -127,77 +117,113 @@ fn shown(server: &HostPort) -> String {
 /// What an entry is wanted for.
 struct Wanted<'a> {
     server: &'a HostPort,
-    /// The endpoint's suffix and the base path, without slashes at the ends.
+    /// The host as an image reference has it.
+    host: String,
+    /// The port as an image reference has it: none where it is the scheme's own.
+    port: Option<String>,
+    /// The endpoint's suffix and the base path, with a slash at each end.
     path: String,
 }
+
+/// How well a key fits: its host spelled out before a pattern, the port as a reference has it before one that only means the
+/// same, then by how much of the path it names, then without a scheme before with one (Docker looks up the bare key first).
+type Rank = (bool, bool, usize, bool);
 
 impl<'a> Wanted<'a> {
     fn new(endpoint: &'a Endpoint, base_path: Option<&RepositoryName>) -> Self {
         let base_path = base_path.map(RepositoryName::as_str).unwrap_or_default();
-        let path = format!("{}/{base_path}", endpoint.suffix()).trim_matches('/').to_owned();
-        Self { server: endpoint.server(), path }
+        let path = format!("{}/{base_path}", endpoint.suffix());
+        let server = endpoint.server();
+        let port = (server.port != default_port(endpoint)).then(|| server.port.to_string());
+        let path = match path.trim_matches('/') {
+            "" => "/".to_owned(),
+            path => format!("/{path}/"),
+        };
+        Self { server, host: server.host.to_string(), port, path }
     }
 
-    /// How well a key fits: its host spelled out rather than by a pattern, then by port, then by how much of the path it names,
-    /// as kubelet has it. `None`: not at all.
-    fn rank(&self, key: &str) -> Option<(bool, bool, usize)> {
-        let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
-        let (authority, path) = bare.split_once('/').unwrap_or((bare, ""));
-        let (host, port) = host_and_port(authority)?;
-        let is_spelled_out = host.parse().is_ok_and(|host| is_same_host(&host, &self.server.host));
-        let is_meant = is_spelled_out || is_pattern_of(host, &self.server.host);
-        if !is_meant || port.is_some_and(|port| port != self.server.port) {
+    /// How well a key fits; none where the kubelet would not use it: other ports are other registries, and the key's path
+    /// must begin the image's.
+    fn rank(&self, key: &str) -> Option<Rank> {
+        let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
+        let rest = bare.unwrap_or(key).split(['?', '#']).next().unwrap_or_default();
+        let (authority, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
+        // The kubelet reads a key as a URL, and ignores a user in it.
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, authority)| authority);
+        let (host, port) = host_and_port(authority);
+        let is_spelled_out = host == self.host || (is_hub(host) && is_hub(&self.host));
+        if !(is_spelled_out || is_pattern_of(host, &self.host)) {
+            return None;
+        }
+        let is_port_of_reference = port == self.port.as_deref();
+        let is_default_spelled_out = self.port.is_none() && port == Some(&*self.server.port.to_string());
+        if !is_port_of_reference && !is_default_spelled_out {
             return None;
         }
         // Docker's own keys end with the version of an API: `https://index.docker.io/v1/`.
-        let path = path.trim_matches('/');
-        let path = if matches!(path, "v1" | "v2") { "" } else { path };
-        self.is_below(path).then_some((is_spelled_out, port.is_some(), path.len()))
-    }
-
-    fn is_below(&self, path: &str) -> bool {
-        let rest = self.path.strip_prefix(path);
-        path.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let path = ["v1", "v2"]
+            .iter()
+            .find_map(|version| {
+                path.strip_prefix(version).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+            .map_or(path, |rest| rest.trim_start_matches('/'));
+        let is_below = self.path.get(1..).is_some_and(|own| own.starts_with(path));
+        is_below.then_some((is_spelled_out, is_port_of_reference, path.len(), bare.is_none()))
     }
 }
 
-fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port.parse().ok()?)),
+fn default_port(endpoint: &Endpoint) -> u16 {
+    match endpoint.scheme() {
+        Scheme::Https => 443,
+        Scheme::Http => 80,
+    }
+}
+
+/// The port is none where it is left out or empty.
+fn host_and_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, Some(port).filter(|port| !port.is_empty()))
+        }
         _ => (authority, None),
-    };
-    Some((host, port))
-}
-
-/// Kubelet's patterns for hosts (Kubernetes, "Pull an Image from a Private Registry", interpretation of config.json): as many
-/// labels as the host has, in each of which `*` stands for anything.
-fn is_pattern_of(pattern: &str, host: &Host) -> bool {
-    let Host::Name(name) = host else { return false };
-    let pattern = pattern.to_ascii_lowercase();
-    let labels = || pattern.split('.').zip(name.split('.'));
-    pattern.contains('*')
-        && pattern.split('.').count() == name.split('.').count()
-        && labels().all(|(pattern, label)| is_pattern_of_label(pattern, label))
-}
-
-fn is_pattern_of_label(pattern: &str, label: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == label };
-    let Some(mut left) = label.strip_prefix(head) else { return false };
-    let Some((middle, tail)) = rest.rsplit_once('*') else { return left.ends_with(rest) };
-    for part in middle.split('*') {
-        let Some((_, after)) = left.split_once(part) else { return false };
-        left = after;
     }
-    left.ends_with(tail)
 }
 
-fn is_same_host(one: &Host, other: &Host) -> bool {
-    one == other || (is_hub(one) && is_hub(other))
+/// The kubelet's patterns for hosts (Kubernetes, "Pull an Image from a Private Registry", interpretation of config.json): as
+/// many labels as the host has, each a pattern of Go's `filepath.Match`, of which a URL's host can hold `*` alone.
+fn is_pattern_of(pattern: &str, host: &str) -> bool {
+    let mut labels = pattern.split('.').zip(host.split('.'));
+    pattern.contains('*')
+        && pattern.split('.').count() == host.split('.').count()
+        && labels.all(|(pattern, label)| is_pattern_of_label(pattern.as_bytes(), label.as_bytes()))
+}
+
+/// `*` stands for any characters. Linear in the label for each `*`: the newest one alone is widened.
+fn is_pattern_of_label(pattern: &[u8], label: &[u8]) -> bool {
+    let (mut at, mut seen, mut widened) = (0, 0, None);
+    while seen < label.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                widened = Some((at, seen));
+                at += 1;
+            }
+            Some(wanted) if label.get(seen) == Some(wanted) => {
+                at += 1;
+                seen += 1;
+            }
+            _ => {
+                let Some((star, from)) = widened else { return false };
+                widened = Some((star, from + 1));
+                (at, seen) = (star + 1, from + 1);
+            }
+        }
+    }
+    pattern.get(at..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
 }
 
 /// Docker Hub goes by several names.
-fn is_hub(host: &Host) -> bool {
-    matches!(host, Host::Name(name) if matches!(&**name, "docker.io" | "index.docker.io" | "registry-1.docker.io"))
+fn is_hub(host: &str) -> bool {
+    matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io")
 }
 
 /// The key under which every client looks for Docker Hub.
@@ -208,11 +234,8 @@ const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// use the entry for an image elsewhere on that host, and the path of an endpoint (before `/v2/`) is in no reference.
 fn key_of(endpoint: &Endpoint) -> String {
     let HostPort { host, port } = endpoint.server();
-    let implied = match endpoint.scheme() {
-        Scheme::Https => 443,
-        Scheme::Http => 80,
-    };
-    match (is_hub(host), *port == implied) {
+    let is_named_hub = matches!(host, Host::Name(name) if is_hub(name));
+    match (is_named_hub, *port == default_port(endpoint)) {
         (true, true) => HUB_KEY.to_owned(),
         (_, true) => host.to_string(),
         (_, false) => endpoint.server().to_string(),
@@ -260,15 +283,17 @@ fn credentials_of(
         let username = Some(username.expose_secret()).filter(|name| *name != NO_USER);
         return Credentials::identity_token(username, &entry.identitytoken).map_err(unusable);
     }
-    if !given(&username) && !given(&password) && config.store.as_ref().is_some_and(|store| !store.is_empty())
-    {
+    if !given(&username) && !given(&password) && config.has_store {
         return Err(DockerConfigError::CredentialHelper { host: host.to_owned() });
     }
     Credentials::basic(username.expose_secret(), password).map_err(unusable)
 }
 
 fn decoded(auth: &SecretString) -> Option<(SecretString, SecretString)> {
-    let text = BASE64.decode(auth.expose_secret().trim()).ok()?;
+    // Go's decoder skips line breaks, and the kubelet takes base64 with and without padding.
+    let auth = SecretString::from(auth.expose_secret().replace(['\r', '\n'], ""));
+    let engine = if auth.expose_secret().ends_with('=') { PADDED } else { UNPADDED };
+    let text = engine.decode(auth.expose_secret()).ok()?;
     let text = SecretString::from(String::from_utf8(text).ok()?);
     let (username, password) = text.expose_secret().split_once(':')?;
     // Docker pads with NUL.
@@ -312,26 +337,38 @@ mod tests {
             ("https://registry.example.com/v2/", "https://registry.example.com"),
             ("http://registry.example.com", "https://registry.example.com"),
             ("registry.example.com:443", "https://registry.example.com"),
-            ("registry.example.com", "https://registry.example.com:5000"),
-            ("REGISTRY.example.com:5000", "https://registry.example.com:5000"),
+            ("registry.example.com:5000", "https://REGISTRY.example.com:5000"),
+            ("registry.example.com:", "https://registry.example.com"),
+            ("https://bob@registry.example.com", "https://registry.example.com"),
+            ("registry.example.com/?a#b", "https://registry.example.com"),
+            ("registry.example.com:80", "http://registry.example.com"),
             ("https://index.docker.io/v1/", "https://registry-1.docker.io"),
             ("docker.io", "https://index.docker.io"),
             ("127.0.0.1:5000", "http://127.0.0.1:5000"),
             ("[::1]:5000", "http://[::1]:5000"),
             ("a.example.com/artifactory", "https://a.example.com/artifactory/api/docker/repo"),
-            ("*.example.com", "https://registry.example.com:5000"),
-            ("*.Example.*:5000", "https://registry.example.com:5000"),
+            ("a.example.com/artifact", "https://a.example.com/artifactory"),
+            ("*.example.com:5000", "https://registry.example.com:5000"),
+            ("*.ex*mple.*:5000", "https://registry.example.com:5000"),
             ("reg*try.ex*mp*e.com", "https://registry.example.com"),
+            ("*.0.0.1:5000", "http://127.0.0.1:5000"),
             ("r*.example.com/team", "https://registry.example.com/team/a"),
         ] {
             assert_eq!(found(&keyed(key), endpoint).as_deref(), Ok("alice:pw"), "{key} {endpoint}");
         }
         for (key, endpoint) in [
             ("registry.example.com:5000", "https://registry.example.com"),
+            ("registry.example.com", "https://registry.example.com:5000"),
+            ("registry.example.com", "https://registry.example.com:80"),
+            ("*.example.com", "https://registry.example.com:5000"),
+            ("registry.example.com:05000", "https://registry.example.com:5000"),
+            ("REGISTRY.example.com", "https://registry.example.com"),
+            ("HTTPS://registry.example.com", "https://registry.example.com"),
+            ("ftp://registry.example.com", "https://registry.example.com"),
+            ("docker.io", "https://index.docker.io:8443"),
             ("example.com", "https://registry.example.com"),
             ("registry.example.com.evil.net", "https://registry.example.com"),
             ("registry.example.com/team", "https://registry.example.com"),
-            ("a.example.com/artifact", "https://a.example.com/artifactory"),
             ("", "https://registry.example.com"),
             ("registry.example.com:x", "https://registry.example.com"),
             ("*.com", "https://registry.example.com"),
@@ -340,7 +377,7 @@ mod tests {
             ("*.example.com:5000", "https://registry.example.com"),
             ("a*.example.com", "https://registry.example.com"),
             ("registry*y.example.com", "https://registry.example.com"),
-            ("*.0.0.1", "http://127.0.0.1"),
+            ("registry?.example.com", "https://registry.example.com"),
         ] {
             let error = found(&keyed(key), endpoint).unwrap_err();
             assert!(matches!(error, DockerConfigError::NoEntry { .. }), "{key} {endpoint}");
@@ -355,14 +392,66 @@ mod tests {
             ("r.io:443", "port"),
             ("r.io/team", "team"),
             ("r.io/team/a", "a"),
-            ("*.io:443/team/a", "pattern"),
+            ("*.io/team/a", "pattern"),
+            ("r.io:5000", "other port"),
         ];
         let json = format!(r#"{{"auths":{{{}}}}}"#, keys.map(|(key, name)| entry(key, name)).join(","));
-        assert_eq!(found(&json, "https://r.io").as_deref(), Ok("port:pw"));
-        assert_eq!(found(&json, "https://r.io:5000").as_deref(), Ok("host:pw"));
-        assert_eq!(found_below(&json, "https://r.io:5000", Some("team/b")).as_deref(), Ok("team:pw"));
-        assert_eq!(found_below(&json, "https://r.io:5000", Some("team/a/x")).as_deref(), Ok("a:pw"));
-        assert_eq!(found_below(&json, "https://r.io:5000", Some("teams")).as_deref(), Ok("host:pw"));
+        assert_eq!(found(&json, "https://r.io").as_deref(), Ok("host:pw"));
+        assert_eq!(found(&json, "https://r.io:5000").as_deref(), Ok("other port:pw"));
+        assert_eq!(found_below(&json, "https://r.io", Some("team/b")).as_deref(), Ok("team:pw"));
+        assert_eq!(found_below(&json, "https://r.io", Some("team/a/x")).as_deref(), Ok("a:pw"));
+        assert_eq!(found_below(&json, "https://r.io", Some("tea")).as_deref(), Ok("host:pw"));
+    }
+
+    #[test]
+    fn bare_key_wins_over_the_same_with_a_scheme() {
+        for keys in [["https://r.io:5000", "r.io:5000"], ["http://r.io:5000/", "r.io:5000"]] {
+            let [old, new] = keys;
+            let json = format!(
+                r#"{{"auths":{{"{old}":{{"username":"alice","password":"old"}},"{new}":{{"username":"alice","password":"pw"}}}}}}"#
+            );
+            assert_eq!(found(&json, "https://r.io:5000").as_deref(), Ok("alice:pw"));
+        }
+    }
+
+    #[test]
+    fn oddities_that_go_accepts_are_no_error() {
+        let good = r#""r.io":{"auth":"YWxpY2U6cHc="}"#;
+        for json in [
+            format!(r#"{{"auths":{{{good}}},"credHelpers":null}}"#),
+            format!(r#"{{"auths":{{"other.example":null,{good}}}}}"#),
+            format!(r#"{{"auths":{{{good}}},"credHelpers":{{"other.example":null}},"credsStore":null}}"#),
+            format!(r#"{{"AUTHS":{{{good}}},"HttpHeaders":null}}"#),
+            format!(r#"{{"auths":{{"other.example":{{}}}},"auths":{{{good}}}}}"#),
+            format!(r#"{{"auths":{{{good}}},"auths":null}}"#),
+            format!(r#"{{"auths":{{"r.io":{{"auth":"%%"}},{good}}}}}"#),
+            r#"{"auths":{"r.io":{"Auth":"YWxpY2U6cHc=","auth":null}}}"#.to_owned(),
+            r#"{"auths":{"r.io":{"UserName":"alice","password":"old","password":"pw"}}}"#.to_owned(),
+            r#"{"auths":{"r.io":{"username":"alice","password":"pw","identitytoken":null,"registrytoken":{}}}}"#.to_owned(),
+            r#"{"auths":{"r.io":{"auth":"YWxpY2U6\r\ncHc=\n"}}}"#.to_owned(),
+            r#"{"auths":{"r.io":{"auth":"YWxpY2U6cHc"}}}"#.to_owned(),
+            r#"{"auths":{"r.io":{"auth":"YWxpY2U6cHd"}}}"#.to_owned(),
+        ] {
+            assert_eq!(found(&json, "https://r.io").as_deref(), Ok("alice:pw"), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_spoils_the_file_for_go_is_an_error() {
+        let good = r#""r.io":{"auth":"YWxpY2U6cHc="}"#;
+        let error = |json: &str| found(json, "https://r.io").unwrap_err();
+        for json in [
+            format!(r#"{{"auths":{{{good},"s.io":{{"email":1}}}}}}"#),
+            format!(r#"{{"auths":{{{good},"s.io":{{"password":true}}}}}}"#),
+            format!(r#"{{"auths":{{{good},"s.io":7}}}}"#),
+            format!(r#"{{"auths":{{{good}}}}} trailing"#),
+        ] {
+            assert_eq!(error(&json), DockerConfigError::NotADockerConfig, "{json}");
+        }
+        for auth in ["%%%", "bm8gY29sb24=", "YTpi ", "YTpiY=="] {
+            let json = format!(r#"{{"auths":{{{good},"s.io":{{"auth":"{auth}"}}}}}}"#);
+            assert_eq!(error(&json), DockerConfigError::OtherAuthNotBasic, "{json}");
+        }
     }
 
     #[test]
@@ -405,8 +494,8 @@ mod tests {
         }
         assert_eq!(error(r#"{"auths":{}}"#), "has no entry for r.io:5000");
         let helped = "leaves r.io:5000 to a credential helper; put the credentials into the Secret itself";
-        assert_eq!(error(r#"{"auths":{},"credHelpers":{"r.io":"ecr-login"}}"#), helped);
-        assert_eq!(error(r#"{"auths":{"r.io":{}},"credsStore":"desktop"}"#), helped);
+        assert_eq!(error(r#"{"auths":{},"credHelpers":{"r.io:5000":"ecr-login"}}"#), helped);
+        assert_eq!(error(r#"{"auths":{"r.io:5000":{}},"credsStore":"desktop"}"#), helped);
         let large = " ".repeat(LARGEST_CONFIG + 1);
         assert_eq!(error(&large), "is larger than 1 MiB");
     }
@@ -466,11 +555,11 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_the_port_goes_before_one_with_a_path() {
+    fn a_path_does_not_make_up_for_the_port() {
         let json = r#"{"auths":{
             "a.example.com/team":{"username":"path","password":"pw"},
-            "a.example.com:443":{"username":"port","password":"pw"}}}"#;
-        assert_eq!(found_below(json, "https://a.example.com", Some("team")).as_deref(), Ok("port:pw"));
+            "a.example.com:5000":{"username":"port","password":"pw"}}}"#;
+        assert_eq!(found_below(json, "https://a.example.com:5000", Some("team")).as_deref(), Ok("port:pw"));
     }
 
     #[test]

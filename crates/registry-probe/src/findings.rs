@@ -91,6 +91,13 @@ pub enum EndpointFinding {
         /// One of the addresses that the fence holds.
         address: IpAddr,
     },
+    /// The server is reached through a proxy, and the proxy did not let it be reached.
+    ProxyFailed {
+        /// The server.
+        server: HostPort,
+        /// What the proxy did, or did not.
+        failure: ProxyFailure,
+    },
     /// The registry itself has a fault.
     ServerError {
         /// The server.
@@ -116,6 +123,8 @@ pub enum DnsFailure {
     ServerFailure,
     /// The name servers did not answer in time.
     NoAnswer,
+    /// This program, or the machine that it runs on, has too many files open to ask.
+    OwnLimit,
 }
 
 /// Why a connection failed, in words that stay the same from one try to the next.
@@ -125,8 +134,45 @@ pub enum ConnectionFailure {
     Unreachable,
     /// The other side closed or reset it before it answered: of a server that hangs up, either may be seen.
     Closed,
+    /// This program, or the machine that it runs on, has too many files open: it says nothing of the other side.
+    OwnLimit,
     /// Something else.
     Other,
+}
+
+/// A failure on the way to a server that is the proxy's, and none of the server's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyFailure {
+    /// The proxy.
+    pub proxy: HostPort,
+    /// What it did, or did not.
+    pub fault: ProxyFault,
+}
+
+/// What a proxy did, or did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyFault {
+    /// Its name has no address.
+    Dns(DnsFailure),
+    /// It refused the connection.
+    Refused,
+    /// The connection to it failed, or broke before it answered.
+    Connection(ConnectionFailure),
+    /// Time ran out. During [`Stage::Request`], it was asked and did not answer: perhaps because the server did not
+    /// answer it.
+    Timeout(Stage),
+    /// The TLS handshake with it failed, or its certificate can't be verified.
+    Tls,
+    /// It asks for a login (407), and none was given.
+    LoginRequired,
+    /// It rejected the login (407), just now or shortly before.
+    LoginRejected,
+    /// Its rules do not let this server be reached.
+    Forbidden(u16),
+    /// It answered with another status than one of success.
+    Status(u16),
+    /// It does not speak HTTP/1.1.
+    NotHttp,
 }
 
 /// What was being done when time ran out.
@@ -197,10 +243,12 @@ pub enum CredentialsFinding {
     Validated(Evidence),
     /// None were given, and none are needed.
     AnonymousAccess,
-    /// They were answered 401: wrong, or withdrawn.
+    /// They were answered 401, or 400 where that is about them: wrong, or withdrawn.
     Rejected {
         /// Who said so: the registry or its token service.
         by: HostPort,
+        /// The HTTP status.
+        status: u16,
     },
     /// They were answered 403.
     Forbidden {
@@ -271,8 +319,8 @@ pub enum Unprovable {
     AnonymousTokenServed,
     /// The registry never asked for credentials, so an identity token can't be sent anywhere.
     NothingAskedForToken,
-    /// The registry answered the credentials with neither yes nor no.
-    UnexpectedStatus(u16),
+    /// The token service refused the request for a token as it was made, and said nothing of the credentials.
+    TokenRequestRefused,
 }
 
 /// Why credentials were not sent. Each comes from the [`Gate`](crate::Gate), save the last.
@@ -306,7 +354,7 @@ pub enum Distrust {
 }
 
 /// Why credentials could not be tried to the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unavailable {
     /// The server's name has no address.
     Dns(DnsFailure),
@@ -322,6 +370,8 @@ pub enum Unavailable {
     NoToken,
     /// Its answer can't be read as HTTP, or is beyond all bounds.
     Unreadable,
+    /// The proxy did not let it be reached.
+    Proxy(ProxyFailure),
 }
 
 /// Can the content be read?
@@ -359,6 +409,13 @@ pub enum Inconclusive {
     NoTags {
         /// Its full name.
         repository: RepositoryName,
+    },
+    /// Its tags may not be listed, and it has no manifest `latest`: whether others can be pulled is open.
+    NotListed {
+        /// The repository's full name.
+        repository: RepositoryName,
+        /// The HTTP status that the list of tags was refused with.
+        status: u16,
     },
     /// The registry answered with neither the content, nor yes, nor no.
     UnexpectedStatus {
@@ -416,6 +473,28 @@ pub struct LayerDurations {
 }
 
 impl Findings {
+    /// Whether a limit of this program's own kept it from finding out more. Nothing is to be concluded from the rest.
+    pub fn hit_own_limit(&self) -> bool {
+        let unavailable = |cause: &Unavailable| {
+            *cause == Unavailable::Connection(ConnectionFailure::OwnLimit)
+                || *cause == Unavailable::Dns(DnsFailure::OwnLimit)
+        };
+        let endpoint = matches!(
+            self.endpoint,
+            EndpointFinding::ConnectionFailed { cause: ConnectionFailure::OwnLimit, .. }
+                | EndpointFinding::DnsFailure { cause: DnsFailure::OwnLimit, .. }
+        );
+        let credentials = matches!(
+            &self.credentials,
+            CredentialsFinding::TemporarilyUnavailable { cause, .. } if unavailable(cause)
+        );
+        let content = matches!(
+            &self.content_path,
+            ContentPathFinding::Inconclusive(Inconclusive::Unavailable { cause, .. }) if unavailable(cause)
+        );
+        endpoint || credentials || content
+    }
+
     /// May a retry alone change the verdict?
     pub fn is_transient(&self) -> bool {
         self.endpoint.is_transient()
@@ -430,6 +509,7 @@ impl EndpointFinding {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::DnsFailure { cause, .. } => cause.is_transient(),
+            Self::ProxyFailed { failure, .. } => failure.fault.is_transient(),
             Self::ConnectionRefused { .. }
             | Self::ConnectionFailed { .. }
             | Self::Timeout { .. }
@@ -447,7 +527,24 @@ impl EndpointFinding {
 impl DnsFailure {
     /// May a retry alone change this?
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::ServerFailure | Self::NoAnswer)
+        matches!(self, Self::ServerFailure | Self::NoAnswer | Self::OwnLimit)
+    }
+}
+
+impl ProxyFault {
+    /// May a retry alone change this? What only an administrator can change in the proxy or in the settings is
+    /// definite; that the proxy is away, whatever the reason, is an outage.
+    pub fn is_transient(self) -> bool {
+        match self {
+            Self::LoginRequired | Self::LoginRejected | Self::Forbidden(_) => false,
+            Self::Status(status) => matches!(status, 408 | 429 | 500..),
+            Self::Dns(_)
+            | Self::Refused
+            | Self::Connection(_)
+            | Self::Timeout(_)
+            | Self::Tls
+            | Self::NotHttp => true,
+        }
     }
 }
 
@@ -467,11 +564,12 @@ impl CredentialsFinding {
 
 impl Unavailable {
     /// Is it a fault that may pass, as against a server that is set up wrong?
-    pub(crate) fn is_passing(self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Dns(cause) => cause.is_transient(),
+            Self::Proxy(failure) => failure.fault.is_transient(),
             Self::Refused | Self::Connection(_) | Self::Timeout(_) => true,
-            Self::Status(status) => status == 429 || status >= 500,
+            Self::Status(status) => *status == 429 || *status >= 500,
             Self::NoToken | Self::Unreadable => false,
         }
     }

@@ -14,7 +14,9 @@ mod fence;
 mod findings;
 mod gate;
 mod host;
+mod host_pattern;
 mod prober;
+mod proxy;
 mod realm;
 mod repository;
 mod summary;
@@ -28,12 +30,14 @@ pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use fence::{Fence, FenceScope, IpNet};
 pub use findings::{
     ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure, EndpointFinding,
-    Evidence, Findings, Inconclusive, LayerDurations, NotARegistry, RequestCounts, Stage, TlsFinding,
-    Unavailable, Unprovable, Withholding,
+    Evidence, Findings, Inconclusive, LayerDurations, NotARegistry, ProxyFailure, ProxyFault, RequestCounts,
+    Stage, TlsFinding, Unavailable, Unprovable, Withholding,
 };
 pub use gate::{Admission, Gate, OpenGate};
 pub use host::{Host, HostError, HostPort, TrustedService};
+pub use host_pattern::{HostPattern, HostPatternsError, NotAPattern};
 pub use prober::{Prober, ProberError, ProberSettings};
+pub use proxy::{NoProxy, NoProxyError, Proxy, ProxyLogin, ProxyUrlError};
 pub use repository::{RepositoryName, RepositoryNameError};
 pub use target::{Material, Target};
 pub use tls::{

@@ -1,7 +1,8 @@
 //! The prober: what outlives a single validation, and the run of one from start to findings.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -11,24 +12,41 @@ use crate::exchange::{Case, Next, Request, Seen, Verdict, next};
 use crate::findings::{CredentialsFinding, Findings, Withholding};
 use crate::gate::{Admission, Gate, OpenGate};
 use crate::host::HostPort;
+use crate::proxy::Proxy;
 use crate::realm::Trust;
 use crate::summary::summarize;
 use crate::target::{Material, Target};
-use crate::tls::{TlsPolicy, TlsRoots};
-use crate::transport::{Journal, Resolver, Sender};
+use crate::tls::{CaBundle, TlsPolicy, TlsRoots};
+use crate::transport::{Journal, ProxyRoute, Resolver, ResolverSources, Sender};
 
 /// How a prober is set up.
 #[derive(Debug, Clone)]
 pub struct ProberSettings {
     /// Says itself in `User-Agent`, as `registry-operator/<version>`.
     pub version: String,
-    /// Name servers to ask; empty: those of the system, with its hosts file and search domains.
+    /// Name servers to ask; empty: those of `resolv_conf`.
     pub name_servers: Vec<SocketAddr>,
+    /// Where search domains and options of look-ups stand, as in resolv.conf(5); `None`: in the system's
+    /// `/etc/resolv.conf`, or nowhere if there are `name_servers`.
+    pub resolv_conf: Option<PathBuf>,
+    /// The hosts file, as in hosts(5). It is read again when it has changed.
+    pub hosts_file: PathBuf,
+    /// The proxy that registries and token services are reached through.
+    pub proxy: Option<Proxy>,
+    /// Authorities that every server may have its certificate from, besides the public ones.
+    pub ca: Option<CaBundle>,
 }
 
 impl Default for ProberSettings {
     fn default() -> Self {
-        Self { version: env!("CARGO_PKG_VERSION").to_owned(), name_servers: Vec::new() }
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name_servers: Vec::new(),
+            resolv_conf: None,
+            hosts_file: PathBuf::from("/etc/hosts"),
+            proxy: None,
+            ca: None,
+        }
     }
 }
 
@@ -47,27 +65,39 @@ pub enum ProberError {
 }
 
 /// Validates registries. Cheap to clone. Holds nothing that was authenticated: no token, connection or TLS
-/// session outlives the validation that it was made for.
+/// session outlives the validation that it was made for. What it keeps are addresses of names, which the fence judges anew
+/// at each connection.
 #[derive(Clone)]
 pub struct Prober(Arc<Shared>);
 
 struct Shared {
     resolver: Resolver,
     roots: Arc<TlsRoots>,
+    extra: RwLock<Option<CaBundle>>,
+    proxy: Option<ProxyRoute>,
     user_agent: HeaderValue,
 }
 
 impl Prober {
     /// A prober; it connects to nothing yet.
     pub fn new(settings: ProberSettings) -> Result<Self, ProberError> {
-        let ProberSettings { version, name_servers } = settings;
+        let ProberSettings { version, name_servers, resolv_conf, hosts_file, proxy, ca } = settings;
         let user_agent = HeaderValue::from_str(&format!("registry-operator/{version}"));
-        let resolver = Resolver::new(&name_servers);
+        let (name_servers, resolv_conf) = (name_servers.as_slice(), resolv_conf.as_deref());
+        let resolver = Resolver::new(ResolverSources { name_servers, resolv_conf, hosts_file });
         Ok(Self(Arc::new(Shared {
             resolver: resolver.map_err(|error| ProberError::Resolver(error.to_string()))?,
             roots: Arc::new(TlsRoots::new().ok_or(ProberError::Crypto)?),
+            extra: RwLock::new(ca),
+            proxy: proxy.map(ProxyRoute::new),
             user_agent: user_agent.map_err(|_| ProberError::Version)?,
         })))
+    }
+
+    /// Trusts these authorities from now on, instead of those in [`ProberSettings::ca`]. Validations under way end with
+    /// those that they began with.
+    pub fn trust(&self, ca: Option<CaBundle>) {
+        *self.0.extra.write().unwrap_or_else(PoisonError::into_inner) = ca;
     }
 
     /// Can this registry be used with these credentials? Never fails: every failure is a finding.
@@ -129,6 +159,7 @@ impl Prober {
     fn sender<'a>(&'a self, target: &'a Target, material: &Material, now: Timestamp) -> Sender<'a> {
         let tls = TlsPolicy {
             roots: self.0.roots.clone(),
+            extra: self.0.extra.read().unwrap_or_else(PoisonError::into_inner).clone(),
             ca: material.ca.clone(),
             skip_verify: target.skip_verify,
             client_certificate: material.client_certificate.clone(),
@@ -138,6 +169,7 @@ impl Prober {
             resolver: &self.0.resolver,
             user_agent: &self.0.user_agent,
             fence: &target.fence,
+            proxy: self.0.proxy.as_ref(),
             tls: Arc::new(tls),
             deadline: Instant::now() + target.deadline,
             now,
@@ -160,7 +192,11 @@ fn case<'a>(target: &'a Target, material: &'a Material, now: Timestamp) -> Case<
         base_path,
         repository: target.repository.as_ref().map(|repository| repository.below(base_path)),
         credentials: material.credentials.as_ref(),
-        trust: Trust { registry: target.endpoint.api(), listed: &target.trusted_token_services },
+        trust: Trust {
+            registry: target.endpoint.api(),
+            listed: &target.trusted_token_services,
+            only_registry: target.only_to_endpoint,
+        },
         now,
     }
 }

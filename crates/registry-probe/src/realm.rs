@@ -34,6 +34,8 @@ pub(crate) struct Distrusted {
 pub(crate) struct Trust<'a> {
     pub(crate) registry: &'a Url,
     pub(crate) listed: &'a [TrustedService],
+    /// Nobody but the registry's own server.
+    pub(crate) only_registry: bool,
 }
 
 impl TokenService {
@@ -81,6 +83,9 @@ impl TokenService {
 impl Trust<'_> {
     fn covers(&self, service: &HostPort) -> bool {
         let Some(registry) = HostPort::of(self.registry) else { return false };
+        if self.only_registry {
+            return registry == *service;
+        }
         is_same_site(&registry.host, &service.host)
             || is_known_pair(&registry.host, &service.host)
             || self.listed.iter().any(|entry| entry.covers(service))
@@ -133,7 +138,7 @@ mod tests {
     fn service(registry: &str, realm: &str) -> Result<TokenService, Distrusted> {
         let challenge = Challenge::parse_all([format!("Bearer realm=\"{realm}\"").as_bytes()]);
         let registry = Url::parse(registry).unwrap();
-        TokenService::of(&challenge[0], &Trust { registry: &registry, listed: &[] })
+        TokenService::of(&challenge[0], &Trust { registry: &registry, listed: &[], only_registry: false })
     }
 
     fn trusted(registry: &str, realm: &str) -> bool {
@@ -244,7 +249,12 @@ mod tests {
         let registry = Url::parse("https://registry.example.com/v2/").unwrap();
         let trusts = |entry: &str| {
             let listed = [entry.parse().unwrap()];
-            TokenService::of(&challenge[0], &Trust { registry: &registry, listed: &listed }).unwrap().trusted
+            TokenService::of(
+                &challenge[0],
+                &Trust { registry: &registry, listed: &listed, only_registry: false },
+            )
+            .unwrap()
+            .trusted
         };
         assert!(trusts("auth.example.net") && trusts("auth.example.net:443"));
         assert!(!trusts("auth.example.net:8443") && !trusts("other.example.net"));

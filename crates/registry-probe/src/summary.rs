@@ -89,6 +89,7 @@ mod tests {
             skip_verify: false,
             fence: Fence::new(FenceScope::System, [], []),
             trusted_token_services: Arc::from([]),
+            only_to_endpoint: false,
             deadline: Duration::from_secs(30),
         }
     }

@@ -25,6 +25,8 @@ pub struct Target {
     pub fence: Fence,
     /// Token services at other sites that credentials may be sent to, by the administrator's word.
     pub trusted_token_services: Arc<[TrustedService]>,
+    /// Whether the credentials are for the endpoint's own server alone: no token service on another host or port gets them.
+    pub only_to_endpoint: bool,
     /// Bounds the whole validation, from the first look-up of a name to the last answer.
     pub deadline: Duration,
 }

@@ -4,6 +4,8 @@
 //! and of the claims of JSON Web Tokens. Claims are read, not verified: the registry does that; here they
 //! only tell whom a service took us for.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -11,19 +13,22 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 /// A token that a token service issued.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Token {
     pub(crate) secret: SecretString,
     pub(crate) claims: Option<Claims>,
 }
 
 /// What a JSON Web Token says of itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Claims {
-    /// Whom it was issued to. Kept out of `Debug` by the type that holds it: it may be a user's name.
+    /// Whom it was issued to. Kept out of `Debug`: it may be a user's name.
     #[serde(deserialize_with = "text_or_nothing")]
     sub: Option<String>,
+    /// The account's number at Gitea and Forgejo, which write no `sub`.
+    #[serde(rename = "UserID", deserialize_with = "number_or_nothing")]
+    user_id: Option<i64>,
     /// When it ends, in seconds since 1970.
     #[serde(deserialize_with = "seconds_or_nothing")]
     exp: Option<i64>,
@@ -55,6 +60,10 @@ fn text_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<
     Ok(serde_json::Value::deserialize(input)?.as_str().map(ToOwned::to_owned))
 }
 
+fn number_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<i64>, D::Error> {
+    Ok(serde_json::Value::deserialize(input)?.as_i64())
+}
+
 fn seconds_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<i64>, D::Error> {
     let value = serde_json::Value::deserialize(input)?;
     #[expect(clippy::cast_possible_truncation, reason = "some services write the seconds with a fraction")]
@@ -63,6 +72,18 @@ fn seconds_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Opti
 
 fn list_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<Access>, D::Error> {
     Ok(serde_json::from_value(serde_json::Value::deserialize(input)?).unwrap_or_default())
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("claims", &self.claims).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claims").field("exp", &self.exp).field("access", &self.access).finish_non_exhaustive()
+    }
 }
 
 impl Token {
@@ -115,6 +136,16 @@ impl Claims {
         !is_nobody(self.subject())
     }
 
+    /// Does it name an account, and the other token none, or another one? Gitea's anonymous clients are an account of their
+    /// own, whose number is not positive.
+    pub(crate) fn names_another_than(&self, anonymous: &Self) -> bool {
+        let is_other_account = match (self.user_id, anonymous.user_id) {
+            (Some(own), Some(other)) => own > 0 && own != other,
+            _ => false,
+        };
+        is_other_account || (self.names_somebody() && !anonymous.names_somebody())
+    }
+
     fn subject(&self) -> &str {
         self.sub.as_deref().unwrap_or_default().trim()
     }
@@ -152,6 +183,16 @@ mod tests {
 
     fn token(body: &str) -> Option<String> {
         Token::of_response(body.as_bytes()).map(|token| token.secret.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn debug_output_holds_no_token_and_no_user_name() {
+        let payload = URL_SAFE_NO_PAD.encode(r#"{"sub":"HUSH-alice","exp":1577836800}"#);
+        let token = Token::of_response(format!(r#"{{"token":"e30.{payload}.HUSH"}}"#).as_bytes()).unwrap();
+        for text in [format!("{token:?}"), format!("{:?}", token.claims)] {
+            assert!(!text.contains("HUSH") && !text.contains(&payload), "{text}");
+            assert!(text.contains("1577836800"), "{text}");
+        }
     }
 
     fn claims(json: &str) -> Claims {

@@ -50,7 +50,7 @@ async fn a_right_password_is_validated_by_two_requests_over_one_connection() {
 async fn a_wrong_password_is_rejected() {
     let registry = Server::http(|_| Answer::challenge("Basic realm=\"registry\"")).await;
     let findings = probe(&target(&registry.url()), &alice()).await;
-    assert_eq!(findings.credentials, CredentialsFinding::Rejected { by: server_of(&registry) });
+    assert_eq!(findings.credentials, CredentialsFinding::Rejected { by: server_of(&registry), status: 401 });
     assert_eq!(findings.content_path, ContentPathFinding::NotAttempted);
     assert!(!findings.is_transient());
 }

@@ -21,7 +21,7 @@ async fn endpoint_by_dns(dns: &NameServer, target: &Target) -> Findings {
     Prober::new(settings).unwrap().probe(target, &alice(), now()).await
 }
 
-async fn dns_failure(script: impl Fn(&str, usize) -> Dns + Send + 'static) -> (DnsFailure, bool) {
+async fn dns_failure(script: impl Fn(&str, usize) -> Dns + Send + Sync + 'static) -> (DnsFailure, bool) {
     let dns = NameServer::start(script).await;
     let findings = endpoint_by_dns(&dns, &target("https://registry.example.com")).await;
     let EndpointFinding::DnsFailure { host, cause } = &findings.endpoint else { panic!("{findings:#?}") };

@@ -328,7 +328,8 @@ fn a_bundle_that_trusts_nobody_is_refused_by_name() {
     assert_eq!(refused(&leaf.chain[0]), CaError::NoCertificate);
     assert_eq!(refused(leaf.key_pem.as_bytes()), CaError::PrivateKey);
     assert_eq!(refused(format!("{}{}", leaf.pem, leaf.key_pem).as_bytes()), CaError::PrivateKey);
-    assert_eq!(refused(leaf.pem.replace("-----END", "-----NOEND").as_bytes()), CaError::BrokenPem);
+    let endless = leaf.pem.replace("-----END", "-----NOEND");
+    assert_eq!(refused(endless.as_bytes()), CaError::BrokenPem { line: 1 });
     let empty = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert_eq!(refused(empty.as_bytes()), CaError::BrokenCertificate(1));
     assert_eq!(refused(&vec![b'a'; 2 << 20]), CaError::TooLarge);

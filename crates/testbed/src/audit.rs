@@ -72,9 +72,11 @@ pub struct AuditEvent {
 }
 
 impl AuditEvent {
-    /// Whether the request was to change something, whatever the answer.
+    /// Whether the request was to change something, whatever the answer. A dry run is not.
     pub fn is_write(&self) -> bool {
-        matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
+        let changes =
+            matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection");
+        changes && !self.request_uri.contains("dryRun=All")
     }
 
     /// Whether the request was granted.

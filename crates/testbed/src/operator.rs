@@ -1,5 +1,6 @@
 //! The operator as a process of its own, started as its users start it.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,13 +26,23 @@ pub struct OperatorOptions {
     pub args: Vec<OsString>,
     /// Its environment, besides `KUBECONFIG`. Nothing is inherited.
     pub env: Vec<(OsString, OsString)>,
+    /// How many files it may have open, by the soft and the hard limit; as many as the tests may, if none is given.
+    pub open_files: Option<u32>,
 }
 
 impl OperatorOptions {
     /// The operator with registries on loopback allowed.
     pub fn new(binary: impl Into<PathBuf>, kubeconfig: impl Into<PathBuf>) -> Self {
         let args = vec![OsString::from("--egress-allow=127.0.0.0/8")];
-        Self { binary: binary.into(), kubeconfig: kubeconfig.into(), args, env: Vec::new() }
+        let (binary, kubeconfig) = (binary.into(), kubeconfig.into());
+        Self { binary, kubeconfig, args, env: Vec::new(), open_files: None }
+    }
+
+    /// Limits the files that it may have open.
+    #[must_use]
+    pub fn open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
+        self
     }
 
     /// Adds one argument.
@@ -67,9 +78,9 @@ pub enum OperatorError {
     /// Its metrics cannot be read.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// The kernel has no memory figures of it.
-    #[error("cannot read the operator's memory use: it is not running")]
-    NoMemory,
+    /// The kernel has no figures of it.
+    #[error("cannot read what the operator takes: it is not running")]
+    NotRunning,
 }
 
 /// A running operator. Dropping it kills it.
@@ -101,7 +112,14 @@ impl Operator {
         }
         let scratch = Scratch::new("testbed-operator")?;
         let port = Port::reserve()?;
-        let mut spec = Spec::new("registry-operator", options.binary, scratch.path().join("operator.log"))
+        let log = scratch.path().join("operator.log");
+        let spec = match options.open_files {
+            Some(limit) => Spec::new("registry-operator", "/bin/sh", log)
+                .args([OsString::from("-c"), format!("ulimit -n {limit} && exec \"$0\" \"$@\"").into()])
+                .arg(options.binary),
+            None => Spec::new("registry-operator", options.binary, log),
+        };
+        let mut spec = spec
             .args(options.args)
             .arg(format!("--metrics-address=127.0.0.1:{}", port.number()))
             .env("KUBECONFIG", options.kubeconfig)
@@ -173,14 +191,38 @@ impl Operator {
         Ok(String::from_utf8_lossy(answer.body()).into_owned())
     }
 
+    /// How many TCP connections it has to that port of this machine.
+    pub async fn connections_to(&self, port: u16) -> Result<usize, OperatorError> {
+        let id = self.id().await.ok_or(OperatorError::NotRunning)?;
+        let mut own = HashSet::new();
+        for file in std::fs::read_dir(format!("/proc/{id}/fd"))? {
+            // What was closed meanwhile is none.
+            if let Ok(target) = std::fs::read_link(file?.path()) {
+                let target = target.to_string_lossy().into_owned();
+                own.extend(
+                    target
+                        .strip_prefix("socket:[")
+                        .and_then(|inode| Some(inode.strip_suffix(']')?.to_owned())),
+                );
+            }
+        }
+        let table = std::fs::read_to_string(format!("/proc/{id}/net/tcp"))?;
+        let remote = format!(":{port:04X}");
+        let is_one = |line: &&str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            matches!(fields[..], [_, _, to, "01", _, _, _, _, _, inode, ..] if to.ends_with(&remote) && own.contains(inode))
+        };
+        Ok(table.lines().filter(is_one).count())
+    }
+
     /// Its resident memory.
     pub async fn rss_bytes(&self) -> Result<u64, OperatorError> {
-        let id = self.id().await.ok_or(OperatorError::NoMemory)?;
+        let id = self.id().await.ok_or(OperatorError::NotRunning)?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
         let line =
-            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or(OperatorError::NoMemory)?;
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or(OperatorError::NotRunning)?;
         let kibibytes =
-            line.trim().trim_end_matches(" kB").parse::<u64>().map_err(|_| OperatorError::NoMemory)?;
+            line.trim().trim_end_matches(" kB").parse::<u64>().map_err(|_| OperatorError::NotRunning)?;
         Ok(kibibytes * 1024)
     }
 }

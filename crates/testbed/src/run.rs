@@ -10,10 +10,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::builder::FalseyValueParser;
-use kube::api::DynamicObject;
 use registry_testbed::control_plane::ControlPlaneError;
 use registry_testbed::manifests::{self, ManifestError};
 use registry_testbed::operator::{Operator, OperatorError, OperatorOptions};
+use registry_testbed::samples;
 use registry_testbed::tools::{self, Tool, ToolsError, Workshop};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,8 +24,6 @@ use verdicts::Verdicts;
 
 const SYSTEM_NAMESPACE: &str = "registry-system";
 const OPERATOR_ACCOUNT: &str = "registry-operator";
-/// What a sample needs beside registries.
-const NEEDS: &str = "samples.registry.spectrocloud.com/needs";
 /// The longest that a sample's verdict may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How often the verdicts are looked at.
@@ -36,7 +34,7 @@ const DELETION: Duration = Duration::from_secs(30);
 /// Runs the operator and the samples on a real API server, without a container engine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArguments {
-    /// End as soon as every sample has the verdict that it is annotated with (exit 0), or has not got it in time (exit 1).
+    /// End as soon as every sample has the verdict that is expected of it (exit 0), or has not got it in time (exit 1).
     #[arg(long, env = "ONCE", value_parser = FalseyValueParser::new())]
     once: bool,
     /// Use the cluster of KUBECONFIG instead of a control plane of our own.
@@ -51,8 +49,8 @@ pub(crate) struct RunArguments {
     /// What is installed before the operator is started; its workloads are left out.
     #[arg(long, default_value_os_t = in_repository("config/install.yaml"))]
     install: PathBuf,
-    /// The manifests that are applied.
-    #[arg(long, default_value_os_t = in_repository("config/samples"))]
+    /// The manifests that are applied, with the hosts of local registries in them.
+    #[arg(long, default_value_os_t = samples::directory())]
     samples: PathBuf,
     /// Further arguments of the operator.
     #[arg(last = true)]
@@ -112,10 +110,10 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<ExitCode, RunError> {
     manifests::apply(&client, installed).await?;
     let operator = start_operator(&arguments, &cluster, registries.aws()).await?;
 
-    let mut samples = manifests::read_directory(&arguments.samples, &registries.tokens())?;
-    samples.retain(|sample| registries.aws().is_some() || !needs_aws(sample));
+    let overlay = registries.overlay();
+    let samples = overlay.apply(&arguments.samples)?;
     manifests::apply(&client, samples.clone()).await?;
-    let mut verdicts = Verdicts::of(&client, &samples).await?;
+    let mut verdicts = Verdicts::of(&client, &samples, &overlay).await?;
     let code = stay(arguments.once, &mut verdicts, &operator, &cluster).await?;
     tidy_up(&cluster, verdicts, operator).await?;
     Ok(code)
@@ -139,12 +137,6 @@ fn announce(arguments: &RunArguments) -> Result<(), RunError> {
         say(&format!("To be built first, once, from Go modules: {}, measured on 4 cores.", list.join(", ")));
     }
     Ok(())
-}
-
-/// Whether a sample is about AWS.
-fn needs_aws(sample: &DynamicObject) -> bool {
-    let needs = sample.metadata.annotations.as_ref().and_then(|all| all.get(NEEDS));
-    needs.is_some_and(|needs| needs == "aws")
 }
 
 /// As the service account that it has in a cluster, never as an administrator.

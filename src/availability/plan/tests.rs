@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Secret;
 use proptest::prelude::*;
 use registry_probe::{Credentials, Endpoint};
 
@@ -10,8 +9,12 @@ use super::*;
 
 const NAMES: [&str; 3] = ["pull", "other", "third"];
 
+/// A tenant's registry, where the test does not care.
+const TENANTS: u8 = 1;
+
 fn key(registry: u8) -> Key {
-    Key::System { name: format!("r{registry}").into() }
+    let name = format!("r{registry}").into();
+    if registry == TENANTS { Key::Tenant { namespace: "team".into(), name } } else { Key::System { name } }
 }
 
 fn uid(registry: u8) -> Arc<str> {
@@ -37,7 +40,7 @@ fn found(content: &Content, version: u64) -> Found {
     let mut manifest = content.manifest("any", None);
     manifest["metadata"]["uid"] = format!("secret-{version}").into();
     manifest["metadata"]["resourceVersion"] = version.to_string().into();
-    Found::of(&serde_json::from_value::<Secret>(manifest).unwrap()).unwrap()
+    Found::of(&crate::availability::secret::written(manifest)).unwrap()
 }
 
 /// The scene after the actions were carried out as the API server would.
@@ -72,6 +75,8 @@ fn after(scene: &Scene, actions: &[Action], version: &mut u64) -> Scene {
 fn settled(wishes: &[Wish], scene: &Scene) -> (Scene, usize) {
     let (mut scene, mut version, mut rounds) = (scene.clone(), 1000, 0);
     loop {
+        let held = scene.held.clone();
+        scene.remember(held, wishes);
         let next = plan(wishes, &scene);
         if next.actions.is_empty() {
             return (scene, rounds);
@@ -109,8 +114,61 @@ fn the_older_registry_has_a_name_and_the_younger_is_told_whose_it_is() {
 
 #[test]
 fn of_two_that_were_created_at_once_the_one_with_the_lesser_uid_has_the_name() {
-    let first = plan(&[proven(1, "pull"), proven(0, "pull")], &Scene::default());
-    assert_eq!(standing(&first, 1), &Standing::Yields(key(0)));
+    let first = plan(&[proven(3, "pull"), proven(2, "pull")], &Scene::default());
+    assert_eq!(standing(&first, 3), &Standing::Yields(key(2)));
+}
+
+#[test]
+fn system_scope_takes_precedence_over_an_older_tenants_registry() {
+    let wishes = [proven(TENANTS, "pull"), proven(4, "pull")];
+    let scene = held_by(TENANTS);
+    let taken = plan(&wishes, &scene);
+    let [Action::Change { content: new, .. }] = taken.actions.as_slice() else { panic!("{taken:?}") };
+    assert_eq!(new.fingerprint(), content(4, 0).fingerprint());
+    assert_eq!(standing(&taken, TENANTS), &Standing::Yields(key(4)));
+}
+
+#[test]
+fn a_name_changes_hands_only_to_a_registry_with_something_to_put_there() {
+    let scene = held_by(TENANTS);
+    for nothing in [Holding::Nothing, Holding::Unknown] {
+        let wishes = [proven(TENANTS, "pull"), wish(4, "pull", nothing)];
+        let kept = plan(&wishes, &scene);
+        assert!(kept.actions.is_empty(), "{kept:?}");
+        assert_eq!((standing(&kept, TENANTS), standing(&kept, 4)), (&Standing::There, &Standing::Away));
+    }
+    // And it is kept up to date as long.
+    let rotated = wish(TENANTS, "pull", Holding::Proven(content(TENANTS, 1)));
+    let kept = plan(&[rotated, wish(4, "pull", Holding::Nothing)], &scene);
+    assert!(matches!(kept.actions.as_slice(), [Action::Change { .. }]), "{kept:?}");
+    // And made again when somebody deletes it.
+    let deleted = Scene { own: HashMap::new(), ..scene };
+    let again = plan(&[proven(TENANTS, "pull"), wish(4, "pull", Holding::Unknown)], &deleted);
+    assert!(matches!(again.actions.as_slice(), [Action::Create { .. }]), "{again:?}");
+}
+
+/// That registry's Secret is there.
+fn held_by(registry: u8) -> Scene {
+    let own = [("pull".into(), found(&content(registry, 0), 1))].into();
+    Scene { own, held: [("pull".into(), uid(registry))].into(), ..Scene::default() }
+}
+
+#[test]
+fn a_secret_restored_for_a_registry_with_another_uid_stays_until_there_is_another() {
+    let before = Content::new(
+        &key(0),
+        "uid-before-the-backup",
+        &Credentials::basic("demo", "p9".into()).unwrap(),
+        &Endpoint::parse("https://r.io").unwrap(),
+    );
+    let scene = Scene { own: [("pull".into(), found(&before, 1))].into(), ..Scene::default() };
+    let kept = plan(&[wish(0, "pull", Holding::Unknown)], &scene);
+    assert!(kept.actions.is_empty(), "{kept:?}");
+    assert_eq!(standing(&kept, 0), &Standing::There);
+    let taken = plan(&[proven(0, "pull")], &scene);
+    assert!(matches!(taken.actions.as_slice(), [Action::Change { .. }]), "{taken:?}");
+    let refused = plan(&[wish(0, "pull", Holding::Nothing)], &scene);
+    assert!(matches!(refused.actions.as_slice(), [Action::Delete { .. }]), "{refused:?}");
 }
 
 #[test]
@@ -213,14 +271,18 @@ proptest! {
     }
 
     #[test]
-    fn in_the_end_there_is_what_the_oldest_registry_of_each_name_has_proven_and_nothing_else(
+    fn in_the_end_there_is_what_the_holder_of_each_name_has_proven_and_nothing_else(
         wishes in wishes(), scene in scenes(),
     ) {
         let (end, _) = settled(&wishes, &scene);
         for name in NAMES.map(Arc::<str>::from) {
-            let oldest = wishes.iter().filter(|wish| wish.name == name).min_by_key(|wish| (wish.created, wish.uid.clone()));
+            let claims = || wishes.iter().filter(|wish| wish.name == name);
+            let incumbent = scene.own.get(&name).and_then(|found| claims().find(|wish| wish.uid == found.registry));
+            let first = claims().min_by_key(|wish| wish.rank());
+            let first_has_nothing = first.is_some_and(|first| !matches!(first.holding, Holding::Proven(_)));
+            let holder = incumbent.filter(|_| first_has_nothing).or(first);
             let there = end.own.get(&name);
-            match oldest.map(|wish| (&wish.holding, wish)) {
+            match holder.map(|wish| (&wish.holding, wish)) {
                 None | Some((Holding::Nothing, _)) => prop_assert!(there.is_none()),
                 Some((Holding::Unknown, wish)) => {
                     let before = scene.own.get(&name).filter(|found| found.registry == wish.uid);

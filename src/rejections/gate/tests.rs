@@ -48,7 +48,7 @@ async fn whoever_waits_for_a_verdict_gets_it_as_soon_as_it_is_there() {
     let waiting = tokio::spawn(async move { second.admit(&server()).await });
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
-    let rejected = CredentialsFinding::Rejected { by: server() };
+    let rejected = CredentialsFinding::Rejected { by: server(), status: 401 };
     let mut findings = found(rejected.clone());
     first.conclude(&mut findings);
     assert_eq!(findings.retry_after, Some(Duration::from_mins(1)));

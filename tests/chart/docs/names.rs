@@ -266,6 +266,8 @@ fn every_label_and_annotation_is_known_to_the_operator() -> Result<()> {
         registry_api::FINALIZER,
         registry_api::REGISTRY_UID_LABEL,
         registry_api::REGISTRY_ANNOTATION,
+        registry_api::HOSTS_ANNOTATION,
+        registry_api::TOKEN_SECRET_TYPE,
         // The API's own version.
         "registry.spectrocloud.com/v1alpha1",
     ];

@@ -185,11 +185,11 @@ fn oddly(asked: &Asked, status: u16) -> Answer {
 }
 
 fn odd() -> Vec<Row> {
-    const UNEXPECTED: &str = "+Resolved +Reachable +Verified ?Unprovable . = +CredentialsUnprovable";
+    const UNEXPECTED: &str = "+Resolved -NotARegistry +Verified . . = -NotARegistry stalled";
     vec![
         to("credentials that are answered 400", |asked| oddly(asked, 400), right(), REJECTED),
         to("credentials that are answered 404", |asked| oddly(asked, 404), right(), UNEXPECTED)
-            .says("CredentialsValidated", "404"),
+            .says("EndpointReachable", "404"),
         to("credentials that are answered 405", |asked| oddly(asked, 405), right(), UNEXPECTED),
         to("credentials that are answered 418", |asked| oddly(asked, 418), right(), UNEXPECTED),
         to(

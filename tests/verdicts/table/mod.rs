@@ -10,6 +10,7 @@ mod faults;
 mod fence;
 mod history;
 mod imitations;
+mod purposes;
 mod realms;
 mod references;
 mod throttling;
@@ -21,8 +22,9 @@ use crate::row::Row;
 /// All rows of scripted servers, each named by its topic too.
 pub fn rows() -> Vec<Row> {
     type Topic = fn() -> Vec<Row>;
-    let topics: [(&str, Topic); 15] = [
+    let topics: [(&str, Topic); 16] = [
         ("references", references::rows),
+        ("purposes", purposes::rows),
         ("endpoint", endpoint::rows),
         ("tls", tls::rows),
         ("fence", fence::rows),

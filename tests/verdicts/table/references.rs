@@ -159,12 +159,13 @@ fn docker_configs() -> Vec<Row> {
             "a Docker configuration with user name and password",
             entry("{registry.host}:{registry.port}", json!({"username": USER, "password": PASSWORD})),
         ),
-        good("an entry by the host without its port", entry("{registry.host}", json!({"auth": auth()}))),
+        bad("an entry for the host without its port", entry("{registry.host}", json!({"auth": auth()})))
+            .says("ResolvedRefs", "has no entry for {registry.host}:{registry.port}"),
         good("an entry by URL", entry("{registry}/v2/", json!({"auth": auth()}))),
         good("an entry by URL of version 1", entry("{registry}/v1/", json!({"auth": auth()}))),
         good(
             "`auth` before user name and password",
-            entry("{registry.host}", json!({"auth": auth(), "username": "x", "password": "y"})),
+            entry("{registry.host}:{registry.port}", json!({"auth": auth(), "username": "x", "password": "y"})),
         ),
         good(
             "the entry with the port before the one without",
@@ -175,26 +176,26 @@ fn docker_configs() -> Vec<Row> {
         good(
             "the entry for the path before the one for the host",
             spec().below("team/packs").docker_config(&json!({"auths": {
-                "{registry.host}": {"auth": other}, "{registry.host}/team": {"auth": auth()},
+                "{registry.host}:{registry.port}": {"auth": other}, "{registry.host}:{registry.port}/team": {"auth": auth()},
             }})),
         ),
         good(
             "an entry among those of other hosts",
             spec().docker_config(&json!({"auths": {
-                "elsewhere.example.org": {"auth": other}, "{registry.host}": {"auth": auth()},
+                "elsewhere.example.org": {"auth": other}, "{registry.host}:{registry.port}": {"auth": auth()},
             }})),
         ),
         row(
             "`identitytoken` goes to the token service",
             with_service(strict),
-            entry("{registry.host}", json!({"auth": docker_auth("<token>", ""), "identitytoken": IDENTITY})),
+            entry("{registry.host}:{registry.port}", json!({"auth": docker_auth("<token>", ""), "identitytoken": IDENTITY})),
             AUTH,
             VALIDATED,
         ),
         row(
             "`registrytoken` goes to the registry",
             with_service(strict),
-            entry("{registry.host}", json!({"registrytoken": token().opening("api").given()})),
+            entry("{registry.host}:{registry.port}", json!({"registrytoken": token().opening("api").given()})),
             REGISTRY,
             VALIDATED,
         ),
@@ -205,14 +206,14 @@ fn docker_configs() -> Vec<Row> {
         bad("an entry for another port of the host", entry("{registry.host}:1", json!({"auth": auth()}))),
         bad(
             "an entry for another path of the host",
-            spec().below("team").docker_config(&json!({"auths": {"{registry.host}/te": {"auth": auth()}}})),
+            spec().below("team").docker_config(&json!({"auths": {"{registry.host}:{registry.port}/te": {"auth": auth()}}})),
         ),
         bad("an entry for the domain above the host", entry("example.com", json!({"auth": auth()}))),
-        bad("`auth` that is not base64", entry("{registry.host}", json!({"auth": "%%%"}))),
-        bad("`auth` without a colon", entry("{registry.host}", json!({"auth": "YWxpY2U="}))),
+        bad("`auth` that is not base64", entry("{registry.host}:{registry.port}", json!({"auth": "%%%"}))),
+        bad("`auth` without a colon", entry("{registry.host}:{registry.port}", json!({"auth": "YWxpY2U="}))),
         bad("an entry left to a credential store", spec().docker_config(&stored)),
         bad("a host left to a credential helper", spec().docker_config(&helper)),
-        bad("an empty entry", entry("{registry.host}", json!({}))),
+        bad("an empty entry", entry("{registry.host}:{registry.port}", json!({}))),
     ]
 }
 

@@ -145,7 +145,7 @@ fn identity_tokens() -> Vec<Row> {
         row(name, with_service(service), spec, AUTH, expected)
     };
     let docker = |user: &str| {
-        spec().docker_config(&json!({"auths": {"{registry.host}": {"auth": docker_auth(user, ""), "identitytoken": IDENTITY}}}))
+        spec().docker_config(&json!({"auths": {"{registry.host}:{registry.port}": {"auth": docker_auth(user, ""), "identitytoken": IDENTITY}}}))
     };
     vec![
         by("an identity token", strict, identity(), VALIDATED),

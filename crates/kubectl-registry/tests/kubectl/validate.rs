@@ -403,3 +403,52 @@ async fn the_operators_own_aws_identity_is_not_tried_and_not_vouched_for() -> Re
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_secret_that_is_not_for_this_is_refused_as_by_the_operator() -> Result<()> {
+    let (desk, protected) = (Desk::new()?, Protected::start().await?);
+    let mut by_token = protected.spec();
+    by_token["auth"] = json!({"token": {"secretRef": {"name": "token"}}});
+    let token = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": "token", "namespace": "registry-system"}, "stringData": {"token": PASSWORD},
+    });
+    let run = desk.validate(&format!("{}{token}", system("packs", &by_token))).await?;
+    assert_eq!(run.code, 1, "{run:#?}");
+    shows(&run, "✗", "ResolvedRefs", "SecretInvalid");
+    let command =
+        "kubectl create secret generic token -n registry-system --type=registry.spectrocloud.com/token";
+    assert!(run.everything().contains(command), "{run:#?}");
+
+    let annotated = |namespace: &str, hosts: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/basic-auth",
+            "metadata": {
+                "name": "login", "namespace": namespace,
+                "annotations": {"registry.spectrocloud.com/hosts": hosts},
+            },
+            "stringData": {"username": USER, "password": PASSWORD},
+        })
+    };
+    let packs = system("packs", &protected.spec());
+    let run =
+        desk.validate(&format!("{packs}{}", annotated("registry-system", "elsewhere.example.org"))).await?;
+    shows(&run, "✗", "ResolvedRefs", "SecretInvalid");
+    let run = desk.validate(&format!("{packs}{}", annotated("registry-system", "127.0.0.1"))).await?;
+    ends(&run, 0, "✓ Credentials validated");
+
+    let policy = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "data": {"secretHosts": "Required"},
+        "metadata": {"name": "registry-operator-tenant-policy", "namespace": "registry-system"},
+    });
+    let team = tenant("team-a", "packs", &protected.spec());
+    let bare = login("login", Some("team-a"), PASSWORD);
+    let run = desk.validate(&format!("{team}{bare}{policy}")).await?;
+    shows(&run, "✗", "ResolvedRefs", "SecretInvalid");
+    assert!(run.everything().contains("kubectl annotate secret login -n team-a"), "{run:#?}");
+    let run = desk.validate(&format!("{team}{}\n---\n{policy}", annotated("team-a", "127.0.0.1"))).await?;
+    ends(&run, 0, "✓ Credentials validated");
+    let run = desk.validate(&format!("{team}{bare}")).await?;
+    ends(&run, 0, "✓ Credentials validated");
+    Ok(())
+}

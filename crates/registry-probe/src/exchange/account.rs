@@ -1,6 +1,6 @@
 //! The validation of credentials, by the way that the registry asks for.
 
-use super::entry::{Entry, status_of};
+use super::entry::{Entry, bad_request, status_of};
 use super::evidence::Anonymous;
 use super::inquiry::{Admission, Inquiry, Step, Stop, Verdict, unsupported, untrusted};
 use super::issue::Issue;
@@ -9,7 +9,7 @@ use super::question::{Bearer, Pass, Resource, TokenRequest};
 use super::reading::Reading;
 use crate::challenge::Challenge;
 use crate::credentials::Credentials;
-use crate::findings::{CredentialsFinding, Evidence, Unavailable, Unprovable};
+use crate::findings::{CredentialsFinding, EndpointFinding, Evidence, NotARegistry, Unavailable, Unprovable};
 use crate::realm::{Distrusted, TokenService};
 use crate::token::expiry_of;
 
@@ -77,11 +77,14 @@ impl Inquiry<'_> {
     fn admitted_directly(&self, opening: &Opening<'_>, pass: &Pass) -> Step<Verdict> {
         let anonymous = self.offered_anonymously(opening)?;
         let finding = self.weigh_admission(opening, &anonymous)?;
-        let reading = self.reading(pass)?;
         if matches!(finding, CredentialsFinding::Validated(_)) {
-            return Ok(self.verdict(finding, &reading));
+            return Ok(self.verdict(finding, &self.pulling(pass)?));
         }
         // Nothing was shown at `/v2/`; the repository is the second chance.
+        let reading = match self.reading(pass)? {
+            refused @ Reading::Refused(401) => refused,
+            _ => self.pulling(pass)?,
+        };
         match reading {
             Reading::Refused(401) => self.refused_directly(opening, pass, 401, self.tags_challenges(pass)?),
             Reading::Granted { .. } => Ok(self.verdict(self.weigh_reading(opening)?, &reading)),
@@ -128,23 +131,32 @@ impl Inquiry<'_> {
         {
             return self.by_token(&asked, &service.map_err(untrusted)?);
         }
-        // A token may be good for its repository alone.
-        if *pass == Pass::RegistryToken && self.reading(pass)?.is_granted() {
+        // A token may be good for its repository alone; and what is no refusal of a password may leave the repository open to it.
+        let is_refusal = matches!(status, 400 | 401 | 403);
+        if (*pass == Pass::RegistryToken || !is_refusal) && self.reading(pass)?.is_granted() {
             return Ok(self.verdict(self.weigh_reading(opening)?, &self.reading(pass)?));
+        }
+        if !is_refusal {
+            return Err(self.grants_nothing(status));
         }
         Err(Stop::credentials(self.refusal(pass, status, challenges)))
     }
 
-    /// What a refusal by the registry itself says of the credentials.
+    /// An answer to the credentials at `/v2/` that neither grants nor refuses. For a client that pulls, there is no such API.
+    fn grants_nothing(&self, status: u16) -> Stop {
+        let (server, cause) = (self.server(), NotARegistry::Status(status));
+        Stop::endpoint(EndpointFinding::NotARegistry { server, cause })
+    }
+
+    /// What a refusal (400, 401 or 403) by the registry itself says of the credentials.
     fn refusal(&self, pass: &Pass, status: u16, challenges: &[Challenge]) -> CredentialsFinding {
         let token_ended =
             *pass == Pass::RegistryToken && (self.token_has_ended() || challenges.iter().any(says_expired));
         let ended = token_ended || self.was_told_of_expiry(pass);
         match status {
-            401 | 403 if ended => CredentialsFinding::Expired,
-            400 | 401 => CredentialsFinding::Rejected { by: self.server() },
+            _ if ended => CredentialsFinding::Expired,
             403 => CredentialsFinding::Forbidden { by: self.server() },
-            status => CredentialsFinding::Unprovable(Unprovable::UnexpectedStatus(status)),
+            status => CredentialsFinding::Rejected { by: self.server(), status },
         }
     }
 
@@ -170,6 +182,7 @@ impl Inquiry<'_> {
         let first = match self.first_token(service, Bearer::Account, fallback.as_ref())? {
             Issue::Issued(request) => request,
             Issue::Refused(status) => return Err(Stop::credentials(refused_by(service, status))),
+            Issue::BadRequest => return Err(Stop::credentials(bad_request())),
             Issue::Hindered(finding) => return Err(Stop::credentials(finding)),
         };
         match self.repository_scope() {
@@ -188,8 +201,9 @@ impl Inquiry<'_> {
         let service = &first.service;
         let (account, reading) =
             match self.issue(self.token_request(service, Bearer::Account, Some(scope.clone())))? {
-                Issue::Issued(request) => (Some(request.clone()), self.reading(&Pass::Issued(request))?),
+                Issue::Issued(request) => (Some(request.clone()), self.pulling(&Pass::Issued(request))?),
                 Issue::Refused(status) => (None, Reading::Refused(status)),
+                Issue::BadRequest => (None, Reading::NotNamed),
                 Issue::Hindered(finding) => (None, unread(finding)),
             };
         let (Some(account), true) = (account, reading.is_granted()) else {
@@ -231,9 +245,7 @@ impl Inquiry<'_> {
             Entry::TokenRefused(400 | 401) => {
                 Err(Stop::credentials(CredentialsFinding::TokenRefused { issuer: service.server.clone() }))
             }
-            Entry::TokenRefused(status) => {
-                Err(Stop::credentials(CredentialsFinding::Unprovable(Unprovable::UnexpectedStatus(status))))
-            }
+            Entry::TokenRefused(status) => Err(self.grants_nothing(status)),
             Entry::Hindered(finding) => Err(Stop::credentials(finding)),
         }
     }
@@ -247,7 +259,10 @@ fn says_expired(challenge: &Challenge) -> bool {
 
 fn refused_by(service: &TokenService, status: u16) -> CredentialsFinding {
     let by = service.server.clone();
-    if status == 403 { CredentialsFinding::Forbidden { by } } else { CredentialsFinding::Rejected { by } }
+    match status {
+        403 => CredentialsFinding::Forbidden { by },
+        status => CredentialsFinding::Rejected { by, status },
+    }
 }
 
 /// The token for the repository could not be had now.

@@ -12,10 +12,13 @@ use crate::realm::{Distrusted, TokenService};
 impl Inquiry<'_> {
     /// Validates a registry that no credentials were given for.
     pub(super) fn anonymous(&self, opening: &Opening<'_>) -> Step<Verdict> {
+        if opening.forbidden && opening.challenges.is_empty() {
+            return Err(Stop::credentials(CredentialsFinding::Forbidden { by: self.server() }));
+        }
         let admitted = opening.served || self.admits_anybody(opening)?;
         let reading = self.anonymous_reading(opening)?;
         let finding = match reading {
-            Reading::Granted { .. } => CredentialsFinding::AnonymousAccess,
+            Reading::Granted { .. } | Reading::Pulled => CredentialsFinding::AnonymousAccess,
             // The registry is open, but not the content that was named: credentials are needed for that.
             Reading::Refused(401) => CredentialsFinding::Required,
             _ if admitted => CredentialsFinding::AnonymousAccess,
@@ -38,6 +41,8 @@ impl Inquiry<'_> {
         match self.enter(&service, Bearer::Anonymous, opening.challenges)? {
             Entry::Opened(_) => Ok(true),
             Entry::NotIssued(_) | Entry::TokenRefused(_) => Ok(false),
+            // It wants to know for which repository, and none is named.
+            Entry::Hindered(CredentialsFinding::Unprovable(_)) => Ok(false),
             Entry::Hindered(finding) => Err(Stop::credentials(finding)),
         }
     }
@@ -47,21 +52,20 @@ impl Inquiry<'_> {
         if let Some(Ok(service)) = self.token_service(opening.challenges).filter(|_| !opening.served) {
             return self.anonymous_token_reading(&service);
         }
-        let reading = self.reading(&Pass::Nothing)?;
-        if reading != Reading::Refused(401) {
-            return Ok(reading);
+        if self.reading(&Pass::Nothing)? != Reading::Refused(401) {
+            return self.pulling(&Pass::Nothing);
         }
         match self.token_service(self.tags_challenges(&Pass::Nothing)?) {
             Some(Ok(service)) => self.anonymous_token_reading(&service),
-            _ => Ok(reading),
+            _ => self.pulling(&Pass::Nothing),
         }
     }
 
     fn anonymous_token_reading(&self, service: &TokenService) -> Step<Reading> {
         let Some(scope) = self.repository_scope() else { return Ok(Reading::NotNamed) };
         match self.issue(self.token_request(service, Bearer::Anonymous, Some(scope)))? {
-            Issue::Issued(request) => self.reading(&Pass::Issued(request)),
-            Issue::Refused(_) => Ok(Reading::Refused(401)),
+            Issue::Issued(request) => self.pulling(&Pass::Issued(request)),
+            Issue::Refused(_) | Issue::BadRequest => Ok(Reading::Refused(401)),
             Issue::Hindered(finding) => Err(Stop::credentials(finding)),
         }
     }

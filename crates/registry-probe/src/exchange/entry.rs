@@ -5,7 +5,7 @@ use super::issue::Issue;
 use super::question::{Bearer, Pass, TokenRequest};
 use super::reply::Said;
 use crate::challenge::Challenge;
-use crate::findings::CredentialsFinding;
+use crate::findings::{CredentialsFinding, Unprovable};
 use crate::realm::TokenService;
 
 /// What came of trying to open `/v2/` with a token.
@@ -33,7 +33,7 @@ impl Inquiry<'_> {
     ) -> Step<Issue> {
         let issue = self.issue(self.token_request(service, bearer, None))?;
         match (issue, fallback) {
-            (Issue::Refused(400), Some(scope)) => {
+            (Issue::Refused(400) | Issue::BadRequest, Some(scope)) => {
                 self.issue(self.token_request(service, bearer, Some(scope.clone())))
             }
             (issue, _) => Ok(issue),
@@ -53,6 +53,7 @@ impl Inquiry<'_> {
         let first = match self.first_token(service, bearer, fallback)? {
             Issue::Issued(request) => request,
             Issue::Refused(status) => return Ok(Entry::NotIssued(status)),
+            Issue::BadRequest => return Ok(Entry::Hindered(bad_request())),
             Issue::Hindered(finding) => return Ok(Entry::Hindered(finding)),
         };
         if let Some(scope) = asked_scope(challenges)
@@ -84,6 +85,11 @@ impl Inquiry<'_> {
             Admission::Refused(reply) => Entry::TokenRefused(status_of(&reply.said)),
         })
     }
+}
+
+/// The token service did not take the request as it was, and said nothing of the credentials.
+pub(super) fn bad_request() -> CredentialsFinding {
+    CredentialsFinding::Unprovable(Unprovable::TokenRequestRefused)
 }
 
 /// The scope that the registry asks for, if it asks for one.

@@ -6,6 +6,8 @@
 //! Anything less is `Unprovable`. A wrong password is never sent as a control: it would count towards a
 //! lock-out.
 
+use secrecy::ExposeSecret;
+
 use super::inquiry::{Inquiry, Step, Stop};
 use super::issue::Issue;
 use super::opening::Opening;
@@ -14,6 +16,7 @@ use super::reading::Reading;
 use crate::credentials::Credentials;
 use crate::findings::{CredentialsFinding, Evidence, Unavailable, Unprovable};
 use crate::realm::TokenService;
+use crate::token::Claims;
 
 /// What an anonymous client gets from a token service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +34,7 @@ impl Inquiry<'_> {
         match self.issue(self.token_request(service, Bearer::Anonymous, scope))? {
             Issue::Issued(request) => Ok(Anonymous::Token(request)),
             Issue::Hindered(finding) if is_passing(&finding) => Err(Stop::credentials(finding)),
-            Issue::Refused(_) | Issue::Hindered(_) => Ok(Anonymous::Nothing),
+            Issue::Refused(_) | Issue::BadRequest | Issue::Hindered(_) => Ok(Anonymous::Nothing),
         }
     }
 
@@ -42,8 +45,22 @@ impl Inquiry<'_> {
             Some(Credentials::IdentityToken { username, .. }) => username.as_deref(),
             _ => None,
         };
-        let claims = self.issued(request).and_then(|token| token.claims.as_ref());
-        claims.zip(username).is_some_and(|(claims, username)| claims.names(username))
+        self.vouched_claims(request).zip(username).is_some_and(|(claims, username)| claims.names(username))
+    }
+
+    /// What a token says that its service vouches for: not where it has ended, nor where it is the very secret that was sent
+    /// there, for what the client itself sent can't testify for the client.
+    fn vouched_claims(&self, request: &TokenRequest) -> Option<&Claims> {
+        let token = self.issued(request)?;
+        let sent = match self.case.credentials? {
+            Credentials::Basic { password, .. } => password,
+            Credentials::IdentityToken { token, .. } | Credentials::RegistryToken(token) => token,
+        };
+        let claims = token.claims.as_ref()?;
+        let is_what_was_sent = sent.expose_secret().contains(token.secret.expose_secret())
+            || Claims::of(sent.expose_secret()).as_ref() == Some(claims);
+        let has_ended = claims.expires_at().is_some_and(|end| end <= self.case.now);
+        (!is_what_was_sent && !has_ended).then_some(claims)
     }
 
     /// Rule (b), by comparison of the account's token with the anonymous one for the same scope.
@@ -52,9 +69,8 @@ impl Inquiry<'_> {
         account: &TokenRequest,
         anonymous: &TokenRequest,
     ) -> Option<Evidence> {
-        let claims = |request| self.issued(request)?.claims.as_ref();
-        let (account, anonymous) = (claims(account)?, claims(anonymous)?);
-        if account.names_somebody() && !anonymous.names_somebody() {
+        let (account, anonymous) = (self.vouched_claims(account)?, self.issued(anonymous)?.claims.as_ref()?);
+        if account.names_another_than(anonymous) {
             return Some(Evidence::NamedInToken);
         }
         account.grants_more_than(anonymous).then_some(Evidence::GrantedInToken)
@@ -144,7 +160,7 @@ fn weigh_control(control: &Reading, served: Unprovable) -> Step<CredentialsFindi
             Err(Stop::credentials(CredentialsFinding::Throttled { by: server.clone() }))
         }
         Reading::Unavailable { server, cause } => {
-            let (server, cause) = (server.clone(), *cause);
+            let (server, cause) = (server.clone(), cause.clone());
             Err(Stop::credentials(CredentialsFinding::TemporarilyUnavailable { server, cause }))
         }
         _ => Ok(CredentialsFinding::Unprovable(served)),

@@ -132,6 +132,11 @@ impl<'a> Inquiry<'a> {
         Ok(self.seen.registry(Resource::Tags, pass)?)
     }
 
+    /// The registry's answer to `HEAD` of the manifest `latest`.
+    pub(super) fn manifest(&self, pass: &Pass) -> Step<Result<&'a Reply, &'a Failure>> {
+        Ok(self.seen.registry(Resource::Manifest, pass)?)
+    }
+
     /// What the registry asked for when the list of tags was asked for.
     pub(super) fn tags_challenges(&self, pass: &Pass) -> Step<&'a [Challenge]> {
         Ok(self.tags(pass)?.map_or(&[], |reply| &reply.challenges))
@@ -204,7 +209,7 @@ impl<'a> Inquiry<'a> {
     pub(super) fn hindrance(&self, failure: &Failure) -> CredentialsFinding {
         let Failure { server, cause } = failure;
         let service = server != self.case.endpoint.server();
-        match (cause, unavailable(*cause)) {
+        match (cause, unavailable(cause.clone())) {
             (FailureCause::EgressDenied(_), _) if service => CredentialsFinding::UntrustedTokenService {
                 service: Some(server.clone()),
                 cause: Distrust::EgressDenied,
@@ -224,7 +229,8 @@ impl<'a> Inquiry<'a> {
                 | CredentialsFinding::Unprovable(
                     Unprovable::AnonymousServed
                     | Unprovable::AnonymousTokenServed
-                    | Unprovable::NothingAskedForToken,
+                    | Unprovable::NothingAskedForToken
+                    | Unprovable::TokenRequestRefused,
                 ),
                 repository,
             ) => reading.finding(repository.as_ref()),
@@ -244,6 +250,7 @@ pub(super) fn unavailable(cause: FailureCause) -> Option<Unavailable> {
         FailureCause::Timeout(stage) => Some(Unavailable::Timeout(stage)),
         FailureCause::NotHttp => Some(Unavailable::Unreadable),
         FailureCause::EgressDenied(_) => Some(Unavailable::Connection(ConnectionFailure::Unreachable)),
+        FailureCause::Proxy(failure) => Some(Unavailable::Proxy(failure)),
         FailureCause::Tls => None,
     }
 }

@@ -13,6 +13,8 @@ pub(super) enum Issue {
     Issued(TokenRequest),
     /// The service refused with this status: 400, 401 or 403.
     Refused(u16),
+    /// The service blames the request, not the credentials: often for the missing scope.
+    BadRequest,
     /// The service gave no token, which says nothing of the credentials.
     Hindered(CredentialsFinding),
 }
@@ -23,6 +25,7 @@ impl Inquiry<'_> {
         match self.token(&request)? {
             Ok(TokenReply::Issued(_)) => Ok(Issue::Issued(request)),
             Ok(TokenReply::Refused(status)) => Ok(Issue::Refused(*status)),
+            Ok(TokenReply::BadRequest) => Ok(Issue::BadRequest),
             Ok(TokenReply::NotThisForm(status)) => self.issue_by_other_form(&request, *status),
             Ok(TokenReply::Redirect(to)) => {
                 // Redirects are not followed with credentials. A realm that lacks its slash is another

@@ -14,6 +14,8 @@ pub(super) struct Opening<'a> {
     pub(super) served: bool,
     /// What it asks for; some ask even where they serve.
     pub(super) challenges: &'a [Challenge],
+    /// It answered 403, which may have nothing to do with credentials (RFC 9110, section 15.5.4).
+    pub(super) forbidden: bool,
 }
 
 impl Opening<'_> {
@@ -50,9 +52,23 @@ impl<'a> Inquiry<'a> {
         };
         let challenges = reply.challenges.as_slice();
         match opening_of(reply, server) {
-            Ok(served) => Ok(Opening { served, challenges }),
+            Ok(served) => Ok(Opening { served, challenges, forbidden: reply.said == Said::Forbidden }),
+            Err(EndpointFinding::NotARegistry { .. }) if self.is_registry_by_repository(reply)? => {
+                Ok(Opening { served: true, challenges: &[], forbidden: false })
+            }
             Err(finding) => Err(Stop::endpoint(finding)),
         }
+    }
+
+    /// Where `/v2/` leaves it open and a repository is named, that repository's answer decides: a list of tags, or an error
+    /// as registries give it. Asked without credentials.
+    fn is_registry_by_repository(&self, ping: &Reply) -> Step<bool> {
+        let may_be_one = matches!(ping.said, Said::Granted(_) | Said::Page | Said::NotFound);
+        if !may_be_one || self.case.repository.is_none() {
+            return Ok(false);
+        }
+        let tags = self.tags(&Pass::Nothing)?;
+        Ok(tags.is_ok_and(|reply| reply.is_tag_list() || (reply.has_sign && reply.said == Said::NotFound)))
     }
 }
 
@@ -76,13 +92,14 @@ fn opening_of(reply: &Reply, server: HostPort) -> Result<bool, EndpointFinding> 
 
 fn unreached(failure: &Failure) -> EndpointFinding {
     let server = failure.server.clone();
-    match failure.cause {
+    match failure.cause.clone() {
         FailureCause::Dns(cause) => EndpointFinding::DnsFailure { host: server.host, cause },
         FailureCause::EgressDenied(address) => EndpointFinding::EgressDenied { server, address },
         FailureCause::Refused => EndpointFinding::ConnectionRefused { server },
         FailureCause::Connection(cause) => EndpointFinding::ConnectionFailed { server, cause },
         FailureCause::Timeout(during) => EndpointFinding::Timeout { server, during },
         FailureCause::NotHttp => EndpointFinding::NotARegistry { server, cause: NotARegistry::NotHttp },
+        FailureCause::Proxy(failure) => EndpointFinding::ProxyFailed { server, failure },
         // It was reached; what is wrong with its certificate is the next layer's finding.
         FailureCause::Tls => EndpointFinding::Reachable,
     }

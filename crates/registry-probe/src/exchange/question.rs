@@ -19,6 +19,8 @@ pub(crate) enum Resource {
     Api,
     /// `GET <endpoint>/v2/<repository>/tags/list?n=1` (end-8b).
     Tags,
+    /// `HEAD <endpoint>/v2/<repository>/manifests/latest` (end-2): being able to pull is not being able to list.
+    Manifest,
 }
 
 /// What a request to the registry is sent with.

@@ -14,6 +14,10 @@ pub(super) enum Reading {
     NotNamed,
     /// Its tags were listed; whether there were any.
     Granted { tags: bool },
+    /// Its tags were not listed, but its manifest `latest` was served.
+    Pulled,
+    /// Its tags were refused with this status, and it has no manifest `latest`: whether others can be pulled is open.
+    NotListed(u16),
     /// 401 or 403.
     Refused(u16),
     /// 404.
@@ -41,7 +45,10 @@ impl Reading {
         };
         match self.clone() {
             Self::NotNamed => ContentPathFinding::NotAttempted,
-            Self::Granted { tags: true } => ContentPathFinding::Accessible { repository },
+            Self::Granted { tags: true } | Self::Pulled => ContentPathFinding::Accessible { repository },
+            Self::NotListed(status) => {
+                ContentPathFinding::Inconclusive(Inconclusive::NotListed { repository, status })
+            }
             Self::Granted { tags: false } => {
                 ContentPathFinding::Inconclusive(Inconclusive::NoTags { repository })
             }
@@ -58,7 +65,28 @@ impl Reading {
 }
 
 impl Inquiry<'_> {
-    /// Reads the named repository with `pass`.
+    /// Whether the named repository can be pulled from with `pass`. A refused or unknown list of tags alone does not say so:
+    /// accounts that may pull only, proxies and pull-through caches before the first pull have none. One `HEAD` of the manifest
+    /// `latest` settles it for the usual case.
+    pub(super) fn pulling(&self, pass: &Pass) -> Step<Reading> {
+        let listing = self.reading(pass)?;
+        if !listing.is_refused() {
+            return Ok(listing);
+        }
+        let reply = match self.manifest(pass)? {
+            Ok(reply) => reply,
+            Err(failure) => return Ok(Self::unread(failure)),
+        };
+        Ok(match (&reply.said, listing) {
+            (Said::Granted(_) | Said::Page, _) if reply.is_manifest => Reading::Pulled,
+            (Said::Unauthorized | Said::Forbidden, listing) => listing,
+            (Said::NotFound, Reading::Refused(status)) => Reading::NotListed(status),
+            (Said::NotFound, listing) => listing,
+            _ => self.reading_of(reply),
+        })
+    }
+
+    /// Reads the list of tags of the named repository with `pass`.
     pub(super) fn reading(&self, pass: &Pass) -> Step<Reading> {
         if self.case.repository.is_none() {
             return Ok(Reading::NotNamed);
@@ -86,7 +114,8 @@ impl Inquiry<'_> {
     }
 
     fn unread(failure: &Failure) -> Reading {
-        let cause = unavailable(failure.cause).unwrap_or(Unavailable::Connection(ConnectionFailure::Other));
+        let cause =
+            unavailable(failure.cause.clone()).unwrap_or(Unavailable::Connection(ConnectionFailure::Other));
         Reading::Unavailable { server: failure.server.clone(), cause }
     }
 }

@@ -1,24 +1,34 @@
 //! What is answered: responses reduced to what the decision needs, and failures to get one.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use crate::challenge::Challenge;
-use crate::findings::{ConnectionFailure, DnsFailure, Stage};
+use crate::findings::{ConnectionFailure, DnsFailure, ProxyFailure, Stage};
 use crate::host::HostPort;
 use crate::token::{Token, object};
 
 /// A response as it came, its body cut at the cap.
-#[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) url: Url,
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
+}
+
+/// The URL's query may hold a user name, the body a token.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Response");
+        debug.field("path", &self.url.path()).field("status", &self.status);
+        debug.field("body_len", &self.body.len()).finish_non_exhaustive()
+    }
 }
 
 /// No response.
@@ -29,7 +39,7 @@ pub(crate) struct Failure {
 }
 
 /// Why there is no response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FailureCause {
     /// The name has no address.
     Dns(DnsFailure),
@@ -46,6 +56,8 @@ pub(crate) enum FailureCause {
     Timeout(Stage),
     /// What came is no HTTP/1.1, or beyond all bounds.
     NotHttp,
+    /// The proxy did not let the server be reached.
+    Proxy(ProxyFailure),
 }
 
 /// What a registry says.
@@ -55,8 +67,10 @@ pub(crate) struct Reply {
     pub(crate) challenges: Vec<Challenge>,
     /// Does the response look like a registry's?
     pub(crate) has_sign: bool,
-    /// Does it say that what was sent has expired? ECR says so in the error's message, with a 403.
+    /// Does it say that what was sent has expired? ECR says so in the error's message, with a 403; ECR Public with a 400.
     pub(crate) says_expired: bool,
+    /// Is it about a manifest: by its digest, or by its type?
+    pub(crate) is_manifest: bool,
 }
 
 /// The gist of a reply.
@@ -108,6 +122,8 @@ pub(crate) enum TokenReply {
     NoToken,
     /// 400, 401 or 403.
     Refused(u16),
+    /// 400 that blames the request and not the credentials (RFC 6749, section 5.2), such as one for a missing scope.
+    BadRequest,
     /// 404, 405 or 501: perhaps it wants to be asked by another form.
     NotThisForm(u16),
     /// 429.
@@ -122,8 +138,9 @@ impl Reply {
     pub(crate) fn of(response: &Response) -> Self {
         let challenges = response.headers.get_all(WWW_AUTHENTICATE);
         let challenges = Challenge::parse_all(challenges.iter().map(http::HeaderValue::as_bytes));
-        let says_expired = matches!(response.status, 401 | 403) && mentions_expiry(&response.body);
-        Self { said: said(response), has_sign: has_sign(response), says_expired, challenges }
+        let says_expired = matches!(response.status, 400 | 401 | 403) && mentions_expiry(&response.body);
+        let (has_sign, is_manifest) = (has_sign(response), is_manifest(response));
+        Self { said: said(response), has_sign, says_expired, is_manifest, challenges }
     }
 
     /// The tags were read: a 2xx with anything else says nothing of the repository.
@@ -141,8 +158,10 @@ impl Reply {
 
 fn said(response: &Response) -> Said {
     match response.status {
-        200..=299 if is_page(response) => Said::Page,
-        200..=299 => Said::Granted(content(&response.body)),
+        200..=299 => match content(&response.body) {
+            Content::Other if !names_version(response) && is_page(response) => Said::Page,
+            content => Said::Granted(content),
+        },
         status @ 300..=399 => Said::Redirect { status, to: location(response).as_ref().map(origin_of) },
         400 if wants_tls(response) => Said::WantsTls,
         401 => Said::Unauthorized,
@@ -154,11 +173,20 @@ fn said(response: &Response) -> Said {
     }
 }
 
-/// A page for people: HTML by its type, or by its first character.
+/// A page for people: HTML by its type, or by its first character. A hint alone: Quay calls its answer to `/v2/` HTML.
 fn is_page(response: &Response) -> bool {
-    let kind = response.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.to_ascii_lowercase();
-    kind.contains("html") || response.body.trim_ascii_start().starts_with(b"<")
+    content_type(response).contains("html") || response.body.trim_ascii_start().starts_with(b"<")
+}
+
+fn content_type(response: &Response) -> String {
+    let kind = response.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.unwrap_or_default().to_ascii_lowercase()
+}
+
+fn is_manifest(response: &Response) -> bool {
+    let kind = content_type(response);
+    response.headers.contains_key("docker-content-digest")
+        || ["manifest", "image.index"].iter().any(|word| kind.contains(word))
 }
 
 fn content(body: &[u8]) -> Content {
@@ -176,27 +204,96 @@ fn content(body: &[u8]) -> Content {
     }
 }
 
-/// The beginning of a list of tags that is longer than the cap: some registries know no `n=`.
+/// The beginning of a list of tags that is longer than the cap: some registries know no `n=`, and Google's list every
+/// manifest before the tags.
 fn is_cut_tag_list(body: &[u8]) -> bool {
-    let is_cut = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err_and(|error| error.is_eof());
-    let text = String::from_utf8_lossy(body);
-    let after = |text: &str, sign: char| text.trim_start().strip_prefix(sign).map(str::to_owned);
-    let list =
-        text.split_once("\"tags\"").and_then(|(_, rest)| after(rest, ':')).and_then(|rest| after(&rest, '['));
-    is_cut
-        && text.trim_start().starts_with('{')
-        && list.is_some_and(|list| list.trim_start().starts_with('"'))
+    let mut cut = CutList::default();
+    let mut input = serde_json::Deserializer::from_slice(body);
+    let is_cut = (&mut cut).deserialize(&mut input).is_err_and(|error| error.is_eof());
+    is_cut && cut.lists_something && !cut.is_of_another_kind
+}
+
+/// The fields of a list of tags that were seen before its text broke off.
+#[derive(Default)]
+struct CutList {
+    /// A tag, or a manifest.
+    lists_something: bool,
+    is_of_another_kind: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut CutList {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut CutList {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            match name.as_str() {
+                "tags" | "manifest" => map.next_value_seed(First(&mut self.lists_something))?,
+                "name" | "child" => map.next_value::<IgnoredAny>().map(|_| ())?,
+                _ => {
+                    self.is_of_another_kind = true;
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Notes that a list has a first text, or an object a first field, before the rest is read.
+struct First<'a>(&'a mut bool);
+
+impl<'de> DeserializeSeed<'de> for First<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for First<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list or an object")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        *self.0 |= list.next_element::<String>()?.is_some();
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        *self.0 |= map.next_key::<String>()?.is_some();
+        map.next_value::<IgnoredAny>()?;
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
 }
 
 /// What tells a registry from any web server: Docker's version header, a challenge, OCI's error envelope, or
 /// an empty JSON object, as distribution answers `/v2/`.
 fn has_sign(response: &Response) -> bool {
+    let challenged = response.status == 401 && response.headers.contains_key(WWW_AUTHENTICATE);
+    names_version(response) || challenged || body_has_sign(response)
+}
+
+fn names_version(response: &Response) -> bool {
     let version =
         response.headers.get("docker-distribution-api-version").and_then(|version| version.to_str().ok());
-    let challenged = response.status == 401 && response.headers.contains_key(WWW_AUTHENTICATE);
     version.is_some_and(|version| version.trim().starts_with("registry/2"))
-        || challenged
-        || body_has_sign(response)
 }
 
 fn body_has_sign(response: &Response) -> bool {
@@ -246,6 +343,7 @@ impl TokenReply {
         match response.status {
             200..=299 => Token::of_response(&response.body).map_or(Self::NoToken, Self::Issued),
             300..=399 => Self::Redirect(location(response)),
+            400 if blames_request(&response.body) => Self::BadRequest,
             status @ (400 | 401 | 403) => Self::Refused(status),
             status @ (404 | 405 | 501) => Self::NotThisForm(status),
             429 => Self::Throttled,
@@ -254,12 +352,34 @@ impl TokenReply {
     }
 }
 
+/// RFC 6749, section 5.2: these errors say nothing of what was sent to sign in.
+fn blames_request(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct OAuthError {
+        error: String,
+    }
+    let blamed = ["invalid_request", "invalid_scope", "unsupported_grant_type", "unauthorized_client"];
+    object(body).is_some_and(|OAuthError { error }| blamed.contains(&error.as_str()))
+}
+
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn debug_output_holds_no_token_and_no_user_name() {
+        let response = Response {
+            url: Url::parse("https://registry.example.com/token?account=HUSH-alice").unwrap(),
+            ..response(200, &[("set-cookie", "HUSH")], br#"{"token":"HUSH"}"#)
+        };
+        let text =
+            format!("{response:?} {:?}", TokenReply::Issued(Token::of_response(&response.body).unwrap()));
+        let body = format!("{:?}", response.body);
+        assert!(!text.contains("HUSH") && !text.contains(&body) && text.contains("/token"), "{text}");
+    }
 
     fn response(status: u16, headers: &[(&'static str, &str)], body: &[u8]) -> Response {
         let header = |(name, value): &(&'static str, &str)| {

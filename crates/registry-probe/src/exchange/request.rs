@@ -3,6 +3,8 @@
 //! Owns which secret goes where: a password or token of the user's goes to the registry itself or to a
 //! trusted token service, an issued token to the registry only.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Method};
@@ -16,10 +18,11 @@ use super::seen::Seen;
 use crate::credentials::Credentials;
 
 /// A request, ready to be sent. `Debug` hides what is secret.
-#[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) url: Url,
+    /// What it may be answered with.
+    pub(crate) accept: &'static str,
     pub(crate) authorization: Option<HeaderValue>,
     /// A form, as `application/x-www-form-urlencoded`.
     pub(crate) form: Option<SecretString>,
@@ -29,6 +32,22 @@ pub(crate) struct Request {
     /// token service that is kept away from the credentials.
     pub(crate) decisive: bool,
 }
+
+/// The URL's query may hold a user name.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Request");
+        debug.field("method", &self.method).field("path", &self.url.path());
+        debug.field("authorization", &self.authorization.is_some()).finish_non_exhaustive()
+    }
+}
+
+const ANY_JSON: &str = "application/json, */*;q=0.1";
+
+/// Manifests and indexes of OCI and of Docker: without them registries answer 404 for what they would have to convert.
+const ANY_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                            application/vnd.docker.distribution.manifest.list.v2+json, \
+                            application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
 
 /// How this client is called where OAuth2 wants to know.
 const CLIENT_ID: &str = "registry-operator";
@@ -52,9 +71,14 @@ impl Request {
             (Pass::Issued(request), _) => seen.issued(request).and_then(|token| bearer(&token.secret)),
             _ => None,
         };
+        let (method, accept) = match resource {
+            Resource::Api | Resource::Tags => (Method::GET, ANY_JSON),
+            Resource::Manifest => (Method::HEAD, ANY_MANIFEST),
+        };
         Self {
-            method: Method::GET,
+            method,
             url: url_of(resource, case),
+            accept,
             authorization,
             form: None,
             trusted: true,
@@ -70,11 +94,27 @@ impl Request {
         match request.form {
             Form::Get => {
                 let (url, authorization) = (token_url(request, account), account.and_then(as_basic));
-                Self { method: Method::GET, url, authorization, form: None, trusted, decisive }
+                Self {
+                    method: Method::GET,
+                    url,
+                    accept: ANY_JSON,
+                    authorization,
+                    form: None,
+                    trusted,
+                    decisive,
+                }
             }
             Form::Post => {
                 let (url, form) = (request.service.realm.clone(), Some(token_form(request, account)));
-                Self { method: Method::POST, url, authorization: None, form, trusted, decisive }
+                Self {
+                    method: Method::POST,
+                    url,
+                    accept: ANY_JSON,
+                    authorization: None,
+                    form,
+                    trusted,
+                    decisive,
+                }
             }
         }
     }
@@ -82,9 +122,14 @@ impl Request {
 
 fn url_of(resource: Resource, case: &Case<'_>) -> Url {
     let mut url = case.endpoint.api().clone();
-    if let (Resource::Tags, Some(repository)) = (resource, &case.repository) {
-        url.set_path(&format!("{}{repository}/tags/list", url.path()));
-        url.set_query(Some("n=1"));
+    let Some(repository) = &case.repository else { return url };
+    match resource {
+        Resource::Api => {}
+        Resource::Tags => {
+            url.set_path(&format!("{}{repository}/tags/list", url.path()));
+            url.set_query(Some("n=1"));
+        }
+        Resource::Manifest => url.set_path(&format!("{}{repository}/manifests/latest", url.path())),
     }
     url
 }
@@ -163,6 +208,20 @@ mod tests {
     use super::*;
     use crate::host::HostPort;
     use crate::realm::TokenService;
+
+    #[test]
+    fn debug_output_holds_no_credentials() {
+        let realm = Url::parse("https://auth.example.net/token").unwrap();
+        let server = HostPort::of(&realm).unwrap();
+        let service = TokenService { realm, server, service: None, trusted: true };
+        let credentials = Credentials::basic("HUSH-alice", SecretString::from("HUSH")).unwrap();
+        for form in [Form::Get, Form::Post] {
+            let asked = TokenRequest { service: service.clone(), scope: None, bearer: Bearer::Account, form };
+            let request = Request::to_token_service(&asked, Some(&credentials));
+            let text = format!("{request:?}");
+            assert!(!text.contains("HUSH") && text.contains("/token"), "{text}");
+        }
+    }
 
     #[test]
     fn a_service_that_is_not_trusted_gets_no_credentials_whatever_is_asked() {

@@ -6,12 +6,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::certificate::printable;
+use super::certificate::{moment, printable};
+use super::pem::{BrokenPem, certificates_in};
 
 /// At least one authority. Cheap to clone.
 #[derive(Clone)]
@@ -41,9 +43,12 @@ pub enum CaError {
     /// A private key is in it, which does not belong where certificates are read by many.
     #[error("holds a private key; give the certificate alone, and consider the key as disclosed")]
     PrivateKey,
-    /// PEM text that breaks off, or is not base64.
-    #[error("holds PEM text that can't be decoded")]
-    BrokenPem,
+    /// A certificate in PEM text that breaks off, or is not base64.
+    #[error("holds PEM text that can't be decoded: the certificate that begins on line {line}")]
+    BrokenPem {
+        /// The line on which it begins, from 1.
+        line: usize,
+    },
     /// A certificate that can't be parsed.
     #[error("holds a certificate that can't be read: number {0}")]
     BrokenCertificate(usize),
@@ -52,7 +57,8 @@ pub enum CaError {
 const LARGEST_BUNDLE: usize = 1024 * 1024;
 
 impl CaBundle {
-    /// Reads PEM text of one or more certificates; text between them is let pass, as OpenSSL writes it.
+    /// Reads PEM text of one or more certificates; text between them is let pass, as OpenSSL writes it. Every certificate
+    /// that begins there is trusted, or the bundle is refused.
     pub fn parse(text: &[u8]) -> Result<Self, CaError> {
         if text.len() > LARGEST_BUNDLE {
             return Err(CaError::TooLarge);
@@ -64,11 +70,28 @@ impl CaBundle {
         if holds_private_key(text) {
             return Err(CaError::PrivateKey);
         }
-        let authorities = CertificateDer::pem_slice_iter(text)
+        let certificates = certificates_in(text).map_err(|BrokenPem { line }| CaError::BrokenPem { line })?;
+        let authorities = certificates
+            .into_iter()
             .enumerate()
-            .map(|(index, der)| Authority::new(der.map_err(|_| CaError::BrokenPem)?, index + 1))
+            .map(|(index, der)| Authority::new(der, index + 1))
             .collect::<Result<Vec<_>, _>>()?;
         if authorities.is_empty() { Err(CaError::NoCertificate) } else { Ok(Self(authorities.into())) }
+    }
+
+    /// The certificates alone, as PEM text: for other libraries.
+    pub fn to_pem(&self) -> String {
+        let mut text = String::new();
+        for authority in self.0.iter() {
+            text.push_str("-----BEGIN CERTIFICATE-----\n");
+            let encoded = STANDARD.encode(&authority.der);
+            for line in encoded.as_bytes().chunks(64) {
+                text.extend(line.iter().map(|byte| char::from(*byte)));
+                text.push('\n');
+            }
+            text.push_str("-----END CERTIFICATE-----\n");
+        }
+        text
     }
 
     pub(super) fn authorities(&self) -> &[Authority] {
@@ -87,16 +110,39 @@ impl Authority {
         let broken = CaError::BrokenCertificate(number);
         let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| broken)?;
         let (subject, validity) = (printable(&parsed.subject().to_string()), parsed.validity());
-        let moment = |time: i64| Timestamp::from_second(time).map_err(|_| broken);
-        let not_before = moment(validity.not_before.timestamp())?;
-        let not_after = moment(validity.not_after.timestamp())?;
-        let anchor = webpki::anchor_from_trusted_cert(&der).map_err(|_| broken)?.to_owned();
+        let not_before = moment(validity.not_before.timestamp());
+        let not_after = moment(validity.not_after.timestamp());
+        let anchor = match webpki::anchor_from_trusted_cert(&der) {
+            Ok(anchor) => anchor.to_owned(),
+            Err(_) => anchor_of(&parsed).ok_or(broken)?,
+        };
         Ok(Self { der, anchor, subject, not_before, not_after })
     }
 
     pub(super) fn is_valid_at(&self, now: Timestamp) -> bool {
         (self.not_before..=self.not_after).contains(&now)
     }
+}
+
+/// The anchor of a certificate that WebPKI does not read, such as one with a critical extension that it doesn't process: what
+/// a trusted certificate says of others than itself is its name and key (RFC 5280, section 6.1.1). Not where it constrains names.
+fn anchor_of(parsed: &X509Certificate<'_>) -> Option<TrustAnchor<'static>> {
+    if parsed.name_constraints().ok()?.is_some() {
+        return None;
+    }
+    let anchor = TrustAnchor {
+        subject: contents(parsed.subject().as_raw())?.into(),
+        subject_public_key_info: contents(parsed.public_key().raw)?.into(),
+        name_constraints: None,
+    };
+    Some(anchor.to_owned())
+}
+
+/// The contents of a DER value, without its tag and length.
+fn contents(der: &[u8]) -> Option<&[u8]> {
+    let first = usize::from(*der.get(1)?);
+    let header = if first < 0x80 { 2 } else { 2 + (first & 0x7f) };
+    der.get(header..)
 }
 
 impl fmt::Debug for CaBundle {

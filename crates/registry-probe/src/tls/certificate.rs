@@ -9,6 +9,7 @@ use rustls::crypto::hash::Hash;
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
 
 /// A certificate as it was shown, trusted or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,18 +48,64 @@ impl PresentedCertificate {
         der: &CertificateDer<'_>,
         parsed: &X509Certificate<'_>,
         sha256: &dyn Hash,
-    ) -> Option<Self> {
+    ) -> Self {
         let validity = parsed.validity();
-        Some(Self {
+        Self {
             version: None,
             subject: printable(&parsed.subject().to_string()),
             issuer: printable(&parsed.issuer().to_string()),
-            not_before: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
-            not_after: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
+            not_before: moment(validity.not_before.timestamp()),
+            not_after: moment(validity.not_after.timestamp()),
             sha256_fingerprint: hex(sha256.hash(der).as_ref()),
             names: names_of(parsed),
-        })
+        }
     }
+}
+
+/// The moment of a date in a certificate, cut to what a [`Timestamp`] can hold. RFC 5280, section 4.1.2.5 gives the date
+/// 99991231235959Z to certificates without an end: it becomes the last moment that there is, a day earlier.
+pub(super) fn moment(second: i64) -> Timestamp {
+    let (first, last) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+    Timestamp::from_second(second.clamp(first, last)).unwrap_or_default()
+}
+
+/// The size of an RSA key, in bits; none for keys of another kind.
+pub(super) fn rsa_bits(parsed: &X509Certificate<'_>) -> Option<usize> {
+    match parsed.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) => Some(bits(key.modulus)),
+        _ => None,
+    }
+}
+
+fn bits(number: &[u8]) -> usize {
+    let significant =
+        number.iter().position(|byte| *byte != 0).map_or(&[][..], |at| number.get(at..).unwrap_or_default());
+    significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)
+}
+
+/// Smaller RSA keys are broken by those who want to; the one crypto provider takes none.
+pub(super) const LEAST_RSA_BITS: usize = 2048;
+
+/// Extensions that `rustls-webpki` processes, or whose criticality it lets pass.
+const PROCESSED: [&str; 5] = ["2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30", "2.5.29.37"];
+
+/// The first critical extension that stands in the way of `rustls-webpki` (RFC 5280, section 4.2: who can't process one
+/// must refuse the certificate), by name where it has a common one.
+pub(super) fn unprocessed_critical_extension(parsed: &X509Certificate<'_>) -> Option<String> {
+    let extension = parsed.extensions().iter().find(|extension| {
+        extension.critical && !PROCESSED.contains(&extension.oid.to_id_string().as_str())
+    })?;
+    let oid = extension.oid.to_id_string();
+    let name = match oid.as_str() {
+        "2.5.29.18" => "issuerAltName",
+        "2.5.29.31" => "cRLDistributionPoints",
+        "2.5.29.32" => "certificatePolicies",
+        "2.5.29.33" => "policyMappings",
+        "2.5.29.36" => "policyConstraints",
+        "2.5.29.54" => "inhibitAnyPolicy",
+        _ => return Some(printable(&oid)),
+    };
+    Some(format!("{name} ({oid})"))
 }
 
 /// The subject of a certificate that is not the server's own, as text.

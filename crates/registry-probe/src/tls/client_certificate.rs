@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::certificate::{LEAST_RSA_BITS, moment, rsa_bits};
+use super::pem::certificates_in;
 
 /// A certificate chain and its key. Cheap to clone; never shown.
 #[derive(Clone)]
@@ -32,6 +35,9 @@ pub enum ClientCertificateError {
     /// There is no private key in `tls.key`, or it is of an unknown kind.
     #[error("holds no private key in PEM form that can be read")]
     NoKey,
+    /// The key is an RSA key that is too small for the library.
+    #[error("holds an RSA key of {0} bits; use one of at least 2048")]
+    WeakKey(usize),
     /// The two are not a pair.
     #[error("holds a private key that does not belong to its certificate")]
     Mismatch,
@@ -45,14 +51,13 @@ impl ClientCertificate {
         if certificate.len() > LARGEST_PART || key.len() > LARGEST_PART {
             return Err(ClientCertificateError::TooLarge);
         }
-        let chain = parse_chain(certificate)?;
-        let not_after = end_of(&chain).ok_or(ClientCertificateError::NoCertificate)?;
-        let key =
-            CertifiedKey::from_der(chain, parse_key(key)?, &provider()).map_err(|error| match error {
-                rustls::Error::InconsistentKeys(_) => ClientCertificateError::Mismatch,
-                _ => ClientCertificateError::NoKey,
-            })?;
-        Ok(Self { key: Arc::new(key), not_after })
+        let chain = certificates_in(certificate).ok().filter(|chain| !chain.is_empty());
+        let chain = chain.ok_or(ClientCertificateError::NoCertificate)?;
+        let leaf = chain.first().ok_or(ClientCertificateError::NoCertificate)?;
+        let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| ClientCertificateError::NoCertificate)?;
+        let not_after = moment(leaf.validity().not_after.timestamp());
+        let key = load_key(parse_key(key)?, &leaf)?;
+        Ok(Self { key: Arc::new(CertifiedKey::new(chain, key)), not_after })
     }
 
     pub(super) fn key(&self) -> Arc<CertifiedKey> {
@@ -68,9 +73,17 @@ fn provider() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
 }
 
-fn parse_chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, ClientCertificateError> {
-    let chain = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
-    chain.ok().filter(|chain| !chain.is_empty()).ok_or(ClientCertificateError::NoCertificate)
+/// The key, if it is the certificate's. Not asked of rustls, which does not read all certificates that servers accept.
+fn load_key(
+    key: PrivateKeyDer<'static>,
+    leaf: &X509Certificate<'_>,
+) -> Result<Arc<dyn SigningKey>, ClientCertificateError> {
+    let key = provider().key_provider.load_private_key(key).map_err(|_| match rsa_bits(leaf) {
+        Some(bits) if bits < LEAST_RSA_BITS => ClientCertificateError::WeakKey(bits),
+        _ => ClientCertificateError::NoKey,
+    })?;
+    let is_pair = key.public_key().is_none_or(|public| public.as_ref() == leaf.public_key().raw);
+    if is_pair { Ok(key) } else { Err(ClientCertificateError::Mismatch) }
 }
 
 fn parse_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, ClientCertificateError> {
@@ -83,11 +96,6 @@ fn parse_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, ClientCertificateErr
             ClientCertificateError::NoKey
         }
     })
-}
-
-fn end_of(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
-    let (_, leaf) = X509Certificate::from_der(chain.first()?).ok()?;
-    Timestamp::from_second(leaf.validity().not_after.timestamp()).ok()
 }
 
 impl fmt::Debug for ClientCertificate {

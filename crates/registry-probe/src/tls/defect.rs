@@ -79,10 +79,16 @@ pub enum ClientCertificateFault {
 }
 
 /// Why a certificate is of no use for a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unusable {
-    /// It, or one that it rests on, can't be parsed, or has an extension that must not be overlooked.
+    /// It, or one that it rests on, can't be parsed.
     Unreadable,
+    /// It, or one that it rests on, has a critical extension that is not processed here: its name and OID.
+    CriticalExtension(String),
+    /// It, or one that it rests on, is of X.509 version 1 or 2, which has no place for the hosts that it is for.
+    Version(u32),
+    /// Its RSA key, or that of one that it rests on, has only so many bits.
+    WeakKey(usize),
     /// Its extended key usage leaves out servers.
     NotForServers,
     /// It is an authority's certificate, used as a server's.
@@ -120,6 +126,21 @@ impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreadable => "the certificate can't be read",
+            Self::CriticalExtension(name) => {
+                return write!(
+                    f,
+                    "the certificate or its issuer has the critical extension {name}, which is not supported"
+                );
+            }
+            Self::Version(number) => {
+                return write!(f, "the certificate or its issuer is of X.509 version {number}, not 3");
+            }
+            Self::WeakKey(bits) => {
+                return write!(
+                    f,
+                    "the certificate or its issuer has an RSA key of {bits} bits, less than 2048"
+                );
+            }
             Self::NotForServers => "the certificate's extended key usage does not allow servers",
             Self::AuthorityAsServer => "the certificate is an authority's, not a server's",
             Self::Algorithm => "the certificate is signed with an algorithm that is not accepted",

@@ -47,6 +47,8 @@ fn sha256_of(provider: &CryptoProvider) -> Option<&'static dyn Hash> {
 /// How servers are verified in one validation.
 pub(crate) struct TlsPolicy {
     pub(crate) roots: Arc<TlsRoots>,
+    /// Authorities that the administrator trusts, for every server.
+    pub(crate) extra: Option<CaBundle>,
     pub(crate) ca: Option<CaBundle>,
     pub(crate) skip_verify: bool,
     pub(crate) client_certificate: Option<ClientCertificate>,
@@ -66,6 +68,12 @@ pub(crate) struct Handshake<S> {
 }
 
 impl TlsPolicy {
+    /// The policy for a server that the target's spec says nothing of.
+    pub(crate) fn without_target(&self) -> Self {
+        let (roots, extra) = (self.roots.clone(), self.extra.clone());
+        Self { roots, extra, ca: None, skip_verify: false, client_certificate: None, now: self.now }
+    }
+
     /// Shakes hands with `host`; the client certificate is shown only if `trusted`.
     pub(crate) async fn shake<S>(self: &Arc<Self>, host: &Host, trusted: bool, io: S) -> Handshake<S>
     where

@@ -11,13 +11,15 @@ use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::ca::Authority;
-use super::certificate::{names_of, printable, subject_of};
+use super::certificate::{
+    LEAST_RSA_BITS, moment, names_of, printable, rsa_bits, subject_of, unprocessed_critical_extension,
+};
 use super::defect::{TlsDefect, Unusable};
 
 /// What a certificate is judged by.
 pub(super) struct Judge<'a> {
     pub(super) public: &'a [TrustAnchor<'static>],
-    pub(super) own: &'a [Authority],
+    pub(super) own: &'a [&'a Authority],
     pub(super) algorithms: &'a [&'a dyn SignatureVerificationAlgorithm],
     pub(super) now: Timestamp,
 }
@@ -34,8 +36,10 @@ pub(super) fn defects(judge: &Judge<'_>, shown: &Shown<'_>) -> Vec<TlsDefect> {
     let Some(case) = Case::open(judge, shown) else {
         return vec![TlsDefect::Unusable(Unusable::Unreadable)];
     };
-    let mut defects: Vec<_> =
-        [case.purpose(), case.issuer(), case.dates(), case.name()].into_iter().flatten().collect();
+    let mut defects: Vec<_> = [case.purpose(), case.key(), case.issuer(), case.dates(), case.name()]
+        .into_iter()
+        .flatten()
+        .collect();
     defects.dedup();
     defects
 }
@@ -44,7 +48,8 @@ pub(super) fn defects(judge: &Judge<'_>, shown: &Shown<'_>) -> Vec<TlsDefect> {
 struct Case<'a> {
     judge: &'a Judge<'a>,
     shown: &'a Shown<'a>,
-    leaf: EndEntityCert<'a>,
+    /// As WebPKI reads it, or why it doesn't: it is stricter than Go's and OpenSSL's clients.
+    leaf: Result<EndEntityCert<'a>, Error>,
     parsed: X509Certificate<'a>,
     not_before: Timestamp,
     not_after: Timestamp,
@@ -54,9 +59,9 @@ impl<'a> Case<'a> {
     fn open(judge: &'a Judge<'a>, shown: &'a Shown<'a>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(shown.leaf).ok()?;
         let validity = parsed.validity();
-        let not_before = Timestamp::from_second(validity.not_before.timestamp()).ok()?;
-        let not_after = Timestamp::from_second(validity.not_after.timestamp()).ok()?;
-        let leaf = EndEntityCert::try_from(shown.leaf).ok()?;
+        let not_before = moment(validity.not_before.timestamp());
+        let not_after = moment(validity.not_after.timestamp());
+        let leaf = EndEntityCert::try_from(shown.leaf);
         Some(Self { judge, shown, leaf, parsed, not_before, not_after })
     }
 
@@ -65,6 +70,11 @@ impl<'a> Case<'a> {
         let Ok(Some(extension)) = self.parsed.extended_key_usage() else { return None };
         let serves = extension.value.server_auth || extension.value.any;
         (!serves).then_some(TlsDefect::Unusable(Unusable::NotForServers))
+    }
+
+    fn key(&self) -> Option<TlsDefect> {
+        let bits = rsa_bits(&self.parsed).filter(|bits| *bits < LEAST_RSA_BITS)?;
+        Some(TlsDefect::Unusable(Unusable::WeakKey(bits)))
     }
 
     fn dates(&self) -> Option<TlsDefect> {
@@ -76,7 +86,12 @@ impl<'a> Case<'a> {
     }
 
     fn name(&self) -> Option<TlsDefect> {
-        self.leaf.verify_is_valid_for_subject_name(self.shown.server).err()?;
+        match &self.leaf {
+            Ok(leaf) => leaf.verify_is_valid_for_subject_name(self.shown.server).err()?,
+            // Not to be told without WebPKI; that it doesn't read the certificate is a defect of its own.
+            Err(_) if !names_of(&self.parsed).is_empty() => return None,
+            Err(error) => error.clone(),
+        };
         let expected = self.shown.server.to_str().into_owned();
         Some(TlsDefect::HostnameMismatch { expected, names: names_of(&self.parsed) })
     }
@@ -92,9 +107,12 @@ impl<'a> Case<'a> {
     }
 
     fn chain(&self, purpose: Purpose) -> Option<TlsDefect> {
+        if let Err(error) = &self.leaf {
+            return Some(TlsDefect::Unusable(self.unusable(error)));
+        }
         let public = self.path_to(self.judge.public, purpose).err()?;
-        let (current, ended): (Vec<_>, Vec<_>) =
-            self.judge.own.iter().partition(|authority| authority.is_valid_at(self.judge.now));
+        let (current, ended): (Vec<&Authority>, Vec<&Authority>) =
+            self.judge.own.iter().copied().partition(|authority| authority.is_valid_at(self.judge.now));
         let anchors: Vec<_> = current.into_iter().map(|authority| authority.anchor.clone()).collect();
         let own = self.path_to(&anchors, purpose).err()?;
         // WebPKI takes anchors as they are, dates and all; the clients that pull from the registry do not.
@@ -109,7 +127,8 @@ impl<'a> Case<'a> {
     fn path_to(&self, anchors: &[TrustAnchor<'_>], purpose: Purpose) -> Result<(), Error> {
         let Self { judge, shown, .. } = self;
         let moment = unix(judge.now.clamp(self.not_before, self.not_after.max(self.not_before)));
-        let path = self.leaf.verify_for_usage(
+        let leaf = self.leaf.as_ref().map_err(Clone::clone)?;
+        let path = leaf.verify_for_usage(
             judge.algorithms,
             anchors,
             shown.intermediates,
@@ -133,12 +152,49 @@ impl<'a> Case<'a> {
                 issuer: self.out_of_date_intermediate(),
             },
             Error::CaUsedAsEndEntity if !self_signed => TlsDefect::Unusable(Unusable::AuthorityAsServer),
+            // The crypto provider can't verify a signature by so small a key, and says no more than that it is wrong.
+            Error::InvalidSignatureForPublicKey
+            | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
+                if self.weak_issuer().is_some() =>
+            {
+                TlsDefect::Unusable(Unusable::WeakKey(self.weak_issuer().unwrap_or_default()))
+            }
             // A wrong signature means another authority of the same name: often one that was made anew.
             Error::UnknownIssuer | Error::InvalidSignatureForPublicKey | Error::CaUsedAsEndEntity => {
                 TlsDefect::UnknownIssuer { issuer: printable(&self.parsed.issuer().to_string()), self_signed }
             }
-            other => TlsDefect::Unusable(unusable(other)),
+            other => TlsDefect::Unusable(self.unusable(other)),
         }
+    }
+
+    fn unusable(&self, error: &Error) -> Unusable {
+        match error {
+            Error::UnsupportedCriticalExtension => self.critical_extension(),
+            Error::UnsupportedCertVersion => self.version(),
+            error => unusable(error),
+        }
+    }
+
+    fn critical_extension(&self) -> Unusable {
+        let named = self.certificates().find_map(|parsed| unprocessed_critical_extension(&parsed));
+        named.map_or(Unusable::Unreadable, Unusable::CriticalExtension)
+    }
+
+    fn version(&self) -> Unusable {
+        let versions = self.certificates().map(|parsed| parsed.version().0 + 1);
+        versions.filter(|version| *version != 3).min().map_or(Unusable::Unreadable, Unusable::Version)
+    }
+
+    /// The size of the first RSA key among the issuers that is too small.
+    fn weak_issuer(&self) -> Option<usize> {
+        let own = self.judge.own.iter().filter_map(|authority| parsed(&authority.der));
+        let issuers = self.certificates().skip(1).chain(own);
+        issuers.filter_map(|issuer| rsa_bits(&issuer)).find(|bits| *bits < LEAST_RSA_BITS)
+    }
+
+    /// The certificates that were shown, so far as they can be read.
+    fn certificates(&self) -> impl Iterator<Item = X509Certificate<'_>> {
+        std::iter::once(self.shown.leaf).chain(self.shown.intermediates).filter_map(|der| parsed(der))
     }
 
     fn out_of_date_intermediate(&self) -> Option<String> {
@@ -168,6 +224,10 @@ impl ExtendedKeyUsageValidator for Purpose {
     }
 }
 
+fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed)
+}
+
 fn unusable(error: &Error) -> Unusable {
     match error {
         Error::UnsupportedSignatureAlgorithmContext(_)
@@ -193,9 +253,6 @@ fn unix(moment: Timestamp) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(moment.as_second()).unwrap_or(0)))
 }
 
-fn timestamp(moment: UnixTime) -> Timestamp {
-    i64::try_from(moment.as_secs())
-        .ok()
-        .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        .unwrap_or_default()
+fn timestamp(end: UnixTime) -> Timestamp {
+    moment(i64::try_from(end.as_secs()).unwrap_or(i64::MAX))
 }

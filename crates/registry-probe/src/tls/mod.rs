@@ -11,6 +11,7 @@ mod client_certificate;
 mod defect;
 mod handshake;
 mod judgement;
+mod pem;
 mod verifier;
 
 pub use ca::{CaBundle, CaError};

@@ -9,13 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use webpki::{EndEntityCert, RawPublicKeyEntity};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::certificate::PresentedCertificate;
+use super::ca::{Authority, CaBundle};
+use super::certificate::{LEAST_RSA_BITS, PresentedCertificate, rsa_bits};
 use super::defect::TlsDefect;
 use super::handshake::TlsPolicy;
 use super::judgement::{Judge, Shown, defects};
@@ -53,8 +58,45 @@ impl Witness {
 
     fn describe(&self, leaf: &CertificateDer<'_>) -> Option<PresentedCertificate> {
         let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
-        PresentedCertificate::describe(leaf, &parsed, self.policy.roots.sha256)
+        Some(PresentedCertificate::describe(leaf, &parsed, self.policy.roots.sha256))
     }
+}
+
+/// The key of a certificate that rustls would not read, though Go's and OpenSSL's clients do.
+enum UnreadKey {
+    /// The key itself: the handshake's signature is verified by it.
+    Raw(SubjectPublicKeyInfoDer<'static>),
+    /// So small an RSA key that the crypto provider verifies nothing by it. Only where verification is skipped: whoever is in
+    /// the middle there can show a certificate of his own anyway.
+    Unverifiable,
+}
+
+impl Witness {
+    /// None where rustls reads the certificate itself.
+    fn unread_key(&self, leaf: &CertificateDer<'_>) -> Option<UnreadKey> {
+        let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
+        if self.policy.skip_verify && rsa_bits(&parsed).is_some_and(|bits| bits < LEAST_RSA_BITS) {
+            return Some(UnreadKey::Unverifiable);
+        }
+        EndEntityCert::try_from(leaf).err()?;
+        Some(UnreadKey::Raw(SubjectPublicKeyInfoDer::from(parsed.public_key().raw).into_owned()))
+    }
+}
+
+/// RFC 5246, section 4.7, as [`verify_tls12_signature`] does it.
+fn verify_by_raw_key(
+    message: &[u8],
+    key: &SubjectPublicKeyInfoDer<'_>,
+    signature: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, Error> {
+    let bad = || Error::from(CertificateError::BadSignature);
+    let key = RawPublicKeyEntity::try_from(key).map_err(|_| bad())?;
+    let of_scheme = algorithms.mapping.iter().filter(|(scheme, _)| *scheme == signature.scheme);
+    let mut of_scheme = of_scheme.flat_map(|(_, algorithms)| algorithms.iter());
+    let is_good =
+        of_scheme.any(|algorithm| key.verify_signature(*algorithm, message, signature.signature()).is_ok());
+    if is_good { Ok(HandshakeSignatureValid::assertion()) } else { Err(bad()) }
 }
 
 impl ServerCertVerifier for Witness {
@@ -66,9 +108,11 @@ impl ServerCertVerifier for Witness {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let own: Vec<&Authority> =
+            self.policy.ca.iter().chain(&self.policy.extra).flat_map(CaBundle::authorities).collect();
         let judge = Judge {
             public: &self.policy.roots.public,
-            own: self.policy.ca.as_ref().map_or(&[], |ca| ca.authorities()),
+            own: &own,
             algorithms: self.policy.roots.provider.signature_verification_algorithms.all,
             now: self.policy.now,
         };
@@ -86,7 +130,11 @@ impl ServerCertVerifier for Witness {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.policy.roots.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, leaf, signature, algorithms)
+        match self.unread_key(leaf) {
+            None => verify_tls12_signature(message, leaf, signature, algorithms),
+            Some(UnreadKey::Unverifiable) => Ok(HandshakeSignatureValid::assertion()),
+            Some(UnreadKey::Raw(key)) => verify_by_raw_key(message, &key, signature, algorithms),
+        }
     }
 
     fn verify_tls13_signature(
@@ -96,7 +144,13 @@ impl ServerCertVerifier for Witness {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.policy.roots.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, leaf, signature, algorithms)
+        match self.unread_key(leaf) {
+            None => verify_tls13_signature(message, leaf, signature, algorithms),
+            Some(UnreadKey::Unverifiable) => Ok(HandshakeSignatureValid::assertion()),
+            Some(UnreadKey::Raw(key)) => {
+                verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
+            }
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

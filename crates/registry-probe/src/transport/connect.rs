@@ -1,46 +1,78 @@
-//! Addresses to connections: each address past the fence, one after the other.
+//! Addresses to connections: one attempt after the other, each with a short head start (RFC 8305, section 5).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::exchange::FailureCause;
-use crate::fence::Fence;
 use crate::findings::{ConnectionFailure, Stage};
 
-/// How long one address may take if there are more to try.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long an attempt goes on before the next address is tried as well.
+const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Connects to the first address that the fence lets pass and that answers.
+/// Connects to the first address that answers. Every address must have passed the fence.
 pub(super) async fn connect(
     addresses: &[IpAddr],
     port: u16,
-    fence: &Fence,
     deadline: Instant,
 ) -> Result<TcpStream, FailureCause> {
-    let (open, fenced): (Vec<IpAddr>, Vec<IpAddr>) =
-        addresses.iter().partition(|address| fence.allows(**address));
-    let mut failure = match fenced.first() {
-        Some(address) => FailureCause::EgressDenied(*address),
-        None => FailureCause::Connection(ConnectionFailure::Unreachable),
-    };
-    for (index, address) in open.iter().enumerate() {
-        let last = index + 1 == open.len();
-        let until = if last { deadline } else { deadline.min(Instant::now() + PATIENCE) };
-        match timeout_at(until, TcpStream::connect(SocketAddr::new(*address, port))).await {
-            Ok(Ok(stream)) => {
-                // Requests are small and answered one by one: waiting to fill a segment only delays them.
-                stream.set_nodelay(true).ok();
-                return Ok(stream);
+    let mut waiting = alternating(addresses).into_iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut failure = FailureCause::Connection(ConnectionFailure::Unreachable);
+    loop {
+        match waiting.next() {
+            Some(address) => attempts.push(TcpStream::connect(SocketAddr::new(address, port))),
+            None if attempts.is_empty() => return Err(failure),
+            None => {}
+        }
+        let head_start =
+            if waiting.len() == 0 { deadline } else { deadline.min(Instant::now() + HEAD_START) };
+        tokio::select! {
+            biased;
+            Some(outcome) = attempts.next() => match outcome {
+                Ok(stream) => {
+                    // Requests are small and answered one by one: waiting to fill a segment only delays them.
+                    stream.set_nodelay(true).ok();
+                    return Ok(stream);
+                }
+                Err(error) => failure = more_telling(failure, cause_of(&error)),
+            },
+            () = sleep_until(head_start) => {
+                if Instant::now() >= deadline {
+                    return Err(FailureCause::Timeout(Stage::Connect));
+                }
             }
-            Ok(Err(error)) => failure = cause_of(&error),
-            Err(_) => failure = FailureCause::Timeout(Stage::Connect),
         }
     }
-    Err(failure)
+}
+
+/// The families in turns, beginning with that of the first address, each in its order.
+fn alternating(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let Some(first) = addresses.first() else { return Vec::new() };
+    let (mut own, mut other): (Vec<IpAddr>, Vec<IpAddr>) =
+        addresses.iter().rev().copied().partition(|address: &IpAddr| address.is_ipv4() == first.is_ipv4());
+    let mut turns = Vec::with_capacity(addresses.len());
+    while turns.len() < addresses.len() {
+        turns.extend(own.pop());
+        turns.extend(other.pop());
+    }
+    turns
+}
+
+/// What is said where several addresses failed: that there is no way to one of them says least.
+fn more_telling(one: FailureCause, other: FailureCause) -> FailureCause {
+    let rank = |cause: &FailureCause| match cause {
+        FailureCause::Connection(ConnectionFailure::Unreachable) => 0,
+        FailureCause::Refused => 1,
+        FailureCause::Connection(_) => 2,
+        _ => 3,
+    };
+    if rank(&other) > rank(&one) { other } else { one }
 }
 
 fn cause_of(error: &io::Error) -> FailureCause {
@@ -51,8 +83,20 @@ fn cause_of(error: &io::Error) -> FailureCause {
     }
 }
 
+/// Too many open files: in this process, and in the whole system. The numbers are those of every Unix.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
+/// Whether files ran out here.
+pub(super) fn is_own_limit(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
 /// The cause of a broken connection, in words that stay the same.
 pub(super) fn connection_failure(error: &io::Error) -> ConnectionFailure {
+    if is_own_limit(error) {
+        return ConnectionFailure::OwnLimit;
+    }
     match error.kind() {
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable
@@ -63,5 +107,42 @@ pub(super) fn connection_failure(error: &io::Error) -> ConnectionFailure {
         | io::ErrorKind::UnexpectedEof
         | io::ErrorKind::NotConnected => ConnectionFailure::Closed,
         _ => ConnectionFailure::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_open_files_are_no_fault_of_the_other_side() {
+        for code in [EMFILE, ENFILE] {
+            let error = io::Error::from_raw_os_error(code);
+            assert_eq!(cause_of(&error), FailureCause::Connection(ConnectionFailure::OwnLimit), "{error}");
+        }
+    }
+
+    fn in_turns(addresses: &[&str]) -> Vec<String> {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        alternating(&addresses).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn families_take_turns() {
+        assert_eq!(
+            in_turns(&["1.1.1.1", "2.2.2.2", "3.3.3.3", "::1"]),
+            ["1.1.1.1", "::1", "2.2.2.2", "3.3.3.3"]
+        );
+        assert_eq!(in_turns(&["::1", "::2", "1.1.1.1"]), ["::1", "1.1.1.1", "::2"]);
+        assert!(in_turns(&[]).is_empty());
+    }
+
+    #[test]
+    fn names_the_most_telling_failure_in_either_order() {
+        let unreachable = || FailureCause::Connection(ConnectionFailure::Unreachable);
+        assert_eq!(more_telling(unreachable(), FailureCause::Refused), FailureCause::Refused);
+        assert_eq!(more_telling(FailureCause::Refused, unreachable()), FailureCause::Refused);
+        let late = FailureCause::Timeout(Stage::Connect);
+        assert_eq!(more_telling(FailureCause::Refused, late.clone()), late);
     }
 }

@@ -110,8 +110,12 @@ pub(super) enum Broken {
 impl Connection {
     /// Over a stream, on which the server did or did not ask for a client certificate.
     pub(super) async fn over(stream: Box<dyn Stream>, client: ClientRequest) -> hyper::Result<Self> {
-        // The buffer alone is no bound: a read may take it beyond.
+        // The buffer alone is no bound: a read may take it beyond. What RFC 9112 lets a user agent read (section 5.2: a header
+        // over several lines), and Go's clients do read, is read.
         let (sender, driver) = http1::Builder::new()
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true)
+            .ignore_invalid_headers_in_responses(true)
             .max_buf_size(LARGEST_HEAD)
             .max_header_size(LARGEST_HEAD)
             .handshake(TokioIo::new(Rationed { stream, left: RATION }))

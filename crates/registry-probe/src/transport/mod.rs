@@ -7,10 +7,12 @@
 mod connect;
 mod connection;
 mod journal;
+mod proxy;
 mod resolve;
 mod retry_after;
 mod sender;
 
 pub(crate) use journal::{HandshakeRecord, Journal};
-pub(crate) use resolve::Resolver;
+pub(crate) use proxy::ProxyRoute;
+pub(crate) use resolve::{Resolver, ResolverSources};
 pub(crate) use sender::Sender;

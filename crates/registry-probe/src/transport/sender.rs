@@ -2,26 +2,31 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
-use http::{HeaderValue, Method};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
+};
+use http::{HeaderMap, HeaderValue};
 use http_body_util::Full;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::connect::connect;
 use super::connection::{Broken, Connection, Received, Stream};
 use super::journal::{HandshakeRecord, Journal};
+use super::proxy::ProxyRoute;
 use super::resolve::Resolver;
 use super::retry_after::retry_after;
+use crate::endpoint::Scheme;
 use crate::exchange::{Failure, FailureCause, Request, Response};
 use crate::fence::Fence;
-use crate::findings::{ConnectionFailure, Stage};
-use crate::host::HostPort;
+use crate::findings::{ConnectionFailure, ProxyFault, Stage};
+use crate::host::{Host, HostPort};
 use crate::tls::{ClientRequest, TlsDefect, TlsPolicy};
 
 /// Sends the requests of one validation.
@@ -29,14 +34,18 @@ pub(crate) struct Sender<'a> {
     pub(crate) resolver: &'a Resolver,
     pub(crate) user_agent: &'a HeaderValue,
     pub(crate) fence: &'a Fence,
+    pub(crate) proxy: Option<&'a ProxyRoute>,
     pub(crate) tls: Arc<TlsPolicy>,
     pub(crate) deadline: Instant,
     pub(crate) now: Timestamp,
     pub(crate) journal: Journal,
     pub(crate) connections: Vec<Open>,
-    /// What was being done when the deadline came.
-    pub(crate) ran_out: Option<Stage>,
+    /// What could not be ended before the deadline.
+    pub(crate) ran_out: Option<FailureCause>,
 }
+
+/// How long a name is looked up that the proxy will look up for itself.
+const PROXIED_LOOK_UP: Duration = Duration::from_secs(2);
 
 /// A connection, and what it may be used for again.
 pub(crate) struct Open {
@@ -44,6 +53,8 @@ pub(crate) struct Open {
     secure: bool,
     trusted: bool,
     client: ClientRequest,
+    /// It leads to the proxy, which is asked for whole URLs.
+    forwarded: bool,
     connection: Connection,
 }
 
@@ -55,20 +66,21 @@ impl Sender<'_> {
             return Err(Failure { server, cause: FailureCause::NotHttp });
         };
         // Time ran out during an earlier request: that is what is to be said, and nothing more is sent.
-        if let Some(stage) = self.ran_out {
-            return Err(Failure { server, cause: FailureCause::Timeout(stage) });
+        if let Some(cause) = self.ran_out.clone() {
+            return Err(Failure { server, cause });
         }
         let outcome = self.send_to(&server, request).await;
-        if let Err(FailureCause::Timeout(stage)) = outcome {
-            self.ran_out = (Instant::now() >= self.deadline).then_some(stage);
+        if let Err(cause) = &outcome
+            && is_timeout(cause)
+        {
+            self.ran_out = (Instant::now() >= self.deadline).then(|| cause.clone());
         }
         self.journal.count(outcome.as_ref().ok().map(|received| received.status));
         let received = outcome.map_err(|cause| Failure { server, cause })?;
         tracing::debug!(method = %request.method, host = ?request.url.host_str(), path = request.url.path(),
             status = received.status, "asked");
         if matches!(received.status, 429 | 500..=599) {
-            let asked = received.headers.get(RETRY_AFTER).and_then(|value| retry_after(value, self.now));
-            self.journal.wait(asked);
+            self.journal.wait(self.asked_pause(&received.headers));
         }
         let Received { status, headers, body } = received;
         Ok(Response { url: request.url.clone(), status, headers, body })
@@ -76,7 +88,7 @@ impl Sender<'_> {
 
     async fn send_to(&mut self, server: &HostPort, request: &Request) -> Result<Received, FailureCause> {
         let mut open = self.open(server, request).await?;
-        let again = open.connection.used && request.method == Method::GET;
+        let again = open.connection.used && request.method.is_safe();
         match self.send_over(&mut open, request).await {
             Ok(received) => self.keep(open, received),
             // The server had closed it meanwhile, as it may between two requests.
@@ -91,18 +103,27 @@ impl Sender<'_> {
     }
 
     async fn send_over(&mut self, open: &mut Open, request: &Request) -> Result<Received, Broken> {
-        let message = self.message(request).ok_or(Broken::Other(FailureCause::NotHttp))?;
+        let route = self.proxy.filter(|_| open.forwarded);
+        let message = self.message(request, route).ok_or(Broken::Other(FailureCause::NotHttp))?;
         let started = Instant::now();
+        if let Some(route) = route {
+            let paused = |fault| Broken::Other(FailureCause::Proxy(route.failure(fault)));
+            route.check_login().map_err(paused)?;
+        }
         let outcome = timeout_at(self.deadline, open.connection.send(message)).await;
         self.journal.took(Stage::Request, started.elapsed());
         outcome.unwrap_or(Err(Broken::Other(FailureCause::Timeout(Stage::Request))))
     }
 
     fn cause(&mut self, open: &Open, broken: Broken) -> FailureCause {
-        match broken {
+        let cause = match broken {
             Broken::Tls(defect) => self.turned_away(&open.server, defect),
             Broken::Dropped(failure) => FailureCause::Connection(failure),
             Broken::Other(cause) => cause,
+        };
+        match self.proxy {
+            Some(route) if open.forwarded => of_proxy(route, cause),
+            _ => cause,
         }
     }
 
@@ -115,10 +136,19 @@ impl Sender<'_> {
         {
             return Err(self.turned_away(&open.server, TlsDefect::ClientCertificateRequired(fault)));
         }
+        if let Some(route) = self.proxy.filter(|_| open.forwarded && is_by_proxy(&received)) {
+            self.journal.wait(self.asked_pause(&received.headers));
+            return Err(FailureCause::Proxy(route.failure(route.fault_of(received.status))));
+        }
+        self.journal.connected = true;
         if open.connection.is_open() {
             self.connections.push(open);
         }
         Ok(received)
+    }
+
+    fn asked_pause(&self, headers: &HeaderMap) -> Option<Duration> {
+        headers.get(RETRY_AFTER).and_then(|value| retry_after(value, self.now))
     }
 
     /// The handshake had succeeded, and now turns out not to have.
@@ -129,17 +159,20 @@ impl Sender<'_> {
         FailureCause::Tls
     }
 
-    fn message(&self, request: &Request) -> Option<http::Request<Full<Bytes>>> {
+    fn message(&self, request: &Request, route: Option<&ProxyRoute>) -> Option<http::Request<Full<Bytes>>> {
         let body = request.form.as_ref().map(|form| Bytes::copy_from_slice(form.expose_secret().as_bytes()));
         let mut message = http::Request::builder()
             .method(request.method.clone())
-            .uri(path_and_query(&request.url))
+            .uri(if route.is_some() { whole(&request.url) } else { path_and_query(&request.url).to_owned() })
             .header(HOST, host_header(&request.url)?)
             .header(USER_AGENT, self.user_agent)
-            .header(ACCEPT, "application/json, */*;q=0.1")
+            .header(ACCEPT, request.accept)
             .header(ACCEPT_ENCODING, "identity");
         if let Some(authorization) = &request.authorization {
             message = message.header(AUTHORIZATION, authorization);
+        }
+        if let Some(authorization) = route.and_then(ProxyRoute::authorization) {
+            message = message.header(PROXY_AUTHORIZATION, authorization);
         }
         if body.is_some() {
             message = message.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
@@ -158,29 +191,120 @@ impl Sender<'_> {
                 return Ok(open);
             }
         }
-        let tcp = self.connect(server).await?;
-        let (stream, client): (Box<dyn Stream>, _) = if secure {
-            self.encrypt(server, request, tcp).await?
+        let (stream, forwarded) = match self.proxy.filter(|route| route.proxy.serves(server)) {
+            None => (self.connect(server, request).await?, false),
+            Some(route) => {
+                self.admit(server, request).await?;
+                (self.connect_through(route, server, secure).await?, !secure)
+            }
+        };
+        let (stream, client) = if secure {
+            self.encrypt(server, request, stream).await?
         } else {
-            (Box::new(tcp), ClientRequest::NotAsked)
+            (stream, ClientRequest::NotAsked)
         };
         let connection = Connection::over(stream, client).await;
         let connection = connection.map_err(|_| FailureCause::Connection(ConnectionFailure::Other))?;
-        Ok(Open { server: server.clone(), secure, trusted: request.trusted, client, connection })
+        Ok(Open { server: server.clone(), secure, trusted: request.trusted, client, forwarded, connection })
     }
 
-    async fn connect(&mut self, server: &HostPort) -> Result<TcpStream, FailureCause> {
-        let addresses = self.resolve(server).await?;
+    /// A connection to the first address that the fence lets pass and that answers.
+    async fn connect(
+        &mut self,
+        server: &HostPort,
+        request: &Request,
+    ) -> Result<Box<dyn Stream>, FailureCause> {
+        let addresses = self.resolve(&server.host, is_absolute(&request.url)).await?;
+        let (open, fenced): (Vec<IpAddr>, Vec<IpAddr>) =
+            addresses.iter().partition(|address| self.fence.allows(**address));
+        if let Some(address) = fenced.first().filter(|_| open.is_empty()) {
+            return Err(FailureCause::EgressDenied(*address));
+        }
+        let stream = self.connect_to(&open, server.port).await?;
+        self.journal.connected = true;
+        Ok(Box::new(stream))
+    }
+
+    /// Lets a server that is reached through the proxy pass, unless the fence holds an address that it has here: one is
+    /// enough, for the proxy chooses among them. What can't be looked up here is left to the proxy.
+    async fn admit(&mut self, server: &HostPort, request: &Request) -> Result<(), FailureCause> {
+        let look_up = self.resolve(&server.host, is_absolute(&request.url));
+        let Ok(Ok(addresses)) = timeout(PROXIED_LOOK_UP, look_up).await else { return Ok(()) };
+        match addresses.iter().find(|address| !self.fence.allows(**address)) {
+            Some(address) => Err(FailureCause::EgressDenied(*address)),
+            None => Ok(()),
+        }
+    }
+
+    /// A connection to the proxy, with a tunnel to `server` if TLS is to be spoken with it.
+    async fn connect_through(
+        &mut self,
+        route: &ProxyRoute,
+        server: &HostPort,
+        secure: bool,
+    ) -> Result<Box<dyn Stream>, FailureCause> {
+        let proxy = route.proxy.server();
+        let addresses = self.resolve(&proxy.host, false).await.map_err(|cause| of_proxy(route, cause))?;
+        let tcp = self.connect_to(&addresses, proxy.port).await.map_err(|cause| of_proxy(route, cause))?;
+        let mut stream: Box<dyn Stream> = match route.proxy.scheme() {
+            Scheme::Http => Box::new(tcp),
+            Scheme::Https => self.encrypt_to_proxy(route, tcp).await?,
+        };
+        if secure {
+            self.open_tunnel(route, server, &mut stream).await?;
+            self.journal.connected = true;
+        }
+        Ok(stream)
+    }
+
+    async fn open_tunnel(
+        &mut self,
+        route: &ProxyRoute,
+        server: &HostPort,
+        stream: &mut Box<dyn Stream>,
+    ) -> Result<(), FailureCause> {
         let started = Instant::now();
-        let stream = connect(&addresses, server.port, self.fence, self.deadline).await;
+        let asking = route.ask_for_tunnel(stream, server, self.user_agent);
+        let answer = timeout_at(self.deadline, route.with_login(asking, |answer| answer.status)).await;
         self.journal.took(Stage::Connect, started.elapsed());
-        self.journal.connected |= stream.is_ok();
+        let fault = match answer {
+            Err(_) => ProxyFault::Timeout(Stage::Request),
+            Ok(Err(fault) | Ok(Err(fault))) => fault,
+            Ok(Ok(Ok(answer))) if (200..300).contains(&answer.status) => return Ok(()),
+            Ok(Ok(Ok(answer))) => {
+                self.journal.wait(self.asked_pause(&answer.headers));
+                route.fault_of(answer.status)
+            }
+        };
+        Err(FailureCause::Proxy(route.failure(fault)))
+    }
+
+    /// The proxy is verified by the public authorities and the administrator's, whatever the registry's spec says.
+    async fn encrypt_to_proxy(
+        &mut self,
+        route: &ProxyRoute,
+        tcp: TcpStream,
+    ) -> Result<Box<dyn Stream>, FailureCause> {
+        let failed = |fault| FailureCause::Proxy(route.failure(fault));
+        let started = Instant::now();
+        let policy = Arc::new(self.tls.without_target());
+        let host = &route.proxy.server().host;
+        let handshake = timeout_at(self.deadline, policy.shake(host, false, tcp)).await;
+        self.journal.took(Stage::Connect, started.elapsed());
+        let handshake = handshake.map_err(|_| failed(ProxyFault::Timeout(Stage::Tls)))?;
+        Ok(handshake.stream.map_err(|_| failed(ProxyFault::Tls))?)
+    }
+
+    async fn connect_to(&mut self, addresses: &[IpAddr], port: u16) -> Result<TcpStream, FailureCause> {
+        let started = Instant::now();
+        let stream = connect(addresses, port, self.deadline).await;
+        self.journal.took(Stage::Connect, started.elapsed());
         stream
     }
 
-    async fn resolve(&mut self, server: &HostPort) -> Result<Vec<IpAddr>, FailureCause> {
+    async fn resolve(&mut self, host: &Host, absolute: bool) -> Result<Arc<[IpAddr]>, FailureCause> {
         let started = Instant::now();
-        let addresses = timeout_at(self.deadline, self.resolver.addresses(&server.host)).await;
+        let addresses = timeout_at(self.deadline, self.resolver.addresses(host, absolute)).await;
         self.journal.took(Stage::Resolve, started.elapsed());
         addresses.map_err(|_| FailureCause::Timeout(Stage::Resolve))?.map_err(FailureCause::Dns)
     }
@@ -189,10 +313,11 @@ impl Sender<'_> {
         &mut self,
         server: &HostPort,
         request: &Request,
-        tcp: TcpStream,
+        stream: Box<dyn Stream>,
     ) -> Result<(Box<dyn Stream>, ClientRequest), FailureCause> {
         let started = Instant::now();
-        let handshake = timeout_at(self.deadline, self.tls.shake(&server.host, request.trusted, tcp)).await;
+        let handshake =
+            timeout_at(self.deadline, self.tls.shake(&server.host, request.trusted, stream)).await;
         self.journal.took(Stage::Tls, started.elapsed());
         let handshake = handshake.map_err(|_| FailureCause::Timeout(Stage::Tls))?;
         self.journal.handshakes.push(HandshakeRecord {
@@ -205,6 +330,45 @@ impl Sender<'_> {
         let stream = handshake.stream.map_err(|_| FailureCause::Tls)?;
         Ok((stream, handshake.client))
     }
+}
+
+fn is_timeout(cause: &FailureCause) -> bool {
+    match cause {
+        FailureCause::Timeout(_) => true,
+        FailureCause::Proxy(failure) => matches!(failure.fault, ProxyFault::Timeout(_)),
+        _ => false,
+    }
+}
+
+/// A failure of the connection to the proxy, which is not the server's.
+fn of_proxy(route: &ProxyRoute, cause: FailureCause) -> FailureCause {
+    let fault = match cause {
+        FailureCause::Dns(cause) => ProxyFault::Dns(cause),
+        FailureCause::Refused => ProxyFault::Refused,
+        FailureCause::Connection(cause) => ProxyFault::Connection(cause),
+        FailureCause::Timeout(stage) => ProxyFault::Timeout(stage),
+        FailureCause::NotHttp => ProxyFault::NotHttp,
+        cause => return cause,
+    };
+    FailureCause::Proxy(route.failure(fault))
+}
+
+/// Does an answer to a request for a whole URL come from the proxy? Of a fault or a refusal it is taken to, unless it
+/// looks like a registry's: the registry must not be blamed for what the proxy may have said.
+fn is_by_proxy(received: &Received) -> bool {
+    let is_registrys = received.headers.contains_key("docker-distribution-api-version")
+        || received.body.trim_ascii_start().starts_with(b"{");
+    received.status == 407 || (matches!(received.status, 403 | 451 | 502..=504) && !is_registrys)
+}
+
+/// Was the host written with a trailing dot?
+fn is_absolute(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| host.ends_with('.'))
+}
+
+/// RFC 9112, section 3.2.2: the absolute form.
+fn whole(url: &Url) -> String {
+    url[..url::Position::AfterQuery].to_owned()
 }
 
 fn path_and_query(url: &Url) -> &str {

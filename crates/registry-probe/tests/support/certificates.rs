@@ -125,6 +125,28 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 impl Leaf {
+    /// A certificate that rcgen can't make, with its key.
+    pub fn from_pem(pem: &str, key_pem: &str) -> Self {
+        use rustls::pki_types::pem::PemObject;
+        Self {
+            chain: vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()],
+            key: PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap(),
+            pem: pem.to_owned(),
+            key_pem: key_pem.to_owned(),
+        }
+    }
+
+    /// A server that shows this certificate, though rustls would not read it.
+    pub fn config_unread(self, versions: &[&'static rustls::SupportedProtocolVersion]) -> ServerConfig {
+        let key = provider().key_provider.load_private_key(self.key).unwrap();
+        let shown = rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(self.chain, key));
+        ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(shown))
+    }
+
     pub fn bundle(&self) -> CaBundle {
         CaBundle::parse(self.pem.as_bytes()).unwrap()
     }

@@ -4,6 +4,7 @@
 
 pub mod certificates;
 pub mod dns;
+pub mod proxy;
 pub mod server;
 
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub fn target(endpoint: &str) -> Target {
         skip_verify: false,
         fence: Fence::new(FenceScope::System, [], []),
         trusted_token_services: Arc::from([]),
+        only_to_endpoint: false,
         deadline: DEADLINE,
     }
 }

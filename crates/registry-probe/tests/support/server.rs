@@ -122,8 +122,20 @@ impl Server {
         Self::start(Some(TlsAcceptor::from(Arc::new(config))), Arc::new(script)).await
     }
 
+    /// In the clear, on another address of loopback.
+    pub async fn http_on(
+        address: &str,
+        port: u16,
+        script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve_on(TcpListener::bind((address, port)).await.unwrap(), None, Arc::new(script))
+    }
+
     async fn start(tls: Option<TlsAcceptor>, script: Script) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serve_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), tls, script)
+    }
+
+    fn serve_on(listener: TcpListener, tls: Option<TlsAcceptor>, script: Script) -> Self {
         let port = listener.local_addr().unwrap().port();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (asked, accepted): (Arc<Mutex<Vec<Asked>>>, Arc<AtomicUsize>) = Default::default();
@@ -219,7 +231,10 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         log.asked.lock().unwrap().push(asked.clone());
         match script(&asked) {
             Answer::Reply { status, headers, body } => {
-                stream.write_all(&render(status, &headers, &body)).await?;
+                let whole = render(status, &headers, &body);
+                // RFC 9110, section 9.3.2.
+                let sent = if asked.method == "HEAD" { whole.len() - body.len() } else { whole.len() };
+                stream.write_all(&whole[..sent]).await?;
                 stream.flush().await?;
             }
             Answer::Raw(bytes) => {
@@ -317,5 +332,30 @@ impl ClosedPort {
 
     pub fn number(&self) -> u16 {
         self.0.local_addr().unwrap().port()
+    }
+}
+
+/// A port of 127.0.0.1 that answers no connection, for as many wait as it takes.
+pub struct FullBacklog {
+    listener: TcpListener,
+    _waiting: Vec<TcpStream>,
+}
+
+impl FullBacklog {
+    pub async fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        let patience = std::time::Duration::from_millis(300);
+        while let Ok(stream) = tokio::time::timeout(patience, TcpStream::connect(address)).await {
+            waiting.push(stream.unwrap());
+        }
+        Self { listener, _waiting: waiting }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
     }
 }

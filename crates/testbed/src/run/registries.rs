@@ -1,17 +1,14 @@
 //! The registries of the samples: one with passwords and a private authority, one for anybody, one that is down, and one
 //! that takes the tokens of an emulated AWS.
 
-use registry_testbed::manifests::Tokens;
 use registry_testbed::pki::PkiError;
 use registry_testbed::ports::{Port, PortError};
 use registry_testbed::registry::{Registry, RegistryAuth, RegistryError, RegistryOptions, RegistryTls};
+use registry_testbed::samples::{Overlay, PASSWORD, USER};
 use registry_testbed::{Ca, LeafOptions, Moto};
 
 use crate::say;
 
-/// What the samples' Secrets hold too.
-const USER: &str = "demo";
-const PASSWORD: &str = "demo-password";
 /// What moto's tokens hold: the same for everybody.
 const AWS_USER: &str = "AWS";
 const AWS_PASSWORD: &str = "123456789012-auth-token";
@@ -93,14 +90,15 @@ impl Registries {
         Ok(registries)
     }
 
-    /// What the samples' tokens stand for.
-    pub(crate) fn tokens(&self) -> Tokens {
-        Tokens::default()
-            .with("REGISTRY", self.protected.host_port())
-            .with("ANONYMOUS_REGISTRY", self.anonymous.host_port())
-            .with("DOWN_REGISTRY", self.down_host_port())
-            .with("ECR_REGISTRY", self.ecr.as_ref().map_or_else(|| self.down_host_port(), Ecr::host_port))
-            .with("CA", self.ca.certificate_pem())
+    /// What stands in for the samples' hosts.
+    pub(crate) fn overlay(&self) -> Overlay {
+        Overlay {
+            protected: self.protected.host_port(),
+            anonymous: self.anonymous.host_port(),
+            down: self.down_host_port(),
+            ecr: self.ecr.as_ref().map(Ecr::host_port),
+            ca_pem: self.ca.certificate_pem().to_owned(),
+        }
     }
 
     /// The endpoint of the emulated AWS, if there is one.

@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 use kube::api::{Api, DeleteParams, DynamicObject};
 use kube::{Client, ResourceExt as _};
 use registry_testbed::manifests::{self, ManifestError};
+use registry_testbed::samples::Overlay;
 use serde_json::Value;
 
 use crate::say;
-
-/// On a sample: the verdict that it is expected to get, `<Ready>/<reason>`.
-const EXPECT: &str = "samples.registry.spectrocloud.com/expect";
 
 const POLL: Duration = Duration::from_millis(100);
 
@@ -88,11 +86,15 @@ const HEADER: [&str; 8] = ["NAMESPACE", "KIND", "NAME", "ENDPOINT", "READY", "RE
 const LEAST_WIDTHS: [usize; 7] = [9, 4, 4, 8, 7, 17, 8];
 
 impl Verdicts {
-    /// Of the objects that carry the annotation.
-    pub(crate) async fn of(client: &Client, objects: &[DynamicObject]) -> Result<Self, ManifestError> {
+    /// Of the objects that a verdict is expected of.
+    pub(crate) async fn of(
+        client: &Client,
+        objects: &[DynamicObject],
+        overlay: &Overlay,
+    ) -> Result<Self, ManifestError> {
         let mut samples = Vec::new();
         for object in objects {
-            let Some(expected) = object.annotations().get(EXPECT).cloned() else {
+            let Some(expected) = overlay.expected(object).map(ToOwned::to_owned) else {
                 continue;
             };
             let api = manifests::api_of(client, object).await?;
@@ -132,7 +134,7 @@ impl Verdicts {
         }
     }
 
-    /// Whether each has the verdict of its annotation.
+    /// Whether each has the verdict that is expected.
     pub(crate) fn are_as_expected(&self) -> bool {
         self.samples.iter().all(Sample::is_as_expected)
     }

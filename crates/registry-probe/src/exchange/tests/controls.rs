@@ -12,7 +12,7 @@ use crate::host::HostPort;
 type Control = Result<u16, FailureCause>;
 
 /// Validates with the right password, the control answered so.
-fn probe(world: &World, control: Control) -> Verdict {
+fn probe(world: &World, control: &Control) -> Verdict {
     let ask = Ask { credentials: basic(PASSWORD), repository: Some("hello") };
     let whole = world.probe(&ask).requests;
     let reads = whole.iter().filter(|request| request.contains("/tags/list")).count();
@@ -20,7 +20,7 @@ fn probe(world: &World, control: Control) -> Verdict {
     let read = Cell::new(0);
     let run = probe_with(&ask, |request| {
         read.set(read.get() + usize::from(told(request).contains("/tags/list")));
-        match control {
+        match control.clone() {
             Ok(status) if read.get() == 2 => Ok(respond(request, status, &[], "")),
             Err(cause) if read.get() == 2 => {
                 Err(Failure { server: HostPort::of(&request.url).unwrap(), cause })
@@ -46,7 +46,7 @@ fn by() -> HostPort {
 #[test]
 fn a_throttled_control_proves_nothing_and_is_tried_again() {
     for world in worlds() {
-        let verdict = probe(&world, Ok(429));
+        let verdict = probe(&world, &Ok(429));
         assert_eq!(verdict.credentials, CredentialsFinding::Throttled { by: by() });
         assert_eq!(verdict.content_path, ContentPathFinding::NotAttempted);
     }
@@ -63,8 +63,8 @@ fn a_control_that_fails_proves_nothing_and_is_tried_again() {
         (Err(FailureCause::NotHttp), Unavailable::Unreadable),
     ] {
         for world in worlds() {
-            let verdict = probe(&world, control);
-            let server = by();
+            let verdict = probe(&world, &control);
+            let (server, cause) = (by(), cause.clone());
             assert_eq!(
                 verdict.credentials,
                 CredentialsFinding::TemporarilyUnavailable { server, cause },
@@ -80,7 +80,7 @@ fn a_control_that_is_refused_proves_the_credentials_and_one_that_is_neither_does
     let [by_token, by_password] = worlds();
     for status in [401, 403, 404] {
         for world in [&by_token, &by_password] {
-            let verdict = probe(world, Ok(status));
+            let verdict = probe(world, &Ok(status));
             assert_eq!(
                 verdict.credentials,
                 CredentialsFinding::Validated(Evidence::RefusedWithout),
@@ -89,7 +89,7 @@ fn a_control_that_is_refused_proves_the_credentials_and_one_that_is_neither_does
         }
     }
     for status in [204, 302, 400, 405] {
-        let unprovable = probe(&by_password, Ok(status)).credentials;
+        let unprovable = probe(&by_password, &Ok(status)).credentials;
         assert_eq!(unprovable, CredentialsFinding::Unprovable(Unprovable::AnonymousServed), "{status}");
     }
 }

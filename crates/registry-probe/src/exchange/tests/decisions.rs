@@ -166,7 +166,7 @@ fn a_registry_token_is_tried_at_an_open_registry_whatever_that_asks_for() {
 
 #[test]
 fn a_password_goes_on_to_a_token_service_only_where_nobody_asked_for_it_before() {
-    let rejected = CredentialsFinding::Rejected { by: registry() };
+    let rejected = CredentialsFinding::Rejected { by: registry(), status: 401 };
     let refused = |world: &World, challenges| {
         with_answer(world, &right(), "/v2/ as Basic", (401, challenges, r#"{"errors":[{"code":"X"}]}"#))
     };
@@ -201,7 +201,7 @@ fn ending(seconds: i64) -> Ask {
 
 #[test]
 fn a_refused_token_has_expired_where_it_or_the_registry_says_so() {
-    let rejected = CredentialsFinding::Rejected { by: registry() };
+    let rejected = CredentialsFinding::Rejected { by: registry(), status: 401 };
     let forbidden = CredentialsFinding::Forbidden { by: registry() };
     let said: &[&str] = &[
         r#"Bearer realm="https://auth.example.com/token",error="invalid_token",error_description="Token EXPIRED""#,
@@ -224,7 +224,11 @@ fn a_refused_token_has_expired_where_it_or_the_registry_says_so() {
     let password = |given| with_answer(&basic, &right(), "/v2/ as Basic", given).verdict.credentials;
     assert_eq!(password((403, &[], told_so)), CredentialsFinding::Expired, "as ECR says it");
     assert_eq!(password((401, said, "{}")), rejected, "a password is no token");
-    assert_eq!(password((400, &[], told_so)), rejected);
+    assert_eq!(password((400, &[], told_so)), CredentialsFinding::Expired, "as ECR Public says it");
+    let unfit = r#"{"errors":[{"code":"INVALID","message":"the authorization token is invalid"}]}"#;
+    assert_eq!(refused(&ending(-1), (400, &[], unfit)), CredentialsFinding::Expired);
+    let status_that_came = CredentialsFinding::Rejected { by: registry(), status: 400 };
+    assert_eq!(refused(&ending(60), (400, &[], unfit)), status_that_came);
 }
 
 #[test]

@@ -325,7 +325,7 @@ fn probe_at(
         base_path,
         repository: ask.repository.map(|name| RepositoryName::parse(name).unwrap().below(base_path)),
         credentials: ask.credentials.as_ref(),
-        trust: Trust { registry: endpoint.api(), listed: &[] },
+        trust: Trust { registry: endpoint.api(), listed: &[], only_registry: false },
         now: NOW.parse().unwrap(),
     };
     let (mut seen, mut requests) = (Seen::default(), Vec::new());

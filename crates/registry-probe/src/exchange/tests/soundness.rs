@@ -153,7 +153,7 @@ fn the_budget_of_requests_is_kept() {
                 (None, true) => 4,
                 (Some(_), true) => 4 + 2,
             };
-            let budget = base + if repository.is_some() { 2 } else { 0 };
+            let budget = base + if repository.is_some() { 3 } else { 0 };
             most = most.max(run.requests.len());
             assert!(run.requests.len() <= budget, "{budget} {ask:?} {world:#?} {run:#?}");
         }

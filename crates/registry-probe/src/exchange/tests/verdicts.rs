@@ -11,7 +11,7 @@ use crate::findings::*;
 fn word(finding: &CredentialsFinding) -> String {
     match finding {
         CredentialsFinding::Validated(evidence) => format!("Validated {evidence:?}"),
-        CredentialsFinding::Rejected { by } => format!("Rejected by {}", by.host),
+        CredentialsFinding::Rejected { by, .. } => format!("Rejected by {}", by.host),
         CredentialsFinding::Forbidden { by } => format!("Forbidden by {}", by.host),
         CredentialsFinding::TokenRefused { .. } => "TokenRefused".into(),
         CredentialsFinding::UnsupportedScheme { schemes } => {
@@ -315,15 +315,15 @@ fn with_failure(world: &World, ask: &Ask, fails: impl Fn(&str) -> Option<Failure
 fn what_fails_on_the_way_is_said_of_the_layer_where_it_fails() {
     let world =
         World { service: Service { tokens: Tokens::Named, ..Service::default() }, ..World::default() };
-    let at = |part: &'static str, cause| {
-        with_failure(&world, &at_hello(right()), move |told| told.contains(part).then_some(cause))
+    let at = |part: &'static str, cause: FailureCause| {
+        with_failure(&world, &at_hello(right()), move |told| told.contains(part).then(|| cause.clone()))
     };
-    let timeout = FailureCause::Timeout(Stage::Request);
-    assert_eq!(at("/v2/ as nobody", timeout), "NotAttempted, NotAttempted");
-    assert_eq!(at("/token as Basic", timeout), "Unavailable Timeout(Request), NotAttempted");
-    assert_eq!(at("/token as Basic scoped", timeout), "Validated NamedInToken, Inconclusive");
-    assert_eq!(at("/tags/list", timeout), "Validated NamedInToken, Inconclusive");
-    assert_eq!(at("/v2/ as Bearer", timeout), "Validated NamedInToken, Accessible", "not needed");
+    let timeout = || FailureCause::Timeout(Stage::Request);
+    assert_eq!(at("/v2/ as nobody", timeout()), "NotAttempted, NotAttempted");
+    assert_eq!(at("/token as Basic", timeout()), "Unavailable Timeout(Request), NotAttempted");
+    assert_eq!(at("/token as Basic scoped", timeout()), "Validated NamedInToken, Inconclusive");
+    assert_eq!(at("/tags/list", timeout()), "Validated NamedInToken, Inconclusive");
+    assert_eq!(at("/v2/ as Bearer", timeout()), "Validated NamedInToken, Accessible", "not needed");
     assert_eq!(
         at("/token as Basic", FailureCause::Dns(DnsFailure::NoSuchName)),
         "Unavailable Dns(NoSuchName), NotAttempted"
@@ -333,7 +333,7 @@ fn what_fails_on_the_way_is_said_of_the_layer_where_it_fails() {
         "Untrusted EgressDenied, NotAttempted"
     );
     assert_eq!(at("/token", FailureCause::Tls), "NotAttempted, NotAttempted", "the TLS layer says it");
-    let without = with_failure(&world, &right(), |told| told.contains("/v2/ as Bearer").then_some(timeout));
+    let without = with_failure(&world, &right(), |told| told.contains("/v2/ as Bearer").then(timeout));
     assert_eq!(without, "Unavailable Timeout(Request), NotAttempted");
 }
 
@@ -353,7 +353,9 @@ fn every_status_has_its_meaning() {
     assert_eq!(at_v2(400), "Rejected by registry.example.com, NotAttempted");
     assert_eq!(at_v2(401), "Rejected by registry.example.com, NotAttempted");
     assert_eq!(at_v2(403), "Forbidden by registry.example.com, NotAttempted");
-    assert_eq!(at_v2(404), "Unprovable UnexpectedStatus(404), NotAttempted");
+    for status in [404, 405, 418] {
+        assert_eq!(at_v2(status), "NotAttempted, NotAttempted", "no registry: {status}");
+    }
     assert_eq!(at_v2(429), "Throttled by registry.example.com, NotAttempted");
     assert_eq!(at_v2(503), "Unavailable Status(503), NotAttempted");
 
@@ -363,7 +365,7 @@ fn every_status_has_its_meaning() {
     assert_eq!(with_token(400), "TokenRefused, NotAttempted");
     assert_eq!(with_token(401), "TokenRefused, NotAttempted");
     assert_eq!(with_token(403), "Forbidden by registry.example.com, NotAttempted");
-    assert_eq!(with_token(404), "Unprovable UnexpectedStatus(404), NotAttempted");
+    assert_eq!(with_token(404), "NotAttempted, NotAttempted", "no registry");
     assert_eq!(with_token(500), "Unavailable Status(500), NotAttempted");
 
     let at_service = |status| with_status(&bearer, &right(), "/token as Basic", status);

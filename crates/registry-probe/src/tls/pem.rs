@@ -1,0 +1,77 @@
+//! Certificates in PEM text (RFC 7468): each one that begins there is read, or the text is refused.
+//!
+//! Readers of PEM pass over what they don't understand. A bundle that loses a certificate in silence shows only later, as an
+//! issuer called unknown.
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+const BEGIN: &[u8] = b"-----BEGIN ";
+const DASHES: &[u8] = b"-----";
+
+/// A certificate that begins in the text and can't be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BrokenPem {
+    /// The line on which it begins, from 1.
+    pub(super) line: usize,
+}
+
+/// All certificates in `text`, in order. Other text, and other kinds of PEM, are let pass.
+pub(super) fn certificates_in(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, BrokenPem> {
+    let beginnings = beginnings(text);
+    let ends = beginnings.iter().skip(1).copied().chain([text.len()]);
+    let mut certificates = Vec::new();
+    let (mut line, mut counted) = (1, 0);
+    for (&start, end) in beginnings.iter().zip(ends) {
+        let section = text.get(start..end).unwrap_or_default();
+        if !label(section).is_some_and(|label| label.ends_with(b"CERTIFICATE")) {
+            continue;
+        }
+        line += line_breaks(text.get(counted..start).unwrap_or_default());
+        counted = start;
+        certificates.push(certificate(section).ok_or(BrokenPem { line })?);
+    }
+    Ok(certificates)
+}
+
+/// Where a section begins, wherever on its line: two files joined without a line break have one behind an end.
+fn beginnings(text: &[u8]) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(offset) = text.get(from..).and_then(|rest| position(rest, BEGIN)) {
+        found.push(from + offset);
+        from += offset + BEGIN.len();
+    }
+    found
+}
+
+fn position(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|window| window == wanted)
+}
+
+fn label(section: &[u8]) -> Option<&[u8]> {
+    let rest = section.get(BEGIN.len()..)?;
+    let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(rest.len());
+    let first_line = rest.get(..end)?;
+    first_line.get(..position(first_line, DASHES)?)
+}
+
+/// Line breaks as a person counts them: `\n`, or `\r` where there is no `\n`.
+fn line_breaks(text: &[u8]) -> usize {
+    let count = |wanted: u8| text.iter().filter(|byte| **byte == wanted).count();
+    match count(b'\n') {
+        0 => count(b'\r'),
+        breaks => breaks,
+    }
+}
+
+/// The one certificate of a section, its lines freed of spaces round them, as in an indented block.
+fn certificate(section: &[u8]) -> Option<CertificateDer<'static>> {
+    let lines = section.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
+    let mut text = Vec::with_capacity(section.len() + 1);
+    for line in lines.filter(|line| !line.is_empty()) {
+        text.extend_from_slice(line);
+        text.push(b'\n');
+    }
+    CertificateDer::from_pem_slice(&text).ok()
+}

@@ -1,0 +1,160 @@
+//! Look-ups of one name at the same time are one, and its outcome is kept for a while.
+//!
+//! Answers are kept for their time to live, at most [`LONGEST`]; failures for [`FAILURE`], so that many registries at
+//! one name cost one look-up, and a record that was just added is seen at the next try. All tenants share them, for they
+//! all ask the same name servers; an address is judged by the egress policy at each connection, not when it is kept.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use tokio::time::Instant;
+
+use crate::findings::DnsFailure;
+
+/// The longest that addresses are kept, whatever their time to live.
+const LONGEST: Duration = Duration::from_mins(5);
+/// How long a failure is kept: less than a retry waits.
+const FAILURE: Duration = Duration::from_secs(2);
+/// As many names are kept at most.
+const MOST_NAMES: usize = 4096;
+
+/// The addresses of a name, or why there are none.
+pub(super) type Answer = Result<Arc<[IpAddr]>, DnsFailure>;
+/// A look-up that is under way; all who want its answer wait for the same.
+pub(super) type Flight = Shared<BoxFuture<'static, Answer>>;
+
+/// Addresses, and how long they hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) addresses: Arc<[IpAddr]>,
+    pub(super) time_to_live: Duration,
+}
+
+/// A name, and whether no search domain may be appended to it.
+pub(super) type Question = (String, bool);
+
+/// The answers that are kept, and the look-ups that are under way.
+#[derive(Default)]
+pub(super) struct Answers(Mutex<HashMap<Question, Entry>>);
+
+enum Entry {
+    Flight(Flight),
+    Kept { answer: Answer, until: Instant },
+}
+
+impl Answers {
+    /// The answer that is kept, or the look-up under way, or a new one.
+    pub(super) fn join(
+        &self,
+        question: &Question,
+        begin: impl FnOnce() -> BoxFuture<'static, Answer>,
+    ) -> Flight {
+        let mut entries = self.entries();
+        match entries.get(question) {
+            Some(Entry::Flight(flight)) => return flight.clone(),
+            Some(Entry::Kept { answer, until }) if Instant::now() < *until => {
+                return futures::future::ready(answer.clone()).boxed().shared();
+            }
+            _ => {}
+        }
+        make_room(&mut entries);
+        let flight = begin().shared();
+        entries.insert(question.clone(), Entry::Flight(flight.clone()));
+        flight
+    }
+
+    /// Ends the look-up of a name with its outcome.
+    pub(super) fn keep(&self, question: &Question, outcome: &Result<Found, DnsFailure>) {
+        let (answer, time) = match outcome {
+            Ok(found) => (Ok(found.addresses.clone()), found.time_to_live.min(LONGEST)),
+            Err(failure) => (Err(*failure), FAILURE),
+        };
+        let mut entries = self.entries();
+        if time.is_zero() {
+            entries.remove(question);
+        } else {
+            entries.insert(question.clone(), Entry::Kept { answer, until: Instant::now() + time });
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<Question, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Names come from those who write registries, so that there may be any number of them.
+fn make_room(entries: &mut HashMap<Question, Entry>) {
+    if entries.len() < MOST_NAMES {
+        return;
+    }
+    let now = Instant::now();
+    entries.retain(|_, entry| !matches!(entry, Entry::Kept { until, .. } if *until <= now));
+    if entries.len() >= MOST_NAMES {
+        entries.retain(|_, entry| matches!(entry, Entry::Flight(_)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn found(seconds: u64) -> Found {
+        let addresses = Arc::from([IpAddr::from([192, 0, 2, 1])]);
+        Found { addresses, time_to_live: Duration::from_secs(seconds) }
+    }
+
+    /// How many look-ups are begun by `waits`, of which each but the first comes so long after the one before.
+    async fn begun(outcome: &Result<Found, DnsFailure>, waits: &[u64]) -> usize {
+        let (answers, begun) = (Arc::new(Answers::default()), Arc::new(AtomicUsize::new(0)));
+        let question = ("registry".to_owned(), false);
+        for wait in waits {
+            tokio::time::advance(Duration::from_millis(*wait)).await;
+            let (count, kept, outcome, asked) =
+                (begun.clone(), answers.clone(), outcome.clone(), question.clone());
+            let flight = answers.join(&question, || {
+                async move {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    kept.keep(&asked, &outcome);
+                    outcome.map(|found| found.addresses)
+                }
+                .boxed()
+            });
+            let _ = flight.await;
+        }
+        begun.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keeps_answers_for_their_time_to_live_and_five_minutes_at_most() {
+        assert_eq!(begun(&Ok(found(30)), &[0, 1000, 28_999, 1]).await, 2);
+        assert_eq!(begun(&Ok(found(86_400)), &[0, 299_999, 1]).await, 2);
+        assert_eq!(begun(&Ok(found(0)), &[0, 0, 0]).await, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keeps_failures_for_two_seconds() {
+        for failure in [DnsFailure::NoSuchName, DnsFailure::NoAnswer, DnsFailure::ServerFailure] {
+            assert_eq!(begun(&Err(failure), &[0, 0, 1999, 1]).await, 2, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn holds_a_bounded_number_of_names() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _entered = runtime.enter();
+        let answers = Answers::default();
+        for number in 0..3 * MOST_NAMES {
+            let question = (format!("n{number}"), false);
+            let begin = || futures::future::ready(Err(DnsFailure::NoSuchName)).boxed();
+            drop(answers.join(&question, begin));
+            answers.keep(&question, &Ok(found(300)));
+        }
+        assert!(answers.entries().len() <= MOST_NAMES);
+    }
+}

@@ -1,0 +1,260 @@
+//! Certificates that Go's and OpenSSL's clients accept, and libraries have limits for: dates, critical extensions, key sizes,
+//! versions; and bundles that lose nothing.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use rcgen::{CertificateParams, CustomExtension};
+use registry_probe::*;
+use rustls::version::{TLS12, TLS13};
+use support::certificates::{Leaf, ca_params, server_params};
+use support::*;
+
+const VERSION_1: (&str, &str) =
+    (include_str!("certificates/version-1.pem"), include_str!("certificates/version-1.key"));
+const RSA_1024: (&str, &str) =
+    (include_str!("certificates/rsa-1024.pem"), include_str!("certificates/rsa-1024.key"));
+
+fn htpasswd(asked: &Asked) -> Answer {
+    match asked.authorization() {
+        Some(basic) if basic == basic_alice() => Answer::granted(),
+        _ => Answer::challenge("Basic realm=\"registry\""),
+    }
+}
+
+fn trusting(ca: &str) -> Material {
+    Material { ca: Some(CaBundle::parse(ca.as_bytes()).unwrap()), ..alice() }
+}
+
+async fn findings(url: &str, skip_verify: bool, material: &Material) -> Findings {
+    probe(&Target { skip_verify, ..target(url) }, material).await
+}
+
+/// 99991231235959Z, which RFC 5280, section 4.1.2.5, gives to certificates without an end.
+fn without_end(params: &mut CertificateParams) {
+    let day = rcgen::date_time_ymd(9999, 12, 31);
+    let end = day.replace_hour(23).unwrap().replace_minute(59).unwrap().replace_second(59).unwrap();
+    params.not_after = end;
+}
+
+fn critical(oid: &[u64], der: &[u8]) -> CustomExtension {
+    let mut extension = CustomExtension::from_oid_content(oid, der.to_vec());
+    extension.set_criticality(true);
+    extension
+}
+
+/// `certificatePolicies=critical,2.5.29.32.0`.
+fn any_policy() -> CustomExtension {
+    critical(&[2, 5, 29, 32], &[0x30, 0x08, 0x30, 0x06, 0x06, 0x04, 0x55, 0x1d, 0x20, 0x00])
+}
+
+/// `policyConstraints=critical,inhibitPolicyMapping:0`.
+fn no_mapping() -> CustomExtension {
+    critical(&[2, 5, 29, 36], &[0x30, 0x03, 0x81, 0x01, 0x00])
+}
+
+#[tokio::test]
+async fn verifies_below_a_ca_without_end() {
+    let mut params = ca_params("company");
+    without_end(&mut params);
+    let ca = Authority::of(params);
+    let other = Authority::new("other");
+    let mut endless_leaf = server_params(&["127.0.0.1"]);
+    without_end(&mut endless_leaf);
+    let server = Server::https(ca.sign(&endless_leaf).config(), htpasswd).await;
+    for bundle in [ca.pem(), format!("{}{}", other.pem(), ca.pem()), format!("{}{}", ca.pem(), other.pem())] {
+        let findings = findings(&server.url(), false, &trusting(&bundle)).await;
+        assert_eq!(findings.tls, TlsFinding::Verified);
+        assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
+        assert_eq!(findings.certificate.unwrap().not_after.to_string(), "9999-12-30T22:00:00Z");
+    }
+}
+
+#[tokio::test]
+async fn names_critical_extension_of_leaf_and_passes_it_when_skipped() {
+    let ca = Authority::new("company");
+    for version in [&TLS12, &TLS13] {
+        let mut params = server_params(&["127.0.0.1"]);
+        params.custom_extensions = vec![any_policy()];
+        let server = Server::https(ca.sign(&params).config_unread(&[version]), htpasswd).await;
+        let named =
+            TlsDefect::Unusable(Unusable::CriticalExtension("certificatePolicies (2.5.29.32)".into()));
+        let strict = findings(&server.url(), false, &trusting(&ca.pem())).await;
+        assert!(matches!(&strict.tls, TlsFinding::Failed { defect, .. } if *defect == named), "{strict:#?}");
+        let skipped = findings(&server.url(), true, &trusting(&ca.pem())).await;
+        assert!(matches!(&skipped.tls, TlsFinding::Skipped { defect: Some(defect), .. } if *defect == named));
+        assert_eq!(skipped.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
+    }
+}
+
+#[tokio::test]
+async fn names_critical_extension_of_an_intermediate() {
+    let root = Authority::new("company");
+    for (extension, name) in
+        [(any_policy(), "certificatePolicies (2.5.29.32)"), (no_mapping(), "policyConstraints (2.5.29.36)")]
+    {
+        let mut params = ca_params("intermediate");
+        params.custom_extensions = vec![extension];
+        let intermediate = root.intermediate(params);
+        let leaf = intermediate.server(&["127.0.0.1"]).with(&intermediate);
+        let server = Server::https(leaf.config_unread(&[&TLS13]), htpasswd).await;
+        let strict = findings(&server.url(), false, &trusting(&root.pem())).await;
+        let named = TlsDefect::Unusable(Unusable::CriticalExtension(name.into()));
+        assert!(matches!(&strict.tls, TlsFinding::Failed { defect, .. } if *defect == named), "{strict:#?}");
+        let skipped = findings(&server.url(), true, &alice()).await;
+        assert_eq!(skipped.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
+    }
+}
+
+#[tokio::test]
+async fn trusts_a_ca_with_a_critical_extension() {
+    let mut params = ca_params("company");
+    params.custom_extensions = vec![no_mapping()];
+    let ca = Authority::of(params);
+    let server = Server::https(ca.server(&["127.0.0.1"]).config(), htpasswd).await;
+    let findings = findings(&server.url(), false, &trusting(&ca.pem())).await;
+    assert_eq!(findings.tls, TlsFinding::Verified);
+}
+
+#[tokio::test]
+async fn version_1_names_no_host_and_passes_when_skipped() {
+    let (pem, key) = VERSION_1;
+    for version in [&TLS12, &TLS13] {
+        let server = Server::https(Leaf::from_pem(pem, key).config_unread(&[version]), htpasswd).await;
+        let skipped = findings(&server.url(), true, &alice()).await;
+        let named = TlsDefect::Unusable(Unusable::Version(1));
+        assert!(
+            matches!(&skipped.tls, TlsFinding::Skipped { defect: Some(defect), .. } if *defect == named),
+            "{skipped:#?}"
+        );
+        assert_eq!(skipped.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
+        let trusted = findings(&server.url(), false, &trusting(pem)).await;
+        let mismatch = TlsDefect::HostnameMismatch { expected: "127.0.0.1".into(), names: Vec::new() };
+        assert!(
+            matches!(&trusted.tls, TlsFinding::Failed { defect, .. } if *defect == mismatch),
+            "{trusted:#?}"
+        );
+    }
+}
+
+/// A registry in Python, whose OpenSSL serves with keys that rustls refuses to load.
+struct PythonRegistry {
+    process: Child,
+    port: u16,
+}
+
+const PYTHON_REGISTRY: &str = r#"
+import base64, http.server, ssl, sys
+class Registry(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        alice = "Basic " + base64.b64encode(b"alice:" + sys.argv[3].encode()).decode()
+        granted = self.headers.get("Authorization") == alice
+        self.send_response(200 if granted else 401)
+        self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+        if not granted:
+            self.send_header("WWW-Authenticate", 'Basic realm="registry"')
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+    def log_message(self, *arguments):
+        pass
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.set_ciphers("DEFAULT@SECLEVEL=0")
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"#;
+
+impl PythonRegistry {
+    fn start(password: &str) -> Self {
+        let file = |name: &str| format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
+        let mut process = Command::new("python3")
+            .args(["-c", PYTHON_REGISTRY, &file("rsa-1024.pem"), &file("rsa-1024.key"), password])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { process, port: line.trim().parse().unwrap() }
+    }
+}
+
+impl Drop for PythonRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test]
+async fn small_rsa_key_is_named_and_passes_when_skipped() {
+    let server = PythonRegistry::start(PASSWORD);
+    let url = format!("https://127.0.0.1:{}", server.port);
+    let weak = TlsDefect::Unusable(Unusable::WeakKey(1024));
+    for material in [alice(), trusting(RSA_1024.0)] {
+        let skipped = findings(&url, true, &material).await;
+        assert!(
+            matches!(&skipped.tls, TlsFinding::Skipped { defect: Some(defect), .. } if *defect == weak),
+            "{skipped:#?}"
+        );
+        assert_eq!(skipped.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
+        let strict = findings(&url, false, &material).await;
+        assert!(matches!(&strict.tls, TlsFinding::Failed { defect, .. } if *defect == weak), "{strict:#?}");
+    }
+}
+
+#[test]
+fn client_certificates_of_any_version_and_size_are_named() {
+    let parse = |(pem, key): (&str, &str)| ClientCertificate::parse(pem.as_bytes(), key.as_bytes());
+    assert!(parse(VERSION_1).is_ok());
+    assert_eq!(parse(RSA_1024).unwrap_err(), ClientCertificateError::WeakKey(1024));
+    assert_eq!(
+        parse((VERSION_1.0, &Authority::new("a").server(&["a"]).key_pem)).unwrap_err(),
+        ClientCertificateError::Mismatch
+    );
+}
+
+#[tokio::test]
+async fn reads_every_certificate_of_a_bundle() {
+    let (one, two) = (Authority::new("one"), Authority::new("two"));
+    let server = Server::https(two.server(&["127.0.0.1"]).config(), htpasswd).await;
+    let indented: String = two.pem().lines().map(|line| format!("    {line}\n")).collect();
+    for bundle in [
+        format!("{}{}", one.pem().trim_end(), two.pem()),
+        format!("{}{}", one.pem(), indented),
+        format!("# one\n{}text between\n{}", one.pem(), two.pem()),
+        format!("{}{}", one.pem(), two.pem()).replace('\n', "\r"),
+    ] {
+        let findings = findings(&server.url(), false, &trusting(&bundle)).await;
+        assert_eq!(findings.tls, TlsFinding::Verified, "{bundle}");
+    }
+}
+
+#[test]
+fn a_certificate_that_would_be_lost_is_an_error_with_its_line() {
+    let (one, two) = (Authority::new("one").pem(), Authority::new("two").pem());
+    let lines = one.lines().count();
+    let commented: String = two.lines().map(|line| format!("# {line}\n")).collect();
+    for second in [
+        two.replace("-----END CERTIFICATE-----", ""),
+        two.replace("BEGIN CERTIFICATE", "BEGIN TRUSTED CERTIFICATE"),
+        two.replace("-----END CERTIFICATE", "-----END X509"),
+        commented,
+    ] {
+        let error = CaBundle::parse(format!("{one}{second}").as_bytes()).unwrap_err();
+        assert_eq!(error, CaError::BrokenPem { line: lines + 1 }, "{second}");
+    }
+    let chain = format!("{one}{}", two.replace("-----END", "-----FIN"));
+    let key = Authority::new("a").server(&["a"]).key_pem;
+    assert_eq!(
+        ClientCertificate::parse(chain.as_bytes(), key.as_bytes()).unwrap_err(),
+        ClientCertificateError::NoCertificate
+    );
+}

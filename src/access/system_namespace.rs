@@ -1,0 +1,33 @@
+//! Namespaces that no label makes a tenant's. The chart's policies have the same rule (isSystemNamespace in _helpers.tpl); here it
+//! holds for labels that were there before them.
+
+/// What Kubernetes and OpenShift reserve.
+const RESERVED: [&str; 2] = ["kube-", "openshift-"];
+
+/// Whether this namespace is one of the system's. `own` is the operator's, with the Secrets of SystemRegistries in it.
+pub(super) fn is_system_namespace(name: &str, own: &str) -> bool {
+    name == own || name == "openshift" || RESERVED.iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_namespaces_are_no_tenants() {
+        for name in [
+            "registry-system",
+            "kube-system",
+            "kube-public",
+            "kube-node-lease",
+            "openshift",
+            "openshift-monitoring",
+        ] {
+            assert!(is_system_namespace(name, "registry-system"), "{name}");
+        }
+        for name in ["default", "team-a", "kubernetes", "my-kube-system", "registry-system-a", "openshifted"]
+        {
+            assert!(!is_system_namespace(name, "registry-system"), "{name}");
+        }
+    }
+}

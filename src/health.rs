@@ -1,0 +1,238 @@
+//! What `/healthz` and `/readyz` answer. Owns the truth of both: alive is the event loop alone; ready is what the API server was
+//! last heard to say.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use kube::Client;
+use tokio::time::Instant;
+
+use crate::kubernetes::call::{CallFailure, call};
+
+/// An event loop that has not turned for this long is stuck.
+const STUCK: Duration = Duration::from_secs(30);
+/// How often the event loop shows that it turns.
+const TURN: Duration = Duration::from_secs(1);
+/// A replica that has not heard of the API server for this long is not ready.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How often a replica that renews no lease asks the API server whether it is there.
+const ASK: Duration = Duration::from_secs(10);
+
+/// What the probes of a kubelet ask about.
+#[derive(Debug)]
+pub struct Health {
+    started: Instant,
+    /// Milliseconds after `started` at which the event loop last turned.
+    turned: AtomicU64,
+    readiness: Mutex<Readiness>,
+}
+
+#[derive(Debug, Default)]
+struct Readiness {
+    /// Whether this replica leads and has yet to list what there is.
+    syncing: bool,
+    /// When it last held that this replica could do its part: it was answered, and was not syncing.
+    held: Option<Instant>,
+}
+
+/// Why a replica is not ready.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NotReady {
+    /// Not everything has been listed yet.
+    Syncing,
+    /// The API server was not heard for so long.
+    Silence(Duration),
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syncing => write!(f, "caches are not synced yet"),
+            Self::Silence(time) => write!(f, "no answer from the API server for {} s", time.as_secs()),
+        }
+    }
+}
+
+impl Health {
+    /// Alive, not yet ready.
+    pub fn new() -> Arc<Self> {
+        let (turned, readiness) = (AtomicU64::new(0), Mutex::default());
+        Arc::new(Self { started: Instant::now(), turned, readiness })
+    }
+
+    /// This replica stands by: it has nothing to sync.
+    pub fn stand_by(&self) {
+        self.lock().syncing = false;
+    }
+
+    /// This replica leads, and begins to list what there is.
+    pub fn begin_syncing(&self) {
+        self.lock().syncing = true;
+    }
+
+    /// This replica has listed everything.
+    pub fn synced(&self) {
+        let mut readiness = self.lock();
+        if std::mem::take(&mut readiness.syncing) {
+            readiness.held = Some(Instant::now());
+        }
+    }
+
+    /// The API server answered.
+    pub fn answered(&self) {
+        let mut readiness = self.lock();
+        if !readiness.syncing {
+            readiness.held = Some(Instant::now());
+        }
+    }
+
+    /// Shows for ever that the event loop turns.
+    pub async fn turn(&self) {
+        loop {
+            self.turned.store(self.age(), Ordering::Relaxed);
+            tokio::time::sleep(TURN).await;
+        }
+    }
+
+    /// Whether the event loop turns.
+    pub fn is_alive(&self) -> bool {
+        self.age().saturating_sub(self.turned.load(Ordering::Relaxed)) < millis(STUCK)
+    }
+
+    /// Whether this replica can do its part.
+    pub fn is_ready(&self) -> Result<(), NotReady> {
+        let readiness = self.lock();
+        match readiness.held.map(|held| held.elapsed()) {
+            Some(silence) if silence < SILENCE => Ok(()),
+            Some(silence) if !readiness.syncing => Err(NotReady::Silence(silence)),
+            _ => Err(NotReady::Syncing),
+        }
+    }
+
+    /// Asks the API server again and again whether it is there, for a replica that renews no lease.
+    pub async fn keep_asking(&self, client: &Client) {
+        loop {
+            tokio::time::sleep(ASK).await;
+            match call(client.apiserver_version()).await {
+                Err(error) if error.failure() == CallFailure::NoAnswer => {
+                    tracing::warn!(%error, "the API server does not answer, retrying");
+                }
+                _ => self.answered(),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Readiness> {
+        self.readiness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn age(&self) -> u64 {
+        millis(self.started.elapsed())
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(1);
+    /// A moment before a replica is not ready any more.
+    const ALMOST: Duration = Duration::from_millis(29_999);
+    /// What a leader that is cut off works on, and what is left of the silence then.
+    const TERM: Duration = Duration::from_secs(10);
+    const LEFT: Duration = Duration::from_millis(19_999);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_is_ready_when_synced_and_until_thirty_seconds_without_an_answer() {
+        let health = Health::new();
+        assert_eq!(health.is_ready(), Err(NotReady::Syncing), "nothing was heard");
+        health.begin_syncing();
+        health.answered();
+        assert_eq!(health.is_ready(), Err(NotReady::Syncing), "the lease alone is not enough");
+        health.synced();
+        assert_eq!(health.is_ready(), Ok(()));
+        advance(ALMOST).await;
+        assert_eq!(health.is_ready(), Ok(()));
+        health.synced(); // which was said before, and is no answer
+        advance(MOMENT).await;
+        assert_eq!(health.is_ready(), Err(NotReady::Silence(SILENCE)));
+        health.answered();
+        assert_eq!(health.is_ready(), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_is_cut_off_and_stands_by_is_ready_when_it_is_answered_again() {
+        let health = Health::new();
+        health.begin_syncing();
+        health.synced();
+        advance(TERM).await; // the lease is lost
+        health.stand_by();
+        advance(LEFT).await;
+        assert_eq!(health.is_ready(), Ok(()));
+        advance(MOMENT).await;
+        assert_eq!(health.is_ready(), Err(NotReady::Silence(SILENCE)));
+        health.answered();
+        assert_eq!(health.is_ready(), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_standby_that_takes_over_has_thirty_seconds_to_list_everything() {
+        let health = Health::new();
+        health.answered();
+        health.begin_syncing();
+        advance(ALMOST).await;
+        health.answered();
+        assert_eq!(health.is_ready(), Ok(()));
+        advance(MOMENT).await;
+        assert_eq!(health.is_ready(), Err(NotReady::Syncing));
+        health.synced();
+        assert_eq!(health.is_ready(), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn alive_is_the_event_loop_alone() {
+        let health = Health::new();
+        let turning = tokio::spawn({
+            let health = health.clone();
+            async move { health.turn().await }
+        });
+        sleep(SILENCE * 2 + TURN / 2).await;
+        assert!(health.is_alive() && health.is_ready().is_err());
+        turning.abort();
+        sleep(Duration::from_secs(29)).await;
+        assert!(health.is_alive());
+        sleep(TURN).await;
+        assert!(!health.is_alive());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_without_a_lease_hears_of_the_api_server_by_asking() {
+        for answers in [true, false] {
+            let service = tower::service_fn(move |_: http::Request<kube::client::Body>| async move {
+                if !answers {
+                    std::future::pending::<()>().await;
+                }
+                // A refusal is an answer too.
+                let body = kube::client::Body::from(br#"{"code": 403}"#.to_vec());
+                Ok::<_, std::io::Error>(http::Response::builder().status(403).body(body).unwrap())
+            });
+            let (client, health) = (Client::new(service, "default"), Health::new());
+            health.begin_syncing();
+            health.synced();
+            let _ = tokio::time::timeout(Duration::from_mins(1), health.keep_asking(&client)).await;
+            assert_eq!(health.is_ready().is_ok(), answers);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The self-check of the guard: whether the API server enforces the chart's admission policies.
+//!
+//! Two questions, since neither answers for the other. A dry run of what a policy must refuse shows that the API server judges by
+//! policies at all, and by this one. Reading policies and bindings shows which one is missing, or only warns. A third look finds
+//! what may change registries on their way: no policy can prevent that.
+//!
+//! Expected flow: when a replica becomes the leader and every ten minutes; a standby sends nothing of the kind. A gap is looked at a
+//! second time before it is told, for a chart that is being installed has its policies last.
+
+mod dry_run;
+mod mutators;
+mod policies;
+
+use std::{sync::Arc, time::Duration};
+
+use kube::Client;
+use tokio::time::Instant;
+
+use self::mutators::Mutators;
+use crate::{metrics::Metrics, server::Health, settings::TenantAccess, whoami};
+
+/// While all is well.
+const INTERVAL: Duration = Duration::from_mins(10);
+/// The second look, before a gap is told.
+const CONFIRM: Duration = Duration::from_secs(5);
+/// While a gap is open, or nothing is known: who mends it wants to see it.
+const MENDING: Duration = Duration::from_secs(30);
+
+/// What one look came to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Finding {
+    /// Every policy is there and denies, and what had to be refused was.
+    InForce,
+    /// What is missing, a sentence each.
+    Gaps(Vec<String>),
+    /// It could not be found out.
+    Unknown(String),
+}
+
+/// The self-check of one replica.
+pub struct Guard {
+    client: Client,
+    system_namespace: String,
+    how: TenantAccess,
+    metrics: Metrics,
+    health: Arc<Health>,
+}
+
+impl Guard {
+    /// `client` counts nothing: refusals that are wanted are no errors.
+    pub fn new(
+        client: Client,
+        (system_namespace, how): (String, TenantAccess),
+        metrics: Metrics,
+        health: Arc<Health>,
+    ) -> Self {
+        Self { client, system_namespace, how, metrics, health }
+    }
+
+    /// Checks until dropped.
+    pub async fn keep_checking(&self) {
+        let (mut record, mut mutators) = (Record::default(), None);
+        loop {
+            let finding = self.look().await;
+            let next = record.after(&finding, Instant::now());
+            self.tell(&finding, &next);
+            self.look_for_mutators(&mut mutators).await;
+            tokio::time::sleep(next.pause).await;
+        }
+    }
+
+    /// What was found out by one leader is not said by a standby.
+    pub fn forget(&self) {
+        self.metrics.guard_in_force(None);
+        self.health.guard(None);
+    }
+
+    async fn look(&self) -> Finding {
+        let (user, installed) =
+            futures::join!(whoami::ask(&self.client), policies::gaps(&self.client, self.how));
+        let user = user.ok().and_then(|user| user.username).unwrap_or_default();
+        let tried = dry_run::gaps(&self.client, &user, &self.system_namespace).await;
+        together([installed, tried])
+    }
+
+    fn tell(&self, finding: &Finding, next: &Next) {
+        if let Some(told) = next.told {
+            self.metrics.guard_in_force(Some(told));
+            self.health.guard(Some(match finding {
+                Finding::Gaps(gaps) => Err(gaps.join("; ")),
+                Finding::InForce | Finding::Unknown(_) => Ok(()),
+            }));
+        }
+        match finding {
+            Finding::InForce if next.log => tracing::info!("the admission policies are in force"),
+            Finding::Gaps(gaps) if next.log => tracing::error!(
+                gaps = gaps.join("; "),
+                "the admission policies are not in force: registries and tenants are not protected; apply the chart again"
+            ),
+            Finding::Unknown(why) if next.log => {
+                tracing::warn!(
+                    why,
+                    "could not find out whether the admission policies are in force; trying again"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    async fn look_for_mutators(&self, known: &mut Option<Mutators>) {
+        let found = match mutators::find(&self.client).await {
+            Ok(found) => found,
+            Err(error) => return tracing::warn!(%error, "could not look for mutating admission"),
+        };
+        self.metrics.registry_mutators(found.len());
+        if known.as_ref() != Some(&found) && !found.is_empty() {
+            tracing::warn!(
+                mutators = found.to_string(),
+                "registries may be changed by mutating admission before they are stored, whoever writes them: see that only \
+                 system administrators can change it"
+            );
+        }
+        *known = Some(found);
+    }
+}
+
+/// Gaps go before what isn't known, and that before all being well.
+fn together(findings: [Finding; 2]) -> Finding {
+    let (mut gaps, mut unknown) = (Vec::new(), None);
+    for finding in findings {
+        match finding {
+            Finding::InForce => {}
+            Finding::Gaps(more) => gaps.extend(more),
+            Finding::Unknown(why) => unknown = Some(why),
+        }
+    }
+    match (gaps.is_empty(), unknown) {
+        (false, _) => Finding::Gaps(gaps),
+        (true, Some(why)) => Finding::Unknown(why),
+        (true, None) => Finding::InForce,
+    }
+}
+
+/// What was found and told before.
+#[derive(Debug, Default)]
+struct Record {
+    last: Option<Finding>,
+    logged: Option<Instant>,
+}
+
+/// What follows from a look.
+#[derive(Debug, PartialEq)]
+struct Next {
+    /// Whether the guard is in force, if that is to be told.
+    told: Option<bool>,
+    log: bool,
+    pause: Duration,
+}
+
+impl Record {
+    fn after(&mut self, finding: &Finding, now: Instant) -> Next {
+        let before = self.last.replace(finding.clone());
+        let was_open = matches!(before, Some(Finding::Gaps(_)));
+        let (told, pause) = match finding {
+            Finding::InForce => (Some(true), INTERVAL),
+            Finding::Gaps(_) if was_open => (Some(false), MENDING),
+            Finding::Gaps(_) => (None, CONFIRM),
+            Finding::Unknown(_) => (None, MENDING),
+        };
+        let is_news = before.as_ref() != Some(finding) || self.logged.is_none();
+        let is_long_ago = self.logged.is_none_or(|at| now.duration_since(at) >= INTERVAL);
+        let log = match finding {
+            Finding::InForce => is_news,
+            Finding::Gaps(_) => told.is_some() && (is_news || is_long_ago),
+            Finding::Unknown(_) => is_news || is_long_ago,
+        };
+        self.logged = match finding {
+            Finding::Gaps(_) if told.is_none() => None,
+            _ if log => Some(now),
+            _ => self.logged,
+        };
+        Next { told, log, pause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gap() -> Finding {
+        Finding::Gaps(vec!["a policy is missing".to_owned()])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gap_is_told_at_the_second_look_and_logged_again_every_ten_minutes() {
+        let mut record = Record::default();
+        let mut at = Instant::now();
+        let first = record.after(&gap(), at);
+        assert_eq!(first, Next { told: None, log: false, pause: CONFIRM });
+        let mut logs = Vec::new();
+        for look in 0..41 {
+            at += MENDING;
+            let next = record.after(&gap(), at);
+            assert_eq!((next.told, next.pause), (Some(false), MENDING));
+            logs.extend(next.log.then_some(look));
+        }
+        assert_eq!(logs, [0, 20, 40]);
+        assert_eq!(
+            record.after(&Finding::InForce, at),
+            Next { told: Some(true), log: true, pause: INTERVAL }
+        );
+        assert_eq!(
+            record.after(&Finding::InForce, at),
+            Next { told: Some(true), log: false, pause: INTERVAL }
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_known_changes_nothing_that_was_told() {
+        let (mut record, at) = (Record::default(), Instant::now());
+        let unknown = Finding::Unknown("no answer".to_owned());
+        assert_eq!(record.after(&Finding::InForce, at).told, Some(true));
+        assert_eq!(record.after(&unknown, at), Next { told: None, log: true, pause: MENDING });
+        assert!(!record.after(&unknown, at).log);
+    }
+
+    #[test]
+    fn a_gap_is_a_gap_whatever_else_is_not_known() {
+        let unknown = || Finding::Unknown("no answer".to_owned());
+        assert_eq!(together([unknown(), gap()]), gap());
+        assert_eq!(together([unknown(), Finding::InForce]), unknown());
+        assert_eq!(together([Finding::InForce, Finding::InForce]), Finding::InForce);
+    }
+}

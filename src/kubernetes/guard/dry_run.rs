@@ -1,0 +1,99 @@
+//! A request without effect that RBAC grants to the operator and a policy must refuse.
+
+use std::time::Duration;
+
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    core::Status,
+};
+use registry_api::{GROUP, OPERATOR, SystemRegistry, spec::VERSION};
+use serde_json::{Value, json};
+
+use super::Finding;
+
+/// The policy that must refuse it.
+const POLICY: &str = "system-registries";
+const FIELD_MANAGER: &str = "registry-operator-guard";
+/// The SystemRegistry that is tried and never made; the chart's ClusterRole grants its creation by this name.
+const CANARY: &str = "registry-operator-guard";
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// What became of a request that a policy must refuse.
+#[derive(Debug, Eq, PartialEq)]
+enum Tried {
+    Refused,
+    LetThrough,
+    Unknown(String),
+}
+
+/// Tries to make a SystemRegistry. `user` is the operator, and `namespace` its own.
+pub(super) async fn gaps(client: &Client, user: &str, namespace: &str) -> Finding {
+    match try_to_make_one(client).await {
+        Tried::Refused => Finding::InForce,
+        Tried::LetThrough => Finding::Gaps(vec![let_through(user, namespace)]),
+        Tried::Unknown(why) => Finding::Unknown(why),
+    }
+}
+
+fn let_through(user: &str, namespace: &str) -> String {
+    let expected = format!("system:serviceaccount:{namespace}:{OPERATOR}");
+    let what =
+        format!("what ValidatingAdmissionPolicy {POLICY}.{GROUP} must refuse was let through (a dry run)");
+    if user == expected {
+        format!("{what}: look whether the API server's admission plugin ValidatingAdmissionPolicy is on")
+    } else {
+        format!("{what}: the policies name {expected}, and the operator runs as {user}")
+    }
+}
+
+async fn try_to_make_one(client: &Client) -> Tried {
+    let object = json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "SystemRegistry",
+        "metadata": {"name": CANARY}, "spec": {"endpoint": "https://guard.invalid", "suspend": true},
+    });
+    let api: Api<SystemRegistry> = Api::all(client.clone());
+    let params = PatchParams { dry_run: true, ..PatchParams::apply(FIELD_MANAGER).force() };
+    match tokio::time::timeout(ANSWER, api.patch(CANARY, &params, &Patch::Apply(object))).await {
+        Ok(Ok(_)) => Tried::LetThrough,
+        Ok(Err(kube::Error::Api(status))) if is_refused(&status) => Tried::Refused,
+        Ok(Err(error)) => Tried::Unknown(error.to_string()),
+        Err(_) => Tried::Unknown(format!("the API server did not answer in {ANSWER:?}")),
+    }
+}
+
+/// Whether the policy refused it. RBAC and webhooks answer Forbidden too; only policies add a cause, which begins with their
+/// name.
+fn is_refused(status: &Status) -> bool {
+    let begins = format!("ValidatingAdmissionPolicy '{POLICY}.{GROUP}' ");
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403 && causes.into_iter().any(|cause| cause.message.starts_with(&begins))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16, causes: Value) -> Status {
+        let details = json!({"name": "registry-operator-guard", "causes": causes});
+        serde_json::from_value(json!({"code": code, "reason": "Forbidden", "details": details})).unwrap()
+    }
+
+    #[test]
+    fn only_the_policys_own_refusal_counts() {
+        let by = |policy: &str| json!([{"message": format!("ValidatingAdmissionPolicy '{policy}' with binding 'b' denied request: no")}]);
+        let ours = by("system-registries.registry.spectrocloud.com");
+        assert!(is_refused(&status(403, ours.clone())));
+        assert!(!is_refused(&status(403, by("theirs.example.com"))));
+        assert!(!is_refused(&status(403, json!([]))), "RBAC");
+        assert!(!is_refused(&status(422, ours)));
+    }
+
+    #[test]
+    fn an_account_that_the_policies_do_not_name_is_said() {
+        let says = let_through("system:serviceaccount:registry-system:other", "registry-system");
+        assert!(says.ends_with("the operator runs as system:serviceaccount:registry-system:other"), "{says}");
+        let says = let_through("system:serviceaccount:registry-system:registry-operator", "registry-system");
+        assert!(says.ends_with("plugin ValidatingAdmissionPolicy is on"), "{says}");
+    }
+}

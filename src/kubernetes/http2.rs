@@ -1,0 +1,196 @@
+//! Connections that many watches share, by HTTP/2.
+//!
+//! By HTTP/1.1 each watch has a connection, with its handshake, its buffers and its file descriptor, for itself. Owns how many watches go over one connection: an API server allows a hundred streams, and a
+//! stream too many would wait for the end of another, which for a watch does not come.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::Request;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::{
+    client::legacy::{Builder, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder, ConfigExt},
+};
+use tokio::{
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tower::{BoxError, ServiceBuilder};
+
+use crate::{api_client::Guard, metrics::Metrics};
+
+/// Streams of one connection. Kubernetes allows 100 since 1.29, Go's default before was 250; a few are left for streams
+/// whose end the server has not seen yet.
+const STREAMS: usize = 96;
+/// A connection that died in silence is noticed within the sum of these.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
+/// How long a protocol is tried.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Gives out clients, each for one watch.
+pub struct Http2ClientPool {
+    config: Config,
+    metrics: Metrics,
+    plain: Client,
+    protocol: OnceCell<Protocol>,
+    connections: Mutex<Vec<Connection>>,
+}
+
+/// What the API server, and what lies between, was found to speak.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Protocol {
+    Http2,
+    Http1,
+}
+
+struct Connection {
+    number: usize,
+    client: Client,
+    free: Arc<Semaphore>,
+}
+
+/// A client for one watch, for as long as this is held.
+pub struct Stream {
+    /// The client.
+    pub client: Client,
+    /// Which connection; none where each watch has its own.
+    pub connection: Option<usize>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Http2ClientPool {
+    /// A pool without connections. `plain` serves where HTTP/2 does not get through.
+    pub fn new(config: Config, metrics: Metrics, plain: Client) -> Self {
+        Self { config, metrics, plain, protocol: OnceCell::new(), connections: Mutex::default() }
+    }
+
+    /// A client for one more watch, over another connection than `than` if that is given; none while the API server
+    /// answers by no protocol.
+    pub async fn stream(&self, than: Option<usize>) -> Option<Stream> {
+        match self.protocol.get_or_try_init(|| self.probe()).await {
+            Ok(Protocol::Http2) => Some(self.take(than)),
+            Ok(Protocol::Http1) => Some(self.plainly()),
+            Err(NoAnswer) => None,
+        }
+    }
+
+    /// Finds out once what is spoken. An API server that is away for a moment must not pass for one without HTTP/2: only
+    /// where it answers by HTTP/1.1, and just then not by HTTP/2, each watch gets a connection of its own.
+    async fn probe(&self) -> Result<Protocol, NoAnswer> {
+        let http2 = self.take(None);
+        if http2.connection.is_none() {
+            return Ok(Protocol::Http1);
+        }
+        if answers(&http2.client).await {
+            return Ok(Protocol::Http2);
+        }
+        if !answers(&self.plain).await {
+            return Err(NoAnswer);
+        }
+        if answers(&http2.client).await {
+            return Ok(Protocol::Http2);
+        }
+        tracing::warn!(
+            "the API server answers by HTTP/1.1 and not by HTTP/2: each watch has a connection of its own"
+        );
+        Ok(Protocol::Http1)
+    }
+
+    fn take(&self, than: Option<usize>) -> Stream {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = connections.iter().filter(|connection| Some(connection.number) != than);
+        if let Some(stream) = others.find_map(Connection::take) {
+            return stream;
+        }
+        match connect(&self.config, &self.metrics) {
+            Some(Ok(client)) => {
+                let (number, free) = (connections.len(), Arc::new(Semaphore::new(STREAMS)));
+                let connection = Connection { number, client, free };
+                let stream = connection.take();
+                connections.push(connection);
+                stream.unwrap_or_else(|| self.plainly())
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "failed to make an HTTP/2 client: each watch has a connection of its own");
+                self.plainly()
+            }
+            None => self.plainly(),
+        }
+    }
+
+    fn plainly(&self) -> Stream {
+        Stream { client: self.plain.clone(), connection: None, _place: None }
+    }
+}
+
+impl Connection {
+    fn take(&self) -> Option<Stream> {
+        let place = self.free.clone().try_acquire_owned().ok()?;
+        Some(Stream { client: self.client.clone(), connection: Some(self.number), _place: Some(place) })
+    }
+}
+
+/// The API server answered by no protocol.
+struct NoAnswer;
+
+/// Whether there is an answer, whatever it says.
+async fn answers(client: &Client) -> bool {
+    let Ok(request) = Request::get("/version").body(Body::empty()) else { return false };
+    matches!(timeout(ANSWER, client.send(request)).await, Ok(Ok(_)))
+}
+
+/// A client for calls. All go over one connection where HTTP/2 is spoken, and else over as many as there are at a time.
+pub(crate) fn for_calls(config: &Config, guard: &Guard) -> kube::Result<Client> {
+    if connects_here(config) {
+        return client(config, guard, Spoken::Either);
+    }
+    Ok(ClientBuilder::try_from(config.clone())?.with_layer(guard).build())
+}
+
+/// None where HTTP/2 or this way of connecting is not for that configuration.
+fn connect(config: &Config, metrics: &Metrics) -> Option<kube::Result<Client>> {
+    connects_here(config).then(|| client(config, &Guard::without_term(metrics), Spoken::Http2))
+}
+
+/// Proxies and other names of servers are left to kube's own client.
+fn connects_here(config: &Config) -> bool {
+    let https = config.cluster_url.scheme_str() == Some("https");
+    https && config.proxy_url.is_none() && config.tls_server_name.is_none()
+}
+
+/// What is offered to the API server.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Spoken {
+    Http2,
+    Either,
+}
+
+fn client(config: &Config, guard: &Guard, spoken: Spoken) -> kube::Result<Client> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(config.connect_timeout);
+    let tls = HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_only();
+    let https = match spoken {
+        Spoken::Http2 => tls.enable_http2().wrap_connector(tcp),
+        Spoken::Either => tls.enable_all_versions().wrap_connector(tcp),
+    };
+    let mut http = Builder::new(TokioExecutor::new());
+    http.http2_only(spoken == Spoken::Http2).timer(TokioTimer::new()).pool_timer(TokioTimer::new());
+    http.http2_keep_alive_interval(KEEP_ALIVE).http2_keep_alive_timeout(KEEP_ALIVE_ANSWER);
+    let service = ServiceBuilder::new()
+        .layer(guard.clone())
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http.build(https));
+    Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
+}

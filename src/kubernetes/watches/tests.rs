@@ -1,0 +1,336 @@
+use std::{
+    convert::Infallible,
+    sync::{Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use http::Response;
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
+use kube::{Client, Config, client::Body};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{metrics::Metrics, settings::TenantAccess};
+
+/// What the API server does next.
+enum Answer {
+    /// Answers with that, at once.
+    Json(u16, Value),
+    /// Tells these changes, and ends after that time, or never.
+    Changes(Vec<Value>, Option<Duration>),
+    /// Doesn't answer.
+    Silence,
+}
+
+/// An API server of one's own making, and what it was asked: method, path and query, and when.
+#[derive(Clone)]
+struct Server {
+    asked: Arc<Mutex<Vec<(String, Duration)>>>,
+    client: Client,
+}
+
+type Reply = UnsyncBoxBody<Bytes, Infallible>;
+
+impl Server {
+    /// It answers its nth request for that path as `answer` says.
+    fn new(answer: impl Fn(&str, usize) -> Answer + Clone + Send + Sync + 'static) -> Self {
+        let asked: Arc<Mutex<Vec<(String, Duration)>>> = Arc::default();
+        let (began, log) = (Instant::now(), asked.clone());
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (uri, path) = (request.uri().to_string(), request.uri().path().to_owned());
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            let number = log.iter().filter(|(asked, _)| asked.contains(&path)).count();
+            log.push((format!("{} {uri}", request.method()), began.elapsed()));
+            let answer = answer(&path, number);
+            async move { Ok::<_, Infallible>(reply(answer).await) }
+        });
+        Self { asked, client: Client::new(service, "default") }
+    }
+
+    fn pool(&self) -> Arc<WatchPool> {
+        let config = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let clients = Http2ClientPool::new(config, Metrics::new(), self.client.clone());
+        Arc::new(WatchPool::new(clients, || 0.5))
+    }
+
+    fn asked(&self) -> Vec<(String, Duration)> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The resource versions at which changes were asked for; "list" for lists.
+    fn versions(&self) -> Vec<String> {
+        let version = |(uri, _): (String, Duration)| match uri.split_once("resourceVersion=") {
+            Some((_, version)) if uri.contains("watch=true") => version.to_owned(),
+            _ => "list".to_owned(),
+        };
+        self.asked().into_iter().map(version).collect()
+    }
+
+    /// The times between requests.
+    fn pauses(&self) -> Vec<Duration> {
+        let times: Vec<Duration> = self.asked().into_iter().map(|(_, at)| at).collect();
+        times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect()
+    }
+}
+
+async fn reply(answer: Answer) -> Response<Reply> {
+    let whole = |code: u16, body: Value| {
+        let body = http_body_util::Full::new(Bytes::from(body.to_string())).boxed_unsync();
+        Response::builder().status(code).body(body).unwrap()
+    };
+    match answer {
+        Answer::Json(code, body) => whole(code, body),
+        Answer::Silence => std::future::pending().await,
+        Answer::Changes(changes, ends) => {
+            let lines = changes.into_iter().map(|change| Bytes::from(format!("{change}\n")));
+            let end = async move {
+                match ends {
+                    Some(time) => tokio::time::sleep(time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let end = stream::once(end).filter_map(|()| std::future::ready(None));
+            let frames = stream::iter(lines).chain(end).map(|line| Ok(Frame::data(line)));
+            Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)))
+        }
+    }
+}
+
+fn list(version: &str, names: &[&str]) -> Answer {
+    let items: Vec<Value> = names.iter().map(|name| object(name, "1")).collect();
+    Answer::Json(200, json!({"metadata": {"resourceVersion": version}, "items": items}))
+}
+
+fn object(name: &str, version: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": "team", "resourceVersion": version}})
+}
+
+fn change(kind: &str, object: &Value) -> Value {
+    json!({"type": kind, "object": object})
+}
+
+fn bookmark(version: &str) -> Value {
+    let metadata = json!({"resourceVersion": version});
+    change("BOOKMARK", &json!({"kind": "Namespace", "apiVersion": "v1", "metadata": metadata}))
+}
+
+fn refusal(code: u16) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": "x"})
+}
+
+type Told = Result<Event<Metadata<Namespace>>, CallError>;
+
+/// Watches for that time, and says what was told.
+async fn told(server: &Server, time: Duration) -> Vec<String> {
+    let mut watch = server.pool().watch(Source::namespaces());
+    let (mut all, until) = (Vec::new(), Instant::now() + time);
+    while let Ok(told) = timeout_at(until, watch.next()).await {
+        all.push(said(told));
+    }
+    all
+}
+
+fn said(told: Told) -> String {
+    match told {
+        Ok(Event::Init) => "begins".to_owned(),
+        Ok(Event::InitApply(object)) => format!("lists {}", object.name()),
+        Ok(Event::InitDone) => "listed".to_owned(),
+        Ok(Event::Apply(object)) => format!("has {}", object.name()),
+        Ok(Event::Delete(object)) => format!("lost {}", object.name()),
+        Err(_) => "failed".to_owned(),
+    }
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+#[tokio::test(start_paused = true)]
+async fn lists_once_and_resumes_at_the_newest_version() {
+    let server = Server::new(|_, number| match number {
+        0 => list("5", &["a"]),
+        1 => Answer::Changes(vec![change("ADDED", &object("b", "7"))], Some(MINUTE / 2)),
+        2 => list("7", &[]),
+        3 => Answer::Changes(vec![change("DELETED", &object("a", "8")), bookmark("9")], Some(MINUTE / 4)),
+        4 => list("9", &[]),
+        _ => Answer::Changes(Vec::new(), None),
+    });
+    assert_eq!(told(&server, MINUTE).await, ["begins", "lists a", "listed", "has b", "lost a"]);
+    assert_eq!(server.versions(), ["list", "5", "list", "7", "list", "9"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_a_list_page_by_page() {
+    let page = |names: &[&str], next: &str| {
+        let items: Vec<Value> = names.iter().map(|name| object(name, "1")).collect();
+        Answer::Json(200, json!({"metadata": {"resourceVersion": "5", "continue": next}, "items": items}))
+    };
+    let server = Server::new(move |_, number| match number {
+        0 => page(&["a"], "more"),
+        1 => page(&["b"], ""),
+        _ => Answer::Changes(Vec::new(), None),
+    });
+    assert_eq!(told(&server, MINUTE).await, ["begins", "lists a", "lists b", "listed"]);
+    assert!(server.asked()[1].0.contains("continue=more"), "{:?}", server.asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_anew_when_its_version_is_gone() {
+    let gone = [Answer::Changes(vec![change("ERROR", &refusal(410))], None), Answer::Json(410, refusal(410))];
+    for (case, gone) in gone.into_iter().enumerate() {
+        let gone = Arc::new(Mutex::new(Some(gone)));
+        let server = Server::new(move |_, number| match number {
+            0 => list("5", &["a"]),
+            1 => gone.lock().unwrap().take().unwrap(),
+            2 => list("9", &["a", "b"]),
+            _ => Answer::Changes(Vec::new(), None),
+        });
+        let told = told(&server, MINUTE).await;
+        let anew = ["begins", "lists a", "lists b", "listed"];
+        assert_eq!(told[told.len() - 4..], anew, "case {case}");
+        assert_eq!(server.versions(), ["list", "5", "list", "9"], "case {case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_as_long_as_a_busy_server_asks() {
+    let mut busy = refusal(429);
+    busy["details"] = json!({"retryAfterSeconds": 7});
+    let server = Server::new(move |_, number| match number {
+        0 | 2 => Answer::Json(429, busy.clone()),
+        1 => list("5", &[]),
+        _ => Answer::Changes(Vec::new(), None),
+    });
+    assert_eq!(told(&server, MINUTE).await, ["begins", "failed", "begins", "listed", "failed"]);
+    let pauses = server.pauses();
+    assert!(pauses[0] >= Duration::from_secs(7) && pauses[2] >= Duration::from_secs(7), "{pauses:?}");
+    assert_eq!(server.versions()[3], "5", "it does not list anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn backs_off_from_a_failing_server() {
+    for code in [500, 503] {
+        let server = Server::new(move |_, _| Answer::Json(code, refusal(code)));
+        told(&server, MINUTE * 10).await;
+        let pauses = server.pauses();
+        assert!(pauses[0] < Duration::from_millis(200), "{pauses:?}");
+        assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1] + Duration::from_millis(1)), "{pauses:?}");
+        assert!(pauses.iter().max().unwrap() <= &(LONGEST_PAUSE * 3 / 2), "{pauses:?}");
+        assert!(pauses.len() < 120, "{} requests in ten minutes", pauses.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn asks_again_when_there_is_no_answer() {
+    let server = Server::new(|_, number| match number {
+        0 | 2 => Answer::Silence,
+        1 => list("5", &[]),
+        _ => Answer::Changes(Vec::new(), None),
+    });
+    assert_eq!(told(&server, MINUTE * 2).await, ["begins", "failed", "begins", "listed", "failed"]);
+    assert_eq!(server.versions(), ["list", "list", "5", "5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn backs_off_from_changes_that_end_at_once() {
+    let server = Server::new(|_, number| match number {
+        0 => list("5", &[]),
+        _ => Answer::Changes(Vec::new(), Some(Duration::ZERO)),
+    });
+    told(&server, MINUTE).await;
+    assert!(server.asked().len() < 30, "{} requests", server.asked().len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn gives_itself_access_once_and_then_waits() {
+    let server = Server::new(|path, _| match path {
+        path if path.contains("selfsubjectreviews") => {
+            Answer::Json(201, json!({"status": {"userInfo": {"username": "operator"}}, "metadata": {}}))
+        }
+        path if path.contains("/secrets") => Answer::Json(403, refusal(403)),
+        path if path.contains("clusterroles") => Answer::Json(200, object("role", "1")),
+        _ => {
+            Answer::Json(200, json!({"metadata": {}, "roleRef": {"kind": "x", "name": "x", "apiGroup": "x"}}))
+        }
+    });
+    let access = Arc::new(Access::new(server.client.clone(), TenantAccess::Bound).await.unwrap());
+    access.labelled("team".into(), "a".into());
+    let mut watch = server.pool().watch(Source::secrets_metadata(&access, &"team".into()));
+    let hour = Instant::now() + MINUTE * 60;
+    while timeout_at(hour, watch.next()).await.is_ok() {}
+    let asked = server.asked();
+    let count = |what: &str| asked.iter().filter(|(asked, _)| asked.contains(what)).count();
+    assert_eq!(count("PATCH"), 1, "{asked:?}");
+    assert!((60..=140).contains(&count("/secrets")), "{} lists in an hour", count("/secrets"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn renews_a_watch_after_ten_to_twenty_minutes() {
+    let server = Server::new(|_, number| match number {
+        0 => list("5", &[]),
+        1 => Answer::Changes(vec![bookmark("8")], None),
+        _ => Answer::Changes(Vec::new(), None),
+    });
+    told(&server, MINUTE * 16).await;
+    assert_eq!(server.versions(), ["list", "5", "8"], "jitter is half of what it may be");
+    assert!(server.pauses()[1] >= MINUTE * 15);
+    assert!(server.asked()[1].0.contains("timeoutSeconds=86400"), "{:?}", server.asked()[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_lasts_longer_when_others_have_come() {
+    let server = Server::new(|_, number| match number {
+        0 => list("5", &[]),
+        _ => Answer::Changes(Vec::new(), None),
+    });
+    let pool = server.pool();
+    let mut watch = pool.watch(Source::namespaces());
+    let others: Vec<_> = (0..299).map(|_| pool.watch(Source::namespaces())).collect();
+    let hours = Instant::now() + MINUTE * 149;
+    while timeout_at(hours, watch.next()).await.is_ok() {}
+    assert_eq!(server.asked().len(), 2, "300 watches last 100 to 200 minutes each");
+    drop(others);
+}
+
+#[tokio::test(start_paused = true)]
+async fn notices_a_store_that_was_set_back_before_it_resumes() {
+    for (revision, expected) in [("6", true), ("7", false), ("8", false)] {
+        let server = Server::new(move |_, number| match number {
+            0 => list("5", &[]),
+            1 => Answer::Changes(vec![bookmark("7")], Some(MINUTE)),
+            2 => list(revision, &[]),
+            _ => Answer::Changes(Vec::new(), None),
+        });
+        let pool = server.pool();
+        let mut watch = pool.watch(Source::namespaces());
+        let watching = async { while watch.next().await.is_ok() {} };
+        let noticed = tokio::select! {
+            () = pool.set_back().notified() => true,
+            _ = tokio::time::timeout(MINUTE * 2, watching) => false,
+        };
+        assert_eq!(noticed, expected, "the store is at {revision}, the watch at 7");
+    }
+}
+
+#[test]
+fn all_watches_are_renewed_three_times_a_minute_at_most() {
+    for watches in [1, 20, 31, 1_000, 2_000] {
+        let a_minute = f64::from(watches) * 60.0 / renewal(watches).as_secs_f64();
+        assert!(a_minute <= 3.01, "{watches} watches: {a_minute}");
+        assert!(renewal(watches) >= LEAST_RENEWAL);
+    }
+    assert!(renewal(u32::MAX) * 2 <= SERVER_TIMEOUT);
+}
+
+#[test]
+fn annotations_and_managed_fields_are_not_kept() {
+    let object = json!({"metadata": {
+        "name": "a", "resourceVersion": "7", "labels": {"team": "x"}, "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "annotations": {"long": "x".repeat(1_000)}, "managedFields": [{"manager": "m", "fieldsV1": {"f:a": {}}}],
+    }});
+    let metadata: Metadata<Namespace> = serde_json::from_value(object).unwrap();
+    assert!(format!("{metadata:?}").len() < 300);
+    assert_eq!((&*metadata.name(), metadata.label("team")), ("a", Some("x")));
+    assert!(metadata.is_being_deleted());
+    assert_eq!(metadata.into_version(), "7");
+}

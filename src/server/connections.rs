@@ -1,0 +1,144 @@
+//! How many connections to the metrics address are open at the same time. Owns that the newest is always let in: where there are
+//! too many, the one that has been there longest goes, so that a flood of slow clients keeps no probe of a kubelet away.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::task::AbortHandle;
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Connections that have not asked for metrics: their headers are on their way, or a line of an answer is.
+    pub others: usize,
+    /// Connections that take metrics.
+    pub scrapes: usize,
+}
+
+/// The connections that are open. Cheap to clone; all clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Connections {
+    bounds: Bounds,
+    open: Arc<Mutex<Open>>,
+}
+
+/// By age: the first is the oldest.
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    others: BTreeMap<u64, AbortHandle>,
+    scrapes: BTreeMap<u64, AbortHandle>,
+}
+
+/// One connection's place, for as long as it is held.
+#[derive(Debug)]
+pub(super) struct Place {
+    number: u64,
+    connections: Connections,
+}
+
+impl Connections {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self { bounds, open: Arc::default() }
+    }
+
+    /// Gives a new connection its place. `serve` starts its task, which ends early when others need the room.
+    pub(super) fn admit(&self, serve: impl FnOnce(Place) -> AbortHandle) {
+        let mut open = self.lock();
+        let number = open.next;
+        open.next += 1;
+        let task = serve(Place { number, connections: self.clone() });
+        open.others.insert(number, task);
+        let oldest = (open.others.len() > self.bounds.others).then(|| open.others.pop_first()).flatten();
+        drop(open);
+        end(oldest);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// This connection takes metrics from now on.
+    pub(super) fn scrape(&self) {
+        let mut open = self.connections.lock();
+        if let Some(task) = open.others.remove(&self.number) {
+            open.scrapes.insert(self.number, task);
+        }
+        let crowded = open.scrapes.len() > self.connections.bounds.scrapes;
+        let oldest = crowded.then(|| open.scrapes.pop_first()).flatten();
+        drop(open);
+        end(oldest);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.connections.lock();
+        open.others.remove(&self.number);
+        open.scrapes.remove(&self.number);
+    }
+}
+
+fn end(connection: Option<(u64, AbortHandle)>) {
+    if let Some((_, task)) = connection {
+        task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    fn connect(connections: &Connections, scrapes: bool) -> tokio::task::JoinHandle<()> {
+        let mut handle = None;
+        connections.admit(|place| {
+            let task = tokio::spawn(async move {
+                if scrapes {
+                    place.scrape();
+                }
+                pending::<()>().await;
+            });
+            let abort = task.abort_handle();
+            handle = Some(task);
+            abort
+        });
+        handle.unwrap()
+    }
+
+    async fn all_run() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_newest_is_let_in_and_the_oldest_of_its_kind_goes() {
+        let connections = Connections::new(Bounds { others: 3, scrapes: 2 });
+        let mut tasks = Vec::new();
+        for scrapes in [true, false, true, false, false, true, false] {
+            tasks.push(connect(&connections, scrapes));
+            all_run().await;
+        }
+        let open: Vec<bool> = tasks.iter().map(|task| !task.is_finished()).collect();
+        assert_eq!(open, [false, false, true, true, true, true, true]);
+        let open = connections.lock();
+        assert_eq!((open.others.len(), open.scrapes.len()), (3, 2));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_leaves_its_place() {
+        let connections = Connections::new(Bounds { others: 3, scrapes: 2 });
+        for scrapes in [true, false] {
+            connect(&connections, scrapes).abort();
+        }
+        all_run().await;
+        let open = connections.lock();
+        assert_eq!((open.others.len(), open.scrapes.len()), (0, 0));
+    }
+}

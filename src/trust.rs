@@ -1,0 +1,150 @@
+//! The authorities of `--ca-file`: read at the start, and again whenever the file has changed.
+//!
+//! The file is usually a mounted ConfigMap, such as trust-manager keeps: the kubelet puts another in its place. A new one
+//! that can't be used changes nothing, and is told in the log.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use registry_probe::{CaBundle, CaError};
+use thiserror::Error;
+
+/// How often the file is looked at; the kubelet itself takes about a minute.
+const LOOK: Duration = Duration::from_secs(10);
+/// A bundle has at most 1 MiB; one byte more shows that it is too large.
+const LARGEST: u64 = 1024 * 1024 + 1;
+
+/// Why the file gives no authorities.
+#[derive(Debug, Error)]
+pub enum CaFileError {
+    /// It can't be read.
+    #[error("--ca-file {} can't be read: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It is no bundle of certificates.
+    #[error("--ca-file {} {error}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: CaError,
+    },
+}
+
+/// The file, as it was read last.
+#[derive(Debug)]
+pub struct CaFile {
+    path: PathBuf,
+    text: Vec<u8>,
+}
+
+impl CaFile {
+    /// Reads the file.
+    pub fn read(path: &Path) -> Result<(Self, CaBundle), CaFileError> {
+        let text = read(path)?;
+        let bundle = parse(path, &text)?;
+        Ok((Self { path: path.to_owned(), text }, bundle))
+    }
+
+    /// Hands over what the file holds each time that it has changed. Never ends.
+    pub async fn follow(mut self, apply: impl Fn(CaBundle)) {
+        let mut complained = false;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            match self.changed() {
+                Ok(None) => complained = false,
+                Ok(Some(bundle)) => {
+                    complained = false;
+                    tracing::info!(path = %self.path.display(), "CA file changed: new certificates are trusted");
+                    apply(bundle);
+                }
+                // Once for each trouble: it lasts until somebody mends the file.
+                Err(error) if !complained => {
+                    complained = true;
+                    tracing::error!("{error}; the certificates before are still trusted");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn changed(&mut self) -> Result<Option<CaBundle>, CaFileError> {
+        let text = read(&self.path)?;
+        if text == self.text {
+            return Ok(None);
+        }
+        let bundle = parse(&self.path, &text)?;
+        self.text = text;
+        Ok(Some(bundle))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CaFileError> {
+    let mut text = Vec::new();
+    match File::open(path).and_then(|file| file.take(LARGEST).read_to_end(&mut text)) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(CaFileError::Unreadable { path: path.to_owned(), error }),
+    }
+}
+
+fn parse(path: &Path, text: &[u8]) -> Result<CaBundle, CaFileError> {
+    CaBundle::parse(text).map_err(|error| CaFileError::Unusable { path: path.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(name: &str) -> String {
+        rcgen::generate_simple_self_signed([name.to_owned()]).unwrap().cert.pem()
+    }
+
+    /// As the kubelet mounts a ConfigMap: a link to a directory that is swapped.
+    #[test]
+    fn a_swapped_file_is_read_again_and_a_broken_one_changes_nothing() {
+        let mount = tempfile::tempdir().unwrap();
+        let (path, data) = (mount.path().join("..data/ca.crt"), mount.path().join("..data"));
+        let swap = |version: &str, text: &str| {
+            let next = mount.path().join(version);
+            std::fs::create_dir(&next).unwrap();
+            std::fs::write(next.join("ca.crt"), text).unwrap();
+            let link = mount.path().join("..data_tmp");
+            std::os::unix::fs::symlink(&next, &link).unwrap();
+            std::fs::rename(link, &data).unwrap();
+        };
+        swap("one", &certificate("one"));
+        let (mut file, first) = CaFile::read(&path).unwrap();
+        assert!(file.changed().unwrap().is_none());
+        swap("two", "not a certificate");
+        assert!(file.changed().is_err());
+        assert!(file.changed().is_err(), "it is looked at again");
+        swap("three", &certificate("three"));
+        let third = file.changed().unwrap().unwrap();
+        assert!(third.to_pem() != first.to_pem());
+        assert!(file.changed().unwrap().is_none());
+        std::fs::remove_file(&data).unwrap();
+        assert!(file.changed().is_err());
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_used_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.crt");
+        let message = || CaFile::read(&path).unwrap_err().to_string();
+        assert!(
+            message().starts_with(&format!("--ca-file {} can't be read: ", path.display())),
+            "{}",
+            message()
+        );
+        std::fs::write(&path, "nothing").unwrap();
+        assert!(message().contains("holds no certificate in PEM form"), "{}", message());
+    }
+}
