@@ -31,7 +31,11 @@ pub struct Health {
     /// Milliseconds after `started` at which the event loop last turned.
     turned: AtomicU64,
     readiness: Mutex<Readiness>,
+    guard: Mutex<Option<Guarded>>,
 }
+
+/// What the self-check of the policies has come to: in force, or what is missing.
+pub type Guarded = Result<(), String>;
 
 #[derive(Debug, Default)]
 struct Readiness {
@@ -63,7 +67,17 @@ impl Health {
     /// Alive, not yet ready.
     pub fn new() -> Arc<Self> {
         let (turned, readiness) = (AtomicU64::new(0), Mutex::default());
-        Arc::new(Self { started: Instant::now(), turned, readiness })
+        Arc::new(Self { started: Instant::now(), turned, readiness, guard: Mutex::default() })
+    }
+
+    /// Says that the policies are in force, or what is missing; none where that is not known.
+    pub fn guard(&self, guarded: Option<Guarded>) {
+        *self.guarded() = guarded;
+    }
+
+    /// Whether the policies are in force, as far as that is known.
+    pub fn guarded(&self) -> MutexGuard<'_, Option<Guarded>> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This replica stands by: it has nothing to sync.

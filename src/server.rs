@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use self::connections::{Bounds, Connections, Place};
-pub use crate::health::Health;
+pub use crate::health::{Guarded, Health};
 use crate::{exposition::Format, metrics::Metrics};
 
 /// Bounds of what clients may take, which anybody in the cluster may be.

@@ -182,8 +182,15 @@ async fn without_service_cidrs_in_the_api_the_ranges_are_learnt_or_given_or_miss
 
     let operator = sight.operator(&["--service-cidr=10.0.0.0/24"]).await?;
     sight.root.may(&Call::merge(&path, json!({"spec": {"endpoint": "https://10.0.0.78"}}))).await?;
-    let denied = sight.shows(&path, &DENIED).await.with_context(|| operator.log())?;
-    ensure!(denied.iter().any(|condition| text(&condition["message"]).contains("10.0.0.78")), "{denied:?}");
+    let denied = || async {
+        let object = sight.root.may(&Call::get(&path)).await?;
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let endpoint = conditions.iter().find(|condition| condition["type"] == "EndpointReachable");
+        let is_new = |c: &&Value| c["reason"] == "EgressDenied" && text(&c["message"]).contains("10.0.0.78");
+        ensure!(endpoint.filter(is_new).is_some(), "{endpoint:?}");
+        Ok(())
+    };
+    eventually(SOON, "the range that was given is denied", denied).await.with_context(|| operator.log())?;
     assert_eq!(known(&operator, "services").await?, Some(1.0));
     Ok(())
 }

@@ -15,6 +15,9 @@ use crate::{
     stage::{Stage, in_repository},
 };
 
+/// The one before may have been killed as the leader: its Lease ends after 15 s.
+const ENDS: Duration = Duration::from_secs(40);
+
 /// What `kubectl kustomize` makes of config/install.yaml with that line.
 async fn kustomized(line: &str) -> Result<Vec<DynamicObject>> {
     let directory = tempfile::tempdir()?;
@@ -62,7 +65,7 @@ async fn renamed_by_kustomize_the_operator_ends_at_once_and_says_why() -> Result
         ensure!(runs_as == account, "{line}: {runs_as}");
         let operator = Operator::launch(options).await?;
         let ended = || async { operator.exited().await?.context("it runs") };
-        let status = eventually(Duration::from_secs(10), format!("{line}: it ends"), ended).await?;
+        let status = eventually(ENDS, format!("{line}: it ends"), ended).await?;
         ensure!(!status.contains("exit status: 0"), "{line}: {status}");
         let sentence = format!(
             "running as service account {account}, but the admission policies and --system-namespace name \
