@@ -160,7 +160,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
                     .context("making a client of the API server")?;
             replica.stand_and_lead(candidate, stop).await;
         } else {
-            stop.run_until_cancelled(replica.work_on()).await;
+            stop.run_until_cancelled(Box::pin(replica.work_on())).await;
         }
         anyhow::Ok(())
     };

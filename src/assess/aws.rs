@@ -70,7 +70,9 @@ pub(super) fn sentence(refusal: &Refusal) -> String {
         Cause::Throttled => format!("{aws} answers that it gets too many requests; tried again later"),
         Cause::Unavailable(outage) => unavailable(&aws, *outage),
         Cause::Withheld(why) => withheld(&aws, *why),
-        Cause::Proxy { proxy, trouble } => format!("{aws} not reached: proxy {proxy} {}", in_the_way(*trouble)),
+        Cause::Proxy { proxy, trouble } => {
+            format!("{aws} not reached: proxy {proxy} {}", in_the_way(*trouble))
+        }
         Cause::NoOperatorIdentity => {
             "The operator has no AWS identity of its own: set up IRSA, EKS Pod Identity or a \
              role of its node, or name a Secret with access keys in spec.auth.ecr.sts.secretRef"

@@ -447,7 +447,8 @@ mod tests {
     /// So many tenants, each with a namespace, and a registry there that asks for a pull Secret.
     async fn with_tenants(count: usize) -> Controller {
         let (client, metrics) = (client(), Metrics::new());
-        let access = Arc::new(Access::new(client.clone(), TenantAccess::Bound).await.unwrap());
+        let access =
+            Arc::new(Access::new(client.clone(), TenantAccess::Bound, "registry-system").await.unwrap());
         let config = Config::new("http://127.0.0.1:1".parse().unwrap());
         let clients = Http2ClientPool::new(config, metrics.clone(), client.clone());
         let watches = Arc::new(WatchPool::new(clients, || 0.5));

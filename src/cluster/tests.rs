@@ -16,6 +16,7 @@ fn the_api_server_is_known_by_configuration_and_environment_and_loopback_is_nobo
     assert_eq!(told("https://127.0.0.1:6443", Some("kubernetes.default.svc")), nets(&[]));
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an answer, beside those that fail")]
 fn known(texts: &[&str]) -> Answer {
     Ok(Knowledge::Known(nets(texts)))
 }

@@ -21,9 +21,7 @@ pub mod regions;
 pub mod tokens;
 
 pub use cache::{Fresh, Kept, Taken, Urgency};
-pub use causes::{
-    Api, Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble, Refusal,
-};
+pub use causes::{Api, Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble, Refusal};
 pub use hosts::{Place, PlaceError};
 pub use identity::{Identity, KeyFault, Keys, Login, OperatorIdentity, Source};
 pub use probe::Seen;

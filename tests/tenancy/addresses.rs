@@ -186,8 +186,8 @@ async fn without_service_cidrs_in_the_api_the_ranges_are_learnt_or_given_or_miss
         let object = sight.root.may(&Call::get(&path)).await?;
         let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let endpoint = conditions.iter().find(|condition| condition["type"] == "EndpointReachable");
-        let is_new = |c: &&Value| c["reason"] == "EgressDenied" && text(&c["message"]).contains("10.0.0.78");
-        ensure!(endpoint.filter(is_new).is_some(), "{endpoint:?}");
+        let is_new = |c: &Value| c["reason"] == "EgressDenied" && text(&c["message"]).contains("10.0.0.78");
+        ensure!(endpoint.is_some_and(is_new), "{endpoint:?}");
         Ok(())
     };
     eventually(SOON, "the range that was given is denied", denied).await.with_context(|| operator.log())?;

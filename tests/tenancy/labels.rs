@@ -26,6 +26,7 @@ fn needs_administer(namespace: &str) -> String {
     )
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `json!` makes it")]
 fn labels(path: &str, labels: Value) -> Call {
     Call::merge(path, json!({"metadata": {"labels": labels}}))
 }

@@ -377,7 +377,7 @@ async fn what_the_operator_writes_holds_nothing_up_and_stirs_no_other_controller
         for (key, value) in metadata.as_object().into_iter().flatten() {
             match value.as_object() {
                 Some(more) => {
-                    more.iter().for_each(|(name, value)| born["metadata"][key][name] = value.clone())
+                    more.iter().for_each(|(name, value)| born["metadata"][key][name] = value.clone());
                 }
                 None => born["metadata"][key] = value.clone(),
             }

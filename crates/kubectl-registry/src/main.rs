@@ -73,7 +73,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
 async fn run(Cli { command, cluster }: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::List(args) => list(&args, &cluster).await,
-        Command::Validate(args) => validate(&args, &cluster).await,
+        Command::Validate(args) => Box::pin(validate(&args, &cluster)).await,
         Command::Describe(args) => describe(&args, &cluster).await,
         Command::Completion { shell } => print(&completion::script(shell)),
         Command::Man { command } => print(&manual(command.as_deref())?),

@@ -156,9 +156,12 @@ async fn headers_over_several_lines_are_read() {
         "WWW-Authenticate: Basic realm=\"r\",\r\n charset=\"UTF-8\"\r\n",
         "WWW-Authenticate : Basic realm=\"r\"\r\n",
     ] {
-        let server = Server::http(move |asked| match is_alice(asked) {
-            true => raw(200, policy, "{}"),
-            false => raw(401, &format!("{policy}{wanted}X Y: z\r\n"), ""),
+        let server = Server::http(move |asked| {
+            if is_alice(asked) {
+                raw(200, policy, "{}")
+            } else {
+                raw(401, &format!("{policy}{wanted}X Y: z\r\n"), "")
+            }
         })
         .await;
         let findings = probe(&target(&server.url()), &alice()).await;
@@ -169,11 +172,13 @@ async fn headers_over_several_lines_are_read() {
 #[tokio::test]
 async fn an_answer_that_grants_nothing_is_no_registry() {
     for status in [404, 405, 418, 410] {
-        let artifactory = move |asked: &Asked| match is_alice(asked) {
-            true => Answer::status(status).body(r#"{"errors":[{"status":404,"message":"Not Found"}]}"#),
-            false => Answer::status(401)
+        let artifactory = move |asked: &Asked| {
+            if is_alice(asked) {
+                return Answer::status(status).body(r#"{"errors":[{"status":404,"message":"Not Found"}]}"#);
+            }
+            Answer::status(401)
                 .header("WWW-Authenticate", "Basic realm=\"Artifactory Realm\"")
-                .body(r#"{"errors":[{"status":401,"message":"x"}]}"#),
+                .body(r#"{"errors":[{"status":401,"message":"x"}]}"#)
         };
         let server = Server::http(artifactory).await;
         let no_registry = format!("NotARegistry Status({status})");

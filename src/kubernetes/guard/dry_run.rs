@@ -8,7 +8,7 @@ use kube::{
     core::Status,
 };
 use registry_api::{GROUP, OPERATOR, SystemRegistry, spec::VERSION};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Finding;
 
@@ -72,9 +72,11 @@ fn is_refused(status: &Status) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
-    fn status(code: u16, causes: Value) -> Status {
+    fn status(code: u16, causes: &Value) -> Status {
         let details = json!({"name": "registry-operator-guard", "causes": causes});
         serde_json::from_value(json!({"code": code, "reason": "Forbidden", "details": details})).unwrap()
     }
@@ -83,10 +85,10 @@ mod tests {
     fn only_the_policys_own_refusal_counts() {
         let by = |policy: &str| json!([{"message": format!("ValidatingAdmissionPolicy '{policy}' with binding 'b' denied request: no")}]);
         let ours = by("system-registries.registry.spectrocloud.com");
-        assert!(is_refused(&status(403, ours.clone())));
-        assert!(!is_refused(&status(403, by("theirs.example.com"))));
-        assert!(!is_refused(&status(403, json!([]))), "RBAC");
-        assert!(!is_refused(&status(422, ours)));
+        assert!(is_refused(&status(403, &ours)));
+        assert!(!is_refused(&status(403, &by("theirs.example.com"))));
+        assert!(!is_refused(&status(403, &json!([]))), "RBAC");
+        assert!(!is_refused(&status(422, &ours)));
     }
 
     #[test]

@@ -253,7 +253,8 @@ async fn gives_itself_access_once_and_then_waits() {
             Answer::Json(200, json!({"metadata": {}, "roleRef": {"kind": "x", "name": "x", "apiGroup": "x"}}))
         }
     });
-    let access = Arc::new(Access::new(server.client.clone(), TenantAccess::Bound).await.unwrap());
+    let access =
+        Arc::new(Access::new(server.client.clone(), TenantAccess::Bound, "registry-system").await.unwrap());
     access.labelled("team".into(), "a".into());
     let mut watch = server.pool().watch(Source::secrets_metadata(&access, &"team".into()));
     let hour = Instant::now() + MINUTE * 60;

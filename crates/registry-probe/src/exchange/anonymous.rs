@@ -40,9 +40,10 @@ impl Inquiry<'_> {
         };
         match self.enter(&service, Bearer::Anonymous, opening.challenges)? {
             Entry::Opened(_) => Ok(true),
-            Entry::NotIssued(_) | Entry::TokenRefused(_) => Ok(false),
-            // It wants to know for which repository, and none is named.
-            Entry::Hindered(CredentialsFinding::Unprovable(_)) => Ok(false),
+            // The last: it wants to know for which repository, and none is named.
+            Entry::NotIssued(_)
+            | Entry::TokenRefused(_)
+            | Entry::Hindered(CredentialsFinding::Unprovable(_)) => Ok(false),
             Entry::Hindered(finding) => Err(Stop::credentials(finding)),
         }
     }

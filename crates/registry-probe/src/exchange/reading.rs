@@ -79,9 +79,8 @@ impl Inquiry<'_> {
         };
         Ok(match (&reply.said, listing) {
             (Said::Granted(_) | Said::Page, _) if reply.is_manifest => Reading::Pulled,
-            (Said::Unauthorized | Said::Forbidden, listing) => listing,
             (Said::NotFound, Reading::Refused(status)) => Reading::NotListed(status),
-            (Said::NotFound, listing) => listing,
+            (Said::Unauthorized | Said::Forbidden | Said::NotFound, listing) => listing,
             _ => self.reading_of(reply),
         })
     }

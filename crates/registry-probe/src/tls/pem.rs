@@ -58,9 +58,9 @@ fn label(section: &[u8]) -> Option<&[u8]> {
 
 /// Line breaks as a person counts them: `\n`, or `\r` where there is no `\n`.
 fn line_breaks(text: &[u8]) -> usize {
-    let count = |wanted: u8| text.iter().filter(|byte| **byte == wanted).count();
-    match count(b'\n') {
-        0 => count(b'\r'),
+    let lines = |wanted: u8| text.split(|byte| *byte == wanted).count() - 1;
+    match lines(b'\n') {
+        0 => lines(b'\r'),
         breaks => breaks,
     }
 }

@@ -27,8 +27,8 @@ use self::families::{Families, Records};
 use self::hosts_file::HostsFile;
 use self::resolv_conf::Lookups;
 use crate::findings::DnsFailure;
-use crate::transport::connect::is_own_limit;
 use crate::host::Host;
+use crate::transport::connect::is_own_limit;
 
 /// Where name servers and hosts are told.
 #[derive(Debug, Clone)]
