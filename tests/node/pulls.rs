@@ -23,8 +23,8 @@ use crate::scene::{PASSWORD, Scene, USER};
 
 const TENANT: &str = "team-a";
 const ANOTHER_TENANT: &str = "team-b";
-const REGISTRY: &str = "images";
-const PULL_SECRET: &str = "images-pull";
+const REGISTRY: &str = "pods-images";
+const PULL_SECRET: &str = "pods-images-pull";
 const REPOSITORY: &str = "team/tool";
 /// Validation, delivery, pull and start, on a busy machine.
 const SOON: Duration = Duration::from_mins(2);
