@@ -244,6 +244,10 @@ impl Candidate {
     /// Renews the lease that this candidate wrote last, most often with one request; false if another state of it is there.
     async fn rewrite(&mut self) -> Result<bool, kube::Error> {
         let Some(lease) = self.written.take() else { return Ok(false) };
+        // After its term somebody else may have the lease: it is looked at before it is written.
+        if !self.term.holds() {
+            return Ok(false);
+        }
         let spec = self.next_spec(&lease.spec.clone().unwrap_or_default());
         let renewed = Lease { spec: Some(spec), ..lease };
         match self.api().replace(LEASE, &PostParams::default(), &renewed).await {

@@ -179,7 +179,7 @@ fn credentials(finding: &CredentialsFinding) -> Line {
         F::Rejected { .. } | F::Withheld { why: Withholding::TriedTooOften, .. } => {
             (Standing::False, Reason::Rejected)
         }
-        F::Forbidden { .. } => (Standing::False, Reason::Forbidden),
+        F::Forbidden { .. } | F::ForbiddenToAll { .. } => (Standing::False, Reason::Forbidden),
         F::Required => (Standing::False, Reason::Required),
         F::Expired => (Standing::False, Reason::Expired),
         F::UntrustedTokenService { .. } => (Standing::False, Reason::UntrustedTokenService),

@@ -308,6 +308,9 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
         F::Rejected { by, status } => format!(
             "{by} rejected the credentials ({status}); update the Secret to retry immediately, otherwise retries back off"
         ),
+        F::ForbiddenToAll { by } => format!(
+            "{by} refuses access (403) and asks for no credentials: check its firewall and its network rules"
+        ),
         F::Forbidden { by } => format!(
             "{by} forbids access with these credentials (403): the account lacks rights, or is locked"
         ),

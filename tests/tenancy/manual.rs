@@ -18,7 +18,7 @@ async fn with_manual_access_the_operator_waits_for_the_binding_and_says_the_comm
     let root = User::new("root", stage.control_plane().client().await?);
     let rendered = Helm::of(&stage).await?.template(&["--set=tenantAccess=manual"]).await?;
     assert!(rendered.contains("--tenant-access=manual"), "the Deployment tells the operator");
-    assert!(!rendered.contains("operator-role-bindings"), "no policy on what it can't do");
+    assert!(!rendered.contains("name: operator-role-bindings"), "no policy on what it can't do");
     let mut objects = manifests::parse("the chart", &rendered)?;
     objects.insert(0, serde_json::from_value(a_namespace(SYSTEM_NAMESPACE, None))?);
     manifests::apply(&root.client(), objects).await?;

@@ -215,13 +215,23 @@ async fn converse<L: Link>(link: L, script: Script, entry: Entry) -> io::Result<
     let mut stream = Tapped { link, entry };
     let mut buffer = Vec::new();
     while let Some(asked) = read_request(&mut stream, &mut buffer).await? {
-        let answer = script(&asked);
+        let answer = for_method(&asked, script(&asked));
         stream.entry.note(|arrival| arrival.asked.push(asked));
         if !say(&mut stream.link, answer, &stream.entry).await? {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// RFC 9110, section 9.3.2: the answer to HEAD has no body.
+fn for_method(asked: &Asked, answer: Answer) -> Answer {
+    match answer {
+        Answer::Reply { status, headers, .. } if asked.method == "HEAD" => {
+            Answer::Reply { status, headers, body: Vec::new() }
+        }
+        answer => answer,
+    }
 }
 
 /// Answers; `false` if that ends the connection.

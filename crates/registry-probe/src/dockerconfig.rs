@@ -155,7 +155,8 @@ impl<'a> Wanted<'a> {
         if !(is_spelled_out || is_pattern_of(host, &self.host)) {
             return None;
         }
-        let is_port_of_reference = port == self.port.as_deref();
+        // Docker Hub's key names no server, and nobody else has a server at any port of its hosts.
+        let is_port_of_reference = port == self.port.as_deref() || (port.is_none() && is_hub(&self.host));
         let is_default_spelled_out = self.port.is_none() && port == Some(&*self.server.port.to_string());
         if !is_port_of_reference && !is_default_spelled_out {
             return None;
@@ -344,6 +345,7 @@ mod tests {
             ("registry.example.com:80", "http://registry.example.com"),
             ("https://index.docker.io/v1/", "https://registry-1.docker.io"),
             ("docker.io", "https://index.docker.io"),
+            ("https://index.docker.io/v1/", "https://registry-1.docker.io:8443"),
             ("127.0.0.1:5000", "http://127.0.0.1:5000"),
             ("[::1]:5000", "http://[::1]:5000"),
             ("a.example.com/artifactory", "https://a.example.com/artifactory/api/docker/repo"),
@@ -365,7 +367,6 @@ mod tests {
             ("REGISTRY.example.com", "https://registry.example.com"),
             ("HTTPS://registry.example.com", "https://registry.example.com"),
             ("ftp://registry.example.com", "https://registry.example.com"),
-            ("docker.io", "https://index.docker.io:8443"),
             ("example.com", "https://registry.example.com"),
             ("registry.example.com.evil.net", "https://registry.example.com"),
             ("registry.example.com/team", "https://registry.example.com"),

@@ -255,6 +255,12 @@ pub enum CredentialsFinding {
         /// Who said so: the registry or its token service.
         by: HostPort,
     },
+    /// None were given, and it was answered 403 without being asked for any: a firewall, more often than not (RFC 9110,
+    /// section 15.5.4).
+    ForbiddenToAll {
+        /// Who said so.
+        by: HostPort,
+    },
     /// None were given, and some are needed.
     Required,
     /// They ended, by their own date or by the registry's word.

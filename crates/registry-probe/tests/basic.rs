@@ -28,7 +28,7 @@ fn htpasswd(asked: &Asked) -> Answer {
         Some(basic) if basic == basic_alice() => match asked.path.as_str() {
             "/v2/" => Answer::granted(),
             "/v2/hello/tags/list?n=1" => Answer::tags(),
-            "/v2/secret/tags/list?n=1" => Answer::error(403, "DENIED"),
+            path if path.starts_with("/v2/secret/") => Answer::error(403, "DENIED"),
             _ => Answer::error(404, "NAME_UNKNOWN"),
         },
         _ => Answer::challenge("Basic realm=\"registry\""),

@@ -22,7 +22,9 @@ fn said(findings: &Findings) -> String {
     let credentials = match &findings.credentials {
         CredentialsFinding::Validated(_) => "Validated".to_owned(),
         CredentialsFinding::Rejected { status, .. } => format!("Rejected {status}"),
-        CredentialsFinding::Forbidden { .. } => "Forbidden".to_owned(),
+        CredentialsFinding::Forbidden { .. } | CredentialsFinding::ForbiddenToAll { .. } => {
+            "Forbidden".to_owned()
+        }
         CredentialsFinding::Unprovable(why) => format!("Unprovable {why:?}"),
         other => format!("{other:?}"),
     };
@@ -291,8 +293,7 @@ async fn a_request_that_is_blamed_says_nothing_of_the_token() {
         let token = SecretString::from("refresh");
         let credentials = Credentials::identity_token(Some("alice"), &token).unwrap();
         let material = Material { credentials: Some(credentials), ..Material::default() };
-        let expected =
-            ["Reachable Unprovable TokenRequestRefused Inconclusive", "Reachable Validated Accessible"];
+        let expected = ["Reachable Unprovable TokenRequestRefused .", "Reachable Validated Accessible"];
         assert_eq!(both(&server, &material).await, expected, "{error}");
     }
     let grant = |asked: &Asked| match path_of(asked) {

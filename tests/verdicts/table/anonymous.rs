@@ -11,6 +11,7 @@ use crate::support::{Answer, Asked};
 
 const ANONYMOUS: &str = "+Resolved +Reachable +Verified +AnonymousAccess ?Inconclusive = +Available";
 const REQUIRED: &str = "+Resolved +Reachable +Verified -Required . = -Required stalled";
+const FORBIDDEN: &str = "+Resolved +Reachable +Verified -Forbidden . = -Forbidden stalled";
 const UNSUPPORTED: &str = "+Resolved +Reachable +Verified -UnsupportedScheme . = -UnsupportedScheme stalled";
 
 pub fn rows() -> Vec<Row> {
@@ -36,7 +37,13 @@ fn without_repository() -> Vec<Row> {
             |_| Answer::granted().header("WWW-Authenticate", "Basic realm=x"),
             ANONYMOUS,
         ),
-        asks("a registry that forbids", |_| Answer::error(403, "DENIED"), REQUIRED),
+        asks("a registry that forbids", |_| Answer::error(403, "DENIED"), FORBIDDEN)
+            .says("CredentialsValidated", "asks for no credentials"),
+        asks(
+            "a registry that forbids and asks for a password",
+            |_| Answer::error(403, "DENIED").header("WWW-Authenticate", "Basic realm=x"),
+            REQUIRED,
+        ),
         asks("a registry that refuses without a challenge", |_| Answer::error(401, "UNAUTHORIZED"), REQUIRED),
         asks("a registry that knows Negotiate only", |_| Answer::challenge("Negotiate"), UNSUPPORTED)
             .says("CredentialsValidated", "Negotiate"),

@@ -206,7 +206,7 @@ fn docker_configs() -> Vec<Row> {
         bad("an entry for another port of the host", entry("{registry.host}:1", json!({"auth": auth()}))),
         bad(
             "an entry for another path of the host",
-            spec().below("team").docker_config(&json!({"auths": {"{registry.host}:{registry.port}/te": {"auth": auth()}}})),
+            spec().below("team").docker_config(&json!({"auths": {"{registry.host}:{registry.port}/other": {"auth": auth()}}})),
         ),
         bad("an entry for the domain above the host", entry("example.com", json!({"auth": auth()}))),
         bad("`auth` that is not base64", entry("{registry.host}:{registry.port}", json!({"auth": "%%%"}))),

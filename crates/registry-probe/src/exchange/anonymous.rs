@@ -13,7 +13,7 @@ impl Inquiry<'_> {
     /// Validates a registry that no credentials were given for.
     pub(super) fn anonymous(&self, opening: &Opening<'_>) -> Step<Verdict> {
         if opening.forbidden && opening.challenges.is_empty() {
-            return Err(Stop::credentials(CredentialsFinding::Forbidden { by: self.server() }));
+            return Err(Stop::credentials(CredentialsFinding::ForbiddenToAll { by: self.server() }));
         }
         let admitted = opening.served || self.admits_anybody(opening)?;
         let reading = self.anonymous_reading(opening)?;

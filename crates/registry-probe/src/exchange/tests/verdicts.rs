@@ -133,7 +133,7 @@ fn basic_credentials() {
         row("open but checked: wrong", strict(), wrong(), "Rejected by registry.example.com", "NotAttempted", 2),
         row("open, private repository", private(), at_hello(right()), "Validated RefusedWithout", "Accessible", 4),
         row("open, private, wrong", private(), at_hello(wrong()), "Rejected by registry.example.com", "NotAttempted", 3),
-        row("open, private, none", private(), at_hello(nobody()), "Required", "Denied", 2),
+        row("open, private, none", private(), at_hello(nobody()), "Required", "Denied", 3),
         row("open, public repository", public(), at_hello(right()), "Unprovable AnonymousServed", "Accessible", 4),
         row("open, public, none", public(), at_hello(nobody()), "AnonymousAccess", "Accessible", 2),
         row("Digest only", challenged(&["Digest realm=\"x\""]), right(), "UnsupportedScheme Digest", "NotAttempted", 1),
@@ -186,9 +186,9 @@ fn token_services() {
         row("private repository, named", bearer(any(), hub(Tokens::Named)), at_hello(right()), "Validated NamedInToken", "Accessible", 4),
         row("public repository", bearer(public(), hub(Tokens::Opaque)), at_hello(right()), "Unprovable AnonymousTokenServed", "Accessible", 8),
         row("public, /v2/ for accounts", bearer(Registry { public: true, ..named() }, hub(Tokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Accessible", 8),
-        row("denied repository", bearer(Registry { denies_alice: true, ..any() }, hub(Tokens::Named)), at_hello(right()), "Validated NamedInToken", "Denied", 5),
-        row("denied repository, opaque", bearer(Registry { denies_alice: true, ..named() }, hub(Tokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Denied", 7),
-        row("missing repository", bearer(Registry { exists: false, ..any() }, hub(Tokens::Named)), at_hello(right()), "Validated NamedInToken", "NotFound", 5),
+        row("denied repository", bearer(Registry { denies_alice: true, ..any() }, hub(Tokens::Named)), at_hello(right()), "Validated NamedInToken", "Denied", 6),
+        row("denied repository, opaque", bearer(Registry { denies_alice: true, ..named() }, hub(Tokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Denied", 8),
+        row("missing repository", bearer(Registry { exists: false, ..any() }, hub(Tokens::Named)), at_hello(right()), "Validated NamedInToken", "NotFound", 6),
         row("token refused", bearer(Registry { v2: Opens::Never, ..any() }, hub(Tokens::Named)), right(), "TokenRefused", "NotAttempted", 3),
         row("/v2/ takes none, repository", bearer(Registry { v2: Opens::Never, ..any() }, hub(Tokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Accessible", 6),
         row("/v2/ without scope only", bearer(Registry { v2: Opens::WithoutScope, ..any() }, guarded()), right(), "Validated RefusedWithout", "Inconclusive", 4),
@@ -381,7 +381,7 @@ fn every_status_has_its_meaning() {
     assert_eq!(at_service(500), "Unavailable Status(500), NotAttempted");
 
     for (world, evidence) in [(&basic, "RefusedWithout"), (&bearer, "NamedInToken")] {
-        let at_tags = |status| with_status(world, &at_hello(right()), "/tags/list", status);
+        let at_tags = |status| with_status(world, &at_hello(right()), "/v2/hello/", status);
         for (status, path) in [
             (200, "Inconclusive"),
             (302, "Inconclusive"),
