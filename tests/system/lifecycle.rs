@@ -27,7 +27,7 @@ use crate::{
     harness::{self, Cluster, Installation, OPERATOR_USER, SYSTEM_NAMESPACE, Subject},
     held::HeldRegistry,
     objects::{
-        DOWN, Protected, apply, delete, events_are_written, guarded, has_reconciled, is_guarded, login,
+        DOWN, Protected, apply, delete, event_is_written, guarded, has_reconciled, is_guarded, login,
         system_registry, tenant_registry, told, validate_now, writes_since, written,
     },
     solo::{self, Turn, install_definitions},
@@ -169,7 +169,6 @@ async fn is_unbound(cluster: &Cluster, namespace: &str) -> Result<()> {
 async fn an_operator_that_was_killed_comes_back_to_the_same_verdicts_and_writes_nothing() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
-    let creation = solo.mark()?;
     let operator = Operator::start(solo.alone().await?).await?;
     let protected = Protected::start().await?;
     let namespace = cluster.tenant_namespace("kept", "kept").await?;
@@ -197,7 +196,9 @@ async fn an_operator_that_was_killed_comes_back_to_the_same_verdicts_and_writes_
         versions.push(object.metadata.resource_version);
     }
 
-    events_are_written(solo.installation, &creation, verdicts.len()).await?;
+    for (namespace, name, verdict) in verdicts {
+        event_is_written(cluster, namespace, name, verdict).await?;
+    }
     is_unbound(cluster, &nobody).await?;
     operator.kill().await;
     let mark = solo.mark()?;

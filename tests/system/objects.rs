@@ -4,7 +4,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
-use kube::api::DeleteParams;
+use k8s_openapi::api::events::v1::Event;
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
 use registry_api::{
     FINALIZER, GROUP,
     spec::{Scope, System, Tenant, VERSION},
@@ -159,6 +163,22 @@ pub async fn events_are_written(installation: &Installation, since: &AuditMark, 
         Ok(())
     };
     Ok(eventually(Duration::from_secs(15), format!("{count} Events are written"), look).await?)
+}
+
+/// Waits for the Event of a TenantRegistry's newest verdict, `Ready=<status>/<reason>`. Those before it are written first.
+pub async fn event_is_written(cluster: &Cluster, namespace: &str, name: &str, verdict: &str) -> Result<()> {
+    let events: Api<Event> = Api::namespaced(cluster.client(), namespace);
+    let reason = verdict.rsplit('/').next().unwrap_or_default();
+    let look = || async {
+        let found = events.list(&ListParams::default()).await?.items;
+        let is_it = |event: &Event| {
+            event.reason.as_deref() == Some(reason)
+                && event.regarding.as_ref().is_some_and(|object| object.name.as_deref() == Some(name))
+        };
+        anyhow::ensure!(found.iter().any(is_it), "{} Events", found.len());
+        Ok(())
+    };
+    Ok(eventually(Duration::from_secs(15), format!("the Event {reason} of {name}"), look).await?)
 }
 
 /// Each write in one line, for the message of an assertion.

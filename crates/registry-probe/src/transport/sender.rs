@@ -25,7 +25,7 @@ use super::retry_after::retry_after;
 use crate::endpoint::Scheme;
 use crate::exchange::{Failure, FailureCause, Request, Response};
 use crate::fence::Fence;
-use crate::findings::{ConnectionFailure, ProxyFault, Stage};
+use crate::findings::{ConnectionFailure, DnsFailure, ProxyFault, Stage};
 use crate::host::{Host, HostPort};
 use crate::tls::{ClientRequest, TlsDefect, TlsPolicy};
 
@@ -306,7 +306,13 @@ impl Sender<'_> {
         let started = Instant::now();
         let addresses = timeout_at(self.deadline, self.resolver.addresses(host, absolute)).await;
         self.journal.took(Stage::Resolve, started.elapsed());
-        addresses.map_err(|_| FailureCause::Timeout(Stage::Resolve))?.map_err(FailureCause::Dns)
+        // Who joins a look-up that began earlier is told sooner that nobody answers; it says what it would have seen alone.
+        let is_short = self.deadline.saturating_duration_since(started) < self.resolver.patience();
+        match addresses {
+            Ok(Err(DnsFailure::NoAnswer)) if !is_short => Err(FailureCause::Dns(DnsFailure::NoAnswer)),
+            Err(_) | Ok(Err(DnsFailure::NoAnswer)) => Err(FailureCause::Timeout(Stage::Resolve)),
+            Ok(answer) => answer.map_err(FailureCause::Dns),
+        }
     }
 
     async fn encrypt(

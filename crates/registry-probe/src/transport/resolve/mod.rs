@@ -50,6 +50,7 @@ struct Shared {
     search: Vec<Name>,
     ndots: usize,
     asks_for_v6: bool,
+    patience: Duration,
     answers: Answers,
 }
 
@@ -63,12 +64,14 @@ impl Resolver {
             None if !name_servers.is_empty() => Lookups::by(name_servers),
             path => Lookups::read(path.unwrap_or(Path::new(RESOLV_CONF)), name_servers),
         };
+        let attempts = u32::try_from(lookups.options.attempts).unwrap_or(u32::MAX).max(1);
+        let patience = lookups.options.timeout.saturating_mul(attempts);
         let hickory = Hickory::builder_with_config(lookups.servers, TokioRuntimeProvider::default())
             .with_options(lookups.options)
             .build()?;
         let Lookups { search, ndots, asks_for_v6, .. } = lookups;
         let (hosts, answers) = (HostsFile::new(hosts_file), Answers::default());
-        Ok(Self(Arc::new(Shared { hickory, hosts, search, ndots, asks_for_v6, answers })))
+        Ok(Self(Arc::new(Shared { hickory, hosts, search, ndots, asks_for_v6, patience, answers })))
     }
 
     /// The addresses of a host. A name that was written with a trailing dot is `absolute`: no search domain is tried.
@@ -82,6 +85,11 @@ impl Resolver {
         }
         let question = (name.clone(), absolute);
         self.0.answers.join(&question, || self.begin(question.clone()).boxed()).await
+    }
+
+    /// How long name servers that don't answer are waited for.
+    pub(crate) fn patience(&self) -> Duration {
+        self.0.patience
     }
 
     /// Looks up a name in a task of its own: those who wait for it may go away, and what comes late is kept all the same.
