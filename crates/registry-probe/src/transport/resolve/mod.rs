@@ -64,8 +64,9 @@ impl Resolver {
             None if !name_servers.is_empty() => Lookups::by(name_servers),
             path => Lookups::read(path.unwrap_or(Path::new(RESOLV_CONF)), name_servers),
         };
-        let attempts = u32::try_from(lookups.options.attempts).unwrap_or(u32::MAX).max(1);
-        let patience = lookups.options.timeout.saturating_mul(attempts);
+        // Those after the first.
+        let attempts = u32::try_from(lookups.options.attempts).unwrap_or(u32::MAX);
+        let patience = lookups.options.timeout.saturating_mul(attempts.saturating_add(1));
         let hickory = Hickory::builder_with_config(lookups.servers, TokioRuntimeProvider::default())
             .with_options(lookups.options)
             .build()?;
