@@ -3,6 +3,7 @@
 //! Here, one task that owns what is known of every registry, hands registries to workers in the queue's
 //! order, and takes their results. Owns when; what is done is [`reconcile`].
 
+pub mod decide;
 pub mod events;
 pub mod publish;
 pub mod quota;
@@ -32,13 +33,14 @@ use tokio::{
 
 use crate::{
     controller::{
-        reconcile::{Attempt, Context, Done, ReconcileError, reconcile, retold},
+        decide::{is_miscounted, is_pending},
+        reconcile::{Attempt, Context, Done, ReconcileError, reconcile},
         schedule::History,
         watch::{Signal, Signals},
     },
     kubernetes::call::LONGEST_PAUSE,
     observability::server::Health,
-    pull_secrets::{Availability, Delivery, PullSecretChange},
+    pull_secrets::{Delivery, PullSecretChange},
     queue::{Limits, Queue, until},
     tenancy::{audience::Audience, audiences::Audiences},
 };
@@ -249,7 +251,7 @@ impl Controller {
         });
         entry.subject = subject;
         self.recount.insert(key.clone());
-        if entry.wants_work(&self.context.availability) {
+        if self.wants_work(&key) {
             self.now(&key);
         }
     }
@@ -497,14 +499,16 @@ impl Controller {
     }
 
     fn wants_work(&self, key: &Key) -> bool {
-        self.entries.get(key).is_some_and(|entry| entry.wants_work(&self.context.availability))
+        self.entries.get(key).is_some_and(|Entry { subject, history, .. }| {
+            is_pending(subject, history, self.context.availability.is_cleared(&subject.uid))
+        })
     }
 
     fn tick(&mut self) {
         self.context.metrics.queue(self.queue.depth(), self.queue.in_flight());
         for key in std::mem::take(&mut self.recount) {
-            let entry = self.entries.get(&key);
-            if entry.is_some_and(|entry| entry.is_miscounted(&self.context.availability)) {
+            let Some(Entry { subject, history, .. }) = self.entries.get(&key) else { continue };
+            if is_miscounted(subject, history, &self.context.availability.report(subject)) {
                 self.now(&key);
             }
         }
@@ -531,22 +535,6 @@ async fn work(
 }
 
 impl Entry {
-    /// Whether the object asks for something that has not been done, and can be.
-    fn wants_work(&self, availability: &Availability) -> bool {
-        if self.subject.deleting {
-            return self.subject.finalizer && availability.is_cleared(&self.subject.uid);
-        }
-        // Who replaces an object without naming our finalizer takes it off.
-        let unguarded = self.subject.needs_cleanup() && !self.subject.finalizer;
-        unguarded || self.history.basis.as_ref().is_none_or(|basis| !basis.covers(&self.subject))
-    }
-
-    /// Whether its status says another thing of its availability than is so.
-    fn is_miscounted(&self, availability: &Availability) -> bool {
-        let (subject, history) = (&self.subject, &self.history);
-        !subject.spec.suspend && !subject.deleting && retold(subject, history, availability).is_some()
-    }
-
     /// Takes a result; says when there is something to be done again, and what was written.
     fn file(
         &mut self,

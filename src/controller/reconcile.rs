@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     controller::{
+        decide::{AfterReading, Step, after_reading, decide},
         events::Events,
         publish::{PublishError, current, publish_finalizer, publish_status},
         quota::Quota,
@@ -150,14 +151,17 @@ pub async fn reconcile(
     left: Option<Duration>,
     attempt: &Attempt,
 ) -> Result<Done, ReconcileError> {
-    if subject.deleting || context.is_finalizer_due(subject) {
-        return settle_finalizer(context, subject, history).await;
-    }
+    let done = |history| Done { history, written: None, due: None, sooner: None };
     let tenant = subject.key.namespace().and_then(|namespace| context.access.tenant(namespace));
-    if subject.spec.suspend {
-        let basis = Basis::of(subject, tenant, Vec::new(), ContentsDigest::default());
-        let history = History { basis: Some(basis), ..history.clone() };
-        return Ok(Done { history, written: None, due: None, sooner: None });
+    match decide(subject, context.availability.is_cleared(&subject.uid)) {
+        Step::AddFinalizer => return edit_finalizer(context, subject, history, true).await,
+        Step::RemoveFinalizer => return edit_finalizer(context, subject, history, false).await,
+        Step::AwaitRemoval => return Ok(done(history.clone())),
+        Step::Suspend => {
+            let basis = Basis::of(subject, tenant, Vec::new(), ContentsDigest::default());
+            return Ok(done(History { basis: Some(basis), ..history.clone() }));
+        }
+        Step::Read => {}
     }
     if let (Some(namespace), None) = (subject.key.namespace(), &tenant)
         && context.access.is_labelled(namespace).await?
@@ -170,15 +174,17 @@ pub async fn reconcile(
     let Examination { readings, policy, contents, plan } =
         examine(context, subject, tenant.as_ref(), beyond).await?;
     let basis = Basis::of(subject, tenant, readings, contents).under(policy).beyond_the_bound(beyond);
-    let same_basis = history.basis.as_ref().is_some_and(|before| before.asks_the_same_as(&basis));
-    if same_basis && let Some(left) = left.filter(|left| !left.is_zero()) {
-        // What was read may have been touched; its newest versions are known now.
-        let history = History { basis: Some(basis), ..history.clone() };
-        return settle_publication(context, subject, &history, left).await;
-    }
-
+    let report = context.availability.report(subject);
+    // What was read may have been touched: its newest versions are known now.
+    let read = || History { basis: Some(basis.clone()), ..history.clone() };
+    let urgency = match after_reading(subject, history, &report, &basis, left) {
+        AfterReading::Validate(urgency) => urgency,
+        AfterReading::Publish(status) => {
+            return publish(context, subject, read(), *status, left.unwrap_or_default()).await;
+        }
+        AfterReading::Nothing => return Ok(Done { due: left, ..done(read()) }),
+    };
     let _ = attempt.basis.set(basis.clone());
-    let urgency = if same_basis { Urgency::Due } else { Urgency::Changed };
     let probing = probe_with_progress(context, subject, (plan, urgency), attempt);
     let (Probed { seen, used }, progress) = probing.await?;
     if seen.findings().is_some_and(Findings::hit_own_limit) {
@@ -240,48 +246,18 @@ async fn publish(
     Ok(Done { history, written: None, due: Some(due), sooner })
 }
 
-/// Nothing has changed and nothing is due: what may be left to do is to write the verdict.
-async fn settle_publication(
+/// Puts the finalizer on, or takes it off. A registry that is being deleted needs neither its endpoint nor its Secrets to go; it
+/// waits for the removal of its pull Secrets, but not for long.
+async fn edit_finalizer(
     context: &Context,
     subject: &Subject,
     history: &History,
-    left: Duration,
+    wanted: bool,
 ) -> Result<Done, ReconcileError> {
-    if let Some(unpublished) = &history.unpublished {
-        return publish(context, subject, history.clone(), unpublished.status.clone(), left).await;
-    }
-    match retold(subject, history, &context.availability) {
-        Some(status) => publish(context, subject, history.clone(), status, left).await,
-        None => Ok(Done { history: history.clone(), written: None, due: Some(left), sooner: None }),
-    }
-}
-
-/// The status with what is to be said of the availability now, if that is another thing than it says.
-pub fn retold(subject: &Subject, history: &History, availability: &Availability) -> Option<RegistryStatus> {
-    let ready = history.ready.as_deref()?;
-    let status = with_availability(&subject.status, ready, &availability.report(subject));
-    (status != subject.status).then_some(status)
-}
-
-/// A registry that is being deleted needs neither its endpoint nor its Secrets to go; it waits for the removal of its pull
-/// Secrets, but not for long.
-async fn settle_finalizer(
-    context: &Context,
-    subject: &Subject,
-    history: &History,
-) -> Result<Done, ReconcileError> {
-    if subject.deleting && !context.availability.is_cleared(&subject.uid) {
-        return Ok(Done { history: history.clone(), written: None, due: None, sooner: None });
-    }
-    let wanted = subject.needs_cleanup() && !subject.deleting;
-    let written = if subject.finalizer == wanted {
-        None
-    } else {
-        match publish_finalizer(&context.client, subject, wanted).await {
-            Ok(newer) => Some(newer),
-            Err(PublishError::Gone(_)) if subject.deleting => None,
-            Err(error) => return Err(error.into()),
-        }
+    let written = match publish_finalizer(&context.client, subject, wanted).await {
+        Ok(newer) => Some(newer),
+        Err(PublishError::Gone(_)) if subject.deleting => None,
+        Err(error) => return Err(error.into()),
     };
     let sooner = (!subject.deleting).then_some(Duration::ZERO);
     Ok(Done { history: history.clone(), written, due: None, sooner })
@@ -437,15 +413,6 @@ impl Context {
 
     fn askers(&self) -> Askers {
         Askers { prober: self.prober.clone(), tokens: self.tokens.clone(), now: (self.clock)() }
-    }
-
-    /// Whether the finalizer is to be put on, or can be taken off.
-    fn is_finalizer_due(&self, subject: &Subject) -> bool {
-        match (subject.finalizer, subject.needs_cleanup()) {
-            (false, true) => true,
-            (true, false) => self.availability.is_cleared(&subject.uid),
-            _ => false,
-        }
     }
 
     /// The lane of a registry as it now is. Its host is the one that a validation has to wait for; a registry that is

@@ -1,0 +1,180 @@
+//! What is to be done about a registry next: pure decisions from the object, what is remembered of it, and how its pull Secrets
+//! stand. The effects are [`reconcile`](super::reconcile)'s; whose turn it is, the queue's.
+
+use std::time::Duration;
+
+use registry_api::RegistryStatus;
+use registry_verdict::{
+    assess::{AvailabilityReport, with_availability},
+    ecr::Urgency,
+    object::Subject,
+};
+
+use super::schedule::{Basis, History};
+
+/// What is to be done about an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// The finalizer is put on.
+    AddFinalizer,
+    /// The finalizer is taken off.
+    RemoveFinalizer,
+    /// Nothing: it is being deleted, and its pull Secrets are still being removed.
+    AwaitRemoval,
+    /// It is remembered that it is suspended; what its status says stays.
+    Suspend,
+    /// What it refers to is read; [`after_reading`] says what is next.
+    Read,
+}
+
+/// What is to be done once the object's references were read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AfterReading {
+    /// The registry is asked.
+    Validate(Urgency),
+    /// Nothing has changed and nothing is due: that status is still to be written.
+    Publish(Box<RegistryStatus>),
+    /// The status says what is so.
+    Nothing,
+}
+
+/// What is to be done about `object`. `removed`: it is being deleted or asks for no pull Secret any more, and has none left.
+pub fn decide(object: &Subject, removed: bool) -> Step {
+    match (object.finalizer, object.deleting, object.needs_cleanup()) {
+        (true, true, _) if removed => Step::RemoveFinalizer,
+        (_, true, _) => Step::AwaitRemoval,
+        // Who replaces an object without naming our finalizer takes it off.
+        (false, false, true) => Step::AddFinalizer,
+        (true, false, false) if removed => Step::RemoveFinalizer,
+        _ if object.spec.suspend => Step::Suspend,
+        _ => Step::Read,
+    }
+}
+
+/// What is to be done about `object`, whose references now make `inputs`. `left` is the time until its next validation is due.
+pub fn after_reading(
+    object: &Subject,
+    history: &History,
+    report: &AvailabilityReport,
+    inputs: &Basis,
+    left: Option<Duration>,
+) -> AfterReading {
+    let is_same = history.basis.as_ref().is_some_and(|before| before.asks_the_same_as(inputs));
+    match (is_same, left.is_none_or(|left| left.is_zero())) {
+        (false, _) => AfterReading::Validate(Urgency::Changed),
+        (true, true) => AfterReading::Validate(Urgency::Due),
+        (true, false) => unwritten(object, history, report)
+            .map_or(AfterReading::Nothing, |status| AfterReading::Publish(Box::new(status))),
+    }
+}
+
+/// Whether `object` asks for something that has not been done, and can be, whatever its references hold.
+pub fn is_pending(object: &Subject, history: &History, removed: bool) -> bool {
+    match decide(object, removed) {
+        Step::AwaitRemoval => false,
+        Step::AddFinalizer => true,
+        Step::RemoveFinalizer if object.deleting => true,
+        Step::RemoveFinalizer | Step::Suspend | Step::Read => {
+            history.basis.as_ref().is_none_or(|inputs| !inputs.covers(object))
+        }
+    }
+}
+
+/// Whether the status of `object` says another thing of its availability than is so.
+pub fn is_miscounted(object: &Subject, history: &History, report: &AvailabilityReport) -> bool {
+    !object.deleting && !object.spec.suspend && retold(object, history, report).is_some()
+}
+
+/// The status that is still to be written: the verdict that the API server did not take, or else other counts.
+fn unwritten(object: &Subject, history: &History, report: &AvailabilityReport) -> Option<RegistryStatus> {
+    let unpublished = history.unpublished.as_ref().map(|unpublished| unpublished.status.clone());
+    unpublished.or_else(|| retold(object, history, report))
+}
+
+/// The status with what is to be said of the availability now, if that is another thing than it says.
+fn retold(object: &Subject, history: &History, report: &AvailabilityReport) -> Option<RegistryStatus> {
+    let ready = history.ready.as_deref()?;
+    let status = with_availability(&object.status, ready, report);
+    (status != object.status).then_some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use registry_api::{
+        RegistrySpec, SystemRegistry,
+        spec::{Availability, PullSecret},
+    };
+    use registry_verdict::resolve::ContentsDigest;
+
+    use super::*;
+
+    fn object(deleting: bool, finalizer: bool, pull_secret: bool, suspend: bool) -> Subject {
+        let pull_secret = pull_secret.then(|| PullSecret { name: "pull".to_owned() });
+        let availability = Some(Availability { pull_secret, ..Availability::default() });
+        let spec = RegistrySpec { suspend, availability, ..RegistrySpec::default() };
+        Subject { deleting, finalizer, ..Subject::of(SystemRegistry::new("packs", spec)) }
+    }
+
+    fn inputs(object: &Subject) -> Basis {
+        Basis::of(object, None, Vec::new(), ContentsDigest::default())
+    }
+
+    fn remembering(inputs: Basis) -> History {
+        History { basis: Some(inputs), ..History::default() }
+    }
+
+    proptest! {
+        #[test]
+        fn deletion_waits_for_pull_secrets_alone(
+            deleting: bool, finalizer: bool, pull_secret: bool, suspend: bool, removed: bool,
+        ) {
+            let step = decide(&object(deleting, finalizer, pull_secret, suspend), removed);
+            match &step {
+                Step::RemoveFinalizer => prop_assert!(finalizer && removed && (deleting || !pull_secret)),
+                Step::AddFinalizer => prop_assert!(!finalizer && pull_secret && !deleting),
+                Step::AwaitRemoval => prop_assert!(deleting && !(finalizer && removed)),
+                Step::Suspend => prop_assert!(suspend && !deleting),
+                Step::Read => prop_assert!(!suspend && !deleting),
+            }
+        }
+
+        #[test]
+        fn nothing_is_pending_once_it_was_done(finalizer: bool, pull_secret: bool, suspend: bool, removed: bool) {
+            let object = object(false, finalizer, pull_secret, suspend);
+            let pending = is_pending(&object, &remembering(inputs(&object)), removed);
+            prop_assert_eq!(pending, pull_secret && !finalizer);
+        }
+
+        #[test]
+        fn a_validation_needs_a_change_or_its_time(seconds in 1u64..86_400, changed: bool) {
+            let before = object(false, false, false, false);
+            let after = Subject { generation: before.generation + i64::from(changed), ..before.clone() };
+            let (history, left) = (remembering(inputs(&before)), Some(Duration::from_secs(seconds)));
+            let next = after_reading(&after, &history, &AvailabilityReport::default(), &inputs(&after), left);
+            let expected = if changed { AfterReading::Validate(Urgency::Changed) } else { AfterReading::Nothing };
+            prop_assert_eq!(next, expected);
+            for due in [None, Some(Duration::ZERO)] {
+                let next = after_reading(&after, &history, &AvailabilityReport::default(), &inputs(&after), due);
+                prop_assert!(matches!(next, AfterReading::Validate(_)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_was_not_written_comes_before_other_counts() {
+        use super::super::schedule::Unpublished;
+        let object = object(false, false, false, false);
+        let status = RegistryStatus { observed_generation: Some(7), ..RegistryStatus::default() };
+        let unpublished = Some(Box::new(Unpublished { status: status.clone(), tries: 1 }));
+        let history = History { unpublished, ready: Some("ready".into()), ..remembering(inputs(&object)) };
+        let left = Some(Duration::from_secs(60));
+        let next = after_reading(&object, &history, &AvailabilityReport::default(), &inputs(&object), left);
+        assert_eq!(next, AfterReading::Publish(Box::new(status)));
+        let history = History { unpublished: None, ..history };
+        assert!(
+            is_miscounted(&object, &history, &AvailabilityReport::default()),
+            "the counts are in no status yet"
+        );
+    }
+}
