@@ -8,7 +8,9 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use registry_probe::Prober;
-use registry_verdict::{cluster_addresses::ClusterAddresses, ecr::Tokens, validate::Boundaries};
+use registry_verdict::{
+    backoff::Backoff, cluster_addresses::ClusterAddresses, ecr::Tokens, validate::Boundaries,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
         self, events::Events, quota::Quota, reconcile::Context, references::References,
         rejection_store::RejectionStore,
     },
-    kubernetes::{call::backoff, guard::Guard, lease::Candidate, store, watches::WatchPool},
+    kubernetes::{guard::Guard, lease::Candidate, store, watches::WatchPool},
     observability::{metrics::Metrics, server::Health},
     pull_secrets::Availability,
     settings::Settings,
@@ -170,7 +172,7 @@ impl Replica {
                 Err(error) => tracing::warn!(%error, "SelfSubjectReview failed, retrying"),
             }
             failures += 1;
-            tokio::time::sleep(backoff(failures)).await;
+            tokio::time::sleep(Backoff::API_CALL.after(failures)).await;
         }
     }
 }

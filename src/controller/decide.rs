@@ -40,14 +40,18 @@ pub enum AfterReading {
 
 /// What is to be done about `object`. `removed`: it is being deleted or asks for no pull Secret any more, and has none left.
 pub fn decide(object: &Subject, removed: bool) -> Step {
-    match (object.finalizer, object.deleting, object.needs_cleanup()) {
-        (true, true, _) if removed => Step::RemoveFinalizer,
-        (_, true, _) => Step::AwaitRemoval,
+    let needed = object.needs_cleanup() && !object.deleting;
+    if object.finalizer && !needed && removed {
+        Step::RemoveFinalizer
+    } else if object.deleting {
+        Step::AwaitRemoval
+    } else if needed && !object.finalizer {
         // Who replaces an object without naming our finalizer takes it off.
-        (false, false, true) => Step::AddFinalizer,
-        (true, false, false) if removed => Step::RemoveFinalizer,
-        _ if object.spec.suspend => Step::Suspend,
-        _ => Step::Read,
+        Step::AddFinalizer
+    } else if object.spec.suspend {
+        Step::Suspend
+    } else {
+        Step::Read
     }
 }
 
@@ -109,11 +113,11 @@ mod tests {
 
     use super::*;
 
-    fn object(deleting: bool, finalizer: bool, pull_secret: bool, suspend: bool) -> Subject {
+    fn object(pull_secret: bool, suspend: bool) -> Subject {
         let pull_secret = pull_secret.then(|| PullSecret { name: "pull".to_owned() });
         let availability = Some(Availability { pull_secret, ..Availability::default() });
         let spec = RegistrySpec { suspend, availability, ..RegistrySpec::default() };
-        Subject { deleting, finalizer, ..Subject::of(SystemRegistry::new("packs", spec)) }
+        Subject::of(SystemRegistry::new("packs", spec))
     }
 
     fn inputs(object: &Subject) -> Basis {
@@ -129,7 +133,8 @@ mod tests {
         fn deletion_waits_for_pull_secrets_alone(
             deleting: bool, finalizer: bool, pull_secret: bool, suspend: bool, removed: bool,
         ) {
-            let step = decide(&object(deleting, finalizer, pull_secret, suspend), removed);
+            let object = Subject { deleting, finalizer, ..object(pull_secret, suspend) };
+            let step = decide(&object, removed);
             match &step {
                 Step::RemoveFinalizer => prop_assert!(finalizer && removed && (deleting || !pull_secret)),
                 Step::AddFinalizer => prop_assert!(!finalizer && pull_secret && !deleting),
@@ -141,14 +146,14 @@ mod tests {
 
         #[test]
         fn nothing_is_pending_once_it_was_done(finalizer: bool, pull_secret: bool, suspend: bool, removed: bool) {
-            let object = object(false, finalizer, pull_secret, suspend);
+            let object = Subject { finalizer, ..object(pull_secret, suspend) };
             let pending = is_pending(&object, &remembering(inputs(&object)), removed);
             prop_assert_eq!(pending, pull_secret && !finalizer);
         }
 
         #[test]
         fn a_validation_needs_a_change_or_its_time(seconds in 1u64..86_400, changed: bool) {
-            let before = object(false, false, false, false);
+            let before = object(false, false);
             let after = Subject { generation: before.generation + i64::from(changed), ..before.clone() };
             let (history, left) = (remembering(inputs(&before)), Some(Duration::from_secs(seconds)));
             let next = after_reading(&after, &history, &AvailabilityReport::default(), &inputs(&after), left);
@@ -164,11 +169,11 @@ mod tests {
     #[test]
     fn a_verdict_that_was_not_written_comes_before_other_counts() {
         use super::super::schedule::Unpublished;
-        let object = object(false, false, false, false);
+        let object = object(false, false);
         let status = RegistryStatus { observed_generation: Some(7), ..RegistryStatus::default() };
         let unpublished = Some(Box::new(Unpublished { status: status.clone(), tries: 1 }));
         let history = History { unpublished, ready: Some("ready".into()), ..remembering(inputs(&object)) };
-        let left = Some(Duration::from_secs(60));
+        let left = Some(Duration::from_mins(1));
         let next = after_reading(&object, &history, &AvailabilityReport::default(), &inputs(&object), left);
         assert_eq!(next, AfterReading::Publish(Box::new(status)));
         let history = History { unpublished: None, ..history };

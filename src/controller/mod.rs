@@ -22,6 +22,7 @@ use std::{
 use registry_api::spec::{System, Tenant};
 use registry_probe::HostPort;
 use registry_verdict::{
+    backoff::Backoff,
     object::{Group, Key, Scope, Subject},
     resolve::{Reading, Reference, ReferenceKind, Shelf, policy_reference, references},
 };
@@ -38,7 +39,6 @@ use crate::{
         schedule::History,
         watch::{Signal, Signals},
     },
-    kubernetes::call::LONGEST_PAUSE,
     observability::server::Health,
     pull_secrets::{Delivery, PullSecretChange},
     queue::{Limits, Queue, until},
@@ -555,7 +555,7 @@ impl Entry {
                     let registry = &self.subject.key;
                     tracing::warn!(%registry, "the namespace has the tenant label, but its watch does not show it; retrying");
                 }
-                (Some(until_seen(self.errors)), None)
+                (Some(Backoff::TENANT_UNSEEN.after(self.errors)), None)
             }
             Err(error) => {
                 tracing::warn!(registry = %self.subject.key, %error, "a reconciliation failed; it is tried again");
@@ -566,15 +566,8 @@ impl Entry {
     }
 }
 
-/// How long the watch of namespaces may be behind that of registries before it is looked at again.
-const TENANT_UNSEEN: Duration = Duration::from_millis(200);
 /// So many looks in a row, over three seconds, are worth a line in the log.
 const UNSEEN_FOR_LONG: u32 = 5;
-
-/// The pause after so many looks in a row: from 200 ms up to half a minute.
-fn until_seen(looks: u32) -> Duration {
-    TENANT_UNSEEN.saturating_mul(1 << looks.saturating_sub(1).min(8)).min(LONGEST_PAUSE)
-}
 
 /// Whether `new` is an older version of the object than `known`. Resource versions of one kind are comparable numbers
 /// (KEP-5504); where they are not numbers, what comes later is taken to be newer.

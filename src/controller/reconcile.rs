@@ -12,6 +12,7 @@ use registry_api::{ConditionType, Reason, RegistryStatus};
 use registry_probe::{Endpoint, Findings, HostPort, Prober};
 use registry_verdict::{
     assess::{self, Before, Outcome, Seen, assess, with_availability},
+    backoff::Backoff,
     ecr::{Tokens, Urgency},
     object::{Group, Key, Scope, Subject},
     rejections::{Rejections, Session, gate},
@@ -31,10 +32,7 @@ use crate::{
         references::References,
         schedule::{Basis, History, Unpublished, Verdict},
     },
-    kubernetes::{
-        call::{CallError, backoff},
-        watches::WatchPool,
-    },
+    kubernetes::{call::CallError, watches::WatchPool},
     observability::metrics::Metrics,
     pull_secrets::Availability,
     queue,
@@ -118,7 +116,7 @@ impl ReconcileError {
             Self::Read(ReadError::Api { source, .. })
             | Self::Publish(PublishError::Api { source, .. })
             | Self::Tenant(AccessError::Api(source)) => source.pause(failures),
-            _ => backoff(failures),
+            _ => Backoff::API_CALL.after(failures),
         }
     }
 }

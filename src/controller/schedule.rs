@@ -6,11 +6,10 @@ use k8s_openapi::jiff::Timestamp;
 use registry_api::RegistryStatus;
 use registry_verdict::{
     assess::Outcome,
+    backoff::Backoff,
     object::Subject,
     resolve::{ContentsDigest, Reading, Reference},
 };
-
-use crate::kubernetes::call::backoff;
 
 /// What the operator remembers of a registry from one validation to the next. In memory only: a restart validates
 /// every registry once.
@@ -47,7 +46,7 @@ pub struct Unpublished {
 impl Unpublished {
     /// How long to wait until the next try.
     pub fn wait(&self, chance: f64) -> Duration {
-        jittered(backoff(self.tries), chance)
+        jittered(Backoff::API_CALL.after(self.tries), chance)
     }
 }
 
@@ -201,35 +200,22 @@ impl History {
             Outcome::Usable => until_next_end(jittered(interval, chance), ends, now),
             Outcome::Transient { retry_after } => {
                 let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-                jittered(grown(FIRST_RETRY, self.transient, interval).max(asked), chance)
+                jittered(Backoff::TRANSIENT.up_to(interval).after(self.transient).max(asked), chance)
             }
             Outcome::Rejected { pause } => {
-                let own = || grown(FIRST_AFTER_REJECTION, self.rejections, LONGEST_AFTER_REJECTION);
+                let own = || Backoff::REJECTED_CREDENTIALS.after(self.rejections);
                 jittered(pause.unwrap_or_else(own), chance)
             }
             Outcome::Postponed { wait } => jittered(wait.max(SOONEST_TURN), chance),
-            Outcome::Definite => jittered(grown(FIRST_AFTER_DEFINITE, self.definite, interval), chance),
+            Outcome::Definite => jittered(Backoff::DEFINITE.up_to(interval).after(self.definite), chance),
         }
     }
 }
 
-/// The first retry after a transient failure; each further one waits twice as long, up to the interval.
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// Somebody may be mending the registry itself, which no watch tells us.
-const FIRST_AFTER_DEFINITE: Duration = Duration::from_secs(30);
-/// Accounts lock after a few refused passwords within minutes.
-const FIRST_AFTER_REJECTION: Duration = Duration::from_mins(1);
-const LONGEST_AFTER_REJECTION: Duration = Duration::from_hours(1);
 /// Whoever waits for a turn does not come sooner than this: many may wait.
 const SOONEST_TURN: Duration = Duration::from_secs(1);
 /// A server that asks for a longer pause is asked again after this one.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
-
-/// `first`, doubled for each failure after the first, at most `longest` (but never less than `first`).
-fn grown(first: Duration, failures: u32, longest: Duration) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    first.saturating_mul(1 << doublings).min(longest.max(first))
-}
 
 /// Up to a tenth longer, so that what started together drifts apart. Never shorter: a wait is a promise.
 fn jittered(wait: Duration, chance: f64) -> Duration {
@@ -324,7 +310,7 @@ mod tests {
         let history = History { transient: 1, ..History::default() };
         let asked = |seconds| Outcome::Transient { retry_after: Some(Duration::from_secs(seconds)) };
         assert_eq!(wait(&history, asked(120)), Duration::from_mins(2));
-        assert_eq!(wait(&history, asked(1)), FIRST_RETRY);
+        assert_eq!(wait(&history, asked(1)), Backoff::TRANSIENT.first());
         assert_eq!(wait(&history, asked(u64::MAX)), Duration::from_hours(1));
     }
 

@@ -14,6 +14,7 @@ use registry_api::{
     spec::{Registry, Scope as ApiScope},
 };
 use registry_verdict::{
+    backoff::Backoff,
     cluster_addresses::ClusterAddresses,
     object::{Key, Scope, Subject},
     resolve::{Reading, Reference, ReferenceKind, Shelf},
@@ -25,10 +26,7 @@ use tokio::{
 
 use crate::{
     controller::references::References,
-    kubernetes::{
-        call::backoff,
-        watches::{Metadata, Source, Watch, WatchPool, Watched},
-    },
+    kubernetes::watches::{Metadata, Source, Watch, WatchPool, Watched},
     tenancy::access::{Access, Settled},
 };
 
@@ -212,7 +210,7 @@ async fn keep_bound(watches: Arc<WatchPool>, access: Arc<Access>, signals: Signa
             if settled {
                 unsettled.notified().await;
             } else {
-                let pause = backoff(failures).saturating_sub(BETWEEN_SETTLEMENTS);
+                let pause = Backoff::API_CALL.after(failures).saturating_sub(BETWEEN_SETTLEMENTS);
                 let _ = tokio::time::timeout(pause, unsettled.notified()).await;
             }
         }

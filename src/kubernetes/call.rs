@@ -6,15 +6,11 @@
 use std::{fmt, time::Duration};
 
 use kube::core::{Status, response::reason};
-use registry_verdict::api_server::explanation;
+use registry_verdict::{api_server::explanation, backoff::Backoff};
 use thiserror::Error;
 
 /// How long a call may take. A connection can die in silence.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-/// The pause after a first failure; each further one in a row doubles it.
-pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause: within a minute after a fault has ended, everything was tried again.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A server that asks for more than this is tried sooner all the same.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
@@ -89,7 +85,7 @@ impl CallError {
 
     /// How long to wait after this failure, when it is one of so many in a row.
     pub fn pause(&self, failures: u32) -> Duration {
-        backoff(failures).max(self.retry_after.unwrap_or_default())
+        Backoff::API_CALL.after(failures).max(self.retry_after.unwrap_or_default())
     }
 
     fn deadline(deadline: Duration) -> Self {
@@ -108,11 +104,6 @@ impl From<kube::Error> for CallError {
         };
         Self { failure, retry_after, why: Why::Kube(Box::new(error)) }
     }
-}
-
-/// The pause after so many failures in a row, from one on: 1, 2, 4 … up to 30 seconds.
-pub fn backoff(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(5)).min(LONGEST_PAUSE)
 }
 
 /// Waits for the answer to a call, for [`DEADLINE`].
@@ -249,10 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_half_a_minute_and_heed_the_server() {
-        let pauses: Vec<u64> = (0..8).map(|failures| backoff(failures).as_secs()).collect();
-        assert_eq!(pauses, [1, 1, 2, 4, 8, 16, 30, 30]);
-        assert_eq!(backoff(u32::MAX), LONGEST_PAUSE);
+    fn a_pause_is_as_long_as_the_server_asks() {
         let asks = |seconds: u32| {
             let status = json!({"code": 429, "details": {"retryAfterSeconds": seconds}});
             CallError::from(kube::Error::Api(serde_json::from_value(status).unwrap()))

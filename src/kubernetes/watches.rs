@@ -35,6 +35,7 @@ use kube::{
     runtime::watcher::Event,
 };
 use registry_api::spec::{Registry, Scope as ApiScope};
+use registry_verdict::backoff::Backoff;
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -45,7 +46,7 @@ use tokio::{
 };
 
 use super::{
-    call::{CallError, CallFailure, backoff, call_within},
+    call::{CallError, CallFailure, call_within},
     http2::{Http2ClientPool, Stream},
 };
 use crate::tenancy::access::Access;
@@ -61,12 +62,6 @@ const LEAST_RENEWAL: Duration = Duration::from_mins(10);
 const BETWEEN_RENEWALS: Duration = Duration::from_secs(20);
 /// The API server ends a watch after this time; renewals come before.
 const SERVER_TIMEOUT: Duration = Duration::from_hours(24);
-/// The pause after a first failure: a right may take a moment to arrive, and an API server that shuts down another.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause of a watch over the whole cluster, of which there are five.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The longest pause of one in a namespace, of which there may be thousands.
-const LONGEST_PAUSE_IN_NAMESPACE: Duration = Duration::from_secs(10);
 /// A watch that ends sooner has failed.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// A failure that passes with the next tries is no reason to complain.
@@ -339,8 +334,10 @@ impl<T: Watched> Source<T> {
         Ok(request)
     }
 
-    fn longest_pause(&self) -> Duration {
-        if self.access.is_some() { LONGEST_PAUSE_IN_NAMESPACE } else { LONGEST_PAUSE }
+    /// A right may take a moment to arrive, and an API server that shuts down another. There are five watches over the whole
+    /// cluster, and there may be thousands in namespaces.
+    fn backoff(&self) -> Backoff {
+        if self.access.is_some() { Backoff::NAMESPACE_WATCH } else { Backoff::WATCH }
     }
 }
 
@@ -530,7 +527,7 @@ impl<T: Watched> Watch<T> {
         if changes.opened.elapsed() < SHORTEST {
             return Err(kube::Error::ReadEvents(io::ErrorKind::UnexpectedEof.into()).into());
         }
-        self.pause = Some(FIRST_PAUSE.mul_f64(1.0 + (self.live.0.jitter)()));
+        self.pause = Some(Backoff::WATCH.first().mul_f64(1.0 + (self.live.0.jitter)()));
         Ok(None)
     }
 
@@ -575,7 +572,7 @@ impl<T: Watched> Watch<T> {
             access.grant(namespace).await;
         }
         let jitter = (self.live.0.jitter)();
-        self.pause = Some(pause(error, self.failures, self.source.longest_pause(), jitter));
+        self.pause = Some(pause(error, self.failures, self.source.backoff(), jitter));
     }
 
     fn log(&self, error: &CallError) {
@@ -600,13 +597,12 @@ fn no_answer() -> CallError {
         .into()
 }
 
-/// The pause after so many failures in a row: from 100 ms to `longest`, or what the API server asks for, and up to half as
-/// much again. A refusal, which ends by somebody's deed, is tried again up to every half minute.
-fn pause(error: &CallError, failures: u32, longest: Duration, jitter: f64) -> Duration {
-    let longest = match error.failure() {
-        CallFailure::Forbidden | CallFailure::Terminating => backoff(u32::MAX),
-        _ => longest,
+/// The pause after so many failures in a row, or what the API server asks for, and up to half as much again. A refusal ends by
+/// somebody's deed.
+fn pause(error: &CallError, failures: u32, backoff: Backoff, jitter: f64) -> Duration {
+    let backoff = match error.failure() {
+        CallFailure::Forbidden | CallFailure::Terminating => Backoff::REFUSED_WATCH,
+        _ => backoff,
     };
-    let grown = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(12)).min(longest);
-    grown.max(error.retry_after().unwrap_or_default()).mul_f64(1.0 + jitter / 2.0)
+    backoff.after(failures).max(error.retry_after().unwrap_or_default()).mul_f64(1.0 + jitter / 2.0)
 }

@@ -11,6 +11,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use registry_api::PULL_SECRET_MANAGER;
+use registry_verdict::backoff::Backoff;
 use thiserror::Error;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
     secret::{Content, Found, Version, selector},
 };
 use crate::{
-    kubernetes::call::{CallError, CallFailure, backoff, call},
+    kubernetes::call::{CallError, CallFailure, call},
     tenancy::access::{Access, AccessError, UNTIL_EFFECTIVE},
 };
 
@@ -64,7 +65,7 @@ impl DeliveryError {
     pub fn pause(&self, failures: u32) -> Duration {
         match self {
             Self::Refused(error) | Self::Quota(error) | Self::Api(error) => error.pause(failures),
-            _ => backoff(failures),
+            _ => Backoff::API_CALL.after(failures),
         }
     }
 }

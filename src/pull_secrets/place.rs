@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use registry_verdict::object::Key;
+use registry_verdict::{backoff::Backoff, object::Key};
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
@@ -20,17 +20,11 @@ use super::{
     secret::Found,
     worker::News,
 };
-use crate::{
-    kubernetes::call::{FIRST_PAUSE, backoff},
-    queue::Lane,
-};
+use crate::queue::Lane;
 
 /// Namespaces wait for no host: no registry is asked.
 pub type NoHost = Infallible;
 
-/// A name that somebody else has is looked at again after this time, and then half as often each time.
-const FIRST_LOOK: Duration = Duration::from_secs(5);
-const LONGEST_LOOK: Duration = Duration::from_mins(1);
 /// So many failures in a row are worth a word to the registry's user.
 const STUCK: u32 = 3;
 /// A name whose fight is over is looked at no sooner than this.
@@ -74,7 +68,8 @@ pub enum Belongs {
 #[derive(Clone, Copy)]
 struct Check {
     at: Instant,
-    pause: Duration,
+    /// Looks in a row.
+    looks: u32,
 }
 
 impl Drop for Place {
@@ -218,7 +213,7 @@ impl Place {
     pub fn patience(&self) -> Option<Duration> {
         match self.failures {
             0 => None,
-            failures => Some(backoff(failures)),
+            failures => Some(Backoff::API_CALL.after(failures)),
         }
     }
 
@@ -251,8 +246,8 @@ impl Place {
             After::Nothing => drop(scene.own.remove(&name)),
             After::Foreign => {
                 scene.own.remove(&name);
-                let pause = before.map_or(FIRST_LOOK, |check| (check.pause * 2).min(LONGEST_LOOK));
-                self.foreign.insert(name, Check { at: now + pause, pause });
+                let looks = before.map_or(1, |check| check.looks.saturating_add(1));
+                self.foreign.insert(name, Check { at: now + Backoff::FOREIGN_SECRET.after(looks), looks });
             }
         }
     }
@@ -264,7 +259,7 @@ impl Place {
             return None;
         };
         if matches!(error, DeliveryError::Conflict) {
-            return Some(FIRST_PAUSE); // at the latest: the watch tells of the change
+            return Some(Backoff::API_CALL.first()); // at the latest: the watch tells of the change
         }
         self.failures = self.failures.saturating_add(1);
         match error {
@@ -346,6 +341,6 @@ mod tests {
         let mut place = written(Instant::now());
         assert_eq!(place.patience(), None);
         place.saw(Seen::Failed);
-        assert_eq!(place.patience(), Some(FIRST_PAUSE));
+        assert_eq!(place.patience(), Some(Backoff::API_CALL.first()));
     }
 }

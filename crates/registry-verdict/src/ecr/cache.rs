@@ -19,6 +19,7 @@ use futures::{
 use k8s_openapi::jiff::Timestamp;
 
 use super::causes::{Cause, Outage, Refusal};
+use crate::backoff::Backoff;
 
 /// An answer fresh from AWS.
 #[derive(Debug)]
@@ -302,15 +303,14 @@ fn keep<T>(fresh: Fresh<T>, now: Timestamp, chance: f64) -> Kept<T> {
 
 /// How long to leave AWS alone: twice as long after each refusal in a row, and up to half as much again by chance.
 fn pause(refusal: &Refusal, refusals: u32, chance: f64) -> Duration {
-    let (first, longest) = if refusal.is_transient() {
-        (Duration::from_secs(1), Duration::from_mins(1))
+    let backoff = if refusal.is_transient() {
+        Backoff::AWS_TRANSIENT
     } else if refusal.is_rejection() {
-        (Duration::from_mins(1), Duration::from_hours(1))
+        Backoff::REJECTED_CREDENTIALS
     } else {
-        (Duration::from_secs(30), Duration::from_mins(5))
+        Backoff::AWS_REFUSED
     };
-    let doublings = refusals.saturating_sub(1).min(16);
-    let grown = first.saturating_mul(1 << doublings).min(longest);
+    let grown = backoff.after(refusals);
     let asked = refusal.retry_after.unwrap_or_default().min(Duration::from_hours(1));
     if refusal.is_transient() { grown.mul_f64(1.0 + 0.5 * chance.clamp(0.0, 1.0)).max(asked) } else { grown }
 }

@@ -16,7 +16,7 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::object::Group;
+use crate::{backoff::Backoff, object::Group};
 
 /// A keyed digest of a group, a host and credentials.
 pub type Digest = [u8; 16];
@@ -27,10 +27,10 @@ pub const MOST_AT_A_HOST: usize = 10;
 pub const MOST_OF_THE_SAME: usize = 3;
 /// Rejected credentials that are remembered for a group.
 pub const MOST_REJECTED: usize = 256;
+/// How long rejected credentials pause.
+const REJECTED: Backoff = Backoff::REJECTED_CREDENTIALS;
 /// The time within which tries are counted.
 pub const WINDOW: Duration = Duration::from_mins(1);
-const FIRST_PAUSE: Duration = Duration::from_mins(1);
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 /// After its pause a rejection is remembered for as long again, and at least this long: the next one doubles the pause.
 const REMEMBERED: Duration = Duration::from_mins(10);
 /// After a restart, a rejection is remembered if it is younger than this.
@@ -284,7 +284,7 @@ impl GroupTable {
             Some((rejection, _)) => rejection.times.saturating_add(1),
             None => 1,
         };
-        let pause = pause(times);
+        let pause = REJECTED.after(times);
         let stored = before.map_or(Stored { refusal, since: now }, |(rejection, _)| rejection.stored);
         let rejection = Rejection { stored: Stored { refusal, ..stored }, times, until: after(now, pause) };
         entry.insert_entry(Known::Refused(rejection, now));
@@ -328,11 +328,11 @@ impl Stored {
         let elapsed = until(now, self.since);
         let (mut times, mut newest) = (1, Duration::ZERO);
         loop {
-            let next = newest + pause(times);
+            let next = newest + REJECTED.after(times);
             if next > elapsed {
                 // The newest may have come later, as each wait before it may be a tenth longer.
                 let left = next.saturating_sub(elapsed) + newest.mul_f64(0.1);
-                return Rejection { stored: self, times, until: after(now, left.min(LONGEST_PAUSE)) };
+                return Rejection { stored: self, times, until: after(now, left.min(REJECTED.longest())) };
             }
             (times, newest) = (times.saturating_add(1), next);
         }
@@ -341,7 +341,7 @@ impl Stored {
 
 impl Rejection {
     fn forgotten_at(&self) -> Timestamp {
-        after(self.until, pause(self.times).max(REMEMBERED))
+        after(self.until, REJECTED.after(self.times).max(REMEMBERED))
     }
 
     fn is_remembered(&self, now: Timestamp) -> bool {
@@ -361,7 +361,7 @@ impl Known {
 
 /// What stands in the way of credentials that were refused before.
 fn refused_before(rejection: &Rejection, wish: &Wish, tries: &[Try], now: Timestamp) -> Option<Decision> {
-    let left = until(rejection.until, now).min(LONGEST_PAUSE);
+    let left = until(rejection.until, now).min(REJECTED.longest());
     if !wish.requested && !left.is_zero() {
         return Some(Decision::Paused(rejection.stored.refusal, left));
     }
@@ -404,10 +404,6 @@ fn crowded(tries: &[Try], now: Timestamp) -> Option<Decision> {
 /// When the first of those tries leaves the window.
 fn next_turn<'a>(tries: impl Iterator<Item = &'a Try>, now: Timestamp) -> Duration {
     tries.map(|tried| until(after(tried.at, WINDOW), now)).min().unwrap_or_default()
-}
-
-fn pause(times: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << times.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
 }
 
 fn until(end: Timestamp, now: Timestamp) -> Duration {
