@@ -16,6 +16,7 @@ mod hostile;
 mod isolation;
 mod judge;
 mod ledger;
+mod odd;
 mod pki;
 mod real;
 mod row;

@@ -8,8 +8,10 @@ use rcgen::{
 };
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
+use crate::odd::{self, Odd, OddPki};
 use crate::support::Authority;
 use crate::support::certificates::{Leaf, ca_params, self_signed, server_params};
 
@@ -76,6 +78,8 @@ pub enum Shows {
     AllWrong,
     /// Of the company's, but ended and for another host.
     ExpiredOtherHost,
+    /// One that clients accept and libraries have limits for.
+    Odd(Odd),
 }
 
 /// Which authority a spec gives.
@@ -95,6 +99,8 @@ pub enum Trusts {
     Bundle,
     /// An authority that has nothing to do with it.
     Unrelated,
+    /// The authority, or the certificate itself, that goes with an odd certificate.
+    Odd(Odd),
 }
 
 /// What a server asks of its clients.
@@ -114,6 +120,12 @@ pub enum Client {
     Right,
     OfStrangers,
     Expired,
+    /// The right one, with the certificate of its issuer behind it on the same line.
+    Joined,
+    /// Of X.509 version 1.
+    Version1,
+    /// With an RSA key of 1,024 bits.
+    Rsa1024,
 }
 
 /// All that is made once.
@@ -135,6 +147,10 @@ pub struct Pki {
     right_client: Leaf,
     strange_client: Leaf,
     expired_client: Leaf,
+    joined_client: Leaf,
+    version_1_client: Leaf,
+    rsa_1024_client: Leaf,
+    odd: OddPki,
 }
 
 /// The one public key infrastructure of all rows.
@@ -185,6 +201,10 @@ impl Pki {
             right_client: clients.sign(&client_params(2040)),
             expired_client: clients.sign(&client_params(2021)),
             strange_client: strange_clients.sign(&client_params(2040)),
+            joined_client: joined(clients.sign(&client_params(2040)), &clients),
+            version_1_client: odd::version_1(),
+            rsa_1024_client: odd::rsa_1024(),
+            odd: OddPki::new(&company),
             company,
             clients,
             strange_clients,
@@ -221,6 +241,7 @@ impl Pki {
             Shows::StrangerExpiredOtherHost => self.stranger.sign(&expired(elsewhere())),
             Shows::AllWrong => self.stranger.sign(&for_clients(not_yet_valid(elsewhere()))),
             Shows::ExpiredOtherHost => self.company.sign(&expired(elsewhere())),
+            Shows::Odd(odd) => self.odd.leaf(odd, &self.company, &good()),
         }
     }
 
@@ -239,7 +260,10 @@ impl Pki {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
-        builder.with_single_cert(leaf.chain, leaf.key).unwrap()
+        // Whatever rustls thinks of it.
+        let key =
+            rustls::crypto::aws_lc_rs::default_provider().key_provider.load_private_key(leaf.key).unwrap();
+        builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(leaf.chain, key))))
     }
 
     fn client_verifier(&self, clients: Clients) -> Option<Arc<dyn ClientCertVerifier>> {
@@ -273,6 +297,7 @@ impl Pki {
                 format!("# ours\n{}\n{}{}", self.unrelated.pem(), self.stranger.pem(), self.company.pem())
             }
             Trusts::Unrelated => self.unrelated.pem(),
+            Trusts::Odd(odd) => self.odd.ca_pem(odd, &self.company, &self.unrelated),
         }
     }
 
@@ -282,6 +307,9 @@ impl Pki {
             Client::Right => &self.right_client,
             Client::OfStrangers => &self.strange_client,
             Client::Expired => &self.expired_client,
+            Client::Joined => &self.joined_client,
+            Client::Version1 => &self.version_1_client,
+            Client::Rsa1024 => &self.rsa_1024_client,
         }
     }
 
@@ -296,6 +324,10 @@ impl Pki {
         let issuer = if shows == Shows::Department { self.department.pem() } else { String::new() };
         (format!("{}{issuer}", leaf.pem), leaf.key_pem)
     }
+}
+
+fn joined(leaf: Leaf, issuer: &Authority) -> Leaf {
+    Leaf { pem: format!("{}{}", leaf.pem.trim_end(), issuer.pem()), ..leaf }
 }
 
 fn copy(leaf: &Leaf) -> Leaf {

@@ -575,7 +575,7 @@ impl Unavailable {
             Self::Dns(cause) => cause.is_transient(),
             Self::Proxy(failure) => failure.fault.is_transient(),
             Self::Refused | Self::Connection(_) | Self::Timeout(_) => true,
-            Self::Status(status) => *status == 429 || *status >= 500,
+            Self::Status(status) => matches!(status, 408 | 425 | 429 | 500..),
             Self::NoToken | Self::Unreadable => false,
         }
     }

@@ -13,6 +13,7 @@ mod imitations;
 mod purposes;
 mod realms;
 mod references;
+mod reported;
 mod throttling;
 mod tls;
 mod tokens;
@@ -22,7 +23,7 @@ use crate::row::Row;
 /// All rows of scripted servers, each named by its topic too.
 pub fn rows() -> Vec<Row> {
     type Topic = fn() -> Vec<Row>;
-    let topics: [(&str, Topic); 16] = [
+    let topics: [(&str, Topic); 17] = [
         ("references", references::rows),
         ("purposes", purposes::rows),
         ("endpoint", endpoint::rows),
@@ -39,6 +40,7 @@ pub fn rows() -> Vec<Row> {
         ("throttling", throttling::rows),
         ("faults", faults::rows),
         ("history", history::rows),
+        ("reported", reported::rows),
     ];
     topics.into_iter().flat_map(|(topic, rows)| rows().into_iter().map(move |row| row.under(topic))).collect()
 }

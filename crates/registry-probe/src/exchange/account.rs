@@ -42,6 +42,9 @@ impl Inquiry<'_> {
             Some(Ok(service)) => self.by_token(opening, &service),
             Some(Err(distrusted)) => Err(untrusted(distrusted)),
             None if opening.served => self.identity_token_at_repository(opening),
+            None if opening.forbids_everybody() => {
+                Err(Stop::credentials(CredentialsFinding::ForbiddenToAll { by: self.server() }))
+            }
             None => Err(unsupported(opening)),
         }
     }
@@ -88,6 +91,7 @@ impl Inquiry<'_> {
         match reading {
             Reading::Refused(401) => self.refused_directly(opening, pass, 401, self.tags_challenges(pass)?),
             Reading::Granted { .. } => Ok(self.verdict(self.weigh_reading(opening)?, &reading)),
+            Reading::Pulled => Ok(self.verdict(self.weigh_pulling(opening)?, &reading)),
             _ => Ok(self.verdict(finding, &reading)),
         }
     }
@@ -104,14 +108,32 @@ impl Inquiry<'_> {
     /// Rule (a) at the repository, for credentials that were sent to the registry itself.
     fn weigh_reading(&self, opening: &Opening<'_>) -> Step<CredentialsFinding> {
         let bare = self.weigh_bare_reading()?;
-        let service = self
-            .token_service(self.tags_challenges(&Pass::Nothing)?)
-            .or_else(|| self.token_service(opening.challenges));
-        let (CredentialsFinding::Validated(_), Some(Ok(service))) = (&bare, service) else { return Ok(bare) };
+        let service = self.service_of_repository(opening)?;
+        let (CredentialsFinding::Validated(_), Some(service)) = (&bare, service) else { return Ok(bare) };
         match self.anonymous_token(&service, self.repository_scope())? {
             Anonymous::Token(request) => self.weigh_token_reading(&request),
             Anonymous::Nothing => Ok(bare),
         }
+    }
+
+    /// The token service that the registry names for the repository, to anonymous clients.
+    fn service_of_repository(&self, opening: &Opening<'_>) -> Step<Option<TokenService>> {
+        let named = self.token_service(self.tags_challenges(&Pass::Nothing)?);
+        Ok(named.or_else(|| self.token_service(opening.challenges)).and_then(Result::ok))
+    }
+
+    /// Rule (a) at the manifest, where the list of tags is refused to the credentials too.
+    fn weigh_pulling(&self, opening: &Opening<'_>) -> Step<CredentialsFinding> {
+        if !self.is_kept_from_pulling(&Pass::Nothing)? {
+            return Ok(CredentialsFinding::Unprovable(Unprovable::AnonymousServed));
+        }
+        if let Some(service) = self.service_of_repository(opening)?
+            && let Anonymous::Token(request) = self.anonymous_token(&service, self.repository_scope())?
+            && !self.is_kept_from_pulling(&Pass::Issued(request))?
+        {
+            return Ok(CredentialsFinding::Unprovable(Unprovable::AnonymousTokenServed));
+        }
+        Ok(CredentialsFinding::Validated(Evidence::RefusedWithout))
     }
 
     fn refused_directly(
@@ -132,9 +154,17 @@ impl Inquiry<'_> {
             return self.by_token(&asked, &service.map_err(untrusted)?);
         }
         // A token may be good for its repository alone; and what is no refusal of a password may leave the repository open to it.
-        let is_refusal = matches!(status, 400 | 401 | 403);
-        if (*pass == Pass::RegistryToken || !is_refusal) && self.reading(pass)?.is_granted() {
-            return Ok(self.verdict(self.weigh_reading(opening)?, &self.reading(pass)?));
+        let is_refusal = matches!(status, 400 | 401 | 403) && !self.is_said_to_everybody(status)?;
+        if *pass == Pass::RegistryToken || !is_refusal {
+            match self.pulling(pass)? {
+                reading @ Reading::Granted { .. } => {
+                    return Ok(self.verdict(self.weigh_reading(opening)?, &reading));
+                }
+                reading @ Reading::Pulled => {
+                    return Ok(self.verdict(self.weigh_pulling(opening)?, &reading));
+                }
+                _ => {}
+            }
         }
         if !is_refusal {
             return Err(self.grants_nothing(status));
@@ -150,9 +180,8 @@ impl Inquiry<'_> {
 
     /// What a refusal (400, 401 or 403) by the registry itself says of the credentials.
     fn refusal(&self, pass: &Pass, status: u16, challenges: &[Challenge]) -> CredentialsFinding {
-        let token_ended =
-            *pass == Pass::RegistryToken && (self.token_has_ended() || challenges.iter().any(says_expired));
-        let ended = token_ended || self.was_told_of_expiry(pass);
+        let is_told = *pass == Pass::RegistryToken && challenges.iter().any(says_expired);
+        let ended = is_told || self.secret_has_ended() || self.was_told_of_expiry(pass);
         match status {
             _ if ended => CredentialsFinding::Expired,
             403 => CredentialsFinding::Forbidden { by: self.server() },
@@ -167,12 +196,24 @@ impl Inquiry<'_> {
             .any(|resource| matches!(self.seen.registry(resource, pass), Ok(Ok(reply)) if reply.says_expired))
     }
 
-    fn token_has_ended(&self) -> bool {
-        match self.case.credentials {
-            Some(Credentials::RegistryToken(token)) => {
-                expiry_of(token).is_some_and(|end| end <= self.case.now)
-            }
-            _ => false,
+    /// Whether the secret that was sent is a token, and has ended by its own date. Azure's refresh tokens are given as
+    /// passwords too.
+    fn secret_has_ended(&self) -> bool {
+        let secret = match self.case.credentials {
+            Some(Credentials::Basic { password, .. }) => password,
+            Some(Credentials::IdentityToken { token, .. } | Credentials::RegistryToken(token)) => token,
+            None => return false,
+        };
+        expiry_of(secret).is_some_and(|end| end <= self.case.now)
+    }
+
+    /// What a refusal by the token service (400, 401 or 403) says of the credentials.
+    fn refused_by(&self, service: &TokenService, status: u16) -> CredentialsFinding {
+        let by = service.server.clone();
+        match status {
+            _ if self.secret_has_ended() || self.seen.service_says_expired() => CredentialsFinding::Expired,
+            403 => CredentialsFinding::Forbidden { by },
+            status => CredentialsFinding::Rejected { by, status },
         }
     }
 
@@ -181,7 +222,7 @@ impl Inquiry<'_> {
         let fallback = self.fallback_scope(opening.challenges);
         let first = match self.first_token(service, Bearer::Account, fallback.as_ref())? {
             Issue::Issued(request) => request,
-            Issue::Refused(status) => return Err(Stop::credentials(refused_by(service, status))),
+            Issue::Refused(status) => return Err(Stop::credentials(self.refused_by(service, status))),
             Issue::BadRequest => return Err(Stop::credentials(bad_request())),
             Issue::Hindered(finding) => return Err(Stop::credentials(finding)),
         };
@@ -238,7 +279,7 @@ impl Inquiry<'_> {
     fn by_entry(&self, opening: &Opening<'_>, service: &TokenService, reading: &Reading) -> Step<Verdict> {
         match self.enter(service, Bearer::Account, opening.challenges)? {
             Entry::Opened(request) => Ok(self.verdict(self.weigh_token(opening, &request)?, reading)),
-            Entry::NotIssued(status) => Err(Stop::credentials(refused_by(service, status))),
+            Entry::NotIssued(status) => Err(Stop::credentials(self.refused_by(service, status))),
             Entry::TokenRefused(403) => {
                 Err(Stop::credentials(CredentialsFinding::Forbidden { by: self.server() }))
             }
@@ -255,14 +296,6 @@ impl Inquiry<'_> {
 fn says_expired(challenge: &Challenge) -> bool {
     let description = challenge.parameter("error_description").unwrap_or_default().to_ascii_lowercase();
     challenge.is("Bearer") && description.contains("expired")
-}
-
-fn refused_by(service: &TokenService, status: u16) -> CredentialsFinding {
-    let by = service.server.clone();
-    match status {
-        403 => CredentialsFinding::Forbidden { by },
-        status => CredentialsFinding::Rejected { by, status },
-    }
 }
 
 /// The token for the repository could not be had now.

@@ -12,7 +12,7 @@ use crate::realm::{Distrusted, TokenService};
 impl Inquiry<'_> {
     /// Validates a registry that no credentials were given for.
     pub(super) fn anonymous(&self, opening: &Opening<'_>) -> Step<Verdict> {
-        if opening.forbidden && opening.challenges.is_empty() {
+        if opening.forbids_everybody() {
             return Err(Stop::credentials(CredentialsFinding::ForbiddenToAll { by: self.server() }));
         }
         let admitted = opening.served || self.admits_anybody(opening)?;

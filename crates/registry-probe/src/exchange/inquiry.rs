@@ -158,6 +158,7 @@ impl<'a> Inquiry<'a> {
         let reply = self.api(pass)?.map_err(|failure| Stop::credentials(self.hindrance(failure)))?;
         match &reply.said {
             Said::Granted(_) => Ok(Admission::Granted),
+            Said::Page if self.is_known_by_repository()? => Ok(Admission::Granted),
             Said::Page => {
                 let cause = NotARegistry::NoSign;
                 Err(Stop::endpoint(EndpointFinding::NotARegistry { server, cause }))

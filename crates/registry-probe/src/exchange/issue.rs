@@ -24,7 +24,7 @@ impl Inquiry<'_> {
     pub(super) fn issue(&self, request: TokenRequest) -> Step<Issue> {
         match self.token(&request)? {
             Ok(TokenReply::Issued(_)) => Ok(Issue::Issued(request)),
-            Ok(TokenReply::Refused(status)) => Ok(Issue::Refused(*status)),
+            Ok(TokenReply::Refused { status, .. }) => Ok(Issue::Refused(*status)),
             Ok(TokenReply::BadRequest) => Ok(Issue::BadRequest),
             Ok(TokenReply::NotThisForm(status)) => self.issue_by_other_form(&request, *status),
             Ok(TokenReply::Redirect(to)) => {

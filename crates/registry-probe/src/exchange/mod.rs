@@ -8,6 +8,7 @@
 mod account;
 mod anonymous;
 mod entry;
+mod errors;
 mod evidence;
 mod inquiry;
 mod issue;
@@ -17,12 +18,16 @@ mod reading;
 mod reply;
 mod request;
 mod seen;
+mod tag_list;
 #[cfg(test)]
 mod tests;
 
 use inquiry::{Inquiry, Step, Stop};
-use question::Question;
+use question::{Question, Resource};
 use reply::{Reply, TokenReply};
+
+use crate::findings::ConnectionFailure;
+use crate::host::{Host, HostPort};
 
 pub(crate) use inquiry::{Case, Verdict};
 pub(crate) use reply::{Failure, FailureCause, Response};
@@ -59,8 +64,36 @@ impl Seen {
     /// Notes what came back for a question.
     pub(crate) fn note(&mut self, question: Question, outcome: Result<&Response, Failure>) {
         match question {
-            Question::Registry(resource, pass) => self.note_registry(resource, pass, outcome.map(Reply::of)),
-            Question::Token(request) => self.note_token(request, outcome.map(TokenReply::of)),
+            Question::Registry(resource, pass) => {
+                self.note_registry(
+                    resource,
+                    pass,
+                    outcome.and_then(|response| registry_reply(resource, response)),
+                );
+            }
+            Question::Token(request) => self.note_token(request, outcome.and_then(token_reply)),
         }
     }
+}
+
+/// A response whose body broke off counts where status and headers say all that clients look at.
+fn registry_reply(resource: Resource, response: &Response) -> Result<Reply, Failure> {
+    let reply = Reply::of(response);
+    let suffices = match resource {
+        Resource::Api => reply.has_sign,
+        Resource::Tags => reply.is_tag_list() || !matches!(response.status, 200..=299),
+        Resource::Manifest => true,
+    };
+    if response.is_broken && !suffices { Err(broken_off(response)) } else { Ok(reply) }
+}
+
+fn token_reply(response: &Response) -> Result<TokenReply, Failure> {
+    let suffices = !matches!(response.status, 200..=299);
+    if response.is_broken && !suffices { Err(broken_off(response)) } else { Ok(TokenReply::of(response)) }
+}
+
+fn broken_off(response: &Response) -> Failure {
+    let nowhere = || HostPort { host: Host::Name(String::new()), port: 0 };
+    let server = HostPort::of(&response.url).unwrap_or_else(nowhere);
+    Failure { server, cause: FailureCause::Connection(ConnectionFailure::Other) }
 }

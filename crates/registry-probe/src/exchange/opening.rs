@@ -1,5 +1,6 @@
 //! The first answer: does a registry speak, and what does it ask for?
 
+use super::entry::status_of;
 use super::inquiry::{Inquiry, Step, Stop};
 use super::question::Pass;
 use super::reply::{Failure, FailureCause, Reply, Said};
@@ -29,6 +30,11 @@ impl Opening<'_> {
         !self.challenges.is_empty() && !self.asks_for("Basic") && !self.asks_for("Bearer")
     }
 
+    /// It answered 403 and asks for nothing: a firewall, more often than not.
+    pub(super) fn forbids_everybody(&self) -> bool {
+        self.forbidden && self.challenges.is_empty()
+    }
+
     /// The schemes that it asks for, fit to be shown.
     pub(super) fn schemes(&self) -> Vec<String> {
         let mut schemes: Vec<String> = Vec::new();
@@ -51,24 +57,42 @@ impl<'a> Inquiry<'a> {
             Err(failure) => return Err(Stop::endpoint(unreached(failure))),
         };
         let challenges = reply.challenges.as_slice();
-        match opening_of(reply, server) {
-            Ok(served) => Ok(Opening { served, challenges, forbidden: reply.said == Said::Forbidden }),
-            Err(EndpointFinding::NotARegistry { .. }) if self.is_registry_by_repository(reply)? => {
-                Ok(Opening { served: true, challenges: &[], forbidden: false })
+        let finding = match opening_of(reply, server) {
+            Ok(served) => {
+                return Ok(Opening { served, challenges, forbidden: reply.said == Said::Forbidden });
             }
-            Err(finding) => Err(Stop::endpoint(finding)),
+            Err(finding) => finding,
+        };
+        match self.repository_of_unknown()? {
+            Some(tags) => Ok(Opening { served: true, challenges: &tags.challenges, forbidden: false }),
+            None => Err(Stop::endpoint(finding)),
         }
     }
 
     /// Where `/v2/` leaves it open and a repository is named, that repository's answer decides: a list of tags, or an error
-    /// as registries give it. Asked without credentials.
-    fn is_registry_by_repository(&self, ping: &Reply) -> Step<bool> {
-        let may_be_one = matches!(ping.said, Said::Granted(_) | Said::Page | Said::NotFound);
-        if !may_be_one || self.case.repository.is_none() {
-            return Ok(false);
+    /// as registries give it. Asked without credentials. None where `/v2/` is a registry's, or the repository isn't.
+    fn repository_of_unknown(&self) -> Step<Option<&'a Reply>> {
+        let Ok(ping) = self.api(&Pass::Nothing)? else { return Ok(None) };
+        let is_unknown = matches!(opening_of(ping, self.server()), Err(EndpointFinding::NotARegistry { .. }));
+        if !is_unknown || ping.said == Said::WantsTls || self.case.repository.is_none() {
+            return Ok(None);
         }
-        let tags = self.tags(&Pass::Nothing)?;
-        Ok(tags.is_ok_and(|reply| reply.is_tag_list() || (reply.has_sign && reply.said == Said::NotFound)))
+        let is_of_registry = |tags: &&Reply| {
+            let is_error = matches!(tags.said, Said::NotFound | Said::Unauthorized | Said::Forbidden);
+            tags.is_tag_list() || (tags.speaks_oci && is_error)
+        };
+        Ok(self.tags(&Pass::Nothing)?.ok().filter(is_of_registry))
+    }
+
+    /// Whether the registry is known by its repository alone: what it says at `/v2/` is then nothing to go by.
+    pub(super) fn is_known_by_repository(&self) -> Step<bool> {
+        Ok(self.repository_of_unknown()?.is_some())
+    }
+
+    /// Whether `/v2/` has this status for everybody, and so for whoever signs in, though its repository is a registry's.
+    pub(super) fn is_said_to_everybody(&self, status: u16) -> Step<bool> {
+        let ping = self.api(&Pass::Nothing)?;
+        Ok(self.is_known_by_repository()? && ping.is_ok_and(|ping| status_of(&ping.said) == status))
     }
 }
 

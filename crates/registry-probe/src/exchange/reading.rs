@@ -85,6 +85,12 @@ impl Inquiry<'_> {
         })
     }
 
+    /// Whether the manifest is refused to `pass`. Not where there is no answer: that proves nothing.
+    pub(super) fn is_kept_from_pulling(&self, pass: &Pass) -> Step<bool> {
+        let is_refusal = |said: &Said| matches!(said, Said::Unauthorized | Said::Forbidden | Said::NotFound);
+        Ok(self.manifest(pass)?.is_ok_and(|reply| is_refusal(&reply.said)))
+    }
+
     /// Reads the list of tags of the named repository with `pass`.
     pub(super) fn reading(&self, pass: &Pass) -> Step<Reading> {
         if self.case.repository.is_none() {

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use url::Url;
 
+use super::errors::{blames_request, is_envelope, mentions_expiry};
+use super::tag_list::Content;
 use crate::challenge::Challenge;
 use crate::findings::{ConnectionFailure, DnsFailure, ProxyFailure, Stage};
 use crate::host::HostPort;
@@ -20,6 +20,8 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
+    /// The connection broke within the body.
+    pub(crate) is_broken: bool,
 }
 
 /// The URL's query may hold a user name, the body a token.
@@ -62,11 +64,15 @@ pub(crate) enum FailureCause {
 
 /// What a registry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one observation of its own")]
 pub(crate) struct Reply {
     pub(crate) said: Said,
     pub(crate) challenges: Vec<Challenge>,
     /// Does the response look like a registry's?
     pub(crate) has_sign: bool,
+    /// Does it speak as registries alone do, by Docker's version header or OCI's error envelope? Any web server may answer a
+    /// 401 with a challenge.
+    pub(crate) speaks_oci: bool,
     /// Does it say that what was sent has expired? ECR says so in the error's message, with a 403; ECR Public with a 400.
     pub(crate) says_expired: bool,
     /// Is it about a manifest: by its digest, or by its type?
@@ -76,9 +82,9 @@ pub(crate) struct Reply {
 /// The gist of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Said {
-    /// 2xx, and no page for people.
+    /// 200, and no page for people.
     Granted(Content),
-    /// 2xx, and a page for people.
+    /// 200, and a page for people.
     Page,
     /// 401.
     Unauthorized,
@@ -88,7 +94,7 @@ pub(crate) enum Said {
     NotFound,
     /// 429.
     Throttled,
-    /// 5xx.
+    /// 5xx, and what else may be over at the next try.
     Fault(u16),
     /// 3xx.
     Redirect {
@@ -102,17 +108,6 @@ pub(crate) enum Said {
     Other(u16),
 }
 
-/// What was granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// A list of tags with at least one.
-    Tags,
-    /// A list of tags with none.
-    NoTags,
-    /// Something else.
-    Other,
-}
-
 /// What a token service says.
 #[derive(Debug, Clone)]
 pub(crate) enum TokenReply {
@@ -121,7 +116,11 @@ pub(crate) enum TokenReply {
     /// 200 without a token that can be used.
     NoToken,
     /// 400, 401 or 403.
-    Refused(u16),
+    Refused {
+        status: u16,
+        /// Does it say that what was sent has expired?
+        says_expired: bool,
+    },
     /// 400 that blames the request and not the credentials (RFC 6749, section 5.2), such as one for a missing scope.
     BadRequest,
     /// 404, 405 or 501: perhaps it wants to be asked by another form.
@@ -139,11 +138,12 @@ impl Reply {
         let challenges = response.headers.get_all(WWW_AUTHENTICATE);
         let challenges = Challenge::parse_all(challenges.iter().map(http::HeaderValue::as_bytes));
         let says_expired = matches!(response.status, 400 | 401 | 403) && mentions_expiry(&response.body);
+        let speaks_oci = names_version(response) || is_envelope(&response.body);
         let (has_sign, is_manifest) = (has_sign(response), is_manifest(response));
-        Self { said: said(response), has_sign, says_expired, is_manifest, challenges }
+        Self { said: said(response), has_sign, speaks_oci, says_expired, is_manifest, challenges }
     }
 
-    /// The tags were read: a 2xx with anything else says nothing of the repository.
+    /// The tags were read: a 200 with anything else says nothing of the repository.
     pub(crate) fn is_tag_list(&self) -> bool {
         matches!(self.said, Said::Granted(Content::Tags | Content::NoTags))
     }
@@ -158,7 +158,8 @@ impl Reply {
 
 fn said(response: &Response) -> Said {
     match response.status {
-        200..=299 => match content(&response.body) {
+        // 203: as a proxy changed it (RFC 9110, section 15.3.4). Any other 2xx grants no content.
+        200 | 203 => match Content::of(&response.body) {
             Content::Other if !names_version(response) && is_page(response) => Said::Page,
             content => Said::Granted(content),
         },
@@ -168,7 +169,8 @@ fn said(response: &Response) -> Said {
         403 => Said::Forbidden,
         404 => Said::NotFound,
         429 => Said::Throttled,
-        status @ 500..=599 => Said::Fault(status),
+        // 408 and 425: the same request may succeed later (RFC 9110, section 15.5.9; RFC 8470, section 5.2).
+        status @ (408 | 425 | 500..=599) => Said::Fault(status),
         status => Said::Other(status),
     }
 }
@@ -189,100 +191,6 @@ fn is_manifest(response: &Response) -> bool {
         || ["manifest", "image.index"].iter().any(|word| kind.contains(word))
 }
 
-fn content(body: &[u8]) -> Content {
-    #[derive(Deserialize)]
-    struct TagList {
-        #[serde(rename = "name")]
-        _name: String,
-        tags: Option<Vec<String>>,
-    }
-    match object(body) {
-        Some(TagList { tags: Some(tags), .. }) if !tags.is_empty() => Content::Tags,
-        Some(TagList { .. }) => Content::NoTags,
-        None if is_cut_tag_list(body) => Content::Tags,
-        None => Content::Other,
-    }
-}
-
-/// The beginning of a list of tags that is longer than the cap: some registries know no `n=`, and Google's list every
-/// manifest before the tags.
-fn is_cut_tag_list(body: &[u8]) -> bool {
-    let mut cut = CutList::default();
-    let mut input = serde_json::Deserializer::from_slice(body);
-    let is_cut = (&mut cut).deserialize(&mut input).is_err_and(|error| error.is_eof());
-    is_cut && cut.lists_something && !cut.is_of_another_kind
-}
-
-/// The fields of a list of tags that were seen before its text broke off.
-#[derive(Default)]
-struct CutList {
-    /// A tag, or a manifest.
-    lists_something: bool,
-    is_of_another_kind: bool,
-}
-
-impl<'de> DeserializeSeed<'de> for &mut CutList {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
-        input.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for &mut CutList {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(name) = map.next_key::<String>()? {
-            match name.as_str() {
-                "tags" | "manifest" => map.next_value_seed(First(&mut self.lists_something))?,
-                "name" | "child" => map.next_value::<IgnoredAny>().map(|_| ())?,
-                _ => {
-                    self.is_of_another_kind = true;
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Notes that a list has a first text, or an object a first field, before the rest is read.
-struct First<'a>(&'a mut bool);
-
-impl<'de> DeserializeSeed<'de> for First<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
-        input.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for First<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list or an object")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        *self.0 |= list.next_element::<String>()?.is_some();
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        *self.0 |= map.next_key::<String>()?.is_some();
-        map.next_value::<IgnoredAny>()?;
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(())
-    }
-}
-
 /// What tells a registry from any web server: Docker's version header, a challenge, OCI's error envelope, or
 /// an empty JSON object, as distribution answers `/v2/`.
 fn has_sign(response: &Response) -> bool {
@@ -291,36 +199,16 @@ fn has_sign(response: &Response) -> bool {
 }
 
 fn names_version(response: &Response) -> bool {
-    let version =
-        response.headers.get("docker-distribution-api-version").and_then(|version| version.to_str().ok());
-    version.is_some_and(|version| version.trim().starts_with("registry/2"))
+    let lines = response.headers.get_all("docker-distribution-api-version");
+    let versions = lines.iter().filter_map(|line| line.to_str().ok());
+    versions.flat_map(|line| line.split([' ', ','])).any(|version| version.starts_with("registry/2"))
 }
 
 fn body_has_sign(response: &Response) -> bool {
     if (200..300).contains(&response.status) {
         return object(&response.body).is_some_and(|object: serde_json::Map<_, _>| object.is_empty());
     }
-    object(&response.body).is_some_and(|Envelope { errors }| !errors.is_empty())
-}
-
-fn mentions_expiry(body: &[u8]) -> bool {
-    let errors = object(body).map(|Envelope { errors }| errors).unwrap_or_default();
-    let messages = errors.iter().filter_map(|error| error.message.as_deref());
-    messages.map(str::to_ascii_lowercase).any(|message| message.contains("expired"))
-}
-
-/// OCI distribution-spec, "Error Codes".
-#[derive(Deserialize)]
-struct Envelope {
-    errors: Vec<EnvelopeError>,
-}
-
-#[derive(Deserialize)]
-struct EnvelopeError {
-    #[serde(rename = "code")]
-    _code: String,
-    #[serde(default)]
-    message: Option<String>,
+    is_envelope(&response.body)
 }
 
 /// What Go's and nginx's servers answer to a request in the clear on a port for TLS.
@@ -344,22 +232,14 @@ impl TokenReply {
             200..=299 => Token::of_response(&response.body).map_or(Self::NoToken, Self::Issued),
             300..=399 => Self::Redirect(location(response)),
             400 if blames_request(&response.body) => Self::BadRequest,
-            status @ (400 | 401 | 403) => Self::Refused(status),
+            status @ (400 | 401 | 403) => {
+                Self::Refused { status, says_expired: mentions_expiry(&response.body) }
+            }
             status @ (404 | 405 | 501) => Self::NotThisForm(status),
             429 => Self::Throttled,
             status => Self::Other(status),
         }
     }
-}
-
-/// RFC 6749, section 5.2: these errors say nothing of what was sent to sign in.
-fn blames_request(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct OAuthError {
-        error: String,
-    }
-    let blamed = ["invalid_request", "invalid_scope", "unsupported_grant_type", "unauthorized_client"];
-    object(body).is_some_and(|OAuthError { error }| blamed.contains(&error.as_str()))
 }
 
 #[cfg(test)]
@@ -386,7 +266,13 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
         };
         let url = Url::parse("https://registry.example.com/v2/").unwrap();
-        Response { url, status, headers: headers.iter().map(header).collect(), body: body.to_vec() }
+        Response {
+            url,
+            status,
+            headers: headers.iter().map(header).collect(),
+            body: body.to_vec(),
+            is_broken: false,
+        }
     }
 
     fn reply(status: u16, body: &str) -> Reply {
@@ -419,7 +305,16 @@ mod tests {
         };
         let long = format!(r#"{{"name":"a","tags":["0"{}"#, ",\"1.2.3\"".repeat(20_000));
         assert_eq!(content(&long), Content::Tags);
-        assert_eq!(content(r#"{"name":"a","tags":["1"]}"#), Content::Tags);
+        for body in [
+            r#"{"name":"a","tags":["1"]}"#,
+            r#"{"tags":["1"]}"#,
+            r#"{"Name":"a","Tags":["1"],"x":{"y":[]}}"#,
+            r#"{"name":null,"tags":["1",null],"manifest":null}"#,
+            r#"{"name":"a","tags":["0"],"tags":["1"]}"#,
+            r#"{"x":1,"name":"a","tags":["1","2"#,
+        ] {
+            assert_eq!(content(body), Content::Tags, "{body}");
+        }
         for body in [r#"{"name":"a","tags":[]}"#, r#"{"name":"a","tags":null}"#, r#"{"name":"a"}"#] {
             assert_eq!(content(body), Content::NoTags, "{body}");
         }
@@ -430,6 +325,8 @@ mod tests {
             r#"{"name":"a","tags":["#,
             r#"{"tags":["1"]} trailing"#,
             "{{\"tags\":[\"1\"",
+            r#"{"name":"a","tags":{"1":"2"}}"#,
+            r#"{"name":"a","tags":"1"}"#,
         ] {
             assert_eq!(content(body), Content::Other, "{body}");
         }

@@ -1,6 +1,6 @@
 //! What has been asked and answered so far in a validation.
 
-use super::question::{Pass, Question, Resource, TokenRequest};
+use super::question::{Bearer, Pass, Question, Resource, TokenRequest};
 use super::reply::{Failure, Reply, TokenReply};
 use crate::token::Token;
 
@@ -35,6 +35,12 @@ impl Seen {
             (_, Ok(TokenReply::Issued(token))) => Some(token),
             _ => None,
         }
+    }
+
+    /// Whether the token service, refusing the account a token, said that what was sent has expired.
+    pub(crate) fn service_says_expired(&self) -> bool {
+        let mut own = self.tokens.iter().filter(|(request, _)| request.bearer == Bearer::Account);
+        own.any(|(_, answer)| matches!(answer, Ok(TokenReply::Refused { says_expired: true, .. })))
     }
 
     pub(crate) fn note_registry(&mut self, resource: Resource, pass: Pass, answer: Result<Reply, Failure>) {

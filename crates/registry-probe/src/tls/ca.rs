@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::{moment, printable};
-use super::pem::{BrokenPem, certificates_in};
+use super::pem::{BrokenPem, certificates_in, position};
 
 /// At least one authority. Cheap to clone.
 #[derive(Clone)]
@@ -99,10 +99,10 @@ impl CaBundle {
     }
 }
 
-/// Any kind of private key: plain, encrypted, RSA, EC, OpenSSH.
+/// Any kind of private key: plain, encrypted, RSA, EC, OpenSSH; wherever on its line it begins.
 fn holds_private_key(text: &[u8]) -> bool {
     let mut lines = text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
-    lines.any(|line| line.starts_with(b"-----BEGIN ") && line.ends_with(b"PRIVATE KEY-----"))
+    lines.any(|line| line.ends_with(b"PRIVATE KEY-----") && position(line, b"-----BEGIN ").is_some())
 }
 
 impl Authority {

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
+use webpki::{
+    EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage,
+    RequiredEkuNotFoundContext,
+};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::ca::Authority;
@@ -219,10 +222,33 @@ impl ExtendedKeyUsageValidator for Purpose {
     fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
         match self {
             Self::Any => Ok(()),
-            Self::Server => KeyUsage::server_auth().validate(purposes),
+            Self::Server => allows_servers(purposes),
         }
     }
 }
+
+/// As Go's clients read it: without the extension any purpose is allowed, and anyExtendedKeyUsage (RFC 5280, section 4.2.1.12)
+/// allows servers too, which WebPKI does not know.
+fn allows_servers(purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
+    let mut present = Vec::new();
+    for purpose in purposes {
+        let purpose = purpose?;
+        if [SERVER_AUTH, ANY_PURPOSE].into_iter().any(|oid| purpose == KeyPurposeId::new(oid)) {
+            return Ok(());
+        }
+        present.push(purpose.to_decoded_oid());
+    }
+    if present.is_empty() {
+        return Ok(());
+    }
+    let required = KeyUsage::server_auth();
+    Err(Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext { required, present }))
+}
+
+/// 1.3.6.1.5.5.7.3.1, in DER.
+const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+/// 2.5.29.37.0, in DER.
+const ANY_PURPOSE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
 
 fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed)

@@ -18,6 +18,10 @@ pub(super) struct BrokenPem {
 
 /// All certificates in `text`, in order. Other text, and other kinds of PEM, are let pass.
 pub(super) fn certificates_in(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, BrokenPem> {
+    if let Some(at) = malformed_beginning(text) {
+        let line = 1 + line_breaks(text.get(..at).unwrap_or_default());
+        return Err(BrokenPem { line });
+    }
     let beginnings = beginnings(text);
     let ends = beginnings.iter().skip(1).copied().chain([text.len()]);
     let mut certificates = Vec::new();
@@ -45,7 +49,44 @@ fn beginnings(text: &[u8]) -> Vec<usize> {
     found
 }
 
-fn position(text: &[u8], wanted: &[u8]) -> Option<usize> {
+/// Where a certificate begins by the words of its first line and not by their form: dashes are missing, or of another kind, or
+/// the words are in lower case. Readers take that for text between certificates.
+fn malformed_beginning(text: &[u8]) -> Option<usize> {
+    const WORD: &[u8] = b"BEGIN";
+    let words = text.windows(WORD.len()).enumerate();
+    let mut words = words.filter(|(_, window)| window.eq_ignore_ascii_case(WORD)).map(|(at, _)| at);
+    words.find(|at| {
+        let (before, from) = text.split_at(*at);
+        begins_certificate(before, from.get(WORD.len()..).unwrap_or_default())
+            && !is_well_formed(before, from)
+    })
+}
+
+/// Whether the word between `before` and `rest` begins a certificate, whatever stands round it but words.
+fn begins_certificate(before: &[u8], rest: &[u8]) -> bool {
+    let is_blank = |byte: u8| matches!(byte, b' ' | b'\t');
+    let in_prose = before.iter().rfind(|byte| !is_blank(**byte)).is_some_and(u8::is_ascii_alphanumeric);
+    let of_label = |byte: &&u8| byte.is_ascii_alphanumeric() || is_blank(**byte);
+    let length = rest.iter().take(LONGEST_LABEL).take_while(of_label).count();
+    let label = rest.get(..length).unwrap_or_default();
+    let mut words = label.split(|byte| is_blank(*byte)).filter(|word| !word.is_empty());
+    !in_prose
+        && label.first().is_some_and(|byte| is_blank(*byte))
+        && words.next_back().is_some_and(|word| word.eq_ignore_ascii_case(b"CERTIFICATE"))
+        && words.count() < 2
+}
+
+const LONGEST_LABEL: usize = 64;
+
+fn is_well_formed(before: &[u8], from: &[u8]) -> bool {
+    let dashes = from.iter().position(|byte| *byte == b'-').unwrap_or(from.len());
+    let (words, after) = from.split_at(dashes);
+    before.ends_with(DASHES)
+        && after.starts_with(DASHES)
+        && words.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b' ')
+}
+
+pub(super) fn position(text: &[u8], wanted: &[u8]) -> Option<usize> {
     text.windows(wanted.len()).position(|window| window == wanted)
 }
 

@@ -68,6 +68,8 @@ impl AsyncWrite for Rationed {
 
 /// All headers of a response together.
 const LARGEST_HEAD: usize = 64 * 1024;
+/// More header lines than fit: Go's clients bound their size alone.
+const MOST_HEADERS: usize = 4 * 1024;
 /// More of a body is not read.
 const LARGEST_BODY: usize = 128 * 1024;
 
@@ -95,6 +97,8 @@ pub(super) struct Received {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
+    /// The connection broke within the body.
+    pub(super) is_broken: bool,
 }
 
 /// Why there is none.
@@ -118,6 +122,7 @@ impl Connection {
             .ignore_invalid_headers_in_responses(true)
             .max_buf_size(LARGEST_HEAD)
             .max_header_size(LARGEST_HEAD)
+            .max_headers(MOST_HEADERS)
             .handshake(TokioIo::new(Rationed { stream, left: RATION }))
             .await?;
         Ok(Self { sender, driver: Box::pin(driver), end: End::NotYet, used: false, client })
@@ -137,15 +142,20 @@ impl Connection {
         let response = self.sender.send_request(request);
         let response = drive(&mut self.driver, &mut self.end, response).await;
         let (head, body) = response.map_err(|error| self.broken(&error))?.into_parts();
-        let body = self.read(body).await?;
+        let (body, is_broken) = self.read(body).await?;
         self.used = true;
-        Ok(Received { status: head.status.as_u16(), headers: head.headers, body })
+        Ok(Received { status: head.status.as_u16(), headers: head.headers, body, is_broken })
     }
 
-    async fn read(&mut self, mut body: Incoming) -> Result<Vec<u8>, Broken> {
+    /// The body, and whether the connection broke before its end: status and headers came all the same.
+    async fn read(&mut self, mut body: Incoming) -> Result<(Vec<u8>, bool), Broken> {
         let mut bytes = Vec::new();
         while let Some(frame) = drive(&mut self.driver, &mut self.end, body.frame()).await {
-            let frame = frame.map_err(|error| self.broken(&error))?;
+            let frame = match frame.map_err(|error| self.broken(&error)) {
+                Ok(frame) => frame,
+                Err(Broken::Dropped(_)) => return Ok((bytes, true)),
+                Err(broken) => return Err(broken),
+            };
             let Some(chunk) = frame.data_ref() else { continue };
             let room = LARGEST_BODY - bytes.len();
             bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
@@ -154,7 +164,7 @@ impl Connection {
                 break;
             }
         }
-        Ok(bytes)
+        Ok((bytes, false))
     }
 
     fn broken(&mut self, error: &hyper::Error) -> Broken {
@@ -164,6 +174,10 @@ impl Connection {
             return Broken::Tls(defect_of(alert, self.client));
         }
         let exhausted = io_error_in(error).is_some_and(|error| error.kind() == io::ErrorKind::QuotaExceeded);
+        // What comes between two answers is no answer to the next request, which is made anew (RFC 9112, section 9.2).
+        if unasked && self.used {
+            return Broken::Dropped(ConnectionFailure::Closed);
+        }
         if unasked || exhausted || error.is_parse() || error.is_user() {
             return Broken::Other(FailureCause::NotHttp);
         }

@@ -82,8 +82,8 @@ impl Sender<'_> {
         if matches!(received.status, 429 | 500..=599) {
             self.journal.wait(self.asked_pause(&received.headers));
         }
-        let Received { status, headers, body } = received;
-        Ok(Response { url: request.url.clone(), status, headers, body })
+        let Received { status, headers, body, is_broken } = received;
+        Ok(Response { url: request.url.clone(), status, headers, body, is_broken })
     }
 
     async fn send_to(&mut self, server: &HostPort, request: &Request) -> Result<Received, FailureCause> {

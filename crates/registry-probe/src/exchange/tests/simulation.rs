@@ -383,7 +383,7 @@ pub(super) fn respond(request: &Request, status: u16, challenges: &[String], bod
         let name = HeaderName::from_static("www-authenticate");
         headers.append(name, HeaderValue::from_bytes(challenge.as_bytes()).unwrap());
     }
-    Response { url: request.url.clone(), status, headers, body: body.as_bytes().to_vec() }
+    Response { url: request.url.clone(), status, headers, body: body.as_bytes().to_vec(), is_broken: false }
 }
 
 /// A request in a line: `GET registry /v2/ as Basic`.

@@ -1,0 +1,83 @@
+//! Errors as registries and token services write them into a body: OCI's envelope, OAuth2's, and a few of their own.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::token::object;
+
+/// Does the body hold OCI's error envelope (distribution-spec, "Error Codes"), with at least one error?
+pub(super) fn is_envelope(body: &[u8]) -> bool {
+    let fields: Map<String, Value> = object(body).unwrap_or_default();
+    errors_in(&fields).any(|error| error.get("code").is_some_and(Value::is_string))
+}
+
+fn errors_in(fields: &Map<String, Value>) -> impl Iterator<Item = &Value> {
+    fields.get("errors").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Does the body say that what was sent to sign in has expired? ECR says so in the envelope, OAuth2's services in
+/// `error_description` (RFC 6749, section 5.2), Docker Hub in `details`.
+pub(super) fn mentions_expiry(body: &[u8]) -> bool {
+    let fields: Map<String, Value> = object(body).unwrap_or_default();
+    let own = ["error_description", "details", "detail", "message"].into_iter().map(|name| fields.get(name));
+    let messages = errors_in(&fields).map(|error| error.get("message")).chain(own);
+    messages.flatten().filter_map(Value::as_str).any(is_about_expiry)
+}
+
+/// Licences and the like expire too, which no new password helps.
+fn is_about_expiry(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    let is_of_another = ["licen", "subscription", "trial", "certificate", "domain"];
+    message.contains("expired") && !is_of_another.iter().any(|word| message.contains(word))
+}
+
+/// RFC 6749, section 5.2: these errors say nothing of what was sent to sign in.
+pub(super) fn blames_request(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct OAuthError {
+        error: String,
+    }
+    let blamed = ["invalid_request", "invalid_scope", "unsupported_grant_type", "unauthorized_client"];
+    object(body).is_some_and(|OAuthError { error }| blamed.contains(&error.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiry_is_that_of_credentials() {
+        for body in [
+            r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate."}]}"#,
+            r#"{"errors":[{"message":"no code"},{"code":"UNAUTHORIZED","message":"token is expired"}]}"#,
+            r#"{"error":"invalid_grant","error_description":"The refresh token expired"}"#,
+            r#"{"details":"personal access token is expired"}"#,
+        ] {
+            assert!(mentions_expiry(body.as_bytes()), "{body}");
+        }
+        for body in [
+            "expired",
+            r#"{"errors":[{"code":"DENIED","message":"no"}]}"#,
+            r#"{"errors":[{"code":"DENIED","message":"The license has expired"}]}"#,
+            r#"{"errors":"expired"}"#,
+            r#"["expired"]"#,
+        ] {
+            assert!(!mentions_expiry(body.as_bytes()), "{body}");
+        }
+    }
+
+    #[test]
+    fn one_error_with_a_code_makes_an_envelope() {
+        assert!(is_envelope(br#"{"errors":[{"message":"x"},{"code":"DENIED","message":5}]}"#));
+        for body in [
+            r#"{"errors":[{"code":401}]}"#,
+            r#"{"errors":{"code":"X"}}"#,
+            r#"{"errors":null}"#,
+            "{}",
+            "[]",
+            "",
+        ] {
+            assert!(!is_envelope(body.as_bytes()), "{body}");
+        }
+    }
+}

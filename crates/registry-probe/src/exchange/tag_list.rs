@@ -1,0 +1,149 @@
+//! The list of tags (OCI distribution-spec, "Listing Tags"), read as Go's clients read it: names of fields in any case, `null`
+//! for what is not given, other fields let pass.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// What was granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// A list of tags with at least one.
+    Tags,
+    /// A list of tags with none.
+    NoTags,
+    /// Something else.
+    Other,
+}
+
+impl Content {
+    /// Reads a body, whole or cut at the cap: some registries know no `n=`, and Google's list every manifest before the tags.
+    pub(super) fn of(body: &[u8]) -> Self {
+        // Go replaces what is not UTF-8.
+        let text = String::from_utf8_lossy(body);
+        let mut list = TagList::default();
+        let mut input = serde_json::Deserializer::from_str(&text);
+        let read = (&mut list).deserialize(&mut input).and_then(|()| input.end());
+        match read {
+            Ok(()) if list.has_tag => Self::Tags,
+            Ok(()) if list.is_named || list.has_tags_field => Self::NoTags,
+            Err(error) if error.is_eof() && list.is_one_already() => Self::Tags,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The fields that were seen, before the text ended or broke off.
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one field that was seen, or not")]
+struct TagList {
+    is_named: bool,
+    has_tags_field: bool,
+    has_tag: bool,
+    /// Google's field.
+    has_manifest: bool,
+    has_unknown_field: bool,
+}
+
+impl TagList {
+    /// Whether the part that was seen is a list's beyond doubt.
+    fn is_one_already(&self) -> bool {
+        self.has_tag || (self.has_manifest && !self.has_unknown_field)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut TagList {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut TagList {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            match name.to_ascii_lowercase().as_str() {
+                "tags" => {
+                    (self.has_tags_field, self.has_tag) = (true, false);
+                    map.next_value_seed(FirstText(&mut self.has_tag))?;
+                }
+                "name" => self.is_named |= map.next_value::<Option<String>>()?.is_some(),
+                "manifest" => map.next_value_seed(FirstField(&mut self.has_manifest))?,
+                "child" => drop(map.next_value::<IgnoredAny>()?),
+                _ => {
+                    self.has_unknown_field = true;
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Notes that a list of texts has one, before the rest is read.
+struct FirstText<'a>(&'a mut bool);
+
+impl<'de> DeserializeSeed<'de> for FirstText<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FirstText<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of texts, or null")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(text) = list.next_element::<Option<String>>()? {
+            *self.0 |= text.is_some();
+        }
+        Ok(())
+    }
+}
+
+/// Notes that an object has a field, before the rest is read.
+struct FirstField<'a>(&'a mut bool);
+
+impl<'de> DeserializeSeed<'de> for FirstField<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FirstField<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object, or null")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_key::<String>()?.is_some() {
+            *self.0 = true;
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
