@@ -119,6 +119,17 @@ pub struct ServerCertificate {
     pub ca_pem: String,
 }
 
+/// A token service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenService {
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    /// Its URL.
+    pub realm: String,
+    /// The name that it knows the registry by.
+    pub service: &'static str,
+}
+
 /// A running server. Dropping it ends it, with all that is behind it.
 #[derive(Debug)]
 pub struct Server {
@@ -128,6 +139,8 @@ pub struct Server {
     pub port: u16,
     /// The authority of its certificate (PEM); without one it speaks plain HTTP.
     pub ca_pem: Option<String>,
+    /// Where it sends its clients for tokens.
+    pub token_service: Option<TokenService>,
     /// Who may enter. Empty where everybody may.
     pub accounts: Vec<Account>,
     /// What it holds. There is no repository `missing`.

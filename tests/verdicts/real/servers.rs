@@ -39,6 +39,8 @@ const READS: &str = "+Validated +Accessible = +Available";
 const MISSES: &str = "+Validated -NotFound = -NotFound stalled";
 const DENIED: &str = "+Validated -Denied = -Denied stalled";
 const REQUIRED: &str = "-Required . = -Required stalled";
+/// Asked for all the same: some registries let everybody read what is public, and nobody at `/v2/`.
+const REQUIRED_DENIED: &str = "-Required -Denied = -Required stalled";
 const REJECTED: &str = "-Rejected . = -Rejected stalled";
 
 const OPEN_TO_ALL: &[Line] = &[
@@ -57,7 +59,7 @@ const DENIES_ONE: &[Line] =
 
 const WITH_TOKENS: &[Line] = &[
     (Nobody, None, REQUIRED),
-    (Nobody, Some("alice/hello"), REQUIRED),
+    (Nobody, Some("alice/hello"), REQUIRED_DENIED),
     (OWNER, None, VALIDATED),
     (OWNER, Some("alice/hello"), READS),
     (OWNER, Some("alice/tagged"), READS),
@@ -70,7 +72,7 @@ const WITH_TOKENS: &[Line] = &[
 
 const WITH_PASSWORDS: &[Line] = &[
     (Nobody, None, REQUIRED),
-    (Nobody, Some("hello"), REQUIRED),
+    (Nobody, Some("hello"), REQUIRED_DENIED),
     (OWNER, None, VALIDATED),
     (OWNER, Some("hello"), READS),
     (OWNER, Some("private/hello"), READS),
@@ -87,7 +89,7 @@ const GITEA: &[Line] = &[
     (Nobody, None, ANONYMOUS),
     (Nobody, Some("alice/hello"), ANONYMOUS_READS),
     (Nobody, Some("alice/missing"), ANONYMOUS_MISSES),
-    (Nobody, Some("team/hello"), "-Required . = -Required stalled"),
+    (Nobody, Some("team/hello"), REQUIRED_DENIED),
     (OWNER, None, VALIDATED),
     (OWNER, Some("alice/hello"), READS),
     (OWNER, Some("team/hello"), READS),
@@ -163,6 +165,9 @@ fn rows(server: &Server) -> Vec<Row> {
         .map(|(who, repository, end)| {
             let spec = who.asks(server);
             let spec = repository.into_iter().fold(spec, Spec::repository);
+            // Rows call the registry by a name, and the token service is at its address: another site.
+            let service = server.token_service.iter().map(|service| format!("127.0.0.1:{}", service.port));
+            let spec = service.fold(spec, |spec, service| spec.trusting(&service));
             let name = format!("{who:?}, {}", repository.unwrap_or("no repository"));
             let expected = format!("+Resolved +Reachable {tls} {end}");
             row(name, hosts.to_vec(), spec, REGISTRY, &expected).under(server.name)

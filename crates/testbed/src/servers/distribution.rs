@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::keys::SigningKey;
 use super::running::{Running, log};
 use super::{
-    LATEST, NO_LATEST, OWNER, OWNER_PASSWORD, Role, Server, ServerError, htpasswd, owner, private, public,
-    second,
+    LATEST, NO_LATEST, OWNER, OWNER_PASSWORD, Role, Server, ServerError, TokenService, htpasswd, owner,
+    private, public, second,
 };
 use crate::http_client::Call;
 use crate::process::Spec;
@@ -54,6 +54,7 @@ pub async fn token_server() -> Result<Server, ServerError> {
         name: "distribution with its token service",
         port: registry.port(),
         ca_pem: None,
+        token_service: Some(TokenService { port: service.port(), realm, service: SERVICE }),
         accounts,
         repositories,
         _running: vec![registry, service],
@@ -93,6 +94,7 @@ pub async fn pull_through_cache() -> Result<Server, ServerError> {
         name: "distribution as a pull-through cache",
         port: cache.port(),
         ca_pem: None,
+        token_service: None,
         accounts: Vec::new(),
         repositories,
         _running: vec![cache],

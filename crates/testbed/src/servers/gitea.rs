@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::running::{Running, log};
 use super::{
-    Account, LATEST, NO_LATEST, OWNER, OWNER_PASSWORD, READER, Role, Server, ServerError, owner, private,
-    public, second,
+    Account, LATEST, NO_LATEST, OWNER, OWNER_PASSWORD, READER, Role, Server, ServerError, TokenService,
+    owner, private, public, second,
 };
 use crate::debian::run;
 use crate::http_client::{Call, basic_authorization};
@@ -29,6 +29,8 @@ pub async fn gitea() -> Result<Server, ServerError> {
     let accounts = vec![owner(), second(Role::PullOnly), stranger];
     let url = running.url();
     set_up(&url, &accounts[1..]).await?;
+    let realm = format!("{url}/v2/token");
+    let token_service = TokenService { port: running.port(), realm, service: "container_registry" };
     let team: &[Role] = &[Role::Owner, Role::PullOnly];
     let repositories = vec![
         public("alice/hello", LATEST),
@@ -46,6 +48,7 @@ pub async fn gitea() -> Result<Server, ServerError> {
         name: "Gitea",
         port: running.port(),
         ca_pem: None,
+        token_service: Some(token_service),
         accounts,
         repositories,
         _running: vec![running],

@@ -59,6 +59,7 @@ async fn filled(
         name,
         port: running.port(),
         ca_pem: None,
+        token_service: None,
         accounts: Vec::new(),
         repositories,
         _running: vec![running],
