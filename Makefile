@@ -59,6 +59,12 @@ test: tools test-chart ## everything: unit tests, system tests on a real control
 	cargo test --package registry-operator --package registry-verdict --lib --no-default-features
 	cargo test --workspace --test distribution -- --ignored
 
+.PHONY: test-servers
+test-servers: ## the verdict on registry servers that take minutes to build (Gitea; also needs a C compiler); the others are in `make test`
+	$(testbed) tools gitea
+	cargo test --package registry-testbed --test servers -- --ignored
+	cargo test --test verdicts -- --ignored
+
 .PHONY: test-chart
 test-chart: helm ## the chart, quickly: lint, and render with every switch; `cargo test --test chart` is the rest
 	for values in $(chart)/values.yaml $(chart)/ci/*-values.yaml; do \

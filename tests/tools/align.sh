@@ -5,8 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# On their own: another Kubernetes, and programs that share nothing.
-apart=' kube-apiserver-1.30 cni-plugins '
+# On their own: another Kubernetes, programs that share nothing, and one that only `make test-servers` builds.
+apart=' kube-apiserver-1.30 cni-plugins gitea '
 
 tools=()
 for pins in */go.mod; do

@@ -121,6 +121,12 @@ impl Token {
         self
     }
 
+    /// It names this account as Gitea's do: by a number, which anonymous tokens have too.
+    pub fn numbered(mut self, user: i64) -> Self {
+        self.claims["UserID"] = user.into();
+        self
+    }
+
     /// It grants these actions on a repository, and opens it if pulling is one of them.
     pub fn granting(mut self, repository: &str, actions: &[&str]) -> Self {
         let entry = json!({"type": "repository", "name": repository, "actions": actions});

@@ -1,5 +1,5 @@
 //! Registries that nobody here wrote: distribution 3.1, built from its Go module, and Debian's docker-registry 2.8, where it can
-//! be had. Each anonymous, with passwords, with a token service, over TLS, with client certificates.
+//! be had. Each anonymous, with passwords, with a token service, over TLS, with client certificates. And servers of other people.
 //!
 //! What can't be had is said, and its rows are counted as skipped.
 
@@ -7,6 +7,7 @@ mod debian;
 mod keys;
 mod registry;
 mod rows;
+pub mod servers;
 
 use registry_testbed::tools::{self, Tool};
 
@@ -19,6 +20,7 @@ pub struct Real {
     /// What was left out, and why.
     pub skipped: Vec<String>,
     _running: Vec<registry::Running>,
+    _servers: Option<servers::Servers>,
 }
 
 /// A registry program.
@@ -32,7 +34,7 @@ pub struct Program {
 
 /// Starts what can be had.
 pub async fn rows() -> Real {
-    let mut real = Real { rows: Vec::new(), skipped: Vec::new(), _running: Vec::new() };
+    let mut real = Real { rows: Vec::new(), skipped: Vec::new(), _running: Vec::new(), _servers: None };
     let paths = tools::ensure(&[Tool::Registry]).await.expect("distribution 3.1");
     let path = paths.get(Tool::Registry).to_path_buf();
     real.add(Program { name: "distribution 3.1", path, is_new: true }).await;
@@ -40,6 +42,10 @@ pub async fn rows() -> Real {
         Ok(path) => real.add(Program { name: "docker-registry 2.8", path, is_new: false }).await,
         Err(reason) => real.skipped.push(format!("all rows of Debian's docker-registry 2.8: {reason}")),
     }
+    let mut servers = servers::of_seconds().await;
+    real.rows.append(&mut servers.rows);
+    real.skipped.append(&mut servers.skipped);
+    real._servers = Some(servers);
     real
 }
 

@@ -396,8 +396,8 @@ fn gitea() -> Vec<Row> {
     let challenge = "Bearer realm=\"{registry}/v2/token\",service=\"container_registry\",scope=\"*\"";
     // Its tokens name accounts by a claim of its own, and everybody gets one, a ghost's.
     let service = |call: &TokenCall| match call.caller {
-        Caller::Alice => token().opening("api").opening("team/hello").issued(),
-        Caller::Nobody => token().opening("api").issued(),
+        Caller::Alice => token().numbered(7).opening("api").opening("team/hello").issued(),
+        Caller::Nobody => token().numbered(-1).opening("api").issued(),
         _ => refused(),
     };
     let script = move |asked: &Asked| match caller(asked) {
@@ -410,7 +410,7 @@ fn gitea() -> Vec<Row> {
     let gitea =
         |name, spec, permits, expected| row(name, vec![host("registry", script)], spec, permits, expected);
     vec![
-        gitea("Gitea, the right password", right(), REGISTRY, UNPROVABLE),
+        gitea("Gitea, the right password", right(), REGISTRY, VALIDATED),
         gitea("Gitea, a wrong password", wrong(), REGISTRY, REJECTED),
         gitea("Gitea, a private repository", right().below("team").repository("hello"), REGISTRY, READ),
         gitea("Gitea, anonymous", spec(), NOWHERE, ANONYMOUS),
