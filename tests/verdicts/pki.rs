@@ -76,6 +76,8 @@ pub enum Shows {
     AllWrong,
     /// Of the company's, but ended and for another host.
     ExpiredOtherHost,
+    /// One of another authority, valid for twenty years: for clients that know the real time only.
+    Lasting,
 }
 
 /// Which authority a spec gives.
@@ -95,6 +97,8 @@ pub enum Trusts {
     Bundle,
     /// An authority that has nothing to do with it.
     Unrelated,
+    /// The authority of [`Shows::Lasting`].
+    Lasting,
 }
 
 /// What a server asks of its clients.
@@ -125,6 +129,7 @@ pub struct Pki {
     ended_department: Authority,
     constrained_department: Authority,
     ended_company: Authority,
+    lasting: Authority,
     unrelated: Authority,
     clients: Authority,
     strange_clients: Authority,
@@ -143,6 +148,12 @@ pub static PKI: LazyLock<Pki> = LazyLock::new(Pki::new);
 fn ended(name: &str) -> CertificateParams {
     let mut params = ca_params(name);
     params.not_after = date_time_ymd(2026, 3, 1);
+    params
+}
+
+fn lasting(mut params: CertificateParams) -> CertificateParams {
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2040, 1, 1);
     params
 }
 
@@ -175,6 +186,7 @@ impl Pki {
             ended_department: company.intermediate(ended("ended department")),
             constrained_department: company.intermediate(constrained),
             ended_company: Authority::of(ended("ended company")),
+            lasting: Authority::of(lasting(ca_params("lasting"))),
             stranger: Authority::new("stranger"),
             namesake: Authority::new("company"),
             unrelated: Authority::new("unrelated"),
@@ -220,6 +232,7 @@ impl Pki {
             Shows::AuthorityItself => self.stranger.sign(&authority(good())),
             Shows::StrangerExpiredOtherHost => self.stranger.sign(&expired(elsewhere())),
             Shows::AllWrong => self.stranger.sign(&for_clients(not_yet_valid(elsewhere()))),
+            Shows::Lasting => self.lasting.sign(&lasting(good())),
             Shows::ExpiredOtherHost => self.company.sign(&expired(elsewhere())),
         }
     }
@@ -273,6 +286,7 @@ impl Pki {
                 format!("# ours\n{}\n{}{}", self.unrelated.pem(), self.stranger.pem(), self.company.pem())
             }
             Trusts::Unrelated => self.unrelated.pem(),
+            Trusts::Lasting => self.lasting.pem(),
         }
     }
 
