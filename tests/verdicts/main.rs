@@ -65,6 +65,22 @@ async fn the_table_has_no_wrong_cell() {
     assert!(total >= 200 || wanted().is_some(), "only {total} rows");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "builds servers for minutes: `make test-servers`"]
+async fn the_servers_that_take_minutes_have_no_wrong_cell() {
+    let _turn = TURN.lock().await;
+    let servers = real::servers::of_minutes().await;
+    let played = play(servers.rows.clone()).await;
+    for (name, outturn) in played.iter().filter(|(_, outturn)| !outturn.wrong.is_empty()) {
+        say(&report(name, outturn));
+    }
+    let (cells, wrong) = played
+        .iter()
+        .fold((0, 0), |(cells, wrong), (_, outturn)| (cells + outturn.cells, wrong + outturn.wrong.len()));
+    say(&format!("servers that take minutes: {} rows, {cells} cells, {wrong} wrong\n", played.len()));
+    assert_eq!(wrong, 0, "wrong cells");
+}
+
 /// Plays rows beside each other, and gives what they came to in their order.
 async fn play(rows: Vec<Row>) -> Vec<(String, Outturn)> {
     let ledger = judge::ledger();

@@ -232,7 +232,7 @@ impl Pki {
             Shows::AuthorityItself => self.stranger.sign(&authority(good())),
             Shows::StrangerExpiredOtherHost => self.stranger.sign(&expired(elsewhere())),
             Shows::AllWrong => self.stranger.sign(&for_clients(not_yet_valid(elsewhere()))),
-            Shows::Lasting => self.lasting.sign(&lasting(good())),
+            Shows::Lasting => self.lasting.sign(&lasting(server_params(&["localhost", address]))),
             Shows::ExpiredOtherHost => self.company.sign(&expired(elsewhere())),
         }
     }

@@ -49,7 +49,7 @@ pub fn row(
     hosts: Vec<Host>,
     spec: Spec,
     permits: &'static [&'static str],
-    expected: &'static str,
+    expected: &str,
 ) -> Row {
     let name = name.into();
     let expected = expected.parse().unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -70,6 +70,12 @@ pub enum HttpError {
     },
 }
 
+/// The value of the header `Authorization` that sends this user and password.
+pub(crate) fn basic_authorization(user: &str, password: &str) -> String {
+    use base64::Engine as _;
+    format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(format!("{user}:{password}")))
+}
+
 /// A request that is being put together.
 #[derive(Debug, Clone)]
 pub struct Call<'a> {
@@ -101,9 +107,7 @@ impl<'a> Call<'a> {
     /// Adds Basic credentials.
     #[must_use]
     pub fn basic(self, user: &str, password: &str) -> Self {
-        use base64::Engine as _;
-        let credentials = base64::prelude::BASE64_STANDARD.encode(format!("{user}:{password}"));
-        self.header(header::AUTHORIZATION, format!("Basic {credentials}"))
+        self.header(header::AUTHORIZATION, basic_authorization(user, password))
     }
 
     /// Sets the body.

@@ -22,9 +22,11 @@ pub mod pki;
 pub mod policies;
 pub mod ports;
 pub mod process;
+mod push;
 pub mod python;
 pub mod registry;
 pub mod samples;
+pub mod servers;
 pub mod tools;
 
 pub use audit::{AuditEvent, AuditLog, AuditMark};

@@ -4,14 +4,15 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use crate::component::{Component, ComponentError, Readiness};
-use crate::http_client::{Call, HttpError, USER_AGENT};
+use crate::http_client::{HttpError, USER_AGENT, basic_authorization};
 use crate::pki::Leaf;
 use crate::ports::{Port, PortError};
 use crate::process::{Scratch, Spec};
+use crate::push::Push;
 use crate::tools::{self, Tool, ToolsError};
 
 const READY: Duration = Duration::from_mins(2);
@@ -202,54 +203,17 @@ impl Registry {
 
     /// Pushes a minimal artifact as `repository:tag`, so that the repository exists; returns its digest.
     pub async fn push_artifact(&self, repository: &str, tag: &str) -> Result<String, RegistryError> {
-        let config = self.push_blob(repository, b"{}").await?;
-        let layer = self.push_blob(repository, format!("{repository}:{tag}\n").as_bytes()).await?;
-        let manifest = manifest(&config, &layer);
-        let path = format!("/v2/{repository}/manifests/{tag}");
-        let put = self.call(Method::PUT, &path).header(header::CONTENT_TYPE, MANIFEST).body(manifest.clone());
-        self.expect(StatusCode::CREATED, put, Method::PUT, &path).await?;
-        Ok(digest(manifest.as_bytes()))
-    }
-
-    async fn push_blob(&self, repository: &str, content: &[u8]) -> Result<Descriptor, RegistryError> {
-        let digest = digest(content);
-        let start = format!("/v2/{repository}/blobs/uploads/");
-        let begun =
-            self.expect(StatusCode::ACCEPTED, self.call(Method::POST, &start), Method::POST, &start).await?;
-        let location = begun.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-        let location = location.unwrap_or_default();
-        let path = location.strip_prefix(&self.url()).unwrap_or(location);
-        let path = format!("{path}&digest={digest}");
-        let put = self.call(Method::PUT, &path).body(content.to_vec());
-        self.expect(StatusCode::CREATED, put, Method::PUT, &path).await?;
-        Ok(Descriptor { digest, size: content.len() })
-    }
-
-    /// A request with the registry's own credentials and authority.
-    fn call(&self, method: Method, path: &str) -> Call<'_> {
-        let mut call = Call::new(method, format!("{}{path}", self.url()));
-        if let RegistryTls::Server { ca_pem, .. } = &self.options.tls {
-            call = call.trust(ca_pem);
-        }
-        if let RegistryAuth::Htpasswd { user, password, .. } = &self.options.auth {
-            call = call.basic(user, password);
-        }
-        call
-    }
-
-    async fn expect(
-        &self,
-        status: StatusCode,
-        call: Call<'_>,
-        method: Method,
-        path: &str,
-    ) -> Result<http::Response<bytes::Bytes>, RegistryError> {
-        let answer = call.send().await?;
-        if answer.status() == status {
-            return Ok(answer);
-        }
-        let body = String::from_utf8_lossy(answer.body()).into_owned();
-        Err(RegistryError::Refused { method, path: path.to_owned(), status: answer.status(), body })
+        let authorization = match &self.options.auth {
+            RegistryAuth::Htpasswd { user, password, .. } => Some(basic_authorization(user, password)),
+            _ => None,
+        };
+        let ca_pem = match &self.options.tls {
+            RegistryTls::Server { ca_pem, .. } => Some(ca_pem.as_str()),
+            RegistryTls::None => None,
+        };
+        let url = self.url();
+        let push = Push { url: &url, authorization: authorization.as_deref(), ca_pem };
+        push.artifact(repository, tag).await
     }
 
     /// The file with both logs: requests and authentications.
@@ -267,28 +231,6 @@ impl Registry {
     pub fn authentications(&self) -> Vec<Authentication> {
         self.component.log().lines().filter_map(parse_authentication).collect()
     }
-}
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-
-struct Descriptor {
-    digest: String,
-    size: usize,
-}
-
-fn manifest(config: &Descriptor, layer: &Descriptor) -> String {
-    serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "artifactType": "application/vnd.spectrocloud.testbed",
-        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config.digest, "size": config.size},
-        "layers": [{"mediaType": "text/plain", "digest": layer.digest, "size": layer.size}],
-    })
-    .to_string()
-}
-
-fn digest(content: &[u8]) -> String {
-    format!("sha256:{}", tools::sha256_hex(content))
 }
 
 /// JSON is YAML, and needs no care with quotes.

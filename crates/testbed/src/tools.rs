@@ -245,7 +245,7 @@ impl Workshop {
                 .arg(output)
                 .arg(tool.target())
                 .current_dir(&recipe.dir)
-                .env("CGO_ENABLED", "0")
+                .env("CGO_ENABLED", if tool.needs_c() { "1" } else { "0" })
                 // What the user's own go.work or flags say is no part of the key.
                 .env("GOWORK", "off")
                 .env("GOFLAGS", "-mod=readonly")

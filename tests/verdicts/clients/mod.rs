@@ -60,6 +60,8 @@ impl Cell<'_> {
             ca: self.registry.ca.as_deref(),
             login: self.account.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str())),
             repository: &self.repository.path,
+            tag: self.repository.tag,
+            is_chart: self.repository.is_chart,
         }
     }
 

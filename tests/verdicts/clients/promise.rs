@@ -96,9 +96,9 @@ impl Exception {
 
 /// All that are known.
 pub const EXCEPTIONS: &[Exception] = &[Exception {
-    client: Client::OciClient,
-    outcome: Outcome::Pulled,
-    verdict: "Rejected",
-    registry: "tokens, public repositories",
-    reason: "oci-client goes on anonymously after the token service refuses the password, and pulls what is public",
+    client: Client::Crane,
+    outcome: Outcome::RealmRefused,
+    verdict: "Reachable",
+    registry: "token service",
+    reason: "crane goes to no token service at an address of loopback, unless it is the registry's own host and port",
 }];

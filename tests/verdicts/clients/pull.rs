@@ -44,6 +44,8 @@ pub enum Outcome {
     TlsFailure,
     /// Nobody listens.
     NoConnection,
+    /// The client goes to no token service there.
+    RealmRefused,
     /// Anything else, in the client's words.
     Other(String),
 }
@@ -57,6 +59,16 @@ pub struct Pull<'a> {
     /// User and password.
     pub login: Option<(&'a str, &'a str)>,
     pub repository: &'a str,
+    pub tag: &'a str,
+    /// Whether that is a chart.
+    pub is_chart: bool,
+}
+
+impl<'a> Pull<'a> {
+    /// A chart in a registry without TLS.
+    pub fn chart(endpoint: &'a str, login: Option<(&'a str, &'a str)>, repository: &'a str) -> Self {
+        Self { endpoint, ca: None, login, repository, tag: VERSION, is_chart: true }
+    }
 }
 
 impl Pull<'_> {
@@ -79,6 +91,10 @@ impl Clients {
 
     /// What each client gets.
     pub async fn pull(&self, pull: &Pull<'_>) -> Vec<(Client, Outcome)> {
+        if !pull.is_chart {
+            let (crane, oci) = futures::join!(self.crane(pull), oci_client(pull));
+            return vec![(Client::Crane, crane), (Client::OciClient, oci)];
+        }
         let (crane, helm, oci) = futures::join!(self.crane(pull), self.helm(pull), oci_client(pull));
         vec![(Client::Crane, crane), (Client::Helm, helm), (Client::OciClient, oci)]
     }
@@ -86,7 +102,7 @@ impl Clients {
     async fn crane(&self, pull: &Pull<'_>) -> Outcome {
         let home = Home::new(pull);
         let mut command = home.command(self.0.get(Tool::Crane));
-        let image = format!("{}/{}:{VERSION}", pull.host(), pull.repository);
+        let image = format!("{}/{}:{}", pull.host(), pull.repository, pull.tag);
         command.args(["pull", "--format=oci", &image]).arg(home.0.path().join("image"));
         outcome(&run(command).await, pull)
     }
@@ -95,7 +111,7 @@ impl Clients {
         let home = Home::new(pull);
         let mut command = home.helm(self.0.get(Tool::Helm), "pull", pull);
         let chart = format!("oci://{}/{}", pull.host(), pull.repository);
-        command.args([&chart, "--version", VERSION, "--destination"]).arg(home.0.path());
+        command.args([&chart, "--version", pull.tag, "--destination"]).arg(home.0.path());
         outcome(&run(command).await, pull)
     }
 
@@ -188,7 +204,9 @@ fn outcome(output: &Output, pull: &Pull<'_>) -> Outcome {
 fn classify(words: &str, pull: &Pull<'_>) -> Outcome {
     let text = words.replace(pull.host(), "HOST").to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if has(&["x509", "certificate"]) {
+    if has(&["invalid realm"]) {
+        Outcome::RealmRefused
+    } else if has(&["x509", "certificate"]) {
         Outcome::TlsFailure
     } else if has(&["connection refused"]) {
         Outcome::NoConnection
@@ -212,12 +230,12 @@ async fn oci_client(pull: &Pull<'_>) -> Outcome {
         ..ClientConfig::default()
     };
     let client = oci_client::Client::try_from(config).unwrap();
-    let image = Reference::with_tag(pull.host().to_owned(), pull.repository.to_owned(), VERSION.to_owned());
+    let image = Reference::with_tag(pull.host().to_owned(), pull.repository.to_owned(), pull.tag.to_owned());
     let auth = match pull.login {
         Some((user, password)) => RegistryAuth::Basic(user.to_owned(), password.to_owned()),
         None => RegistryAuth::Anonymous,
     };
-    match client.pull(&image, &auth, vec![CHART]).await {
+    match client.pull(&image, &auth, vec![CHART, "text/plain"]).await {
         Ok(_) => Outcome::Pulled,
         Err(error) => of_error(&error, pull),
     }
@@ -225,6 +243,7 @@ async fn oci_client(pull: &Pull<'_>) -> Outcome {
 
 fn of_error(error: &OciDistributionError, pull: &Pull<'_>) -> Outcome {
     match error {
+        e if std::env::var("DBGOCI").is_ok() => Outcome::Other(format!("{e:?}")),
         OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
             Outcome::Unauthorized
         }

@@ -9,11 +9,12 @@ use http::{Method, header};
 use registry_testbed::http_client::Call;
 use registry_testbed::ports::Port;
 use registry_testbed::process::Scratch;
+use registry_testbed::servers::{self as testbed, Role, ServerCertificate, ServerError, quick};
 use registry_testbed::{Moto, Registry, RegistryAuth, RegistryOptions};
 use rustls::ALL_VERSIONS;
 use serde_json::Value;
 
-use super::pull::{Clients, Pull};
+use super::pull::{Clients, Pull, VERSION};
 use crate::ledger::{PASSWORD, USER, WRONG_PASSWORD};
 use crate::pki::{self, PKI, Shows, Trusts};
 use crate::real::keys::{Kind, Proof, Signer, claims, signing, strict};
@@ -50,6 +51,15 @@ pub struct Account {
 pub struct Repository {
     pub name: &'static str,
     pub path: String,
+    pub tag: &'static str,
+    /// Whether it is a chart; helm pulls nothing else.
+    pub is_chart: bool,
+}
+
+impl Repository {
+    fn chart(name: &'static str, path: &str) -> Self {
+        Self { name, path: path.into(), tag: VERSION, is_chart: true }
+    }
 }
 
 /// How a registry asks who is there, and so what a validation may cost.
@@ -85,8 +95,8 @@ pub fn accounts(user: &str, password: &str) -> Vec<Account> {
 /// A chart that is there, and one that is not.
 pub fn repositories() -> Vec<Repository> {
     vec![
-        Repository { name: "a repository", path: HELLO.into() },
-        Repository { name: "no repository", path: "team/missing".into() },
+        Repository::chart("a repository", HELLO),
+        Repository::chart("no repository", "team/missing"),
     ]
 }
 
@@ -102,11 +112,59 @@ pub async fn all(clients: &Clients) -> (Vec<RealRegistry>, Vec<String>) {
     for program in &programs {
         registries.extend(of_program(program, clients).await);
     }
+    for server in quick(&certificate()).await {
+        match server {
+            Ok(server) => registries.push(adopted(server)),
+            Err(ServerError::Debian(reason)) => skipped.push(format!("a Debian server: {reason}")),
+            Err(error) => panic!("{error}"),
+        }
+    }
     match Moto::is_possible() {
         true => registries.push(ecr(clients).await),
         false => skipped.push("ECR: there is no Python to run moto".into()),
     }
     (registries, skipped)
+}
+
+fn certificate() -> ServerCertificate {
+    let (chain_pem, key_pem) = PKI.for_server(Shows::Lasting, "127.0.0.1");
+    ServerCertificate { chain_pem, key_pem, ca_pem: PKI.ca_pem(Trusts::Lasting) }
+}
+
+/// A server of other people, with its own accounts, and artifacts that are no charts.
+fn adopted(server: testbed::Server) -> RealRegistry {
+    let of_roles = server.accounts.iter().map(|account| Account {
+        name: match account.role {
+            Role::Owner => "right credentials",
+            Role::PullOnly => "pull-only credentials",
+            Role::Stranger => "credentials of a stranger",
+        },
+        login: Some((account.user.clone(), account.password.clone())),
+    });
+    let others = accounts(USER, PASSWORD);
+    let others = others.into_iter().filter(|account| {
+        server.accounts.is_empty() || account.name != "right credentials"
+    });
+    let missing = Repository { name: "no repository", path: "team/missing".into(), tag: "1.0", is_chart: false };
+    let there = server.repositories.iter().map(|repository| Repository {
+        name: repository.path,
+        path: repository.path.into(),
+        tag: "1.0",
+        is_chart: false,
+    });
+    RealRegistry {
+        name: server.name.to_owned(),
+        endpoint: server.endpoint(),
+        ca: server.ca_pem.clone(),
+        accounts: others.chain(of_roles).collect(),
+        repositories: there.chain([missing]).collect(),
+        challenge: match server.name {
+            "nginx" | "Apache" => Challenge::Basic,
+            "distribution with its token service" | "Gitea" => Challenge::Bearer,
+            _ => Challenge::None,
+        },
+        running: Box::new(server),
+    }
 }
 
 /// A port at which nobody listens.
@@ -155,7 +213,7 @@ impl Troupe<'_> {
     async fn fill(&self, clients: &Clients) {
         let open = self.of("", Auth::Anonymous, false, Challenge::None).await;
         for repository in [HELLO, OTHERS] {
-            let to = Pull { endpoint: &open.endpoint, ca: None, login: None, repository };
+            let to = Pull::chart(&open.endpoint, None, repository);
             clients.push(&to).await;
         }
     }
@@ -166,7 +224,7 @@ impl Troupe<'_> {
         let scheme = if secure { "https" } else { "http" };
         RealRegistry {
             name: format!("{}, {how}", self.program.name),
-            endpoint: format!("{scheme}://127.0.0.1:{}", running.port),
+            endpoint: format!("{scheme}://localhost:{}", running.port),
             ca: secure.then(|| PKI.ca_pem(Trusts::Lasting)),
             accounts: accounts(USER, PASSWORD),
             repositories: repositories(),
@@ -186,9 +244,9 @@ impl Troupe<'_> {
             }
             false => Server::http(script).await,
         };
-        let auth = Auth::Token { realm: format!("{}/token", service.url()), signer, by_key_set: false };
+        let auth = Auth::Token { realm: format!("{}/token", service.at("localhost")), signer, by_key_set: false };
         let mut registry = self.of(how, auth, secure, Challenge::Bearer).await;
-        registry.repositories.push(Repository { name: "a repository of others", path: OTHERS.into() });
+        registry.repositories.push(Repository::chart("a repository of others", OTHERS));
         RealRegistry { running: Box::new((registry.running, service)), ..registry }
     }
 }
@@ -227,7 +285,7 @@ async fn ecr(clients: &Clients) -> RealRegistry {
     let auth = RegistryAuth::htpasswd(&user, &password);
     let registry = Registry::start(RegistryOptions { auth, ..RegistryOptions::default() }).await.unwrap();
     let endpoint = registry.url();
-    let to = Pull { endpoint: &endpoint, ca: None, login: Some((&user, &password)), repository: HELLO };
+    let to = Pull::chart(&endpoint, Some((&user, &password)), HELLO);
     clients.push(&to).await;
     RealRegistry {
         name: "distribution 3.1, moto's ECR password".into(),

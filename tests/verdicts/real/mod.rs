@@ -1,5 +1,5 @@
 //! Registries that nobody here wrote: distribution 3.1, built from its Go module, and Debian's docker-registry 2.8, where it can
-//! be had. Each anonymous, with passwords, with a token service, over TLS, with client certificates.
+//! be had. Each anonymous, with passwords, with a token service, over TLS, with client certificates. And servers of other people.
 //!
 //! What can't be had is said, and its rows are counted as skipped.
 
@@ -7,6 +7,7 @@ mod debian;
 pub mod keys;
 pub mod registry;
 mod rows;
+pub mod servers;
 
 use registry_testbed::tools::{self, Tool};
 
@@ -19,6 +20,7 @@ pub struct Real {
     /// What was left out, and why.
     pub skipped: Vec<String>,
     _running: Vec<registry::Running>,
+    _servers: Option<servers::Servers>,
 }
 
 /// A registry program.
@@ -32,12 +34,16 @@ pub struct Program {
 
 /// Starts what can be had.
 pub async fn rows() -> Real {
-    let mut real = Real { rows: Vec::new(), skipped: Vec::new(), _running: Vec::new() };
+    let mut real = Real { rows: Vec::new(), skipped: Vec::new(), _running: Vec::new(), _servers: None };
     let (programs, skipped) = programs().await;
     real.skipped.extend(skipped.map(|reason| format!("all rows of {reason}")));
     for program in programs {
         real.add(program).await;
     }
+    let mut servers = servers::of_seconds().await;
+    real.rows.append(&mut servers.rows);
+    real.skipped.append(&mut servers.skipped);
+    real._servers = Some(servers);
     real
 }
 

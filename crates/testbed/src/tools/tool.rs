@@ -26,6 +26,12 @@ pub enum Tool {
     ArgoHealth,
     /// Reads and evaluates PromQL and alerting rules. A program of ours on Prometheus's libraries.
     PrometheusRules,
+    /// CUE's OCI registry. A program of ours on its library.
+    Ociregistry,
+    /// The token service of distribution 2.8, as a server in front of a registry.
+    TokenServer,
+    /// Gitea, with its container registry.
+    Gitea,
     /// Runs the Pods of a node.
     Kubelet,
     /// Gives each Pod its node.
@@ -53,7 +59,7 @@ const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion={v
 
 impl Tool {
     /// All of them, in the order in which they are needed.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::Registry,
@@ -65,7 +71,12 @@ impl Tool {
         Self::FluxHealth,
         Self::ArgoHealth,
         Self::PrometheusRules,
+        Self::Ociregistry,
+        Self::TokenServer,
     ];
+
+    /// Registry servers that take minutes to build; built only by the tests of `make test-servers`.
+    pub const SERVERS: [Self; 1] = [Self::Gitea];
 
     /// What a node has besides; built only when one is started.
     pub const NODE: [Self; 9] = [
@@ -94,6 +105,9 @@ impl Tool {
             Self::FluxHealth => "flux-health",
             Self::ArgoHealth => "argo-health",
             Self::PrometheusRules => "prometheus-rules",
+            Self::Ociregistry => "ociregistry",
+            Self::TokenServer => "token-server",
+            Self::Gitea => "gitea",
             Self::Kubelet => "kubelet",
             Self::KubeScheduler => "kube-scheduler",
             Self::KubeProxy => "kube-proxy",
@@ -129,6 +143,9 @@ impl Tool {
             Self::FluxHealth => "github.com/fluxcd/cli-utils/pkg/kstatus/status",
             Self::ArgoHealth => "github.com/argoproj/argo-cd/v3/util/lua",
             Self::PrometheusRules => "github.com/prometheus/prometheus/model/rulefmt",
+            Self::Ociregistry => "cuelabs.dev/go/oci/ociregistry/ociserver",
+            Self::TokenServer => "github.com/docker/distribution/contrib/token-server",
+            Self::Gitea => "code.gitea.io/gitea",
             Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
             Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
             Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
@@ -152,7 +169,15 @@ impl Tool {
     }
 
     fn is_ours(self) -> bool {
-        matches!(self, Self::Registry | Self::FluxHealth | Self::ArgoHealth | Self::PrometheusRules)
+        matches!(
+            self,
+            Self::Registry | Self::FluxHealth | Self::ArgoHealth | Self::PrometheusRules | Self::Ociregistry
+        )
+    }
+
+    /// Whether it is linked with C: Gitea's SQLite is.
+    pub(super) fn needs_c(self) -> bool {
+        matches!(self, Self::Gitea)
     }
 
     /// What the linker is told, so that the program says its version.
@@ -163,9 +188,12 @@ impl Tool {
             | Self::FluxHealth
             | Self::ArgoHealth
             | Self::PrometheusRules
+            | Self::Ociregistry
+            | Self::TokenServer
             | Self::Bridge
             | Self::HostLocal
             | Self::Loopback => "",
+            Self::Gitea => "-X main.Version={version}",
             Self::KubeApiserver
             | Self::OldestKubeApiserver
             | Self::KubeControllerManager
@@ -181,11 +209,12 @@ impl Tool {
         }
     }
 
-    /// What is left out of the build.
+    /// What is left out of the build, or taken in.
     pub(super) fn build_tags(self) -> &'static str {
         match self {
             // The API servers of that time could be built without the clouds' SDKs: two fifths of what is compiled.
             Self::OldestKubeApiserver => "providerless",
+            Self::Gitea => "sqlite,sqlite_unlock_notify",
             _ => "",
         }
     }
@@ -203,10 +232,13 @@ impl Tool {
             | Self::FluxHealth
             | Self::ArgoHealth
             | Self::PrometheusRules
+            | Self::Ociregistry
+            | Self::TokenServer
             | Self::Kubelet
             | Self::KubeScheduler
             | Self::KubeProxy
             | Self::Containerd => "less than a minute, or a few if it is the first",
+            Self::Gitea => "about 10 minutes",
             Self::ContainerdShim | Self::Ctr | Self::Bridge | Self::HostLocal | Self::Loopback => {
                 "some seconds"
             }
