@@ -243,7 +243,6 @@ async fn oci_client(pull: &Pull<'_>) -> Outcome {
 
 fn of_error(error: &OciDistributionError, pull: &Pull<'_>) -> Outcome {
     match error {
-        e if std::env::var("DBGOCI").is_ok() => Outcome::Other(format!("{e:?}")),
         OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
             Outcome::Unauthorized
         }

@@ -94,10 +94,7 @@ pub fn accounts(user: &str, password: &str) -> Vec<Account> {
 
 /// A chart that is there, and one that is not.
 pub fn repositories() -> Vec<Repository> {
-    vec![
-        Repository::chart("a repository", HELLO),
-        Repository::chart("no repository", "team/missing"),
-    ]
+    vec![Repository::chart("a repository", HELLO), Repository::chart("no repository", "team/missing")]
 }
 
 const HELLO: &str = "team/hello";
@@ -142,10 +139,11 @@ fn adopted(server: testbed::Server) -> RealRegistry {
         login: Some((account.user.clone(), account.password.clone())),
     });
     let others = accounts(USER, PASSWORD);
-    let others = others.into_iter().filter(|account| {
-        server.accounts.is_empty() || account.name != "right credentials"
-    });
-    let missing = Repository { name: "no repository", path: "team/missing".into(), tag: "1.0", is_chart: false };
+    let others = others
+        .into_iter()
+        .filter(|account| server.accounts.is_empty() || account.name != "right credentials");
+    let missing =
+        Repository { name: "no repository", path: "team/missing".into(), tag: "1.0", is_chart: false };
     let there = server.repositories.iter().map(|repository| Repository {
         name: repository.path,
         path: repository.path.into(),
@@ -244,7 +242,8 @@ impl Troupe<'_> {
             }
             false => Server::http(script).await,
         };
-        let auth = Auth::Token { realm: format!("{}/token", service.at("localhost")), signer, by_key_set: false };
+        let auth =
+            Auth::Token { realm: format!("{}/token", service.at("localhost")), signer, by_key_set: false };
         let mut registry = self.of(how, auth, secure, Challenge::Bearer).await;
         registry.repositories.push(Repository::chart("a repository of others", OTHERS));
         RealRegistry { running: Box::new((registry.running, service)), ..registry }
