@@ -105,7 +105,7 @@ pub const EXCEPTIONS: &[Exception] = &[
         reason: "crane goes to no token service at an address of loopback, unless it is the registry's own host and port",
     },
     Exception {
-        client: Client::OciClient,
+        client: Client::Oci,
         outcome: Outcome::Unauthorized,
         verdict: "Accessible",
         registry: "docker-registry 2.8, tokens",

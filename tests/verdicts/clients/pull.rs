@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub enum Client {
     Crane,
     Helm,
-    OciClient,
+    Oci,
 }
 
 /// What a client gets.
@@ -93,10 +93,10 @@ impl Clients {
     pub async fn pull(&self, pull: &Pull<'_>) -> Vec<(Client, Outcome)> {
         if !pull.is_chart {
             let (crane, oci) = futures::join!(self.crane(pull), oci_client(pull));
-            return vec![(Client::Crane, crane), (Client::OciClient, oci)];
+            return vec![(Client::Crane, crane), (Client::Oci, oci)];
         }
         let (crane, helm, oci) = futures::join!(self.crane(pull), self.helm(pull), oci_client(pull));
-        vec![(Client::Crane, crane), (Client::Helm, helm), (Client::OciClient, oci)]
+        vec![(Client::Crane, crane), (Client::Helm, helm), (Client::Oci, oci)]
     }
 
     async fn crane(&self, pull: &Pull<'_>) -> Outcome {
