@@ -68,6 +68,8 @@ struct Played {
     outcome: Outcome,
     /// All that the probe said, as `Debug` shows it.
     debug: String,
+    /// How many requests it took, at the registry and its token service.
+    requests: u32,
 }
 
 /// Plays a row on its stage.
@@ -97,6 +99,12 @@ pub async fn validate_once(row: &Row, stage: &Stage, prober: &Prober) -> String 
     line(&played.status, "CredentialsValidated").to_string()
 }
 
+/// Validates once; returns the conditions and the number of requests.
+pub async fn verdict_and_cost(row: &Row, stage: &Stage, prober: &Prober) -> (RegistryStatus, u32) {
+    let played = validate(row, stage, prober).await;
+    (played.status, played.requests)
+}
+
 /// A prober that knows the row's names.
 pub fn prober(stage: &Stage) -> Prober {
     let name_servers = vec![stage.names.address];
@@ -109,7 +117,11 @@ async fn validate(row: &Row, stage: &Stage, prober: &Prober) -> Played {
     let seen = look(&row.spec, &subject, stage, prober).await;
     let before = Before { transient_failures: row.spec.was_ready.unwrap_or(0), same_basis: true };
     let (status, outcome) = assess(&subject, &seen, before, now());
-    Played { status, outcome, debug: format!("{seen:?}") }
+    let requests = match &seen {
+        Seen::Probed(findings) => findings.requests.total(),
+        _ => 0,
+    };
+    Played { status, outcome, debug: format!("{seen:?}"), requests }
 }
 
 async fn look(spec: &Spec, subject: &Subject, stage: &Stage, prober: &Prober) -> Seen {
@@ -187,7 +199,8 @@ fn ready() -> RegistryStatus {
     }
 }
 
-fn line(status: &RegistryStatus, kind: &str) -> Line {
+/// Status and reason of a condition.
+pub fn line(status: &RegistryStatus, kind: &str) -> Line {
     let found = status.conditions.iter().find(|condition| condition.type_ == kind);
     found.map_or_else(
         || Line::new("absent", "absent"),

@@ -2,7 +2,7 @@
 //!
 //! `table` holds the rows of scripted servers, by topic, and `real` those of real registries; `row` is what a row says,
 //! `judge` plays and compares it. `hostile` is about servers that mean harm, `budget` about the
-//! number of requests, `isolation` about validations beside each other.
+//! number of requests, `isolation` about validations beside each other, `clients` about what crane, helm and oci-client pull.
 //!
 //! `ROWS=harbor cargo test --test verdicts table` plays the rows whose names hold that word.
 
@@ -11,6 +11,7 @@
 #![allow(clippy::pedantic, reason = "rows are to be read as a table")]
 
 mod budget;
+mod clients;
 mod cluster;
 mod hostile;
 mod isolation;

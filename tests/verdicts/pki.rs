@@ -80,6 +80,8 @@ pub enum Shows {
     ExpiredOtherHost,
     /// One that clients accept and libraries have limits for.
     Odd(Odd),
+    /// One of another authority, valid for twenty years: for clients that know the real time only.
+    Lasting,
 }
 
 /// Which authority a spec gives.
@@ -101,6 +103,8 @@ pub enum Trusts {
     Unrelated,
     /// The authority, or the certificate itself, that goes with an odd certificate.
     Odd(Odd),
+    /// The authority of [`Shows::Lasting`].
+    Lasting,
 }
 
 /// What a server asks of its clients.
@@ -137,6 +141,7 @@ pub struct Pki {
     ended_department: Authority,
     constrained_department: Authority,
     ended_company: Authority,
+    lasting: Authority,
     unrelated: Authority,
     clients: Authority,
     strange_clients: Authority,
@@ -159,6 +164,12 @@ pub static PKI: LazyLock<Pki> = LazyLock::new(Pki::new);
 fn ended(name: &str) -> CertificateParams {
     let mut params = ca_params(name);
     params.not_after = date_time_ymd(2026, 3, 1);
+    params
+}
+
+fn lasting(mut params: CertificateParams) -> CertificateParams {
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2040, 1, 1);
     params
 }
 
@@ -191,6 +202,7 @@ impl Pki {
             ended_department: company.intermediate(ended("ended department")),
             constrained_department: company.intermediate(constrained),
             ended_company: Authority::of(ended("ended company")),
+            lasting: Authority::of(lasting(ca_params("lasting"))),
             stranger: Authority::new("stranger"),
             namesake: Authority::new("company"),
             unrelated: Authority::new("unrelated"),
@@ -240,6 +252,7 @@ impl Pki {
             Shows::AuthorityItself => self.stranger.sign(&authority(good())),
             Shows::StrangerExpiredOtherHost => self.stranger.sign(&expired(elsewhere())),
             Shows::AllWrong => self.stranger.sign(&for_clients(not_yet_valid(elsewhere()))),
+            Shows::Lasting => self.lasting.sign(&lasting(server_params(&["localhost", address]))),
             Shows::ExpiredOtherHost => self.company.sign(&expired(elsewhere())),
             Shows::Odd(odd) => self.odd.leaf(odd, &self.company, &good()),
         }
@@ -298,6 +311,7 @@ impl Pki {
             }
             Trusts::Unrelated => self.unrelated.pem(),
             Trusts::Odd(odd) => self.odd.ca_pem(odd, &self.company, &self.unrelated),
+            Trusts::Lasting => self.lasting.pem(),
         }
     }
 

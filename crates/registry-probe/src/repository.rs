@@ -95,6 +95,13 @@ mod tests {
 
     proptest! {
         #[test]
+        fn accepts_the_names_that_oci_client_does(name in "[a-bA/._-]{0,12}") {
+            let theirs = format!("registry.example.com/{name}").parse::<oci_client::Reference>();
+            let theirs = theirs.is_ok_and(|reference| reference.repository() == name);
+            prop_assert_eq!(RepositoryName::parse(&name).is_ok(), theirs);
+        }
+
+        #[test]
         fn the_grammar_is_the_regular_expression_of_the_specification(name in "[a-b/._-]{0,12}") {
             // [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*
             let component = |part: &str| {

@@ -81,8 +81,15 @@ impl Moto {
         let installed = tokio::task::spawn_blocking(Self::install).await;
         let environment = installed.map_err(|error| MotoError::Scratch(std::io::Error::other(error)))??;
         let (scratch, port) = (Scratch::new("testbed-moto")?, Port::reserve()?);
-        let spec = Spec::new("moto", environment.join("bin/moto_server"), scratch.path().join("moto.log"))
-            .args(["-H".into(), address.to_string(), "-p".into(), port.number().to_string()]);
+        // Not bin/moto_server, whose first line holds the path at which the environment was made.
+        let spec = Spec::new("moto", environment.join("bin/python"), scratch.path().join("moto.log")).args([
+            "-m",
+            "moto.server",
+            "-H",
+            &address.to_string(),
+            "-p",
+            &port.number().to_string(),
+        ]);
         let readiness =
             Readiness::http(format!("http://{address}:{}/moto-api/data.json", port.number()), READY);
         let component = Component::new(spec, readiness, GRACE);

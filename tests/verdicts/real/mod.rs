@@ -4,8 +4,8 @@
 //! What can't be had is said, and its rows are counted as skipped.
 
 mod debian;
-mod keys;
-mod registry;
+pub mod keys;
+pub mod registry;
 mod rows;
 pub mod servers;
 
@@ -26,7 +26,7 @@ pub struct Real {
 /// A registry program.
 #[derive(Debug, Clone)]
 pub struct Program {
-    name: &'static str,
+    pub name: &'static str,
     path: std::path::PathBuf,
     /// It knows keys by JSON Web Key Sets, and can name the token service at its own host.
     is_new: bool,
@@ -35,18 +35,31 @@ pub struct Program {
 /// Starts what can be had.
 pub async fn rows() -> Real {
     let mut real = Real { rows: Vec::new(), skipped: Vec::new(), _running: Vec::new(), _servers: None };
-    let paths = tools::ensure(&[Tool::Registry]).await.expect("distribution 3.1");
-    let path = paths.get(Tool::Registry).to_path_buf();
-    real.add(Program { name: "distribution 3.1", path, is_new: true }).await;
-    match tokio::task::spawn_blocking(debian::docker_registry).await.unwrap() {
-        Ok(path) => real.add(Program { name: "docker-registry 2.8", path, is_new: false }).await,
-        Err(reason) => real.skipped.push(format!("all rows of Debian's docker-registry 2.8: {reason}")),
+    let (programs, skipped) = programs().await;
+    real.skipped.extend(skipped.map(|reason| format!("all rows of {reason}")));
+    for program in programs {
+        real.add(program).await;
     }
     let mut servers = servers::of_seconds().await;
     real.rows.append(&mut servers.rows);
     real.skipped.append(&mut servers.skipped);
     real._servers = Some(servers);
     real
+}
+
+/// The programs that can be had, and which one can't be, and why.
+pub async fn programs() -> (Vec<Program>, Option<String>) {
+    let paths = tools::ensure(&[Tool::Registry]).await.expect("distribution 3.1");
+    let path = paths.get(Tool::Registry).to_path_buf();
+    let mut programs = vec![Program { name: "distribution 3.1", path, is_new: true }];
+    let skipped = match tokio::task::spawn_blocking(debian::docker_registry).await.unwrap() {
+        Ok(path) => {
+            programs.push(Program { name: "docker-registry 2.8", path, is_new: false });
+            None
+        }
+        Err(reason) => Some(format!("Debian's docker-registry 2.8: {reason}")),
+    };
+    (programs, skipped)
 }
 
 impl Real {

@@ -352,6 +352,52 @@ mod tests {
         assert_eq!(to("https://[x"), None);
     }
 
+    /// A body in which codes, messages and details are as registries have them, and worse.
+    fn envelopes() -> impl Strategy<Value = String> {
+        let code = prop_oneof![
+            Just(r#""UNAUTHORIZED""#.to_owned()),
+            Just(r#""TOOMANYREQUESTS""#.to_owned()),
+            "\"[A-Z_]{0,12}\"",
+            Just("404".to_owned()),
+            Just("null".to_owned()),
+        ];
+        let message =
+            prop_oneof![Just(r#""Token has Expired""#.to_owned()), "\"[a-z ]{0,12}\"", Just("7".to_owned())];
+        let detail =
+            prop_oneof![Just("null".to_owned()), Just(r#"{"a":[1]}"#.to_owned()), Just(r#""x""#.to_owned())];
+        let field = |name: &'static str, value: BoxedStrategy<String>| {
+            proptest::option::of(value)
+                .prop_map(move |value| value.map(|value| format!(r#""{name}":{value}"#)))
+        };
+        let error =
+            (field("code", code.boxed()), field("message", message.boxed()), field("detail", detail.boxed()));
+        let error = error.prop_map(|(code, message, detail)| {
+            let fields: Vec<String> = [code, message, detail].into_iter().flatten().collect();
+            format!("{{{}}}", fields.join(","))
+        });
+        proptest::collection::vec(error, 0..3)
+            .prop_map(|errors| format!(r#"{{"errors":[{}]}}"#, errors.join(",")))
+    }
+
+    proptest! {
+        #[test]
+        fn reads_error_envelopes_as_oci_client_does(body in envelopes()) {
+            let theirs: Option<oci_client::errors::OciEnvelope> = serde_json::from_str(&body).ok();
+            let errors = theirs.map(|envelope| envelope.errors).unwrap_or_default();
+            let expired = errors.iter().any(|error| error.message.to_lowercase().contains("expired"));
+            let ours = reply(403, &body);
+            prop_assert_eq!((ours.has_sign, ours.says_expired), (!errors.is_empty(), expired), "{}", body);
+        }
+    }
+
+    #[test]
+    fn reads_an_envelope_whose_message_is_null() {
+        // Go's clients take it for no message; oci-client's type refuses the whole envelope.
+        let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":null}]}"#;
+        assert!(reply(401, body).has_sign);
+        assert!(serde_json::from_str::<oci_client::errors::OciEnvelope>(body).is_err());
+    }
+
     proptest! {
         #[test]
         fn no_answer_panics(status in 100..1000_u16, body in any::<Vec<u8>>(), location in "[ -~]{0,30}") {

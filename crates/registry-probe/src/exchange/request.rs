@@ -4,10 +4,12 @@
 //! trusted token service, an issued token to the registry only.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Method};
+use oci_spec::image::{MediaType, ToDockerV2S2 as _};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 use url::form_urlencoded::Serializer;
@@ -45,9 +47,12 @@ impl fmt::Debug for Request {
 const ANY_JSON: &str = "application/json, */*;q=0.1";
 
 /// Manifests and indexes of OCI and of Docker: without them registries answer 404 for what they would have to convert.
-const ANY_MANIFEST: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
-                            application/vnd.docker.distribution.manifest.list.v2+json, \
-                            application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
+static ANY_MANIFEST: LazyLock<String> = LazyLock::new(|| {
+    let kinds = [MediaType::ImageIndex, MediaType::ImageManifest];
+    let docker = kinds.iter().filter_map(|kind| kind.to_docker_v2s2().ok());
+    let accepted: Vec<&str> = kinds.iter().map(AsRef::as_ref).chain(docker).chain(["*/*;q=0.1"]).collect();
+    accepted.join(", ")
+});
 
 /// How this client is called where OAuth2 wants to know.
 const CLIENT_ID: &str = "registry-operator";
@@ -73,7 +78,7 @@ impl Request {
         };
         let (method, accept) = match resource {
             Resource::Api | Resource::Tags => (Method::GET, ANY_JSON),
-            Resource::Manifest => (Method::HEAD, ANY_MANIFEST),
+            Resource::Manifest => (Method::HEAD, ANY_MANIFEST.as_str()),
         };
         Self {
             method,
@@ -208,6 +213,22 @@ mod tests {
     use super::*;
     use crate::host::HostPort;
     use crate::realm::TokenService;
+
+    #[test]
+    fn accepts_the_manifest_types_of_oci_client() {
+        use oci_client::manifest::{
+            IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
+            OCI_IMAGE_MEDIA_TYPE,
+        };
+        let kinds = [
+            OCI_IMAGE_INDEX_MEDIA_TYPE,
+            OCI_IMAGE_MEDIA_TYPE,
+            IMAGE_MANIFEST_LIST_MEDIA_TYPE,
+            IMAGE_MANIFEST_MEDIA_TYPE,
+            "*/*;q=0.1",
+        ];
+        assert_eq!(*ANY_MANIFEST, kinds.join(", "));
+    }
 
     #[test]
     fn debug_output_holds_no_credentials() {
