@@ -57,7 +57,7 @@ check: ## the inner loop: formatting, lints, unit tests; starts nothing
 test: tools test-chart ## everything: unit tests, system tests on a real control plane, the chart
 	cargo test --workspace --no-fail-fast
 	cargo test --package registry-operator --lib --no-default-features
-	cargo test --workspace --test distribution -- --ignored
+	cargo test --workspace --test distribution --test differential -- --ignored
 
 .PHONY: test-chart
 test-chart: helm ## the chart, quickly: lint, and render with every switch; `cargo test --test chart` is the rest

@@ -112,7 +112,9 @@ type bundleCase struct {
 	Text []byte   `json:"text"`
 	// Begun is how many certificates begin in it.
 	Begun int `json:"begun"`
-	// Taken are the subjects, in DER, of those that CertPool.AppendCertsFromPEM takes.
+	// Read is how many of them CertPool.AppendCertsFromPEM takes.
+	Read int `json:"read"`
+	// Taken are their subjects, in DER, each once.
 	Taken [][]byte `json:"taken"`
 }
 
@@ -130,6 +132,7 @@ func readBundles(chance *rand.Rand, count int, answers *json.Encoder) error {
 		pool := x509.NewCertPool()
 		pool.AppendCertsFromPEM(made.Text)
 		made.Begun = bytes.Count(made.Text, []byte("-----BEGIN CERTIFICATE-----"))
+		made.Read = readable(made.Text)
 		//lint:ignore SA1019 this pool is none of the system's
 		made.Taken = pool.Subjects()
 		if err := answers.Encode(made); err != nil {
@@ -137,6 +140,20 @@ func readBundles(chance *rand.Rand, count int, answers *json.Encoder) error {
 		}
 	}
 	return nil
+}
+
+// readable counts as CertPool.AppendCertsFromPEM reads, which does not say how many it takes.
+func readable(text []byte) int {
+	count := 0
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" || len(block.Headers) != 0 {
+			continue
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err == nil {
+			count++
+		}
+	}
+	return count
 }
 
 func inPEM(certificates ...[]byte) string {

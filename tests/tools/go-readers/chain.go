@@ -84,7 +84,7 @@ func (p *plan) is(percent int) bool {
 }
 
 // common are the kinds of keys that authorities and servers have.
-var common = []string{"rsa2048", "rsa2048", "p256", "p256", "p256", "p384", "ed25519", "rsa3072", "p521"}
+var common = []string{"rsa2048", "rsa2048", "p256", "p256", "p256", "p384", "ed25519", "ed25519", "p521"}
 
 func (p *plan) authority(name string) *node {
 	serial := big.NewInt(p.chance.Int64N(1<<62) + 1)

@@ -289,6 +289,7 @@ func keysOf(on func(*plan) *node, kind string) func(*plan) {
 var authoritiesAndKeys = []change{
 	{"leaf with 1,024 bits", keysOf(leaf, "rsa1024")},
 	{"authority with 1,024 bits", keysOf(authority, "rsa1024")},
+	{"root with 3,072 bits", keysOf(root, "rsa3072")},
 	{"leaf with P-521", keysOf(leaf, "p521")},
 	{"authority with P-521", keysOf(authority, "p521")},
 	{"leaf with P-224", keysOf(leaf, "p224")},

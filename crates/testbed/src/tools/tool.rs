@@ -26,6 +26,8 @@ pub enum Tool {
     ArgoHealth,
     /// Reads and evaluates PromQL and alerting rules. A program of ours on Prometheus's libraries.
     PrometheusRules,
+    /// Docker configurations, certificates and bundles as Go's readers read them. A program of ours on the kubelet's and Docker's.
+    GoReaders,
     /// Runs the Pods of a node.
     Kubelet,
     /// Gives each Pod its node.
@@ -53,7 +55,7 @@ const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion={v
 
 impl Tool {
     /// All of them, in the order in which they are needed.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::Registry,
@@ -65,6 +67,7 @@ impl Tool {
         Self::FluxHealth,
         Self::ArgoHealth,
         Self::PrometheusRules,
+        Self::GoReaders,
     ];
 
     /// What a node has besides; built only when one is started.
@@ -94,6 +97,7 @@ impl Tool {
             Self::FluxHealth => "flux-health",
             Self::ArgoHealth => "argo-health",
             Self::PrometheusRules => "prometheus-rules",
+            Self::GoReaders => "go-readers",
             Self::Kubelet => "kubelet",
             Self::KubeScheduler => "kube-scheduler",
             Self::KubeProxy => "kube-proxy",
@@ -129,6 +133,7 @@ impl Tool {
             Self::FluxHealth => "github.com/fluxcd/cli-utils/pkg/kstatus/status",
             Self::ArgoHealth => "github.com/argoproj/argo-cd/v3/util/lua",
             Self::PrometheusRules => "github.com/prometheus/prometheus/model/rulefmt",
+            Self::GoReaders => "k8s.io/kubernetes/pkg/credentialprovider",
             Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
             Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
             Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
@@ -146,13 +151,16 @@ impl Tool {
         if self.is_ours() { "." } else { self.package() }
     }
 
-    /// The one Go file beside the pins: our program, or the import of somebody else's.
+    /// The Go file beside the pins: our program, which may have more of them, or the import of somebody else's.
     pub fn source(self) -> &'static str {
         if self.is_ours() { "main.go" } else { "tools.go" }
     }
 
     fn is_ours(self) -> bool {
-        matches!(self, Self::Registry | Self::FluxHealth | Self::ArgoHealth | Self::PrometheusRules)
+        matches!(
+            self,
+            Self::Registry | Self::FluxHealth | Self::ArgoHealth | Self::PrometheusRules | Self::GoReaders
+        )
     }
 
     /// What the linker is told, so that the program says its version.
@@ -163,6 +171,7 @@ impl Tool {
             | Self::FluxHealth
             | Self::ArgoHealth
             | Self::PrometheusRules
+            | Self::GoReaders
             | Self::Bridge
             | Self::HostLocal
             | Self::Loopback => "",
@@ -203,6 +212,7 @@ impl Tool {
             | Self::FluxHealth
             | Self::ArgoHealth
             | Self::PrometheusRules
+            | Self::GoReaders
             | Self::Kubelet
             | Self::KubeScheduler
             | Self::KubeProxy
