@@ -83,6 +83,17 @@ fn bits(number: &[u8]) -> usize {
     significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)
 }
 
+/// P-256, P-384 and P-521: the curves of the crypto provider (RFC 5480, section 2.1.1.1).
+const CURVES: [&str; 3] = ["1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35"];
+
+/// Whether it has an ECDSA key on a curve that the crypto provider does not have, such as P-224.
+pub(super) fn has_unsupported_curve(parsed: &X509Certificate<'_>) -> bool {
+    let algorithm = &parsed.public_key().algorithm;
+    let curve = algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+    matches!(parsed.public_key().parsed(), Ok(PublicKey::EC(_)))
+        && !curve.is_some_and(|curve| CURVES.contains(&curve.to_id_string().as_str()))
+}
+
 /// Smaller RSA keys are broken by those who want to; the one crypto provider takes none.
 pub(super) const LEAST_RSA_BITS: usize = 2048;
 

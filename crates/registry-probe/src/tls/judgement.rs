@@ -13,7 +13,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::ca::{Authority, CaBundle};
 use super::certificate::{
-    LEAST_RSA_BITS, addresses_of, critical_extension_unknown_to_clients, has_extension_twice, has_negative_serial, moment, names_of, printable, rsa_bits, serves, signs, subject_of, unprocessed_critical_extension,
+    LEAST_RSA_BITS, addresses_of, critical_extension_unknown_to_clients, has_extension_twice, has_negative_serial, has_unsupported_curve, moment, names_of, printable, rsa_bits, serves, signs, subject_of, unprocessed_critical_extension,
 };
 use super::defect::{TlsDefect, Unusable};
 use super::handshake::server_name;
@@ -158,9 +158,15 @@ impl<'a> Case<'a> {
             Err(Refusal::Path(error)) => error,
         };
         // WebPKI takes anchors as they are, dates and all; the clients that pull from the registry do not.
-        let leads_to = |authority: &&Authority| self.path_to_one_of(&[*authority], purpose).is_ok();
+        let leads_to = |authority: &&Authority| {
+            !matches!(self.path_to_one_of(&[*authority], purpose), Err(Refusal::Path(_)))
+        };
         if let Some(authority) = ended.into_iter().find(leads_to) {
             return Some(out_of_date(authority, self.judge.now));
+        }
+        // Dates that end before they begin; [`Self::dates`] says so of the leaf's.
+        if matches!(own, Error::InvalidCertValidity) && self.not_before > self.not_after {
+            return None;
         }
         Some(self.named(if matches!(own, Error::UnknownIssuer) { &public } else { &own }))
     }
@@ -214,8 +220,15 @@ impl<'a> Case<'a> {
             {
                 TlsDefect::Unusable(Unusable::WeakKey(self.weak_issuer().unwrap_or_default()))
             }
-            // A wrong signature means another authority of the same name: often one that was made anew.
-            Error::UnknownIssuer | Error::InvalidSignatureForPublicKey | Error::CaUsedAsEndEntity => {
+            Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) if self.has_unsupported_curve() => {
+                TlsDefect::Unusable(Unusable::Algorithm)
+            }
+            // A wrong signature, or one that this key can't have made, means another authority of the same name: often one that
+            // was made anew.
+            Error::UnknownIssuer
+            | Error::InvalidSignatureForPublicKey
+            | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
+            | Error::CaUsedAsEndEntity => {
                 TlsDefect::UnknownIssuer { issuer: printable(&self.parsed.issuer().to_string()), self_signed }
             }
             other => TlsDefect::Unusable(self.unusable(other)),
@@ -247,9 +260,18 @@ impl<'a> Case<'a> {
 
     /// The size of the first RSA key among the issuers that is too small.
     fn weak_issuer(&self) -> Option<usize> {
+        self.issuers().filter_map(|issuer| rsa_bits(&issuer)).find(|bits| *bits < LEAST_RSA_BITS)
+    }
+
+    /// Whether the crypto provider lacks the curve of an issuer's key.
+    fn has_unsupported_curve(&self) -> bool {
+        self.issuers().any(|issuer| has_unsupported_curve(&issuer))
+    }
+
+    /// The certificates that may have signed others here.
+    fn issuers(&self) -> impl Iterator<Item = X509Certificate<'_>> {
         let own = self.judge.own.iter().filter_map(|authority| parsed(&authority.der));
-        let issuers = self.certificates().skip(1).chain(own);
-        issuers.filter_map(|issuer| rsa_bits(&issuer)).find(|bits| *bits < LEAST_RSA_BITS)
+        self.certificates().skip(1).chain(own)
     }
 
     /// The certificates that were shown, so far as they can be read.
