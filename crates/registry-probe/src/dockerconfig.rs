@@ -402,6 +402,30 @@ mod tests {
     }
 
     #[test]
+    fn order_is_that_of_the_kubelet() {
+        let entry = |key: &str, name: &str| format!(r#""{key}":{{"username":"{name}","password":"pw"}}"#);
+        let config = |keys: &[(&str, &str)]| {
+            let entries: Vec<_> = keys.iter().map(|(key, name)| entry(key, name)).collect();
+            format!(r#"{{"auths":{{{}}}}}"#, entries.join(","))
+        };
+        let patterns = config(&[("*.io/team", "long"), ("a*.io", "later")]);
+        assert_eq!(found_below(&patterns, "https://ab.io", Some("team")).as_deref(), Ok("later:pw"));
+        let hub = config(&[("https://index.docker.io/v1/", "index"), ("docker.io", "hub"), ("registry-1.docker.io", "api")]);
+        assert_eq!(found(&hub, "https://registry-1.docker.io").as_deref(), Ok("hub:pw"));
+        let empty = r#"{"auths":{"r.io/team":{},"r.io":{"username":"alice","password":"pw"}}}"#;
+        assert_eq!(found_below(empty, "https://r.io", Some("team")).as_deref(), Ok("alice:pw"));
+    }
+
+    #[test]
+    fn escapes_and_names_are_read_as_go_reads_them() {
+        let entry = r#""r.io":{"u\u017fername":"alice","password":"\ud800pw\ud83d\ude00"}"#;
+        let json = format!(r#"{{"auths":{{{entry}}}}}"#);
+        assert_eq!(found(&json, "https://r.io").as_deref(), Ok("alice:\u{fffd}pw\u{1f600}"));
+        let json = format!(r#"{{"HttpHeaders":{{"a":7}},"auths":{{{entry}}}}}"#);
+        assert_eq!(found(&json, "https://r.io").unwrap_err(), DockerConfigError::NotADockerConfig);
+    }
+
+    #[test]
     fn bare_key_wins_over_the_same_with_a_scheme() {
         for keys in [["https://r.io:5000", "r.io:5000"], ["http://r.io:5000/", "r.io:5000"]] {
             let [old, new] = keys;

@@ -9,6 +9,10 @@
 mod bundles;
 #[path = "differential/certificates.rs"]
 mod certificates;
+#[path = "differential/docker.rs"]
+mod docker;
+#[path = "differential/docker_cases.rs"]
+mod docker_cases;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
