@@ -89,7 +89,8 @@ pub(crate) fn credentials_for(
     let host = shown(wanted.server);
     let ranked = config.auths.iter().filter_map(|(key, entry)| Some((wanted.rank(key)?, entry)));
     // An entry that says nothing is tried by the kubelet too, and then the next one.
-    let found = ranked.max_by_key(|(rank, entry)| (entry.says_something(), rank.clone())).map(|(_, entry)| entry);
+    let found =
+        ranked.max_by_key(|(rank, entry)| (says_something(entry), rank.clone())).map(|(_, entry)| entry);
     if found.is_some_and(|entry| !has_usable_auth(entry)) {
         return Err(DockerConfigError::AuthNotBasic { host });
     }
@@ -110,7 +111,19 @@ impl DockerConfig {
 }
 
 fn has_usable_auth(entry: &Entry) -> bool {
-    entry.auth.expose_secret().is_empty() || decoded(&entry.auth).is_some()
+    entry.auth.expose_secret().is_empty()
+        || decoded_bytes(&entry.auth).is_some_and(|login| login.contains(&b':'))
+}
+
+/// Whether there is anything to sign in with.
+fn says_something(entry: &Entry) -> bool {
+    let given = |field: &SecretString| !field.expose_secret().is_empty();
+    let has_login = if given(&entry.auth) {
+        decoded_bytes(&entry.auth).is_none_or(|login| login != b":")
+    } else {
+        given(&entry.username) || given(&entry.password)
+    };
+    has_login || given(&entry.identitytoken) || given(&entry.registrytoken)
 }
 
 fn shown(server: &HostPort) -> String {
@@ -151,8 +164,12 @@ impl<'a> Wanted<'a> {
     fn rank(&self, key: &str) -> Option<Rank> {
         let key = Key::parse(key)?;
         let hub_rank = self.hub_rank(&key);
-        let is_host = key.host == self.host || is_pattern_of(&key.host, &self.host);
-        if !is_host && hub_rank.is_none() {
+        let is_host = match hub_rank {
+            None if is_hub(&self.host) => false,
+            None => key.host == self.host || is_pattern_of(&key.host, &self.host),
+            Some(_) => true,
+        };
+        if !is_host {
             return None;
         }
         // Docker Hub's key names no server, and nobody else has a server at any port of its hosts.
@@ -162,7 +179,7 @@ impl<'a> Wanted<'a> {
             return None;
         }
         let is_below = self.path.starts_with(&key.path);
-        is_below.then(|| (is_port_of_reference, hub_rank.unwrap_or(0), key.text(), key.is_bare))
+        is_below.then(|| (is_port_of_reference, hub_rank.unwrap_or(0), key.text, key.is_bare))
     }
 
     /// How well a key fits Docker Hub, if that is wanted: references name it docker.io, and clients that find no such key look
@@ -287,12 +304,15 @@ fn credentials_of(
     Credentials::basic(username.expose_secret(), password).map_err(unusable)
 }
 
-fn decoded(auth: &SecretString) -> Option<(SecretString, SecretString)> {
+fn decoded_bytes(auth: &SecretString) -> Option<Vec<u8>> {
     // Go's decoder skips line breaks, and the kubelet takes base64 with and without padding.
     let auth = SecretString::from(auth.expose_secret().replace(['\r', '\n'], ""));
     let engine = if auth.expose_secret().ends_with('=') { PADDED } else { UNPADDED };
-    let text = engine.decode(auth.expose_secret()).ok()?;
-    let text = SecretString::from(String::from_utf8(text).ok()?);
+    engine.decode(auth.expose_secret()).ok()
+}
+
+fn decoded(auth: &SecretString) -> Option<(SecretString, SecretString)> {
+    let text = SecretString::from(String::from_utf8(decoded_bytes(auth)?).ok()?);
     let (username, password) = text.expose_secret().split_once(':')?;
     // Docker pads with NUL.
     Some((SecretString::from(username), SecretString::from(password.trim_matches('\0'))))
@@ -410,7 +430,11 @@ mod tests {
         };
         let patterns = config(&[("*.io/team", "long"), ("a*.io", "later")]);
         assert_eq!(found_below(&patterns, "https://ab.io", Some("team")).as_deref(), Ok("later:pw"));
-        let hub = config(&[("https://index.docker.io/v1/", "index"), ("docker.io", "hub"), ("registry-1.docker.io", "api")]);
+        let hub = config(&[
+            ("https://index.docker.io/v1/", "index"),
+            ("docker.io", "hub"),
+            ("registry-1.docker.io", "api"),
+        ]);
         assert_eq!(found(&hub, "https://registry-1.docker.io").as_deref(), Ok("hub:pw"));
         let empty = r#"{"auths":{"r.io/team":{},"r.io":{"username":"alice","password":"pw"}}}"#;
         assert_eq!(found_below(empty, "https://r.io", Some("team")).as_deref(), Ok("alice:pw"));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -26,14 +26,6 @@ pub(super) struct Entry {
     pub(super) password: SecretString,
     pub(super) identitytoken: SecretString,
     pub(super) registrytoken: SecretString,
-}
-
-impl Entry {
-    /// Whether there is anything to sign in with.
-    pub(super) fn says_something(&self) -> bool {
-        let all = [&self.auth, &self.username, &self.password, &self.identitytoken, &self.registrytoken];
-        all.iter().any(|field| !field.expose_secret().is_empty())
-    }
 }
 
 impl DockerConfig {
@@ -60,11 +52,14 @@ fn without_lone_surrogates(json: &str) -> String {
     let mut rest = json;
     while let Some((before, after)) = rest.split_once('\\') {
         text.push_str(before);
-        let (escape, behind) = match (surrogate(after, 0xd8), after.get(5..).and_then(|it| it.strip_prefix('\\'))) {
-            (true, Some(second)) if surrogate(second, 0xdc) => after.split_at(11),
-            (is_first, _) if is_first || surrogate(after, 0xdc) => ("ufffd", after.get(5..).unwrap_or_default()),
-            _ => after.split_at(after.chars().next().map_or(0, char::len_utf8)),
-        };
+        let (escape, behind) =
+            match (surrogate(after, 0xd8), after.get(5..).and_then(|it| it.strip_prefix('\\'))) {
+                (true, Some(second)) if surrogate(second, 0xdc) => after.split_at(11),
+                (is_first, _) if is_first || surrogate(after, 0xdc) => {
+                    ("ufffd", after.get(5..).unwrap_or_default())
+                }
+                _ => after.split_at(after.chars().next().map_or(0, char::len_utf8)),
+            };
         text.push('\\');
         text.push_str(escape);
         rest = behind;
@@ -137,11 +132,11 @@ impl TakeField for Read {
         match name {
             "auths" => {
                 let entries: Option<BTreeMap<String, Option<Entry>>> = map.next_value()?;
-                let entries = entries
-                    .map(|entries| entries.into_iter().map(|(key, entry)| (key, entry.unwrap_or_default())));
-                if let Some(entries) = entries {
-                    self.auths.get_or_insert_default().extend(entries);
-                }
+                // In Go, null empties a map, and an object is added to it.
+                self.auths = entries.map(|entries| {
+                    let entries = entries.into_iter().map(|(key, entry)| (key, entry.unwrap_or_default()));
+                    self.auths.take().unwrap_or_default().into_iter().chain(entries).collect()
+                });
             }
             // Unused, but of another type they spoil the file for the kubelet.
             "httpheaders" => {

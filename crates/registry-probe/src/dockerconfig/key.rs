@@ -12,6 +12,8 @@ pub(super) struct Key {
     pub(super) path: String,
     /// Whether the key was written without a scheme.
     pub(super) is_bare: bool,
+    /// What the kubelet sorts keys by.
+    pub(super) text: String,
 }
 
 impl Key {
@@ -24,16 +26,11 @@ impl Key {
             path => path,
         };
         // What comes out is read a second time, when an image is looked up.
-        let (authority, path) = parts(&format!("{authority}{path}"))?;
+        let text = format!("{authority}{path}");
+        let (authority, path) = parts(&text)?;
         let (host, port) = host_and_port(&authority)?;
         let port = (!port.is_empty()).then(|| port.to_owned());
-        Some(Self { host: host.to_owned(), port, path, is_bare: bare.is_none() })
-    }
-
-    /// What the kubelet sorts keys by.
-    pub(super) fn text(&self) -> String {
-        let port = self.port.iter().map(|port| format!(":{port}")).collect::<String>();
-        format!("{}{port}{}", self.host, self.path)
+        Some(Self { host: host.to_owned(), port, path, is_bare: bare.is_none(), text })
     }
 }
 
@@ -105,7 +102,9 @@ mod tests {
     use super::*;
 
     fn text_of(key: &str) -> Option<String> {
-        Key::parse(key).map(|key| key.text())
+        Key::parse(key).map(|Key { host, port, path, .. }| {
+            format!("{host}{}{path}", port.map(|port| format!(":{port}")).unwrap_or_default())
+        })
     }
 
     #[test]
@@ -130,11 +129,27 @@ mod tests {
     #[test]
     fn passes_over_what_is_no_url() {
         for key in [
-            "r.io:x", "r.io:5000:5000", "::1", "[::1", "[r.io]", "[::1]x", "r.io/%", "r.io/%6", "r.io/%zz", "%72.io", "r.io#%zz",
-            "r.io/a\n", "b ob@r.io", "b%zz@r.io", "r.io/%ff", "ftp://r.io/a", "HTTPS://r.io/a",
+            "r.io:x",
+            "r.io:5000:5000",
+            "::1",
+            "[::1",
+            "[r.io]",
+            "[::1]x",
+            "r.io/%",
+            "r.io/%6",
+            "r.io/%zz",
+            "%72.io",
+            "r.io#%zz",
+            "r.io/a\n",
+            "b ob@r.io",
+            "b%zz@r.io",
+            "r.io/%ff",
+            "ftp://r.io/a",
+            "HTTPS://r.io/a",
         ] {
             // `ftp:` is a host with an empty port, and its path begins with two slashes.
-            let is_other_host = key.contains("://") && text_of(key).is_some_and(|text| text.contains("//r.io"));
+            let is_other_host =
+                key.contains("://") && text_of(key).is_some_and(|text| text.contains("//r.io"));
             assert!(text_of(key).is_none() || is_other_host, "{key}");
         }
     }

@@ -12,7 +12,10 @@ use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::certificate::{critical_extension_unknown_to_clients, has_extension_twice, has_negative_serial, moment, printable, serves, signs};
+use super::certificate::{
+    critical_extension_unknown_to_clients, has_extension_twice, has_negative_serial, moment, printable,
+    serves, signs,
+};
 use super::defect::Unusable;
 use super::pem::{BrokenPem, certificates_in};
 
@@ -150,7 +153,8 @@ impl Limits {
         let critical = || critical_extension_unknown_to_clients(parsed).map(Unusable::CriticalExtension);
         let constraint = || (!signs(parsed) || !serves(parsed)).then_some(Unusable::Constraints);
         let serial = has_negative_serial(parsed).then_some(Unusable::NegativeSerialNumber);
-        let path_length = parsed.basic_constraints().ok().flatten().and_then(|own| own.value.path_len_constraint);
+        let path_length =
+            parsed.basic_constraints().ok().flatten().and_then(|own| own.value.path_len_constraint);
         let path_length = path_length.and_then(|length| usize::try_from(length).ok());
         Self { fault: serial.or_else(critical).or_else(constraint), path_length }
     }

@@ -127,8 +127,16 @@ fn first_critical_but(parsed: &X509Certificate<'_>, processed: &[&str]) -> Optio
 
 /// Critical extensions that Go's clients process, or let pass (`crypto/x509`, `processExtensions`).
 const PROCESSED_BY_CLIENTS: [&str; 10] = [
-    "2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30", "2.5.29.31", "2.5.29.32", "2.5.29.33", "2.5.29.36",
-    "2.5.29.37", "2.5.29.54",
+    "2.5.29.15",
+    "2.5.29.17",
+    "2.5.29.19",
+    "2.5.29.30",
+    "2.5.29.31",
+    "2.5.29.32",
+    "2.5.29.33",
+    "2.5.29.36",
+    "2.5.29.37",
+    "2.5.29.54",
 ];
 
 /// The first critical extension because of which clients refuse a certificate wherever it stands in a chain, by name where it

@@ -153,7 +153,9 @@ impl fmt::Display for Unusable {
             Self::NegativeSerialNumber => {
                 "the certificate or its issuer has a negative serial number, which Go's clients refuse"
             }
-            Self::LongChain => "the certificate's chain has more than 6 intermediates, which is not supported",
+            Self::LongChain => {
+                "the certificate's chain has more than 6 intermediates, which is not supported"
+            }
             Self::BeforeEpoch => {
                 "the certificate or its issuer is valid since before 1970, which is not supported"
             }

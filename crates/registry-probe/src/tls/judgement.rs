@@ -13,7 +13,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::ca::{Authority, CaBundle};
 use super::certificate::{
-    LEAST_RSA_BITS, addresses_of, critical_extension_unknown_to_clients, has_extension_twice, has_negative_serial, has_unsupported_curve, moment, names_of, printable, rsa_bits, serves, signs, subject_of, unprocessed_critical_extension,
+    LEAST_RSA_BITS, addresses_of, critical_extension_unknown_to_clients, has_extension_twice,
+    has_negative_serial, has_unsupported_curve, moment, names_of, printable, rsa_bits, serves, signs,
+    subject_of, unprocessed_critical_extension,
 };
 use super::defect::{TlsDefect, Unusable};
 use super::handshake::server_name;
@@ -54,10 +56,11 @@ pub(super) fn defects(judge: &Judge<'_>, shown: &Shown<'_>) -> Vec<TlsDefect> {
     let Some(case) = Case::open(judge, shown) else {
         return vec![TlsDefect::Unusable(Unusable::Unreadable)];
     };
-    let mut defects: Vec<_> = [case.shown(), case.purpose(), case.key(), case.issuer(), case.dates(), case.name()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let mut defects: Vec<_> =
+        [case.shown(), case.purpose(), case.key(), case.issuer(), case.dates(), case.name()]
+            .into_iter()
+            .flatten()
+            .collect();
     defects.dedup();
     defects
 }
@@ -198,7 +201,8 @@ impl<'a> Case<'a> {
         let leaf = self.leaf.as_ref().map_err(Clone::clone)?;
         let (algorithms, intermediates) = (judge.algorithms, shown.intermediates);
         let is_allowed = Some(is_allowed);
-        leaf.verify_for_usage(algorithms, anchors, intermediates, moment, purpose, None, is_allowed).map(|_| ())
+        leaf.verify_for_usage(algorithms, anchors, intermediates, moment, purpose, None, is_allowed)
+            .map(|_| ())
     }
 
     fn named(&self, error: &Error) -> TlsDefect {
@@ -328,7 +332,8 @@ impl ExtendedKeyUsageValidator for Purpose {
 
 /// The key usage of intermediates, which clients heed and WebPKI does not.
 fn intermediates_sign(path: &VerifiedPath<'_>) -> Result<(), Error> {
-    let may_sign = path.intermediate_certificates().all(|one| parsed(&one.der()).is_some_and(|one| signs(&one)));
+    let may_sign =
+        path.intermediate_certificates().all(|one| parsed(&one.der()).is_some_and(|one| signs(&one)));
     if may_sign { Ok(()) } else { Err(Error::EndEntityUsedAsCa) }
 }
 

@@ -49,7 +49,8 @@ impl std::fmt::Debug for Reading {
 impl Reading {
     fn of(made: Made) -> Self {
         let text = STANDARD.decode(made.text).unwrap();
-        let go = made.taken.unwrap_or_default().iter().map(|subject| STANDARD.decode(subject).unwrap()).collect();
+        let go =
+            made.taken.unwrap_or_default().iter().map(|subject| STANDARD.decode(subject).unwrap()).collect();
         let ours = CaBundle::parse(&text).map(|bundle| subjects(&bundle));
         let (what, text) = (made.what.unwrap_or_default(), String::from_utf8_lossy(&text).into_owned());
         Self { what, text, begun: made.begun, read: made.read, go, ours }
@@ -76,7 +77,8 @@ impl Reading {
 fn subjects(bundle: &CaBundle) -> (BTreeSet<Vec<u8>>, usize) {
     let pem = bundle.to_pem();
     let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap);
-    let subject = |der: CertificateDer<'_>| X509Certificate::from_der(&der).unwrap().1.subject().as_raw().to_vec();
+    let subject =
+        |der: CertificateDer<'_>| X509Certificate::from_der(&der).unwrap().1.subject().as_raw().to_vec();
     let subjects: Vec<_> = certificates.map(subject).collect();
     let count = subjects.len();
     (subjects.into_iter().collect(), count)

@@ -81,7 +81,9 @@ impl Verdicts {
             TlsDefect::Unusable(Unusable::CriticalExtension(_)) => {
                 kind == "critical" || error.contains("marked critical") || error.contains("invalid policies")
             }
-            TlsDefect::Unusable(Unusable::NegativeSerialNumber | Unusable::Unreadable) => kind == "unreadable",
+            TlsDefect::Unusable(Unusable::NegativeSerialNumber | Unusable::Unreadable) => {
+                kind == "unreadable"
+            }
             TlsDefect::Unusable(Unusable::Algorithm) => error.contains("insecure algorithm"),
             TlsDefect::Unusable(Unusable::Version(_)) => error.contains("not authorized to sign other"),
             _ => false,
@@ -108,7 +110,8 @@ fn certificates_are_judged_as_gos_clients_judge_them() {
     let all: Vec<Verdicts> = made.into_iter().map(Verdicts::of).collect();
     let (alike, different): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|case| case.made.verified == case.is_verified_by_us());
-    let other: Vec<_> = alike.into_iter().filter(|case| !case.made.verified && !case.names_the_same()).collect();
+    let other: Vec<_> =
+        alike.into_iter().filter(|case| !case.made.verified && !case.names_the_same()).collect();
     expect_only_listed(&different, COUNT, LISTED);
     expect_only_listed(&other, COUNT, NAMED_OTHERWISE);
 }
@@ -117,7 +120,9 @@ fn certificates_are_judged_as_gos_clients_judge_them() {
 const LISTED: &[Listed<Verdicts>] = &[
     Listed {
         reason: "rustls-webpki evaluates no policies: critical ones are refused by name (RFC 5280, section 4.2)",
-        holds: |case| case.ours_is(|it| matches!(it, Unusable::CriticalExtension(name) if is_of_policies(name))),
+        holds: |case| {
+            case.ours_is(|it| matches!(it, Unusable::CriticalExtension(name) if is_of_policies(name)))
+        },
     },
     Listed {
         reason: "the crypto provider verifies nothing by RSA keys of less than 2,048 bits: refused, with the size",
@@ -133,13 +138,15 @@ const LISTED: &[Listed<Verdicts>] = &[
     Listed {
         reason: "rustls-webpki takes no authority's certificate as a server's, unless the bundle holds that very certificate",
         holds: |case| {
-            case.ours_is(|it| *it == Unusable::AuthorityAsServer) && case.is("leaf that says it is an authority")
+            case.ours_is(|it| *it == Unusable::AuthorityAsServer)
+                && case.is("leaf that says it is an authority")
         },
     },
     Listed {
         reason: "rustls-webpki has no dates before 1970",
         holds: |case| {
-            case.ours_is(|it| *it == Unusable::BeforeEpoch) && (case.is("since 1950") || case.is("since 1969"))
+            case.ours_is(|it| *it == Unusable::BeforeEpoch)
+                && (case.is("since 1950") || case.is("since 1969"))
         },
     },
     Listed {
@@ -203,5 +210,7 @@ fn word(defect: &TlsDefect) -> &'static str {
 }
 
 fn is_of_policies(name: &str) -> bool {
-    ["certificatePolicies ", "policyConstraints ", "inhibitAnyPolicy "].iter().any(|policy| name.starts_with(policy))
+    ["certificatePolicies ", "policyConstraints ", "inhibitAnyPolicy "]
+        .iter()
+        .any(|policy| name.starts_with(policy))
 }

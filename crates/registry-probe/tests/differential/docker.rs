@@ -68,7 +68,8 @@ impl Reading {
         let endpoint = Endpoint::parse(&case.endpoint).unwrap();
         let base = case.base_path.as_deref().map(|path| RepositoryName::parse(path).unwrap());
         let ours = Credentials::from_dockerconfigjson_below(&case.config, &endpoint, base.as_ref());
-        let texts = |logins: Option<Vec<Login>>| logins.into_iter().flatten().map(|login| login.texts()).collect();
+        let texts =
+            |logins: Option<Vec<Login>>| logins.into_iter().flatten().map(|login| login.texts()).collect();
         Self {
             case: format!("{} {} {}", case.endpoint, case.image, String::from_utf8_lossy(&case.config)),
             endpoint,
@@ -130,11 +131,18 @@ fn docker_configurations_are_read_as_the_kubelet_reads_them() {
     });
     let answers: Vec<Answers> = go_readers(&["docker"], lines.collect::<String>().into_bytes());
     assert_eq!(answers.len(), COUNT);
-    let all: Vec<_> = cases.into_iter().zip(answers).map(|(case, answers)| Reading::of(case, answers)).collect();
+    let all: Vec<_> =
+        cases.into_iter().zip(answers).map(|(case, answers)| Reading::of(case, answers)).collect();
     let used = all.iter().filter(|reading| reading.ours.is_ok()).count();
-    assert!((COUNT / 5..COUNT * 4 / 5).contains(&used), "the generator has become one-sided: {used} are used");
-    let apart = all.iter().filter(|reading| reading.is_as_kubelet() && reading.docker != reading.kubelet).count();
-    println!("{apart:6} of {COUNT}: Docker's command line and the kubelet differ, and the kubelet, which pulls, is followed");
+    assert!(
+        (COUNT / 5..COUNT * 4 / 5).contains(&used),
+        "the generator has become one-sided: {used} are used"
+    );
+    let apart =
+        all.iter().filter(|reading| reading.is_as_kubelet() && reading.docker != reading.kubelet).count();
+    println!(
+        "{apart:6} of {COUNT}: Docker's command line and the kubelet differ, and the kubelet, which pulls, is followed"
+    );
     let disagreements: Vec<_> = all.into_iter().filter(|reading| !reading.is_as_kubelet()).collect();
     expect_only_listed(&disagreements, COUNT, LISTED);
 }
@@ -143,7 +151,9 @@ const LISTED: &[Listed<Reading>] = &[
     Listed {
         reason: "what no HTTP header carries (control characters, a line break at the end) is refused before it is sent",
         holds: |it| {
-            it.is_unusable(|cause| matches!(cause, CredentialsError::Control(_) | CredentialsError::LineBreak(_)))
+            it.is_unusable(|cause| {
+                matches!(cause, CredentialsError::Control(_) | CredentialsError::LineBreak(_))
+            })
         },
     },
     Listed {
@@ -157,7 +167,8 @@ const LISTED: &[Listed<Reading>] = &[
     Listed {
         reason: "identity and registry tokens are used as Docker uses them; the kubelet does not know them",
         holds: |it| {
-            let is_token = |login: &[Option<String>; 4]| login[2..].iter().any(|token| token.as_deref() != Some(""));
+            let is_token =
+                |login: &[Option<String>; 4]| login[2..].iter().any(|token| token.as_deref() != Some(""));
             it.ours.as_ref().is_ok_and(is_token)
                 || it.is_unusable(|cause| {
                     matches!(cause, CredentialsError::NotAToken | CredentialsError::EmptyToken)
@@ -169,14 +180,19 @@ const LISTED: &[Listed<Reading>] = &[
         holds: |it| {
             let trimmed = |login: &[Option<String>; 4]| {
                 let [user, password, ..] = login.clone();
-                [user, password.map(|password| password.trim_matches('\0').to_owned()), Some("".into()), Some("".into())]
+                [
+                    user,
+                    password.map(|password| password.trim_matches('\0').to_owned()),
+                    Some("".into()),
+                    Some("".into()),
+                ]
             };
             it.ours.as_ref().is_ok_and(|ours| it.kubelet.iter().any(|login| trimmed(login) == *ours))
         },
     },
     Listed {
         reason: "all names of Docker Hub are one host, at whatever port the endpoint has it",
-        holds: |it| it.is_hub() && it.ours.is_ok() && it.has("docker.io"),
+        holds: |it| it.is_hub() && it.ours.is_ok() && it.kubelet.is_empty() && it.has("registry-1.docker.io"),
     },
     Listed {
         reason: "the scheme's own port may be spelled out: the owner of the password named this server and this port",

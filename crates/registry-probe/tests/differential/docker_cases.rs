@@ -58,22 +58,85 @@ const ENDPOINTS: &[(&str, &str)] = &[
 ];
 
 const HOSTS: &[&str] = &[
-    "{host}", "{host}", "{host}", "{host}", "{host}", "{name}", "{name}:443", "{name}:80", "{name}:", "{name}:5000",
-    "{name}:05000", "*.example.com", "*.example.com:5000", "reg*.example.com", "*.*.com", "*", "registry.*.com:5000",
-    "registry.example.com*", "{HOST}", "other.example.com", "example.com", "*.0.0.1:5000", "docker.io", "index.docker.io",
-    "registry-1.docker.io", "*.docker.io", "docker.*", "bob@{host}", "b ob@{host}", "bob:%zz@{host}", "%72egistry.example.com",
-    "::1", "[::1]", "[::1", "", "{host}:x",
+    "{host}",
+    "{host}",
+    "{host}",
+    "{host}",
+    "{host}",
+    "{name}",
+    "{name}:443",
+    "{name}:80",
+    "{name}:",
+    "{name}:5000",
+    "{name}:05000",
+    "*.example.com",
+    "*.example.com:5000",
+    "reg*.example.com",
+    "*.*.com",
+    "*",
+    "registry.*.com:5000",
+    "registry.example.com*",
+    "{HOST}",
+    "other.example.com",
+    "example.com",
+    "*.0.0.1:5000",
+    "docker.io",
+    "index.docker.io",
+    "registry-1.docker.io",
+    "*.docker.io",
+    "docker.*",
+    "bob@{host}",
+    "b ob@{host}",
+    "bob:%zz@{host}",
+    "%72egistry.example.com",
+    "::1",
+    "[::1]",
+    "[::1",
+    "",
+    "{host}:x",
 ];
 
 const PATHS: &[&str] = &[
-    "", "", "", "", "", "/", "/", "/v1/", "/v1/", "/v2/", "/v2", "/v1", "//", "/team", "/team/", "/team/app", "/te", "/te%61m",
-    "/te%2561m", "/%zz", "/v1/team", "/v2//team", "/other", "/?a=b", "?a=b", "#team", "/#%zz", "/team?x", "/v1beta", "/a b", "/*",
+    "",
+    "",
+    "",
+    "",
+    "",
+    "/",
+    "/",
+    "/v1/",
+    "/v1/",
+    "/v2/",
+    "/v2",
+    "/v1",
+    "//",
+    "/team",
+    "/team/",
+    "/team/app",
+    "/te",
+    "/te%61m",
+    "/te%2561m",
+    "/%zz",
+    "/v1/team",
+    "/v2//team",
+    "/other",
+    "/?a=b",
+    "?a=b",
+    "#team",
+    "/#%zz",
+    "/team?x",
+    "/v1beta",
+    "/a b",
+    "/*",
 ];
 
 fn case(dice: &mut Dice, number: usize) -> Case {
     let (endpoint, domain) = ENDPOINTS[dice.below(ENDPOINTS.len())];
     let base_path = dice.is(40).then(|| "team".to_owned());
-    let image = format!("{domain}/{}image-{number}", base_path.iter().map(|path| format!("{path}/")).collect::<String>());
+    let image = format!(
+        "{domain}/{}image-{number}",
+        base_path.iter().map(|path| format!("{path}/")).collect::<String>()
+    );
     let keys: Vec<String> = (0..=dice.below(4)).map(|_| key(dice, domain)).collect();
     let entries: Vec<String> = keys
         .iter()
@@ -91,7 +154,11 @@ fn key(dice: &mut Dice, domain: &str) -> String {
         Some((name, _)) if !domain.ends_with(']') => name,
         _ => domain,
     };
-    let host = dice.pick(HOSTS).replace("{host}", domain).replace("{name}", name).replace("{HOST}", &domain.to_uppercase());
+    let host = dice
+        .pick(HOSTS)
+        .replace("{host}", domain)
+        .replace("{name}", name)
+        .replace("{HOST}", &domain.to_uppercase());
     if dice.is(5) {
         return "https://index.docker.io/v1/".to_owned();
     }
@@ -106,22 +173,38 @@ fn string(dice: &mut Dice, text: &str) -> String {
 
 fn entry(dice: &mut Dice, user: &str) -> String {
     if dice.is(6) {
-        return dice.pick(&["null", "{}", "{\"auth\":\"\"}", "{\"email\":\"a@b\"}", "[]", "\"text\""]).to_owned();
+        return dice
+            .pick(&["null", "{}", "{\"auth\":\"\"}", "{\"email\":\"a@b\"}", "[]", "\"text\""])
+            .to_owned();
     }
     let mut fields = Vec::new();
     if dice.is(75) {
         fields.push(format!("{}:{}", name(dice, "auth"), auth(dice, user)));
     }
     if fields.is_empty() || dice.is(30) {
-        let value = dice.pick(&["USER", "USER", "USER", "null", "a:b", "", "\\ud800", "us\\u00e9r"]).replace("USER", user);
+        let value = dice
+            .pick(&["USER", "USER", "USER", "null", "a:b", "", "\\ud800", "us\\u00e9r"])
+            .replace("USER", user);
         let value = if value == "null" { value } else { format!("\"{value}\"") };
         fields.push(format!("{}:{value}", name(dice, "username")));
-        let value = dice.pick(&["\"plain\"", "\"plain\"", "\"pl:ain\"", "null", "\"\"", "\"pl\\nain\"", "\"plain\\n\"", "\"\\ud83d\\ude00\""]);
+        let value = dice.pick(&[
+            "\"plain\"",
+            "\"plain\"",
+            "\"pl:ain\"",
+            "null",
+            "\"\"",
+            "\"pl\\nain\"",
+            "\"plain\\n\"",
+            "\"\\ud83d\\ude00\"",
+        ]);
         fields.push(format!("{}:{value}", name(dice, "password")));
     }
-    for (field, percent) in [("identitytoken", 6), ("registrytoken", 4), ("email", 5), ("unknown", 5), ("auth", 2)] {
+    for (field, percent) in
+        [("identitytoken", 6), ("registrytoken", 4), ("email", 5), ("unknown", 5), ("auth", 2)]
+    {
         if dice.is(percent) {
-            let value = dice.pick(&["\"token\"", "\"token\"", "\"token\"", "\"\"", "null", "5", "\"to ken\""]);
+            let value =
+                dice.pick(&["\"token\"", "\"token\"", "\"token\"", "\"\"", "null", "5", "\"to ken\""]);
             let value = if field == "unknown" || value != "5" || dice.is(20) { value } else { "null" };
             fields.push(format!("{}:{value}", name(dice, field)));
         }
@@ -165,7 +248,11 @@ fn auth(dice: &mut Dice, user: &str) -> String {
         4 => format!("{text} "),
         5 => text.replace('=', "\\n="),
         6 => format!("{text}="),
-        7 => text.chars().enumerate().map(|(at, c)| if at % 8 == 7 { format!("{c}\\r\\n") } else { c.to_string() }).collect(),
+        7 => text
+            .chars()
+            .enumerate()
+            .map(|(at, c)| if at % 8 == 7 { format!("{c}\\r\\n") } else { c.to_string() })
+            .collect(),
         8 => "not base64!".to_owned(),
         9 => "\\n".to_owned(),
         10 => format!("{text}\\t"),
@@ -191,7 +278,9 @@ fn file(dice: &mut Dice, entries: &str) -> String {
         9 => format!("{{{auths}:[]}}"),
         10 => "null".to_owned(),
         11 => String::new(),
-        12 => format!("{{{auths}:{{{entries}}},\"proxies\":{{\"default\":{{\"x\":1e999}}}},\"psFormat\":\"\\ud800\"}}"),
+        12 => format!(
+            "{{{auths}:{{{entries}}},\"proxies\":{{\"default\":{{\"x\":1e999}}}},\"psFormat\":\"\\ud800\"}}"
+        ),
         _ => format!("{{{auths}:{{{entries}}}}}"),
     }
 }

@@ -26,12 +26,14 @@ impl Recipe {
             std::fs::read_to_string(&path).map_err(|source| ToolsError::File { path, source })
         };
         let (go_mod, go_sum) = (read("go.mod")?, read("go.sum")?);
-        let sources: Vec<String> = sources(tool, dir)?.iter().map(|name| read(name)).collect::<Result<_, _>>()?;
+        let sources: Vec<String> =
+            sources(tool, dir)?.iter().map(|name| read(name)).collect::<Result<_, _>>()?;
         let version = pinned_version(&go_mod, tool.package())
             .ok_or_else(|| ToolsError::NotPinned { path: dir.join("go.mod"), package: tool.package() })?;
         let args = build_args(tool, &version);
         // No text has a NUL, so no two recipes run together into the same bytes.
-        let pins = sha256_hex([go_mod, go_sum, sources.join("\0\0"), args.join("\0")].join("\0\0").as_bytes());
+        let pins =
+            sha256_hex([go_mod, go_sum, sources.join("\0\0"), args.join("\0")].join("\0\0").as_bytes());
         Ok(Self { version, pins, go: go_version(dir), args, dir: dir.to_path_buf() })
     }
 
