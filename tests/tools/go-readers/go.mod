@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/docker/cli v29.7.2+incompatible
+	k8s.io/klog/v2 v2.140.0
 	k8s.io/kubernetes v1.36.3
 )
 
@@ -32,7 +33,6 @@ require (
 	k8s.io/client-go v0.36.3 // indirect
 	k8s.io/component-base v0.36.3 // indirect
 	k8s.io/controller-manager v0.36.3 // indirect
-	k8s.io/klog/v2 v2.140.0 // indirect
 )
 
 // The staging modules are published under their own version: v1.36.3 is v0.36.3 there.

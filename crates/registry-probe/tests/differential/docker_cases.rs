@@ -162,6 +162,12 @@ fn key(dice: &mut Dice, domain: &str) -> String {
     if dice.is(5) {
         return "https://index.docker.io/v1/".to_owned();
     }
+    if dice.is(40) {
+        return format!(
+            "{scheme}{domain}{}",
+            dice.pick(&["", "", "", "/", "/v1/", "/v2/", "/team", "/team/"])
+        );
+    }
     format!("{scheme}{host}{}", dice.pick(PATHS))
 }
 
@@ -174,7 +180,16 @@ fn string(dice: &mut Dice, text: &str) -> String {
 fn entry(dice: &mut Dice, user: &str) -> String {
     if dice.is(6) {
         return dice
-            .pick(&["null", "{}", "{\"auth\":\"\"}", "{\"email\":\"a@b\"}", "[]", "\"text\""])
+            .pick(&[
+                "null",
+                "{}",
+                "{}",
+                "{}",
+                "{\"auth\":\"\"}",
+                "{\"email\":\"a@b\"}",
+                "{\"email\":\"a@b\"}",
+                "[]",
+            ])
             .to_owned();
     }
     let mut fields = Vec::new();
@@ -225,7 +240,7 @@ fn name(dice: &mut Dice, name: &str) -> String {
 }
 
 fn auth(dice: &mut Dice, user: &str) -> String {
-    let login: Vec<u8> = match dice.below(30) {
+    let login: Vec<u8> = match dice.below(70) {
         0 => format!("{user}:pa:ss").into_bytes(),
         1 => user.to_owned().into_bytes(),
         2 => format!("{user}:").into_bytes(),
@@ -238,10 +253,10 @@ fn auth(dice: &mut Dice, user: &str) -> String {
         9 => format!("{user}:p\u{e9}ss").into_bytes(),
         10 => format!("{user}:\0").into_bytes(),
         11 => format!("{user}:line\nline").into_bytes(),
-        length => format!("{user}:{}", "p".repeat(length)).into_bytes(),
+        length => format!("{user}:{}", "p".repeat(length % 23)).into_bytes(),
     };
     let text = STANDARD.encode(login);
-    let text = match dice.below(40) {
+    let text = match dice.below(150) {
         0 | 1 => text.trim_end_matches('=').to_owned(),
         2 => format!("{text}\\n"),
         3 => format!(" {text}"),
@@ -259,7 +274,7 @@ fn auth(dice: &mut Dice, user: &str) -> String {
         11 => format!("{}:{text}", "a"),
         _ => text,
     };
-    if dice.is(1) { "7".to_owned() } else { format!("\"{text}\"") }
+    if dice.below(1000) == 0 { "7".to_owned() } else { format!("\"{text}\"") }
 }
 
 fn file(dice: &mut Dice, entries: &str) -> String {
