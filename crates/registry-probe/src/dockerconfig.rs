@@ -469,7 +469,7 @@ mod tests {
             format!(r#"{{"auths":{{{good}}},"credHelpers":{{"other.example":null}},"credsStore":null}}"#),
             format!(r#"{{"AUTHS":{{{good}}},"HttpHeaders":null}}"#),
             format!(r#"{{"auths":{{"other.example":{{}}}},"auths":{{{good}}}}}"#),
-            format!(r#"{{"auths":{{{good}}},"auths":null}}"#),
+            format!(r#"{{"auths":null,"auths":{{{good}}}}}"#),
             format!(r#"{{"auths":{{"r.io":{{"auth":"%%"}},{good}}}}}"#),
             r#"{"auths":{"r.io":{"Auth":"YWxpY2U6cHc=","auth":null}}}"#.to_owned(),
             r#"{"auths":{"r.io":{"UserName":"alice","password":"old","password":"pw"}}}"#.to_owned(),

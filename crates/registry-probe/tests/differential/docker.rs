@@ -35,6 +35,7 @@ impl Login {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Kubelet {
+    readable: bool,
     firsts_that_say: Option<Vec<Login>>,
 }
 
@@ -56,6 +57,8 @@ struct Reading {
     case: String,
     endpoint: Endpoint,
     config: Vec<u8>,
+    has_key_twice: bool,
+    is_readable: bool,
     kubelet: Vec<[Option<String>; 4]>,
     docker: Vec<[Option<String>; 4]>,
     ours: Result<[Option<String>; 4], DockerConfigError>,
@@ -72,6 +75,8 @@ impl Reading {
             case: format!("{} {} {}", case.endpoint, case.image, String::from_utf8_lossy(&case.config)),
             endpoint,
             config: case.config,
+            has_key_twice: case.has_key_twice,
+            is_readable: answers.kubelet.readable,
             kubelet: texts(answers.kubelet.firsts_that_say),
             docker: texts(answers.docker.logins),
             ours: ours.map(|ours| texts_of(&ours)),
@@ -101,7 +106,7 @@ impl Reading {
     /// Whether a key names the scheme's own port.
     fn spells_out_default_port(&self) -> bool {
         let port = if self.endpoint.to_string().starts_with("https:") { ":443" } else { ":80" };
-        self.has(&format!("{port}\"")) || self.has(&format!("{port}/"))
+        ["\"", "/", "#", "?", "\\/"].iter().any(|end| self.has(&format!("{port}{end}")))
     }
 }
 
@@ -159,7 +164,7 @@ const LISTED: &[Listed<Reading>] = &[
     },
     Listed {
         reason: "a login that is not UTF-8 can't be handed to the container runtime: its API takes text",
-        holds: |it| it.ours.is_err() && it.kubelet.iter().all(|login| login.contains(&None)),
+        holds: |it| it.ours.is_err() && it.kubelet.iter().any(|login| login.contains(&None)),
     },
     Listed {
         reason: "identity and registry tokens are used as Docker uses them; the kubelet does not know them",
@@ -189,11 +194,15 @@ const LISTED: &[Listed<Reading>] = &[
     },
     Listed {
         reason: "all names of Docker Hub are one host, at whatever port the endpoint has it",
-        holds: |it| it.is_hub() && it.ours.is_ok() && it.kubelet.is_empty() && it.has("registry-1.docker.io"),
+        holds: |it| it.is_hub() && it.ours.is_ok() && it.kubelet.is_empty() && it.has("docker.io"),
     },
     Listed {
         reason: "the scheme's own port may be spelled out: the owner of the password named this server and this port",
         holds: |it| it.ours.is_ok() && it.kubelet.is_empty() && it.spells_out_default_port(),
+    },
+    Listed {
+        reason: "of a key that stands twice the last entry alone is looked at; Go refuses the file for the first one's auth",
+        holds: |it| it.ours.is_ok() && !it.is_readable && it.has_key_twice,
     },
     Listed {
         reason: "an IPv6 address without a port is a pattern to the kubelet, and a host to Docker",

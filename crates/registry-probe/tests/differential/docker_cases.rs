@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 /// A configuration, and what is to be pulled with it.
 pub struct Case {
     pub config: Vec<u8>,
+    pub has_key_twice: bool,
     pub endpoint: String,
     pub base_path: Option<String>,
     /// As a Pod refers to it, without a tag.
@@ -145,7 +146,8 @@ fn case(dice: &mut Dice, number: usize) -> Case {
         .collect();
     let text = file(dice, &entries.join(","));
     let config = spoiled(dice, text);
-    Case { config, endpoint: endpoint.to_owned(), base_path, image, host: domain.to_owned() }
+    let has_key_twice = keys.iter().enumerate().any(|(position, key)| keys[..position].contains(key));
+    Case { config, has_key_twice, endpoint: endpoint.to_owned(), base_path, image, host: domain.to_owned() }
 }
 
 fn key(dice: &mut Dice, domain: &str) -> String {
