@@ -4,6 +4,7 @@
 //! `cargo test -p registry-probe --test differential -- --ignored`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the counts are the result")]
 
 #[path = "differential/bundles.rs"]
 mod bundles;

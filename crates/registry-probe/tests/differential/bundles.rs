@@ -39,9 +39,7 @@ impl std::fmt::Debug for Reading {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ours = self.ours.as_ref().map(|(_, count)| count);
         write!(f, "{:?}\n  begun {}, Go: {}, ours: {ours:?}", self.what, self.begun, self.read)?;
-        if std::env::var_os("SHOW_CHAINS").is_some() {
-            write!(f, "\n{}", self.text)?;
-        }
+        write!(f, "\n{}", self.text)?;
         Ok(())
     }
 }

@@ -34,11 +34,9 @@ impl std::fmt::Debug for Verdicts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Made { what, verified, kind, error, .. } = &self.made;
         write!(f, "{what:?}\n  Go: {verified} {kind} {error}\n  ours: {:?}", self.ours)?;
-        if std::env::var_os("SHOW_CHAINS").is_some() {
-            write!(f, "\n  {}", self.made.roots)?;
-            for der in &self.made.chain {
-                write!(f, "\n  -----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----")?;
-            }
+        write!(f, "\n  {}", self.made.roots)?;
+        for der in &self.made.chain {
+            write!(f, "\n  -----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----")?;
         }
         Ok(())
     }

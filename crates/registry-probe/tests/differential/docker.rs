@@ -185,8 +185,8 @@ const LISTED: &[Listed<Reading>] = &[
                 [
                     user,
                     password.map(|password| password.trim_matches('\0').to_owned()),
-                    Some("".into()),
-                    Some("".into()),
+                    Some(String::new()),
+                    Some(String::new()),
                 ]
             };
             it.ours.as_ref().is_ok_and(|ours| it.kubelet.iter().any(|login| trimmed(login) == *ours))

@@ -136,7 +136,7 @@ fn case(dice: &mut Dice, number: usize) -> Case {
     let base_path = dice.is(40).then(|| "team".to_owned());
     let image = format!(
         "{domain}/{}image-{number}",
-        base_path.iter().map(|path| format!("{path}/")).collect::<String>()
+        base_path.as_deref().map_or_else(String::new, |path| path.to_owned() + "/")
     );
     let keys: Vec<String> = (0..=dice.below(4)).map(|_| key(dice, domain)).collect();
     let entries: Vec<String> = keys
@@ -313,7 +313,10 @@ fn spoiled(dice: &mut Dice, text: String) -> Vec<u8> {
         5 => text.replace('"', "'").into_bytes(),
         6 => text.replace("user", "us\u{e9}r").into_bytes(),
         7 => String::from_utf8(text.into_bytes()).unwrap().replace("user", "\u{1}").into_bytes(),
-        8 => text.bytes().map(|byte| if byte == b'u' && text.len() % 2 == 0 { 0xff } else { byte }).collect(),
+        8 => text
+            .bytes()
+            .map(|byte| if byte == b'u' && text.len().is_multiple_of(2) { 0xff } else { byte })
+            .collect(),
         9 => format!("// comment\n{text}").into_bytes(),
         10 => format!("{text} {{}}").into_bytes(),
         11 => text.replace("\"plain\"", "\"\\ud83dplain\\udc00\"").into_bytes(),
