@@ -11,8 +11,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 mod json;
+mod key;
 
 use self::json::{DockerConfig, Entry};
+use self::key::Key;
 use crate::credentials::{Credentials, CredentialsError};
 use crate::endpoint::{Endpoint, Scheme};
 use crate::host::{Host, HostPort};
@@ -86,7 +88,9 @@ pub(crate) fn credentials_for(
     let config = DockerConfig::parse(json).ok_or(DockerConfigError::NotADockerConfig)?;
     let host = shown(wanted.server);
     let ranked = config.auths.iter().filter_map(|(key, entry)| Some((wanted.rank(key)?, entry)));
-    let found = ranked.max_by_key(|(rank, _)| *rank).map(|(_, entry)| entry);
+    // An entry that says nothing is tried by the kubelet too, and then the next one.
+    let found =
+        ranked.max_by_key(|(rank, entry)| (says_something(entry), rank.clone())).map(|(_, entry)| entry);
     if found.is_some_and(|entry| !has_usable_auth(entry)) {
         return Err(DockerConfigError::AuthNotBasic { host });
     }
@@ -107,7 +111,19 @@ impl DockerConfig {
 }
 
 fn has_usable_auth(entry: &Entry) -> bool {
-    entry.auth.expose_secret().is_empty() || decoded(&entry.auth).is_some()
+    entry.auth.expose_secret().is_empty()
+        || decoded_bytes(&entry.auth).is_some_and(|login| login.contains(&b':'))
+}
+
+/// Whether there is anything to sign in with.
+fn says_something(entry: &Entry) -> bool {
+    let given = |field: &SecretString| !field.expose_secret().is_empty();
+    let has_login = if given(&entry.auth) {
+        decoded_bytes(&entry.auth).is_none_or(|login| login != b":")
+    } else {
+        given(&entry.username) || given(&entry.password)
+    };
+    has_login || given(&entry.identitytoken) || given(&entry.registrytoken)
 }
 
 fn shown(server: &HostPort) -> String {
@@ -125,9 +141,10 @@ struct Wanted<'a> {
     path: String,
 }
 
-/// How well a key fits: its host spelled out before a pattern, the port as a reference has it before one that only means the
-/// same, then by how much of the path it names, then without a scheme before with one (Docker looks up the bare key first).
-type Rank = (bool, bool, usize, bool);
+/// How well a key fits: the port as a reference has it before one that only means the same, then as the kubelet sorts them, which is
+/// by their text from the end of the alphabet (a host before a pattern, a longer path first), then without a scheme before with one
+/// (Docker looks up the bare key first). Of Docker Hub's names, that which references have comes first.
+type Rank = (bool, u8, String, bool);
 
 impl<'a> Wanted<'a> {
     fn new(endpoint: &'a Endpoint, base_path: Option<&RepositoryName>) -> Self {
@@ -145,31 +162,38 @@ impl<'a> Wanted<'a> {
     /// How well a key fits; none where the kubelet would not use it: other ports are other registries, and the key's path
     /// must begin the image's.
     fn rank(&self, key: &str) -> Option<Rank> {
-        let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
-        let rest = bare.unwrap_or(key).split(['?', '#']).next().unwrap_or_default();
-        let (authority, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
-        // The kubelet reads a key as a URL, and ignores a user in it.
-        let authority = authority.rsplit_once('@').map_or(authority, |(_, authority)| authority);
-        let (host, port) = host_and_port(authority);
-        let is_spelled_out = host == self.host || (is_hub(host) && is_hub(&self.host));
-        if !(is_spelled_out || is_pattern_of(host, &self.host)) {
+        let key = Key::parse(key)?;
+        let hub_rank = self.hub_rank(&key);
+        let is_host = match hub_rank {
+            None if is_hub(&self.host) => false,
+            None => key.host == self.host || is_pattern_of(&key.host, &self.host),
+            Some(_) => true,
+        };
+        if !is_host {
             return None;
         }
         // Docker Hub's key names no server, and nobody else has a server at any port of its hosts.
-        let is_port_of_reference = port == self.port.as_deref() || (port.is_none() && is_hub(&self.host));
-        let is_default_spelled_out = self.port.is_none() && port == Some(&*self.server.port.to_string());
+        let is_port_of_reference = key.port == self.port || (key.port.is_none() && hub_rank.is_some());
+        let is_default_spelled_out = self.port.is_none() && key.port == Some(self.server.port.to_string());
         if !is_port_of_reference && !is_default_spelled_out {
             return None;
         }
-        // Docker's own keys end with the version of an API: `https://index.docker.io/v1/`.
-        let path = ["v1", "v2"]
-            .iter()
-            .find_map(|version| {
-                path.strip_prefix(version).filter(|rest| rest.is_empty() || rest.starts_with('/'))
-            })
-            .map_or(path, |rest| rest.trim_start_matches('/'));
-        let is_below = self.path.get(1..).is_some_and(|own| own.starts_with(path));
-        is_below.then_some((is_spelled_out, is_port_of_reference, path.len(), bare.is_none()))
+        let is_below = self.path.starts_with(&key.path);
+        is_below.then(|| (is_port_of_reference, hub_rank.unwrap_or(0), key.text, key.is_bare))
+    }
+
+    /// How well a key fits Docker Hub, if that is wanted: references name it docker.io, and clients that find no such key look
+    /// for index.docker.io, without a path.
+    fn hub_rank(&self, key: &Key) -> Option<u8> {
+        if !is_hub(&self.host) {
+            return None;
+        }
+        match &*key.host {
+            "docker.io" => Some(2),
+            "index.docker.io" if key.path.is_empty() => Some(1),
+            "registry-1.docker.io" if key.path.is_empty() => Some(0),
+            host => is_pattern_of(host, "docker.io").then_some(2),
+        }
     }
 }
 
@@ -177,16 +201,6 @@ fn default_port(endpoint: &Endpoint) -> u16 {
     match endpoint.scheme() {
         Scheme::Https => 443,
         Scheme::Http => 80,
-    }
-}
-
-/// The port is none where it is left out or empty.
-fn host_and_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            (host, Some(port).filter(|port| !port.is_empty()))
-        }
-        _ => (authority, None),
     }
 }
 
@@ -290,12 +304,15 @@ fn credentials_of(
     Credentials::basic(username.expose_secret(), password).map_err(unusable)
 }
 
-fn decoded(auth: &SecretString) -> Option<(SecretString, SecretString)> {
+fn decoded_bytes(auth: &SecretString) -> Option<Vec<u8>> {
     // Go's decoder skips line breaks, and the kubelet takes base64 with and without padding.
     let auth = SecretString::from(auth.expose_secret().replace(['\r', '\n'], ""));
     let engine = if auth.expose_secret().ends_with('=') { PADDED } else { UNPADDED };
-    let text = engine.decode(auth.expose_secret()).ok()?;
-    let text = SecretString::from(String::from_utf8(text).ok()?);
+    engine.decode(auth.expose_secret()).ok()
+}
+
+fn decoded(auth: &SecretString) -> Option<(SecretString, SecretString)> {
+    let text = SecretString::from(String::from_utf8(decoded_bytes(auth)?).ok()?);
     let (username, password) = text.expose_secret().split_once(':')?;
     // Docker pads with NUL.
     Some((SecretString::from(username), SecretString::from(password.trim_matches('\0'))))
@@ -405,6 +422,34 @@ mod tests {
     }
 
     #[test]
+    fn order_is_that_of_the_kubelet() {
+        let entry = |key: &str, name: &str| format!(r#""{key}":{{"username":"{name}","password":"pw"}}"#);
+        let config = |keys: &[(&str, &str)]| {
+            let entries: Vec<_> = keys.iter().map(|(key, name)| entry(key, name)).collect();
+            format!(r#"{{"auths":{{{}}}}}"#, entries.join(","))
+        };
+        let patterns = config(&[("*.io/team", "long"), ("a*.io", "later")]);
+        assert_eq!(found_below(&patterns, "https://ab.io", Some("team")).as_deref(), Ok("later:pw"));
+        let hub = config(&[
+            ("https://index.docker.io/v1/", "index"),
+            ("docker.io", "hub"),
+            ("registry-1.docker.io", "api"),
+        ]);
+        assert_eq!(found(&hub, "https://registry-1.docker.io").as_deref(), Ok("hub:pw"));
+        let empty = r#"{"auths":{"r.io/team":{},"r.io":{"username":"alice","password":"pw"}}}"#;
+        assert_eq!(found_below(empty, "https://r.io", Some("team")).as_deref(), Ok("alice:pw"));
+    }
+
+    #[test]
+    fn escapes_and_names_are_read_as_go_reads_them() {
+        let entry = r#""r.io":{"u\u017fername":"alice","password":"\ud800pw\ud83d\ude00"}"#;
+        let json = format!(r#"{{"auths":{{{entry}}}}}"#);
+        assert_eq!(found(&json, "https://r.io").as_deref(), Ok("alice:\u{fffd}pw\u{1f600}"));
+        let json = format!(r#"{{"HttpHeaders":{{"a":7}},"auths":{{{entry}}}}}"#);
+        assert_eq!(found(&json, "https://r.io").unwrap_err(), DockerConfigError::NotADockerConfig);
+    }
+
+    #[test]
     fn bare_key_wins_over_the_same_with_a_scheme() {
         for keys in [["https://r.io:5000", "r.io:5000"], ["http://r.io:5000/", "r.io:5000"]] {
             let [old, new] = keys;
@@ -424,7 +469,7 @@ mod tests {
             format!(r#"{{"auths":{{{good}}},"credHelpers":{{"other.example":null}},"credsStore":null}}"#),
             format!(r#"{{"AUTHS":{{{good}}},"HttpHeaders":null}}"#),
             format!(r#"{{"auths":{{"other.example":{{}}}},"auths":{{{good}}}}}"#),
-            format!(r#"{{"auths":{{{good}}},"auths":null}}"#),
+            format!(r#"{{"auths":null,"auths":{{{good}}}}}"#),
             format!(r#"{{"auths":{{"r.io":{{"auth":"%%"}},{good}}}}}"#),
             r#"{"auths":{"r.io":{"Auth":"YWxpY2U6cHc=","auth":null}}}"#.to_owned(),
             r#"{"auths":{"r.io":{"UserName":"alice","password":"old","password":"pw"}}}"#.to_owned(),

@@ -259,3 +259,74 @@ fn a_certificate_that_would_be_lost_is_an_error_with_its_line() {
         ClientCertificateError::NoCertificate
     );
 }
+
+/// What a handshake would find, if the CA alone was trusted.
+fn defects(ca: &Authority, chain: &[rustls::pki_types::CertificateDer<'_>]) -> Vec<TlsDefect> {
+    let now = "2026-06-01T00:00:00Z".parse().unwrap();
+    ca.bundle().defects_of(chain, &"registry.example.com".parse().unwrap(), now)
+}
+
+fn changed(change: impl FnOnce(&mut CertificateParams)) -> Authority {
+    let mut params = ca_params("company");
+    change(&mut params);
+    Authority::of(params)
+}
+
+const HOST: [&str; 1] = ["registry.example.com"];
+
+#[test]
+fn holds_a_trusted_authority_to_what_it_says() {
+    use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
+    let constraints = [TlsDefect::Unusable(Unusable::Constraints)];
+    for ca in [
+        changed(|params| params.is_ca = IsCa::ExplicitNoCa),
+        changed(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]),
+        changed(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
+    ] {
+        assert_eq!(defects(&ca, &ca.server(&HOST).chain), constraints);
+    }
+    let short = changed(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+    assert_eq!(defects(&short, &short.server(&HOST).chain), []);
+    let below = short.intermediate(ca_params("intermediate"));
+    assert_eq!(defects(&short, &below.server(&HOST).with(&below).chain), constraints);
+    let unknown = changed(|params| {
+        params.custom_extensions = vec![critical(&[1, 3, 6, 1, 4, 1, 99999, 2], &[5, 0])];
+    });
+    let named = TlsDefect::Unusable(Unusable::CriticalExtension("1.3.6.1.4.1.99999.2".into()));
+    assert_eq!(defects(&unknown, &unknown.server(&HOST).chain), [named]);
+}
+
+#[test]
+fn holds_intermediates_and_strangers_to_what_clients_read() {
+    let root = Authority::new("company");
+    let mut params = ca_params("intermediate");
+    params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    let below = root.intermediate(params);
+    let chain = below.server(&HOST).with(&below).chain;
+    assert_eq!(defects(&root, &chain), [TlsDefect::Unusable(Unusable::Constraints)]);
+    let mut chain = root.server(&HOST).chain;
+    chain.push(vec![0x30, 3, 2, 1, 5].into());
+    assert_eq!(defects(&root, &chain), [TlsDefect::Unusable(Unusable::Unreadable)]);
+}
+
+#[test]
+fn takes_any_purpose_and_mapped_addresses() {
+    let root = Authority::new("company");
+    let mut params = server_params(&HOST);
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::Any];
+    assert_eq!(defects(&root, &root.sign(&params).chain), []);
+    let now = "2026-06-01T00:00:00Z".parse().unwrap();
+    let chain = root.server(&["::ffff:192.0.2.1"]).chain;
+    assert_eq!(root.bundle().defects_of(&chain, &"192.0.2.1".parse().unwrap(), now), []);
+}
+
+#[test]
+fn authority_made_anew_with_another_kind_of_key_is_unknown() {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let anew = ca_params("company").self_signed(&key).unwrap();
+    let bundle = CaBundle::parse(anew.pem().as_bytes()).unwrap();
+    let chain = Authority::new("company").server(&HOST).chain;
+    let now = "2026-06-01T00:00:00Z".parse().unwrap();
+    let found = bundle.defects_of(&chain, &"registry.example.com".parse().unwrap(), now);
+    assert!(matches!(found[..], [TlsDefect::UnknownIssuer { self_signed: false, .. }]), "{found:?}");
+}

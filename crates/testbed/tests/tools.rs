@@ -36,6 +36,17 @@ fn the_key_changes_with_each_of_the_pins_and_with_nothing_else() -> Outcome {
 }
 
 #[test]
+fn the_key_changes_with_each_file_of_a_program_of_several() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    copy_pins(Tool::GoReaders, dir.path())?;
+    let workshop = Workshop::new(dir.path(), dir.path().join("cache"), None);
+    let key = workshop.recipe(Tool::GoReaders)?.key();
+    std::fs::write(dir.path().join("go-readers").join("another.go"), "package main\n")?;
+    assert_ne!(workshop.recipe(Tool::GoReaders)?.key(), key);
+    Ok(())
+}
+
+#[test]
 fn each_tool_is_pinned() -> Outcome {
     for (tool, version) in [
         (Tool::Etcd, "v3.6.8"),
@@ -49,6 +60,7 @@ fn each_tool_is_pinned() -> Outcome {
         (Tool::FluxHealth, "v1.2.2"),
         (Tool::ArgoHealth, "v3.5.0"),
         (Tool::PrometheusRules, "v0.310.0"),
+        (Tool::GoReaders, "v1.36.3"),
     ] {
         assert_eq!(Workshop::of_this_repository().recipe(tool)?.version, version);
     }

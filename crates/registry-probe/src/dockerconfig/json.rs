@@ -31,11 +31,58 @@ pub(super) struct Entry {
 impl DockerConfig {
     /// None where it is no JSON, has no `auths`, or has values of another type than the clients take.
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
-        // Go replaces what is not UTF-8.
-        let text = String::from_utf8_lossy(json);
+        let text = without_lone_surrogates(&replaced(json));
         let read: Read = serde_json::from_str::<Option<Read>>(&text).ok()??;
         Some(Self { auths: read.auths?, helpers: read.helpers, has_store: read.has_store })
     }
+}
+
+/// Go replaces each byte that is not UTF-8 by a character of its own.
+fn replaced(json: &[u8]) -> String {
+    json.utf8_chunks().fold(String::with_capacity(json.len()), |mut text, chunk| {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+        text
+    })
+}
+
+/// JSON in which each escaped half of a pair (`\ud800`) that stands alone is the character that Go reads in its place.
+fn without_lone_surrogates(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((before, after)) = rest.split_once('\\') {
+        text.push_str(before);
+        let (escape, behind) =
+            match (surrogate(after, 0xd8), after.get(5..).and_then(|it| it.strip_prefix('\\'))) {
+                (true, Some(second)) if surrogate(second, 0xdc) => after.split_at(11),
+                (is_first, _) if is_first || surrogate(after, 0xdc) => {
+                    ("ufffd", after.get(5..).unwrap_or_default())
+                }
+                _ => after.split_at(after.chars().next().map_or(0, char::len_utf8)),
+            };
+        text.push('\\');
+        text.push_str(escape);
+        rest = behind;
+    }
+    text.push_str(rest);
+    text
+}
+
+/// Whether a half of a pair of UTF-16 follows: the first half from 0xd8 on, the second from 0xdc on.
+fn surrogate(escape: &str, from: u16) -> bool {
+    let digits = escape.strip_prefix('u').and_then(|digits| digits.get(..4));
+    let value = digits.and_then(|digits| u16::from_str_radix(digits, 16).ok());
+    value.is_some_and(|value| (from..from + 4).contains(&(value >> 8)))
+}
+
+/// The name of a field as Go compares it: in one case, in which two letters beyond ASCII have a counterpart.
+fn folded(name: &str) -> String {
+    let fold = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    name.chars().map(fold).collect()
 }
 
 #[derive(Default)]
@@ -74,7 +121,7 @@ impl<'de, T: TakeField> Visitor<'de> for Fields<T> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<T, A::Error> {
         while let Some(name) = map.next_key::<String>()? {
-            self.0.take(&name.to_ascii_lowercase(), &mut map)?;
+            self.0.take(&folded(&name), &mut map)?;
         }
         Ok(self.0)
     }
@@ -85,11 +132,15 @@ impl TakeField for Read {
         match name {
             "auths" => {
                 let entries: Option<BTreeMap<String, Option<Entry>>> = map.next_value()?;
-                let entries = entries
-                    .map(|entries| entries.into_iter().map(|(key, entry)| (key, entry.unwrap_or_default())));
-                if let Some(entries) = entries {
-                    self.auths.get_or_insert_default().extend(entries);
-                }
+                // In Go, null empties a map, and an object is added to it.
+                self.auths = entries.map(|entries| {
+                    let entries = entries.into_iter().map(|(key, entry)| (key, entry.unwrap_or_default()));
+                    self.auths.take().unwrap_or_default().into_iter().chain(entries).collect()
+                });
+            }
+            // Unused, but of another type they spoil the file for the kubelet.
+            "httpheaders" => {
+                map.next_value::<Option<BTreeMap<String, Option<String>>>>()?;
             }
             // Docker reads these, the kubelet doesn't: of another type they spoil nothing.
             "credhelpers" => {

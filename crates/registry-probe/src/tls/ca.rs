@@ -12,7 +12,11 @@ use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::certificate::{moment, printable};
+use super::certificate::{
+    critical_extension_unknown_to_clients, has_extension_twice, has_negative_serial, moment, printable,
+    serves, signs,
+};
+use super::defect::Unusable;
 use super::pem::{BrokenPem, certificates_in, position};
 
 /// At least one authority. Cheap to clone.
@@ -26,6 +30,16 @@ pub(super) struct Authority {
     pub(super) subject: String,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
+    limits: Limits,
+}
+
+/// What a trusted certificate says of the chains that it begins. WebPKI takes anchors as they are; Go's and OpenSSL's clients hold
+/// them to what they say.
+struct Limits {
+    /// Why no client lets it begin one.
+    fault: Option<Unusable>,
+    /// How many authorities there may be below it.
+    path_length: Option<usize>,
 }
 
 /// Why a text is not a bundle of authorities.
@@ -109,6 +123,9 @@ impl Authority {
     fn new(der: CertificateDer<'static>, number: usize) -> Result<Self, CaError> {
         let broken = CaError::BrokenCertificate(number);
         let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| broken)?;
+        if has_extension_twice(&parsed) {
+            return Err(broken);
+        }
         let (subject, validity) = (printable(&parsed.subject().to_string()), parsed.validity());
         let not_before = moment(validity.not_before.timestamp());
         let not_after = moment(validity.not_after.timestamp());
@@ -116,11 +133,30 @@ impl Authority {
             Ok(anchor) => anchor.to_owned(),
             Err(_) => anchor_of(&parsed).ok_or(broken)?,
         };
-        Ok(Self { der, anchor, subject, not_before, not_after })
+        let limits = Limits::of(&parsed);
+        Ok(Self { der, anchor, subject, not_before, not_after, limits })
+    }
+
+    /// Why clients do not let it begin a chain of that many authorities below it.
+    pub(super) fn fault(&self, below: usize) -> Option<Unusable> {
+        let is_too_long = self.limits.path_length.is_some_and(|longest| below > longest);
+        self.limits.fault.clone().or_else(|| is_too_long.then_some(Unusable::Constraints))
     }
 
     pub(super) fn is_valid_at(&self, now: Timestamp) -> bool {
         (self.not_before..=self.not_after).contains(&now)
+    }
+}
+
+impl Limits {
+    fn of(parsed: &X509Certificate<'_>) -> Self {
+        let critical = || critical_extension_unknown_to_clients(parsed).map(Unusable::CriticalExtension);
+        let constraint = || (!signs(parsed) || !serves(parsed)).then_some(Unusable::Constraints);
+        let serial = has_negative_serial(parsed).then_some(Unusable::NegativeSerialNumber);
+        let path_length =
+            parsed.basic_constraints().ok().flatten().and_then(|own| own.value.path_len_constraint);
+        let path_length = path_length.and_then(|length| usize::try_from(length).ok());
+        Self { fault: serial.or_else(critical).or_else(constraint), path_length }
     }
 }
 

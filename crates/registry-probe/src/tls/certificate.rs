@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rustls::crypto::hash::Hash;
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 use x509_parser::public_key::PublicKey;
 
 /// A certificate as it was shown, trusted or not.
@@ -83,6 +83,17 @@ fn bits(number: &[u8]) -> usize {
     significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)
 }
 
+/// P-256, P-384 and P-521: the curves of the crypto provider (RFC 5480, section 2.1.1.1).
+const CURVES: [&str; 3] = ["1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35"];
+
+/// Whether it has an ECDSA key on a curve that the crypto provider does not have, such as P-224.
+pub(super) fn has_unsupported_curve(parsed: &X509Certificate<'_>) -> bool {
+    let algorithm = &parsed.public_key().algorithm;
+    let curve = algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+    matches!(parsed.public_key().parsed(), Ok(PublicKey::EC(_)))
+        && !curve.is_some_and(|curve| CURVES.contains(&curve.to_id_string().as_str()))
+}
+
 /// Smaller RSA keys are broken by those who want to; the one crypto provider takes none.
 pub(super) const LEAST_RSA_BITS: usize = 2048;
 
@@ -92,20 +103,77 @@ const PROCESSED: [&str; 5] = ["2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30"
 /// The first critical extension that stands in the way of `rustls-webpki` (RFC 5280, section 4.2: who can't process one
 /// must refuse the certificate), by name where it has a common one.
 pub(super) fn unprocessed_critical_extension(parsed: &X509Certificate<'_>) -> Option<String> {
+    first_critical_but(parsed, &PROCESSED)
+}
+
+fn first_critical_but(parsed: &X509Certificate<'_>, processed: &[&str]) -> Option<String> {
     let extension = parsed.extensions().iter().find(|extension| {
-        extension.critical && !PROCESSED.contains(&extension.oid.to_id_string().as_str())
+        extension.critical && !processed.contains(&extension.oid.to_id_string().as_str())
     })?;
     let oid = extension.oid.to_id_string();
     let name = match oid.as_str() {
+        "2.5.29.14" => "subjectKeyIdentifier",
         "2.5.29.18" => "issuerAltName",
         "2.5.29.31" => "cRLDistributionPoints",
         "2.5.29.32" => "certificatePolicies",
         "2.5.29.33" => "policyMappings",
+        "2.5.29.35" => "authorityKeyIdentifier",
         "2.5.29.36" => "policyConstraints",
         "2.5.29.54" => "inhibitAnyPolicy",
         _ => return Some(printable(&oid)),
     };
     Some(format!("{name} ({oid})"))
+}
+
+/// Critical extensions that Go's clients process, or let pass (`crypto/x509`, `processExtensions`).
+const PROCESSED_BY_CLIENTS: [&str; 10] = [
+    "2.5.29.15",
+    "2.5.29.17",
+    "2.5.29.19",
+    "2.5.29.30",
+    "2.5.29.31",
+    "2.5.29.32",
+    "2.5.29.33",
+    "2.5.29.36",
+    "2.5.29.37",
+    "2.5.29.54",
+];
+
+/// The first critical extension because of which clients refuse a certificate wherever it stands in a chain, by name where it
+/// has a common one.
+pub(super) fn critical_extension_unknown_to_clients(parsed: &X509Certificate<'_>) -> Option<String> {
+    first_critical_but(parsed, &PROCESSED_BY_CLIENTS)
+}
+
+/// Whether the serial number is negative: Go's clients can't read such a certificate (since Go 1.23).
+pub(super) fn has_negative_serial(parsed: &X509Certificate<'_>) -> bool {
+    parsed.raw_serial().first().is_some_and(|byte| byte & 0x80 != 0)
+}
+
+/// RFC 5280, section 4.2, forbids it, and Go's clients can't read such a certificate.
+pub(super) fn has_extension_twice(parsed: &X509Certificate<'_>) -> bool {
+    parsed.extensions_map().is_err()
+}
+
+/// Whether it may sign certificates: RFC 5280, sections 4.2.1.3 and 4.2.1.9. Versions before 3 have no place to say it.
+pub(super) fn signs(parsed: &X509Certificate<'_>) -> bool {
+    let is_authority = match parsed.basic_constraints() {
+        Ok(Some(constraints)) => constraints.value.ca,
+        _ => parsed.version() != X509Version::V3,
+    };
+    let is_for_certificates = match parsed.key_usage() {
+        Ok(Some(usage)) => usage.value.key_cert_sign(),
+        _ => true,
+    };
+    is_authority && is_for_certificates
+}
+
+/// Whether it may stand in the chain of a server: RFC 5280, section 4.2.1.12, as clients apply it to authorities too.
+pub(super) fn serves(parsed: &X509Certificate<'_>) -> bool {
+    match parsed.extended_key_usage() {
+        Ok(Some(extension)) => extension.value.server_auth || extension.value.any,
+        _ => true,
+    }
 }
 
 /// The subject of a certificate that is not the server's own, as text.
@@ -127,6 +195,16 @@ fn is_unseen(c: char) -> bool {
 pub(super) fn names_of(parsed: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = parsed.subject_alternative_name() else { return Vec::new() };
     extension.value.general_names.iter().filter_map(name_of).take(MOST_NAMES).collect()
+}
+
+/// The addresses that it is for.
+pub(super) fn addresses_of<'a>(parsed: &'a X509Certificate<'_>) -> impl Iterator<Item = IpAddr> + 'a {
+    let names = parsed.subject_alternative_name().ok().flatten();
+    let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
+    names.iter().filter_map(|name| match name {
+        GeneralName::IPAddress(bytes) => address_of(bytes),
+        _ => None,
+    })
 }
 
 fn name_of(name: &GeneralName<'_>) -> Option<String> {

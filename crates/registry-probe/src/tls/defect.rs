@@ -97,6 +97,12 @@ pub enum Unusable {
     Algorithm,
     /// An authority may not sign it, by its own constraints.
     Constraints,
+    /// It, or one that was shown with it or that it rests on, has a negative serial number, which Go's clients can't read.
+    NegativeSerialNumber,
+    /// More intermediates than WebPKI goes along, which is 6.
+    LongChain,
+    /// It, or one that it rests on, is valid since before 1970, for which WebPKI has no dates.
+    BeforeEpoch,
 }
 
 impl TlsDefect {
@@ -144,6 +150,15 @@ impl fmt::Display for Unusable {
             Self::NotForServers => "the certificate's extended key usage does not allow servers",
             Self::AuthorityAsServer => "the certificate is an authority's, not a server's",
             Self::Algorithm => "the certificate is signed with an algorithm that is not accepted",
+            Self::NegativeSerialNumber => {
+                "the certificate or its issuer has a negative serial number, which Go's clients refuse"
+            }
+            Self::LongChain => {
+                "the certificate's chain has more than 6 intermediates, which is not supported"
+            }
+            Self::BeforeEpoch => {
+                "the certificate or its issuer is valid since before 1970, which is not supported"
+            }
             Self::Constraints => "an authority in the certificate's chain may not sign it",
         })
     }

@@ -117,7 +117,7 @@ impl TlsPolicy {
     }
 }
 
-fn server_name(host: &Host) -> Option<ServerName<'static>> {
+pub(super) fn server_name(host: &Host) -> Option<ServerName<'static>> {
     match host {
         Host::Name(name) => ServerName::try_from(name.clone()).ok(),
         Host::Address(address) => Some(ServerName::from(*address)),

@@ -3,21 +3,26 @@
 //! Purpose, issuer, dates and name are judged each on their own, so that an expired certificate of an unknown
 //! issuer is called both. Pure: certificates, authorities and the time go in, defects come out.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
     EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage,
-    RequiredEkuNotFoundContext,
+    RequiredEkuNotFoundContext, VerifiedPath,
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::ca::Authority;
+use super::ca::{Authority, CaBundle};
 use super::certificate::{
-    LEAST_RSA_BITS, moment, names_of, printable, rsa_bits, subject_of, unprocessed_critical_extension,
+    LEAST_RSA_BITS, addresses_of, critical_extension_unknown_to_clients, has_extension_twice,
+    has_negative_serial, has_unsupported_curve, moment, names_of, printable, rsa_bits, serves, signs,
+    subject_of, unprocessed_critical_extension,
 };
 use super::defect::{TlsDefect, Unusable};
+use super::handshake::server_name;
+use crate::host::Host;
 
 /// What a certificate is judged by.
 pub(super) struct Judge<'a> {
@@ -34,15 +39,31 @@ pub(super) struct Shown<'a> {
     pub(super) server: &'a ServerName<'a>,
 }
 
+impl CaBundle {
+    /// Returns what a handshake with `host` at `now` would find wrong with the certificates of `chain`, the server's own first,
+    /// if nothing but this bundle was trusted. Empty: they are verified.
+    pub fn defects_of(&self, chain: &[CertificateDer<'_>], host: &Host, now: Timestamp) -> Vec<TlsDefect> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let own: Vec<&Authority> = self.authorities().iter().collect();
+        let (Some((leaf, intermediates)), Some(server)) = (chain.split_first(), server_name(host)) else {
+            return vec![TlsDefect::Unusable(Unusable::Unreadable)];
+        };
+        let algorithms = provider.signature_verification_algorithms.all;
+        let judge = Judge { public: &[], own: &own, algorithms, now };
+        defects(&judge, &Shown { leaf, intermediates, server: &server })
+    }
+}
+
 /// Everything that is wrong, the more fundamental first. Empty: the certificate may be believed.
 pub(super) fn defects(judge: &Judge<'_>, shown: &Shown<'_>) -> Vec<TlsDefect> {
     let Some(case) = Case::open(judge, shown) else {
         return vec![TlsDefect::Unusable(Unusable::Unreadable)];
     };
-    let mut defects: Vec<_> = [case.purpose(), case.key(), case.issuer(), case.dates(), case.name()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let mut defects: Vec<_> =
+        [case.shown(), case.purpose(), case.key(), case.issuer(), case.dates(), case.name()]
+            .into_iter()
+            .flatten()
+            .collect();
     defects.dedup();
     defects
 }
@@ -68,11 +89,20 @@ impl<'a> Case<'a> {
         Some(Self { judge, shown, leaf, parsed, not_before, not_after })
     }
 
+    /// What Go's clients can't read ends their handshake, whether the chain needs it or not.
+    fn shown(&self) -> Option<TlsDefect> {
+        let unusable = |der| match parsed(der) {
+            None => Some(Unusable::Unreadable),
+            Some(parsed) if has_extension_twice(&parsed) => Some(Unusable::Unreadable),
+            Some(parsed) => has_negative_serial(&parsed).then_some(Unusable::NegativeSerialNumber),
+        };
+        let mut all = std::iter::once(self.shown.leaf).chain(self.shown.intermediates);
+        all.find_map(unusable).map(TlsDefect::Unusable)
+    }
+
     /// RFC 5280, section 4.2.1.12: without the extension, any purpose.
     fn purpose(&self) -> Option<TlsDefect> {
-        let Ok(Some(extension)) = self.parsed.extended_key_usage() else { return None };
-        let serves = extension.value.server_auth || extension.value.any;
-        (!serves).then_some(TlsDefect::Unusable(Unusable::NotForServers))
+        (!serves(&self.parsed)).then_some(TlsDefect::Unusable(Unusable::NotForServers))
     }
 
     fn key(&self) -> Option<TlsDefect> {
@@ -89,6 +119,9 @@ impl<'a> Case<'a> {
     }
 
     fn name(&self) -> Option<TlsDefect> {
+        if self.is_for_mapped_address() {
+            return None;
+        }
         match &self.leaf {
             Ok(leaf) => leaf.verify_is_valid_for_subject_name(self.shown.server).err()?,
             // Not to be told without WebPKI; that it doesn't read the certificate is a defect of its own.
@@ -99,12 +132,20 @@ impl<'a> Case<'a> {
         Some(TlsDefect::HostnameMismatch { expected, names: names_of(&self.parsed) })
     }
 
+    /// Whether it names the server's IPv4 address in the form of an IPv6 address, which is the same one to Go's clients.
+    fn is_for_mapped_address(&self) -> bool {
+        let ServerName::IpAddress(address) = self.shown.server else { return false };
+        let wanted = std::net::IpAddr::from(*address);
+        addresses_of(&self.parsed).any(|address| address.to_canonical() == wanted)
+    }
+
     /// What keeps the chain from ending at a trusted authority, the certificate's own dates aside.
     fn issuer(&self) -> Option<TlsDefect> {
         // A trusted certificate that is shown itself needs no issuer. WebPKI would refuse it, for it may say
         // that it is a CA.
         if self.judge.own.iter().any(|authority| authority.der == *self.shown.leaf) {
-            return None;
+            let unknown = critical_extension_unknown_to_clients(&self.parsed);
+            return unknown.map(|name| TlsDefect::Unusable(Unusable::CriticalExtension(name)));
         }
         self.chain(Purpose::Any).or_else(|| self.chain(Purpose::Server))
     }
@@ -113,34 +154,58 @@ impl<'a> Case<'a> {
         if let Err(error) = &self.leaf {
             return Some(TlsDefect::Unusable(self.unusable(error)));
         }
-        let public = self.path_to(self.judge.public, purpose).err()?;
+        let may_sign = |path: &VerifiedPath<'_>| intermediates_sign(path);
+        let public = self.path_to(self.judge.public, purpose, &may_sign).err()?;
         let (current, ended): (Vec<&Authority>, Vec<&Authority>) =
             self.judge.own.iter().copied().partition(|authority| authority.is_valid_at(self.judge.now));
-        let anchors: Vec<_> = current.into_iter().map(|authority| authority.anchor.clone()).collect();
-        let own = self.path_to(&anchors, purpose).err()?;
+        let own = match self.path_to_one_of(&current, purpose) {
+            Ok(()) => return None,
+            Err(Refusal::Fault(fault)) => return Some(TlsDefect::Unusable(fault)),
+            Err(Refusal::Path(error)) => error,
+        };
         // WebPKI takes anchors as they are, dates and all; the clients that pull from the registry do not.
-        let leads_to =
-            |authority: &&Authority| self.path_to(std::slice::from_ref(&authority.anchor), purpose).is_ok();
+        let leads_to = |authority: &&Authority| {
+            !matches!(self.path_to_one_of(&[*authority], purpose), Err(Refusal::Path(_)))
+        };
         if let Some(authority) = ended.into_iter().find(leads_to) {
             return Some(out_of_date(authority, self.judge.now));
+        }
+        // Dates that end before they begin; [`Self::dates`] says so of the leaf's.
+        if matches!(own, Error::InvalidCertValidity) && self.not_before > self.not_after {
+            return None;
         }
         Some(self.named(if matches!(own, Error::UnknownIssuer) { &public } else { &own }))
     }
 
-    fn path_to(&self, anchors: &[TrustAnchor<'_>], purpose: Purpose) -> Result<(), Error> {
+    fn path_to_one_of(&self, authorities: &[&Authority], purpose: Purpose) -> Result<(), Refusal> {
+        let anchors: Vec<_> = authorities.iter().map(|authority| authority.anchor.clone()).collect();
+        let fault = RefCell::new(None);
+        let is_allowed = |path: &VerifiedPath<'_>| {
+            intermediates_sign(path)?;
+            let below = path.intermediate_certificates().count();
+            let ends = authorities.iter().filter(|authority| authority.anchor == *path.anchor());
+            let faults: Option<Vec<_>> = ends.map(|authority| authority.fault(below)).collect();
+            let Some(first) = faults.and_then(|faults| faults.into_iter().next()) else { return Ok(()) };
+            fault.borrow_mut().get_or_insert(first);
+            Err(Error::EndEntityUsedAsCa)
+        };
+        let found = self.path_to(&anchors, purpose, &is_allowed);
+        found.map_err(|error| fault.take().map_or(Refusal::Path(error), Refusal::Fault))
+    }
+
+    fn path_to(
+        &self,
+        anchors: &[TrustAnchor<'_>],
+        purpose: Purpose,
+        is_allowed: &dyn Fn(&VerifiedPath<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let Self { judge, shown, .. } = self;
         let moment = unix(judge.now.clamp(self.not_before, self.not_after.max(self.not_before)));
         let leaf = self.leaf.as_ref().map_err(Clone::clone)?;
-        let path = leaf.verify_for_usage(
-            judge.algorithms,
-            anchors,
-            shown.intermediates,
-            moment,
-            purpose,
-            None,
-            None,
-        );
-        path.map(|_| ())
+        let (algorithms, intermediates) = (judge.algorithms, shown.intermediates);
+        let is_allowed = Some(is_allowed);
+        leaf.verify_for_usage(algorithms, anchors, intermediates, moment, purpose, None, is_allowed)
+            .map(|_| ())
     }
 
     fn named(&self, error: &Error) -> TlsDefect {
@@ -162,8 +227,15 @@ impl<'a> Case<'a> {
             {
                 TlsDefect::Unusable(Unusable::WeakKey(self.weak_issuer().unwrap_or_default()))
             }
-            // A wrong signature means another authority of the same name: often one that was made anew.
-            Error::UnknownIssuer | Error::InvalidSignatureForPublicKey | Error::CaUsedAsEndEntity => {
+            Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) if self.has_unsupported_curve() => {
+                TlsDefect::Unusable(Unusable::Algorithm)
+            }
+            // A wrong signature, or one that this key can't have made, means another authority of the same name: often one that
+            // was made anew.
+            Error::UnknownIssuer
+            | Error::InvalidSignatureForPublicKey
+            | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
+            | Error::CaUsedAsEndEntity => {
                 TlsDefect::UnknownIssuer { issuer: printable(&self.parsed.issuer().to_string()), self_signed }
             }
             other => TlsDefect::Unusable(self.unusable(other)),
@@ -174,6 +246,7 @@ impl<'a> Case<'a> {
         match error {
             Error::UnsupportedCriticalExtension => self.critical_extension(),
             Error::UnsupportedCertVersion => self.version(),
+            Error::BadDerTime if self.is_before_epoch() => Unusable::BeforeEpoch,
             error => unusable(error),
         }
     }
@@ -188,11 +261,24 @@ impl<'a> Case<'a> {
         versions.filter(|version| *version != 3).min().map_or(Unusable::Unreadable, Unusable::Version)
     }
 
+    fn is_before_epoch(&self) -> bool {
+        self.certificates().any(|parsed| parsed.validity().not_before.timestamp() < 0)
+    }
+
     /// The size of the first RSA key among the issuers that is too small.
     fn weak_issuer(&self) -> Option<usize> {
+        self.issuers().filter_map(|issuer| rsa_bits(&issuer)).find(|bits| *bits < LEAST_RSA_BITS)
+    }
+
+    /// Whether the crypto provider lacks the curve of an issuer's key.
+    fn has_unsupported_curve(&self) -> bool {
+        self.issuers().any(|issuer| has_unsupported_curve(&issuer))
+    }
+
+    /// The certificates that may have signed others here.
+    fn issuers(&self) -> impl Iterator<Item = X509Certificate<'_>> {
         let own = self.judge.own.iter().filter_map(|authority| parsed(&authority.der));
-        let issuers = self.certificates().skip(1).chain(own);
-        issuers.filter_map(|issuer| rsa_bits(&issuer)).find(|bits| *bits < LEAST_RSA_BITS)
+        self.certificates().skip(1).chain(own)
     }
 
     /// The certificates that were shown, so far as they can be read.
@@ -211,12 +297,26 @@ impl<'a> Case<'a> {
     }
 }
 
+/// Why no chain ends at one of some authorities.
+enum Refusal {
+    /// One does, and clients do not let that authority begin it.
+    Fault(Unusable),
+    /// None does.
+    Path(Error),
+}
+
 /// Purposes are judged apart from issuers, so that a wrong one does not hide an unknown issuer.
 #[derive(Clone, Copy)]
 enum Purpose {
     Any,
     Server,
 }
+
+/// serverAuth and anyExtendedKeyUsage (RFC 5280, section 4.2.1.12).
+const PURPOSES: [KeyPurposeId<'static>; 2] = [
+    KeyPurposeId::new(&[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01]),
+    KeyPurposeId::new(&[0x55, 0x1d, 0x25, 0x00]),
+];
 
 impl ExtendedKeyUsageValidator for Purpose {
     fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
@@ -233,7 +333,7 @@ fn allows_servers(purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
     let mut present = Vec::new();
     for purpose in purposes {
         let purpose = purpose?;
-        if [SERVER_AUTH, ANY_PURPOSE].into_iter().any(|oid| purpose == KeyPurposeId::new(oid)) {
+        if PURPOSES.contains(&purpose) {
             return Ok(());
         }
         present.push(purpose.to_decoded_oid());
@@ -245,10 +345,12 @@ fn allows_servers(purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
     Err(Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext { required, present }))
 }
 
-/// 1.3.6.1.5.5.7.3.1, in DER.
-const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
-/// 2.5.29.37.0, in DER.
-const ANY_PURPOSE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
+/// The key usage of intermediates, which clients heed and WebPKI does not.
+fn intermediates_sign(path: &VerifiedPath<'_>) -> Result<(), Error> {
+    let may_sign =
+        path.intermediate_certificates().all(|one| parsed(&one.der()).is_some_and(|one| signs(&one)));
+    if may_sign { Ok(()) } else { Err(Error::EndEntityUsedAsCa) }
+}
 
 fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed)
@@ -262,6 +364,7 @@ fn unusable(error: &Error) -> Unusable {
         Error::NameConstraintViolation | Error::PathLenConstraintViolated | Error::EndEntityUsedAsCa => {
             Unusable::Constraints
         }
+        Error::MaximumPathDepthExceeded => Unusable::LongChain,
         _ => Unusable::Unreadable,
     }
 }

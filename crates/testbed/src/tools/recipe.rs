@@ -21,16 +21,19 @@ pub struct Recipe {
 impl Recipe {
     /// Reads the pins of a tool, and which Go would build it.
     pub(super) fn read(tool: Tool, dir: &Path) -> Result<Self, ToolsError> {
-        let read = |name| {
+        let read = |name: &str| {
             let path = dir.join(name);
             std::fs::read_to_string(&path).map_err(|source| ToolsError::File { path, source })
         };
-        let (go_mod, go_sum, source) = (read("go.mod")?, read("go.sum")?, read(tool.source())?);
+        let (go_mod, go_sum) = (read("go.mod")?, read("go.sum")?);
+        let sources: Vec<String> =
+            sources(tool, dir)?.iter().map(|name| read(name)).collect::<Result<_, _>>()?;
         let version = pinned_version(&go_mod, tool.package())
             .ok_or_else(|| ToolsError::NotPinned { path: dir.join("go.mod"), package: tool.package() })?;
         let args = build_args(tool, &version);
         // No text has a NUL, so no two recipes run together into the same bytes.
-        let pins = sha256_hex([go_mod, go_sum, source, args.join("\0")].join("\0\0").as_bytes());
+        let pins =
+            sha256_hex([go_mod, go_sum, sources.join("\0\0"), args.join("\0")].join("\0\0").as_bytes());
         Ok(Self { version, pins, go: go_version(dir), args, dir: dir.to_path_buf() })
     }
 
@@ -38,6 +41,20 @@ impl Recipe {
     pub fn key(&self) -> String {
         format!("{}\n{}\n", self.pins, self.go.as_deref().unwrap_or("no Go"))
     }
+}
+
+/// The names of the Go files that a tool is made from, in order.
+fn sources(tool: Tool, dir: &Path) -> Result<Vec<String>, ToolsError> {
+    let failed = |source| ToolsError::File { path: dir.to_path_buf(), source };
+    let mut names = vec![tool.source().to_owned()];
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".go") && name != tool.source() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn build_args(tool: Tool, version: &str) -> Vec<String> {

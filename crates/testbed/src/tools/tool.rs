@@ -32,6 +32,8 @@ pub enum Tool {
     TokenServer,
     /// Gitea, with its container registry.
     Gitea,
+    /// Docker configurations, certificates and bundles as Go's readers read them. A program of ours on the kubelet's and Docker's.
+    GoReaders,
     /// Runs the Pods of a node.
     Kubelet,
     /// Gives each Pod its node.
@@ -59,7 +61,7 @@ const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion={v
 
 impl Tool {
     /// All of them, in the order in which they are needed.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::Registry,
@@ -73,6 +75,7 @@ impl Tool {
         Self::PrometheusRules,
         Self::Ociregistry,
         Self::TokenServer,
+        Self::GoReaders,
     ];
 
     /// Registry servers that take minutes to build; built only by the tests of `make test-servers`.
@@ -108,6 +111,7 @@ impl Tool {
             Self::Ociregistry => "ociregistry",
             Self::TokenServer => "token-server",
             Self::Gitea => "gitea",
+            Self::GoReaders => "go-readers",
             Self::Kubelet => "kubelet",
             Self::KubeScheduler => "kube-scheduler",
             Self::KubeProxy => "kube-proxy",
@@ -146,6 +150,7 @@ impl Tool {
             Self::Ociregistry => "cuelabs.dev/go/oci/ociregistry/ociserver",
             Self::TokenServer => "github.com/docker/distribution/contrib/token-server",
             Self::Gitea => "code.gitea.io/gitea",
+            Self::GoReaders => "k8s.io/kubernetes/pkg/credentialprovider",
             Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
             Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
             Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
@@ -163,7 +168,7 @@ impl Tool {
         if self.is_ours() { "." } else { self.package() }
     }
 
-    /// The one Go file beside the pins: our program, or the import of somebody else's.
+    /// The Go file beside the pins: our program, which may have more of them, or the import of somebody else's.
     pub fn source(self) -> &'static str {
         if self.is_ours() { "main.go" } else { "tools.go" }
     }
@@ -171,7 +176,12 @@ impl Tool {
     fn is_ours(self) -> bool {
         matches!(
             self,
-            Self::Registry | Self::FluxHealth | Self::ArgoHealth | Self::PrometheusRules | Self::Ociregistry
+            Self::Registry
+                | Self::FluxHealth
+                | Self::ArgoHealth
+                | Self::PrometheusRules
+                | Self::Ociregistry
+                | Self::GoReaders
         )
     }
 
@@ -190,6 +200,7 @@ impl Tool {
             | Self::PrometheusRules
             | Self::Ociregistry
             | Self::TokenServer
+            | Self::GoReaders
             | Self::Bridge
             | Self::HostLocal
             | Self::Loopback => "",
@@ -234,6 +245,7 @@ impl Tool {
             | Self::PrometheusRules
             | Self::Ociregistry
             | Self::TokenServer
+            | Self::GoReaders
             | Self::Kubelet
             | Self::KubeScheduler
             | Self::KubeProxy
