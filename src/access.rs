@@ -395,6 +395,6 @@ pub enum AccessError {
     #[error(transparent)]
     Api(#[from] CallError),
     /// The chart's role is gone.
-    #[error("there is no ClusterRole {TENANT_ROLE}: install the chart again")]
+    #[error("ClusterRole {TENANT_ROLE} not found; reinstall the chart")]
     NoRole,
 }

@@ -22,7 +22,7 @@ const LARGEST: u64 = 1024 * 1024 + 1;
 #[derive(Debug, Error)]
 pub enum CaFileError {
     /// It can't be read.
-    #[error("--ca-file {} can't be read: {error}", path.display())]
+    #[error("failed to read --ca-file {}: {error}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -69,7 +69,7 @@ impl CaFile {
                 // Once for each trouble: it lasts until somebody mends the file.
                 Err(error) if !complained => {
                     complained = true;
-                    tracing::error!("{error}; the certificates before are still trusted");
+                    tracing::error!("{error}; still trusting the previous certificates");
                 }
                 Err(_) => {}
             }
@@ -145,6 +145,6 @@ mod tests {
             message()
         );
         std::fs::write(&path, "nothing").unwrap();
-        assert!(message().contains("holds no certificate in PEM form"), "{}", message());
+        assert!(message().contains("contains no PEM certificate"), "{}", message());
     }
 }

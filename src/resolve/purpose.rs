@@ -78,8 +78,7 @@ impl fmt::Display for WrongType {
         let Self { reference, found, purpose } = self;
         write!(
             f,
-            "{reference} is of type {found}, and {} takes only {}: a type can't be changed, so delete the Secret or choose \
-             another name, and run kubectl create secret {} {} -n {} {}",
+            "{reference} has type {found}, but {} needs {}; delete it and run kubectl create secret {} {} -n {} {}",
             purpose.field(),
             purpose.types().join(" or "),
             purpose.kind(),

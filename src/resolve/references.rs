@@ -67,7 +67,7 @@ impl Reference {
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} in namespace {}", self.shelf.kind, self.name, self.shelf.namespace)
+        write!(f, "{} {}/{}", self.shelf.kind, self.shelf.namespace, self.name)
     }
 }
 
@@ -145,7 +145,7 @@ impl Content {
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The API server forbids it.
-    #[error("reading {reference} is forbidden to {operator}")]
+    #[error("failed to read {reference}: forbidden for {operator}")]
     Forbidden {
         /// What was to be read.
         reference: Reference,
@@ -155,7 +155,7 @@ pub enum ReadError {
         obstacle: Option<Obstacle>,
     },
     /// The API server refused, or could not be asked.
-    #[error("reading {reference} failed: {source}")]
+    #[error("failed to read {reference}: {source}")]
     Api {
         /// What was to be read.
         reference: Reference,

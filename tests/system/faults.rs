@@ -195,8 +195,8 @@ async fn a_role_binding_that_is_in_the_way_is_named_with_a_command_that_works() 
     assert_eq!(
         refs.message,
         format!(
-            "the operator may not read Secret login in namespace {namespace}: RoleBinding registry-operator there refers to \
-             ClusterRole view, which can't be changed; its owner must delete it ({command}), then the operator makes its own"
+            "Failed to read Secret {namespace}/login: RoleBinding registry-operator refers to ClusterRole \
+             view; its owner can run {command}"
         )
     );
     let bindings: Api<RoleBinding> = Api::namespaced(cluster.client(), &namespace);
