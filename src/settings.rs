@@ -344,7 +344,7 @@ mod tests {
             "proxy.example.com:3128"
         );
         let error = proxied("socks5://alice:s3cr3t@proxy").outbound.proxy().unwrap_err().to_string();
-        assert_eq!(error, "--proxy has a scheme other than http:// and https://");
+        assert_eq!(error, "--proxy must start with http:// or https://");
         let command = Cli::command();
         let proxy = command.get_arguments().find(|argument| argument.get_id() == "proxy").unwrap();
         assert!(proxy.is_hide_env_values_set(), "--help would show the variable");

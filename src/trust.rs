@@ -140,7 +140,7 @@ mod tests {
         let path = directory.path().join("ca.crt");
         let message = || CaFile::read(&path).unwrap_err().to_string();
         assert!(
-            message().starts_with(&format!("--ca-file {} can't be read: ", path.display())),
+            message().starts_with(&format!("failed to read --ca-file {}: ", path.display())),
             "{}",
             message()
         );

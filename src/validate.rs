@@ -44,9 +44,7 @@ pub enum SpecError {
     #[error("spec.auth must have at most one of basic, token and ecr; remove the others")]
     SeveralMethods,
     /// Not in this build.
-    #[error(
-        "spec.auth.ecr is not supported: this build of the operator can't sign in to AWS ECR"
-    )]
+    #[error("spec.auth.ecr is not supported: this build of the operator can't sign in to AWS ECR")]
     EcrUnsupported,
     /// It can't be told which of AWS's endpoints has the registry's tokens.
     #[error(transparent)]

@@ -27,9 +27,9 @@ pub(super) fn sentence(refusal: &Refusal) -> String {
             "{aws} rejected the signature: AWS_SECRET_ACCESS_KEY does not match AWS_ACCESS_KEY_ID; correct it in the \
              Secret"
         ),
-        Cause::MalformedKeys => format!(
-            "{aws} rejected the signature: AWS_ACCESS_KEY_ID is malformed; correct it in the Secret"
-        ),
+        Cause::MalformedKeys => {
+            format!("{aws} rejected the signature: AWS_ACCESS_KEY_ID is malformed; correct it in the Secret")
+        }
         Cause::Expired => format!(
             "{aws} reports an expired session; renew AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in \
              the Secret"
@@ -139,7 +139,9 @@ fn role_denied(aws: &str, external_id: bool, action: &str, denial: Denial) -> St
         (Some(policy), _) => {
             format!("{aws} denied {action} on the role: {}", policy_says(policy, explicitly, action))
         }
-        (None, _) => format!("{aws} denied {action} on the role: a policy explicitly denies it; change that policy"),
+        (None, _) => {
+            format!("{aws} denied {action} on the role: a policy explicitly denies it; change that policy")
+        }
     }
 }
 
@@ -188,7 +190,9 @@ fn unavailable(aws: &str, outage: Outage) -> String {
             "{aws} is unreachable; check spec.auth.ecr.region and the network path to AWS or its private endpoint"
         ),
         Outage::Untrusted => {
-            format!("{aws} presented a certificate that can't be verified; add its CA to the operator's --ca-file")
+            format!(
+                "{aws} presented a certificate that can't be verified; add its CA to the operator's --ca-file"
+            )
         }
         Outage::Status(status) => format!("{aws} returned HTTP status {status}; retrying later"),
         Outage::Fault => format!("{aws} reported an internal error; retrying later"),
@@ -198,9 +202,7 @@ fn unavailable(aws: &str, outage: Outage) -> String {
 
 fn in_the_way(trouble: ProxyTrouble) -> &'static str {
     match trouble {
-        ProxyTrouble::Unreachable => {
-            "is unreachable or closed the connection; check the operator's --proxy"
-        }
+        ProxyTrouble::Unreachable => "is unreachable or closed the connection; check the operator's --proxy",
         ProxyTrouble::Timeout => "did not answer in time",
         ProxyTrouble::LoginRejected => {
             "rejected the login (407); correct user name and password in the operator's --proxy"
@@ -214,86 +216,13 @@ fn in_the_way(trouble: ProxyTrouble) -> &'static str {
 #[cfg(test)]
 mod tests {
     use registry_api::condition::LAYERS;
-    use registry_probe::Withholding;
 
-    use super::*;
+    use super::{super::aws_catalogue::causes, *};
     use crate::ecr::Api;
-
-    fn denials() -> Vec<Denial> {
-        let kinds = [
-            PolicyKind::Identity,
-            PolicyKind::Resource,
-            PolicyKind::PermissionsBoundary,
-            PolicyKind::ServiceControl,
-            PolicyKind::ResourceControl,
-            PolicyKind::Session,
-            PolicyKind::VpcEndpoint,
-            PolicyKind::RoleTrust,
-        ];
-        let policies = kinds.into_iter().map(Some).chain([None]);
-        policies.flat_map(|policy| [false, true].map(|explicitly| Denial { policy, explicitly })).collect()
-    }
 
     fn role(external_id: bool, other_partition: Option<&str>, action: &'static str, denial: Denial) -> Cause {
         let other_partition = other_partition.map(ToOwned::to_owned);
         Cause::RoleDenied { external_id, other_partition, action, denial }
-    }
-
-    fn causes() -> Vec<Cause> {
-        let none = Denial::default();
-        let refused = |forbidden, host: Option<&str>| Cause::TokenRefused {
-            forbidden,
-            region_of_host: host.map(ToOwned::to_owned),
-        };
-        let outages = [
-            Outage::Timeout,
-            Outage::Unreachable,
-            Outage::Untrusted,
-            Outage::Status(503),
-            Outage::Fault,
-            Outage::Unreadable,
-        ];
-        let faults = [OwnIdentityFault::Credentials, OwnIdentityFault::TrustPolicy, OwnIdentityFault::Token];
-        let mut causes = vec![
-            Cause::UnknownKey { temporary: false },
-            Cause::UnknownKey { temporary: true },
-            Cause::WrongSecret,
-            Cause::MalformedKeys,
-            Cause::Expired,
-            role(false, None, "sts:AssumeRole", none),
-            role(true, None, "sts:AssumeRole", none),
-            role(true, Some("aws-cn"), "sts:AssumeRole", none),
-            role(true, None, "sts:TagSession", none),
-            role(true, None, "sts:SetSourceIdentity", none),
-            Cause::SessionTooLarge,
-            Cause::WrongRegion,
-            Cause::RegionDisabled,
-            Cause::NotSubscribed,
-            Cause::NoEndpoint,
-            Cause::ClockSkew,
-            Cause::Throttled,
-            Cause::NoOperatorIdentity,
-            refused(true, None),
-            refused(false, Some("eu-west-1")),
-            Cause::Other { code: "InvalidParameterException".into() },
-        ];
-        let denied = |denial| Cause::ActionDenied { action: "ecr:GetAuthorizationToken", denial };
-        causes.extend(denials().into_iter().map(denied));
-        let named = denials().into_iter().filter(|denial| denial.explicitly && denial.policy.is_some());
-        causes.extend(named.map(|denial| role(false, None, "sts:AssumeRole", denial)));
-        causes.extend(faults.map(Cause::OperatorIdentityRefused));
-        causes.extend(outages.map(Cause::Unavailable));
-        let withheld = [Withholding::TriedTooOften, Withholding::TooManyRejected, Withholding::MemoryFull];
-        causes.extend(withheld.map(Cause::Withheld));
-        let proxy = registry_probe::HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
-        let troubles = [
-            ProxyTrouble::Unreachable,
-            ProxyTrouble::Timeout,
-            ProxyTrouble::LoginRejected,
-            ProxyTrouble::NoTunnel,
-        ];
-        causes.extend(troubles.map(|trouble| Cause::Proxy { proxy: proxy.clone(), trouble }));
-        causes
     }
 
     fn said(cause: Cause) -> String {
@@ -334,7 +263,8 @@ mod tests {
     #[test]
     fn every_cause_keeps_the_contract_and_says_something_of_its_own() {
         let mut said = std::collections::HashSet::new();
-        for cause in causes() {
+        let proxy = registry_probe::HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
+        for cause in causes(&proxy) {
             let refusal = Refusal { cause, api: Api::Sts, region: "eu-central-1".into(), retry_after: None };
             let (status, reason) = verdict(&refusal);
             let layer = &LAYERS[3];

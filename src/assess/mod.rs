@@ -1,12 +1,17 @@
 //! What was seen + what was said before + now → status. Pure: every condition, reason and message is decided here.
 
 mod aws;
+mod aws_catalogue;
+mod catalogue;
 mod layers;
+mod references_catalogue;
 mod sentences;
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Duration};
+
+pub use catalogue::{SampleMessage, messages};
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},

@@ -3,8 +3,8 @@
 
 use registry_probe::{
     ClientCertificateFault, ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure,
-    EndpointFinding, HandshakeFault, HostPort, Inconclusive, NotARegistry, PresentedCertificate, ProxyFailure, ProxyFault,
-    Stage, TlsDefect, TlsFinding, Unavailable, Unprovable, Withholding,
+    EndpointFinding, HandshakeFault, HostPort, Inconclusive, NotARegistry, PresentedCertificate,
+    ProxyFailure, ProxyFault, Stage, TlsDefect, TlsFinding, Unavailable, Unprovable, Withholding,
 };
 
 use crate::{access::Obstacle, rejections::table, resolve::Problem, words::listed};
@@ -270,9 +270,7 @@ fn skipped(server: &HostPort, defect: Option<&TlsDefect>, also: &[TlsDefect], ca
     match ca {
         None => what,
         Some(true) => {
-            format!(
-                "{what}; it is valid with spec.tls.ca, so spec.tls.insecureSkipVerify can be removed"
-            )
+            format!("{what}; it is valid with spec.tls.ca, so spec.tls.insecureSkipVerify can be removed")
         }
         Some(false) => format!("{what}; spec.tls.ca would not verify it either"),
     }
@@ -347,9 +345,10 @@ fn defects(first: &TlsDefect, also: &[TlsDefect]) -> String {
 
 fn defect(defect: &TlsDefect) -> String {
     let whose = |issuer: &Option<String>| {
-        issuer
-            .as_ref()
-            .map_or_else(|| "the certificate".to_owned(), |issuer| format!("the issuer's certificate {issuer}"))
+        issuer.as_ref().map_or_else(
+            || "the certificate".to_owned(),
+            |issuer| format!("the issuer's certificate {issuer}"),
+        )
     };
     match defect {
         TlsDefect::HandshakeFailed(fault) => fault.to_string(),
@@ -445,9 +444,9 @@ pub(super) fn withheld(server: &str, why: Withholding) -> String {
              Rejected",
             table::MOST_REJECTED
         ),
-        Withholding::UnderWay => format!(
-            "Credentials not sent to {server}: another registry is trying the same ones; retrying"
-        ),
+        Withholding::UnderWay => {
+            format!("Credentials not sent to {server}: another registry is trying the same ones; retrying")
+        }
     }
 }
 
@@ -522,13 +521,17 @@ fn inconclusive(why: &Inconclusive) -> String {
             "Content path not checked: set spec.validation.repository".to_owned()
         }
         Inconclusive::NoTags { repository } => {
-            format!("Repository {repository} has no tags, or does not exist; push a tag or check spec.validation.repository")
+            format!(
+                "Repository {repository} has no tags, or does not exist; push a tag or check spec.validation.repository"
+            )
         }
         Inconclusive::NotListed { repository, status } => format!(
             "Listing tags of {repository} denied ({status}), and it has no tag latest; allow the account to list tags"
         ),
         Inconclusive::UnexpectedStatus { repository, status } => {
-            format!("Reading {repository} failed: the registry returned HTTP status {status}; check the registry")
+            format!(
+                "Reading {repository} failed: the registry returned HTTP status {status}; check the registry"
+            )
         }
         Inconclusive::Unavailable { repository, server, cause } => {
             format!("Reading {repository} failed: {}", unavailable(server, cause))

@@ -50,6 +50,7 @@ use crate::{
     schedule::Outcome,
     subject::{Key, Subject},
 };
+pub use note::sample_notes;
 
 /// What the rest of the operator tells the delivery, and asks it.
 pub struct Availability {

@@ -20,9 +20,7 @@ pub enum ConfigError {
     #[error("kubeconfig has a proxy-url, but proxies to the API server are not supported; remove it")]
     Proxy,
     /// There is neither a kubeconfig nor a Pod's account.
-    #[error(
-        "no cluster configured by KUBECONFIG ({kubeconfig}) or a Pod's service account ({in_cluster})"
-    )]
+    #[error("no cluster configured by KUBECONFIG ({kubeconfig}) or a Pod's service account ({in_cluster})")]
     Nowhere {
         /// What is wrong with the kubeconfig.
         kubeconfig: KubeconfigError,

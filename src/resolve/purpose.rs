@@ -73,6 +73,13 @@ pub struct WrongType {
     pub(super) purpose: Purpose,
 }
 
+impl WrongType {
+    /// A Secret of type `found`, named where the other purpose is.
+    pub fn new(reference: Reference, found: &str, purpose: Purpose) -> Self {
+        Self { reference, found: found.to_owned(), purpose }
+    }
+}
+
 impl fmt::Display for WrongType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { reference, found, purpose } = self;
@@ -95,7 +102,7 @@ pub(super) fn check_type(purpose: Purpose, reference: &Reference, content: &Cont
     if purpose.types().contains(&found) {
         return Ok(());
     }
-    Err(Problem::WrongType(WrongType { reference: reference.clone(), found: found.to_owned(), purpose }))
+    Err(Problem::WrongType(WrongType::new(reference.clone(), found, purpose)))
 }
 
 /// Refuses a Secret that is for other hosts than `server`, or, where that is `required`, does not say for which it is.

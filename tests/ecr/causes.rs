@@ -257,7 +257,13 @@ fn coded_cases() -> Vec<Case> {
             passing("Unknown/Throttled", "False/Throttled"),
             "rate limiting",
         ),
-        answered("role-fault", (ROLE, 400, "InternalFailure"), "HUSH", UNAVAILABLE, "reported an internal error"),
+        answered(
+            "role-fault",
+            (ROLE, 400, "InternalFailure"),
+            "HUSH",
+            UNAVAILABLE,
+            "reported an internal error",
+        ),
         answered("strange", (TOKEN, 400, "StrangeException"), "HUSH", FORBIDDEN, "StrangeException"),
     ]
 }

@@ -29,9 +29,7 @@ const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const HOLDER: &str = "only users with the verb administer on systemregistries may";
 
 fn of_the_definition(name: &str, verb: &str) -> String {
-    format!(
-        "The definition {name} belongs to the system level: {HOLDER} {verb} it"
-    )
+    format!("The definition {name} belongs to the system level: {HOLDER} {verb} it")
 }
 
 fn of_the_installation(kind: &str, name: &str, verb: &str) -> String {

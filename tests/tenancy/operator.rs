@@ -389,8 +389,7 @@ async fn what_the_operator_writes_holds_nothing_up_and_stirs_no_other_controller
     }]);
     let owned = Call::merge(&pull, json!({"metadata": {"ownerReferences": owner}}));
     operator.may_not(&owned, "The operator may not set owners of its pull Secrets").await?;
-    let one_key =
-        "The operator may write only the key .dockerconfigjson of its pull Secrets, and may not make them \
+    let one_key = "The operator may write only the key .dockerconfigjson of its pull Secrets, and may not make them \
          immutable";
     operator.may_not(&Call::merge(&pull, json!({"stringData": {"more": "x"}})), one_key).await?;
     operator.may_not(&Call::merge(&pull, json!({"immutable": true})), one_key).await?;
@@ -486,8 +485,7 @@ async fn the_operator_tries_services_and_makes_none(cluster: &Cluster) -> Result
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "registry-operator-service-range"},
         "spec": {"ports": [{"port": 443}], "externalIPs": ["192.0.2.1"]},
     });
-    let dry_only =
-        "The operator may not create or change Services, except to try it with a dry run";
+    let dry_only = "The operator may not create or change Services, except to try it with a dry run";
     operator.may_not(&Call::apply(&path, service.clone()), dry_only).await?;
     operator.may(&Call::apply(&path, service.clone()).dry()).await?;
     operator.has_no_right_to(&Call::create(&services, service.clone())).await?;

@@ -34,7 +34,9 @@ pub enum DockerConfigError {
         host: String,
     },
     /// The registry is left to a helper program, which there is none of here.
-    #[error("uses a credential helper for {host}, which the operator can't run; put the credentials in auths")]
+    #[error(
+        "uses a credential helper for {host}, which the operator can't run; put the credentials in auths"
+    )]
     CredentialHelper {
         /// The registry's `host[:port]`.
         host: String,
@@ -490,10 +492,13 @@ mod tests {
     fn what_gives_no_credentials_says_why() {
         let error = |json: &str| found(json, "https://r.io:5000").unwrap_err().to_string();
         for json in ["", "[]", "{}", r#"{"auths":[]}"#, r#"{"auths":{"r.io":"x"}}"#, "\u{0}"] {
-            assert_eq!(error(json), "has no valid Docker configuration; .dockerconfigjson must be JSON with auths", "{json}");
+            let expected = "has no valid Docker configuration; .dockerconfigjson must be JSON with auths";
+            assert_eq!(error(json), expected, "{json}");
         }
-        assert_eq!(error(r#"{"auths":{}}"#), "has no entry for r.io:5000");
-        let helped = "leaves r.io:5000 to a credential helper; put the credentials into the Secret itself";
+        let missing =
+            "has no entry for r.io:5000; add one to auths in .dockerconfigjson or correct spec.endpoint";
+        assert_eq!(error(r#"{"auths":{}}"#), missing);
+        let helped = "uses a credential helper for r.io:5000, which the operator can't run; put the credentials in auths";
         assert_eq!(error(r#"{"auths":{},"credHelpers":{"r.io:5000":"ecr-login"}}"#), helped);
         assert_eq!(error(r#"{"auths":{"r.io:5000":{}},"credsStore":"desktop"}"#), helped);
         let large = " ".repeat(LARGEST_CONFIG + 1);

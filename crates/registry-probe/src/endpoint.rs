@@ -39,7 +39,9 @@ pub enum EndpointError {
     #[error("must start with https:// or http://")]
     Scheme,
     /// A user name or password stands before the host.
-    #[error("must not contain credentials; put them in a Secret and reference it from spec.auth.basic.secretRef")]
+    #[error(
+        "must not contain credentials; put them in a Secret and reference it from spec.auth.basic.secretRef"
+    )]
     UserInfo,
     /// A `?` part.
     #[error("must not contain a query (?)")]

@@ -618,8 +618,7 @@ fn tenants() -> Vec<Refusal> {
     const NAMES: &str = "spec.availability.tenants must list values of the label \
         registry.spectrocloud.com/tenant: at most 63 letters, digits, - _ and ., a letter or digit at both \
             ends";
-    const SOME: &str =
-        "spec.availability.tenants must list at least one tenant; omit it for all tenants";
+    const SOME: &str = "spec.availability.tenants must list at least one tenant; omit it for all tenants";
     let tenants = |list: &str, field, sentence| {
         refused(format!("{{availability: {{tenants: {list}}}}}"), field, sentence).only(&[SystemKind])
     };

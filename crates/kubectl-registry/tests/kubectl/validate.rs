@@ -223,10 +223,7 @@ async fn what_can_not_be_checked_or_understood_exits_with_two() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let run = desk.validate(&system("packs", &protected.spec())).await?;
     assert_eq!(run.code, 2, "{run:#?}");
-    assert!(
-        run.last_line().starts_with("? Not checked: Secret registry-system/login"),
-        "{run:#?}"
-    );
+    assert!(run.last_line().starts_with("? Not checked: Secret registry-system/login"), "{run:#?}");
     assert!(run.last_line().contains("--password-stdin"), "{run:#?}");
     assert!(protected.registry.requests().is_empty(), "nothing is to be sent without what the spec names");
 

@@ -141,7 +141,9 @@ impl fmt::Display for Unusable {
                     "the certificate or its issuer has an RSA key of {bits} bits, fewer than 2048"
                 );
             }
-            Self::NotForServers => "the certificate's extended key usage does not include server authentication",
+            Self::NotForServers => {
+                "the certificate's extended key usage does not include server authentication"
+            }
             Self::AuthorityAsServer => "the certificate is a CA certificate, not a server certificate",
             Self::Algorithm => "the certificate is signed with an unsupported algorithm, such as SHA-1",
             Self::Constraints => "a CA in the certificate's chain may not sign it",
