@@ -270,7 +270,7 @@ impl Access {
         {
             tracing::warn!(
                 namespace,
-                "RoleBinding {BINDING} is somebody else's (it refers to {kind} {name}): the operator can't bind itself; its owner \
+                "RoleBinding {BINDING} refers to {kind} {name}, so the operator can't bind itself; its owner \
                  can delete it"
             );
         }
@@ -376,7 +376,7 @@ impl Access {
 }
 
 fn log_unbound(namespace: &str, error: &AccessError) {
-    tracing::warn!(namespace, %error, "could not bind the operator to its role in a tenant namespace, retrying");
+    tracing::warn!(namespace, %error, "failed to create the RoleBinding of the operator, retrying");
 }
 
 /// What came of an attempt to have all role bindings as they should be.

@@ -64,7 +64,7 @@ impl Knowledge {
         match answer {
             Ok(news) => *self = news,
             Err(error) => {
-                tracing::warn!(error, "failed to learn the cluster's own addresses, trying again");
+                tracing::warn!(error, "failed to read the cluster's own addresses, retrying");
                 if let Self::Missing(why) = self {
                     *why = error.into();
                 }
@@ -103,7 +103,7 @@ impl ClusterAddresses {
     pub fn told_by(config: &Config, service_host: Option<&str>) -> Self {
         let hosts = config.cluster_url.host().into_iter().chain(service_host);
         let addresses = hosts.filter_map(|host| address(host.trim_matches(['[', ']'])));
-        Self::with(addresses.collect(), Knowledge::Missing("the API server was not asked yet".into()))
+        Self::with(addresses.collect(), Knowledge::Missing("not read yet".into()))
     }
 
     /// With the ranges of Services as the administrator gave them, if any.
@@ -171,8 +171,8 @@ impl ClusterAddresses {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if matches!(known.services, Knowledge::Unsaid) && !self.services_are_told {
             tracing::warn!(
-                "the address ranges of the cluster's Services are not known, so tenants' registries may lead to them: this \
-                 Kubernetes has no ServiceCIDRs; set egress.serviceCIDRs in the chart, or --service-cidr"
+                "Service address ranges are unknown, so tenants' registries can reach them: this Kubernetes \
+                 has no ServiceCIDRs; set egress.serviceCIDRs in the chart, or --service-cidr"
             );
         }
     }
@@ -219,7 +219,7 @@ fn failed(what: &str, error: &CallError) -> String {
         CallFailure::Forbidden => format!(
             "the operator may not {what} (403); an administrator restores the chart's ClusterRole registry-operator"
         ),
-        _ => format!("failed to {what}; trying again"),
+        _ => format!("failed to {what}; retrying"),
     }
 }
 

@@ -62,7 +62,7 @@ fn print_crds() -> anyhow::Result<()> {
     match std::io::stdout().write_all(documents.collect::<String>().as_bytes()) {
         // Whoever reads has seen enough, such as `head`.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("writing to standard output"),
+        written => written.context("failed to write to standard output"),
     }
 }
 
@@ -77,7 +77,7 @@ fn start(settings: Settings) -> anyhow::Result<()> {
         .worker_threads(WORKERS)
         .enable_all()
         .build()
-        .context("starting the runtime")?;
+        .context("failed to start the runtime")?;
     let result = runtime.block_on(run(settings));
     // A blocking look-up that is under way must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -90,13 +90,13 @@ fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::warn!(%error, "could not raise the limit of open files");
+        tracing::warn!(%error, "failed to raise the limit on open files");
     }
 }
 
 fn log(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log_level).with_context(|| {
-        format!("--log-level {:?} is neither a level nor a tracing filter", settings.log_level)
+        format!("invalid --log-level {:?}: it must be a level or a tracing filter", settings.log_level)
     })?;
     // At its most talkative the AWS SDK shows what it signs and what it gets, tokens among it, whatever the filter says.
     let discreet =
@@ -122,7 +122,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let (metrics, health) = (Metrics::new(), Health::new());
     let listener = server::listen(settings.metrics_address)
         .await
-        .with_context(|| format!("listening on --metrics-address {}", settings.metrics_address))?;
+        .with_context(|| format!("failed to listen on --metrics-address {}", settings.metrics_address))?;
     tokio::spawn(server::serve(listener, health.clone(), metrics.clone()));
     let turning = health.clone();
     tokio::spawn(async move { turning.turn().await });
@@ -134,7 +134,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref())
         .with_service_ranges(&settings.service_cidr);
     let clients = api_client::clients(config, &metrics, term.clone(), fastrand::f64)
-        .context("making a client of the API server")?;
+        .context("failed to create the Kubernetes client")?;
     let replica = Replica {
         tokens: outbound.tokens(&settings, &metrics)?,
         cluster_addresses,
@@ -157,7 +157,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         if leader_election {
             let candidate =
                 Candidate::new(clients.unbound, &system_namespace, replica.identity.clone(), term, now)
-                    .context("making a client of the API server")?;
+                    .context("failed to create the Kubernetes client")?;
             replica.stand_and_lead(candidate, stop).await;
         } else {
             stop.run_until_cancelled(Box::pin(replica.work_on())).await;
@@ -171,14 +171,14 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("asked to end");
+        tracing::info!("received a signal, stopping");
         stop.cancel();
     });
     Ok(())
@@ -218,7 +218,7 @@ impl Replica {
             if stop.run_until_cancelled(acquired).await.is_none() {
                 return;
             }
-            tracing::info!(identity = self.identity, "leading");
+            tracing::info!(identity = self.identity, "became leader");
             tokio::select! {
                 () = candidate.hold(|| self.health.answered()) => {}
                 () = self.work() => {}
@@ -256,7 +256,8 @@ impl Replica {
         let rejections = match store.load(now).await {
             Ok(rejections) => rejections,
             Err(error) => {
-                return tracing::error!(%error, "no random numbers for the key of rejected credentials");
+                return tracing::error!(%error, "failed to create the key for rejected credentials: no random \
+                    numbers");
             }
         };
         let (events, writing) = Events::start(self.client.clone(), self.identity.clone());
@@ -332,7 +333,7 @@ impl Outbound {
         let read = settings.outbound.ca_file.as_deref().map(CaFile::read).transpose()?;
         let (ca_file, ca) = read.unzip();
         if let Some(proxy) = &proxy {
-            tracing::info!(proxy = %proxy.server(), "registries and AWS are reached through a proxy");
+            tracing::info!(proxy = %proxy.server(), "using a proxy for registries and AWS");
         }
         Ok(Self {
             #[cfg(feature = "ecr")]
@@ -343,7 +344,7 @@ impl Outbound {
                 ca,
                 ..ProberSettings::default()
             })
-            .context("setting up the prober")?,
+            .context("failed to set up the prober")?,
             ca_file,
         })
     }
@@ -372,8 +373,10 @@ impl Outbound {
             region: settings.aws_region.clone(),
         };
         let aws = Aws::new(endpoints, self.aws.clone(), metrics.clone(), now);
-        let tokens =
-            Tokens::new(Arc::new(aws), now, fastrand::f64).context("making the key of the token cache")?;
+        let tokens = Tokens::new(Arc::new(aws), now, fastrand::f64).context(
+            "failed to create the key of the token \
+                cache",
+        )?;
         Ok(Some(Arc::new(tokens)))
     }
 

@@ -224,7 +224,7 @@ async fn publish(
         Err(error @ PublishError::Gone(_)) => return Err(error.into()),
         Err(error) => error,
     };
-    tracing::warn!(registry = %subject.key, %error, "a verdict could not be written; it is tried again");
+    tracing::warn!(registry = %subject.key, %error, "failed to write the status, retrying");
     let tries = history.unpublished.as_ref().map_or(0, |unpublished| unpublished.tries).saturating_add(1);
     let unpublished = Unpublished { status, tries };
     let asked = error.retry_after().unwrap_or_default();

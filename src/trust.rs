@@ -63,7 +63,7 @@ impl CaFile {
                 Ok(None) => complained = false,
                 Ok(Some(bundle)) => {
                     complained = false;
-                    tracing::info!(path = %self.path.display(), "CA file changed: new certificates are trusted");
+                    tracing::info!(path = %self.path.display(), "--ca-file changed; trusting its certificates");
                     apply(bundle);
                 }
                 // Once for each trouble: it lasts until somebody mends the file.

@@ -137,21 +137,22 @@ fn role_denied(aws: &str, external_id: bool, action: &str, denial: Denial) -> St
         ),
         _ if by_grant => not_trusted(aws, external_id),
         (Some(policy), _) => {
-            format!("{aws} denied {action} on the role: {}", policy_says(policy, explicitly, action))
+            format!("{aws} denied {action}: {}", policy_says(policy, explicitly, action))
         }
         (None, _) => {
-            format!("{aws} denied {action} on the role: a policy explicitly denies it; change that policy")
+            format!("{aws} denied {action}: a policy explicitly denies it; change that policy")
         }
     }
 }
 
 /// AWS does not tell a role that does not exist from one whose trust policy refuses.
 fn not_trusted(aws: &str, external_id: bool) -> String {
-    let external_id = if external_id { "" } else { ", if required," };
-    format!(
-        "{aws} denied sts:AssumeRole; check that spec.auth.ecr.sts.roleARN exists, its trust policy and{external_id} \
-         spec.auth.ecr.sts.externalID"
-    )
+    let rest = if external_id {
+        ", and check its trust policy and spec.auth.ecr.sts.externalID"
+    } else {
+        " and check its trust policy; set spec.auth.ecr.sts.externalID if required"
+    };
+    format!("{aws} denied sts:AssumeRole; check that spec.auth.ecr.sts.roleARN exists{rest}")
 }
 
 fn operator_refused(fault: OwnIdentityFault) -> &'static str {
@@ -178,7 +179,7 @@ fn token_refused(region: &str, forbidden: bool, region_of_host: Option<&str>) ->
             "{what}: spec.auth.ecr.region is {region}, but spec.endpoint is in {host}; remove spec.auth.ecr.region"
         ),
         None => {
-            format!("{what}; check that spec.endpoint is an ECR registry in {region} and its access policy")
+            format!("{what}; check its access policy and that spec.endpoint is an ECR registry in {region}")
         }
     }
 }

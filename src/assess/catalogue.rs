@@ -17,7 +17,7 @@ use registry_probe::{
 use super::{Line, Seen, aws_catalogue, layers, references_catalogue, sentences};
 use crate::{
     availability,
-    ecr::{self, Api, PlaceError, Refusal},
+    ecr::{self, Api, Cause, PlaceError, Refusal},
     validate::SpecError,
 };
 
@@ -59,7 +59,7 @@ impl Names {
     fn new() -> Result<Self> {
         let server = |url: &str| Endpoint::parse(url).map(|endpoint| endpoint.server().clone());
         Ok(Self {
-            server: server("https://registry.example.com:5000")?,
+            server: server("https://packs.example.com:5000")?,
             service: server("https://auth.example.net")?,
             proxy: server("http://proxy.example.com:3128")?,
             repository: RepositoryName::parse("packs/hello")?,
@@ -312,7 +312,7 @@ fn is_of_certificate(defect: &TlsDefect) -> bool {
 fn presented() -> PresentedCertificate {
     PresentedCertificate {
         version: None,
-        subject: "CN=registry.example.com".to_owned(),
+        subject: "CN=packs.example.com".to_owned(),
         issuer: ISSUER.to_owned(),
         not_before: Timestamp::UNIX_EPOCH,
         not_after: Timestamp::UNIX_EPOCH,
@@ -325,7 +325,7 @@ fn defects() -> Vec<TlsDefect> {
     use TlsDefect as D;
     let time = Timestamp::UNIX_EPOCH;
     let issuer = || ISSUER.to_owned();
-    let expected = || "registry.example.com".to_owned();
+    let expected = || "packs.example.com".to_owned();
     samples!(D {
         D::HandshakeFailed(_) => each(handshake_faults(), D::HandshakeFailed),
         D::ClientCertificateRequired(_) => {
@@ -464,7 +464,9 @@ pub(super) fn withholdings() -> Vec<Withholding> {
 /// What AWS refuses.
 fn refusals(proxy: &HostPort) -> Vec<(ConditionType, Seen)> {
     let seen = |cause| {
-        let refusal = Refusal { cause, api: Api::Sts, region: "eu-central-1".into(), retry_after: None };
+        let is_ecr = matches!(cause, Cause::ActionDenied { .. } | Cause::NoEndpoint);
+        let api = if is_ecr { Api::Ecr } else { Api::Sts };
+        let refusal = Refusal { cause, api, region: "eu-central-1".into(), retry_after: None };
         let seen = ecr::Seen { findings: usable(), refusal: Some(refusal), renewal: None, used: None };
         (ConditionType::CredentialsValidated, Seen::Ecr(Box::new(seen)))
     };

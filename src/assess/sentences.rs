@@ -226,7 +226,7 @@ fn proxy(server: &HostPort, ProxyFailure { proxy, fault }: &ProxyFailure) -> Str
 fn connection(cause: ConnectionFailure) -> &'static str {
     match cause {
         ConnectionFailure::Unreachable => "no route to the host",
-        ConnectionFailure::Closed => "closed before an answer came",
+        ConnectionFailure::Closed => "closed without an answer",
         ConnectionFailure::OwnLimit => TOO_MANY_FILES,
         ConnectionFailure::Other => "network error",
     }

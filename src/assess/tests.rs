@@ -469,7 +469,12 @@ fn a_proxys_failure_is_told_as_the_proxys() {
             false,
         ),
         (ProxyFault::Timeout(Stage::Request), "Timeout", "did not answer (spec.validation.timeout)", false),
-        (ProxyFault::Connection(ConnectionFailure::Closed), "ConnectionFailed", "closed before", false),
+        (
+            ProxyFault::Connection(ConnectionFailure::Closed),
+            "ConnectionFailed",
+            "closed without an answer",
+            false,
+        ),
         (ProxyFault::Tls, "ConnectionFailed", "add its CA to the operator's --ca-file", false),
         (ProxyFault::NotHttp, "ConnectionFailed", "is not an HTTP proxy", false),
         (ProxyFault::Status(503), "ConnectionFailed", "returned HTTP status 503", false),

@@ -246,7 +246,8 @@ impl Shared {
             _ => "refused",
         };
         self.metrics.aws_request(refusal.api.label(), outcome);
-        tracing::debug!(api = refusal.api.as_str(), region = refusal.region, cause = ?refusal.cause, "AWS gave nothing");
+        tracing::debug!(api = refusal.api.as_str(), region = refusal.region, cause = ?refusal.cause, "AWS \
+            request refused");
         refusal
     }
 }

@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("starting the runtime")?.block_on(run(cli))
+    runtime.context("failed to start the runtime")?.block_on(run(cli))
 }
 
 async fn run(Cli { command, cluster }: Cli) -> anyhow::Result<ExitCode> {
@@ -133,10 +133,7 @@ async fn describe(args: &DescribeArgs, cluster: &ClusterArgs) -> anyhow::Result<
     let cluster = Cluster::configured(cluster).await?;
     let described = progress::shown("Asking the API server", describe::run(&asked, &cluster)).await?;
     let Some(description) = described else {
-        note(&[format!(
-            "There is no registry {} to be seen from the namespace {}",
-            asked.name, cluster.namespace
-        )]);
+        note(&[format!("Registry {} not found from namespace {}", asked.name, cluster.namespace)]);
         return Ok(ExitCode::from(NO));
     };
     note(&description.notes);
@@ -156,11 +153,11 @@ fn manual(command: Option<&str>) -> anyhow::Result<Vec<u8>> {
         None => cli,
         Some(name) => {
             let found = cli.get_subcommands().find(|one| one.get_name() == name).cloned();
-            found.ok_or_else(|| anyhow!("there is no command {name}"))?
+            found.ok_or_else(|| anyhow!("unknown command {name}"))?
         }
     };
     let mut roff = Vec::new();
-    clap_mangen::Man::new(page).render(&mut roff).context("writing the manual page")?;
+    clap_mangen::Man::new(page).render(&mut roff).context("failed to write the manual page")?;
     Ok(roff)
 }
 
@@ -168,7 +165,10 @@ fn manual(command: Option<&str>) -> anyhow::Result<Vec<u8>> {
 fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
     let mut output = io::stdout().lock();
     match output.write_all(text).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing the output"),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context(
+            "failed to write the \
+            output",
+        ),
         _ => Ok(ExitCode::SUCCESS),
     }
 }

@@ -127,7 +127,7 @@ impl Report {
 
     fn title(&self) -> String {
         let kind = resource(self.scope).kind;
-        let name = if self.name.is_empty() { "(without a name)" } else { &self.name };
+        let name = if self.name.is_empty() { "(no name)" } else { &self.name };
         match &self.namespace {
             Some(namespace) => format!("{kind} {namespace}/{name}"),
             None => format!("{kind} {name}"),
@@ -139,7 +139,7 @@ impl Report {
             |mark, reason: &str, message: &str| vec![mark, plain("Manifest"), plain(reason), plain(message)];
         match &self.manifest {
             Manifest::Accepted => {
-                let message = "The API server would take it (asked by a dry run; nothing was written)";
+                let message = "The API server accepts it (dry run; nothing was written)";
                 vec![row(span(Tone::Good, "✓"), "Accepted", message)]
             }
             Manifest::Refused(reasons) => {
@@ -171,7 +171,7 @@ impl Report {
             .condition(ConditionType::TLSVerified)
             .is_some_and(|tls| tls.status == "False" && tls.reason != Reason::PlainHTTP.as_str());
         if let Some((server, presented)) = checked.presented.as_ref().filter(|_| in_doubt) {
-            page.text(format!("  The certificate that {server} presented:"));
+            page.text(format!("  Certificate presented by {server}:"));
             page.table(4, rows_of(presented));
         }
     }
@@ -193,9 +193,7 @@ impl Report {
 
     fn conclusion(&self) -> String {
         match &self.answer {
-            Answer::Refused => {
-                "Not usable: the manifest would be refused. Correct what is named above".to_owned()
-            }
+            Answer::Refused => "Not usable: the manifest is invalid. Correct the errors above".to_owned(),
             Answer::Unable(why) => format!("Not checked: {why}"),
             Answer::Checked(checked) => conclusion(&checked.status),
         }

@@ -51,7 +51,7 @@ pub async fn run(
 ) -> anyhow::Result<Vec<Report>> {
     let manifests = read(args)?;
     if manifests.registries.is_empty() {
-        bail!("there is no SystemRegistry or TenantRegistry in what was given with -f");
+        bail!("no SystemRegistry or TenantRegistry in the files given with -f");
     }
     let connected = connect(args, cluster).await?;
     let namespace = match &connected {
@@ -84,11 +84,11 @@ fn read(args: &ValidateArgs) -> anyhow::Result<Manifests> {
     for file in &args.files {
         let from_stdin = file == Path::new("-");
         if from_stdin && args.password_stdin {
-            bail!("standard input can't be both the file and the password");
+            bail!("standard input can't be both the file and the password; put one of them in a file");
         }
         let shown = if from_stdin { "standard input".to_owned() } else { file.display().to_string() };
         let text = if from_stdin { from_standard_input() } else { std::fs::read_to_string(file) };
-        manifests.read(&shown, &text.with_context(|| format!("{shown} can't be read"))?)?;
+        manifests.read(&shown, &text.with_context(|| format!("failed to read {shown}"))?)?;
     }
     Ok(manifests)
 }
@@ -105,12 +105,12 @@ fn password(args: &ValidateArgs, manifests: &Manifests) -> anyhow::Result<Option
         return Ok(None);
     }
     if manifests.registries.len() > 1 {
-        bail!("--password-stdin is for one registry, and there are {}", manifests.registries.len());
+        bail!("--password-stdin works for one registry, but the files have {}", manifests.registries.len());
     }
-    let text = SecretString::from(from_standard_input().context("the password can't be read")?);
+    let text = SecretString::from(from_standard_input().context("failed to read the password")?);
     let password = secrecy::ExposeSecret::expose_secret(&text).trim_end_matches(['\r', '\n']);
     if password.is_empty() {
-        bail!("--password-stdin was given, and standard input is empty");
+        bail!("--password-stdin: standard input is empty");
     }
     Ok(Some(SecretString::from(password)))
 }
@@ -118,7 +118,7 @@ fn password(args: &ValidateArgs, manifests: &Manifests) -> anyhow::Result<Option
 /// The cluster, or why it is not asked. One that was named must be usable.
 async fn connect(args: &ValidateArgs, cluster: &ClusterArgs) -> anyhow::Result<Result<Cluster, String>> {
     if args.offline {
-        return Ok(Err("no cluster is asked (--offline)".to_owned()));
+        return Ok(Err("the cluster is not used (--offline)".to_owned()));
     }
     let nobody_asked = cluster.kubeconfig.is_none() && cluster.context.is_none();
     match Cluster::configured(cluster).await {
@@ -142,7 +142,7 @@ fn checker(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Chec
         cluster_addresses: ClusterAddresses::new([]),
         trusted_token_services: args.trusted_token_service.clone().into(),
     };
-    let prober = Prober::new(settings).context("setting up the prober")?;
+    let prober = Prober::new(settings).context("failed to set up the prober")?;
     Ok(Checker { prober, tokens: tokens(args, clock)?, boundaries, clock })
 }
 
@@ -170,7 +170,7 @@ fn tokens(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Optio
     let (proxy, ca) = outbound(args)?;
     let aws = Aws::new(endpoints, AwsHttp::new(proxy, ca.as_ref()), Metrics::new(), clock);
     let tokens = Tokens::new(Arc::new(aws), clock, fastrand::f64);
-    Ok(Some(Arc::new(tokens.context("making the key of the token cache")?)))
+    Ok(Some(Arc::new(tokens.context("failed to create the key of the token cache")?)))
 }
 
 #[cfg(not(feature = "ecr"))]
@@ -208,9 +208,9 @@ impl Session<'_> {
         };
         report.manifest = self.admission(declared, &key, &subject).await;
         if subject.spec.suspend {
-            report.notes.push(
-                "spec.suspend is true: the operator will not validate it until that is false".to_owned(),
-            );
+            report
+                .notes
+                .push("spec.suspend is true: the operator does not validate it until it is false".to_owned());
         }
         if !matches!(report.manifest, Manifest::Refused(_)) {
             report.answer = self.answer(&subject, &mut report.notes).await?;
@@ -236,11 +236,11 @@ impl Session<'_> {
             complaints.push(format!("apiVersion must be {}", api_version()));
         }
         if declared.name().is_none() {
-            complaints.push("metadata.name is missing".to_owned());
+            complaints.push("metadata.name is required".to_owned());
         }
         if declared.scope == Scope::System && declared.namespace().is_some() {
             complaints
-                .push("metadata.namespace must be left out: a SystemRegistry is in no namespace".to_owned());
+                .push("metadata.namespace must be omitted: a SystemRegistry is cluster-scoped".to_owned());
         }
         complaints.extend(schema::complaints(declared.scope, &declared.document)?);
         if !complaints.is_empty() {
@@ -312,12 +312,13 @@ impl Session<'_> {
             Tenancy::Of(_) => false,
             Tenancy::Nobody => true,
             Tenancy::Absent => {
-                notes.push(format!("The namespace {namespace} is not there yet; taken for a tenant's"));
+                notes
+                    .push(format!("Namespace {namespace} does not exist yet; assumed to belong to a tenant"));
                 false
             }
             Tenancy::Unknown(why) => {
                 notes.push(format!(
-                    "Whether the namespace {namespace} is a tenant's is not known ({why}); taken for one"
+                    "Tenant of namespace {namespace} unknown ({why}); assumed to belong to a tenant"
                 ));
                 false
             }
@@ -339,7 +340,7 @@ fn unreadable(declared: &Declared) -> &'static str {
     match serde_json::from_value::<ObjectMeta>(metadata) {
         Ok(_) => "spec.validation.interval and spec.validation.timeout must be durations such as 10m",
         Err(_) => {
-            "metadata must hold what that of every object does; labels and annotations are text (write a number in quotes)"
+            "metadata must be valid object metadata; labels and annotations must be strings (quote numbers)"
         }
     }
 }

@@ -18,7 +18,7 @@ const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive
 const NO_REGISTRY: &str = "+Resolved -NotARegistry +Verified . . = -NotARegistry stalled";
 const NO_REGISTRY_IN_THE_CLEAR: &str = "+Resolved -NotARegistry -PlainHTTP . . = -NotARegistry stalled";
 const BROKEN: &str = "+Resolved -ConnectionFailed +Verified . . = -ConnectionFailed reconciling";
-const HUNG_UP: &str = "failed: closed before an answer came";
+const HUNG_UP: &str = "failed: closed without an answer";
 
 fn nobody_home() -> Host {
     host("registry", open)
