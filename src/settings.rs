@@ -1,18 +1,17 @@
 //! The operator's command line. Every flag is also an environment variable `REGISTRY_OPERATOR_…`; this is the only
 //! place where either is read.
 
-use std::convert::Infallible;
-use std::ffi::OsStr;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::{
+    ffi::OsStr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 use clap::{
     Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, builder::Resettable,
     error::ErrorKind,
 };
-use registry_probe::{IpNet, NoProxy, Proxy, ProxyUrlError, TrustedService};
-use secrecy::SecretString;
-use thiserror::Error;
+use registry_probe::{IpNet, TrustedService};
+use registry_verdict::outbound::{AwsEndpoint, OutboundSettings, aws_endpoint};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// Validates OCI registries that are declared as SystemRegistry and TenantRegistry, and reports whether they can be
@@ -90,7 +89,7 @@ pub struct Settings {
     )]
     pub leader_election: bool,
 
-    /// How the operator gets to read in tenants' namespaces.
+    /// How the operator gets access to tenant namespaces.
     #[arg(long, env = "REGISTRY_OPERATOR_TENANT_ACCESS", value_enum, default_value_t = TenantAccess::Bound)]
     pub tenant_access: TenantAccess,
 
@@ -142,52 +141,13 @@ pub struct Settings {
     #[arg(long, env = "REGISTRY_OPERATOR_TENANT_MAX_REGISTRIES", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
     pub tenant_max_registries: u32,
 
-    /// How log lines are written.
+    /// Log format.
     #[arg(long, env = "REGISTRY_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
     /// Log level: error, warn, info, debug, trace, or a tracing filter such as registry_operator=debug,kube=info.
     #[arg(long, env = "REGISTRY_OPERATOR_LOG_LEVEL", default_value = "info", value_parser = log_filter)]
     pub log_level: String,
-}
-
-/// How registries, token services and AWS are reached.
-#[derive(Args, Clone, Debug, Default)]
-pub struct OutboundSettings {
-    /// Forward proxy for registries, token services and AWS, as `http[s]://[USER:PASSWORD@]HOST:PORT`. Not used for
-    /// the API server. HTTPS_PROXY and similar variables are ignored.
-    #[arg(long, env = "REGISTRY_OPERATOR_PROXY", value_name = "URL", value_parser = secret, hide_env_values = true)]
-    pub proxy: Option<SecretString>,
-
-    /// Destinations that bypass the proxy, as in NO_PROXY of Go programs: hosts with their subdomains, .DOMAIN, IP
-    /// addresses and CIDRs, each with an optional :PORT, or *; comma-separated.
-    #[arg(long, env = "REGISTRY_OPERATOR_NO_PROXY", value_name = "LIST")]
-    pub no_proxy: Option<NoProxy>,
-
-    /// PEM file with additional CA certificates for registries, token services, AWS and the proxy. Reloaded when it
-    /// changes.
-    #[arg(long, env = "REGISTRY_OPERATOR_CA_FILE", value_name = "PATH")]
-    pub ca_file: Option<PathBuf>,
-}
-
-impl OutboundSettings {
-    /// The proxy, or what is wrong with its URL; that holds a password, and is not shown.
-    pub fn proxy(&self) -> Result<Option<Proxy>, ProxySettingError> {
-        let Some(url) = &self.proxy else { return Ok(None) };
-        let proxy = Proxy::parse(url, self.no_proxy.clone().unwrap_or_default());
-        Ok(Some(proxy.map_err(ProxySettingError)?))
-    }
-}
-
-/// What is wrong with `--proxy`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Error)]
-#[error("--proxy {0}")]
-pub struct ProxySettingError(ProxyUrlError);
-
-/// Any text: clap shows the values that it refuses.
-#[expect(clippy::unnecessary_wraps, reason = "what clap wants")]
-fn secret(text: &str) -> Result<SecretString, Infallible> {
-    Ok(text.into())
 }
 
 /// Where to listen; without a host, on all addresses.
@@ -223,23 +183,6 @@ fn log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// An endpoint of AWS; none where the variable is there but empty, as AWS's own tools have it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct AwsEndpoint(pub Option<String>);
-
-/// Reads an endpoint of AWS from its variable.
-pub fn aws_endpoint(text: &str) -> Result<AwsEndpoint, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(AwsEndpoint(None));
-    }
-    let uri: http::Uri = text.parse().map_err(|_| "not a URL".to_owned())?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http" | "https"), Some(_)) => Ok(AwsEndpoint(Some(text.to_owned()))),
-        _ => Err("not a URL that starts with https:// or http://".to_owned()),
-    }
-}
-
 /// How the operator gets to read in tenants' namespaces.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum TenantAccess {
@@ -265,18 +208,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
-    }
-
-    #[test]
-    fn an_endpoint_of_aws_is_a_url_or_nothing() {
-        assert_eq!(aws_endpoint(""), Ok(AwsEndpoint(None)));
-        assert_eq!(
-            aws_endpoint("http://127.0.0.1:5000"),
-            Ok(AwsEndpoint(Some("http://127.0.0.1:5000".into())))
-        );
-        for wrong in ["127.0.0.1:5000", "ftp://aws.example", "not a url"] {
-            assert!(aws_endpoint(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -56,7 +56,7 @@ async fn a_registry_behind_a_proxy_is_validated_with_the_ca_file() -> Result<()>
     let refused = object.shows(SOON, &Verdict::unreachable("False/ConnectionFailed")).await?;
     let message = refused.message("EndpointReachable");
     let expected = format!(
-        "{server} not reached: proxy {} rejected the login (407); correct user name and password in the operator's --proxy",
+        "{server} not reached: proxy {} rejected the login (407); correct it in the operator's --proxy",
         proxy.host_port()
     );
     ensure!(message == expected, "{message}");

@@ -295,8 +295,7 @@ async fn the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_o
     opaque["type"] = json!("Opaque");
     let uid = json!({"registry.spectrocloud.com/registry-uid": "0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11"});
     let managed = json!({"app.kubernetes.io/managed-by": "registry-operator"});
-    let as_its_own = "The operator may write only Secrets of type kubernetes.io/dockerconfigjson with its \
-        labels \
+    let as_its_own = "The operator may write only Secrets of type kubernetes.io/dockerconfigjson labelled \
                       app.kubernetes.io/managed-by and registry.spectrocloud.com/registry-uid";
     for (name, secret) in [
         ("opaque", opaque),

@@ -10,7 +10,8 @@ use registry_api::{
     crd,
     spec::{System, Tenant},
 };
-use registry_operator::assess::{self, SampleMessage};
+use registry_operator::pull_secrets::sample_notes;
+use registry_verdict::assess::{self, SampleMessage};
 use serde_json::Value;
 use strum::IntoEnumIterator as _;
 
@@ -61,7 +62,7 @@ pub fn page(installed: &str) -> Result<String> {
 }
 
 fn conditions(text: &mut String) -> Result<()> {
-    let messages = assess::messages()?;
+    let messages = assess::messages().map_err(|error| anyhow::anyhow!(error))?;
     for condition in ConditionType::iter() {
         let of_condition: Vec<&SampleMessage> =
             messages.iter().filter(|message| message.condition == condition).collect();
@@ -86,6 +87,13 @@ fn conditions(text: &mut String) -> Result<()> {
             text.push('\n');
         }
     }
+    text.push_str(
+        "### Messages after those of Ready\n\nWhat to do: see [availability.md](availability.md).\n\n",
+    );
+    for note in sample_notes() {
+        writeln!(text, "- `…; {}`", template(&note))?;
+    }
+    text.push('\n');
     text.push_str(
         "`Ready` otherwise repeats the message of the first check that failed; so do `Reconciling` and `Stalled`.\n\n",
     );
@@ -183,7 +191,10 @@ mod tests {
         let (_, refusals) = page.split_once("## Refused fields").unwrap();
         let long: Vec<&str> = refusals
             .lines()
-            .filter(|line| line.starts_with("- `") && line.chars().count() > 160 + "- ``".len())
+            .filter(|line| line.starts_with("- `"))
+            .filter(|line| {
+                line.replace("<create|change|delete>", "change").chars().count() > 160 + "- ``".len()
+            })
             .collect();
         assert!(long.is_empty(), "{long:#?}");
     }

@@ -2,11 +2,11 @@
 
 use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
 use registry_api::{ConditionType, RegistrySpec, RegistryStatus};
-use registry_operator::resolve;
+use registry_check::admission::resource;
+use registry_verdict::resolve;
 use serde_json::Value;
 
 use crate::{
-    admission::resource,
     age::{age, until},
     describe::{Description, time_of},
     page::{Page, Span, Tone, plain, span},
@@ -192,7 +192,7 @@ fn listed(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use registry_operator::subject::Scope;
+    use registry_verdict::object::Scope;
     use serde_json::json;
 
     use super::*;
@@ -247,7 +247,7 @@ Scope:         system
 Endpoint:      https://registry.example.com
 Content path:  none
 Content type:  Pack
-Credentials:   user and password, Secret login in the namespace registry-system
+Credentials:   user and password, Secret login in namespace registry-system
 Created:       60m ago
 Validated:     30m ago
 
@@ -266,7 +266,7 @@ Certificate
 Available to
   Tenants       a, b
   Namespaces    2: a-dev, b-dev
-  Pull Secrets  packs-pull, kept in 2 of these namespaces
+  Pull Secrets  packs-pull, in 2 of these namespaces
 
 Newest events
   None
@@ -279,6 +279,6 @@ Newest events
         let text = described(&json!({"observedGeneration": -1}));
         assert!(text.contains("None yet: the operator has not validated it"), "{text}");
         assert!(!text.contains("Deletion:") && !text.contains("Suspended:"), "{text}");
-        assert!(text.contains("None was presented") && text.contains("Validated:     never"), "{text}");
+        assert!(text.contains("None presented") && text.contains("Validated:     never"), "{text}");
     }
 }

@@ -1,0 +1,560 @@
+//! The verdict as a table: what was seen → every condition.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use proptest::prelude::*;
+use registry_api::{
+    ConditionType, Reason, RegistryStatus, SystemRegistry,
+    condition::LAYERS,
+    spec::{RegistrySpec, Validation},
+};
+use registry_probe::{
+    ConnectionFailure, ContentPathFinding, CredentialsFinding, DnsFailure, Endpoint, EndpointFinding,
+    Evidence, Findings, HostPort, Inconclusive, LayerDurations, ProxyFailure, ProxyFault, RequestCounts,
+    Stage, TlsDefect, TlsFinding, Unavailable, Unprovable, Withholding,
+};
+
+use super::*;
+use crate::resolve::{Reference, ReferenceKind};
+
+fn server() -> HostPort {
+    Endpoint::parse("https://registry.example.com:5000").unwrap().server().clone()
+}
+
+fn usable() -> Findings {
+    Findings {
+        endpoint: EndpointFinding::Reachable,
+        tls: TlsFinding::Verified,
+        credentials: CredentialsFinding::Validated(Evidence::RefusedWithout),
+        content_path: ContentPathFinding::Inconclusive(Inconclusive::NoRepositoryNamed),
+        certificate: None,
+        retry_after: None,
+        credentials_expire_at: None,
+        requests: RequestCounts::default(),
+        durations: LayerDurations::default(),
+    }
+}
+
+fn refused() -> Findings {
+    Findings {
+        endpoint: EndpointFinding::ConnectionRefused { server: server() },
+        tls: TlsFinding::NotAttempted,
+        credentials: CredentialsFinding::NotAttempted,
+        content_path: ContentPathFinding::NotAttempted,
+        ..usable()
+    }
+}
+
+fn subject(generation: i64, status: RegistryStatus) -> Subject {
+    let validation = Validation { failure_threshold: 3, ..Validation::default() };
+    let spec = RegistrySpec { validation, ..RegistrySpec::default() };
+    let mut registry = SystemRegistry::new("packs", spec);
+    registry.metadata.generation = Some(generation);
+    registry.status = Some(status);
+    Subject::of(registry)
+}
+
+const UNCHANGED: Before = Before { transient_failures: 0, same_basis: true };
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn judged(findings: Findings) -> (RegistryStatus, Outcome) {
+    assess(&subject(1, RegistryStatus::default()), &Seen::Probed(Box::new(findings)), UNCHANGED, at(100))
+}
+
+fn ready(status: &RegistryStatus) -> (&str, &str) {
+    let ready = status.condition(ConditionType::Ready).unwrap();
+    (&ready.status, &ready.reason)
+}
+
+#[test]
+fn an_own_limit_is_seen_in_every_layer() {
+    let (own, dns) = (ConnectionFailure::OwnLimit, DnsFailure::OwnLimit);
+    let server = server();
+    let failed = |cause| EndpointFinding::ConnectionFailed { server: server.clone(), cause };
+    let credentials = |cause| CredentialsFinding::TemporarilyUnavailable { server: server.clone(), cause };
+    for (findings, expected) in [
+        (usable(), false),
+        (Findings { endpoint: failed(ConnectionFailure::Other), ..usable() }, false),
+        (Findings { endpoint: failed(own), ..usable() }, true),
+        (
+            Findings {
+                endpoint: EndpointFinding::DnsFailure { host: server.host.clone(), cause: dns },
+                ..usable()
+            },
+            true,
+        ),
+        (Findings { credentials: credentials(Unavailable::Connection(own)), ..usable() }, true),
+        (Findings { credentials: credentials(Unavailable::Dns(dns)), ..usable() }, true),
+        (Findings { credentials: credentials(Unavailable::Refused), ..usable() }, false),
+    ] {
+        assert_eq!(findings.hit_own_limit(), expected, "{findings:?}");
+    }
+}
+
+#[test]
+fn validated_credentials_say_exactly_that() {
+    let (status, outcome) = judged(usable());
+    let credentials = status.condition(ConditionType::CredentialsValidated).unwrap();
+    assert_eq!(
+        (credentials.status.as_str(), credentials.message.as_str()),
+        ("True", "Credentials validated")
+    );
+    assert_eq!(ready(&status), ("True", "Available"));
+    assert_eq!(outcome, Outcome::Usable);
+}
+
+#[test]
+fn the_reason_of_ready_is_that_of_the_first_failing_layer() {
+    let rejected = CredentialsFinding::Rejected { by: server(), status: 401 };
+    let unknown = TlsDefect::UnknownIssuer { issuer: "CN=x".into(), self_signed: false };
+    let failed = TlsFinding::Failed { server: server(), defect: unknown, also: Vec::new(), presented: None };
+    for (findings, reason, outcome) in [
+        (refused(), "ConnectionRefused", Outcome::Transient { retry_after: None }),
+        (Findings { credentials: rejected, ..usable() }, "Rejected", Outcome::Rejected { pause: None }),
+        (
+            Findings { tls: failed, credentials: CredentialsFinding::NotAttempted, ..usable() },
+            "UnknownIssuer",
+            Outcome::Definite,
+        ),
+        (Findings { credentials: CredentialsFinding::Required, ..usable() }, "Required", Outcome::Definite),
+        (
+            Findings {
+                credentials: CredentialsFinding::Throttled { by: server() },
+                retry_after: Some(Duration::from_secs(7)),
+                ..usable()
+            },
+            "Throttled",
+            Outcome::Transient { retry_after: Some(Duration::from_secs(7)) },
+        ),
+    ] {
+        let (status, seen) = judged(findings);
+        assert_eq!(ready(&status), ("False", reason));
+        assert_eq!(seen, outcome, "{reason}");
+    }
+}
+
+#[test]
+fn what_the_user_asked_for_and_what_cannot_be_proven_does_not_make_a_registry_unready() {
+    let plain = Findings { tls: TlsFinding::PlainHttp, ..usable() };
+    assert_eq!(ready(&judged(plain).0), ("True", "Available"));
+    let skipped =
+        TlsFinding::Skipped { server: server(), defect: None, also: Vec::new(), ca_would_verify: None };
+    assert_eq!(ready(&judged(Findings { tls: skipped, ..usable() }).0), ("True", "Available"));
+    let unprovable = CredentialsFinding::Unprovable(Unprovable::AnonymousServed);
+    assert_eq!(
+        ready(&judged(Findings { credentials: unprovable, ..usable() }).0),
+        ("True", "CredentialsUnprovable")
+    );
+}
+
+#[test]
+fn what_this_build_or_the_endpoint_does_not_permit_is_said_of_the_references() {
+    for error in [SpecError::EcrUnsupported, SpecError::Place(ecr::PlaceError::Public)] {
+        let (status, outcome) =
+            assess(&subject(1, RegistryStatus::default()), &Seen::Unfit(error), UNCHANGED, at(100));
+        let references = status.condition(ConditionType::ResolvedRefs).unwrap();
+        assert_eq!((references.status.as_str(), references.reason.as_str()), ("False", "NotPermitted"));
+        assert_eq!((ready(&status), outcome), (("False", "NotPermitted"), Outcome::Definite));
+        assert!(status.is_true(ConditionType::Stalled));
+    }
+}
+
+/// Status and reason of the condition, where that was seen.
+fn says(seen: &Seen, condition: ConditionType) -> (String, String) {
+    let (status, _) = assess(&subject(1, RegistryStatus::default()), seen, UNCHANGED, at(100));
+    let condition = status.condition(condition).unwrap();
+    (condition.status.clone(), condition.reason.clone())
+}
+
+#[test]
+fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
+    let probed = |findings| Seen::Probed(Box::new(findings));
+    let mismatch = TlsDefect::HostnameMismatch { expected: "a".into(), names: vec!["b".into()] };
+    let failed = TlsFinding::Failed { server: server(), defect: mismatch, also: Vec::new(), presented: None };
+    let repository = registry_probe::RepositoryName::parse("packs/hello").unwrap();
+    let denied = ContentPathFinding::Denied { repository, status: 403 };
+    let throttled = EndpointFinding::Throttled { server: server() };
+    let reference = Reference::new(ReferenceKind::Secret, "team-a", "login");
+    let forbidden = Problem::AccessDenied { reference, operator: "--user=x".into(), obstacle: None };
+    let action =
+        ecr::Cause::ActionDenied { action: "ecr:GetAuthorizationToken", denial: ecr::Denial::default() };
+    let refusal =
+        Refusal { cause: action, api: ecr::Api::Ecr, region: "eu-west-1".into(), retry_after: None };
+    let aws = ecr::Seen { findings: usable(), refusal: Some(refusal), renewal: None, used: None };
+    for (seen, condition, status, reason) in [
+        (
+            probed(Findings { endpoint: throttled, ..refused() }),
+            ConditionType::EndpointReachable,
+            "Unknown",
+            "Throttled",
+        ),
+        (
+            probed(Findings { tls: failed, ..usable() }),
+            ConditionType::TLSVerified,
+            "False",
+            "HostnameMismatch",
+        ),
+        (
+            probed(Findings { credentials: CredentialsFinding::Expired, ..usable() }),
+            ConditionType::CredentialsValidated,
+            "False",
+            "Expired",
+        ),
+        (
+            probed(Findings { content_path: denied, ..usable() }),
+            ConditionType::ContentPathAccessible,
+            "False",
+            "Denied",
+        ),
+        (Seen::Unresolved(forbidden), ConditionType::ResolvedRefs, "False", "AccessDenied"),
+        (Seen::Unfit(SpecError::SeveralMethods), ConditionType::EndpointReachable, "False", "NotARegistry"),
+        (Seen::Ecr(Box::new(aws)), ConditionType::CredentialsValidated, "False", "Forbidden"),
+    ] {
+        assert_eq!(says(&seen, condition), (status.to_owned(), reason.to_owned()));
+    }
+}
+
+#[test]
+fn a_content_path_that_nothing_is_known_of_is_said_beside_ready() {
+    let message = |edit: fn(&mut Subject)| {
+        let mut subject = subject(1, RegistryStatus::default());
+        edit(&mut subject);
+        let (status, _) = assess(&subject, &Seen::Probed(Box::new(usable())), UNCHANGED, at(100));
+        let said = |condition| status.condition(condition).unwrap().message.clone();
+        assert_eq!(said(ConditionType::CredentialsValidated), "Credentials validated");
+        said(ConditionType::Ready)
+    };
+    assert_eq!(message(|_| ()), "Credentials validated", "no path is asked for");
+    assert_eq!(
+        message(|subject| subject.spec.base_content_path = Some("paks".into())),
+        "Credentials validated; spec.baseContentPath not checked: set spec.validation.repository"
+    );
+    let named = message(|subject| {
+        subject.spec.base_content_path = Some("packs".into());
+        subject.spec.validation.repository = Some("hello".into());
+    });
+    assert_eq!(named, "Credentials validated");
+}
+
+#[test]
+fn credentials_that_wait_for_their_turn_say_so_and_answer_no_request() {
+    let wait = Duration::from_secs(40);
+    let withheld = |why| Findings {
+        credentials: CredentialsFinding::Withheld { server: server(), why },
+        retry_after: Some(wait),
+        ..usable()
+    };
+    let (good, _) = judged(usable());
+    let asked = Subject { requested_at: Some("now".into()), ..subject(2, good.clone()) };
+    for (why, condition, marker) in [
+        (Withholding::TriedTooOften, ("False", "Rejected"), ConditionType::Stalled),
+        (Withholding::TooManyRejected, ("Unknown", "Throttled"), ConditionType::Reconciling),
+        (Withholding::MemoryFull, ("Unknown", "Throttled"), ConditionType::Reconciling),
+        (Withholding::UnderWay, ("Unknown", "Throttled"), ConditionType::Reconciling),
+    ] {
+        let seen = Seen::Probed(Box::new(withheld(why)));
+        let (status, outcome) = assess(&asked, &seen, Before { same_basis: false, ..UNCHANGED }, at(200));
+        let credentials = status.condition(ConditionType::CredentialsValidated).unwrap();
+        assert_eq!((credentials.status.as_str(), credentials.reason.as_str()), condition);
+        assert_eq!(ready(&status), ("False", condition.1));
+        assert!(status.is_true(marker), "{why:?}");
+        assert_eq!(outcome, Outcome::Postponed { wait });
+        assert_eq!(status.last_handled_reconcile_at, None, "the request is still to be answered");
+        // What was Ready and is unchanged stays so where nothing speaks against it.
+        let seen = Seen::Probed(Box::new(withheld(why)));
+        let (status, _) = assess(&subject(1, good.clone()), &seen, UNCHANGED, at(200));
+        assert_eq!(status.is_true(ConditionType::Ready), condition.0 == "Unknown", "{why:?}");
+    }
+}
+
+#[test]
+fn nothing_seen_is_never_ready() {
+    let nothing = Findings { endpoint: EndpointFinding::NotAttempted, ..refused() };
+    assert_eq!(ready(&judged(nothing).0), ("Unknown", "Progressing"));
+}
+
+#[test]
+fn a_definite_failure_is_stalled_and_a_transient_one_is_reconciling() {
+    let (definite, _) = judged(Findings { credentials: CredentialsFinding::Required, ..usable() });
+    assert!(
+        definite.is_true(ConditionType::Stalled) && definite.condition(ConditionType::Reconciling).is_none()
+    );
+    let (transient, _) = judged(refused());
+    assert!(
+        transient.is_true(ConditionType::Reconciling)
+            && transient.condition(ConditionType::Stalled).is_none()
+    );
+    let (good, _) = judged(usable());
+    assert_eq!(good.conditions.len(), 6, "neither is there when all is well");
+}
+
+#[test]
+fn a_ready_registry_stays_ready_until_the_threshold_and_its_layers_say_what_was_seen() {
+    let (mut status, _) = judged(usable());
+    for (failures, expected) in [(0, "True"), (1, "True"), (2, "False")] {
+        let before = Before { transient_failures: failures, same_basis: true };
+        (status, _) = assess(&subject(1, status), &Seen::Probed(Box::new(refused())), before, at(200));
+        assert_eq!(ready(&status).0, expected, "after {} failures", failures + 1);
+        assert_eq!(status.condition(ConditionType::EndpointReachable).unwrap().reason, "ConnectionRefused");
+        assert_eq!(status.condition(ConditionType::CredentialsValidated).unwrap().reason, "NotAttempted");
+    }
+}
+
+#[test]
+fn readiness_is_not_carried_over_to_another_spec_or_other_credentials() {
+    let (status, _) = judged(usable());
+    let seen = Seen::Probed(Box::new(refused()));
+    let (changed_spec, _) = assess(&subject(2, status.clone()), &seen, UNCHANGED, at(200));
+    assert_eq!(ready(&changed_spec), ("False", "ConnectionRefused"));
+    let other = Before { transient_failures: 0, same_basis: false };
+    let (changed_secret, _) = assess(&subject(1, status), &seen, other, at(200));
+    assert_eq!(ready(&changed_secret), ("False", "ConnectionRefused"));
+}
+
+#[test]
+fn a_transition_time_moves_only_with_its_status() {
+    let (first, _) = judged(usable());
+    let (second, _) =
+        assess(&subject(1, first.clone()), &Seen::Probed(Box::new(usable())), UNCHANGED, at(200));
+    let times = |status: &RegistryStatus| {
+        status.conditions.iter().map(|condition| condition.last_transition_time.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(times(&first), times(&second));
+    let rejected =
+        Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
+    let (third, _) = assess(&subject(1, first), &Seen::Probed(Box::new(rejected)), UNCHANGED, at(300));
+    let time = |condition| third.condition(condition).unwrap().last_transition_time.0;
+    assert_eq!(time(ConditionType::EndpointReachable), at(100));
+    assert_eq!(time(ConditionType::CredentialsValidated), at(300));
+}
+
+#[test]
+fn the_same_failure_twice_makes_the_same_status_but_for_the_time() {
+    let (first, _) = judged(refused());
+    let (second, _) =
+        assess(&subject(1, first.clone()), &Seen::Probed(Box::new(refused())), UNCHANGED, at(200));
+    assert_eq!(
+        RegistryStatus { last_validation_time: None, ..first },
+        RegistryStatus { last_validation_time: None, ..second }
+    );
+}
+
+#[test]
+fn a_spec_in_progress_holds_nothing_left_over_from_before() {
+    let (before, _) = judged(usable());
+    let status = progressing(&subject(2, before), at(200));
+    assert_eq!(ready(&status), ("Unknown", "Progressing"));
+    assert!(status.is_true(ConditionType::Reconciling));
+    for layer in LAYERS {
+        assert_eq!(status.condition(layer.condition).unwrap().reason, "NotAttempted");
+    }
+}
+
+#[test]
+fn a_definite_failure_of_a_ready_registry_shows_at_once() {
+    let (was_ready, _) = judged(usable());
+    let rejected =
+        Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
+    let seen = Seen::Probed(Box::new(rejected));
+    let (status, outcome) = assess(&subject(1, was_ready), &seen, UNCHANGED, at(200));
+    assert_eq!((ready(&status), outcome), (("False", "Rejected"), Outcome::Rejected { pause: None }));
+}
+
+#[test]
+fn a_token_service_that_is_away_leaves_nothing_to_rely_on() {
+    let cause = Unavailable::Status(503);
+    let credentials = CredentialsFinding::TemporarilyUnavailable { server: server(), cause };
+    let (status, outcome) = judged(Findings { credentials, ..usable() });
+    assert_eq!(ready(&status), ("False", "TemporarilyUnavailable"));
+    assert_eq!(outcome, Outcome::Transient { retry_after: None });
+}
+
+#[test]
+fn what_came_to_no_verdict_is_tried_again() {
+    let credentials = CredentialsFinding::NotAttempted;
+    let (status, outcome) = judged(Findings { credentials, ..usable() });
+    assert_eq!(ready(&status), ("Unknown", "Progressing"));
+    assert_eq!(outcome, Outcome::Transient { retry_after: None });
+}
+
+#[test]
+fn a_later_layer_that_may_recover_makes_no_definite_failure_transient() {
+    let repository = "hello".parse().unwrap();
+    let away = Inconclusive::Unavailable { repository, server: server(), cause: Unavailable::Status(503) };
+    let content_path = ContentPathFinding::Inconclusive(away);
+    let alone = Findings { content_path: content_path.clone(), ..usable() };
+    assert_eq!(judged(alone).1, Outcome::Transient { retry_after: None });
+    let required = Findings { credentials: CredentialsFinding::Required, content_path, ..usable() };
+    assert_eq!(judged(required).1, Outcome::Definite);
+}
+
+/// What is said where AWS gave no token for that cause.
+fn refused_by_aws(cause: ecr::Cause, findings: Findings) -> (RegistryStatus, Outcome) {
+    let retry_after = Some(Duration::from_secs(7));
+    let refusal = Refusal { cause, api: ecr::Api::Ecr, region: "eu-central-1".into(), retry_after };
+    let seen = ecr::Seen { findings, refusal: Some(refusal), renewal: None, used: None };
+    assess(&subject(1, RegistryStatus::default()), &Seen::Ecr(Box::new(seen)), UNCHANGED, at(100))
+}
+
+#[test]
+fn a_refusal_by_aws_is_the_verdict_on_the_credentials_and_says_itself_whether_it_may_pass() {
+    let open = || Findings { credentials: CredentialsFinding::AnonymousAccess, ..usable() };
+    for (cause, reason, outcome) in [
+        (ecr::Cause::WrongSecret, "Rejected", Outcome::Rejected { pause: Some(Duration::from_secs(7)) }),
+        (ecr::Cause::Expired, "Expired", Outcome::Definite),
+        (
+            ecr::Cause::Throttled,
+            "Throttled",
+            Outcome::Transient { retry_after: Some(Duration::from_secs(7)) },
+        ),
+    ] {
+        let (status, seen) = refused_by_aws(cause, open());
+        assert_eq!((ready(&status), seen), (("False", reason), outcome));
+        let path = status.condition(ConditionType::ContentPathAccessible).unwrap();
+        assert_eq!((path.status.as_str(), path.reason.as_str()), ("Unknown", "NotAttempted"));
+    }
+    let away = Findings { retry_after: None, ..refused() };
+    let (status, seen) = refused_by_aws(ecr::Cause::WrongSecret, away);
+    assert_eq!(ready(&status), ("False", "ConnectionRefused"), "the layer before");
+    assert_eq!(seen, Outcome::Transient { retry_after: None });
+}
+
+#[test]
+fn the_next_validation_comes_at_the_end_of_the_certificate_or_of_the_credentials() {
+    let none = judged(usable()).0;
+    assert!(ends(&none).is_empty());
+    let (status, _) = judged(Findings { credentials_expire_at: Some(at(500)), ..usable() });
+    assert_eq!(ends(&status), [at(500)]);
+    let tls = TlsStatus { not_after: Some(Time(at(400))), ..TlsStatus::default() };
+    assert_eq!(ends(&RegistryStatus { tls: Some(tls), ..status }), [at(400), at(500)]);
+}
+
+#[test]
+fn a_request_for_a_validation_is_answered_by_its_own_words() {
+    let asked = Subject { requested_at: Some("now".into()), ..subject(1, RegistryStatus::default()) };
+    let (status, _) = assess(&asked, &Seen::Probed(Box::new(usable())), UNCHANGED, at(100));
+    assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
+}
+
+/// The registry is not blamed, the proxy is named, and the message says what to do.
+#[test]
+fn a_proxys_failure_is_told_as_the_proxys() {
+    let proxy = HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
+    let status = |fault| {
+        let failure = ProxyFailure { proxy: proxy.clone(), fault };
+        judged(Findings { endpoint: EndpointFinding::ProxyFailed { server: server(), failure }, ..refused() })
+            .0
+    };
+    for (fault, reason, said, definite) in [
+        (
+            ProxyFault::Refused,
+            "ConnectionRefused",
+            "refused the connection; check the operator's --proxy",
+            false,
+        ),
+        (
+            ProxyFault::Dns(DnsFailure::NoSuchName),
+            "DNSFailure",
+            "has no address; check the operator's --proxy",
+            false,
+        ),
+        (
+            ProxyFault::Timeout(Stage::Connect),
+            "Timeout",
+            "timed out connecting to proxy proxy.example.com:3128",
+            false,
+        ),
+        (ProxyFault::Timeout(Stage::Request), "Timeout", "did not answer (spec.validation.timeout)", false),
+        (
+            ProxyFault::Connection(ConnectionFailure::Closed),
+            "ConnectionFailed",
+            "closed without an answer",
+            false,
+        ),
+        (ProxyFault::Tls, "ConnectionFailed", "add its CA to --ca-file", false),
+        (ProxyFault::NotHttp, "ConnectionFailed", "is not an HTTP proxy", false),
+        (ProxyFault::Status(503), "ConnectionFailed", "returned HTTP status 503", false),
+        (ProxyFault::Status(405), "ConnectionFailed", "returned HTTP status 405", true),
+        (
+            ProxyFault::LoginRequired,
+            "ConnectionFailed",
+            "requires a login (407); add it to the operator's --proxy",
+            true,
+        ),
+        (ProxyFault::LoginRejected, "ConnectionFailed", "correct it in the operator's --proxy", true),
+        (ProxyFault::Forbidden(403), "EgressDenied", "add it to --no-proxy", true),
+    ] {
+        let status = status(fault);
+        let condition = status.condition(ConditionType::EndpointReachable).unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", reason), "{fault:?}");
+        let begins = format!("{} not reached: ", server());
+        assert!(
+            condition.message.starts_with(&begins) && condition.message.contains(said),
+            "{}",
+            condition.message
+        );
+        assert!(condition.message.contains("proxy.example.com"), "{}", condition.message);
+        assert_eq!(status.is_true(ConditionType::Stalled), definite, "{fault:?}");
+    }
+}
+
+fn any_findings() -> impl Strategy<Value = Findings> {
+    let endpoint = prop_oneof![
+        Just(EndpointFinding::NotAttempted),
+        Just(EndpointFinding::Reachable),
+        Just(EndpointFinding::DnsFailure { host: server().host, cause: DnsFailure::NoAnswer }),
+        Just(EndpointFinding::Timeout { server: server(), during: Stage::Connect }),
+        Just(EndpointFinding::ServerError { server: server(), status: 503 }),
+        Just(EndpointFinding::Throttled { server: server() }),
+    ];
+    let tls =
+        prop_oneof![Just(TlsFinding::NotAttempted), Just(TlsFinding::PlainHttp), Just(TlsFinding::Verified)];
+    let credentials = prop_oneof![
+        Just(CredentialsFinding::NotAttempted),
+        Just(CredentialsFinding::AnonymousAccess),
+        Just(CredentialsFinding::Required),
+        Just(CredentialsFinding::Expired),
+        Just(CredentialsFinding::Rejected { by: server(), status: 401 }),
+        Just(CredentialsFinding::Withheld { server: server(), why: Withholding::TooManyRejected }),
+        Just(CredentialsFinding::Unprovable(Unprovable::AnonymousServed)),
+        Just(CredentialsFinding::TemporarilyUnavailable { server: server(), cause: Unavailable::NoToken }),
+        Just(CredentialsFinding::Validated(Evidence::NamedInToken)),
+    ];
+    let content = prop_oneof![
+        Just(ContentPathFinding::NotAttempted),
+        Just(ContentPathFinding::Inconclusive(Inconclusive::NoRepositoryNamed)),
+    ];
+    (endpoint, tls, credentials, content).prop_map(|(endpoint, tls, credentials, content_path)| Findings {
+        endpoint,
+        tls,
+        credentials,
+        content_path,
+        ..usable()
+    })
+}
+
+proptest! {
+    /// Whatever is seen: each layer is there once and in order, with a reason that the contract allows for its status,
+    /// and Ready is True only where credentials are proven, not needed, or not provable.
+    #[test]
+    fn every_status_keeps_the_contract(findings in any_findings()) {
+        let (status, _) = judged(findings);
+        for (index, layer) in LAYERS.iter().enumerate() {
+            let condition = &status.conditions[index];
+            prop_assert_eq!(&condition.type_, layer.condition.as_str());
+            let allowed = match condition.status.as_str() { "True" => layer.good, "False" => layer.bad, _ => layer.unknown };
+            let reason: Reason = condition.reason.parse().unwrap();
+            prop_assert!(allowed.contains(&reason), "{} {} {}", condition.type_, condition.status, condition.reason);
+            prop_assert!(!condition.message.is_empty() && condition.message.chars().count() <= 1024);
+            prop_assert_eq!(condition.observed_generation, Some(1));
+        }
+        if status.is_true(ConditionType::Ready) {
+            let credentials = &status.condition(ConditionType::CredentialsValidated).unwrap().reason;
+            prop_assert!(["Validated", "AnonymousAccess", "Unprovable"].contains(&credentials.as_str()));
+        }
+    }
+}
