@@ -26,7 +26,7 @@ on_each_kubernetes!(
 fn belongs_to_the_system_level(name: &str, verb: &str) -> String {
     format!(
         "SystemRegistry {name} belongs to the system level: only users with the verb administer on \
-         systemregistries may {verb} it; for your own registries, use a TenantRegistry"
+         systemregistries may {verb} it; use a TenantRegistry instead"
     )
 }
 
