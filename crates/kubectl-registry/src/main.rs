@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use clap::{CommandFactory as _, Parser as _};
 use k8s_openapi::jiff::Timestamp;
-use registry_check::{advice::Outcome, prompt::PromptError, report::Report};
+use registry_check::{advice::Outcome, prompt::PromptError, report::Report, session::SessionError};
 use serde_json::Value;
 
 use crate::{
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match start(cli) {
         Ok(code) => code,
         Err(error) => {
-            if matches!(error.downcast_ref(), Some(PromptError::Interrupted)) {
+            if matches!(error.downcast_ref(), Some(SessionError::Prompt(PromptError::Interrupted))) {
                 return ExitCode::from(INTERRUPTED);
             }
             let mut page = Page::default();
@@ -156,10 +156,9 @@ fn manual(command: Option<&str>) -> anyhow::Result<Vec<u8>> {
 fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
     let mut output = io::stdout().lock();
     match output.write_all(text).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context(
-            "failed to write the \
-            output",
-        ),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("failed to write the output")
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }

@@ -97,7 +97,7 @@ async fn a_skipped_verification_is_usable_and_not_hidden() -> Result<()> {
 async fn a_registry_for_everybody_is_usable_without_credentials_and_proves_none() -> Result<()> {
     let (desk, registry) = (Desk::new()?, anonymous().await?);
     let run = desk.validate(&system("open", &json!({"endpoint": registry.url()}))).await?;
-    ends(&run, 0, "✓ Usable: the registry serves anonymous clients, and no credentials are given");
+    ends(&run, 0, "✓ Usable: the registry allows anonymous access, and no credentials are given");
     shows(&run, "✗", "TLSVerified", "PlainHTTP");
     shows(&run, "✓", "CredentialsValidated", "AnonymousAccess");
 
@@ -359,7 +359,7 @@ async fn authorities_come_from_the_config_maps_and_secrets_of_the_file() -> Resu
         }
         let run = desk.validate(&system("open", &spec)).await?;
         assert_eq!(run.code, 2, "{run:#?}");
-        assert!(run.last_line().contains(&format!("{kind} authority")), "{run:#?}");
+        assert!(run.last_line().contains(&format!("{kind} registry-system/authority")), "{run:#?}");
     }
     Ok(())
 }
