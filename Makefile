@@ -99,7 +99,7 @@ bench: build ## latency, throughput, memory and writes, next to their floors
 
 # Everything that is made from the sources, aside; then copied into place, or compared with what is there.
 made := crds $(chart)/files/crds $(chart)/Chart.yaml $(chart)/values.yaml $(chart)/README.md config/install.yaml \
-	config/gitops/base/install.yaml tests/chart/golden docs/reference.md
+	config/gitops/base/install.yaml tests/chart/golden docs/reference.md docs/messages.md
 stage := target/generated
 
 # Helm puts kinds that it doesn't know last. Applied in this order, the guard is there before there is what it guards.
@@ -128,6 +128,7 @@ stage: helm
 	echo '# Rendered from charts/registry-operator by `make generate`; edit there.' >$(stage)/config/install.yaml
 	$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system --set namespace.create=true \
 		--skip-tests | $(policies_first) >>$(stage)/config/install.yaml
+	$(docgen) messages $(stage)/config/install.yaml >$(stage)/docs/messages.md
 	# kustomize reads no file outside its directory.
 	cp $(stage)/config/install.yaml $(stage)/config/gitops/base/install.yaml
 	for golden in all minimal; do \

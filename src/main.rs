@@ -55,7 +55,7 @@ fn print_crds() -> anyhow::Result<()> {
     match std::io::stdout().write_all(documents.collect::<String>().as_bytes()) {
         // Whoever reads has seen enough, such as `head`.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("writing to standard output"),
+        written => written.context("failed to write to standard output"),
     }
 }
 
@@ -70,7 +70,7 @@ fn start(settings: Settings) -> anyhow::Result<()> {
         .worker_threads(WORKERS)
         .enable_all()
         .build()
-        .context("starting the runtime")?;
+        .context("failed to start the runtime")?;
     let result = runtime.block_on(run(settings));
     // A blocking look-up that is under way must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -83,13 +83,13 @@ fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::warn!(%error, "could not raise the limit of open files");
+        tracing::warn!(%error, "failed to raise the limit on open files");
     }
 }
 
 fn log(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log_level).with_context(|| {
-        format!("--log-level {:?} is neither a level nor a tracing filter", settings.log_level)
+        format!("invalid --log-level {:?}: it must be a level or a tracing filter", settings.log_level)
     })?;
     // At its most talkative the AWS SDK shows what it signs and what it gets, tokens among it, whatever the filter says.
     let discreet =
@@ -115,7 +115,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let (metrics, health) = (Metrics::new(), Health::new());
     let listener = server::listen(settings.metrics_address)
         .await
-        .with_context(|| format!("listening on --metrics-address {}", settings.metrics_address))?;
+        .with_context(|| format!("failed to listen on --metrics-address {}", settings.metrics_address))?;
     tokio::spawn(server::serve(listener, health.clone(), metrics.clone()));
     let turning = health.clone();
     tokio::spawn(async move { turning.turn().await });
@@ -127,7 +127,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref())
         .with_service_ranges(&settings.service_cidr);
     let clients = client::clients(config, &metrics, term.clone(), fastrand::f64)
-        .context("making a client of the API server")?;
+        .context("failed to create the Kubernetes client")?;
     let replica = Replica {
         tokens: outbound.tokens(&settings, &metrics)?,
         cluster_addresses,
@@ -152,7 +152,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         if leader_election {
             let candidate =
                 Candidate::new(clients.unbound, &system_namespace, replica.identity.clone(), term, now)
-                    .context("making a client of the API server")?;
+                    .context("failed to create the Kubernetes client")?;
             replica.stand_and_lead(candidate, stop).await;
         } else {
             stop.run_until_cancelled(Box::pin(replica.work_on())).await;
@@ -166,14 +166,14 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("asked to end");
+        tracing::info!("received a signal, stopping");
         stop.cancel();
     });
     Ok(())
@@ -193,7 +193,7 @@ impl Outbound {
         let read = settings.outbound.ca_file.as_deref().map(CaFile::read).transpose()?;
         let (ca_file, ca) = read.unzip();
         if let Some(proxy) = &proxy {
-            tracing::info!(proxy = %proxy.server(), "registries and AWS are reached through a proxy");
+            tracing::info!(proxy = %proxy.server(), "using a proxy for registries and AWS");
         }
         Ok(Self {
             #[cfg(feature = "ecr")]
@@ -204,7 +204,7 @@ impl Outbound {
                 ca,
                 ..ProberSettings::default()
             })
-            .context("setting up the prober")?,
+            .context("failed to set up the prober")?,
             ca_file,
         })
     }
@@ -236,8 +236,10 @@ impl Outbound {
         let observe: RequestObserver =
             Arc::new(move |api, outcome| metrics.aws_request(api.label(), outcome.label()));
         let aws = Aws::new(endpoints, self.aws.clone(), observe, now);
-        let tokens =
-            Tokens::new(Arc::new(aws), now, fastrand::f64).context("making the key of the token cache")?;
+        let tokens = Tokens::new(Arc::new(aws), now, fastrand::f64).context(
+            "failed to create the key of the token \
+                cache",
+        )?;
         Ok(Some(Arc::new(tokens)))
     }
 

@@ -115,7 +115,8 @@ impl Replica {
         let rejections = match store.load(self.clock).await {
             Ok(rejections) => rejections,
             Err(error) => {
-                return tracing::error!(%error, "no random numbers for the key of rejected credentials");
+                return tracing::error!(%error, "failed to create the key for rejected credentials: no random \
+                    numbers");
             }
         };
         let (events, writing) = Events::start(self.client.clone(), self.identity.clone());

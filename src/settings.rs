@@ -14,8 +14,8 @@ use registry_probe::{IpNet, TrustedService};
 use registry_verdict::outbound::{AwsEndpoint, OutboundSettings, aws_endpoint};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-/// Validates OCI registries that are declared as SystemRegistry and TenantRegistry, and says truly whether they can
-/// be used.
+/// Validates OCI registries that are declared as SystemRegistry and TenantRegistry, and reports whether they can be
+/// used.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Cli {
@@ -61,7 +61,7 @@ fn without_variables(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) 
 pub enum Command {
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
-    /// Ask until each URL is answered 200, at most 30 s: for `helm test`, whose Pod has this image and no shell.
+    /// Request each URL until it returns 200, for at most 30 s: used by `helm test`.
     #[command(hide = true)]
     Ready {
         /// http:// URLs, such as those of the Service's /readyz and /guardz.
@@ -73,37 +73,37 @@ pub enum Command {
 /// How the controller runs.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
-    /// The namespace in which the operator runs; a SystemRegistry's Secrets and ConfigMaps are read from there only.
+    /// Namespace of the operator. Secrets and ConfigMaps of SystemRegistries are read only from it.
     #[arg(long, env = "REGISTRY_OPERATOR_SYSTEM_NAMESPACE", default_value = "registry-system", value_parser = namespace)]
     pub system_namespace: String,
 
-    /// Where /metrics, /healthz and /readyz are served; `:8080` is all addresses, those of IPv6 too. Given twice, the last
-    /// one holds.
+    /// Address of /metrics, /healthz and /readyz; `:8080` means all addresses, including IPv6. If set twice, the last
+    /// one is used.
     #[arg(long, env = "REGISTRY_OPERATOR_METRICS_ADDRESS", default_value = "0.0.0.0:8080", value_parser = address, overrides_with = "metrics_address")]
     pub metrics_address: SocketAddr,
 
-    /// Whether only the holder of the Lease `registry-operator` works while other replicas stand by.
+    /// Elect a leader with the Lease `registry-operator`, so that only one replica works.
     #[arg(
         long, env = "REGISTRY_OPERATOR_LEADER_ELECTION", default_value_t = true,
         action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true"
     )]
     pub leader_election: bool,
 
-    /// How the operator gets to read in tenants' namespaces.
+    /// How the operator gets access to tenant namespaces.
     #[arg(long, env = "REGISTRY_OPERATOR_TENANT_ACCESS", value_enum, default_value_t = TenantAccess::Bound)]
     pub tenant_access: TenantAccess,
 
-    /// Addresses to which registries may be reached although the fence denies them (repeatable or comma-separated),
-    /// such as 127.0.0.0/8 in development.
+    /// Addresses to connect to although the egress policy denies them, such as 127.0.0.0/8 in development (repeatable
+    /// or comma-separated).
     #[arg(long, env = "REGISTRY_OPERATOR_EGRESS_ALLOW", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     pub egress_allow: Vec<IpNet>,
 
-    /// Addresses to which no registry may be reached (repeatable or comma-separated).
+    /// Addresses never to connect to (repeatable or comma-separated).
     #[arg(long, env = "REGISTRY_OPERATOR_EGRESS_DENY", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     pub egress_deny: Vec<IpNet>,
 
-    /// The ranges of the cluster's Services, which tenants' registries may not be reached at (repeatable or comma-separated).
-    /// Since Kubernetes 1.33 the API server has them.
+    /// Address ranges of the cluster's Services, which tenants' registries can't reach (repeatable or
+    /// comma-separated). Read from the API server since Kubernetes 1.33.
     #[arg(long, env = "REGISTRY_OPERATOR_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     pub service_cidr: Vec<IpNet>,
 
@@ -120,31 +120,32 @@ pub struct Settings {
     #[command(flatten)]
     pub outbound: OutboundSettings,
 
-    /// Where AWS's ECR API is asked for tokens, if not where the registry's region says: a private endpoint or an emulator.
+    /// Endpoint of the AWS ECR API, such as a private endpoint or an emulator; default: that of the registry's
+    /// region.
     #[arg(long, env = "AWS_ENDPOINT_URL_ECR", value_name = "URL", value_parser = aws_endpoint)]
     pub aws_endpoint_url_ecr: Option<AwsEndpoint>,
 
-    /// The same for AWS's STS API, which lets roles be assumed.
+    /// Endpoint of the AWS STS API, used to assume roles; default: that of the registry's region.
     #[arg(long, env = "AWS_ENDPOINT_URL_STS", value_name = "URL", value_parser = aws_endpoint)]
     pub aws_endpoint_url_sts: Option<AwsEndpoint>,
 
-    /// The AWS region in which the operator runs: there its own identity assumes roles. EKS sets the variable.
+    /// AWS region of the operator, in which its own identity assumes roles. EKS sets the variable.
     #[arg(long, env = "AWS_REGION", value_name = "REGION")]
     pub aws_region: Option<String>,
 
-    /// How many validations run at the same time. No tenant gets more than an equal share of what is free.
+    /// Maximum number of concurrent validations. No tenant gets more than an equal share of those that are free.
     #[arg(long, env = "REGISTRY_OPERATOR_CONCURRENCY", default_value = "64", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub concurrency: u16,
 
-    /// How many TenantRegistries of one tenant are validated; the newest beyond that say so.
+    /// Maximum number of TenantRegistries validated per tenant; newer ones get the reason NotPermitted.
     #[arg(long, env = "REGISTRY_OPERATOR_TENANT_MAX_REGISTRIES", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
     pub tenant_max_registries: u32,
 
-    /// How log lines are written.
+    /// Log format.
     #[arg(long, env = "REGISTRY_OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug, trace, or a tracing filter such as registry_operator=debug,kube=info.
+    /// Log level: error, warn, info, debug, trace, or a tracing filter such as registry_operator=debug,kube=info.
     #[arg(long, env = "REGISTRY_OPERATOR_LOG_LEVEL", default_value = "info", value_parser = log_filter)]
     pub log_level: String,
 }
@@ -275,7 +276,7 @@ mod tests {
             "proxy.example.com:3128"
         );
         let error = proxied("socks5://alice:s3cr3t@proxy").outbound.proxy().unwrap_err().to_string();
-        assert_eq!(error, "--proxy has a scheme other than http:// and https://");
+        assert_eq!(error, "--proxy must start with http:// or https://");
         let command = Cli::command();
         let proxy = command.get_arguments().find(|argument| argument.get_id() == "proxy").unwrap();
         assert!(proxy.is_hide_env_values_set(), "--help would show the variable");

@@ -63,7 +63,7 @@ impl Events {
             time: now,
         };
         if self.backlog.try_send(draft).is_err() {
-            tracing::warn!(registry = %subject.key, "too many Events wait to be written; this change of verdict gets none");
+            tracing::warn!(registry = %subject.key, "Event dropped: too many Events wait to be written");
         }
     }
 }
@@ -74,7 +74,7 @@ async fn write_all(client: Client, instance: String, mut drafts: mpsc::Receiver<
             Api::namespaced(client.clone(), draft.key.namespace().unwrap_or(CLUSTER_NAMESPACE));
         let (event, params) = (draft.event(&instance), PostParams::default());
         if let Err(error) = call(api.create(&params, &event)).await {
-            tracing::warn!(registry = %draft.key, %error, "could not write an Event");
+            tracing::warn!(registry = %draft.key, %error, "failed to create Event");
         }
     }
 }

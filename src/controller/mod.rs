@@ -457,7 +457,7 @@ impl Controller {
         let report = match report {
             Ok(report) => report,
             // With panic = "abort" there is nothing to come here in a release; a test build says what happened.
-            Err(error) => return tracing::error!(%error, "a worker did not come to its end"),
+            Err(error) => return tracing::error!(%error, "a reconcile worker failed"),
         };
         self.running.remove(&report.key);
         self.context.metrics.reconciled(report.took);
@@ -553,12 +553,13 @@ impl Entry {
                 self.errors = self.errors.saturating_add(1);
                 if self.errors == UNSEEN_FOR_LONG {
                     let registry = &self.subject.key;
-                    tracing::warn!(%registry, "the namespace has the tenant label, but its watch does not show it; retrying");
+                    tracing::warn!(%registry, "namespace has the tenant label, but the watch does not show it; \
+                        retrying");
                 }
                 (Some(Backoff::TENANT_UNSEEN.after(self.errors)), None)
             }
             Err(error) => {
-                tracing::warn!(registry = %self.subject.key, %error, "a reconciliation failed; it is tried again");
+                tracing::warn!(registry = %self.subject.key, %error, "failed to reconcile, retrying");
                 self.errors = self.errors.saturating_add(1);
                 (Some(error.pause(self.errors)), None)
             }

@@ -34,13 +34,13 @@ const CONFLICTS: usize = 4;
 #[derive(Debug, Error)]
 pub enum PublishError {
     /// The object is gone, or another has taken its name; there is nothing to write to.
-    #[error("{0} is gone")]
+    #[error("{0} no longer exists")]
     Gone(Key),
     /// The object has changed meanwhile, more often than was tried.
-    #[error("{0} was changed by others while it was written")]
+    #[error("failed to write {0}: it was changed in the meantime")]
     Conflict(Key),
     /// The API server refused, or could not be asked.
-    #[error("writing {what} of {key} failed: {source}")]
+    #[error("failed to write {what} of {key}: {source}")]
     Api {
         /// Status or finalizer.
         what: &'static str,

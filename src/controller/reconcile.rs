@@ -96,16 +96,16 @@ pub enum ReconcileError {
     #[error(transparent)]
     Publish(#[from] PublishError),
     /// Whose tenant a namespace is could not be asked.
-    #[error("asking whose tenant the namespace is: {0}")]
+    #[error("failed to get the namespace's tenant: {0}")]
     Tenant(#[from] AccessError),
     /// The namespace has its label, but its watch has yet to see it; tried again in a moment.
     #[error("the watch of namespaces is behind")]
     TenantUnseen,
     /// The operator has too many files open: nothing was learnt of the registry, and its verdict stays.
-    #[error("too many open files: the registry could not be asked; raise the operator's limit of open files")]
+    #[error("registry not validated: too many open files; raise the operator's limit on open files")]
     OwnLimit,
     /// What was being validated is no longer asked for; begun anew at once.
-    #[error("what was being validated has changed")]
+    #[error("the object changed during its validation")]
     Superseded,
 }
 
@@ -235,7 +235,7 @@ async fn publish(
         Err(error @ PublishError::Gone(_)) => return Err(error.into()),
         Err(error) => error,
     };
-    tracing::warn!(registry = %subject.key, %error, "a verdict could not be written; it is tried again");
+    tracing::warn!(registry = %subject.key, %error, "failed to write the status, retrying");
     let tries = history.unpublished.as_ref().map_or(0, |unpublished| unpublished.tries).saturating_add(1);
     let unpublished = Unpublished { status, tries };
     let asked = error.retry_after().unwrap_or_default();

@@ -56,8 +56,8 @@ impl RejectionStore {
                     tracing::warn!(
                         secret = NAME,
                         error = status.message,
-                        "reading the Secret of rejected credentials was refused: rejections are not remembered over a \
-                         restart; install the chart again"
+                        "failed to get Secret: refused, so rejected credentials are forgotten at a restart; \
+                         reinstall the chart"
                     );
                     break BTreeMap::new();
                 }
@@ -126,8 +126,8 @@ impl RejectionStore {
                 tracing::warn!(
                     secret = NAME,
                     error = status.message,
-                    "writing the Secret of rejected credentials was refused: rejections are not remembered over a restart; \
-                     install the chart again"
+                    "failed to patch Secret: refused, so rejected credentials are forgotten at a restart; \
+                     reinstall the chart"
                 );
                 true
             }

@@ -106,7 +106,8 @@ fn seen<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> Signal {
         Ok(registry) => Signal::Seen(Box::new(Subject::of(registry).trimmed())),
         Err(error) => {
             let subject = Subject::of_metadata::<S>(error.metadata);
-            tracing::error!(registry = %subject.key, error = error.error, "this object can't be read, and is not validated");
+            tracing::error!(registry = %subject.key, error = error.error, "failed to parse the object; it is \
+                not validated");
             Signal::Unreadable(Box::new(subject))
         }
     }
@@ -179,7 +180,7 @@ fn labelled(access: &Access, namespace: &Metadata<Namespace>) -> Option<Arc<str>
     if access.is_system_namespace(&name) {
         tracing::warn!(
             namespace = %name,
-            "ignoring the label {TENANT_LABEL}: a namespace of the system is no tenant's; remove the label"
+            "ignoring the label {TENANT_LABEL} on a system namespace; remove the label"
         );
         return None;
     }
@@ -229,7 +230,7 @@ async fn settle(access: &Access, signals: &Signals) -> bool {
             !unbound
         }
         Err(error) => {
-            tracing::warn!(%error, "could not look for the operator's role bindings");
+            tracing::warn!(%error, "failed to list the operator's RoleBindings, retrying");
             false
         }
     }

@@ -19,8 +19,8 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 #[derive(Debug, Eq, Error, PartialEq)]
 #[error(
     "running as service account {namespace}/{name}, but the admission policies and --system-namespace name \
-     {system_namespace}/{OPERATOR}: install without changing names or namespaces (no kustomize namePrefix, nameSuffix or \
-     namespace; for another namespace render the chart with helm template --namespace)"
+     {system_namespace}/{OPERATOR}: install without changing names or namespaces (no kustomize namePrefix, \
+     nameSuffix or namespace; for another namespace, render the chart with helm template --namespace)"
 )]
 pub struct WrongAccount {
     namespace: String,
@@ -52,7 +52,7 @@ pub async fn wrong(client: &Client, system_namespace: &str, leads: impl Fn() -> 
             Ok(Account::Wrong(wrong)) => return wrong,
             Ok(Account::Right) => return std::future::pending().await,
             Ok(Account::Undecided) => {}
-            Err(error) => tracing::debug!(%error, "failed to check the operator's own account, trying again"),
+            Err(error) => tracing::debug!(%error, "SelfSubjectReview failed, retrying"),
         }
         tokio::time::sleep(BETWEEN_TRIES).await;
     }

@@ -63,7 +63,7 @@ pub fn clients(
 
 /// A write was held back.
 #[derive(Debug, Error)]
-#[error("this replica is not the leader any more, and writes nothing")]
+#[error("write refused: this replica is no longer the leader")]
 struct NotLeading;
 
 /// Counts the requests that go through it, and holds back writes outside a term.

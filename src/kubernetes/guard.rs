@@ -96,16 +96,14 @@ impl Guard {
             }));
         }
         match finding {
-            Finding::InForce if next.log => tracing::info!("the admission policies are in force"),
+            Finding::InForce if next.log => tracing::info!("admission policies are in force"),
             Finding::Gaps(gaps) if next.log => tracing::error!(
                 gaps = gaps.join("; "),
-                "the admission policies are not in force: registries and tenants are not protected; apply the chart again"
+                "admission policies are not in force: registries and tenants are not protected; reinstall the \
+                 chart"
             ),
             Finding::Unknown(why) if next.log => {
-                tracing::warn!(
-                    why,
-                    "could not find out whether the admission policies are in force; trying again"
-                );
+                tracing::warn!(why, "failed to check the admission policies, retrying");
             }
             _ => {}
         }
@@ -114,14 +112,14 @@ impl Guard {
     async fn look_for_mutators(&self, known: &mut Option<Mutators>) {
         let found = match mutators::find(&self.client).await {
             Ok(found) => found,
-            Err(error) => return tracing::warn!(%error, "could not look for mutating admission"),
+            Err(error) => return tracing::warn!(%error, "failed to list mutating webhooks and policies"),
         };
         self.metrics.registry_mutators(found.len());
         if known.as_ref() != Some(&found) && !found.is_empty() {
             tracing::warn!(
                 mutators = found.to_string(),
-                "registries may be changed by mutating admission before they are stored, whoever writes them: see that only \
-                 system administrators can change it"
+                "mutating admission can change registries before they are stored; make sure that only system \
+                 administrators can change it"
             );
         }
         *known = Some(found);

@@ -98,9 +98,7 @@ impl Http2ClientPool {
         if answers(&http2.client).await {
             return Ok(Protocol::Http2);
         }
-        tracing::warn!(
-            "the API server answers by HTTP/1.1 and not by HTTP/2: each watch has a connection of its own"
-        );
+        tracing::warn!("the API server does not support HTTP/2; each watch uses its own connection");
         Ok(Protocol::Http1)
     }
 
@@ -119,7 +117,7 @@ impl Http2ClientPool {
                 stream.unwrap_or_else(|| self.plainly())
             }
             Some(Err(error)) => {
-                tracing::warn!(%error, "failed to make an HTTP/2 client: each watch has a connection of its own");
+                tracing::warn!(%error, "failed to create an HTTP/2 client; each watch uses its own connection");
                 self.plainly()
             }
             None => self.plainly(),

@@ -131,7 +131,7 @@ impl Candidate {
                     return;
                 }
                 Ok(false) => standing_by(),
-                Err(error) => tracing::warn!(%error, "could not claim the leader's lease"),
+                Err(error) => tracing::warn!(%error, "failed to acquire the Lease, retrying"),
             }
             tokio::time::sleep(RETRY_PERIOD).await;
         }
@@ -148,7 +148,7 @@ impl Candidate {
             let begun = Instant::now();
             let left = RENEW_DEADLINE.saturating_sub(begun - last);
             if left.is_zero() {
-                tracing::warn!("the leader's lease could not be renewed in {RENEW_DEADLINE:?}");
+                tracing::warn!("lost leadership: failed to renew the Lease within {RENEW_DEADLINE:?}");
                 break;
             }
             match self.attempt(left.min(ATTEMPT)).await {
@@ -156,18 +156,16 @@ impl Candidate {
                     renewed();
                     (last, pause) = (Instant::now(), RENEWAL);
                     if self.is_set_back {
-                        tracing::warn!(
-                            "the API server's store was set back to an older revision: everything is listed anew"
-                        );
+                        tracing::warn!("etcd was restored to an older revision; listing everything again");
                         break;
                     }
                 }
                 Ok(false) => {
-                    tracing::warn!("the leader's lease was taken by another replica");
+                    tracing::warn!("lost leadership: another replica holds the Lease");
                     break;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "could not renew the leader's lease, retrying");
+                    tracing::warn!(%error, "failed to renew the Lease, retrying");
                     pause = RETRY_PERIOD.saturating_sub(begun.elapsed());
                 }
             }
@@ -202,7 +200,7 @@ impl Candidate {
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
         if let Err(error) = api.replace(LEASE, &PostParams::default(), &lease).await {
-            tracing::warn!(%error, "could not release the leader's lease");
+            tracing::warn!(%error, "failed to release the Lease");
         }
     }
 

@@ -40,7 +40,7 @@ pub async fn set_back(client: &Client, watches: &WatchPool) {
         () = watches.set_back().notified() => {}
         () = is_older_than_before(client, watches.broken()) => {}
     }
-    tracing::warn!("the API server's store was set back to an older revision: everything is listed anew");
+    tracing::warn!("etcd was restored to an older revision; listing everything again");
 }
 
 /// Returns when a list came from an older revision than one before. `broken` is notified when a watch broke off, as all do when
@@ -58,7 +58,7 @@ async fn is_older_than_before(client: &Client, broken: &Notify) {
                 PERIOD
             }
             Err(error) => {
-                tracing::debug!(%error, "failed to read the revision of the store");
+                tracing::debug!(%error, "failed to read the revision of etcd, retrying");
                 RETRY
             }
         };

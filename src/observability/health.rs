@@ -135,7 +135,7 @@ impl Health {
             tokio::time::sleep(ASK).await;
             match call(client.apiserver_version()).await {
                 Err(error) if error.failure() == CallFailure::NoAnswer => {
-                    tracing::warn!(%error, "the API server does not answer, retrying");
+                    tracing::warn!(%error, "liveness request to the API server failed, retrying");
                 }
                 _ => self.answered(),
             }

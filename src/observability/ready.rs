@@ -49,7 +49,7 @@ async fn until_ready(url: &Uri, patience: Duration) -> anyhow::Result<()> {
 
 async fn ask(url: &Uri) -> anyhow::Result<()> {
     ensure!(url.scheme_str() == Some("http"), "only http:// URLs can be asked");
-    let (host, port) = (url.host().context("the URL names no host")?, url.port_u16().unwrap_or(80));
+    let (host, port) = (url.host().context("the URL has no host")?, url.port_u16().unwrap_or(80));
     let exchange = async {
         let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -60,9 +60,9 @@ async fn ask(url: &Uri) -> anyhow::Result<()> {
         let body = Limited::new(body, SHOWN).collect().await.map(Collected::to_bytes).unwrap_or_default();
         anyhow::Ok((head.status, body))
     };
-    match timeout(ANSWER, exchange).await.context("it does not answer")?? {
+    match timeout(ANSWER, exchange).await.context("no answer")?? {
         (StatusCode::OK, _) => Ok(()),
-        (status, why) => bail!("it answers {status}: {}", String::from_utf8_lossy(&why).trim()),
+        (status, why) => bail!("HTTP status {status}: {}", String::from_utf8_lossy(&why).trim()),
     }
 }
 

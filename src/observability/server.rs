@@ -77,7 +77,7 @@ async fn serve_within(limits: Limits, listener: TcpListener, answers: Answers) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut refused, true) {
-                    tracing::warn!(%error, "could not accept a connection to the metrics address, retrying");
+                    tracing::warn!(%error, "failed to accept a connection on the metrics address, retrying");
                 }
                 tokio::time::sleep(REFUSED).await;
             }
@@ -102,8 +102,8 @@ async fn serve_one(limits: Limits, stream: TcpStream, peer: SocketAddr, place: P
         .serve_connection(TokioIo::new(stream), answer);
     match tokio::time::timeout(limits.header + limits.response, served).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection to the metrics address ended early"),
-        Err(_) => tracing::debug!(%peer, "a client of the metrics address was too slow"),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "connection to the metrics address ended early"),
+        Err(_) => tracing::debug!(%peer, "connection to the metrics address closed: the client was too slow"),
     }
 }
 
@@ -144,7 +144,7 @@ fn guard(guarded: Option<&Guarded>) -> Response<Full<Bytes>> {
         Some(Ok(())) => text(StatusCode::OK, "the admission policies are in force\n".into()),
         Some(Err(gap)) => text(
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("the admission policies are not in force: {gap}; apply the chart again\n"),
+            format!("the admission policies are not in force: {gap}; reinstall the chart\n"),
         ),
         None => text(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -380,7 +380,7 @@ impl Controller {
     fn file(&mut self, report: Result<Report, JoinError>) {
         let Report { namespace, news, error } = match report {
             Ok(report) => report,
-            Err(error) => return tracing::error!(%error, "a delivery did not come to its end"),
+            Err(error) => return tracing::error!(%error, "a pull Secret worker failed"),
         };
         self.untold.get_or_insert_with(Instant::now);
         let now = Instant::now();
@@ -425,7 +425,8 @@ impl Controller {
                 continue;
             }
             if self.availability.clear(&offer.uid) && !cleared {
-                tracing::warn!(registry = %offer.key, "its pull Secrets could not all be removed in time; the rest follows");
+                tracing::warn!(registry = %offer.key, "pull Secrets not all deleted in time; deleting the rest \
+                    later");
             }
             // Told again with the next tick, if the controller has no ear for it now.
             let _ = self.changes.try_send(PullSecretChange::Removed(offer.key.clone()));

@@ -38,22 +38,22 @@ pub enum After {
 #[derive(Debug, Error)]
 pub enum DeliveryError {
     /// The operator has no right to it.
-    #[error("the API server refuses it: {0}")]
+    #[error("refused by the API server: {0}")]
     Refused(CallError),
     /// A quota of the namespace is exhausted.
-    #[error("a ResourceQuota of the namespace leaves no room: {0}")]
+    #[error("refused by a ResourceQuota of the namespace: {0}")]
     Quota(CallError),
     /// The Secret was changed meanwhile.
-    #[error("the Secret was changed meanwhile")]
+    #[error("the Secret was changed in the meantime")]
     Conflict,
     /// Something in the cluster changes what the operator writes.
-    #[error("it was written, and came out different: an admission webhook or policy changes it")]
+    #[error("an admission webhook or policy changes the Secret when it is written")]
     Altered,
     /// The namespace is being deleted, or is gone.
     #[error("the namespace is being deleted")]
     Closing,
     /// The operator's role binding could not be removed.
-    #[error("removing the operator's role binding failed: {0}")]
+    #[error("failed to delete the operator's RoleBinding: {0}")]
     Revoke(#[from] AccessError),
     /// Anything else.
     #[error(transparent)]

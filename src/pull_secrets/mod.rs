@@ -48,6 +48,7 @@ use crate::{
     observability::metrics::Metrics,
     tenancy::{access::Access, audience::Audience},
 };
+pub use note::sample_notes;
 
 /// What the rest of the operator tells the delivery, and asks it.
 pub struct Availability {

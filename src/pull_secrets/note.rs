@@ -129,6 +129,31 @@ fn namespaces(registry: &Key, names: &BTreeSet<Arc<str>>) -> String {
 /// So many names are spelled out.
 const NAMED: usize = 5;
 
+/// Returns every sentence that [`note`] makes, with the values of a sample: docs/messages.md.
+pub fn sample_notes() -> Vec<String> {
+    let system = Key::System { name: "packs".into() };
+    let tenant = Key::Tenant { namespace: "team-a".into(), name: "packs".into() };
+    let older = Key::Tenant { namespace: "team-b".into(), name: "charts".into() };
+    let reach = Reach { unknown: vec!["team-x".into()], ..Reach::default() };
+    let mut notes = vec![note(&system, None, &reach, &Tally::default())];
+    let calm = Trouble::default();
+    let stuck = Trouble { stuck: true, contested: false };
+    let contested = Trouble { stuck: false, contested: true };
+    for (registry, standing, trouble) in [
+        (&system, Standing::Foreign, calm),
+        (&tenant, Standing::Foreign, calm),
+        (&tenant, Standing::Yields(system.clone()), calm),
+        (&tenant, Standing::Yields(older), calm),
+        (&tenant, Standing::Away, stuck),
+        (&tenant, Standing::There, contested),
+    ] {
+        let mut tally = Tally::default();
+        tally.add(&"team-a".into(), &standing, trouble);
+        notes.push(note(registry, Some("packs-pull"), &Reach::default(), &tally));
+    }
+    notes.into_iter().flatten().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

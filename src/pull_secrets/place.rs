@@ -194,7 +194,8 @@ impl Place {
             .filter_map(|(name, budget)| budget.is_contested(now).then(|| name.clone()));
         let contested: HashSet<_> = contested.collect();
         for name in contested.difference(&self.contested) {
-            tracing::warn!(namespace, secret = %name, "another client keeps changing the pull Secret; it is repaired seldom");
+            tracing::warn!(namespace, secret = %name, "another client keeps changing the pull Secret; \
+                repairing it less often");
         }
         let news = contested != self.contested;
         self.contested = contested;
@@ -265,10 +266,10 @@ impl Place {
         match error {
             // Its end is told by the watch of namespaces.
             DeliveryError::Closing => {
-                tracing::debug!(namespace, "a namespace is being deleted; it gets no pull Secret");
+                tracing::debug!(namespace, "namespace is being deleted; no pull Secret created");
             }
             error => {
-                tracing::warn!(namespace, %error, "pull Secrets could not be brought up to date; it is tried again");
+                tracing::warn!(namespace, %error, "failed to update pull Secrets, retrying");
             }
         }
         Some(error.pause(self.failures))

@@ -272,7 +272,7 @@ impl Access {
         {
             tracing::warn!(
                 namespace,
-                "RoleBinding {BINDING} is somebody else's (it refers to {kind} {name}): the operator can't bind itself; its owner \
+                "RoleBinding {BINDING} refers to {kind} {name}, so the operator can't bind itself; its owner \
                  can delete it"
             );
         }
@@ -378,7 +378,7 @@ impl Access {
 }
 
 fn log_unbound(namespace: &str, error: &AccessError) {
-    tracing::warn!(namespace, %error, "could not bind the operator to its role in a tenant namespace, retrying");
+    tracing::warn!(namespace, %error, "failed to create the RoleBinding of the operator, retrying");
 }
 
 /// What came of an attempt to have all role bindings as they should be.
@@ -397,6 +397,6 @@ pub enum AccessError {
     #[error(transparent)]
     Api(#[from] CallError),
     /// The chart's role is gone.
-    #[error("there is no ClusterRole {TENANT_ROLE}: install the chart again")]
+    #[error("ClusterRole {TENANT_ROLE} not found; reinstall the chart")]
     NoRole,
 }

@@ -38,8 +38,8 @@ pub async fn keep_learning(
 ) {
     if addresses.services_are_unsaid() {
         tracing::warn!(
-            "the address ranges of the cluster's Services are not known, so tenants' registries may lead to them: this \
-             Kubernetes has no ServiceCIDRs; set egress.serviceCIDRs in the chart, or --service-cidr"
+            "Service address ranges are unknown, so tenants' registries can reach them: this Kubernetes has no \
+             ServiceCIDRs; set egress.serviceCIDRs in the chart, or --service-cidr"
         );
     }
     loop {
@@ -83,6 +83,6 @@ fn failed(what: &str, error: &CallError) -> String {
         CallFailure::Forbidden => format!(
             "the operator may not {what} (403); an administrator restores the chart's ClusterRole registry-operator"
         ),
-        _ => format!("failed to {what}; trying again"),
+        _ => format!("failed to {what}; retrying"),
     }
 }

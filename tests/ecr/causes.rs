@@ -88,14 +88,14 @@ fn plain_cases() -> Vec<Case> {
             name: "unknown-key",
             user: None,
             verdict: REJECTED,
-            says: "does not know the access key",
+            says: "rejected AWS_ACCESS_KEY_ID",
             ..KEYS
         },
         Case {
             name: "wrong-secret",
             wrong: &[("AWS_SECRET_ACCESS_KEY", "HUSHguess")],
             verdict: REJECTED,
-            says: "AWS_SECRET_ACCESS_KEY does not belong",
+            says: "AWS_SECRET_ACCESS_KEY does not match",
             ..KEYS
         },
         Case {
@@ -115,7 +115,7 @@ fn plain_cases() -> Vec<Case> {
             "throttled",
             Trouble::Throttled,
             passing("Unknown/Throttled", "False/Throttled"),
-            "too many requests",
+            "rate limiting",
         ),
         troubled("broken", Trouble::Broken, UNAVAILABLE, "500"),
         troubled("proxied", Trouble::Proxied, UNAVAILABLE, "403"),
@@ -124,7 +124,7 @@ fn plain_cases() -> Vec<Case> {
         role("role-of-another", "closed", None, ROLE_DENIED, "trust policy"),
         role("role-missing", "missing", None, ROLE_DENIED, "exists"),
         role("external-id-right", "guarded", Some("abc"), VALIDATED, good),
-        role("external-id-wrong", "guarded", Some("xyz"), ROLE_DENIED, "another external id"),
+        role("external-id-wrong", "guarded", Some("xyz"), ROLE_DENIED, "and spec.auth.ecr.sts.externalID"),
         role("external-id-missing", "guarded", None, ROLE_DENIED, "spec.auth.ecr.sts.externalID"),
         role("role-without-right", "poor", None, FORBIDDEN, "ecr:GetAuthorizationToken"),
         Case {
@@ -132,7 +132,7 @@ fn plain_cases() -> Vec<Case> {
             wrong: &[("AWS_SECRET_ACCESS_KEY", "HUSHguess")],
             role: Some(("open", None)),
             verdict: REJECTED,
-            says: "AWS_SECRET_ACCESS_KEY does not belong",
+            says: "AWS_SECRET_ACCESS_KEY does not match",
             ..KEYS
         },
     ]
@@ -199,14 +199,14 @@ fn policy_cases() -> Vec<Case> {
             "is not authorized to perform: sts:AssumeRole on resource: arn:aws:iam::123456789012:role/HUSH with an \
              explicit deny in a resource control policy",
             ROLE_DENIED,
-            "resource control policy (RCP) of the organization denies it explicitly",
+            "resource control policy (RCP) explicitly denies it",
         ),
         answered(
             "role-tags",
             denied_role,
             "is not authorized to perform: sts:TagSession on resource: arn:aws:iam::123456789012:role/HUSH",
             ROLE_DENIED,
-            "allow both sts:AssumeRole and sts:TagSession",
+            "allow sts:AssumeRole and sts:TagSession",
         ),
         answered(
             "role-source-identity",
@@ -233,13 +233,13 @@ fn coded_cases() -> Vec<Case> {
             (ROLE, 403, "RegionDisabledException"),
             "STS is not activated in this region for account:123456789012",
             FORBIDDEN,
-            "enable the region",
+            "not enabled this region",
         ),
         Case {
             name: "role-region-not-enabled",
             role: Some(("elsewhere", None)),
             verdict: FORBIDDEN,
-            says: "enable the region",
+            says: "not enabled this region",
             ..KEYS
         },
         answered(
@@ -247,7 +247,7 @@ fn coded_cases() -> Vec<Case> {
             (TOKEN, 403, "OptInRequired"),
             "The AWS Access Key Id needs a subscription for the service",
             FORBIDDEN,
-            "sign-up is not complete",
+            "sign-up is incomplete",
         ),
         answered("old-request", (TOKEN, 400, "RequestExpired"), "Request has expired", UNAVAILABLE, "clock"),
         answered(
@@ -255,9 +255,15 @@ fn coded_cases() -> Vec<Case> {
             (ROLE, 400, "RequestLimitExceeded"),
             "HUSH",
             passing("Unknown/Throttled", "False/Throttled"),
-            "too many requests",
+            "rate limiting",
         ),
-        answered("role-fault", (ROLE, 400, "InternalFailure"), "HUSH", UNAVAILABLE, "says that it failed"),
+        answered(
+            "role-fault",
+            (ROLE, 400, "InternalFailure"),
+            "HUSH",
+            UNAVAILABLE,
+            "reported an internal error",
+        ),
         answered("strange", (TOKEN, 400, "StrangeException"), "HUSH", FORBIDDEN, "StrangeException"),
     ]
 }
@@ -433,7 +439,7 @@ async fn the_operators_own_identity_is_for_who_administers_the_system_level() ->
     // Whatever a tenant writes: no Secret, an empty one, its own keys, the operator's role.
     let refused = tenant.declare("own", spec(own.clone())).await;
     ensure!(
-        refused.is_err_and(|error| format!("{error:#}").contains("spec.auth.ecr.sts.secretRef is needed"))
+        refused.is_err_and(|error| format!("{error:#}").contains("spec.auth.ecr.sts.secretRef is required"))
     );
     let empty = tenant.secret("empty", "Opaque", &[]).await?;
     let by = |member: &str, mut value: Value, secret: &str| {

@@ -87,7 +87,7 @@ async fn a_proxy_in_the_way_of_aws_is_named() -> Result<()> {
 
     proxy.component().stop().await?;
     let away = aws.status(tokens_by(&url, through(&proxy, "", "")?)?.as_ref()).await?;
-    assert!(message(&away).contains(&format!("proxy {name} can't be reached")), "{}", message(&away));
+    assert!(message(&away).contains(&format!("proxy {name} is unreachable")), "{}", message(&away));
     Ok(())
 }
 
@@ -150,7 +150,7 @@ async fn aws_behind_a_companys_authority_is_trusted_by_the_ca_file() -> Result<(
     let untrusted = aws.status(tokens_by(&url, http.clone())?.as_ref()).await?;
     assert_eq!(verdict(&untrusted), "Unknown/TemporarilyUnavailable", "{untrusted:?}");
     assert!(
-        message(&untrusted).contains("shows a certificate that can't be verified"),
+        message(&untrusted).contains("presented a certificate that can't be verified"),
         "{}",
         message(&untrusted)
     );

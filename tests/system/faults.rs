@@ -61,7 +61,7 @@ async fn a_lease_request_that_hangs_does_not_cost_the_leadership() -> Result<()>
     let lease = leases.get(LEASE).await?.spec.context("spec")?;
     assert_eq!(lease.lease_transitions, Some(1), "it never changed hands");
     let log = operator.log();
-    assert!(log.contains("could not renew the leader's lease, retrying"), "{log}");
+    assert!(log.contains("failed to renew the Lease, retrying"), "{log}");
     Ok(())
 }
 
@@ -148,7 +148,8 @@ async fn a_role_binding_that_a_quota_refuses_is_made_when_there_is_room() -> Res
     let operator = harness::shared_operator().await?;
     let told = || async {
         let log = operator.log();
-        let told = |line: &&str| line.contains("could not bind the operator") && line.contains(&namespace);
+        let told =
+            |line: &&str| line.contains("failed to create the RoleBinding") && line.contains(&namespace);
         ensure!(log.lines().any(|line| told(&line)), "nothing is said");
         Ok(())
     };
@@ -195,8 +196,8 @@ async fn a_role_binding_that_is_in_the_way_is_named_with_a_command_that_works() 
     assert_eq!(
         refs.message,
         format!(
-            "the operator may not read Secret login in namespace {namespace}: RoleBinding registry-operator there refers to \
-             ClusterRole view, which can't be changed; its owner must delete it ({command}), then the operator makes its own"
+            "Failed to read Secret {namespace}/login: RoleBinding registry-operator refers to ClusterRole \
+             view; its owner can run {command}"
         )
     );
     let bindings: Api<RoleBinding> = Api::namespaced(cluster.client(), &namespace);

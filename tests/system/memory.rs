@@ -127,7 +127,7 @@ async fn a_long_request_is_refused_and_a_short_one_is_not() -> Result<()> {
         let object = scene.declare("packs", registry.clone()).await?;
         object.request(&"x".repeat(253)).await?;
         let refused = object.request(&"x".repeat(254)).await.err().context("254 characters were taken")?;
-        ensure!(refused.to_string().contains("more than 253 characters"), "{refused}");
+        ensure!(refused.to_string().contains("at most 253 characters"), "{refused}");
         object.change(json!({"metadata": {"annotations": {REQUESTED_AT: null}}})).await?;
     }
     Ok(())

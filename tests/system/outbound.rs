@@ -56,7 +56,7 @@ async fn a_registry_behind_a_proxy_is_validated_with_the_ca_file() -> Result<()>
     let refused = object.shows(SOON, &Verdict::unreachable("False/ConnectionFailed")).await?;
     let message = refused.message("EndpointReachable");
     let expected = format!(
-        "{server} not reached: proxy {} rejected the login (407); correct user name and password in the operator's --proxy",
+        "{server} not reached: proxy {} rejected the login (407); correct it in the operator's --proxy",
         proxy.host_port()
     );
     ensure!(message == expected, "{message}");
@@ -69,7 +69,7 @@ async fn a_registry_behind_a_proxy_is_validated_with_the_ca_file() -> Result<()>
 async fn a_proxy_or_ca_file_that_can_not_be_used_ends_the_operator() -> Result<()> {
     let solo = solo::enter().await?;
     for (argument, complaint) in [
-        ("--proxy=socks5://alice:s3cr3t@proxy", "--proxy has a scheme other than http:// and https://"),
+        ("--proxy=socks5://alice:s3cr3t@proxy", "--proxy must start with http:// or https://"),
         ("--ca-file=/dev/null", "--ca-file /dev/null is empty"),
     ] {
         let operator = Operator::launch(solo.alone().await?.arg(argument)).await?;

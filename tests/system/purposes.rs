@@ -84,9 +84,9 @@ async fn a_secrets_hosts_count_as_soon_as_they_are_changed() -> Result<()> {
         let object = scene.declare("hosts", spec(&registry, &ca, &login)).await?;
         object.shows(SOON, &VALIDATED).await?;
         for (patterns, says) in [
-            ("", "names no host"),
-            ("elsewhere.example.org", "is for other hosts than"),
-            ("https://127.0.0.1", "has an entry (number 1) that is not a host"),
+            ("", "lists no hosts"),
+            ("elsewhere.example.org", "does not list it"),
+            ("https://127.0.0.1", "entry 1 is not HOST[:PORT]"),
         ] {
             scene.annotate(&login, hosts(patterns)).await?;
             let view = object.shows(PROMISED, &INVALID).await?;

@@ -58,7 +58,7 @@ async fn a_password_is_tried_three_times_a_minute_however_often_it_is_requested(
     for request in 0..40 {
         object.request(&format!("request {request}")).await?;
     }
-    says(&object, "waits its turn").await?;
+    says(&object, "limit: 3 attempts a minute").await?;
     let view = object.shows(SOON, &REJECTED.in_the_clear()).await?;
     assert_ne!(view.status.last_handled_reconcile_at.as_deref(), Some("request 39"), "not answered yet");
     let sent = passwords(&registry);
@@ -122,7 +122,7 @@ async fn a_dictionary_through_a_secret_is_tried_ten_words_a_minute() -> Result<(
         eventually(SOON, format!("word {word} is tried or waits"), look).await?;
     }
     object.becomes(SOON, &["CredentialsValidated=Unknown/Throttled", "Ready=False/Throttled"]).await?;
-    says(&object, "when it is their turn").await?;
+    says(&object, "attempts within a minute; retrying later").await?;
     let sent = passwords(&registry);
     assert!((MOST - 1..=MOST).contains(&sent), "{sent} passwords");
     Ok(())

@@ -26,16 +26,14 @@ on_each_kubernetes!(
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const API_SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
-const HOLDER: &str = "only who holds the verb administer on systemregistries.registry.spectrocloud.com may";
+const HOLDER: &str = "only users with the verb administer on systemregistries may";
 
 fn of_the_definition(name: &str, verb: &str) -> String {
-    format!(
-        "The definition {name} belongs to the system level, as all registries depend on it: {HOLDER} {verb} it"
-    )
+    format!("The definition {name} belongs to the system level: {HOLDER} {verb} it")
 }
 
 fn of_the_installation(kind: &str, name: &str, verb: &str) -> String {
-    format!("{kind} {name} is part of what protects registries: {HOLDER} {verb} it")
+    format!("{kind} {name} belongs to the system level: {HOLDER} {verb} it")
 }
 
 fn names() -> [String; 2] {

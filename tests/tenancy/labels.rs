@@ -21,8 +21,8 @@ const NAMESPACES: &str = "/api/v1/namespaces";
 
 fn needs_administer(namespace: &str) -> String {
     format!(
-        "The label registry.spectrocloud.com/tenant says whose the namespace {namespace} is, so only who holds the verb \
-         administer on systemregistries.registry.spectrocloud.com may set, change or remove it. Ask a system administrator"
+        "The label registry.spectrocloud.com/tenant assigns namespace {namespace} to a tenant: only users with \
+         the verb administer on systemregistries may change it"
     )
 }
 
@@ -81,7 +81,7 @@ async fn without_administer_nobody_sets_changes_or_removes_the_tenant_label(clus
     let mut generated = a_namespace("", Some("team"));
     generated["metadata"] = json!({"generateName": "born-", "labels": {TENANT_LABEL: "team"}});
     let (code, message) = cluster.broad.refusal(&Call::create(NAMESPACES, generated)).await?;
-    ensure!(code == 403 && message.contains("says whose the namespace born-"), "{code} {message}");
+    ensure!(code == 403 && message.contains("assigns namespace born-"), "{code} {message}");
 
     for way in ways(
         &format!("{NAMESPACES}/{nobodys}"),
@@ -118,8 +118,8 @@ async fn a_labelled_namespace_is_changed_and_deleted_as_any_other(cluster: &Clus
 async fn a_namespace_of_the_system_is_made_no_tenants_by_anybody(cluster: &Cluster) -> Result<()> {
     let sentence = |name: &str| {
         format!(
-            "The namespace {name} is one of the system's, and no tenant's: its Secrets are not for tenants. Leave the label \
-             registry.spectrocloud.com/tenant off"
+            "Namespace {name} is a system namespace and can't belong to a tenant; remove the label \
+             registry.spectrocloud.com/tenant"
         )
     };
     for name in [SYSTEM_NAMESPACE, "kube-system", "kube-public", "kube-node-lease"] {

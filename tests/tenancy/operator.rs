@@ -30,9 +30,7 @@ on_each_kubernetes!(
 const RIGHTS_ARRIVE: Duration = Duration::from_secs(30);
 
 fn fenced(kind: &str, name: &str, whose: &str) -> String {
-    format!(
-        "The operator writes only the status and its own finalizer of {kind} {name}: the rest belongs to {whose}"
-    )
+    format!("The operator may write only the status and its own finalizer of {kind} {name}{whose}")
 }
 
 /// What the operator must not do to a registry that it may patch.
@@ -96,13 +94,13 @@ async fn the_operator_writes_status_and_its_own_finalizer_of_registries_and_noth
             system_registries(),
             system_registry(&name),
             a_system_registry(&name),
-            fenced("SystemRegistry", &name, "the system level"),
+            fenced("SystemRegistry", &name, ", which belongs to the system level"),
         ),
         (
             tenant_registries(&namespace),
             tenant_registry(&namespace, &name),
             a_tenant_registry(&name),
-            fenced("TenantRegistry", &name, "its tenant"),
+            fenced("TenantRegistry", &name, ""),
         ),
     ] {
         operator.has_no_right_to(&Call::create(&all, object.clone())).await?;
@@ -158,8 +156,8 @@ async fn the_operator_binds_itself_in_tenants_namespaces_and_nothing_else(cluste
     let (tenants, nobodys) =
         (cluster.tenant_namespace("team-a").await?, cluster.plain_namespace("nobody").await?);
     let path = format!("{}/registry-operator", role_bindings(&tenants));
-    let only_itself = "The operator may bind only itself, only to the ClusterRole registry-operator-tenant, and only by a \
-                       RoleBinding with the name registry-operator";
+    let only_itself = "The operator may bind only itself, to ClusterRole registry-operator-tenant, in a \
+        RoleBinding named registry-operator";
     let user = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"});
     for subjects in [
         json!([user]),
@@ -181,7 +179,7 @@ async fn the_operator_binds_itself_in_tenants_namespaces_and_nothing_else(cluste
         a_role_binding(TENANT_ROLE, &itself()),
     );
     let no_label = format!(
-        "The operator may bind itself in tenants' namespaces only, and {nobodys} has no label \
+        "The operator may bind itself only in tenant namespaces: {nobodys} has no label \
          registry.spectrocloud.com/tenant"
     );
     operator.may_not(&elsewhere, &no_label).await?;
@@ -200,7 +198,7 @@ async fn the_operator_binds_itself_in_tenants_namespaces_and_nothing_else(cluste
     by_hand["metadata"]["labels"] = json!({});
     cluster.root.may(&Call::create(&role_bindings(&nobodys), by_hand)).await?;
     let delete = Call::delete(&format!("{}/registry-operator", role_bindings(&nobodys)));
-    operator.may_not(&delete, "The operator may delete only role bindings that it made itself").await
+    operator.may_not(&delete, "The operator may delete only RoleBindings that it created").await
 }
 
 /// The role, as its bindings' owner.
@@ -231,8 +229,8 @@ async fn the_operator_gives_its_role_bindings_to_their_role_and_to_no_other_owne
         Call::apply(&path, binding)
     };
     let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "theirs", "uid": "1"});
-    let sentence = "The operator may give its role bindings to no owner but the ClusterRole registry-operator-tenant, which \
-                    they refer to";
+    let sentence = "The operator may set only ClusterRole registry-operator-tenant as the owner of its \
+        RoleBindings";
     for owner in [
         but(role.clone(), "name", json!("cluster-admin")),
         but(role.clone(), "kind", json!("Role")),
@@ -297,7 +295,7 @@ async fn the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_o
     opaque["type"] = json!("Opaque");
     let uid = json!({"registry.spectrocloud.com/registry-uid": "0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11"});
     let managed = json!({"app.kubernetes.io/managed-by": "registry-operator"});
-    let as_its_own = "The operator may write only Secrets of type kubernetes.io/dockerconfigjson that carry its labels \
+    let as_its_own = "The operator may write only Secrets of type kubernetes.io/dockerconfigjson labelled \
                       app.kubernetes.io/managed-by and registry.spectrocloud.com/registry-uid";
     for (name, secret) in [
         ("opaque", opaque),
@@ -311,7 +309,7 @@ async fn the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_o
     let unmark = Call::merge(&ours, json!({"metadata": {"labels": null}}));
     operator.may_not(&unmark, as_its_own).await?;
 
-    let only_own = "The operator may touch only Secrets that it made itself";
+    let only_own = "The operator may change and delete only Secrets that it created";
     for labels in [json!({}), managed, uid] {
         cluster.root.may(&Call::create(&all, labelled(a_pull_secret("theirs"), labels))).await?;
         for call in [
@@ -336,7 +334,7 @@ async fn the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_o
     operator.may(&Call::create(&all, a_pull_secret("other-pull"))).await?;
     cluster.label(&namespace, None).await?;
     let no_tenant = format!(
-        "The operator may write Secrets in tenants' namespaces only, and {namespace} has no label \
+        "The operator may write Secrets only in tenant namespaces: {namespace} has no label \
          registry.spectrocloud.com/tenant"
     );
     operator.may_not(&Call::create(&all, a_pull_secret("late")), &no_tenant).await?;
@@ -368,7 +366,7 @@ async fn what_the_operator_writes_holds_nothing_up_and_stirs_no_other_controller
     let apply = Call::apply(&pull, a_pull_secret("packs-pull"));
     eventually(RIGHTS_ARRIVE, "the pull Secret is made", || operator.may(&apply)).await?;
 
-    let plain = "The operator may set only labels and annotations of its own, and no finalizers";
+    let plain = "The operator may set only its own labels and annotations, and no finalizers";
     for metadata in strange_metadata() {
         for path in [&path, &pull] {
             operator.may_not(&Call::merge(path, json!({"metadata": metadata})), plain).await?;
@@ -389,9 +387,9 @@ async fn what_the_operator_writes_holds_nothing_up_and_stirs_no_other_controller
         "blockOwnerDeletion": true,
     }]);
     let owned = Call::merge(&pull, json!({"metadata": {"ownerReferences": owner}}));
-    operator.may_not(&owned, "The operator may give its pull Secrets to no owner").await?;
-    let one_key =
-        "The operator may write only the key .dockerconfigjson of its pull Secrets, and make none immutable";
+    operator.may_not(&owned, "The operator may not set owners of its pull Secrets").await?;
+    let one_key = "The operator may write only the key .dockerconfigjson of its pull Secrets, and may not make them \
+         immutable";
     operator.may_not(&Call::merge(&pull, json!({"stringData": {"more": "x"}})), one_key).await?;
     operator.may_not(&Call::merge(&pull, json!({"immutable": true})), one_key).await?;
 
@@ -448,12 +446,12 @@ async fn the_operator_writes_events_about_registries_and_nothing_else(cluster: &
         }
         event
     };
-    let name = "The operator may only create Events, and only with reportingController \
+    let name = "The operator may only create Events, with reportingController \
                 registry.spectrocloud.com/registry-operator";
     let forged = with("/reportingController", json!("kubelet"));
     operator.may_not(&Call::create(&events(&namespace), forged), name).await?;
-    let about = "The operator may create Events only about registries: about a TenantRegistry in its namespace, about a \
-                 SystemRegistry in the namespace default";
+    let about = "The operator may create Events only about a TenantRegistry in its namespace, or about a \
+        SystemRegistry in the namespace default";
     let mut related = tenants.clone();
     related["related"] = json!({"apiVersion": "v1", "kind": "Pod", "name": "a", "namespace": namespace});
     for (event, place) in [
@@ -466,7 +464,7 @@ async fn the_operator_writes_events_about_registries_and_nothing_else(cluster: &
     ] {
         operator.may_not(&Call::create(&events(place), event), about).await?;
     }
-    let bare = "The operator may create Events only without labels, annotations, finalizers and owners";
+    let bare = "The operator may not set labels, annotations, finalizers or owners of Events";
     for metadata in strange_metadata() {
         let mut event = tenants.clone();
         event["metadata"] = metadata;
@@ -486,8 +484,7 @@ async fn the_operator_tries_services_and_makes_none(cluster: &Cluster) -> Result
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "registry-operator-service-range"},
         "spec": {"ports": [{"port": 443}], "externalIPs": ["192.0.2.1"]},
     });
-    let dry_only =
-        "The operator may make and change no Services; it may only try to, without effect (a dry run)";
+    let dry_only = "The operator may not create or change Services, except to try it with a dry run";
     operator.may_not(&Call::apply(&path, service.clone()), dry_only).await?;
     operator.may(&Call::apply(&path, service.clone()).dry()).await?;
     operator.has_no_right_to(&Call::create(&services, service.clone())).await?;
@@ -518,7 +515,7 @@ async fn the_operator_has_one_lease(cluster: &Cluster) -> Result<()> {
         for (key, value) in metadata.as_object().into_iter().flatten() {
             strange["metadata"][key] = value.clone();
         }
-        let plain = "The operator may set only labels and annotations of its own, and no finalizers";
+        let plain = "The operator may set only its own labels and annotations, and no finalizers";
         operator.may_not(&Call::replace(&one, strange), plain).await?;
     }
     let mut owned = held.clone();
@@ -527,7 +524,7 @@ async fn the_operator_has_one_lease(cluster: &Cluster) -> Result<()> {
     operator
         .may_not(
             &Call::replace(&one, owned),
-            "The operator may give its Lease to no owner but its ServiceAccount",
+            "The operator may set only its ServiceAccount as the owner of its Lease",
         )
         .await?;
     held["spec"]["holderIdentity"] = json!("");
@@ -613,7 +610,7 @@ async fn the_fence_holds_even_where_the_operator_was_given_every_right(cluster: 
     let root = User::new("root", stage.control_plane().client().await?);
     let operator = given_every_right(&stage, &root).await?;
     let path = system_registry("packs");
-    let sentence = fenced("SystemRegistry", "packs", "the system level");
+    let sentence = fenced("SystemRegistry", "packs", ", which belongs to the system level");
     operator.may_not(&Call::create(&system_registries(), a_system_registry("packs")), &sentence).await?;
     let now = root.may(&Call::create(&system_registries(), a_system_registry("packs"))).await?;
     for call in [
@@ -629,7 +626,7 @@ async fn the_fence_holds_even_where_the_operator_was_given_every_right(cluster: 
         operator.may_not(&call, &sentence).await?;
     }
     // The one that it may try to make, to see that it is refused.
-    let canary = fenced("SystemRegistry", "registry-operator-guard", "the system level");
+    let canary = fenced("SystemRegistry", "registry-operator-guard", ", which belongs to the system level");
     let apply = Call::apply(
         &system_registry("registry-operator-guard"),
         a_system_registry("registry-operator-guard"),
@@ -642,7 +639,7 @@ async fn the_fence_holds_even_where_the_operator_was_given_every_right(cluster: 
     });
     let (code, message) = operator.refusal(&Call::create("/api/v1/namespaces/default/events", event)).await?;
     ensure!(code == 403 && message.contains("The operator may only create Events"), "{code} {message}");
-    let only_own = "The operator may touch only Secrets that it made itself";
+    let only_own = "The operator may change and delete only Secrets that it created";
     let mut theirs = a_pull_secret("theirs");
     theirs["metadata"]["labels"] = json!({});
     root.may(&Call::create(&secrets("default"), theirs)).await?;

@@ -26,11 +26,10 @@ on_each_kubernetes!(by enter_to_change_parameters:
     without_its_parameters_nothing_new_is_allowed_and_everything_can_go,
 );
 
-const NO_SKIPPING: &str = "spec.tls.insecureSkipVerify is not allowed to tenants here: name the authority of the registry's \
-                           certificate in spec.tls.ca instead, or ask a cluster administrator \
-                           (tenantPolicy.insecureSkipVerify)";
-const NO_PLAIN_HTTP: &str = "spec.endpoint with http:// is not allowed to tenants here, as credentials could be read on the \
-                             way: write https://, or ask a cluster administrator (tenantPolicy.plainHTTP)";
+const NO_SKIPPING: &str = "spec.tls.insecureSkipVerify is not allowed for tenants; set spec.tls.ca instead, or \
+    ask an administrator to allow it (tenantPolicy.insecureSkipVerify)";
+const NO_PLAIN_HTTP: &str = "spec.endpoint with http:// is not allowed for tenants; use https://, or ask an \
+    administrator to allow it (tenantPolicy.plainHTTP)";
 
 /// One test at a time changes the parameters, of whichever control plane; and finds them as they are shipped.
 static PARAMETERS: Mutex<()> = Mutex::const_new(());
@@ -98,7 +97,7 @@ impl<'a> Parameters<'a> {
                 (None, _) => true,
                 (Some(patterns), None) => patterns == "*",
                 (Some(patterns), Some(message)) => {
-                    message.contains(&format!("Allowed are: {}.", patterns.to_lowercase()))
+                    message.contains(&format!("allowed: {};", patterns.to_lowercase()))
                 }
             };
             ensure!(shown, "{patterns:?} are not yet allowed: {refusal:?}");
@@ -207,10 +206,10 @@ async fn an_endpoint_outside_the_list_is_refused_with_the_list(cluster: &Cluster
             None => drop(cluster.root.may(&create).await.with_context(|| *endpoint)?),
             Some(address) => {
                 let sentence = format!(
-                    "spec.endpoint names {address}, which is not allowed to tenants here. Allowed are: \
-                     registry.example.com, *.wild.example.com, ported.example.com:5000, secure.example.com:443, \
-                     clear.example.com:80, *.both.example.com:5000, [2001:db8::1]:5000, 192.0.2.7. Ask a cluster \
-                     administrator to add it (tenantPolicy.allowedEndpoints)"
+                    "spec.endpoint ({address}) is not allowed for tenants; allowed: registry.example.com, \
+                     *.wild.example.com, ported.example.com:5000, secure.example.com:443, \
+                     clear.example.com:80, *.both.example.com:5000, [2001:db8::1]:5000, 192.0.2.7; an \
+                     administrator can add it (tenantPolicy.allowedEndpoints)"
                 );
                 cluster.root.may_not(&create, &sentence).await.with_context(|| *endpoint)?;
             }

@@ -25,9 +25,8 @@ on_each_kubernetes!(
 /// What is said to who lacks `administer`.
 fn belongs_to_the_system_level(name: &str, verb: &str) -> String {
     format!(
-        "SystemRegistry {name} belongs to the system level: only who holds the verb administer on \
-         systemregistries.registry.spectrocloud.com may {verb} it. Ask a system administrator; for registries of your own \
-         there is TenantRegistry"
+        "SystemRegistry {name} belongs to the system level: only users with the verb administer on \
+         systemregistries may {verb} it; use a TenantRegistry instead"
     )
 }
 
@@ -224,8 +223,8 @@ async fn a_system_registry_has_no_owner_whoever_asks(cluster: &Cluster) -> Resul
     let path = system_registry(&name);
     let owner = json!({"name": "kube-root-ca.crt", "uid": "0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11"});
     let sentence = format!(
-        "SystemRegistry {name} belongs to the system level, and to no other object: it would be deleted with its owner. \
-         Remove metadata.ownerReferences"
+        "SystemRegistry {name} belongs to the system level and must not have an owner; remove \
+         metadata.ownerReferences"
     );
     for block in [false, true] {
         let references = owned(&owner, block);
@@ -277,7 +276,7 @@ async fn an_owner_that_was_there_before_the_policies_may_only_be_taken_off(clust
     root.may(&Call::merge(&path, json!({"metadata": {"labels": {"a": "b"}}}))).await?;
     root.may(&Call::merge(&path, json!({"metadata": {"ownerReferences": null}}))).await?;
     let again = Call::merge(&path, json!({"metadata": {"ownerReferences": owned(&owner, false)}}));
-    assert!(root.refusal(&again).await?.1.contains("to no other object"));
+    assert!(root.refusal(&again).await?.1.contains("must not have an owner"));
     Ok(())
 }
 
@@ -289,8 +288,7 @@ async fn a_protected_system_registry_is_deleted_by_nobody_until_the_protection_i
     let protected = with(a_system_registry(&name), "/spec/deletionProtection", json!(true));
     cluster.administrator.may(&Call::create(&system_registries(), protected)).await?;
     let sentence = format!(
-        "SystemRegistry {name} is protected: nobody may delete it while spec.deletionProtection is true. Set it to false \
-         first"
+        "SystemRegistry {name} is protected from deletion; set spec.deletionProtection to false first"
     );
     for user in [&cluster.administrator, &cluster.root] {
         for (what, call) in DELETIONS {

@@ -21,8 +21,8 @@ on_each_kubernetes!(
 
 fn belongs_to_no_tenant(namespace: &str) -> String {
     format!(
-        "The namespace {namespace} belongs to no tenant, so it can hold no TenantRegistry. A cluster administrator makes it \
-         a tenant's by kubectl label namespace {namespace} registry.spectrocloud.com/tenant=<tenant>"
+        "Namespace {namespace} belongs to no tenant; an administrator can run kubectl label namespace \
+         {namespace} registry.spectrocloud.com/tenant=<tenant>"
     )
 }
 
@@ -109,8 +109,8 @@ async fn the_status_is_written_with_administer_only(cluster: &Cluster) -> Result
     replaced["metadata"]["resourceVersion"] = Value::Null;
     let mut applied = a_tenant_registry("packs");
     applied["status"] = forged.clone();
-    let sentence = "The status of TenantRegistry packs is what the operator has seen, and only the operator writes it. For \
-                    a new validation set the annotation registry.spectrocloud.com/requestedAt to a new value";
+    let sentence = "Only the operator may write the status of TenantRegistry packs; to request a validation, \
+        change the annotation registry.spectrocloud.com/requestedAt";
     for call in [
         Call::json_patch(&status, json!([{"op": "add", "path": "/status", "value": forged}])),
         Call::merge(&status, json!({"status": forged})),
@@ -135,8 +135,8 @@ async fn a_protected_tenant_registry_is_deleted_by_nobody_until_the_protection_i
     let mut object = a_tenant_registry("packs");
     object["spec"]["deletionProtection"] = json!(true);
     editor.may(&Call::create(&all, object)).await?;
-    let sentence = "TenantRegistry packs is protected: nobody may delete it while spec.deletionProtection is true. Set it \
-                    to false first";
+    let sentence = "TenantRegistry packs is protected from deletion; set spec.deletionProtection to false \
+        first";
     for user in [&editor, &cluster.administrator, &cluster.root] {
         for call in [
             Call::delete(&path),
@@ -163,8 +163,8 @@ async fn the_operators_own_aws_identity_is_for_no_tenant(cluster: &Cluster) -> R
         assert!(
             code == 422
                 && message.contains(
-                    "spec.auth.ecr.sts.secretRef is needed in a TenantRegistry: name a Secret with AWS_ACCESS_KEY_ID \
-                     and AWS_SECRET_ACCESS_KEY; the operator's own AWS identity is for SystemRegistries only"
+                    "spec.auth.ecr.sts.secretRef is required in a TenantRegistry; reference a Secret with AWS \
+                     access keys (only SystemRegistries use the operator's identity)"
                 ),
             "{code} {message}"
         );

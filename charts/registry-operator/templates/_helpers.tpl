@@ -60,7 +60,7 @@ authorizer.group('registry.spectrocloud.com').resource('systemregistries').check
 
 {{/* Who that is, for refusals. */}}
 {{- define "registry-operator.cel.whoAdministers" -}}
-only who holds the verb administer on systemregistries.registry.spectrocloud.com
+only users with the verb administer on systemregistries
 {{- end }}
 
 {{/*
@@ -79,7 +79,7 @@ the same rule.
 
 {{/* Why it is not, for refusals. */}}
 {{- define "registry-operator.cel.isNoTenants" -}}
-({{ include "registry-operator.cel.isSystemNamespace" (list . "request.namespace") }} ? ' is a namespace of the system' : ' has no label registry.spectrocloud.com/tenant')
+({{ include "registry-operator.cel.isSystemNamespace" (list . "request.namespace") }} ? ' is a system namespace' : ' has no label registry.spectrocloud.com/tenant')
 {{- end }}
 
 {{/*
@@ -109,8 +109,8 @@ Variables of the policies on registries: what an update leaves as it was. manage
     oldObject.metadata.?annotations[?'registry.spectrocloud.com/requestedAt'])
   reason: Invalid
   message: >-
-    The annotation registry.spectrocloud.com/requestedAt has more than 253 characters: write any new short value, such as
-    the time
+    The annotation registry.spectrocloud.com/requestedAt must have at most 253 characters; use a short value such as the
+    time
 {{- end }}
 
 {{/* The operator on a registry: its status, and its own finalizer. */}}
@@ -149,7 +149,7 @@ an annotation that has a Secret copied, is what it was before, or none. Not for 
 - expression: request.operation == 'DELETE' || variables.isPlain
   reason: Forbidden
   message: >-
-    The operator may set only labels and annotations of its own, and no finalizers
+    The operator may set only its own labels and annotations, and no finalizers
 {{- end }}
 
 {{/* Requests of the operator's account alone. */}}

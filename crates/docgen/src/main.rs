@@ -1,7 +1,9 @@
-//! Writes what is made from schemas to standard output: the chart's values.yaml, the table in its README, and the reference
-//! of the resources. `make generate` puts each into its place. It decides nothing of what the schemas say.
+//! Writes what is made from sources to standard output: the chart's values.yaml, the table in its README, the reference of the
+//! resources, and the page of all messages. `make generate` puts each into its place. It decides nothing of what they say.
 
+mod cel;
 mod chart;
+mod messages;
 mod reference;
 mod schema;
 mod text;
@@ -30,6 +32,11 @@ enum Command {
     },
     /// docs/reference.md, from the types.
     Reference,
+    /// docs/messages.md, from the functions and rules that make the messages.
+    Messages {
+        /// What the chart renders.
+        installed: PathBuf,
+    },
 }
 
 fn main() -> Result<()> {
@@ -37,6 +44,7 @@ fn main() -> Result<()> {
         Command::Values { schema } => chart::values_yaml(&read(&schema)?)?,
         Command::Readme { schema, readme } => chart::readme(&read(&schema)?, &read_text(&readme)?)?,
         Command::Reference => reference::page()?,
+        Command::Messages { installed } => messages::page(&read_text(&installed)?)?,
     };
     print(&text);
     Ok(())

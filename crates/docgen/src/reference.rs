@@ -150,6 +150,6 @@ mod tests {
 
     #[test]
     fn what_a_wrong_manifest_is_answered_is_told() {
-        assert!(page().unwrap().contains("- spec.auth takes at most one of basic, token and ecr"));
+        assert!(page().unwrap().contains("- spec.auth must have at most one of basic, token and ecr"));
     }
 }

@@ -20,28 +20,28 @@ pub struct Cli {
     pub cluster: ClusterArgs,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done (validate: every registry is usable); 1 no (validate: a registry is not \
-                          usable; describe: there is no such registry); 2 wrong usage, or it could not be checked.";
+const EXIT_CODES: &str = "Exit codes: 0 success (validate: every registry is usable); 1 failure (validate: a registry is not \
+                          usable; describe: registry not found); 2 wrong usage, or the check was not possible.";
 
 /// Which cluster, and where in it.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ClusterArgs {
-    /// The kubeconfig file. Left out: KUBECONFIG, or ~/.kube/config.
+    /// Path of the kubeconfig file; default: KUBECONFIG, or ~/.kube/config.
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig. Left out: the current one.
+    /// Context of the kubeconfig; default: the current context.
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
-    /// The namespace. Left out: that of the context.
+    /// Namespace; default: that of the context.
     #[arg(long, short, global = true, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Ask the cluster as this user; who may do so may see what others see.
+    /// User to impersonate in requests to the cluster.
     #[arg(long = "as", global = true, value_name = "USER")]
     pub impersonate: Option<String>,
-    /// Ask the cluster as a member of this group, with --as (repeatable).
+    /// Group to impersonate, with --as (repeatable).
     #[arg(long = "as-group", global = true, value_name = "GROUP", requires = "impersonate")]
     pub impersonate_groups: Vec<String>,
-    /// The namespace in which the operator runs; a SystemRegistry's Secrets and ConfigMaps are there.
+    /// Namespace of the operator, with the Secrets and ConfigMaps of SystemRegistries.
     #[arg(long, global = true, value_name = "NAMESPACE", default_value = "registry-system")]
     pub system_namespace: String,
 }
@@ -49,11 +49,11 @@ pub struct ClusterArgs {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show the registries that a namespace's tenant has available, of both scopes.
+    /// List the registries that are available to a namespace's tenant, of both scopes.
     List(ListArgs),
-    /// Check the registries of a manifest from here, as the operator would, before anything is applied.
+    /// Check the registries in a manifest from this machine, as the operator does, before you apply it.
     Validate(Box<ValidateArgs>),
-    /// Show one registry: its layers, its certificate, who can use it, its newest events.
+    /// Show one registry: its conditions, its certificate, who can use it, and its newest events.
     Describe(DescribeArgs),
     /// Print a completion script for a shell.
     Completion {
@@ -62,7 +62,7 @@ pub enum Command {
     },
     /// Print a manual page in roff, for `man -l -`.
     Man {
-        /// Of this command; left out: of the whole.
+        /// Command to print the page of; default: the whole program.
         command: Option<String>,
     },
     /// Completions in the form that kubectl asks plugins for.
@@ -77,13 +77,13 @@ pub enum Command {
 /// What `list` takes.
 #[derive(Args, Debug)]
 pub struct ListArgs {
-    /// Every registry of the cluster, whoever has it available.
+    /// List every registry of the cluster.
     #[arg(long, short = 'A', conflicts_with = "namespace")]
     pub all_namespaces: bool,
-    /// How the registries are printed.
+    /// Output format.
     #[arg(long, short, value_enum)]
     pub output: Option<TableFormat>,
-    /// Without the line of headers.
+    /// Don't print the header line.
     #[arg(long)]
     pub no_headers: bool,
 }
@@ -91,11 +91,11 @@ pub struct ListArgs {
 /// What `describe` takes.
 #[derive(Args, Debug)]
 pub struct DescribeArgs {
-    /// NAME, systemregistry/NAME or tenantregistry/NAME. A mere name is a SystemRegistry's, or with -n a
-    /// TenantRegistry's; then the other scope is looked into.
+    /// NAME, systemregistry/NAME or tenantregistry/NAME. NAME alone is looked up as a SystemRegistry, or with -n as a
+    /// TenantRegistry, and then in the other scope.
     #[arg(value_name = "NAME")]
     pub registry: String,
-    /// How the registry is printed.
+    /// Output format.
     #[arg(long, short, value_enum)]
     pub output: Option<ObjectFormat>,
 }
@@ -119,35 +119,35 @@ impl From<String> for UserName {
 /// What `validate` takes.
 #[derive(Args, Debug)]
 pub struct ValidateArgs {
-    /// A file of manifests, or - for standard input (repeatable). Secrets and ConfigMaps in it are used for references.
+    /// File with manifests, or - for standard input (repeatable). References use the Secrets and ConfigMaps in it.
     #[arg(long = "filename", short = 'f', required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
-    /// Read the password (or the token, for spec.auth.token) from standard input, instead of from a Secret.
+    /// Read the password (or the token, for spec.auth.token) from standard input instead of a Secret.
     #[arg(long)]
     pub password_stdin: bool,
-    /// The user name that goes with --password-stdin, or with the password that is asked for.
+    /// User name for --password-stdin, or for the password that you are prompted for.
     #[arg(long, value_name = "NAME")]
     pub username: Option<UserName>,
-    /// Ask no cluster: only what is in the files is used, and the rules of the schema are not checked.
+    /// Don't contact the cluster: use only the files, and don't check the rules of the schema.
     #[arg(long)]
     pub offline: bool,
-    /// A token service on another host that credentials may be sent to, as the operator's flag (repeatable or
+    /// Token service on another host that credentials may be sent to, as for the operator (repeatable or
     /// comma-separated).
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub trusted_token_service: Vec<TrustedService>,
     /// How registries are reached from here: the operator's flags.
     #[command(flatten)]
     pub outbound: OutboundSettings,
-    /// Where AWS's ECR API is asked for tokens, if not where the registry's region says.
+    /// Endpoint of the AWS ECR API; default: that of the registry's region.
     #[arg(long, env = "AWS_ENDPOINT_URL_ECR", value_name = "URL", value_parser = aws_endpoint, hide_env_values = true)]
     pub aws_endpoint_url_ecr: Option<AwsEndpoint>,
-    /// The same for AWS's STS API.
+    /// Endpoint of the AWS STS API; default: that of the registry's region.
     #[arg(long, env = "AWS_ENDPOINT_URL_STS", value_name = "URL", value_parser = aws_endpoint, hide_env_values = true)]
     pub aws_endpoint_url_sts: Option<AwsEndpoint>,
-    /// The AWS region in which your own AWS identity assumes roles.
+    /// AWS region in which your own AWS identity assumes roles.
     #[arg(long, env = "AWS_REGION", value_name = "REGION", hide_env_values = true)]
     pub aws_region: Option<String>,
-    /// How the verdicts are printed: json and yaml have the conditions, name has the registries that are usable.
+    /// Output format: json and yaml contain the conditions; name lists the usable registries.
     #[arg(long, short, value_enum)]
     pub output: Option<ObjectFormat>,
 }

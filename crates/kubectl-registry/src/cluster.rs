@@ -24,19 +24,19 @@ const ANSWER: Duration = Duration::from_secs(30);
 #[derive(Debug, Error)]
 pub enum ClusterError {
     /// There is no kubeconfig, and none was named.
-    #[error("no cluster is configured by KUBECONFIG or --kubeconfig: {0}")]
+    #[error("no cluster configured; set KUBECONFIG or --kubeconfig: {0}")]
     NotConfigured(KubeconfigError),
     /// The kubeconfig can't be used.
-    #[error("the kubeconfig can't be used: {0}")]
+    #[error("failed to load the kubeconfig: {0}")]
     Kubeconfig(KubeconfigError),
     /// It is no kubeconfig. What the parser says holds what stands there: tokens and keys.
-    #[error("the kubeconfig is not one{}", at(*.0))]
+    #[error("invalid kubeconfig{}", at(*.0))]
     Malformed(Option<u64>),
     /// The cluster is behind a proxy.
     #[error("{0}")]
     Proxy(ConfigError),
     /// No client can be made of it.
-    #[error("no client can be made of the kubeconfig: {0}")]
+    #[error("failed to create a client from the kubeconfig: {0}")]
     Client(kube::Error),
 }
 
@@ -56,7 +56,7 @@ impl From<KubeconfigError> for ClusterError {
 }
 
 fn at(line: Option<u64>) -> String {
-    line.map_or_else(String::new, |line| format!(": look at line {line}"))
+    line.map_or_else(String::new, |line| format!(" (line {line})"))
 }
 
 /// The cluster of the command line; connects to nothing yet.

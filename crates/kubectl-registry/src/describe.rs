@@ -48,7 +48,7 @@ impl Asked {
         let scope = match kind.as_str() {
             System::SINGULAR | System::PLURAL | System::SHORT => Scope::System,
             Tenant::SINGULAR | Tenant::PLURAL | Tenant::SHORT => Scope::Tenant,
-            _ => return Err(format!("{kind} is neither systemregistry nor tenantregistry")),
+            _ => return Err(format!("unknown kind {kind}; use systemregistry or tenantregistry")),
         };
         Ok(Self { scopes: vec![scope], name: name.to_owned() })
     }
@@ -88,9 +88,9 @@ pub async fn run(asked: &Asked, cluster: &Cluster) -> anyhow::Result<Option<Desc
             Err(error) => failure = failure.or(Some(error)),
         }
     }
-    let other = found.get(1).map(|other| {
-        format!("There is a {} of that name too: {}", resource(other.scope).kind, how_to_name(other))
-    });
+    let other = found
+        .get(1)
+        .map(|other| format!("A {} has the same name; {}", resource(other.scope).kind, how_to_name(other)));
     let Some(found) = found.into_iter().next() else { return failure.map_or(Ok(None), Err) };
     let description = Description {
         references_namespace: found.namespace().unwrap_or_else(|| cluster.system_namespace.clone()),
@@ -105,7 +105,7 @@ pub async fn run(asked: &Asked, cluster: &Cluster) -> anyhow::Result<Option<Desc
 async fn find(cluster: &Cluster, scope: Scope, name: &str) -> anyhow::Result<Option<Found>> {
     match api(cluster, scope, Some(&cluster.namespace)).get_opt(name).await {
         Ok(found) => Ok(found.map(|object| Found { scope, object })),
-        Err(error) => bail!("the {} {name} can't be read: {}", resource(scope).kind, words(&error)),
+        Err(error) => bail!("failed to get {} {name}: {}", resource(scope).kind, words(&error)),
     }
 }
 
@@ -120,8 +120,10 @@ async fn users(cluster: &Cluster, found: &Found) -> Users {
     let (tenants, selector) = match found.namespace() {
         Some(namespace) => match cluster.tenancy(&namespace).await {
             Tenancy::Of(tenant) => (tenant.clone(), Some(format!("{TENANT_LABEL}={tenant}"))),
-            Tenancy::Nobody | Tenancy::Absent => ("none: its namespace is nobody's".to_owned(), None),
-            Tenancy::Unknown(why) => (format!("not known: {why}"), None),
+            Tenancy::Nobody | Tenancy::Absent => {
+                ("none: its namespace belongs to no tenant".to_owned(), None)
+            }
+            Tenancy::Unknown(why) => (format!("unknown: {why}"), None),
         },
         None => match found.tenants() {
             None => ("all".to_owned(), Some(TENANT_LABEL.to_owned())),

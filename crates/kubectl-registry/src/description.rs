@@ -33,7 +33,7 @@ impl Description {
         let found = &self.found;
         let scope = match found.namespace() {
             None => "system".to_owned(),
-            Some(namespace) => format!("tenant, in the namespace {namespace}"),
+            Some(namespace) => format!("tenant, in namespace {namespace}"),
         };
         let ago = |time: Option<Timestamp>| {
             time.map_or_else(|| "never".to_owned(), |time| format!("{} ago", age(time, now)))
@@ -54,10 +54,10 @@ impl Description {
             rows.push(("Credentials end", format!("{end} ({})", until(end, now))));
         }
         if is_set("/spec/deletionProtection") {
-            rows.push(("Deletion", "refused until spec.deletionProtection is false".to_owned()));
+            rows.push(("Deletion", "protected until spec.deletionProtection is false".to_owned()));
         }
         if is_set("/spec/suspend") {
-            rows.push(("Suspended", "yes: what follows is of before that".to_owned()));
+            rows.push(("Suspended", "yes; the conditions below are from before".to_owned()));
         }
         rows.into_iter()
             .map(|(name, value)| vec![span(Tone::Strong, format!("{name}:")), plain(value)])
@@ -66,11 +66,11 @@ impl Description {
 
     /// Which way of signing in, and by which Secret.
     fn credentials(&self) -> String {
-        let Some(spec) = self.found.spec() else { return "can't be read".to_owned() };
+        let Some(spec) = self.found.spec() else { return "unreadable".to_owned() };
         let Some(method) = method(&spec) else { return "none: anonymous".to_owned() };
         match resolve::credentials_secret(&spec) {
             Some(secret) => {
-                format!("{method}, Secret {} in the namespace {}", secret.name, self.references_namespace)
+                format!("{method}, Secret {} in namespace {}", secret.name, self.references_namespace)
             }
             None => method.to_owned(),
         }
@@ -80,7 +80,7 @@ impl Description {
         page.gap();
         page.line([span(Tone::Strong, "Layers")]);
         if status.conditions.is_empty() {
-            page.text("  None yet: the operator has not looked at it");
+            page.text("  None yet: the operator has not validated it");
             return;
         }
         let mut rows = layers(status);
@@ -91,7 +91,7 @@ impl Description {
         }));
         page.table(2, rows);
         if status.observed_generation != self.found.object.metadata.generation {
-            page.text("  Of an earlier version of the registry: the newest change has yet to be looked at");
+            page.text("  From an earlier generation: the operator has not validated the newest change yet");
         }
     }
 
@@ -100,16 +100,16 @@ impl Description {
         page.line([span(Tone::Strong, "Available to")]);
         let namespaces = match &self.users.namespaces {
             Ok(names) => listed(names),
-            Err(why) => format!("can't be listed: {why}"),
+            Err(why) => format!("not shown: {why}"),
         };
         let counts = status.availability.as_ref();
         let secrets = self.found.text("/spec/availability/pullSecret/name");
         let kept = counts.and_then(|counts| counts.pull_secrets);
         let secrets = match (secrets, kept) {
-            ("", _) => "none are asked for".to_owned(),
-            (name, Some(kept)) => format!("{name}, kept in {kept} of these namespaces"),
+            ("", _) => "not requested".to_owned(),
+            (name, Some(kept)) => format!("{name}, in {kept} of these namespaces"),
             (name, None) => {
-                format!("{name} is asked for; the operator has yet to say in how many namespaces it is")
+                format!("{name}, requested; the operator has not reported yet where it is")
             }
         };
         page.table(
@@ -127,7 +127,7 @@ impl Description {
         let events = match &self.events {
             Ok(events) if events.is_empty() => return page.text("  None"),
             Ok(events) => events,
-            Err(why) => return page.text(format!("  They can't be read: {why}")),
+            Err(why) => return page.text(format!("  Not shown: {why}")),
         };
         let row = |event: &Event| {
             let warning = event.type_.as_deref() == Some("Warning");
@@ -151,9 +151,9 @@ fn method(spec: &RegistrySpec) -> Option<&'static str> {
         _ if ecr.is_some_and(|ecr| ecr.credentials.is_some()) => Some("AWS access keys"),
         _ => ecr.and_then(|ecr| ecr.sts.as_ref()).map(|sts| {
             if sts.secret_ref.is_some() {
-                "AWS role by access keys"
+                "AWS role, assumed with access keys"
             } else {
-                "AWS role by the operator's own identity"
+                "AWS role, assumed with the operator's identity"
             }
         }),
     }
@@ -163,7 +163,7 @@ fn certificate(status: &RegistryStatus, now: Timestamp, page: &mut Page) {
     page.gap();
     page.line([span(Tone::Strong, "Certificate")]);
     let Some(tls) = &status.tls else {
-        return page.text("  None was presented");
+        return page.text("  None presented");
     };
     let ends = tls.not_after.as_ref().map(|time| format!("{} ({})", time.0, until(time.0, now)));
     let rows = [
@@ -247,7 +247,7 @@ Scope:         system
 Endpoint:      https://registry.example.com
 Content path:  none
 Content type:  Pack
-Credentials:   user and password, Secret login in the namespace registry-system
+Credentials:   user and password, Secret login in namespace registry-system
 Created:       60m ago
 Validated:     30m ago
 
@@ -266,7 +266,7 @@ Certificate
 Available to
   Tenants       a, b
   Namespaces    2: a-dev, b-dev
-  Pull Secrets  packs-pull, kept in 2 of these namespaces
+  Pull Secrets  packs-pull, in 2 of these namespaces
 
 Newest events
   None
@@ -277,8 +277,8 @@ Newest events
     #[test]
     fn a_registry_that_nobody_has_looked_at_says_so() {
         let text = described(&json!({"observedGeneration": -1}));
-        assert!(text.contains("None yet: the operator has not looked at it"), "{text}");
+        assert!(text.contains("None yet: the operator has not validated it"), "{text}");
         assert!(!text.contains("Deletion:") && !text.contains("Suspended:"), "{text}");
-        assert!(text.contains("None was presented") && text.contains("Validated:     never"), "{text}");
+        assert!(text.contains("None presented") && text.contains("Validated:     never"), "{text}");
     }
 }

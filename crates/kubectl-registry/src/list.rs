@@ -45,7 +45,7 @@ pub async fn run(args: &ListArgs, cluster: &Cluster) -> anyhow::Result<Listing> 
     let namespace = cluster.namespace.clone();
     let tenancy = cluster.tenancy(&namespace).await;
     if tenancy == Tenancy::Absent {
-        bail!("there is no namespace {namespace}");
+        bail!("namespace {namespace} not found");
     }
     let mut notes = Vec::new();
     notes.extend(about_tenancy(&namespace, &tenancy));
@@ -76,7 +76,7 @@ fn select(system: Vec<Found>, tenants: Vec<Found>, tenancy: &Tenancy) -> (Vec<Fo
     let (named, others): (Vec<Found>, Vec<Found>) = named.into_iter().partition(mine);
     let left_out = (matches!(tenancy, Tenancy::Unknown(_)) && !others.is_empty()).then(|| {
         format!(
-            "Left out: {} for named tenants only, of whom this namespace's may be one",
+            "Not shown: {} for named tenants only, which may include this namespace's tenant",
             counted(others.len(), "SystemRegistry", "SystemRegistries")
         )
     });
@@ -93,12 +93,12 @@ fn about_tenancy(namespace: &str, tenancy: &Tenancy) -> Option<String> {
     match tenancy {
         Tenancy::Of(_) | Tenancy::Absent => None,
         Tenancy::Nobody => Some(format!(
-            "The namespace {namespace} belongs to no tenant (it has no label {TENANT_LABEL}): shown is what every tenant has \
-             available, and what the namespace itself declares"
+            "Namespace {namespace} belongs to no tenant (no label {TENANT_LABEL}): showing registries for all \
+             tenants and those declared in it"
         )),
         Tenancy::Unknown(why) => Some(format!(
-            "Whose tenant the namespace {namespace} is can't be read ({why}): shown is what every tenant has available, and \
-             what the namespace itself declares"
+            "Tenant of namespace {namespace} unknown ({why}): showing registries for all tenants and those \
+             declared in it"
         )),
     }
 }
@@ -147,7 +147,7 @@ async fn of_namespaces(
     }
     if let Some((_, why)) = forbidden.first() {
         let names = listed(forbidden.iter().map(|(name, _)| *name), "and");
-        notes.push(format!("TenantRegistries in {names} are not shown: {why}"));
+        notes.push(format!("TenantRegistries in {names} not shown: {why}"));
     }
     Ok(registries)
 }
@@ -182,13 +182,13 @@ fn readable(
     match found {
         Ok(found) => Ok(found),
         Err(error) if is_forbidden(&error) => {
-            notes.push(format!("{what} are not shown: {}", words(&error)));
+            notes.push(format!("{what} not shown: {}", words(&error)));
             Ok(Vec::new())
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            bail!("registry-operator's resources are not installed in this cluster")
+            bail!("the CRDs of registry-operator are not installed in this cluster; install the chart")
         }
-        Err(error) => bail!("{what} can't be listed: {}", words(&error)),
+        Err(error) => bail!("failed to list {what}: {}", words(&error)),
     }
 }
 
@@ -231,8 +231,8 @@ impl Listing {
     /// What there is to say where there is no registry.
     pub fn nothing(&self) -> Option<String> {
         let whom = self.namespace.as_ref().map_or_else(
-            || "There are no registries".to_owned(),
-            |namespace| format!("No registries are available to the namespace {namespace}"),
+            || "No registries found".to_owned(),
+            |namespace| format!("No registries are available to namespace {namespace}"),
         );
         self.registries.is_empty().then_some(whom)
     }
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(registries.len(), 1);
         assert_eq!(
             note.unwrap(),
-            "Left out: 1 SystemRegistry for named tenants only, of whom this namespace's may be one"
+            "Not shown: 1 SystemRegistry for named tenants only, which may include this namespace's tenant"
         );
     }
 

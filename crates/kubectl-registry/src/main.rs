@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use clap::{CommandFactory as _, Parser as _};
 use k8s_openapi::jiff::Timestamp;
-use registry_check::{advice::Outcome, prompt::PromptError, report::Report};
+use registry_check::{advice::Outcome, prompt::PromptError, report::Report, session::SessionError};
 use serde_json::Value;
 
 use crate::{
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match start(cli) {
         Ok(code) => code,
         Err(error) => {
-            if matches!(error.downcast_ref(), Some(PromptError::Interrupted)) {
+            if matches!(error.downcast_ref(), Some(SessionError::Prompt(PromptError::Interrupted))) {
                 return ExitCode::from(INTERRUPTED);
             }
             let mut page = Page::default();
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("starting the runtime")?.block_on(run(cli))
+    runtime.context("failed to start the runtime")?.block_on(run(cli))
 }
 
 async fn run(Cli { command, cluster }: Cli) -> anyhow::Result<ExitCode> {
@@ -124,10 +124,7 @@ async fn describe(args: &DescribeArgs, cluster: &ClusterArgs) -> anyhow::Result<
     let cluster = cluster::configured(cluster).await?;
     let described = progress::shown("Asking the API server", describe::run(&asked, &cluster)).await?;
     let Some(description) = described else {
-        note(&[format!(
-            "There is no registry {} to be seen from the namespace {}",
-            asked.name, cluster.namespace
-        )]);
+        note(&[format!("Registry {} not found from namespace {}", asked.name, cluster.namespace)]);
         return Ok(ExitCode::from(NO));
     };
     note(&description.notes);
@@ -147,11 +144,11 @@ fn manual(command: Option<&str>) -> anyhow::Result<Vec<u8>> {
         None => cli,
         Some(name) => {
             let found = cli.get_subcommands().find(|one| one.get_name() == name).cloned();
-            found.ok_or_else(|| anyhow!("there is no command {name}"))?
+            found.ok_or_else(|| anyhow!("unknown command {name}"))?
         }
     };
     let mut roff = Vec::new();
-    clap_mangen::Man::new(page).render(&mut roff).context("writing the manual page")?;
+    clap_mangen::Man::new(page).render(&mut roff).context("failed to write the manual page")?;
     Ok(roff)
 }
 
@@ -159,7 +156,9 @@ fn manual(command: Option<&str>) -> anyhow::Result<Vec<u8>> {
 fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
     let mut output = io::stdout().lock();
     match output.write_all(text).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("writing the output"),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("failed to write the output")
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }

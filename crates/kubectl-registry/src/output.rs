@@ -12,10 +12,10 @@ use crate::page::{acts_on_terminal, clean};
 #[derive(Debug, Error)]
 pub enum OutputError {
     /// As JSON.
-    #[error("the objects can't be written as JSON: {0}")]
+    #[error("failed to write JSON: {0}")]
     Json(#[from] serde_json::Error),
     /// As YAML.
-    #[error("the objects can't be written as YAML: {0}")]
+    #[error("failed to write YAML: {0}")]
     Yaml(String),
 }
 

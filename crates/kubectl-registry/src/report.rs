@@ -50,7 +50,7 @@ pub fn page(report: &Report) -> Page {
 
 fn title(report: &Report) -> String {
     let kind = resource(report.scope).kind;
-    let name = if report.name.is_empty() { "(without a name)" } else { &report.name };
+    let name = if report.name.is_empty() { "(no name)" } else { &report.name };
     match &report.namespace {
         Some(namespace) => format!("{kind} {namespace}/{name}"),
         None => format!("{kind} {name}"),
@@ -62,7 +62,7 @@ fn manifest_rows(report: &Report) -> Vec<Vec<Span>> {
         |mark, reason: &str, message: &str| vec![mark, plain("Manifest"), plain(reason), plain(message)];
     match &report.manifest {
         Manifest::Accepted => {
-            let message = "The API server would take it (asked by a dry run; nothing was written)";
+            let message = "The API server accepts it (dry run; nothing was written)";
             vec![row(span(Tone::Good, "✓"), "Accepted", message)]
         }
         Manifest::Refused(reasons) => {
@@ -86,7 +86,7 @@ fn certificate(report: &Report, page: &mut Page) {
         .condition(ConditionType::TLSVerified)
         .is_some_and(|tls| tls.status == "False" && tls.reason != Reason::PlainHTTP.as_str());
     if let Some((server, presented)) = checked.presented.as_ref().filter(|_| in_doubt) {
-        page.text(format!("  The certificate that {server} presented:"));
+        page.text(format!("  Certificate presented by {server}:"));
         page.table(4, rows_of(presented));
     }
 }

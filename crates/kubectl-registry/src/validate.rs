@@ -38,7 +38,7 @@ pub async fn run(
 ) -> anyhow::Result<Vec<Report>> {
     let manifests = read(args)?;
     if manifests.registries.is_empty() {
-        bail!("there is no SystemRegistry or TenantRegistry in what was given with -f");
+        bail!("no SystemRegistry or TenantRegistry in the files given with -f");
     }
     let connected = connect(args, cluster).await?;
     let namespace = match &connected {
@@ -73,11 +73,11 @@ fn read(args: &ValidateArgs) -> anyhow::Result<Manifests> {
     for file in &args.files {
         let from_stdin = file == Path::new("-");
         if from_stdin && args.password_stdin {
-            bail!("standard input can't be both the file and the password");
+            bail!("standard input can't be both the file and the password; put one of them in a file");
         }
         let shown = if from_stdin { "standard input".to_owned() } else { file.display().to_string() };
         let text = if from_stdin { from_standard_input() } else { std::fs::read_to_string(file) };
-        manifests.read(&shown, &text.with_context(|| format!("{shown} can't be read"))?)?;
+        manifests.read(&shown, &text.with_context(|| format!("failed to read {shown}"))?)?;
     }
     Ok(manifests)
 }
@@ -94,12 +94,12 @@ fn password(args: &ValidateArgs, manifests: &Manifests) -> anyhow::Result<Option
         return Ok(None);
     }
     if manifests.registries.len() > 1 {
-        bail!("--password-stdin is for one registry, and there are {}", manifests.registries.len());
+        bail!("--password-stdin works for one registry, but the files have {}", manifests.registries.len());
     }
-    let text = SecretString::from(from_standard_input().context("the password can't be read")?);
+    let text = SecretString::from(from_standard_input().context("failed to read the password")?);
     let password = secrecy::ExposeSecret::expose_secret(&text).trim_end_matches(['\r', '\n']);
     if password.is_empty() {
-        bail!("--password-stdin was given, and standard input is empty");
+        bail!("--password-stdin: standard input is empty");
     }
     Ok(Some(SecretString::from(password)))
 }
@@ -107,7 +107,7 @@ fn password(args: &ValidateArgs, manifests: &Manifests) -> anyhow::Result<Option
 /// The cluster, or why it is not asked. One that was named must be usable.
 async fn connect(args: &ValidateArgs, cluster: &ClusterArgs) -> anyhow::Result<Result<Cluster, String>> {
     if args.offline {
-        return Ok(Err("no cluster is asked (--offline)".to_owned()));
+        return Ok(Err("the cluster is not used (--offline)".to_owned()));
     }
     let nobody_asked = cluster.kubeconfig.is_none() && cluster.context.is_none();
     match configured(cluster).await {
@@ -131,7 +131,7 @@ fn checker(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Chec
         cluster_addresses: ClusterAddresses::new([]),
         trusted_token_services: args.trusted_token_service.clone().into(),
     };
-    let prober = Prober::new(settings).context("setting up the prober")?;
+    let prober = Prober::new(settings).context("failed to set up the prober")?;
     Ok(Checker { prober, tokens: tokens(args, clock)?, boundaries, clock })
 }
 
@@ -156,7 +156,7 @@ fn tokens(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Optio
     let (proxy, ca) = outbound(args)?;
     let aws = Aws::new(endpoints, AwsHttp::new(proxy, ca.as_ref()), Arc::new(|_, _| ()), clock);
     let tokens = Tokens::new(Arc::new(aws), clock, fastrand::f64);
-    Ok(Some(Arc::new(tokens.context("making the key of the token cache")?)))
+    Ok(Some(Arc::new(tokens.context("failed to create the key of the token cache")?)))
 }
 
 #[cfg(not(feature = "ecr"))]

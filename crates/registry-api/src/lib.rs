@@ -4,6 +4,7 @@
 //! Owns: what a manifest may say, and the names of everything that a status says. Does not own: any I/O, nor the
 //! decision which condition holds (that is the operator's `assess`).
 
+pub mod advice;
 pub mod condition;
 pub mod crd;
 mod duration;

@@ -29,15 +29,14 @@ const SUSPECT: &str = "[@?#]";
 pub(crate) fn endpoint_scheme() -> Rule {
     rule(
         &format!("self.matches('{SUSPECT}') || self.startsWith('https://') || self.startsWith('http://')"),
-        "spec.endpoint must start with https:// (or with http:// for a registry without TLS; not oci://), such as \
-         https://registry.example.com",
+        "spec.endpoint must start with https:// (or http:// for a registry without TLS), not oci://",
     )
 }
 
 pub(crate) fn endpoint_userinfo() -> Rule {
     rule(
         "!self.contains('@')",
-        "spec.endpoint must not hold a user or password (nothing with @): put them into a Secret and name it in \
+        "spec.endpoint must not contain credentials; put them in a Secret and reference it from \
          spec.auth.basic.secretRef",
     )
     .reason(Reason::FieldValueForbidden)
@@ -46,7 +45,8 @@ pub(crate) fn endpoint_userinfo() -> Rule {
 pub(crate) fn endpoint_query() -> Rule {
     rule(
         "self.contains('@') || (!self.contains('?') && !self.contains('#'))",
-        "spec.endpoint must not hold a query (?) or fragment (#): write only scheme, host, optional port and path",
+        "spec.endpoint must not contain a query (?) or fragment (#); write only the scheme, host, port and \
+         path",
     )
     .reason(Reason::FieldValueForbidden)
 }
@@ -60,8 +60,8 @@ pub(crate) fn endpoint_grammar() -> Rule {
              !self.matches('^https?://[^/:]{{253}}([^/:.]|[.][^/:])') && \
              (!self.matches('^https?://{NUMBER}([:/]|$)') || self.matches('^https?://{IPV4}([:/]|$)')))"
         ),
-        "spec.endpoint must be https://HOST[:PORT][/PATH], such as https://registry.example.com:5000: HOST a DNS name \
-         or an IP address (IPv6 in brackets), PATH letters, digits and - . _ ~ between single slashes",
+        "spec.endpoint must be https://HOST[:PORT][/PATH]: HOST a DNS name, IPv4 address or [IPv6 address], \
+         PATH letters, digits and - . _ ~ between single slashes",
     )
 }
 
@@ -72,14 +72,14 @@ pub(crate) fn endpoint_port() -> Rule {
             "self.matches('{SUSPECT}') || !self.matches('^https?://{HOST}:[0-9]+(/|$)') || \
              self.matches('^https?://{HOST}:({PORT})(/|$)')"
         ),
-        "spec.endpoint must name a port from 1 to 65535, or none",
+        "spec.endpoint must have a port from 1 to 65535, or none",
     )
 }
 
 pub(crate) fn endpoint_api_version() -> Rule {
     rule(
         &format!("self.matches('{SUSPECT}') || !self.matches('^https?://[^/]+/(.*/)?v2/?$')"),
-        "spec.endpoint must not end in /v2: it is added to every request; a path that belongs to the content goes into \
+        "spec.endpoint must not end in /v2, which is added to every request; put the path of the content in \
          spec.baseContentPath",
     )
 }
@@ -94,38 +94,39 @@ fn repository_path(message: &str) -> Rule {
 
 pub(crate) fn base_content_path() -> Rule {
     repository_path(
-        "spec.baseContentPath must be a repository path such as team/packs: lower-case letters and digits, joined by \
-         . _ __ - or /, without a leading or trailing slash; leave it out if there is none",
+        "spec.baseContentPath must be a repository path such as team/packs: lower-case letters and digits, \
+         joined by . _ __ - or /; omit it if there is none",
     )
 }
 
 pub(crate) fn validation_repository() -> Rule {
     repository_path(
-        "spec.validation.repository must be a repository name such as hello, below spec.baseContentPath: lower-case \
-         letters and digits, joined by . _ __ - or /, without a leading or trailing slash",
+        "spec.validation.repository must be a repository below spec.baseContentPath, such as hello: lower-case \
+         letters and digits, joined by . _ __ - or /",
     )
 }
 
 pub(crate) fn one_auth_method() -> Rule {
     rule(
         "[has(self.basic), has(self.token), has(self.ecr)].filter(set, set).size() <= 1",
-        "spec.auth takes at most one of basic, token and ecr: keep the one to use and remove the others; leave \
-         spec.auth out for an unprotected registry",
+        "spec.auth must have at most one of basic, token and ecr; remove the others, or omit spec.auth for an \
+         unprotected registry",
     )
 }
 
 pub(crate) fn one_ecr_method() -> Rule {
     rule(
         "!(has(self.credentials) && has(self.sts))",
-        "spec.auth.ecr takes either credentials (access keys) or sts (a role to assume), not both: remove one; leave \
-         out both for a public ECR registry",
+        "spec.auth.ecr must have either credentials (access keys) or sts (a role to assume), not both; omit \
+         both for a public ECR registry",
     )
 }
 
 pub(crate) fn ecr_region() -> Rule {
     rule(
         "self.matches('^[a-z]+(-[a-z]+)+-[0-9]{1,2}$')",
-        "spec.auth.ecr.region must be an AWS region such as eu-central-1; leave it out to read it from spec.endpoint",
+        "spec.auth.ecr.region must be an AWS region such as eu-central-1; omit it to use the region in \
+         spec.endpoint",
     )
 }
 
@@ -140,8 +141,8 @@ pub(crate) fn role_arn() -> Rule {
 pub(crate) fn external_id() -> Rule {
     rule(
         "self.matches('^[A-Za-z0-9_+=,.@:/-]{2,}$')",
-        "spec.auth.ecr.sts.externalID must be 2 to 1224 letters, digits or characters of _+=,.@:/-, as in the role's \
-         trust policy; leave it out if the policy asks for none",
+        "spec.auth.ecr.sts.externalID must have 2 to 1224 letters, digits or _+=,.@:/- as in the role's trust \
+         policy; omit it if the policy requires none",
     )
 }
 
@@ -160,8 +161,8 @@ pub(crate) fn ecr_region_known() -> Rule {
              (!has(self.auth.ecr.credentials) && !has(self.auth.ecr.sts)) || \
              self.endpoint.matches('(?i)^([a-z]+://)?({REGIONAL}|{ECR_PUBLIC})[.]?([:/?#]|$)')"
         ),
-        "spec.auth.ecr.region is needed here: the host of spec.endpoint does not tell the region, so write it, such \
-         as eu-central-1",
+        "spec.auth.ecr.region is required, because the host in spec.endpoint does not contain the region; set \
+         it, such as eu-central-1",
     )
     .field_path(".auth.ecr.region")
     .reason(Reason::FieldValueRequired)
@@ -174,8 +175,8 @@ pub(crate) fn ecr_public_without_identity() -> Rule {
             "!has(self.auth) || !has(self.auth.ecr) || (!has(self.auth.ecr.credentials) && !has(self.auth.ecr.sts)) || \
              !self.endpoint.matches('(?i)^https?://({ECR_PUBLIC})[.]?([:/]|$)')"
         ),
-        "spec.auth.ecr takes no credentials and no sts with ECR Public (public.ecr.aws), which serves everybody: remove \
-         them and leave spec.auth.ecr empty",
+        "spec.auth.ecr must be empty for ECR Public (public.ecr.aws), which needs no credentials; remove \
+         credentials and sts",
     )
     .field_path(".auth.ecr")
     .reason(Reason::FieldValueForbidden)
@@ -184,7 +185,7 @@ pub(crate) fn ecr_public_without_identity() -> Rule {
 pub(crate) fn client_certificate_needs_tls() -> Rule {
     rule(
         "!(has(self.tls) && has(self.tls.clientCertificate) && self.endpoint.startsWith('http://'))",
-        "spec.tls.clientCertificate can't be used with an http:// spec.endpoint: write https://, or remove it",
+        "spec.tls.clientCertificate can't be used with an http:// spec.endpoint; use https:// or remove it",
     )
     .field_path(".tls.clientCertificate")
     .reason(Reason::FieldValueForbidden)
@@ -193,7 +194,7 @@ pub(crate) fn client_certificate_needs_tls() -> Rule {
 pub(crate) fn one_ca_source() -> Rule {
     rule(
         "[has(self.inline), has(self.configMapRef), has(self.secretRef)].filter(set, set).size() <= 1",
-        "spec.tls.ca takes at most one of inline, configMapRef and secretRef: keep one and remove the others",
+        "spec.tls.ca must have at most one of inline, configMapRef and secretRef; remove the others",
     )
 }
 
@@ -201,7 +202,7 @@ pub(crate) fn ca_certificate() -> Rule {
     rule(
         "self.contains('PRIVATE KEY-----') || \
          self.matches('-----BEGIN CERTIFICATE-----[[:space:]]+[A-Za-z0-9+/=][A-Za-z0-9+/=[:space:]]*-----END CERTIFICATE-----')",
-        "spec.tls.ca.inline must be PEM text with at least one whole certificate, from -----BEGIN CERTIFICATE----- to \
+        "spec.tls.ca.inline must contain a complete PEM certificate, from -----BEGIN CERTIFICATE----- to \
          -----END CERTIFICATE-----",
     )
     .reason(Reason::FieldValueForbidden) // whose error does not repeat what may be a key, or 128 KiB
@@ -210,7 +211,7 @@ pub(crate) fn ca_certificate() -> Rule {
 pub(crate) fn ca_without_key() -> Rule {
     rule(
         "!self.contains('PRIVATE KEY-----')",
-        "spec.tls.ca.inline must not hold a private key: remove it, and treat that key as disclosed",
+        "spec.tls.ca.inline must not contain a private key; remove it and treat that key as disclosed",
     )
     .reason(Reason::FieldValueForbidden)
 }
@@ -220,8 +221,8 @@ fn object_name(field: &str) -> Rule {
     rule(
         "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
         &format!(
-            "{field} must be the name of an object: lower-case letters, digits, - and ., beginning and ending with a \
-             letter or digit, and not empty"
+            "{field} must be an object name: lower-case letters, digits, - and ., starting and ending with a \
+             letter or digit"
         ),
     )
 }
@@ -237,8 +238,8 @@ pub(crate) fn pull_secret_name() -> Rule {
 pub(crate) fn reference_key() -> Rule {
     rule(
         "self.matches('^[-._a-zA-Z0-9]+$')",
-        "the key in spec.tls.ca must be a key of the Secret or ConfigMap, such as ca.crt: letters, digits, - _ and ., \
-         and not empty; leave it out for ca.crt",
+        "the key in spec.tls.ca must be a key of the Secret or ConfigMap: letters, digits, - _ and .; omit it \
+         for ca.crt",
     )
 }
 
@@ -282,15 +283,15 @@ pub(crate) fn failure_threshold() -> Rule {
 pub(crate) fn tenant_names() -> Rule {
     rule(
         "self.all(tenant, tenant.matches('^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",
-        "spec.availability.tenants must hold the values of the namespaces' label registry.spectrocloud.com/tenant: 1 \
-         to 63 letters, digits, - _ and ., beginning and ending with a letter or digit",
+        "spec.availability.tenants must list values of the label registry.spectrocloud.com/tenant: at most 63 \
+            letters, digits, - _ and ., a letter or digit at both ends",
     )
 }
 
 pub(crate) fn some_tenants() -> Rule {
     rule(
         "self.size() > 0",
-        "spec.availability.tenants must name at least one tenant: leave it out for all tenants",
+        "spec.availability.tenants must list at least one tenant; omit it for all tenants",
     )
 }
 
@@ -298,7 +299,8 @@ pub(crate) fn some_tenants() -> Rule {
 pub(crate) fn tenant_has_its_own_availability() -> Rule {
     rule(
         "!has(self.availability) || !has(self.availability.tenants)",
-        "spec.availability.tenants is for a SystemRegistry: a TenantRegistry is available to its own tenant, so remove it",
+        "spec.availability.tenants is only for SystemRegistries; remove it, as a TenantRegistry is available \
+         to its own tenant",
     )
     .field_path(".availability.tenants")
     .reason(Reason::FieldValueForbidden)
@@ -308,8 +310,8 @@ pub(crate) fn tenant_has_its_own_availability() -> Rule {
 pub(crate) fn tenant_has_its_own_identity() -> Rule {
     rule(
         "!has(self.auth) || !has(self.auth.ecr) || !has(self.auth.ecr.sts) || has(self.auth.ecr.sts.secretRef)",
-        "spec.auth.ecr.sts.secretRef is needed in a TenantRegistry: name a Secret with AWS_ACCESS_KEY_ID and \
-         AWS_SECRET_ACCESS_KEY; the operator's own AWS identity is for SystemRegistries only",
+        "spec.auth.ecr.sts.secretRef is required in a TenantRegistry; reference a Secret with AWS access keys \
+         (only SystemRegistries use the operator's identity)",
     )
     .field_path(".auth.ecr.sts.secretRef")
     .reason(Reason::FieldValueRequired)

@@ -108,11 +108,11 @@ fn judge(key: &Key, status: &Status) -> Admission {
         400 | 403 | 422 => Admission::Refused(reasons(status)),
         404 if status.details.as_ref().is_some_and(|details| details.kind == "namespaces") => {
             Admission::NotAsked(format!(
-                "the namespace {} is not there yet",
+                "namespace {} does not exist yet",
                 key.namespace().unwrap_or_default()
             ))
         }
-        404 => Admission::NotAsked("registry-operator's resources are not installed there".to_owned()),
+        404 => Admission::NotAsked("the CRDs of registry-operator are not installed".to_owned()),
         _ => Admission::NotAsked(status.message.clone()),
     }
 }
@@ -192,9 +192,9 @@ mod tests {
         let Admission::NotAsked(why) = refusal(404, "namespaces", "namespaces \"a\" not found", &[]) else {
             panic!()
         };
-        assert_eq!(why, "the namespace a is not there yet");
+        assert_eq!(why, "namespace a does not exist yet");
         let absent = "the server could not find the requested resource";
         let Admission::NotAsked(why) = refusal(404, "", absent, &[]) else { panic!() };
-        assert_eq!(why, "registry-operator's resources are not installed there");
+        assert_eq!(why, "the CRDs of registry-operator are not installed");
     }
 }

@@ -1,6 +1,6 @@
 //! What to do about a verdict, in a sentence. Pure. The condition's message says what was seen; this says what is next.
 
-use registry_api::{ConditionType, Reason, RegistryStatus, condition::LAYERS};
+use registry_api::{ConditionType, Reason, RegistryStatus, advice::advice, condition::LAYERS};
 
 /// What comes of a check.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -29,11 +29,11 @@ pub fn conclusion(status: &RegistryStatus) -> String {
     let reason = |condition| status.condition(condition).and_then(|one| one.reason.parse::<Reason>().ok());
     match (Outcome::of(status), reason(ConditionType::CredentialsValidated)) {
         (Outcome::Usable, Some(Reason::AnonymousAccess)) => {
-            "Usable: the registry serves anonymous clients, and no credentials are given".to_owned()
+            "Usable: the registry allows anonymous access, and no credentials are given".to_owned()
         }
         (Outcome::Usable, Some(Reason::Unprovable)) => {
-            "Usable, but nothing proves the credentials: name a repository \
-             that only they can read in spec.validation.repository, or remove spec.auth"
+            "Usable, but the credentials could not be verified: set spec.validation.repository to a private repository, or \
+             remove spec.auth"
                 .to_owned()
         }
         (Outcome::Usable, _) => "Credentials validated".to_owned(),
@@ -59,98 +59,18 @@ fn failing(status: &RegistryStatus, reason: Reason) -> Option<ConditionType> {
 }
 
 fn message(status: &RegistryStatus, condition: ConditionType) -> &str {
-    status.condition(condition).map_or("nothing was found out", |one| one.message.as_str())
+    status.condition(condition).map_or("no result", |one| one.message.as_str())
 }
 
-const CA_OR_SKIP: &str = "Give a CA (spec.tls.ca, by inline, configMapRef or secretRef) or skip verification \
-                          (spec.tls.insecureSkipVerify: true)";
-
-/// What to do about a layer that failed for that reason.
-fn next(layer: ConditionType, reason: Reason) -> &'static str {
-    match layer {
-        ConditionType::ResolvedRefs => about_references(reason),
-        ConditionType::EndpointReachable => about_endpoint(reason),
-        ConditionType::TLSVerified => about_tls(reason),
-        ConditionType::CredentialsValidated => about_credentials(reason),
-        _ => {
-            "Correct spec.baseContentPath and spec.validation.repository, or give the account the right to pull from there"
-        }
-    }
-}
-
-fn about_references(reason: Reason) -> &'static str {
-    match reason {
-        Reason::NotATenant => {
-            "Have a cluster administrator label the namespace, or put the registry into one of the tenant's"
-        }
-        Reason::NotPermitted => "Change the field that the message names",
-        Reason::CABundleInvalid => {
-            "Give the CA's certificate as PEM text, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----"
-        }
-        Reason::SecretNotFound | Reason::ConfigMapNotFound => {
-            "Put what is missing into the file, or create it in the cluster, or correct its name in the spec"
-        }
-        _ => "Correct the object that the message names",
-    }
-}
-
-fn about_endpoint(reason: Reason) -> &'static str {
-    match reason {
-        Reason::DNSFailure => {
-            "Correct the host in spec.endpoint; if only the cluster can look it up, apply it and see what the operator says"
-        }
-        Reason::ConnectionRefused | Reason::ConnectionFailed | Reason::Timeout => {
-            "Check host and port of spec.endpoint, and the way there from this machine: the cluster's may differ"
-        }
-        Reason::RedirectRefused => "Write the registry's own address into spec.endpoint",
-        Reason::EgressDenied => {
-            "Write another endpoint: addresses of cloud metadata services are never connected to"
-        }
-        Reason::ServerError | Reason::Throttled => "Try again later: this is the registry's own trouble",
-        _ => {
-            "Correct spec.endpoint: host, port, and the path where the registry's API does not start at the root"
-        }
-    }
-}
-
-fn about_tls(reason: Reason) -> &'static str {
-    match reason {
-        Reason::UnknownIssuer => CA_OR_SKIP,
-        Reason::Expired | Reason::NotYetValid => {
-            "Renew the registry's certificate (or set the clocks right), or skip verification \
-             (spec.tls.insecureSkipVerify: true)"
-        }
-        Reason::HostnameMismatch => {
-            "Write a name that the certificate is for into spec.endpoint, or skip verification \
-             (spec.tls.insecureSkipVerify: true)"
-        }
-        Reason::ClientCertificateRequired => {
-            "Name a Secret of type kubernetes.io/tls in spec.tls.clientCertificate.secretRef"
-        }
-        _ => "Check that this port speaks TLS; a registry without it has http:// in spec.endpoint",
-    }
-}
-
-fn about_credentials(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Rejected => {
-            "Correct the user name and password, or the token, in the Secret; many tries may lock the account"
-        }
-        Reason::Required => "Name a Secret with credentials in spec.auth",
-        Reason::Forbidden => "Give the account the right to sign in and to pull, or use another",
-        Reason::Expired => "Put fresh credentials into the Secret",
-        Reason::RoleDenied => "Correct the role, its trust policy or spec.auth.ecr.sts",
-        Reason::UntrustedTokenService => {
-            "If the token service is to be trusted, give --trusted-token-service, here and to the operator"
-        }
-        Reason::TokenRefused => {
-            "Have the registry's administrator see why it refuses the tokens of its own token service"
-        }
-        Reason::UnsupportedScheme => {
-            "Use an address of the registry that asks for Basic or Bearer authentication"
-        }
-        _ => "Try again later: the credentials could not be tried to the end",
-    }
+/// What to do about a layer that failed for that reason, with what is different from here.
+fn next(layer: ConditionType, reason: Reason) -> String {
+    let advice = advice(layer, reason).unwrap_or("See the message above");
+    let is_network = matches!(
+        reason,
+        Reason::DNSFailure | Reason::ConnectionRefused | Reason::ConnectionFailed | Reason::Timeout
+    );
+    let here = if is_network { " (the cluster's network may differ from this machine's)" } else { "" };
+    format!("{advice}{here}")
 }
 
 #[cfg(test)]
@@ -222,7 +142,7 @@ mod tests {
         ]);
         let said = conclusion(&failed);
         assert!(
-            said.contains("Give a CA (spec.tls.ca") && said.contains("spec.tls.insecureSkipVerify: true")
+            said.contains("Add the CA to spec.tls.ca") && said.contains("spec.tls.insecureSkipVerify: true")
         );
     }
 }

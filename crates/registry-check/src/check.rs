@@ -33,7 +33,8 @@ pub struct Checker {
 }
 
 /// The one thing that can't be tried here.
-pub const OPERATORS_IDENTITY: &str = "Not tried: the operator's own AWS identity can't be used from here; apply it and see what the operator says";
+pub const OPERATORS_IDENTITY: &str = "Not checked: the operator's AWS identity can't be used from here; apply \
+    the registry and look at its conditions";
 
 /// Where a registry's references are, and whose it is.
 #[derive(Clone, Copy, Debug)]

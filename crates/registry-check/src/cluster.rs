@@ -47,7 +47,7 @@ pub enum Tenancy {
 pub fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
-        other => format!("the API server can't be reached: {other}"),
+        other => format!("failed to reach the API server: {other}"),
     }
 }
 

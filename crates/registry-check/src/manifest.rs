@@ -17,7 +17,7 @@ use thiserror::Error;
 #[derive(Debug, Error, Eq, PartialEq)]
 pub enum ManifestError {
     /// It is not YAML.
-    #[error("{file} is not YAML{}", at(*.line))]
+    #[error("{file} is not valid YAML{}", at(*.line))]
     Yaml {
         /// The file.
         file: String,
@@ -25,7 +25,7 @@ pub enum ManifestError {
         line: Option<u64>,
     },
     /// A document is no Kubernetes object.
-    #[error("document {number} of {file} has no apiVersion and kind")]
+    #[error("document {number} of {file} must have apiVersion and kind")]
     NoObject {
         /// The file.
         file: String,
@@ -33,7 +33,7 @@ pub enum ManifestError {
         number: usize,
     },
     /// An object beside the registries can't be read.
-    #[error("{kind} {name} in {file} can't be read: {hint}")]
+    #[error("{kind} {name} in {file} is invalid: {hint}")]
     Unreadable {
         /// The file.
         file: String,
@@ -47,7 +47,7 @@ pub enum ManifestError {
 }
 
 fn at(line: Option<u64>) -> String {
-    line.map_or_else(String::new, |line| format!(": look at line {line}"))
+    line.map_or_else(String::new, |line| format!(" (line {line})"))
 }
 
 /// A registry as it stands in a file.
@@ -134,7 +134,7 @@ impl Manifests {
             ("v1", "Secret") => self.secrets.push(with_text(read(file, "Secret", SECRET, document)?)),
             ("v1", "ConfigMap") => self.config_maps.push(read(file, "ConfigMap", CONFIG_MAP, document)?),
             ("v1", "Namespace") => {
-                self.namespaces.push(read(file, "Namespace", "its labels must be text", document)?);
+                self.namespaces.push(read(file, "Namespace", "its labels must be strings", document)?);
             }
             (_, list) if list.ends_with("List") => self.add_all(file, number, document)?,
             _ => {}
@@ -148,8 +148,8 @@ impl Manifests {
     }
 }
 
-const SECRET: &str = "its data must be base64, and its stringData text (write a number in quotes)";
-const CONFIG_MAP: &str = "its data must be text (write a number in quotes)";
+const SECRET: &str = "its data must be base64, and its stringData strings (quote numbers)";
+const CONFIG_MAP: &str = "its data must be strings (quote numbers)";
 
 fn read<K: DeserializeOwned>(
     file: &str,
@@ -241,6 +241,6 @@ metadata: {name: other}
             assert!(!error.contains("hunter2") && error.contains("FILE"), "{error}");
         }
         let error = manifests("apiVersion: v1\nkind: [a").unwrap_err().to_string();
-        assert!(error.starts_with("FILE is not YAML: look at line "), "{error}");
+        assert!(error.starts_with("FILE is not valid YAML (line "), "{error}");
     }
 }

@@ -12,7 +12,7 @@ pub enum PromptError {
     #[error("interrupted")]
     Interrupted,
     /// The terminal can't be used.
-    #[error("the terminal can't be read: {0}")]
+    #[error("failed to read the terminal: {0}")]
     Io(#[from] io::Error),
 }
 

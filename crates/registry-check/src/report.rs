@@ -103,9 +103,7 @@ impl Report {
     /// The last line: what is so, or what to do.
     pub fn conclusion(&self) -> String {
         match &self.answer {
-            Answer::Refused => {
-                "Not usable: the manifest would be refused. Correct what is named above".to_owned()
-            }
+            Answer::Refused => "Not usable: the manifest is invalid. Correct the errors above".to_owned(),
             Answer::Unable(why) => format!("Not checked: {why}"),
             Answer::Checked(checked) => conclusion(&checked.status),
         }

@@ -21,7 +21,7 @@ pub fn complaints(scope: Scope, document: &Value) -> Result<Vec<String>, CrdErro
     let schema = schema.unwrap_or_default();
     let mut found = Vec::new();
     let Some(spec) = document.get("spec").filter(|spec| !spec.is_null()) else {
-        return Ok(vec!["spec is missing".to_owned()]);
+        return Ok(vec!["spec is required".to_owned()]);
     };
     walk("spec", &schema["properties"]["spec"], spec, &mut found);
     let known = ["apiVersion", "kind", "metadata", "spec", "status"];
@@ -55,29 +55,29 @@ fn walk_fields(path: &str, schema: &Value, fields: &Map<String, Value>, found: &
     }
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let missing = required.filter(|name| fields.get(*name).is_none_or(Value::is_null));
-    found.extend(missing.map(|name| format!("{path}.{name} is missing")));
+    found.extend(missing.map(|name| format!("{path}.{name} is required")));
 }
 
 fn about_text(path: &str, schema: &Value, text: &str) -> Option<String> {
     let longest = schema["maxLength"].as_u64().and_then(|longest| usize::try_from(longest).ok());
     if let Some(longest) = longest.filter(|longest| text.chars().count() > *longest) {
-        return Some(format!("{path} must be at most {longest} characters long"));
+        return Some(format!("{path} must have at most {longest} characters"));
     }
     let choices: Vec<&str> = schema["enum"].as_array()?.iter().filter_map(Value::as_str).collect();
     (!choices.contains(&text)).then(|| format!("{path} must be one of {}", choices.join(", ")))
 }
 
 fn unknown(path: &str) -> String {
-    format!("{path} is no field of a registry")
+    format!("{path}: unknown field")
 }
 
 fn described(wanted: &str) -> &'static str {
     match wanted {
         "object" => "a mapping",
         "array" => "a list",
-        "string" => "text (write a number in quotes)",
+        "string" => "a string (quote numbers)",
         "boolean" => "true or false",
-        _ => "a whole number",
+        _ => "an integer",
     }
 }
 
@@ -116,14 +116,14 @@ mod tests {
             found,
             [
                 "spec.auth must be a mapping",
-                "spec.availability.pullSecret.name is missing",
-                "spec.availability.tenants[0] must be text (write a number in quotes)",
+                "spec.availability.pullSecret.name is required",
+                "spec.availability.tenants[0] must be a string (quote numbers)",
                 "spec.contentType must be one of Pack, Helm, Zarf",
-                "spec.endpoint is missing",
-                "spec.password is no field of a registry",
+                "spec.endpoint is required",
+                "spec.password: unknown field",
                 "spec.tls.insecureSkipVerify must be true or false",
-                "spec.validation.failureThreshold must be a whole number",
-                "spec.validation.interval must be text (write a number in quotes)",
+                "spec.validation.failureThreshold must be an integer",
+                "spec.validation.interval must be a string (quote numbers)",
             ]
         );
     }
@@ -131,8 +131,8 @@ mod tests {
     #[test]
     fn a_document_without_a_spec_and_a_field_outside_are_named() {
         let about = |document| complaints(Scope::Tenant, &document).unwrap();
-        assert_eq!(about(json!({"metadata": {}})), ["spec is missing"]);
+        assert_eq!(about(json!({"metadata": {}})), ["spec is required"]);
         let outside = json!({"spec": {"endpoint": "https://a"}, "data": {}});
-        assert_eq!(about(outside), ["data is no field of a registry"]);
+        assert_eq!(about(outside), ["data: unknown field"]);
     }
 }

@@ -83,9 +83,9 @@ impl<P: Progress> Session<'_, P> {
         };
         report.manifest = self.admission(declared, &key, &subject).await;
         if subject.spec.suspend {
-            report.notes.push(
-                "spec.suspend is true: the operator will not validate it until that is false".to_owned(),
-            );
+            report
+                .notes
+                .push("spec.suspend is true: the operator does not validate it until it is false".to_owned());
         }
         if !matches!(report.manifest, Manifest::Refused(_)) {
             report.answer = self.answer(&subject, &mut report.notes).await?;
@@ -111,11 +111,11 @@ impl<P: Progress> Session<'_, P> {
             complaints.push(format!("apiVersion must be {}", api_version()));
         }
         if declared.name().is_none() {
-            complaints.push("metadata.name is missing".to_owned());
+            complaints.push("metadata.name is required".to_owned());
         }
         if declared.scope == Scope::System && declared.namespace().is_some() {
             complaints
-                .push("metadata.namespace must be left out: a SystemRegistry is in no namespace".to_owned());
+                .push("metadata.namespace must be omitted: a SystemRegistry is cluster-scoped".to_owned());
         }
         complaints.extend(schema::complaints(declared.scope, &declared.document)?);
         if !complaints.is_empty() {
@@ -187,12 +187,13 @@ impl<P: Progress> Session<'_, P> {
             Tenancy::Of(_) => false,
             Tenancy::Nobody => true,
             Tenancy::Absent => {
-                notes.push(format!("The namespace {namespace} is not there yet; taken for a tenant's"));
+                notes
+                    .push(format!("Namespace {namespace} does not exist yet; assumed to belong to a tenant"));
                 false
             }
             Tenancy::Unknown(why) => {
                 notes.push(format!(
-                    "Whether the namespace {namespace} is a tenant's is not known ({why}); taken for one"
+                    "Tenant of namespace {namespace} unknown ({why}); assumed to belong to a tenant"
                 ));
                 false
             }
@@ -214,7 +215,7 @@ fn unreadable(declared: &Declared) -> &'static str {
     match serde_json::from_value::<ObjectMeta>(metadata) {
         Ok(_) => "spec.validation.interval and spec.validation.timeout must be durations such as 10m",
         Err(_) => {
-            "metadata must hold what that of every object does; labels and annotations are text (write a number in quotes)"
+            "metadata must be valid object metadata; labels and annotations must be strings (quote numbers)"
         }
     }
 }

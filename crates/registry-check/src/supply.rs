@@ -35,7 +35,7 @@ pub type Contents = HashMap<Reference, Arc<Content>>;
 #[derive(Debug, Error)]
 pub enum SupplyError {
     /// Neither in the files nor to be had from the cluster.
-    #[error("{reference} is not in the files, and {why}{advice}")]
+    #[error("{reference} not found in the files, and {why}{advice}")]
     Missing {
         /// What is missing.
         reference: Reference,
@@ -45,18 +45,20 @@ pub enum SupplyError {
         advice: &'static str,
     },
     /// The password on standard input fits nothing.
-    #[error("--password-stdin gives a password or token, and the registry is not signed in to by one")]
+    #[error(
+        "--password-stdin needs a registry that uses a password or token (spec.auth.basic or \
+        spec.auth.token)"
+    )]
     NothingToSignIn,
     /// A password without a user name would be a wrong one, and count towards a lock-out.
-    #[error("--password-stdin gives a password: say whose it is with --username")]
+    #[error("--password-stdin needs --username for this registry")]
     NoUsername,
     /// There is no answer from the terminal.
     #[error(transparent)]
     Prompt(#[from] PromptError),
 }
 
-const ADVICE: &str =
-    ": put it into a file, give the password with --password-stdin, or run this at a terminal to be asked";
+const ADVICE: &str = "; add it to a file, use --password-stdin, or run this in a terminal to be prompted";
 
 /// Everything that references can be supplied from.
 pub struct Supply<'a> {
@@ -125,7 +127,7 @@ impl Supply<'_> {
         is_login: bool,
     ) -> Result<Option<Arc<Content>>, SupplyError> {
         if is_login && let Some(content) = self.on_stdin(spec)? {
-            self.notes.push(format!("The password of {reference} is the one on standard input"));
+            self.notes.push(format!("Password of {reference} read from standard input"));
             return Ok(Some(Arc::new(content)));
         }
         if let Some(content) = self.in_files(reference) {
@@ -133,13 +135,13 @@ impl Supply<'_> {
         }
         let there = self.in_cluster(reference).await;
         if let Ok(Some(content)) = there {
-            self.notes.push(format!("{reference} is the cluster's"));
+            self.notes.push(format!("{reference} read from the cluster"));
             return Ok(Some(Arc::new(content)));
         }
         if is_login && let Some(content) = self.typed_at_terminal(spec, reference)? {
             return Ok(Some(content));
         }
-        let advice = if is_login { ADVICE } else { ": put it into a file" };
+        let advice = if is_login { ADVICE } else { "; add it to a file" };
         there.map(|_| None).map_err(|why| SupplyError::Missing { reference: reference.clone(), why, advice })
     }
 
@@ -174,7 +176,7 @@ impl Supply<'_> {
         };
         if !names_namespace && self.namespace != namespace {
             self.notes.push(format!(
-                "{} {name} in the file names no namespace: it must be applied to {namespace}, as by kubectl apply -n {namespace}",
+                "{} {name} in the file has no namespace; apply it with kubectl apply -n {namespace}",
                 reference.shelf.kind
             ));
         }
@@ -213,7 +215,7 @@ impl Supply<'_> {
         };
         let typed = asked(&mut *person, method, reference, self.username.as_deref())?;
         let content = Arc::new(for_host_of(spec, typed));
-        self.notes.push(format!("{reference} is what was typed"));
+        self.notes.push(format!("{reference} read from the prompt"));
         self.typed.insert(reference.clone(), content.clone());
         Ok(Some(content))
     }

@@ -38,22 +38,22 @@ pub enum Credentials {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
     /// There is nothing to send.
-    #[error("user name and password are both empty")]
+    #[error("the user name and password are empty; set both")]
     Empty,
     /// The token is empty.
-    #[error("the token is empty")]
+    #[error("the token is empty; set it")]
     EmptyToken,
     /// RFC 7617 forbids it, for the colon ends the user name.
-    #[error("the user name holds a colon")]
+    #[error("the user name contains a colon, which basic authentication does not allow")]
     Colon,
     /// RFC 7617 forbids it; most often a line break that an editor or `echo` left.
-    #[error("the {0} ends in a line break")]
+    #[error("the {0} ends with a newline; remove it (echo -n)")]
     LineBreak(Field),
     /// RFC 7617 forbids it.
-    #[error("the {0} holds a control character")]
+    #[error("the {0} contains a control character; remove it")]
     Control(Field),
     /// A bearer token with characters that no HTTP header takes (RFC 6750).
-    #[error("the token holds characters that a token can't hold")]
+    #[error("the token contains characters that bearer tokens can't contain; correct it")]
     NotAToken,
 }
 

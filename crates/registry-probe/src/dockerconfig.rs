@@ -24,37 +24,38 @@ use crate::repository::RepositoryName;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DockerConfigError {
     /// Not JSON, or not of that shape.
-    #[error("is not a Docker configuration in JSON, with `auths`")]
+    #[error("has no valid Docker configuration; .dockerconfigjson must be JSON with auths")]
     NotADockerConfig,
     /// Larger than a Secret can be.
     #[error("is larger than 1 MiB")]
     TooLarge,
     /// There is no entry for this registry.
-    #[error("has no entry for {host}")]
+    #[error("has no entry for {host}; add one to auths in .dockerconfigjson or correct spec.endpoint")]
     NoEntry {
         /// The registry's `host[:port]`.
         host: String,
     },
     /// The registry is left to a helper program, which there is none of here.
-    #[error("leaves {host} to a credential helper; put the credentials into the Secret itself")]
+    #[error(
+        "uses a credential helper for {host}, which the operator can't run; put the credentials in auths"
+    )]
     CredentialHelper {
         /// The registry's `host[:port]`.
         host: String,
     },
     /// The entry's `auth` is not base64 of `user:password`.
-    #[error("has an `auth` for {host} that is not base64 of user:password")]
+    #[error("has an invalid auth for {host}; it must be base64 of user:password")]
     AuthNotBasic {
         /// The registry's `host[:port]`.
         host: String,
     },
     /// Another entry's `auth` is not base64 of `user:password`: the kubelet and Docker then use none of the entries.
     #[error(
-        "has an entry for another registry whose `auth` is not base64 of user:password; clients ignore the whole file until it is \
-         corrected or removed"
+        "has an invalid auth for another registry, so clients ignore the whole file; correct or remove that entry"
     )]
     OtherAuthNotBasic,
     /// The entry's credentials can't be sent.
-    #[error("has an entry for {host} that can't be used: {cause}")]
+    #[error("has an unusable entry for {host}: {cause}")]
     Unusable {
         /// The registry's `host[:port]`.
         host: String,
@@ -536,10 +537,13 @@ mod tests {
     fn what_gives_no_credentials_says_why() {
         let error = |json: &str| found(json, "https://r.io:5000").unwrap_err().to_string();
         for json in ["", "[]", "{}", r#"{"auths":[]}"#, r#"{"auths":{"r.io":"x"}}"#, "\u{0}"] {
-            assert_eq!(error(json), "is not a Docker configuration in JSON, with `auths`", "{json}");
+            let expected = "has no valid Docker configuration; .dockerconfigjson must be JSON with auths";
+            assert_eq!(error(json), expected, "{json}");
         }
-        assert_eq!(error(r#"{"auths":{}}"#), "has no entry for r.io:5000");
-        let helped = "leaves r.io:5000 to a credential helper; put the credentials into the Secret itself";
+        let missing =
+            "has no entry for r.io:5000; add one to auths in .dockerconfigjson or correct spec.endpoint";
+        assert_eq!(error(r#"{"auths":{}}"#), missing);
+        let helped = "uses a credential helper for r.io:5000, which the operator can't run; put the credentials in auths";
         assert_eq!(error(r#"{"auths":{},"credHelpers":{"r.io:5000":"ecr-login"}}"#), helped);
         assert_eq!(error(r#"{"auths":{"r.io:5000":{}},"credsStore":"desktop"}"#), helped);
         let large = " ".repeat(LARGEST_CONFIG + 1);

@@ -33,25 +33,27 @@ pub struct Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// Not a URL with a host.
-    #[error("is not a URL such as https://registry.example.com")]
+    #[error("must be a URL such as https://registry.example.com")]
     NotAUrl,
     /// The scheme is neither `https` nor `http`.
-    #[error("has a scheme other than https:// and http://")]
+    #[error("must start with https:// or http://")]
     Scheme,
     /// A user name or password stands before the host.
-    #[error("carries a user name or password; give them in spec.auth instead")]
+    #[error(
+        "must not contain credentials; put them in a Secret and reference it from spec.auth.basic.secretRef"
+    )]
     UserInfo,
     /// A `?` part.
-    #[error("carries a query")]
+    #[error("must not contain a query (?)")]
     Query,
     /// A `#` part.
-    #[error("carries a fragment")]
+    #[error("must not contain a fragment (#)")]
     Fragment,
     /// A path with `..`, `\`, `//` or `%`, which servers and clients read differently.
-    #[error("has a path that is not made of plain segments")]
+    #[error("must have a plain path: letters, digits and - . _ ~ between single slashes")]
     Path,
     /// Longer than any URL needs to be.
-    #[error("is longer than 2,048 characters")]
+    #[error("must have at most 2,048 characters")]
     TooLong,
 }
 

@@ -4,7 +4,6 @@
 //! differs between two runs of the same failure; `Findings::durations` and `Findings::requests` are for
 //! metrics alone.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -585,17 +584,6 @@ impl ContentPathFinding {
     /// May a retry alone change this?
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Inconclusive(Inconclusive::Unavailable { .. }))
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Resolve => "the name look-up",
-            Self::Connect => "the connection attempt",
-            Self::Tls => "the TLS handshake",
-            Self::Request => "a request",
-        })
     }
 }
 

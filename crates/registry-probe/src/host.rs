@@ -23,10 +23,10 @@ pub enum Host {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
     /// Neither a DNS name nor an IP address.
-    #[error("not a host name or an IP address")]
+    #[error("not a host name or IP address")]
     NotAHost,
     /// The port is not a number from 1 to 65535.
-    #[error("the port is not a number from 1 to 65535")]
+    #[error("the port must be from 1 to 65535")]
     NotAPort,
 }
 

@@ -29,22 +29,20 @@ enum Hosts {
 
 /// The text is not a host pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a host pattern such as registry.example.com or *.example.com, with or without :PORT")]
+#[error("not a host pattern; write HOST[:PORT] or *.DOMAIN[:PORT], such as *.example.com")]
 pub struct NotAPattern;
 
 /// A list of patterns that can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HostPatternsError {
     /// There is none.
-    #[error("names no host")]
+    #[error("it lists no hosts; add the registry's host")]
     Empty,
     /// One of them is not a pattern.
-    #[error(
-        "has an entry (number {0}) that is not a host such as registry.example.com or *.example.com, with or without :PORT"
-    )]
+    #[error("entry {0} is not HOST[:PORT] or *.DOMAIN[:PORT]")]
     Entry(usize),
     /// The text is longer than any list needs to be.
-    #[error("is longer than {LONGEST_LIST} characters")]
+    #[error("it is longer than {LONGEST_LIST} characters")]
     TooLong,
 }
 

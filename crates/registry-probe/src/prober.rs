@@ -54,10 +54,10 @@ impl Default for ProberSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ProberError {
     /// The resolver can't be set up.
-    #[error("the resolver can't be set up: {0}")]
+    #[error("failed to set up the DNS resolver: {0}")]
     Resolver(String),
     /// The version does not fit into a header.
-    #[error("the version can't be sent in a User-Agent header")]
+    #[error("the version is not valid in a User-Agent header")]
     Version,
     /// The crypto provider lacks what is needed.
     #[error("the crypto provider has no SHA-256")]

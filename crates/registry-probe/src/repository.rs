@@ -9,9 +9,7 @@ pub struct RepositoryName(String);
 
 /// The text does not follow the grammar of repository names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "is not a repository name: lower-case letters and digits, joined by `.`, `_`, `__` or dashes, in parts joined by `/`"
-)]
+#[error("is not a repository name; use lower-case letters and digits, joined by . _ __ - or /")]
 pub struct RepositoryNameError;
 
 /// What registries accept, host name included, by the specification's note on length.

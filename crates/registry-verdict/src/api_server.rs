@@ -20,12 +20,10 @@ pub enum ConfigError {
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigError),
     /// The kubeconfig sends everything through a proxy.
-    #[error("the kubeconfig has a proxy-url, and proxies to the API server are not supported; remove it")]
+    #[error("kubeconfig has a proxy-url, but proxies to the API server are not supported; remove it")]
     Proxy,
     /// There is neither a kubeconfig nor a Pod's account.
-    #[error(
-        "neither KUBECONFIG nor a Pod's service account leads to a cluster: kubeconfig: ({kubeconfig}), in-cluster: ({in_cluster})"
-    )]
+    #[error("no cluster configured by KUBECONFIG ({kubeconfig}) or a Pod's service account ({in_cluster})")]
     Nowhere {
         /// What is wrong with the kubeconfig.
         kubeconfig: KubeconfigError,

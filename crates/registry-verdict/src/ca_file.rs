@@ -22,7 +22,7 @@ const LARGEST: u64 = 1024 * 1024 + 1;
 #[derive(Debug, Error)]
 pub enum CaFileError {
     /// It can't be read.
-    #[error("--ca-file {} can't be read: {error}", path.display())]
+    #[error("failed to read --ca-file {}: {error}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -63,13 +63,13 @@ impl CaFile {
                 Ok(None) => complained = false,
                 Ok(Some(bundle)) => {
                     complained = false;
-                    tracing::info!(path = %self.path.display(), "CA file changed: new certificates are trusted");
+                    tracing::info!(path = %self.path.display(), "--ca-file changed; trusting its certificates");
                     apply(bundle);
                 }
                 // Once for each trouble: it lasts until somebody mends the file.
                 Err(error) if !complained => {
                     complained = true;
-                    tracing::error!("{error}; the certificates before are still trusted");
+                    tracing::error!("{error}; still trusting the previous certificates");
                 }
                 Err(_) => {}
             }
@@ -140,11 +140,11 @@ mod tests {
         let path = directory.path().join("ca.crt");
         let message = || CaFile::read(&path).unwrap_err().to_string();
         assert!(
-            message().starts_with(&format!("--ca-file {} can't be read: ", path.display())),
+            message().starts_with(&format!("failed to read --ca-file {}: ", path.display())),
             "{}",
             message()
         );
         std::fs::write(&path, "nothing").unwrap();
-        assert!(message().contains("holds no certificate in PEM form"), "{}", message());
+        assert!(message().contains("contains no PEM certificate"), "{}", message());
     }
 }

@@ -49,7 +49,7 @@ impl Knowledge {
         match answer {
             Ok(news) => *self = news,
             Err(error) => {
-                tracing::warn!(error, "failed to learn the cluster's own addresses, trying again");
+                tracing::warn!(error, "failed to read the cluster's own addresses, retrying");
                 if let Self::Missing(why) = self {
                     *why = error.into();
                 }
@@ -88,7 +88,7 @@ impl ClusterAddresses {
     pub fn told_by(config: &Config, service_host: Option<&str>) -> Self {
         let hosts = config.cluster_url.host().into_iter().chain(service_host);
         let addresses = hosts.filter_map(|host| address(host.trim_matches(['[', ']'])));
-        Self::with(addresses.collect(), Knowledge::Missing("the API server was not asked yet".into()))
+        Self::with(addresses.collect(), Knowledge::Missing("not read yet".into()))
     }
 
     /// With the ranges of Services as the administrator gave them, if any.

@@ -10,18 +10,18 @@ use thiserror::Error;
 /// How registries, token services and AWS are reached.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutboundSettings {
-    /// The forward proxy that registries, token services and AWS are reached through, as
-    /// `http[s]://[USER:PASSWORD@]HOST:PORT`; never the API server. HTTPS_PROXY and the like are not read.
+    /// Forward proxy for registries, token services and AWS, as `http[s]://[USER:PASSWORD@]HOST:PORT`. Not used for
+    /// the API server. HTTPS_PROXY and similar variables are ignored.
     #[arg(long, env = "REGISTRY_OPERATOR_PROXY", value_name = "URL", value_parser = secret, hide_env_values = true)]
     pub proxy: Option<SecretString>,
 
-    /// What is reached without the proxy, as Go's clients read NO_PROXY: hosts with all below them, .DOMAIN, addresses,
-    /// CIDRs, each with an optional :PORT, or *; comma-separated.
+    /// Destinations that bypass the proxy, as in NO_PROXY of Go programs: hosts with their subdomains, .DOMAIN, IP
+    /// addresses and CIDRs, each with an optional :PORT, or *; comma-separated.
     #[arg(long, env = "REGISTRY_OPERATOR_NO_PROXY", value_name = "LIST")]
     pub no_proxy: Option<NoProxy>,
 
-    /// A PEM file of certificates that are trusted for registries, token services, AWS and the proxy, besides the public
-    /// ones. It is read again when it changes.
+    /// PEM file with additional CA certificates for registries, token services, AWS and the proxy. Reloaded when it
+    /// changes.
     #[arg(long, env = "REGISTRY_OPERATOR_CA_FILE", value_name = "PATH")]
     pub ca_file: Option<PathBuf>,
 }

@@ -35,18 +35,16 @@ pub enum SpecError {
     #[error("spec.endpoint {0}")]
     Endpoint(#[from] EndpointError),
     /// A path is not one.
-    #[error("{field} is not a repository path of the OCI distribution specification")]
+    #[error("{field} must be a repository path: lower-case letters and digits, joined by . _ __ - or /")]
     Path {
         /// The field.
         field: &'static str,
     },
     /// More than one way to sign in.
-    #[error("spec.auth takes at most one of basic, token and ecr")]
+    #[error("spec.auth must have at most one of basic, token and ecr; remove the others")]
     SeveralMethods,
     /// Not in this build.
-    #[error(
-        "signing in to AWS ECR (spec.auth.ecr with credentials or sts) is not part of this build of the operator"
-    )]
+    #[error("spec.auth.ecr is not supported: this build of the operator can't sign in to AWS ECR")]
     EcrUnsupported,
     /// It can't be told which of AWS's endpoints has the registry's tokens.
     #[error(transparent)]

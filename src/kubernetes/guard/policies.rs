@@ -72,8 +72,8 @@ where
     let name = format!("{name}.{GROUP}");
     let api: Api<K> = Api::all(client.clone());
     match timeout(ANSWER, api.get_opt(&name)).await {
-        Ok(answer) => answer.map_err(|error| format!("{} {name} can't be read: {error}", K::kind(&()))),
-        Err(_) => Err(format!("{} {name}: the API server did not answer in {ANSWER:?}", K::kind(&()))),
+        Ok(answer) => answer.map_err(|error| format!("failed to get {} {name}: {error}", K::kind(&()))),
+        Err(_) => Err(format!("failed to get {} {name}: no answer in {ANSWER:?}", K::kind(&()))),
     }
 }
 
@@ -84,12 +84,12 @@ fn gap_of_policy(name: &str, policy: Option<&Policy>) -> Option<String> {
         return Some(format!("{named} is missing"));
     };
     if spec.failure_policy.as_deref() == Some("Ignore") {
-        return Some(format!("{named} lets pass what it can't judge (failurePolicy: Ignore)"));
+        return Some(format!("{named} allows what it can't evaluate (failurePolicy: Ignore)"));
     }
     let narrowed =
         spec.match_constraints.as_ref().is_none_or(|matches| is_narrowed(matches, name == OF_A_NAMESPACE));
     if narrowed || spec.validations.is_none_or(|validations| validations.is_empty()) {
-        return Some(format!("{named} was changed, and does not judge all that it should"));
+        return Some(format!("{named} was changed and does not match all that it should"));
     }
     None
 }
@@ -108,7 +108,7 @@ fn gap_of_binding((name, policy): (&str, &str), binding: Option<&Binding>) -> Op
         is_narrowed(matches, false) || (policy != TENANT_POLICY && has_some(matches.resource_rules.as_ref()))
     });
     if narrowed || spec.policy_name != Some(format!("{policy}.{GROUP}")) {
-        return Some(format!("{named} was changed, and does not bind all that it should"));
+        return Some(format!("{named} was changed and does not bind all that it should"));
     }
     None
 }

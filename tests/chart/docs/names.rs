@@ -28,7 +28,7 @@ fn each_code(check: impl Fn(&str) -> Result<()>) -> Result<()> {
 }
 
 fn words(code: &str) -> impl Iterator<Item = &str> {
-    let is_between = |c: char| c.is_whitespace() || ['|', ',', '(', ')', '"', '\''].contains(&c);
+    let is_between = |c: char| c.is_whitespace() || ['|', ',', ';', '(', ')', '"', '\''].contains(&c);
     code.split(is_between).filter(|word| !word.is_empty())
 }
 

@@ -70,16 +70,17 @@ async fn holds(table: Vec<Refusal>) -> Result<()> {
 }
 
 const ENDPOINT: &str = "spec.endpoint";
-const SCHEME: &str = "spec.endpoint must start with https:// (or with http:// for a registry without TLS; not oci://), such as \
-                      https://registry.example.com";
-const USERINFO: &str = "spec.endpoint must not hold a user or password (nothing with @): put them into a Secret and name it in \
-                        spec.auth.basic.secretRef";
-const QUERY: &str = "spec.endpoint must not hold a query (?) or fragment (#): write only scheme, host, optional port and path";
-const GRAMMAR: &str = "spec.endpoint must be https://HOST[:PORT][/PATH], such as https://registry.example.com:5000: HOST a DNS \
-                       name or an IP address (IPv6 in brackets), PATH letters, digits and - . _ ~ between single slashes";
-const PORT: &str = "spec.endpoint must name a port from 1 to 65535, or none";
-const API_VERSION: &str = "spec.endpoint must not end in /v2: it is added to every request; a path that belongs to the content \
-                           goes into spec.baseContentPath";
+const SCHEME: &str = "spec.endpoint must start with https:// (or http:// for a registry without TLS), not \
+    oci://";
+const USERINFO: &str = "spec.endpoint must not contain credentials; put them in a Secret and reference it from \
+    spec.auth.basic.secretRef";
+const QUERY: &str = "spec.endpoint must not contain a query (?) or fragment (#); write only the scheme, host, \
+    port and path";
+const GRAMMAR: &str = "spec.endpoint must be https://HOST[:PORT][/PATH]: HOST a DNS name, IPv4 address or \
+    [IPv6 address], PATH letters, digits and - . _ ~ between single slashes";
+const PORT: &str = "spec.endpoint must have a port from 1 to 65535, or none";
+const API_VERSION: &str = "spec.endpoint must not end in /v2, which is added to every request; put the path of \
+    the content in spec.baseContentPath";
 
 /// Without a scheme, or with one that no registry speaks.
 const WITHOUT_A_SCHEME: &[&str] = &[
@@ -272,10 +273,10 @@ const PATHS: [&str; 20] = [
 ];
 
 fn paths() -> Vec<Refusal> {
-    const CONTENT_PATH: &str = "spec.baseContentPath must be a repository path such as team/packs: lower-case letters and digits, \
-                                joined by . _ __ - or /, without a leading or trailing slash; leave it out if there is none";
-    const REPOSITORY: &str = "spec.validation.repository must be a repository name such as hello, below spec.baseContentPath: \
-                              lower-case letters and digits, joined by . _ __ - or /, without a leading or trailing slash";
+    const CONTENT_PATH: &str = "spec.baseContentPath must be a repository path such as team/packs: lower-case \
+        letters and digits, joined by . _ __ - or /; omit it if there is none";
+    const REPOSITORY: &str = "spec.validation.repository must be a repository below spec.baseContentPath, such \
+        as hello: lower-case letters and digits, joined by . _ __ - or /";
     const TOO_LONG: &str = "Too long: may not be more than 255 bytes";
     let content = |path: &str, sentence| {
         refused(format!("{{baseContentPath: \"{path}\"}}"), "spec.baseContentPath", sentence)
@@ -294,8 +295,8 @@ async fn a_wrong_path_gets_one_sentence_that_says_what_to_write() -> Result<()> 
 }
 
 fn auth_methods() -> Vec<Refusal> {
-    const ONE: &str = "spec.auth takes at most one of basic, token and ecr: keep the one to use and remove the others; leave \
-                       spec.auth out for an unprotected registry";
+    const ONE: &str = "spec.auth must have at most one of basic, token and ecr; remove the others, or omit \
+        spec.auth for an unprotected registry";
     let basic = "basic: {secretRef: {name: a}}";
     let token = "token: {secretRef: {name: b}}";
     let ecr = "ecr: {}";
@@ -333,8 +334,8 @@ const REFERENCES: [(&str, &str); 7] = [
 ];
 
 fn reference_names() -> Vec<Refusal> {
-    const NAME: &str = "the name in a secretRef or configMapRef must be the name of an object: lower-case letters, digits, - and ., \
-                        beginning and ending with a letter or digit, and not empty";
+    const NAME: &str = "the name in a secretRef or configMapRef must be an object name: lower-case letters, \
+        digits, - and ., starting and ending with a letter or digit";
     let long = format!("\"{}\"", "a".repeat(254));
     let mut table = Vec::new();
     for (field, spec) in REFERENCES {
@@ -350,8 +351,8 @@ fn reference_names() -> Vec<Refusal> {
 
 fn pull_secret_names() -> Vec<Refusal> {
     const FIELD: &str = "spec.availability.pullSecret.name";
-    const NAME: &str = "spec.availability.pullSecret.name must be the name of an object: lower-case letters, digits, - and ., \
-                        beginning and ending with a letter or digit, and not empty";
+    const NAME: &str = "spec.availability.pullSecret.name must be an object name: lower-case letters, digits, \
+        - and ., starting and ending with a letter or digit";
     let named = |name: &str, sentence| {
         refused(format!("{{availability: {{pullSecret: {{name: \"{name}\"}}}}}}"), FIELD, sentence)
     };
@@ -363,8 +364,8 @@ fn pull_secret_names() -> Vec<Refusal> {
 }
 
 fn reference_keys() -> Vec<Refusal> {
-    const KEY: &str = "the key in spec.tls.ca must be a key of the Secret or ConfigMap, such as ca.crt: letters, digits, - _ and ., \
-                       and not empty; leave it out for ca.crt";
+    const KEY: &str = "the key in spec.tls.ca must be a key of the Secret or ConfigMap: letters, digits, - _ \
+        and .; omit it for ca.crt";
     let long = "a".repeat(254);
     let mut table = Vec::new();
     for (field, reference) in
@@ -384,8 +385,8 @@ async fn a_reference_that_can_name_no_object_is_refused() -> Result<()> {
     holds([reference_names(), reference_keys(), pull_secret_names()].concat()).await
 }
 
-const REGION_NEEDED: &str = "spec.auth.ecr.region is needed here: the host of spec.endpoint does not tell the region, so write it, \
-                             such as eu-central-1";
+const REGION_NEEDED: &str = "spec.auth.ecr.region is required, because the host in spec.endpoint does not \
+    contain the region; set it, such as eu-central-1";
 
 /// Hosts that look like ECR's to a careless eye: an attacker may own them, and they tell no region.
 const NOT_ECR: [&str; 14] = [
@@ -406,11 +407,12 @@ const NOT_ECR: [&str; 14] = [
 ];
 
 fn ecr() -> Vec<Refusal> {
-    const METHOD: &str = "spec.auth.ecr takes either credentials (access keys) or sts (a role to assume), not both: remove one; \
-                          leave out both for a public ECR registry";
-    const REGION: &str = "spec.auth.ecr.region must be an AWS region such as eu-central-1; leave it out to read it from spec.endpoint";
-    const PUBLIC: &str = "spec.auth.ecr takes no credentials and no sts with ECR Public (public.ecr.aws), which serves everybody: \
-                          remove them and leave spec.auth.ecr empty";
+    const METHOD: &str = "spec.auth.ecr must have either credentials (access keys) or sts (a role to assume), \
+        not both; omit both for a public ECR registry";
+    const REGION: &str = "spec.auth.ecr.region must be an AWS region such as eu-central-1; omit it to use the \
+        region in spec.endpoint";
+    const PUBLIC: &str = "spec.auth.ecr must be empty for ECR Public (public.ecr.aws), which needs no \
+        credentials; remove credentials and sts";
     let role = "roleARN: 'arn:aws:iam::123456789012:role/registry'";
     let mut table = vec![
         refused(
@@ -468,8 +470,8 @@ fn ecr() -> Vec<Refusal> {
 
 fn roles() -> Vec<Refusal> {
     const ROLE: &str = "spec.auth.ecr.sts.roleARN must be the ARN of an IAM role, such as arn:aws:iam::123456789012:role/registry";
-    const EXTERNAL_ID: &str = "spec.auth.ecr.sts.externalID must be 2 to 1224 letters, digits or characters of _+=,.@:/-, as in the \
-                               role's trust policy; leave it out if the policy asks for none";
+    const EXTERNAL_ID: &str = "spec.auth.ecr.sts.externalID must have 2 to 1224 letters, digits or _+=,.@:/- \
+        as in the role's trust policy; omit it if the policy requires none";
     let sts = |members: String, field, sentence| {
         let sts = format!("{{region: eu-central-1, sts: {{secretRef: {{name: k}}, {members}}}}}");
         refused(format!("{{auth: {{ecr: {sts}}}}}"), field, sentence)
@@ -514,12 +516,13 @@ async fn a_way_to_sign_in_to_aws_that_can_not_work_is_refused() -> Result<()> {
 
 fn tls() -> Vec<Refusal> {
     const SOURCE: &str =
-        "spec.tls.ca takes at most one of inline, configMapRef and secretRef: keep one and remove the others";
-    const PEM: &str = "spec.tls.ca.inline must be PEM text with at least one whole certificate, from -----BEGIN CERTIFICATE----- \
-                       to -----END CERTIFICATE-----";
+        "spec.tls.ca must have at most one of inline, configMapRef and secretRef; remove the others";
+    const PEM: &str = "spec.tls.ca.inline must contain a complete PEM certificate, from -----BEGIN \
+        CERTIFICATE----- to -----END CERTIFICATE-----";
     const KEY: &str =
-        "spec.tls.ca.inline must not hold a private key: remove it, and treat that key as disclosed";
-    const CLIENT: &str = "spec.tls.clientCertificate can't be used with an http:// spec.endpoint: write https://, or remove it";
+        "spec.tls.ca.inline must not contain a private key; remove it and treat that key as disclosed";
+    const CLIENT: &str = "spec.tls.clientCertificate can't be used with an http:// spec.endpoint; use https:// \
+        or remove it";
     let (certificate, key) = (pem("CERTIFICATE"), pem("PRIVATE KEY"));
     let ca =
         |members: &str, field, sentence| refused(format!("{{tls: {{ca: {{{members}}}}}}}"), field, sentence);
@@ -608,14 +611,14 @@ async fn a_schedule_that_is_out_of_range_is_refused() -> Result<()> {
 }
 
 const TENANTS: &str = "spec.availability.tenants";
-const TENANTS_SYSTEM_ONLY: &str = "spec.availability.tenants is for a SystemRegistry: a TenantRegistry is available to its own \
-                                   tenant, so remove it";
+const TENANTS_SYSTEM_ONLY: &str = "spec.availability.tenants is only for SystemRegistries; remove it, as a \
+    TenantRegistry is available to its own tenant";
 
 fn tenants() -> Vec<Refusal> {
-    const NAMES: &str = "spec.availability.tenants must hold the values of the namespaces' label registry.spectrocloud.com/tenant: \
-                         1 to 63 letters, digits, - _ and ., beginning and ending with a letter or digit";
-    const SOME: &str =
-        "spec.availability.tenants must name at least one tenant: leave it out for all tenants";
+    const NAMES: &str = "spec.availability.tenants must list values of the label \
+        registry.spectrocloud.com/tenant: at most 63 letters, digits, - _ and ., a letter or digit at both \
+            ends";
+    const SOME: &str = "spec.availability.tenants must list at least one tenant; omit it for all tenants";
     let tenants = |list: &str, field, sentence| {
         refused(format!("{{availability: {{tenants: {list}}}}}"), field, sentence).only(&[SystemKind])
     };
@@ -652,8 +655,8 @@ async fn tenants_that_can_not_be_are_refused() -> Result<()> {
 }
 
 fn identities() -> Vec<Refusal> {
-    const SECRET_NEEDED: &str = "spec.auth.ecr.sts.secretRef is needed in a TenantRegistry: name a Secret with AWS_ACCESS_KEY_ID and \
-                                 AWS_SECRET_ACCESS_KEY; the operator's own AWS identity is for SystemRegistries only";
+    const SECRET_NEEDED: &str = "spec.auth.ecr.sts.secretRef is required in a TenantRegistry; reference a \
+        Secret with AWS access keys (only SystemRegistries use the operator's identity)";
     let spec =
         "{auth: {ecr: {region: eu-central-1, sts: {roleARN: 'arn:aws:iam::123456789012:role/registry'}}}}";
     vec![refused(spec, "spec.auth.ecr.sts.secretRef", SECRET_NEEDED).only(&[TenantKind])]

@@ -38,7 +38,7 @@ fn without_repository() -> Vec<Row> {
             ANONYMOUS,
         ),
         asks("a registry that forbids", |_| Answer::error(403, "DENIED"), FORBIDDEN)
-            .says("CredentialsValidated", "asks for no credentials"),
+            .says("CredentialsValidated", "without asking for credentials"),
         asks(
             "a registry that forbids and asks for a password",
             |_| Answer::error(403, "DENIED").header("WWW-Authenticate", "Basic realm=x"),

@@ -18,7 +18,7 @@ const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive
 const NO_REGISTRY: &str = "+Resolved -NotARegistry +Verified . . = -NotARegistry stalled";
 const NO_REGISTRY_IN_THE_CLEAR: &str = "+Resolved -NotARegistry -PlainHTTP . . = -NotARegistry stalled";
 const BROKEN: &str = "+Resolved -ConnectionFailed +Verified . . = -ConnectionFailed reconciling";
-const HUNG_UP: &str = "failed: it was closed before there was an answer";
+const HUNG_UP: &str = "failed: closed without an answer";
 
 fn nobody_home() -> Host {
     host("registry", open)
@@ -66,7 +66,7 @@ fn connections() -> Vec<Row> {
             .says("EndpointReachable", "{registry.host}:{registry.port}"),
         met("nobody listens, in the clear", Door::Closed, right(), REFUSED),
         met("no connection comes about", Door::Crowded, https().hurried(), TIMEOUT)
-            .says("EndpointReachable", "connection"),
+            .says("EndpointReachable", "Timed out connecting"),
         met("a handshake that never ends", Door::Mute, https().hurried(), TIMEOUT)
             .says("EndpointReachable", "TLS handshake"),
         met(

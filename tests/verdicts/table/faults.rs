@@ -95,7 +95,7 @@ fn faults() -> Vec<Row> {
             let spec = step.spec().timeout(timeout);
             let row = row(format!("{what}, {when}"), step.hosts(&answer), spec, step.permits(), expected);
             rows.push(if timeout == HURRIED {
-                row.says("CredentialsValidated", "time ran out during a request")
+                row.says("CredentialsValidated", "timed out waiting for an answer from")
             } else {
                 row
             });

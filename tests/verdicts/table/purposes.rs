@@ -87,7 +87,7 @@ fn types() -> Vec<Row> {
     rows.extend(kept(
         "a registry's token as a login",
         login("registry.spectrocloud.com/token"),
-        "a type can't be changed",
+        "delete it and run kubectl create secret",
     ));
     let token = spec().token_secret(&[("token", &opens().given())]);
     rows.extend(both("a token of its own type", token, |name, spec| {
@@ -128,7 +128,7 @@ fn hosts() -> Vec<Row> {
         "127.0.0.1",
     ];
     for hosts in elsewhere {
-        let words = "is for other hosts than {registry.host}:{registry.port}";
+        let words = "not used for {registry.host}:{registry.port}: annotation";
         rows.extend(kept(&format!("a login for {hosts:?}"), right().for_hosts(hosts), words));
     }
     for hosts in [
@@ -140,10 +140,10 @@ fn hosts() -> Vec<Row> {
         "{registry.host}, *.*.example.com",
         "alice@{registry.host}",
     ] {
-        let words = "annotation registry.spectrocloud.com/hosts of Secret login";
+        let words = "registry.spectrocloud.com/hosts of Secret ";
         rows.extend(kept(&format!("a login whose hosts are {hosts:?}"), right().for_hosts(hosts), words));
     }
-    let words = "is for other hosts than";
+    let words = "does not list it";
     rows.extend(kept("a Docker configuration for another host", docker("elsewhere.example.org"), words));
     rows.extend(kept("a token for another host", token("elsewhere.example.org"), words));
     rows.extend(kept("a client certificate for another host", client("elsewhere.example.org"), words));

@@ -32,7 +32,7 @@ fn stopped(name: &'static str, spec: Spec, expected: &'static str) -> Row {
 fn missing() -> Vec<Row> {
     vec![
         stopped("the login is missing", spec().basic(), SECRET_NOT_FOUND)
-            .says("ResolvedRefs", "Secret login in namespace registry-system"),
+            .says("ResolvedRefs", "Secret registry-system/login"),
         stopped("the client certificate is missing", right().client_reference(), SECRET_NOT_FOUND),
         stopped(
             "the authority's Secret is missing",
@@ -104,7 +104,7 @@ fn logins() -> Vec<Row> {
             BASIC,
             &[("username", user), ("password", b"corr3ct/horse+battery staple\n")],
         )
-        .says("ResolvedRefs", "line break"),
+        .says("ResolvedRefs", "newline"),
         invalid(
             "a user name with a control character",
             BASIC,

@@ -175,19 +175,19 @@ fn skipped() -> Vec<Row> {
             "skipped, though the given authority would verify it",
             Shows::Company,
             right(),
-            "can be dropped",
+            "can be removed",
         ),
         says(
             "skipped, and the given authority would not verify it",
             Shows::Stranger,
             right(),
-            "given CA would not",
+            "spec.tls.ca would not",
         ),
         says(
             "skipped, and the self-signed certificate is given",
             Shows::SelfSigned,
             right().trusts(Trusts::SelfSigned),
-            "can be dropped",
+            "can be removed",
         ),
         row(
             "skipped, with a wrong password",

@@ -103,13 +103,13 @@ async fn what_is_in_no_file_is_asked_for_and_the_password_is_not_shown() -> Resu
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let file = desk.file("packs.yaml", &system("packs", &protected.spec()))?;
     let mut screen = Screen::of(&desk, &format!("validate --offline -f {file}"))?;
-    screen.reads("User name for Secret login").await?;
+    screen.reads("User name for Secret registry-system/login").await?;
     screen.types("dexo\u{7f}\u{7f}mo\r").await?;
-    screen.reads("Password for Secret login in namespace registry-system (not shown): ").await?;
+    screen.reads("Password for Secret registry-system/login (not shown): ").await?;
     screen.types(&format!("{PASSWORD}\r")).await?;
     let (code, shown) = screen.ends().await?;
     assert_eq!(code, 0, "{shown}");
-    assert!(shown.contains("Credentials validated") && shown.contains("is what was typed"), "{shown}");
+    assert!(shown.contains("Credentials validated") && shown.contains("read from the prompt"), "{shown}");
     assert!(!shown.contains(PASSWORD), "{shown}");
     let users = protected.registry.authentications();
     assert!(users.iter().all(|one| one.user == USER && one.accepted), "{users:?}");

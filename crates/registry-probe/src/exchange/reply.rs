@@ -381,12 +381,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_error_envelopes_as_oci_client_does(body in envelopes()) {
+        fn reads_each_error_envelope_that_oci_client_reads(body in envelopes()) {
             let theirs: Option<oci_client::errors::OciEnvelope> = serde_json::from_str(&body).ok();
             let errors = theirs.map(|envelope| envelope.errors).unwrap_or_default();
             let expired = errors.iter().any(|error| error.message.to_lowercase().contains("expired"));
             let ours = reply(403, &body);
-            prop_assert_eq!((ours.has_sign, ours.says_expired), (!errors.is_empty(), expired), "{}", body);
+            // Its type refuses the whole envelope for one odd error; Go's clients, and we, read the others.
+            prop_assert!(ours.has_sign || errors.is_empty(), "{}", body);
+            prop_assert!(ours.says_expired || !expired, "{}", body);
         }
     }
 

@@ -41,17 +41,17 @@ pub struct ProxyLogin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyUrlError {
     /// Not a URL with a host.
-    #[error("is not a URL such as http://proxy.example.com:3128")]
+    #[error("must be a URL such as http://proxy.example.com:3128")]
     NotAUrl,
     /// Another scheme, such as `socks5`.
-    #[error("has a scheme other than http:// and https://")]
+    #[error("must start with http:// or https://")]
     Scheme,
     /// More than a server.
-    #[error("has a path, query or fragment")]
+    #[error("must not have a path, query or fragment")]
     Path,
     /// A user name or password that can't be sent.
     #[error(
-        "has a user name or password that is not UTF-8 once percent-decoded, or a user name with a colon"
+        "has an invalid login: user name and password must be percent-encoded UTF-8, the user name without a colon"
     )]
     Login,
 }

@@ -30,7 +30,7 @@ struct Domain {
 /// what should not go there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{entry:?} is not a host, domain, IP address or CIDR with an optional port, such as .example.com, 10.0.0.0/8 or registry:5000"
+    "{entry:?} is not a host, domain, IP address or CIDR, such as .example.com, 10.0.0.0/8 or registry:5000"
 )]
 pub struct NoProxyError {
     /// The entry that can't be read.

@@ -46,25 +46,25 @@ struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CaError {
     /// Nothing is there.
-    #[error("is empty")]
+    #[error("is empty; add a PEM certificate")]
     Empty,
     /// Larger than a ConfigMap can be.
-    #[error("is larger than 1 MiB")]
+    #[error("is larger than 1 MiB; remove certificates")]
     TooLarge,
     /// There is no `BEGIN CERTIFICATE` in it.
-    #[error("holds no certificate in PEM form (a line that begins with -----BEGIN CERTIFICATE-----)")]
+    #[error("contains no PEM certificate; it must start with -----BEGIN CERTIFICATE-----")]
     NoCertificate,
     /// A private key is in it, which does not belong where certificates are read by many.
-    #[error("holds a private key; give the certificate alone, and consider the key as disclosed")]
+    #[error("contains a private key; remove it and treat the key as disclosed")]
     PrivateKey,
     /// A certificate in PEM text that breaks off, or is not base64.
-    #[error("holds PEM text that can't be decoded: the certificate that begins on line {line}")]
+    #[error("contains invalid PEM: the certificate that starts on line {line} can't be decoded; correct it")]
     BrokenPem {
         /// The line on which it begins, from 1.
         line: usize,
     },
     /// A certificate that can't be parsed.
-    #[error("holds a certificate that can't be read: number {0}")]
+    #[error("contains an invalid certificate (number {0}); correct or remove it")]
     BrokenCertificate(usize),
 }
 

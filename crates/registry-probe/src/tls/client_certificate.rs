@@ -24,22 +24,22 @@ pub struct ClientCertificate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ClientCertificateError {
     /// Larger than a Secret can be.
-    #[error("is larger than 1 MiB")]
+    #[error("is larger than 1 MiB; keep one certificate chain in tls.crt")]
     TooLarge,
     /// There is no certificate in `tls.crt`, or it can't be read.
-    #[error("holds no certificate in PEM form that can be read")]
+    #[error("has no valid PEM certificate in tls.crt")]
     NoCertificate,
     /// The key has a passphrase, which nobody is here to type.
-    #[error("holds a private key that is encrypted")]
+    #[error("has an encrypted private key; put it in tls.key without a passphrase")]
     EncryptedKey,
     /// There is no private key in `tls.key`, or it is of an unknown kind.
-    #[error("holds no private key in PEM form that can be read")]
+    #[error("has no valid PEM private key in tls.key")]
     NoKey,
     /// The key is an RSA key that is too small for the library.
-    #[error("holds an RSA key of {0} bits; use one of at least 2048")]
+    #[error("has an RSA key of {0} bits; use at least 2048")]
     WeakKey(usize),
     /// The two are not a pair.
-    #[error("holds a private key that does not belong to its certificate")]
+    #[error("has a private key that does not match the certificate; replace tls.crt or tls.key")]
     Mismatch,
 }
 

@@ -117,13 +117,13 @@ impl fmt::Display for HandshakeFault {
         match self {
             Self::NotTls => f.write_str("the server does not speak TLS on this port"),
             Self::ProtocolVersion => f.write_str("the server offers neither TLS 1.2 nor TLS 1.3"),
-            Self::NoCommonAlgorithm => f.write_str("there is no algorithm that both sides accept"),
+            Self::NoCommonAlgorithm => f.write_str("client and server have no algorithm in common"),
             Self::NoHttp1 => f.write_str("the server does not offer HTTP/1.1"),
-            Self::UnknownHost => f.write_str("the server knows no host of that name"),
+            Self::UnknownHost => f.write_str("the server does not know this host name"),
             Self::Closed => f.write_str("the server closed the connection during the handshake"),
-            Self::BadSignature => f.write_str("the server does not hold the key of its certificate"),
-            Self::Alert(number) => write!(f, "the server gave up with TLS alert {number}"),
-            Self::Other => f.write_str("the handshake failed"),
+            Self::BadSignature => f.write_str("the server's signature does not match its certificate"),
+            Self::Alert(number) => write!(f, "the server sent TLS alert {number}"),
+            Self::Other => f.write_str("the server sent something unexpected"),
         }
     }
 }
@@ -131,25 +131,27 @@ impl fmt::Display for HandshakeFault {
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unreadable => "the certificate can't be read",
+            Self::Unreadable => "the certificate can't be parsed",
             Self::CriticalExtension(name) => {
                 return write!(
                     f,
-                    "the certificate or its issuer has the critical extension {name}, which is not supported"
+                    "the certificate or its issuer has the unsupported critical extension {name}"
                 );
             }
             Self::Version(number) => {
-                return write!(f, "the certificate or its issuer is of X.509 version {number}, not 3");
+                return write!(f, "the certificate or its issuer uses X.509 version {number}, not 3");
             }
             Self::WeakKey(bits) => {
                 return write!(
                     f,
-                    "the certificate or its issuer has an RSA key of {bits} bits, less than 2048"
+                    "the certificate or its issuer has an RSA key of {bits} bits, fewer than 2048"
                 );
             }
-            Self::NotForServers => "the certificate's extended key usage does not allow servers",
-            Self::AuthorityAsServer => "the certificate is an authority's, not a server's",
-            Self::Algorithm => "the certificate is signed with an algorithm that is not accepted",
+            Self::NotForServers => {
+                "the certificate's extended key usage does not include server authentication"
+            }
+            Self::AuthorityAsServer => "the certificate is a CA certificate, not a server certificate",
+            Self::Algorithm => "the certificate is signed with an unsupported algorithm, such as SHA-1",
             Self::NegativeSerialNumber => {
                 "the certificate or its issuer has a negative serial number, which Go's clients refuse"
             }
@@ -159,7 +161,7 @@ impl fmt::Display for Unusable {
             Self::BeforeEpoch => {
                 "the certificate or its issuer is valid since before 1970, which is not supported"
             }
-            Self::Constraints => "an authority in the certificate's chain may not sign it",
+            Self::Constraints => "a CA in the certificate's chain may not sign it",
         })
     }
 }

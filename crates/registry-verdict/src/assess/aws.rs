@@ -20,92 +20,83 @@ pub(super) fn verdict(refusal: &Refusal) -> (Standing, Reason) {
 
 pub(super) fn sentence(refusal: &Refusal) -> String {
     let Refusal { cause, api, region, .. } = refusal;
-    let aws = format!("AWS ({} in {region})", api.as_str());
+    let aws = format!("AWS {} ({region})", api.as_str());
     match cause {
         Cause::UnknownKey { temporary } => unknown_key(&aws, *temporary),
         Cause::WrongSecret => format!(
-            "{aws} finds the signature wrong: AWS_SECRET_ACCESS_KEY does not belong to AWS_ACCESS_KEY_ID; correct it in \
-             the Secret"
+            "{aws} rejected the signature: AWS_SECRET_ACCESS_KEY does not match AWS_ACCESS_KEY_ID; correct it in the \
+             Secret"
         ),
         Cause::MalformedKeys => {
-            format!(
-                "{aws} can't read the signature: AWS_ACCESS_KEY_ID is malformed; correct it in the Secret"
-            )
+            format!("{aws} rejected the signature: AWS_ACCESS_KEY_ID is malformed; correct it in the Secret")
         }
         Cause::Expired => format!(
-            "{aws} says that the session has expired: put fresh AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
-             AWS_SESSION_TOKEN into the Secret"
+            "{aws} reports an expired session; renew AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in \
+             the Secret"
         ),
         Cause::RoleDenied { other_partition: Some(partition), .. } => format!(
-            "{aws} does not let the role be assumed: spec.auth.ecr.sts.roleARN is of the partition {partition}, and the \
-             registry is not"
+            "{aws} denied the role: spec.auth.ecr.sts.roleARN is in the AWS partition {partition}, but the registry is not; \
+             correct it"
         ),
         Cause::RoleDenied { external_id, action, denial, .. } => {
             role_denied(&aws, *external_id, action, *denial)
         }
-        Cause::SessionTooLarge => format!(
-            "{aws} does not let the role be assumed: the session tags of who assumes it are too large; use fewer or \
-             shorter tags"
-        ),
+        Cause::SessionTooLarge => {
+            format!("{aws} denied the role: the session tags are too large; use fewer or shorter tags")
+        }
         Cause::ActionDenied { action, denial } => action_denied(&aws, action, *denial),
         Cause::WrongRegion => format!(
-            "{aws} does not take these credentials in this region: check spec.auth.ecr.region and the host of \
-             spec.endpoint"
+            "{aws} rejected the region of the request; check spec.auth.ecr.region and the host in spec.endpoint"
         ),
         Cause::RegionDisabled => format!(
-            "{aws} is not available to the account: enable the region {region} in the account (and STS in it), or check \
+            "{aws} is not available: the account has not enabled this region; enable it (and STS in it) or check \
              spec.auth.ecr.region"
         ),
         Cause::NotSubscribed => format!(
-            "{aws} is not available to the account: its sign-up is not complete, or it is suspended; check the account \
-             in the AWS console"
+            "{aws} is not available: the account is suspended or its sign-up is incomplete; check it in the AWS console"
         ),
         Cause::NoEndpoint => format!(
-            "{aws} can't be asked: AWS has no endpoint of that kind (FIPS or dual-stack) in {region}; use the region's \
-             other host in spec.endpoint"
+            "{aws} not reached: the region has no FIPS or dual-stack endpoint; use its other host in spec.endpoint"
         ),
         Cause::ClockSkew => format!(
-            "{aws} refuses the request for its time: the clock of the operator's node is off by minutes; set it right"
+            "{aws} rejected the time of the request: the clock of the operator's node is wrong; correct it"
         ),
-        Cause::Throttled => format!("{aws} answers that it gets too many requests; tried again later"),
+        Cause::Throttled => format!("{aws} is rate limiting requests; retrying later"),
         Cause::Unavailable(outage) => unavailable(&aws, *outage),
         Cause::Withheld(why) => withheld(&aws, *why),
         Cause::Proxy { proxy, trouble } => {
             format!("{aws} not reached: proxy {proxy} {}", in_the_way(*trouble))
         }
         Cause::NoOperatorIdentity => {
-            "The operator has no AWS identity of its own: set up IRSA, EKS Pod Identity or a \
-             role of its node, or name a Secret with access keys in spec.auth.ecr.sts.secretRef"
+            "The operator has no AWS identity; set up IRSA, EKS Pod Identity or a node role, or set \
+             spec.auth.ecr.sts.secretRef"
                 .to_owned()
         }
         Cause::OperatorIdentityRefused(fault) => operator_refused(*fault).to_owned(),
         Cause::TokenRefused { forbidden, region_of_host } => {
             token_refused(region, *forbidden, region_of_host.as_deref())
         }
-        Cause::Other { code } => format!("{aws} refuses with {code}; AWS's documentation says what it means"),
+        Cause::Other { code } => format!("{aws} failed with {code}; see the AWS documentation of that code"),
     }
 }
 
 fn unknown_key(aws: &str, temporary: bool) -> String {
     let what = if temporary { "AWS_ACCESS_KEY_ID or AWS_SESSION_TOKEN" } else { "AWS_ACCESS_KEY_ID" };
     format!(
-        "{aws} does not know the access key: correct {what} in the Secret; a key that is deactivated, deleted or of \
-         another partition of AWS is unknown too"
+        "{aws} rejected {what}: unknown, inactive, or from another AWS partition; correct it in the Secret"
     )
 }
 
 fn action_denied(aws: &str, action: &str, denial: Denial) -> String {
     match (denial.policy, denial.explicitly) {
         (Some(policy), _) => {
-            format!("{aws} refuses {action}: {}", policy_says(policy, denial.explicitly, action))
+            format!("{aws} denied {action}: {}", policy_says(policy, denial.explicitly, action))
         }
         (None, true) => {
-            format!(
-                "{aws} refuses {action}: a policy denies it explicitly, so an allowance elsewhere does not help"
-            )
+            format!("{aws} denied {action}: a policy explicitly denies it; change that policy")
         }
         (None, false) => {
-            format!("{aws} refuses {action}: allow it to the user or role, for resource *, in an IAM policy")
+            format!("{aws} denied {action}; allow it for resource * in an IAM policy of the user or role")
         }
     }
 }
@@ -116,201 +107,117 @@ fn policy_says(policy: PolicyKind, explicitly: bool, action: &str) -> String {
         PolicyKind::Identity => "the IAM policy of the user or role",
         PolicyKind::Resource => "the resource-based policy",
         PolicyKind::PermissionsBoundary => "the permissions boundary of the user or role",
-        PolicyKind::ServiceControl => "a service control policy (SCP) of the organization",
-        PolicyKind::ResourceControl => "a resource control policy (RCP) of the organization",
+        PolicyKind::ServiceControl => "a service control policy (SCP)",
+        PolicyKind::ResourceControl => "a resource control policy (RCP)",
         PolicyKind::Session => "the session policy of the credentials",
-        PolicyKind::VpcEndpoint => "the policy of the VPC endpoint that the request came through",
+        PolicyKind::VpcEndpoint => "the policy of the VPC endpoint",
         PolicyKind::RoleTrust => "the trust policy of the role",
     };
     let resource =
-        if policy == PolicyKind::Identity && action.starts_with("ecr:") { ", for resource *" } else { "" };
+        if policy == PolicyKind::Identity && action.starts_with("ecr:") { " for resource *" } else { "" };
     if explicitly {
-        format!("{name} denies it explicitly; change that policy, since an allowance elsewhere does not help")
+        format!("{name} explicitly denies it; change that policy")
     } else {
-        format!("{name} does not allow it; allow {action} there{resource}")
+        format!("{name} does not allow it; allow it there{resource}")
     }
 }
 
 fn role_denied(aws: &str, external_id: bool, action: &str, denial: Denial) -> String {
-    let what = format!("{aws} does not let the role be assumed");
-    let why = match denial.policy {
-        Some(policy) => {
-            format!("{action} is denied, since {}", policy_says(policy, denial.explicitly, action))
-        }
-        None if denial.explicitly => format!("a policy denies {action} explicitly; change that policy"),
-        None => format!("{action} is denied"),
-    };
-    match (action, denial.policy) {
-        ("sts:TagSession", _) => format!(
-            "{what}: {why}; sessions of EKS Pod Identity and of chained roles carry tags, so allow both sts:AssumeRole \
-             and sts:TagSession in the trust policy of spec.auth.ecr.sts.roleARN and to who assumes it"
+    let Denial { policy, explicitly } = denial;
+    let by_grant = !explicitly
+        && policy.is_none_or(|policy| matches!(policy, PolicyKind::RoleTrust | PolicyKind::Identity));
+    match (policy, action) {
+        (_, "sts:TagSession") if by_grant => format!(
+            "{aws} denied sts:TagSession; allow sts:AssumeRole and sts:TagSession in the trust policy of \
+             spec.auth.ecr.sts.roleARN and to the caller"
         ),
-        ("sts:SetSourceIdentity", _) => format!(
-            "{what}: {why}; the session that assumes it has a source identity, so allow both sts:AssumeRole and \
-             sts:SetSourceIdentity in the trust policy of spec.auth.ecr.sts.roleARN and to who assumes it"
+        (_, "sts:SetSourceIdentity") if by_grant => format!(
+            "{aws} denied sts:SetSourceIdentity; allow it and sts:AssumeRole in the trust policy of \
+             spec.auth.ecr.sts.roleARN and to the caller"
         ),
-        (_, Some(PolicyKind::RoleTrust | PolicyKind::Identity) | None) if !denial.explicitly => {
-            not_trusted(&what, external_id)
+        _ if by_grant => not_trusted(aws, external_id),
+        (Some(policy), _) => {
+            format!("{aws} denied {action}: {}", policy_says(policy, explicitly, action))
         }
-        _ => format!("{what}: {why}"),
+        (None, _) => {
+            format!("{aws} denied {action}: a policy explicitly denies it; change that policy")
+        }
     }
 }
 
 /// AWS does not tell a role that does not exist from one whose trust policy refuses.
-fn not_trusted(what: &str, external_id: bool) -> String {
-    let external_id = if external_id {
-        "asks for another external id than spec.auth.ecr.sts.externalID"
+fn not_trusted(aws: &str, external_id: bool) -> String {
+    let rest = if external_id {
+        ", and check its trust policy and spec.auth.ecr.sts.externalID"
     } else {
-        "asks for an external id, to be given in spec.auth.ecr.sts.externalID"
+        " and check its trust policy; set spec.auth.ecr.sts.externalID if needed"
     };
-    format!(
-        "{what}: check that spec.auth.ecr.sts.roleARN exists, that its trust policy names who assumes it, who must be \
-         allowed sts:AssumeRole, and whether it {external_id}"
-    )
+    format!("{aws} denied sts:AssumeRole; check that spec.auth.ecr.sts.roleARN exists{rest}")
 }
 
 fn operator_refused(fault: OwnIdentityFault) -> &'static str {
     match fault {
         OwnIdentityFault::Credentials => {
-            "AWS does not take the operator's own identity: check how IRSA or EKS Pod Identity is set up for it"
+            "AWS rejected the operator's own identity; check its IRSA or EKS Pod Identity configuration"
         }
         OwnIdentityFault::TrustPolicy => {
-            "AWS does not let the operator assume its own role (IRSA): allow sts:AssumeRoleWithWebIdentity to the \
-             cluster's OIDC provider and the operator's service account in that role's trust policy"
+            "AWS denied the operator's role (IRSA); allow sts:AssumeRoleWithWebIdentity to its service account in the \
+             role's trust policy"
         }
         OwnIdentityFault::Token => {
-            "AWS does not take the token of the operator's service account (IRSA): check the cluster's OIDC provider in \
-             IAM, its audience sts.amazonaws.com, and that the token is mounted fresh"
+            "AWS rejected the operator's service account token (IRSA); check the OIDC provider in IAM and the audience \
+             sts.amazonaws.com"
         }
     }
 }
 
 fn token_refused(region: &str, forbidden: bool, region_of_host: Option<&str>) -> String {
     let status = if forbidden { 403 } else { 401 };
-    let what = format!("AWS gave a token, and the registry refuses it ({status})");
+    let what = format!("The registry rejected AWS's token ({status})");
     match region_of_host {
         Some(host) => format!(
-            "{what}: spec.auth.ecr.region is {region}, but the host of spec.endpoint is in {host}; remove the field"
+            "{what}: spec.auth.ecr.region is {region}, but spec.endpoint is in {host}; remove spec.auth.ecr.region"
         ),
         None => {
-            format!("{what}: check that spec.endpoint is a registry of ECR in {region}, and who may reach it")
+            format!("{what}; check its access policy and that spec.endpoint is an ECR registry in {region}")
         }
     }
 }
 
 fn unavailable(aws: &str, outage: Outage) -> String {
     match outage {
-        Outage::Timeout => format!("{aws} did not answer in time"),
+        Outage::Timeout => format!("{aws} did not answer in time; check the network path to it"),
         Outage::Unreachable => format!(
-            "{aws} can't be reached: check the region, and the way from the operator to AWS's API or its private endpoint"
+            "{aws} is unreachable; check spec.auth.ecr.region and the network path to AWS or its private endpoint"
         ),
-        Outage::Untrusted => format!("{aws} shows a certificate that can't be verified"),
-        Outage::Status(status) => {
-            format!("{aws} answered with HTTP status {status}, which is no answer to the question")
+        Outage::Untrusted => {
+            format!("{aws} presented a certificate that can't be verified; add its CA to --ca-file")
         }
-        Outage::Fault => format!("{aws} says that it failed; tried again later"),
-        Outage::Unreadable => format!("The answer of {aws} can't be read"),
+        Outage::Status(status) => format!("{aws} returned HTTP status {status}; retrying later"),
+        Outage::Fault => format!("{aws} reported an internal error; retrying later"),
+        Outage::Unreadable => format!("{aws} sent an unreadable answer; retrying later"),
     }
 }
 
 fn in_the_way(trouble: ProxyTrouble) -> &'static str {
     match trouble {
-        ProxyTrouble::Unreachable => {
-            "can't be reached or closed the connection; check the operator's --proxy"
-        }
+        ProxyTrouble::Unreachable => "is unreachable or closed the connection; check the operator's --proxy",
         ProxyTrouble::Timeout => "did not answer in time",
-        ProxyTrouble::LoginRejected => {
-            "rejected the login (407); correct the user name and password in the operator's --proxy"
-        }
-        ProxyTrouble::NoTunnel => {
-            "did not connect to AWS's API; allow its host there, or list it in the operator's --no-proxy"
-        }
+        ProxyTrouble::LoginRejected => "rejected the login (407); correct it in the operator's --proxy",
+        ProxyTrouble::NoTunnel => "did not connect to it; allow the host there or add it to --no-proxy",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use registry_api::condition::LAYERS;
-    use registry_probe::Withholding;
 
-    use super::*;
+    use super::{super::aws_catalogue::causes, *};
     use crate::ecr::Api;
-
-    fn denials() -> Vec<Denial> {
-        let kinds = [
-            PolicyKind::Identity,
-            PolicyKind::Resource,
-            PolicyKind::PermissionsBoundary,
-            PolicyKind::ServiceControl,
-            PolicyKind::ResourceControl,
-            PolicyKind::Session,
-            PolicyKind::VpcEndpoint,
-            PolicyKind::RoleTrust,
-        ];
-        let policies = kinds.into_iter().map(Some).chain([None]);
-        policies.flat_map(|policy| [false, true].map(|explicitly| Denial { policy, explicitly })).collect()
-    }
 
     fn role(external_id: bool, other_partition: Option<&str>, action: &'static str, denial: Denial) -> Cause {
         let other_partition = other_partition.map(ToOwned::to_owned);
         Cause::RoleDenied { external_id, other_partition, action, denial }
-    }
-
-    fn causes() -> Vec<Cause> {
-        let none = Denial::default();
-        let refused = |forbidden, host: Option<&str>| Cause::TokenRefused {
-            forbidden,
-            region_of_host: host.map(ToOwned::to_owned),
-        };
-        let outages = [
-            Outage::Timeout,
-            Outage::Unreachable,
-            Outage::Untrusted,
-            Outage::Status(503),
-            Outage::Fault,
-            Outage::Unreadable,
-        ];
-        let faults = [OwnIdentityFault::Credentials, OwnIdentityFault::TrustPolicy, OwnIdentityFault::Token];
-        let mut causes = vec![
-            Cause::UnknownKey { temporary: false },
-            Cause::UnknownKey { temporary: true },
-            Cause::WrongSecret,
-            Cause::MalformedKeys,
-            Cause::Expired,
-            role(false, None, "sts:AssumeRole", none),
-            role(true, None, "sts:AssumeRole", none),
-            role(true, Some("aws-cn"), "sts:AssumeRole", none),
-            role(true, None, "sts:TagSession", none),
-            role(true, None, "sts:SetSourceIdentity", none),
-            Cause::SessionTooLarge,
-            Cause::WrongRegion,
-            Cause::RegionDisabled,
-            Cause::NotSubscribed,
-            Cause::NoEndpoint,
-            Cause::ClockSkew,
-            Cause::Throttled,
-            Cause::NoOperatorIdentity,
-            refused(true, None),
-            refused(false, Some("eu-west-1")),
-            Cause::Other { code: "InvalidParameterException".into() },
-        ];
-        let denied = |denial| Cause::ActionDenied { action: "ecr:GetAuthorizationToken", denial };
-        causes.extend(denials().into_iter().map(denied));
-        let named = denials().into_iter().filter(|denial| denial.explicitly && denial.policy.is_some());
-        causes.extend(named.map(|denial| role(false, None, "sts:AssumeRole", denial)));
-        causes.extend(faults.map(Cause::OperatorIdentityRefused));
-        causes.extend(outages.map(Cause::Unavailable));
-        let withheld = [Withholding::TriedTooOften, Withholding::TooManyRejected, Withholding::MemoryFull];
-        causes.extend(withheld.map(Cause::Withheld));
-        let proxy = registry_probe::HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
-        let troubles = [
-            ProxyTrouble::Unreachable,
-            ProxyTrouble::Timeout,
-            ProxyTrouble::LoginRejected,
-            ProxyTrouble::NoTunnel,
-        ];
-        causes.extend(troubles.map(|trouble| Cause::Proxy { proxy: proxy.clone(), trouble }));
-        causes
     }
 
     fn said(cause: Cause) -> String {
@@ -324,7 +231,7 @@ mod tests {
         for (policy, name) in [
             (PolicyKind::VpcEndpoint, "the policy of the VPC endpoint"),
             (PolicyKind::PermissionsBoundary, "the permissions boundary"),
-            (PolicyKind::ServiceControl, "service control policy"),
+            (PolicyKind::ServiceControl, "service control policy (SCP)"),
             (PolicyKind::ResourceControl, "resource control policy"),
             (PolicyKind::Session, "the session policy"),
         ] {
@@ -351,7 +258,8 @@ mod tests {
     #[test]
     fn every_cause_keeps_the_contract_and_says_something_of_its_own() {
         let mut said = std::collections::HashSet::new();
-        for cause in causes() {
+        let proxy = registry_probe::HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
+        for cause in causes(&proxy) {
             let refusal = Refusal { cause, api: Api::Sts, region: "eu-central-1".into(), retry_after: None };
             let (status, reason) = verdict(&refusal);
             let layer = &LAYERS[3];

@@ -93,7 +93,7 @@ fn line(condition: ConditionType, status: Standing, reason: Reason, message: imp
 
 fn reason_of(problem: &Problem) -> Reason {
     match problem {
-        Problem::NotFound(reference) => match reference.shelf.kind {
+        Problem::NotFound { reference, .. } => match reference.shelf.kind {
             ReferenceKind::Secret => Reason::SecretNotFound,
             ReferenceKind::ConfigMap => Reason::ConfigMapNotFound,
         },

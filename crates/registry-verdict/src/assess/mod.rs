@@ -1,13 +1,17 @@
 //! What was seen + what was said before + now → status. Pure: every condition, reason and message is decided here.
 
 mod aws;
+mod aws_catalogue;
+mod catalogue;
 mod layers;
+mod references_catalogue;
 mod sentences;
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+pub use catalogue::{SampleError, SampleMessage, messages};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
@@ -175,7 +179,7 @@ pub fn with_availability(
 
 /// The status of a registry whose new spec is being validated, and takes its time.
 pub fn progressing(subject: &Subject, now: Timestamp) -> RegistryStatus {
-    let message = "The registry is being validated";
+    let message = sentences::in_progress();
     let line = |condition, status| Line {
         condition,
         status,
@@ -285,7 +289,14 @@ fn ready(subject: &Subject, lines: &[Line], outcome: Outcome, before: Before) ->
     if let Some(failing) = first_failing(lines) {
         let known_bad = failing.status == Standing::False && matches!(outcome, Outcome::Postponed { .. });
         if let Some(reason) = still_ready(subject, outcome, before).filter(|_| !known_bad) {
-            return line(Standing::True, reason, &sentences::ready_until(&failing.message));
+            let message = match outcome {
+                Outcome::Postponed { .. } => sentences::still_ready(&failing.message),
+                Outcome::Usable
+                | Outcome::Transient { .. }
+                | Outcome::Definite
+                | Outcome::Rejected { .. } => sentences::below_threshold(&failing.message),
+            };
+            return line(Standing::True, reason, &message);
         }
         return line(Standing::False, failing.reason, &failing.message);
     }
@@ -293,7 +304,7 @@ fn ready(subject: &Subject, lines: &[Line], outcome: Outcome, before: Before) ->
         let kept = still_ready(subject, outcome, before);
         return kept.map_or_else(
             || line(Standing::Unknown, Reason::Progressing, &held_back.message),
-            |reason| line(Standing::True, reason, &sentences::ready_until(&held_back.message)),
+            |reason| line(Standing::True, reason, &sentences::still_ready(&held_back.message)),
         );
     }
     let credentials = lines.iter().find(|line| line.condition == ConditionType::CredentialsValidated);
@@ -303,7 +314,7 @@ fn ready(subject: &Subject, lines: &[Line], outcome: Outcome, before: Before) ->
         Some(Reason::Validated | Reason::AnonymousAccess) => line(Standing::True, Reason::Available, message),
         Some(Reason::Unprovable) => line(Standing::True, Reason::CredentialsUnprovable, message),
         // No layer failed, and yet nothing was seen to work: that is no reason to call it usable.
-        _ => line(Standing::Unknown, Reason::Progressing, "The validation came to no verdict"),
+        _ => line(Standing::Unknown, Reason::Progressing, sentences::no_verdict()),
     }
 }
 
@@ -323,9 +334,7 @@ fn with_unchecked_path(subject: &Subject, lines: &[Line], message: &str) -> Stri
         (line.condition, line.reason) == (ConditionType::ContentPathAccessible, Reason::Inconclusive)
     };
     if unnamed && lines.iter().any(is_unchecked) {
-        return sentences::capped(format!(
-            "{message}; spec.baseContentPath is not checked: name a repository below it in spec.validation.repository"
-        ));
+        return sentences::path_unchecked(message);
     }
     message.to_owned()
 }

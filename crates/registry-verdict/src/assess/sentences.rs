@@ -3,8 +3,8 @@
 
 use registry_probe::{
     ClientCertificateFault, ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure,
-    EndpointFinding, HostPort, Inconclusive, NotARegistry, PresentedCertificate, ProxyFailure, ProxyFault,
-    Stage, TlsDefect, TlsFinding, Unavailable, Unprovable, Withholding,
+    EndpointFinding, HandshakeFault, HostPort, Inconclusive, NotARegistry, PresentedCertificate,
+    ProxyFailure, ProxyFault, Stage, TlsDefect, TlsFinding, Unavailable, Unprovable, Withholding,
 };
 
 use crate::{
@@ -31,51 +31,83 @@ pub(super) fn capped(message: String) -> String {
 }
 
 pub(super) fn not_attempted() -> &'static str {
-    "Not attempted, since an earlier layer failed or validation has yet to begin"
+    "Not attempted: an earlier check failed or validation has not started"
 }
 
-/// Of a registry that has failed too seldom yet.
-pub(super) fn ready_until(message: &str) -> String {
-    capped(format!("Ready until this has failed more often in a row: {message}"))
+/// Of a registry whose transient failures in a row are below its threshold.
+pub(super) fn below_threshold(message: &str) -> String {
+    capped(format!("Still ready (spec.validation.failureThreshold not reached): {message}"))
+}
+
+/// Of a registry that nothing was found out about this time.
+pub(super) fn still_ready(message: &str) -> String {
+    capped(format!("Still ready: {message}"))
+}
+
+/// Beside what Ready says otherwise.
+pub(super) fn path_unchecked(message: &str) -> String {
+    capped(format!("{message}; spec.baseContentPath not checked: set spec.validation.repository"))
+}
+
+pub(super) fn in_progress() -> &'static str {
+    "Validation in progress"
+}
+
+pub(super) fn no_verdict() -> &'static str {
+    "Validation ended without a result; retrying"
 }
 
 pub(super) fn addresses_unknown(why: &str) -> String {
-    format!("Not connected: the cluster's own addresses, which tenants may not reach, are not known: {why}")
+    format!("Not attempted: the cluster's own addresses, which tenants may not reach, are unknown: {why}")
 }
 
 pub(super) fn resolved() -> &'static str {
-    "Everything that the spec refers to was found"
+    "All references resolved"
 }
 
 pub(super) fn not_a_tenant() -> String {
     format!(
-        "The namespace is not a tenant's: a cluster administrator makes it one by the label {}=<tenant>",
+        "Namespace belongs to no tenant; an administrator can label it {}=<tenant>",
         registry_api::TENANT_LABEL
     )
 }
 
 pub(super) fn beyond_quota(most: usize) -> String {
     format!(
-        "Not validated: the tenant has more than {most} TenantRegistries, and the oldest are validated; remove some, or ask a \
-         cluster administrator (tenantPolicy.maxRegistries)"
+        "Not validated: the tenant has more than {most} TenantRegistries (the oldest are validated); delete some or raise \
+         tenantPolicy.maxRegistries"
     )
 }
 
 pub(super) fn problem(problem: &Problem) -> String {
-    let what = format!("{problem}");
+    let what = sentence(&problem.to_string());
     match problem {
-        Problem::NotFound(_) => format!("{what}: create it, or correct the reference"),
         Problem::AccessDenied { reference, obstacle: Some(Obstacle { kind, name }), .. } => format!(
-            "{what}: RoleBinding registry-operator there refers to {kind} {name}, which can't be changed; its owner must delete it \
-             (kubectl delete rolebinding registry-operator -n {}), then the operator makes its own",
+            "{what}: RoleBinding registry-operator refers to {kind} {name}; its owner can run kubectl delete rolebinding \
+             registry-operator -n {}",
             reference.shelf.namespace
         ),
         Problem::AccessDenied { reference, operator, obstacle: None } => format!(
-            "{what}: give it access with kubectl create rolebinding registry-operator \
+            "{what}: forbidden; run kubectl create rolebinding registry-operator \
              --clusterrole=registry-operator-tenant {operator} -n {}",
             reference.shelf.namespace
         ),
-        _ => sentence(&what),
+        Problem::NotFound { .. }
+        | Problem::PolicyDenied(_)
+        | Problem::NoKey { .. }
+        | Problem::WrongType(_)
+        | Problem::Hosts { .. }
+        | Problem::OtherHosts { .. }
+        | Problem::NoHosts { .. }
+        | Problem::AwsTokenElsewhere { .. }
+        | Problem::NotText { .. }
+        | Problem::Credentials { .. }
+        | Problem::DockerConfig { .. }
+        | Problem::ClientCertificate { .. }
+        | Problem::Ca { .. }
+        | Problem::AwsKey { .. }
+        | Problem::OperatorIdentity
+        | Problem::NoCaKey { .. } => what,
     }
 }
 
@@ -92,47 +124,67 @@ pub(super) fn endpoint(finding: &EndpointFinding) -> String {
     use EndpointFinding as F;
     match finding {
         F::NotAttempted => not_attempted().to_owned(),
-        F::Reachable => "The endpoint accepts connections".to_owned(),
-        F::DnsFailure { host, cause } => dns(host, *cause),
+        F::Reachable => "The registry answers".to_owned(),
+        F::DnsFailure { host, cause } => format!("{}{}", sentence(&dns(host, *cause)), dns_advice(*cause)),
         F::ConnectionRefused { server } => {
-            format!(
-                "{server} refuses connections: check the endpoint's host and port, and that the registry runs"
-            )
+            format!("{server} refused the connection; check spec.endpoint and that the registry is running")
         }
         F::ConnectionFailed { server, cause } => {
-            format!("The connection to {server} failed: {}", connection(*cause))
+            format!("Connection to {server} failed: {}", connection(*cause))
         }
         F::Timeout { server, during } => {
-            format!("{server} took longer than spec.validation.timeout: time ran out during {during}")
+            format!("{} (spec.validation.timeout)", sentence(&timed_out(server, *during)))
         }
         F::NotARegistry { server, cause } => not_a_registry(server, *cause),
         F::RedirectRefused { server, to } => format!(
-            "{server} redirects to {}; redirects are not followed, so write the registry's own address into spec.endpoint",
-            to.as_deref().unwrap_or("an address that can't be read")
+            "{server} redirects to {}, and redirects are not followed; set spec.endpoint to the registry's own address",
+            to.as_deref().unwrap_or("an unreadable address")
         ),
         F::EgressDenied { server, address } => format!(
-            "{server} is at {address}, an address that registries may not be reached at; an administrator can allow it \
-             with --egress-allow"
+            "Connection to {server} ({address}) blocked by the egress policy; an administrator can allow it with \
+             --egress-allow"
         ),
         F::ProxyFailed { server, failure } => proxy(server, failure),
         F::ServerError { server, status } => {
-            format!("{server} answered with HTTP status {status}, a fault of its own")
+            format!("{server} failed: it returned HTTP status {status}; check the registry")
         }
-        F::Throttled { server } => {
-            format!("{server} answered that it gets too many requests (429); tried again later")
-        }
+        F::Throttled { server } => throttled(server),
     }
 }
 
+fn throttled(server: &HostPort) -> String {
+    format!("{server} is rate limiting requests (429); retrying later")
+}
+
+/// Of any host: the registry's, or its token service's.
 fn dns(host: &registry_probe::Host, cause: DnsFailure) -> String {
+    let why = match cause {
+        DnsFailure::NoSuchName => "the host name does not exist",
+        DnsFailure::NoAddress => "the host name has no address",
+        DnsFailure::ServerFailure => "the DNS server returned an error or is unreachable",
+        DnsFailure::NoAnswer => "the DNS server did not answer in time",
+        DnsFailure::OwnLimit => TOO_MANY_FILES,
+    };
+    format!("DNS lookup of {host} failed: {why}")
+}
+
+/// What to do where the host is the endpoint's.
+fn dns_advice(cause: DnsFailure) -> &'static str {
     match cause {
-        DnsFailure::NoSuchName => format!("The host name {host} does not exist: check spec.endpoint"),
-        DnsFailure::NoAddress => format!("The host name {host} has no address: check spec.endpoint"),
-        DnsFailure::ServerFailure => format!("The name servers failed to look up {host}"),
-        DnsFailure::NoAnswer => format!("The name servers did not answer for {host} in time"),
-        DnsFailure::OwnLimit => {
-            format!("Too many files are open here to look up {host}; raise the limit (ulimit -n)")
-        }
+        DnsFailure::NoSuchName | DnsFailure::NoAddress => "; check spec.endpoint",
+        DnsFailure::ServerFailure | DnsFailure::NoAnswer => "; check the cluster's DNS",
+        DnsFailure::OwnLimit => "",
+    }
+}
+
+const TOO_MANY_FILES: &str = "too many open files; raise the limit on open files (ulimit -n)";
+
+fn timed_out(server: &HostPort, during: Stage) -> String {
+    match during {
+        Stage::Resolve => format!("timed out resolving {}", server.host),
+        Stage::Connect => format!("timed out connecting to {server}"),
+        Stage::Tls => format!("timed out in the TLS handshake with {server}"),
+        Stage::Request => format!("timed out waiting for an answer from {server}"),
     }
 }
 
@@ -142,30 +194,31 @@ fn proxy(server: &HostPort, ProxyFailure { proxy, fault }: &ProxyFailure) -> Str
         ProxyFault::Dns(_) => {
             format!("the proxy's host name {} has no address; check the operator's --proxy", proxy.host)
         }
-        ProxyFault::Refused => format!("proxy {proxy} refuses connections; check the operator's --proxy"),
+        ProxyFault::Refused => format!("proxy {proxy} refused the connection; check the operator's --proxy"),
         ProxyFault::Connection(cause) => {
-            format!("the connection to proxy {proxy} failed: {}", connection(*cause))
+            format!("connection to proxy {proxy} failed: {}", connection(*cause))
         }
         ProxyFault::Timeout(Stage::Request) => {
             format!("proxy {proxy} did not answer (spec.validation.timeout)")
         }
-        ProxyFault::Timeout(_) => format!("timed out connecting to proxy {proxy} (spec.validation.timeout)"),
-        ProxyFault::Tls => format!(
-            "the certificate of proxy {proxy} can't be verified; put its CA into the operator's --ca-file"
-        ),
-        ProxyFault::LoginRequired => format!(
-            "proxy {proxy} wants a login (407); put user name and password into the operator's --proxy"
-        ),
-        ProxyFault::LoginRejected => format!(
-            "proxy {proxy} rejected the login (407); correct user name and password in the operator's --proxy"
-        ),
-        ProxyFault::Forbidden(status) => format!(
-            "proxy {proxy} does not allow it ({status}); allow {} there, or list it in the operator's --no-proxy",
-            server.host
-        ),
-        ProxyFault::Status(status) => format!("proxy {proxy} answered with HTTP status {status}"),
+        ProxyFault::Timeout(Stage::Resolve | Stage::Connect | Stage::Tls) => {
+            format!("timed out connecting to proxy {proxy} (spec.validation.timeout)")
+        }
+        ProxyFault::Tls => {
+            format!("the certificate of proxy {proxy} can't be verified; add its CA to --ca-file")
+        }
+        ProxyFault::LoginRequired => {
+            format!("proxy {proxy} requires a login (407); add it to the operator's --proxy")
+        }
+        ProxyFault::LoginRejected => {
+            format!("proxy {proxy} rejected the login (407); correct it in the operator's --proxy")
+        }
+        ProxyFault::Forbidden(status) => {
+            format!("proxy {proxy} denied it ({status}); allow the host there or add it to --no-proxy")
+        }
+        ProxyFault::Status(status) => format!("proxy {proxy} returned HTTP status {status}"),
         ProxyFault::NotHttp => {
-            format!("{proxy} does not speak HTTP as a proxy does; check the operator's --proxy")
+            format!("{proxy} is not an HTTP proxy; check the operator's --proxy")
         }
     };
     format!("{server} not reached: {what}")
@@ -173,30 +226,31 @@ fn proxy(server: &HostPort, ProxyFailure { proxy, fault }: &ProxyFailure) -> Str
 
 fn connection(cause: ConnectionFailure) -> &'static str {
     match cause {
-        ConnectionFailure::Unreachable => "there is no route to it",
-        ConnectionFailure::Closed => "it was closed before there was an answer",
-        ConnectionFailure::OwnLimit => "too many files are open here; raise the limit (ulimit -n)",
-        ConnectionFailure::Other => "it broke",
+        ConnectionFailure::Unreachable => "no route to the host",
+        ConnectionFailure::Closed => "closed without an answer",
+        ConnectionFailure::OwnLimit => TOO_MANY_FILES,
+        ConnectionFailure::Other => "network error",
     }
 }
 
 fn not_a_registry(server: &HostPort, cause: NotARegistry) -> String {
-    let what = match cause {
-        NotARegistry::Status(status) => format!("{server} answered /v2/ with HTTP status {status}"),
-        NotARegistry::NoSign => {
-            format!("{server} answered /v2/ with something that is not an OCI registry's")
-        }
-        NotARegistry::NotHttp => format!("{server} does not speak HTTP/1.1"),
-        NotARegistry::WantsTls => return format!("{server} wants TLS: write https:// into spec.endpoint"),
+    let why = match cause {
+        NotARegistry::Status(status) => format!("/v2/ returned HTTP status {status}"),
+        NotARegistry::NoSign => "the answer to /v2/ is not a registry's".to_owned(),
+        NotARegistry::NotHttp => "it does not speak HTTP/1.1".to_owned(),
+        NotARegistry::WantsTls => return format!("{server} requires TLS; use https:// in spec.endpoint"),
     };
-    format!("{what}: no OCI registry is there, so check spec.endpoint and its path")
+    format!("{server} is not an OCI registry: {why}; check spec.endpoint and its path")
 }
 
 pub(super) fn tls(finding: &TlsFinding) -> String {
     match finding {
         TlsFinding::NotAttempted => not_attempted().to_owned(),
-        TlsFinding::PlainHttp => "The endpoint is http://, so nothing is encrypted or verified".to_owned(),
-        TlsFinding::Verified => "The certificate was verified".to_owned(),
+        TlsFinding::PlainHttp => {
+            "Connection not encrypted: spec.endpoint uses http://; use https:// if the registry supports it"
+                .to_owned()
+        }
+        TlsFinding::Verified => "Certificate verified".to_owned(),
         TlsFinding::Skipped { server, defect, also, ca_would_verify } => {
             skipped(server, defect.as_ref(), also, *ca_would_verify)
         }
@@ -208,19 +262,18 @@ pub(super) fn tls(finding: &TlsFinding) -> String {
 
 fn skipped(server: &HostPort, defect: Option<&TlsDefect>, also: &[TlsDefect], ca: Option<bool>) -> String {
     let Some(defect) = defect else {
-        let with = if ca == Some(true) { " with the given CA" } else { "" };
+        let with = if ca == Some(true) { " with spec.tls.ca" } else { "" };
         return format!(
-            "Verification is skipped, as asked for; {server} would pass it{with}, so spec.tls.insecureSkipVerify can be dropped"
+            "Verification skipped; the certificate is valid{with}, so spec.tls.insecureSkipVerify can be removed"
         );
     };
-    let what =
-        format!("Verification is skipped, as asked for; {server} would fail it: {}", defects(defect, also));
+    let what = format!("Verification of {server} skipped: {}", defects(defect, also));
     match ca {
         None => what,
         Some(true) => {
-            format!("{what}; the given CA would verify it, so spec.tls.insecureSkipVerify can be dropped")
+            format!("{what}; valid with spec.tls.ca, so spec.tls.insecureSkipVerify can be removed")
         }
-        Some(false) => format!("{what}; the given CA would not verify it either"),
+        Some(false) => format!("{what}; spec.tls.ca would not verify it either"),
     }
 }
 
@@ -230,25 +283,52 @@ fn failed(
     also: &[TlsDefect],
     presented: Option<&PresentedCertificate>,
 ) -> String {
-    let what = format!("{server}: {}", defects(fault, also));
+    let what = match fault {
+        TlsDefect::HandshakeFailed(_) | TlsDefect::ClientCertificateRequired(_) => {
+            format!("TLS handshake with {server} failed: {}", defects(fault, also))
+        }
+        TlsDefect::Unusable(_)
+        | TlsDefect::UnknownIssuer { .. }
+        | TlsDefect::Expired { .. }
+        | TlsDefect::NotYetValid { .. }
+        | TlsDefect::HostnameMismatch { .. } => {
+            format!("Verification of {server} failed: {}", defects(fault, also))
+        }
+    };
     let shown =
         presented.map_or_else(String::new, |certificate| format!(" (presented: {})", describe(certificate)));
-    let advice = match fault {
-        TlsDefect::UnknownIssuer { .. } => {
-            "; give its CA certificate in spec.tls.ca, or skip verification with spec.tls.insecureSkipVerify"
+    format!("{what}{shown}{}", tls_advice(fault))
+}
+
+fn tls_advice(fault: &TlsDefect) -> &'static str {
+    match fault {
+        TlsDefect::HandshakeFailed(HandshakeFault::NotTls) => {
+            "; check the port, or use http:// in spec.endpoint"
         }
-        TlsDefect::Expired { .. } => {
-            "; renew it on the registry, or skip verification with spec.tls.insecureSkipVerify"
-        }
-        TlsDefect::HostnameMismatch { .. } => {
-            "; write a host that it is for into spec.endpoint, or skip verification with spec.tls.insecureSkipVerify"
-        }
+        TlsDefect::HandshakeFailed(
+            HandshakeFault::ProtocolVersion
+            | HandshakeFault::NoCommonAlgorithm
+            | HandshakeFault::NoHttp1
+            | HandshakeFault::BadSignature
+            | HandshakeFault::Alert(_),
+        ) => "; check the server's TLS settings",
+        TlsDefect::HandshakeFailed(HandshakeFault::UnknownHost) => "; check the host in spec.endpoint",
+        TlsDefect::HandshakeFailed(HandshakeFault::Closed | HandshakeFault::Other) => "",
         TlsDefect::ClientCertificateRequired(ClientCertificateFault::Missing) => {
-            "; name a Secret with one in spec.tls.clientCertificate.secretRef"
+            "; set spec.tls.clientCertificate.secretRef"
         }
-        _ => "",
-    };
-    format!("{what}{shown}{advice}")
+        TlsDefect::ClientCertificateRequired(ClientCertificateFault::Refused) => {
+            "; replace it in the Secret of spec.tls.clientCertificate"
+        }
+        TlsDefect::ClientCertificateRequired(ClientCertificateFault::Expired) => {
+            "; renew it in the Secret of spec.tls.clientCertificate"
+        }
+        TlsDefect::Unusable(_) => "; replace it or set spec.tls.insecureSkipVerify",
+        TlsDefect::UnknownIssuer { .. } => "; add its CA to spec.tls.ca or set spec.tls.insecureSkipVerify",
+        TlsDefect::Expired { .. } => "; renew it or set spec.tls.insecureSkipVerify",
+        TlsDefect::NotYetValid { .. } => "; check the clocks or set spec.tls.insecureSkipVerify",
+        TlsDefect::HostnameMismatch { .. } => "; correct spec.endpoint or set spec.tls.insecureSkipVerify",
+    }
 }
 
 fn describe(certificate: &PresentedCertificate) -> String {
@@ -259,45 +339,45 @@ fn describe(certificate: &PresentedCertificate) -> String {
 }
 
 fn defects(first: &TlsDefect, also: &[TlsDefect]) -> String {
-    std::iter::once(first).chain(also).map(defect).collect::<Vec<_>>().join("; and ")
+    std::iter::once(first).chain(also).map(defect).collect::<Vec<_>>().join(", and ")
 }
 
 fn defect(defect: &TlsDefect) -> String {
     let whose = |issuer: &Option<String>| {
         issuer.as_ref().map_or_else(
-            || "its certificate".to_owned(),
+            || "the certificate".to_owned(),
             |issuer| format!("the issuer's certificate {issuer}"),
         )
     };
     match defect {
-        TlsDefect::HandshakeFailed(fault) => format!("the TLS handshake failed: {fault}"),
+        TlsDefect::HandshakeFailed(fault) => fault.to_string(),
         TlsDefect::ClientCertificateRequired(fault) => client_certificate(*fault).to_owned(),
         TlsDefect::Unusable(unusable) => unusable.to_string(),
         TlsDefect::UnknownIssuer { self_signed: true, .. } => {
-            "its certificate is self-signed, and not among those that are trusted".to_owned()
+            "the certificate is self-signed and not trusted".to_owned()
         }
         TlsDefect::UnknownIssuer { issuer, .. } => {
-            format!("its certificate's issuer {issuer} is not trusted")
+            format!("the certificate's issuer {issuer} is not trusted")
         }
         TlsDefect::Expired { not_after, issuer } => format!("{} expired at {not_after}", whose(issuer)),
         TlsDefect::NotYetValid { not_before, issuer } => {
             format!("{} is not valid before {not_before}", whose(issuer))
         }
         TlsDefect::HostnameMismatch { expected, names } if names.is_empty() => {
-            format!("its certificate names no host, so not {expected}")
+            format!("the certificate is for no host, and so not for {expected}")
         }
         TlsDefect::HostnameMismatch { expected, names } => {
             let names = listed(names.iter().map(String::as_str), "and");
-            format!("its certificate is not for {expected} but for {names}")
+            format!("the certificate is for {names}, not for {expected}")
         }
     }
 }
 
 fn client_certificate(fault: ClientCertificateFault) -> &'static str {
     match fault {
-        ClientCertificateFault::Missing => "it wants a certificate from its clients, and none was given",
-        ClientCertificateFault::Refused => "it refused the client certificate",
-        ClientCertificateFault::Expired => "it refused the client certificate, which has expired",
+        ClientCertificateFault::Missing => "the server requires a client certificate",
+        ClientCertificateFault::Refused => "the server rejected the client certificate",
+        ClientCertificateFault::Expired => "the server rejected the expired client certificate",
     }
 }
 
@@ -307,109 +387,112 @@ pub(super) fn credentials(finding: &CredentialsFinding) -> String {
         F::NotAttempted => not_attempted().to_owned(),
         F::Validated(_) => "Credentials validated".to_owned(),
         F::AnonymousAccess => {
-            "The registry serves anonymous clients; no credentials are given or needed".to_owned()
+            "The registry allows anonymous access; no credentials are given or needed".to_owned()
         }
         F::Rejected { by, status } => format!(
             "{by} rejected the credentials ({status}); update the Secret to retry immediately, otherwise retries back off"
         ),
         F::ForbiddenToAll { by } => format!(
-            "{by} refuses access (403) and asks for no credentials: check its firewall and its network rules"
+            "{by} forbids access (403) without asking for credentials; check its firewall and network rules"
         ),
         F::Forbidden { by } => format!(
-            "{by} forbids access with these credentials (403): the account lacks rights, or is locked"
+            "{by} forbids access with these credentials (403); check the account's permissions and that it is not locked"
         ),
-        F::Required => "The registry wants credentials: name a Secret in spec.auth".to_owned(),
-        F::Expired => "The credentials have expired: renew them in the Secret".to_owned(),
+        F::Required => "The registry requires credentials; set spec.auth".to_owned(),
+        F::Expired => "The credentials have expired; renew them in the Secret".to_owned(),
         F::UntrustedTokenService { service, cause } => untrusted(service.as_ref(), *cause),
         F::TokenRefused { issuer } => format!(
-            "The token service {issuer} accepted the credentials, but the registry refused the token that it issued: the \
-             registry and its token service disagree"
+            "The registry rejected the token that token service {issuer} issued; ask the registry's administrator to check \
+             both"
         ),
-        F::UnsupportedScheme { schemes } => format!(
-            "The registry asks for {} authentication, and spec.auth holds nothing that answers it",
-            if schemes.is_empty() {
-                "no known".to_owned()
-            } else {
-                listed(schemes.iter().map(String::as_str), "or")
-            }
-        ),
+        F::UnsupportedScheme { schemes } => unsupported(schemes),
         F::Unprovable(why) => unprovable(*why),
-        F::Throttled { by } => {
-            format!("{by} answered that it gets too many requests (429); tried again later")
-        }
+        F::Throttled { by } => throttled(by),
         F::Withheld { server, why } => withheld(&server.to_string(), *why),
         F::TemporarilyUnavailable { server, cause } => {
-            format!("The credentials could not be tried: {}", unavailable(server, cause))
+            format!("Credentials not checked: {}", unavailable(server, cause))
         }
     }
+}
+
+fn unsupported(schemes: &[String]) -> String {
+    if schemes.is_empty() {
+        return "The registry offers no known authentication scheme; check spec.endpoint".to_owned();
+    }
+    format!(
+        "The registry asks for {} authentication, which spec.auth does not support; check spec.auth",
+        listed(schemes.iter().map(String::as_str), "or")
+    )
 }
 
 /// Why credentials wait for their turn, with the bounds of [`table`].
 pub(super) fn withheld(server: &str, why: Withholding) -> String {
     match why {
         Withholding::TriedTooOften => format!(
-            "{server} rejected the credentials; update the Secret to retry immediately. The requested validation waits its turn: \
-             at most {} tries of the same credentials are made in a minute, and {} in all",
+            "{server} rejected the credentials; update the Secret to retry immediately (limit: {} attempts a minute with the \
+             same credentials, {} in all)",
             table::MOST_OF_THE_SAME,
             table::MOST_AT_A_HOST
         ),
         Withholding::TooManyRejected => format!(
-            "Credentials not sent to {server}: it rejected {} attempts within a minute; retrying when it is their turn",
+            "Credentials not sent to {server}: it rejected {} attempts within a minute; retrying later",
             table::MOST_AT_A_HOST
         ),
         Withholding::MemoryFull => format!(
-            "Credentials not sent to {server}: {} other credentials were rejected; correct or remove the registries that are \
-             Rejected, retrying later",
+            "Credentials not sent to {server}: {} others were rejected already; correct or delete the registries that are \
+             Rejected",
             table::MOST_REJECTED
         ),
-        Withholding::UnderWay => format!(
-            "Credentials not sent to {server}: another registry is trying the same ones, without an answer in time; retrying"
-        ),
+        Withholding::UnderWay => {
+            format!("Credentials not sent to {server}: another registry is trying the same ones; retrying")
+        }
     }
 }
 
 fn untrusted(service: Option<&HostPort>, cause: Distrust) -> String {
-    let service = service.map_or_else(|| "a place that can't be read".to_owned(), HostPort::to_string);
+    let service = service.map_or_else(|| "with an unreadable address".to_owned(), HostPort::to_string);
     let why = match cause {
-        Distrust::NoRealm => "its challenge names no token service".to_owned(),
-        Distrust::PlainHttp => "it is not encrypted, though the registry is".to_owned(),
-        Distrust::UserInfo => "its URL holds a user name or password".to_owned(),
-        Distrust::OtherSite => {
-            "it is at another site; an administrator can trust it with --trusted-token-service".to_owned()
+        Distrust::NoRealm => {
+            return "Credentials not sent: the registry names no valid token service; ask its administrator to correct the \
+                    challenge"
+                .to_owned();
         }
-        Distrust::EgressDenied => "its address is one that may not be reached".to_owned(),
-        Distrust::Redirect => "it redirects to another place".to_owned(),
+        Distrust::PlainHttp => "uses http:// while the registry uses https://",
+        Distrust::UserInfo => "has a user name or password in its URL",
+        Distrust::OtherSite => {
+            "is on a different site; an administrator can allow it with --trusted-token-service"
+        }
+        Distrust::EgressDenied => {
+            "is blocked by the egress policy; an administrator can allow it with --egress-allow"
+        }
+        Distrust::Redirect => "redirects to another address",
     };
-    format!("The registry wants the credentials sent to {service}, which was not done: {why}")
+    format!("Credentials not sent: token service {service} {why}")
 }
 
 fn unprovable(why: Unprovable) -> String {
     let why = match why {
-        Unprovable::AnonymousServed => "the registry serves anonymous clients just the same".to_owned(),
-        Unprovable::AnonymousTokenServed => {
-            "its token service gives anonymous clients the same access".to_owned()
-        }
-        Unprovable::NothingAskedForToken => "the registry never asked for them".to_owned(),
-        Unprovable::TokenRequestRefused => {
-            "its token service gives no token without a repository (400)".to_owned()
-        }
+        Unprovable::AnonymousServed => "the registry allows anonymous access",
+        Unprovable::AnonymousTokenServed => "anonymous tokens give the same access",
+        Unprovable::NothingAskedForToken => "the registry never asked for them",
+        Unprovable::TokenRequestRefused => "the token service requires a repository (400)",
     };
     format!(
-        "Nothing proves the credentials right or wrong: {why}; name a protected repository in spec.validation.repository"
+        "Credentials could not be verified: {why}; set spec.validation.repository to a private repository"
     )
 }
 
 fn unavailable(server: &HostPort, cause: &Unavailable) -> String {
     match cause {
         Unavailable::Dns(cause) => dns(&server.host, *cause),
-        Unavailable::Refused => format!("{server} refuses connections"),
+        Unavailable::Refused => format!("{server} refused the connection"),
         Unavailable::Connection(cause) => {
-            format!("the connection to {server} failed: {}", connection(*cause))
+            format!("connection to {server} failed: {}", connection(*cause))
         }
-        Unavailable::Timeout(during) => format!("{server} took too long: time ran out during {during}"),
-        Unavailable::Status(status) => format!("{server} answered with HTTP status {status}"),
-        Unavailable::NoToken => format!("{server} answered without a token"),
-        Unavailable::Unreadable => format!("the answer of {server} can't be read"),
+        Unavailable::Timeout(during) => timed_out(server, *during),
+        Unavailable::Status(status) => format!("{server} returned HTTP status {status}"),
+        Unavailable::NoToken => format!("token service {server} returned no token"),
+        Unavailable::Unreadable => format!("{server} sent an unreadable answer"),
         Unavailable::Proxy(failure) => proxy(server, failure),
     }
 }
@@ -418,14 +501,13 @@ pub(super) fn content_path(finding: &ContentPathFinding) -> String {
     use ContentPathFinding as F;
     match finding {
         F::NotAttempted => not_attempted().to_owned(),
-        F::Accessible { repository } => format!("The repository {repository} can be read"),
+        F::Accessible { repository } => format!("Repository {repository} is readable"),
         F::Denied { repository, status } => format!(
-            "The registry refuses to let {repository} be read ({status}): the account lacks the right to pull, or there is no \
-             such repository"
+            "Reading {repository} denied ({status}); check that the repository exists and the account may pull from it"
         ),
         F::NotFound { repository } => {
             format!(
-                "There is no repository {repository}: check spec.baseContentPath and spec.validation.repository"
+                "Repository {repository} not found; check spec.baseContentPath and spec.validation.repository"
             )
         }
         F::Inconclusive(why) => inconclusive(why),
@@ -435,21 +517,23 @@ pub(super) fn content_path(finding: &ContentPathFinding) -> String {
 fn inconclusive(why: &Inconclusive) -> String {
     match why {
         Inconclusive::NoRepositoryNamed => {
-            "No repository is named in spec.validation.repository, and registries say nothing of a path above repositories"
-                .to_owned()
+            "Content path not checked: set spec.validation.repository".to_owned()
         }
         Inconclusive::NoTags { repository } => {
-            format!("{repository} has no tags; some registries answer so for a repository that does not exist")
+            format!(
+                "Repository {repository} has no tags, or does not exist; push a tag or check spec.validation.repository"
+            )
         }
         Inconclusive::NotListed { repository, status } => format!(
-            "The registry refuses the list of tags of {repository} ({status}), and there is no tag latest to check: whether it can \
-             be pulled from is not known"
+            "Listing tags of {repository} denied ({status}), and it has no tag latest; allow the account to list tags"
         ),
         Inconclusive::UnexpectedStatus { repository, status } => {
-            format!("The registry answered the request for {repository} with HTTP status {status}, which says nothing")
+            format!(
+                "Reading {repository} failed: the registry returned HTTP status {status}; check the registry"
+            )
         }
         Inconclusive::Unavailable { repository, server, cause } => {
-            format!("{repository} could not be read: {}", unavailable(server, cause))
+            format!("Reading {repository} failed: {}", unavailable(server, cause))
         }
     }
 }

@@ -231,8 +231,7 @@ fn a_content_path_that_nothing_is_known_of_is_said_beside_ready() {
     assert_eq!(message(|_| ()), "Credentials validated", "no path is asked for");
     assert_eq!(
         message(|subject| subject.spec.base_content_path = Some("paks".into())),
-        "Credentials validated; spec.baseContentPath is not checked: name a repository below it in \
-         spec.validation.repository"
+        "Credentials validated; spec.baseContentPath not checked: set spec.validation.repository"
     );
     let named = message(|subject| {
         subject.spec.base_content_path = Some("packs".into());
@@ -454,7 +453,7 @@ fn a_proxys_failure_is_told_as_the_proxys() {
         (
             ProxyFault::Refused,
             "ConnectionRefused",
-            "refuses connections; check the operator's --proxy",
+            "refused the connection; check the operator's --proxy",
             false,
         ),
         (
@@ -470,24 +469,24 @@ fn a_proxys_failure_is_told_as_the_proxys() {
             false,
         ),
         (ProxyFault::Timeout(Stage::Request), "Timeout", "did not answer (spec.validation.timeout)", false),
-        (ProxyFault::Connection(ConnectionFailure::Closed), "ConnectionFailed", "closed before", false),
-        (ProxyFault::Tls, "ConnectionFailed", "put its CA into the operator's --ca-file", false),
-        (ProxyFault::NotHttp, "ConnectionFailed", "does not speak HTTP as a proxy does", false),
-        (ProxyFault::Status(503), "ConnectionFailed", "answered with HTTP status 503", false),
-        (ProxyFault::Status(405), "ConnectionFailed", "answered with HTTP status 405", true),
+        (
+            ProxyFault::Connection(ConnectionFailure::Closed),
+            "ConnectionFailed",
+            "closed without an answer",
+            false,
+        ),
+        (ProxyFault::Tls, "ConnectionFailed", "add its CA to --ca-file", false),
+        (ProxyFault::NotHttp, "ConnectionFailed", "is not an HTTP proxy", false),
+        (ProxyFault::Status(503), "ConnectionFailed", "returned HTTP status 503", false),
+        (ProxyFault::Status(405), "ConnectionFailed", "returned HTTP status 405", true),
         (
             ProxyFault::LoginRequired,
             "ConnectionFailed",
-            "put user name and password into the operator's --proxy",
+            "requires a login (407); add it to the operator's --proxy",
             true,
         ),
-        (
-            ProxyFault::LoginRejected,
-            "ConnectionFailed",
-            "correct user name and password in the operator's --proxy",
-            true,
-        ),
-        (ProxyFault::Forbidden(403), "EgressDenied", "list it in the operator's --no-proxy", true),
+        (ProxyFault::LoginRejected, "ConnectionFailed", "correct it in the operator's --proxy", true),
+        (ProxyFault::Forbidden(403), "EgressDenied", "add it to --no-proxy", true),
     ] {
         let status = status(fault);
         let condition = status.condition(ConditionType::EndpointReachable).unwrap();

@@ -280,7 +280,7 @@ impl Shared {
             _ => RequestOutcome::Refused,
         };
         (self.observe)(refusal.api, outcome);
-        tracing::debug!(api = refusal.api.as_str(), region = refusal.region, cause = ?refusal.cause, "AWS gave nothing");
+        tracing::debug!(api = refusal.api.as_str(), region = refusal.region, cause = ?refusal.cause, "AWS request refused");
         refusal
     }
 }

@@ -90,13 +90,13 @@ impl fmt::Debug for Place {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum PlaceError {
     /// The host is not ECR's, and no region is given.
-    #[error("spec.auth.ecr.region is needed: the host of spec.endpoint does not tell the region")]
+    #[error("spec.auth.ecr.region is required: the host in spec.endpoint does not contain the region")]
     NoRegion,
     /// The region is not one.
-    #[error("spec.auth.ecr.region is not an AWS region such as eu-central-1")]
+    #[error("spec.auth.ecr.region must be an AWS region such as eu-central-1")]
     NotARegion,
     /// A public registry is served to anybody.
-    #[error("ECR Public is served to anybody: remove credentials and sts from spec.auth.ecr")]
+    #[error("ECR Public needs no credentials; remove credentials and sts from spec.auth.ecr")]
     Public,
 }
 

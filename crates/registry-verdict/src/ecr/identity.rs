@@ -24,10 +24,10 @@ pub struct Keys {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum KeyFault {
     /// There is nothing.
-    #[error("is empty")]
+    #[error("is empty; set it")]
     Empty,
     /// There are characters in it that no request could be signed with.
-    #[error("holds characters that access keys don't have, such as a space or a line break")]
+    #[error("contains characters that access keys never have, such as a space or newline; correct it")]
     Characters,
 }
 

@@ -34,10 +34,15 @@ pub use references::{
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum Problem {
     /// The object is not there.
-    #[error("{0} does not exist")]
-    NotFound(Reference),
+    #[error("{reference} not found; create it or correct {field}")]
+    NotFound {
+        /// The object.
+        reference: Reference,
+        /// The field that names it.
+        field: &'static str,
+    },
     /// The operator may not read it.
-    #[error("the operator may not read {reference}")]
+    #[error("failed to read {reference}")]
     AccessDenied {
         /// The object.
         reference: Reference,
@@ -48,12 +53,12 @@ pub enum Problem {
     },
     /// The operator may not read the tenant policy, without which nothing of a tenant's is sent.
     #[error(
-        "the operator may not read {0}, which says what tenants may do: a cluster administrator installs the chart's Role \
-         registry-operator-system again"
+        "failed to read {0}: forbidden; an administrator can reinstall the chart's Role \
+         registry-operator-system"
     )]
     PolicyDenied(Reference),
     /// A key is missing.
-    #[error("{reference} has no key {key}")]
+    #[error("{reference} has no key {key}; add it")]
     NoKey {
         /// The object.
         reference: Reference,
@@ -64,7 +69,7 @@ pub enum Problem {
     #[error("{0}")]
     WrongType(WrongType),
     /// The annotation with the Secret's hosts can't be read.
-    #[error("the annotation {HOSTS_ANNOTATION} of {reference} {cause}")]
+    #[error("annotation {HOSTS_ANNOTATION} of {reference} is invalid: {cause}")]
     Hosts {
         /// The Secret.
         reference: Reference,
@@ -73,8 +78,8 @@ pub enum Problem {
     },
     /// The Secret is for other hosts.
     #[error(
-        "{reference} is for other hosts than {server}, by its annotation {HOSTS_ANNOTATION}: correct spec.endpoint, or \
-         have the Secret's owner add the host there"
+        "{reference} not used for {server}: annotation {HOSTS_ANNOTATION} does not list it; add it or correct \
+            spec.endpoint"
     )]
     OtherHosts {
         /// The Secret.
@@ -84,7 +89,7 @@ pub enum Problem {
     },
     /// The Secret does not say which hosts it is for, and must.
     #[error(
-        "{reference} does not say which hosts it is for, as tenantPolicy.secretHosts requires: if {server} may have it, run {}",
+        "{reference} not used: tenantPolicy.secretHosts requires annotation {HOSTS_ANNOTATION}; to allow {server}, run {}",
         annotate(.reference, .server)
     )]
     NoHosts {
@@ -95,15 +100,15 @@ pub enum Problem {
     },
     /// AWS's token would go to a host that is neither ECR's nor listed.
     #[error(
-        "spec.endpoint names {server}, which is not a host of AWS ECR: a TenantRegistry sends AWS's tokens to other hosts \
-         only where tenantPolicy.allowedEndpoints lists them; ask a cluster administrator to add it"
+        "AWS token not sent: spec.endpoint ({server}) is not an ECR host; an administrator can add it to \
+         tenantPolicy.allowedEndpoints"
     )]
     AwsTokenElsewhere {
         /// The endpoint's server.
         server: HostPort,
     },
     /// A value is no UTF-8 text.
-    #[error("the key {key} of {reference} is not UTF-8 text")]
+    #[error("key {key} of {reference} is not UTF-8 text; correct the value")]
     NotText {
         /// The Secret.
         reference: Reference,
@@ -111,7 +116,7 @@ pub enum Problem {
         key: &'static str,
     },
     /// The values are no credentials.
-    #[error("{reference} can't be used: {cause}")]
+    #[error("{reference} is invalid: {cause}")]
     Credentials {
         /// The Secret.
         reference: Reference,
@@ -143,7 +148,7 @@ pub enum Problem {
         cause: CaError,
     },
     /// A value is no part of AWS access keys.
-    #[error("the key {key} of {reference} {cause}")]
+    #[error("key {key} of {reference} {cause}")]
     AwsKey {
         /// The Secret.
         reference: Reference,
@@ -154,12 +159,12 @@ pub enum Problem {
     },
     /// The operator's own AWS identity is asked for where it may not be.
     #[error(
-        "the operator's own AWS identity is for SystemRegistries only: name a Secret with access keys in \
-         spec.auth.ecr.sts.secretRef"
+        "the operator's AWS identity is only for SystemRegistries; set spec.auth.ecr.sts.secretRef to a Secret with access \
+         keys"
     )]
     OperatorIdentity,
     /// The CA's key is missing.
-    #[error("{reference} has no key {key} with the CA certificates")]
+    #[error("{reference} has no key {key} with CA certificates; add it or set the key in spec.tls.ca")]
     NoCaKey {
         /// The object.
         reference: Reference,
@@ -395,13 +400,17 @@ impl<O: Objects> Reader<'_, O> {
         kind: ReferenceKind,
         KeyRef { name, key }: &KeyRef,
     ) -> Result<CaBundle, Stop<O::Error>> {
-        let (reference, content) = self.read(kind, name).await?;
+        let field = match kind {
+            ReferenceKind::ConfigMap => "spec.tls.ca.configMapRef",
+            ReferenceKind::Secret => "spec.tls.ca.secretRef",
+        };
+        let (reference, content) = self.read(kind, name, field).await?;
         // Nothing of it is sent; but a Secret that names its hosts is used for no other.
         check_hosts(&reference, &content, self.server, false)?;
         let Some(pem) = content.get(key) else {
             return Err(Problem::NoCaKey { reference, key: key.clone() }.into());
         };
-        let source_name = format!("the key {key} of {reference}");
+        let source_name = format!("key {key} of {reference}");
         Ok(CaBundle::parse(pem).map_err(|cause| Problem::Ca { source_name, cause })?)
     }
 
@@ -419,7 +428,8 @@ impl<O: Objects> Reader<'_, O> {
         purpose: Purpose,
         secret: &SecretRef,
     ) -> Result<(Reference, Arc<Content>), Stop<O::Error>> {
-        let (reference, content) = self.read(ReferenceKind::Secret, &secret.name).await?;
+        let (reference, content) =
+            self.read(ReferenceKind::Secret, &secret.name, purpose.reference()).await?;
         check_type(purpose, &reference, &content)?;
         let required = self.policy.as_ref().is_some_and(TenantPolicy::requires_secret_hosts);
         check_hosts(&reference, &content, self.server, required)?;
@@ -430,6 +440,7 @@ impl<O: Objects> Reader<'_, O> {
         &mut self,
         kind: ReferenceKind,
         name: &str,
+        field: &'static str,
     ) -> Result<(Reference, Arc<Content>), Stop<O::Error>> {
         let reference = Reference::new(kind, self.namespace, name);
         let content = self.objects.read(&reference).await?;
@@ -439,7 +450,7 @@ impl<O: Objects> Reader<'_, O> {
         self.contents.add(content.as_ref().map_or(&[][..], |content| &content.digest.0));
         match content {
             Some(content) => Ok((reference, content)),
-            None => Err(Problem::NotFound(reference).into()),
+            None => Err(Problem::NotFound { reference, field }.into()),
         }
     }
 }

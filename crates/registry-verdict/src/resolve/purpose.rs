@@ -48,6 +48,16 @@ impl Purpose {
         }
     }
 
+    /// The field that names the Secret.
+    pub fn reference(self) -> &'static str {
+        match self {
+            Self::Basic => "spec.auth.basic.secretRef",
+            Self::Token => "spec.auth.token.secretRef",
+            Self::AwsKeys => "the secretRef in spec.auth.ecr",
+            Self::ClientCertificate => "spec.tls.clientCertificate.secretRef",
+        }
+    }
+
     /// The command that makes such a Secret, after its name and namespace.
     fn options(self) -> String {
         match self {
@@ -73,13 +83,19 @@ pub struct WrongType {
     pub(super) purpose: Purpose,
 }
 
+impl WrongType {
+    /// A Secret of type `found`, named where the other purpose is.
+    pub fn new(reference: Reference, found: &str, purpose: Purpose) -> Self {
+        Self { reference, found: found.to_owned(), purpose }
+    }
+}
+
 impl fmt::Display for WrongType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { reference, found, purpose } = self;
         write!(
             f,
-            "{reference} is of type {found}, and {} takes only {}: a type can't be changed, so delete the Secret or choose \
-             another name, and run kubectl create secret {} {} -n {} {}",
+            "{reference} has type {found}, but {} needs {}; delete it and run kubectl create secret {} {} -n {} {}",
             purpose.field(),
             purpose.types().join(" or "),
             purpose.kind(),
@@ -96,7 +112,7 @@ pub(super) fn check_type(purpose: Purpose, reference: &Reference, content: &Cont
     if purpose.types().contains(&found) {
         return Ok(());
     }
-    Err(Problem::WrongType(WrongType { reference: reference.clone(), found: found.to_owned(), purpose }))
+    Err(Problem::WrongType(WrongType::new(reference.clone(), found, purpose)))
 }
 
 /// Refuses a Secret that is for other hosts than `server`, or, where that is `required`, does not say for which it is.

@@ -60,7 +60,7 @@ impl Reference {
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} in namespace {}", self.shelf.kind, self.name, self.shelf.namespace)
+        write!(f, "{} {}/{}", self.shelf.kind, self.shelf.namespace, self.name)
     }
 }
 
@@ -147,7 +147,7 @@ pub struct Obstacle {
 #[derive(Debug, Error)]
 pub enum ReadError<E> {
     /// The API server forbids it.
-    #[error("reading {reference} is forbidden to {operator}")]
+    #[error("failed to read {reference}: forbidden for {operator}")]
     Forbidden {
         /// What was to be read.
         reference: Reference,
