@@ -16,7 +16,7 @@ pub fn all_pages() -> Result<Vec<String>> {
     for directory in ["docs/decisions", "tests"] {
         all.extend(pages_below(directory)?);
     }
-    all.push("CHANGELOG.md".to_owned());
+    all.extend(["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned));
     Ok(all)
 }
 
