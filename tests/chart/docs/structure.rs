@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use super::page::code;
-use crate::programs::in_repository;
+use super::page::{code, pages_below};
+use crate::programs::{in_repository, text_of};
 
 const PAGES: [&str; 2] = ["docs/architecture.md", "CONTRIBUTING.md"];
 
@@ -66,6 +66,23 @@ fn names_on_the_developers_pages_exist() -> Result<()> {
     }
     ensure!(missing.is_empty(), "no module in src/ or crates/ defines {missing:#?}");
     ensure!(count > 20, "{count} names");
+    Ok(())
+}
+
+#[test]
+fn every_decision_is_listed_with_its_title() -> Result<()> {
+    let list = text_of("docs/decisions/README.md")?;
+    let mut count = 0;
+    for page in pages_below("docs/decisions")?.iter().filter(|page| !page.ends_with("README.md")) {
+        let text = text_of(page)?;
+        let title = text.lines().next().and_then(|line| line.strip_prefix("# ")?.split_once(' '));
+        let (number, title) = title.with_context(|| format!("{page} has no title"))?;
+        let file = page.rsplit('/').next().unwrap_or_default();
+        let row = format!("| [{number}]({file}) | {title} |");
+        ensure!(list.contains(&row), "docs/decisions/README.md has no row {row}");
+        count += 1;
+    }
+    ensure!(count > 50, "{count} decisions");
     Ok(())
 }
 
