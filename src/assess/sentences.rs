@@ -9,7 +9,7 @@ use registry_probe::{
 
 use crate::{access::Obstacle, rejections::table, resolve::Problem, words::listed};
 
-/// The contract's bound on a message, in characters.
+/// The most characters of a message (docs/architecture.md#promises).
 const LONGEST: usize = 1024;
 
 /// `text` without control characters: what a server says must not move a terminal's cursor.

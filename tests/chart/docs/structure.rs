@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::page::{code, pages_below};
+use super::{
+    links::anchors,
+    page::{code, pages_below},
+};
 use crate::programs::{in_repository, text_of};
 
 const PAGES: [&str; 2] = ["docs/architecture.md", "CONTRIBUTING.md"];
@@ -93,4 +96,28 @@ fn finds_definitions_by_whole_name() {
     assert!(!defines("fn runs()", "run") && !defines("let run = 1;", "run"));
     assert!(is_of(Path::new("src/queue.rs"), "queue") && is_of(Path::new("src/queue/tests.rs"), "queue"));
     assert!(!is_of(Path::new("src/queues.rs"), "queue"));
+}
+
+/// Comments in the code send readers to sections of pages. `docs/page.md#anchor`, in any Rust file.
+#[test]
+fn sections_that_comments_name_exist() -> Result<()> {
+    let directories = ["src", "crates", "tests"];
+    let mut files = Vec::new();
+    for directory in directories {
+        files.extend(sources(&in_repository(directory))?);
+    }
+    let mut count = 0;
+    for file in files.iter().filter(|file| !file.ends_with("structure.rs")) {
+        let text = std::fs::read_to_string(file)?;
+        for (at, _) in text.match_indices("docs/").filter(|(at, _)| !text[..*at].ends_with('/')) {
+            let is_of_link = |c: &char| c.is_ascii_alphanumeric() || "/-._#".contains(*c);
+            let link: String = text[at..].chars().take_while(is_of_link).collect();
+            let Some((page, anchor)) = link.split_once('#') else { continue };
+            let anchor = anchor.trim_end_matches('.');
+            ensure!(anchors(page)?.iter().any(|known| known == anchor), "{}: {link}", file.display());
+            count += 1;
+        }
+    }
+    ensure!(count > 5, "{count} links");
+    Ok(())
 }
