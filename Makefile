@@ -56,7 +56,7 @@ check: ## the inner loop: formatting, lints, unit tests; starts nothing
 .PHONY: test
 test: tools test-chart ## everything: unit tests, system tests on a real control plane, the chart
 	cargo test --workspace --no-fail-fast
-	cargo test --package registry-operator --lib --no-default-features
+	cargo test --package registry-operator --package registry-verdict --lib --no-default-features
 	cargo test --workspace --test distribution -- --ignored
 
 .PHONY: test-chart

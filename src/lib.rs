@@ -1,32 +1,11 @@
-//! The operator: Kubernetes in, Kubernetes out. What a manifest may say is `registry-api`; whether a registry can be
-//! used is `registry-probe`.
+//! The operator: Kubernetes in, Kubernetes out. What a manifest may say is `registry-api`; what is said of a registry is
+//! `registry-verdict`. Each room's `mod.rs` says what it owns and what it may touch.
 
-pub mod access;
-pub mod api_client;
-pub mod assess;
-pub mod availability;
-pub mod cluster;
 pub mod controller;
-pub mod ecr;
-pub mod events;
-pub mod exposition;
-pub mod health;
 pub mod kubernetes;
-pub mod lease;
-pub mod metrics;
-pub mod publish;
+pub mod observability;
+pub mod pull_secrets;
 pub mod queue;
-pub mod quota;
-pub mod ready;
-pub mod reconcile;
-pub mod rejections;
-pub mod resolve;
-pub mod schedule;
-pub mod server;
+pub mod replica;
 pub mod settings;
-pub mod subject;
-pub mod trust;
-pub mod validate;
-pub mod watch;
-pub mod whoami;
-pub mod words;
+pub mod tenancy;

@@ -3,34 +3,27 @@
 use std::{
     io::{ErrorKind, Write as _},
     process::ExitCode,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
 use registry_operator::{
-    access::{Access, AccessError},
-    api_client,
-    availability::Availability,
-    cluster::ClusterAddresses,
-    controller,
-    ecr::Tokens,
-    events::Events,
-    kubernetes::{account, call::backoff, config, guard::Guard, store, watches::WatchPool},
-    lease::{Candidate, Term},
-    metrics::Metrics,
-    quota::Quota,
-    reconcile::Context,
-    rejections::store::Store,
-    resolve::References,
-    server::{self, Health},
+    kubernetes::{
+        account, client,
+        lease::{Candidate, Term},
+    },
+    observability::{
+        metrics::Metrics,
+        ready,
+        server::{self, Health},
+    },
+    replica::Replica,
     settings::{Cli, Command, LogFormat, Settings},
-    trust::CaFile,
-    validate::Boundaries,
 };
 use registry_probe::{CaBundle, Prober, ProberSettings};
+use registry_verdict::{api_server, ca_file::CaFile, cluster_addresses::ClusterAddresses, ecr::Tokens};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
@@ -40,7 +33,7 @@ fn main() -> ExitCode {
     let cli = Cli::read();
     let result = match cli.command {
         Some(Command::Crds) => print_crds(),
-        Some(Command::Ready { urls }) => registry_operator::ready::wait(&urls),
+        Some(Command::Ready { urls }) => ready::wait(&urls),
         None => start(cli.settings),
     };
     match result {
@@ -128,12 +121,12 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(async move { turning.turn().await });
 
     // kube's errors hold their causes' words already; as an error's source they would be said twice.
-    let config = config::infer().await.map_err(|error| anyhow!("{error}"))?;
+    let config = api_server::infer().await.map_err(|error| anyhow!("{error}"))?;
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
     let term = if leader_election { Term::new() } else { Term::for_ever() };
     let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref())
         .with_service_ranges(&settings.service_cidr);
-    let clients = api_client::clients(config, &metrics, term.clone(), fastrand::f64)
+    let clients = client::clients(config, &metrics, term.clone(), fastrand::f64)
         .context("making a client of the API server")?;
     let replica = Replica {
         tokens: outbound.tokens(&settings, &metrics)?,
@@ -146,6 +139,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         settings,
         metrics,
         health,
+        clock: now,
+        chance: fastrand::f64,
     };
     outbound.follow_ca_file();
     let leads = {
@@ -184,145 +179,11 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One running program: what outlives a term of leadership.
-struct Replica {
-    client: Client,
-    uncounted: Client,
-    watches: Arc<WatchPool>,
-    prober: Prober,
-    tokens: Option<Arc<Tokens>>,
-    identity: String,
-    cluster_addresses: ClusterAddresses,
-    settings: Settings,
-    metrics: Metrics,
-    health: Arc<Health>,
-}
-
-/// A lease that can't be given back in this time ends by itself.
-const RELEASE: Duration = Duration::from_secs(2);
-
-impl Replica {
-    fn guard(&self) -> Guard {
-        let Settings { system_namespace, tenant_access, .. } = &self.settings;
-        let whose = (system_namespace.clone(), *tenant_access);
-        Guard::new(self.uncounted.clone(), whose, self.metrics.clone(), self.health.clone())
-    }
-
-    /// Stands by until this replica is the leader, works while it is, and begins anew when it is no longer.
-    async fn stand_and_lead(&self, mut candidate: Candidate, stop: CancellationToken) {
-        loop {
-            self.metrics.leading(false);
-            self.guard().forget();
-            self.health.stand_by();
-            let acquired = candidate.acquire(|| self.health.answered());
-            if stop.run_until_cancelled(acquired).await.is_none() {
-                return;
-            }
-            tracing::info!(identity = self.identity, "leading");
-            tokio::select! {
-                () = candidate.hold(|| self.health.answered()) => {}
-                () = self.work() => {}
-                () = stop.cancelled() => {
-                    let _ = tokio::time::timeout(RELEASE, candidate.release()).await;
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Works without an election.
-    async fn work_on(&self) {
-        loop {
-            self.metrics.leading(false);
-            self.work().await;
-        }
-    }
-
-    /// Works until dropped, or until the API server's store was set back; nothing that it started, and nothing that it
-    /// knew, outlives it.
-    async fn work(&self) {
-        self.metrics.leading(true);
-        self.health.begin_syncing();
-        let access = Arc::new(self.access().await);
-        let (system_namespace, metrics) = (&self.settings.system_namespace, &self.metrics);
-        Box::pin(self.cluster_addresses.learn(&self.client, system_namespace, metrics)).await;
-        let (availability, delivery) = Availability::start(
-            self.client.clone(),
-            self.watches.clone(),
-            access.clone(),
-            self.metrics.clone(),
-        );
-        let store = Store::new(self.client.clone(), &self.settings.system_namespace);
-        let rejections = match store.load(now).await {
-            Ok(rejections) => rejections,
-            Err(error) => {
-                return tracing::error!(%error, "no random numbers for the key of rejected credentials");
-            }
-        };
-        let (events, writing) = Events::start(self.client.clone(), self.identity.clone());
-        let most = usize::try_from(self.settings.tenant_max_registries).unwrap_or(usize::MAX);
-        let context = Arc::new(Context {
-            client: self.client.clone(),
-            watches: self.watches.clone(),
-            system_namespace: self.settings.system_namespace.clone(),
-            boundaries: self.boundaries(),
-            references: Arc::new(References::new(self.client.clone(), access.clone())),
-            access,
-            availability,
-            prober: self.prober.clone(),
-            tokens: self.tokens.clone(),
-            rejections: rejections.clone(),
-            quota: Mutex::new(Quota::new(most)),
-            events,
-            metrics: self.metrics.clone(),
-            clock: now,
-            chance: fastrand::f64,
-        });
-        let guard = self.guard();
-        tokio::select! {
-            () = guard.keep_checking() => {}
-            () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
-            () = writing => {}
-            () = store.keep(&rejections) => {}
-            () = Box::pin(self.cluster_addresses.keep(&self.client, system_namespace, metrics)) => {}
-            () = store::set_back(&self.client, &self.watches) => {}
-            () = Box::pin(self.health.keep_asking(&self.client)), if !self.settings.leader_election => {}
-        }
-    }
-
-    fn boundaries(&self) -> Boundaries {
-        Boundaries {
-            egress_allow: self.settings.egress_allow.clone().into(),
-            egress_deny: self.settings.egress_deny.clone().into(),
-            cluster_addresses: self.cluster_addresses.clone(),
-            trusted_token_services: self.settings.trusted_token_service.clone().into(),
-        }
-    }
-
-    async fn ask_for_access(&self) -> Result<Access, AccessError> {
-        let Settings { tenant_access, system_namespace, .. } = &self.settings;
-        Access::new(self.client.clone(), *tenant_access, system_namespace).await
-    }
-
-    /// Who the operator is; asked until the API server answers.
-    async fn access(&self) -> Access {
-        let mut failures = 0;
-        loop {
-            match self.ask_for_access().await {
-                Ok(access) => return access,
-                Err(error) => tracing::warn!(%error, "SelfSubjectReview failed, retrying"),
-            }
-            failures += 1;
-            tokio::time::sleep(backoff(failures)).await;
-        }
-    }
-}
-
 /// What connects to registries and to AWS: through the proxy, and with the authorities of `--ca-file`.
 struct Outbound {
     prober: Prober,
     #[cfg(feature = "ecr")]
-    aws: registry_operator::ecr::http::AwsHttp,
+    aws: registry_verdict::ecr::http::AwsHttp,
     ca_file: Option<CaFile>,
 }
 
@@ -336,7 +197,7 @@ impl Outbound {
         }
         Ok(Self {
             #[cfg(feature = "ecr")]
-            aws: registry_operator::ecr::http::AwsHttp::new(proxy.clone(), ca.as_ref()),
+            aws: registry_verdict::ecr::http::AwsHttp::new(proxy.clone(), ca.as_ref()),
             prober: Prober::new(ProberSettings {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 proxy,
@@ -361,9 +222,9 @@ impl Outbound {
     /// What AWS gave stays good through a change of leaders.
     #[cfg(feature = "ecr")]
     fn tokens(&self, settings: &Settings, metrics: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
-        use registry_operator::{
-            ecr::api::{Aws, Endpoints},
-            settings::AwsEndpoint,
+        use registry_verdict::{
+            ecr::api::{Aws, Endpoints, RequestObserver},
+            outbound::AwsEndpoint,
         };
         let url = |endpoint: &Option<AwsEndpoint>| endpoint.as_ref().and_then(|AwsEndpoint(url)| url.clone());
         let endpoints = Endpoints {
@@ -371,7 +232,10 @@ impl Outbound {
             sts: url(&settings.aws_endpoint_url_sts),
             region: settings.aws_region.clone(),
         };
-        let aws = Aws::new(endpoints, self.aws.clone(), metrics.clone(), now);
+        let metrics = metrics.clone();
+        let observe: RequestObserver =
+            Arc::new(move |api, outcome| metrics.aws_request(api.label(), outcome.label()));
+        let aws = Aws::new(endpoints, self.aws.clone(), observe, now);
         let tokens =
             Tokens::new(Arc::new(aws), now, fastrand::f64).context("making the key of the token cache")?;
         Ok(Some(Arc::new(tokens)))

@@ -1,18 +1,17 @@
 //! The operator's command line. Every flag is also an environment variable `REGISTRY_OPERATOR_…`; this is the only
 //! place where either is read.
 
-use std::convert::Infallible;
-use std::ffi::OsStr;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::{
+    ffi::OsStr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
 
 use clap::{
     Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, builder::Resettable,
     error::ErrorKind,
 };
-use registry_probe::{IpNet, NoProxy, Proxy, ProxyUrlError, TrustedService};
-use secrecy::SecretString;
-use thiserror::Error;
+use registry_probe::{IpNet, TrustedService};
+use registry_verdict::outbound::{AwsEndpoint, OutboundSettings, aws_endpoint};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// Validates OCI registries that are declared as SystemRegistry and TenantRegistry, and says truly whether they can
@@ -150,45 +149,6 @@ pub struct Settings {
     pub log_level: String,
 }
 
-/// How registries, token services and AWS are reached.
-#[derive(Args, Clone, Debug, Default)]
-pub struct OutboundSettings {
-    /// The forward proxy that registries, token services and AWS are reached through, as
-    /// `http[s]://[USER:PASSWORD@]HOST:PORT`; never the API server. HTTPS_PROXY and the like are not read.
-    #[arg(long, env = "REGISTRY_OPERATOR_PROXY", value_name = "URL", value_parser = secret, hide_env_values = true)]
-    pub proxy: Option<SecretString>,
-
-    /// What is reached without the proxy, as Go's clients read NO_PROXY: hosts with all below them, .DOMAIN, addresses,
-    /// CIDRs, each with an optional :PORT, or *; comma-separated.
-    #[arg(long, env = "REGISTRY_OPERATOR_NO_PROXY", value_name = "LIST")]
-    pub no_proxy: Option<NoProxy>,
-
-    /// A PEM file of certificates that are trusted for registries, token services, AWS and the proxy, besides the public
-    /// ones. It is read again when it changes.
-    #[arg(long, env = "REGISTRY_OPERATOR_CA_FILE", value_name = "PATH")]
-    pub ca_file: Option<PathBuf>,
-}
-
-impl OutboundSettings {
-    /// The proxy, or what is wrong with its URL; that holds a password, and is not shown.
-    pub fn proxy(&self) -> Result<Option<Proxy>, ProxySettingError> {
-        let Some(url) = &self.proxy else { return Ok(None) };
-        let proxy = Proxy::parse(url, self.no_proxy.clone().unwrap_or_default());
-        Ok(Some(proxy.map_err(ProxySettingError)?))
-    }
-}
-
-/// What is wrong with `--proxy`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Error)]
-#[error("--proxy {0}")]
-pub struct ProxySettingError(ProxyUrlError);
-
-/// Any text: clap shows the values that it refuses.
-#[expect(clippy::unnecessary_wraps, reason = "what clap wants")]
-fn secret(text: &str) -> Result<SecretString, Infallible> {
-    Ok(text.into())
-}
-
 /// Where to listen; without a host, on all addresses.
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
     let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
@@ -222,23 +182,6 @@ fn log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// An endpoint of AWS; none where the variable is there but empty, as AWS's own tools have it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct AwsEndpoint(pub Option<String>);
-
-/// Reads an endpoint of AWS from its variable.
-pub fn aws_endpoint(text: &str) -> Result<AwsEndpoint, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(AwsEndpoint(None));
-    }
-    let uri: http::Uri = text.parse().map_err(|_| "not a URL".to_owned())?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http" | "https"), Some(_)) => Ok(AwsEndpoint(Some(text.to_owned()))),
-        _ => Err("not a URL that starts with https:// or http://".to_owned()),
-    }
-}
-
 /// How the operator gets to read in tenants' namespaces.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum TenantAccess {
@@ -264,18 +207,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
-    }
-
-    #[test]
-    fn an_endpoint_of_aws_is_a_url_or_nothing() {
-        assert_eq!(aws_endpoint(""), Ok(AwsEndpoint(None)));
-        assert_eq!(
-            aws_endpoint("http://127.0.0.1:5000"),
-            Ok(AwsEndpoint(Some("http://127.0.0.1:5000".into())))
-        );
-        for wrong in ["127.0.0.1:5000", "ftp://aws.example", "not a url"] {
-            assert!(aws_endpoint(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

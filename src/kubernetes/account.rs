@@ -11,7 +11,7 @@ use kube::{Api, Client, api::PostParams};
 use registry_api::{GROUP, OPERATOR};
 use thiserror::Error;
 
-use crate::whoami;
+use crate::kubernetes::whoami;
 
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 

@@ -6,6 +6,7 @@
 use std::{fmt, time::Duration};
 
 use kube::core::{Status, response::reason};
+use registry_verdict::api_server::explanation;
 use thiserror::Error;
 
 /// How long a call may take. A connection can die in silence.
@@ -162,30 +163,10 @@ fn retry_after(status: &Status) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER))
 }
 
-/// Whether a refusal is RBAC's, as opposed to that of a policy or another admission plugin. These have the same fields.
-pub fn is_by_rbac(status: &Status) -> bool {
-    status.code == 403 && explained(status).is_some_and(|explanation| explanation.starts_with("User \""))
-}
-
 /// Whether the explanation, which follows what the fields say, is one of a quota.
 fn is_quota(status: &Status) -> bool {
-    let explanation = explained(status).unwrap_or_default();
+    let explanation = explanation(status).unwrap_or_default();
     QUOTA.iter().any(|beginning| explanation.starts_with(beginning))
-}
-
-/// The part of the message of a 403 that is not made from the fields.
-fn explained(status: &Status) -> Option<&str> {
-    let details = status.details.as_ref()?;
-    let resource = status.message.strip_prefix(&details.kind)?;
-    let resource = match details.group.as_str() {
-        "" => resource,
-        group => resource.strip_prefix('.')?.strip_prefix(group)?,
-    };
-    let named = match details.name.as_str() {
-        "" => resource,
-        name => resource.strip_prefix(&format!(" {name:?}"))?,
-    };
-    named.strip_prefix(" is forbidden: ")
 }
 
 #[cfg(test)]
@@ -258,8 +239,11 @@ mod tests {
         assert_eq!(meaning(forbidden("pull", rbac)), CallFailure::Forbidden);
         let policy = "ValidatingAdmissionPolicy 'x' denied request: exceeded quota: no";
         assert_eq!(meaning(forbidden("pull", policy)), CallFailure::Forbidden);
-        let by_rbac =
-            |explanation| is_by_rbac(&serde_json::from_value(forbidden("pull", explanation)).unwrap());
+        let by_rbac = |explanation| {
+            registry_verdict::api_server::is_by_rbac(
+                &serde_json::from_value(forbidden("pull", explanation)).unwrap(),
+            )
+        };
         assert!(by_rbac(rbac) && !by_rbac(quota) && !by_rbac(policy));
         assert!(!by_rbac("ValidatingAdmissionPolicy 'x' denied request: \"packs\" cannot be changed"));
     }

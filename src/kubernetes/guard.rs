@@ -17,7 +17,11 @@ use kube::Client;
 use tokio::time::Instant;
 
 use self::mutators::Mutators;
-use crate::{metrics::Metrics, server::Health, settings::TenantAccess, whoami};
+use crate::{
+    kubernetes::whoami,
+    observability::{metrics::Metrics, server::Health},
+    settings::TenantAccess,
+};
 
 /// While all is well.
 const INTERVAL: Duration = Duration::from_mins(10);

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tower::{BoxError, ServiceBuilder};
 
-use crate::{api_client::Guard, metrics::Metrics};
+use crate::{kubernetes::client::Guard, observability::metrics::Metrics};
 
 /// Streams of one connection. Kubernetes allows 100 since 1.29, Go's default before was 250; a few are left for streams
 /// whose end the server has not seen yet.

@@ -48,7 +48,7 @@ use super::{
     call::{CallError, CallFailure, backoff, call_within},
     http2::{Http2ClientPool, Stream},
 };
-use crate::access::Access;
+use crate::tenancy::access::Access;
 
 /// Objects of a page of a list. An object may be 1.5 MB, most of it annotations that nobody needs, and a page is in memory as bytes
 /// and parsed for a moment.

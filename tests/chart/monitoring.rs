@@ -8,12 +8,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use registry_api::spec::{Registry, Tenant};
-use registry_operator::{
-    availability::After,
-    metrics::{Metrics, SecretWrite},
-    subject::{self, Subject},
-};
+use registry_operator::observability::metrics::{Metrics, SecretWrite, SecretWriteOutcome};
 use registry_testbed::tools::Tool;
+use registry_verdict::object::{self, Subject};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -40,12 +37,12 @@ async fn alerts() -> Result<Vec<Alert>> {
 /// The operator's metrics by the names of their samples, each with its labels.
 pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
     let metrics = Metrics::new();
-    metrics.validated(subject::Scope::System, "True", "Available");
+    metrics.validated(object::Scope::System, "True", "Available");
     metrics.layer("tls", Duration::from_millis(1));
     metrics.registry_requests("answered", 1);
     metrics.api_request("GET", 200);
     metrics.aws_request("ecr", "granted");
-    metrics.pull_secret_write(SecretWrite::Create, &Ok(After::Foreign));
+    metrics.pull_secret_write(SecretWrite::Create, SecretWriteOutcome::Foreign);
     metrics.waited(Duration::ZERO);
     metrics.reconciled(Duration::ZERO);
     metrics.registry(&tenants_registry()?);

@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
 use registry_api::RegistryStatus;
-use registry_operator::ecr::Urgency;
 use registry_testbed::{Ca, ControlPlaneOptions, Operator, Registry, process::Scratch};
+use registry_verdict::ecr::Urgency;
 use serde_json::{Value, json};
 
 use crate::{

@@ -3,8 +3,8 @@
 //! moto gives tokens whose end is in 2015, and looks at signatures and policies only once it is told to.
 
 use anyhow::{Context as _, Result};
-use registry_operator::ecr::Urgency;
 use registry_testbed::{Moto, Registry, RegistryAuth, RegistryOptions, moto::AccessKey};
+use registry_verdict::ecr::Urgency;
 use serde_json::json;
 
 use crate::support::{check, expires_at, prober, tokens, validate, verdict};
@@ -66,6 +66,6 @@ async fn a_public_registry_is_not_signed_in_to() -> Result<()> {
     let registry = Registry::start(RegistryOptions::default()).await?;
     let spec = serde_json::from_value(json!({"endpoint": registry.url(), "auth": {"ecr": {}}}))?;
     let endpoint = registry_probe::Endpoint::parse(&registry.url())?;
-    assert_eq!(registry_operator::validate::place(&spec, &endpoint), Ok(None));
+    assert_eq!(registry_verdict::validate::place(&spec, &endpoint), Ok(None));
     Ok(())
 }

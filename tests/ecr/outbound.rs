@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use registry_api::{ConditionType, RegistryStatus};
-use registry_operator::ecr::{Tokens, Urgency, http::AwsHttp};
 use registry_probe::{CaBundle, Proxy};
 use registry_testbed::{Ca, ForwardProxy, LeafOptions, Moto, Registry, RegistryAuth, RegistryOptions};
+use registry_verdict::ecr::{Tokens, Urgency, http::AwsHttp};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};

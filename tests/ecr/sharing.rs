@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt, stream};
 use registry_api::RegistryStatus;
-use registry_operator::ecr::{Tokens, Urgency};
 use registry_probe::Prober;
 use registry_testbed::{ControlPlaneOptions, Operator, eventually};
+use registry_verdict::ecr::{Tokens, Urgency};
 use serde_json::json;
 
 use crate::{

@@ -9,21 +9,20 @@ use registry_api::{
     ConditionType, RegistrySpec, RegistryStatus,
     spec::{Registry, System},
 };
-use registry_operator::{
+use registry_probe::{Material, Prober, ProberSettings, Target};
+use registry_verdict::{
     assess::{Before, Seen, assess},
-    cluster::ClusterAddresses,
+    cluster_addresses::ClusterAddresses,
     ecr::{
         Identity, Login, Tokens, Urgency,
         api::{Aws, Endpoints},
         http::AwsHttp,
         probe::{Case, probe},
     },
-    metrics::Metrics,
+    object::Subject,
     resolve::{Content, Reference, ReferenceKind, aws_identity},
-    subject::Subject,
     validate::{Boundaries, place, target},
 };
-use registry_probe::{Material, Prober, ProberSettings, Target};
 use serde_json::{Value, json};
 
 /// Tokens by the real SDK, from the API at `url`.
@@ -44,7 +43,7 @@ pub fn tokens_by(url: &str, http: AwsHttp) -> Result<Arc<Tokens>> {
 fn tokens_of(url: &str, region: Option<&str>, http: AwsHttp) -> Result<Arc<Tokens>> {
     let (ecr, sts, region) = (Some(url.to_owned()), Some(url.to_owned()), region.map(ToOwned::to_owned));
     let endpoints = Endpoints { ecr, sts, region };
-    let aws = Aws::new(endpoints, http, Metrics::new(), crate::fake::now);
+    let aws = Aws::new(endpoints, http, std::sync::Arc::new(|_, _| ()), crate::fake::now);
     Ok(Arc::new(Tokens::new(Arc::new(aws), crate::fake::now, fastrand::f64)?))
 }
 

@@ -8,11 +8,11 @@ use http::{Method, Request};
 use kube::Client;
 use registry_api::{RegistryStatus, SystemRegistry};
 use registry_operator::{
+    controller::publish::{PublishError, publish_finalizer, publish_status},
     kubernetes::call::{CallFailure, call},
-    publish::{PublishError, publish_finalizer, publish_status},
-    subject::Subject,
 };
 use registry_testbed::eventually;
+use registry_verdict::object::Subject;
 use serde_json::{Value, json};
 
 use crate::{

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{Request, Response};
-use kube::Client;
-use kube::client::Body;
-use registry_operator::resolve::References;
-use registry_operator::{access::Access, settings::TenantAccess};
+use kube::{Client, client::Body};
+use registry_operator::{
+    controller::references::References, settings::TenantAccess, tenancy::access::Access,
+};
 use serde_json::{Value, json};
 
 use crate::spec::{Object, Spec, TENANT_NAMESPACE};

@@ -8,21 +8,24 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use registry_api::{RegistrySpec, RegistryStatus};
-use registry_operator::assess::{Before, Seen, assess};
-use registry_operator::cluster::ClusterAddresses;
-use registry_operator::resolve::{PolicySource, Wanted, resolve};
-use registry_operator::schedule::Outcome;
-use registry_operator::subject::{Key, Scope, Subject};
-use registry_operator::validate::{Boundaries, target};
 use registry_probe::{Prober, ProberSettings};
+use registry_verdict::{
+    assess::{Before, Outcome, Seen, assess},
+    cluster_addresses::ClusterAddresses,
+    object::{Key, Scope, Subject},
+    resolve::{PolicySource, Wanted, resolve},
+    validate::{Boundaries, target},
+};
 
-use crate::cluster;
-use crate::ledger::{Ledger, Secret};
-use crate::pki::{Client, PKI};
-use crate::row::{LAYERS, Line, Marker, Row};
-use crate::spec::{SYSTEM_NAMESPACE, Spec, TENANT_NAMESPACE};
-use crate::stage::Stage;
-use crate::support::now;
+use crate::{
+    cluster,
+    ledger::{Ledger, Secret},
+    pki::{Client, PKI},
+    row::{LAYERS, Line, Marker, Row},
+    spec::{SYSTEM_NAMESPACE, Spec, TENANT_NAMESPACE},
+    stage::Stage,
+    support::now,
+};
 
 /// What a row came to.
 #[derive(Debug, Default)]

@@ -1,12 +1,13 @@
 //! What a user wrote, in a row: the spec, the Secrets and ConfigMaps beside it, and what the administrator allows.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use registry_operator::subject::Scope;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use registry_verdict::object::Scope;
 use serde_json::{Value, json};
 
-use crate::ledger::{IDENTITY, PASSWORD, USER, WRONG_IDENTITY, WRONG_PASSWORD};
-use crate::pki::{Client, PKI, Trusts};
+use crate::{
+    ledger::{IDENTITY, PASSWORD, USER, WRONG_IDENTITY, WRONG_PASSWORD},
+    pki::{Client, PKI, Trusts},
+};
 
 /// Where a SystemRegistry's references are read.
 pub const SYSTEM_NAMESPACE: &str = "registry-system";

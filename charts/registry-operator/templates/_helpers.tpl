@@ -65,7 +65,7 @@ only who holds the verb administer on systemregistries.registry.spectrocloud.com
 
 {{/*
 Whether a namespace is one of the system's, which no label makes a tenant's: the operator's own, and those that Kubernetes and
-OpenShift reserve by their prefix. A list of the context and the expression that is its name; src/access/system_namespace.rs is
+OpenShift reserve by their prefix. A list of the context and the expression that is its name; src/tenancy/access/system_namespace.rs is
 the same rule.
 */}}
 {{- define "registry-operator.cel.isSystemNamespace" -}}

@@ -4,8 +4,8 @@ use std::{fmt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use registry_operator::settings::{AwsEndpoint, OutboundSettings, aws_endpoint};
 use registry_probe::TrustedService;
+use registry_verdict::outbound::{AwsEndpoint, OutboundSettings, aws_endpoint};
 
 /// Lists, describes and validates OCI registries that are declared as SystemRegistry and TenantRegistry.
 #[derive(Debug, Parser)]

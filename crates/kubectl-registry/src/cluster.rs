@@ -1,16 +1,15 @@
 //! The way to the cluster: the kubeconfig as kubectl finds it, and what goes wrong on the way in words.
 //!
-//! Does not own what is asked there.
+//! What is asked there is [`registry_check::cluster`]'s.
 
 use std::{io, time::Duration};
 
-use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Client, Config, ResourceExt,
+    Client, Config,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
-use registry_api::TENANT_LABEL;
-use registry_operator::kubernetes::config::{ConfigError, from_kubeconfig};
+use registry_check::cluster::Cluster;
+use registry_verdict::api_server::{ConfigError, from_kubeconfig};
 use thiserror::Error;
 
 use crate::cli::ClusterArgs;
@@ -60,58 +59,19 @@ fn at(line: Option<u64>) -> String {
     line.map_or_else(String::new, |line| format!(": look at line {line}"))
 }
 
-/// A cluster, and where in it.
-#[derive(Clone)]
-pub struct Cluster {
-    /// The API server.
-    pub client: Client,
-    /// The namespace that was asked for, or the context's.
-    pub namespace: String,
-    /// Where the operator runs.
-    pub system_namespace: String,
-}
-
-impl Cluster {
-    /// The cluster of the command line; connects to nothing yet.
-    pub async fn configured(args: &ClusterArgs) -> Result<Self, ClusterError> {
-        let mut config = config(args).await?;
-        config.connect_timeout = Some(CONNECT);
-        config.read_timeout = Some(ANSWER);
-        config.default_retry = false;
-        if let Some(user) = &args.impersonate {
-            config.auth_info.impersonate = Some(user.clone());
-            config.auth_info.impersonate_groups = Some(args.impersonate_groups.clone());
-        }
-        let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(ClusterError::Client)?;
-        Ok(Self { client, namespace, system_namespace: args.system_namespace.clone() })
+/// The cluster of the command line; connects to nothing yet.
+pub async fn configured(args: &ClusterArgs) -> Result<Cluster, ClusterError> {
+    let mut config = config(args).await?;
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(ANSWER);
+    config.default_retry = false;
+    if let Some(user) = &args.impersonate {
+        config.auth_info.impersonate = Some(user.clone());
+        config.auth_info.impersonate_groups = Some(args.impersonate_groups.clone());
     }
-
-    /// Whose tenant a namespace is.
-    pub async fn tenancy(&self, namespace: &str) -> Tenancy {
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        match namespaces.get_metadata_opt(namespace).await {
-            Ok(Some(found)) => match found.labels().get(TENANT_LABEL) {
-                Some(tenant) if !tenant.is_empty() => Tenancy::Of(tenant.clone()),
-                _ => Tenancy::Nobody,
-            },
-            Ok(None) => Tenancy::Absent,
-            Err(error) => Tenancy::Unknown(words(&error)),
-        }
-    }
-}
-
-/// Whose tenant a namespace is.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Tenancy {
-    /// This tenant's.
-    Of(String),
-    /// Nobody's.
-    Nobody,
-    /// There is no such namespace.
-    Absent,
-    /// It could not be read, for this reason.
-    Unknown(String),
+    let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config).map_err(ClusterError::Client)?;
+    Ok(Cluster { client, namespace, system_namespace: args.system_namespace.clone() })
 }
 
 /// The namespace where no cluster is asked.
@@ -134,17 +94,4 @@ async fn config(args: &ClusterArgs) -> Result<Config, ClusterError> {
         ConfigError::Kubeconfig(error) => error.into(),
         error => ClusterError::Proxy(error),
     })
-}
-
-/// The API server's own words, or what kept them from coming.
-pub fn words(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => format!("the API server can't be reached: {other}"),
-    }
-}
-
-/// Whether the API server forbids it to this user, as opposed to refusing what was sent.
-pub fn is_forbidden(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403)
 }

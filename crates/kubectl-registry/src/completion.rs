@@ -5,12 +5,11 @@ use std::{ffi::OsString, fmt::Write as _, path::Path, time::Duration};
 
 use clap::{CommandFactory as _, Parser as _};
 use clap_complete::{Shell, engine::complete};
-use registry_operator::subject::Scope;
+use registry_check::admission::resource;
+use registry_verdict::object::Scope;
 
 use crate::{
-    admission::resource,
     cli::{Cli, ClusterArgs, Command},
-    cluster::Cluster,
     list::all,
     object::Found,
     page::clean,
@@ -36,7 +35,7 @@ pub fn script(shell: Shell) -> Vec<u8> {
 pub async fn names(words: &[OsString]) -> Vec<String> {
     let Some(cluster) = names_a_registry(words) else { return Vec::new() };
     let found = async {
-        let connected = Cluster::configured(&cluster).await.ok()?;
+        let connected = crate::cluster::configured(&cluster).await.ok()?;
         let system = all(&connected, Scope::System, None).await.unwrap_or_default();
         let tenant = all(&connected, Scope::Tenant, Some(&connected.namespace)).await.unwrap_or_default();
         Some(system.into_iter().chain(tenant).collect::<Vec<Found>>())

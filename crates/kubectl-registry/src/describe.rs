@@ -11,13 +11,13 @@ use registry_api::{
     TENANT_LABEL,
     spec::{Scope as ApiScope, System, Tenant},
 };
-use registry_operator::subject::Scope;
-
-use crate::{
+use registry_check::{
     admission::{api, resource},
     cluster::{Cluster, Tenancy, words},
-    object::Found,
 };
+use registry_verdict::object::Scope;
+
+use crate::object::Found;
 
 /// Where Events about cluster-scoped objects go, by convention.
 const CLUSTER_EVENTS: &str = "default";

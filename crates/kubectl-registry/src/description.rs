@@ -2,11 +2,11 @@
 
 use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
 use registry_api::{ConditionType, RegistrySpec, RegistryStatus};
-use registry_operator::resolve;
+use registry_check::admission::resource;
+use registry_verdict::resolve;
 use serde_json::Value;
 
 use crate::{
-    admission::resource,
     age::{age, until},
     describe::{Description, time_of},
     page::{Page, Span, Tone, plain, span},
@@ -192,7 +192,7 @@ fn listed(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use registry_operator::subject::Scope;
+    use registry_verdict::object::Scope;
     use serde_json::json;
 
     use super::*;

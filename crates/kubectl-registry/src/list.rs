@@ -11,14 +11,16 @@ use kube::{
     core::ApiResource,
 };
 use registry_api::TENANT_LABEL;
-use registry_operator::{subject::Scope, words::listed};
+use registry_check::{
+    admission::{api, resource},
+    cluster::{Cluster, Tenancy, is_forbidden, words},
+};
+use registry_verdict::{object::Scope, text::listed};
 use serde_json::Value;
 
 use crate::{
-    admission::{api, resource},
     age::age,
     cli::{ListArgs, TableFormat},
-    cluster::{Cluster, Tenancy, is_forbidden, words},
     object::Found,
     output,
     page::{Page, Span, Tone, plain, span},

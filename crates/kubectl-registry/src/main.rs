@@ -1,25 +1,19 @@
 //! `kubectl registry`: lists, describes and validates registries. The edge: reads the clock, the terminal and the
 //! environment, prints, and ends with an exit code.
 
-mod admission;
-mod advice;
 mod age;
-mod check;
 mod cli;
 mod cluster;
 mod completion;
 mod describe;
 mod description;
 mod list;
-mod manifest;
 mod object;
 mod output;
 mod page;
 mod progress;
 mod prompt;
 mod report;
-mod schema;
-mod supply;
 mod validate;
 
 use std::{
@@ -30,16 +24,13 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use clap::{CommandFactory as _, Parser as _};
 use k8s_openapi::jiff::Timestamp;
+use registry_check::{advice::Outcome, prompt::PromptError, report::Report};
 use serde_json::Value;
 
 use crate::{
-    advice::Outcome,
     cli::{Cli, ClusterArgs, Command, DescribeArgs, ListArgs, ObjectFormat, ValidateArgs},
-    cluster::Cluster,
     describe::Asked,
     page::{Page, Tone, plain, span},
-    prompt::PromptError,
-    report::Report,
 };
 
 /// It was not so.
@@ -85,7 +76,7 @@ async fn run(Cli { command, cluster }: Cli) -> anyhow::Result<ExitCode> {
 }
 
 async fn list(args: &ListArgs, cluster: &ClusterArgs) -> anyhow::Result<ExitCode> {
-    let cluster = Cluster::configured(cluster).await?;
+    let cluster = cluster::configured(cluster).await?;
     let listing = progress::shown("Asking the API server", list::run(args, &cluster)).await?;
     note(&listing.notes);
     if args.output.is_none() {
@@ -117,7 +108,7 @@ fn in_words(reports: &[Report]) -> Page {
     let mut page = Page::default();
     for report in reports {
         page.gap();
-        page.append(report.page());
+        page.append(report::page(report));
     }
     page
 }
@@ -130,7 +121,7 @@ fn objects(reports: &[Report]) -> Value {
 
 async fn describe(args: &DescribeArgs, cluster: &ClusterArgs) -> anyhow::Result<ExitCode> {
     let asked = Asked::parse(&args.registry, cluster.namespace.is_some()).map_err(|why| anyhow!(why))?;
-    let cluster = Cluster::configured(cluster).await?;
+    let cluster = cluster::configured(cluster).await?;
     let described = progress::shown("Asking the API server", describe::run(&asked, &cluster)).await?;
     let Some(description) = described else {
         note(&[format!(

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::{ResourceExt, api::DynamicObject};
 use registry_api::{RegistrySpec, RegistryStatus};
-use registry_operator::subject::Scope;
+use registry_verdict::object::Scope;
 use serde_json::Value;
 
 /// A registry of the cluster.

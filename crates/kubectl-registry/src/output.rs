@@ -1,14 +1,12 @@
 //! Objects for programs: JSON, YAML and names. What a terminal acts on is escaped in JSON, and replaced in YAML.
 
 use registry_api::GROUP;
-use registry_operator::subject::Scope;
+use registry_check::admission::resource;
+use registry_verdict::object::Scope;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::{
-    admission::resource,
-    page::{acts_on_terminal, clean},
-};
+use crate::page::{acts_on_terminal, clean};
 
 /// Why objects can't be printed.
 #[derive(Debug, Error)]

@@ -5,12 +5,23 @@ use std::{
     time::Duration,
 };
 
+use registry_check::session::Progress;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::page::clean;
 
 /// What takes no longer than this needs no line.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Shows it on standard error.
+#[derive(Clone, Copy, Debug)]
+pub struct OnStandardError;
+
+impl Progress for OnStandardError {
+    async fn shown<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        shown(what, work).await
+    }
+}
 
 /// Waits for `work`, and says so from time to time.
 pub async fn shown<T>(what: &str, work: impl Future<Output = T>) -> T {

@@ -6,22 +6,11 @@ use std::{
     io::{self, IsTerminal as _, Read as _, Write as _},
 };
 
+use registry_check::prompt::{Prompt, PromptError};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::SecretString;
-use thiserror::Error;
 
 use crate::page::clean;
-
-/// Why there is no answer.
-#[derive(Debug, Error)]
-pub enum PromptError {
-    /// Ctrl-C.
-    #[error("interrupted")]
-    Interrupted,
-    /// The terminal can't be used.
-    #[error("the terminal can't be read: {0}")]
-    Io(#[from] io::Error),
-}
 
 /// A person at a terminal.
 #[derive(Debug)]
@@ -38,24 +27,16 @@ const DELETE: u8 = 127;
 impl Terminal {
     /// The terminal that this program was started from, if somebody looks at it. Standard input may be something else: the
     /// manifest, for one.
-    pub fn of_this_program() -> Option<Self> {
+    pub fn of_this_program() -> Option<Box<dyn Prompt>> {
         if !io::stderr().is_terminal() {
             return None;
         }
-        File::options().read(true).write(true).open("/dev/tty").ok().map(Self)
-    }
-
-    /// Asks for something that may be seen.
-    pub fn ask(&mut self, label: &str) -> Result<String, PromptError> {
-        let bytes = self.read(label, true)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// Asks for something that may not.
-    pub fn ask_secret(&mut self, label: &str) -> Result<SecretString, PromptError> {
-        let bytes = self.read(label, false)?;
-        let text = String::from_utf8(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        Ok(SecretString::from(text))
+        File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/tty")
+            .ok()
+            .map(|file| Box::new(Self(file)) as Box<dyn Prompt>)
     }
 
     fn read(&mut self, label: &str, echo: bool) -> Result<Vec<u8>, PromptError> {
@@ -65,6 +46,19 @@ impl Terminal {
         let _ = self.0.write_all(b"\r\n");
         drop(quiet);
         line
+    }
+}
+
+impl Prompt for Terminal {
+    fn ask(&mut self, label: &str) -> Result<String, PromptError> {
+        let bytes = self.read(label, true)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn ask_secret(&mut self, label: &str) -> Result<SecretString, PromptError> {
+        let bytes = self.read(label, false)?;
+        let text = String::from_utf8(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        Ok(SecretString::from(text))
     }
 }
 

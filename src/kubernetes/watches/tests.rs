@@ -12,7 +12,7 @@ use kube::{Client, Config, client::Body};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{metrics::Metrics, settings::TenantAccess};
+use crate::{observability::metrics::Metrics, settings::TenantAccess};
 
 /// What the API server does next.
 enum Answer {

@@ -1,15 +1,17 @@
 //! Layer 1: Secrets and ConfigMaps that are missing, unreadable, of the wrong type, or hold nothing that can be used. As long
 //! as they are not in order, nothing is sent to anybody.
 
-use registry_operator::subject::Scope;
+use registry_verdict::object::Scope;
 use serde_json::{Value, json};
 
-use crate::ledger::{IDENTITY, PASSWORD, USER, WRONG_PASSWORD};
-use crate::pki::{Client, PKI, Trusts};
-use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
-use crate::scripts::{alone, content, htpasswd, strict, token, with_service};
-use crate::spec::{SYSTEM_NAMESPACE, Spec, TENANT_NAMESPACE, docker_auth, right, spec};
-use crate::support::{Answer, Asked};
+use crate::{
+    ledger::{IDENTITY, PASSWORD, USER, WRONG_PASSWORD},
+    pki::{Client, PKI, Trusts},
+    row::{AUTH, NOWHERE, REGISTRY, Row, row},
+    scripts::{alone, content, htpasswd, strict, token, with_service},
+    spec::{SYSTEM_NAMESPACE, Spec, TENANT_NAMESPACE, docker_auth, right, spec},
+    support::{Answer, Asked},
+};
 
 const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
 const SECRET_NOT_FOUND: &str = "-SecretNotFound . . . . = -SecretNotFound stalled";

@@ -1,0 +1,200 @@
+//! Whether a cluster would take a manifest: its API server is asked by a dry run, which runs the schema, its rules and the
+//! admission policies, and stores nothing.
+
+use kube::{
+    Api, ResourceExt,
+    api::{DynamicObject, PostParams},
+    core::{ApiResource, Status, response::StatusCause},
+};
+use registry_api::{
+    GROUP,
+    spec::{Scope as ApiScope, System, Tenant, VERSION},
+};
+use registry_verdict::{
+    api_server::is_by_rbac,
+    object::{Key, Scope},
+};
+use serde_json::Value;
+
+use crate::cluster::{self, Cluster};
+
+/// The field manager of dry runs; it never owns a field.
+const FIELD_MANAGER: &str = "kubectl-registry";
+
+/// What came of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Admission {
+    /// It would be taken.
+    Accepted,
+    /// It would be refused, for these reasons.
+    Refused(Vec<String>),
+    /// It could not be asked, for this reason.
+    NotAsked(String),
+    /// The API server does not answer, for this reason: it need not be asked for anything else.
+    Unreachable(String),
+}
+
+/// The API of a scope's kind, in that namespace.
+pub fn api(cluster: &Cluster, scope: Scope, namespace: Option<&str>) -> Api<DynamicObject> {
+    let client = cluster.client.clone();
+    let resource = resource(scope);
+    match namespace {
+        Some(namespace) if scope == Scope::Tenant => Api::namespaced_with(client, namespace, &resource),
+        _ => Api::all_with(client, &resource),
+    }
+}
+
+/// A scope's kind, as the API server serves it.
+pub fn resource(scope: Scope) -> ApiResource {
+    let (kind, plural) = match scope {
+        Scope::System => (System::KIND, System::PLURAL),
+        Scope::Tenant => (Tenant::KIND, Tenant::PLURAL),
+    };
+    ApiResource {
+        group: GROUP.to_owned(),
+        version: VERSION.to_owned(),
+        api_version: format!("{GROUP}/{VERSION}"),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    }
+}
+
+/// Asks whether `document`, which is the registry `key`, could be created, or replace what is there.
+pub async fn ask(cluster: &Cluster, key: &Key, document: &Value) -> Admission {
+    let api = api(cluster, key.scope(), key.namespace());
+    match try_ask(&api, key, document).await {
+        Ok(()) => Admission::Accepted,
+        Err(kube::Error::Api(status)) => judge(key, &status),
+        Err(error) => Admission::Unreachable(cluster::words(&error)),
+    }
+}
+
+async fn try_ask(api: &Api<DynamicObject>, key: &Key, document: &Value) -> Result<(), kube::Error> {
+    let mut object: DynamicObject =
+        serde_json::from_value(document.clone()).map_err(kube::Error::SerdeError)?;
+    object.metadata.namespace = key.namespace().map(ToOwned::to_owned);
+    let params = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()) };
+    match api.create(&params, &object).await {
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
+        answer => return answer.map(drop),
+    }
+    for _ in 1..ATTEMPTS {
+        match replace(api, &params, &mut object).await {
+            Err(kube::Error::Api(status)) if status.reason == "Conflict" => {}
+            answer => return answer,
+        }
+    }
+    replace(api, &params, &mut object).await
+}
+
+/// The operator writes a status now and then, and makes what was just read outdated.
+const ATTEMPTS: usize = 5;
+
+async fn replace(
+    api: &Api<DynamicObject>,
+    params: &PostParams,
+    object: &mut DynamicObject,
+) -> Result<(), kube::Error> {
+    let name = object.name_any();
+    object.metadata.resource_version = api.get_metadata(&name).await?.metadata.resource_version;
+    api.replace(&name, params, object).await.map(drop)
+}
+
+fn judge(key: &Key, status: &Status) -> Admission {
+    match status.code {
+        _ if is_by_rbac(status) => {
+            Admission::NotAsked("you may not create or change it in this cluster".to_owned())
+        }
+        400 | 403 | 422 => Admission::Refused(reasons(status)),
+        404 if status.details.as_ref().is_some_and(|details| details.kind == "namespaces") => {
+            Admission::NotAsked(format!(
+                "the namespace {} is not there yet",
+                key.namespace().unwrap_or_default()
+            ))
+        }
+        404 => Admission::NotAsked("registry-operator's resources are not installed there".to_owned()),
+        _ => Admission::NotAsked(status.message.clone()),
+    }
+}
+
+/// One for each cause where the API server tells them apart.
+fn reasons(status: &Status) -> Vec<String> {
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    let reasons: Vec<String> = causes.iter().filter_map(reason).collect();
+    if reasons.is_empty() { vec![status.message.clone()] } else { reasons }
+}
+
+fn reason(cause: &StatusCause) -> Option<String> {
+    // Rules that the API server could not come to, since others failed.
+    if cause.message.is_empty() || cause.message.contains("some validation rules were not checked") {
+        return None;
+    }
+    // A rule's own sentence names its field already.
+    let rule = cause.message.split_once(": ").map_or(cause.message.as_str(), |(_, rule)| rule);
+    let own = rule
+        .find("spec.")
+        .map(|start| &rule[start..])
+        .filter(|own| own.contains(" must ") || own.contains(" is "));
+    match own {
+        Some(own) => Some(own.to_owned()),
+        None if cause.field.is_empty() || cause.field == "<nil>" => Some(cause.message.clone()),
+        None => Some(format!("{}: {}", cause.field, cause.message)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refusal(code: u16, kind: &str, message: &str, causes: &[(&str, &str)]) -> Admission {
+        let cause = |(field, message): &(&str, &str)| json!({"field": field, "message": message});
+        let causes: Vec<Value> = causes.iter().map(cause).collect();
+        let status = json!({"code": code, "message": message, "details": {"kind": kind, "causes": causes}});
+        judge(
+            &Key::Tenant { namespace: "a".into(), name: "x".into() },
+            &serde_json::from_value(status).unwrap(),
+        )
+    }
+
+    #[test]
+    fn a_refusal_says_what_each_rule_says() {
+        let causes = [
+            ("spec.endpoint", "Invalid value: \"oci://a\": spec.endpoint must start with https:// (or so)"),
+            (
+                "<nil>",
+                "Invalid value: null: some validation rules were not checked because the object was invalid",
+            ),
+            ("spec.suspend", "Required value"),
+        ];
+        assert_eq!(
+            refusal(422, "", "all of it", &causes),
+            Admission::Refused(vec![
+                "spec.endpoint must start with https:// (or so)".to_owned(),
+                "spec.suspend: Required value".to_owned(),
+            ])
+        );
+    }
+
+    #[test]
+    fn what_the_user_may_not_do_is_no_refusal_of_the_manifest() {
+        let kind = "systemregistries.registry.spectrocloud.com";
+        let rbac = "systemregistries.registry.spectrocloud.com is forbidden: User \"x\" cannot create resource \"y\"";
+        assert!(matches!(refusal(403, kind, rbac, &[]), Admission::NotAsked(_)));
+        let policy =
+            "x is forbidden: ValidatingAdmissionPolicy 'p' denied request: insecureSkipVerify is not allowed";
+        assert_eq!(refusal(403, "x", policy, &[]), Admission::Refused(vec![policy.to_owned()]));
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_named() {
+        let Admission::NotAsked(why) = refusal(404, "namespaces", "namespaces \"a\" not found", &[]) else {
+            panic!()
+        };
+        assert_eq!(why, "the namespace a is not there yet");
+        let absent = "the server could not find the requested resource";
+        let Admission::NotAsked(why) = refusal(404, "", absent, &[]) else { panic!() };
+        assert_eq!(why, "registry-operator's resources are not installed there");
+    }
+}

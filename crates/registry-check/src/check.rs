@@ -1,0 +1,155 @@
+//! One registry, from its manifest to a verdict: the operator's own validate, resolve, probe and assess, one after the
+//! other. Decides nothing; what differs here is said in docs/decisions/0041-the-check-from-here.md.
+
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+
+use k8s_openapi::jiff::Timestamp;
+use registry_api::{ConditionType, RegistryStatus};
+use registry_probe::{
+    ContentPathFinding, CredentialsFinding, Fence, FenceScope, Findings, PresentedCertificate, Prober,
+    Target, TlsFinding,
+};
+use registry_verdict::{
+    assess::{Before, Seen, assess},
+    ecr::{Login, Tokens, Urgency},
+    object::Subject,
+    resolve::{PolicySource, ReadError, TenantPolicy},
+    steps::{self, Askers, Case, NamespaceTenant, Plan},
+    validate::{Boundaries, SpecError, place, target},
+};
+
+use crate::supply::Contents;
+
+/// What checks are made with.
+pub struct Checker {
+    /// Asks registries.
+    pub prober: Prober,
+    /// Asks AWS; none in a build without it.
+    pub tokens: Option<Arc<Tokens>>,
+    /// What the administrator allows, as far as it is known here.
+    pub boundaries: Boundaries,
+    /// The clock.
+    pub clock: fn() -> Timestamp,
+}
+
+/// The one thing that can't be tried here.
+pub const OPERATORS_IDENTITY: &str = "Not tried: the operator's own AWS identity can't be used from here; apply it and see what the operator says";
+
+/// Where a registry's references are, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Where references are read.
+    pub namespace: &'a str,
+    /// Whether a TenantRegistry's namespace is known to be nobody's.
+    pub nobodys: bool,
+    /// What the references hold.
+    pub contents: &'a Contents,
+    /// What tenants may do, as far as that can be known here.
+    pub policy: &'a TenantPolicy,
+}
+
+/// A verdict.
+#[derive(Debug)]
+pub struct Checked {
+    /// As the operator would write it.
+    pub status: RegistryStatus,
+    /// The certificate that was presented, and by whom.
+    pub presented: Option<(String, PresentedCertificate)>,
+}
+
+impl Checker {
+    /// What the operator would refuse to look at, before anything is asked for.
+    pub fn examine(&self, subject: &Subject) -> Result<(), SpecError> {
+        let target = target(subject, &self.boundaries)?;
+        place(&subject.spec, &target.endpoint).map(drop)
+    }
+
+    /// Checks a registry.
+    pub async fn check(
+        &self,
+        subject: &Subject,
+        surroundings: Surroundings<'_>,
+    ) -> Result<Checked, ReadError<Infallible>> {
+        let (seen, unable) = self.see(subject, surroundings).await?;
+        let before = Before { transient_failures: 0, same_basis: false };
+        let (mut status, _) = assess(subject, &seen, before, (self.clock)());
+        if unable {
+            say(&mut status, ConditionType::CredentialsValidated, OPERATORS_IDENTITY);
+            say(&mut status, ConditionType::Ready, OPERATORS_IDENTITY);
+        }
+        for condition in &mut status.conditions {
+            // Nothing is observed yet: there is no object.
+            condition.observed_generation = None;
+        }
+        status.observed_generation = None;
+        Ok(Checked { presented: seen.findings().and_then(|findings| presented(subject, findings)), status })
+    }
+
+    /// What is there to be seen; and whether the credentials can't be had here.
+    async fn see(
+        &self,
+        subject: &Subject,
+        surroundings: Surroundings<'_>,
+    ) -> Result<(Seen, bool), ReadError<Infallible>> {
+        let Surroundings { namespace, nobodys, contents, policy } = surroundings;
+        let surroundings = steps::Surroundings {
+            tenant: if nobodys { NamespaceTenant::Nobody } else { NamespaceTenant::Unknown },
+            namespace,
+            policy: PolicySource::Known(policy),
+            boundaries: &self.boundaries,
+        };
+        match steps::examine(subject, surroundings, contents).await?.plan {
+            Plan::Stop(seen) => Ok((seen, false)),
+            Plan::Probe(case) => Ok(self.probe(*case).await),
+        }
+    }
+
+    async fn probe(&self, mut case: Case) -> (Seen, bool) {
+        // Whoever runs this chose the endpoint, and reaches it with rights that they have anyway: no tenant's fence.
+        case.target.fence = Fence::new(FenceScope::System, [], []);
+        if case.login.as_ref().is_some_and(Login::is_by_operator) {
+            return (self.without_credentials(&case).await, true);
+        }
+        let askers = Askers { prober: self.prober.clone(), tokens: self.tokens.clone(), now: (self.clock)() };
+        (steps::probe(askers, case, Urgency::Changed, None).await.seen, false)
+    }
+
+    /// Endpoint and certificate can be looked at all the same.
+    async fn without_credentials(&self, case: &Case) -> Seen {
+        let target = Target { repository: None, ..case.target.clone() };
+        let findings = self.prober.probe(&target, &case.material, (self.clock)()).await;
+        Seen::Probed(Box::new(Findings {
+            credentials: CredentialsFinding::NotAttempted,
+            content_path: ContentPathFinding::NotAttempted,
+            ..findings
+        }))
+    }
+}
+
+fn say(status: &mut RegistryStatus, condition: ConditionType, message: &str) {
+    let mut conditions = status.conditions.iter_mut().filter(|one| one.type_ == condition.as_str());
+    if let Some(unknown) = conditions.find(|one| one.status == "Unknown") {
+        message.clone_into(&mut unknown.message);
+    }
+}
+
+/// The certificate that did not pass, or else the registry's own.
+fn presented(subject: &Subject, findings: &Findings) -> Option<(String, PresentedCertificate)> {
+    if let TlsFinding::Failed { server, presented: Some(certificate), .. } = &findings.tls {
+        return Some((server.to_string(), (**certificate).clone()));
+    }
+    findings.certificate.clone().map(|certificate| (subject.spec.endpoint.clone(), certificate))
+}
+
+/// The certificate as its fields, each with a name.
+pub fn fields(certificate: &PresentedCertificate) -> BTreeMap<&'static str, String> {
+    [
+        ("subject", certificate.subject.clone()),
+        ("issuer", certificate.issuer.clone()),
+        ("notBefore", certificate.not_before.to_string()),
+        ("notAfter", certificate.not_after.to_string()),
+        ("names", certificate.names.join(", ")),
+        ("sha256Fingerprint", certificate.sha256_fingerprint.clone()),
+    ]
+    .into()
+}

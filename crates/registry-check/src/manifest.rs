@@ -1,0 +1,246 @@
+//! FILE → the registries that it declares, and the Secrets, ConfigMaps and Namespaces beside them. Pure. No error holds a
+//! value of the file: a password may be anywhere in it.
+
+use std::fmt;
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Namespace, Secret},
+};
+use registry_api::{GROUP, spec::VERSION};
+use registry_verdict::object::Scope;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use thiserror::Error;
+
+/// Why a file can't be used.
+#[derive(Debug, Error, Eq, PartialEq)]
+pub enum ManifestError {
+    /// It is not YAML.
+    #[error("{file} is not YAML{}", at(*.line))]
+    Yaml {
+        /// The file.
+        file: String,
+        /// Where it stops to be.
+        line: Option<u64>,
+    },
+    /// A document is no Kubernetes object.
+    #[error("document {number} of {file} has no apiVersion and kind")]
+    NoObject {
+        /// The file.
+        file: String,
+        /// Which document, counted from 1.
+        number: usize,
+    },
+    /// An object beside the registries can't be read.
+    #[error("{kind} {name} in {file} can't be read: {hint}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// The object's kind.
+        kind: &'static str,
+        /// The object's name.
+        name: String,
+        /// What is most often wrong.
+        hint: &'static str,
+    },
+}
+
+fn at(line: Option<u64>) -> String {
+    line.map_or_else(String::new, |line| format!(": look at line {line}"))
+}
+
+/// A registry as it stands in a file.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// Of which kind.
+    pub scope: Scope,
+    /// The whole document.
+    pub document: Value,
+}
+
+impl Declared {
+    /// Its name, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.document.pointer("/metadata/name")?.as_str().filter(|name| !name.is_empty())
+    }
+
+    /// The namespace that it names, if it does.
+    pub fn namespace(&self) -> Option<&str> {
+        self.document.pointer("/metadata/namespace")?.as_str().filter(|name| !name.is_empty())
+    }
+
+    /// Its API version, as it is written.
+    pub fn api_version(&self) -> &str {
+        self.document["apiVersion"].as_str().unwrap_or_default()
+    }
+}
+
+/// All that matters of some files.
+#[derive(Default)]
+pub struct Manifests {
+    /// The registries, in order.
+    pub registries: Vec<Declared>,
+    /// Secrets, their `stringData` among their `data`.
+    pub secrets: Vec<Secret>,
+    /// ConfigMaps.
+    pub config_maps: Vec<ConfigMap>,
+    /// Namespaces.
+    pub namespaces: Vec<Namespace>,
+}
+
+/// What they hold may be anything; how many there are of each.
+impl fmt::Debug for Manifests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts =
+            [self.registries.len(), self.secrets.len(), self.config_maps.len(), self.namespaces.len()];
+        write!(f, "Manifests{counts:?}")
+    }
+}
+
+/// The version that the registries of a file must have.
+pub fn api_version() -> String {
+    format!("{GROUP}/{VERSION}")
+}
+
+impl Manifests {
+    /// Adds what stands in `text`, which came from `file`.
+    pub fn read(&mut self, file: &str, text: &str) -> Result<(), ManifestError> {
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(text).map_err(|error| ManifestError::Yaml {
+                file: file.to_owned(),
+                line: error.location().map(|location| location.line()),
+            })?;
+        for (index, document) in documents.into_iter().enumerate() {
+            if !document.is_null() {
+                self.add(file, index + 1, document)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, file: &str, number: usize, document: Value) -> Result<(), ManifestError> {
+        let (Some(version), Some(kind)) = (document["apiVersion"].as_str(), document["kind"].as_str()) else {
+            return Err(ManifestError::NoObject { file: file.to_owned(), number });
+        };
+        let ours = version.split('/').next() == Some(GROUP);
+        match (version, kind) {
+            (_, "SystemRegistry") if ours => {
+                self.registries.push(Declared { scope: Scope::System, document });
+            }
+            (_, "TenantRegistry") if ours => {
+                self.registries.push(Declared { scope: Scope::Tenant, document });
+            }
+            ("v1", "Secret") => self.secrets.push(with_text(read(file, "Secret", SECRET, document)?)),
+            ("v1", "ConfigMap") => self.config_maps.push(read(file, "ConfigMap", CONFIG_MAP, document)?),
+            ("v1", "Namespace") => {
+                self.namespaces.push(read(file, "Namespace", "its labels must be text", document)?);
+            }
+            (_, list) if list.ends_with("List") => self.add_all(file, number, document)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn add_all(&mut self, file: &str, number: usize, mut list: Value) -> Result<(), ManifestError> {
+        let Value::Array(items) = list["items"].take() else { return Ok(()) };
+        items.into_iter().try_for_each(|item| self.add(file, number, item))
+    }
+}
+
+const SECRET: &str = "its data must be base64, and its stringData text (write a number in quotes)";
+const CONFIG_MAP: &str = "its data must be text (write a number in quotes)";
+
+fn read<K: DeserializeOwned>(
+    file: &str,
+    kind: &'static str,
+    hint: &'static str,
+    document: Value,
+) -> Result<K, ManifestError> {
+    let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    // What serde says holds the value that it stumbled over.
+    serde_json::from_value(document).map_err(|_| ManifestError::Unreadable {
+        file: file.to_owned(),
+        kind,
+        name,
+        hint,
+    })
+}
+
+/// As the API server does when the Secret is written.
+fn with_text(mut secret: Secret) -> Secret {
+    for (key, text) in secret.string_data.take().unwrap_or_default() {
+        secret.data.get_or_insert_default().insert(key, ByteString(text.into_bytes()));
+    }
+    secret
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifests(text: &str) -> Result<Manifests, ManifestError> {
+        let mut manifests = Manifests::default();
+        manifests.read("FILE", text).map(|()| manifests)
+    }
+
+    #[test]
+    fn debug_output_holds_no_secret() {
+        let text = "{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {password: HUSH}}";
+        let found = manifests(text).unwrap();
+        assert_eq!(format!("{found:?}"), "Manifests[0, 1, 0, 0]");
+    }
+
+    #[test]
+    fn registries_and_what_they_name_are_found_among_other_documents() {
+        let text = "
+# a comment
+---
+apiVersion: registry.spectrocloud.com/v1alpha1
+kind: SystemRegistry
+metadata: {name: packs}
+spec: {endpoint: 'https://a'}
+---
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: registry.spectrocloud.com/v1alpha1, kind: TenantRegistry, metadata: {name: charts, namespace: a}}
+- {apiVersion: v1, kind: ConfigMap, metadata: {name: ca}, data: {ca.crt: x}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: other}
+---
+";
+        let found = manifests(text).unwrap();
+        let names: Vec<_> =
+            found.registries.iter().map(|one| (one.scope, one.name(), one.namespace())).collect();
+        assert_eq!(names, [(Scope::System, Some("packs"), None), (Scope::Tenant, Some("charts"), Some("a"))]);
+        assert_eq!(found.config_maps.len(), 1);
+    }
+
+    #[test]
+    fn the_text_of_a_secret_wins_over_its_data() {
+        let text = "{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {a: eA==, b: eQ==}, stringData: {a: z}}";
+        let secret = manifests(text).unwrap().secrets.remove(0);
+        let data = secret.data.unwrap();
+        assert_eq!((data["a"].0.as_slice(), data["b"].0.as_slice()), (&b"z"[..], &b"y"[..]));
+    }
+
+    #[test]
+    fn an_error_says_where_and_holds_no_value() {
+        for text in [
+            "apiVersion: v1\nkind: Secret\nstringData: {password: hunter2",
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {password: hunter2}",
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: hunter2",
+            "password: hunter2",
+            "hunter2",
+            "a: b\n\thunter2: : x",
+        ] {
+            let error = manifests(text).unwrap_err().to_string();
+            assert!(!error.contains("hunter2") && error.contains("FILE"), "{error}");
+        }
+        let error = manifests("apiVersion: v1\nkind: [a").unwrap_err().to_string();
+        assert!(error.starts_with("FILE is not YAML: look at line "), "{error}");
+    }
+}

@@ -1,0 +1,138 @@
+//! A registry's document against the structural part of its schema (fields, types, lengths, choices), without a cluster.
+//! Pure. No complaint holds a value.
+//!
+//! The schema's CEL rules are the API server's: nothing here runs them.
+
+use registry_api::{
+    crd::{self, CrdError},
+    spec::{System, Tenant},
+};
+use registry_verdict::object::Scope;
+use serde_json::{Map, Value};
+
+/// What does not fit, each with the path of its field.
+pub fn complaints(scope: Scope, document: &Value) -> Result<Vec<String>, CrdError> {
+    let definition = match scope {
+        Scope::System => crd::definition::<System>()?,
+        Scope::Tenant => crd::definition::<Tenant>()?,
+    };
+    let schema = definition.spec.versions.first().and_then(|version| version.schema.as_ref());
+    let schema = schema.and_then(|schema| serde_json::to_value(&schema.open_api_v3_schema).ok());
+    let schema = schema.unwrap_or_default();
+    let mut found = Vec::new();
+    let Some(spec) = document.get("spec").filter(|spec| !spec.is_null()) else {
+        return Ok(vec!["spec is missing".to_owned()]);
+    };
+    walk("spec", &schema["properties"]["spec"], spec, &mut found);
+    let known = ["apiVersion", "kind", "metadata", "spec", "status"];
+    let fields = document.as_object().into_iter().flat_map(Map::keys);
+    found.extend(fields.filter(|field| !known.contains(&field.as_str())).map(|field| unknown(field)));
+    Ok(found)
+}
+
+fn walk(path: &str, schema: &Value, value: &Value, found: &mut Vec<String>) {
+    match (schema["type"].as_str(), value) {
+        // What is null counts as left out.
+        (_, Value::Null) | (None, _) | (Some("boolean"), Value::Bool(_)) => {}
+        (Some("object"), Value::Object(fields)) => walk_fields(path, schema, fields, found),
+        (Some("array"), Value::Array(items)) => {
+            for (index, item) in items.iter().enumerate() {
+                walk(&format!("{path}[{index}]"), &schema["items"], item, found);
+            }
+        }
+        (Some("string"), Value::String(text)) => found.extend(about_text(path, schema, text)),
+        (Some("integer"), Value::Number(number)) if number.is_i64() => {}
+        (Some(wanted), _) => found.push(format!("{path} must be {}", described(wanted))),
+    }
+}
+
+fn walk_fields(path: &str, schema: &Value, fields: &Map<String, Value>, found: &mut Vec<String>) {
+    for (field, value) in fields {
+        match schema["properties"].get(field) {
+            Some(schema) => walk(&format!("{path}.{field}"), schema, value, found),
+            None => found.push(unknown(&format!("{path}.{field}"))),
+        }
+    }
+    let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let missing = required.filter(|name| fields.get(*name).is_none_or(Value::is_null));
+    found.extend(missing.map(|name| format!("{path}.{name} is missing")));
+}
+
+fn about_text(path: &str, schema: &Value, text: &str) -> Option<String> {
+    let longest = schema["maxLength"].as_u64().and_then(|longest| usize::try_from(longest).ok());
+    if let Some(longest) = longest.filter(|longest| text.chars().count() > *longest) {
+        return Some(format!("{path} must be at most {longest} characters long"));
+    }
+    let choices: Vec<&str> = schema["enum"].as_array()?.iter().filter_map(Value::as_str).collect();
+    (!choices.contains(&text)).then(|| format!("{path} must be one of {}", choices.join(", ")))
+}
+
+fn unknown(path: &str) -> String {
+    format!("{path} is no field of a registry")
+}
+
+fn described(wanted: &str) -> &'static str {
+    match wanted {
+        "object" => "a mapping",
+        "array" => "a list",
+        "string" => "text (write a number in quotes)",
+        "boolean" => "true or false",
+        _ => "a whole number",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn about(spec: &Value) -> Vec<String> {
+        complaints(Scope::System, &json!({"metadata": {"name": "x"}, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn a_whole_registry_fits() {
+        let spec = json!({
+            "endpoint": "https://a", "contentType": "Helm", "baseContentPath": null,
+            "auth": {"basic": {"secretRef": {"name": "s"}}},
+            "tls": {"insecureSkipVerify": true, "ca": {"inline": "x"}},
+            "validation": {"interval": "10m", "failureThreshold": 3},
+            "availability": {"tenants": ["a"], "pullSecret": {"name": "p"}},
+        });
+        assert_eq!(about(&spec), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_misfit_is_named_by_its_path_and_without_its_value() {
+        let spec = json!({
+            "contentType": "hunter2", "auth": "hunter2", "tls": {"insecureSkipVerify": "hunter2"},
+            "validation": {"failureThreshold": 1.5, "interval": 10}, "password": "hunter2",
+            "availability": {"tenants": [1], "pullSecret": {}},
+        });
+        let mut found = about(&spec);
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "spec.auth must be a mapping",
+                "spec.availability.pullSecret.name is missing",
+                "spec.availability.tenants[0] must be text (write a number in quotes)",
+                "spec.contentType must be one of Pack, Helm, Zarf",
+                "spec.endpoint is missing",
+                "spec.password is no field of a registry",
+                "spec.tls.insecureSkipVerify must be true or false",
+                "spec.validation.failureThreshold must be a whole number",
+                "spec.validation.interval must be text (write a number in quotes)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_document_without_a_spec_and_a_field_outside_are_named() {
+        let about = |document| complaints(Scope::Tenant, &document).unwrap();
+        assert_eq!(about(json!({"metadata": {}})), ["spec is missing"]);
+        let outside = json!({"spec": {"endpoint": "https://a"}, "data": {}});
+        assert_eq!(about(outside), ["data is no field of a registry"]);
+    }
+}

@@ -1,0 +1,220 @@
+//! A check of registries before anything is applied. Owns the order: the manifest itself, then what it refers to, then the
+//! registry. What each layer says is [`check`](crate::check)'s.
+
+use std::{convert::Infallible, sync::Arc};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use registry_api::{
+    TENANT_LABEL,
+    crd::CrdError,
+    spec::{Registry, Scope as ApiScope},
+};
+use registry_verdict::{
+    object::{Key, Scope, Subject},
+    resolve::ReadError,
+};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::{
+    admission::{self, Admission},
+    check::{Checker, Surroundings},
+    cluster::Tenancy,
+    manifest::{Declared, api_version},
+    prompt::PromptError,
+    report::{Answer, Manifest, Report},
+    schema,
+    supply::{Supply, SupplyError},
+};
+
+/// Why a check ends without a report.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// The schema of this program can't be made.
+    #[error(transparent)]
+    Schema(#[from] CrdError),
+    /// Whoever was asked gave no answer.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// A reference could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError<Infallible>),
+}
+
+/// Shows that something takes long.
+pub trait Progress {
+    /// Waits for `work`, and shows `what` meanwhile.
+    fn shown<T>(&self, what: &str, work: impl Future<Output = T>) -> impl Future<Output = T>;
+}
+
+/// One run over some registries.
+pub struct Session<'a, P> {
+    /// Gives verdicts.
+    pub checker: Checker,
+    /// Where the operator runs.
+    pub system_namespace: &'a str,
+    /// What registries refer to.
+    pub supply: Supply<'a>,
+    /// Shows what takes long.
+    pub progress: P,
+}
+
+impl<P: Progress> Session<'_, P> {
+    /// Checks one registry: the manifest itself, then what it names, then the registry.
+    pub async fn report(&mut self, declared: &Declared) -> Result<Report, SessionError> {
+        let key = self.key(declared);
+        let endpoint = declared.document.pointer("/spec/endpoint").and_then(Value::as_str);
+        let mut report = Report {
+            scope: declared.scope,
+            name: key.name().to_owned(),
+            namespace: key.namespace().map(ToOwned::to_owned),
+            endpoint: endpoint.filter(|endpoint| !endpoint.contains('@')).unwrap_or_default().to_owned(),
+            manifest: Manifest::NotAsked(String::new()),
+            answer: Answer::Refused,
+            notes: Vec::new(),
+        };
+        let subject = match self.subject(declared, &key)? {
+            Ok(subject) => subject,
+            Err(complaints) => {
+                report.manifest = Manifest::Refused(complaints);
+                return Ok(report);
+            }
+        };
+        report.manifest = self.admission(declared, &key, &subject).await;
+        if subject.spec.suspend {
+            report.notes.push(
+                "spec.suspend is true: the operator will not validate it until that is false".to_owned(),
+            );
+        }
+        if !matches!(report.manifest, Manifest::Refused(_)) {
+            report.answer = self.answer(&subject, &mut report.notes).await?;
+        }
+        Ok(report)
+    }
+
+    fn key(&self, declared: &Declared) -> Key {
+        let name: Arc<str> = declared.name().unwrap_or_default().into();
+        match declared.scope {
+            Scope::System => Key::System { name },
+            Scope::Tenant => {
+                let namespace = declared.namespace().unwrap_or(self.supply.namespace).into();
+                Key::Tenant { namespace, name }
+            }
+        }
+    }
+
+    /// The registry in our types, or what is wrong with it that can be seen without a cluster.
+    fn subject(&self, declared: &Declared, key: &Key) -> Result<Result<Subject, Vec<String>>, SessionError> {
+        let mut complaints = Vec::new();
+        if declared.api_version() != api_version() {
+            complaints.push(format!("apiVersion must be {}", api_version()));
+        }
+        if declared.name().is_none() {
+            complaints.push("metadata.name is missing".to_owned());
+        }
+        if declared.scope == Scope::System && declared.namespace().is_some() {
+            complaints
+                .push("metadata.namespace must be left out: a SystemRegistry is in no namespace".to_owned());
+        }
+        complaints.extend(schema::complaints(declared.scope, &declared.document)?);
+        if !complaints.is_empty() {
+            return Ok(Err(complaints));
+        }
+        let subject = match declared.scope {
+            Scope::System => typed::<registry_api::spec::System>(declared),
+            Scope::Tenant => typed::<registry_api::spec::Tenant>(declared),
+        };
+        let subject = subject.map(|subject| Subject { key: key.clone(), ..subject });
+        let subject = subject.ok_or_else(|| vec![unreadable(declared).to_owned()]);
+        Ok(subject.and_then(|subject| match self.checker.examine(&subject) {
+            Ok(()) => Ok(subject),
+            Err(error) => Err(vec![error.to_string()]),
+        }))
+    }
+
+    async fn admission(&mut self, declared: &Declared, key: &Key, subject: &Subject) -> Manifest {
+        let cluster = match &self.supply.cluster {
+            Ok(cluster) => cluster,
+            Err(why) => return Manifest::NotAsked(why.clone()),
+        };
+        let asking = admission::ask(cluster, key, &declared.document);
+        match self.progress.shown(&format!("Asking the API server about {}", subject.key), asking).await {
+            Admission::Accepted => Manifest::Accepted,
+            Admission::Refused(reasons) => Manifest::Refused(reasons),
+            Admission::NotAsked(why) => Manifest::NotAsked(why),
+            Admission::Unreachable(why) => {
+                self.supply.cluster = Err(why.clone());
+                Manifest::NotAsked(why)
+            }
+        }
+    }
+
+    async fn answer(&mut self, subject: &Subject, notes: &mut Vec<String>) -> Result<Answer, SessionError> {
+        let namespace = subject.key.references_namespace(self.system_namespace).to_owned();
+        let nobodys = self.is_nobodys(subject, notes).await;
+        let policy = self.supply.policy(subject, self.system_namespace).await;
+        let contents = match self.supply.of(subject, &namespace).await {
+            Ok(contents) => contents,
+            Err(
+                error
+                @ (SupplyError::Missing { .. } | SupplyError::NothingToSignIn | SupplyError::NoUsername),
+            ) => {
+                return Ok(Answer::Unable(error.to_string()));
+            }
+            Err(SupplyError::Prompt(error)) => return Err(error.into()),
+        };
+        notes.append(&mut self.supply.notes);
+        let surroundings =
+            Surroundings { namespace: &namespace, nobodys, contents: &contents, policy: &policy };
+        let what = format!("Checking {} at {}", subject.key, subject.spec.endpoint);
+        let checked = self.progress.shown(&what, self.checker.check(subject, surroundings)).await?;
+        Ok(Answer::Checked(Box::new(checked)))
+    }
+
+    /// Whether a TenantRegistry's namespace is known to be nobody's; where it is not known, it is taken for a tenant's.
+    async fn is_nobodys(&self, subject: &Subject, notes: &mut Vec<String>) -> bool {
+        let Some(namespace) = subject.key.namespace() else { return false };
+        let mut declared = self.supply.manifests.namespaces.iter();
+        if let Some(found) = declared.rfind(|found| found.name_any() == namespace) {
+            return found.labels().get(TENANT_LABEL).is_none_or(String::is_empty);
+        }
+        let tenancy = match &self.supply.cluster {
+            Ok(cluster) => cluster.tenancy(namespace).await,
+            Err(why) => Tenancy::Unknown(why.clone()),
+        };
+        match tenancy {
+            Tenancy::Of(_) => false,
+            Tenancy::Nobody => true,
+            Tenancy::Absent => {
+                notes.push(format!("The namespace {namespace} is not there yet; taken for a tenant's"));
+                false
+            }
+            Tenancy::Unknown(why) => {
+                notes.push(format!(
+                    "Whether the namespace {namespace} is a tenant's is not known ({why}); taken for one"
+                ));
+                false
+            }
+        }
+    }
+}
+
+fn typed<S: ApiScope>(declared: &Declared) -> Option<Subject>
+where
+    Registry<S>: serde::de::DeserializeOwned,
+{
+    // Never with serde's own words: they hold what stands in the file.
+    serde_json::from_value::<Registry<S>>(declared.document.clone()).ok().map(Subject::of)
+}
+
+/// What can't be read of a document whose fields are all there and of their types.
+fn unreadable(declared: &Declared) -> &'static str {
+    let metadata = declared.document["metadata"].clone();
+    match serde_json::from_value::<ObjectMeta>(metadata) {
+        Ok(_) => "spec.validation.interval and spec.validation.timeout must be durations such as 10m",
+        Err(_) => {
+            "metadata must hold what that of every object does; labels and annotations are text (write a number in quotes)"
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Where the Secrets and ConfigMaps that a registry names come from here: the password on standard input, the files, the
+//! cluster, and last the person at the terminal.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Secret},
+};
+use kube::{Api, ResourceExt};
+use registry_api::{RegistrySpec, TOKEN_SECRET_TYPE, spec::EcrAuth};
+use registry_probe::Endpoint;
+use registry_verdict::{
+    object::Subject,
+    resolve::{
+        Content, Reference, ReferenceKind, TenantPolicy, credentials_secret, policy_reference, references,
+    },
+};
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+
+use crate::{
+    cluster::{Cluster, is_forbidden, words},
+    manifest::Manifests,
+    prompt::{Prompt, PromptError},
+};
+
+/// What a registry's references resolve to.
+pub type Contents = HashMap<Reference, Arc<Content>>;
+
+/// Why a registry can't be checked for want of what it names.
+#[derive(Debug, Error)]
+pub enum SupplyError {
+    /// Neither in the files nor to be had from the cluster.
+    #[error("{reference} is not in the files, and {why}{advice}")]
+    Missing {
+        /// What is missing.
+        reference: Reference,
+        /// Why the cluster did not help.
+        why: String,
+        /// What would help.
+        advice: &'static str,
+    },
+    /// The password on standard input fits nothing.
+    #[error("--password-stdin gives a password or token, and the registry is not signed in to by one")]
+    NothingToSignIn,
+    /// A password without a user name would be a wrong one, and count towards a lock-out.
+    #[error("--password-stdin gives a password: say whose it is with --username")]
+    NoUsername,
+    /// There is no answer from the terminal.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+}
+
+const ADVICE: &str =
+    ": put it into a file, give the password with --password-stdin, or run this at a terminal to be asked";
+
+/// Everything that references can be supplied from.
+pub struct Supply<'a> {
+    /// The files.
+    pub manifests: &'a Manifests,
+    /// The cluster, or why there is none.
+    pub cluster: Result<&'a Cluster, String>,
+    /// The namespace of what names none.
+    pub namespace: &'a str,
+    /// What came on standard input, in the place of the Secret with the credentials.
+    pub password: Option<SecretString>,
+    /// The user that it belongs to.
+    pub username: Option<String>,
+    /// Whom to ask for what is missing, if there is somebody.
+    pub prompt: fn() -> Option<Box<dyn Prompt>>,
+    /// What was typed already: a Secret is asked for once.
+    pub typed: Contents,
+    /// What a reader should know of where things came from.
+    pub notes: Vec<String>,
+}
+
+impl Supply<'_> {
+    /// Everything that `subject` names. What is known not to be there is left out: the verdict says so.
+    pub async fn of(&mut self, subject: &Subject, namespace: &str) -> Result<Contents, SupplyError> {
+        let secret = credentials_secret(&subject.spec);
+        let login = secret.map(|secret| Reference::new(ReferenceKind::Secret, namespace, &secret.name));
+        let mut contents = Contents::new();
+        if self.password.is_some() && (login.is_none() || method(&subject.spec) == Some(Method::Aws)) {
+            return Err(SupplyError::NothingToSignIn);
+        }
+        for reference in references(&subject.spec, namespace) {
+            let is_login = login.as_ref() == Some(&reference);
+            if let Some(content) = self.one(&subject.spec, &reference, is_login).await? {
+                contents.insert(reference, content);
+            }
+        }
+        Ok(contents)
+    }
+
+    /// What an administrator lets tenants do with their Secrets. Where it can't be read, it is left to the operator.
+    pub async fn policy(&mut self, subject: &Subject, system_namespace: &str) -> TenantPolicy {
+        let Some(reference) = policy_reference(&subject.key, &subject.spec, system_namespace) else {
+            return TenantPolicy::unknown();
+        };
+        if let Some(content) = self.in_files(&reference) {
+            return TenantPolicy::of(Some(&content));
+        }
+        match self.in_cluster(&reference).await {
+            Ok(content) => TenantPolicy::of(content.as_ref()),
+            Err(why) => {
+                if method(&subject.spec) == Some(Method::Aws) {
+                    self.notes.push(format!(
+                        "Whether tenantPolicy.allowedEndpoints lists this host, as AWS's token needs outside ECR, is not \
+                         known ({why})"
+                    ));
+                }
+                TenantPolicy::unknown()
+            }
+        }
+    }
+
+    async fn one(
+        &mut self,
+        spec: &RegistrySpec,
+        reference: &Reference,
+        is_login: bool,
+    ) -> Result<Option<Arc<Content>>, SupplyError> {
+        if is_login && let Some(content) = self.on_stdin(spec)? {
+            self.notes.push(format!("The password of {reference} is the one on standard input"));
+            return Ok(Some(Arc::new(content)));
+        }
+        if let Some(content) = self.in_files(reference) {
+            return Ok(Some(Arc::new(content)));
+        }
+        let there = self.in_cluster(reference).await;
+        if let Ok(Some(content)) = there {
+            self.notes.push(format!("{reference} is the cluster's"));
+            return Ok(Some(Arc::new(content)));
+        }
+        if is_login && let Some(content) = self.typed_at_terminal(spec, reference)? {
+            return Ok(Some(content));
+        }
+        let advice = if is_login { ADVICE } else { ": put it into a file" };
+        there.map(|_| None).map_err(|why| SupplyError::Missing { reference: reference.clone(), why, advice })
+    }
+
+    fn on_stdin(&self, spec: &RegistrySpec) -> Result<Option<Content>, SupplyError> {
+        let (Some(password), Some(method)) = (&self.password, method(spec)) else { return Ok(None) };
+        Ok(match method {
+            Method::Basic => {
+                let username = self.username.as_deref().ok_or(SupplyError::NoUsername)?;
+                Some(for_host_of(spec, login(username, password)))
+            }
+            Method::Token => Some(for_host_of(spec, token(password))),
+            Method::Aws => None,
+        })
+    }
+
+    fn in_files(&mut self, reference: &Reference) -> Option<Content> {
+        let (namespace, name) = (&*reference.shelf.namespace, &*reference.name);
+        let fits = |found: &str, inside: Option<String>| {
+            found == name && inside.as_deref().is_none_or(|inside| inside == namespace)
+        };
+        let (content, names_namespace) = match reference.shelf.kind {
+            ReferenceKind::Secret => {
+                let mut secrets = self.manifests.secrets.iter();
+                let secret: &Secret = secrets.rfind(|one| fits(&one.name_any(), one.namespace()))?;
+                (Content::from(secret.clone()), secret.namespace().is_some())
+            }
+            ReferenceKind::ConfigMap => {
+                let mut maps = self.manifests.config_maps.iter();
+                let map: &ConfigMap = maps.rfind(|one| fits(&one.name_any(), one.namespace()))?;
+                (Content::from(map.clone()), map.namespace().is_some())
+            }
+        };
+        if !names_namespace && self.namespace != namespace {
+            self.notes.push(format!(
+                "{} {name} in the file names no namespace: it must be applied to {namespace}, as by kubectl apply -n {namespace}",
+                reference.shelf.kind
+            ));
+        }
+        Some(content)
+    }
+
+    async fn in_cluster(&self, reference: &Reference) -> Result<Option<Content>, String> {
+        let cluster = self.cluster.clone()?;
+        let (client, namespace, name) =
+            (cluster.client.clone(), &*reference.shelf.namespace, &*reference.name);
+        let read = match reference.shelf.kind {
+            ReferenceKind::Secret => Api::<Secret>::namespaced(client, namespace)
+                .get_opt(name)
+                .await
+                .map(|found| found.map(Content::from)),
+            ReferenceKind::ConfigMap => Api::<ConfigMap>::namespaced(client, namespace)
+                .get_opt(name)
+                .await
+                .map(|found| found.map(Content::from)),
+        };
+        read.map_err(|error| {
+            if is_forbidden(&error) { "you may not read it in the cluster".to_owned() } else { words(&error) }
+        })
+    }
+
+    fn typed_at_terminal(
+        &mut self,
+        spec: &RegistrySpec,
+        reference: &Reference,
+    ) -> Result<Option<Arc<Content>>, SupplyError> {
+        if let Some(content) = self.typed.get(reference) {
+            return Ok(Some(content.clone()));
+        }
+        let (Some(method), Some(mut person)) = (method(spec), (self.prompt)()) else {
+            return Ok(None);
+        };
+        let typed = asked(&mut *person, method, reference, self.username.as_deref())?;
+        let content = Arc::new(for_host_of(spec, typed));
+        self.notes.push(format!("{reference} is what was typed"));
+        self.typed.insert(reference.clone(), content.clone());
+        Ok(Some(content))
+    }
+}
+
+/// How a registry is signed in to by a Secret.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Method {
+    Basic,
+    Token,
+    Aws,
+}
+
+fn method(spec: &RegistrySpec) -> Option<Method> {
+    let auth = spec.auth.as_ref()?;
+    let aws = |ecr: &EcrAuth| ecr.credentials.is_some() || ecr.sts.is_some();
+    match auth {
+        auth if auth.basic.is_some() => Some(Method::Basic),
+        auth if auth.token.is_some() => Some(Method::Token),
+        auth if auth.ecr.as_ref().is_some_and(aws) => Some(Method::Aws),
+        _ => None,
+    }
+}
+
+fn asked(
+    person: &mut dyn Prompt,
+    method: Method,
+    reference: &Reference,
+    username: Option<&str>,
+) -> Result<Content, PromptError> {
+    match method {
+        Method::Basic => {
+            let username = match username {
+                Some(username) => username.to_owned(),
+                None => person.ask(&format!("User name for {reference}"))?,
+            };
+            let password = person.ask_secret(&format!("Password for {reference} (not shown)"))?;
+            Ok(login(&username, &password))
+        }
+        Method::Token => {
+            let token = person.ask_secret(&format!("Token for {reference} (not shown)"))?;
+            Ok(self::token(&token))
+        }
+        Method::Aws => {
+            let id = SecretString::from(person.ask(&format!("AWS_ACCESS_KEY_ID for {reference}"))?);
+            let secret = person.ask_secret("AWS_SECRET_ACCESS_KEY (not shown)")?;
+            let session = person.ask_secret("AWS_SESSION_TOKEN (not shown; empty if there is none)")?;
+            let entries = [
+                ("AWS_ACCESS_KEY_ID", &id),
+                ("AWS_SECRET_ACCESS_KEY", &secret),
+                ("AWS_SESSION_TOKEN", &session),
+            ];
+            Ok(self::secret("Opaque", entries))
+        }
+    }
+}
+
+fn login(username: &str, password: &SecretString) -> Content {
+    let username = SecretString::from(username);
+    secret("kubernetes.io/basic-auth", [("username", &username), ("password", password)])
+}
+
+fn token(token: &SecretString) -> Content {
+    secret(TOKEN_SECRET_TYPE, [("token", token)])
+}
+
+/// Whoever types a password means it for the registry that is checked.
+fn for_host_of(spec: &RegistrySpec, mut content: Content) -> Content {
+    content.hosts = Endpoint::parse(&spec.endpoint).ok().map(|endpoint| endpoint.server().to_string());
+    content
+}
+
+fn secret<'a>(kind: &str, entries: impl IntoIterator<Item = (&'static str, &'a SecretString)>) -> Content {
+    let bytes = |value: &SecretString| ByteString(value.expose_secret().as_bytes().to_vec());
+    let data: BTreeMap<String, ByteString> =
+        entries.into_iter().map(|(key, value)| (key.to_owned(), bytes(value))).collect();
+    Content::from(Secret { type_: Some(kind.to_owned()), data: Some(data), ..Secret::default() })
+}

@@ -1,0 +1,111 @@
+//! What every program here knows of the API server: how it is reached, and whether a refusal is RBAC's.
+//!
+//! It is reached by the kubeconfig, or the Pod's own account. The environment's proxies are not for it: the client
+//! library would take `HTTPS_PROXY`, whatever `NO_PROXY` says of the API server.
+
+use kube::{
+    Config,
+    config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
+    core::Status,
+};
+use thiserror::Error;
+
+/// Stands for "no proxy" while the kubeconfig is read: where it names none, the client library looks at the environment.
+const NONE: &str = "http://none.invalid";
+
+/// Why there is no way to a cluster.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The kubeconfig can't be used.
+    #[error(transparent)]
+    Kubeconfig(#[from] KubeconfigError),
+    /// The kubeconfig sends everything through a proxy.
+    #[error("the kubeconfig has a proxy-url, and proxies to the API server are not supported; remove it")]
+    Proxy,
+    /// There is neither a kubeconfig nor a Pod's account.
+    #[error(
+        "neither KUBECONFIG nor a Pod's service account leads to a cluster: kubeconfig: ({kubeconfig}), in-cluster: ({in_cluster})"
+    )]
+    Nowhere {
+        /// What is wrong with the kubeconfig.
+        kubeconfig: KubeconfigError,
+        /// What a Pod would have.
+        in_cluster: InClusterError,
+    },
+}
+
+/// The cluster of `KUBECONFIG`, or the one that this Pod runs in.
+pub async fn infer() -> Result<Config, ConfigError> {
+    let options = KubeConfigOptions::default();
+    let loaded = match Kubeconfig::read() {
+        Ok(kubeconfig) => from_kubeconfig(kubeconfig, &options).await,
+        Err(error) => Err(error.into()),
+    };
+    match loaded {
+        Err(ConfigError::Kubeconfig(kubeconfig)) => {
+            Config::incluster().map_err(|in_cluster| ConfigError::Nowhere { kubeconfig, in_cluster })
+        }
+        loaded => loaded,
+    }
+}
+
+/// The cluster of this kubeconfig.
+pub async fn from_kubeconfig(
+    mut kubeconfig: Kubeconfig,
+    options: &KubeConfigOptions,
+) -> Result<Config, ConfigError> {
+    for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+        let named = cluster.proxy_url.take().filter(|url| !url.is_empty());
+        cluster.proxy_url = named.or_else(|| Some(NONE.to_owned()));
+    }
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, options).await?;
+    let proxy = config.proxy_url.take();
+    if proxy.is_some_and(|url| url.host() != Some("none.invalid")) {
+        return Err(ConfigError::Proxy);
+    }
+    Ok(config)
+}
+
+/// Whether a refusal is RBAC's, as opposed to that of a policy or another admission plugin. These have the same fields.
+pub fn is_by_rbac(status: &Status) -> bool {
+    status.code == 403 && explanation(status).is_some_and(|explanation| explanation.starts_with("User \""))
+}
+
+/// The part of the message of a 403 that is not made from the fields.
+pub fn explanation(status: &Status) -> Option<&str> {
+    let details = status.details.as_ref()?;
+    let resource = status.message.strip_prefix(&details.kind)?;
+    let resource = match details.group.as_str() {
+        "" => resource,
+        group => resource.strip_prefix('.')?.strip_prefix(group)?,
+    };
+    let named = match details.name.as_str() {
+        "" => resource,
+        name => resource.strip_prefix(&format!(" {name:?}"))?,
+    };
+    named.strip_prefix(" is forbidden: ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn config(cluster: &str) -> Result<Config, ConfigError> {
+        let text = format!(
+            "{{current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}], users: [{{name: u, user: {{}}}}], \
+             clusters: [{{name: k, cluster: {{server: 'https://127.0.0.1:6443'{cluster}}}}}]}}"
+        );
+        from_kubeconfig(Kubeconfig::from_yaml(&text).unwrap(), &KubeConfigOptions::default()).await
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_has_no_proxy_or_is_refused() {
+        for none in ["", ", proxy-url: ''"] {
+            assert_eq!(config(none).await.unwrap().proxy_url, None, "{none}");
+        }
+        for proxy in ["http://proxy.example:3128", "socks5://localhost:1080"] {
+            let refused = config(&format!(", proxy-url: '{proxy}'")).await;
+            assert!(matches!(refused, Err(ConfigError::Proxy)), "{proxy}");
+        }
+    }
+}

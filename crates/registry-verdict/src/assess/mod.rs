@@ -1,0 +1,414 @@
+//! What was seen + what was said before + now → status. Pure: every condition, reason and message is decided here.
+
+mod aws;
+mod layers;
+mod sentences;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+use registry_api::{
+    ConditionType, Reason, RegistryStatus,
+    status::{AvailabilityStatus, CredentialsStatus, TlsStatus},
+};
+use registry_probe::{CredentialsFinding, Findings, TlsVersion};
+
+use crate::{
+    ecr::{self, Refusal},
+    object::Subject,
+    resolve::Problem,
+    validate::SpecError,
+};
+
+/// What one validation saw.
+#[derive(Debug)]
+pub enum Seen {
+    /// The spec can't be checked.
+    Unfit(SpecError),
+    /// The namespace is not a tenant's.
+    NotATenant,
+    /// Its tenant has more registries than this.
+    BeyondQuota(usize),
+    /// A reference can't be used.
+    Unresolved(Problem),
+    /// The cluster's own addresses, which a tenant may not reach, are not known, for that reason.
+    AddressesUnknown(Arc<str>),
+    /// The registry was probed.
+    Probed(Box<Findings>),
+    /// The registry was probed after signing in at AWS, or trying to.
+    Ecr(Box<ecr::Seen>),
+}
+
+impl Seen {
+    /// What the registry showed.
+    pub fn findings(&self) -> Option<&Findings> {
+        match self {
+            Self::Probed(findings) => Some(findings),
+            Self::Ecr(seen) => Some(&seen.findings),
+            Self::Unfit(_)
+            | Self::NotATenant
+            | Self::BeyondQuota(_)
+            | Self::Unresolved(_)
+            | Self::AddressesUnknown(_) => None,
+        }
+    }
+
+    fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Ecr(seen) => seen.refusal.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// What a validation came to, as far as the time of the next one depends on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// Nothing to complain of.
+    Usable,
+    /// A failure that may pass by itself; the server may have said when to come back.
+    Transient {
+        /// What `Retry-After` asked for.
+        retry_after: Option<Duration>,
+    },
+    /// The credentials were refused: trying them again counts towards a lock-out.
+    Rejected {
+        /// How long the same credentials pause at that host, whichever registry uses them.
+        pause: Option<Duration>,
+    },
+    /// The credentials were not sent, to spare the account.
+    Postponed {
+        /// When it is their turn.
+        wait: Duration,
+    },
+    /// Something is wrong that someone must put right.
+    Definite,
+}
+
+/// What a status says of a registry's availability: the state of its pull Secrets, as an input of the verdict.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AvailabilityReport {
+    /// The counts.
+    pub counts: AvailabilityStatus,
+    /// What somebody should know of it.
+    pub note: Option<String>,
+}
+
+/// What a validation is seen against.
+#[derive(Clone, Copy, Debug)]
+pub struct Before {
+    /// Transient failures in a row before this validation.
+    pub transient_failures: u32,
+    /// Whether the object and all that it names are as they were when the status was written, as far as is known.
+    pub same_basis: bool,
+}
+
+/// One condition, but for its times.
+#[derive(Clone, Debug, PartialEq)]
+struct Line {
+    condition: ConditionType,
+    status: Standing,
+    reason: Reason,
+    message: String,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Standing {
+    True,
+    False,
+    Unknown,
+}
+
+impl Standing {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// The status that follows from what was seen, and what it means for the next validation.
+pub fn assess(subject: &Subject, seen: &Seen, before: Before, now: Timestamp) -> (RegistryStatus, Outcome) {
+    let mut lines = layers::lines(seen);
+    let outcome = outcome(seen, &lines);
+    let ready = ready(subject, &lines, outcome, before);
+    let marker = marker(&ready, outcome);
+    lines.push(ready);
+    lines.extend(marker);
+    let status = RegistryStatus {
+        observed_generation: Some(subject.generation),
+        last_validation_time: Some(Time(now)),
+        last_handled_reconcile_at: handled(subject, outcome),
+        tls: certificate(seen),
+        credentials: credentials(seen),
+        conditions: conditions(subject, lines, now),
+        availability: subject.status.availability.clone(),
+    };
+    (status, outcome)
+}
+
+/// The same status with what is now to be said of the availability. `ready` is what it says of Ready without that.
+pub fn with_availability(
+    status: &RegistryStatus,
+    ready: &str,
+    report: &AvailabilityReport,
+) -> RegistryStatus {
+    let mut status = RegistryStatus { availability: Some(report.counts.clone()), ..status.clone() };
+    let message = match &report.note {
+        Some(note) => sentences::capped(format!("{ready}; {note}")),
+        None => ready.to_owned(),
+    };
+    for condition in &mut status.conditions {
+        if condition.type_ == ConditionType::Ready.as_str() {
+            condition.message.clone_from(&message);
+        }
+    }
+    status
+}
+
+/// The status of a registry whose new spec is being validated, and takes its time.
+pub fn progressing(subject: &Subject, now: Timestamp) -> RegistryStatus {
+    let message = "The registry is being validated";
+    let line = |condition, status| Line {
+        condition,
+        status,
+        reason: Reason::Progressing,
+        message: message.to_owned(),
+    };
+    let mut lines = layers::not_attempted();
+    lines.push(line(ConditionType::Ready, Standing::Unknown));
+    lines.push(line(ConditionType::Reconciling, Standing::True));
+    RegistryStatus {
+        observed_generation: Some(subject.generation),
+        conditions: conditions(subject, lines, now),
+        tls: None,
+        credentials: None,
+        ..subject.status.clone()
+    }
+}
+
+/// The request that this validation answers. One that waits for its turn is not answered yet.
+fn handled(subject: &Subject, outcome: Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Postponed { .. } => subject.status.last_handled_reconcile_at.clone(),
+        _ => subject.requested_at.clone(),
+    }
+}
+
+fn outcome(seen: &Seen, lines: &[Line]) -> Outcome {
+    let failing = first_failing(lines);
+    if let Some(wait) = withheld(seen) {
+        return Outcome::Postponed { wait };
+    }
+    if let Some(transient) = transient(seen, failing) {
+        return transient;
+    }
+    match failing.map(|line| line.reason) {
+        None if no_verdict(lines) => Outcome::Transient { retry_after: None },
+        None => Outcome::Usable,
+        Some(Reason::Rejected) => Outcome::Rejected { pause: pause(seen) },
+        Some(_) => Outcome::Definite,
+    }
+}
+
+/// How long the credentials wait for their turn, if they were not sent.
+fn withheld(seen: &Seen) -> Option<Duration> {
+    let by_aws = seen.refusal().filter(|refusal| matches!(refusal.cause, ecr::Cause::Withheld(_)));
+    let findings = seen.findings();
+    let by_registry =
+        findings.filter(|found| matches!(found.credentials, CredentialsFinding::Withheld { .. }));
+    let waits =
+        by_aws.map(|refusal| refusal.retry_after).or(by_registry.map(|findings| findings.retry_after))?;
+    Some(waits.unwrap_or(UNDER_WAY))
+}
+
+/// How long credentials that were rejected pause.
+fn pause(seen: &Seen) -> Option<Duration> {
+    match seen.refusal() {
+        Some(refusal) => refusal.retry_after,
+        None => seen.findings()?.retry_after,
+    }
+}
+
+/// What failed may pass by itself.
+fn transient(seen: &Seen, failing: Option<&Line>) -> Option<Outcome> {
+    let findings = seen.findings()?;
+    if let (Some(refusal), Some(ConditionType::CredentialsValidated)) =
+        (seen.refusal(), failing.map(|line| line.condition))
+    {
+        return refusal.is_transient().then_some(Outcome::Transient { retry_after: refusal.retry_after });
+    }
+    let passing = findings.is_transient() && failing.is_none_or(|line| is_passing(line, findings));
+    passing.then_some(Outcome::Transient { retry_after: findings.retry_after })
+}
+
+/// Whether the credentials, and so the registry, were not reached at all.
+fn no_verdict(lines: &[Line]) -> bool {
+    lines.iter().any(|line| {
+        line.condition == ConditionType::CredentialsValidated && line.reason == Reason::NotAttempted
+    })
+}
+
+/// Whether the failure of this layer may pass by itself.
+fn is_passing(line: &Line, findings: &Findings) -> bool {
+    match line.condition {
+        ConditionType::EndpointReachable => findings.endpoint.is_transient(),
+        ConditionType::TLSVerified => findings.tls.is_transient(),
+        ConditionType::CredentialsValidated => findings.credentials.is_transient(),
+        _ => findings.content_path.is_transient(),
+    }
+}
+
+/// The first layer that makes the registry unusable. What the user asked for, and what merely can't be proven, doesn't.
+fn first_failing(lines: &[Line]) -> Option<&Line> {
+    lines.iter().find(|line| match line.status {
+        Standing::True => false,
+        Standing::False => !matches!(line.reason, Reason::VerificationSkipped | Reason::PlainHTTP),
+        Standing::Unknown => matches!(line.reason, Reason::Throttled | Reason::TemporarilyUnavailable),
+    })
+}
+
+fn ready(subject: &Subject, lines: &[Line], outcome: Outcome, before: Before) -> Line {
+    let line = |status, reason, message: &str| Line {
+        condition: ConditionType::Ready,
+        status,
+        reason,
+        message: message.to_owned(),
+    };
+    if let Some(failing) = first_failing(lines) {
+        let known_bad = failing.status == Standing::False && matches!(outcome, Outcome::Postponed { .. });
+        if let Some(reason) = still_ready(subject, outcome, before).filter(|_| !known_bad) {
+            return line(Standing::True, reason, &sentences::ready_until(&failing.message));
+        }
+        return line(Standing::False, failing.reason, &failing.message);
+    }
+    if let Some(held_back) = held_back(lines) {
+        let kept = still_ready(subject, outcome, before);
+        return kept.map_or_else(
+            || line(Standing::Unknown, Reason::Progressing, &held_back.message),
+            |reason| line(Standing::True, reason, &sentences::ready_until(&held_back.message)),
+        );
+    }
+    let credentials = lines.iter().find(|line| line.condition == ConditionType::CredentialsValidated);
+    let message = credentials.map_or("", |credentials| &credentials.message);
+    let message = &with_unchecked_path(subject, lines, message);
+    match credentials.map(|credentials| credentials.reason) {
+        Some(Reason::Validated | Reason::AnonymousAccess) => line(Standing::True, Reason::Available, message),
+        Some(Reason::Unprovable) => line(Standing::True, Reason::CredentialsUnprovable, message),
+        // No layer failed, and yet nothing was seen to work: that is no reason to call it usable.
+        _ => line(Standing::Unknown, Reason::Progressing, "The validation came to no verdict"),
+    }
+}
+
+/// The layer that was not attempted for a reason of its own.
+fn held_back(lines: &[Line]) -> Option<&Line> {
+    lines.iter().find(|line| {
+        (line.condition, line.reason) == (ConditionType::EndpointReachable, Reason::NotAttempted)
+            && line.message != sentences::not_attempted()
+    })
+}
+
+/// That nothing is known of a content path is said where people look: a misspelt one would pass for a good one.
+fn with_unchecked_path(subject: &Subject, lines: &[Line], message: &str) -> String {
+    let spec = &subject.spec;
+    let unnamed = spec.base_content_path.is_some() && spec.validation.repository.is_none();
+    let is_unchecked = |line: &Line| {
+        (line.condition, line.reason) == (ConditionType::ContentPathAccessible, Reason::Inconclusive)
+    };
+    if unnamed && lines.iter().any(is_unchecked) {
+        return sentences::capped(format!(
+            "{message}; spec.baseContentPath is not checked: name a repository below it in spec.validation.repository"
+        ));
+    }
+    message.to_owned()
+}
+
+/// A Ready registry stays so through fewer transient failures in a row than its threshold, as long as nothing was
+/// changed; with the reason that it had.
+fn still_ready(subject: &Subject, outcome: Outcome, before: Before) -> Option<Reason> {
+    let was = subject.status.condition(ConditionType::Ready).filter(|ready| ready.status == "True")?;
+    let threshold = u32::try_from(subject.spec.validation.failure_threshold).unwrap_or(1);
+    let unchanged = before.same_basis && subject.status.observed_generation == Some(subject.generation);
+    let few = before.transient_failures.saturating_add(1) < threshold;
+    let keeps = match outcome {
+        Outcome::Transient { .. } => few,
+        Outcome::Postponed { .. } => true,
+        _ => false,
+    };
+    (keeps && unchanged).then(|| was.reason.parse().ok()).flatten()
+}
+
+/// kstatus: what is retried is still going on; what only a person can put right is stalled.
+fn marker(ready: &Line, outcome: Outcome) -> Option<Line> {
+    if ready.status == Standing::True {
+        return None;
+    }
+    let (condition, reason) = match outcome {
+        Outcome::Transient { .. } => (ConditionType::Reconciling, Reason::Progressing),
+        Outcome::Postponed { .. } if ready.reason == Reason::Throttled => {
+            (ConditionType::Reconciling, Reason::Progressing)
+        }
+        _ => (ConditionType::Stalled, ready.reason),
+    };
+    Some(Line { condition, status: Standing::True, reason, message: ready.message.clone() })
+}
+
+fn conditions(subject: &Subject, lines: Vec<Line>, now: Timestamp) -> Vec<Condition> {
+    lines.into_iter().map(|line| condition(subject, line, now)).collect()
+}
+
+fn condition(subject: &Subject, line: Line, now: Timestamp) -> Condition {
+    let before =
+        subject.status.condition(line.condition).filter(|before| before.status == line.status.as_str());
+    Condition {
+        type_: line.condition.as_str().to_owned(),
+        status: line.status.as_str().to_owned(),
+        reason: line.reason.as_str().to_owned(),
+        message: line.message,
+        observed_generation: Some(subject.generation),
+        last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
+    }
+}
+
+fn certificate(seen: &Seen) -> Option<TlsStatus> {
+    let certificate = seen.findings()?.certificate.as_ref()?;
+    Some(TlsStatus {
+        version: certificate.version.map(|version| version_name(version).to_owned()),
+        subject: Some(sentences::clean(&certificate.subject)),
+        issuer: Some(sentences::clean(&certificate.issuer)),
+        not_after: Some(Time(certificate.not_after)),
+        sha256_fingerprint: Some(certificate.sha256_fingerprint.clone()),
+    })
+}
+
+/// As OpenSSL and Kubernetes name them.
+fn version_name(version: TlsVersion) -> &'static str {
+    match version {
+        TlsVersion::Tls12 => "TLSv1.2",
+        TlsVersion::Tls13 => "TLSv1.3",
+    }
+}
+
+fn credentials(seen: &Seen) -> Option<CredentialsStatus> {
+    seen.findings()?.credentials_expire_at.map(|end| CredentialsStatus { expires_at: Some(Time(end)) })
+}
+
+/// The times at which what this status says will stop to be so.
+pub fn ends(status: &RegistryStatus) -> Vec<Timestamp> {
+    let certificate = status.tls.as_ref().and_then(|tls| tls.not_after.as_ref());
+    let credentials = status.credentials.as_ref().and_then(|credentials| credentials.expires_at.as_ref());
+    certificate.into_iter().chain(credentials).map(|end| end.0).collect()
+}
+
+/// How long a validation that sees nothing of this kind may go on before the status says that it is going on.
+pub const SLOW: Duration = Duration::from_secs(1);
+
+/// When to look again where another registry is trying the same credentials.
+const UNDER_WAY: Duration = Duration::from_secs(5);

@@ -1,0 +1,435 @@
+//! Asks AWS, by its SDK. Owns clients, and nothing that outlives a request but connections, which nobody signs in to, and
+//! the operator's own credentials.
+//!
+//! Every client is made for one sign-in, with that sign-in's credentials and region said out loud: nothing of the process'
+//! environment reaches it. The one exception is [`OwnCredentials`], which takes an [`OperatorIdentity`] to be asked.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_config::{
+    default_provider::credentials::DefaultCredentialsChain, environment::EnvironmentVariableRegionProvider,
+    meta::region::RegionProviderChain, provider_config::ProviderConfig,
+};
+use aws_credential_types::{
+    Credentials as AwsCredentials,
+    provider::{ProvideCredentials, error::CredentialsError},
+};
+use aws_sdk_ecr::{config::Region, primitives::DateTime};
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_runtime_api::client::{
+    behavior_version::BehaviorVersion,
+    http::SharedHttpClient,
+    orchestrator::HttpResponse,
+    result::{DispatchFailure, SdkError},
+};
+use aws_smithy_types::{error::metadata::ProvideErrorMetadata, retry::RetryConfig, timeout::TimeoutConfig};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures::{FutureExt, future::BoxFuture};
+use k8s_openapi::jiff::Timestamp;
+use registry_probe::{Credentials, RepositoryName};
+use secrecy::{ExposeSecret, SecretString};
+
+pub use super::regions::Endpoints;
+use super::{
+    cache::Fresh,
+    causes::{Action, Api, Cause, Complaint, Outage, OwnIdentityFault, Refusal, cause},
+    http::{AwsHttp, ProxyError},
+    identity::{Identity, Keys, Login, Source},
+    own::OwnCredentials,
+    tokens::{Issuer, Token},
+};
+
+/// Is told of each request to AWS and of what came of it: the operator's counts them.
+pub type RequestObserver = Arc<dyn Fn(Api, RequestOutcome) + Send + Sync>;
+
+/// What came of a request to AWS.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RequestOutcome {
+    /// AWS gave what was asked for.
+    Granted,
+    /// AWS refused.
+    Refused,
+    /// AWS gets too many requests.
+    Throttled,
+    /// There was no answer of AWS.
+    Failed,
+}
+
+impl RequestOutcome {
+    /// The closed set of label values for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Refused => "refused",
+            Self::Throttled => "throttled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// AWS. Cheap to clone.
+#[derive(Clone)]
+pub struct Aws(Arc<Shared>);
+
+struct Shared {
+    http: SharedHttpClient,
+    endpoints: Endpoints,
+    own: OwnCredentials,
+    observe: RequestObserver,
+    clock: fn() -> Timestamp,
+}
+
+/// How the session is called in AWS's own logs.
+const SESSION: &str = "registry-operator";
+const CONNECT: Duration = Duration::from_secs(3);
+const OPERATION: Duration = Duration::from_secs(10);
+/// As many repositories as AWS gives on one page, and as many pages as are looked at.
+const PAGE: i32 = 1000;
+const PAGES: usize = 10;
+/// A list of repositories is as good as new for this long.
+const LISTED: Duration = Duration::from_hours(1);
+
+impl Aws {
+    /// A client of AWS; it asks nothing yet.
+    pub fn new(
+        endpoints: Endpoints,
+        http: AwsHttp,
+        observe: RequestObserver,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        let http = SharedHttpClient::new(http);
+        let own = {
+            let http = http.clone();
+            OwnCredentials::new(move |region| look_up(http.clone(), region).boxed(), clock)
+        };
+        Self(Arc::new(Shared { http, endpoints, own, observe, clock }))
+    }
+}
+
+impl Issuer for Aws {
+    fn issue(&self, login: Login) -> BoxFuture<'static, Result<Fresh<Token>, Refusal>> {
+        let aws = self.clone();
+        async move { aws.0.token(&login).await }.boxed()
+    }
+
+    fn find(
+        &self,
+        login: Login,
+        base: RepositoryName,
+    ) -> BoxFuture<'static, Result<Fresh<Option<RepositoryName>>, Refusal>> {
+        let aws = self.clone();
+        async move { aws.0.repository(&login, &base).await }.boxed()
+    }
+}
+
+impl Shared {
+    async fn token(&self, login: &Login) -> Result<Fresh<Token>, Refusal> {
+        let (client, temporary) = self.ecr(login).await?;
+        let region = self.endpoints.ecr_region(&login.place);
+        let asked = Asked { login, action: Action::GetAuthorizationToken, temporary, region };
+        let answer = client.get_authorization_token().send().await;
+        let answer = answer.map_err(|error| self.refused(&asked, &error))?;
+        (self.observe)(Api::Ecr, RequestOutcome::Granted);
+        let data = answer.authorization_data().first();
+        let token = data.and_then(|data| {
+            let credentials = decoded(data.authorization_token()?)?;
+            Some(Token { credentials, expires_at: timestamp(data.expires_at()?)? })
+        });
+        let token = token.ok_or_else(|| asked.refusal(Cause::Unavailable(Outage::Unreadable)))?;
+        Ok(Fresh { ends_at: token.expires_at, value: token })
+    }
+
+    async fn repository(
+        &self,
+        login: &Login,
+        base: &RepositoryName,
+    ) -> Result<Fresh<Option<RepositoryName>>, Refusal> {
+        let (client, temporary) = self.ecr(login).await?;
+        let region = self.endpoints.ecr_region(&login.place);
+        let asked = Asked { login, action: Action::DescribeRepositories, temporary, region };
+        let request = client.describe_repositories().set_registry_id(login.place.account.clone());
+        let mut pages = request.into_paginator().page_size(PAGE).send();
+        let mut found = None;
+        for _ in 0..PAGES {
+            let Some(page) = pages.next().await else { break };
+            let page = page.map_err(|error| self.refused(&asked, &error))?;
+            (self.observe)(Api::Ecr, RequestOutcome::Granted);
+            let names = page.repositories().iter().filter_map(|repository| repository.repository_name());
+            found =
+                names.filter(|name| is_below(name, base)).find_map(|name| RepositoryName::parse(name).ok());
+            if found.is_some() {
+                break;
+            }
+        }
+        Ok(Fresh { value: found, ends_at: (self.clock)() + LISTED })
+    }
+
+    /// A client of ECR that signs as `login`; and whether it signs with a session's token.
+    async fn ecr(&self, login: &Login) -> Result<(aws_sdk_ecr::Client, bool), Refusal> {
+        let credentials = match &login.identity {
+            Identity::Keys(keys) => explicit(keys),
+            Identity::Role { arn, external_id, source } => {
+                self.assume(login, arn, external_id.as_deref(), source).await?
+            }
+        };
+        let temporary = credentials.session_token().is_some();
+        let place = &login.place;
+        // An endpoint that is given is what it is: no variant of it can be chosen.
+        let derived = self.endpoints.ecr.is_none();
+        let mut config = aws_sdk_ecr::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(self.endpoints.ecr_region(place).to_owned()))
+            .use_fips(place.fips && derived)
+            .use_dual_stack(place.dual_stack && derived)
+            .credentials_provider(credentials)
+            .http_client(self.http.clone())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts());
+        config.set_endpoint_url(self.endpoints.ecr.clone());
+        Ok((aws_sdk_ecr::Client::from_conf(config.build()), temporary))
+    }
+
+    async fn assume(
+        &self,
+        login: &Login,
+        arn: &str,
+        external_id: Option<&str>,
+        source: &Source,
+    ) -> Result<AwsCredentials, Refusal> {
+        let action = Action::AssumeRole { external_id: external_id.is_some() };
+        let region = self.endpoints.sts_region(&login.place, source);
+        let credentials = match source {
+            Source::Keys(keys) => explicit(keys),
+            Source::Operator(identity) => {
+                let own = self.own.get(identity, region).await;
+                own.map_err(|cause| Asked { login, action, temporary: false, region }.refusal(cause))?
+            }
+        };
+        let asked = Asked { login, action, temporary: credentials.session_token().is_some(), region };
+        let request = self
+            .sts(login, region, credentials.clone())
+            .assume_role()
+            .role_arn(arn)
+            .role_session_name(SESSION)
+            .set_external_id(external_id.map(ToOwned::to_owned));
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.not_assumed(&asked, arn, &credentials, &error)),
+        };
+        (self.observe)(Api::Sts, RequestOutcome::Granted);
+        let session = answer.credentials().map(|session| {
+            let token = Some(session.session_token().to_owned());
+            AwsCredentials::new(session.access_key_id(), session.secret_access_key(), token, None, SESSION)
+        });
+        session.ok_or_else(|| asked.refusal(Cause::Unavailable(Outage::Unreadable)))
+    }
+
+    fn sts(&self, login: &Login, region: &str, credentials: AwsCredentials) -> aws_sdk_sts::Client {
+        let place = &login.place;
+        let derived = self.endpoints.sts.is_none();
+        let mut config = aws_sdk_sts::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(region.to_owned()))
+            .use_fips(place.fips && derived)
+            .use_dual_stack(place.dual_stack && derived)
+            .credentials_provider(credentials)
+            .http_client(self.http.clone())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts());
+        config.set_endpoint_url(self.endpoints.sts.clone());
+        aws_sdk_sts::Client::from_conf(config.build())
+    }
+
+    fn not_assumed<E: ProvideErrorMetadata>(
+        &self,
+        asked: &Asked<'_>,
+        arn: &str,
+        used: &AwsCredentials,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Refusal {
+        let refusal = self.refused(asked, error);
+        let cause = match refusal.cause {
+            Cause::RoleDenied { external_id, action, denial, .. } => {
+                let partition = arn.split(':').nth(1).unwrap_or_default();
+                let other =
+                    (partition != asked.login.place.partition().as_str()).then(|| partition.to_owned());
+                Cause::RoleDenied { external_id, other_partition: other, action, denial }
+            }
+            // The keys are the operator's, and none of whoever wrote the spec.
+            Cause::UnknownKey { .. } | Cause::WrongSecret | Cause::MalformedKeys | Cause::Expired
+                if asked.login.is_by_operator() =>
+            {
+                self.own.discard(used);
+                Cause::OperatorIdentityRefused(OwnIdentityFault::Credentials)
+            }
+            cause => cause,
+        };
+        Refusal { cause, ..refusal }
+    }
+
+    fn refused<E: ProvideErrorMetadata>(
+        &self,
+        asked: &Asked<'_>,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Refusal {
+        let refusal = Refusal { retry_after: retry_after(error), ..asked.refusal(asked.cause(error)) };
+        let outcome = match &refusal.cause {
+            Cause::Throttled => RequestOutcome::Throttled,
+            Cause::Unavailable(_) | Cause::Proxy { .. } => RequestOutcome::Failed,
+            _ => RequestOutcome::Refused,
+        };
+        (self.observe)(refusal.api, outcome);
+        tracing::debug!(api = refusal.api.as_str(), region = refusal.region, cause = ?refusal.cause, "AWS gave nothing");
+        refusal
+    }
+}
+
+/// What was asked, and for whom: what a refusal is about.
+struct Asked<'a> {
+    login: &'a Login,
+    action: Action,
+    temporary: bool,
+    region: &'a str,
+}
+
+impl Asked<'_> {
+    fn refusal(&self, cause: Cause) -> Refusal {
+        Refusal { cause, api: self.action.api(), region: self.region.to_owned(), retry_after: None }
+    }
+
+    fn cause<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> Cause {
+        match error {
+            SdkError::ServiceError(_) => self.of_session(meaning(error, self.action, self.temporary)),
+            error => meaning(error, self.action, self.temporary),
+        }
+    }
+
+    /// A session that STS has just given is unknown only where it does not count.
+    fn of_session(&self, cause: Cause) -> Cause {
+        let by_role = matches!(self.login.identity, Identity::Role { .. });
+        match cause {
+            Cause::UnknownKey { .. } if by_role && self.action.api() == Api::Ecr => Cause::RegionDisabled,
+            cause => cause,
+        }
+    }
+}
+
+/// The cause behind the SDK's error.
+fn meaning<E: ProvideErrorMetadata>(
+    error: &SdkError<E, HttpResponse>,
+    action: Action,
+    temporary: bool,
+) -> Cause {
+    match error {
+        SdkError::ServiceError(service) => {
+            let (metadata, body) = (service.err().meta(), service.raw().body().bytes().unwrap_or_default());
+            let body = str::from_utf8(body).unwrap_or_default();
+            let complaint = Complaint {
+                code: metadata.code().or_else(|| element(body, "Code")),
+                message: metadata.message().or_else(|| element(body, "Message")).unwrap_or_default(),
+                status: service.raw().status().as_u16(),
+            };
+            cause(complaint, action, temporary)
+        }
+        SdkError::TimeoutError(_) => Cause::Unavailable(Outage::Timeout),
+        SdkError::DispatchFailure(failure) => unreached(failure),
+        SdkError::ResponseError(response) => match response.raw().status().as_u16() {
+            200 => Cause::Unavailable(Outage::Unreadable),
+            status => Cause::Unavailable(Outage::Status(status)),
+        },
+        _ => Cause::NoEndpoint,
+    }
+}
+
+/// Looks the operator's own identity up, as AWS's own tools do.
+async fn look_up(http: SharedHttpClient, region: String) -> Result<AwsCredentials, Cause> {
+    let region =
+        RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(Region::new(region));
+    let config = ProviderConfig::empty()
+        .with_http_client(http)
+        .with_sleep_impl(TokioSleep::new())
+        .with_timeout_config(timeouts());
+    let looking = async {
+        let chain = DefaultCredentialsChain::builder().configure(config).region(region).build().await;
+        chain.provide_credentials().await
+    };
+    match tokio::time::timeout(OPERATION, looking).await {
+        Ok(credentials) => credentials.map_err(|error| own_cause(&error)),
+        Err(_) => Err(Cause::Unavailable(Outage::Timeout)),
+    }
+}
+
+fn own_cause(error: &CredentialsError) -> Cause {
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) => Cause::NoOperatorIdentity,
+        CredentialsError::ProviderTimedOut(_) => Cause::Unavailable(Outage::Timeout),
+        error => web_identity_cause(error),
+    }
+}
+
+/// IRSA asks STS itself.
+fn web_identity_cause(error: &CredentialsError) -> Cause {
+    type Asked = SdkError<AssumeRoleWithWebIdentityError, HttpResponse>;
+    let refused = Cause::OperatorIdentityRefused(OwnIdentityFault::Credentials);
+    let mut chain = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    let asked = chain.find_map(|error| error.downcast_ref::<Asked>());
+    match asked.map(|error| meaning(error, Action::AssumeRoleWithWebIdentity, false)) {
+        // That it is the operator's role, and none of a spec's, is what its reader must know.
+        None | Some(Cause::Other { .. } | Cause::NoEndpoint) => refused,
+        Some(cause) => cause,
+    }
+}
+
+fn explicit(keys: &Keys) -> AwsCredentials {
+    let text = |secret: &SecretString| secret.expose_secret().to_owned();
+    AwsCredentials::new(text(&keys.id), text(&keys.secret), keys.session.as_ref().map(text), None, "spec")
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT).operation_timeout(OPERATION).build()
+}
+
+/// What stands in the first element of that name: gateways in front of an API complain in XML where it speaks JSON.
+fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    rest.split_once('<').map(|(text, _)| text)
+}
+
+/// `base64(user:password)`.
+fn decoded(token: &str) -> Option<Credentials> {
+    let pair = SecretString::from(String::from_utf8(STANDARD.decode(token).ok()?).ok()?);
+    let (user, password) = pair.expose_secret().split_once(':')?;
+    Credentials::basic(user, SecretString::from(password)).ok()
+}
+
+fn timestamp(time: &DateTime) -> Option<Timestamp> {
+    Timestamp::from_second(time.secs()).ok()
+}
+
+fn is_below(name: &str, base: &RepositoryName) -> bool {
+    name.strip_prefix(base.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// RFC 9110, in seconds: AWS gives no dates there.
+fn retry_after<E>(error: &SdkError<E, HttpResponse>) -> Option<Duration> {
+    let seconds = error.raw_response()?.headers().get("retry-after")?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn unreached(failure: &DispatchFailure) -> Cause {
+    let error = failure.as_connector_error().map(|error| error as &(dyn std::error::Error + 'static));
+    if is_about_certificate(error) {
+        return Cause::Unavailable(Outage::Untrusted);
+    }
+    let mut chain = std::iter::successors(error, |error| error.source());
+    if let Some(ProxyError { proxy, trouble, .. }) = chain.find_map(|error| error.downcast_ref()) {
+        return Cause::Proxy { proxy: proxy.clone(), trouble: *trouble };
+    }
+    Cause::Unavailable(if failure.is_timeout() { Outage::Timeout } else { Outage::Unreachable })
+}
+
+fn is_about_certificate(error: Option<&(dyn std::error::Error + 'static)>) -> bool {
+    let mut chain = std::iter::successors(error, |error| error.source());
+    chain.any(|error| error.to_string().contains("certificate"))
+}

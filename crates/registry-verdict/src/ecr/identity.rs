@@ -1,0 +1,233 @@
+//! Who signs in to AWS: access keys of a Secret, a role that they assume, or a role that the operator's own identity
+//! assumes. Pure, but for what holds the secrets.
+
+use std::{fmt, sync::Arc};
+
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+
+use super::{causes::Api, hosts::Place};
+use crate::object::Key;
+
+/// Access keys, as a Secret holds them.
+#[derive(Clone)]
+pub struct Keys {
+    /// The access key's id.
+    pub id: SecretString,
+    /// The secret access key.
+    pub secret: SecretString,
+    /// The session's token, if the keys are temporary.
+    pub session: Option<SecretString>,
+}
+
+/// Why a value can't be part of access keys.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum KeyFault {
+    /// There is nothing.
+    #[error("is empty")]
+    Empty,
+    /// There are characters in it that no request could be signed with.
+    #[error("holds characters that access keys don't have, such as a space or a line break")]
+    Characters,
+}
+
+impl Keys {
+    /// One value of a Secret. A line break at its end is dropped: it can't be part of a key.
+    pub fn part(text: &str) -> Result<SecretString, KeyFault> {
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() {
+            return Err(KeyFault::Empty);
+        }
+        // The id is part of the header by which a request is signed, whose separators are these.
+        let fits = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+        if fits { Ok(text.into()) } else { Err(KeyFault::Characters) }
+    }
+
+    /// Whether they end by themselves.
+    pub fn are_temporary(&self) -> bool {
+        self.session.is_some()
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys([REDACTED])")
+    }
+}
+
+/// The operator's own AWS identity (IRSA, EKS Pod Identity, the node's role): what it takes to use it. Only the key of a
+/// SystemRegistry makes one, so that nothing a tenant writes can ask AWS in the operator's name.
+#[derive(Clone, Debug)]
+pub struct OperatorIdentity(());
+
+impl OperatorIdentity {
+    /// The operator's identity, if that registry is of the system level.
+    pub fn of(key: &Key) -> Option<Self> {
+        match key {
+            Key::System { .. } => Some(Self(())),
+            Key::Tenant { .. } => None,
+        }
+    }
+}
+
+/// Who assumes a role.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Whoever has these keys.
+    Keys(Keys),
+    /// The operator.
+    Operator(OperatorIdentity),
+}
+
+/// Who asks for a token.
+#[derive(Clone)]
+pub enum Identity {
+    /// Whoever has these keys.
+    Keys(Keys),
+    /// A role.
+    Role {
+        /// The role.
+        arn: String,
+        /// What its trust policy may ask for besides.
+        external_id: Option<String>,
+        /// Who assumes it.
+        source: Source,
+    },
+}
+
+/// Without the role's account and the external id.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keys(keys) => f.debug_tuple("Keys").field(keys).finish(),
+            Self::Role { source, .. } => {
+                f.debug_struct("Role").field("source", source).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+/// All that it takes to get a token.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The tenant; none at the system level. Two tenants share nothing, not even where they have the same keys.
+    pub tenant: Option<Arc<str>>,
+    /// Where tokens are had.
+    pub place: Place,
+    /// Who asks.
+    pub identity: Identity,
+}
+
+impl Login {
+    /// Everything that makes this sign-in another than others, to be hashed: secrets are among it.
+    pub(super) fn parts(&self) -> Vec<&[u8]> {
+        let Place { account, region, fips, dual_stack, region_of_host: _ } = &self.place;
+        let mut parts = vec![
+            optional(self.tenant.as_deref()),
+            present(self.tenant.is_some()),
+            optional(account.as_deref()),
+            region.as_bytes(),
+            present(*fips),
+            present(*dual_stack),
+        ];
+        match &self.identity {
+            Identity::Keys(keys) => parts.extend(keys.parts()),
+            Identity::Role { arn, external_id, source } => {
+                parts.extend([
+                    arn.as_bytes(),
+                    present(external_id.is_some()),
+                    optional(external_id.as_deref()),
+                ]);
+                match source {
+                    Source::Keys(keys) => parts.extend(keys.parts()),
+                    Source::Operator(_) => parts.push(b"operator"),
+                }
+            }
+        }
+        parts
+    }
+
+    /// The access keys that AWS is asked with; none where the operator's own identity is behind it.
+    pub fn keys(&self) -> Option<&Keys> {
+        match &self.identity {
+            Identity::Keys(keys) | Identity::Role { source: Source::Keys(keys), .. } => Some(keys),
+            Identity::Role { source: Source::Operator(_), .. } => None,
+        }
+    }
+
+    /// The API of AWS that sees the access keys, and its region.
+    pub fn place_asked_first(&self) -> String {
+        let api = match self.identity {
+            Identity::Keys(_) => Api::Ecr,
+            Identity::Role { .. } => Api::Sts,
+        };
+        format!("AWS {} {}", api.as_str(), self.place.region)
+    }
+
+    /// Whether the operator's own identity is behind it.
+    pub fn is_by_operator(&self) -> bool {
+        matches!(self.identity, Identity::Role { source: Source::Operator(_), .. })
+    }
+}
+
+impl Keys {
+    /// What makes these keys another pair than others, to be hashed: secrets are among it.
+    pub fn parts(&self) -> [&[u8]; 4] {
+        let session = self.session.as_ref().map(ExposeSecret::expose_secret);
+        [
+            self.id.expose_secret().as_bytes(),
+            self.secret.expose_secret().as_bytes(),
+            present(session.is_some()),
+            optional(session),
+        ]
+    }
+}
+
+fn optional(text: Option<&str>) -> &[u8] {
+    text.unwrap_or_default().as_bytes()
+}
+
+fn present(is: bool) -> &'static [u8] {
+    if is { b"1" } else { b"0" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_key_of_a_system_registry_gives_the_operators_identity() {
+        assert!(OperatorIdentity::of(&Key::System { name: "x".into() }).is_some());
+        assert!(OperatorIdentity::of(&Key::Tenant { namespace: "n".into(), name: "x".into() }).is_none());
+    }
+
+    #[test]
+    fn a_line_break_at_the_end_is_dropped_and_one_within_is_refused() {
+        assert_eq!(Keys::part("AKIA\r\n").unwrap().expose_secret(), "AKIA");
+        assert_eq!(Keys::part("AK\nIA").unwrap_err(), KeyFault::Characters);
+        assert_eq!(Keys::part("\n").unwrap_err(), KeyFault::Empty);
+    }
+
+    #[test]
+    fn debug_output_holds_no_secret() {
+        let part = || Keys::part("hunter2").unwrap();
+        let keys = Keys { id: part(), secret: part(), session: Some(part()) };
+        let place = Place {
+            account: Some("123456789012".into()),
+            region: "eu-central-1".into(),
+            region_of_host: None,
+            fips: false,
+            dual_stack: false,
+        };
+        let identity = Identity::Role {
+            arn: "arn:aws:iam::123456789012:role/hunter2".into(),
+            external_id: Some("hunter2".into()),
+            source: Source::Keys(keys.clone()),
+        };
+        let login = Login { tenant: None, place, identity };
+        for text in [format!("{keys:?}"), format!("{login:?}")] {
+            assert!(!text.contains("hunter2") && !text.contains("123456789012"), "{text}");
+        }
+        assert!(format!("{login:?}").contains("eu-central-1"));
+    }
+}

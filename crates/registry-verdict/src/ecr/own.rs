@@ -1,0 +1,267 @@
+//! The operator's own AWS identity, wherever the program runs: environment, profile, IRSA, EKS Pod Identity, node.
+//!
+//! Owns when it is looked up: one flight at a time however many registries want it, ahead of its end while it still serves,
+//! and after a failure only when some seconds are over. How it is looked up is given.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use aws_credential_types::Credentials as AwsCredentials;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use k8s_openapi::jiff::Timestamp;
+
+use super::{
+    causes::{Cause, Outage},
+    identity::OperatorIdentity,
+};
+
+/// It is renewed so long before its end; without an end, it is looked up again after [`LIFE`].
+const MARGIN: Duration = Duration::from_mins(5);
+const LIFE: Duration = Duration::from_mins(15);
+/// It is looked up no more often than this, whatever it says of its end.
+const SOONEST: Duration = Duration::from_secs(10);
+/// A failure is kept for so long.
+const FAILED: Duration = Duration::from_secs(10);
+/// Credentials that AWS refused are thrown away at most this often: others are not likely to be better.
+const DISCARD: Duration = Duration::from_mins(1);
+
+type Answer = Result<AwsCredentials, Cause>;
+type LookUp = Arc<dyn Fn(String) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// The operator's own identity.
+pub struct OwnCredentials {
+    state: Arc<Mutex<State>>,
+    look_up: LookUp,
+    clock: fn() -> Timestamp,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Option<Kept>,
+    failed: Option<(Cause, Timestamp)>,
+    flight: Option<Shared<BoxFuture<'static, Answer>>>,
+    discarded: Option<Timestamp>,
+}
+
+struct Kept {
+    credentials: AwsCredentials,
+    renew_at: Timestamp,
+    useless_at: Timestamp,
+}
+
+impl fmt::Debug for OwnCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnCredentials([REDACTED])")
+    }
+}
+
+impl OwnCredentials {
+    /// Nothing is looked up yet. `look_up` gets the region in which to ask, if the environment names none.
+    pub fn new(
+        look_up: impl Fn(String) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        Self { state: Arc::default(), look_up: Arc::new(look_up), clock }
+    }
+
+    /// Credentials of the operator's own.
+    pub async fn get(&self, _: &OperatorIdentity, region: &str) -> Answer {
+        let flight = {
+            let (mut state, now) = (self.lock(), (self.clock)());
+            let good = state.kept.as_ref().filter(|kept| now < kept.useless_at);
+            let serves = good.map(|kept| kept.credentials.clone());
+            let is_due = good.is_none_or(|kept| kept.renew_at <= now);
+            let failed = state.failed.clone().filter(|(_, until)| now < *until);
+            match (serves, failed) {
+                (Some(credentials), _) if !is_due => return Ok(credentials),
+                (Some(credentials), Some(_)) => return Ok(credentials),
+                (None, Some((cause, _))) => return Err(cause),
+                (Some(credentials), None) => {
+                    drop(self.flight(&mut state, region)); // nobody waits for a renewal
+                    return Ok(credentials);
+                }
+                (None, None) => self.flight(&mut state, region),
+            }
+        };
+        flight.await
+    }
+
+    /// Throws away what AWS refused, so that it is looked up again.
+    pub fn discard(&self, bad: &AwsCredentials) {
+        let (mut state, now) = (self.lock(), (self.clock)());
+        let is_kept = state.kept.as_ref().is_some_and(|kept| kept.credentials == *bad);
+        if is_kept && state.discarded.is_none_or(|last| now >= after(last, DISCARD)) {
+            state.kept = None;
+            state.discarded = Some(now);
+        }
+    }
+
+    /// The look-up that is under way, or a new one: in a task of its own, so that it ends though who wanted it has gone.
+    fn flight(&self, state: &mut State, region: &str) -> Shared<BoxFuture<'static, Answer>> {
+        if let Some(flight) = &state.flight {
+            return flight.clone();
+        }
+        let (shared, clock, looking) = (self.state.clone(), self.clock, (self.look_up)(region.to_owned()));
+        let task = tokio::spawn(async move {
+            let answer = looking.await;
+            shared.lock().unwrap_or_else(PoisonError::into_inner).land(answer.clone(), clock());
+            answer
+        });
+        // Only the end of the whole program ends the task.
+        let landed = async move { task.await.unwrap_or(Err(Cause::Unavailable(Outage::Unreadable))) };
+        let flight = landed.boxed().shared();
+        state.flight = Some(flight.clone());
+        flight
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn land(&mut self, answer: Answer, now: Timestamp) {
+        self.flight = None;
+        match answer {
+            Ok(credentials) => {
+                let end = credentials.expiry().and_then(|end| Timestamp::try_from(end).ok());
+                let renew_at = end.map_or(after(now, LIFE), |end| end - MARGIN).max(after(now, SOONEST));
+                let useless_at = end.unwrap_or(renew_at).max(renew_at);
+                self.kept = Some(Kept { credentials, renew_at, useless_at });
+                self.failed = None;
+            }
+            Err(cause) => self.failed = Some((cause, after(now, FAILED))),
+        }
+    }
+}
+
+fn after(time: Timestamp, wait: Duration) -> Timestamp {
+    time.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        time::SystemTime,
+    };
+
+    use futures::future::join_all;
+
+    use super::*;
+    use crate::object::Key;
+
+    thread_local! {
+        static SECOND: Cell<i64> = const { Cell::new(1_000_000) };
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(SECOND.get()).unwrap()
+    }
+
+    fn pass(seconds: i64) {
+        SECOND.set(SECOND.get() + seconds);
+    }
+
+    fn operator() -> OperatorIdentity {
+        OperatorIdentity::of(&Key::System { name: "x".into() }).unwrap()
+    }
+
+    /// Fails while `broken`, answers with the number of the look-up else; counts.
+    fn source(life: Option<Duration>, broken: Arc<Mutex<bool>>) -> (OwnCredentials, Arc<AtomicUsize>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = count.clone();
+        let look_up = move |_| {
+            let (number, broken) = (counted.fetch_add(1, Relaxed), broken.clone());
+            let end = life.map(|life| SystemTime::from(now() + life));
+            async move {
+                tokio::task::yield_now().await;
+                if *broken.lock().unwrap() {
+                    return Err(Cause::NoOperatorIdentity);
+                }
+                Ok(AwsCredentials::new(number.to_string(), "secret", None, end, "test"))
+            }
+            .boxed()
+        };
+        (OwnCredentials::new(look_up, now), count)
+    }
+
+    async fn hundred(own: &OwnCredentials) -> Vec<Answer> {
+        let identity = operator();
+        let answers = join_all((0..100).map(|_| own.get(&identity, "eu-west-1"))).await;
+        for _ in 0..4 {
+            tokio::task::yield_now().await; // a renewal that nobody waits for
+        }
+        answers
+    }
+
+    #[tokio::test]
+    async fn a_hundred_that_find_none_look_once_in_ten_seconds() {
+        let broken = Arc::new(Mutex::new(true));
+        let (own, looked) = source(None, broken.clone());
+        for _ in 0..3 {
+            assert!(hundred(&own).await.iter().all(|answer| *answer == Err(Cause::NoOperatorIdentity)));
+            assert_eq!(looked.load(Relaxed), 1);
+            pass(3);
+        }
+        pass(1);
+        *broken.lock().unwrap() = false;
+        assert!(hundred(&own).await.iter().all(Result::is_ok));
+        assert_eq!(looked.load(Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn it_is_renewed_before_its_end_while_it_serves() {
+        let broken = Arc::new(Mutex::new(false));
+        let (own, looked) = source(Some(Duration::from_hours(1)), broken.clone());
+        hundred(&own).await;
+        pass(55 * 60 - 1);
+        hundred(&own).await;
+        assert_eq!(looked.load(Relaxed), 1);
+        *broken.lock().unwrap() = true;
+        for _ in 0..4 {
+            pass(60);
+            assert!(hundred(&own).await.iter().all(Result::is_ok), "the old ones serve");
+        }
+        assert_eq!(looked.load(Relaxed), 5);
+        pass(61);
+        assert!(hundred(&own).await.iter().all(Result::is_err));
+    }
+
+    #[tokio::test]
+    async fn credentials_near_their_end_are_not_looked_up_each_time() {
+        let (own, looked) = source(Some(Duration::from_secs(30)), Arc::default());
+        for _ in 0..9 {
+            hundred(&own).await;
+            pass(1);
+        }
+        assert_eq!(looked.load(Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_aws_refused_is_looked_up_again_once_a_minute() {
+        let (own, looked) = source(None, Arc::default());
+        for round in 1..4 {
+            for answer in hundred(&own).await {
+                own.discard(&answer.unwrap());
+            }
+            hundred(&own).await;
+            assert_eq!(looked.load(Relaxed), round + 1, "the first that was refused, and no more");
+            pass(60);
+        }
+    }
+
+    #[tokio::test]
+    async fn debug_output_holds_no_key() {
+        let (own, _) = source(None, Arc::default());
+        hundred(&own).await;
+        assert_eq!(format!("{own:?}"), "OwnCredentials([REDACTED])");
+    }
+}

@@ -1,0 +1,244 @@
+//! The probe of an ECR registry: sign in at AWS, then see whether the registry takes what AWS gave.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::jiff::Timestamp;
+use registry_probe::{
+    ContentPathFinding, Credentials, CredentialsFinding, Findings, HostPort, Inconclusive, Material, Prober,
+    RepositoryName, Target, Withholding,
+};
+use tokio::time::Instant;
+
+use super::{
+    cache::{Kept, Taken, Urgency},
+    causes::{Api, Cause, Outage, Refusal},
+    identity::Login,
+    tokens::{Token, Tokens},
+};
+use crate::rejections::{
+    Session,
+    records::{aws_cause, aws_refusal},
+    table::{self, Decision, Verdict},
+};
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Seen {
+    /// What the registry showed: with the token, or to an anonymous client where AWS gave none.
+    pub findings: Findings,
+    /// Why there are no credentials to speak of.
+    pub refusal: Option<Refusal>,
+    /// When the token should be renewed.
+    pub renewal: Option<Renewal>,
+    /// The token that the findings are about.
+    pub used: Option<Credentials>,
+}
+
+/// When a token should be renewed: from a time on, and well before another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Renewal {
+    /// From then on there is a new one to be had.
+    pub from: Timestamp,
+    /// Until then the old one serves.
+    pub until: Timestamp,
+}
+
+impl Renewal {
+    /// A time in its first half, by chance: what was signed in together is not validated anew together. Where its time has
+    /// come and there is no new token yet, soon, and again well before the old one's end.
+    pub fn after(self, now: Timestamp, chance: f64) -> Timestamp {
+        let chance = chance.clamp(0.0, 1.0);
+        let span = |from, to: Timestamp| Duration::try_from(to.duration_since(from)).unwrap_or_default();
+        let later = |from: Timestamp, wait| from.checked_add(wait).unwrap_or(from);
+        let first = later(self.from, span(self.from, self.until).mul_f64(0.5 * chance));
+        let soon = (span(now, self.until) / 8).max(SOONEST).mul_f64(1.0 + 0.1 * chance);
+        if self.from > now { first } else { later(now, soon) }
+    }
+}
+
+/// A renewal that is under way, or that AWS refused, is looked for no sooner than this.
+const SOONEST: Duration = Duration::from_secs(2);
+
+/// What is to be probed.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    /// What is to be checked.
+    pub target: &'a Target,
+    /// With what, but for the credentials.
+    pub material: &'a Material,
+    /// Who signs in.
+    pub login: &'a Login,
+    /// Why now.
+    pub urgency: Urgency,
+    /// Decides whether AWS may be asked with the login's access keys; none where there is no memory of rejections.
+    pub session: Option<&'a Session>,
+}
+
+/// Probes, and does all of it within the target's deadline.
+pub async fn probe(prober: &Prober, tokens: &Tokens, case: Case<'_>, now: Timestamp) -> Seen {
+    let run = Run { prober, tokens, case, now, began: Instant::now() };
+    match run.sign_in().await {
+        Ok((token, reused)) => run.with_token(token, reused).await,
+        Err(refusal) => run.without_token(refusal).await,
+    }
+}
+
+struct Run<'a> {
+    prober: &'a Prober,
+    tokens: &'a Tokens,
+    case: Case<'a>,
+    now: Timestamp,
+    began: Instant,
+}
+
+impl Run<'_> {
+    /// Two thirds of the time may be spent at AWS; the rest is the registry's.
+    async fn sign_in(&self) -> Result<(Arc<Kept<Token>>, bool), Refusal> {
+        let patience = (self.case.target.deadline * 2 / 3).saturating_sub(self.began.elapsed());
+        match tokio::time::timeout(patience, self.admit_and_ask()).await {
+            Ok(Ok(taken)) => Ok((taken.kept, taken.reused)),
+            Ok(Err(refusal)) => Err(refusal),
+            Err(_) => Err(self.refusal(Api::Ecr, Cause::Unavailable(Outage::Timeout))),
+        }
+    }
+
+    async fn admit_and_ask(&self) -> Result<Taken<Token>, Refusal> {
+        let Case { login, urgency, .. } = self.case;
+        let Some(session) = self.case.session.filter(|_| login.keys().is_some()) else {
+            return self.tokens.sign_in(login, urgency).await;
+        };
+        let decision = session.admit_at(&login.place_asked_first()).await;
+        if let Some(refusal) = self.withheld(decision) {
+            return Err(refusal);
+        }
+        let answer = self.tokens.sign_in(login, urgency).await;
+        let verdict = answer.as_ref().map_or_else(verdict, |_| Verdict::Accepted);
+        let pause = session.settle(verdict);
+        answer.map_err(|refusal| Refusal { retry_after: pause.or(refusal.retry_after), ..refusal })
+    }
+
+    /// What is said where AWS may not be asked now.
+    fn withheld(&self, decision: Decision) -> Option<Refusal> {
+        let refusal = |(api, cause), wait| Refusal { retry_after: Some(wait), ..self.refusal(api, cause) };
+        let withheld = |why| (Api::Ecr, Cause::Withheld(why));
+        match decision {
+            Decision::Send(_) | Decision::Wait => None,
+            Decision::Paused(table::Refusal::Aws(code), wait) => {
+                Some(refusal(aws_cause(code).unwrap_or(withheld(Withholding::TriedTooOften)), wait))
+            }
+            Decision::Paused(_, wait) | Decision::TriedTooOften(_, wait) => {
+                Some(refusal(withheld(Withholding::TriedTooOften), wait))
+            }
+            Decision::TooManyRejected(wait) => Some(refusal(withheld(Withholding::TooManyRejected), wait)),
+            Decision::Full(wait) => Some(refusal(withheld(Withholding::MemoryFull), wait)),
+        }
+    }
+
+    /// A token that was used before may have been withdrawn: then another is fetched, once.
+    async fn with_token(&self, token: Arc<Kept<Token>>, reused: bool) -> Seen {
+        let findings = self.probe_with(&token).await;
+        if self.refused(&findings.credentials).is_none()
+            || !reused
+            || !self.tokens.discard(self.case.login, &token)
+        {
+            return self.seen(findings, &token);
+        }
+        match self.sign_in().await {
+            Ok((token, _)) => self.seen(self.probe_with(&token).await, &token),
+            Err(refusal) => Seen { findings, refusal: Some(refusal), renewal: None, used: None },
+        }
+    }
+
+    /// Endpoint and certificate are looked at all the same.
+    async fn without_token(&self, refusal: Refusal) -> Seen {
+        let target = Target { repository: None, ..self.target() };
+        let findings = self.prober.probe(&target, self.case.material, self.now).await;
+        Seen { findings, refusal: Some(refusal), renewal: None, used: None }
+    }
+
+    async fn probe_with(&self, token: &Kept<Token>) -> Findings {
+        let named = self.case.target.repository.is_some();
+        let found = if named { None } else { self.found_repository().await };
+        let material =
+            Material { credentials: Some(token.value.credentials.clone()), ..self.case.material.clone() };
+        let target = match &found {
+            // By its full name: the base path is in it.
+            Some(repository) => {
+                Target { base_path: None, repository: Some(repository.clone()), ..self.target() }
+            }
+            None => self.target(),
+        };
+        let mut findings = self.prober.probe(&target, &material, self.now).await;
+        findings.credentials_expire_at = Some(token.value.expires_at);
+        if found.is_some() {
+            findings.content_path = of_found(findings.content_path);
+        }
+        findings
+    }
+
+    /// A repository below the base path that the registry can be asked for, where none is named.
+    async fn found_repository(&self) -> Option<RepositoryName> {
+        let base = self.case.target.base_path.as_ref()?;
+        let patience = (self.case.target.deadline / 2).saturating_sub(self.began.elapsed());
+        tokio::time::timeout(patience, self.tokens.repository(self.case.login, base)).await.ok().flatten()
+    }
+
+    fn target(&self) -> Target {
+        let target = self.case.target.clone();
+        let left = target.deadline.saturating_sub(self.began.elapsed());
+        Target { deadline: left.max(LEAST), ..target }
+    }
+
+    fn seen(&self, findings: Findings, token: &Kept<Token>) -> Seen {
+        let refusal = self.refused(&findings.credentials).map(|cause| self.refusal(Api::Ecr, cause));
+        let renewal = Renewal { from: token.renew_at, until: token.useless_at };
+        Seen { findings, refusal, renewal: Some(renewal), used: Some(token.value.credentials.clone()) }
+    }
+
+    /// What the registry's refusal of a token that AWS gave means: not that the user's keys are wrong.
+    fn refused(&self, finding: &CredentialsFinding) -> Option<Cause> {
+        let forbidden = match finding {
+            CredentialsFinding::Rejected { by, .. } if self.is_registry(by) => false,
+            CredentialsFinding::Forbidden { by } if self.is_registry(by) => true,
+            CredentialsFinding::Expired => true,
+            _ => return None,
+        };
+        let region_of_host = self.case.login.place.region_of_host.clone();
+        Some(Cause::TokenRefused { forbidden, region_of_host })
+    }
+
+    fn is_registry(&self, server: &HostPort) -> bool {
+        server == self.case.target.endpoint.server()
+    }
+
+    fn refusal(&self, api: Api, cause: Cause) -> Refusal {
+        Refusal { cause, api, region: self.case.login.place.region.clone(), retry_after: None }
+    }
+}
+
+/// What AWS's refusal says of the access keys.
+fn verdict(refusal: &Refusal) -> Verdict {
+    match aws_refusal(refusal.api, &refusal.cause) {
+        Some(refused) => Verdict::Refused(refused),
+        None if refusal.is_transient() || matches!(refusal.cause, Cause::Other { .. }) => Verdict::Nothing,
+        // Whatever else is refused, the signature was good.
+        None => Verdict::Accepted,
+    }
+}
+
+/// What is left for the registry where AWS took nearly all of the time.
+const LEAST: Duration = Duration::from_millis(100);
+
+/// A repository that was found, not named, and can't be read speaks against none of the others.
+fn of_found(finding: ContentPathFinding) -> ContentPathFinding {
+    use ContentPathFinding as F;
+    match finding {
+        F::Denied { repository, status } => {
+            F::Inconclusive(Inconclusive::UnexpectedStatus { repository, status })
+        }
+        F::NotFound { repository } => {
+            F::Inconclusive(Inconclusive::UnexpectedStatus { repository, status: 404 })
+        }
+        other => other,
+    }
+}

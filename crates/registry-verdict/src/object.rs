@@ -1,0 +1,275 @@
+//! A registry as the controller handles it: of either scope, without what it doesn't need, and with everything that
+//! depends on the scope decided here, once.
+
+use std::{fmt, sync::Arc};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ObjectMeta;
+use registry_api::{
+    FINALIZER, REQUESTED_AT, RegistrySpec, RegistryStatus,
+    spec::{Registry, Scope as ApiScope},
+};
+
+/// Whom a registry is for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Scope {
+    /// Every tenant.
+    System,
+    /// One tenant.
+    Tenant,
+}
+
+impl Scope {
+    /// The closed set of label values for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Tenant => "tenant",
+        }
+    }
+}
+
+/// Which registry: unique in the cluster at one time.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub enum Key {
+    /// A SystemRegistry.
+    System {
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// A TenantRegistry.
+    Tenant {
+        /// Its namespace.
+        namespace: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+    },
+}
+
+impl Key {
+    /// The key of an object that came from the API server.
+    pub fn of<S: ApiScope>(namespace: Option<&str>, name: &str) -> Self {
+        match namespace {
+            Some(namespace) if S::NAMESPACED => {
+                Self::Tenant { namespace: namespace.into(), name: name.into() }
+            }
+            _ => Self::System { name: name.into() },
+        }
+    }
+
+    /// The registry's scope.
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::System { .. } => Scope::System,
+            Self::Tenant { .. } => Scope::Tenant,
+        }
+    }
+
+    /// The registry's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::System { name } | Self::Tenant { name, .. } => name,
+        }
+    }
+
+    /// The registry's namespace, if it has one.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::System { .. } => None,
+            Self::Tenant { namespace, .. } => Some(namespace),
+        }
+    }
+
+    /// The one namespace from which this registry's Secrets and ConfigMaps are read.
+    pub fn references_namespace<'a>(&'a self, system_namespace: &'a str) -> &'a str {
+        self.namespace().unwrap_or(system_namespace)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System { name } => write!(f, "SystemRegistry {name}"),
+            Self::Tenant { namespace, name } => write!(f, "TenantRegistry {namespace}/{name}"),
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Who shares a turn, a bound and what is remembered of rejected credentials: the system scope, a tenant, or a namespace
+/// that is no tenant's.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Group {
+    /// All SystemRegistries.
+    System,
+    /// All namespaces of a tenant.
+    Tenant(Arc<str>),
+    /// A namespace without a tenant.
+    Namespace(Arc<str>),
+}
+
+/// A registry as last seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subject {
+    /// Which registry.
+    pub key: Key,
+    /// Which incarnation of it: a registry that is deleted and created again has another.
+    pub uid: String,
+    /// The version of the object in the API server; opaque.
+    pub resource_version: String,
+    /// The version of the spec.
+    pub generation: i64,
+    /// When the object was created.
+    pub created: Option<Timestamp>,
+    /// Whether the object is being deleted.
+    pub deleting: bool,
+    /// Whether our finalizer is on it.
+    pub finalizer: bool,
+    /// The value of the annotation by which a validation is asked for.
+    pub requested_at: Option<String>,
+    /// What the user asks for.
+    pub spec: RegistrySpec,
+    /// What we said last.
+    pub status: RegistryStatus,
+    /// Whether something long was left out of the spec, which is to be read again before it is used.
+    pub trimmed: bool,
+}
+
+/// An inline CA that is longer than this is read when it is needed, and not kept: a tenant may write many.
+const LONGEST_KEPT_CA: usize = 8 * 1024;
+/// The most characters of the annotation that asks for a validation (docs/architecture.md#promises).
+const LONGEST_REQUEST: usize = 253;
+
+impl Subject {
+    /// Takes what is needed out of an object from the API server.
+    pub fn of<S: ApiScope>(registry: Registry<S>) -> Self {
+        let status = registry.status.unwrap_or_default();
+        Self { spec: registry.spec, status, ..Self::of_metadata::<S>(registry.metadata) }
+    }
+
+    /// What is known of an object whose spec or status can't be read.
+    pub fn of_metadata<S: ApiScope>(metadata: ObjectMeta) -> Self {
+        let annotations = metadata.annotations.unwrap_or_default();
+        let finalizers = metadata.finalizers.unwrap_or_default();
+        Self {
+            key: Key::of::<S>(metadata.namespace.as_deref(), &metadata.name.unwrap_or_default()),
+            generation: metadata.generation.unwrap_or_default(),
+            created: metadata.creation_timestamp.map(|time| time.0),
+            deleting: metadata.deletion_timestamp.is_some(),
+            finalizer: finalizers.iter().any(|finalizer| finalizer == FINALIZER),
+            requested_at: annotations.get(REQUESTED_AT).filter(|value| is_a_request(value)).cloned(),
+            uid: metadata.uid.unwrap_or_default(),
+            resource_version: metadata.resource_version.unwrap_or_default(),
+            spec: RegistrySpec::default(),
+            status: RegistryStatus::default(),
+            trimmed: false,
+        }
+    }
+
+    /// The same without what is long, to be kept.
+    #[must_use]
+    pub fn trimmed(mut self) -> Self {
+        let ca = self.spec.tls.as_mut().and_then(|tls| tls.ca.as_mut());
+        if let Some(ca) = ca
+            && ca.inline.as_ref().is_some_and(|inline| inline.len() > LONGEST_KEPT_CA)
+        {
+            ca.inline = None;
+            self.trimmed = true;
+        }
+        self
+    }
+
+    /// Whether this object leaves something in other namespaces that must be removed with it.
+    pub fn needs_cleanup(&self) -> bool {
+        self.spec.availability.as_ref().is_some_and(|availability| availability.pull_secret.is_some())
+    }
+
+    /// Whether the same is asked for as by `other`, an earlier or later state of the object.
+    pub fn asks_the_same_as(&self, other: &Self) -> bool {
+        let asked = |subject: &Self| {
+            (subject.uid.clone(), subject.generation, subject.requested_at.clone(), subject.deleting)
+        };
+        asked(self) == asked(other)
+    }
+}
+
+/// A longer value asks for nothing: a policy refuses it, but an older policy may have let it in.
+fn is_a_request(value: &str) -> bool {
+    value.chars().count() <= LONGEST_REQUEST
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_api::{
+        TenantRegistry,
+        spec::{Ca, Tls},
+    };
+
+    use super::*;
+
+    fn registry(request: String, ca: String) -> TenantRegistry {
+        let ca = Some(Ca { inline: Some(ca), ..Ca::default() });
+        let tls = Some(Tls { ca, ..Tls::default() });
+        let mut registry = TenantRegistry::new("packs", RegistrySpec { tls, ..RegistrySpec::default() });
+        registry.metadata.annotations = Some([(REQUESTED_AT.to_owned(), request)].into());
+        registry
+    }
+
+    #[test]
+    fn a_request_has_at_most_253_characters() {
+        let request = |length| Subject::of(registry("ä".repeat(length), String::new())).requested_at;
+        assert_eq!(request(253), Some("ä".repeat(253)));
+        assert_eq!(request(254), None);
+    }
+
+    /// docs/operations.md, "What one tenant can cost".
+    #[test]
+    fn the_longest_registry_that_the_schema_takes_is_kept_in_32_kib() {
+        use registry_api::spec::{Auth, Availability, BasicAuth, ClientCertificate, PullSecret, SecretRef};
+        let long = |length| "x".repeat(length);
+        let secret_ref = || SecretRef { name: long(253) };
+        let mut registry = registry(long(253), long(131_072));
+        registry.spec.endpoint = long(512);
+        registry.spec.base_content_path = Some(long(255));
+        registry.spec.validation.repository = Some(long(255));
+        registry.spec.auth =
+            Some(Auth { basic: Some(BasicAuth { secret_ref: secret_ref() }), ..Auth::default() });
+        registry.spec.availability = Some(Availability {
+            pull_secret: Some(PullSecret { name: long(253) }),
+            ..Availability::default()
+        });
+        let tls = registry.spec.tls.as_mut().unwrap();
+        tls.client_certificate = Some(ClientCertificate { secret_ref: secret_ref() });
+        let condition = |condition: &registry_api::condition::Layer| {
+            serde_json::json!({
+                "type": condition.condition.as_str(), "status": "Unknown", "reason": "NotAttempted", "message": long(1024),
+                "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1,
+            })
+        };
+        let layers = &registry_api::condition::LAYERS;
+        let conditions: Vec<_> = layers.iter().chain(&layers[..3]).map(condition).collect();
+        registry.status = serde_json::from_value(serde_json::json!({"conditions": conditions})).ok();
+        for (key, value) in [("example.com/note", long(250 << 10)), ("b", long(4 << 10))] {
+            registry.metadata.annotations.get_or_insert_default().insert(key.into(), value.clone());
+            registry.metadata.labels.get_or_insert_default().insert(key.into(), value);
+        }
+        let kept = Subject::of(registry).trimmed();
+        let size = serde_json::to_vec(&(&kept.spec, &kept.status, &kept.requested_at)).unwrap().len();
+        assert!(size < 32 << 10, "{size} bytes");
+        assert!(kept.status.conditions.len() > 7);
+    }
+
+    #[test]
+    fn a_long_authority_is_not_kept_and_a_short_one_is() {
+        let kept = |length| Subject::of(registry(String::new(), "x".repeat(length))).trimmed();
+        let inline = |subject: &Subject| subject.spec.tls.clone().unwrap().ca.unwrap().inline;
+        let (short, long) = (kept(LONGEST_KEPT_CA), kept(LONGEST_KEPT_CA + 1));
+        assert!(!short.trimmed && inline(&short).is_some());
+        assert!(long.trimmed && inline(&long).is_none());
+    }
+}

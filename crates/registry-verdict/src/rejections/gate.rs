@@ -1,0 +1,309 @@
+//! The table of rejections as validations meet it: a [`Session`] for each, which asks before credentials are sent and tells
+//! what came of it.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use aws_lc_rs::hmac;
+use k8s_openapi::jiff::Timestamp;
+use registry_probe::{
+    Admission, Credentials, CredentialsFinding, Findings, Gate, HostPort, Stage, Unavailable, Withholding,
+};
+use secrecy::ExposeSecret;
+use tokio::{sync::Notify, task::JoinSet};
+
+use super::{
+    records::encode,
+    table::{Decision, Digest, Refusal, Table, TryId, Verdict, Wish},
+};
+use crate::object::Group;
+
+/// Whoever waits for another's verdict looks again at least this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// What is known of rejected credentials. Shared by all validations.
+pub struct Rejections {
+    table: Mutex<Table>,
+    key: hmac::Key,
+    clock: fn() -> Timestamp,
+    settled: Notify,
+    /// That there is something to be stored.
+    changed: Notify,
+    /// Validations that nobody waits for any more, whose verdict on the credentials is still wanted.
+    finishing: Mutex<JoinSet<()>>,
+}
+
+impl Rejections {
+    /// What is in `table`, whose digests were made with `key`.
+    pub fn new(table: Table, key: hmac::Key, clock: fn() -> Timestamp) -> Arc<Self> {
+        Arc::new(Self {
+            table: Mutex::new(table),
+            key,
+            clock,
+            settled: Notify::new(),
+            changed: Notify::new(),
+            finishing: Mutex::default(),
+        })
+    }
+
+    /// A session for one validation with those credentials, which `group` shares. `requested`: somebody asked for it.
+    pub fn session(self: &Arc<Self>, group: Group, credentials: &[&[u8]], requested: bool) -> Arc<Session> {
+        let mut digest = hmac::Context::with_key(&self.key);
+        for part in credentials {
+            add(&mut digest, part);
+        }
+        Arc::new(Session {
+            rejections: self.clone(),
+            group,
+            digest,
+            requested,
+            state: Mutex::new(SessionState::default()),
+        })
+    }
+
+    /// Lets a validation that nobody waits for go on if it has sent credentials: the host may reject them, and the next
+    /// try depends on that.
+    pub fn finish(&self, session: &Session, validation: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        if session.is_open() {
+            let mut finishing = self.finishing.lock().unwrap_or_else(PoisonError::into_inner);
+            while finishing.try_join_next().is_some() {}
+            finishing.spawn(validation);
+        }
+    }
+
+    /// Waits until the rejections may have changed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// All rejections that still pause, as bytes to be stored.
+    pub fn encoded(&self) -> Vec<u8> {
+        encode(self.table().rejections(self.now()))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Decides; waits for the tries of others where they will tell.
+    async fn decide(&self, wish: &Wish) -> Decision {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            match self.table().decide(wish, self.now()) {
+                Decision::Wait => {}
+                decision => return decision,
+            }
+            // Time alone may change the decision too.
+            let _ = tokio::time::timeout(LOOK_AGAIN, settled).await;
+        }
+    }
+
+    fn settle(&self, tried: &Tried, verdict: Verdict) -> Option<Duration> {
+        let (pause, changed) = {
+            let mut table = self.table();
+            let before = table.revision();
+            let pause = table.settle(&tried.wish, tried.id, verdict, self.now());
+            (pause, table.revision() != before)
+        };
+        if changed {
+            self.changed.notify_one();
+        }
+        self.settled.notify_waiters();
+        pause
+    }
+}
+
+/// One validation's permission to send credentials. What it leaves unsettled counts as unanswered.
+pub struct Session {
+    rejections: Arc<Rejections>,
+    group: Group,
+    /// Begun with the credentials.
+    digest: hmac::Context,
+    requested: bool,
+    state: Mutex<SessionState>,
+}
+
+#[derive(Default)]
+struct SessionState {
+    tries: Vec<Tried>,
+    forbidden: Vec<HostPort>,
+    /// How long until the credentials may be sent.
+    wait: Option<Duration>,
+}
+
+struct Tried {
+    /// None for AWS.
+    server: Option<HostPort>,
+    wish: Wish,
+    id: TryId,
+}
+
+impl Session {
+    /// Whether credentials were sent that nothing is known of yet.
+    pub fn is_open(&self) -> bool {
+        !self.state().tries.is_empty()
+    }
+
+    /// How long until the credentials may be sent, if they may not be now.
+    pub fn wait(&self) -> Option<Duration> {
+        self.state().wait
+    }
+
+    /// Tells what was found, and writes into the findings when the same credentials may be tried again.
+    pub fn conclude(&self, findings: &mut Findings) {
+        let SessionState { tries, forbidden, wait } = &mut *self.state();
+        let mut pause = None;
+        for tried in tries.drain(..) {
+            let verdict = verdict(&findings.credentials, tried.server.as_ref(), forbidden);
+            pause = self.rejections.settle(&tried, verdict).or(pause);
+        }
+        if let Some(wait) = pause.or(*wait) {
+            findings.retry_after = Some(wait);
+        }
+    }
+
+    /// Decides whether AWS may be asked in that place with these credentials.
+    pub async fn admit_at(&self, place: &str) -> Decision {
+        let wish = self.wish(place);
+        let decision = self.rejections.decide(&wish).await;
+        self.note(None, wish, decision);
+        decision
+    }
+
+    /// Tells what AWS said; returns how long the credentials pause, if it refused them.
+    pub fn settle(&self, verdict: Verdict) -> Option<Duration> {
+        let tries = std::mem::take(&mut self.state().tries);
+        tries.iter().filter_map(|tried| self.rejections.settle(tried, verdict)).last()
+    }
+
+    fn note(&self, server: Option<HostPort>, wish: Wish, decision: Decision) {
+        let mut state = self.state();
+        match decision {
+            Decision::Send(id) => state.tries.push(Tried { server, wish, id }),
+            Decision::Paused(_, wait)
+            | Decision::TriedTooOften(_, wait)
+            | Decision::TooManyRejected(wait)
+            | Decision::Full(wait) => state.wait = Some(wait),
+            Decision::Wait => {}
+        }
+    }
+
+    fn wish(&self, host: &str) -> Wish {
+        let mut digest = self.digest.clone();
+        add(&mut digest, group_name(&self.group).as_bytes());
+        add(&mut digest, host.as_bytes());
+        let mut short: Digest = Digest::default();
+        let length = short.len();
+        short.copy_from_slice(&digest.sign().as_ref()[..length]);
+        Wish { group: self.group.clone(), host: host.into(), digest: short, requested: self.requested }
+    }
+
+    fn state(&self) -> MutexGuard<'_, SessionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gate for Session {
+    async fn admit(&self, server: &HostPort) -> Admission {
+        let wish = self.wish(&server.to_string());
+        let decision = self.rejections.decide(&wish).await;
+        self.note(Some(server.clone()), wish, decision);
+        let withheld = |why| Admission::Refused(CredentialsFinding::Withheld { server: server.clone(), why });
+        match decision {
+            Decision::Send(_) => Admission::Granted,
+            Decision::TriedTooOften(Refusal::Rejected, _) => withheld(Withholding::TriedTooOften),
+            Decision::Paused(refusal, _) | Decision::TriedTooOften(refusal, _) => {
+                Admission::Refused(finding(refusal, server))
+            }
+            Decision::TooManyRejected(_) => withheld(Withholding::TooManyRejected),
+            Decision::Full(_) => withheld(Withholding::MemoryFull),
+            Decision::Wait => withheld(Withholding::UnderWay),
+        }
+    }
+
+    fn forbidden(&self, server: &HostPort) {
+        self.state().forbidden.push(server.clone());
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.settle(Verdict::NoAnswer);
+    }
+}
+
+/// What was said before of the same credentials.
+fn finding(refusal: Refusal, server: &HostPort) -> CredentialsFinding {
+    match refusal {
+        Refusal::Forbidden => CredentialsFinding::Forbidden { by: server.clone() },
+        Refusal::Expired => CredentialsFinding::Expired,
+        Refusal::Rejected | Refusal::Aws(_) => {
+            CredentialsFinding::Rejected { by: server.clone(), status: 401 }
+        }
+    }
+}
+
+/// What a finding says of the credentials at a server that they were sent to.
+fn verdict(finding: &CredentialsFinding, server: Option<&HostPort>, forbidden: &[HostPort]) -> Verdict {
+    use CredentialsFinding as F;
+    let Some(server) = server else { return Verdict::Nothing };
+    match finding {
+        F::Rejected { by, .. } if by == server => Verdict::Refused(Refusal::Rejected),
+        F::Forbidden { by } if by == server && forbidden.contains(by) => Verdict::Refused(Refusal::Forbidden),
+        F::Expired => Verdict::Refused(Refusal::Expired),
+        F::TemporarilyUnavailable { server: failed, cause: Unavailable::Timeout(Stage::Request) }
+            if failed == server =>
+        {
+            Verdict::NoAnswer
+        }
+        F::TemporarilyUnavailable { server: failed, .. } | F::Throttled { by: failed }
+            if failed == server =>
+        {
+            Verdict::Nothing
+        }
+        F::NotAttempted | F::Withheld { .. } => Verdict::Nothing,
+        _ => Verdict::Accepted,
+    }
+}
+
+/// What makes credentials these and no others.
+pub fn parts(credentials: &Credentials) -> Vec<&[u8]> {
+    match credentials {
+        Credentials::Basic { username, password } => {
+            vec![b"basic", username.as_bytes(), password.expose_secret().as_bytes()]
+        }
+        Credentials::RegistryToken(token) => vec![b"token", token.expose_secret().as_bytes()],
+        Credentials::IdentityToken { username, token } => {
+            let username = username.as_deref().unwrap_or_default();
+            vec![b"identity", username.as_bytes(), token.expose_secret().as_bytes()]
+        }
+    }
+}
+
+/// Each part goes in with its length, so that no two lists of parts run together.
+fn add(digest: &mut hmac::Context, part: &[u8]) {
+    digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+    digest.update(part);
+}
+
+/// The group's name; no two groups have the same.
+fn group_name(group: &Group) -> String {
+    match group {
+        Group::System => "system".to_owned(),
+        Group::Tenant(tenant) => format!("tenant/{tenant}"),
+        Group::Namespace(namespace) => format!("namespace/{namespace}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,532 @@
+//! references → [`Material`]: the Secrets and ConfigMaps that a registry names, read and understood; and who signs in to
+//! AWS, where that is asked for. A reference that can't be used is a [`Problem`], which becomes a condition; only what a
+//! retry may cure is an error.
+
+mod policy;
+mod purpose;
+mod references;
+
+use std::sync::Arc;
+
+use purpose::{DOCKER_CONFIG, annotate, check_hosts, check_type};
+use registry_api::{
+    HOSTS_ANNOTATION,
+    spec::{Ca, EcrAuth, KeyRef, RegistrySpec, SecretRef},
+};
+use registry_probe::{
+    CaBundle, CaError, ClientCertificate, ClientCertificateError, Credentials, CredentialsError,
+    DockerConfigError, Endpoint, HostPatternsError, HostPort, Material, RepositoryName,
+};
+use secrecy::SecretString;
+use thiserror::Error;
+
+use crate::{
+    ecr::{Identity, KeyFault, Keys, Login, OperatorIdentity, Place, Source, hosts::is_ecr},
+    object::{Key, Scope},
+};
+pub use policy::{TenantPolicy, policy_reference};
+pub use purpose::{Purpose, WrongType};
+pub use references::{
+    Content, ContentsDigest, Objects, Obstacle, ReadError, Reading, Reference, ReferenceKind, Shelf,
+};
+
+/// Why a reference can't be used. Each names the object, and never its contents.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum Problem {
+    /// The object is not there.
+    #[error("{0} does not exist")]
+    NotFound(Reference),
+    /// The operator may not read it.
+    #[error("the operator may not read {reference}")]
+    AccessDenied {
+        /// The object.
+        reference: Reference,
+        /// The operator, as an option of `kubectl create rolebinding`.
+        operator: String,
+        /// Whose role binding keeps the operator from binding itself, if one does.
+        obstacle: Option<Obstacle>,
+    },
+    /// The operator may not read the tenant policy, without which nothing of a tenant's is sent.
+    #[error(
+        "the operator may not read {0}, which says what tenants may do: a cluster administrator installs the chart's Role \
+         registry-operator-system again"
+    )]
+    PolicyDenied(Reference),
+    /// A key is missing.
+    #[error("{reference} has no key {key}")]
+    NoKey {
+        /// The object.
+        reference: Reference,
+        /// The key.
+        key: String,
+    },
+    /// The Secret is of another type than the spec's field takes.
+    #[error("{0}")]
+    WrongType(WrongType),
+    /// The annotation with the Secret's hosts can't be read.
+    #[error("the annotation {HOSTS_ANNOTATION} of {reference} {cause}")]
+    Hosts {
+        /// The Secret.
+        reference: Reference,
+        /// What is wrong with it.
+        cause: HostPatternsError,
+    },
+    /// The Secret is for other hosts.
+    #[error(
+        "{reference} is for other hosts than {server}, by its annotation {HOSTS_ANNOTATION}: correct spec.endpoint, or \
+         have the Secret's owner add the host there"
+    )]
+    OtherHosts {
+        /// The Secret.
+        reference: Reference,
+        /// The endpoint's server.
+        server: HostPort,
+    },
+    /// The Secret does not say which hosts it is for, and must.
+    #[error(
+        "{reference} does not say which hosts it is for, as tenantPolicy.secretHosts requires: if {server} may have it, run {}",
+        annotate(.reference, .server)
+    )]
+    NoHosts {
+        /// The Secret.
+        reference: Reference,
+        /// The endpoint's server.
+        server: HostPort,
+    },
+    /// AWS's token would go to a host that is neither ECR's nor listed.
+    #[error(
+        "spec.endpoint names {server}, which is not a host of AWS ECR: a TenantRegistry sends AWS's tokens to other hosts \
+         only where tenantPolicy.allowedEndpoints lists them; ask a cluster administrator to add it"
+    )]
+    AwsTokenElsewhere {
+        /// The endpoint's server.
+        server: HostPort,
+    },
+    /// A value is no UTF-8 text.
+    #[error("the key {key} of {reference} is not UTF-8 text")]
+    NotText {
+        /// The Secret.
+        reference: Reference,
+        /// The key.
+        key: &'static str,
+    },
+    /// The values are no credentials.
+    #[error("{reference} can't be used: {cause}")]
+    Credentials {
+        /// The Secret.
+        reference: Reference,
+        /// What is wrong with them.
+        cause: CredentialsError,
+    },
+    /// The Docker configuration has nothing for this registry.
+    #[error("{reference} {cause}")]
+    DockerConfig {
+        /// The Secret.
+        reference: Reference,
+        /// What is wrong with it.
+        cause: DockerConfigError,
+    },
+    /// The client certificate or its key is of no use.
+    #[error("{reference} {cause}")]
+    ClientCertificate {
+        /// The Secret.
+        reference: Reference,
+        /// What is wrong with it.
+        cause: ClientCertificateError,
+    },
+    /// The CA certificates are of no use.
+    #[error("{source_name} {cause}")]
+    Ca {
+        /// Where they came from.
+        source_name: String,
+        /// What is wrong with them.
+        cause: CaError,
+    },
+    /// A value is no part of AWS access keys.
+    #[error("the key {key} of {reference} {cause}")]
+    AwsKey {
+        /// The Secret.
+        reference: Reference,
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        cause: KeyFault,
+    },
+    /// The operator's own AWS identity is asked for where it may not be.
+    #[error(
+        "the operator's own AWS identity is for SystemRegistries only: name a Secret with access keys in \
+         spec.auth.ecr.sts.secretRef"
+    )]
+    OperatorIdentity,
+    /// The CA's key is missing.
+    #[error("{reference} has no key {key} with the CA certificates")]
+    NoCaKey {
+        /// The object.
+        reference: Reference,
+        /// The key.
+        key: String,
+    },
+}
+
+/// What came of reading a registry's references.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What was read, in the order of the spec.
+    pub readings: Vec<Reading>,
+    /// The tenant policy, where it was read.
+    pub policy: Option<Reading>,
+    /// What was read, of all that was there.
+    pub contents: ContentsDigest,
+    /// What can be probed with, or why it can't.
+    pub means: Result<Means, Problem>,
+}
+
+/// What a registry can be probed with.
+#[derive(Debug)]
+pub struct Means {
+    /// What its references hold.
+    pub material: Material,
+    /// Who gets the credentials from AWS, where that is where they come from.
+    pub login: Option<Login>,
+}
+
+/// What is to be resolved.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Of which registry.
+    pub key: &'a Key,
+    /// What it asks for.
+    pub spec: &'a RegistrySpec,
+    /// Its address.
+    pub endpoint: &'a Endpoint,
+    /// Where AWS has its tokens, if that is where they come from.
+    pub place: Option<&'a Place>,
+    /// Its tenant.
+    pub tenant: Option<&'a Arc<str>>,
+    /// Where its references are read.
+    pub namespace: &'a str,
+    /// What an administrator lets a tenant do.
+    pub policy: PolicySource<'a>,
+}
+
+/// Where the tenant policy comes from. It bears on TenantRegistries only.
+#[derive(Clone, Copy, Debug)]
+pub enum PolicySource<'a> {
+    /// The ConfigMap in the operator's namespace, which this is.
+    Namespace(&'a str),
+    /// It is known already.
+    Known(&'a TenantPolicy),
+}
+
+/// Every object that the spec names, to be read from `namespace`.
+pub fn references(spec: &RegistrySpec, namespace: &str) -> Vec<Reference> {
+    let secret = |name: &str| Reference::new(ReferenceKind::Secret, namespace, name);
+    let config_map = |name: &str| Reference::new(ReferenceKind::ConfigMap, namespace, name);
+    let tls = spec.tls.as_ref();
+    let ca = tls.and_then(|tls| tls.ca.as_ref());
+    [
+        credentials_secret(spec).map(|reference| secret(&reference.name)),
+        ca.and_then(|ca| ca.config_map_ref.as_ref()).map(|reference| config_map(&reference.name)),
+        ca.and_then(|ca| ca.secret_ref.as_ref()).map(|reference| secret(&reference.name)),
+        tls.and_then(|tls| tls.client_certificate.as_ref())
+            .map(|certificate| secret(&certificate.secret_ref.name)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The Secret that holds what is signed in with.
+pub fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
+    let auth = spec.auth.as_ref()?;
+    let ecr = auth.ecr.as_ref();
+    auth.basic
+        .as_ref()
+        .map(|basic| &basic.secret_ref)
+        .or_else(|| auth.token.as_ref().map(|token| &token.secret_ref))
+        .or_else(|| ecr.and_then(|ecr| ecr.credentials.as_ref()).map(|keys| &keys.secret_ref))
+        .or_else(|| ecr.and_then(|ecr| ecr.sts.as_ref()).and_then(|sts| sts.secret_ref.as_ref()))
+}
+
+/// Reads everything that the spec names from `objects`.
+pub async fn resolve<O: Objects>(wanted: Wanted<'_>, objects: &O) -> Result<Resolved, ReadError<O::Error>> {
+    let mut reader = Reader {
+        objects,
+        namespace: wanted.namespace,
+        server: wanted.endpoint.server(),
+        policy: None,
+        policy_read: None,
+        readings: Vec::new(),
+        contents: ContentsDigest::default(),
+    };
+    let means = reader.means(wanted).await;
+    let Reader { readings, contents, policy_read: policy, .. } = reader;
+    match means {
+        Ok(means) => Ok(Resolved { readings, policy, contents, means: Ok(means) }),
+        Err(Stop::Problem(problem)) => Ok(Resolved { readings, policy, contents, means: Err(problem) }),
+        Err(Stop::Read(ReadError::Forbidden { reference, operator, obstacle })) => {
+            let problem = Problem::AccessDenied { reference, operator, obstacle };
+            Ok(Resolved { readings, policy, contents, means: Err(problem) })
+        }
+        Err(Stop::Read(error)) => Err(error),
+    }
+}
+
+/// Why reading stops before its end.
+#[derive(Debug, Error)]
+enum Stop<E> {
+    #[error(transparent)]
+    Problem(#[from] Problem),
+    #[error(transparent)]
+    Read(#[from] ReadError<E>),
+}
+
+struct Reader<'a, O> {
+    objects: &'a O,
+    namespace: &'a str,
+    /// Where what is read will be sent.
+    server: &'a HostPort,
+    /// In system scope there is none.
+    policy: Option<TenantPolicy>,
+    policy_read: Option<Reading>,
+    readings: Vec<Reading>,
+    contents: ContentsDigest,
+}
+
+impl<O: Objects> Reader<'_, O> {
+    async fn means(&mut self, wanted: Wanted<'_>) -> Result<Means, Stop<O::Error>> {
+        self.policy = self.policy(wanted).await?;
+        let login = self.login(wanted).await?;
+        let material = self.material(wanted.spec, wanted.endpoint).await?;
+        Ok(Means { material, login })
+    }
+
+    async fn policy(&mut self, wanted: Wanted<'_>) -> Result<Option<TenantPolicy>, Stop<O::Error>> {
+        let namespace = match wanted.policy {
+            PolicySource::Known(policy) => {
+                return Ok((wanted.key.scope() == Scope::Tenant).then(|| policy.clone()));
+            }
+            PolicySource::Namespace(namespace) => namespace,
+        };
+        let Some(reference) = policy_reference(wanted.key, wanted.spec, namespace) else { return Ok(None) };
+        let content = match self.objects.read(&reference).await {
+            Err(ReadError::Forbidden { reference, .. }) => {
+                return Err(Problem::PolicyDenied(reference).into());
+            }
+            content => content?,
+        };
+        let version = content.as_ref().map(|content| content.version.clone());
+        self.contents.add(content.as_ref().map_or(&[][..], |content| &content.digest.0));
+        self.policy_read = Some(Reading { reference, version });
+        Ok(Some(TenantPolicy::of(content.as_deref())))
+    }
+
+    async fn login(&mut self, wanted: Wanted<'_>) -> Result<Option<Login>, Stop<O::Error>> {
+        let ecr = wanted.spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref());
+        let (Some(ecr), Some(place)) = (ecr, wanted.place) else { return Ok(None) };
+        let server = wanted.endpoint.server();
+        if self.policy.as_ref().is_some_and(|policy| !is_ecr(server) && !policy.lists(server)) {
+            return Err(Problem::AwsTokenElsewhere { server: server.clone() }.into());
+        }
+        let secret = match credentials_secret(wanted.spec) {
+            Some(secret) => Some(self.secret(Purpose::AwsKeys, secret).await?),
+            None => None,
+        };
+        let secret = secret.as_ref().map(|(reference, content)| (reference, content.as_ref()));
+        let identity = aws_identity(wanted.key, ecr, secret)?;
+        Ok(Some(Login { tenant: wanted.tenant.cloned(), place: place.clone(), identity }))
+    }
+
+    async fn material(
+        &mut self,
+        spec: &RegistrySpec,
+        endpoint: &Endpoint,
+    ) -> Result<Material, Stop<O::Error>> {
+        let tls = spec.tls.as_ref();
+        Ok(Material {
+            credentials: self.credentials(spec, endpoint).await?,
+            ca: match tls.and_then(|tls| tls.ca.as_ref()) {
+                Some(ca) => self.ca(ca).await?,
+                None => None,
+            },
+            client_certificate: match tls.and_then(|tls| tls.client_certificate.as_ref()) {
+                Some(certificate) => Some(self.client_certificate(&certificate.secret_ref).await?),
+                None => None,
+            },
+        })
+    }
+
+    async fn credentials(
+        &mut self,
+        spec: &RegistrySpec,
+        endpoint: &Endpoint,
+    ) -> Result<Option<Credentials>, Stop<O::Error>> {
+        let Some(auth) = &spec.auth else { return Ok(None) };
+        if let Some(basic) = &auth.basic {
+            let (reference, content) = self.secret(Purpose::Basic, &basic.secret_ref).await?;
+            let base_path =
+                spec.base_content_path.as_deref().and_then(|path| RepositoryName::parse(path).ok());
+            return Ok(Some(basic_credentials(&reference, &content, endpoint, base_path.as_ref())?));
+        }
+        if let Some(token) = &auth.token {
+            let (reference, content) = self.secret(Purpose::Token, &token.secret_ref).await?;
+            return Ok(Some(token_credentials(&reference, &content)?));
+        }
+        Ok(None)
+    }
+
+    async fn ca(&mut self, ca: &Ca) -> Result<Option<CaBundle>, Stop<O::Error>> {
+        if let Some(inline) = &ca.inline {
+            let bundle = CaBundle::parse(inline.as_bytes());
+            let source_name = "spec.tls.ca.inline".to_owned();
+            return Ok(Some(bundle.map_err(|cause| Problem::Ca { source_name, cause })?));
+        }
+        if let Some(reference) = &ca.config_map_ref {
+            return self.ca_of(ReferenceKind::ConfigMap, reference).await.map(Some);
+        }
+        if let Some(reference) = &ca.secret_ref {
+            return self.ca_of(ReferenceKind::Secret, reference).await.map(Some);
+        }
+        Ok(None)
+    }
+
+    async fn ca_of(
+        &mut self,
+        kind: ReferenceKind,
+        KeyRef { name, key }: &KeyRef,
+    ) -> Result<CaBundle, Stop<O::Error>> {
+        let (reference, content) = self.read(kind, name).await?;
+        // Nothing of it is sent; but a Secret that names its hosts is used for no other.
+        check_hosts(&reference, &content, self.server, false)?;
+        let Some(pem) = content.get(key) else {
+            return Err(Problem::NoCaKey { reference, key: key.clone() }.into());
+        };
+        let source_name = format!("the key {key} of {reference}");
+        Ok(CaBundle::parse(pem).map_err(|cause| Problem::Ca { source_name, cause })?)
+    }
+
+    async fn client_certificate(&mut self, secret: &SecretRef) -> Result<ClientCertificate, Stop<O::Error>> {
+        let (reference, content) = self.secret(Purpose::ClientCertificate, secret).await?;
+        let (certificate, key) =
+            (entry(&reference, &content, "tls.crt")?, entry(&reference, &content, "tls.key")?);
+        let parsed = ClientCertificate::parse(certificate, key);
+        Ok(parsed.map_err(|cause| Problem::ClientCertificate { reference, cause })?)
+    }
+
+    /// A Secret that was made for that purpose, and may be used for the endpoint's host.
+    async fn secret(
+        &mut self,
+        purpose: Purpose,
+        secret: &SecretRef,
+    ) -> Result<(Reference, Arc<Content>), Stop<O::Error>> {
+        let (reference, content) = self.read(ReferenceKind::Secret, &secret.name).await?;
+        check_type(purpose, &reference, &content)?;
+        let required = self.policy.as_ref().is_some_and(TenantPolicy::requires_secret_hosts);
+        check_hosts(&reference, &content, self.server, required)?;
+        Ok((reference, content))
+    }
+
+    async fn read(
+        &mut self,
+        kind: ReferenceKind,
+        name: &str,
+    ) -> Result<(Reference, Arc<Content>), Stop<O::Error>> {
+        let reference = Reference::new(kind, self.namespace, name);
+        let content = self.objects.read(&reference).await?;
+        let version = content.as_ref().map(|content| content.version.clone());
+        self.readings.push(Reading { reference: reference.clone(), version });
+        self.contents.add(reference.name.as_bytes());
+        self.contents.add(content.as_ref().map_or(&[][..], |content| &content.digest.0));
+        match content {
+            Some(content) => Ok((reference, content)),
+            None => Err(Problem::NotFound(reference).into()),
+        }
+    }
+}
+
+fn basic_credentials(
+    reference: &Reference,
+    content: &Content,
+    endpoint: &Endpoint,
+    base_path: Option<&RepositoryName>,
+) -> Result<Credentials, Problem> {
+    if content.kind.as_deref() == Some(DOCKER_CONFIG) {
+        let json = entry(reference, content, ".dockerconfigjson")?;
+        return Credentials::from_dockerconfigjson_below(json, endpoint, base_path)
+            .map_err(|cause| Problem::DockerConfig { reference: reference.clone(), cause });
+    }
+    // Kubernetes lets either key be left out. To sign in without it would be a wrong password, which may lock the account.
+    let username = text(reference, content, "username")?;
+    let password = text(reference, content, "password")?;
+    Credentials::basic(username, SecretString::from(password))
+        .map_err(|cause| Problem::Credentials { reference: reference.clone(), cause })
+}
+
+fn token_credentials(reference: &Reference, content: &Content) -> Result<Credentials, Problem> {
+    let token = optional_text(reference, content, "token")?;
+    let identity = optional_text(reference, content, "identityToken")?;
+    let credentials = match (token, identity) {
+        (Some(token), _) => Credentials::registry_token(&SecretString::from(token)),
+        (None, Some(identity)) => Credentials::identity_token(None, &SecretString::from(identity)),
+        (None, None) => {
+            return Err(Problem::NoKey {
+                reference: reference.clone(),
+                key: "token or identityToken".to_owned(),
+            });
+        }
+    };
+    credentials.map_err(|cause| Problem::Credentials { reference: reference.clone(), cause })
+}
+
+/// Who signs in to AWS: with the keys in `secret`, or, where none is named, in the operator's own name.
+pub fn aws_identity(
+    registry: &Key,
+    ecr: &EcrAuth,
+    secret: Option<(&Reference, &Content)>,
+) -> Result<Identity, Problem> {
+    let keys = secret.map(|(reference, content)| aws_keys(reference, content)).transpose()?;
+    let Some(sts) = &ecr.sts else {
+        return keys.map(Identity::Keys).ok_or(Problem::OperatorIdentity);
+    };
+    let source = match keys {
+        Some(keys) => Source::Keys(keys),
+        None => Source::Operator(OperatorIdentity::of(registry).ok_or(Problem::OperatorIdentity)?),
+    };
+    Ok(Identity::Role { arn: sts.role_arn.clone(), external_id: sts.external_id.clone(), source })
+}
+
+fn aws_keys(reference: &Reference, content: &Content) -> Result<Keys, Problem> {
+    let part = |key: &'static str| {
+        let text = optional_text(reference, content, key)?;
+        let part = text.map(Keys::part).transpose();
+        part.map_err(|cause| Problem::AwsKey { reference: reference.clone(), key, cause })
+    };
+    let needed = |key: &'static str| {
+        part(key)?.ok_or_else(|| Problem::NoKey { reference: reference.clone(), key: key.to_owned() })
+    };
+    // Tools that fill a Secret from a form leave an empty entry where there is no session.
+    let session = content.get("AWS_SESSION_TOKEN").is_some_and(|token| !token.trim_ascii().is_empty());
+    Ok(Keys {
+        id: needed("AWS_ACCESS_KEY_ID")?,
+        secret: needed("AWS_SECRET_ACCESS_KEY")?,
+        session: if session { part("AWS_SESSION_TOKEN")? } else { None },
+    })
+}
+
+fn entry<'a>(reference: &Reference, content: &'a Content, key: &'static str) -> Result<&'a [u8], Problem> {
+    content.get(key).ok_or_else(|| Problem::NoKey { reference: reference.clone(), key: key.to_owned() })
+}
+
+fn text<'a>(reference: &Reference, content: &'a Content, key: &'static str) -> Result<&'a str, Problem> {
+    let missing = || Problem::NoKey { reference: reference.clone(), key: key.to_owned() };
+    optional_text(reference, content, key)?.ok_or_else(missing)
+}
+
+fn optional_text<'a>(
+    reference: &Reference,
+    content: &'a Content,
+    key: &'static str,
+) -> Result<Option<&'a str>, Problem> {
+    let text = content.get(key).map(str::from_utf8).transpose();
+    text.map_err(|_| Problem::NotText { reference: reference.clone(), key })
+}

@@ -1,0 +1,110 @@
+//! What an administrator lets tenants' Secrets be used for: the chart's `tenantPolicy`, as its ConfigMap holds it. Pure.
+//!
+//! The API server judges specs by the same ConfigMap; what depends on a Secret or on what AWS gives for it, only the
+//! operator can judge.
+
+use registry_api::{RegistrySpec, TENANT_POLICY};
+use registry_probe::{HostPattern, HostPort};
+
+use super::{Content, Reference, ReferenceKind, credentials_secret};
+use crate::object::Key;
+
+/// The part of `tenantPolicy` that concerns Secrets.
+#[derive(Clone, Debug, Default)]
+pub struct TenantPolicy {
+    /// `secretHosts: Required`: a tenant's Secret must name its hosts by the annotation.
+    secret_hosts_required: bool,
+    /// The patterns of `allowedEndpoints`.
+    allowed_endpoints: Vec<HostPattern>,
+    /// The policy could not be read, and it isn't this program that must hold to it.
+    unknown: bool,
+}
+
+impl TenantPolicy {
+    /// What the ConfigMap says. Without it no host is listed; Secrets need no annotation, and the API server takes no new
+    /// TenantRegistry.
+    pub fn of(content: Option<&Content>) -> Self {
+        let text =
+            |key| content.and_then(|content| content.get(key)).and_then(|value| str::from_utf8(value).ok());
+        // Any other word than the default must not mean the weaker of the two.
+        let secret_hosts_required =
+            text("secretHosts").is_some_and(|word| !matches!(word.trim(), "" | "Optional"));
+        let lines = text("allowedEndpoints").unwrap_or_default().lines().map(str::trim);
+        let allowed_endpoints = lines.filter_map(|line| line.parse().ok()).collect();
+        Self { secret_hosts_required, allowed_endpoints, unknown: false }
+    }
+
+    /// For a check by the owner of the Secrets, who can't read the policy: it is left to the operator.
+    pub fn unknown() -> Self {
+        Self { unknown: true, ..Self::default() }
+    }
+
+    /// Whether Secrets must name their hosts.
+    pub fn requires_secret_hosts(&self) -> bool {
+        self.secret_hosts_required
+    }
+
+    /// Whether an administrator has listed this server. `*` lists none: it is also what the chart writes for an empty list.
+    pub fn lists(&self, server: &HostPort) -> bool {
+        self.unknown
+            || self.allowed_endpoints.iter().any(|pattern| !pattern.is_any() && pattern.covers(server))
+    }
+}
+
+/// Where the policy is that bears on this registry: none in system scope, and none where no Secret is used for the
+/// registry.
+pub fn policy_reference(key: &Key, spec: &RegistrySpec, system_namespace: &str) -> Option<Reference> {
+    let client_certificate = spec.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref());
+    let uses_secret = credentials_secret(spec).is_some() || client_certificate.is_some();
+    let policy = || Reference::new(ReferenceKind::ConfigMap, system_namespace, TENANT_POLICY);
+    (matches!(key, Key::Tenant { .. }) && uses_secret).then(policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use registry_probe::Endpoint;
+
+    use super::*;
+
+    fn policy(entries: &[(&str, &str)]) -> TenantPolicy {
+        let data = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let map = ConfigMap { data: Some(data.collect::<BTreeMap<_, _>>()), ..ConfigMap::default() };
+        TenantPolicy::of(Some(&Content::from(map)))
+    }
+
+    fn lists(patterns: &str, endpoint: &str) -> bool {
+        policy(&[("allowedEndpoints", patterns)]).lists(Endpoint::parse(endpoint).unwrap().server())
+    }
+
+    #[test]
+    fn only_hosts_that_are_spelled_out_are_listed() {
+        assert!(lists("*\n registry.example.com \n", "https://registry.example.com:5000"));
+        assert!(lists("*.example.com:5000", "https://a.example.com:5000"));
+        assert!(!lists("*.example.com:5000", "https://a.example.com"));
+        assert!(!lists("*", "https://registry.example.com"));
+        assert!(!lists("", "https://registry.example.com"));
+        assert!(!lists("https://registry.example.com", "https://registry.example.com"), "not a pattern");
+        let server = Endpoint::parse("https://registry.example.com").unwrap();
+        assert!(!TenantPolicy::of(None).lists(server.server()));
+        assert!(TenantPolicy::unknown().lists(server.server()));
+    }
+
+    #[test]
+    fn an_unknown_word_requires_hosts() {
+        for (word, required) in [
+            ("Required", true),
+            ("Optional", false),
+            ("", false),
+            ("required", true),
+            ("true", true),
+            ("optional", true),
+        ] {
+            assert_eq!(policy(&[("secretHosts", word)]).requires_secret_hosts(), required, "{word:?}");
+        }
+        assert!(!policy(&[]).requires_secret_hosts(), "an older chart's ConfigMap has no such key");
+        assert!(!TenantPolicy::of(None).requires_secret_hosts());
+    }
+}

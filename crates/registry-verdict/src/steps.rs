@@ -1,0 +1,166 @@
+//! The order of a validation, once for all programs: [`examine`] (validate, then resolve) and [`probe`]. What follows from what
+//! was seen is [`assess`](crate::assess)'s.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use registry_probe::{Credentials, Material, Prober, Target};
+
+use crate::{
+    assess::Seen,
+    ecr::{self, Login, Tokens, Urgency},
+    object::{Scope, Subject},
+    rejections::Session,
+    resolve::{ContentsDigest, Means, Objects, PolicySource, ReadError, Reading, Resolved, Wanted, resolve},
+    validate::{Boundaries, SpecError, place, target},
+};
+
+/// Whose tenant the namespace of a TenantRegistry is.
+#[derive(Clone, Copy, Debug)]
+pub enum NamespaceTenant<'a> {
+    /// This tenant's.
+    Of(&'a Arc<str>),
+    /// It is not known, or the registry is in no namespace.
+    Unknown,
+    /// No tenant's.
+    Nobody,
+}
+
+/// Around a registry: whose it is, and where what it refers to is.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Whose its namespace is.
+    pub tenant: NamespaceTenant<'a>,
+    /// Where its references are read.
+    pub namespace: &'a str,
+    /// What an administrator lets a tenant do.
+    pub policy: PolicySource<'a>,
+    /// What the administrator allows, for all registries.
+    pub boundaries: &'a Boundaries,
+}
+
+/// What is to be probed, or what already stands in the way; and what was read to know it.
+#[derive(Debug)]
+pub struct Examination {
+    /// What was read, in the order of the spec.
+    pub readings: Vec<Reading>,
+    /// The tenant policy, where it was read.
+    pub policy: Option<Reading>,
+    /// What was read, of all that was there.
+    pub contents: ContentsDigest,
+    /// What is next.
+    pub plan: Plan,
+}
+
+/// What comes after validate and resolve.
+#[derive(Debug)]
+pub enum Plan {
+    /// The registry is asked.
+    Probe(Box<Case>),
+    /// There is a verdict already.
+    Stop(Seen),
+}
+
+/// What is to be probed, and with what.
+#[derive(Debug)]
+pub struct Case {
+    /// What is to be checked.
+    pub target: Target,
+    /// What its references hold.
+    pub material: Material,
+    /// Who gets the credentials from AWS, where that is where they come from.
+    pub login: Option<Login>,
+}
+
+impl Examination {
+    /// Nothing was read: that much is seen of the object itself.
+    pub fn stopped(seen: Seen) -> Self {
+        Self {
+            readings: Vec::new(),
+            policy: None,
+            contents: ContentsDigest::default(),
+            plan: Plan::Stop(seen),
+        }
+    }
+}
+
+/// Validates the spec, and resolves what it refers to from `objects`.
+///
+/// # Errors
+///
+/// When a reference could not be read, which a retry may cure. Whatever else is wrong is a [`Plan::Stop`].
+pub async fn examine<O: Objects>(
+    registry: &Subject,
+    surroundings: Surroundings<'_>,
+    objects: &O,
+) -> Result<Examination, ReadError<O::Error>> {
+    let Surroundings { tenant, namespace, policy, boundaries } = surroundings;
+    let is_tenants = registry.key.scope() == Scope::Tenant;
+    if is_tenants && matches!(tenant, NamespaceTenant::Nobody) {
+        return Ok(Examination::stopped(Seen::NotATenant));
+    }
+    let checked = target(registry, boundaries)
+        .and_then(|target| Ok::<_, SpecError>((place(&registry.spec, &target.endpoint)?, target)));
+    let (place, target) = match checked {
+        Ok(checked) => checked,
+        Err(error) => return Ok(Examination::stopped(Seen::Unfit(error))),
+    };
+    let wanted = Wanted {
+        key: &registry.key,
+        spec: &registry.spec,
+        endpoint: &target.endpoint,
+        place: place.as_ref(),
+        tenant: if let NamespaceTenant::Of(tenant) = tenant { Some(tenant) } else { None },
+        namespace,
+        policy,
+    };
+    let Resolved { readings, policy, contents, means } = resolve(wanted, objects).await?;
+    let gap = boundaries.cluster_addresses.gap().filter(|_| is_tenants);
+    let plan = match (means, gap) {
+        (Ok(_), Some(gap)) => Plan::Stop(Seen::AddressesUnknown(gap)),
+        (Ok(Means { material, login }), None) => Plan::Probe(Box::new(Case { target, material, login })),
+        (Err(problem), _) => Plan::Stop(Seen::Unresolved(problem)),
+    };
+    Ok(Examination { readings, policy, contents, plan })
+}
+
+/// Who asks registries and AWS. Cheap to clone.
+#[derive(Clone)]
+pub struct Askers {
+    /// Asks registries.
+    pub prober: Prober,
+    /// Asks AWS; none in a build without it.
+    pub tokens: Option<Arc<Tokens>>,
+    /// The time at which it is asked.
+    pub now: Timestamp,
+}
+
+/// What was seen, and the credentials that it was seen with.
+#[derive(Debug)]
+pub struct Probed {
+    /// What was seen.
+    pub seen: Seen,
+    /// The credentials that it was seen with, if any were sent.
+    pub used: Option<Credentials>,
+}
+
+/// Asks the registry, through AWS where that is where the credentials come from. `session` decides whether credentials may be
+/// sent that were rejected before; none where nothing is remembered of rejections.
+pub async fn probe(askers: Askers, case: Case, urgency: Urgency, session: Option<Arc<Session>>) -> Probed {
+    let (Askers { prober, tokens, now }, Case { target, material, login }) = (askers, case);
+    if let (Some(login), Some(tokens)) = (&login, &tokens) {
+        let (target, material) = (&target, &material);
+        let case = ecr::probe::Case { target, material, login, urgency, session: session.as_deref() };
+        let seen = ecr::probe::probe(&prober, tokens, case, now).await;
+        let used = seen.used.clone();
+        return Probed { seen: Seen::Ecr(Box::new(seen)), used };
+    }
+    let mut findings = match &session {
+        Some(session) => prober.probe_through(&**session, &target, &material, now).await,
+        None => prober.probe(&target, &material, now).await,
+    };
+    if let Some(session) = session {
+        session.conclude(&mut findings);
+    }
+    Probed { seen: Seen::Probed(Box::new(findings)), used: material.credentials }
+}

@@ -1,0 +1,114 @@
+//! spec → [`Target`]: what is to be checked. Pure. What the API server's schema should have refused is refused here
+//! again, for an older schema may have let it in.
+
+use std::sync::Arc;
+
+use registry_api::{RegistrySpec, spec::EcrAuth};
+use registry_probe::{
+    Endpoint, EndpointError, Fence, FenceScope, IpNet, RepositoryName, Target, TrustedService,
+};
+use thiserror::Error;
+
+use crate::{
+    cluster_addresses::ClusterAddresses,
+    ecr::{self, Place, PlaceError},
+    object::{Scope, Subject},
+};
+
+/// What the administrator allows, for all registries.
+#[derive(Clone, Debug)]
+pub struct Boundaries {
+    /// Exceptions to the fence.
+    pub egress_allow: Arc<[IpNet]>,
+    /// Further denials, for both scopes.
+    pub egress_deny: Arc<[IpNet]>,
+    /// Further denials for tenants: the cluster's own addresses.
+    pub cluster_addresses: ClusterAddresses,
+    /// Token services on other hosts that credentials may be sent to.
+    pub trusted_token_services: Arc<[TrustedService]>,
+}
+
+/// Why a spec can't be checked.
+#[derive(Clone, Debug, Error, Eq, PartialEq)]
+pub enum SpecError {
+    /// The endpoint is not one.
+    #[error("spec.endpoint {0}")]
+    Endpoint(#[from] EndpointError),
+    /// A path is not one.
+    #[error("{field} is not a repository path of the OCI distribution specification")]
+    Path {
+        /// The field.
+        field: &'static str,
+    },
+    /// More than one way to sign in.
+    #[error("spec.auth takes at most one of basic, token and ecr")]
+    SeveralMethods,
+    /// Not in this build.
+    #[error(
+        "signing in to AWS ECR (spec.auth.ecr with credentials or sts) is not part of this build of the operator"
+    )]
+    EcrUnsupported,
+    /// It can't be told which of AWS's endpoints has the registry's tokens.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+}
+
+/// What is to be checked of this registry.
+pub fn target(subject: &Subject, boundaries: &Boundaries) -> Result<Target, SpecError> {
+    let spec = &subject.spec;
+    check_methods(spec)?;
+    Ok(Target {
+        endpoint: Endpoint::parse(&spec.endpoint)?,
+        base_path: path(spec.base_content_path.as_deref(), "spec.baseContentPath")?,
+        repository: path(spec.validation.repository.as_deref(), "spec.validation.repository")?,
+        skip_verify: spec.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify),
+        fence: fence(subject.key.scope(), boundaries),
+        trusted_token_services: boundaries.trusted_token_services.clone(),
+        // No registry of ECR has a token service, and what AWS gives a tenant goes to no host but that which was judged.
+        only_to_endpoint: subject.key.scope() == Scope::Tenant && signing_in_at_aws(spec).is_some(),
+        deadline: spec.validation.timeout.get(),
+    })
+}
+
+fn check_methods(spec: &RegistrySpec) -> Result<(), SpecError> {
+    let Some(auth) = &spec.auth else { return Ok(()) };
+    let methods = [auth.basic.is_some(), auth.token.is_some(), auth.ecr.is_some()];
+    if methods.into_iter().filter(|set| *set).count() > 1 {
+        return Err(SpecError::SeveralMethods);
+    }
+    Ok(())
+}
+
+fn signing_in_at_aws(spec: &RegistrySpec) -> Option<&EcrAuth> {
+    let ecr = spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref());
+    ecr.filter(|ecr| ecr.credentials.is_some() || ecr.sts.is_some())
+}
+
+/// Where AWS has tokens for this registry; none if it is not signed in to by AWS.
+pub fn place(spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Option<Place>, SpecError> {
+    let Some(ecr) = signing_in_at_aws(spec) else { return Ok(None) };
+    if !ecr::SUPPORTED {
+        return Err(SpecError::EcrUnsupported);
+    }
+    Ok(Some(Place::of(endpoint, ecr)?))
+}
+
+fn path(text: Option<&str>, field: &'static str) -> Result<Option<RepositoryName>, SpecError> {
+    text.map(RepositoryName::parse).transpose().map_err(|_| SpecError::Path { field })
+}
+
+/// A tenant's endpoint may not lead to the cluster itself either.
+fn fence(scope: Scope, boundaries: &Boundaries) -> Fence {
+    let (allow, deny) = (boundaries.egress_allow.clone(), boundaries.egress_deny.clone());
+    match scope {
+        Scope::System => Fence::new(FenceScope::System, allow, deny),
+        Scope::Tenant => {
+            let cluster = boundaries.cluster_addresses.all();
+            let deny: Arc<[IpNet]> = deny.iter().chain(cluster.iter()).copied().collect();
+            Fence::new(FenceScope::Tenant, allow, deny)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,596 @@
+//! The controller of registries, a room: watches → queue → [`reconcile`] → status. May touch registries and what they refer to.
+//!
+//! Here, one task that owns what is known of every registry, hands registries to workers in the queue's
+//! order, and takes their results. Owns when; what is done is [`reconcile`].
+
+pub mod events;
+pub mod publish;
+pub mod quota;
+pub mod reconcile;
+pub mod references;
+pub mod rejection_store;
+pub mod schedule;
+pub mod watch;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use registry_api::spec::{System, Tenant};
+use registry_probe::HostPort;
+use registry_verdict::{
+    object::{Group, Key, Scope, Subject},
+    resolve::{Reading, Reference, ReferenceKind, Shelf, policy_reference, references},
+};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
+
+use crate::{
+    controller::{
+        reconcile::{Attempt, Context, Done, ReconcileError, reconcile, retold},
+        schedule::History,
+        watch::{Signal, Signals},
+    },
+    kubernetes::call::LONGEST_PAUSE,
+    observability::server::Health,
+    pull_secrets::{Availability, Delivery, PullSecretChange},
+    queue::{Limits, Queue, until},
+    tenancy::{audience::Audience, audiences::Audiences},
+};
+
+/// What is known of one registry.
+struct Entry {
+    subject: Arc<Subject>,
+    history: Arc<History>,
+    /// When its next validation is due.
+    due: Option<Instant>,
+    /// Reconciliations in a row that could not be brought to their end.
+    errors: u32,
+}
+
+/// A registry that is being worked on.
+struct Running {
+    subject: Arc<Subject>,
+    attempt: Arc<Attempt>,
+}
+
+/// What a worker brings back.
+struct Report {
+    key: Key,
+    uid: String,
+    took: Duration,
+    result: Result<Done, ReconcileError>,
+}
+
+struct Controller {
+    context: Arc<Context>,
+    signals: Signals,
+    entries: HashMap<Key, Entry>,
+    /// Registries of which nothing but the metadata can be read.
+    unreadable: HashSet<Key>,
+    shelves: HashMap<Shelf, Watched>,
+    /// Which registries are for whom.
+    audiences: Audiences,
+    /// Whose each namespace was when it was last looked at.
+    tenants: HashMap<Arc<str>, Arc<str>>,
+    queue: Queue<Key, Group, HostPort>,
+    workers: JoinSet<Report>,
+    running: HashMap<Key, Running>,
+    unsynced: HashSet<Sync>,
+    /// Whether everything was once listed.
+    synced: bool,
+    /// Registries whose status may say other counts of tenants, namespaces and pull Secrets than there are.
+    recount: HashSet<Key>,
+}
+
+/// What must be listed before the first registry is judged.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+enum Sync {
+    Registries(Scope),
+    Tenants,
+}
+
+/// Which registries name what on a shelf, and the watch over it while the operator may have one.
+#[derive(Default)]
+struct Watched {
+    named_by: HashMap<Arc<str>, HashSet<Key>>,
+    task: Option<AbortHandle>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Signals that wait for the controller; a watch that is faster waits.
+const SIGNALS: usize = 256;
+/// How many validations may be under way at one registry host, over all tenants: half of them for one alone.
+const AT_A_HOST: usize = 32;
+/// A tick at which the queue's gauges are set.
+const GAUGES: Duration = Duration::from_secs(1);
+
+/// Runs until dropped. Everything that it started ends with it.
+pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>, delivery: Delivery) {
+    let (signals, mut inbox) = mpsc::channel(SIGNALS);
+    let mut watches = JoinSet::new();
+    watches.spawn(watch::tenants(context.watches.clone(), context.access.clone(), signals.clone()));
+    watches.spawn(watch::registries::<System>(context.watches.clone(), Scope::System, signals.clone()));
+    watches.spawn(watch::registries::<Tenant>(context.watches.clone(), Scope::Tenant, signals.clone()));
+
+    let (changes, mut changed) = mpsc::channel(SIGNALS);
+    watches.spawn(delivery.run(changes));
+    watches.spawn(watch::cluster_addresses(context.boundaries.cluster_addresses.clone(), signals.clone()));
+
+    let mut controller = Controller::new(context, signals, places);
+    let mut gauges = tokio::time::interval(GAUGES);
+    loop {
+        controller.start_workers();
+        let due = controller.queue.next_due();
+        tokio::select! {
+            Some(signal) = inbox.recv() => controller.heed(signal, &health),
+            Some(change) = changed.recv() => controller.pull_secrets_changed(change),
+            Some(report) = controller.workers.join_next() => controller.file(report),
+            () = until(due) => {}
+            _ = gauges.tick() => controller.tick(),
+        }
+    }
+}
+
+impl Controller {
+    fn new(context: Arc<Context>, signals: Signals, places: usize) -> Self {
+        let unsynced = [Sync::Registries(Scope::System), Sync::Registries(Scope::Tenant), Sync::Tenants];
+        Self {
+            context,
+            signals,
+            entries: HashMap::new(),
+            unreadable: HashSet::new(),
+            shelves: HashMap::new(),
+            audiences: Audiences::default(),
+            tenants: HashMap::new(),
+            queue: Queue::new(Limits { places, at_a_host: AT_A_HOST }),
+            workers: JoinSet::new(),
+            running: HashMap::new(),
+            unsynced: unsynced.into(),
+            synced: false,
+            recount: HashSet::new(),
+        }
+    }
+
+    fn heed(&mut self, signal: Signal, health: &Health) {
+        match signal {
+            Signal::Seen(subject) => self.seen(*subject),
+            // What was known of it holds no longer; its deletion must not wait for anybody to mend it.
+            Signal::Unreadable(subject) if subject.deleting && subject.finalizer => self.seen(*subject),
+            Signal::Unreadable(subject) => {
+                self.context.availability.unreadable(&subject);
+                self.forget(&subject.key);
+                self.unreadable.insert(subject.key);
+            }
+            Signal::Gone(key) => self.gone(&key),
+            Signal::Listed(scope, listed) => {
+                self.retain(scope, &listed);
+                self.unsynced.remove(&Sync::Registries(scope));
+            }
+            Signal::Reference(reading) => self.reference(&reading),
+            Signal::Shelf(listed) => self.shelf(&listed),
+            Signal::Tenant(namespace) => self.tenant(&namespace),
+            Signal::Closing(namespace) => self.reach(&namespace),
+            Signal::Left(namespace) => self.context.availability.left(namespace),
+            Signal::Tenants => {
+                self.unsynced.remove(&Sync::Tenants);
+            }
+            Signal::Fenced => self.fenced(),
+        }
+        if !self.synced && self.unsynced.is_empty() {
+            self.synced = true;
+            self.context.availability.synced();
+        }
+        if self.unsynced.is_empty() {
+            health.synced();
+        }
+    }
+
+    fn pull_secrets_changed(&mut self, change: PullSecretChange) {
+        match change {
+            PullSecretChange::Counts(keys) => self.recount.extend(keys),
+            PullSecretChange::Removed(key) => self.now(&key),
+        }
+    }
+
+    /// Whom registries reach has changed with that namespace: those of the tenant whose it was, and whose it is.
+    fn reach(&mut self, namespace: &Arc<str>) {
+        self.context.availability.namespace(namespace);
+        let after = self.context.access.open_tenant(namespace);
+        let before = match &after {
+            Some(tenant) => self.tenants.insert(namespace.clone(), tenant.clone()),
+            None => self.tenants.remove(namespace),
+        };
+        self.recount.extend(self.audiences.in_namespace(namespace).cloned());
+        for tenant in before.iter().chain(&after) {
+            self.context.access.with_census(|census| {
+                let reached = self.audiences.of_tenant(tenant, census.namespaces_of(tenant));
+                self.recount.extend(reached.cloned());
+            });
+        }
+    }
+
+    /// A registry is there, in this state; one that is older than what we know is not news.
+    fn seen(&mut self, subject: Subject) {
+        let key = subject.key.clone();
+        let known = self.entries.get(&key);
+        if known.is_some_and(|entry| entry.subject.uid == subject.uid && is_older(&subject, &entry.subject)) {
+            return;
+        }
+        if known.is_some_and(|entry| entry.subject.uid != subject.uid) {
+            self.gone(&key);
+        }
+        let subject = Arc::new(subject.trimmed());
+        self.count(&subject);
+        self.unreadable.remove(&key);
+        self.context.availability.seen(&subject);
+        if self.running.get(&key).is_some_and(|running| !running.subject.asks_the_same_as(&subject)) {
+            self.supersede(&key);
+        }
+        self.context.metrics.registry(&subject);
+        self.rename(&key, Some(&subject));
+        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
+            subject: subject.clone(),
+            history: Arc::default(),
+            due: None,
+            errors: 0,
+        });
+        entry.subject = subject;
+        self.recount.insert(key.clone());
+        if entry.wants_work(&self.context.availability) {
+            self.now(&key);
+        }
+    }
+
+    fn gone(&mut self, key: &Key) {
+        let uid = self.entries.get(key).map(|entry| entry.subject.uid.as_str());
+        self.context.availability.gone(key, uid.unwrap_or_default());
+        self.forget(key);
+    }
+
+    fn forget(&mut self, key: &Key) {
+        self.unreadable.remove(key);
+        self.supersede(key);
+        self.rename(key, None);
+        self.entries.remove(key);
+        self.queue.forget(key);
+        self.context.metrics.forget(key);
+        let promoted = self.context.quota().forget(key);
+        for key in &promoted {
+            self.now(key);
+        }
+    }
+
+    /// Forgets the registries of a scope that are not listed.
+    fn retain(&mut self, scope: Scope, listed: &HashSet<Key>) {
+        let is_gone = |key: &&Key| key.scope() == scope && !listed.contains(*key);
+        let known = self.entries.keys().chain(&self.unreadable);
+        let gone: Vec<Key> = known.filter(is_gone).cloned().collect();
+        for key in &gone {
+            self.gone(key);
+        }
+    }
+
+    /// Brings up to date whom `key` is for, which references it names, and which shelves are watched.
+    fn rename(&mut self, key: &Key, subject: Option<&Subject>) {
+        if let Some(entry) = self.entries.get(key) {
+            self.audiences.remove(key, &Audience::of(&entry.subject));
+        }
+        if let Some(subject) = subject {
+            self.audiences.insert(key, &Audience::of(subject));
+        }
+        let named = |subject: &Subject| -> HashSet<Reference> {
+            let namespace = key.references_namespace(&self.context.system_namespace);
+            let policy = policy_reference(key, &subject.spec, &self.context.system_namespace);
+            references(&subject.spec, namespace).into_iter().chain(policy).collect()
+        };
+        let before = self.entries.get(key).map(|entry| named(&entry.subject)).unwrap_or_default();
+        let after = subject.map(named).unwrap_or_default();
+        for reference in after.difference(&before) {
+            self.watch(reference, key);
+        }
+        for reference in before.difference(&after) {
+            self.unwatch(reference, key);
+        }
+    }
+
+    fn watch(&mut self, reference: &Reference, key: &Key) {
+        let shelf = &reference.shelf;
+        let may_watch = self.may_watch(&shelf.namespace);
+        let watched = self.shelves.entry(shelf.clone()).or_default();
+        watched.named_by.entry(reference.name.clone()).or_default().insert(key.clone());
+        if may_watch && watched.task.is_none() {
+            watched.task = Some(follow(&self.context, &self.signals, shelf));
+        }
+    }
+
+    fn unwatch(&mut self, reference: &Reference, key: &Key) {
+        let Some(watched) = self.shelves.get_mut(&reference.shelf) else {
+            return;
+        };
+        if let Some(keys) = watched.named_by.get_mut(&reference.name) {
+            keys.remove(key);
+            if keys.is_empty() {
+                watched.named_by.remove(&reference.name);
+            }
+        }
+        if watched.named_by.is_empty() {
+            self.shelves.remove(&reference.shelf);
+            self.context.references.unwatched(&reference.shelf);
+        }
+    }
+
+    /// The operator has rights in its own namespace and in tenants'; elsewhere it would only be refused.
+    fn may_watch(&self, namespace: &str) -> bool {
+        namespace == self.context.system_namespace || self.context.access.tenant(namespace).is_some()
+    }
+
+    /// A reference was seen in some version: whoever's verdict rests on another is validated anew, at once.
+    fn reference(&mut self, reading: &Reading) {
+        let Reference { shelf, name } = &reading.reference;
+        let named_by = self.shelves.get(shelf).and_then(|watched| watched.named_by.get(name));
+        let keys: Vec<Key> = named_by.into_iter().flatten().cloned().collect();
+        for key in keys {
+            let under_way = self.running.get(&key).and_then(|running| running.attempt.basis());
+            if under_way.is_some_and(|basis| basis.is_outdated_by(reading)) {
+                self.supersede(&key);
+            }
+            let told = self.entries.get(&key).and_then(|entry| entry.history.basis.as_ref());
+            if !told.is_some_and(|basis| basis.rests_on(reading)) {
+                self.now(&key);
+            }
+        }
+    }
+
+    /// Work under way on `key` is of no use any more; it is begun anew.
+    fn supersede(&mut self, key: &Key) {
+        if let Some(running) = self.running.get(key) {
+            running.attempt.supersede();
+        }
+    }
+
+    fn shelf(&mut self, shelf: &Shelf) {
+        let names: Vec<Arc<str>> = self
+            .shelves
+            .get(shelf)
+            .into_iter()
+            .flat_map(|watched| watched.named_by.keys().cloned())
+            .collect();
+        for name in names {
+            let reference = Reference { shelf: shelf.clone(), name };
+            let version = self.context.references.version(&reference);
+            self.reference(&Reading { reference, version });
+        }
+    }
+
+    /// Counts a registry in, and looks at those for which that decides anew.
+    fn count(&mut self, subject: &Subject) {
+        let tenant = subject.key.namespace().and_then(|namespace| self.context.access.tenant(namespace));
+        let changed = self.context.quota().observe(&subject.key, subject.created, tenant);
+        for key in &changed {
+            self.now(key);
+        }
+    }
+
+    /// A namespace became, or ceased to be, a tenant's: its watches start or stop, and its registries are looked at.
+    fn tenant(&mut self, namespace: &Arc<str>) {
+        self.reach(namespace);
+        let may_watch = self.may_watch(namespace);
+        for kind in [ReferenceKind::Secret, ReferenceKind::ConfigMap] {
+            let shelf = &Shelf { kind, namespace: namespace.clone() };
+            let Some(watched) = self.shelves.get_mut(shelf) else { continue };
+            match &watched.task {
+                None if may_watch => watched.task = Some(follow(&self.context, &self.signals, shelf)),
+                Some(task) if !may_watch => {
+                    task.abort();
+                    watched.task = None;
+                    self.context.references.unwatched(shelf);
+                }
+                _ => {}
+            }
+        }
+        let keys: Vec<Key> = self.audiences.in_namespace(namespace).cloned().collect();
+        for key in &keys {
+            if let Some(subject) = self.entries.get(key).map(|entry| entry.subject.clone()) {
+                self.count(&subject);
+            }
+            self.supersede(key);
+            self.now(key);
+        }
+    }
+
+    /// Tenants' registries, none of which was connected to until now, are validated.
+    fn fenced(&mut self) {
+        let tenants = self.entries.iter_mut().filter(|(key, _)| key.scope() == Scope::Tenant);
+        let keys: Vec<Key> = tenants
+            .map(|(key, entry)| {
+                entry.due = None;
+                key.clone()
+            })
+            .collect();
+        for key in &keys {
+            self.now(key);
+        }
+    }
+
+    fn now(&mut self, key: &Key) {
+        if let Some(entry) = self.entries.get(key) {
+            self.queue.now(key, &self.context.lane(&entry.subject), Instant::now());
+        }
+    }
+
+    fn start_workers(&mut self) {
+        if !self.unsynced.is_empty() {
+            return;
+        }
+        while let Some((key, waited)) = self.queue.next(Instant::now()) {
+            self.context.metrics.waited(waited);
+            let Some(entry) = self.entries.get(&key) else {
+                self.queue.done(&key, Instant::now(), None);
+                continue;
+            };
+            let left = entry.due.map(|due| due.saturating_duration_since(Instant::now()));
+            let running = Running { subject: entry.subject.clone(), attempt: Arc::default() };
+            let attempt = running.attempt.clone();
+            let work =
+                work(self.context.clone(), entry.subject.clone(), entry.history.clone(), left, attempt);
+            self.running.insert(key, running);
+            self.workers.spawn(work);
+        }
+    }
+
+    fn file(&mut self, report: Result<Report, tokio::task::JoinError>) {
+        let report = match report {
+            Ok(report) => report,
+            // With panic = "abort" there is nothing to come here in a release; a test build says what happened.
+            Err(error) => return tracing::error!(%error, "a worker did not come to its end"),
+        };
+        self.running.remove(&report.key);
+        self.context.metrics.reconciled(report.took);
+        let now = Instant::now();
+        let entry = self.entries.get_mut(&report.key).filter(|entry| entry.subject.uid == report.uid);
+        let Some(entry) = entry else {
+            self.queue.done(&report.key, now, None);
+            if self.entries.contains_key(&report.key) {
+                self.now(&report.key);
+            }
+            return;
+        };
+        let failed = report.result.is_err();
+        let (again, written) = entry.file(report.result, now);
+        self.queue.done(&report.key, now, again);
+        if failed {
+            // What has not been done is still wanted; but not before the pause is over, or something else changes.
+            return;
+        }
+        match written {
+            Some(subject) => self.seen(subject),
+            None if self.wants_work(&report.key) => self.now(&report.key),
+            None => {}
+        }
+        self.recheck(&report.key);
+    }
+
+    /// A reference may have changed while it was being used, when nobody rested on it yet.
+    fn recheck(&mut self, key: &Key) {
+        let Some(entry) = self.entries.get(key) else {
+            return;
+        };
+        let Some(basis) = entry.history.basis.as_ref() else {
+            return;
+        };
+        if basis.is_outdated(|reference| self.context.references.version(reference)) {
+            self.now(key);
+        }
+    }
+
+    fn wants_work(&self, key: &Key) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.wants_work(&self.context.availability))
+    }
+
+    fn tick(&mut self) {
+        self.context.metrics.queue(self.queue.depth(), self.queue.in_flight());
+        for key in std::mem::take(&mut self.recount) {
+            let entry = self.entries.get(&key);
+            if entry.is_some_and(|entry| entry.is_miscounted(&self.context.availability)) {
+                self.now(&key);
+            }
+        }
+    }
+}
+
+/// Starts a watch over a shelf.
+fn follow(context: &Context, signals: &Signals, shelf: &Shelf) -> AbortHandle {
+    let (watches, access) = (context.watches.clone(), context.access.clone());
+    let watch = watch::shelf(watches, access, shelf.clone(), context.references.clone(), signals.clone());
+    tokio::spawn(watch).abort_handle()
+}
+
+async fn work(
+    context: Arc<Context>,
+    subject: Arc<Subject>,
+    history: Arc<History>,
+    left: Option<Duration>,
+    attempt: Arc<Attempt>,
+) -> Report {
+    let started = Instant::now();
+    let result = reconcile(&context, &subject, &history, left, &attempt).await;
+    Report { key: subject.key.clone(), uid: subject.uid.clone(), took: started.elapsed(), result }
+}
+
+impl Entry {
+    /// Whether the object asks for something that has not been done, and can be.
+    fn wants_work(&self, availability: &Availability) -> bool {
+        if self.subject.deleting {
+            return self.subject.finalizer && availability.is_cleared(&self.subject.uid);
+        }
+        // Who replaces an object without naming our finalizer takes it off.
+        let unguarded = self.subject.needs_cleanup() && !self.subject.finalizer;
+        unguarded || self.history.basis.as_ref().is_none_or(|basis| !basis.covers(&self.subject))
+    }
+
+    /// Whether its status says another thing of its availability than is so.
+    fn is_miscounted(&self, availability: &Availability) -> bool {
+        let (subject, history) = (&self.subject, &self.history);
+        !subject.spec.suspend && !subject.deleting && retold(subject, history, availability).is_some()
+    }
+
+    /// Takes a result; says when there is something to be done again, and what was written.
+    fn file(
+        &mut self,
+        result: Result<Done, ReconcileError>,
+        now: Instant,
+    ) -> (Option<Duration>, Option<Subject>) {
+        match result {
+            Ok(done) => {
+                self.errors = 0;
+                self.history = Arc::new(done.history);
+                self.due = done.due.map(|due| now + due);
+                (done.sooner.into_iter().chain(done.due).min(), done.written)
+            }
+            Err(ReconcileError::Superseded) => (Some(Duration::ZERO), None),
+            Err(ReconcileError::TenantUnseen) => {
+                self.errors = self.errors.saturating_add(1);
+                if self.errors == UNSEEN_FOR_LONG {
+                    let registry = &self.subject.key;
+                    tracing::warn!(%registry, "the namespace has the tenant label, but its watch does not show it; retrying");
+                }
+                (Some(until_seen(self.errors)), None)
+            }
+            Err(error) => {
+                tracing::warn!(registry = %self.subject.key, %error, "a reconciliation failed; it is tried again");
+                self.errors = self.errors.saturating_add(1);
+                (Some(error.pause(self.errors)), None)
+            }
+        }
+    }
+}
+
+/// How long the watch of namespaces may be behind that of registries before it is looked at again.
+const TENANT_UNSEEN: Duration = Duration::from_millis(200);
+/// So many looks in a row, over three seconds, are worth a line in the log.
+const UNSEEN_FOR_LONG: u32 = 5;
+
+/// The pause after so many looks in a row: from 200 ms up to half a minute.
+fn until_seen(looks: u32) -> Duration {
+    TENANT_UNSEEN.saturating_mul(1 << looks.saturating_sub(1).min(8)).min(LONGEST_PAUSE)
+}
+
+/// Whether `new` is an older version of the object than `known`. Resource versions of one kind are comparable numbers
+/// (KEP-5504); where they are not numbers, what comes later is taken to be newer.
+fn is_older(new: &Subject, known: &Subject) -> bool {
+    let number = |subject: &Subject| subject.resource_version.parse::<u64>().ok();
+    matches!((number(new), number(known)), (Some(new), Some(known)) if new < known)
+}

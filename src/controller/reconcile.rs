@@ -1,0 +1,470 @@
+//! The path of one registry, from what was asked for to what is said of it. Reads as the story:
+//! validate, resolve, probe, assess, publish, schedule.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use registry_api::{ConditionType, Reason, RegistryStatus};
+use registry_probe::{Endpoint, Findings, HostPort, Prober};
+use registry_verdict::{
+    assess::{self, Before, Outcome, Seen, assess, with_availability},
+    ecr::{Tokens, Urgency},
+    object::{Group, Key, Scope, Subject},
+    rejections::{Rejections, Session, gate},
+    resolve::{ContentsDigest, PolicySource, ReadError},
+    steps::{self, Askers, Case, Examination, NamespaceTenant, Plan, Probed, Surroundings},
+    validate::Boundaries,
+};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    controller::{
+        events::Events,
+        publish::{PublishError, current, publish_finalizer, publish_status},
+        quota::Quota,
+        references::References,
+        schedule::{Basis, History, Unpublished, Verdict},
+    },
+    kubernetes::{
+        call::{CallError, backoff},
+        watches::WatchPool,
+    },
+    observability::metrics::Metrics,
+    pull_secrets::Availability,
+    queue,
+    tenancy::access::{Access, AccessError},
+};
+
+/// What every reconciliation works with.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Its watches.
+    pub watches: Arc<WatchPool>,
+    /// Where a SystemRegistry's references are read from.
+    pub system_namespace: String,
+    /// What the administrator allows.
+    pub boundaries: Boundaries,
+    /// Whose tenant each namespace is.
+    pub access: Arc<Access>,
+    /// The Secrets and ConfigMaps.
+    pub references: Arc<References>,
+    /// The pull Secrets.
+    pub availability: Arc<Availability>,
+    /// Asks the registries.
+    pub prober: Prober,
+    /// What AWS gave.
+    pub tokens: Option<Arc<Tokens>>,
+    /// Credentials that were rejected.
+    pub rejections: Arc<Rejections>,
+    /// How many registries of each tenant are validated.
+    pub quota: Mutex<Quota>,
+    /// Tells of changed verdicts.
+    pub events: Events,
+    /// Counts.
+    pub metrics: Metrics,
+    /// The wall clock.
+    pub clock: fn() -> Timestamp,
+    /// A random number from 0 to 1.
+    pub chance: fn() -> f64,
+}
+
+/// What came of a reconciliation.
+#[derive(Debug)]
+pub struct Done {
+    /// The history with this validation in it.
+    pub history: History,
+    /// The object as it is after what was written, if anything was.
+    pub written: Option<Subject>,
+    /// When the next validation is due; none: only when something changes.
+    pub due: Option<Duration>,
+    /// When there is something to be done before that.
+    pub sooner: Option<Duration>,
+}
+
+/// Why a reconciliation could not be brought to its end; it is tried again.
+#[derive(Debug, Error)]
+pub enum ReconcileError {
+    /// A reference could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError<CallError>),
+    /// The verdict could not be written.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// Whose tenant a namespace is could not be asked.
+    #[error("asking whose tenant the namespace is: {0}")]
+    Tenant(#[from] AccessError),
+    /// The namespace has its label, but its watch has yet to see it; tried again in a moment.
+    #[error("the watch of namespaces is behind")]
+    TenantUnseen,
+    /// The operator has too many files open: nothing was learnt of the registry, and its verdict stays.
+    #[error("too many open files: the registry could not be asked; raise the operator's limit of open files")]
+    OwnLimit,
+    /// What was being validated is no longer asked for; begun anew at once.
+    #[error("what was being validated has changed")]
+    Superseded,
+}
+
+impl ReconcileError {
+    /// How long to wait before the next try, when it is one of so many failures in a row.
+    pub fn pause(&self, failures: u32) -> Duration {
+        match self {
+            Self::Read(ReadError::Api { source, .. })
+            | Self::Publish(PublishError::Api { source, .. })
+            | Self::Tenant(AccessError::Api(source)) => source.pause(failures),
+            _ => backoff(failures),
+        }
+    }
+}
+
+/// One piece of work under way, as its worker and the controller share it.
+#[derive(Debug, Default)]
+pub struct Attempt {
+    superseded: CancellationToken,
+    basis: OnceLock<Basis>,
+}
+
+impl Attempt {
+    /// Ends the work as soon as it waits for the registry: what it would find is of no use any more.
+    pub fn supersede(&self) {
+        self.superseded.cancel();
+    }
+
+    /// What the work rests on, once that is known.
+    pub fn basis(&self) -> Option<&Basis> {
+        self.basis.get()
+    }
+}
+
+/// Brings a registry's status up to date. `left` is the time that is left until its next validation is due, if it had
+/// one: before that, it is validated only if something that the last verdict rests on has changed.
+pub async fn reconcile(
+    context: &Context,
+    subject: &Subject,
+    history: &History,
+    left: Option<Duration>,
+    attempt: &Attempt,
+) -> Result<Done, ReconcileError> {
+    if subject.deleting || context.is_finalizer_due(subject) {
+        return settle_finalizer(context, subject, history).await;
+    }
+    let tenant = subject.key.namespace().and_then(|namespace| context.access.tenant(namespace));
+    if subject.spec.suspend {
+        let basis = Basis::of(subject, tenant, Vec::new(), ContentsDigest::default());
+        let history = History { basis: Some(basis), ..history.clone() };
+        return Ok(Done { history, written: None, due: None, sooner: None });
+    }
+    if let (Some(namespace), None) = (subject.key.namespace(), &tenant)
+        && context.access.is_labelled(namespace).await?
+    {
+        return Err(ReconcileError::TenantUnseen);
+    }
+    let beyond = context.quota().is_beyond(&subject.key);
+    let read = if subject.trimmed && !beyond { Some(current(&context.client, subject).await?) } else { None };
+    let subject = read.as_ref().unwrap_or(subject);
+    let Examination { readings, policy, contents, plan } =
+        examine(context, subject, tenant.as_ref(), beyond).await?;
+    let basis = Basis::of(subject, tenant, readings, contents).under(policy).beyond_the_bound(beyond);
+    let same_basis = history.basis.as_ref().is_some_and(|before| before.asks_the_same_as(&basis));
+    if same_basis && let Some(left) = left.filter(|left| !left.is_zero()) {
+        // What was read may have been touched; its newest versions are known now.
+        let history = History { basis: Some(basis), ..history.clone() };
+        return settle_publication(context, subject, &history, left).await;
+    }
+
+    let _ = attempt.basis.set(basis.clone());
+    let urgency = if same_basis { Urgency::Due } else { Urgency::Changed };
+    let probing = probe_with_progress(context, subject, (plan, urgency), attempt);
+    let (Probed { seen, used }, progress) = probing.await?;
+    if seen.findings().is_some_and(Findings::hit_own_limit) {
+        return Err(ReconcileError::OwnLimit);
+    }
+    // What was probed is `subject`, whatever the object asks for by now; only its status may have moved on.
+    let probed = progress.as_ref().map(|newer| Subject {
+        status: newer.status.clone(),
+        resource_version: newer.resource_version.clone(),
+        ..subject.clone()
+    });
+    let probed = probed.as_ref().unwrap_or(subject);
+
+    let now = (context.clock)();
+    let judged_before = history.basis.as_ref();
+    let same_basis = judged_before.is_none_or(|before| before.judges_the_same_as(&basis));
+    let before = Before { transient_failures: history.transient, same_basis };
+    let (status, outcome) = assess(probed, &seen, before, now);
+    observe(context, &subject.key, &status, &seen);
+    context.availability.judged(subject, &status, outcome, used.as_ref());
+
+    let told = history.told.clone().or_else(|| verdict(&subject.status));
+    let ready = status.condition(ConditionType::Ready).map(|ready| ready.message.as_str().into());
+    let history = History { told, ready, ..history.after(outcome, basis) };
+    let due = due(context, subject, (&status, &seen), &history, outcome, now);
+    let done = publish(context, probed, history, status, due).await?;
+    Ok(Done { written: done.written.or(progress), ..done })
+}
+
+/// Writes a verdict; keeps it for a later try where the API server doesn't take it, so that the registry need not be
+/// asked again.
+async fn publish(
+    context: &Context,
+    subject: &Subject,
+    history: History,
+    status: RegistryStatus,
+    due: Duration,
+) -> Result<Done, ReconcileError> {
+    let report = context.availability.report(subject);
+    let status = with_availability(&status, history.ready.as_deref().unwrap_or_default(), &report);
+    let error = match publish_status(&context.client, subject, &status).await {
+        Ok(written) => {
+            let told = verdict(&status);
+            if told != history.told {
+                context.events.tell(subject, &status, (context.clock)());
+            }
+            let history = History { told, unpublished: None, ..history };
+            return Ok(Done { history, written, due: Some(due), sooner: None });
+        }
+        Err(error @ PublishError::Gone(_)) => return Err(error.into()),
+        Err(error) => error,
+    };
+    tracing::warn!(registry = %subject.key, %error, "a verdict could not be written; it is tried again");
+    let tries = history.unpublished.as_ref().map_or(0, |unpublished| unpublished.tries).saturating_add(1);
+    let unpublished = Unpublished { status, tries };
+    let asked = error.retry_after().unwrap_or_default();
+    let sooner = Some(unpublished.wait((context.chance)()).max(asked));
+    let history = History { unpublished: Some(Box::new(unpublished)), ..history };
+    Ok(Done { history, written: None, due: Some(due), sooner })
+}
+
+/// Nothing has changed and nothing is due: what may be left to do is to write the verdict.
+async fn settle_publication(
+    context: &Context,
+    subject: &Subject,
+    history: &History,
+    left: Duration,
+) -> Result<Done, ReconcileError> {
+    if let Some(unpublished) = &history.unpublished {
+        return publish(context, subject, history.clone(), unpublished.status.clone(), left).await;
+    }
+    match retold(subject, history, &context.availability) {
+        Some(status) => publish(context, subject, history.clone(), status, left).await,
+        None => Ok(Done { history: history.clone(), written: None, due: Some(left), sooner: None }),
+    }
+}
+
+/// The status with what is to be said of the availability now, if that is another thing than it says.
+pub fn retold(subject: &Subject, history: &History, availability: &Availability) -> Option<RegistryStatus> {
+    let ready = history.ready.as_deref()?;
+    let status = with_availability(&subject.status, ready, &availability.report(subject));
+    (status != subject.status).then_some(status)
+}
+
+/// A registry that is being deleted needs neither its endpoint nor its Secrets to go; it waits for the removal of its pull
+/// Secrets, but not for long.
+async fn settle_finalizer(
+    context: &Context,
+    subject: &Subject,
+    history: &History,
+) -> Result<Done, ReconcileError> {
+    if subject.deleting && !context.availability.is_cleared(&subject.uid) {
+        return Ok(Done { history: history.clone(), written: None, due: None, sooner: None });
+    }
+    let wanted = subject.needs_cleanup() && !subject.deleting;
+    let written = if subject.finalizer == wanted {
+        None
+    } else {
+        match publish_finalizer(&context.client, subject, wanted).await {
+            Ok(newer) => Some(newer),
+            Err(PublishError::Gone(_)) if subject.deleting => None,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let sooner = (!subject.deleting).then_some(Duration::ZERO);
+    Ok(Done { history: history.clone(), written, due: None, sooner })
+}
+
+async fn examine(
+    context: &Context,
+    subject: &Subject,
+    tenant: Option<&Arc<str>>,
+    beyond: bool,
+) -> Result<Examination, ReadError<CallError>> {
+    let tenant = match (subject.key.scope(), tenant) {
+        (Scope::System, _) => NamespaceTenant::Unknown,
+        (Scope::Tenant, None) => NamespaceTenant::Nobody,
+        (Scope::Tenant, Some(tenant)) => NamespaceTenant::Of(tenant),
+    };
+    if beyond && !matches!(tenant, NamespaceTenant::Nobody) {
+        return Ok(Examination::stopped(Seen::BeyondQuota(context.quota().most())));
+    }
+    let surroundings = Surroundings {
+        tenant,
+        namespace: subject.key.references_namespace(&context.system_namespace),
+        policy: PolicySource::Namespace(&context.system_namespace),
+        boundaries: &context.boundaries,
+    };
+    steps::examine(subject, surroundings, &*context.references).await
+}
+
+/// Probes; says so in the status of a changed object when it takes long, and returns the object as then written. Ends
+/// early when nobody needs the answer any more; but not while it writes.
+async fn probe_with_progress(
+    context: &Context,
+    subject: &Subject,
+    (plan, urgency): (Plan, Urgency),
+    attempt: &Attempt,
+) -> Result<(Probed, Option<Subject>), ReconcileError> {
+    let case = match plan {
+        Plan::Stop(seen) => return Ok((Probed { seen, used: None }, None)),
+        Plan::Probe(case) => *case,
+    };
+    let superseded = attempt.superseded.cancelled();
+    let session = session(context, subject, &case);
+    let mut probe = Box::pin(steps::probe(context.askers(), case, urgency, session.clone()));
+    let mut probing = Box::pin(async move {
+        tokio::select! {
+            seen = &mut probe => return Ok(seen),
+            () = superseded => {}
+        }
+        if let Some(session) = session {
+            // What the host says of the credentials is still worth knowing: the next try depends on it.
+            context.rejections.finish(&session, Box::pin(async move { drop(probe.await) }));
+        }
+        Err(ReconcileError::Superseded)
+    });
+    if subject.status.observed_generation == Some(subject.generation) {
+        return Ok((probing.await?, None));
+    }
+    if let Ok(seen) = tokio::time::timeout(assess::SLOW, &mut probing).await {
+        return Ok((seen?, None));
+    }
+    let progressing = assess::progressing(subject, (context.clock)());
+    let written = publish_status(&context.client, subject, &progressing).await?;
+    Ok((probing.await?, written))
+}
+
+/// The permission to send the credentials of this case; none where there are none that may be rejected.
+fn session(context: &Context, subject: &Subject, case: &Case) -> Option<Arc<Session>> {
+    let keys = case.login.as_ref().map(|login| login.keys().map(|keys| keys.parts().to_vec()));
+    let credentials = case.material.credentials.as_ref().map(gate::parts);
+    let parts = keys.unwrap_or(credentials)?;
+    Some(context.rejections.session(context.group(&subject.key), &parts, is_requested(subject)))
+}
+
+/// Whether somebody asked for a validation of this very object since its last verdict: by the annotation, or by another spec.
+/// A new object asks for none that others with the same credentials have not had.
+fn is_requested(subject: &Subject) -> bool {
+    let status = &subject.status;
+    let by_annotation =
+        subject.requested_at.is_some() && subject.requested_at != status.last_handled_reconcile_at;
+    // The schema gives a new object -1.
+    let before = status.observed_generation.filter(|observed| *observed > 0);
+    by_annotation || before.is_some_and(|observed| observed != subject.generation)
+}
+
+fn due(
+    context: &Context,
+    subject: &Subject,
+    (status, seen): (&RegistryStatus, &Seen),
+    history: &History,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Duration {
+    let interval = subject.spec.validation.interval.get();
+    let mut ends = assess::ends(status);
+    if let Seen::Ecr(seen) = seen {
+        ends.extend(seen.renewal.map(|renewal| renewal.after(now, (context.chance)())));
+    }
+    history.wait(outcome, interval, &ends, now, (context.chance)())
+}
+
+/// What an Event is told of: readiness with its reason. That a validation is going on is none.
+fn verdict(status: &RegistryStatus) -> Option<Verdict> {
+    let ready = status.condition(ConditionType::Ready)?;
+    let verdict = (ready.status.clone(), ready.reason.clone());
+    (ready.reason != Reason::Progressing.as_str()).then_some(verdict)
+}
+
+fn observe(context: &Context, key: &Key, status: &RegistryStatus, seen: &Seen) {
+    let Some(ready) = status.condition(ConditionType::Ready) else {
+        return;
+    };
+    let reason = ready.reason.parse::<Reason>().map_or("Unknown", Reason::as_str);
+    context.metrics.validated(key.scope(), &ready.status, reason);
+    tracing::info!(registry = %key, ready = ready.status, reason, "validated");
+    if let Some(findings) = seen.findings() {
+        observe_probe(&context.metrics, findings);
+    }
+}
+
+fn observe_probe(metrics: &Metrics, findings: &Findings) {
+    let times = &findings.durations;
+    let layers = [
+        ("resolve", times.resolve),
+        ("connect", times.connect),
+        ("tls", times.tls),
+        ("request", times.request),
+    ];
+    for (layer, time) in layers {
+        metrics.layer(layer, time);
+    }
+    let counts = &findings.requests;
+    let outcomes = [
+        ("granted", counts.granted),
+        ("refused", counts.refused),
+        ("throttled", counts.throttled),
+        ("server_error", counts.server_error),
+        ("other", counts.other),
+        ("failed", counts.failed),
+    ];
+    for (outcome, count) in outcomes.into_iter().filter(|(_, count)| *count > 0) {
+        metrics.registry_requests(outcome, count.into());
+    }
+}
+
+/// Where a registry waits for its turn.
+pub type Lane = queue::Lane<Group, HostPort>;
+
+impl Context {
+    /// How many registries of each tenant are validated.
+    pub fn quota(&self) -> MutexGuard<'_, Quota> {
+        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn askers(&self) -> Askers {
+        Askers { prober: self.prober.clone(), tokens: self.tokens.clone(), now: (self.clock)() }
+    }
+
+    /// Whether the finalizer is to be put on, or can be taken off.
+    fn is_finalizer_due(&self, subject: &Subject) -> bool {
+        match (subject.finalizer, subject.needs_cleanup()) {
+            (false, true) => true,
+            (true, false) => self.availability.is_cleared(&subject.uid),
+            _ => false,
+        }
+    }
+
+    /// The lane of a registry as it now is. Its host is the one that a validation has to wait for; a registry that is
+    /// being deleted, is suspended or has no endpoint that can be asked waits for none.
+    pub fn lane(&self, subject: &Subject) -> Lane {
+        let asks = !subject.deleting && !subject.spec.suspend;
+        let endpoint = asks.then(|| Endpoint::parse(&subject.spec.endpoint).ok()).flatten();
+        let host = endpoint.map(|endpoint| endpoint.server().clone());
+        Lane { group: self.group(&subject.key), host }
+    }
+
+    /// The group that a registry belongs to.
+    pub fn group(&self, key: &Key) -> Group {
+        match (key.scope(), key) {
+            (Scope::Tenant, Key::Tenant { namespace, .. }) => self
+                .access
+                .tenant(namespace)
+                .map_or_else(|| Group::Namespace(namespace.clone()), Group::Tenant),
+            _ => Group::System,
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The Secrets and ConfigMaps that registries name: read on demand, kept while a watch vouches for them.
+//!
+//! Owns: the contents of *referenced* objects only, in memory only, dropped as soon as a watch says that they changed.
+//! The watches themselves see metadata alone, so that no Secret is held that no registry names.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client};
+use registry_verdict::resolve::{Content, Objects, ReadError, Reading, Reference, ReferenceKind, Shelf};
+
+use crate::{
+    kubernetes::call::{CallError, CallFailure, call},
+    tenancy::access::{Access, UNTIL_EFFECTIVE},
+};
+
+/// Bytes of contents that are kept of the Secrets, or of the ConfigMaps, of one namespace. What is beyond is read whenever it is
+/// needed.
+const MOST_KEPT: usize = 1024 * 1024;
+
+/// What is known of the objects of one shelf.
+#[derive(Debug, Default)]
+struct Shelved {
+    /// Whether a watch is up: `versions` is what there is.
+    watched: bool,
+    versions: HashMap<Arc<str>, String>,
+    contents: HashMap<Arc<str>, Arc<Content>>,
+}
+
+/// The referenced Secrets and ConfigMaps.
+pub struct References {
+    client: Client,
+    access: Arc<Access>,
+    shelves: Mutex<HashMap<Shelf, Shelved>>,
+}
+
+impl References {
+    /// Nothing is known yet.
+    pub fn new(client: Client, access: Arc<Access>) -> Self {
+        Self { client, access, shelves: Mutex::default() }
+    }
+
+    /// What a watch saw: that version of an object, or that it is gone.
+    pub fn saw(&self, seen: &Reading) {
+        self.with(&seen.reference.shelf, |shelf| {
+            let name = &seen.reference.name;
+            match &seen.version {
+                Some(version) => shelf.versions.insert(name.clone(), version.clone()),
+                None => shelf.versions.remove(name),
+            };
+            shelf.drop_outdated();
+        });
+    }
+
+    /// What a watch listed: all that there is on that shelf.
+    pub fn listed(&self, shelf: &Shelf, versions: HashMap<Arc<str>, String>) {
+        self.with(shelf, |shelf| {
+            shelf.watched = true;
+            shelf.versions = versions;
+            shelf.drop_outdated();
+        });
+    }
+
+    /// The watch over that shelf ended: nothing on it is vouched for any longer.
+    pub fn unwatched(&self, shelf: &Shelf) {
+        self.lock().remove(shelf);
+    }
+
+    /// The version of an object according to its watch; none if there is no such object, or no watch yet.
+    pub fn version(&self, reference: &Reference) -> Option<String> {
+        self.with(&reference.shelf, |shelf| shelf.versions.get(&reference.name).cloned())
+    }
+
+    fn kept(&self, reference: &Reference) -> Option<Arc<Content>> {
+        self.with(&reference.shelf, |shelf| {
+            let current = shelf.versions.get(&reference.name).filter(|_| shelf.watched)?;
+            shelf.contents.get(&reference.name).filter(|content| content.version == *current).cloned()
+        })
+    }
+
+    fn keep(&self, reference: &Reference, content: &Arc<Content>) {
+        self.with(&reference.shelf, |shelf| {
+            if shelf.watched && shelf.has_room_for(content) {
+                shelf.contents.insert(reference.name.clone(), content.clone());
+            }
+        });
+    }
+
+    async fn get_when_allowed(&self, reference: &Reference) -> Result<Option<Content>, ReadError<CallError>> {
+        for pause in UNTIL_EFFECTIVE {
+            match self.get(reference).await {
+                Err(ReadError::Forbidden { .. })
+                    if self.access.is_ours_to_grant(&reference.shelf.namespace) =>
+                {
+                    self.access.grant(&reference.shelf.namespace).await;
+                    tokio::time::sleep(pause).await;
+                }
+                answer => return answer,
+            }
+        }
+        self.get(reference).await
+    }
+
+    async fn get(&self, reference: &Reference) -> Result<Option<Content>, ReadError<CallError>> {
+        let reference = reference.clone();
+        call(self.get_object(&reference)).await.map_err(|source| match source.failure() {
+            CallFailure::Forbidden => ReadError::Forbidden {
+                operator: self.access.kubectl_option(),
+                obstacle: self.access.obstacle(&reference.shelf.namespace),
+                reference,
+            },
+            _ => ReadError::Api { reference, source },
+        })
+    }
+
+    async fn get_object(&self, reference: &Reference) -> Result<Option<Content>, kube::Error> {
+        let (client, namespace, name) = (self.client.clone(), &reference.shelf.namespace, &reference.name);
+        Ok(match reference.shelf.kind {
+            ReferenceKind::Secret => {
+                Api::<Secret>::namespaced(client, namespace).get_opt(name).await?.map(Content::from)
+            }
+            ReferenceKind::ConfigMap => {
+                Api::<ConfigMap>::namespaced(client, namespace).get_opt(name).await?.map(Content::from)
+            }
+        })
+    }
+
+    fn with<T>(&self, shelf: &Shelf, f: impl FnOnce(&mut Shelved) -> T) -> T {
+        f(self.lock().entry(shelf.clone()).or_default())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Shelf, Shelved>> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Objects for References {
+    type Error = CallError;
+
+    async fn read(&self, reference: &Reference) -> Result<Option<Arc<Content>>, ReadError<CallError>> {
+        if let Some(content) = self.kept(reference) {
+            return Ok(Some(content));
+        }
+        let content = self.get_when_allowed(reference).await?.map(Arc::new);
+        if let Some(content) = &content {
+            self.keep(reference, content);
+        }
+        Ok(content)
+    }
+}
+
+impl Shelved {
+    /// Whether it can be kept: whatever a tenant writes, its namespaces cost no more than this.
+    fn has_room_for(&self, content: &Content) -> bool {
+        let kept: usize = self.contents.values().map(|content| content.size()).sum();
+        kept + content.size() <= MOST_KEPT
+    }
+
+    fn drop_outdated(&mut self) {
+        let versions = &self.versions;
+        self.contents.retain(|name, content| versions.get(name) == Some(&content.version));
+    }
+}

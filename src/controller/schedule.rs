@@ -1,0 +1,466 @@
+//! When a registry is validated: pure decisions from what was seen, what happened before, and `now`.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::jiff::Timestamp;
+use registry_api::RegistryStatus;
+use registry_verdict::{
+    assess::Outcome,
+    object::Subject,
+    resolve::{ContentsDigest, Reading, Reference},
+};
+
+use crate::kubernetes::call::backoff;
+
+/// What the operator remembers of a registry from one validation to the next. In memory only: a restart validates
+/// every registry once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// What the newest validation was made of.
+    pub basis: Option<Basis>,
+    /// Transient failures in a row.
+    pub transient: u32,
+    /// Definite failures in a row, other than rejections.
+    pub definite: u32,
+    /// Rejections in a row whose pause only this registry knows.
+    pub rejections: u32,
+    /// The verdict that was last told by an Event, or found in the status at the start.
+    pub told: Option<Verdict>,
+    /// What the newest verdict says of Ready, without what is said of the availability.
+    pub ready: Option<Arc<str>>,
+    /// A verdict that could not be written yet: written without asking the registry again.
+    pub unpublished: Option<Box<Unpublished>>,
+}
+
+/// Ready's status and reason.
+pub type Verdict = (String, String);
+
+/// A verdict that waits to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unpublished {
+    /// What is to be written.
+    pub status: RegistryStatus,
+    /// How often that has failed.
+    pub tries: u32,
+}
+
+impl Unpublished {
+    /// How long to wait until the next try.
+    pub fn wait(&self, chance: f64) -> Duration {
+        jittered(backoff(self.tries), chance)
+    }
+}
+
+/// What a validation was made of: as long as all of it is the same, there is no reason for another before its time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Basis {
+    uid: String,
+    generation: i64,
+    requested_at: Option<String>,
+    suspended: bool,
+    tenant: Option<Arc<str>>,
+    /// The references that were read, each with the version that was seen; none where it was not there.
+    readings: Vec<Reading>,
+    /// The tenant policy, where it bears on the registry.
+    policy: Option<Reading>,
+    /// What all of them held.
+    contents: ContentsDigest,
+    /// Whether it was beyond its tenant's bound.
+    beyond: bool,
+}
+
+impl Basis {
+    /// The basis of a validation of `subject`, whose namespace was that tenant's, and that read those references with
+    /// those contents.
+    pub fn of(
+        subject: &Subject,
+        tenant: Option<Arc<str>>,
+        readings: Vec<Reading>,
+        contents: ContentsDigest,
+    ) -> Self {
+        Self {
+            uid: subject.uid.clone(),
+            generation: subject.generation,
+            requested_at: subject.requested_at.clone(),
+            suspended: subject.spec.suspend,
+            tenant,
+            readings,
+            policy: None,
+            contents,
+            beyond: false,
+        }
+    }
+
+    /// The same under that version of the tenant policy.
+    #[must_use]
+    pub fn under(self, policy: Option<Reading>) -> Self {
+        Self { policy, ..self }
+    }
+
+    fn all_readings(&self) -> impl Iterator<Item = &Reading> {
+        self.readings.iter().chain(&self.policy)
+    }
+
+    /// The same for a registry that is, or isn't, beyond its tenant's bound.
+    #[must_use]
+    pub fn beyond_the_bound(self, beyond: bool) -> Self {
+        Self { beyond, ..self }
+    }
+
+    /// Whether a validation on the basis of `other` is of the same, asked for by the same request. The versions of what
+    /// was read don't matter: a write that touches nothing but metadata changes nothing.
+    pub fn asks_the_same_as(&self, other: &Self) -> bool {
+        self.requested_at == other.requested_at && self.judges_the_same_as(other)
+    }
+
+    /// Whether the same was judged as on the basis of `other`. That somebody asked for it changes nothing in it.
+    pub fn judges_the_same_as(&self, other: &Self) -> bool {
+        let judged =
+            |basis: &Self| Self { requested_at: None, readings: Vec::new(), policy: None, ..basis.clone() };
+        judged(self) == judged(other)
+    }
+
+    /// Whether the object itself asks for nothing that this basis doesn't have.
+    pub fn covers(&self, subject: &Subject) -> bool {
+        self.uid == subject.uid
+            && self.generation == subject.generation
+            && self.requested_at == subject.requested_at
+            && self.suspended == subject.spec.suspend
+    }
+
+    /// Whether a watch, asked for the version of each reference, knows of a newer one. A version that it doesn't know,
+    /// or an older one, says only that the watch is behind.
+    pub fn is_outdated(&self, version: impl Fn(&Reference) -> Option<String>) -> bool {
+        self.all_readings().any(|reading| {
+            version(&reading.reference).is_some_and(|seen| is_newer(&seen, reading.version.as_deref()))
+        })
+    }
+
+    /// Whether a reference, now seen in that version or gone, is not, or no longer, what was read.
+    pub fn is_outdated_by(&self, seen: &Reading) -> bool {
+        let read = self.all_readings().find(|reading| reading.reference == seen.reference);
+        read.is_none_or(|read| match &seen.version {
+            Some(version) => is_newer(version, read.version.as_deref()),
+            None => read.version.is_some(),
+        })
+    }
+
+    /// Whether this rests on that very reading.
+    pub fn rests_on(&self, seen: &Reading) -> bool {
+        self.all_readings().any(|reading| reading == seen)
+    }
+}
+
+/// Whether resource version `seen` is newer than the one that was read, if any was: they are comparable numbers
+/// (KEP-5504).
+fn is_newer(seen: &str, read: Option<&str>) -> bool {
+    let Some(read) = read else { return true };
+    match (seen.parse::<u64>(), read.parse::<u64>()) {
+        (Ok(seen), Ok(read)) => seen > read,
+        _ => seen != read,
+    }
+}
+
+impl History {
+    /// The history after one more validation.
+    #[must_use]
+    pub fn after(&self, outcome: Outcome, basis: Basis) -> Self {
+        // A change starts the count of rejections anew: the next try is of something else.
+        let same = self.basis.as_ref().is_some_and(|before| before.asks_the_same_as(&basis));
+        if matches!(outcome, Outcome::Postponed { .. }) {
+            return Self { basis: Some(basis), unpublished: None, ..self.clone() };
+        }
+        let count = |hit: bool, before: u32| if hit { before.saturating_add(1) } else { 0 };
+        Self {
+            transient: count(matches!(outcome, Outcome::Transient { .. }), self.transient),
+            definite: count(outcome == Outcome::Definite, if same { self.definite } else { 0 }),
+            rejections: count(
+                matches!(outcome, Outcome::Rejected { .. }),
+                if same { self.rejections } else { 0 },
+            ),
+            basis: Some(basis),
+            told: self.told.clone(),
+            ready: self.ready.clone(),
+            unpublished: None,
+        }
+    }
+
+    /// How long to wait for the next validation after one that came to `outcome` and is counted here.
+    ///
+    /// `chance` is a random number from 0 to 1. `ends` are times at which what was seen stops to be so, such as the
+    /// end of a certificate.
+    pub fn wait(
+        &self,
+        outcome: Outcome,
+        interval: Duration,
+        ends: &[Timestamp],
+        now: Timestamp,
+        chance: f64,
+    ) -> Duration {
+        match outcome {
+            Outcome::Usable => until_next_end(jittered(interval, chance), ends, now),
+            Outcome::Transient { retry_after } => {
+                let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+                jittered(grown(FIRST_RETRY, self.transient, interval).max(asked), chance)
+            }
+            Outcome::Rejected { pause } => {
+                let own = || grown(FIRST_AFTER_REJECTION, self.rejections, LONGEST_AFTER_REJECTION);
+                jittered(pause.unwrap_or_else(own), chance)
+            }
+            Outcome::Postponed { wait } => jittered(wait.max(SOONEST_TURN), chance),
+            Outcome::Definite => jittered(grown(FIRST_AFTER_DEFINITE, self.definite, interval), chance),
+        }
+    }
+}
+
+/// The first retry after a transient failure; each further one waits twice as long, up to the interval.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// Somebody may be mending the registry itself, which no watch tells us.
+const FIRST_AFTER_DEFINITE: Duration = Duration::from_secs(30);
+/// Accounts lock after a few refused passwords within minutes.
+const FIRST_AFTER_REJECTION: Duration = Duration::from_mins(1);
+const LONGEST_AFTER_REJECTION: Duration = Duration::from_hours(1);
+/// Whoever waits for a turn does not come sooner than this: many may wait.
+const SOONEST_TURN: Duration = Duration::from_secs(1);
+/// A server that asks for a longer pause is asked again after this one.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// `first`, doubled for each failure after the first, at most `longest` (but never less than `first`).
+fn grown(first: Duration, failures: u32, longest: Duration) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    first.saturating_mul(1 << doublings).min(longest.max(first))
+}
+
+/// Up to a tenth longer, so that what started together drifts apart. Never shorter: a wait is a promise.
+fn jittered(wait: Duration, chance: f64) -> Duration {
+    wait.saturating_add(wait.mul_f64(0.1 * chance.clamp(0.0, 1.0)))
+}
+
+/// Shortened so that the next validation comes just after the first of `ends` that lies ahead.
+fn until_next_end(wait: Duration, ends: &[Timestamp], now: Timestamp) -> Duration {
+    let ahead = |end: &Timestamp| Duration::try_from(end.duration_since(now)).ok();
+    let first = ends.iter().filter_map(ahead).min();
+    first.map_or(wait, |end| wait.min(end + Duration::from_secs(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use registry_verdict::resolve::ReferenceKind;
+
+    const INTERVAL: Duration = Duration::from_mins(10);
+
+    fn basis(generation: i64) -> Basis {
+        Basis {
+            uid: "u".into(),
+            generation,
+            requested_at: None,
+            suspended: false,
+            tenant: None,
+            readings: Vec::new(),
+            policy: None,
+            contents: ContentsDigest::default(),
+            beyond: false,
+        }
+    }
+
+    fn wait(history: &History, outcome: Outcome) -> Duration {
+        history.wait(outcome, INTERVAL, &[], Timestamp::UNIX_EPOCH, 0.0)
+    }
+
+    fn repeated(outcome: Outcome, times: usize) -> Vec<Duration> {
+        let mut history = History::default();
+        let mut waits = Vec::new();
+        for _ in 0..times {
+            history = history.after(outcome, basis(1));
+            waits.push(wait(&history, outcome));
+        }
+        waits
+    }
+
+    /// A rejection of which nothing is remembered but here.
+    const REJECTED: Outcome = Outcome::Rejected { pause: None };
+
+    #[test]
+    fn a_rejected_password_waits_one_two_four_up_to_sixty_minutes() {
+        let minutes: Vec<u64> = repeated(REJECTED, 8).iter().map(|wait| wait.as_secs() / 60).collect();
+        assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn a_shared_pause_decides_over_the_registrys_own_count() {
+        let pause = Duration::from_mins(16);
+        assert_eq!(repeated(Outcome::Rejected { pause: Some(pause) }, 2), [pause, pause]);
+    }
+
+    #[test]
+    fn a_turn_that_is_waited_for_counts_as_no_failure() {
+        let before = History { transient: 2, definite: 1, rejections: 3, ..History::default() };
+        let postponed = Outcome::Postponed { wait: Duration::from_secs(40) };
+        let after = before.after(postponed, basis(1));
+        assert_eq!((after.transient, after.definite, after.rejections), (2, 1, 3));
+        assert_eq!(wait(&after, postponed), Duration::from_secs(40));
+        assert_eq!(wait(&after, Outcome::Postponed { wait: Duration::ZERO }), SOONEST_TURN);
+    }
+
+    #[test]
+    fn a_change_starts_the_count_of_rejections_anew() {
+        let history =
+            History::default().after(REJECTED, basis(1)).after(REJECTED, basis(1)).after(REJECTED, basis(2));
+        assert_eq!(history.rejections, 1);
+    }
+
+    #[test]
+    fn a_transient_failure_is_retried_with_growing_delays_up_to_the_interval() {
+        let seconds: Vec<u64> =
+            repeated(Outcome::Transient { retry_after: None }, 9).iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [5, 10, 20, 40, 80, 160, 320, 600, 600]);
+    }
+
+    #[test]
+    fn retry_after_is_honoured_up_to_an_hour() {
+        let history = History { transient: 1, ..History::default() };
+        let asked = |seconds| Outcome::Transient { retry_after: Some(Duration::from_secs(seconds)) };
+        assert_eq!(wait(&history, asked(120)), Duration::from_mins(2));
+        assert_eq!(wait(&history, asked(1)), FIRST_RETRY);
+        assert_eq!(wait(&history, asked(u64::MAX)), Duration::from_hours(1));
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_brings_the_next_validation_forward() {
+        let now = Timestamp::UNIX_EPOCH;
+        let end = now + Duration::from_mins(1);
+        let wait = History::default().wait(Outcome::Usable, INTERVAL, &[end], now, 0.5);
+        assert_eq!(wait, Duration::from_secs(61));
+        let wait =
+            History::default().wait(Outcome::Usable, INTERVAL, &[end], end + Duration::from_secs(5), 0.0);
+        assert_eq!(wait, INTERVAL, "an end that has passed brings nothing forward");
+    }
+
+    fn reading(name: &str, version: Option<&str>) -> Reading {
+        let reference = Reference::new(ReferenceKind::Secret, "registry-system", name);
+        Reading { reference, version: version.map(ToOwned::to_owned) }
+    }
+
+    fn resting_on(readings: &[Reading]) -> Basis {
+        Basis { readings: readings.to_vec(), ..basis(1) }
+    }
+
+    fn subject() -> Subject {
+        let mut registry = registry_api::SystemRegistry::new("packs", registry_api::RegistrySpec::default());
+        registry.metadata.uid = Some("u".into());
+        registry.metadata.generation = Some(1);
+        Subject::of(registry)
+    }
+
+    #[test]
+    fn a_basis_covers_an_object_until_that_asks_for_something_else() {
+        let basis = Basis::of(&subject(), None, Vec::new(), ContentsDigest::default());
+        assert!(basis.covers(&Subject { resource_version: "2".into(), ..subject() }));
+        let changes: [fn(&mut Subject); 4] = [
+            |subject| subject.uid = "another".into(),
+            |subject| subject.generation = 2,
+            |subject| subject.requested_at = Some("now".into()),
+            |subject| subject.spec.suspend = true,
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut changed = subject();
+            change(&mut changed);
+            assert!(!basis.covers(&changed), "change {index}");
+        }
+    }
+
+    #[test]
+    fn that_somebody_asks_changes_nothing_of_what_is_judged() {
+        let asked = Basis { requested_at: Some("now".into()), ..basis(1) };
+        assert!(asked.judges_the_same_as(&basis(1)) && !asked.asks_the_same_as(&basis(1)));
+        assert!(!asked.judges_the_same_as(&basis(2)));
+    }
+
+    #[test]
+    fn a_version_changes_nothing_and_contents_do() {
+        let (first, touched) =
+            (resting_on(&[reading("a", Some("1"))]), resting_on(&[reading("a", Some("2"))]));
+        assert!(first.asks_the_same_as(&touched) && first != touched);
+        let mut contents = ContentsDigest::default();
+        contents.add(b"another password");
+        assert!(!first.asks_the_same_as(&Basis { contents, ..touched }));
+    }
+
+    #[test]
+    fn a_reading_is_outdated_by_a_newer_version_and_by_no_older_one() {
+        let rests = resting_on(&[reading("a", Some("10"))]);
+        for (seen, outdated) in [(Some("11"), true), (Some("10"), false), (Some("9"), false), (None, false)] {
+            assert_eq!(rests.is_outdated(|_| seen.map(ToOwned::to_owned)), outdated, "{seen:?}");
+        }
+        assert!(resting_on(&[reading("a", None)]).is_outdated(|_| Some("1".into())), "it came to be");
+        for (seen, outdated) in [(Some("11"), true), (Some("10"), false), (Some("9"), false), (None, true)] {
+            assert_eq!(rests.is_outdated_by(&reading("a", seen)), outdated, "{seen:?}");
+        }
+        assert!(!resting_on(&[reading("a", None)]).is_outdated_by(&reading("a", None)), "gone as before");
+        assert!(rests.is_outdated_by(&reading("b", Some("1"))), "never read");
+        assert!(rests.rests_on(&reading("a", Some("10"))) && !rests.rests_on(&reading("a", Some("11"))));
+    }
+
+    #[test]
+    fn each_count_ends_with_another_outcome_and_what_waits_to_be_written_with_a_new_verdict() {
+        let unpublished = Some(Box::new(Unpublished { status: RegistryStatus::default(), tries: 1 }));
+        let counted = History {
+            basis: Some(basis(1)),
+            transient: 3,
+            definite: 4,
+            rejections: 5,
+            unpublished,
+            ..History::default()
+        };
+        let counts = |outcome, basis| {
+            let after = counted.after(outcome, basis);
+            assert_eq!(after.unpublished, None);
+            (after.transient, after.definite, after.rejections)
+        };
+        let transient = Outcome::Transient { retry_after: None };
+        assert_eq!(counts(Outcome::Usable, basis(1)), (0, 0, 0));
+        assert_eq!(counts(transient, basis(1)), (4, 0, 0));
+        assert_eq!(counts(Outcome::Definite, basis(1)), (0, 5, 0));
+        assert_eq!(counts(REJECTED, basis(1)), (0, 0, 6));
+        assert_eq!(counts(transient, basis(2)), (4, 0, 0), "the registry is still away");
+        assert_eq!(counts(Outcome::Definite, basis(2)), (0, 1, 0));
+        assert_eq!(counts(REJECTED, basis(2)), (0, 0, 1));
+    }
+
+    #[test]
+    fn a_definite_failure_is_looked_at_again_with_growing_delays_up_to_the_interval() {
+        let seconds: Vec<u64> = repeated(Outcome::Definite, 7).iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [30, 60, 120, 240, 480, 600, 600]);
+    }
+
+    #[test]
+    fn a_verdict_that_cannot_be_written_is_tried_again_with_growing_delays_up_to_half_a_minute() {
+        let wait = |tries| Unpublished { status: RegistryStatus::default(), tries }.wait(0.0).as_secs();
+        assert_eq!([1, 2, 3, 4, 5, 6, 7].map(wait), [1, 2, 4, 8, 16, 30, 30]);
+    }
+
+    #[test]
+    fn an_end_far_away_does_not_put_the_next_validation_off() {
+        let now = Timestamp::UNIX_EPOCH;
+        let end = now + Duration::from_hours(24);
+        assert_eq!(History::default().wait(Outcome::Usable, INTERVAL, &[end], now, 0.0), INTERVAL);
+    }
+
+    proptest! {
+        #[test]
+        fn no_wait_is_shorter_than_promised_nor_longer_by_more_than_a_tenth(
+            failures in 0u32..1000, chance in 0.0f64..=1.0, interval in 60u64..86_400,
+        ) {
+            let interval = Duration::from_secs(interval);
+            let history = History { transient: failures, rejections: failures, definite: failures, ..History::default() };
+            for outcome in [Outcome::Usable, Outcome::Transient { retry_after: None }, REJECTED, Outcome::Definite] {
+                let least = history.wait(outcome, interval, &[], Timestamp::UNIX_EPOCH, 0.0);
+                let wait = history.wait(outcome, interval, &[], Timestamp::UNIX_EPOCH, chance);
+                prop_assert!(wait >= least && wait <= least.mul_f64(1.1) + Duration::from_millis(1));
+            }
+        }
+    }
+}

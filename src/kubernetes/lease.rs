@@ -1,0 +1,539 @@
+//! Leader election on a `coordination.k8s.io` Lease, by the rules of client-go: a holder renews well before its lease
+//! ends and stops working when it could not; another takes over only after it has itself seen no renewal for a whole
+//! lease, by its own clock, so that no two clocks are compared.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::{
+        authentication::v1::UserInfo,
+        coordination::v1::{Lease, LeaseSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use tokio::time::Instant;
+
+use crate::kubernetes::{
+    call::{CallError, CallFailure, call_within},
+    store::Revision,
+    whoami,
+};
+
+/// The name of the Lease.
+pub const LEASE: &str = "registry-operator";
+
+const LEASE_DURATION: Duration = Duration::from_secs(15);
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// How often the lease is renewed, which is one request.
+const RENEWAL: Duration = Duration::from_secs(5);
+/// Tries begin this far apart after one that failed, and while another replica leads.
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// How long one try may take, which is up to three requests: after one that hangs there is time for another try, over another
+/// connection, before the lease would have to be renewed.
+const ATTEMPT: Duration = Duration::from_secs(3);
+
+/// How long this process may write: as a leader, until its lease would have to be renewed. A process that was paused
+/// finds that its term has passed before it can write anything more.
+#[derive(Debug)]
+pub struct Term {
+    until: Mutex<Option<Instant>>,
+}
+
+impl Term {
+    /// A term that has not begun.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { until: Mutex::new(None) })
+    }
+
+    /// A term without an end, for a process that needs no election.
+    pub fn for_ever() -> Arc<Self> {
+        let far = Instant::now() + Duration::from_hours(24 * 365 * 10);
+        Arc::new(Self { until: Mutex::new(Some(far)) })
+    }
+
+    /// Whether it has begun and not passed.
+    pub fn holds(&self) -> bool {
+        self.lock().is_some_and(|until| Instant::now() < until)
+    }
+
+    fn begin_or_extend(&self, claimed: Instant) {
+        *self.lock() = Some(claimed + RENEW_DEADLINE);
+    }
+
+    fn end(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes a client with connections of its own. It is not held to the term: it is what makes it.
+pub type Connect = Box<dyn Fn() -> Result<Client, kube::Error> + Send + Sync>;
+
+/// One candidate for leadership.
+pub struct Candidate {
+    connect: Connect,
+    client: Client,
+    namespace: String,
+    term: Arc<Term>,
+    identity: String,
+    clock: fn() -> Timestamp,
+    /// The lease as this candidate wrote it last, if it has led since.
+    written: Option<Lease>,
+    /// The revision of the lease, which nobody else writes while it is led.
+    revision: Revision,
+    /// Whether the lease was found in an older state than one before, since leadership was last gained.
+    is_set_back: bool,
+    /// The lease as last seen, and when a change of it was last seen.
+    observed: Option<(LeaseSpec, Instant)>,
+}
+
+impl Candidate {
+    /// A candidate of that identity, which must be unique among all candidates of all times.
+    pub fn new(
+        connect: Connect,
+        namespace: &str,
+        identity: String,
+        term: Arc<Term>,
+        clock: fn() -> Timestamp,
+    ) -> Result<Self, kube::Error> {
+        let (client, namespace) = (connect()?, namespace.to_owned());
+        Ok(Self {
+            connect,
+            client,
+            namespace,
+            term,
+            identity,
+            clock,
+            written: None,
+            revision: Revision::default(),
+            is_set_back: false,
+            observed: None,
+        })
+    }
+
+    /// Waits until this candidate is the leader; calls `standing_by` whenever it was answered that another is.
+    pub async fn acquire(&mut self, standing_by: impl Fn()) {
+        loop {
+            match self.attempt(ATTEMPT).await {
+                Ok(true) => {
+                    self.is_set_back = false; // who begins to lead knows nothing yet
+                    return;
+                }
+                Ok(false) => standing_by(),
+                Err(error) => tracing::warn!(%error, "could not claim the leader's lease"),
+            }
+            tokio::time::sleep(RETRY_PERIOD).await;
+        }
+    }
+
+    /// Keeps the lease, and calls `renewed` whenever that was answered; returns when the lease is lost: somebody else has it,
+    /// or it could not be renewed in time; or it was found in an older state than one before, so that nothing that is known
+    /// holds any more.
+    pub async fn hold(&mut self, renewed: impl Fn()) {
+        let mut last = Instant::now();
+        let mut pause = RENEWAL;
+        loop {
+            tokio::time::sleep(pause.min(RENEW_DEADLINE.saturating_sub(last.elapsed()))).await;
+            let begun = Instant::now();
+            let left = RENEW_DEADLINE.saturating_sub(begun - last);
+            if left.is_zero() {
+                tracing::warn!("the leader's lease could not be renewed in {RENEW_DEADLINE:?}");
+                break;
+            }
+            match self.attempt(left.min(ATTEMPT)).await {
+                Ok(true) => {
+                    renewed();
+                    (last, pause) = (Instant::now(), RENEWAL);
+                    if self.is_set_back {
+                        tracing::warn!(
+                            "the API server's store was set back to an older revision: everything is listed anew"
+                        );
+                        break;
+                    }
+                }
+                Ok(false) => {
+                    tracing::warn!("the leader's lease was taken by another replica");
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "could not renew the leader's lease, retrying");
+                    pause = RETRY_PERIOD.saturating_sub(begun.elapsed());
+                }
+            }
+        }
+        self.term.end();
+    }
+
+    /// One try. Where no answer came, the next one goes over a connection that is new: this one may hang.
+    async fn attempt(&mut self, deadline: Duration) -> Result<bool, CallError> {
+        let claimed = call_within(deadline, self.claim()).await;
+        if claimed.as_ref().is_err_and(|error| error.failure() == CallFailure::NoAnswer) {
+            self.client = (self.connect)()?;
+        }
+        claimed
+    }
+
+    fn api(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Gives the lease back, so that another replica need not wait for its end.
+    pub async fn release(&mut self) {
+        self.term.end();
+        let api = self.api();
+        let Ok(Some(mut lease)) = api.get_opt(LEASE).await else {
+            return;
+        };
+        let spec = lease.spec.get_or_insert_default();
+        if spec.holder_identity.as_deref() != Some(&self.identity) {
+            return;
+        }
+        spec.holder_identity = Some(String::new());
+        spec.lease_duration_seconds = Some(1);
+        if let Err(error) = api.replace(LEASE, &PostParams::default(), &lease).await {
+            tracing::warn!(%error, "could not release the leader's lease");
+        }
+    }
+
+    /// Takes or renews the lease if it is free or ours, and with it the term.
+    async fn claim(&mut self) -> Result<bool, kube::Error> {
+        let claimed = Instant::now();
+        let ours = self.write_claim().await?;
+        if ours {
+            self.term.begin_or_extend(claimed);
+        }
+        Ok(ours)
+    }
+
+    /// A lost race is an error (409), after which the next look tells.
+    async fn write_claim(&mut self) -> Result<bool, kube::Error> {
+        if self.rewrite().await? {
+            return Ok(true);
+        }
+        let api = self.api();
+        let Some(lease) = api.get_opt(LEASE).await? else {
+            let owner = self.owner().await?;
+            let created = api.create(&PostParams::default(), &self.first_lease(owner)).await?;
+            self.wrote(created);
+            return Ok(true);
+        };
+        self.read(&lease);
+        let spec = lease.spec.clone().unwrap_or_default();
+        if !self.may_claim(&spec, Instant::now()) {
+            return Ok(false);
+        }
+        let renewed = Lease { spec: Some(self.next_spec(&spec)), ..lease };
+        let written = api.replace(LEASE, &PostParams::default(), &renewed).await?;
+        self.wrote(written);
+        Ok(true)
+    }
+
+    /// Renews the lease that this candidate wrote last, most often with one request; false if another state of it is there.
+    async fn rewrite(&mut self) -> Result<bool, kube::Error> {
+        let Some(lease) = self.written.take() else { return Ok(false) };
+        // After its term somebody else may have the lease: it is looked at before it is written.
+        if !self.term.holds() {
+            return Ok(false);
+        }
+        let spec = self.next_spec(&lease.spec.clone().unwrap_or_default());
+        let renewed = Lease { spec: Some(spec), ..lease };
+        match self.api().replace(LEASE, &PostParams::default(), &renewed).await {
+            Ok(written) => {
+                self.wrote(written);
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn wrote(&mut self, lease: Lease) {
+        self.read(&lease);
+        self.written = Some(lease);
+    }
+
+    fn read(&mut self, lease: &Lease) {
+        let version = lease.metadata.resource_version.as_deref().unwrap_or_default();
+        self.is_set_back |= self.revision.is_set_back(version);
+    }
+
+    /// Whether the lease is ours, or free, or was not renewed for its whole duration while we watched.
+    fn may_claim(&mut self, spec: &LeaseSpec, now: Instant) -> bool {
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        if holder.is_empty() || holder == self.identity {
+            return true;
+        }
+        match &self.observed {
+            Some((seen, since)) if seen == spec => now.duration_since(*since) >= duration_of(spec),
+            _ => {
+                self.observed = Some((spec.clone(), now));
+                false
+            }
+        }
+    }
+
+    /// The operator's account, as the API server knows it at this moment: where the chart is removed, the garbage collector
+    /// removes the Lease with it. An existing Lease is left as it is: to change its owner takes the right to delete it where
+    /// OwnerReferencesPermissionEnforcement is on.
+    async fn owner(&self) -> Result<Option<OwnerReference>, kube::Error> {
+        Ok(account_in(&self.namespace, whoami::ask(&self.client).await?))
+    }
+
+    fn first_lease(&self, owner: Option<OwnerReference>) -> Lease {
+        let metadata = ObjectMeta {
+            name: Some(LEASE.to_owned()),
+            owner_references: owner.map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        };
+        Lease { metadata, spec: Some(self.next_spec(&LeaseSpec::default())) }
+    }
+
+    fn next_spec(&self, spec: &LeaseSpec) -> LeaseSpec {
+        let now = MicroTime((self.clock)());
+        let ours = spec.holder_identity.as_deref() == Some(&self.identity);
+        let changes = spec.lease_transitions.unwrap_or_default();
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
+            acquire_time: if ours { spec.acquire_time.clone() } else { Some(now.clone()) },
+            renew_time: Some(now),
+            lease_transitions: Some(if ours { changes } else { changes.saturating_add(1) }),
+            ..LeaseSpec::default()
+        }
+    }
+}
+
+/// The user as an owner, if it is a service account of that namespace.
+fn account_in(namespace: &str, user: UserInfo) -> Option<OwnerReference> {
+    let user_name = user.username?;
+    let (_, account) = whoami::service_account(&user_name).filter(|(its, _)| *its == namespace)?;
+    Some(OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "ServiceAccount".to_owned(),
+        name: account.to_owned(),
+        uid: user.uid?,
+        ..OwnerReference::default()
+    })
+}
+
+fn duration_of(spec: &LeaseSpec) -> Duration {
+    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    seconds.map_or(LEASE_DURATION, Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn candidate() -> Candidate {
+        candidate_at(&Server::default(), Term::new())
+    }
+
+    /// An API server with one Lease, that answers as it is told to.
+    #[derive(Clone, Default)]
+    struct Server {
+        lease: Arc<Mutex<Option<Value>>>,
+        /// How many connections were made.
+        connections: Arc<AtomicUsize>,
+        /// Connections up to this one hang.
+        hung: Arc<AtomicUsize>,
+        /// Whether every request is refused.
+        broken: Arc<AtomicBool>,
+        /// How many requests were made.
+        requests: Arc<AtomicUsize>,
+        /// The newest revision.
+        revision: Arc<AtomicUsize>,
+    }
+
+    impl Server {
+        fn connect(&self) -> Client {
+            let (server, number) = (self.clone(), self.connections.fetch_add(1, Ordering::SeqCst) + 1);
+            let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+                let server = server.clone();
+                async move {
+                    if number <= server.hung.load(Ordering::SeqCst) {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok::<_, std::io::Error>(server.answer(request).await)
+                }
+            });
+            Client::new(service, "default")
+        }
+
+        async fn answer(
+            &self,
+            request: http::Request<kube::client::Body>,
+        ) -> http::Response<kube::client::Body> {
+            let (parts, body) = request.into_parts();
+            let sent = body.collect_bytes().await.unwrap();
+            self.requests.fetch_add(1, Ordering::SeqCst);
+            let mut lease = self.lease.lock().unwrap();
+            if !sent.is_empty() && parts.uri.path().contains("/leases") {
+                let mut written: Value = serde_json::from_slice(&sent).unwrap();
+                let there = lease.as_ref().map(|lease| lease["metadata"]["resourceVersion"].clone());
+                let version = &mut written["metadata"]["resourceVersion"];
+                if there.is_some_and(|there| !version.is_null() && *version != there) {
+                    return answer(409, &json!({"code": 409, "reason": "Conflict"}));
+                }
+                *version = json!((self.revision.fetch_add(1, Ordering::SeqCst) + 1).to_string());
+                *lease = Some(written);
+            }
+            let found = if parts.uri.path().contains("selfsubjectreviews") {
+                Some(json!({"metadata": {}}))
+            } else {
+                lease.clone()
+            };
+            let (code, found) = match found {
+                _ if self.broken.load(Ordering::SeqCst) => (500, json!({"code": 500})),
+                Some(found) => (200, found),
+                None => (404, json!({"code": 404, "reason": "NotFound"})),
+            };
+            answer(code, &found)
+        }
+
+        fn hang(&self, connections: usize) {
+            self.hung.store(connections, Ordering::SeqCst);
+        }
+    }
+
+    fn answer(code: u16, body: &Value) -> http::Response<kube::client::Body> {
+        let body = kube::client::Body::from(serde_json::to_vec(body).unwrap());
+        http::Response::builder().status(code).body(body).unwrap()
+    }
+
+    fn candidate_at(server: &Server, term: Arc<Term>) -> Candidate {
+        let server = server.clone();
+        let connect = Box::new(move || Ok(server.connect()));
+        Candidate::new(connect, "default", "me".to_owned(), term, || Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    async fn leader(server: &Server) -> (Candidate, Arc<Term>) {
+        let term = Term::new();
+        let mut candidate = candidate_at(server, term.clone());
+        candidate.acquire(|| panic!("nobody else is there")).await;
+        (candidate, term)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_hangs_is_given_up_after_some_seconds_and_made_over_a_new_connection() {
+        let server = Server::default();
+        let (mut candidate, term) = leader(&server).await;
+        let begun = Instant::now();
+        server.hang(1);
+        let first = Mutex::new(None);
+        let renewed = || {
+            first.lock().unwrap().get_or_insert_with(|| begun.elapsed());
+        };
+        let held = tokio::time::timeout(Duration::from_mins(1), candidate.hold(renewed)).await;
+        assert!(held.is_err() && term.holds(), "leadership was lost");
+        assert_eq!(*first.lock().unwrap(), Some(RENEWAL + ATTEMPT));
+        assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leadership_ends_ten_seconds_after_the_last_renewal() {
+        for broken in [false, true] {
+            let server = Server::default();
+            let (mut candidate, term) = leader(&server).await;
+            let begun = Instant::now();
+            server.broken.store(broken, Ordering::SeqCst);
+            server.hang(if broken { 0 } else { usize::MAX });
+            candidate.hold(|| panic!("it was renewed")).await;
+            assert_eq!((begun.elapsed(), term.holds()), (RENEW_DEADLINE, false), "broken: {broken}");
+            let connections = server.connections.load(Ordering::SeqCst);
+            assert_eq!(connections, if broken { 1 } else { 3 }, "two tries, and a connection for a third");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renews_with_one_request_and_looks_only_when_the_lease_was_changed() {
+        let server = Server::default();
+        let (mut candidate, term) = leader(&server).await;
+        let before = server.requests.load(Ordering::SeqCst);
+        let minute = tokio::time::timeout(Duration::from_secs(61), candidate.hold(|| {})).await;
+        assert!(minute.is_err() && term.holds());
+        assert_eq!(server.requests.load(Ordering::SeqCst) - before, 12);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_in_an_older_state_ends_the_term_and_is_claimed_anew() {
+        let server = Server::default();
+        let (mut candidate, term) = leader(&server).await;
+        let _ = tokio::time::timeout(Duration::from_secs(21), candidate.hold(|| {})).await;
+        assert!(term.holds());
+        server.revision.store(3, Ordering::SeqCst);
+        server.lease.lock().unwrap().as_mut().unwrap()["metadata"]["resourceVersion"] = json!("3");
+        tokio::time::timeout(2 * RENEWAL, candidate.hold(|| {})).await.unwrap();
+        assert!(!term.holds());
+        candidate.acquire(|| panic!("nobody else is there")).await;
+        assert!(term.holds());
+        let held = tokio::time::timeout(Duration::from_mins(1), candidate.hold(|| {})).await;
+        assert!(held.is_err(), "once is enough");
+    }
+
+    fn held_by(holder: &str, renewals: i64) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            lease_duration_seconds: Some(15),
+            renew_time: Some(MicroTime(Timestamp::from_second(renewals).unwrap())),
+            ..LeaseSpec::default()
+        }
+    }
+
+    #[test]
+    fn the_lease_goes_with_an_account_beside_it_and_with_nobody_else() {
+        let user = |name: &str, uid: Option<&str>| UserInfo {
+            username: Some(name.to_owned()),
+            uid: uid.map(str::to_owned),
+            ..UserInfo::default()
+        };
+        let owner =
+            account_in("registries", user("system:serviceaccount:registries:operator", Some("1"))).unwrap();
+        assert_eq!(
+            (owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str()),
+            ("ServiceAccount", "operator", "1")
+        );
+        for (name, uid) in [
+            ("system:serviceaccount:registries-too:operator", Some("1")),
+            ("system:serviceaccount:registries:operator", None),
+            ("jane", Some("1")),
+        ] {
+            assert_eq!(account_in("registries", user(name, uid)), None, "{name} {uid:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_free_lease_and_our_own_may_be_claimed() {
+        let now = Instant::now();
+        assert!(candidate().may_claim(&held_by("", 0), now));
+        assert!(candidate().may_claim(&held_by("me", 0), now));
+    }
+
+    #[tokio::test]
+    async fn anothers_lease_may_be_claimed_only_after_no_renewal_was_seen_for_its_whole_duration() {
+        let (mut candidate, start) = (candidate(), Instant::now());
+        assert!(!candidate.may_claim(&held_by("other", 0), start));
+        assert!(!candidate.may_claim(&held_by("other", 0), start + Duration::from_secs(14)));
+        assert!(
+            !candidate.may_claim(&held_by("other", 1), start + Duration::from_secs(20)),
+            "it was renewed"
+        );
+        assert!(!candidate.may_claim(&held_by("other", 1), start + Duration::from_secs(30)));
+        assert!(candidate.may_claim(&held_by("other", 1), start + Duration::from_secs(35)));
+    }
+}

@@ -1,0 +1,339 @@
+//! `/metrics`, `/healthz`, `/readyz` and `/guardz`. Plain HTTP, no authentication: nothing here is secret. Owns what clients may
+//! take: so many connections, and so much time.
+
+mod connections;
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    Method, Request, Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+
+use self::connections::{Bounds, Connections, Place};
+pub use crate::observability::health::{Guarded, Health};
+use crate::observability::{exposition::Format, metrics::Metrics};
+
+/// Bounds of what clients may take, which anybody in the cluster may be.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    connections: Bounds,
+    /// The header of the one request of a connection has come by then.
+    header: Duration,
+    /// The answer was taken by then.
+    response: Duration,
+}
+
+/// A kubelet waits a second for an answer, Prometheus ten by default.
+const LIMITS: Limits = Limits {
+    connections: Bounds { others: 48, scrapes: 16 },
+    header: Duration::from_secs(5),
+    response: Duration::from_secs(10),
+};
+/// Those who ask within this time, while an earlier one still reads, get the same text.
+const SHARED: Duration = Duration::from_secs(1);
+/// The pause after a connection could not be accepted, as when files run out.
+const REFUSED: Duration = Duration::from_millis(100);
+
+/// Listens at that address. `[::]` is all addresses of both families (Linux gives an IPv6 socket those of IPv4 too), and
+/// those of IPv4 where a host has no other.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        listener => listener,
+    }
+}
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, health: Arc<Health>, metrics: Metrics) {
+    serve_within(LIMITS, listener, Answers { health, metrics, shared: Mutex::default() }).await;
+}
+
+async fn serve_within(limits: Limits, listener: TcpListener, answers: Answers) {
+    let (answers, connections) = (Arc::new(answers), Connections::new(limits.connections));
+    let mut refused = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                refused = false;
+                let serve = |place| serve_one(limits, stream, peer, place, answers.clone());
+                connections.admit(|place| tokio::spawn(serve(place)).abort_handle());
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut refused, true) {
+                    tracing::warn!(%error, "could not accept a connection to the metrics address, retrying");
+                }
+                tokio::time::sleep(REFUSED).await;
+            }
+        }
+    }
+}
+
+/// Answers one request. A connection for each makes a bound of time for all that a client may do; it costs a scraper little.
+async fn serve_one(limits: Limits, stream: TcpStream, peer: SocketAddr, place: Place, answers: Arc<Answers>) {
+    let answer = service_fn(|request: Request<Incoming>| {
+        if request.uri().path() == METRICS {
+            place.scrape();
+        }
+        let response = answers.to(&request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header)
+        .keep_alive(false)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), answer);
+    match tokio::time::timeout(limits.header + limits.response, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a connection to the metrics address ended early"),
+        Err(_) => tracing::debug!(%peer, "a client of the metrics address was too slow"),
+    }
+}
+
+/// The path of the metrics.
+const METRICS: &str = "/metrics";
+
+/// What is answered.
+struct Answers {
+    health: Arc<Health>,
+    metrics: Metrics,
+    shared: Mutex<Shared>,
+}
+
+/// The newest texts that somebody may still be reading.
+#[derive(Default)]
+struct Shared {
+    prometheus: Weak<Exposition>,
+    openmetrics: Weak<Exposition>,
+}
+
+/// The metrics as they were at that time.
+struct Exposition {
+    at: Instant,
+    text: String,
+}
+
+/// Keeps the text for as long as it is being sent.
+struct Held(Arc<Exposition>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.0.text.as_bytes()
+    }
+}
+
+fn guard(guarded: Option<&Guarded>) -> Response<Full<Bytes>> {
+    match guarded {
+        Some(Ok(())) => text(StatusCode::OK, "the admission policies are in force\n".into()),
+        Some(Err(gap)) => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the admission policies are not in force: {gap}; apply the chart again\n"),
+        ),
+        None => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this replica stands by, or does not know yet whether the admission policies are in force\n"
+                .into(),
+        ),
+    }
+}
+
+impl Answers {
+    fn to<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
+        }
+        match request.uri().path() {
+            "/healthz" if self.health.is_alive() => text(StatusCode::OK, "ok\n".into()),
+            "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "the event loop is stuck\n".into()),
+            "/readyz" => match self.health.is_ready() {
+                Ok(()) => text(StatusCode::OK, "ok\n".into()),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+            },
+            "/guardz" => guard(self.health.guarded().as_ref()),
+            METRICS => self.exposition(wanted(request)),
+            _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and /guardz\n".into()),
+        }
+    }
+
+    fn exposition(&self, format: Format) -> Response<Full<Bytes>> {
+        match self.rendered(format) {
+            Ok(exposition) => {
+                with_type(StatusCode::OK, format.content_type(), Bytes::from_owner(Held(exposition)))
+            }
+            Err(error) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics can't be encoded: {error}\n"))
+            }
+        }
+    }
+
+    /// Many who ask at the same time share one text; who asks alone gets it as it is now.
+    fn rendered(&self, format: Format) -> Result<Arc<Exposition>, std::fmt::Error> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = match format {
+            Format::Prometheus => &mut shared.prometheus,
+            Format::OpenMetrics => &mut shared.openmetrics,
+        };
+        if let Some(exposition) = newest.upgrade().filter(|exposition| exposition.at.elapsed() < SHARED) {
+            return Ok(exposition);
+        }
+        let text = format.of_openmetrics(self.metrics.text()?);
+        let exposition = Arc::new(Exposition { at: Instant::now(), text });
+        *newest = Arc::downgrade(&exposition);
+        Ok(exposition)
+    }
+}
+
+fn wanted<B>(request: &Request<B>) -> Format {
+    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    Format::wanted(accept.unwrap_or_default())
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    with_type(status, "text/plain; charset=utf-8", body.into())
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_api::spec::System;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use registry_verdict::object::Subject;
+
+    const SHORT: Limits = Limits {
+        connections: Bounds { others: 48, scrapes: 16 },
+        header: Duration::from_millis(500),
+        response: Duration::from_millis(1500),
+    };
+    const CLIENTS: usize = 200;
+
+    /// Metrics that no socket takes at once.
+    async fn server() -> SocketAddr {
+        let metrics = Metrics::new();
+        for number in 0..2_000_u32 {
+            let name = format!("a-registry-{number}-{}", "x".repeat(3_000));
+            let metadata = kube::api::ObjectMeta { name: Some(name), ..kube::api::ObjectMeta::default() };
+            metrics.registry(&Subject::of_metadata::<System>(metadata));
+        }
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answers = Answers { health: Health::new(), metrics, shared: Mutex::default() };
+        tokio::spawn(serve_within(SHORT, listener, answers));
+        address
+    }
+
+    /// A client that sends this, and then reads nothing.
+    async fn slow(address: SocketAddr, sends: &str) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
+        stream.write_all(sends.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> (String, usize) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned();
+        (line, answer.len())
+    }
+
+    /// Whether the server has ended that connection.
+    fn is_closed(stream: &TcpStream) -> bool {
+        let mut bytes = vec![0; 65_536];
+        loop {
+            match stream.try_read(&mut bytes) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    /// Waits until no connection is open any more of those that read nothing.
+    async fn all_are_closed(streams: &[TcpStream]) {
+        while !streams.iter().all(is_closed) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_flood_of_slow_readers_is_bounded_and_keeps_nobody_away() {
+        let address = server().await;
+        let mut streams = Vec::new();
+        for _ in 0..CLIENTS {
+            streams.push(slow(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await);
+        }
+        assert_eq!(get(address, "/healthz").await.0, "HTTP/1.1 200 OK");
+        let (line, bytes) = get(address, "/metrics").await;
+        assert!(line == "HTTP/1.1 200 OK" && bytes > 4_000_000, "{line}, {bytes} bytes");
+        all_are_closed(&streams).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_flood_of_headers_that_never_end_is_bounded_and_keeps_nobody_away() {
+        let address = server().await;
+        let mut streams = Vec::new();
+        for _ in 0..CLIENTS {
+            streams.push(slow(address, "GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ").await);
+        }
+        assert_eq!(get(address, "/healthz").await.0, "HTTP/1.1 200 OK");
+        assert_eq!(get(address, "/readyz").await.0, "HTTP/1.1 503 Service Unavailable");
+        all_are_closed(&streams).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_ask_at_the_same_time_share_one_text() {
+        let answers = Answers { health: Health::new(), metrics: Metrics::new(), shared: Mutex::default() };
+        let text = |format| answers.rendered(format).unwrap();
+        let first = text(Format::Prometheus);
+        assert!(Arc::ptr_eq(&first, &text(Format::Prometheus)));
+        assert!(!Arc::ptr_eq(&first, &text(Format::OpenMetrics)));
+        tokio::time::advance(SHARED).await;
+        let second = text(Format::Prometheus);
+        assert!(!Arc::ptr_eq(&first, &second), "it is old");
+        answers.metrics.leading(true);
+        drop(second);
+        assert!(
+            text(Format::Prometheus).text.contains("registry_operator_leader 1"),
+            "nobody reads any more"
+        );
+    }
+
+    #[tokio::test]
+    async fn all_addresses_are_those_of_both_families() {
+        let listener = listen((Ipv6Addr::UNSPECIFIED, 0).into()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
+        }
+    }
+}

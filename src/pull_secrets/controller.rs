@@ -1,0 +1,536 @@
+//! The delivery of pull Secrets: one task that owns what is wished for, what is there, and which namespace's turn it is.
+//! What is to be done is [`plan`]'s to say; doing it is [`Secrets`]'s.
+//!
+//! A namespace is worked on by one task at a time, tenants take turns, and nothing is written before all registries and
+//! all tenants' namespaces have been listed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use kube::Client;
+use registry_verdict::object::Key;
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinError, JoinSet},
+    time::Instant,
+};
+
+use super::{
+    Availability, Told,
+    deliver::Secrets,
+    follow::{Sight, follow},
+    offer::{Offer, Offered, Verdict, says_the_same},
+    place::{Belongs, NoHost, Place},
+    places::{Offers, Places},
+    plan::{Plan, Standing, Wish, plan},
+    worker::{News, Report, Step, work},
+};
+use crate::{
+    kubernetes::watches::WatchPool,
+    observability::metrics::Metrics,
+    queue::{Limits, Queue},
+    tenancy::{audience::Audience, audiences::Audiences},
+};
+
+/// Namespaces that are written to at the same time.
+const PLACES: usize = 16;
+/// Sights that wait to be taken in; a watch that is faster waits.
+const SIGHTS: usize = 256;
+/// How often it is looked whether there is something to tell.
+const TICK: Duration = Duration::from_millis(200);
+/// Counts are told when the work is done, or after this time.
+const AT_THE_LATEST: Duration = Duration::from_secs(5);
+/// After this time a deleted registry waits for its Secrets no longer: what is left of them is removed when that becomes
+/// possible. With the time that a new leader takes to be one, it makes less than half a minute.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the delivery reports to the controller of registries.
+#[derive(Debug)]
+pub enum PullSecretChange {
+    /// What the status of these registries says of their availability may be outdated.
+    Counts(Vec<Key>),
+    /// The pull Secrets of a registry that is being deleted are gone.
+    Removed(Key),
+}
+
+/// The delivery, before it runs.
+pub struct Delivery {
+    client: Client,
+    watches: Arc<WatchPool>,
+    availability: Arc<Availability>,
+    metrics: Metrics,
+    inbox: mpsc::UnboundedReceiver<Told>,
+}
+
+impl Delivery {
+    pub(super) fn new(
+        (client, watches): (Client, Arc<WatchPool>),
+        availability: Arc<Availability>,
+        metrics: Metrics,
+        inbox: mpsc::UnboundedReceiver<Told>,
+    ) -> Self {
+        Self { client, watches, availability, metrics, inbox }
+    }
+
+    /// Runs until dropped. Everything that it started ends with it.
+    pub async fn run(mut self, changes: mpsc::Sender<PullSecretChange>) {
+        let (sights, mut seen) = mpsc::channel(SIGHTS);
+        let mut controller = Controller::new(&self, changes, sights);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            controller.start_workers();
+            let due = controller.queue.next_due();
+            tokio::select! {
+                Some(told) = self.inbox.recv() => controller.heed(told),
+                Some(sight) = seen.recv() => controller.saw(sight),
+                Some(report) = controller.workers.join_next() => controller.file(report),
+                () = crate::queue::until(due) => {}
+                _ = tick.tick() => controller.tell(),
+            }
+        }
+    }
+}
+
+struct Controller {
+    client: Client,
+    watches: Arc<WatchPool>,
+    availability: Arc<Availability>,
+    metrics: Metrics,
+    changes: mpsc::Sender<PullSecretChange>,
+    sights: mpsc::Sender<Sight>,
+    offers: Offers,
+    /// Which of them are for whom.
+    audiences: Audiences,
+    /// Those whose Secrets are to go.
+    clearing: HashSet<Key>,
+    /// Registries that can't be read, with their uids.
+    unreadable: HashMap<Key, Arc<str>>,
+    places: Places,
+    /// Namespaces, by tenant. No registry is asked.
+    queue: Queue<Arc<str>, Arc<str>, NoHost>,
+    workers: JoinSet<Report>,
+    synced: bool,
+    /// Since when something may have to be told.
+    untold: Option<Instant>,
+}
+
+impl Controller {
+    fn new(
+        delivery: &Delivery,
+        changes: mpsc::Sender<PullSecretChange>,
+        sights: mpsc::Sender<Sight>,
+    ) -> Self {
+        Self {
+            client: delivery.client.clone(),
+            watches: delivery.watches.clone(),
+            availability: delivery.availability.clone(),
+            metrics: delivery.metrics.clone(),
+            changes,
+            sights,
+            offers: Offers::new(),
+            audiences: Audiences::default(),
+            clearing: HashSet::new(),
+            unreadable: HashMap::new(),
+            places: Places::default(),
+            queue: Queue::new(Limits { places: PLACES, at_a_host: PLACES }),
+            workers: JoinSet::new(),
+            synced: false,
+            untold: None,
+        }
+    }
+
+    fn heed(&mut self, told: Told) {
+        match told {
+            Told::Offer(offer) => self.offered(*offer),
+            Told::Unreadable(key, uid) => {
+                self.unreadable.insert(key.clone(), uid);
+                self.withdrawn(&key);
+            }
+            Told::Gone(key) => self.gone(&key),
+            Told::Verdict(key, verdict) => self.judged(&key, verdict),
+            Told::Namespace(namespace) => self.namespace(&namespace),
+            Told::Left(namespace) => self.left(&namespace),
+            Told::Synced => self.synced = true,
+        }
+    }
+
+    fn gone(&mut self, key: &Key) {
+        if let Some(uid) = self.unreadable.remove(key) {
+            self.affected(&uid, &Audience::All);
+        }
+        self.withdrawn(key);
+    }
+
+    fn offered(&mut self, offer: Offer) {
+        let key = offer.key.clone();
+        if let Some(uid) = self.unreadable.remove(&key) {
+            self.affected(&uid, &offer.audience);
+        }
+        if self.offers.get(&key).is_some_and(|before| before.offer == offer) {
+            return;
+        }
+        // A verdict on a predecessor of the same name is none on this one.
+        let before = self.withdrawn(&key).filter(|before| before.offer.uid == offer.uid);
+        if offer.is_clearing() {
+            let since = before.as_ref().and_then(|before| before.clearing).unwrap_or_else(Instant::now);
+            self.insert(offer, None, Some(since));
+        } else if offer.name.is_some() {
+            self.insert(offer, before.and_then(|before| before.verdict), None);
+        }
+    }
+
+    fn insert(&mut self, offer: Offer, verdict: Option<Verdict>, clearing: Option<Instant>) {
+        let (key, uid, audience) = (offer.key.clone(), offer.uid.clone(), offer.audience.clone());
+        self.audiences.insert(&key, &audience);
+        if clearing.is_some() {
+            self.clearing.insert(key.clone());
+        }
+        self.offers.insert(key, Offered { offer, verdict, clearing });
+        self.affected(&uid, &audience);
+    }
+
+    fn withdrawn(&mut self, key: &Key) -> Option<Offered> {
+        let gone = self.offers.remove(key)?;
+        self.audiences.remove(key, &gone.offer.audience);
+        self.clearing.remove(key);
+        self.affected(&gone.offer.uid, &gone.offer.audience);
+        Some(gone)
+    }
+
+    fn judged(&mut self, key: &Key, verdict: Verdict) {
+        let Some(offered) = self.offers.get_mut(key).filter(|offered| offered.offer.uid == verdict.uid)
+        else {
+            return;
+        };
+        let before = offered.holding();
+        offered.verdict = Some(verdict);
+        if !says_the_same(&before, &offered.holding()) {
+            let (uid, audience) = (offered.offer.uid.clone(), offered.offer.audience.clone());
+            self.affected(&uid, &audience);
+        }
+    }
+
+    /// Looks again at the namespaces that such a registry reaches, and at those that have a Secret of its.
+    fn affected(&mut self, uid: &Arc<str>, audience: &Audience) {
+        let mut names: HashSet<Arc<str>> = self.places.with_secret_of(uid).cloned().collect();
+        match audience {
+            Audience::All => names.extend(self.places.of_tenants().cloned()),
+            Audience::Listed(tenants) => {
+                names.extend(tenants.iter().flat_map(|tenant| self.places.of_tenant(tenant)).cloned());
+            }
+            Audience::TenantOf(namespace) => {
+                let tenant = self.availability.access.open_tenant(namespace);
+                names.extend(tenant.iter().flat_map(|tenant| self.places.of_tenant(tenant)).cloned());
+            }
+        }
+        for name in names {
+            self.now(&name);
+        }
+        self.untold.get_or_insert_with(Instant::now);
+    }
+
+    fn namespace(&mut self, name: &Arc<str>) {
+        let before = self.places.get(name).and_then(|place| place.tenant().cloned());
+        let after = self.availability.access.open_tenant(name);
+        match &after {
+            Some(tenant) => match self.places.get_mut(name).filter(|place| place.tenant().is_some()) {
+                Some(place) => {
+                    place.belongs = Belongs::To(tenant.clone());
+                    self.places.changed(name, &self.offers);
+                }
+                None => self.places.insert(name, Place::new(Belongs::To(tenant.clone())), &self.offers),
+            },
+            None => self.forget(name),
+        }
+        self.now(name);
+        self.untold.get_or_insert_with(Instant::now);
+        if before != after {
+            self.changed_hands(name, &[before, after]);
+        }
+    }
+
+    /// The registries in a namespace are for the tenant whose it is.
+    fn changed_hands(&mut self, name: &Arc<str>, tenants: &[Option<Arc<str>>; 2]) {
+        if self.audiences.in_namespace(name).next().is_none() {
+            return;
+        }
+        let names: Vec<Arc<str>> =
+            tenants.iter().flatten().flat_map(|tenant| self.places.of_tenant(tenant)).cloned().collect();
+        for name in names {
+            self.now(&name);
+        }
+    }
+
+    fn forget(&mut self, name: &Arc<str>) {
+        self.places.remove(name, &self.offers);
+        self.queue.forget(name);
+    }
+
+    fn left(&mut self, name: &Arc<str>) {
+        if self.availability.access.open_tenant(name).is_none() {
+            self.places.insert(name, Place::new(Belongs::Left), &self.offers);
+            self.now(name);
+        }
+    }
+
+    fn saw(&mut self, Sight { namespace, what }: Sight) {
+        let Some(place) = self.places.get_mut(&namespace).filter(|place| place.watch.is_some()) else {
+            return;
+        };
+        self.untold.get_or_insert_with(Instant::now);
+        place.saw(what);
+        let patience = place.patience();
+        self.places.changed(&namespace, &self.offers);
+        match patience {
+            None => self.now(&namespace),
+            Some(pause) => self.later(&namespace, pause),
+        }
+    }
+
+    fn now(&mut self, name: &Arc<str>) {
+        if let Some(place) = self.places.get(name) {
+            self.queue.now(name, &place.lane(name), Instant::now());
+        }
+    }
+
+    fn later(&mut self, name: &Arc<str>, pause: Duration) {
+        if let Some(place) = self.places.get(name) {
+            self.queue.at(name, &place.lane(name), Instant::now() + pause);
+        }
+    }
+
+    fn start_workers(&mut self) {
+        if !self.synced {
+            return;
+        }
+        while let Some((name, _)) = self.queue.next(Instant::now()) {
+            let step = self.step(&name);
+            self.places.changed(&name, &self.offers);
+            if let Some(step) = step {
+                self.start(name, step);
+            } else {
+                let again = self.places.get(&name).and_then(Place::next_check);
+                self.queue.done(&name, Instant::now(), again);
+            }
+        }
+    }
+
+    /// What is to be done in a namespace, if anything.
+    fn step(&mut self, name: &Arc<str>) -> Option<Step> {
+        let Belongs::To(tenant) = self.places.get(name)?.belongs.clone() else {
+            return Some(Step::Leave);
+        };
+        let wishes = self.wishes(&tenant);
+        let follow = || self.follow(name);
+        let watch = (!wishes.is_empty() && !self.places.get(name)?.is_watched()).then(follow);
+        let place = self.places.get_mut(name)?;
+        if let Some(watch) = watch {
+            // What was seen without a watch is not vouched for: it lists first.
+            place.watch = Some(watch);
+            place.scene = None;
+        }
+        let foreign = place.foreign();
+        let Some(scene) = &mut place.scene else {
+            place.standings = wishes.iter().map(|wish| (wish.registry.clone(), Standing::Away)).collect();
+            return wishes.is_empty().then_some(Step::Look);
+        };
+        scene.foreign = foreign;
+        scene.remember(std::mem::take(&mut place.held), &wishes);
+        place.held = scene.held.clone();
+        scene.unreadable = self.unreadable.values().cloned().collect();
+        let Plan { actions, standings } = plan(&wishes, scene);
+        place.standings = standings;
+        place.keep_checks(&wishes);
+        if wishes.is_empty() && actions.is_empty() {
+            place.unwatch();
+        }
+        let now = Instant::now();
+        let (actions, news) = place.afford(name, actions, now);
+        let checks = place.due_checks();
+        if news {
+            self.untold.get_or_insert(now);
+        }
+        (!actions.is_empty() || !checks.is_empty()).then_some(Step::Work(actions, checks))
+    }
+
+    fn wishes(&self, tenant: &Arc<str>) -> Vec<Wish> {
+        self.availability.access.with_census(|census| {
+            let reached = self.audiences.of_tenant(tenant, census.namespaces_of(tenant));
+            reached.filter_map(|key| self.offers.get(key)?.wish()).collect()
+        })
+    }
+
+    fn follow(&self, name: &Arc<str>) -> AbortHandle {
+        let access = self.availability.access.clone();
+        let watch = follow(self.watches.clone(), access, name.clone(), self.sights.clone());
+        tokio::spawn(watch).abort_handle()
+    }
+
+    fn start(&mut self, namespace: Arc<str>, step: Step) {
+        let access = self.availability.access.clone();
+        let secrets = Secrets::of(self.client.clone(), access, namespace.clone());
+        let metrics = self.metrics.clone();
+        self.workers.spawn(async move { work(&secrets, namespace, step, &metrics).await });
+    }
+
+    fn file(&mut self, report: Result<Report, JoinError>) {
+        let Report { namespace, news, error } = match report {
+            Ok(report) => report,
+            Err(error) => return tracing::error!(%error, "a delivery did not come to its end"),
+        };
+        self.untold.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        if matches!((&news, self.places.get(&namespace)), (News::Gone, Some(place)) if place.belongs == Belongs::Left)
+        {
+            self.places.remove(&namespace, &self.offers);
+        }
+        let Some(place) = self.places.get_mut(&namespace) else {
+            return self.queue.done(&namespace, now, None);
+        };
+        place.learn(news, now);
+        let again = place.failed(&namespace, error.as_ref());
+        self.places.changed(&namespace, &self.offers);
+        self.queue.done(&namespace, now, again.or(Some(Duration::ZERO)));
+    }
+
+    /// Tells what has changed: that a registry's Secrets are gone at once, counts when there is nothing more to be done.
+    fn tell(&mut self) {
+        self.tell_cleared();
+        let Some(since) = self.untold else { return };
+        let busy = self.queue.depth() + self.queue.in_flight() > 0;
+        if !self.synced || (busy && since.elapsed() < AT_THE_LATEST) {
+            return;
+        }
+        let tallies = self.places.take_untold();
+        let keys: Vec<Key> = tallies.iter().map(|(key, _)| key.clone()).collect();
+        self.metrics.pull_secrets(self.places.there());
+        self.availability.count(tallies);
+        match self.changes.try_send(PullSecretChange::Counts(keys.clone())) {
+            Ok(()) => self.untold = None,
+            Err(_) => self.places.untold(keys),
+        }
+    }
+
+    fn tell_cleared(&mut self) {
+        if !self.synced {
+            return;
+        }
+        for Offered { offer, clearing, .. } in self.clearing.iter().filter_map(|key| self.offers.get(key)) {
+            let cleared = self.places.is_without(&offer.uid);
+            if !cleared && clearing.is_some_and(|since| since.elapsed() < PATIENCE) {
+                continue;
+            }
+            if self.availability.clear(&offer.uid) && !cleared {
+                tracing::warn!(registry = %offer.key, "its pull Secrets could not all be removed in time; the rest follows");
+            }
+            // Told again with the next tick, if the controller has no ear for it now.
+            let _ = self.changes.try_send(PullSecretChange::Removed(offer.key.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::Config;
+    use registry_api::{RegistrySpec, TenantRegistry};
+
+    use super::*;
+    use crate::{kubernetes::http2::Http2ClientPool, settings::TenantAccess, tenancy::access::Access};
+    use registry_verdict::object::Subject;
+
+    /// An API server that knows the operator, and nothing else.
+    fn client() -> Client {
+        Client::new(
+            tower::service_fn(|_: http::Request<kube::client::Body>| async {
+                let answer = br#"{"metadata": {}, "status": {"userInfo": {"username": "operator"}}}"#;
+                let body = http_body_util::Full::new(bytes::Bytes::from_static(answer));
+                Ok::<_, std::convert::Infallible>(http::Response::new(body))
+            }),
+            "default",
+        )
+    }
+
+    /// So many tenants, each with a namespace, and a registry there that asks for a pull Secret.
+    async fn with_tenants(count: usize) -> Controller {
+        let (client, metrics) = (client(), Metrics::new());
+        let access =
+            Arc::new(Access::new(client.clone(), TenantAccess::Bound, "registry-system").await.unwrap());
+        let config = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let clients = Http2ClientPool::new(config, metrics.clone(), client.clone());
+        let watches = Arc::new(WatchPool::new(clients, || 0.5));
+        let (_, delivery) = Availability::start(client, watches, access.clone(), metrics);
+        let (changes, sights) = (mpsc::channel(1).0, mpsc::channel(1).0);
+        let mut controller = Controller::new(&delivery, changes, sights);
+        controller.synced = true;
+        for number in 0..count {
+            access.labelled(namespace(number), format!("tenant-{number}").into());
+            controller.namespace(&namespace(number));
+            controller.offered(offer(number, 1));
+            look(&mut controller, number);
+        }
+        controller
+    }
+
+    fn namespace(number: usize) -> Arc<str> {
+        format!("ns-{number}").into()
+    }
+
+    fn offer(number: usize, generation: i64) -> Offer {
+        let spec = RegistrySpec {
+            endpoint: "https://registry.example".to_owned(),
+            availability: serde_json::from_value(serde_json::json!({"pullSecret": {"name": "pull"}}))
+                .unwrap(),
+            ..RegistrySpec::default()
+        };
+        let mut registry = TenantRegistry::new("packs", spec);
+        registry.metadata.namespace = Some(namespace(number).to_string());
+        registry.metadata.uid = Some(format!("uid-{number}"));
+        registry.metadata.generation = Some(generation);
+        Offer::of(&Subject::of(registry))
+    }
+
+    fn look(controller: &mut Controller, number: usize) {
+        controller.step(&namespace(number));
+        controller.places.changed(&namespace(number), &controller.offers);
+    }
+
+    /// The time that a hundred changes of a registry, and of whose its namespace is, take.
+    fn time_of_changes(controller: &mut Controller, generation: i64) -> Duration {
+        let began = Instant::now();
+        for number in 0..100 {
+            controller.offered(offer(number, generation));
+            controller.namespace(&namespace(number));
+            look(controller, number);
+        }
+        let told = controller.places.take_untold();
+        assert!(told.len() <= 100, "{} registries were touched", told.len());
+        began.elapsed()
+    }
+
+    #[tokio::test]
+    async fn a_change_costs_what_it_touches() {
+        let (mut few, mut many) = (with_tenants(100).await, with_tenants(10_000).await);
+        few.places.take_untold();
+        many.places.take_untold();
+        let least = |controller: &mut Controller| {
+            (2..12).map(|generation| time_of_changes(controller, generation)).min().unwrap_or_default()
+        };
+        let (with_few, with_many) = (least(&mut few), least(&mut many));
+        assert!(with_many < with_few * 10, "{with_few:?} with 100 tenants, {with_many:?} with 10,000");
+    }
+
+    #[tokio::test]
+    async fn a_change_wakes_the_namespaces_of_its_tenant_alone() {
+        let mut controller = with_tenants(100).await;
+        while let Some((name, _)) = controller.queue.next(Instant::now()) {
+            controller.queue.done(&name, Instant::now(), None);
+        }
+        controller.offered(offer(7, 2));
+        assert_eq!(controller.queue.depth(), 1);
+        assert_eq!(controller.queue.next(Instant::now()).map(|(name, _)| name), Some(namespace(7)));
+    }
+}

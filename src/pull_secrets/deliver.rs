@@ -1,0 +1,194 @@
+//! The writes in one namespace, one after the other.
+//!
+//! Owns that nothing is touched that is not the operator's own: a Secret is created only where there is none, and changed
+//! or deleted only in the very state in which it was seen to be its own. Decides nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use registry_api::PULL_SECRET_MANAGER;
+use thiserror::Error;
+
+use super::{
+    plan::Action,
+    secret::{Content, Found, Version, selector},
+};
+use crate::{
+    kubernetes::call::{CallError, CallFailure, backoff, call},
+    tenancy::access::{Access, AccessError, UNTIL_EFFECTIVE},
+};
+
+/// What is there after an action.
+#[derive(Debug)]
+pub enum After {
+    /// A Secret of the operator's own.
+    Own(Found),
+    /// No Secret.
+    Nothing,
+    /// A Secret of somebody else.
+    Foreign,
+}
+
+/// Why it is not known what is there; it is looked at again.
+#[derive(Debug, Error)]
+pub enum DeliveryError {
+    /// The operator has no right to it.
+    #[error("the API server refuses it: {0}")]
+    Refused(CallError),
+    /// A quota of the namespace is exhausted.
+    #[error("a ResourceQuota of the namespace leaves no room: {0}")]
+    Quota(CallError),
+    /// The Secret was changed meanwhile.
+    #[error("the Secret was changed meanwhile")]
+    Conflict,
+    /// Something in the cluster changes what the operator writes.
+    #[error("it was written, and came out different: an admission webhook or policy changes it")]
+    Altered,
+    /// The namespace is being deleted, or is gone.
+    #[error("the namespace is being deleted")]
+    Closing,
+    /// The operator's role binding could not be removed.
+    #[error("removing the operator's role binding failed: {0}")]
+    Revoke(#[from] AccessError),
+    /// Anything else.
+    #[error(transparent)]
+    Api(CallError),
+}
+
+impl DeliveryError {
+    /// How long to wait after this failure, when it is one of so many in a row.
+    pub fn pause(&self, failures: u32) -> Duration {
+        match self {
+            Self::Refused(error) | Self::Quota(error) | Self::Api(error) => error.pause(failures),
+            _ => backoff(failures),
+        }
+    }
+}
+
+/// One namespace's Secrets.
+pub struct Secrets {
+    api: Api<Secret>,
+    access: Arc<Access>,
+    namespace: Arc<str>,
+}
+
+impl Secrets {
+    /// The Secrets of that namespace.
+    pub fn of(client: Client, access: Arc<Access>, namespace: Arc<str>) -> Self {
+        Self { api: Api::namespaced(client, &namespace), access, namespace }
+    }
+
+    /// The operator's own Secrets.
+    pub async fn own(&self) -> Result<Vec<(Arc<str>, Found)>, DeliveryError> {
+        self.when_bound(|| self.list()).await
+    }
+
+    /// Carries an action out.
+    pub async fn carry_out(&self, action: &Action) -> Result<After, DeliveryError> {
+        self.when_bound(|| async {
+            match action {
+                Action::Create { name, content } => self.create(name, content).await,
+                Action::Change { name, at, content } => self.change(name, at, content).await,
+                Action::Delete { name, at } => self.delete(name, at).await,
+            }
+        })
+        .await
+    }
+
+    /// Whose Secret has that name now.
+    pub async fn inspect(&self, name: &str) -> Result<After, DeliveryError> {
+        let there = answered(self.api.get_opt(name)).await?;
+        Ok(there.map_or(After::Nothing, |secret| Found::of(&secret).map_or(After::Foreign, After::Own)))
+    }
+
+    /// Removes all of the operator's own Secrets, and then its access. What it has no right to, it can't remove.
+    pub async fn leave(&self) -> Result<(), DeliveryError> {
+        let own = match self.list().await {
+            Err(DeliveryError::Refused(_) | DeliveryError::Closing) => Vec::new(),
+            own => own?,
+        };
+        for (name, found) in own {
+            self.delete(&name, &found.version).await?;
+        }
+        if self.access.tenant(&self.namespace).is_some() {
+            return Ok(()); // its label is back
+        }
+        Ok(self.access.revoke(&self.namespace).await?)
+    }
+
+    async fn list(&self) -> Result<Vec<(Arc<str>, Found)>, DeliveryError> {
+        let listed = answered(self.api.list(&ListParams::default().labels(&selector()))).await?;
+        let found = |secret: Secret| Some((secret.name_any().into(), Found::of(&secret)?));
+        Ok(listed.items.into_iter().filter_map(found).collect())
+    }
+
+    /// Not by an apply: that would make a Secret that somebody else has the operator's own.
+    async fn create(&self, name: &str, content: &Content) -> Result<After, DeliveryError> {
+        let params =
+            PostParams { field_manager: Some(PULL_SECRET_MANAGER.to_owned()), ..PostParams::default() };
+        let secret = serde_json::from_value(content.manifest(name, None)).map_err(unreadable)?;
+        match answered(self.api.create(&params, &secret)).await {
+            Err(DeliveryError::Conflict) => self.inspect(name).await,
+            written => as_written(&written?, content),
+        }
+    }
+
+    async fn change(&self, name: &str, at: &Version, content: &Content) -> Result<After, DeliveryError> {
+        let params = PatchParams::apply(PULL_SECRET_MANAGER).force();
+        let patch = Patch::Apply(content.manifest(name, Some(at)));
+        as_written(&answered(self.api.patch(name, &params, &patch)).await?, content)
+    }
+
+    async fn delete(&self, name: &str, at: &Version) -> Result<After, DeliveryError> {
+        let preconditions = Some(Preconditions {
+            uid: Some(at.uid.clone()),
+            resource_version: Some(at.resource_version.clone()),
+        });
+        let params = DeleteParams { preconditions, ..DeleteParams::default() };
+        match answered(self.api.delete(name, &params)).await {
+            Ok(_) | Err(DeliveryError::Closing) => Ok(After::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tries again while the operator's access to the namespace may only be on its way.
+    async fn when_bound<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, DeliveryError>
+    where
+        F: Future<Output = Result<T, DeliveryError>>,
+    {
+        for pause in UNTIL_EFFECTIVE {
+            match attempt().await {
+                Err(DeliveryError::Refused(_)) if self.access.is_ours_to_grant(&self.namespace) => {
+                    self.access.grant(&self.namespace).await;
+                    tokio::time::sleep(pause).await;
+                }
+                answer => return answer,
+            }
+        }
+        attempt().await
+    }
+}
+
+/// What does not come out as it was written is not written again and again.
+fn as_written(secret: &Secret, content: &Content) -> Result<After, DeliveryError> {
+    let found = Found::of(secret).filter(|found| found.says(content));
+    found.map(After::Own).ok_or(DeliveryError::Altered)
+}
+
+fn unreadable(error: serde_json::Error) -> DeliveryError {
+    DeliveryError::Api(kube::Error::SerdeError(error).into())
+}
+
+async fn answered<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, DeliveryError> {
+    call(answer).await.map_err(|error| match error.failure() {
+        CallFailure::Gone | CallFailure::Terminating => DeliveryError::Closing,
+        CallFailure::Forbidden => DeliveryError::Refused(error),
+        CallFailure::Quota => DeliveryError::Quota(error),
+        CallFailure::Conflict => DeliveryError::Conflict,
+        CallFailure::Throttled | CallFailure::NoAnswer | CallFailure::Other => DeliveryError::Api(error),
+    })
+}

@@ -1,0 +1,186 @@
+//! Who can use a registry, and how they get its credentials: `spec.availability`, its counts in the status, and the pull
+//! Secrets in tenants' namespaces.
+//!
+//! Owns those Secrets, from the credentials that were proven to their removal. Does not decide what is proven (that is
+//! `assess`), nor write any status (that is `reconcile`): what is to be said there is asked for by [`Availability::report`].
+//!
+//! - `places`: the namespaces by tenant and by registry, so that a change costs what it touches. Pure.
+//! - [`plan`]: what is to be done in one namespace. Pure.
+//! - [`secret`]: what a pull Secret looks like.
+//! - [`controller`]: whose turn it is; `deliver` does it, `follow` watches.
+
+mod budget;
+pub mod controller;
+mod deliver;
+mod follow;
+mod note;
+mod offer;
+mod place;
+mod places;
+pub mod plan;
+pub mod secret;
+mod worker;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use kube::Client;
+use registry_api::{RegistryStatus, status::AvailabilityStatus};
+use registry_probe::Credentials;
+use registry_verdict::{
+    assess::{AvailabilityReport, Outcome},
+    object::{Key, Subject},
+};
+use tokio::sync::mpsc;
+
+pub use self::{
+    controller::{Delivery, PullSecretChange},
+    deliver::{After, DeliveryError},
+};
+use self::{
+    note::Tally,
+    offer::{Offer, Verdict, holding, pull_secret},
+};
+use crate::{
+    kubernetes::watches::WatchPool,
+    observability::metrics::Metrics,
+    tenancy::{access::Access, audience::Audience},
+};
+
+/// What the rest of the operator tells the delivery, and asks it.
+pub struct Availability {
+    access: Arc<Access>,
+    told: mpsc::UnboundedSender<Told>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    tallies: HashMap<Key, Tally>,
+    cleared: HashSet<Arc<str>>,
+}
+
+/// What the delivery is told.
+enum Told {
+    Offer(Box<Offer>),
+    Unreadable(Key, Arc<str>),
+    Gone(Key),
+    Verdict(Key, Verdict),
+    Namespace(Arc<str>),
+    Left(Arc<str>),
+    Synced,
+}
+
+impl Availability {
+    /// Nothing is known yet. Nothing is delivered before the delivery runs.
+    pub fn start(
+        client: Client,
+        watches: Arc<WatchPool>,
+        access: Arc<Access>,
+        metrics: Metrics,
+    ) -> (Arc<Self>, Delivery) {
+        let (told, inbox) = mpsc::unbounded_channel();
+        let availability = Arc::new(Self { access, told, known: Mutex::default() });
+        (availability.clone(), Delivery::new((client, watches), availability, metrics, inbox))
+    }
+
+    /// A registry is there, in this state.
+    pub fn seen(&self, subject: &Subject) {
+        let offer = Offer::of(subject);
+        if !offer.is_clearing() {
+            self.lock().cleared.remove(&offer.uid);
+        }
+        self.tell(Told::Offer(Box::new(offer)));
+    }
+
+    /// A registry is there, and can't be read: what it asks for is not known, so what it has stays.
+    pub fn unreadable(&self, subject: &Subject) {
+        self.tell(Told::Unreadable(subject.key.clone(), subject.uid.as_str().into()));
+    }
+
+    /// A registry is gone.
+    pub fn gone(&self, key: &Key, uid: &str) {
+        let mut known = self.lock();
+        known.cleared.remove(uid);
+        known.tallies.remove(key);
+        drop(known);
+        self.tell(Told::Gone(key.clone()));
+    }
+
+    /// A registry was validated, with these credentials.
+    pub fn judged(
+        &self,
+        subject: &Subject,
+        status: &RegistryStatus,
+        outcome: Outcome,
+        used: Option<&Credentials>,
+    ) {
+        if pull_secret(subject).is_none() {
+            return;
+        }
+        if let Some(holding) = holding(subject, status, outcome, used) {
+            let verdict =
+                Verdict { uid: subject.uid.as_str().into(), generation: subject.generation, holding };
+            self.tell(Told::Verdict(subject.key.clone(), verdict));
+        }
+    }
+
+    /// A namespace became, or ceased to be, a tenant's, or is being deleted.
+    pub fn namespace(&self, namespace: &Arc<str>) {
+        self.tell(Told::Namespace(namespace.clone()));
+    }
+
+    /// A namespace that is there, and in which the operator is still bound, is nobody's.
+    pub fn left(&self, namespace: Arc<str>) {
+        self.tell(Told::Left(namespace));
+    }
+
+    /// All registries and all tenants' namespaces have been listed.
+    pub fn synced(&self) {
+        self.tell(Told::Synced);
+    }
+
+    /// Whether that registry, which is being deleted or asks for no pull Secret any more, has none left.
+    pub fn is_cleared(&self, uid: &str) -> bool {
+        self.lock().cleared.contains(uid)
+    }
+
+    /// What is to be said of a registry's availability now.
+    pub fn report(&self, subject: &Subject) -> AvailabilityReport {
+        let reach = self.access.with_census(|census| census.reach(&Audience::of(subject)));
+        let tally = self.lock().tallies.get(&subject.key).cloned().unwrap_or_default();
+        let asks = pull_secret(subject);
+        let counts = AvailabilityStatus {
+            tenants: i64::try_from(reach.tenants).ok(),
+            namespaces: i64::try_from(reach.namespaces).ok(),
+            pull_secrets: asks.map(|_| i64::try_from(tally.there).unwrap_or(i64::MAX)),
+        };
+        AvailabilityReport { counts, note: note::note(&subject.key, asks, &reach, &tally) }
+    }
+
+    fn count(&self, tallies: Vec<(Key, Tally)>) {
+        let mut known = self.lock();
+        for (key, tally) in tallies {
+            if tally == Tally::default() {
+                known.tallies.remove(&key);
+            } else {
+                known.tallies.insert(key, tally);
+            }
+        }
+    }
+
+    fn clear(&self, uid: &Arc<str>) -> bool {
+        self.lock().cleared.insert(uid.clone())
+    }
+
+    /// The delivery ends with the controller, and then has no use for news.
+    fn tell(&self, told: Told) {
+        let _ = self.told.send(told);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

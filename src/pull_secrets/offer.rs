@@ -1,0 +1,146 @@
+//! What a registry asks for, and what its newest validation means for that. Pure.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use registry_api::{ConditionType, Reason, RegistryStatus};
+use registry_probe::{Credentials, Endpoint};
+use registry_verdict::{
+    assess::Outcome,
+    object::{Key, Subject},
+};
+use tokio::time::Instant;
+
+use super::{
+    plan::{Holding, Wish},
+    secret::Content,
+};
+use crate::tenancy::audience::Audience;
+
+/// What a registry says of its availability.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    /// Which registry.
+    pub key: Key,
+    /// Its uid.
+    pub uid: Arc<str>,
+    created: Option<Timestamp>,
+    generation: i64,
+    /// Whom it is for.
+    pub audience: Audience,
+    /// The pull Secret's name; none if none is to be.
+    pub name: Option<Arc<str>>,
+    suspended: bool,
+    finalizer: bool,
+}
+
+/// What one validation of a registry means for its pull Secrets.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Of which registry.
+    pub uid: Arc<str>,
+    /// Of which version of its spec.
+    pub generation: i64,
+    /// What it means.
+    pub holding: Holding,
+}
+
+impl Offer {
+    /// What that registry says.
+    pub fn of(subject: &Subject) -> Self {
+        let name = pull_secret(subject).filter(|_| !subject.deleting);
+        Self {
+            key: subject.key.clone(),
+            uid: subject.uid.as_str().into(),
+            created: subject.created,
+            generation: subject.generation,
+            audience: Audience::of(subject),
+            name: name.map(Into::into),
+            suspended: subject.spec.suspend,
+            finalizer: subject.finalizer,
+        }
+    }
+
+    /// Whether its Secrets are to go, and its finalizer with them.
+    pub fn is_clearing(&self) -> bool {
+        self.finalizer && self.name.is_none()
+    }
+}
+
+/// The name of the pull Secret that a registry asks for.
+pub fn pull_secret(subject: &Subject) -> Option<&str> {
+    let availability = subject.spec.availability.as_ref()?;
+    availability.pull_secret.as_ref().map(|secret| secret.name.as_str())
+}
+
+/// A registry that asks for pull Secrets, and its newest verdict; or one whose Secrets are all to go, and since when.
+pub struct Offered {
+    /// What it says.
+    pub offer: Offer,
+    /// Its newest verdict.
+    pub verdict: Option<Verdict>,
+    /// Since when its Secrets are to go.
+    pub clearing: Option<Instant>,
+}
+
+impl Offered {
+    /// The Secret that it wishes for, if it does.
+    pub fn wish(&self) -> Option<Wish> {
+        Some(Wish {
+            registry: self.offer.key.clone(),
+            uid: self.offer.uid.clone(),
+            created: self.offer.created,
+            name: self.offer.name.clone()?,
+            holding: self.holding(),
+        })
+    }
+
+    /// What was proven of an older spec is not known to hold of this one; and a suspended registry stays as it is.
+    pub fn holding(&self) -> Holding {
+        match &self.verdict {
+            Some(verdict) if verdict.generation == self.offer.generation && !self.offer.suspended => {
+                verdict.holding.clone()
+            }
+            _ => Holding::Unknown,
+        }
+    }
+}
+
+/// Whether the same Secrets follow from both.
+pub fn says_the_same(one: &Holding, other: &Holding) -> bool {
+    match (one, other) {
+        (Holding::Nothing, Holding::Nothing) | (Holding::Unknown, Holding::Unknown) => true,
+        (Holding::Proven(one), Holding::Proven(other)) => one.fingerprint() == other.fingerprint(),
+        _ => false,
+    }
+}
+
+/// What a validation means for the pull Secrets; none where it changes nothing.
+///
+/// Credentials are handed out as long as they are proven, and no longer. A failure that may pass by itself speaks neither
+/// for nor against them: while it leaves the registry Ready nothing changes; after that, what is there stays, for a registry
+/// that comes back is of no use to who has lost his credentials for it meanwhile.
+pub fn holding(
+    subject: &Subject,
+    status: &RegistryStatus,
+    outcome: Outcome,
+    used: Option<&Credentials>,
+) -> Option<Holding> {
+    let validated = status
+        .condition(ConditionType::CredentialsValidated)
+        .is_some_and(|condition| condition.reason == Reason::Validated.as_str());
+    if validated {
+        return Some(proven(subject, used).unwrap_or(Holding::Nothing));
+    }
+    match outcome {
+        Outcome::Transient { .. } | Outcome::Postponed { .. } if status.is_true(ConditionType::Ready) => None,
+        Outcome::Transient { .. } | Outcome::Postponed { .. } => Some(Holding::Unknown),
+        Outcome::Usable | Outcome::Rejected { .. } | Outcome::Definite => Some(Holding::Nothing),
+    }
+}
+
+fn proven(subject: &Subject, used: Option<&Credentials>) -> Option<Holding> {
+    let endpoint = Endpoint::parse(&subject.spec.endpoint).ok()?;
+    let content = Content::new(&subject.key, &subject.uid, used?, &endpoint);
+    Some(Holding::Proven(Arc::new(content)))
+}

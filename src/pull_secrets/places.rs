@@ -1,0 +1,228 @@
+//! The namespaces that are somebody's, with what is asked of all of them kept up to date as one of them changes: where a
+//! registry's Secrets are, what was not looked at yet, and how the wishes of each registry stand. Pure.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use registry_verdict::object::Key;
+
+use super::{
+    note::{Tally, Trouble},
+    offer::Offered,
+    place::Place,
+    plan::Standing,
+};
+use crate::tenancy::audiences::remove;
+
+/// The registries that ask for pull Secrets.
+pub type Offers = HashMap<Key, Offered>;
+
+/// Namespaces by name. Whoever changes one says so to [`Places::changed`].
+#[derive(Default)]
+pub struct Places {
+    all: HashMap<Arc<str>, Place>,
+    counted: HashMap<Arc<str>, Counted>,
+    by_tenant: HashMap<Arc<str>, HashSet<Arc<str>>>,
+    by_registry: HashMap<Arc<str>, HashSet<Arc<str>>>,
+    pending: HashSet<Arc<str>>,
+    tallies: HashMap<Key, Tally>,
+    /// Secrets that are where they should be.
+    there: usize,
+    untold: HashSet<Key>,
+}
+
+/// What of a namespace is in the indexes.
+#[derive(Default, PartialEq)]
+struct Counted {
+    tenant: Option<Arc<str>>,
+    registries: HashSet<Arc<str>>,
+    pending: bool,
+    standings: Vec<(Key, Standing, Trouble)>,
+}
+
+impl Counted {
+    fn of(place: &Place, offers: &Offers) -> Self {
+        let trouble =
+            |key: &Key| place.trouble(offers.get(key).and_then(|offered| offered.offer.name.as_ref()));
+        let counted = |(key, standing): &(Key, Standing)| (key.clone(), standing.clone(), trouble(key));
+        let own = place.scene.iter().flat_map(|scene| scene.own.values());
+        Self {
+            tenant: place.tenant().cloned(),
+            registries: own.map(|found| found.registry.clone()).collect(),
+            pending: place.is_pending(),
+            standings: place.standings.iter().map(counted).collect(),
+        }
+    }
+}
+
+impl Places {
+    /// The namespace of that name.
+    pub fn get(&self, name: &str) -> Option<&Place> {
+        self.all.get(name)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Place> {
+        self.all.get_mut(name)
+    }
+
+    /// Takes a namespace in, in place of what was known of it.
+    pub fn insert(&mut self, name: &Arc<str>, place: Place, offers: &Offers) {
+        self.all.insert(name.clone(), place);
+        self.changed(name, offers);
+    }
+
+    /// Forgets a namespace.
+    pub fn remove(&mut self, name: &Arc<str>, offers: &Offers) {
+        self.all.remove(name);
+        self.changed(name, offers);
+    }
+
+    /// Brings the indexes up to date after something changed in that namespace.
+    pub fn changed(&mut self, name: &Arc<str>, offers: &Offers) {
+        let now = self.all.get(name).map(|place| Counted::of(place, offers)).unwrap_or_default();
+        let before = self.counted.remove(name).unwrap_or_default();
+        if now != before {
+            self.discount(name, &before);
+            self.count(name, &now);
+        }
+        if self.all.contains_key(name) {
+            self.counted.insert(name.clone(), now);
+        }
+    }
+
+    /// The namespaces of a tenant.
+    pub fn of_tenant(&self, tenant: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.by_tenant.get(tenant).into_iter().flatten()
+    }
+
+    /// The namespaces of all tenants.
+    pub fn of_tenants(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_tenant.values().flatten()
+    }
+
+    /// The namespaces that have a Secret of the registry with that uid.
+    pub fn with_secret_of(&self, uid: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.by_registry.get(uid).into_iter().flatten()
+    }
+
+    /// Whether that registry is known to have no Secret anywhere.
+    pub fn is_without(&self, uid: &str) -> bool {
+        self.pending.is_empty() && !self.by_registry.contains_key(uid)
+    }
+
+    /// Secrets that are where they should be.
+    pub fn there(&self) -> usize {
+        self.there
+    }
+
+    /// The registries of which something changed since this was last asked, each with how its wishes stand.
+    pub fn take_untold(&mut self) -> Vec<(Key, Tally)> {
+        let tally = |key: Key| {
+            let tally = self.tallies.get(&key).cloned().unwrap_or_default();
+            (key, tally)
+        };
+        self.untold.drain().map(tally).collect()
+    }
+
+    /// They could not be told of, and are to be told again.
+    pub fn untold(&mut self, keys: impl IntoIterator<Item = Key>) {
+        self.untold.extend(keys);
+    }
+
+    fn count(&mut self, name: &Arc<str>, counted: &Counted) {
+        if let Some(tenant) = &counted.tenant {
+            self.by_tenant.entry(tenant.clone()).or_default().insert(name.clone());
+        }
+        for registry in &counted.registries {
+            self.by_registry.entry(registry.clone()).or_default().insert(name.clone());
+        }
+        if counted.pending {
+            self.pending.insert(name.clone());
+        }
+        for (key, standing, trouble) in &counted.standings {
+            let tally = self.tallies.entry(key.clone()).or_default();
+            let before = tally.there;
+            tally.add(name, standing, *trouble);
+            self.there += tally.there - before;
+            self.untold.insert(key.clone());
+        }
+    }
+
+    fn discount(&mut self, name: &Arc<str>, counted: &Counted) {
+        if let Some(tenant) = &counted.tenant {
+            remove(&mut self.by_tenant, tenant, name);
+        }
+        for registry in &counted.registries {
+            remove(&mut self.by_registry, registry, name);
+        }
+        self.pending.remove(name);
+        for (key, standing, _) in &counted.standings {
+            let Some(tally) = self.tallies.get_mut(key) else { continue };
+            let before = tally.there;
+            tally.remove(name, standing);
+            self.there -= before - tally.there;
+            if *tally == Tally::default() {
+                self.tallies.remove(key);
+            }
+            self.untold.insert(key.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pull_secrets::{
+        place::Belongs,
+        plan::Scene,
+        secret::{Found, Version},
+    };
+
+    fn system(name: &str) -> Key {
+        Key::System { name: name.into() }
+    }
+
+    fn place(tenant: &str, uid: &str) -> Place {
+        let version = Version { uid: "secret".into(), resource_version: "7".into() };
+        let mut place = Place::new(Belongs::To(tenant.into()));
+        place.scene =
+            Some(Scene { own: [("pull".into(), Found::example(uid, version))].into(), ..Scene::default() });
+        place.standings = vec![(system("packs"), Standing::There), (system("charts"), Standing::Foreign)];
+        place
+    }
+
+    #[test]
+    fn what_is_asked_of_all_follows_each() {
+        let (mut places, none) = (Places::default(), Offers::new());
+        places.insert(&"a-1".into(), place("a", "uid-1"), &none);
+        places.insert(&"a-2".into(), place("a", "uid-1"), &none);
+        places.insert(&"b-1".into(), Place::new(Belongs::To("b".into())), &none);
+        assert_eq!((places.of_tenant("a").count(), places.of_tenants().count()), (2, 3));
+        assert_eq!((places.with_secret_of("uid-1").count(), places.there()), (2, 2));
+        assert!(!places.is_without("uid-2"), "b-1 was not looked at yet");
+        places.remove(&"b-1".into(), &none);
+        assert!(places.is_without("uid-2") && !places.is_without("uid-1"));
+        let told: HashMap<Key, Tally> = places.take_untold().into_iter().collect();
+        assert_eq!((told.len(), told[&system("packs")].there), (2, 2));
+        places.changed(&"a-1".into(), &none);
+        assert!(places.take_untold().is_empty(), "nothing has changed");
+    }
+
+    #[test]
+    fn keeps_nothing_of_what_was_removed() {
+        let (mut places, none) = (Places::default(), Offers::new());
+        for number in 0..3 {
+            places.insert(&format!("a-{number}").into(), place("a", "uid-1"), &none);
+        }
+        for number in 0..3 {
+            places.remove(&format!("a-{number}").into(), &none);
+        }
+        assert_eq!(places.there(), 0);
+        assert!(places.is_without("uid-1") && places.tallies.is_empty() && places.counted.is_empty());
+        assert!(places.by_tenant.is_empty() && places.by_registry.is_empty() && places.pending.is_empty());
+        assert!(places.take_untold().iter().all(|(_, tally)| *tally == Tally::default()));
+    }
+}

@@ -1,0 +1,323 @@
+//! A pull Secret: what the operator writes, and what it finds.
+//!
+//! Owns which Secret is the operator's own (both labels, and written by its field manager), and when one says what it should.
+//! Reads and writes nothing.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry};
+use kube::ResourceExt;
+use registry_api::{
+    MANAGED_BY_LABEL, OPERATOR, PULL_SECRET_MANAGER, REGISTRY_ANNOTATION, REGISTRY_UID_LABEL,
+    spec::{Scope as _, System, Tenant},
+};
+use registry_probe::{Credentials, Endpoint};
+use registry_verdict::object::Key;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+/// The type that kubelets take credentials from.
+const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
+/// The key that such a Secret has.
+const ENTRY: &str = ".dockerconfigjson";
+
+/// What makes two Secrets say the same; of no use to who would like to know what that is.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct Fingerprint([u8; 32]);
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint")
+    }
+}
+
+impl Fingerprint {
+    /// Each part goes in with its length, so that no two lists of parts run together.
+    fn of(parts: [&[u8]; 3]) -> Self {
+        let mut context = Context::new(&SHA256);
+        for part in parts {
+            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            context.update(part);
+        }
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(context.finish().as_ref());
+        Self(fingerprint)
+    }
+}
+
+/// What a registry's pull Secrets hold: the credentials that were proven, for the endpoint that they were proven at.
+pub struct Content {
+    registry: String,
+    uid: Arc<str>,
+    json: SecretString,
+    fingerprint: Fingerprint,
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Content of {}", self.registry)
+    }
+}
+
+impl Content {
+    /// The pull Secret of that registry.
+    pub fn new(key: &Key, uid: &str, credentials: &Credentials, endpoint: &Endpoint) -> Self {
+        let (registry, json) = (annotation(key), credentials.to_dockerconfigjson(endpoint));
+        let fingerprint =
+            Fingerprint::of([uid.as_bytes(), registry.as_bytes(), json.expose_secret().as_bytes()]);
+        Self { registry, uid: uid.into(), json, fingerprint }
+    }
+
+    /// What it comes to.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The whole object, under that name. `at` is the version of the Secret that it takes the place of, if any.
+    pub fn manifest(&self, name: &str, at: Option<&Version>) -> Value {
+        let mut secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": DOCKER_CONFIG,
+            "metadata": {
+                "name": name,
+                "labels": {MANAGED_BY_LABEL: OPERATOR, REGISTRY_UID_LABEL: &*self.uid},
+                "annotations": {REGISTRY_ANNOTATION: self.registry},
+            },
+            "data": {ENTRY: base64(self.json.expose_secret())},
+        });
+        if let Some(at) = at {
+            secret["metadata"]["uid"] = json!(at.uid);
+            secret["metadata"]["resourceVersion"] = json!(at.resource_version);
+        }
+        secret
+    }
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// The value of the annotation that tells people whose Secret it is.
+pub fn annotation(key: &Key) -> String {
+    match key {
+        Key::System { name } => format!("{}/{name}", System::KIND),
+        Key::Tenant { namespace, name } => format!("{}/{namespace}/{name}", Tenant::KIND),
+    }
+}
+
+/// Whether the entry shows that the operator wrote the Secret: its manager owns the content, or the label that says whose it
+/// is. Both, as long as nobody changed either: what somebody else writes over goes to him.
+fn is_of_operator(entry: &ManagedFieldsEntry) -> bool {
+    let owns = |path: [&str; 3]| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        path.iter().filter(|part| !part.is_empty()).try_fold(fields?, |at, part| at.get(format!("f:{part}")))
+    };
+    entry.manager.as_deref() == Some(PULL_SECRET_MANAGER)
+        && (owns(["data", ENTRY, ""]).is_some() || owns(["metadata", "labels", MANAGED_BY_LABEL]).is_some())
+}
+
+/// One state of one Secret.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Version {
+    /// Which incarnation.
+    pub uid: String,
+    /// The version of the object in the API server; opaque.
+    pub resource_version: String,
+}
+
+/// A Secret of the operator's own, as it was found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Found {
+    /// Its state.
+    pub version: Version,
+    /// The uid of the registry that it belongs to.
+    pub registry: Arc<str>,
+    /// The registry's scope and name, by the annotation; empty if there is none.
+    pub named: Arc<str>,
+    /// What it says.
+    pub fingerprint: Fingerprint,
+    /// Whether it can be made to say something else: its type is the right one, and it is not immutable.
+    pub mendable: bool,
+    /// Whether it is of the right type.
+    pub fits: bool,
+}
+
+/// Selects Secrets that have the operator's labels: its own, and copies of them.
+pub fn selector() -> String {
+    format!("{MANAGED_BY_LABEL}={OPERATOR},{REGISTRY_UID_LABEL}")
+}
+
+impl Found {
+    /// The operator's own Secret; none if it is somebody else's.
+    ///
+    /// Labels alone don't make it the operator's: whoever copies a Secret (`kubectl get -o yaml`, a replicator, the syncer of
+    /// a virtual cluster) copies its labels too. The copy has another field manager. So this needs `managedFields`: whoever
+    /// strips them from what a watch brings has to do so after this.
+    pub fn of(secret: &Secret) -> Option<Self> {
+        let labels = secret.labels();
+        let registry = labels.get(REGISTRY_UID_LABEL)?;
+        labels.get(MANAGED_BY_LABEL).filter(|by| *by == OPERATOR)?;
+        secret.managed_fields().iter().find(|entry| is_of_operator(entry))?;
+        let entry = secret.data.as_ref().and_then(|data| data.get(ENTRY));
+        let named = secret.annotations().get(REGISTRY_ANNOTATION).map_or("", String::as_str);
+        let fits = secret.type_.as_deref() == Some(DOCKER_CONFIG);
+        Some(Self {
+            version: Version {
+                uid: secret.uid().unwrap_or_default(),
+                resource_version: secret.resource_version().unwrap_or_default(),
+            },
+            registry: registry.as_str().into(),
+            named: named.into(),
+            fingerprint: Fingerprint::of([
+                registry.as_bytes(),
+                named.as_bytes(),
+                entry.map_or(&[][..], |entry| &entry.0),
+            ]),
+            mendable: fits && secret.immutable != Some(true),
+            fits,
+        })
+    }
+
+    /// Whether it was written for a registry with that key, whose uid may have been another: the annotation names no other.
+    pub fn is_named(&self, key: &Key) -> bool {
+        self.named.is_empty() || *self.named == *annotation(key)
+    }
+
+    /// Whether it says what `content` does.
+    pub fn says(&self, content: &Content) -> bool {
+        self.fits && self.fingerprint == content.fingerprint()
+    }
+
+    /// Whether `other` is an older state of the same Secret. Resource versions are comparable numbers (KEP-5504).
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        let number = |found: &Self| found.version.resource_version.parse::<u64>().ok();
+        self.version.uid == other.version.uid
+            && matches!((number(self), number(other)), (Some(this), Some(other)) if this > other)
+    }
+}
+
+#[cfg(test)]
+impl Found {
+    /// A Secret of that registry's, in that state, which says nothing.
+    pub(super) fn example(registry: &str, version: Version) -> Self {
+        let fingerprint = Fingerprint::of([&[], &[], &[]]);
+        Self { version, registry: registry.into(), named: "".into(), fingerprint, mendable: true, fits: true }
+    }
+}
+
+/// The Secret of that manifest as the API server has it after the operator wrote it.
+#[cfg(test)]
+pub(super) fn written(mut manifest: Value) -> Secret {
+    manifest["metadata"]["managedFields"] = json!([managed_by(PULL_SECRET_MANAGER, "Update")]);
+    serde_json::from_value(manifest).unwrap()
+}
+
+#[cfg(test)]
+fn managed_by(manager: &str, operation: &str) -> Value {
+    json!({
+        "manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1",
+        "fieldsV1": {
+            "f:data": {".": {}, "f:.dockerconfigjson": {}},
+            "f:metadata": {"f:labels": {".": {}, "f:app.kubernetes.io/managed-by": {}}},
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(password: &str) -> Content {
+        let credentials = Credentials::basic("demo", password.into()).unwrap();
+        let key = Key::Tenant { namespace: "team".into(), name: "packs".into() };
+        Content::new(&key, "uid-1", &credentials, &Endpoint::parse("https://r.io").unwrap())
+    }
+
+    fn written(content: &Content) -> Secret {
+        super::written(content.manifest("pull", None))
+    }
+
+    fn managed(secret: &mut Secret, entries: Value) {
+        secret.metadata.managed_fields = serde_json::from_value(entries).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_is_found_to_say_what_it_should() {
+        let found = Found::of(&written(&content("right"))).unwrap();
+        assert!(found.says(&content("right")) && found.mendable);
+        assert!(!found.says(&content("other")));
+        assert_eq!(&*found.registry, "uid-1");
+    }
+
+    #[test]
+    fn a_secret_that_lacks_a_label_is_somebody_elses() {
+        for label in [MANAGED_BY_LABEL, REGISTRY_UID_LABEL] {
+            let mut secret = written(&content("right"));
+            secret.labels_mut().remove(label);
+            assert_eq!(Found::of(&secret), None, "{label}");
+        }
+        let mut secret = written(&content("right"));
+        secret.labels_mut().insert(MANAGED_BY_LABEL.to_owned(), "Helm".to_owned());
+        assert_eq!(Found::of(&secret), None);
+    }
+
+    #[test]
+    fn a_copy_with_both_labels_is_somebody_elses() {
+        let copy = |entries: Value| {
+            let mut secret = written(&content("right"));
+            managed(&mut secret, entries);
+            Found::of(&secret)
+        };
+        assert_eq!(copy(json!([])), None);
+        assert_eq!(copy(json!([managed_by("kubectl-client-side-apply", "Update")])), None);
+        assert_eq!(copy(json!([managed_by("vcluster", "Apply")])), None);
+        // What is left of an entry whose every field somebody else has written.
+        let rest = json!({"f:metadata": {"f:labels": {".": {}}}});
+        let bare = json!({"manager": PULL_SECRET_MANAGER, "operation": "Update", "fieldsV1": rest});
+        assert_eq!(copy(json!([bare])), None);
+    }
+
+    #[test]
+    fn a_secret_stays_the_operators_when_others_change_it() {
+        let mut secret = written(&content("right"));
+        let mut ours = managed_by(PULL_SECRET_MANAGER, "Apply");
+        ours["fieldsV1"].as_object_mut().unwrap().remove("f:data");
+        managed(&mut secret, json!([managed_by("kubectl-edit", "Update"), ours]));
+        assert!(Found::of(&secret).is_some());
+    }
+
+    #[test]
+    fn the_annotation_tells_an_earlier_uid_of_the_same_registry() {
+        let found = Found::of(&written(&content("right"))).unwrap();
+        let key = |name: &str| Key::Tenant { namespace: "team".into(), name: name.into() };
+        assert!(found.is_named(&key("packs")) && !found.is_named(&key("charts")));
+        assert!(!found.is_named(&Key::System { name: "packs".into() }));
+        let mut secret = written(&content("right"));
+        secret.annotations_mut().clear();
+        assert!(Found::of(&secret).unwrap().is_named(&key("charts")));
+    }
+
+    #[test]
+    fn a_change_to_anything_that_the_operator_writes_is_seen_and_to_anything_else_is_not() {
+        let content = content("right");
+        let says = |change: &dyn Fn(&mut Secret)| {
+            let mut secret = written(&content);
+            change(&mut secret);
+            Found::of(&secret).unwrap().says(&content)
+        };
+        assert!(!says(&|secret| secret.data = None));
+        assert!(!says(&|secret| secret.type_ = Some("Opaque".to_owned())));
+        assert!(!says(&|secret| secret.annotations_mut().clear()));
+        assert!(!says(&|secret| drop(secret.labels_mut().insert(REGISTRY_UID_LABEL.into(), "x".into()))));
+        assert!(says(&|secret| drop(secret.labels_mut().insert("team".into(), "x".into()))));
+        assert!(says(&|secret| drop(secret.annotations_mut().insert("note".into(), "x".into()))));
+    }
+
+    #[test]
+    fn nothing_of_the_credentials_is_shown() {
+        let content = content("hunter22");
+        let found = Found::of(&written(&content)).unwrap();
+        assert!(!format!("{content:?} {found:?}").contains("hunter22"));
+    }
+}

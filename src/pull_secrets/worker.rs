@@ -1,0 +1,108 @@
+//! One piece of work in one namespace, done by a task of its own.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    deliver::{After, DeliveryError, Secrets},
+    plan::Action,
+    secret::Found,
+};
+use crate::observability::metrics::{Metrics, SecretWrite, SecretWriteOutcome};
+
+/// What a worker does.
+pub enum Step {
+    /// Looks what is there.
+    Look,
+    /// Carries actions out, and looks whose Secrets have these names.
+    Work(Vec<Action>, Vec<Arc<str>>),
+    /// Leaves the namespace.
+    Leave,
+}
+
+/// What a worker brings back.
+pub struct Report {
+    /// From where.
+    pub namespace: Arc<str>,
+    /// What is known now.
+    pub news: News,
+    /// What went wrong, if anything did.
+    pub error: Option<DeliveryError>,
+}
+
+/// What is known of a namespace after some work.
+pub enum News {
+    /// All of the operator's own Secrets.
+    Scene(HashMap<Arc<str>, Found>),
+    /// What is there under these names.
+    Names(Vec<(Arc<str>, After)>),
+    /// The operator has left.
+    Gone,
+    /// Nothing new.
+    None,
+}
+
+/// Does it.
+pub async fn work(secrets: &Secrets, namespace: Arc<str>, step: Step, metrics: &Metrics) -> Report {
+    let (news, error) = match step {
+        Step::Look => match secrets.own().await {
+            Ok(own) => (News::Scene(own.into_iter().collect()), None),
+            Err(error) => (News::None, Some(error)),
+        },
+        Step::Leave => match secrets.leave().await {
+            Ok(()) | Err(DeliveryError::Closing) => (News::Gone, None),
+            Err(error) => (News::None, Some(error)),
+        },
+        Step::Work(actions, checks) => {
+            let (names, error) = carry_out(secrets, actions, checks, metrics).await;
+            (News::Names(names), error)
+        }
+    };
+    Report { namespace, news, error }
+}
+
+/// What is known after each that succeeded, and why the first failed that did.
+async fn carry_out(
+    secrets: &Secrets,
+    actions: Vec<Action>,
+    checks: Vec<Arc<str>>,
+    metrics: &Metrics,
+) -> (Vec<(Arc<str>, After)>, Option<DeliveryError>) {
+    let (mut names, mut first) = (Vec::new(), None);
+    for action in actions {
+        let result = secrets.carry_out(&action).await;
+        metrics.pull_secret_write(kind_of(&action), outcome_of(&result));
+        match result {
+            Ok(after) => names.push((action.name().clone(), after)),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    for name in checks {
+        match secrets.inspect(&name).await {
+            Ok(after) => names.push((name, after)),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    (names, first)
+}
+
+fn kind_of(action: &Action) -> SecretWrite {
+    match action {
+        Action::Create { .. } => SecretWrite::Create,
+        Action::Change { .. } => SecretWrite::Change,
+        Action::Delete { .. } => SecretWrite::Delete,
+    }
+}
+
+fn outcome_of(result: &Result<After, DeliveryError>) -> SecretWriteOutcome {
+    match result {
+        Ok(After::Foreign) => SecretWriteOutcome::Foreign,
+        Ok(After::Own(_) | After::Nothing) => SecretWriteOutcome::Done,
+        Err(DeliveryError::Refused(_)) => SecretWriteOutcome::Refused,
+        Err(DeliveryError::Conflict) => SecretWriteOutcome::Conflict,
+        Err(DeliveryError::Closing) => SecretWriteOutcome::Closing,
+        Err(DeliveryError::Quota(_)) => SecretWriteOutcome::Quota,
+        Err(DeliveryError::Altered | DeliveryError::Revoke(_) | DeliveryError::Api(_)) => {
+            SecretWriteOutcome::Failed
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Who can use a registry. Pure.
+//!
+//! Owns how `spec.availability` is read in either scope, and how tenants and namespaces are counted.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use registry_verdict::object::{Key, Subject};
+
+/// Whose namespaces a registry is for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Audience {
+    /// Every tenant.
+    All,
+    /// The tenants of these names.
+    Listed(Arc<BTreeSet<Arc<str>>>),
+    /// The tenant that this namespace, the registry's own, belongs to.
+    TenantOf(Arc<str>),
+}
+
+impl Audience {
+    /// What the spec says; a TenantRegistry is for its own tenant, whatever it says.
+    pub fn of(subject: &Subject) -> Self {
+        if let Key::Tenant { namespace, .. } = &subject.key {
+            return Self::TenantOf(namespace.clone());
+        }
+        let tenants =
+            subject.spec.availability.as_ref().and_then(|availability| availability.tenants.as_ref());
+        tenants.map_or(Self::All, |tenants| {
+            Self::Listed(Arc::new(tenants.iter().map(|tenant| tenant.as_str().into()).collect()))
+        })
+    }
+}
+
+/// Which namespaces are whose, and which each tenant has. A namespace that is being deleted is nobody's any more.
+#[derive(Debug, Default)]
+pub struct Census {
+    tenants: HashMap<Arc<str>, Arc<str>>,
+    namespaces: HashMap<Arc<str>, HashSet<Arc<str>>>,
+}
+
+/// Whom a registry reaches.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Reach {
+    /// How many tenants.
+    pub tenants: usize,
+    /// How many namespaces they have.
+    pub namespaces: usize,
+    /// The tenants that are named and have none.
+    pub unknown: Vec<Arc<str>>,
+}
+
+impl Census {
+    /// A namespace is that tenant's.
+    pub fn insert(&mut self, namespace: Arc<str>, tenant: Arc<str>) {
+        self.remove(&namespace);
+        self.namespaces.entry(tenant.clone()).or_default().insert(namespace.clone());
+        self.tenants.insert(namespace, tenant);
+    }
+
+    /// A namespace is nobody's.
+    pub fn remove(&mut self, namespace: &str) {
+        let Some(tenant) = self.tenants.remove(namespace) else { return };
+        if let Some(namespaces) = self.namespaces.get_mut(&tenant) {
+            namespaces.remove(namespace);
+            if namespaces.is_empty() {
+                self.namespaces.remove(&tenant);
+            }
+        }
+    }
+
+    /// The namespaces of a tenant.
+    pub fn namespaces_of(&self, tenant: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.namespaces.get(tenant).into_iter().flatten()
+    }
+
+    /// The tenant whose namespace this is.
+    pub fn tenant(&self, namespace: &str) -> Option<&Arc<str>> {
+        self.tenants.get(namespace)
+    }
+
+    /// Whom that audience comes to.
+    pub fn reach(&self, audience: &Audience) -> Reach {
+        match audience {
+            Audience::All => {
+                Reach { tenants: self.namespaces.len(), namespaces: self.tenants.len(), unknown: Vec::new() }
+            }
+            Audience::Listed(tenants) => self.reach_of(tenants.iter()),
+            Audience::TenantOf(namespace) => self.reach_of(self.tenant(namespace).into_iter()),
+        }
+    }
+
+    fn reach_of<'a>(&self, tenants: impl Iterator<Item = &'a Arc<str>>) -> Reach {
+        let mut reach = Reach::default();
+        for tenant in tenants {
+            match self.namespaces.get(tenant) {
+                Some(namespaces) => {
+                    reach.tenants += 1;
+                    reach.namespaces += namespaces.len();
+                }
+                None => reach.unknown.push(tenant.clone()),
+            }
+        }
+        reach
+    }
+
+    /// Whether a namespace of `tenant` is reached by that audience.
+    pub fn reaches(&self, audience: &Audience, tenant: &Arc<str>) -> bool {
+        match audience {
+            Audience::All => true,
+            Audience::Listed(tenants) => tenants.contains(tenant),
+            Audience::TenantOf(namespace) => self.tenant(namespace) == Some(tenant),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn census() -> Census {
+        let mut census = Census::default();
+        for (namespace, tenant) in [("a-1", "a"), ("a-2", "a"), ("b-1", "b")] {
+            census.insert(namespace.into(), tenant.into());
+        }
+        census
+    }
+
+    fn listed(tenants: &[&str]) -> Audience {
+        Audience::Listed(Arc::new(tenants.iter().map(|tenant| Arc::from(*tenant)).collect()))
+    }
+
+    #[test]
+    fn every_tenant_with_a_namespace_is_counted() {
+        let reach = census().reach(&Audience::All);
+        assert_eq!((reach.tenants, reach.namespaces, reach.unknown.len()), (2, 3, 0));
+    }
+
+    #[test]
+    fn a_tenant_that_is_named_and_has_no_namespace_is_unknown_and_not_counted() {
+        let reach = census().reach(&listed(&["a", "nobody"]));
+        assert_eq!((reach.tenants, reach.namespaces), (1, 2));
+        assert_eq!(reach.unknown, [Arc::from("nobody")]);
+    }
+
+    #[test]
+    fn a_tenants_registry_reaches_the_namespaces_of_its_own_tenant_only() {
+        let (census, audience) = (census(), Audience::TenantOf("a-2".into()));
+        assert_eq!(census.reach(&audience).namespaces, 2);
+        assert!(census.reaches(&audience, &"a".into()));
+        assert!(!census.reaches(&audience, &"b".into()));
+    }
+
+    #[test]
+    fn a_registry_in_a_namespace_that_is_nobodys_reaches_nobody() {
+        let (census, audience) = (census(), Audience::TenantOf("c-1".into()));
+        assert_eq!(census.reach(&audience), Reach::default());
+        assert!(!census.reaches(&audience, &"a".into()));
+    }
+
+    #[test]
+    fn a_namespace_that_changes_hands_is_counted_once() {
+        let mut census = census();
+        census.insert("a-1".into(), "b".into());
+        census.remove("b-1");
+        let reach = census.reach(&Audience::All);
+        assert_eq!((reach.tenants, reach.namespaces), (2, 2));
+        census.remove("a-1");
+        assert_eq!(census.reach(&Audience::All).tenants, 1);
+    }
+}

@@ -1,0 +1,123 @@
+//! Which registries are for a tenant: an index, so that what happens in a namespace costs what it touches. Pure.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use registry_verdict::object::Key;
+
+use super::audience::Audience;
+
+/// Registries by whom they are for.
+#[derive(Debug, Default)]
+pub struct Audiences {
+    everyone: HashSet<Key>,
+    /// By each tenant that they name.
+    listed: HashMap<Arc<str>, HashSet<Key>>,
+    /// By the namespace that they are in.
+    own: HashMap<Arc<str>, HashSet<Key>>,
+}
+
+impl Audiences {
+    /// A registry is for that audience.
+    pub fn insert(&mut self, key: &Key, audience: &Audience) {
+        match audience {
+            Audience::All => drop(self.everyone.insert(key.clone())),
+            Audience::Listed(tenants) => {
+                for tenant in tenants.iter() {
+                    self.listed.entry(tenant.clone()).or_default().insert(key.clone());
+                }
+            }
+            Audience::TenantOf(namespace) => {
+                self.own.entry(namespace.clone()).or_default().insert(key.clone());
+            }
+        }
+    }
+
+    /// A registry is for that audience no longer.
+    pub fn remove(&mut self, key: &Key, audience: &Audience) {
+        match audience {
+            Audience::All => drop(self.everyone.remove(key)),
+            Audience::Listed(tenants) => {
+                tenants.iter().for_each(|tenant| remove(&mut self.listed, tenant, key));
+            }
+            Audience::TenantOf(namespace) => remove(&mut self.own, namespace, key),
+        }
+    }
+
+    /// The TenantRegistries of a namespace.
+    pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Key> {
+        self.own.get(namespace).into_iter().flatten()
+    }
+
+    /// The registries that are for a tenant, whose namespaces these are.
+    pub fn of_tenant<'a>(
+        &'a self,
+        tenant: &str,
+        namespaces: impl Iterator<Item = &'a Arc<str>>,
+    ) -> impl Iterator<Item = &'a Key> {
+        let listed = self.listed.get(tenant).into_iter().flatten();
+        let own = namespaces.flat_map(|namespace| self.in_namespace(namespace));
+        self.everyone.iter().chain(listed).chain(own)
+    }
+}
+
+/// Removes a member of a set, and the set with its last.
+pub(crate) fn remove<M: std::hash::Hash + Eq>(
+    sets: &mut HashMap<Arc<str>, HashSet<M>>,
+    name: &str,
+    member: &M,
+) {
+    if let Some(set) = sets.get_mut(name) {
+        set.remove(member);
+        if set.is_empty() {
+            sets.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn system(name: &str) -> Key {
+        Key::System { name: name.into() }
+    }
+
+    fn tenant(namespace: &str) -> Key {
+        Key::Tenant { namespace: namespace.into(), name: "packs".into() }
+    }
+
+    fn reached(audiences: &Audiences, tenant: &str, namespaces: &[&str]) -> HashSet<Key> {
+        let namespaces: Vec<Arc<str>> = namespaces.iter().map(|name| Arc::from(*name)).collect();
+        audiences.of_tenant(tenant, namespaces.iter()).cloned().collect()
+    }
+
+    fn listed(tenants: &[&str]) -> Audience {
+        Audience::Listed(Arc::new(tenants.iter().map(|tenant| Arc::from(*tenant)).collect()))
+    }
+
+    #[test]
+    fn finds_the_registries_of_a_tenant() {
+        let mut audiences = Audiences::default();
+        audiences.insert(&system("all"), &Audience::All);
+        audiences.insert(&system("some"), &listed(&["a", "b"]));
+        audiences.insert(&tenant("a-1"), &Audience::TenantOf("a-1".into()));
+        audiences.insert(&tenant("b-1"), &Audience::TenantOf("b-1".into()));
+        let of_a = [system("all"), system("some"), tenant("a-1")];
+        assert_eq!(reached(&audiences, "a", &["a-1", "a-2"]), of_a.into());
+        assert_eq!(reached(&audiences, "c", &["c-1"]), [system("all")].into());
+        assert_eq!(audiences.in_namespace("b-1").collect::<Vec<_>>(), [&tenant("b-1")]);
+    }
+
+    #[test]
+    fn keeps_nothing_of_what_was_removed() {
+        let mut audiences = Audiences::default();
+        for audience in [Audience::All, listed(&["a", "b"]), Audience::TenantOf("a-1".into())] {
+            audiences.insert(&system("one"), &audience);
+            audiences.remove(&system("one"), &audience);
+        }
+        assert!(audiences.everyone.is_empty() && audiences.listed.is_empty() && audiences.own.is_empty());
+    }
+}

@@ -1,0 +1,88 @@
+//! Learns the cluster's own addresses from the API server, at the start and again and again.
+
+mod service_ranges;
+
+use std::time::Duration;
+
+use k8s_openapi::api::{discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
+use kube::{Api, Client, api::ListParams};
+use registry_verdict::cluster_addresses::{Answer, ClusterAddresses, Knowledge, address};
+
+use crate::{
+    kubernetes::call::{CallError, CallFailure, call},
+    observability::metrics::Metrics,
+};
+
+/// The API server keeps its own addresses in an EndpointSlice of this name.
+const API_SERVER: &str = "kubernetes";
+/// New ranges for Services are rare, and made by administrators.
+const REFRESH: Duration = Duration::from_mins(5);
+/// While something is not known, tenants wait for it.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Asks the API server once. `namespace` is the operator's own.
+pub async fn learn(addresses: &ClusterAddresses, client: &Client, namespace: &str, metrics: &Metrics) {
+    let (services, servers) = futures::join!(services(client, namespace), servers(client));
+    addresses.learn(services, servers);
+    let (services_known, servers_known) = addresses.are_known();
+    metrics.cluster_addresses_known("services", services_known);
+    metrics.cluster_addresses_known("api-servers", servers_known);
+}
+
+/// Asks again and again; never ends.
+pub async fn keep_learning(
+    addresses: &ClusterAddresses,
+    client: &Client,
+    namespace: &str,
+    metrics: &Metrics,
+) {
+    if addresses.services_are_unsaid() {
+        tracing::warn!(
+            "the address ranges of the cluster's Services are not known, so tenants' registries may lead to them: this \
+             Kubernetes has no ServiceCIDRs; set egress.serviceCIDRs in the chart, or --service-cidr"
+        );
+    }
+    loop {
+        tokio::time::sleep(if addresses.gap().is_some() { RETRY } else { REFRESH }).await;
+        learn(addresses, client, namespace, metrics).await;
+    }
+}
+
+/// The ranges that Services get their addresses from. The API has them since Kubernetes 1.33.
+async fn services(client: &Client, namespace: &str) -> Answer {
+    let api: Api<ServiceCIDR> = Api::all(client.clone());
+    match call(api.list(&ListParams::default())).await {
+        Ok(list) => {
+            let ranges = list.items.into_iter().filter_map(|range| range.spec?.cidrs).flatten();
+            Ok(Knowledge::Known(ranges.filter_map(|range| range.parse().ok()).collect()))
+        }
+        Err(error) if error.failure() == CallFailure::Gone => {
+            let learnt = service_ranges::by_refusal(client, namespace).await;
+            Ok(if learnt.is_empty() { Knowledge::Unsaid } else { Knowledge::Known(learnt) })
+        }
+        Err(error) => Err(failed("list servicecidrs.networking.k8s.io", &error)),
+    }
+}
+
+/// Where the API servers are reached behind their Service.
+async fn servers(client: &Client) -> Answer {
+    let api: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+    match call(api.get_opt(API_SERVER)).await {
+        Ok(slice) => {
+            let endpoints = slice.map(|slice| slice.endpoints).unwrap_or_default();
+            let addresses = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+            Ok(Knowledge::Known(addresses.filter_map(|text| address(text)).collect()))
+        }
+        Err(error) => Err(failed("get endpointslices.discovery.k8s.io default/kubernetes", &error)),
+    }
+}
+
+/// The same words for the same failure, for they get into a status.
+fn failed(what: &str, error: &CallError) -> String {
+    match error.failure() {
+        CallFailure::Forbidden => format!(
+            "the operator may not {what} (403); an administrator restores the chart's ClusterRole registry-operator"
+        ),
+        _ => format!("failed to {what}; trying again"),
+    }
+}
