@@ -80,11 +80,12 @@ fn descriptions(schema: &Value, into: &mut Vec<String>) {
     }
 }
 
-/// The string literals of a Rust file, roughly: comments are left out, escapes stay as they are.
+/// The string literals of a Rust file, roughly: without comments, escapes and its unit tests.
 fn literals(source: &str) -> String {
+    let program = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or(source);
     let mut text = String::new();
     let mut is_literal = false;
-    for line in source.lines() {
+    for line in program.lines() {
         let mut rest = line.char_indices().peekable();
         while let Some((at, c)) = rest.next() {
             match (is_literal, c) {
@@ -167,34 +168,4 @@ fn phrases_are_found_as_whole_words() {
     assert_eq!(phrases("Registries of the System\n  Level, for ever."), ["for ever", "system level"]);
     assert!(phrases("a defence, a fenced block, the ecosystem levels out").is_empty());
     assert_eq!(literals("let a = \"one \\\" two\"; // \"three\"\n").trim(), "one  two");
-}
-
-/// Rust files whose strings users read: those of the programs, without their tests.
-fn programs(directory: &std::path::Path, into: &mut Vec<std::path::PathBuf>) -> Result<()> {
-    const NOT_FOR_USERS: [&str; 4] = ["target", "tests", "testbed", "docgen"];
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        let is_skipped = NOT_FOR_USERS.iter().any(|name| path.file_stem().is_some_and(|stem| stem == *name));
-        if is_skipped {
-            continue;
-        }
-        if path.is_dir() {
-            programs(&path, into)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            into.push(path);
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn strings_of_the_programs_have_no_banned_phrases() -> Result<()> {
-    let mut files = Vec::new();
-    programs(&in_repository("src"), &mut files)?;
-    programs(&in_repository("crates"), &mut files)?;
-    ensure!(files.len() > 50, "{} files", files.len());
-    let texts = files
-        .into_iter()
-        .map(|file| Ok((file.display().to_string(), literals(&std::fs::read_to_string(&file)?))));
-    assert_plain(texts.collect::<Result<_>>()?)
 }
