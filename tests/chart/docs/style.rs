@@ -18,7 +18,6 @@ const BANNED: &[(&str, &str)] = &[
     ("belong into", "belong in"),
     ("belongs into", "belongs in"),
     ("by who", "by users who"),
-    ("everybody", "everyone"),
     ("fence", "egress policy"),
     ("for ever", "forever"),
     ("for who", "for users who"),
