@@ -19,5 +19,5 @@ USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["/registry-operator"]
 LABEL org.opencontainers.image.title="registry-operator" \
-      org.opencontainers.image.description="Declares OCI registries to a management plane on Kubernetes, and says truly whether they can be used." \
+      org.opencontainers.image.description="Validates OCI registries and their credentials, and reports in the status whether they can be used." \
       org.opencontainers.image.licenses="Apache-2.0"

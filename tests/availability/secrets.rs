@@ -22,7 +22,7 @@ use crate::{
     objects::Protected,
 };
 
-/// What the contract promises of repairs and new namespaces.
+/// Repairs, and delivery to new namespaces, take at most this long (docs/architecture.md#promises).
 pub const PROMISED: Duration = Duration::from_secs(2);
 /// Where nothing is promised, on a machine that is busy with other tests.
 pub const SOON: Duration = Duration::from_secs(20);

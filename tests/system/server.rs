@@ -24,7 +24,7 @@ use crate::{
 const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-operator");
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// Every flag of the contract, with a value that it must refuse.
+/// The flags of the operator, each with a value that it must refuse (docs/architecture.md#promises).
 const FLAGS: [(&str, &str); 13] = [
     ("--system-namespace", "Not_A_Namespace"),
     ("--metrics-address", "here"),

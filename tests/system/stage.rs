@@ -41,7 +41,7 @@ use crate::harness::{Cluster, SYSTEM_NAMESPACE, Subject};
 
 /// How long a verdict may take where nothing is promised, on a machine that is busy with other tests.
 pub const SOON: Duration = Duration::from_secs(20);
-/// The contract: what a user puts right shows within this time.
+/// What a user corrects shows within this time (docs/architecture.md#promises).
 pub const PROMISED: Duration = Duration::from_secs(2);
 
 /// One of the two scopes, for one test.

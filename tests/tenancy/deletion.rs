@@ -22,7 +22,7 @@ on_each_kubernetes!(
     the_operator_takes_its_finalizer_off_whatever_lies_in_the_way,
 );
 
-/// The contract's.
+/// Deletion takes at most this long (docs/architecture.md#promises).
 const FINISHED: Duration = Duration::from_secs(30);
 /// The garbage collector looks for new kinds every 30 seconds, and waits for its caches of them for as long.
 const COLLECTED: Duration = Duration::from_mins(3);

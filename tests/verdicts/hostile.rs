@@ -21,7 +21,7 @@ use crate::wire::{Log, Manner, Post};
 const DEADLINE: Duration = Duration::from_millis(500);
 /// What scheduling may add on a machine that others use too. Whom the deadline does not hold goes on for ever.
 const GRACE: Duration = Duration::from_secs(10);
-/// The contract's bound.
+/// The most bytes that one validation may add (docs/architecture.md#promises).
 const MOST_MEMORY: i64 = 2 * 1024 * 1024;
 
 fn flood(head: &str, unit: &str) -> Answer {

@@ -113,7 +113,7 @@ pub struct Layer {
     pub unknown: &'static [Reason],
 }
 
-/// The layers of a validation in order, with their reasons: the contract's table, as data.
+/// The layers of a validation in order, with their reasons (docs/architecture.md#reasons).
 pub const LAYERS: [Layer; 5] = {
     #[allow(clippy::enum_glob_use, reason = "nearly all of them stand here")]
     use Reason::*;

@@ -16,7 +16,7 @@ use crate::{GROUP, GoDuration, RegistryStatus, rules};
 /// The version of both kinds.
 pub const VERSION: &str = "v1alpha1";
 
-/// Whom a registry is for. The two scopes differ in these constants, and in nothing else of the interface.
+/// The scope of a registry. The interfaces of the two scopes only differ in these constants.
 pub trait Scope: Clone + std::fmt::Debug + Default + PartialEq + Send + Sync + Unpin + 'static {
     /// How the API server scopes the kind.
     type ResourceScope: ResourceScope;
@@ -28,15 +28,15 @@ pub trait Scope: Clone + std::fmt::Debug + Default + PartialEq + Send + Sync + U
     const SINGULAR: &'static str;
     /// Its short name for kubectl.
     const SHORT: &'static str;
-    /// Whether it lives in namespaces.
+    /// Whether objects of the kind are namespaced.
     const NAMESPACED: bool;
     /// What the kind is, for `kubectl explain`.
     const DESCRIPTION: &'static str;
-    /// The rules that hold in this scope only.
+    /// The rules that apply only in this scope.
     fn rules() -> Vec<Rule>;
 }
 
-/// The system level: for every tenant.
+/// System scope: available to every tenant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct System;
 
@@ -47,15 +47,15 @@ impl Scope for System {
     const SINGULAR: &'static str = "systemregistry";
     const SHORT: &'static str = "sysreg";
     const NAMESPACED: bool = false;
-    const DESCRIPTION: &'static str = "A SystemRegistry is an OCI registry that is available to every tenant, and is \
-                                       changed and removed at the system level only. Its Secrets and ConfigMaps are \
-                                       read from the operator's own namespace.";
+    const DESCRIPTION: &'static str = "A SystemRegistry is an OCI registry that is available to every tenant. \
+                                       Only system administrators can change or delete it. The operator reads its \
+                                       Secrets and ConfigMaps from its own namespace.";
     fn rules() -> Vec<Rule> {
         Vec::new()
     }
 }
 
-/// The tenant level: for the namespaces of one tenant.
+/// Tenant scope: available to the namespaces of one tenant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tenant;
 
@@ -66,8 +66,9 @@ impl Scope for Tenant {
     const SINGULAR: &'static str = "tenantregistry";
     const SHORT: &'static str = "tenreg";
     const NAMESPACED: bool = true;
-    const DESCRIPTION: &'static str = "A TenantRegistry is an OCI registry that is available to the namespaces of one \
-                                       tenant only. Its Secrets and ConfigMaps are read from its own namespace.";
+    const DESCRIPTION: &'static str = "A TenantRegistry is an OCI registry that is available only to the namespaces of \
+                                       one tenant. The operator reads its Secrets and ConfigMaps from the registry's \
+                                       namespace.";
     fn rules() -> Vec<Rule> {
         vec![rules::tenant_has_its_own_availability(), rules::tenant_has_its_own_identity()]
     }
@@ -81,7 +82,7 @@ pub struct Registry<S: Scope> {
     pub metadata: ObjectMeta,
     /// What the user asks for.
     pub spec: RegistrySpec,
-    /// What the operator saw.
+    /// What the operator found.
     #[serde(default)]
     pub status: Option<RegistryStatus>,
     #[serde(skip)]
@@ -150,12 +151,12 @@ impl<S: Scope> Resource for Registry<S> {
 #[x_kube(validation = rules::client_certificate_needs_tls(), validation = rules::ecr_region_known())]
 #[x_kube(validation = rules::ecr_public_without_identity())]
 pub struct RegistrySpec {
-    /// What the registry holds: Pack, Helm or Zarf. Informs consumers; the check is the same for all.
+    /// The content of the registry: Pack, Helm or Zarf. It is information for consumers; the validation is the same for all.
     #[serde(default)]
     pub content_type: ContentType,
 
-    /// The registry's address: https://HOST[:PORT], with a path where the registry's API does not start at the root.
-    /// http:// only when spelled out. The check asks for ENDPOINT/v2/.
+    /// The registry's URL: https://HOST[:PORT], with a path if the registry's API does not start at the root. The operator
+    /// uses plain HTTP only if the URL starts with http://. It requests ENDPOINT/v2/.
     #[schemars(length(max = 512))]
     #[x_kube(
         validation = rules::endpoint_scheme(),
@@ -167,29 +168,29 @@ pub struct RegistrySpec {
     )]
     pub endpoint: String,
 
-    /// The path below which the content lies, such as team/packs, in the grammar of OCI repository names.
+    /// The path of the content, such as team/packs. It follows the grammar of OCI repository names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     #[x_kube(validation = rules::base_content_path())]
     pub base_content_path: Option<String>,
 
-    /// How to sign in: at most one of basic, token and ecr. Leave it out for an unprotected registry.
+    /// How to sign in: at most one of basic, token and ecr. Omit it for a registry without authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
 
-    /// How the registry's certificate is verified. By default against the public roots.
+    /// How to verify the registry's certificate. By default, the operator trusts the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
 
-    /// When and how the registry is validated.
+    /// When and how to validate the registry.
     #[serde(default)]
     pub validation: Validation,
 
-    /// true: the registry is not validated, and its status stays as it is, until this is false again.
+    /// If true, the operator doesn't validate the registry, and the status doesn't change, until this is false again.
     #[serde(default)]
     pub suspend: bool,
 
-    /// true: nobody deletes this registry until this is set to false again.
+    /// If true, nobody can delete this registry until this is false again.
     #[serde(default)]
     pub deletion_protection: bool,
 
@@ -198,7 +199,7 @@ pub struct RegistrySpec {
     pub availability: Option<Availability>,
 }
 
-/// What a registry holds.
+/// The content of a registry.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum ContentType {
     #[default]
@@ -215,18 +216,18 @@ pub enum ContentType {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::one_auth_method())]
 pub struct Auth {
-    /// User and password.
+    /// User name and password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic: Option<BasicAuth>,
     /// A token issued by the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenAuth>,
-    /// AWS Elastic Container Registry. With no member: a public registry of ECR.
+    /// AWS Elastic Container Registry. Without a member, it is a public ECR registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecr: Option<EcrAuth>,
 }
 
-/// User and password.
+/// User name and password.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BasicAuth {
@@ -248,8 +249,8 @@ pub struct TokenAuth {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::one_ecr_method())]
 pub struct EcrAuth {
-    /// The AWS region. By default read from the endpoint's host; makes any host an ECR registry (aliases, private
-    /// endpoints, emulators).
+    /// The AWS region. By default, it comes from the endpoint's host. If set, any host counts as an ECR registry (aliases,
+    /// private endpoints, emulators).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = rules::ecr_region())]
@@ -257,7 +258,7 @@ pub struct EcrAuth {
     /// Sign in with access keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<EcrCredentials>,
-    /// Sign in by assuming a role. Exclusive with credentials.
+    /// Sign in by assuming a role. It can't be combined with credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sts: Option<EcrSts>,
 }
@@ -279,51 +280,51 @@ pub struct EcrSts {
     #[schemars(length(max = 512))]
     #[x_kube(validation = rules::role_arn())]
     pub role_arn: String,
-    /// The external id that the role's trust policy asks for.
+    /// The external ID that the role's trust policy requires.
     #[serde(default, rename = "externalID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1224))]
     #[x_kube(validation = rules::external_id())]
     pub external_id: Option<String>,
-    /// A Secret with the access keys that assume the role. Left out: the operator's own AWS identity, which only a
-    /// SystemRegistry may use.
+    /// A Secret with the access keys that assume the role. If omitted, the operator uses its own AWS identity, which only a
+    /// SystemRegistry can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
 }
 
-/// How the registry's certificate is verified.
+/// How to verify the registry's certificate.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
-    /// true: the certificate is not verified. What is wrong with it is still said in the condition TLSVerified.
+    /// If true, the operator doesn't verify the certificate. The condition TLSVerified still describes problems with it.
     #[serde(default)]
     pub insecure_skip_verify: bool,
-    /// CA certificates to trust beside the public roots: at most one source.
+    /// CA certificates to trust in addition to the public roots: at most one source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<Ca>,
-    /// The certificate that this client presents to the registry (mutual TLS).
+    /// The client certificate for the registry (mutual TLS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<ClientCertificate>,
 }
 
-/// CA certificates to trust beside the public roots: at most one source.
+/// CA certificates to trust in addition to the public roots: at most one source.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::one_ca_source())]
 pub struct Ca {
-    /// PEM text: one certificate or several.
+    /// PEM text with one or more certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 131_072))]
     #[x_kube(validation = rules::ca_certificate(), validation = rules::ca_without_key())]
     pub inline: Option<String>,
-    /// A ConfigMap that holds the PEM text.
+    /// A ConfigMap with the PEM text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_ref: Option<KeyRef>,
-    /// A Secret that holds the PEM text.
+    /// A Secret with the PEM text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<KeyRef>,
 }
 
-/// The certificate that this client presents.
+/// The client certificate for the registry.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientCertificate {
@@ -331,23 +332,23 @@ pub struct ClientCertificate {
     pub secret_ref: SecretRef,
 }
 
-/// A Secret, read from the registry's own namespace (SystemRegistry: from the operator's).
+/// A Secret in the registry's namespace (SystemRegistry: in the operator's namespace).
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct SecretRef {
-    /// The Secret's name.
+    /// The name of the Secret.
     #[schemars(length(max = 253))]
     #[x_kube(validation = rules::reference_name())]
     pub name: String,
 }
 
-/// A key of a Secret or ConfigMap, read from the registry's own namespace (SystemRegistry: from the operator's).
+/// A key of a Secret or ConfigMap in the registry's namespace (SystemRegistry: in the operator's namespace).
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct KeyRef {
-    /// The object's name.
+    /// The name of the object.
     #[schemars(length(max = 253))]
     #[x_kube(validation = rules::reference_name())]
     pub name: String,
-    /// The key in it.
+    /// The key in the object.
     #[serde(default = "default_ca_key")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = rules::reference_key())]
@@ -358,7 +359,7 @@ fn default_ca_key() -> String {
     "ca.crt".to_owned()
 }
 
-/// When and how a registry is validated.
+/// When and how to validate a registry.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Validation {
@@ -366,18 +367,17 @@ pub struct Validation {
     #[serde(default = "default_interval")]
     #[x_kube(validation = rules::interval_grammar(), validation = rules::interval_bounds())]
     pub interval: GoDuration,
-    /// The time that one whole validation may take: 1s to 5m.
+    /// The maximum duration of one whole validation: 1s to 5m.
     #[serde(default = "default_timeout")]
     #[x_kube(validation = rules::timeout_grammar(), validation = rules::timeout_bounds())]
     pub timeout: GoDuration,
-    /// A repository below baseContentPath that must be readable. Without it, what can be said of the content path
-    /// depends on the registry.
+    /// A repository below baseContentPath that must be readable. Without it, the operator can usually not check the content
+    /// path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     #[x_kube(validation = rules::validation_repository())]
     pub repository: Option<String>,
-    /// How many transient failures in a row (timeout, server error, throttling) turn a Ready registry unready: 1 to
-    /// 100.
+    /// How many transient failures in a row (timeout, server error, throttling) make a Ready registry unready: 1 to 100.
     #[serde(default = "default_failure_threshold")]
     #[x_kube(validation = rules::failure_threshold())]
     pub failure_threshold: i32,
@@ -411,7 +411,7 @@ fn default_failure_threshold() -> i32 {
 #[serde(rename_all = "camelCase")]
 pub struct Availability {
     /// SystemRegistry: the tenants that can use the registry, by the value of their namespaces' label
-    /// registry.spectrocloud.com/tenant. Left out: all. A TenantRegistry is always its own tenant's.
+    /// registry.spectrocloud.com/tenant. If omitted, all tenants. A TenantRegistry is always available to its own tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1000), inner(length(max = 63)), extend("x-kubernetes-list-type" = "set"))]
     #[x_kube(validation = rules::some_tenants(), validation = rules::tenant_names())]
@@ -421,10 +421,10 @@ pub struct Availability {
     pub pull_secret: Option<PullSecret>,
 }
 
-/// The Secret kept for pulling.
+/// The pull Secret.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct PullSecret {
-    /// The name of the Secret that the operator keeps in each namespace. One of that name that is not its own is left alone.
+    /// The name of the Secret in each namespace. The operator doesn't change an existing Secret that it doesn't manage.
     #[schemars(length(max = 253))]
     #[x_kube(validation = rules::pull_secret_name())]
     pub name: String,

@@ -6,25 +6,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::ConditionType;
 
-/// What was seen of this registry. Written by the operator only.
+/// The result of the latest validation. Only the operator writes it.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryStatus {
-    /// The generation of the spec that this status speaks of. -1 until the first validation.
+    /// The generation of the spec that this status describes. It is -1 until the first validation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// One condition per layer, in the order in which a connection meets them: ResolvedRefs, EndpointReachable,
-    /// TLSVerified, CredentialsValidated, ContentPathAccessible; then Ready, and Reconciling or Stalled while they hold.
+    /// One condition per layer, in the order in which a connection reaches them: ResolvedRefs, EndpointReachable,
+    /// TLSVerified, CredentialsValidated, ContentPathAccessible; then Ready, and Reconciling or Stalled while they are True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 
-    /// When the registry was last validated. Rewritten alone at most once an hour.
+    /// When the registry was last validated. If nothing else changes, it is updated at most once an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_validation_time: Option<Time>,
 
-    /// The value of the annotation registry.spectrocloud.com/requestedAt that was last acted on.
+    /// The value of the annotation registry.spectrocloud.com/requestedAt that the operator last acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
 
@@ -32,11 +32,11 @@ pub struct RegistryStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsStatus>,
 
-    /// What is known of the credentials.
+    /// Details of the credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsStatus>,
 
-    /// To whom the registry is available.
+    /// Where the registry is available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability: Option<AvailabilityStatus>,
 }
@@ -45,7 +45,7 @@ pub struct RegistryStatus {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsStatus {
-    /// The negotiated version: TLSv1.2 or TLSv1.3.
+    /// The negotiated TLS version: TLSv1.2 or TLSv1.3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The certificate's subject.
@@ -54,25 +54,25 @@ pub struct TlsStatus {
     /// The certificate's issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// The end of the certificate's validity.
+    /// When the certificate expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,
-    /// The SHA-256 of the certificate in DER, in hexadecimal, to compare with what the registry's
-    /// administrator says.
+    /// The SHA-256 of the certificate in DER, in hexadecimal. Compare it with the fingerprint from the
+    /// registry's administrator.
     #[serde(default, rename = "sha256Fingerprint", skip_serializing_if = "Option::is_none")]
     pub sha256_fingerprint: Option<String>,
 }
 
-/// What is known of the credentials.
+/// Details of the credentials.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsStatus {
-    /// When the credentials end, where the registry or AWS says so.
+    /// When the credentials expire, if the registry or AWS says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
 }
 
-/// To whom a registry is available.
+/// Where a registry is available.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AvailabilityStatus {
@@ -82,7 +82,7 @@ pub struct AvailabilityStatus {
     /// The number of their namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<i64>,
-    /// The number of pull Secrets kept in those namespaces.
+    /// The number of pull Secrets in those namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_secrets: Option<i64>,
 }

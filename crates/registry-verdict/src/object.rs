@@ -142,7 +142,7 @@ pub struct Subject {
 
 /// An inline CA that is longer than this is read when it is needed, and not kept: a tenant may write many.
 const LONGEST_KEPT_CA: usize = 8 * 1024;
-/// The contract's bound on the annotation that asks for a validation, in characters.
+/// The most characters of the annotation that asks for a validation (docs/architecture.md#promises).
 const LONGEST_REQUEST: usize = 253;
 
 impl Subject {
@@ -198,7 +198,7 @@ impl Subject {
     }
 }
 
-/// What is longer than the contract allows asks for nothing: a policy refuses it, but an older one may have let it in.
+/// A longer value asks for nothing: a policy refuses it, but an older policy may have let it in.
 fn is_a_request(value: &str) -> bool {
     value.chars().count() <= LONGEST_REQUEST
 }

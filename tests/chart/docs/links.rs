@@ -16,7 +16,7 @@ pub fn all_pages() -> Result<Vec<String>> {
     for directory in ["docs/decisions", "tests"] {
         all.extend(pages_below(directory)?);
     }
-    all.push("CHANGELOG.md".to_owned());
+    all.extend(["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned));
     Ok(all)
 }
 
@@ -28,7 +28,7 @@ fn links(page: &str) -> Result<Vec<String>> {
 }
 
 /// The anchors of a page's headings, as GitHub makes them.
-fn anchors(page: &str) -> Result<Vec<String>> {
+pub fn anchors(page: &str) -> Result<Vec<String>> {
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
     let mut anchors = Vec::new();
     for heading in prose(page)?.lines().filter(|line| line.starts_with('#')) {

@@ -22,6 +22,8 @@ mod names;
 mod page;
 mod reader;
 mod shown;
+mod structure;
+mod style;
 mod vocabulary;
 
 use anyhow::{Context as _, Result, ensure};

@@ -386,8 +386,8 @@ fn scopes() -> Vec<Row> {
             right().repository("hello"),
             READ,
         ),
-        // Contract, to the letter: issued by the service, refused by the registry. That this registry takes no token there at
-        // all can't be seen without a repository.
+        // The token service issued it and the registry refused it (docs/architecture.md#evidence). That this registry takes no
+        // token there at all can't be seen without a repository.
         by(
             "tokens that open repositories, and never `/v2/`, and none is named",
             |call| alice(call, || scoped(token().naming(USER), call).issued()),

@@ -1,6 +1,6 @@
 //! Evidence: what shows that credentials are right, and not merely let pass.
 //!
-//! Owns contract.md's rule. `Validated` rests on one of two: (a) the registry refused a request without these
+//! The rule (docs/architecture.md#evidence): `Validated` rests on one of two: (a) the registry refused a request without these
 //! credentials and granted the same with them, where "without" includes what an anonymous token gets; (b) the
 //! token service gave them a token that names their account, or grants what the anonymous token does not.
 //! Anything less is `Unprovable`. A wrong password is never sent as a control: it would count towards a

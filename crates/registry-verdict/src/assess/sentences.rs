@@ -13,7 +13,7 @@ use crate::{
     text::listed,
 };
 
-/// The contract's bound on a message, in characters.
+/// The most characters of a message (docs/architecture.md#promises).
 const LONGEST: usize = 1024;
 
 /// `text` without control characters: what a server says must not move a terminal's cursor.

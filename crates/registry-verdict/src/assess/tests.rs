@@ -538,7 +538,7 @@ fn any_findings() -> impl Strategy<Value = Findings> {
 }
 
 proptest! {
-    /// Whatever is seen: each layer is there once and in order, with a reason that the contract allows for its status,
+    /// Whatever is seen: each layer is there once and in order, with a reason that `LAYERS` allows for its status,
     /// and Ready is True only where credentials are proven, not needed, or not provable.
     #[test]
     fn every_status_keeps_the_contract(findings in any_findings()) {

@@ -86,7 +86,7 @@ fn labels(description: &Description) -> BTreeMap<String, String> {
         (
             "description",
             Some(String::from(
-                "Declares OCI registries to a management plane on Kubernetes, and says truly whether they can be used.",
+                "Validates OCI registries and their credentials, and reports in the status whether they can be used.",
             )),
         ),
         ("licenses", Some(String::from("Apache-2.0"))),
