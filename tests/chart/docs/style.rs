@@ -18,6 +18,7 @@ const BANNED: &[(&str, &str)] = &[
     ("belong into", "belong in"),
     ("belongs into", "belongs in"),
     ("by who", "by users who"),
+    ("everybody", "everyone"),
     ("fence", "egress policy"),
     ("for ever", "forever"),
     ("for who", "for users who"),
@@ -167,4 +168,34 @@ fn phrases_are_found_as_whole_words() {
     assert_eq!(phrases("Registries of the System\n  Level, for ever."), ["for ever", "system level"]);
     assert!(phrases("a defence, a fenced block, the ecosystem levels out").is_empty());
     assert_eq!(literals("let a = \"one \\\" two\"; // \"three\"\n").trim(), "one  two");
+}
+
+/// Rust files whose strings users read: those of the programs, without their tests.
+fn programs(directory: &std::path::Path, into: &mut Vec<std::path::PathBuf>) -> Result<()> {
+    const NOT_FOR_USERS: [&str; 4] = ["target", "tests", "testbed", "docgen"];
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let is_skipped = NOT_FOR_USERS.iter().any(|name| path.file_stem().is_some_and(|stem| stem == *name));
+        if is_skipped {
+            continue;
+        }
+        if path.is_dir() {
+            programs(&path, into)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn strings_of_the_programs_have_no_banned_phrases() -> Result<()> {
+    let mut files = Vec::new();
+    programs(&in_repository("src"), &mut files)?;
+    programs(&in_repository("crates"), &mut files)?;
+    ensure!(files.len() > 50, "{} files", files.len());
+    let texts = files
+        .into_iter()
+        .map(|file| Ok((file.display().to_string(), literals(&std::fs::read_to_string(&file)?))));
+    assert_plain(texts.collect::<Result<_>>()?)
 }
