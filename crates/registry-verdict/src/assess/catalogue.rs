@@ -377,6 +377,9 @@ fn client_certificate_faults() -> Vec<ClientCertificateFault> {
 fn unusable() -> Vec<Unusable> {
     samples!(Unusable {
         Unusable::Unreadable => [Unusable::Unreadable],
+        Unusable::NegativeSerialNumber => [Unusable::NegativeSerialNumber],
+        Unusable::LongChain => [Unusable::LongChain],
+        Unusable::BeforeEpoch => [Unusable::BeforeEpoch],
         Unusable::CriticalExtension(_) => [Unusable::CriticalExtension("nameConstraints (2.5.29.30)".to_owned())],
         Unusable::Version(_) => [Unusable::Version(1)],
         Unusable::WeakKey(_) => [Unusable::WeakKey(1024)],

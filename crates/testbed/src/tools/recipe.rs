@@ -49,7 +49,7 @@ fn sources(tool: Tool, dir: &Path) -> Result<Vec<String>, ToolsError> {
     let mut names = vec![tool.source().to_owned()];
     for entry in std::fs::read_dir(dir).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".go") && name != tool.source() {
+        if Path::new(&name).extension().is_some_and(|extension| extension == "go") && name != tool.source() {
             names.push(name);
         }
     }
