@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use registry_operator::{
     kubernetes::{
         account, client,
-        lease::{Candidate, Term},
+        lease::{Candidate, LeadershipTerm},
     },
     observability::{
         metrics::Metrics,
@@ -20,20 +20,20 @@ use registry_operator::{
         server::{self, Health},
     },
     replica::Replica,
-    settings::{Cli, Command, LogFormat, Settings},
+    settings::{LogFormat, OperatorCli, OperatorCommand, Settings},
 };
 use registry_probe::{CaBundle, Prober, ProberSettings};
-use registry_verdict::{api_server, ca_file::CaFile, cluster_addresses::ClusterAddresses, ecr::Tokens};
+use registry_verdict::{api_server, ca_file::CaFile, cluster_addresses::ClusterAddresses, ecr::EcrTokens};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 use tracing_subscriber::{EnvFilter, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 fn main() -> ExitCode {
-    let cli = Cli::read();
+    let cli = OperatorCli::read();
     let result = match cli.command {
-        Some(Command::Crds) => print_crds(),
-        Some(Command::Ready { urls }) => ready::wait(&urls),
+        Some(OperatorCommand::Crds) => print_crds(),
+        Some(OperatorCommand::Ready { urls }) => ready::wait(&urls),
         None => start(cli.settings),
     };
     match result {
@@ -123,7 +123,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     // kube's errors hold their causes' words already; as an error's source they would be said twice.
     let config = api_server::infer().await.map_err(|error| anyhow!("{error}"))?;
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
-    let term = if leader_election { Term::new() } else { Term::for_ever() };
+    let term = if leader_election { LeadershipTerm::new() } else { LeadershipTerm::for_ever() };
     let cluster_addresses = ClusterAddresses::told_by(&config, service_host().as_deref())
         .with_service_ranges(&settings.service_cidr);
     let clients = client::clients(config, &metrics, term.clone(), fastrand::f64)
@@ -221,7 +221,7 @@ impl Outbound {
 
     /// What AWS gave stays good through a change of leaders.
     #[cfg(feature = "ecr")]
-    fn tokens(&self, settings: &Settings, metrics: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
+    fn tokens(&self, settings: &Settings, metrics: &Metrics) -> anyhow::Result<Option<Arc<EcrTokens>>> {
         use registry_verdict::{
             ecr::api::{Aws, Endpoints, RequestObserver},
             outbound::AwsEndpoint,
@@ -236,7 +236,7 @@ impl Outbound {
         let observe: RequestObserver =
             Arc::new(move |api, outcome| metrics.aws_request(api.label(), outcome.label()));
         let aws = Aws::new(endpoints, self.aws.clone(), observe, now);
-        let tokens = Tokens::new(Arc::new(aws), now, fastrand::f64).context(
+        let tokens = EcrTokens::new(Arc::new(aws), now, fastrand::f64).context(
             "failed to create the key of the token \
                 cache",
         )?;
@@ -245,7 +245,7 @@ impl Outbound {
 
     #[cfg(not(feature = "ecr"))]
     #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "as with the feature")]
-    fn tokens(&self, _: &Settings, _: &Metrics) -> anyhow::Result<Option<Arc<Tokens>>> {
+    fn tokens(&self, _: &Settings, _: &Metrics) -> anyhow::Result<Option<Arc<EcrTokens>>> {
         Ok(None)
     }
 }

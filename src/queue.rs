@@ -19,20 +19,20 @@ use tokio::time::Instant;
 /// A queue of keys with due times, fair between groups, and within a group between hosts.
 #[derive(Debug)]
 pub struct Queue<K, G, H> {
-    limits: Limits,
-    entries: HashMap<K, Entry<G, H>>,
+    limits: QueueLimits,
+    entries: HashMap<K, QueueEntry<G, H>>,
     /// Due times in order; an entry whose due time is not the one named here was rescheduled since.
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
     timed: HashMap<u64, K>,
     next_timer: u64,
     ready: HashMap<G, Lines<K, H>>,
     turns: VecDeque<G>,
-    running: Running<G, H>,
+    running: TakenPlaces<G, H>,
 }
 
 /// How much is worked on at the same time.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct QueueLimits {
     /// In all; work without a host has as many places of its own.
     pub places: usize,
     /// At one host, over all groups.
@@ -57,7 +57,7 @@ struct Lines<K, H> {
 
 /// How many places are taken, and by whom.
 #[derive(Debug)]
-struct Running<G, H> {
+struct TakenPlaces<G, H> {
     by_group: HashMap<G, usize>,
     by_host: HashMap<H, usize>,
     by_lane: HashMap<Lane<G, H>, usize>,
@@ -66,13 +66,13 @@ struct Running<G, H> {
 }
 
 #[derive(Debug)]
-struct Entry<G, H> {
+struct QueueEntry<G, H> {
     lane: Lane<G, H>,
-    state: State<G, H>,
+    state: QueueState<G, H>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum State<G, H> {
+enum QueueState<G, H> {
     Idle,
     /// Waits for its time.
     Waiting {
@@ -98,7 +98,7 @@ where
     H: Clone + Eq + Hash,
 {
     /// An empty queue that lets so many keys be worked on at the same time.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: QueueLimits) -> Self {
         Self {
             limits,
             entries: HashMap::new(),
@@ -107,7 +107,7 @@ where
             next_timer: 0,
             ready: HashMap::new(),
             turns: VecDeque::new(),
-            running: Running::default(),
+            running: TakenPlaces::default(),
         }
     }
 
@@ -115,17 +115,17 @@ where
     /// from now on.
     pub fn now(&mut self, key: &K, lane: &Lane<G, H>, now: Instant) {
         match self.entries.get_mut(key) {
-            Some(Entry { state: State::Ready { .. }, lane: same }) if same == lane => {}
-            Some(Entry { state: State::Ready { since }, .. }) => {
+            Some(QueueEntry { state: QueueState::Ready { .. }, lane: same }) if same == lane => {}
+            Some(QueueEntry { state: QueueState::Ready { since }, .. }) => {
                 let since = *since;
                 self.make_ready(key, lane, since);
             }
-            Some(entry @ Entry { state: State::Running { .. }, .. }) => entry.run_again(lane),
-            Some(Entry { state: State::Waiting { timer, .. }, .. }) => {
+            Some(entry @ QueueEntry { state: QueueState::Running { .. }, .. }) => entry.run_again(lane),
+            Some(QueueEntry { state: QueueState::Waiting { timer, .. }, .. }) => {
                 self.timed.remove(timer);
                 self.make_ready(key, lane, now);
             }
-            Some(Entry { state: State::Idle, .. }) | None => self.make_ready(key, lane, now),
+            Some(QueueEntry { state: QueueState::Idle, .. }) | None => self.make_ready(key, lane, now),
         }
     }
 
@@ -133,30 +133,33 @@ where
     /// running: its end says when it is due again.
     pub fn at(&mut self, key: &K, lane: &Lane<G, H>, due: Instant) {
         match self.entries.get(key).map(|entry| &entry.state) {
-            Some(State::Waiting { due: earlier, .. }) if *earlier <= due => return,
-            Some(State::Waiting { timer, .. }) => {
+            Some(QueueState::Waiting { due: earlier, .. }) if *earlier <= due => return,
+            Some(QueueState::Waiting { timer, .. }) => {
                 self.timed.remove(timer);
             }
-            Some(State::Idle) | None => {}
-            Some(State::Ready { .. } | State::Running { .. }) => return,
+            Some(QueueState::Idle) | None => {}
+            Some(QueueState::Ready { .. } | QueueState::Running { .. }) => return,
         }
         let timer = self.next_timer;
         self.next_timer += 1;
         self.timers.push(Reverse((due, timer)));
         self.timed.insert(timer, key.clone());
-        self.entries.insert(key.clone(), Entry { lane: lane.clone(), state: State::Waiting { due, timer } });
+        self.entries.insert(
+            key.clone(),
+            QueueEntry { lane: lane.clone(), state: QueueState::Waiting { due, timer } },
+        );
     }
 
     /// Forgets `key`. Work that is under way keeps its place until it is `done`.
     pub fn forget(&mut self, key: &K) {
         match self.entries.get_mut(key).map(|entry| &mut entry.state) {
-            Some(State::Running { stale, .. }) => *stale = false,
-            Some(State::Waiting { timer, .. }) => {
+            Some(QueueState::Running { stale, .. }) => *stale = false,
+            Some(QueueState::Waiting { timer, .. }) => {
                 self.timed.remove(timer);
                 self.entries.remove(key);
             }
             // A key that is forgotten while ready stays in its line, and is passed over there.
-            Some(State::Idle | State::Ready { .. }) => {
+            Some(QueueState::Idle | QueueState::Ready { .. }) => {
                 self.entries.remove(key);
             }
             None => {}
@@ -169,7 +172,8 @@ where
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        let State::Running { lane: held, stale } = std::mem::replace(&mut entry.state, State::Idle) else {
+        let QueueState::Running { lane: held, stale } = std::mem::replace(&mut entry.state, QueueState::Idle)
+        else {
             return;
         };
         let lane = entry.lane.clone();
@@ -212,7 +216,7 @@ where
 
     /// How many keys are ready and wait for a place.
     pub fn depth(&self) -> usize {
-        self.entries.values().filter(|entry| matches!(entry.state, State::Ready { .. })).count()
+        self.entries.values().filter(|entry| matches!(entry.state, QueueState::Ready { .. })).count()
     }
 
     /// How many keys are worked on.
@@ -258,12 +262,13 @@ where
         let (key, since) = taken?;
         let entry = self.entries.get_mut(&key)?;
         self.running.enter(&entry.lane);
-        entry.state = State::Running { lane: entry.lane.clone(), stale: false };
+        entry.state = QueueState::Running { lane: entry.lane.clone(), stale: false };
         Some((key, since))
     }
 
     fn make_ready(&mut self, key: &K, lane: &Lane<G, H>, since: Instant) {
-        self.entries.insert(key.clone(), Entry { lane: lane.clone(), state: State::Ready { since } });
+        self.entries
+            .insert(key.clone(), QueueEntry { lane: lane.clone(), state: QueueState::Ready { since } });
         if !self.ready.contains_key(&lane.group) {
             self.turns.push_back(lane.group.clone());
         }
@@ -271,10 +276,10 @@ where
     }
 }
 
-impl<G: Clone + PartialEq, H: Clone + PartialEq> Entry<G, H> {
+impl<G: Clone + PartialEq, H: Clone + PartialEq> QueueEntry<G, H> {
     fn run_again(&mut self, lane: &Lane<G, H>) {
         self.lane = lane.clone();
-        if let State::Running { stale, .. } = &mut self.state {
+        if let QueueState::Running { stale, .. } = &mut self.state {
             *stale = true;
         }
     }
@@ -298,12 +303,12 @@ impl<K: Clone + Eq + Hash, H: Clone + Eq + Hash> Lines<K, H> {
     fn first<G: PartialEq>(
         &mut self,
         lane: &Lane<G, H>,
-        entries: &HashMap<K, Entry<G, H>>,
+        entries: &HashMap<K, QueueEntry<G, H>>,
     ) -> Option<(K, Instant)> {
         let line = self.by_host.get_mut(&lane.host)?;
         while let Some(key) = line.pop_front() {
             let entry = entries.get(&key).filter(|entry| entry.lane == *lane);
-            if let Some(State::Ready { since }) = entry.map(|entry| &entry.state) {
+            if let Some(QueueState::Ready { since }) = entry.map(|entry| &entry.state) {
                 return Some((key, *since));
             }
         }
@@ -320,7 +325,7 @@ impl<K: Clone + Eq + Hash, H: Clone + Eq + Hash> Lines<K, H> {
     }
 }
 
-impl<G, H> Default for Running<G, H> {
+impl<G, H> Default for TakenPlaces<G, H> {
     fn default() -> Self {
         Self {
             by_group: HashMap::new(),
@@ -332,10 +337,10 @@ impl<G, H> Default for Running<G, H> {
     }
 }
 
-impl<G: Clone + Eq + Hash, H: Clone + Eq + Hash> Running<G, H> {
+impl<G: Clone + Eq + Hash, H: Clone + Eq + Hash> TakenPlaces<G, H> {
     /// Whether one more in `lane` leaves enough to others: to other groups, to other groups at the same host, and to
     /// the group's own registries at other hosts. A group's first at a host may have the last place of the group.
-    fn may_enter(&self, lane: &Lane<G, H>, limits: Limits) -> bool {
+    fn may_enter(&self, lane: &Lane<G, H>, limits: QueueLimits) -> bool {
         let Some(host) = &lane.host else { return self.without_host < limits.places };
         let free = limits.places.saturating_sub(self.with_host);
         let (group, here) = (taken(&self.by_group, &lane.group), taken(&self.by_lane, lane));

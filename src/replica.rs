@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use registry_probe::Prober;
 use registry_verdict::{
-    backoff::Backoff, cluster_addresses::ClusterAddresses, ecr::Tokens, validate::Boundaries,
+    backoff::Backoff, cluster_addresses::ClusterAddresses, ecr::EcrTokens, validate::AdminPolicy,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ use crate::{
     },
     kubernetes::{guard::Guard, lease::Candidate, store, watches::WatchPool},
     observability::{metrics::Metrics, server::Health},
-    pull_secrets::Availability,
+    pull_secrets::PullSecrets,
     settings::Settings,
     tenancy::{
         access::{Access, AccessError},
@@ -39,7 +39,7 @@ pub struct Replica {
     /// Asks the registries.
     pub prober: Prober,
     /// What AWS gave, which stays good through a change of leaders.
-    pub tokens: Option<Arc<Tokens>>,
+    pub tokens: Option<Arc<EcrTokens>>,
     /// Which replica this is, in the Lease.
     pub identity: String,
     /// The cluster's own addresses.
@@ -105,7 +105,7 @@ impl Replica {
         let (system_namespace, metrics) = (&self.settings.system_namespace, &self.metrics);
         Box::pin(cluster_addresses::learn(&self.cluster_addresses, &self.client, system_namespace, metrics))
             .await;
-        let (availability, delivery) = Availability::start(
+        let (availability, delivery) = PullSecrets::start(
             self.client.clone(),
             self.watches.clone(),
             access.clone(),
@@ -150,8 +150,8 @@ impl Replica {
         }
     }
 
-    fn boundaries(&self) -> Boundaries {
-        Boundaries {
+    fn boundaries(&self) -> AdminPolicy {
+        AdminPolicy {
             egress_allow: self.settings.egress_allow.clone().into(),
             egress_deny: self.settings.egress_deny.clone().into(),
             cluster_addresses: self.cluster_addresses.clone(),

@@ -18,16 +18,16 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 /// used.
 #[derive(Debug, Parser)]
 #[command(version, about)]
-pub struct Cli {
+pub struct OperatorCli {
     /// Another thing to do than to run the controller.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<OperatorCommand>,
     /// How the controller runs.
     #[command(flatten)]
     pub settings: Settings,
 }
 
-impl Cli {
+impl OperatorCli {
     /// What the command line and the environment say; ends the program with a message where they are wrong.
     pub fn read() -> Self {
         #[expect(
@@ -58,7 +58,7 @@ fn without_variables(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) 
 
 /// Another thing to do than to run the controller.
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub enum OperatorCommand {
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
     /// Request each URL until it returns 200, for at most 30 s: used by `helm test`.
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        <OperatorCli as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]
@@ -215,10 +215,10 @@ mod tests {
         for arguments in
             [["operator", "--leader-election=false"].as_slice(), &["operator", "--leader-election", "false"]]
         {
-            assert!(!Cli::parse_from(arguments).settings.leader_election);
+            assert!(!OperatorCli::parse_from(arguments).settings.leader_election);
         }
-        assert!(Cli::parse_from(["operator", "--leader-election"]).settings.leader_election);
-        assert!(Cli::parse_from(["operator"]).settings.leader_election);
+        assert!(OperatorCli::parse_from(["operator", "--leader-election"]).settings.leader_election);
+        assert!(OperatorCli::parse_from(["operator"]).settings.leader_election);
     }
 
     #[test]
@@ -226,16 +226,18 @@ mod tests {
         for arguments in
             [["operator", "--log-level", "loud"], ["operator", "--system-namespace", "Not_A_Namespace"]]
         {
-            assert!(Cli::try_parse_from(arguments).is_err(), "{arguments:?}");
+            assert!(OperatorCli::try_parse_from(arguments).is_err(), "{arguments:?}");
         }
         assert!(
-            Cli::try_parse_from(["operator", "--log-level", "registry_operator=debug,kube=info"]).is_ok()
+            OperatorCli::try_parse_from(["operator", "--log-level", "registry_operator=debug,kube=info"])
+                .is_ok()
         );
     }
 
     #[test]
     fn a_variable_that_is_empty_says_nothing() {
-        let command = without_variables(Cli::command(), |name| name == "REGISTRY_OPERATOR_CONCURRENCY");
+        let command =
+            without_variables(OperatorCli::command(), |name| name == "REGISTRY_OPERATOR_CONCURRENCY");
         let variable = |id| command.get_arguments().find(|arg| arg.get_id() == id).unwrap().get_env();
         assert_eq!(variable("concurrency"), None);
         assert_eq!(variable("log_level"), Some(OsStr::new("REGISTRY_OPERATOR_LOG_LEVEL")));
@@ -253,7 +255,7 @@ mod tests {
     #[test]
     fn a_chart_may_say_where_it_listens_and_its_user_another_place() {
         let arguments = ["operator", "--metrics-address=:8080", "--metrics-address=127.0.0.1:9090"];
-        let cli = Cli::try_parse_from(arguments).unwrap();
+        let cli = OperatorCli::try_parse_from(arguments).unwrap();
         assert_eq!(cli.settings.metrics_address, "127.0.0.1:9090".parse().unwrap());
     }
 
@@ -268,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_login_to_a_proxy_is_shown_nowhere() {
-        let proxied = |url: &str| Cli::try_parse_from(["operator", "--proxy", url]).unwrap().settings;
+        let proxied = |url: &str| OperatorCli::try_parse_from(["operator", "--proxy", url]).unwrap().settings;
         let settings = proxied("http://alice:s3cr3t@proxy.example.com:3128");
         assert!(!format!("{settings:?}").contains("s3cr3t"));
         assert_eq!(
@@ -277,22 +279,25 @@ mod tests {
         );
         let error = proxied("socks5://alice:s3cr3t@proxy").outbound.proxy().unwrap_err().to_string();
         assert_eq!(error, "--proxy must start with http:// or https://");
-        let command = Cli::command();
+        let command = OperatorCli::command();
         let proxy = command.get_arguments().find(|argument| argument.get_id() == "proxy").unwrap();
         assert!(proxy.is_hide_env_values_set(), "--help would show the variable");
     }
 
     #[test]
     fn an_entry_of_no_proxy_that_covers_nothing_is_refused() {
-        assert!(Cli::try_parse_from(["operator", "--no-proxy", ".svc,10.0.0.0/8,registry:5000"]).is_ok());
-        let error =
-            Cli::try_parse_from(["operator", "--no-proxy", ".svc,10.0.0.0/33"]).unwrap_err().to_string();
+        assert!(
+            OperatorCli::try_parse_from(["operator", "--no-proxy", ".svc,10.0.0.0/8,registry:5000"]).is_ok()
+        );
+        let error = OperatorCli::try_parse_from(["operator", "--no-proxy", ".svc,10.0.0.0/33"])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("\"10.0.0.0/33\" is not a host"), "{error}");
     }
 
     #[test]
     fn a_concurrency_of_one_is_the_least() {
-        assert!(Cli::try_parse_from(["operator", "--concurrency", "1"]).is_ok());
-        assert!(Cli::try_parse_from(["operator", "--concurrency", "0"]).is_err());
+        assert!(OperatorCli::try_parse_from(["operator", "--concurrency", "1"]).is_ok());
+        assert!(OperatorCli::try_parse_from(["operator", "--concurrency", "0"]).is_err());
     }
 }

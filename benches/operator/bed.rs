@@ -11,10 +11,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 use registry_api::SystemRegistry;
-use registry_testbed::manifests::{self, Tokens};
+use registry_testbed::manifests::{self, Placeholders};
 use registry_testbed::{
-    AuditLog, Ca, ControlPlane, ControlPlaneOptions, LeafOptions, OperatorOptions, Registry, RegistryAuth,
-    RegistryOptions, RegistryTls, process::Scratch, tools,
+    AuditLog, ControlPlane, ControlPlaneOptions, LeafOptions, OperatorOptions, RegistryAuth, RegistryOptions,
+    RegistryTls, TestCa, TestRegistry, process::Scratch, tools,
 };
 
 use crate::arguments::Arguments;
@@ -39,7 +39,7 @@ pub struct Bed {
     /// An administrator.
     pub client: Client,
     /// The registry.
-    pub registry: Registry,
+    pub registry: TestRegistry,
     /// For how long writes are looked for in the steady state.
     pub steady: Duration,
     control_plane: ControlPlane,
@@ -63,7 +63,7 @@ impl Bed {
         };
         let control_plane = ControlPlane::start(options).await?;
         let client = control_plane.client().await?;
-        let ca = Ca::new("bench")?;
+        let ca = TestCa::new("bench")?;
         let registry = start_registry(&ca).await?;
         install(&client, ca.certificate_pem()).await?;
 
@@ -156,16 +156,16 @@ impl Bed {
     }
 }
 
-async fn start_registry(ca: &Ca) -> anyhow::Result<Registry> {
+async fn start_registry(ca: &TestCa) -> anyhow::Result<TestRegistry> {
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
     let tls = RegistryTls::Server { leaf, ca_pem: ca.certificate_pem().to_owned(), client_ca_pem: None };
-    Ok(Registry::start(RegistryOptions { auth: RegistryAuth::htpasswd(USER, PASSWORD), tls }).await?)
+    Ok(TestRegistry::start(RegistryOptions { auth: RegistryAuth::htpasswd(USER, PASSWORD), tls }).await?)
 }
 
 /// Everything that the chart installs but the workload, and what the registries refer to.
 async fn install(client: &Client, ca_pem: &str) -> anyhow::Result<()> {
     let mut objects =
-        manifests::read_file(&tools::repository().join("config/install.yaml"), &Tokens::default())?;
+        manifests::read_file(&tools::repository().join("config/install.yaml"), &Placeholders::default())?;
     objects.retain(|object| manifests::kind(object) != "Deployment");
     manifests::apply(client, objects).await?;
 

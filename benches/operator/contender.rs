@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use registry_testbed::process::{Process, Spec};
+use registry_testbed::process::{Process, ProcessSpec};
 use registry_testbed::{Operator, OperatorOptions};
 use tokio::sync::Mutex;
 
@@ -46,7 +46,7 @@ impl Contender {
     pub fn floor(plan: &Path, directory: &Path) -> anyhow::Result<Self> {
         let log = directory.join("floor.log");
         std::fs::write(&log, "")?;
-        let spec = Spec::new("floor", std::env::current_exe()?, &log).arg("--floor").arg(plan);
+        let spec = ProcessSpec::new("floor", std::env::current_exe()?, &log).arg("--floor").arg(plan);
         Ok(Self::Floor { process: Mutex::new(Process::spawn(&spec)?), log })
     }
 

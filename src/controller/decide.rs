@@ -7,14 +7,14 @@ use registry_api::RegistryStatus;
 use registry_verdict::{
     assess::{AvailabilityReport, with_availability},
     ecr::Urgency,
-    object::Subject,
+    object::RegistryObject,
 };
 
-use super::schedule::{Basis, History};
+use super::schedule::{History, ValidationInputs};
 
 /// What is to be done about an object.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub enum ObjectStep {
     /// The finalizer is put on.
     AddFinalizer,
     /// The finalizer is taken off.
@@ -39,28 +39,28 @@ pub enum AfterReading {
 }
 
 /// What is to be done about `object`. `removed`: it is being deleted or asks for no pull Secret any more, and has none left.
-pub fn decide(object: &Subject, removed: bool) -> Step {
+pub fn decide(object: &RegistryObject, removed: bool) -> ObjectStep {
     let needed = object.needs_cleanup() && !object.deleting;
     if object.finalizer && !needed && removed {
-        Step::RemoveFinalizer
+        ObjectStep::RemoveFinalizer
     } else if object.deleting {
-        Step::AwaitRemoval
+        ObjectStep::AwaitRemoval
     } else if needed && !object.finalizer {
         // Who replaces an object without naming our finalizer takes it off.
-        Step::AddFinalizer
+        ObjectStep::AddFinalizer
     } else if object.spec.suspend {
-        Step::Suspend
+        ObjectStep::Suspend
     } else {
-        Step::Read
+        ObjectStep::Read
     }
 }
 
 /// What is to be done about `object`, whose references now make `inputs`. `left` is the time until its next validation is due.
 pub fn after_reading(
-    object: &Subject,
+    object: &RegistryObject,
     history: &History,
     report: &AvailabilityReport,
-    inputs: &Basis,
+    inputs: &ValidationInputs,
     left: Option<Duration>,
 ) -> AfterReading {
     let is_same = history.basis.as_ref().is_some_and(|before| before.asks_the_same_as(inputs));
@@ -73,30 +73,34 @@ pub fn after_reading(
 }
 
 /// Whether `object` asks for something that has not been done, and can be, whatever its references hold.
-pub fn is_pending(object: &Subject, history: &History, removed: bool) -> bool {
+pub fn is_pending(object: &RegistryObject, history: &History, removed: bool) -> bool {
     match decide(object, removed) {
-        Step::AwaitRemoval => false,
-        Step::AddFinalizer => true,
-        Step::RemoveFinalizer if object.deleting => true,
-        Step::RemoveFinalizer | Step::Suspend | Step::Read => {
+        ObjectStep::AwaitRemoval => false,
+        ObjectStep::AddFinalizer => true,
+        ObjectStep::RemoveFinalizer if object.deleting => true,
+        ObjectStep::RemoveFinalizer | ObjectStep::Suspend | ObjectStep::Read => {
             history.basis.as_ref().is_none_or(|inputs| !inputs.covers(object))
         }
     }
 }
 
 /// Whether the status of `object` says another thing of its availability than is so.
-pub fn is_miscounted(object: &Subject, history: &History, report: &AvailabilityReport) -> bool {
+pub fn is_miscounted(object: &RegistryObject, history: &History, report: &AvailabilityReport) -> bool {
     !object.deleting && !object.spec.suspend && retold(object, history, report).is_some()
 }
 
 /// The status that is still to be written: the verdict that the API server did not take, or else other counts.
-fn unwritten(object: &Subject, history: &History, report: &AvailabilityReport) -> Option<RegistryStatus> {
+fn unwritten(
+    object: &RegistryObject,
+    history: &History,
+    report: &AvailabilityReport,
+) -> Option<RegistryStatus> {
     let unpublished = history.unpublished.as_ref().map(|unpublished| unpublished.status.clone());
     unpublished.or_else(|| retold(object, history, report))
 }
 
 /// The status with what is to be said of the availability now, if that is another thing than it says.
-fn retold(object: &Subject, history: &History, report: &AvailabilityReport) -> Option<RegistryStatus> {
+fn retold(object: &RegistryObject, history: &History, report: &AvailabilityReport) -> Option<RegistryStatus> {
     let ready = history.ready.as_deref()?;
     let status = with_availability(&object.status, ready, report);
     (status != object.status).then_some(status)
@@ -113,18 +117,18 @@ mod tests {
 
     use super::*;
 
-    fn object(pull_secret: bool, suspend: bool) -> Subject {
+    fn object(pull_secret: bool, suspend: bool) -> RegistryObject {
         let pull_secret = pull_secret.then(|| PullSecret { name: "pull".to_owned() });
         let availability = Some(Availability { pull_secret, ..Availability::default() });
         let spec = RegistrySpec { suspend, availability, ..RegistrySpec::default() };
-        Subject::of(SystemRegistry::new("packs", spec))
+        RegistryObject::of(SystemRegistry::new("packs", spec))
     }
 
-    fn inputs(object: &Subject) -> Basis {
-        Basis::of(object, None, Vec::new(), ContentsDigest::default())
+    fn inputs(object: &RegistryObject) -> ValidationInputs {
+        ValidationInputs::of(object, None, Vec::new(), ContentsDigest::default())
     }
 
-    fn remembering(inputs: Basis) -> History {
+    fn remembering(inputs: ValidationInputs) -> History {
         History { basis: Some(inputs), ..History::default() }
     }
 
@@ -133,20 +137,20 @@ mod tests {
         fn deletion_waits_for_pull_secrets_alone(
             deleting: bool, finalizer: bool, pull_secret: bool, suspend: bool, removed: bool,
         ) {
-            let object = Subject { deleting, finalizer, ..object(pull_secret, suspend) };
+            let object = RegistryObject { deleting, finalizer, ..object(pull_secret, suspend) };
             let step = decide(&object, removed);
             match &step {
-                Step::RemoveFinalizer => prop_assert!(finalizer && removed && (deleting || !pull_secret)),
-                Step::AddFinalizer => prop_assert!(!finalizer && pull_secret && !deleting),
-                Step::AwaitRemoval => prop_assert!(deleting && !(finalizer && removed)),
-                Step::Suspend => prop_assert!(suspend && !deleting),
-                Step::Read => prop_assert!(!suspend && !deleting),
+                ObjectStep::RemoveFinalizer => prop_assert!(finalizer && removed && (deleting || !pull_secret)),
+                ObjectStep::AddFinalizer => prop_assert!(!finalizer && pull_secret && !deleting),
+                ObjectStep::AwaitRemoval => prop_assert!(deleting && !(finalizer && removed)),
+                ObjectStep::Suspend => prop_assert!(suspend && !deleting),
+                ObjectStep::Read => prop_assert!(!suspend && !deleting),
             }
         }
 
         #[test]
         fn nothing_is_pending_once_it_was_done(finalizer: bool, pull_secret: bool, suspend: bool, removed: bool) {
-            let object = Subject { finalizer, ..object(pull_secret, suspend) };
+            let object = RegistryObject { finalizer, ..object(pull_secret, suspend) };
             let pending = is_pending(&object, &remembering(inputs(&object)), removed);
             prop_assert_eq!(pending, pull_secret && !finalizer);
         }
@@ -154,7 +158,7 @@ mod tests {
         #[test]
         fn a_validation_needs_a_change_or_its_time(seconds in 1u64..86_400, changed: bool) {
             let before = object(false, false);
-            let after = Subject { generation: before.generation + i64::from(changed), ..before.clone() };
+            let after = RegistryObject { generation: before.generation + i64::from(changed), ..before.clone() };
             let (history, left) = (remembering(inputs(&before)), Some(Duration::from_secs(seconds)));
             let next = after_reading(&after, &history, &AvailabilityReport::default(), &inputs(&after), left);
             let expected = if changed { AfterReading::Validate(Urgency::Changed) } else { AfterReading::Nothing };

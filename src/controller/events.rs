@@ -11,7 +11,7 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use registry_api::{ConditionType, RegistryStatus, SystemRegistry, TenantRegistry};
-use registry_verdict::object::{Key, Subject};
+use registry_verdict::object::{RegistryKey, RegistryObject};
 use tokio::sync::mpsc;
 
 use crate::kubernetes::call::call;
@@ -34,7 +34,7 @@ pub struct Events {
 
 #[derive(Debug)]
 struct Draft {
-    key: Key,
+    key: RegistryKey,
     uid: String,
     warning: bool,
     reason: String,
@@ -50,7 +50,7 @@ impl Events {
     }
 
     /// Tells of a changed verdict.
-    pub fn tell(&self, subject: &Subject, next: &RegistryStatus, now: Timestamp) {
+    pub fn tell(&self, subject: &RegistryObject, next: &RegistryStatus, now: Timestamp) {
         let Some(ready) = next.condition(ConditionType::Ready) else {
             return;
         };
@@ -103,8 +103,8 @@ impl Draft {
 
     fn regarding(&self) -> ObjectReference {
         let (api_version, kind) = match self.key {
-            Key::System { .. } => (SystemRegistry::api_version(&()), SystemRegistry::kind(&())),
-            Key::Tenant { .. } => (TenantRegistry::api_version(&()), TenantRegistry::kind(&())),
+            RegistryKey::System { .. } => (SystemRegistry::api_version(&()), SystemRegistry::kind(&())),
+            RegistryKey::Tenant { .. } => (TenantRegistry::api_version(&()), TenantRegistry::kind(&())),
         };
         ObjectReference {
             api_version: Some(api_version.into_owned()),

@@ -23,8 +23,8 @@ use registry_api::spec::{System, Tenant};
 use registry_probe::HostPort;
 use registry_verdict::{
     backoff::Backoff,
-    object::{Group, Key, Scope, Subject},
-    resolve::{Reading, Reference, ReferenceKind, Shelf, policy_reference, references},
+    object::{Group, RegistryKey, RegistryObject, RegistryScope},
+    resolve::{ObservedReference, Reference, ReferenceKind, WatchScope, policy_reference, references},
 };
 use tokio::{
     sync::mpsc,
@@ -35,19 +35,19 @@ use tokio::{
 use crate::{
     controller::{
         decide::{is_miscounted, is_pending},
-        reconcile::{Attempt, Context, Done, ReconcileError, reconcile},
+        reconcile::{Context, Done, InFlight, ReconcileError, reconcile},
         schedule::History,
-        watch::{Signal, Signals},
+        watch::{ControllerEvent, ControllerEvents},
     },
     observability::server::Health,
     pull_secrets::{Delivery, PullSecretChange},
-    queue::{Limits, Queue, until},
+    queue::{Queue, QueueLimits, until},
     tenancy::{audience::Audience, audiences::Audiences},
 };
 
 /// What is known of one registry.
-struct Entry {
-    subject: Arc<Subject>,
+struct RegistryState {
+    subject: Arc<RegistryObject>,
     history: Arc<History>,
     /// When its next validation is due.
     due: Option<Instant>,
@@ -56,55 +56,55 @@ struct Entry {
 }
 
 /// A registry that is being worked on.
-struct Running {
-    subject: Arc<Subject>,
-    attempt: Arc<Attempt>,
+struct RunningWork {
+    subject: Arc<RegistryObject>,
+    attempt: Arc<InFlight>,
 }
 
 /// What a worker brings back.
-struct Report {
-    key: Key,
+struct WorkReport {
+    key: RegistryKey,
     uid: String,
     took: Duration,
     result: Result<Done, ReconcileError>,
 }
 
-struct Controller {
+struct RegistryController {
     context: Arc<Context>,
-    signals: Signals,
-    entries: HashMap<Key, Entry>,
+    signals: ControllerEvents,
+    entries: HashMap<RegistryKey, RegistryState>,
     /// Registries of which nothing but the metadata can be read.
-    unreadable: HashSet<Key>,
-    shelves: HashMap<Shelf, Watched>,
+    unreadable: HashSet<RegistryKey>,
+    shelves: HashMap<WatchScope, WatchedScope>,
     /// Which registries are for whom.
     audiences: Audiences,
     /// Whose each namespace was when it was last looked at.
     tenants: HashMap<Arc<str>, Arc<str>>,
-    queue: Queue<Key, Group, HostPort>,
-    workers: JoinSet<Report>,
-    running: HashMap<Key, Running>,
+    queue: Queue<RegistryKey, Group, HostPort>,
+    workers: JoinSet<WorkReport>,
+    running: HashMap<RegistryKey, RunningWork>,
     unsynced: HashSet<Sync>,
     /// Whether everything was once listed.
     synced: bool,
     /// Registries whose status may say other counts of tenants, namespaces and pull Secrets than there are.
-    recount: HashSet<Key>,
+    recount: HashSet<RegistryKey>,
 }
 
 /// What must be listed before the first registry is judged.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 enum Sync {
-    Registries(Scope),
+    Registries(RegistryScope),
     Tenants,
 }
 
 /// Which registries name what on a shelf, and the watch over it while the operator may have one.
 #[derive(Default)]
-struct Watched {
-    named_by: HashMap<Arc<str>, HashSet<Key>>,
+struct WatchedScope {
+    named_by: HashMap<Arc<str>, HashSet<RegistryKey>>,
     task: Option<AbortHandle>,
 }
 
-impl Drop for Watched {
+impl Drop for WatchedScope {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
@@ -124,14 +124,22 @@ pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>, deli
     let (signals, mut inbox) = mpsc::channel(SIGNALS);
     let mut watches = JoinSet::new();
     watches.spawn(watch::tenants(context.watches.clone(), context.access.clone(), signals.clone()));
-    watches.spawn(watch::registries::<System>(context.watches.clone(), Scope::System, signals.clone()));
-    watches.spawn(watch::registries::<Tenant>(context.watches.clone(), Scope::Tenant, signals.clone()));
+    watches.spawn(watch::registries::<System>(
+        context.watches.clone(),
+        RegistryScope::System,
+        signals.clone(),
+    ));
+    watches.spawn(watch::registries::<Tenant>(
+        context.watches.clone(),
+        RegistryScope::Tenant,
+        signals.clone(),
+    ));
 
     let (changes, mut changed) = mpsc::channel(SIGNALS);
     watches.spawn(delivery.run(changes));
     watches.spawn(watch::cluster_addresses(context.boundaries.cluster_addresses.clone(), signals.clone()));
 
-    let mut controller = Controller::new(context, signals, places);
+    let mut controller = RegistryController::new(context, signals, places);
     let mut gauges = tokio::time::interval(GAUGES);
     loop {
         controller.start_workers();
@@ -146,9 +154,10 @@ pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>, deli
     }
 }
 
-impl Controller {
-    fn new(context: Arc<Context>, signals: Signals, places: usize) -> Self {
-        let unsynced = [Sync::Registries(Scope::System), Sync::Registries(Scope::Tenant), Sync::Tenants];
+impl RegistryController {
+    fn new(context: Arc<Context>, signals: ControllerEvents, places: usize) -> Self {
+        let unsynced =
+            [Sync::Registries(RegistryScope::System), Sync::Registries(RegistryScope::Tenant), Sync::Tenants];
         Self {
             context,
             signals,
@@ -157,7 +166,7 @@ impl Controller {
             shelves: HashMap::new(),
             audiences: Audiences::default(),
             tenants: HashMap::new(),
-            queue: Queue::new(Limits { places, at_a_host: AT_A_HOST }),
+            queue: Queue::new(QueueLimits { places, at_a_host: AT_A_HOST }),
             workers: JoinSet::new(),
             running: HashMap::new(),
             unsynced: unsynced.into(),
@@ -166,30 +175,32 @@ impl Controller {
         }
     }
 
-    fn heed(&mut self, signal: Signal, health: &Health) {
+    fn heed(&mut self, signal: ControllerEvent, health: &Health) {
         match signal {
-            Signal::Seen(subject) => self.seen(*subject),
+            ControllerEvent::Seen(subject) => self.seen(*subject),
             // What was known of it holds no longer; its deletion must not wait for anybody to mend it.
-            Signal::Unreadable(subject) if subject.deleting && subject.finalizer => self.seen(*subject),
-            Signal::Unreadable(subject) => {
+            ControllerEvent::Unreadable(subject) if subject.deleting && subject.finalizer => {
+                self.seen(*subject)
+            }
+            ControllerEvent::Unreadable(subject) => {
                 self.context.availability.unreadable(&subject);
                 self.forget(&subject.key);
                 self.unreadable.insert(subject.key);
             }
-            Signal::Gone(key) => self.gone(&key),
-            Signal::Listed(scope, listed) => {
+            ControllerEvent::Gone(key) => self.gone(&key),
+            ControllerEvent::Listed(scope, listed) => {
                 self.retain(scope, &listed);
                 self.unsynced.remove(&Sync::Registries(scope));
             }
-            Signal::Reference(reading) => self.reference(&reading),
-            Signal::Shelf(listed) => self.shelf(&listed),
-            Signal::Tenant(namespace) => self.tenant(&namespace),
-            Signal::Closing(namespace) => self.reach(&namespace),
-            Signal::Left(namespace) => self.context.availability.left(namespace),
-            Signal::Tenants => {
+            ControllerEvent::Reference(reading) => self.reference(&reading),
+            ControllerEvent::Shelf(listed) => self.shelf(&listed),
+            ControllerEvent::Tenant(namespace) => self.tenant(&namespace),
+            ControllerEvent::Closing(namespace) => self.reach(&namespace),
+            ControllerEvent::Left(namespace) => self.context.availability.left(namespace),
+            ControllerEvent::Tenants => {
                 self.unsynced.remove(&Sync::Tenants);
             }
-            Signal::Fenced => self.fenced(),
+            ControllerEvent::Fenced => self.fenced(),
         }
         if !self.synced && self.unsynced.is_empty() {
             self.synced = true;
@@ -225,7 +236,7 @@ impl Controller {
     }
 
     /// A registry is there, in this state; one that is older than what we know is not news.
-    fn seen(&mut self, subject: Subject) {
+    fn seen(&mut self, subject: RegistryObject) {
         let key = subject.key.clone();
         let known = self.entries.get(&key);
         if known.is_some_and(|entry| entry.subject.uid == subject.uid && is_older(&subject, &entry.subject)) {
@@ -243,7 +254,7 @@ impl Controller {
         }
         self.context.metrics.registry(&subject);
         self.rename(&key, Some(&subject));
-        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
+        let entry = self.entries.entry(key.clone()).or_insert_with(|| RegistryState {
             subject: subject.clone(),
             history: Arc::default(),
             due: None,
@@ -256,13 +267,13 @@ impl Controller {
         }
     }
 
-    fn gone(&mut self, key: &Key) {
+    fn gone(&mut self, key: &RegistryKey) {
         let uid = self.entries.get(key).map(|entry| entry.subject.uid.as_str());
         self.context.availability.gone(key, uid.unwrap_or_default());
         self.forget(key);
     }
 
-    fn forget(&mut self, key: &Key) {
+    fn forget(&mut self, key: &RegistryKey) {
         self.unreadable.remove(key);
         self.supersede(key);
         self.rename(key, None);
@@ -276,24 +287,24 @@ impl Controller {
     }
 
     /// Forgets the registries of a scope that are not listed.
-    fn retain(&mut self, scope: Scope, listed: &HashSet<Key>) {
-        let is_gone = |key: &&Key| key.scope() == scope && !listed.contains(*key);
+    fn retain(&mut self, scope: RegistryScope, listed: &HashSet<RegistryKey>) {
+        let is_gone = |key: &&RegistryKey| key.scope() == scope && !listed.contains(*key);
         let known = self.entries.keys().chain(&self.unreadable);
-        let gone: Vec<Key> = known.filter(is_gone).cloned().collect();
+        let gone: Vec<RegistryKey> = known.filter(is_gone).cloned().collect();
         for key in &gone {
             self.gone(key);
         }
     }
 
     /// Brings up to date whom `key` is for, which references it names, and which shelves are watched.
-    fn rename(&mut self, key: &Key, subject: Option<&Subject>) {
+    fn rename(&mut self, key: &RegistryKey, subject: Option<&RegistryObject>) {
         if let Some(entry) = self.entries.get(key) {
             self.audiences.remove(key, &Audience::of(&entry.subject));
         }
         if let Some(subject) = subject {
             self.audiences.insert(key, &Audience::of(subject));
         }
-        let named = |subject: &Subject| -> HashSet<Reference> {
+        let named = |subject: &RegistryObject| -> HashSet<Reference> {
             let namespace = key.references_namespace(&self.context.system_namespace);
             let policy = policy_reference(key, &subject.spec, &self.context.system_namespace);
             references(&subject.spec, namespace).into_iter().chain(policy).collect()
@@ -308,7 +319,7 @@ impl Controller {
         }
     }
 
-    fn watch(&mut self, reference: &Reference, key: &Key) {
+    fn watch(&mut self, reference: &Reference, key: &RegistryKey) {
         let shelf = &reference.shelf;
         let may_watch = self.may_watch(&shelf.namespace);
         let watched = self.shelves.entry(shelf.clone()).or_default();
@@ -318,7 +329,7 @@ impl Controller {
         }
     }
 
-    fn unwatch(&mut self, reference: &Reference, key: &Key) {
+    fn unwatch(&mut self, reference: &Reference, key: &RegistryKey) {
         let Some(watched) = self.shelves.get_mut(&reference.shelf) else {
             return;
         };
@@ -340,10 +351,10 @@ impl Controller {
     }
 
     /// A reference was seen in some version: whoever's verdict rests on another is validated anew, at once.
-    fn reference(&mut self, reading: &Reading) {
+    fn reference(&mut self, reading: &ObservedReference) {
         let Reference { shelf, name } = &reading.reference;
         let named_by = self.shelves.get(shelf).and_then(|watched| watched.named_by.get(name));
-        let keys: Vec<Key> = named_by.into_iter().flatten().cloned().collect();
+        let keys: Vec<RegistryKey> = named_by.into_iter().flatten().cloned().collect();
         for key in keys {
             let under_way = self.running.get(&key).and_then(|running| running.attempt.basis());
             if under_way.is_some_and(|basis| basis.is_outdated_by(reading)) {
@@ -357,13 +368,13 @@ impl Controller {
     }
 
     /// Work under way on `key` is of no use any more; it is begun anew.
-    fn supersede(&mut self, key: &Key) {
+    fn supersede(&mut self, key: &RegistryKey) {
         if let Some(running) = self.running.get(key) {
             running.attempt.supersede();
         }
     }
 
-    fn shelf(&mut self, shelf: &Shelf) {
+    fn shelf(&mut self, shelf: &WatchScope) {
         let names: Vec<Arc<str>> = self
             .shelves
             .get(shelf)
@@ -373,12 +384,12 @@ impl Controller {
         for name in names {
             let reference = Reference { shelf: shelf.clone(), name };
             let version = self.context.references.version(&reference);
-            self.reference(&Reading { reference, version });
+            self.reference(&ObservedReference { reference, version });
         }
     }
 
     /// Counts a registry in, and looks at those for which that decides anew.
-    fn count(&mut self, subject: &Subject) {
+    fn count(&mut self, subject: &RegistryObject) {
         let tenant = subject.key.namespace().and_then(|namespace| self.context.access.tenant(namespace));
         let changed = self.context.quota().observe(&subject.key, subject.created, tenant);
         for key in &changed {
@@ -391,7 +402,7 @@ impl Controller {
         self.reach(namespace);
         let may_watch = self.may_watch(namespace);
         for kind in [ReferenceKind::Secret, ReferenceKind::ConfigMap] {
-            let shelf = &Shelf { kind, namespace: namespace.clone() };
+            let shelf = &WatchScope { kind, namespace: namespace.clone() };
             let Some(watched) = self.shelves.get_mut(shelf) else { continue };
             match &watched.task {
                 None if may_watch => watched.task = Some(follow(&self.context, &self.signals, shelf)),
@@ -403,7 +414,7 @@ impl Controller {
                 _ => {}
             }
         }
-        let keys: Vec<Key> = self.audiences.in_namespace(namespace).cloned().collect();
+        let keys: Vec<RegistryKey> = self.audiences.in_namespace(namespace).cloned().collect();
         for key in &keys {
             if let Some(subject) = self.entries.get(key).map(|entry| entry.subject.clone()) {
                 self.count(&subject);
@@ -415,8 +426,8 @@ impl Controller {
 
     /// Tenants' registries, none of which was connected to until now, are validated.
     fn fenced(&mut self) {
-        let tenants = self.entries.iter_mut().filter(|(key, _)| key.scope() == Scope::Tenant);
-        let keys: Vec<Key> = tenants
+        let tenants = self.entries.iter_mut().filter(|(key, _)| key.scope() == RegistryScope::Tenant);
+        let keys: Vec<RegistryKey> = tenants
             .map(|(key, entry)| {
                 entry.due = None;
                 key.clone()
@@ -427,7 +438,7 @@ impl Controller {
         }
     }
 
-    fn now(&mut self, key: &Key) {
+    fn now(&mut self, key: &RegistryKey) {
         if let Some(entry) = self.entries.get(key) {
             self.queue.now(key, &self.context.lane(&entry.subject), Instant::now());
         }
@@ -444,7 +455,7 @@ impl Controller {
                 continue;
             };
             let left = entry.due.map(|due| due.saturating_duration_since(Instant::now()));
-            let running = Running { subject: entry.subject.clone(), attempt: Arc::default() };
+            let running = RunningWork { subject: entry.subject.clone(), attempt: Arc::default() };
             let attempt = running.attempt.clone();
             let work =
                 work(self.context.clone(), entry.subject.clone(), entry.history.clone(), left, attempt);
@@ -453,7 +464,7 @@ impl Controller {
         }
     }
 
-    fn file(&mut self, report: Result<Report, tokio::task::JoinError>) {
+    fn file(&mut self, report: Result<WorkReport, tokio::task::JoinError>) {
         let report = match report {
             Ok(report) => report,
             // With panic = "abort" there is nothing to come here in a release; a test build says what happened.
@@ -486,7 +497,7 @@ impl Controller {
     }
 
     /// A reference may have changed while it was being used, when nobody rested on it yet.
-    fn recheck(&mut self, key: &Key) {
+    fn recheck(&mut self, key: &RegistryKey) {
         let Some(entry) = self.entries.get(key) else {
             return;
         };
@@ -498,8 +509,8 @@ impl Controller {
         }
     }
 
-    fn wants_work(&self, key: &Key) -> bool {
-        self.entries.get(key).is_some_and(|Entry { subject, history, .. }| {
+    fn wants_work(&self, key: &RegistryKey) -> bool {
+        self.entries.get(key).is_some_and(|RegistryState { subject, history, .. }| {
             is_pending(subject, history, self.context.availability.is_cleared(&subject.uid))
         })
     }
@@ -507,7 +518,7 @@ impl Controller {
     fn tick(&mut self) {
         self.context.metrics.queue(self.queue.depth(), self.queue.in_flight());
         for key in std::mem::take(&mut self.recount) {
-            let Some(Entry { subject, history, .. }) = self.entries.get(&key) else { continue };
+            let Some(RegistryState { subject, history, .. }) = self.entries.get(&key) else { continue };
             if is_miscounted(subject, history, &self.context.availability.report(subject)) {
                 self.now(&key);
             }
@@ -516,7 +527,7 @@ impl Controller {
 }
 
 /// Starts a watch over a shelf.
-fn follow(context: &Context, signals: &Signals, shelf: &Shelf) -> AbortHandle {
+fn follow(context: &Context, signals: &ControllerEvents, shelf: &WatchScope) -> AbortHandle {
     let (watches, access) = (context.watches.clone(), context.access.clone());
     let watch = watch::shelf(watches, access, shelf.clone(), context.references.clone(), signals.clone());
     tokio::spawn(watch).abort_handle()
@@ -524,23 +535,23 @@ fn follow(context: &Context, signals: &Signals, shelf: &Shelf) -> AbortHandle {
 
 async fn work(
     context: Arc<Context>,
-    subject: Arc<Subject>,
+    subject: Arc<RegistryObject>,
     history: Arc<History>,
     left: Option<Duration>,
-    attempt: Arc<Attempt>,
-) -> Report {
+    attempt: Arc<InFlight>,
+) -> WorkReport {
     let started = Instant::now();
     let result = reconcile(&context, &subject, &history, left, &attempt).await;
-    Report { key: subject.key.clone(), uid: subject.uid.clone(), took: started.elapsed(), result }
+    WorkReport { key: subject.key.clone(), uid: subject.uid.clone(), took: started.elapsed(), result }
 }
 
-impl Entry {
+impl RegistryState {
     /// Takes a result; says when there is something to be done again, and what was written.
     fn file(
         &mut self,
         result: Result<Done, ReconcileError>,
         now: Instant,
-    ) -> (Option<Duration>, Option<Subject>) {
+    ) -> (Option<Duration>, Option<RegistryObject>) {
         match result {
             Ok(done) => {
                 self.errors = 0;
@@ -572,7 +583,7 @@ const UNSEEN_FOR_LONG: u32 = 5;
 
 /// Whether `new` is an older version of the object than `known`. Resource versions of one kind are comparable numbers
 /// (KEP-5504); where they are not numbers, what comes later is taken to be newer.
-fn is_older(new: &Subject, known: &Subject) -> bool {
-    let number = |subject: &Subject| subject.resource_version.parse::<u64>().ok();
+fn is_older(new: &RegistryObject, known: &RegistryObject) -> bool {
+    let number = |subject: &RegistryObject| subject.resource_version.parse::<u64>().ok();
     matches!((number(new), number(known)), (Some(new), Some(known)) if new < known)
 }

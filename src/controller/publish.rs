@@ -13,7 +13,7 @@ use registry_api::{
     FINALIZER, GROUP, RegistryStatus, SystemRegistry, TenantRegistry,
     spec::{Registry, Scope as ApiScope, System, Tenant, VERSION},
 };
-use registry_verdict::object::{Key, Subject};
+use registry_verdict::object::{RegistryKey, RegistryObject};
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -35,17 +35,17 @@ const CONFLICTS: usize = 4;
 pub enum PublishError {
     /// The object is gone, or another has taken its name; there is nothing to write to.
     #[error("{0} no longer exists")]
-    Gone(Key),
+    Gone(RegistryKey),
     /// The object has changed meanwhile, more often than was tried.
     #[error("failed to write {0}: it was changed in the meantime")]
-    Conflict(Key),
+    Conflict(RegistryKey),
     /// The API server refused, or could not be asked.
     #[error("failed to write {what} of {key}: {source}")]
     Api {
         /// Status or finalizer.
         what: &'static str,
         /// Of which registry.
-        key: Key,
+        key: RegistryKey,
         /// What went wrong.
         source: CallError,
     },
@@ -67,9 +67,9 @@ impl PublishError {
 /// there (seen on 1.36). The resource version is one; where it has moved on, the object is looked at again.
 pub async fn publish_status(
     client: &Client,
-    subject: &Subject,
+    subject: &RegistryObject,
     status: &RegistryStatus,
-) -> Result<Option<Subject>, PublishError> {
+) -> Result<Option<RegistryObject>, PublishError> {
     if !says_something_new(&subject.status, status) {
         return Ok(None);
     }
@@ -86,10 +86,10 @@ pub async fn publish_status(
 
 async fn apply_status(
     client: &Client,
-    subject: &Subject,
+    subject: &RegistryObject,
     status: &RegistryStatus,
     version: &str,
-) -> Result<Subject, PublishError> {
+) -> Result<RegistryObject, PublishError> {
     let patch = |kind: &str| {
         Patch::Apply(json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind,
@@ -104,10 +104,10 @@ async fn apply_status(
 /// and a condition would be left over for ever.
 async fn clear_leftovers(
     client: &Client,
-    subject: &Subject,
+    subject: &RegistryObject,
     status: &RegistryStatus,
-    written: Subject,
-) -> Result<Subject, PublishError> {
+    written: RegistryObject,
+) -> Result<RegistryObject, PublishError> {
     let (found, wanted) = (json!(written.status), json!(status));
     if found == wanted {
         return Ok(written);
@@ -132,7 +132,7 @@ fn difference(found: Value, wanted: Value) -> Value {
 }
 
 /// The version that the object has now, if it is still the same object.
-async fn current_version(client: &Client, subject: &Subject) -> Result<String, PublishError> {
+async fn current_version(client: &Client, subject: &RegistryObject) -> Result<String, PublishError> {
     let metadata = current_metadata(client, subject, "the status").await?;
     metadata.resource_version.ok_or_else(|| PublishError::Gone(subject.key.clone()))
 }
@@ -140,18 +140,20 @@ async fn current_version(client: &Client, subject: &Subject) -> Result<String, P
 /// The metadata that the object has now, if it is still the same object.
 async fn current_metadata(
     client: &Client,
-    subject: &Subject,
+    subject: &RegistryObject,
     what: &'static str,
 ) -> Result<ObjectMeta, PublishError> {
     let read = async {
         match &subject.key {
-            Key::System { name } => {
+            RegistryKey::System { name } => {
                 Api::<SystemRegistry>::all(client.clone()).get_metadata_opt(name).await.map(metadata)
             }
-            Key::Tenant { namespace, name } => Api::<TenantRegistry>::namespaced(client.clone(), namespace)
-                .get_metadata_opt(name)
-                .await
-                .map(metadata),
+            RegistryKey::Tenant { namespace, name } => {
+                Api::<TenantRegistry>::namespaced(client.clone(), namespace)
+                    .get_metadata_opt(name)
+                    .await
+                    .map(metadata)
+            }
         }
     };
     let current = within(&subject.key, what, read).await?;
@@ -164,16 +166,16 @@ fn metadata<K: Resource>(object: Option<PartialObjectMeta<K>>) -> Option<ObjectM
 }
 
 /// The object with all that it says now, if it is still the same object.
-pub async fn current(client: &Client, subject: &Subject) -> Result<Subject, PublishError> {
+pub async fn current(client: &Client, subject: &RegistryObject) -> Result<RegistryObject, PublishError> {
     let read = async {
         match &subject.key {
-            Key::System { name } => {
+            RegistryKey::System { name } => {
                 let api = Api::<SystemRegistry>::all(client.clone());
-                Ok(api.get_opt(name).await?.map(Subject::of))
+                Ok(api.get_opt(name).await?.map(RegistryObject::of))
             }
-            Key::Tenant { namespace, name } => {
+            RegistryKey::Tenant { namespace, name } => {
                 let api = Api::<TenantRegistry>::namespaced(client.clone(), namespace);
-                Ok(api.get_opt(name).await?.map(Subject::of))
+                Ok(api.get_opt(name).await?.map(RegistryObject::of))
             }
         }
     };
@@ -185,9 +187,9 @@ pub async fn current(client: &Client, subject: &Subject) -> Result<Subject, Publ
 /// Puts our finalizer on the object, or takes it off.
 pub async fn publish_finalizer(
     client: &Client,
-    subject: &Subject,
+    subject: &RegistryObject,
     wanted: bool,
-) -> Result<Subject, PublishError> {
+) -> Result<RegistryObject, PublishError> {
     let finalizers: &[&str] = if wanted { &[FINALIZER] } else { &[] };
     let patch = |kind: &str| {
         Patch::Apply(json!({
@@ -211,7 +213,10 @@ pub async fn publish_finalizer(
 
 /// Takes our finalizer off an object for which another field manager asked as well, as does who applies an object just as it
 /// was once read (a backup, a copy): server-side apply leaves what others own.
-async fn take_finalizer_off(client: &Client, subject: &Subject) -> Result<Subject, PublishError> {
+async fn take_finalizer_off(
+    client: &Client,
+    subject: &RegistryObject,
+) -> Result<RegistryObject, PublishError> {
     let metadata = current_metadata(client, subject, THE_FINALIZER).await?;
     let mut others = metadata.finalizers.unwrap_or_default();
     others.retain(|finalizer| finalizer != FINALIZER);
@@ -236,20 +241,20 @@ fn is_old(previous: Option<&Time>, next: Option<&Time>) -> bool {
 
 async fn apply(
     client: &Client,
-    subject: &Subject,
+    subject: &RegistryObject,
     what: &'static str,
     manager: &'static str,
     patch: impl Fn(&str) -> Patch<Value>,
-) -> Result<Subject, PublishError> {
+) -> Result<RegistryObject, PublishError> {
     let write = async {
         match &subject.key {
-            Key::System { .. } => {
+            RegistryKey::System { .. } => {
                 let api: Api<SystemRegistry> = Api::all(client.clone());
-                apply_to(&api, subject, manager, patch(System::KIND)).await.map(Subject::of)
+                apply_to(&api, subject, manager, patch(System::KIND)).await.map(RegistryObject::of)
             }
-            Key::Tenant { namespace, .. } => {
+            RegistryKey::Tenant { namespace, .. } => {
                 let api: Api<TenantRegistry> = Api::namespaced(client.clone(), namespace);
-                apply_to(&api, subject, manager, patch(Tenant::KIND)).await.map(Subject::of)
+                apply_to(&api, subject, manager, patch(Tenant::KIND)).await.map(RegistryObject::of)
             }
         }
     };
@@ -258,7 +263,7 @@ async fn apply(
 
 /// Waits for an answer of the API server, and says what a refusal means for a registry.
 async fn within<T>(
-    key: &Key,
+    key: &RegistryKey,
     what: &'static str,
     answer: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, PublishError> {
@@ -271,7 +276,7 @@ async fn within<T>(
 
 async fn apply_to<S: ApiScope>(
     api: &Api<Registry<S>>,
-    subject: &Subject,
+    subject: &RegistryObject,
     manager: &str,
     patch: Patch<Value>,
 ) -> Result<Registry<S>, kube::Error> {

@@ -9,23 +9,23 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
-use registry_verdict::object::Key;
+use registry_verdict::object::RegistryKey;
 
 /// Which registries of each tenant are within the bound.
 #[derive(Debug)]
 pub struct Quota {
     most: usize,
     tenants: HashMap<Arc<str>, Share>,
-    placed: HashMap<Key, (Arc<str>, Place)>,
+    placed: HashMap<RegistryKey, (Arc<str>, QuotaRank)>,
 }
 
 /// Older registries come first, and of those of one second the first by name.
-type Place = (Option<Timestamp>, Arc<str>, Arc<str>);
+type QuotaRank = (Option<Timestamp>, Arc<str>, Arc<str>);
 
 #[derive(Debug, Default)]
 struct Share {
-    within: BTreeSet<Place>,
-    beyond: BTreeSet<Place>,
+    within: BTreeSet<QuotaRank>,
+    beyond: BTreeSet<QuotaRank>,
 }
 
 impl Quota {
@@ -40,7 +40,7 @@ impl Quota {
     }
 
     /// Whether that registry is beyond its tenant's bound.
-    pub fn is_beyond(&self, key: &Key) -> bool {
+    pub fn is_beyond(&self, key: &RegistryKey) -> bool {
         self.placed
             .get(key)
             .and_then(|(tenant, place)| Some(self.tenants.get(tenant)?.beyond.contains(place)))
@@ -49,8 +49,13 @@ impl Quota {
 
     /// A registry is there, in a namespace of that tenant or of none. Returns the other registries for which this decides
     /// anew.
-    pub fn observe(&mut self, key: &Key, created: Option<Timestamp>, tenant: Option<Arc<str>>) -> Vec<Key> {
-        let Key::Tenant { namespace, name } = key else { return Vec::new() };
+    pub fn observe(
+        &mut self,
+        key: &RegistryKey,
+        created: Option<Timestamp>,
+        tenant: Option<Arc<str>>,
+    ) -> Vec<RegistryKey> {
+        let RegistryKey::Tenant { namespace, name } = key else { return Vec::new() };
         let place = (created, namespace.clone(), name.clone());
         let known = self.placed.get(key);
         if known.is_some_and(|(known, at)| Some(known) == tenant.as_ref() && *at == place) {
@@ -72,7 +77,7 @@ impl Quota {
     }
 
     /// A registry is gone. Returns those for which there is room now.
-    pub fn forget(&mut self, key: &Key) -> Vec<Key> {
+    pub fn forget(&mut self, key: &RegistryKey) -> Vec<RegistryKey> {
         let Some((tenant, place)) = self.placed.remove(key) else { return Vec::new() };
         let Some(share) = self.tenants.get_mut(&tenant) else { return Vec::new() };
         let mut promoted = Vec::new();
@@ -90,8 +95,8 @@ impl Quota {
     }
 }
 
-fn key_of((_, namespace, name): &Place) -> Key {
-    Key::Tenant { namespace: namespace.clone(), name: name.clone() }
+fn key_of((_, namespace, name): &QuotaRank) -> RegistryKey {
+    RegistryKey::Tenant { namespace: namespace.clone(), name: name.clone() }
 }
 
 #[cfg(test)]
@@ -100,8 +105,8 @@ mod tests {
 
     use super::*;
 
-    fn key(name: u8) -> Key {
-        Key::Tenant { namespace: "team".into(), name: format!("r{name:03}").into() }
+    fn key(name: u8) -> RegistryKey {
+        RegistryKey::Tenant { namespace: "team".into(), name: format!("r{name:03}").into() }
     }
 
     fn at(second: u8) -> Option<Timestamp> {
@@ -129,7 +134,7 @@ mod tests {
     #[test]
     fn registries_of_the_system_scope_are_not_counted() {
         let mut quota = Quota::new(0);
-        let system = Key::System { name: "packs".into() };
+        let system = RegistryKey::System { name: "packs".into() };
         assert_eq!(quota.observe(&system, at(1), None), []);
         assert!(!quota.is_beyond(&system));
     }

@@ -11,30 +11,30 @@ use kube::Client;
 use registry_api::{ConditionType, Reason, RegistryStatus};
 use registry_probe::{Endpoint, Findings, HostPort, Prober};
 use registry_verdict::{
-    assess::{self, Before, Outcome, Seen, assess, with_availability},
+    assess::{self, Before, Observation, ValidationOutcome, assess, with_availability},
     backoff::Backoff,
-    ecr::{Tokens, Urgency},
-    object::{Group, Key, Scope, Subject},
-    rejections::{Rejections, Session, gate},
+    ecr::{EcrTokens, Urgency},
+    object::{Group, RegistryKey, RegistryObject, RegistryScope},
+    rejections::{CredentialSession, Rejections, gate},
     resolve::{ContentsDigest, PolicySource, ReadError},
-    steps::{self, Askers, Case, Examination, NamespaceTenant, Plan, Probed, Surroundings},
-    validate::Boundaries,
+    steps::{self, Askers, Examination, NamespaceTenant, NextStep, ProbeCase, Probed, ValidationContext},
+    validate::AdminPolicy,
 };
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     controller::{
-        decide::{AfterReading, Step, after_reading, decide},
+        decide::{AfterReading, ObjectStep, after_reading, decide},
         events::Events,
         publish::{PublishError, current, publish_finalizer, publish_status},
         quota::Quota,
         references::References,
-        schedule::{Basis, History, Unpublished, Verdict},
+        schedule::{History, ReadyVerdict, Unpublished, ValidationInputs},
     },
     kubernetes::{call::CallError, watches::WatchPool},
     observability::metrics::Metrics,
-    pull_secrets::Availability,
+    pull_secrets::PullSecrets,
     queue,
     tenancy::access::{Access, AccessError},
 };
@@ -48,17 +48,17 @@ pub struct Context {
     /// Where a SystemRegistry's references are read from.
     pub system_namespace: String,
     /// What the administrator allows.
-    pub boundaries: Boundaries,
+    pub boundaries: AdminPolicy,
     /// Whose tenant each namespace is.
     pub access: Arc<Access>,
     /// The Secrets and ConfigMaps.
     pub references: Arc<References>,
     /// The pull Secrets.
-    pub availability: Arc<Availability>,
+    pub availability: Arc<PullSecrets>,
     /// Asks the registries.
     pub prober: Prober,
     /// What AWS gave.
-    pub tokens: Option<Arc<Tokens>>,
+    pub tokens: Option<Arc<EcrTokens>>,
     /// Credentials that were rejected.
     pub rejections: Arc<Rejections>,
     /// How many registries of each tenant are validated.
@@ -79,7 +79,7 @@ pub struct Done {
     /// The history with this validation in it.
     pub history: History,
     /// The object as it is after what was written, if anything was.
-    pub written: Option<Subject>,
+    pub written: Option<RegistryObject>,
     /// When the next validation is due; none: only when something changes.
     pub due: Option<Duration>,
     /// When there is something to be done before that.
@@ -123,19 +123,19 @@ impl ReconcileError {
 
 /// One piece of work under way, as its worker and the controller share it.
 #[derive(Debug, Default)]
-pub struct Attempt {
+pub struct InFlight {
     superseded: CancellationToken,
-    basis: OnceLock<Basis>,
+    basis: OnceLock<ValidationInputs>,
 }
 
-impl Attempt {
+impl InFlight {
     /// Ends the work as soon as it waits for the registry: what it would find is of no use any more.
     pub fn supersede(&self) {
         self.superseded.cancel();
     }
 
     /// What the work rests on, once that is known.
-    pub fn basis(&self) -> Option<&Basis> {
+    pub fn basis(&self) -> Option<&ValidationInputs> {
         self.basis.get()
     }
 }
@@ -144,22 +144,22 @@ impl Attempt {
 /// one: before that, it is validated only if something that the last verdict rests on has changed.
 pub async fn reconcile(
     context: &Context,
-    subject: &Subject,
+    subject: &RegistryObject,
     history: &History,
     left: Option<Duration>,
-    attempt: &Attempt,
+    attempt: &InFlight,
 ) -> Result<Done, ReconcileError> {
     let done = |history| Done { history, written: None, due: None, sooner: None };
     let tenant = subject.key.namespace().and_then(|namespace| context.access.tenant(namespace));
     match decide(subject, context.availability.is_cleared(&subject.uid)) {
-        Step::AddFinalizer => return edit_finalizer(context, subject, history, true).await,
-        Step::RemoveFinalizer => return edit_finalizer(context, subject, history, false).await,
-        Step::AwaitRemoval => return Ok(done(history.clone())),
-        Step::Suspend => {
-            let basis = Basis::of(subject, tenant, Vec::new(), ContentsDigest::default());
+        ObjectStep::AddFinalizer => return edit_finalizer(context, subject, history, true).await,
+        ObjectStep::RemoveFinalizer => return edit_finalizer(context, subject, history, false).await,
+        ObjectStep::AwaitRemoval => return Ok(done(history.clone())),
+        ObjectStep::Suspend => {
+            let basis = ValidationInputs::of(subject, tenant, Vec::new(), ContentsDigest::default());
             return Ok(done(History { basis: Some(basis), ..history.clone() }));
         }
-        Step::Read => {}
+        ObjectStep::Read => {}
     }
     if let (Some(namespace), None) = (subject.key.namespace(), &tenant)
         && context.access.is_labelled(namespace).await?
@@ -171,7 +171,8 @@ pub async fn reconcile(
     let subject = read.as_ref().unwrap_or(subject);
     let Examination { readings, policy, contents, plan } =
         examine(context, subject, tenant.as_ref(), beyond).await?;
-    let basis = Basis::of(subject, tenant, readings, contents).under(policy).beyond_the_bound(beyond);
+    let basis =
+        ValidationInputs::of(subject, tenant, readings, contents).under(policy).beyond_the_bound(beyond);
     let report = context.availability.report(subject);
     // What was read may have been touched: its newest versions are known now.
     let read = || History { basis: Some(basis.clone()), ..history.clone() };
@@ -189,7 +190,7 @@ pub async fn reconcile(
         return Err(ReconcileError::OwnLimit);
     }
     // What was probed is `subject`, whatever the object asks for by now; only its status may have moved on.
-    let probed = progress.as_ref().map(|newer| Subject {
+    let probed = progress.as_ref().map(|newer| RegistryObject {
         status: newer.status.clone(),
         resource_version: newer.resource_version.clone(),
         ..subject.clone()
@@ -216,7 +217,7 @@ pub async fn reconcile(
 /// asked again.
 async fn publish(
     context: &Context,
-    subject: &Subject,
+    subject: &RegistryObject,
     history: History,
     status: RegistryStatus,
     due: Duration,
@@ -248,7 +249,7 @@ async fn publish(
 /// waits for the removal of its pull Secrets, but not for long.
 async fn edit_finalizer(
     context: &Context,
-    subject: &Subject,
+    subject: &RegistryObject,
     history: &History,
     wanted: bool,
 ) -> Result<Done, ReconcileError> {
@@ -263,19 +264,19 @@ async fn edit_finalizer(
 
 async fn examine(
     context: &Context,
-    subject: &Subject,
+    subject: &RegistryObject,
     tenant: Option<&Arc<str>>,
     beyond: bool,
 ) -> Result<Examination, ReadError<CallError>> {
     let tenant = match (subject.key.scope(), tenant) {
-        (Scope::System, _) => NamespaceTenant::Unknown,
-        (Scope::Tenant, None) => NamespaceTenant::Nobody,
-        (Scope::Tenant, Some(tenant)) => NamespaceTenant::Of(tenant),
+        (RegistryScope::System, _) => NamespaceTenant::Unknown,
+        (RegistryScope::Tenant, None) => NamespaceTenant::Nobody,
+        (RegistryScope::Tenant, Some(tenant)) => NamespaceTenant::Of(tenant),
     };
     if beyond && !matches!(tenant, NamespaceTenant::Nobody) {
-        return Ok(Examination::stopped(Seen::BeyondQuota(context.quota().most())));
+        return Ok(Examination::stopped(Observation::BeyondQuota(context.quota().most())));
     }
-    let surroundings = Surroundings {
+    let surroundings = ValidationContext {
         tenant,
         namespace: subject.key.references_namespace(&context.system_namespace),
         policy: PolicySource::Namespace(&context.system_namespace),
@@ -288,13 +289,13 @@ async fn examine(
 /// early when nobody needs the answer any more; but not while it writes.
 async fn probe_with_progress(
     context: &Context,
-    subject: &Subject,
-    (plan, urgency): (Plan, Urgency),
-    attempt: &Attempt,
-) -> Result<(Probed, Option<Subject>), ReconcileError> {
+    subject: &RegistryObject,
+    (plan, urgency): (NextStep, Urgency),
+    attempt: &InFlight,
+) -> Result<(Probed, Option<RegistryObject>), ReconcileError> {
     let case = match plan {
-        Plan::Stop(seen) => return Ok((Probed { seen, used: None }, None)),
-        Plan::Probe(case) => *case,
+        NextStep::Stop(seen) => return Ok((Probed { seen, used: None }, None)),
+        NextStep::Probe(case) => *case,
     };
     let superseded = attempt.superseded.cancelled();
     let session = session(context, subject, &case);
@@ -322,7 +323,7 @@ async fn probe_with_progress(
 }
 
 /// The permission to send the credentials of this case; none where there are none that may be rejected.
-fn session(context: &Context, subject: &Subject, case: &Case) -> Option<Arc<Session>> {
+fn session(context: &Context, subject: &RegistryObject, case: &ProbeCase) -> Option<Arc<CredentialSession>> {
     let keys = case.login.as_ref().map(|login| login.keys().map(|keys| keys.parts().to_vec()));
     let credentials = case.material.credentials.as_ref().map(gate::parts);
     let parts = keys.unwrap_or(credentials)?;
@@ -331,7 +332,7 @@ fn session(context: &Context, subject: &Subject, case: &Case) -> Option<Arc<Sess
 
 /// Whether somebody asked for a validation of this very object since its last verdict: by the annotation, or by another spec.
 /// A new object asks for none that others with the same credentials have not had.
-fn is_requested(subject: &Subject) -> bool {
+fn is_requested(subject: &RegistryObject) -> bool {
     let status = &subject.status;
     let by_annotation =
         subject.requested_at.is_some() && subject.requested_at != status.last_handled_reconcile_at;
@@ -342,28 +343,28 @@ fn is_requested(subject: &Subject) -> bool {
 
 fn due(
     context: &Context,
-    subject: &Subject,
-    (status, seen): (&RegistryStatus, &Seen),
+    subject: &RegistryObject,
+    (status, seen): (&RegistryStatus, &Observation),
     history: &History,
-    outcome: Outcome,
+    outcome: ValidationOutcome,
     now: Timestamp,
 ) -> Duration {
     let interval = subject.spec.validation.interval.get();
     let mut ends = assess::ends(status);
-    if let Seen::Ecr(seen) = seen {
+    if let Observation::Ecr(seen) = seen {
         ends.extend(seen.renewal.map(|renewal| renewal.after(now, (context.chance)())));
     }
     history.wait(outcome, interval, &ends, now, (context.chance)())
 }
 
 /// What an Event is told of: readiness with its reason. That a validation is going on is none.
-fn verdict(status: &RegistryStatus) -> Option<Verdict> {
+fn verdict(status: &RegistryStatus) -> Option<ReadyVerdict> {
     let ready = status.condition(ConditionType::Ready)?;
     let verdict = (ready.status.clone(), ready.reason.clone());
     (ready.reason != Reason::Progressing.as_str()).then_some(verdict)
 }
 
-fn observe(context: &Context, key: &Key, status: &RegistryStatus, seen: &Seen) {
+fn observe(context: &Context, key: &RegistryKey, status: &RegistryStatus, seen: &Observation) {
     let Some(ready) = status.condition(ConditionType::Ready) else {
         return;
     };
@@ -401,7 +402,7 @@ fn observe_probe(metrics: &Metrics, findings: &Findings) {
 }
 
 /// Where a registry waits for its turn.
-pub type Lane = queue::Lane<Group, HostPort>;
+pub type RegistryLane = queue::Lane<Group, HostPort>;
 
 impl Context {
     /// How many registries of each tenant are validated.
@@ -415,17 +416,17 @@ impl Context {
 
     /// The lane of a registry as it now is. Its host is the one that a validation has to wait for; a registry that is
     /// being deleted, is suspended or has no endpoint that can be asked waits for none.
-    pub fn lane(&self, subject: &Subject) -> Lane {
+    pub fn lane(&self, subject: &RegistryObject) -> RegistryLane {
         let asks = !subject.deleting && !subject.spec.suspend;
         let endpoint = asks.then(|| Endpoint::parse(&subject.spec.endpoint).ok()).flatten();
         let host = endpoint.map(|endpoint| endpoint.server().clone());
-        Lane { group: self.group(&subject.key), host }
+        RegistryLane { group: self.group(&subject.key), host }
     }
 
     /// The group that a registry belongs to.
-    pub fn group(&self, key: &Key) -> Group {
+    pub fn group(&self, key: &RegistryKey) -> Group {
         match (key.scope(), key) {
-            (Scope::Tenant, Key::Tenant { namespace, .. }) => self
+            (RegistryScope::Tenant, RegistryKey::Tenant { namespace, .. }) => self
                 .access
                 .tenant(namespace)
                 .map_or_else(|| Group::Namespace(namespace.clone()), Group::Tenant),

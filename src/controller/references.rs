@@ -10,7 +10,9 @@ use std::{
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
-use registry_verdict::resolve::{Content, Objects, ReadError, Reading, Reference, ReferenceKind, Shelf};
+use registry_verdict::resolve::{
+    Objects, ObservedReference, ReadError, Reference, ReferenceContent, ReferenceKind, WatchScope,
+};
 
 use crate::{
     kubernetes::call::{CallError, CallFailure, call},
@@ -27,14 +29,14 @@ struct Shelved {
     /// Whether a watch is up: `versions` is what there is.
     watched: bool,
     versions: HashMap<Arc<str>, String>,
-    contents: HashMap<Arc<str>, Arc<Content>>,
+    contents: HashMap<Arc<str>, Arc<ReferenceContent>>,
 }
 
 /// The referenced Secrets and ConfigMaps.
 pub struct References {
     client: Client,
     access: Arc<Access>,
-    shelves: Mutex<HashMap<Shelf, Shelved>>,
+    shelves: Mutex<HashMap<WatchScope, Shelved>>,
 }
 
 impl References {
@@ -44,7 +46,7 @@ impl References {
     }
 
     /// What a watch saw: that version of an object, or that it is gone.
-    pub fn saw(&self, seen: &Reading) {
+    pub fn saw(&self, seen: &ObservedReference) {
         self.with(&seen.reference.shelf, |shelf| {
             let name = &seen.reference.name;
             match &seen.version {
@@ -56,7 +58,7 @@ impl References {
     }
 
     /// What a watch listed: all that there is on that shelf.
-    pub fn listed(&self, shelf: &Shelf, versions: HashMap<Arc<str>, String>) {
+    pub fn listed(&self, shelf: &WatchScope, versions: HashMap<Arc<str>, String>) {
         self.with(shelf, |shelf| {
             shelf.watched = true;
             shelf.versions = versions;
@@ -65,7 +67,7 @@ impl References {
     }
 
     /// The watch over that shelf ended: nothing on it is vouched for any longer.
-    pub fn unwatched(&self, shelf: &Shelf) {
+    pub fn unwatched(&self, shelf: &WatchScope) {
         self.lock().remove(shelf);
     }
 
@@ -74,14 +76,14 @@ impl References {
         self.with(&reference.shelf, |shelf| shelf.versions.get(&reference.name).cloned())
     }
 
-    fn kept(&self, reference: &Reference) -> Option<Arc<Content>> {
+    fn kept(&self, reference: &Reference) -> Option<Arc<ReferenceContent>> {
         self.with(&reference.shelf, |shelf| {
             let current = shelf.versions.get(&reference.name).filter(|_| shelf.watched)?;
             shelf.contents.get(&reference.name).filter(|content| content.version == *current).cloned()
         })
     }
 
-    fn keep(&self, reference: &Reference, content: &Arc<Content>) {
+    fn keep(&self, reference: &Reference, content: &Arc<ReferenceContent>) {
         self.with(&reference.shelf, |shelf| {
             if shelf.watched && shelf.has_room_for(content) {
                 shelf.contents.insert(reference.name.clone(), content.clone());
@@ -89,7 +91,10 @@ impl References {
         });
     }
 
-    async fn get_when_allowed(&self, reference: &Reference) -> Result<Option<Content>, ReadError<CallError>> {
+    async fn get_when_allowed(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<ReferenceContent>, ReadError<CallError>> {
         for pause in UNTIL_EFFECTIVE {
             match self.get(reference).await {
                 Err(ReadError::Forbidden { .. })
@@ -104,7 +109,7 @@ impl References {
         self.get(reference).await
     }
 
-    async fn get(&self, reference: &Reference) -> Result<Option<Content>, ReadError<CallError>> {
+    async fn get(&self, reference: &Reference) -> Result<Option<ReferenceContent>, ReadError<CallError>> {
         let reference = reference.clone();
         call(self.get_object(&reference)).await.map_err(|source| match source.failure() {
             CallFailure::Forbidden => ReadError::Forbidden {
@@ -116,23 +121,24 @@ impl References {
         })
     }
 
-    async fn get_object(&self, reference: &Reference) -> Result<Option<Content>, kube::Error> {
+    async fn get_object(&self, reference: &Reference) -> Result<Option<ReferenceContent>, kube::Error> {
         let (client, namespace, name) = (self.client.clone(), &reference.shelf.namespace, &reference.name);
         Ok(match reference.shelf.kind {
             ReferenceKind::Secret => {
-                Api::<Secret>::namespaced(client, namespace).get_opt(name).await?.map(Content::from)
+                Api::<Secret>::namespaced(client, namespace).get_opt(name).await?.map(ReferenceContent::from)
             }
-            ReferenceKind::ConfigMap => {
-                Api::<ConfigMap>::namespaced(client, namespace).get_opt(name).await?.map(Content::from)
-            }
+            ReferenceKind::ConfigMap => Api::<ConfigMap>::namespaced(client, namespace)
+                .get_opt(name)
+                .await?
+                .map(ReferenceContent::from),
         })
     }
 
-    fn with<T>(&self, shelf: &Shelf, f: impl FnOnce(&mut Shelved) -> T) -> T {
+    fn with<T>(&self, shelf: &WatchScope, f: impl FnOnce(&mut Shelved) -> T) -> T {
         f(self.lock().entry(shelf.clone()).or_default())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Shelf, Shelved>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WatchScope, Shelved>> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -140,7 +146,10 @@ impl References {
 impl Objects for References {
     type Error = CallError;
 
-    async fn read(&self, reference: &Reference) -> Result<Option<Arc<Content>>, ReadError<CallError>> {
+    async fn read(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<Arc<ReferenceContent>>, ReadError<CallError>> {
         if let Some(content) = self.kept(reference) {
             return Ok(Some(content));
         }
@@ -154,7 +163,7 @@ impl Objects for References {
 
 impl Shelved {
     /// Whether it can be kept: whatever a tenant writes, its namespaces cost no more than this.
-    fn has_room_for(&self, content: &Content) -> bool {
+    fn has_room_for(&self, content: &ReferenceContent) -> bool {
         let kept: usize = self.contents.values().map(|content| content.size()).sum();
         kept + content.size() <= MOST_KEPT
     }

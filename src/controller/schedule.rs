@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::jiff::Timestamp;
 use registry_api::RegistryStatus;
 use registry_verdict::{
-    assess::Outcome,
+    assess::ValidationOutcome,
     backoff::Backoff,
-    object::Subject,
-    resolve::{ContentsDigest, Reading, Reference},
+    object::RegistryObject,
+    resolve::{ContentsDigest, ObservedReference, Reference},
 };
 
 /// What the operator remembers of a registry from one validation to the next. In memory only: a restart validates
@@ -16,7 +16,7 @@ use registry_verdict::{
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     /// What the newest validation was made of.
-    pub basis: Option<Basis>,
+    pub basis: Option<ValidationInputs>,
     /// Transient failures in a row.
     pub transient: u32,
     /// Definite failures in a row, other than rejections.
@@ -24,7 +24,7 @@ pub struct History {
     /// Rejections in a row whose pause only this registry knows.
     pub rejections: u32,
     /// The verdict that was last told by an Event, or found in the status at the start.
-    pub told: Option<Verdict>,
+    pub told: Option<ReadyVerdict>,
     /// What the newest verdict says of Ready, without what is said of the availability.
     pub ready: Option<Arc<str>>,
     /// A verdict that could not be written yet: written without asking the registry again.
@@ -32,7 +32,7 @@ pub struct History {
 }
 
 /// Ready's status and reason.
-pub type Verdict = (String, String);
+pub type ReadyVerdict = (String, String);
 
 /// A verdict that waits to be written.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,29 +52,29 @@ impl Unpublished {
 
 /// What a validation was made of: as long as all of it is the same, there is no reason for another before its time.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Basis {
+pub struct ValidationInputs {
     uid: String,
     generation: i64,
     requested_at: Option<String>,
     suspended: bool,
     tenant: Option<Arc<str>>,
     /// The references that were read, each with the version that was seen; none where it was not there.
-    readings: Vec<Reading>,
+    readings: Vec<ObservedReference>,
     /// The tenant policy, where it bears on the registry.
-    policy: Option<Reading>,
+    policy: Option<ObservedReference>,
     /// What all of them held.
     contents: ContentsDigest,
     /// Whether it was beyond its tenant's bound.
     beyond: bool,
 }
 
-impl Basis {
+impl ValidationInputs {
     /// The basis of a validation of `subject`, whose namespace was that tenant's, and that read those references with
     /// those contents.
     pub fn of(
-        subject: &Subject,
+        subject: &RegistryObject,
         tenant: Option<Arc<str>>,
-        readings: Vec<Reading>,
+        readings: Vec<ObservedReference>,
         contents: ContentsDigest,
     ) -> Self {
         Self {
@@ -92,11 +92,11 @@ impl Basis {
 
     /// The same under that version of the tenant policy.
     #[must_use]
-    pub fn under(self, policy: Option<Reading>) -> Self {
+    pub fn under(self, policy: Option<ObservedReference>) -> Self {
         Self { policy, ..self }
     }
 
-    fn all_readings(&self) -> impl Iterator<Item = &Reading> {
+    fn all_readings(&self) -> impl Iterator<Item = &ObservedReference> {
         self.readings.iter().chain(&self.policy)
     }
 
@@ -120,7 +120,7 @@ impl Basis {
     }
 
     /// Whether the object itself asks for nothing that this basis doesn't have.
-    pub fn covers(&self, subject: &Subject) -> bool {
+    pub fn covers(&self, subject: &RegistryObject) -> bool {
         self.uid == subject.uid
             && self.generation == subject.generation
             && self.requested_at == subject.requested_at
@@ -136,7 +136,7 @@ impl Basis {
     }
 
     /// Whether a reference, now seen in that version or gone, is not, or no longer, what was read.
-    pub fn is_outdated_by(&self, seen: &Reading) -> bool {
+    pub fn is_outdated_by(&self, seen: &ObservedReference) -> bool {
         let read = self.all_readings().find(|reading| reading.reference == seen.reference);
         read.is_none_or(|read| match &seen.version {
             Some(version) => is_newer(version, read.version.as_deref()),
@@ -145,7 +145,7 @@ impl Basis {
     }
 
     /// Whether this rests on that very reading.
-    pub fn rests_on(&self, seen: &Reading) -> bool {
+    pub fn rests_on(&self, seen: &ObservedReference) -> bool {
         self.all_readings().any(|reading| reading == seen)
     }
 }
@@ -163,18 +163,18 @@ fn is_newer(seen: &str, read: Option<&str>) -> bool {
 impl History {
     /// The history after one more validation.
     #[must_use]
-    pub fn after(&self, outcome: Outcome, basis: Basis) -> Self {
+    pub fn after(&self, outcome: ValidationOutcome, basis: ValidationInputs) -> Self {
         // A change starts the count of rejections anew: the next try is of something else.
         let same = self.basis.as_ref().is_some_and(|before| before.asks_the_same_as(&basis));
-        if matches!(outcome, Outcome::Postponed { .. }) {
+        if matches!(outcome, ValidationOutcome::Postponed { .. }) {
             return Self { basis: Some(basis), unpublished: None, ..self.clone() };
         }
         let count = |hit: bool, before: u32| if hit { before.saturating_add(1) } else { 0 };
         Self {
-            transient: count(matches!(outcome, Outcome::Transient { .. }), self.transient),
-            definite: count(outcome == Outcome::Definite, if same { self.definite } else { 0 }),
+            transient: count(matches!(outcome, ValidationOutcome::Transient { .. }), self.transient),
+            definite: count(outcome == ValidationOutcome::Definite, if same { self.definite } else { 0 }),
             rejections: count(
-                matches!(outcome, Outcome::Rejected { .. }),
+                matches!(outcome, ValidationOutcome::Rejected { .. }),
                 if same { self.rejections } else { 0 },
             ),
             basis: Some(basis),
@@ -190,24 +190,26 @@ impl History {
     /// end of a certificate.
     pub fn wait(
         &self,
-        outcome: Outcome,
+        outcome: ValidationOutcome,
         interval: Duration,
         ends: &[Timestamp],
         now: Timestamp,
         chance: f64,
     ) -> Duration {
         match outcome {
-            Outcome::Usable => until_next_end(jittered(interval, chance), ends, now),
-            Outcome::Transient { retry_after } => {
+            ValidationOutcome::Usable => until_next_end(jittered(interval, chance), ends, now),
+            ValidationOutcome::Transient { retry_after } => {
                 let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
                 jittered(Backoff::TRANSIENT.up_to(interval).after(self.transient).max(asked), chance)
             }
-            Outcome::Rejected { pause } => {
+            ValidationOutcome::Rejected { pause } => {
                 let own = || Backoff::REJECTED_CREDENTIALS.after(self.rejections);
                 jittered(pause.unwrap_or_else(own), chance)
             }
-            Outcome::Postponed { wait } => jittered(wait.max(SOONEST_TURN), chance),
-            Outcome::Definite => jittered(Backoff::DEFINITE.up_to(interval).after(self.definite), chance),
+            ValidationOutcome::Postponed { wait } => jittered(wait.max(SOONEST_TURN), chance),
+            ValidationOutcome::Definite => {
+                jittered(Backoff::DEFINITE.up_to(interval).after(self.definite), chance)
+            }
         }
     }
 }
@@ -238,8 +240,8 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_mins(10);
 
-    fn basis(generation: i64) -> Basis {
-        Basis {
+    fn basis(generation: i64) -> ValidationInputs {
+        ValidationInputs {
             uid: "u".into(),
             generation,
             requested_at: None,
@@ -252,11 +254,11 @@ mod tests {
         }
     }
 
-    fn wait(history: &History, outcome: Outcome) -> Duration {
+    fn wait(history: &History, outcome: ValidationOutcome) -> Duration {
         history.wait(outcome, INTERVAL, &[], Timestamp::UNIX_EPOCH, 0.0)
     }
 
-    fn repeated(outcome: Outcome, times: usize) -> Vec<Duration> {
+    fn repeated(outcome: ValidationOutcome, times: usize) -> Vec<Duration> {
         let mut history = History::default();
         let mut waits = Vec::new();
         for _ in 0..times {
@@ -267,7 +269,7 @@ mod tests {
     }
 
     /// A rejection of which nothing is remembered but here.
-    const REJECTED: Outcome = Outcome::Rejected { pause: None };
+    const REJECTED: ValidationOutcome = ValidationOutcome::Rejected { pause: None };
 
     #[test]
     fn a_rejected_password_waits_one_two_four_up_to_sixty_minutes() {
@@ -278,17 +280,17 @@ mod tests {
     #[test]
     fn a_shared_pause_decides_over_the_registrys_own_count() {
         let pause = Duration::from_mins(16);
-        assert_eq!(repeated(Outcome::Rejected { pause: Some(pause) }, 2), [pause, pause]);
+        assert_eq!(repeated(ValidationOutcome::Rejected { pause: Some(pause) }, 2), [pause, pause]);
     }
 
     #[test]
     fn a_turn_that_is_waited_for_counts_as_no_failure() {
         let before = History { transient: 2, definite: 1, rejections: 3, ..History::default() };
-        let postponed = Outcome::Postponed { wait: Duration::from_secs(40) };
+        let postponed = ValidationOutcome::Postponed { wait: Duration::from_secs(40) };
         let after = before.after(postponed, basis(1));
         assert_eq!((after.transient, after.definite, after.rejections), (2, 1, 3));
         assert_eq!(wait(&after, postponed), Duration::from_secs(40));
-        assert_eq!(wait(&after, Outcome::Postponed { wait: Duration::ZERO }), SOONEST_TURN);
+        assert_eq!(wait(&after, ValidationOutcome::Postponed { wait: Duration::ZERO }), SOONEST_TURN);
     }
 
     #[test]
@@ -300,15 +302,18 @@ mod tests {
 
     #[test]
     fn a_transient_failure_is_retried_with_growing_delays_up_to_the_interval() {
-        let seconds: Vec<u64> =
-            repeated(Outcome::Transient { retry_after: None }, 9).iter().map(Duration::as_secs).collect();
+        let seconds: Vec<u64> = repeated(ValidationOutcome::Transient { retry_after: None }, 9)
+            .iter()
+            .map(Duration::as_secs)
+            .collect();
         assert_eq!(seconds, [5, 10, 20, 40, 80, 160, 320, 600, 600]);
     }
 
     #[test]
     fn retry_after_is_honoured_up_to_an_hour() {
         let history = History { transient: 1, ..History::default() };
-        let asked = |seconds| Outcome::Transient { retry_after: Some(Duration::from_secs(seconds)) };
+        let asked =
+            |seconds| ValidationOutcome::Transient { retry_after: Some(Duration::from_secs(seconds)) };
         assert_eq!(wait(&history, asked(120)), Duration::from_mins(2));
         assert_eq!(wait(&history, asked(1)), Backoff::TRANSIENT.first());
         assert_eq!(wait(&history, asked(u64::MAX)), Duration::from_hours(1));
@@ -318,34 +323,39 @@ mod tests {
     fn the_end_of_a_certificate_brings_the_next_validation_forward() {
         let now = Timestamp::UNIX_EPOCH;
         let end = now + Duration::from_mins(1);
-        let wait = History::default().wait(Outcome::Usable, INTERVAL, &[end], now, 0.5);
+        let wait = History::default().wait(ValidationOutcome::Usable, INTERVAL, &[end], now, 0.5);
         assert_eq!(wait, Duration::from_secs(61));
-        let wait =
-            History::default().wait(Outcome::Usable, INTERVAL, &[end], end + Duration::from_secs(5), 0.0);
+        let wait = History::default().wait(
+            ValidationOutcome::Usable,
+            INTERVAL,
+            &[end],
+            end + Duration::from_secs(5),
+            0.0,
+        );
         assert_eq!(wait, INTERVAL, "an end that has passed brings nothing forward");
     }
 
-    fn reading(name: &str, version: Option<&str>) -> Reading {
+    fn reading(name: &str, version: Option<&str>) -> ObservedReference {
         let reference = Reference::new(ReferenceKind::Secret, "registry-system", name);
-        Reading { reference, version: version.map(ToOwned::to_owned) }
+        ObservedReference { reference, version: version.map(ToOwned::to_owned) }
     }
 
-    fn resting_on(readings: &[Reading]) -> Basis {
-        Basis { readings: readings.to_vec(), ..basis(1) }
+    fn resting_on(readings: &[ObservedReference]) -> ValidationInputs {
+        ValidationInputs { readings: readings.to_vec(), ..basis(1) }
     }
 
-    fn subject() -> Subject {
+    fn subject() -> RegistryObject {
         let mut registry = registry_api::SystemRegistry::new("packs", registry_api::RegistrySpec::default());
         registry.metadata.uid = Some("u".into());
         registry.metadata.generation = Some(1);
-        Subject::of(registry)
+        RegistryObject::of(registry)
     }
 
     #[test]
     fn a_basis_covers_an_object_until_that_asks_for_something_else() {
-        let basis = Basis::of(&subject(), None, Vec::new(), ContentsDigest::default());
-        assert!(basis.covers(&Subject { resource_version: "2".into(), ..subject() }));
-        let changes: [fn(&mut Subject); 4] = [
+        let basis = ValidationInputs::of(&subject(), None, Vec::new(), ContentsDigest::default());
+        assert!(basis.covers(&RegistryObject { resource_version: "2".into(), ..subject() }));
+        let changes: [fn(&mut RegistryObject); 4] = [
             |subject| subject.uid = "another".into(),
             |subject| subject.generation = 2,
             |subject| subject.requested_at = Some("now".into()),
@@ -360,7 +370,7 @@ mod tests {
 
     #[test]
     fn that_somebody_asks_changes_nothing_of_what_is_judged() {
-        let asked = Basis { requested_at: Some("now".into()), ..basis(1) };
+        let asked = ValidationInputs { requested_at: Some("now".into()), ..basis(1) };
         assert!(asked.judges_the_same_as(&basis(1)) && !asked.asks_the_same_as(&basis(1)));
         assert!(!asked.judges_the_same_as(&basis(2)));
     }
@@ -372,7 +382,7 @@ mod tests {
         assert!(first.asks_the_same_as(&touched) && first != touched);
         let mut contents = ContentsDigest::default();
         contents.add(b"another password");
-        assert!(!first.asks_the_same_as(&Basis { contents, ..touched }));
+        assert!(!first.asks_the_same_as(&ValidationInputs { contents, ..touched }));
     }
 
     #[test]
@@ -406,19 +416,20 @@ mod tests {
             assert_eq!(after.unpublished, None);
             (after.transient, after.definite, after.rejections)
         };
-        let transient = Outcome::Transient { retry_after: None };
-        assert_eq!(counts(Outcome::Usable, basis(1)), (0, 0, 0));
+        let transient = ValidationOutcome::Transient { retry_after: None };
+        assert_eq!(counts(ValidationOutcome::Usable, basis(1)), (0, 0, 0));
         assert_eq!(counts(transient, basis(1)), (4, 0, 0));
-        assert_eq!(counts(Outcome::Definite, basis(1)), (0, 5, 0));
+        assert_eq!(counts(ValidationOutcome::Definite, basis(1)), (0, 5, 0));
         assert_eq!(counts(REJECTED, basis(1)), (0, 0, 6));
         assert_eq!(counts(transient, basis(2)), (4, 0, 0), "the registry is still away");
-        assert_eq!(counts(Outcome::Definite, basis(2)), (0, 1, 0));
+        assert_eq!(counts(ValidationOutcome::Definite, basis(2)), (0, 1, 0));
         assert_eq!(counts(REJECTED, basis(2)), (0, 0, 1));
     }
 
     #[test]
     fn a_definite_failure_is_looked_at_again_with_growing_delays_up_to_the_interval() {
-        let seconds: Vec<u64> = repeated(Outcome::Definite, 7).iter().map(Duration::as_secs).collect();
+        let seconds: Vec<u64> =
+            repeated(ValidationOutcome::Definite, 7).iter().map(Duration::as_secs).collect();
         assert_eq!(seconds, [30, 60, 120, 240, 480, 600, 600]);
     }
 
@@ -432,7 +443,7 @@ mod tests {
     fn an_end_far_away_does_not_put_the_next_validation_off() {
         let now = Timestamp::UNIX_EPOCH;
         let end = now + Duration::from_hours(24);
-        assert_eq!(History::default().wait(Outcome::Usable, INTERVAL, &[end], now, 0.0), INTERVAL);
+        assert_eq!(History::default().wait(ValidationOutcome::Usable, INTERVAL, &[end], now, 0.0), INTERVAL);
     }
 
     proptest! {
@@ -442,7 +453,7 @@ mod tests {
         ) {
             let interval = Duration::from_secs(interval);
             let history = History { transient: failures, rejections: failures, definite: failures, ..History::default() };
-            for outcome in [Outcome::Usable, Outcome::Transient { retry_after: None }, REJECTED, Outcome::Definite] {
+            for outcome in [ValidationOutcome::Usable, ValidationOutcome::Transient { retry_after: None }, REJECTED, ValidationOutcome::Definite] {
                 let least = history.wait(outcome, interval, &[], Timestamp::UNIX_EPOCH, 0.0);
                 let wait = history.wait(outcome, interval, &[], Timestamp::UNIX_EPOCH, chance);
                 prop_assert!(wait >= least && wait <= least.mul_f64(1.1) + Duration::from_millis(1));

@@ -16,8 +16,8 @@ use registry_api::{
 use registry_verdict::{
     backoff::Backoff,
     cluster_addresses::ClusterAddresses,
-    object::{Key, Scope, Subject},
-    resolve::{Reading, Reference, ReferenceKind, Shelf},
+    object::{RegistryKey, RegistryObject, RegistryScope},
+    resolve::{ObservedReference, Reference, ReferenceKind, WatchScope},
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -26,25 +26,25 @@ use tokio::{
 
 use crate::{
     controller::references::References,
-    kubernetes::watches::{Metadata, Source, Watch, WatchPool, Watched},
+    kubernetes::watches::{Metadata, Watch, WatchPool, WatchSource, Watched},
     tenancy::access::{Access, Settled},
 };
 
 /// Something that the API server said.
 #[derive(Debug)]
-pub enum Signal {
+pub enum ControllerEvent {
     /// A registry is there, in this state.
-    Seen(Box<Subject>),
+    Seen(Box<RegistryObject>),
     /// A registry is there, but nothing but its metadata can be read.
-    Unreadable(Box<Subject>),
+    Unreadable(Box<RegistryObject>),
     /// A registry is gone.
-    Gone(Key),
+    Gone(RegistryKey),
     /// These are all the registries of that scope.
-    Listed(Scope, HashSet<Key>),
+    Listed(RegistryScope, HashSet<RegistryKey>),
     /// A Secret or ConfigMap is there in another version, or is gone.
-    Reference(Reading),
+    Reference(ObservedReference),
     /// All Secrets or ConfigMaps of a namespace were listed.
-    Shelf(Shelf),
+    Shelf(WatchScope),
     /// A namespace became, or ceased to be, a tenant's.
     Tenant(Arc<str>),
     /// A tenant's namespace is being deleted.
@@ -58,15 +58,19 @@ pub enum Signal {
 }
 
 /// Where signals go. A watch that can't deliver ends with its controller.
-pub type Signals = mpsc::Sender<Signal>;
+pub type ControllerEvents = mpsc::Sender<ControllerEvent>;
 
 /// Whoever deletes the operator's role bindings again and again has it list and write them this often.
 const BETWEEN_SETTLEMENTS: Duration = Duration::from_secs(1);
 
 /// Watches all registries of one scope.
-pub async fn registries<S: ApiScope>(watches: Arc<WatchPool>, scope: Scope, signals: Signals) {
+pub async fn registries<S: ApiScope>(
+    watches: Arc<WatchPool>,
+    scope: RegistryScope,
+    signals: ControllerEvents,
+) {
     let mut listed = HashSet::new();
-    let mut watch = watches.watch(Source::<DeserializeGuard<Registry<S>>>::registries());
+    let mut watch = watches.watch(WatchSource::<DeserializeGuard<Registry<S>>>::registries());
     loop {
         let signal = match event_of(&mut watch).await {
             Event::Init => {
@@ -78,8 +82,8 @@ pub async fn registries<S: ApiScope>(watches: Arc<WatchPool>, scope: Scope, sign
                 seen(object)
             }
             Event::Apply(object) => seen(object),
-            Event::Delete(object) => Signal::Gone(key_of::<S>(&object)),
-            Event::InitDone => Signal::Listed(scope, std::mem::take(&mut listed)),
+            Event::Delete(object) => ControllerEvent::Gone(key_of::<S>(&object)),
+            Event::InitDone => ControllerEvent::Listed(scope, std::mem::take(&mut listed)),
         };
         if signals.send(signal).await.is_err() {
             return;
@@ -96,53 +100,58 @@ async fn event_of<T: Watched>(watch: &mut Watch<T>) -> Event<T> {
     }
 }
 
-fn key_of<S: ApiScope>(object: &DeserializeGuard<Registry<S>>) -> Key {
-    Key::of::<S>(object.meta().namespace.as_deref(), object.meta().name.as_deref().unwrap_or_default())
+fn key_of<S: ApiScope>(object: &DeserializeGuard<Registry<S>>) -> RegistryKey {
+    RegistryKey::of::<S>(
+        object.meta().namespace.as_deref(),
+        object.meta().name.as_deref().unwrap_or_default(),
+    )
 }
 
 /// One object that can't be read must not stop the others.
-fn seen<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> Signal {
+fn seen<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> ControllerEvent {
     match object.0 {
-        Ok(registry) => Signal::Seen(Box::new(Subject::of(registry).trimmed())),
+        Ok(registry) => ControllerEvent::Seen(Box::new(RegistryObject::of(registry).trimmed())),
         Err(error) => {
-            let subject = Subject::of_metadata::<S>(error.metadata);
+            let subject = RegistryObject::of_metadata::<S>(error.metadata);
             tracing::error!(registry = %subject.key, error = error.error, "failed to parse the object; it is \
                 not validated");
-            Signal::Unreadable(Box::new(subject))
+            ControllerEvent::Unreadable(Box::new(subject))
         }
     }
 }
 
 /// Watches the namespaces that carry the tenant label, and keeps the operator's access to them.
-pub async fn tenants(watches: Arc<WatchPool>, access: Arc<Access>, signals: Signals) {
+pub async fn tenants(watches: Arc<WatchPool>, access: Arc<Access>, signals: ControllerEvents) {
     let mut listed: HashSet<Arc<str>> = HashSet::new();
     let mut work = JoinSet::new(); // ends with this watch
     // An empty label names no tenant.
     let tenants = format!("{TENANT_LABEL},{TENANT_LABEL}!=");
     let unsettled = Arc::new(Notify::new());
     work.spawn(keep_bound(watches.clone(), access.clone(), signals.clone(), unsettled.clone()));
-    let mut watch = watches.watch(Source::namespaces().labels(tenants));
+    let mut watch = watches.watch(WatchSource::namespaces().labels(tenants));
     loop {
         let event = event_of(&mut watch).await;
         while work.try_join_next().is_some() {}
-        let mut changed: Vec<Signal> = Vec::new();
+        let mut changed: Vec<ControllerEvent> = Vec::new();
         let synced = matches!(event, Event::InitDone);
         match event {
             Event::Init => listed = HashSet::new(),
             Event::InitApply(namespace) => {
                 listed.insert(namespace.name());
-                changed.extend(labelled(&access, &namespace).map(Signal::Tenant));
+                changed.extend(labelled(&access, &namespace).map(ControllerEvent::Tenant));
                 changed.extend(closing(&access, &namespace));
             }
             Event::InitDone => {
                 let known = access.namespaces();
                 let gone = known.into_iter().filter(|namespace| !listed.contains(namespace));
-                changed.extend(gone.filter(|namespace| access.unlabelled(namespace)).map(Signal::Tenant));
+                changed.extend(
+                    gone.filter(|namespace| access.unlabelled(namespace)).map(ControllerEvent::Tenant),
+                );
                 unsettled.notify_one();
             }
             Event::Apply(namespace) => {
                 let news = labelled(&access, &namespace);
-                changed.extend(news.clone().map(Signal::Tenant));
+                changed.extend(news.clone().map(ControllerEvent::Tenant));
                 changed.extend(closing(&access, &namespace));
                 let access = access.clone();
                 if let Some(namespace) = news {
@@ -156,10 +165,10 @@ pub async fn tenants(watches: Arc<WatchPool>, access: Arc<Access>, signals: Sign
             }
             Event::Delete(namespace) => {
                 let name = namespace.name();
-                changed.extend(access.unlabelled(&name).then(|| Signal::Tenant(name.clone())));
+                changed.extend(access.unlabelled(&name).then(|| ControllerEvent::Tenant(name.clone())));
                 // A namespace that is itself deleted takes the binding with it.
                 if !namespace.is_being_deleted() {
-                    changed.push(Signal::Left(name));
+                    changed.push(ControllerEvent::Left(name));
                 }
             }
         }
@@ -168,7 +177,7 @@ pub async fn tenants(watches: Arc<WatchPool>, access: Arc<Access>, signals: Sign
                 return;
             }
         }
-        if synced && signals.send(Signal::Tenants).await.is_err() {
+        if synced && signals.send(ControllerEvent::Tenants).await.is_err() {
             return;
         }
     }
@@ -193,14 +202,19 @@ fn labelled(access: &Access, namespace: &Metadata<Namespace>) -> Option<Arc<str>
 }
 
 /// That the namespace is being deleted, if it is and that is news.
-fn closing(access: &Access, namespace: &Metadata<Namespace>) -> Option<Signal> {
+fn closing(access: &Access, namespace: &Metadata<Namespace>) -> Option<ControllerEvent> {
     let name = namespace.name();
     let news = namespace.is_being_deleted() && access.closing(&name);
-    news.then_some(Signal::Closing(name))
+    news.then_some(ControllerEvent::Closing(name))
 }
 
 /// Keeps the operator bound in tenants' namespaces, from when they were first listed.
-async fn keep_bound(watches: Arc<WatchPool>, access: Arc<Access>, signals: Signals, unsettled: Arc<Notify>) {
+async fn keep_bound(
+    watches: Arc<WatchPool>,
+    access: Arc<Access>,
+    signals: ControllerEvents,
+    unsettled: Arc<Notify>,
+) {
     unsettled.notified().await;
     let settling = async {
         let mut failures = 0;
@@ -221,11 +235,11 @@ async fn keep_bound(watches: Arc<WatchPool>, access: Arc<Access>, signals: Signa
 }
 
 /// Whether all is settled that can be.
-async fn settle(access: &Access, signals: &Signals) -> bool {
+async fn settle(access: &Access, signals: &ControllerEvents) -> bool {
     match access.settle().await {
         Ok(Settled { left, unbound }) => {
             for namespace in left {
-                let _ = signals.send(Signal::Left(namespace)).await;
+                let _ = signals.send(ControllerEvent::Left(namespace)).await;
             }
             !unbound
         }
@@ -239,7 +253,7 @@ async fn settle(access: &Access, signals: &Signals) -> bool {
 /// Somebody may delete or change them. So may the garbage collector: with the role, and when the role was made anew.
 async fn watch_bindings(watches: &Arc<WatchPool>, access: &Access, unsettled: &Notify) {
     let Some((_, named)) = access.bindings() else { return };
-    let mut watch = watches.watch(Source::role_bindings().fields(named));
+    let mut watch = watches.watch(WatchSource::role_bindings().fields(named));
     loop {
         if access.is_unsettled_by(&event_of(&mut watch).await) {
             unsettled.notify_one();
@@ -253,7 +267,7 @@ async fn watch_role(watches: &Arc<WatchPool>, access: &Access, unsettled: &Notif
         return;
     }
     let (_, named) = access.tenant_role();
-    let mut watch = watches.watch(Source::cluster_roles().fields(named));
+    let mut watch = watches.watch(WatchSource::cluster_roles().fields(named));
     loop {
         if matches!(event_of(&mut watch).await, Event::Apply(_)) {
             unsettled.notify_one();
@@ -262,10 +276,10 @@ async fn watch_role(watches: &Arc<WatchPool>, access: &Access, unsettled: &Notif
 }
 
 /// Tells when the cluster's own addresses are known, if they are not yet.
-pub async fn cluster_addresses(addresses: ClusterAddresses, signals: Signals) {
+pub async fn cluster_addresses(addresses: ClusterAddresses, signals: ControllerEvents) {
     if addresses.gap().is_some() {
         addresses.completed().await;
-        let _ = signals.send(Signal::Fenced).await;
+        let _ = signals.send(ControllerEvent::Fenced).await;
     }
 }
 
@@ -273,17 +287,17 @@ pub async fn cluster_addresses(addresses: ClusterAddresses, signals: Signals) {
 pub async fn shelf(
     watches: Arc<WatchPool>,
     access: Arc<Access>,
-    shelf: Shelf,
+    shelf: WatchScope,
     references: Arc<References>,
-    signals: Signals,
+    signals: ControllerEvents,
 ) {
     match shelf.kind {
         ReferenceKind::Secret => {
-            let watch = watches.watch(Source::secrets_metadata(&access, &shelf.namespace));
+            let watch = watches.watch(WatchSource::secrets_metadata(&access, &shelf.namespace));
             follow(watch, shelf, &references, signals).await;
         }
         ReferenceKind::ConfigMap => {
-            let watch = watches.watch(Source::config_maps_metadata(&access, &shelf.namespace));
+            let watch = watches.watch(WatchSource::config_maps_metadata(&access, &shelf.namespace));
             follow(watch, shelf, &references, signals).await;
         }
     }
@@ -291,9 +305,9 @@ pub async fn shelf(
 
 async fn follow<K: Clone + 'static>(
     mut watch: Watch<Metadata<K>>,
-    shelf: Shelf,
+    shelf: WatchScope,
     references: &References,
-    signals: Signals,
+    signals: ControllerEvents,
 ) {
     let mut listed = HashMap::new();
     loop {
@@ -308,7 +322,7 @@ async fn follow<K: Clone + 'static>(
             }
             Event::InitDone => {
                 references.listed(&shelf, std::mem::take(&mut listed));
-                Signal::Shelf(shelf.clone())
+                ControllerEvent::Shelf(shelf.clone())
             }
             Event::Apply(object) => saw(references, &shelf, object.name(), Some(object.into_version())),
             Event::Delete(object) => saw(references, &shelf, object.name(), None),
@@ -319,8 +333,13 @@ async fn follow<K: Clone + 'static>(
     }
 }
 
-fn saw(references: &References, shelf: &Shelf, name: Arc<str>, version: Option<String>) -> Signal {
-    let reading = Reading { reference: Reference { shelf: shelf.clone(), name }, version };
+fn saw(
+    references: &References,
+    shelf: &WatchScope,
+    name: Arc<str>,
+    version: Option<String>,
+) -> ControllerEvent {
+    let reading = ObservedReference { reference: Reference { shelf: shelf.clone(), name }, version };
     references.saw(&reading);
-    Signal::Reference(reading)
+    ControllerEvent::Reference(reading)
 }

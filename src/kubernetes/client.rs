@@ -18,7 +18,7 @@ use tower::{BoxError, Layer, Service};
 use crate::{
     kubernetes::{
         http2::{self, Http2ClientPool},
-        lease::{Connect, Term},
+        lease::{Connect, LeadershipTerm},
         watches::WatchPool,
     },
     observability::metrics::Metrics,
@@ -28,7 +28,7 @@ const AGENT: &str = concat!("registry-operator/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The clients of one replica.
-pub struct Clients {
+pub struct ApiClients {
     /// Makes clients that write at any time: for the lease.
     pub unbound: Connect,
     /// Writes only while the term holds: for everything else.
@@ -44,13 +44,13 @@ pub struct Clients {
 pub fn clients(
     mut config: Config,
     metrics: &Metrics,
-    term: Arc<Term>,
+    term: Arc<LeadershipTerm>,
     jitter: fn() -> f64,
-) -> kube::Result<Clients> {
+) -> kube::Result<ApiClients> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.default_retry = false;
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
-    let layer = |term| Guard { metrics: metrics.clone(), term };
+    let layer = |term| WriteGate { metrics: metrics.clone(), term };
     let bound = http2::for_calls(&config, &layer(Some(term)))?;
     let uncounted = ClientBuilder::try_from(config.clone())?.build();
     let http2 = Http2ClientPool::new(config.clone(), metrics.clone(), bound.clone());
@@ -58,7 +58,7 @@ pub fn clients(
     let guard = layer(None);
     let unbound: Connect =
         Box::new(move || Ok(ClientBuilder::try_from(config.clone())?.with_layer(&guard).build()));
-    Ok(Clients { unbound, bound, uncounted, watches })
+    Ok(ApiClients { unbound, bound, uncounted, watches })
 }
 
 /// A write was held back.
@@ -68,12 +68,12 @@ struct NotLeading;
 
 /// Counts the requests that go through it, and holds back writes outside a term.
 #[derive(Clone)]
-pub(crate) struct Guard {
+pub(crate) struct WriteGate {
     metrics: Metrics,
-    term: Option<Arc<Term>>,
+    term: Option<Arc<LeadershipTerm>>,
 }
 
-impl Guard {
+impl WriteGate {
     /// For what never writes.
     pub(crate) fn without_term(metrics: &Metrics) -> Self {
         Self { metrics: metrics.clone(), term: None }
@@ -84,22 +84,22 @@ impl Guard {
     }
 }
 
-impl<S> Layer<S> for Guard {
-    type Service = Guarded<S>;
+impl<S> Layer<S> for WriteGate {
+    type Service = GatedService<S>;
 
-    fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner, guard: self.clone() }
+    fn layer(&self, inner: S) -> GatedService<S> {
+        GatedService { inner, guard: self.clone() }
     }
 }
 
 /// A service behind a guard.
 #[derive(Clone)]
-pub(crate) struct Guarded<S> {
+pub(crate) struct GatedService<S> {
     inner: S,
-    guard: Guard,
+    guard: WriteGate,
 }
 
-impl<S, B> Service<Request<Body>> for Guarded<S>
+impl<S, B> Service<Request<Body>> for GatedService<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,

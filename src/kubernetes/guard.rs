@@ -63,7 +63,7 @@ impl Guard {
 
     /// Checks until dropped.
     pub async fn keep_checking(&self) {
-        let (mut record, mut mutators) = (Record::default(), None);
+        let (mut record, mut mutators) = (GuardRecord::default(), None);
         loop {
             let finding = self.look().await;
             let next = record.after(&finding, Instant::now());
@@ -87,7 +87,7 @@ impl Guard {
         together([installed, tried])
     }
 
-    fn tell(&self, finding: &Finding, next: &Next) {
+    fn tell(&self, finding: &Finding, next: &GuardChange) {
         if let Some(told) = next.told {
             self.metrics.guard_in_force(Some(told));
             self.health.guard(Some(match finding {
@@ -145,22 +145,22 @@ fn together(findings: [Finding; 2]) -> Finding {
 
 /// What was found and told before.
 #[derive(Debug, Default)]
-struct Record {
+struct GuardRecord {
     last: Option<Finding>,
     logged: Option<Instant>,
 }
 
 /// What follows from a look.
 #[derive(Debug, PartialEq)]
-struct Next {
+struct GuardChange {
     /// Whether the guard is in force, if that is to be told.
     told: Option<bool>,
     log: bool,
     pause: Duration,
 }
 
-impl Record {
-    fn after(&mut self, finding: &Finding, now: Instant) -> Next {
+impl GuardRecord {
+    fn after(&mut self, finding: &Finding, now: Instant) -> GuardChange {
         let before = self.last.replace(finding.clone());
         let was_open = matches!(before, Some(Finding::Gaps(_)));
         let (told, pause) = match finding {
@@ -181,7 +181,7 @@ impl Record {
             _ if log => Some(now),
             _ => self.logged,
         };
-        Next { told, log, pause }
+        GuardChange { told, log, pause }
     }
 }
 
@@ -195,10 +195,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_gap_is_told_at_the_second_look_and_logged_again_every_ten_minutes() {
-        let mut record = Record::default();
+        let mut record = GuardRecord::default();
         let mut at = Instant::now();
         let first = record.after(&gap(), at);
-        assert_eq!(first, Next { told: None, log: false, pause: CONFIRM });
+        assert_eq!(first, GuardChange { told: None, log: false, pause: CONFIRM });
         let mut logs = Vec::new();
         for look in 0..41 {
             at += MENDING;
@@ -209,20 +209,20 @@ mod tests {
         assert_eq!(logs, [0, 20, 40]);
         assert_eq!(
             record.after(&Finding::InForce, at),
-            Next { told: Some(true), log: true, pause: INTERVAL }
+            GuardChange { told: Some(true), log: true, pause: INTERVAL }
         );
         assert_eq!(
             record.after(&Finding::InForce, at),
-            Next { told: Some(true), log: false, pause: INTERVAL }
+            GuardChange { told: Some(true), log: false, pause: INTERVAL }
         );
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_not_known_changes_nothing_that_was_told() {
-        let (mut record, at) = (Record::default(), Instant::now());
+        let (mut record, at) = (GuardRecord::default(), Instant::now());
         let unknown = Finding::Unknown("no answer".to_owned());
         assert_eq!(record.after(&Finding::InForce, at).told, Some(true));
-        assert_eq!(record.after(&unknown, at), Next { told: None, log: true, pause: MENDING });
+        assert_eq!(record.after(&unknown, at), GuardChange { told: None, log: true, pause: MENDING });
         assert!(!record.after(&unknown, at).log);
     }
 

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tower::{BoxError, ServiceBuilder};
 
-use crate::{kubernetes::client::Guard, observability::metrics::Metrics};
+use crate::{kubernetes::client::WriteGate, observability::metrics::Metrics};
 
 /// Streams of one connection. Kubernetes allows 100 since 1.29, Go's default before was 250; a few are left for streams
 /// whose end the server has not seen yet.
@@ -41,7 +41,7 @@ pub struct Http2ClientPool {
     metrics: Metrics,
     plain: Client,
     protocol: OnceCell<Protocol>,
-    connections: Mutex<Vec<Connection>>,
+    connections: Mutex<Vec<Http2Connection>>,
 }
 
 /// What the API server, and what lies between, was found to speak.
@@ -51,14 +51,14 @@ enum Protocol {
     Http1,
 }
 
-struct Connection {
+struct Http2Connection {
     number: usize,
     client: Client,
     free: Arc<Semaphore>,
 }
 
 /// A client for one watch, for as long as this is held.
-pub struct Stream {
+pub struct WatchClient {
     /// The client.
     pub client: Client,
     /// Which connection; none where each watch has its own.
@@ -74,7 +74,7 @@ impl Http2ClientPool {
 
     /// A client for one more watch, over another connection than `than` if that is given; none while the API server
     /// answers by no protocol.
-    pub async fn stream(&self, than: Option<usize>) -> Option<Stream> {
+    pub async fn stream(&self, than: Option<usize>) -> Option<WatchClient> {
         match self.protocol.get_or_try_init(|| self.probe()).await {
             Ok(Protocol::Http2) => Some(self.take(than)),
             Ok(Protocol::Http1) => Some(self.plainly()),
@@ -102,16 +102,16 @@ impl Http2ClientPool {
         Ok(Protocol::Http1)
     }
 
-    fn take(&self, than: Option<usize>) -> Stream {
+    fn take(&self, than: Option<usize>) -> WatchClient {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         let mut others = connections.iter().filter(|connection| Some(connection.number) != than);
-        if let Some(stream) = others.find_map(Connection::take) {
+        if let Some(stream) = others.find_map(Http2Connection::take) {
             return stream;
         }
         match connect(&self.config, &self.metrics) {
             Some(Ok(client)) => {
                 let (number, free) = (connections.len(), Arc::new(Semaphore::new(STREAMS)));
-                let connection = Connection { number, client, free };
+                let connection = Http2Connection { number, client, free };
                 let stream = connection.take();
                 connections.push(connection);
                 stream.unwrap_or_else(|| self.plainly())
@@ -124,15 +124,15 @@ impl Http2ClientPool {
         }
     }
 
-    fn plainly(&self) -> Stream {
-        Stream { client: self.plain.clone(), connection: None, _place: None }
+    fn plainly(&self) -> WatchClient {
+        WatchClient { client: self.plain.clone(), connection: None, _place: None }
     }
 }
 
-impl Connection {
-    fn take(&self) -> Option<Stream> {
+impl Http2Connection {
+    fn take(&self) -> Option<WatchClient> {
         let place = self.free.clone().try_acquire_owned().ok()?;
-        Some(Stream { client: self.client.clone(), connection: Some(self.number), _place: Some(place) })
+        Some(WatchClient { client: self.client.clone(), connection: Some(self.number), _place: Some(place) })
     }
 }
 
@@ -146,7 +146,7 @@ async fn answers(client: &Client) -> bool {
 }
 
 /// A client for calls. All go over one connection where HTTP/2 is spoken, and else over as many as there are at a time.
-pub(crate) fn for_calls(config: &Config, guard: &Guard) -> kube::Result<Client> {
+pub(crate) fn for_calls(config: &Config, guard: &WriteGate) -> kube::Result<Client> {
     if connects_here(config) {
         return client(config, guard, Spoken::Either);
     }
@@ -155,7 +155,7 @@ pub(crate) fn for_calls(config: &Config, guard: &Guard) -> kube::Result<Client> 
 
 /// None where HTTP/2 or this way of connecting is not for that configuration.
 fn connect(config: &Config, metrics: &Metrics) -> Option<kube::Result<Client>> {
-    connects_here(config).then(|| client(config, &Guard::without_term(metrics), Spoken::Http2))
+    connects_here(config).then(|| client(config, &WriteGate::without_term(metrics), Spoken::Http2))
 }
 
 /// Proxies and other names of servers are left to kube's own client.
@@ -171,7 +171,7 @@ enum Spoken {
     Either,
 }
 
-fn client(config: &Config, guard: &Guard, spoken: Spoken) -> kube::Result<Client> {
+fn client(config: &Config, guard: &WriteGate, spoken: Spoken) -> kube::Result<Client> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     // A request is two frames: with Nagle's algorithm the second waits for the API server's delayed acknowledgement, 40 ms.

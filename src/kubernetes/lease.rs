@@ -43,11 +43,11 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 /// How long this process may write: as a leader, until its lease would have to be renewed. A process that was paused
 /// finds that its term has passed before it can write anything more.
 #[derive(Debug)]
-pub struct Term {
+pub struct LeadershipTerm {
     until: Mutex<Option<Instant>>,
 }
 
-impl Term {
+impl LeadershipTerm {
     /// A term that has not begun.
     pub fn new() -> Arc<Self> {
         Arc::new(Self { until: Mutex::new(None) })
@@ -85,7 +85,7 @@ pub struct Candidate {
     connect: Connect,
     client: Client,
     namespace: String,
-    term: Arc<Term>,
+    term: Arc<LeadershipTerm>,
     identity: String,
     clock: fn() -> Timestamp,
     /// The lease as this candidate wrote it last, if it has led since.
@@ -104,7 +104,7 @@ impl Candidate {
         connect: Connect,
         namespace: &str,
         identity: String,
-        term: Arc<Term>,
+        term: Arc<LeadershipTerm>,
         clock: fn() -> Timestamp,
     ) -> Result<Self, kube::Error> {
         let (client, namespace) = (connect()?, namespace.to_owned());
@@ -339,12 +339,12 @@ mod tests {
     use super::*;
 
     fn candidate() -> Candidate {
-        candidate_at(&Server::default(), Term::new())
+        candidate_at(&FakeLeaseServer::default(), LeadershipTerm::new())
     }
 
     /// An API server with one Lease, that answers as it is told to.
     #[derive(Clone, Default)]
-    struct Server {
+    struct FakeLeaseServer {
         lease: Arc<Mutex<Option<Value>>>,
         /// How many connections were made.
         connections: Arc<AtomicUsize>,
@@ -358,7 +358,7 @@ mod tests {
         revision: Arc<AtomicUsize>,
     }
 
-    impl Server {
+    impl FakeLeaseServer {
         fn connect(&self) -> Client {
             let (server, number) = (self.clone(), self.connections.fetch_add(1, Ordering::SeqCst) + 1);
             let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
@@ -414,14 +414,14 @@ mod tests {
         http::Response::builder().status(code).body(body).unwrap()
     }
 
-    fn candidate_at(server: &Server, term: Arc<Term>) -> Candidate {
+    fn candidate_at(server: &FakeLeaseServer, term: Arc<LeadershipTerm>) -> Candidate {
         let server = server.clone();
         let connect = Box::new(move || Ok(server.connect()));
         Candidate::new(connect, "default", "me".to_owned(), term, || Timestamp::UNIX_EPOCH).unwrap()
     }
 
-    async fn leader(server: &Server) -> (Candidate, Arc<Term>) {
-        let term = Term::new();
+    async fn leader(server: &FakeLeaseServer) -> (Candidate, Arc<LeadershipTerm>) {
+        let term = LeadershipTerm::new();
         let mut candidate = candidate_at(server, term.clone());
         candidate.acquire(|| panic!("nobody else is there")).await;
         (candidate, term)
@@ -429,7 +429,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_renewal_that_hangs_is_given_up_after_some_seconds_and_made_over_a_new_connection() {
-        let server = Server::default();
+        let server = FakeLeaseServer::default();
         let (mut candidate, term) = leader(&server).await;
         let begun = Instant::now();
         server.hang(1);
@@ -446,7 +446,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn leadership_ends_ten_seconds_after_the_last_renewal() {
         for broken in [false, true] {
-            let server = Server::default();
+            let server = FakeLeaseServer::default();
             let (mut candidate, term) = leader(&server).await;
             let begun = Instant::now();
             server.broken.store(broken, Ordering::SeqCst);
@@ -460,7 +460,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn renews_with_one_request_and_looks_only_when_the_lease_was_changed() {
-        let server = Server::default();
+        let server = FakeLeaseServer::default();
         let (mut candidate, term) = leader(&server).await;
         let before = server.requests.load(Ordering::SeqCst);
         let minute = tokio::time::timeout(Duration::from_secs(61), candidate.hold(|| {})).await;
@@ -470,7 +470,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_in_an_older_state_ends_the_term_and_is_claimed_anew() {
-        let server = Server::default();
+        let server = FakeLeaseServer::default();
         let (mut candidate, term) = leader(&server).await;
         let _ = tokio::time::timeout(Duration::from_secs(21), candidate.hold(|| {})).await;
         assert!(term.holds());

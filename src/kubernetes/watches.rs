@@ -47,7 +47,7 @@ use tokio::{
 
 use super::{
     call::{CallError, CallFailure, call_within},
-    http2::{Http2ClientPool, Stream},
+    http2::{Http2ClientPool, WatchClient},
 };
 use crate::tenancy::access::Access;
 
@@ -83,13 +83,13 @@ impl WatchPool {
     }
 
     /// A watch of `source`. It asks nothing before its first event is waited for.
-    pub fn watch<T: Watched>(self: &Arc<Self>, source: Source<T>) -> Watch<T> {
+    pub fn watch<T: Watched>(self: &Arc<Self>, source: WatchSource<T>) -> Watch<T> {
         Watch {
             live: Live::new(self),
             source,
             stream: None,
             silent: None,
-            state: State::Unknown,
+            state: WatchState::Unknown,
             failures: 0,
             broken: false,
             pause: None,
@@ -147,14 +147,14 @@ pub trait Watched: Clone + DeserializeOwned + Send + 'static {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(bound(deserialize = ""))]
 pub struct Metadata<K> {
-    metadata: Fields,
+    metadata: WatchFields,
     #[serde(skip)]
     kind: PhantomData<fn() -> K>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Fields {
+struct WatchFields {
     name: String,
     resource_version: String,
     deletion_timestamp: Option<IgnoredAny>,
@@ -216,7 +216,7 @@ impl<S: ApiScope> Watched for DeserializeGuard<Registry<S>> {
 }
 
 /// What a watch is over: the objects of one kind, in one namespace or in all.
-pub struct Source<T> {
+pub struct WatchSource<T> {
     path: String,
     what: &'static str,
     labels: Option<String>,
@@ -225,7 +225,7 @@ pub struct Source<T> {
     kind: PhantomData<fn() -> T>,
 }
 
-impl<T> Source<T> {
+impl<T> WatchSource<T> {
     fn of<K: Resource<DynamicType = ()>>(what: &'static str, namespace: Option<&str>) -> Self {
         let path = K::url_path(&(), namespace);
         Self { path, what, labels: None, fields: None, access: None, kind: PhantomData }
@@ -252,56 +252,56 @@ impl<T> Source<T> {
     }
 }
 
-impl<S: ApiScope> Source<DeserializeGuard<Registry<S>>> {
+impl<S: ApiScope> WatchSource<DeserializeGuard<Registry<S>>> {
     /// All registries of a scope.
     pub fn registries() -> Self {
         Self::of::<Registry<S>>(S::PLURAL, None)
     }
 }
 
-impl Source<Metadata<Namespace>> {
+impl WatchSource<Metadata<Namespace>> {
     /// Namespaces.
     pub fn namespaces() -> Self {
         Self::of::<Namespace>("namespaces", None)
     }
 }
 
-impl Source<RoleBinding> {
+impl WatchSource<RoleBinding> {
     /// Role bindings in all namespaces.
     pub fn role_bindings() -> Self {
         Self::of::<RoleBinding>("rolebindings", None)
     }
 }
 
-impl Source<Metadata<ClusterRole>> {
+impl WatchSource<Metadata<ClusterRole>> {
     /// Cluster roles.
     pub fn cluster_roles() -> Self {
         Self::of::<ClusterRole>("clusterroles", None)
     }
 }
 
-impl Source<Secret> {
+impl WatchSource<Secret> {
     /// Whole Secrets of a namespace.
     pub fn secrets(access: &Arc<Access>, namespace: &Arc<str>) -> Self {
         Self::of::<Secret>("secrets", Some(namespace)).with_access(access, namespace)
     }
 }
 
-impl Source<Metadata<Secret>> {
+impl WatchSource<Metadata<Secret>> {
     /// The metadata of a namespace's Secrets.
     pub fn secrets_metadata(access: &Arc<Access>, namespace: &Arc<str>) -> Self {
         Self::of::<Secret>("secrets", Some(namespace)).with_access(access, namespace)
     }
 }
 
-impl Source<Metadata<ConfigMap>> {
+impl WatchSource<Metadata<ConfigMap>> {
     /// The metadata of a namespace's ConfigMaps.
     pub fn config_maps_metadata(access: &Arc<Access>, namespace: &Arc<str>) -> Self {
         Self::of::<ConfigMap>("configmaps", Some(namespace)).with_access(access, namespace)
     }
 }
 
-impl<T: Watched> Source<T> {
+impl<T: Watched> WatchSource<T> {
     fn list(&self, next: Option<String>) -> Result<Request<Vec<u8>>, kube::Error> {
         let params = ListParams {
             label_selector: self.labels.clone(),
@@ -344,11 +344,11 @@ impl<T: Watched> Source<T> {
 /// One watch. It goes on for ever: after a failure it says so, and goes on after a pause.
 pub struct Watch<T> {
     live: Live,
-    source: Source<T>,
-    stream: Option<Stream>,
+    source: WatchSource<T>,
+    stream: Option<WatchClient>,
     /// The connection that gave no answer last.
     silent: Option<usize>,
-    state: State<T>,
+    state: WatchState<T>,
     /// In a row.
     failures: u32,
     /// Whether it broke off since the store was last known to have its version.
@@ -357,7 +357,7 @@ pub struct Watch<T> {
     pause: Option<Duration>,
 }
 
-enum State<T> {
+enum WatchState<T> {
     /// Nothing is known.
     Unknown,
     /// A list goes on at that page, the first one if there is none.
@@ -381,7 +381,7 @@ struct Changes {
 }
 
 /// What a step comes to: nothing to be told yet, an event, or a failure.
-type Step<T> = Result<Option<Event<T>>, CallError>;
+type WatchStep<T> = Result<Option<Event<T>>, CallError>;
 
 impl<T: Watched> Watch<T> {
     /// The next event. An error is told once, for whom it concerns; it was logged, and the watch goes on after a pause.
@@ -398,48 +398,48 @@ impl<T: Watched> Watch<T> {
         }
     }
 
-    async fn step(&mut self) -> Step<T> {
-        match std::mem::replace(&mut self.state, State::Unknown) {
-            State::Unknown => {
-                self.state = State::Listing { next: None };
+    async fn step(&mut self) -> WatchStep<T> {
+        match std::mem::replace(&mut self.state, WatchState::Unknown) {
+            WatchState::Unknown => {
+                self.state = WatchState::Listing { next: None };
                 Ok(Some(Event::Init))
             }
-            State::Listing { next } => self.list(next).await,
-            State::Listed { mut items, next, version } => match items.next() {
+            WatchState::Listing { next } => self.list(next).await,
+            WatchState::Listed { mut items, next, version } => match items.next() {
                 Some(item) => {
-                    self.state = State::Listed { items, next, version };
+                    self.state = WatchState::Listed { items, next, version };
                     Ok(Some(Event::InitApply(item)))
                 }
                 None if next.is_some() => {
-                    self.state = State::Listing { next };
+                    self.state = WatchState::Listing { next };
                     Ok(None)
                 }
                 None => {
-                    self.state = State::Known { version };
+                    self.state = WatchState::Known { version };
                     Ok(Some(Event::InitDone))
                 }
             },
-            State::Known { version } => {
+            WatchState::Known { version } => {
                 let opened = self.open(&version).await;
                 match opened {
-                    Ok(changes) => self.state = State::Open { version, changes },
+                    Ok(changes) => self.state = WatchState::Open { version, changes },
                     Err(error) => return Err(self.keep_unless_gone(version, error)),
                 }
                 Ok(None)
             }
-            State::Open { version, changes } => self.read(version, changes).await,
+            WatchState::Open { version, changes } => self.read(version, changes).await,
         }
     }
 
     /// A list that fails begins anew: its pages are those of one version.
-    async fn list(&mut self, next: Option<String>) -> Step<T> {
+    async fn list(&mut self, next: Option<String>) -> WatchStep<T> {
         let request = self.source.list(next)?;
         let client = self.connect().await?;
         let list: ObjectList<T> = self.answered(client.request(request)).await?;
         let next = list.metadata.continue_.filter(|token| !token.is_empty());
         let version = list.metadata.resource_version.unwrap_or_default();
         self.failures = 0;
-        self.state = State::Listed { items: list.items.into_iter(), next, version };
+        self.state = WatchState::Listed { items: list.items.into_iter(), next, version };
         Ok(None)
     }
 
@@ -492,23 +492,23 @@ impl<T: Watched> Watch<T> {
         answer
     }
 
-    async fn read(&mut self, version: String, mut changes: Changes) -> Step<T> {
+    async fn read(&mut self, version: String, mut changes: Changes) -> WatchStep<T> {
         let until = changes.opened + self.live.0.renewal(changes.spread);
         let read = timeout_at(until, changes.body.read_until(b'\n', &mut changes.line)).await;
         match read {
             // There may be more watches by now, and each the longer for it.
             Err(_) if Instant::now() < changes.opened + self.live.0.renewal(changes.spread) => {
-                self.state = State::Open { version, changes };
+                self.state = WatchState::Open { version, changes };
                 Ok(None)
             }
             Err(_) => {
-                self.state = State::Known { version };
+                self.state = WatchState::Known { version };
                 Ok(None)
             }
             Ok(Err(error)) => {
                 self.broken = true;
                 self.live.0.broken.notify_one();
-                self.state = State::Known { version };
+                self.state = WatchState::Known { version };
                 Err(kube::Error::ReadEvents(error).into())
             }
             Ok(Ok(_)) if changes.line.ends_with(b"\n") => {
@@ -520,10 +520,10 @@ impl<T: Watched> Watch<T> {
     }
 
     /// The API server ends a watch at its time, and when it shuts down.
-    fn ended(&mut self, version: String, changes: &Changes) -> Step<T> {
+    fn ended(&mut self, version: String, changes: &Changes) -> WatchStep<T> {
         self.broken = true;
         self.live.0.broken.notify_one();
-        self.state = State::Known { version };
+        self.state = WatchState::Known { version };
         if changes.opened.elapsed() < SHORTEST {
             return Err(kube::Error::ReadEvents(io::ErrorKind::UnexpectedEof.into()).into());
         }
@@ -531,7 +531,7 @@ impl<T: Watched> Watch<T> {
         Ok(None)
     }
 
-    fn changed(&mut self, mut version: String, mut changes: Changes) -> Step<T> {
+    fn changed(&mut self, mut version: String, mut changes: Changes) -> WatchStep<T> {
         let line = std::mem::take(&mut changes.line);
         let event = match serde_json::from_slice::<WatchEvent<T>>(&line).map_err(kube::Error::SerdeError)? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => Some(Event::Apply(object)),
@@ -549,14 +549,14 @@ impl<T: Watched> Watch<T> {
         {
             newer.clone_into(&mut version);
         }
-        self.state = State::Open { version, changes };
+        self.state = WatchState::Open { version, changes };
         Ok(event)
     }
 
     /// What is known up to a version that the API server has no longer is of no use: it lists anew.
     fn keep_unless_gone(&mut self, version: String, error: CallError) -> CallError {
         let gone = error.failure() == CallFailure::Gone;
-        self.state = if gone { State::Unknown } else { State::Known { version } };
+        self.state = if gone { WatchState::Unknown } else { WatchState::Known { version } };
         error
     }
 

@@ -30,15 +30,15 @@ pub struct Health {
     started: Instant,
     /// Milliseconds after `started` at which the event loop last turned.
     turned: AtomicU64,
-    readiness: Mutex<Readiness>,
-    guard: Mutex<Option<Guarded>>,
+    readiness: Mutex<ReadyState>,
+    guard: Mutex<Option<GuardState>>,
 }
 
 /// What the self-check of the policies has come to: in force, or what is missing.
-pub type Guarded = Result<(), String>;
+pub type GuardState = Result<(), String>;
 
 #[derive(Debug, Default)]
-struct Readiness {
+struct ReadyState {
     /// Whether this replica leads and has yet to list what there is.
     syncing: bool,
     /// When it last held that this replica could do its part: it was answered, and was not syncing.
@@ -71,12 +71,12 @@ impl Health {
     }
 
     /// Says that the policies are in force, or what is missing; none where that is not known.
-    pub fn guard(&self, guarded: Option<Guarded>) {
+    pub fn guard(&self, guarded: Option<GuardState>) {
         *self.guarded() = guarded;
     }
 
     /// Whether the policies are in force, as far as that is known.
-    pub fn guarded(&self) -> MutexGuard<'_, Option<Guarded>> {
+    pub fn guarded(&self) -> MutexGuard<'_, Option<GuardState>> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,7 +142,7 @@ impl Health {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Readiness> {
+    fn lock(&self) -> MutexGuard<'_, ReadyState> {
         self.readiness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

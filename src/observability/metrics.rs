@@ -20,7 +20,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use registry_api::ConditionType;
-use registry_verdict::object::{Key, Scope, Subject};
+use registry_verdict::object::{RegistryKey, RegistryObject, RegistryScope};
 
 /// Labels of a finished validation.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -133,7 +133,7 @@ pub struct Metrics {
     depth: Gauge,
     in_flight: Gauge,
     leading: Gauge,
-    registries: Registries,
+    registries: RegistryGauges,
     checks: Checks,
 }
 
@@ -163,7 +163,7 @@ impl Metrics {
             depth: Gauge::default(),
             in_flight: Gauge::default(),
             leading: Gauge::default(),
-            registries: Registries::default(),
+            registries: RegistryGauges::default(),
             checks: Checks::default(),
         };
         metrics.registry = Arc::new(metrics.registered());
@@ -218,7 +218,7 @@ impl Metrics {
     }
 
     /// A validation ended: Ready with that reason, or not.
-    pub fn validated(&self, scope: Scope, ready: &str, reason: &'static str) {
+    pub fn validated(&self, scope: RegistryScope, ready: &str, reason: &'static str) {
         let result = match ready {
             "True" => "usable",
             "False" => "unusable",
@@ -299,19 +299,19 @@ impl Metrics {
     }
 
     /// What is known of a registry now.
-    pub fn registry(&self, subject: &Subject) {
+    pub fn registry(&self, subject: &RegistryObject) {
         self.registries.lock().insert(subject.key.clone(), Gauges::of(subject));
     }
 
     /// A registry is gone.
-    pub fn forget(&self, key: &Key) {
+    pub fn forget(&self, key: &RegistryKey) {
         self.registries.lock().remove(key);
     }
 }
 
 /// The gauges of each registry, kept small and encoded only when they are asked for.
 #[derive(Clone, Debug, Default)]
-struct Registries(Arc<Mutex<std::collections::HashMap<Key, Gauges>>>);
+struct RegistryGauges(Arc<Mutex<std::collections::HashMap<RegistryKey, Gauges>>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Gauges {
@@ -321,7 +321,7 @@ struct Gauges {
 }
 
 impl Gauges {
-    fn of(subject: &Subject) -> Self {
+    fn of(subject: &RegistryObject) -> Self {
         let status = &subject.status;
         Self {
             ready: status.is_true(ConditionType::Ready),
@@ -331,8 +331,8 @@ impl Gauges {
     }
 }
 
-impl Registries {
-    fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<Key, Gauges>> {
+impl RegistryGauges {
+    fn lock(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<RegistryKey, Gauges>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -359,7 +359,7 @@ impl Registries {
     }
 }
 
-impl Collector for Registries {
+impl Collector for RegistryGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let ready = ("registry_ready", "1 while the registry is Ready", None);
         self.encode_gauge(&mut encoder, ready, |gauges| Some(f64::from(u8::from(gauges.ready))))?;
@@ -373,17 +373,17 @@ impl Collector for Registries {
 
 /// What the operator finds out about the cluster; absent until it has.
 #[derive(Clone, Debug, Default)]
-struct Checks(Arc<Mutex<Checked>>);
+struct Checks(Arc<Mutex<LastCheck>>);
 
 #[derive(Debug, Default)]
-struct Checked {
+struct LastCheck {
     guard_in_force: Option<bool>,
     mutators: Option<usize>,
     addresses: BTreeMap<&'static str, bool>,
 }
 
 impl Checks {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Checked> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, LastCheck> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,13 +24,13 @@ use tokio::{
     time::Instant,
 };
 
-use self::connections::{Bounds, Connections, Place};
-pub use crate::observability::health::{Guarded, Health};
+use self::connections::{Bounds, ConnectionSlot, Connections};
+pub use crate::observability::health::{GuardState, Health};
 use crate::observability::{exposition::Format, metrics::Metrics};
 
 /// Bounds of what clients may take, which anybody in the cluster may be.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
+struct ClientLimits {
     connections: Bounds,
     /// The header of the one request of a connection has come by then.
     header: Duration,
@@ -39,7 +39,7 @@ struct Limits {
 }
 
 /// A kubelet waits a second for an answer, Prometheus ten by default.
-const LIMITS: Limits = Limits {
+const LIMITS: ClientLimits = ClientLimits {
     connections: Bounds { others: 48, scrapes: 16 },
     header: Duration::from_secs(5),
     response: Duration::from_secs(10),
@@ -62,10 +62,10 @@ pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, health: Arc<Health>, metrics: Metrics) {
-    serve_within(LIMITS, listener, Answers { health, metrics, shared: Mutex::default() }).await;
+    serve_within(LIMITS, listener, ServedAnswers { health, metrics, shared: Mutex::default() }).await;
 }
 
-async fn serve_within(limits: Limits, listener: TcpListener, answers: Answers) {
+async fn serve_within(limits: ClientLimits, listener: TcpListener, answers: ServedAnswers) {
     let (answers, connections) = (Arc::new(answers), Connections::new(limits.connections));
     let mut refused = false;
     loop {
@@ -86,7 +86,13 @@ async fn serve_within(limits: Limits, listener: TcpListener, answers: Answers) {
 }
 
 /// Answers one request. A connection for each makes a bound of time for all that a client may do; it costs a scraper little.
-async fn serve_one(limits: Limits, stream: TcpStream, peer: SocketAddr, place: Place, answers: Arc<Answers>) {
+async fn serve_one(
+    limits: ClientLimits,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: ConnectionSlot,
+    answers: Arc<ServedAnswers>,
+) {
     let answer = service_fn(|request: Request<Incoming>| {
         if request.uri().path() == METRICS {
             place.scrape();
@@ -111,15 +117,15 @@ async fn serve_one(limits: Limits, stream: TcpStream, peer: SocketAddr, place: P
 const METRICS: &str = "/metrics";
 
 /// What is answered.
-struct Answers {
+struct ServedAnswers {
     health: Arc<Health>,
     metrics: Metrics,
-    shared: Mutex<Shared>,
+    shared: Mutex<SharedTexts>,
 }
 
 /// The newest texts that somebody may still be reading.
 #[derive(Default)]
-struct Shared {
+struct SharedTexts {
     prometheus: Weak<Exposition>,
     openmetrics: Weak<Exposition>,
 }
@@ -139,7 +145,7 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-fn guard(guarded: Option<&Guarded>) -> Response<Full<Bytes>> {
+fn guard(guarded: Option<&GuardState>) -> Response<Full<Bytes>> {
     match guarded {
         Some(Ok(())) => text(StatusCode::OK, "the admission policies are in force\n".into()),
         Some(Err(gap)) => text(
@@ -154,7 +160,7 @@ fn guard(guarded: Option<&Guarded>) -> Response<Full<Bytes>> {
     }
 }
 
-impl Answers {
+impl ServedAnswers {
     fn to<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into());
@@ -222,9 +228,9 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use registry_verdict::object::Subject;
+    use registry_verdict::object::RegistryObject;
 
-    const SHORT: Limits = Limits {
+    const SHORT: ClientLimits = ClientLimits {
         connections: Bounds { others: 48, scrapes: 16 },
         header: Duration::from_millis(500),
         response: Duration::from_millis(1500),
@@ -237,11 +243,11 @@ mod tests {
         for number in 0..2_000_u32 {
             let name = format!("a-registry-{number}-{}", "x".repeat(3_000));
             let metadata = kube::api::ObjectMeta { name: Some(name), ..kube::api::ObjectMeta::default() };
-            metrics.registry(&Subject::of_metadata::<System>(metadata));
+            metrics.registry(&RegistryObject::of_metadata::<System>(metadata));
         }
         let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let answers = Answers { health: Health::new(), metrics, shared: Mutex::default() };
+        let answers = ServedAnswers { health: Health::new(), metrics, shared: Mutex::default() };
         tokio::spawn(serve_within(SHORT, listener, answers));
         address
     }
@@ -311,7 +317,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_who_ask_at_the_same_time_share_one_text() {
-        let answers = Answers { health: Health::new(), metrics: Metrics::new(), shared: Mutex::default() };
+        let answers =
+            ServedAnswers { health: Health::new(), metrics: Metrics::new(), shared: Mutex::default() };
         let text = |format| answers.rendered(format).unwrap();
         let first = text(Format::Prometheus);
         assert!(Arc::ptr_eq(&first, &text(Format::Prometheus)));

@@ -11,7 +11,7 @@ use std::{
 };
 
 use kube::Client;
-use registry_verdict::object::Key;
+use registry_verdict::object::RegistryKey;
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinError, JoinSet},
@@ -19,19 +19,19 @@ use tokio::{
 };
 
 use super::{
-    Availability, Told,
+    DeliveryEvent, PullSecrets,
     deliver::Secrets,
-    follow::{Sight, follow},
-    offer::{Offer, Offered, Verdict, says_the_same},
-    place::{Belongs, NoHost, Place},
-    places::{Offers, Places},
-    plan::{Plan, Standing, Wish, plan},
-    worker::{News, Report, Step, work},
+    follow::{NamespaceEvent, follow},
+    offer::{DeliveryVerdict, Offered, PullSecretSpec, says_the_same},
+    place::{NamespaceState, NoHost, Ownership},
+    places::{NamespaceStates, Offers},
+    plan::{DeliveryPlan, DeliveryState, DesiredSecret, plan},
+    worker::{DeliveryReport, DeliveryStep, News, work},
 };
 use crate::{
     kubernetes::watches::WatchPool,
     observability::metrics::Metrics,
-    queue::{Limits, Queue},
+    queue::{Queue, QueueLimits},
     tenancy::{audience::Audience, audiences::Audiences},
 };
 
@@ -51,26 +51,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub enum PullSecretChange {
     /// What the status of these registries says of their availability may be outdated.
-    Counts(Vec<Key>),
+    Counts(Vec<RegistryKey>),
     /// The pull Secrets of a registry that is being deleted are gone.
-    Removed(Key),
+    Removed(RegistryKey),
 }
 
 /// The delivery, before it runs.
 pub struct Delivery {
     client: Client,
     watches: Arc<WatchPool>,
-    availability: Arc<Availability>,
+    availability: Arc<PullSecrets>,
     metrics: Metrics,
-    inbox: mpsc::UnboundedReceiver<Told>,
+    inbox: mpsc::UnboundedReceiver<DeliveryEvent>,
 }
 
 impl Delivery {
     pub(super) fn new(
         (client, watches): (Client, Arc<WatchPool>),
-        availability: Arc<Availability>,
+        availability: Arc<PullSecrets>,
         metrics: Metrics,
-        inbox: mpsc::UnboundedReceiver<Told>,
+        inbox: mpsc::UnboundedReceiver<DeliveryEvent>,
     ) -> Self {
         Self { client, watches, availability, metrics, inbox }
     }
@@ -78,7 +78,7 @@ impl Delivery {
     /// Runs until dropped. Everything that it started ends with it.
     pub async fn run(mut self, changes: mpsc::Sender<PullSecretChange>) {
         let (sights, mut seen) = mpsc::channel(SIGHTS);
-        let mut controller = Controller::new(&self, changes, sights);
+        let mut controller = DeliveryController::new(&self, changes, sights);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -95,34 +95,34 @@ impl Delivery {
     }
 }
 
-struct Controller {
+struct DeliveryController {
     client: Client,
     watches: Arc<WatchPool>,
-    availability: Arc<Availability>,
+    availability: Arc<PullSecrets>,
     metrics: Metrics,
     changes: mpsc::Sender<PullSecretChange>,
-    sights: mpsc::Sender<Sight>,
+    sights: mpsc::Sender<NamespaceEvent>,
     offers: Offers,
     /// Which of them are for whom.
     audiences: Audiences,
     /// Those whose Secrets are to go.
-    clearing: HashSet<Key>,
+    clearing: HashSet<RegistryKey>,
     /// Registries that can't be read, with their uids.
-    unreadable: HashMap<Key, Arc<str>>,
-    places: Places,
+    unreadable: HashMap<RegistryKey, Arc<str>>,
+    places: NamespaceStates,
     /// Namespaces, by tenant. No registry is asked.
     queue: Queue<Arc<str>, Arc<str>, NoHost>,
-    workers: JoinSet<Report>,
+    workers: JoinSet<DeliveryReport>,
     synced: bool,
     /// Since when something may have to be told.
     untold: Option<Instant>,
 }
 
-impl Controller {
+impl DeliveryController {
     fn new(
         delivery: &Delivery,
         changes: mpsc::Sender<PullSecretChange>,
-        sights: mpsc::Sender<Sight>,
+        sights: mpsc::Sender<NamespaceEvent>,
     ) -> Self {
         Self {
             client: delivery.client.clone(),
@@ -135,37 +135,37 @@ impl Controller {
             audiences: Audiences::default(),
             clearing: HashSet::new(),
             unreadable: HashMap::new(),
-            places: Places::default(),
-            queue: Queue::new(Limits { places: PLACES, at_a_host: PLACES }),
+            places: NamespaceStates::default(),
+            queue: Queue::new(QueueLimits { places: PLACES, at_a_host: PLACES }),
             workers: JoinSet::new(),
             synced: false,
             untold: None,
         }
     }
 
-    fn heed(&mut self, told: Told) {
+    fn heed(&mut self, told: DeliveryEvent) {
         match told {
-            Told::Offer(offer) => self.offered(*offer),
-            Told::Unreadable(key, uid) => {
+            DeliveryEvent::Offer(offer) => self.offered(*offer),
+            DeliveryEvent::Unreadable(key, uid) => {
                 self.unreadable.insert(key.clone(), uid);
                 self.withdrawn(&key);
             }
-            Told::Gone(key) => self.gone(&key),
-            Told::Verdict(key, verdict) => self.judged(&key, verdict),
-            Told::Namespace(namespace) => self.namespace(&namespace),
-            Told::Left(namespace) => self.left(&namespace),
-            Told::Synced => self.synced = true,
+            DeliveryEvent::Gone(key) => self.gone(&key),
+            DeliveryEvent::Verdict(key, verdict) => self.judged(&key, verdict),
+            DeliveryEvent::Namespace(namespace) => self.namespace(&namespace),
+            DeliveryEvent::Left(namespace) => self.left(&namespace),
+            DeliveryEvent::Synced => self.synced = true,
         }
     }
 
-    fn gone(&mut self, key: &Key) {
+    fn gone(&mut self, key: &RegistryKey) {
         if let Some(uid) = self.unreadable.remove(key) {
             self.affected(&uid, &Audience::All);
         }
         self.withdrawn(key);
     }
 
-    fn offered(&mut self, offer: Offer) {
+    fn offered(&mut self, offer: PullSecretSpec) {
         let key = offer.key.clone();
         if let Some(uid) = self.unreadable.remove(&key) {
             self.affected(&uid, &offer.audience);
@@ -183,7 +183,7 @@ impl Controller {
         }
     }
 
-    fn insert(&mut self, offer: Offer, verdict: Option<Verdict>, clearing: Option<Instant>) {
+    fn insert(&mut self, offer: PullSecretSpec, verdict: Option<DeliveryVerdict>, clearing: Option<Instant>) {
         let (key, uid, audience) = (offer.key.clone(), offer.uid.clone(), offer.audience.clone());
         self.audiences.insert(&key, &audience);
         if clearing.is_some() {
@@ -193,7 +193,7 @@ impl Controller {
         self.affected(&uid, &audience);
     }
 
-    fn withdrawn(&mut self, key: &Key) -> Option<Offered> {
+    fn withdrawn(&mut self, key: &RegistryKey) -> Option<Offered> {
         let gone = self.offers.remove(key)?;
         self.audiences.remove(key, &gone.offer.audience);
         self.clearing.remove(key);
@@ -201,7 +201,7 @@ impl Controller {
         Some(gone)
     }
 
-    fn judged(&mut self, key: &Key, verdict: Verdict) {
+    fn judged(&mut self, key: &RegistryKey, verdict: DeliveryVerdict) {
         let Some(offered) = self.offers.get_mut(key).filter(|offered| offered.offer.uid == verdict.uid)
         else {
             return;
@@ -239,10 +239,12 @@ impl Controller {
         match &after {
             Some(tenant) => match self.places.get_mut(name).filter(|place| place.tenant().is_some()) {
                 Some(place) => {
-                    place.belongs = Belongs::To(tenant.clone());
+                    place.belongs = Ownership::To(tenant.clone());
                     self.places.changed(name, &self.offers);
                 }
-                None => self.places.insert(name, Place::new(Belongs::To(tenant.clone())), &self.offers),
+                None => {
+                    self.places.insert(name, NamespaceState::new(Ownership::To(tenant.clone())), &self.offers)
+                }
             },
             None => self.forget(name),
         }
@@ -272,12 +274,12 @@ impl Controller {
 
     fn left(&mut self, name: &Arc<str>) {
         if self.availability.access.open_tenant(name).is_none() {
-            self.places.insert(name, Place::new(Belongs::Left), &self.offers);
+            self.places.insert(name, NamespaceState::new(Ownership::Left), &self.offers);
             self.now(name);
         }
     }
 
-    fn saw(&mut self, Sight { namespace, what }: Sight) {
+    fn saw(&mut self, NamespaceEvent { namespace, what }: NamespaceEvent) {
         let Some(place) = self.places.get_mut(&namespace).filter(|place| place.watch.is_some()) else {
             return;
         };
@@ -313,16 +315,16 @@ impl Controller {
             if let Some(step) = step {
                 self.start(name, step);
             } else {
-                let again = self.places.get(&name).and_then(Place::next_check);
+                let again = self.places.get(&name).and_then(NamespaceState::next_check);
                 self.queue.done(&name, Instant::now(), again);
             }
         }
     }
 
     /// What is to be done in a namespace, if anything.
-    fn step(&mut self, name: &Arc<str>) -> Option<Step> {
-        let Belongs::To(tenant) = self.places.get(name)?.belongs.clone() else {
-            return Some(Step::Leave);
+    fn step(&mut self, name: &Arc<str>) -> Option<DeliveryStep> {
+        let Ownership::To(tenant) = self.places.get(name)?.belongs.clone() else {
+            return Some(DeliveryStep::Leave);
         };
         let wishes = self.wishes(&tenant);
         let follow = || self.follow(name);
@@ -335,14 +337,15 @@ impl Controller {
         }
         let foreign = place.foreign();
         let Some(scene) = &mut place.scene else {
-            place.standings = wishes.iter().map(|wish| (wish.registry.clone(), Standing::Away)).collect();
-            return wishes.is_empty().then_some(Step::Look);
+            place.standings =
+                wishes.iter().map(|wish| (wish.registry.clone(), DeliveryState::Away)).collect();
+            return wishes.is_empty().then_some(DeliveryStep::Look);
         };
         scene.foreign = foreign;
         scene.remember(std::mem::take(&mut place.held), &wishes);
         place.held = scene.held.clone();
         scene.unreadable = self.unreadable.values().cloned().collect();
-        let Plan { actions, standings } = plan(&wishes, scene);
+        let DeliveryPlan { actions, standings } = plan(&wishes, scene);
         place.standings = standings;
         place.keep_checks(&wishes);
         if wishes.is_empty() && actions.is_empty() {
@@ -354,10 +357,10 @@ impl Controller {
         if news {
             self.untold.get_or_insert(now);
         }
-        (!actions.is_empty() || !checks.is_empty()).then_some(Step::Work(actions, checks))
+        (!actions.is_empty() || !checks.is_empty()).then_some(DeliveryStep::Work(actions, checks))
     }
 
-    fn wishes(&self, tenant: &Arc<str>) -> Vec<Wish> {
+    fn wishes(&self, tenant: &Arc<str>) -> Vec<DesiredSecret> {
         self.availability.access.with_census(|census| {
             let reached = self.audiences.of_tenant(tenant, census.namespaces_of(tenant));
             reached.filter_map(|key| self.offers.get(key)?.wish()).collect()
@@ -370,21 +373,21 @@ impl Controller {
         tokio::spawn(watch).abort_handle()
     }
 
-    fn start(&mut self, namespace: Arc<str>, step: Step) {
+    fn start(&mut self, namespace: Arc<str>, step: DeliveryStep) {
         let access = self.availability.access.clone();
         let secrets = Secrets::of(self.client.clone(), access, namespace.clone());
         let metrics = self.metrics.clone();
         self.workers.spawn(async move { work(&secrets, namespace, step, &metrics).await });
     }
 
-    fn file(&mut self, report: Result<Report, JoinError>) {
-        let Report { namespace, news, error } = match report {
+    fn file(&mut self, report: Result<DeliveryReport, JoinError>) {
+        let DeliveryReport { namespace, news, error } = match report {
             Ok(report) => report,
             Err(error) => return tracing::error!(%error, "a pull Secret worker failed"),
         };
         self.untold.get_or_insert_with(Instant::now);
         let now = Instant::now();
-        if matches!((&news, self.places.get(&namespace)), (News::Gone, Some(place)) if place.belongs == Belongs::Left)
+        if matches!((&news, self.places.get(&namespace)), (News::Gone, Some(place)) if place.belongs == Ownership::Left)
         {
             self.places.remove(&namespace, &self.offers);
         }
@@ -406,7 +409,7 @@ impl Controller {
             return;
         }
         let tallies = self.places.take_untold();
-        let keys: Vec<Key> = tallies.iter().map(|(key, _)| key.clone()).collect();
+        let keys: Vec<RegistryKey> = tallies.iter().map(|(key, _)| key.clone()).collect();
         self.metrics.pull_secrets(self.places.there());
         self.availability.count(tallies);
         match self.changes.try_send(PullSecretChange::Counts(keys.clone())) {
@@ -441,7 +444,7 @@ mod tests {
 
     use super::*;
     use crate::{kubernetes::http2::Http2ClientPool, settings::TenantAccess, tenancy::access::Access};
-    use registry_verdict::object::Subject;
+    use registry_verdict::object::RegistryObject;
 
     /// An API server that knows the operator, and nothing else.
     fn client() -> Client {
@@ -456,16 +459,16 @@ mod tests {
     }
 
     /// So many tenants, each with a namespace, and a registry there that asks for a pull Secret.
-    async fn with_tenants(count: usize) -> Controller {
+    async fn with_tenants(count: usize) -> DeliveryController {
         let (client, metrics) = (client(), Metrics::new());
         let access =
             Arc::new(Access::new(client.clone(), TenantAccess::Bound, "registry-system").await.unwrap());
         let config = Config::new("http://127.0.0.1:1".parse().unwrap());
         let clients = Http2ClientPool::new(config, metrics.clone(), client.clone());
         let watches = Arc::new(WatchPool::new(clients, || 0.5));
-        let (_, delivery) = Availability::start(client, watches, access.clone(), metrics);
+        let (_, delivery) = PullSecrets::start(client, watches, access.clone(), metrics);
         let (changes, sights) = (mpsc::channel(1).0, mpsc::channel(1).0);
-        let mut controller = Controller::new(&delivery, changes, sights);
+        let mut controller = DeliveryController::new(&delivery, changes, sights);
         controller.synced = true;
         for number in 0..count {
             access.labelled(namespace(number), format!("tenant-{number}").into());
@@ -480,7 +483,7 @@ mod tests {
         format!("ns-{number}").into()
     }
 
-    fn offer(number: usize, generation: i64) -> Offer {
+    fn offer(number: usize, generation: i64) -> PullSecretSpec {
         let spec = RegistrySpec {
             endpoint: "https://registry.example".to_owned(),
             availability: serde_json::from_value(serde_json::json!({"pullSecret": {"name": "pull"}}))
@@ -491,16 +494,16 @@ mod tests {
         registry.metadata.namespace = Some(namespace(number).to_string());
         registry.metadata.uid = Some(format!("uid-{number}"));
         registry.metadata.generation = Some(generation);
-        Offer::of(&Subject::of(registry))
+        PullSecretSpec::of(&RegistryObject::of(registry))
     }
 
-    fn look(controller: &mut Controller, number: usize) {
+    fn look(controller: &mut DeliveryController, number: usize) {
         controller.step(&namespace(number));
         controller.places.changed(&namespace(number), &controller.offers);
     }
 
     /// The time that a hundred changes of a registry, and of whose its namespace is, take.
-    fn time_of_changes(controller: &mut Controller, generation: i64) -> Duration {
+    fn time_of_changes(controller: &mut DeliveryController, generation: i64) -> Duration {
         let began = Instant::now();
         for number in 0..100 {
             controller.offered(offer(number, generation));
@@ -517,7 +520,7 @@ mod tests {
         let (mut few, mut many) = (with_tenants(100).await, with_tenants(10_000).await);
         few.places.take_untold();
         many.places.take_untold();
-        let least = |controller: &mut Controller| {
+        let least = |controller: &mut DeliveryController| {
             (2..12).map(|generation| time_of_changes(controller, generation)).min().unwrap_or_default()
         };
         let (with_few, with_many) = (least(&mut few), least(&mut many));

@@ -15,8 +15,8 @@ use registry_verdict::backoff::Backoff;
 use thiserror::Error;
 
 use super::{
-    plan::Action,
-    secret::{Content, Found, Version, selector},
+    plan::SecretAction,
+    secret::{FoundSecret, PullSecretContent, SecretVersion, selector},
 };
 use crate::{
     kubernetes::call::{CallError, CallFailure, call},
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub enum After {
     /// A Secret of the operator's own.
-    Own(Found),
+    Own(FoundSecret),
     /// No Secret.
     Nothing,
     /// A Secret of somebody else.
@@ -84,17 +84,17 @@ impl Secrets {
     }
 
     /// The operator's own Secrets.
-    pub async fn own(&self) -> Result<Vec<(Arc<str>, Found)>, DeliveryError> {
+    pub async fn own(&self) -> Result<Vec<(Arc<str>, FoundSecret)>, DeliveryError> {
         self.when_bound(|| self.list()).await
     }
 
     /// Carries an action out.
-    pub async fn carry_out(&self, action: &Action) -> Result<After, DeliveryError> {
+    pub async fn carry_out(&self, action: &SecretAction) -> Result<After, DeliveryError> {
         self.when_bound(|| async {
             match action {
-                Action::Create { name, content } => self.create(name, content).await,
-                Action::Change { name, at, content } => self.change(name, at, content).await,
-                Action::Delete { name, at } => self.delete(name, at).await,
+                SecretAction::Create { name, content } => self.create(name, content).await,
+                SecretAction::Change { name, at, content } => self.change(name, at, content).await,
+                SecretAction::Delete { name, at } => self.delete(name, at).await,
             }
         })
         .await
@@ -103,7 +103,7 @@ impl Secrets {
     /// Whose Secret has that name now.
     pub async fn inspect(&self, name: &str) -> Result<After, DeliveryError> {
         let there = answered(self.api.get_opt(name)).await?;
-        Ok(there.map_or(After::Nothing, |secret| Found::of(&secret).map_or(After::Foreign, After::Own)))
+        Ok(there.map_or(After::Nothing, |secret| FoundSecret::of(&secret).map_or(After::Foreign, After::Own)))
     }
 
     /// Removes all of the operator's own Secrets, and then its access. What it has no right to, it can't remove.
@@ -121,14 +121,14 @@ impl Secrets {
         Ok(self.access.revoke(&self.namespace).await?)
     }
 
-    async fn list(&self) -> Result<Vec<(Arc<str>, Found)>, DeliveryError> {
+    async fn list(&self) -> Result<Vec<(Arc<str>, FoundSecret)>, DeliveryError> {
         let listed = answered(self.api.list(&ListParams::default().labels(&selector()))).await?;
-        let found = |secret: Secret| Some((secret.name_any().into(), Found::of(&secret)?));
+        let found = |secret: Secret| Some((secret.name_any().into(), FoundSecret::of(&secret)?));
         Ok(listed.items.into_iter().filter_map(found).collect())
     }
 
     /// Not by an apply: that would make a Secret that somebody else has the operator's own.
-    async fn create(&self, name: &str, content: &Content) -> Result<After, DeliveryError> {
+    async fn create(&self, name: &str, content: &PullSecretContent) -> Result<After, DeliveryError> {
         let params =
             PostParams { field_manager: Some(PULL_SECRET_MANAGER.to_owned()), ..PostParams::default() };
         let secret = serde_json::from_value(content.manifest(name, None)).map_err(unreadable)?;
@@ -138,13 +138,18 @@ impl Secrets {
         }
     }
 
-    async fn change(&self, name: &str, at: &Version, content: &Content) -> Result<After, DeliveryError> {
+    async fn change(
+        &self,
+        name: &str,
+        at: &SecretVersion,
+        content: &PullSecretContent,
+    ) -> Result<After, DeliveryError> {
         let params = PatchParams::apply(PULL_SECRET_MANAGER).force();
         let patch = Patch::Apply(content.manifest(name, Some(at)));
         as_written(&answered(self.api.patch(name, &params, &patch)).await?, content)
     }
 
-    async fn delete(&self, name: &str, at: &Version) -> Result<After, DeliveryError> {
+    async fn delete(&self, name: &str, at: &SecretVersion) -> Result<After, DeliveryError> {
         let preconditions = Some(Preconditions {
             uid: Some(at.uid.clone()),
             resource_version: Some(at.resource_version.clone()),
@@ -175,8 +180,8 @@ impl Secrets {
 }
 
 /// What does not come out as it was written is not written again and again.
-fn as_written(secret: &Secret, content: &Content) -> Result<After, DeliveryError> {
-    let found = Found::of(secret).filter(|found| found.says(content));
+fn as_written(secret: &Secret, content: &PullSecretContent) -> Result<After, DeliveryError> {
+    let found = FoundSecret::of(secret).filter(|found| found.says(content));
     found.map(After::Own).ok_or(DeliveryError::Altered)
 }
 

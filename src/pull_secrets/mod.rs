@@ -30,8 +30,8 @@ use kube::Client;
 use registry_api::{RegistryStatus, status::AvailabilityStatus};
 use registry_probe::Credentials;
 use registry_verdict::{
-    assess::{AvailabilityReport, Outcome},
-    object::{Key, Subject},
+    assess::{AvailabilityReport, ValidationOutcome},
+    object::{RegistryKey, RegistryObject},
 };
 use tokio::sync::mpsc;
 
@@ -41,7 +41,7 @@ pub use self::{
 };
 use self::{
     note::Tally,
-    offer::{Offer, Verdict, holding, pull_secret},
+    offer::{DeliveryVerdict, PullSecretSpec, holding, pull_secret},
 };
 use crate::{
     kubernetes::watches::WatchPool,
@@ -51,30 +51,30 @@ use crate::{
 pub use note::sample_notes;
 
 /// What the rest of the operator tells the delivery, and asks it.
-pub struct Availability {
+pub struct PullSecrets {
     access: Arc<Access>,
-    told: mpsc::UnboundedSender<Told>,
-    known: Mutex<Known>,
+    told: mpsc::UnboundedSender<DeliveryEvent>,
+    known: Mutex<DeliveryKnowledge>,
 }
 
 #[derive(Default)]
-struct Known {
-    tallies: HashMap<Key, Tally>,
+struct DeliveryKnowledge {
+    tallies: HashMap<RegistryKey, Tally>,
     cleared: HashSet<Arc<str>>,
 }
 
 /// What the delivery is told.
-enum Told {
-    Offer(Box<Offer>),
-    Unreadable(Key, Arc<str>),
-    Gone(Key),
-    Verdict(Key, Verdict),
+enum DeliveryEvent {
+    Offer(Box<PullSecretSpec>),
+    Unreadable(RegistryKey, Arc<str>),
+    Gone(RegistryKey),
+    Verdict(RegistryKey, DeliveryVerdict),
     Namespace(Arc<str>),
     Left(Arc<str>),
     Synced,
 }
 
-impl Availability {
+impl PullSecrets {
     /// Nothing is known yet. Nothing is delivered before the delivery runs.
     pub fn start(
         client: Client,
@@ -88,34 +88,34 @@ impl Availability {
     }
 
     /// A registry is there, in this state.
-    pub fn seen(&self, subject: &Subject) {
-        let offer = Offer::of(subject);
+    pub fn seen(&self, subject: &RegistryObject) {
+        let offer = PullSecretSpec::of(subject);
         if !offer.is_clearing() {
             self.lock().cleared.remove(&offer.uid);
         }
-        self.tell(Told::Offer(Box::new(offer)));
+        self.tell(DeliveryEvent::Offer(Box::new(offer)));
     }
 
     /// A registry is there, and can't be read: what it asks for is not known, so what it has stays.
-    pub fn unreadable(&self, subject: &Subject) {
-        self.tell(Told::Unreadable(subject.key.clone(), subject.uid.as_str().into()));
+    pub fn unreadable(&self, subject: &RegistryObject) {
+        self.tell(DeliveryEvent::Unreadable(subject.key.clone(), subject.uid.as_str().into()));
     }
 
     /// A registry is gone.
-    pub fn gone(&self, key: &Key, uid: &str) {
+    pub fn gone(&self, key: &RegistryKey, uid: &str) {
         let mut known = self.lock();
         known.cleared.remove(uid);
         known.tallies.remove(key);
         drop(known);
-        self.tell(Told::Gone(key.clone()));
+        self.tell(DeliveryEvent::Gone(key.clone()));
     }
 
     /// A registry was validated, with these credentials.
     pub fn judged(
         &self,
-        subject: &Subject,
+        subject: &RegistryObject,
         status: &RegistryStatus,
-        outcome: Outcome,
+        outcome: ValidationOutcome,
         used: Option<&Credentials>,
     ) {
         if pull_secret(subject).is_none() {
@@ -123,24 +123,24 @@ impl Availability {
         }
         if let Some(holding) = holding(subject, status, outcome, used) {
             let verdict =
-                Verdict { uid: subject.uid.as_str().into(), generation: subject.generation, holding };
-            self.tell(Told::Verdict(subject.key.clone(), verdict));
+                DeliveryVerdict { uid: subject.uid.as_str().into(), generation: subject.generation, holding };
+            self.tell(DeliveryEvent::Verdict(subject.key.clone(), verdict));
         }
     }
 
     /// A namespace became, or ceased to be, a tenant's, or is being deleted.
     pub fn namespace(&self, namespace: &Arc<str>) {
-        self.tell(Told::Namespace(namespace.clone()));
+        self.tell(DeliveryEvent::Namespace(namespace.clone()));
     }
 
     /// A namespace that is there, and in which the operator is still bound, is nobody's.
     pub fn left(&self, namespace: Arc<str>) {
-        self.tell(Told::Left(namespace));
+        self.tell(DeliveryEvent::Left(namespace));
     }
 
     /// All registries and all tenants' namespaces have been listed.
     pub fn synced(&self) {
-        self.tell(Told::Synced);
+        self.tell(DeliveryEvent::Synced);
     }
 
     /// Whether that registry, which is being deleted or asks for no pull Secret any more, has none left.
@@ -149,7 +149,7 @@ impl Availability {
     }
 
     /// What is to be said of a registry's availability now.
-    pub fn report(&self, subject: &Subject) -> AvailabilityReport {
+    pub fn report(&self, subject: &RegistryObject) -> AvailabilityReport {
         let reach = self.access.with_census(|census| census.reach(&Audience::of(subject)));
         let tally = self.lock().tallies.get(&subject.key).cloned().unwrap_or_default();
         let asks = pull_secret(subject);
@@ -161,7 +161,7 @@ impl Availability {
         AvailabilityReport { counts, note: note::note(&subject.key, asks, &reach, &tally) }
     }
 
-    fn count(&self, tallies: Vec<(Key, Tally)>) {
+    fn count(&self, tallies: Vec<(RegistryKey, Tally)>) {
         let mut known = self.lock();
         for (key, tally) in tallies {
             if tally == Tally::default() {
@@ -177,11 +177,11 @@ impl Availability {
     }
 
     /// The delivery ends with the controller, and then has no use for news.
-    fn tell(&self, told: Told) {
+    fn tell(&self, told: DeliveryEvent) {
         let _ = self.told.send(told);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, DeliveryKnowledge> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

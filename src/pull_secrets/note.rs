@@ -9,11 +9,11 @@ use std::{
 
 use registry_api::TENANT_LABEL;
 use registry_verdict::{
-    object::{Key, Scope},
+    object::{RegistryKey, RegistryScope},
     text::listed_up_to,
 };
 
-use super::plan::Standing;
+use super::plan::DeliveryState;
 use crate::tenancy::audience::Reach;
 
 /// How the wishes of one registry stand, over all namespaces.
@@ -23,7 +23,7 @@ pub struct Tally {
     pub there: usize,
     foreign: BTreeSet<Arc<str>>,
     /// Each with the registry that has the name there.
-    yields: BTreeMap<Arc<str>, Key>,
+    yields: BTreeMap<Arc<str>, RegistryKey>,
     stuck: BTreeSet<Arc<str>>,
     contested: BTreeSet<Arc<str>>,
 }
@@ -39,37 +39,37 @@ pub struct Trouble {
 
 impl Tally {
     /// Counts one namespace in.
-    pub fn add(&mut self, namespace: &Arc<str>, standing: &Standing, trouble: Trouble) {
+    pub fn add(&mut self, namespace: &Arc<str>, standing: &DeliveryState, trouble: Trouble) {
         match standing {
-            Standing::There => self.there += 1,
-            Standing::Foreign => drop(self.foreign.insert(namespace.clone())),
-            Standing::Yields(winner) => drop(self.yields.insert(namespace.clone(), winner.clone())),
-            Standing::Away if trouble.stuck && !trouble.contested => {
+            DeliveryState::There => self.there += 1,
+            DeliveryState::Foreign => drop(self.foreign.insert(namespace.clone())),
+            DeliveryState::Yields(winner) => drop(self.yields.insert(namespace.clone(), winner.clone())),
+            DeliveryState::Away if trouble.stuck && !trouble.contested => {
                 self.stuck.insert(namespace.clone());
             }
-            Standing::Away => {}
+            DeliveryState::Away => {}
         }
-        if trouble.contested && matches!(standing, Standing::There | Standing::Away) {
+        if trouble.contested && matches!(standing, DeliveryState::There | DeliveryState::Away) {
             self.contested.insert(namespace.clone());
         }
     }
 
     /// Takes a namespace out that was counted in with that standing.
-    pub fn remove(&mut self, namespace: &str, standing: &Standing) {
+    pub fn remove(&mut self, namespace: &str, standing: &DeliveryState) {
         match standing {
-            Standing::There => self.there -= 1,
-            Standing::Foreign => drop(self.foreign.remove(namespace)),
-            Standing::Yields(_) => drop(self.yields.remove(namespace)),
-            Standing::Away => drop(self.stuck.remove(namespace)),
+            DeliveryState::There => self.there -= 1,
+            DeliveryState::Foreign => drop(self.foreign.remove(namespace)),
+            DeliveryState::Yields(_) => drop(self.yields.remove(namespace)),
+            DeliveryState::Away => drop(self.stuck.remove(namespace)),
         }
         self.contested.remove(namespace);
     }
 }
 
 /// What somebody should know; none if all is well.
-pub fn note(registry: &Key, secret: Option<&str>, reach: &Reach, tally: &Tally) -> Option<String> {
+pub fn note(registry: &RegistryKey, secret: Option<&str>, reach: &Reach, tally: &Tally) -> Option<String> {
     let mut notes = Vec::new();
-    if registry.scope() == Scope::System && !reach.unknown.is_empty() {
+    if registry.scope() == RegistryScope::System && !reach.unknown.is_empty() {
         let names = listed_up_to(reach.unknown.iter().map(|tenant| &**tenant), "or", NAMED);
         notes.push(format!("no namespace has the label {TENANT_LABEL} with the value {names}"));
     }
@@ -79,7 +79,7 @@ pub fn note(registry: &Key, secret: Option<&str>, reach: &Reach, tally: &Tally) 
     (!notes.is_empty()).then(|| notes.join("; "))
 }
 
-fn undelivered(registry: &Key, secret: &str, tally: &Tally) -> Vec<String> {
+fn undelivered(registry: &RegistryKey, secret: &str, tally: &Tally) -> Vec<String> {
     let places = |names: &BTreeSet<Arc<str>>| (!names.is_empty()).then(|| namespaces(registry, names));
     let foreign = places(&tally.foreign).map(|places| {
         format!(
@@ -106,20 +106,20 @@ fn undelivered(registry: &Key, secret: &str, tally: &Tally) -> Vec<String> {
 
 /// Why another registry has the name. A SystemRegistry yields to none but another one, so none names a tenant's registry to
 /// everyone.
-fn precedence(registry: &Key, winner: Option<&Key>) -> String {
-    let name = winner.map_or_else(|| "another registry".to_owned(), Key::to_string);
-    let why = match (registry.scope(), winner.map(Key::scope)) {
-        (Scope::Tenant, Some(Scope::System)) => ", and system scope takes precedence",
+fn precedence(registry: &RegistryKey, winner: Option<&RegistryKey>) -> String {
+    let name = winner.map_or_else(|| "another registry".to_owned(), RegistryKey::to_string);
+    let why = match (registry.scope(), winner.map(RegistryKey::scope)) {
+        (RegistryScope::Tenant, Some(RegistryScope::System)) => ", and system scope takes precedence",
         _ => " and is older",
     };
     format!("{name} has the same spec.availability.pullSecret.name{why}")
 }
 
-fn namespaces(registry: &Key, names: &BTreeSet<Arc<str>>) -> String {
+fn namespaces(registry: &RegistryKey, names: &BTreeSet<Arc<str>>) -> String {
     match (registry.scope(), names.len()) {
-        (Scope::System, 1) => "1 namespace".to_owned(),
-        (Scope::System, count) => format!("{count} namespaces"),
-        (Scope::Tenant, count) => {
+        (RegistryScope::System, 1) => "1 namespace".to_owned(),
+        (RegistryScope::System, count) => format!("{count} namespaces"),
+        (RegistryScope::Tenant, count) => {
             let noun = if count == 1 { "namespace" } else { "namespaces" };
             format!("{noun} {}", listed_up_to(names.iter().map(|name| &**name), "and", NAMED))
         }
@@ -131,21 +131,21 @@ const NAMED: usize = 5;
 
 /// Returns every sentence that [`note`] makes, with the values of a sample: docs/messages.md.
 pub fn sample_notes() -> Vec<String> {
-    let system = Key::System { name: "packs".into() };
-    let tenant = Key::Tenant { namespace: "team-a".into(), name: "packs".into() };
-    let older = Key::Tenant { namespace: "team-b".into(), name: "charts".into() };
+    let system = RegistryKey::System { name: "packs".into() };
+    let tenant = RegistryKey::Tenant { namespace: "team-a".into(), name: "packs".into() };
+    let older = RegistryKey::Tenant { namespace: "team-b".into(), name: "charts".into() };
     let reach = Reach { unknown: vec!["team-x".into()], ..Reach::default() };
     let mut notes = vec![note(&system, None, &reach, &Tally::default())];
     let calm = Trouble::default();
     let stuck = Trouble { stuck: true, contested: false };
     let contested = Trouble { stuck: false, contested: true };
     for (registry, standing, trouble) in [
-        (&system, Standing::Foreign, calm),
-        (&tenant, Standing::Foreign, calm),
-        (&tenant, Standing::Yields(system.clone()), calm),
-        (&tenant, Standing::Yields(older), calm),
-        (&tenant, Standing::Away, stuck),
-        (&tenant, Standing::There, contested),
+        (&system, DeliveryState::Foreign, calm),
+        (&tenant, DeliveryState::Foreign, calm),
+        (&tenant, DeliveryState::Yields(system.clone()), calm),
+        (&tenant, DeliveryState::Yields(older), calm),
+        (&tenant, DeliveryState::Away, stuck),
+        (&tenant, DeliveryState::There, contested),
     ] {
         let mut tally = Tally::default();
         tally.add(&"team-a".into(), &standing, trouble);
@@ -158,15 +158,15 @@ pub fn sample_notes() -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn system() -> Key {
-        Key::System { name: "packs".into() }
+    fn system() -> RegistryKey {
+        RegistryKey::System { name: "packs".into() }
     }
 
-    fn tenant() -> Key {
-        Key::Tenant { namespace: "team-a".into(), name: "packs".into() }
+    fn tenant() -> RegistryKey {
+        RegistryKey::Tenant { namespace: "team-a".into(), name: "packs".into() }
     }
 
-    fn tally_of(standing: &Standing, namespaces: usize, trouble: Trouble) -> Tally {
+    fn tally_of(standing: &DeliveryState, namespaces: usize, trouble: Trouble) -> Tally {
         let mut tally = Tally::default();
         for number in 0..namespaces {
             tally.add(&format!("ns-{number}").into(), standing, trouble);
@@ -174,17 +174,17 @@ mod tests {
         tally
     }
 
-    fn tally(standing: &Standing, namespaces: usize) -> Tally {
+    fn tally(standing: &DeliveryState, namespaces: usize) -> Tally {
         tally_of(standing, namespaces, Trouble { stuck: true, contested: false })
     }
 
-    fn says(registry: &Key, tally: &Tally) -> String {
+    fn says(registry: &RegistryKey, tally: &Tally) -> String {
         note(registry, Some("pull"), &Reach::default(), tally).unwrap_or_default()
     }
 
     #[test]
     fn says_nothing_where_all_is_well() {
-        let tally = tally(&Standing::There, 3);
+        let tally = tally(&DeliveryState::There, 3);
         assert_eq!(says(&system(), &tally), "");
         assert_eq!(tally.there, 3);
     }
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn names_no_tenants_namespace_to_everyone() {
         assert_eq!(
-            says(&system(), &tally(&Standing::Foreign, 2)),
+            says(&system(), &tally(&DeliveryState::Foreign, 2)),
             "pull Secret pull not created in 2 namespaces: a Secret with that name exists and is not managed by \
              registry-operator"
         );
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn names_a_tenants_own_namespaces_to_it() {
-        let standing = Standing::Yields(system());
+        let standing = DeliveryState::Yields(system());
         let why = "SystemRegistry packs has the same spec.availability.pullSecret.name, and system scope takes \
                    precedence";
         for (namespaces, names) in [
@@ -225,8 +225,8 @@ mod tests {
 
     #[test]
     fn names_the_older_registry() {
-        let older = Key::Tenant { namespace: "team-b".into(), name: "charts".into() };
-        let said = says(&tenant(), &tally(&Standing::Yields(older), 1));
+        let older = RegistryKey::Tenant { namespace: "team-b".into(), name: "charts".into() };
+        let said = says(&tenant(), &tally(&DeliveryState::Yields(older), 1));
         assert!(
             said.ends_with(
                 ": TenantRegistry team-b/charts has the same spec.availability.pullSecret.name and is older"
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn says_that_a_secret_could_not_be_written() {
-        let said = says(&tenant(), &tally(&Standing::Away, 1));
+        let said = says(&tenant(), &tally(&DeliveryState::Away, 1));
         assert_eq!(
             said,
             "pull Secret pull not up to date in namespace ns-0: failed to write it; see the operator's log"
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn says_that_another_client_keeps_changing_a_secret() {
         let contested = Trouble { stuck: true, contested: true };
-        for standing in [Standing::There, Standing::Away] {
+        for standing in [DeliveryState::There, DeliveryState::Away] {
             let said = says(&tenant(), &tally_of(&standing, 1, contested));
             assert_eq!(
                 said,

@@ -6,22 +6,22 @@ use k8s_openapi::jiff::Timestamp;
 use registry_api::{ConditionType, Reason, RegistryStatus};
 use registry_probe::{Credentials, Endpoint};
 use registry_verdict::{
-    assess::Outcome,
-    object::{Key, Subject},
+    assess::ValidationOutcome,
+    object::{RegistryKey, RegistryObject},
 };
 use tokio::time::Instant;
 
 use super::{
-    plan::{Holding, Wish},
-    secret::Content,
+    plan::{DesiredContent, DesiredSecret},
+    secret::PullSecretContent,
 };
 use crate::tenancy::audience::Audience;
 
 /// What a registry says of its availability.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Offer {
+pub struct PullSecretSpec {
     /// Which registry.
-    pub key: Key,
+    pub key: RegistryKey,
     /// Its uid.
     pub uid: Arc<str>,
     created: Option<Timestamp>,
@@ -36,18 +36,18 @@ pub struct Offer {
 
 /// What one validation of a registry means for its pull Secrets.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub struct DeliveryVerdict {
     /// Of which registry.
     pub uid: Arc<str>,
     /// Of which version of its spec.
     pub generation: i64,
     /// What it means.
-    pub holding: Holding,
+    pub holding: DesiredContent,
 }
 
-impl Offer {
+impl PullSecretSpec {
     /// What that registry says.
-    pub fn of(subject: &Subject) -> Self {
+    pub fn of(subject: &RegistryObject) -> Self {
         let name = pull_secret(subject).filter(|_| !subject.deleting);
         Self {
             key: subject.key.clone(),
@@ -68,7 +68,7 @@ impl Offer {
 }
 
 /// The name of the pull Secret that a registry asks for.
-pub fn pull_secret(subject: &Subject) -> Option<&str> {
+pub fn pull_secret(subject: &RegistryObject) -> Option<&str> {
     let availability = subject.spec.availability.as_ref()?;
     availability.pull_secret.as_ref().map(|secret| secret.name.as_str())
 }
@@ -76,17 +76,17 @@ pub fn pull_secret(subject: &Subject) -> Option<&str> {
 /// A registry that asks for pull Secrets, and its newest verdict; or one whose Secrets are all to go, and since when.
 pub struct Offered {
     /// What it says.
-    pub offer: Offer,
+    pub offer: PullSecretSpec,
     /// Its newest verdict.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<DeliveryVerdict>,
     /// Since when its Secrets are to go.
     pub clearing: Option<Instant>,
 }
 
 impl Offered {
     /// The Secret that it wishes for, if it does.
-    pub fn wish(&self) -> Option<Wish> {
-        Some(Wish {
+    pub fn wish(&self) -> Option<DesiredSecret> {
+        Some(DesiredSecret {
             registry: self.offer.key.clone(),
             uid: self.offer.uid.clone(),
             created: self.offer.created,
@@ -96,21 +96,24 @@ impl Offered {
     }
 
     /// What was proven of an older spec is not known to hold of this one; and a suspended registry stays as it is.
-    pub fn holding(&self) -> Holding {
+    pub fn holding(&self) -> DesiredContent {
         match &self.verdict {
             Some(verdict) if verdict.generation == self.offer.generation && !self.offer.suspended => {
                 verdict.holding.clone()
             }
-            _ => Holding::Unknown,
+            _ => DesiredContent::Unknown,
         }
     }
 }
 
 /// Whether the same Secrets follow from both.
-pub fn says_the_same(one: &Holding, other: &Holding) -> bool {
+pub fn says_the_same(one: &DesiredContent, other: &DesiredContent) -> bool {
     match (one, other) {
-        (Holding::Nothing, Holding::Nothing) | (Holding::Unknown, Holding::Unknown) => true,
-        (Holding::Proven(one), Holding::Proven(other)) => one.fingerprint() == other.fingerprint(),
+        (DesiredContent::Nothing, DesiredContent::Nothing)
+        | (DesiredContent::Unknown, DesiredContent::Unknown) => true,
+        (DesiredContent::Proven(one), DesiredContent::Proven(other)) => {
+            one.fingerprint() == other.fingerprint()
+        }
         _ => false,
     }
 }
@@ -121,26 +124,34 @@ pub fn says_the_same(one: &Holding, other: &Holding) -> bool {
 /// for nor against them: while it leaves the registry Ready nothing changes; after that, what is there stays, for a registry
 /// that comes back is of no use to who has lost his credentials for it meanwhile.
 pub fn holding(
-    subject: &Subject,
+    subject: &RegistryObject,
     status: &RegistryStatus,
-    outcome: Outcome,
+    outcome: ValidationOutcome,
     used: Option<&Credentials>,
-) -> Option<Holding> {
+) -> Option<DesiredContent> {
     let validated = status
         .condition(ConditionType::CredentialsValidated)
         .is_some_and(|condition| condition.reason == Reason::Validated.as_str());
     if validated {
-        return Some(proven(subject, used).unwrap_or(Holding::Nothing));
+        return Some(proven(subject, used).unwrap_or(DesiredContent::Nothing));
     }
     match outcome {
-        Outcome::Transient { .. } | Outcome::Postponed { .. } if status.is_true(ConditionType::Ready) => None,
-        Outcome::Transient { .. } | Outcome::Postponed { .. } => Some(Holding::Unknown),
-        Outcome::Usable | Outcome::Rejected { .. } | Outcome::Definite => Some(Holding::Nothing),
+        ValidationOutcome::Transient { .. } | ValidationOutcome::Postponed { .. }
+            if status.is_true(ConditionType::Ready) =>
+        {
+            None
+        }
+        ValidationOutcome::Transient { .. } | ValidationOutcome::Postponed { .. } => {
+            Some(DesiredContent::Unknown)
+        }
+        ValidationOutcome::Usable | ValidationOutcome::Rejected { .. } | ValidationOutcome::Definite => {
+            Some(DesiredContent::Nothing)
+        }
     }
 }
 
-fn proven(subject: &Subject, used: Option<&Credentials>) -> Option<Holding> {
+fn proven(subject: &RegistryObject, used: Option<&Credentials>) -> Option<DesiredContent> {
     let endpoint = Endpoint::parse(&subject.spec.endpoint).ok()?;
-    let content = Content::new(&subject.key, &subject.uid, used?, &endpoint);
-    Some(Holding::Proven(Arc::new(content)))
+    let content = PullSecretContent::new(&subject.key, &subject.uid, used?, &endpoint);
+    Some(DesiredContent::Proven(Arc::new(content)))
 }

@@ -8,16 +8,16 @@ use std::{
     time::Duration,
 };
 
-use registry_verdict::{backoff::Backoff, object::Key};
+use registry_verdict::{backoff::Backoff, object::RegistryKey};
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
     budget::Budget,
     deliver::{After, DeliveryError},
-    follow::Seen,
+    follow::SecretEvent,
     note::Trouble,
-    plan::{Action, Scene, Standing, Wish},
-    secret::Found,
+    plan::{DeliveryState, DesiredSecret, ObservedSecrets, SecretAction},
+    secret::FoundSecret,
     worker::News,
 };
 use crate::queue::Lane;
@@ -31,11 +31,11 @@ const STUCK: u32 = 3;
 const SOONEST_WRITE: Duration = Duration::from_secs(1);
 
 /// A namespace.
-pub struct Place {
+pub struct NamespaceState {
     /// Whose it is.
-    pub belongs: Belongs,
+    pub belongs: Ownership,
     /// What is there; none until it was listed.
-    pub scene: Option<Scene>,
+    pub scene: Option<ObservedSecrets>,
     /// The watch over it, while there is one.
     pub watch: Option<AbortHandle>,
     /// Names that somebody else has, and when to look again.
@@ -43,7 +43,7 @@ pub struct Place {
     /// The uid of the registry that last had a Secret of that name.
     pub held: HashMap<Arc<str>, Arc<str>>,
     /// How the wishes for it stand.
-    pub standings: Vec<(Key, Standing)>,
+    pub standings: Vec<(RegistryKey, DeliveryState)>,
     /// Failures in a row.
     pub failures: u32,
     /// How often each of the Secrets that were written lately may be written again.
@@ -58,7 +58,7 @@ pub struct Place {
 
 /// Whose a namespace is.
 #[derive(Clone, PartialEq)]
-pub enum Belongs {
+pub enum Ownership {
     /// It is that tenant's.
     To(Arc<str>),
     /// It is nobody's any more, and is being left.
@@ -72,15 +72,15 @@ struct Check {
     looks: u32,
 }
 
-impl Drop for Place {
+impl Drop for NamespaceState {
     fn drop(&mut self) {
         self.unwatch();
     }
 }
 
-impl Place {
+impl NamespaceState {
     /// A namespace of which nothing is known yet.
-    pub fn new(belongs: Belongs) -> Self {
+    pub fn new(belongs: Ownership) -> Self {
         Self {
             belongs,
             scene: None,
@@ -99,8 +99,8 @@ impl Place {
     /// Whose it is; none while it is being left.
     pub fn tenant(&self) -> Option<&Arc<str>> {
         match &self.belongs {
-            Belongs::To(tenant) => Some(tenant),
-            Belongs::Left => None,
+            Ownership::To(tenant) => Some(tenant),
+            Ownership::Left => None,
         }
     }
 
@@ -127,15 +127,15 @@ impl Place {
     }
 
     /// Takes in what its watch saw.
-    pub fn saw(&mut self, what: Seen) {
+    pub fn saw(&mut self, what: SecretEvent) {
         match (what, &mut self.scene) {
-            (Seen::Failed, _) => self.failures = self.failures.saturating_add(1),
-            (Seen::Listed(own, began), _) => {
+            (SecretEvent::Failed, _) => self.failures = self.failures.saturating_add(1),
+            (SecretEvent::Listed(own, began), _) => {
                 self.list(own, began);
                 self.failures = 0;
             }
-            (Seen::There(name, found), Some(scene)) => scene.there(name, found),
-            (Seen::Gone(name, uid), Some(scene)) => scene.gone(&name, &uid),
+            (SecretEvent::There(name, found), Some(scene)) => scene.there(name, found),
+            (SecretEvent::Gone(name, uid), Some(scene)) => scene.gone(&name, &uid),
             (_, None) => {}
         }
     }
@@ -146,7 +146,7 @@ impl Place {
     }
 
     /// Forgets names that nobody wants any more.
-    pub fn keep_checks(&mut self, wishes: &[Wish]) {
+    pub fn keep_checks(&mut self, wishes: &[DesiredSecret]) {
         self.foreign.retain(|name, _| wishes.iter().any(|wish| wish.name == *name));
     }
 
@@ -169,7 +169,7 @@ impl Place {
     /// Takes in what a worker found.
     pub fn learn(&mut self, news: News, now: Instant) {
         match news {
-            News::Scene(own) => self.scene = Some(Scene { own, ..Scene::default() }),
+            News::Scene(own) => self.scene = Some(ObservedSecrets { own, ..ObservedSecrets::default() }),
             News::Names(names) => {
                 for (name, after) in names {
                     self.learn_of(name, after, now);
@@ -181,10 +181,15 @@ impl Place {
 
     /// Those of the writes that are made now, and whether it is news which Secrets are fought about: the other writes wait,
     /// since somebody keeps undoing them.
-    pub fn afford(&mut self, namespace: &str, actions: Vec<Action>, now: Instant) -> (Vec<Action>, bool) {
+    pub fn afford(
+        &mut self,
+        namespace: &str,
+        actions: Vec<SecretAction>,
+        now: Instant,
+    ) -> (Vec<SecretAction>, bool) {
         self.budgets.retain(|_, budget| !budget.is_full(now));
         let budgets = &mut self.budgets;
-        let affordable = |action: &Action| {
+        let affordable = |action: &SecretAction| {
             budgets.entry(action.name().clone()).or_insert_with(|| Budget::new(now)).take(now)
         };
         let actions = actions.into_iter().filter(affordable).collect();
@@ -220,7 +225,7 @@ impl Place {
 
     /// Takes in a list that was asked for at that time. What is newer than the list stays; what was written since, and is not
     /// in it, is looked at.
-    fn list(&mut self, mut own: HashMap<Arc<str>, Found>, began: Instant) {
+    fn list(&mut self, mut own: HashMap<Arc<str>, FoundSecret>, began: Instant) {
         for (name, known) in self.scene.take().map(|scene| scene.own).unwrap_or_default() {
             match own.get(&name) {
                 Some(listed) if !known.is_newer_than(listed) => {}
@@ -232,7 +237,7 @@ impl Place {
             }
         }
         self.written.clear();
-        self.scene = Some(Scene { own, ..Scene::default() });
+        self.scene = Some(ObservedSecrets { own, ..ObservedSecrets::default() });
     }
 
     fn learn_of(&mut self, name: Arc<str>, after: After, now: Instant) {
@@ -276,8 +281,8 @@ impl Place {
     }
 }
 
-impl Scene {
-    fn there(&mut self, name: Arc<str>, found: Found) {
+impl ObservedSecrets {
+    fn there(&mut self, name: Arc<str>, found: FoundSecret) {
         if !self.own.get(&name).is_some_and(|known| known.is_newer_than(&found)) {
             self.own.insert(name, found);
         }
@@ -293,15 +298,15 @@ impl Scene {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pull_secrets::secret::Version;
+    use crate::pull_secrets::secret::SecretVersion;
 
-    fn found(version: u64) -> Found {
-        let version = Version { uid: "secret".into(), resource_version: version.to_string() };
-        Found::example("registry", version)
+    fn found(version: u64) -> FoundSecret {
+        let version = SecretVersion { uid: "secret".into(), resource_version: version.to_string() };
+        FoundSecret::example("registry", version)
     }
 
-    fn written(at: Instant) -> Place {
-        let mut place = Place::new(Belongs::To("team".into()));
+    fn written(at: Instant) -> NamespaceState {
+        let mut place = NamespaceState::new(Ownership::To("team".into()));
         place.learn(News::Scene(HashMap::new()), at);
         place.learn(News::Names(vec![("pull".into(), After::Own(found(7)))]), at);
         place
@@ -311,7 +316,7 @@ mod tests {
     async fn what_was_written_while_a_list_came_in_is_not_taken_to_be_gone() {
         let began = Instant::now();
         let mut place = written(began + Duration::from_millis(1));
-        place.saw(Seen::Listed(HashMap::new(), began));
+        place.saw(SecretEvent::Listed(HashMap::new(), began));
         assert_eq!(place.scene.as_ref().unwrap().own.len(), 1);
         assert_eq!(place.due_checks(), [Arc::from("pull")], "it is looked at");
         place.learn(News::Names(Vec::new()), began);
@@ -324,7 +329,7 @@ mod tests {
     async fn what_a_later_list_has_not_is_gone() {
         let wrote = Instant::now();
         let mut place = written(wrote);
-        place.saw(Seen::Listed(HashMap::new(), wrote + Duration::from_millis(1)));
+        place.saw(SecretEvent::Listed(HashMap::new(), wrote + Duration::from_millis(1)));
         assert!(place.scene.as_ref().unwrap().own.is_empty() && place.due_checks().is_empty());
     }
 
@@ -332,8 +337,8 @@ mod tests {
     async fn an_older_state_takes_the_place_of_no_newer_one() {
         let now = Instant::now();
         let mut place = written(now);
-        place.saw(Seen::There("pull".into(), found(6)));
-        place.saw(Seen::Listed([("pull".into(), found(5))].into(), now));
+        place.saw(SecretEvent::There("pull".into(), found(6)));
+        place.saw(SecretEvent::Listed([("pull".into(), found(5))].into(), now));
         assert_eq!(place.scene.as_ref().unwrap().own["pull"], found(7));
     }
 
@@ -341,7 +346,7 @@ mod tests {
     async fn what_is_seen_after_a_failure_waits() {
         let mut place = written(Instant::now());
         assert_eq!(place.patience(), None);
-        place.saw(Seen::Failed);
+        place.saw(SecretEvent::Failed);
         assert_eq!(place.patience(), Some(Backoff::API_CALL.first()));
     }
 }

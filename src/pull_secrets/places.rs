@@ -6,31 +6,31 @@ use std::{
     sync::Arc,
 };
 
-use registry_verdict::object::Key;
+use registry_verdict::object::RegistryKey;
 
 use super::{
     note::{Tally, Trouble},
     offer::Offered,
-    place::Place,
-    plan::Standing,
+    place::NamespaceState,
+    plan::DeliveryState,
 };
 use crate::tenancy::audiences::remove;
 
 /// The registries that ask for pull Secrets.
-pub type Offers = HashMap<Key, Offered>;
+pub type Offers = HashMap<RegistryKey, Offered>;
 
 /// Namespaces by name. Whoever changes one says so to [`Places::changed`].
 #[derive(Default)]
-pub struct Places {
-    all: HashMap<Arc<str>, Place>,
+pub struct NamespaceStates {
+    all: HashMap<Arc<str>, NamespaceState>,
     counted: HashMap<Arc<str>, Counted>,
     by_tenant: HashMap<Arc<str>, HashSet<Arc<str>>>,
     by_registry: HashMap<Arc<str>, HashSet<Arc<str>>>,
     pending: HashSet<Arc<str>>,
-    tallies: HashMap<Key, Tally>,
+    tallies: HashMap<RegistryKey, Tally>,
     /// Secrets that are where they should be.
     there: usize,
-    untold: HashSet<Key>,
+    untold: HashSet<RegistryKey>,
 }
 
 /// What of a namespace is in the indexes.
@@ -39,14 +39,16 @@ struct Counted {
     tenant: Option<Arc<str>>,
     registries: HashSet<Arc<str>>,
     pending: bool,
-    standings: Vec<(Key, Standing, Trouble)>,
+    standings: Vec<(RegistryKey, DeliveryState, Trouble)>,
 }
 
 impl Counted {
-    fn of(place: &Place, offers: &Offers) -> Self {
-        let trouble =
-            |key: &Key| place.trouble(offers.get(key).and_then(|offered| offered.offer.name.as_ref()));
-        let counted = |(key, standing): &(Key, Standing)| (key.clone(), standing.clone(), trouble(key));
+    fn of(place: &NamespaceState, offers: &Offers) -> Self {
+        let trouble = |key: &RegistryKey| {
+            place.trouble(offers.get(key).and_then(|offered| offered.offer.name.as_ref()))
+        };
+        let counted =
+            |(key, standing): &(RegistryKey, DeliveryState)| (key.clone(), standing.clone(), trouble(key));
         let own = place.scene.iter().flat_map(|scene| scene.own.values());
         Self {
             tenant: place.tenant().cloned(),
@@ -57,19 +59,19 @@ impl Counted {
     }
 }
 
-impl Places {
+impl NamespaceStates {
     /// The namespace of that name.
-    pub fn get(&self, name: &str) -> Option<&Place> {
+    pub fn get(&self, name: &str) -> Option<&NamespaceState> {
         self.all.get(name)
     }
 
     /// The same, to be changed.
-    pub fn get_mut(&mut self, name: &str) -> Option<&mut Place> {
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut NamespaceState> {
         self.all.get_mut(name)
     }
 
     /// Takes a namespace in, in place of what was known of it.
-    pub fn insert(&mut self, name: &Arc<str>, place: Place, offers: &Offers) {
+    pub fn insert(&mut self, name: &Arc<str>, place: NamespaceState, offers: &Offers) {
         self.all.insert(name.clone(), place);
         self.changed(name, offers);
     }
@@ -119,8 +121,8 @@ impl Places {
     }
 
     /// The registries of which something changed since this was last asked, each with how its wishes stand.
-    pub fn take_untold(&mut self) -> Vec<(Key, Tally)> {
-        let tally = |key: Key| {
+    pub fn take_untold(&mut self) -> Vec<(RegistryKey, Tally)> {
+        let tally = |key: RegistryKey| {
             let tally = self.tallies.get(&key).cloned().unwrap_or_default();
             (key, tally)
         };
@@ -128,7 +130,7 @@ impl Places {
     }
 
     /// They could not be told of, and are to be told again.
-    pub fn untold(&mut self, keys: impl IntoIterator<Item = Key>) {
+    pub fn untold(&mut self, keys: impl IntoIterator<Item = RegistryKey>) {
         self.untold.extend(keys);
     }
 
@@ -176,36 +178,39 @@ impl Places {
 mod tests {
     use super::*;
     use crate::pull_secrets::{
-        place::Belongs,
-        plan::Scene,
-        secret::{Found, Version},
+        place::Ownership,
+        plan::ObservedSecrets,
+        secret::{FoundSecret, SecretVersion},
     };
 
-    fn system(name: &str) -> Key {
-        Key::System { name: name.into() }
+    fn system(name: &str) -> RegistryKey {
+        RegistryKey::System { name: name.into() }
     }
 
-    fn place(tenant: &str, uid: &str) -> Place {
-        let version = Version { uid: "secret".into(), resource_version: "7".into() };
-        let mut place = Place::new(Belongs::To(tenant.into()));
-        place.scene =
-            Some(Scene { own: [("pull".into(), Found::example(uid, version))].into(), ..Scene::default() });
-        place.standings = vec![(system("packs"), Standing::There), (system("charts"), Standing::Foreign)];
+    fn place(tenant: &str, uid: &str) -> NamespaceState {
+        let version = SecretVersion { uid: "secret".into(), resource_version: "7".into() };
+        let mut place = NamespaceState::new(Ownership::To(tenant.into()));
+        place.scene = Some(ObservedSecrets {
+            own: [("pull".into(), FoundSecret::example(uid, version))].into(),
+            ..ObservedSecrets::default()
+        });
+        place.standings =
+            vec![(system("packs"), DeliveryState::There), (system("charts"), DeliveryState::Foreign)];
         place
     }
 
     #[test]
     fn what_is_asked_of_all_follows_each() {
-        let (mut places, none) = (Places::default(), Offers::new());
+        let (mut places, none) = (NamespaceStates::default(), Offers::new());
         places.insert(&"a-1".into(), place("a", "uid-1"), &none);
         places.insert(&"a-2".into(), place("a", "uid-1"), &none);
-        places.insert(&"b-1".into(), Place::new(Belongs::To("b".into())), &none);
+        places.insert(&"b-1".into(), NamespaceState::new(Ownership::To("b".into())), &none);
         assert_eq!((places.of_tenant("a").count(), places.of_tenants().count()), (2, 3));
         assert_eq!((places.with_secret_of("uid-1").count(), places.there()), (2, 2));
         assert!(!places.is_without("uid-2"), "b-1 was not looked at yet");
         places.remove(&"b-1".into(), &none);
         assert!(places.is_without("uid-2") && !places.is_without("uid-1"));
-        let told: HashMap<Key, Tally> = places.take_untold().into_iter().collect();
+        let told: HashMap<RegistryKey, Tally> = places.take_untold().into_iter().collect();
         assert_eq!((told.len(), told[&system("packs")].there), (2, 2));
         places.changed(&"a-1".into(), &none);
         assert!(places.take_untold().is_empty(), "nothing has changed");
@@ -213,7 +218,7 @@ mod tests {
 
     #[test]
     fn keeps_nothing_of_what_was_removed() {
-        let (mut places, none) = (Places::default(), Offers::new());
+        let (mut places, none) = (NamespaceStates::default(), Offers::new());
         for number in 0..3 {
             places.insert(&format!("a-{number}").into(), place("a", "uid-1"), &none);
         }

@@ -12,15 +12,15 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
-use registry_verdict::object::Key;
+use registry_verdict::object::RegistryKey;
 
-use super::secret::{Content, Found, Version};
+use super::secret::{FoundSecret, PullSecretContent, SecretVersion};
 
 /// What a registry's pull Secrets are to say.
 #[derive(Clone, Debug)]
-pub enum Holding {
+pub enum DesiredContent {
     /// The credentials that were proven.
-    Proven(Arc<Content>),
+    Proven(Arc<PullSecretContent>),
     /// It is not known just now: what is there stays, and nothing new comes.
     Unknown,
     /// Nothing: there are no proven credentials.
@@ -29,9 +29,9 @@ pub enum Holding {
 
 /// A registry that asks for a pull Secret in a namespace.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct DesiredSecret {
     /// Which registry.
-    pub registry: Key,
+    pub registry: RegistryKey,
     /// Its uid.
     pub uid: Arc<str>,
     /// When it was created.
@@ -39,14 +39,14 @@ pub struct Wish {
     /// The Secret's name.
     pub name: Arc<str>,
     /// What it is to say.
-    pub holding: Holding,
+    pub holding: DesiredContent,
 }
 
 /// What there is in the namespace.
 #[derive(Clone, Debug, Default)]
-pub struct Scene {
+pub struct ObservedSecrets {
     /// The operator's own Secrets.
-    pub own: HashMap<Arc<str>, Found>,
+    pub own: HashMap<Arc<str>, FoundSecret>,
     /// Names of Secrets that are somebody else's.
     pub foreign: HashSet<Arc<str>>,
     /// The uid of the registry that last had a Secret of that name: it may have been deleted, and is made again.
@@ -57,33 +57,33 @@ pub struct Scene {
 
 /// One write.
 #[derive(Clone, Debug)]
-pub enum Action {
+pub enum SecretAction {
     /// There is no Secret of that name.
     Create {
         /// The name.
         name: Arc<str>,
         /// What it says.
-        content: Arc<Content>,
+        content: Arc<PullSecretContent>,
     },
     /// The Secret is in that state, and should say something else.
     Change {
         /// The name.
         name: Arc<str>,
         /// The state.
-        at: Version,
+        at: SecretVersion,
         /// What it should say.
-        content: Arc<Content>,
+        content: Arc<PullSecretContent>,
     },
     /// The Secret is in that state, and should not be there.
     Delete {
         /// The name.
         name: Arc<str>,
         /// The state.
-        at: Version,
+        at: SecretVersion,
     },
 }
 
-impl Action {
+impl SecretAction {
     /// The name of the Secret.
     pub fn name(&self) -> &Arc<str> {
         match self {
@@ -94,7 +94,7 @@ impl Action {
 
 /// What a registry has of its wish, before the actions.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Standing {
+pub enum DeliveryState {
     /// Its Secret is there, as it should be or as it was left.
     There,
     /// It is not there, and should be; or should not.
@@ -102,22 +102,22 @@ pub enum Standing {
     /// Somebody else has a Secret of that name.
     Foreign,
     /// Another registry that asks for the same name takes precedence.
-    Yields(Key),
+    Yields(RegistryKey),
 }
 
 /// What is to be done, and how it stands.
 #[derive(Clone, Debug, Default)]
-pub struct Plan {
+pub struct DeliveryPlan {
     /// The writes, each to another Secret.
-    pub actions: Vec<Action>,
+    pub actions: Vec<SecretAction>,
     /// How each wish stands.
-    pub standings: Vec<(Key, Standing)>,
+    pub standings: Vec<(RegistryKey, DeliveryState)>,
 }
 
 /// Compares what is wished for with what is there.
-pub fn plan(wishes: &[Wish], scene: &Scene) -> Plan {
-    let mut plan = Plan::default();
-    let mut named: BTreeMap<&Arc<str>, Vec<&Wish>> = BTreeMap::new();
+pub fn plan(wishes: &[DesiredSecret], scene: &ObservedSecrets) -> DeliveryPlan {
+    let mut plan = DeliveryPlan::default();
+    let mut named: BTreeMap<&Arc<str>, Vec<&DesiredSecret>> = BTreeMap::new();
     for wish in wishes {
         named.entry(&wish.name).or_default().push(wish);
     }
@@ -129,13 +129,13 @@ pub fn plan(wishes: &[Wish], scene: &Scene) -> Plan {
         let others = claims.iter().filter(|wish| wish.uid != holder.uid);
         plan.standings.extend(others.map(|wish| (wish.registry.clone(), waits(wish, first))));
     }
-    let is_unwanted = |(name, found): &(&Arc<str>, &Found)| {
+    let is_unwanted = |(name, found): &(&Arc<str>, &FoundSecret)| {
         !named.contains_key(name) && !scene.unreadable.contains(&found.registry)
     };
     let mut unwanted: Vec<_> = scene.own.iter().filter(is_unwanted).collect();
     unwanted.sort_by_key(|(name, _)| *name);
     for (name, found) in unwanted {
-        plan.actions.push(Action::Delete { name: name.clone(), at: found.version.clone() });
+        plan.actions.push(SecretAction::Delete { name: name.clone(), at: found.version.clone() });
     }
     plan
 }
@@ -144,68 +144,77 @@ pub fn plan(wishes: &[Wish], scene: &Scene) -> Plan {
 ///
 /// The first has it, whether or not it has anything to put there: otherwise a name would change hands with each of its
 /// failures. But another of them that has it already keeps it until the first has something to put there.
-fn holder<'a>(first: &'a Wish, claims: &[&'a Wish], held: Option<&Arc<str>>) -> &'a Wish {
+fn holder<'a>(
+    first: &'a DesiredSecret,
+    claims: &[&'a DesiredSecret],
+    held: Option<&Arc<str>>,
+) -> &'a DesiredSecret {
     let incumbent = held.and_then(|uid| claims.iter().find(|wish| wish.uid == *uid));
     match incumbent {
-        Some(incumbent) if !matches!(first.holding, Holding::Proven(_)) => incumbent,
+        Some(incumbent) if !matches!(first.holding, DesiredContent::Proven(_)) => incumbent,
         _ => first,
     }
 }
 
 /// How the wish of a registry stands that does not have the name.
-fn waits(wish: &Wish, first: &Wish) -> Standing {
-    if wish.uid == first.uid { Standing::Away } else { Standing::Yields(first.registry.clone()) }
+fn waits(wish: &DesiredSecret, first: &DesiredSecret) -> DeliveryState {
+    if wish.uid == first.uid { DeliveryState::Away } else { DeliveryState::Yields(first.registry.clone()) }
 }
 
-impl Wish {
+impl DesiredSecret {
     /// Who comes first: system scope, then the older, then the lesser uid.
     fn rank(&self) -> (bool, Option<Timestamp>, Arc<str>) {
-        (matches!(self.registry, Key::Tenant { .. }), self.created, self.uid.clone())
+        (matches!(self.registry, RegistryKey::Tenant { .. }), self.created, self.uid.clone())
     }
 }
 
-impl Scene {
+impl ObservedSecrets {
     /// Remembers whose Secrets are there, and forgets it of names that nobody asks for.
-    pub fn remember(&mut self, mut held: HashMap<Arc<str>, Arc<str>>, wishes: &[Wish]) {
+    pub fn remember(&mut self, mut held: HashMap<Arc<str>, Arc<str>>, wishes: &[DesiredSecret]) {
         held.extend(self.own.iter().map(|(name, found)| (name.clone(), found.registry.clone())));
         held.retain(|name, _| wishes.iter().any(|wish| wish.name == *name));
         self.held = held;
     }
 }
 
-impl Plan {
-    fn serve(&mut self, name: &Arc<str>, wish: &Wish, scene: &Scene) {
+impl DeliveryPlan {
+    fn serve(&mut self, name: &Arc<str>, wish: &DesiredSecret, scene: &ObservedSecrets) {
         let (action, standing) = serve(name, wish, scene);
         self.actions.extend(action);
         self.standings.push((wish.registry.clone(), standing));
     }
 }
 
-fn serve(name: &Arc<str>, wish: &Wish, scene: &Scene) -> (Option<Action>, Standing) {
+fn serve(
+    name: &Arc<str>,
+    wish: &DesiredSecret,
+    scene: &ObservedSecrets,
+) -> (Option<SecretAction>, DeliveryState) {
     let Some(found) = scene.own.get(name) else {
         return match &wish.holding {
-            Holding::Nothing | Holding::Unknown => (None, Standing::Away),
-            Holding::Proven(_) if scene.foreign.contains(name) => (None, Standing::Foreign),
-            Holding::Proven(content) => {
-                (Some(Action::Create { name: name.clone(), content: content.clone() }), Standing::Away)
-            }
+            DesiredContent::Nothing | DesiredContent::Unknown => (None, DeliveryState::Away),
+            DesiredContent::Proven(_) if scene.foreign.contains(name) => (None, DeliveryState::Foreign),
+            DesiredContent::Proven(content) => (
+                Some(SecretAction::Create { name: name.clone(), content: content.clone() }),
+                DeliveryState::Away,
+            ),
         };
     };
     if scene.unreadable.contains(&found.registry) {
-        return (None, Standing::Foreign);
+        return (None, DeliveryState::Foreign);
     }
     let (name, at) = (name.clone(), found.version.clone());
     match &wish.holding {
-        Holding::Unknown if found.registry == wish.uid => (None, Standing::There),
+        DesiredContent::Unknown if found.registry == wish.uid => (None, DeliveryState::There),
         // Of this registry before it was restored from a backup, or made anew: it stays until there is something to put there.
-        Holding::Unknown if found.is_named(&wish.registry) => (None, Standing::There),
-        Holding::Proven(content) if found.says(content) => (None, Standing::There),
-        Holding::Proven(content) if found.mendable => {
-            (Some(Action::Change { name, at, content: content.clone() }), Standing::Away)
+        DesiredContent::Unknown if found.is_named(&wish.registry) => (None, DeliveryState::There),
+        DesiredContent::Proven(content) if found.says(content) => (None, DeliveryState::There),
+        DesiredContent::Proven(content) if found.mendable => {
+            (Some(SecretAction::Change { name, at, content: content.clone() }), DeliveryState::Away)
         }
         // It should not be there; or is to be made anew, as a type can't be changed, nor anything of an immutable Secret.
-        Holding::Unknown | Holding::Nothing | Holding::Proven(_) => {
-            (Some(Action::Delete { name, at }), Standing::Away)
+        DesiredContent::Unknown | DesiredContent::Nothing | DesiredContent::Proven(_) => {
+            (Some(SecretAction::Delete { name, at }), DeliveryState::Away)
         }
     }
 }

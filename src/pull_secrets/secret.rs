@@ -13,7 +13,7 @@ use registry_api::{
     spec::{Scope as _, System, Tenant},
 };
 use registry_probe::{Credentials, Endpoint};
-use registry_verdict::object::Key;
+use registry_verdict::object::RegistryKey;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -24,15 +24,15 @@ const ENTRY: &str = ".dockerconfigjson";
 
 /// What makes two Secrets say the same; of no use to who would like to know what that is.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
-pub struct Fingerprint([u8; 32]);
+pub struct SecretFingerprint([u8; 32]);
 
-impl fmt::Debug for Fingerprint {
+impl fmt::Debug for SecretFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fingerprint")
     }
 }
 
-impl Fingerprint {
+impl SecretFingerprint {
     /// Each part goes in with its length, so that no two lists of parts run together.
     fn of(parts: [&[u8]; 3]) -> Self {
         let mut context = Context::new(&SHA256);
@@ -47,35 +47,35 @@ impl Fingerprint {
 }
 
 /// What a registry's pull Secrets hold: the credentials that were proven, for the endpoint that they were proven at.
-pub struct Content {
+pub struct PullSecretContent {
     registry: String,
     uid: Arc<str>,
     json: SecretString,
-    fingerprint: Fingerprint,
+    fingerprint: SecretFingerprint,
 }
 
-impl fmt::Debug for Content {
+impl fmt::Debug for PullSecretContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Content of {}", self.registry)
     }
 }
 
-impl Content {
+impl PullSecretContent {
     /// The pull Secret of that registry.
-    pub fn new(key: &Key, uid: &str, credentials: &Credentials, endpoint: &Endpoint) -> Self {
+    pub fn new(key: &RegistryKey, uid: &str, credentials: &Credentials, endpoint: &Endpoint) -> Self {
         let (registry, json) = (annotation(key), credentials.to_dockerconfigjson(endpoint));
         let fingerprint =
-            Fingerprint::of([uid.as_bytes(), registry.as_bytes(), json.expose_secret().as_bytes()]);
+            SecretFingerprint::of([uid.as_bytes(), registry.as_bytes(), json.expose_secret().as_bytes()]);
         Self { registry, uid: uid.into(), json, fingerprint }
     }
 
     /// What it comes to.
-    pub fn fingerprint(&self) -> Fingerprint {
+    pub fn fingerprint(&self) -> SecretFingerprint {
         self.fingerprint
     }
 
     /// The whole object, under that name. `at` is the version of the Secret that it takes the place of, if any.
-    pub fn manifest(&self, name: &str, at: Option<&Version>) -> Value {
+    pub fn manifest(&self, name: &str, at: Option<&SecretVersion>) -> Value {
         let mut secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": DOCKER_CONFIG,
             "metadata": {
@@ -99,10 +99,10 @@ fn base64(text: &str) -> String {
 }
 
 /// The value of the annotation that tells people whose Secret it is.
-pub fn annotation(key: &Key) -> String {
+pub fn annotation(key: &RegistryKey) -> String {
     match key {
-        Key::System { name } => format!("{}/{name}", System::KIND),
-        Key::Tenant { namespace, name } => format!("{}/{namespace}/{name}", Tenant::KIND),
+        RegistryKey::System { name } => format!("{}/{name}", System::KIND),
+        RegistryKey::Tenant { namespace, name } => format!("{}/{namespace}/{name}", Tenant::KIND),
     }
 }
 
@@ -119,7 +119,7 @@ fn is_of_operator(entry: &ManagedFieldsEntry) -> bool {
 
 /// One state of one Secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Version {
+pub struct SecretVersion {
     /// Which incarnation.
     pub uid: String,
     /// The version of the object in the API server; opaque.
@@ -128,15 +128,15 @@ pub struct Version {
 
 /// A Secret of the operator's own, as it was found.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Found {
+pub struct FoundSecret {
     /// Its state.
-    pub version: Version,
+    pub version: SecretVersion,
     /// The uid of the registry that it belongs to.
     pub registry: Arc<str>,
     /// The registry's scope and name, by the annotation; empty if there is none.
     pub named: Arc<str>,
     /// What it says.
-    pub fingerprint: Fingerprint,
+    pub fingerprint: SecretFingerprint,
     /// Whether it can be made to say something else: its type is the right one, and it is not immutable.
     pub mendable: bool,
     /// Whether it is of the right type.
@@ -148,7 +148,7 @@ pub fn selector() -> String {
     format!("{MANAGED_BY_LABEL}={OPERATOR},{REGISTRY_UID_LABEL}")
 }
 
-impl Found {
+impl FoundSecret {
     /// The operator's own Secret; none if it is somebody else's.
     ///
     /// Labels alone don't make it the operator's: whoever copies a Secret (`kubectl get -o yaml`, a replicator, the syncer of
@@ -163,13 +163,13 @@ impl Found {
         let named = secret.annotations().get(REGISTRY_ANNOTATION).map_or("", String::as_str);
         let fits = secret.type_.as_deref() == Some(DOCKER_CONFIG);
         Some(Self {
-            version: Version {
+            version: SecretVersion {
                 uid: secret.uid().unwrap_or_default(),
                 resource_version: secret.resource_version().unwrap_or_default(),
             },
             registry: registry.as_str().into(),
             named: named.into(),
-            fingerprint: Fingerprint::of([
+            fingerprint: SecretFingerprint::of([
                 registry.as_bytes(),
                 named.as_bytes(),
                 entry.map_or(&[][..], |entry| &entry.0),
@@ -180,12 +180,12 @@ impl Found {
     }
 
     /// Whether it was written for a registry with that key, whose uid may have been another: the annotation names no other.
-    pub fn is_named(&self, key: &Key) -> bool {
+    pub fn is_named(&self, key: &RegistryKey) -> bool {
         self.named.is_empty() || *self.named == *annotation(key)
     }
 
     /// Whether it says what `content` does.
-    pub fn says(&self, content: &Content) -> bool {
+    pub fn says(&self, content: &PullSecretContent) -> bool {
         self.fits && self.fingerprint == content.fingerprint()
     }
 
@@ -198,10 +198,10 @@ impl Found {
 }
 
 #[cfg(test)]
-impl Found {
+impl FoundSecret {
     /// A Secret of that registry's, in that state, which says nothing.
-    pub(super) fn example(registry: &str, version: Version) -> Self {
-        let fingerprint = Fingerprint::of([&[], &[], &[]]);
+    pub(super) fn example(registry: &str, version: SecretVersion) -> Self {
+        let fingerprint = SecretFingerprint::of([&[], &[], &[]]);
         Self { version, registry: registry.into(), named: "".into(), fingerprint, mendable: true, fits: true }
     }
 }
@@ -228,13 +228,13 @@ fn managed_by(manager: &str, operation: &str) -> Value {
 mod tests {
     use super::*;
 
-    fn content(password: &str) -> Content {
+    fn content(password: &str) -> PullSecretContent {
         let credentials = Credentials::basic("demo", password.into()).unwrap();
-        let key = Key::Tenant { namespace: "team".into(), name: "packs".into() };
-        Content::new(&key, "uid-1", &credentials, &Endpoint::parse("https://r.io").unwrap())
+        let key = RegistryKey::Tenant { namespace: "team".into(), name: "packs".into() };
+        PullSecretContent::new(&key, "uid-1", &credentials, &Endpoint::parse("https://r.io").unwrap())
     }
 
-    fn written(content: &Content) -> Secret {
+    fn written(content: &PullSecretContent) -> Secret {
         super::written(content.manifest("pull", None))
     }
 
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_found_to_say_what_it_should() {
-        let found = Found::of(&written(&content("right"))).unwrap();
+        let found = FoundSecret::of(&written(&content("right"))).unwrap();
         assert!(found.says(&content("right")) && found.mendable);
         assert!(!found.says(&content("other")));
         assert_eq!(&*found.registry, "uid-1");
@@ -255,11 +255,11 @@ mod tests {
         for label in [MANAGED_BY_LABEL, REGISTRY_UID_LABEL] {
             let mut secret = written(&content("right"));
             secret.labels_mut().remove(label);
-            assert_eq!(Found::of(&secret), None, "{label}");
+            assert_eq!(FoundSecret::of(&secret), None, "{label}");
         }
         let mut secret = written(&content("right"));
         secret.labels_mut().insert(MANAGED_BY_LABEL.to_owned(), "Helm".to_owned());
-        assert_eq!(Found::of(&secret), None);
+        assert_eq!(FoundSecret::of(&secret), None);
     }
 
     #[test]
@@ -267,7 +267,7 @@ mod tests {
         let copy = |entries: Value| {
             let mut secret = written(&content("right"));
             managed(&mut secret, entries);
-            Found::of(&secret)
+            FoundSecret::of(&secret)
         };
         assert_eq!(copy(json!([])), None);
         assert_eq!(copy(json!([managed_by("kubectl-client-side-apply", "Update")])), None);
@@ -284,18 +284,18 @@ mod tests {
         let mut ours = managed_by(PULL_SECRET_MANAGER, "Apply");
         ours["fieldsV1"].as_object_mut().unwrap().remove("f:data");
         managed(&mut secret, json!([managed_by("kubectl-edit", "Update"), ours]));
-        assert!(Found::of(&secret).is_some());
+        assert!(FoundSecret::of(&secret).is_some());
     }
 
     #[test]
     fn the_annotation_tells_an_earlier_uid_of_the_same_registry() {
-        let found = Found::of(&written(&content("right"))).unwrap();
-        let key = |name: &str| Key::Tenant { namespace: "team".into(), name: name.into() };
+        let found = FoundSecret::of(&written(&content("right"))).unwrap();
+        let key = |name: &str| RegistryKey::Tenant { namespace: "team".into(), name: name.into() };
         assert!(found.is_named(&key("packs")) && !found.is_named(&key("charts")));
-        assert!(!found.is_named(&Key::System { name: "packs".into() }));
+        assert!(!found.is_named(&RegistryKey::System { name: "packs".into() }));
         let mut secret = written(&content("right"));
         secret.annotations_mut().clear();
-        assert!(Found::of(&secret).unwrap().is_named(&key("charts")));
+        assert!(FoundSecret::of(&secret).unwrap().is_named(&key("charts")));
     }
 
     #[test]
@@ -304,7 +304,7 @@ mod tests {
         let says = |change: &dyn Fn(&mut Secret)| {
             let mut secret = written(&content);
             change(&mut secret);
-            Found::of(&secret).unwrap().says(&content)
+            FoundSecret::of(&secret).unwrap().says(&content)
         };
         assert!(!says(&|secret| secret.data = None));
         assert!(!says(&|secret| secret.type_ = Some("Opaque".to_owned())));
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn nothing_of_the_credentials_is_shown() {
         let content = content("hunter22");
-        let found = Found::of(&written(&content)).unwrap();
+        let found = FoundSecret::of(&written(&content)).unwrap();
         assert!(!format!("{content:?} {found:?}").contains("hunter22"));
     }
 }

@@ -4,23 +4,23 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     deliver::{After, DeliveryError, Secrets},
-    plan::Action,
-    secret::Found,
+    plan::SecretAction,
+    secret::FoundSecret,
 };
 use crate::observability::metrics::{Metrics, SecretWrite, SecretWriteOutcome};
 
 /// What a worker does.
-pub enum Step {
+pub enum DeliveryStep {
     /// Looks what is there.
     Look,
     /// Carries actions out, and looks whose Secrets have these names.
-    Work(Vec<Action>, Vec<Arc<str>>),
+    Work(Vec<SecretAction>, Vec<Arc<str>>),
     /// Leaves the namespace.
     Leave,
 }
 
 /// What a worker brings back.
-pub struct Report {
+pub struct DeliveryReport {
     /// From where.
     pub namespace: Arc<str>,
     /// What is known now.
@@ -32,7 +32,7 @@ pub struct Report {
 /// What is known of a namespace after some work.
 pub enum News {
     /// All of the operator's own Secrets.
-    Scene(HashMap<Arc<str>, Found>),
+    Scene(HashMap<Arc<str>, FoundSecret>),
     /// What is there under these names.
     Names(Vec<(Arc<str>, After)>),
     /// The operator has left.
@@ -42,28 +42,33 @@ pub enum News {
 }
 
 /// Does it.
-pub async fn work(secrets: &Secrets, namespace: Arc<str>, step: Step, metrics: &Metrics) -> Report {
+pub async fn work(
+    secrets: &Secrets,
+    namespace: Arc<str>,
+    step: DeliveryStep,
+    metrics: &Metrics,
+) -> DeliveryReport {
     let (news, error) = match step {
-        Step::Look => match secrets.own().await {
+        DeliveryStep::Look => match secrets.own().await {
             Ok(own) => (News::Scene(own.into_iter().collect()), None),
             Err(error) => (News::None, Some(error)),
         },
-        Step::Leave => match secrets.leave().await {
+        DeliveryStep::Leave => match secrets.leave().await {
             Ok(()) | Err(DeliveryError::Closing) => (News::Gone, None),
             Err(error) => (News::None, Some(error)),
         },
-        Step::Work(actions, checks) => {
+        DeliveryStep::Work(actions, checks) => {
             let (names, error) = carry_out(secrets, actions, checks, metrics).await;
             (News::Names(names), error)
         }
     };
-    Report { namespace, news, error }
+    DeliveryReport { namespace, news, error }
 }
 
 /// What is known after each that succeeded, and why the first failed that did.
 async fn carry_out(
     secrets: &Secrets,
-    actions: Vec<Action>,
+    actions: Vec<SecretAction>,
     checks: Vec<Arc<str>>,
     metrics: &Metrics,
 ) -> (Vec<(Arc<str>, After)>, Option<DeliveryError>) {
@@ -85,11 +90,11 @@ async fn carry_out(
     (names, first)
 }
 
-fn kind_of(action: &Action) -> SecretWrite {
+fn kind_of(action: &SecretAction) -> SecretWrite {
     match action {
-        Action::Create { .. } => SecretWrite::Create,
-        Action::Change { .. } => SecretWrite::Change,
-        Action::Delete { .. } => SecretWrite::Delete,
+        SecretAction::Create { .. } => SecretWrite::Create,
+        SecretAction::Change { .. } => SecretWrite::Change,
+        SecretAction::Delete { .. } => SecretWrite::Delete,
     }
 }
 

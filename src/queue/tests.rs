@@ -11,7 +11,7 @@ fn at(start: Instant, seconds: u64) -> Instant {
 type Tested<K> = Queue<K, char, &'static str>;
 
 fn queue<K: Clone + Eq + Hash>(places: usize) -> Tested<K> {
-    Queue::new(Limits { places, at_a_host: 32 })
+    Queue::new(QueueLimits { places, at_a_host: 32 })
 }
 
 fn lane(group: char, host: &'static str) -> Lane<char, &'static str> {
@@ -205,7 +205,7 @@ proptest! {
         asked in proptest::collection::vec((0u8..20, 0u8..5, 0u8..4, 0u8..4), 1..200),
     ) {
         let start = Instant::now();
-        let mut queue: Queue<u8, u8, u8> = Queue::new(Limits { places, at_a_host: 3 });
+        let mut queue: Queue<u8, u8, u8> = Queue::new(QueueLimits { places, at_a_host: 3 });
         let mut owed = std::collections::HashSet::new();
         let mut running: Vec<(u8, Option<u8>)> = Vec::new();
         let mut lanes = HashMap::new();

@@ -38,7 +38,7 @@ use crate::{
         whoami,
     },
     settings::TenantAccess,
-    tenancy::audience::Census,
+    tenancy::audience::TenantIndex,
 };
 
 /// The field manager of what the operator owns besides registries.
@@ -79,7 +79,7 @@ struct Namespaces {
     /// Whose each labelled namespace is.
     tenants: HashMap<Arc<str>, Arc<str>>,
     /// The same, without those that are being deleted.
-    open: Census,
+    open: TenantIndex,
 }
 
 impl Access {
@@ -125,7 +125,7 @@ impl Access {
     }
 
     /// Looks at which namespaces that are not being deleted are whose.
-    pub fn with_census<T>(&self, look: impl FnOnce(&Census) -> T) -> T {
+    pub fn with_census<T>(&self, look: impl FnOnce(&TenantIndex) -> T) -> T {
         look(&self.lock().open)
     }
 

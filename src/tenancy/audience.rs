@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use registry_verdict::object::{Key, Subject};
+use registry_verdict::object::{RegistryKey, RegistryObject};
 
 /// Whose namespaces a registry is for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,8 +22,8 @@ pub enum Audience {
 
 impl Audience {
     /// What the spec says; a TenantRegistry is for its own tenant, whatever it says.
-    pub fn of(subject: &Subject) -> Self {
-        if let Key::Tenant { namespace, .. } = &subject.key {
+    pub fn of(subject: &RegistryObject) -> Self {
+        if let RegistryKey::Tenant { namespace, .. } = &subject.key {
             return Self::TenantOf(namespace.clone());
         }
         let tenants =
@@ -36,7 +36,7 @@ impl Audience {
 
 /// Which namespaces are whose, and which each tenant has. A namespace that is being deleted is nobody's any more.
 #[derive(Debug, Default)]
-pub struct Census {
+pub struct TenantIndex {
     tenants: HashMap<Arc<str>, Arc<str>>,
     namespaces: HashMap<Arc<str>, HashSet<Arc<str>>>,
 }
@@ -52,7 +52,7 @@ pub struct Reach {
     pub unknown: Vec<Arc<str>>,
 }
 
-impl Census {
+impl TenantIndex {
     /// A namespace is that tenant's.
     pub fn insert(&mut self, namespace: Arc<str>, tenant: Arc<str>) {
         self.remove(&namespace);
@@ -120,8 +120,8 @@ impl Census {
 mod tests {
     use super::*;
 
-    fn census() -> Census {
-        let mut census = Census::default();
+    fn census() -> TenantIndex {
+        let mut census = TenantIndex::default();
         for (namespace, tenant) in [("a-1", "a"), ("a-2", "a"), ("b-1", "b")] {
             census.insert(namespace.into(), tenant.into());
         }

@@ -5,23 +5,23 @@ use std::{
     sync::Arc,
 };
 
-use registry_verdict::object::Key;
+use registry_verdict::object::RegistryKey;
 
 use super::audience::Audience;
 
 /// Registries by whom they are for.
 #[derive(Debug, Default)]
 pub struct Audiences {
-    everyone: HashSet<Key>,
+    everyone: HashSet<RegistryKey>,
     /// By each tenant that they name.
-    listed: HashMap<Arc<str>, HashSet<Key>>,
+    listed: HashMap<Arc<str>, HashSet<RegistryKey>>,
     /// By the namespace that they are in.
-    own: HashMap<Arc<str>, HashSet<Key>>,
+    own: HashMap<Arc<str>, HashSet<RegistryKey>>,
 }
 
 impl Audiences {
     /// A registry is for that audience.
-    pub fn insert(&mut self, key: &Key, audience: &Audience) {
+    pub fn insert(&mut self, key: &RegistryKey, audience: &Audience) {
         match audience {
             Audience::All => drop(self.everyone.insert(key.clone())),
             Audience::Listed(tenants) => {
@@ -36,7 +36,7 @@ impl Audiences {
     }
 
     /// A registry is for that audience no longer.
-    pub fn remove(&mut self, key: &Key, audience: &Audience) {
+    pub fn remove(&mut self, key: &RegistryKey, audience: &Audience) {
         match audience {
             Audience::All => drop(self.everyone.remove(key)),
             Audience::Listed(tenants) => {
@@ -47,7 +47,7 @@ impl Audiences {
     }
 
     /// The TenantRegistries of a namespace.
-    pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Key> {
+    pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &RegistryKey> {
         self.own.get(namespace).into_iter().flatten()
     }
 
@@ -56,7 +56,7 @@ impl Audiences {
         &'a self,
         tenant: &str,
         namespaces: impl Iterator<Item = &'a Arc<str>>,
-    ) -> impl Iterator<Item = &'a Key> {
+    ) -> impl Iterator<Item = &'a RegistryKey> {
         let listed = self.listed.get(tenant).into_iter().flatten();
         let own = namespaces.flat_map(|namespace| self.in_namespace(namespace));
         self.everyone.iter().chain(listed).chain(own)
@@ -81,15 +81,15 @@ pub(crate) fn remove<M: std::hash::Hash + Eq>(
 mod tests {
     use super::*;
 
-    fn system(name: &str) -> Key {
-        Key::System { name: name.into() }
+    fn system(name: &str) -> RegistryKey {
+        RegistryKey::System { name: name.into() }
     }
 
-    fn tenant(namespace: &str) -> Key {
-        Key::Tenant { namespace: namespace.into(), name: "packs".into() }
+    fn tenant(namespace: &str) -> RegistryKey {
+        RegistryKey::Tenant { namespace: namespace.into(), name: "packs".into() }
     }
 
-    fn reached(audiences: &Audiences, tenant: &str, namespaces: &[&str]) -> HashSet<Key> {
+    fn reached(audiences: &Audiences, tenant: &str, namespaces: &[&str]) -> HashSet<RegistryKey> {
         let namespaces: Vec<Arc<str>> = namespaces.iter().map(|name| Arc::from(*name)).collect();
         audiences.of_tenant(tenant, namespaces.iter()).cloned().collect()
     }

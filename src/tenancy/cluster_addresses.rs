@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::{discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
 use kube::{Api, Client, api::ListParams};
-use registry_verdict::cluster_addresses::{Answer, ClusterAddresses, Knowledge, address};
+use registry_verdict::cluster_addresses::{ClusterAddresses, Knowledge, LearnedAddresses, address};
 
 use crate::{
     kubernetes::call::{CallError, CallFailure, call},
@@ -49,7 +49,7 @@ pub async fn keep_learning(
 }
 
 /// The ranges that Services get their addresses from. The API has them since Kubernetes 1.33.
-async fn services(client: &Client, namespace: &str) -> Answer {
+async fn services(client: &Client, namespace: &str) -> LearnedAddresses {
     let api: Api<ServiceCIDR> = Api::all(client.clone());
     match call(api.list(&ListParams::default())).await {
         Ok(list) => {
@@ -65,7 +65,7 @@ async fn services(client: &Client, namespace: &str) -> Answer {
 }
 
 /// Where the API servers are reached behind their Service.
-async fn servers(client: &Client) -> Answer {
+async fn servers(client: &Client) -> LearnedAddresses {
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
     match call(api.get_opt(API_SERVER)).await {
         Ok(slice) => {

@@ -437,7 +437,7 @@ async fn a_registry_that_goes_away_for_a_while_takes_no_pull_secret_with_it() ->
 #[tokio::test]
 async fn credentials_that_nobody_asks_for_are_not_handed_out() -> Result<()> {
     let shared = Shared::deliver().await?;
-    let open = registry_testbed::Registry::start(registry_testbed::RegistryOptions::default()).await?;
+    let open = registry_testbed::TestRegistry::start(registry_testbed::RegistryOptions::default()).await?;
     let unprovable = json!({
         "endpoint": open.url(), "auth": {"basic": {"secretRef": {"name": shared.name}}},
         "availability": shared.availability(),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, ensure};
 use kube::api::DynamicObject;
 use registry_testbed::{
-    manifests::{self, Tokens},
+    manifests::{self, Placeholders},
     tools::Tool,
 };
 use serde_json::{Value, json};
@@ -153,7 +153,7 @@ fn is_kept(object: &DynamicObject) -> bool {
 
 #[tokio::test]
 async fn what_registries_go_with_is_kept_from_every_tool_and_nothing_else_is() -> Result<()> {
-    let manifest = manifests::read_file(&in_repository("config/install.yaml"), &Tokens::default())?;
+    let manifest = manifests::read_file(&in_repository("config/install.yaml"), &Placeholders::default())?;
     for objects in [manifest, rendered(&["--set", "namespace.create=true"]).await?] {
         let kept: BTreeSet<String> = objects.iter().filter(|object| is_kept(object)).map(name).collect();
         assert_eq!(kept, KEPT.map(str::to_owned).into());
@@ -169,7 +169,7 @@ async fn what_registries_go_with_is_kept_from_every_tool_and_nothing_else_is() -
 async fn the_crds_themselves_say_so_and_the_chart_can_be_told_not_to() -> Result<()> {
     let unkept = rendered(&["--set", "crds.keep=false"]).await?;
     let chart = rendered(&[]).await?;
-    let crds = manifests::read_directory(&in_repository("crds"), &Tokens::default())?;
+    let crds = manifests::read_directory(&in_repository("crds"), &Placeholders::default())?;
     assert_eq!(crds.len(), 2);
     for crd in &crds {
         assert_eq!(keepers_of(crd), KEEPERS[1..]);

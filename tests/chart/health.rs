@@ -17,8 +17,8 @@ use kube::{
     core::GroupVersionKind,
 };
 use registry_testbed::{
-    Operator, OperatorOptions, Registry, RegistryAuth, RegistryOptions, eventually,
-    manifests::{self, Tokens},
+    Operator, OperatorOptions, RegistryAuth, RegistryOptions, TestRegistry, eventually,
+    manifests::{self, Placeholders},
     tools::Tool,
 };
 use serde_json::{Value, json};
@@ -144,7 +144,7 @@ async fn installed() -> Result<Place> {
     let client = place.control_plane.client().await?;
     manifests::apply(
         &client,
-        manifests::read_file(&in_repository("config/install.yaml"), &Tokens::default())?,
+        manifests::read_file(&in_repository("config/install.yaml"), &Placeholders::default())?,
     )
     .await?;
     place.serves_registries().await?;
@@ -170,7 +170,7 @@ async fn in_every_state_the_tools_say_what_the_operator_means() -> Result<()> {
     let place = installed().await?;
     let packs = Watched::new(&place, "SystemRegistry", "packs", None).await?;
     let auth = RegistryAuth::htpasswd("demo", "right");
-    let registry = Registry::start(RegistryOptions { auth, ..Default::default() }).await?;
+    let registry = TestRegistry::start(RegistryOptions { auth, ..Default::default() }).await?;
     let spec = json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": "login"}}}});
 
     packs.apply(spec.clone()).await?;
@@ -233,7 +233,7 @@ async fn at_no_moment_is_an_old_verdict_taken_for_that_of_a_new_spec() -> Result
     let place = installed().await?;
     let tenant = "apiVersion: v1\nkind: Namespace\nmetadata: {name: team-a, labels: {registry.spectrocloud.com/tenant: team-a}}\n";
     place.kubectl(&["apply", "--filename", "-"], tenant).await?.ok()?;
-    let registry = Registry::start(RegistryOptions::default()).await?;
+    let registry = TestRegistry::start(RegistryOptions::default()).await?;
     let packs = Watched::new(&place, "SystemRegistry", "packs", None).await?;
     let _operator = operator(&place).await?;
     let (good, bad) = (
@@ -308,7 +308,7 @@ fn but_the_operators(mut object: DynamicObject) -> Result<Value> {
 #[tokio::test]
 async fn what_each_tool_applies_a_second_time_changes_nothing() -> Result<()> {
     let place = installed().await?;
-    let registry = Registry::start(RegistryOptions::default()).await?;
+    let registry = TestRegistry::start(RegistryOptions::default()).await?;
     let _operator = operator(&place).await?;
     for (manager, forced) in MANAGERS {
         let packs = Watched::new(&place, "SystemRegistry", "packs", None).await?;

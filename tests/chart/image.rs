@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
-    Registry, RegistryAuth, RegistryOptions,
-    image::{self, Architecture, Description, Effort, Written},
+    RegistryAuth, RegistryOptions, TestRegistry,
+    image::{self, Architecture, Effort, ImageDescription, Written},
     tools::{self, Tool},
 };
 
@@ -29,7 +29,7 @@ fn stand_in(layout: &Path) -> Result<Written> {
     let program = layout.join("../program");
     std::fs::create_dir_all(layout)?;
     std::fs::write(&program, "stands for the program")?;
-    let description = Description { version: VERSION.to_owned(), ..Description::default() };
+    let description = ImageDescription { version: VERSION.to_owned(), ..ImageDescription::default() };
     let images = [Architecture::Amd64, Architecture::Arm64]
         .map(|architecture| image::operator(architecture, &program, &description));
     let images = images.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -40,7 +40,7 @@ fn stand_in(layout: &Path) -> Result<Written> {
 struct Publisher {
     place: Place,
     desk: tempfile::TempDir,
-    registry: Registry,
+    registry: TestRegistry,
 }
 
 impl Publisher {
@@ -49,7 +49,7 @@ impl Publisher {
         std::os::unix::fs::symlink(in_repository("charts"), desk.path().join("charts"))?;
         let written = stand_in(&desk.path().join("target/image/oci"))?;
         let auth = RegistryAuth::htpasswd("release", PASSWORD);
-        let registry = Registry::start(RegistryOptions { auth, ..Default::default() }).await?;
+        let registry = TestRegistry::start(RegistryOptions { auth, ..Default::default() }).await?;
         Ok((Self { place: Place::start().await?, desk, registry }, written))
     }
 

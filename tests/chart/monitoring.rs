@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use registry_api::spec::{Registry, Tenant};
 use registry_operator::observability::metrics::{Metrics, SecretWrite, SecretWriteOutcome};
 use registry_testbed::tools::Tool;
-use registry_verdict::object::{self, Subject};
+use registry_verdict::object::{self, RegistryObject};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn alerts() -> Result<Vec<Alert>> {
 /// The operator's metrics by the names of their samples, each with its labels.
 pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
     let metrics = Metrics::new();
-    metrics.validated(object::Scope::System, "True", "Available");
+    metrics.validated(object::RegistryScope::System, "True", "Available");
     metrics.layer("tls", Duration::from_millis(1));
     metrics.registry_requests("answered", 1);
     metrics.api_request("GET", 200);
@@ -63,7 +63,7 @@ pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
 }
 
 /// A registry of which every metric can be told.
-fn tenants_registry() -> Result<Subject> {
+fn tenants_registry() -> Result<RegistryObject> {
     let (at, time) = ("2026-01-01T00:00:00Z", "lastTransitionTime");
     let ready = json!({"type": "Ready", "status": "True", "reason": "Available", "message": "", time: at});
     let registry = json!({
@@ -71,7 +71,7 @@ fn tenants_registry() -> Result<Subject> {
         "metadata": {"name": "charts", "namespace": "team-a"}, "spec": {"endpoint": "https://registry.example.com"},
         "status": {"conditions": [ready], "tls": {"notAfter": at}, "credentials": {"expiresAt": at}},
     });
-    Ok(Subject::of(serde_json::from_value::<Registry<Tenant>>(registry)?))
+    Ok(RegistryObject::of(serde_json::from_value::<Registry<Tenant>>(registry)?))
 }
 
 fn assert_exposed(used: &BTreeMap<String, Option<Vec<String>>>, by: &str) -> Result<()> {

@@ -8,7 +8,7 @@ use kube::{
     Api,
     api::{DynamicObject, PostParams},
 };
-use registry_testbed::manifests::{self, Tokens};
+use registry_testbed::manifests::{self, Placeholders};
 use serde_json::{Value, json};
 
 use crate::programs::{CHART, NAMESPACE, Place, in_repository, template, text_of};
@@ -126,7 +126,7 @@ async fn a_digest_pins_the_image_and_further_labels_do_not_reach_what_is_selecte
 
 #[tokio::test]
 async fn the_manifest_for_kubectl_holds_what_the_chart_renders_without_the_test() -> Result<()> {
-    let manifest = manifests::read_file(&in_repository("config/install.yaml"), &Tokens::default())?;
+    let manifest = manifests::read_file(&in_repository("config/install.yaml"), &Placeholders::default())?;
     let render = template(&["--set", "namespace.create=true", "--skip-tests"]).await?.ok()?;
     let name = |object: &DynamicObject| (manifests::kind(object).to_owned(), object.metadata.name.clone());
     let rendered: BTreeSet<_> = manifests::parse("the render", &render)?.iter().map(name).collect();

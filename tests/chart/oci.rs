@@ -1,13 +1,13 @@
 //! The chart in an OCI registry: packaged, pushed, pulled and installed from there.
 
 use anyhow::{Context as _, Result};
-use registry_testbed::{Registry, RegistryOptions, tools::Tool};
+use registry_testbed::{RegistryOptions, TestRegistry, tools::Tool};
 
 use crate::programs::{CHART, NAMESPACE, Place, run};
 
 #[tokio::test]
 async fn the_chart_is_pushed_to_an_oci_registry_and_installed_from_there() -> Result<()> {
-    let registry = Registry::start(RegistryOptions::default()).await?;
+    let registry = TestRegistry::start(RegistryOptions::default()).await?;
     let desk = tempfile::tempdir()?;
     let (home, out) = ([("HOME", desk.path())], desk.path().display().to_string());
     run(Tool::Helm, &["package", CHART, "--destination", &out], &home, "").await?.ok()?;

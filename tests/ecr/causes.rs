@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
 use registry_api::RegistryStatus;
-use registry_testbed::{Ca, ControlPlaneOptions, Operator, Registry, process::Scratch};
+use registry_testbed::{ControlPlaneOptions, Operator, TestCa, TestRegistry, process::Scratch};
 use registry_verdict::ecr::Urgency;
 use serde_json::{Value, json};
 
@@ -291,7 +291,7 @@ impl Case {
         entries
     }
 
-    fn spec(&self, registry: &Registry, ca: &Ca, secret: &str) -> Value {
+    fn spec(&self, registry: &TestRegistry, ca: &TestCa, secret: &str) -> Value {
         let secret = json!({"name": secret});
         let ecr = match self.role {
             None => json!({"region": self.region, "credentials": {"secretRef": secret}}),
@@ -340,8 +340,8 @@ fn make_roles(aws: &Aws) {
 struct Stage {
     installation: Installation,
     aws: Arc<Aws>,
-    ca: Ca,
-    registry: Registry,
+    ca: TestCa,
+    registry: TestRegistry,
     operator: Operator,
 }
 
@@ -355,7 +355,7 @@ async fn stage() -> Result<Stage> {
     make_roles(&aws);
     let secret = aws.good_user(OPERATOR);
     let installation = Installation::start(ControlPlaneOptions::default()).await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "AWS", PASSWORD).await?;
     let options = installation
         .operator_options()
@@ -476,7 +476,7 @@ async fn the_operators_identity_is_that_of_its_pod() -> Result<()> {
     );
     let installation = Installation::start(ControlPlaneOptions::default()).await?;
     let cluster = installation.cluster().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "AWS", PASSWORD).await?;
     let scratch = Scratch::new("pod")?;
     let token = scratch.write("token", POD_TOKEN)?;

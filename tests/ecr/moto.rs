@@ -3,7 +3,7 @@
 //! moto gives tokens whose end is in 2015, and looks at signatures and policies only once it is told to.
 
 use anyhow::{Context as _, Result};
-use registry_testbed::{Moto, Registry, RegistryAuth, RegistryOptions, moto::AccessKey};
+use registry_testbed::{Moto, RegistryAuth, RegistryOptions, TestRegistry, moto::AccessKey};
 use registry_verdict::ecr::Urgency;
 use serde_json::json;
 
@@ -37,7 +37,7 @@ impl Emulator {
 async fn keys_and_a_role_open_a_registry_with_the_token_that_moto_gives() -> Result<()> {
     let emulator = Emulator::start().await?;
     let auth = RegistryAuth::htpasswd("AWS", format!("{ACCOUNT}-auth-token"));
-    let registry = Registry::start(RegistryOptions { auth, ..Default::default() }).await?;
+    let registry = TestRegistry::start(RegistryOptions { auth, ..Default::default() }).await?;
     let (prober, tokens, host) = (prober()?, tokens(&emulator.moto.url())?, registry.host_port());
     let secret = json!({"name": "keys"});
     let keys = json!({"region": "eu-central-1", "credentials": {"secretRef": secret}});
@@ -63,7 +63,7 @@ async fn keys_and_a_role_open_a_registry_with_the_token_that_moto_gives() -> Res
 
 #[tokio::test]
 async fn a_public_registry_is_not_signed_in_to() -> Result<()> {
-    let registry = Registry::start(RegistryOptions::default()).await?;
+    let registry = TestRegistry::start(RegistryOptions::default()).await?;
     let spec = serde_json::from_value(json!({"endpoint": registry.url(), "auth": {"ecr": {}}}))?;
     let endpoint = registry_probe::Endpoint::parse(&registry.url())?;
     assert_eq!(registry_verdict::validate::place(&spec, &endpoint), Ok(None));

@@ -13,8 +13,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use registry_api::{ConditionType, RegistryStatus};
 use registry_probe::{CaBundle, Proxy};
-use registry_testbed::{Ca, ForwardProxy, LeafOptions, Moto, Registry, RegistryAuth, RegistryOptions};
-use registry_verdict::ecr::{Tokens, Urgency, http::AwsHttp};
+use registry_testbed::{
+    ForwardProxy, LeafOptions, Moto, RegistryAuth, RegistryOptions, TestCa, TestRegistry,
+};
+use registry_verdict::ecr::{EcrTokens, Urgency, http::AwsHttp};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,17 +26,17 @@ use crate::support::{check, prober, tokens_by, validate, verdict};
 /// A registry that takes moto's token, and moto, which gives it to anybody.
 struct Aws {
     moto: Moto,
-    registry: Registry,
+    registry: TestRegistry,
 }
 
 impl Aws {
     async fn start() -> Result<Self> {
         let auth = RegistryAuth::htpasswd("AWS", "123456789012-auth-token");
         let registry = RegistryOptions { auth, ..Default::default() };
-        Ok(Self { moto: Moto::start().await?, registry: Registry::start(registry).await? })
+        Ok(Self { moto: Moto::start().await?, registry: TestRegistry::start(registry).await? })
     }
 
-    async fn status(&self, tokens: &Tokens) -> Result<RegistryStatus> {
+    async fn status(&self, tokens: &EcrTokens) -> Result<RegistryStatus> {
         let ecr = json!({"region": "eu-central-1", "credentials": {"secretRef": {"name": "keys"}}});
         let keys = [("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "key")];
         let check = check(&self.registry.host_port(), &ecr, &keys)?;
@@ -105,11 +107,11 @@ impl Drop for TlsRelay {
 }
 
 impl TlsRelay {
-    async fn start(ca: &Ca, moto: &Moto) -> Result<Self> {
+    async fn start(ca: &TestCa, moto: &Moto) -> Result<Self> {
         Self::by(ca, &LeafOptions::server("aws"), moto).await
     }
 
-    async fn by(ca: &Ca, leaf: &LeafOptions, moto: &Moto) -> Result<Self> {
+    async fn by(ca: &TestCa, leaf: &LeafOptions, moto: &Moto) -> Result<Self> {
         let leaf = ca.issue(leaf)?;
         let chain = vec![CertificateDer::from_pem_slice(leaf.certificate_pem().as_bytes())?];
         let key = PrivateKeyDer::from_pem_slice(leaf.key_pem().as_bytes())?;
@@ -141,7 +143,7 @@ impl TlsRelay {
 
 #[tokio::test]
 async fn aws_behind_a_companys_authority_is_trusted_by_the_ca_file() -> Result<()> {
-    let (aws, ca) = (Aws::start().await?, Ca::new("company")?);
+    let (aws, ca) = (Aws::start().await?, TestCa::new("company")?);
     let relay = TlsRelay::start(&ca, &aws.moto).await?;
     let url = format!("https://localhost:{}", relay.port);
     let bundle = CaBundle::parse(ca.certificate_pem().as_bytes())?;

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use registry_api::RegistryStatus;
 use registry_probe::Prober;
 use registry_testbed::{ControlPlaneOptions, Operator, eventually};
-use registry_verdict::ecr::{Tokens, Urgency};
+use registry_verdict::ecr::{EcrTokens, Urgency};
 use serde_json::json;
 
 use crate::{
@@ -29,7 +29,7 @@ fn keys(host: &str, id: &str, secret: &str) -> Result<Check> {
 /// Validates them, many at the same time; but not so many that those who wait for a slow machine run out of time.
 async fn statuses(
     prober: &Prober,
-    tokens: &Tokens,
+    tokens: &EcrTokens,
     checks: &[Check],
     urgency: Urgency,
 ) -> Vec<RegistryStatus> {

@@ -11,40 +11,40 @@ use registry_api::{
 };
 use registry_probe::{Material, Prober, ProberSettings, Target};
 use registry_verdict::{
-    assess::{Before, Seen, assess},
+    assess::{Before, Observation, assess},
     cluster_addresses::ClusterAddresses,
     ecr::{
-        Identity, Login, Tokens, Urgency,
+        EcrTokens, Identity, Login, Urgency,
         api::{Aws, Endpoints},
         http::AwsHttp,
-        probe::{Case, probe},
+        probe::{EcrCase, probe},
     },
-    object::Subject,
-    resolve::{Content, Reference, ReferenceKind, aws_identity},
-    validate::{Boundaries, place, target},
+    object::RegistryObject,
+    resolve::{Reference, ReferenceContent, ReferenceKind, aws_identity},
+    validate::{AdminPolicy, place, target},
 };
 use serde_json::{Value, json};
 
 /// Tokens by the real SDK, from the API at `url`.
-pub fn tokens(url: &str) -> Result<Arc<Tokens>> {
+pub fn tokens(url: &str) -> Result<Arc<EcrTokens>> {
     tokens_in(url, None)
 }
 
 /// The same, for an operator in that region.
-pub fn tokens_in(url: &str, region: Option<&str>) -> Result<Arc<Tokens>> {
+pub fn tokens_in(url: &str, region: Option<&str>) -> Result<Arc<EcrTokens>> {
     tokens_of(url, region, AwsHttp::new(None, None))
 }
 
 /// The same, by these clients.
-pub fn tokens_by(url: &str, http: AwsHttp) -> Result<Arc<Tokens>> {
+pub fn tokens_by(url: &str, http: AwsHttp) -> Result<Arc<EcrTokens>> {
     tokens_of(url, None, http)
 }
 
-fn tokens_of(url: &str, region: Option<&str>, http: AwsHttp) -> Result<Arc<Tokens>> {
+fn tokens_of(url: &str, region: Option<&str>, http: AwsHttp) -> Result<Arc<EcrTokens>> {
     let (ecr, sts, region) = (Some(url.to_owned()), Some(url.to_owned()), region.map(ToOwned::to_owned));
     let endpoints = Endpoints { ecr, sts, region };
     let aws = Aws::new(endpoints, http, std::sync::Arc::new(|_, _| ()), crate::fake::now);
-    Ok(Arc::new(Tokens::new(Arc::new(aws), crate::fake::now, fastrand::f64)?))
+    Ok(Arc::new(EcrTokens::new(Arc::new(aws), crate::fake::now, fastrand::f64)?))
 }
 
 /// A registry's prober, to whom loopback is allowed.
@@ -54,7 +54,7 @@ pub fn prober() -> Result<Prober> {
 
 /// What is to be checked.
 pub struct Check {
-    pub subject: Subject,
+    pub subject: RegistryObject,
     pub target: Target,
     pub login: Login,
 }
@@ -71,8 +71,8 @@ pub fn check_spec(spec: Value, secret: &[(&str, &str)]) -> Result<Check> {
     let spec: RegistrySpec = serde_json::from_value(spec)?;
     let mut registry = Registry::<System>::new("packs", spec);
     registry.meta_mut().generation = Some(1);
-    let subject = Subject::of(registry);
-    let boundaries = Boundaries {
+    let subject = RegistryObject::of(registry);
+    let boundaries = AdminPolicy {
         egress_allow: Arc::new(["127.0.0.0/8".parse()?]),
         egress_deny: Arc::default(),
         cluster_addresses: ClusterAddresses::new([]),
@@ -84,9 +84,9 @@ pub fn check_spec(spec: Value, secret: &[(&str, &str)]) -> Result<Check> {
     Ok(Check { subject, target, login })
 }
 
-fn identity(subject: &Subject, secret: &[(&str, &str)]) -> Result<Identity> {
+fn identity(subject: &RegistryObject, secret: &[(&str, &str)]) -> Result<Identity> {
     let data = secret.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
-    let content = Content::from(Secret { data: Some(data.collect()), ..Secret::default() });
+    let content = ReferenceContent::from(Secret { data: Some(data.collect()), ..Secret::default() });
     let reference = Reference::new(ReferenceKind::Secret, "registry-system", "keys");
     let ecr = subject.spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref()).context("no ecr")?;
     let named = (!secret.is_empty()).then_some((&reference, &content));
@@ -94,11 +94,16 @@ fn identity(subject: &Subject, secret: &[(&str, &str)]) -> Result<Identity> {
 }
 
 /// Signs in, probes and assesses.
-pub async fn validate(prober: &Prober, tokens: &Tokens, check: &Check, urgency: Urgency) -> RegistryStatus {
+pub async fn validate(
+    prober: &Prober,
+    tokens: &EcrTokens,
+    check: &Check,
+    urgency: Urgency,
+) -> RegistryStatus {
     let now = crate::fake::now();
     let (target, login) = (&check.target, &check.login);
-    let case = Case { target, material: &Material::default(), login, urgency, session: None };
-    let seen = Seen::Ecr(Box::new(probe(prober, tokens, case, now).await));
+    let case = EcrCase { target, material: &Material::default(), login, urgency, session: None };
+    let seen = Observation::Ecr(Box::new(probe(prober, tokens, case, now).await));
     let before = Before { transient_failures: 0, same_basis: true };
     assess(&check.subject, &seen, before, now).0
 }

@@ -11,7 +11,7 @@ use kube::{
 };
 use registry_testbed::{
     eventually,
-    image::{self, Effort, Entry, Image, Layer},
+    image::{self, Effort, Image, ImageLayer, LayerEntry},
     manifests,
     node::{self, Node},
     tools::Tool,
@@ -59,9 +59,9 @@ pub async fn pods_pull_by_the_operators_secret_and_not_without(
 /// A small image that says its version. Nothing else on the node has its topmost layer.
 async fn push(node: &Node, scene: &Scene) -> Result<String> {
     let mut tool = node::pause_image()?;
-    tool.layers.push(Layer {
+    tool.layers.push(ImageLayer {
         created_by: "what makes it another image".to_owned(),
-        entries: vec![Entry::file("tool", "a tenant's own")],
+        entries: vec![LayerEntry::file("tool", "a tenant's own")],
     });
     push_to_protected(node, scene, tool).await
 }

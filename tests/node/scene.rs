@@ -10,7 +10,8 @@ use kube::{
 use registry_api::spec::TenantRegistry;
 pub use registry_testbed::samples::{PASSWORD, USER};
 use registry_testbed::{
-    Ca, LeafOptions, Moto, Registry, RegistryAuth, RegistryOptions, RegistryTls, eventually, manifests,
+    LeafOptions, Moto, RegistryAuth, RegistryOptions, RegistryTls, TestCa, TestRegistry, eventually,
+    manifests,
     node::SECOND_ADDRESS,
     ports::Port,
     samples::{self, Overlay},
@@ -25,17 +26,17 @@ const AWS_PASSWORD: &str = "123456789012-auth-token";
 
 /// Registries at an address that Pods reach, and the samples that name them.
 pub struct Scene {
-    pub protected: Registry,
-    anonymous: Registry,
+    pub protected: TestRegistry,
+    anonymous: TestRegistry,
     aws: Option<Aws>,
     down: Port,
-    pub ca: Ca,
+    pub ca: TestCa,
 }
 
 /// An emulated AWS, and a registry that takes its tokens.
 struct Aws {
     api: Moto,
-    registry: Registry,
+    registry: TestRegistry,
 }
 
 impl Aws {
@@ -48,7 +49,7 @@ impl Aws {
             }
         };
         let auth = RegistryAuth::htpasswd(AWS_USER, AWS_PASSWORD);
-        let registry = Registry::start_at(SECOND_ADDRESS, RegistryOptions { auth, tls }).await?;
+        let registry = TestRegistry::start_at(SECOND_ADDRESS, RegistryOptions { auth, tls }).await?;
         registry.push_artifact("team/packs/hello", "1.0.0").await?;
         Ok(Some(Self { api, registry }))
     }
@@ -56,7 +57,7 @@ impl Aws {
 
 impl Scene {
     pub async fn set() -> Result<Self> {
-        let ca = Ca::new("Example Company Private CA")?;
+        let ca = TestCa::new("Example Company Private CA")?;
         let mut names = LeafOptions::server("registry");
         names.ips.push(SECOND_ADDRESS.into());
         let tls = RegistryTls::Server {
@@ -66,8 +67,8 @@ impl Scene {
         };
         let aws = Aws::start(tls.clone()).await?;
         let auth = RegistryAuth::htpasswd(USER, PASSWORD);
-        let protected = Registry::start_at(SECOND_ADDRESS, RegistryOptions { auth, tls }).await?;
-        let anonymous = Registry::start_at(SECOND_ADDRESS, RegistryOptions::default()).await?;
+        let protected = TestRegistry::start_at(SECOND_ADDRESS, RegistryOptions { auth, tls }).await?;
+        let anonymous = TestRegistry::start_at(SECOND_ADDRESS, RegistryOptions::default()).await?;
         protected.push_artifact("team/packs/hello", "1.0.0").await?;
         protected.push_artifact("team-a/charts/hello", "1.0.0").await?;
         anonymous.push_artifact("public/hello", "1.0.0").await?;

@@ -14,7 +14,7 @@ use kube::{
 };
 use registry_testbed::{
     eventually,
-    image::{self, Architecture, Description, Effort, program},
+    image::{self, Architecture, Effort, ImageDescription, program},
     manifests,
     node::Node,
 };
@@ -83,7 +83,7 @@ fn push_images(node: &Node) -> Result<String> {
     let program = given_program().unwrap_or_else(|| program::path(architecture, PROFILE));
     let mut digests = Vec::new();
     for tag in [VERSION, "changed"] {
-        let description = Description { version: tag.to_owned(), ..Description::default() };
+        let description = ImageDescription { version: tag.to_owned(), ..ImageDescription::default() };
         let layout = node.directory().join("image").join(tag);
         let image = image::operator(architecture, &program, &description)?;
         let written = image::write(&layout, tag, &[image], Effort::Least)?;

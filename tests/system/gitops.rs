@@ -20,7 +20,7 @@ use registry_api::{
     FINALIZER,
     spec::{Registry as Object, Scope},
 };
-use registry_testbed::{Ca, eventually};
+use registry_testbed::{TestCa, eventually};
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
@@ -40,7 +40,7 @@ const REJECTED: Verdict = Verdict::refused("False/Rejected");
 async fn a_manifest_that_kubectl_applies_again_is_unchanged() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let Some(kubectl) = Kubectl::find().await? else { return applied_again_without_kubectl(&cluster).await };
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
@@ -63,7 +63,7 @@ async fn a_manifest_that_kubectl_applies_again_is_unchanged() -> Result<()> {
 
 /// What `kubectl apply` does when the manifest is what was applied last: nothing, unless the object differs from it.
 async fn applied_again_without_kubectl(cluster: &Cluster) -> Result<()> {
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
@@ -88,7 +88,7 @@ fn spelled_out(mut spec: Value) -> Value {
 #[tokio::test]
 async fn another_field_manager_applies_twice_without_a_conflict_or_a_change() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
@@ -112,7 +112,7 @@ async fn another_field_manager_applies_twice_without_a_conflict_or_a_change() ->
 #[tokio::test]
 async fn the_operator_owns_the_status_and_its_finalizer_and_nothing_else() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
@@ -186,7 +186,7 @@ async fn kubectl_wait_for_the_credentials_works() -> Result<()> {
         tell("there is no kubectl here");
         return Ok(());
     };
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
@@ -481,7 +481,7 @@ impl Drop for Reader {
 #[tokio::test]
 async fn an_event_tells_of_each_change_of_verdict_and_of_no_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "wrong").await?;

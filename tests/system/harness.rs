@@ -27,7 +27,7 @@ use registry_api::{
 };
 use registry_testbed::{
     ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, eventually,
-    manifests::{self, FIELD_MANAGER, Tokens},
+    manifests::{self, FIELD_MANAGER, Placeholders},
     policies_are_in_force,
 };
 use serde_json::{Value, json};
@@ -114,7 +114,7 @@ pub async fn shared_operator() -> Result<&'static Operator> {
 }
 
 async fn install(client: &Client) -> Result<()> {
-    let mut render = manifests::read_file(&in_repository("config/install.yaml"), &Tokens::default())?;
+    let mut render = manifests::read_file(&in_repository("config/install.yaml"), &Placeholders::default())?;
     render.retain(|object| !matches!(manifests::kind(object), "Deployment" | "CustomResourceDefinition"));
     render.iter_mut().filter(|object| object.name_any() == TENANT_POLICY).for_each(permit_everything);
     manifests::apply(client, definitions()?).await?;

@@ -8,7 +8,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use registry_api::{REQUESTED_AT, TenantRegistry};
-use registry_testbed::{Ca, Operator, manifests::FIELD_MANAGER};
+use registry_testbed::{Operator, TestCa, manifests::FIELD_MANAGER};
 use serde_json::{Value, json};
 
 use crate::{
@@ -46,7 +46,7 @@ async fn peak(operator: &Operator) -> Result<u64> {
 
 async fn write_the_worst(cluster: &Cluster, namespace: &str) -> Result<()> {
     let note = "x".repeat(LONG_ANNOTATION);
-    let pem = Ca::new("long")?.certificate_pem().to_owned();
+    let pem = TestCa::new("long")?.certificate_pem().to_owned();
     let authority = pem.repeat(LONG_CA / pem.len());
     let registries: Api<TenantRegistry> = Api::namespaced(cluster.client(), namespace);
     let suspended = |number: usize| {
@@ -161,7 +161,7 @@ async fn registries_beyond_the_tenants_bound_say_so_until_there_is_room() -> Res
 #[tokio::test]
 async fn a_long_authority_is_used_though_it_is_not_kept() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let (ca, other) = (Ca::new("private authority")?, Ca::new("another authority")?);
+    let (ca, other) = (TestCa::new("private authority")?, TestCa::new("another authority")?);
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;

@@ -14,8 +14,8 @@ use registry_api::{
     spec::{Scope, System, Tenant, VERSION},
 };
 use registry_testbed::{
-    AuditEvent, AuditMark, Ca, LeafOptions, Operator, Registry, RegistryAuth, RegistryOptions, RegistryTls,
-    eventually,
+    AuditEvent, AuditMark, LeafOptions, Operator, RegistryAuth, RegistryOptions, RegistryTls, TestCa,
+    TestRegistry, eventually,
 };
 use serde_json::{Value, json};
 
@@ -94,9 +94,9 @@ pub async fn validate_now<S: Scope>(subject: &Subject<S>, word: &str) -> Result<
 /// A registry over TLS of a private authority, with the user `demo` and the password `right`.
 pub struct Protected {
     /// The registry.
-    pub registry: Registry,
+    pub registry: TestRegistry,
     /// The authority.
-    pub ca: Ca,
+    pub ca: TestCa,
 }
 
 impl Protected {
@@ -107,12 +107,12 @@ impl Protected {
 
     /// Starts it with another password.
     pub async fn with_password(password: &str) -> Result<Self> {
-        let ca = Ca::new("a private authority")?;
+        let ca = TestCa::new("a private authority")?;
         let leaf = ca.issue(&LeafOptions::server("registry"))?;
         let ca_pem = ca.certificate_pem().into();
         let tls = RegistryTls::Server { leaf, ca_pem, client_ca_pem: None };
         let auth = RegistryAuth::htpasswd("demo", password);
-        Ok(Self { registry: Registry::start(RegistryOptions { auth, tls }).await?, ca })
+        Ok(Self { registry: TestRegistry::start(RegistryOptions { auth, tls }).await?, ca })
     }
 
     /// How a registry object names it, with the login in that Secret.

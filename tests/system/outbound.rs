@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Result, ensure};
-use registry_testbed::{Ca, ForwardProxy, LeafOptions, Operator, RegistryAuth};
+use registry_testbed::{ForwardProxy, LeafOptions, Operator, RegistryAuth, TestCa};
 use serde_json::json;
 
 use crate::{
@@ -19,7 +19,7 @@ const ELSEWHERE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 #[tokio::test]
 async fn a_registry_behind_a_proxy_is_validated_with_the_ca_file() -> Result<()> {
     let solo = solo::enter().await?;
-    let (ca, files) = (Ca::new("company")?, tempfile::tempdir()?);
+    let (ca, files) = (TestCa::new("company")?, tempfile::tempdir()?);
     let ca_file = files.path().join("ca.crt");
     std::fs::write(&ca_file, ca.certificate_pem())?;
     let mut leaf = LeafOptions::server("registry");

@@ -8,7 +8,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use registry_api::{HOSTS_ANNOTATION, TOKEN_SECRET_TYPE};
-use registry_testbed::{Ca, ControlPlaneOptions, eventually, manifests::FIELD_MANAGER};
+use registry_testbed::{ControlPlaneOptions, TestCa, eventually, manifests::FIELD_MANAGER};
 use serde_json::{Value, json};
 
 use crate::{
@@ -76,7 +76,7 @@ async fn a_service_accounts_token_is_sent_to_nobody() -> Result<()> {
 #[tokio::test]
 async fn a_secrets_hosts_count_as_soon_as_they_are_changed() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     let server = registry.host_port();
     for scene in Scene::both(&cluster).await? {
@@ -110,7 +110,7 @@ async fn tenants_secrets_need_hosts_while_the_policy_says_so() -> Result<()> {
     let installation = Installation::start(ControlPlaneOptions::default()).await?;
     let _operator = installation.start_operator().await?;
     let cluster = installation.cluster().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     let [system, tenant] = Scene::both(&cluster).await?;
     let login = system.login("login", "demo", "right").await?;

@@ -18,7 +18,8 @@ use kube::{
     api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
 use registry_testbed::{
-    AuditEvent, AuditMark, Ca, LeafOptions, Registry, RegistryAuth, RegistryOptions, RegistryTls, eventually,
+    AuditEvent, AuditMark, LeafOptions, RegistryAuth, RegistryOptions, RegistryTls, TestCa, TestRegistry,
+    eventually,
 };
 use serde_json::{Value, json};
 
@@ -37,7 +38,7 @@ const REJECTED: Verdict = Verdict::refused("False/Rejected");
 #[tokio::test]
 async fn a_corrected_password_shows_within_two_seconds() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "wrong").await?;
@@ -52,7 +53,7 @@ async fn a_corrected_password_shows_within_two_seconds() -> Result<()> {
 #[tokio::test]
 async fn a_corrected_authority_shows_within_two_seconds() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let (ca, other) = (Ca::new("private authority")?, Ca::new("another authority")?);
+    let (ca, other) = (TestCa::new("private authority")?, TestCa::new("another authority")?);
     let registry = protected(&ca, "demo", "right").await?;
     let untrusted = Verdict::untrusted("False/UnknownIssuer");
     let (wrong, right) = ([("ca.crt", other.certificate_pem())], [("ca.crt", ca.certificate_pem())]);
@@ -80,14 +81,14 @@ async fn a_corrected_authority_shows_within_two_seconds() -> Result<()> {
 #[tokio::test]
 async fn a_corrected_client_certificate_shows_within_two_seconds() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let (ca, strangers) = (Ca::new("private authority")?, Ca::new("strangers")?);
+    let (ca, strangers) = (TestCa::new("private authority")?, TestCa::new("strangers")?);
     let tls = RegistryTls::Server {
         leaf: ca.issue(&LeafOptions::server("registry"))?,
         ca_pem: ca.certificate_pem().to_owned(),
         client_ca_pem: Some(ca.certificate_pem().to_owned()),
     };
     let auth = RegistryAuth::htpasswd("demo", "right");
-    let registry = Registry::start(RegistryOptions { auth, tls }).await?;
+    let registry = TestRegistry::start(RegistryOptions { auth, tls }).await?;
     let client = LeafOptions::client("operator", Vec::<String>::new());
     let (wrong, right) = (strangers.issue(&client)?, ca.issue(&client)?);
     for scene in Scene::both(&cluster).await? {
@@ -114,7 +115,7 @@ async fn a_corrected_client_certificate_shows_within_two_seconds() -> Result<()>
 #[tokio::test]
 async fn a_corrected_object_shows_within_two_seconds() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
@@ -134,7 +135,7 @@ async fn a_corrected_object_shows_within_two_seconds() -> Result<()> {
 #[tokio::test]
 async fn what_is_created_later_is_found_within_two_seconds_and_missed_as_soon() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let (login, map) = (scene.named("login"), scene.named("authority"));
@@ -225,7 +226,7 @@ const OBSERVED: Duration = Duration::from_secs(5);
 #[tokio::test]
 async fn a_rejected_password_is_not_tried_again_whatever_else_happens() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     let scenes = Scene::both(&cluster).await?;
     for scene in &scenes {
@@ -279,7 +280,7 @@ async fn an_object_that_others_write_to_all_the_time_gets_its_verdict_and_its_pa
 #[tokio::test]
 async fn a_rejected_password_is_tried_again_at_once_when_asked_or_when_something_changes() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     for scene in Scene::both(&cluster).await? {
         let registry = protected(&ca, "demo", "right").await?;
         let login = scene.login("login", "demo", "wrong").await?;
@@ -299,7 +300,7 @@ async fn a_rejected_password_is_tried_again_at_once_when_asked_or_when_something
     Ok(())
 }
 
-async fn attempted(registry: &Registry, times: usize, why: &str) -> Result<()> {
+async fn attempted(registry: &TestRegistry, times: usize, why: &str) -> Result<()> {
     let look = || async {
         let seen = attempts(registry);
         ensure!(seen >= times, "{seen} attempts");
@@ -314,7 +315,7 @@ async fn attempted(registry: &Registry, times: usize, why: &str) -> Result<()> {
 async fn an_object_of_one_scope_never_reads_what_the_other_names() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let mark = audit_mark().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     let [system, tenant] = Scene::both(&cluster).await?;
     for (right, wrong, name) in [(&system, &tenant, "system-has-it"), (&tenant, &system, "tenant-has-it")] {
@@ -350,7 +351,7 @@ const REGISTRY_UID_LABEL_QUOTED: &str = "registry.spectrocloud.com%2Fregistry-ui
 async fn secrets_that_no_registry_names_are_never_read() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let mark = audit_mark().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     // A tenant without a registry.
     let idle = Scene::inside(&cluster, cluster.tenant_namespace("team", "idle").await?);
@@ -387,7 +388,7 @@ async fn secrets_that_no_registry_names_are_never_read() -> Result<()> {
 #[tokio::test]
 async fn a_secret_that_no_registry_names_is_not_even_in_the_operators_memory() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let (named, unnamed) = (cluster.unique("4f9c-named-password"), cluster.unique("71ab-unnamed-password"));
     let registry = protected(&ca, "demo", &named).await?;
     let mut objects = Vec::new();

@@ -8,7 +8,7 @@ use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams},
 };
-use registry_testbed::{Ca, Operator, eventually};
+use registry_testbed::{Operator, TestCa, eventually};
 use serde_json::{Value, json};
 
 use crate::{
@@ -146,7 +146,7 @@ async fn touch(scene: &Scene<'_>, cluster: &harness::Cluster, login: &str, map: 
 #[tokio::test]
 async fn a_touch_of_metadata_brings_no_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     for (password, verdict) in [("wrong", REJECTED), ("right", VALIDATED)] {
         let (registry, scene) = (protected(&ca, "demo", "right").await?, Scene::tenant(&cluster).await?);
         let login = scene.login(password, "demo", password).await?;

@@ -10,7 +10,7 @@ use kube::Api;
 use registry_api::TOKEN_SECRET_TYPE;
 use registry_probe::IpNet;
 use registry_testbed::{
-    Ca, Leaf, LeafOptions, Registry, RegistryAuth, RegistryOptions, RegistryTls, eventually,
+    Leaf, LeafOptions, RegistryAuth, RegistryOptions, RegistryTls, TestCa, TestRegistry, eventually,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -31,7 +31,7 @@ const ANONYMOUS: Verdict = Verdict { credentials: "True/AnonymousAccess", ..VALI
 #[tokio::test]
 async fn a_right_password_is_validated_whichever_way_the_authority_is_given() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
@@ -59,7 +59,7 @@ async fn a_right_password_is_validated_whichever_way_the_authority_is_given() ->
 #[tokio::test]
 async fn the_status_describes_the_certificate_that_the_registry_presents() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
     let registry = over_tls(&ca, leaf.clone(), RegistryAuth::htpasswd("demo", "right"), None).await?;
     for scene in Scene::both(&cluster).await? {
@@ -79,7 +79,7 @@ async fn the_status_describes_the_certificate_that_the_registry_presents() -> Re
 #[tokio::test]
 async fn a_docker_configuration_with_an_entry_for_the_host_is_as_good_as_user_and_password() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     let auth = BASE64_STANDARD.encode("demo:right");
     let (host, url) = (registry.host_port(), registry.url());
@@ -106,7 +106,7 @@ async fn a_docker_configuration_with_an_entry_for_the_host_is_as_good_as_user_an
 #[tokio::test]
 async fn the_named_repository_must_be_readable_below_the_content_path() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     registry.push_artifact("team/packs/hello", "1.0").await?;
     for scene in Scene::both(&cluster).await? {
@@ -161,7 +161,7 @@ async fn a_repository_that_these_credentials_may_not_read_is_denied() -> Result<
 #[tokio::test]
 async fn a_wrong_password_is_rejected_and_stalls() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "wrong").await?;
@@ -178,7 +178,7 @@ async fn a_wrong_password_is_rejected_and_stalls() -> Result<()> {
 #[tokio::test]
 async fn credentials_that_are_absent_but_needed_are_required() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let spec = json!({"endpoint": registry.url(), "tls": {"ca": {"inline": ca.certificate_pem()}}});
@@ -269,10 +269,10 @@ async fn an_account_that_the_registry_forbids_is_forbidden() -> Result<()> {
 #[tokio::test]
 async fn an_unknown_issuer_is_named_with_the_fingerprint_and_both_ways_out() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
     let registry = over_tls(&ca, leaf.clone(), RegistryAuth::htpasswd("demo", "right"), None).await?;
-    let other = Ca::new("another authority")?;
+    let other = TestCa::new("another authority")?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let auth = json!({"basic": {"secretRef": {"name": login}}});
@@ -303,7 +303,7 @@ async fn an_unknown_issuer_is_named_with_the_fingerprint_and_both_ways_out() -> 
 #[tokio::test]
 async fn a_skipped_verification_is_ready_and_names_the_true_defect() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let (ca, other) = (Ca::new("private authority")?, Ca::new("another authority")?);
+    let (ca, other) = (TestCa::new("private authority")?, TestCa::new("another authority")?);
     let registry = protected(&ca, "demo", "right").await?;
     let skipped = Verdict { tls: "False/VerificationSkipped", ..VALIDATED };
     for scene in Scene::both(&cluster).await? {
@@ -339,7 +339,7 @@ async fn a_skipped_verification_is_ready_and_names_the_true_defect() -> Result<(
 #[tokio::test]
 async fn certificates_out_of_date_or_for_another_host_are_told_apart() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let good = || LeafOptions::server("registry");
     let cases = [
         ("expired", good().expired(), "False/Expired", "expired at"),
@@ -368,7 +368,8 @@ async fn certificates_out_of_date_or_for_another_host_are_told_apart() -> Result
 #[tokio::test]
 async fn a_registry_that_wants_a_client_certificate_gets_it_or_says_so() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let (ca, clients, strangers) = (Ca::new("server authority")?, Ca::new("clients")?, Ca::new("strangers")?);
+    let (ca, clients, strangers) =
+        (TestCa::new("server authority")?, TestCa::new("clients")?, TestCa::new("strangers")?);
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
     let auth = RegistryAuth::htpasswd("demo", "right");
     let registry = over_tls(&ca, leaf, auth, Some(clients.certificate_pem().to_owned())).await?;
@@ -409,7 +410,7 @@ async fn a_registry_that_wants_a_client_certificate_gets_it_or_says_so() -> Resu
 async fn tls_against_a_port_without_it_is_a_failed_handshake_and_the_other_way_round_no_registry()
 -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let (clear, encrypted) = (anonymous().await?, protected(&ca, "demo", "right").await?);
     let scene = Scene::system(&cluster);
     let spec = json!({"endpoint": format!("https://{}", clear.host_port())});
@@ -427,7 +428,7 @@ async fn tls_against_a_port_without_it_is_a_failed_handshake_and_the_other_way_r
 #[tokio::test]
 async fn an_unreachable_registry_is_tried_again_and_not_given_up() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     registry.component().stop().await?;
     for scene in Scene::both(&cluster).await? {
@@ -444,7 +445,7 @@ async fn an_unreachable_registry_is_tried_again_and_not_given_up() -> Result<()>
 #[tokio::test]
 async fn a_registry_that_comes_up_turns_ready_without_any_change() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     registry.component().stop().await?;
     let scene = Scene::system(&cluster);
@@ -459,7 +460,7 @@ async fn a_registry_that_comes_up_turns_ready_without_any_change() -> Result<()>
 #[tokio::test]
 async fn a_ready_registry_endures_fewer_failures_in_a_row_than_its_threshold() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     for scene in Scene::both(&cluster).await? {
         let registry = protected(&ca, "demo", "right").await?;
         let login = scene.login("login", "demo", "right").await?;
@@ -588,7 +589,7 @@ async fn a_tenant_reaches_no_service_of_the_cluster() -> Result<()> {
 #[tokio::test]
 async fn references_that_are_missing_or_of_no_use_are_named_and_nothing_is_sent() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         for case in references(&scene, &registry, &ca).await? {
@@ -614,7 +615,7 @@ struct Unusable {
     parts: Vec<String>,
 }
 
-async fn references(scene: &Scene<'_>, registry: &Registry, ca: &Ca) -> Result<Vec<Unusable>> {
+async fn references(scene: &Scene<'_>, registry: &TestRegistry, ca: &TestCa) -> Result<Vec<Unusable>> {
     let login = scene.login("login", "demo", "right").await?;
     let with_secret = |secret: &str| spec(registry, ca, secret);
     let with_ca = |source: Value| {
@@ -693,7 +694,7 @@ async fn references(scene: &Scene<'_>, registry: &Registry, ca: &Ca) -> Result<V
 #[tokio::test]
 async fn a_namespace_without_a_tenant_is_told_the_label_and_ready_within_two_seconds_of_it() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     let scene = Scene::tenant(&cluster).await?;
     let object = scene.declare("charts", spec(&registry, &ca, &scene.named("login"))).await?;
@@ -719,7 +720,7 @@ async fn a_namespace_without_a_tenant_is_told_the_label_and_ready_within_two_sec
 #[tokio::test]
 async fn a_suspended_registry_is_left_alone_until_it_is_not() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
@@ -755,7 +756,7 @@ async fn a_suspended_registry_is_left_alone_until_it_is_not() -> Result<()> {
 #[tokio::test]
 async fn a_new_value_of_requested_at_is_echoed_after_a_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     for scene in Scene::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
@@ -778,7 +779,7 @@ async fn a_new_value_of_requested_at_is_echoed_after_a_validation() -> Result<()
 #[tokio::test]
 async fn a_transition_time_moves_with_the_status_only() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     let scene = Scene::system(&cluster);
     let login = scene.login("login", "demo", "wrong").await?;
@@ -812,13 +813,13 @@ async fn a_transition_time_moves_with_the_status_only() -> Result<()> {
 // ---- What is used above
 
 async fn over_tls(
-    ca: &Ca,
+    ca: &TestCa,
     leaf: Leaf,
     auth: RegistryAuth,
     client_ca_pem: Option<String>,
-) -> Result<Registry> {
+) -> Result<TestRegistry> {
     let tls = RegistryTls::Server { leaf, ca_pem: ca.certificate_pem().to_owned(), client_ca_pem };
-    Ok(Registry::start(RegistryOptions { auth, tls }).await?)
+    Ok(TestRegistry::start(RegistryOptions { auth, tls }).await?)
 }
 
 async fn docker_config(scene: &Scene<'_>, name: &str, config: &Value) -> Result<String> {

@@ -11,8 +11,8 @@ use k8s_openapi::api::{
 use kube::{Api, api::ListParams};
 use registry_api::{SystemRegistry, TOKEN_SECRET_TYPE, TenantRegistry};
 use registry_testbed::{
-    Ca, ControlPlaneOptions, Leaf, LeafOptions, Operator, Registry, RegistryAuth, RegistryOptions,
-    RegistryTls, eventually,
+    ControlPlaneOptions, Leaf, LeafOptions, Operator, RegistryAuth, RegistryOptions, RegistryTls, TestCa,
+    TestRegistry, eventually,
 };
 use serde_json::{Value, json};
 
@@ -114,7 +114,7 @@ async fn places(cluster: &Cluster, operator: &Operator) -> Result<Vec<(&'static 
 
 /// The servers that the registries are at; they end with this.
 struct Servers {
-    _registries: Vec<Registry>,
+    _registries: Vec<TestRegistry>,
     _played: Vec<Played>,
 }
 
@@ -132,8 +132,8 @@ async fn settle(cluster: &Cluster, secrets: &mut Secrets) -> Result<Servers> {
     Ok(Servers { _registries: registries, _played: played })
 }
 
-async fn passwords(cluster: &Cluster, scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<Registry> {
-    let ca = Ca::new("private authority")?;
+async fn passwords(cluster: &Cluster, scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<TestRegistry> {
+    let ca = TestCa::new("private authority")?;
     let (right, wrong) = ("right-8c1f5e09d2", "wrong-3b7a90cc41");
     let registry = protected(&ca, "demo", right).await?;
     secrets.password("demo", right);
@@ -166,14 +166,14 @@ async fn passwords(cluster: &Cluster, scenes: &[Scene<'_>], secrets: &mut Secret
     Ok(registry)
 }
 
-async fn client_certificates(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<Registry> {
-    let (ca, strangers) = (Ca::new("private authority")?, Ca::new("strangers")?);
+async fn client_certificates(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<TestRegistry> {
+    let (ca, strangers) = (TestCa::new("private authority")?, TestCa::new("strangers")?);
     let tls = RegistryTls::Server {
         leaf: ca.issue(&LeafOptions::server("registry"))?,
         ca_pem: ca.certificate_pem().to_owned(),
         client_ca_pem: Some(ca.certificate_pem().to_owned()),
     };
-    let registry = Registry::start(RegistryOptions { auth: RegistryAuth::Anonymous, tls }).await?;
+    let registry = TestRegistry::start(RegistryOptions { auth: RegistryAuth::Anonymous, tls }).await?;
     let client = LeafOptions::client("operator", Vec::<String>::new());
     let cases = [
         ("client-right", ca.issue(&client)?, "Ready=True/Available"),
@@ -198,8 +198,8 @@ async fn client_certificates(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Res
 }
 
 /// A key beside the certificate, where certificates only belong.
-async fn keys_in_the_wrong_place(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<Registry> {
-    let ca = Ca::new("private authority")?;
+async fn keys_in_the_wrong_place(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<TestRegistry> {
+    let ca = TestCa::new("private authority")?;
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
     secrets.key(&leaf);
     let both = format!("{}{}", leaf.certificate_pem(), leaf.key_pem());

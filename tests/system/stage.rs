@@ -31,7 +31,7 @@ use registry_api::{
     spec::{Registry as Object, Scope, System, Tenant, VERSION},
 };
 use registry_testbed::{
-    Ca, LeafOptions, Registry, RegistryAuth, RegistryOptions, RegistryTls, eventually,
+    LeafOptions, RegistryAuth, RegistryOptions, RegistryTls, TestCa, TestRegistry, eventually,
     manifests::FIELD_MANAGER,
 };
 use serde_json::{Value, json};
@@ -420,27 +420,27 @@ fn well_formed(view: &View) -> Result<()> {
 }
 
 /// A registry with a password over TLS, its certificate signed by `ca`.
-pub async fn protected(ca: &Ca, user: &str, password: &str) -> Result<Registry> {
+pub async fn protected(ca: &TestCa, user: &str, password: &str) -> Result<TestRegistry> {
     with_certificate(ca, RegistryAuth::htpasswd(user, password), &LeafOptions::server("registry")).await
 }
 
 /// A registry over TLS with that certificate, signed by `ca`.
-pub async fn with_certificate(ca: &Ca, auth: RegistryAuth, leaf: &LeafOptions) -> Result<Registry> {
+pub async fn with_certificate(ca: &TestCa, auth: RegistryAuth, leaf: &LeafOptions) -> Result<TestRegistry> {
     let tls = RegistryTls::Server {
         leaf: ca.issue(leaf)?,
         ca_pem: ca.certificate_pem().to_owned(),
         client_ca_pem: None,
     };
-    Ok(Registry::start(RegistryOptions { auth, tls }).await?)
+    Ok(TestRegistry::start(RegistryOptions { auth, tls }).await?)
 }
 
 /// An anonymous registry over plain HTTP.
-pub async fn anonymous() -> Result<Registry> {
-    Ok(Registry::start(RegistryOptions::default()).await?)
+pub async fn anonymous() -> Result<TestRegistry> {
+    Ok(TestRegistry::start(RegistryOptions::default()).await?)
 }
 
 /// A spec with a password Secret and an inline authority.
-pub fn spec(registry: &Registry, ca: &Ca, secret: &str) -> Value {
+pub fn spec(registry: &TestRegistry, ca: &TestCa, secret: &str) -> Value {
     json!({
         "endpoint": registry.url(),
         "auth": {"basic": {"secretRef": {"name": secret}}},
@@ -583,6 +583,6 @@ where
 }
 
 /// The number of times that the registry looked at a password.
-pub fn attempts(registry: &Registry) -> usize {
+pub fn attempts(registry: &TestRegistry) -> usize {
     registry.authentications().len()
 }

@@ -23,7 +23,7 @@ use registry_api::{
     ConditionType, FINALIZER, GROUP,
     spec::{Registry as Object, Scope, System, Tenant},
 };
-use registry_testbed::{AuditEvent, Operator, Registry, RegistryOptions, eventually};
+use registry_testbed::{AuditEvent, Operator, RegistryOptions, TestRegistry, eventually};
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
@@ -115,7 +115,7 @@ async fn fifty_registries_cost_two_writes_each_and_then_none_for_a_minute() -> R
 #[tokio::test]
 async fn a_validation_costs_an_anonymous_registry_one_request() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let server = Registry::start(RegistryOptions::default()).await?;
+    let server = TestRegistry::start(RegistryOptions::default()).await?;
     let registry = cluster.system(&cluster.unique("one-request"));
     apply(&cluster, &system_registry(registry.name(), json!({"endpoint": server.url()}))).await?;
     registry.becomes(SETTLED, &["Ready=True/Available", "CredentialsValidated=True/AnonymousAccess"]).await?;
@@ -229,7 +229,7 @@ async fn listen<S: Scope>(
 /// What the fifty ask.
 struct Servers {
     protected: Protected,
-    anonymous: Registry,
+    anonymous: TestRegistry,
     hanging: HeldRegistry,
 }
 
@@ -237,7 +237,7 @@ impl Servers {
     async fn start() -> Result<Self> {
         Ok(Self {
             protected: Protected::start().await?,
-            anonymous: Registry::start(RegistryOptions::default()).await?,
+            anonymous: TestRegistry::start(RegistryOptions::default()).await?,
             hanging: HeldRegistry::start().await?,
         })
     }
@@ -339,8 +339,8 @@ impl Sample {
 }
 
 /// What a registry was asked, and what it answered.
-fn requests(registry: &Registry) -> Vec<String> {
-    let tell = |access: &registry_testbed::registry::Access| {
+fn requests(registry: &TestRegistry) -> Vec<String> {
+    let tell = |access: &registry_testbed::registry::LoggedRequest| {
         format!("{} {} {}", access.method, access.path, access.status)
     };
     registry.requests().iter().map(tell).collect()

@@ -134,7 +134,7 @@ enum Refers {
 
 /// Namespaces of ten to a tenant, each with a registry.
 async fn create_tenants(cluster: &Cluster, count: usize, endpoint: &str, refers: Refers) -> Result<()> {
-    let ca = registry_testbed::Ca::new("nobody's")?;
+    let ca = registry_testbed::TestCa::new("nobody's")?;
     let create = |number: usize| {
         let (client, name) = (cluster.client(), cluster.unique(&format!("idle-{number}")));
         let tenant = cluster.unique(&format!("idle-tenant-{}", number / 10));

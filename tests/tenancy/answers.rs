@@ -12,7 +12,7 @@ use registry_operator::{
     kubernetes::call::{CallFailure, call},
 };
 use registry_testbed::eventually;
-use registry_verdict::object::Subject;
+use registry_verdict::object::RegistryObject;
 use serde_json::{Value, json};
 
 use crate::{
@@ -105,9 +105,9 @@ async fn an_apply_with_another_uid_means_gone_and_one_to_nothing_a_conflict(clus
     Ok(())
 }
 
-async fn made(cluster: &Cluster, name: &str) -> Result<Subject> {
+async fn made(cluster: &Cluster, name: &str) -> Result<RegistryObject> {
     let made = cluster.root.may(&Call::create(&system_registries(), a_system_registry(name))).await?;
-    Ok(Subject::of(serde_json::from_value::<SystemRegistry>(made)?))
+    Ok(RegistryObject::of(serde_json::from_value::<SystemRegistry>(made)?))
 }
 
 async fn a_status_is_written_at_once_whatever_the_registry_is_called(cluster: &Cluster) -> Result<()> {

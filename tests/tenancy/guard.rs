@@ -7,7 +7,7 @@ use registry_api::TENANT_LABEL;
 use registry_testbed::{
     Kubernetes, Operator, eventually,
     http_client::Call as Get,
-    manifests::{self, Tokens},
+    manifests::{self, Placeholders},
 };
 use serde_json::{Value, json};
 
@@ -173,7 +173,7 @@ async fn without_the_plugin_the_operator_says_so_and_its_own_namespace_is_still_
     let off = ["--disable-admission-plugins=ValidatingAdmissionPolicy"];
     let stage = Stage::bare_with(Kubernetes::Newest, &off).await?;
     let root = User::new("root", stage.control_plane().client().await?);
-    let shipped = manifests::read_file(&in_repository("config/install.yaml"), &Tokens::default())?;
+    let shipped = manifests::read_file(&in_repository("config/install.yaml"), &Placeholders::default())?;
     manifests::apply(&root.client(), shipped).await?;
     let own = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}");
     root.may(&Call::merge(&own, json!({"metadata": {"labels": {TENANT_LABEL: "x"}}}))).await?;

@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use registry_probe::{Endpoint, HostPattern};
 use registry_testbed::{
     eventually,
-    manifests::{self, Tokens},
+    manifests::{self, Placeholders},
 };
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
@@ -55,7 +55,7 @@ impl<'a> Parameters<'a> {
 
     /// Applies them as they are shipped.
     async fn are_shipped(&self) -> Result<()> {
-        let shipped = manifests::read_file(&in_repository("config/install.yaml"), &Tokens::default())?;
+        let shipped = manifests::read_file(&in_repository("config/install.yaml"), &Placeholders::default())?;
         let ours = shipped.into_iter().find(|object| object.name_any() == "registry-operator-tenant-policy");
         let ours = ours.context("install.yaml has no parameters")?;
         manifests::apply(&self.cluster.root.client(), vec![ours.clone()]).await?;

@@ -9,7 +9,7 @@ use kube::{
 };
 use registry_testbed::{
     eventually,
-    manifests::{self, FIELD_MANAGER, Tokens},
+    manifests::{self, FIELD_MANAGER, Placeholders},
     samples,
 };
 
@@ -19,7 +19,7 @@ on_each_kubernetes!(every_sample_is_accepted_as_it_is);
 
 async fn every_sample_is_accepted_as_it_is(cluster: &Cluster) -> Result<()> {
     let client = cluster.root.client();
-    let all = manifests::read_directory(&samples::directory(), &Tokens::default())?;
+    let all = manifests::read_directory(&samples::directory(), &Placeholders::default())?;
     let registries = all.iter().filter(|object| manifests::kind(object).ends_with("Registry")).count();
     ensure!(registries >= 8, "{registries} registries");
     manifests::apply(&client, all.clone()).await?;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
     ControlPlane, ControlPlaneOptions, Kubernetes, Operator, OperatorOptions, eventually,
-    manifests::{self, Tokens},
+    manifests::{self, Placeholders},
     policies_are_in_force,
 };
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ impl Stage {
     pub async fn start(kubernetes: Kubernetes) -> Result<Self> {
         let stage = Self::bare(kubernetes).await?;
         let client = stage.control_plane.client().await?;
-        let shipped = manifests::read_file(&in_repository("config/install.yaml"), &Tokens::default())?;
+        let shipped = manifests::read_file(&in_repository("config/install.yaml"), &Placeholders::default())?;
         manifests::apply(&client, shipped).await.context("applying config/install.yaml")?;
         policies_are_in_force(&client).await?;
         Ok(stage)

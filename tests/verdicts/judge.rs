@@ -10,11 +10,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use registry_api::{RegistrySpec, RegistryStatus};
 use registry_probe::{Prober, ProberSettings};
 use registry_verdict::{
-    assess::{Before, Outcome, Seen, assess},
+    assess::{Before, Observation, ValidationOutcome, assess},
     cluster_addresses::ClusterAddresses,
-    object::{Key, Scope, Subject},
-    resolve::{PolicySource, Wanted, resolve},
-    validate::{Boundaries, target},
+    object::{RegistryKey, RegistryObject, RegistryScope},
+    resolve::{PolicySource, ResolveRequest, resolve},
+    validate::{AdminPolicy, target},
 };
 
 use crate::{
@@ -65,7 +65,7 @@ impl Outturn {
 /// One validation.
 struct Played {
     status: RegistryStatus,
-    outcome: Outcome,
+    outcome: ValidationOutcome,
     /// All that the probe said, as `Debug` shows it.
     debug: String,
     /// How many requests it took, at the registry and its token service.
@@ -118,22 +118,22 @@ async fn validate(row: &Row, stage: &Stage, prober: &Prober) -> Played {
     let before = Before { transient_failures: row.spec.was_ready.unwrap_or(0), same_basis: true };
     let (status, outcome) = assess(&subject, &seen, before, now());
     let requests = match &seen {
-        Seen::Probed(findings) => findings.requests.total(),
+        Observation::Probed(findings) => findings.requests.total(),
         _ => 0,
     };
     Played { status, outcome, debug: format!("{seen:?}"), requests }
 }
 
-async fn look(spec: &Spec, subject: &Subject, stage: &Stage, prober: &Prober) -> Seen {
-    if spec.scope == Scope::Tenant && !spec.labelled {
-        return Seen::NotATenant;
+async fn look(spec: &Spec, subject: &RegistryObject, stage: &Stage, prober: &Prober) -> Observation {
+    if spec.scope == RegistryScope::Tenant && !spec.labelled {
+        return Observation::NotATenant;
     }
     let target = match target(subject, &boundaries(spec, stage)) {
         Ok(target) => target,
-        Err(error) => return Seen::Unfit(error),
+        Err(error) => return Observation::Unfit(error),
     };
     let references = cluster::references(spec, |text| stage.fill(text)).await;
-    let wanted = Wanted {
+    let wanted = ResolveRequest {
         key: &subject.key,
         spec: &subject.spec,
         endpoint: &target.endpoint,
@@ -143,14 +143,14 @@ async fn look(spec: &Spec, subject: &Subject, stage: &Stage, prober: &Prober) ->
         policy: PolicySource::Namespace(SYSTEM_NAMESPACE),
     };
     match resolve(wanted, &references).await.unwrap().means {
-        Ok(means) => Seen::Probed(Box::new(prober.probe(&target, &means.material, now()).await)),
-        Err(problem) => Seen::Unresolved(problem),
+        Ok(means) => Observation::Probed(Box::new(prober.probe(&target, &means.material, now()).await)),
+        Err(problem) => Observation::Unresolved(problem),
     }
 }
 
-fn boundaries(spec: &Spec, stage: &Stage) -> Boundaries {
+fn boundaries(spec: &Spec, stage: &Stage) -> AdminPolicy {
     let ranges = |texts: &[String]| texts.iter().map(|text| stage.fill(text).parse().unwrap()).collect();
-    Boundaries {
+    AdminPolicy {
         egress_allow: ranges(&spec.allow),
         egress_deny: ranges(&spec.deny),
         cluster_addresses: ClusterAddresses::new(ranges(&spec.cluster)),
@@ -160,14 +160,16 @@ fn boundaries(spec: &Spec, stage: &Stage) -> Boundaries {
 
 const GENERATION: i64 = 3;
 
-fn subject(spec: &Spec, stage: &Stage) -> Subject {
+fn subject(spec: &Spec, stage: &Stage) -> RegistryObject {
     let text = stage.fill(&spec.spec.to_string());
     let filled: RegistrySpec = serde_json::from_str(&text).unwrap();
     let key = match spec.scope {
-        Scope::System => Key::System { name: "packs".into() },
-        Scope::Tenant => Key::Tenant { namespace: TENANT_NAMESPACE.into(), name: "packs".into() },
+        RegistryScope::System => RegistryKey::System { name: "packs".into() },
+        RegistryScope::Tenant => {
+            RegistryKey::Tenant { namespace: TENANT_NAMESPACE.into(), name: "packs".into() }
+        }
     };
-    Subject {
+    RegistryObject {
         key,
         uid: "1".into(),
         created: None,
@@ -244,7 +246,7 @@ fn compare_words(outturn: &mut Outturn, row: &Row, stage: &Stage, played: &Playe
         outturn.cell(&format!("message of {kind}"), words, got);
     }
     if let Some(retry_after) = row.retry_after {
-        let outcome = Outcome::Transient { retry_after };
+        let outcome = ValidationOutcome::Transient { retry_after };
         outturn.cell("Retry-After", format!("{outcome:?}"), format!("{:?}", played.outcome));
     }
 }

@@ -1,7 +1,7 @@
 //! What a user wrote, in a row: the spec, the Secrets and ConfigMaps beside it, and what the administrator allows.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use registry_verdict::object::Scope;
+use registry_verdict::object::RegistryScope;
 use serde_json::{Value, json};
 
 use crate::{
@@ -25,7 +25,7 @@ pub struct Spec {
     /// The Secrets and ConfigMaps that there are.
     pub objects: Vec<Object>,
     /// Which kind it is.
-    pub scope: Scope,
+    pub scope: RegistryScope,
     /// Whether the namespace of a TenantRegistry is a tenant's.
     pub labelled: bool,
     /// `--egress-allow`, with hosts in braces.
@@ -63,7 +63,7 @@ pub fn spec() -> Spec {
     let spec = Spec {
         spec,
         objects: Vec::new(),
-        scope: Scope::System,
+        scope: RegistryScope::System,
         labelled: true,
         allow: Vec::new(),
         deny: Vec::new(),
@@ -107,8 +107,8 @@ impl Spec {
 
     fn namespace(&self) -> &'static str {
         match self.scope {
-            Scope::System => SYSTEM_NAMESPACE,
-            Scope::Tenant => TENANT_NAMESPACE,
+            RegistryScope::System => SYSTEM_NAMESPACE,
+            RegistryScope::Tenant => TENANT_NAMESPACE,
         }
     }
 
@@ -164,7 +164,7 @@ impl Spec {
 
     /// A TenantRegistry.
     pub fn of_tenant(mut self) -> Self {
-        self.scope = Scope::Tenant;
+        self.scope = RegistryScope::Tenant;
         for object in &mut self.objects {
             object.namespace = TENANT_NAMESPACE;
         }

@@ -17,7 +17,7 @@ use crate::schema::Schema;
 
 /// Writes documentation from schemas.
 #[derive(Debug, Parser)]
-enum Command {
+enum DocgenCommand {
     /// The chart's values.yaml, from its values.schema.json.
     Values {
         /// The schema.
@@ -40,11 +40,11 @@ enum Command {
 }
 
 fn main() -> Result<()> {
-    let text = match Command::parse() {
-        Command::Values { schema } => chart::values_yaml(&read(&schema)?)?,
-        Command::Readme { schema, readme } => chart::readme(&read(&schema)?, &read_text(&readme)?)?,
-        Command::Reference => reference::page()?,
-        Command::Messages { installed } => messages::page(&read_text(&installed)?)?,
+    let text = match DocgenCommand::parse() {
+        DocgenCommand::Values { schema } => chart::values_yaml(&read(&schema)?)?,
+        DocgenCommand::Readme { schema, readme } => chart::readme(&read(&schema)?, &read_text(&readme)?)?,
+        DocgenCommand::Reference => reference::page()?,
+        DocgenCommand::Messages { installed } => messages::page(&read_text(&installed)?)?,
     };
     print(&text);
     Ok(())

@@ -11,10 +11,10 @@ use registry_verdict::outbound::{AwsEndpoint, OutboundSettings, aws_endpoint};
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-registry", bin_name = "kubectl registry", version, about)]
 #[command(after_help = EXIT_CODES, disable_help_subcommand = true)]
-pub struct Cli {
+pub struct PluginCli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: PluginCommand,
     /// Which cluster, and where in it.
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -48,7 +48,7 @@ pub struct ClusterArgs {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum PluginCommand {
     /// List the registries that are available to a namespace's tenant, of both scopes.
     List(ListArgs),
     /// Check the registries in a manifest from this machine, as the operator does, before you apply it.
@@ -182,8 +182,8 @@ mod tests {
 
     use super::*;
 
-    fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(std::iter::once(&"kubectl-registry").chain(words))
+    fn parse(words: &[&str]) -> Result<PluginCli, clap::Error> {
+        PluginCli::try_parse_from(std::iter::once(&"kubectl-registry").chain(words))
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        PluginCli::command().debug_assert();
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn no_flag_takes_a_password() {
-        let cli = Cli::command();
+        let cli = PluginCli::command();
         let validate = cli.find_subcommand("validate").unwrap();
         let takes_text: Vec<&str> = validate
             .get_arguments()

@@ -6,12 +6,12 @@ use std::{ffi::OsString, fmt::Write as _, path::Path, time::Duration};
 use clap::{CommandFactory as _, Parser as _};
 use clap_complete::{Shell, engine::complete};
 use registry_check::admission::resource;
-use registry_verdict::object::Scope;
+use registry_verdict::object::RegistryScope;
 
 use crate::{
-    cli::{Cli, ClusterArgs, Command},
+    cli::{ClusterArgs, PluginCli, PluginCommand},
     list::all,
-    object::Found,
+    object::FoundRegistry,
     page::clean,
 };
 
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The script for a shell.
 pub fn script(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), PROGRAM, &mut script);
+    clap_complete::generate(shell, &mut PluginCli::command(), PROGRAM, &mut script);
     script
 }
 
@@ -36,9 +36,10 @@ pub async fn names(words: &[OsString]) -> Vec<String> {
     let Some(cluster) = names_a_registry(words) else { return Vec::new() };
     let found = async {
         let connected = crate::cluster::configured(&cluster).await.ok()?;
-        let system = all(&connected, Scope::System, None).await.unwrap_or_default();
-        let tenant = all(&connected, Scope::Tenant, Some(&connected.namespace)).await.unwrap_or_default();
-        Some(system.into_iter().chain(tenant).collect::<Vec<Found>>())
+        let system = all(&connected, RegistryScope::System, None).await.unwrap_or_default();
+        let tenant =
+            all(&connected, RegistryScope::Tenant, Some(&connected.namespace)).await.unwrap_or_default();
+        Some(system.into_iter().chain(tenant).collect::<Vec<FoundRegistry>>())
     };
     let found = tokio::time::timeout(PATIENCE, found).await.ok().flatten().unwrap_or_default();
     found.iter().map(|found| how_to_name(found, cluster.namespace.is_some())).collect()
@@ -52,16 +53,16 @@ fn names_a_registry(words: &[OsString]) -> Option<ClusterArgs> {
         return None;
     }
     let all = [PROGRAM.into()].into_iter().chain(before.iter().cloned()).chain([ANY.into()]);
-    let cli = Cli::try_parse_from(all).ok()?;
+    let cli = PluginCli::try_parse_from(all).ok()?;
     match cli.command {
-        Command::Describe(describe) if describe.registry == ANY => Some(cli.cluster),
+        PluginCommand::Describe(describe) if describe.registry == ANY => Some(cli.cluster),
         _ => None,
     }
 }
 
 /// A mere name, where that is enough.
-fn how_to_name(found: &Found, namespace_given: bool) -> String {
-    if (found.scope == Scope::Tenant) == namespace_given {
+fn how_to_name(found: &FoundRegistry, namespace_given: bool) -> String {
+    if (found.scope == RegistryScope::Tenant) == namespace_given {
         return found.name();
     }
     format!("{}/{}", resource(found.scope).kind.to_lowercase(), found.name())
@@ -81,7 +82,7 @@ pub fn candidates(words: &[OsString], names: &[String]) -> String {
     if wants_file {
         return format!("{DEFAULT}\n");
     }
-    let found = complete(&mut Cli::command(), all, last, None::<&Path>).unwrap_or_default();
+    let found = complete(&mut PluginCli::command(), all, last, None::<&Path>).unwrap_or_default();
     let typed = last_word(words);
     let mut text = String::new();
     for name in names.iter().filter(|name| name.starts_with(&typed)) {

@@ -15,9 +15,9 @@ use registry_check::{
     admission::{api, resource},
     cluster::{Cluster, Tenancy, words},
 };
-use registry_verdict::object::Scope;
+use registry_verdict::object::RegistryScope;
 
-use crate::object::Found;
+use crate::object::FoundRegistry;
 
 /// Where Events about cluster-scoped objects go, by convention.
 const CLUSTER_EVENTS: &str = "default";
@@ -26,19 +26,19 @@ const EVENTS: usize = 10;
 
 /// What was asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Asked {
+pub struct DescribeRequest {
     /// In the order in which it is looked for; the first that is there is meant.
-    pub scopes: Vec<Scope>,
+    pub scopes: Vec<RegistryScope>,
     /// The name.
     pub name: String,
 }
 
-impl Asked {
+impl DescribeRequest {
     /// Understands `NAME`, `systemregistry/NAME` and `tenantregistry/NAME`. A mere name is looked for in both scopes:
     /// where a namespace was given, in that first.
     pub fn parse(text: &str, namespace_given: bool) -> Result<Self, String> {
         let Some((kind, name)) = text.split_once('/') else {
-            let mut scopes = vec![Scope::System, Scope::Tenant];
+            let mut scopes = vec![RegistryScope::System, RegistryScope::Tenant];
             if namespace_given {
                 scopes.reverse();
             }
@@ -46,8 +46,8 @@ impl Asked {
         };
         let kind = kind.split('.').next().unwrap_or_default().to_lowercase();
         let scope = match kind.as_str() {
-            System::SINGULAR | System::PLURAL | System::SHORT => Scope::System,
-            Tenant::SINGULAR | Tenant::PLURAL | Tenant::SHORT => Scope::Tenant,
+            System::SINGULAR | System::PLURAL | System::SHORT => RegistryScope::System,
+            Tenant::SINGULAR | Tenant::PLURAL | Tenant::SHORT => RegistryScope::Tenant,
             _ => return Err(format!("unknown kind {kind}; use systemregistry or tenantregistry")),
         };
         Ok(Self { scopes: vec![scope], name: name.to_owned() })
@@ -56,9 +56,9 @@ impl Asked {
 
 /// A registry, and what there is to know around it.
 #[derive(Debug)]
-pub struct Description {
+pub struct RegistryDescription {
     /// The registry.
-    pub found: Found,
+    pub found: FoundRegistry,
     /// Where its references are read.
     pub references_namespace: String,
     /// Who can use it.
@@ -79,7 +79,7 @@ pub struct Users {
 }
 
 /// Asks the cluster; none if there is no such registry.
-pub async fn run(asked: &Asked, cluster: &Cluster) -> anyhow::Result<Option<Description>> {
+pub async fn run(asked: &DescribeRequest, cluster: &Cluster) -> anyhow::Result<Option<RegistryDescription>> {
     let (mut found, mut failure) = (Vec::new(), None);
     for scope in &asked.scopes {
         match find(cluster, *scope, &asked.name).await {
@@ -92,7 +92,7 @@ pub async fn run(asked: &Asked, cluster: &Cluster) -> anyhow::Result<Option<Desc
         .get(1)
         .map(|other| format!("A {} has the same name; {}", resource(other.scope).kind, how_to_name(other)));
     let Some(found) = found.into_iter().next() else { return failure.map_or(Ok(None), Err) };
-    let description = Description {
+    let description = RegistryDescription {
         references_namespace: found.namespace().unwrap_or_else(|| cluster.system_namespace.clone()),
         users: users(cluster, &found).await,
         events: events(cluster, &found).await.map_err(|error| words(&error)),
@@ -102,21 +102,21 @@ pub async fn run(asked: &Asked, cluster: &Cluster) -> anyhow::Result<Option<Desc
     Ok(Some(description))
 }
 
-async fn find(cluster: &Cluster, scope: Scope, name: &str) -> anyhow::Result<Option<Found>> {
+async fn find(cluster: &Cluster, scope: RegistryScope, name: &str) -> anyhow::Result<Option<FoundRegistry>> {
     match api(cluster, scope, Some(&cluster.namespace)).get_opt(name).await {
-        Ok(found) => Ok(found.map(|object| Found { scope, object })),
+        Ok(found) => Ok(found.map(|object| FoundRegistry { scope, object })),
         Err(error) => bail!("failed to get {} {name}: {}", resource(scope).kind, words(&error)),
     }
 }
 
-fn how_to_name(found: &Found) -> String {
+fn how_to_name(found: &FoundRegistry) -> String {
     match found.namespace() {
         None => format!("systemregistry/{}", found.name()),
         Some(namespace) => format!("tenantregistry/{} -n {namespace}", found.name()),
     }
 }
 
-async fn users(cluster: &Cluster, found: &Found) -> Users {
+async fn users(cluster: &Cluster, found: &FoundRegistry) -> Users {
     let (tenants, selector) = match found.namespace() {
         Some(namespace) => match cluster.tenancy(&namespace).await {
             Tenancy::Of(tenant) => (tenant.clone(), Some(format!("{TENANT_LABEL}={tenant}"))),
@@ -144,7 +144,7 @@ async fn labelled(cluster: &Cluster, selector: &str) -> Result<Vec<String>, Stri
     Ok(found.items.iter().map(ResourceExt::name_any).collect())
 }
 
-async fn events(cluster: &Cluster, found: &Found) -> Result<Vec<Event>, kube::Error> {
+async fn events(cluster: &Cluster, found: &FoundRegistry) -> Result<Vec<Event>, kube::Error> {
     let namespace = found.namespace().unwrap_or_else(|| CLUSTER_EVENTS.to_owned());
     let api: Api<Event> = Api::namespaced(cluster.client.clone(), &namespace);
     let about = format!("regarding.kind={},regarding.name={}", resource(found.scope).kind, found.name());
@@ -171,15 +171,15 @@ mod tests {
 
     #[test]
     fn a_name_is_looked_for_where_it_is_meant_to_be() {
-        let scopes = |text: &str, given| Asked::parse(text, given).map(|asked| asked.scopes);
-        assert_eq!(scopes("packs", false), Ok(vec![Scope::System, Scope::Tenant]));
-        assert_eq!(scopes("packs", true), Ok(vec![Scope::Tenant, Scope::System]));
+        let scopes = |text: &str, given| DescribeRequest::parse(text, given).map(|asked| asked.scopes);
+        assert_eq!(scopes("packs", false), Ok(vec![RegistryScope::System, RegistryScope::Tenant]));
+        assert_eq!(scopes("packs", true), Ok(vec![RegistryScope::Tenant, RegistryScope::System]));
         for kind in
             ["systemregistry", "SystemRegistries", "sysreg", "systemregistry.registry.spectrocloud.com"]
         {
-            assert_eq!(scopes(&format!("{kind}/packs"), true), Ok(vec![Scope::System]), "{kind}");
+            assert_eq!(scopes(&format!("{kind}/packs"), true), Ok(vec![RegistryScope::System]), "{kind}");
         }
-        assert_eq!(scopes("tenreg/charts", false), Ok(vec![Scope::Tenant]));
+        assert_eq!(scopes("tenreg/charts", false), Ok(vec![RegistryScope::Tenant]));
         assert!(scopes("pod/x", false).is_err());
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     age::{age, until},
-    describe::{Description, time_of},
+    describe::{RegistryDescription, time_of},
     page::{Page, Span, Tone, plain, span},
     report::{layers, mark},
 };
@@ -16,7 +16,7 @@ use crate::{
 /// As many namespaces as are listed by name.
 const NAMESPACES: usize = 20;
 
-impl Description {
+impl RegistryDescription {
     /// For a person.
     pub fn page(&self, now: Timestamp) -> Page {
         let mut page = Page::default();
@@ -192,11 +192,11 @@ fn listed(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use registry_verdict::object::Scope;
+    use registry_verdict::object::RegistryScope;
     use serde_json::json;
 
     use super::*;
-    use crate::{describe::Users, object::Found};
+    use crate::{describe::Users, object::FoundRegistry};
 
     fn described(status: &serde_json::Value) -> String {
         let object = serde_json::from_value(json!({
@@ -209,8 +209,8 @@ mod tests {
             },
             "status": status,
         }));
-        let description = Description {
-            found: Found { scope: Scope::System, object: object.unwrap() },
+        let description = RegistryDescription {
+            found: FoundRegistry { scope: RegistryScope::System, object: object.unwrap() },
             references_namespace: "registry-system".to_owned(),
             users: Users { tenants: "a, b".to_owned(), namespaces: Ok(vec!["a-dev".into(), "b-dev".into()]) },
             events: Ok(Vec::new()),

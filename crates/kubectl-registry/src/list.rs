@@ -15,13 +15,13 @@ use registry_check::{
     admission::{api, resource},
     cluster::{Cluster, Tenancy, is_forbidden, words},
 };
-use registry_verdict::{object::Scope, text::listed};
+use registry_verdict::{object::RegistryScope, text::listed};
 use serde_json::Value;
 
 use crate::{
     age::age,
     cli::{ListArgs, TableFormat},
-    object::Found,
+    object::FoundRegistry,
     output,
     page::{Page, Span, Tone, plain, span},
 };
@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Listing {
     /// The registries.
-    pub registries: Vec<Found>,
+    pub registries: Vec<FoundRegistry>,
     /// The namespace that was asked about; none for all.
     pub namespace: Option<String>,
     /// Lines for a person.
@@ -49,7 +49,7 @@ pub async fn run(args: &ListArgs, cluster: &Cluster) -> anyhow::Result<Listing> 
     }
     let mut notes = Vec::new();
     notes.extend(about_tenancy(&namespace, &tenancy));
-    let system = readable(all(cluster, Scope::System, None).await, "SystemRegistries", &mut notes)?;
+    let system = readable(all(cluster, RegistryScope::System, None).await, "SystemRegistries", &mut notes)?;
     let namespaces = namespaces(cluster, &namespace, &tenancy, &mut notes).await;
     let tenants = of_namespaces(cluster, &namespaces, &mut notes).await?;
     let (registries, note) = select(system, tenants, &tenancy);
@@ -59,29 +59,34 @@ pub async fn run(args: &ListArgs, cluster: &Cluster) -> anyhow::Result<Listing> 
 
 async fn everything(cluster: &Cluster) -> anyhow::Result<Listing> {
     let mut notes = Vec::new();
-    let mut registries = readable(all(cluster, Scope::System, None).await, "SystemRegistries", &mut notes)?;
-    let tenants = all(cluster, Scope::Tenant, None).await;
+    let mut registries =
+        readable(all(cluster, RegistryScope::System, None).await, "SystemRegistries", &mut notes)?;
+    let tenants = all(cluster, RegistryScope::Tenant, None).await;
     registries.extend(readable(tenants, "TenantRegistries of all namespaces", &mut notes)?);
     Ok(Listing { registries, namespace: None, notes })
 }
 
 /// The registries that are available to a tenant; and what is to be said of those left out.
-fn select(system: Vec<Found>, tenants: Vec<Found>, tenancy: &Tenancy) -> (Vec<Found>, Option<String>) {
-    let (open, named): (Vec<Found>, Vec<Found>) =
+fn select(
+    system: Vec<FoundRegistry>,
+    tenants: Vec<FoundRegistry>,
+    tenancy: &Tenancy,
+) -> (Vec<FoundRegistry>, Option<String>) {
+    let (open, named): (Vec<FoundRegistry>, Vec<FoundRegistry>) =
         system.into_iter().partition(|registry| registry.tenants().is_none());
-    let mine = |registry: &Found| match tenancy {
+    let mine = |registry: &FoundRegistry| match tenancy {
         Tenancy::Of(tenant) => registry.tenants().is_some_and(|named| named.contains(&tenant.as_str())),
         _ => false,
     };
-    let (named, others): (Vec<Found>, Vec<Found>) = named.into_iter().partition(mine);
+    let (named, others): (Vec<FoundRegistry>, Vec<FoundRegistry>) = named.into_iter().partition(mine);
     let left_out = (matches!(tenancy, Tenancy::Unknown(_)) && !others.is_empty()).then(|| {
         format!(
             "Not shown: {} for named tenants only, which may include this namespace's tenant",
             counted(others.len(), "SystemRegistry", "SystemRegistries")
         )
     });
-    let mut system: Vec<Found> = open.into_iter().chain(named).collect();
-    system.sort_by_key(Found::name);
+    let mut system: Vec<FoundRegistry> = open.into_iter().chain(named).collect();
+    system.sort_by_key(FoundRegistry::name);
     (system.into_iter().chain(tenants).collect(), left_out)
 }
 
@@ -131,16 +136,16 @@ async fn of_namespaces(
     cluster: &Cluster,
     namespaces: &[String],
     notes: &mut Vec<String>,
-) -> anyhow::Result<Vec<Found>> {
+) -> anyhow::Result<Vec<FoundRegistry>> {
     if namespaces.len() > 1
-        && let Ok(mut found) = all(cluster, Scope::Tenant, None).await
+        && let Ok(mut found) = all(cluster, RegistryScope::Tenant, None).await
     {
         found.retain(|one| one.namespace().is_some_and(|inside| namespaces.contains(&inside)));
         return Ok(found);
     }
     let (mut registries, mut forbidden) = (Vec::new(), Vec::new());
     for namespace in namespaces {
-        match all(cluster, Scope::Tenant, Some(namespace)).await {
+        match all(cluster, RegistryScope::Tenant, Some(namespace)).await {
             Err(error) if is_forbidden(&error) => forbidden.push((namespace.as_str(), words(&error))),
             found => registries.extend(readable(found, "TenantRegistries", notes)?),
         }
@@ -155,18 +160,18 @@ async fn of_namespaces(
 /// Every registry of a scope, in order of namespace and name.
 pub async fn all(
     cluster: &Cluster,
-    scope: Scope,
+    scope: RegistryScope,
     namespace: Option<&str>,
-) -> Result<Vec<Found>, kube::Error> {
+) -> Result<Vec<FoundRegistry>, kube::Error> {
     let found = api(cluster, scope, namespace).list(&ListParams::default()).await?;
     let ApiResource { api_version, kind, .. } = resource(scope);
-    let mut found: Vec<Found> = found
+    let mut found: Vec<FoundRegistry> = found
         .items
         .into_iter()
         .map(|mut object| {
             // The items of a list don't repeat what they are.
             object.types = Some(TypeMeta { api_version: api_version.clone(), kind: kind.clone() });
-            Found { scope, object }
+            FoundRegistry { scope, object }
         })
         .collect();
     found.sort_by_key(|registry| (registry.namespace(), registry.name()));
@@ -175,10 +180,10 @@ pub async fn all(
 
 /// What may not be listed is said, and left out.
 fn readable(
-    found: Result<Vec<Found>, kube::Error>,
+    found: Result<Vec<FoundRegistry>, kube::Error>,
     what: &str,
     notes: &mut Vec<String>,
-) -> anyhow::Result<Vec<Found>> {
+) -> anyhow::Result<Vec<FoundRegistry>> {
     match found {
         Ok(found) => Ok(found),
         Err(error) if is_forbidden(&error) => {
@@ -200,7 +205,8 @@ impl Listing {
         colour: bool,
         now: Timestamp,
     ) -> Result<String, output::OutputError> {
-        let items = || output::list(&self.registries.iter().map(Found::for_printing).collect::<Vec<Value>>());
+        let items =
+            || output::list(&self.registries.iter().map(FoundRegistry::for_printing).collect::<Vec<Value>>());
         match args.output {
             Some(TableFormat::Json) => output::json(&items()),
             Some(TableFormat::Yaml) => output::yaml(items()),
@@ -217,7 +223,8 @@ impl Listing {
         if self.registries.is_empty() {
             return page;
         }
-        let elsewhere = |found: &Found| found.namespace().is_some() && found.namespace() != self.namespace;
+        let elsewhere =
+            |found: &FoundRegistry| found.namespace().is_some() && found.namespace() != self.namespace;
         let columns = Columns { namespace: self.registries.iter().any(elsewhere), wide };
         let mut rows: Vec<Vec<Span>> = Vec::new();
         if headers {
@@ -257,7 +264,7 @@ impl Columns {
         names.into_iter().map(|name| span(Tone::Strong, name)).collect()
     }
 
-    fn row(self, found: &Found, now: Timestamp) -> Vec<Span> {
+    fn row(self, found: &FoundRegistry, now: Timestamp) -> Vec<Span> {
         let ago = |time: Option<Timestamp>| plain(time.map_or_else(String::new, |time| age(time, now)));
         let mut row = vec![plain(found.scope.label())];
         if self.namespace {
@@ -299,7 +306,7 @@ mod tests {
 
     use super::*;
 
-    fn found(scope: Scope, name: &str, namespace: Option<&str>, spec: &Value) -> Found {
+    fn found(scope: RegistryScope, name: &str, namespace: Option<&str>, spec: &Value) -> FoundRegistry {
         let object: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "SystemRegistry",
             "metadata": {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -310,19 +317,19 @@ mod tests {
             ]},
         }))
         .unwrap();
-        Found { scope, object }
+        FoundRegistry { scope, object }
     }
 
-    fn system(name: &str, tenants: Option<&[&str]>) -> Found {
+    fn system(name: &str, tenants: Option<&[&str]>) -> FoundRegistry {
         let mut spec = json!({"endpoint": "https://registry.example.com", "contentType": "Pack"});
         if let Some(tenants) = tenants {
             spec["availability"] = json!({"tenants": tenants});
         }
-        found(Scope::System, name, None, &spec)
+        found(RegistryScope::System, name, None, &spec)
     }
 
-    fn charts(namespace: &str) -> Found {
-        found(Scope::Tenant, "charts", Some(namespace), &json!({"endpoint": "https://a"}))
+    fn charts(namespace: &str) -> FoundRegistry {
+        found(RegistryScope::Tenant, "charts", Some(namespace), &json!({"endpoint": "https://a"}))
     }
 
     fn now() -> Timestamp {
@@ -334,7 +341,7 @@ mod tests {
         let system =
             vec![system("packs", None), system("b", Some(&["team-a"])), system("c", Some(&["team-b"]))];
         let (registries, note) = select(system, vec![charts("a")], &Tenancy::Of("team-a".into()));
-        let names: Vec<String> = registries.iter().map(Found::name).collect();
+        let names: Vec<String> = registries.iter().map(FoundRegistry::name).collect();
         assert_eq!((names, note), (vec!["b".into(), "packs".into(), "charts".into()], None));
     }
 

@@ -24,12 +24,12 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use clap::{CommandFactory as _, Parser as _};
 use k8s_openapi::jiff::Timestamp;
-use registry_check::{advice::Outcome, prompt::PromptError, report::Report, session::SessionError};
+use registry_check::{advice::CheckOutcome, prompt::PromptError, report::CheckReport, session::SessionError};
 use serde_json::Value;
 
 use crate::{
-    cli::{Cli, ClusterArgs, Command, DescribeArgs, ListArgs, ObjectFormat, ValidateArgs},
-    describe::Asked,
+    cli::{ClusterArgs, DescribeArgs, ListArgs, ObjectFormat, PluginCli, PluginCommand, ValidateArgs},
+    describe::DescribeRequest,
     page::{Page, Tone, plain, span},
 };
 
@@ -41,7 +41,7 @@ const UNABLE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = PluginCli::parse();
     match start(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -56,19 +56,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+fn start(cli: PluginCli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("failed to start the runtime")?.block_on(run(cli))
 }
 
-async fn run(Cli { command, cluster }: Cli) -> anyhow::Result<ExitCode> {
+async fn run(PluginCli { command, cluster }: PluginCli) -> anyhow::Result<ExitCode> {
     match command {
-        Command::List(args) => list(&args, &cluster).await,
-        Command::Validate(args) => Box::pin(validate(&args, &cluster)).await,
-        Command::Describe(args) => describe(&args, &cluster).await,
-        Command::Completion { shell } => print(&completion::script(shell)),
-        Command::Man { command } => print(&manual(command.as_deref())?),
-        Command::Complete { words } => {
+        PluginCommand::List(args) => list(&args, &cluster).await,
+        PluginCommand::Validate(args) => Box::pin(validate(&args, &cluster)).await,
+        PluginCommand::Describe(args) => describe(&args, &cluster).await,
+        PluginCommand::Completion { shell } => print(&completion::script(shell)),
+        PluginCommand::Man { command } => print(&manual(command.as_deref())?),
+        PluginCommand::Complete { words } => {
             let names = completion::names(&words).await;
             print(completion::candidates(&words, &names).as_bytes())
         }
@@ -92,19 +92,19 @@ async fn validate(args: &ValidateArgs, cluster: &ClusterArgs) -> anyhow::Result<
         Some(ObjectFormat::Json) => output::json(&objects(&reports))?,
         Some(ObjectFormat::Yaml) => output::yaml(objects(&reports))?,
         Some(ObjectFormat::Name) => {
-            let usable = reports.iter().filter(|report| report.outcome() == Outcome::Usable);
+            let usable = reports.iter().filter(|report| report.outcome() == CheckOutcome::Usable);
             usable.map(|report| output::name(report.scope, &report.name)).collect()
         }
     };
     print(text.as_bytes())?;
     Ok(match validate::outcome(&reports) {
-        Outcome::Usable => ExitCode::SUCCESS,
-        Outcome::Unusable => ExitCode::from(NO),
-        Outcome::Unclear => ExitCode::from(UNABLE),
+        CheckOutcome::Usable => ExitCode::SUCCESS,
+        CheckOutcome::Unusable => ExitCode::from(NO),
+        CheckOutcome::Unclear => ExitCode::from(UNABLE),
     })
 }
 
-fn in_words(reports: &[Report]) -> Page {
+fn in_words(reports: &[CheckReport]) -> Page {
     let mut page = Page::default();
     for report in reports {
         page.gap();
@@ -114,13 +114,14 @@ fn in_words(reports: &[Report]) -> Page {
 }
 
 /// One object as itself, several as a List: as `kubectl get -f` has it.
-fn objects(reports: &[Report]) -> Value {
-    let mut objects: Vec<Value> = reports.iter().map(Report::object).collect();
+fn objects(reports: &[CheckReport]) -> Value {
+    let mut objects: Vec<Value> = reports.iter().map(CheckReport::object).collect();
     if objects.len() == 1 { objects.remove(0) } else { output::list(&objects) }
 }
 
 async fn describe(args: &DescribeArgs, cluster: &ClusterArgs) -> anyhow::Result<ExitCode> {
-    let asked = Asked::parse(&args.registry, cluster.namespace.is_some()).map_err(|why| anyhow!(why))?;
+    let asked =
+        DescribeRequest::parse(&args.registry, cluster.namespace.is_some()).map_err(|why| anyhow!(why))?;
     let cluster = cluster::configured(cluster).await?;
     let described = progress::shown("Asking the API server", describe::run(&asked, &cluster)).await?;
     let Some(description) = described else {
@@ -138,7 +139,7 @@ async fn describe(args: &DescribeArgs, cluster: &ClusterArgs) -> anyhow::Result<
 }
 
 fn manual(command: Option<&str>) -> anyhow::Result<Vec<u8>> {
-    let mut cli = Cli::command();
+    let mut cli = PluginCli::command();
     cli.build();
     let page = match command {
         None => cli,

@@ -3,19 +3,19 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::{ResourceExt, api::DynamicObject};
 use registry_api::{RegistrySpec, RegistryStatus};
-use registry_verdict::object::Scope;
+use registry_verdict::object::RegistryScope;
 use serde_json::Value;
 
 /// A registry of the cluster.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundRegistry {
     /// Its scope.
-    pub scope: Scope,
+    pub scope: RegistryScope,
     /// All of it.
     pub object: DynamicObject,
 }
 
-impl Found {
+impl FoundRegistry {
     /// Its name.
     pub fn name(&self) -> String {
         self.object.name_any()

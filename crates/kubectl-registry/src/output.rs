@@ -2,7 +2,7 @@
 
 use registry_api::GROUP;
 use registry_check::admission::resource;
-use registry_verdict::object::Scope;
+use registry_verdict::object::RegistryScope;
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -25,7 +25,7 @@ pub fn list(items: &[Value]) -> Value {
 }
 
 /// `resource.group/name`, as `kubectl get -o name` prints it.
-pub fn name(scope: Scope, name: &str) -> String {
+pub fn name(scope: RegistryScope, name: &str) -> String {
     let singular = resource(scope).kind.to_lowercase();
     format!("{singular}.{GROUP}/{}\n", clean(name))
 }
@@ -65,8 +65,11 @@ mod tests {
 
     #[test]
     fn names_are_those_of_kubectl() {
-        assert_eq!(name(Scope::System, "packs"), "systemregistry.registry.spectrocloud.com/packs\n");
-        assert_eq!(name(Scope::Tenant, "a\u{1b}"), "tenantregistry.registry.spectrocloud.com/a\u{fffd}\n");
+        assert_eq!(name(RegistryScope::System, "packs"), "systemregistry.registry.spectrocloud.com/packs\n");
+        assert_eq!(
+            name(RegistryScope::Tenant, "a\u{1b}"),
+            "tenantregistry.registry.spectrocloud.com/a\u{fffd}\n"
+        );
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use registry_api::{ConditionType, Reason, RegistryStatus, condition::LAYERS};
 use registry_check::{
     admission::resource,
-    advice::Outcome,
-    report::{Answer, Manifest, Report},
+    advice::CheckOutcome,
+    report::{CheckAnswer, CheckReport, Manifest},
 };
 use registry_probe::PresentedCertificate;
 
@@ -32,11 +32,11 @@ pub fn layers(status: &RegistryStatus) -> Vec<Vec<Span>> {
 }
 
 /// For a person.
-pub fn page(report: &Report) -> Page {
+pub fn page(report: &CheckReport) -> Page {
     let mut page = Page::default();
     page.line([span(Tone::Strong, title(report)), plain(format!("  {}", report.endpoint))]);
     let mut rows = manifest_rows(report);
-    if let Answer::Checked(checked) = &report.answer {
+    if let CheckAnswer::Checked(checked) = &report.answer {
         rows.extend(layers(&checked.status));
     }
     page.table(2, rows);
@@ -48,7 +48,7 @@ pub fn page(report: &Report) -> Page {
     page
 }
 
-fn title(report: &Report) -> String {
+fn title(report: &CheckReport) -> String {
     let kind = resource(report.scope).kind;
     let name = if report.name.is_empty() { "(no name)" } else { &report.name };
     match &report.namespace {
@@ -57,7 +57,7 @@ fn title(report: &Report) -> String {
     }
 }
 
-fn manifest_rows(report: &Report) -> Vec<Vec<Span>> {
+fn manifest_rows(report: &CheckReport) -> Vec<Vec<Span>> {
     let row =
         |mark, reason: &str, message: &str| vec![mark, plain("Manifest"), plain(reason), plain(message)];
     match &report.manifest {
@@ -79,8 +79,8 @@ fn manifest_rows(report: &Report) -> Vec<Vec<Span>> {
 }
 
 /// The certificate, where somebody should look at it.
-fn certificate(report: &Report, page: &mut Page) {
-    let Answer::Checked(checked) = &report.answer else { return };
+fn certificate(report: &CheckReport, page: &mut Page) {
+    let CheckAnswer::Checked(checked) = &report.answer else { return };
     let in_doubt = checked
         .status
         .condition(ConditionType::TLSVerified)
@@ -91,12 +91,12 @@ fn certificate(report: &Report, page: &mut Page) {
     }
 }
 
-fn final_mark(report: &Report) -> Span {
+fn final_mark(report: &CheckReport) -> Span {
     match report.outcome() {
-        Outcome::Usable if report.is_unproven() => span(Tone::Doubt, "?"),
-        Outcome::Usable => span(Tone::Good, "✓"),
-        Outcome::Unclear => span(Tone::Doubt, "?"),
-        Outcome::Unusable => span(Tone::Bad, "✗"),
+        CheckOutcome::Usable if report.is_unproven() => span(Tone::Doubt, "?"),
+        CheckOutcome::Usable => span(Tone::Good, "✓"),
+        CheckOutcome::Unclear => span(Tone::Doubt, "?"),
+        CheckOutcome::Unusable => span(Tone::Bad, "✗"),
     }
 }
 

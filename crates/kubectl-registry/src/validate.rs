@@ -11,12 +11,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use k8s_openapi::jiff::Timestamp;
 use registry_check::{
-    advice::Outcome, check::Checker, cluster::Cluster, manifest::Manifests, report::Report, session::Session,
-    supply::Supply,
+    advice::CheckOutcome, check::Checker, cluster::Cluster, manifest::Manifests, report::CheckReport,
+    session::CheckSession, supply::Supply,
 };
 use registry_probe::{CaBundle, Prober, ProberSettings, Proxy};
 use registry_verdict::{
-    ca_file::CaFile, cluster_addresses::ClusterAddresses, ecr::Tokens, validate::Boundaries,
+    ca_file::CaFile, cluster_addresses::ClusterAddresses, ecr::EcrTokens, validate::AdminPolicy,
 };
 use secrecy::SecretString;
 
@@ -35,7 +35,7 @@ pub async fn run(
     args: &ValidateArgs,
     cluster: &ClusterArgs,
     clock: fn() -> Timestamp,
-) -> anyhow::Result<Vec<Report>> {
+) -> anyhow::Result<Vec<CheckReport>> {
     let manifests = read(args)?;
     if manifests.registries.is_empty() {
         bail!("no SystemRegistry or TenantRegistry in the files given with -f");
@@ -46,7 +46,7 @@ pub async fn run(
         Err(_) => offline_namespace(cluster),
     };
     let password = password(args, &manifests)?;
-    let mut session = Session {
+    let mut session = CheckSession {
         checker: checker(args, clock)?,
         system_namespace: &cluster.system_namespace,
         supply: Supply {
@@ -125,7 +125,7 @@ fn checker(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Chec
         ca,
         ..ProberSettings::default()
     };
-    let boundaries = Boundaries {
+    let boundaries = AdminPolicy {
         egress_allow: Arc::new([]),
         egress_deny: Arc::new([]),
         cluster_addresses: ClusterAddresses::new([]),
@@ -141,7 +141,7 @@ fn outbound(args: &ValidateArgs) -> anyhow::Result<(Option<Proxy>, Option<CaBund
 }
 
 #[cfg(feature = "ecr")]
-fn tokens(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Option<Arc<Tokens>>> {
+fn tokens(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Option<Arc<EcrTokens>>> {
     use registry_verdict::ecr::{
         api::{Aws, Endpoints},
         http::AwsHttp,
@@ -155,17 +155,17 @@ fn tokens(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Optio
     };
     let (proxy, ca) = outbound(args)?;
     let aws = Aws::new(endpoints, AwsHttp::new(proxy, ca.as_ref()), Arc::new(|_, _| ()), clock);
-    let tokens = Tokens::new(Arc::new(aws), clock, fastrand::f64);
+    let tokens = EcrTokens::new(Arc::new(aws), clock, fastrand::f64);
     Ok(Some(Arc::new(tokens.context("failed to create the key of the token cache")?)))
 }
 
 #[cfg(not(feature = "ecr"))]
 #[expect(clippy::unnecessary_wraps, reason = "as with the feature")]
-fn tokens(_: &ValidateArgs, _: fn() -> Timestamp) -> anyhow::Result<Option<Arc<Tokens>>> {
+fn tokens(_: &ValidateArgs, _: fn() -> Timestamp) -> anyhow::Result<Option<Arc<EcrTokens>>> {
     Ok(None)
 }
 
 /// The worst of all.
-pub fn outcome(reports: &[Report]) -> Outcome {
-    reports.iter().map(Report::outcome).max().unwrap_or(Outcome::Unclear)
+pub fn outcome(reports: &[CheckReport]) -> CheckOutcome {
+    reports.iter().map(CheckReport::outcome).max().unwrap_or(CheckOutcome::Unclear)
 }

@@ -12,7 +12,7 @@ use registry_api::{
 };
 use registry_verdict::{
     api_server::is_by_rbac,
-    object::{Key, Scope},
+    object::{RegistryKey, RegistryScope},
 };
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ const FIELD_MANAGER: &str = "kubectl-registry";
 
 /// What came of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Admission {
+pub enum ManifestAdmission {
     /// It would be taken.
     Accepted,
     /// It would be refused, for these reasons.
@@ -35,20 +35,22 @@ pub enum Admission {
 }
 
 /// The API of a scope's kind, in that namespace.
-pub fn api(cluster: &Cluster, scope: Scope, namespace: Option<&str>) -> Api<DynamicObject> {
+pub fn api(cluster: &Cluster, scope: RegistryScope, namespace: Option<&str>) -> Api<DynamicObject> {
     let client = cluster.client.clone();
     let resource = resource(scope);
     match namespace {
-        Some(namespace) if scope == Scope::Tenant => Api::namespaced_with(client, namespace, &resource),
+        Some(namespace) if scope == RegistryScope::Tenant => {
+            Api::namespaced_with(client, namespace, &resource)
+        }
         _ => Api::all_with(client, &resource),
     }
 }
 
 /// A scope's kind, as the API server serves it.
-pub fn resource(scope: Scope) -> ApiResource {
+pub fn resource(scope: RegistryScope) -> ApiResource {
     let (kind, plural) = match scope {
-        Scope::System => (System::KIND, System::PLURAL),
-        Scope::Tenant => (Tenant::KIND, Tenant::PLURAL),
+        RegistryScope::System => (System::KIND, System::PLURAL),
+        RegistryScope::Tenant => (Tenant::KIND, Tenant::PLURAL),
     };
     ApiResource {
         group: GROUP.to_owned(),
@@ -60,16 +62,16 @@ pub fn resource(scope: Scope) -> ApiResource {
 }
 
 /// Asks whether `document`, which is the registry `key`, could be created, or replace what is there.
-pub async fn ask(cluster: &Cluster, key: &Key, document: &Value) -> Admission {
+pub async fn ask(cluster: &Cluster, key: &RegistryKey, document: &Value) -> ManifestAdmission {
     let api = api(cluster, key.scope(), key.namespace());
     match try_ask(&api, key, document).await {
-        Ok(()) => Admission::Accepted,
+        Ok(()) => ManifestAdmission::Accepted,
         Err(kube::Error::Api(status)) => judge(key, &status),
-        Err(error) => Admission::Unreachable(cluster::words(&error)),
+        Err(error) => ManifestAdmission::Unreachable(cluster::words(&error)),
     }
 }
 
-async fn try_ask(api: &Api<DynamicObject>, key: &Key, document: &Value) -> Result<(), kube::Error> {
+async fn try_ask(api: &Api<DynamicObject>, key: &RegistryKey, document: &Value) -> Result<(), kube::Error> {
     let mut object: DynamicObject =
         serde_json::from_value(document.clone()).map_err(kube::Error::SerdeError)?;
     object.metadata.namespace = key.namespace().map(ToOwned::to_owned);
@@ -100,20 +102,20 @@ async fn replace(
     api.replace(&name, params, object).await.map(drop)
 }
 
-fn judge(key: &Key, status: &Status) -> Admission {
+fn judge(key: &RegistryKey, status: &Status) -> ManifestAdmission {
     match status.code {
         _ if is_by_rbac(status) => {
-            Admission::NotAsked("you may not create or change it in this cluster".to_owned())
+            ManifestAdmission::NotAsked("you may not create or change it in this cluster".to_owned())
         }
-        400 | 403 | 422 => Admission::Refused(reasons(status)),
+        400 | 403 | 422 => ManifestAdmission::Refused(reasons(status)),
         404 if status.details.as_ref().is_some_and(|details| details.kind == "namespaces") => {
-            Admission::NotAsked(format!(
+            ManifestAdmission::NotAsked(format!(
                 "namespace {} does not exist yet",
                 key.namespace().unwrap_or_default()
             ))
         }
-        404 => Admission::NotAsked("the CRDs of registry-operator are not installed".to_owned()),
-        _ => Admission::NotAsked(status.message.clone()),
+        404 => ManifestAdmission::NotAsked("the CRDs of registry-operator are not installed".to_owned()),
+        _ => ManifestAdmission::NotAsked(status.message.clone()),
     }
 }
 
@@ -148,12 +150,12 @@ mod tests {
 
     use super::*;
 
-    fn refusal(code: u16, kind: &str, message: &str, causes: &[(&str, &str)]) -> Admission {
+    fn refusal(code: u16, kind: &str, message: &str, causes: &[(&str, &str)]) -> ManifestAdmission {
         let cause = |(field, message): &(&str, &str)| json!({"field": field, "message": message});
         let causes: Vec<Value> = causes.iter().map(cause).collect();
         let status = json!({"code": code, "message": message, "details": {"kind": kind, "causes": causes}});
         judge(
-            &Key::Tenant { namespace: "a".into(), name: "x".into() },
+            &RegistryKey::Tenant { namespace: "a".into(), name: "x".into() },
             &serde_json::from_value(status).unwrap(),
         )
     }
@@ -170,7 +172,7 @@ mod tests {
         ];
         assert_eq!(
             refusal(422, "", "all of it", &causes),
-            Admission::Refused(vec![
+            ManifestAdmission::Refused(vec![
                 "spec.endpoint must start with https:// (or so)".to_owned(),
                 "spec.suspend: Required value".to_owned(),
             ])
@@ -181,20 +183,21 @@ mod tests {
     fn what_the_user_may_not_do_is_no_refusal_of_the_manifest() {
         let kind = "systemregistries.registry.spectrocloud.com";
         let rbac = "systemregistries.registry.spectrocloud.com is forbidden: User \"x\" cannot create resource \"y\"";
-        assert!(matches!(refusal(403, kind, rbac, &[]), Admission::NotAsked(_)));
+        assert!(matches!(refusal(403, kind, rbac, &[]), ManifestAdmission::NotAsked(_)));
         let policy =
             "x is forbidden: ValidatingAdmissionPolicy 'p' denied request: insecureSkipVerify is not allowed";
-        assert_eq!(refusal(403, "x", policy, &[]), Admission::Refused(vec![policy.to_owned()]));
+        assert_eq!(refusal(403, "x", policy, &[]), ManifestAdmission::Refused(vec![policy.to_owned()]));
     }
 
     #[test]
     fn what_is_not_there_yet_is_named() {
-        let Admission::NotAsked(why) = refusal(404, "namespaces", "namespaces \"a\" not found", &[]) else {
+        let ManifestAdmission::NotAsked(why) = refusal(404, "namespaces", "namespaces \"a\" not found", &[])
+        else {
             panic!()
         };
         assert_eq!(why, "namespace a does not exist yet");
         let absent = "the server could not find the requested resource";
-        let Admission::NotAsked(why) = refusal(404, "", absent, &[]) else { panic!() };
+        let ManifestAdmission::NotAsked(why) = refusal(404, "", absent, &[]) else { panic!() };
         assert_eq!(why, "the CRDs of registry-operator are not installed");
     }
 }

@@ -4,7 +4,7 @@ use registry_api::{ConditionType, Reason, RegistryStatus, advice::advice, condit
 
 /// What comes of a check.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Outcome {
+pub enum CheckOutcome {
     /// The registry can be used.
     Usable,
     /// It could not be told.
@@ -13,7 +13,7 @@ pub enum Outcome {
     Unusable,
 }
 
-impl Outcome {
+impl CheckOutcome {
     /// What a status comes to.
     pub fn of(status: &RegistryStatus) -> Self {
         match status.condition(ConditionType::Ready).map(|ready| ready.status.as_str()) {
@@ -27,18 +27,18 @@ impl Outcome {
 /// The last line of a check: what is so, or what to do.
 pub fn conclusion(status: &RegistryStatus) -> String {
     let reason = |condition| status.condition(condition).and_then(|one| one.reason.parse::<Reason>().ok());
-    match (Outcome::of(status), reason(ConditionType::CredentialsValidated)) {
-        (Outcome::Usable, Some(Reason::AnonymousAccess)) => {
+    match (CheckOutcome::of(status), reason(ConditionType::CredentialsValidated)) {
+        (CheckOutcome::Usable, Some(Reason::AnonymousAccess)) => {
             "Usable: the registry allows anonymous access, and no credentials are given".to_owned()
         }
-        (Outcome::Usable, Some(Reason::Unprovable)) => {
+        (CheckOutcome::Usable, Some(Reason::Unprovable)) => {
             "Usable, but the credentials could not be verified: set spec.validation.repository to a private repository, or \
              remove spec.auth"
                 .to_owned()
         }
-        (Outcome::Usable, _) => "Credentials validated".to_owned(),
-        (Outcome::Unclear, _) => format!("Not known: {}", message(status, ConditionType::Ready)),
-        (Outcome::Unusable, _) => unusable(status, reason(ConditionType::Ready)),
+        (CheckOutcome::Usable, _) => "Credentials validated".to_owned(),
+        (CheckOutcome::Unclear, _) => format!("Not known: {}", message(status, ConditionType::Ready)),
+        (CheckOutcome::Unusable, _) => unusable(status, reason(ConditionType::Ready)),
     }
 }
 
@@ -102,8 +102,8 @@ mod tests {
             (ConditionType::Ready, "True", Reason::Available),
         ]);
         assert_eq!(
-            (Outcome::of(&proven), conclusion(&proven)),
-            (Outcome::Usable, "Credentials validated".into())
+            (CheckOutcome::of(&proven), conclusion(&proven)),
+            (CheckOutcome::Usable, "Credentials validated".into())
         );
     }
 

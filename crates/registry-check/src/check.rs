@@ -6,16 +6,16 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use k8s_openapi::jiff::Timestamp;
 use registry_api::{ConditionType, RegistryStatus};
 use registry_probe::{
-    ContentPathFinding, CredentialsFinding, Fence, FenceScope, Findings, PresentedCertificate, Prober,
-    Target, TlsFinding,
+    ContentPathFinding, CredentialsFinding, EgressPolicy, EgressScope, Findings, PresentedCertificate,
+    Prober, Target, TlsFinding,
 };
 use registry_verdict::{
-    assess::{Before, Seen, assess},
-    ecr::{Login, Tokens, Urgency},
-    object::Subject,
+    assess::{Before, Observation, assess},
+    ecr::{EcrTokens, Login, Urgency},
+    object::RegistryObject,
     resolve::{PolicySource, ReadError, TenantPolicy},
-    steps::{self, Askers, Case, NamespaceTenant, Plan},
-    validate::{Boundaries, SpecError, place, target},
+    steps::{self, Askers, NamespaceTenant, NextStep, ProbeCase},
+    validate::{AdminPolicy, SpecError, place, target},
 };
 
 use crate::supply::Contents;
@@ -25,9 +25,9 @@ pub struct Checker {
     /// Asks registries.
     pub prober: Prober,
     /// Asks AWS; none in a build without it.
-    pub tokens: Option<Arc<Tokens>>,
+    pub tokens: Option<Arc<EcrTokens>>,
     /// What the administrator allows, as far as it is known here.
-    pub boundaries: Boundaries,
+    pub boundaries: AdminPolicy,
     /// The clock.
     pub clock: fn() -> Timestamp,
 }
@@ -38,7 +38,7 @@ pub const OPERATORS_IDENTITY: &str = "Not checked: the operator's AWS identity c
 
 /// Where a registry's references are, and whose it is.
 #[derive(Clone, Copy, Debug)]
-pub struct Surroundings<'a> {
+pub struct CheckContext<'a> {
     /// Where references are read.
     pub namespace: &'a str,
     /// Whether a TenantRegistry's namespace is known to be nobody's.
@@ -51,7 +51,7 @@ pub struct Surroundings<'a> {
 
 /// A verdict.
 #[derive(Debug)]
-pub struct Checked {
+pub struct CheckedRegistry {
     /// As the operator would write it.
     pub status: RegistryStatus,
     /// The certificate that was presented, and by whom.
@@ -60,7 +60,7 @@ pub struct Checked {
 
 impl Checker {
     /// What the operator would refuse to look at, before anything is asked for.
-    pub fn examine(&self, subject: &Subject) -> Result<(), SpecError> {
+    pub fn examine(&self, subject: &RegistryObject) -> Result<(), SpecError> {
         let target = target(subject, &self.boundaries)?;
         place(&subject.spec, &target.endpoint).map(drop)
     }
@@ -68,9 +68,9 @@ impl Checker {
     /// Checks a registry.
     pub async fn check(
         &self,
-        subject: &Subject,
-        surroundings: Surroundings<'_>,
-    ) -> Result<Checked, ReadError<Infallible>> {
+        subject: &RegistryObject,
+        surroundings: CheckContext<'_>,
+    ) -> Result<CheckedRegistry, ReadError<Infallible>> {
         let (seen, unable) = self.see(subject, surroundings).await?;
         let before = Before { transient_failures: 0, same_basis: false };
         let (mut status, _) = assess(subject, &seen, before, (self.clock)());
@@ -83,31 +83,34 @@ impl Checker {
             condition.observed_generation = None;
         }
         status.observed_generation = None;
-        Ok(Checked { presented: seen.findings().and_then(|findings| presented(subject, findings)), status })
+        Ok(CheckedRegistry {
+            presented: seen.findings().and_then(|findings| presented(subject, findings)),
+            status,
+        })
     }
 
     /// What is there to be seen; and whether the credentials can't be had here.
     async fn see(
         &self,
-        subject: &Subject,
-        surroundings: Surroundings<'_>,
-    ) -> Result<(Seen, bool), ReadError<Infallible>> {
-        let Surroundings { namespace, nobodys, contents, policy } = surroundings;
-        let surroundings = steps::Surroundings {
+        subject: &RegistryObject,
+        surroundings: CheckContext<'_>,
+    ) -> Result<(Observation, bool), ReadError<Infallible>> {
+        let CheckContext { namespace, nobodys, contents, policy } = surroundings;
+        let surroundings = steps::ValidationContext {
             tenant: if nobodys { NamespaceTenant::Nobody } else { NamespaceTenant::Unknown },
             namespace,
             policy: PolicySource::Known(policy),
             boundaries: &self.boundaries,
         };
         match steps::examine(subject, surroundings, contents).await?.plan {
-            Plan::Stop(seen) => Ok((seen, false)),
-            Plan::Probe(case) => Ok(self.probe(*case).await),
+            NextStep::Stop(seen) => Ok((seen, false)),
+            NextStep::Probe(case) => Ok(self.probe(*case).await),
         }
     }
 
-    async fn probe(&self, mut case: Case) -> (Seen, bool) {
+    async fn probe(&self, mut case: ProbeCase) -> (Observation, bool) {
         // Whoever runs this chose the endpoint, and reaches it with rights that they have anyway: no tenant's fence.
-        case.target.fence = Fence::new(FenceScope::System, [], []);
+        case.target.fence = EgressPolicy::new(EgressScope::System, [], []);
         if case.login.as_ref().is_some_and(Login::is_by_operator) {
             return (self.without_credentials(&case).await, true);
         }
@@ -116,10 +119,10 @@ impl Checker {
     }
 
     /// Endpoint and certificate can be looked at all the same.
-    async fn without_credentials(&self, case: &Case) -> Seen {
+    async fn without_credentials(&self, case: &ProbeCase) -> Observation {
         let target = Target { repository: None, ..case.target.clone() };
         let findings = self.prober.probe(&target, &case.material, (self.clock)()).await;
-        Seen::Probed(Box::new(Findings {
+        Observation::Probed(Box::new(Findings {
             credentials: CredentialsFinding::NotAttempted,
             content_path: ContentPathFinding::NotAttempted,
             ..findings
@@ -135,7 +138,7 @@ fn say(status: &mut RegistryStatus, condition: ConditionType, message: &str) {
 }
 
 /// The certificate that did not pass, or else the registry's own.
-fn presented(subject: &Subject, findings: &Findings) -> Option<(String, PresentedCertificate)> {
+fn presented(subject: &RegistryObject, findings: &Findings) -> Option<(String, PresentedCertificate)> {
     if let TlsFinding::Failed { server, presented: Some(certificate), .. } = &findings.tls {
         return Some((server.to_string(), (**certificate).clone()));
     }

@@ -8,7 +8,7 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, Namespace, Secret},
 };
 use registry_api::{GROUP, spec::VERSION};
-use registry_verdict::object::Scope;
+use registry_verdict::object::RegistryScope;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
@@ -54,7 +54,7 @@ fn at(line: Option<u64>) -> String {
 #[derive(Clone, Debug)]
 pub struct Declared {
     /// Of which kind.
-    pub scope: Scope,
+    pub scope: RegistryScope,
     /// The whole document.
     pub document: Value,
 }
@@ -126,10 +126,10 @@ impl Manifests {
         let ours = version.split('/').next() == Some(GROUP);
         match (version, kind) {
             (_, "SystemRegistry") if ours => {
-                self.registries.push(Declared { scope: Scope::System, document });
+                self.registries.push(Declared { scope: RegistryScope::System, document });
             }
             (_, "TenantRegistry") if ours => {
-                self.registries.push(Declared { scope: Scope::Tenant, document });
+                self.registries.push(Declared { scope: RegistryScope::Tenant, document });
             }
             ("v1", "Secret") => self.secrets.push(with_text(read(file, "Secret", SECRET, document)?)),
             ("v1", "ConfigMap") => self.config_maps.push(read(file, "ConfigMap", CONFIG_MAP, document)?),
@@ -215,7 +215,13 @@ metadata: {name: other}
         let found = manifests(text).unwrap();
         let names: Vec<_> =
             found.registries.iter().map(|one| (one.scope, one.name(), one.namespace())).collect();
-        assert_eq!(names, [(Scope::System, Some("packs"), None), (Scope::Tenant, Some("charts"), Some("a"))]);
+        assert_eq!(
+            names,
+            [
+                (RegistryScope::System, Some("packs"), None),
+                (RegistryScope::Tenant, Some("charts"), Some("a"))
+            ]
+        );
         assert_eq!(found.config_maps.len(), 1);
     }
 

@@ -1,21 +1,21 @@
 //! How a check is told to a program: as an object. Pure.
 
 use registry_api::{ConditionType, Reason};
-use registry_verdict::object::Scope;
+use registry_verdict::object::RegistryScope;
 use serde_json::{Value, json};
 
 use crate::{
     admission::resource,
-    advice::{Outcome, conclusion},
-    check::{self, Checked},
+    advice::{CheckOutcome, conclusion},
+    check::{self, CheckedRegistry},
     manifest::api_version,
 };
 
 /// What is to be told of one registry.
 #[derive(Debug)]
-pub struct Report {
+pub struct CheckReport {
     /// Its scope.
-    pub scope: Scope,
+    pub scope: RegistryScope,
     /// Its name, if it has one.
     pub name: String,
     /// Its namespace, if it has one.
@@ -25,7 +25,7 @@ pub struct Report {
     /// Whether the manifest would be taken.
     pub manifest: Manifest,
     /// What came of the check.
-    pub answer: Answer,
+    pub answer: CheckAnswer,
     /// What a reader should know besides.
     pub notes: Vec<String>,
 }
@@ -43,22 +43,22 @@ pub enum Manifest {
 
 /// What came of a check.
 #[derive(Debug)]
-pub enum Answer {
+pub enum CheckAnswer {
     /// The manifest would not be taken: there is nothing to check.
     Refused,
     /// It could not be checked, for this reason.
     Unable(String),
     /// There is a verdict.
-    Checked(Box<Checked>),
+    Checked(Box<CheckedRegistry>),
 }
 
-impl Report {
+impl CheckReport {
     /// What it comes to.
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> CheckOutcome {
         match &self.answer {
-            Answer::Refused => Outcome::Unusable,
-            Answer::Unable(_) => Outcome::Unclear,
-            Answer::Checked(checked) => Outcome::of(&checked.status),
+            CheckAnswer::Refused => CheckOutcome::Unusable,
+            CheckAnswer::Unable(_) => CheckOutcome::Unclear,
+            CheckAnswer::Checked(checked) => CheckOutcome::of(&checked.status),
         }
     }
 
@@ -69,13 +69,13 @@ impl Report {
             "kind": resource(self.scope).kind,
             "metadata": {"name": self.name},
             "manifest": self.manifest_object(),
-            "usable": self.outcome() == Outcome::Usable,
+            "usable": self.outcome() == CheckOutcome::Usable,
             "conclusion": self.conclusion(),
         });
         if let Some(namespace) = &self.namespace {
             object["metadata"]["namespace"] = json!(namespace);
         }
-        if let Answer::Checked(checked) = &self.answer {
+        if let CheckAnswer::Checked(checked) = &self.answer {
             object["status"] = json!(checked.status);
             if let Some((server, certificate)) = &checked.presented {
                 object["presented"] = json!(check::fields(certificate));
@@ -95,7 +95,7 @@ impl Report {
 
     /// Whether the registry can be used and its credentials were not proven.
     pub fn is_unproven(&self) -> bool {
-        let Answer::Checked(checked) = &self.answer else { return false };
+        let CheckAnswer::Checked(checked) = &self.answer else { return false };
         let credentials = checked.status.condition(ConditionType::CredentialsValidated);
         credentials.is_some_and(|one| one.reason == Reason::Unprovable.as_str())
     }
@@ -103,9 +103,11 @@ impl Report {
     /// The last line: what is so, or what to do.
     pub fn conclusion(&self) -> String {
         match &self.answer {
-            Answer::Refused => "Not usable: the manifest is invalid. Correct the errors above".to_owned(),
-            Answer::Unable(why) => format!("Not checked: {why}"),
-            Answer::Checked(checked) => conclusion(&checked.status),
+            CheckAnswer::Refused => {
+                "Not usable: the manifest is invalid. Correct the errors above".to_owned()
+            }
+            CheckAnswer::Unable(why) => format!("Not checked: {why}"),
+            CheckAnswer::Checked(checked) => conclusion(&checked.status),
         }
     }
 }

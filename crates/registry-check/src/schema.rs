@@ -7,14 +7,14 @@ use registry_api::{
     crd::{self, CrdError},
     spec::{System, Tenant},
 };
-use registry_verdict::object::Scope;
+use registry_verdict::object::RegistryScope;
 use serde_json::{Map, Value};
 
 /// What does not fit, each with the path of its field.
-pub fn complaints(scope: Scope, document: &Value) -> Result<Vec<String>, CrdError> {
+pub fn complaints(scope: RegistryScope, document: &Value) -> Result<Vec<String>, CrdError> {
     let definition = match scope {
-        Scope::System => crd::definition::<System>()?,
-        Scope::Tenant => crd::definition::<Tenant>()?,
+        RegistryScope::System => crd::definition::<System>()?,
+        RegistryScope::Tenant => crd::definition::<Tenant>()?,
     };
     let schema = definition.spec.versions.first().and_then(|version| version.schema.as_ref());
     let schema = schema.and_then(|schema| serde_json::to_value(&schema.open_api_v3_schema).ok());
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn about(spec: &Value) -> Vec<String> {
-        complaints(Scope::System, &json!({"metadata": {"name": "x"}, "spec": spec})).unwrap()
+        complaints(RegistryScope::System, &json!({"metadata": {"name": "x"}, "spec": spec})).unwrap()
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_document_without_a_spec_and_a_field_outside_are_named() {
-        let about = |document| complaints(Scope::Tenant, &document).unwrap();
+        let about = |document| complaints(RegistryScope::Tenant, &document).unwrap();
         assert_eq!(about(json!({"metadata": {}})), ["spec is required"]);
         let outside = json!({"spec": {"endpoint": "https://a"}, "data": {}});
         assert_eq!(about(outside), ["data: unknown field"]);

@@ -11,19 +11,19 @@ use registry_api::{
     spec::{Registry, Scope as ApiScope},
 };
 use registry_verdict::{
-    object::{Key, Scope, Subject},
+    object::{RegistryKey, RegistryObject, RegistryScope},
     resolve::ReadError,
 };
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::{
-    admission::{self, Admission},
-    check::{Checker, Surroundings},
+    admission::{self, ManifestAdmission},
+    check::{CheckContext, Checker},
     cluster::Tenancy,
     manifest::{Declared, api_version},
     prompt::PromptError,
-    report::{Answer, Manifest, Report},
+    report::{CheckAnswer, CheckReport, Manifest},
     schema,
     supply::{Supply, SupplyError},
 };
@@ -49,7 +49,7 @@ pub trait Progress {
 }
 
 /// One run over some registries.
-pub struct Session<'a, P> {
+pub struct CheckSession<'a, P> {
     /// Gives verdicts.
     pub checker: Checker,
     /// Where the operator runs.
@@ -60,18 +60,18 @@ pub struct Session<'a, P> {
     pub progress: P,
 }
 
-impl<P: Progress> Session<'_, P> {
+impl<P: Progress> CheckSession<'_, P> {
     /// Checks one registry: the manifest itself, then what it names, then the registry.
-    pub async fn report(&mut self, declared: &Declared) -> Result<Report, SessionError> {
+    pub async fn report(&mut self, declared: &Declared) -> Result<CheckReport, SessionError> {
         let key = self.key(declared);
         let endpoint = declared.document.pointer("/spec/endpoint").and_then(Value::as_str);
-        let mut report = Report {
+        let mut report = CheckReport {
             scope: declared.scope,
             name: key.name().to_owned(),
             namespace: key.namespace().map(ToOwned::to_owned),
             endpoint: endpoint.filter(|endpoint| !endpoint.contains('@')).unwrap_or_default().to_owned(),
             manifest: Manifest::NotAsked(String::new()),
-            answer: Answer::Refused,
+            answer: CheckAnswer::Refused,
             notes: Vec::new(),
         };
         let subject = match self.subject(declared, &key)? {
@@ -93,19 +93,23 @@ impl<P: Progress> Session<'_, P> {
         Ok(report)
     }
 
-    fn key(&self, declared: &Declared) -> Key {
+    fn key(&self, declared: &Declared) -> RegistryKey {
         let name: Arc<str> = declared.name().unwrap_or_default().into();
         match declared.scope {
-            Scope::System => Key::System { name },
-            Scope::Tenant => {
+            RegistryScope::System => RegistryKey::System { name },
+            RegistryScope::Tenant => {
                 let namespace = declared.namespace().unwrap_or(self.supply.namespace).into();
-                Key::Tenant { namespace, name }
+                RegistryKey::Tenant { namespace, name }
             }
         }
     }
 
     /// The registry in our types, or what is wrong with it that can be seen without a cluster.
-    fn subject(&self, declared: &Declared, key: &Key) -> Result<Result<Subject, Vec<String>>, SessionError> {
+    fn subject(
+        &self,
+        declared: &Declared,
+        key: &RegistryKey,
+    ) -> Result<Result<RegistryObject, Vec<String>>, SessionError> {
         let mut complaints = Vec::new();
         if declared.api_version() != api_version() {
             complaints.push(format!("apiVersion must be {}", api_version()));
@@ -113,7 +117,7 @@ impl<P: Progress> Session<'_, P> {
         if declared.name().is_none() {
             complaints.push("metadata.name is required".to_owned());
         }
-        if declared.scope == Scope::System && declared.namespace().is_some() {
+        if declared.scope == RegistryScope::System && declared.namespace().is_some() {
             complaints
                 .push("metadata.namespace must be omitted: a SystemRegistry is cluster-scoped".to_owned());
         }
@@ -122,10 +126,10 @@ impl<P: Progress> Session<'_, P> {
             return Ok(Err(complaints));
         }
         let subject = match declared.scope {
-            Scope::System => typed::<registry_api::spec::System>(declared),
-            Scope::Tenant => typed::<registry_api::spec::Tenant>(declared),
+            RegistryScope::System => typed::<registry_api::spec::System>(declared),
+            RegistryScope::Tenant => typed::<registry_api::spec::Tenant>(declared),
         };
-        let subject = subject.map(|subject| Subject { key: key.clone(), ..subject });
+        let subject = subject.map(|subject| RegistryObject { key: key.clone(), ..subject });
         let subject = subject.ok_or_else(|| vec![unreadable(declared).to_owned()]);
         Ok(subject.and_then(|subject| match self.checker.examine(&subject) {
             Ok(()) => Ok(subject),
@@ -133,24 +137,33 @@ impl<P: Progress> Session<'_, P> {
         }))
     }
 
-    async fn admission(&mut self, declared: &Declared, key: &Key, subject: &Subject) -> Manifest {
+    async fn admission(
+        &mut self,
+        declared: &Declared,
+        key: &RegistryKey,
+        subject: &RegistryObject,
+    ) -> Manifest {
         let cluster = match &self.supply.cluster {
             Ok(cluster) => cluster,
             Err(why) => return Manifest::NotAsked(why.clone()),
         };
         let asking = admission::ask(cluster, key, &declared.document);
         match self.progress.shown(&format!("Asking the API server about {}", subject.key), asking).await {
-            Admission::Accepted => Manifest::Accepted,
-            Admission::Refused(reasons) => Manifest::Refused(reasons),
-            Admission::NotAsked(why) => Manifest::NotAsked(why),
-            Admission::Unreachable(why) => {
+            ManifestAdmission::Accepted => Manifest::Accepted,
+            ManifestAdmission::Refused(reasons) => Manifest::Refused(reasons),
+            ManifestAdmission::NotAsked(why) => Manifest::NotAsked(why),
+            ManifestAdmission::Unreachable(why) => {
                 self.supply.cluster = Err(why.clone());
                 Manifest::NotAsked(why)
             }
         }
     }
 
-    async fn answer(&mut self, subject: &Subject, notes: &mut Vec<String>) -> Result<Answer, SessionError> {
+    async fn answer(
+        &mut self,
+        subject: &RegistryObject,
+        notes: &mut Vec<String>,
+    ) -> Result<CheckAnswer, SessionError> {
         let namespace = subject.key.references_namespace(self.system_namespace).to_owned();
         let nobodys = self.is_nobodys(subject, notes).await;
         let policy = self.supply.policy(subject, self.system_namespace).await;
@@ -160,20 +173,20 @@ impl<P: Progress> Session<'_, P> {
                 error
                 @ (SupplyError::Missing { .. } | SupplyError::NothingToSignIn | SupplyError::NoUsername),
             ) => {
-                return Ok(Answer::Unable(error.to_string()));
+                return Ok(CheckAnswer::Unable(error.to_string()));
             }
             Err(SupplyError::Prompt(error)) => return Err(error.into()),
         };
         notes.append(&mut self.supply.notes);
         let surroundings =
-            Surroundings { namespace: &namespace, nobodys, contents: &contents, policy: &policy };
+            CheckContext { namespace: &namespace, nobodys, contents: &contents, policy: &policy };
         let what = format!("Checking {} at {}", subject.key, subject.spec.endpoint);
         let checked = self.progress.shown(&what, self.checker.check(subject, surroundings)).await?;
-        Ok(Answer::Checked(Box::new(checked)))
+        Ok(CheckAnswer::Checked(Box::new(checked)))
     }
 
     /// Whether a TenantRegistry's namespace is known to be nobody's; where it is not known, it is taken for a tenant's.
-    async fn is_nobodys(&self, subject: &Subject, notes: &mut Vec<String>) -> bool {
+    async fn is_nobodys(&self, subject: &RegistryObject, notes: &mut Vec<String>) -> bool {
         let Some(namespace) = subject.key.namespace() else { return false };
         let mut declared = self.supply.manifests.namespaces.iter();
         if let Some(found) = declared.rfind(|found| found.name_any() == namespace) {
@@ -201,12 +214,12 @@ impl<P: Progress> Session<'_, P> {
     }
 }
 
-fn typed<S: ApiScope>(declared: &Declared) -> Option<Subject>
+fn typed<S: ApiScope>(declared: &Declared) -> Option<RegistryObject>
 where
     Registry<S>: serde::de::DeserializeOwned,
 {
     // Never with serde's own words: they hold what stands in the file.
-    serde_json::from_value::<Registry<S>>(declared.document.clone()).ok().map(Subject::of)
+    serde_json::from_value::<Registry<S>>(declared.document.clone()).ok().map(RegistryObject::of)
 }
 
 /// What can't be read of a document whose fields are all there and of their types.

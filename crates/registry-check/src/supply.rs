@@ -14,9 +14,10 @@ use kube::{Api, ResourceExt};
 use registry_api::{RegistrySpec, TOKEN_SECRET_TYPE, spec::EcrAuth};
 use registry_probe::Endpoint;
 use registry_verdict::{
-    object::Subject,
+    object::RegistryObject,
     resolve::{
-        Content, Reference, ReferenceKind, TenantPolicy, credentials_secret, policy_reference, references,
+        Reference, ReferenceContent, ReferenceKind, TenantPolicy, credentials_secret, policy_reference,
+        references,
     },
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// What a registry's references resolve to.
-pub type Contents = HashMap<Reference, Arc<Content>>;
+pub type Contents = HashMap<Reference, Arc<ReferenceContent>>;
 
 /// Why a registry can't be checked for want of what it names.
 #[derive(Debug, Error)]
@@ -82,7 +83,7 @@ pub struct Supply<'a> {
 
 impl Supply<'_> {
     /// Everything that `subject` names. What is known not to be there is left out: the verdict says so.
-    pub async fn of(&mut self, subject: &Subject, namespace: &str) -> Result<Contents, SupplyError> {
+    pub async fn of(&mut self, subject: &RegistryObject, namespace: &str) -> Result<Contents, SupplyError> {
         let secret = credentials_secret(&subject.spec);
         let login = secret.map(|secret| Reference::new(ReferenceKind::Secret, namespace, &secret.name));
         let mut contents = Contents::new();
@@ -99,7 +100,7 @@ impl Supply<'_> {
     }
 
     /// What an administrator lets tenants do with their Secrets. Where it can't be read, it is left to the operator.
-    pub async fn policy(&mut self, subject: &Subject, system_namespace: &str) -> TenantPolicy {
+    pub async fn policy(&mut self, subject: &RegistryObject, system_namespace: &str) -> TenantPolicy {
         let Some(reference) = policy_reference(&subject.key, &subject.spec, system_namespace) else {
             return TenantPolicy::unknown();
         };
@@ -125,7 +126,7 @@ impl Supply<'_> {
         spec: &RegistrySpec,
         reference: &Reference,
         is_login: bool,
-    ) -> Result<Option<Arc<Content>>, SupplyError> {
+    ) -> Result<Option<Arc<ReferenceContent>>, SupplyError> {
         if is_login && let Some(content) = self.on_stdin(spec)? {
             self.notes.push(format!("Password of {reference} read from standard input"));
             return Ok(Some(Arc::new(content)));
@@ -145,7 +146,7 @@ impl Supply<'_> {
         there.map(|_| None).map_err(|why| SupplyError::Missing { reference: reference.clone(), why, advice })
     }
 
-    fn on_stdin(&self, spec: &RegistrySpec) -> Result<Option<Content>, SupplyError> {
+    fn on_stdin(&self, spec: &RegistrySpec) -> Result<Option<ReferenceContent>, SupplyError> {
         let (Some(password), Some(method)) = (&self.password, method(spec)) else { return Ok(None) };
         Ok(match method {
             Method::Basic => {
@@ -157,7 +158,7 @@ impl Supply<'_> {
         })
     }
 
-    fn in_files(&mut self, reference: &Reference) -> Option<Content> {
+    fn in_files(&mut self, reference: &Reference) -> Option<ReferenceContent> {
         let (namespace, name) = (&*reference.shelf.namespace, &*reference.name);
         let fits = |found: &str, inside: Option<String>| {
             found == name && inside.as_deref().is_none_or(|inside| inside == namespace)
@@ -166,12 +167,12 @@ impl Supply<'_> {
             ReferenceKind::Secret => {
                 let mut secrets = self.manifests.secrets.iter();
                 let secret: &Secret = secrets.rfind(|one| fits(&one.name_any(), one.namespace()))?;
-                (Content::from(secret.clone()), secret.namespace().is_some())
+                (ReferenceContent::from(secret.clone()), secret.namespace().is_some())
             }
             ReferenceKind::ConfigMap => {
                 let mut maps = self.manifests.config_maps.iter();
                 let map: &ConfigMap = maps.rfind(|one| fits(&one.name_any(), one.namespace()))?;
-                (Content::from(map.clone()), map.namespace().is_some())
+                (ReferenceContent::from(map.clone()), map.namespace().is_some())
             }
         };
         if !names_namespace && self.namespace != namespace {
@@ -183,7 +184,7 @@ impl Supply<'_> {
         Some(content)
     }
 
-    async fn in_cluster(&self, reference: &Reference) -> Result<Option<Content>, String> {
+    async fn in_cluster(&self, reference: &Reference) -> Result<Option<ReferenceContent>, String> {
         let cluster = self.cluster.clone()?;
         let (client, namespace, name) =
             (cluster.client.clone(), &*reference.shelf.namespace, &*reference.name);
@@ -191,11 +192,11 @@ impl Supply<'_> {
             ReferenceKind::Secret => Api::<Secret>::namespaced(client, namespace)
                 .get_opt(name)
                 .await
-                .map(|found| found.map(Content::from)),
+                .map(|found| found.map(ReferenceContent::from)),
             ReferenceKind::ConfigMap => Api::<ConfigMap>::namespaced(client, namespace)
                 .get_opt(name)
                 .await
-                .map(|found| found.map(Content::from)),
+                .map(|found| found.map(ReferenceContent::from)),
         };
         read.map_err(|error| {
             if is_forbidden(&error) { "you may not read it in the cluster".to_owned() } else { words(&error) }
@@ -206,7 +207,7 @@ impl Supply<'_> {
         &mut self,
         spec: &RegistrySpec,
         reference: &Reference,
-    ) -> Result<Option<Arc<Content>>, SupplyError> {
+    ) -> Result<Option<Arc<ReferenceContent>>, SupplyError> {
         if let Some(content) = self.typed.get(reference) {
             return Ok(Some(content.clone()));
         }
@@ -245,7 +246,7 @@ fn asked(
     method: Method,
     reference: &Reference,
     username: Option<&str>,
-) -> Result<Content, PromptError> {
+) -> Result<ReferenceContent, PromptError> {
     match method {
         Method::Basic => {
             let username = match username {
@@ -273,24 +274,27 @@ fn asked(
     }
 }
 
-fn login(username: &str, password: &SecretString) -> Content {
+fn login(username: &str, password: &SecretString) -> ReferenceContent {
     let username = SecretString::from(username);
     secret("kubernetes.io/basic-auth", [("username", &username), ("password", password)])
 }
 
-fn token(token: &SecretString) -> Content {
+fn token(token: &SecretString) -> ReferenceContent {
     secret(TOKEN_SECRET_TYPE, [("token", token)])
 }
 
 /// Whoever types a password means it for the registry that is checked.
-fn for_host_of(spec: &RegistrySpec, mut content: Content) -> Content {
+fn for_host_of(spec: &RegistrySpec, mut content: ReferenceContent) -> ReferenceContent {
     content.hosts = Endpoint::parse(&spec.endpoint).ok().map(|endpoint| endpoint.server().to_string());
     content
 }
 
-fn secret<'a>(kind: &str, entries: impl IntoIterator<Item = (&'static str, &'a SecretString)>) -> Content {
+fn secret<'a>(
+    kind: &str,
+    entries: impl IntoIterator<Item = (&'static str, &'a SecretString)>,
+) -> ReferenceContent {
     let bytes = |value: &SecretString| ByteString(value.expose_secret().as_bytes().to_vec());
     let data: BTreeMap<String, ByteString> =
         entries.into_iter().map(|(key, value)| (key.to_owned(), bytes(value))).collect();
-    Content::from(Secret { type_: Some(kind.to_owned()), data: Some(data), ..Secret::default() })
+    ReferenceContent::from(Secret { type_: Some(kind.to_owned()), data: Some(data), ..Secret::default() })
 }

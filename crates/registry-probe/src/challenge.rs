@@ -23,7 +23,7 @@ impl Challenge {
         let mut challenges = Vec::new();
         for line in lines {
             // Obsolete bytes beyond ASCII are let through; they can't be part of a name that matters.
-            Reader { rest: &String::from_utf8_lossy(line) }.read(&mut challenges);
+            ChallengeReader { rest: &String::from_utf8_lossy(line) }.read(&mut challenges);
         }
         challenges
     }
@@ -45,11 +45,11 @@ impl Challenge {
     }
 }
 
-struct Reader<'a> {
+struct ChallengeReader<'a> {
     rest: &'a str,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ChallengeReader<'a> {
     /// A word followed by `=` is a parameter of the newest challenge, any other word a new challenge's
     /// scheme.
     fn read(&mut self, challenges: &mut Vec<Challenge>) {

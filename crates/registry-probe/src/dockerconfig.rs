@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 mod json;
 mod key;
 
-use self::json::{DockerConfig, Entry};
-use self::key::Key;
+use self::json::{AuthEntry, DockerConfig};
+use self::key::ConfigKey;
 use crate::credentials::{Credentials, CredentialsError};
 use crate::endpoint::{Endpoint, Scheme};
 use crate::host::{Host, HostPort};
@@ -82,7 +82,7 @@ pub(crate) fn credentials_for(
     endpoint: &Endpoint,
     base_path: Option<&RepositoryName>,
 ) -> Result<Credentials, DockerConfigError> {
-    let wanted = Wanted::new(endpoint, base_path);
+    let wanted = ConfigTarget::new(endpoint, base_path);
     if json.len() > LARGEST_CONFIG {
         return Err(DockerConfigError::TooLarge);
     }
@@ -106,18 +106,18 @@ pub(crate) fn credentials_for(
 }
 
 impl DockerConfig {
-    fn leaves_to_helper(&self, wanted: &Wanted<'_>) -> bool {
+    fn leaves_to_helper(&self, wanted: &ConfigTarget<'_>) -> bool {
         self.has_store || self.helpers.iter().any(|key| wanted.rank(key).is_some())
     }
 }
 
-fn has_usable_auth(entry: &Entry) -> bool {
+fn has_usable_auth(entry: &AuthEntry) -> bool {
     entry.auth.expose_secret().is_empty()
         || decoded_bytes(&entry.auth).is_some_and(|login| login.contains(&b':'))
 }
 
 /// Whether there is anything to sign in with.
-fn says_something(entry: &Entry) -> bool {
+fn says_something(entry: &AuthEntry) -> bool {
     let given = |field: &SecretString| !field.expose_secret().is_empty();
     let has_login = if given(&entry.auth) {
         decoded_bytes(&entry.auth).is_none_or(|login| login != b":")
@@ -132,7 +132,7 @@ fn shown(server: &HostPort) -> String {
 }
 
 /// What an entry is wanted for.
-struct Wanted<'a> {
+struct ConfigTarget<'a> {
     server: &'a HostPort,
     /// The host as an image reference has it.
     host: String,
@@ -147,7 +147,7 @@ struct Wanted<'a> {
 /// (Docker looks up the bare key first). Of Docker Hub's names, that which references have comes first.
 type Rank = (bool, u8, String, bool);
 
-impl<'a> Wanted<'a> {
+impl<'a> ConfigTarget<'a> {
     fn new(endpoint: &'a Endpoint, base_path: Option<&RepositoryName>) -> Self {
         let base_path = base_path.map(RepositoryName::as_str).unwrap_or_default();
         let path = format!("{}/{base_path}", endpoint.suffix());
@@ -163,7 +163,7 @@ impl<'a> Wanted<'a> {
     /// How well a key fits; none where the kubelet would not use it: other ports are other registries, and the key's path
     /// must begin the image's.
     fn rank(&self, key: &str) -> Option<Rank> {
-        let key = Key::parse(key)?;
+        let key = ConfigKey::parse(key)?;
         let hub_rank = self.hub_rank(&key);
         let is_host = match hub_rank {
             None if is_hub(&self.host) => false,
@@ -185,7 +185,7 @@ impl<'a> Wanted<'a> {
 
     /// How well a key fits Docker Hub, if that is wanted: references name it docker.io, and clients that find no such key look
     /// for index.docker.io, without a path.
-    fn hub_rank(&self, key: &Key) -> Option<u8> {
+    fn hub_rank(&self, key: &ConfigKey) -> Option<u8> {
         if !is_hub(&self.host) {
             return None;
         }
@@ -281,7 +281,7 @@ fn entry_of(credentials: &Credentials) -> Value {
 
 /// Docker's precedence: a registry token, an identity token, `auth`, then user name and password.
 fn credentials_of(
-    entry: &Entry,
+    entry: &AuthEntry,
     host: &str,
     config: &DockerConfig,
 ) -> Result<Credentials, DockerConfigError> {

@@ -12,7 +12,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 /// Whose endpoint it is, which decides what is denied to begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FenceScope {
+pub enum EgressScope {
     /// Written by the administrator: everything is allowed but the metadata addresses of clouds.
     System,
     /// Written by a tenant: besides those, no loopback, unspecified, link-local, multicast and reserved
@@ -27,8 +27,8 @@ pub enum FenceScope {
 /// built-in denial. So `allow 127.0.0.0/8` opens loopback, and `allow 0.0.0.0/0` opens nothing that is fenced
 /// by name.
 #[derive(Debug, Clone)]
-pub struct Fence {
-    scope: FenceScope,
+pub struct EgressPolicy {
+    scope: EgressScope,
     allow: Arc<[IpNet]>,
     deny: Arc<[IpNet]>,
 }
@@ -70,9 +70,9 @@ const fn v6(s: [u16; 8], prefix: u8) -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]), prefix))
 }
 
-impl Fence {
+impl EgressPolicy {
     /// A fence for endpoints of `scope`, with the administrator's exceptions and further denials.
-    pub fn new(scope: FenceScope, allow: impl Into<Arc<[IpNet]>>, deny: impl Into<Arc<[IpNet]>>) -> Self {
+    pub fn new(scope: EgressScope, allow: impl Into<Arc<[IpNet]>>, deny: impl Into<Arc<[IpNet]>>) -> Self {
         Self { scope, allow: allow.into(), deny: deny.into() }
     }
 
@@ -93,7 +93,7 @@ impl Fence {
     }
 
     fn built_in(&self) -> impl Iterator<Item = &'static IpNet> {
-        let for_tenants = (self.scope == FenceScope::Tenant).then_some(&NOT_FOR_TENANTS);
+        let for_tenants = (self.scope == EgressScope::Tenant).then_some(&NOT_FOR_TENANTS);
         METADATA.iter().chain(for_tenants.into_iter().flatten())
     }
 }
@@ -128,8 +128,8 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    fn allows(scope: FenceScope, allow: &[&str], deny: &[&str], address: &str) -> bool {
-        Fence::new(scope, nets(allow), nets(deny)).allows(address.parse().unwrap())
+    fn allows(scope: EgressScope, allow: &[&str], deny: &[&str], address: &str) -> bool {
+        EgressPolicy::new(scope, nets(allow), nets(deny)).allows(address.parse().unwrap())
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         for address in
             ["8.8.8.8", "10.0.0.1", "192.168.1.1", "172.16.0.1", "100.64.0.1", "2001:db8::1", "fd00::1"]
         {
-            assert!(allows(FenceScope::Tenant, &[], &[], address), "{address}");
+            assert!(allows(EgressScope::Tenant, &[], &[], address), "{address}");
         }
         for address in [
             "127.0.0.1",
@@ -167,14 +167,14 @@ mod tests {
             "2002:a9fe:a9fe::1",
             "2001:0:4136:e378:8000:63bf:5601:5601",
         ] {
-            assert!(!allows(FenceScope::Tenant, &[], &[], address), "{address}");
+            assert!(!allows(EgressScope::Tenant, &[], &[], address), "{address}");
         }
     }
 
     #[test]
     fn the_system_reaches_everything_but_metadata() {
         for address in ["127.0.0.1", "::1", "169.254.0.1", "10.0.0.1", "fe80::1"] {
-            assert!(allows(FenceScope::System, &[], &[], address), "{address}");
+            assert!(allows(EgressScope::System, &[], &[], address), "{address}");
         }
         for address in [
             "169.254.169.254",
@@ -183,14 +183,14 @@ mod tests {
             "::ffff:169.254.169.254",
             "64:ff9b::a9fe:a9fe",
         ] {
-            assert!(!allows(FenceScope::System, &[], &[], address), "{address}");
+            assert!(!allows(EgressScope::System, &[], &[], address), "{address}");
         }
     }
 
     #[test]
     fn the_narrowest_range_decides() {
         let tenant =
-            |allow: &[&str], deny: &[&str], address| allows(FenceScope::Tenant, allow, deny, address);
+            |allow: &[&str], deny: &[&str], address| allows(EgressScope::Tenant, allow, deny, address);
         assert!(tenant(&["127.0.0.0/8"], &[], "127.0.0.1"));
         assert!(tenant(&["127.0.0.1/32"], &[], "::ffff:127.0.0.1"));
         assert!(!tenant(&["127.0.0.1/32"], &[], "127.0.0.2"));
@@ -207,8 +207,8 @@ mod tests {
     #[test]
     fn of_several_ranges_the_narrowest_decides() {
         let (allow, deny) = (["10.0.0.0/8", "10.1.2.3/32"], ["10.1.0.0/16"]);
-        assert!(allows(FenceScope::Tenant, &allow, &deny, "10.1.2.3"));
-        assert!(!allows(FenceScope::Tenant, &allow, &deny, "10.1.2.4"));
-        assert!(allows(FenceScope::Tenant, &allow, &deny, "10.2.0.1"));
+        assert!(allows(EgressScope::Tenant, &allow, &deny, "10.1.2.3"));
+        assert!(!allows(EgressScope::Tenant, &allow, &deny, "10.1.2.4"));
+        assert!(allows(EgressScope::Tenant, &allow, &deny, "10.2.0.1"));
     }
 }

@@ -27,7 +27,7 @@ mod transport;
 
 pub use credentials::{Credentials, CredentialsError, DockerConfigError, Field};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
-pub use fence::{Fence, FenceScope, IpNet};
+pub use fence::{EgressPolicy, EgressScope, IpNet};
 pub use findings::{
     ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure, EndpointFinding,
     Evidence, Findings, Inconclusive, LayerDurations, NotARegistry, ProxyFailure, ProxyFault, RequestCounts,
@@ -41,7 +41,7 @@ pub use proxy::{NoProxy, NoProxyError, Proxy, ProxyLogin, ProxyUrlError};
 pub use repository::{RepositoryName, RepositoryNameError};
 pub use target::{Material, Target};
 pub use tls::{
-    CaBundle, CaError, ClientCertificate, ClientCertificateError, ClientCertificateFault, HandshakeFault,
+    CaBundle, CaError, ClientCertificateError, ClientCertificateFault, ClientIdentity, HandshakeFault,
     PresentedCertificate, TlsDefect, TlsVersion, Unusable,
 };
 

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
-use crate::exchange::{Case, Next, Request, Seen, Verdict, next};
+use crate::exchange::{ExchangeCase, ExchangeFindings, Next, RecordedAnswers, Request, next};
 use crate::findings::{CredentialsFinding, Findings, Withholding};
 use crate::gate::{Admission, Gate, OpenGate};
 use crate::host::HostPort;
@@ -68,9 +68,9 @@ pub enum ProberError {
 /// session outlives the validation that it was made for. What it keeps are addresses of names, which the fence judges anew
 /// at each connection.
 #[derive(Clone)]
-pub struct Prober(Arc<Shared>);
+pub struct Prober(Arc<ProberState>);
 
-struct Shared {
+struct ProberState {
     resolver: Resolver,
     roots: Arc<TlsRoots>,
     extra: RwLock<Option<CaBundle>>,
@@ -85,7 +85,7 @@ impl Prober {
         let user_agent = HeaderValue::from_str(&format!("registry-operator/{version}"));
         let (name_servers, resolv_conf) = (name_servers.as_slice(), resolv_conf.as_deref());
         let resolver = Resolver::new(ResolverSources { name_servers, resolv_conf, hosts_file });
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(ProberState {
             resolver: resolver.map_err(|error| ProberError::Resolver(error.to_string()))?,
             roots: Arc::new(TlsRoots::new().ok_or(ProberError::Crypto)?),
             extra: RwLock::new(ca),
@@ -127,9 +127,9 @@ impl Prober {
         target: &Target,
         material: &Material,
         now: Timestamp,
-    ) -> (Verdict, Journal) {
+    ) -> (ExchangeFindings, Journal) {
         let case = case(target, material, now);
-        let mut seen = Seen::default();
+        let mut seen = RecordedAnswers::default();
         let mut sender = self.sender(target, material, now);
         let mut admitted = Vec::new();
         loop {
@@ -141,7 +141,9 @@ impl Prober {
             if let Some(server) = recipient.as_ref().filter(|server| !admitted.contains(*server)) {
                 match admission(gate, server, sender.deadline).await {
                     Admission::Granted => admitted.push(server.clone()),
-                    Admission::Refused(finding) => return (Verdict::of_credentials(finding), sender.journal),
+                    Admission::Refused(finding) => {
+                        return (ExchangeFindings::of_credentials(finding), sender.journal);
+                    }
                 }
             }
             let request = Request::of(&question, &case, &seen);
@@ -185,9 +187,9 @@ async fn admission(gate: &impl Gate, server: &HostPort, deadline: Instant) -> Ad
     timeout_at(deadline, gate.admit(server)).await.unwrap_or(Admission::Refused(withheld))
 }
 
-fn case<'a>(target: &'a Target, material: &'a Material, now: Timestamp) -> Case<'a> {
+fn case<'a>(target: &'a Target, material: &'a Material, now: Timestamp) -> ExchangeCase<'a> {
     let base_path = target.base_path.as_ref();
-    Case {
+    ExchangeCase {
         endpoint: &target.endpoint,
         base_path,
         repository: target.repository.as_ref().map(|repository| repository.below(base_path)),

@@ -2,7 +2,7 @@
 
 use crate::credentials::Credentials;
 use crate::endpoint::Scheme;
-use crate::exchange::Verdict;
+use crate::exchange::ExchangeFindings;
 use crate::findings::{Findings, TlsFinding};
 use crate::target::{Material, Target};
 use crate::token::expiry_of;
@@ -11,11 +11,11 @@ use crate::transport::{HandshakeRecord, Journal};
 pub(crate) fn summarize(
     target: &Target,
     material: &Material,
-    verdict: Verdict,
+    verdict: ExchangeFindings,
     journal: &Journal,
 ) -> Findings {
     let server = target.endpoint.server();
-    let Verdict { endpoint, credentials, content_path } = verdict;
+    let ExchangeFindings { endpoint, credentials, content_path } = verdict;
     let own = journal.handshakes.iter().rfind(|record| record.server == *server);
     Findings {
         tls: tls_finding(target, material, journal),
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::{
         endpoint::Endpoint,
-        fence::{Fence, FenceScope},
+        fence::{EgressPolicy, EgressScope},
         tls::TlsDefect,
     };
 
@@ -87,7 +87,7 @@ mod tests {
             base_path: None,
             repository: None,
             skip_verify: false,
-            fence: Fence::new(FenceScope::System, [], []),
+            fence: EgressPolicy::new(EgressScope::System, [], []),
             trusted_token_services: Arc::from([]),
             only_to_endpoint: false,
             deadline: Duration::from_secs(30),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::fence::Fence;
+use crate::fence::EgressPolicy;
 use crate::host::TrustedService;
 use crate::repository::RepositoryName;
-use crate::tls::{CaBundle, ClientCertificate};
+use crate::tls::{CaBundle, ClientIdentity};
 
 /// What is to be checked.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct Target {
     /// Whether a certificate that fails verification is let pass. It is verified and described all the same.
     pub skip_verify: bool,
     /// Which addresses may be connected to.
-    pub fence: Fence,
+    pub fence: EgressPolicy,
     /// Token services at other sites that credentials may be sent to, by the administrator's word.
     pub trusted_token_services: Arc<[TrustedService]>,
     /// Whether the credentials are for the endpoint's own server alone: no token service on another host or port gets them.
@@ -39,5 +39,5 @@ pub struct Material {
     /// Certification authorities besides the public ones.
     pub ca: Option<CaBundle>,
     /// Shown to the registry, and to token services that may see the credentials, if they ask for one.
-    pub client_certificate: Option<ClientCertificate>,
+    pub client_certificate: Option<ClientIdentity>,
 }

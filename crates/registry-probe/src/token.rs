@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 /// A token that a token service issued.
 #[derive(Clone)]
-pub(crate) struct Token {
+pub(crate) struct IssuedToken {
     pub(crate) secret: SecretString,
     pub(crate) claims: Option<Claims>,
 }
@@ -34,13 +34,13 @@ pub(crate) struct Claims {
     exp: Option<i64>,
     /// What it opens.
     #[serde(deserialize_with = "list_or_nothing")]
-    access: Vec<Access>,
+    access: Vec<TokenAccess>,
 }
 
 /// What a token opens: an entry of `access`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-struct Access {
+struct TokenAccess {
     #[serde(rename = "type")]
     kind: String,
     name: String,
@@ -70,11 +70,11 @@ fn seconds_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Opti
     Ok(value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64)))
 }
 
-fn list_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<Access>, D::Error> {
+fn list_or_nothing<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<TokenAccess>, D::Error> {
     Ok(serde_json::from_value(serde_json::Value::deserialize(input)?).unwrap_or_default())
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for IssuedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token").field("claims", &self.claims).finish_non_exhaustive()
     }
@@ -86,7 +86,7 @@ impl fmt::Debug for Claims {
     }
 }
 
-impl Token {
+impl IssuedToken {
     /// The token of a 200 from a token service: `token` or `access_token`, whichever holds one that a header
     /// can carry.
     pub(crate) fn of_response(body: &[u8]) -> Option<Self> {
@@ -152,12 +152,12 @@ impl Claims {
 
     /// Does it grant an action that `other` does not?
     pub(crate) fn grants_more_than(&self, other: &Self) -> bool {
-        let grants = |claims: &Self, entry: &Access, action: &String| {
+        let grants = |claims: &Self, entry: &TokenAccess, action: &String| {
             let mut same =
                 claims.access.iter().filter(|own| (&own.kind, &own.name) == (&entry.kind, &entry.name));
             same.any(|own| own.actions.contains(action))
         };
-        let lacks = |entry: &Access| entry.actions.iter().any(|action| !grants(other, entry, action));
+        let lacks = |entry: &TokenAccess| entry.actions.iter().any(|action| !grants(other, entry, action));
         self.access.iter().any(lacks)
     }
 }
@@ -182,13 +182,14 @@ mod tests {
     use super::*;
 
     fn token(body: &str) -> Option<String> {
-        Token::of_response(body.as_bytes()).map(|token| token.secret.expose_secret().to_owned())
+        IssuedToken::of_response(body.as_bytes()).map(|token| token.secret.expose_secret().to_owned())
     }
 
     #[test]
     fn debug_output_holds_no_token_and_no_user_name() {
         let payload = URL_SAFE_NO_PAD.encode(r#"{"sub":"HUSH-alice","exp":1577836800}"#);
-        let token = Token::of_response(format!(r#"{{"token":"e30.{payload}.HUSH"}}"#).as_bytes()).unwrap();
+        let token =
+            IssuedToken::of_response(format!(r#"{{"token":"e30.{payload}.HUSH"}}"#).as_bytes()).unwrap();
         for text in [format!("{token:?}"), format!("{:?}", token.claims)] {
             assert!(!text.contains("HUSH") && !text.contains(&payload), "{text}");
             assert!(text.contains("1577836800"), "{text}");
@@ -265,14 +266,14 @@ mod tests {
     proptest! {
         #[test]
         fn no_input_panics(bytes in any::<Vec<u8>>(), text in any::<String>()) {
-            let _ = Token::of_response(&bytes);
+            let _ = IssuedToken::of_response(&bytes);
             let _ = (Claims::of(&text), Claims::of(&format!("a.{text}.b")), Claims::of(&format!("a.{}.b", URL_SAFE_NO_PAD.encode(&bytes))));
         }
     }
 
     #[test]
     fn no_secret_is_shown() {
-        let token = Token::of_response(br#"{"token":"opaque-secret"}"#).unwrap();
+        let token = IssuedToken::of_response(br#"{"token":"opaque-secret"}"#).unwrap();
         assert!(!format!("{token:?}").contains("opaque-secret"));
     }
 }

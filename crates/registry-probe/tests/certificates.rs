@@ -212,7 +212,7 @@ async fn small_rsa_key_is_named_and_passes_when_skipped() {
 
 #[test]
 fn client_certificates_of_any_version_and_size_are_named() {
-    let parse = |(pem, key): (&str, &str)| ClientCertificate::parse(pem.as_bytes(), key.as_bytes());
+    let parse = |(pem, key): (&str, &str)| ClientIdentity::parse(pem.as_bytes(), key.as_bytes());
     assert!(parse(VERSION_1).is_ok());
     assert_eq!(parse(RSA_1024).unwrap_err(), ClientCertificateError::WeakKey(1024));
     assert_eq!(
@@ -255,7 +255,7 @@ fn a_certificate_that_would_be_lost_is_an_error_with_its_line() {
     let chain = format!("{one}{}", two.replace("-----END", "-----FIN"));
     let key = Authority::new("a").server(&["a"]).key_pem;
     assert_eq!(
-        ClientCertificate::parse(chain.as_bytes(), key.as_bytes()).unwrap_err(),
+        ClientIdentity::parse(chain.as_bytes(), key.as_bytes()).unwrap_err(),
         ClientCertificateError::NoCertificate
     );
 }

@@ -107,7 +107,7 @@ async fn a_tenant_reaches_loopback_in_no_spelling() {
         "\u{ff11}27.0.0.1",
     ];
     for spelling in spellings {
-        let fence = Fence::new(FenceScope::Tenant, [], []);
+        let fence = EgressPolicy::new(EgressScope::Tenant, [], []);
         let target = Target { fence, ..target(&registry.at(spelling)) };
         assert!(fenced(&target).await, "{spelling}");
     }
@@ -119,8 +119,8 @@ async fn nobody_reaches_the_metadata_service() {
     for host in
         ["169.254.169.254", "0xa9fea9fe", "[fd00:ec2::254]", "100.100.100.200", "[::ffff:169.254.169.254]"]
     {
-        for scope in [FenceScope::System, FenceScope::Tenant] {
-            let fence = Fence::new(scope, ["0.0.0.0/0".parse().unwrap()], []);
+        for scope in [EgressScope::System, EgressScope::Tenant] {
+            let fence = EgressPolicy::new(scope, ["0.0.0.0/0".parse().unwrap()], []);
             assert!(fenced(&Target { fence, ..target(&format!("http://{host}/")) }).await, "{host}");
         }
     }
@@ -129,7 +129,7 @@ async fn nobody_reaches_the_metadata_service() {
 #[tokio::test]
 async fn an_exception_opens_loopback_to_tenants() {
     let registry = Server::http(|_| Answer::granted()).await;
-    let fence = Fence::new(FenceScope::Tenant, ["127.0.0.0/8".parse().unwrap()], []);
+    let fence = EgressPolicy::new(EgressScope::Tenant, ["127.0.0.0/8".parse().unwrap()], []);
     let findings = probe(&Target { fence, ..target(&registry.url()) }, &Material::default()).await;
     assert_eq!(findings.endpoint, EndpointFinding::Reachable);
 }
@@ -144,7 +144,7 @@ async fn a_name_that_is_rebound_to_a_fenced_address_is_not_connected_to() {
     .await;
     let settings = ProberSettings { name_servers: vec![dns.address], ..ProberSettings::default() };
     let prober = Prober::new(settings).unwrap();
-    let fence = Fence::new(FenceScope::Tenant, [], ["203.0.113.0/24".parse().unwrap()]);
+    let fence = EgressPolicy::new(EgressScope::Tenant, [], ["203.0.113.0/24".parse().unwrap()]);
     let target = Target { fence, ..target(&registry.at("registry.example.com")) };
     for _ in 0..2 {
         let findings = prober.probe(&target, &alice(), now()).await;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
-use registry_probe::{CaBundle, CaError, ClientCertificate};
+use registry_probe::{CaBundle, CaError, ClientIdentity};
 use support::Authority;
 
 fn armoured(label: &str, der: &[u8]) -> String {
@@ -19,10 +19,10 @@ fn armoured(label: &str, der: &[u8]) -> String {
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
-        let _ = (CaBundle::parse(&bytes), ClientCertificate::parse(&bytes, &bytes));
+        let _ = (CaBundle::parse(&bytes), ClientIdentity::parse(&bytes, &bytes));
         for label in ["CERTIFICATE", "PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"] {
             let text = armoured(label, &bytes);
-            let _ = (CaBundle::parse(text.as_bytes()), ClientCertificate::parse(text.as_bytes(), text.as_bytes()));
+            let _ = (CaBundle::parse(text.as_bytes()), ClientIdentity::parse(text.as_bytes(), text.as_bytes()));
         }
     }
 
@@ -33,7 +33,7 @@ proptest! {
         let at = at % der.len();
         der[at] ^= 1 << bit;
         let _ = CaBundle::parse(armoured("CERTIFICATE", &der).as_bytes());
-        let _ = ClientCertificate::parse(armoured("CERTIFICATE", &der).as_bytes(), leaf.key_pem.as_bytes());
+        let _ = ClientIdentity::parse(armoured("CERTIFICATE", &der).as_bytes(), leaf.key_pem.as_bytes());
     }
 
     #[test]
@@ -49,8 +49,7 @@ fn a_mebibyte_is_read_in_bounded_time() {
     let certificate = Authority::new("company").pem();
     for unit in ["-", "-----BEGIN CERTIFICATE-----\n", "A", "\n", &certificate] {
         let text = unit.repeat((1 << 20) / unit.len());
-        let _ =
-            (CaBundle::parse(text.as_bytes()), ClientCertificate::parse(text.as_bytes(), text.as_bytes()));
+        let _ = (CaBundle::parse(text.as_bytes()), ClientIdentity::parse(text.as_bytes(), text.as_bytes()));
     }
     // Seconds, where nothing else runs. What grows with the square takes hours.
     assert!(started.elapsed() < Duration::from_mins(10), "{:?}", started.elapsed());

@@ -212,7 +212,7 @@ async fn the_fence_holds_before_the_proxy_is_asked() {
     })
     .await;
     let proxied = Proxied { dns, ..Proxied::by(&proxy).await };
-    let fence = Fence::new(FenceScope::Tenant, [], ["10.96.0.0/12".parse().unwrap()]);
+    let fence = EgressPolicy::new(EgressScope::Tenant, [], ["10.96.0.0/12".parse().unwrap()]);
     for endpoint in [
         "https://169.254.169.254",
         "https://0xa9fea9fe",

@@ -342,8 +342,7 @@ fn a_bundle_that_trusts_nobody_is_refused_by_name() {
 fn a_client_certificate_and_a_key_must_belong_together() {
     let ca = Authority::new("company");
     let (one, other) = (ca.server(&["a"]), ca.server(&["b"]));
-    let parse =
-        |certificate: &str, key: &str| ClientCertificate::parse(certificate.as_bytes(), key.as_bytes());
+    let parse = |certificate: &str, key: &str| ClientIdentity::parse(certificate.as_bytes(), key.as_bytes());
     let own = parse(&one.pem, &one.key_pem).unwrap();
     assert_eq!(format!("{own:?}"), "ClientCertificate([REDACTED])");
     assert_eq!(parse(&one.pem, &other.key_pem).unwrap_err(), ClientCertificateError::Mismatch);

@@ -18,12 +18,12 @@ pub struct ClusterAddresses {
     told: Arc<[IpNet]>,
     /// Whether the ranges of Services are among those that were told.
     services_are_told: bool,
-    known: Arc<RwLock<Known>>,
+    known: Arc<RwLock<KnownAddresses>>,
     complete: watch::Sender<bool>,
 }
 
 #[derive(Clone, Debug)]
-struct Known {
+struct KnownAddresses {
     services: Knowledge,
     servers: Knowledge,
     all: Arc<[IpNet]>,
@@ -41,11 +41,11 @@ pub enum Knowledge {
 }
 
 /// What the API server answered. The error says what failed and why.
-pub type Answer = Result<Knowledge, String>;
+pub type LearnedAddresses = Result<Knowledge, String>;
 
 impl Knowledge {
     /// What is known stays so when it can't be asked for: a tenant gains nothing by an outage.
-    fn learn(&mut self, answer: Answer) {
+    fn learn(&mut self, answer: LearnedAddresses) {
         match answer {
             Ok(news) => *self = news,
             Err(error) => {
@@ -79,7 +79,7 @@ impl ClusterAddresses {
     }
 
     fn with(told: Arc<[IpNet]>, others: Knowledge) -> Self {
-        let known = Known { services: others.clone(), servers: others, all: told.clone() };
+        let known = KnownAddresses { services: others.clone(), servers: others, all: told.clone() };
         let complete = watch::Sender::new(known.services.missing().is_none());
         Self { told, services_are_told: false, known: Arc::new(RwLock::new(known)), complete }
     }
@@ -119,7 +119,7 @@ impl ClusterAddresses {
     }
 
     /// Takes in what the API server answered of the two kinds: the ranges of Services, and its own addresses.
-    pub fn learn(&self, services: Answer, servers: Answer) {
+    pub fn learn(&self, services: LearnedAddresses, servers: LearnedAddresses) {
         self.write(|known| {
             known.services.learn(services);
             known.servers.learn(servers);
@@ -140,7 +140,7 @@ impl ClusterAddresses {
         matches!(known.services, Knowledge::Unsaid) && !self.services_are_told
     }
 
-    fn write(&self, change: impl FnOnce(&mut Known)) {
+    fn write(&self, change: impl FnOnce(&mut KnownAddresses)) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut known);
         let learnt = known.services.addresses().iter().chain(known.servers.addresses());

@@ -12,14 +12,14 @@ use registry_api::{
 
 /// Whom a registry is for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Scope {
+pub enum RegistryScope {
     /// Every tenant.
     System,
     /// One tenant.
     Tenant,
 }
 
-impl Scope {
+impl RegistryScope {
     /// The closed set of label values for metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -31,7 +31,7 @@ impl Scope {
 
 /// Which registry: unique in the cluster at one time.
 #[derive(Clone, Eq, Hash, PartialEq)]
-pub enum Key {
+pub enum RegistryKey {
     /// A SystemRegistry.
     System {
         /// Its name.
@@ -46,7 +46,7 @@ pub enum Key {
     },
 }
 
-impl Key {
+impl RegistryKey {
     /// The key of an object that came from the API server.
     pub fn of<S: ApiScope>(namespace: Option<&str>, name: &str) -> Self {
         match namespace {
@@ -58,10 +58,10 @@ impl Key {
     }
 
     /// The registry's scope.
-    pub fn scope(&self) -> Scope {
+    pub fn scope(&self) -> RegistryScope {
         match self {
-            Self::System { .. } => Scope::System,
-            Self::Tenant { .. } => Scope::Tenant,
+            Self::System { .. } => RegistryScope::System,
+            Self::Tenant { .. } => RegistryScope::Tenant,
         }
     }
 
@@ -86,7 +86,7 @@ impl Key {
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for RegistryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::System { name } => write!(f, "SystemRegistry {name}"),
@@ -95,7 +95,7 @@ impl fmt::Display for Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for RegistryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -115,9 +115,9 @@ pub enum Group {
 
 /// A registry as last seen.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Subject {
+pub struct RegistryObject {
     /// Which registry.
-    pub key: Key,
+    pub key: RegistryKey,
     /// Which incarnation of it: a registry that is deleted and created again has another.
     pub uid: String,
     /// The version of the object in the API server; opaque.
@@ -145,7 +145,7 @@ const LONGEST_KEPT_CA: usize = 8 * 1024;
 /// The most characters of the annotation that asks for a validation (docs/architecture.md#promises).
 const LONGEST_REQUEST: usize = 253;
 
-impl Subject {
+impl RegistryObject {
     /// Takes what is needed out of an object from the API server.
     pub fn of<S: ApiScope>(registry: Registry<S>) -> Self {
         let status = registry.status.unwrap_or_default();
@@ -157,7 +157,7 @@ impl Subject {
         let annotations = metadata.annotations.unwrap_or_default();
         let finalizers = metadata.finalizers.unwrap_or_default();
         Self {
-            key: Key::of::<S>(metadata.namespace.as_deref(), &metadata.name.unwrap_or_default()),
+            key: RegistryKey::of::<S>(metadata.namespace.as_deref(), &metadata.name.unwrap_or_default()),
             generation: metadata.generation.unwrap_or_default(),
             created: metadata.creation_timestamp.map(|time| time.0),
             deleting: metadata.deletion_timestamp.is_some(),
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_request_has_at_most_253_characters() {
-        let request = |length| Subject::of(registry("ä".repeat(length), String::new())).requested_at;
+        let request = |length| RegistryObject::of(registry("ä".repeat(length), String::new())).requested_at;
         assert_eq!(request(253), Some("ä".repeat(253)));
         assert_eq!(request(254), None);
     }
@@ -258,7 +258,7 @@ mod tests {
             registry.metadata.annotations.get_or_insert_default().insert(key.into(), value.clone());
             registry.metadata.labels.get_or_insert_default().insert(key.into(), value);
         }
-        let kept = Subject::of(registry).trimmed();
+        let kept = RegistryObject::of(registry).trimmed();
         let size = serde_json::to_vec(&(&kept.spec, &kept.status, &kept.requested_at)).unwrap().len();
         assert!(size < 32 << 10, "{size} bytes");
         assert!(kept.status.conditions.len() > 7);
@@ -266,8 +266,8 @@ mod tests {
 
     #[test]
     fn a_long_authority_is_not_kept_and_a_short_one_is() {
-        let kept = |length| Subject::of(registry(String::new(), "x".repeat(length))).trimmed();
-        let inline = |subject: &Subject| subject.spec.tls.clone().unwrap().ca.unwrap().inline;
+        let kept = |length| RegistryObject::of(registry(String::new(), "x".repeat(length))).trimmed();
+        let inline = |subject: &RegistryObject| subject.spec.tls.clone().unwrap().ca.unwrap().inline;
         let (short, long) = (kept(LONGEST_KEPT_CA), kept(LONGEST_KEPT_CA + 1));
         assert!(!short.trimmed && inline(&short).is_some());
         assert!(long.trimmed && inline(&long).is_none());

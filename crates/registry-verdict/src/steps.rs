@@ -7,12 +7,15 @@ use k8s_openapi::jiff::Timestamp;
 use registry_probe::{Credentials, Material, Prober, Target};
 
 use crate::{
-    assess::Seen,
-    ecr::{self, Login, Tokens, Urgency},
-    object::{Scope, Subject},
-    rejections::Session,
-    resolve::{ContentsDigest, Means, Objects, PolicySource, ReadError, Reading, Resolved, Wanted, resolve},
-    validate::{Boundaries, SpecError, place, target},
+    assess::Observation,
+    ecr::{self, EcrTokens, Login, Urgency},
+    object::{RegistryObject, RegistryScope},
+    rejections::CredentialSession,
+    resolve::{
+        ContentsDigest, Means, Objects, ObservedReference, PolicySource, ReadError, ResolveRequest, Resolved,
+        resolve,
+    },
+    validate::{AdminPolicy, SpecError, place, target},
 };
 
 /// Whose tenant the namespace of a TenantRegistry is.
@@ -28,7 +31,7 @@ pub enum NamespaceTenant<'a> {
 
 /// Around a registry: whose it is, and where what it refers to is.
 #[derive(Clone, Copy, Debug)]
-pub struct Surroundings<'a> {
+pub struct ValidationContext<'a> {
     /// Whose its namespace is.
     pub tenant: NamespaceTenant<'a>,
     /// Where its references are read.
@@ -36,34 +39,34 @@ pub struct Surroundings<'a> {
     /// What an administrator lets a tenant do.
     pub policy: PolicySource<'a>,
     /// What the administrator allows, for all registries.
-    pub boundaries: &'a Boundaries,
+    pub boundaries: &'a AdminPolicy,
 }
 
 /// What is to be probed, or what already stands in the way; and what was read to know it.
 #[derive(Debug)]
 pub struct Examination {
     /// What was read, in the order of the spec.
-    pub readings: Vec<Reading>,
+    pub readings: Vec<ObservedReference>,
     /// The tenant policy, where it was read.
-    pub policy: Option<Reading>,
+    pub policy: Option<ObservedReference>,
     /// What was read, of all that was there.
     pub contents: ContentsDigest,
     /// What is next.
-    pub plan: Plan,
+    pub plan: NextStep,
 }
 
 /// What comes after validate and resolve.
 #[derive(Debug)]
-pub enum Plan {
+pub enum NextStep {
     /// The registry is asked.
-    Probe(Box<Case>),
+    Probe(Box<ProbeCase>),
     /// There is a verdict already.
-    Stop(Seen),
+    Stop(Observation),
 }
 
 /// What is to be probed, and with what.
 #[derive(Debug)]
-pub struct Case {
+pub struct ProbeCase {
     /// What is to be checked.
     pub target: Target,
     /// What its references hold.
@@ -74,12 +77,12 @@ pub struct Case {
 
 impl Examination {
     /// Nothing was read: that much is seen of the object itself.
-    pub fn stopped(seen: Seen) -> Self {
+    pub fn stopped(seen: Observation) -> Self {
         Self {
             readings: Vec::new(),
             policy: None,
             contents: ContentsDigest::default(),
-            plan: Plan::Stop(seen),
+            plan: NextStep::Stop(seen),
         }
     }
 }
@@ -90,22 +93,22 @@ impl Examination {
 ///
 /// When a reference could not be read, which a retry may cure. Whatever else is wrong is a [`Plan::Stop`].
 pub async fn examine<O: Objects>(
-    registry: &Subject,
-    surroundings: Surroundings<'_>,
+    registry: &RegistryObject,
+    surroundings: ValidationContext<'_>,
     objects: &O,
 ) -> Result<Examination, ReadError<O::Error>> {
-    let Surroundings { tenant, namespace, policy, boundaries } = surroundings;
-    let is_tenants = registry.key.scope() == Scope::Tenant;
+    let ValidationContext { tenant, namespace, policy, boundaries } = surroundings;
+    let is_tenants = registry.key.scope() == RegistryScope::Tenant;
     if is_tenants && matches!(tenant, NamespaceTenant::Nobody) {
-        return Ok(Examination::stopped(Seen::NotATenant));
+        return Ok(Examination::stopped(Observation::NotATenant));
     }
     let checked = target(registry, boundaries)
         .and_then(|target| Ok::<_, SpecError>((place(&registry.spec, &target.endpoint)?, target)));
     let (place, target) = match checked {
         Ok(checked) => checked,
-        Err(error) => return Ok(Examination::stopped(Seen::Unfit(error))),
+        Err(error) => return Ok(Examination::stopped(Observation::Unfit(error))),
     };
-    let wanted = Wanted {
+    let wanted = ResolveRequest {
         key: &registry.key,
         spec: &registry.spec,
         endpoint: &target.endpoint,
@@ -117,9 +120,11 @@ pub async fn examine<O: Objects>(
     let Resolved { readings, policy, contents, means } = resolve(wanted, objects).await?;
     let gap = boundaries.cluster_addresses.gap().filter(|_| is_tenants);
     let plan = match (means, gap) {
-        (Ok(_), Some(gap)) => Plan::Stop(Seen::AddressesUnknown(gap)),
-        (Ok(Means { material, login }), None) => Plan::Probe(Box::new(Case { target, material, login })),
-        (Err(problem), _) => Plan::Stop(Seen::Unresolved(problem)),
+        (Ok(_), Some(gap)) => NextStep::Stop(Observation::AddressesUnknown(gap)),
+        (Ok(Means { material, login }), None) => {
+            NextStep::Probe(Box::new(ProbeCase { target, material, login }))
+        }
+        (Err(problem), _) => NextStep::Stop(Observation::Unresolved(problem)),
     };
     Ok(Examination { readings, policy, contents, plan })
 }
@@ -130,7 +135,7 @@ pub struct Askers {
     /// Asks registries.
     pub prober: Prober,
     /// Asks AWS; none in a build without it.
-    pub tokens: Option<Arc<Tokens>>,
+    pub tokens: Option<Arc<EcrTokens>>,
     /// The time at which it is asked.
     pub now: Timestamp,
 }
@@ -139,21 +144,26 @@ pub struct Askers {
 #[derive(Debug)]
 pub struct Probed {
     /// What was seen.
-    pub seen: Seen,
+    pub seen: Observation,
     /// The credentials that it was seen with, if any were sent.
     pub used: Option<Credentials>,
 }
 
 /// Asks the registry, through AWS where that is where the credentials come from. `session` decides whether credentials may be
 /// sent that were rejected before; none where nothing is remembered of rejections.
-pub async fn probe(askers: Askers, case: Case, urgency: Urgency, session: Option<Arc<Session>>) -> Probed {
-    let (Askers { prober, tokens, now }, Case { target, material, login }) = (askers, case);
+pub async fn probe(
+    askers: Askers,
+    case: ProbeCase,
+    urgency: Urgency,
+    session: Option<Arc<CredentialSession>>,
+) -> Probed {
+    let (Askers { prober, tokens, now }, ProbeCase { target, material, login }) = (askers, case);
     if let (Some(login), Some(tokens)) = (&login, &tokens) {
         let (target, material) = (&target, &material);
-        let case = ecr::probe::Case { target, material, login, urgency, session: session.as_deref() };
+        let case = ecr::probe::EcrCase { target, material, login, urgency, session: session.as_deref() };
         let seen = ecr::probe::probe(&prober, tokens, case, now).await;
         let used = seen.used.clone();
-        return Probed { seen: Seen::Ecr(Box::new(seen)), used };
+        return Probed { seen: Observation::Ecr(Box::new(seen)), used };
     }
     let mut findings = match &session {
         Some(session) => prober.probe_through(&**session, &target, &material, now).await,
@@ -162,5 +172,5 @@ pub async fn probe(askers: Askers, case: Case, urgency: Urgency, session: Option
     if let Some(session) = session {
         session.conclude(&mut findings);
     }
-    Probed { seen: Seen::Probed(Box::new(findings)), used: material.credentials }
+    Probed { seen: Observation::Probed(Box::new(findings)), used: material.credentials }
 }

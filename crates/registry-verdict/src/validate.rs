@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use registry_api::{RegistrySpec, spec::EcrAuth};
 use registry_probe::{
-    Endpoint, EndpointError, Fence, FenceScope, IpNet, RepositoryName, Target, TrustedService,
+    EgressPolicy, EgressScope, Endpoint, EndpointError, IpNet, RepositoryName, Target, TrustedService,
 };
 use thiserror::Error;
 
 use crate::{
     cluster_addresses::ClusterAddresses,
-    ecr::{self, Place, PlaceError},
-    object::{Scope, Subject},
+    ecr::{self, EcrEndpoint, EcrEndpointError},
+    object::{RegistryObject, RegistryScope},
 };
 
 /// What the administrator allows, for all registries.
 #[derive(Clone, Debug)]
-pub struct Boundaries {
+pub struct AdminPolicy {
     /// Exceptions to the fence.
     pub egress_allow: Arc<[IpNet]>,
     /// Further denials, for both scopes.
@@ -48,11 +48,11 @@ pub enum SpecError {
     EcrUnsupported,
     /// It can't be told which of AWS's endpoints has the registry's tokens.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Place(#[from] EcrEndpointError),
 }
 
 /// What is to be checked of this registry.
-pub fn target(subject: &Subject, boundaries: &Boundaries) -> Result<Target, SpecError> {
+pub fn target(subject: &RegistryObject, boundaries: &AdminPolicy) -> Result<Target, SpecError> {
     let spec = &subject.spec;
     check_methods(spec)?;
     Ok(Target {
@@ -63,7 +63,7 @@ pub fn target(subject: &Subject, boundaries: &Boundaries) -> Result<Target, Spec
         fence: fence(subject.key.scope(), boundaries),
         trusted_token_services: boundaries.trusted_token_services.clone(),
         // No registry of ECR has a token service, and what AWS gives a tenant goes to no host but that which was judged.
-        only_to_endpoint: subject.key.scope() == Scope::Tenant && signing_in_at_aws(spec).is_some(),
+        only_to_endpoint: subject.key.scope() == RegistryScope::Tenant && signing_in_at_aws(spec).is_some(),
         deadline: spec.validation.timeout.get(),
     })
 }
@@ -83,12 +83,12 @@ fn signing_in_at_aws(spec: &RegistrySpec) -> Option<&EcrAuth> {
 }
 
 /// Where AWS has tokens for this registry; none if it is not signed in to by AWS.
-pub fn place(spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Option<Place>, SpecError> {
+pub fn place(spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Option<EcrEndpoint>, SpecError> {
     let Some(ecr) = signing_in_at_aws(spec) else { return Ok(None) };
     if !ecr::SUPPORTED {
         return Err(SpecError::EcrUnsupported);
     }
-    Ok(Some(Place::of(endpoint, ecr)?))
+    Ok(Some(EcrEndpoint::of(endpoint, ecr)?))
 }
 
 fn path(text: Option<&str>, field: &'static str) -> Result<Option<RepositoryName>, SpecError> {
@@ -96,14 +96,14 @@ fn path(text: Option<&str>, field: &'static str) -> Result<Option<RepositoryName
 }
 
 /// A tenant's endpoint may not lead to the cluster itself either.
-fn fence(scope: Scope, boundaries: &Boundaries) -> Fence {
+fn fence(scope: RegistryScope, boundaries: &AdminPolicy) -> EgressPolicy {
     let (allow, deny) = (boundaries.egress_allow.clone(), boundaries.egress_deny.clone());
     match scope {
-        Scope::System => Fence::new(FenceScope::System, allow, deny),
-        Scope::Tenant => {
+        RegistryScope::System => EgressPolicy::new(EgressScope::System, allow, deny),
+        RegistryScope::Tenant => {
             let cluster = boundaries.cluster_addresses.all();
             let deny: Arc<[IpNet]> = deny.iter().chain(cluster.iter()).copied().collect();
-            Fence::new(FenceScope::Tenant, allow, deny)
+            EgressPolicy::new(EgressScope::Tenant, allow, deny)
         }
     }
 }

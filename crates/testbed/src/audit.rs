@@ -145,7 +145,7 @@ fn read_from(path: &Path, offset: u64) -> Result<Vec<AuditEvent>, AuditError> {
     }
     // A line that is being written is for the next reader.
     let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-    let parse = |line| serde_json::from_str::<Line>(line).map(AuditEvent::from);
+    let parse = |line| serde_json::from_str::<AuditLine>(line).map(AuditEvent::from);
     complete
         .lines()
         .map(parse)
@@ -155,7 +155,7 @@ fn read_from(path: &Path, offset: u64) -> Result<Vec<AuditEvent>, AuditError> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Line {
+struct AuditLine {
     stage: String,
     verb: String,
     #[serde(rename = "requestURI")]
@@ -194,8 +194,8 @@ struct ResponseStatus {
     code: u16,
 }
 
-impl From<Line> for AuditEvent {
-    fn from(line: Line) -> Self {
+impl From<AuditLine> for AuditEvent {
+    fn from(line: AuditLine) -> Self {
         Self {
             stage: line.stage,
             verb: line.verb,

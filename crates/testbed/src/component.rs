@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Mutex;
 
 use crate::http_client::Call;
-use crate::process::{Process, ProcessError, Spec};
+use crate::process::{Process, ProcessError, ProcessSpec};
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -118,14 +118,14 @@ async fn look_at_url(url: &str, ca_pem: Option<&str>) -> Result<(), String> {
 /// A server that can be ended and started again.
 #[derive(Debug)]
 pub struct Component {
-    spec: Spec,
+    spec: ProcessSpec,
     readiness: Readiness,
     grace: Duration,
     process: Mutex<Option<Process>>,
 }
 
 impl Component {
-    pub(crate) fn new(spec: Spec, readiness: Readiness, grace: Duration) -> Self {
+    pub(crate) fn new(spec: ProcessSpec, readiness: Readiness, grace: Duration) -> Self {
         Self { spec, readiness, grace, process: Mutex::new(None) }
     }
 

@@ -13,12 +13,12 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, PostParams};
 
-use self::plan::{Plan, Ports, READY, audit_file};
+use self::plan::{ControlPlanePlan, Ports, READY, audit_file};
 use crate::audit::{AuditError, AuditLog};
 use crate::component::{Component, ComponentError};
 use crate::eventually::{NotYet, eventually};
 use crate::kubeconfig::{self, ClientError, Proof};
-use crate::pki::{Ca, LeafOptions, PkiError};
+use crate::pki::{LeafOptions, PkiError, TestCa};
 use crate::ports::PortError;
 use crate::process::Scratch;
 use crate::tools::{self, Tool, ToolPaths, ToolsError};
@@ -108,7 +108,7 @@ pub struct ControlPlane {
     controller_manager: Option<Component>,
     api_servers: Vec<Component>,
     etcd: Component,
-    ca: Ca,
+    ca: TestCa,
     ports: Ports,
     audit: bool,
     files: AtomicUsize,
@@ -139,9 +139,9 @@ impl ControlPlane {
 
     fn prepare(options: &ControlPlaneOptions, tools: &ToolPaths) -> Result<Self, ControlPlaneError> {
         let scratch = Scratch::new("testbed-control-plane")?;
-        let ca = Ca::new("testbed")?;
+        let ca = TestCa::new("testbed")?;
         let ports = Ports::reserve(if options.two_api_servers { 2 } else { 1 })?;
-        let plan = Plan { options, tools, scratch: &scratch, ca: &ca, ports: &ports };
+        let plan = ControlPlanePlan { options, tools, scratch: &scratch, ca: &ca, ports: &ports };
         plan.write_shared_files()?;
         let api_servers = (0..ports.api_servers.len()).map(|index| plan.api_server(index)).collect();
         let controller_manager = options.controller_manager.then(|| plan.controller_manager()).transpose()?;
@@ -214,7 +214,7 @@ impl ControlPlane {
     }
 
     /// The authority that signed the API server's certificate, and signs its clients'.
-    pub fn ca(&self) -> &Ca {
+    pub fn ca(&self) -> &TestCa {
         &self.ca
     }
 

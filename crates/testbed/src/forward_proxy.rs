@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::component::{Component, ComponentError, Readiness};
 use crate::ports::{Port, PortError};
-use crate::process::{Scratch, Spec};
+use crate::process::{ProcessSpec, Scratch};
 use crate::python::{self, PythonError};
 
 const READY: Duration = Duration::from_mins(1);
@@ -50,7 +50,7 @@ impl ForwardProxy {
         let home = scratch.path().join("home").display().to_string();
         args.extend(["--data-dir", &home]);
         args.extend(login.into_iter().flat_map(|login| ["--basic-auth", login]));
-        let spec = Spec::new("proxy", environment.join("bin/proxy"), scratch.path().join("proxy.log"))
+        let spec = ProcessSpec::new("proxy", environment.join("bin/proxy"), scratch.path().join("proxy.log"))
             .args(args.into_iter().map(ToOwned::to_owned));
         let component = Component::new(spec, Readiness::tcp(port.number(), READY), GRACE);
         component.start().await?;

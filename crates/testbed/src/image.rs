@@ -7,9 +7,9 @@ mod layout;
 mod operator;
 pub mod program;
 
-pub use self::layer::{Effort, Entry, Layer};
+pub use self::layer::{Effort, ImageLayer, LayerEntry};
 pub use self::layout::{Image, Written, write};
-pub use self::operator::{Description, operator};
+pub use self::operator::{ImageDescription, operator};
 
 /// What an image is for, as OCI and Go name it. The operating system is always Linux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use registry_testbed::debian;
 use registry_testbed::image::program::{self, Profile, ProgramError};
-use registry_testbed::image::{self, Architecture, Description, Image, ImageError};
+use registry_testbed::image::{self, Architecture, Image, ImageDescription, ImageError};
 use registry_testbed::tools::repository;
 
 use crate::say;
@@ -75,7 +75,7 @@ pub(crate) fn run(arguments: &ImageArguments) -> Result<ExitCode, MakeError> {
 fn build(
     architecture: Architecture,
     profile: Profile,
-    description: &Description,
+    description: &ImageDescription,
 ) -> Result<Image, MakeError> {
     let program = program::build(architecture, profile)?;
     let size = std::fs::metadata(&program)?.len();
@@ -99,12 +99,12 @@ fn within(
 
 /// Version, commit and the commit's time: the same sources make the same image. Outside of a Git repository the version is
 /// all that is known.
-fn describe() -> Description {
+fn describe() -> ImageDescription {
     let git = |args: &[&str]| {
         debian::run(Command::new("git").args(args).env("TZ", "UTC").current_dir(repository())).ok()
     };
     let said = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-    Description {
+    ImageDescription {
         version: String::from(env!("CARGO_PKG_VERSION")),
         revision: git(&["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]).and_then(said),
         created: git(&["log", "-1", "--format=%cd", "--date=format-local:%Y-%m-%dT%H:%M:%SZ"]).and_then(said),

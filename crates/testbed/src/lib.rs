@@ -36,6 +36,6 @@ pub use eventually::{NotYet, eventually};
 pub use forward_proxy::ForwardProxy;
 pub use moto::Moto;
 pub use operator::{Operator, OperatorOptions};
-pub use pki::{Ca, Leaf, LeafOptions};
+pub use pki::{Leaf, LeafOptions, TestCa};
 pub use policies::policies_are_in_force;
-pub use registry::{Registry, RegistryAuth, RegistryOptions, RegistryTls};
+pub use registry::{RegistryAuth, RegistryOptions, RegistryTls, TestRegistry};

@@ -13,11 +13,11 @@ use registry_testbed::tools::{self, Tool};
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: TestbedCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum TestbedCommand {
     /// Builds the tools that are missing or out of date, into target/tools/bin.
     Tools {
         /// Which; those of the control plane when none is named.
@@ -43,12 +43,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn act(command: Command) -> Result<ExitCode, Box<dyn std::error::Error>> {
+async fn act(command: TestbedCommand) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match command {
-        Command::Tools { names, node } => build_tools(names, node).await,
-        Command::Run(arguments) => Ok(run::run(arguments).await?),
-        Command::Image(arguments) => Ok(image_command::run(&arguments)?),
-        Command::Node(arguments) => Ok(node_command::run(arguments).await?),
+        TestbedCommand::Tools { names, node } => build_tools(names, node).await,
+        TestbedCommand::Run(arguments) => Ok(run::run(arguments).await?),
+        TestbedCommand::Image(arguments) => Ok(image_command::run(&arguments)?),
+        TestbedCommand::Node(arguments) => Ok(node_command::run(arguments).await?),
     }
 }
 

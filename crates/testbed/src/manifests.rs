@@ -19,7 +19,7 @@ const SERVED: Duration = Duration::from_mins(1);
 
 /// Why manifests are not applied.
 #[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
+pub enum ApplyError {
     /// The file or directory cannot be read.
     #[error("cannot read {path}: {source}", path = path.display())]
     Read {
@@ -78,9 +78,9 @@ pub enum ManifestError {
 
 /// What stands in a manifest for what is known only when it is applied: `${NAME}`.
 #[derive(Debug, Clone, Default)]
-pub struct Tokens(Vec<(String, String)>);
+pub struct Placeholders(Vec<(String, String)>);
 
-impl Tokens {
+impl Placeholders {
     /// Puts `value` in the place of `${name}`. The further lines of a value are indented as its first.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -89,11 +89,11 @@ impl Tokens {
     }
 
     /// The text with every token replaced.
-    pub fn fill(&self, origin: &str, text: &str) -> Result<String, ManifestError> {
+    pub fn fill(&self, origin: &str, text: &str) -> Result<String, ApplyError> {
         let filled: Vec<String> = text.lines().map(|line| self.fill_line(line)).collect();
         let filled = filled.join("\n");
         match unknown_token(&filled) {
-            Some(token) => Err(ManifestError::Token { origin: origin.to_owned(), token }),
+            Some(token) => Err(ApplyError::Token { origin: origin.to_owned(), token }),
             None => Ok(filled),
         }
     }
@@ -117,20 +117,20 @@ fn unknown_token(text: &str) -> Option<String> {
 }
 
 /// Reads a file of manifests.
-pub fn read_file(path: &Path, tokens: &Tokens) -> Result<Vec<DynamicObject>, ManifestError> {
+pub fn read_file(path: &Path, tokens: &Placeholders) -> Result<Vec<DynamicObject>, ApplyError> {
     let text = std::fs::read_to_string(path)
-        .map_err(|source| ManifestError::Read { path: path.to_path_buf(), source })?;
+        .map_err(|source| ApplyError::Read { path: path.to_path_buf(), source })?;
     let origin = path.display().to_string();
     parse(&origin, &tokens.fill(&origin, &text)?)
 }
 
 /// Reads every `*.yaml` of a directory, in the order of their names.
-pub fn read_directory(path: &Path, tokens: &Tokens) -> Result<Vec<DynamicObject>, ManifestError> {
+pub fn read_directory(path: &Path, tokens: &Placeholders) -> Result<Vec<DynamicObject>, ApplyError> {
     let list = || {
         let entries = std::fs::read_dir(path)?.map(|entry| Ok(entry?.path()));
         entries.collect::<Result<Vec<PathBuf>, std::io::Error>>()
     };
-    let mut files = list().map_err(|source| ManifestError::Read { path: path.to_path_buf(), source })?;
+    let mut files = list().map_err(|source| ApplyError::Read { path: path.to_path_buf(), source })?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();
     let mut objects = Vec::new();
@@ -141,13 +141,13 @@ pub fn read_directory(path: &Path, tokens: &Tokens) -> Result<Vec<DynamicObject>
 }
 
 /// Reads the documents of a YAML text; empty ones are passed over.
-pub fn parse(origin: &str, text: &str) -> Result<Vec<DynamicObject>, ManifestError> {
+pub fn parse(origin: &str, text: &str) -> Result<Vec<DynamicObject>, ApplyError> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text)
-        .map_err(|error| ManifestError::Yaml { origin: origin.to_owned(), reason: error.to_string() })?;
+        .map_err(|error| ApplyError::Yaml { origin: origin.to_owned(), reason: error.to_string() })?;
     let documents = documents.into_iter().enumerate().filter(|(_, document)| !document.is_null());
     documents
         .map(|(index, document)| {
-            serde_json::from_value(document).map_err(|error| ManifestError::Object {
+            serde_json::from_value(document).map_err(|error| ApplyError::Object {
                 origin: origin.to_owned(),
                 number: index + 1,
                 reason: error.to_string(),
@@ -157,7 +157,7 @@ pub fn parse(origin: &str, text: &str) -> Result<Vec<DynamicObject>, ManifestErr
 }
 
 /// Applies objects: namespaces and definitions first, then what others refer to, then the rest in their order.
-pub async fn apply(client: &Client, mut objects: Vec<DynamicObject>) -> Result<(), ManifestError> {
+pub async fn apply(client: &Client, mut objects: Vec<DynamicObject>) -> Result<(), ApplyError> {
     objects.sort_by_key(|object| match kind(object) {
         "Namespace" => 0,
         "CustomResourceDefinition" => 1,
@@ -170,11 +170,11 @@ pub async fn apply(client: &Client, mut objects: Vec<DynamicObject>) -> Result<(
     Ok(())
 }
 
-async fn apply_one(client: &Client, object: &DynamicObject) -> Result<(), ManifestError> {
+async fn apply_one(client: &Client, object: &DynamicObject) -> Result<(), ApplyError> {
     let api = api_of(client, object).await?;
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let applied = api.patch(&object.name_any(), &params, &Patch::Apply(object)).await;
-    applied.map(drop).map_err(|source| ManifestError::Apply {
+    applied.map(drop).map_err(|source| ApplyError::Apply {
         kind: kind(object).to_owned(),
         name: object.name_any(),
         source: Box::new(source),
@@ -182,12 +182,12 @@ async fn apply_one(client: &Client, object: &DynamicObject) -> Result<(), Manife
 }
 
 /// Where this object lives. Waits for a definition that was just applied.
-pub async fn api_of(client: &Client, object: &DynamicObject) -> Result<Api<DynamicObject>, ManifestError> {
+pub async fn api_of(client: &Client, object: &DynamicObject) -> Result<Api<DynamicObject>, ApplyError> {
     let types = object.types.clone().unwrap_or_default();
     let (group, version) = types.api_version.rsplit_once('/').unwrap_or(("", &types.api_version));
     let gvk = GroupVersionKind::gvk(group, version, &types.kind);
     let served = eventually(SERVED, format!("{} is served", types.kind), || pinned_kind(client, &gvk)).await;
-    let (resource, capabilities) = served.map_err(|source| ManifestError::UnknownKind {
+    let (resource, capabilities) = served.map_err(|source| ApplyError::UnknownKind {
         kind: types.kind,
         name: object.name_any(),
         source,
@@ -219,14 +219,14 @@ mod tests {
 
     #[test]
     fn the_lines_of_a_value_are_indented_as_its_token() {
-        let tokens = Tokens::default().with("CA", "BEGIN\nEND\n").with("REGISTRY", "127.0.0.1:5000");
+        let tokens = Placeholders::default().with("CA", "BEGIN\nEND\n").with("REGISTRY", "127.0.0.1:5000");
         let filled = tokens.fill("test", "host: https://${REGISTRY}/x\nca: |\n  ${CA}\nlast: 1");
         assert_eq!(filled.unwrap(), "host: https://127.0.0.1:5000/x\nca: |\n  BEGIN\n  END\nlast: 1");
     }
 
     #[test]
     fn a_token_without_a_value_is_an_error_that_names_it() {
-        let error = Tokens::default().fill("good.yaml", "host: ${REGISTRY}").unwrap_err();
+        let error = Placeholders::default().fill("good.yaml", "host: ${REGISTRY}").unwrap_err();
         assert!(error.to_string().contains("good.yaml has the token ${REGISTRY}"), "{error}");
     }
 

@@ -13,7 +13,7 @@ use http::{Method, header};
 use crate::component::{Component, ComponentError, Readiness};
 use crate::http_client::{Call, HttpError};
 use crate::ports::{Port, PortError};
-use crate::process::{Scratch, Spec};
+use crate::process::{ProcessSpec, Scratch};
 use crate::python::{self, PythonError};
 
 const READY: Duration = Duration::from_mins(2);
@@ -82,14 +82,8 @@ impl Moto {
         let environment = installed.map_err(|error| MotoError::Scratch(std::io::Error::other(error)))??;
         let (scratch, port) = (Scratch::new("testbed-moto")?, Port::reserve()?);
         // Not bin/moto_server, whose first line holds the path at which the environment was made.
-        let spec = Spec::new("moto", environment.join("bin/python"), scratch.path().join("moto.log")).args([
-            "-m",
-            "moto.server",
-            "-H",
-            &address.to_string(),
-            "-p",
-            &port.number().to_string(),
-        ]);
+        let spec = ProcessSpec::new("moto", environment.join("bin/python"), scratch.path().join("moto.log"))
+            .args(["-m", "moto.server", "-H", &address.to_string(), "-p", &port.number().to_string()]);
         let readiness =
             Readiness::http(format!("http://{address}:{}/moto-api/data.json", port.number()), READY);
         let component = Component::new(spec, readiness, GRACE);

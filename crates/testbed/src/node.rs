@@ -23,9 +23,9 @@ use k8s_openapi::api::core::v1::Node as Object;
 use kube::api::Api;
 
 pub use self::enclosure::enclose;
-use self::guard::Guard;
-use self::names::Names;
-use self::plan::Plan;
+use self::guard::OverlayGuard;
+use self::names::NodeNameServer;
+use self::plan::NodePlan;
 pub use self::programs::pause_image;
 use self::programs::{Programs, on_path};
 use crate::component::{Component, ComponentError};
@@ -33,7 +33,7 @@ use crate::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions}
 use crate::debian;
 use crate::eventually::{NotYet, eventually};
 use crate::image::{self, ImageError};
-use crate::registry::{Registry, RegistryError, RegistryOptions};
+use crate::registry::{RegistryError, RegistryOptions, TestRegistry};
 use crate::tools::{self, Tool, ToolPaths, ToolsError};
 
 /// The node's name.
@@ -168,8 +168,8 @@ pub struct Node {
     proxy: Component,
     scheduler: Component,
     containerd: Component,
-    images: Registry,
-    _names: Names,
+    images: TestRegistry,
+    _names: NodeNameServer,
     control_plane: ControlPlane,
     tools: ToolPaths,
     directory: PathBuf,
@@ -189,10 +189,11 @@ impl Node {
             ..ControlPlaneOptions::default()
         };
         let control_plane = ControlPlane::start(options).await?;
-        let names = Names::serve(ADDRESS, control_plane.client().await?).await.map_err(NodeError::Names)?;
-        let images = Registry::start(RegistryOptions::default()).await?;
+        let names =
+            NodeNameServer::serve(ADDRESS, control_plane.client().await?).await.map_err(NodeError::Names)?;
+        let images = TestRegistry::start(RegistryOptions::default()).await?;
         let plan =
-            Plan { tools: &tools, programs: &Programs::find()?, directory: &directory, images: &images };
+            NodePlan { tools: &tools, programs: &Programs::find()?, directory: &directory, images: &images };
         plan.write_files(&control_plane).map_err(NodeError::Directory)?;
         let node = Self {
             kubelet: plan.kubelet(&control_plane)?,
@@ -216,7 +217,7 @@ impl Node {
         self.containerd.start().await?;
         self.scheduler.start().await?;
         // kubelet sets some sysctls that are the whole machine's.
-        let guard = Guard::set(&self.directory).map_err(NodeError::Setup)?;
+        let guard = OverlayGuard::set(&self.directory).map_err(NodeError::Setup)?;
         self.kubelet.start().await?;
         let ready = self.wait_ready().await;
         guard.lift().map_err(NodeError::Setup)?;

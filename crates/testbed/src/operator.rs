@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::component::{Component, ComponentError, Readiness};
 use crate::http_client::{Call, HttpError};
 use crate::ports::{Port, PortError};
-use crate::process::{Scratch, Spec};
+use crate::process::{ProcessSpec, Scratch};
 
 /// On a machine that is busy with other tests.
 const READY: Duration = Duration::from_mins(2);
@@ -114,10 +114,10 @@ impl Operator {
         let port = Port::reserve()?;
         let log = scratch.path().join("operator.log");
         let spec = match options.open_files {
-            Some(limit) => Spec::new("registry-operator", "/bin/sh", log)
+            Some(limit) => ProcessSpec::new("registry-operator", "/bin/sh", log)
                 .args([OsString::from("-c"), format!("ulimit -n {limit} && exec \"$0\" \"$@\"").into()])
                 .arg(options.binary),
-            None => Spec::new("registry-operator", options.binary, log),
+            None => ProcessSpec::new("registry-operator", options.binary, log),
         };
         let mut spec = spec
             .args(options.args)

@@ -23,7 +23,7 @@ pub struct PkiError {
 
 /// A certificate authority, with its key.
 #[derive(Debug)]
-pub struct Ca {
+pub struct TestCa {
     issuer: Issuer<'static, KeyPair>,
     certificate_pem: String,
 }
@@ -175,7 +175,7 @@ impl Leaf {
     }
 }
 
-impl Ca {
+impl TestCa {
     /// A new authority with this common name, valid for ten years.
     pub fn new(name: &str) -> Result<Self, PkiError> {
         Self::generate(name).map_err(|source| PkiError { name: name.to_owned(), source })

@@ -7,7 +7,7 @@ use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use kube::{Client, Error};
 
 use crate::eventually::{NotYet, eventually};
-use crate::manifests::{self, ManifestError};
+use crate::manifests::{self, ApplyError};
 
 /// How long that may take; it looks once a second.
 const IN_FORCE: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ spec: {policyName: canary, validationActions: [Deny]}
 pub enum PolicyError {
     /// The canary is not taken.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    Manifest(#[from] ApplyError),
     /// The canary can't be removed.
     #[error("cannot remove the canary: {0}")]
     Api(#[from] Error),

@@ -87,7 +87,7 @@ pub enum ProcessError {
 
 /// What to start. The environment is what is listed here and a plain `PATH`; nothing is inherited.
 #[derive(Debug, Clone)]
-pub struct Spec {
+pub struct ProcessSpec {
     /// The name used in errors.
     pub name: String,
     /// The program's path.
@@ -100,7 +100,7 @@ pub struct Spec {
     pub log: PathBuf,
 }
 
-impl Spec {
+impl ProcessSpec {
     /// A program without arguments, logging to `log`.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>, log: impl Into<PathBuf>) -> Self {
         Self {
@@ -154,7 +154,7 @@ pub struct Process {
 
 impl Process {
     /// Starts a child on its lifeline.
-    pub fn spawn(spec: &Spec) -> Result<Self, ProcessError> {
+    pub fn spawn(spec: &ProcessSpec) -> Result<Self, ProcessError> {
         let (out, err) = spec.open_log()?;
         let mut child = on_lifeline(&spec.program)
             .args(&spec.args)

@@ -11,7 +11,7 @@ use crate::component::{Component, ComponentError, Readiness};
 use crate::http_client::{HttpError, USER_AGENT, basic_authorization};
 use crate::pki::Leaf;
 use crate::ports::{Port, PortError};
-use crate::process::{Scratch, Spec};
+use crate::process::{ProcessSpec, Scratch};
 use crate::push::Push;
 use crate::tools::{self, Tool, ToolsError};
 
@@ -117,7 +117,7 @@ pub enum RegistryError {
 
 /// A request as the registry's access log has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
+pub struct LoggedRequest {
     /// The method.
     pub method: String,
     /// Path and query.
@@ -141,7 +141,7 @@ pub struct Authentication {
 
 /// A running registry. Dropping it ends it and removes what it stored.
 #[derive(Debug)]
-pub struct Registry {
+pub struct TestRegistry {
     component: Component,
     address: Ipv4Addr,
     port: Port,
@@ -149,7 +149,7 @@ pub struct Registry {
     _scratch: Scratch,
 }
 
-impl Registry {
+impl TestRegistry {
     /// Starts a registry and waits until it answers.
     pub async fn start(options: RegistryOptions) -> Result<Self, RegistryError> {
         Self::start_at(Ipv4Addr::LOCALHOST, options).await
@@ -176,11 +176,12 @@ impl Registry {
         let scratch = Scratch::new("testbed-registry")?;
         let port = Port::reserve()?;
         let config = scratch.write("config.yaml", configuration(&options, address, &port, &scratch)?)?;
-        let spec = Spec::new("registry", tools.get(Tool::Registry), scratch.path().join("registry.log"))
-            .args(["serve".into(), config.into_os_string()])
-            .env("OTEL_SDK_DISABLED", "true")
-            .env("OTEL_TRACES_EXPORTER", "none")
-            .env("OTEL_TRACES_SAMPLER", "always_off");
+        let spec =
+            ProcessSpec::new("registry", tools.get(Tool::Registry), scratch.path().join("registry.log"))
+                .args(["serve".into(), config.into_os_string()])
+                .env("OTEL_SDK_DISABLED", "true")
+                .env("OTEL_TRACES_EXPORTER", "none")
+                .env("OTEL_TRACES_SAMPLER", "always_off");
         let component = Component::new(spec, Readiness::tcp(port.number(), READY), GRACE);
         Ok(Self { component, address, port, options, _scratch: scratch })
     }
@@ -222,7 +223,7 @@ impl Registry {
     }
 
     /// Every request so far, save the testbed's own.
-    pub fn requests(&self) -> Vec<Access> {
+    pub fn requests(&self) -> Vec<LoggedRequest> {
         let log = self.component.log();
         log.lines().filter_map(parse_access).filter(|access| access.user_agent != USER_AGENT).collect()
     }
@@ -276,14 +277,14 @@ fn configuration(
 }
 
 /// A line of the combined log format: `host - - [time] "GET /v2/ HTTP/1.1" 200 2 "" "agent"`.
-fn parse_access(line: &str) -> Option<Access> {
+fn parse_access(line: &str) -> Option<LoggedRequest> {
     if line.starts_with('{') {
         return None;
     }
     let mut quoted = line.split('"');
     let mut request = quoted.nth(1)?.split(' ');
     let status = quoted.next()?.split_whitespace().next()?.parse().ok()?;
-    Some(Access {
+    Some(LoggedRequest {
         method: request.next()?.to_owned(),
         path: request.next()?.to_owned(),
         status,

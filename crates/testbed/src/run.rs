@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use clap::builder::FalseyValueParser;
 use registry_testbed::control_plane::ControlPlaneError;
-use registry_testbed::manifests::{self, ManifestError};
+use registry_testbed::manifests::{self, ApplyError};
 use registry_testbed::operator::{Operator, OperatorError, OperatorOptions};
 use registry_testbed::samples;
 use registry_testbed::tools::{self, Tool, ToolsError, Workshop};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::say;
-use cluster::Cluster;
-use registries::Registries;
+use cluster::RunCluster;
+use registries::RunRegistries;
 use verdicts::Verdicts;
 
 const SYSTEM_NAMESPACE: &str = "registry-system";
@@ -72,13 +72,13 @@ pub(crate) enum RunError {
     ControlPlane(#[from] ControlPlaneError),
     /// The existing cluster cannot be used.
     #[error(transparent)]
-    Cluster(#[from] cluster::ClusterError),
+    Cluster(#[from] cluster::RunClusterError),
     /// The registries cannot be set up.
     #[error(transparent)]
     Setup(#[from] registries::SetupError),
     /// A manifest cannot be applied.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    Manifest(#[from] ApplyError),
     /// The operator does not come up.
     #[error(transparent)]
     Operator(#[from] OperatorError),
@@ -101,11 +101,11 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<ExitCode, RunError> {
         return Err(OperatorError::NoBinary(arguments.operator).into());
     }
     announce(&arguments)?;
-    let registries = Registries::start().await?;
-    let cluster = Cluster::start(arguments.existing, arguments.kubeconfig.clone()).await?;
+    let registries = RunRegistries::start().await?;
+    let cluster = RunCluster::start(arguments.existing, arguments.kubeconfig.clone()).await?;
     let client = cluster.client().await?;
 
-    let mut installed = manifests::read_file(&arguments.install, &manifests::Tokens::default())?;
+    let mut installed = manifests::read_file(&arguments.install, &manifests::Placeholders::default())?;
     installed.retain(|object| manifests::kind(object) != "Deployment");
     manifests::apply(&client, installed).await?;
     let operator = start_operator(&arguments, &cluster, registries.aws()).await?;
@@ -142,7 +142,7 @@ fn announce(arguments: &RunArguments) -> Result<(), RunError> {
 /// As the service account that it has in a cluster, never as an administrator.
 async fn start_operator(
     arguments: &RunArguments,
-    cluster: &Cluster,
+    cluster: &RunCluster,
     aws: Option<String>,
 ) -> Result<Operator, RunError> {
     let kubeconfig = cluster.kubeconfig_for_service_account(SYSTEM_NAMESPACE, OPERATOR_ACCOUNT).await?;
@@ -166,7 +166,7 @@ async fn stay(
     once: bool,
     verdicts: &mut Verdicts,
     operator: &Operator,
-    cluster: &Cluster,
+    cluster: &RunCluster,
 ) -> Result<ExitCode, RunError> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
@@ -198,7 +198,7 @@ async fn stay(
     }
 }
 
-fn how_to_go_on(operator: &Operator, cluster: &Cluster) -> String {
+fn how_to_go_on(operator: &Operator, cluster: &RunCluster) -> String {
     format!(
         "\nGo on in another terminal:\n\n  \
            export KUBECONFIG={kubeconfig}\n  \
@@ -214,7 +214,7 @@ fn how_to_go_on(operator: &Operator, cluster: &Cluster) -> String {
 }
 
 /// In somebody's own cluster the samples are deleted while the operator is there to let them go.
-async fn tidy_up(cluster: &Cluster, verdicts: Verdicts, operator: Operator) -> Result<(), RunError> {
+async fn tidy_up(cluster: &RunCluster, verdicts: Verdicts, operator: Operator) -> Result<(), RunError> {
     if cluster.is_existing() {
         let left = verdicts.delete(DELETION).await;
         say(&match left.as_slice() {

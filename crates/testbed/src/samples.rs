@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kube::{ResourceExt as _, api::DynamicObject};
 use serde_json::{Value, json};
 
-use crate::manifests::{self, ManifestError, Tokens};
+use crate::manifests::{self, ApplyError, Placeholders};
 use crate::tools;
 
 /// The user that the samples' Secrets hold.
@@ -58,9 +58,9 @@ pub struct Overlay {
 impl Overlay {
     /// The samples in `directory`, and what `make run` shows besides, with the local hosts. A registry that nothing here
     /// stands in for is left out.
-    pub fn apply(&self, directory: &std::path::Path) -> Result<Vec<DynamicObject>, ManifestError> {
-        let mut objects = manifests::read_directory(directory, &Tokens::default())?;
-        objects.extend(manifests::read_file(&failures(), &Tokens::default())?);
+    pub fn apply(&self, directory: &std::path::Path) -> Result<Vec<DynamicObject>, ApplyError> {
+        let mut objects = manifests::read_directory(directory, &Placeholders::default())?;
+        objects.extend(manifests::read_file(&failures(), &Placeholders::default())?);
         let is_wanted = |object: &DynamicObject| !is_registry(object) || self.expected(object).is_some();
         objects.retain(is_wanted);
         for object in &mut objects {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn files() -> Vec<DynamicObject> {
-        manifests::read_directory(&directory(), &Tokens::default()).unwrap()
+        manifests::read_directory(&directory(), &Placeholders::default()).unwrap()
     }
 
     #[test]

@@ -16,11 +16,11 @@ pub use self::distribution::{pull_through_cache, token_server};
 pub use self::gitea::gitea;
 pub use self::in_memory::{go_containerregistry, ociregistry};
 pub use self::proxies::{apache, nginx, nginx_for_pushes};
-use self::running::Running;
+use self::running::RunningServer;
 use crate::component::ComponentError;
 use crate::http_client::HttpError;
 use crate::ports::PortError;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{RegistryError, TestRegistry};
 use crate::tools::ToolsError;
 
 /// The password of [`OWNER`].
@@ -86,7 +86,7 @@ pub enum Role {
 
 /// A user that the server knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct ServerAccount {
     /// What it may do.
     pub role: Role,
     /// The user.
@@ -121,7 +121,7 @@ pub struct ServerCertificate {
 
 /// A token service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenService {
+pub struct TestTokenService {
     /// Its port on 127.0.0.1.
     pub port: u16,
     /// Its URL.
@@ -132,7 +132,7 @@ pub struct TokenService {
 
 /// A running server. Dropping it ends it, with all that is behind it.
 #[derive(Debug)]
-pub struct Server {
+pub struct TestServer {
     /// Its product.
     pub name: &'static str,
     /// Its port on 127.0.0.1.
@@ -140,16 +140,16 @@ pub struct Server {
     /// The authority of its certificate (PEM); without one it speaks plain HTTP.
     pub ca_pem: Option<String>,
     /// Where it sends its clients for tokens.
-    pub token_service: Option<TokenService>,
+    pub token_service: Option<TestTokenService>,
     /// Who may enter. Empty where everybody may.
-    pub accounts: Vec<Account>,
+    pub accounts: Vec<ServerAccount>,
     /// What it holds. There is no repository `missing`.
     pub repositories: Vec<Repository>,
-    _running: Vec<Running>,
-    _behind: Vec<Registry>,
+    _running: Vec<RunningServer>,
+    _behind: Vec<TestRegistry>,
 }
 
-impl Server {
+impl TestServer {
     /// `http://127.0.0.1:…` or `https://127.0.0.1:…`, without a trailing slash.
     pub fn endpoint(&self) -> String {
         let scheme = if self.ca_pem.is_some() { "https" } else { "http" };
@@ -157,13 +157,13 @@ impl Server {
     }
 
     /// The account of that role.
-    pub fn account(&self, role: Role) -> Option<&Account> {
+    pub fn account(&self, role: Role) -> Option<&ServerAccount> {
         self.accounts.iter().find(|account| account.role == role)
     }
 }
 
 /// All servers that build in seconds, or why one isn't there. The TLS of those that have any is with that certificate.
-pub async fn quick(certificate: &ServerCertificate) -> Vec<Result<Server, ServerError>> {
+pub async fn quick(certificate: &ServerCertificate) -> Vec<Result<TestServer, ServerError>> {
     vec![
         go_containerregistry().await,
         ociregistry().await,
@@ -175,18 +175,18 @@ pub async fn quick(certificate: &ServerCertificate) -> Vec<Result<Server, Server
     ]
 }
 
-fn owner() -> Account {
-    Account { role: Role::Owner, user: OWNER.into(), password: OWNER_PASSWORD.into() }
+fn owner() -> ServerAccount {
+    ServerAccount { role: Role::Owner, user: OWNER.into(), password: OWNER_PASSWORD.into() }
 }
 
 /// The second account, which has that role there.
-fn second(role: Role) -> Account {
-    Account { role, user: READER.into(), password: READER_PASSWORD.into() }
+fn second(role: Role) -> ServerAccount {
+    ServerAccount { role, user: READER.into(), password: READER_PASSWORD.into() }
 }
 
 /// Lines of an htpasswd file, hashed cheaply, in the form that Go, glibc and Apache read.
-fn htpasswd(accounts: &[Account]) -> Result<String, ServerError> {
-    let line = |account: &Account| {
+fn htpasswd(accounts: &[ServerAccount]) -> Result<String, ServerError> {
+    let line = |account: &ServerAccount| {
         let hash = bcrypt::hash_with_result(&account.password, 4)?;
         Ok(format!("{}:{}\n", account.user, hash.format_for_version(bcrypt::Version::TwoY)))
     };

@@ -5,13 +5,13 @@ use std::error::Error;
 use std::io::Read as _;
 use std::path::Path;
 
-use registry_testbed::image::{self, Architecture, Description, Written};
+use registry_testbed::image::{self, Architecture, ImageDescription, Written};
 use serde_json::Value;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-fn describe(version: &str) -> Description {
-    Description {
+fn describe(version: &str) -> ImageDescription {
+    ImageDescription {
         version: version.to_owned(),
         revision: Some(String::from("0123abcd")),
         created: Some(String::from("2026-01-02T03:04:05Z")),

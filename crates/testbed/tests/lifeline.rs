@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use registry_testbed::process::{Process, Spec};
-use registry_testbed::{ControlPlane, ControlPlaneOptions, Registry, RegistryOptions, eventually};
+use registry_testbed::process::{Process, ProcessSpec};
+use registry_testbed::{ControlPlane, ControlPlaneOptions, RegistryOptions, TestRegistry, eventually};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -33,7 +33,7 @@ async fn assert_gone(id: u32) -> Outcome {
 #[ignore = "started, and killed, by the test below"]
 async fn victim() -> Outcome {
     let control_plane = ControlPlane::start(ControlPlaneOptions::default()).await?;
-    let registry = Registry::start(RegistryOptions::default()).await?;
+    let registry = TestRegistry::start(RegistryOptions::default()).await?;
     let mut out = std::io::stdout();
     writeln!(out, "directory {}", control_plane.directory().display())?;
     for server in [control_plane.etcd(), control_plane.api_server(), registry.component()] {
@@ -80,7 +80,7 @@ async fn servers_end_with_the_program_that_is_killed() -> Outcome {
 async fn a_dropped_process_takes_its_own_children_along() -> Outcome {
     let dir = tempfile::tempdir()?;
     let log = dir.path().join("log");
-    let spec = Spec::new("parent", "/bin/sh", &log).args(["-c", "sleep 1000 & echo $!; wait"]);
+    let spec = ProcessSpec::new("parent", "/bin/sh", &log).args(["-c", "sleep 1000 & echo $!; wait"]);
     let parent = Process::spawn(&spec)?;
     let child = eventually(SOON, "the child's id", || async {
         std::fs::read_to_string(&log).unwrap_or_default().trim().parse::<u32>()
@@ -94,7 +94,7 @@ async fn a_dropped_process_takes_its_own_children_along() -> Outcome {
 #[tokio::test]
 async fn a_process_started_from_a_thread_that_ends_lives_on() -> Outcome {
     let dir = tempfile::tempdir()?;
-    let spec = Spec::new("sleeper", "/bin/sleep", dir.path().join("log")).arg("1000");
+    let spec = ProcessSpec::new("sleeper", "/bin/sleep", dir.path().join("log")).arg("1000");
     let spawned = std::thread::spawn(move || Process::spawn(&spec)).join();
     let mut sleeper = spawned.map_err(|_| "the thread panicked")??;
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -4,14 +4,14 @@ use std::error::Error;
 
 use http::{Method, StatusCode};
 use registry_testbed::http_client::Call;
-use registry_testbed::{Ca, LeafOptions, Registry, RegistryAuth, RegistryOptions, RegistryTls};
+use registry_testbed::{LeafOptions, RegistryAuth, RegistryOptions, RegistryTls, TestCa, TestRegistry};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
 #[tokio::test]
 async fn a_registry_with_passwords_over_tls_tells_right_from_wrong() -> Outcome {
-    let ca = Ca::new("private authority")?;
-    let registry = Registry::start(RegistryOptions {
+    let ca = TestCa::new("private authority")?;
+    let registry = TestRegistry::start(RegistryOptions {
         auth: RegistryAuth::htpasswd("demo", "right"),
         tls: RegistryTls::Server {
             leaf: ca.issue(&LeafOptions::server("registry"))?,
@@ -41,14 +41,14 @@ async fn a_registry_with_passwords_over_tls_tells_right_from_wrong() -> Outcome 
         head.header(http::header::ACCEPT, "application/vnd.oci.image.manifest.v1+json").send().await?;
     assert_eq!(found.status(), StatusCode::OK);
 
-    let untrusted = Call::get(registry.url()).trust(Ca::new("another")?.certificate_pem()).send().await;
+    let untrusted = Call::get(registry.url()).trust(TestCa::new("another")?.certificate_pem()).send().await;
     assert!(untrusted.is_err());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_plain_registry_serves_anybody_and_comes_back_on_its_port() -> Outcome {
-    let registry = Registry::start(RegistryOptions::default()).await?;
+    let registry = TestRegistry::start(RegistryOptions::default()).await?;
     registry.push_artifact("hello", "1").await?;
     registry.component().stop().await?;
     let url = format!("{}/v2/hello/tags/list", registry.url());
@@ -62,14 +62,14 @@ async fn a_plain_registry_serves_anybody_and_comes_back_on_its_port() -> Outcome
 
 #[tokio::test]
 async fn a_registry_with_a_token_service_names_it_in_its_challenge() -> Outcome {
-    let ca = Ca::new("token service")?;
+    let ca = TestCa::new("token service")?;
     let auth = RegistryAuth::Token {
         realm: String::from("https://tokens.localtest/token"),
         service: String::from("registry.localtest"),
         issuer: String::from("tokens.localtest"),
         root_certificates: ca.certificate_pem().to_owned(),
     };
-    let registry = Registry::start(RegistryOptions { auth, ..RegistryOptions::default() }).await?;
+    let registry = TestRegistry::start(RegistryOptions { auth, ..RegistryOptions::default() }).await?;
     let answer = Call::get(format!("{}/v2/", registry.url())).send().await?;
     let challenge = answer.headers()[http::header::WWW_AUTHENTICATE].to_str()?;
     assert!(challenge.starts_with(r#"Bearer realm="https://tokens.localtest/token""#), "{challenge}");
@@ -78,7 +78,7 @@ async fn a_registry_with_a_token_service_names_it_in_its_challenge() -> Outcome 
 
 #[tokio::test]
 async fn expired_early_and_foreign_certificates_are_refused() -> Outcome {
-    let ca = Ca::new("private authority")?;
+    let ca = TestCa::new("private authority")?;
     let good = LeafOptions::server("registry");
     for bad in [good.clone().expired(), good.clone().not_yet_valid(), good.wrong_host()] {
         let tls = RegistryTls::Server {
@@ -86,7 +86,7 @@ async fn expired_early_and_foreign_certificates_are_refused() -> Outcome {
             ca_pem: ca.certificate_pem().to_owned(),
             client_ca_pem: None,
         };
-        let registry = Registry::start(RegistryOptions { tls, ..RegistryOptions::default() }).await?;
+        let registry = TestRegistry::start(RegistryOptions { tls, ..RegistryOptions::default() }).await?;
         assert!(Call::get(registry.url()).trust(ca.certificate_pem()).send().await.is_err(), "{bad:?}");
     }
     Ok(())

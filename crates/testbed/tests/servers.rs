@@ -8,11 +8,13 @@ use std::io::Write as _;
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION};
 use registry_testbed::http_client::Call;
-use registry_testbed::pki::{Ca, LeafOptions};
-use registry_testbed::servers::{self, Account, Server, ServerCertificate, ServerError, TokenService};
+use registry_testbed::pki::{LeafOptions, TestCa};
+use registry_testbed::servers::{
+    self, ServerAccount, ServerCertificate, ServerError, TestServer, TestTokenService,
+};
 
 fn certificate() -> ServerCertificate {
-    let ca = Ca::new("servers").unwrap();
+    let ca = TestCa::new("servers").unwrap();
     let leaf = ca.issue(&LeafOptions::server("registry")).unwrap();
     ServerCertificate {
         chain_pem: leaf.certificate_pem().into(),
@@ -41,7 +43,7 @@ async fn gitea_holds_what_it_says() {
 }
 
 /// A manifest is there for those who may pull it, and for nobody else.
-async fn holds_what_it_says(server: &Server) {
+async fn holds_what_it_says(server: &TestServer) {
     for repository in &server.repositories {
         for tag in repository.tags {
             let status = manifest(server, None, repository.path, tag).await;
@@ -55,7 +57,7 @@ async fn holds_what_it_says(server: &Server) {
     }
 }
 
-async fn manifest(server: &Server, account: Option<&Account>, repository: &str, tag: &str) -> u16 {
+async fn manifest(server: &TestServer, account: Option<&ServerAccount>, repository: &str, tag: &str) -> u16 {
     let url = format!("{}/v2/{repository}/manifests/{tag}", server.endpoint());
     let accept = "application/vnd.oci.image.manifest.v1+json";
     let mut call = Call::new(Method::GET, url).header(ACCEPT, accept);
@@ -73,7 +75,11 @@ async fn manifest(server: &Server, account: Option<&Account>, repository: &str, 
     call.send().await.unwrap().status().as_u16()
 }
 
-async fn token(service: &TokenService, account: Option<&Account>, repository: &str) -> Option<String> {
+async fn token(
+    service: &TestTokenService,
+    account: Option<&ServerAccount>,
+    repository: &str,
+) -> Option<String> {
     let scope = format!("repository:{repository}:pull");
     let mut call = Call::get(format!("{}?service={}&scope={scope}", service.realm, service.service));
     if let Some(account) = account {

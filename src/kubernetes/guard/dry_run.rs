@@ -21,7 +21,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// What became of a request that a policy must refuse.
 #[derive(Debug, Eq, PartialEq)]
-enum Tried {
+enum DryRunResult {
     Refused,
     LetThrough,
     Unknown(String),
@@ -30,9 +30,9 @@ enum Tried {
 /// Tries to make a SystemRegistry. `user` is the operator, and `namespace` its own.
 pub(super) async fn gaps(client: &Client, user: &str, namespace: &str) -> Finding {
     match try_to_make_one(client).await {
-        Tried::Refused => Finding::InForce,
-        Tried::LetThrough => Finding::Gaps(vec![let_through(user, namespace)]),
-        Tried::Unknown(why) => Finding::Unknown(why),
+        DryRunResult::Refused => Finding::InForce,
+        DryRunResult::LetThrough => Finding::Gaps(vec![let_through(user, namespace)]),
+        DryRunResult::Unknown(why) => Finding::Unknown(why),
     }
 }
 
@@ -46,7 +46,7 @@ fn let_through(user: &str, namespace: &str) -> String {
     }
 }
 
-async fn try_to_make_one(client: &Client) -> Tried {
+async fn try_to_make_one(client: &Client) -> DryRunResult {
     let object = json!({
         "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "SystemRegistry",
         "metadata": {"name": CANARY}, "spec": {"endpoint": "https://guard.invalid", "suspend": true},
@@ -54,10 +54,10 @@ async fn try_to_make_one(client: &Client) -> Tried {
     let api: Api<SystemRegistry> = Api::all(client.clone());
     let params = PatchParams { dry_run: true, ..PatchParams::apply(FIELD_MANAGER).force() };
     match tokio::time::timeout(ANSWER, api.patch(CANARY, &params, &Patch::Apply(object))).await {
-        Ok(Ok(_)) => Tried::LetThrough,
-        Ok(Err(kube::Error::Api(status))) if is_refused(&status) => Tried::Refused,
-        Ok(Err(error)) => Tried::Unknown(error.to_string()),
-        Err(_) => Tried::Unknown(format!("no answer in {ANSWER:?}")),
+        Ok(Ok(_)) => DryRunResult::LetThrough,
+        Ok(Err(kube::Error::Api(status))) if is_refused(&status) => DryRunResult::Refused,
+        Ok(Err(error)) => DryRunResult::Unknown(error.to_string()),
+        Err(_) => DryRunResult::Unknown(format!("no answer in {ANSWER:?}")),
     }
 }
 

@@ -54,7 +54,7 @@ struct ListMeta {
 struct Mutator {
     metadata: Meta,
     webhooks: Vec<Webhook>,
-    spec: Spec,
+    spec: MutatorSpec,
 }
 
 #[derive(Default, Deserialize)]
@@ -71,7 +71,7 @@ struct Webhook {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Spec {
+struct MutatorSpec {
     match_constraints: Constraints,
 }
 

@@ -15,7 +15,7 @@ use super::*;
 use crate::{observability::metrics::Metrics, settings::TenantAccess};
 
 /// What the API server does next.
-enum Answer {
+enum FakeAnswer {
     /// Answers with that, at once.
     Json(u16, Value),
     /// Tells these changes, and ends after that time, or never.
@@ -26,16 +26,16 @@ enum Answer {
 
 /// An API server of one's own making, and what it was asked: method, path and query, and when.
 #[derive(Clone)]
-struct Server {
+struct FakeApiServer {
     asked: Arc<Mutex<Vec<(String, Duration)>>>,
     client: Client,
 }
 
-type Reply = UnsyncBoxBody<Bytes, Infallible>;
+type FakeReply = UnsyncBoxBody<Bytes, Infallible>;
 
-impl Server {
+impl FakeApiServer {
     /// It answers its nth request for that path as `answer` says.
-    fn new(answer: impl Fn(&str, usize) -> Answer + Clone + Send + Sync + 'static) -> Self {
+    fn new(answer: impl Fn(&str, usize) -> FakeAnswer + Clone + Send + Sync + 'static) -> Self {
         let asked: Arc<Mutex<Vec<(String, Duration)>>> = Arc::default();
         let (began, log) = (Instant::now(), asked.clone());
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -75,15 +75,15 @@ impl Server {
     }
 }
 
-async fn reply(answer: Answer) -> Response<Reply> {
+async fn reply(answer: FakeAnswer) -> Response<FakeReply> {
     let whole = |code: u16, body: Value| {
         let body = http_body_util::Full::new(Bytes::from(body.to_string())).boxed_unsync();
         Response::builder().status(code).body(body).unwrap()
     };
     match answer {
-        Answer::Json(code, body) => whole(code, body),
-        Answer::Silence => std::future::pending().await,
-        Answer::Changes(changes, ends) => {
+        FakeAnswer::Json(code, body) => whole(code, body),
+        FakeAnswer::Silence => std::future::pending().await,
+        FakeAnswer::Changes(changes, ends) => {
             let lines = changes.into_iter().map(|change| Bytes::from(format!("{change}\n")));
             let end = async move {
                 match ends {
@@ -98,9 +98,9 @@ async fn reply(answer: Answer) -> Response<Reply> {
     }
 }
 
-fn list(version: &str, names: &[&str]) -> Answer {
+fn list(version: &str, names: &[&str]) -> FakeAnswer {
     let items: Vec<Value> = names.iter().map(|name| object(name, "1")).collect();
-    Answer::Json(200, json!({"metadata": {"resourceVersion": version}, "items": items}))
+    FakeAnswer::Json(200, json!({"metadata": {"resourceVersion": version}, "items": items}))
 }
 
 fn object(name: &str, version: &str) -> Value {
@@ -120,11 +120,11 @@ fn refusal(code: u16) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": "x"})
 }
 
-type Told = Result<Event<Metadata<Namespace>>, CallError>;
+type FakeEvents = Result<Event<Metadata<Namespace>>, CallError>;
 
 /// Watches for that time, and says what was told.
-async fn told(server: &Server, time: Duration) -> Vec<String> {
-    let mut watch = server.pool().watch(Source::namespaces());
+async fn told(server: &FakeApiServer, time: Duration) -> Vec<String> {
+    let mut watch = server.pool().watch(WatchSource::namespaces());
     let (mut all, until) = (Vec::new(), Instant::now() + time);
     while let Ok(told) = timeout_at(until, watch.next()).await {
         all.push(said(told));
@@ -132,7 +132,7 @@ async fn told(server: &Server, time: Duration) -> Vec<String> {
     all
 }
 
-fn said(told: Told) -> String {
+fn said(told: FakeEvents) -> String {
     match told {
         Ok(Event::Init) => "begins".to_owned(),
         Ok(Event::InitApply(object)) => format!("lists {}", object.name()),
@@ -147,13 +147,13 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 #[tokio::test(start_paused = true)]
 async fn lists_once_and_resumes_at_the_newest_version() {
-    let server = Server::new(|_, number| match number {
+    let server = FakeApiServer::new(|_, number| match number {
         0 => list("5", &["a"]),
-        1 => Answer::Changes(vec![change("ADDED", &object("b", "7"))], Some(MINUTE / 2)),
+        1 => FakeAnswer::Changes(vec![change("ADDED", &object("b", "7"))], Some(MINUTE / 2)),
         2 => list("7", &[]),
-        3 => Answer::Changes(vec![change("DELETED", &object("a", "8")), bookmark("9")], Some(MINUTE / 4)),
+        3 => FakeAnswer::Changes(vec![change("DELETED", &object("a", "8")), bookmark("9")], Some(MINUTE / 4)),
         4 => list("9", &[]),
-        _ => Answer::Changes(Vec::new(), None),
+        _ => FakeAnswer::Changes(Vec::new(), None),
     });
     assert_eq!(told(&server, MINUTE).await, ["begins", "lists a", "listed", "has b", "lost a"]);
     assert_eq!(server.versions(), ["list", "5", "list", "7", "list", "9"]);
@@ -163,12 +163,12 @@ async fn lists_once_and_resumes_at_the_newest_version() {
 async fn reads_a_list_page_by_page() {
     let page = |names: &[&str], next: &str| {
         let items: Vec<Value> = names.iter().map(|name| object(name, "1")).collect();
-        Answer::Json(200, json!({"metadata": {"resourceVersion": "5", "continue": next}, "items": items}))
+        FakeAnswer::Json(200, json!({"metadata": {"resourceVersion": "5", "continue": next}, "items": items}))
     };
-    let server = Server::new(move |_, number| match number {
+    let server = FakeApiServer::new(move |_, number| match number {
         0 => page(&["a"], "more"),
         1 => page(&["b"], ""),
-        _ => Answer::Changes(Vec::new(), None),
+        _ => FakeAnswer::Changes(Vec::new(), None),
     });
     assert_eq!(told(&server, MINUTE).await, ["begins", "lists a", "lists b", "listed"]);
     assert!(server.asked()[1].0.contains("continue=more"), "{:?}", server.asked());
@@ -176,14 +176,17 @@ async fn reads_a_list_page_by_page() {
 
 #[tokio::test(start_paused = true)]
 async fn lists_anew_when_its_version_is_gone() {
-    let gone = [Answer::Changes(vec![change("ERROR", &refusal(410))], None), Answer::Json(410, refusal(410))];
+    let gone = [
+        FakeAnswer::Changes(vec![change("ERROR", &refusal(410))], None),
+        FakeAnswer::Json(410, refusal(410)),
+    ];
     for (case, gone) in gone.into_iter().enumerate() {
         let gone = Arc::new(Mutex::new(Some(gone)));
-        let server = Server::new(move |_, number| match number {
+        let server = FakeApiServer::new(move |_, number| match number {
             0 => list("5", &["a"]),
             1 => gone.lock().unwrap().take().unwrap(),
             2 => list("9", &["a", "b"]),
-            _ => Answer::Changes(Vec::new(), None),
+            _ => FakeAnswer::Changes(Vec::new(), None),
         });
         let told = told(&server, MINUTE).await;
         let anew = ["begins", "lists a", "lists b", "listed"];
@@ -196,10 +199,10 @@ async fn lists_anew_when_its_version_is_gone() {
 async fn waits_as_long_as_a_busy_server_asks() {
     let mut busy = refusal(429);
     busy["details"] = json!({"retryAfterSeconds": 7});
-    let server = Server::new(move |_, number| match number {
-        0 | 2 => Answer::Json(429, busy.clone()),
+    let server = FakeApiServer::new(move |_, number| match number {
+        0 | 2 => FakeAnswer::Json(429, busy.clone()),
         1 => list("5", &[]),
-        _ => Answer::Changes(Vec::new(), None),
+        _ => FakeAnswer::Changes(Vec::new(), None),
     });
     assert_eq!(told(&server, MINUTE).await, ["begins", "failed", "begins", "listed", "failed"]);
     let pauses = server.pauses();
@@ -210,7 +213,7 @@ async fn waits_as_long_as_a_busy_server_asks() {
 #[tokio::test(start_paused = true)]
 async fn backs_off_from_a_failing_server() {
     for code in [500, 503] {
-        let server = Server::new(move |_, _| Answer::Json(code, refusal(code)));
+        let server = FakeApiServer::new(move |_, _| FakeAnswer::Json(code, refusal(code)));
         told(&server, MINUTE * 10).await;
         let pauses = server.pauses();
         assert!(pauses[0] < Duration::from_millis(200), "{pauses:?}");
@@ -222,10 +225,10 @@ async fn backs_off_from_a_failing_server() {
 
 #[tokio::test(start_paused = true)]
 async fn asks_again_when_there_is_no_answer() {
-    let server = Server::new(|_, number| match number {
-        0 | 2 => Answer::Silence,
+    let server = FakeApiServer::new(|_, number| match number {
+        0 | 2 => FakeAnswer::Silence,
         1 => list("5", &[]),
-        _ => Answer::Changes(Vec::new(), None),
+        _ => FakeAnswer::Changes(Vec::new(), None),
     });
     assert_eq!(told(&server, MINUTE * 2).await, ["begins", "failed", "begins", "listed", "failed"]);
     assert_eq!(server.versions(), ["list", "list", "5", "5"]);
@@ -233,9 +236,9 @@ async fn asks_again_when_there_is_no_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn backs_off_from_changes_that_end_at_once() {
-    let server = Server::new(|_, number| match number {
+    let server = FakeApiServer::new(|_, number| match number {
         0 => list("5", &[]),
-        _ => Answer::Changes(Vec::new(), Some(Duration::ZERO)),
+        _ => FakeAnswer::Changes(Vec::new(), Some(Duration::ZERO)),
     });
     told(&server, MINUTE).await;
     assert!(server.asked().len() < 30, "{} requests", server.asked().len());
@@ -243,20 +246,21 @@ async fn backs_off_from_changes_that_end_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_itself_access_once_and_then_waits() {
-    let server = Server::new(|path, _| match path {
+    let server = FakeApiServer::new(|path, _| match path {
         path if path.contains("selfsubjectreviews") => {
-            Answer::Json(201, json!({"status": {"userInfo": {"username": "operator"}}, "metadata": {}}))
+            FakeAnswer::Json(201, json!({"status": {"userInfo": {"username": "operator"}}, "metadata": {}}))
         }
-        path if path.contains("/secrets") => Answer::Json(403, refusal(403)),
-        path if path.contains("clusterroles") => Answer::Json(200, object("role", "1")),
-        _ => {
-            Answer::Json(200, json!({"metadata": {}, "roleRef": {"kind": "x", "name": "x", "apiGroup": "x"}}))
-        }
+        path if path.contains("/secrets") => FakeAnswer::Json(403, refusal(403)),
+        path if path.contains("clusterroles") => FakeAnswer::Json(200, object("role", "1")),
+        _ => FakeAnswer::Json(
+            200,
+            json!({"metadata": {}, "roleRef": {"kind": "x", "name": "x", "apiGroup": "x"}}),
+        ),
     });
     let access =
         Arc::new(Access::new(server.client.clone(), TenantAccess::Bound, "registry-system").await.unwrap());
     access.labelled("team".into(), "a".into());
-    let mut watch = server.pool().watch(Source::secrets_metadata(&access, &"team".into()));
+    let mut watch = server.pool().watch(WatchSource::secrets_metadata(&access, &"team".into()));
     let hour = Instant::now() + MINUTE * 60;
     while timeout_at(hour, watch.next()).await.is_ok() {}
     let asked = server.asked();
@@ -267,10 +271,10 @@ async fn gives_itself_access_once_and_then_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn renews_a_watch_after_ten_to_twenty_minutes() {
-    let server = Server::new(|_, number| match number {
+    let server = FakeApiServer::new(|_, number| match number {
         0 => list("5", &[]),
-        1 => Answer::Changes(vec![bookmark("8")], None),
-        _ => Answer::Changes(Vec::new(), None),
+        1 => FakeAnswer::Changes(vec![bookmark("8")], None),
+        _ => FakeAnswer::Changes(Vec::new(), None),
     });
     told(&server, MINUTE * 16).await;
     assert_eq!(server.versions(), ["list", "5", "8"], "jitter is half of what it may be");
@@ -280,13 +284,13 @@ async fn renews_a_watch_after_ten_to_twenty_minutes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_lasts_longer_when_others_have_come() {
-    let server = Server::new(|_, number| match number {
+    let server = FakeApiServer::new(|_, number| match number {
         0 => list("5", &[]),
-        _ => Answer::Changes(Vec::new(), None),
+        _ => FakeAnswer::Changes(Vec::new(), None),
     });
     let pool = server.pool();
-    let mut watch = pool.watch(Source::namespaces());
-    let others: Vec<_> = (0..299).map(|_| pool.watch(Source::namespaces())).collect();
+    let mut watch = pool.watch(WatchSource::namespaces());
+    let others: Vec<_> = (0..299).map(|_| pool.watch(WatchSource::namespaces())).collect();
     let hours = Instant::now() + MINUTE * 149;
     while timeout_at(hours, watch.next()).await.is_ok() {}
     assert_eq!(server.asked().len(), 2, "300 watches last 100 to 200 minutes each");
@@ -296,14 +300,14 @@ async fn a_watch_lasts_longer_when_others_have_come() {
 #[tokio::test(start_paused = true)]
 async fn notices_a_store_that_was_set_back_before_it_resumes() {
     for (revision, expected) in [("6", true), ("7", false), ("8", false)] {
-        let server = Server::new(move |_, number| match number {
+        let server = FakeApiServer::new(move |_, number| match number {
             0 => list("5", &[]),
-            1 => Answer::Changes(vec![bookmark("7")], Some(MINUTE)),
+            1 => FakeAnswer::Changes(vec![bookmark("7")], Some(MINUTE)),
             2 => list(revision, &[]),
-            _ => Answer::Changes(Vec::new(), None),
+            _ => FakeAnswer::Changes(Vec::new(), None),
         });
         let pool = server.pool();
-        let mut watch = pool.watch(Source::namespaces());
+        let mut watch = pool.watch(WatchSource::namespaces());
         let watching = async { while watch.next().await.is_ok() {} };
         let noticed = tokio::select! {
             () = pool.set_back().notified() => true,

@@ -21,12 +21,12 @@ pub(super) struct Bounds {
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
     bounds: Bounds,
-    open: Arc<Mutex<Open>>,
+    open: Arc<Mutex<OpenConnections>>,
 }
 
 /// By age: the first is the oldest.
 #[derive(Debug, Default)]
-struct Open {
+struct OpenConnections {
     next: u64,
     others: BTreeMap<u64, AbortHandle>,
     scrapes: BTreeMap<u64, AbortHandle>,
@@ -34,7 +34,7 @@ struct Open {
 
 /// One connection's place, for as long as it is held.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     number: u64,
     connections: Connections,
 }
@@ -45,23 +45,23 @@ impl Connections {
     }
 
     /// Gives a new connection its place. `serve` starts its task, which ends early when others need the room.
-    pub(super) fn admit(&self, serve: impl FnOnce(Place) -> AbortHandle) {
+    pub(super) fn admit(&self, serve: impl FnOnce(ConnectionSlot) -> AbortHandle) {
         let mut open = self.lock();
         let number = open.next;
         open.next += 1;
-        let task = serve(Place { number, connections: self.clone() });
+        let task = serve(ConnectionSlot { number, connections: self.clone() });
         open.others.insert(number, task);
         let oldest = (open.others.len() > self.bounds.others).then(|| open.others.pop_first()).flatten();
         drop(open);
         end(oldest);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// This connection takes metrics from now on.
     pub(super) fn scrape(&self) {
         let mut open = self.connections.lock();
@@ -75,7 +75,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
         open.others.remove(&self.number);

@@ -12,58 +12,62 @@ const NAMES: [&str; 3] = ["pull", "other", "third"];
 /// A tenant's registry, where the test does not care.
 const TENANTS: u8 = 1;
 
-fn key(registry: u8) -> Key {
+fn key(registry: u8) -> RegistryKey {
     let name = format!("r{registry}").into();
-    if registry == TENANTS { Key::Tenant { namespace: "team".into(), name } } else { Key::System { name } }
+    if registry == TENANTS {
+        RegistryKey::Tenant { namespace: "team".into(), name }
+    } else {
+        RegistryKey::System { name }
+    }
 }
 
 fn uid(registry: u8) -> Arc<str> {
     format!("uid-{registry}").into()
 }
 
-fn content(registry: u8, password: u8) -> Arc<Content> {
+fn content(registry: u8, password: u8) -> Arc<PullSecretContent> {
     let credentials = Credentials::basic("demo", format!("p{password}").into()).unwrap();
     let endpoint = Endpoint::parse("https://r.io").unwrap();
-    Arc::new(Content::new(&key(registry), &uid(registry), &credentials, &endpoint))
+    Arc::new(PullSecretContent::new(&key(registry), &uid(registry), &credentials, &endpoint))
 }
 
-fn wish(registry: u8, name: &str, holding: Holding) -> Wish {
+fn wish(registry: u8, name: &str, holding: DesiredContent) -> DesiredSecret {
     let created = Some(Timestamp::from_second(i64::from(registry / 2)).unwrap());
-    Wish { registry: key(registry), uid: uid(registry), created, name: name.into(), holding }
+    DesiredSecret { registry: key(registry), uid: uid(registry), created, name: name.into(), holding }
 }
 
-fn proven(registry: u8, name: &str) -> Wish {
-    wish(registry, name, Holding::Proven(content(registry, 0)))
+fn proven(registry: u8, name: &str) -> DesiredSecret {
+    wish(registry, name, DesiredContent::Proven(content(registry, 0)))
 }
 
-fn found(content: &Content, version: u64) -> Found {
+fn found(content: &PullSecretContent, version: u64) -> FoundSecret {
     let mut manifest = content.manifest("any", None);
     manifest["metadata"]["uid"] = format!("secret-{version}").into();
     manifest["metadata"]["resourceVersion"] = version.to_string().into();
-    Found::of(&crate::pull_secrets::secret::written(manifest)).unwrap()
+    FoundSecret::of(&crate::pull_secrets::secret::written(manifest)).unwrap()
 }
 
 /// The scene after the actions were carried out as the API server would.
-fn after(scene: &Scene, actions: &[Action], version: &mut u64) -> Scene {
+fn after(scene: &ObservedSecrets, actions: &[SecretAction], version: &mut u64) -> ObservedSecrets {
     let mut scene = scene.clone();
     for action in actions {
         *version += 1;
         match action {
-            Action::Create { name, content } => {
+            SecretAction::Create { name, content } => {
                 assert!(!scene.foreign.contains(name) && !scene.own.contains_key(name), "{name} is there");
                 scene.own.insert(name.clone(), found(content, *version));
             }
-            Action::Change { name, at, content } => {
+            SecretAction::Change { name, at, content } => {
                 let before = &scene.own[name];
                 assert_eq!(before.version, *at);
                 assert!(before.mendable, "{name} can't be changed");
-                let changed = Found {
-                    version: Version { uid: at.uid.clone(), ..found(content, *version).version },
+                let changed = FoundSecret {
+                    version: SecretVersion { uid: at.uid.clone(), ..found(content, *version).version },
                     ..found(content, *version)
                 };
                 scene.own.insert(name.clone(), changed);
             }
-            Action::Delete { name, at } => {
+            SecretAction::Delete { name, at } => {
                 assert_eq!(scene.own[name].version, *at);
                 scene.own.remove(name);
             }
@@ -72,7 +76,7 @@ fn after(scene: &Scene, actions: &[Action], version: &mut u64) -> Scene {
     scene
 }
 
-fn settled(wishes: &[Wish], scene: &Scene) -> (Scene, usize) {
+fn settled(wishes: &[DesiredSecret], scene: &ObservedSecrets) -> (ObservedSecrets, usize) {
     let (mut scene, mut version, mut rounds) = (scene.clone(), 1000, 0);
     loop {
         let held = scene.held.clone();
@@ -87,35 +91,35 @@ fn settled(wishes: &[Wish], scene: &Scene) -> (Scene, usize) {
     }
 }
 
-fn standing(plan: &Plan, registry: u8) -> &Standing {
+fn standing(plan: &DeliveryPlan, registry: u8) -> &DeliveryState {
     &plan.standings.iter().find(|(of, _)| *of == key(registry)).unwrap().1
 }
 
 #[test]
 fn what_is_missing_is_made_and_what_is_there_is_left() {
     let wishes = [proven(0, "pull")];
-    let first = plan(&wishes, &Scene::default());
-    assert!(matches!(first.actions.as_slice(), [Action::Create { name, .. }] if &**name == "pull"));
-    let scene = after(&Scene::default(), &first.actions, &mut 0);
+    let first = plan(&wishes, &ObservedSecrets::default());
+    assert!(matches!(first.actions.as_slice(), [SecretAction::Create { name, .. }] if &**name == "pull"));
+    let scene = after(&ObservedSecrets::default(), &first.actions, &mut 0);
     let second = plan(&wishes, &scene);
     assert!(second.actions.is_empty());
-    assert_eq!(standing(&second, 0), &Standing::There);
+    assert_eq!(standing(&second, 0), &DeliveryState::There);
 }
 
 #[test]
 fn the_older_registry_has_a_name_and_the_younger_is_told_whose_it_is() {
     let wishes = [proven(4, "pull"), proven(0, "pull")];
-    let first = plan(&wishes, &Scene::default());
+    let first = plan(&wishes, &ObservedSecrets::default());
     assert!(
-        matches!(first.actions.as_slice(), [Action::Create { content, .. }] if content.fingerprint() == self::content(0, 0).fingerprint())
+        matches!(first.actions.as_slice(), [SecretAction::Create { content, .. }] if content.fingerprint() == self::content(0, 0).fingerprint())
     );
-    assert_eq!(standing(&first, 4), &Standing::Yields(key(0)));
+    assert_eq!(standing(&first, 4), &DeliveryState::Yields(key(0)));
 }
 
 #[test]
 fn of_two_that_were_created_at_once_the_one_with_the_lesser_uid_has_the_name() {
-    let first = plan(&[proven(3, "pull"), proven(2, "pull")], &Scene::default());
-    assert_eq!(standing(&first, 3), &Standing::Yields(key(2)));
+    let first = plan(&[proven(3, "pull"), proven(2, "pull")], &ObservedSecrets::default());
+    assert_eq!(standing(&first, 3), &DeliveryState::Yields(key(2)));
 }
 
 #[test]
@@ -123,110 +127,120 @@ fn system_scope_takes_precedence_over_an_older_tenants_registry() {
     let wishes = [proven(TENANTS, "pull"), proven(4, "pull")];
     let scene = held_by(TENANTS);
     let taken = plan(&wishes, &scene);
-    let [Action::Change { content: new, .. }] = taken.actions.as_slice() else { panic!("{taken:?}") };
+    let [SecretAction::Change { content: new, .. }] = taken.actions.as_slice() else { panic!("{taken:?}") };
     assert_eq!(new.fingerprint(), content(4, 0).fingerprint());
-    assert_eq!(standing(&taken, TENANTS), &Standing::Yields(key(4)));
+    assert_eq!(standing(&taken, TENANTS), &DeliveryState::Yields(key(4)));
 }
 
 #[test]
 fn a_name_changes_hands_only_to_a_registry_with_something_to_put_there() {
     let scene = held_by(TENANTS);
-    for nothing in [Holding::Nothing, Holding::Unknown] {
+    for nothing in [DesiredContent::Nothing, DesiredContent::Unknown] {
         let wishes = [proven(TENANTS, "pull"), wish(4, "pull", nothing)];
         let kept = plan(&wishes, &scene);
         assert!(kept.actions.is_empty(), "{kept:?}");
-        assert_eq!((standing(&kept, TENANTS), standing(&kept, 4)), (&Standing::There, &Standing::Away));
+        assert_eq!(
+            (standing(&kept, TENANTS), standing(&kept, 4)),
+            (&DeliveryState::There, &DeliveryState::Away)
+        );
     }
     // And it is kept up to date as long.
-    let rotated = wish(TENANTS, "pull", Holding::Proven(content(TENANTS, 1)));
-    let kept = plan(&[rotated, wish(4, "pull", Holding::Nothing)], &scene);
-    assert!(matches!(kept.actions.as_slice(), [Action::Change { .. }]), "{kept:?}");
+    let rotated = wish(TENANTS, "pull", DesiredContent::Proven(content(TENANTS, 1)));
+    let kept = plan(&[rotated, wish(4, "pull", DesiredContent::Nothing)], &scene);
+    assert!(matches!(kept.actions.as_slice(), [SecretAction::Change { .. }]), "{kept:?}");
     // And made again when somebody deletes it.
-    let deleted = Scene { own: HashMap::new(), ..scene };
-    let again = plan(&[proven(TENANTS, "pull"), wish(4, "pull", Holding::Unknown)], &deleted);
-    assert!(matches!(again.actions.as_slice(), [Action::Create { .. }]), "{again:?}");
+    let deleted = ObservedSecrets { own: HashMap::new(), ..scene };
+    let again = plan(&[proven(TENANTS, "pull"), wish(4, "pull", DesiredContent::Unknown)], &deleted);
+    assert!(matches!(again.actions.as_slice(), [SecretAction::Create { .. }]), "{again:?}");
 }
 
 /// That registry's Secret is there.
-fn held_by(registry: u8) -> Scene {
+fn held_by(registry: u8) -> ObservedSecrets {
     let own = [("pull".into(), found(&content(registry, 0), 1))].into();
-    Scene { own, held: [("pull".into(), uid(registry))].into(), ..Scene::default() }
+    ObservedSecrets { own, held: [("pull".into(), uid(registry))].into(), ..ObservedSecrets::default() }
 }
 
 #[test]
 fn a_secret_restored_for_a_registry_with_another_uid_stays_until_there_is_another() {
-    let before = Content::new(
+    let before = PullSecretContent::new(
         &key(0),
         "uid-before-the-backup",
         &Credentials::basic("demo", "p9".into()).unwrap(),
         &Endpoint::parse("https://r.io").unwrap(),
     );
-    let scene = Scene { own: [("pull".into(), found(&before, 1))].into(), ..Scene::default() };
-    let kept = plan(&[wish(0, "pull", Holding::Unknown)], &scene);
+    let scene =
+        ObservedSecrets { own: [("pull".into(), found(&before, 1))].into(), ..ObservedSecrets::default() };
+    let kept = plan(&[wish(0, "pull", DesiredContent::Unknown)], &scene);
     assert!(kept.actions.is_empty(), "{kept:?}");
-    assert_eq!(standing(&kept, 0), &Standing::There);
+    assert_eq!(standing(&kept, 0), &DeliveryState::There);
     let taken = plan(&[proven(0, "pull")], &scene);
-    assert!(matches!(taken.actions.as_slice(), [Action::Change { .. }]), "{taken:?}");
-    let refused = plan(&[wish(0, "pull", Holding::Nothing)], &scene);
-    assert!(matches!(refused.actions.as_slice(), [Action::Delete { .. }]), "{refused:?}");
+    assert!(matches!(taken.actions.as_slice(), [SecretAction::Change { .. }]), "{taken:?}");
+    let refused = plan(&[wish(0, "pull", DesiredContent::Nothing)], &scene);
+    assert!(matches!(refused.actions.as_slice(), [SecretAction::Delete { .. }]), "{refused:?}");
 }
 
 #[test]
 fn a_name_stays_with_the_older_registry_though_it_has_nothing_to_put_there() {
-    let wishes = [wish(0, "pull", Holding::Nothing), proven(4, "pull")];
-    assert!(plan(&wishes, &Scene::default()).actions.is_empty());
+    let wishes = [wish(0, "pull", DesiredContent::Nothing), proven(4, "pull")];
+    assert!(plan(&wishes, &ObservedSecrets::default()).actions.is_empty());
 }
 
 #[test]
 fn a_secret_of_somebody_else_is_left_alone_and_reported() {
-    let scene = Scene { foreign: ["pull".into()].into(), ..Scene::default() };
+    let scene = ObservedSecrets { foreign: ["pull".into()].into(), ..ObservedSecrets::default() };
     let plan = plan(&[proven(0, "pull")], &scene);
     assert!(plan.actions.is_empty());
-    assert_eq!(standing(&plan, 0), &Standing::Foreign);
+    assert_eq!(standing(&plan, 0), &DeliveryState::Foreign);
 }
 
 #[test]
 fn what_is_not_known_stays_as_it_is() {
-    let unknown = [wish(0, "pull", Holding::Unknown)];
-    assert!(plan(&unknown, &Scene::default()).actions.is_empty());
-    let scene = Scene { own: [("pull".into(), found(&content(0, 9), 1))].into(), ..Scene::default() };
+    let unknown = [wish(0, "pull", DesiredContent::Unknown)];
+    assert!(plan(&unknown, &ObservedSecrets::default()).actions.is_empty());
+    let scene = ObservedSecrets {
+        own: [("pull".into(), found(&content(0, 9), 1))].into(),
+        ..ObservedSecrets::default()
+    };
     let kept = plan(&unknown, &scene);
     assert!(kept.actions.is_empty());
-    assert_eq!(standing(&kept, 0), &Standing::There);
-    let anothers = Scene { own: [("pull".into(), found(&content(5, 9), 1))].into(), ..Scene::default() };
-    assert!(matches!(plan(&unknown, &anothers).actions.as_slice(), [Action::Delete { .. }]));
+    assert_eq!(standing(&kept, 0), &DeliveryState::There);
+    let anothers = ObservedSecrets {
+        own: [("pull".into(), found(&content(5, 9), 1))].into(),
+        ..ObservedSecrets::default()
+    };
+    assert!(matches!(plan(&unknown, &anothers).actions.as_slice(), [SecretAction::Delete { .. }]));
 }
 
 #[test]
 fn the_secrets_of_a_registry_that_can_not_be_read_stay() {
-    let scene = Scene {
+    let scene = ObservedSecrets {
         own: [("pull".into(), found(&content(5, 9), 1)), ("other".into(), found(&content(5, 9), 2))].into(),
         unreadable: [uid(5)].into(),
-        ..Scene::default()
+        ..ObservedSecrets::default()
     };
     let plan = plan(&[proven(0, "pull")], &scene);
     assert!(plan.actions.is_empty());
-    assert_eq!(standing(&plan, 0), &Standing::Foreign);
+    assert_eq!(standing(&plan, 0), &DeliveryState::Foreign);
 }
 
 #[test]
 fn what_can_not_be_changed_is_made_anew() {
-    let stuck = Found { mendable: false, ..found(&content(0, 9), 1) };
-    let scene = Scene { own: [("pull".into(), stuck)].into(), ..Scene::default() };
+    let stuck = FoundSecret { mendable: false, ..found(&content(0, 9), 1) };
+    let scene = ObservedSecrets { own: [("pull".into(), stuck)].into(), ..ObservedSecrets::default() };
     let (end, rounds) = settled(&[proven(0, "pull")], &scene);
     assert_eq!(rounds, 2, "deleted, then created");
     assert!(end.own["pull"].says(&content(0, 0)));
 }
 
-fn holding(registry: u8) -> impl Strategy<Value = Holding> {
+fn holding(registry: u8) -> impl Strategy<Value = DesiredContent> {
     prop_oneof![
-        Just(Holding::Nothing),
-        Just(Holding::Unknown),
-        (0u8..3).prop_map(move |password| Holding::Proven(content(registry, password))),
+        Just(DesiredContent::Nothing),
+        Just(DesiredContent::Unknown),
+        (0u8..3).prop_map(move |password| DesiredContent::Proven(content(registry, password))),
     ]
 }
 
-fn wishes() -> impl Strategy<Value = Vec<Wish>> {
+fn wishes() -> impl Strategy<Value = Vec<DesiredSecret>> {
     let one = |registry: u8| {
         (proptest::option::of(0..NAMES.len()), holding(registry))
             .prop_map(move |(name, holding)| name.map(|name| wish(registry, NAMES[name], holding)))
@@ -235,16 +249,16 @@ fn wishes() -> impl Strategy<Value = Vec<Wish>> {
 }
 
 /// Of each name: nothing, a Secret of the operator's (of some registry, saying something, mendable or not), or another's.
-fn scenes() -> impl Strategy<Value = Scene> {
+fn scenes() -> impl Strategy<Value = ObservedSecrets> {
     let own = (0u8..6, 0u8..3, any::<bool>(), any::<bool>());
     let one = proptest::option::of(prop_oneof![own.prop_map(Some), Just(None)]);
     [one.clone(), one.clone(), one].prop_map(|states| {
-        let mut scene = Scene::default();
+        let mut scene = ObservedSecrets::default();
         for (name, state) in NAMES.into_iter().zip(states) {
             match state {
                 Some(Some((registry, password, mendable, fits))) => {
                     let found = found(&content(registry, password), u64::from(password) + 1);
-                    scene.own.insert(name.into(), Found { mendable: mendable && fits, fits, ..found });
+                    scene.own.insert(name.into(), FoundSecret { mendable: mendable && fits, fits, ..found });
                 }
                 Some(None) => drop(scene.foreign.insert(name.into())),
                 None => {}
@@ -279,17 +293,17 @@ proptest! {
             let claims = || wishes.iter().filter(|wish| wish.name == name);
             let incumbent = scene.own.get(&name).and_then(|found| claims().find(|wish| wish.uid == found.registry));
             let first = claims().min_by_key(|wish| wish.rank());
-            let first_has_nothing = first.is_some_and(|first| !matches!(first.holding, Holding::Proven(_)));
+            let first_has_nothing = first.is_some_and(|first| !matches!(first.holding, DesiredContent::Proven(_)));
             let holder = incumbent.filter(|_| first_has_nothing).or(first);
             let there = end.own.get(&name);
             match holder.map(|wish| (&wish.holding, wish)) {
-                None | Some((Holding::Nothing, _)) => prop_assert!(there.is_none()),
-                Some((Holding::Unknown, wish)) => {
+                None | Some((DesiredContent::Nothing, _)) => prop_assert!(there.is_none()),
+                Some((DesiredContent::Unknown, wish)) => {
                     let before = scene.own.get(&name).filter(|found| found.registry == wish.uid);
                     prop_assert_eq!(there, before, "as it was");
                 }
-                Some((Holding::Proven(_), _)) if scene.foreign.contains(&name) => prop_assert!(there.is_none()),
-                Some((Holding::Proven(content), _)) => prop_assert!(there.is_some_and(|there| there.says(content))),
+                Some((DesiredContent::Proven(_), _)) if scene.foreign.contains(&name) => prop_assert!(there.is_none()),
+                Some((DesiredContent::Proven(content), _)) => prop_assert!(there.is_some_and(|there| there.says(content))),
             }
         }
     }

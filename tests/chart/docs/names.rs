@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::CommandFactory as _;
-use registry_operator::settings::Cli;
+use registry_operator::settings::OperatorCli;
 use serde_json::Value;
 
 use super::{
@@ -92,7 +92,7 @@ fn flag(word: &str) -> String {
 
 #[test]
 fn every_flag_is_the_operators_or_stands_in_a_command() -> Result<()> {
-    let cli = Cli::command();
+    let cli = OperatorCli::command();
     let own: BTreeSet<String> = cli
         .get_arguments()
         .filter_map(|argument| argument.get_long())
@@ -114,7 +114,7 @@ fn every_flag_is_the_operators_or_stands_in_a_command() -> Result<()> {
 
 #[test]
 fn every_environment_variable_of_the_operators_is_read_by_it() -> Result<()> {
-    let cli = Cli::command();
+    let cli = OperatorCli::command();
     let read: BTreeSet<String> = cli
         .get_arguments()
         .filter_map(|argument| argument.get_env())

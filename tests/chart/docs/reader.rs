@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Container};
 use kube::Api;
 use registry_testbed::{
-    Moto, Operator, OperatorOptions, Registry, RegistryAuth, RegistryOptions,
+    Moto, Operator, OperatorOptions, RegistryAuth, RegistryOptions, TestRegistry,
     tools::{self, Tool},
 };
 
@@ -23,7 +23,7 @@ use crate::programs::{NAMESPACE, Place, finish, in_repository};
 pub struct Reader {
     place: Place,
     desk: tempfile::TempDir,
-    registry: Registry,
+    registry: TestRegistry,
     operator: Option<Running>,
     aws: Option<Moto>,
     /// What pages write, and what stands for it here in what is typed.
@@ -56,7 +56,7 @@ impl Reader {
         for shared in SHARED {
             std::os::unix::fs::symlink(in_repository(shared), desk.path().join(shared))?;
         }
-        let registry = Registry::start(RegistryOptions { auth, ..Default::default() }).await?;
+        let registry = TestRegistry::start(RegistryOptions { auth, ..Default::default() }).await?;
         let host = registry.host_port();
         let mut reader = Self {
             place: Place::start().await?,
@@ -119,7 +119,7 @@ impl Reader {
     }
 
     /// Where the registry is.
-    pub fn registry(&self) -> &Registry {
+    pub fn registry(&self) -> &TestRegistry {
         &self.registry
     }
 

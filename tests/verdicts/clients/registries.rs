@@ -10,7 +10,7 @@ use registry_testbed::http_client::Call;
 use registry_testbed::ports::Port;
 use registry_testbed::process::Scratch;
 use registry_testbed::servers::{self as testbed, Role, ServerCertificate, ServerError, quick};
-use registry_testbed::{Moto, Registry, RegistryAuth, RegistryOptions};
+use registry_testbed::{Moto, RegistryAuth, RegistryOptions, TestRegistry};
 use rustls::ALL_VERSIONS;
 use serde_json::Value;
 
@@ -129,7 +129,7 @@ fn certificate() -> ServerCertificate {
 }
 
 /// A server of other people, with its own accounts, and artifacts that are no charts.
-fn adopted(server: testbed::Server) -> RealRegistry {
+fn adopted(server: testbed::TestServer) -> RealRegistry {
     let of_roles = server.accounts.iter().map(|account| Account {
         name: match account.role {
             Role::Owner => "right credentials",
@@ -282,7 +282,7 @@ async fn ecr(clients: &Clients) -> RealRegistry {
     let moto = Moto::start().await.unwrap();
     let (user, password) = ecr_login(&moto.url()).await;
     let auth = RegistryAuth::htpasswd(&user, &password);
-    let registry = Registry::start(RegistryOptions { auth, ..RegistryOptions::default() }).await.unwrap();
+    let registry = TestRegistry::start(RegistryOptions { auth, ..RegistryOptions::default() }).await.unwrap();
     let endpoint = registry.url();
     let to = Pull::chart(&endpoint, Some((&user, &password)), HELLO);
     clients.push(&to).await;

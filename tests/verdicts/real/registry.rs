@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Method, StatusCode, header};
 use registry_testbed::http_client::Call;
 use registry_testbed::ports::Port;
-use registry_testbed::process::{Process, Scratch, Spec};
+use registry_testbed::process::{Process, ProcessSpec, Scratch};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
@@ -77,7 +77,7 @@ pub async fn start(program: &Program, storage: &Path, auth: &Auth, tls: Tls) -> 
         configuration["auth"] = section;
     }
     let file = scratch.write("config.yaml", configuration.to_string()).unwrap();
-    let spec = Spec::new(program.name, &program.path, scratch.path().join("registry.log"))
+    let spec = ProcessSpec::new(program.name, &program.path, scratch.path().join("registry.log"))
         .args(["serve".into(), file.into_os_string()])
         .env("OTEL_SDK_DISABLED", "true")
         .env("OTEL_TRACES_EXPORTER", "none");

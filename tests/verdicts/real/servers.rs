@@ -1,7 +1,7 @@
 //! Servers of other people: server × account × repository → verdict. What they are is in the testbed's `servers`.
 
 use registry_testbed::servers::{
-    OWNER_PASSWORD, Role, Server, ServerCertificate, ServerError, WRONG_PASSWORD, gitea, quick,
+    OWNER_PASSWORD, Role, ServerCertificate, ServerError, TestServer, WRONG_PASSWORD, gitea, quick,
 };
 
 use crate::ledger::{self, USER};
@@ -124,7 +124,7 @@ fn lines(server: &str) -> Vec<Line> {
 pub struct Servers {
     pub rows: Vec<Row>,
     pub skipped: Vec<String>,
-    _running: Vec<Server>,
+    _running: Vec<TestServer>,
 }
 
 /// Those that build in seconds.
@@ -139,7 +139,7 @@ pub async fn of_minutes() -> Servers {
     collect(vec![gitea().await])
 }
 
-fn collect(started: Vec<Result<Server, ServerError>>) -> Servers {
+fn collect(started: Vec<Result<TestServer, ServerError>>) -> Servers {
     let mut servers = Servers::default();
     for server in started {
         match server {
@@ -154,7 +154,7 @@ fn collect(started: Vec<Result<Server, ServerError>>) -> Servers {
     servers
 }
 
-fn rows(server: &Server) -> Vec<Row> {
+fn rows(server: &TestServer) -> Vec<Row> {
     // What the rows say of secrets holds of these too.
     assert_eq!((OWNER_PASSWORD, WRONG_PASSWORD), (ledger::PASSWORD, ledger::WRONG_PASSWORD));
     let secure = server.ca_pem.is_some();
@@ -176,7 +176,7 @@ fn rows(server: &Server) -> Vec<Row> {
 }
 
 impl Who {
-    fn asks(self, server: &Server) -> Spec {
+    fn asks(self, server: &TestServer) -> Spec {
         match self {
             Nobody => spec(),
             WrongPassword => spec().login(USER, WRONG_PASSWORD),

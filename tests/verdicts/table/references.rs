@@ -1,7 +1,7 @@
 //! Layer 1: Secrets and ConfigMaps that are missing, unreadable, of the wrong type, or hold nothing that can be used. As long
 //! as they are not in order, nothing is sent to anybody.
 
-use registry_verdict::object::Scope;
+use registry_verdict::object::RegistryScope;
 use serde_json::{Value, json};
 
 use crate::{
@@ -289,7 +289,7 @@ fn clients() -> Vec<Row> {
 fn access() -> Vec<Row> {
     let denied = "-AccessDenied . . . . = -AccessDenied stalled";
     let mut other = right().of_tenant();
-    other.scope = Scope::Tenant;
+    other.scope = RegistryScope::Tenant;
     vec![
         stopped("the operator may not read Secrets", right().unreadable(), denied),
         stopped("the operator may not read a tenant's Secrets", other.unreadable(), denied),

@@ -21,7 +21,7 @@ use registry_api::{
 };
 use registry_testbed::{
     ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, eventually,
-    manifests::{self, Tokens},
+    manifests::{self, Placeholders},
     tools,
 };
 use tokio::{io::AsyncWriteExt as _, process::Command, sync::OnceCell};
@@ -218,7 +218,7 @@ fn operator_binary() -> Result<PathBuf> {
 
 async fn install(client: &Client) -> Result<()> {
     let render = tools::repository().join("config/install.yaml");
-    let mut render = manifests::read_file(&render, &Tokens::default())?;
+    let mut render = manifests::read_file(&render, &Placeholders::default())?;
     render.retain(|object| !matches!(manifests::kind(object), "Deployment" | "CustomResourceDefinition"));
     let definitions = crd::files()?;
     for (name, yaml) in &definitions {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use registry_testbed::{Ca, Leaf, LeafOptions, Registry, RegistryAuth, RegistryOptions, RegistryTls};
+use registry_testbed::{Leaf, LeafOptions, RegistryAuth, RegistryOptions, RegistryTls, TestCa, TestRegistry};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -20,9 +20,9 @@ pub const PASSWORD: &str = "never-to-be-seen-4f9a61c0";
 /// A registry over TLS.
 pub struct Protected {
     /// The registry.
-    pub registry: Registry,
+    pub registry: TestRegistry,
     /// Who issued its certificate.
-    pub ca: Ca,
+    pub ca: TestCa,
     /// Its certificate.
     pub leaf: Leaf,
 }
@@ -44,14 +44,14 @@ impl Protected {
     }
 
     async fn with(auth: RegistryAuth) -> Result<Self> {
-        let ca = Ca::new("private authority")?;
+        let ca = TestCa::new("private authority")?;
         let leaf = ca.issue(&LeafOptions::server("registry"))?;
         let tls = RegistryTls::Server {
             leaf: leaf.clone(),
             ca_pem: ca.certificate_pem().to_owned(),
             client_ca_pem: None,
         };
-        let registry = Registry::start(RegistryOptions { auth, tls }).await?;
+        let registry = TestRegistry::start(RegistryOptions { auth, tls }).await?;
         Ok(Self { registry, ca, leaf })
     }
 
@@ -71,8 +71,8 @@ impl Protected {
 }
 
 /// A registry without passwords or TLS.
-pub async fn anonymous() -> Result<Registry> {
-    Ok(Registry::start(RegistryOptions::default()).await?)
+pub async fn anonymous() -> Result<TestRegistry> {
+    Ok(TestRegistry::start(RegistryOptions::default()).await?)
 }
 
 /// The manifest of a SystemRegistry.

@@ -11,7 +11,7 @@ use serde_json::Value;
 /// What of a Docker configuration is used here.
 #[derive(Default)]
 pub(super) struct DockerConfig {
-    pub(super) auths: BTreeMap<String, Entry>,
+    pub(super) auths: BTreeMap<String, AuthEntry>,
     /// The registries that are left to a program (`credHelpers`).
     pub(super) helpers: Vec<String>,
     /// Whether the others are left to one too (`credsStore`).
@@ -20,7 +20,7 @@ pub(super) struct DockerConfig {
 
 /// An entry of `auths`. <https://github.com/docker/cli/blob/master/cli/config/types/authconfig.go>
 #[derive(Default)]
-pub(super) struct Entry {
+pub(super) struct AuthEntry {
     pub(super) auth: SecretString,
     pub(super) username: SecretString,
     pub(super) password: SecretString,
@@ -87,32 +87,32 @@ fn folded(name: &str) -> String {
 
 #[derive(Default)]
 struct Read {
-    auths: Option<BTreeMap<String, Entry>>,
+    auths: Option<BTreeMap<String, AuthEntry>>,
     helpers: Vec<String>,
     has_store: bool,
 }
 
 impl<'de> Deserialize<'de> for Read {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_map(Fields(Self::default()))
+        input.deserialize_map(ObjectFields(Self::default()))
     }
 }
 
-impl<'de> Deserialize<'de> for Entry {
+impl<'de> Deserialize<'de> for AuthEntry {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_map(Fields(Self::default()))
+        input.deserialize_map(ObjectFields(Self::default()))
     }
 }
 
 /// Reads an object field by field into `T`.
-struct Fields<T>(T);
+struct ObjectFields<T>(T);
 
 trait TakeField {
     /// Takes the value of the field of that name, in lower case.
     fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
 }
 
-impl<'de, T: TakeField> Visitor<'de> for Fields<T> {
+impl<'de, T: TakeField> Visitor<'de> for ObjectFields<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -131,7 +131,7 @@ impl TakeField for Read {
     fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "auths" => {
-                let entries: Option<BTreeMap<String, Option<Entry>>> = map.next_value()?;
+                let entries: Option<BTreeMap<String, Option<AuthEntry>>> = map.next_value()?;
                 // In Go, null empties a map, and an object is added to it.
                 self.auths = entries.map(|entries| {
                     let entries = entries.into_iter().map(|(key, entry)| (key, entry.unwrap_or_default()));
@@ -158,7 +158,7 @@ impl TakeField for Read {
     }
 }
 
-impl TakeField for Entry {
+impl TakeField for AuthEntry {
     fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "auth" => replace(&mut self.auth, map.next_value()?),

@@ -3,7 +3,7 @@
 
 /// Which images a key is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
+pub(super) struct ConfigKey {
     /// A name, a pattern, or an IPv6 address in brackets.
     pub(super) host: String,
     /// None where it is left out or empty.
@@ -16,7 +16,7 @@ pub(super) struct Key {
     pub(super) text: String,
 }
 
-impl Key {
+impl ConfigKey {
     /// None where the kubelet passes over the entry.
     pub(super) fn parse(key: &str) -> Option<Self> {
         let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn text_of(key: &str) -> Option<String> {
-        Key::parse(key).map(|Key { host, port, path, .. }| {
+        ConfigKey::parse(key).map(|ConfigKey { host, port, path, .. }| {
             format!("{host}{}{path}", port.map(|port| format!(":{port}")).unwrap_or_default())
         })
     }

@@ -1,21 +1,27 @@
 //! The validation of credentials, by the way that the registry asks for.
 
-use super::entry::{Entry, bad_request, status_of};
+use super::entry::{TokenAdmission, bad_request, status_of};
 use super::evidence::Anonymous;
-use super::inquiry::{Admission, Inquiry, Step, Stop, Verdict, unsupported, untrusted};
+use super::inquiry::{
+    Exchange, ExchangeFindings, ExchangeStep, ExchangeStop, PingAdmission, unsupported, untrusted,
+};
 use super::issue::Issue;
-use super::opening::Opening;
+use super::opening::Ping;
 use super::question::{Bearer, Pass, Resource, TokenRequest};
-use super::reading::Reading;
+use super::reading::RepositoryRead;
 use crate::challenge::Challenge;
 use crate::credentials::Credentials;
 use crate::findings::{CredentialsFinding, EndpointFinding, Evidence, NotARegistry, Unavailable, Unprovable};
 use crate::realm::{Distrusted, TokenService};
 use crate::token::expiry_of;
 
-impl Inquiry<'_> {
+impl Exchange<'_> {
     /// Validates credentials at a registry that is reached.
-    pub(super) fn account(&self, opening: &Opening<'_>, credentials: &Credentials) -> Step<Verdict> {
+    pub(super) fn account(
+        &self,
+        opening: &Ping<'_>,
+        credentials: &Credentials,
+    ) -> ExchangeStep<ExchangeFindings> {
         match credentials {
             Credentials::Basic { .. } => self.password(opening),
             Credentials::RegistryToken(_) if opening.is_foreign() && !opening.served => {
@@ -28,7 +34,7 @@ impl Inquiry<'_> {
 
     /// A token service is preferred where one is offered, for that is where clients that pull go; the
     /// registry itself is asked where it alone is offered, or where the token service is not to be trusted.
-    fn password(&self, opening: &Opening<'_>) -> Step<Verdict> {
+    fn password(&self, opening: &Ping<'_>) -> ExchangeStep<ExchangeFindings> {
         match self.trusted_service(opening) {
             Some(Ok(service)) => self.by_token(opening, &service),
             Some(Err(distrusted)) if !opening.asks_for("Basic") => Err(untrusted(distrusted)),
@@ -37,23 +43,23 @@ impl Inquiry<'_> {
         }
     }
 
-    fn identity_token(&self, opening: &Opening<'_>) -> Step<Verdict> {
+    fn identity_token(&self, opening: &Ping<'_>) -> ExchangeStep<ExchangeFindings> {
         match self.trusted_service(opening) {
             Some(Ok(service)) => self.by_token(opening, &service),
             Some(Err(distrusted)) => Err(untrusted(distrusted)),
             None if opening.served => self.identity_token_at_repository(opening),
             None if opening.forbids_everybody() => {
-                Err(Stop::credentials(CredentialsFinding::ForbiddenToAll { by: self.server() }))
+                Err(ExchangeStop::credentials(CredentialsFinding::ForbiddenToAll { by: self.server() }))
             }
             None => Err(unsupported(opening)),
         }
     }
 
     /// A registry that is open to everybody may name its token service only where a repository is asked for.
-    fn identity_token_at_repository(&self, opening: &Opening<'_>) -> Step<Verdict> {
+    fn identity_token_at_repository(&self, opening: &Ping<'_>) -> ExchangeStep<ExchangeFindings> {
         let reading = self.reading(&Pass::Nothing)?;
-        if reading == Reading::Refused(401) {
-            let asked = Opening { challenges: self.tags_challenges(&Pass::Nothing)?, ..*opening };
+        if reading == RepositoryRead::Refused(401) {
+            let asked = Ping { challenges: self.tags_challenges(&Pass::Nothing)?, ..*opening };
             if let Some(service) = self.trusted_service(&asked) {
                 return self.by_token(&asked, &service.map_err(untrusted)?);
             }
@@ -62,22 +68,22 @@ impl Inquiry<'_> {
     }
 
     /// The token service that the registry names, if credentials may be sent there.
-    fn trusted_service(&self, opening: &Opening<'_>) -> Option<Result<TokenService, Distrusted>> {
+    fn trusted_service(&self, opening: &Ping<'_>) -> Option<Result<TokenService, Distrusted>> {
         let service = self.token_service(opening.challenges)?;
         Some(service.and_then(TokenService::trusted))
     }
 
     /// Sends the credentials to the registry itself: Basic, or the user's own bearer token.
-    fn directly(&self, opening: &Opening<'_>, pass: &Pass) -> Step<Verdict> {
+    fn directly(&self, opening: &Ping<'_>, pass: &Pass) -> ExchangeStep<ExchangeFindings> {
         match self.admission(pass)? {
-            Admission::Granted => self.admitted_directly(opening, pass),
-            Admission::Refused(reply) => {
+            PingAdmission::Granted => self.admitted_directly(opening, pass),
+            PingAdmission::Refused(reply) => {
                 self.refused_directly(opening, pass, status_of(&reply.said), &reply.challenges)
             }
         }
     }
 
-    fn admitted_directly(&self, opening: &Opening<'_>, pass: &Pass) -> Step<Verdict> {
+    fn admitted_directly(&self, opening: &Ping<'_>, pass: &Pass) -> ExchangeStep<ExchangeFindings> {
         let anonymous = self.offered_anonymously(opening)?;
         let finding = self.weigh_admission(opening, &anonymous)?;
         if matches!(finding, CredentialsFinding::Validated(_)) {
@@ -85,20 +91,22 @@ impl Inquiry<'_> {
         }
         // Nothing was shown at `/v2/`; the repository is the second chance.
         let reading = match self.reading(pass)? {
-            refused @ Reading::Refused(401) => refused,
+            refused @ RepositoryRead::Refused(401) => refused,
             _ => self.pulling(pass)?,
         };
         match reading {
-            Reading::Refused(401) => self.refused_directly(opening, pass, 401, self.tags_challenges(pass)?),
-            Reading::Granted { .. } => Ok(self.verdict(self.weigh_reading(opening)?, &reading)),
-            Reading::Pulled => Ok(self.verdict(self.weigh_pulling(opening)?, &reading)),
+            RepositoryRead::Refused(401) => {
+                self.refused_directly(opening, pass, 401, self.tags_challenges(pass)?)
+            }
+            RepositoryRead::Granted { .. } => Ok(self.verdict(self.weigh_reading(opening)?, &reading)),
+            RepositoryRead::Pulled => Ok(self.verdict(self.weigh_pulling(opening)?, &reading)),
             _ => Ok(self.verdict(finding, &reading)),
         }
     }
 
     /// What the token service that is named beside hands to anonymous clients, whether or not it may have the
     /// credentials.
-    fn offered_anonymously(&self, opening: &Opening<'_>) -> Step<Anonymous> {
+    fn offered_anonymously(&self, opening: &Ping<'_>) -> ExchangeStep<Anonymous> {
         match self.token_service(opening.challenges) {
             Some(Ok(service)) if !opening.served => self.anonymous_token(&service, None),
             _ => Ok(Anonymous::Nothing),
@@ -106,7 +114,7 @@ impl Inquiry<'_> {
     }
 
     /// Rule (a) at the repository, for credentials that were sent to the registry itself.
-    fn weigh_reading(&self, opening: &Opening<'_>) -> Step<CredentialsFinding> {
+    fn weigh_reading(&self, opening: &Ping<'_>) -> ExchangeStep<CredentialsFinding> {
         let bare = self.weigh_bare_reading()?;
         let service = self.service_of_repository(opening)?;
         let (CredentialsFinding::Validated(_), Some(service)) = (&bare, service) else { return Ok(bare) };
@@ -117,13 +125,13 @@ impl Inquiry<'_> {
     }
 
     /// The token service that the registry names for the repository, to anonymous clients.
-    fn service_of_repository(&self, opening: &Opening<'_>) -> Step<Option<TokenService>> {
+    fn service_of_repository(&self, opening: &Ping<'_>) -> ExchangeStep<Option<TokenService>> {
         let named = self.token_service(self.tags_challenges(&Pass::Nothing)?);
         Ok(named.or_else(|| self.token_service(opening.challenges)).and_then(Result::ok))
     }
 
     /// Rule (a) at the manifest, where the list of tags is refused to the credentials too.
-    fn weigh_pulling(&self, opening: &Opening<'_>) -> Step<CredentialsFinding> {
+    fn weigh_pulling(&self, opening: &Ping<'_>) -> ExchangeStep<CredentialsFinding> {
         if !self.is_kept_from_pulling(&Pass::Nothing)? {
             return Ok(CredentialsFinding::Unprovable(Unprovable::AnonymousServed));
         }
@@ -138,14 +146,14 @@ impl Inquiry<'_> {
 
     fn refused_directly(
         &self,
-        opening: &Opening<'_>,
+        opening: &Ping<'_>,
         pass: &Pass,
         status: u16,
         challenges: &[Challenge],
-    ) -> Step<Verdict> {
+    ) -> ExchangeStep<ExchangeFindings> {
         // The password was sent unasked, for anonymous clients were served. Only now is it said that a token
         // is wanted.
-        let asked = Opening { challenges, ..*opening };
+        let asked = Ping { challenges, ..*opening };
         if *pass == Pass::Basic
             && !opening.asks_for("Basic")
             && !asked.asks_for("Basic")
@@ -157,10 +165,10 @@ impl Inquiry<'_> {
         let is_refusal = matches!(status, 400 | 401 | 403) && !self.is_said_to_everybody(status)?;
         if *pass == Pass::RegistryToken || !is_refusal {
             match self.pulling(pass)? {
-                reading @ Reading::Granted { .. } => {
+                reading @ RepositoryRead::Granted { .. } => {
                     return Ok(self.verdict(self.weigh_reading(opening)?, &reading));
                 }
-                reading @ Reading::Pulled => {
+                reading @ RepositoryRead::Pulled => {
                     return Ok(self.verdict(self.weigh_pulling(opening)?, &reading));
                 }
                 _ => {}
@@ -169,13 +177,13 @@ impl Inquiry<'_> {
         if !is_refusal {
             return Err(self.grants_nothing(status));
         }
-        Err(Stop::credentials(self.refusal(pass, status, challenges)))
+        Err(ExchangeStop::credentials(self.refusal(pass, status, challenges)))
     }
 
     /// An answer to the credentials at `/v2/` that neither grants nor refuses. For a client that pulls, there is no such API.
-    fn grants_nothing(&self, status: u16) -> Stop {
+    fn grants_nothing(&self, status: u16) -> ExchangeStop {
         let (server, cause) = (self.server(), NotARegistry::Status(status));
-        Stop::endpoint(EndpointFinding::NotARegistry { server, cause })
+        ExchangeStop::endpoint(EndpointFinding::NotARegistry { server, cause })
     }
 
     /// What a refusal (400, 401 or 403) by the registry itself says of the credentials.
@@ -218,33 +226,35 @@ impl Inquiry<'_> {
     }
 
     /// Sends the credentials to the token service, and its token to the registry.
-    fn by_token(&self, opening: &Opening<'_>, service: &TokenService) -> Step<Verdict> {
+    fn by_token(&self, opening: &Ping<'_>, service: &TokenService) -> ExchangeStep<ExchangeFindings> {
         let fallback = self.fallback_scope(opening.challenges);
         let first = match self.first_token(service, Bearer::Account, fallback.as_ref())? {
             Issue::Issued(request) => request,
-            Issue::Refused(status) => return Err(Stop::credentials(self.refused_by(service, status))),
-            Issue::BadRequest => return Err(Stop::credentials(bad_request())),
-            Issue::Hindered(finding) => return Err(Stop::credentials(finding)),
+            Issue::Refused(status) => {
+                return Err(ExchangeStop::credentials(self.refused_by(service, status)));
+            }
+            Issue::BadRequest => return Err(ExchangeStop::credentials(bad_request())),
+            Issue::Hindered(finding) => return Err(ExchangeStop::credentials(finding)),
         };
         match self.repository_scope() {
             Some(scope) => self.by_repository_token(opening, &first, scope),
-            None => self.by_entry(opening, service, &Reading::NotNamed),
+            None => self.by_entry(opening, service, &RepositoryRead::NotNamed),
         }
     }
 
     /// The named repository first: where only the account may read it, one control is enough for both layers.
     fn by_repository_token(
         &self,
-        opening: &Opening<'_>,
+        opening: &Ping<'_>,
         first: &TokenRequest,
         scope: String,
-    ) -> Step<Verdict> {
+    ) -> ExchangeStep<ExchangeFindings> {
         let service = &first.service;
         let (account, reading) =
             match self.issue(self.token_request(service, Bearer::Account, Some(scope.clone())))? {
                 Issue::Issued(request) => (Some(request.clone()), self.pulling(&Pass::Issued(request))?),
-                Issue::Refused(status) => (None, Reading::Refused(status)),
-                Issue::BadRequest => (None, Reading::NotNamed),
+                Issue::Refused(status) => (None, RepositoryRead::Refused(status)),
+                Issue::BadRequest => (None, RepositoryRead::NotNamed),
                 Issue::Hindered(finding) => (None, unread(finding)),
             };
         let (Some(account), true) = (account, reading.is_granted()) else {
@@ -259,10 +269,10 @@ impl Inquiry<'_> {
 
     fn weigh_repository(
         &self,
-        opening: &Opening<'_>,
+        opening: &Ping<'_>,
         account: &TokenRequest,
         scope: String,
-    ) -> Step<CredentialsFinding> {
+    ) -> ExchangeStep<CredentialsFinding> {
         let Anonymous::Token(anonymous) = self.anonymous_token(&account.service, Some(scope))? else {
             return self.weigh_bare_reading();
         };
@@ -276,18 +286,29 @@ impl Inquiry<'_> {
     }
 
     /// `/v2/` itself, where no repository is named or the named one was not read.
-    fn by_entry(&self, opening: &Opening<'_>, service: &TokenService, reading: &Reading) -> Step<Verdict> {
+    fn by_entry(
+        &self,
+        opening: &Ping<'_>,
+        service: &TokenService,
+        reading: &RepositoryRead,
+    ) -> ExchangeStep<ExchangeFindings> {
         match self.enter(service, Bearer::Account, opening.challenges)? {
-            Entry::Opened(request) => Ok(self.verdict(self.weigh_token(opening, &request)?, reading)),
-            Entry::NotIssued(status) => Err(Stop::credentials(self.refused_by(service, status))),
-            Entry::TokenRefused(403) => {
-                Err(Stop::credentials(CredentialsFinding::Forbidden { by: self.server() }))
+            TokenAdmission::Opened(request) => {
+                Ok(self.verdict(self.weigh_token(opening, &request)?, reading))
             }
-            Entry::TokenRefused(400 | 401) => {
-                Err(Stop::credentials(CredentialsFinding::TokenRefused { issuer: service.server.clone() }))
+            TokenAdmission::NotIssued(status) => {
+                Err(ExchangeStop::credentials(self.refused_by(service, status)))
             }
-            Entry::TokenRefused(status) => Err(self.grants_nothing(status)),
-            Entry::Hindered(finding) => Err(Stop::credentials(finding)),
+            TokenAdmission::TokenRefused(403) => {
+                Err(ExchangeStop::credentials(CredentialsFinding::Forbidden { by: self.server() }))
+            }
+            TokenAdmission::TokenRefused(400 | 401) => {
+                Err(ExchangeStop::credentials(CredentialsFinding::TokenRefused {
+                    issuer: service.server.clone(),
+                }))
+            }
+            TokenAdmission::TokenRefused(status) => Err(self.grants_nothing(status)),
+            TokenAdmission::Hindered(finding) => Err(ExchangeStop::credentials(finding)),
         }
     }
 }
@@ -299,14 +320,14 @@ fn says_expired(challenge: &Challenge) -> bool {
 }
 
 /// The token for the repository could not be had now.
-fn unread(finding: CredentialsFinding) -> Reading {
+fn unread(finding: CredentialsFinding) -> RepositoryRead {
     match finding {
         CredentialsFinding::TemporarilyUnavailable { server, cause } => {
-            Reading::Unavailable { server, cause }
+            RepositoryRead::Unavailable { server, cause }
         }
         CredentialsFinding::Throttled { by } => {
-            Reading::Unavailable { server: by, cause: Unavailable::Status(429) }
+            RepositoryRead::Unavailable { server: by, cause: Unavailable::Status(429) }
         }
-        _ => Reading::NotNamed,
+        _ => RepositoryRead::NotNamed,
     }
 }

@@ -1,26 +1,26 @@
 //! The validation without credentials: does the registry, or its token service, serve everybody?
 
-use super::entry::Entry;
-use super::inquiry::{Inquiry, Step, Stop, Verdict, unsupported, untrusted};
+use super::entry::TokenAdmission;
+use super::inquiry::{Exchange, ExchangeFindings, ExchangeStep, ExchangeStop, unsupported, untrusted};
 use super::issue::Issue;
-use super::opening::Opening;
+use super::opening::Ping;
 use super::question::{Bearer, Pass};
-use super::reading::Reading;
+use super::reading::RepositoryRead;
 use crate::findings::{CredentialsFinding, Distrust};
 use crate::realm::{Distrusted, TokenService};
 
-impl Inquiry<'_> {
+impl Exchange<'_> {
     /// Validates a registry that no credentials were given for.
-    pub(super) fn anonymous(&self, opening: &Opening<'_>) -> Step<Verdict> {
+    pub(super) fn anonymous(&self, opening: &Ping<'_>) -> ExchangeStep<ExchangeFindings> {
         if opening.forbids_everybody() {
-            return Err(Stop::credentials(CredentialsFinding::ForbiddenToAll { by: self.server() }));
+            return Err(ExchangeStop::credentials(CredentialsFinding::ForbiddenToAll { by: self.server() }));
         }
         let admitted = opening.served || self.admits_anybody(opening)?;
         let reading = self.anonymous_reading(opening)?;
         let finding = match reading {
-            Reading::Granted { .. } | Reading::Pulled => CredentialsFinding::AnonymousAccess,
+            RepositoryRead::Granted { .. } | RepositoryRead::Pulled => CredentialsFinding::AnonymousAccess,
             // The registry is open, but not the content that was named: credentials are needed for that.
-            Reading::Refused(401) => CredentialsFinding::Required,
+            RepositoryRead::Refused(401) => CredentialsFinding::Required,
             _ if admitted => CredentialsFinding::AnonymousAccess,
             _ => CredentialsFinding::Required,
         };
@@ -28,7 +28,7 @@ impl Inquiry<'_> {
     }
 
     /// Does an anonymous token open `/v2/`?
-    fn admits_anybody(&self, opening: &Opening<'_>) -> Step<bool> {
+    fn admits_anybody(&self, opening: &Ping<'_>) -> ExchangeStep<bool> {
         let Some(service) = self.token_service(opening.challenges) else {
             return if opening.is_foreign() { Err(unsupported(opening)) } else { Ok(false) };
         };
@@ -39,21 +39,21 @@ impl Inquiry<'_> {
             Err(distrusted) => return Err(untrusted(distrusted)),
         };
         match self.enter(&service, Bearer::Anonymous, opening.challenges)? {
-            Entry::Opened(_) => Ok(true),
+            TokenAdmission::Opened(_) => Ok(true),
             // The last: it wants to know for which repository, and none is named.
-            Entry::NotIssued(_)
-            | Entry::TokenRefused(_)
-            | Entry::Hindered(CredentialsFinding::Unprovable(_)) => Ok(false),
-            Entry::Hindered(finding) => Err(Stop::credentials(finding)),
+            TokenAdmission::NotIssued(_)
+            | TokenAdmission::TokenRefused(_)
+            | TokenAdmission::Hindered(CredentialsFinding::Unprovable(_)) => Ok(false),
+            TokenAdmission::Hindered(finding) => Err(ExchangeStop::credentials(finding)),
         }
     }
 
     /// Reads the named repository: with an anonymous token where the registry asks for one, else without.
-    fn anonymous_reading(&self, opening: &Opening<'_>) -> Step<Reading> {
+    fn anonymous_reading(&self, opening: &Ping<'_>) -> ExchangeStep<RepositoryRead> {
         if let Some(Ok(service)) = self.token_service(opening.challenges).filter(|_| !opening.served) {
             return self.anonymous_token_reading(&service);
         }
-        if self.reading(&Pass::Nothing)? != Reading::Refused(401) {
+        if self.reading(&Pass::Nothing)? != RepositoryRead::Refused(401) {
             return self.pulling(&Pass::Nothing);
         }
         match self.token_service(self.tags_challenges(&Pass::Nothing)?) {
@@ -62,12 +62,12 @@ impl Inquiry<'_> {
         }
     }
 
-    fn anonymous_token_reading(&self, service: &TokenService) -> Step<Reading> {
-        let Some(scope) = self.repository_scope() else { return Ok(Reading::NotNamed) };
+    fn anonymous_token_reading(&self, service: &TokenService) -> ExchangeStep<RepositoryRead> {
+        let Some(scope) = self.repository_scope() else { return Ok(RepositoryRead::NotNamed) };
         match self.issue(self.token_request(service, Bearer::Anonymous, Some(scope)))? {
             Issue::Issued(request) => self.pulling(&Pass::Issued(request)),
-            Issue::Refused(_) | Issue::BadRequest => Ok(Reading::Refused(401)),
-            Issue::Hindered(finding) => Err(Stop::credentials(finding)),
+            Issue::Refused(_) | Issue::BadRequest => Ok(RepositoryRead::Refused(401)),
+            Issue::Hindered(finding) => Err(ExchangeStop::credentials(finding)),
         }
     }
 }

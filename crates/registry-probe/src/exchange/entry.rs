@@ -1,16 +1,16 @@
 //! Opening `/v2/` with a token: which scope, and what it means when the token is refused.
 
-use super::inquiry::{Admission, Inquiry, Step};
+use super::inquiry::{Exchange, ExchangeStep, PingAdmission};
 use super::issue::Issue;
 use super::question::{Bearer, Pass, TokenRequest};
-use super::reply::Said;
+use super::reply::ReplyKind;
 use crate::challenge::Challenge;
 use crate::findings::{CredentialsFinding, Unprovable};
 use crate::realm::TokenService;
 
 /// What came of trying to open `/v2/` with a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum TokenAdmission {
     /// The token of this request opened it.
     Opened(TokenRequest),
     /// The token service refused to issue one, with this status.
@@ -21,7 +21,7 @@ pub(super) enum Entry {
     Hindered(CredentialsFinding),
 }
 
-impl Inquiry<'_> {
+impl Exchange<'_> {
     /// Asks for a token without a scope, as `docker login` does: with one, some services hand a token that
     /// opens nothing to whoever asks, a wrong password among them. If that is refused, with `fallback`, for
     /// some services want a scope.
@@ -30,7 +30,7 @@ impl Inquiry<'_> {
         service: &TokenService,
         bearer: Bearer,
         fallback: Option<&String>,
-    ) -> Step<Issue> {
+    ) -> ExchangeStep<Issue> {
         let issue = self.issue(self.token_request(service, bearer, None))?;
         match (issue, fallback) {
             (Issue::Refused(400) | Issue::BadRequest, Some(scope)) => {
@@ -47,26 +47,26 @@ impl Inquiry<'_> {
         service: &TokenService,
         bearer: Bearer,
         challenges: &[Challenge],
-    ) -> Step<Entry> {
+    ) -> ExchangeStep<TokenAdmission> {
         let fallback = self.fallback_scope(challenges);
         let fallback = fallback.as_ref();
         let first = match self.first_token(service, bearer, fallback)? {
             Issue::Issued(request) => request,
-            Issue::Refused(status) => return Ok(Entry::NotIssued(status)),
-            Issue::BadRequest => return Ok(Entry::Hindered(bad_request())),
-            Issue::Hindered(finding) => return Ok(Entry::Hindered(finding)),
+            Issue::Refused(status) => return Ok(TokenAdmission::NotIssued(status)),
+            Issue::BadRequest => return Ok(TokenAdmission::Hindered(bad_request())),
+            Issue::Hindered(finding) => return Ok(TokenAdmission::Hindered(finding)),
         };
         if let Some(scope) = asked_scope(challenges)
-            && let opened @ Entry::Opened(_) = self.enter_with_scope(service, bearer, scope, 401)?
+            && let opened @ TokenAdmission::Opened(_) = self.enter_with_scope(service, bearer, scope, 401)?
         {
             return Ok(opened);
         }
         let refused = match self.admission(&Pass::Issued(first.clone()))? {
-            Admission::Granted => return Ok(Entry::Opened(first)),
-            Admission::Refused(reply) => status_of(&reply.said),
+            PingAdmission::Granted => return Ok(TokenAdmission::Opened(first)),
+            PingAdmission::Refused(reply) => status_of(&reply.said),
         };
         let Some(scope) = fallback.filter(|_| first.scope.is_none() && refused == 401) else {
-            return Ok(Entry::TokenRefused(refused));
+            return Ok(TokenAdmission::TokenRefused(refused));
         };
         self.enter_with_scope(service, bearer, scope, refused)
     }
@@ -77,12 +77,14 @@ impl Inquiry<'_> {
         bearer: Bearer,
         scope: &str,
         refused: u16,
-    ) -> Step<Entry> {
+    ) -> ExchangeStep<TokenAdmission> {
         let request = self.token_request(service, bearer, Some(scope.to_owned()));
-        let Issue::Issued(request) = self.issue(request)? else { return Ok(Entry::TokenRefused(refused)) };
+        let Issue::Issued(request) = self.issue(request)? else {
+            return Ok(TokenAdmission::TokenRefused(refused));
+        };
         Ok(match self.admission(&Pass::Issued(request.clone()))? {
-            Admission::Granted => Entry::Opened(request),
-            Admission::Refused(reply) => Entry::TokenRefused(status_of(&reply.said)),
+            PingAdmission::Granted => TokenAdmission::Opened(request),
+            PingAdmission::Refused(reply) => TokenAdmission::TokenRefused(status_of(&reply.said)),
         })
     }
 }
@@ -98,14 +100,14 @@ pub(super) fn asked_scope(challenges: &[Challenge]) -> Option<&str> {
 }
 
 /// The status of a refusal.
-pub(super) fn status_of(said: &Said) -> u16 {
+pub(super) fn status_of(said: &ReplyKind) -> u16 {
     match said {
-        Said::Unauthorized => 401,
-        Said::Forbidden => 403,
-        Said::NotFound => 404,
-        Said::WantsTls => 400,
-        Said::Other(status) | Said::Fault(status) | Said::Redirect { status, .. } => *status,
-        Said::Throttled => 429,
-        Said::Granted(_) | Said::Page => 200,
+        ReplyKind::Unauthorized => 401,
+        ReplyKind::Forbidden => 403,
+        ReplyKind::NotFound => 404,
+        ReplyKind::WantsTls => 400,
+        ReplyKind::Other(status) | ReplyKind::Fault(status) | ReplyKind::Redirect { status, .. } => *status,
+        ReplyKind::Throttled => 429,
+        ReplyKind::Granted(_) | ReplyKind::Page => 200,
     }
 }

@@ -8,11 +8,11 @@
 
 use secrecy::ExposeSecret;
 
-use super::inquiry::{Inquiry, Step, Stop};
+use super::inquiry::{Exchange, ExchangeStep, ExchangeStop};
 use super::issue::Issue;
-use super::opening::Opening;
+use super::opening::Ping;
 use super::question::{Bearer, Pass, TokenRequest};
-use super::reading::Reading;
+use super::reading::RepositoryRead;
 use crate::credentials::Credentials;
 use crate::findings::{CredentialsFinding, Evidence, Unavailable, Unprovable};
 use crate::realm::TokenService;
@@ -27,13 +27,17 @@ pub(super) enum Anonymous {
     Nothing,
 }
 
-impl Inquiry<'_> {
+impl Exchange<'_> {
     /// Asks for an anonymous token. Ends the validation where the service can't say now: nothing would be
     /// proven.
-    pub(super) fn anonymous_token(&self, service: &TokenService, scope: Option<String>) -> Step<Anonymous> {
+    pub(super) fn anonymous_token(
+        &self,
+        service: &TokenService,
+        scope: Option<String>,
+    ) -> ExchangeStep<Anonymous> {
         match self.issue(self.token_request(service, Bearer::Anonymous, scope))? {
             Issue::Issued(request) => Ok(Anonymous::Token(request)),
-            Issue::Hindered(finding) if is_passing(&finding) => Err(Stop::credentials(finding)),
+            Issue::Hindered(finding) if is_passing(&finding) => Err(ExchangeStop::credentials(finding)),
             Issue::Refused(_) | Issue::BadRequest | Issue::Hindered(_) => Ok(Anonymous::Nothing),
         }
     }
@@ -80,9 +84,9 @@ impl Inquiry<'_> {
     /// scope.
     pub(super) fn weigh_token(
         &self,
-        opening: &Opening<'_>,
+        opening: &Ping<'_>,
         account: &TokenRequest,
-    ) -> Step<CredentialsFinding> {
+    ) -> ExchangeStep<CredentialsFinding> {
         if self.names_account(account) {
             return Ok(CredentialsFinding::Validated(Evidence::NamedInToken));
         }
@@ -98,9 +102,9 @@ impl Inquiry<'_> {
     /// Rule (a) at `/v2/`, which was granted to the credentials: was it refused to everybody else?
     pub(super) fn weigh_admission(
         &self,
-        opening: &Opening<'_>,
+        opening: &Ping<'_>,
         anonymous: &Anonymous,
-    ) -> Step<CredentialsFinding> {
+    ) -> ExchangeStep<CredentialsFinding> {
         if opening.served {
             return Ok(CredentialsFinding::Unprovable(Unprovable::AnonymousServed));
         }
@@ -112,18 +116,18 @@ impl Inquiry<'_> {
         Ok(CredentialsFinding::Validated(Evidence::RefusedWithout))
     }
 
-    fn opens(&self, request: &TokenRequest) -> Step<bool> {
+    fn opens(&self, request: &TokenRequest) -> ExchangeStep<bool> {
         Ok(self.admission(&Pass::Issued(request.clone()))?.is_granted())
     }
 
     /// Rule (a) at the named repository, which was granted to the credentials: is it refused to a client
     /// without a token?
-    pub(super) fn weigh_bare_reading(&self) -> Step<CredentialsFinding> {
+    pub(super) fn weigh_bare_reading(&self) -> ExchangeStep<CredentialsFinding> {
         weigh_control(&self.reading(&Pass::Nothing)?, Unprovable::AnonymousServed)
     }
 
     /// Rule (a) at the named repository: is it refused to the anonymous token?
-    pub(super) fn weigh_token_reading(&self, anonymous: &TokenRequest) -> Step<CredentialsFinding> {
+    pub(super) fn weigh_token_reading(&self, anonymous: &TokenRequest) -> ExchangeStep<CredentialsFinding> {
         let control = self.reading(&Pass::Issued(anonymous.clone()))?;
         weigh_control(&control, Unprovable::AnonymousTokenServed)
     }
@@ -131,10 +135,10 @@ impl Inquiry<'_> {
     /// Rule (a) at `/v2/` with both tokens of one scope.
     pub(super) fn weigh_pair(
         &self,
-        opening: &Opening<'_>,
+        opening: &Ping<'_>,
         account: &TokenRequest,
         anonymous: &TokenRequest,
-    ) -> Step<CredentialsFinding> {
+    ) -> ExchangeStep<CredentialsFinding> {
         let shown = !opening.served && self.opens(account)? && !self.opens(anonymous)?;
         Ok(if shown {
             CredentialsFinding::Validated(Evidence::RefusedWithout)
@@ -153,15 +157,15 @@ fn is_passing(finding: &CredentialsFinding) -> bool {
     }
 }
 
-fn weigh_control(control: &Reading, served: Unprovable) -> Step<CredentialsFinding> {
+fn weigh_control(control: &RepositoryRead, served: Unprovable) -> ExchangeStep<CredentialsFinding> {
     match control {
         control if control.is_refused() => Ok(CredentialsFinding::Validated(Evidence::RefusedWithout)),
-        Reading::Unavailable { server, cause: Unavailable::Status(429) } => {
-            Err(Stop::credentials(CredentialsFinding::Throttled { by: server.clone() }))
+        RepositoryRead::Unavailable { server, cause: Unavailable::Status(429) } => {
+            Err(ExchangeStop::credentials(CredentialsFinding::Throttled { by: server.clone() }))
         }
-        Reading::Unavailable { server, cause } => {
+        RepositoryRead::Unavailable { server, cause } => {
             let (server, cause) = (server.clone(), cause.clone());
-            Err(Stop::credentials(CredentialsFinding::TemporarilyUnavailable { server, cause }))
+            Err(ExchangeStop::credentials(CredentialsFinding::TemporarilyUnavailable { server, cause }))
         }
         _ => Ok(CredentialsFinding::Unprovable(served)),
     }

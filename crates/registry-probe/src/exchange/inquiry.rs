@@ -8,11 +8,11 @@
 use jiff::Timestamp;
 
 use super::entry::asked_scope;
-use super::opening::Opening;
+use super::opening::Ping;
 use super::question::{Bearer, Form, Pass, Question, Resource, TokenRequest};
-use super::reading::Reading;
-use super::reply::{Failure, FailureCause, Reply, Said, TokenReply};
-use super::seen::Seen;
+use super::reading::RepositoryRead;
+use super::reply::{Failure, FailureCause, Reply, ReplyKind, TokenReply};
+use super::seen::RecordedAnswers;
 use crate::challenge::Challenge;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
@@ -23,10 +23,10 @@ use crate::findings::{
 use crate::host::HostPort;
 use crate::realm::{Distrusted, TokenService, Trust};
 use crate::repository::RepositoryName;
-use crate::token::Token;
+use crate::token::IssuedToken;
 
 /// What is to be found out.
-pub(crate) struct Case<'a> {
+pub(crate) struct ExchangeCase<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) base_path: Option<&'a RepositoryName>,
     /// The repository that must be readable, by its full name.
@@ -38,7 +38,7 @@ pub(crate) struct Case<'a> {
 
 /// The findings that the exchange decides on.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Verdict {
+pub(crate) struct ExchangeFindings {
     pub(crate) endpoint: EndpointFinding,
     pub(crate) credentials: CredentialsFinding,
     pub(crate) content_path: ContentPathFinding,
@@ -46,23 +46,23 @@ pub(crate) struct Verdict {
 
 /// Why a decision ends early.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub(crate) enum ExchangeStop {
     /// This must be asked first.
     Ask(Box<Question>),
     /// All that can be said is said.
-    Decided(Box<Verdict>),
+    Decided(Box<ExchangeFindings>),
 }
 
 /// A part of a decision.
-pub(crate) type Step<T> = Result<T, Stop>;
+pub(crate) type ExchangeStep<T> = Result<T, ExchangeStop>;
 
 /// The case, and what has been seen so far.
-pub(crate) struct Inquiry<'a> {
-    pub(crate) case: &'a Case<'a>,
-    pub(crate) seen: &'a Seen,
+pub(crate) struct Exchange<'a> {
+    pub(crate) case: &'a ExchangeCase<'a>,
+    pub(crate) seen: &'a RecordedAnswers,
 }
 
-impl Verdict {
+impl ExchangeFindings {
     /// Nothing beyond the endpoint was reached.
     pub(super) fn of_endpoint(endpoint: EndpointFinding) -> Self {
         let (credentials, content_path) =
@@ -76,102 +76,104 @@ impl Verdict {
     }
 }
 
-impl Stop {
+impl ExchangeStop {
     pub(super) fn endpoint(finding: EndpointFinding) -> Self {
-        Self::Decided(Box::new(Verdict::of_endpoint(finding)))
+        Self::Decided(Box::new(ExchangeFindings::of_endpoint(finding)))
     }
 
     pub(super) fn credentials(finding: CredentialsFinding) -> Self {
-        Self::Decided(Box::new(Verdict::of_credentials(finding)))
+        Self::Decided(Box::new(ExchangeFindings::of_credentials(finding)))
     }
 }
 
-impl From<Box<Question>> for Stop {
+impl From<Box<Question>> for ExchangeStop {
     fn from(question: Box<Question>) -> Self {
         Self::Ask(question)
     }
 }
 
 /// The registry names a token service that must not have the credentials.
-pub(super) fn untrusted(Distrusted { service, cause }: Distrusted) -> Stop {
-    Stop::credentials(CredentialsFinding::UntrustedTokenService { service, cause })
+pub(super) fn untrusted(Distrusted { service, cause }: Distrusted) -> ExchangeStop {
+    ExchangeStop::credentials(CredentialsFinding::UntrustedTokenService { service, cause })
 }
 
 /// The registry asks by no scheme that can be answered.
-pub(super) fn unsupported(opening: &Opening<'_>) -> Stop {
-    Stop::credentials(CredentialsFinding::UnsupportedScheme { schemes: opening.schemes() })
+pub(super) fn unsupported(opening: &Ping<'_>) -> ExchangeStop {
+    ExchangeStop::credentials(CredentialsFinding::UnsupportedScheme { schemes: opening.schemes() })
 }
 
 /// How `/v2/` was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission<'a> {
+pub(super) enum PingAdmission<'a> {
     /// The request was granted.
     Granted,
     /// The request was refused.
     Refused(&'a Reply),
 }
 
-impl Admission<'_> {
+impl PingAdmission<'_> {
     pub(super) fn is_granted(self) -> bool {
         self == Self::Granted
     }
 }
 
-impl<'a> Inquiry<'a> {
+impl<'a> Exchange<'a> {
     pub(super) fn server(&self) -> HostPort {
         self.case.endpoint.server().clone()
     }
 
     /// The registry's answer to `GET /v2/`.
-    pub(super) fn api(&self, pass: &Pass) -> Step<Result<&'a Reply, &'a Failure>> {
+    pub(super) fn api(&self, pass: &Pass) -> ExchangeStep<Result<&'a Reply, &'a Failure>> {
         Ok(self.seen.registry(Resource::Api, pass)?)
     }
 
     /// The registry's answer to the list of tags.
-    pub(super) fn tags(&self, pass: &Pass) -> Step<Result<&'a Reply, &'a Failure>> {
+    pub(super) fn tags(&self, pass: &Pass) -> ExchangeStep<Result<&'a Reply, &'a Failure>> {
         Ok(self.seen.registry(Resource::Tags, pass)?)
     }
 
     /// The registry's answer to `HEAD` of the manifest `latest`.
-    pub(super) fn manifest(&self, pass: &Pass) -> Step<Result<&'a Reply, &'a Failure>> {
+    pub(super) fn manifest(&self, pass: &Pass) -> ExchangeStep<Result<&'a Reply, &'a Failure>> {
         Ok(self.seen.registry(Resource::Manifest, pass)?)
     }
 
     /// What the registry asked for when the list of tags was asked for.
-    pub(super) fn tags_challenges(&self, pass: &Pass) -> Step<&'a [Challenge]> {
+    pub(super) fn tags_challenges(&self, pass: &Pass) -> ExchangeStep<&'a [Challenge]> {
         Ok(self.tags(pass)?.map_or(&[], |reply| &reply.challenges))
     }
 
     /// The token service's answer.
-    pub(super) fn token(&self, request: &TokenRequest) -> Step<Result<&'a TokenReply, &'a Failure>> {
+    pub(super) fn token(&self, request: &TokenRequest) -> ExchangeStep<Result<&'a TokenReply, &'a Failure>> {
         Ok(self.seen.token(request)?)
     }
 
     /// The token that a request got.
-    pub(super) fn issued(&self, request: &TokenRequest) -> Option<&'a Token> {
+    pub(super) fn issued(&self, request: &TokenRequest) -> Option<&'a IssuedToken> {
         self.seen.issued(request)
     }
 
     /// Does `/v2/` open to `pass`? Ends the validation where the registry can't say now.
-    pub(super) fn admission(&self, pass: &Pass) -> Step<Admission<'a>> {
+    pub(super) fn admission(&self, pass: &Pass) -> ExchangeStep<PingAdmission<'a>> {
         let server = self.server();
-        let reply = self.api(pass)?.map_err(|failure| Stop::credentials(self.hindrance(failure)))?;
+        let reply = self.api(pass)?.map_err(|failure| ExchangeStop::credentials(self.hindrance(failure)))?;
         match &reply.said {
-            Said::Granted(_) => Ok(Admission::Granted),
-            Said::Page if self.is_known_by_repository()? => Ok(Admission::Granted),
-            Said::Page => {
+            ReplyKind::Granted(_) => Ok(PingAdmission::Granted),
+            ReplyKind::Page if self.is_known_by_repository()? => Ok(PingAdmission::Granted),
+            ReplyKind::Page => {
                 let cause = NotARegistry::NoSign;
-                Err(Stop::endpoint(EndpointFinding::NotARegistry { server, cause }))
+                Err(ExchangeStop::endpoint(EndpointFinding::NotARegistry { server, cause }))
             }
-            Said::Redirect { to, .. } => {
-                Err(Stop::endpoint(EndpointFinding::RedirectRefused { server, to: to.clone() }))
+            ReplyKind::Redirect { to, .. } => {
+                Err(ExchangeStop::endpoint(EndpointFinding::RedirectRefused { server, to: to.clone() }))
             }
-            Said::Throttled => Err(Stop::credentials(CredentialsFinding::Throttled { by: server })),
-            Said::Fault(status) => {
+            ReplyKind::Throttled => {
+                Err(ExchangeStop::credentials(CredentialsFinding::Throttled { by: server }))
+            }
+            ReplyKind::Fault(status) => {
                 let cause = Unavailable::Status(*status);
-                Err(Stop::credentials(CredentialsFinding::TemporarilyUnavailable { server, cause }))
+                Err(ExchangeStop::credentials(CredentialsFinding::TemporarilyUnavailable { server, cause }))
             }
-            _ => Ok(Admission::Refused(reply)),
+            _ => Ok(PingAdmission::Refused(reply)),
         }
     }
 
@@ -222,7 +224,11 @@ impl<'a> Inquiry<'a> {
     }
 
     /// The verdict on a registry that is reached.
-    pub(super) fn verdict(&self, credentials: CredentialsFinding, reading: &Reading) -> Verdict {
+    pub(super) fn verdict(
+        &self,
+        credentials: CredentialsFinding,
+        reading: &RepositoryRead,
+    ) -> ExchangeFindings {
         let content_path = match (&credentials, &self.case.repository) {
             (
                 CredentialsFinding::Validated(_)
@@ -238,7 +244,7 @@ impl<'a> Inquiry<'a> {
             (CredentialsFinding::Required, Some(repository)) => reading.finding(Some(repository)),
             _ => ContentPathFinding::NotAttempted,
         };
-        Verdict { content_path, ..Verdict::of_credentials(credentials) }
+        ExchangeFindings { content_path, ..ExchangeFindings::of_credentials(credentials) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Getting a token from a token service, with the detours that services want.
 
-use super::inquiry::{Inquiry, Step};
+use super::inquiry::{Exchange, ExchangeStep};
 use super::question::{Bearer, Form, TokenRequest};
 use super::reply::TokenReply;
 use crate::findings::{CredentialsFinding, Distrust, Unavailable};
@@ -19,9 +19,9 @@ pub(super) enum Issue {
     Hindered(CredentialsFinding),
 }
 
-impl Inquiry<'_> {
+impl Exchange<'_> {
     /// Asks for a token.
-    pub(super) fn issue(&self, request: TokenRequest) -> Step<Issue> {
+    pub(super) fn issue(&self, request: TokenRequest) -> ExchangeStep<Issue> {
         match self.token(&request)? {
             Ok(TokenReply::Issued(_)) => Ok(Issue::Issued(request)),
             Ok(TokenReply::Refused { status, .. }) => Ok(Issue::Refused(*status)),
@@ -42,7 +42,7 @@ impl Inquiry<'_> {
     }
 
     /// Some services take tokens' requests by GET only, some by POST only.
-    fn issue_by_other_form(&self, request: &TokenRequest, status: u16) -> Step<Issue> {
+    fn issue_by_other_form(&self, request: &TokenRequest, status: u16) -> ExchangeStep<Issue> {
         let first = self.token_request(&request.service, request.bearer, None).form;
         let other = if first == Form::Get { Form::Post } else { Form::Get };
         if request.bearer == Bearer::Account && request.form == first {

@@ -22,17 +22,17 @@ mod tag_list;
 #[cfg(test)]
 mod tests;
 
-use inquiry::{Inquiry, Step, Stop};
+use inquiry::{Exchange, ExchangeStep, ExchangeStop};
 use question::{Question, Resource};
 use reply::{Reply, TokenReply};
 
 use crate::findings::ConnectionFailure;
 use crate::host::{Host, HostPort};
 
-pub(crate) use inquiry::{Case, Verdict};
+pub(crate) use inquiry::{ExchangeCase, ExchangeFindings};
 pub(crate) use reply::{Failure, FailureCause, Response};
 pub(crate) use request::Request;
-pub(crate) use seen::Seen;
+pub(crate) use seen::RecordedAnswers;
 
 /// What comes next in a validation.
 #[derive(Debug)]
@@ -40,19 +40,19 @@ pub(crate) enum Next {
     /// Ask this.
     Ask(Box<Question>),
     /// All is said.
-    Done(Box<Verdict>),
+    Done(Box<ExchangeFindings>),
 }
 
 /// Decides, from what has been seen so far.
-pub(crate) fn next(case: &Case<'_>, seen: &Seen) -> Next {
-    match decide(&Inquiry { case, seen }) {
+pub(crate) fn next(case: &ExchangeCase<'_>, seen: &RecordedAnswers) -> Next {
+    match decide(&Exchange { case, seen }) {
         Ok(verdict) => Next::Done(Box::new(verdict)),
-        Err(Stop::Decided(verdict)) => Next::Done(verdict),
-        Err(Stop::Ask(question)) => Next::Ask(question),
+        Err(ExchangeStop::Decided(verdict)) => Next::Done(verdict),
+        Err(ExchangeStop::Ask(question)) => Next::Ask(question),
     }
 }
 
-fn decide(inquiry: &Inquiry<'_>) -> Step<Verdict> {
+fn decide(inquiry: &Exchange<'_>) -> ExchangeStep<ExchangeFindings> {
     let opening = inquiry.opening()?;
     match inquiry.case.credentials {
         Some(credentials) => inquiry.account(&opening, credentials),
@@ -60,7 +60,7 @@ fn decide(inquiry: &Inquiry<'_>) -> Step<Verdict> {
     }
 }
 
-impl Seen {
+impl RecordedAnswers {
     /// Notes what came back for a question.
     pub(crate) fn note(&mut self, question: Question, outcome: Result<&Response, Failure>) {
         match question {

@@ -1,16 +1,16 @@
 //! The first answer: does a registry speak, and what does it ask for?
 
 use super::entry::status_of;
-use super::inquiry::{Inquiry, Step, Stop};
+use super::inquiry::{Exchange, ExchangeStep, ExchangeStop};
 use super::question::Pass;
-use super::reply::{Failure, FailureCause, Reply, Said};
+use super::reply::{Failure, FailureCause, Reply, ReplyKind};
 use crate::challenge::Challenge;
 use crate::findings::{EndpointFinding, NotARegistry};
 use crate::host::HostPort;
 
 /// How a registry greets an anonymous client.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Opening<'a> {
+pub(super) struct Ping<'a> {
     /// It serves anonymous clients without a token.
     pub(super) served: bool,
     /// What it asks for; some ask even where they serve.
@@ -19,7 +19,7 @@ pub(super) struct Opening<'a> {
     pub(super) forbidden: bool,
 }
 
-impl Opening<'_> {
+impl Ping<'_> {
     /// Is there a challenge of that scheme?
     pub(super) fn asks_for(&self, scheme: &str) -> bool {
         self.challenges.iter().any(|challenge| challenge.is(scheme))
@@ -48,49 +48,50 @@ impl Opening<'_> {
     }
 }
 
-impl<'a> Inquiry<'a> {
+impl<'a> Exchange<'a> {
     /// Pings the registry. Ends the validation where none answers.
-    pub(super) fn opening(&self) -> Step<Opening<'a>> {
+    pub(super) fn opening(&self) -> ExchangeStep<Ping<'a>> {
         let server = self.server();
         let reply = match self.api(&Pass::Nothing)? {
             Ok(reply) => reply,
-            Err(failure) => return Err(Stop::endpoint(unreached(failure))),
+            Err(failure) => return Err(ExchangeStop::endpoint(unreached(failure))),
         };
         let challenges = reply.challenges.as_slice();
         let finding = match opening_of(reply, server) {
             Ok(served) => {
-                return Ok(Opening { served, challenges, forbidden: reply.said == Said::Forbidden });
+                return Ok(Ping { served, challenges, forbidden: reply.said == ReplyKind::Forbidden });
             }
             Err(finding) => finding,
         };
         match self.repository_of_unknown()? {
-            Some(tags) => Ok(Opening { served: true, challenges: &tags.challenges, forbidden: false }),
-            None => Err(Stop::endpoint(finding)),
+            Some(tags) => Ok(Ping { served: true, challenges: &tags.challenges, forbidden: false }),
+            None => Err(ExchangeStop::endpoint(finding)),
         }
     }
 
     /// Where `/v2/` leaves it open and a repository is named, that repository's answer decides: a list of tags, or an error
     /// as registries give it. Asked without credentials. None where `/v2/` is a registry's, or the repository isn't.
-    fn repository_of_unknown(&self) -> Step<Option<&'a Reply>> {
+    fn repository_of_unknown(&self) -> ExchangeStep<Option<&'a Reply>> {
         let Ok(ping) = self.api(&Pass::Nothing)? else { return Ok(None) };
         let is_unknown = matches!(opening_of(ping, self.server()), Err(EndpointFinding::NotARegistry { .. }));
-        if !is_unknown || ping.said == Said::WantsTls || self.case.repository.is_none() {
+        if !is_unknown || ping.said == ReplyKind::WantsTls || self.case.repository.is_none() {
             return Ok(None);
         }
         let is_of_registry = |tags: &&Reply| {
-            let is_error = matches!(tags.said, Said::NotFound | Said::Unauthorized | Said::Forbidden);
+            let is_error =
+                matches!(tags.said, ReplyKind::NotFound | ReplyKind::Unauthorized | ReplyKind::Forbidden);
             tags.is_tag_list() || (tags.speaks_oci && is_error)
         };
         Ok(self.tags(&Pass::Nothing)?.ok().filter(is_of_registry))
     }
 
     /// Whether the registry is known by its repository alone: what it says at `/v2/` is then nothing to go by.
-    pub(super) fn is_known_by_repository(&self) -> Step<bool> {
+    pub(super) fn is_known_by_repository(&self) -> ExchangeStep<bool> {
         Ok(self.repository_of_unknown()?.is_some())
     }
 
     /// Whether `/v2/` has this status for everybody, and so for whoever signs in, though its repository is a registry's.
-    pub(super) fn is_said_to_everybody(&self, status: u16) -> Step<bool> {
+    pub(super) fn is_said_to_everybody(&self, status: u16) -> ExchangeStep<bool> {
         let ping = self.api(&Pass::Nothing)?;
         Ok(self.is_known_by_repository()? && ping.is_ok_and(|ping| status_of(&ping.said) == status))
     }
@@ -100,17 +101,17 @@ impl<'a> Inquiry<'a> {
 fn opening_of(reply: &Reply, server: HostPort) -> Result<bool, EndpointFinding> {
     let not_a_registry = |server, cause| Err(EndpointFinding::NotARegistry { server, cause });
     match &reply.said {
-        Said::Granted(_) if reply.has_sign => Ok(true),
-        Said::Unauthorized | Said::Forbidden if reply.has_sign => Ok(false),
-        Said::Throttled => Err(EndpointFinding::Throttled { server }),
-        Said::Fault(status) => Err(EndpointFinding::ServerError { server, status: *status }),
-        Said::Redirect { to, .. } => Err(EndpointFinding::RedirectRefused { server, to: to.clone() }),
-        Said::Granted(_) | Said::Page => not_a_registry(server, NotARegistry::NoSign),
-        Said::WantsTls => not_a_registry(server, NotARegistry::WantsTls),
-        Said::Unauthorized => not_a_registry(server, NotARegistry::Status(401)),
-        Said::Forbidden => not_a_registry(server, NotARegistry::Status(403)),
-        Said::NotFound => not_a_registry(server, NotARegistry::Status(404)),
-        Said::Other(status) => not_a_registry(server, NotARegistry::Status(*status)),
+        ReplyKind::Granted(_) if reply.has_sign => Ok(true),
+        ReplyKind::Unauthorized | ReplyKind::Forbidden if reply.has_sign => Ok(false),
+        ReplyKind::Throttled => Err(EndpointFinding::Throttled { server }),
+        ReplyKind::Fault(status) => Err(EndpointFinding::ServerError { server, status: *status }),
+        ReplyKind::Redirect { to, .. } => Err(EndpointFinding::RedirectRefused { server, to: to.clone() }),
+        ReplyKind::Granted(_) | ReplyKind::Page => not_a_registry(server, NotARegistry::NoSign),
+        ReplyKind::WantsTls => not_a_registry(server, NotARegistry::WantsTls),
+        ReplyKind::Unauthorized => not_a_registry(server, NotARegistry::Status(401)),
+        ReplyKind::Forbidden => not_a_registry(server, NotARegistry::Status(403)),
+        ReplyKind::NotFound => not_a_registry(server, NotARegistry::Status(404)),
+        ReplyKind::Other(status) => not_a_registry(server, NotARegistry::Status(*status)),
     }
 }
 

@@ -1,15 +1,15 @@
 //! The named repository: was it read, and what does that say of the content path?
 
-use super::inquiry::{Inquiry, Step, unavailable};
+use super::inquiry::{Exchange, ExchangeStep, unavailable};
 use super::question::Pass;
-use super::reply::{Failure, Reply, Said};
+use super::reply::{Failure, Reply, ReplyKind};
 use crate::findings::{ConnectionFailure, ContentPathFinding, Inconclusive, Unavailable};
 use crate::host::HostPort;
 use crate::repository::RepositoryName;
 
 /// How the named repository was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum RepositoryRead {
     /// No repository is named.
     NotNamed,
     /// Its tags were listed; whether there were any.
@@ -28,7 +28,7 @@ pub(super) enum Reading {
     Unavailable { server: HostPort, cause: Unavailable },
 }
 
-impl Reading {
+impl RepositoryRead {
     pub(super) fn is_granted(&self) -> bool {
         matches!(self, Self::Granted { .. })
     }
@@ -64,11 +64,11 @@ impl Reading {
     }
 }
 
-impl Inquiry<'_> {
+impl Exchange<'_> {
     /// Whether the named repository can be pulled from with `pass`. A refused or unknown list of tags alone does not say so:
     /// accounts that may pull only, proxies and pull-through caches before the first pull have none. One `HEAD` of the manifest
     /// `latest` settles it for the usual case.
-    pub(super) fn pulling(&self, pass: &Pass) -> Step<Reading> {
+    pub(super) fn pulling(&self, pass: &Pass) -> ExchangeStep<RepositoryRead> {
         let listing = self.reading(pass)?;
         if !listing.is_refused() {
             return Ok(listing);
@@ -78,23 +78,25 @@ impl Inquiry<'_> {
             Err(failure) => return Ok(Self::unread(failure)),
         };
         Ok(match (&reply.said, listing) {
-            (Said::Granted(_) | Said::Page, _) if reply.is_manifest => Reading::Pulled,
-            (Said::NotFound, Reading::Refused(status)) => Reading::NotListed(status),
-            (Said::Unauthorized | Said::Forbidden | Said::NotFound, listing) => listing,
+            (ReplyKind::Granted(_) | ReplyKind::Page, _) if reply.is_manifest => RepositoryRead::Pulled,
+            (ReplyKind::NotFound, RepositoryRead::Refused(status)) => RepositoryRead::NotListed(status),
+            (ReplyKind::Unauthorized | ReplyKind::Forbidden | ReplyKind::NotFound, listing) => listing,
             _ => self.reading_of(reply),
         })
     }
 
     /// Whether the manifest is refused to `pass`. Not where there is no answer: that proves nothing.
-    pub(super) fn is_kept_from_pulling(&self, pass: &Pass) -> Step<bool> {
-        let is_refusal = |said: &Said| matches!(said, Said::Unauthorized | Said::Forbidden | Said::NotFound);
+    pub(super) fn is_kept_from_pulling(&self, pass: &Pass) -> ExchangeStep<bool> {
+        let is_refusal = |said: &ReplyKind| {
+            matches!(said, ReplyKind::Unauthorized | ReplyKind::Forbidden | ReplyKind::NotFound)
+        };
         Ok(self.manifest(pass)?.is_ok_and(|reply| is_refusal(&reply.said)))
     }
 
     /// Reads the list of tags of the named repository with `pass`.
-    pub(super) fn reading(&self, pass: &Pass) -> Step<Reading> {
+    pub(super) fn reading(&self, pass: &Pass) -> ExchangeStep<RepositoryRead> {
         if self.case.repository.is_none() {
-            return Ok(Reading::NotNamed);
+            return Ok(RepositoryRead::NotNamed);
         }
         Ok(match self.tags(pass)? {
             Ok(reply) => self.reading_of(reply),
@@ -102,25 +104,31 @@ impl Inquiry<'_> {
         })
     }
 
-    fn reading_of(&self, reply: &Reply) -> Reading {
-        let unavailable =
-            |status| Reading::Unavailable { server: self.server(), cause: Unavailable::Status(status) };
+    fn reading_of(&self, reply: &Reply) -> RepositoryRead {
+        let unavailable = |status| RepositoryRead::Unavailable {
+            server: self.server(),
+            cause: Unavailable::Status(status),
+        };
         match reply.said {
-            Said::Granted(_) if reply.is_tag_list() => Reading::Granted { tags: reply.lists_tags() },
-            Said::Granted(_) | Said::Page => Reading::Unexpected(200),
-            Said::Unauthorized => Reading::Refused(401),
-            Said::Forbidden => Reading::Refused(403),
-            Said::NotFound => Reading::Missing,
-            Said::Throttled => unavailable(429),
-            Said::Fault(status) => unavailable(status),
-            Said::Redirect { status, .. } | Said::Other(status) => Reading::Unexpected(status),
-            Said::WantsTls => Reading::Unexpected(400),
+            ReplyKind::Granted(_) if reply.is_tag_list() => {
+                RepositoryRead::Granted { tags: reply.lists_tags() }
+            }
+            ReplyKind::Granted(_) | ReplyKind::Page => RepositoryRead::Unexpected(200),
+            ReplyKind::Unauthorized => RepositoryRead::Refused(401),
+            ReplyKind::Forbidden => RepositoryRead::Refused(403),
+            ReplyKind::NotFound => RepositoryRead::Missing,
+            ReplyKind::Throttled => unavailable(429),
+            ReplyKind::Fault(status) => unavailable(status),
+            ReplyKind::Redirect { status, .. } | ReplyKind::Other(status) => {
+                RepositoryRead::Unexpected(status)
+            }
+            ReplyKind::WantsTls => RepositoryRead::Unexpected(400),
         }
     }
 
-    fn unread(failure: &Failure) -> Reading {
+    fn unread(failure: &Failure) -> RepositoryRead {
         let cause =
             unavailable(failure.cause.clone()).unwrap_or(Unavailable::Connection(ConnectionFailure::Other));
-        Reading::Unavailable { server: failure.server.clone(), cause }
+        RepositoryRead::Unavailable { server: failure.server.clone(), cause }
     }
 }

@@ -8,11 +8,11 @@ use http::header::{CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use url::Url;
 
 use super::errors::{blames_request, is_envelope, mentions_expiry};
-use super::tag_list::Content;
+use super::tag_list::GrantedList;
 use crate::challenge::Challenge;
 use crate::findings::{ConnectionFailure, DnsFailure, ProxyFailure, Stage};
 use crate::host::HostPort;
-use crate::token::{Token, object};
+use crate::token::{IssuedToken, object};
 
 /// A response as it came, its body cut at the cap.
 pub(crate) struct Response {
@@ -66,7 +66,7 @@ pub(crate) enum FailureCause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one observation of its own")]
 pub(crate) struct Reply {
-    pub(crate) said: Said,
+    pub(crate) said: ReplyKind,
     pub(crate) challenges: Vec<Challenge>,
     /// Does the response look like a registry's?
     pub(crate) has_sign: bool,
@@ -81,9 +81,9 @@ pub(crate) struct Reply {
 
 /// The gist of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum ReplyKind {
     /// 200, and no page for people.
-    Granted(Content),
+    Granted(GrantedList),
     /// 200, and a page for people.
     Page,
     /// 401.
@@ -112,7 +112,7 @@ pub(crate) enum Said {
 #[derive(Debug, Clone)]
 pub(crate) enum TokenReply {
     /// A token.
-    Issued(Token),
+    Issued(IssuedToken),
     /// 200 without a token that can be used.
     NoToken,
     /// 400, 401 or 403.
@@ -145,33 +145,33 @@ impl Reply {
 
     /// The tags were read: a 200 with anything else says nothing of the repository.
     pub(crate) fn is_tag_list(&self) -> bool {
-        matches!(self.said, Said::Granted(Content::Tags | Content::NoTags))
+        matches!(self.said, ReplyKind::Granted(GrantedList::Tags | GrantedList::NoTags))
     }
 }
 
 impl Reply {
     /// There is at least one tag in the list.
     pub(crate) fn lists_tags(&self) -> bool {
-        self.said == Said::Granted(Content::Tags)
+        self.said == ReplyKind::Granted(GrantedList::Tags)
     }
 }
 
-fn said(response: &Response) -> Said {
+fn said(response: &Response) -> ReplyKind {
     match response.status {
         // 203: as a proxy changed it (RFC 9110, section 15.3.4). Any other 2xx grants no content.
-        200 | 203 => match Content::of(&response.body) {
-            Content::Other if !names_version(response) && is_page(response) => Said::Page,
-            content => Said::Granted(content),
+        200 | 203 => match GrantedList::of(&response.body) {
+            GrantedList::Other if !names_version(response) && is_page(response) => ReplyKind::Page,
+            content => ReplyKind::Granted(content),
         },
-        status @ 300..=399 => Said::Redirect { status, to: location(response).as_ref().map(origin_of) },
-        400 if wants_tls(response) => Said::WantsTls,
-        401 => Said::Unauthorized,
-        403 => Said::Forbidden,
-        404 => Said::NotFound,
-        429 => Said::Throttled,
+        status @ 300..=399 => ReplyKind::Redirect { status, to: location(response).as_ref().map(origin_of) },
+        400 if wants_tls(response) => ReplyKind::WantsTls,
+        401 => ReplyKind::Unauthorized,
+        403 => ReplyKind::Forbidden,
+        404 => ReplyKind::NotFound,
+        429 => ReplyKind::Throttled,
         // 408 and 425: the same request may succeed later (RFC 9110, section 15.5.9; RFC 8470, section 5.2).
-        status @ (408 | 425 | 500..=599) => Said::Fault(status),
-        status => Said::Other(status),
+        status @ (408 | 425 | 500..=599) => ReplyKind::Fault(status),
+        status => ReplyKind::Other(status),
     }
 }
 
@@ -229,7 +229,7 @@ fn origin_of(url: &Url) -> String {
 impl TokenReply {
     pub(crate) fn of(response: &Response) -> Self {
         match response.status {
-            200..=299 => Token::of_response(&response.body).map_or(Self::NoToken, Self::Issued),
+            200..=299 => IssuedToken::of_response(&response.body).map_or(Self::NoToken, Self::Issued),
             300..=399 => Self::Redirect(location(response)),
             400 if blames_request(&response.body) => Self::BadRequest,
             status @ (400 | 401 | 403) => {
@@ -255,8 +255,10 @@ mod tests {
             url: Url::parse("https://registry.example.com/token?account=HUSH-alice").unwrap(),
             ..response(200, &[("set-cookie", "HUSH")], br#"{"token":"HUSH"}"#)
         };
-        let text =
-            format!("{response:?} {:?}", TokenReply::Issued(Token::of_response(&response.body).unwrap()));
+        let text = format!(
+            "{response:?} {:?}",
+            TokenReply::Issued(IssuedToken::of_response(&response.body).unwrap())
+        );
         let body = format!("{:?}", response.body);
         assert!(!text.contains("HUSH") && !text.contains(&body) && text.contains("/token"), "{text}");
     }
@@ -300,11 +302,11 @@ mod tests {
     #[test]
     fn a_list_of_tags_is_one_even_if_it_is_cut() {
         let content = |body: &str| match reply(200, body).said {
-            Said::Granted(content) => content,
+            ReplyKind::Granted(content) => content,
             other => panic!("{other:?}"),
         };
         let long = format!(r#"{{"name":"a","tags":["0"{}"#, ",\"1.2.3\"".repeat(20_000));
-        assert_eq!(content(&long), Content::Tags);
+        assert_eq!(content(&long), GrantedList::Tags);
         for body in [
             r#"{"name":"a","tags":["1"]}"#,
             r#"{"tags":["1"]}"#,
@@ -313,10 +315,10 @@ mod tests {
             r#"{"name":"a","tags":["0"],"tags":["1"]}"#,
             r#"{"x":1,"name":"a","tags":["1","2"#,
         ] {
-            assert_eq!(content(body), Content::Tags, "{body}");
+            assert_eq!(content(body), GrantedList::Tags, "{body}");
         }
         for body in [r#"{"name":"a","tags":[]}"#, r#"{"name":"a","tags":null}"#, r#"{"name":"a"}"#] {
-            assert_eq!(content(body), Content::NoTags, "{body}");
+            assert_eq!(content(body), GrantedList::NoTags, "{body}");
         }
         for body in [
             "",
@@ -328,7 +330,7 @@ mod tests {
             r#"{"name":"a","tags":{"1":"2"}}"#,
             r#"{"name":"a","tags":"1"}"#,
         ] {
-            assert_eq!(content(body), Content::Other, "{body}");
+            assert_eq!(content(body), GrantedList::Other, "{body}");
         }
     }
 
@@ -344,7 +346,7 @@ mod tests {
     #[test]
     fn redirects_are_named_by_where_they_lead() {
         let to = |location: &str| match Reply::of(&response(302, &[("location", location)], b"")).said {
-            Said::Redirect { to, .. } => to,
+            ReplyKind::Redirect { to, .. } => to,
             other => panic!("{other:?}"),
         };
         assert_eq!(to("http://a.example.net:5000/x?token=y").as_deref(), Some("http://a.example.net:5000"));

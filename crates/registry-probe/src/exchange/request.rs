@@ -14,9 +14,9 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::inquiry::Case;
+use super::inquiry::ExchangeCase;
 use super::question::{Bearer, Form, Pass, Question, Resource, TokenRequest};
-use super::seen::Seen;
+use super::seen::RecordedAnswers;
 use crate::credentials::Credentials;
 
 /// A request, ready to be sent. `Debug` hides what is secret.
@@ -62,14 +62,14 @@ const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 
 impl Request {
     /// The request that a question stands for.
-    pub(crate) fn of(question: &Question, case: &Case<'_>, seen: &Seen) -> Self {
+    pub(crate) fn of(question: &Question, case: &ExchangeCase<'_>, seen: &RecordedAnswers) -> Self {
         match question {
             Question::Registry(resource, pass) => Self::to_registry(*resource, pass, case, seen),
             Question::Token(request) => Self::to_token_service(request, case.credentials),
         }
     }
 
-    fn to_registry(resource: Resource, pass: &Pass, case: &Case<'_>, seen: &Seen) -> Self {
+    fn to_registry(resource: Resource, pass: &Pass, case: &ExchangeCase<'_>, seen: &RecordedAnswers) -> Self {
         let authorization = match (pass, case.credentials) {
             (Pass::Basic, Some(Credentials::Basic { username, password })) => basic(username, password),
             (Pass::RegistryToken, Some(Credentials::RegistryToken(token))) => bearer(token),
@@ -125,7 +125,7 @@ impl Request {
     }
 }
 
-fn url_of(resource: Resource, case: &Case<'_>) -> Url {
+fn url_of(resource: Resource, case: &ExchangeCase<'_>) -> Url {
     let mut url = case.endpoint.api().clone();
     let Some(repository) = &case.repository else { return url };
     match resource {

@@ -2,19 +2,19 @@
 
 use super::question::{Bearer, Pass, Question, Resource, TokenRequest};
 use super::reply::{Failure, Reply, TokenReply};
-use crate::token::Token;
+use crate::token::IssuedToken;
 
 /// Either what was to be known, or the question to ask before one can go on.
 pub(crate) type Ask<T> = Result<T, Box<Question>>;
 
 /// Answers, by question.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct RecordedAnswers {
     registry: Vec<((Resource, Pass), Result<Reply, Failure>)>,
     tokens: Vec<(TokenRequest, Result<TokenReply, Failure>)>,
 }
 
-impl Seen {
+impl RecordedAnswers {
     /// The registry's answer, or the question to it.
     pub(crate) fn registry(&self, resource: Resource, pass: &Pass) -> Ask<Result<&Reply, &Failure>> {
         let found = self.registry.iter().find(|((of, with), _)| *of == resource && with == pass);
@@ -30,7 +30,7 @@ impl Seen {
     }
 
     /// The token that was issued for a request.
-    pub(crate) fn issued(&self, request: &TokenRequest) -> Option<&Token> {
+    pub(crate) fn issued(&self, request: &TokenRequest) -> Option<&IssuedToken> {
         match self.tokens.iter().find(|(asked, _)| asked == request)? {
             (_, Ok(TokenReply::Issued(token))) => Some(token),
             _ => None,

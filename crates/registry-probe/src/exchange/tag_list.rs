@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 
 /// What was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Content {
+pub(crate) enum GrantedList {
     /// A list of tags with at least one.
     Tags,
     /// A list of tags with none.
@@ -16,7 +16,7 @@ pub(crate) enum Content {
     Other,
 }
 
-impl Content {
+impl GrantedList {
     /// Reads a body, whole or cut at the cap: some registries know no `n=`, and Google's list every manifest before the tags.
     pub(super) fn of(body: &[u8]) -> Self {
         // Go replaces what is not UTF-8.

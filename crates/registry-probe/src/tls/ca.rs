@@ -30,12 +30,12 @@ pub(super) struct Authority {
     pub(super) subject: String,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
-    limits: Limits,
+    limits: AuthorityLimits,
 }
 
 /// What a trusted certificate says of the chains that it begins. WebPKI takes anchors as they are; Go's and OpenSSL's clients hold
 /// them to what they say.
-struct Limits {
+struct AuthorityLimits {
     /// Why no client lets it begin one.
     fault: Option<Unusable>,
     /// How many authorities there may be below it.
@@ -133,7 +133,7 @@ impl Authority {
             Ok(anchor) => anchor.to_owned(),
             Err(_) => anchor_of(&parsed).ok_or(broken)?,
         };
-        let limits = Limits::of(&parsed);
+        let limits = AuthorityLimits::of(&parsed);
         Ok(Self { der, anchor, subject, not_before, not_after, limits })
     }
 
@@ -148,7 +148,7 @@ impl Authority {
     }
 }
 
-impl Limits {
+impl AuthorityLimits {
     fn of(parsed: &X509Certificate<'_>) -> Self {
         let critical = || critical_extension_unknown_to_clients(parsed).map(Unusable::CriticalExtension);
         let constraint = || (!signs(parsed) || !serves(parsed)).then_some(Unusable::Constraints);

@@ -15,7 +15,7 @@ use super::pem::certificates_in;
 
 /// A certificate chain and its key. Cheap to clone; never shown.
 #[derive(Clone)]
-pub struct ClientCertificate {
+pub struct ClientIdentity {
     key: Arc<CertifiedKey>,
     not_after: Timestamp,
 }
@@ -45,7 +45,7 @@ pub enum ClientCertificateError {
 
 const LARGEST_PART: usize = 1024 * 1024;
 
-impl ClientCertificate {
+impl ClientIdentity {
     /// Reads a Secret of type `kubernetes.io/tls`: `tls.crt` and `tls.key`.
     pub fn parse(certificate: &[u8], key: &[u8]) -> Result<Self, ClientCertificateError> {
         if certificate.len() > LARGEST_PART || key.len() > LARGEST_PART {
@@ -98,7 +98,7 @@ fn parse_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, ClientCertificateErr
     })
 }
 
-impl fmt::Debug for ClientCertificate {
+impl fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientCertificate([REDACTED])")
     }

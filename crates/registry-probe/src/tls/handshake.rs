@@ -16,9 +16,9 @@ use tokio_rustls::client::TlsStream;
 use super::alert::{ClientRequest, broken_off, defect_of, rustls_error_in};
 use super::ca::CaBundle;
 use super::certificate::{PresentedCertificate, TlsVersion};
-use super::client_certificate::ClientCertificate;
+use super::client_certificate::ClientIdentity;
 use super::defect::{ClientCertificateFault, HandshakeFault, TlsDefect};
-use super::verifier::{Record, Witness};
+use super::verifier::{HandshakeRecord, RecordingVerifier};
 use crate::host::Host;
 
 /// What is the same for every validation: built once, for it is large.
@@ -51,7 +51,7 @@ pub(crate) struct TlsPolicy {
     pub(crate) extra: Option<CaBundle>,
     pub(crate) ca: Option<CaBundle>,
     pub(crate) skip_verify: bool,
-    pub(crate) client_certificate: Option<ClientCertificate>,
+    pub(crate) client_certificate: Option<ClientIdentity>,
     pub(crate) now: Timestamp,
 }
 
@@ -80,7 +80,7 @@ impl TlsPolicy {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let own = self.client_certificate.as_ref().filter(|_| trusted);
-        let witness = Arc::new(Witness::new(self.clone(), own.map(ClientCertificate::key)));
+        let witness = Arc::new(RecordingVerifier::new(self.clone(), own.map(ClientIdentity::key)));
         let stream = match (self.config(&witness), server_name(host)) {
             (Ok(config), Some(name)) => TlsConnector::from(Arc::new(config)).connect(name, io).await,
             _ => Err(io::Error::other("no TLS configuration")),
@@ -93,7 +93,7 @@ impl TlsPolicy {
         Handshake { stream, certificate_defects: record.defects, presented, client }
     }
 
-    fn config(&self, witness: &Arc<Witness>) -> Result<ClientConfig, rustls::Error> {
+    fn config(&self, witness: &Arc<RecordingVerifier>) -> Result<ClientConfig, rustls::Error> {
         let mut config = ClientConfig::builder_with_provider(self.roots.provider.clone())
             .with_safe_default_protocol_versions()?
             .dangerous()
@@ -105,7 +105,7 @@ impl TlsPolicy {
         Ok(config)
     }
 
-    fn client_request(&self, record: &Record, own: Option<&ClientCertificate>) -> ClientRequest {
+    fn client_request(&self, record: &HandshakeRecord, own: Option<&ClientIdentity>) -> ClientRequest {
         if !record.asked_for_client_certificate {
             return ClientRequest::NotAsked;
         }

@@ -25,7 +25,7 @@ use super::handshake::server_name;
 use crate::host::Host;
 
 /// What a certificate is judged by.
-pub(super) struct Judge<'a> {
+pub(super) struct ChainVerifier<'a> {
     pub(super) public: &'a [TrustAnchor<'static>],
     pub(super) own: &'a [&'a Authority],
     pub(super) algorithms: &'a [&'a dyn SignatureVerificationAlgorithm],
@@ -33,7 +33,7 @@ pub(super) struct Judge<'a> {
 }
 
 /// The certificates that a server shows, and the name that it was asked by.
-pub(super) struct Shown<'a> {
+pub(super) struct PeerChain<'a> {
     pub(super) leaf: &'a CertificateDer<'a>,
     pub(super) intermediates: &'a [CertificateDer<'a>],
     pub(super) server: &'a ServerName<'a>,
@@ -49,14 +49,14 @@ impl CaBundle {
             return vec![TlsDefect::Unusable(Unusable::Unreadable)];
         };
         let algorithms = provider.signature_verification_algorithms.all;
-        let judge = Judge { public: &[], own: &own, algorithms, now };
-        defects(&judge, &Shown { leaf, intermediates, server: &server })
+        let judge = ChainVerifier { public: &[], own: &own, algorithms, now };
+        defects(&judge, &PeerChain { leaf, intermediates, server: &server })
     }
 }
 
 /// Everything that is wrong, the more fundamental first. Empty: the certificate may be believed.
-pub(super) fn defects(judge: &Judge<'_>, shown: &Shown<'_>) -> Vec<TlsDefect> {
-    let Some(case) = Case::open(judge, shown) else {
+pub(super) fn defects(judge: &ChainVerifier<'_>, shown: &PeerChain<'_>) -> Vec<TlsDefect> {
+    let Some(case) = JudgedCertificate::open(judge, shown) else {
         return vec![TlsDefect::Unusable(Unusable::Unreadable)];
     };
     let mut defects: Vec<_> =
@@ -69,9 +69,9 @@ pub(super) fn defects(judge: &Judge<'_>, shown: &Shown<'_>) -> Vec<TlsDefect> {
 }
 
 /// One certificate under one judge.
-struct Case<'a> {
-    judge: &'a Judge<'a>,
-    shown: &'a Shown<'a>,
+struct JudgedCertificate<'a> {
+    judge: &'a ChainVerifier<'a>,
+    shown: &'a PeerChain<'a>,
     /// As WebPKI reads it, or why it doesn't: it is stricter than Go's and OpenSSL's clients.
     leaf: Result<EndEntityCert<'a>, Error>,
     parsed: X509Certificate<'a>,
@@ -79,8 +79,8 @@ struct Case<'a> {
     not_after: Timestamp,
 }
 
-impl<'a> Case<'a> {
-    fn open(judge: &'a Judge<'a>, shown: &'a Shown<'a>) -> Option<Self> {
+impl<'a> JudgedCertificate<'a> {
+    fn open(judge: &'a ChainVerifier<'a>, shown: &'a PeerChain<'a>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(shown.leaf).ok()?;
         let validity = parsed.validity();
         let not_before = moment(validity.not_before.timestamp());
@@ -147,10 +147,10 @@ impl<'a> Case<'a> {
             let unknown = critical_extension_unknown_to_clients(&self.parsed);
             return unknown.map(|name| TlsDefect::Unusable(Unusable::CriticalExtension(name)));
         }
-        self.chain(Purpose::Any).or_else(|| self.chain(Purpose::Server))
+        self.chain(CertificatePurpose::Any).or_else(|| self.chain(CertificatePurpose::Server))
     }
 
-    fn chain(&self, purpose: Purpose) -> Option<TlsDefect> {
+    fn chain(&self, purpose: CertificatePurpose) -> Option<TlsDefect> {
         if let Err(error) = &self.leaf {
             return Some(TlsDefect::Unusable(self.unusable(error)));
         }
@@ -160,12 +160,12 @@ impl<'a> Case<'a> {
             self.judge.own.iter().copied().partition(|authority| authority.is_valid_at(self.judge.now));
         let own = match self.path_to_one_of(&current, purpose) {
             Ok(()) => return None,
-            Err(Refusal::Fault(fault)) => return Some(TlsDefect::Unusable(fault)),
-            Err(Refusal::Path(error)) => error,
+            Err(ChainRefusal::Fault(fault)) => return Some(TlsDefect::Unusable(fault)),
+            Err(ChainRefusal::Path(error)) => error,
         };
         // WebPKI takes anchors as they are, dates and all; the clients that pull from the registry do not.
         let leads_to = |authority: &&Authority| {
-            !matches!(self.path_to_one_of(&[*authority], purpose), Err(Refusal::Path(_)))
+            !matches!(self.path_to_one_of(&[*authority], purpose), Err(ChainRefusal::Path(_)))
         };
         if let Some(authority) = ended.into_iter().find(leads_to) {
             return Some(out_of_date(authority, self.judge.now));
@@ -177,7 +177,11 @@ impl<'a> Case<'a> {
         Some(self.named(if matches!(own, Error::UnknownIssuer) { &public } else { &own }))
     }
 
-    fn path_to_one_of(&self, authorities: &[&Authority], purpose: Purpose) -> Result<(), Refusal> {
+    fn path_to_one_of(
+        &self,
+        authorities: &[&Authority],
+        purpose: CertificatePurpose,
+    ) -> Result<(), ChainRefusal> {
         let anchors: Vec<_> = authorities.iter().map(|authority| authority.anchor.clone()).collect();
         let fault = RefCell::new(None);
         let is_allowed = |path: &VerifiedPath<'_>| {
@@ -190,13 +194,13 @@ impl<'a> Case<'a> {
             Err(Error::EndEntityUsedAsCa)
         };
         let found = self.path_to(&anchors, purpose, &is_allowed);
-        found.map_err(|error| fault.take().map_or(Refusal::Path(error), Refusal::Fault))
+        found.map_err(|error| fault.take().map_or(ChainRefusal::Path(error), ChainRefusal::Fault))
     }
 
     fn path_to(
         &self,
         anchors: &[TrustAnchor<'_>],
-        purpose: Purpose,
+        purpose: CertificatePurpose,
         is_allowed: &dyn Fn(&VerifiedPath<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let Self { judge, shown, .. } = self;
@@ -298,7 +302,7 @@ impl<'a> Case<'a> {
 }
 
 /// Why no chain ends at one of some authorities.
-enum Refusal {
+enum ChainRefusal {
     /// One does, and clients do not let that authority begin it.
     Fault(Unusable),
     /// None does.
@@ -307,7 +311,7 @@ enum Refusal {
 
 /// Purposes are judged apart from issuers, so that a wrong one does not hide an unknown issuer.
 #[derive(Clone, Copy)]
-enum Purpose {
+enum CertificatePurpose {
     Any,
     Server,
 }
@@ -318,7 +322,7 @@ const PURPOSES: [KeyPurposeId<'static>; 2] = [
     KeyPurposeId::new(&[0x55, 0x1d, 0x25, 0x00]),
 ];
 
-impl ExtendedKeyUsageValidator for Purpose {
+impl ExtendedKeyUsageValidator for CertificatePurpose {
     fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
         match self {
             Self::Any => Ok(()),

@@ -16,7 +16,7 @@ mod verifier;
 
 pub use ca::{CaBundle, CaError};
 pub use certificate::{PresentedCertificate, TlsVersion};
-pub use client_certificate::{ClientCertificate, ClientCertificateError};
+pub use client_certificate::{ClientCertificateError, ClientIdentity};
 pub use defect::{ClientCertificateFault, HandshakeFault, TlsDefect, Unusable};
 
 pub(crate) use alert::{ClientRequest, alert_in, broken_off, defect_of};

@@ -23,11 +23,11 @@ use super::ca::{Authority, CaBundle};
 use super::certificate::{LEAST_RSA_BITS, PresentedCertificate, rsa_bits};
 use super::defect::TlsDefect;
 use super::handshake::TlsPolicy;
-use super::judgement::{Judge, Shown, defects};
+use super::judgement::{ChainVerifier, PeerChain, defects};
 
 /// What a handshake brought to light.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Record {
+pub(super) struct HandshakeRecord {
     /// `None`: the server did not come to show one, or it can't be parsed.
     pub(super) presented: Option<PresentedCertificate>,
     /// All that is wrong with it.
@@ -37,22 +37,22 @@ pub(super) struct Record {
 }
 
 /// The verifier and the client certificate resolver of one handshake, and their record.
-pub(super) struct Witness {
+pub(super) struct RecordingVerifier {
     policy: Arc<TlsPolicy>,
     client_certificate: Option<Arc<CertifiedKey>>,
-    record: Mutex<Record>,
+    record: Mutex<HandshakeRecord>,
 }
 
-impl Witness {
+impl RecordingVerifier {
     pub(super) fn new(policy: Arc<TlsPolicy>, client_certificate: Option<Arc<CertifiedKey>>) -> Self {
         Self { policy, client_certificate, record: Mutex::default() }
     }
 
-    pub(super) fn record(&self) -> Record {
+    pub(super) fn record(&self) -> HandshakeRecord {
         self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note(&self, change: impl FnOnce(&mut Record)) {
+    fn note(&self, change: impl FnOnce(&mut HandshakeRecord)) {
         change(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -71,7 +71,7 @@ enum UnreadKey {
     Unverifiable,
 }
 
-impl Witness {
+impl RecordingVerifier {
     /// None where rustls reads the certificate itself.
     fn unread_key(&self, leaf: &CertificateDer<'_>) -> Option<UnreadKey> {
         let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
@@ -99,7 +99,7 @@ fn verify_by_raw_key(
     if is_good { Ok(HandshakeSignatureValid::assertion()) } else { Err(bad()) }
 }
 
-impl ServerCertVerifier for Witness {
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
@@ -110,13 +110,13 @@ impl ServerCertVerifier for Witness {
     ) -> Result<ServerCertVerified, Error> {
         let own: Vec<&Authority> =
             self.policy.ca.iter().chain(&self.policy.extra).flat_map(CaBundle::authorities).collect();
-        let judge = Judge {
+        let judge = ChainVerifier {
             public: &self.policy.roots.public,
             own: &own,
             algorithms: self.policy.roots.provider.signature_verification_algorithms.all,
             now: self.policy.now,
         };
-        let defects = defects(&judge, &Shown { leaf, intermediates, server });
+        let defects = defects(&judge, &PeerChain { leaf, intermediates, server });
         let refusal = defects.first().map(refusal).filter(|_| !self.policy.skip_verify);
         let presented = self.describe(leaf);
         self.note(|record| (record.presented, record.defects) = (presented, defects));
@@ -169,7 +169,7 @@ fn refusal(defect: &TlsDefect) -> CertificateError {
     }
 }
 
-impl ResolvesClientCert for Witness {
+impl ResolvesClientCert for RecordingVerifier {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.note(|record| record.asked_for_client_certificate = true);
         self.client_certificate.clone()
@@ -181,7 +181,7 @@ impl ResolvesClientCert for Witness {
     }
 }
 
-impl fmt::Debug for Witness {
+impl fmt::Debug for RecordingVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Witness")
     }

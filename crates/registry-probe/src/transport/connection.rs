@@ -20,12 +20,12 @@ use crate::findings::ConnectionFailure;
 use crate::tls::{ClientRequest, TlsDefect, alert_in, broken_off, defect_of};
 
 /// Something that bytes go through, encrypted or not.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// A stream of which only so much is read: a server may send informational answers, or what not, without end.
 struct Rationed {
-    stream: Box<dyn Stream>,
+    stream: Box<dyn ByteStream>,
     left: usize,
 }
 
@@ -113,7 +113,7 @@ pub(super) enum Broken {
 
 impl Connection {
     /// Over a stream, on which the server did or did not ask for a client certificate.
-    pub(super) async fn over(stream: Box<dyn Stream>, client: ClientRequest) -> hyper::Result<Self> {
+    pub(super) async fn over(stream: Box<dyn ByteStream>, client: ClientRequest) -> hyper::Result<Self> {
         // The buffer alone is no bound: a read may take it beyond. What RFC 9112 lets a user agent read (section 5.2: a header
         // over several lines), and Go's clients do read, is read.
         let (sender, driver) = http1::Builder::new()

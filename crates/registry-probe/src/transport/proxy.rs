@@ -13,7 +13,7 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout};
 
 use super::connect::connection_failure;
-use super::connection::Stream;
+use super::connection::ByteStream;
 use crate::findings::{ProxyFailure, ProxyFault};
 use crate::host::HostPort;
 use crate::proxy::Proxy;
@@ -95,7 +95,7 @@ impl ProxyRoute {
     }
 
     /// Asks for a tunnel to `server`; after a status of success the stream is the server's.
-    pub(super) async fn ask_for_tunnel<S: Stream>(
+    pub(super) async fn ask_for_tunnel<S: ByteStream>(
         &self,
         stream: &mut S,
         server: &HostPort,
@@ -122,7 +122,7 @@ impl ProxyRoute {
 }
 
 /// Reads up to the empty line that ends the head, and not one byte more: what follows is the server's.
-async fn read_head<S: Stream>(stream: &mut S) -> Result<Vec<u8>, ProxyFault> {
+async fn read_head<S: ByteStream>(stream: &mut S) -> Result<Vec<u8>, ProxyFault> {
     let mut head = Vec::new();
     while !(head.ends_with(b"\r\n\r\n") || head.ends_with(b"\n\n")) {
         if head.len() == LARGEST_HEAD {

@@ -17,14 +17,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::connect::connect;
-use super::connection::{Broken, Connection, Received, Stream};
+use super::connection::{Broken, ByteStream, Connection, Received};
 use super::journal::{HandshakeRecord, Journal};
 use super::proxy::ProxyRoute;
 use super::resolve::Resolver;
 use super::retry_after::retry_after;
 use crate::endpoint::Scheme;
 use crate::exchange::{Failure, FailureCause, Request, Response};
-use crate::fence::Fence;
+use crate::fence::EgressPolicy;
 use crate::findings::{ConnectionFailure, DnsFailure, ProxyFault, Stage};
 use crate::host::{Host, HostPort};
 use crate::tls::{ClientRequest, TlsDefect, TlsPolicy};
@@ -33,13 +33,13 @@ use crate::tls::{ClientRequest, TlsDefect, TlsPolicy};
 pub(crate) struct Sender<'a> {
     pub(crate) resolver: &'a Resolver,
     pub(crate) user_agent: &'a HeaderValue,
-    pub(crate) fence: &'a Fence,
+    pub(crate) fence: &'a EgressPolicy,
     pub(crate) proxy: Option<&'a ProxyRoute>,
     pub(crate) tls: Arc<TlsPolicy>,
     pub(crate) deadline: Instant,
     pub(crate) now: Timestamp,
     pub(crate) journal: Journal,
-    pub(crate) connections: Vec<Open>,
+    pub(crate) connections: Vec<OpenConnection>,
     /// What could not be ended before the deadline.
     pub(crate) ran_out: Option<FailureCause>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Sender<'a> {
 const PROXIED_LOOK_UP: Duration = Duration::from_secs(2);
 
 /// A connection, and what it may be used for again.
-pub(crate) struct Open {
+pub(crate) struct OpenConnection {
     server: HostPort,
     secure: bool,
     trusted: bool,
@@ -102,7 +102,7 @@ impl Sender<'_> {
         }
     }
 
-    async fn send_over(&mut self, open: &mut Open, request: &Request) -> Result<Received, Broken> {
+    async fn send_over(&mut self, open: &mut OpenConnection, request: &Request) -> Result<Received, Broken> {
         let route = self.proxy.filter(|_| open.forwarded);
         let message = self.message(request, route).ok_or(Broken::Other(FailureCause::NotHttp))?;
         let started = Instant::now();
@@ -115,7 +115,7 @@ impl Sender<'_> {
         outcome.unwrap_or(Err(Broken::Other(FailureCause::Timeout(Stage::Request))))
     }
 
-    fn cause(&mut self, open: &Open, broken: Broken) -> FailureCause {
+    fn cause(&mut self, open: &OpenConnection, broken: Broken) -> FailureCause {
         let cause = match broken {
             Broken::Tls(defect) => self.turned_away(&open.server, defect),
             Broken::Dropped(failure) => FailureCause::Connection(failure),
@@ -129,7 +129,7 @@ impl Sender<'_> {
 
     /// Keeps the connection for the next request, unless nginx says in its way that it misses a client
     /// certificate.
-    fn keep(&mut self, mut open: Open, received: Received) -> Result<Received, FailureCause> {
+    fn keep(&mut self, mut open: OpenConnection, received: Received) -> Result<Received, FailureCause> {
         if let ClientRequest::Asked(fault) = open.client
             && received.status == 400
             && is_about_certificates(&received.body)
@@ -181,10 +181,11 @@ impl Sender<'_> {
     }
 
     /// A connection to `server`: one that is open already, or a new one.
-    async fn open(&mut self, server: &HostPort, request: &Request) -> Result<Open, FailureCause> {
+    async fn open(&mut self, server: &HostPort, request: &Request) -> Result<OpenConnection, FailureCause> {
         let secure = request.url.scheme() == "https";
-        let fits =
-            |open: &Open| open.server == *server && open.secure == secure && open.trusted == request.trusted;
+        let fits = |open: &OpenConnection| {
+            open.server == *server && open.secure == secure && open.trusted == request.trusted
+        };
         while let Some(index) = self.connections.iter().position(fits) {
             let mut open = self.connections.swap_remove(index);
             if open.connection.is_open() {
@@ -205,7 +206,14 @@ impl Sender<'_> {
         };
         let connection = Connection::over(stream, client).await;
         let connection = connection.map_err(|_| FailureCause::Connection(ConnectionFailure::Other))?;
-        Ok(Open { server: server.clone(), secure, trusted: request.trusted, client, forwarded, connection })
+        Ok(OpenConnection {
+            server: server.clone(),
+            secure,
+            trusted: request.trusted,
+            client,
+            forwarded,
+            connection,
+        })
     }
 
     /// A connection to the first address that the fence lets pass and that answers.
@@ -213,7 +221,7 @@ impl Sender<'_> {
         &mut self,
         server: &HostPort,
         request: &Request,
-    ) -> Result<Box<dyn Stream>, FailureCause> {
+    ) -> Result<Box<dyn ByteStream>, FailureCause> {
         let addresses = self.resolve(&server.host, is_absolute(&request.url)).await?;
         let (open, fenced): (Vec<IpAddr>, Vec<IpAddr>) =
             addresses.iter().partition(|address| self.fence.allows(**address));
@@ -242,11 +250,11 @@ impl Sender<'_> {
         route: &ProxyRoute,
         server: &HostPort,
         secure: bool,
-    ) -> Result<Box<dyn Stream>, FailureCause> {
+    ) -> Result<Box<dyn ByteStream>, FailureCause> {
         let proxy = route.proxy.server();
         let addresses = self.resolve(&proxy.host, false).await.map_err(|cause| of_proxy(route, cause))?;
         let tcp = self.connect_to(&addresses, proxy.port).await.map_err(|cause| of_proxy(route, cause))?;
-        let mut stream: Box<dyn Stream> = match route.proxy.scheme() {
+        let mut stream: Box<dyn ByteStream> = match route.proxy.scheme() {
             Scheme::Http => Box::new(tcp),
             Scheme::Https => self.encrypt_to_proxy(route, tcp).await?,
         };
@@ -261,7 +269,7 @@ impl Sender<'_> {
         &mut self,
         route: &ProxyRoute,
         server: &HostPort,
-        stream: &mut Box<dyn Stream>,
+        stream: &mut Box<dyn ByteStream>,
     ) -> Result<(), FailureCause> {
         let started = Instant::now();
         let asking = route.ask_for_tunnel(stream, server, self.user_agent);
@@ -284,7 +292,7 @@ impl Sender<'_> {
         &mut self,
         route: &ProxyRoute,
         tcp: TcpStream,
-    ) -> Result<Box<dyn Stream>, FailureCause> {
+    ) -> Result<Box<dyn ByteStream>, FailureCause> {
         let failed = |fault| FailureCause::Proxy(route.failure(fault));
         let started = Instant::now();
         let policy = Arc::new(self.tls.without_target());
@@ -319,8 +327,8 @@ impl Sender<'_> {
         &mut self,
         server: &HostPort,
         request: &Request,
-        stream: Box<dyn Stream>,
-    ) -> Result<(Box<dyn Stream>, ClientRequest), FailureCause> {
+        stream: Box<dyn ByteStream>,
+    ) -> Result<(Box<dyn ByteStream>, ClientRequest), FailureCause> {
         let started = Instant::now();
         let handshake =
             timeout_at(self.deadline, self.tls.shake(&server.host, request.trusted, stream)).await;

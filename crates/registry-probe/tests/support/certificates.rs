@@ -6,7 +6,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, date_time_ymd,
 };
-use registry_probe::{CaBundle, ClientCertificate};
+use registry_probe::{CaBundle, ClientIdentity};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -92,7 +92,7 @@ impl Authority {
     }
 
     /// A client certificate.
-    pub fn client(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> ClientCertificate {
+    pub fn client(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> ClientIdentity {
         let mut params = server_params(&[]);
         params.distinguished_name = named(name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -101,7 +101,7 @@ impl Authority {
         params.not_after = date_time_ymd(2040, 1, 1);
         change(&mut params);
         let leaf = self.sign(&params);
-        ClientCertificate::parse(leaf.pem.as_bytes(), leaf.key_pem.as_bytes()).unwrap()
+        ClientIdentity::parse(leaf.pem.as_bytes(), leaf.key_pem.as_bytes()).unwrap()
     }
 }
 

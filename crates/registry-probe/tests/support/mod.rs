@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use registry_probe::{
-    Credentials, Endpoint, Fence, FenceScope, Findings, Material, Prober, ProberSettings, RepositoryName,
-    Target,
+    Credentials, EgressPolicy, EgressScope, Endpoint, Findings, Material, Prober, ProberSettings,
+    RepositoryName, Target,
 };
 use secrecy::SecretString;
 
@@ -43,7 +43,7 @@ pub fn target(endpoint: &str) -> Target {
         base_path: None,
         repository: None,
         skip_verify: false,
-        fence: Fence::new(FenceScope::System, [], []),
+        fence: EgressPolicy::new(EgressScope::System, [], []),
         trusted_token_services: Arc::from([]),
         only_to_endpoint: false,
         deadline: DEADLINE,

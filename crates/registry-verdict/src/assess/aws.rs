@@ -3,23 +3,23 @@
 
 use registry_api::Reason;
 
-use super::{Standing, sentences::withheld};
-use crate::ecr::{Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble, Refusal};
+use super::{ConditionStatus, sentences::withheld};
+use crate::ecr::{AwsRefusal, Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble};
 
-pub(super) fn verdict(refusal: &Refusal) -> (Standing, Reason) {
+pub(super) fn verdict(refusal: &AwsRefusal) -> (ConditionStatus, Reason) {
     match refusal.cause.class() {
-        Class::Rejected => (Standing::False, Reason::Rejected),
-        Class::Expired => (Standing::False, Reason::Expired),
-        Class::RoleDenied => (Standing::False, Reason::RoleDenied),
-        Class::Forbidden => (Standing::False, Reason::Forbidden),
-        Class::TokenRefused => (Standing::False, Reason::TokenRefused),
-        Class::Throttled => (Standing::Unknown, Reason::Throttled),
-        Class::Unavailable => (Standing::Unknown, Reason::TemporarilyUnavailable),
+        Class::Rejected => (ConditionStatus::False, Reason::Rejected),
+        Class::Expired => (ConditionStatus::False, Reason::Expired),
+        Class::RoleDenied => (ConditionStatus::False, Reason::RoleDenied),
+        Class::Forbidden => (ConditionStatus::False, Reason::Forbidden),
+        Class::TokenRefused => (ConditionStatus::False, Reason::TokenRefused),
+        Class::Throttled => (ConditionStatus::Unknown, Reason::Throttled),
+        Class::Unavailable => (ConditionStatus::Unknown, Reason::TemporarilyUnavailable),
     }
 }
 
-pub(super) fn sentence(refusal: &Refusal) -> String {
-    let Refusal { cause, api, region, .. } = refusal;
+pub(super) fn sentence(refusal: &AwsRefusal) -> String {
+    let AwsRefusal { cause, api, region, .. } = refusal;
     let aws = format!("AWS {} ({region})", api.as_str());
     match cause {
         Cause::UnknownKey { temporary } => unknown_key(&aws, *temporary),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn said(cause: Cause) -> String {
-        sentence(&Refusal { cause, api: Api::Sts, region: "eu-west-1".into(), retry_after: None })
+        sentence(&AwsRefusal { cause, api: Api::Sts, region: "eu-west-1".into(), retry_after: None })
     }
 
     #[test]
@@ -260,12 +260,13 @@ mod tests {
         let mut said = std::collections::HashSet::new();
         let proxy = registry_probe::HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
         for cause in causes(&proxy) {
-            let refusal = Refusal { cause, api: Api::Sts, region: "eu-central-1".into(), retry_after: None };
+            let refusal =
+                AwsRefusal { cause, api: Api::Sts, region: "eu-central-1".into(), retry_after: None };
             let (status, reason) = verdict(&refusal);
             let layer = &LAYERS[3];
-            let allowed = if status == Standing::False { layer.bad } else { layer.unknown };
-            assert!(status != Standing::True && allowed.contains(&reason), "{refusal:?}: {reason}");
-            assert_eq!(refusal.is_transient(), status == Standing::Unknown, "{refusal:?}");
+            let allowed = if status == ConditionStatus::False { layer.bad } else { layer.unknown };
+            assert!(status != ConditionStatus::True && allowed.contains(&reason), "{refusal:?}: {reason}");
+            assert_eq!(refusal.is_transient(), status == ConditionStatus::Unknown, "{refusal:?}");
             let sentence = sentence(&refusal);
             assert!(sentence.chars().count() <= 1024 && !sentence.contains("arn:"), "{sentence}");
             assert!(said.insert(sentence), "{refusal:?} says what another cause says");

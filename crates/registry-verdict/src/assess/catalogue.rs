@@ -13,9 +13,9 @@ use registry_probe::{
     TlsDefect, TlsFinding, Unavailable, Unprovable, Unusable, Withholding,
 };
 
-use super::{Line, Seen, aws_catalogue, layers, references_catalogue, sentences};
+use super::{ConditionLine, Observation, aws_catalogue, layers, references_catalogue, sentences};
 use crate::{
-    ecr::{self, Api, Cause, PlaceError, Refusal},
+    ecr::{self, Api, AwsRefusal, Cause, EcrEndpointError},
     validate::SpecError,
 };
 
@@ -49,14 +49,14 @@ pub(super) use samples;
 pub type SampleError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The names in the samples.
-pub(super) struct Names {
+pub(super) struct SampleNames {
     pub(super) server: HostPort,
     service: HostPort,
     proxy: HostPort,
     repository: RepositoryName,
 }
 
-impl Names {
+impl SampleNames {
     fn new() -> Result<Self, SampleError> {
         let server = |url: &str| Endpoint::parse(url).map(|endpoint| endpoint.server().clone());
         Ok(Self {
@@ -73,7 +73,7 @@ const STATUS: u16 = 599;
 
 /// Returns every message of conditions, in the order of the layers.
 pub fn messages() -> Result<Vec<SampleMessage>, SampleError> {
-    let names = Names::new()?;
+    let names = SampleNames::new()?;
     let mut messages = Vec::new();
     for (condition, seen) in seen(&names) {
         let lines = layers::lines(&seen);
@@ -89,7 +89,7 @@ pub fn messages() -> Result<Vec<SampleMessage>, SampleError> {
     Ok(messages)
 }
 
-fn of_line(Line { condition, status, reason, message }: Line) -> SampleMessage {
+fn of_line(ConditionLine { condition, status, reason, message }: ConditionLine) -> SampleMessage {
     SampleMessage { condition, status: status.as_str(), reason, message }
 }
 
@@ -114,9 +114,9 @@ fn ready() -> Vec<SampleMessage> {
 }
 
 /// What a validation may see, each with the condition that it is about.
-fn seen(names: &Names) -> Vec<(ConditionType, Seen)> {
+fn seen(names: &SampleNames) -> Vec<(ConditionType, Observation)> {
     let mut seen = before_connecting(names);
-    let probed = |findings| Seen::Probed(Box::new(findings));
+    let probed = |findings| Observation::Probed(Box::new(findings));
     seen.push((ConditionType::ResolvedRefs, probed(usable())));
     let endpoints = endpoints(names).into_iter();
     seen.extend(
@@ -137,40 +137,42 @@ fn seen(names: &Names) -> Vec<(ConditionType, Seen)> {
     seen
 }
 
-fn before_connecting(names: &Names) -> Vec<(ConditionType, Seen)> {
+fn before_connecting(names: &SampleNames) -> Vec<(ConditionType, Observation)> {
     let why: Arc<str> = "failed to get endpointslices".into();
     let seen = samples_of_seen(names, &why);
-    let about = |seen: &Seen| match seen {
-        Seen::AddressesUnknown(_) => ConditionType::EndpointReachable,
-        Seen::Unfit(SpecError::EcrUnsupported | SpecError::Place(_)) => ConditionType::ResolvedRefs,
-        Seen::Unfit(SpecError::Endpoint(_) | SpecError::Path { .. } | SpecError::SeveralMethods) => {
+    let about = |seen: &Observation| match seen {
+        Observation::AddressesUnknown(_) => ConditionType::EndpointReachable,
+        Observation::Unfit(SpecError::EcrUnsupported | SpecError::Place(_)) => ConditionType::ResolvedRefs,
+        Observation::Unfit(SpecError::Endpoint(_) | SpecError::Path { .. } | SpecError::SeveralMethods) => {
             ConditionType::EndpointReachable
         }
-        Seen::NotATenant | Seen::BeyondQuota(_) | Seen::Unresolved(_) | Seen::Probed(_) | Seen::Ecr(_) => {
-            ConditionType::ResolvedRefs
-        }
+        Observation::NotATenant
+        | Observation::BeyondQuota(_)
+        | Observation::Unresolved(_)
+        | Observation::Probed(_)
+        | Observation::Ecr(_) => ConditionType::ResolvedRefs,
     };
     seen.into_iter().map(|seen| (about(&seen), seen)).collect()
 }
 
-fn samples_of_seen(names: &Names, why: &Arc<str>) -> Vec<Seen> {
-    let mut seen: Vec<Seen> =
-        references_catalogue::problems(&names.server).into_iter().map(Seen::Unresolved).collect();
-    seen.push(Seen::NotATenant);
-    seen.push(Seen::BeyondQuota(1000));
-    seen.push(Seen::AddressesUnknown(why.clone()));
+fn samples_of_seen(names: &SampleNames, why: &Arc<str>) -> Vec<Observation> {
+    let mut seen: Vec<Observation> =
+        references_catalogue::problems(&names.server).into_iter().map(Observation::Unresolved).collect();
+    seen.push(Observation::NotATenant);
+    seen.push(Observation::BeyondQuota(1000));
+    seen.push(Observation::AddressesUnknown(why.clone()));
     let errors = samples!(SpecError {
         SpecError::Endpoint(_) => references_catalogue::endpoint_errors().map(SpecError::Endpoint),
         SpecError::Path { .. } => [SpecError::Path { field: "spec.baseContentPath" }],
         SpecError::SeveralMethods => [SpecError::SeveralMethods],
         SpecError::EcrUnsupported => [SpecError::EcrUnsupported],
-        SpecError::Place(_) => samples!(PlaceError {
-            PlaceError::NoRegion => [PlaceError::NoRegion],
-            PlaceError::NotARegion => [PlaceError::NotARegion],
-            PlaceError::Public => [PlaceError::Public],
+        SpecError::Place(_) => samples!(EcrEndpointError {
+            EcrEndpointError::NoRegion => [EcrEndpointError::NoRegion],
+            EcrEndpointError::NotARegion => [EcrEndpointError::NotARegion],
+            EcrEndpointError::Public => [EcrEndpointError::Public],
         }).into_iter().map(SpecError::Place).collect::<Vec<_>>(),
     });
-    seen.extend(errors.into_iter().map(Seen::Unfit));
+    seen.extend(errors.into_iter().map(Observation::Unfit));
     seen
 }
 
@@ -217,7 +219,7 @@ fn stages() -> Vec<Stage> {
     })
 }
 
-fn proxy_failures(names: &Names) -> Vec<ProxyFailure> {
+fn proxy_failures(names: &SampleNames) -> Vec<ProxyFailure> {
     let faults = samples!(ProxyFault {
         ProxyFault::Dns(_) => [ProxyFault::Dns(DnsFailure::NoSuchName)],
         ProxyFault::Refused => [ProxyFault::Refused],
@@ -233,7 +235,7 @@ fn proxy_failures(names: &Names) -> Vec<ProxyFailure> {
     faults.into_iter().map(|fault| ProxyFailure { proxy: names.proxy.clone(), fault }).collect()
 }
 
-fn endpoints(names: &Names) -> Vec<EndpointFinding> {
+fn endpoints(names: &SampleNames) -> Vec<EndpointFinding> {
     use EndpointFinding as F;
     let server = || names.server.clone();
     let host = || names.server.host.clone();
@@ -273,7 +275,7 @@ fn each<A, B>(values: Vec<A>, make: impl Fn(A) -> B) -> Vec<B> {
     values.into_iter().map(make).collect()
 }
 
-fn tls(names: &Names) -> Vec<TlsFinding> {
+fn tls(names: &SampleNames) -> Vec<TlsFinding> {
     let server = || names.server.clone();
     let skipped = |defect, ca_would_verify| TlsFinding::Skipped {
         server: server(),
@@ -390,7 +392,7 @@ fn unusable() -> Vec<Unusable> {
     })
 }
 
-fn unavailable(names: &Names) -> Vec<Unavailable> {
+fn unavailable(names: &SampleNames) -> Vec<Unavailable> {
     samples!(Unavailable {
         Unavailable::Dns(_) => each(dns_failures(), Unavailable::Dns),
         Unavailable::Refused => [Unavailable::Refused],
@@ -403,7 +405,7 @@ fn unavailable(names: &Names) -> Vec<Unavailable> {
     })
 }
 
-fn credentials(names: &Names) -> Vec<CredentialsFinding> {
+fn credentials(names: &SampleNames) -> Vec<CredentialsFinding> {
     use CredentialsFinding as F;
     let server = || names.server.clone();
     let service = || names.service.clone();
@@ -464,18 +466,19 @@ pub(super) fn withholdings() -> Vec<Withholding> {
 }
 
 /// What AWS refuses.
-fn refusals(proxy: &HostPort) -> Vec<(ConditionType, Seen)> {
+fn refusals(proxy: &HostPort) -> Vec<(ConditionType, Observation)> {
     let seen = |cause| {
         let is_ecr = matches!(cause, Cause::ActionDenied { .. } | Cause::NoEndpoint);
         let api = if is_ecr { Api::Ecr } else { Api::Sts };
-        let refusal = Refusal { cause, api, region: "eu-central-1".into(), retry_after: None };
-        let seen = ecr::Seen { findings: usable(), refusal: Some(refusal), renewal: None, used: None };
-        (ConditionType::CredentialsValidated, Seen::Ecr(Box::new(seen)))
+        let refusal = AwsRefusal { cause, api, region: "eu-central-1".into(), retry_after: None };
+        let seen =
+            ecr::EcrObservation { findings: usable(), refusal: Some(refusal), renewal: None, used: None };
+        (ConditionType::CredentialsValidated, Observation::Ecr(Box::new(seen)))
     };
     aws_catalogue::causes(proxy).into_iter().map(seen).collect()
 }
 
-fn content_paths(names: &Names) -> Vec<ContentPathFinding> {
+fn content_paths(names: &SampleNames) -> Vec<ContentPathFinding> {
     use ContentPathFinding as F;
     let repository = || names.repository.clone();
     samples!(F {
@@ -487,7 +490,7 @@ fn content_paths(names: &Names) -> Vec<ContentPathFinding> {
     })
 }
 
-fn inconclusive(names: &Names) -> Vec<Inconclusive> {
+fn inconclusive(names: &SampleNames) -> Vec<Inconclusive> {
     use Inconclusive as I;
     let repository = || names.repository.clone();
     samples!(I {

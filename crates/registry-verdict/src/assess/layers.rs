@@ -6,7 +6,7 @@ use registry_probe::{
     Withholding,
 };
 
-use super::{Line, Seen, Standing, aws, sentences};
+use super::{ConditionLine, ConditionStatus, Observation, aws, sentences};
 use crate::{
     ecr,
     resolve::{Problem, ReferenceKind},
@@ -14,59 +14,66 @@ use crate::{
 };
 
 /// One line for each layer, in order.
-pub(super) fn lines(seen: &Seen) -> Vec<Line> {
+pub(super) fn lines(seen: &Observation) -> Vec<ConditionLine> {
     match seen {
-        Seen::Probed(findings) => probed(findings),
-        Seen::Ecr(seen) => signed_in(seen),
-        Seen::Unfit(error @ (SpecError::EcrUnsupported | SpecError::Place(_))) => {
+        Observation::Probed(findings) => probed(findings),
+        Observation::Ecr(seen) => signed_in(seen),
+        Observation::Unfit(error @ (SpecError::EcrUnsupported | SpecError::Place(_))) => {
             stopped_at_references(Reason::NotPermitted, error.to_string())
         }
-        Seen::Unfit(error) => unfit(error),
-        Seen::NotATenant => stopped_at_references(Reason::NotATenant, sentences::not_a_tenant()),
-        Seen::BeyondQuota(most) => {
+        Observation::Unfit(error) => unfit(error),
+        Observation::NotATenant => stopped_at_references(Reason::NotATenant, sentences::not_a_tenant()),
+        Observation::BeyondQuota(most) => {
             stopped_at_references(Reason::NotPermitted, sentences::beyond_quota(*most))
         }
-        Seen::AddressesUnknown(why) => held_back(sentences::addresses_unknown(why)),
-        Seen::Unresolved(problem) => stopped_at_references(reason_of(problem), sentences::problem(problem)),
+        Observation::AddressesUnknown(why) => held_back(sentences::addresses_unknown(why)),
+        Observation::Unresolved(problem) => {
+            stopped_at_references(reason_of(problem), sentences::problem(problem))
+        }
     }
 }
 
 /// No layer was reached.
-pub(super) fn not_attempted() -> Vec<Line> {
+pub(super) fn not_attempted() -> Vec<ConditionLine> {
     LAYERS.iter().map(|layer| not_reached(layer.condition)).collect()
 }
 
-fn not_reached(condition: ConditionType) -> Line {
-    line(condition, Standing::Unknown, Reason::NotAttempted, sentences::not_attempted())
+fn not_reached(condition: ConditionType) -> ConditionLine {
+    line(condition, ConditionStatus::Unknown, Reason::NotAttempted, sentences::not_attempted())
 }
 
-fn stopped_at_references(reason: Reason, message: String) -> Vec<Line> {
+fn stopped_at_references(reason: Reason, message: String) -> Vec<ConditionLine> {
     let mut lines = not_attempted();
-    lines[0] = line(ConditionType::ResolvedRefs, Standing::False, reason, message);
+    lines[0] = line(ConditionType::ResolvedRefs, ConditionStatus::False, reason, message);
     lines
 }
 
 /// Nobody connects, for a reason that is not the registry's.
-fn held_back(message: String) -> Vec<Line> {
-    let mut lines = not_attempted();
-    lines[0] = resolved();
-    lines[1] = line(ConditionType::EndpointReachable, Standing::Unknown, Reason::NotAttempted, message);
-    lines
-}
-
-fn unfit(error: &SpecError) -> Vec<Line> {
+fn held_back(message: String) -> Vec<ConditionLine> {
     let mut lines = not_attempted();
     lines[0] = resolved();
     lines[1] =
-        line(ConditionType::EndpointReachable, Standing::False, Reason::NotARegistry, error.to_string());
+        line(ConditionType::EndpointReachable, ConditionStatus::Unknown, Reason::NotAttempted, message);
     lines
 }
 
-fn resolved() -> Line {
-    line(ConditionType::ResolvedRefs, Standing::True, Reason::Resolved, sentences::resolved())
+fn unfit(error: &SpecError) -> Vec<ConditionLine> {
+    let mut lines = not_attempted();
+    lines[0] = resolved();
+    lines[1] = line(
+        ConditionType::EndpointReachable,
+        ConditionStatus::False,
+        Reason::NotARegistry,
+        error.to_string(),
+    );
+    lines
 }
 
-fn probed(findings: &Findings) -> Vec<Line> {
+fn resolved() -> ConditionLine {
+    line(ConditionType::ResolvedRefs, ConditionStatus::True, Reason::Resolved, sentences::resolved())
+}
+
+fn probed(findings: &Findings) -> Vec<ConditionLine> {
     vec![
         resolved(),
         endpoint(&findings.endpoint),
@@ -77,7 +84,7 @@ fn probed(findings: &Findings) -> Vec<Line> {
 }
 
 /// What AWS refuses stands where the credentials do: nobody has signed in to the registry itself.
-fn signed_in(seen: &ecr::Seen) -> Vec<Line> {
+fn signed_in(seen: &ecr::EcrObservation) -> Vec<ConditionLine> {
     let mut lines = probed(&seen.findings);
     if let Some(refusal) = &seen.refusal {
         let (status, reason) = aws::verdict(refusal);
@@ -87,8 +94,13 @@ fn signed_in(seen: &ecr::Seen) -> Vec<Line> {
     lines
 }
 
-fn line(condition: ConditionType, status: Standing, reason: Reason, message: impl Into<String>) -> Line {
-    Line { condition, status, reason, message: sentences::capped(message.into()) }
+fn line(
+    condition: ConditionType,
+    status: ConditionStatus,
+    reason: Reason,
+    message: impl Into<String>,
+) -> ConditionLine {
+    ConditionLine { condition, status, reason, message: sentences::capped(message.into()) }
 }
 
 fn reason_of(problem: &Problem) -> Reason {
@@ -113,21 +125,21 @@ fn reason_of(problem: &Problem) -> Reason {
     }
 }
 
-fn endpoint(finding: &EndpointFinding) -> Line {
+fn endpoint(finding: &EndpointFinding) -> ConditionLine {
     use EndpointFinding as F;
     let (status, reason) = match finding {
         F::NotAttempted => return not_reached(ConditionType::EndpointReachable),
-        F::Reachable => (Standing::True, Reason::Reachable),
-        F::DnsFailure { .. } => (Standing::False, Reason::DNSFailure),
-        F::ConnectionRefused { .. } => (Standing::False, Reason::ConnectionRefused),
-        F::ConnectionFailed { .. } => (Standing::False, Reason::ConnectionFailed),
-        F::Timeout { .. } => (Standing::False, Reason::Timeout),
-        F::NotARegistry { .. } => (Standing::False, Reason::NotARegistry),
-        F::RedirectRefused { .. } => (Standing::False, Reason::RedirectRefused),
-        F::EgressDenied { .. } => (Standing::False, Reason::EgressDenied),
-        F::ProxyFailed { failure, .. } => (Standing::False, proxy_reason(failure.fault)),
-        F::ServerError { .. } => (Standing::False, Reason::ServerError),
-        F::Throttled { .. } => (Standing::Unknown, Reason::Throttled),
+        F::Reachable => (ConditionStatus::True, Reason::Reachable),
+        F::DnsFailure { .. } => (ConditionStatus::False, Reason::DNSFailure),
+        F::ConnectionRefused { .. } => (ConditionStatus::False, Reason::ConnectionRefused),
+        F::ConnectionFailed { .. } => (ConditionStatus::False, Reason::ConnectionFailed),
+        F::Timeout { .. } => (ConditionStatus::False, Reason::Timeout),
+        F::NotARegistry { .. } => (ConditionStatus::False, Reason::NotARegistry),
+        F::RedirectRefused { .. } => (ConditionStatus::False, Reason::RedirectRefused),
+        F::EgressDenied { .. } => (ConditionStatus::False, Reason::EgressDenied),
+        F::ProxyFailed { failure, .. } => (ConditionStatus::False, proxy_reason(failure.fault)),
+        F::ServerError { .. } => (ConditionStatus::False, Reason::ServerError),
+        F::Throttled { .. } => (ConditionStatus::Unknown, Reason::Throttled),
     };
     line(ConditionType::EndpointReachable, status, reason, sentences::endpoint(finding))
 }
@@ -148,13 +160,13 @@ fn proxy_reason(fault: ProxyFault) -> Reason {
     }
 }
 
-fn tls(finding: &TlsFinding) -> Line {
+fn tls(finding: &TlsFinding) -> ConditionLine {
     let (status, reason) = match finding {
         TlsFinding::NotAttempted => return not_reached(ConditionType::TLSVerified),
-        TlsFinding::PlainHttp => (Standing::False, Reason::PlainHTTP),
-        TlsFinding::Verified => (Standing::True, Reason::Verified),
-        TlsFinding::Skipped { .. } => (Standing::False, Reason::VerificationSkipped),
-        TlsFinding::Failed { defect, .. } => (Standing::False, defect_reason(defect)),
+        TlsFinding::PlainHttp => (ConditionStatus::False, Reason::PlainHTTP),
+        TlsFinding::Verified => (ConditionStatus::True, Reason::Verified),
+        TlsFinding::Skipped { .. } => (ConditionStatus::False, Reason::VerificationSkipped),
+        TlsFinding::Failed { defect, .. } => (ConditionStatus::False, defect_reason(defect)),
     };
     line(ConditionType::TLSVerified, status, reason, sentences::tls(finding))
 }
@@ -170,35 +182,35 @@ fn defect_reason(defect: &TlsDefect) -> Reason {
     }
 }
 
-fn credentials(finding: &CredentialsFinding) -> Line {
+fn credentials(finding: &CredentialsFinding) -> ConditionLine {
     use CredentialsFinding as F;
     let (status, reason) = match finding {
         F::NotAttempted => return not_reached(ConditionType::CredentialsValidated),
-        F::Validated(_) => (Standing::True, Reason::Validated),
-        F::AnonymousAccess => (Standing::True, Reason::AnonymousAccess),
+        F::Validated(_) => (ConditionStatus::True, Reason::Validated),
+        F::AnonymousAccess => (ConditionStatus::True, Reason::AnonymousAccess),
         F::Rejected { .. } | F::Withheld { why: Withholding::TriedTooOften, .. } => {
-            (Standing::False, Reason::Rejected)
+            (ConditionStatus::False, Reason::Rejected)
         }
-        F::Forbidden { .. } | F::ForbiddenToAll { .. } => (Standing::False, Reason::Forbidden),
-        F::Required => (Standing::False, Reason::Required),
-        F::Expired => (Standing::False, Reason::Expired),
-        F::UntrustedTokenService { .. } => (Standing::False, Reason::UntrustedTokenService),
-        F::TokenRefused { .. } => (Standing::False, Reason::TokenRefused),
-        F::UnsupportedScheme { .. } => (Standing::False, Reason::UnsupportedScheme),
-        F::Unprovable(_) => (Standing::Unknown, Reason::Unprovable),
-        F::Throttled { .. } | F::Withheld { .. } => (Standing::Unknown, Reason::Throttled),
-        F::TemporarilyUnavailable { .. } => (Standing::Unknown, Reason::TemporarilyUnavailable),
+        F::Forbidden { .. } | F::ForbiddenToAll { .. } => (ConditionStatus::False, Reason::Forbidden),
+        F::Required => (ConditionStatus::False, Reason::Required),
+        F::Expired => (ConditionStatus::False, Reason::Expired),
+        F::UntrustedTokenService { .. } => (ConditionStatus::False, Reason::UntrustedTokenService),
+        F::TokenRefused { .. } => (ConditionStatus::False, Reason::TokenRefused),
+        F::UnsupportedScheme { .. } => (ConditionStatus::False, Reason::UnsupportedScheme),
+        F::Unprovable(_) => (ConditionStatus::Unknown, Reason::Unprovable),
+        F::Throttled { .. } | F::Withheld { .. } => (ConditionStatus::Unknown, Reason::Throttled),
+        F::TemporarilyUnavailable { .. } => (ConditionStatus::Unknown, Reason::TemporarilyUnavailable),
     };
     line(ConditionType::CredentialsValidated, status, reason, sentences::credentials(finding))
 }
 
-fn content_path(finding: &ContentPathFinding) -> Line {
+fn content_path(finding: &ContentPathFinding) -> ConditionLine {
     let (status, reason) = match finding {
         ContentPathFinding::NotAttempted => return not_reached(ConditionType::ContentPathAccessible),
-        ContentPathFinding::Accessible { .. } => (Standing::True, Reason::Accessible),
-        ContentPathFinding::Denied { .. } => (Standing::False, Reason::Denied),
-        ContentPathFinding::NotFound { .. } => (Standing::False, Reason::NotFound),
-        ContentPathFinding::Inconclusive(_) => (Standing::Unknown, Reason::Inconclusive),
+        ContentPathFinding::Accessible { .. } => (ConditionStatus::True, Reason::Accessible),
+        ContentPathFinding::Denied { .. } => (ConditionStatus::False, Reason::Denied),
+        ContentPathFinding::NotFound { .. } => (ConditionStatus::False, Reason::NotFound),
+        ContentPathFinding::Inconclusive(_) => (ConditionStatus::Unknown, Reason::Inconclusive),
     };
     line(ConditionType::ContentPathAccessible, status, reason, sentences::content_path(finding))
 }

@@ -23,15 +23,15 @@ use registry_api::{
 use registry_probe::{CredentialsFinding, Findings, TlsVersion};
 
 use crate::{
-    ecr::{self, Refusal},
-    object::Subject,
+    ecr::{self, AwsRefusal},
+    object::RegistryObject,
     resolve::Problem,
     validate::SpecError,
 };
 
 /// What one validation saw.
 #[derive(Debug)]
-pub enum Seen {
+pub enum Observation {
     /// The spec can't be checked.
     Unfit(SpecError),
     /// The namespace is not a tenant's.
@@ -45,10 +45,10 @@ pub enum Seen {
     /// The registry was probed.
     Probed(Box<Findings>),
     /// The registry was probed after signing in at AWS, or trying to.
-    Ecr(Box<ecr::Seen>),
+    Ecr(Box<ecr::EcrObservation>),
 }
 
-impl Seen {
+impl Observation {
     /// What the registry showed.
     pub fn findings(&self) -> Option<&Findings> {
         match self {
@@ -62,7 +62,7 @@ impl Seen {
         }
     }
 
-    fn refusal(&self) -> Option<&Refusal> {
+    fn refusal(&self) -> Option<&AwsRefusal> {
         match self {
             Self::Ecr(seen) => seen.refusal.as_ref(),
             _ => None,
@@ -72,7 +72,7 @@ impl Seen {
 
 /// What a validation came to, as far as the time of the next one depends on it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum ValidationOutcome {
     /// Nothing to complain of.
     Usable,
     /// A failure that may pass by itself; the server may have said when to come back.
@@ -114,21 +114,21 @@ pub struct Before {
 
 /// One condition, but for its times.
 #[derive(Clone, Debug, PartialEq)]
-struct Line {
+struct ConditionLine {
     condition: ConditionType,
-    status: Standing,
+    status: ConditionStatus,
     reason: Reason,
     message: String,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Standing {
+enum ConditionStatus {
     True,
     False,
     Unknown,
 }
 
-impl Standing {
+impl ConditionStatus {
     fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -139,7 +139,12 @@ impl Standing {
 }
 
 /// The status that follows from what was seen, and what it means for the next validation.
-pub fn assess(subject: &Subject, seen: &Seen, before: Before, now: Timestamp) -> (RegistryStatus, Outcome) {
+pub fn assess(
+    subject: &RegistryObject,
+    seen: &Observation,
+    before: Before,
+    now: Timestamp,
+) -> (RegistryStatus, ValidationOutcome) {
     let mut lines = layers::lines(seen);
     let outcome = outcome(seen, &lines);
     let ready = ready(subject, &lines, outcome, before);
@@ -178,17 +183,17 @@ pub fn with_availability(
 }
 
 /// The status of a registry whose new spec is being validated, and takes its time.
-pub fn progressing(subject: &Subject, now: Timestamp) -> RegistryStatus {
+pub fn progressing(subject: &RegistryObject, now: Timestamp) -> RegistryStatus {
     let message = sentences::in_progress();
-    let line = |condition, status| Line {
+    let line = |condition, status| ConditionLine {
         condition,
         status,
         reason: Reason::Progressing,
         message: message.to_owned(),
     };
     let mut lines = layers::not_attempted();
-    lines.push(line(ConditionType::Ready, Standing::Unknown));
-    lines.push(line(ConditionType::Reconciling, Standing::True));
+    lines.push(line(ConditionType::Ready, ConditionStatus::Unknown));
+    lines.push(line(ConditionType::Reconciling, ConditionStatus::True));
     RegistryStatus {
         observed_generation: Some(subject.generation),
         conditions: conditions(subject, lines, now),
@@ -199,31 +204,31 @@ pub fn progressing(subject: &Subject, now: Timestamp) -> RegistryStatus {
 }
 
 /// The request that this validation answers. One that waits for its turn is not answered yet.
-fn handled(subject: &Subject, outcome: Outcome) -> Option<String> {
+fn handled(subject: &RegistryObject, outcome: ValidationOutcome) -> Option<String> {
     match outcome {
-        Outcome::Postponed { .. } => subject.status.last_handled_reconcile_at.clone(),
+        ValidationOutcome::Postponed { .. } => subject.status.last_handled_reconcile_at.clone(),
         _ => subject.requested_at.clone(),
     }
 }
 
-fn outcome(seen: &Seen, lines: &[Line]) -> Outcome {
+fn outcome(seen: &Observation, lines: &[ConditionLine]) -> ValidationOutcome {
     let failing = first_failing(lines);
     if let Some(wait) = withheld(seen) {
-        return Outcome::Postponed { wait };
+        return ValidationOutcome::Postponed { wait };
     }
     if let Some(transient) = transient(seen, failing) {
         return transient;
     }
     match failing.map(|line| line.reason) {
-        None if no_verdict(lines) => Outcome::Transient { retry_after: None },
-        None => Outcome::Usable,
-        Some(Reason::Rejected) => Outcome::Rejected { pause: pause(seen) },
-        Some(_) => Outcome::Definite,
+        None if no_verdict(lines) => ValidationOutcome::Transient { retry_after: None },
+        None => ValidationOutcome::Usable,
+        Some(Reason::Rejected) => ValidationOutcome::Rejected { pause: pause(seen) },
+        Some(_) => ValidationOutcome::Definite,
     }
 }
 
 /// How long the credentials wait for their turn, if they were not sent.
-fn withheld(seen: &Seen) -> Option<Duration> {
+fn withheld(seen: &Observation) -> Option<Duration> {
     let by_aws = seen.refusal().filter(|refusal| matches!(refusal.cause, ecr::Cause::Withheld(_)));
     let findings = seen.findings();
     let by_registry =
@@ -234,7 +239,7 @@ fn withheld(seen: &Seen) -> Option<Duration> {
 }
 
 /// How long credentials that were rejected pause.
-fn pause(seen: &Seen) -> Option<Duration> {
+fn pause(seen: &Observation) -> Option<Duration> {
     match seen.refusal() {
         Some(refusal) => refusal.retry_after,
         None => seen.findings()?.retry_after,
@@ -242,26 +247,28 @@ fn pause(seen: &Seen) -> Option<Duration> {
 }
 
 /// What failed may pass by itself.
-fn transient(seen: &Seen, failing: Option<&Line>) -> Option<Outcome> {
+fn transient(seen: &Observation, failing: Option<&ConditionLine>) -> Option<ValidationOutcome> {
     let findings = seen.findings()?;
     if let (Some(refusal), Some(ConditionType::CredentialsValidated)) =
         (seen.refusal(), failing.map(|line| line.condition))
     {
-        return refusal.is_transient().then_some(Outcome::Transient { retry_after: refusal.retry_after });
+        return refusal
+            .is_transient()
+            .then_some(ValidationOutcome::Transient { retry_after: refusal.retry_after });
     }
     let passing = findings.is_transient() && failing.is_none_or(|line| is_passing(line, findings));
-    passing.then_some(Outcome::Transient { retry_after: findings.retry_after })
+    passing.then_some(ValidationOutcome::Transient { retry_after: findings.retry_after })
 }
 
 /// Whether the credentials, and so the registry, were not reached at all.
-fn no_verdict(lines: &[Line]) -> bool {
+fn no_verdict(lines: &[ConditionLine]) -> bool {
     lines.iter().any(|line| {
         line.condition == ConditionType::CredentialsValidated && line.reason == Reason::NotAttempted
     })
 }
 
 /// Whether the failure of this layer may pass by itself.
-fn is_passing(line: &Line, findings: &Findings) -> bool {
+fn is_passing(line: &ConditionLine, findings: &Findings) -> bool {
     match line.condition {
         ConditionType::EndpointReachable => findings.endpoint.is_transient(),
         ConditionType::TLSVerified => findings.tls.is_transient(),
@@ -271,55 +278,63 @@ fn is_passing(line: &Line, findings: &Findings) -> bool {
 }
 
 /// The first layer that makes the registry unusable. What the user asked for, and what merely can't be proven, doesn't.
-fn first_failing(lines: &[Line]) -> Option<&Line> {
+fn first_failing(lines: &[ConditionLine]) -> Option<&ConditionLine> {
     lines.iter().find(|line| match line.status {
-        Standing::True => false,
-        Standing::False => !matches!(line.reason, Reason::VerificationSkipped | Reason::PlainHTTP),
-        Standing::Unknown => matches!(line.reason, Reason::Throttled | Reason::TemporarilyUnavailable),
+        ConditionStatus::True => false,
+        ConditionStatus::False => !matches!(line.reason, Reason::VerificationSkipped | Reason::PlainHTTP),
+        ConditionStatus::Unknown => matches!(line.reason, Reason::Throttled | Reason::TemporarilyUnavailable),
     })
 }
 
-fn ready(subject: &Subject, lines: &[Line], outcome: Outcome, before: Before) -> Line {
-    let line = |status, reason, message: &str| Line {
+fn ready(
+    subject: &RegistryObject,
+    lines: &[ConditionLine],
+    outcome: ValidationOutcome,
+    before: Before,
+) -> ConditionLine {
+    let line = |status, reason, message: &str| ConditionLine {
         condition: ConditionType::Ready,
         status,
         reason,
         message: message.to_owned(),
     };
     if let Some(failing) = first_failing(lines) {
-        let known_bad = failing.status == Standing::False && matches!(outcome, Outcome::Postponed { .. });
+        let known_bad = failing.status == ConditionStatus::False
+            && matches!(outcome, ValidationOutcome::Postponed { .. });
         if let Some(reason) = still_ready(subject, outcome, before).filter(|_| !known_bad) {
             let message = match outcome {
-                Outcome::Postponed { .. } => sentences::still_ready(&failing.message),
-                Outcome::Usable
-                | Outcome::Transient { .. }
-                | Outcome::Definite
-                | Outcome::Rejected { .. } => sentences::below_threshold(&failing.message),
+                ValidationOutcome::Postponed { .. } => sentences::still_ready(&failing.message),
+                ValidationOutcome::Usable
+                | ValidationOutcome::Transient { .. }
+                | ValidationOutcome::Definite
+                | ValidationOutcome::Rejected { .. } => sentences::below_threshold(&failing.message),
             };
-            return line(Standing::True, reason, &message);
+            return line(ConditionStatus::True, reason, &message);
         }
-        return line(Standing::False, failing.reason, &failing.message);
+        return line(ConditionStatus::False, failing.reason, &failing.message);
     }
     if let Some(held_back) = held_back(lines) {
         let kept = still_ready(subject, outcome, before);
         return kept.map_or_else(
-            || line(Standing::Unknown, Reason::Progressing, &held_back.message),
-            |reason| line(Standing::True, reason, &sentences::still_ready(&held_back.message)),
+            || line(ConditionStatus::Unknown, Reason::Progressing, &held_back.message),
+            |reason| line(ConditionStatus::True, reason, &sentences::still_ready(&held_back.message)),
         );
     }
     let credentials = lines.iter().find(|line| line.condition == ConditionType::CredentialsValidated);
     let message = credentials.map_or("", |credentials| &credentials.message);
     let message = &with_unchecked_path(subject, lines, message);
     match credentials.map(|credentials| credentials.reason) {
-        Some(Reason::Validated | Reason::AnonymousAccess) => line(Standing::True, Reason::Available, message),
-        Some(Reason::Unprovable) => line(Standing::True, Reason::CredentialsUnprovable, message),
+        Some(Reason::Validated | Reason::AnonymousAccess) => {
+            line(ConditionStatus::True, Reason::Available, message)
+        }
+        Some(Reason::Unprovable) => line(ConditionStatus::True, Reason::CredentialsUnprovable, message),
         // No layer failed, and yet nothing was seen to work: that is no reason to call it usable.
-        _ => line(Standing::Unknown, Reason::Progressing, sentences::no_verdict()),
+        _ => line(ConditionStatus::Unknown, Reason::Progressing, sentences::no_verdict()),
     }
 }
 
 /// The layer that was not attempted for a reason of its own.
-fn held_back(lines: &[Line]) -> Option<&Line> {
+fn held_back(lines: &[ConditionLine]) -> Option<&ConditionLine> {
     lines.iter().find(|line| {
         (line.condition, line.reason) == (ConditionType::EndpointReachable, Reason::NotAttempted)
             && line.message != sentences::not_attempted()
@@ -327,10 +342,10 @@ fn held_back(lines: &[Line]) -> Option<&Line> {
 }
 
 /// That nothing is known of a content path is said where people look: a misspelt one would pass for a good one.
-fn with_unchecked_path(subject: &Subject, lines: &[Line], message: &str) -> String {
+fn with_unchecked_path(subject: &RegistryObject, lines: &[ConditionLine], message: &str) -> String {
     let spec = &subject.spec;
     let unnamed = spec.base_content_path.is_some() && spec.validation.repository.is_none();
-    let is_unchecked = |line: &Line| {
+    let is_unchecked = |line: &ConditionLine| {
         (line.condition, line.reason) == (ConditionType::ContentPathAccessible, Reason::Inconclusive)
     };
     if unnamed && lines.iter().any(is_unchecked) {
@@ -341,39 +356,39 @@ fn with_unchecked_path(subject: &Subject, lines: &[Line], message: &str) -> Stri
 
 /// A Ready registry stays so through fewer transient failures in a row than its threshold, as long as nothing was
 /// changed; with the reason that it had.
-fn still_ready(subject: &Subject, outcome: Outcome, before: Before) -> Option<Reason> {
+fn still_ready(subject: &RegistryObject, outcome: ValidationOutcome, before: Before) -> Option<Reason> {
     let was = subject.status.condition(ConditionType::Ready).filter(|ready| ready.status == "True")?;
     let threshold = u32::try_from(subject.spec.validation.failure_threshold).unwrap_or(1);
     let unchanged = before.same_basis && subject.status.observed_generation == Some(subject.generation);
     let few = before.transient_failures.saturating_add(1) < threshold;
     let keeps = match outcome {
-        Outcome::Transient { .. } => few,
-        Outcome::Postponed { .. } => true,
+        ValidationOutcome::Transient { .. } => few,
+        ValidationOutcome::Postponed { .. } => true,
         _ => false,
     };
     (keeps && unchanged).then(|| was.reason.parse().ok()).flatten()
 }
 
 /// kstatus: what is retried is still going on; what only a person can put right is stalled.
-fn marker(ready: &Line, outcome: Outcome) -> Option<Line> {
-    if ready.status == Standing::True {
+fn marker(ready: &ConditionLine, outcome: ValidationOutcome) -> Option<ConditionLine> {
+    if ready.status == ConditionStatus::True {
         return None;
     }
     let (condition, reason) = match outcome {
-        Outcome::Transient { .. } => (ConditionType::Reconciling, Reason::Progressing),
-        Outcome::Postponed { .. } if ready.reason == Reason::Throttled => {
+        ValidationOutcome::Transient { .. } => (ConditionType::Reconciling, Reason::Progressing),
+        ValidationOutcome::Postponed { .. } if ready.reason == Reason::Throttled => {
             (ConditionType::Reconciling, Reason::Progressing)
         }
         _ => (ConditionType::Stalled, ready.reason),
     };
-    Some(Line { condition, status: Standing::True, reason, message: ready.message.clone() })
+    Some(ConditionLine { condition, status: ConditionStatus::True, reason, message: ready.message.clone() })
 }
 
-fn conditions(subject: &Subject, lines: Vec<Line>, now: Timestamp) -> Vec<Condition> {
+fn conditions(subject: &RegistryObject, lines: Vec<ConditionLine>, now: Timestamp) -> Vec<Condition> {
     lines.into_iter().map(|line| condition(subject, line, now)).collect()
 }
 
-fn condition(subject: &Subject, line: Line, now: Timestamp) -> Condition {
+fn condition(subject: &RegistryObject, line: ConditionLine, now: Timestamp) -> Condition {
     let before =
         subject.status.condition(line.condition).filter(|before| before.status == line.status.as_str());
     Condition {
@@ -386,7 +401,7 @@ fn condition(subject: &Subject, line: Line, now: Timestamp) -> Condition {
     }
 }
 
-fn certificate(seen: &Seen) -> Option<TlsStatus> {
+fn certificate(seen: &Observation) -> Option<TlsStatus> {
     let certificate = seen.findings()?.certificate.as_ref()?;
     Some(TlsStatus {
         version: certificate.version.map(|version| version_name(version).to_owned()),
@@ -405,7 +420,7 @@ fn version_name(version: TlsVersion) -> &'static str {
     }
 }
 
-fn credentials(seen: &Seen) -> Option<CredentialsStatus> {
+fn credentials(seen: &Observation) -> Option<CredentialsStatus> {
     seen.findings()?.credentials_expire_at.map(|end| CredentialsStatus { expires_at: Some(Time(end)) })
 }
 

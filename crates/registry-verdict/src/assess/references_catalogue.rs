@@ -8,7 +8,7 @@ use registry_probe::{
 use super::catalogue::samples;
 use crate::{
     ecr::KeyFault,
-    resolve::{Obstacle, Problem, Purpose, Reference, ReferenceKind, WrongType},
+    resolve::{Obstacle, Problem, Reference, ReferenceKind, SecretPurpose, WrongType},
 };
 
 fn secret() -> Reference {
@@ -41,10 +41,10 @@ pub(super) fn problems(server: &HostPort) -> Vec<Problem> {
     };
     samples!(Problem {
         Problem::NotFound { .. } => [
-            Problem::NotFound { reference: secret(), field: Purpose::Basic.reference() },
-            Problem::NotFound { reference: secret(), field: Purpose::Token.reference() },
-            Problem::NotFound { reference: secret(), field: Purpose::AwsKeys.reference() },
-            Problem::NotFound { reference: secret(), field: Purpose::ClientCertificate.reference() },
+            Problem::NotFound { reference: secret(), field: SecretPurpose::Basic.reference() },
+            Problem::NotFound { reference: secret(), field: SecretPurpose::Token.reference() },
+            Problem::NotFound { reference: secret(), field: SecretPurpose::AwsKeys.reference() },
+            Problem::NotFound { reference: secret(), field: SecretPurpose::ClientCertificate.reference() },
             Problem::NotFound { reference: config_map(), field: "spec.tls.ca.configMapRef" },
         ],
         Problem::AccessDenied { .. } => [denied(None), denied(Some(obstacle.clone()))],
@@ -71,11 +71,11 @@ pub(super) fn problems(server: &HostPort) -> Vec<Problem> {
 }
 
 fn wrong_types() -> Vec<Problem> {
-    let purposes = samples!(Purpose {
-        Purpose::Basic => [Purpose::Basic],
-        Purpose::Token => [Purpose::Token],
-        Purpose::AwsKeys => [Purpose::AwsKeys],
-        Purpose::ClientCertificate => [Purpose::ClientCertificate],
+    let purposes = samples!(SecretPurpose {
+        SecretPurpose::Basic => [SecretPurpose::Basic],
+        SecretPurpose::Token => [SecretPurpose::Token],
+        SecretPurpose::AwsKeys => [SecretPurpose::AwsKeys],
+        SecretPurpose::ClientCertificate => [SecretPurpose::ClientCertificate],
     });
     let wrong = |purpose| Problem::WrongType(WrongType::new(secret(), "example.com/other", purpose));
     purposes.into_iter().map(wrong).collect()

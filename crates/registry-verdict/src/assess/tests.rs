@@ -46,13 +46,13 @@ fn refused() -> Findings {
     }
 }
 
-fn subject(generation: i64, status: RegistryStatus) -> Subject {
+fn subject(generation: i64, status: RegistryStatus) -> RegistryObject {
     let validation = Validation { failure_threshold: 3, ..Validation::default() };
     let spec = RegistrySpec { validation, ..RegistrySpec::default() };
     let mut registry = SystemRegistry::new("packs", spec);
     registry.metadata.generation = Some(generation);
     registry.status = Some(status);
-    Subject::of(registry)
+    RegistryObject::of(registry)
 }
 
 const UNCHANGED: Before = Before { transient_failures: 0, same_basis: true };
@@ -61,8 +61,13 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn judged(findings: Findings) -> (RegistryStatus, Outcome) {
-    assess(&subject(1, RegistryStatus::default()), &Seen::Probed(Box::new(findings)), UNCHANGED, at(100))
+fn judged(findings: Findings) -> (RegistryStatus, ValidationOutcome) {
+    assess(
+        &subject(1, RegistryStatus::default()),
+        &Observation::Probed(Box::new(findings)),
+        UNCHANGED,
+        at(100),
+    )
 }
 
 fn ready(status: &RegistryStatus) -> (&str, &str) {
@@ -104,7 +109,7 @@ fn validated_credentials_say_exactly_that() {
         ("True", "Credentials validated")
     );
     assert_eq!(ready(&status), ("True", "Available"));
-    assert_eq!(outcome, Outcome::Usable);
+    assert_eq!(outcome, ValidationOutcome::Usable);
 }
 
 #[test]
@@ -113,14 +118,22 @@ fn the_reason_of_ready_is_that_of_the_first_failing_layer() {
     let unknown = TlsDefect::UnknownIssuer { issuer: "CN=x".into(), self_signed: false };
     let failed = TlsFinding::Failed { server: server(), defect: unknown, also: Vec::new(), presented: None };
     for (findings, reason, outcome) in [
-        (refused(), "ConnectionRefused", Outcome::Transient { retry_after: None }),
-        (Findings { credentials: rejected, ..usable() }, "Rejected", Outcome::Rejected { pause: None }),
+        (refused(), "ConnectionRefused", ValidationOutcome::Transient { retry_after: None }),
+        (
+            Findings { credentials: rejected, ..usable() },
+            "Rejected",
+            ValidationOutcome::Rejected { pause: None },
+        ),
         (
             Findings { tls: failed, credentials: CredentialsFinding::NotAttempted, ..usable() },
             "UnknownIssuer",
-            Outcome::Definite,
+            ValidationOutcome::Definite,
         ),
-        (Findings { credentials: CredentialsFinding::Required, ..usable() }, "Required", Outcome::Definite),
+        (
+            Findings { credentials: CredentialsFinding::Required, ..usable() },
+            "Required",
+            ValidationOutcome::Definite,
+        ),
         (
             Findings {
                 credentials: CredentialsFinding::Throttled { by: server() },
@@ -128,7 +141,7 @@ fn the_reason_of_ready_is_that_of_the_first_failing_layer() {
                 ..usable()
             },
             "Throttled",
-            Outcome::Transient { retry_after: Some(Duration::from_secs(7)) },
+            ValidationOutcome::Transient { retry_after: Some(Duration::from_secs(7)) },
         ),
     ] {
         let (status, seen) = judged(findings);
@@ -153,18 +166,18 @@ fn what_the_user_asked_for_and_what_cannot_be_proven_does_not_make_a_registry_un
 
 #[test]
 fn what_this_build_or_the_endpoint_does_not_permit_is_said_of_the_references() {
-    for error in [SpecError::EcrUnsupported, SpecError::Place(ecr::PlaceError::Public)] {
+    for error in [SpecError::EcrUnsupported, SpecError::Place(ecr::EcrEndpointError::Public)] {
         let (status, outcome) =
-            assess(&subject(1, RegistryStatus::default()), &Seen::Unfit(error), UNCHANGED, at(100));
+            assess(&subject(1, RegistryStatus::default()), &Observation::Unfit(error), UNCHANGED, at(100));
         let references = status.condition(ConditionType::ResolvedRefs).unwrap();
         assert_eq!((references.status.as_str(), references.reason.as_str()), ("False", "NotPermitted"));
-        assert_eq!((ready(&status), outcome), (("False", "NotPermitted"), Outcome::Definite));
+        assert_eq!((ready(&status), outcome), (("False", "NotPermitted"), ValidationOutcome::Definite));
         assert!(status.is_true(ConditionType::Stalled));
     }
 }
 
 /// Status and reason of the condition, where that was seen.
-fn says(seen: &Seen, condition: ConditionType) -> (String, String) {
+fn says(seen: &Observation, condition: ConditionType) -> (String, String) {
     let (status, _) = assess(&subject(1, RegistryStatus::default()), seen, UNCHANGED, at(100));
     let condition = status.condition(condition).unwrap();
     (condition.status.clone(), condition.reason.clone())
@@ -172,7 +185,7 @@ fn says(seen: &Seen, condition: ConditionType) -> (String, String) {
 
 #[test]
 fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
-    let probed = |findings| Seen::Probed(Box::new(findings));
+    let probed = |findings| Observation::Probed(Box::new(findings));
     let mismatch = TlsDefect::HostnameMismatch { expected: "a".into(), names: vec!["b".into()] };
     let failed = TlsFinding::Failed { server: server(), defect: mismatch, also: Vec::new(), presented: None };
     let repository = registry_probe::RepositoryName::parse("packs/hello").unwrap();
@@ -183,8 +196,8 @@ fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
     let action =
         ecr::Cause::ActionDenied { action: "ecr:GetAuthorizationToken", denial: ecr::Denial::default() };
     let refusal =
-        Refusal { cause: action, api: ecr::Api::Ecr, region: "eu-west-1".into(), retry_after: None };
-    let aws = ecr::Seen { findings: usable(), refusal: Some(refusal), renewal: None, used: None };
+        AwsRefusal { cause: action, api: ecr::Api::Ecr, region: "eu-west-1".into(), retry_after: None };
+    let aws = ecr::EcrObservation { findings: usable(), refusal: Some(refusal), renewal: None, used: None };
     for (seen, condition, status, reason) in [
         (
             probed(Findings { endpoint: throttled, ..refused() }),
@@ -210,9 +223,14 @@ fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
             "False",
             "Denied",
         ),
-        (Seen::Unresolved(forbidden), ConditionType::ResolvedRefs, "False", "AccessDenied"),
-        (Seen::Unfit(SpecError::SeveralMethods), ConditionType::EndpointReachable, "False", "NotARegistry"),
-        (Seen::Ecr(Box::new(aws)), ConditionType::CredentialsValidated, "False", "Forbidden"),
+        (Observation::Unresolved(forbidden), ConditionType::ResolvedRefs, "False", "AccessDenied"),
+        (
+            Observation::Unfit(SpecError::SeveralMethods),
+            ConditionType::EndpointReachable,
+            "False",
+            "NotARegistry",
+        ),
+        (Observation::Ecr(Box::new(aws)), ConditionType::CredentialsValidated, "False", "Forbidden"),
     ] {
         assert_eq!(says(&seen, condition), (status.to_owned(), reason.to_owned()));
     }
@@ -220,10 +238,10 @@ fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
 
 #[test]
 fn a_content_path_that_nothing_is_known_of_is_said_beside_ready() {
-    let message = |edit: fn(&mut Subject)| {
+    let message = |edit: fn(&mut RegistryObject)| {
         let mut subject = subject(1, RegistryStatus::default());
         edit(&mut subject);
-        let (status, _) = assess(&subject, &Seen::Probed(Box::new(usable())), UNCHANGED, at(100));
+        let (status, _) = assess(&subject, &Observation::Probed(Box::new(usable())), UNCHANGED, at(100));
         let said = |condition| status.condition(condition).unwrap().message.clone();
         assert_eq!(said(ConditionType::CredentialsValidated), "Credentials validated");
         said(ConditionType::Ready)
@@ -249,23 +267,23 @@ fn credentials_that_wait_for_their_turn_say_so_and_answer_no_request() {
         ..usable()
     };
     let (good, _) = judged(usable());
-    let asked = Subject { requested_at: Some("now".into()), ..subject(2, good.clone()) };
+    let asked = RegistryObject { requested_at: Some("now".into()), ..subject(2, good.clone()) };
     for (why, condition, marker) in [
         (Withholding::TriedTooOften, ("False", "Rejected"), ConditionType::Stalled),
         (Withholding::TooManyRejected, ("Unknown", "Throttled"), ConditionType::Reconciling),
         (Withholding::MemoryFull, ("Unknown", "Throttled"), ConditionType::Reconciling),
         (Withholding::UnderWay, ("Unknown", "Throttled"), ConditionType::Reconciling),
     ] {
-        let seen = Seen::Probed(Box::new(withheld(why)));
+        let seen = Observation::Probed(Box::new(withheld(why)));
         let (status, outcome) = assess(&asked, &seen, Before { same_basis: false, ..UNCHANGED }, at(200));
         let credentials = status.condition(ConditionType::CredentialsValidated).unwrap();
         assert_eq!((credentials.status.as_str(), credentials.reason.as_str()), condition);
         assert_eq!(ready(&status), ("False", condition.1));
         assert!(status.is_true(marker), "{why:?}");
-        assert_eq!(outcome, Outcome::Postponed { wait });
+        assert_eq!(outcome, ValidationOutcome::Postponed { wait });
         assert_eq!(status.last_handled_reconcile_at, None, "the request is still to be answered");
         // What was Ready and is unchanged stays so where nothing speaks against it.
-        let seen = Seen::Probed(Box::new(withheld(why)));
+        let seen = Observation::Probed(Box::new(withheld(why)));
         let (status, _) = assess(&subject(1, good.clone()), &seen, UNCHANGED, at(200));
         assert_eq!(status.is_true(ConditionType::Ready), condition.0 == "Unknown", "{why:?}");
     }
@@ -297,7 +315,7 @@ fn a_ready_registry_stays_ready_until_the_threshold_and_its_layers_say_what_was_
     let (mut status, _) = judged(usable());
     for (failures, expected) in [(0, "True"), (1, "True"), (2, "False")] {
         let before = Before { transient_failures: failures, same_basis: true };
-        (status, _) = assess(&subject(1, status), &Seen::Probed(Box::new(refused())), before, at(200));
+        (status, _) = assess(&subject(1, status), &Observation::Probed(Box::new(refused())), before, at(200));
         assert_eq!(ready(&status).0, expected, "after {} failures", failures + 1);
         assert_eq!(status.condition(ConditionType::EndpointReachable).unwrap().reason, "ConnectionRefused");
         assert_eq!(status.condition(ConditionType::CredentialsValidated).unwrap().reason, "NotAttempted");
@@ -307,7 +325,7 @@ fn a_ready_registry_stays_ready_until_the_threshold_and_its_layers_say_what_was_
 #[test]
 fn readiness_is_not_carried_over_to_another_spec_or_other_credentials() {
     let (status, _) = judged(usable());
-    let seen = Seen::Probed(Box::new(refused()));
+    let seen = Observation::Probed(Box::new(refused()));
     let (changed_spec, _) = assess(&subject(2, status.clone()), &seen, UNCHANGED, at(200));
     assert_eq!(ready(&changed_spec), ("False", "ConnectionRefused"));
     let other = Before { transient_failures: 0, same_basis: false };
@@ -319,14 +337,14 @@ fn readiness_is_not_carried_over_to_another_spec_or_other_credentials() {
 fn a_transition_time_moves_only_with_its_status() {
     let (first, _) = judged(usable());
     let (second, _) =
-        assess(&subject(1, first.clone()), &Seen::Probed(Box::new(usable())), UNCHANGED, at(200));
+        assess(&subject(1, first.clone()), &Observation::Probed(Box::new(usable())), UNCHANGED, at(200));
     let times = |status: &RegistryStatus| {
         status.conditions.iter().map(|condition| condition.last_transition_time.clone()).collect::<Vec<_>>()
     };
     assert_eq!(times(&first), times(&second));
     let rejected =
         Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
-    let (third, _) = assess(&subject(1, first), &Seen::Probed(Box::new(rejected)), UNCHANGED, at(300));
+    let (third, _) = assess(&subject(1, first), &Observation::Probed(Box::new(rejected)), UNCHANGED, at(300));
     let time = |condition| third.condition(condition).unwrap().last_transition_time.0;
     assert_eq!(time(ConditionType::EndpointReachable), at(100));
     assert_eq!(time(ConditionType::CredentialsValidated), at(300));
@@ -336,7 +354,7 @@ fn a_transition_time_moves_only_with_its_status() {
 fn the_same_failure_twice_makes_the_same_status_but_for_the_time() {
     let (first, _) = judged(refused());
     let (second, _) =
-        assess(&subject(1, first.clone()), &Seen::Probed(Box::new(refused())), UNCHANGED, at(200));
+        assess(&subject(1, first.clone()), &Observation::Probed(Box::new(refused())), UNCHANGED, at(200));
     assert_eq!(
         RegistryStatus { last_validation_time: None, ..first },
         RegistryStatus { last_validation_time: None, ..second }
@@ -359,9 +377,12 @@ fn a_definite_failure_of_a_ready_registry_shows_at_once() {
     let (was_ready, _) = judged(usable());
     let rejected =
         Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
-    let seen = Seen::Probed(Box::new(rejected));
+    let seen = Observation::Probed(Box::new(rejected));
     let (status, outcome) = assess(&subject(1, was_ready), &seen, UNCHANGED, at(200));
-    assert_eq!((ready(&status), outcome), (("False", "Rejected"), Outcome::Rejected { pause: None }));
+    assert_eq!(
+        (ready(&status), outcome),
+        (("False", "Rejected"), ValidationOutcome::Rejected { pause: None })
+    );
 }
 
 #[test]
@@ -370,7 +391,7 @@ fn a_token_service_that_is_away_leaves_nothing_to_rely_on() {
     let credentials = CredentialsFinding::TemporarilyUnavailable { server: server(), cause };
     let (status, outcome) = judged(Findings { credentials, ..usable() });
     assert_eq!(ready(&status), ("False", "TemporarilyUnavailable"));
-    assert_eq!(outcome, Outcome::Transient { retry_after: None });
+    assert_eq!(outcome, ValidationOutcome::Transient { retry_after: None });
 }
 
 #[test]
@@ -378,7 +399,7 @@ fn what_came_to_no_verdict_is_tried_again() {
     let credentials = CredentialsFinding::NotAttempted;
     let (status, outcome) = judged(Findings { credentials, ..usable() });
     assert_eq!(ready(&status), ("Unknown", "Progressing"));
-    assert_eq!(outcome, Outcome::Transient { retry_after: None });
+    assert_eq!(outcome, ValidationOutcome::Transient { retry_after: None });
 }
 
 #[test]
@@ -387,29 +408,33 @@ fn a_later_layer_that_may_recover_makes_no_definite_failure_transient() {
     let away = Inconclusive::Unavailable { repository, server: server(), cause: Unavailable::Status(503) };
     let content_path = ContentPathFinding::Inconclusive(away);
     let alone = Findings { content_path: content_path.clone(), ..usable() };
-    assert_eq!(judged(alone).1, Outcome::Transient { retry_after: None });
+    assert_eq!(judged(alone).1, ValidationOutcome::Transient { retry_after: None });
     let required = Findings { credentials: CredentialsFinding::Required, content_path, ..usable() };
-    assert_eq!(judged(required).1, Outcome::Definite);
+    assert_eq!(judged(required).1, ValidationOutcome::Definite);
 }
 
 /// What is said where AWS gave no token for that cause.
-fn refused_by_aws(cause: ecr::Cause, findings: Findings) -> (RegistryStatus, Outcome) {
+fn refused_by_aws(cause: ecr::Cause, findings: Findings) -> (RegistryStatus, ValidationOutcome) {
     let retry_after = Some(Duration::from_secs(7));
-    let refusal = Refusal { cause, api: ecr::Api::Ecr, region: "eu-central-1".into(), retry_after };
-    let seen = ecr::Seen { findings, refusal: Some(refusal), renewal: None, used: None };
-    assess(&subject(1, RegistryStatus::default()), &Seen::Ecr(Box::new(seen)), UNCHANGED, at(100))
+    let refusal = AwsRefusal { cause, api: ecr::Api::Ecr, region: "eu-central-1".into(), retry_after };
+    let seen = ecr::EcrObservation { findings, refusal: Some(refusal), renewal: None, used: None };
+    assess(&subject(1, RegistryStatus::default()), &Observation::Ecr(Box::new(seen)), UNCHANGED, at(100))
 }
 
 #[test]
 fn a_refusal_by_aws_is_the_verdict_on_the_credentials_and_says_itself_whether_it_may_pass() {
     let open = || Findings { credentials: CredentialsFinding::AnonymousAccess, ..usable() };
     for (cause, reason, outcome) in [
-        (ecr::Cause::WrongSecret, "Rejected", Outcome::Rejected { pause: Some(Duration::from_secs(7)) }),
-        (ecr::Cause::Expired, "Expired", Outcome::Definite),
+        (
+            ecr::Cause::WrongSecret,
+            "Rejected",
+            ValidationOutcome::Rejected { pause: Some(Duration::from_secs(7)) },
+        ),
+        (ecr::Cause::Expired, "Expired", ValidationOutcome::Definite),
         (
             ecr::Cause::Throttled,
             "Throttled",
-            Outcome::Transient { retry_after: Some(Duration::from_secs(7)) },
+            ValidationOutcome::Transient { retry_after: Some(Duration::from_secs(7)) },
         ),
     ] {
         let (status, seen) = refused_by_aws(cause, open());
@@ -420,7 +445,7 @@ fn a_refusal_by_aws_is_the_verdict_on_the_credentials_and_says_itself_whether_it
     let away = Findings { retry_after: None, ..refused() };
     let (status, seen) = refused_by_aws(ecr::Cause::WrongSecret, away);
     assert_eq!(ready(&status), ("False", "ConnectionRefused"), "the layer before");
-    assert_eq!(seen, Outcome::Transient { retry_after: None });
+    assert_eq!(seen, ValidationOutcome::Transient { retry_after: None });
 }
 
 #[test]
@@ -435,8 +460,8 @@ fn the_next_validation_comes_at_the_end_of_the_certificate_or_of_the_credentials
 
 #[test]
 fn a_request_for_a_validation_is_answered_by_its_own_words() {
-    let asked = Subject { requested_at: Some("now".into()), ..subject(1, RegistryStatus::default()) };
-    let (status, _) = assess(&asked, &Seen::Probed(Box::new(usable())), UNCHANGED, at(100));
+    let asked = RegistryObject { requested_at: Some("now".into()), ..subject(1, RegistryStatus::default()) };
+    let (status, _) = assess(&asked, &Observation::Probed(Box::new(usable())), UNCHANGED, at(100));
     assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
 }
 

@@ -17,11 +17,15 @@ fn the_api_server_is_known_by_configuration_and_environment_and_loopback_is_nobo
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "an answer, beside those that fail")]
-fn known(texts: &[&str]) -> Answer {
+fn known(texts: &[&str]) -> LearnedAddresses {
     Ok(Knowledge::Known(nets(texts)))
 }
 
-fn after(addresses: &ClusterAddresses, services: Answer, servers: Answer) -> Option<Arc<str>> {
+fn after(
+    addresses: &ClusterAddresses,
+    services: LearnedAddresses,
+    servers: LearnedAddresses,
+) -> Option<Arc<str>> {
     addresses.write(|known| {
         known.services.learn(services);
         known.servers.learn(servers);

@@ -33,11 +33,11 @@ use secrecy::{ExposeSecret, SecretString};
 pub use super::regions::Endpoints;
 use super::{
     cache::Fresh,
-    causes::{Action, Api, Cause, Complaint, Outage, OwnIdentityFault, Refusal, cause},
+    causes::{Api, AwsAction, AwsRefusal, Cause, Complaint, Outage, OwnIdentityFault, cause},
     http::{AwsHttp, ProxyError},
-    identity::{Identity, Keys, Login, Source},
+    identity::{Identity, Keys, Login, RoleSource},
     own::OwnCredentials,
-    tokens::{Issuer, Token},
+    tokens::{EcrToken, Issuer},
 };
 
 /// Is told of each request to AWS and of what came of it: the operator's counts them.
@@ -70,9 +70,9 @@ impl RequestOutcome {
 
 /// AWS. Cheap to clone.
 #[derive(Clone)]
-pub struct Aws(Arc<Shared>);
+pub struct Aws(Arc<AwsClient>);
 
-struct Shared {
+struct AwsClient {
     http: SharedHttpClient,
     endpoints: Endpoints,
     own: OwnCredentials,
@@ -103,12 +103,12 @@ impl Aws {
             let http = http.clone();
             OwnCredentials::new(move |region| look_up(http.clone(), region).boxed(), clock)
         };
-        Self(Arc::new(Shared { http, endpoints, own, observe, clock }))
+        Self(Arc::new(AwsClient { http, endpoints, own, observe, clock }))
     }
 }
 
 impl Issuer for Aws {
-    fn issue(&self, login: Login) -> BoxFuture<'static, Result<Fresh<Token>, Refusal>> {
+    fn issue(&self, login: Login) -> BoxFuture<'static, Result<Fresh<EcrToken>, AwsRefusal>> {
         let aws = self.clone();
         async move { aws.0.token(&login).await }.boxed()
     }
@@ -117,24 +117,24 @@ impl Issuer for Aws {
         &self,
         login: Login,
         base: RepositoryName,
-    ) -> BoxFuture<'static, Result<Fresh<Option<RepositoryName>>, Refusal>> {
+    ) -> BoxFuture<'static, Result<Fresh<Option<RepositoryName>>, AwsRefusal>> {
         let aws = self.clone();
         async move { aws.0.repository(&login, &base).await }.boxed()
     }
 }
 
-impl Shared {
-    async fn token(&self, login: &Login) -> Result<Fresh<Token>, Refusal> {
+impl AwsClient {
+    async fn token(&self, login: &Login) -> Result<Fresh<EcrToken>, AwsRefusal> {
         let (client, temporary) = self.ecr(login).await?;
         let region = self.endpoints.ecr_region(&login.place);
-        let asked = Asked { login, action: Action::GetAuthorizationToken, temporary, region };
+        let asked = AwsRequest { login, action: AwsAction::GetAuthorizationToken, temporary, region };
         let answer = client.get_authorization_token().send().await;
         let answer = answer.map_err(|error| self.refused(&asked, &error))?;
         (self.observe)(Api::Ecr, RequestOutcome::Granted);
         let data = answer.authorization_data().first();
         let token = data.and_then(|data| {
             let credentials = decoded(data.authorization_token()?)?;
-            Some(Token { credentials, expires_at: timestamp(data.expires_at()?)? })
+            Some(EcrToken { credentials, expires_at: timestamp(data.expires_at()?)? })
         });
         let token = token.ok_or_else(|| asked.refusal(Cause::Unavailable(Outage::Unreadable)))?;
         Ok(Fresh { ends_at: token.expires_at, value: token })
@@ -144,10 +144,10 @@ impl Shared {
         &self,
         login: &Login,
         base: &RepositoryName,
-    ) -> Result<Fresh<Option<RepositoryName>>, Refusal> {
+    ) -> Result<Fresh<Option<RepositoryName>>, AwsRefusal> {
         let (client, temporary) = self.ecr(login).await?;
         let region = self.endpoints.ecr_region(&login.place);
-        let asked = Asked { login, action: Action::DescribeRepositories, temporary, region };
+        let asked = AwsRequest { login, action: AwsAction::DescribeRepositories, temporary, region };
         let request = client.describe_repositories().set_registry_id(login.place.account.clone());
         let mut pages = request.into_paginator().page_size(PAGE).send();
         let mut found = None;
@@ -166,7 +166,7 @@ impl Shared {
     }
 
     /// A client of ECR that signs as `login`; and whether it signs with a session's token.
-    async fn ecr(&self, login: &Login) -> Result<(aws_sdk_ecr::Client, bool), Refusal> {
+    async fn ecr(&self, login: &Login) -> Result<(aws_sdk_ecr::Client, bool), AwsRefusal> {
         let credentials = match &login.identity {
             Identity::Keys(keys) => explicit(keys),
             Identity::Role { arn, external_id, source } => {
@@ -195,18 +195,18 @@ impl Shared {
         login: &Login,
         arn: &str,
         external_id: Option<&str>,
-        source: &Source,
-    ) -> Result<AwsCredentials, Refusal> {
-        let action = Action::AssumeRole { external_id: external_id.is_some() };
+        source: &RoleSource,
+    ) -> Result<AwsCredentials, AwsRefusal> {
+        let action = AwsAction::AssumeRole { external_id: external_id.is_some() };
         let region = self.endpoints.sts_region(&login.place, source);
         let credentials = match source {
-            Source::Keys(keys) => explicit(keys),
-            Source::Operator(identity) => {
+            RoleSource::Keys(keys) => explicit(keys),
+            RoleSource::Operator(identity) => {
                 let own = self.own.get(identity, region).await;
-                own.map_err(|cause| Asked { login, action, temporary: false, region }.refusal(cause))?
+                own.map_err(|cause| AwsRequest { login, action, temporary: false, region }.refusal(cause))?
             }
         };
-        let asked = Asked { login, action, temporary: credentials.session_token().is_some(), region };
+        let asked = AwsRequest { login, action, temporary: credentials.session_token().is_some(), region };
         let request = self
             .sts(login, region, credentials.clone())
             .assume_role()
@@ -243,11 +243,11 @@ impl Shared {
 
     fn not_assumed<E: ProvideErrorMetadata>(
         &self,
-        asked: &Asked<'_>,
+        asked: &AwsRequest<'_>,
         arn: &str,
         used: &AwsCredentials,
         error: &SdkError<E, HttpResponse>,
-    ) -> Refusal {
+    ) -> AwsRefusal {
         let refusal = self.refused(asked, error);
         let cause = match refusal.cause {
             Cause::RoleDenied { external_id, action, denial, .. } => {
@@ -265,15 +265,15 @@ impl Shared {
             }
             cause => cause,
         };
-        Refusal { cause, ..refusal }
+        AwsRefusal { cause, ..refusal }
     }
 
     fn refused<E: ProvideErrorMetadata>(
         &self,
-        asked: &Asked<'_>,
+        asked: &AwsRequest<'_>,
         error: &SdkError<E, HttpResponse>,
-    ) -> Refusal {
-        let refusal = Refusal { retry_after: retry_after(error), ..asked.refusal(asked.cause(error)) };
+    ) -> AwsRefusal {
+        let refusal = AwsRefusal { retry_after: retry_after(error), ..asked.refusal(asked.cause(error)) };
         let outcome = match &refusal.cause {
             Cause::Throttled => RequestOutcome::Throttled,
             Cause::Unavailable(_) | Cause::Proxy { .. } => RequestOutcome::Failed,
@@ -286,16 +286,16 @@ impl Shared {
 }
 
 /// What was asked, and for whom: what a refusal is about.
-struct Asked<'a> {
+struct AwsRequest<'a> {
     login: &'a Login,
-    action: Action,
+    action: AwsAction,
     temporary: bool,
     region: &'a str,
 }
 
-impl Asked<'_> {
-    fn refusal(&self, cause: Cause) -> Refusal {
-        Refusal { cause, api: self.action.api(), region: self.region.to_owned(), retry_after: None }
+impl AwsRequest<'_> {
+    fn refusal(&self, cause: Cause) -> AwsRefusal {
+        AwsRefusal { cause, api: self.action.api(), region: self.region.to_owned(), retry_after: None }
     }
 
     fn cause<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> Cause {
@@ -318,7 +318,7 @@ impl Asked<'_> {
 /// The cause behind the SDK's error.
 fn meaning<E: ProvideErrorMetadata>(
     error: &SdkError<E, HttpResponse>,
-    action: Action,
+    action: AwsAction,
     temporary: bool,
 ) -> Cause {
     match error {
@@ -374,7 +374,7 @@ fn web_identity_cause(error: &CredentialsError) -> Cause {
     let refused = Cause::OperatorIdentityRefused(OwnIdentityFault::Credentials);
     let mut chain = std::iter::successors(std::error::Error::source(error), |error| error.source());
     let asked = chain.find_map(|error| error.downcast_ref::<Asked>());
-    match asked.map(|error| meaning(error, Action::AssumeRoleWithWebIdentity, false)) {
+    match asked.map(|error| meaning(error, AwsAction::AssumeRoleWithWebIdentity, false)) {
         // That it is the operator's role, and none of a spec's, is what its reader must know.
         None | Some(Cause::Other { .. } | Cause::NoEndpoint) => refused,
         Some(cause) => cause,

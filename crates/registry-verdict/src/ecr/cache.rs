@@ -18,7 +18,7 @@ use futures::{
 };
 use k8s_openapi::jiff::Timestamp;
 
-use super::causes::{Cause, Outage, Refusal};
+use super::causes::{AwsRefusal, Cause, Outage};
 use crate::backoff::Backoff;
 
 /// An answer fresh from AWS.
@@ -32,7 +32,7 @@ pub struct Fresh<T> {
 
 /// An answer that is kept.
 #[derive(Debug)]
-pub struct Kept<T> {
+pub struct CachedAnswer<T> {
     /// The answer.
     pub value: T,
     /// When another should be had, while this one is still good.
@@ -45,7 +45,7 @@ pub struct Kept<T> {
 #[derive(Debug)]
 pub struct Taken<T> {
     /// The answer.
-    pub kept: Arc<Kept<T>>,
+    pub kept: Arc<CachedAnswer<T>>,
     /// It was there already when it was asked for.
     pub reused: bool,
 }
@@ -61,31 +61,31 @@ pub enum Urgency {
 
 /// Answers by key.
 pub struct Cache<K, T> {
-    shelf: Arc<Mutex<Shelf<K, T>>>,
+    shelf: Arc<Mutex<CacheShard<K, T>>>,
     clock: fn() -> Timestamp,
     chance: fn() -> f64,
 }
 
-struct Shelf<K, T> {
-    entries: HashMap<K, Entry<T>>,
+struct CacheShard<K, T> {
+    entries: HashMap<K, CacheEntry<T>>,
     swept: Timestamp,
 }
 
-struct Entry<T> {
-    kept: Option<Arc<Kept<T>>>,
-    flight: Option<Flight<T>>,
+struct CacheEntry<T> {
+    kept: Option<Arc<CachedAnswer<T>>>,
+    flight: Option<SharedRequest<T>>,
     pause: Option<Pause>,
     /// When an answer was last thrown away before its time.
     discarded: Option<Timestamp>,
     used: Timestamp,
 }
 
-type Flight<T> = Shared<BoxFuture<'static, Result<Arc<Kept<T>>, Refusal>>>;
+type SharedRequest<T> = Shared<BoxFuture<'static, Result<Arc<CachedAnswer<T>>, AwsRefusal>>>;
 
 /// After a refusal.
 #[derive(Clone)]
 struct Pause {
-    refusal: Refusal,
+    refusal: AwsRefusal,
     began: Timestamp,
     until: Timestamp,
     refusals: u32,
@@ -111,7 +111,7 @@ where
 {
     /// Nothing is kept yet.
     pub fn new(clock: fn() -> Timestamp, chance: fn() -> f64) -> Self {
-        let shelf = Shelf { entries: HashMap::new(), swept: Timestamp::MIN };
+        let shelf = CacheShard { entries: HashMap::new(), swept: Timestamp::MIN };
         Self { shelf: Arc::new(Mutex::new(shelf)), clock, chance }
     }
 
@@ -121,9 +121,9 @@ where
         key: &K,
         urgency: Urgency,
         ask: impl FnOnce() -> F,
-    ) -> Result<Taken<T>, Refusal>
+    ) -> Result<Taken<T>, AwsRefusal>
     where
-        F: Future<Output = Result<Fresh<T>, Refusal>> + Send + 'static,
+        F: Future<Output = Result<Fresh<T>, AwsRefusal>> + Send + 'static,
     {
         let flight = match self.look(key, urgency, ask) {
             Look::Good(kept) => return Ok(Taken { kept, reused: true }),
@@ -134,7 +134,7 @@ where
     }
 
     /// Throws an answer away that proved to be bad; false where that was done not long ago, and so would not help.
-    pub fn discard(&self, key: &K, bad: &Arc<Kept<T>>) -> bool {
+    pub fn discard(&self, key: &K, bad: &Arc<CachedAnswer<T>>) -> bool {
         let now = (self.clock)();
         let mut shelf = self.lock();
         let Some(entry) = shelf.entries.get_mut(key) else { return true };
@@ -153,7 +153,7 @@ where
 
     fn look<F>(&self, key: &K, urgency: Urgency, ask: impl FnOnce() -> F) -> Look<T>
     where
-        F: Future<Output = Result<Fresh<T>, Refusal>> + Send + 'static,
+        F: Future<Output = Result<Fresh<T>, AwsRefusal>> + Send + 'static,
     {
         let now = (self.clock)();
         let mut shelf = self.lock();
@@ -180,8 +180,8 @@ where
     fn depart(
         &self,
         key: K,
-        asking: impl Future<Output = Result<Fresh<T>, Refusal>> + Send + 'static,
-    ) -> Flight<T> {
+        asking: impl Future<Output = Result<Fresh<T>, AwsRefusal>> + Send + 'static,
+    ) -> SharedRequest<T> {
         let (shelf, clock, chance) = (self.shelf.clone(), self.clock, self.chance);
         let landing = async move {
             let answer = asking.await;
@@ -192,20 +192,20 @@ where
         landed.boxed().shared()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shelf<K, T>> {
+    fn lock(&self) -> MutexGuard<'_, CacheShard<K, T>> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 enum Look<T> {
-    Good(Arc<Kept<T>>),
-    Refused(Refusal),
-    Wait(Flight<T>),
+    Good(Arc<CachedAnswer<T>>),
+    Refused(AwsRefusal),
+    Wait(SharedRequest<T>),
 }
 
 /// The task that asked is gone; only the end of the whole program does that.
-fn interrupted() -> Refusal {
-    Refusal {
+fn interrupted() -> AwsRefusal {
+    AwsRefusal {
         cause: Cause::Unavailable(Outage::Unreadable),
         api: super::causes::Api::Ecr,
         region: String::new(),
@@ -213,12 +213,12 @@ fn interrupted() -> Refusal {
     }
 }
 
-impl<K: Clone + Eq + Hash, T> Shelf<K, T> {
-    fn entry(&mut self, key: &K, now: Timestamp) -> &mut Entry<T> {
+impl<K: Clone + Eq + Hash, T> CacheShard<K, T> {
+    fn entry(&mut self, key: &K, now: Timestamp) -> &mut CacheEntry<T> {
         if !self.entries.contains_key(key) {
             self.make_room(now);
         }
-        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
+        let entry = self.entries.entry(key.clone()).or_insert_with(|| CacheEntry {
             kept: None,
             flight: None,
             pause: None,
@@ -246,10 +246,10 @@ impl<K: Clone + Eq + Hash, T> Shelf<K, T> {
     fn land(
         &mut self,
         key: &K,
-        answer: Result<Fresh<T>, Refusal>,
+        answer: Result<Fresh<T>, AwsRefusal>,
         now: Timestamp,
         chance: f64,
-    ) -> Result<Arc<Kept<T>>, Refusal> {
+    ) -> Result<Arc<CachedAnswer<T>>, AwsRefusal> {
         let entry = self.entry(key, now);
         entry.flight = None;
         match answer {
@@ -264,22 +264,22 @@ impl<K: Clone + Eq + Hash, T> Shelf<K, T> {
                 let wait = pause(&refusal, refusals, chance);
                 entry.pause =
                     Some(Pause { refusal: refusal.clone(), began: now, until: after(now, wait), refusals });
-                Err(Refusal { retry_after: refusal.is_transient().then_some(wait), ..refusal })
+                Err(AwsRefusal { retry_after: refusal.is_transient().then_some(wait), ..refusal })
             }
         }
     }
 }
 
-impl<T> Entry<T> {
+impl<T> CacheEntry<T> {
     /// A refusal after which AWS is not asked again yet, with what is left of the pause.
-    fn standing_refusal(&self, urgency: Urgency, now: Timestamp) -> Option<Refusal> {
+    fn standing_refusal(&self, urgency: Urgency, now: Timestamp) -> Option<AwsRefusal> {
         let pause = self.pause.as_ref()?;
         let transient = pause.refusal.is_transient();
         // Throttling is not cured by a change of ours.
         let until =
             if transient || urgency == Urgency::Due { pause.until } else { after(pause.began, YOUNG) };
         let left = Duration::try_from(until.duration_since(now)).ok().filter(|left| !left.is_zero())?;
-        Some(Refusal { retry_after: transient.then_some(left), ..pause.refusal.clone() })
+        Some(AwsRefusal { retry_after: transient.then_some(left), ..pause.refusal.clone() })
     }
 
     fn is_over(&self, now: Timestamp) -> bool {
@@ -289,12 +289,12 @@ impl<T> Entry<T> {
     }
 }
 
-fn keep<T>(fresh: Fresh<T>, now: Timestamp, chance: f64) -> Kept<T> {
+fn keep<T>(fresh: Fresh<T>, now: Timestamp, chance: f64) -> CachedAnswer<T> {
     let life = Duration::try_from(fresh.ends_at.duration_since(now)).unwrap_or_default();
     let life = if life.is_zero() { IMPLAUSIBLE_LIFE } else { life };
     // A validation that begins with a token should not see its end.
     let margin = (life / 20).min(Duration::from_mins(1));
-    Kept {
+    CachedAnswer {
         value: fresh.value,
         renew_at: after(now, life.mul_f64(0.75 + 0.1 * chance.clamp(0.0, 1.0))),
         useless_at: after(now, life.saturating_sub(margin)),
@@ -302,7 +302,7 @@ fn keep<T>(fresh: Fresh<T>, now: Timestamp, chance: f64) -> Kept<T> {
 }
 
 /// How long to leave AWS alone: twice as long after each refusal in a row, and up to half as much again by chance.
-fn pause(refusal: &Refusal, refusals: u32, chance: f64) -> Duration {
+fn pause(refusal: &AwsRefusal, refusals: u32, chance: f64) -> Duration {
     let backoff = if refusal.is_transient() {
         Backoff::AWS_TRANSIENT
     } else if refusal.is_rejection() {
@@ -344,14 +344,14 @@ mod tests {
         Cache::new(now, || 0.0)
     }
 
-    fn refusal(cause: Cause) -> Refusal {
-        Refusal { cause, api: Api::Ecr, region: "eu-central-1".into(), retry_after: None }
+    fn refusal(cause: Cause) -> AwsRefusal {
+        AwsRefusal { cause, api: Api::Ecr, region: "eu-central-1".into(), retry_after: None }
     }
 
     /// Asks at that time; answers with what is given, and counts.
-    struct Source(Arc<AtomicUsize>);
+    struct CountingSource(Arc<AtomicUsize>);
 
-    impl Source {
+    impl CountingSource {
         fn new() -> Self {
             Self(Arc::default())
         }
@@ -365,7 +365,7 @@ mod tests {
             cache: &Cache<u32, u32>,
             urgency: Urgency,
             answer: Result<Duration, Cause>,
-        ) -> Result<bool, Refusal> {
+        ) -> Result<bool, AwsRefusal> {
             let (count, end) = (self.0.clone(), answer.map(|life| now() + life));
             let ask = || async move {
                 count.fetch_add(1, Relaxed);
@@ -379,7 +379,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_serves_for_three_quarters_of_its_life_and_then_while_another_is_fetched() {
-        let (cache, source) = (cache(), Source::new());
+        let (cache, source) = (cache(), CountingSource::new());
         assert!(!source.answer(&cache, Urgency::Due, LIFE).await.unwrap());
         pass(9 * 3600 - 1);
         assert!(source.answer(&cache, Urgency::Changed, LIFE).await.unwrap());
@@ -393,7 +393,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_of_no_use_shortly_before_its_end() {
-        let (cache, source) = (cache(), Source::new());
+        let (cache, source) = (cache(), CountingSource::new());
         source.answer(&cache, Urgency::Due, LIFE).await.unwrap();
         pass(12 * 3600 - 60);
         assert!(!source.answer(&cache, Urgency::Due, LIFE).await.unwrap());
@@ -401,7 +401,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_has_ended_before_it_came_serves_for_an_hour() {
-        let (cache, source) = (cache(), Source::new());
+        let (cache, source) = (cache(), CountingSource::new());
         let ended = || Ok(Duration::ZERO);
         source.answer(&cache, Urgency::Due, ended()).await.unwrap();
         pass(2000);
@@ -412,7 +412,7 @@ mod tests {
 
     #[tokio::test]
     async fn rejected_keys_wait_one_two_four_minutes_unless_something_changed() {
-        let (cache, source) = (cache(), Source::new());
+        let (cache, source) = (cache(), CountingSource::new());
         let rejected = || Err(Cause::WrongSecret);
         for (minutes, asked) in [(0, 1), (1, 2), (1, 2), (1, 3), (3, 3), (1, 4)] {
             pass(minutes * 60);
@@ -429,7 +429,7 @@ mod tests {
 
     #[tokio::test]
     async fn throttling_is_not_cured_by_a_change_and_says_how_long_to_wait() {
-        let (cache, source) = (cache(), Source::new());
+        let (cache, source) = (cache(), CountingSource::new());
         let throttled = || Err(Cause::Throttled);
         for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
             let seen = source.answer(&cache, Urgency::Due, throttled()).await.unwrap_err();
@@ -444,7 +444,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_answer_is_thrown_away_once_an_hour_and_only_if_it_is_still_kept() {
-        let (cache, source) = (cache(), Source::new());
+        let (cache, source) = (cache(), CountingSource::new());
         let take = async || {
             let count = source.0.clone();
             let ends_at = now() + Duration::from_hours(12);

@@ -36,7 +36,7 @@ impl Api {
 
 /// Why AWS gave no token.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Refusal {
+pub struct AwsRefusal {
     /// Why.
     pub cause: Cause,
     /// Who said so.
@@ -240,7 +240,7 @@ impl Cause {
     }
 }
 
-impl Refusal {
+impl AwsRefusal {
     /// May a retry alone change this?
     pub fn is_transient(&self) -> bool {
         matches!(self.cause.class(), Class::Throttled | Class::Unavailable)
@@ -265,7 +265,7 @@ pub struct Complaint<'a> {
 
 /// What was asked of AWS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
+pub enum AwsAction {
     /// `ecr:GetAuthorizationToken`.
     GetAuthorizationToken,
     /// `ecr:DescribeRepositories`.
@@ -279,7 +279,7 @@ pub enum Action {
     AssumeRoleWithWebIdentity,
 }
 
-impl Action {
+impl AwsAction {
     /// As IAM policies name it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -302,7 +302,7 @@ impl Action {
 const ASSUME_ROLE: &str = "sts:AssumeRole";
 
 /// The cause behind a complaint about `action`; `temporary`: a session's token was sent along.
-pub fn cause(complaint: Complaint<'_>, action: Action, temporary: bool) -> Cause {
+pub fn cause(complaint: Complaint<'_>, action: AwsAction, temporary: bool) -> Cause {
     let Complaint { code, message, status } = complaint;
     let Some(code) = code.map(bare) else { return without_code(status) };
     match code {
@@ -311,7 +311,7 @@ pub fn cause(complaint: Complaint<'_>, action: Action, temporary: bool) -> Cause
         | "InvalidAccessKeyId"
         | "InvalidToken"
         | "AuthFailure" => Cause::UnknownKey { temporary },
-        "ExpiredToken" | "ExpiredTokenException" if action == Action::AssumeRoleWithWebIdentity => {
+        "ExpiredToken" | "ExpiredTokenException" if action == AwsAction::AssumeRoleWithWebIdentity => {
             Cause::OperatorIdentityRefused(OwnIdentityFault::Token)
         }
         "ExpiredToken" | "ExpiredTokenException" => Cause::Expired,
@@ -377,15 +377,15 @@ fn signature(message: &str) -> Cause {
     }
 }
 
-fn denied(action: Action, message: &str) -> Cause {
+fn denied(action: AwsAction, message: &str) -> Cause {
     let denial = Denial::of(message);
     let named = denied_action(message).unwrap_or_else(|| action.as_str());
     match action {
-        Action::AssumeRole { external_id } => {
+        AwsAction::AssumeRole { external_id } => {
             Cause::RoleDenied { external_id, other_partition: None, action: named, denial }
         }
-        Action::AssumeRoleWithWebIdentity => Cause::OperatorIdentityRefused(OwnIdentityFault::TrustPolicy),
-        Action::GetAuthorizationToken | Action::DescribeRepositories => {
+        AwsAction::AssumeRoleWithWebIdentity => Cause::OperatorIdentityRefused(OwnIdentityFault::TrustPolicy),
+        AwsAction::GetAuthorizationToken | AwsAction::DescribeRepositories => {
             Cause::ActionDenied { action: named, denial }
         }
     }
@@ -434,16 +434,16 @@ impl Denial {
 }
 
 /// STS finds the role's ARN, the external id or the session ill-formed.
-fn invalid(action: Action, code: &str) -> Cause {
+fn invalid(action: AwsAction, code: &str) -> Cause {
     match action {
-        Action::AssumeRole { external_id } => Cause::RoleDenied {
+        AwsAction::AssumeRole { external_id } => Cause::RoleDenied {
             external_id,
             other_partition: None,
             action: action.as_str(),
             denial: Denial::default(),
         },
-        Action::AssumeRoleWithWebIdentity => Cause::OperatorIdentityRefused(OwnIdentityFault::Credentials),
-        Action::GetAuthorizationToken | Action::DescribeRepositories => other(code),
+        AwsAction::AssumeRoleWithWebIdentity => Cause::OperatorIdentityRefused(OwnIdentityFault::Credentials),
+        AwsAction::GetAuthorizationToken | AwsAction::DescribeRepositories => other(code),
     }
 }
 
@@ -493,9 +493,9 @@ fn is_fault(code: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ROLE: Action = Action::AssumeRole { external_id: true };
+    const ROLE: AwsAction = AwsAction::AssumeRole { external_id: true };
 
-    fn said(code: &str, message: &str, action: Action) -> Cause {
+    fn said(code: &str, message: &str, action: AwsAction) -> Cause {
         cause(Complaint { code: Some(code), message, status: 400 }, action, false)
     }
 
@@ -507,7 +507,7 @@ mod tests {
         let new = "Signature not yet current: 20260101T010000Z is still later than 20260101T002000Z";
         let region = "Credential should be scoped to a valid region.";
         for code in ["InvalidSignatureException", "SignatureDoesNotMatch"] {
-            for action in [Action::GetAuthorizationToken, ROLE] {
+            for action in [AwsAction::GetAuthorizationToken, ROLE] {
                 assert_eq!(said(code, wrong, action), Cause::WrongSecret);
                 assert_eq!(said(code, old, action), Cause::ClockSkew);
                 assert_eq!(said(code, new, action), Cause::ClockSkew);
@@ -518,7 +518,7 @@ mod tests {
 
     #[test]
     fn each_api_has_its_own_name_for_the_same_failure() {
-        let token = Action::GetAuthorizationToken;
+        let token = AwsAction::GetAuthorizationToken;
         assert_eq!(said("UnrecognizedClientException", "", token), said("InvalidClientTokenId", "", ROLE));
         assert_eq!(said("ExpiredTokenException", "", token), said("ExpiredToken", "", ROLE));
         assert_eq!(said("ThrottlingException", "", token), said("Throttling", "", ROLE));
@@ -535,7 +535,7 @@ mod tests {
                        ecr:GetAuthorizationToken on resource: * with an explicit deny in a service control policy";
         let denial = Denial { policy: Some(PolicyKind::ServiceControl), explicitly: true };
         assert_eq!(
-            said("AccessDeniedException", message, Action::GetAuthorizationToken),
+            said("AccessDeniedException", message, AwsAction::GetAuthorizationToken),
             Cause::ActionDenied { action: "ecr:GetAuthorizationToken", denial }
         );
         assert_eq!(said("AccessDenied", "", ROLE), role_denied("sts:AssumeRole", Denial::default()));
@@ -548,7 +548,7 @@ mod tests {
         let allows = "allows the ecr:GetAuthorizationToken action";
         let denial = |context: String| {
             let message = format!("{begins} {context}");
-            match said("AccessDeniedException", &message, Action::GetAuthorizationToken) {
+            match said("AccessDeniedException", &message, AwsAction::GetAuthorizationToken) {
                 Cause::ActionDenied { denial, .. } => (denial.policy, denial.explicitly),
                 other => panic!("{other:?}"),
             }
@@ -594,7 +594,7 @@ mod tests {
 
     #[test]
     fn rejects_credentials_only_where_they_are_wrong() {
-        let token = Action::GetAuthorizationToken;
+        let token = AwsAction::GetAuthorizationToken;
         for (code, class) in [
             ("RegionDisabledException", Class::Forbidden),
             ("OptInRequired", Class::Forbidden),
@@ -627,7 +627,7 @@ mod tests {
 
     #[test]
     fn the_operators_own_role_is_no_registrys_matter() {
-        let own = Action::AssumeRoleWithWebIdentity;
+        let own = AwsAction::AssumeRoleWithWebIdentity;
         let refused = Cause::OperatorIdentityRefused;
         assert_eq!(said("AccessDenied", "", own), refused(OwnIdentityFault::TrustPolicy));
         for code in ["InvalidIdentityToken", "ExpiredTokenException", "IDPRejectedClaim"] {
@@ -639,7 +639,7 @@ mod tests {
 
     #[test]
     fn codes_come_with_a_namespace_before_and_an_address_behind() {
-        let token = Action::GetAuthorizationToken;
+        let token = AwsAction::GetAuthorizationToken;
         assert_eq!(
             said("ExpiredTokenException:http://internal.amazon.com/coral/", "", token),
             Cause::Expired
@@ -648,7 +648,7 @@ mod tests {
 
     #[test]
     fn a_wrong_clock_a_disabled_region_and_a_role_that_can_not_be_are_no_wrong_keys() {
-        let token = Action::GetAuthorizationToken;
+        let token = AwsAction::GetAuthorizationToken;
         for code in ["RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"] {
             assert_eq!(said(code, "", token), Cause::ClockSkew, "{code}");
         }
@@ -664,7 +664,7 @@ mod tests {
     fn a_code_that_nobody_knows_is_judged_by_its_status() {
         let by = |status| {
             let complaint = Complaint { code: Some("Strange"), message: "", status };
-            cause(complaint, Action::GetAuthorizationToken, false)
+            cause(complaint, AwsAction::GetAuthorizationToken, false)
         };
         assert_eq!(by(429), Cause::Throttled);
         assert_eq!(by(500), Cause::Unavailable(Outage::Status(500)));
@@ -674,7 +674,7 @@ mod tests {
     #[test]
     fn keys_that_are_refused_are_told_from_rights_that_are_missing_and_from_what_passes() {
         let refusal =
-            |cause| Refusal { cause, api: Api::Ecr, region: "eu-central-1".into(), retry_after: None };
+            |cause| AwsRefusal { cause, api: Api::Ecr, region: "eu-central-1".into(), retry_after: None };
         for cause in [
             Cause::UnknownKey { temporary: false },
             Cause::WrongSecret,
@@ -697,7 +697,7 @@ mod tests {
     #[test]
     fn what_is_no_answer_of_aws_says_nothing_of_the_credentials() {
         let page = |status| {
-            cause(Complaint { code: None, message: "", status }, Action::GetAuthorizationToken, false)
+            cause(Complaint { code: None, message: "", status }, AwsAction::GetAuthorizationToken, false)
         };
         assert_eq!(page(403), Cause::Unavailable(Outage::Status(403)));
         assert_eq!(page(503), Cause::Unavailable(Outage::Status(503)));

@@ -63,7 +63,7 @@ impl Partition {
 
 /// Where tokens for a registry are had.
 #[derive(Clone, Eq, Hash, PartialEq)]
-pub struct Place {
+pub struct EcrEndpoint {
     /// The registry's account, where the host tells it.
     pub account: Option<String>,
     /// The region whose API is asked.
@@ -77,7 +77,7 @@ pub struct Place {
 }
 
 /// Without the account.
-impl fmt::Debug for Place {
+impl fmt::Debug for EcrEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { account: _, region, region_of_host, fips, dual_stack } = self;
         let mut debug = f.debug_struct("Place");
@@ -88,7 +88,7 @@ impl fmt::Debug for Place {
 
 /// Why it can't be told where tokens are had.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub enum PlaceError {
+pub enum EcrEndpointError {
     /// The host is not ECR's, and no region is given.
     #[error("spec.auth.ecr.region is required: the host in spec.endpoint does not contain the region")]
     NoRegion,
@@ -100,23 +100,23 @@ pub enum PlaceError {
     Public,
 }
 
-impl Place {
+impl EcrEndpoint {
     /// Where tokens for the registry at `endpoint` are had.
-    pub fn of(endpoint: &Endpoint, ecr: &EcrAuth) -> Result<Self, PlaceError> {
+    pub fn of(endpoint: &Endpoint, ecr: &EcrAuth) -> Result<Self, EcrEndpointError> {
         let host = match &endpoint.server().host {
             Host::Name(name) => EcrHost::parse(name),
             Host::Address(_) => None,
         };
         let region = ecr.region.as_deref();
         if region.is_some_and(|region| !is_region(region)) {
-            return Err(PlaceError::NotARegion);
+            return Err(EcrEndpointError::NotARegion);
         }
         match (host, region) {
-            (Some(EcrHost::Public), _) => Err(PlaceError::Public),
+            (Some(EcrHost::Public), _) => Err(EcrEndpointError::Public),
             (Some(EcrHost::Private(place)), Some(region)) => Ok(place.with_region(region)),
             (Some(EcrHost::Private(place)), None) => Ok(place),
             (None, Some(region)) => Ok(Self::hidden(region)),
-            (None, None) => Err(PlaceError::NoRegion),
+            (None, None) => Err(EcrEndpointError::NoRegion),
         }
     }
 
@@ -146,7 +146,7 @@ impl Place {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum EcrHost {
     /// An account's registry.
-    Private(Place),
+    Private(EcrEndpoint),
     /// The public gallery.
     Public,
 }
@@ -193,7 +193,7 @@ impl EcrHost {
             return None;
         }
         let (account, region) = (Some(account.to_owned()), region.to_owned());
-        Some(Self::Private(Place { account, region, region_of_host: None, fips, dual_stack }))
+        Some(Self::Private(EcrEndpoint { account, region, region_of_host: None, fips, dual_stack }))
     }
 }
 
@@ -307,9 +307,9 @@ mod tests {
         }
     }
 
-    fn place(endpoint: &str, region: Option<&str>) -> Result<Place, PlaceError> {
+    fn place(endpoint: &str, region: Option<&str>) -> Result<EcrEndpoint, EcrEndpointError> {
         let ecr = EcrAuth { region: region.map(ToOwned::to_owned), ..EcrAuth::default() };
-        Place::of(&Endpoint::parse(endpoint).unwrap(), &ecr)
+        EcrEndpoint::of(&Endpoint::parse(endpoint).unwrap(), &ecr)
     }
 
     #[test]
@@ -322,8 +322,8 @@ mod tests {
             (other.region.as_str(), other.region_of_host.as_deref()),
             ("eu-west-2", Some("eu-west-1"))
         );
-        assert_eq!(place("https://registry.example.com", None), Err(PlaceError::NoRegion));
-        assert_eq!(place("https://public.ecr.aws", Some("us-east-1")), Err(PlaceError::Public));
+        assert_eq!(place("https://registry.example.com", None), Err(EcrEndpointError::NoRegion));
+        assert_eq!(place("https://public.ecr.aws", Some("us-east-1")), Err(EcrEndpointError::Public));
     }
 
     #[test]
@@ -339,7 +339,7 @@ mod tests {
         ] {
             assert_eq!(
                 place("https://registry.example.com", Some(region)),
-                Err(PlaceError::NotARegion),
+                Err(EcrEndpointError::NotARegion),
                 "{region}"
             );
         }

@@ -32,16 +32,16 @@ use super::causes::ProxyTrouble;
 
 /// The clients. Cheap to clone.
 #[derive(Clone)]
-pub struct AwsHttp(Arc<Shared>);
+pub struct AwsHttp(Arc<AwsConnections>);
 
-struct Shared {
+struct AwsConnections {
     proxy: Option<Proxy>,
-    clients: RwLock<Clients>,
+    clients: RwLock<HttpClients>,
 }
 
 /// Each has its own connections.
 #[derive(Clone)]
-struct Clients {
+struct HttpClients {
     direct: SharedHttpClient,
     proxied: Option<SharedHttpClient>,
 }
@@ -52,22 +52,22 @@ const PROXY_ANSWER: Duration = Duration::from_secs(9);
 impl AwsHttp {
     /// Clients that have connected to nothing yet.
     pub fn new(proxy: Option<Proxy>, ca: Option<&CaBundle>) -> Self {
-        let clients = RwLock::new(Clients::new(proxy.as_ref(), ca));
-        Self(Arc::new(Shared { proxy, clients }))
+        let clients = RwLock::new(HttpClients::new(proxy.as_ref(), ca));
+        Self(Arc::new(AwsConnections { proxy, clients }))
     }
 
     /// Trusts these authorities from now on, instead of those before; connections that are open are left alone.
     pub fn trust(&self, ca: Option<&CaBundle>) {
-        let clients = Clients::new(self.0.proxy.as_ref(), ca);
+        let clients = HttpClients::new(self.0.proxy.as_ref(), ca);
         *self.0.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
     }
 
-    fn clients(&self) -> Clients {
+    fn clients(&self) -> HttpClients {
         self.0.clients.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Clients {
+impl HttpClients {
     fn new(proxy: Option<&Proxy>, ca: Option<&CaBundle>) -> Self {
         let tls = tls(ca);
         let direct = Builder::new()
@@ -110,7 +110,7 @@ impl HttpClient for AwsHttp {
         settings: &HttpConnectorSettings,
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        let Clients { direct, proxied } = self.clients();
+        let HttpClients { direct, proxied } = self.clients();
         let direct = direct.http_connector(settings, components);
         let proxied = proxied.map(|client| client.http_connector(settings, components));
         let Some((proxied, proxy)) = proxied.zip(self.0.proxy.clone()) else { return direct };

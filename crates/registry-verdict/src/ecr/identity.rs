@@ -6,8 +6,8 @@ use std::{fmt, sync::Arc};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use super::{causes::Api, hosts::Place};
-use crate::object::Key;
+use super::{causes::Api, hosts::EcrEndpoint};
+use crate::object::RegistryKey;
 
 /// Access keys, as a Secret holds them.
 #[derive(Clone)]
@@ -62,17 +62,17 @@ pub struct OperatorIdentity(());
 
 impl OperatorIdentity {
     /// The operator's identity, if that registry is of the system level.
-    pub fn of(key: &Key) -> Option<Self> {
+    pub fn of(key: &RegistryKey) -> Option<Self> {
         match key {
-            Key::System { .. } => Some(Self(())),
-            Key::Tenant { .. } => None,
+            RegistryKey::System { .. } => Some(Self(())),
+            RegistryKey::Tenant { .. } => None,
         }
     }
 }
 
 /// Who assumes a role.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum RoleSource {
     /// Whoever has these keys.
     Keys(Keys),
     /// The operator.
@@ -91,7 +91,7 @@ pub enum Identity {
         /// What its trust policy may ask for besides.
         external_id: Option<String>,
         /// Who assumes it.
-        source: Source,
+        source: RoleSource,
     },
 }
 
@@ -113,7 +113,7 @@ pub struct Login {
     /// The tenant; none at the system level. Two tenants share nothing, not even where they have the same keys.
     pub tenant: Option<Arc<str>>,
     /// Where tokens are had.
-    pub place: Place,
+    pub place: EcrEndpoint,
     /// Who asks.
     pub identity: Identity,
 }
@@ -121,7 +121,7 @@ pub struct Login {
 impl Login {
     /// Everything that makes this sign-in another than others, to be hashed: secrets are among it.
     pub(super) fn parts(&self) -> Vec<&[u8]> {
-        let Place { account, region, fips, dual_stack, region_of_host: _ } = &self.place;
+        let EcrEndpoint { account, region, fips, dual_stack, region_of_host: _ } = &self.place;
         let mut parts = vec![
             optional(self.tenant.as_deref()),
             present(self.tenant.is_some()),
@@ -139,8 +139,8 @@ impl Login {
                     optional(external_id.as_deref()),
                 ]);
                 match source {
-                    Source::Keys(keys) => parts.extend(keys.parts()),
-                    Source::Operator(_) => parts.push(b"operator"),
+                    RoleSource::Keys(keys) => parts.extend(keys.parts()),
+                    RoleSource::Operator(_) => parts.push(b"operator"),
                 }
             }
         }
@@ -150,8 +150,8 @@ impl Login {
     /// The access keys that AWS is asked with; none where the operator's own identity is behind it.
     pub fn keys(&self) -> Option<&Keys> {
         match &self.identity {
-            Identity::Keys(keys) | Identity::Role { source: Source::Keys(keys), .. } => Some(keys),
-            Identity::Role { source: Source::Operator(_), .. } => None,
+            Identity::Keys(keys) | Identity::Role { source: RoleSource::Keys(keys), .. } => Some(keys),
+            Identity::Role { source: RoleSource::Operator(_), .. } => None,
         }
     }
 
@@ -166,7 +166,7 @@ impl Login {
 
     /// Whether the operator's own identity is behind it.
     pub fn is_by_operator(&self) -> bool {
-        matches!(self.identity, Identity::Role { source: Source::Operator(_), .. })
+        matches!(self.identity, Identity::Role { source: RoleSource::Operator(_), .. })
     }
 }
 
@@ -197,8 +197,10 @@ mod tests {
 
     #[test]
     fn only_the_key_of_a_system_registry_gives_the_operators_identity() {
-        assert!(OperatorIdentity::of(&Key::System { name: "x".into() }).is_some());
-        assert!(OperatorIdentity::of(&Key::Tenant { namespace: "n".into(), name: "x".into() }).is_none());
+        assert!(OperatorIdentity::of(&RegistryKey::System { name: "x".into() }).is_some());
+        assert!(
+            OperatorIdentity::of(&RegistryKey::Tenant { namespace: "n".into(), name: "x".into() }).is_none()
+        );
     }
 
     #[test]
@@ -212,7 +214,7 @@ mod tests {
     fn debug_output_holds_no_secret() {
         let part = || Keys::part("hunter2").unwrap();
         let keys = Keys { id: part(), secret: part(), session: Some(part()) };
-        let place = Place {
+        let place = EcrEndpoint {
             account: Some("123456789012".into()),
             region: "eu-central-1".into(),
             region_of_host: None,
@@ -222,7 +224,7 @@ mod tests {
         let identity = Identity::Role {
             arn: "arn:aws:iam::123456789012:role/hunter2".into(),
             external_id: Some("hunter2".into()),
-            source: Source::Keys(keys.clone()),
+            source: RoleSource::Keys(keys.clone()),
         };
         let login = Login { tenant: None, place, identity };
         for text in [format!("{keys:?}"), format!("{login:?}")] {

@@ -20,12 +20,12 @@ pub mod probe;
 pub mod regions;
 pub mod tokens;
 
-pub use cache::{Fresh, Kept, Taken, Urgency};
-pub use causes::{Api, Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble, Refusal};
-pub use hosts::{Place, PlaceError};
-pub use identity::{Identity, KeyFault, Keys, Login, OperatorIdentity, Source};
-pub use probe::Seen;
-pub use tokens::{Issuer, Token, Tokens};
+pub use cache::{CachedAnswer, Fresh, Taken, Urgency};
+pub use causes::{Api, AwsRefusal, Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble};
+pub use hosts::{EcrEndpoint, EcrEndpointError};
+pub use identity::{Identity, KeyFault, Keys, Login, OperatorIdentity, RoleSource};
+pub use probe::EcrObservation;
+pub use tokens::{EcrToken, EcrTokens, Issuer};
 
 /// Whether this program can sign in to AWS.
 pub const SUPPORTED: bool = cfg!(feature = "ecr");

@@ -31,25 +31,25 @@ const FAILED: Duration = Duration::from_secs(10);
 /// Credentials that AWS refused are thrown away at most this often: others are not likely to be better.
 const DISCARD: Duration = Duration::from_mins(1);
 
-type Answer = Result<AwsCredentials, Cause>;
-type LookUp = Arc<dyn Fn(String) -> BoxFuture<'static, Answer> + Send + Sync>;
+type IdentityAnswer = Result<AwsCredentials, Cause>;
+type LookUp = Arc<dyn Fn(String) -> BoxFuture<'static, IdentityAnswer> + Send + Sync>;
 
 /// The operator's own identity.
 pub struct OwnCredentials {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<IdentityState>>,
     look_up: LookUp,
     clock: fn() -> Timestamp,
 }
 
 #[derive(Default)]
-struct State {
-    kept: Option<Kept>,
+struct IdentityState {
+    kept: Option<CachedIdentity>,
     failed: Option<(Cause, Timestamp)>,
-    flight: Option<Shared<BoxFuture<'static, Answer>>>,
+    flight: Option<Shared<BoxFuture<'static, IdentityAnswer>>>,
     discarded: Option<Timestamp>,
 }
 
-struct Kept {
+struct CachedIdentity {
     credentials: AwsCredentials,
     renew_at: Timestamp,
     useless_at: Timestamp,
@@ -64,14 +64,14 @@ impl fmt::Debug for OwnCredentials {
 impl OwnCredentials {
     /// Nothing is looked up yet. `look_up` gets the region in which to ask, if the environment names none.
     pub fn new(
-        look_up: impl Fn(String) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
+        look_up: impl Fn(String) -> BoxFuture<'static, IdentityAnswer> + Send + Sync + 'static,
         clock: fn() -> Timestamp,
     ) -> Self {
         Self { state: Arc::default(), look_up: Arc::new(look_up), clock }
     }
 
     /// Credentials of the operator's own.
-    pub async fn get(&self, _: &OperatorIdentity, region: &str) -> Answer {
+    pub async fn get(&self, _: &OperatorIdentity, region: &str) -> IdentityAnswer {
         let flight = {
             let (mut state, now) = (self.lock(), (self.clock)());
             let good = state.kept.as_ref().filter(|kept| now < kept.useless_at);
@@ -103,7 +103,7 @@ impl OwnCredentials {
     }
 
     /// The look-up that is under way, or a new one: in a task of its own, so that it ends though who wanted it has gone.
-    fn flight(&self, state: &mut State, region: &str) -> Shared<BoxFuture<'static, Answer>> {
+    fn flight(&self, state: &mut IdentityState, region: &str) -> Shared<BoxFuture<'static, IdentityAnswer>> {
         if let Some(flight) = &state.flight {
             return flight.clone();
         }
@@ -120,20 +120,20 @@ impl OwnCredentials {
         flight
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, IdentityState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn land(&mut self, answer: Answer, now: Timestamp) {
+impl IdentityState {
+    fn land(&mut self, answer: IdentityAnswer, now: Timestamp) {
         self.flight = None;
         match answer {
             Ok(credentials) => {
                 let end = credentials.expiry().and_then(|end| Timestamp::try_from(end).ok());
                 let renew_at = end.map_or(after(now, LIFE), |end| end - MARGIN).max(after(now, SOONEST));
                 let useless_at = end.unwrap_or(renew_at).max(renew_at);
-                self.kept = Some(Kept { credentials, renew_at, useless_at });
+                self.kept = Some(CachedIdentity { credentials, renew_at, useless_at });
                 self.failed = None;
             }
             Err(cause) => self.failed = Some((cause, after(now, FAILED))),
@@ -156,7 +156,7 @@ mod tests {
     use futures::future::join_all;
 
     use super::*;
-    use crate::object::Key;
+    use crate::object::RegistryKey;
 
     thread_local! {
         static SECOND: Cell<i64> = const { Cell::new(1_000_000) };
@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn operator() -> OperatorIdentity {
-        OperatorIdentity::of(&Key::System { name: "x".into() }).unwrap()
+        OperatorIdentity::of(&RegistryKey::System { name: "x".into() }).unwrap()
     }
 
     /// Fails while `broken`, answers with the number of the look-up else; counts.
@@ -193,7 +193,7 @@ mod tests {
         (OwnCredentials::new(look_up, now), count)
     }
 
-    async fn hundred(own: &OwnCredentials) -> Vec<Answer> {
+    async fn hundred(own: &OwnCredentials) -> Vec<IdentityAnswer> {
         let identity = operator();
         let answers = join_all((0..100).map(|_| own.get(&identity, "eu-west-1"))).await;
         for _ in 0..4 {

@@ -10,24 +10,24 @@ use registry_probe::{
 use tokio::time::Instant;
 
 use super::{
-    cache::{Kept, Taken, Urgency},
-    causes::{Api, Cause, Outage, Refusal},
+    cache::{CachedAnswer, Taken, Urgency},
+    causes::{Api, AwsRefusal, Cause, Outage},
     identity::Login,
-    tokens::{Token, Tokens},
+    tokens::{EcrToken, EcrTokens},
 };
 use crate::rejections::{
-    Session,
+    CredentialSession,
     records::{aws_cause, aws_refusal},
-    table::{self, Decision, Verdict},
+    table::{self, CredentialAnswer, Decision},
 };
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Seen {
+pub struct EcrObservation {
     /// What the registry showed: with the token, or to an anonymous client where AWS gave none.
     pub findings: Findings,
     /// Why there are no credentials to speak of.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<AwsRefusal>,
     /// When the token should be renewed.
     pub renewal: Option<Renewal>,
     /// The token that the findings are about.
@@ -61,7 +61,7 @@ const SOONEST: Duration = Duration::from_secs(2);
 
 /// What is to be probed.
 #[derive(Clone, Copy)]
-pub struct Case<'a> {
+pub struct EcrCase<'a> {
     /// What is to be checked.
     pub target: &'a Target,
     /// With what, but for the credentials.
@@ -71,29 +71,29 @@ pub struct Case<'a> {
     /// Why now.
     pub urgency: Urgency,
     /// Decides whether AWS may be asked with the login's access keys; none where there is no memory of rejections.
-    pub session: Option<&'a Session>,
+    pub session: Option<&'a CredentialSession>,
 }
 
 /// Probes, and does all of it within the target's deadline.
-pub async fn probe(prober: &Prober, tokens: &Tokens, case: Case<'_>, now: Timestamp) -> Seen {
-    let run = Run { prober, tokens, case, now, began: Instant::now() };
+pub async fn probe(prober: &Prober, tokens: &EcrTokens, case: EcrCase<'_>, now: Timestamp) -> EcrObservation {
+    let run = EcrProbe { prober, tokens, case, now, began: Instant::now() };
     match run.sign_in().await {
         Ok((token, reused)) => run.with_token(token, reused).await,
         Err(refusal) => run.without_token(refusal).await,
     }
 }
 
-struct Run<'a> {
+struct EcrProbe<'a> {
     prober: &'a Prober,
-    tokens: &'a Tokens,
-    case: Case<'a>,
+    tokens: &'a EcrTokens,
+    case: EcrCase<'a>,
     now: Timestamp,
     began: Instant,
 }
 
-impl Run<'_> {
+impl EcrProbe<'_> {
     /// Two thirds of the time may be spent at AWS; the rest is the registry's.
-    async fn sign_in(&self) -> Result<(Arc<Kept<Token>>, bool), Refusal> {
+    async fn sign_in(&self) -> Result<(Arc<CachedAnswer<EcrToken>>, bool), AwsRefusal> {
         let patience = (self.case.target.deadline * 2 / 3).saturating_sub(self.began.elapsed());
         match tokio::time::timeout(patience, self.admit_and_ask()).await {
             Ok(Ok(taken)) => Ok((taken.kept, taken.reused)),
@@ -102,8 +102,8 @@ impl Run<'_> {
         }
     }
 
-    async fn admit_and_ask(&self) -> Result<Taken<Token>, Refusal> {
-        let Case { login, urgency, .. } = self.case;
+    async fn admit_and_ask(&self) -> Result<Taken<EcrToken>, AwsRefusal> {
+        let EcrCase { login, urgency, .. } = self.case;
         let Some(session) = self.case.session.filter(|_| login.keys().is_some()) else {
             return self.tokens.sign_in(login, urgency).await;
         };
@@ -112,18 +112,18 @@ impl Run<'_> {
             return Err(refusal);
         }
         let answer = self.tokens.sign_in(login, urgency).await;
-        let verdict = answer.as_ref().map_or_else(verdict, |_| Verdict::Accepted);
+        let verdict = answer.as_ref().map_or_else(verdict, |_| CredentialAnswer::Accepted);
         let pause = session.settle(verdict);
-        answer.map_err(|refusal| Refusal { retry_after: pause.or(refusal.retry_after), ..refusal })
+        answer.map_err(|refusal| AwsRefusal { retry_after: pause.or(refusal.retry_after), ..refusal })
     }
 
     /// What is said where AWS may not be asked now.
-    fn withheld(&self, decision: Decision) -> Option<Refusal> {
-        let refusal = |(api, cause), wait| Refusal { retry_after: Some(wait), ..self.refusal(api, cause) };
+    fn withheld(&self, decision: Decision) -> Option<AwsRefusal> {
+        let refusal = |(api, cause), wait| AwsRefusal { retry_after: Some(wait), ..self.refusal(api, cause) };
         let withheld = |why| (Api::Ecr, Cause::Withheld(why));
         match decision {
             Decision::Send(_) | Decision::Wait => None,
-            Decision::Paused(table::Refusal::Aws(code), wait) => {
+            Decision::Paused(table::HostRefusal::Aws(code), wait) => {
                 Some(refusal(aws_cause(code).unwrap_or(withheld(Withholding::TriedTooOften)), wait))
             }
             Decision::Paused(_, wait) | Decision::TriedTooOften(_, wait) => {
@@ -135,7 +135,7 @@ impl Run<'_> {
     }
 
     /// A token that was used before may have been withdrawn: then another is fetched, once.
-    async fn with_token(&self, token: Arc<Kept<Token>>, reused: bool) -> Seen {
+    async fn with_token(&self, token: Arc<CachedAnswer<EcrToken>>, reused: bool) -> EcrObservation {
         let findings = self.probe_with(&token).await;
         if self.refused(&findings.credentials).is_none()
             || !reused
@@ -145,18 +145,18 @@ impl Run<'_> {
         }
         match self.sign_in().await {
             Ok((token, _)) => self.seen(self.probe_with(&token).await, &token),
-            Err(refusal) => Seen { findings, refusal: Some(refusal), renewal: None, used: None },
+            Err(refusal) => EcrObservation { findings, refusal: Some(refusal), renewal: None, used: None },
         }
     }
 
     /// Endpoint and certificate are looked at all the same.
-    async fn without_token(&self, refusal: Refusal) -> Seen {
+    async fn without_token(&self, refusal: AwsRefusal) -> EcrObservation {
         let target = Target { repository: None, ..self.target() };
         let findings = self.prober.probe(&target, self.case.material, self.now).await;
-        Seen { findings, refusal: Some(refusal), renewal: None, used: None }
+        EcrObservation { findings, refusal: Some(refusal), renewal: None, used: None }
     }
 
-    async fn probe_with(&self, token: &Kept<Token>) -> Findings {
+    async fn probe_with(&self, token: &CachedAnswer<EcrToken>) -> Findings {
         let named = self.case.target.repository.is_some();
         let found = if named { None } else { self.found_repository().await };
         let material =
@@ -189,10 +189,15 @@ impl Run<'_> {
         Target { deadline: left.max(LEAST), ..target }
     }
 
-    fn seen(&self, findings: Findings, token: &Kept<Token>) -> Seen {
+    fn seen(&self, findings: Findings, token: &CachedAnswer<EcrToken>) -> EcrObservation {
         let refusal = self.refused(&findings.credentials).map(|cause| self.refusal(Api::Ecr, cause));
         let renewal = Renewal { from: token.renew_at, until: token.useless_at };
-        Seen { findings, refusal, renewal: Some(renewal), used: Some(token.value.credentials.clone()) }
+        EcrObservation {
+            findings,
+            refusal,
+            renewal: Some(renewal),
+            used: Some(token.value.credentials.clone()),
+        }
     }
 
     /// What the registry's refusal of a token that AWS gave means: not that the user's keys are wrong.
@@ -211,18 +216,20 @@ impl Run<'_> {
         server == self.case.target.endpoint.server()
     }
 
-    fn refusal(&self, api: Api, cause: Cause) -> Refusal {
-        Refusal { cause, api, region: self.case.login.place.region.clone(), retry_after: None }
+    fn refusal(&self, api: Api, cause: Cause) -> AwsRefusal {
+        AwsRefusal { cause, api, region: self.case.login.place.region.clone(), retry_after: None }
     }
 }
 
 /// What AWS's refusal says of the access keys.
-fn verdict(refusal: &Refusal) -> Verdict {
+fn verdict(refusal: &AwsRefusal) -> CredentialAnswer {
     match aws_refusal(refusal.api, &refusal.cause) {
-        Some(refused) => Verdict::Refused(refused),
-        None if refusal.is_transient() || matches!(refusal.cause, Cause::Other { .. }) => Verdict::Nothing,
+        Some(refused) => CredentialAnswer::Refused(refused),
+        None if refusal.is_transient() || matches!(refusal.cause, Cause::Other { .. }) => {
+            CredentialAnswer::Nothing
+        }
         // Whatever else is refused, the signature was good.
-        None => Verdict::Accepted,
+        None => CredentialAnswer::Accepted,
     }
 }
 

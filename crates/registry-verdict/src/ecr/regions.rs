@@ -4,8 +4,8 @@
 //! operator runs, the nearest may be the only one that a private network reaches.
 
 use super::{
-    hosts::{Partition, Place, is_region},
-    identity::Source,
+    hosts::{EcrEndpoint, Partition, is_region},
+    identity::RoleSource,
 };
 
 /// Where AWS's APIs are, if not where their region says, and where the operator is: the administrator's word, from the
@@ -25,25 +25,25 @@ impl Endpoints {
     ///
     /// `AWS_REGION` has no part in it: an endpoint behind a name of one's own serves one region, and only a registry of
     /// that region can use what it gives.
-    pub fn ecr_region<'a>(&'a self, place: &'a Place) -> &'a str {
+    pub fn ecr_region<'a>(&'a self, place: &'a EcrEndpoint) -> &'a str {
         self.ecr.as_deref().and_then(region_of).unwrap_or(&place.region)
     }
 
     /// The region whose STS is asked to assume a role: that of the given endpoint, where its host tells; else `AWS_REGION`
     /// where the endpoint or the identity is the operator's; else the registry's.
-    pub fn sts_region<'a>(&'a self, place: &'a Place, source: &Source) -> &'a str {
+    pub fn sts_region<'a>(&'a self, place: &'a EcrEndpoint, source: &RoleSource) -> &'a str {
         if let Some(region) = self.sts.as_deref().and_then(region_of) {
             return region;
         }
         let here = self.region.as_deref().filter(|region| serves(region, place, self.sts.is_some()));
-        let is_operators = self.sts.is_some() || matches!(source, Source::Operator(_));
+        let is_operators = self.sts.is_some() || matches!(source, RoleSource::Operator(_));
         here.filter(|_| is_operators).unwrap_or(&place.region)
     }
 }
 
 /// Whether STS in that region can assume a role for the registry: identities belong to one partition, and FIPS endpoints are
 /// not everywhere.
-fn serves(region: &str, place: &Place, endpoint_is_given: bool) -> bool {
+fn serves(region: &str, place: &EcrEndpoint, endpoint_is_given: bool) -> bool {
     let has_fips = ["us-", "ca-"].iter().any(|prefix| region.starts_with(prefix));
     is_region(region)
         && Partition::of_region(region) == place.partition()
@@ -85,20 +85,26 @@ mod tests {
     use super::*;
     use crate::{
         ecr::{Keys, OperatorIdentity},
-        object::Key,
+        object::RegistryKey,
     };
 
-    fn place(region: &str) -> Place {
-        Place { account: None, region: region.into(), region_of_host: None, fips: false, dual_stack: false }
+    fn place(region: &str) -> EcrEndpoint {
+        EcrEndpoint {
+            account: None,
+            region: region.into(),
+            region_of_host: None,
+            fips: false,
+            dual_stack: false,
+        }
     }
 
-    fn operator() -> Source {
-        Source::Operator(OperatorIdentity::of(&Key::System { name: "x".into() }).unwrap())
+    fn operator() -> RoleSource {
+        RoleSource::Operator(OperatorIdentity::of(&RegistryKey::System { name: "x".into() }).unwrap())
     }
 
-    fn keys() -> Source {
+    fn keys() -> RoleSource {
         let part = || Keys::part("x").unwrap();
-        Source::Keys(Keys { id: part(), secret: part(), session: None })
+        RoleSource::Keys(Keys { id: part(), secret: part(), session: None })
     }
 
     fn at(region: &str) -> Endpoints {
@@ -124,7 +130,7 @@ mod tests {
 
     #[test]
     fn fips_is_asked_where_there_is_one() {
-        let registry = Place { fips: true, ..place("us-east-1") };
+        let registry = EcrEndpoint { fips: true, ..place("us-east-1") };
         assert_eq!(at("eu-west-1").sts_region(&registry, &operator()), "us-east-1");
         assert_eq!(at("us-west-2").sts_region(&registry, &operator()), "us-west-2");
     }

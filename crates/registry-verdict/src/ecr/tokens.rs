@@ -16,14 +16,14 @@ use k8s_openapi::jiff::Timestamp;
 use registry_probe::{Credentials, RepositoryName};
 
 use super::{
-    cache::{Cache, Fresh, Kept, Taken, Urgency},
-    causes::Refusal,
+    cache::{Cache, CachedAnswer, Fresh, Taken, Urgency},
+    causes::AwsRefusal,
     identity::Login,
 };
 
 /// What AWS gives to sign in to a registry with.
 #[derive(Debug)]
-pub struct Token {
+pub struct EcrToken {
     /// A user name and a password.
     pub credentials: Credentials,
     /// Its end, in AWS's words.
@@ -33,27 +33,27 @@ pub struct Token {
 /// Asks AWS. The one implementation is [`super::api::Aws`]; nothing is kept behind this.
 pub trait Issuer: Send + Sync {
     /// Asks for a token.
-    fn issue(&self, login: Login) -> BoxFuture<'static, Result<Fresh<Token>, Refusal>>;
+    fn issue(&self, login: Login) -> BoxFuture<'static, Result<Fresh<EcrToken>, AwsRefusal>>;
 
     /// Looks for a repository that is `base` or below it.
     fn find(
         &self,
         login: Login,
         base: RepositoryName,
-    ) -> BoxFuture<'static, Result<Fresh<Option<RepositoryName>>, Refusal>>;
+    ) -> BoxFuture<'static, Result<Fresh<Option<RepositoryName>>, AwsRefusal>>;
 }
 
-type Fingerprint = [u8; 32];
+type TokenFingerprint = [u8; 32];
 
 /// Tokens, and what is seen with them. Shared by all reconciliations.
-pub struct Tokens {
+pub struct EcrTokens {
     issuer: Arc<dyn Issuer>,
     secret: hmac::Key,
-    issued: Cache<Fingerprint, Token>,
-    repositories: Cache<Fingerprint, Option<RepositoryName>>,
+    issued: Cache<TokenFingerprint, EcrToken>,
+    repositories: Cache<TokenFingerprint, Option<RepositoryName>>,
 }
 
-impl Tokens {
+impl EcrTokens {
     /// Nothing is kept yet.
     pub fn new(
         issuer: Arc<dyn Issuer>,
@@ -69,14 +69,14 @@ impl Tokens {
     }
 
     /// A token for `login`, kept or new.
-    pub async fn sign_in(&self, login: &Login, urgency: Urgency) -> Result<Taken<Token>, Refusal> {
+    pub async fn sign_in(&self, login: &Login, urgency: Urgency) -> Result<Taken<EcrToken>, AwsRefusal> {
         let issuer = self.issuer.clone();
         let ask = || issuer.issue(login.clone());
         self.issued.get(&self.fingerprint(login, &[]), urgency, ask).await
     }
 
     /// Throws a token away that its registry refused; false where another is not likely to be better.
-    pub fn discard(&self, login: &Login, token: &Arc<Kept<Token>>) -> bool {
+    pub fn discard(&self, login: &Login, token: &Arc<CachedAnswer<EcrToken>>) -> bool {
         self.issued.discard(&self.fingerprint(login, &[]), token)
     }
 
@@ -90,7 +90,7 @@ impl Tokens {
     }
 
     /// Each part goes in with its length, so that no two lists of parts run together.
-    fn fingerprint(&self, login: &Login, purpose: &[u8]) -> Fingerprint {
+    fn fingerprint(&self, login: &Login, purpose: &[u8]) -> TokenFingerprint {
         let mut context = hmac::Context::with_key(&self.secret);
         for part in login.parts().into_iter().chain([purpose]) {
             context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());

@@ -18,7 +18,7 @@ use tokio::{sync::Notify, task::JoinSet};
 
 use super::{
     records::encode,
-    table::{Decision, Digest, Refusal, Table, TryId, Verdict, Wish},
+    table::{CredentialAnswer, CredentialUse, Decision, Digest, HostRefusal, Table, TryId},
 };
 use crate::object::Group;
 
@@ -51,12 +51,17 @@ impl Rejections {
     }
 
     /// A session for one validation with those credentials, which `group` shares. `requested`: somebody asked for it.
-    pub fn session(self: &Arc<Self>, group: Group, credentials: &[&[u8]], requested: bool) -> Arc<Session> {
+    pub fn session(
+        self: &Arc<Self>,
+        group: Group,
+        credentials: &[&[u8]],
+        requested: bool,
+    ) -> Arc<CredentialSession> {
         let mut digest = hmac::Context::with_key(&self.key);
         for part in credentials {
             add(&mut digest, part);
         }
-        Arc::new(Session {
+        Arc::new(CredentialSession {
             rejections: self.clone(),
             group,
             digest,
@@ -67,7 +72,7 @@ impl Rejections {
 
     /// Lets a validation that nobody waits for go on if it has sent credentials: the host may reject them, and the next
     /// try depends on that.
-    pub fn finish(&self, session: &Session, validation: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    pub fn finish(&self, session: &CredentialSession, validation: Pin<Box<dyn Future<Output = ()> + Send>>) {
         if session.is_open() {
             let mut finishing = self.finishing.lock().unwrap_or_else(PoisonError::into_inner);
             while finishing.try_join_next().is_some() {}
@@ -94,7 +99,7 @@ impl Rejections {
     }
 
     /// Decides; waits for the tries of others where they will tell.
-    async fn decide(&self, wish: &Wish) -> Decision {
+    async fn decide(&self, wish: &CredentialUse) -> Decision {
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
@@ -108,7 +113,7 @@ impl Rejections {
         }
     }
 
-    fn settle(&self, tried: &Tried, verdict: Verdict) -> Option<Duration> {
+    fn settle(&self, tried: &SentCredentials, verdict: CredentialAnswer) -> Option<Duration> {
         let (pause, changed) = {
             let mut table = self.table();
             let before = table.revision();
@@ -124,7 +129,7 @@ impl Rejections {
 }
 
 /// One validation's permission to send credentials. What it leaves unsettled counts as unanswered.
-pub struct Session {
+pub struct CredentialSession {
     rejections: Arc<Rejections>,
     group: Group,
     /// Begun with the credentials.
@@ -135,20 +140,20 @@ pub struct Session {
 
 #[derive(Default)]
 struct SessionState {
-    tries: Vec<Tried>,
+    tries: Vec<SentCredentials>,
     forbidden: Vec<HostPort>,
     /// How long until the credentials may be sent.
     wait: Option<Duration>,
 }
 
-struct Tried {
+struct SentCredentials {
     /// None for AWS.
     server: Option<HostPort>,
-    wish: Wish,
+    wish: CredentialUse,
     id: TryId,
 }
 
-impl Session {
+impl CredentialSession {
     /// Whether credentials were sent that nothing is known of yet.
     pub fn is_open(&self) -> bool {
         !self.state().tries.is_empty()
@@ -181,15 +186,15 @@ impl Session {
     }
 
     /// Tells what AWS said; returns how long the credentials pause, if it refused them.
-    pub fn settle(&self, verdict: Verdict) -> Option<Duration> {
+    pub fn settle(&self, verdict: CredentialAnswer) -> Option<Duration> {
         let tries = std::mem::take(&mut self.state().tries);
         tries.iter().filter_map(|tried| self.rejections.settle(tried, verdict)).last()
     }
 
-    fn note(&self, server: Option<HostPort>, wish: Wish, decision: Decision) {
+    fn note(&self, server: Option<HostPort>, wish: CredentialUse, decision: Decision) {
         let mut state = self.state();
         match decision {
-            Decision::Send(id) => state.tries.push(Tried { server, wish, id }),
+            Decision::Send(id) => state.tries.push(SentCredentials { server, wish, id }),
             Decision::Paused(_, wait)
             | Decision::TriedTooOften(_, wait)
             | Decision::TooManyRejected(wait)
@@ -198,14 +203,19 @@ impl Session {
         }
     }
 
-    fn wish(&self, host: &str) -> Wish {
+    fn wish(&self, host: &str) -> CredentialUse {
         let mut digest = self.digest.clone();
         add(&mut digest, group_name(&self.group).as_bytes());
         add(&mut digest, host.as_bytes());
         let mut short: Digest = Digest::default();
         let length = short.len();
         short.copy_from_slice(&digest.sign().as_ref()[..length]);
-        Wish { group: self.group.clone(), host: host.into(), digest: short, requested: self.requested }
+        CredentialUse {
+            group: self.group.clone(),
+            host: host.into(),
+            digest: short,
+            requested: self.requested,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, SessionState> {
@@ -213,7 +223,7 @@ impl Session {
     }
 }
 
-impl Gate for Session {
+impl Gate for CredentialSession {
     async fn admit(&self, server: &HostPort) -> Admission {
         let wish = self.wish(&server.to_string());
         let decision = self.rejections.decide(&wish).await;
@@ -221,7 +231,7 @@ impl Gate for Session {
         let withheld = |why| Admission::Refused(CredentialsFinding::Withheld { server: server.clone(), why });
         match decision {
             Decision::Send(_) => Admission::Granted,
-            Decision::TriedTooOften(Refusal::Rejected, _) => withheld(Withholding::TriedTooOften),
+            Decision::TriedTooOften(HostRefusal::Rejected, _) => withheld(Withholding::TriedTooOften),
             Decision::Paused(refusal, _) | Decision::TriedTooOften(refusal, _) => {
                 Admission::Refused(finding(refusal, server))
             }
@@ -236,43 +246,49 @@ impl Gate for Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for CredentialSession {
     fn drop(&mut self) {
-        self.settle(Verdict::NoAnswer);
+        self.settle(CredentialAnswer::NoAnswer);
     }
 }
 
 /// What was said before of the same credentials.
-fn finding(refusal: Refusal, server: &HostPort) -> CredentialsFinding {
+fn finding(refusal: HostRefusal, server: &HostPort) -> CredentialsFinding {
     match refusal {
-        Refusal::Forbidden => CredentialsFinding::Forbidden { by: server.clone() },
-        Refusal::Expired => CredentialsFinding::Expired,
-        Refusal::Rejected | Refusal::Aws(_) => {
+        HostRefusal::Forbidden => CredentialsFinding::Forbidden { by: server.clone() },
+        HostRefusal::Expired => CredentialsFinding::Expired,
+        HostRefusal::Rejected | HostRefusal::Aws(_) => {
             CredentialsFinding::Rejected { by: server.clone(), status: 401 }
         }
     }
 }
 
 /// What a finding says of the credentials at a server that they were sent to.
-fn verdict(finding: &CredentialsFinding, server: Option<&HostPort>, forbidden: &[HostPort]) -> Verdict {
+fn verdict(
+    finding: &CredentialsFinding,
+    server: Option<&HostPort>,
+    forbidden: &[HostPort],
+) -> CredentialAnswer {
     use CredentialsFinding as F;
-    let Some(server) = server else { return Verdict::Nothing };
+    let Some(server) = server else { return CredentialAnswer::Nothing };
     match finding {
-        F::Rejected { by, .. } if by == server => Verdict::Refused(Refusal::Rejected),
-        F::Forbidden { by } if by == server && forbidden.contains(by) => Verdict::Refused(Refusal::Forbidden),
-        F::Expired => Verdict::Refused(Refusal::Expired),
+        F::Rejected { by, .. } if by == server => CredentialAnswer::Refused(HostRefusal::Rejected),
+        F::Forbidden { by } if by == server && forbidden.contains(by) => {
+            CredentialAnswer::Refused(HostRefusal::Forbidden)
+        }
+        F::Expired => CredentialAnswer::Refused(HostRefusal::Expired),
         F::TemporarilyUnavailable { server: failed, cause: Unavailable::Timeout(Stage::Request) }
             if failed == server =>
         {
-            Verdict::NoAnswer
+            CredentialAnswer::NoAnswer
         }
         F::TemporarilyUnavailable { server: failed, .. } | F::Throttled { by: failed }
             if failed == server =>
         {
-            Verdict::Nothing
+            CredentialAnswer::Nothing
         }
-        F::NotAttempted | F::Withheld { .. } => Verdict::Nothing,
-        _ => Verdict::Accepted,
+        F::NotAttempted | F::Withheld { .. } => CredentialAnswer::Nothing,
+        _ => CredentialAnswer::Accepted,
     }
 }
 

@@ -10,4 +10,4 @@ pub mod gate;
 pub mod records;
 pub mod table;
 
-pub use gate::{Rejections, Session};
+pub use gate::{CredentialSession, Rejections};

@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::table::{Digest, Refusal, Stored};
+use super::table::{Digest, HostRefusal, Stored};
 use crate::ecr::{Api, Cause};
 
 /// The first byte: another format has another.
@@ -43,21 +43,21 @@ fn record(bytes: &[u8]) -> Option<(Digest, Stored)> {
     Some((*digest, Stored { refusal: refusal_of(*refusal)?, since }))
 }
 
-fn code(refusal: Refusal) -> u8 {
+fn code(refusal: HostRefusal) -> u8 {
     match refusal {
-        Refusal::Rejected => 1,
-        Refusal::Forbidden => 2,
-        Refusal::Expired => 3,
-        Refusal::Aws(code) => code,
+        HostRefusal::Rejected => 1,
+        HostRefusal::Forbidden => 2,
+        HostRefusal::Expired => 3,
+        HostRefusal::Aws(code) => code,
     }
 }
 
-fn refusal_of(code: u8) -> Option<Refusal> {
+fn refusal_of(code: u8) -> Option<HostRefusal> {
     match code {
-        1 => Some(Refusal::Rejected),
-        2 => Some(Refusal::Forbidden),
-        3 => Some(Refusal::Expired),
-        code => aws_cause(code).map(|_| Refusal::Aws(code)),
+        1 => Some(HostRefusal::Rejected),
+        2 => Some(HostRefusal::Forbidden),
+        3 => Some(HostRefusal::Expired),
+        code => aws_cause(code).map(|_| HostRefusal::Aws(code)),
     }
 }
 
@@ -74,10 +74,10 @@ fn aws_causes() -> [Cause; 6] {
 }
 
 /// The refusal of access keys by AWS; none where something else is refused.
-pub fn aws_refusal(api: Api, cause: &Cause) -> Option<Refusal> {
+pub fn aws_refusal(api: Api, cause: &Cause) -> Option<HostRefusal> {
     let index = aws_causes().iter().position(|known| known == cause)?;
     let code = AWS + 2 * u8::try_from(index).ok()? + u8::from(api == Api::Sts);
-    Some(Refusal::Aws(code))
+    Some(HostRefusal::Aws(code))
 }
 
 /// What AWS said, by its code.
@@ -93,11 +93,16 @@ mod tests {
 
     use super::*;
 
-    fn refusals() -> impl Strategy<Value = Refusal> {
+    fn refusals() -> impl Strategy<Value = HostRefusal> {
         let aws = (0..6usize, any::<bool>()).prop_map(|(index, sts)| {
             aws_refusal(if sts { Api::Sts } else { Api::Ecr }, &aws_causes()[index]).unwrap()
         });
-        prop_oneof![Just(Refusal::Rejected), Just(Refusal::Forbidden), Just(Refusal::Expired), aws]
+        prop_oneof![
+            Just(HostRefusal::Rejected),
+            Just(HostRefusal::Forbidden),
+            Just(HostRefusal::Expired),
+            aws
+        ]
     }
 
     proptest! {
@@ -128,7 +133,7 @@ mod tests {
         let all = (0..20_000u32).map(|index| {
             let mut digest = Digest::default();
             digest[..4].copy_from_slice(&index.to_be_bytes());
-            (digest, Stored { refusal: Refusal::Rejected, since: since(index.into()) })
+            (digest, Stored { refusal: HostRefusal::Rejected, since: since(index.into()) })
         });
         let bytes = encode(all.collect());
         assert!(bytes.len() * 4 / 3 < 512 * 1024, "{}", bytes.len());
@@ -139,7 +144,7 @@ mod tests {
     fn a_cause_of_aws_is_told_again_by_its_code() {
         for cause in aws_causes() {
             for api in [Api::Ecr, Api::Sts] {
-                let Some(Refusal::Aws(code)) = aws_refusal(api, &cause) else { panic!("{cause:?}") };
+                let Some(HostRefusal::Aws(code)) = aws_refusal(api, &cause) else { panic!("{cause:?}") };
                 assert_eq!(aws_cause(code), Some((api, cause.clone())));
             }
         }

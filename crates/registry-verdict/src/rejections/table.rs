@@ -42,7 +42,7 @@ const HANGING: Duration = Duration::from_secs(5);
 
 /// What a host said of credentials that it refused.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Refusal {
+pub enum HostRefusal {
     /// 401.
     Rejected,
     /// 403 from a token service, to the account as such.
@@ -55,9 +55,9 @@ pub enum Refusal {
 
 /// What came of a try.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum CredentialAnswer {
     /// The host refused the credentials.
-    Refused(Refusal),
+    Refused(HostRefusal),
     /// It took them, or refused something else.
     Accepted,
     /// They were sent, and no answer came in time: the host may count that as a failure.
@@ -68,7 +68,7 @@ pub enum Verdict {
 
 /// A wish to send credentials to a host.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct CredentialUse {
     /// Whose they are.
     pub group: Group,
     /// The host that gets them.
@@ -89,9 +89,9 @@ pub enum Decision {
     /// Send them, and settle the try.
     Send(TryId),
     /// They were refused, and their pause has so long to go.
-    Paused(Refusal, Duration),
+    Paused(HostRefusal, Duration),
     /// They were refused, and were tried too often within the last minute; their turn comes after this time.
-    TriedTooOften(Refusal, Duration),
+    TriedTooOften(HostRefusal, Duration),
     /// The host refused too many credentials within the last minute; the next turn is after this time.
     TooManyRejected(Duration),
     /// Too many rejected credentials are remembered; ask again after this time.
@@ -115,7 +115,7 @@ pub struct Table {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Stored {
     /// What was said.
-    pub refusal: Refusal,
+    pub refusal: HostRefusal,
     /// When it was said first.
     pub since: Timestamp,
 }
@@ -132,14 +132,14 @@ struct Rejection {
 
 #[derive(Debug, Default)]
 struct GroupTable {
-    credentials: HashMap<Digest, Known>,
+    credentials: HashMap<Digest, CredentialRecord>,
     /// The tries of the last [`WINDOW`] at each host.
     tries: HashMap<Arc<str>, Vec<Try>>,
 }
 
 /// What is known of credentials.
 #[derive(Clone, Copy, Debug)]
-enum Known {
+enum CredentialRecord {
     Refused(Rejection, Timestamp),
     Accepted(Timestamp),
 }
@@ -150,12 +150,12 @@ struct Try {
     digest: Digest,
     /// When it began, or was refused.
     at: Timestamp,
-    state: State,
+    state: RecordState,
     requested: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+enum RecordState {
     Open,
     Refused,
     NoAnswer,
@@ -171,7 +171,9 @@ impl Table {
     pub fn rejections(&self, now: Timestamp) -> Vec<(Digest, Stored)> {
         let known = self.groups.values().flat_map(|group| &group.credentials);
         let refused = known.filter_map(|(digest, known)| match known {
-            Known::Refused(rejection, _) if rejection.is_remembered(now) => Some((*digest, rejection.stored)),
+            CredentialRecord::Refused(rejection, _) if rejection.is_remembered(now) => {
+                Some((*digest, rejection.stored))
+            }
             _ => None,
         });
         let resumed = self.resumed.iter().filter(|(_, stored)| stored.is_recent(now));
@@ -184,18 +186,20 @@ impl Table {
     }
 
     /// Decides about a wish.
-    pub fn decide(&mut self, wish: &Wish, now: Timestamp) -> Decision {
+    pub fn decide(&mut self, wish: &CredentialUse, now: Timestamp) -> Decision {
         self.sweep(now);
         let group = self.groups.entry(wish.group.clone()).or_default();
         let resumed = self.resumed.remove(&wish.digest).filter(|stored| stored.is_recent(now));
         if let Some(stored) = resumed {
-            group.credentials.insert(wish.digest, Known::Refused(stored.resumed(now), Timestamp::MIN));
+            group
+                .credentials
+                .insert(wish.digest, CredentialRecord::Refused(stored.resumed(now), Timestamp::MIN));
         }
         let tries = group.tries.entry(wish.host.clone()).or_default();
         tries.retain(|tried| tried.counts(now));
         let blocked = match group.credentials.get(&wish.digest).filter(|known| known.holds(now)) {
-            Some(Known::Refused(rejection, _)) => refused_before(rejection, wish, tries, now),
-            Some(Known::Accepted(_)) => crowded(tries, now),
+            Some(CredentialRecord::Refused(rejection, _)) => refused_before(rejection, wish, tries, now),
+            Some(CredentialRecord::Accepted(_)) => crowded(tries, now),
             None => unknown(wish, tries, now).or_else(|| group.full(now)),
         };
         if let Some(decision) = blocked {
@@ -203,7 +207,8 @@ impl Table {
         }
         let id = TryId(self.next_try);
         self.next_try += 1;
-        let tried = Try { id, digest: wish.digest, at: now, state: State::Open, requested: wish.requested };
+        let tried =
+            Try { id, digest: wish.digest, at: now, state: RecordState::Open, requested: wish.requested };
         self.groups
             .entry(wish.group.clone())
             .or_default()
@@ -215,7 +220,13 @@ impl Table {
     }
 
     /// Notes what came of a try. Returns how long the credentials pause, if they were refused.
-    pub fn settle(&mut self, wish: &Wish, id: TryId, verdict: Verdict, now: Timestamp) -> Option<Duration> {
+    pub fn settle(
+        &mut self,
+        wish: &CredentialUse,
+        id: TryId,
+        verdict: CredentialAnswer,
+        now: Timestamp,
+    ) -> Option<Duration> {
         let group = self.groups.entry(wish.group.clone()).or_default();
         let tries = group.tries.entry(wish.host.clone()).or_default();
         let tried = tries.iter().position(|tried| tried.id == id).map(|index| tries.swap_remove(index));
@@ -224,28 +235,28 @@ impl Table {
             id,
             digest: wish.digest,
             at: Timestamp::MIN,
-            state: State::Open,
+            state: RecordState::Open,
             requested: wish.requested,
         });
         match verdict {
-            Verdict::Refused(refusal) => {
-                tries.push(Try { at: now, state: State::Refused, ..tried });
+            CredentialAnswer::Refused(refusal) => {
+                tries.push(Try { at: now, state: RecordState::Refused, ..tried });
                 let (pause, is_first) = group.refuse(&tried, refusal, now);
                 self.revision += u64::from(is_first);
                 Some(pause)
             }
-            Verdict::NoAnswer => {
-                tries.push(Try { at: now, state: State::NoAnswer, ..tried });
+            CredentialAnswer::NoAnswer => {
+                tries.push(Try { at: now, state: RecordState::NoAnswer, ..tried });
                 None
             }
-            Verdict::Accepted => {
+            CredentialAnswer::Accepted => {
                 // Nothing that was sent in vain before was a wrong password.
-                tries.retain(|other| other.digest != wish.digest || other.state == State::Open);
-                let before = group.credentials.insert(wish.digest, Known::Accepted(now));
-                self.revision += u64::from(matches!(before, Some(Known::Refused(..))));
+                tries.retain(|other| other.digest != wish.digest || other.state == RecordState::Open);
+                let before = group.credentials.insert(wish.digest, CredentialRecord::Accepted(now));
+                self.revision += u64::from(matches!(before, Some(CredentialRecord::Refused(..))));
                 None
             }
-            Verdict::Nothing => None,
+            CredentialAnswer::Nothing => None,
         }
     }
 
@@ -269,11 +280,13 @@ impl Table {
 
 impl GroupTable {
     /// Notes a refusal; returns the pause, and whether it is the first in a row.
-    fn refuse(&mut self, tried: &Try, refusal: Refusal, now: Timestamp) -> (Duration, bool) {
+    fn refuse(&mut self, tried: &Try, refusal: HostRefusal, now: Timestamp) -> (Duration, bool) {
         let entry = self.credentials.entry(tried.digest);
         let before = match &entry {
             hash_map::Entry::Occupied(entry) => match entry.get() {
-                Known::Refused(rejection, at) if rejection.is_remembered(now) => Some((*rejection, *at)),
+                CredentialRecord::Refused(rejection, at) if rejection.is_remembered(now) => {
+                    Some((*rejection, *at))
+                }
                 _ => None,
             },
             hash_map::Entry::Vacant(_) => None,
@@ -287,7 +300,7 @@ impl GroupTable {
         let pause = REJECTED.after(times);
         let stored = before.map_or(Stored { refusal, since: now }, |(rejection, _)| rejection.stored);
         let rejection = Rejection { stored: Stored { refusal, ..stored }, times, until: after(now, pause) };
-        entry.insert_entry(Known::Refused(rejection, now));
+        entry.insert_entry(CredentialRecord::Refused(rejection, now));
         (pause, before.is_none())
     }
 
@@ -295,12 +308,12 @@ impl GroupTable {
     fn full(&self, now: Timestamp) -> Option<Decision> {
         let refused = || {
             self.credentials.values().filter_map(|known| match known {
-                Known::Refused(rejection, _) if rejection.is_remembered(now) => Some(rejection),
+                CredentialRecord::Refused(rejection, _) if rejection.is_remembered(now) => Some(rejection),
                 _ => None,
             })
         };
         // Tries under way may all be refused.
-        let open = self.tries.values().flatten().filter(|tried| tried.state == State::Open).count();
+        let open = self.tries.values().flatten().filter(|tried| tried.state == RecordState::Open).count();
         if refused().count() + open < MOST_REJECTED {
             return None;
         }
@@ -349,7 +362,7 @@ impl Rejection {
     }
 }
 
-impl Known {
+impl CredentialRecord {
     /// Whether it is still of use.
     fn holds(&self, now: Timestamp) -> bool {
         match self {
@@ -360,13 +373,18 @@ impl Known {
 }
 
 /// What stands in the way of credentials that were refused before.
-fn refused_before(rejection: &Rejection, wish: &Wish, tries: &[Try], now: Timestamp) -> Option<Decision> {
+fn refused_before(
+    rejection: &Rejection,
+    wish: &CredentialUse,
+    tries: &[Try],
+    now: Timestamp,
+) -> Option<Decision> {
     let left = until(rejection.until, now).min(REJECTED.longest());
     if !wish.requested && !left.is_zero() {
         return Some(Decision::Paused(rejection.stored.refusal, left));
     }
     let same = || tries.iter().filter(|tried| tried.digest == wish.digest);
-    if same().any(|tried| tried.state == State::Open) {
+    if same().any(|tried| tried.state == RecordState::Open) {
         return Some(Decision::Wait);
     }
     let too_often = |wait| Decision::TriedTooOften(rejection.stored.refusal, wait);
@@ -380,8 +398,9 @@ fn refused_before(rejection: &Rejection, wish: &Wish, tries: &[Try], now: Timest
 }
 
 /// What stands in the way of credentials of which nothing is known.
-fn unknown(wish: &Wish, tries: &[Try], now: Timestamp) -> Option<Decision> {
-    let open = || tries.iter().filter(|tried| tried.digest == wish.digest && tried.state == State::Open);
+fn unknown(wish: &CredentialUse, tries: &[Try], now: Timestamp) -> Option<Decision> {
+    let open =
+        || tries.iter().filter(|tried| tried.digest == wish.digest && tried.state == RecordState::Open);
     let newest = open().map(|tried| tried.at).max();
     let hangs = newest.is_none_or(|at| now >= after(at, HANGING));
     if !hangs || open().count() >= MOST_OF_THE_SAME {
@@ -395,7 +414,7 @@ fn crowded(tries: &[Try], now: Timestamp) -> Option<Decision> {
     if tries.len() < MOST_AT_A_HOST {
         return None;
     }
-    if tries.iter().any(|tried| tried.state == State::Open) {
+    if tries.iter().any(|tried| tried.state == RecordState::Open) {
         return Some(Decision::Wait);
     }
     Some(Decision::TooManyRejected(next_turn(tries.iter(), now)))

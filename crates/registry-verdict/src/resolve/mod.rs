@@ -14,20 +14,21 @@ use registry_api::{
     spec::{Ca, EcrAuth, KeyRef, RegistrySpec, SecretRef},
 };
 use registry_probe::{
-    CaBundle, CaError, ClientCertificate, ClientCertificateError, Credentials, CredentialsError,
+    CaBundle, CaError, ClientCertificateError, ClientIdentity, Credentials, CredentialsError,
     DockerConfigError, Endpoint, HostPatternsError, HostPort, Material, RepositoryName,
 };
 use secrecy::SecretString;
 use thiserror::Error;
 
 use crate::{
-    ecr::{Identity, KeyFault, Keys, Login, OperatorIdentity, Place, Source, hosts::is_ecr},
-    object::{Key, Scope},
+    ecr::{EcrEndpoint, Identity, KeyFault, Keys, Login, OperatorIdentity, RoleSource, hosts::is_ecr},
+    object::{RegistryKey, RegistryScope},
 };
 pub use policy::{TenantPolicy, policy_reference};
-pub use purpose::{Purpose, WrongType};
+pub use purpose::{SecretPurpose, WrongType};
 pub use references::{
-    Content, ContentsDigest, Objects, Obstacle, ReadError, Reading, Reference, ReferenceKind, Shelf,
+    ContentsDigest, Objects, ObservedReference, Obstacle, ReadError, Reference, ReferenceContent,
+    ReferenceKind, WatchScope,
 };
 
 /// Why a reference can't be used. Each names the object, and never its contents.
@@ -177,9 +178,9 @@ pub enum Problem {
 #[derive(Debug)]
 pub struct Resolved {
     /// What was read, in the order of the spec.
-    pub readings: Vec<Reading>,
+    pub readings: Vec<ObservedReference>,
     /// The tenant policy, where it was read.
-    pub policy: Option<Reading>,
+    pub policy: Option<ObservedReference>,
     /// What was read, of all that was there.
     pub contents: ContentsDigest,
     /// What can be probed with, or why it can't.
@@ -197,15 +198,15 @@ pub struct Means {
 
 /// What is to be resolved.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct ResolveRequest<'a> {
     /// Of which registry.
-    pub key: &'a Key,
+    pub key: &'a RegistryKey,
     /// What it asks for.
     pub spec: &'a RegistrySpec,
     /// Its address.
     pub endpoint: &'a Endpoint,
     /// Where AWS has its tokens, if that is where they come from.
-    pub place: Option<&'a Place>,
+    pub place: Option<&'a EcrEndpoint>,
     /// Its tenant.
     pub tenant: Option<&'a Arc<str>>,
     /// Where its references are read.
@@ -254,8 +255,11 @@ pub fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
 }
 
 /// Reads everything that the spec names from `objects`.
-pub async fn resolve<O: Objects>(wanted: Wanted<'_>, objects: &O) -> Result<Resolved, ReadError<O::Error>> {
-    let mut reader = Reader {
+pub async fn resolve<O: Objects>(
+    wanted: ResolveRequest<'_>,
+    objects: &O,
+) -> Result<Resolved, ReadError<O::Error>> {
+    let mut reader = ReferenceReader {
         objects,
         namespace: wanted.namespace,
         server: wanted.endpoint.server(),
@@ -265,51 +269,56 @@ pub async fn resolve<O: Objects>(wanted: Wanted<'_>, objects: &O) -> Result<Reso
         contents: ContentsDigest::default(),
     };
     let means = reader.means(wanted).await;
-    let Reader { readings, contents, policy_read: policy, .. } = reader;
+    let ReferenceReader { readings, contents, policy_read: policy, .. } = reader;
     match means {
         Ok(means) => Ok(Resolved { readings, policy, contents, means: Ok(means) }),
-        Err(Stop::Problem(problem)) => Ok(Resolved { readings, policy, contents, means: Err(problem) }),
-        Err(Stop::Read(ReadError::Forbidden { reference, operator, obstacle })) => {
+        Err(ResolveStop::Problem(problem)) => {
+            Ok(Resolved { readings, policy, contents, means: Err(problem) })
+        }
+        Err(ResolveStop::Read(ReadError::Forbidden { reference, operator, obstacle })) => {
             let problem = Problem::AccessDenied { reference, operator, obstacle };
             Ok(Resolved { readings, policy, contents, means: Err(problem) })
         }
-        Err(Stop::Read(error)) => Err(error),
+        Err(ResolveStop::Read(error)) => Err(error),
     }
 }
 
 /// Why reading stops before its end.
 #[derive(Debug, Error)]
-enum Stop<E> {
+enum ResolveStop<E> {
     #[error(transparent)]
     Problem(#[from] Problem),
     #[error(transparent)]
     Read(#[from] ReadError<E>),
 }
 
-struct Reader<'a, O> {
+struct ReferenceReader<'a, O> {
     objects: &'a O,
     namespace: &'a str,
     /// Where what is read will be sent.
     server: &'a HostPort,
     /// In system scope there is none.
     policy: Option<TenantPolicy>,
-    policy_read: Option<Reading>,
-    readings: Vec<Reading>,
+    policy_read: Option<ObservedReference>,
+    readings: Vec<ObservedReference>,
     contents: ContentsDigest,
 }
 
-impl<O: Objects> Reader<'_, O> {
-    async fn means(&mut self, wanted: Wanted<'_>) -> Result<Means, Stop<O::Error>> {
+impl<O: Objects> ReferenceReader<'_, O> {
+    async fn means(&mut self, wanted: ResolveRequest<'_>) -> Result<Means, ResolveStop<O::Error>> {
         self.policy = self.policy(wanted).await?;
         let login = self.login(wanted).await?;
         let material = self.material(wanted.spec, wanted.endpoint).await?;
         Ok(Means { material, login })
     }
 
-    async fn policy(&mut self, wanted: Wanted<'_>) -> Result<Option<TenantPolicy>, Stop<O::Error>> {
+    async fn policy(
+        &mut self,
+        wanted: ResolveRequest<'_>,
+    ) -> Result<Option<TenantPolicy>, ResolveStop<O::Error>> {
         let namespace = match wanted.policy {
             PolicySource::Known(policy) => {
-                return Ok((wanted.key.scope() == Scope::Tenant).then(|| policy.clone()));
+                return Ok((wanted.key.scope() == RegistryScope::Tenant).then(|| policy.clone()));
             }
             PolicySource::Namespace(namespace) => namespace,
         };
@@ -322,11 +331,11 @@ impl<O: Objects> Reader<'_, O> {
         };
         let version = content.as_ref().map(|content| content.version.clone());
         self.contents.add(content.as_ref().map_or(&[][..], |content| &content.digest.0));
-        self.policy_read = Some(Reading { reference, version });
+        self.policy_read = Some(ObservedReference { reference, version });
         Ok(Some(TenantPolicy::of(content.as_deref())))
     }
 
-    async fn login(&mut self, wanted: Wanted<'_>) -> Result<Option<Login>, Stop<O::Error>> {
+    async fn login(&mut self, wanted: ResolveRequest<'_>) -> Result<Option<Login>, ResolveStop<O::Error>> {
         let ecr = wanted.spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref());
         let (Some(ecr), Some(place)) = (ecr, wanted.place) else { return Ok(None) };
         let server = wanted.endpoint.server();
@@ -334,7 +343,7 @@ impl<O: Objects> Reader<'_, O> {
             return Err(Problem::AwsTokenElsewhere { server: server.clone() }.into());
         }
         let secret = match credentials_secret(wanted.spec) {
-            Some(secret) => Some(self.secret(Purpose::AwsKeys, secret).await?),
+            Some(secret) => Some(self.secret(SecretPurpose::AwsKeys, secret).await?),
             None => None,
         };
         let secret = secret.as_ref().map(|(reference, content)| (reference, content.as_ref()));
@@ -346,7 +355,7 @@ impl<O: Objects> Reader<'_, O> {
         &mut self,
         spec: &RegistrySpec,
         endpoint: &Endpoint,
-    ) -> Result<Material, Stop<O::Error>> {
+    ) -> Result<Material, ResolveStop<O::Error>> {
         let tls = spec.tls.as_ref();
         Ok(Material {
             credentials: self.credentials(spec, endpoint).await?,
@@ -365,22 +374,22 @@ impl<O: Objects> Reader<'_, O> {
         &mut self,
         spec: &RegistrySpec,
         endpoint: &Endpoint,
-    ) -> Result<Option<Credentials>, Stop<O::Error>> {
+    ) -> Result<Option<Credentials>, ResolveStop<O::Error>> {
         let Some(auth) = &spec.auth else { return Ok(None) };
         if let Some(basic) = &auth.basic {
-            let (reference, content) = self.secret(Purpose::Basic, &basic.secret_ref).await?;
+            let (reference, content) = self.secret(SecretPurpose::Basic, &basic.secret_ref).await?;
             let base_path =
                 spec.base_content_path.as_deref().and_then(|path| RepositoryName::parse(path).ok());
             return Ok(Some(basic_credentials(&reference, &content, endpoint, base_path.as_ref())?));
         }
         if let Some(token) = &auth.token {
-            let (reference, content) = self.secret(Purpose::Token, &token.secret_ref).await?;
+            let (reference, content) = self.secret(SecretPurpose::Token, &token.secret_ref).await?;
             return Ok(Some(token_credentials(&reference, &content)?));
         }
         Ok(None)
     }
 
-    async fn ca(&mut self, ca: &Ca) -> Result<Option<CaBundle>, Stop<O::Error>> {
+    async fn ca(&mut self, ca: &Ca) -> Result<Option<CaBundle>, ResolveStop<O::Error>> {
         if let Some(inline) = &ca.inline {
             let bundle = CaBundle::parse(inline.as_bytes());
             let source_name = "spec.tls.ca.inline".to_owned();
@@ -399,7 +408,7 @@ impl<O: Objects> Reader<'_, O> {
         &mut self,
         kind: ReferenceKind,
         KeyRef { name, key }: &KeyRef,
-    ) -> Result<CaBundle, Stop<O::Error>> {
+    ) -> Result<CaBundle, ResolveStop<O::Error>> {
         let field = match kind {
             ReferenceKind::ConfigMap => "spec.tls.ca.configMapRef",
             ReferenceKind::Secret => "spec.tls.ca.secretRef",
@@ -414,20 +423,23 @@ impl<O: Objects> Reader<'_, O> {
         Ok(CaBundle::parse(pem).map_err(|cause| Problem::Ca { source_name, cause })?)
     }
 
-    async fn client_certificate(&mut self, secret: &SecretRef) -> Result<ClientCertificate, Stop<O::Error>> {
-        let (reference, content) = self.secret(Purpose::ClientCertificate, secret).await?;
+    async fn client_certificate(
+        &mut self,
+        secret: &SecretRef,
+    ) -> Result<ClientIdentity, ResolveStop<O::Error>> {
+        let (reference, content) = self.secret(SecretPurpose::ClientCertificate, secret).await?;
         let (certificate, key) =
             (entry(&reference, &content, "tls.crt")?, entry(&reference, &content, "tls.key")?);
-        let parsed = ClientCertificate::parse(certificate, key);
+        let parsed = ClientIdentity::parse(certificate, key);
         Ok(parsed.map_err(|cause| Problem::ClientCertificate { reference, cause })?)
     }
 
     /// A Secret that was made for that purpose, and may be used for the endpoint's host.
     async fn secret(
         &mut self,
-        purpose: Purpose,
+        purpose: SecretPurpose,
         secret: &SecretRef,
-    ) -> Result<(Reference, Arc<Content>), Stop<O::Error>> {
+    ) -> Result<(Reference, Arc<ReferenceContent>), ResolveStop<O::Error>> {
         let (reference, content) =
             self.read(ReferenceKind::Secret, &secret.name, purpose.reference()).await?;
         check_type(purpose, &reference, &content)?;
@@ -441,11 +453,11 @@ impl<O: Objects> Reader<'_, O> {
         kind: ReferenceKind,
         name: &str,
         field: &'static str,
-    ) -> Result<(Reference, Arc<Content>), Stop<O::Error>> {
+    ) -> Result<(Reference, Arc<ReferenceContent>), ResolveStop<O::Error>> {
         let reference = Reference::new(kind, self.namespace, name);
         let content = self.objects.read(&reference).await?;
         let version = content.as_ref().map(|content| content.version.clone());
-        self.readings.push(Reading { reference: reference.clone(), version });
+        self.readings.push(ObservedReference { reference: reference.clone(), version });
         self.contents.add(reference.name.as_bytes());
         self.contents.add(content.as_ref().map_or(&[][..], |content| &content.digest.0));
         match content {
@@ -457,7 +469,7 @@ impl<O: Objects> Reader<'_, O> {
 
 fn basic_credentials(
     reference: &Reference,
-    content: &Content,
+    content: &ReferenceContent,
     endpoint: &Endpoint,
     base_path: Option<&RepositoryName>,
 ) -> Result<Credentials, Problem> {
@@ -473,7 +485,7 @@ fn basic_credentials(
         .map_err(|cause| Problem::Credentials { reference: reference.clone(), cause })
 }
 
-fn token_credentials(reference: &Reference, content: &Content) -> Result<Credentials, Problem> {
+fn token_credentials(reference: &Reference, content: &ReferenceContent) -> Result<Credentials, Problem> {
     let token = optional_text(reference, content, "token")?;
     let identity = optional_text(reference, content, "identityToken")?;
     let credentials = match (token, identity) {
@@ -491,22 +503,22 @@ fn token_credentials(reference: &Reference, content: &Content) -> Result<Credent
 
 /// Who signs in to AWS: with the keys in `secret`, or, where none is named, in the operator's own name.
 pub fn aws_identity(
-    registry: &Key,
+    registry: &RegistryKey,
     ecr: &EcrAuth,
-    secret: Option<(&Reference, &Content)>,
+    secret: Option<(&Reference, &ReferenceContent)>,
 ) -> Result<Identity, Problem> {
     let keys = secret.map(|(reference, content)| aws_keys(reference, content)).transpose()?;
     let Some(sts) = &ecr.sts else {
         return keys.map(Identity::Keys).ok_or(Problem::OperatorIdentity);
     };
     let source = match keys {
-        Some(keys) => Source::Keys(keys),
-        None => Source::Operator(OperatorIdentity::of(registry).ok_or(Problem::OperatorIdentity)?),
+        Some(keys) => RoleSource::Keys(keys),
+        None => RoleSource::Operator(OperatorIdentity::of(registry).ok_or(Problem::OperatorIdentity)?),
     };
     Ok(Identity::Role { arn: sts.role_arn.clone(), external_id: sts.external_id.clone(), source })
 }
 
-fn aws_keys(reference: &Reference, content: &Content) -> Result<Keys, Problem> {
+fn aws_keys(reference: &Reference, content: &ReferenceContent) -> Result<Keys, Problem> {
     let part = |key: &'static str| {
         let text = optional_text(reference, content, key)?;
         let part = text.map(Keys::part).transpose();
@@ -524,18 +536,26 @@ fn aws_keys(reference: &Reference, content: &Content) -> Result<Keys, Problem> {
     })
 }
 
-fn entry<'a>(reference: &Reference, content: &'a Content, key: &'static str) -> Result<&'a [u8], Problem> {
+fn entry<'a>(
+    reference: &Reference,
+    content: &'a ReferenceContent,
+    key: &'static str,
+) -> Result<&'a [u8], Problem> {
     content.get(key).ok_or_else(|| Problem::NoKey { reference: reference.clone(), key: key.to_owned() })
 }
 
-fn text<'a>(reference: &Reference, content: &'a Content, key: &'static str) -> Result<&'a str, Problem> {
+fn text<'a>(
+    reference: &Reference,
+    content: &'a ReferenceContent,
+    key: &'static str,
+) -> Result<&'a str, Problem> {
     let missing = || Problem::NoKey { reference: reference.clone(), key: key.to_owned() };
     optional_text(reference, content, key)?.ok_or_else(missing)
 }
 
 fn optional_text<'a>(
     reference: &Reference,
-    content: &'a Content,
+    content: &'a ReferenceContent,
     key: &'static str,
 ) -> Result<Option<&'a str>, Problem> {
     let text = content.get(key).map(str::from_utf8).transpose();

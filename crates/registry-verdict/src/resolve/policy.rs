@@ -6,8 +6,8 @@
 use registry_api::{RegistrySpec, TENANT_POLICY};
 use registry_probe::{HostPattern, HostPort};
 
-use super::{Content, Reference, ReferenceKind, credentials_secret};
-use crate::object::Key;
+use super::{Reference, ReferenceContent, ReferenceKind, credentials_secret};
+use crate::object::RegistryKey;
 
 /// The part of `tenantPolicy` that concerns Secrets.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +23,7 @@ pub struct TenantPolicy {
 impl TenantPolicy {
     /// What the ConfigMap says. Without it no host is listed; Secrets need no annotation, and the API server takes no new
     /// TenantRegistry.
-    pub fn of(content: Option<&Content>) -> Self {
+    pub fn of(content: Option<&ReferenceContent>) -> Self {
         let text =
             |key| content.and_then(|content| content.get(key)).and_then(|value| str::from_utf8(value).ok());
         // Any other word than the default must not mean the weaker of the two.
@@ -53,11 +53,11 @@ impl TenantPolicy {
 
 /// Where the policy is that bears on this registry: none in system scope, and none where no Secret is used for the
 /// registry.
-pub fn policy_reference(key: &Key, spec: &RegistrySpec, system_namespace: &str) -> Option<Reference> {
+pub fn policy_reference(key: &RegistryKey, spec: &RegistrySpec, system_namespace: &str) -> Option<Reference> {
     let client_certificate = spec.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref());
     let uses_secret = credentials_secret(spec).is_some() || client_certificate.is_some();
     let policy = || Reference::new(ReferenceKind::ConfigMap, system_namespace, TENANT_POLICY);
-    (matches!(key, Key::Tenant { .. }) && uses_secret).then(policy)
+    (matches!(key, RegistryKey::Tenant { .. }) && uses_secret).then(policy)
 }
 
 #[cfg(test)]
@@ -72,7 +72,7 @@ mod tests {
     fn policy(entries: &[(&str, &str)]) -> TenantPolicy {
         let data = entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let map = ConfigMap { data: Some(data.collect::<BTreeMap<_, _>>()), ..ConfigMap::default() };
-        TenantPolicy::of(Some(&Content::from(map)))
+        TenantPolicy::of(Some(&ReferenceContent::from(map)))
     }
 
     fn lists(patterns: &str, endpoint: &str) -> bool {

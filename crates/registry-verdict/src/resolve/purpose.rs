@@ -8,7 +8,7 @@ use std::fmt;
 use registry_api::{HOSTS_ANNOTATION, TOKEN_SECRET_TYPE};
 use registry_probe::{HostPattern, HostPort};
 
-use super::{Content, Problem, Reference};
+use super::{Problem, Reference, ReferenceContent};
 
 /// The type of Secrets with a user name and a password.
 pub(super) const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
@@ -17,7 +17,7 @@ pub(super) const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
 
 /// What a registry uses a Secret for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Purpose {
+pub enum SecretPurpose {
     /// `spec.auth.basic`.
     Basic,
     /// `spec.auth.token`.
@@ -28,7 +28,7 @@ pub enum Purpose {
     ClientCertificate,
 }
 
-impl Purpose {
+impl SecretPurpose {
     fn types(self) -> &'static [&'static str] {
         match self {
             Self::Basic => &[BASIC_AUTH, DOCKER_CONFIG],
@@ -80,12 +80,12 @@ impl Purpose {
 pub struct WrongType {
     pub(super) reference: Reference,
     pub(super) found: String,
-    pub(super) purpose: Purpose,
+    pub(super) purpose: SecretPurpose,
 }
 
 impl WrongType {
     /// A Secret of type `found`, named where the other purpose is.
-    pub fn new(reference: Reference, found: &str, purpose: Purpose) -> Self {
+    pub fn new(reference: Reference, found: &str, purpose: SecretPurpose) -> Self {
         Self { reference, found: found.to_owned(), purpose }
     }
 }
@@ -107,7 +107,11 @@ impl fmt::Display for WrongType {
 }
 
 /// Refuses a Secret that was not made for this.
-pub(super) fn check_type(purpose: Purpose, reference: &Reference, content: &Content) -> Result<(), Problem> {
+pub(super) fn check_type(
+    purpose: SecretPurpose,
+    reference: &Reference,
+    content: &ReferenceContent,
+) -> Result<(), Problem> {
     let found = content.kind.as_deref().filter(|kind| !kind.is_empty()).unwrap_or("Opaque");
     if purpose.types().contains(&found) {
         return Ok(());
@@ -118,7 +122,7 @@ pub(super) fn check_type(purpose: Purpose, reference: &Reference, content: &Cont
 /// Refuses a Secret that is for other hosts than `server`, or, where that is `required`, does not say for which it is.
 pub(super) fn check_hosts(
     reference: &Reference,
-    content: &Content,
+    content: &ReferenceContent,
     server: &HostPort,
     required: bool,
 ) -> Result<(), Problem> {

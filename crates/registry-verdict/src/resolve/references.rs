@@ -35,7 +35,7 @@ impl fmt::Display for ReferenceKind {
 
 /// The objects of one kind in one namespace: what one watch covers.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Shelf {
+pub struct WatchScope {
     /// The kind.
     pub kind: ReferenceKind,
     /// The namespace.
@@ -46,7 +46,7 @@ pub struct Shelf {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Reference {
     /// Its kind and namespace.
-    pub shelf: Shelf,
+    pub shelf: WatchScope,
     /// Its name.
     pub name: Arc<str>,
 }
@@ -54,7 +54,7 @@ pub struct Reference {
 impl Reference {
     /// The reference to that object.
     pub fn new(kind: ReferenceKind, namespace: &str, name: &str) -> Self {
-        Self { shelf: Shelf { kind, namespace: namespace.into() }, name: name.into() }
+        Self { shelf: WatchScope { kind, namespace: namespace.into() }, name: name.into() }
     }
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for Reference {
 
 /// One object as it was when it was read.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Reading {
+pub struct ObservedReference {
     /// Which object.
     pub reference: Reference,
     /// Its resource version; none if it was not there.
@@ -96,7 +96,7 @@ impl fmt::Debug for ContentsDigest {
 
 /// The contents of a Secret or ConfigMap.
 #[derive(Debug)]
-pub struct Content {
+pub struct ReferenceContent {
     /// The resource version.
     pub version: String,
     /// All that matters of it: its type, its entries and the hosts that it is for, and nothing else of its metadata.
@@ -108,7 +108,7 @@ pub struct Content {
     entries: BTreeMap<String, SecretSlice<u8>>,
 }
 
-impl Content {
+impl ReferenceContent {
     /// How many bytes it holds.
     pub fn size(&self) -> usize {
         self.entries.iter().map(|(key, value)| key.len() + value.expose_secret().len()).sum()
@@ -175,18 +175,21 @@ pub trait Objects: Sync {
     fn read(
         &self,
         reference: &Reference,
-    ) -> impl Future<Output = Result<Option<Arc<Content>>, ReadError<Self::Error>>> + Send;
+    ) -> impl Future<Output = Result<Option<Arc<ReferenceContent>>, ReadError<Self::Error>>> + Send;
 }
 
-impl<H: BuildHasher + Sync> Objects for HashMap<Reference, Arc<Content>, H> {
+impl<H: BuildHasher + Sync> Objects for HashMap<Reference, Arc<ReferenceContent>, H> {
     type Error = Infallible;
 
-    async fn read(&self, reference: &Reference) -> Result<Option<Arc<Content>>, ReadError<Infallible>> {
+    async fn read(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<Arc<ReferenceContent>>, ReadError<Infallible>> {
         Ok(self.get(reference).cloned())
     }
 }
 
-impl From<Secret> for Content {
+impl From<Secret> for ReferenceContent {
     fn from(secret: Secret) -> Self {
         Self {
             version: secret.resource_version().unwrap_or_default(),
@@ -204,7 +207,7 @@ impl From<Secret> for Content {
     }
 }
 
-impl From<ConfigMap> for Content {
+impl From<ConfigMap> for ReferenceContent {
     fn from(map: ConfigMap) -> Self {
         let version = map.resource_version().unwrap_or_default();
         let text =

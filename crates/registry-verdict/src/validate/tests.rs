@@ -15,18 +15,18 @@ fn spec(more: &Value) -> RegistrySpec {
     serde_json::from_value(spec).unwrap()
 }
 
-fn system(more: &Value) -> Subject {
-    Subject::of(SystemRegistry::new("packs", spec(more)))
+fn system(more: &Value) -> RegistryObject {
+    RegistryObject::of(SystemRegistry::new("packs", spec(more)))
 }
 
-fn tenants(more: &Value) -> Subject {
+fn tenants(more: &Value) -> RegistryObject {
     let mut registry = TenantRegistry::new("packs", spec(more));
     registry.metadata.namespace = Some("team-a".into());
-    Subject::of(registry)
+    RegistryObject::of(registry)
 }
 
-fn boundaries() -> Boundaries {
-    Boundaries {
+fn boundaries() -> AdminPolicy {
+    AdminPolicy {
         egress_allow: Arc::from([]),
         egress_deny: Arc::from(["203.0.113.0/24".parse().unwrap()]),
         cluster_addresses: ClusterAddresses::new(["10.96.0.1/32".parse().unwrap()]),
@@ -34,7 +34,7 @@ fn boundaries() -> Boundaries {
     }
 }
 
-fn checked(subject: &Subject) -> Result<Target, SpecError> {
+fn checked(subject: &RegistryObject) -> Result<Target, SpecError> {
     target(subject, &boundaries())
 }
 
@@ -73,7 +73,7 @@ fn what_an_older_schema_let_in_is_refused_by_name() {
 
 #[test]
 fn a_tenants_registry_is_fenced_from_the_cluster_and_the_machine_and_a_system_registry_is_not() {
-    let allows = |subject: &Subject, address: &str| {
+    let allows = |subject: &RegistryObject, address: &str| {
         checked(subject).unwrap().fence.allows(address.parse::<IpAddr>().unwrap())
     };
     let (system, tenants) = (system(&json!({})), tenants(&json!({})));
@@ -84,7 +84,7 @@ fn a_tenants_registry_is_fenced_from_the_cluster_and_the_machine_and_a_system_re
         assert!(!allows(&system, address) && !allows(&tenants, address), "{address}");
     }
     assert!(allows(&tenants, "10.96.0.2") && allows(&tenants, "198.51.100.1"));
-    let unknown = Boundaries { cluster_addresses: ClusterAddresses::new([]), ..boundaries() };
+    let unknown = AdminPolicy { cluster_addresses: ClusterAddresses::new([]), ..boundaries() };
     let fence = target(&tenants, &unknown).unwrap().fence;
     assert!(!fence.allows("127.0.0.1".parse().unwrap()) && fence.allows("10.96.0.1".parse().unwrap()));
 }

@@ -8,9 +8,9 @@ use super::{ControlPlaneError, ControlPlaneOptions};
 use crate::audit;
 use crate::component::{Component, Readiness};
 use crate::kubeconfig::{self, Proof};
-use crate::pki::{self, Ca, Leaf, LeafOptions};
+use crate::pki::{self, Leaf, LeafOptions, TestCa};
 use crate::ports::{Port, PortError};
-use crate::process::{Scratch, Spec};
+use crate::process::{ProcessSpec, Scratch};
 use crate::tools::{Tool, ToolPaths};
 
 /// How long a server may take to be ready, on a machine that is busy with other tests.
@@ -60,15 +60,15 @@ pub(super) fn audit_file(scratch: &Scratch, index: usize) -> PathBuf {
 }
 
 /// What the servers' command lines are made of.
-pub(super) struct Plan<'a> {
+pub(super) struct ControlPlanePlan<'a> {
     pub(super) options: &'a ControlPlaneOptions,
     pub(super) tools: &'a ToolPaths,
     pub(super) scratch: &'a Scratch,
-    pub(super) ca: &'a Ca,
+    pub(super) ca: &'a TestCa,
     pub(super) ports: &'a Ports,
 }
 
-impl Plan<'_> {
+impl ControlPlanePlan<'_> {
     pub(super) fn write_shared_files(&self) -> Result<(), ControlPlaneError> {
         self.scratch.write("ca.crt", self.ca.certificate_pem())?;
         let (private, public) = pki::token_key()?;
@@ -97,8 +97,8 @@ impl Plan<'_> {
         self.scratch.path().join(name).display().to_string()
     }
 
-    fn spec(&self, name: &str, tool: Tool) -> Spec {
-        Spec::new(name, self.tools.get(tool), self.file(&format!("{name}.log")))
+    fn spec(&self, name: &str, tool: Tool) -> ProcessSpec {
+        ProcessSpec::new(name, self.tools.get(tool), self.file(&format!("{name}.log")))
             .env("HOME", self.scratch.path().as_os_str())
     }
 

@@ -7,14 +7,14 @@ use tar::{Builder, EntryType, Header};
 
 /// A file or directory of a layer.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub struct LayerEntry {
     path: String,
     mode: u32,
     /// None: a directory.
     content: Option<Vec<u8>>,
 }
 
-impl Entry {
+impl LayerEntry {
     /// A directory, `0755`. The path is relative to the root.
     pub fn directory(path: impl Into<String>) -> Self {
         Self { path: path.into(), mode: 0o755, content: None }
@@ -44,14 +44,14 @@ impl Entry {
 
 /// The entries of a layer, parents before children, and what the history says of it.
 #[derive(Debug, Clone)]
-pub struct Layer {
+pub struct ImageLayer {
     /// For the image's history.
     pub created_by: String,
     /// What it holds.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<LayerEntry>,
 }
 
-impl Layer {
+impl ImageLayer {
     /// The layer as a tar archive.
     pub(super) fn tar(&self) -> Result<Vec<u8>, std::io::Error> {
         let mut archive = Builder::new(Vec::new());

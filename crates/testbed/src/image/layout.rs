@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::layer::gzip;
-use super::{Architecture, Effort, ImageError, Layer};
+use super::{Architecture, Effort, ImageError, ImageLayer};
 use crate::tools::sha256_hex;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -20,7 +20,7 @@ pub struct Image {
     /// What it runs on.
     pub architecture: Architecture,
     /// From the lowest to the highest.
-    pub layers: Vec<Layer>,
+    pub layers: Vec<ImageLayer>,
     /// `user:group`, by number.
     pub user: String,
     /// What is run.

@@ -6,7 +6,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::{Architecture, Entry, Image, ImageError, Layer};
+use super::{Architecture, Image, ImageError, ImageLayer, LayerEntry};
 use crate::tools::repository;
 
 /// By number, so that `runAsNonRoot` can be checked.
@@ -15,7 +15,7 @@ const NAME: &str = "registry-operator";
 
 /// What the labels say of an image.
 #[derive(Debug, Clone, Default)]
-pub struct Description {
+pub struct ImageDescription {
     /// The operator's version.
     pub version: String,
     /// The commit that it was built from.
@@ -28,7 +28,7 @@ pub struct Description {
 pub fn operator(
     architecture: Architecture,
     program: &Path,
-    description: &Description,
+    description: &ImageDescription,
 ) -> Result<Image, ImageError> {
     let program = std::fs::read(program).map_err(ImageError::at("read", program))?;
     let licence = repository().join("LICENSE");
@@ -37,7 +37,10 @@ pub fn operator(
         architecture,
         layers: vec![
             ground(licence),
-            Layer { created_by: String::from("the program"), entries: vec![Entry::program(NAME, program)] },
+            ImageLayer {
+                created_by: String::from("the program"),
+                entries: vec![LayerEntry::program(NAME, program)],
+            },
         ],
         user: USER.to_owned(),
         entrypoint: vec![format!("/{NAME}")],
@@ -48,23 +51,23 @@ pub fn operator(
 }
 
 /// What seldom changes, as a layer of its own that is pulled once.
-fn ground(licence: Vec<u8>) -> Layer {
-    Layer {
+fn ground(licence: Vec<u8>) -> ImageLayer {
+    ImageLayer {
         created_by: String::from("public roots (Mozilla's, by webpki-root-certs) and licence"),
         entries: vec![
-            Entry::directory("etc"),
-            Entry::file("etc/group", "root:x:0:\nnonroot:x:65532:\n"),
-            Entry::file(
+            LayerEntry::directory("etc"),
+            LayerEntry::file("etc/group", "root:x:0:\nnonroot:x:65532:\n"),
+            LayerEntry::file(
                 "etc/passwd",
                 "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n",
             ),
-            Entry::directory("etc/ssl"),
-            Entry::directory("etc/ssl/certs"),
+            LayerEntry::directory("etc/ssl"),
+            LayerEntry::directory("etc/ssl/certs"),
             // Where the AWS SDK, like most programs, looks for the platform's roots. Registries are verified with the
             // same roots, compiled into the program.
-            Entry::file("etc/ssl/certs/ca-certificates.crt", roots()),
-            Entry::directory("licenses"),
-            Entry::file("licenses/LICENSE", licence),
+            LayerEntry::file("etc/ssl/certs/ca-certificates.crt", roots()),
+            LayerEntry::directory("licenses"),
+            LayerEntry::file("licenses/LICENSE", licence),
         ],
     }
 }
@@ -80,7 +83,7 @@ fn pem(certificate: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
-fn labels(description: &Description) -> BTreeMap<String, String> {
+fn labels(description: &ImageDescription) -> BTreeMap<String, String> {
     let known = [
         ("title", Some(NAME.to_owned())),
         (

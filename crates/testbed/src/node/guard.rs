@@ -17,9 +17,9 @@ const WANTED: [(&str, &str); 6] = [
 ];
 
 /// The files that lie over others.
-pub(super) struct Guard(Vec<PathBuf>);
+pub(super) struct OverlayGuard(Vec<PathBuf>);
 
-impl Guard {
+impl OverlayGuard {
     pub(super) fn set(directory: &Path) -> Result<Self, String> {
         let mut covered = Vec::new();
         for (name, value) in WANTED {

@@ -18,9 +18,9 @@ const QUESTION: usize = 1232;
 
 /// A name server that ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Names(AbortHandle);
+pub(super) struct NodeNameServer(AbortHandle);
 
-impl Names {
+impl NodeNameServer {
     /// Answers at port 53 of this address by what the API server says.
     pub(super) async fn serve(address: Ipv4Addr, client: Client) -> Result<Self, std::io::Error> {
         let socket = UdpSocket::bind((address, 53)).await?;
@@ -28,7 +28,7 @@ impl Names {
     }
 }
 
-impl Drop for Names {
+impl Drop for NodeNameServer {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -10,8 +10,8 @@ use super::programs::Programs;
 use super::{ADDRESS, NAME, NodeError, PAUSE};
 use crate::component::{Component, Readiness};
 use crate::control_plane::ControlPlane;
-use crate::process::Spec;
-use crate::registry::Registry;
+use crate::process::ProcessSpec;
+use crate::registry::TestRegistry;
 use crate::tools::{Tool, ToolPaths};
 
 const READY: Duration = Duration::from_secs(90);
@@ -21,14 +21,14 @@ const CONTAINERD: &str = "/run/containerd/containerd.sock";
 const PODS: &str = "10.244.0.0/24";
 
 /// What the servers' command lines are made of.
-pub(super) struct Plan<'a> {
+pub(super) struct NodePlan<'a> {
     pub(super) tools: &'a ToolPaths,
     pub(super) programs: &'a Programs,
     pub(super) directory: &'a Path,
-    pub(super) images: &'a Registry,
+    pub(super) images: &'a TestRegistry,
 }
 
-impl Plan<'_> {
+impl NodePlan<'_> {
     fn file(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }
@@ -39,8 +39,8 @@ impl Plan<'_> {
         std::fs::write(path, content)
     }
 
-    fn spec(&self, tool: Tool) -> Spec {
-        Spec::new(tool.name(), self.tools.get(tool), self.file(&format!("{}.log", tool.name())))
+    fn spec(&self, tool: Tool) -> ProcessSpec {
+        ProcessSpec::new(tool.name(), self.tools.get(tool), self.file(&format!("{}.log", tool.name())))
     }
 
     pub(super) fn write_files(&self, control_plane: &ControlPlane) -> Result<(), std::io::Error> {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::NodeError;
 use crate::debian;
-use crate::image::{Architecture, Entry, Image, Layer};
+use crate::image::{Architecture, Image, ImageLayer, LayerEntry};
 use crate::tools::repository;
 
 /// runc and nft, with the libraries that they need and few machines have.
@@ -48,8 +48,10 @@ pub fn pause_image() -> Result<Image, NodeError> {
     let program = std::fs::read(&program).map_err(NodeError::Directory)?;
     let architecture = Architecture::of_this_machine()
         .ok_or_else(|| NodeError::Pause(format!("there are no images for {}", std::env::consts::ARCH)))?;
-    let layer =
-        Layer { created_by: String::from("pause.c"), entries: vec![Entry::program("pause", program)] };
+    let layer = ImageLayer {
+        created_by: String::from("pause.c"),
+        entries: vec![LayerEntry::program("pause", program)],
+    };
     Ok(Image {
         architecture,
         layers: vec![layer],

@@ -13,7 +13,7 @@ use crate::say;
 
 /// Why the existing cluster cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ClusterError {
+pub(crate) enum RunClusterError {
     /// No cluster is named.
     #[error("EXISTING needs KUBECONFIG: the path of the cluster's kubeconfig")]
     NoKubeconfig,
@@ -40,7 +40,7 @@ pub(crate) enum ClusterError {
 }
 
 /// Where the operator runs against.
-pub(crate) enum Cluster {
+pub(crate) enum RunCluster {
     /// Started here, and gone when this ends.
     Own(Box<ControlPlane>),
     /// Somebody's.
@@ -52,11 +52,11 @@ pub(crate) enum Cluster {
     },
 }
 
-impl Cluster {
+impl RunCluster {
     /// Starts a control plane, or takes the existing cluster.
-    pub(crate) async fn start(existing: bool, kubeconfig: Option<PathBuf>) -> Result<Self, ClusterError> {
+    pub(crate) async fn start(existing: bool, kubeconfig: Option<PathBuf>) -> Result<Self, RunClusterError> {
         if existing {
-            let kubeconfig = kubeconfig.ok_or(ClusterError::NoKubeconfig)?;
+            let kubeconfig = kubeconfig.ok_or(RunClusterError::NoKubeconfig)?;
             return Ok(Self::Existing { kubeconfig, scratch: Scratch::new("testbed-existing")? });
         }
         // Not worth a build of its own here, but with it deleted namespaces go.
@@ -92,7 +92,7 @@ impl Cluster {
     }
 
     /// The administrator's client.
-    pub(crate) async fn client(&self) -> Result<kube::Client, ClusterError> {
+    pub(crate) async fn client(&self) -> Result<kube::Client, RunClusterError> {
         match self {
             Self::Own(control_plane) => Ok(control_plane.client().await?),
             Self::Existing { kubeconfig, .. } => existing_client(kubeconfig).await,
@@ -104,7 +104,7 @@ impl Cluster {
         &self,
         namespace: &str,
         name: &str,
-    ) -> Result<PathBuf, ClusterError> {
+    ) -> Result<PathBuf, RunClusterError> {
         match self {
             Self::Own(control_plane) => {
                 Ok(control_plane.kubeconfig_for_service_account(namespace, name).await?)
@@ -117,26 +117,26 @@ impl Cluster {
     }
 }
 
-fn read(path: &Path) -> Result<Kubeconfig, ClusterError> {
+fn read(path: &Path) -> Result<Kubeconfig, RunClusterError> {
     Kubeconfig::read_from(path)
-        .map_err(|source| ClusterError::Kubeconfig { path: path.to_path_buf(), source })
+        .map_err(|source| RunClusterError::Kubeconfig { path: path.to_path_buf(), source })
 }
 
-async fn existing_client(path: &Path) -> Result<kube::Client, ClusterError> {
+async fn existing_client(path: &Path) -> Result<kube::Client, RunClusterError> {
     let config = kube::Config::from_custom_kubeconfig(read(path)?, &KubeConfigOptions::default())
         .await
-        .map_err(|source| ClusterError::Kubeconfig { path: path.to_path_buf(), source })?;
+        .map_err(|source| RunClusterError::Kubeconfig { path: path.to_path_buf(), source })?;
     Ok(kube::Client::try_from(config)?)
 }
 
 /// The current context's cluster, with a token as the only way in. JSON is YAML.
-fn with_token(path: &Path, token: &str) -> Result<String, ClusterError> {
+fn with_token(path: &Path, token: &str) -> Result<String, RunClusterError> {
     let config = read(path)?;
     let current = config.current_context.unwrap_or_default();
     let context = config.contexts.into_iter().find(|context| context.name == current);
     let name = context.and_then(|context| context.context).map(|context| context.cluster).unwrap_or_default();
     let cluster = config.clusters.into_iter().find(|cluster| cluster.name == name);
-    let cluster = cluster.ok_or_else(|| ClusterError::NoContext(path.to_path_buf()))?;
+    let cluster = cluster.ok_or_else(|| RunClusterError::NoContext(path.to_path_buf()))?;
     let config = serde_json::json!({
         "apiVersion": "v1",
         "kind": "Config",

@@ -3,9 +3,9 @@
 
 use registry_testbed::pki::PkiError;
 use registry_testbed::ports::{Port, PortError};
-use registry_testbed::registry::{Registry, RegistryAuth, RegistryError, RegistryOptions, RegistryTls};
+use registry_testbed::registry::{RegistryAuth, RegistryError, RegistryOptions, RegistryTls, TestRegistry};
 use registry_testbed::samples::{Overlay, PASSWORD, USER};
-use registry_testbed::{Ca, LeafOptions, Moto};
+use registry_testbed::{LeafOptions, Moto, TestCa};
 
 use crate::say;
 
@@ -28,10 +28,10 @@ pub(crate) enum SetupError {
 }
 
 /// Running registries, and the address of none.
-pub(crate) struct Registries {
-    ca: Ca,
-    protected: Registry,
-    anonymous: Registry,
+pub(crate) struct RunRegistries {
+    ca: TestCa,
+    protected: TestRegistry,
+    anonymous: TestRegistry,
     down: Port,
     ecr: Option<Ecr>,
 }
@@ -39,7 +39,7 @@ pub(crate) struct Registries {
 /// An emulated AWS, and a registry that takes its tokens.
 struct Ecr {
     aws: Moto,
-    registry: Registry,
+    registry: TestRegistry,
 }
 
 impl Ecr {
@@ -58,7 +58,7 @@ impl Ecr {
             }
         };
         let auth = RegistryAuth::htpasswd(AWS_USER, AWS_PASSWORD);
-        let registry = Registry::start(RegistryOptions { auth, tls }).await?;
+        let registry = TestRegistry::start(RegistryOptions { auth, tls }).await?;
         registry.push_artifact("team/packs/hello", "1.0.0").await?;
         Ok(Some(Self { aws, registry }))
     }
@@ -68,10 +68,10 @@ impl Ecr {
     }
 }
 
-impl Registries {
+impl RunRegistries {
     /// Starts them, with the repositories that the samples name.
     pub(crate) async fn start() -> Result<Self, SetupError> {
-        let ca = Ca::new("Example Company Private CA")?;
+        let ca = TestCa::new("Example Company Private CA")?;
         let tls = RegistryTls::Server {
             leaf: ca.issue(&LeafOptions::server("registry"))?,
             ca_pem: ca.certificate_pem().to_owned(),
@@ -79,8 +79,8 @@ impl Registries {
         };
         let ecr = Ecr::start(tls.clone()).await?;
         let auth = RegistryAuth::htpasswd(USER, PASSWORD);
-        let protected = Registry::start(RegistryOptions { auth, tls }).await?;
-        let anonymous = Registry::start(RegistryOptions::default()).await?;
+        let protected = TestRegistry::start(RegistryOptions { auth, tls }).await?;
+        let anonymous = TestRegistry::start(RegistryOptions::default()).await?;
         protected.push_artifact("team/packs/hello", "1.0.0").await?;
         protected.push_artifact("team-a/charts/hello", "1.0.0").await?;
         anonymous.push_artifact("public/hello", "1.0.0").await?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kube::api::{Api, DeleteParams, DynamicObject};
 use kube::{Client, ResourceExt as _};
-use registry_testbed::manifests::{self, ManifestError};
+use registry_testbed::manifests::{self, ApplyError};
 use registry_testbed::samples::Overlay;
 use serde_json::Value;
 
@@ -14,13 +14,13 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// The `Ready` condition, as far as it is about the object's newest generation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Verdict {
+struct ReadyCondition {
     ready: String,
     reason: String,
     message: String,
 }
 
-impl Verdict {
+impl ReadyCondition {
     fn of(object: &DynamicObject) -> Option<Self> {
         let conditions = object.data.pointer("/status/conditions")?.as_array()?;
         let ready = conditions.iter().find(|condition| condition["type"] == "Ready")?;
@@ -43,7 +43,7 @@ struct Sample {
     api: Api<DynamicObject>,
     object: DynamicObject,
     expected: String,
-    verdict: Verdict,
+    verdict: ReadyCondition,
 }
 
 impl Sample {
@@ -91,14 +91,19 @@ impl Verdicts {
         client: &Client,
         objects: &[DynamicObject],
         overlay: &Overlay,
-    ) -> Result<Self, ManifestError> {
+    ) -> Result<Self, ApplyError> {
         let mut samples = Vec::new();
         for object in objects {
             let Some(expected) = overlay.expected(object).map(ToOwned::to_owned) else {
                 continue;
             };
             let api = manifests::api_of(client, object).await?;
-            samples.push(Sample { api, object: object.clone(), expected, verdict: Verdict::default() });
+            samples.push(Sample {
+                api,
+                object: object.clone(),
+                expected,
+                verdict: ReadyCondition::default(),
+            });
         }
         let mut widths = LEAST_WIDTHS;
         for sample in &samples {
@@ -122,7 +127,7 @@ impl Verdicts {
             let Ok(Some(object)) = sample.api.get_opt(&sample.object.name_any()).await else {
                 continue;
             };
-            let verdict = Verdict::of(&object).filter(Verdict::is_settled);
+            let verdict = ReadyCondition::of(&object).filter(ReadyCondition::is_settled);
             if let Some(verdict) = verdict.filter(|verdict| *verdict != sample.verdict) {
                 sample.verdict = verdict;
                 sample.object.data = object.data;
@@ -205,13 +210,13 @@ mod tests {
 
     #[test]
     fn a_verdict_is_about_the_newest_generation() {
-        assert_eq!(Verdict::of(&registry(1, "Available")), None);
-        assert_eq!(Verdict::of(&registry(2, "Available")).unwrap().short(), "True/Available");
+        assert_eq!(ReadyCondition::of(&registry(1, "Available")), None);
+        assert_eq!(ReadyCondition::of(&registry(2, "Available")).unwrap().short(), "True/Available");
     }
 
     #[test]
     fn progress_is_no_verdict() {
-        assert!(!Verdict::of(&registry(2, "Progressing")).unwrap().is_settled());
-        assert!(Verdict::of(&registry(2, "Available")).unwrap().is_settled());
+        assert!(!ReadyCondition::of(&registry(2, "Progressing")).unwrap().is_settled());
+        assert!(ReadyCondition::of(&registry(2, "Available")).unwrap().is_settled());
     }
 }

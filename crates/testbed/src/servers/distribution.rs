@@ -3,28 +3,28 @@
 use serde_json::{Value, json};
 
 use super::keys::SigningKey;
-use super::running::{Running, log};
+use super::running::{RunningServer, log};
 use super::{
-    LATEST, NO_LATEST, OWNER, OWNER_PASSWORD, Role, Server, ServerError, TokenService, htpasswd, owner,
-    private, public, second,
+    LATEST, NO_LATEST, OWNER, OWNER_PASSWORD, Role, ServerError, TestServer, TestTokenService, htpasswd,
+    owner, private, public, second,
 };
 use crate::http_client::Call;
-use crate::process::Spec;
+use crate::process::ProcessSpec;
 use crate::push::Push;
-use crate::registry::{Registry, RegistryAuth, RegistryOptions};
+use crate::registry::{RegistryAuth, RegistryOptions, TestRegistry};
 use crate::tools::{self, Tool};
 
 const SERVICE: &str = "registry.test";
 const ISSUER: &str = "distribution-token-server";
 
 /// distribution 3 with the token service of distribution 2.8: users may do everything below their own name, and nothing elsewhere.
-pub async fn token_server() -> Result<Server, ServerError> {
+pub async fn token_server() -> Result<TestServer, ServerError> {
     let tools = tools::ensure(&[Tool::Registry, Tool::TokenServer]).await?;
     let (key, accounts) = (SigningKey::new()?, vec![owner(), second(Role::Stranger)]);
-    let service = Running::start(|scratch, port| {
+    let service = RunningServer::start(|scratch, port| {
         let key = scratch.write("key.jwk", key.private())?;
         let passwords = scratch.write("htpasswd", htpasswd(&accounts)?)?;
-        Ok(Spec::new("token-server", tools.get(Tool::TokenServer), log(scratch))
+        Ok(ProcessSpec::new("token-server", tools.get(Tool::TokenServer), log(scratch))
             .args(["-addr".into(), format!("127.0.0.1:{port}")])
             .args(["-realm", SERVICE, "-issuer", ISSUER, "-key"])
             .arg(key)
@@ -50,11 +50,11 @@ pub async fn token_server() -> Result<Server, ServerError> {
             push.artifact(repository.path, tag).await?;
         }
     }
-    Ok(Server {
+    Ok(TestServer {
         name: "distribution with its token service",
         port: registry.port(),
         ca_pem: None,
-        token_service: Some(TokenService { port: service.port(), realm, service: SERVICE }),
+        token_service: Some(TestTokenService { port: service.port(), realm, service: SERVICE }),
         accounts,
         repositories,
         _running: vec![registry, service],
@@ -75,9 +75,9 @@ async fn token(realm: &str, repository: &str) -> Result<String, ServerError> {
 }
 
 /// distribution 3 as a cache, open to everybody, of a registry with passwords. It holds nothing until somebody pulls.
-pub async fn pull_through_cache() -> Result<Server, ServerError> {
+pub async fn pull_through_cache() -> Result<TestServer, ServerError> {
     let auth = RegistryAuth::htpasswd(OWNER, OWNER_PASSWORD);
-    let origin = Registry::start(RegistryOptions { auth, ..RegistryOptions::default() }).await?;
+    let origin = TestRegistry::start(RegistryOptions { auth, ..RegistryOptions::default() }).await?;
     let repositories = vec![public("hello", LATEST), public("team/tagged", NO_LATEST)];
     for repository in &repositories {
         for tag in repository.tags {
@@ -90,7 +90,7 @@ pub async fn pull_through_cache() -> Result<Server, ServerError> {
         Ok(json!({"proxy": {"remoteurl": url, "username": OWNER, "password": OWNER_PASSWORD}}))
     })
     .await?;
-    Ok(Server {
+    Ok(TestServer {
         name: "distribution as a pull-through cache",
         port: cache.port(),
         ca_pem: None,
@@ -106,8 +106,8 @@ pub async fn pull_through_cache() -> Result<Server, ServerError> {
 async fn registry(
     tools: &tools::ToolPaths,
     sections: impl Fn(&crate::process::Scratch) -> Result<Value, ServerError>,
-) -> Result<Running, ServerError> {
-    Running::start(|scratch, port| {
+) -> Result<RunningServer, ServerError> {
+    RunningServer::start(|scratch, port| {
         let mut configuration = json!({
             "version": "0.1",
             "log": {"level": "error"},
@@ -118,7 +118,7 @@ async fn registry(
             all.extend(sections);
         }
         let file = scratch.write("config.yaml", configuration.to_string())?;
-        Ok(Spec::new("registry", tools.get(Tool::Registry), log(scratch))
+        Ok(ProcessSpec::new("registry", tools.get(Tool::Registry), log(scratch))
             .arg("serve")
             .arg(file)
             .env("OTEL_SDK_DISABLED", "true")

@@ -7,30 +7,30 @@ use std::process::Command;
 use http::{Method, header};
 use serde_json::{Value, json};
 
-use super::running::{Running, log};
+use super::running::{RunningServer, log};
 use super::{
-    Account, LATEST, NO_LATEST, OWNER, OWNER_PASSWORD, READER, Role, Server, ServerError, TokenService,
-    owner, private, public, second,
+    LATEST, NO_LATEST, OWNER, OWNER_PASSWORD, READER, Role, ServerAccount, ServerError, TestServer,
+    TestTokenService, owner, private, public, second,
 };
 use crate::debian::run;
 use crate::http_client::{Call, basic_authorization};
-use crate::process::{Scratch, Spec};
+use crate::process::{ProcessSpec, Scratch};
 use crate::push::Push;
 use crate::tools::{self, Tool, repository};
 
 /// Gitea: everybody may pull what is below `alice/`; below `team/` only its owner, and `rita`, who may pull and nothing else.
-pub async fn gitea() -> Result<Server, ServerError> {
+pub async fn gitea() -> Result<TestServer, ServerError> {
     let tools = tools::ensure(&[Tool::Gitea]).await?;
     let program = tools.get(Tool::Gitea);
     let files = module()?;
-    let running = Running::start(|scratch, port| prepare(scratch, port, program, &files)).await?;
+    let running = RunningServer::start(|scratch, port| prepare(scratch, port, program, &files)).await?;
     let stranger =
-        Account { role: Role::Stranger, user: "sam".into(), password: "str4nger/at the gate".into() };
+        ServerAccount { role: Role::Stranger, user: "sam".into(), password: "str4nger/at the gate".into() };
     let accounts = vec![owner(), second(Role::PullOnly), stranger];
     let url = running.url();
     set_up(&url, &accounts[1..]).await?;
     let realm = format!("{url}/v2/token");
-    let token_service = TokenService { port: running.port(), realm, service: "container_registry" };
+    let token_service = TestTokenService { port: running.port(), realm, service: "container_registry" };
     let team: &[Role] = &[Role::Owner, Role::PullOnly];
     let repositories = vec![
         public("alice/hello", LATEST),
@@ -44,7 +44,7 @@ pub async fn gitea() -> Result<Server, ServerError> {
             push.artifact(repository.path, tag).await?;
         }
     }
-    Ok(Server {
+    Ok(TestServer {
         name: "Gitea",
         port: running.port(),
         ca_pem: None,
@@ -72,7 +72,7 @@ fn module() -> Result<PathBuf, ServerError> {
 }
 
 /// Makes the database and the owner; says how to start the server.
-fn prepare(scratch: &Scratch, port: u16, program: &Path, files: &Path) -> Result<Spec, ServerError> {
+fn prepare(scratch: &Scratch, port: u16, program: &Path, files: &Path) -> Result<ProcessSpec, ServerError> {
     let dir = scratch.path();
     let configuration = format!(
         "WORK_PATH = {dir}
@@ -120,7 +120,7 @@ ENABLED = true
         "--password",
         OWNER_PASSWORD,
     ])?;
-    let spec = Spec::new("gitea", program, log(scratch)).arg("--config").arg(&file).arg("web");
+    let spec = ProcessSpec::new("gitea", program, log(scratch)).arg("--config").arg(&file).arg("web");
     Ok(environment(dir).into_iter().fold(spec, |spec, (name, value)| spec.env(name, value)))
 }
 
@@ -129,7 +129,7 @@ fn environment(dir: &Path) -> [(&'static str, OsString); 2] {
 }
 
 /// Makes the other accounts, and a private organization with a team that may read packages.
-async fn set_up(url: &str, accounts: &[Account]) -> Result<(), ServerError> {
+async fn set_up(url: &str, accounts: &[ServerAccount]) -> Result<(), ServerError> {
     for account in accounts {
         let user = json!({
             "username": account.user, "password": account.password, "must_change_password": false,

@@ -1,17 +1,17 @@
 //! Registries that come as libraries for tests and tools, and keep what they hold in memory.
 
-use super::running::{Running, log};
-use super::{LATEST, NO_LATEST, Repository, Server, ServerError, private, public};
-use crate::process::Spec;
+use super::running::{RunningServer, log};
+use super::{LATEST, NO_LATEST, Repository, ServerError, TestServer, private, public};
+use crate::process::ProcessSpec;
 use crate::push::Push;
 use crate::tools::{self, Tool};
 
 /// go-containerregistry's, as `crane registry serve` runs it: open to everybody.
-pub async fn go_containerregistry() -> Result<Server, ServerError> {
+pub async fn go_containerregistry() -> Result<TestServer, ServerError> {
     let tools = tools::ensure(&[Tool::Crane]).await?;
-    let running = Running::start(|scratch, port| {
+    let running = RunningServer::start(|scratch, port| {
         let address = format!("127.0.0.1:{port}");
-        Ok(Spec::new("crane registry", tools.get(Tool::Crane), log(scratch)).args([
+        Ok(ProcessSpec::new("crane registry", tools.get(Tool::Crane), log(scratch)).args([
             "registry",
             "serve",
             "--address",
@@ -24,11 +24,11 @@ pub async fn go_containerregistry() -> Result<Server, ServerError> {
 }
 
 /// CUE's: open to everybody, but for one repository that it denies without asking for credentials.
-pub async fn ociregistry() -> Result<Server, ServerError> {
+pub async fn ociregistry() -> Result<TestServer, ServerError> {
     let tools = tools::ensure(&[Tool::Ociregistry]).await?;
-    let running = Running::start(|scratch, port| {
+    let running = RunningServer::start(|scratch, port| {
         let address = format!("127.0.0.1:{port}");
-        Ok(Spec::new("ociregistry", tools.get(Tool::Ociregistry), log(scratch)).args([
+        Ok(ProcessSpec::new("ociregistry", tools.get(Tool::Ociregistry), log(scratch)).args([
             "-address",
             address.as_str(),
             "private/hello",
@@ -45,9 +45,9 @@ pub async fn ociregistry() -> Result<Server, ServerError> {
 
 async fn filled(
     name: &'static str,
-    running: Running,
+    running: RunningServer,
     repositories: Vec<Repository>,
-) -> Result<Server, ServerError> {
+) -> Result<TestServer, ServerError> {
     let url = running.url();
     let push = Push { url: &url, authorization: None, ca_pem: None };
     for repository in &repositories {
@@ -55,7 +55,7 @@ async fn filled(
             push.artifact(repository.path, tag).await?;
         }
     }
-    Ok(Server {
+    Ok(TestServer {
         name,
         port: running.port(),
         ca_pem: None,

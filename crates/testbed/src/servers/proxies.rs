@@ -4,14 +4,14 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::running::{Running, log};
+use super::running::{RunningServer, log};
 use super::{
-    LATEST, NO_LATEST, OWNER, Repository, Role, Server, ServerCertificate, ServerError, htpasswd, owner,
+    LATEST, NO_LATEST, OWNER, Repository, Role, ServerCertificate, ServerError, TestServer, htpasswd, owner,
     private, public, second,
 };
 use crate::debian;
-use crate::process::{Scratch, Spec};
-use crate::registry::{Registry, RegistryOptions};
+use crate::process::{ProcessSpec, Scratch};
+use crate::registry::{RegistryOptions, TestRegistry};
 
 const EVERYBODY: &[Role] = &[Role::Owner, Role::PullOnly];
 const OWNER_ONLY: &[Role] = &[Role::Owner];
@@ -24,8 +24,8 @@ fn behind_passwords() -> Vec<Repository> {
     ]
 }
 
-async fn behind(repositories: &[Repository]) -> Result<Registry, ServerError> {
-    let registry = Registry::start(RegistryOptions::default()).await?;
+async fn behind(repositories: &[Repository]) -> Result<TestRegistry, ServerError> {
+    let registry = TestRegistry::start(RegistryOptions::default()).await?;
     for repository in repositories {
         for tag in repository.tags {
             registry.push_artifact(repository.path, tag).await?;
@@ -35,7 +35,7 @@ async fn behind(repositories: &[Repository]) -> Result<Registry, ServerError> {
 }
 
 /// nginx over TLS: passwords for all requests, another file of them for pushes and for what is below `private/`.
-pub async fn nginx(certificate: &ServerCertificate) -> Result<Server, ServerError> {
+pub async fn nginx(certificate: &ServerCertificate) -> Result<TestServer, ServerError> {
     let repositories = behind_passwords();
     let registry = behind(&repositories).await?;
     let accounts = vec![owner(), second(Role::PullOnly)];
@@ -56,7 +56,7 @@ pub async fn nginx(certificate: &ServerCertificate) -> Result<Server, ServerErro
         ))
     })
     .await?;
-    Ok(Server {
+    Ok(TestServer {
         name: "nginx",
         port: running.port(),
         ca_pem: Some(certificate.ca_pem.clone()),
@@ -69,7 +69,7 @@ pub async fn nginx(certificate: &ServerCertificate) -> Result<Server, ServerErro
 }
 
 /// nginx that asks for a password only where something is pushed.
-pub async fn nginx_for_pushes() -> Result<Server, ServerError> {
+pub async fn nginx_for_pushes() -> Result<TestServer, ServerError> {
     let repositories = vec![public("hello", LATEST), public("team/tagged", NO_LATEST)];
     let registry = behind(&repositories).await?;
     let accounts = vec![owner()];
@@ -82,7 +82,7 @@ pub async fn nginx_for_pushes() -> Result<Server, ServerError> {
         ))
     })
     .await?;
-    Ok(Server {
+    Ok(TestServer {
         name: "nginx, passwords for pushes",
         port: running.port(),
         ca_pem: None,
@@ -99,7 +99,7 @@ fn path(scratch: &Scratch, name: &str, content: &str) -> Result<String, ServerEr
 }
 
 /// What distribution's documentation has of nginx: the version header on refusals too.
-fn pass(registry: &Registry) -> String {
+fn pass(registry: &TestRegistry) -> String {
     format!(
         "add_header Docker-Distribution-Api-Version registry/2.0 always;
          proxy_pass {}; proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto $scheme;",
@@ -109,10 +109,10 @@ fn pass(registry: &Registry) -> String {
 
 async fn start_nginx(
     server: impl Fn(&Scratch, u16) -> Result<String, ServerError>,
-) -> Result<Running, ServerError> {
+) -> Result<RunningServer, ServerError> {
     let root = unpacked("nginx", &["nginx"]).await?;
     let program = root.join("usr/sbin/nginx");
-    Running::start(|scratch, port| {
+    RunningServer::start(|scratch, port| {
         let dir = scratch.path().display();
         // One process, which keeps its user: the files are the user's alone.
         let configuration = format!(
@@ -127,19 +127,19 @@ async fn start_nginx(
             server(scratch, port)?
         );
         let file = scratch.write("nginx.conf", configuration)?;
-        Ok(Spec::new("nginx", &program, log(scratch)).args(["-e", "stderr", "-c"]).arg(file))
+        Ok(ProcessSpec::new("nginx", &program, log(scratch)).args(["-e", "stderr", "-c"]).arg(file))
     })
     .await
 }
 
 /// Apache: who has a password pulls, who is in the group pushes.
-pub async fn apache() -> Result<Server, ServerError> {
+pub async fn apache() -> Result<TestServer, ServerError> {
     let root = unpacked("apache", &["apache2-bin", "libapr1", "libaprutil1"]).await?;
     let repositories = behind_passwords();
     let registry = behind(&repositories).await?;
     let accounts = vec![owner(), second(Role::PullOnly)];
     let passwords = htpasswd(&accounts)?;
-    let running = Running::start(|scratch, port| {
+    let running = RunningServer::start(|scratch, port| {
         // Its workers change their user when it is started by root.
         open_to_all(scratch.path())?;
         for (name, content) in [("htpasswd", passwords.as_str()), ("groups", &format!("pusher: {OWNER}\n"))] {
@@ -147,13 +147,13 @@ pub async fn apache() -> Result<Server, ServerError> {
         }
         let file =
             scratch.write("apache.conf", apache_configuration(&root, scratch.path(), port, &registry))?;
-        Ok(Spec::new("apache2", root.join("usr/sbin/apache2"), log(scratch))
+        Ok(ProcessSpec::new("apache2", root.join("usr/sbin/apache2"), log(scratch))
             .env("LD_LIBRARY_PATH", libraries(&root))
             .args(["-D", "FOREGROUND", "-f"])
             .arg(file))
     })
     .await?;
-    Ok(Server {
+    Ok(TestServer {
         name: "Apache",
         port: running.port(),
         ca_pem: None,
@@ -174,7 +174,7 @@ fn libraries(root: &Path) -> std::path::PathBuf {
     root.join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH))
 }
 
-fn apache_configuration(root: &Path, dir: &Path, port: u16, registry: &Registry) -> String {
+fn apache_configuration(root: &Path, dir: &Path, port: u16, registry: &TestRegistry) -> String {
     let modules = [
         "mpm_event",
         "authn_core",

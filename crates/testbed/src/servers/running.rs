@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ServerError;
 use crate::component::{Component, Readiness};
 use crate::ports::Port;
-use crate::process::{Scratch, Spec};
+use crate::process::{ProcessSpec, Scratch};
 
 const READY: Duration = Duration::from_mins(2);
 const GRACE: Duration = Duration::from_secs(2);
@@ -13,17 +13,17 @@ const ATTEMPTS: u32 = 3;
 
 /// A process that listens on a port of 127.0.0.1.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningServer {
     port: Port,
     // Ends before its directory goes.
     _component: Component,
     _scratch: Scratch,
 }
 
-impl Running {
+impl RunningServer {
     /// Starts what `make` says for a directory and a port, and waits until the port takes connections.
     pub(super) async fn start(
-        make: impl Fn(&Scratch, u16) -> Result<Spec, ServerError>,
+        make: impl Fn(&Scratch, u16) -> Result<ProcessSpec, ServerError>,
     ) -> Result<Self, ServerError> {
         let mut attempt = 1;
         loop {

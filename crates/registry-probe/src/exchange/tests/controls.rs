@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use super::simulation::*;
-use crate::exchange::{Failure, FailureCause, Verdict};
+use crate::exchange::{ExchangeFindings, Failure, FailureCause};
 use crate::findings::*;
 use crate::host::HostPort;
 
@@ -12,8 +12,8 @@ use crate::host::HostPort;
 type Control = Result<u16, FailureCause>;
 
 /// Validates with the right password, the control answered so.
-fn probe(world: &World, control: &Control) -> Verdict {
-    let ask = Ask { credentials: basic(PASSWORD), repository: Some("hello") };
+fn probe(world: &World, control: &Control) -> ExchangeFindings {
+    let ask = SimulatedQuestion { credentials: basic(PASSWORD), repository: Some("hello") };
     let whole = world.probe(&ask).requests;
     let reads = whole.iter().filter(|request| request.contains("/tags/list")).count();
     assert_eq!(reads, 2, "the account's and the control: {whole:#?}");
@@ -35,7 +35,8 @@ fn probe(world: &World, control: &Control) -> Verdict {
 /// Registries that grant `hello` to the account and to nobody else, so that the control alone proves it: by a token,
 /// and by the password itself where `/v2/` is open to all.
 fn worlds() -> [World; 2] {
-    let open = Registry { challenges: vec![BASIC.into()], open: true, ..Registry::default() };
+    let open =
+        SimulatedRegistry { challenges: vec![BASIC.into()], open: true, ..SimulatedRegistry::default() };
     [World::default(), World { registry: open, ..World::default() }]
 }
 

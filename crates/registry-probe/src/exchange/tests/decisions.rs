@@ -9,32 +9,35 @@ use secrecy::SecretString;
 
 use super::simulation::*;
 use crate::credentials::Credentials;
-use crate::exchange::reply::{Reply, Said};
+use crate::exchange::reply::{Reply, ReplyKind};
 use crate::exchange::{Failure, FailureCause, Request, Response};
 use crate::findings::*;
 use crate::host::HostPort;
 
 const ELSEWHERE: &str = r#"Bearer realm="https://auth.example.net/token""#;
 
-fn right() -> Ask {
-    Ask { credentials: basic(PASSWORD), repository: None }
+fn right() -> SimulatedQuestion {
+    SimulatedQuestion { credentials: basic(PASSWORD), repository: None }
 }
 
-fn nobody() -> Ask {
-    Ask { credentials: None, repository: None }
+fn nobody() -> SimulatedQuestion {
+    SimulatedQuestion { credentials: None, repository: None }
 }
 
-fn at_hello(ask: Ask) -> Ask {
-    Ask { repository: Some("hello"), ..ask }
+fn at_hello(ask: SimulatedQuestion) -> SimulatedQuestion {
+    SimulatedQuestion { repository: Some("hello"), ..ask }
 }
 
-fn registry_token(token: &str) -> Ask {
-    Ask { credentials: Some(Credentials::RegistryToken(SecretString::from(token))), repository: None }
+fn registry_token(token: &str) -> SimulatedQuestion {
+    SimulatedQuestion {
+        credentials: Some(Credentials::RegistryToken(SecretString::from(token))),
+        repository: None,
+    }
 }
 
-fn challenged(challenges: &[&str]) -> Registry {
+fn challenged(challenges: &[&str]) -> SimulatedRegistry {
     let challenges = challenges.iter().map(|challenge| (*challenge).to_owned()).collect();
-    Registry { challenges, ..Registry::default() }
+    SimulatedRegistry { challenges, ..SimulatedRegistry::default() }
 }
 
 fn guarded() -> Service {
@@ -46,15 +49,20 @@ fn registry() -> HostPort {
 }
 
 /// A status, its challenges and a body.
-type Answer<'a> = (u16, &'a [&'a str], &'a str);
+type ScriptedAnswer<'a> = (u16, &'a [&'a str], &'a str);
 
-fn answer(request: &Request, (status, challenges, body): Answer<'_>) -> Response {
+fn answer(request: &Request, (status, challenges, body): ScriptedAnswer<'_>) -> Response {
     let challenges: Vec<String> = challenges.iter().map(|challenge| (*challenge).to_owned()).collect();
     respond(request, status, &challenges, body)
 }
 
 /// Validates in `world`, where requests that are told so are answered so.
-fn with_answer(world: &World, ask: &Ask, told_so: &str, given: Answer<'_>) -> Run {
+fn with_answer(
+    world: &World,
+    ask: &SimulatedQuestion,
+    told_so: &str,
+    given: ScriptedAnswer<'_>,
+) -> SimulatedRun {
     probe_with(ask, |request| {
         let other = told(request).contains(told_so);
         Ok(if other { answer(request, given) } else { world.answer(request) })
@@ -125,12 +133,13 @@ fn a_repository_is_read_by_a_list_of_tags_and_by_nothing_else() {
 
 #[test]
 fn a_scope_is_tried_where_the_token_without_one_is_refused_with_401_and_only_there() {
-    let scoped = Registry { v2: Opens::WithScope, ..Registry::default() };
+    let scoped = SimulatedRegistry { v2: Opens::WithScope, ..SimulatedRegistry::default() };
     let world = World { registry: scoped, service: guarded() };
     let validated = CredentialsFinding::Validated(Evidence::RefusedWithout);
     let below = world.probe_below("team", &right());
     assert_eq!(below.verdict.credentials, validated, "the base path: {:#?}", below.requests);
-    let denied = Registry { v2: Opens::WithScope, denies_alice: true, ..Registry::default() };
+    let denied =
+        SimulatedRegistry { v2: Opens::WithScope, denies_alice: true, ..SimulatedRegistry::default() };
     let named = World { registry: denied, service: guarded() }.probe(&at_hello(right()));
     assert_eq!(named.verdict.credentials, validated, "the named repository: {:#?}", named.requests);
     assert_eq!(
@@ -159,7 +168,8 @@ fn who_has_no_credentials_is_asked_for_them_where_there_is_no_way_to_a_token() {
 
 #[test]
 fn a_registry_token_is_tried_at_an_open_registry_whatever_that_asks_for() {
-    let digest = Registry { open: true, always_challenges: true, ..challenged(&["Digest realm=\"x\""]) };
+    let digest =
+        SimulatedRegistry { open: true, always_challenges: true, ..challenged(&["Digest realm=\"x\""]) };
     let found = World { registry: digest, ..World::default() }.probe(&registry_token("x")).verdict;
     assert_eq!(found.credentials, CredentialsFinding::Unprovable(Unprovable::AnonymousServed));
 }
@@ -171,8 +181,8 @@ fn a_password_goes_on_to_a_token_service_only_where_nobody_asked_for_it_before()
         with_answer(world, &right(), "/v2/ as Basic", (401, challenges, r#"{"errors":[{"code":"X"}]}"#))
     };
     let open = World {
-        registry: Registry { open: true, ..challenged(&[]) },
-        service: Service { tokens: Tokens::Named, ..Service::default() },
+        registry: SimulatedRegistry { open: true, ..challenged(&[]) },
+        service: Service { tokens: SimulatedTokens::Named, ..Service::default() },
     };
     let went_on = refused(&open, &[BEARER]);
     assert!(
@@ -193,7 +203,7 @@ fn a_password_goes_on_to_a_token_service_only_where_nobody_asked_for_it_before()
 }
 
 /// A token that says when it ends, in seconds from the moment of the validation.
-fn ending(seconds: i64) -> Ask {
+fn ending(seconds: i64) -> SimulatedQuestion {
     let now: jiff::Timestamp = NOW.parse().unwrap();
     let claims = format!(r#"{{"exp":{}}}"#, now.as_second() + seconds);
     registry_token(&format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims)))
@@ -207,7 +217,7 @@ fn a_refused_token_has_expired_where_it_or_the_registry_says_so() {
         r#"Bearer realm="https://auth.example.com/token",error="invalid_token",error_description="Token EXPIRED""#,
     ];
     let told_so = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired."}]}"#;
-    let refused = |ask: &Ask, given| {
+    let refused = |ask: &SimulatedQuestion, given| {
         let run = with_answer(&World::default(), ask, "/v2/ as B", given);
         run.verdict.credentials
     };
@@ -233,8 +243,10 @@ fn a_refused_token_has_expired_where_it_or_the_registry_says_so() {
 
 #[test]
 fn either_of_the_accounts_tokens_may_name_it() {
-    let world =
-        World { service: Service { tokens: Tokens::Opaque, ..Service::default() }, ..World::default() };
+    let world = World {
+        service: Service { tokens: SimulatedTokens::Opaque, ..Service::default() },
+        ..World::default()
+    };
     let named = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(r#"{"sub":"alice","hidden":"alice|"}"#));
     let body = format!(r#"{{"token":"{named}"}}"#);
     let run = probe_with(&at_hello(right()), |request| {
@@ -247,8 +259,10 @@ fn either_of_the_accounts_tokens_may_name_it() {
 
 #[test]
 fn a_token_that_is_not_issued_for_the_repository_denies_it() {
-    let world =
-        World { service: Service { tokens: Tokens::Named, ..Service::default() }, ..World::default() };
+    let world = World {
+        service: Service { tokens: SimulatedTokens::Named, ..Service::default() },
+        ..World::default()
+    };
     for status in [401, 403] {
         let scoped = "/token as Basic scoped";
         let found = with_answer(&world, &at_hello(right()), scoped, (status, &[], "{}")).verdict;
@@ -279,9 +293,9 @@ fn a_page_for_people_is_told_by_its_type_or_by_its_beginning() {
     for (kind, body) in
         [("text/html", "{}"), ("Text/HTML; charset=utf-8", ""), ("text/plain", " \n<!doctype html>")]
     {
-        assert_eq!(said(kind, body), Said::Page, "{kind} {body}");
+        assert_eq!(said(kind, body), ReplyKind::Page, "{kind} {body}");
     }
-    assert!(matches!(said("application/json", "{}"), Said::Granted(_)));
+    assert!(matches!(said("application/json", "{}"), ReplyKind::Granted(_)));
 }
 
 #[test]
@@ -291,10 +305,10 @@ fn a_port_for_tls_says_so_only_to_who_speaks_in_the_clear() {
         "Client sent an HTTP request to an HTTPS server.",
         "<center>The plain HTTP request was sent to HTTPS port</center>",
     ] {
-        assert_eq!(said("http://r.io/v2/", body), Said::WantsTls);
-        assert_eq!(said("https://r.io/v2/", body), Said::Other(400));
+        assert_eq!(said("http://r.io/v2/", body), ReplyKind::WantsTls);
+        assert_eq!(said("https://r.io/v2/", body), ReplyKind::Other(400));
     }
-    assert_eq!(said("http://r.io/v2/", "Bad Request"), Said::Other(400));
+    assert_eq!(said("http://r.io/v2/", "Bad Request"), ReplyKind::Other(400));
 }
 
 #[test]
@@ -306,7 +320,7 @@ fn dockers_version_header_is_a_sign_in_its_second_version_only() {
 }
 
 /// The requests to the token service, in order, as they are sent: the URL, and the pair in `Authorization`.
-fn asked_of_service(world: &World, ask: &Ask) -> Vec<(String, String)> {
+fn asked_of_service(world: &World, ask: &SimulatedQuestion) -> Vec<(String, String)> {
     let asked = RefCell::new(Vec::new());
     probe_with(ask, |request| {
         assert!(request.authorization.as_ref().is_none_or(HeaderValue::is_sensitive), "would be shown");
@@ -325,7 +339,7 @@ fn asked_of_service(world: &World, ask: &Ask) -> Vec<(String, String)> {
 #[test]
 fn a_token_is_asked_for_by_service_account_and_each_scope_of_its_own() {
     let two = format!("{BEARER},scope=\"repository:a:pull  repository:b:pull\"");
-    let scoped = Registry { v2: Opens::WithScope, ..challenged(&[&two]) };
+    let scoped = SimulatedRegistry { v2: Opens::WithScope, ..challenged(&[&two]) };
     let asked = asked_of_service(&World { registry: scoped, service: guarded() }, &right());
     let realm = "https://auth.example.com/token?service=registry";
     let pair = format!("alice:{PASSWORD}");
@@ -341,7 +355,7 @@ fn a_token_is_asked_for_by_service_account_and_each_scope_of_its_own() {
 #[test]
 fn an_identity_token_of_nobody_in_particular_goes_by_azures_name_for_that() {
     let token = SecretString::from(IDENTITY_TOKEN);
-    let of = |username: Option<&str>| Ask {
+    let of = |username: Option<&str>| SimulatedQuestion {
         credentials: Some(Credentials::IdentityToken {
             username: username.map(Into::into),
             token: token.clone(),
@@ -367,7 +381,7 @@ fn one_tag_is_enough() {
 }
 
 /// A reply of a token service to the first request for a token; all others are answered by `world`.
-fn with_token_reply(world: &World, ask: &Ask, status: u16, location: &str) -> Run {
+fn with_token_reply(world: &World, ask: &SimulatedQuestion, status: u16, location: &str) -> SimulatedRun {
     let asked = Cell::new(0);
     probe_with(ask, |request| {
         asked.set(asked.get() + usize::from(request.url.host_str() == Some("auth.example.com")));
@@ -382,8 +396,10 @@ fn with_token_reply(world: &World, ask: &Ask, status: u16, location: &str) -> Ru
 
 #[test]
 fn a_realm_without_its_slash_is_asked_again_with_it_and_no_other_redirect_is_followed() {
-    let world =
-        World { service: Service { tokens: Tokens::Named, ..Service::default() }, ..World::default() };
+    let world = World {
+        service: Service { tokens: SimulatedTokens::Named, ..Service::default() },
+        ..World::default()
+    };
     let found = |to| with_token_reply(&world, &right(), 301, to).verdict.credentials;
     assert_eq!(
         found("https://auth.example.com/token/"),
@@ -407,8 +423,10 @@ fn a_realm_without_its_slash_is_asked_again_with_it_and_no_other_redirect_is_fol
 
 #[test]
 fn a_service_that_knows_no_such_request_is_asked_by_the_other_form() {
-    let world =
-        World { service: Service { tokens: Tokens::Named, ..Service::default() }, ..World::default() };
+    let world = World {
+        service: Service { tokens: SimulatedTokens::Named, ..Service::default() },
+        ..World::default()
+    };
     for status in [404, 405, 501] {
         let run = with_token_reply(&world, &right(), status, "");
         assert_eq!(
@@ -422,7 +440,7 @@ fn a_service_that_knows_no_such_request_is_asked_by_the_other_form() {
 
 #[test]
 fn the_verdict_rests_on_a_service_unless_it_is_kept_from_the_credentials() {
-    let decisive = |registry: Registry, ask: &Ask| {
+    let decisive = |registry: SimulatedRegistry, ask: &SimulatedQuestion| {
         let all = RefCell::new(Vec::new());
         let world = World { registry, ..World::default() };
         probe_with(ask, |request| {

@@ -7,7 +7,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::exchange::{Case, Failure, Next, Request, Response, Seen, Verdict, next};
+use crate::exchange::{
+    ExchangeCase, ExchangeFindings, Failure, Next, RecordedAnswers, Request, Response, next,
+};
 use crate::realm::Trust;
 use crate::repository::RepositoryName;
 
@@ -19,7 +21,7 @@ pub(super) const IDENTITY_TOKEN: &str = "identity-token-of-alice";
 /// How the registry behaves.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "habits combine freely")]
-pub(super) struct Registry {
+pub(super) struct SimulatedRegistry {
     /// What a 401 says in `WWW-Authenticate`.
     pub(super) challenges: Vec<String>,
     /// `/v2/` is granted to anonymous clients.
@@ -65,7 +67,7 @@ pub(super) struct Service {
     /// What a request without a scope gets, if that differs.
     pub(super) without_scope: Option<u16>,
     /// What tokens look like.
-    pub(super) tokens: Tokens,
+    pub(super) tokens: SimulatedTokens,
     /// It takes GET.
     pub(super) get: bool,
     /// It takes POST.
@@ -89,7 +91,7 @@ pub(super) enum Gives {
 
 /// What tokens look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tokens {
+pub(super) enum SimulatedTokens {
     /// JSON Web Tokens that name the user.
     Named,
     /// JSON Web Tokens that name the user by a number.
@@ -102,7 +104,7 @@ pub(super) enum Tokens {
     Opaque,
 }
 
-impl Default for Registry {
+impl Default for SimulatedRegistry {
     fn default() -> Self {
         Self {
             challenges: vec![BEARER.into()],
@@ -124,7 +126,7 @@ impl Default for Service {
             anonymous: Gives::Token,
             wrong: Gives::Status(401),
             without_scope: None,
-            tokens: Tokens::Opaque,
+            tokens: SimulatedTokens::Opaque,
             get: true,
             post: true,
             field: "token",
@@ -147,20 +149,20 @@ enum Caller {
 /// A simulated world, and what has been asked in it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct World {
-    pub(super) registry: Registry,
+    pub(super) registry: SimulatedRegistry,
     pub(super) service: Service,
 }
 
 /// What was found, and at what cost.
 #[derive(Debug)]
-pub(super) struct Run {
-    pub(super) verdict: Verdict,
+pub(super) struct SimulatedRun {
+    pub(super) verdict: ExchangeFindings,
     pub(super) requests: Vec<String>,
 }
 
 /// What is asked about a world.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
+pub(super) struct SimulatedQuestion {
     pub(super) credentials: Option<Credentials>,
     pub(super) repository: Option<&'static str>,
 }
@@ -172,12 +174,12 @@ pub(super) fn basic(password: &str) -> Option<Credentials> {
 
 impl World {
     /// Validates this world.
-    pub(super) fn probe(&self, ask: &Ask) -> Run {
+    pub(super) fn probe(&self, ask: &SimulatedQuestion) -> SimulatedRun {
         probe_with(ask, |request| Ok(self.answer(request)))
     }
 
     /// Validates this world, below a base path.
-    pub(super) fn probe_below(&self, base: &str, ask: &Ask) -> Run {
+    pub(super) fn probe_below(&self, base: &str, ask: &SimulatedQuestion) -> SimulatedRun {
         probe_below_with(base, ask, |request| Ok(self.answer(request)))
     }
 
@@ -205,7 +207,7 @@ impl World {
     }
 
     fn opens_v2(&self, caller: &Caller) -> u16 {
-        let Registry { open, v2, checks, checks_when_open, .. } = self.registry;
+        let SimulatedRegistry { open, v2, checks, checks_when_open, .. } = self.registry;
         if open && (!checks_when_open || *caller == Caller::Nobody) {
             return 200;
         }
@@ -226,7 +228,7 @@ impl World {
     }
 
     fn reads_repository(&self, caller: &Caller) -> u16 {
-        let Registry { public, exists, denies_alice, checks, .. } = self.registry;
+        let SimulatedRegistry { public, exists, denies_alice, checks, .. } = self.registry;
         let takes_basic = self.registry.challenges.iter().any(|challenge| challenge.starts_with("Basic"));
         let is_alice = match caller {
             Caller::Impostor if takes_basic && checks => return 401,
@@ -280,15 +282,18 @@ impl World {
             ),
         };
         let sub = match (self.service.tokens, name) {
-            (Tokens::Named, name) => name,
-            (Tokens::Numbered | Tokens::AllNumbered, "alice") => "8f14e45f-ceea-467f",
-            (Tokens::AllNumbered, _) => "c9f0f895-fb98-4b9d",
+            (SimulatedTokens::Named, name) => name,
+            (SimulatedTokens::Numbered | SimulatedTokens::AllNumbered, "alice") => "8f14e45f-ceea-467f",
+            (SimulatedTokens::AllNumbered, _) => "c9f0f895-fb98-4b9d",
             _ => "",
         };
         let hidden = format!("{name}|{scope}");
         let token = match self.service.tokens {
-            Tokens::Opaque => URL_SAFE_NO_PAD.encode(hidden),
-            Tokens::Named | Tokens::Numbered | Tokens::AllNumbered | Tokens::Nameless => {
+            SimulatedTokens::Opaque => URL_SAFE_NO_PAD.encode(hidden),
+            SimulatedTokens::Named
+            | SimulatedTokens::Numbered
+            | SimulatedTokens::AllNumbered
+            | SimulatedTokens::Nameless => {
                 let claims = format!(r#"{{"sub":"{sub}","access":{access},"hidden":"{hidden}"}}"#);
                 format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
             }
@@ -301,26 +306,29 @@ impl World {
 pub(super) const NOW: &str = "2026-06-01T12:00:00Z";
 
 /// Validates, with the requests answered by `answer`.
-pub(super) fn probe_with(ask: &Ask, answer: impl Fn(&Request) -> Result<Response, Failure>) -> Run {
+pub(super) fn probe_with(
+    ask: &SimulatedQuestion,
+    answer: impl Fn(&Request) -> Result<Response, Failure>,
+) -> SimulatedRun {
     probe_at(None, ask, answer)
 }
 
 /// The same below a base path.
 pub(super) fn probe_below_with(
     base: &str,
-    ask: &Ask,
+    ask: &SimulatedQuestion,
     answer: impl Fn(&Request) -> Result<Response, Failure>,
-) -> Run {
+) -> SimulatedRun {
     probe_at(Some(&RepositoryName::parse(base).unwrap()), ask, answer)
 }
 
 fn probe_at(
     base_path: Option<&RepositoryName>,
-    ask: &Ask,
+    ask: &SimulatedQuestion,
     answer: impl Fn(&Request) -> Result<Response, Failure>,
-) -> Run {
+) -> SimulatedRun {
     let endpoint = Endpoint::parse("https://registry.example.com").unwrap();
-    let case = Case {
+    let case = ExchangeCase {
         endpoint: &endpoint,
         base_path,
         repository: ask.repository.map(|name| RepositoryName::parse(name).unwrap().below(base_path)),
@@ -328,10 +336,10 @@ fn probe_at(
         trust: Trust { registry: endpoint.api(), listed: &[], only_registry: false },
         now: NOW.parse().unwrap(),
     };
-    let (mut seen, mut requests) = (Seen::default(), Vec::new());
+    let (mut seen, mut requests) = (RecordedAnswers::default(), Vec::new());
     loop {
         match next(&case, &seen) {
-            Next::Done(verdict) => return Run { verdict: *verdict, requests },
+            Next::Done(verdict) => return SimulatedRun { verdict: *verdict, requests },
             Next::Ask(question) => {
                 let request = Request::of(&question, &case, &seen);
                 requests.push(told(&request));

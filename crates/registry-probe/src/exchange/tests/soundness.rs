@@ -19,7 +19,7 @@ fn challenges() -> Vec<Vec<String>> {
         .into()
 }
 
-fn registries(challenges: &[String]) -> Vec<Registry> {
+fn registries(challenges: &[String]) -> Vec<SimulatedRegistry> {
     let mut registries = Vec::new();
     for bits in 0..64_u8 {
         let bit = |index: u8| bits & (1 << index) != 0;
@@ -36,7 +36,7 @@ fn registries(challenges: &[String]) -> Vec<Registry> {
         let different = if takes_tokens && (!open || checks_when_open) { all.len() } else { 1 };
         for v2 in all.into_iter().take(different) {
             let challenges = challenges.to_vec();
-            registries.push(Registry {
+            registries.push(SimulatedRegistry {
                 challenges,
                 open,
                 always_challenges,
@@ -52,14 +52,19 @@ fn registries(challenges: &[String]) -> Vec<Registry> {
     registries
 }
 
-fn services(registry: &Registry) -> Vec<Service> {
+fn services(registry: &SimulatedRegistry) -> Vec<Service> {
     if !registry.challenges.iter().any(|challenge| challenge == BEARER) {
         return vec![Service::default()];
     }
     let mut services = Vec::new();
     for anonymous in [Gives::Token, Gives::TokenForScopeOnly, Gives::Status(401), Gives::Status(400)] {
         for wrong in [anonymous, Gives::Status(403)] {
-            for tokens in [Tokens::Named, Tokens::Numbered, Tokens::Nameless, Tokens::Opaque] {
+            for tokens in [
+                SimulatedTokens::Named,
+                SimulatedTokens::Numbered,
+                SimulatedTokens::Nameless,
+                SimulatedTokens::Opaque,
+            ] {
                 for without_scope in [None, Some(400)] {
                     services.push(Service { anonymous, wrong, without_scope, tokens, ..Service::default() });
                 }
@@ -73,7 +78,7 @@ fn services(registry: &Registry) -> Vec<Service> {
 fn a_wrong_password_is_never_validated() {
     for world in worlds() {
         for repository in [None, Some("hello")] {
-            let run = world.probe(&Ask { credentials: basic(WRONG), repository });
+            let run = world.probe(&SimulatedQuestion { credentials: basic(WRONG), repository });
             let validated = matches!(run.verdict.credentials, CredentialsFinding::Validated(_));
             assert!(!validated, "{repository:?} {world:#?} {run:#?}");
         }
@@ -85,7 +90,7 @@ fn a_password_that_nobody_looks_at_is_never_validated() {
     for world in worlds() {
         // Nobody checks a password: what a wrong one gets is what no one gets.
         let careless = World {
-            registry: Registry { checks: false, checks_when_open: false, ..world.registry.clone() },
+            registry: SimulatedRegistry { checks: false, checks_when_open: false, ..world.registry.clone() },
             service: Service { wrong: world.service.anonymous, ..world.service.clone() },
         };
         let takes_basic = careless.registry.challenges.iter().any(|challenge| challenge == BASIC);
@@ -93,7 +98,7 @@ fn a_password_that_nobody_looks_at_is_never_validated() {
             continue; // It refuses without, and grants with, any password: by the rule that is evidence.
         }
         for repository in [None, Some("hello")] {
-            let run = careless.probe(&Ask { credentials: basic(WRONG), repository });
+            let run = careless.probe(&SimulatedQuestion { credentials: basic(WRONG), repository });
             let validated = matches!(run.verdict.credentials, CredentialsFinding::Validated(_));
             assert!(!validated, "{repository:?} {careless:#?} {run:#?}");
         }
@@ -107,7 +112,7 @@ fn a_right_password_is_never_called_wrong() {
             continue; // Without a scope to name, 400 is all that is heard.
         }
         for repository in [None, Some("hello")] {
-            let run = world.probe(&Ask { credentials: basic(PASSWORD), repository });
+            let run = world.probe(&SimulatedQuestion { credentials: basic(PASSWORD), repository });
             let wronged = matches!(
                 run.verdict.credentials,
                 CredentialsFinding::Rejected { .. }
@@ -122,7 +127,7 @@ fn a_right_password_is_never_called_wrong() {
 #[test]
 fn a_right_password_where_all_else_is_refused_is_always_validated() {
     for world in worlds() {
-        let Registry { open, public, v2, .. } = &world.registry;
+        let SimulatedRegistry { open, public, v2, .. } = &world.registry;
         let scope_blind = matches!(v2, Opens::Any | Opens::Named | Opens::WithoutScope);
         let guarded = matches!(world.service.anonymous, Gives::Status(_));
         let offered = !world.registry.challenges.is_empty() && world.service.without_scope.is_none();
@@ -130,7 +135,7 @@ fn a_right_password_where_all_else_is_refused_is_always_validated() {
             continue;
         }
         for repository in [None, Some("hello")] {
-            let run = world.probe(&Ask { credentials: basic(PASSWORD), repository });
+            let run = world.probe(&SimulatedQuestion { credentials: basic(PASSWORD), repository });
             let validated = matches!(run.verdict.credentials, CredentialsFinding::Validated(_));
             assert!(validated, "{repository:?} {world:#?} {run:#?}");
         }
@@ -145,7 +150,7 @@ fn the_budget_of_requests_is_kept() {
         for (credentials, repository) in
             [(None, None), (None, Some("hello")), (basic(PASSWORD), None), (basic(PASSWORD), Some("hello"))]
         {
-            let ask = Ask { credentials, repository };
+            let ask = SimulatedQuestion { credentials, repository };
             let run = world.probe(&ask);
             let base = match (&ask.credentials, bearer) {
                 (None, false) => 1,
@@ -164,9 +169,9 @@ fn the_budget_of_requests_is_kept() {
 #[test]
 fn what_is_asked_of_an_open_registry_is_never_required() {
     for world in worlds().into_iter().filter(|world| world.registry.open) {
-        let run = world.probe(&Ask { credentials: None, repository: None });
+        let run = world.probe(&SimulatedQuestion { credentials: None, repository: None });
         assert_eq!(run.verdict.credentials, CredentialsFinding::AnonymousAccess, "{world:#?}");
-        let run = world.probe(&Ask { credentials: basic(PASSWORD), repository: None });
+        let run = world.probe(&SimulatedQuestion { credentials: basic(PASSWORD), repository: None });
         let unprovable = CredentialsFinding::Unprovable(Unprovable::AnonymousServed);
         let validated = matches!(run.verdict.credentials, CredentialsFinding::Validated(_));
         let settled = validated || run.verdict.credentials == unprovable;

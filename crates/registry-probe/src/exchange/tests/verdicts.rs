@@ -38,57 +38,60 @@ fn path_word(finding: &ContentPathFinding) -> &'static str {
 struct Row {
     name: &'static str,
     world: World,
-    ask: Ask,
+    ask: SimulatedQuestion,
     credentials: &'static str,
     path: &'static str,
     requests: usize,
 }
 
-fn right() -> Ask {
-    Ask { credentials: basic(PASSWORD), repository: None }
+fn right() -> SimulatedQuestion {
+    SimulatedQuestion { credentials: basic(PASSWORD), repository: None }
 }
 
-fn wrong() -> Ask {
-    Ask { credentials: basic(WRONG), repository: None }
+fn wrong() -> SimulatedQuestion {
+    SimulatedQuestion { credentials: basic(WRONG), repository: None }
 }
 
-fn nobody() -> Ask {
-    Ask { credentials: None, repository: None }
+fn nobody() -> SimulatedQuestion {
+    SimulatedQuestion { credentials: None, repository: None }
 }
 
-fn registry_token(token: &str) -> Ask {
-    Ask { credentials: Some(Credentials::RegistryToken(SecretString::from(token))), repository: None }
+fn registry_token(token: &str) -> SimulatedQuestion {
+    SimulatedQuestion {
+        credentials: Some(Credentials::RegistryToken(SecretString::from(token))),
+        repository: None,
+    }
 }
 
-fn identity_token(token: &str) -> Ask {
+fn identity_token(token: &str) -> SimulatedQuestion {
     let token = SecretString::from(token);
-    Ask {
+    SimulatedQuestion {
         credentials: Some(Credentials::IdentityToken { username: Some("alice".into()), token }),
         repository: None,
     }
 }
 
-fn at_hello(ask: Ask) -> Ask {
-    Ask { repository: Some("hello"), ..ask }
+fn at_hello(ask: SimulatedQuestion) -> SimulatedQuestion {
+    SimulatedQuestion { repository: Some("hello"), ..ask }
 }
 
-fn bearer(registry: Registry, service: Service) -> World {
+fn bearer(registry: SimulatedRegistry, service: Service) -> World {
     World { registry, service }
 }
 
 fn challenged(challenges: &[&str]) -> World {
     let challenges = challenges.iter().map(|challenge| (*challenge).to_owned()).collect();
-    bearer(Registry { challenges, ..Registry::default() }, Service::default())
+    bearer(SimulatedRegistry { challenges, ..SimulatedRegistry::default() }, Service::default())
 }
 
-fn open(registry: Registry) -> World {
-    bearer(Registry { open: true, ..registry }, Service::default())
+fn open(registry: SimulatedRegistry) -> World {
+    bearer(SimulatedRegistry { open: true, ..registry }, Service::default())
 }
 
 fn row(
     name: &'static str,
     world: World,
-    ask: Ask,
+    ask: SimulatedQuestion,
     credentials: &'static str,
     path: &'static str,
     requests: usize,
@@ -116,11 +119,11 @@ fn check(rows: Vec<Row>) {
 #[rustfmt::skip] // A table is read by its rows.
 fn basic_credentials() {
     let closed = || challenged(&[BASIC]);
-    let lenient = || open(Registry { challenges: vec![], ..Registry::default() });
+    let lenient = || open(SimulatedRegistry { challenges: vec![], ..SimulatedRegistry::default() });
     let strict =
-        || open(Registry { challenges: vec![BASIC.into()], checks_when_open: true, ..Registry::default() });
-    let private = || open(Registry { challenges: vec![BASIC.into()], ..Registry::default() });
-    let public = || open(Registry { challenges: vec![], public: true, ..Registry::default() });
+        || open(SimulatedRegistry { challenges: vec![BASIC.into()], checks_when_open: true, ..SimulatedRegistry::default() });
+    let private = || open(SimulatedRegistry { challenges: vec![BASIC.into()], ..SimulatedRegistry::default() });
+    let public = || open(SimulatedRegistry { challenges: vec![], public: true, ..SimulatedRegistry::default() });
     check(vec![
         row("right", closed(), right(), "Validated RefusedWithout", "Inconclusive", 2),
         row("wrong", closed(), wrong(), "Rejected by registry.example.com", "NotAttempted", 2),
@@ -160,38 +163,38 @@ fn token_services() {
     };
     let hub = |tokens| Service { tokens, ..Service::default() };
     let guarded = || Service { anonymous: Gives::Status(401), ..Service::default() };
-    let named = || Registry { v2: Opens::Named, ..Registry::default() };
-    let any = Registry::default;
-    let public = || Registry { public: true, ..Registry::default() };
+    let named = || SimulatedRegistry { v2: Opens::Named, ..SimulatedRegistry::default() };
+    let any = SimulatedRegistry::default;
+    let public = || SimulatedRegistry { public: true, ..SimulatedRegistry::default() };
     check(vec![
         row("guarded, right", bearer(any(), guarded()), right(), "Validated RefusedWithout", "Inconclusive", 4),
         row("guarded, wrong", bearer(any(), guarded()), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
         row("guarded, none", bearer(any(), guarded()), nobody(), "Required", "NotAttempted", 2),
-        row("names the account", bearer(any(), hub(Tokens::Named)), right(), "Validated NamedInToken", "Inconclusive", 3),
-        row("names a number", bearer(any(), hub(Tokens::Numbered)), right(), "Validated NamedInToken", "Inconclusive", 4),
-        row("a number for everybody", bearer(any(), hub(Tokens::AllNumbered)), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 5),
-        row("opaque, for everybody", bearer(any(), hub(Tokens::Opaque)), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 5),
-        row("opaque, /v2/ for accounts", bearer(named(), hub(Tokens::Opaque)), right(), "Validated RefusedWithout", "Inconclusive", 5),
-        row("nameless", bearer(any(), hub(Tokens::Nameless)), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 5),
-        row("for everybody, wrong", bearer(any(), hub(Tokens::Opaque)), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
-        row("for everybody, none", bearer(any(), hub(Tokens::Opaque)), nobody(), "AnonymousAccess", "Inconclusive", 3),
-        row("Harbor, right", bearer(named(), harbor(Tokens::Named)), right(), "Validated NamedInToken", "Inconclusive", 3),
-        row("Harbor, wrong", bearer(named(), harbor(Tokens::Named)), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
-        row("Harbor, wrong, repository", bearer(named(), harbor(Tokens::Named)), at_hello(wrong()), "Rejected by auth.example.com", "NotAttempted", 2),
-        row("Harbor, none", bearer(named(), harbor(Tokens::Named)), nobody(), "Required", "NotAttempted", 2),
-        row("Harbor, none, public", bearer(Registry { public: true, ..named() }, harbor(Tokens::Named)), at_hello(nobody()), "AnonymousAccess", "Accessible", 4),
-        row("private repository", bearer(any(), hub(Tokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Accessible", 6),
+        row("names the account", bearer(any(), hub(SimulatedTokens::Named)), right(), "Validated NamedInToken", "Inconclusive", 3),
+        row("names a number", bearer(any(), hub(SimulatedTokens::Numbered)), right(), "Validated NamedInToken", "Inconclusive", 4),
+        row("a number for everybody", bearer(any(), hub(SimulatedTokens::AllNumbered)), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 5),
+        row("opaque, for everybody", bearer(any(), hub(SimulatedTokens::Opaque)), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 5),
+        row("opaque, /v2/ for accounts", bearer(named(), hub(SimulatedTokens::Opaque)), right(), "Validated RefusedWithout", "Inconclusive", 5),
+        row("nameless", bearer(any(), hub(SimulatedTokens::Nameless)), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 5),
+        row("for everybody, wrong", bearer(any(), hub(SimulatedTokens::Opaque)), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("for everybody, none", bearer(any(), hub(SimulatedTokens::Opaque)), nobody(), "AnonymousAccess", "Inconclusive", 3),
+        row("Harbor, right", bearer(named(), harbor(SimulatedTokens::Named)), right(), "Validated NamedInToken", "Inconclusive", 3),
+        row("Harbor, wrong", bearer(named(), harbor(SimulatedTokens::Named)), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("Harbor, wrong, repository", bearer(named(), harbor(SimulatedTokens::Named)), at_hello(wrong()), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("Harbor, none", bearer(named(), harbor(SimulatedTokens::Named)), nobody(), "Required", "NotAttempted", 2),
+        row("Harbor, none, public", bearer(SimulatedRegistry { public: true, ..named() }, harbor(SimulatedTokens::Named)), at_hello(nobody()), "AnonymousAccess", "Accessible", 4),
+        row("private repository", bearer(any(), hub(SimulatedTokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Accessible", 6),
         row("private repository, guarded", bearer(any(), guarded()), at_hello(right()), "Validated RefusedWithout", "Accessible", 6),
-        row("private repository, nameless", bearer(any(), hub(Tokens::Nameless)), at_hello(right()), "Validated GrantedInToken", "Accessible", 5),
-        row("private repository, named", bearer(any(), hub(Tokens::Named)), at_hello(right()), "Validated NamedInToken", "Accessible", 4),
-        row("public repository", bearer(public(), hub(Tokens::Opaque)), at_hello(right()), "Unprovable AnonymousTokenServed", "Accessible", 8),
-        row("public, /v2/ for accounts", bearer(Registry { public: true, ..named() }, hub(Tokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Accessible", 8),
-        row("denied repository", bearer(Registry { denies_alice: true, ..any() }, hub(Tokens::Named)), at_hello(right()), "Validated NamedInToken", "Denied", 6),
-        row("denied repository, opaque", bearer(Registry { denies_alice: true, ..named() }, hub(Tokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Denied", 8),
-        row("missing repository", bearer(Registry { exists: false, ..any() }, hub(Tokens::Named)), at_hello(right()), "Validated NamedInToken", "NotFound", 6),
-        row("token refused", bearer(Registry { v2: Opens::Never, ..any() }, hub(Tokens::Named)), right(), "TokenRefused", "NotAttempted", 3),
-        row("/v2/ takes none, repository", bearer(Registry { v2: Opens::Never, ..any() }, hub(Tokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Accessible", 6),
-        row("/v2/ without scope only", bearer(Registry { v2: Opens::WithoutScope, ..any() }, guarded()), right(), "Validated RefusedWithout", "Inconclusive", 4),
+        row("private repository, nameless", bearer(any(), hub(SimulatedTokens::Nameless)), at_hello(right()), "Validated GrantedInToken", "Accessible", 5),
+        row("private repository, named", bearer(any(), hub(SimulatedTokens::Named)), at_hello(right()), "Validated NamedInToken", "Accessible", 4),
+        row("public repository", bearer(public(), hub(SimulatedTokens::Opaque)), at_hello(right()), "Unprovable AnonymousTokenServed", "Accessible", 8),
+        row("public, /v2/ for accounts", bearer(SimulatedRegistry { public: true, ..named() }, hub(SimulatedTokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Accessible", 8),
+        row("denied repository", bearer(SimulatedRegistry { denies_alice: true, ..any() }, hub(SimulatedTokens::Named)), at_hello(right()), "Validated NamedInToken", "Denied", 6),
+        row("denied repository, opaque", bearer(SimulatedRegistry { denies_alice: true, ..named() }, hub(SimulatedTokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Denied", 8),
+        row("missing repository", bearer(SimulatedRegistry { exists: false, ..any() }, hub(SimulatedTokens::Named)), at_hello(right()), "Validated NamedInToken", "NotFound", 6),
+        row("token refused", bearer(SimulatedRegistry { v2: Opens::Never, ..any() }, hub(SimulatedTokens::Named)), right(), "TokenRefused", "NotAttempted", 3),
+        row("/v2/ takes none, repository", bearer(SimulatedRegistry { v2: Opens::Never, ..any() }, hub(SimulatedTokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Accessible", 6),
+        row("/v2/ without scope only", bearer(SimulatedRegistry { v2: Opens::WithoutScope, ..any() }, guarded()), right(), "Validated RefusedWithout", "Inconclusive", 4),
     ]);
 }
 
@@ -201,34 +204,34 @@ fn detours_of_token_services() {
     let scoped_challenge = format!("{BEARER},scope=\"repository:x:pull\"");
     let wants_scope =
         |status| Service { without_scope: Some(status), anonymous: Gives::Status(401), ..Service::default() };
-    let scoped = || Registry {
+    let scoped = || SimulatedRegistry {
         challenges: vec![scoped_challenge.clone()],
         v2: Opens::WithScope,
-        ..Registry::default()
+        ..SimulatedRegistry::default()
     };
-    let post_only = || Service { get: false, tokens: Tokens::Named, ..Service::default() };
-    let get_only = || Service { post: false, tokens: Tokens::Named, ..Service::default() };
-    let field = |field| Service { field, tokens: Tokens::Named, ..Service::default() };
+    let post_only = || Service { get: false, tokens: SimulatedTokens::Named, ..Service::default() };
+    let get_only = || Service { post: false, tokens: SimulatedTokens::Named, ..Service::default() };
+    let field = |field| Service { field, tokens: SimulatedTokens::Named, ..Service::default() };
     check(vec![
         row("scope wanted by the service", bearer(scoped(), wants_scope(400)), right(), "Validated RefusedWithout", "Inconclusive", 5),
         row("scope wanted, wrong password", bearer(scoped(), wants_scope(400)), wrong(), "Rejected by auth.example.com", "NotAttempted", 3),
-        row("scope wanted by /v2/", bearer(scoped(), Service { tokens: Tokens::Named, ..Service::default() }), right(), "Validated NamedInToken", "Inconclusive", 4),
-        row("400 for good", bearer(Registry::default(), wants_scope(400)), right(), "Rejected by auth.example.com", "NotAttempted", 2),
-        row("403 from the service", bearer(Registry::default(), Service { wrong: Gives::Status(403), ..Service::default() }), wrong(), "Forbidden by auth.example.com", "NotAttempted", 2),
-        row("GET is not taken", bearer(Registry::default(), post_only()), right(), "Validated NamedInToken", "Inconclusive", 4),
-        row("GET is not taken, control", bearer(Registry::default(), Service { tokens: Tokens::Opaque, ..post_only() }), right(), "Validated RefusedWithout", "Inconclusive", 5),
-        row("GET is not taken, wrong", bearer(Registry::default(), post_only()), wrong(), "Rejected by auth.example.com", "NotAttempted", 3),
-        row("identity token by POST", bearer(Registry::default(), get_only().post(true)), identity_token(IDENTITY_TOKEN), "Validated NamedInToken", "Inconclusive", 3),
-        row("identity token, POST is not taken", bearer(Registry::default(), get_only()), identity_token(IDENTITY_TOKEN), "Validated NamedInToken", "Inconclusive", 4),
-        row("identity token, wrong", bearer(Registry::default(), Service::default()), identity_token("x"), "Rejected by auth.example.com", "NotAttempted", 2),
-        row("neither is taken", bearer(Registry::default(), Service { get: false, post: false, ..Service::default() }), right(), "Unavailable Status(405)", "NotAttempted", 3),
-        row("access_token", bearer(Registry::default(), field("access_token")), right(), "Validated NamedInToken", "Inconclusive", 3),
-        row("no token in it", bearer(Registry::default(), field("other")), right(), "Unavailable NoToken", "NotAttempted", 2),
-        row("anonymous gets HTML and 400", bearer(Registry::default(), Service { anonymous: Gives::Status(400), ..Service::default() }), right(), "Validated RefusedWithout", "Inconclusive", 4),
-        row("anonymous gets 429", bearer(Registry::default(), Service { anonymous: Gives::Status(429), ..Service::default() }), right(), "Throttled by auth.example.com", "NotAttempted", 4),
-        row("anonymous gets 502", bearer(Registry::default(), Service { anonymous: Gives::Status(502), ..Service::default() }), right(), "Unavailable Status(502)", "NotAttempted", 4),
-        row("the service throttles", bearer(Registry::default(), Service { wrong: Gives::Status(429), ..Service::default() }), wrong(), "Throttled by auth.example.com", "NotAttempted", 2),
-        row("the service fails", bearer(Registry::default(), Service { wrong: Gives::Status(500), ..Service::default() }), wrong(), "Unavailable Status(500)", "NotAttempted", 2),
+        row("scope wanted by /v2/", bearer(scoped(), Service { tokens: SimulatedTokens::Named, ..Service::default() }), right(), "Validated NamedInToken", "Inconclusive", 4),
+        row("400 for good", bearer(SimulatedRegistry::default(), wants_scope(400)), right(), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("403 from the service", bearer(SimulatedRegistry::default(), Service { wrong: Gives::Status(403), ..Service::default() }), wrong(), "Forbidden by auth.example.com", "NotAttempted", 2),
+        row("GET is not taken", bearer(SimulatedRegistry::default(), post_only()), right(), "Validated NamedInToken", "Inconclusive", 4),
+        row("GET is not taken, control", bearer(SimulatedRegistry::default(), Service { tokens: SimulatedTokens::Opaque, ..post_only() }), right(), "Validated RefusedWithout", "Inconclusive", 5),
+        row("GET is not taken, wrong", bearer(SimulatedRegistry::default(), post_only()), wrong(), "Rejected by auth.example.com", "NotAttempted", 3),
+        row("identity token by POST", bearer(SimulatedRegistry::default(), get_only().post(true)), identity_token(IDENTITY_TOKEN), "Validated NamedInToken", "Inconclusive", 3),
+        row("identity token, POST is not taken", bearer(SimulatedRegistry::default(), get_only()), identity_token(IDENTITY_TOKEN), "Validated NamedInToken", "Inconclusive", 4),
+        row("identity token, wrong", bearer(SimulatedRegistry::default(), Service::default()), identity_token("x"), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("neither is taken", bearer(SimulatedRegistry::default(), Service { get: false, post: false, ..Service::default() }), right(), "Unavailable Status(405)", "NotAttempted", 3),
+        row("access_token", bearer(SimulatedRegistry::default(), field("access_token")), right(), "Validated NamedInToken", "Inconclusive", 3),
+        row("no token in it", bearer(SimulatedRegistry::default(), field("other")), right(), "Unavailable NoToken", "NotAttempted", 2),
+        row("anonymous gets HTML and 400", bearer(SimulatedRegistry::default(), Service { anonymous: Gives::Status(400), ..Service::default() }), right(), "Validated RefusedWithout", "Inconclusive", 4),
+        row("anonymous gets 429", bearer(SimulatedRegistry::default(), Service { anonymous: Gives::Status(429), ..Service::default() }), right(), "Throttled by auth.example.com", "NotAttempted", 4),
+        row("anonymous gets 502", bearer(SimulatedRegistry::default(), Service { anonymous: Gives::Status(502), ..Service::default() }), right(), "Unavailable Status(502)", "NotAttempted", 4),
+        row("the service throttles", bearer(SimulatedRegistry::default(), Service { wrong: Gives::Status(429), ..Service::default() }), wrong(), "Throttled by auth.example.com", "NotAttempted", 2),
+        row("the service fails", bearer(SimulatedRegistry::default(), Service { wrong: Gives::Status(500), ..Service::default() }), wrong(), "Unavailable Status(500)", "NotAttempted", 2),
     ]);
 }
 
@@ -242,7 +245,7 @@ impl Service {
 #[rustfmt::skip] // A table is read by its rows.
 fn registry_tokens() {
     let world = |anonymous, v2| {
-        bearer(Registry { v2, ..Registry::default() }, Service { anonymous, ..Service::default() })
+        bearer(SimulatedRegistry { v2, ..SimulatedRegistry::default() }, Service { anonymous, ..Service::default() })
     };
     let refusing = || world(Gives::Status(401), Opens::Any);
     check(vec![
@@ -257,7 +260,7 @@ fn registry_tokens() {
 #[test]
 #[rustfmt::skip] // A table is read by its rows.
 fn both_schemes_side_by_side() {
-    let named = || Service { tokens: Tokens::Named, ..Service::default() };
+    let named = || Service { tokens: SimulatedTokens::Named, ..Service::default() };
     let both = |challenges: &[&str]| World { service: named(), ..challenged(challenges) };
     let elsewhere = r#"Bearer realm="https://auth.example.net/token""#;
     check(vec![
@@ -274,33 +277,37 @@ fn both_schemes_side_by_side() {
 #[test]
 #[rustfmt::skip] // A table is read by its rows.
 fn challenges_on_granted_requests() {
-    let asking = |registry: Registry| {
+    let asking = |registry: SimulatedRegistry| {
         bearer(
-            Registry { open: true, always_challenges: true, ..registry },
-            Service { tokens: Tokens::Named, ..Service::default() },
+            SimulatedRegistry { open: true, always_challenges: true, ..registry },
+            Service { tokens: SimulatedTokens::Named, ..Service::default() },
         )
     };
-    let digest = || Registry { challenges: vec!["Digest realm=\"x\"".into()], always_challenges: true, ..Registry::default() };
+    let digest = || SimulatedRegistry { challenges: vec!["Digest realm=\"x\"".into()], always_challenges: true, ..SimulatedRegistry::default() };
     let wary = || World {
-        service: Service { tokens: Tokens::Opaque, ..Service::default() },
-        ..asking(Registry { v2: Opens::Named, checks_when_open: true, public: true, ..Registry::default() })
+        service: Service { tokens: SimulatedTokens::Opaque, ..Service::default() },
+        ..asking(SimulatedRegistry { v2: Opens::Named, checks_when_open: true, public: true, ..SimulatedRegistry::default() })
     };
     check(vec![
         row("Digest, but open", open(digest()), right(), "Unprovable AnonymousServed", "Inconclusive", 2),
         row("open to nobody's request, not to nobody's token", wary(), at_hello(right()), "Unprovable AnonymousTokenServed", "Accessible", 6),
-        row("public, none", asking(Registry { public: true, ..Registry::default() }), at_hello(nobody()), "AnonymousAccess", "Accessible", 2),
-        row("right", asking(Registry::default()), right(), "Validated NamedInToken", "Inconclusive", 3),
-        row("wrong", asking(Registry::default()), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
-        row("none", asking(Registry::default()), nobody(), "AnonymousAccess", "Inconclusive", 1),
-        row("open, but the repository wants a token", open(Registry::default()), at_hello(right()), "Validated RefusedWithout", "Accessible", 8),
-        row("the same, identity token", open(Registry::default()), at_hello(identity_token(IDENTITY_TOKEN)), "Validated RefusedWithout", "Accessible", 7),
-        row("the same, identity token withdrawn", open(Registry::default()), at_hello(identity_token("x")), "Rejected by auth.example.com", "NotAttempted", 3),
-        row("the same, wrong", open(Registry::default()), at_hello(wrong()), "Rejected by auth.example.com", "NotAttempted", 4),
+        row("public, none", asking(SimulatedRegistry { public: true, ..SimulatedRegistry::default() }), at_hello(nobody()), "AnonymousAccess", "Accessible", 2),
+        row("right", asking(SimulatedRegistry::default()), right(), "Validated NamedInToken", "Inconclusive", 3),
+        row("wrong", asking(SimulatedRegistry::default()), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
+        row("none", asking(SimulatedRegistry::default()), nobody(), "AnonymousAccess", "Inconclusive", 1),
+        row("open, but the repository wants a token", open(SimulatedRegistry::default()), at_hello(right()), "Validated RefusedWithout", "Accessible", 8),
+        row("the same, identity token", open(SimulatedRegistry::default()), at_hello(identity_token(IDENTITY_TOKEN)), "Validated RefusedWithout", "Accessible", 7),
+        row("the same, identity token withdrawn", open(SimulatedRegistry::default()), at_hello(identity_token("x")), "Rejected by auth.example.com", "NotAttempted", 3),
+        row("the same, wrong", open(SimulatedRegistry::default()), at_hello(wrong()), "Rejected by auth.example.com", "NotAttempted", 4),
     ]);
 }
 
 /// Answers one kind of request otherwise.
-fn with_failure(world: &World, ask: &Ask, fails: impl Fn(&str) -> Option<FailureCause>) -> String {
+fn with_failure(
+    world: &World,
+    ask: &SimulatedQuestion,
+    fails: impl Fn(&str) -> Option<FailureCause>,
+) -> String {
     let run = probe_with(ask, |request| match fails(&told(request)) {
         Some(cause) => {
             let server = crate::host::HostPort::of(&request.url).unwrap();
@@ -313,8 +320,10 @@ fn with_failure(world: &World, ask: &Ask, fails: impl Fn(&str) -> Option<Failure
 
 #[test]
 fn what_fails_on_the_way_is_said_of_the_layer_where_it_fails() {
-    let world =
-        World { service: Service { tokens: Tokens::Named, ..Service::default() }, ..World::default() };
+    let world = World {
+        service: Service { tokens: SimulatedTokens::Named, ..Service::default() },
+        ..World::default()
+    };
     let at = |part: &'static str, cause: FailureCause| {
         with_failure(&world, &at_hello(right()), move |told| told.contains(part).then(|| cause.clone()))
     };
@@ -338,7 +347,7 @@ fn what_fails_on_the_way_is_said_of_the_layer_where_it_fails() {
 }
 
 /// Answers one kind of request with another status.
-fn with_status(world: &World, ask: &Ask, part: &str, status: u16) -> String {
+fn with_status(world: &World, ask: &SimulatedQuestion, part: &str, status: u16) -> String {
     let run = probe_with(ask, |request| {
         let other = told(request).contains(part);
         Ok(if other { respond(request, status, &[], "") } else { world.answer(request) })
@@ -359,8 +368,10 @@ fn every_status_has_its_meaning() {
     assert_eq!(at_v2(429), "Throttled by registry.example.com, NotAttempted");
     assert_eq!(at_v2(503), "Unavailable Status(503), NotAttempted");
 
-    let bearer =
-        World { service: Service { tokens: Tokens::Named, ..Service::default() }, ..World::default() };
+    let bearer = World {
+        service: Service { tokens: SimulatedTokens::Named, ..Service::default() },
+        ..World::default()
+    };
     let with_token = |status| with_status(&bearer, &right(), "/v2/ as Bearer", status);
     assert_eq!(with_token(400), "TokenRefused, NotAttempted");
     assert_eq!(with_token(401), "TokenRefused, NotAttempted");

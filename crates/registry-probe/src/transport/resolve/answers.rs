@@ -23,52 +23,52 @@ const FAILURE: Duration = Duration::from_secs(2);
 const MOST_NAMES: usize = 4096;
 
 /// The addresses of a name, or why there are none.
-pub(super) type Answer = Result<Arc<[IpAddr]>, DnsFailure>;
+pub(super) type LookupAnswer = Result<Arc<[IpAddr]>, DnsFailure>;
 /// A look-up that is under way; all who want its answer wait for the same.
-pub(super) type Flight = Shared<BoxFuture<'static, Answer>>;
+pub(super) type LookupInFlight = Shared<BoxFuture<'static, LookupAnswer>>;
 
 /// Addresses, and how long they hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct LookupResult {
     pub(super) addresses: Arc<[IpAddr]>,
     pub(super) time_to_live: Duration,
 }
 
 /// A name, and whether no search domain may be appended to it.
-pub(super) type Question = (String, bool);
+pub(super) type LookupQuestion = (String, bool);
 
 /// The answers that are kept, and the look-ups that are under way.
 #[derive(Default)]
-pub(super) struct Answers(Mutex<HashMap<Question, Entry>>);
+pub(super) struct LookupCache(Mutex<HashMap<LookupQuestion, LookupEntry>>);
 
-enum Entry {
-    Flight(Flight),
-    Kept { answer: Answer, until: Instant },
+enum LookupEntry {
+    Flight(LookupInFlight),
+    Kept { answer: LookupAnswer, until: Instant },
 }
 
-impl Answers {
+impl LookupCache {
     /// The answer that is kept, or the look-up under way, or a new one.
     pub(super) fn join(
         &self,
-        question: &Question,
-        begin: impl FnOnce() -> BoxFuture<'static, Answer>,
-    ) -> Flight {
+        question: &LookupQuestion,
+        begin: impl FnOnce() -> BoxFuture<'static, LookupAnswer>,
+    ) -> LookupInFlight {
         let mut entries = self.entries();
         match entries.get(question) {
-            Some(Entry::Flight(flight)) => return flight.clone(),
-            Some(Entry::Kept { answer, until }) if Instant::now() < *until => {
+            Some(LookupEntry::Flight(flight)) => return flight.clone(),
+            Some(LookupEntry::Kept { answer, until }) if Instant::now() < *until => {
                 return futures::future::ready(answer.clone()).boxed().shared();
             }
             _ => {}
         }
         make_room(&mut entries);
         let flight = begin().shared();
-        entries.insert(question.clone(), Entry::Flight(flight.clone()));
+        entries.insert(question.clone(), LookupEntry::Flight(flight.clone()));
         flight
     }
 
     /// Ends the look-up of a name with its outcome.
-    pub(super) fn keep(&self, question: &Question, outcome: &Result<Found, DnsFailure>) {
+    pub(super) fn keep(&self, question: &LookupQuestion, outcome: &Result<LookupResult, DnsFailure>) {
         let (answer, time) = match outcome {
             Ok(found) => (Ok(found.addresses.clone()), found.time_to_live.min(LONGEST)),
             Err(failure) => (Err(*failure), FAILURE),
@@ -77,24 +77,24 @@ impl Answers {
         if time.is_zero() {
             entries.remove(question);
         } else {
-            entries.insert(question.clone(), Entry::Kept { answer, until: Instant::now() + time });
+            entries.insert(question.clone(), LookupEntry::Kept { answer, until: Instant::now() + time });
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<Question, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<LookupQuestion, LookupEntry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Names come from those who write registries, so that there may be any number of them.
-fn make_room(entries: &mut HashMap<Question, Entry>) {
+fn make_room(entries: &mut HashMap<LookupQuestion, LookupEntry>) {
     if entries.len() < MOST_NAMES {
         return;
     }
     let now = Instant::now();
-    entries.retain(|_, entry| !matches!(entry, Entry::Kept { until, .. } if *until <= now));
+    entries.retain(|_, entry| !matches!(entry, LookupEntry::Kept { until, .. } if *until <= now));
     if entries.len() >= MOST_NAMES {
-        entries.retain(|_, entry| matches!(entry, Entry::Flight(_)));
+        entries.retain(|_, entry| matches!(entry, LookupEntry::Flight(_)));
     }
 }
 
@@ -104,14 +104,14 @@ mod tests {
 
     use super::*;
 
-    fn found(seconds: u64) -> Found {
+    fn found(seconds: u64) -> LookupResult {
         let addresses = Arc::from([IpAddr::from([192, 0, 2, 1])]);
-        Found { addresses, time_to_live: Duration::from_secs(seconds) }
+        LookupResult { addresses, time_to_live: Duration::from_secs(seconds) }
     }
 
     /// How many look-ups are begun by `waits`, of which each but the first comes so long after the one before.
-    async fn begun(outcome: &Result<Found, DnsFailure>, waits: &[u64]) -> usize {
-        let (answers, begun) = (Arc::new(Answers::default()), Arc::new(AtomicUsize::new(0)));
+    async fn begun(outcome: &Result<LookupResult, DnsFailure>, waits: &[u64]) -> usize {
+        let (answers, begun) = (Arc::new(LookupCache::default()), Arc::new(AtomicUsize::new(0)));
         let question = ("registry".to_owned(), false);
         for wait in waits {
             tokio::time::advance(Duration::from_millis(*wait)).await;
@@ -148,7 +148,7 @@ mod tests {
     fn holds_a_bounded_number_of_names() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _entered = runtime.enter();
-        let answers = Answers::default();
+        let answers = LookupCache::default();
         for number in 0..3 * MOST_NAMES {
             let question = (format!("n{number}"), false);
             let begin = || futures::future::ready(Err(DnsFailure::NoSuchName)).boxed();

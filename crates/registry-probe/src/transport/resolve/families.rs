@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::FusedFuture;
 use tokio::time::sleep;
 
-use super::answers::Found;
+use super::answers::LookupResult;
 use super::worse;
 use crate::findings::DnsFailure;
 
@@ -18,7 +18,7 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 const MOST_ADDRESSES: usize = 8;
 
 /// What name servers say of one family.
-pub(super) type Records = Result<Found, DnsFailure>;
+pub(super) type Records = Result<LookupResult, DnsFailure>;
 
 /// What is known of both; `None`: nothing yet.
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ impl Families {
     }
 
     /// Both together: IPv4 first, and the shorter time to live; or why there are no addresses.
-    pub(super) fn outcome(&self) -> Result<Found, DnsFailure> {
+    pub(super) fn outcome(&self) -> Result<LookupResult, DnsFailure> {
         match (&self.v4, &self.v6) {
             (Some(Ok(v4)), Some(Ok(v6))) => Ok(merged(v4, v6)),
             (Some(Ok(found)), _) | (_, Some(Ok(found))) => Ok(found.clone()),
@@ -91,11 +91,11 @@ impl Families {
 }
 
 /// Of each family a share, so that many addresses of one don't crowd out the other.
-fn merged(v4: &Found, v6: &Found) -> Found {
+fn merged(v4: &LookupResult, v6: &LookupResult) -> LookupResult {
     let room = MOST_ADDRESSES - v6.addresses.len().min(MOST_ADDRESSES / 2);
     let addresses: Arc<[_]> =
         v4.addresses.iter().take(room).chain(v6.addresses.iter()).take(MOST_ADDRESSES).copied().collect();
-    Found { addresses, time_to_live: v4.time_to_live.min(v6.time_to_live) }
+    LookupResult { addresses, time_to_live: v4.time_to_live.min(v6.time_to_live) }
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
 
     async fn after(milliseconds: u64, outcome: Result<&str, DnsFailure>) -> Records {
         sleep(Duration::from_millis(milliseconds)).await;
-        outcome.map(|address| Found {
+        outcome.map(|address| LookupResult {
             addresses: Arc::from([address.parse().unwrap()]),
             time_to_live: Duration::from_secs(milliseconds),
         })
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn many_addresses_of_one_family_leave_room_for_the_other() {
-        let many = |first: &str| Found {
+        let many = |first: &str| LookupResult {
             addresses: vec![first.parse().unwrap(); 20].into(),
             time_to_live: Duration::ZERO,
         };

@@ -21,25 +21,25 @@ const LARGEST_FILE: u64 = 1024 * 1024;
 /// A hosts file, which may change, appear and disappear.
 pub(super) struct HostsFile {
     path: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<HostsFileState>,
 }
 
 #[derive(Default)]
-struct State {
+struct HostsFileState {
     looked_at: Option<Instant>,
-    version: Option<Version>,
-    hosts: Hosts,
+    version: Option<HostsFileVersion>,
+    hosts: HostsTable,
 }
 
 /// What tells one version of a file from the next without reading it.
 #[derive(PartialEq)]
-struct Version {
+struct HostsFileVersion {
     modified: Option<SystemTime>,
     length: u64,
     inode: u64,
 }
 
-type Hosts = HashMap<String, Vec<IpAddr>>;
+type HostsTable = HashMap<String, Vec<IpAddr>>;
 
 impl HostsFile {
     pub(super) fn new(path: PathBuf) -> Self {
@@ -57,8 +57,8 @@ impl HostsFile {
         state.hosts.get(name).cloned()
     }
 
-    fn refresh(&self, state: &mut State) {
-        let version = fs::metadata(&self.path).ok().as_ref().map(Version::of);
+    fn refresh(&self, state: &mut HostsFileState) {
+        let version = fs::metadata(&self.path).ok().as_ref().map(HostsFileVersion::of);
         if version == state.version {
             return;
         }
@@ -66,7 +66,7 @@ impl HostsFile {
         state.version = version;
     }
 
-    fn read(&self) -> Hosts {
+    fn read(&self) -> HostsTable {
         let mut text = Vec::new();
         let read = fs::File::open(&self.path).and_then(|file| file.take(LARGEST_FILE).read_to_end(&mut text));
         if let Err(error) = read {
@@ -76,15 +76,15 @@ impl HostsFile {
     }
 }
 
-impl Version {
+impl HostsFileVersion {
     fn of(metadata: &Metadata) -> Self {
         Self { modified: metadata.modified().ok(), length: metadata.len(), inode: metadata.ino() }
     }
 }
 
 /// hosts(5). A line that is not an address and names is skipped.
-fn parse(text: &str) -> Hosts {
-    let mut hosts = Hosts::new();
+fn parse(text: &str) -> HostsTable {
+    let mut hosts = HostsTable::new();
     for line in text.trim_start_matches('\u{feff}').lines() {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         let Some(address) = words.next().and_then(|word| word.parse::<IpAddr>().ok()) else { continue };

@@ -22,7 +22,7 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
 use tokio::sync::oneshot;
 
-use self::answers::{Answer, Answers, Found, Question};
+use self::answers::{LookupAnswer, LookupCache, LookupQuestion, LookupResult};
 use self::families::{Families, Records};
 use self::hosts_file::HostsFile;
 use self::resolv_conf::Lookups;
@@ -42,16 +42,16 @@ pub(crate) struct ResolverSources<'a> {
 
 /// Looks up names. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Resolver(Arc<Shared>);
+pub(crate) struct Resolver(Arc<SharedResolver>);
 
-struct Shared {
+struct SharedResolver {
     hickory: TokioResolver,
     hosts: HostsFile,
     search: Vec<Name>,
     ndots: usize,
     asks_for_v6: bool,
     patience: Duration,
-    answers: Answers,
+    answers: LookupCache,
 }
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -71,12 +71,12 @@ impl Resolver {
             .with_options(lookups.options)
             .build()?;
         let Lookups { search, ndots, asks_for_v6, .. } = lookups;
-        let (hosts, answers) = (HostsFile::new(hosts_file), Answers::default());
-        Ok(Self(Arc::new(Shared { hickory, hosts, search, ndots, asks_for_v6, patience, answers })))
+        let (hosts, answers) = (HostsFile::new(hosts_file), LookupCache::default());
+        Ok(Self(Arc::new(SharedResolver { hickory, hosts, search, ndots, asks_for_v6, patience, answers })))
     }
 
     /// The addresses of a host. A name that was written with a trailing dot is `absolute`: no search domain is tried.
-    pub(crate) async fn addresses(&self, host: &Host, absolute: bool) -> Answer {
+    pub(crate) async fn addresses(&self, host: &Host, absolute: bool) -> LookupAnswer {
         let name = match host {
             Host::Address(address) => return Ok(Arc::from([*address])),
             Host::Name(name) => name,
@@ -94,7 +94,7 @@ impl Resolver {
     }
 
     /// Looks up a name in a task of its own: those who wait for it may go away, and what comes late is kept all the same.
-    fn begin(&self, question: Question) -> impl Future<Output = Answer> + use<> {
+    fn begin(&self, question: LookupQuestion) -> impl Future<Output = LookupAnswer> + use<> {
         let (sender, receiver) = oneshot::channel();
         let shared = self.0.clone();
         tokio::spawn(async move { shared.look_up(&question, sender).await });
@@ -102,8 +102,8 @@ impl Resolver {
     }
 }
 
-impl Shared {
-    async fn look_up(&self, question: &Question, first: oneshot::Sender<Answer>) {
+impl SharedResolver {
+    async fn look_up(&self, question: &LookupQuestion, first: oneshot::Sender<LookupAnswer>) {
         let (name, absolute) = question;
         let mut failure = DnsFailure::NoSuchName;
         for candidate in candidates(name, *absolute, self.ndots, &self.search) {
@@ -139,7 +139,11 @@ impl Shared {
             found.answers().iter().filter_map(|record| record.data.ip_addr()).collect();
         let seconds = found.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
         let time_to_live = Duration::from_secs(seconds.into());
-        if addresses.is_empty() { Err(DnsFailure::NoAddress) } else { Ok(Found { addresses, time_to_live }) }
+        if addresses.is_empty() {
+            Err(DnsFailure::NoAddress)
+        } else {
+            Ok(LookupResult { addresses, time_to_live })
+        }
     }
 }
 

@@ -35,7 +35,7 @@ fn found(credentials: CredentialsFinding) -> Findings {
     }
 }
 
-fn session(rejections: &Arc<Rejections>, password: &str) -> Arc<Session> {
+fn session(rejections: &Arc<Rejections>, password: &str) -> Arc<CredentialSession> {
     rejections.session(Group::System, &[b"basic", b"demo", password.as_bytes()], false)
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const REJECTED: Verdict = Verdict::Refused(Refusal::Rejected);
+const REJECTED: CredentialAnswer = CredentialAnswer::Refused(HostRefusal::Rejected);
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
@@ -15,18 +15,18 @@ fn tenant(name: &str) -> Group {
 }
 
 /// A wish of tenant a at host h with those credentials.
-fn wish(password: u32) -> Wish {
+fn wish(password: u32) -> CredentialUse {
     let mut digest = Digest::default();
     digest[..4].copy_from_slice(&password.to_be_bytes());
-    Wish { group: tenant("a"), host: "h:443".into(), digest, requested: false }
+    CredentialUse { group: tenant("a"), host: "h:443".into(), digest, requested: false }
 }
 
-fn requested(password: u32) -> Wish {
-    Wish { requested: true, ..wish(password) }
+fn requested(password: u32) -> CredentialUse {
+    CredentialUse { requested: true, ..wish(password) }
 }
 
 /// Tries, and is rejected at once, if it may.
-fn tries(table: &mut Table, wish: &Wish, now: Timestamp) -> bool {
+fn tries(table: &mut Table, wish: &CredentialUse, now: Timestamp) -> bool {
     let Decision::Send(id) = table.decide(wish, now) else { return false };
     table.settle(wish, id, REJECTED, now);
     true
@@ -49,7 +49,7 @@ fn rejected_credentials_pause_one_two_four_up_to_sixty_minutes() {
         let just_before = after(now, pause.saturating_sub(Duration::from_secs(1)));
         assert_eq!(
             table.decide(&wish(1), just_before),
-            Decision::Paused(Refusal::Rejected, Duration::from_secs(1)),
+            Decision::Paused(HostRefusal::Rejected, Duration::from_secs(1)),
             "another object meets the same pause"
         );
         // A retry comes up to a tenth late.
@@ -63,8 +63,12 @@ fn other_credentials_hosts_and_groups_share_no_pause() {
     let mut table = Table::default();
     assert!(tries(&mut table, &wish(1), at(0)));
     assert!(tries(&mut table, &wish(2), at(0)));
-    assert!(tries(&mut table, &Wish { host: "other:443".into(), digest: [9; 16], ..wish(1) }, at(0)));
-    assert!(tries(&mut table, &Wish { group: tenant("b"), digest: [8; 16], ..wish(1) }, at(0)));
+    assert!(tries(
+        &mut table,
+        &CredentialUse { host: "other:443".into(), digest: [9; 16], ..wish(1) },
+        at(0)
+    ));
+    assert!(tries(&mut table, &CredentialUse { group: tenant("b"), digest: [8; 16], ..wish(1) }, at(0)));
     assert!(!tries(&mut table, &wish(1), at(59)));
 }
 
@@ -76,9 +80,9 @@ fn a_host_rejects_ten_tries_of_a_group_a_minute() {
     let sent = (0..10).filter(|n| tries(&mut table, &wish(5000 + n), at(81))).count();
     assert_eq!(sent, 0);
     assert_eq!(table.decide(&wish(6000), at(81)), Decision::TooManyRejected(Duration::from_secs(39)));
-    let other = Wish { host: "other:443".into(), digest: [7; 16], ..wish(1) };
+    let other = CredentialUse { host: "other:443".into(), digest: [7; 16], ..wish(1) };
     assert!(tries(&mut table, &other, at(81)), "another host is not concerned");
-    assert!(tries(&mut table, &Wish { group: tenant("b"), digest: [7; 16], ..wish(1) }, at(81)));
+    assert!(tries(&mut table, &CredentialUse { group: tenant("b"), digest: [7; 16], ..wish(1) }, at(81)));
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn a_request_is_tried_at_once_three_times_a_minute() {
     assert_eq!(sent, 3);
     assert_eq!(
         table.decide(&requested(1), at(8)),
-        Decision::TriedTooOften(Refusal::Rejected, Duration::from_secs(52))
+        Decision::TriedTooOften(HostRefusal::Rejected, Duration::from_secs(52))
     );
     assert!(tries(&mut table, &requested(1), at(60)));
     assert!(tries(&mut table, &requested(2), at(60)), "other credentials");
@@ -105,7 +109,7 @@ fn many_objects_with_the_same_credentials_try_them_once() {
     for _ in 0..39 {
         assert_eq!(
             table.decide(&wish(1), at(1)),
-            Decision::Paused(Refusal::Rejected, Duration::from_mins(1))
+            Decision::Paused(HostRefusal::Rejected, Duration::from_mins(1))
         );
     }
 }
@@ -114,7 +118,7 @@ fn many_objects_with_the_same_credentials_try_them_once() {
 fn credentials_that_were_just_accepted_hold_nobody_up() {
     let mut table = Table::default();
     let Decision::Send(first) = table.decide(&wish(1), at(0)) else { panic!("not sent") };
-    table.settle(&wish(1), first, Verdict::Accepted, at(0));
+    table.settle(&wish(1), first, CredentialAnswer::Accepted, at(0));
     let open: Vec<TryId> = (0..MOST_AT_A_HOST)
         .map(|_| match table.decide(&wish(1), at(1)) {
             Decision::Send(id) => id,
@@ -123,7 +127,7 @@ fn credentials_that_were_just_accepted_hold_nobody_up() {
         .collect();
     assert_eq!(table.decide(&wish(1), at(1)), Decision::Wait, "all of them may be rejected by now");
     for id in open {
-        table.settle(&wish(1), id, Verdict::Accepted, at(1));
+        table.settle(&wish(1), id, CredentialAnswer::Accepted, at(1));
     }
     assert!(matches!(table.decide(&wish(1), at(20)), Decision::Send(_)));
     assert_eq!(table.decide(&wish(1), at(20)), Decision::Wait, "a while later, one goes ahead again");
@@ -145,7 +149,7 @@ fn tries_that_are_cut_short_count_as_rejected() {
     let mut table = Table::default();
     let sent = (0..73).filter(|password| {
         let Decision::Send(id) = table.decide(&wish(*password), at(0)) else { return false };
-        table.settle(&wish(*password), id, Verdict::NoAnswer, at(1));
+        table.settle(&wish(*password), id, CredentialAnswer::NoAnswer, at(1));
         true
     });
     assert_eq!(sent.count(), MOST_AT_A_HOST);
@@ -153,10 +157,10 @@ fn tries_that_are_cut_short_count_as_rejected() {
     let mut table = Table::default();
     for second in 0..9 {
         let Decision::Send(id) = table.decide(&wish(1), at(second)) else { panic!("not sent") };
-        table.settle(&wish(1), id, Verdict::NoAnswer, at(second));
+        table.settle(&wish(1), id, CredentialAnswer::NoAnswer, at(second));
     }
     let Decision::Send(id) = table.decide(&wish(1), at(9)) else { panic!("not sent") };
-    table.settle(&wish(1), id, Verdict::Accepted, at(9));
+    table.settle(&wish(1), id, CredentialAnswer::Accepted, at(9));
     for password in 10..20 {
         assert!(tries(&mut table, &wish(password), at(9)));
     }
@@ -180,12 +184,12 @@ fn filling_the_table_ends_no_pause_and_makes_further_tries_wait() {
     let mut table = Table::default();
     let mut now = at(0);
     assert!(tries(&mut table, &wish(0), now));
-    let at_host = |number: u32| Wish { host: format!("h{}", number / 5).into(), ..wish(number) };
+    let at_host = |number: u32| CredentialUse { host: format!("h{}", number / 5).into(), ..wish(number) };
     let remembered = (1..2000).filter(|number| tries(&mut table, &at_host(*number), now)).count();
     assert_eq!(remembered, MOST_REJECTED - 1);
     assert!(matches!(table.decide(&at_host(3000), now), Decision::Full(_)));
     assert!(matches!(table.decide(&wish(0), now), Decision::Paused(..)), "the first is not flushed out");
-    let of_another = Wish { group: tenant("b"), digest: [7; 16], ..wish(1) };
+    let of_another = CredentialUse { group: tenant("b"), digest: [7; 16], ..wish(1) };
     assert!(tries(&mut table, &of_another, now), "another tenant is not concerned");
     now = at(12 * 60);
     assert!(tries(&mut table, &at_host(3000), now), "they end by themselves");
@@ -211,19 +215,22 @@ fn a_restart_forgets_no_pause_and_a_clock_set_back_makes_none_longer_than_an_hou
     };
     assert_eq!(
         restarted().decide(&wish(1), at(200)),
-        Decision::Paused(Refusal::Rejected, Duration::from_secs(4 * 60 - 20 + 18)),
+        Decision::Paused(HostRefusal::Rejected, Duration::from_secs(4 * 60 - 20 + 18)),
         "the third try may have been a tenth late"
     );
     let mut table = restarted();
     assert!(matches!(table.decide(&wish(1), at(200)), Decision::Paused(..)));
     assert!(tries(&mut table, &wish(1), at(438)));
-    assert_eq!(table.decide(&wish(1), at(438)), Decision::Paused(Refusal::Rejected, Duration::from_mins(8)));
+    assert_eq!(
+        table.decide(&wish(1), at(438)),
+        Decision::Paused(HostRefusal::Rejected, Duration::from_mins(8))
+    );
     assert!(tries(&mut restarted(), &wish(1), at(25 * 3600)), "a day later it is tried once");
     assert_eq!(restarted().rejections(at(200)), kept, "also of what nobody has asked for yet");
     let long_ago = Timestamp::UNIX_EPOCH;
     assert_eq!(
         restarted().decide(&wish(1), long_ago),
-        Decision::Paused(Refusal::Rejected, Duration::from_mins(1))
+        Decision::Paused(HostRefusal::Rejected, Duration::from_mins(1))
     );
 }
 
@@ -231,7 +238,7 @@ fn a_restart_forgets_no_pause_and_a_clock_set_back_makes_none_longer_than_an_hou
 fn what_is_over_is_forgotten() {
     let mut table = Table::default();
     tries(&mut table, &wish(1), at(0));
-    table.decide(&Wish { group: tenant("b"), ..wish(2) }, at(3600));
+    table.decide(&CredentialUse { group: tenant("b"), ..wish(2) }, at(3600));
     assert!(!table.groups.contains_key(&tenant("a")));
 }
 
@@ -257,7 +264,7 @@ proptest! {
     fn no_history_hammers(moves in moves()) {
         let mut table = Table::default();
         let mut second = 0;
-        let mut open: Vec<(u64, Wish, TryId)> = Vec::new();
+        let mut open: Vec<(u64, CredentialUse, TryId)> = Vec::new();
         let mut begun: Vec<(u64, u32, bool)> = Vec::new();
         for step in moves {
             second += step.seconds;
@@ -266,7 +273,7 @@ proptest! {
                 let (end, wish, id) = open.remove(0);
                 table.settle(&wish, id, REJECTED, at(end));
             }
-            let wish = Wish { requested: step.requested, ..wish(step.password) };
+            let wish = CredentialUse { requested: step.requested, ..wish(step.password) };
             if let Decision::Send(id) = table.decide(&wish, at(second)) {
                 begun.push((second, step.password, step.requested));
                 open.push((second + step.answer, wish, id));
