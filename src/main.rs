@@ -39,14 +39,14 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            log_error(&error);
             ExitCode::FAILURE
         }
     }
 }
 
 #[expect(clippy::print_stderr, reason = "the last word of a program that can't go on")]
-fn complain(error: &anyhow::Error) {
+fn log_error(error: &anyhow::Error) {
     eprintln!("registry-operator: {error:#}");
 }
 
@@ -140,7 +140,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         metrics,
         health,
         clock: now,
-        chance: fastrand::f64,
+        jitter: fastrand::f64,
     };
     outbound.follow_ca_file();
     let leads = {

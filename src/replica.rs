@@ -53,7 +53,7 @@ pub struct Replica {
     /// The wall clock.
     pub clock: fn() -> Timestamp,
     /// A random number from 0 to 1.
-    pub chance: fn() -> f64,
+    pub jitter: fn() -> f64,
 }
 
 /// A lease that can't be given back in this time ends by itself.
@@ -125,7 +125,7 @@ impl Replica {
             client: self.client.clone(),
             watches: self.watches.clone(),
             system_namespace: self.settings.system_namespace.clone(),
-            boundaries: self.boundaries(),
+            admin_policy: self.admin_policy(),
             references: Arc::new(References::new(self.client.clone(), access.clone())),
             access,
             availability,
@@ -136,7 +136,7 @@ impl Replica {
             events,
             metrics: self.metrics.clone(),
             clock: self.clock,
-            chance: self.chance,
+            jitter: self.jitter,
         });
         let guard = self.guard();
         tokio::select! {
@@ -150,7 +150,7 @@ impl Replica {
         }
     }
 
-    fn boundaries(&self) -> AdminPolicy {
+    fn admin_policy(&self) -> AdminPolicy {
         AdminPolicy {
             egress_allow: self.settings.egress_allow.clone().into(),
             egress_deny: self.settings.egress_deny.clone().into(),

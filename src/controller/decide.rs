@@ -63,7 +63,7 @@ pub fn after_reading(
     inputs: &ValidationInputs,
     left: Option<Duration>,
 ) -> AfterReading {
-    let is_same = history.basis.as_ref().is_some_and(|before| before.asks_the_same_as(inputs));
+    let is_same = history.inputs.as_ref().is_some_and(|before| before.is_same_request(inputs));
     match (is_same, left.is_none_or(|left| left.is_zero())) {
         (false, _) => AfterReading::Validate(Urgency::Changed),
         (true, true) => AfterReading::Validate(Urgency::Due),
@@ -79,7 +79,7 @@ pub fn is_pending(object: &RegistryObject, history: &History, removed: bool) -> 
         ObjectStep::AddFinalizer => true,
         ObjectStep::RemoveFinalizer if object.deleting => true,
         ObjectStep::RemoveFinalizer | ObjectStep::Suspend | ObjectStep::Read => {
-            history.basis.as_ref().is_none_or(|inputs| !inputs.covers(object))
+            history.inputs.as_ref().is_none_or(|inputs| !inputs.covers(object))
         }
     }
 }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn remembering(inputs: ValidationInputs) -> History {
-        History { basis: Some(inputs), ..History::default() }
+        History { inputs: Some(inputs), ..History::default() }
     }
 
     proptest! {

@@ -50,7 +50,7 @@ impl Events {
     }
 
     /// Tells of a changed verdict.
-    pub fn tell(&self, subject: &RegistryObject, next: &RegistryStatus, now: Timestamp) {
+    pub fn send(&self, subject: &RegistryObject, next: &RegistryStatus, now: Timestamp) {
         let Some(ready) = next.condition(ConditionType::Ready) else {
             return;
         };

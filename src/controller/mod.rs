@@ -47,7 +47,7 @@ use crate::{
 
 /// What is known of one registry.
 struct RegistryState {
-    subject: Arc<RegistryObject>,
+    object: Arc<RegistryObject>,
     history: Arc<History>,
     /// When its next validation is due.
     due: Option<Instant>,
@@ -75,7 +75,7 @@ struct RegistryController {
     entries: HashMap<RegistryKey, RegistryState>,
     /// Registries of which nothing but the metadata can be read.
     unreadable: HashSet<RegistryKey>,
-    shelves: HashMap<WatchScope, WatchedScope>,
+    scopes: HashMap<WatchScope, WatchedScope>,
     /// Which registries are for whom.
     audiences: Audiences,
     /// Whose each namespace was when it was last looked at.
@@ -97,7 +97,7 @@ enum Sync {
     Tenants,
 }
 
-/// Which registries name what on a shelf, and the watch over it while the operator may have one.
+/// Which registries name what on a scope, and the watch over it while the operator may have one.
 #[derive(Default)]
 struct WatchedScope {
     named_by: HashMap<Arc<str>, HashSet<RegistryKey>>,
@@ -137,7 +137,7 @@ pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>, deli
 
     let (changes, mut changed) = mpsc::channel(SIGNALS);
     watches.spawn(delivery.run(changes));
-    watches.spawn(watch::cluster_addresses(context.boundaries.cluster_addresses.clone(), signals.clone()));
+    watches.spawn(watch::cluster_addresses(context.admin_policy.cluster_addresses.clone(), signals.clone()));
 
     let mut controller = RegistryController::new(context, signals, places);
     let mut gauges = tokio::time::interval(GAUGES);
@@ -145,9 +145,9 @@ pub async fn run(context: Arc<Context>, places: usize, health: Arc<Health>, deli
         controller.start_workers();
         let due = controller.queue.next_due();
         tokio::select! {
-            Some(signal) = inbox.recv() => controller.heed(signal, &health),
+            Some(signal) = inbox.recv() => controller.handle(signal, &health),
             Some(change) = changed.recv() => controller.pull_secrets_changed(change),
-            Some(report) = controller.workers.join_next() => controller.file(report),
+            Some(report) = controller.workers.join_next() => controller.complete(report),
             () = until(due) => {}
             _ = gauges.tick() => controller.tick(),
         }
@@ -163,7 +163,7 @@ impl RegistryController {
             signals,
             entries: HashMap::new(),
             unreadable: HashSet::new(),
-            shelves: HashMap::new(),
+            scopes: HashMap::new(),
             audiences: Audiences::default(),
             tenants: HashMap::new(),
             queue: Queue::new(QueueLimits { places, at_a_host: AT_A_HOST }),
@@ -175,32 +175,32 @@ impl RegistryController {
         }
     }
 
-    fn heed(&mut self, signal: ControllerEvent, health: &Health) {
+    fn handle(&mut self, signal: ControllerEvent, health: &Health) {
         match signal {
-            ControllerEvent::Seen(subject) => self.seen(*subject),
+            ControllerEvent::Seen(subject) => self.observe(*subject),
             // What was known of it holds no longer; its deletion must not wait for anybody to mend it.
             ControllerEvent::Unreadable(subject) if subject.deleting && subject.finalizer => {
-                self.seen(*subject)
+                self.observe(*subject);
             }
             ControllerEvent::Unreadable(subject) => {
                 self.context.availability.unreadable(&subject);
                 self.forget(&subject.key);
                 self.unreadable.insert(subject.key);
             }
-            ControllerEvent::Gone(key) => self.gone(&key),
+            ControllerEvent::Gone(key) => self.removed(&key),
             ControllerEvent::Listed(scope, listed) => {
                 self.retain(scope, &listed);
                 self.unsynced.remove(&Sync::Registries(scope));
             }
-            ControllerEvent::Reference(reading) => self.reference(&reading),
-            ControllerEvent::Shelf(listed) => self.shelf(&listed),
-            ControllerEvent::Tenant(namespace) => self.tenant(&namespace),
-            ControllerEvent::Closing(namespace) => self.reach(&namespace),
+            ControllerEvent::Reference(reading) => self.reference_changed(&reading),
+            ControllerEvent::ScopeListed(listed) => self.scope_listed(&listed),
+            ControllerEvent::Tenant(namespace) => self.tenant_changed(&namespace),
+            ControllerEvent::Closing(namespace) => self.audience_changed(&namespace),
             ControllerEvent::Left(namespace) => self.context.availability.left(namespace),
             ControllerEvent::Tenants => {
                 self.unsynced.remove(&Sync::Tenants);
             }
-            ControllerEvent::Fenced => self.fenced(),
+            ControllerEvent::Fenced => self.addresses_known(),
         }
         if !self.synced && self.unsynced.is_empty() {
             self.synced = true;
@@ -214,12 +214,12 @@ impl RegistryController {
     fn pull_secrets_changed(&mut self, change: PullSecretChange) {
         match change {
             PullSecretChange::Counts(keys) => self.recount.extend(keys),
-            PullSecretChange::Removed(key) => self.now(&key),
+            PullSecretChange::Removed(key) => self.enqueue(&key),
         }
     }
 
     /// Whom registries reach has changed with that namespace: those of the tenant whose it was, and whose it is.
-    fn reach(&mut self, namespace: &Arc<str>) {
+    fn audience_changed(&mut self, namespace: &Arc<str>) {
         self.context.availability.namespace(namespace);
         let after = self.context.access.open_tenant(namespace);
         let before = match &after {
@@ -236,39 +236,39 @@ impl RegistryController {
     }
 
     /// A registry is there, in this state; one that is older than what we know is not news.
-    fn seen(&mut self, subject: RegistryObject) {
+    fn observe(&mut self, subject: RegistryObject) {
         let key = subject.key.clone();
         let known = self.entries.get(&key);
-        if known.is_some_and(|entry| entry.subject.uid == subject.uid && is_older(&subject, &entry.subject)) {
+        if known.is_some_and(|entry| entry.object.uid == subject.uid && is_older(&subject, &entry.object)) {
             return;
         }
-        if known.is_some_and(|entry| entry.subject.uid != subject.uid) {
-            self.gone(&key);
+        if known.is_some_and(|entry| entry.object.uid != subject.uid) {
+            self.removed(&key);
         }
         let subject = Arc::new(subject.trimmed());
-        self.count(&subject);
+        self.count_towards_quota(&subject);
         self.unreadable.remove(&key);
-        self.context.availability.seen(&subject);
+        self.context.availability.observe(&subject);
         if self.running.get(&key).is_some_and(|running| !running.subject.asks_the_same_as(&subject)) {
             self.supersede(&key);
         }
         self.context.metrics.registry(&subject);
-        self.rename(&key, Some(&subject));
+        self.reindex(&key, Some(&subject));
         let entry = self.entries.entry(key.clone()).or_insert_with(|| RegistryState {
-            subject: subject.clone(),
+            object: subject.clone(),
             history: Arc::default(),
             due: None,
             errors: 0,
         });
-        entry.subject = subject;
+        entry.object = subject;
         self.recount.insert(key.clone());
         if self.wants_work(&key) {
-            self.now(&key);
+            self.enqueue(&key);
         }
     }
 
-    fn gone(&mut self, key: &RegistryKey) {
-        let uid = self.entries.get(key).map(|entry| entry.subject.uid.as_str());
+    fn removed(&mut self, key: &RegistryKey) {
+        let uid = self.entries.get(key).map(|entry| entry.object.uid.as_str());
         self.context.availability.gone(key, uid.unwrap_or_default());
         self.forget(key);
     }
@@ -276,13 +276,13 @@ impl RegistryController {
     fn forget(&mut self, key: &RegistryKey) {
         self.unreadable.remove(key);
         self.supersede(key);
-        self.rename(key, None);
+        self.reindex(key, None);
         self.entries.remove(key);
         self.queue.forget(key);
         self.context.metrics.forget(key);
         let promoted = self.context.quota().forget(key);
         for key in &promoted {
-            self.now(key);
+            self.enqueue(key);
         }
     }
 
@@ -292,14 +292,14 @@ impl RegistryController {
         let known = self.entries.keys().chain(&self.unreadable);
         let gone: Vec<RegistryKey> = known.filter(is_gone).cloned().collect();
         for key in &gone {
-            self.gone(key);
+            self.removed(key);
         }
     }
 
-    /// Brings up to date whom `key` is for, which references it names, and which shelves are watched.
-    fn rename(&mut self, key: &RegistryKey, subject: Option<&RegistryObject>) {
+    /// Brings up to date whom `key` is for, which references it names, and which scopes are watched.
+    fn reindex(&mut self, key: &RegistryKey, subject: Option<&RegistryObject>) {
         if let Some(entry) = self.entries.get(key) {
-            self.audiences.remove(key, &Audience::of(&entry.subject));
+            self.audiences.remove(key, &Audience::of(&entry.object));
         }
         if let Some(subject) = subject {
             self.audiences.insert(key, &Audience::of(subject));
@@ -309,7 +309,7 @@ impl RegistryController {
             let policy = policy_reference(key, &subject.spec, &self.context.system_namespace);
             references(&subject.spec, namespace).into_iter().chain(policy).collect()
         };
-        let before = self.entries.get(key).map(|entry| named(&entry.subject)).unwrap_or_default();
+        let before = self.entries.get(key).map(|entry| named(&entry.object)).unwrap_or_default();
         let after = subject.map(named).unwrap_or_default();
         for reference in after.difference(&before) {
             self.watch(reference, key);
@@ -320,17 +320,17 @@ impl RegistryController {
     }
 
     fn watch(&mut self, reference: &Reference, key: &RegistryKey) {
-        let shelf = &reference.shelf;
-        let may_watch = self.may_watch(&shelf.namespace);
-        let watched = self.shelves.entry(shelf.clone()).or_default();
+        let scope = &reference.scope;
+        let may_watch = self.may_watch(&scope.namespace);
+        let watched = self.scopes.entry(scope.clone()).or_default();
         watched.named_by.entry(reference.name.clone()).or_default().insert(key.clone());
         if may_watch && watched.task.is_none() {
-            watched.task = Some(follow(&self.context, &self.signals, shelf));
+            watched.task = Some(follow(&self.context, &self.signals, scope));
         }
     }
 
     fn unwatch(&mut self, reference: &Reference, key: &RegistryKey) {
-        let Some(watched) = self.shelves.get_mut(&reference.shelf) else {
+        let Some(watched) = self.scopes.get_mut(&reference.scope) else {
             return;
         };
         if let Some(keys) = watched.named_by.get_mut(&reference.name) {
@@ -340,8 +340,8 @@ impl RegistryController {
             }
         }
         if watched.named_by.is_empty() {
-            self.shelves.remove(&reference.shelf);
-            self.context.references.unwatched(&reference.shelf);
+            self.scopes.remove(&reference.scope);
+            self.context.references.unwatched(&reference.scope);
         }
     }
 
@@ -351,18 +351,18 @@ impl RegistryController {
     }
 
     /// A reference was seen in some version: whoever's verdict rests on another is validated anew, at once.
-    fn reference(&mut self, reading: &ObservedReference) {
-        let Reference { shelf, name } = &reading.reference;
-        let named_by = self.shelves.get(shelf).and_then(|watched| watched.named_by.get(name));
+    fn reference_changed(&mut self, reading: &ObservedReference) {
+        let Reference { scope, name } = &reading.reference;
+        let named_by = self.scopes.get(scope).and_then(|watched| watched.named_by.get(name));
         let keys: Vec<RegistryKey> = named_by.into_iter().flatten().cloned().collect();
         for key in keys {
-            let under_way = self.running.get(&key).and_then(|running| running.attempt.basis());
+            let under_way = self.running.get(&key).and_then(|running| running.attempt.inputs());
             if under_way.is_some_and(|basis| basis.is_outdated_by(reading)) {
                 self.supersede(&key);
             }
-            let told = self.entries.get(&key).and_then(|entry| entry.history.basis.as_ref());
+            let told = self.entries.get(&key).and_then(|entry| entry.history.inputs.as_ref());
             if !told.is_some_and(|basis| basis.rests_on(reading)) {
-                self.now(&key);
+                self.enqueue(&key);
             }
         }
     }
@@ -374,58 +374,54 @@ impl RegistryController {
         }
     }
 
-    fn shelf(&mut self, shelf: &WatchScope) {
-        let names: Vec<Arc<str>> = self
-            .shelves
-            .get(shelf)
-            .into_iter()
-            .flat_map(|watched| watched.named_by.keys().cloned())
-            .collect();
+    fn scope_listed(&mut self, scope: &WatchScope) {
+        let names: Vec<Arc<str>> =
+            self.scopes.get(scope).into_iter().flat_map(|watched| watched.named_by.keys().cloned()).collect();
         for name in names {
-            let reference = Reference { shelf: shelf.clone(), name };
+            let reference = Reference { scope: scope.clone(), name };
             let version = self.context.references.version(&reference);
-            self.reference(&ObservedReference { reference, version });
+            self.reference_changed(&ObservedReference { reference, version });
         }
     }
 
     /// Counts a registry in, and looks at those for which that decides anew.
-    fn count(&mut self, subject: &RegistryObject) {
+    fn count_towards_quota(&mut self, subject: &RegistryObject) {
         let tenant = subject.key.namespace().and_then(|namespace| self.context.access.tenant(namespace));
         let changed = self.context.quota().observe(&subject.key, subject.created, tenant);
         for key in &changed {
-            self.now(key);
+            self.enqueue(key);
         }
     }
 
     /// A namespace became, or ceased to be, a tenant's: its watches start or stop, and its registries are looked at.
-    fn tenant(&mut self, namespace: &Arc<str>) {
-        self.reach(namespace);
+    fn tenant_changed(&mut self, namespace: &Arc<str>) {
+        self.audience_changed(namespace);
         let may_watch = self.may_watch(namespace);
         for kind in [ReferenceKind::Secret, ReferenceKind::ConfigMap] {
-            let shelf = &WatchScope { kind, namespace: namespace.clone() };
-            let Some(watched) = self.shelves.get_mut(shelf) else { continue };
+            let scope = &WatchScope { kind, namespace: namespace.clone() };
+            let Some(watched) = self.scopes.get_mut(scope) else { continue };
             match &watched.task {
-                None if may_watch => watched.task = Some(follow(&self.context, &self.signals, shelf)),
+                None if may_watch => watched.task = Some(follow(&self.context, &self.signals, scope)),
                 Some(task) if !may_watch => {
                     task.abort();
                     watched.task = None;
-                    self.context.references.unwatched(shelf);
+                    self.context.references.unwatched(scope);
                 }
                 _ => {}
             }
         }
         let keys: Vec<RegistryKey> = self.audiences.in_namespace(namespace).cloned().collect();
         for key in &keys {
-            if let Some(subject) = self.entries.get(key).map(|entry| entry.subject.clone()) {
-                self.count(&subject);
+            if let Some(subject) = self.entries.get(key).map(|entry| entry.object.clone()) {
+                self.count_towards_quota(&subject);
             }
             self.supersede(key);
-            self.now(key);
+            self.enqueue(key);
         }
     }
 
     /// Tenants' registries, none of which was connected to until now, are validated.
-    fn fenced(&mut self) {
+    fn addresses_known(&mut self) {
         let tenants = self.entries.iter_mut().filter(|(key, _)| key.scope() == RegistryScope::Tenant);
         let keys: Vec<RegistryKey> = tenants
             .map(|(key, entry)| {
@@ -434,13 +430,13 @@ impl RegistryController {
             })
             .collect();
         for key in &keys {
-            self.now(key);
+            self.enqueue(key);
         }
     }
 
-    fn now(&mut self, key: &RegistryKey) {
+    fn enqueue(&mut self, key: &RegistryKey) {
         if let Some(entry) = self.entries.get(key) {
-            self.queue.now(key, &self.context.lane(&entry.subject), Instant::now());
+            self.queue.now(key, &self.context.lane(&entry.object), Instant::now());
         }
     }
 
@@ -455,16 +451,15 @@ impl RegistryController {
                 continue;
             };
             let left = entry.due.map(|due| due.saturating_duration_since(Instant::now()));
-            let running = RunningWork { subject: entry.subject.clone(), attempt: Arc::default() };
+            let running = RunningWork { subject: entry.object.clone(), attempt: Arc::default() };
             let attempt = running.attempt.clone();
-            let work =
-                work(self.context.clone(), entry.subject.clone(), entry.history.clone(), left, attempt);
+            let work = work(self.context.clone(), entry.object.clone(), entry.history.clone(), left, attempt);
             self.running.insert(key, running);
             self.workers.spawn(work);
         }
     }
 
-    fn file(&mut self, report: Result<WorkReport, tokio::task::JoinError>) {
+    fn complete(&mut self, report: Result<WorkReport, tokio::task::JoinError>) {
         let report = match report {
             Ok(report) => report,
             // With panic = "abort" there is nothing to come here in a release; a test build says what happened.
@@ -473,11 +468,11 @@ impl RegistryController {
         self.running.remove(&report.key);
         self.context.metrics.reconciled(report.took);
         let now = Instant::now();
-        let entry = self.entries.get_mut(&report.key).filter(|entry| entry.subject.uid == report.uid);
+        let entry = self.entries.get_mut(&report.key).filter(|entry| entry.object.uid == report.uid);
         let Some(entry) = entry else {
             self.queue.done(&report.key, now, None);
             if self.entries.contains_key(&report.key) {
-                self.now(&report.key);
+                self.enqueue(&report.key);
             }
             return;
         };
@@ -489,8 +484,8 @@ impl RegistryController {
             return;
         }
         match written {
-            Some(subject) => self.seen(subject),
-            None if self.wants_work(&report.key) => self.now(&report.key),
+            Some(subject) => self.observe(subject),
+            None if self.wants_work(&report.key) => self.enqueue(&report.key),
             None => {}
         }
         self.recheck(&report.key);
@@ -501,35 +496,38 @@ impl RegistryController {
         let Some(entry) = self.entries.get(key) else {
             return;
         };
-        let Some(basis) = entry.history.basis.as_ref() else {
+        let Some(basis) = entry.history.inputs.as_ref() else {
             return;
         };
         if basis.is_outdated(|reference| self.context.references.version(reference)) {
-            self.now(key);
+            self.enqueue(key);
         }
     }
 
     fn wants_work(&self, key: &RegistryKey) -> bool {
-        self.entries.get(key).is_some_and(|RegistryState { subject, history, .. }| {
-            is_pending(subject, history, self.context.availability.is_cleared(&subject.uid))
+        self.entries.get(key).is_some_and(|RegistryState { object: subject, history, .. }| {
+            is_pending(subject, history, self.context.availability.are_removed(&subject.uid))
         })
     }
 
     fn tick(&mut self) {
         self.context.metrics.queue(self.queue.depth(), self.queue.in_flight());
         for key in std::mem::take(&mut self.recount) {
-            let Some(RegistryState { subject, history, .. }) = self.entries.get(&key) else { continue };
+            let Some(RegistryState { object: subject, history, .. }) = self.entries.get(&key) else {
+                continue;
+            };
             if is_miscounted(subject, history, &self.context.availability.report(subject)) {
-                self.now(&key);
+                self.enqueue(&key);
             }
         }
     }
 }
 
-/// Starts a watch over a shelf.
-fn follow(context: &Context, signals: &ControllerEvents, shelf: &WatchScope) -> AbortHandle {
+/// Starts a watch over a scope.
+fn follow(context: &Context, signals: &ControllerEvents, scope: &WatchScope) -> AbortHandle {
     let (watches, access) = (context.watches.clone(), context.access.clone());
-    let watch = watch::shelf(watches, access, shelf.clone(), context.references.clone(), signals.clone());
+    let watch =
+        watch::watch_scope(watches, access, scope.clone(), context.references.clone(), signals.clone());
     tokio::spawn(watch).abort_handle()
 }
 
@@ -563,14 +561,14 @@ impl RegistryState {
             Err(ReconcileError::TenantUnseen) => {
                 self.errors = self.errors.saturating_add(1);
                 if self.errors == UNSEEN_FOR_LONG {
-                    let registry = &self.subject.key;
+                    let registry = &self.object.key;
                     tracing::warn!(%registry, "namespace has the tenant label, but the watch does not show it; \
                         retrying");
                 }
                 (Some(Backoff::TENANT_UNSEEN.after(self.errors)), None)
             }
             Err(error) => {
-                tracing::warn!(registry = %self.subject.key, %error, "failed to reconcile, retrying");
+                tracing::warn!(registry = %self.object.key, %error, "failed to reconcile, retrying");
                 self.errors = self.errors.saturating_add(1);
                 (Some(error.pause(self.errors)), None)
             }

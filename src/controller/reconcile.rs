@@ -48,7 +48,7 @@ pub struct Context {
     /// Where a SystemRegistry's references are read from.
     pub system_namespace: String,
     /// What the administrator allows.
-    pub boundaries: AdminPolicy,
+    pub admin_policy: AdminPolicy,
     /// Whose tenant each namespace is.
     pub access: Arc<Access>,
     /// The Secrets and ConfigMaps.
@@ -70,7 +70,7 @@ pub struct Context {
     /// The wall clock.
     pub clock: fn() -> Timestamp,
     /// A random number from 0 to 1.
-    pub chance: fn() -> f64,
+    pub jitter: fn() -> f64,
 }
 
 /// What came of a reconciliation.
@@ -125,7 +125,7 @@ impl ReconcileError {
 #[derive(Debug, Default)]
 pub struct InFlight {
     superseded: CancellationToken,
-    basis: OnceLock<ValidationInputs>,
+    inputs: OnceLock<ValidationInputs>,
 }
 
 impl InFlight {
@@ -135,8 +135,8 @@ impl InFlight {
     }
 
     /// What the work rests on, once that is known.
-    pub fn basis(&self) -> Option<&ValidationInputs> {
-        self.basis.get()
+    pub fn inputs(&self) -> Option<&ValidationInputs> {
+        self.inputs.get()
     }
 }
 
@@ -151,13 +151,13 @@ pub async fn reconcile(
 ) -> Result<Done, ReconcileError> {
     let done = |history| Done { history, written: None, due: None, sooner: None };
     let tenant = subject.key.namespace().and_then(|namespace| context.access.tenant(namespace));
-    match decide(subject, context.availability.is_cleared(&subject.uid)) {
+    match decide(subject, context.availability.are_removed(&subject.uid)) {
         ObjectStep::AddFinalizer => return edit_finalizer(context, subject, history, true).await,
         ObjectStep::RemoveFinalizer => return edit_finalizer(context, subject, history, false).await,
         ObjectStep::AwaitRemoval => return Ok(done(history.clone())),
         ObjectStep::Suspend => {
             let basis = ValidationInputs::of(subject, tenant, Vec::new(), ContentsDigest::default());
-            return Ok(done(History { basis: Some(basis), ..history.clone() }));
+            return Ok(done(History { inputs: Some(basis), ..history.clone() }));
         }
         ObjectStep::Read => {}
     }
@@ -169,13 +169,13 @@ pub async fn reconcile(
     let beyond = context.quota().is_beyond(&subject.key);
     let read = if subject.trimmed && !beyond { Some(current(&context.client, subject).await?) } else { None };
     let subject = read.as_ref().unwrap_or(subject);
-    let Examination { readings, policy, contents, plan } =
+    let Examination { references: readings, policy, contents, plan } =
         examine(context, subject, tenant.as_ref(), beyond).await?;
     let basis =
         ValidationInputs::of(subject, tenant, readings, contents).under(policy).beyond_the_bound(beyond);
     let report = context.availability.report(subject);
     // What was read may have been touched: its newest versions are known now.
-    let read = || History { basis: Some(basis.clone()), ..history.clone() };
+    let read = || History { inputs: Some(basis.clone()), ..history.clone() };
     let urgency = match after_reading(subject, history, &report, &basis, left) {
         AfterReading::Validate(urgency) => urgency,
         AfterReading::Publish(status) => {
@@ -183,8 +183,8 @@ pub async fn reconcile(
         }
         AfterReading::Nothing => return Ok(Done { due: left, ..done(read()) }),
     };
-    let _ = attempt.basis.set(basis.clone());
-    let probing = probe_with_progress(context, subject, (plan, urgency), attempt);
+    let _ = attempt.inputs.set(basis.clone());
+    let probing = probe_reporting_progress(context, subject, (plan, urgency), attempt);
     let (Probed { seen, used }, progress) = probing.await?;
     if seen.findings().is_some_and(Findings::hit_own_limit) {
         return Err(ReconcileError::OwnLimit);
@@ -198,16 +198,16 @@ pub async fn reconcile(
     let probed = probed.as_ref().unwrap_or(subject);
 
     let now = (context.clock)();
-    let judged_before = history.basis.as_ref();
-    let same_basis = judged_before.is_none_or(|before| before.judges_the_same_as(&basis));
+    let judged_before = history.inputs.as_ref();
+    let same_basis = judged_before.is_none_or(|before| before.is_same_target(&basis));
     let before = Before { transient_failures: history.transient, same_basis };
     let (status, outcome) = assess(probed, &seen, before, now);
     observe(context, &subject.key, &status, &seen);
-    context.availability.judged(subject, &status, outcome, used.as_ref());
+    context.availability.validated(subject, &status, outcome, used.as_ref());
 
-    let told = history.told.clone().or_else(|| verdict(&subject.status));
+    let told = history.reported.clone().or_else(|| verdict(&subject.status));
     let ready = status.condition(ConditionType::Ready).map(|ready| ready.message.as_str().into());
-    let history = History { told, ready, ..history.after(outcome, basis) };
+    let history = History { reported: told, ready, ..history.after(outcome, basis) };
     let due = due(context, subject, (&status, &seen), &history, outcome, now);
     let done = publish(context, probed, history, status, due).await?;
     Ok(Done { written: done.written.or(progress), ..done })
@@ -227,10 +227,10 @@ async fn publish(
     let error = match publish_status(&context.client, subject, &status).await {
         Ok(written) => {
             let told = verdict(&status);
-            if told != history.told {
-                context.events.tell(subject, &status, (context.clock)());
+            if told != history.reported {
+                context.events.send(subject, &status, (context.clock)());
             }
-            let history = History { told, unpublished: None, ..history };
+            let history = History { reported: told, unpublished: None, ..history };
             return Ok(Done { history, written, due: Some(due), sooner: None });
         }
         Err(error @ PublishError::Gone(_)) => return Err(error.into()),
@@ -240,7 +240,7 @@ async fn publish(
     let tries = history.unpublished.as_ref().map_or(0, |unpublished| unpublished.tries).saturating_add(1);
     let unpublished = Unpublished { status, tries };
     let asked = error.retry_after().unwrap_or_default();
-    let sooner = Some(unpublished.wait((context.chance)()).max(asked));
+    let sooner = Some(unpublished.wait((context.jitter)()).max(asked));
     let history = History { unpublished: Some(Box::new(unpublished)), ..history };
     Ok(Done { history, written: None, due: Some(due), sooner })
 }
@@ -280,14 +280,14 @@ async fn examine(
         tenant,
         namespace: subject.key.references_namespace(&context.system_namespace),
         policy: PolicySource::Namespace(&context.system_namespace),
-        boundaries: &context.boundaries,
+        admin_policy: &context.admin_policy,
     };
     steps::examine(subject, surroundings, &*context.references).await
 }
 
 /// Probes; says so in the status of a changed object when it takes long, and returns the object as then written. Ends
 /// early when nobody needs the answer any more; but not while it writes.
-async fn probe_with_progress(
+async fn probe_reporting_progress(
     context: &Context,
     subject: &RegistryObject,
     (plan, urgency): (NextStep, Urgency),
@@ -352,9 +352,9 @@ fn due(
     let interval = subject.spec.validation.interval.get();
     let mut ends = assess::ends(status);
     if let Observation::Ecr(seen) = seen {
-        ends.extend(seen.renewal.map(|renewal| renewal.after(now, (context.chance)())));
+        ends.extend(seen.renewal.map(|renewal| renewal.after(now, (context.jitter)())));
     }
-    history.wait(outcome, interval, &ends, now, (context.chance)())
+    history.wait(outcome, interval, &ends, now, (context.jitter)())
 }
 
 /// What an Event is told of: readiness with its reason. That a validation is going on is none.

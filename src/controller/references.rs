@@ -23,9 +23,9 @@ use crate::{
 /// needed.
 const MOST_KEPT: usize = 1024 * 1024;
 
-/// What is known of the objects of one shelf.
+/// What is known of the objects of one scope.
 #[derive(Debug, Default)]
-struct Shelved {
+struct ScopeContents {
     /// Whether a watch is up: `versions` is what there is.
     watched: bool,
     versions: HashMap<Arc<str>, String>,
@@ -36,57 +36,57 @@ struct Shelved {
 pub struct References {
     client: Client,
     access: Arc<Access>,
-    shelves: Mutex<HashMap<WatchScope, Shelved>>,
+    scopes: Mutex<HashMap<WatchScope, ScopeContents>>,
 }
 
 impl References {
     /// Nothing is known yet.
     pub fn new(client: Client, access: Arc<Access>) -> Self {
-        Self { client, access, shelves: Mutex::default() }
+        Self { client, access, scopes: Mutex::default() }
     }
 
     /// What a watch saw: that version of an object, or that it is gone.
-    pub fn saw(&self, seen: &ObservedReference) {
-        self.with(&seen.reference.shelf, |shelf| {
+    pub fn observe(&self, seen: &ObservedReference) {
+        self.with(&seen.reference.scope, |scope| {
             let name = &seen.reference.name;
             match &seen.version {
-                Some(version) => shelf.versions.insert(name.clone(), version.clone()),
-                None => shelf.versions.remove(name),
+                Some(version) => scope.versions.insert(name.clone(), version.clone()),
+                None => scope.versions.remove(name),
             };
-            shelf.drop_outdated();
+            scope.drop_outdated();
         });
     }
 
-    /// What a watch listed: all that there is on that shelf.
-    pub fn listed(&self, shelf: &WatchScope, versions: HashMap<Arc<str>, String>) {
-        self.with(shelf, |shelf| {
-            shelf.watched = true;
-            shelf.versions = versions;
-            shelf.drop_outdated();
+    /// What a watch listed: all that there is on that scope.
+    pub fn listed(&self, scope: &WatchScope, versions: HashMap<Arc<str>, String>) {
+        self.with(scope, |scope| {
+            scope.watched = true;
+            scope.versions = versions;
+            scope.drop_outdated();
         });
     }
 
-    /// The watch over that shelf ended: nothing on it is vouched for any longer.
-    pub fn unwatched(&self, shelf: &WatchScope) {
-        self.lock().remove(shelf);
+    /// The watch over that scope ended: nothing on it is vouched for any longer.
+    pub fn unwatched(&self, scope: &WatchScope) {
+        self.lock().remove(scope);
     }
 
     /// The version of an object according to its watch; none if there is no such object, or no watch yet.
     pub fn version(&self, reference: &Reference) -> Option<String> {
-        self.with(&reference.shelf, |shelf| shelf.versions.get(&reference.name).cloned())
+        self.with(&reference.scope, |scope| scope.versions.get(&reference.name).cloned())
     }
 
     fn kept(&self, reference: &Reference) -> Option<Arc<ReferenceContent>> {
-        self.with(&reference.shelf, |shelf| {
-            let current = shelf.versions.get(&reference.name).filter(|_| shelf.watched)?;
-            shelf.contents.get(&reference.name).filter(|content| content.version == *current).cloned()
+        self.with(&reference.scope, |scope| {
+            let current = scope.versions.get(&reference.name).filter(|_| scope.watched)?;
+            scope.contents.get(&reference.name).filter(|content| content.version == *current).cloned()
         })
     }
 
     fn keep(&self, reference: &Reference, content: &Arc<ReferenceContent>) {
-        self.with(&reference.shelf, |shelf| {
-            if shelf.watched && shelf.has_room_for(content) {
-                shelf.contents.insert(reference.name.clone(), content.clone());
+        self.with(&reference.scope, |scope| {
+            if scope.watched && scope.has_room_for(content) {
+                scope.contents.insert(reference.name.clone(), content.clone());
             }
         });
     }
@@ -98,9 +98,9 @@ impl References {
         for pause in UNTIL_EFFECTIVE {
             match self.get(reference).await {
                 Err(ReadError::Forbidden { .. })
-                    if self.access.is_ours_to_grant(&reference.shelf.namespace) =>
+                    if self.access.is_ours_to_grant(&reference.scope.namespace) =>
                 {
-                    self.access.grant(&reference.shelf.namespace).await;
+                    self.access.grant(&reference.scope.namespace).await;
                     tokio::time::sleep(pause).await;
                 }
                 answer => return answer,
@@ -114,7 +114,7 @@ impl References {
         call(self.get_object(&reference)).await.map_err(|source| match source.failure() {
             CallFailure::Forbidden => ReadError::Forbidden {
                 operator: self.access.kubectl_option(),
-                obstacle: self.access.obstacle(&reference.shelf.namespace),
+                obstacle: self.access.obstacle(&reference.scope.namespace),
                 reference,
             },
             _ => ReadError::Api { reference, source },
@@ -122,8 +122,8 @@ impl References {
     }
 
     async fn get_object(&self, reference: &Reference) -> Result<Option<ReferenceContent>, kube::Error> {
-        let (client, namespace, name) = (self.client.clone(), &reference.shelf.namespace, &reference.name);
-        Ok(match reference.shelf.kind {
+        let (client, namespace, name) = (self.client.clone(), &reference.scope.namespace, &reference.name);
+        Ok(match reference.scope.kind {
             ReferenceKind::Secret => {
                 Api::<Secret>::namespaced(client, namespace).get_opt(name).await?.map(ReferenceContent::from)
             }
@@ -134,12 +134,12 @@ impl References {
         })
     }
 
-    fn with<T>(&self, shelf: &WatchScope, f: impl FnOnce(&mut Shelved) -> T) -> T {
-        f(self.lock().entry(shelf.clone()).or_default())
+    fn with<T>(&self, scope: &WatchScope, f: impl FnOnce(&mut ScopeContents) -> T) -> T {
+        f(self.lock().entry(scope.clone()).or_default())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WatchScope, Shelved>> {
-        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WatchScope, ScopeContents>> {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,7 +161,7 @@ impl Objects for References {
     }
 }
 
-impl Shelved {
+impl ScopeContents {
     /// Whether it can be kept: whatever a tenant writes, its namespaces cost no more than this.
     fn has_room_for(&self, content: &ReferenceContent) -> bool {
         let kept: usize = self.contents.values().map(|content| content.size()).sum();

@@ -16,7 +16,7 @@ use registry_verdict::{
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     /// What the newest validation was made of.
-    pub basis: Option<ValidationInputs>,
+    pub inputs: Option<ValidationInputs>,
     /// Transient failures in a row.
     pub transient: u32,
     /// Definite failures in a row, other than rejections.
@@ -24,7 +24,7 @@ pub struct History {
     /// Rejections in a row whose pause only this registry knows.
     pub rejections: u32,
     /// The verdict that was last told by an Event, or found in the status at the start.
-    pub told: Option<ReadyVerdict>,
+    pub reported: Option<ReadyVerdict>,
     /// What the newest verdict says of Ready, without what is said of the availability.
     pub ready: Option<Arc<str>>,
     /// A verdict that could not be written yet: written without asking the registry again.
@@ -59,7 +59,7 @@ pub struct ValidationInputs {
     suspended: bool,
     tenant: Option<Arc<str>>,
     /// The references that were read, each with the version that was seen; none where it was not there.
-    readings: Vec<ObservedReference>,
+    references: Vec<ObservedReference>,
     /// The tenant policy, where it bears on the registry.
     policy: Option<ObservedReference>,
     /// What all of them held.
@@ -83,7 +83,7 @@ impl ValidationInputs {
             requested_at: subject.requested_at.clone(),
             suspended: subject.spec.suspend,
             tenant,
-            readings,
+            references: readings,
             policy: None,
             contents,
             beyond: false,
@@ -96,8 +96,8 @@ impl ValidationInputs {
         Self { policy, ..self }
     }
 
-    fn all_readings(&self) -> impl Iterator<Item = &ObservedReference> {
-        self.readings.iter().chain(&self.policy)
+    fn all_references(&self) -> impl Iterator<Item = &ObservedReference> {
+        self.references.iter().chain(&self.policy)
     }
 
     /// The same for a registry that is, or isn't, beyond its tenant's bound.
@@ -108,14 +108,14 @@ impl ValidationInputs {
 
     /// Whether a validation on the basis of `other` is of the same, asked for by the same request. The versions of what
     /// was read don't matter: a write that touches nothing but metadata changes nothing.
-    pub fn asks_the_same_as(&self, other: &Self) -> bool {
-        self.requested_at == other.requested_at && self.judges_the_same_as(other)
+    pub fn is_same_request(&self, other: &Self) -> bool {
+        self.requested_at == other.requested_at && self.is_same_target(other)
     }
 
     /// Whether the same was judged as on the basis of `other`. That somebody asked for it changes nothing in it.
-    pub fn judges_the_same_as(&self, other: &Self) -> bool {
+    pub fn is_same_target(&self, other: &Self) -> bool {
         let judged =
-            |basis: &Self| Self { requested_at: None, readings: Vec::new(), policy: None, ..basis.clone() };
+            |basis: &Self| Self { requested_at: None, references: Vec::new(), policy: None, ..basis.clone() };
         judged(self) == judged(other)
     }
 
@@ -130,14 +130,14 @@ impl ValidationInputs {
     /// Whether a watch, asked for the version of each reference, knows of a newer one. A version that it doesn't know,
     /// or an older one, says only that the watch is behind.
     pub fn is_outdated(&self, version: impl Fn(&Reference) -> Option<String>) -> bool {
-        self.all_readings().any(|reading| {
+        self.all_references().any(|reading| {
             version(&reading.reference).is_some_and(|seen| is_newer(&seen, reading.version.as_deref()))
         })
     }
 
     /// Whether a reference, now seen in that version or gone, is not, or no longer, what was read.
     pub fn is_outdated_by(&self, seen: &ObservedReference) -> bool {
-        let read = self.all_readings().find(|reading| reading.reference == seen.reference);
+        let read = self.all_references().find(|reading| reading.reference == seen.reference);
         read.is_none_or(|read| match &seen.version {
             Some(version) => is_newer(version, read.version.as_deref()),
             None => read.version.is_some(),
@@ -146,7 +146,7 @@ impl ValidationInputs {
 
     /// Whether this rests on that very reading.
     pub fn rests_on(&self, seen: &ObservedReference) -> bool {
-        self.all_readings().any(|reading| reading == seen)
+        self.all_references().any(|reading| reading == seen)
     }
 }
 
@@ -165,9 +165,9 @@ impl History {
     #[must_use]
     pub fn after(&self, outcome: ValidationOutcome, basis: ValidationInputs) -> Self {
         // A change starts the count of rejections anew: the next try is of something else.
-        let same = self.basis.as_ref().is_some_and(|before| before.asks_the_same_as(&basis));
+        let same = self.inputs.as_ref().is_some_and(|before| before.is_same_request(&basis));
         if matches!(outcome, ValidationOutcome::Postponed { .. }) {
-            return Self { basis: Some(basis), unpublished: None, ..self.clone() };
+            return Self { inputs: Some(basis), unpublished: None, ..self.clone() };
         }
         let count = |hit: bool, before: u32| if hit { before.saturating_add(1) } else { 0 };
         Self {
@@ -177,8 +177,8 @@ impl History {
                 matches!(outcome, ValidationOutcome::Rejected { .. }),
                 if same { self.rejections } else { 0 },
             ),
-            basis: Some(basis),
-            told: self.told.clone(),
+            inputs: Some(basis),
+            reported: self.reported.clone(),
             ready: self.ready.clone(),
             unpublished: None,
         }
@@ -247,7 +247,7 @@ mod tests {
             requested_at: None,
             suspended: false,
             tenant: None,
-            readings: Vec::new(),
+            references: Vec::new(),
             policy: None,
             contents: ContentsDigest::default(),
             beyond: false,
@@ -341,7 +341,7 @@ mod tests {
     }
 
     fn resting_on(readings: &[ObservedReference]) -> ValidationInputs {
-        ValidationInputs { readings: readings.to_vec(), ..basis(1) }
+        ValidationInputs { references: readings.to_vec(), ..basis(1) }
     }
 
     fn subject() -> RegistryObject {
@@ -371,18 +371,18 @@ mod tests {
     #[test]
     fn that_somebody_asks_changes_nothing_of_what_is_judged() {
         let asked = ValidationInputs { requested_at: Some("now".into()), ..basis(1) };
-        assert!(asked.judges_the_same_as(&basis(1)) && !asked.asks_the_same_as(&basis(1)));
-        assert!(!asked.judges_the_same_as(&basis(2)));
+        assert!(asked.is_same_target(&basis(1)) && !asked.is_same_request(&basis(1)));
+        assert!(!asked.is_same_target(&basis(2)));
     }
 
     #[test]
     fn a_version_changes_nothing_and_contents_do() {
         let (first, touched) =
             (resting_on(&[reading("a", Some("1"))]), resting_on(&[reading("a", Some("2"))]));
-        assert!(first.asks_the_same_as(&touched) && first != touched);
+        assert!(first.is_same_request(&touched) && first != touched);
         let mut contents = ContentsDigest::default();
         contents.add(b"another password");
-        assert!(!first.asks_the_same_as(&ValidationInputs { contents, ..touched }));
+        assert!(!first.is_same_request(&ValidationInputs { contents, ..touched }));
     }
 
     #[test]
@@ -404,7 +404,7 @@ mod tests {
     fn each_count_ends_with_another_outcome_and_what_waits_to_be_written_with_a_new_verdict() {
         let unpublished = Some(Box::new(Unpublished { status: RegistryStatus::default(), tries: 1 }));
         let counted = History {
-            basis: Some(basis(1)),
+            inputs: Some(basis(1)),
             transient: 3,
             definite: 4,
             rejections: 5,

@@ -44,7 +44,7 @@ pub enum ControllerEvent {
     /// A Secret or ConfigMap is there in another version, or is gone.
     Reference(ObservedReference),
     /// All Secrets or ConfigMaps of a namespace were listed.
-    Shelf(WatchScope),
+    ScopeListed(WatchScope),
     /// A namespace became, or ceased to be, a tenant's.
     Tenant(Arc<str>),
     /// A tenant's namespace is being deleted.
@@ -79,9 +79,9 @@ pub async fn registries<S: ApiScope>(
             }
             Event::InitApply(object) => {
                 listed.insert(key_of::<S>(&object));
-                seen(object)
+                event_for(object)
             }
-            Event::Apply(object) => seen(object),
+            Event::Apply(object) => event_for(object),
             Event::Delete(object) => ControllerEvent::Gone(key_of::<S>(&object)),
             Event::InitDone => ControllerEvent::Listed(scope, std::mem::take(&mut listed)),
         };
@@ -108,7 +108,7 @@ fn key_of<S: ApiScope>(object: &DeserializeGuard<Registry<S>>) -> RegistryKey {
 }
 
 /// One object that can't be read must not stop the others.
-fn seen<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> ControllerEvent {
+fn event_for<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> ControllerEvent {
     match object.0 {
         Ok(registry) => ControllerEvent::Seen(Box::new(RegistryObject::of(registry).trimmed())),
         Err(error) => {
@@ -219,7 +219,7 @@ async fn keep_bound(
     let settling = async {
         let mut failures = 0;
         loop {
-            let settled = settle(&access, &signals).await;
+            let settled = reconcile_bindings(&access, &signals).await;
             failures = if settled { 0 } else { failures + 1 };
             tokio::time::sleep(BETWEEN_SETTLEMENTS).await;
             if settled {
@@ -235,7 +235,7 @@ async fn keep_bound(
 }
 
 /// Whether all is settled that can be.
-async fn settle(access: &Access, signals: &ControllerEvents) -> bool {
+async fn reconcile_bindings(access: &Access, signals: &ControllerEvents) -> bool {
     match access.settle().await {
         Ok(Settled { left, unbound }) => {
             for namespace in left {
@@ -283,29 +283,29 @@ pub async fn cluster_addresses(addresses: ClusterAddresses, signals: ControllerE
     }
 }
 
-/// Watches the metadata of one shelf, and tells [`References`] before it tells the controller.
-pub async fn shelf(
+/// Watches the metadata of one scope, and tells [`References`] before it tells the controller.
+pub async fn watch_scope(
     watches: Arc<WatchPool>,
     access: Arc<Access>,
-    shelf: WatchScope,
+    scope: WatchScope,
     references: Arc<References>,
     signals: ControllerEvents,
 ) {
-    match shelf.kind {
+    match scope.kind {
         ReferenceKind::Secret => {
-            let watch = watches.watch(WatchSource::secrets_metadata(&access, &shelf.namespace));
-            follow(watch, shelf, &references, signals).await;
+            let watch = watches.watch(WatchSource::secrets_metadata(&access, &scope.namespace));
+            follow(watch, scope, &references, signals).await;
         }
         ReferenceKind::ConfigMap => {
-            let watch = watches.watch(WatchSource::config_maps_metadata(&access, &shelf.namespace));
-            follow(watch, shelf, &references, signals).await;
+            let watch = watches.watch(WatchSource::config_maps_metadata(&access, &scope.namespace));
+            follow(watch, scope, &references, signals).await;
         }
     }
 }
 
 async fn follow<K: Clone + 'static>(
     mut watch: Watch<Metadata<K>>,
-    shelf: WatchScope,
+    scope: WatchScope,
     references: &References,
     signals: ControllerEvents,
 ) {
@@ -321,11 +321,11 @@ async fn follow<K: Clone + 'static>(
                 continue;
             }
             Event::InitDone => {
-                references.listed(&shelf, std::mem::take(&mut listed));
-                ControllerEvent::Shelf(shelf.clone())
+                references.listed(&scope, std::mem::take(&mut listed));
+                ControllerEvent::ScopeListed(scope.clone())
             }
-            Event::Apply(object) => saw(references, &shelf, object.name(), Some(object.into_version())),
-            Event::Delete(object) => saw(references, &shelf, object.name(), None),
+            Event::Apply(object) => observed(references, &scope, object.name(), Some(object.into_version())),
+            Event::Delete(object) => observed(references, &scope, object.name(), None),
         };
         if signals.send(signal).await.is_err() {
             return;
@@ -333,13 +333,13 @@ async fn follow<K: Clone + 'static>(
     }
 }
 
-fn saw(
+fn observed(
     references: &References,
-    shelf: &WatchScope,
+    scope: &WatchScope,
     name: Arc<str>,
     version: Option<String>,
 ) -> ControllerEvent {
-    let reading = ObservedReference { reference: Reference { shelf: shelf.clone(), name }, version };
-    references.saw(&reading);
+    let reading = ObservedReference { reference: Reference { scope: scope.clone(), name }, version };
+    references.observe(&reading);
     ControllerEvent::Reference(reading)
 }

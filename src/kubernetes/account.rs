@@ -11,7 +11,7 @@ use kube::{Api, Client, api::PostParams};
 use registry_api::{GROUP, OPERATOR};
 use thiserror::Error;
 
-use crate::kubernetes::whoami;
+use crate::kubernetes::self_subject;
 
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
@@ -32,7 +32,7 @@ impl WrongAccount {
     /// Compares the user with the account that the policies name. None for users that are no service account, such as a
     /// developer.
     pub fn of(user: &str, system_namespace: &str) -> Option<Self> {
-        let (namespace, name) = whoami::service_account(user)?;
+        let (namespace, name) = self_subject::service_account(user)?;
         let differs = (namespace, name) != (system_namespace, OPERATOR);
         differs.then(|| Self {
             namespace: namespace.to_owned(),
@@ -48,7 +48,7 @@ impl WrongAccount {
 /// is asked only by who leads; a standby sends nothing but reads.
 pub async fn wrong(client: &Client, system_namespace: &str, leads: impl Fn() -> bool) -> WrongAccount {
     loop {
-        match look(client, system_namespace, &leads).await {
+        match check(client, system_namespace, &leads).await {
             Ok(Account::Wrong(wrong)) => return wrong,
             Ok(Account::Right) => return std::future::pending().await,
             Ok(Account::Undecided) => {}
@@ -64,12 +64,12 @@ enum Account {
     Undecided,
 }
 
-async fn look(
+async fn check(
     client: &Client,
     system_namespace: &str,
     leads: impl Fn() -> bool,
 ) -> Result<Account, kube::Error> {
-    let user = whoami::ask(client).await?.username.unwrap_or_default();
+    let user = self_subject::self_subject(client).await?.username.unwrap_or_default();
     let Some(wrong) = WrongAccount::of(&user, system_namespace) else { return Ok(Account::Right) };
     if wrong.namespace != system_namespace {
         return Ok(Account::Wrong(wrong));

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::mutators::Mutators;
 use crate::{
-    kubernetes::whoami,
+    kubernetes::self_subject,
     observability::{metrics::Metrics, server::Health},
     settings::TenantAccess,
 };
@@ -65,9 +65,9 @@ impl Guard {
     pub async fn keep_checking(&self) {
         let (mut record, mut mutators) = (GuardRecord::default(), None);
         loop {
-            let finding = self.look().await;
+            let finding = self.inspect().await;
             let next = record.after(&finding, Instant::now());
-            self.tell(&finding, &next);
+            self.report(&finding, &next);
             self.look_for_mutators(&mut mutators).await;
             tokio::time::sleep(next.pause).await;
         }
@@ -79,15 +79,15 @@ impl Guard {
         self.health.guard(None);
     }
 
-    async fn look(&self) -> Finding {
+    async fn inspect(&self) -> Finding {
         let (user, installed) =
-            futures::join!(whoami::ask(&self.client), policies::gaps(&self.client, self.how));
+            futures::join!(self_subject::self_subject(&self.client), policies::gaps(&self.client, self.how));
         let user = user.ok().and_then(|user| user.username).unwrap_or_default();
         let tried = dry_run::gaps(&self.client, &user, &self.system_namespace).await;
         together([installed, tried])
     }
 
-    fn tell(&self, finding: &Finding, next: &GuardChange) {
+    fn report(&self, finding: &Finding, next: &GuardChange) {
         if let Some(told) = next.told {
             self.metrics.guard_in_force(Some(told));
             self.health.guard(Some(match finding {

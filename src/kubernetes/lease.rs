@@ -23,8 +23,8 @@ use tokio::time::Instant;
 
 use crate::kubernetes::{
     call::{CallError, CallFailure, call_within},
+    self_subject,
     store::Revision,
-    whoami,
 };
 
 /// The name of the Lease.
@@ -285,7 +285,7 @@ impl Candidate {
     /// removes the Lease with it. An existing Lease is left as it is: to change its owner takes the right to delete it where
     /// OwnerReferencesPermissionEnforcement is on.
     async fn owner(&self) -> Result<Option<OwnerReference>, kube::Error> {
-        Ok(account_in(&self.namespace, whoami::ask(&self.client).await?))
+        Ok(account_in(&self.namespace, self_subject::self_subject(&self.client).await?))
     }
 
     fn first_lease(&self, owner: Option<OwnerReference>) -> Lease {
@@ -315,7 +315,7 @@ impl Candidate {
 /// The user as an owner, if it is a service account of that namespace.
 fn account_in(namespace: &str, user: UserInfo) -> Option<OwnerReference> {
     let user_name = user.username?;
-    let (_, account) = whoami::service_account(&user_name).filter(|(its, _)| *its == namespace)?;
+    let (_, account) = self_subject::service_account(&user_name).filter(|(its, _)| *its == namespace)?;
     Some(OwnerReference {
         api_version: "v1".to_owned(),
         kind: "ServiceAccount".to_owned(),

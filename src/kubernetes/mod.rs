@@ -1,7 +1,7 @@
 //! How the operator talks to the Kubernetes API server: calls with one deadline, one meaning for each refusal and one back-off,
 //! and watches over shared connections. Owns what an answer means; what is done about it is the caller's.
 //!
-//! - [`account`] and [`whoami`]: whether it runs as the account that the policies know.
+//! - [`account`] and [`self_subject`]: whether it runs as the account that the policies know.
 //! - [`call`]: how long a call may take, and what a refusal means.
 //! - [`client`]: clients whose writes are held to the term of leadership.
 //! - [`guard`]: whether the admission policies are in force.
@@ -16,6 +16,6 @@ pub mod client;
 pub mod guard;
 pub mod http2;
 pub mod lease;
+pub mod self_subject;
 pub mod store;
 pub mod watches;
-pub mod whoami;

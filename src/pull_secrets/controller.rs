@@ -20,12 +20,12 @@ use tokio::{
 
 use super::{
     DeliveryEvent, PullSecrets,
-    deliver::Secrets,
-    follow::{NamespaceEvent, follow},
-    offer::{DeliveryVerdict, Offered, PullSecretSpec, says_the_same},
-    place::{NamespaceState, NoHost, Ownership},
-    places::{NamespaceStates, Offers},
+    namespace_state::{NamespaceState, NoHost, Ownership},
+    namespace_states::{NamespaceStates, Offers},
     plan::{DeliveryPlan, DeliveryState, DesiredSecret, plan},
+    secrets::Secrets,
+    spec::{DeliveryVerdict, Offered, PullSecretSpec, says_the_same},
+    watch::{NamespaceEvent, follow},
     worker::{DeliveryReport, DeliveryStep, News, work},
 };
 use crate::{
@@ -85,11 +85,11 @@ impl Delivery {
             controller.start_workers();
             let due = controller.queue.next_due();
             tokio::select! {
-                Some(told) = self.inbox.recv() => controller.heed(told),
-                Some(sight) = seen.recv() => controller.saw(sight),
-                Some(report) = controller.workers.join_next() => controller.file(report),
+                Some(told) = self.inbox.recv() => controller.handle(told),
+                Some(sight) = seen.recv() => controller.observe(sight),
+                Some(report) = controller.workers.join_next() => controller.complete(report),
                 () = crate::queue::until(due) => {}
-                _ = tick.tick() => controller.tell(),
+                _ = tick.tick() => controller.notify(),
             }
         }
     }
@@ -143,15 +143,15 @@ impl DeliveryController {
         }
     }
 
-    fn heed(&mut self, told: DeliveryEvent) {
+    fn handle(&mut self, told: DeliveryEvent) {
         match told {
-            DeliveryEvent::Offer(offer) => self.offered(*offer),
+            DeliveryEvent::Offer(offer) => self.spec_changed(*offer),
             DeliveryEvent::Unreadable(key, uid) => {
                 self.unreadable.insert(key.clone(), uid);
                 self.withdrawn(&key);
             }
             DeliveryEvent::Gone(key) => self.gone(&key),
-            DeliveryEvent::Verdict(key, verdict) => self.judged(&key, verdict),
+            DeliveryEvent::Verdict(key, verdict) => self.verdict_changed(&key, verdict),
             DeliveryEvent::Namespace(namespace) => self.namespace(&namespace),
             DeliveryEvent::Left(namespace) => self.left(&namespace),
             DeliveryEvent::Synced => self.synced = true,
@@ -165,7 +165,7 @@ impl DeliveryController {
         self.withdrawn(key);
     }
 
-    fn offered(&mut self, offer: PullSecretSpec) {
+    fn spec_changed(&mut self, offer: PullSecretSpec) {
         let key = offer.key.clone();
         if let Some(uid) = self.unreadable.remove(&key) {
             self.affected(&uid, &offer.audience);
@@ -201,7 +201,7 @@ impl DeliveryController {
         Some(gone)
     }
 
-    fn judged(&mut self, key: &RegistryKey, verdict: DeliveryVerdict) {
+    fn verdict_changed(&mut self, key: &RegistryKey, verdict: DeliveryVerdict) {
         let Some(offered) = self.offers.get_mut(key).filter(|offered| offered.offer.uid == verdict.uid)
         else {
             return;
@@ -243,7 +243,11 @@ impl DeliveryController {
                     self.places.changed(name, &self.offers);
                 }
                 None => {
-                    self.places.insert(name, NamespaceState::new(Ownership::To(tenant.clone())), &self.offers)
+                    self.places.insert(
+                        name,
+                        NamespaceState::new(Ownership::To(tenant.clone())),
+                        &self.offers,
+                    );
                 }
             },
             None => self.forget(name),
@@ -279,13 +283,13 @@ impl DeliveryController {
         }
     }
 
-    fn saw(&mut self, NamespaceEvent { namespace, what }: NamespaceEvent) {
+    fn observe(&mut self, NamespaceEvent { namespace, what }: NamespaceEvent) {
         let Some(place) = self.places.get_mut(&namespace).filter(|place| place.watch.is_some()) else {
             return;
         };
         self.untold.get_or_insert_with(Instant::now);
-        place.saw(what);
-        let patience = place.patience();
+        place.observe(what);
+        let patience = place.backoff_when_failed();
         self.places.changed(&namespace, &self.offers);
         match patience {
             None => self.now(&namespace),
@@ -380,7 +384,7 @@ impl DeliveryController {
         self.workers.spawn(async move { work(&secrets, namespace, step, &metrics).await });
     }
 
-    fn file(&mut self, report: Result<DeliveryReport, JoinError>) {
+    fn complete(&mut self, report: Result<DeliveryReport, JoinError>) {
         let DeliveryReport { namespace, news, error } = match report {
             Ok(report) => report,
             Err(error) => return tracing::error!(%error, "a pull Secret worker failed"),
@@ -401,24 +405,24 @@ impl DeliveryController {
     }
 
     /// Tells what has changed: that a registry's Secrets are gone at once, counts when there is nothing more to be done.
-    fn tell(&mut self) {
-        self.tell_cleared();
+    fn notify(&mut self) {
+        self.notify_removed();
         let Some(since) = self.untold else { return };
         let busy = self.queue.depth() + self.queue.in_flight() > 0;
         if !self.synced || (busy && since.elapsed() < AT_THE_LATEST) {
             return;
         }
-        let tallies = self.places.take_untold();
+        let tallies = self.places.take_unreported();
         let keys: Vec<RegistryKey> = tallies.iter().map(|(key, _)| key.clone()).collect();
         self.metrics.pull_secrets(self.places.there());
         self.availability.count(tallies);
         match self.changes.try_send(PullSecretChange::Counts(keys.clone())) {
             Ok(()) => self.untold = None,
-            Err(_) => self.places.untold(keys),
+            Err(_) => self.places.mark_unreported(keys),
         }
     }
 
-    fn tell_cleared(&mut self) {
+    fn notify_removed(&mut self) {
         if !self.synced {
             return;
         }
@@ -427,7 +431,7 @@ impl DeliveryController {
             if !cleared && clearing.is_some_and(|since| since.elapsed() < PATIENCE) {
                 continue;
             }
-            if self.availability.clear(&offer.uid) && !cleared {
+            if self.availability.mark_removed(&offer.uid) && !cleared {
                 tracing::warn!(registry = %offer.key, "pull Secrets not all deleted in time; deleting the rest \
                     later");
             }
@@ -473,7 +477,7 @@ mod tests {
         for number in 0..count {
             access.labelled(namespace(number), format!("tenant-{number}").into());
             controller.namespace(&namespace(number));
-            controller.offered(offer(number, 1));
+            controller.spec_changed(offer(number, 1));
             look(&mut controller, number);
         }
         controller
@@ -506,11 +510,11 @@ mod tests {
     fn time_of_changes(controller: &mut DeliveryController, generation: i64) -> Duration {
         let began = Instant::now();
         for number in 0..100 {
-            controller.offered(offer(number, generation));
+            controller.spec_changed(offer(number, generation));
             controller.namespace(&namespace(number));
             look(controller, number);
         }
-        let told = controller.places.take_untold();
+        let told = controller.places.take_unreported();
         assert!(told.len() <= 100, "{} registries were touched", told.len());
         began.elapsed()
     }
@@ -518,8 +522,8 @@ mod tests {
     #[tokio::test]
     async fn a_change_costs_what_it_touches() {
         let (mut few, mut many) = (with_tenants(100).await, with_tenants(10_000).await);
-        few.places.take_untold();
-        many.places.take_untold();
+        few.places.take_unreported();
+        many.places.take_unreported();
         let least = |controller: &mut DeliveryController| {
             (2..12).map(|generation| time_of_changes(controller, generation)).min().unwrap_or_default()
         };
@@ -533,7 +537,7 @@ mod tests {
         while let Some((name, _)) = controller.queue.next(Instant::now()) {
             controller.queue.done(&name, Instant::now(), None);
         }
-        controller.offered(offer(7, 2));
+        controller.spec_changed(offer(7, 2));
         assert_eq!(controller.queue.depth(), 1);
         assert_eq!(controller.queue.next(Instant::now()).map(|(name, _)| name), Some(namespace(7)));
     }

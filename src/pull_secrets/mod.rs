@@ -11,14 +11,14 @@
 
 mod budget;
 pub mod controller;
-mod deliver;
-mod follow;
+mod namespace_state;
+mod namespace_states;
 mod note;
-mod offer;
-mod place;
-mod places;
 pub mod plan;
 pub mod secret;
+mod secrets;
+mod spec;
+mod watch;
 mod worker;
 
 use std::{
@@ -37,11 +37,11 @@ use tokio::sync::mpsc;
 
 pub use self::{
     controller::{Delivery, PullSecretChange},
-    deliver::{After, DeliveryError},
+    secrets::{After, DeliveryError},
 };
 use self::{
     note::Tally,
-    offer::{DeliveryVerdict, PullSecretSpec, holding, pull_secret},
+    spec::{DeliveryVerdict, PullSecretSpec, holding, pull_secret},
 };
 use crate::{
     kubernetes::watches::WatchPool,
@@ -60,7 +60,7 @@ pub struct PullSecrets {
 #[derive(Default)]
 struct DeliveryKnowledge {
     tallies: HashMap<RegistryKey, Tally>,
-    cleared: HashSet<Arc<str>>,
+    removed: HashSet<Arc<str>>,
 }
 
 /// What the delivery is told.
@@ -88,30 +88,30 @@ impl PullSecrets {
     }
 
     /// A registry is there, in this state.
-    pub fn seen(&self, subject: &RegistryObject) {
+    pub fn observe(&self, subject: &RegistryObject) {
         let offer = PullSecretSpec::of(subject);
         if !offer.is_clearing() {
-            self.lock().cleared.remove(&offer.uid);
+            self.lock().removed.remove(&offer.uid);
         }
-        self.tell(DeliveryEvent::Offer(Box::new(offer)));
+        self.send(DeliveryEvent::Offer(Box::new(offer)));
     }
 
     /// A registry is there, and can't be read: what it asks for is not known, so what it has stays.
     pub fn unreadable(&self, subject: &RegistryObject) {
-        self.tell(DeliveryEvent::Unreadable(subject.key.clone(), subject.uid.as_str().into()));
+        self.send(DeliveryEvent::Unreadable(subject.key.clone(), subject.uid.as_str().into()));
     }
 
     /// A registry is gone.
     pub fn gone(&self, key: &RegistryKey, uid: &str) {
         let mut known = self.lock();
-        known.cleared.remove(uid);
+        known.removed.remove(uid);
         known.tallies.remove(key);
         drop(known);
-        self.tell(DeliveryEvent::Gone(key.clone()));
+        self.send(DeliveryEvent::Gone(key.clone()));
     }
 
     /// A registry was validated, with these credentials.
-    pub fn judged(
+    pub fn validated(
         &self,
         subject: &RegistryObject,
         status: &RegistryStatus,
@@ -124,28 +124,28 @@ impl PullSecrets {
         if let Some(holding) = holding(subject, status, outcome, used) {
             let verdict =
                 DeliveryVerdict { uid: subject.uid.as_str().into(), generation: subject.generation, holding };
-            self.tell(DeliveryEvent::Verdict(subject.key.clone(), verdict));
+            self.send(DeliveryEvent::Verdict(subject.key.clone(), verdict));
         }
     }
 
     /// A namespace became, or ceased to be, a tenant's, or is being deleted.
     pub fn namespace(&self, namespace: &Arc<str>) {
-        self.tell(DeliveryEvent::Namespace(namespace.clone()));
+        self.send(DeliveryEvent::Namespace(namespace.clone()));
     }
 
     /// A namespace that is there, and in which the operator is still bound, is nobody's.
     pub fn left(&self, namespace: Arc<str>) {
-        self.tell(DeliveryEvent::Left(namespace));
+        self.send(DeliveryEvent::Left(namespace));
     }
 
     /// All registries and all tenants' namespaces have been listed.
     pub fn synced(&self) {
-        self.tell(DeliveryEvent::Synced);
+        self.send(DeliveryEvent::Synced);
     }
 
     /// Whether that registry, which is being deleted or asks for no pull Secret any more, has none left.
-    pub fn is_cleared(&self, uid: &str) -> bool {
-        self.lock().cleared.contains(uid)
+    pub fn are_removed(&self, uid: &str) -> bool {
+        self.lock().removed.contains(uid)
     }
 
     /// What is to be said of a registry's availability now.
@@ -172,12 +172,12 @@ impl PullSecrets {
         }
     }
 
-    fn clear(&self, uid: &Arc<str>) -> bool {
-        self.lock().cleared.insert(uid.clone())
+    fn mark_removed(&self, uid: &Arc<str>) -> bool {
+        self.lock().removed.insert(uid.clone())
     }
 
     /// The delivery ends with the controller, and then has no use for news.
-    fn tell(&self, told: DeliveryEvent) {
+    fn send(&self, told: DeliveryEvent) {
         let _ = self.told.send(told);
     }
 

@@ -3,9 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    deliver::{After, DeliveryError, Secrets},
     plan::SecretAction,
     secret::FoundSecret,
+    secrets::{After, DeliveryError, Secrets},
 };
 use crate::observability::metrics::{Metrics, SecretWrite, SecretWriteOutcome};
 

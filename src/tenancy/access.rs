@@ -35,7 +35,7 @@ use self::{
 use crate::{
     kubernetes::{
         call::{CallError, CallFailure, call},
-        whoami,
+        self_subject,
     },
     settings::TenantAccess,
     tenancy::audience::TenantIndex,
@@ -85,7 +85,7 @@ struct Namespaces {
 impl Access {
     /// Asks the API server who the operator is. No label makes its own namespace a tenant's.
     pub async fn new(client: Client, how: TenantAccess, system_namespace: &str) -> Result<Self, AccessError> {
-        let user = call(whoami::ask(&client)).await?;
+        let user = call(self_subject::self_subject(&client)).await?;
         let identity = binding::role_subject(&user.username.unwrap_or_default());
         tracing::info!(
             kind = identity.kind,

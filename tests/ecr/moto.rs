@@ -66,6 +66,6 @@ async fn a_public_registry_is_not_signed_in_to() -> Result<()> {
     let registry = TestRegistry::start(RegistryOptions::default()).await?;
     let spec = serde_json::from_value(json!({"endpoint": registry.url(), "auth": {"ecr": {}}}))?;
     let endpoint = registry_probe::Endpoint::parse(&registry.url())?;
-    assert_eq!(registry_verdict::validate::place(&spec, &endpoint), Ok(None));
+    assert_eq!(registry_verdict::validate::ecr_endpoint(&spec, &endpoint), Ok(None));
     Ok(())
 }

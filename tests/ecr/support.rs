@@ -21,7 +21,7 @@ use registry_verdict::{
     },
     object::RegistryObject,
     resolve::{Reference, ReferenceContent, ReferenceKind, aws_identity},
-    validate::{AdminPolicy, place, target},
+    validate::{AdminPolicy, ecr_endpoint, probe_target},
 };
 use serde_json::{Value, json};
 
@@ -78,9 +78,9 @@ pub fn check_spec(spec: Value, secret: &[(&str, &str)]) -> Result<Check> {
         cluster_addresses: ClusterAddresses::new([]),
         trusted_token_services: Arc::default(),
     };
-    let target = target(&subject, &boundaries)?;
-    let place = place(&subject.spec, &target.endpoint)?.context("not signed in to by AWS")?;
-    let login = Login { tenant: None, place, identity: identity(&subject, secret)? };
+    let target = probe_target(&subject, &boundaries)?;
+    let endpoint = ecr_endpoint(&subject.spec, &target.endpoint)?.context("not signed in to by AWS")?;
+    let login = Login { tenant: None, endpoint, identity: identity(&subject, secret)? };
     Ok(Check { subject, target, login })
 }
 

@@ -12,9 +12,11 @@ use registry_probe::{Prober, ProberSettings};
 use registry_verdict::{
     assess::{Before, Observation, ValidationOutcome, assess},
     cluster_addresses::ClusterAddresses,
+    ecr::Urgency,
     object::{RegistryKey, RegistryObject, RegistryScope},
-    resolve::{PolicySource, ResolveRequest, resolve},
-    validate::{AdminPolicy, target},
+    resolve::PolicySource,
+    steps::{self, Askers, NamespaceTenant, NextStep, ValidationContext},
+    validate::AdminPolicy,
 };
 
 use crate::{
@@ -124,31 +126,25 @@ async fn validate(row: &Row, stage: &Stage, prober: &Prober) -> Played {
     Played { status, outcome, debug: format!("{seen:?}"), requests }
 }
 
-async fn look(spec: &Spec, subject: &RegistryObject, stage: &Stage, prober: &Prober) -> Observation {
-    if spec.scope == RegistryScope::Tenant && !spec.labelled {
-        return Observation::NotATenant;
-    }
-    let target = match target(subject, &boundaries(spec, stage)) {
-        Ok(target) => target,
-        Err(error) => return Observation::Unfit(error),
-    };
+async fn look(spec: &Spec, object: &RegistryObject, stage: &Stage, prober: &Prober) -> Observation {
+    let nobodys = spec.scope == RegistryScope::Tenant && !spec.labelled;
     let references = cluster::references(spec, |text| stage.fill(text)).await;
-    let wanted = ResolveRequest {
-        key: &subject.key,
-        spec: &subject.spec,
-        endpoint: &target.endpoint,
-        place: None,
-        tenant: None,
-        namespace: subject.key.references_namespace(SYSTEM_NAMESPACE),
+    let context = ValidationContext {
+        tenant: if nobodys { NamespaceTenant::Nobody } else { NamespaceTenant::Unknown },
+        namespace: object.key.references_namespace(SYSTEM_NAMESPACE),
         policy: PolicySource::Namespace(SYSTEM_NAMESPACE),
+        admin_policy: &admin_policy(spec, stage),
     };
-    match resolve(wanted, &references).await.unwrap().means {
-        Ok(means) => Observation::Probed(Box::new(prober.probe(&target, &means.material, now()).await)),
-        Err(problem) => Observation::Unresolved(problem),
+    match steps::examine(object, context, &references).await.unwrap().plan {
+        NextStep::Stop(seen) => seen,
+        NextStep::Probe(case) => {
+            let askers = Askers { prober: prober.clone(), tokens: None, now: now() };
+            steps::probe(askers, *case, Urgency::Changed, None).await.seen
+        }
     }
 }
 
-fn boundaries(spec: &Spec, stage: &Stage) -> AdminPolicy {
+fn admin_policy(spec: &Spec, stage: &Stage) -> AdminPolicy {
     let ranges = |texts: &[String]| texts.iter().map(|text| stage.fill(text).parse().unwrap()).collect();
     AdminPolicy {
         egress_allow: ranges(&spec.allow),

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
             }
             let mut page = Page::default();
             page.line([span(Tone::Bad, "error:"), plain(format!(" {error:#}"))]);
-            complain(&page);
+            print_error(&page);
             ExitCode::from(UNABLE)
         }
     }
@@ -170,10 +170,10 @@ fn note(lines: &[String]) {
     for line in lines {
         page.text(line);
     }
-    complain(&page);
+    print_error(&page);
 }
 
-fn complain(page: &Page) {
+fn print_error(page: &Page) {
     let mut output = io::stderr().lock();
     let _ = output.write_all(page.render(is_coloured(&io::stderr())).as_bytes());
 }

@@ -37,20 +37,20 @@ pub async fn shown<T>(what: &str, work: impl Future<Output = T>) -> T {
         tokio::select! {
             done = &mut work => {
                 if told {
-                    tell("");
+                    print_over("");
                 }
                 return done;
             }
             _ = ticks.tick() => {
                 told = true;
-                tell(&format!("{} … {} s", clean(what), begun.elapsed().as_secs()));
+                print_over(&format!("{} … {} s", clean(what), begun.elapsed().as_secs()));
             }
         }
     }
 }
 
 /// Puts `line` where the last one was. Nothing is lost if it can't be seen.
-fn tell(line: &str) {
+fn print_over(line: &str) {
     let mut terminal = io::stderr().lock();
     let _ = write!(terminal, "\r\u{1b}[2K{line}");
     let _ = terminal.flush();

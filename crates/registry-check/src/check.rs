@@ -15,7 +15,7 @@ use registry_verdict::{
     object::RegistryObject,
     resolve::{PolicySource, ReadError, TenantPolicy},
     steps::{self, Askers, NamespaceTenant, NextStep, ProbeCase},
-    validate::{AdminPolicy, SpecError, place, target},
+    validate::{AdminPolicy, SpecError, ecr_endpoint, probe_target},
 };
 
 use crate::supply::Contents;
@@ -61,8 +61,8 @@ pub struct CheckedRegistry {
 impl Checker {
     /// What the operator would refuse to look at, before anything is asked for.
     pub fn examine(&self, subject: &RegistryObject) -> Result<(), SpecError> {
-        let target = target(subject, &self.boundaries)?;
-        place(&subject.spec, &target.endpoint).map(drop)
+        let target = probe_target(subject, &self.boundaries)?;
+        ecr_endpoint(&subject.spec, &target.endpoint).map(drop)
     }
 
     /// Checks a registry.
@@ -100,7 +100,7 @@ impl Checker {
             tenant: if nobodys { NamespaceTenant::Nobody } else { NamespaceTenant::Unknown },
             namespace,
             policy: PolicySource::Known(policy),
-            boundaries: &self.boundaries,
+            admin_policy: &self.boundaries,
         };
         match steps::examine(subject, surroundings, contents).await?.plan {
             NextStep::Stop(seen) => Ok((seen, false)),
@@ -110,7 +110,7 @@ impl Checker {
 
     async fn probe(&self, mut case: ProbeCase) -> (Observation, bool) {
         // Whoever runs this chose the endpoint, and reaches it with rights that they have anyway: no tenant's fence.
-        case.target.fence = EgressPolicy::new(EgressScope::System, [], []);
+        case.target.egress_policy = EgressPolicy::new(EgressScope::System, [], []);
         if case.login.as_ref().is_some_and(Login::is_by_operator) {
             return (self.without_credentials(&case).await, true);
         }

@@ -159,11 +159,11 @@ impl Supply<'_> {
     }
 
     fn in_files(&mut self, reference: &Reference) -> Option<ReferenceContent> {
-        let (namespace, name) = (&*reference.shelf.namespace, &*reference.name);
+        let (namespace, name) = (&*reference.scope.namespace, &*reference.name);
         let fits = |found: &str, inside: Option<String>| {
             found == name && inside.as_deref().is_none_or(|inside| inside == namespace)
         };
-        let (content, names_namespace) = match reference.shelf.kind {
+        let (content, names_namespace) = match reference.scope.kind {
             ReferenceKind::Secret => {
                 let mut secrets = self.manifests.secrets.iter();
                 let secret: &Secret = secrets.rfind(|one| fits(&one.name_any(), one.namespace()))?;
@@ -178,7 +178,7 @@ impl Supply<'_> {
         if !names_namespace && self.namespace != namespace {
             self.notes.push(format!(
                 "{} {name} in the file has no namespace; apply it with kubectl apply -n {namespace}",
-                reference.shelf.kind
+                reference.scope.kind
             ));
         }
         Some(content)
@@ -187,8 +187,8 @@ impl Supply<'_> {
     async fn in_cluster(&self, reference: &Reference) -> Result<Option<ReferenceContent>, String> {
         let cluster = self.cluster.clone()?;
         let (client, namespace, name) =
-            (cluster.client.clone(), &*reference.shelf.namespace, &*reference.name);
-        let read = match reference.shelf.kind {
+            (cluster.client.clone(), &*reference.scope.namespace, &*reference.name);
+        let read = match reference.scope.kind {
             ReferenceKind::Secret => Api::<Secret>::namespaced(client, namespace)
                 .get_opt(name)
                 .await

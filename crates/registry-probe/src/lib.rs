@@ -8,9 +8,9 @@
 mod challenge;
 mod credentials;
 mod dockerconfig;
+mod egress_policy;
 mod endpoint;
 mod exchange;
-mod fence;
 mod findings;
 mod gate;
 mod host;
@@ -26,8 +26,8 @@ mod token;
 mod transport;
 
 pub use credentials::{Credentials, CredentialsError, DockerConfigError, Field};
+pub use egress_policy::{EgressPolicy, EgressScope, IpNet};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
-pub use fence::{EgressPolicy, EgressScope, IpNet};
 pub use findings::{
     ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure, EndpointFinding,
     Evidence, Findings, Inconclusive, LayerDurations, NotARegistry, ProxyFailure, ProxyFault, RequestCounts,

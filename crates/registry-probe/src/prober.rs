@@ -170,7 +170,7 @@ impl Prober {
         Sender {
             resolver: &self.0.resolver,
             user_agent: &self.0.user_agent,
-            fence: &target.fence,
+            fence: &target.egress_policy,
             proxy: self.0.proxy.as_ref(),
             tls: Arc::new(tls),
             deadline: Instant::now() + target.deadline,

@@ -76,8 +76,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        egress_policy::{EgressPolicy, EgressScope},
         endpoint::Endpoint,
-        fence::{EgressPolicy, EgressScope},
         tls::TlsDefect,
     };
 
@@ -87,7 +87,7 @@ mod tests {
             base_path: None,
             repository: None,
             skip_verify: false,
-            fence: EgressPolicy::new(EgressScope::System, [], []),
+            egress_policy: EgressPolicy::new(EgressScope::System, [], []),
             trusted_token_services: Arc::from([]),
             only_to_endpoint: false,
             deadline: Duration::from_secs(30),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::credentials::Credentials;
+use crate::egress_policy::EgressPolicy;
 use crate::endpoint::Endpoint;
-use crate::fence::EgressPolicy;
 use crate::host::TrustedService;
 use crate::repository::RepositoryName;
 use crate::tls::{CaBundle, ClientIdentity};
@@ -22,7 +22,7 @@ pub struct Target {
     /// Whether a certificate that fails verification is let pass. It is verified and described all the same.
     pub skip_verify: bool,
     /// Which addresses may be connected to.
-    pub fence: EgressPolicy,
+    pub egress_policy: EgressPolicy,
     /// Token services at other sites that credentials may be sent to, by the administrator's word.
     pub trusted_token_services: Arc<[TrustedService]>,
     /// Whether the credentials are for the endpoint's own server alone: no token service on another host or port gets them.

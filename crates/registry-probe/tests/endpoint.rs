@@ -108,7 +108,7 @@ async fn a_tenant_reaches_loopback_in_no_spelling() {
     ];
     for spelling in spellings {
         let fence = EgressPolicy::new(EgressScope::Tenant, [], []);
-        let target = Target { fence, ..target(&registry.at(spelling)) };
+        let target = Target { egress_policy: fence, ..target(&registry.at(spelling)) };
         assert!(fenced(&target).await, "{spelling}");
     }
     assert_eq!(registry.accepted(), 0);
@@ -121,7 +121,7 @@ async fn nobody_reaches_the_metadata_service() {
     {
         for scope in [EgressScope::System, EgressScope::Tenant] {
             let fence = EgressPolicy::new(scope, ["0.0.0.0/0".parse().unwrap()], []);
-            assert!(fenced(&Target { fence, ..target(&format!("http://{host}/")) }).await, "{host}");
+            assert!(fenced(&Target { egress_policy: fence, ..target(&format!("http://{host}/")) }).await, "{host}");
         }
     }
 }
@@ -130,7 +130,8 @@ async fn nobody_reaches_the_metadata_service() {
 async fn an_exception_opens_loopback_to_tenants() {
     let registry = Server::http(|_| Answer::granted()).await;
     let fence = EgressPolicy::new(EgressScope::Tenant, ["127.0.0.0/8".parse().unwrap()], []);
-    let findings = probe(&Target { fence, ..target(&registry.url()) }, &Material::default()).await;
+    let findings =
+        probe(&Target { egress_policy: fence, ..target(&registry.url()) }, &Material::default()).await;
     assert_eq!(findings.endpoint, EndpointFinding::Reachable);
 }
 
@@ -145,7 +146,7 @@ async fn a_name_that_is_rebound_to_a_fenced_address_is_not_connected_to() {
     let settings = ProberSettings { name_servers: vec![dns.address], ..ProberSettings::default() };
     let prober = Prober::new(settings).unwrap();
     let fence = EgressPolicy::new(EgressScope::Tenant, [], ["203.0.113.0/24".parse().unwrap()]);
-    let target = Target { fence, ..target(&registry.at("registry.example.com")) };
+    let target = Target { egress_policy: fence, ..target(&registry.at("registry.example.com")) };
     for _ in 0..2 {
         let findings = prober.probe(&target, &alice(), now()).await;
         assert!(matches!(findings.endpoint, EndpointFinding::EgressDenied { .. }), "{findings:#?}");

@@ -221,7 +221,7 @@ async fn the_fence_holds_before_the_proxy_is_asked() {
         "http://metadata.example.com",
         "https://mixed.example.com",
     ] {
-        let found = proxied.endpoint(&Target { fence: fence.clone(), ..target(endpoint) }).await;
+        let found = proxied.endpoint(&Target { egress_policy: fence.clone(), ..target(endpoint) }).await;
         assert!(matches!(found, EndpointFinding::EgressDenied { .. }), "{endpoint}: {found:?}");
     }
     assert!(proxy.lines().is_empty(), "{:?}", proxy.lines());

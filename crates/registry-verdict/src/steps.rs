@@ -15,7 +15,7 @@ use crate::{
         ContentsDigest, Means, Objects, ObservedReference, PolicySource, ReadError, ResolveRequest, Resolved,
         resolve,
     },
-    validate::{AdminPolicy, SpecError, place, target},
+    validate::{AdminPolicy, SpecError, ecr_endpoint, probe_target},
 };
 
 /// Whose tenant the namespace of a TenantRegistry is.
@@ -39,14 +39,14 @@ pub struct ValidationContext<'a> {
     /// What an administrator lets a tenant do.
     pub policy: PolicySource<'a>,
     /// What the administrator allows, for all registries.
-    pub boundaries: &'a AdminPolicy,
+    pub admin_policy: &'a AdminPolicy,
 }
 
 /// What is to be probed, or what already stands in the way; and what was read to know it.
 #[derive(Debug)]
 pub struct Examination {
     /// What was read, in the order of the spec.
-    pub readings: Vec<ObservedReference>,
+    pub references: Vec<ObservedReference>,
     /// The tenant policy, where it was read.
     pub policy: Option<ObservedReference>,
     /// What was read, of all that was there.
@@ -79,7 +79,7 @@ impl Examination {
     /// Nothing was read: that much is seen of the object itself.
     pub fn stopped(seen: Observation) -> Self {
         Self {
-            readings: Vec::new(),
+            references: Vec::new(),
             policy: None,
             contents: ContentsDigest::default(),
             plan: NextStep::Stop(seen),
@@ -97,13 +97,13 @@ pub async fn examine<O: Objects>(
     surroundings: ValidationContext<'_>,
     objects: &O,
 ) -> Result<Examination, ReadError<O::Error>> {
-    let ValidationContext { tenant, namespace, policy, boundaries } = surroundings;
+    let ValidationContext { tenant, namespace, policy, admin_policy: boundaries } = surroundings;
     let is_tenants = registry.key.scope() == RegistryScope::Tenant;
     if is_tenants && matches!(tenant, NamespaceTenant::Nobody) {
         return Ok(Examination::stopped(Observation::NotATenant));
     }
-    let checked = target(registry, boundaries)
-        .and_then(|target| Ok::<_, SpecError>((place(&registry.spec, &target.endpoint)?, target)));
+    let checked = probe_target(registry, boundaries)
+        .and_then(|target| Ok::<_, SpecError>((ecr_endpoint(&registry.spec, &target.endpoint)?, target)));
     let (place, target) = match checked {
         Ok(checked) => checked,
         Err(error) => return Ok(Examination::stopped(Observation::Unfit(error))),
@@ -117,7 +117,7 @@ pub async fn examine<O: Objects>(
         namespace,
         policy,
     };
-    let Resolved { readings, policy, contents, means } = resolve(wanted, objects).await?;
+    let Resolved { references: readings, policy, contents, means } = resolve(wanted, objects).await?;
     let gap = boundaries.cluster_addresses.gap().filter(|_| is_tenants);
     let plan = match (means, gap) {
         (Ok(_), Some(gap)) => NextStep::Stop(Observation::AddressesUnknown(gap)),
@@ -126,7 +126,7 @@ pub async fn examine<O: Objects>(
         }
         (Err(problem), _) => NextStep::Stop(Observation::Unresolved(problem)),
     };
-    Ok(Examination { readings, policy, contents, plan })
+    Ok(Examination { references: readings, policy, contents, plan })
 }
 
 /// Who asks registries and AWS. Cheap to clone.

@@ -52,7 +52,7 @@ pub enum SpecError {
 }
 
 /// What is to be checked of this registry.
-pub fn target(subject: &RegistryObject, boundaries: &AdminPolicy) -> Result<Target, SpecError> {
+pub fn probe_target(subject: &RegistryObject, boundaries: &AdminPolicy) -> Result<Target, SpecError> {
     let spec = &subject.spec;
     check_methods(spec)?;
     Ok(Target {
@@ -60,7 +60,7 @@ pub fn target(subject: &RegistryObject, boundaries: &AdminPolicy) -> Result<Targ
         base_path: path(spec.base_content_path.as_deref(), "spec.baseContentPath")?,
         repository: path(spec.validation.repository.as_deref(), "spec.validation.repository")?,
         skip_verify: spec.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify),
-        fence: fence(subject.key.scope(), boundaries),
+        egress_policy: fence(subject.key.scope(), boundaries),
         trusted_token_services: boundaries.trusted_token_services.clone(),
         // No registry of ECR has a token service, and what AWS gives a tenant goes to no host but that which was judged.
         only_to_endpoint: subject.key.scope() == RegistryScope::Tenant && signing_in_at_aws(spec).is_some(),
@@ -83,7 +83,7 @@ fn signing_in_at_aws(spec: &RegistrySpec) -> Option<&EcrAuth> {
 }
 
 /// Where AWS has tokens for this registry; none if it is not signed in to by AWS.
-pub fn place(spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Option<EcrEndpoint>, SpecError> {
+pub fn ecr_endpoint(spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Option<EcrEndpoint>, SpecError> {
     let Some(ecr) = signing_in_at_aws(spec) else { return Ok(None) };
     if !ecr::SUPPORTED {
         return Err(SpecError::EcrUnsupported);

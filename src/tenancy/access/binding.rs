@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt, api::ObjectMeta, core::PartialObjectMeta};
 use registry_api::{MANAGED_BY_LABEL, OPERATOR};
 use registry_verdict::resolve::Obstacle;
 
-use crate::kubernetes::whoami;
+use crate::kubernetes::self_subject;
 
 /// The role that the operator binds itself to; the chart renders it.
 pub(super) const TENANT_ROLE: &str = "registry-operator-tenant";
@@ -73,7 +73,7 @@ pub(super) fn obstacle(binding: &RoleBinding) -> Option<Obstacle> {
 
 /// How RBAC names a user: a service account by its namespace and name.
 pub(super) fn role_subject(user: &str) -> Subject {
-    match whoami::service_account(user) {
+    match self_subject::service_account(user) {
         Some((namespace, name)) => Subject {
             kind: "ServiceAccount".to_owned(),
             namespace: Some(namespace.to_owned()),

@@ -1,6 +1,9 @@
 //! The pages for people who change the code name functions and types by `module::name`, and each of these exists.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -120,4 +123,32 @@ fn sections_that_comments_name_exist() -> Result<()> {
     }
     ensure!(count > 5, "{count} links");
     Ok(())
+}
+
+#[test]
+fn each_type_name_is_used_once() -> Result<()> {
+    let mut files = sources(&in_repository("src"))?;
+    for entry in std::fs::read_dir(in_repository("crates"))? {
+        files.extend(sources(&entry?.path().join("src"))?);
+    }
+    let mut places: BTreeMap<String, BTreeSet<PathBuf>> = BTreeMap::new();
+    for file in files {
+        for name in std::fs::read_to_string(&file)?.lines().filter_map(defined_type) {
+            places.entry(name.to_owned()).or_default().insert(file.clone());
+        }
+    }
+    ensure!(places.len() > 500, "only {} types were found", places.len());
+    places.retain(|_, files| files.len() > 1);
+    ensure!(places.is_empty(), "one word for several things; rename all but one: {places:#?}");
+    Ok(())
+}
+
+/// The type that a line defines. The name of an associated type, whose line is indented, is its trait's to choose.
+fn defined_type(line: &str) -> Option<&str> {
+    let is_indented = line.starts_with(' ');
+    let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
+    let keyword = words.next()?;
+    let is_definition = ["struct", "enum", "trait"].contains(&keyword) || (keyword == "type" && !is_indented);
+    let name = words.next().filter(|_| is_definition)?;
+    name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()
 }

@@ -1,14 +1,14 @@
 //! The validation of credentials, by the way that the registry asks for.
 
-use super::entry::{TokenAdmission, bad_request, status_of};
-use super::evidence::Anonymous;
-use super::inquiry::{
+use super::decision::{
     Exchange, ExchangeFindings, ExchangeStep, ExchangeStop, PingAdmission, unsupported, untrusted,
 };
+use super::evidence::Anonymous;
 use super::issue::Issue;
-use super::opening::Ping;
+use super::ping::Ping;
 use super::question::{Bearer, Pass, Resource, TokenRequest};
-use super::reading::RepositoryRead;
+use super::repository_read::RepositoryRead;
+use super::token_admission::{TokenAdmission, bad_request, status_of};
 use crate::challenge::Challenge;
 use crate::credentials::Credentials;
 use crate::findings::{CredentialsFinding, EndpointFinding, Evidence, NotARegistry, Unavailable, Unprovable};

@@ -1,11 +1,11 @@
 //! The validation without credentials: does the registry, or its token service, serve everybody?
 
-use super::entry::TokenAdmission;
-use super::inquiry::{Exchange, ExchangeFindings, ExchangeStep, ExchangeStop, unsupported, untrusted};
+use super::decision::{Exchange, ExchangeFindings, ExchangeStep, ExchangeStop, unsupported, untrusted};
 use super::issue::Issue;
-use super::opening::Ping;
+use super::ping::Ping;
 use super::question::{Bearer, Pass};
-use super::reading::RepositoryRead;
+use super::repository_read::RepositoryRead;
+use super::token_admission::TokenAdmission;
 use crate::findings::{CredentialsFinding, Distrust};
 use crate::realm::{Distrusted, TokenService};
 

@@ -8,11 +8,11 @@
 
 use secrecy::ExposeSecret;
 
-use super::inquiry::{Exchange, ExchangeStep, ExchangeStop};
+use super::decision::{Exchange, ExchangeStep, ExchangeStop};
 use super::issue::Issue;
-use super::opening::Ping;
+use super::ping::Ping;
 use super::question::{Bearer, Pass, TokenRequest};
-use super::reading::RepositoryRead;
+use super::repository_read::RepositoryRead;
 use crate::credentials::Credentials;
 use crate::findings::{CredentialsFinding, Evidence, Unavailable, Unprovable};
 use crate::realm::TokenService;

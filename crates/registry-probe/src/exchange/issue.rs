@@ -1,6 +1,6 @@
 //! Getting a token from a token service, with the detours that services want.
 
-use super::inquiry::{Exchange, ExchangeStep};
+use super::decision::{Exchange, ExchangeStep};
 use super::question::{Bearer, Form, TokenRequest};
 use super::reply::TokenReply;
 use crate::findings::{CredentialsFinding, Distrust, Unavailable};

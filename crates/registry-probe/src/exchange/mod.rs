@@ -7,32 +7,32 @@
 
 mod account;
 mod anonymous;
-mod entry;
+mod decision;
 mod errors;
 mod evidence;
-mod inquiry;
 mod issue;
-mod opening;
+mod ping;
 mod question;
-mod reading;
+mod recorded_answers;
 mod reply;
+mod repository_read;
 mod request;
-mod seen;
 mod tag_list;
 #[cfg(test)]
 mod tests;
+mod token_admission;
 
-use inquiry::{Exchange, ExchangeStep, ExchangeStop};
+use decision::{Exchange, ExchangeStep, ExchangeStop};
 use question::{Question, Resource};
 use reply::{Reply, TokenReply};
 
 use crate::findings::ConnectionFailure;
 use crate::host::{Host, HostPort};
 
-pub(crate) use inquiry::{ExchangeCase, ExchangeFindings};
+pub(crate) use decision::{ExchangeCase, ExchangeFindings};
+pub(crate) use recorded_answers::RecordedAnswers;
 pub(crate) use reply::{Failure, FailureCause, Response};
 pub(crate) use request::Request;
-pub(crate) use seen::RecordedAnswers;
 
 /// What comes next in a validation.
 #[derive(Debug)]

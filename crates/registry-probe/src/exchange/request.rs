@@ -14,9 +14,9 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::inquiry::ExchangeCase;
+use super::decision::ExchangeCase;
 use super::question::{Bearer, Form, Pass, Question, Resource, TokenRequest};
-use super::seen::RecordedAnswers;
+use super::recorded_answers::RecordedAnswers;
 use crate::credentials::Credentials;
 
 /// A request, ready to be sent. `Debug` hides what is secret.

@@ -18,7 +18,7 @@ use super::ca::CaBundle;
 use super::certificate::{PresentedCertificate, TlsVersion};
 use super::client_certificate::ClientIdentity;
 use super::defect::{ClientCertificateFault, HandshakeFault, TlsDefect};
-use super::verifier::{HandshakeRecord, RecordingVerifier};
+use super::recording_verifier::{CertificateRecord, RecordingVerifier};
 use crate::host::Host;
 
 /// What is the same for every validation: built once, for it is large.
@@ -105,7 +105,7 @@ impl TlsPolicy {
         Ok(config)
     }
 
-    fn client_request(&self, record: &HandshakeRecord, own: Option<&ClientIdentity>) -> ClientRequest {
+    fn client_request(&self, record: &CertificateRecord, own: Option<&ClientIdentity>) -> ClientRequest {
         if !record.asked_for_client_certificate {
             return ClientRequest::NotAsked;
         }

@@ -7,12 +7,12 @@
 mod alert;
 mod ca;
 mod certificate;
+mod chain_verifier;
 mod client_certificate;
 mod defect;
 mod handshake;
-mod judgement;
 mod pem;
-mod verifier;
+mod recording_verifier;
 
 pub use ca::{CaBundle, CaError};
 pub use certificate::{PresentedCertificate, TlsVersion};

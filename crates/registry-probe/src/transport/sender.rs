@@ -22,9 +22,9 @@ use super::journal::{HandshakeRecord, Journal};
 use super::proxy::ProxyRoute;
 use super::resolve::Resolver;
 use super::retry_after::retry_after;
+use crate::egress_policy::EgressPolicy;
 use crate::endpoint::Scheme;
 use crate::exchange::{Failure, FailureCause, Request, Response};
-use crate::fence::EgressPolicy;
 use crate::findings::{ConnectionFailure, DnsFailure, ProxyFault, Stage};
 use crate::host::{Host, HostPort};
 use crate::tls::{ClientRequest, TlsDefect, TlsPolicy};
@@ -315,7 +315,7 @@ impl Sender<'_> {
         let addresses = timeout_at(self.deadline, self.resolver.addresses(host, absolute)).await;
         self.journal.took(Stage::Resolve, started.elapsed());
         // Who joins a look-up that began earlier is told sooner that nobody answers; it says what it would have seen alone.
-        let is_short = self.deadline.saturating_duration_since(started) < self.resolver.patience();
+        let is_short = self.deadline.saturating_duration_since(started) < self.resolver.longest_lookup();
         match addresses {
             Ok(Err(DnsFailure::NoAnswer)) if !is_short => Err(FailureCause::Dns(DnsFailure::NoAnswer)),
             Err(_) | Ok(Err(DnsFailure::NoAnswer)) => Err(FailureCause::Timeout(Stage::Resolve)),

@@ -43,7 +43,7 @@ pub fn target(endpoint: &str) -> Target {
         base_path: None,
         repository: None,
         skip_verify: false,
-        fence: EgressPolicy::new(EgressScope::System, [], []),
+        egress_policy: EgressPolicy::new(EgressScope::System, [], []),
         trusted_token_services: Arc::from([]),
         only_to_endpoint: false,
         deadline: DEADLINE,

@@ -141,12 +141,12 @@ fn before_connecting(names: &SampleNames) -> Vec<(ConditionType, Observation)> {
     let why: Arc<str> = "failed to get endpointslices".into();
     let seen = samples_of_seen(names, &why);
     let about = |seen: &Observation| match seen {
-        Observation::AddressesUnknown(_) => ConditionType::EndpointReachable,
-        Observation::Unfit(SpecError::EcrUnsupported | SpecError::Place(_)) => ConditionType::ResolvedRefs,
-        Observation::Unfit(SpecError::Endpoint(_) | SpecError::Path { .. } | SpecError::SeveralMethods) => {
+        Observation::AddressesUnknown(_)
+        | Observation::Unfit(SpecError::Endpoint(_) | SpecError::Path { .. } | SpecError::SeveralMethods) => {
             ConditionType::EndpointReachable
         }
-        Observation::NotATenant
+        Observation::Unfit(SpecError::EcrUnsupported | SpecError::Place(_))
+        | Observation::NotATenant
         | Observation::BeyondQuota(_)
         | Observation::Unresolved(_)
         | Observation::Probed(_)

@@ -105,7 +105,7 @@ fn line(
 
 fn reason_of(problem: &Problem) -> Reason {
     match problem {
-        Problem::NotFound { reference, .. } => match reference.shelf.kind {
+        Problem::NotFound { reference, .. } => match reference.scope.kind {
             ReferenceKind::Secret => Reason::SecretNotFound,
             ReferenceKind::ConfigMap => Reason::ConfigMapNotFound,
         },

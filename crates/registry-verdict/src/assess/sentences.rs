@@ -85,12 +85,12 @@ pub(super) fn problem(problem: &Problem) -> String {
         Problem::AccessDenied { reference, obstacle: Some(Obstacle { kind, name }), .. } => format!(
             "{what}: RoleBinding registry-operator refers to {kind} {name}; its owner can run kubectl delete rolebinding \
              registry-operator -n {}",
-            reference.shelf.namespace
+            reference.scope.namespace
         ),
         Problem::AccessDenied { reference, operator, obstacle: None } => format!(
             "{what}: forbidden; run kubectl create rolebinding registry-operator \
              --clusterrole=registry-operator-tenant {operator} -n {}",
-            reference.shelf.namespace
+            reference.scope.namespace
         ),
         Problem::NotFound { .. }
         | Problem::PolicyDenied(_)

@@ -126,7 +126,7 @@ impl Issuer for Aws {
 impl AwsClient {
     async fn token(&self, login: &Login) -> Result<Fresh<EcrToken>, AwsRefusal> {
         let (client, temporary) = self.ecr(login).await?;
-        let region = self.endpoints.ecr_region(&login.place);
+        let region = self.endpoints.ecr_region(&login.endpoint);
         let asked = AwsRequest { login, action: AwsAction::GetAuthorizationToken, temporary, region };
         let answer = client.get_authorization_token().send().await;
         let answer = answer.map_err(|error| self.refused(&asked, &error))?;
@@ -146,9 +146,9 @@ impl AwsClient {
         base: &RepositoryName,
     ) -> Result<Fresh<Option<RepositoryName>>, AwsRefusal> {
         let (client, temporary) = self.ecr(login).await?;
-        let region = self.endpoints.ecr_region(&login.place);
+        let region = self.endpoints.ecr_region(&login.endpoint);
         let asked = AwsRequest { login, action: AwsAction::DescribeRepositories, temporary, region };
-        let request = client.describe_repositories().set_registry_id(login.place.account.clone());
+        let request = client.describe_repositories().set_registry_id(login.endpoint.account.clone());
         let mut pages = request.into_paginator().page_size(PAGE).send();
         let mut found = None;
         for _ in 0..PAGES {
@@ -174,7 +174,7 @@ impl AwsClient {
             }
         };
         let temporary = credentials.session_token().is_some();
-        let place = &login.place;
+        let place = &login.endpoint;
         // An endpoint that is given is what it is: no variant of it can be chosen.
         let derived = self.endpoints.ecr.is_none();
         let mut config = aws_sdk_ecr::Config::builder()
@@ -198,7 +198,7 @@ impl AwsClient {
         source: &RoleSource,
     ) -> Result<AwsCredentials, AwsRefusal> {
         let action = AwsAction::AssumeRole { external_id: external_id.is_some() };
-        let region = self.endpoints.sts_region(&login.place, source);
+        let region = self.endpoints.sts_region(&login.endpoint, source);
         let credentials = match source {
             RoleSource::Keys(keys) => explicit(keys),
             RoleSource::Operator(identity) => {
@@ -226,7 +226,7 @@ impl AwsClient {
     }
 
     fn sts(&self, login: &Login, region: &str, credentials: AwsCredentials) -> aws_sdk_sts::Client {
-        let place = &login.place;
+        let place = &login.endpoint;
         let derived = self.endpoints.sts.is_none();
         let mut config = aws_sdk_sts::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -253,7 +253,7 @@ impl AwsClient {
             Cause::RoleDenied { external_id, action, denial, .. } => {
                 let partition = arn.split(':').nth(1).unwrap_or_default();
                 let other =
-                    (partition != asked.login.place.partition().as_str()).then(|| partition.to_owned());
+                    (partition != asked.login.endpoint.partition().as_str()).then(|| partition.to_owned());
                 Cause::RoleDenied { external_id, other_partition: other, action, denial }
             }
             // The keys are the operator's, and none of whoever wrote the spec.

@@ -61,7 +61,7 @@ pub enum Urgency {
 
 /// Answers by key.
 pub struct Cache<K, T> {
-    shelf: Arc<Mutex<CacheShard<K, T>>>,
+    scope: Arc<Mutex<CacheShard<K, T>>>,
     clock: fn() -> Timestamp,
     chance: fn() -> f64,
 }
@@ -111,8 +111,8 @@ where
 {
     /// Nothing is kept yet.
     pub fn new(clock: fn() -> Timestamp, chance: fn() -> f64) -> Self {
-        let shelf = CacheShard { entries: HashMap::new(), swept: Timestamp::MIN };
-        Self { shelf: Arc::new(Mutex::new(shelf)), clock, chance }
+        let scope = CacheShard { entries: HashMap::new(), swept: Timestamp::MIN };
+        Self { scope: Arc::new(Mutex::new(scope)), clock, chance }
     }
 
     /// The answer for `key`: kept, or by asking AWS with `ask`.
@@ -136,8 +136,8 @@ where
     /// Throws an answer away that proved to be bad; false where that was done not long ago, and so would not help.
     pub fn discard(&self, key: &K, bad: &Arc<CachedAnswer<T>>) -> bool {
         let now = (self.clock)();
-        let mut shelf = self.lock();
-        let Some(entry) = shelf.entries.get_mut(key) else { return true };
+        let mut scope = self.lock();
+        let Some(entry) = scope.entries.get_mut(key) else { return true };
         match &entry.kept {
             Some(kept) if Arc::ptr_eq(kept, bad) => {}
             // Somebody else was first: there is another to be tried, or to be had.
@@ -156,8 +156,8 @@ where
         F: Future<Output = Result<Fresh<T>, AwsRefusal>> + Send + 'static,
     {
         let now = (self.clock)();
-        let mut shelf = self.lock();
-        let entry = shelf.entry(key, now);
+        let mut scope = self.lock();
+        let entry = scope.entry(key, now);
         let good = entry.kept.clone().filter(|kept| now < kept.useless_at);
         if let Some(kept) = &good
             && now < kept.renew_at
@@ -182,10 +182,10 @@ where
         key: K,
         asking: impl Future<Output = Result<Fresh<T>, AwsRefusal>> + Send + 'static,
     ) -> SharedRequest<T> {
-        let (shelf, clock, chance) = (self.shelf.clone(), self.clock, self.chance);
+        let (scope, clock, chance) = (self.scope.clone(), self.clock, self.chance);
         let landing = async move {
             let answer = asking.await;
-            shelf.lock().unwrap_or_else(PoisonError::into_inner).land(&key, answer, clock(), chance())
+            scope.lock().unwrap_or_else(PoisonError::into_inner).land(&key, answer, clock(), chance())
         };
         let task = tokio::spawn(landing);
         let landed = async move { task.await.unwrap_or_else(|_| Err(interrupted())) };
@@ -193,7 +193,7 @@ where
     }
 
     fn lock(&self) -> MutexGuard<'_, CacheShard<K, T>> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+        self.scope.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

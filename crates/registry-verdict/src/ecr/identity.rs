@@ -113,7 +113,7 @@ pub struct Login {
     /// The tenant; none at the system level. Two tenants share nothing, not even where they have the same keys.
     pub tenant: Option<Arc<str>>,
     /// Where tokens are had.
-    pub place: EcrEndpoint,
+    pub endpoint: EcrEndpoint,
     /// Who asks.
     pub identity: Identity,
 }
@@ -121,7 +121,7 @@ pub struct Login {
 impl Login {
     /// Everything that makes this sign-in another than others, to be hashed: secrets are among it.
     pub(super) fn parts(&self) -> Vec<&[u8]> {
-        let EcrEndpoint { account, region, fips, dual_stack, region_of_host: _ } = &self.place;
+        let EcrEndpoint { account, region, fips, dual_stack, region_of_host: _ } = &self.endpoint;
         let mut parts = vec![
             optional(self.tenant.as_deref()),
             present(self.tenant.is_some()),
@@ -161,7 +161,7 @@ impl Login {
             Identity::Keys(_) => Api::Ecr,
             Identity::Role { .. } => Api::Sts,
         };
-        format!("AWS {} {}", api.as_str(), self.place.region)
+        format!("AWS {} {}", api.as_str(), self.endpoint.region)
     }
 
     /// Whether the operator's own identity is behind it.
@@ -226,7 +226,7 @@ mod tests {
             external_id: Some("hunter2".into()),
             source: RoleSource::Keys(keys.clone()),
         };
-        let login = Login { tenant: None, place, identity };
+        let login = Login { tenant: None, endpoint: place, identity };
         for text in [format!("{keys:?}"), format!("{login:?}")] {
             assert!(!text.contains("hunter2") && !text.contains("123456789012"), "{text}");
         }

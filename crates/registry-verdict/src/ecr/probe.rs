@@ -141,10 +141,10 @@ impl EcrProbe<'_> {
             || !reused
             || !self.tokens.discard(self.case.login, &token)
         {
-            return self.seen(findings, &token);
+            return self.observation(findings, &token);
         }
         match self.sign_in().await {
-            Ok((token, _)) => self.seen(self.probe_with(&token).await, &token),
+            Ok((token, _)) => self.observation(self.probe_with(&token).await, &token),
             Err(refusal) => EcrObservation { findings, refusal: Some(refusal), renewal: None, used: None },
         }
     }
@@ -189,7 +189,7 @@ impl EcrProbe<'_> {
         Target { deadline: left.max(LEAST), ..target }
     }
 
-    fn seen(&self, findings: Findings, token: &CachedAnswer<EcrToken>) -> EcrObservation {
+    fn observation(&self, findings: Findings, token: &CachedAnswer<EcrToken>) -> EcrObservation {
         let refusal = self.refused(&findings.credentials).map(|cause| self.refusal(Api::Ecr, cause));
         let renewal = Renewal { from: token.renew_at, until: token.useless_at };
         EcrObservation {
@@ -208,7 +208,7 @@ impl EcrProbe<'_> {
             CredentialsFinding::Expired => true,
             _ => return None,
         };
-        let region_of_host = self.case.login.place.region_of_host.clone();
+        let region_of_host = self.case.login.endpoint.region_of_host.clone();
         Some(Cause::TokenRefused { forbidden, region_of_host })
     }
 
@@ -217,7 +217,7 @@ impl EcrProbe<'_> {
     }
 
     fn refusal(&self, api: Api, cause: Cause) -> AwsRefusal {
-        AwsRefusal { cause, api, region: self.case.login.place.region.clone(), retry_after: None }
+        AwsRefusal { cause, api, region: self.case.login.endpoint.region.clone(), retry_after: None }
     }
 }
 

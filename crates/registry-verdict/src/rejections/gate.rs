@@ -117,7 +117,7 @@ impl Rejections {
         let (pause, changed) = {
             let mut table = self.table();
             let before = table.revision();
-            let pause = table.settle(&tried.wish, tried.id, verdict, self.now());
+            let pause = table.conclude(&tried.wish, tried.id, verdict, self.now());
             (pause, table.revision() != before)
         };
         if changed {

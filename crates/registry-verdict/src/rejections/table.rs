@@ -220,7 +220,7 @@ impl Table {
     }
 
     /// Notes what came of a try. Returns how long the credentials pause, if they were refused.
-    pub fn settle(
+    pub fn conclude(
         &mut self,
         wish: &CredentialUse,
         id: TryId,

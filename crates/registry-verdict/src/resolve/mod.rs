@@ -178,7 +178,7 @@ pub enum Problem {
 #[derive(Debug)]
 pub struct Resolved {
     /// What was read, in the order of the spec.
-    pub readings: Vec<ObservedReference>,
+    pub references: Vec<ObservedReference>,
     /// The tenant policy, where it was read.
     pub policy: Option<ObservedReference>,
     /// What was read, of all that was there.
@@ -271,13 +271,13 @@ pub async fn resolve<O: Objects>(
     let means = reader.means(wanted).await;
     let ReferenceReader { readings, contents, policy_read: policy, .. } = reader;
     match means {
-        Ok(means) => Ok(Resolved { readings, policy, contents, means: Ok(means) }),
+        Ok(means) => Ok(Resolved { references: readings, policy, contents, means: Ok(means) }),
         Err(ResolveStop::Problem(problem)) => {
-            Ok(Resolved { readings, policy, contents, means: Err(problem) })
+            Ok(Resolved { references: readings, policy, contents, means: Err(problem) })
         }
         Err(ResolveStop::Read(ReadError::Forbidden { reference, operator, obstacle })) => {
             let problem = Problem::AccessDenied { reference, operator, obstacle };
-            Ok(Resolved { readings, policy, contents, means: Err(problem) })
+            Ok(Resolved { references: readings, policy, contents, means: Err(problem) })
         }
         Err(ResolveStop::Read(error)) => Err(error),
     }
@@ -348,7 +348,7 @@ impl<O: Objects> ReferenceReader<'_, O> {
         };
         let secret = secret.as_ref().map(|(reference, content)| (reference, content.as_ref()));
         let identity = aws_identity(wanted.key, ecr, secret)?;
-        Ok(Some(Login { tenant: wanted.tenant.cloned(), place: place.clone(), identity }))
+        Ok(Some(Login { tenant: wanted.tenant.cloned(), endpoint: place.clone(), identity }))
     }
 
     async fn material(

@@ -100,7 +100,7 @@ impl fmt::Display for WrongType {
             purpose.types().join(" or "),
             purpose.kind(),
             reference.name,
-            reference.shelf.namespace,
+            reference.scope.namespace,
             purpose.options(),
         )
     }
@@ -143,6 +143,6 @@ pub(super) fn check_hosts(
 pub(super) fn annotate(reference: &Reference, server: &HostPort) -> String {
     format!(
         "kubectl annotate secret {} -n {} {HOSTS_ANNOTATION}={server}",
-        reference.name, reference.shelf.namespace
+        reference.name, reference.scope.namespace
     )
 }

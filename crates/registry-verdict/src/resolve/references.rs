@@ -46,7 +46,7 @@ pub struct WatchScope {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Reference {
     /// Its kind and namespace.
-    pub shelf: WatchScope,
+    pub scope: WatchScope,
     /// Its name.
     pub name: Arc<str>,
 }
@@ -54,13 +54,13 @@ pub struct Reference {
 impl Reference {
     /// The reference to that object.
     pub fn new(kind: ReferenceKind, namespace: &str, name: &str) -> Self {
-        Self { shelf: WatchScope { kind, namespace: namespace.into() }, name: name.into() }
+        Self { scope: WatchScope { kind, namespace: namespace.into() }, name: name.into() }
     }
 }
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.shelf.kind, self.shelf.namespace, self.name)
+        write!(f, "{} {}/{}", self.scope.kind, self.scope.namespace, self.name)
     }
 }
 

@@ -35,7 +35,7 @@ fn boundaries() -> AdminPolicy {
 }
 
 fn checked(subject: &RegistryObject) -> Result<Target, SpecError> {
-    target(subject, &boundaries())
+    probe_target(subject, &boundaries())
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn what_an_older_schema_let_in_is_refused_by_name() {
 #[test]
 fn a_tenants_registry_is_fenced_from_the_cluster_and_the_machine_and_a_system_registry_is_not() {
     let allows = |subject: &RegistryObject, address: &str| {
-        checked(subject).unwrap().fence.allows(address.parse::<IpAddr>().unwrap())
+        checked(subject).unwrap().egress_policy.allows(address.parse::<IpAddr>().unwrap())
     };
     let (system, tenants) = (system(&json!({})), tenants(&json!({})));
     for address in ["127.0.0.1", "10.96.0.1"] {
@@ -85,14 +85,14 @@ fn a_tenants_registry_is_fenced_from_the_cluster_and_the_machine_and_a_system_re
     }
     assert!(allows(&tenants, "10.96.0.2") && allows(&tenants, "198.51.100.1"));
     let unknown = AdminPolicy { cluster_addresses: ClusterAddresses::new([]), ..boundaries() };
-    let fence = target(&tenants, &unknown).unwrap().fence;
+    let fence = probe_target(&tenants, &unknown).unwrap().egress_policy;
     assert!(!fence.allows("127.0.0.1".parse().unwrap()) && fence.allows("10.96.0.1".parse().unwrap()));
 }
 
 #[test]
 fn aws_has_tokens_only_where_there_is_something_to_sign_in_with() {
     let endpoint = Endpoint::parse("https://123456789012.dkr.ecr.eu-central-1.amazonaws.com").unwrap();
-    let placed = |ecr: Value| place(&spec(&json!({"auth": {"ecr": ecr}})), &endpoint);
+    let placed = |ecr: Value| ecr_endpoint(&spec(&json!({"auth": {"ecr": ecr}})), &endpoint);
     assert_eq!(placed(json!({})), Ok(None), "public");
     for signing_in in [
         json!({"credentials": {"secretRef": {"name": "k"}}}),
@@ -104,5 +104,5 @@ fn aws_has_tokens_only_where_there_is_something_to_sign_in_with() {
             Err(error) => assert_eq!((error, ecr::SUPPORTED), (SpecError::EcrUnsupported, false)),
         }
     }
-    assert_eq!(place(&spec(&json!({})), &endpoint).unwrap(), None);
+    assert_eq!(ecr_endpoint(&spec(&json!({})), &endpoint).unwrap(), None);
 }

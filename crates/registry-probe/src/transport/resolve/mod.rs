@@ -89,7 +89,7 @@ impl Resolver {
     }
 
     /// How long name servers that don't answer are waited for.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn longest_lookup(&self) -> Duration {
         self.0.patience
     }
 

@@ -28,7 +28,7 @@ fn requested(password: u32) -> CredentialUse {
 /// Tries, and is rejected at once, if it may.
 fn tries(table: &mut Table, wish: &CredentialUse, now: Timestamp) -> bool {
     let Decision::Send(id) = table.decide(wish, now) else { return false };
-    table.settle(wish, id, REJECTED, now);
+    table.conclude(wish, id, REJECTED, now);
     true
 }
 
@@ -44,7 +44,7 @@ fn rejected_credentials_pause_one_two_four_up_to_sixty_minutes() {
         let Decision::Send(id) = table.decide(&wish(1), now) else {
             panic!("{:?}", table.decide(&wish(1), now))
         };
-        let pause = table.settle(&wish(1), id, REJECTED, now).unwrap();
+        let pause = table.conclude(&wish(1), id, REJECTED, now).unwrap();
         pauses.push(minutes(pause));
         let just_before = after(now, pause.saturating_sub(Duration::from_secs(1)));
         assert_eq!(
@@ -105,7 +105,7 @@ fn many_objects_with_the_same_credentials_try_them_once() {
     for _ in 0..39 {
         assert_eq!(table.decide(&wish(1), at(0)), Decision::Wait);
     }
-    table.settle(&wish(1), first, REJECTED, at(1));
+    table.conclude(&wish(1), first, REJECTED, at(1));
     for _ in 0..39 {
         assert_eq!(
             table.decide(&wish(1), at(1)),
@@ -118,7 +118,7 @@ fn many_objects_with_the_same_credentials_try_them_once() {
 fn credentials_that_were_just_accepted_hold_nobody_up() {
     let mut table = Table::default();
     let Decision::Send(first) = table.decide(&wish(1), at(0)) else { panic!("not sent") };
-    table.settle(&wish(1), first, CredentialAnswer::Accepted, at(0));
+    table.conclude(&wish(1), first, CredentialAnswer::Accepted, at(0));
     let open: Vec<TryId> = (0..MOST_AT_A_HOST)
         .map(|_| match table.decide(&wish(1), at(1)) {
             Decision::Send(id) => id,
@@ -127,7 +127,7 @@ fn credentials_that_were_just_accepted_hold_nobody_up() {
         .collect();
     assert_eq!(table.decide(&wish(1), at(1)), Decision::Wait, "all of them may be rejected by now");
     for id in open {
-        table.settle(&wish(1), id, CredentialAnswer::Accepted, at(1));
+        table.conclude(&wish(1), id, CredentialAnswer::Accepted, at(1));
     }
     assert!(matches!(table.decide(&wish(1), at(20)), Decision::Send(_)));
     assert_eq!(table.decide(&wish(1), at(20)), Decision::Wait, "a while later, one goes ahead again");
@@ -149,7 +149,7 @@ fn tries_that_are_cut_short_count_as_rejected() {
     let mut table = Table::default();
     let sent = (0..73).filter(|password| {
         let Decision::Send(id) = table.decide(&wish(*password), at(0)) else { return false };
-        table.settle(&wish(*password), id, CredentialAnswer::NoAnswer, at(1));
+        table.conclude(&wish(*password), id, CredentialAnswer::NoAnswer, at(1));
         true
     });
     assert_eq!(sent.count(), MOST_AT_A_HOST);
@@ -157,10 +157,10 @@ fn tries_that_are_cut_short_count_as_rejected() {
     let mut table = Table::default();
     for second in 0..9 {
         let Decision::Send(id) = table.decide(&wish(1), at(second)) else { panic!("not sent") };
-        table.settle(&wish(1), id, CredentialAnswer::NoAnswer, at(second));
+        table.conclude(&wish(1), id, CredentialAnswer::NoAnswer, at(second));
     }
     let Decision::Send(id) = table.decide(&wish(1), at(9)) else { panic!("not sent") };
-    table.settle(&wish(1), id, CredentialAnswer::Accepted, at(9));
+    table.conclude(&wish(1), id, CredentialAnswer::Accepted, at(9));
     for password in 10..20 {
         assert!(tries(&mut table, &wish(password), at(9)));
     }
@@ -175,7 +175,7 @@ fn tries_under_way_together_are_one_step_of_the_pause() {
             other => panic!("{other:?}"),
         })
         .into();
-    let pauses = ids.into_iter().map(|id| table.settle(&wish(1), id, REJECTED, at(20)).map(minutes));
+    let pauses = ids.into_iter().map(|id| table.conclude(&wish(1), id, REJECTED, at(20)).map(minutes));
     assert_eq!(pauses.collect::<Vec<_>>(), [Some(1), Some(1), Some(1)]);
 }
 
@@ -271,7 +271,7 @@ proptest! {
             open.sort_by_key(|(end, ..)| *end);
             while open.first().is_some_and(|(end, ..)| *end <= second) {
                 let (end, wish, id) = open.remove(0);
-                table.settle(&wish, id, REJECTED, at(end));
+                table.conclude(&wish, id, REJECTED, at(end));
             }
             let wish = CredentialUse { requested: step.requested, ..wish(step.password) };
             if let Decision::Send(id) = table.decide(&wish, at(second)) {

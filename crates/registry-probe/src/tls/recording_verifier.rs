@@ -21,13 +21,13 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::ca::{Authority, CaBundle};
 use super::certificate::{LEAST_RSA_BITS, PresentedCertificate, rsa_bits};
+use super::chain_verifier::{ChainVerifier, PeerChain, defects};
 use super::defect::TlsDefect;
 use super::handshake::TlsPolicy;
-use super::judgement::{ChainVerifier, PeerChain, defects};
 
 /// What a handshake brought to light.
 #[derive(Debug, Clone, Default)]
-pub(super) struct HandshakeRecord {
+pub(super) struct CertificateRecord {
     /// `None`: the server did not come to show one, or it can't be parsed.
     pub(super) presented: Option<PresentedCertificate>,
     /// All that is wrong with it.
@@ -40,7 +40,7 @@ pub(super) struct HandshakeRecord {
 pub(super) struct RecordingVerifier {
     policy: Arc<TlsPolicy>,
     client_certificate: Option<Arc<CertifiedKey>>,
-    record: Mutex<HandshakeRecord>,
+    record: Mutex<CertificateRecord>,
 }
 
 impl RecordingVerifier {
@@ -48,11 +48,11 @@ impl RecordingVerifier {
         Self { policy, client_certificate, record: Mutex::default() }
     }
 
-    pub(super) fn record(&self) -> HandshakeRecord {
+    pub(super) fn record(&self) -> CertificateRecord {
         self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note(&self, change: impl FnOnce(&mut HandshakeRecord)) {
+    fn note(&self, change: impl FnOnce(&mut CertificateRecord)) {
         change(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner));
     }
 

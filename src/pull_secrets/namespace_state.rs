@@ -13,11 +13,11 @@ use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
     budget::Budget,
-    deliver::{After, DeliveryError},
-    follow::SecretEvent,
     note::Trouble,
     plan::{DeliveryState, DesiredSecret, ObservedSecrets, SecretAction},
     secret::FoundSecret,
+    secrets::{After, DeliveryError},
+    watch::SecretEvent,
     worker::News,
 };
 use crate::queue::Lane;
@@ -127,7 +127,7 @@ impl NamespaceState {
     }
 
     /// Takes in what its watch saw.
-    pub fn saw(&mut self, what: SecretEvent) {
+    pub fn observe(&mut self, what: SecretEvent) {
         match (what, &mut self.scene) {
             (SecretEvent::Failed, _) => self.failures = self.failures.saturating_add(1),
             (SecretEvent::Listed(own, began), _) => {
@@ -172,7 +172,7 @@ impl NamespaceState {
             News::Scene(own) => self.scene = Some(ObservedSecrets { own, ..ObservedSecrets::default() }),
             News::Names(names) => {
                 for (name, after) in names {
-                    self.learn_of(name, after, now);
+                    self.write_completed(name, after, now);
                 }
             }
             News::Gone | News::None => {}
@@ -216,7 +216,7 @@ impl NamespaceState {
     }
 
     /// How long what was just seen can wait; none if it need not. After a failure it does.
-    pub fn patience(&self) -> Option<Duration> {
+    pub fn backoff_when_failed(&self) -> Option<Duration> {
         match self.failures {
             0 => None,
             failures => Some(Backoff::API_CALL.after(failures)),
@@ -240,7 +240,7 @@ impl NamespaceState {
         self.scene = Some(ObservedSecrets { own, ..ObservedSecrets::default() });
     }
 
-    fn learn_of(&mut self, name: Arc<str>, after: After, now: Instant) {
+    fn write_completed(&mut self, name: Arc<str>, after: After, now: Instant) {
         let before = self.foreign.remove(&name);
         self.doubtful.remove(&name);
         let Some(scene) = &mut self.scene else { return };
@@ -316,7 +316,7 @@ mod tests {
     async fn what_was_written_while_a_list_came_in_is_not_taken_to_be_gone() {
         let began = Instant::now();
         let mut place = written(began + Duration::from_millis(1));
-        place.saw(SecretEvent::Listed(HashMap::new(), began));
+        place.observe(SecretEvent::Listed(HashMap::new(), began));
         assert_eq!(place.scene.as_ref().unwrap().own.len(), 1);
         assert_eq!(place.due_checks(), [Arc::from("pull")], "it is looked at");
         place.learn(News::Names(Vec::new()), began);
@@ -329,7 +329,7 @@ mod tests {
     async fn what_a_later_list_has_not_is_gone() {
         let wrote = Instant::now();
         let mut place = written(wrote);
-        place.saw(SecretEvent::Listed(HashMap::new(), wrote + Duration::from_millis(1)));
+        place.observe(SecretEvent::Listed(HashMap::new(), wrote + Duration::from_millis(1)));
         assert!(place.scene.as_ref().unwrap().own.is_empty() && place.due_checks().is_empty());
     }
 
@@ -337,16 +337,16 @@ mod tests {
     async fn an_older_state_takes_the_place_of_no_newer_one() {
         let now = Instant::now();
         let mut place = written(now);
-        place.saw(SecretEvent::There("pull".into(), found(6)));
-        place.saw(SecretEvent::Listed([("pull".into(), found(5))].into(), now));
+        place.observe(SecretEvent::There("pull".into(), found(6)));
+        place.observe(SecretEvent::Listed([("pull".into(), found(5))].into(), now));
         assert_eq!(place.scene.as_ref().unwrap().own["pull"], found(7));
     }
 
     #[tokio::test]
     async fn what_is_seen_after_a_failure_waits() {
         let mut place = written(Instant::now());
-        assert_eq!(place.patience(), None);
-        place.saw(SecretEvent::Failed);
-        assert_eq!(place.patience(), Some(Backoff::API_CALL.first()));
+        assert_eq!(place.backoff_when_failed(), None);
+        place.observe(SecretEvent::Failed);
+        assert_eq!(place.backoff_when_failed(), Some(Backoff::API_CALL.first()));
     }
 }

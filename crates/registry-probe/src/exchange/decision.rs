@@ -7,12 +7,12 @@
 
 use jiff::Timestamp;
 
-use super::entry::asked_scope;
-use super::opening::Ping;
+use super::ping::Ping;
 use super::question::{Bearer, Form, Pass, Question, Resource, TokenRequest};
-use super::reading::RepositoryRead;
+use super::recorded_answers::RecordedAnswers;
 use super::reply::{Failure, FailureCause, Reply, ReplyKind, TokenReply};
-use super::seen::RecordedAnswers;
+use super::repository_read::RepositoryRead;
+use super::token_admission::asked_scope;
 use crate::challenge::Challenge;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;

@@ -1,6 +1,6 @@
 //! The named repository: was it read, and what does that say of the content path?
 
-use super::inquiry::{Exchange, ExchangeStep, unavailable};
+use super::decision::{Exchange, ExchangeStep, unavailable};
 use super::question::Pass;
 use super::reply::{Failure, Reply, ReplyKind};
 use crate::findings::{ConnectionFailure, ContentPathFinding, Inconclusive, Unavailable};

@@ -48,7 +48,7 @@ pub async fn follow(
     let mut listing = SecretListing::begin();
     loop {
         let what = match watch.next().await {
-            Ok(event) => seen(event, &mut listing),
+            Ok(event) => event_for(event, &mut listing),
             Err(_) => Some(SecretEvent::Failed),
         };
         let Some(what) = what else { continue };
@@ -70,7 +70,7 @@ impl SecretListing {
     }
 }
 
-fn seen(event: Event<Secret>, listing: &mut SecretListing) -> Option<SecretEvent> {
+fn event_for(event: Event<Secret>, listing: &mut SecretListing) -> Option<SecretEvent> {
     match event {
         Event::Init => *listing = SecretListing::begin(),
         Event::InitApply(secret) => {

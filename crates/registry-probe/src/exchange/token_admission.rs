@@ -1,6 +1,6 @@
 //! Opening `/v2/` with a token: which scope, and what it means when the token is refused.
 
-use super::inquiry::{Exchange, ExchangeStep, PingAdmission};
+use super::decision::{Exchange, ExchangeStep, PingAdmission};
 use super::issue::Issue;
 use super::question::{Bearer, Pass, TokenRequest};
 use super::reply::ReplyKind;

@@ -9,10 +9,10 @@ use std::{
 use registry_verdict::object::RegistryKey;
 
 use super::{
+    namespace_state::NamespaceState,
     note::{Tally, Trouble},
-    offer::Offered,
-    place::NamespaceState,
     plan::DeliveryState,
+    spec::Offered,
 };
 use crate::tenancy::audiences::remove;
 
@@ -121,7 +121,7 @@ impl NamespaceStates {
     }
 
     /// The registries of which something changed since this was last asked, each with how its wishes stand.
-    pub fn take_untold(&mut self) -> Vec<(RegistryKey, Tally)> {
+    pub fn take_unreported(&mut self) -> Vec<(RegistryKey, Tally)> {
         let tally = |key: RegistryKey| {
             let tally = self.tallies.get(&key).cloned().unwrap_or_default();
             (key, tally)
@@ -130,7 +130,7 @@ impl NamespaceStates {
     }
 
     /// They could not be told of, and are to be told again.
-    pub fn untold(&mut self, keys: impl IntoIterator<Item = RegistryKey>) {
+    pub fn mark_unreported(&mut self, keys: impl IntoIterator<Item = RegistryKey>) {
         self.untold.extend(keys);
     }
 
@@ -178,7 +178,7 @@ impl NamespaceStates {
 mod tests {
     use super::*;
     use crate::pull_secrets::{
-        place::Ownership,
+        namespace_state::Ownership,
         plan::ObservedSecrets,
         secret::{FoundSecret, SecretVersion},
     };
@@ -210,10 +210,10 @@ mod tests {
         assert!(!places.is_without("uid-2"), "b-1 was not looked at yet");
         places.remove(&"b-1".into(), &none);
         assert!(places.is_without("uid-2") && !places.is_without("uid-1"));
-        let told: HashMap<RegistryKey, Tally> = places.take_untold().into_iter().collect();
+        let told: HashMap<RegistryKey, Tally> = places.take_unreported().into_iter().collect();
         assert_eq!((told.len(), told[&system("packs")].there), (2, 2));
         places.changed(&"a-1".into(), &none);
-        assert!(places.take_untold().is_empty(), "nothing has changed");
+        assert!(places.take_unreported().is_empty(), "nothing has changed");
     }
 
     #[test]
@@ -228,6 +228,6 @@ mod tests {
         assert_eq!(places.there(), 0);
         assert!(places.is_without("uid-1") && places.tallies.is_empty() && places.counted.is_empty());
         assert!(places.by_tenant.is_empty() && places.by_registry.is_empty() && places.pending.is_empty());
-        assert!(places.take_untold().iter().all(|(_, tally)| *tally == Tally::default()));
+        assert!(places.take_unreported().iter().all(|(_, tally)| *tally == Tally::default()));
     }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
 use kube::{Api, Client, api::PostParams};
 
 /// Asks it.
-pub async fn ask(client: &Client) -> Result<UserInfo, kube::Error> {
+pub async fn self_subject(client: &Client) -> Result<UserInfo, kube::Error> {
     let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
     let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
     Ok(review.status.and_then(|status| status.user_info).unwrap_or_default())

@@ -1,9 +1,9 @@
 //! The first answer: does a registry speak, and what does it ask for?
 
-use super::entry::status_of;
-use super::inquiry::{Exchange, ExchangeStep, ExchangeStop};
+use super::decision::{Exchange, ExchangeStep, ExchangeStop};
 use super::question::Pass;
 use super::reply::{Failure, FailureCause, Reply, ReplyKind};
+use super::token_admission::status_of;
 use crate::challenge::Challenge;
 use crate::findings::{EndpointFinding, NotARegistry};
 use crate::host::HostPort;
