@@ -50,20 +50,20 @@ impl Events {
     }
 
     /// Tells of a changed verdict.
-    pub fn send(&self, subject: &RegistryObject, next: &RegistryStatus, now: Timestamp) {
+    pub fn send(&self, object: &RegistryObject, next: &RegistryStatus, now: Timestamp) {
         let Some(ready) = next.condition(ConditionType::Ready) else {
             return;
         };
         let draft = Draft {
-            key: subject.key.clone(),
-            uid: subject.uid.clone(),
+            key: object.key.clone(),
+            uid: object.uid.clone(),
             warning: ready.status != "True",
             reason: ready.reason.clone(),
             note: ready.message.clone(),
             time: now,
         };
         if self.backlog.try_send(draft).is_err() {
-            tracing::warn!(registry = %subject.key, "Event dropped: too many Events wait to be written");
+            tracing::warn!(registry = %object.key, "Event dropped: too many Events wait to be written");
         }
     }
 }

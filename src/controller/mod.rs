@@ -57,7 +57,7 @@ struct RegistryState {
 
 /// A registry that is being worked on.
 struct RunningWork {
-    subject: Arc<RegistryObject>,
+    object: Arc<RegistryObject>,
     attempt: Arc<InFlight>,
 }
 
@@ -177,15 +177,15 @@ impl RegistryController {
 
     fn handle(&mut self, signal: ControllerEvent, health: &Health) {
         match signal {
-            ControllerEvent::Seen(subject) => self.observe(*subject),
+            ControllerEvent::Seen(object) => self.observe(*object),
             // What was known of it holds no longer; its deletion must not wait for anybody to mend it.
-            ControllerEvent::Unreadable(subject) if subject.deleting && subject.finalizer => {
-                self.observe(*subject);
+            ControllerEvent::Unreadable(object) if object.deleting && object.finalizer => {
+                self.observe(*object);
             }
-            ControllerEvent::Unreadable(subject) => {
-                self.context.availability.unreadable(&subject);
-                self.forget(&subject.key);
-                self.unreadable.insert(subject.key);
+            ControllerEvent::Unreadable(object) => {
+                self.context.availability.unreadable(&object);
+                self.forget(&object.key);
+                self.unreadable.insert(object.key);
             }
             ControllerEvent::Gone(key) => self.removed(&key),
             ControllerEvent::Listed(scope, listed) => {
@@ -236,31 +236,31 @@ impl RegistryController {
     }
 
     /// A registry is there, in this state; one that is older than what we know is not news.
-    fn observe(&mut self, subject: RegistryObject) {
-        let key = subject.key.clone();
+    fn observe(&mut self, object: RegistryObject) {
+        let key = object.key.clone();
         let known = self.entries.get(&key);
-        if known.is_some_and(|entry| entry.object.uid == subject.uid && is_older(&subject, &entry.object)) {
+        if known.is_some_and(|entry| entry.object.uid == object.uid && is_older(&object, &entry.object)) {
             return;
         }
-        if known.is_some_and(|entry| entry.object.uid != subject.uid) {
+        if known.is_some_and(|entry| entry.object.uid != object.uid) {
             self.removed(&key);
         }
-        let subject = Arc::new(subject.trimmed());
-        self.count_towards_quota(&subject);
+        let object = Arc::new(object.trimmed());
+        self.count_towards_quota(&object);
         self.unreadable.remove(&key);
-        self.context.availability.observe(&subject);
-        if self.running.get(&key).is_some_and(|running| !running.subject.asks_the_same_as(&subject)) {
+        self.context.availability.observe(&object);
+        if self.running.get(&key).is_some_and(|running| !running.object.asks_the_same_as(&object)) {
             self.supersede(&key);
         }
-        self.context.metrics.registry(&subject);
-        self.reindex(&key, Some(&subject));
+        self.context.metrics.registry(&object);
+        self.reindex(&key, Some(&object));
         let entry = self.entries.entry(key.clone()).or_insert_with(|| RegistryState {
-            object: subject.clone(),
+            object: object.clone(),
             history: Arc::default(),
             due: None,
             errors: 0,
         });
-        entry.object = subject;
+        entry.object = object;
         self.recount.insert(key.clone());
         if self.wants_work(&key) {
             self.enqueue(&key);
@@ -297,20 +297,20 @@ impl RegistryController {
     }
 
     /// Brings up to date whom `key` is for, which references it names, and which scopes are watched.
-    fn reindex(&mut self, key: &RegistryKey, subject: Option<&RegistryObject>) {
+    fn reindex(&mut self, key: &RegistryKey, object: Option<&RegistryObject>) {
         if let Some(entry) = self.entries.get(key) {
             self.audiences.remove(key, &Audience::of(&entry.object));
         }
-        if let Some(subject) = subject {
-            self.audiences.insert(key, &Audience::of(subject));
+        if let Some(object) = object {
+            self.audiences.insert(key, &Audience::of(object));
         }
-        let named = |subject: &RegistryObject| -> HashSet<Reference> {
+        let named = |object: &RegistryObject| -> HashSet<Reference> {
             let namespace = key.references_namespace(&self.context.system_namespace);
-            let policy = policy_reference(key, &subject.spec, &self.context.system_namespace);
-            references(&subject.spec, namespace).into_iter().chain(policy).collect()
+            let policy = policy_reference(key, &object.spec, &self.context.system_namespace);
+            references(&object.spec, namespace).into_iter().chain(policy).collect()
         };
         let before = self.entries.get(key).map(|entry| named(&entry.object)).unwrap_or_default();
-        let after = subject.map(named).unwrap_or_default();
+        let after = object.map(named).unwrap_or_default();
         for reference in after.difference(&before) {
             self.watch(reference, key);
         }
@@ -385,9 +385,9 @@ impl RegistryController {
     }
 
     /// Counts a registry in, and looks at those for which that decides anew.
-    fn count_towards_quota(&mut self, subject: &RegistryObject) {
-        let tenant = subject.key.namespace().and_then(|namespace| self.context.access.tenant(namespace));
-        let changed = self.context.quota().observe(&subject.key, subject.created, tenant);
+    fn count_towards_quota(&mut self, object: &RegistryObject) {
+        let tenant = object.key.namespace().and_then(|namespace| self.context.access.tenant(namespace));
+        let changed = self.context.quota().observe(&object.key, object.created, tenant);
         for key in &changed {
             self.enqueue(key);
         }
@@ -412,8 +412,8 @@ impl RegistryController {
         }
         let keys: Vec<RegistryKey> = self.audiences.in_namespace(namespace).cloned().collect();
         for key in &keys {
-            if let Some(subject) = self.entries.get(key).map(|entry| entry.object.clone()) {
-                self.count_towards_quota(&subject);
+            if let Some(object) = self.entries.get(key).map(|entry| entry.object.clone()) {
+                self.count_towards_quota(&object);
             }
             self.supersede(key);
             self.enqueue(key);
@@ -451,7 +451,7 @@ impl RegistryController {
                 continue;
             };
             let left = entry.due.map(|due| due.saturating_duration_since(Instant::now()));
-            let running = RunningWork { subject: entry.object.clone(), attempt: Arc::default() };
+            let running = RunningWork { object: entry.object.clone(), attempt: Arc::default() };
             let attempt = running.attempt.clone();
             let work = work(self.context.clone(), entry.object.clone(), entry.history.clone(), left, attempt);
             self.running.insert(key, running);
@@ -484,7 +484,7 @@ impl RegistryController {
             return;
         }
         match written {
-            Some(subject) => self.observe(subject),
+            Some(object) => self.observe(object),
             None if self.wants_work(&report.key) => self.enqueue(&report.key),
             None => {}
         }
@@ -505,18 +505,18 @@ impl RegistryController {
     }
 
     fn wants_work(&self, key: &RegistryKey) -> bool {
-        self.entries.get(key).is_some_and(|RegistryState { object: subject, history, .. }| {
-            is_pending(subject, history, self.context.availability.are_removed(&subject.uid))
+        self.entries.get(key).is_some_and(|RegistryState { object, history, .. }| {
+            is_pending(object, history, self.context.availability.are_removed(&object.uid))
         })
     }
 
     fn tick(&mut self) {
         self.context.metrics.queue(self.queue.depth(), self.queue.in_flight());
         for key in std::mem::take(&mut self.recount) {
-            let Some(RegistryState { object: subject, history, .. }) = self.entries.get(&key) else {
+            let Some(RegistryState { object, history, .. }) = self.entries.get(&key) else {
                 continue;
             };
-            if is_miscounted(subject, history, &self.context.availability.report(subject)) {
+            if is_miscounted(object, history, &self.context.availability.report(object)) {
                 self.enqueue(&key);
             }
         }
@@ -533,14 +533,14 @@ fn follow(context: &Context, signals: &ControllerEvents, scope: &WatchScope) -> 
 
 async fn work(
     context: Arc<Context>,
-    subject: Arc<RegistryObject>,
+    object: Arc<RegistryObject>,
     history: Arc<History>,
     left: Option<Duration>,
     attempt: Arc<InFlight>,
 ) -> WorkReport {
     let started = Instant::now();
-    let result = reconcile(&context, &subject, &history, left, &attempt).await;
-    WorkReport { key: subject.key.clone(), uid: subject.uid.clone(), took: started.elapsed(), result }
+    let result = reconcile(&context, &object, &history, left, &attempt).await;
+    WorkReport { key: object.key.clone(), uid: object.uid.clone(), took: started.elapsed(), result }
 }
 
 impl RegistryState {
@@ -582,6 +582,6 @@ const UNSEEN_FOR_LONG: u32 = 5;
 /// Whether `new` is an older version of the object than `known`. Resource versions of one kind are comparable numbers
 /// (KEP-5504); where they are not numbers, what comes later is taken to be newer.
 fn is_older(new: &RegistryObject, known: &RegistryObject) -> bool {
-    let number = |subject: &RegistryObject| subject.resource_version.parse::<u64>().ok();
+    let number = |object: &RegistryObject| object.resource_version.parse::<u64>().ok();
     matches!((number(new), number(known)), (Some(new), Some(known)) if new < known)
 }

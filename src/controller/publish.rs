@@ -67,44 +67,44 @@ impl PublishError {
 /// there (seen on 1.36). The resource version is one; where it has moved on, the object is looked at again.
 pub async fn publish_status(
     client: &Client,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     status: &RegistryStatus,
 ) -> Result<Option<RegistryObject>, PublishError> {
-    if !says_something_new(&subject.status, status) {
+    if !says_something_new(&object.status, status) {
         return Ok(None);
     }
-    let mut version = subject.resource_version.clone();
+    let mut version = object.resource_version.clone();
     for _ in 0..CONFLICTS {
-        match apply_status(client, subject, status, &version).await {
-            Err(PublishError::Conflict(_)) => version = current_version(client, subject).await?,
-            written => return clear_leftovers(client, subject, status, written?).await.map(Some),
+        match apply_status(client, object, status, &version).await {
+            Err(PublishError::Conflict(_)) => version = current_version(client, object).await?,
+            written => return clear_leftovers(client, object, status, written?).await.map(Some),
         }
     }
-    let written = apply_status(client, subject, status, &version).await?;
-    clear_leftovers(client, subject, status, written).await.map(Some)
+    let written = apply_status(client, object, status, &version).await?;
+    clear_leftovers(client, object, status, written).await.map(Some)
 }
 
 async fn apply_status(
     client: &Client,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     status: &RegistryStatus,
     version: &str,
 ) -> Result<RegistryObject, PublishError> {
     let patch = |kind: &str| {
         Patch::Apply(json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind,
-            "metadata": {"name": subject.key.name(), "resourceVersion": version},
+            "metadata": {"name": object.key.name(), "resourceVersion": version},
             "status": status,
         }))
     };
-    apply(client, subject, "the status", STATUS_MANAGER, patch).await
+    apply(client, object, "the status", STATUS_MANAGER, patch).await
 }
 
 /// Takes away what another field manager once wrote into the status, such as a restored backup: server-side apply leaves it,
 /// and a condition would be left over for ever.
 async fn clear_leftovers(
     client: &Client,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     status: &RegistryStatus,
     written: RegistryObject,
 ) -> Result<RegistryObject, PublishError> {
@@ -114,7 +114,7 @@ async fn clear_leftovers(
     }
     let (version, status) = (&written.resource_version, difference(found, wanted));
     let patch = |_: &str| Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": status}));
-    match apply(client, subject, "the status", STATUS_MANAGER, patch).await {
+    match apply(client, object, "the status", STATUS_MANAGER, patch).await {
         // Somebody else was quicker; what is left goes with the next write.
         Err(PublishError::Conflict(_)) => Ok(written),
         cleared => cleared,
@@ -132,19 +132,19 @@ fn difference(found: Value, wanted: Value) -> Value {
 }
 
 /// The version that the object has now, if it is still the same object.
-async fn current_version(client: &Client, subject: &RegistryObject) -> Result<String, PublishError> {
-    let metadata = current_metadata(client, subject, "the status").await?;
-    metadata.resource_version.ok_or_else(|| PublishError::Gone(subject.key.clone()))
+async fn current_version(client: &Client, object: &RegistryObject) -> Result<String, PublishError> {
+    let metadata = current_metadata(client, object, "the status").await?;
+    metadata.resource_version.ok_or_else(|| PublishError::Gone(object.key.clone()))
 }
 
 /// The metadata that the object has now, if it is still the same object.
 async fn current_metadata(
     client: &Client,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     what: &'static str,
 ) -> Result<ObjectMeta, PublishError> {
     let read = async {
-        match &subject.key {
+        match &object.key {
             RegistryKey::System { name } => {
                 Api::<SystemRegistry>::all(client.clone()).get_metadata_opt(name).await.map(metadata)
             }
@@ -156,9 +156,9 @@ async fn current_metadata(
             }
         }
     };
-    let current = within(&subject.key, what, read).await?;
-    let same = current.filter(|metadata| metadata.uid.as_deref() == Some(&subject.uid));
-    same.ok_or_else(|| PublishError::Gone(subject.key.clone()))
+    let current = within(&object.key, what, read).await?;
+    let same = current.filter(|metadata| metadata.uid.as_deref() == Some(&object.uid));
+    same.ok_or_else(|| PublishError::Gone(object.key.clone()))
 }
 
 fn metadata<K: Resource>(object: Option<PartialObjectMeta<K>>) -> Option<ObjectMeta> {
@@ -166,9 +166,9 @@ fn metadata<K: Resource>(object: Option<PartialObjectMeta<K>>) -> Option<ObjectM
 }
 
 /// The object with all that it says now, if it is still the same object.
-pub async fn current(client: &Client, subject: &RegistryObject) -> Result<RegistryObject, PublishError> {
+pub async fn current(client: &Client, object: &RegistryObject) -> Result<RegistryObject, PublishError> {
     let read = async {
-        match &subject.key {
+        match &object.key {
             RegistryKey::System { name } => {
                 let api = Api::<SystemRegistry>::all(client.clone());
                 Ok(api.get_opt(name).await?.map(RegistryObject::of))
@@ -179,34 +179,34 @@ pub async fn current(client: &Client, subject: &RegistryObject) -> Result<Regist
             }
         }
     };
-    let current = within(&subject.key, "the spec", read).await?;
-    let same = current.filter(|current| current.uid == subject.uid);
-    same.ok_or_else(|| PublishError::Gone(subject.key.clone()))
+    let current = within(&object.key, "the spec", read).await?;
+    let same = current.filter(|current| current.uid == object.uid);
+    same.ok_or_else(|| PublishError::Gone(object.key.clone()))
 }
 
 /// Puts our finalizer on the object, or takes it off.
 pub async fn publish_finalizer(
     client: &Client,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     wanted: bool,
 ) -> Result<RegistryObject, PublishError> {
     let finalizers: &[&str] = if wanted { &[FINALIZER] } else { &[] };
     let patch = |kind: &str| {
         Patch::Apply(json!({
             "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind,
-            "metadata": {"name": subject.key.name(), "uid": subject.uid, "finalizers": finalizers},
+            "metadata": {"name": object.key.name(), "uid": object.uid, "finalizers": finalizers},
         }))
     };
-    let written = match apply(client, subject, THE_FINALIZER, FINALIZER_MANAGER, patch).await {
+    let written = match apply(client, object, THE_FINALIZER, FINALIZER_MANAGER, patch).await {
         // Where there is no such object any more, a uid that is asked for is a conflict too.
         Err(error @ PublishError::Conflict(_)) => {
-            current_metadata(client, subject, THE_FINALIZER).await?;
+            current_metadata(client, object, THE_FINALIZER).await?;
             return Err(error);
         }
         written => written?,
     };
     if written.finalizer && !wanted {
-        return take_finalizer_off(client, subject).await;
+        return take_finalizer_off(client, object).await;
     }
     Ok(written)
 }
@@ -215,15 +215,15 @@ pub async fn publish_finalizer(
 /// was once read (a backup, a copy): server-side apply leaves what others own.
 async fn take_finalizer_off(
     client: &Client,
-    subject: &RegistryObject,
+    object: &RegistryObject,
 ) -> Result<RegistryObject, PublishError> {
-    let metadata = current_metadata(client, subject, THE_FINALIZER).await?;
+    let metadata = current_metadata(client, object, THE_FINALIZER).await?;
     let mut others = metadata.finalizers.unwrap_or_default();
     others.retain(|finalizer| finalizer != FINALIZER);
     let version = metadata.resource_version;
     let patch =
         |_: &str| Patch::Merge(json!({"metadata": {"resourceVersion": version, "finalizers": others}}));
-    apply(client, subject, THE_FINALIZER, FINALIZER_MANAGER, patch).await
+    apply(client, object, THE_FINALIZER, FINALIZER_MANAGER, patch).await
 }
 
 /// Whether `next` differs from `previous` in more than the time of the validation, or that time has become old.
@@ -241,24 +241,24 @@ fn is_old(previous: Option<&Time>, next: Option<&Time>) -> bool {
 
 async fn apply(
     client: &Client,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     what: &'static str,
     manager: &'static str,
     patch: impl Fn(&str) -> Patch<Value>,
 ) -> Result<RegistryObject, PublishError> {
     let write = async {
-        match &subject.key {
+        match &object.key {
             RegistryKey::System { .. } => {
                 let api: Api<SystemRegistry> = Api::all(client.clone());
-                apply_to(&api, subject, manager, patch(System::KIND)).await.map(RegistryObject::of)
+                apply_to(&api, object, manager, patch(System::KIND)).await.map(RegistryObject::of)
             }
             RegistryKey::Tenant { namespace, .. } => {
                 let api: Api<TenantRegistry> = Api::namespaced(client.clone(), namespace);
-                apply_to(&api, subject, manager, patch(Tenant::KIND)).await.map(RegistryObject::of)
+                apply_to(&api, object, manager, patch(Tenant::KIND)).await.map(RegistryObject::of)
             }
         }
     };
-    within(&subject.key, what, write).await
+    within(&object.key, what, write).await
 }
 
 /// Waits for an answer of the API server, and says what a refusal means for a registry.
@@ -276,15 +276,15 @@ async fn within<T>(
 
 async fn apply_to<S: ApiScope>(
     api: &Api<Registry<S>>,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     manager: &str,
     patch: Patch<Value>,
 ) -> Result<Registry<S>, kube::Error> {
     let params = PatchParams { force: matches!(patch, Patch::Apply(_)), ..PatchParams::apply(manager) };
     if manager == STATUS_MANAGER {
-        api.patch_status(subject.key.name(), &params, &patch).await
+        api.patch_status(object.key.name(), &params, &patch).await
     } else {
-        api.patch(subject.key.name(), &params, &patch).await
+        api.patch(object.key.name(), &params, &patch).await
     }
 }
 

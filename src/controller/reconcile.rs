@@ -144,71 +144,71 @@ impl InFlight {
 /// one: before that, it is validated only if something that the last verdict rests on has changed.
 pub async fn reconcile(
     context: &Context,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     history: &History,
     left: Option<Duration>,
     attempt: &InFlight,
 ) -> Result<Done, ReconcileError> {
     let done = |history| Done { history, written: None, due: None, sooner: None };
-    let tenant = subject.key.namespace().and_then(|namespace| context.access.tenant(namespace));
-    match decide(subject, context.availability.are_removed(&subject.uid)) {
-        ObjectStep::AddFinalizer => return edit_finalizer(context, subject, history, true).await,
-        ObjectStep::RemoveFinalizer => return edit_finalizer(context, subject, history, false).await,
+    let tenant = object.key.namespace().and_then(|namespace| context.access.tenant(namespace));
+    match decide(object, context.availability.are_removed(&object.uid)) {
+        ObjectStep::AddFinalizer => return edit_finalizer(context, object, history, true).await,
+        ObjectStep::RemoveFinalizer => return edit_finalizer(context, object, history, false).await,
         ObjectStep::AwaitRemoval => return Ok(done(history.clone())),
         ObjectStep::Suspend => {
-            let basis = ValidationInputs::of(subject, tenant, Vec::new(), ContentsDigest::default());
+            let basis = ValidationInputs::of(object, tenant, Vec::new(), ContentsDigest::default());
             return Ok(done(History { inputs: Some(basis), ..history.clone() }));
         }
         ObjectStep::Read => {}
     }
-    if let (Some(namespace), None) = (subject.key.namespace(), &tenant)
+    if let (Some(namespace), None) = (object.key.namespace(), &tenant)
         && context.access.is_labelled(namespace).await?
     {
         return Err(ReconcileError::TenantUnseen);
     }
-    let beyond = context.quota().is_beyond(&subject.key);
-    let read = if subject.trimmed && !beyond { Some(current(&context.client, subject).await?) } else { None };
-    let subject = read.as_ref().unwrap_or(subject);
+    let beyond = context.quota().is_beyond(&object.key);
+    let read = if object.trimmed && !beyond { Some(current(&context.client, object).await?) } else { None };
+    let object = read.as_ref().unwrap_or(object);
     let Examination { references: readings, policy, contents, plan } =
-        examine(context, subject, tenant.as_ref(), beyond).await?;
+        examine(context, object, tenant.as_ref(), beyond).await?;
     let basis =
-        ValidationInputs::of(subject, tenant, readings, contents).under(policy).beyond_the_bound(beyond);
-    let report = context.availability.report(subject);
+        ValidationInputs::of(object, tenant, readings, contents).under(policy).beyond_the_bound(beyond);
+    let report = context.availability.report(object);
     // What was read may have been touched: its newest versions are known now.
     let read = || History { inputs: Some(basis.clone()), ..history.clone() };
-    let urgency = match after_reading(subject, history, &report, &basis, left) {
+    let urgency = match after_reading(object, history, &report, &basis, left) {
         AfterReading::Validate(urgency) => urgency,
         AfterReading::Publish(status) => {
-            return publish(context, subject, read(), *status, left.unwrap_or_default()).await;
+            return publish(context, object, read(), *status, left.unwrap_or_default()).await;
         }
         AfterReading::Nothing => return Ok(Done { due: left, ..done(read()) }),
     };
     let _ = attempt.inputs.set(basis.clone());
-    let probing = probe_reporting_progress(context, subject, (plan, urgency), attempt);
+    let probing = probe_reporting_progress(context, object, (plan, urgency), attempt);
     let (Probed { seen, used }, progress) = probing.await?;
     if seen.findings().is_some_and(Findings::hit_own_limit) {
         return Err(ReconcileError::OwnLimit);
     }
-    // What was probed is `subject`, whatever the object asks for by now; only its status may have moved on.
+    // What was probed is `object`, whatever the object asks for by now; only its status may have moved on.
     let probed = progress.as_ref().map(|newer| RegistryObject {
         status: newer.status.clone(),
         resource_version: newer.resource_version.clone(),
-        ..subject.clone()
+        ..object.clone()
     });
-    let probed = probed.as_ref().unwrap_or(subject);
+    let probed = probed.as_ref().unwrap_or(object);
 
     let now = (context.clock)();
     let judged_before = history.inputs.as_ref();
     let same_basis = judged_before.is_none_or(|before| before.is_same_target(&basis));
     let before = Before { transient_failures: history.transient, same_basis };
     let (status, outcome) = assess(probed, &seen, before, now);
-    observe(context, &subject.key, &status, &seen);
-    context.availability.validated(subject, &status, outcome, used.as_ref());
+    observe(context, &object.key, &status, &seen);
+    context.availability.validated(object, &status, outcome, used.as_ref());
 
-    let told = history.reported.clone().or_else(|| verdict(&subject.status));
+    let told = history.reported.clone().or_else(|| verdict(&object.status));
     let ready = status.condition(ConditionType::Ready).map(|ready| ready.message.as_str().into());
     let history = History { reported: told, ready, ..history.after(outcome, basis) };
-    let due = due(context, subject, (&status, &seen), &history, outcome, now);
+    let due = due(context, object, (&status, &seen), &history, outcome, now);
     let done = publish(context, probed, history, status, due).await?;
     Ok(Done { written: done.written.or(progress), ..done })
 }
@@ -217,18 +217,18 @@ pub async fn reconcile(
 /// asked again.
 async fn publish(
     context: &Context,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     history: History,
     status: RegistryStatus,
     due: Duration,
 ) -> Result<Done, ReconcileError> {
-    let report = context.availability.report(subject);
+    let report = context.availability.report(object);
     let status = with_availability(&status, history.ready.as_deref().unwrap_or_default(), &report);
-    let error = match publish_status(&context.client, subject, &status).await {
+    let error = match publish_status(&context.client, object, &status).await {
         Ok(written) => {
             let told = verdict(&status);
             if told != history.reported {
-                context.events.send(subject, &status, (context.clock)());
+                context.events.send(object, &status, (context.clock)());
             }
             let history = History { reported: told, unpublished: None, ..history };
             return Ok(Done { history, written, due: Some(due), sooner: None });
@@ -236,7 +236,7 @@ async fn publish(
         Err(error @ PublishError::Gone(_)) => return Err(error.into()),
         Err(error) => error,
     };
-    tracing::warn!(registry = %subject.key, %error, "failed to write the status, retrying");
+    tracing::warn!(registry = %object.key, %error, "failed to write the status, retrying");
     let tries = history.unpublished.as_ref().map_or(0, |unpublished| unpublished.tries).saturating_add(1);
     let unpublished = Unpublished { status, tries };
     let asked = error.retry_after().unwrap_or_default();
@@ -249,26 +249,26 @@ async fn publish(
 /// waits for the removal of its pull Secrets, but not for long.
 async fn edit_finalizer(
     context: &Context,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     history: &History,
     wanted: bool,
 ) -> Result<Done, ReconcileError> {
-    let written = match publish_finalizer(&context.client, subject, wanted).await {
+    let written = match publish_finalizer(&context.client, object, wanted).await {
         Ok(newer) => Some(newer),
-        Err(PublishError::Gone(_)) if subject.deleting => None,
+        Err(PublishError::Gone(_)) if object.deleting => None,
         Err(error) => return Err(error.into()),
     };
-    let sooner = (!subject.deleting).then_some(Duration::ZERO);
+    let sooner = (!object.deleting).then_some(Duration::ZERO);
     Ok(Done { history: history.clone(), written, due: None, sooner })
 }
 
 async fn examine(
     context: &Context,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     tenant: Option<&Arc<str>>,
     beyond: bool,
 ) -> Result<Examination, ReadError<CallError>> {
-    let tenant = match (subject.key.scope(), tenant) {
+    let tenant = match (object.key.scope(), tenant) {
         (RegistryScope::System, _) => NamespaceTenant::Unknown,
         (RegistryScope::Tenant, None) => NamespaceTenant::Nobody,
         (RegistryScope::Tenant, Some(tenant)) => NamespaceTenant::Of(tenant),
@@ -278,18 +278,18 @@ async fn examine(
     }
     let surroundings = ValidationContext {
         tenant,
-        namespace: subject.key.references_namespace(&context.system_namespace),
+        namespace: object.key.references_namespace(&context.system_namespace),
         policy: PolicySource::Namespace(&context.system_namespace),
         admin_policy: &context.admin_policy,
     };
-    steps::examine(subject, surroundings, &*context.references).await
+    steps::examine(object, surroundings, &*context.references).await
 }
 
 /// Probes; says so in the status of a changed object when it takes long, and returns the object as then written. Ends
 /// early when nobody needs the answer any more; but not while it writes.
 async fn probe_reporting_progress(
     context: &Context,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     (plan, urgency): (NextStep, Urgency),
     attempt: &InFlight,
 ) -> Result<(Probed, Option<RegistryObject>), ReconcileError> {
@@ -298,7 +298,7 @@ async fn probe_reporting_progress(
         NextStep::Probe(case) => *case,
     };
     let superseded = attempt.superseded.cancelled();
-    let session = session(context, subject, &case);
+    let session = session(context, object, &case);
     let mut probe = Box::pin(steps::probe(context.askers(), case, urgency, session.clone()));
     let mut probing = Box::pin(async move {
         tokio::select! {
@@ -311,45 +311,45 @@ async fn probe_reporting_progress(
         }
         Err(ReconcileError::Superseded)
     });
-    if subject.status.observed_generation == Some(subject.generation) {
+    if object.status.observed_generation == Some(object.generation) {
         return Ok((probing.await?, None));
     }
     if let Ok(seen) = tokio::time::timeout(assess::SLOW, &mut probing).await {
         return Ok((seen?, None));
     }
-    let progressing = assess::progressing(subject, (context.clock)());
-    let written = publish_status(&context.client, subject, &progressing).await?;
+    let progressing = assess::progressing(object, (context.clock)());
+    let written = publish_status(&context.client, object, &progressing).await?;
     Ok((probing.await?, written))
 }
 
 /// The permission to send the credentials of this case; none where there are none that may be rejected.
-fn session(context: &Context, subject: &RegistryObject, case: &ProbeCase) -> Option<Arc<CredentialSession>> {
+fn session(context: &Context, object: &RegistryObject, case: &ProbeCase) -> Option<Arc<CredentialSession>> {
     let keys = case.login.as_ref().map(|login| login.keys().map(|keys| keys.parts().to_vec()));
     let credentials = case.material.credentials.as_ref().map(gate::parts);
     let parts = keys.unwrap_or(credentials)?;
-    Some(context.rejections.session(context.group(&subject.key), &parts, is_requested(subject)))
+    Some(context.rejections.session(context.group(&object.key), &parts, is_requested(object)))
 }
 
 /// Whether somebody asked for a validation of this very object since its last verdict: by the annotation, or by another spec.
 /// A new object asks for none that others with the same credentials have not had.
-fn is_requested(subject: &RegistryObject) -> bool {
-    let status = &subject.status;
+fn is_requested(object: &RegistryObject) -> bool {
+    let status = &object.status;
     let by_annotation =
-        subject.requested_at.is_some() && subject.requested_at != status.last_handled_reconcile_at;
+        object.requested_at.is_some() && object.requested_at != status.last_handled_reconcile_at;
     // The schema gives a new object -1.
     let before = status.observed_generation.filter(|observed| *observed > 0);
-    by_annotation || before.is_some_and(|observed| observed != subject.generation)
+    by_annotation || before.is_some_and(|observed| observed != object.generation)
 }
 
 fn due(
     context: &Context,
-    subject: &RegistryObject,
+    object: &RegistryObject,
     (status, seen): (&RegistryStatus, &Observation),
     history: &History,
     outcome: ValidationOutcome,
     now: Timestamp,
 ) -> Duration {
-    let interval = subject.spec.validation.interval.get();
+    let interval = object.spec.validation.interval.get();
     let mut ends = assess::ends(status);
     if let Observation::Ecr(seen) = seen {
         ends.extend(seen.renewal.map(|renewal| renewal.after(now, (context.jitter)())));
@@ -416,11 +416,11 @@ impl Context {
 
     /// The lane of a registry as it now is. Its host is the one that a validation has to wait for; a registry that is
     /// being deleted, is suspended or has no endpoint that can be asked waits for none.
-    pub fn lane(&self, subject: &RegistryObject) -> RegistryLane {
-        let asks = !subject.deleting && !subject.spec.suspend;
-        let endpoint = asks.then(|| Endpoint::parse(&subject.spec.endpoint).ok()).flatten();
+    pub fn lane(&self, object: &RegistryObject) -> RegistryLane {
+        let asks = !object.deleting && !object.spec.suspend;
+        let endpoint = asks.then(|| Endpoint::parse(&object.spec.endpoint).ok()).flatten();
         let host = endpoint.map(|endpoint| endpoint.server().clone());
-        RegistryLane { group: self.group(&subject.key), host }
+        RegistryLane { group: self.group(&object.key), host }
     }
 
     /// The group that a registry belongs to.

@@ -69,19 +69,19 @@ pub struct ValidationInputs {
 }
 
 impl ValidationInputs {
-    /// The basis of a validation of `subject`, whose namespace was that tenant's, and that read those references with
+    /// The basis of a validation of `object`, whose namespace was that tenant's, and that read those references with
     /// those contents.
     pub fn of(
-        subject: &RegistryObject,
+        object: &RegistryObject,
         tenant: Option<Arc<str>>,
         readings: Vec<ObservedReference>,
         contents: ContentsDigest,
     ) -> Self {
         Self {
-            uid: subject.uid.clone(),
-            generation: subject.generation,
-            requested_at: subject.requested_at.clone(),
-            suspended: subject.spec.suspend,
+            uid: object.uid.clone(),
+            generation: object.generation,
+            requested_at: object.requested_at.clone(),
+            suspended: object.spec.suspend,
             tenant,
             references: readings,
             policy: None,
@@ -120,11 +120,11 @@ impl ValidationInputs {
     }
 
     /// Whether the object itself asks for nothing that this basis doesn't have.
-    pub fn covers(&self, subject: &RegistryObject) -> bool {
-        self.uid == subject.uid
-            && self.generation == subject.generation
-            && self.requested_at == subject.requested_at
-            && self.suspended == subject.spec.suspend
+    pub fn covers(&self, object: &RegistryObject) -> bool {
+        self.uid == object.uid
+            && self.generation == object.generation
+            && self.requested_at == object.requested_at
+            && self.suspended == object.spec.suspend
     }
 
     /// Whether a watch, asked for the version of each reference, knows of a newer one. A version that it doesn't know,
@@ -344,7 +344,7 @@ mod tests {
         ValidationInputs { references: readings.to_vec(), ..basis(1) }
     }
 
-    fn subject() -> RegistryObject {
+    fn object() -> RegistryObject {
         let mut registry = registry_api::SystemRegistry::new("packs", registry_api::RegistrySpec::default());
         registry.metadata.uid = Some("u".into());
         registry.metadata.generation = Some(1);
@@ -353,16 +353,16 @@ mod tests {
 
     #[test]
     fn a_basis_covers_an_object_until_that_asks_for_something_else() {
-        let basis = ValidationInputs::of(&subject(), None, Vec::new(), ContentsDigest::default());
-        assert!(basis.covers(&RegistryObject { resource_version: "2".into(), ..subject() }));
+        let basis = ValidationInputs::of(&object(), None, Vec::new(), ContentsDigest::default());
+        assert!(basis.covers(&RegistryObject { resource_version: "2".into(), ..object() }));
         let changes: [fn(&mut RegistryObject); 4] = [
-            |subject| subject.uid = "another".into(),
-            |subject| subject.generation = 2,
-            |subject| subject.requested_at = Some("now".into()),
-            |subject| subject.spec.suspend = true,
+            |object| object.uid = "another".into(),
+            |object| object.generation = 2,
+            |object| object.requested_at = Some("now".into()),
+            |object| object.spec.suspend = true,
         ];
         for (index, change) in changes.into_iter().enumerate() {
-            let mut changed = subject();
+            let mut changed = object();
             change(&mut changed);
             assert!(!basis.covers(&changed), "change {index}");
         }

@@ -112,10 +112,10 @@ fn event_for<S: ApiScope>(object: DeserializeGuard<Registry<S>>) -> ControllerEv
     match object.0 {
         Ok(registry) => ControllerEvent::Seen(Box::new(RegistryObject::of(registry).trimmed())),
         Err(error) => {
-            let subject = RegistryObject::of_metadata::<S>(error.metadata);
-            tracing::error!(registry = %subject.key, error = error.error, "failed to parse the object; it is \
+            let object = RegistryObject::of_metadata::<S>(error.metadata);
+            tracing::error!(registry = %object.key, error = error.error, "failed to parse the object; it is \
                 not validated");
-            ControllerEvent::Unreadable(Box::new(subject))
+            ControllerEvent::Unreadable(Box::new(object))
         }
     }
 }

@@ -299,8 +299,8 @@ impl Metrics {
     }
 
     /// What is known of a registry now.
-    pub fn registry(&self, subject: &RegistryObject) {
-        self.registries.lock().insert(subject.key.clone(), Gauges::of(subject));
+    pub fn registry(&self, object: &RegistryObject) {
+        self.registries.lock().insert(object.key.clone(), Gauges::of(object));
     }
 
     /// A registry is gone.
@@ -321,8 +321,8 @@ struct Gauges {
 }
 
 impl Gauges {
-    fn of(subject: &RegistryObject) -> Self {
-        let status = &subject.status;
+    fn of(object: &RegistryObject) -> Self {
+        let status = &object.status;
         Self {
             ready: status.is_true(ConditionType::Ready),
             certificate_end: status.tls.as_ref().and_then(|tls| tls.not_after.as_ref()).map(|end| end.0),

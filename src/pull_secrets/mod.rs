@@ -88,8 +88,8 @@ impl PullSecrets {
     }
 
     /// A registry is there, in this state.
-    pub fn observe(&self, subject: &RegistryObject) {
-        let offer = PullSecretSpec::of(subject);
+    pub fn observe(&self, object: &RegistryObject) {
+        let offer = PullSecretSpec::of(object);
         if !offer.is_clearing() {
             self.lock().removed.remove(&offer.uid);
         }
@@ -97,8 +97,8 @@ impl PullSecrets {
     }
 
     /// A registry is there, and can't be read: what it asks for is not known, so what it has stays.
-    pub fn unreadable(&self, subject: &RegistryObject) {
-        self.send(DeliveryEvent::Unreadable(subject.key.clone(), subject.uid.as_str().into()));
+    pub fn unreadable(&self, object: &RegistryObject) {
+        self.send(DeliveryEvent::Unreadable(object.key.clone(), object.uid.as_str().into()));
     }
 
     /// A registry is gone.
@@ -113,18 +113,18 @@ impl PullSecrets {
     /// A registry was validated, with these credentials.
     pub fn validated(
         &self,
-        subject: &RegistryObject,
+        object: &RegistryObject,
         status: &RegistryStatus,
         outcome: ValidationOutcome,
         used: Option<&Credentials>,
     ) {
-        if pull_secret(subject).is_none() {
+        if pull_secret(object).is_none() {
             return;
         }
-        if let Some(holding) = holding(subject, status, outcome, used) {
+        if let Some(holding) = holding(object, status, outcome, used) {
             let verdict =
-                DeliveryVerdict { uid: subject.uid.as_str().into(), generation: subject.generation, holding };
-            self.send(DeliveryEvent::Verdict(subject.key.clone(), verdict));
+                DeliveryVerdict { uid: object.uid.as_str().into(), generation: object.generation, holding };
+            self.send(DeliveryEvent::Verdict(object.key.clone(), verdict));
         }
     }
 
@@ -149,16 +149,16 @@ impl PullSecrets {
     }
 
     /// What is to be said of a registry's availability now.
-    pub fn report(&self, subject: &RegistryObject) -> AvailabilityReport {
-        let reach = self.access.with_census(|census| census.reach(&Audience::of(subject)));
-        let tally = self.lock().tallies.get(&subject.key).cloned().unwrap_or_default();
-        let asks = pull_secret(subject);
+    pub fn report(&self, object: &RegistryObject) -> AvailabilityReport {
+        let reach = self.access.with_census(|census| census.reach(&Audience::of(object)));
+        let tally = self.lock().tallies.get(&object.key).cloned().unwrap_or_default();
+        let asks = pull_secret(object);
         let counts = AvailabilityStatus {
             tenants: i64::try_from(reach.tenants).ok(),
             namespaces: i64::try_from(reach.namespaces).ok(),
             pull_secrets: asks.map(|_| i64::try_from(tally.there).unwrap_or(i64::MAX)),
         };
-        AvailabilityReport { counts, note: note::note(&subject.key, asks, &reach, &tally) }
+        AvailabilityReport { counts, note: note::note(&object.key, asks, &reach, &tally) }
     }
 
     fn count(&self, tallies: Vec<(RegistryKey, Tally)>) {

@@ -47,17 +47,17 @@ pub struct DeliveryVerdict {
 
 impl PullSecretSpec {
     /// What that registry says.
-    pub fn of(subject: &RegistryObject) -> Self {
-        let name = pull_secret(subject).filter(|_| !subject.deleting);
+    pub fn of(object: &RegistryObject) -> Self {
+        let name = pull_secret(object).filter(|_| !object.deleting);
         Self {
-            key: subject.key.clone(),
-            uid: subject.uid.as_str().into(),
-            created: subject.created,
-            generation: subject.generation,
-            audience: Audience::of(subject),
+            key: object.key.clone(),
+            uid: object.uid.as_str().into(),
+            created: object.created,
+            generation: object.generation,
+            audience: Audience::of(object),
             name: name.map(Into::into),
-            suspended: subject.spec.suspend,
-            finalizer: subject.finalizer,
+            suspended: object.spec.suspend,
+            finalizer: object.finalizer,
         }
     }
 
@@ -68,8 +68,8 @@ impl PullSecretSpec {
 }
 
 /// The name of the pull Secret that a registry asks for.
-pub fn pull_secret(subject: &RegistryObject) -> Option<&str> {
-    let availability = subject.spec.availability.as_ref()?;
+pub fn pull_secret(object: &RegistryObject) -> Option<&str> {
+    let availability = object.spec.availability.as_ref()?;
     availability.pull_secret.as_ref().map(|secret| secret.name.as_str())
 }
 
@@ -124,7 +124,7 @@ pub fn says_the_same(one: &DesiredContent, other: &DesiredContent) -> bool {
 /// for nor against them: while it leaves the registry Ready nothing changes; after that, what is there stays, for a registry
 /// that comes back is of no use to who has lost his credentials for it meanwhile.
 pub fn holding(
-    subject: &RegistryObject,
+    object: &RegistryObject,
     status: &RegistryStatus,
     outcome: ValidationOutcome,
     used: Option<&Credentials>,
@@ -133,7 +133,7 @@ pub fn holding(
         .condition(ConditionType::CredentialsValidated)
         .is_some_and(|condition| condition.reason == Reason::Validated.as_str());
     if validated {
-        return Some(proven(subject, used).unwrap_or(DesiredContent::Nothing));
+        return Some(proven(object, used).unwrap_or(DesiredContent::Nothing));
     }
     match outcome {
         ValidationOutcome::Transient { .. } | ValidationOutcome::Postponed { .. }
@@ -150,8 +150,8 @@ pub fn holding(
     }
 }
 
-fn proven(subject: &RegistryObject, used: Option<&Credentials>) -> Option<DesiredContent> {
-    let endpoint = Endpoint::parse(&subject.spec.endpoint).ok()?;
-    let content = PullSecretContent::new(&subject.key, &subject.uid, used?, &endpoint);
+fn proven(object: &RegistryObject, used: Option<&Credentials>) -> Option<DesiredContent> {
+    let endpoint = Endpoint::parse(&object.spec.endpoint).ok()?;
+    let content = PullSecretContent::new(&object.key, &object.uid, used?, &endpoint);
     Some(DesiredContent::Proven(Arc::new(content)))
 }

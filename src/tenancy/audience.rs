@@ -22,12 +22,12 @@ pub enum Audience {
 
 impl Audience {
     /// What the spec says; a TenantRegistry is for its own tenant, whatever it says.
-    pub fn of(subject: &RegistryObject) -> Self {
-        if let RegistryKey::Tenant { namespace, .. } = &subject.key {
+    pub fn of(object: &RegistryObject) -> Self {
+        if let RegistryKey::Tenant { namespace, .. } = &object.key {
             return Self::TenantOf(namespace.clone());
         }
         let tenants =
-            subject.spec.availability.as_ref().and_then(|availability| availability.tenants.as_ref());
+            object.spec.availability.as_ref().and_then(|availability| availability.tenants.as_ref());
         tenants.map_or(Self::All, |tenants| {
             Self::Listed(Arc::new(tenants.iter().map(|tenant| tenant.as_str().into()).collect()))
         })

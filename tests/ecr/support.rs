@@ -54,7 +54,7 @@ pub fn prober() -> Result<Prober> {
 
 /// What is to be checked.
 pub struct Check {
-    pub subject: RegistryObject,
+    pub object: RegistryObject,
     pub target: Target,
     pub login: Login,
 }
@@ -71,26 +71,26 @@ pub fn check_spec(spec: Value, secret: &[(&str, &str)]) -> Result<Check> {
     let spec: RegistrySpec = serde_json::from_value(spec)?;
     let mut registry = Registry::<System>::new("packs", spec);
     registry.meta_mut().generation = Some(1);
-    let subject = RegistryObject::of(registry);
+    let object = RegistryObject::of(registry);
     let boundaries = AdminPolicy {
         egress_allow: Arc::new(["127.0.0.0/8".parse()?]),
         egress_deny: Arc::default(),
         cluster_addresses: ClusterAddresses::new([]),
         trusted_token_services: Arc::default(),
     };
-    let target = probe_target(&subject, &boundaries)?;
-    let endpoint = ecr_endpoint(&subject.spec, &target.endpoint)?.context("not signed in to by AWS")?;
-    let login = Login { tenant: None, endpoint, identity: identity(&subject, secret)? };
-    Ok(Check { subject, target, login })
+    let target = probe_target(&object, &boundaries)?;
+    let endpoint = ecr_endpoint(&object.spec, &target.endpoint)?.context("not signed in to by AWS")?;
+    let login = Login { tenant: None, endpoint, identity: identity(&object, secret)? };
+    Ok(Check { object, target, login })
 }
 
-fn identity(subject: &RegistryObject, secret: &[(&str, &str)]) -> Result<Identity> {
+fn identity(object: &RegistryObject, secret: &[(&str, &str)]) -> Result<Identity> {
     let data = secret.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
     let content = ReferenceContent::from(Secret { data: Some(data.collect()), ..Secret::default() });
     let reference = Reference::new(ReferenceKind::Secret, "registry-system", "keys");
-    let ecr = subject.spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref()).context("no ecr")?;
+    let ecr = object.spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref()).context("no ecr")?;
     let named = (!secret.is_empty()).then_some((&reference, &content));
-    Ok(aws_identity(&subject.key, ecr, named)?)
+    Ok(aws_identity(&object.key, ecr, named)?)
 }
 
 /// Signs in, probes and assesses.
@@ -105,7 +105,7 @@ pub async fn validate(
     let case = EcrCase { target, material: &Material::default(), login, urgency, session: None };
     let seen = Observation::Ecr(Box::new(probe(prober, tokens, case, now).await));
     let before = Before { transient_failures: 0, same_basis: true };
-    assess(&check.subject, &seen, before, now).0
+    assess(&check.object, &seen, before, now).0
 }
 
 /// `True/Validated`.

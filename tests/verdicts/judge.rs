@@ -115,10 +115,10 @@ pub fn prober(stage: &Stage) -> Prober {
 }
 
 async fn validate(row: &Row, stage: &Stage, prober: &Prober) -> Played {
-    let subject = subject(&row.spec, stage);
-    let seen = look(&row.spec, &subject, stage, prober).await;
+    let object = object(&row.spec, stage);
+    let seen = look(&row.spec, &object, stage, prober).await;
     let before = Before { transient_failures: row.spec.was_ready.unwrap_or(0), same_basis: true };
-    let (status, outcome) = assess(&subject, &seen, before, now());
+    let (status, outcome) = assess(&object, &seen, before, now());
     let requests = match &seen {
         Observation::Probed(findings) => findings.requests.total(),
         _ => 0,
@@ -156,7 +156,7 @@ fn admin_policy(spec: &Spec, stage: &Stage) -> AdminPolicy {
 
 const GENERATION: i64 = 3;
 
-fn subject(spec: &Spec, stage: &Stage) -> RegistryObject {
+fn object(spec: &Spec, stage: &Stage) -> RegistryObject {
     let text = stage.fill(&spec.spec.to_string());
     let filled: RegistrySpec = serde_json::from_str(&text).unwrap();
     let key = match spec.scope {

@@ -60,20 +60,20 @@ pub struct CheckedRegistry {
 
 impl Checker {
     /// What the operator would refuse to look at, before anything is asked for.
-    pub fn examine(&self, subject: &RegistryObject) -> Result<(), SpecError> {
-        let target = probe_target(subject, &self.boundaries)?;
-        ecr_endpoint(&subject.spec, &target.endpoint).map(drop)
+    pub fn examine(&self, object: &RegistryObject) -> Result<(), SpecError> {
+        let target = probe_target(object, &self.boundaries)?;
+        ecr_endpoint(&object.spec, &target.endpoint).map(drop)
     }
 
     /// Checks a registry.
     pub async fn check(
         &self,
-        subject: &RegistryObject,
+        object: &RegistryObject,
         surroundings: CheckContext<'_>,
     ) -> Result<CheckedRegistry, ReadError<Infallible>> {
-        let (seen, unable) = self.see(subject, surroundings).await?;
+        let (seen, unable) = self.see(object, surroundings).await?;
         let before = Before { transient_failures: 0, same_basis: false };
-        let (mut status, _) = assess(subject, &seen, before, (self.clock)());
+        let (mut status, _) = assess(object, &seen, before, (self.clock)());
         if unable {
             say(&mut status, ConditionType::CredentialsValidated, OPERATORS_IDENTITY);
             say(&mut status, ConditionType::Ready, OPERATORS_IDENTITY);
@@ -84,7 +84,7 @@ impl Checker {
         }
         status.observed_generation = None;
         Ok(CheckedRegistry {
-            presented: seen.findings().and_then(|findings| presented(subject, findings)),
+            presented: seen.findings().and_then(|findings| presented(object, findings)),
             status,
         })
     }
@@ -92,7 +92,7 @@ impl Checker {
     /// What is there to be seen; and whether the credentials can't be had here.
     async fn see(
         &self,
-        subject: &RegistryObject,
+        object: &RegistryObject,
         surroundings: CheckContext<'_>,
     ) -> Result<(Observation, bool), ReadError<Infallible>> {
         let CheckContext { namespace, nobodys, contents, policy } = surroundings;
@@ -102,7 +102,7 @@ impl Checker {
             policy: PolicySource::Known(policy),
             admin_policy: &self.boundaries,
         };
-        match steps::examine(subject, surroundings, contents).await?.plan {
+        match steps::examine(object, surroundings, contents).await?.plan {
             NextStep::Stop(seen) => Ok((seen, false)),
             NextStep::Probe(case) => Ok(self.probe(*case).await),
         }
@@ -138,11 +138,11 @@ fn say(status: &mut RegistryStatus, condition: ConditionType, message: &str) {
 }
 
 /// The certificate that did not pass, or else the registry's own.
-fn presented(subject: &RegistryObject, findings: &Findings) -> Option<(String, PresentedCertificate)> {
+fn presented(object: &RegistryObject, findings: &Findings) -> Option<(String, PresentedCertificate)> {
     if let TlsFinding::Failed { server, presented: Some(certificate), .. } = &findings.tls {
         return Some((server.to_string(), (**certificate).clone()));
     }
-    findings.certificate.clone().map(|certificate| (subject.spec.endpoint.clone(), certificate))
+    findings.certificate.clone().map(|certificate| (object.spec.endpoint.clone(), certificate))
 }
 
 /// The certificate as its fields, each with a name.

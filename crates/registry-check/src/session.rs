@@ -74,21 +74,21 @@ impl<P: Progress> CheckSession<'_, P> {
             answer: CheckAnswer::Refused,
             notes: Vec::new(),
         };
-        let subject = match self.subject(declared, &key)? {
-            Ok(subject) => subject,
+        let object = match self.object(declared, &key)? {
+            Ok(object) => object,
             Err(complaints) => {
                 report.manifest = Manifest::Refused(complaints);
                 return Ok(report);
             }
         };
-        report.manifest = self.admission(declared, &key, &subject).await;
-        if subject.spec.suspend {
+        report.manifest = self.admission(declared, &key, &object).await;
+        if object.spec.suspend {
             report
                 .notes
                 .push("spec.suspend is true: the operator does not validate it until it is false".to_owned());
         }
         if !matches!(report.manifest, Manifest::Refused(_)) {
-            report.answer = self.answer(&subject, &mut report.notes).await?;
+            report.answer = self.answer(&object, &mut report.notes).await?;
         }
         Ok(report)
     }
@@ -105,7 +105,7 @@ impl<P: Progress> CheckSession<'_, P> {
     }
 
     /// The registry in our types, or what is wrong with it that can be seen without a cluster.
-    fn subject(
+    fn object(
         &self,
         declared: &Declared,
         key: &RegistryKey,
@@ -125,14 +125,14 @@ impl<P: Progress> CheckSession<'_, P> {
         if !complaints.is_empty() {
             return Ok(Err(complaints));
         }
-        let subject = match declared.scope {
+        let object = match declared.scope {
             RegistryScope::System => typed::<registry_api::spec::System>(declared),
             RegistryScope::Tenant => typed::<registry_api::spec::Tenant>(declared),
         };
-        let subject = subject.map(|subject| RegistryObject { key: key.clone(), ..subject });
-        let subject = subject.ok_or_else(|| vec![unreadable(declared).to_owned()]);
-        Ok(subject.and_then(|subject| match self.checker.examine(&subject) {
-            Ok(()) => Ok(subject),
+        let object = object.map(|object| RegistryObject { key: key.clone(), ..object });
+        let object = object.ok_or_else(|| vec![unreadable(declared).to_owned()]);
+        Ok(object.and_then(|object| match self.checker.examine(&object) {
+            Ok(()) => Ok(object),
             Err(error) => Err(vec![error.to_string()]),
         }))
     }
@@ -141,14 +141,14 @@ impl<P: Progress> CheckSession<'_, P> {
         &mut self,
         declared: &Declared,
         key: &RegistryKey,
-        subject: &RegistryObject,
+        object: &RegistryObject,
     ) -> Manifest {
         let cluster = match &self.supply.cluster {
             Ok(cluster) => cluster,
             Err(why) => return Manifest::NotAsked(why.clone()),
         };
         let asking = admission::ask(cluster, key, &declared.document);
-        match self.progress.shown(&format!("Asking the API server about {}", subject.key), asking).await {
+        match self.progress.shown(&format!("Asking the API server about {}", object.key), asking).await {
             ManifestAdmission::Accepted => Manifest::Accepted,
             ManifestAdmission::Refused(reasons) => Manifest::Refused(reasons),
             ManifestAdmission::NotAsked(why) => Manifest::NotAsked(why),
@@ -161,13 +161,13 @@ impl<P: Progress> CheckSession<'_, P> {
 
     async fn answer(
         &mut self,
-        subject: &RegistryObject,
+        object: &RegistryObject,
         notes: &mut Vec<String>,
     ) -> Result<CheckAnswer, SessionError> {
-        let namespace = subject.key.references_namespace(self.system_namespace).to_owned();
-        let nobodys = self.is_nobodys(subject, notes).await;
-        let policy = self.supply.policy(subject, self.system_namespace).await;
-        let contents = match self.supply.of(subject, &namespace).await {
+        let namespace = object.key.references_namespace(self.system_namespace).to_owned();
+        let nobodys = self.is_nobodys(object, notes).await;
+        let policy = self.supply.policy(object, self.system_namespace).await;
+        let contents = match self.supply.of(object, &namespace).await {
             Ok(contents) => contents,
             Err(
                 error
@@ -180,14 +180,14 @@ impl<P: Progress> CheckSession<'_, P> {
         notes.append(&mut self.supply.notes);
         let surroundings =
             CheckContext { namespace: &namespace, nobodys, contents: &contents, policy: &policy };
-        let what = format!("Checking {} at {}", subject.key, subject.spec.endpoint);
-        let checked = self.progress.shown(&what, self.checker.check(subject, surroundings)).await?;
+        let what = format!("Checking {} at {}", object.key, object.spec.endpoint);
+        let checked = self.progress.shown(&what, self.checker.check(object, surroundings)).await?;
         Ok(CheckAnswer::Checked(Box::new(checked)))
     }
 
     /// Whether a TenantRegistry's namespace is known to be nobody's; where it is not known, it is taken for a tenant's.
-    async fn is_nobodys(&self, subject: &RegistryObject, notes: &mut Vec<String>) -> bool {
-        let Some(namespace) = subject.key.namespace() else { return false };
+    async fn is_nobodys(&self, object: &RegistryObject, notes: &mut Vec<String>) -> bool {
+        let Some(namespace) = object.key.namespace() else { return false };
         let mut declared = self.supply.manifests.namespaces.iter();
         if let Some(found) = declared.rfind(|found| found.name_any() == namespace) {
             return found.labels().get(TENANT_LABEL).is_none_or(String::is_empty);

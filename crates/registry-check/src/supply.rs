@@ -82,17 +82,17 @@ pub struct Supply<'a> {
 }
 
 impl Supply<'_> {
-    /// Everything that `subject` names. What is known not to be there is left out: the verdict says so.
-    pub async fn of(&mut self, subject: &RegistryObject, namespace: &str) -> Result<Contents, SupplyError> {
-        let secret = credentials_secret(&subject.spec);
+    /// Everything that `object` names. What is known not to be there is left out: the verdict says so.
+    pub async fn of(&mut self, object: &RegistryObject, namespace: &str) -> Result<Contents, SupplyError> {
+        let secret = credentials_secret(&object.spec);
         let login = secret.map(|secret| Reference::new(ReferenceKind::Secret, namespace, &secret.name));
         let mut contents = Contents::new();
-        if self.password.is_some() && (login.is_none() || method(&subject.spec) == Some(Method::Aws)) {
+        if self.password.is_some() && (login.is_none() || method(&object.spec) == Some(Method::Aws)) {
             return Err(SupplyError::NothingToSignIn);
         }
-        for reference in references(&subject.spec, namespace) {
+        for reference in references(&object.spec, namespace) {
             let is_login = login.as_ref() == Some(&reference);
-            if let Some(content) = self.one(&subject.spec, &reference, is_login).await? {
+            if let Some(content) = self.one(&object.spec, &reference, is_login).await? {
                 contents.insert(reference, content);
             }
         }
@@ -100,8 +100,8 @@ impl Supply<'_> {
     }
 
     /// What an administrator lets tenants do with their Secrets. Where it can't be read, it is left to the operator.
-    pub async fn policy(&mut self, subject: &RegistryObject, system_namespace: &str) -> TenantPolicy {
-        let Some(reference) = policy_reference(&subject.key, &subject.spec, system_namespace) else {
+    pub async fn policy(&mut self, object: &RegistryObject, system_namespace: &str) -> TenantPolicy {
+        let Some(reference) = policy_reference(&object.key, &object.spec, system_namespace) else {
             return TenantPolicy::unknown();
         };
         if let Some(content) = self.in_files(&reference) {
@@ -110,7 +110,7 @@ impl Supply<'_> {
         match self.in_cluster(&reference).await {
             Ok(content) => TenantPolicy::of(content.as_ref()),
             Err(why) => {
-                if method(&subject.spec) == Some(Method::Aws) {
+                if method(&object.spec) == Some(Method::Aws) {
                     self.notes.push(format!(
                         "Whether tenantPolicy.allowedEndpoints lists this host, as AWS's token needs outside ECR, is not \
                          known ({why})"

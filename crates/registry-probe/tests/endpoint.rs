@@ -121,7 +121,10 @@ async fn nobody_reaches_the_metadata_service() {
     {
         for scope in [EgressScope::System, EgressScope::Tenant] {
             let fence = EgressPolicy::new(scope, ["0.0.0.0/0".parse().unwrap()], []);
-            assert!(fenced(&Target { egress_policy: fence, ..target(&format!("http://{host}/")) }).await, "{host}");
+            assert!(
+                fenced(&Target { egress_policy: fence, ..target(&format!("http://{host}/")) }).await,
+                "{host}"
+            );
         }
     }
 }

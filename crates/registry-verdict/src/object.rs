@@ -191,8 +191,8 @@ impl RegistryObject {
 
     /// Whether the same is asked for as by `other`, an earlier or later state of the object.
     pub fn asks_the_same_as(&self, other: &Self) -> bool {
-        let asked = |subject: &Self| {
-            (subject.uid.clone(), subject.generation, subject.requested_at.clone(), subject.deleting)
+        let asked = |object: &Self| {
+            (object.uid.clone(), object.generation, object.requested_at.clone(), object.deleting)
         };
         asked(self) == asked(other)
     }
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn a_long_authority_is_not_kept_and_a_short_one_is() {
         let kept = |length| RegistryObject::of(registry(String::new(), "x".repeat(length))).trimmed();
-        let inline = |subject: &RegistryObject| subject.spec.tls.clone().unwrap().ca.unwrap().inline;
+        let inline = |object: &RegistryObject| object.spec.tls.clone().unwrap().ca.unwrap().inline;
         let (short, long) = (kept(LONGEST_KEPT_CA), kept(LONGEST_KEPT_CA + 1));
         assert!(!short.trimmed && inline(&short).is_some());
         assert!(long.trimmed && inline(&long).is_none());

@@ -52,18 +52,18 @@ pub enum SpecError {
 }
 
 /// What is to be checked of this registry.
-pub fn probe_target(subject: &RegistryObject, boundaries: &AdminPolicy) -> Result<Target, SpecError> {
-    let spec = &subject.spec;
+pub fn probe_target(object: &RegistryObject, boundaries: &AdminPolicy) -> Result<Target, SpecError> {
+    let spec = &object.spec;
     check_methods(spec)?;
     Ok(Target {
         endpoint: Endpoint::parse(&spec.endpoint)?,
         base_path: path(spec.base_content_path.as_deref(), "spec.baseContentPath")?,
         repository: path(spec.validation.repository.as_deref(), "spec.validation.repository")?,
         skip_verify: spec.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify),
-        egress_policy: fence(subject.key.scope(), boundaries),
+        egress_policy: fence(object.key.scope(), boundaries),
         trusted_token_services: boundaries.trusted_token_services.clone(),
         // No registry of ECR has a token service, and what AWS gives a tenant goes to no host but that which was judged.
-        only_to_endpoint: subject.key.scope() == RegistryScope::Tenant && signing_in_at_aws(spec).is_some(),
+        only_to_endpoint: object.key.scope() == RegistryScope::Tenant && signing_in_at_aws(spec).is_some(),
         deadline: spec.validation.timeout.get(),
     })
 }

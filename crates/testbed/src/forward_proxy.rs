@@ -45,13 +45,25 @@ impl ForwardProxy {
         let environment = installed.map_err(std::io::Error::other)??;
         let (scratch, port) = (Scratch::new("testbed-proxy")?, Port::reserve()?);
         let number = port.number().to_string();
-        let mut args =
-            vec!["--hostname", "127.0.0.1", "--port", &number, "--num-workers", "1", "--num-acceptors", "1"];
+        // By module: the script of a virtual environment has the path in it at which it was installed.
+        let mut args = vec![
+            "-m",
+            "proxy",
+            "--hostname",
+            "127.0.0.1",
+            "--port",
+            &number,
+            "--num-workers",
+            "1",
+            "--num-acceptors",
+            "1",
+        ];
         let home = scratch.path().join("home").display().to_string();
         args.extend(["--data-dir", &home]);
         args.extend(login.into_iter().flat_map(|login| ["--basic-auth", login]));
-        let spec = ProcessSpec::new("proxy", environment.join("bin/proxy"), scratch.path().join("proxy.log"))
-            .args(args.into_iter().map(ToOwned::to_owned));
+        let spec =
+            ProcessSpec::new("proxy", environment.join("bin/python"), scratch.path().join("proxy.log"))
+                .args(args.into_iter().map(ToOwned::to_owned));
         let component = Component::new(spec, Readiness::tcp(port.number(), READY), GRACE);
         component.start().await?;
         Ok(Self { component, port, _scratch: scratch })

@@ -140,25 +140,25 @@ impl ConditionStatus {
 
 /// The status that follows from what was seen, and what it means for the next validation.
 pub fn assess(
-    subject: &RegistryObject,
+    object: &RegistryObject,
     seen: &Observation,
     before: Before,
     now: Timestamp,
 ) -> (RegistryStatus, ValidationOutcome) {
     let mut lines = layers::lines(seen);
     let outcome = outcome(seen, &lines);
-    let ready = ready(subject, &lines, outcome, before);
+    let ready = ready(object, &lines, outcome, before);
     let marker = marker(&ready, outcome);
     lines.push(ready);
     lines.extend(marker);
     let status = RegistryStatus {
-        observed_generation: Some(subject.generation),
+        observed_generation: Some(object.generation),
         last_validation_time: Some(Time(now)),
-        last_handled_reconcile_at: handled(subject, outcome),
+        last_handled_reconcile_at: handled(object, outcome),
         tls: certificate(seen),
         credentials: credentials(seen),
-        conditions: conditions(subject, lines, now),
-        availability: subject.status.availability.clone(),
+        conditions: conditions(object, lines, now),
+        availability: object.status.availability.clone(),
     };
     (status, outcome)
 }
@@ -183,7 +183,7 @@ pub fn with_availability(
 }
 
 /// The status of a registry whose new spec is being validated, and takes its time.
-pub fn progressing(subject: &RegistryObject, now: Timestamp) -> RegistryStatus {
+pub fn progressing(object: &RegistryObject, now: Timestamp) -> RegistryStatus {
     let message = sentences::in_progress();
     let line = |condition, status| ConditionLine {
         condition,
@@ -195,19 +195,19 @@ pub fn progressing(subject: &RegistryObject, now: Timestamp) -> RegistryStatus {
     lines.push(line(ConditionType::Ready, ConditionStatus::Unknown));
     lines.push(line(ConditionType::Reconciling, ConditionStatus::True));
     RegistryStatus {
-        observed_generation: Some(subject.generation),
-        conditions: conditions(subject, lines, now),
+        observed_generation: Some(object.generation),
+        conditions: conditions(object, lines, now),
         tls: None,
         credentials: None,
-        ..subject.status.clone()
+        ..object.status.clone()
     }
 }
 
 /// The request that this validation answers. One that waits for its turn is not answered yet.
-fn handled(subject: &RegistryObject, outcome: ValidationOutcome) -> Option<String> {
+fn handled(object: &RegistryObject, outcome: ValidationOutcome) -> Option<String> {
     match outcome {
-        ValidationOutcome::Postponed { .. } => subject.status.last_handled_reconcile_at.clone(),
-        _ => subject.requested_at.clone(),
+        ValidationOutcome::Postponed { .. } => object.status.last_handled_reconcile_at.clone(),
+        _ => object.requested_at.clone(),
     }
 }
 
@@ -287,7 +287,7 @@ fn first_failing(lines: &[ConditionLine]) -> Option<&ConditionLine> {
 }
 
 fn ready(
-    subject: &RegistryObject,
+    object: &RegistryObject,
     lines: &[ConditionLine],
     outcome: ValidationOutcome,
     before: Before,
@@ -301,7 +301,7 @@ fn ready(
     if let Some(failing) = first_failing(lines) {
         let known_bad = failing.status == ConditionStatus::False
             && matches!(outcome, ValidationOutcome::Postponed { .. });
-        if let Some(reason) = still_ready(subject, outcome, before).filter(|_| !known_bad) {
+        if let Some(reason) = still_ready(object, outcome, before).filter(|_| !known_bad) {
             let message = match outcome {
                 ValidationOutcome::Postponed { .. } => sentences::still_ready(&failing.message),
                 ValidationOutcome::Usable
@@ -314,7 +314,7 @@ fn ready(
         return line(ConditionStatus::False, failing.reason, &failing.message);
     }
     if let Some(held_back) = held_back(lines) {
-        let kept = still_ready(subject, outcome, before);
+        let kept = still_ready(object, outcome, before);
         return kept.map_or_else(
             || line(ConditionStatus::Unknown, Reason::Progressing, &held_back.message),
             |reason| line(ConditionStatus::True, reason, &sentences::still_ready(&held_back.message)),
@@ -322,7 +322,7 @@ fn ready(
     }
     let credentials = lines.iter().find(|line| line.condition == ConditionType::CredentialsValidated);
     let message = credentials.map_or("", |credentials| &credentials.message);
-    let message = &with_unchecked_path(subject, lines, message);
+    let message = &with_unchecked_path(object, lines, message);
     match credentials.map(|credentials| credentials.reason) {
         Some(Reason::Validated | Reason::AnonymousAccess) => {
             line(ConditionStatus::True, Reason::Available, message)
@@ -342,8 +342,8 @@ fn held_back(lines: &[ConditionLine]) -> Option<&ConditionLine> {
 }
 
 /// That nothing is known of a content path is said where people look: a misspelt one would pass for a good one.
-fn with_unchecked_path(subject: &RegistryObject, lines: &[ConditionLine], message: &str) -> String {
-    let spec = &subject.spec;
+fn with_unchecked_path(object: &RegistryObject, lines: &[ConditionLine], message: &str) -> String {
+    let spec = &object.spec;
     let unnamed = spec.base_content_path.is_some() && spec.validation.repository.is_none();
     let is_unchecked = |line: &ConditionLine| {
         (line.condition, line.reason) == (ConditionType::ContentPathAccessible, Reason::Inconclusive)
@@ -356,10 +356,10 @@ fn with_unchecked_path(subject: &RegistryObject, lines: &[ConditionLine], messag
 
 /// A Ready registry stays so through fewer transient failures in a row than its threshold, as long as nothing was
 /// changed; with the reason that it had.
-fn still_ready(subject: &RegistryObject, outcome: ValidationOutcome, before: Before) -> Option<Reason> {
-    let was = subject.status.condition(ConditionType::Ready).filter(|ready| ready.status == "True")?;
-    let threshold = u32::try_from(subject.spec.validation.failure_threshold).unwrap_or(1);
-    let unchanged = before.same_basis && subject.status.observed_generation == Some(subject.generation);
+fn still_ready(object: &RegistryObject, outcome: ValidationOutcome, before: Before) -> Option<Reason> {
+    let was = object.status.condition(ConditionType::Ready).filter(|ready| ready.status == "True")?;
+    let threshold = u32::try_from(object.spec.validation.failure_threshold).unwrap_or(1);
+    let unchanged = before.same_basis && object.status.observed_generation == Some(object.generation);
     let few = before.transient_failures.saturating_add(1) < threshold;
     let keeps = match outcome {
         ValidationOutcome::Transient { .. } => few,
@@ -384,19 +384,19 @@ fn marker(ready: &ConditionLine, outcome: ValidationOutcome) -> Option<Condition
     Some(ConditionLine { condition, status: ConditionStatus::True, reason, message: ready.message.clone() })
 }
 
-fn conditions(subject: &RegistryObject, lines: Vec<ConditionLine>, now: Timestamp) -> Vec<Condition> {
-    lines.into_iter().map(|line| condition(subject, line, now)).collect()
+fn conditions(object: &RegistryObject, lines: Vec<ConditionLine>, now: Timestamp) -> Vec<Condition> {
+    lines.into_iter().map(|line| condition(object, line, now)).collect()
 }
 
-fn condition(subject: &RegistryObject, line: ConditionLine, now: Timestamp) -> Condition {
+fn condition(object: &RegistryObject, line: ConditionLine, now: Timestamp) -> Condition {
     let before =
-        subject.status.condition(line.condition).filter(|before| before.status == line.status.as_str());
+        object.status.condition(line.condition).filter(|before| before.status == line.status.as_str());
     Condition {
         type_: line.condition.as_str().to_owned(),
         status: line.status.as_str().to_owned(),
         reason: line.reason.as_str().to_owned(),
         message: line.message,
-        observed_generation: Some(subject.generation),
+        observed_generation: Some(object.generation),
         last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
     }
 }

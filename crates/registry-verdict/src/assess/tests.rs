@@ -46,7 +46,7 @@ fn refused() -> Findings {
     }
 }
 
-fn subject(generation: i64, status: RegistryStatus) -> RegistryObject {
+fn object(generation: i64, status: RegistryStatus) -> RegistryObject {
     let validation = Validation { failure_threshold: 3, ..Validation::default() };
     let spec = RegistrySpec { validation, ..RegistrySpec::default() };
     let mut registry = SystemRegistry::new("packs", spec);
@@ -63,7 +63,7 @@ fn at(second: i64) -> Timestamp {
 
 fn judged(findings: Findings) -> (RegistryStatus, ValidationOutcome) {
     assess(
-        &subject(1, RegistryStatus::default()),
+        &object(1, RegistryStatus::default()),
         &Observation::Probed(Box::new(findings)),
         UNCHANGED,
         at(100),
@@ -168,7 +168,7 @@ fn what_the_user_asked_for_and_what_cannot_be_proven_does_not_make_a_registry_un
 fn what_this_build_or_the_endpoint_does_not_permit_is_said_of_the_references() {
     for error in [SpecError::EcrUnsupported, SpecError::Place(ecr::EcrEndpointError::Public)] {
         let (status, outcome) =
-            assess(&subject(1, RegistryStatus::default()), &Observation::Unfit(error), UNCHANGED, at(100));
+            assess(&object(1, RegistryStatus::default()), &Observation::Unfit(error), UNCHANGED, at(100));
         let references = status.condition(ConditionType::ResolvedRefs).unwrap();
         assert_eq!((references.status.as_str(), references.reason.as_str()), ("False", "NotPermitted"));
         assert_eq!((ready(&status), outcome), (("False", "NotPermitted"), ValidationOutcome::Definite));
@@ -178,7 +178,7 @@ fn what_this_build_or_the_endpoint_does_not_permit_is_said_of_the_references() {
 
 /// Status and reason of the condition, where that was seen.
 fn says(seen: &Observation, condition: ConditionType) -> (String, String) {
-    let (status, _) = assess(&subject(1, RegistryStatus::default()), seen, UNCHANGED, at(100));
+    let (status, _) = assess(&object(1, RegistryStatus::default()), seen, UNCHANGED, at(100));
     let condition = status.condition(condition).unwrap();
     (condition.status.clone(), condition.reason.clone())
 }
@@ -239,21 +239,21 @@ fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
 #[test]
 fn a_content_path_that_nothing_is_known_of_is_said_beside_ready() {
     let message = |edit: fn(&mut RegistryObject)| {
-        let mut subject = subject(1, RegistryStatus::default());
-        edit(&mut subject);
-        let (status, _) = assess(&subject, &Observation::Probed(Box::new(usable())), UNCHANGED, at(100));
+        let mut object = object(1, RegistryStatus::default());
+        edit(&mut object);
+        let (status, _) = assess(&object, &Observation::Probed(Box::new(usable())), UNCHANGED, at(100));
         let said = |condition| status.condition(condition).unwrap().message.clone();
         assert_eq!(said(ConditionType::CredentialsValidated), "Credentials validated");
         said(ConditionType::Ready)
     };
     assert_eq!(message(|_| ()), "Credentials validated", "no path is asked for");
     assert_eq!(
-        message(|subject| subject.spec.base_content_path = Some("paks".into())),
+        message(|object| object.spec.base_content_path = Some("paks".into())),
         "Credentials validated; spec.baseContentPath not checked: set spec.validation.repository"
     );
-    let named = message(|subject| {
-        subject.spec.base_content_path = Some("packs".into());
-        subject.spec.validation.repository = Some("hello".into());
+    let named = message(|object| {
+        object.spec.base_content_path = Some("packs".into());
+        object.spec.validation.repository = Some("hello".into());
     });
     assert_eq!(named, "Credentials validated");
 }
@@ -267,7 +267,7 @@ fn credentials_that_wait_for_their_turn_say_so_and_answer_no_request() {
         ..usable()
     };
     let (good, _) = judged(usable());
-    let asked = RegistryObject { requested_at: Some("now".into()), ..subject(2, good.clone()) };
+    let asked = RegistryObject { requested_at: Some("now".into()), ..object(2, good.clone()) };
     for (why, condition, marker) in [
         (Withholding::TriedTooOften, ("False", "Rejected"), ConditionType::Stalled),
         (Withholding::TooManyRejected, ("Unknown", "Throttled"), ConditionType::Reconciling),
@@ -284,7 +284,7 @@ fn credentials_that_wait_for_their_turn_say_so_and_answer_no_request() {
         assert_eq!(status.last_handled_reconcile_at, None, "the request is still to be answered");
         // What was Ready and is unchanged stays so where nothing speaks against it.
         let seen = Observation::Probed(Box::new(withheld(why)));
-        let (status, _) = assess(&subject(1, good.clone()), &seen, UNCHANGED, at(200));
+        let (status, _) = assess(&object(1, good.clone()), &seen, UNCHANGED, at(200));
         assert_eq!(status.is_true(ConditionType::Ready), condition.0 == "Unknown", "{why:?}");
     }
 }
@@ -315,7 +315,7 @@ fn a_ready_registry_stays_ready_until_the_threshold_and_its_layers_say_what_was_
     let (mut status, _) = judged(usable());
     for (failures, expected) in [(0, "True"), (1, "True"), (2, "False")] {
         let before = Before { transient_failures: failures, same_basis: true };
-        (status, _) = assess(&subject(1, status), &Observation::Probed(Box::new(refused())), before, at(200));
+        (status, _) = assess(&object(1, status), &Observation::Probed(Box::new(refused())), before, at(200));
         assert_eq!(ready(&status).0, expected, "after {} failures", failures + 1);
         assert_eq!(status.condition(ConditionType::EndpointReachable).unwrap().reason, "ConnectionRefused");
         assert_eq!(status.condition(ConditionType::CredentialsValidated).unwrap().reason, "NotAttempted");
@@ -326,10 +326,10 @@ fn a_ready_registry_stays_ready_until_the_threshold_and_its_layers_say_what_was_
 fn readiness_is_not_carried_over_to_another_spec_or_other_credentials() {
     let (status, _) = judged(usable());
     let seen = Observation::Probed(Box::new(refused()));
-    let (changed_spec, _) = assess(&subject(2, status.clone()), &seen, UNCHANGED, at(200));
+    let (changed_spec, _) = assess(&object(2, status.clone()), &seen, UNCHANGED, at(200));
     assert_eq!(ready(&changed_spec), ("False", "ConnectionRefused"));
     let other = Before { transient_failures: 0, same_basis: false };
-    let (changed_secret, _) = assess(&subject(1, status), &seen, other, at(200));
+    let (changed_secret, _) = assess(&object(1, status), &seen, other, at(200));
     assert_eq!(ready(&changed_secret), ("False", "ConnectionRefused"));
 }
 
@@ -337,14 +337,14 @@ fn readiness_is_not_carried_over_to_another_spec_or_other_credentials() {
 fn a_transition_time_moves_only_with_its_status() {
     let (first, _) = judged(usable());
     let (second, _) =
-        assess(&subject(1, first.clone()), &Observation::Probed(Box::new(usable())), UNCHANGED, at(200));
+        assess(&object(1, first.clone()), &Observation::Probed(Box::new(usable())), UNCHANGED, at(200));
     let times = |status: &RegistryStatus| {
         status.conditions.iter().map(|condition| condition.last_transition_time.clone()).collect::<Vec<_>>()
     };
     assert_eq!(times(&first), times(&second));
     let rejected =
         Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
-    let (third, _) = assess(&subject(1, first), &Observation::Probed(Box::new(rejected)), UNCHANGED, at(300));
+    let (third, _) = assess(&object(1, first), &Observation::Probed(Box::new(rejected)), UNCHANGED, at(300));
     let time = |condition| third.condition(condition).unwrap().last_transition_time.0;
     assert_eq!(time(ConditionType::EndpointReachable), at(100));
     assert_eq!(time(ConditionType::CredentialsValidated), at(300));
@@ -354,7 +354,7 @@ fn a_transition_time_moves_only_with_its_status() {
 fn the_same_failure_twice_makes_the_same_status_but_for_the_time() {
     let (first, _) = judged(refused());
     let (second, _) =
-        assess(&subject(1, first.clone()), &Observation::Probed(Box::new(refused())), UNCHANGED, at(200));
+        assess(&object(1, first.clone()), &Observation::Probed(Box::new(refused())), UNCHANGED, at(200));
     assert_eq!(
         RegistryStatus { last_validation_time: None, ..first },
         RegistryStatus { last_validation_time: None, ..second }
@@ -364,7 +364,7 @@ fn the_same_failure_twice_makes_the_same_status_but_for_the_time() {
 #[test]
 fn a_spec_in_progress_holds_nothing_left_over_from_before() {
     let (before, _) = judged(usable());
-    let status = progressing(&subject(2, before), at(200));
+    let status = progressing(&object(2, before), at(200));
     assert_eq!(ready(&status), ("Unknown", "Progressing"));
     assert!(status.is_true(ConditionType::Reconciling));
     for layer in LAYERS {
@@ -378,7 +378,7 @@ fn a_definite_failure_of_a_ready_registry_shows_at_once() {
     let rejected =
         Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
     let seen = Observation::Probed(Box::new(rejected));
-    let (status, outcome) = assess(&subject(1, was_ready), &seen, UNCHANGED, at(200));
+    let (status, outcome) = assess(&object(1, was_ready), &seen, UNCHANGED, at(200));
     assert_eq!(
         (ready(&status), outcome),
         (("False", "Rejected"), ValidationOutcome::Rejected { pause: None })
@@ -418,7 +418,7 @@ fn refused_by_aws(cause: ecr::Cause, findings: Findings) -> (RegistryStatus, Val
     let retry_after = Some(Duration::from_secs(7));
     let refusal = AwsRefusal { cause, api: ecr::Api::Ecr, region: "eu-central-1".into(), retry_after };
     let seen = ecr::EcrObservation { findings, refusal: Some(refusal), renewal: None, used: None };
-    assess(&subject(1, RegistryStatus::default()), &Observation::Ecr(Box::new(seen)), UNCHANGED, at(100))
+    assess(&object(1, RegistryStatus::default()), &Observation::Ecr(Box::new(seen)), UNCHANGED, at(100))
 }
 
 #[test]
@@ -460,7 +460,7 @@ fn the_next_validation_comes_at_the_end_of_the_certificate_or_of_the_credentials
 
 #[test]
 fn a_request_for_a_validation_is_answered_by_its_own_words() {
-    let asked = RegistryObject { requested_at: Some("now".into()), ..subject(1, RegistryStatus::default()) };
+    let asked = RegistryObject { requested_at: Some("now".into()), ..object(1, RegistryStatus::default()) };
     let (status, _) = assess(&asked, &Observation::Probed(Box::new(usable())), UNCHANGED, at(100));
     assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
 }

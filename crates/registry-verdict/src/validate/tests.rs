@@ -34,8 +34,8 @@ fn boundaries() -> AdminPolicy {
     }
 }
 
-fn checked(subject: &RegistryObject) -> Result<Target, SpecError> {
-    probe_target(subject, &boundaries())
+fn checked(object: &RegistryObject) -> Result<Target, SpecError> {
+    probe_target(object, &boundaries())
 }
 
 #[test]
@@ -73,8 +73,8 @@ fn what_an_older_schema_let_in_is_refused_by_name() {
 
 #[test]
 fn a_tenants_registry_is_fenced_from_the_cluster_and_the_machine_and_a_system_registry_is_not() {
-    let allows = |subject: &RegistryObject, address: &str| {
-        checked(subject).unwrap().egress_policy.allows(address.parse::<IpAddr>().unwrap())
+    let allows = |object: &RegistryObject, address: &str| {
+        checked(object).unwrap().egress_policy.allows(address.parse::<IpAddr>().unwrap())
     };
     let (system, tenants) = (system(&json!({})), tenants(&json!({})));
     for address in ["127.0.0.1", "10.96.0.1"] {
