@@ -390,13 +390,13 @@ async fn a_registry_that_wants_a_client_certificate_gets_it_or_says_so() -> Resu
             scene.declare("missing", spec(&registry, &ca, &login)).await?.shows(SOON, &required).await?;
         assert!(view.message("TLSVerified").contains("spec.tls.clientCertificate"));
 
-        for (name, leaf) in [
-            ("strange", strangers.issue(&client("operator"))?),
-            ("ended", clients.issue(&client("operator").expired())?),
+        for (name, leaf, says) in [
+            ("strange", strangers.issue(&client("operator"))?, "rejected the client certificate"),
+            ("ended", clients.issue(&client("operator").expired())?, "rejected the expired client certificate"),
         ] {
             let secret = pair(&scene, name, &leaf, &leaf).await?;
             let view = scene.declare(name, with(&secret)).await?.shows(SOON, &required).await?;
-            assert!(view.message("TLSVerified").contains("rejected the client certificate"), "{name}");
+            assert!(view.message("TLSVerified").contains(says), "{name}: {}", view.message("TLSVerified"));
         }
 
         let mixed = pair(&scene, "mixed", &good, &clients.issue(&client("other"))?).await?;
