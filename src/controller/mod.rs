@@ -228,8 +228,8 @@ impl RegistryController {
         };
         self.recount.extend(self.audiences.in_namespace(namespace).cloned());
         for tenant in before.iter().chain(&after) {
-            self.context.access.with_census(|census| {
-                let reached = self.audiences.of_tenant(tenant, census.namespaces_of(tenant));
+            self.context.access.with_tenant_index(|index| {
+                let reached = self.audiences.of_tenant(tenant, index.namespaces_of(tenant));
                 self.recount.extend(reached.cloned());
             });
         }

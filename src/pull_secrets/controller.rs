@@ -365,8 +365,8 @@ impl DeliveryController {
     }
 
     fn wishes(&self, tenant: &Arc<str>) -> Vec<DesiredSecret> {
-        self.availability.access.with_census(|census| {
-            let reached = self.audiences.of_tenant(tenant, census.namespaces_of(tenant));
+        self.availability.access.with_tenant_index(|index| {
+            let reached = self.audiences.of_tenant(tenant, index.namespaces_of(tenant));
             reached.filter_map(|key| self.offers.get(key)?.wish()).collect()
         })
     }

@@ -150,7 +150,7 @@ impl PullSecrets {
 
     /// What is to be said of a registry's availability now.
     pub fn report(&self, object: &RegistryObject) -> AvailabilityReport {
-        let reach = self.access.with_census(|census| census.reach(&Audience::of(object)));
+        let reach = self.access.with_tenant_index(|index| index.reach(&Audience::of(object)));
         let tally = self.lock().tallies.get(&object.key).cloned().unwrap_or_default();
         let asks = pull_secret(object);
         let counts = AvailabilityStatus {

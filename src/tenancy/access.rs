@@ -125,7 +125,7 @@ impl Access {
     }
 
     /// Looks at which namespaces that are not being deleted are whose.
-    pub fn with_census<T>(&self, look: impl FnOnce(&TenantIndex) -> T) -> T {
+    pub fn with_tenant_index<T>(&self, look: impl FnOnce(&TenantIndex) -> T) -> T {
         look(&self.lock().open)
     }
 

@@ -120,12 +120,12 @@ impl TenantIndex {
 mod tests {
     use super::*;
 
-    fn census() -> TenantIndex {
-        let mut census = TenantIndex::default();
+    fn index() -> TenantIndex {
+        let mut index = TenantIndex::default();
         for (namespace, tenant) in [("a-1", "a"), ("a-2", "a"), ("b-1", "b")] {
-            census.insert(namespace.into(), tenant.into());
+            index.insert(namespace.into(), tenant.into());
         }
-        census
+        index
     }
 
     fn listed(tenants: &[&str]) -> Audience {
@@ -134,40 +134,40 @@ mod tests {
 
     #[test]
     fn every_tenant_with_a_namespace_is_counted() {
-        let reach = census().reach(&Audience::All);
+        let reach = index().reach(&Audience::All);
         assert_eq!((reach.tenants, reach.namespaces, reach.unknown.len()), (2, 3, 0));
     }
 
     #[test]
     fn a_tenant_that_is_named_and_has_no_namespace_is_unknown_and_not_counted() {
-        let reach = census().reach(&listed(&["a", "nobody"]));
+        let reach = index().reach(&listed(&["a", "nobody"]));
         assert_eq!((reach.tenants, reach.namespaces), (1, 2));
         assert_eq!(reach.unknown, [Arc::from("nobody")]);
     }
 
     #[test]
     fn a_tenants_registry_reaches_the_namespaces_of_its_own_tenant_only() {
-        let (census, audience) = (census(), Audience::TenantOf("a-2".into()));
-        assert_eq!(census.reach(&audience).namespaces, 2);
-        assert!(census.reaches(&audience, &"a".into()));
-        assert!(!census.reaches(&audience, &"b".into()));
+        let (index, audience) = (index(), Audience::TenantOf("a-2".into()));
+        assert_eq!(index.reach(&audience).namespaces, 2);
+        assert!(index.reaches(&audience, &"a".into()));
+        assert!(!index.reaches(&audience, &"b".into()));
     }
 
     #[test]
     fn a_registry_in_a_namespace_that_is_nobodys_reaches_nobody() {
-        let (census, audience) = (census(), Audience::TenantOf("c-1".into()));
-        assert_eq!(census.reach(&audience), Reach::default());
-        assert!(!census.reaches(&audience, &"a".into()));
+        let (index, audience) = (index(), Audience::TenantOf("c-1".into()));
+        assert_eq!(index.reach(&audience), Reach::default());
+        assert!(!index.reaches(&audience, &"a".into()));
     }
 
     #[test]
     fn a_namespace_that_changes_hands_is_counted_once() {
-        let mut census = census();
-        census.insert("a-1".into(), "b".into());
-        census.remove("b-1");
-        let reach = census.reach(&Audience::All);
+        let mut index = index();
+        index.insert("a-1".into(), "b".into());
+        index.remove("b-1");
+        let reach = index.reach(&Audience::All);
         assert_eq!((reach.tenants, reach.namespaces), (2, 2));
-        census.remove("a-1");
-        assert_eq!(census.reach(&Audience::All).tenants, 1);
+        index.remove("a-1");
+        assert_eq!(index.reach(&Audience::All).tenants, 1);
     }
 }

@@ -18,7 +18,7 @@ const PAGE: &str = "docs/image.md";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PASSWORD: &str = "right";
 
-/// What the page has people type, block by block. What is not typed here says why in its fence.
+/// What the page has people type, block by block. What is not typed here says why in its egress policy.
 fn commands() -> Result<Vec<String>> {
     let page = text_of(PAGE)?;
     let blocks = page.split("\n```sh\n").skip(1).map(|rest| rest.split_once("\n```"));

@@ -72,13 +72,13 @@ pub fn check_spec(spec: Value, secret: &[(&str, &str)]) -> Result<Check> {
     let mut registry = Registry::<System>::new("packs", spec);
     registry.meta_mut().generation = Some(1);
     let object = RegistryObject::of(registry);
-    let boundaries = AdminPolicy {
+    let admin_policy = AdminPolicy {
         egress_allow: Arc::new(["127.0.0.0/8".parse()?]),
         egress_deny: Arc::default(),
         cluster_addresses: ClusterAddresses::new([]),
         trusted_token_services: Arc::default(),
     };
-    let target = probe_target(&object, &boundaries)?;
+    let target = probe_target(&object, &admin_policy)?;
     let endpoint = ecr_endpoint(&object.spec, &target.endpoint)?.context("not signed in to by AWS")?;
     let login = Login { tenant: None, endpoint, identity: identity(&object, secret)? };
     Ok(Check { object, target, login })

@@ -392,7 +392,11 @@ async fn a_registry_that_wants_a_client_certificate_gets_it_or_says_so() -> Resu
 
         for (name, leaf, says) in [
             ("strange", strangers.issue(&client("operator"))?, "rejected the client certificate"),
-            ("ended", clients.issue(&client("operator").expired())?, "rejected the expired client certificate"),
+            (
+                "ended",
+                clients.issue(&client("operator").expired())?,
+                "rejected the expired client certificate",
+            ),
         ] {
             let secret = pair(&scene, name, &leaf, &leaf).await?;
             let view = scene.declare(name, with(&secret)).await?.shows(SOON, &required).await?;

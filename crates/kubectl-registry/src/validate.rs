@@ -125,14 +125,14 @@ fn checker(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Chec
         ca,
         ..ProberSettings::default()
     };
-    let boundaries = AdminPolicy {
+    let admin_policy = AdminPolicy {
         egress_allow: Arc::new([]),
         egress_deny: Arc::new([]),
         cluster_addresses: ClusterAddresses::new([]),
         trusted_token_services: args.trusted_token_service.clone().into(),
     };
     let prober = Prober::new(settings).context("failed to set up the prober")?;
-    Ok(Checker { prober, tokens: tokens(args, clock)?, boundaries, clock })
+    Ok(Checker { prober, tokens: tokens(args, clock)?, admin_policy, clock })
 }
 
 fn outbound(args: &ValidateArgs) -> anyhow::Result<(Option<Proxy>, Option<CaBundle>)> {

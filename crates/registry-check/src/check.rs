@@ -27,7 +27,7 @@ pub struct Checker {
     /// Asks AWS; none in a build without it.
     pub tokens: Option<Arc<EcrTokens>>,
     /// What the administrator allows, as far as it is known here.
-    pub boundaries: AdminPolicy,
+    pub admin_policy: AdminPolicy,
     /// The clock.
     pub clock: fn() -> Timestamp,
 }
@@ -61,7 +61,7 @@ pub struct CheckedRegistry {
 impl Checker {
     /// What the operator would refuse to look at, before anything is asked for.
     pub fn examine(&self, object: &RegistryObject) -> Result<(), SpecError> {
-        let target = probe_target(object, &self.boundaries)?;
+        let target = probe_target(object, &self.admin_policy)?;
         ecr_endpoint(&object.spec, &target.endpoint).map(drop)
     }
 
@@ -100,7 +100,7 @@ impl Checker {
             tenant: if nobodys { NamespaceTenant::Nobody } else { NamespaceTenant::Unknown },
             namespace,
             policy: PolicySource::Known(policy),
-            admin_policy: &self.boundaries,
+            admin_policy: &self.admin_policy,
         };
         match steps::examine(object, surroundings, contents).await?.plan {
             NextStep::Stop(seen) => Ok((seen, false)),
@@ -109,7 +109,7 @@ impl Checker {
     }
 
     async fn probe(&self, mut case: ProbeCase) -> (Observation, bool) {
-        // Whoever runs this chose the endpoint, and reaches it with rights that they have anyway: no tenant's fence.
+        // Whoever runs this chose the endpoint, and reaches it with rights that they have anyway: no tenant's egress policy.
         case.target.egress_policy = EgressPolicy::new(EgressScope::System, [], []);
         if case.login.as_ref().is_some_and(Login::is_by_operator) {
             return (self.without_credentials(&case).await, true);

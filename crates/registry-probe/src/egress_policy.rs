@@ -1,6 +1,6 @@
-//! The fence: which addresses a validation may connect to.
+//! The egress policy: which addresses a validation may connect to.
 //!
-//! Whoever writes an endpoint chooses where the operator connects to, so without a fence the prober is a way
+//! Whoever writes an endpoint chooses where the operator connects to, so without a egress policy the prober is a way
 //! into the network it runs in (SSRF). Owns the judgement of one address. That every address is judged, at
 //! the moment it is connected to, is the connector's part.
 
@@ -71,7 +71,7 @@ const fn v6(s: [u16; 8], prefix: u8) -> IpNet {
 }
 
 impl EgressPolicy {
-    /// A fence for endpoints of `scope`, with the administrator's exceptions and further denials.
+    /// A egress policy for endpoints of `scope`, with the administrator's exceptions and further denials.
     pub fn new(scope: EgressScope, allow: impl Into<Arc<[IpNet]>>, deny: impl Into<Arc<[IpNet]>>) -> Self {
         Self { scope, allow: allow.into(), deny: deny.into() }
     }

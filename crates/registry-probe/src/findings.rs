@@ -83,11 +83,11 @@ pub enum EndpointFinding {
         /// Where to, as `scheme://host[:port]`; `None` if that can't be told.
         to: Option<String>,
     },
-    /// The fence holds every address of the host.
+    /// The egress policy holds every address of the host.
     EgressDenied {
         /// The server.
         server: HostPort,
-        /// One of the addresses that the fence holds.
+        /// One of the addresses that the egress policy holds.
         address: IpAddr,
     },
     /// The server is reached through a proxy, and the proxy did not let it be reached.
@@ -352,7 +352,7 @@ pub enum Distrust {
     UserInfo,
     /// At another site, and neither a known pair nor on the administrator's list.
     OtherSite,
-    /// The fence holds every address of it.
+    /// The egress policy holds every address of it.
     EgressDenied,
     /// It redirects to another place.
     Redirect,

@@ -1,7 +1,7 @@
 //! Names of servers: a host with a port, and the entries of the administrator's list of token services.
 //!
 //! Owns the spelling of hosts: every IP literal (decimal, hex, octal, short, with a trailing dot, IPv4 in
-//! IPv6) becomes one normal form, so that what the fence judges is what is connected to. Does not resolve
+//! IPv6) becomes one normal form, so that what the egress policy judges is what is connected to. Does not resolve
 //! names.
 
 use std::fmt;

@@ -65,7 +65,7 @@ pub enum ProberError {
 }
 
 /// Validates registries. Cheap to clone. Holds nothing that was authenticated: no token, connection or TLS
-/// session outlives the validation that it was made for. What it keeps are addresses of names, which the fence judges anew
+/// session outlives the validation that it was made for. What it keeps are addresses of names, which the egress policy judges anew
 /// at each connection.
 #[derive(Clone)]
 pub struct Prober(Arc<ProberState>);
@@ -170,7 +170,7 @@ impl Prober {
         Sender {
             resolver: &self.0.resolver,
             user_agent: &self.0.user_agent,
-            fence: &target.egress_policy,
+            egress_policy: &target.egress_policy,
             proxy: self.0.proxy.as_ref(),
             tls: Arc::new(tls),
             deadline: Instant::now() + target.deadline,

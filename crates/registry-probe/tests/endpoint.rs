@@ -1,4 +1,4 @@
-//! Is there a registry that answers? Names, connections, the fence, and servers that are no registries.
+//! Is there a registry that answers? Names, connections, the egress policy, and servers that are no registries.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -107,8 +107,8 @@ async fn a_tenant_reaches_loopback_in_no_spelling() {
         "\u{ff11}27.0.0.1",
     ];
     for spelling in spellings {
-        let fence = EgressPolicy::new(EgressScope::Tenant, [], []);
-        let target = Target { egress_policy: fence, ..target(&registry.at(spelling)) };
+        let egress_policy = EgressPolicy::new(EgressScope::Tenant, [], []);
+        let target = Target { egress_policy, ..target(&registry.at(spelling)) };
         assert!(fenced(&target).await, "{spelling}");
     }
     assert_eq!(registry.accepted(), 0);
@@ -120,11 +120,8 @@ async fn nobody_reaches_the_metadata_service() {
         ["169.254.169.254", "0xa9fea9fe", "[fd00:ec2::254]", "100.100.100.200", "[::ffff:169.254.169.254]"]
     {
         for scope in [EgressScope::System, EgressScope::Tenant] {
-            let fence = EgressPolicy::new(scope, ["0.0.0.0/0".parse().unwrap()], []);
-            assert!(
-                fenced(&Target { egress_policy: fence, ..target(&format!("http://{host}/")) }).await,
-                "{host}"
-            );
+            let egress_policy = EgressPolicy::new(scope, ["0.0.0.0/0".parse().unwrap()], []);
+            assert!(fenced(&Target { egress_policy, ..target(&format!("http://{host}/")) }).await, "{host}");
         }
     }
 }
@@ -132,9 +129,8 @@ async fn nobody_reaches_the_metadata_service() {
 #[tokio::test]
 async fn an_exception_opens_loopback_to_tenants() {
     let registry = Server::http(|_| Answer::granted()).await;
-    let fence = EgressPolicy::new(EgressScope::Tenant, ["127.0.0.0/8".parse().unwrap()], []);
-    let findings =
-        probe(&Target { egress_policy: fence, ..target(&registry.url()) }, &Material::default()).await;
+    let egress_policy = EgressPolicy::new(EgressScope::Tenant, ["127.0.0.0/8".parse().unwrap()], []);
+    let findings = probe(&Target { egress_policy, ..target(&registry.url()) }, &Material::default()).await;
     assert_eq!(findings.endpoint, EndpointFinding::Reachable);
 }
 
@@ -148,8 +144,8 @@ async fn a_name_that_is_rebound_to_a_fenced_address_is_not_connected_to() {
     .await;
     let settings = ProberSettings { name_servers: vec![dns.address], ..ProberSettings::default() };
     let prober = Prober::new(settings).unwrap();
-    let fence = EgressPolicy::new(EgressScope::Tenant, [], ["203.0.113.0/24".parse().unwrap()]);
-    let target = Target { egress_policy: fence, ..target(&registry.at("registry.example.com")) };
+    let egress_policy = EgressPolicy::new(EgressScope::Tenant, [], ["203.0.113.0/24".parse().unwrap()]);
+    let target = Target { egress_policy, ..target(&registry.at("registry.example.com")) };
     for _ in 0..2 {
         let findings = prober.probe(&target, &alice(), now()).await;
         assert!(matches!(findings.endpoint, EndpointFinding::EgressDenied { .. }), "{findings:#?}");

@@ -79,8 +79,8 @@ async fn every_address_of_the_hosts_file_is_tried_and_judged() {
     assert_eq!(resolving.endpoint(&target(&registry.at(HOST))).await, EndpointFinding::Reachable);
     let found = resolving.endpoint(&target("http://metadata")).await;
     assert!(matches!(found, EndpointFinding::EgressDenied { .. }), "{found:?}");
-    let fence = EgressPolicy::new(EgressScope::Tenant, [], []);
-    let found = resolving.endpoint(&Target { egress_policy: fence, ..target(&registry.at(HOST)) }).await;
+    let egress_policy = EgressPolicy::new(EgressScope::Tenant, [], []);
+    let found = resolving.endpoint(&Target { egress_policy, ..target(&registry.at(HOST)) }).await;
     assert!(matches!(found, EndpointFinding::EgressDenied { .. }), "{found:?}");
 }
 
@@ -173,8 +173,8 @@ async fn an_alias_is_followed_and_kept_no_longer_than_it_may_be() {
         assert_eq!(resolving.endpoint(&target(&registry.at(HOST))).await, EndpointFinding::Reachable);
     }
     assert_eq!(dns.asked(), [HOST, HOST]);
-    let fence = EgressPolicy::new(EgressScope::Tenant, [], []);
-    let found = resolving.endpoint(&Target { egress_policy: fence, ..target(&registry.at(HOST)) }).await;
+    let egress_policy = EgressPolicy::new(EgressScope::Tenant, [], []);
+    let found = resolving.endpoint(&Target { egress_policy, ..target(&registry.at(HOST)) }).await;
     assert!(matches!(found, EndpointFinding::EgressDenied { .. }), "{found:?}");
 }
 

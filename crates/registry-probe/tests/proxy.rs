@@ -212,7 +212,7 @@ async fn the_fence_holds_before_the_proxy_is_asked() {
     })
     .await;
     let proxied = Proxied { dns, ..Proxied::by(&proxy).await };
-    let fence = EgressPolicy::new(EgressScope::Tenant, [], ["10.96.0.0/12".parse().unwrap()]);
+    let egress_policy = EgressPolicy::new(EgressScope::Tenant, [], ["10.96.0.0/12".parse().unwrap()]);
     for endpoint in [
         "https://169.254.169.254",
         "https://0xa9fea9fe",
@@ -221,7 +221,8 @@ async fn the_fence_holds_before_the_proxy_is_asked() {
         "http://metadata.example.com",
         "https://mixed.example.com",
     ] {
-        let found = proxied.endpoint(&Target { egress_policy: fence.clone(), ..target(endpoint) }).await;
+        let found =
+            proxied.endpoint(&Target { egress_policy: egress_policy.clone(), ..target(endpoint) }).await;
         assert!(matches!(found, EndpointFinding::EgressDenied { .. }), "{endpoint}: {found:?}");
     }
     assert!(proxy.lines().is_empty(), "{:?}", proxy.lines());

@@ -148,7 +148,7 @@ impl ClusterAddresses {
     }
 }
 
-/// The address in `text`. A loopback address is left to the fence's own rule, since it stands for many servers.
+/// The address in `text`. A loopback address is left to the egress policy's own rule, since it stands for many servers.
 pub fn address(text: &str) -> Option<IpNet> {
     let address = text.parse::<IpAddr>().ok()?;
     (!address.is_loopback()).then(|| IpNet::from(address))

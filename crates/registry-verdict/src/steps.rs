@@ -97,12 +97,12 @@ pub async fn examine<O: Objects>(
     surroundings: ValidationContext<'_>,
     objects: &O,
 ) -> Result<Examination, ReadError<O::Error>> {
-    let ValidationContext { tenant, namespace, policy, admin_policy: boundaries } = surroundings;
+    let ValidationContext { tenant, namespace, policy, admin_policy } = surroundings;
     let is_tenants = registry.key.scope() == RegistryScope::Tenant;
     if is_tenants && matches!(tenant, NamespaceTenant::Nobody) {
         return Ok(Examination::stopped(Observation::NotATenant));
     }
-    let checked = probe_target(registry, boundaries)
+    let checked = probe_target(registry, admin_policy)
         .and_then(|target| Ok::<_, SpecError>((ecr_endpoint(&registry.spec, &target.endpoint)?, target)));
     let (place, target) = match checked {
         Ok(checked) => checked,
@@ -118,7 +118,7 @@ pub async fn examine<O: Objects>(
         policy,
     };
     let Resolved { references: readings, policy, contents, means } = resolve(wanted, objects).await?;
-    let gap = boundaries.cluster_addresses.gap().filter(|_| is_tenants);
+    let gap = admin_policy.cluster_addresses.gap().filter(|_| is_tenants);
     let plan = match (means, gap) {
         (Ok(_), Some(gap)) => NextStep::Stop(Observation::AddressesUnknown(gap)),
         (Ok(Means { material, login }), None) => {

@@ -18,7 +18,7 @@ use crate::{
 /// What the administrator allows, for all registries.
 #[derive(Clone, Debug)]
 pub struct AdminPolicy {
-    /// Exceptions to the fence.
+    /// Exceptions to the egress policy.
     pub egress_allow: Arc<[IpNet]>,
     /// Further denials, for both scopes.
     pub egress_deny: Arc<[IpNet]>,
@@ -52,7 +52,7 @@ pub enum SpecError {
 }
 
 /// What is to be checked of this registry.
-pub fn probe_target(object: &RegistryObject, boundaries: &AdminPolicy) -> Result<Target, SpecError> {
+pub fn probe_target(object: &RegistryObject, admin_policy: &AdminPolicy) -> Result<Target, SpecError> {
     let spec = &object.spec;
     check_methods(spec)?;
     Ok(Target {
@@ -60,8 +60,8 @@ pub fn probe_target(object: &RegistryObject, boundaries: &AdminPolicy) -> Result
         base_path: path(spec.base_content_path.as_deref(), "spec.baseContentPath")?,
         repository: path(spec.validation.repository.as_deref(), "spec.validation.repository")?,
         skip_verify: spec.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify),
-        egress_policy: fence(object.key.scope(), boundaries),
-        trusted_token_services: boundaries.trusted_token_services.clone(),
+        egress_policy: egress_policy(object.key.scope(), admin_policy),
+        trusted_token_services: admin_policy.trusted_token_services.clone(),
         // No registry of ECR has a token service, and what AWS gives a tenant goes to no host but that which was judged.
         only_to_endpoint: object.key.scope() == RegistryScope::Tenant && signing_in_at_aws(spec).is_some(),
         deadline: spec.validation.timeout.get(),
@@ -96,12 +96,12 @@ fn path(text: Option<&str>, field: &'static str) -> Result<Option<RepositoryName
 }
 
 /// A tenant's endpoint may not lead to the cluster itself either.
-fn fence(scope: RegistryScope, boundaries: &AdminPolicy) -> EgressPolicy {
-    let (allow, deny) = (boundaries.egress_allow.clone(), boundaries.egress_deny.clone());
+fn egress_policy(scope: RegistryScope, admin_policy: &AdminPolicy) -> EgressPolicy {
+    let (allow, deny) = (admin_policy.egress_allow.clone(), admin_policy.egress_deny.clone());
     match scope {
         RegistryScope::System => EgressPolicy::new(EgressScope::System, allow, deny),
         RegistryScope::Tenant => {
-            let cluster = boundaries.cluster_addresses.all();
+            let cluster = admin_policy.cluster_addresses.all();
             let deny: Arc<[IpNet]> = deny.iter().chain(cluster.iter()).copied().collect();
             EgressPolicy::new(EgressScope::Tenant, allow, deny)
         }

@@ -1,7 +1,7 @@
 //! The documentation, taken at its word: every command of README.md, docs/*.md and the chart's README is run, in its order, by a
 //! shell on a real API server, what is shown as its answer is compared with what it prints, and every manifest is applied to one.
 //!
-//! What becomes of a block stands in its fence:
+//! What becomes of a block stands in its egress policy:
 //!
 //! | Fence | What is done |
 //! |---|---|

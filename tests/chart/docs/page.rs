@@ -37,7 +37,7 @@ pub struct Block {
     page: String,
     line: usize,
     language: String,
-    /// What the fence says behind the language.
+    /// What the egress policy says behind the language.
     tag: String,
     /// What stands in it.
     pub text: String,
@@ -70,7 +70,7 @@ impl Block {
         format!("{}:{}", self.page, self.line)
     }
 
-    /// What its fence says. A fence that says nothing we know is an error.
+    /// What its egress policy says. A egress policy that says nothing we know is an error.
     pub fn purpose(&self) -> Result<Purpose<'_>> {
         if let Some(reason) = self.tag.strip_prefix("notest:").map(str::trim) {
             ensure!(reason.len() > 10, "{}: why is nothing done with it?", self.place());

@@ -5,9 +5,9 @@ mod basic;
 mod bearer;
 mod challenges;
 mod content;
+mod egress_policy;
 mod endpoint;
 mod faults;
-mod fence;
 mod history;
 mod imitations;
 mod purposes;
@@ -28,7 +28,7 @@ pub fn rows() -> Vec<Row> {
         ("purposes", purposes::rows),
         ("endpoint", endpoint::rows),
         ("tls", tls::rows),
-        ("fence", fence::rows),
+        ("fence", egress_policy::rows),
         ("anonymous", anonymous::rows),
         ("basic", basic::rows),
         ("bearer", bearer::rows),

@@ -45,7 +45,7 @@ pub(crate) struct Failure {
 pub(crate) enum FailureCause {
     /// The name has no address.
     Dns(DnsFailure),
-    /// The fence holds every address, this one among them.
+    /// The egress policy holds every address, this one among them.
     EgressDenied(IpAddr),
     /// Every address refused the connection.
     Refused,

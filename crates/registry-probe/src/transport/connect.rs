@@ -15,7 +15,7 @@ use crate::findings::{ConnectionFailure, Stage};
 /// How long an attempt goes on before the next address is tried as well.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Connects to the first address that answers. Every address must have passed the fence.
+/// Connects to the first address that answers. Every address must have passed the egress policy.
 pub(super) async fn connect(
     addresses: &[IpAddr],
     port: u16,

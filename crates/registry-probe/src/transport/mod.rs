@@ -1,7 +1,7 @@
 //! The sending: names become addresses, addresses connections, connections encrypted ones, and requests
 //! responses.
 //!
-//! Owns the fence's place (every address, at the moment it is connected to), the deadline, and all bounds on
+//! Owns the egress policy's place (every address, at the moment it is connected to), the deadline, and all bounds on
 //! what a server may send. Decides nothing about what is asked or what an answer means.
 
 mod connect;

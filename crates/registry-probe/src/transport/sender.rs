@@ -33,7 +33,7 @@ use crate::tls::{ClientRequest, TlsDefect, TlsPolicy};
 pub(crate) struct Sender<'a> {
     pub(crate) resolver: &'a Resolver,
     pub(crate) user_agent: &'a HeaderValue,
-    pub(crate) fence: &'a EgressPolicy,
+    pub(crate) egress_policy: &'a EgressPolicy,
     pub(crate) proxy: Option<&'a ProxyRoute>,
     pub(crate) tls: Arc<TlsPolicy>,
     pub(crate) deadline: Instant,
@@ -216,7 +216,7 @@ impl Sender<'_> {
         })
     }
 
-    /// A connection to the first address that the fence lets pass and that answers.
+    /// A connection to the first address that the egress policy lets pass and that answers.
     async fn connect(
         &mut self,
         server: &HostPort,
@@ -224,7 +224,7 @@ impl Sender<'_> {
     ) -> Result<Box<dyn ByteStream>, FailureCause> {
         let addresses = self.resolve(&server.host, is_absolute(&request.url)).await?;
         let (open, fenced): (Vec<IpAddr>, Vec<IpAddr>) =
-            addresses.iter().partition(|address| self.fence.allows(**address));
+            addresses.iter().partition(|address| self.egress_policy.allows(**address));
         if let Some(address) = fenced.first().filter(|_| open.is_empty()) {
             return Err(FailureCause::EgressDenied(*address));
         }
@@ -233,12 +233,12 @@ impl Sender<'_> {
         Ok(Box::new(stream))
     }
 
-    /// Lets a server that is reached through the proxy pass, unless the fence holds an address that it has here: one is
+    /// Lets a server that is reached through the proxy pass, unless the egress policy holds an address that it has here: one is
     /// enough, for the proxy chooses among them. What can't be looked up here is left to the proxy.
     async fn admit(&mut self, server: &HostPort, request: &Request) -> Result<(), FailureCause> {
         let look_up = self.resolve(&server.host, is_absolute(&request.url));
         let Ok(Ok(addresses)) = timeout(PROXIED_LOOK_UP, look_up).await else { return Ok(()) };
-        match addresses.iter().find(|address| !self.fence.allows(**address)) {
+        match addresses.iter().find(|address| !self.egress_policy.allows(**address)) {
             Some(address) => Err(FailureCause::EgressDenied(*address)),
             None => Ok(()),
         }

@@ -25,7 +25,7 @@ fn tenants(more: &Value) -> RegistryObject {
     RegistryObject::of(registry)
 }
 
-fn boundaries() -> AdminPolicy {
+fn admin_policy() -> AdminPolicy {
     AdminPolicy {
         egress_allow: Arc::from([]),
         egress_deny: Arc::from(["203.0.113.0/24".parse().unwrap()]),
@@ -35,7 +35,7 @@ fn boundaries() -> AdminPolicy {
 }
 
 fn checked(object: &RegistryObject) -> Result<Target, SpecError> {
-    probe_target(object, &boundaries())
+    probe_target(object, &admin_policy())
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn what_is_checked_is_what_the_spec_says() {
     assert_eq!(target.repository.unwrap().as_str(), "hello");
     assert_eq!(target.deadline, Duration::from_secs(7));
     assert!(target.skip_verify && !checked(&system(&json!({}))).unwrap().skip_verify);
-    assert_eq!(target.trusted_token_services, boundaries().trusted_token_services);
+    assert_eq!(target.trusted_token_services, admin_policy().trusted_token_services);
 }
 
 #[test]
@@ -84,9 +84,12 @@ fn a_tenants_registry_is_fenced_from_the_cluster_and_the_machine_and_a_system_re
         assert!(!allows(&system, address) && !allows(&tenants, address), "{address}");
     }
     assert!(allows(&tenants, "10.96.0.2") && allows(&tenants, "198.51.100.1"));
-    let unknown = AdminPolicy { cluster_addresses: ClusterAddresses::new([]), ..boundaries() };
-    let fence = probe_target(&tenants, &unknown).unwrap().egress_policy;
-    assert!(!fence.allows("127.0.0.1".parse().unwrap()) && fence.allows("10.96.0.1".parse().unwrap()));
+    let unknown = AdminPolicy { cluster_addresses: ClusterAddresses::new([]), ..admin_policy() };
+    let egress_policy = probe_target(&tenants, &unknown).unwrap().egress_policy;
+    assert!(
+        !egress_policy.allows("127.0.0.1".parse().unwrap())
+            && egress_policy.allows("10.96.0.1".parse().unwrap())
+    );
 }
 
 #[test]

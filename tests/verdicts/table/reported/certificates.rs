@@ -83,7 +83,7 @@ fn named() -> Vec<Row> {
             .says("TLSVerified", "version 1"),
         version_1("G4 version 1, given and skipped", trusting(Odd::Version1).skip(), REGISTRY, SKIPPED),
         version_1("G4 version 1, given", trusting(Odd::Version1), NOWHERE, OTHER_HOST)
-            .says("TLSVerified", "names no host"),
+            .says("TLSVerified", "is for no host"),
         version_1("G4 version 1, not given", right(), NOWHERE, UNUSABLE).says("TLSVerified", "version 1"),
     ]);
     for version in [Versions::Only12, Versions::Only13] {
@@ -253,7 +253,7 @@ fn bundles() -> Vec<Row> {
             NOWHERE,
             CA_INVALID,
         )
-        .says("ResolvedRefs", "holds a private key")
+        .says("ResolvedRefs", "contains a private key")
         .never_at(REGISTRY),
     );
     rows.push(row(

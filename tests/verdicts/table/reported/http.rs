@@ -180,9 +180,9 @@ fn broken_off() -> Vec<Row> {
             NOWHERE,
             UNREACHABLE,
         )
-        .says("EndpointReachable", "failed: it broke"),
+        .says("EndpointReachable", "failed: network error"),
         row("B tags that break off", alone(open), spec().repository("hello"), NOWHERE, ANONYMOUS)
-            .says("ContentPathAccessible", "it broke"),
+            .says("ContentPathAccessible", "failed: network error"),
         row(
             "B a token that breaks off",
             with_service(service),

@@ -27,7 +27,7 @@ const BLOCKED: &str = "client with IP '192.0.2.1' is not allowed access. Refer h
 fn firewalls() -> Vec<Row> {
     let acr = |_: &Asked| versioned(envelope(403, "DENIED", BLOCKED));
     let met = |name, spec: Spec, permits| row(name, alone(acr), spec, permits, FORBIDDEN);
-    let forbidden = "(403) and asks for no credentials";
+    let forbidden = "(403) without asking for credentials";
     let hub = |_: &Asked| versioned(typed(403, "text/html", "<html>Not available in your country</html>"));
     let challenged =
         |_: &Asked| envelope(403, "DENIED", "sign in").header("WWW-Authenticate", "Basic realm=\"r\"");
