@@ -105,7 +105,7 @@ async fn until_the_cluster_addresses_are_known_tenants_are_held_back_and_told_wh
         found.map(|condition| text(&condition["message"]).to_owned()).unwrap_or_default()
     };
     let conditions = sight.shows(&path, &HELD_BACK).await.with_context(|| operator.log())?;
-    let services = "Not connected: the cluster's own addresses, which tenants may not reach, are not known: the operator may not \
+    let services = "Not attempted: the cluster's own addresses, which tenants may not reach, are unknown: the operator may not \
                     list servicecidrs.networking.k8s.io (403); an administrator restores the chart's ClusterRole registry-operator";
     for kind in ["EndpointReachable", "Ready"] {
         assert_eq!(message(&conditions, kind), services);
