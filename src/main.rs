@@ -10,10 +10,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use k8s_openapi::jiff::Timestamp;
 use registry_operator::{
-    kubernetes::{
-        account, client,
-        lease::{Candidate, LeadershipTerm},
-    },
+    kubernetes::{account, client, lease::Candidate, term::LeadershipTerm},
     observability::{
         metrics::Metrics,
         ready,

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tower::{BoxError, ServiceBuilder};
 
-use crate::{kubernetes::client::WriteGate, observability::metrics::Metrics};
+use crate::{kubernetes::write_gate::WriteGate, observability::metrics::Metrics};
 
 /// Streams of one connection. Kubernetes allows 100 since 1.29, Go's default before was 250; a few are left for streams
 /// whose end the server has not seen yet.

@@ -2,10 +2,7 @@
 //! ends and stops working when it could not; another takes over only after it has itself seen no renewal for a whole
 //! lease, by its own clock, so that no two clocks are compared.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -25,13 +22,13 @@ use crate::kubernetes::{
     call::{CallError, CallFailure, call_within},
     self_subject,
     store::Revision,
+    term::{LeadershipTerm, RENEW_DEADLINE},
 };
 
 /// The name of the Lease.
 pub const LEASE: &str = "registry-operator";
 
 const LEASE_DURATION: Duration = Duration::from_secs(15);
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// How often the lease is renewed, which is one request.
 const RENEWAL: Duration = Duration::from_secs(5);
 /// Tries begin this far apart after one that failed, and while another replica leads.
@@ -39,43 +36,6 @@ const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// How long one try may take, which is up to three requests: after one that hangs there is time for another try, over another
 /// connection, before the lease would have to be renewed.
 const ATTEMPT: Duration = Duration::from_secs(3);
-
-/// How long this process may write: as a leader, until its lease would have to be renewed. A process that was paused
-/// finds that its term has passed before it can write anything more.
-#[derive(Debug)]
-pub struct LeadershipTerm {
-    until: Mutex<Option<Instant>>,
-}
-
-impl LeadershipTerm {
-    /// A term that has not begun.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self { until: Mutex::new(None) })
-    }
-
-    /// A term without an end, for a process that needs no election.
-    pub fn for_ever() -> Arc<Self> {
-        let far = Instant::now() + Duration::from_hours(24 * 365 * 10);
-        Arc::new(Self { until: Mutex::new(Some(far)) })
-    }
-
-    /// Whether it has begun and not passed.
-    pub fn holds(&self) -> bool {
-        self.lock().is_some_and(|until| Instant::now() < until)
-    }
-
-    fn begin_or_extend(&self, claimed: Instant) {
-        *self.lock() = Some(claimed + RENEW_DEADLINE);
-    }
-
-    fn end(&self) {
-        *self.lock() = None;
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Makes a client with connections of its own. It is not held to the term: it is what makes it.
 pub type Connect = Box<dyn Fn() -> Result<Client, kube::Error> + Send + Sync>;
@@ -332,7 +292,10 @@ fn duration_of(spec: &LeaseSpec) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    };
 
     use serde_json::{Value, json};
 

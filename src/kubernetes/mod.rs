@@ -7,6 +7,7 @@
 //! - [`guard`]: whether the admission policies are in force.
 //! - [`http2`]: connections that many watches share.
 //! - [`lease`]: which replica is the leader.
+//! - [`term`] and [`write_gate`]: how long this replica may write, and what holds back its writes afterwards.
 //! - [`watches`]: every watch: list, resume, renew, back off.
 //! - [`store`]: whether the API server's store was set back.
 
@@ -18,4 +19,6 @@ pub mod http2;
 pub mod lease;
 pub mod self_subject;
 pub mod store;
+pub mod term;
 pub mod watches;
+pub mod write_gate;

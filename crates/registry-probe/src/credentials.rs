@@ -6,12 +6,6 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::dockerconfig;
-use crate::endpoint::Endpoint;
-use crate::repository::RepositoryName;
-
-pub use crate::dockerconfig::DockerConfigError;
-
 /// Credentials for a registry. `Debug` shows which kind they are and nothing else: tokens are given as user
 /// names too.
 #[derive(Clone)]
@@ -102,25 +96,6 @@ impl Credentials {
     pub fn identity_token(username: Option<&str>, token: &SecretString) -> Result<Self, CredentialsError> {
         let username = username.filter(|name| !name.is_empty()).map(ToOwned::to_owned);
         Ok(Self::IdentityToken { username, token: checked_token(token)? })
-    }
-
-    /// The entry for `endpoint` in a Secret of type `kubernetes.io/dockerconfigjson`.
-    pub fn from_dockerconfigjson(json: &[u8], endpoint: &Endpoint) -> Result<Self, DockerConfigError> {
-        dockerconfig::credentials_for(json, endpoint, None)
-    }
-
-    /// The same where entries may have paths, as kubelet reads them: the entry for `base_path` at `endpoint`.
-    pub fn from_dockerconfigjson_below(
-        json: &[u8],
-        endpoint: &Endpoint,
-        base_path: Option<&RepositoryName>,
-    ) -> Result<Self, DockerConfigError> {
-        dockerconfig::credentials_for(json, endpoint, base_path)
-    }
-
-    /// These credentials for `endpoint` as a Secret of type `kubernetes.io/dockerconfigjson` holds them.
-    pub fn to_dockerconfigjson(&self, endpoint: &Endpoint) -> SecretString {
-        dockerconfig::config_of(self, endpoint)
     }
 }
 

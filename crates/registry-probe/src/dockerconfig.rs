@@ -77,6 +77,27 @@ const fn base64(padding: DecodePaddingMode) -> GeneralPurpose {
 const PADDED: GeneralPurpose = base64(DecodePaddingMode::RequireCanonical);
 const UNPADDED: GeneralPurpose = base64(DecodePaddingMode::RequireNone);
 
+impl Credentials {
+    /// The entry for `endpoint` in a Secret of type `kubernetes.io/dockerconfigjson`.
+    pub fn from_dockerconfigjson(json: &[u8], endpoint: &Endpoint) -> Result<Self, DockerConfigError> {
+        credentials_for(json, endpoint, None)
+    }
+
+    /// The same where entries may have paths, as kubelet reads them: the entry for `base_path` at `endpoint`.
+    pub fn from_dockerconfigjson_below(
+        json: &[u8],
+        endpoint: &Endpoint,
+        base_path: Option<&RepositoryName>,
+    ) -> Result<Self, DockerConfigError> {
+        credentials_for(json, endpoint, base_path)
+    }
+
+    /// These credentials for `endpoint` as a Secret of type `kubernetes.io/dockerconfigjson` holds them.
+    pub fn to_dockerconfigjson(&self, endpoint: &Endpoint) -> SecretString {
+        config_of(self, endpoint)
+    }
+}
+
 pub(crate) fn credentials_for(
     json: &[u8],
     endpoint: &Endpoint,

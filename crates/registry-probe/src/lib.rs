@@ -25,7 +25,8 @@ mod tls;
 mod token;
 mod transport;
 
-pub use credentials::{Credentials, CredentialsError, DockerConfigError, Field};
+pub use credentials::{Credentials, CredentialsError, Field};
+pub use dockerconfig::DockerConfigError;
 pub use egress_policy::{EgressPolicy, EgressScope, IpNet};
 pub use endpoint::{Endpoint, EndpointError, Scheme};
 pub use findings::{

@@ -21,7 +21,7 @@ use super::certificate::{
     subject_of, unprocessed_critical_extension,
 };
 use super::defect::{TlsDefect, Unusable};
-use super::handshake::server_name;
+use super::policy::server_name;
 use crate::host::Host;
 
 /// What a certificate is judged by.

@@ -3,57 +3,19 @@
 use std::io;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use rustls::client::Resumption;
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::hash::{Hash, HashAlgorithm};
-use rustls::pki_types::{ServerName, TrustAnchor};
 use rustls::{ClientConfig, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::alert::{ClientRequest, broken_off, defect_of, rustls_error_in};
-use super::ca::CaBundle;
 use super::certificate::{PresentedCertificate, TlsVersion};
 use super::client_certificate::ClientIdentity;
 use super::defect::{ClientCertificateFault, HandshakeFault, TlsDefect};
+use super::policy::{TlsPolicy, server_name};
 use super::recording_verifier::{CertificateRecord, RecordingVerifier};
 use crate::host::Host;
-
-/// What is the same for every validation: built once, for it is large.
-pub(crate) struct TlsRoots {
-    pub(super) provider: Arc<CryptoProvider>,
-    pub(super) public: Vec<TrustAnchor<'static>>,
-    pub(super) sha256: &'static dyn Hash,
-}
-
-impl TlsRoots {
-    /// The public authorities (Mozilla's, as `webpki-roots` has them) and the one crypto provider.
-    pub(crate) fn new() -> Option<Self> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let sha256 = sha256_of(&provider)?;
-        Some(Self { provider, public: webpki_roots::TLS_SERVER_ROOTS.to_vec(), sha256 })
-    }
-}
-
-/// rustls hands out no hash function but those of its cipher suites.
-fn sha256_of(provider: &CryptoProvider) -> Option<&'static dyn Hash> {
-    let mut hashes =
-        provider.cipher_suites.iter().filter_map(|suite| Some(suite.tls13()?.common.hash_provider));
-    hashes.find(|hash| hash.algorithm() == HashAlgorithm::SHA256)
-}
-
-/// How servers are verified in one validation.
-pub(crate) struct TlsPolicy {
-    pub(crate) roots: Arc<TlsRoots>,
-    /// Authorities that the administrator trusts, for every server.
-    pub(crate) extra: Option<CaBundle>,
-    pub(crate) ca: Option<CaBundle>,
-    pub(crate) skip_verify: bool,
-    pub(crate) client_certificate: Option<ClientIdentity>,
-    pub(crate) now: Timestamp,
-}
 
 /// How a handshake ended.
 pub(crate) struct Handshake<S> {
@@ -68,12 +30,6 @@ pub(crate) struct Handshake<S> {
 }
 
 impl TlsPolicy {
-    /// The policy for a server that the target's spec says nothing of.
-    pub(crate) fn without_target(&self) -> Self {
-        let (roots, extra) = (self.roots.clone(), self.extra.clone());
-        Self { roots, extra, ca: None, skip_verify: false, client_certificate: None, now: self.now }
-    }
-
     /// Shakes hands with `host`; the client certificate is shown only if `trusted`.
     pub(crate) async fn shake<S>(self: &Arc<Self>, host: &Host, trusted: bool, io: S) -> Handshake<S>
     where
@@ -114,13 +70,6 @@ impl TlsPolicy {
             Some(own) if own.not_after() < self.now => ClientCertificateFault::Expired,
             Some(_) => ClientCertificateFault::Refused,
         })
-    }
-}
-
-pub(super) fn server_name(host: &Host) -> Option<ServerName<'static>> {
-    match host {
-        Host::Name(name) => ServerName::try_from(name.clone()).ok(),
-        Host::Address(address) => Some(ServerName::from(*address)),
     }
 }
 

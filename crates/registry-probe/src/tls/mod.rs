@@ -12,6 +12,7 @@ mod client_certificate;
 mod defect;
 mod handshake;
 mod pem;
+mod policy;
 mod recording_verifier;
 
 pub use ca::{CaBundle, CaError};
@@ -20,4 +21,4 @@ pub use client_certificate::{ClientCertificateError, ClientIdentity};
 pub use defect::{ClientCertificateFault, HandshakeFault, TlsDefect, Unusable};
 
 pub(crate) use alert::{ClientRequest, alert_in, broken_off, defect_of};
-pub(crate) use handshake::{TlsPolicy, TlsRoots};
+pub(crate) use policy::{TlsPolicy, TlsRoots};

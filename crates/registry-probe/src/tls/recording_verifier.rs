@@ -23,7 +23,7 @@ use super::ca::{Authority, CaBundle};
 use super::certificate::{LEAST_RSA_BITS, PresentedCertificate, rsa_bits};
 use super::chain_verifier::{ChainVerifier, PeerChain, defects};
 use super::defect::TlsDefect;
-use super::handshake::TlsPolicy;
+use super::policy::TlsPolicy;
 
 /// What a handshake brought to light.
 #[derive(Debug, Clone, Default)]
