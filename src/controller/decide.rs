@@ -8,9 +8,13 @@ use registry_verdict::{
     assess::{AvailabilityReport, with_availability},
     ecr::Urgency,
     object::RegistryObject,
+    resolve::ObservedReference,
 };
 
-use super::schedule::{History, ValidationInputs};
+use super::{
+    reconcile::InFlight,
+    schedule::{History, ValidationInputs},
+};
 
 /// What is to be done about an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +93,33 @@ pub fn is_miscounted(object: &RegistryObject, history: &History, report: &Availa
     !object.deleting && !object.spec.suspend && retold(object, history, report).is_some()
 }
 
+/// What a changed reference means for an object that refers to it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OnReference {
+    /// Work under way rests on another version: it ends as soon as it can.
+    pub supersede: bool,
+    /// The references are to be read again, after work that is under way.
+    pub look: bool,
+}
+
+/// What follows when a reference was `observed` so, or gone. `running` is the work under way on the object, `last` what its newest
+/// verdict rests on.
+///
+/// Work that has read the reference before it changed may be past the point where it can be superseded, and its verdict is not
+/// the newest yet: another look follows in any case.
+pub fn on_reference(
+    observed: &ObservedReference,
+    running: Option<&InFlight>,
+    last: Option<&ValidationInputs>,
+) -> OnReference {
+    let inputs = running.and_then(InFlight::inputs);
+    let supersede = inputs.is_some_and(|inputs| inputs.is_outdated_by(observed));
+    let may_have_read_before =
+        running.is_some() && inputs.is_none_or(|inputs| inputs.is_outdated_by(observed));
+    let rests_on_it = last.is_some_and(|inputs| inputs.rests_on(observed));
+    OnReference { supersede, look: may_have_read_before || !rests_on_it }
+}
+
 /// The status that is still to be written: the verdict that the API server did not take, or else other counts.
 fn unwritten(
     object: &RegistryObject,
@@ -113,7 +144,7 @@ mod tests {
         RegistrySpec, SystemRegistry,
         spec::{Availability, PullSecret},
     };
-    use registry_verdict::resolve::ContentsDigest;
+    use registry_verdict::resolve::{ContentsDigest, Reference, ReferenceKind};
 
     use super::*;
 
@@ -168,6 +199,30 @@ mod tests {
                 prop_assert!(matches!(next, AfterReading::Validate(_)));
             }
         }
+    }
+
+    /// Created, validated and deleted again while the verdict on the creation is being written: the newest verdict that is known
+    /// rests on the missing Secret, as the world is now again; the one that is being written doesn't.
+    #[test]
+    fn a_deletion_is_seen_while_the_verdict_before_it_is_written() {
+        let reference = Reference::new(ReferenceKind::Secret, "registry-system", "login");
+        let observed = |version: Option<&str>| ObservedReference {
+            reference: reference.clone(),
+            version: version.map(ToOwned::to_owned),
+        };
+        let resting_on = |version| {
+            let object = object(false, false);
+            ValidationInputs::of(&object, None, vec![observed(version)], ContentsDigest::default())
+        };
+        let (missing, read) = (resting_on(None), InFlight::default());
+        read.rests_on(resting_on(Some("7")));
+        let next = on_reference(&observed(None), Some(&read), Some(&missing));
+        assert_eq!(next, OnReference { supersede: true, look: true });
+        let reading = on_reference(&observed(None), Some(&InFlight::default()), Some(&missing));
+        assert_eq!(reading, OnReference { supersede: false, look: true }, "it may have been read before");
+        let idle = on_reference(&observed(None), None, Some(&missing));
+        assert_eq!(idle, OnReference { supersede: false, look: false }, "nothing has changed");
+        assert!(on_reference(&observed(Some("8")), None, Some(&missing)).look);
     }
 
     #[test]

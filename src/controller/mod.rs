@@ -34,7 +34,7 @@ use tokio::{
 
 use crate::{
     controller::{
-        decide::{is_miscounted, is_pending},
+        decide::{is_miscounted, is_pending, on_reference},
         reconcile::{Context, Done, InFlight, ReconcileError, reconcile},
         schedule::History,
         watch::{ControllerEvent, ControllerEvents},
@@ -356,12 +356,13 @@ impl RegistryController {
         let named_by = self.scopes.get(scope).and_then(|watched| watched.named_by.get(name));
         let keys: Vec<RegistryKey> = named_by.into_iter().flatten().cloned().collect();
         for key in keys {
-            let under_way = self.running.get(&key).and_then(|running| running.attempt.inputs());
-            if under_way.is_some_and(|basis| basis.is_outdated_by(reading)) {
+            let running = self.running.get(&key).map(|running| &*running.attempt);
+            let last = self.entries.get(&key).and_then(|entry| entry.history.inputs.as_ref());
+            let next = on_reference(reading, running, last);
+            if next.supersede {
                 self.supersede(&key);
             }
-            let told = self.entries.get(&key).and_then(|entry| entry.history.inputs.as_ref());
-            if !told.is_some_and(|basis| basis.rests_on(reading)) {
+            if next.look {
                 self.enqueue(&key);
             }
         }

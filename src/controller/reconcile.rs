@@ -134,6 +134,11 @@ impl InFlight {
         self.superseded.cancel();
     }
 
+    /// The references were read: that is what the work rests on.
+    pub fn rests_on(&self, inputs: ValidationInputs) {
+        let _ = self.inputs.set(inputs);
+    }
+
     /// What the work rests on, once that is known.
     pub fn inputs(&self) -> Option<&ValidationInputs> {
         self.inputs.get()
@@ -183,7 +188,7 @@ pub async fn reconcile(
         }
         AfterReading::Nothing => return Ok(Done { due: left, ..done(read()) }),
     };
-    let _ = attempt.inputs.set(basis.clone());
+    attempt.rests_on(basis.clone());
     let probing = probe_reporting_progress(context, object, (plan, urgency), attempt);
     let (Probed { seen, used }, progress) = probing.await?;
     if seen.findings().is_some_and(Findings::hit_own_limit) {
