@@ -109,6 +109,6 @@ pub const EXCEPTIONS: &[Exception] = &[
         outcome: Outcome::Unauthorized,
         verdict: "Accessible",
         registry: "docker-registry 2.8, tokens",
-        reason: "oci-client gets 401 for its token from docker-registry 2.8 over TLS, where crane and helm pull; the cause is unknown",
+        reason: "oci-client gets 401 for its manifest request from docker-registry 2.8 with a token over TLS (in the clear, and from 3.1, it pulls), where crane and helm pull the same; the cause was not found",
     },
 ];
