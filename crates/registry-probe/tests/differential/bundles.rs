@@ -109,6 +109,10 @@ const LISTED: &[Listed<Reading>] = &[
         },
     },
     Listed {
+        reason: "a label of certificates in lower case, which Go passes over in silence, is refused, and the line is named",
+        holds: |reading| reading.is_refused_for_pem() && reading.has_label("certificate"),
+    },
+    Listed {
         reason: "a certificate that Go passes over for its surroundings (a byte order mark, spaces, line ends, padding) is read",
         holds: |reading| reading.is_whole() && reading.begun > reading.read,
     },
