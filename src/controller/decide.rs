@@ -1,5 +1,5 @@
 //! What is to be done about a registry next: pure decisions from the object, what is remembered of it, and how its pull Secrets
-//! stand. The effects are [`reconcile`](super::reconcile)'s; whose turn it is, the queue's.
+//! stand. The effects are [`reconcile`](mod@super::reconcile)'s; whose turn it is, the queue's.
 
 use std::time::Duration;
 
@@ -60,10 +60,11 @@ pub fn decide(object: &RegistryObject, removed: bool) -> ObjectStep {
 }
 
 /// What is to be done about `object`, whose references now make `inputs`. `left` is the time until its next validation is due.
+/// `report`, which costs a look at all namespaces that the registry is for, is asked for only where nothing is validated.
 pub fn after_reading(
     object: &RegistryObject,
     history: &History,
-    report: &AvailabilityReport,
+    report: impl FnOnce() -> AvailabilityReport,
     inputs: &ValidationInputs,
     left: Option<Duration>,
 ) -> AfterReading {
@@ -124,10 +125,10 @@ pub fn on_reference(
 fn unwritten(
     object: &RegistryObject,
     history: &History,
-    report: &AvailabilityReport,
+    report: impl FnOnce() -> AvailabilityReport,
 ) -> Option<RegistryStatus> {
     let unpublished = history.unpublished.as_ref().map(|unpublished| unpublished.status.clone());
-    unpublished.or_else(|| retold(object, history, report))
+    unpublished.or_else(|| retold(object, history, &report()))
 }
 
 /// The status with what is to be said of the availability now, if that is another thing than it says.
@@ -191,11 +192,11 @@ mod tests {
             let before = object(false, false);
             let after = RegistryObject { generation: before.generation + i64::from(changed), ..before.clone() };
             let (history, left) = (remembering(inputs(&before)), Some(Duration::from_secs(seconds)));
-            let next = after_reading(&after, &history, &AvailabilityReport::default(), &inputs(&after), left);
+            let next = after_reading(&after, &history, AvailabilityReport::default, &inputs(&after), left);
             let expected = if changed { AfterReading::Validate(Urgency::Changed) } else { AfterReading::Nothing };
             prop_assert_eq!(next, expected);
             for due in [None, Some(Duration::ZERO)] {
-                let next = after_reading(&after, &history, &AvailabilityReport::default(), &inputs(&after), due);
+                let next = after_reading(&after, &history, AvailabilityReport::default, &inputs(&after), due);
                 prop_assert!(matches!(next, AfterReading::Validate(_)));
             }
         }
@@ -233,7 +234,7 @@ mod tests {
         let unpublished = Some(Box::new(Unpublished { status: status.clone(), tries: 1 }));
         let history = History { unpublished, ready: Some("ready".into()), ..remembering(inputs(&object)) };
         let left = Some(Duration::from_mins(1));
-        let next = after_reading(&object, &history, &AvailabilityReport::default(), &inputs(&object), left);
+        let next = after_reading(&object, &history, AvailabilityReport::default, &inputs(&object), left);
         assert_eq!(next, AfterReading::Publish(Box::new(status)));
         let history = History { unpublished: None, ..history };
         assert!(

@@ -1,7 +1,7 @@
-//! The controller of registries, a room: watches → queue → [`reconcile`] → status. May touch registries and what they refer to.
+//! The controller of registries, a room: watches → queue → [`reconcile()`] → status. May touch registries and what they refer to.
 //!
 //! Here, one task that owns what is known of every registry, hands registries to workers in the queue's
-//! order, and takes their results. Owns when; what is done is [`reconcile`].
+//! order, and takes their results. Owns when; what is done is [`reconcile()`].
 
 pub mod decide;
 pub mod events;

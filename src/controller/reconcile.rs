@@ -178,10 +178,10 @@ pub async fn reconcile(
         examine(context, object, tenant.as_ref(), beyond).await?;
     let basis =
         ValidationInputs::of(object, tenant, readings, contents).under(policy).beyond_the_bound(beyond);
-    let report = context.availability.report(object);
+    let report = || context.availability.report(object);
     // What was read may have been touched: its newest versions are known now.
     let read = || History { inputs: Some(basis.clone()), ..history.clone() };
-    let urgency = match after_reading(object, history, &report, &basis, left) {
+    let urgency = match after_reading(object, history, report, &basis, left) {
         AfterReading::Validate(urgency) => urgency,
         AfterReading::Publish(status) => {
             return publish(context, object, read(), *status, left.unwrap_or_default()).await;
@@ -275,10 +275,10 @@ async fn examine(
 ) -> Result<Examination, ReadError<CallError>> {
     let tenant = match (object.key.scope(), tenant) {
         (RegistryScope::System, _) => NamespaceTenant::Unknown,
-        (RegistryScope::Tenant, None) => NamespaceTenant::Nobody,
+        (RegistryScope::Tenant, None) => NamespaceTenant::None,
         (RegistryScope::Tenant, Some(tenant)) => NamespaceTenant::Of(tenant),
     };
-    if beyond && !matches!(tenant, NamespaceTenant::Nobody) {
+    if beyond && !matches!(tenant, NamespaceTenant::None) {
         return Ok(Examination::stopped(Observation::BeyondQuota(context.quota().most())));
     }
     let surroundings = ValidationContext {

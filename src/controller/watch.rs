@@ -1,4 +1,4 @@
-//! What the API server says, as a stream of [`Signal`]s to the controller. Owns the watches, and that each begins with
+//! What the API server says, as a stream of [`ControllerEvent`]s to the controller. Owns the watches, and that each begins with
 //! everything there is; decides nothing.
 
 use std::{

@@ -1,5 +1,5 @@
 //! The delivery of pull Secrets: one task that owns what is wished for, what is there, and which namespace's turn it is.
-//! What is to be done is [`plan`]'s to say; doing it is [`Secrets`]'s.
+//! What is to be done is [`plan`]'s to say; doing it is `Secrets`'s.
 //!
 //! A namespace is worked on by one task at a time, tenants take turns, and nothing is written before all registries and
 //! all tenants' namespaces have been listed.

@@ -2,7 +2,7 @@
 //! Secrets in tenants' namespaces.
 //!
 //! Owns those Secrets, from the credentials that were proven to their removal. Does not decide what is proven (that is
-//! `assess`), nor write any status (that is `reconcile`): what is to be said there is asked for by [`Availability::report`].
+//! `assess`), nor write any status (that is `reconcile`): what is to be said there is asked for by [`PullSecrets::report`].
 //!
 //! - `places`: the namespaces by tenant and by registry, so that a change costs what it touches. Pure.
 //! - [`plan`]: what is to be done in one namespace. Pure.
@@ -133,7 +133,7 @@ impl PullSecrets {
         self.send(DeliveryEvent::Namespace(namespace.clone()));
     }
 
-    /// A namespace that is there, and in which the operator is still bound, is nobody's.
+    /// A namespace exists, the operator is still bound in it, and it belongs to no tenant.
     pub fn left(&self, namespace: Arc<str>) {
         self.send(DeliveryEvent::Left(namespace));
     }

@@ -61,7 +61,7 @@ pub struct NamespaceState {
 pub enum Ownership {
     /// It is that tenant's.
     To(Arc<str>),
-    /// It is nobody's any more, and is being left.
+    /// It belongs to no tenant any more, and the operator removes what it wrote there.
     Left,
 }
 

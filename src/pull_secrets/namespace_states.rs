@@ -19,7 +19,7 @@ use crate::tenancy::audiences::remove;
 /// The registries that ask for pull Secrets.
 pub type Offers = HashMap<RegistryKey, Offered>;
 
-/// Namespaces by name. Whoever changes one says so to [`Places::changed`].
+/// Namespaces by name. Whoever changes one says so to [`NamespaceStates::changed`].
 #[derive(Default)]
 pub struct NamespaceStates {
     all: HashMap<Arc<str>, NamespaceState>,

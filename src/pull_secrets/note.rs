@@ -129,7 +129,7 @@ fn namespaces(registry: &RegistryKey, names: &BTreeSet<Arc<str>>) -> String {
 /// So many names are spelled out.
 const NAMED: usize = 5;
 
-/// Returns every sentence that [`note`] makes, with the values of a sample: docs/messages.md.
+/// Returns every sentence that `note` makes, with the values of a sample: docs/messages.md.
 pub fn sample_notes() -> Vec<String> {
     let system = RegistryKey::System { name: "packs".into() };
     let tenant = RegistryKey::Tenant { namespace: "team-a".into(), name: "packs".into() };

@@ -34,7 +34,7 @@ impl Audience {
     }
 }
 
-/// Which namespaces are whose, and which each tenant has. A namespace that is being deleted is nobody's any more.
+/// Which namespaces are whose, and which each tenant has. A namespace that is being deleted belongs to no tenant.
 #[derive(Debug, Default)]
 pub struct TenantIndex {
     tenants: HashMap<Arc<str>, Arc<str>>,
@@ -60,7 +60,7 @@ impl TenantIndex {
         self.tenants.insert(namespace, tenant);
     }
 
-    /// A namespace is nobody's.
+    /// A namespace belongs to no tenant.
     pub fn remove(&mut self, namespace: &str) {
         let Some(tenant) = self.tenants.remove(namespace) else { return };
         if let Some(namespaces) = self.namespaces.get_mut(&tenant) {

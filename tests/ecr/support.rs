@@ -21,7 +21,8 @@ use registry_verdict::{
     },
     object::RegistryObject,
     resolve::{Reference, ReferenceContent, ReferenceKind, aws_identity},
-    validate::{AdminPolicy, ecr_endpoint, probe_target},
+    steps,
+    validate::AdminPolicy,
 };
 use serde_json::{Value, json};
 
@@ -78,8 +79,8 @@ pub fn check_spec(spec: Value, secret: &[(&str, &str)]) -> Result<Check> {
         cluster_addresses: ClusterAddresses::new([]),
         trusted_token_services: Arc::default(),
     };
-    let target = probe_target(&object, &admin_policy)?;
-    let endpoint = ecr_endpoint(&object.spec, &target.endpoint)?.context("not signed in to by AWS")?;
+    let (target, endpoint) = steps::validate(&object, &admin_policy)?;
+    let endpoint = endpoint.context("not signed in to by AWS")?;
     let login = Login { tenant: None, endpoint, identity: identity(&object, secret)? };
     Ok(Check { object, target, login })
 }

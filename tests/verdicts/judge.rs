@@ -127,10 +127,10 @@ async fn validate(row: &Row, stage: &Stage, prober: &Prober) -> Played {
 }
 
 async fn look(spec: &Spec, object: &RegistryObject, stage: &Stage, prober: &Prober) -> Observation {
-    let nobodys = spec.scope == RegistryScope::Tenant && !spec.labelled;
+    let has_no_tenant = spec.scope == RegistryScope::Tenant && !spec.labelled;
     let references = cluster::references(spec, |text| stage.fill(text)).await;
     let context = ValidationContext {
-        tenant: if nobodys { NamespaceTenant::Nobody } else { NamespaceTenant::Unknown },
+        tenant: if has_no_tenant { NamespaceTenant::None } else { NamespaceTenant::Unknown },
         namespace: object.key.references_namespace(SYSTEM_NAMESPACE),
         policy: PolicySource::Namespace(SYSTEM_NAMESPACE),
         admin_policy: &admin_policy(spec, stage),

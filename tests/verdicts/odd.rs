@@ -195,38 +195,14 @@ pub fn small_key_port() -> u16 {
     SMALL_KEY_REGISTRY.1
 }
 
-/// It ends with this process, whose end closes its standard input.
-const PYTHON_REGISTRY: &str = r#"
-import base64, http.server, os, ssl, sys, threading
-class Registry(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        alice = "Basic " + base64.b64encode(sys.argv[3].encode()).decode()
-        granted = self.headers.get("Authorization") == alice
-        self.send_response(200 if granted else 401)
-        self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
-        if not granted:
-            self.send_header("WWW-Authenticate", 'Basic realm="registry"')
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-    def log_message(self, *arguments):
-        pass
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.set_ciphers("DEFAULT@SECLEVEL=0")
-context.load_cert_chain(sys.argv[1], sys.argv[2])
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
-server.socket = context.wrap_socket(server.socket, server_side=True)
-threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
-print(server.server_address[1], flush=True)
-server.serve_forever()
-"#;
-
 /// Its standard input stays open as long as this process lives.
 static SMALL_KEY_REGISTRY: LazyLock<(Child, u16)> = LazyLock::new(|| {
     let mut process = Command::new("python3")
-        .args(["-c", PYTHON_REGISTRY])
-        .args([format!("{DIRECTORY}/rsa-1024.pem"), format!("{DIRECTORY}/rsa-1024.key")])
+        .args([
+            format!("{DIRECTORY}/small_key_registry.py"),
+            format!("{DIRECTORY}/rsa-1024.pem"),
+            format!("{DIRECTORY}/rsa-1024.key"),
+        ])
         .arg(format!("{USER}:{PASSWORD}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

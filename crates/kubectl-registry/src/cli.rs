@@ -53,7 +53,7 @@ pub enum PluginCommand {
     List(ListArgs),
     /// Check the registries in a manifest from this machine, as the operator does, before you apply it.
     Validate(Box<ValidateArgs>),
-    /// Show one registry: its conditions, its certificate, who can use it, and its newest events.
+    /// Show the conditions, certificate, users and newest events of a registry.
     Describe(DescribeArgs),
     /// Print a completion script for a shell.
     Completion {

@@ -155,7 +155,7 @@ pub struct RegistrySpec {
     #[serde(default)]
     pub content_type: ContentType,
 
-    /// The registry's URL: https://HOST[:PORT], with a path if the registry's API does not start at the root. The operator
+    /// The registry's URL: https://HOST or https://HOST:PORT, with a path if the registry's API does not start at the root. The operator
     /// uses plain HTTP only if the URL starts with http://. It requests ENDPOINT/v2/.
     #[schemars(length(max = 512))]
     #[x_kube(

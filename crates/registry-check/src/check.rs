@@ -15,7 +15,7 @@ use registry_verdict::{
     object::RegistryObject,
     resolve::{PolicySource, ReadError, TenantPolicy},
     steps::{self, Askers, NamespaceTenant, NextStep, ProbeCase},
-    validate::{AdminPolicy, SpecError, ecr_endpoint, probe_target},
+    validate::{AdminPolicy, SpecError},
 };
 
 use crate::supply::Contents;
@@ -41,8 +41,8 @@ pub const OPERATORS_IDENTITY: &str = "Not checked: the operator's AWS identity c
 pub struct CheckContext<'a> {
     /// Where references are read.
     pub namespace: &'a str,
-    /// Whether a TenantRegistry's namespace is known to be nobody's.
-    pub nobodys: bool,
+    /// Whether a TenantRegistry's namespace is known to belong to no tenant.
+    pub has_no_tenant: bool,
     /// What the references hold.
     pub contents: &'a Contents,
     /// What tenants may do, as far as that can be known here.
@@ -61,8 +61,7 @@ pub struct CheckedRegistry {
 impl Checker {
     /// What the operator would refuse to look at, before anything is asked for.
     pub fn examine(&self, object: &RegistryObject) -> Result<(), SpecError> {
-        let target = probe_target(object, &self.admin_policy)?;
-        ecr_endpoint(&object.spec, &target.endpoint).map(drop)
+        steps::validate(object, &self.admin_policy).map(drop)
     }
 
     /// Checks a registry.
@@ -95,9 +94,9 @@ impl Checker {
         object: &RegistryObject,
         surroundings: CheckContext<'_>,
     ) -> Result<(Observation, bool), ReadError<Infallible>> {
-        let CheckContext { namespace, nobodys, contents, policy } = surroundings;
+        let CheckContext { namespace, has_no_tenant, contents, policy } = surroundings;
         let surroundings = steps::ValidationContext {
-            tenant: if nobodys { NamespaceTenant::Nobody } else { NamespaceTenant::Unknown },
+            tenant: if has_no_tenant { NamespaceTenant::None } else { NamespaceTenant::Unknown },
             namespace,
             policy: PolicySource::Known(policy),
             admin_policy: &self.admin_policy,

@@ -165,7 +165,7 @@ impl<P: Progress> CheckSession<'_, P> {
         notes: &mut Vec<String>,
     ) -> Result<CheckAnswer, SessionError> {
         let namespace = object.key.references_namespace(self.system_namespace).to_owned();
-        let nobodys = self.is_nobodys(object, notes).await;
+        let has_no_tenant = self.has_no_tenant(object, notes).await;
         let policy = self.supply.policy(object, self.system_namespace).await;
         let contents = match self.supply.of(object, &namespace).await {
             Ok(contents) => contents,
@@ -179,14 +179,14 @@ impl<P: Progress> CheckSession<'_, P> {
         };
         notes.append(&mut self.supply.notes);
         let surroundings =
-            CheckContext { namespace: &namespace, nobodys, contents: &contents, policy: &policy };
+            CheckContext { namespace: &namespace, has_no_tenant, contents: &contents, policy: &policy };
         let what = format!("Checking {} at {}", object.key, object.spec.endpoint);
         let checked = self.progress.shown(&what, self.checker.check(object, surroundings)).await?;
         Ok(CheckAnswer::Checked(Box::new(checked)))
     }
 
-    /// Whether a TenantRegistry's namespace is known to be nobody's; where it is not known, it is taken for a tenant's.
-    async fn is_nobodys(&self, object: &RegistryObject, notes: &mut Vec<String>) -> bool {
+    /// Whether a TenantRegistry's namespace is known to belong to no tenant. If that isn't known, it counts as a tenant's.
+    async fn has_no_tenant(&self, object: &RegistryObject, notes: &mut Vec<String>) -> bool {
         let Some(namespace) = object.key.namespace() else { return false };
         let mut declared = self.supply.manifests.namespaces.iter();
         if let Some(found) = declared.rfind(|found| found.name_any() == namespace) {

@@ -147,36 +147,13 @@ struct PythonRegistry {
     port: u16,
 }
 
-const PYTHON_REGISTRY: &str = r#"
-import base64, http.server, ssl, sys
-class Registry(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        alice = "Basic " + base64.b64encode(b"alice:" + sys.argv[3].encode()).decode()
-        granted = self.headers.get("Authorization") == alice
-        self.send_response(200 if granted else 401)
-        self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
-        if not granted:
-            self.send_header("WWW-Authenticate", 'Basic realm="registry"')
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-    def log_message(self, *arguments):
-        pass
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.set_ciphers("DEFAULT@SECLEVEL=0")
-context.load_cert_chain(sys.argv[1], sys.argv[2])
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
-server.socket = context.wrap_socket(server.socket, server_side=True)
-print(server.server_address[1], flush=True)
-server.serve_forever()
-"#;
-
 impl PythonRegistry {
     fn start(password: &str) -> Self {
         let file = |name: &str| format!("{}/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
         let mut process = Command::new("python3")
-            .args(["-c", PYTHON_REGISTRY, &file("rsa-1024.pem"), &file("rsa-1024.key"), password])
+            .args([file("small_key_registry.py"), file("rsa-1024.pem"), file("rsa-1024.key")])
+            .arg(format!("alice:{password}"))
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -8,7 +8,7 @@ use registry_probe::{Credentials, Material, Prober, Target};
 
 use crate::{
     assess::Observation,
-    ecr::{self, EcrTokens, Login, Urgency},
+    ecr::{self, EcrEndpoint, EcrTokens, Login, Urgency},
     object::{RegistryObject, RegistryScope},
     rejections::CredentialSession,
     resolve::{
@@ -26,7 +26,7 @@ pub enum NamespaceTenant<'a> {
     /// It is not known, or the registry is in no namespace.
     Unknown,
     /// No tenant's.
-    Nobody,
+    None,
 }
 
 /// Around a registry: whose it is, and where what it refers to is.
@@ -87,11 +87,25 @@ impl Examination {
     }
 }
 
+/// Validates the spec: what is to be probed, and where AWS has the tokens, if that is where they come from.
+///
+/// # Errors
+///
+/// What is wrong with the spec.
+pub fn validate(
+    registry: &RegistryObject,
+    admin_policy: &AdminPolicy,
+) -> Result<(Target, Option<EcrEndpoint>), SpecError> {
+    let target = probe_target(registry, admin_policy)?;
+    let endpoint = ecr_endpoint(&registry.spec, &target.endpoint)?;
+    Ok((target, endpoint))
+}
+
 /// Validates the spec, and resolves what it refers to from `objects`.
 ///
 /// # Errors
 ///
-/// When a reference could not be read, which a retry may cure. Whatever else is wrong is a [`Plan::Stop`].
+/// When a reference could not be read, which a retry may cure. Whatever else is wrong is a [`NextStep::Stop`].
 pub async fn examine<O: Objects>(
     registry: &RegistryObject,
     surroundings: ValidationContext<'_>,
@@ -99,12 +113,10 @@ pub async fn examine<O: Objects>(
 ) -> Result<Examination, ReadError<O::Error>> {
     let ValidationContext { tenant, namespace, policy, admin_policy } = surroundings;
     let is_tenants = registry.key.scope() == RegistryScope::Tenant;
-    if is_tenants && matches!(tenant, NamespaceTenant::Nobody) {
+    if is_tenants && matches!(tenant, NamespaceTenant::None) {
         return Ok(Examination::stopped(Observation::NotATenant));
     }
-    let checked = probe_target(registry, admin_policy)
-        .and_then(|target| Ok::<_, SpecError>((ecr_endpoint(&registry.spec, &target.endpoint)?, target)));
-    let (place, target) = match checked {
+    let (target, place) = match validate(registry, admin_policy) {
         Ok(checked) => checked,
         Err(error) => return Ok(Examination::stopped(Observation::Unfit(error))),
     };

@@ -1,6 +1,6 @@
-//! Registry servers that other people wrote, each as one value: where it is, who may enter, and what it holds.
+//! Registry servers of other projects, each as one value: its address, its accounts and its content.
 //!
-//! [`quick`] starts those that build in seconds; [`gitea`] takes minutes to build, and is for `make test-servers`. What can't be
+//! [`quick`] starts those that build in seconds; [`gitea()`] takes minutes to build, and is for `make test-servers`. What can't be
 //! had on a machine (Debian's packages, mostly) is an error of its own, so that a test can say that it was left out.
 
 mod distribution;
@@ -25,7 +25,7 @@ use crate::tools::ToolsError;
 
 /// The password of [`OWNER`].
 pub const OWNER_PASSWORD: &str = "corr3ct/horse+battery staple";
-/// A password that is nobody's.
+/// A password of no account.
 pub const WRONG_PASSWORD: &str = "wr0ng/horse+battery staple";
 const OWNER: &str = "alice";
 const READER: &str = "rita";
@@ -102,7 +102,7 @@ pub struct Repository {
     pub path: &'static str,
     /// Its tags.
     pub tags: &'static [&'static str],
-    /// Whether everybody may pull it.
+    /// Whether anonymous clients may pull it.
     pub anonymous: bool,
     /// The roles that may pull it.
     pub pulled_by: &'static [Role],
@@ -141,7 +141,7 @@ pub struct TestServer {
     pub ca_pem: Option<String>,
     /// Where it sends its clients for tokens.
     pub token_service: Option<TestTokenService>,
-    /// Who may enter. Empty where everybody may.
+    /// The accounts. Empty if the server allows anonymous access.
     pub accounts: Vec<ServerAccount>,
     /// What it holds. There is no repository `missing`.
     pub repositories: Vec<Repository>,

@@ -2,7 +2,7 @@
 //! mean.
 //!
 //! A step machine without I/O: [`next`] says which question comes next, or the verdict, from the answers so
-//! far. The questions become requests ([`Request::of`]), and the responses answers ([`Seen`]), by pure
+//! far. The questions become requests ([`Request::of`]), and the responses answers ([`RecordedAnswers`]), by pure
 //! functions too. Sending is the transport's part.
 
 mod account;

@@ -177,7 +177,7 @@ fn samples_of_seen(names: &SampleNames, why: &Arc<str>) -> Vec<Observation> {
 }
 
 /// A registry of which all is well.
-fn usable() -> Findings {
+pub(super) fn usable() -> Findings {
     Findings {
         endpoint: EndpointFinding::Reachable,
         tls: TlsFinding::Verified,

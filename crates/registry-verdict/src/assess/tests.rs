@@ -11,29 +11,15 @@ use registry_api::{
 };
 use registry_probe::{
     ConnectionFailure, ContentPathFinding, CredentialsFinding, DnsFailure, Endpoint, EndpointFinding,
-    Evidence, Findings, HostPort, Inconclusive, LayerDurations, ProxyFailure, ProxyFault, RequestCounts,
-    Stage, TlsDefect, TlsFinding, Unavailable, Unprovable, Withholding,
+    Evidence, Findings, HostPort, Inconclusive, ProxyFailure, ProxyFault, Stage, TlsDefect, TlsFinding,
+    Unavailable, Unprovable, Withholding,
 };
 
-use super::*;
+use super::{catalogue::usable, *};
 use crate::resolve::{Reference, ReferenceKind};
 
 fn server() -> HostPort {
     Endpoint::parse("https://registry.example.com:5000").unwrap().server().clone()
-}
-
-fn usable() -> Findings {
-    Findings {
-        endpoint: EndpointFinding::Reachable,
-        tls: TlsFinding::Verified,
-        credentials: CredentialsFinding::Validated(Evidence::RefusedWithout),
-        content_path: ContentPathFinding::Inconclusive(Inconclusive::NoRepositoryNamed),
-        certificate: None,
-        retry_after: None,
-        credentials_expire_at: None,
-        requests: RequestCounts::default(),
-        durations: LayerDurations::default(),
-    }
 }
 
 fn refused() -> Findings {

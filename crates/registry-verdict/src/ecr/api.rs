@@ -2,7 +2,7 @@
 //! the operator's own credentials.
 //!
 //! Every client is made for one sign-in, with that sign-in's credentials and region said out loud: nothing of the process'
-//! environment reaches it. The one exception is [`OwnCredentials`], which takes an [`OperatorIdentity`] to be asked.
+//! environment reaches it. The one exception is `OwnCredentials`, which takes an `OperatorIdentity` to be asked.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The table of rejections as validations meet it: a [`Session`] for each, which asks before credentials are sent and tells
+//! The table of rejections as validations meet it: a [`CredentialSession`] for each, which asks before credentials are sent and tells
 //! what came of it.
 
 use std::{

@@ -83,7 +83,7 @@ pub struct CredentialUse {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct TryId(u64);
 
-/// What is to be done about a [`Wish`].
+/// What is to be done about a [`CredentialUse`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decision {
     /// Send them, and settle the try.

@@ -18,7 +18,7 @@ use crate::process::{ProcessSpec, Scratch};
 use crate::push::Push;
 use crate::tools::{self, Tool, repository};
 
-/// Gitea: everybody may pull what is below `alice/`; below `team/` only its owner, and `rita`, who may pull and nothing else.
+/// Gitea: repositories below `alice/` are public; those below `team/` are for their owner, and for `rita`, who can only pull.
 pub async fn gitea() -> Result<TestServer, ServerError> {
     let tools = tools::ensure(&[Tool::Gitea]).await?;
     let program = tools.get(Tool::Gitea);

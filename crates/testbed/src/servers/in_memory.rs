@@ -6,7 +6,7 @@ use crate::process::ProcessSpec;
 use crate::push::Push;
 use crate::tools::{self, Tool};
 
-/// go-containerregistry's, as `crane registry serve` runs it: open to everybody.
+/// go-containerregistry's, as `crane registry serve` runs it: open to everyone.
 pub async fn go_containerregistry() -> Result<TestServer, ServerError> {
     let tools = tools::ensure(&[Tool::Crane]).await?;
     let running = RunningServer::start(|scratch, port| {
@@ -23,7 +23,7 @@ pub async fn go_containerregistry() -> Result<TestServer, ServerError> {
     filled("go-containerregistry", running, repositories).await
 }
 
-/// CUE's: open to everybody, but for one repository that it denies without asking for credentials.
+/// CUE's: open to everyone, except one repository that it denies without asking for credentials.
 pub async fn ociregistry() -> Result<TestServer, ServerError> {
     let tools = tools::ensure(&[Tool::Ociregistry]).await?;
     let running = RunningServer::start(|scratch, port| {
