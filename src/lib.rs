@@ -9,3 +9,4 @@ pub mod queue;
 pub mod replica;
 pub mod settings;
 pub mod tenancy;
+pub mod work_loop;

@@ -1,5 +1,7 @@
 //! What Prometheus sees. Labels come from closed sets, or are the name and namespace of a registry; never a host.
 
+mod validation;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -20,27 +22,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use registry_api::ConditionType;
-use registry_verdict::object::{RegistryKey, RegistryObject, RegistryScope};
-
-/// Labels of a finished validation.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct ValidationLabels {
-    scope: &'static str,
-    result: &'static str,
-    reason: &'static str,
-}
-
-/// The label of a layer.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct LayerLabels {
-    layer: &'static str,
-}
-
-/// The label of an outcome.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct OutcomeLabels {
-    outcome: &'static str,
-}
+use registry_verdict::object::{RegistryKey, RegistryObject};
 
 /// Labels of a request to AWS.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -116,6 +98,8 @@ pub struct SecretWriteLabels {
     write: &'static str,
     outcome: &'static str,
 }
+
+use validation::{LayerLabels, OutcomeLabels, ValidationLabels};
 
 /// Everything that is measured.
 #[derive(Clone, Debug)]
@@ -215,26 +199,6 @@ impl Metrics {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
-    }
-
-    /// A validation ended: Ready with that reason, or not.
-    pub fn validated(&self, scope: RegistryScope, ready: &str, reason: &'static str) {
-        let result = match ready {
-            "True" => "usable",
-            "False" => "unusable",
-            _ => "unknown",
-        };
-        self.validations.get_or_create(&ValidationLabels { scope: scope.label(), result, reason }).inc();
-    }
-
-    /// A validation spent that time in a layer.
-    pub fn layer(&self, layer: &'static str, time: Duration) {
-        self.layers.get_or_create(&LayerLabels { layer }).observe(time.as_secs_f64());
-    }
-
-    /// So many requests to registries ended so.
-    pub fn registry_requests(&self, outcome: &'static str, count: u64) {
-        self.requests.get_or_create(&OutcomeLabels { outcome }).inc_by(count);
     }
 
     /// A request to the API server was answered; code 0 where no answer came.

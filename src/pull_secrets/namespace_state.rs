@@ -14,7 +14,7 @@ use tokio::{task::AbortHandle, time::Instant};
 use super::{
     budget::Budget,
     note::Trouble,
-    plan::{DeliveryState, DesiredSecret, ObservedSecrets, SecretAction},
+    plan::{DeliveryPlan, DeliveryState, DesiredSecret, ObservedSecrets, SecretAction, plan},
     secret::FoundSecret,
     secrets::{After, DeliveryError},
     watch::SecretEvent,
@@ -33,17 +33,17 @@ const SOONEST_WRITE: Duration = Duration::from_secs(1);
 /// A namespace.
 pub struct NamespaceState {
     /// Whose it is.
-    pub belongs: Ownership,
+    pub ownership: Ownership,
     /// What is there; none until it was listed.
-    pub scene: Option<ObservedSecrets>,
+    pub observed: Option<ObservedSecrets>,
     /// The watch over it, while there is one.
-    pub watch: Option<AbortHandle>,
+    watch: Option<AbortHandle>,
     /// Names that somebody else has, and when to look again.
     foreign: HashMap<Arc<str>, Check>,
     /// The uid of the registry that last had a Secret of that name.
-    pub held: HashMap<Arc<str>, Arc<str>>,
-    /// How the wishes for it stand.
-    pub standings: Vec<(RegistryKey, DeliveryState)>,
+    last_owners: HashMap<Arc<str>, Arc<str>>,
+    /// The state of each Secret that should exist.
+    pub states: Vec<(RegistryKey, DeliveryState)>,
     /// Failures in a row.
     pub failures: u32,
     /// How often each of the Secrets that were written lately may be written again.
@@ -80,14 +80,14 @@ impl Drop for NamespaceState {
 
 impl NamespaceState {
     /// A namespace of which nothing is known yet.
-    pub fn new(belongs: Ownership) -> Self {
+    pub fn new(ownership: Ownership) -> Self {
         Self {
-            belongs,
-            scene: None,
+            ownership,
+            observed: None,
             watch: None,
             foreign: HashMap::new(),
-            held: HashMap::new(),
-            standings: Vec::new(),
+            last_owners: HashMap::new(),
+            states: Vec::new(),
             failures: 0,
             budgets: HashMap::new(),
             written: HashMap::new(),
@@ -98,7 +98,7 @@ impl NamespaceState {
 
     /// Whose it is; none while it is being left.
     pub fn tenant(&self) -> Option<&Arc<str>> {
-        match &self.belongs {
+        match &self.ownership {
             Ownership::To(tenant) => Some(tenant),
             Ownership::Left => None,
         }
@@ -114,6 +114,27 @@ impl NamespaceState {
         self.watch.is_some()
     }
 
+    /// Starts to observe with a new watch, which lists first: what was observed without a watch may be outdated.
+    pub fn set_watch(&mut self, watch: AbortHandle) {
+        self.watch = Some(watch);
+        self.observed = None;
+    }
+
+    /// Compares the desired Secrets with the observed ones, and returns the writes that this takes. Does nothing before the Secrets
+    /// were listed.
+    pub fn plan(&mut self, desired: &[DesiredSecret], unreadable: HashSet<Arc<str>>) -> Vec<SecretAction> {
+        let foreign = self.foreign.keys().cloned().collect();
+        let Some(observed) = &mut self.observed else { return Vec::new() };
+        observed.foreign = foreign;
+        observed.unreadable = unreadable;
+        observed.remember(std::mem::take(&mut self.last_owners), desired);
+        self.last_owners = observed.last_owners.clone();
+        let DeliveryPlan { actions, states } = plan(desired, observed);
+        self.states = states;
+        self.foreign.retain(|name, _| desired.iter().any(|secret| secret.name == *name));
+        actions
+    }
+
     /// Ends the watch.
     pub fn unwatch(&mut self) {
         if let Some(watch) = self.watch.take() {
@@ -121,33 +142,23 @@ impl NamespaceState {
         }
     }
 
-    /// The names of Secrets that somebody else has.
-    pub fn foreign(&self) -> HashSet<Arc<str>> {
-        self.foreign.keys().cloned().collect()
-    }
-
     /// Takes in what its watch saw.
     pub fn observe(&mut self, what: SecretEvent) {
-        match (what, &mut self.scene) {
+        match (what, &mut self.observed) {
             (SecretEvent::Failed, _) => self.failures = self.failures.saturating_add(1),
             (SecretEvent::Listed(own, began), _) => {
                 self.list(own, began);
                 self.failures = 0;
             }
-            (SecretEvent::There(name, found), Some(scene)) => scene.there(name, found),
-            (SecretEvent::Gone(name, uid), Some(scene)) => scene.gone(&name, &uid),
+            (SecretEvent::There(name, found), Some(observed)) => observed.there(name, found),
+            (SecretEvent::Gone(name, uid), Some(observed)) => observed.gone(&name, &uid),
             (_, None) => {}
         }
     }
 
     /// It was not looked at yet, and nothing says that it can't be.
     pub fn is_pending(&self) -> bool {
-        self.scene.is_none() && self.failures == 0
-    }
-
-    /// Forgets names that nobody wants any more.
-    pub fn keep_checks(&mut self, wishes: &[DesiredSecret]) {
-        self.foreign.retain(|name, _| wishes.iter().any(|wish| wish.name == *name));
+        self.observed.is_none() && self.failures == 0
     }
 
     /// Names that are to be looked at again now. They are until a look has succeeded.
@@ -169,7 +180,7 @@ impl NamespaceState {
     /// Takes in what a worker found.
     pub fn learn(&mut self, news: News, now: Instant) {
         match news {
-            News::Scene(own) => self.scene = Some(ObservedSecrets { own, ..ObservedSecrets::default() }),
+            News::Listed(own) => self.observed = Some(ObservedSecrets { own, ..ObservedSecrets::default() }),
             News::Names(names) => {
                 for (name, after) in names {
                     self.write_completed(name, after, now);
@@ -226,7 +237,7 @@ impl NamespaceState {
     /// Takes in a list that was asked for at that time. What is newer than the list stays; what was written since, and is not
     /// in it, is looked at.
     fn list(&mut self, mut own: HashMap<Arc<str>, FoundSecret>, began: Instant) {
-        for (name, known) in self.scene.take().map(|scene| scene.own).unwrap_or_default() {
+        for (name, known) in self.observed.take().map(|observed| observed.own).unwrap_or_default() {
             match own.get(&name) {
                 Some(listed) if !known.is_newer_than(listed) => {}
                 None if self.written.get(&name).is_none_or(|at| *at < began) => {}
@@ -237,21 +248,21 @@ impl NamespaceState {
             }
         }
         self.written.clear();
-        self.scene = Some(ObservedSecrets { own, ..ObservedSecrets::default() });
+        self.observed = Some(ObservedSecrets { own, ..ObservedSecrets::default() });
     }
 
     fn write_completed(&mut self, name: Arc<str>, after: After, now: Instant) {
         let before = self.foreign.remove(&name);
         self.doubtful.remove(&name);
-        let Some(scene) = &mut self.scene else { return };
+        let Some(observed) = &mut self.observed else { return };
         match after {
             After::Own(found) => {
                 self.written.insert(name.clone(), now);
-                scene.there(name, found);
+                observed.there(name, found);
             }
-            After::Nothing => drop(scene.own.remove(&name)),
+            After::Nothing => drop(observed.own.remove(&name)),
             After::Foreign => {
-                scene.own.remove(&name);
+                observed.own.remove(&name);
                 let looks = before.map_or(1, |check| check.looks.saturating_add(1));
                 self.foreign.insert(name, Check { at: now + Backoff::FOREIGN_SECRET.after(looks), looks });
             }
@@ -306,47 +317,47 @@ mod tests {
     }
 
     fn written(at: Instant) -> NamespaceState {
-        let mut place = NamespaceState::new(Ownership::To("team".into()));
-        place.learn(News::Scene(HashMap::new()), at);
-        place.learn(News::Names(vec![("pull".into(), After::Own(found(7)))]), at);
-        place
+        let mut namespace = NamespaceState::new(Ownership::To("team".into()));
+        namespace.learn(News::Listed(HashMap::new()), at);
+        namespace.learn(News::Names(vec![("pull".into(), After::Own(found(7)))]), at);
+        namespace
     }
 
     #[tokio::test]
     async fn what_was_written_while_a_list_came_in_is_not_taken_to_be_gone() {
         let began = Instant::now();
-        let mut place = written(began + Duration::from_millis(1));
-        place.observe(SecretEvent::Listed(HashMap::new(), began));
-        assert_eq!(place.scene.as_ref().unwrap().own.len(), 1);
-        assert_eq!(place.due_checks(), [Arc::from("pull")], "it is looked at");
-        place.learn(News::Names(Vec::new()), began);
-        assert_eq!(place.due_checks(), [Arc::from("pull")], "until a look has succeeded");
-        place.learn(News::Names(vec![("pull".into(), After::Own(found(7)))]), began);
-        assert!(place.due_checks().is_empty());
+        let mut namespace = written(began + Duration::from_millis(1));
+        namespace.observe(SecretEvent::Listed(HashMap::new(), began));
+        assert_eq!(namespace.observed.as_ref().unwrap().own.len(), 1);
+        assert_eq!(namespace.due_checks(), [Arc::from("pull")], "it is looked at");
+        namespace.learn(News::Names(Vec::new()), began);
+        assert_eq!(namespace.due_checks(), [Arc::from("pull")], "until a look has succeeded");
+        namespace.learn(News::Names(vec![("pull".into(), After::Own(found(7)))]), began);
+        assert!(namespace.due_checks().is_empty());
     }
 
     #[tokio::test]
     async fn what_a_later_list_has_not_is_gone() {
         let wrote = Instant::now();
-        let mut place = written(wrote);
-        place.observe(SecretEvent::Listed(HashMap::new(), wrote + Duration::from_millis(1)));
-        assert!(place.scene.as_ref().unwrap().own.is_empty() && place.due_checks().is_empty());
+        let mut namespace = written(wrote);
+        namespace.observe(SecretEvent::Listed(HashMap::new(), wrote + Duration::from_millis(1)));
+        assert!(namespace.observed.as_ref().unwrap().own.is_empty() && namespace.due_checks().is_empty());
     }
 
     #[tokio::test]
     async fn an_older_state_takes_the_place_of_no_newer_one() {
         let now = Instant::now();
-        let mut place = written(now);
-        place.observe(SecretEvent::There("pull".into(), found(6)));
-        place.observe(SecretEvent::Listed([("pull".into(), found(5))].into(), now));
-        assert_eq!(place.scene.as_ref().unwrap().own["pull"], found(7));
+        let mut namespace = written(now);
+        namespace.observe(SecretEvent::There("pull".into(), found(6)));
+        namespace.observe(SecretEvent::Listed([("pull".into(), found(5))].into(), now));
+        assert_eq!(namespace.observed.as_ref().unwrap().own["pull"], found(7));
     }
 
     #[tokio::test]
     async fn what_is_seen_after_a_failure_waits() {
-        let mut place = written(Instant::now());
-        assert_eq!(place.backoff_when_failed(), None);
-        place.observe(SecretEvent::Failed);
-        assert_eq!(place.backoff_when_failed(), Some(Backoff::API_CALL.first()));
+        let mut namespace = written(Instant::now());
+        assert_eq!(namespace.backoff_when_failed(), None);
+        namespace.observe(SecretEvent::Failed);
+        assert_eq!(namespace.backoff_when_failed(), Some(Backoff::API_CALL.first()));
     }
 }

@@ -1,5 +1,4 @@
-//! What is to be done in one namespace: the pull Secrets that registries wish for × the Secrets that are there → actions.
-//! Pure.
+//! What to do in one namespace: the pull Secrets that should exist × the Secrets that do → actions. Pure.
 //!
 //! Owns who gets a name that several registries ask for, and that nothing but the operator's own Secrets is ever touched.
 
@@ -39,7 +38,7 @@ pub struct DesiredSecret {
     /// The Secret's name.
     pub name: Arc<str>,
     /// What it is to say.
-    pub holding: DesiredContent,
+    pub content: DesiredContent,
 }
 
 /// What there is in the namespace.
@@ -50,7 +49,7 @@ pub struct ObservedSecrets {
     /// Names of Secrets that are somebody else's.
     pub foreign: HashSet<Arc<str>>,
     /// The uid of the registry that last had a Secret of that name: it may have been deleted, and is made again.
-    pub held: HashMap<Arc<str>, Arc<str>>,
+    pub last_owners: HashMap<Arc<str>, Arc<str>>,
     /// Uids of registries whose object can't be read, so that it is not known what they ask for: their Secrets stay.
     pub unreadable: HashSet<Arc<str>>,
 }
@@ -92,7 +91,7 @@ impl SecretAction {
     }
 }
 
-/// What a registry has of its wish, before the actions.
+/// The state of a registry's Secret in a namespace, before the actions.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DeliveryState {
     /// Its Secret is there, as it should be or as it was left.
@@ -105,34 +104,34 @@ pub enum DeliveryState {
     Yields(RegistryKey),
 }
 
-/// What is to be done, and how it stands.
+/// What to do, and the state of each Secret before that.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryPlan {
     /// The writes, each to another Secret.
     pub actions: Vec<SecretAction>,
-    /// How each wish stands.
-    pub standings: Vec<(RegistryKey, DeliveryState)>,
+    /// The state of each Secret that should exist.
+    pub states: Vec<(RegistryKey, DeliveryState)>,
 }
 
-/// Compares what is wished for with what is there.
-pub fn plan(wishes: &[DesiredSecret], scene: &ObservedSecrets) -> DeliveryPlan {
+/// Compares the desired Secrets with the observed ones.
+pub fn plan(desired: &[DesiredSecret], observed: &ObservedSecrets) -> DeliveryPlan {
     let mut plan = DeliveryPlan::default();
     let mut named: BTreeMap<&Arc<str>, Vec<&DesiredSecret>> = BTreeMap::new();
-    for wish in wishes {
-        named.entry(&wish.name).or_default().push(wish);
+    for secret in desired {
+        named.entry(&secret.name).or_default().push(secret);
     }
     for (name, mut claims) in named.clone() {
-        claims.sort_by_key(|wish| wish.rank());
+        claims.sort_by_key(|secret| secret.rank());
         let Some(first) = claims.first() else { continue };
-        let holder = holder(first, &claims, scene.held.get(name));
-        plan.serve(name, holder, scene);
-        let others = claims.iter().filter(|wish| wish.uid != holder.uid);
-        plan.standings.extend(others.map(|wish| (wish.registry.clone(), waits(wish, first))));
+        let holder = holder(first, &claims, observed.last_owners.get(name));
+        plan.serve(name, holder, observed);
+        let others = claims.iter().filter(|secret| secret.uid != holder.uid);
+        plan.states.extend(others.map(|secret| (secret.registry.clone(), waits(secret, first))));
     }
     let is_unwanted = |(name, found): &(&Arc<str>, &FoundSecret)| {
-        !named.contains_key(name) && !scene.unreadable.contains(&found.registry)
+        !named.contains_key(name) && !observed.unreadable.contains(&found.registry)
     };
-    let mut unwanted: Vec<_> = scene.own.iter().filter(is_unwanted).collect();
+    let mut unwanted: Vec<_> = observed.own.iter().filter(is_unwanted).collect();
     unwanted.sort_by_key(|(name, _)| *name);
     for (name, found) in unwanted {
         plan.actions.push(SecretAction::Delete { name: name.clone(), at: found.version.clone() });
@@ -147,18 +146,18 @@ pub fn plan(wishes: &[DesiredSecret], scene: &ObservedSecrets) -> DeliveryPlan {
 fn holder<'a>(
     first: &'a DesiredSecret,
     claims: &[&'a DesiredSecret],
-    held: Option<&Arc<str>>,
+    last_owners: Option<&Arc<str>>,
 ) -> &'a DesiredSecret {
-    let incumbent = held.and_then(|uid| claims.iter().find(|wish| wish.uid == *uid));
+    let incumbent = last_owners.and_then(|uid| claims.iter().find(|secret| secret.uid == *uid));
     match incumbent {
-        Some(incumbent) if !matches!(first.holding, DesiredContent::Proven(_)) => incumbent,
+        Some(incumbent) if !matches!(first.content, DesiredContent::Proven(_)) => incumbent,
         _ => first,
     }
 }
 
-/// How the wish of a registry stands that does not have the name.
-fn waits(wish: &DesiredSecret, first: &DesiredSecret) -> DeliveryState {
-    if wish.uid == first.uid { DeliveryState::Away } else { DeliveryState::Yields(first.registry.clone()) }
+/// The state of the Secret of a registry that does not have the name.
+fn waits(secret: &DesiredSecret, first: &DesiredSecret) -> DeliveryState {
+    if secret.uid == first.uid { DeliveryState::Away } else { DeliveryState::Yields(first.registry.clone()) }
 }
 
 impl DesiredSecret {
@@ -170,44 +169,44 @@ impl DesiredSecret {
 
 impl ObservedSecrets {
     /// Remembers whose Secrets are there, and forgets it of names that nobody asks for.
-    pub fn remember(&mut self, mut held: HashMap<Arc<str>, Arc<str>>, wishes: &[DesiredSecret]) {
-        held.extend(self.own.iter().map(|(name, found)| (name.clone(), found.registry.clone())));
-        held.retain(|name, _| wishes.iter().any(|wish| wish.name == *name));
-        self.held = held;
+    pub fn remember(&mut self, mut last_owners: HashMap<Arc<str>, Arc<str>>, desired: &[DesiredSecret]) {
+        last_owners.extend(self.own.iter().map(|(name, found)| (name.clone(), found.registry.clone())));
+        last_owners.retain(|name, _| desired.iter().any(|secret| secret.name == *name));
+        self.last_owners = last_owners;
     }
 }
 
 impl DeliveryPlan {
-    fn serve(&mut self, name: &Arc<str>, wish: &DesiredSecret, scene: &ObservedSecrets) {
-        let (action, standing) = serve(name, wish, scene);
+    fn serve(&mut self, name: &Arc<str>, secret: &DesiredSecret, observed: &ObservedSecrets) {
+        let (action, state) = serve(name, secret, observed);
         self.actions.extend(action);
-        self.standings.push((wish.registry.clone(), standing));
+        self.states.push((secret.registry.clone(), state));
     }
 }
 
 fn serve(
     name: &Arc<str>,
-    wish: &DesiredSecret,
-    scene: &ObservedSecrets,
+    secret: &DesiredSecret,
+    observed: &ObservedSecrets,
 ) -> (Option<SecretAction>, DeliveryState) {
-    let Some(found) = scene.own.get(name) else {
-        return match &wish.holding {
+    let Some(found) = observed.own.get(name) else {
+        return match &secret.content {
             DesiredContent::Nothing | DesiredContent::Unknown => (None, DeliveryState::Away),
-            DesiredContent::Proven(_) if scene.foreign.contains(name) => (None, DeliveryState::Foreign),
+            DesiredContent::Proven(_) if observed.foreign.contains(name) => (None, DeliveryState::Foreign),
             DesiredContent::Proven(content) => (
                 Some(SecretAction::Create { name: name.clone(), content: content.clone() }),
                 DeliveryState::Away,
             ),
         };
     };
-    if scene.unreadable.contains(&found.registry) {
+    if observed.unreadable.contains(&found.registry) {
         return (None, DeliveryState::Foreign);
     }
     let (name, at) = (name.clone(), found.version.clone());
-    match &wish.holding {
-        DesiredContent::Unknown if found.registry == wish.uid => (None, DeliveryState::There),
+    match &secret.content {
+        DesiredContent::Unknown if found.registry == secret.uid => (None, DeliveryState::There),
         // Of this registry before it was restored from a backup, or made anew: it stays until there is something to put there.
-        DesiredContent::Unknown if found.is_named(&wish.registry) => (None, DeliveryState::There),
+        DesiredContent::Unknown if found.is_named(&secret.registry) => (None, DeliveryState::There),
         DesiredContent::Proven(content) if found.says(content) => (None, DeliveryState::There),
         DesiredContent::Proven(content) if found.mendable => {
             (Some(SecretAction::Change { name, at, content: content.clone() }), DeliveryState::Away)

@@ -42,7 +42,7 @@ pub struct DeliveryVerdict {
     /// Of which version of its spec.
     pub generation: i64,
     /// What it means.
-    pub holding: DesiredContent,
+    pub content: DesiredContent,
 }
 
 impl PullSecretSpec {
@@ -74,32 +74,32 @@ pub fn pull_secret(object: &RegistryObject) -> Option<&str> {
 }
 
 /// A registry that asks for pull Secrets, and its newest verdict; or one whose Secrets are all to go, and since when.
-pub struct Offered {
+pub struct DeliveryRequest {
     /// What it says.
-    pub offer: PullSecretSpec,
+    pub spec: PullSecretSpec,
     /// Its newest verdict.
     pub verdict: Option<DeliveryVerdict>,
     /// Since when its Secrets are to go.
     pub clearing: Option<Instant>,
 }
 
-impl Offered {
-    /// The Secret that it wishes for, if it does.
-    pub fn wish(&self) -> Option<DesiredSecret> {
+impl DeliveryRequest {
+    /// Returns the Secret that should exist, if one should.
+    pub fn desired_secret(&self) -> Option<DesiredSecret> {
         Some(DesiredSecret {
-            registry: self.offer.key.clone(),
-            uid: self.offer.uid.clone(),
-            created: self.offer.created,
-            name: self.offer.name.clone()?,
-            holding: self.holding(),
+            registry: self.spec.key.clone(),
+            uid: self.spec.uid.clone(),
+            created: self.spec.created,
+            name: self.spec.name.clone()?,
+            content: self.content(),
         })
     }
 
     /// What was proven of an older spec is not known to hold of this one; and a suspended registry stays as it is.
-    pub fn holding(&self) -> DesiredContent {
+    pub fn content(&self) -> DesiredContent {
         match &self.verdict {
-            Some(verdict) if verdict.generation == self.offer.generation && !self.offer.suspended => {
-                verdict.holding.clone()
+            Some(verdict) if verdict.generation == self.spec.generation && !self.spec.suspended => {
+                verdict.content.clone()
             }
             _ => DesiredContent::Unknown,
         }
@@ -123,7 +123,7 @@ pub fn says_the_same(one: &DesiredContent, other: &DesiredContent) -> bool {
 /// Credentials are handed out as long as they are proven, and no longer. A failure that may pass by itself speaks neither
 /// for nor against them: while it leaves the registry Ready nothing changes; after that, what is there stays, for a registry
 /// that comes back is of no use to who has lost his credentials for it meanwhile.
-pub fn holding(
+pub fn desired_content(
     object: &RegistryObject,
     status: &RegistryStatus,
     outcome: ValidationOutcome,

@@ -1,7 +1,7 @@
-//! One namespace's pull Secrets, as the API server tells of them. Decides nothing.
+//! The watch of the pull Secrets in one namespace. Decides nothing.
 //!
-//! Only the operator's own Secrets are asked for, and whole: what they say has to be compared, and a second request for
-//! each would cost more than their few hundred bytes. Nothing but a fingerprint of them is kept.
+//! Only the operator's own Secrets are watched, with their contents, which have to be compared: a second request for each would cost
+//! more than their few hundred bytes. Only a fingerprint of each is kept.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,50 +15,50 @@ use crate::{
     tenancy::access::Access,
 };
 
-/// Something that was seen.
+/// What the watch of a namespace observed.
 #[derive(Debug)]
 pub struct NamespaceEvent {
-    /// Where.
+    /// The namespace.
     pub namespace: Arc<str>,
-    /// What.
-    pub what: SecretEvent,
+    /// What it observed there.
+    pub event: SecretEvent,
 }
 
-/// What was seen.
+/// What a watch observed.
 #[derive(Debug)]
 pub enum SecretEvent {
-    /// These are all of the operator's own Secrets, as asked for at that time.
+    /// The list of the operator's Secrets, requested at that time.
     Listed(HashMap<Arc<str>, FoundSecret>, Instant),
-    /// A Secret is there, in this state.
+    /// A Secret exists, in this state.
     There(Arc<str>, FoundSecret),
-    /// The Secret with that name, of that uid, is gone, or is not the operator's own: no longer, or it never was.
+    /// The Secret with that name and uid is gone, or is not managed by the operator.
     Gone(Arc<str>, String),
-    /// Nothing: it could not be looked.
+    /// The watch failed.
     Failed,
 }
 
-/// Watches until dropped.
+/// Watches a namespace until dropped.
 pub async fn follow(
     watches: Arc<WatchPool>,
     access: Arc<Access>,
     namespace: Arc<str>,
-    sights: mpsc::Sender<NamespaceEvent>,
+    events: mpsc::Sender<NamespaceEvent>,
 ) {
     let mut watch = watches.watch(WatchSource::secrets(&access, &namespace).labels(selector()));
     let mut listing = SecretListing::begin();
     loop {
-        let what = match watch.next().await {
+        let event = match watch.next().await {
             Ok(event) => event_for(event, &mut listing),
             Err(_) => Some(SecretEvent::Failed),
         };
-        let Some(what) = what else { continue };
-        if sights.send(NamespaceEvent { namespace: namespace.clone(), what }).await.is_err() {
+        let Some(event) = event else { continue };
+        if events.send(NamespaceEvent { namespace: namespace.clone(), event }).await.is_err() {
             return;
         }
     }
 }
 
-/// A list that is coming in.
+/// A list that is being received.
 struct SecretListing {
     began: Instant,
     own: HashMap<Arc<str>, FoundSecret>,

@@ -11,7 +11,7 @@ use registry_api::{
 };
 use registry_probe::{Material, Prober, ProberSettings, Target};
 use registry_verdict::{
-    assess::{Before, Observation, assess},
+    assess::{AvailabilityReport, Observation, ValidationRecord, assess},
     cluster_addresses::ClusterAddresses,
     ecr::{
         EcrTokens, Identity, Login, Urgency,
@@ -105,8 +105,8 @@ pub async fn validate(
     let (target, login) = (&check.target, &check.login);
     let case = EcrCase { target, material: &Material::default(), login, urgency, session: None };
     let seen = Observation::Ecr(Box::new(probe(prober, tokens, case, now).await));
-    let before = Before { transient_failures: 0, same_basis: true };
-    assess(&check.object, &seen, before, now).0
+    let validation = ValidationRecord::first(seen, now);
+    assess(&check.object, &validation, &AvailabilityReport::default())
 }
 
 /// `True/Validated`.

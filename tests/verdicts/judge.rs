@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use registry_api::{RegistrySpec, RegistryStatus};
 use registry_probe::{Prober, ProberSettings};
 use registry_verdict::{
-    assess::{Before, Observation, ValidationOutcome, assess},
+    assess::{AvailabilityReport, Observation, ValidationOutcome, ValidationRecord, assess},
     cluster_addresses::ClusterAddresses,
     ecr::Urgency,
     object::{RegistryKey, RegistryObject, RegistryScope},
@@ -117,8 +117,11 @@ pub fn prober(stage: &Stage) -> Prober {
 async fn validate(row: &Row, stage: &Stage, prober: &Prober) -> Played {
     let object = object(&row.spec, stage);
     let seen = look(&row.spec, &object, stage, prober).await;
-    let before = Before { transient_failures: row.spec.was_ready.unwrap_or(0), same_basis: true };
-    let (status, outcome) = assess(&object, &seen, before, now());
+    let failures = row.spec.was_ready.unwrap_or(0);
+    let validation =
+        ValidationRecord { transient_failures: failures, ..ValidationRecord::first(seen, now()) };
+    let status = assess(&object, &validation, &AvailabilityReport::default());
+    let (outcome, seen) = (validation.outcome(), validation.observation);
     let requests = match &seen {
         Observation::Probed(findings) => findings.requests.total(),
         _ => 0,

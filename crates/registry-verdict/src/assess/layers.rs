@@ -100,7 +100,7 @@ fn line(
     reason: Reason,
     message: impl Into<String>,
 ) -> ConditionLine {
-    ConditionLine { condition, status, reason, message: sentences::capped(message.into()) }
+    ConditionLine { condition, status, reason, message: message.into() }
 }
 
 fn reason_of(problem: &Problem) -> Reason {

@@ -1,4 +1,5 @@
-//! What was seen + what was said before + now → status. Pure: every condition, reason and message is decided here.
+//! A validation, the status before it and the state of the pull Secrets → status. Pure: every condition, reason and message
+//! is decided here.
 
 mod aws;
 mod aws_catalogue;
@@ -94,22 +95,57 @@ pub enum ValidationOutcome {
     Definite,
 }
 
-/// What a status says of a registry's availability: the state of its pull Secrets, as an input of the verdict.
+/// Who can use a registry, and the state of its pull Secrets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AvailabilityReport {
-    /// The counts.
-    pub counts: AvailabilityStatus,
-    /// What somebody should know of it.
+    /// The counts in the status; none if they aren't known.
+    pub counts: Option<AvailabilityStatus>,
+    /// A problem with the pull Secrets, added to the message of Ready.
     pub note: Option<String>,
 }
 
-/// What a validation is seen against.
-#[derive(Clone, Copy, Debug)]
-pub struct Before {
-    /// Transient failures in a row before this validation.
+/// One validation. Its verdict can be stated again as long as this is kept; it holds no credentials.
+#[derive(Debug)]
+pub struct ValidationRecord {
+    /// What the validation observed.
+    pub observation: Observation,
+    /// When it ended.
+    pub time: Timestamp,
+    /// Transient failures in a row before it.
     pub transient_failures: u32,
-    /// Whether the object and all that it names are as they were when the status was written, as far as is known.
-    pub same_basis: bool,
+    /// Whether the object and all its references were the same in the validation before, as far as is known.
+    pub same_inputs: bool,
+}
+
+impl ValidationRecord {
+    /// The first validation of a registry.
+    pub fn first(observation: Observation, time: Timestamp) -> Self {
+        Self { observation, time, transient_failures: 0, same_inputs: true }
+    }
+
+    /// Returns what the result means for the next validation.
+    pub fn outcome(&self) -> ValidationOutcome {
+        outcome(&self.observation, &layers::lines(&self.observation))
+    }
+
+    /// Returns the times at which the result stops being true: the end of the certificate, of the credentials, or of a token.
+    ///
+    /// `jitter` is a random number from 0 to 1.
+    pub fn ends(&self, jitter: f64) -> Vec<Timestamp> {
+        let renewal = match &self.observation {
+            Observation::Ecr(seen) => seen.renewal.map(|renewal| renewal.after(self.time, jitter)),
+            _ => None,
+        };
+        let findings = self.observation.findings();
+        let certificate = findings.and_then(|findings| findings.certificate.as_ref());
+        let credentials = findings.and_then(|findings| findings.credentials_expire_at);
+        certificate
+            .map(|certificate| certificate.not_after)
+            .into_iter()
+            .chain(credentials)
+            .chain(renewal)
+            .collect()
+    }
 }
 
 /// One condition, but for its times.
@@ -138,48 +174,42 @@ impl ConditionStatus {
     }
 }
 
-/// The status that follows from what was seen, and what it means for the next validation.
+/// Returns the status that follows from a validation of `object`, from the status before it, and from its pull Secrets. It stays
+/// the same when it is asked for again after it was written.
 pub fn assess(
     object: &RegistryObject,
-    seen: &Observation,
-    before: Before,
-    now: Timestamp,
-) -> (RegistryStatus, ValidationOutcome) {
+    validation: &ValidationRecord,
+    availability: &AvailabilityReport,
+) -> RegistryStatus {
+    let seen = &validation.observation;
     let mut lines = layers::lines(seen);
     let outcome = outcome(seen, &lines);
-    let ready = ready(object, &lines, outcome, before);
+    let ready = ready(object, &lines, outcome, validation);
     let marker = marker(&ready, outcome);
-    lines.push(ready);
+    lines.push(with_note(ready, availability));
     lines.extend(marker);
-    let status = RegistryStatus {
+    RegistryStatus {
         observed_generation: Some(object.generation),
-        last_validation_time: Some(Time(now)),
+        last_validation_time: Some(in_seconds(validation.time)),
         last_handled_reconcile_at: handled(object, outcome),
         tls: certificate(seen),
         credentials: credentials(seen),
-        conditions: conditions(object, lines, now),
-        availability: object.status.availability.clone(),
-    };
-    (status, outcome)
+        availability: availability.counts.clone(),
+        conditions: conditions(object, lines, validation.time),
+    }
 }
 
-/// The same status with what is now to be said of the availability. `ready` is what it says of Ready without that.
-pub fn with_availability(
-    status: &RegistryStatus,
-    ready: &str,
-    report: &AvailabilityReport,
-) -> RegistryStatus {
-    let mut status = RegistryStatus { availability: Some(report.counts.clone()), ..status.clone() };
-    let message = match &report.note {
-        Some(note) => sentences::capped(format!("{ready}; {note}")),
-        None => ready.to_owned(),
-    };
-    for condition in &mut status.conditions {
-        if condition.type_ == ConditionType::Ready.as_str() {
-            condition.message.clone_from(&message);
-        }
+/// Adds a problem with the pull Secrets to the message of Ready.
+fn with_note(ready: ConditionLine, availability: &AvailabilityReport) -> ConditionLine {
+    match &availability.note {
+        Some(note) => ConditionLine { message: format!("{}; {note}", ready.message), ..ready },
+        None => ready,
     }
-    status
+}
+
+/// The time as the API server stores it.
+fn in_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 /// The status of a registry whose new spec is being validated, and takes its time.
@@ -290,7 +320,7 @@ fn ready(
     object: &RegistryObject,
     lines: &[ConditionLine],
     outcome: ValidationOutcome,
-    before: Before,
+    validation: &ValidationRecord,
 ) -> ConditionLine {
     let line = |status, reason, message: &str| ConditionLine {
         condition: ConditionType::Ready,
@@ -301,7 +331,7 @@ fn ready(
     if let Some(failing) = first_failing(lines) {
         let known_bad = failing.status == ConditionStatus::False
             && matches!(outcome, ValidationOutcome::Postponed { .. });
-        if let Some(reason) = still_ready(object, outcome, before).filter(|_| !known_bad) {
+        if let Some(reason) = still_ready(object, outcome, validation).filter(|_| !known_bad) {
             let message = match outcome {
                 ValidationOutcome::Postponed { .. } => sentences::still_ready(&failing.message),
                 ValidationOutcome::Usable
@@ -314,7 +344,7 @@ fn ready(
         return line(ConditionStatus::False, failing.reason, &failing.message);
     }
     if let Some(held_back) = held_back(lines) {
-        let kept = still_ready(object, outcome, before);
+        let kept = still_ready(object, outcome, validation);
         return kept.map_or_else(
             || line(ConditionStatus::Unknown, Reason::Progressing, &held_back.message),
             |reason| line(ConditionStatus::True, reason, &sentences::still_ready(&held_back.message)),
@@ -356,11 +386,15 @@ fn with_unchecked_path(object: &RegistryObject, lines: &[ConditionLine], message
 
 /// A Ready registry stays so through fewer transient failures in a row than its threshold, as long as nothing was
 /// changed; with the reason that it had.
-fn still_ready(object: &RegistryObject, outcome: ValidationOutcome, before: Before) -> Option<Reason> {
+fn still_ready(
+    object: &RegistryObject,
+    outcome: ValidationOutcome,
+    validation: &ValidationRecord,
+) -> Option<Reason> {
     let was = object.status.condition(ConditionType::Ready).filter(|ready| ready.status == "True")?;
     let threshold = u32::try_from(object.spec.validation.failure_threshold).unwrap_or(1);
-    let unchanged = before.same_basis && object.status.observed_generation == Some(object.generation);
-    let few = before.transient_failures.saturating_add(1) < threshold;
+    let unchanged = validation.same_inputs && object.status.observed_generation == Some(object.generation);
+    let few = validation.transient_failures.saturating_add(1) < threshold;
     let keeps = match outcome {
         ValidationOutcome::Transient { .. } => few,
         ValidationOutcome::Postponed { .. } => true,
@@ -395,9 +429,10 @@ fn condition(object: &RegistryObject, line: ConditionLine, now: Timestamp) -> Co
         type_: line.condition.as_str().to_owned(),
         status: line.status.as_str().to_owned(),
         reason: line.reason.as_str().to_owned(),
-        message: line.message,
+        message: sentences::capped(line.message),
         observed_generation: Some(object.generation),
-        last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
+        last_transition_time: before
+            .map_or_else(|| in_seconds(now), |before| before.last_transition_time.clone()),
     }
 }
 
@@ -407,7 +442,7 @@ fn certificate(seen: &Observation) -> Option<TlsStatus> {
         version: certificate.version.map(|version| version_name(version).to_owned()),
         subject: Some(sentences::clean(&certificate.subject)),
         issuer: Some(sentences::clean(&certificate.issuer)),
-        not_after: Some(Time(certificate.not_after)),
+        not_after: Some(in_seconds(certificate.not_after)),
         sha256_fingerprint: Some(certificate.sha256_fingerprint.clone()),
     })
 }
@@ -421,14 +456,7 @@ fn version_name(version: TlsVersion) -> &'static str {
 }
 
 fn credentials(seen: &Observation) -> Option<CredentialsStatus> {
-    seen.findings()?.credentials_expire_at.map(|end| CredentialsStatus { expires_at: Some(Time(end)) })
-}
-
-/// The times at which what this status says will stop to be so.
-pub fn ends(status: &RegistryStatus) -> Vec<Timestamp> {
-    let certificate = status.tls.as_ref().and_then(|tls| tls.not_after.as_ref());
-    let credentials = status.credentials.as_ref().and_then(|credentials| credentials.expires_at.as_ref());
-    certificate.into_iter().chain(credentials).map(|end| end.0).collect()
+    seen.findings()?.credentials_expire_at.map(|end| CredentialsStatus { expires_at: Some(in_seconds(end)) })
 }
 
 /// How long a validation that sees nothing of this kind may go on before the status says that it is going on.

@@ -21,7 +21,7 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// `message`, clean and within the bound.
+/// Returns the message without control characters, and not longer than a message may be.
 pub(super) fn capped(message: String) -> String {
     let message = if message.chars().any(char::is_control) { clean(&message) } else { message };
     if message.chars().count() <= LONGEST {
@@ -36,17 +36,17 @@ pub(super) fn not_attempted() -> &'static str {
 
 /// Of a registry whose transient failures in a row are below its threshold.
 pub(super) fn below_threshold(message: &str) -> String {
-    capped(format!("Still ready (spec.validation.failureThreshold not reached): {message}"))
+    format!("Still ready (spec.validation.failureThreshold not reached): {message}")
 }
 
 /// Of a registry that nothing was found out about this time.
 pub(super) fn still_ready(message: &str) -> String {
-    capped(format!("Still ready: {message}"))
+    format!("Still ready: {message}")
 }
 
 /// Beside what Ready says otherwise.
 pub(super) fn path_unchecked(message: &str) -> String {
-    capped(format!("{message}; spec.baseContentPath not checked: set spec.validation.repository"))
+    format!("{message}; spec.baseContentPath not checked: set spec.validation.repository")
 }
 
 pub(super) fn in_progress() -> &'static str {

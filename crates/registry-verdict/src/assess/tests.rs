@@ -15,7 +15,10 @@ use registry_probe::{
     Unavailable, Unprovable, Withholding,
 };
 
-use super::{catalogue::usable, *};
+use super::{
+    catalogue::{presented, usable},
+    *,
+};
 use crate::resolve::{Reference, ReferenceKind};
 
 fn server() -> HostPort {
@@ -41,19 +44,25 @@ fn object(generation: i64, status: RegistryStatus) -> RegistryObject {
     RegistryObject::of(registry)
 }
 
-const UNCHANGED: Before = Before { transient_failures: 0, same_basis: true };
-
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+/// The verdict on a registry that has no pull Secrets.
+fn verdict(object: &RegistryObject, validation: &ValidationRecord) -> (RegistryStatus, ValidationOutcome) {
+    (assess(object, validation, &AvailabilityReport::default()), validation.outcome())
+}
+
+fn probed(findings: Findings, second: i64) -> ValidationRecord {
+    ValidationRecord::first(Observation::Probed(Box::new(findings)), at(second))
+}
+
+fn new_object() -> RegistryObject {
+    object(1, RegistryStatus::default())
+}
+
 fn judged(findings: Findings) -> (RegistryStatus, ValidationOutcome) {
-    assess(
-        &object(1, RegistryStatus::default()),
-        &Observation::Probed(Box::new(findings)),
-        UNCHANGED,
-        at(100),
-    )
+    verdict(&new_object(), &probed(findings, 100))
 }
 
 fn ready(status: &RegistryStatus) -> (&str, &str) {
@@ -154,7 +163,7 @@ fn what_the_user_asked_for_and_what_cannot_be_proven_does_not_make_a_registry_un
 fn what_this_build_or_the_endpoint_does_not_permit_is_said_of_the_references() {
     for error in [SpecError::EcrUnsupported, SpecError::Place(ecr::EcrEndpointError::Public)] {
         let (status, outcome) =
-            assess(&object(1, RegistryStatus::default()), &Observation::Unfit(error), UNCHANGED, at(100));
+            verdict(&new_object(), &ValidationRecord::first(Observation::Unfit(error), at(100)));
         let references = status.condition(ConditionType::ResolvedRefs).unwrap();
         assert_eq!((references.status.as_str(), references.reason.as_str()), ("False", "NotPermitted"));
         assert_eq!((ready(&status), outcome), (("False", "NotPermitted"), ValidationOutcome::Definite));
@@ -163,8 +172,8 @@ fn what_this_build_or_the_endpoint_does_not_permit_is_said_of_the_references() {
 }
 
 /// Status and reason of the condition, where that was seen.
-fn says(seen: &Observation, condition: ConditionType) -> (String, String) {
-    let (status, _) = assess(&object(1, RegistryStatus::default()), seen, UNCHANGED, at(100));
+fn says(seen: Observation, condition: ConditionType) -> (String, String) {
+    let (status, _) = verdict(&new_object(), &ValidationRecord::first(seen, at(100)));
     let condition = status.condition(condition).unwrap();
     (condition.status.clone(), condition.reason.clone())
 }
@@ -218,7 +227,7 @@ fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
         ),
         (Observation::Ecr(Box::new(aws)), ConditionType::CredentialsValidated, "False", "Forbidden"),
     ] {
-        assert_eq!(says(&seen, condition), (status.to_owned(), reason.to_owned()));
+        assert_eq!(says(seen, condition), (status.to_owned(), reason.to_owned()));
     }
 }
 
@@ -227,7 +236,7 @@ fn a_content_path_that_nothing_is_known_of_is_said_beside_ready() {
     let message = |edit: fn(&mut RegistryObject)| {
         let mut object = object(1, RegistryStatus::default());
         edit(&mut object);
-        let (status, _) = assess(&object, &Observation::Probed(Box::new(usable())), UNCHANGED, at(100));
+        let (status, _) = verdict(&object, &probed(usable(), 100));
         let said = |condition| status.condition(condition).unwrap().message.clone();
         assert_eq!(said(ConditionType::CredentialsValidated), "Credentials validated");
         said(ConditionType::Ready)
@@ -260,8 +269,8 @@ fn credentials_that_wait_for_their_turn_say_so_and_answer_no_request() {
         (Withholding::MemoryFull, ("Unknown", "Throttled"), ConditionType::Reconciling),
         (Withholding::UnderWay, ("Unknown", "Throttled"), ConditionType::Reconciling),
     ] {
-        let seen = Observation::Probed(Box::new(withheld(why)));
-        let (status, outcome) = assess(&asked, &seen, Before { same_basis: false, ..UNCHANGED }, at(200));
+        let changed = ValidationRecord { same_inputs: false, ..probed(withheld(why), 200) };
+        let (status, outcome) = verdict(&asked, &changed);
         let credentials = status.condition(ConditionType::CredentialsValidated).unwrap();
         assert_eq!((credentials.status.as_str(), credentials.reason.as_str()), condition);
         assert_eq!(ready(&status), ("False", condition.1));
@@ -269,8 +278,7 @@ fn credentials_that_wait_for_their_turn_say_so_and_answer_no_request() {
         assert_eq!(outcome, ValidationOutcome::Postponed { wait });
         assert_eq!(status.last_handled_reconcile_at, None, "the request is still to be answered");
         // What was Ready and is unchanged stays so where nothing speaks against it.
-        let seen = Observation::Probed(Box::new(withheld(why)));
-        let (status, _) = assess(&object(1, good.clone()), &seen, UNCHANGED, at(200));
+        let (status, _) = verdict(&object(1, good.clone()), &probed(withheld(why), 200));
         assert_eq!(status.is_true(ConditionType::Ready), condition.0 == "Unknown", "{why:?}");
     }
 }
@@ -300,8 +308,8 @@ fn a_definite_failure_is_stalled_and_a_transient_one_is_reconciling() {
 fn a_ready_registry_stays_ready_until_the_threshold_and_its_layers_say_what_was_seen() {
     let (mut status, _) = judged(usable());
     for (failures, expected) in [(0, "True"), (1, "True"), (2, "False")] {
-        let before = Before { transient_failures: failures, same_basis: true };
-        (status, _) = assess(&object(1, status), &Observation::Probed(Box::new(refused())), before, at(200));
+        let validation = ValidationRecord { transient_failures: failures, ..probed(refused(), 200) };
+        (status, _) = verdict(&object(1, status), &validation);
         assert_eq!(ready(&status).0, expected, "after {} failures", failures + 1);
         assert_eq!(status.condition(ConditionType::EndpointReachable).unwrap().reason, "ConnectionRefused");
         assert_eq!(status.condition(ConditionType::CredentialsValidated).unwrap().reason, "NotAttempted");
@@ -311,26 +319,24 @@ fn a_ready_registry_stays_ready_until_the_threshold_and_its_layers_say_what_was_
 #[test]
 fn readiness_is_not_carried_over_to_another_spec_or_other_credentials() {
     let (status, _) = judged(usable());
-    let seen = Observation::Probed(Box::new(refused()));
-    let (changed_spec, _) = assess(&object(2, status.clone()), &seen, UNCHANGED, at(200));
+    let (changed_spec, _) = verdict(&object(2, status.clone()), &probed(refused(), 200));
     assert_eq!(ready(&changed_spec), ("False", "ConnectionRefused"));
-    let other = Before { transient_failures: 0, same_basis: false };
-    let (changed_secret, _) = assess(&object(1, status), &seen, other, at(200));
+    let other = ValidationRecord { same_inputs: false, ..probed(refused(), 200) };
+    let (changed_secret, _) = verdict(&object(1, status), &other);
     assert_eq!(ready(&changed_secret), ("False", "ConnectionRefused"));
 }
 
 #[test]
 fn a_transition_time_moves_only_with_its_status() {
     let (first, _) = judged(usable());
-    let (second, _) =
-        assess(&object(1, first.clone()), &Observation::Probed(Box::new(usable())), UNCHANGED, at(200));
+    let (second, _) = verdict(&object(1, first.clone()), &probed(usable(), 200));
     let times = |status: &RegistryStatus| {
         status.conditions.iter().map(|condition| condition.last_transition_time.clone()).collect::<Vec<_>>()
     };
     assert_eq!(times(&first), times(&second));
     let rejected =
         Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
-    let (third, _) = assess(&object(1, first), &Observation::Probed(Box::new(rejected)), UNCHANGED, at(300));
+    let (third, _) = verdict(&object(1, first), &probed(rejected, 300));
     let time = |condition| third.condition(condition).unwrap().last_transition_time.0;
     assert_eq!(time(ConditionType::EndpointReachable), at(100));
     assert_eq!(time(ConditionType::CredentialsValidated), at(300));
@@ -339,8 +345,7 @@ fn a_transition_time_moves_only_with_its_status() {
 #[test]
 fn the_same_failure_twice_makes_the_same_status_but_for_the_time() {
     let (first, _) = judged(refused());
-    let (second, _) =
-        assess(&object(1, first.clone()), &Observation::Probed(Box::new(refused())), UNCHANGED, at(200));
+    let (second, _) = verdict(&object(1, first.clone()), &probed(refused(), 200));
     assert_eq!(
         RegistryStatus { last_validation_time: None, ..first },
         RegistryStatus { last_validation_time: None, ..second }
@@ -363,8 +368,7 @@ fn a_definite_failure_of_a_ready_registry_shows_at_once() {
     let (was_ready, _) = judged(usable());
     let rejected =
         Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
-    let seen = Observation::Probed(Box::new(rejected));
-    let (status, outcome) = assess(&object(1, was_ready), &seen, UNCHANGED, at(200));
+    let (status, outcome) = verdict(&object(1, was_ready), &probed(rejected, 200));
     assert_eq!(
         (ready(&status), outcome),
         (("False", "Rejected"), ValidationOutcome::Rejected { pause: None })
@@ -404,7 +408,7 @@ fn refused_by_aws(cause: ecr::Cause, findings: Findings) -> (RegistryStatus, Val
     let retry_after = Some(Duration::from_secs(7));
     let refusal = AwsRefusal { cause, api: ecr::Api::Ecr, region: "eu-central-1".into(), retry_after };
     let seen = ecr::EcrObservation { findings, refusal: Some(refusal), renewal: None, used: None };
-    assess(&object(1, RegistryStatus::default()), &Observation::Ecr(Box::new(seen)), UNCHANGED, at(100))
+    verdict(&new_object(), &ValidationRecord::first(Observation::Ecr(Box::new(seen)), at(100)))
 }
 
 #[test]
@@ -436,18 +440,19 @@ fn a_refusal_by_aws_is_the_verdict_on_the_credentials_and_says_itself_whether_it
 
 #[test]
 fn the_next_validation_comes_at_the_end_of_the_certificate_or_of_the_credentials() {
-    let none = judged(usable()).0;
-    assert!(ends(&none).is_empty());
-    let (status, _) = judged(Findings { credentials_expire_at: Some(at(500)), ..usable() });
-    assert_eq!(ends(&status), [at(500)]);
-    let tls = TlsStatus { not_after: Some(Time(at(400))), ..TlsStatus::default() };
-    assert_eq!(ends(&RegistryStatus { tls: Some(tls), ..status }), [at(400), at(500)]);
+    let none = Findings { certificate: None, ..usable() };
+    assert!(probed(none.clone(), 100).ends(0.0).is_empty());
+    let credentials = Findings { credentials_expire_at: Some(at(500)), ..none };
+    assert_eq!(probed(credentials.clone(), 100).ends(0.0), [at(500)]);
+    let certificate = registry_probe::PresentedCertificate { not_after: at(400), ..presented() };
+    let both = Findings { certificate: Some(certificate), ..credentials };
+    assert_eq!(probed(both, 100).ends(0.0), [at(400), at(500)]);
 }
 
 #[test]
 fn a_request_for_a_validation_is_answered_by_its_own_words() {
     let asked = RegistryObject { requested_at: Some("now".into()), ..object(1, RegistryStatus::default()) };
-    let (status, _) = assess(&asked, &Observation::Probed(Box::new(usable())), UNCHANGED, at(100));
+    let (status, _) = verdict(&asked, &probed(usable(), 100));
     assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
 }
 
@@ -513,6 +518,42 @@ fn a_proxys_failure_is_told_as_the_proxys() {
     }
 }
 
+/// What the operator says of that registry's pull Secrets.
+fn note(note: &str) -> AvailabilityReport {
+    let counts = AvailabilityStatus { namespaces: Some(3), ..AvailabilityStatus::default() };
+    AvailabilityReport { counts: Some(counts), note: Some(note.to_owned()) }
+}
+
+#[test]
+fn pull_secrets_are_reported_in_ready_alone() {
+    let (plain, _) = judged(refused());
+    let report = note("pull Secret not created in 1 namespace");
+    let noted = assess(&new_object(), &probed(refused(), 100), &report);
+    let message = |status: &RegistryStatus, condition| status.condition(condition).unwrap().message.clone();
+    let with_note =
+        format!("{}; pull Secret not created in 1 namespace", message(&plain, ConditionType::Ready));
+    assert_eq!(message(&noted, ConditionType::Ready), with_note);
+    assert_eq!(message(&noted, ConditionType::Reconciling), message(&plain, ConditionType::Reconciling));
+    assert_eq!((noted.availability, plain.availability), (report.counts, None));
+    assert_eq!(noted.conditions[..5], plain.conditions[..5]);
+}
+
+#[test]
+fn a_long_note_is_cut_off() {
+    let status = assess(&new_object(), &probed(usable(), 100), &note(&"x".repeat(2000)));
+    assert_eq!(status.condition(ConditionType::Ready).unwrap().message.chars().count(), 1024);
+}
+
+#[test]
+fn times_are_whole_seconds_as_they_are_stored() {
+    let fraction = at(100).checked_add(Duration::from_millis(700)).unwrap();
+    let findings = Findings { credentials_expire_at: Some(fraction), ..usable() };
+    let validation = ValidationRecord { time: fraction, ..probed(findings, 0) };
+    let (status, _) = verdict(&new_object(), &validation);
+    let stored: RegistryStatus = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
+    assert_eq!(status, stored);
+}
+
 fn any_findings() -> impl Strategy<Value = Findings> {
     let endpoint = prop_oneof![
         Just(EndpointFinding::NotAttempted),
@@ -567,5 +608,22 @@ proptest! {
             let credentials = &status.condition(ConditionType::CredentialsValidated).unwrap().reason;
             prop_assert!(["Validated", "AnonymousAccess", "Unprovable"].contains(&credentials.as_str()));
         }
+    }
+
+    /// Once the status of a validation is written, the same validation leads to the same status; and another state of the pull
+    /// Secrets changes nothing but the counts and the message of Ready.
+    #[test]
+    fn a_verdict_stays_the_same_until_the_next_validation(
+        before in any_findings(), findings in any_findings(), transient_failures in 0u32..4, same_inputs: bool,
+    ) {
+        let object = |status| object(1, status);
+        let (before, _) = judged(before);
+        let validation = ValidationRecord { transient_failures, same_inputs, ..probed(findings, 200) };
+        let (first, outcome) = verdict(&object(before), &validation);
+        prop_assert_eq!(verdict(&object(first.clone()), &validation), (first.clone(), outcome));
+        let noted = assess(&object(first.clone()), &validation, &note("a note"));
+        let (again, _) = verdict(&object(noted.clone()), &validation);
+        prop_assert_eq!(&again, &first);
+        prop_assert!(noted.condition(ConditionType::Ready).unwrap().message.ends_with("; a note"));
     }
 }
