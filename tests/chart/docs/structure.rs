@@ -152,3 +152,47 @@ fn defined_type(line: &str) -> Option<&str> {
     let name = words.next().filter(|_| is_definition)?;
     name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()
 }
+
+/// The modules that a module comment lists, one a line: ``- `name`: …`` or ``- [`name`]: …``.
+fn listed_modules(line: &str) -> Vec<&str> {
+    let Some(item) = line.strip_prefix("//! - ") else { return Vec::new() };
+    let Some((names, _)) = item.split_once(':') else { return Vec::new() };
+    names.split('`').skip(1).step_by(2).filter(|name| is_name(name)).collect()
+}
+
+/// The module comment of a directory is its table of contents: it lists every module, and none that doesn't exist.
+#[test]
+fn module_comments_list_the_modules() -> Result<()> {
+    let files = [sources(&in_repository("src"))?, sources(&in_repository("crates"))?].concat();
+    let (mut lists, mut wrong) = (0, Vec::new());
+    for file in files {
+        let text = std::fs::read_to_string(&file)?;
+        let listed: BTreeSet<&str> = text.lines().flat_map(listed_modules).collect();
+        let is_room = file.ends_with("mod.rs") && file.starts_with(in_repository("src"));
+        if listed.is_empty() && !is_room {
+            continue;
+        }
+        lists += 1;
+        let declared: BTreeSet<&str> = text.lines().filter_map(declared_module).collect();
+        for name in listed.symmetric_difference(&declared) {
+            wrong.push(format!("{}: {name}", file.display()));
+        }
+    }
+    ensure!(wrong.is_empty(), "listed but not declared, or declared but not listed: {wrong:#?}");
+    ensure!(lists > 10, "{lists} lists");
+    Ok(())
+}
+
+/// The module that a line declares, unless it has only tests.
+fn declared_module(line: &str) -> Option<&str> {
+    let name = line.split_once("mod ").filter(|(before, _)| ["", "pub ", "pub(crate) "].contains(before))?.1;
+    name.strip_suffix(';').filter(|name| *name != "tests")
+}
+
+#[test]
+fn reads_module_comments() {
+    assert_eq!(listed_modules("//! - [`account`] and `self_subject`: the account"), ["account", "self_subject"]);
+    assert!(listed_modules("//! The `account`: it").is_empty());
+    assert_eq!(declared_module("pub mod call;"), Some("call"));
+    assert_eq!(declared_module("mod tests;"), None);
+}

@@ -1,4 +1,9 @@
-//! What was seen + what was said before + now → status. Pure: every condition, reason and message is decided here.
+//! Findings + previous status + now → status. Pure: every condition, reason and message is decided here.
+//!
+//! - `aws`: what AWS refused, as a condition.
+//! - `aws_catalogue`, `catalogue` and `references_catalogue`: a sample of every message, for docs/messages.md.
+//! - `layers`: findings to one condition for each layer.
+//! - `sentences`: the message of each condition.
 
 mod aws;
 mod aws_catalogue;

@@ -1,6 +1,10 @@
-//! references → [`Material`]: the Secrets and ConfigMaps that a registry names, read and understood; and who signs in to
-//! AWS, where that is asked for. A reference that can't be used is a [`Problem`], which becomes a condition; only what a
-//! retry may cure is an error.
+//! References → [`Material`]: reads the Secrets and ConfigMaps that a registry refers to, and decides who signs in to AWS.
+//!
+//! A reference that can't be used is a [`Problem`], which becomes a condition. Only what a retry can cure is an error.
+//!
+//! - `policy`: what `tenantPolicy` lets tenants' Secrets be used for. Pure.
+//! - `purpose`: what a Secret can be used for, by its type and its annotation `hosts`. Pure.
+//! - `references`: which objects a spec refers to, and reading them.
 
 mod policy;
 mod purpose;
