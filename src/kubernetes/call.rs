@@ -6,7 +6,8 @@
 use std::{fmt, time::Duration};
 
 use kube::core::{Status, response::reason};
-use registry_verdict::{api_server::explanation, backoff::Backoff};
+use registry_probe::Backoff;
+use registry_verdict::api_server::explanation;
 use thiserror::Error;
 
 /// How long a call may take. A connection can die in silence.

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use registry_verdict::{backoff::Backoff, object::RegistryKey};
+use registry_probe::Backoff;
+use registry_verdict::object::RegistryKey;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{

@@ -191,7 +191,10 @@ fn declared_module(line: &str) -> Option<&str> {
 
 #[test]
 fn reads_module_comments() {
-    assert_eq!(listed_modules("//! - [`account`] and `self_subject`: the account"), ["account", "self_subject"]);
+    assert_eq!(
+        listed_modules("//! - [`account`] and `self_subject`: the account"),
+        ["account", "self_subject"]
+    );
     assert!(listed_modules("//! The `account`: it").is_empty());
     assert_eq!(declared_module("pub mod call;"), Some("call"));
     assert_eq!(declared_module("mod tests;"), None);

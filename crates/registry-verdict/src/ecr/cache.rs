@@ -17,9 +17,9 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use k8s_openapi::jiff::Timestamp;
+use registry_probe::Backoff;
 
 use super::causes::{AwsRefusal, Cause, Outage};
-use crate::backoff::Backoff;
 
 /// An answer fresh from AWS.
 #[derive(Debug)]

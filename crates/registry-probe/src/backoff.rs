@@ -29,6 +29,8 @@ impl Backoff {
     pub const DEFINITE: Self = Self::new(Duration::from_secs(30), Duration::MAX);
     /// After rejected credentials: 1, 2, 4 … 60 min. Accounts lock after a few refused passwords within minutes.
     pub const REJECTED_CREDENTIALS: Self = Self::new(Duration::from_mins(1), Duration::from_hours(1));
+    /// After a rejected login at the forward proxy: 1, 2, 4 … 60 min. Proxies lock accounts too.
+    pub const PROXY_LOGIN: Self = Self::new(Duration::from_mins(1), Duration::from_hours(1));
     /// After a transient failure of AWS: 1, 2, 4 … 60 s.
     pub const AWS_TRANSIENT: Self = Self::new(Duration::from_secs(1), Duration::from_mins(1));
     /// After another refusal of AWS: 30, 60 s … 5 min.
