@@ -1,4 +1,4 @@
-//! The term of leadership, which every write is held to (docs/decisions/0012-writes-held-to-the-term.md).
+//! The term of leadership, which every write is held to (docs/decisions/0012-only-the-leader-writes.md).
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -1,5 +1,5 @@
 //! One registry, from its manifest to a verdict: the operator's own validate, resolve, probe and assess, one after the
-//! other. Decides nothing; what differs here is said in docs/decisions/0041-the-check-from-here.md.
+//! other. Decides nothing; what differs here is said in docs/decisions/0041-validate-in-the-plugin.md.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
