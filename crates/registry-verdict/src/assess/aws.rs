@@ -150,7 +150,7 @@ fn not_trusted(aws: &str, external_id: bool) -> String {
     let rest = if external_id {
         ", and check its trust policy and spec.auth.ecr.sts.externalID"
     } else {
-        " and check its trust policy; set spec.auth.ecr.sts.externalID if needed"
+        " and check its trust policy; set spec.auth.ecr.sts.externalID if the policy requires it"
     };
     format!("{aws} denied sts:AssumeRole; check that spec.auth.ecr.sts.roleARN exists{rest}")
 }
@@ -202,7 +202,7 @@ fn unavailable(aws: &str, outage: Outage) -> String {
 fn in_the_way(trouble: ProxyTrouble) -> &'static str {
     match trouble {
         ProxyTrouble::Unreachable => "is unreachable or closed the connection; check the operator's --proxy",
-        ProxyTrouble::Timeout => "did not answer in time",
+        ProxyTrouble::Timeout => "did not answer in time; check the operator's --proxy",
         ProxyTrouble::LoginRejected => "rejected the login (407); correct it in the operator's --proxy",
         ProxyTrouble::NoTunnel => "did not connect to it; allow the host there or add it to --no-proxy",
     }

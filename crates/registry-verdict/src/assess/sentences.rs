@@ -130,7 +130,7 @@ pub(super) fn endpoint(finding: &EndpointFinding) -> String {
             format!("{server} refused the connection; check spec.endpoint and that the registry is running")
         }
         F::ConnectionFailed { server, cause } => {
-            format!("Connection to {server} failed: {}", connection(*cause))
+            format!("Connection to {server} failed: {}{}", connection(*cause), connection_advice(*cause))
         }
         F::Timeout { server, during } => {
             format!("{} (spec.validation.timeout)", sentence(&timed_out(server, *during)))
@@ -146,7 +146,7 @@ pub(super) fn endpoint(finding: &EndpointFinding) -> String {
         ),
         F::ProxyFailed { server, failure } => proxy(server, failure),
         F::ServerError { server, status } => {
-            format!("{server} failed: it returned HTTP status {status}; check the registry")
+            format!("{server} returned HTTP status {status}; check the registry")
         }
         F::Throttled { server } => throttled(server),
     }
@@ -233,10 +233,20 @@ fn connection(cause: ConnectionFailure) -> &'static str {
     }
 }
 
+/// What to do if the server is the endpoint's.
+fn connection_advice(cause: ConnectionFailure) -> &'static str {
+    match cause {
+        ConnectionFailure::Unreachable | ConnectionFailure::Closed | ConnectionFailure::Other => {
+            "; check spec.endpoint and the network path to it"
+        }
+        ConnectionFailure::OwnLimit => "",
+    }
+}
+
 fn not_a_registry(server: &HostPort, cause: NotARegistry) -> String {
     let why = match cause {
         NotARegistry::Status(status) => format!("/v2/ returned HTTP status {status}"),
-        NotARegistry::NoSign => "the answer to /v2/ is not a registry's".to_owned(),
+        NotARegistry::NoSign => "unexpected response to /v2/".to_owned(),
         NotARegistry::NotHttp => "it does not speak HTTP/1.1".to_owned(),
         NotARegistry::WantsTls => return format!("{server} requires TLS; use https:// in spec.endpoint"),
     };
@@ -310,10 +320,11 @@ fn tls_advice(fault: &TlsDefect) -> &'static str {
             | HandshakeFault::NoCommonAlgorithm
             | HandshakeFault::NoHttp1
             | HandshakeFault::BadSignature
-            | HandshakeFault::Alert(_),
+            | HandshakeFault::Alert(_)
+            | HandshakeFault::Closed
+            | HandshakeFault::Other,
         ) => "; check the server's TLS settings",
         TlsDefect::HandshakeFailed(HandshakeFault::UnknownHost) => "; check the host in spec.endpoint",
-        TlsDefect::HandshakeFailed(HandshakeFault::Closed | HandshakeFault::Other) => "",
         TlsDefect::ClientCertificateRequired(ClientCertificateFault::Missing) => {
             "; set spec.tls.clientCertificate.secretRef"
         }
@@ -324,6 +335,9 @@ fn tls_advice(fault: &TlsDefect) -> &'static str {
             "; renew it in the Secret of spec.tls.clientCertificate"
         }
         TlsDefect::Unusable(_) => "; replace it or set spec.tls.insecureSkipVerify",
+        TlsDefect::HostnameMismatch { names, .. } if names.is_empty() => {
+            "; replace it or set spec.tls.insecureSkipVerify"
+        }
         TlsDefect::UnknownIssuer { .. } => "; add its CA to spec.tls.ca or set spec.tls.insecureSkipVerify",
         TlsDefect::Expired { .. } => "; renew it or set spec.tls.insecureSkipVerify",
         TlsDefect::NotYetValid { .. } => "; check the clocks or set spec.tls.insecureSkipVerify",
@@ -364,7 +378,7 @@ fn defect(defect: &TlsDefect) -> String {
             format!("{} is not valid before {not_before}", whose(issuer))
         }
         TlsDefect::HostnameMismatch { expected, names } if names.is_empty() => {
-            format!("the certificate is for no host, and so not for {expected}")
+            format!("the certificate is not for {expected}: it contains no host names")
         }
         TlsDefect::HostnameMismatch { expected, names } => {
             let names = listed(names.iter().map(String::as_str), "and");
@@ -420,7 +434,7 @@ fn unsupported(schemes: &[String]) -> String {
         return "The registry offers no known authentication scheme; check spec.endpoint".to_owned();
     }
     format!(
-        "The registry asks for {} authentication, which spec.auth does not support; check spec.auth",
+        "The registry requires {} authentication, which is not supported; use an address with Basic or Bearer",
         listed(schemes.iter().map(String::as_str), "or")
     )
 }
@@ -457,15 +471,21 @@ fn untrusted(service: Option<&HostPort>, cause: Distrust) -> String {
                     challenge"
                 .to_owned();
         }
-        Distrust::PlainHttp => "uses http:// while the registry uses https://",
-        Distrust::UserInfo => "has a user name or password in its URL",
+        Distrust::PlainHttp => {
+            "uses http://, but the registry uses https://; ask the registry's administrator to correct its URL"
+        }
+        Distrust::UserInfo => {
+            "has a user name or password in its URL; ask the registry's administrator to correct it"
+        }
         Distrust::OtherSite => {
             "is on a different site; an administrator can allow it with --trusted-token-service"
         }
         Distrust::EgressDenied => {
             "is blocked by the egress policy; an administrator can allow it with --egress-allow"
         }
-        Distrust::Redirect => "redirects to another address",
+        Distrust::Redirect => {
+            "redirects to another address; ask the registry's administrator to correct its URL"
+        }
     };
     format!("Credentials not sent: token service {service} {why}")
 }
