@@ -1,7 +1,7 @@
-//! Which namespace is whose: the index of tenants, the operator's role bindings in their namespaces, and the cluster's own
-//! addresses, which tenants' registries may not reach.
+//! Which namespace belongs to which tenant: the index of tenants, the operator's role bindings in their namespaces, and
+//! the cluster's own addresses, which tenants' registries must not reach.
 //!
-//! May touch namespaces, role bindings and what names the cluster's addresses; no registry, and no Secret.
+//! May use namespaces, role bindings, and the objects with the cluster's addresses, but neither registries nor Secrets.
 
 pub mod access;
 pub mod audience;
