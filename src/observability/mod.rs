@@ -1,6 +1,6 @@
-//! What others see of the operator: metrics, health, and the server of both.
+//! What others see of the operator: metrics, health, and the server for both.
 //!
-//! May touch nothing of the cluster but to ask whether the API server answers.
+//! May only ask the API server whether it answers.
 
 pub mod exposition;
 pub mod health;
