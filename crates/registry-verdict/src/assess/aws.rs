@@ -150,7 +150,7 @@ fn not_trusted(aws: &str, external_id: bool) -> String {
     let rest = if external_id {
         ", and check its trust policy and spec.auth.ecr.sts.externalID"
     } else {
-        " and check its trust policy; set spec.auth.ecr.sts.externalID if the policy requires it"
+        " and check its trust policy; set spec.auth.ecr.sts.externalID if needed"
     };
     format!("{aws} denied sts:AssumeRole; check that spec.auth.ecr.sts.roleARN exists{rest}")
 }

@@ -1,5 +1,5 @@
-//! The sentence that each condition says to a person: what was seen, on what, and what to do. Never a secret, a
-//! response's body, a request id, or anything that differs between two runs of the same failure.
+//! The message of each condition: what failed, why, and what to do. Never contains a secret, a response's body, a
+//! request id, or anything that differs between two runs with the same failure.
 
 use registry_probe::{
     ClientCertificateFault, ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure,
@@ -13,15 +13,15 @@ use crate::{
     text::listed,
 };
 
-/// The most characters of a message (docs/architecture.md#promises).
+/// The maximum length of a message, in characters (docs/architecture.md#promises).
 const LONGEST: usize = 1024;
 
-/// `text` without control characters: what a server says must not move a terminal's cursor.
+/// Replaces control characters, because a server's text must not control a terminal.
 pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// `message`, clean and within the bound.
+/// Removes control characters, and limits the length.
 pub(super) fn capped(message: String) -> String {
     let message = if message.chars().any(char::is_control) { clean(&message) } else { message };
     if message.chars().count() <= LONGEST {
@@ -34,17 +34,17 @@ pub(super) fn not_attempted() -> &'static str {
     "Not attempted: an earlier check failed or validation has not started"
 }
 
-/// Of a registry whose transient failures in a row are below its threshold.
+/// For a registry with fewer transient failures in a row than its threshold.
 pub(super) fn below_threshold(message: &str) -> String {
     capped(format!("Still ready (spec.validation.failureThreshold not reached): {message}"))
 }
 
-/// Of a registry that nothing was found out about this time.
+/// For a Ready registry about which this validation found out nothing.
 pub(super) fn still_ready(message: &str) -> String {
     capped(format!("Still ready: {message}"))
 }
 
-/// Beside what Ready says otherwise.
+/// In addition to another message of Ready.
 pub(super) fn path_unchecked(message: &str) -> String {
     capped(format!("{message}; spec.baseContentPath not checked: set spec.validation.repository"))
 }
@@ -111,7 +111,7 @@ pub(super) fn problem(problem: &Problem) -> String {
     }
 }
 
-/// With a capital letter, unless it begins with the name of a field.
+/// Capitalizes the first letter, except in the name of a field.
 fn sentence(text: &str) -> String {
     if text.starts_with("spec.") {
         return text.to_owned();
@@ -156,7 +156,7 @@ fn throttled(server: &HostPort) -> String {
     format!("{server} is rate limiting requests (429); retrying later")
 }
 
-/// Of any host: the registry's, or its token service's.
+/// For any host: the registry's or its token service's.
 fn dns(host: &registry_probe::Host, cause: DnsFailure) -> String {
     let why = match cause {
         DnsFailure::NoSuchName => "the host name does not exist",
@@ -168,7 +168,7 @@ fn dns(host: &registry_probe::Host, cause: DnsFailure) -> String {
     format!("DNS lookup of {host} failed: {why}")
 }
 
-/// What to do where the host is the endpoint's.
+/// What to do if the host is the endpoint's.
 fn dns_advice(cause: DnsFailure) -> &'static str {
     match cause {
         DnsFailure::NoSuchName | DnsFailure::NoAddress => "; check spec.endpoint",
@@ -188,7 +188,7 @@ fn timed_out(server: &HostPort, during: Stage) -> String {
     }
 }
 
-/// The proxy is named, and its login is not; the server is only named as what was asked for.
+/// Names the proxy without its login, and the server that was not reached.
 fn proxy(server: &HostPort, ProxyFailure { proxy, fault }: &ProxyFailure) -> String {
     let what = match fault {
         ProxyFault::Dns(_) => {
@@ -439,7 +439,7 @@ fn unsupported(schemes: &[String]) -> String {
     )
 }
 
-/// Why credentials wait for their turn, with the bounds of [`table`].
+/// Why credentials were not sent, with the limits of [`table`].
 pub(super) fn withheld(server: &str, why: Withholding) -> String {
     match why {
         Withholding::TriedTooOften => format!(

@@ -1,10 +1,10 @@
-//! What is remembered of rejected credentials, so that accounts don't lock and registries don't ban addresses.
+//! Remembers rejected credentials, so that accounts aren't locked and registries don't ban addresses.
 //!
-//! - [`table`]: when credentials may be sent to a host, and what is said instead. Pure.
-//! - [`gate`]: the table as validations meet it: one [`CredentialSession`] for each.
-//! - [`records`]: the table's rejections as bytes. Pure.
+//! - [`table`]: when credentials may be sent to a host, and the result otherwise. Pure.
+//! - [`gate`]: the interface for validations, with a [`CredentialSession`] for each.
+//! - [`records`]: the rejections as bytes. Pure.
 //!
-//! Owns no credentials: they are known by a keyed digest only.
+//! Stores only keyed digests of credentials.
 
 pub mod gate;
 pub mod records;
