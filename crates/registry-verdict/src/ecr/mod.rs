@@ -1,10 +1,13 @@
-//! AWS ECR: from access keys or a role to a token that its registries take.
+//! AWS ECR: gets a token for a registry, with access keys or a role.
 //!
-//! Split by what can go wrong: [`hosts`] says where tokens are had, [`regions`] where AWS is asked, [`identity`] who asks,
-//! [`causes`] what AWS's refusals mean, [`tokens`] and its `cache` when AWS is asked at all, and [`api`] (feature `ecr`) asks, by the
-//! clients of [`http`]. All but the last two are pure or without I/O. That a token opens the registry is the probe's to find out; what a
-//! refusal means for conditions is
-//! `assess`'s.
+//! - [`hosts`]: the region and kind of endpoint, from the registry's host.
+//! - [`regions`]: the region of requests to AWS.
+//! - [`identity`]: who signs in.
+//! - [`causes`]: what AWS's errors mean.
+//! - [`tokens`] and its `cache`: when AWS is asked.
+//! - [`api`] and [`http`] (feature `ecr`): the requests. All other modules are pure or without I/O.
+//!
+//! The probe finds out whether the registry accepts the token, and `assess` makes the conditions.
 
 #[cfg(feature = "ecr")]
 pub mod api;
@@ -27,5 +30,5 @@ pub use identity::{Identity, KeyFault, Keys, Login, OperatorIdentity, RoleSource
 pub use probe::EcrObservation;
 pub use tokens::{EcrToken, EcrTokens, Issuer};
 
-/// Whether this program can sign in to AWS.
+/// Whether this program supports AWS ECR.
 pub const SUPPORTED: bool = cfg!(feature = "ecr");
