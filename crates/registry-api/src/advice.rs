@@ -1,4 +1,4 @@
-//! What to do about each reason. `kubectl registry validate` ends in it, and docs/messages.md lists it.
+//! What to do about each reason. `kubectl registry validate` prints it, and docs/messages.md lists it.
 
 use crate::{ConditionType, Reason};
 
@@ -6,9 +6,9 @@ const CHECK_NETWORK: &str = "Check the host and port in spec.endpoint and the ne
 const RETRY: &str = "Wait and try again: requests are limited";
 const PROVE: &str = "Set spec.validation.repository to a private repository, or remove spec.auth";
 
-/// Returns what to do about a condition with that reason; `None` where nothing is to be done.
+/// Returns what to do about a condition with that reason; `None` if there is nothing to do.
 ///
-/// Exhaustive: a new reason does not compile until it has its advice.
+/// Exhaustive: a new reason doesn't compile until it has an advice.
 pub fn advice(condition: ConditionType, reason: Reason) -> Option<&'static str> {
     let is_tls = condition == ConditionType::TLSVerified;
     Some(match reason {
