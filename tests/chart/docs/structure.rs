@@ -68,7 +68,8 @@ fn names_on_the_developers_pages_exist() -> Result<()> {
     let decisions = pages_below("docs/decisions")?;
     for page in PAGES.into_iter().chain(decisions.iter().map(String::as_str)) {
         for code in code(page)? {
-            let Some((owner, name)) = code.split_once("::").filter(|(owner, name)| is_name(owner) && is_name(name))
+            let Some((owner, name)) =
+                code.split_once("::").filter(|(owner, name)| is_name(owner) && is_name(name))
             else {
                 continue;
             };
