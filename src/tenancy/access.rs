@@ -300,7 +300,7 @@ impl Access {
             return Ok(());
         }
         let granted = self.granted_at(namespace);
-        let mut granted = granted.lock().await; // until it is gone: nobody grants meanwhile
+        let mut granted = granted.lock().await; // no concurrent grant until it is gone
         *granted = None;
         let revoked = self.delete_binding(namespace).await;
         if self.tenant(namespace).is_none() {

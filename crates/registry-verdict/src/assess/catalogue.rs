@@ -69,7 +69,7 @@ impl SampleNames {
     }
 }
 
-/// A status that stands for any.
+/// An HTTP status that becomes a placeholder.
 const STATUS: u16 = 599;
 
 /// Returns every message of conditions, in the order of the layers.

@@ -83,7 +83,7 @@ impl OwnCredentials {
                 (Some(credentials), Some(_)) => return Ok(credentials),
                 (None, Some((cause, _))) => return Err(cause),
                 (Some(credentials), None) => {
-                    drop(self.flight(&mut state, region)); // nobody waits for a renewal
+                    drop(self.flight(&mut state, region)); // a renewal in the background
                     return Ok(credentials);
                 }
                 (None, None) => self.flight(&mut state, region),
@@ -198,7 +198,7 @@ mod tests {
         let identity = operator();
         let answers = join_all((0..100).map(|_| own.get(&identity, "eu-west-1"))).await;
         for _ in 0..4 {
-            tokio::task::yield_now().await; // a renewal that nobody waits for
+            tokio::task::yield_now().await; // a renewal in the background
         }
         answers
     }
