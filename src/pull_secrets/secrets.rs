@@ -106,7 +106,8 @@ impl Secrets {
         Ok(there.map_or(After::Nothing, |secret| FoundSecret::of(&secret).map_or(After::Foreign, After::Own)))
     }
 
-    /// Deletes all of the operator's own Secrets, and then its RoleBinding. Without permission, it deletes nothing.
+    /// Deletes all of the operator's own Secrets, and then its RoleBinding. Skips the Secrets if it has no permission to
+    /// list them.
     pub async fn leave(&self) -> Result<(), DeliveryError> {
         let own = match self.list().await {
             Err(DeliveryError::Refused(_) | DeliveryError::Closing) => Vec::new(),

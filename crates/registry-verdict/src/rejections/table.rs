@@ -31,8 +31,8 @@ pub const MOST_REJECTED: usize = 256;
 const REJECTED: Backoff = Backoff::REJECTED_CREDENTIALS;
 /// The time within which attempts are counted.
 pub const WINDOW: Duration = Duration::from_mins(1);
-/// The minimum time that a rejection is remembered after its delay. Otherwise, it is as long as the delay. The next
-/// rejection in this time doubles the delay.
+/// After its delay, a rejection is remembered for as long again, and at least for this time. Another rejection in that
+/// time doubles the delay.
 const REMEMBERED: Duration = Duration::from_mins(10);
 /// After a restart, older rejections than this are forgotten.
 const RESUMED: Duration = Duration::from_hours(24);
