@@ -1,4 +1,4 @@
-//! What others see of the operator: metrics, health, and the server of both.
+//! What others see of the operator: metrics, health, and the server for both.
 //!
 //! Reads nothing from the cluster, except whether the API server answers.
 //!

@@ -484,7 +484,7 @@ async fn the_operator_tries_services_and_makes_none(cluster: &Cluster) -> Result
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "registry-operator-service-range"},
         "spec": {"ports": [{"port": 443}], "externalIPs": ["192.0.2.1"]},
     });
-    let dry_only = "The operator may not create or change Services, except to try it with a dry run";
+    let dry_only = "The operator may create and change Services only as a dry run";
     operator.may_not(&Call::apply(&path, service.clone()), dry_only).await?;
     operator.may(&Call::apply(&path, service.clone()).dry()).await?;
     operator.has_no_right_to(&Call::create(&services, service.clone())).await?;

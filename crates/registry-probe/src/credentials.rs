@@ -38,7 +38,7 @@ pub enum CredentialsError {
     #[error("the token is empty; set it")]
     EmptyToken,
     /// RFC 7617 forbids it, for the colon ends the user name.
-    #[error("the user name contains a colon, which basic authentication does not allow")]
+    #[error("the user name contains a colon, which basic authentication does not allow; correct it")]
     Colon,
     /// RFC 7617 forbids it; most often a line break that an editor or `echo` left.
     #[error("the {0} ends with a newline; remove it (echo -n)")]

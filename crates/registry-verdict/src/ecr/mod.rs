@@ -34,5 +34,5 @@ pub use identity::{Identity, KeyFault, Keys, Login, OperatorIdentity, RoleSource
 pub use probe::EcrObservation;
 pub use tokens::{EcrToken, EcrTokens, Issuer};
 
-/// Whether this program can sign in to AWS.
+/// Whether this program supports AWS ECR.
 pub const SUPPORTED: bool = cfg!(feature = "ecr");

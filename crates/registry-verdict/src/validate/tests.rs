@@ -1,4 +1,4 @@
-//! Specs, and what is to be checked of them.
+//! From specs to what is probed.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -103,7 +103,7 @@ fn aws_has_tokens_only_where_there_is_something_to_sign_in_with() {
     ] {
         match placed(signing_in) {
             Ok(place) => assert!(ecr::SUPPORTED && place.is_some()),
-            // Which a build without the AWS SDK says of both.
+            // A build without the AWS SDK reports this for both.
             Err(error) => assert_eq!((error, ecr::SUPPORTED), (SpecError::EcrUnsupported, false)),
         }
     }
