@@ -67,14 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubles_from_the_first_to_the_longest() {
+    fn doubles_from_first_to_longest_delay() {
         let seconds: Vec<u64> = (0..8).map(|failures| Backoff::API_CALL.after(failures).as_secs()).collect();
         assert_eq!(seconds, [1, 1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(Backoff::API_CALL.after(u32::MAX), Backoff::API_CALL.longest());
     }
 
     #[test]
-    fn a_bound_below_the_first_pause_is_the_first_pause() {
+    fn bound_below_first_delay_is_first_delay() {
         let bounded = Backoff::DEFINITE.up_to(Duration::from_secs(1));
         assert_eq!(bounded.after(5), Backoff::DEFINITE.first());
         assert_eq!(Backoff::TRANSIENT.up_to(Duration::from_mins(1)).after(9), Duration::from_mins(1));

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rejected_login_waits_longer_each_time() {
+    async fn backs_off_after_rejected_proxy_credentials() {
         let route = route("http://alice:wrong@proxy");
         assert_eq!(asked(&route, 407, &[0, 0, 59]).await, 1);
         assert_eq!(asked(&route, 407, &[1, 119]).await, 1, "two minutes");
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_unproven_login_is_tried_once_at_a_time() {
+    async fn tries_unproven_credentials_one_at_a_time() {
         let (route, count) = (Arc::new(route("http://alice:wrong@proxy")), Arc::new(AtomicUsize::new(0)));
         let tries = (0..64).map(|_| {
             let (route, count) = (route.clone(), count.clone());
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_read_as_they_come() {
+    fn reads_response_head_in_pieces() {
         let status = |head: &str| parse_head(head.as_bytes()).map(|answer| answer.status);
         assert_eq!(status("HTTP/1.1 200 Connection established\r\n\r\n"), Some(200));
         assert_eq!(status("HTTP/1.0 407\r\nbroken\r\n: x\r\n\r\n"), Some(407));
