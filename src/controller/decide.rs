@@ -127,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn deletion_waits_for_pull_secrets_alone(
+        fn deletion_waits_for_pull_secrets_only(
             deleting: bool, finalizer: bool, pull_secret: bool, suspend: bool, removed: bool,
         ) {
             let object = RegistryObject { deleting, finalizer, ..object(pull_secret, suspend) };
@@ -142,7 +142,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_is_pending_once_it_was_done(finalizer: bool, pull_secret: bool, suspend: bool, removed: bool) {
+        fn nothing_is_pending_after_completion(finalizer: bool, pull_secret: bool, suspend: bool, removed: bool) {
             let object = RegistryObject { finalizer, ..object(pull_secret, suspend) };
             let pending = is_pending(&object, &remembering(inputs(&object)), removed);
             prop_assert_eq!(pending, pull_secret && !finalizer);
@@ -152,7 +152,7 @@ mod tests {
     /// Created, validated and deleted again while the verdict on the creation is being written: the newest verdict that is known
     /// rests on the missing Secret, as the world is now again; the one that is being written doesn't.
     #[test]
-    fn a_deletion_is_seen_while_the_verdict_before_it_is_written() {
+    fn notices_deletion_during_status_write() {
         let reference = Reference::new(ReferenceKind::Secret, "registry-system", "login");
         let observed = |version: Option<&str>| ObservedReference {
             reference: reference.clone(),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_outdated_until_it_is_written() {
+    fn status_is_outdated_until_written() {
         let (mut object, report) = (object(false, false), AvailabilityReport::default());
         let history = validated(&object);
         assert!(is_status_outdated(&object, &history, &report), "the verdict was not written yet");

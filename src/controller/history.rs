@@ -6,9 +6,9 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
+use registry_probe::Backoff;
 use registry_verdict::{
     assess::{Observation, ValidationOutcome, ValidationRecord},
-    backoff::Backoff,
     ecr::Urgency,
     object::RegistryObject,
     resolve::{ContentsDigest, ObservedReference, Reference},

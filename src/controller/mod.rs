@@ -1,6 +1,25 @@
-//! The controller of registries, a room: watches → queue → [`reconcile()`] → status. May touch registries and what they refer to.
+//! The controller of registries: watches → queue → [`reconcile()`] → status. May use registries and what they refer to.
 //!
-//! One task owns everything that is known of the registries. It decides when to work on a registry; [`reconcile()`] does the work.
+//! One task owns everything that the operator knows about registries. It decides when to work on a registry; [`reconcile()`] does
+//! the work.
+//!
+//! - [`context`]: what every reconciliation works with.
+//! - [`decide`]: what to do about a registry. Pure.
+//! - [`events`]: sends Events.
+//! - [`history`]: what is remembered of a registry, and when its next validation is due. Pure.
+//! - [`in_flight`]: work that has started and not finished.
+//! - `probe`: the probe, while the controller waits for it.
+//! - [`publish`]: writes status and finalizer.
+//! - [`quota`]: which registries of a tenant are validated. Pure.
+//! - `reconcile`: the path of one registry, from its spec to its status.
+//! - [`references`]: the cache of Secrets and ConfigMaps.
+//! - `registry_index`: the registries by tenant and by reference.
+//! - `registry_state`: what the controller knows of one registry.
+//! - [`rejection_store`]: stores the rejected credentials in a Secret.
+//! - `resolve`: the steps before the probe.
+//! - `tenant_watch`: the watch of tenants' namespaces.
+//! - [`watch`]: the watches of registries and of what they refer to.
+//! - `watched_scopes`: which of these watches run.
 
 pub mod context;
 pub mod decide;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use registry_verdict::{assess::assess, backoff::Backoff, object::RegistryObject, resolve::ReadError};
+use registry_probe::Backoff;
+use registry_verdict::{assess::assess, object::RegistryObject, resolve::ReadError};
 use thiserror::Error;
 use tokio::time::Instant;
 

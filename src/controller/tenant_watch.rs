@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::watcher::Event;
 use registry_api::TENANT_LABEL;
-use registry_verdict::backoff::Backoff;
+use registry_probe::Backoff;
 use tokio::{sync::Notify, task::JoinSet};
 
 use super::watch::{ControllerEvent, ControllerEvents, event_of};

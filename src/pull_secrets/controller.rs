@@ -26,7 +26,7 @@ use super::{
     secrets::Secrets,
     spec::{DeliveryRequest, DeliveryVerdict, PullSecretSpec, says_the_same},
     watch::{NamespaceEvent, follow},
-    worker::{DeliveryReport, DeliveryStep, News, work},
+    worker::{DeliveryReport, DeliveryStep, WorkerFindings, work},
 };
 use crate::{
     kubernetes::watches::WatchPool,
@@ -111,13 +111,13 @@ impl Controller for DeliveryController {
 
     fn complete(&mut self, name: &Arc<str>, report: DeliveryReport) -> Option<Duration> {
         self.mark_unreported();
-        let DeliveryReport { news, error } = report;
+        let DeliveryReport { findings, error } = report;
         let is_left = |namespace: &NamespaceState| namespace.ownership == Ownership::Left;
-        if matches!(news, News::Gone) && self.namespaces.get(name).is_some_and(is_left) {
+        if matches!(findings, WorkerFindings::Gone) && self.namespaces.get(name).is_some_and(is_left) {
             self.namespaces.remove(name, &self.requests);
         }
         let namespace = self.namespaces.get_mut(name)?;
-        namespace.learn(news, Instant::now());
+        namespace.learn(findings, Instant::now());
         let again = namespace.failed(name, error.as_ref());
         self.namespaces.changed(name, &self.requests);
         again.or(Some(Duration::ZERO))
@@ -337,9 +337,9 @@ impl DeliveryController {
         if desired.is_empty() && actions.is_empty() {
             namespace.unwatch();
         }
-        let (actions, news) = namespace.afford(name, actions, Instant::now());
+        let (actions, is_new) = namespace.afford(name, actions, Instant::now());
         let checks = namespace.due_checks();
-        if news {
+        if is_new {
             self.mark_unreported();
         }
         (!actions.is_empty() || !checks.is_empty()).then_some(DeliveryStep::Work(actions, checks))

@@ -1,13 +1,20 @@
-//! Who can use a registry, and how they get its credentials: `spec.availability`, its counts in the status, and the pull
-//! Secrets in tenants' namespaces.
+//! Who can use a registry, and how they get its credentials: `spec.availability`, its counts in the status, and the
+//! pull Secrets in tenants' namespaces.
 //!
-//! Owns those Secrets, from the credentials that were proven to their removal. Does not decide what is proven (that is
-//! `assess`), nor write any status (that is `reconcile`): what is to be said there is asked for by [`PullSecrets::report`].
+//! Owns those Secrets, from validated credentials to removal. Doesn't decide whether credentials are validated
+//! (`assess` does), and doesn't write a status (`reconcile` does, with [`PullSecrets::report`]).
 //!
-//! - `namespace_states`: the namespaces by tenant and by registry, so that a change costs what it touches. Pure.
-//! - [`plan`]: what to do in one namespace. Pure.
-//! - [`secret`]: what a pull Secret looks like.
-//! - [`controller`]: whose turn it is; `worker` does the work, `watch` observes the namespaces.
+//! - `budget`: how often a contested Secret is written. Pure.
+//! - `controller`: decides which namespace is next.
+//! - `namespace_state`: what is known about one namespace. Pure.
+//! - `namespace_states`: the namespaces by tenant and by registry, so that an event only costs what it affects. Pure.
+//! - `note`: the message about the pull Secrets of a registry. Pure.
+//! - [`plan`]: the writes in one namespace. Pure.
+//! - [`secret`]: the content of a pull Secret.
+//! - `secrets`: reads and writes the Secrets of a namespace.
+//! - `spec`: what a registry asks for. Pure.
+//! - `watch`: watches the Secrets of a namespace.
+//! - `worker`: the work on one namespace.
 
 mod budget;
 mod controller;
@@ -102,7 +109,7 @@ struct DeliveryKnowledge {
     removed: HashSet<Arc<str>>,
 }
 
-/// What the delivery is told.
+/// An event for the delivery.
 enum DeliveryEvent {
     /// A registry exists, and says this about its pull Secrets.
     Spec(Box<PullSecretSpec>),

@@ -1,7 +1,7 @@
-//! The watch of the pull Secrets in one namespace. Decides nothing.
+//! Watches the pull Secrets of one namespace. Decides nothing.
 //!
-//! Only the operator's own Secrets are watched, with their contents, which have to be compared: a second request for each would cost
-//! more than their few hundred bytes. Only a fingerprint of each is kept.
+//! The watch only selects Secrets with the operator's labels, and receives them completely, because their content has
+//! to be compared. Another request for each would cost more than their few hundred bytes. Only a fingerprint is kept.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,25 +15,25 @@ use crate::{
     tenancy::access::Access,
 };
 
-/// What the watch of a namespace observed.
+/// An event in a namespace.
 #[derive(Debug)]
 pub struct NamespaceEvent {
     /// The namespace.
     pub namespace: Arc<str>,
-    /// What it observed there.
+    /// The event.
     pub event: SecretEvent,
 }
 
-/// What a watch observed.
+/// An event about pull Secrets.
 #[derive(Debug)]
 pub enum SecretEvent {
-    /// The list of the operator's Secrets, requested at that time.
+    /// All of the operator's own Secrets, from a list that was requested at this time.
     Listed(HashMap<Arc<str>, FoundSecret>, Instant),
     /// A Secret exists, in this state.
     There(Arc<str>, FoundSecret),
-    /// The Secret with that name and uid is gone, or is not managed by the operator.
+    /// The Secret with this name and uid is gone, or isn't managed by the operator.
     Gone(Arc<str>, String),
-    /// The watch failed.
+    /// The request failed.
     Failed,
 }
 

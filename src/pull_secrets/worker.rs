@@ -22,13 +22,13 @@ pub enum DeliveryStep {
 /// The result of a worker.
 pub struct DeliveryReport {
     /// What it found.
-    pub news: News,
+    pub findings: WorkerFindings,
     /// The first failure, if there was any.
     pub error: Option<DeliveryError>,
 }
 
 /// What a worker found in a namespace.
-pub enum News {
+pub enum WorkerFindings {
     /// All of the operator's Secrets.
     Listed(HashMap<Arc<str>, FoundSecret>),
     /// What has each of these names.
@@ -41,21 +41,21 @@ pub enum News {
 
 /// Does the work in the namespace of `secrets`.
 pub async fn work(secrets: &Secrets, step: DeliveryStep, metrics: &Metrics) -> DeliveryReport {
-    let (news, error) = match step {
+    let (findings, error) = match step {
         DeliveryStep::Look => match secrets.own().await {
-            Ok(own) => (News::Listed(own.into_iter().collect()), None),
-            Err(error) => (News::None, Some(error)),
+            Ok(own) => (WorkerFindings::Listed(own.into_iter().collect()), None),
+            Err(error) => (WorkerFindings::None, Some(error)),
         },
         DeliveryStep::Leave => match secrets.leave().await {
-            Ok(()) | Err(DeliveryError::Closing) => (News::Gone, None),
-            Err(error) => (News::None, Some(error)),
+            Ok(()) | Err(DeliveryError::Closing) => (WorkerFindings::Gone, None),
+            Err(error) => (WorkerFindings::None, Some(error)),
         },
         DeliveryStep::Work(actions, checks) => {
             let (names, error) = carry_out(secrets, actions, checks, metrics).await;
-            (News::Names(names), error)
+            (WorkerFindings::Names(names), error)
         }
     };
-    DeliveryReport { news, error }
+    DeliveryReport { findings, error }
 }
 
 /// Carries out actions and checks. Returns what is known after each that succeeded, and the first failure.

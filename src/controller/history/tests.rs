@@ -43,19 +43,19 @@ fn repeated(outcome: ValidationOutcome, times: usize) -> Vec<Duration> {
 const REJECTED: ValidationOutcome = ValidationOutcome::Rejected { pause: None };
 
 #[test]
-fn a_rejected_password_waits_one_two_four_up_to_sixty_minutes() {
+fn rejected_password_backs_off_to_sixty_minutes() {
     let minutes: Vec<u64> = repeated(REJECTED, 8).iter().map(|wait| wait.as_secs() / 60).collect();
     assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60]);
 }
 
 #[test]
-fn a_shared_pause_decides_over_the_registrys_own_count() {
+fn shared_delay_overrides_own_count() {
     let pause = Duration::from_mins(16);
     assert_eq!(repeated(ValidationOutcome::Rejected { pause: Some(pause) }, 2), [pause, pause]);
 }
 
 #[test]
-fn a_turn_that_is_waited_for_counts_as_no_failure() {
+fn waiting_for_a_turn_is_not_a_failure() {
     let before = History { transient: 2, definite: 1, rejections: 3, ..History::default() };
     let postponed = ValidationOutcome::Postponed { wait: Duration::from_secs(40) };
     let after = after(&before, postponed, 1);
@@ -65,14 +65,14 @@ fn a_turn_that_is_waited_for_counts_as_no_failure() {
 }
 
 #[test]
-fn a_change_starts_the_count_of_rejections_anew() {
+fn change_resets_rejection_count() {
     let twice = after(&after(&History::default(), REJECTED, 1), REJECTED, 1);
     let history = after(&twice, REJECTED, 2);
     assert_eq!(history.rejections, 1);
 }
 
 #[test]
-fn a_transient_failure_is_retried_with_growing_delays_up_to_the_interval() {
+fn transient_failure_backs_off_to_the_interval() {
     let seconds: Vec<u64> = repeated(ValidationOutcome::Transient { retry_after: None }, 9)
         .iter()
         .map(Duration::as_secs)
@@ -81,7 +81,7 @@ fn a_transient_failure_is_retried_with_growing_delays_up_to_the_interval() {
 }
 
 #[test]
-fn retry_after_is_honoured_up_to_an_hour() {
+fn honours_retry_after_up_to_an_hour() {
     let history = History { transient: 1, ..History::default() };
     let asked = |seconds| ValidationOutcome::Transient { retry_after: Some(Duration::from_secs(seconds)) };
     assert_eq!(wait(&history, asked(120)), Duration::from_mins(2));
@@ -90,7 +90,7 @@ fn retry_after_is_honoured_up_to_an_hour() {
 }
 
 #[test]
-fn the_end_of_a_certificate_brings_the_next_validation_forward() {
+fn certificate_expiry_advances_validation() {
     let now = Timestamp::UNIX_EPOCH;
     let end = now + Duration::from_mins(1);
     let wait = History::default().wait(ValidationOutcome::Usable, INTERVAL, &[end], now, 0.5);
@@ -106,7 +106,7 @@ fn the_end_of_a_certificate_brings_the_next_validation_forward() {
 }
 
 #[test]
-fn each_count_ends_with_another_outcome_and_what_waits_to_be_written_with_a_new_verdict() {
+fn counters_reset_on_other_outcome() {
     let counted = History {
         inputs: Some(inputs(1)),
         transient: 3,
@@ -131,27 +131,27 @@ fn each_count_ends_with_another_outcome_and_what_waits_to_be_written_with_a_new_
 }
 
 #[test]
-fn a_definite_failure_is_looked_at_again_with_growing_delays_up_to_the_interval() {
+fn definite_failure_backs_off_to_the_interval() {
     let seconds: Vec<u64> = repeated(ValidationOutcome::Definite, 7).iter().map(Duration::as_secs).collect();
     assert_eq!(seconds, [30, 60, 120, 240, 480, 600, 600]);
 }
 
 #[test]
-fn a_verdict_that_cannot_be_written_is_tried_again_with_growing_delays_up_to_half_a_minute() {
+fn failed_write_backs_off_to_thirty_seconds() {
     let mut history = History::default();
     let waits = [(); 7].map(|()| history.write_failed(0.0).as_secs());
     assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
 }
 
 #[test]
-fn an_end_far_away_does_not_put_the_next_validation_off() {
+fn distant_expiry_does_not_delay_validation() {
     let now = Timestamp::UNIX_EPOCH;
     let end = now + Duration::from_hours(24);
     assert_eq!(History::default().wait(ValidationOutcome::Usable, INTERVAL, &[end], now, 0.0), INTERVAL);
 }
 
 #[test]
-fn a_validation_needs_a_change_or_its_time() {
+fn validates_on_change_or_when_due() {
     let now = Instant::now();
     let soon = now + Duration::from_secs(1);
     let history = History { inputs: Some(inputs(1)), due: Some(soon), ..History::default() };
@@ -193,7 +193,7 @@ fn object() -> RegistryObject {
 }
 
 #[test]
-fn covers_the_object_until_it_changes() {
+fn inputs_are_current_until_object_changes() {
     let inputs = ValidationInputs::of(&object(), None);
     assert!(inputs.covers(&RegistryObject { resource_version: "2".into(), ..object() }));
     let changes: [fn(&mut RegistryObject); 4] = [
@@ -210,14 +210,14 @@ fn covers_the_object_until_it_changes() {
 }
 
 #[test]
-fn a_request_is_no_other_target() {
+fn request_does_not_change_the_inputs() {
     let asked = ValidationInputs { requested_at: Some("now".into()), ..inputs(1) };
     assert!(asked.is_same_target(&inputs(1)) && !asked.is_same_request(&inputs(1)));
     assert!(!asked.is_same_target(&inputs(2)));
 }
 
 #[test]
-fn only_contents_make_another_request() {
+fn only_content_changes_the_inputs() {
     let (first, touched) =
         (having_read(&[observed("a", Some("1"))]), having_read(&[observed("a", Some("2"))]));
     assert!(first.is_same_request(&touched) && first != touched);
@@ -227,7 +227,7 @@ fn only_contents_make_another_request() {
 }
 
 #[test]
-fn is_outdated_by_newer_versions_only() {
+fn only_newer_version_outdates_a_reference() {
     let read = having_read(&[observed("a", Some("10"))]);
     for (version, outdated) in [(Some("11"), true), (Some("10"), false), (Some("9"), false), (None, false)] {
         assert_eq!(read.is_outdated(|_| version.map(ToOwned::to_owned)), outdated, "{version:?}");
@@ -243,7 +243,7 @@ fn is_outdated_by_newer_versions_only() {
 
 proptest! {
     #[test]
-    fn no_wait_is_shorter_than_promised_nor_longer_by_more_than_a_tenth(
+    fn jitter_adds_at_most_ten_percent(
         failures in 0u32..1000, jitter in 0.0f64..=1.0, interval in 60u64..86_400,
     ) {
         let interval = Duration::from_secs(interval);

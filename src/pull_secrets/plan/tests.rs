@@ -1,4 +1,4 @@
-//! Whatever is wished for, whatever is there.
+//! Properties for all desired and observed Secrets.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ fn found(content: &PullSecretContent, version: u64) -> FoundSecret {
     FoundSecret::of(&crate::pull_secrets::secret::written(manifest)).unwrap()
 }
 
-/// Returns what is observed after the API server carried out the actions.
+/// The observed after the actions were carried out as the API server would.
 fn after(observed: &ObservedSecrets, actions: &[SecretAction], version: &mut u64) -> ObservedSecrets {
     let mut observed = observed.clone();
     for action in actions {
@@ -99,7 +99,7 @@ fn state(plan: &DeliveryPlan, registry: u8) -> &DeliveryState {
 }
 
 #[test]
-fn what_is_missing_is_made_and_what_is_there_is_left() {
+fn creates_missing_and_keeps_existing_secrets() {
     let desired = [proven(0, "pull")];
     let first = plan(&desired, &ObservedSecrets::default());
     assert!(matches!(first.actions.as_slice(), [SecretAction::Create { name, .. }] if &**name == "pull"));
@@ -110,7 +110,7 @@ fn what_is_missing_is_made_and_what_is_there_is_left() {
 }
 
 #[test]
-fn the_older_registry_has_a_name_and_the_younger_is_told_whose_it_is() {
+fn older_registry_wins_the_name() {
     let desired = [proven(4, "pull"), proven(0, "pull")];
     let first = plan(&desired, &ObservedSecrets::default());
     assert!(
@@ -120,13 +120,13 @@ fn the_older_registry_has_a_name_and_the_younger_is_told_whose_it_is() {
 }
 
 #[test]
-fn of_two_that_were_created_at_once_the_one_with_the_lesser_uid_has_the_name() {
+fn lesser_uid_wins_between_equal_ages() {
     let first = plan(&[proven(3, "pull"), proven(2, "pull")], &ObservedSecrets::default());
     assert_eq!(state(&first, 3), &DeliveryState::Yields(key(2)));
 }
 
 #[test]
-fn system_scope_takes_precedence_over_an_older_tenants_registry() {
+fn system_scope_wins_over_older_tenant_registry() {
     let desired = [proven(TENANTS, "pull"), proven(4, "pull")];
     let observed = held_by(TENANTS);
     let taken = plan(&desired, &observed);
@@ -136,7 +136,7 @@ fn system_scope_takes_precedence_over_an_older_tenants_registry() {
 }
 
 #[test]
-fn a_name_changes_hands_only_to_a_registry_with_something_to_put_there() {
+fn name_moves_only_to_registry_with_content() {
     let observed = held_by(TENANTS);
     for nothing in [DesiredContent::Nothing, DesiredContent::Unknown] {
         let desired = [proven(TENANTS, "pull"), secret(4, "pull", nothing)];
@@ -148,7 +148,7 @@ fn a_name_changes_hands_only_to_a_registry_with_something_to_put_there() {
     let rotated = secret(TENANTS, "pull", DesiredContent::Proven(content(TENANTS, 1)));
     let kept = plan(&[rotated, secret(4, "pull", DesiredContent::Nothing)], &observed);
     assert!(matches!(kept.actions.as_slice(), [SecretAction::Change { .. }]), "{kept:?}");
-    // And made again when somebody deletes it.
+    // It is created again after someone deletes it.
     let deleted = ObservedSecrets { own: HashMap::new(), ..observed };
     let again = plan(&[proven(TENANTS, "pull"), secret(4, "pull", DesiredContent::Unknown)], &deleted);
     assert!(matches!(again.actions.as_slice(), [SecretAction::Create { .. }]), "{again:?}");
@@ -165,7 +165,7 @@ fn held_by(registry: u8) -> ObservedSecrets {
 }
 
 #[test]
-fn a_secret_restored_for_a_registry_with_another_uid_stays_until_there_is_another() {
+fn keeps_restored_secret_until_replaced() {
     let before = PullSecretContent::new(
         &key(0),
         "uid-before-the-backup",
@@ -184,13 +184,13 @@ fn a_secret_restored_for_a_registry_with_another_uid_stays_until_there_is_anothe
 }
 
 #[test]
-fn a_name_stays_with_the_older_registry_though_it_has_nothing_to_put_there() {
+fn older_registry_keeps_name_without_content() {
     let desired = [secret(0, "pull", DesiredContent::Nothing), proven(4, "pull")];
     assert!(plan(&desired, &ObservedSecrets::default()).actions.is_empty());
 }
 
 #[test]
-fn a_secret_of_somebody_else_is_left_alone_and_reported() {
+fn reports_unmanaged_secret() {
     let observed = ObservedSecrets { foreign: ["pull".into()].into(), ..ObservedSecrets::default() };
     let plan = plan(&[proven(0, "pull")], &observed);
     assert!(plan.actions.is_empty());
@@ -198,7 +198,7 @@ fn a_secret_of_somebody_else_is_left_alone_and_reported() {
 }
 
 #[test]
-fn what_is_not_known_stays_as_it_is() {
+fn keeps_secrets_while_state_is_unknown() {
     let unknown = [secret(0, "pull", DesiredContent::Unknown)];
     assert!(plan(&unknown, &ObservedSecrets::default()).actions.is_empty());
     let observed = ObservedSecrets {
@@ -216,7 +216,7 @@ fn what_is_not_known_stays_as_it_is() {
 }
 
 #[test]
-fn the_secrets_of_a_registry_that_can_not_be_read_stay() {
+fn keeps_secrets_of_unreadable_registry() {
     let observed = ObservedSecrets {
         own: [("pull".into(), found(&content(5, 9), 1)), ("other".into(), found(&content(5, 9), 2))].into(),
         unreadable: [uid(5)].into(),
@@ -228,7 +228,7 @@ fn the_secrets_of_a_registry_that_can_not_be_read_stay() {
 }
 
 #[test]
-fn what_can_not_be_changed_is_made_anew() {
+fn recreates_immutable_secret() {
     let stuck = FoundSecret { mendable: false, ..found(&content(0, 9), 1) };
     let observed = ObservedSecrets { own: [("pull".into(), stuck)].into(), ..ObservedSecrets::default() };
     let (end, rounds) = settled(&[proven(0, "pull")], &observed);
@@ -252,7 +252,7 @@ fn desired() -> impl Strategy<Value = Vec<DesiredSecret>> {
     [one(0), one(1), one(2), one(3)].prop_map(|desired| desired.into_iter().flatten().collect())
 }
 
-/// Of each name: nothing, a Secret of the operator's (of some registry, saying something, mendable or not), or another's.
+/// For each name: no Secret, one of the operator's (any registry, any content, changeable or not), or a foreign one.
 fn observations() -> impl Strategy<Value = ObservedSecrets> {
     let own = (0u8..6, 0u8..3, any::<bool>(), any::<bool>());
     let one = proptest::option::of(prop_oneof![own.prop_map(Some), Just(None)]);
@@ -277,13 +277,13 @@ fn observations() -> impl Strategy<Value = ObservedSecrets> {
 proptest! {
     /// `after` asserts that each action is about the operator's own Secret in the state that was seen, or a free name.
     #[test]
-    fn it_comes_to_rest_and_touches_nothing_that_is_not_the_operators_own(desired in desired(), observed in observations()) {
+    fn converges_without_touching_unmanaged_secrets(desired in desired(), observed in observations()) {
         let (end, _) = settled(&desired, &observed);
         prop_assert_eq!(&end.foreign, &observed.foreign);
     }
 
     #[test]
-    fn each_plan_writes_each_secret_at_most_once(desired in desired(), observed in observations()) {
+    fn plan_writes_each_secret_at_most_once(desired in desired(), observed in observations()) {
         let plan = plan(&desired, &observed);
         let names: BTreeSet<_> = plan.actions.iter().map(|action| action.name().clone()).collect();
         prop_assert_eq!(names.len(), plan.actions.len());
@@ -291,7 +291,7 @@ proptest! {
     }
 
     #[test]
-    fn in_the_end_there_is_what_the_holder_of_each_name_has_proven_and_nothing_else(
+    fn converges_to_content_of_name_holders(
         desired in desired(), observed in observations(),
     ) {
         let (end, _) = settled(&desired, &observed);
