@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(request(254), None);
     }
 
-    /// See docs/operations.md, "What one tenant can cost".
+    /// See docs/operations.md, "Limits per tenant".
     #[test]
     fn the_longest_registry_that_the_schema_takes_is_kept_in_32_kib() {
         use registry_api::spec::{Auth, Availability, BasicAuth, ClientCertificate, PullSecret, SecretRef};
