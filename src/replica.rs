@@ -8,10 +8,8 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use registry_probe::Prober;
-use registry_verdict::{
-    backoff::Backoff, cluster_addresses::ClusterAddresses, ecr::EcrTokens, validate::AdminPolicy,
-};
+use registry_probe::{Backoff, Prober};
+use registry_verdict::{cluster_addresses::ClusterAddresses, ecr::EcrTokens, validate::AdminPolicy};
 use tokio_util::sync::CancellationToken;
 
 use crate::{

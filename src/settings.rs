@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn leader_election_can_be_switched_off_in_either_spelling() {
+    fn accepts_both_spellings_of_no_leader_election() {
         for arguments in
             [["operator", "--leader-election=false"].as_slice(), &["operator", "--leader-election", "false"]]
         {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_level_and_a_name_that_no_namespace_has_are_refused() {
+    fn rejects_invalid_log_level_and_namespace() {
         for arguments in
             [["operator", "--log-level", "loud"], ["operator", "--system-namespace", "Not_A_Namespace"]]
         {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_empty_says_nothing() {
+    fn ignores_empty_variable() {
         let command =
             without_variables(OperatorCli::command(), |name| name == "REGISTRY_OPERATOR_CONCURRENCY");
         let variable = |id| command.get_arguments().find(|arg| arg.get_id() == id).unwrap().get_env();
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn it_listens_on_all_addresses_where_only_a_port_is_given() {
+    fn port_alone_listens_on_all_addresses() {
         assert_eq!(address(":8080"), Ok("[::]:8080".parse().unwrap()));
         assert_eq!(address("[::1]:9"), Ok("[::1]:9".parse().unwrap()));
         for wrong in ["", ":", "8080", ":http", "127.0.0.1", ":65536"] {
@@ -254,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_may_say_where_it_listens_and_its_user_another_place() {
+    fn last_address_flag_wins() {
         let arguments = ["operator", "--metrics-address=:8080", "--metrics-address=127.0.0.1:9090"];
         let cli = OperatorCli::try_parse_from(arguments).unwrap();
         assert_eq!(cli.settings.metrics_address, "127.0.0.1:9090".parse().unwrap());
     }
 
     #[test]
-    fn one_address_is_a_network_too() {
+    fn single_address_is_a_network() {
         assert_eq!(network("10.0.0.1"), Ok("10.0.0.1/32".parse().unwrap()));
         assert_eq!(network("fd00::/8"), Ok("fd00::/8".parse().unwrap()));
         for wrong in ["", "10.0.0.0/33", "registry.example.com"] {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_login_to_a_proxy_is_shown_nowhere() {
+    fn never_shows_proxy_credentials() {
         let proxied = |url: &str| OperatorCli::try_parse_from(["operator", "--proxy", url]).unwrap().settings;
         let settings = proxied("http://alice:s3cr3t@proxy.example.com:3128");
         assert!(!format!("{settings:?}").contains("s3cr3t"));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_no_proxy_that_covers_nothing_is_refused() {
+    fn rejects_no_proxy_entry_without_effect() {
         assert!(
             OperatorCli::try_parse_from(["operator", "--no-proxy", ".svc,10.0.0.0/8,registry:5000"]).is_ok()
         );
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_concurrency_of_one_is_the_least() {
+    fn concurrency_is_at_least_one() {
         assert!(OperatorCli::try_parse_from(["operator", "--concurrency", "1"]).is_ok());
         assert!(OperatorCli::try_parse_from(["operator", "--concurrency", "0"]).is_err());
     }

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_account_of_the_chart_and_people_are_right() {
+    fn accepts_chart_account_and_users() {
         assert_eq!(
             WrongAccount::of("system:serviceaccount:registry-system:registry-operator", "registry-system"),
             None
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_account_and_one_elsewhere_are_wrong() {
+    fn rejects_renamed_and_foreign_account() {
         for user in [
             "system:serviceaccount:registry-system:x-registry-operator",
             "system:serviceaccount:registry-system:registry-operator-x",

@@ -6,7 +6,8 @@
 use std::{fmt, time::Duration};
 
 use kube::core::{Status, response::reason};
-use registry_verdict::{api_server::explanation, backoff::Backoff};
+use registry_probe::Backoff;
+use registry_verdict::api_server::explanation;
 use thiserror::Error;
 
 /// Deadline for a call, because a connection can die without notice.
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_messages_mean_nothing() {
+    fn ignores_names_in_messages() {
         for name in ["squid", "fluid", "uid", "exceeded-quota", "namespaceterminating"] {
             let message = format!(
                 "Operation cannot be fulfilled on systemregistries.registry.spectrocloud.com {name:?}: the object has \
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_is_told_from_missing_rights() {
+    fn distinguishes_quota_from_missing_rbac() {
         let quota = "exceeded quota: few, requested: count/secrets=1, used: count/secrets=1, limited: count/secrets=1";
         assert_eq!(meaning(forbidden("pull", quota)), CallFailure::Quota);
         assert_eq!(
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_as_long_as_the_server_asks() {
+    fn honours_retry_after_of_api_server() {
         let asks = |seconds: u32| {
             let status = json!({"code": 429, "details": {"retryAfterSeconds": seconds}});
             CallError::from(kube::Error::Api(serde_json::from_value(status).unwrap()))
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_without_an_answer_is_given_up_after_ten_seconds() {
+    async fn times_out_after_ten_seconds() {
         let begun = tokio::time::Instant::now();
         let error = call(std::future::pending::<Result<(), kube::Error>>()).await.unwrap_err();
         assert_eq!((error.failure(), begun.elapsed()), (CallFailure::NoAnswer, DEADLINE));

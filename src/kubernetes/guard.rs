@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_gap_is_told_at_the_second_look_and_logged_again_every_ten_minutes() {
+    async fn reports_gap_at_second_check() {
         let mut record = GuardRecord::default();
         let mut at = Instant::now();
         let first = record.after(&gap(), at);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_known_changes_nothing_that_was_told() {
+    async fn unknown_result_keeps_last_report() {
         let (mut record, at) = (GuardRecord::default(), Instant::now());
         let unknown = Finding::Unknown("no answer".to_owned());
         assert_eq!(record.after(&Finding::InForce, at).told, Some(true));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_a_gap_whatever_else_is_not_known() {
+    fn gap_outweighs_unknown_results() {
         let unknown = || Finding::Unknown("no answer".to_owned());
         assert_eq!(together([unknown(), gap()]), gap());
         assert_eq!(together([unknown(), Finding::InForce]), unknown());

@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_renewal_that_hangs_is_given_up_after_some_seconds_and_made_over_a_new_connection() {
+    async fn retries_hanging_renewal_over_new_connection() {
         let server = FakeLeaseServer::default();
         let (mut candidate, term) = leader(&server).await;
         let begun = Instant::now();
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn leadership_ends_ten_seconds_after_the_last_renewal() {
+    async fn leadership_ends_ten_seconds_after_renewal() {
         for broken in [false, true] {
             let server = FakeLeaseServer::default();
             let (mut candidate, term) = leader(&server).await;
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn renews_with_one_request_and_looks_only_when_the_lease_was_changed() {
+    async fn renews_with_one_request() {
         let server = FakeLeaseServer::default();
         let (mut candidate, term) = leader(&server).await;
         let before = server.requests.load(Ordering::SeqCst);
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_in_an_older_state_ends_the_term_and_is_claimed_anew() {
+    async fn older_lease_state_ends_the_term() {
         let server = FakeLeaseServer::default();
         let (mut candidate, term) = leader(&server).await;
         let _ = tokio::time::timeout(Duration::from_secs(21), candidate.hold(|| {})).await;
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lease_goes_with_an_account_beside_it_and_with_nobody_else() {
+    fn lease_is_owned_by_account_in_its_namespace() {
         let user = |name: &str, uid: Option<&str>| UserInfo {
             username: Some(name.to_owned()),
             uid: uid.map(str::to_owned),
@@ -482,14 +482,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_free_lease_and_our_own_may_be_claimed() {
+    async fn may_claim_free_and_own_lease() {
         let now = Instant::now();
         assert!(candidate().may_claim(&held_by("", 0), now));
         assert!(candidate().may_claim(&held_by("me", 0), now));
     }
 
     #[tokio::test]
-    async fn anothers_lease_may_be_claimed_only_after_no_renewal_was_seen_for_its_whole_duration() {
+    async fn may_claim_foreign_lease_after_its_duration() {
         let (mut candidate, start) = (candidate(), Instant::now());
         assert!(!candidate.may_claim(&held_by("other", 0), start));
         assert!(!candidate.may_claim(&held_by("other", 0), start + Duration::from_secs(14)));

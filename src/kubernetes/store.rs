@@ -72,14 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_older_revision_is_noticed_once() {
+    fn reports_older_revision_once() {
         let mut revision = Revision::default();
         let seen = ["7", "7", "9", "8", "8", "10"].map(|version| revision.is_set_back(version));
         assert_eq!(seen, [false, false, false, true, false, false]);
     }
 
     #[test]
-    fn what_is_no_revision_tells_nothing() {
+    fn ignores_invalid_revision() {
         let mut revision = Revision::default();
         let seen = ["7", "", "x", "6"].map(|version| revision.is_set_back(version));
         assert_eq!(seen, [false, false, false, true]);

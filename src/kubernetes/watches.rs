@@ -35,7 +35,7 @@ use kube::{
     runtime::watcher::Event,
 };
 use registry_api::spec::{Registry, Scope as ApiScope};
-use registry_verdict::backoff::Backoff;
+use registry_probe::Backoff;
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn openmetrics_is_for_those_who_ask_for_it() {
+    fn serves_openmetrics_on_request() {
         let prometheus_2 = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;\
                             version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         for accept in ["application/openmetrics-text", "Application/OpenMetrics-Text; q=0.1", prometheus_2] {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_is_named_as_prometheus_has_it() {
+    fn converts_openmetrics_to_prometheus_text() {
         let openmetrics = "# HELP a_requests Requests by a_requests.\n# TYPE a_requests counter\n\
                            a_requests_total{name=\"x y\"} 1\n# HELP a_wait_seconds Waiting.\n\
                            # TYPE a_wait_seconds gauge\n# UNIT a_wait_seconds seconds\na_wait_seconds 2.0\n# EOF\n";

@@ -169,7 +169,7 @@ mod tests {
     const LEFT: Duration = Duration::from_millis(19_999);
 
     #[tokio::test(start_paused = true)]
-    async fn a_leader_is_ready_when_synced_and_until_thirty_seconds_without_an_answer() {
+    async fn leader_is_ready_while_synced_and_answered() {
         let health = Health::new();
         assert_eq!(health.is_ready(), Err(NotReady::Syncing), "nothing was heard");
         health.begin_syncing();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_leader_that_is_cut_off_and_stands_by_is_ready_when_it_is_answered_again() {
+    async fn former_leader_is_ready_once_answered() {
         let health = Health::new();
         health.begin_syncing();
         health.synced();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_standby_that_takes_over_has_thirty_seconds_to_list_everything() {
+    async fn new_leader_has_thirty_seconds_to_sync() {
         let health = Health::new();
         health.answered();
         health.begin_syncing();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn alive_is_the_event_loop_alone() {
+    async fn liveness_depends_on_the_event_loop_only() {
         let health = Health::new();
         let turning = tokio::spawn({
             let health = health.clone();
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_replica_without_a_lease_hears_of_the_api_server_by_asking() {
+    async fn replica_without_lease_polls_api_server() {
         for answers in [true, false] {
             let service = tower::service_fn(move |_: http::Request<kube::client::Body>| async move {
                 if !answers {

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_guard_lacks_is_in_the_error() {
+    async fn error_names_missing_policies() {
         let (health, url) = operator().await;
         let guardz: Uri = url.to_string().replace("readyz", "guardz").parse().unwrap();
         health.guard(None);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_operator_that_is_ready_or_becomes_so_is_waited_for() {
+    async fn waits_until_ready() {
         let (health, url) = operator().await;
         let waiting = tokio::spawn({
             let url = url.clone();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_not_is_an_error_that_says_what_was_answered() {
+    async fn timeout_reports_last_response() {
         let (_health, url) = operator().await;
         // Enough time for a request and a response on any machine.
         let error = until_ready(&url, 5 * PAUSE).await.unwrap_err();

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_flood_of_slow_readers_is_bounded_and_keeps_nobody_away() {
+    async fn slow_readers_do_not_block_others() {
         let address = server().await;
         let mut streams = Vec::new();
         for _ in 0..CLIENTS {
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_flood_of_headers_that_never_end_is_bounded_and_keeps_nobody_away() {
+    async fn endless_headers_do_not_block_others() {
         let address = server().await;
         let mut streams = Vec::new();
         for _ in 0..CLIENTS {
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_ask_at_the_same_time_share_one_text() {
+    async fn concurrent_scrapes_share_one_text() {
         let answers =
             ServedAnswers { health: Health::new(), metrics: Metrics::new(), shared: Mutex::default() };
         let text = |format| answers.rendered(format).unwrap();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_addresses_are_those_of_both_families() {
+    async fn unspecified_address_covers_both_families() {
         let listener = listen((Ipv6Addr::UNSPECIFIED, 0).into()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();

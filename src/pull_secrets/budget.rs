@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fight_costs_a_few_writes_and_then_four_a_minute() {
+    async fn contested_secret_gets_four_writes_a_minute() {
         let now = Instant::now();
         let mut budget = Budget::new(now);
         assert_eq!(fought(&mut budget, now, 60), 12 + 3);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_a_fight_until_the_secret_is_left_alone_for_a_while() {
+    async fn contest_ends_after_a_quiet_period() {
         let now = Instant::now();
         let mut budget = Budget::new(now);
         for _ in 0..12 {

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use registry_verdict::{backoff::Backoff, object::RegistryKey};
+use registry_probe::Backoff;
+use registry_verdict::object::RegistryKey;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_written_while_a_list_came_in_is_not_taken_to_be_gone() {
+    async fn write_during_list_is_not_taken_as_deleted() {
         let began = Instant::now();
         let mut place = written(began + Duration::from_millis(1));
         place.observe(SecretEvent::Listed(HashMap::new(), began));
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_later_list_has_not_is_gone() {
+    async fn secret_missing_from_later_list_is_gone() {
         let wrote = Instant::now();
         let mut place = written(wrote);
         place.observe(SecretEvent::Listed(HashMap::new(), wrote + Duration::from_millis(1)));
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_older_state_takes_the_place_of_no_newer_one() {
+    async fn older_state_does_not_replace_newer() {
         let now = Instant::now();
         let mut place = written(now);
         place.observe(SecretEvent::There("pull".into(), found(6)));
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_seen_after_a_failure_waits() {
+    async fn waits_after_a_failure() {
         let mut place = written(Instant::now());
         assert_eq!(place.backoff_when_failed(), None);
         place.observe(SecretEvent::Failed);

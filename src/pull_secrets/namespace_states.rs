@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_of_all_follows_each() {
+    fn request_to_all_reaches_each_namespace() {
         let (mut places, none) = (NamespaceStates::default(), Offers::new());
         places.insert(&"a-1".into(), place("a", "uid-1"), &none);
         places.insert(&"a-2".into(), place("a", "uid-1"), &none);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_nothing_of_what_was_removed() {
+    fn removes_all_entries() {
         let (mut places, none) = (NamespaceStates::default(), Offers::new());
         for number in 0..3 {
             places.insert(&format!("a-{number}").into(), place("a", "uid-1"), &none);

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn says_nothing_where_all_is_well() {
+    fn note_is_empty_if_all_is_well() {
         let tally = tally(&DeliveryState::There, 3);
         assert_eq!(says(&system(), &tally), "");
         assert_eq!(tally.there, 3);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn says_that_a_secret_could_not_be_written() {
+    fn reports_failed_write() {
         let said = says(&tenant(), &tally(&DeliveryState::Away, 1));
         assert_eq!(
             said,
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn says_that_another_client_keeps_changing_a_secret() {
+    fn reports_contested_secret() {
         let contested = Trouble { stuck: true, contested: true };
         for standing in [DeliveryState::There, DeliveryState::Away] {
             let said = says(&tenant(), &tally_of(&standing, 1, contested));

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_found_to_say_what_it_should() {
+    fn written_secret_matches_the_desired_one() {
         let found = FoundSecret::of(&written(&content("right"))).unwrap();
         assert!(found.says(&content("right")) && found.mendable);
         assert!(!found.says(&content("other")));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_lacks_a_label_is_somebody_elses() {
+    fn secret_without_label_is_unmanaged() {
         for label in [MANAGED_BY_LABEL, REGISTRY_UID_LABEL] {
             let mut secret = written(&content("right"));
             secret.labels_mut().remove(label);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_with_both_labels_is_somebody_elses() {
+    fn copy_with_both_labels_is_unmanaged() {
         let copy = |entries: Value| {
             let mut secret = written(&content("right"));
             managed(&mut secret, entries);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_stays_the_operators_when_others_change_it() {
+    fn changed_secret_stays_managed() {
         let mut secret = written(&content("right"));
         let mut ours = managed_by(PULL_SECRET_MANAGER, "Apply");
         ours["fieldsV1"].as_object_mut().unwrap().remove("f:data");
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_annotation_tells_an_earlier_uid_of_the_same_registry() {
+    fn annotation_identifies_earlier_uid() {
         let found = FoundSecret::of(&written(&content("right"))).unwrap();
         let key = |name: &str| RegistryKey::Tenant { namespace: "team".into(), name: name.into() };
         assert!(found.is_named(&key("packs")) && !found.is_named(&key("charts")));
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_to_anything_that_the_operator_writes_is_seen_and_to_anything_else_is_not() {
+    fn detects_changes_of_managed_fields_only() {
         let content = content("right");
         let says = |change: &dyn Fn(&mut Secret)| {
             let mut secret = written(&content);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_credentials_is_shown() {
+    fn debug_output_holds_no_credentials() {
         let content = content("hunter22");
         let found = FoundSecret::of(&written(&content)).unwrap();
         assert!(!format!("{content:?} {found:?}").contains("hunter22"));

@@ -11,7 +11,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use registry_api::PULL_SECRET_MANAGER;
-use registry_verdict::backoff::Backoff;
+use registry_probe::Backoff;
 use thiserror::Error;
 
 use super::{

@@ -133,20 +133,20 @@ mod tests {
     }
 
     #[test]
-    fn every_tenant_with_a_namespace_is_counted() {
+    fn counts_every_tenant_with_a_namespace() {
         let reach = index().reach(&Audience::All);
         assert_eq!((reach.tenants, reach.namespaces, reach.unknown.len()), (2, 3, 0));
     }
 
     #[test]
-    fn a_tenant_that_is_named_and_has_no_namespace_is_unknown_and_not_counted() {
+    fn named_tenant_without_namespace_is_unknown() {
         let reach = index().reach(&listed(&["a", "nobody"]));
         assert_eq!((reach.tenants, reach.namespaces), (1, 2));
         assert_eq!(reach.unknown, [Arc::from("nobody")]);
     }
 
     #[test]
-    fn a_tenants_registry_reaches_the_namespaces_of_its_own_tenant_only() {
+    fn tenant_registry_reaches_own_tenant_only() {
         let (index, audience) = (index(), Audience::TenantOf("a-2".into()));
         assert_eq!(index.reach(&audience).namespaces, 2);
         assert!(index.reaches(&audience, &"a".into()));
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_in_a_namespace_that_is_nobodys_reaches_nobody() {
+    fn registry_without_tenant_reaches_nobody() {
         let (index, audience) = (index(), Audience::TenantOf("c-1".into()));
         assert_eq!(index.reach(&audience), Reach::default());
         assert!(!index.reaches(&audience, &"a".into()));
     }
 
     #[test]
-    fn a_namespace_that_changes_hands_is_counted_once() {
+    fn counts_moved_namespace_once() {
         let mut index = index();
         index.insert("a-1".into(), "b".into());
         index.remove("b-1");

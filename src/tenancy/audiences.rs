@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_nothing_of_what_was_removed() {
+    fn removes_all_entries() {
         let mut audiences = Audiences::default();
         for audience in [Audience::All, listed(&["a", "b"]), Audience::TenantOf("a-1".into())] {
             audiences.insert(&system("one"), &audience);

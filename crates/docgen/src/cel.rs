@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_does_not_know() {
+    fn rejects_unknown_expressions() {
         assert!(templates("'a' + object.spec.surprise").is_err());
     }
 }

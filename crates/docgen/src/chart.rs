@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_their_description_above_them_and_the_order_of_the_schema() {
+    fn values_follow_schema_order_with_descriptions() {
         let expected = "\n# The last letter comes first here.\nzeta: \"\"\n\n# The log.\nlog:\n  # How much.\n  level: info\n  \
                         # How many.\n  limit:\n";
         let text = values_yaml(&schema()).unwrap();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_stands_between_its_marks_and_nothing_else_is_touched() {
+    fn replaces_only_the_table_between_the_marks() {
         let text = readme(&schema(), &format!("# Before\n{BEGIN}old\n{END}\nafter\n")).unwrap();
         assert!(
             text.starts_with("# Before\n") && text.ends_with("\nafter\n") && !text.contains("old"),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_without_a_description_is_an_error() {
+    fn rejects_value_without_description() {
         let schema = serde_json::from_str(r#"{"properties": {"a": {"default": 1}}}"#).unwrap();
         assert!(values_yaml(&schema).is_err());
     }

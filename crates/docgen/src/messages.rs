@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn every_condition_and_policy_is_there() {
+    fn lists_every_condition_and_policy() {
         let page = page(RENDERED).unwrap();
         for heading in [
             "### ResolvedRefs=False/SecretInvalid",

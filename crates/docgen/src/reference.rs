@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_field_of_both_kinds_is_there_with_its_description() {
+    fn describes_every_field_of_both_kinds() {
         let page = page().unwrap();
         for field in [
             "spec.endpoint` | string | **required**",
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_wrong_manifest_is_answered_is_told() {
+    fn lists_validation_messages() {
         assert!(page().unwrap().contains("- spec.auth must have at most one of basic, token and ecr"));
     }
 }

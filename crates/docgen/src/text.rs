@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_line_is_longer_than_asked_for_and_no_word_is_lost() {
+    fn wraps_lines_without_losing_words() {
         let text = "one two three four five";
         let lines = wrap(text, 9);
         assert_eq!(lines, ["one two", "three", "four five"]);
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_has_one_line_and_no_bar() {
+    fn table_cells_have_one_line_and_no_bar() {
         assert_eq!(cell("a |\n b <c>"), "a \\| b &lt;c>");
     }
 }

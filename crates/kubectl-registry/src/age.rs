@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_read_as_those_of_kubectl() {
+    fn formats_ages_as_kubectl_does() {
         for (seconds, words) in [
             (-5, "0s"),
             (0, "0s"),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_is_said_to_have_ended() {
+    fn formats_past_times() {
         let at = |second| Timestamp::from_second(second).unwrap();
         assert_eq!(until(at(100), at(40)), "in 60s");
         assert_eq!(until(at(40), at(100)), "60s ago");

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_of_the_cluster_stand_before_or_behind_the_command() {
+    fn accepts_cluster_flags_on_either_side() {
         for words in [["-n", "team-a", "list"], ["list", "-n", "team-a"]] {
             assert_eq!(parse(&words).unwrap().cluster.namespace.as_deref(), Some("team-a"));
         }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_together_is_refused() {
+    fn rejects_conflicting_arguments() {
         let kind = |words: &[&str]| parse(words).map(drop).unwrap_err().kind();
         assert_eq!(kind(&["list", "-A", "-n", "team-a"]), ErrorKind::ArgumentConflict);
         assert_eq!(kind(&["validate"]), ErrorKind::MissingRequiredArgument);

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn kubectl_is_offered_commands_flags_and_values() {
+    fn completes_commands_flags_and_values() {
         let commands = offered(&[""]);
         assert!(commands.contains("validate\tCheck the registries"), "{commands}");
         assert!(!commands.contains("__complete") && commands.ends_with("\n:4\n"), "{commands}");
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_asked_for_where_a_registry_is_to_be_named() {
+    fn completes_registry_names() {
         let where_to_look =
             |words: &[&str]| names_a_registry(&words.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(where_to_look(&["describe", "-n", "a", ""]).unwrap().namespace.as_deref(), Some("a"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn each_shell_has_a_script() {
+    fn every_shell_has_a_completion_script() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::PowerShell, Shell::Elvish] {
             let script = String::from_utf8(script(shell)).unwrap();
             assert!(script.contains("validate") && script.contains(PROGRAM), "{shell}");

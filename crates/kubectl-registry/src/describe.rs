@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_looked_for_where_it_is_meant_to_be() {
+    fn looks_up_name_in_the_requested_scope() {
         let scopes = |text: &str, given| DescribeRequest::parse(text, given).map(|asked| asked.scopes);
         assert_eq!(scopes("packs", false), Ok(vec![RegistryScope::System, RegistryScope::Tenant]));
         assert_eq!(scopes("packs", true), Ok(vec![RegistryScope::Tenant, RegistryScope::System]));

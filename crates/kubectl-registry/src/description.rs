@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_holds_layers_certificate_users_and_events() {
+    fn shows_conditions_certificate_users_and_events() {
         let condition = |kind: &str, status: &str, reason: &str, message: &str| {
             json!({
                 "type": kind, "status": status, "reason": reason, "message": message,
@@ -275,7 +275,7 @@ Newest events
     }
 
     #[test]
-    fn a_registry_that_nobody_has_looked_at_says_so() {
+    fn describes_registry_without_status() {
         let text = described(&json!({"observedGeneration": -1}));
         assert!(text.contains("None yet: the operator has not validated it"), "{text}");
         assert!(!text.contains("Deletion:") && !text.contains("Suspended:"), "{text}");

@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_has_what_is_for_all_what_names_it_and_its_own() {
+    fn lists_registries_available_to_the_tenant() {
         let system =
             vec![system("packs", None), system("b", Some(&["team-a"])), system("c", Some(&["team-b"]))];
         let (registries, note) = select(system, vec![charts("a")], &Tenancy::Of("team-a".into()));
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_tenant_is_unknown_what_may_be_its_is_counted_and_not_shown() {
+    fn counts_registries_hidden_from_unknown_tenant() {
         let system = vec![system("packs", None), system("b", Some(&["team-a"]))];
         let (registries, note) = select(system, Vec::new(), &Tenancy::Unknown("forbidden".into()));
         assert_eq!(registries.len(), 1);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn both_scopes_stand_in_one_table() {
+    fn lists_both_scopes_in_one_table() {
         let listing = Listing {
             registries: vec![system("packs", None), charts("team-a")],
             namespace: Some("team-a".to_owned()),
@@ -373,7 +373,7 @@ tenant  charts  https://a                     True   True         Available  10m
     }
 
     #[test]
-    fn the_namespace_is_shown_where_it_is_not_the_one_asked_for() {
+    fn shows_namespace_column_when_it_differs() {
         let listing = Listing {
             registries: vec![charts("team-a"), charts("team-a-dev")],
             namespace: Some("team-a".to_owned()),
@@ -386,7 +386,7 @@ tenant  charts  https://a                     True   True         Available  10m
     }
 
     #[test]
-    fn what_stands_in_an_object_moves_no_cursor() {
+    fn escapes_control_characters_of_objects() {
         let mut evil = charts("team-a");
         evil.object.data["spec"]["endpoint"] = json!("https://a\u{1b}[2J\u{9b}31m");
         let listing = Listing { registries: vec![evil], ..Listing::default() };

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_kubectl() {
+    fn output_names_match_kubectl() {
         assert_eq!(name(RegistryScope::System, "packs"), "systemregistry.registry.spectrocloud.com/packs\n");
         assert_eq!(
             name(RegistryScope::Tenant, "a\u{1b}"),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn json_keeps_every_character_and_sends_none_to_the_terminal() {
+    fn json_escapes_control_characters() {
         let value = json!({"a": "\u{1b}[2J \u{9b} \u{202e} ä\n"});
         let text = json(&value).unwrap();
         assert!(!text.chars().any(|c| c != '\n' && acts_on_terminal(c)), "{text:?}");
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn yaml_replaces_what_a_terminal_acts_on_and_keeps_lines() {
+    fn yaml_replaces_control_characters() {
         let text = yaml(json!({"pem": "one\ntwo\n", "evil": "\u{9b}31m"})).unwrap();
         let back: Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(back, json!({"pem": "one\ntwo\n", "evil": "\u{fffd}31m"}));

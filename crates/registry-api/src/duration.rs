@@ -66,21 +66,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_keeps_its_spelling() {
+    fn duration_keeps_its_spelling() {
         let parsed: GoDuration = serde_json::from_str(r#""1h30m""#).unwrap();
         assert_eq!(parsed.get(), Duration::from_mins(90));
         assert_eq!(serde_json::to_string(&parsed).unwrap(), r#""1h30m""#);
     }
 
     #[test]
-    fn the_literal_defaults_mean_what_they_spell() {
+    fn literal_defaults_match_their_spelling() {
         for literal in [GoDuration::literal("10m", 600), GoDuration::literal("30s", 30)] {
             assert_eq!(literal.text.parse(), Ok(literal));
         }
     }
 
     #[test]
-    fn a_number_without_a_unit_is_refused() {
+    fn rejects_number_without_unit() {
         assert!("10".parse::<GoDuration>().is_err());
     }
 }

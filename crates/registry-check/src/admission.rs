@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_each_rule_says() {
+    fn reports_each_violated_rule() {
         let causes = [
             ("spec.endpoint", "Invalid value: \"oci://a\": spec.endpoint must start with https:// (or so)"),
             (
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_may_not_do_is_no_refusal_of_the_manifest() {
+    fn missing_permission_is_not_a_rejection() {
         let kind = "systemregistries.registry.spectrocloud.com";
         let rbac = "systemregistries.registry.spectrocloud.com is forbidden: User \"x\" cannot create resource \"y\"";
         assert!(matches!(refusal(403, kind, rbac, &[]), ManifestAdmission::NotAsked(_)));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_named() {
+    fn reports_missing_namespace_or_crd() {
         let ManifestAdmission::NotAsked(why) = refusal(404, "namespaces", "namespaces \"a\" not found", &[])
         else {
             panic!()

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn proven_credentials_end_in_the_sentence_that_users_wait_for() {
+    fn validated_credentials_have_fixed_message() {
         let proven = status(&[
             (ConditionType::TLSVerified, "False", Reason::VerificationSkipped),
             (ConditionType::CredentialsValidated, "True", Reason::Validated),
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn usable_without_proof_does_not_claim_any() {
+    fn unprovable_credentials_claim_no_proof() {
         for reason in [Reason::AnonymousAccess, Reason::Unprovable] {
             let usable = status(&[
                 (ConditionType::CredentialsValidated, "Unknown", reason),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn each_failure_of_each_layer_says_what_to_do() {
+    fn each_failure_says_what_to_do() {
         for layer in &LAYERS {
             for reason in
                 layer.bad.iter().filter(|one| !matches!(one, Reason::VerificationSkipped | Reason::PlainHTTP))
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_issuer_is_met_as_a_console_does() {
+    fn unknown_issuer_advice_offers_both_remedies() {
         let failed = status(&[
             (ConditionType::TLSVerified, "False", Reason::UnknownIssuer),
             (ConditionType::Ready, "False", Reason::UnknownIssuer),

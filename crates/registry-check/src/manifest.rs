@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn registries_and_what_they_name_are_found_among_other_documents() {
+    fn finds_registries_and_references_in_file() {
         let text = "
 # a comment
 ---
@@ -226,7 +226,7 @@ metadata: {name: other}
     }
 
     #[test]
-    fn the_text_of_a_secret_wins_over_its_data() {
+    fn string_data_wins_over_data() {
         let text = "{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {a: eA==, b: eQ==}, stringData: {a: z}}";
         let secret = manifests(text).unwrap().secrets.remove(0);
         let data = secret.data.unwrap();
@@ -234,7 +234,7 @@ metadata: {name: other}
     }
 
     #[test]
-    fn an_error_says_where_and_holds_no_value() {
+    fn error_names_position_but_no_value() {
         for text in [
             "apiVersion: v1\nkind: Secret\nstringData: {password: hunter2",
             "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {password: hunter2}",

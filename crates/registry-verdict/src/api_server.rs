@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_kubeconfig_has_no_proxy_or_is_refused() {
+    async fn rejects_kubeconfig_with_proxy() {
         for none in ["", ", proxy-url: ''"] {
             assert_eq!(config(none).await.unwrap().proxy_url, None, "{none}");
         }

@@ -109,7 +109,7 @@ mod tests {
 
     /// The kubelet mounts a ConfigMap as a link to a directory that it swaps.
     #[test]
-    fn a_swapped_file_is_read_again_and_a_broken_one_changes_nothing() {
+    fn reloads_changed_file_and_ignores_broken_one() {
         let mount = tempfile::tempdir().unwrap();
         let (path, data) = (mount.path().join("..data/ca.crt"), mount.path().join("..data"));
         let swap = |version: &str, text: &str| {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_can_not_be_used_is_named() {
+    fn reports_unusable_file_by_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.crt");
         let message = || CaFile::read(&path).unwrap_err().to_string();

@@ -6,7 +6,6 @@
 
 pub mod api_server;
 pub mod assess;
-pub mod backoff;
 pub mod ca_file;
 pub mod cluster_addresses;
 pub mod ecr;

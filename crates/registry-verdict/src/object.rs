@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_at_most_253_characters() {
+    fn bounds_requested_at_to_253_characters() {
         let request = |length| RegistryObject::of(registry("ä".repeat(length), String::new())).requested_at;
         assert_eq!(request(253), Some("ä".repeat(253)));
         assert_eq!(request(254), None);
@@ -230,7 +230,7 @@ mod tests {
 
     /// See docs/operations.md, "Limits per tenant".
     #[test]
-    fn the_longest_registry_that_the_schema_takes_is_kept_in_32_kib() {
+    fn largest_registry_fits_in_32_kib() {
         use registry_api::spec::{Auth, Availability, BasicAuth, ClientCertificate, PullSecret, SecretRef};
         let long = |length| "x".repeat(length);
         let secret_ref = || SecretRef { name: long(253) };
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_authority_is_not_kept_and_a_short_one_is() {
+    fn caches_only_short_ca_bundles() {
         let kept = |length| RegistryObject::of(registry(String::new(), "x".repeat(length))).trimmed();
         let inline = |object: &RegistryObject| object.spec.tls.clone().unwrap().ca.unwrap().inline;
         let (short, long) = (kept(LONGEST_KEPT_CA), kept(LONGEST_KEPT_CA + 1));

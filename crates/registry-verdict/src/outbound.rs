@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_of_aws_is_a_url_or_nothing() {
+    fn aws_endpoint_is_a_url_or_unset() {
         assert_eq!(aws_endpoint(""), Ok(AwsEndpoint(None)));
         assert_eq!(
             aws_endpoint("http://127.0.0.1:5000"),

@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn joins_the_last_two_names_by_a_word() {
+    fn joins_last_two_names_with_and() {
         assert_eq!(listed([], "and"), "");
         assert_eq!(listed(["a"], "and"), "a");
         assert_eq!(listed(["a", "b"], "or"), "a or b");
@@ -32,7 +32,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_the_names_that_are_left_out() {
+    fn counts_omitted_names() {
         assert_eq!(listed_up_to(["a", "b"], "and", 2), "a and b");
         assert_eq!(listed_up_to(["a", "b", "c", "d"], "and", 2), "a, b and 2 more");
     }

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_policys_own_refusal_counts() {
+    fn only_refusal_by_the_policy_counts() {
         let by = |policy: &str| json!([{"message": format!("ValidatingAdmissionPolicy '{policy}' with binding 'b' denied request: no")}]);
         let ours = by("system-registries.registry.spectrocloud.com");
         assert!(is_refused(&status(403, &ours)));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_that_the_policies_do_not_name_is_said() {
+    fn reports_account_that_policies_do_not_name() {
         let says = let_through("system:serviceaccount:registry-system:other", "registry-system");
         assert!(says.ends_with("the operator runs as system:serviceaccount:registry-system:other"), "{says}");
         let says = let_through("system:serviceaccount:registry-system:registry-operator", "registry-system");

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_writes_registries_matches() {
+    fn matches_webhooks_that_write_registries() {
         let rule = |groups: &[&str], resources: &[&str], operations: &[&str]| {
             matches(json!({"webhooks": [{"rules": [
                 {"apiGroups": groups, "resources": resources, "operations": operations, "apiVersions": ["*"]},

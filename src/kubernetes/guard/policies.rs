@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_judges_less_is_a_gap() {
+    fn weaker_policy_is_a_gap() {
         assert_eq!(gap_of_policy("tenant-labels", Some(&policy(|_| ()))), None);
         let selector = json!({"matchLabels": {"a": "b"}});
         for (change, says) in [
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_that_only_warns_is_a_gap() {
+    fn warn_only_binding_is_a_gap() {
         let gap = |binding: Option<&Binding>| gap_of_binding(("tenant-labels", "tenant-labels"), binding);
         assert_eq!(gap(Some(&binding(|_| ()))), None);
         assert_eq!(gap(Some(&binding(|spec| spec["validationActions"] = json!(["Deny", "Audit"])))), None);
@@ -190,7 +190,7 @@ mod tests {
 
     /// A policy that is added to the chart must be checked too.
     #[test]
-    fn the_charts_bindings_are_these() {
+    fn expected_bindings_match_the_chart() {
         let rendered = include_str!("../../../config/install.yaml");
         let mut found: Vec<&str> = rendered
             .split("\n---\n")

@@ -224,7 +224,7 @@ async fn backs_off_from_a_failing_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn asks_again_when_there_is_no_answer() {
+async fn retries_without_response() {
     let server = FakeApiServer::new(|_, number| match number {
         0 | 2 => FakeAnswer::Silence,
         1 => list("5", &[]),
@@ -245,7 +245,7 @@ async fn backs_off_from_changes_that_end_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gives_itself_access_once_and_then_waits() {
+async fn grants_itself_access_once_then_waits() {
     let server = FakeApiServer::new(|path, _| match path {
         path if path.contains("selfsubjectreviews") => {
             FakeAnswer::Json(201, json!({"status": {"userInfo": {"username": "operator"}}, "metadata": {}}))
@@ -283,7 +283,7 @@ async fn renews_a_watch_after_ten_to_twenty_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_lasts_longer_when_others_have_come() {
+async fn watch_lasts_longer_with_more_watches() {
     let server = FakeApiServer::new(|_, number| match number {
         0 => list("5", &[]),
         _ => FakeAnswer::Changes(Vec::new(), None),
@@ -298,7 +298,7 @@ async fn a_watch_lasts_longer_when_others_have_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn notices_a_store_that_was_set_back_before_it_resumes() {
+async fn detects_restored_etcd_before_resuming() {
     for (revision, expected) in [("6", true), ("7", false), ("8", false)] {
         let server = FakeApiServer::new(move |_, number| match number {
             0 => list("5", &[]),
@@ -318,7 +318,7 @@ async fn notices_a_store_that_was_set_back_before_it_resumes() {
 }
 
 #[test]
-fn all_watches_are_renewed_three_times_a_minute_at_most() {
+fn renews_at_most_three_watches_a_minute() {
     for watches in [1, 20, 31, 1_000, 2_000] {
         let a_minute = f64::from(watches) * 60.0 / renewal(watches).as_secs_f64();
         assert!(a_minute <= 3.01, "{watches} watches: {a_minute}");
@@ -328,7 +328,7 @@ fn all_watches_are_renewed_three_times_a_minute_at_most() {
 }
 
 #[test]
-fn annotations_and_managed_fields_are_not_kept() {
+fn drops_annotations_and_managed_fields() {
     let object = json!({"metadata": {
         "name": "a", "resourceVersion": "7", "labels": {"team": "x"}, "deletionTimestamp": "2026-01-01T00:00:00Z",
         "annotations": {"long": "x".repeat(1_000)}, "managedFields": [{"manager": "m", "fieldsV1": {"f:a": {}}}],

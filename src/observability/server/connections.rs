@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_newest_is_let_in_and_the_oldest_of_its_kind_goes() {
+    async fn newest_connection_replaces_the_oldest() {
         let connections = Connections::new(Bounds { others: 3, scrapes: 2 });
         let mut tasks = Vec::new();
         for scrapes in [true, false, true, false, false, true, false] {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_ends_leaves_its_place() {
+    async fn closed_connection_frees_its_place() {
         let connections = Connections::new(Bounds { others: 3, scrapes: 2 });
         for scrapes in [true, false] {
             connect(&connections, scrapes).abort();

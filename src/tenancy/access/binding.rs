@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_account_is_bound_as_one_and_anyone_else_as_a_user() {
+    fn binds_service_account_or_user() {
         let account = role_subject("system:serviceaccount:registry-system:registry-operator");
         assert_eq!((account.kind.as_str(), account.name.as_str()), ("ServiceAccount", "registry-operator"));
         assert_eq!(account.namespace.as_deref(), Some("registry-system"));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_to_another_role_is_an_obstacle() {
+    fn binding_to_another_role_is_a_conflict() {
         let made = binding("team-a", &role_subject("jane"), &role("1"));
         assert_eq!(obstacle(&made), None);
         for (kind, name) in [("ClusterRole", "view"), ("Role", TENANT_ROLE)] {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_is_whole_while_it_goes_with_the_role_that_is_there() {
+    fn binding_is_current_while_owned_by_its_role() {
         let operator = role_subject("system:serviceaccount:registry-system:registry-operator");
         let made = binding("team-a", &operator, &role("first"));
         assert!(is_whole(&made, &operator, Some(&role("first"))));

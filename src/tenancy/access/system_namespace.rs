@@ -14,7 +14,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn system_namespaces_are_no_tenants() {
+    fn system_namespaces_have_no_tenant() {
         for name in [
             "registry-system",
             "kube-system",

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_range_from_the_refusal() {
+    fn parses_range_from_the_refusal() {
         let says = "Invalid value: [\"198.51.100.1\"]: failed to allocate IP 198.51.100.1: the provided IP (198.51.100.1) is not \
                     in the valid range. The range of valid IPs is ";
         for net in ["10.96.0.0/12", "fd00:10:96::/112"] {

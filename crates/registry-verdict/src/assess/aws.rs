@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn names_both_actions_where_tags_are_not_allowed() {
+    fn names_both_actions_if_tags_are_denied() {
         let said = said(role(false, None, "sts:TagSession", Denial::default()));
         for word in ["sts:AssumeRole", "sts:TagSession", "trust policy", "spec.auth.ecr.sts.roleARN"] {
             assert!(said.contains(word), "{said}");
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_keeps_the_contract_and_says_something_of_its_own() {
+    fn every_cause_has_a_distinct_valid_message() {
         let mut said = std::collections::HashSet::new();
         let proxy = registry_probe::HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
         for cause in causes(&proxy) {

@@ -1,5 +1,9 @@
-//! Makes the status from what was observed, the previous status and the current time. Pure: the only author of
-//! conditions, reasons and messages.
+//! Findings + previous status + now → status. Pure: every condition, reason and message is decided here.
+//!
+//! - `aws`: what AWS refused, as a condition.
+//! - `aws_catalogue`, `catalogue` and `references_catalogue`: a sample of every message, for docs/messages.md.
+//! - `layers`: findings to one condition for each layer.
+//! - `sentences`: the message of each condition.
 
 mod aws;
 mod aws_catalogue;

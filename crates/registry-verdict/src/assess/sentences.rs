@@ -563,7 +563,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_at_most_1024_characters_and_free_of_control_characters() {
+    fn bounds_messages_and_strips_controls() {
         let message = capped(format!("\u{1b}[31m{}", "ä".repeat(2000)));
         assert_eq!(message.chars().count(), LONGEST);
         assert!(!message.chars().any(char::is_control));

@@ -17,9 +17,9 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use k8s_openapi::jiff::Timestamp;
+use registry_probe::Backoff;
 
 use super::causes::{AwsRefusal, Cause, Outage};
-use crate::backoff::Backoff;
 
 /// A new answer from AWS.
 #[derive(Debug)]
@@ -378,7 +378,7 @@ mod tests {
     const LIFE: Result<Duration, Cause> = Ok(Duration::from_hours(12));
 
     #[tokio::test]
-    async fn an_answer_serves_for_three_quarters_of_its_life_and_then_while_another_is_fetched() {
+    async fn refreshes_after_three_quarters_of_lifetime() {
         let (cache, source) = (cache(), CountingSource::new());
         assert!(!source.answer(&cache, Urgency::Due, LIFE).await.unwrap());
         pass(9 * 3600 - 1);
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_of_no_use_shortly_before_its_end() {
+    async fn discards_answer_shortly_before_expiry() {
         let (cache, source) = (cache(), CountingSource::new());
         source.answer(&cache, Urgency::Due, LIFE).await.unwrap();
         pass(12 * 3600 - 60);
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_has_ended_before_it_came_serves_for_an_hour() {
+    async fn keeps_expired_new_answer_for_an_hour() {
         let (cache, source) = (cache(), CountingSource::new());
         let ended = || Ok(Duration::ZERO);
         source.answer(&cache, Urgency::Due, ended()).await.unwrap();
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rejected_keys_wait_one_two_four_minutes_unless_something_changed() {
+    async fn rejected_keys_back_off_until_changed() {
         let (cache, source) = (cache(), CountingSource::new());
         let rejected = || Err(Cause::WrongSecret);
         for (minutes, asked) in [(0, 1), (1, 2), (1, 2), (1, 3), (3, 3), (1, 4)] {
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn throttling_is_not_cured_by_a_change_and_says_how_long_to_wait() {
+    async fn throttling_delay_ignores_changes() {
         let (cache, source) = (cache(), CountingSource::new());
         let throttled = || Err(Cause::Throttled);
         for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_answer_is_thrown_away_once_an_hour_and_only_if_it_is_still_kept() {
+    async fn drops_refused_answer_once_an_hour() {
         let (cache, source) = (cache(), CountingSource::new());
         let take = async || {
             let count = source.0.clone();
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_is_kept_than_there_is_room_for() {
+    async fn bounds_the_cache() {
         let cache = cache();
         let most = u32::try_from(MOST_ENTRIES).unwrap();
         for key in 0..most + 10 {

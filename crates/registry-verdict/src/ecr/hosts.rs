@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_all_partitions_with_fips_and_dual_stack_are_known() {
+    fn recognizes_hosts_of_all_partitions() {
         for (host, region, fips, dual_stack, partition) in [
             ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", "eu-central-1", false, false, "aws"),
             (
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_merely_looks_like_a_host_of_ecr_is_none() {
+    fn rejects_hosts_that_resemble_ecr() {
         for host in [
             "123456789012.dkr.ecr.eu-central-1.amazonaws.com.evil.example",
             "evil.123456789012.dkr.ecr.eu-central-1.amazonaws.com",
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_makes_any_host_a_registry_of_ecr_and_goes_before_the_host() {
+    fn region_field_overrides_the_host() {
         let alias = place("https://registry.example.com", Some("eu-west-1")).unwrap();
         assert_eq!((alias.account, alias.region.as_str()), (None, "eu-west-1"));
         let other =
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_is_nothing_that_could_lead_to_another_host() {
+    fn region_cannot_change_the_host() {
         for region in [
             "evil.example/",
             "eu-central-1.evil",
@@ -347,7 +347,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_host_makes_the_parser_panic_or_yields_anything_but_a_region(host in "\\PC{0,80}") {
+        fn no_host_panics_or_yields_invalid_region(host in "\\PC{0,80}") {
             if let Some(EcrHost::Private(place)) = EcrHost::parse(&host) {
                 prop_assert!(is_region(&place.region));
             }

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_node_is_asked_directly() {
+    fn calls_node_metadata_without_proxy() {
         for uri in [
             "http://169.254.169.254/latest/",
             "http://169.254.170.23/v1/credentials",
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn no_login_is_shown() {
+    fn debug_output_holds_no_proxy_credentials() {
         let proxy = Proxy::parse(&"http://alice:s3cr3t@proxy:3128".into(), "".parse().unwrap()).unwrap();
         let shown = format!("{:?}", AwsHttp::new(Some(proxy), None));
         assert!(

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_key_of_a_system_registry_gives_the_operators_identity() {
+    fn operator_identity_needs_system_scope_key() {
         assert!(OperatorIdentity::of(&RegistryKey::System { name: "x".into() }).is_some());
         assert!(
             OperatorIdentity::of(&RegistryKey::Tenant { namespace: "n".into(), name: "x".into() }).is_none()
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_at_the_end_is_dropped_and_one_within_is_refused() {
+    fn trims_final_and_rejects_inner_line_break() {
         assert_eq!(Keys::part("AKIA\r\n").unwrap().expose_secret(), "AKIA");
         assert_eq!(Keys::part("AK\nIA").unwrap_err(), KeyFault::Characters);
         assert_eq!(Keys::part("\n").unwrap_err(), KeyFault::Empty);

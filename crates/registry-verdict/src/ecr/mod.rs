@@ -1,13 +1,17 @@
-//! AWS ECR: gets a token for a registry, with access keys or a role.
+//! AWS ECR: from access keys or a role to a token that ECR's registries accept.
 //!
-//! - [`hosts`]: the region and kind of endpoint, from the registry's host.
-//! - [`regions`]: the region of requests to AWS.
-//! - [`identity`]: who signs in.
-//! - [`causes`]: what AWS's errors mean.
-//! - [`tokens`] and its `cache`: when AWS is asked.
-//! - [`api`] and [`http`] (feature `ecr`): the requests. All other modules are pure or without I/O.
+//! Pure or without I/O, except [`api`] and [`http`] (feature `ecr`). Whether the token opens the registry is found out by the probe.
 //!
-//! The probe finds out whether the registry accepts the token, and `assess` makes the conditions.
+//! - [`api`]: calls AWS with its SDK.
+//! - `cache`: answers of AWS, kept while they are valid, and asked for once however many registries want them.
+//! - [`causes`]: AWS's error codes, and what each means.
+//! - [`hosts`]: hosts of ECR registries, and the AWS endpoint that issues tokens for each.
+//! - [`http`]: HTTP clients for the SDK, directly or through the proxy.
+//! - [`identity`]: who signs in to AWS: access keys, or a role that they or the operator's own identity assume.
+//! - `own`: the operator's own AWS identity (environment, IRSA, EKS Pod Identity, node).
+//! - [`probe`]: signs in at AWS, then probes the registry with the token.
+//! - [`regions`]: the region that a request to AWS is sent to and signed for.
+//! - [`tokens`]: tokens, shared by the registries of one tenant that use the same identity.
 
 #[cfg(feature = "ecr")]
 pub mod api;

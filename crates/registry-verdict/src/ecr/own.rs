@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hundred_that_find_none_look_once_in_ten_seconds() {
+    async fn shares_failed_lookup_for_ten_seconds() {
         let broken = Arc::new(Mutex::new(true));
         let (own, looked) = source(None, broken.clone());
         for _ in 0..3 {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_renewed_before_its_end_while_it_serves() {
+    async fn renews_before_expiry_without_interruption() {
         let broken = Arc::new(Mutex::new(false));
         let (own, looked) = source(Some(Duration::from_hours(1)), broken.clone());
         hundred(&own).await;
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn credentials_near_their_end_are_not_looked_up_each_time() {
+    async fn limits_lookups_near_expiry() {
         let (own, looked) = source(Some(Duration::from_secs(30)), Arc::default());
         for _ in 0..9 {
             hundred(&own).await;
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_aws_refused_is_looked_up_again_once_a_minute() {
+    async fn looks_up_refused_identity_once_a_minute() {
         let (own, looked) = source(None, Arc::default());
         for round in 1..4 {
             for answer in hundred(&own).await {

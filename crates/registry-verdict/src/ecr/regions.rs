@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_identity_assumes_roles_in_its_own_region() {
+    fn operator_assumes_roles_in_its_own_region() {
         let registry = place("us-east-1");
         assert_eq!(at("eu-west-1").sts_region(&registry, &operator()), "eu-west-1");
         assert_eq!(at("eu-west-1").sts_region(&registry, &keys()), "us-east-1");
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_of_another_partition_are_assumed_there() {
+    fn assumes_roles_in_their_partition() {
         for (here, there) in [("eu-west-1", "cn-north-1"), ("us-gov-west-1", "us-east-1")] {
             assert_eq!(at(here).sts_region(&place(there), &operator()), there);
         }
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn fips_is_asked_where_there_is_one() {
+    fn uses_fips_endpoint_where_available() {
         let registry = EcrEndpoint { fips: true, ..place("us-east-1") };
         assert_eq!(at("eu-west-1").sts_region(&registry, &operator()), "us-east-1");
         assert_eq!(at("us-west-2").sts_region(&registry, &operator()), "us-west-2");
     }
 
     #[test]
-    fn a_given_endpoint_is_signed_for_its_own_region() {
+    fn signs_custom_sts_endpoint_for_its_region() {
         let registry = place("us-east-1");
         for (url, region) in [
             ("https://vpce-0123-abcd.sts.eu-west-1.vpce.amazonaws.com", "eu-west-1"),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_whose_host_tells_no_region_is_in_the_operators() {
+    fn custom_endpoint_defaults_to_operator_region() {
         for url in ["http://127.0.0.1:5000", "https://sts.example.com", "https://eu-west-1.example.com"] {
             let endpoints = Endpoints { sts: Some(url.into()), ecr: Some(url.into()), ..at("eu-west-1") };
             assert_eq!(endpoints.sts_region(&place("us-east-1"), &keys()), "eu-west-1", "{url}");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_endpoint_of_ecr_is_signed_for_its_own_region() {
+    fn signs_custom_ecr_endpoint_for_its_region() {
         for (url, region) in [
             ("https://vpce-0123-abcd.api.ecr.eu-west-1.vpce.amazonaws.com", "eu-west-1"),
             ("https://api.ecr.eu-west-1.amazonaws.com", "eu-west-1"),

@@ -1,10 +1,10 @@
-//! Remembers rejected credentials, so that accounts aren't locked and registries don't ban addresses.
+//! Memory of rejected credentials, so that accounts aren't locked and registries don't ban addresses.
 //!
-//! - [`table`]: when credentials may be sent to a host, and the result otherwise. Pure.
-//! - [`gate`]: the interface for validations, with a [`CredentialSession`] for each.
-//! - [`records`]: the rejections as bytes. Pure.
+//! Stores no credentials, only digests with a key.
 //!
-//! Stores only keyed digests of credentials.
+//! - [`gate`]: asks the table before a validation sends credentials, and tells it the answer.
+//! - [`records`]: the table as bytes, for the Secret that survives restarts. Pure.
+//! - [`table`]: when credentials can be sent to a host again. Pure.
 
 pub mod gate;
 pub mod records;

@@ -123,13 +123,13 @@ mod tests {
         }
 
         #[test]
-        fn reads_any_bytes_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             decode(&bytes);
         }
     }
 
     #[test]
-    fn writes_no_more_than_fits_into_a_secret() {
+    fn fits_into_a_secret() {
         let since = |second| Timestamp::from_second(second).unwrap();
         let all = (0..20_000u32).map(|index| {
             let mut digest = Digest::default();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_of_aws_is_told_again_by_its_code() {
+    fn aws_cause_round_trips_by_code() {
         for cause in aws_causes() {
             for api in [Api::Ecr, Api::Sts] {
                 let Some(HostRefusal::Aws(code)) = aws_refusal(api, &cause) else { panic!("{cause:?}") };

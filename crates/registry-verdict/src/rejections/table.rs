@@ -16,7 +16,9 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{backoff::Backoff, object::Group};
+use registry_probe::Backoff;
+
+use crate::object::Group;
 
 /// A keyed digest of a group, a host and credentials.
 pub type Digest = [u8; 16];

@@ -1,6 +1,10 @@
-//! Reads a registry's Secrets and ConfigMaps, and makes [`Material`] from them: credentials, certificates, and the AWS
-//! login with `auth.ecr`. A reference that can't be used is a [`Problem`], which becomes a condition. Only a failure
-//! that a retry may fix is an error.
+//! References → [`Material`]: reads the Secrets and ConfigMaps that a registry refers to, and decides who signs in to AWS.
+//!
+//! A reference that can't be used is a [`Problem`], which becomes a condition. Only what a retry can cure is an error.
+//!
+//! - `policy`: what `tenantPolicy` lets tenants' Secrets be used for. Pure.
+//! - `purpose`: what a Secret can be used for, by its type and its annotation `hosts`. Pure.
+//! - `references`: which objects a spec refers to, and reading them.
 
 mod policy;
 mod purpose;

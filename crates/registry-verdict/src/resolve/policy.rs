@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn only_hosts_that_are_spelled_out_are_listed() {
+    fn lists_only_literal_hosts() {
         assert!(lists("*\n registry.example.com \n", "https://registry.example.com:5000"));
         assert!(lists("*.example.com:5000", "https://a.example.com:5000"));
         assert!(!lists("*.example.com:5000", "https://a.example.com"));
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_word_requires_hosts() {
+    fn unknown_policy_value_requires_hosts() {
         for (word, required) in [
             ("Required", true),
             ("Optional", false),

@@ -29,6 +29,8 @@ impl Backoff {
     pub const DEFINITE: Self = Self::new(Duration::from_secs(30), Duration::MAX);
     /// After rejected credentials: 1, 2, 4 … 60 min. Accounts lock after a few wrong passwords within minutes.
     pub const REJECTED_CREDENTIALS: Self = Self::new(Duration::from_mins(1), Duration::from_hours(1));
+    /// After a rejected login at the forward proxy: 1, 2, 4 … 60 min. Proxies lock accounts too.
+    pub const PROXY_LOGIN: Self = Self::new(Duration::from_mins(1), Duration::from_hours(1));
     /// After a transient failure of AWS: 1, 2, 4 … 60 s.
     pub const AWS_TRANSIENT: Self = Self::new(Duration::from_secs(1), Duration::from_mins(1));
     /// After another refusal by AWS: 30, 60 s … 5 min.
@@ -65,14 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubles_from_the_first_to_the_longest() {
+    fn doubles_from_first_to_longest_delay() {
         let seconds: Vec<u64> = (0..8).map(|failures| Backoff::API_CALL.after(failures).as_secs()).collect();
         assert_eq!(seconds, [1, 1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(Backoff::API_CALL.after(u32::MAX), Backoff::API_CALL.longest());
     }
 
     #[test]
-    fn a_bound_below_the_first_pause_is_the_first_pause() {
+    fn bound_below_first_delay_is_first_delay() {
         let bounded = Backoff::DEFINITE.up_to(Duration::from_secs(1));
         assert_eq!(bounded.after(5), Backoff::DEFINITE.first());
         assert_eq!(Backoff::TRANSIENT.up_to(Duration::from_mins(1)).after(9), Duration::from_mins(1));
