@@ -1,6 +1,6 @@
 //! How long to wait after failures in a row: every pause of these programs that doubles, with its numbers.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// A pause that doubles with each failure in a row, from a first to a longest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -10,28 +10,28 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// After a call to the API server that failed: 1, 2, 4 … 30 s.
+    /// After a call to the API server that failed.
     pub const API_CALL: Self = Self::new(Duration::from_secs(1), Duration::from_secs(30));
-    /// After a watch of registries or namespaces ended early: 100, 200 ms … 5 s.
+    /// After a watch of registries or namespaces ended early.
     pub const WATCH: Self = Self::new(Duration::from_millis(100), Duration::from_secs(5));
-    /// After a watch in a tenant's namespace ended early: 100, 200 ms … 10 s.
+    /// After a watch in a tenant's namespace ended early.
     pub const NAMESPACE_WATCH: Self = Self::new(Duration::from_millis(100), Duration::from_secs(10));
-    /// While a watch that the API server refuses is refused: 100, 200 ms … 30 s, for it ends by somebody's deed.
+    /// While a watch that the API server refuses is refused: that ends by somebody's deed.
     pub const REFUSED_WATCH: Self = Self::new(Duration::from_millis(100), Duration::from_secs(30));
-    /// While the watch of namespaces has not seen a tenant's label yet: 200, 400 ms … 30 s.
+    /// While the watch of namespaces has not seen a tenant's label yet.
     pub const TENANT_UNSEEN: Self = Self::new(Duration::from_millis(200), Duration::from_secs(30));
-    /// While somebody else's Secret has the name of a pull Secret: 5, 10, 20 … 60 s.
+    /// While somebody else's Secret has the name of a pull Secret.
     pub const FOREIGN_SECRET: Self = Self::new(Duration::from_secs(5), Duration::from_mins(1));
-    /// After a transient failure of a registry: 5, 10, 20 s …, up to the registry's interval.
+    /// After a transient failure of a registry, up to the registry's interval.
     pub const TRANSIENT: Self = Self::new(Duration::from_secs(5), Duration::MAX);
-    /// After a definite failure of a registry: 30, 60 s …, up to its interval. Somebody may be mending the registry itself, which
+    /// After a definite failure of a registry, up to its interval. Somebody may be mending the registry itself, which
     /// no watch reports.
     pub const DEFINITE: Self = Self::new(Duration::from_secs(30), Duration::MAX);
-    /// After rejected credentials: 1, 2, 4 … 60 min. Accounts lock after a few refused passwords within minutes.
+    /// After rejected credentials, or a rejected login to the proxy. Accounts lock after a few refused passwords within minutes.
     pub const REJECTED_CREDENTIALS: Self = Self::new(Duration::from_mins(1), Duration::from_hours(1));
-    /// After a transient failure of AWS: 1, 2, 4 … 60 s.
+    /// After a transient failure of AWS.
     pub const AWS_TRANSIENT: Self = Self::new(Duration::from_secs(1), Duration::from_mins(1));
-    /// After another refusal of AWS: 30, 60 s … 5 min.
+    /// After another refusal of AWS.
     pub const AWS_REFUSED: Self = Self::new(Duration::from_secs(30), Duration::from_mins(5));
 
     const fn new(first: Duration, longest: Duration) -> Self {
@@ -60,6 +60,23 @@ impl Backoff {
     }
 }
 
+/// What a unit is called, and its milliseconds.
+const UNITS: [(&str, u128); 3] = [("minutes", 60_000), ("seconds", 1_000), ("milliseconds", 1)];
+
+/// As the documentation states it: the first three pauses, and the longest if there is one.
+impl fmt::Display for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_whole = |(_, unit): &(&str, u128)| self.first.as_millis().is_multiple_of(*unit);
+        let (name, unit) = UNITS.into_iter().find(is_whole).unwrap_or(UNITS[2]);
+        let [one, two, three] = [1, 2, 3].map(|failures| self.after(failures).as_millis() / unit);
+        write!(f, "{one}, {two}, {three} … ")?;
+        if self.longest < Duration::MAX {
+            write!(f, "{} ", self.longest.as_millis() / unit)?;
+        }
+        f.write_str(name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +86,14 @@ mod tests {
         let seconds: Vec<u64> = (0..8).map(|failures| Backoff::API_CALL.after(failures).as_secs()).collect();
         assert_eq!(seconds, [1, 1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(Backoff::API_CALL.after(u32::MAX), Backoff::API_CALL.longest());
+    }
+
+    #[test]
+    fn states_the_first_pauses_and_the_longest() {
+        let minutes = Backoff::new(Duration::from_mins(3), Duration::from_hours(2));
+        assert_eq!(minutes.to_string(), "3, 6, 12 … 120 minutes");
+        let seconds = Backoff::new(Duration::from_secs(7), Duration::MAX);
+        assert_eq!(seconds.to_string(), "7, 14, 28 … seconds");
     }
 
     #[test]

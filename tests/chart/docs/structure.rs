@@ -49,13 +49,22 @@ fn defines(text: &str, name: &str) -> bool {
     })
 }
 
+/// Every Rust file below these directories.
+pub fn all_sources(directories: impl IntoIterator<Item = PathBuf>) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for directory in directories {
+        found.extend(sources(&directory)?);
+    }
+    Ok(found)
+}
+
 fn is_name(part: &str) -> bool {
     !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[test]
 fn names_on_the_developers_pages_exist() -> Result<()> {
-    let files = [sources(&in_repository("src"))?, sources(&in_repository("crates"))?].concat();
+    let files = all_sources(["src", "crates"].map(in_repository))?;
     let (mut count, mut missing) = (0, Vec::new());
     for page in PAGES {
         for code in code(page)? {
@@ -104,11 +113,7 @@ fn finds_definitions_by_whole_name() {
 /// Comments in the code send readers to sections of pages. `docs/page.md#anchor`, in any Rust file.
 #[test]
 fn sections_that_comments_name_exist() -> Result<()> {
-    let directories = ["src", "crates", "tests"];
-    let mut files = Vec::new();
-    for directory in directories {
-        files.extend(sources(&in_repository(directory))?);
-    }
+    let files = all_sources(["src", "crates", "tests"].map(in_repository))?;
     let mut count = 0;
     for file in files.iter().filter(|file| !file.ends_with("structure.rs")) {
         let text = std::fs::read_to_string(file)?;

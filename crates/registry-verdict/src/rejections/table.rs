@@ -1,9 +1,9 @@
 //! When the same credentials may be sent to the same host again. Pure: `now` is an argument, and nothing waits here.
 //!
-//! All objects of a group (a tenant, or the system scope) share it. Rejected credentials pause for 1, 2, 4 … 60 minutes,
-//! whichever object asks. Credentials of which nothing is known are tried once at a time until their first verdict; those
-//! that were accepted a moment ago are not held up. A host rejects at most [`MOST_AT_A_HOST`] tries of a group a minute,
-//! and at most [`MOST_OF_THE_SAME`] of the same credentials.
+//! All objects of a group (a tenant, or the system scope) share it. Rejected credentials pause for
+//! [`Backoff::REJECTED_CREDENTIALS`], whichever object asks. Credentials of which nothing is known are tried once at a time
+//! until their first verdict; those that were accepted a moment ago are not held up. A host rejects at most
+//! [`MOST_AT_A_HOST`] tries of a group a minute, and at most [`MOST_OF_THE_SAME`] of the same credentials.
 //!
 //! Bounded: a group has at most [`MOST_REJECTED`] rejected credentials. Further ones wait rather than push any out, or
 //! filling the table would end the pause of a password.
