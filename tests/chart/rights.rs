@@ -86,16 +86,16 @@ async fn installation_policy_guards_every_role_and_binding() -> Result<()> {
 
 /// Who passes the policy on SystemRegistries: the term in its expression, and where a page says so.
 const WHO_PASSES: [(&str, &str, &str); 4] = [
-    ("variables.isOperator", "docs/decisions/0030-who-passes-the-policies.md", "Besides the operator"),
+    ("variables.isOperator", "docs/decisions/0030-exceptions-from-the-policies.md", "Besides the operator"),
     ("variables.administers", "docs/tenancy.md", "system administrators: users with the verb `administer`"),
     (
         "variables.isGarbageCollection",
-        "docs/decisions/0030-who-passes-the-policies.md",
+        "docs/decisions/0030-exceptions-from-the-policies.md",
         "The garbage collector",
     ),
     (
         "variables.isMigration",
-        "docs/decisions/0030-who-passes-the-policies.md",
+        "docs/decisions/0030-exceptions-from-the-policies.md",
         "stored versions are migrated",
     ),
 ];

@@ -22,13 +22,17 @@ fn pauses() -> Vec<(&'static str, &'static str, Backoff)> {
             "are retried after",
             Backoff::REJECTED_CREDENTIALS,
         ),
-        ("docs/decisions/0068-what-a-refused-call-means.md", "one back-off (", Backoff::API_CALL),
-        ("docs/decisions/0074-through-a-proxy.md", "A rejected login waits", Backoff::REJECTED_CREDENTIALS),
+        ("docs/decisions/0068-api-server-errors.md", "one back-off (", Backoff::API_CALL),
+        ("docs/decisions/0074-forward-proxies.md", "A rejected login waits", Backoff::PROXY_LOGIN),
         ("docs/ecr.md", "| throttling and internal errors |", Backoff::AWS_TRANSIENT),
         ("docs/ecr.md", "| rejected keys |", Backoff::REJECTED_CREDENTIALS),
         ("docs/ecr.md", "| other refusals |", Backoff::AWS_REFUSED),
-        ("docs/operations.md", "the operator retries after", Backoff::REJECTED_CREDENTIALS),
-        ("docs/registries.md", "A rejected one is tried again after", Backoff::REJECTED_CREDENTIALS),
+        ("docs/operations.md", "the operator retries after", Backoff::PROXY_LOGIN),
+        (
+            "docs/registries.md",
+            "The operator retries a rejected password after",
+            Backoff::REJECTED_CREDENTIALS,
+        ),
         ("docs/security.md", "After `Rejected`, the operator pauses for", Backoff::REJECTED_CREDENTIALS),
     ]
 }
