@@ -1,10 +1,8 @@
 //! Pauses and limits, as pages state them: each is the code's. A sentence with a series of pauses has to be one of [`stated`].
 
 use anyhow::{Result, ensure};
-use registry_verdict::{
-    backoff::Backoff,
-    rejections::table::{MOST_AT_A_HOST, MOST_OF_THE_SAME},
-};
+use registry_probe::Backoff;
+use registry_verdict::rejections::table::{MOST_AT_A_HOST, MOST_OF_THE_SAME};
 
 use super::{links::all_pages, structure::all_sources};
 use crate::programs::{in_repository, text_of};
