@@ -183,7 +183,7 @@ impl NamespaceState {
     pub fn learn(&mut self, findings: WorkerFindings, now: Instant) {
         match findings {
             WorkerFindings::Listed(own) => {
-                self.observed = Some(ObservedSecrets { own, ..ObservedSecrets::default() })
+                self.observed = Some(ObservedSecrets { own, ..ObservedSecrets::default() });
             }
             WorkerFindings::Names(names) => {
                 for (name, after) in names {
