@@ -377,14 +377,13 @@ impl RegistryController {
             state.history.inputs.as_ref().is_some_and(|inputs| {
                 inputs.is_outdated(|reference| self.context.references.version(reference))
             });
-        if state.object.resource_version == object.resource_version {
-            self.enqueue_if_pending(key);
-        } else {
+        if state.object.resource_version != object.resource_version {
             self.observe(object);
         }
         if is_outdated {
             self.enqueue(key);
         }
+        self.enqueue_if_pending(key);
     }
 
     /// Works on a registry if it asks for something that was not done.
