@@ -219,12 +219,20 @@ fn outcome(seen: &Observation, lines: &[ConditionLine]) -> ValidationOutcome {
     if let Some(transient) = transient(seen, failing) {
         return transient;
     }
-    match failing.map(|line| line.reason) {
+    match failing {
         None if no_verdict(lines) => ValidationOutcome::Transient { retry_after: None },
         None => ValidationOutcome::Usable,
-        Some(Reason::Rejected) => ValidationOutcome::Rejected { pause: pause(seen) },
+        Some(line) if are_rejected(seen, line) => ValidationOutcome::Rejected { pause: pause(seen) },
         Some(_) => ValidationOutcome::Definite,
     }
+}
+
+/// Whether the registry is unusable because its credentials were refused, and so pause.
+fn are_rejected(seen: &Observation, failing: &ConditionLine) -> bool {
+    let by_aws = seen.refusal().map(|refusal| refusal.cause.class());
+    failing.condition == ConditionType::CredentialsValidated
+        && by_aws
+            .map_or(failing.reason == Reason::Rejected, |class| matches!(class, ecr::Class::KeysRefused(_)))
 }
 
 /// How long the credentials wait for their turn, if they were not sent.

@@ -33,7 +33,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub use super::regions::Endpoints;
 use super::{
     cache::Fresh,
-    causes::{Api, AwsAction, AwsRefusal, Cause, Complaint, Outage, OwnIdentityFault, cause},
+    causes::{Api, AwsAction, AwsRefusal, Cause, Complaint, KeyRefusal, Outage, OwnIdentityFault, cause},
     http::{AwsHttp, ProxyError},
     identity::{Identity, Keys, Login, RoleSource},
     own::OwnCredentials,
@@ -57,6 +57,27 @@ pub enum RequestOutcome {
 }
 
 impl RequestOutcome {
+    /// What came of a request that gave no token for that cause.
+    fn of(cause: &Cause) -> Self {
+        match cause {
+            Cause::Throttled => Self::Throttled,
+            Cause::Unavailable(_) | Cause::Proxy { .. } => Self::Failed,
+            Cause::KeysRefused(_)
+            | Cause::RoleDenied { .. }
+            | Cause::SessionTooLarge
+            | Cause::ActionDenied { .. }
+            | Cause::RegionDisabled
+            | Cause::NotSubscribed
+            | Cause::NoEndpoint
+            | Cause::ClockSkew
+            | Cause::Withheld(_)
+            | Cause::NoOperatorIdentity
+            | Cause::OperatorIdentityRefused(_)
+            | Cause::TokenRefused { .. }
+            | Cause::Other { .. } => Self::Refused,
+        }
+    }
+
     /// The closed set of label values for metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -257,9 +278,13 @@ impl AwsClient {
                 Cause::RoleDenied { external_id, other_partition: other, action, denial }
             }
             // The keys are the operator's, and none of whoever wrote the spec.
-            Cause::UnknownKey { .. } | Cause::WrongSecret | Cause::MalformedKeys | Cause::Expired
-                if asked.login.is_by_operator() =>
-            {
+            Cause::KeysRefused(
+                KeyRefusal::UnknownKey
+                | KeyRefusal::UnknownKeyOrSession
+                | KeyRefusal::WrongSecret
+                | KeyRefusal::Malformed
+                | KeyRefusal::Expired,
+            ) if asked.login.is_by_operator() => {
                 self.own.discard(used);
                 Cause::OperatorIdentityRefused(OwnIdentityFault::Credentials)
             }
@@ -274,12 +299,7 @@ impl AwsClient {
         error: &SdkError<E, HttpResponse>,
     ) -> AwsRefusal {
         let refusal = AwsRefusal { retry_after: retry_after(error), ..asked.refusal(asked.cause(error)) };
-        let outcome = match &refusal.cause {
-            Cause::Throttled => RequestOutcome::Throttled,
-            Cause::Unavailable(_) | Cause::Proxy { .. } => RequestOutcome::Failed,
-            _ => RequestOutcome::Refused,
-        };
-        (self.observe)(refusal.api, outcome);
+        (self.observe)(refusal.api, RequestOutcome::of(&refusal.cause));
         tracing::debug!(api = refusal.api.as_str(), region = refusal.region, cause = ?refusal.cause, "AWS request refused");
         refusal
     }
@@ -309,7 +329,11 @@ impl AwsRequest<'_> {
     fn of_session(&self, cause: Cause) -> Cause {
         let by_role = matches!(self.login.identity, Identity::Role { .. });
         match cause {
-            Cause::UnknownKey { .. } if by_role && self.action.api() == Api::Ecr => Cause::RegionDisabled,
+            Cause::KeysRefused(KeyRefusal::UnknownKey | KeyRefusal::UnknownKeyOrSession)
+                if by_role && self.action.api() == Api::Ecr =>
+            {
+                Cause::RegionDisabled
+            }
             cause => cause,
         }
     }

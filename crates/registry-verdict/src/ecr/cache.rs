@@ -19,7 +19,6 @@ use futures::{
 use k8s_openapi::jiff::Timestamp;
 
 use super::causes::{AwsRefusal, Cause, Outage};
-use crate::backoff::Backoff;
 
 /// An answer fresh from AWS.
 #[derive(Debug)]
@@ -303,14 +302,7 @@ fn keep<T>(fresh: Fresh<T>, now: Timestamp, chance: f64) -> CachedAnswer<T> {
 
 /// How long to leave AWS alone: twice as long after each refusal in a row, and up to half as much again by chance.
 fn pause(refusal: &AwsRefusal, refusals: u32, chance: f64) -> Duration {
-    let backoff = if refusal.is_transient() {
-        Backoff::AWS_TRANSIENT
-    } else if refusal.is_rejection() {
-        Backoff::REJECTED_CREDENTIALS
-    } else {
-        Backoff::AWS_REFUSED
-    };
-    let grown = backoff.after(refusals);
+    let grown = refusal.cause.class().backoff().after(refusals);
     let asked = refusal.retry_after.unwrap_or_default().min(Duration::from_hours(1));
     if refusal.is_transient() { grown.mul_f64(1.0 + 0.5 * chance.clamp(0.0, 1.0)).max(asked) } else { grown }
 }
@@ -325,7 +317,10 @@ mod tests {
 
     use std::sync::atomic::Ordering::Relaxed;
 
-    use super::{super::causes::Api, *};
+    use super::{
+        super::causes::{Api, KeyRefusal},
+        *,
+    };
 
     thread_local! {
         static SECOND: Cell<i64> = const { Cell::new(0) };
@@ -413,7 +408,7 @@ mod tests {
     #[tokio::test]
     async fn rejected_keys_wait_one_two_four_minutes_unless_something_changed() {
         let (cache, source) = (cache(), CountingSource::new());
-        let rejected = || Err(Cause::WrongSecret);
+        let rejected = || Err(Cause::KeysRefused(KeyRefusal::WrongSecret));
         for (minutes, asked) in [(0, 1), (1, 2), (1, 2), (1, 3), (3, 3), (1, 4)] {
             pass(minutes * 60);
             assert!(source.answer(&cache, Urgency::Due, rejected()).await.is_err());

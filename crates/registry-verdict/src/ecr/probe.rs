@@ -11,14 +11,13 @@ use tokio::time::Instant;
 
 use super::{
     cache::{CachedAnswer, Taken, Urgency},
-    causes::{Api, AwsRefusal, Cause, Outage},
+    causes::{Api, AwsRefusal, Cause, Class, Outage},
     identity::Login,
     tokens::{EcrToken, EcrTokens},
 };
 use crate::rejections::{
     CredentialSession,
-    records::{aws_cause, aws_refusal},
-    table::{self, CredentialAnswer, Decision},
+    table::{CredentialAnswer, Decision, HostRefusal},
 };
 
 /// What came of it.
@@ -123,12 +122,11 @@ impl EcrProbe<'_> {
         let withheld = |why| (Api::Ecr, Cause::Withheld(why));
         match decision {
             Decision::Send(_) | Decision::Wait => None,
-            Decision::Paused(table::HostRefusal::Aws(code), wait) => {
-                Some(refusal(aws_cause(code).unwrap_or(withheld(Withholding::TriedTooOften)), wait))
+            Decision::Paused(HostRefusal::Aws(api, keys), wait) => {
+                Some(refusal((api, Cause::KeysRefused(keys)), wait))
             }
-            Decision::Paused(_, wait) | Decision::TriedTooOften(_, wait) => {
-                Some(refusal(withheld(Withholding::TriedTooOften), wait))
-            }
+            Decision::Paused(HostRefusal::Rejected | HostRefusal::Forbidden | HostRefusal::Expired, wait)
+            | Decision::TriedTooOften(_, wait) => Some(refusal(withheld(Withholding::TriedTooOften), wait)),
             Decision::TooManyRejected(wait) => Some(refusal(withheld(Withholding::TooManyRejected), wait)),
             Decision::Full(wait) => Some(refusal(withheld(Withholding::MemoryFull), wait)),
         }
@@ -223,13 +221,13 @@ impl EcrProbe<'_> {
 
 /// What AWS's refusal says of the access keys.
 fn verdict(refusal: &AwsRefusal) -> CredentialAnswer {
-    match aws_refusal(refusal.api, &refusal.cause) {
-        Some(refused) => CredentialAnswer::Refused(refused),
-        None if refusal.is_transient() || matches!(refusal.cause, Cause::Other { .. }) => {
+    match refusal.cause.class() {
+        Class::KeysRefused(keys) => CredentialAnswer::Refused(HostRefusal::Aws(refusal.api, keys)),
+        Class::Throttled | Class::Unavailable | Class::Unrecognized | Class::Withheld => {
             CredentialAnswer::Nothing
         }
         // Whatever else is refused, the signature was good.
-        None => CredentialAnswer::Accepted,
+        Class::RoleDenied | Class::Forbidden | Class::TokenRefused => CredentialAnswer::Accepted,
     }
 }
 
@@ -247,5 +245,30 @@ fn of_found(finding: ContentPathFinding) -> ContentPathFinding {
             F::Inconclusive(Inconclusive::UnexpectedStatus { repository, status: 404 })
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ecr::KeyRefusal;
+
+    fn said_of_keys(cause: Cause) -> CredentialAnswer {
+        verdict(&AwsRefusal { cause, api: Api::Sts, region: "eu-central-1".into(), retry_after: None })
+    }
+
+    #[test]
+    fn refused_keys_pause_whatever_the_reason() {
+        for keys in (0..=u8::MAX).map_while(KeyRefusal::from_repr) {
+            let refused = CredentialAnswer::Refused(HostRefusal::Aws(Api::Sts, keys));
+            assert_eq!(said_of_keys(Cause::KeysRefused(keys)), refused);
+        }
+    }
+
+    #[test]
+    fn an_unknown_code_says_nothing_of_the_keys() {
+        assert_eq!(said_of_keys(Cause::Other { code: "Strange".into() }), CredentialAnswer::Nothing);
+        assert_eq!(said_of_keys(Cause::Throttled), CredentialAnswer::Nothing);
+        assert_eq!(said_of_keys(Cause::RegionDisabled), CredentialAnswer::Accepted);
     }
 }

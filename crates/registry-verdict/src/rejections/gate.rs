@@ -257,7 +257,7 @@ fn finding(refusal: HostRefusal, server: &HostPort) -> CredentialsFinding {
     match refusal {
         HostRefusal::Forbidden => CredentialsFinding::Forbidden { by: server.clone() },
         HostRefusal::Expired => CredentialsFinding::Expired,
-        HostRefusal::Rejected | HostRefusal::Aws(_) => {
+        HostRefusal::Rejected | HostRefusal::Aws(..) => {
             CredentialsFinding::Rejected { by: server.clone(), status: 401 }
         }
     }

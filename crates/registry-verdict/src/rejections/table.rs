@@ -16,7 +16,11 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{backoff::Backoff, object::Group};
+use crate::{
+    backoff::Backoff,
+    ecr::{Api, KeyRefusal},
+    object::Group,
+};
 
 /// A keyed digest of a group, a host and credentials.
 pub type Digest = [u8; 16];
@@ -49,8 +53,8 @@ pub enum HostRefusal {
     Forbidden,
     /// They have ended.
     Expired,
-    /// AWS's refusal, by its code in [`records`](super::records).
-    Aws(u8),
+    /// That API of AWS refused the access keys.
+    Aws(Api, KeyRefusal),
 }
 
 /// What came of a try.
