@@ -11,6 +11,7 @@
 
 mod budget;
 pub mod controller;
+mod managed_fields;
 mod namespace_state;
 mod namespace_states;
 mod note;

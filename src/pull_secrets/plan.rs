@@ -71,6 +71,8 @@ pub enum SecretAction {
         name: Arc<str>,
         /// The state.
         at: SecretVersion,
+        /// Whether all that the operator wrote was written by an apply.
+        applied: bool,
         /// What it should say.
         content: Arc<PullSecretContent>,
     },
@@ -210,7 +212,8 @@ fn serve(
         DesiredContent::Unknown if found.is_named(&wish.registry) => (None, DeliveryState::There),
         DesiredContent::Proven(content) if found.says(content) => (None, DeliveryState::There),
         DesiredContent::Proven(content) if found.mendable => {
-            (Some(SecretAction::Change { name, at, content: content.clone() }), DeliveryState::Away)
+            let (applied, content) = (found.applied, content.clone());
+            (Some(SecretAction::Change { name, at, applied, content }), DeliveryState::Away)
         }
         // It should not be there; or is to be made anew, as a type can't be changed, nor anything of an immutable Secret.
         DesiredContent::Unknown | DesiredContent::Nothing | DesiredContent::Proven(_) => {

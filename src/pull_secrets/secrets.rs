@@ -12,9 +12,11 @@ use kube::{
 };
 use registry_api::PULL_SECRET_MANAGER;
 use registry_verdict::backoff::Backoff;
+use serde_json::json;
 use thiserror::Error;
 
 use super::{
+    managed_fields::as_applied,
     plan::SecretAction,
     secret::{FoundSecret, PullSecretContent, SecretVersion, selector},
 };
@@ -93,7 +95,12 @@ impl Secrets {
         self.when_bound(|| async {
             match action {
                 SecretAction::Create { name, content } => self.create(name, content).await,
-                SecretAction::Change { name, at, content } => self.change(name, at, content).await,
+                SecretAction::Change { name, at, applied: true, content } => {
+                    self.change(name, at, content).await
+                }
+                SecretAction::Change { name, at, applied: false, content } => {
+                    self.change(name, &self.take_by_apply(name, at).await?, content).await
+                }
                 SecretAction::Delete { name, at } => self.delete(name, at).await,
             }
         })
@@ -127,7 +134,7 @@ impl Secrets {
         Ok(listed.items.into_iter().filter_map(found).collect())
     }
 
-    /// Not by an apply: that would make a Secret that somebody else has the operator's own.
+    /// Creates it by POST, as an apply would take a Secret over that somebody else has. [`Self::take_by_apply`] makes up for it.
     async fn create(&self, name: &str, content: &PullSecretContent) -> Result<After, DeliveryError> {
         let params =
             PostParams { field_manager: Some(PULL_SECRET_MANAGER.to_owned()), ..PostParams::default() };
@@ -147,6 +154,19 @@ impl Secrets {
         let params = PatchParams::apply(PULL_SECRET_MANAGER).force();
         let patch = Patch::Apply(content.manifest(name, Some(at)));
         as_written(&answered(self.api.patch(name, &params, &patch)).await?, content)
+    }
+
+    /// Makes all that the operator wrote into a Secret, when it created it, its own by apply. Returns the Secret's new state.
+    async fn take_by_apply(&self, name: &str, at: &SecretVersion) -> Result<SecretVersion, DeliveryError> {
+        let there = answered(self.api.get_opt(name)).await?.filter(|there| SecretVersion::of(there) == *at);
+        let managed_fields = as_applied(&there.ok_or(DeliveryError::Conflict)?);
+        let patch = json!({"metadata": {
+            "uid": at.uid, "resourceVersion": at.resource_version, "managedFields": managed_fields,
+        }});
+        let params =
+            PatchParams { field_manager: Some(PULL_SECRET_MANAGER.to_owned()), ..PatchParams::default() };
+        let taken = answered(self.api.patch(name, &params, &Patch::Merge(patch))).await?;
+        Ok(SecretVersion::of(&taken))
     }
 
     async fn delete(&self, name: &str, at: &SecretVersion) -> Result<After, DeliveryError> {
