@@ -8,6 +8,7 @@ pub mod advice;
 pub mod condition;
 pub mod crd;
 mod duration;
+pub mod ecr_hosts;
 mod rules;
 pub mod spec;
 pub mod status;
