@@ -85,7 +85,7 @@ impl Supply<'_> {
     /// Everything that `object` names. What is known not to be there is left out: the verdict says so.
     pub async fn of(&mut self, object: &RegistryObject, namespace: &str) -> Result<Contents, SupplyError> {
         let secret = credentials_secret(&object.spec);
-        let login = secret.map(|secret| Reference::new(ReferenceKind::Secret, namespace, &secret.name));
+        let login = secret.map(|name| Reference::new(ReferenceKind::Secret, namespace, name));
         let mut contents = Contents::new();
         if self.password.is_some() && (login.is_none() || method(&object.spec) == Some(Method::Aws)) {
             return Err(SupplyError::NothingToSignIn);
