@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     kubernetes::call::{CallError, CallFailure, call},
-    tenancy::access::{Access, AccessError, UNTIL_EFFECTIVE},
+    tenancy::access::{Access, AccessError},
 };
 
 /// What is there after an action.
@@ -66,8 +66,13 @@ impl DeliveryError {
     /// How long to wait after this failure, when it is one of so many in a row.
     pub fn pause(&self, failures: u32) -> Duration {
         match self {
-            Self::Refused(error) | Self::Quota(error) | Self::Api(error) => error.pause(failures),
-            _ => Backoff::API_CALL.after(failures),
+            Self::Refused(error)
+            | Self::Quota(error)
+            | Self::Api(error)
+            | Self::Revoke(AccessError::Api(error)) => error.pause(failures),
+            Self::Conflict | Self::Altered | Self::Closing | Self::Revoke(AccessError::NoRole) => {
+                Backoff::API_CALL.after(failures)
+            }
         }
     }
 }
@@ -186,16 +191,8 @@ impl Secrets {
     where
         F: Future<Output = Result<T, DeliveryError>>,
     {
-        for pause in UNTIL_EFFECTIVE {
-            match attempt().await {
-                Err(DeliveryError::Refused(_)) if self.access.is_ours_to_grant(&self.namespace) => {
-                    self.access.grant(&self.namespace).await;
-                    tokio::time::sleep(pause).await;
-                }
-                answer => return answer,
-            }
-        }
-        attempt().await
+        let is_refused = |error: &_| matches!(error, DeliveryError::Refused(_));
+        self.access.when_effective(&self.namespace, is_refused, attempt).await
     }
 }
 

@@ -101,7 +101,7 @@ impl Offered {
             Some(verdict) if verdict.generation == self.offer.generation && !self.offer.suspended => {
                 verdict.holding.clone()
             }
-            _ => DesiredContent::Unknown,
+            Some(_) | None => DesiredContent::Unknown,
         }
     }
 }
@@ -114,7 +114,7 @@ pub fn says_the_same(one: &DesiredContent, other: &DesiredContent) -> bool {
         (DesiredContent::Proven(one), DesiredContent::Proven(other)) => {
             one.fingerprint() == other.fingerprint()
         }
-        _ => false,
+        (DesiredContent::Nothing | DesiredContent::Unknown | DesiredContent::Proven(_), _) => false,
     }
 }
 

@@ -24,14 +24,12 @@ use kube::{
     runtime::watcher::Event,
 };
 use registry_api::TENANT_LABEL;
-use registry_verdict::resolve::Obstacle;
+use registry_verdict::{backoff::Backoff, resolve::Obstacle};
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 
-use self::{
-    binding::{BINDING, TENANT_ROLE},
-    system_namespace::is_system_namespace,
-};
+pub use self::binding::{BINDING, TENANT_ROLE};
+use self::system_namespace::is_system_namespace;
 use crate::{
     kubernetes::{
         call::{CallError, CallFailure, call},
@@ -45,15 +43,8 @@ use crate::{
 const FIELD_MANAGER: &str = "registry-operator-access";
 /// A binding that was written so long ago has taken effect; if it has none, it is there no longer.
 const EFFECTIVE: Duration = Duration::from_secs(1);
-/// Pauses between tries while a role binding that was just written has yet to take effect: the authorizer's own watch sees it
-/// some milliseconds later.
-pub const UNTIL_EFFECTIVE: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-];
+/// How often a call is tried again while the operator's access to its namespace may only be on its way.
+const RETRIES: u32 = 5;
 /// Role bindings that are written at the same time.
 const GRANTS: usize = 8;
 
@@ -255,7 +246,10 @@ impl Access {
                 CallFailure::Other | CallFailure::Forbidden => {
                     self.is_obstructed(&api, namespace, error).await
                 }
-                _ => {
+                CallFailure::Conflict
+                | CallFailure::Quota
+                | CallFailure::Throttled
+                | CallFailure::NoAnswer => {
                     log_unbound(namespace, &error.into());
                     false
                 }
@@ -288,6 +282,28 @@ impl Access {
         let api: Api<ClusterRole> = Api::all(self.client.clone());
         let role = call(api.get_metadata_opt(TENANT_ROLE)).await?.ok_or(AccessError::NoRole)?;
         Ok(binding::owner(&role))
+    }
+
+    /// Makes a call in a namespace; again while the API server refuses it and the operator's access may only be on its way.
+    pub async fn when_effective<T, E, F>(
+        &self,
+        namespace: &str,
+        is_refused: impl Fn(&E) -> bool,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        for tries in 1..=RETRIES {
+            match attempt().await {
+                Err(error) if is_refused(&error) && self.is_ours_to_grant(namespace) => {
+                    self.grant(namespace).await;
+                    tokio::time::sleep(Backoff::BINDING_EFFECTIVE.after(tries)).await;
+                }
+                answer => return answer,
+            }
+        }
+        attempt().await
     }
 
     /// Removes the operator's own role binding from a namespace that is no tenant's any more. What the operator has put

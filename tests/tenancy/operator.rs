@@ -332,6 +332,7 @@ async fn the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_o
         .may(&Call::merge(&ours, json!({"stringData": {".dockerconfigjson": "{\"auths\":{\"a\":{}}}"}})))
         .await?;
     operator.may(&Call::create(&all, a_pull_secret("other-pull"))).await?;
+    a_label_of_its_creation_leaves(&operator, &all).await?;
     cluster.label(&namespace, None).await?;
     let no_tenant = format!(
         "The operator may write Secrets only in tenant namespaces: {namespace} has no label \
@@ -342,6 +343,23 @@ async fn the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_o
         .may_not(&Call::merge(&ours, json!({"metadata": {"annotations": {"a": "b"}}})), &no_tenant)
         .await?;
     operator.may(&Call::delete(&ours)).await?;
+    Ok(())
+}
+
+/// As the operator does: what it created, it takes by apply before it applies it without the label.
+async fn a_label_of_its_creation_leaves(operator: &User, all: &str) -> Result<()> {
+    let path = format!("{all}/labelled");
+    let mut older = a_pull_secret("labelled");
+    older["metadata"]["labels"]["app.kubernetes.io/part-of"] = json!("older");
+    let created = operator.may(&Call::create(&format!("{all}?fieldManager=somebody"), older)).await?;
+    let mut entries = created["metadata"]["managedFields"].clone();
+    entries[0]["operation"] = json!("Apply");
+    let version = &created["metadata"]["resourceVersion"];
+    let taken = json!({"metadata": {"managedFields": entries, "resourceVersion": version}});
+    operator.may(&Call::merge(&path, taken)).await?;
+    let applied = operator.may(&Call::apply(&path, a_pull_secret("labelled"))).await?;
+    let labels = a_pull_secret("labelled")["metadata"]["labels"].clone();
+    ensure!(applied["metadata"]["labels"] == labels, "{applied}");
     Ok(())
 }
 

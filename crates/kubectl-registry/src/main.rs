@@ -1,6 +1,9 @@
 //! `kubectl registry`: lists, describes and validates registries. The edge: reads the clock, the terminal and the
 //! environment, prints, and ends with an exit code.
 
+// A new finding, reply, reason or cause must not pass through a match by `_`: it is decided about where it appears.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 mod age;
 mod cli;
 mod cluster;

@@ -4,6 +4,9 @@
 //! Owns: what a manifest may say, and the names of everything that a status says. Does not own: any I/O, nor the
 //! decision which condition holds (that is the operator's `assess`).
 
+// A new finding, reply, reason or cause must not pass through a match by `_`: it is decided about where it appears.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 pub mod advice;
 pub mod condition;
 pub mod crd;

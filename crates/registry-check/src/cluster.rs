@@ -44,6 +44,7 @@ pub enum Tenancy {
 }
 
 /// The API server's own words, or what kept them from coming.
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 pub fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),

@@ -3,6 +3,9 @@
 //!
 //! May read the cluster with its user's rights, and writes nothing. Knows nothing of the operator.
 
+// A new finding, reply, reason or cause must not pass through a match by `_`: it is decided about where it appears.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 pub mod admission;
 pub mod advice;
 pub mod check;

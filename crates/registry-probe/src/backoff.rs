@@ -20,6 +20,9 @@ impl Backoff {
     pub const REFUSED_WATCH: Self = Self::new(Duration::from_millis(100), Duration::from_secs(30));
     /// While the watch of namespaces has not seen a tenant's label yet: 200, 400 ms … 30 s.
     pub const TENANT_UNSEEN: Self = Self::new(Duration::from_millis(200), Duration::from_secs(30));
+    /// While a role binding that was just written has yet to take effect: 50, 100 ms … 800 ms. The authorizer's own watch sees it
+    /// some milliseconds later.
+    pub const BINDING_EFFECTIVE: Self = Self::new(Duration::from_millis(50), Duration::from_millis(800));
     /// While somebody else's Secret has the name of a pull Secret: 5, 10, 20 … 60 s.
     pub const FOREIGN_SECRET: Self = Self::new(Duration::from_secs(5), Duration::from_mins(1));
     /// After a transient failure of a registry: 5, 10, 20 s …, up to the registry's interval.
@@ -27,7 +30,7 @@ impl Backoff {
     /// After a definite failure of a registry: 30, 60 s …, up to its interval. Somebody may be mending the registry itself, which
     /// no watch reports.
     pub const DEFINITE: Self = Self::new(Duration::from_secs(30), Duration::MAX);
-    /// After rejected credentials: 1, 2, 4 … 60 min. Accounts lock after a few refused passwords within minutes.
+    /// After rejected credentials, at a registry, AWS or a proxy: 1, 2, 4 … 60 min. Accounts lock after a few refused passwords within minutes.
     pub const REJECTED_CREDENTIALS: Self = Self::new(Duration::from_mins(1), Duration::from_hours(1));
     /// After a transient failure of AWS: 1, 2, 4 … 60 s.
     pub const AWS_TRANSIENT: Self = Self::new(Duration::from_secs(1), Duration::from_mins(1));

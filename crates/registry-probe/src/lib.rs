@@ -5,6 +5,10 @@
 //! meets them. There is no Kubernetes in here: what the findings mean for conditions, reasons and messages is
 //! the operator's part.
 
+// A new finding, reply, reason or cause must not pass through a match by `_`: it is decided about where it appears.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
+pub mod backoff;
 mod challenge;
 mod credentials;
 mod dockerconfig;

@@ -16,7 +16,7 @@ use super::Finding;
 const POLICY: &str = "system-registries";
 const FIELD_MANAGER: &str = "registry-operator-guard";
 /// The SystemRegistry that is tried and never made; the chart's ClusterRole grants its creation by this name.
-const CANARY: &str = "registry-operator-guard";
+pub const CANARY: &str = "registry-operator-guard";
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// What became of a request that a policy must refuse.

@@ -12,9 +12,9 @@ use registry_verdict::resolve::Obstacle;
 use crate::kubernetes::self_subject;
 
 /// The role that the operator binds itself to; the chart renders it.
-pub(super) const TENANT_ROLE: &str = "registry-operator-tenant";
+pub const TENANT_ROLE: &str = "registry-operator-tenant";
 /// The role binding's name in each tenant namespace.
-pub(super) const BINDING: &str = "registry-operator";
+pub const BINDING: &str = "registry-operator";
 
 /// The role as the owner of its bindings: where the chart is removed, the garbage collector removes them with the role.
 pub(super) fn owner(role: &PartialObjectMeta<ClusterRole>) -> OwnerReference {

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 /// The Service that is never made; a Role of the chart grants its creation by this name, and a policy any but a dry run.
-const NAME: &str = "registry-operator-service-range";
+pub const NAME: &str = "registry-operator-service-range";
 const FIELD_MANAGER: &str = "registry-operator-service-range";
 const ANSWER: Duration = Duration::from_secs(10);
 /// For documentation only (RFC 5737, RFC 3849).

@@ -61,7 +61,12 @@ fn malfunction(request: &TokenRequest, reply: &TokenReply) -> CredentialsFinding
     match reply {
         TokenReply::Throttled => CredentialsFinding::Throttled { by: request.service.server.clone() },
         TokenReply::Other(status) => unavailable(request, Unavailable::Status(*status)),
-        _ => unavailable(request, Unavailable::NoToken),
+        TokenReply::Issued(_)
+        | TokenReply::NoToken
+        | TokenReply::Refused { .. }
+        | TokenReply::BadRequest
+        | TokenReply::NotThisForm(_)
+        | TokenReply::Redirect(_) => unavailable(request, Unavailable::NoToken),
     }
 }
 

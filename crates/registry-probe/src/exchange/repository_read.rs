@@ -81,7 +81,16 @@ impl Exchange<'_> {
             (ReplyKind::Granted(_) | ReplyKind::Page, _) if reply.is_manifest => RepositoryRead::Pulled,
             (ReplyKind::NotFound, RepositoryRead::Refused(status)) => RepositoryRead::NotListed(status),
             (ReplyKind::Unauthorized | ReplyKind::Forbidden | ReplyKind::NotFound, listing) => listing,
-            _ => self.reading_of(reply),
+            (
+                ReplyKind::Granted(_)
+                | ReplyKind::Page
+                | ReplyKind::Throttled
+                | ReplyKind::Fault(_)
+                | ReplyKind::Redirect { .. }
+                | ReplyKind::WantsTls
+                | ReplyKind::Other(_),
+                _,
+            ) => self.reading_of(reply),
         })
     }
 

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connect::connection_failure;
 use super::connection::ByteStream;
+use crate::backoff::Backoff;
 use crate::findings::{ProxyFailure, ProxyFault};
 use crate::host::HostPort;
 use crate::proxy::Proxy;
@@ -164,14 +165,17 @@ enum LoginState {
     Accepted,
     Rejected {
         until: Instant,
-        pause: Duration,
+        times: u32,
     },
 }
 
 const LONGEST_TURN: Duration = Duration::from_secs(2);
-/// How long a login that was rejected waits for its next try: so long at first, twice as long each time.
-const FIRST_PAUSE: Duration = Duration::from_mins(1);
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+
+impl LoginState {
+    fn rejected(times: u32, now: Instant) -> Self {
+        Self::Rejected { until: now + Backoff::REJECTED_CREDENTIALS.after(times), times }
+    }
+}
 
 impl LoginGate {
     async fn enter(&self) -> Result<Option<MutexGuard<'_, ()>>, ProxyFault> {
@@ -185,7 +189,8 @@ impl LoginGate {
     fn is_accepted(&self) -> Result<bool, ProxyFault> {
         match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             LoginState::Rejected { until, .. } if Instant::now() < until => Err(ProxyFault::LoginRejected),
-            state => Ok(state == LoginState::Accepted),
+            LoginState::Accepted => Ok(true),
+            LoginState::Rejected { .. } | LoginState::Unproven => Ok(false),
         }
     }
 
@@ -196,13 +201,8 @@ impl LoginGate {
             _ if accepted => LoginState::Accepted,
             // Of several that were under way at the same time, one counts.
             LoginState::Rejected { until, .. } if now < until => return,
-            LoginState::Rejected { pause, .. } => {
-                let pause = (pause * 2).min(LONGEST_PAUSE);
-                LoginState::Rejected { until: now + pause, pause }
-            }
-            LoginState::Unproven | LoginState::Accepted => {
-                LoginState::Rejected { until: now + FIRST_PAUSE, pause: FIRST_PAUSE }
-            }
+            LoginState::Rejected { times, .. } => LoginState::rejected(times.saturating_add(1), now),
+            LoginState::Unproven | LoginState::Accepted => LoginState::rejected(1, now),
         };
     }
 }

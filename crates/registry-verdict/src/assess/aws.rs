@@ -1,16 +1,16 @@
-//! AWS's refusals → status, reason and sentence of `CredentialsValidated`. Each sentence says what to do; none holds an
+//! AWS's refusals → reason and sentence of `CredentialsValidated`. Each sentence says what to do; none holds an
 //! ARN, a request id, an endpoint's address or a word of AWS's own.
 
 use registry_api::Reason;
 
-use super::{ConditionStatus, sentences::withheld};
+use super::sentences::withheld;
 use crate::ecr::{
     AwsRefusal, Cause, Class, Denial, KeyRefusal, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble,
 };
 
-pub(super) fn verdict(refusal: &AwsRefusal) -> (ConditionStatus, Reason) {
+pub(super) fn reason(refusal: &AwsRefusal) -> Reason {
     match refusal.cause.class() {
-        Class::KeysRefused(KeyRefusal::Expired) => (ConditionStatus::False, Reason::Expired),
+        Class::KeysRefused(KeyRefusal::Expired) => Reason::Expired,
         Class::KeysRefused(
             KeyRefusal::UnknownKey
             | KeyRefusal::UnknownKeyOrSession
@@ -18,12 +18,12 @@ pub(super) fn verdict(refusal: &AwsRefusal) -> (ConditionStatus, Reason) {
             | KeyRefusal::Malformed
             | KeyRefusal::WrongRegion,
         )
-        | Class::Withheld => (ConditionStatus::False, Reason::Rejected),
-        Class::RoleDenied => (ConditionStatus::False, Reason::RoleDenied),
-        Class::Forbidden | Class::Unrecognized => (ConditionStatus::False, Reason::Forbidden),
-        Class::TokenRefused => (ConditionStatus::False, Reason::TokenRefused),
-        Class::Throttled => (ConditionStatus::Unknown, Reason::Throttled),
-        Class::Unavailable => (ConditionStatus::Unknown, Reason::TemporarilyUnavailable),
+        | Class::Withheld => Reason::Rejected,
+        Class::RoleDenied => Reason::RoleDenied,
+        Class::Forbidden | Class::Unrecognized => Reason::Forbidden,
+        Class::TokenRefused => Reason::TokenRefused,
+        Class::Throttled => Reason::Throttled,
+        Class::Unavailable => Reason::TemporarilyUnavailable,
     }
 }
 
@@ -277,11 +277,9 @@ mod tests {
         for cause in causes(&proxy) {
             let refusal =
                 AwsRefusal { cause, api: Api::Sts, region: "eu-central-1".into(), retry_after: None };
-            let (status, reason) = verdict(&refusal);
-            let layer = &LAYERS[3];
-            let allowed = if status == ConditionStatus::False { layer.bad } else { layer.unknown };
-            assert!(status != ConditionStatus::True && allowed.contains(&reason), "{refusal:?}: {reason}");
-            assert_eq!(refusal.is_transient(), status == ConditionStatus::Unknown, "{refusal:?}");
+            let (layer, reason) = (&LAYERS[3], reason(&refusal));
+            let allowed = if refusal.is_transient() { layer.unknown } else { layer.bad };
+            assert!(allowed.contains(&reason), "{refusal:?}: {reason}");
             let sentence = sentence(&refusal);
             assert!(sentence.chars().count() <= 1024 && !sentence.contains("arn:"), "{sentence}");
             assert!(said.insert(sentence), "{refusal:?} says what another cause says");

@@ -18,6 +18,7 @@ use k8s_openapi::{
 };
 use registry_api::{
     ConditionType, Reason, RegistryStatus,
+    condition::{LAYERS, Layer},
     status::{AvailabilityStatus, CredentialsStatus, TlsStatus},
 };
 use registry_probe::{CredentialsFinding, Findings, TlsVersion};
@@ -65,7 +66,12 @@ impl Observation {
     fn refusal(&self) -> Option<&AwsRefusal> {
         match self {
             Self::Ecr(seen) => seen.refusal.as_ref(),
-            _ => None,
+            Self::Unfit(_)
+            | Self::NotATenant
+            | Self::BeyondQuota(_)
+            | Self::Unresolved(_)
+            | Self::AddressesUnknown(_)
+            | Self::Probed(_) => None,
         }
     }
 }
@@ -129,6 +135,20 @@ enum ConditionStatus {
 }
 
 impl ConditionStatus {
+    /// The status with which that reason stands, by the table of the layers.
+    fn of(condition: ConditionType, reason: Reason) -> Self {
+        let layer = LAYERS.iter().find(|layer| layer.condition == condition);
+        let has =
+            |reasons: fn(&Layer) -> &[Reason]| layer.is_some_and(|layer| reasons(layer).contains(&reason));
+        if has(|layer| layer.good) {
+            Self::True
+        } else if has(|layer| layer.bad) {
+            Self::False
+        } else {
+            Self::Unknown
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -207,7 +227,10 @@ pub fn progressing(object: &RegistryObject, now: Timestamp) -> RegistryStatus {
 fn handled(object: &RegistryObject, outcome: ValidationOutcome) -> Option<String> {
     match outcome {
         ValidationOutcome::Postponed { .. } => object.status.last_handled_reconcile_at.clone(),
-        _ => object.requested_at.clone(),
+        ValidationOutcome::Usable
+        | ValidationOutcome::Transient { .. }
+        | ValidationOutcome::Rejected { .. }
+        | ValidationOutcome::Definite => object.requested_at.clone(),
     }
 }
 
@@ -281,7 +304,11 @@ fn is_passing(line: &ConditionLine, findings: &Findings) -> bool {
         ConditionType::EndpointReachable => findings.endpoint.is_transient(),
         ConditionType::TLSVerified => findings.tls.is_transient(),
         ConditionType::CredentialsValidated => findings.credentials.is_transient(),
-        _ => findings.content_path.is_transient(),
+        ConditionType::ContentPathAccessible => findings.content_path.is_transient(),
+        ConditionType::ResolvedRefs
+        | ConditionType::Ready
+        | ConditionType::Reconciling
+        | ConditionType::Stalled => false,
     }
 }
 
@@ -289,7 +316,7 @@ fn is_passing(line: &ConditionLine, findings: &Findings) -> bool {
 fn first_failing(lines: &[ConditionLine]) -> Option<&ConditionLine> {
     lines.iter().find(|line| match line.status {
         ConditionStatus::True => false,
-        ConditionStatus::False => !matches!(line.reason, Reason::VerificationSkipped | Reason::PlainHTTP),
+        ConditionStatus::False => !line.reason.is_requested(),
         ConditionStatus::Unknown => matches!(line.reason, Reason::Throttled | Reason::TemporarilyUnavailable),
     })
 }
@@ -331,11 +358,9 @@ fn ready(
     let credentials = lines.iter().find(|line| line.condition == ConditionType::CredentialsValidated);
     let message = credentials.map_or("", |credentials| &credentials.message);
     let message = &with_unchecked_path(object, lines, message);
-    match credentials.map(|credentials| credentials.reason) {
-        Some(Reason::Validated | Reason::AnonymousAccess) => {
-            line(ConditionStatus::True, Reason::Available, message)
-        }
-        Some(Reason::Unprovable) => line(ConditionStatus::True, Reason::CredentialsUnprovable, message),
+    match credentials.map(|credentials| (credentials.status, credentials.reason)) {
+        Some((ConditionStatus::True, _)) => line(ConditionStatus::True, Reason::Available, message),
+        Some((_, Reason::Unprovable)) => line(ConditionStatus::True, Reason::CredentialsUnprovable, message),
         // No layer failed, and yet nothing was seen to work: that is no reason to call it usable.
         _ => line(ConditionStatus::Unknown, Reason::Progressing, sentences::no_verdict()),
     }
@@ -372,7 +397,7 @@ fn still_ready(object: &RegistryObject, outcome: ValidationOutcome, before: Befo
     let keeps = match outcome {
         ValidationOutcome::Transient { .. } => few,
         ValidationOutcome::Postponed { .. } => true,
-        _ => false,
+        ValidationOutcome::Usable | ValidationOutcome::Rejected { .. } | ValidationOutcome::Definite => false,
     };
     (keeps && unchanged).then(|| was.reason.parse().ok()).flatten()
 }
@@ -387,7 +412,10 @@ fn marker(ready: &ConditionLine, outcome: ValidationOutcome) -> Option<Condition
         ValidationOutcome::Postponed { .. } if ready.reason == Reason::Throttled => {
             (ConditionType::Reconciling, Reason::Progressing)
         }
-        _ => (ConditionType::Stalled, ready.reason),
+        ValidationOutcome::Postponed { .. }
+        | ValidationOutcome::Usable
+        | ValidationOutcome::Rejected { .. }
+        | ValidationOutcome::Definite => (ConditionType::Stalled, ready.reason),
     };
     Some(ConditionLine { condition, status: ConditionStatus::True, reason, message: ready.message.clone() })
 }

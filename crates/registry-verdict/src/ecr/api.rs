@@ -288,7 +288,21 @@ impl AwsClient {
                 self.own.discard(used);
                 Cause::OperatorIdentityRefused(OwnIdentityFault::Credentials)
             }
-            cause => cause,
+            cause @ (Cause::KeysRefused(_)
+            | Cause::SessionTooLarge
+            | Cause::ActionDenied { .. }
+            | Cause::RegionDisabled
+            | Cause::NotSubscribed
+            | Cause::NoEndpoint
+            | Cause::ClockSkew
+            | Cause::Throttled
+            | Cause::Unavailable(_)
+            | Cause::Withheld(_)
+            | Cause::Proxy { .. }
+            | Cause::NoOperatorIdentity
+            | Cause::OperatorIdentityRefused(_)
+            | Cause::TokenRefused { .. }
+            | Cause::Other { .. }) => cause,
         };
         AwsRefusal { cause, ..refusal }
     }
@@ -319,27 +333,21 @@ impl AwsRequest<'_> {
     }
 
     fn cause<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> Cause {
-        match error {
-            SdkError::ServiceError(_) => self.of_session(meaning(error, self.action, self.temporary)),
-            error => meaning(error, self.action, self.temporary),
-        }
+        let cause = meaning(error, self.action, self.temporary);
+        if matches!(error, SdkError::ServiceError(_)) { self.of_session(cause) } else { cause }
     }
 
     /// A session that STS has just given is unknown only where it does not count.
     fn of_session(&self, cause: Cause) -> Cause {
         let by_role = matches!(self.login.identity, Identity::Role { .. });
-        match cause {
-            Cause::KeysRefused(KeyRefusal::UnknownKey | KeyRefusal::UnknownKeyOrSession)
-                if by_role && self.action.api() == Api::Ecr =>
-            {
-                Cause::RegionDisabled
-            }
-            cause => cause,
-        }
+        let is_unknown =
+            matches!(cause, Cause::KeysRefused(KeyRefusal::UnknownKey | KeyRefusal::UnknownKeyOrSession));
+        if is_unknown && by_role && self.action.api() == Api::Ecr { Cause::RegionDisabled } else { cause }
     }
 }
 
 /// The cause behind the SDK's error.
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn meaning<E: ProvideErrorMetadata>(
     error: &SdkError<E, HttpResponse>,
     action: AwsAction,
@@ -384,6 +392,7 @@ async fn look_up(http: SharedHttpClient, region: String) -> Result<AwsCredential
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn own_cause(error: &CredentialsError) -> Cause {
     match error {
         CredentialsError::CredentialsNotLoaded(_) => Cause::NoOperatorIdentity,

@@ -204,7 +204,20 @@ impl EcrProbe<'_> {
             CredentialsFinding::Rejected { by, .. } if self.is_registry(by) => false,
             CredentialsFinding::Forbidden { by } if self.is_registry(by) => true,
             CredentialsFinding::Expired => true,
-            _ => return None,
+            CredentialsFinding::Rejected { .. }
+            | CredentialsFinding::Forbidden { .. }
+            | CredentialsFinding::NotAttempted
+            | CredentialsFinding::Validated(_)
+            | CredentialsFinding::AnonymousAccess
+            | CredentialsFinding::ForbiddenToAll { .. }
+            | CredentialsFinding::Required
+            | CredentialsFinding::UntrustedTokenService { .. }
+            | CredentialsFinding::TokenRefused { .. }
+            | CredentialsFinding::UnsupportedScheme { .. }
+            | CredentialsFinding::Unprovable(_)
+            | CredentialsFinding::Throttled { .. }
+            | CredentialsFinding::Withheld { .. }
+            | CredentialsFinding::TemporarilyUnavailable { .. } => return None,
         };
         let region_of_host = self.case.login.endpoint.region_of_host.clone();
         Some(Cause::TokenRefused { forbidden, region_of_host })
@@ -244,7 +257,7 @@ fn of_found(finding: ContentPathFinding) -> ContentPathFinding {
         F::NotFound { repository } => {
             F::Inconclusive(Inconclusive::UnexpectedStatus { repository, status: 404 })
         }
-        other => other,
+        other @ (F::NotAttempted | F::Accessible { .. } | F::Inconclusive(_)) => other,
     }
 }
 

@@ -104,9 +104,9 @@ impl Rejections {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            match self.table().decide(wish, self.now()) {
-                Decision::Wait => {}
-                decision => return decision,
+            let decision = self.table().decide(wish, self.now());
+            if decision != Decision::Wait {
+                return decision;
             }
             // Time alone may change the decision too.
             let _ = tokio::time::timeout(LOOK_AGAIN, settled).await;
@@ -288,7 +288,19 @@ fn verdict(
             CredentialAnswer::Nothing
         }
         F::NotAttempted | F::Withheld { .. } => CredentialAnswer::Nothing,
-        _ => CredentialAnswer::Accepted,
+        // It is about another server, or about something else that was asked with them.
+        F::Validated(_)
+        | F::AnonymousAccess
+        | F::Rejected { .. }
+        | F::Forbidden { .. }
+        | F::ForbiddenToAll { .. }
+        | F::Required
+        | F::UntrustedTokenService { .. }
+        | F::TokenRefused { .. }
+        | F::UnsupportedScheme { .. }
+        | F::Unprovable(_)
+        | F::Throttled { .. }
+        | F::TemporarilyUnavailable { .. } => CredentialAnswer::Accepted,
     }
 }
 

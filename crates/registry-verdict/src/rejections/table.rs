@@ -178,7 +178,7 @@ impl Table {
             CredentialRecord::Refused(rejection, _) if rejection.is_remembered(now) => {
                 Some((*digest, rejection.stored))
             }
-            _ => None,
+            CredentialRecord::Refused(..) | CredentialRecord::Accepted(_) => None,
         });
         let resumed = self.resumed.iter().filter(|(_, stored)| stored.is_recent(now));
         refused.chain(resumed.map(|(digest, stored)| (*digest, *stored))).collect()
@@ -291,7 +291,7 @@ impl GroupTable {
                 CredentialRecord::Refused(rejection, at) if rejection.is_remembered(now) => {
                     Some((*rejection, *at))
                 }
-                _ => None,
+                CredentialRecord::Refused(..) | CredentialRecord::Accepted(_) => None,
             },
             hash_map::Entry::Vacant(_) => None,
         };
@@ -313,7 +313,7 @@ impl GroupTable {
         let refused = || {
             self.credentials.values().filter_map(|known| match known {
                 CredentialRecord::Refused(rejection, _) if rejection.is_remembered(now) => Some(rejection),
-                _ => None,
+                CredentialRecord::Refused(..) | CredentialRecord::Accepted(_) => None,
             })
         };
         // Tries under way may all be refused.
