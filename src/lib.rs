@@ -1,7 +1,8 @@
-//! The operator: Kubernetes in, Kubernetes out. What a manifest may say is `registry-api`; what is said of a registry is
-//! `registry-verdict`. Each room's `mod.rs` says what it owns and what it may touch.
+//! The operator: reads registries from Kubernetes and writes their status. `registry-api` has the custom resources, and
+//! `registry-verdict` makes the result for a registry. The `mod.rs` of each directory says what it owns and what it may
+//! use.
 
-// A new finding, reply, reason or cause must not pass through a match by `_`: it is decided about where it appears.
+// So that a new finding, reply, reason or cause doesn't compile until each match handles it.
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 pub mod controller;

@@ -1,4 +1,4 @@
-//! What the operator's field manager owns of a pull Secret. Pure.
+//! The fields of a pull Secret that the operator's field manager owns. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use registry_api::PULL_SECRET_MANAGER;
 use serde_json::{Value, json};
 
-/// A field of a Secret that the operator may write, by its key.
+/// A label, annotation or entry of a Secret, by its key.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum SecretField<'a> {
     /// A label.
@@ -22,7 +22,7 @@ pub enum SecretField<'a> {
 pub type SecretFields<'a> = BTreeMap<SecretField<'a>, &'a [u8]>;
 
 impl<'a> SecretField<'a> {
-    /// Where it is.
+    /// Returns the name of its map.
     pub fn section(self) -> &'static str {
         match self {
             Self::Label(_) => "labels",
@@ -31,14 +31,14 @@ impl<'a> SecretField<'a> {
         }
     }
 
-    /// Its key there.
+    /// Returns its key in that map.
     pub fn key(self) -> &'a str {
         match self {
             Self::Label(key) | Self::Annotation(key) | Self::Data(key) => key,
         }
     }
 
-    /// Its path in `managedFields`.
+    /// Returns its path in `managedFields`.
     fn path(self) -> Vec<String> {
         let below = match self {
             Self::Label(_) | Self::Annotation(_) => Some("metadata"),
@@ -48,16 +48,16 @@ impl<'a> SecretField<'a> {
     }
 }
 
-/// The fields that the operator owns: a field that another client writes over is that client's.
+/// The entries of the operator's field manager. A field that another client changes belongs to that client.
 pub struct OwnedFields<'a>(Vec<&'a ManagedFieldsEntry>);
 
 impl<'a> OwnedFields<'a> {
-    /// What it owns of that Secret.
+    /// The entries in that Secret.
     pub fn of(secret: &'a Secret) -> Self {
         Self(secret.managed_fields().iter().filter(|entry| is_by_operator(entry)).collect())
     }
 
-    /// Whether it owns that field.
+    /// Returns whether the operator owns that field.
     pub fn has(&self, field: SecretField<'_>) -> bool {
         let path = field.path();
         self.0
@@ -66,7 +66,7 @@ impl<'a> OwnedFields<'a> {
             .any(|fields| path.iter().try_fold(&fields.0, |at, part| at.get(part)).is_some())
     }
 
-    /// The values of these fields.
+    /// Returns the owned fields with their values.
     pub fn values(&self, secret: &'a Secret) -> SecretFields<'a> {
         let labels = secret.labels().iter().map(|(key, text)| (SecretField::Label(key), text.as_bytes()));
         let annotations = secret.annotations().iter();
@@ -75,7 +75,7 @@ impl<'a> OwnedFields<'a> {
         labels.chain(annotations).chain(data).filter(|(field, _)| self.has(*field)).collect()
     }
 
-    /// Whether all of them were written by an apply.
+    /// Returns whether all owned fields were written by an apply.
     pub fn are_applied(&self) -> bool {
         self.0.iter().all(|entry| entry.operation.as_deref() == Some("Apply"))
     }
@@ -85,8 +85,8 @@ fn is_by_operator(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(PULL_SECRET_MANAGER)
 }
 
-/// The managed fields of a Secret as if the operator had applied all that it owns there: an apply removes a field only if an
-/// apply wrote it. `kubectl apply --server-side` does the same with what `kubectl apply` wrote.
+/// Returns the managed fields of a Secret as if the operator had applied all that it owns. An apply removes a field only if
+/// an apply wrote it. `kubectl apply --server-side` does the same with fields that `kubectl apply` wrote.
 pub fn as_applied(secret: &Secret) -> Vec<ManagedFieldsEntry> {
     let entries = secret.managed_fields().iter().cloned();
     let (own, mut others): (Vec<_>, Vec<_>) = entries.partition(is_by_operator);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn owns_what_its_entries_name_and_no_more() {
+    fn owns_only_fields_of_own_entries() {
         let secret = secret(json!([
             entry(PULL_SECRET_MANAGER, "Update", labels(&["a"])),
             entry("kubectl", "Update", labels(&["b"])),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_the_operator_owns_is_as_if_applied_and_the_rest_as_it_was() {
+    fn takes_all_own_fields_by_apply() {
         let theirs = entry("kubectl", "Update", labels(&["c"]));
         let applied = as_applied(&secret(json!([
             entry(PULL_SECRET_MANAGER, "Update", labels(&["a", "b"])),

@@ -1,9 +1,9 @@
-//! The hosts of AWS ECR and the regions in them: the one list for the schema's rules and for the programs that parse hosts. Pure.
+//! The hosts of AWS ECR and the regions in them, for the schema's rules and for the parser. Pure.
 
-/// A region, such as `eu-central-1`, as a pattern: words of letters, then a number of one or two digits.
+/// A pattern for a region such as `eu-central-1`: words of letters, then a number of one or two digits.
 pub const REGION: &str = "[a-z]+(-[a-z]+)+-[0-9]{1,2}";
 
-/// The public gallery, which needs no credentials.
+/// The hosts of ECR Public, which needs no credentials.
 pub const PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
 
 /// Hosts of one form: `ACCOUNT.SERVICE.REGION.DOMAIN`, or `ACCOUNT.SERVICE-fips.REGION.DOMAIN`.
@@ -11,13 +11,13 @@ pub const PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
 pub struct HostForm {
     /// The labels between account and region.
     pub service: &'static str,
-    /// Whether they are reached by IPv6 too.
+    /// Whether they have IPv6 too.
     pub dual_stack: bool,
-    /// The domains, each with the partitions (as ARNs name them) whose regions it has.
+    /// The domains, each with the partitions of its regions, as in ARNs.
     pub domains: &'static [(&'static str, &'static [&'static str])],
 }
 
-/// All forms of the hosts of accounts' registries.
+/// The forms of hosts of an account's registry.
 pub const FORMS: [HostForm; 2] = [
     HostForm {
         service: "dkr.ecr",
@@ -39,15 +39,15 @@ pub const FORMS: [HostForm; 2] = [
     },
 ];
 
-/// What a service's name has behind it where AWS's FIPS endpoints are meant.
+/// The suffix of the service for AWS's FIPS endpoints.
 pub const FIPS: &str = "-fips";
 
-/// The public gallery's hosts as a pattern.
+/// Returns a pattern for the hosts of ECR Public.
 pub fn public_pattern() -> String {
     alternatives(PUBLIC)
 }
 
-/// The hosts of accounts' registries as a pattern. It doesn't tell which domain has the regions of which partition.
+/// Returns a pattern for the hosts of an account's registry. It doesn't check that the domain has the region.
 pub fn private_pattern() -> String {
     let form = |form: &HostForm| {
         let domains = alternatives(form.domains.iter().map(|(domain, _)| *domain));

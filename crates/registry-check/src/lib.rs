@@ -1,9 +1,9 @@
-//! Validate before apply: a dry run of the object at the API server, the verdict from here, and the words for people. For the
-//! kubectl plugin and whatever else checks before it writes.
+//! Validation before an apply: a dry run at the API server, the operator's steps from this machine, and the output for
+//! people. For the kubectl plugin, and for other programs that check before they write.
 //!
-//! May read the cluster with its user's rights, and writes nothing. Knows nothing of the operator.
+//! May read the cluster with the user's permissions, and writes nothing. Doesn't depend on the operator.
 
-// A new finding, reply, reason or cause must not pass through a match by `_`: it is decided about where it appears.
+// So that a new finding, reply, reason or cause doesn't compile until each match handles it.
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 pub mod admission;

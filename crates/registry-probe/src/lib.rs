@@ -5,10 +5,10 @@
 //! meets them. There is no Kubernetes in here: what the findings mean for conditions, reasons and messages is
 //! the operator's part.
 
-// A new finding, reply, reason or cause must not pass through a match by `_`: it is decided about where it appears.
+// So that a new finding, reply, reason or cause doesn't compile until each match handles it.
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
-pub mod backoff;
+mod backoff;
 mod challenge;
 mod credentials;
 mod dockerconfig;
@@ -29,6 +29,7 @@ mod tls;
 mod token;
 mod transport;
 
+pub use backoff::Backoff;
 pub use credentials::{Credentials, CredentialsError, Field};
 pub use dockerconfig::DockerConfigError;
 pub use egress_policy::{EgressPolicy, EgressScope, IpNet};

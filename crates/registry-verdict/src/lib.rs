@@ -1,10 +1,10 @@
-//! A registry object and what it refers to, to a verdict: validate, resolve, probe (through AWS ECR where that is asked for),
-//! assess. Used by the operator, the kubectl plugin and the tests alike.
+//! From a registry object and its references to its conditions: validate, resolve, probe (with AWS ECR), assess. The
+//! operator, the kubectl plugin and the tests use it.
 //!
-//! May send requests to registries, token services and AWS. Secrets and ConfigMaps come through [`resolve::Objects`]: nothing
-//! here calls the Kubernetes API, watches, queues or serves.
+//! May send requests to registries, token services and AWS. Secrets and ConfigMaps come through [`resolve::Objects`].
+//! Nothing here calls the Kubernetes API, watches, queues or serves.
 
-// A new finding, reply, reason or cause must not pass through a match by `_`: it is decided about where it appears.
+// So that a new finding, reply, reason or cause doesn't compile until each match handles it.
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 pub mod api_server;
@@ -19,5 +19,3 @@ pub mod resolve;
 pub mod steps;
 pub mod text;
 pub mod validate;
-
-pub use registry_probe::backoff;

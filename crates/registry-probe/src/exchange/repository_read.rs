@@ -96,10 +96,7 @@ impl Exchange<'_> {
 
     /// Whether the manifest is refused to `pass`. Not where there is no answer: that proves nothing.
     pub(super) fn is_kept_from_pulling(&self, pass: &Pass) -> ExchangeStep<bool> {
-        let is_refusal = |said: &ReplyKind| {
-            matches!(said, ReplyKind::Unauthorized | ReplyKind::Forbidden | ReplyKind::NotFound)
-        };
-        Ok(self.manifest(pass)?.is_ok_and(|reply| is_refusal(&reply.said)))
+        Ok(self.manifest(pass)?.is_ok_and(|reply| reply.said.is_denial()))
     }
 
     /// Reads the list of tags of the named repository with `pass`.

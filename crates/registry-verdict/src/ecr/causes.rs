@@ -5,10 +5,8 @@
 
 use std::time::Duration;
 
-use registry_probe::{HostPort, Withholding};
+use registry_probe::{Backoff, HostPort, Withholding};
 use strum::FromRepr;
-
-use crate::backoff::Backoff;
 
 /// Which of AWS's APIs was asked.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -114,14 +112,14 @@ pub enum Cause {
     },
 }
 
-/// Why AWS refuses access keys: the one list of what counts as a rejection at AWS. Rejected keys pause, and the pause is stored by
-/// these numbers: a new one goes to the end.
+/// Why AWS refuses access keys: everything that counts as a rejection at AWS. Rejections are stored with these numbers,
+/// so add new ones at the end.
 #[derive(Clone, Copy, Debug, Eq, FromRepr, Hash, PartialEq)]
 #[repr(u8)]
 pub enum KeyRefusal {
-    /// There is no such access key, or not any longer.
+    /// The access key doesn't exist, or no longer exists.
     UnknownKey = 0,
-    /// The access key or the session's token that goes with it is unknown.
+    /// The access key or its session token is unknown.
     UnknownKeyOrSession = 1,
     /// The signature was made with another secret.
     WrongSecret = 2,
@@ -208,7 +206,7 @@ pub enum Outage {
 /// left alone all follow from it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Class {
-    /// They are wrong, or have ended.
+    /// They are wrong or have expired.
     KeysRefused(KeyRefusal),
     /// They were refused before, and are not sent now.
     Withheld,
@@ -216,7 +214,7 @@ pub enum Class {
     RoleDenied,
     /// They may be right, and give no access.
     Forbidden,
-    /// AWS refuses for a reason that this program doesn't know. Nothing is said of them.
+    /// AWS refused with an unknown code, which says nothing about them.
     Unrecognized,
     /// AWS takes them, and the registry does not take what AWS gave.
     TokenRefused,
@@ -227,7 +225,7 @@ pub enum Class {
 }
 
 impl KeyRefusal {
-    /// The keys are unknown; `temporary`: a session's token was sent along.
+    /// Returns the refusal of unknown keys. `temporary`: a session token was sent too.
     fn unknown(temporary: bool) -> Self {
         if temporary { Self::UnknownKeyOrSession } else { Self::UnknownKey }
     }
@@ -261,7 +259,7 @@ impl Cause {
 }
 
 impl Class {
-    /// Whether a retry alone may change it.
+    /// Returns whether a retry alone may succeed.
     pub fn is_transient(self) -> bool {
         match self {
             Self::Throttled | Self::Unavailable => true,
@@ -274,7 +272,7 @@ impl Class {
         }
     }
 
-    /// How long AWS is left alone after failures in a row.
+    /// Returns the delays before AWS is called again.
     pub fn backoff(self) -> Backoff {
         match self {
             Self::KeysRefused(_) | Self::Withheld => Backoff::REJECTED_CREDENTIALS,
@@ -287,7 +285,7 @@ impl Class {
 }
 
 impl AwsRefusal {
-    /// Whether a retry alone may change it.
+    /// Returns whether a retry alone may succeed.
     pub fn is_transient(&self) -> bool {
         self.cause.class().is_transient()
     }
@@ -447,7 +445,7 @@ fn denied_action(message: &str) -> Option<&'static str> {
 }
 
 /// The phrases that AWS documents, the first that applies: an endpoint's policy that refuses "transitively through a service
-/// control policy" is mended there.
+/// control policy" is fixed there.
 const POLICIES: [(&str, PolicyKind); 9] = [
     ("service control policy", PolicyKind::ServiceControl),
     ("resource control policy", PolicyKind::ResourceControl),
@@ -541,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn one_code_hides_a_wrong_secret_a_wrong_clock_and_a_wrong_region() {
+    fn splits_signature_error_by_its_message() {
         let wrong = "The request signature we calculated does not match the signature you provided. Check your AWS \
                      Secret Access Key and signing method. Consult the service documentation for details.";
         let old = "Signature expired: 20260101T000000Z is now earlier than 20260101T001000Z (20260101T001500Z - 5 min.)";
@@ -558,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn each_api_has_its_own_name_for_the_same_failure() {
+    fn maps_error_names_of_each_api() {
         let token = AwsAction::GetAuthorizationToken;
         assert_eq!(said("UnrecognizedClientException", "", token), said("InvalidClientTokenId", "", ROLE));
         assert_eq!(said("ExpiredTokenException", "", token), said("ExpiredToken", "", ROLE));
@@ -571,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_action_is_named_and_a_denied_role_is_another_matter() {
+    fn separates_denied_action_from_denied_role() {
         let message = "User: arn:aws:iam::123456789012:user/x is not authorized to perform: \
                        ecr:GetAuthorizationToken on resource: * with an explicit deny in a service control policy";
         let denial = Denial { policy: Some(PolicyKind::ServiceControl), explicitly: true };
@@ -583,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_policy_is_known_by_its_phrase() {
+    fn recognizes_each_kind_of_policy() {
         let begins = "User: arn:aws:iam::123456789012:user/x is not authorized to perform: ecr:GetAuthorizationToken on \
                       resource: *";
         let allows = "allows the ecr:GetAuthorizationToken action";
@@ -617,7 +615,7 @@ mod tests {
     }
 
     #[test]
-    fn assuming_a_role_may_take_more_than_one_action() {
+    fn names_denied_action_of_assume_role() {
         for action in ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"] {
             let message = format!(
                 "User: arn:aws:sts::123456789012:assumed-role/x/y is not authorized to perform: {action} on resource: \
@@ -696,7 +694,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_own_role_is_no_registrys_matter() {
+    fn operator_role_failure_is_not_the_registrys() {
         let own = AwsAction::AssumeRoleWithWebIdentity;
         let refused = Cause::OperatorIdentityRefused;
         assert_eq!(said("AccessDenied", "", own), refused(OwnIdentityFault::TrustPolicy));
@@ -708,14 +706,14 @@ mod tests {
     }
 
     #[test]
-    fn codes_come_with_a_namespace_before_and_an_address_behind() {
+    fn strips_namespace_and_url_from_codes() {
         let token = AwsAction::GetAuthorizationToken;
         let code = "ExpiredTokenException:http://internal.amazon.com/coral/";
         assert_eq!(said(code, "", token).class(), EXPIRED);
     }
 
     #[test]
-    fn a_wrong_clock_a_disabled_region_and_a_role_that_can_not_be_are_no_wrong_keys() {
+    fn clock_region_and_role_errors_spare_the_keys() {
         let token = AwsAction::GetAuthorizationToken;
         for code in ["RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"] {
             assert_eq!(said(code, "", token), Cause::ClockSkew, "{code}");
@@ -729,7 +727,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_that_nobody_knows_is_judged_by_its_status() {
+    fn judges_unknown_code_by_http_status() {
         let by = |status| {
             let complaint = Complaint { code: Some("Strange"), message: "", status };
             cause(complaint, AwsAction::GetAuthorizationToken, false)
@@ -740,7 +738,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_keys_pause_longest_and_what_passes_shortest() {
+    fn backoff_follows_from_class() {
         let class = |cause: Cause| (cause.class().backoff(), cause.class().is_transient());
         for refusal in (0..=u8::MAX).map_while(KeyRefusal::from_repr) {
             assert_eq!(class(Cause::KeysRefused(refusal)), (Backoff::REJECTED_CREDENTIALS, false));
@@ -756,7 +754,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_of_aws_says_nothing_of_the_credentials() {
+    fn foreign_response_does_not_reject_keys() {
         let page = |status| {
             cause(Complaint { code: None, message: "", status }, AwsAction::GetAuthorizationToken, false)
         };

@@ -1,7 +1,7 @@
-//! Hosts of ECR: whose registry one is, in which region, and by which of AWS's endpoints its tokens are had. Pure.
+//! Parses ECR hosts: account, region, partition, and kind of endpoint. Pure.
 //!
-//! Matches are anchored: what merely looks like an ECR host is none. What is derived from a host is a region of AWS's
-//! grammar and nothing else, so that no endpoint of AWS is ever made of what a tenant wrote.
+//! Matches are anchored, so a host that only looks like ECR's doesn't match. Only a valid region name is derived from a
+//! host, so the address of an AWS endpoint never contains text from a tenant.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use registry_api::{
 use registry_probe::{Endpoint, Host, HostPort};
 use thiserror::Error;
 
-/// A part of AWS with identities of its own.
+/// A partition of AWS, which has its own identities.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Partition {
     /// The commercial regions.
@@ -34,7 +34,7 @@ pub enum Partition {
 }
 
 impl Partition {
-    /// The partition of a region, by the region's name.
+    /// Returns the partition of a region.
     pub fn of_region(region: &str) -> Self {
         let prefixes = [
             ("cn-", Self::China),
@@ -49,7 +49,7 @@ impl Partition {
         found.map_or(Self::Commercial, |(_, partition)| partition)
     }
 
-    /// Its name in ARNs.
+    /// Returns the name in ARNs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Commercial => "aws",
@@ -64,22 +64,22 @@ impl Partition {
     }
 }
 
-/// Where tokens for a registry are had.
+/// Where AWS issues tokens for a registry.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct EcrEndpoint {
-    /// The registry's account, where the host tells it.
+    /// The account of the registry, if the host contains it.
     pub account: Option<String>,
-    /// The region whose API is asked.
+    /// The region of the API.
     pub region: String,
-    /// The region that the host tells, where it is another.
+    /// The region in the host, if it differs.
     pub region_of_host: Option<String>,
-    /// Whether AWS's FIPS endpoints are asked.
+    /// Whether to use AWS's FIPS endpoints.
     pub fips: bool,
-    /// Whether AWS's dual-stack endpoints are asked.
+    /// Whether to use AWS's dual-stack endpoints.
     pub dual_stack: bool,
 }
 
-/// Without the account.
+/// Doesn't show the account.
 impl fmt::Debug for EcrEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { account: _, region, region_of_host, fips, dual_stack } = self;
@@ -89,22 +89,22 @@ impl fmt::Debug for EcrEndpoint {
     }
 }
 
-/// Why it can't be told where tokens are had.
+/// Why the endpoint for tokens can't be determined.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum EcrEndpointError {
-    /// The host is not ECR's, and no region is given.
+    /// The host is not an ECR host with a region, and the spec has no region.
     #[error("spec.auth.ecr.region is required: the host in spec.endpoint does not contain the region")]
     NoRegion,
-    /// The region is not one.
+    /// The region is malformed.
     #[error("spec.auth.ecr.region must be an AWS region such as eu-central-1")]
     NotARegion,
-    /// A public registry is served to anybody.
+    /// The registry is public, and needs no login.
     #[error("ECR Public needs no credentials; remove credentials and sts from spec.auth.ecr")]
     Public,
 }
 
 impl EcrEndpoint {
-    /// Where tokens for the registry at `endpoint` are had.
+    /// Determines where AWS issues tokens for the registry at `endpoint`.
     pub fn of(endpoint: &Endpoint, ecr: &EcrAuth) -> Result<Self, EcrEndpointError> {
         let host = match &endpoint.server().host {
             Host::Name(name) => EcrHost::parse(name),
@@ -123,7 +123,7 @@ impl EcrEndpoint {
         }
     }
 
-    /// The partition that the region belongs to.
+    /// Returns the partition of the region.
     pub fn partition(&self) -> Partition {
         Partition::of_region(&self.region)
     }
@@ -148,13 +148,13 @@ impl EcrEndpoint {
 /// A host of ECR.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum EcrHost {
-    /// An account's registry.
+    /// The registry of an account.
     Private(EcrEndpoint),
     /// The public gallery.
     Public,
 }
 
-/// Whether a server is one of ECR's registries. Whoever has a token for one can send it there and reach nobody but AWS.
+/// Returns whether a server is an ECR registry. A token that is sent there only reaches AWS.
 pub fn is_ecr(server: &HostPort) -> bool {
     match &server.host {
         Host::Name(name) => EcrHost::parse(name).is_some(),
@@ -176,7 +176,7 @@ impl EcrHost {
     }
 }
 
-/// The registry of `account` where `rest` of its host has that form.
+/// Parses the rest of the host of an account's registry, if it has that form.
 fn private(form: &HostForm, account: &str, rest: &str) -> Option<EcrEndpoint> {
     let rest = rest.strip_prefix(form.service)?;
     let (fips, rest) = rest.strip_prefix(ecr_hosts::FIPS).map_or((false, rest), |rest| (true, rest));
@@ -194,7 +194,8 @@ fn private(form: &HostForm, account: &str, rest: &str) -> Option<EcrEndpoint> {
     })
 }
 
-/// Whether it has the form of [`ecr_hosts::REGION`], and no more characters than the schema takes.
+/// Returns whether it is a region name such as `eu-central-1`: [`ecr_hosts::REGION`], with at most as many characters as in
+/// the schema.
 pub(super) fn is_region(text: &str) -> bool {
     let Some((words, number)) = text.rsplit_once('-') else { return false };
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_all_partitions_with_fips_and_dual_stack_are_known() {
+    fn recognizes_hosts_of_all_partitions() {
         for (host, region, fips, dual_stack, partition) in [
             ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", "eu-central-1", false, false, "aws"),
             (
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_merely_looks_like_a_host_of_ecr_is_none() {
+    fn rejects_hosts_that_resemble_ecr() {
         for host in [
             "123456789012.dkr.ecr.eu-central-1.amazonaws.com.evil.example",
             "evil.123456789012.dkr.ecr.eu-central-1.amazonaws.com",
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_makes_any_host_a_registry_of_ecr_and_goes_before_the_host() {
+    fn region_field_overrides_the_host() {
         let alias = place("https://registry.example.com", Some("eu-west-1")).unwrap();
         assert_eq!((alias.account, alias.region.as_str()), (None, "eu-west-1"));
         let other =
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_is_nothing_that_could_lead_to_another_host() {
+    fn region_cannot_change_the_host() {
         for region in [
             "evil.example/",
             "eu-central-1.evil",
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_and_the_parser_know_the_public_hosts() {
+    fn schema_and_parser_accept_public_hosts() {
         for host in ecr_hosts::PUBLIC {
             assert_eq!(EcrHost::parse(host), Some(EcrHost::Public));
             assert!(matches(&ecr_hosts::public_pattern(), host), "{host}");
@@ -357,9 +358,9 @@ mod tests {
     }
 
     proptest! {
-        /// But for the partition of the region, which the parser alone looks at.
+        /// Except for the partition of the region, which only the parser checks.
         #[test]
-        fn the_schema_and_the_parser_know_the_same_hosts(parts in parts()) {
+        fn schema_and_parser_accept_same_hosts(parts in parts()) {
             let (host, [account, service, region, domain]) = (parts.join("."), &parts);
             let forms = ecr_hosts::FORMS.iter();
             let mut forms = forms.filter(|form| service.strip_suffix(ecr_hosts::FIPS).unwrap_or(service) == form.service);
@@ -373,12 +374,12 @@ mod tests {
         }
 
         #[test]
-        fn the_schema_and_the_programs_know_the_same_regions(region in "[a-z]{1,3}(-[a-z0-9]{0,3}){0,4}") {
+        fn schema_and_parser_accept_same_regions(region in "[a-z]{1,3}(-[a-z0-9]{0,3}){0,4}") {
             prop_assert_eq!(is_region(&region), matches(ecr_hosts::REGION, &region), "{}", region);
         }
 
         #[test]
-        fn no_host_makes_the_parser_panic_or_yields_anything_but_a_region(host in "\\PC{0,80}") {
+        fn no_host_panics_or_yields_invalid_region(host in "\\PC{0,80}") {
             if let Some(EcrHost::Private(place)) = EcrHost::parse(&host) {
                 prop_assert!(is_region(&place.region));
             }

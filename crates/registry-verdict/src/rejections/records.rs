@@ -1,20 +1,20 @@
-//! Rejections as bytes, each of the same length. Pure.
+//! Rejections as bytes, in records of equal length. Pure.
 
 use k8s_openapi::jiff::Timestamp;
 
 use super::table::{Digest, HostRefusal, Stored};
 use crate::ecr::{Api, KeyRefusal};
 
-/// The first byte: another format has another.
+/// The first byte, which identifies the format.
 const FORMAT: u8 = 1;
-/// Digest, refusal, time of the first in seconds.
+/// The length of a record: digest, kind of refusal, and time of the first one in seconds.
 const LENGTH: usize = 16 + 1 + 8;
-/// Records that are written at most: about 270 KB as Kubernetes stores them.
+/// The maximum number of stored records: about 270 KB as Kubernetes stores them.
 pub const MOST_RECORDS: usize = 8192;
-/// AWS's codes start here: two for each [`KeyRefusal`], by its number.
+/// The first code of AWS's refusals: two for each [`KeyRefusal`], by its number.
 const AWS: u8 = 16;
 
-/// Writes at most [`MOST_RECORDS`], the newest.
+/// Encodes at most [`MOST_RECORDS`] rejections, the newest.
 pub fn encode(mut rejections: Vec<(Digest, Stored)>) -> Vec<u8> {
     rejections.sort_by_key(|(digest, stored)| (std::cmp::Reverse(stored.since), *digest));
     rejections.truncate(MOST_RECORDS);
@@ -27,7 +27,7 @@ pub fn encode(mut rejections: Vec<(Digest, Stored)>) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`encode`] wrote; nothing of another format, and no record that can't be read.
+/// Decodes what [`encode`] wrote. Skips records that can't be decoded, and everything in another format.
 pub fn decode(bytes: &[u8]) -> Vec<(Digest, Stored)> {
     match bytes.split_first() {
         Some((&FORMAT, records)) => records.chunks_exact(LENGTH).filter_map(record).collect(),
@@ -107,13 +107,13 @@ mod tests {
         }
 
         #[test]
-        fn reads_any_bytes_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             decode(&bytes);
         }
     }
 
     #[test]
-    fn writes_no_more_than_fits_into_a_secret() {
+    fn fits_into_a_secret() {
         let since = |second| Timestamp::from_second(second).unwrap();
         let all = (0..20_000u32).map(|index| {
             let mut digest = Digest::default();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_of_aws_keep_their_meaning_between_versions() {
+    fn codes_of_aws_stay_between_versions() {
         for (code, refusal) in [
             (16, HostRefusal::Aws(Api::Ecr, KeyRefusal::UnknownKey)),
             (17, HostRefusal::Aws(Api::Sts, KeyRefusal::UnknownKey)),

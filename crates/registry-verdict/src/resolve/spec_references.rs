@@ -1,15 +1,15 @@
-//! Which Secrets and ConfigMaps a spec names, and for what: the one list for watching and for reading them. Pure.
+//! The Secrets and ConfigMaps that a spec references, and for which purpose: one list, to watch and to read them. Pure.
 
 use registry_api::spec::{Auth, Ca, EcrAuth, KeyRef, RegistrySpec, Tls};
 
 use super::{Reference, ReferenceKind, SecretPurpose};
 
-/// A place in a spec that names a Secret or ConfigMap.
+/// What a spec references a Secret or ConfigMap for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ReferencePurpose<'a> {
-    /// A Secret that is used for the registry.
+    /// A Secret whose content is sent, or signs requests.
     Secret(SecretPurpose),
-    /// CA certificates, under that key of an object of that kind.
+    /// CA certificates, with the kind of the object and the key.
     Ca(ReferenceKind, &'a str),
 }
 
@@ -21,7 +21,7 @@ impl ReferencePurpose<'_> {
         }
     }
 
-    /// The field that names the object.
+    /// Returns the path of the field.
     pub(super) fn field(self) -> &'static str {
         match self {
             Self::Secret(purpose) => purpose.reference(),
@@ -30,7 +30,7 @@ impl ReferencePurpose<'_> {
         }
     }
 
-    /// Whether it holds what is signed in with.
+    /// Returns whether it contains the credentials.
     fn is_login(self) -> bool {
         match self {
             Self::Secret(SecretPurpose::Basic | SecretPurpose::Token | SecretPurpose::AwsKeys) => true,
@@ -39,7 +39,7 @@ impl ReferencePurpose<'_> {
     }
 }
 
-/// An object that a spec names. Only [`spec_references`] makes one, so that nothing is read that isn't watched.
+/// An object that a spec references. Only [`spec_references`] creates it, so nothing is read that isn't watched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct SpecReference<'a> {
     purpose: ReferencePurpose<'a>,
@@ -55,14 +55,14 @@ impl<'a> SpecReference<'a> {
         self.name
     }
 
-    /// The object, in that namespace.
+    /// Returns the reference, in that namespace.
     pub(super) fn reference(self, namespace: &str) -> Reference {
         Reference::new(self.purpose.kind(), namespace, self.name)
     }
 }
 
-/// Every object that a spec names, in the order in which they are read. A new field of the spec does not compile until it is
-/// decided whether it names one.
+/// Returns every object that a spec references, in the order in which they are read. A new field of the spec doesn't
+/// compile until it has its place here.
 pub(super) fn spec_references(spec: &RegistrySpec) -> Vec<SpecReference<'_>> {
     let RegistrySpec {
         auth,
@@ -118,17 +118,17 @@ fn ca_reference(kind: ReferenceKind, KeyRef { name, key }: &KeyRef) -> SpecRefer
     SpecReference { purpose: ReferencePurpose::Ca(kind, key), name }
 }
 
-/// Every object that the spec names, to be read from `namespace`.
+/// Returns every object that the spec references, in `namespace`.
 pub fn references(spec: &RegistrySpec, namespace: &str) -> Vec<Reference> {
     spec_references(spec).into_iter().map(|named| named.reference(namespace)).collect()
 }
 
-/// The name of the Secret that holds what is signed in with.
+/// Returns the name of the Secret with the credentials.
 pub fn credentials_secret(spec: &RegistrySpec) -> Option<&str> {
     spec_references(spec).into_iter().find(|named| named.purpose.is_login()).map(SpecReference::name)
 }
 
-/// Whether a Secret is used for the registry: what it holds is sent, or signed with.
+/// Returns whether the content of a Secret is sent to the registry, or signs requests.
 pub(super) fn uses_secret(spec: &RegistrySpec) -> bool {
     spec_references(spec).iter().any(|named| matches!(named.purpose, ReferencePurpose::Secret(_)))
 }
@@ -171,7 +171,7 @@ mod tests {
         auths.iter().flat_map(|auth| cas.iter().map(|ca| spec(auth.clone(), ca.clone()))).collect()
     }
 
-    /// Holds every object, with every key, and remembers which were read.
+    /// Has every object, with every key, and records which are read.
     struct Everything(Mutex<Vec<Reference>>, rcgen::CertifiedKey<rcgen::KeyPair>);
 
     impl Everything {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_read_is_what_is_watched() {
+    async fn reads_what_is_watched() {
         let key = rcgen::generate_simple_self_signed(vec!["r.io".to_owned()]).unwrap();
         let everything = Everything(Mutex::default(), key);
         for spec in specs() {
