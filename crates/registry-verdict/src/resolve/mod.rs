@@ -4,7 +4,8 @@
 //!
 //! - `policy`: what `tenantPolicy` lets tenants' Secrets be used for. Pure.
 //! - `purpose`: what a Secret can be used for, by its type and its annotation `hosts`. Pure.
-//! - `references`: which objects a spec refers to, and reading them.
+//! - `references`: references and contents, and where they are read from.
+//! - `spec_references`: which objects a spec references, and for which purpose. Pure.
 
 mod policy;
 mod purpose;
