@@ -1,7 +1,4 @@
-//! Phrases that readers stumble over. Neither texts for users nor comments contain them. To ban another phrase, add a line to
-//! `BANNED`.
-
-use std::path::Path;
+//! Phrases that readers stumble over, and that no text for users contains. To ban another phrase, add a line to `BANNED`.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -122,29 +119,6 @@ fn comments(text: &str) -> String {
     comments.map(|(_, comment)| comment).collect::<Vec<_>>().join(" ")
 }
 
-/// The comments of a Helm template: those of YAML, and those between `/*` and `*/`.
-fn template_comments(text: &str) -> String {
-    let blocks = text.split("/*").skip(1).filter_map(|rest| rest.split_once("*/"));
-    comments(text) + " " + &blocks.map(|(comment, _)| comment).collect::<Vec<_>>().join(" ")
-}
-
-/// The comments of a Rust file that stand on lines of their own.
-fn rust_comments(text: &str) -> String {
-    let comments = text.lines().filter_map(|line| line.trim_start().strip_prefix("//"));
-    comments.map(|comment| comment.trim_start_matches(['/', '!'])).collect::<Vec<_>>().join(" ")
-}
-
-/// Every file below a directory, with its path in the repository.
-fn files_below(directory: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(in_repository(directory))? {
-        let entry = entry?;
-        let path = format!("{directory}/{}", entry.file_name().to_string_lossy());
-        if entry.file_type()?.is_dir() { found.extend(files_below(&path)?) } else { found.push(path) }
-    }
-    Ok(found)
-}
-
 fn assert_plain(texts: Vec<(String, String)>) -> Result<()> {
     let mut wrong = Vec::new();
     for (place, text) in texts {
@@ -190,43 +164,6 @@ fn the_samples_have_no_banned_phrases() -> Result<()> {
         texts.push((path.display().to_string(), comments(&std::fs::read_to_string(&path)?)));
     }
     ensure!(texts.len() > 5, "{} samples", texts.len());
-    assert_plain(texts)
-}
-
-/// Where the comments of the code are in plain English. To extend the check, add a directory.
-const SOURCES: [&str; 9] = [
-    "benches",
-    "crates/docgen/src",
-    "crates/kubectl-registry/src",
-    "crates/registry-api/src",
-    "crates/registry-check/src",
-    "crates/registry-verdict/src",
-    "src/kubernetes",
-    "src/observability",
-    "src/tenancy",
-];
-
-#[test]
-fn comments_in_the_code_have_no_banned_phrases() -> Result<()> {
-    let mut texts = Vec::new();
-    for directory in SOURCES {
-        let is_source = |file: &String| Path::new(file).extension().is_some_and(|kind| kind == "rs");
-        for file in files_below(directory)?.into_iter().filter(is_source) {
-            texts.push((file.clone(), rust_comments(&text_of(&file)?)));
-        }
-    }
-    ensure!(texts.len() > 100, "{} files", texts.len());
-    assert_plain(texts)
-}
-
-#[test]
-fn comments_in_manifests_have_no_banned_phrases() -> Result<()> {
-    let templates = files_below("charts/registry-operator/templates")?;
-    let examples = files_below("config/gitops")?.into_iter().filter(|file| !file.ends_with("install.yaml"));
-    let roots = [".ci/run", "Cargo.toml", "Dockerfile", "Makefile", "clippy.toml", "deny.toml"];
-    let all = templates.into_iter().chain(examples).chain(roots.map(str::to_owned));
-    let texts =
-        all.map(|file| Ok((file.clone(), template_comments(&text_of(&file)?)))).collect::<Result<_>>()?;
     assert_plain(texts)
 }
 
