@@ -342,7 +342,12 @@ async fn classified<T>(
     call(answer).await.map_err(|source| match source.failure() {
         CallFailure::Gone => PublishError::Gone(key()),
         CallFailure::Conflict => PublishError::Conflict(key()),
-        _ => PublishError::Api { what, key: key(), source },
+        CallFailure::Terminating
+        | CallFailure::Quota
+        | CallFailure::Forbidden
+        | CallFailure::Throttled
+        | CallFailure::NoAnswer
+        | CallFailure::Other => PublishError::Api { what, key: key(), source },
     })
 }
 

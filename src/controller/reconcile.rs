@@ -49,9 +49,11 @@ impl ReconcileError {
             | Self::Publish(PublishError::Api { source, .. })
             | Self::Tenant(AccessError::Api(source)) => source.pause(failures),
             Self::TenantUnseen => Backoff::TENANT_UNSEEN.after(failures),
-            Self::Read(_) | Self::Publish(_) | Self::Tenant(_) | Self::OwnLimit | Self::Superseded => {
-                Backoff::API_CALL.after(failures)
-            }
+            Self::Read(ReadError::Forbidden { .. })
+            | Self::Publish(PublishError::Gone(_) | PublishError::Conflict(_))
+            | Self::Tenant(AccessError::NoRole)
+            | Self::OwnLimit
+            | Self::Superseded => Backoff::API_CALL.after(failures),
         }
     }
 }

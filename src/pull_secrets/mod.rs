@@ -6,6 +6,7 @@
 //!
 //! - `budget`: how often a contested Secret is written. Pure.
 //! - `controller`: decides which namespace is next.
+//! - `managed_fields`: which fields of a pull Secret are the operator's. Pure.
 //! - `namespace_state`: what is known about one namespace. Pure.
 //! - `namespace_states`: the namespaces by tenant and by registry, so that an event only costs what it affects. Pure.
 //! - `note`: the message about the pull Secrets of a registry. Pure.
@@ -18,6 +19,7 @@
 
 mod budget;
 mod controller;
+mod managed_fields;
 mod namespace_state;
 mod namespace_states;
 mod note;

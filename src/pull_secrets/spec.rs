@@ -103,7 +103,7 @@ impl DeliveryRequest {
             Some(verdict) if verdict.generation == self.spec.generation && !self.spec.suspended => {
                 verdict.content.clone()
             }
-            _ => DesiredContent::Unknown,
+            Some(_) | None => DesiredContent::Unknown,
         }
     }
 }
@@ -116,7 +116,7 @@ pub fn says_the_same(one: &DesiredContent, other: &DesiredContent) -> bool {
         (DesiredContent::Proven(one), DesiredContent::Proven(other)) => {
             one.fingerprint() == other.fingerprint()
         }
-        _ => false,
+        (DesiredContent::Nothing | DesiredContent::Unknown | DesiredContent::Proven(_), _) => false,
     }
 }
 

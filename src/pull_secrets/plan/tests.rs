@@ -60,7 +60,7 @@ fn after(observed: &ObservedSecrets, actions: &[SecretAction], version: &mut u64
                 );
                 observed.own.insert(name.clone(), found(content, *version));
             }
-            SecretAction::Change { name, at, content } => {
+            SecretAction::Change { name, at, applied: _, content } => {
                 let before = &observed.own[name];
                 assert_eq!(before.version, *at);
                 assert!(before.mendable, "{name} can't be changed");
