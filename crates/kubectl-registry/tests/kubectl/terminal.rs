@@ -106,7 +106,7 @@ async fn what_is_in_no_file_is_asked_for_and_the_password_is_not_shown() -> Resu
     screen.reads("User name for Secret registry-system/login").await?;
     screen.types("dexo\u{7f}\u{7f}mo\r").await?;
     screen.reads("Password for Secret registry-system/login (not shown): ").await?;
-    screen.types(&format!("{PASSWORD}\r")).await?;
+    screen.types(&format!("wrong\u{15}{PASSWORD}ä\u{7f}\r")).await?;
     let (code, shown) = screen.ends().await?;
     assert_eq!(code, 0, "{shown}");
     assert!(shown.contains("Credentials validated") && shown.contains("read from the prompt"), "{shown}");
@@ -128,6 +128,12 @@ async fn ctrl_c_at_a_question_ends_it_and_leaves_the_terminal_as_it_was() -> Res
     assert!(shown.contains("ended with 130"), "{shown}");
     assert!(shown.contains(" echo ") && shown.contains(" icanon") && shown.contains("isig "), "{shown}");
     assert!(!shown.contains("secret") && protected.registry.requests().is_empty(), "{shown}");
+
+    let mut screen = Screen::of(&desk, &format!("validate --offline -f {file}"))?;
+    screen.reads("User name for Secret registry-system/login").await?;
+    screen.types("al\u{3}").await?;
+    let (code, shown) = screen.ends().await?;
+    assert_eq!(code, 130, "{shown}");
     Ok(())
 }
 
