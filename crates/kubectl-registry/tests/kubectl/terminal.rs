@@ -76,7 +76,7 @@ impl Screen {
 }
 
 #[tokio::test]
-async fn a_terminal_gets_colours_and_a_pipe_or_no_color_none() -> Result<()> {
+async fn colours_are_for_terminals_and_for_those_who_ask() -> Result<()> {
     let registry = anonymous().await?;
     let manifest = system("open", &json!({"endpoint": registry.url()}));
     let desk = Desk::new()?;
@@ -88,6 +88,9 @@ async fn a_terminal_gets_colours_and_a_pipe_or_no_color_none() -> Result<()> {
 
     let piped = desk.validate(&manifest).await?;
     assert!(!piped.everything().contains(ESCAPE) && piped.stdout.contains('✓'), "{piped:#?}");
+
+    let forced = Desk::new()?.with("CLICOLOR_FORCE", "1").validate(&manifest).await?;
+    assert!(forced.stdout.contains("\u{1b}[32m✓\u{1b}[0m"), "{forced:#?}");
 
     let desk = desk.with("NO_COLOR", "1");
     let (code, shown) = Screen::of(&desk, &validate)?.ends().await?;
