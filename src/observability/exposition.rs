@@ -1,58 +1,14 @@
-//! The text formats in which metrics are exposed: which one a client wants, and the older one made from the newer.
-//! What is measured is `metrics`.
+//! The text format in which metrics are exposed, made from the OpenMetrics that they are encoded in. What is measured is
+//! `metrics`.
 
 use std::{borrow::Cow, collections::HashSet};
 
-/// A text format of metrics.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Format {
-    /// Prometheus' own, which everything reads.
-    Prometheus,
-    /// OpenMetrics 1.0, for those who ask for it.
-    OpenMetrics,
-}
+/// The `Content-Type` of Prometheus' text format.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-impl Format {
-    /// What a client wants that sends this `Accept`.
-    pub fn wanted(accept: &str) -> Self {
-        let openmetrics = weight(accept, "application/openmetrics-text");
-        if openmetrics > 0.0 && openmetrics >= weight(accept, "text/plain") {
-            Self::OpenMetrics
-        } else {
-            Self::Prometheus
-        }
-    }
-
-    /// Its `Content-Type`.
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        }
-    }
-
-    /// What was encoded as OpenMetrics, in this format.
-    pub fn of_openmetrics(self, text: String) -> String {
-        match self {
-            Self::Prometheus => prometheus(&text),
-            Self::OpenMetrics => text,
-        }
-    }
-}
-
-/// How much a client wants a media type that it names, from 0 to 1; 0 where it doesn't name it.
-fn weight(accept: &str, media_type: &str) -> f32 {
-    let weights = accept.split(',').filter_map(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type));
-        let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse().ok());
-        weight.filter(|_| named)
-    });
-    weights.fold(0.0, f32::max)
-}
-
-/// In Prometheus' format a counter's family has the name of its samples, with `_total`; it knows no units and no end.
-fn prometheus(openmetrics: &str) -> String {
+/// Turns OpenMetrics into Prometheus' text format: there a counter's family has the name of its samples, with `_total`,
+/// and there are no units and no end mark.
+pub(super) fn prometheus(openmetrics: &str) -> String {
     let kinds = openmetrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let counters: HashSet<&str> = kinds.filter_map(|kind| kind.strip_suffix(" counter")).collect();
     let lines = openmetrics.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT "));
@@ -79,19 +35,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn openmetrics_is_for_those_who_ask_for_it() {
-        let prometheus_2 = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;\
-                            version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-        for accept in ["application/openmetrics-text", "Application/OpenMetrics-Text; q=0.1", prometheus_2] {
-            assert_eq!(Format::wanted(accept), Format::OpenMetrics, "{accept}");
-        }
-        let later = "text/plain;version=0.0.4;q=0.5,application/openmetrics-text;q=0.4";
-        for accept in ["", "*/*", "text/plain;version=0.0.4", "application/openmetrics-text;q=0", later] {
-            assert_eq!(Format::wanted(accept), Format::Prometheus, "{accept}");
-        }
-    }
-
-    #[test]
     fn a_counter_is_named_as_prometheus_has_it() {
         let openmetrics = "# HELP a_requests Requests by a_requests.\n# TYPE a_requests counter\n\
                            a_requests_total{name=\"x y\"} 1\n# HELP a_wait_seconds Waiting.\n\
@@ -99,7 +42,6 @@ mod tests {
         let text = "# HELP a_requests_total Requests by a_requests.\n# TYPE a_requests_total counter\n\
                     a_requests_total{name=\"x y\"} 1\n# HELP a_wait_seconds Waiting.\n\
                     # TYPE a_wait_seconds gauge\na_wait_seconds 2.0\n";
-        assert_eq!(Format::Prometheus.of_openmetrics(openmetrics.to_owned()), text);
-        assert_eq!(Format::OpenMetrics.of_openmetrics(openmetrics.to_owned()), openmetrics);
+        assert_eq!(prometheus(openmetrics), text);
     }
 }

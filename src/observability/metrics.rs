@@ -22,6 +22,8 @@ use prometheus_client::{
 use registry_api::ConditionType;
 use registry_verdict::object::{RegistryKey, RegistryObject, RegistryScope};
 
+use crate::observability::exposition;
+
 /// Labels of a finished validation.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct ValidationLabels {
@@ -210,11 +212,11 @@ impl Metrics {
         r
     }
 
-    /// All metrics as OpenMetrics text.
+    /// Returns all metrics in Prometheus' text format.
     pub fn text(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
+        let mut openmetrics = String::new();
+        prometheus_client::encoding::text::encode(&mut openmetrics, &self.registry)?;
+        Ok(exposition::prometheus(&openmetrics))
     }
 
     /// A validation ended: Ready with that reason, or not.

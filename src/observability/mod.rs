@@ -2,7 +2,7 @@
 //!
 //! May touch nothing of the cluster but to ask whether the API server answers.
 
-pub mod exposition;
+mod exposition;
 pub mod health;
 pub mod metrics;
 pub mod ready;
