@@ -18,9 +18,8 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     harness::{self, Cluster},
     stage::{
-        Marker, PROMISED, Played, SOON, Scene, VALIDATED, Verdict, View, anonymous, answer,
-        asks_for_password, attempts, label, label_as_tenant, protected, signed_in, spec, unlabel, welcome,
-        with_certificate,
+        Marker, PROMISED, Played, SOON, Scene, VALIDATED, Verdict, View, anonymous, answer, attempts, label,
+        label_as_tenant, protected, spec, unlabel, welcome,
     },
 };
 
@@ -131,31 +130,6 @@ async fn the_named_repository_must_be_readable_below_the_content_path() -> Resul
     Ok(())
 }
 
-#[tokio::test]
-async fn a_repository_that_these_credentials_may_not_read_is_denied() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let registry = Played::promptly(|asked| match asked.path.as_str() {
-        _ if !signed_in(asked, "demo", "right") => asks_for_password(),
-        "/v2/" => welcome(),
-        _ => answer(403, &[], r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#),
-    })
-    .await?;
-    let scene = Scene::system(&cluster);
-    let login = scene.login("login", "demo", "right").await?;
-    let spec = json!({
-        "endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}},
-        "validation": {"repository": "secret"},
-    });
-    let denied = Verdict {
-        path: "False/Denied",
-        ready: "False/Denied",
-        marker: Marker::Stalled,
-        ..VALIDATED.in_the_clear()
-    };
-    scene.declare("denied", spec).await?.shows(SOON, &denied).await?;
-    Ok(())
-}
-
 // ---- Credentials that don't work, or can't be told to
 
 #[tokio::test]
@@ -205,62 +179,6 @@ async fn an_anonymous_registry_in_the_clear_is_ready_and_both_are_said() -> Resu
         let readable = Verdict { path: "True/Accessible", ..open };
         scene.declare("readable", spec).await?.shows(SOON, &readable).await?;
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn credentials_at_a_registry_that_serves_anybody_are_unprovable_but_usable() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let registry = anonymous().await?;
-    let unprovable = Verdict {
-        credentials: "Unknown/Unprovable",
-        ready: "True/CredentialsUnprovable",
-        ..VALIDATED.in_the_clear()
-    };
-    for scene in Scene::both(&cluster).await? {
-        let login = scene.login("login", "demo", "whatever").await?;
-        let spec = json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}});
-        let view = scene.declare("ignored", spec).await?.shows(SOON, &unprovable).await?;
-        assert_eq!(view.message("Ready"), view.message("CredentialsValidated"));
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_registry_that_asks_by_unknown_schemes_only_is_told_so() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let registry = Played::promptly(|_| {
-        let headers =
-            [("Docker-Distribution-Api-Version", "registry/2.0"), ("WWW-Authenticate", "Negotiate")];
-        answer(401, &headers, "")
-    })
-    .await?;
-    let scene = Scene::system(&cluster);
-    let login = scene.login("login", "demo", "right").await?;
-    let spec = json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}});
-    let verdict = Verdict::refused("False/UnsupportedScheme").in_the_clear();
-    let view = scene.declare("foreign", spec).await?.shows(SOON, &verdict).await?;
-    assert!(view.message("CredentialsValidated").contains("Negotiate"));
-    assert!(registry.asked().iter().all(|asked| asked.authorization().is_none()), "the password was sent");
-    Ok(())
-}
-
-#[tokio::test]
-async fn an_account_that_the_registry_forbids_is_forbidden() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let registry = Played::promptly(|asked| match asked.authorization() {
-        None => asks_for_password(),
-        Some(_) => answer(403, &[], r#"{"errors":[{"code":"DENIED","message":"locked"}]}"#),
-    })
-    .await?;
-    let scene = Scene::system(&cluster);
-    let login = scene.login("login", "demo", "right").await?;
-    let spec = json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}});
-    scene
-        .declare("locked", spec)
-        .await?
-        .shows(SOON, &Verdict::refused("False/Forbidden").in_the_clear())
-        .await?;
     Ok(())
 }
 
@@ -337,35 +255,6 @@ async fn a_skipped_verification_is_ready_and_names_the_true_defect() -> Result<(
 }
 
 #[tokio::test]
-async fn certificates_out_of_date_or_for_another_host_are_told_apart() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let ca = TestCa::new("private authority")?;
-    let good = || LeafOptions::server("registry");
-    let cases = [
-        ("expired", good().expired(), "False/Expired", "expired at"),
-        ("early", good().not_yet_valid(), "False/NotYetValid", "not valid before"),
-        ("elsewhere", good().wrong_host(), "False/HostnameMismatch", "wrong.example.com"),
-    ];
-    let scenes = Scene::both(&cluster).await?;
-    for (name, leaf, verdict, part) in cases {
-        let registry = with_certificate(&ca, RegistryAuth::htpasswd("demo", "right"), &leaf).await?;
-        for scene in &scenes {
-            let login = scene.login("login", "demo", "right").await?;
-            let object = scene.declare(name, spec(&registry, &ca, &login)).await?;
-            let view = object.shows(SOON, &Verdict::untrusted(verdict)).await?;
-            assert!(view.message("TLSVerified").contains(part), "{:?}", view.message("TLSVerified"));
-            assert!(view.status.tls.is_some());
-
-            object.change(json!({"spec": {"tls": {"insecureSkipVerify": true}}})).await?;
-            let skipped = Verdict { tls: "False/VerificationSkipped", ..VALIDATED };
-            let view = object.shows(SOON, &skipped).await?;
-            assert!(view.message("TLSVerified").contains(part), "{:?}", view.message("TLSVerified"));
-        }
-    }
-    Ok(())
-}
-
-#[tokio::test]
 async fn a_registry_that_wants_a_client_certificate_gets_it_or_says_so() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (ca, clients, strangers) =
@@ -407,23 +296,6 @@ async fn a_registry_that_wants_a_client_certificate_gets_it_or_says_so() -> Resu
         let object = scene.declare("mixed", with(&mixed)).await?;
         object.shows(SOON, &Verdict::unresolved("False/SecretInvalid")).await?;
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn tls_against_a_port_without_it_is_a_failed_handshake_and_the_other_way_round_no_registry()
--> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let ca = TestCa::new("private authority")?;
-    let (clear, encrypted) = (anonymous().await?, protected(&ca, "demo", "right").await?);
-    let scene = Scene::system(&cluster);
-    let spec = json!({"endpoint": format!("https://{}", clear.host_port())});
-    let object = scene.declare("no-tls", spec).await?;
-    object.shows(SOON, &Verdict::untrusted("False/HandshakeFailed")).await?;
-
-    let spec = json!({"endpoint": format!("http://{}", encrypted.host_port())});
-    let view = scene.declare("tls", spec).await?.becomes(SOON, &["Ready=False/NotARegistry"]).await?;
-    assert!(view.message("EndpointReachable").contains("https://"));
     Ok(())
 }
 
@@ -492,39 +364,6 @@ async fn a_ready_registry_endures_fewer_failures_in_a_row_than_its_threshold() -
 }
 
 #[tokio::test]
-async fn a_plain_web_server_is_not_a_registry() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let page =
-        Played::promptly(|_| answer(200, &[("Content-Type", "text/html")], "<h1>It works</h1>")).await?;
-    let nothing = Played::promptly(|_| answer(404, &[], "not found")).await?;
-    for scene in Scene::both(&cluster).await? {
-        for (name, server) in [("page", &page), ("nothing", &nothing)] {
-            let object = scene.declare(name, json!({"endpoint": server.url()})).await?;
-            let verdict = Verdict::unreachable("False/NotARegistry").in_the_clear();
-            let view = object.shows(SOON, &verdict).await?;
-            assert!(view.message("EndpointReachable").contains(server.host_port()));
-        }
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_host_that_does_not_exist_is_a_failure_of_its_name() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    for scene in Scene::both(&cluster).await? {
-        let spec = json!({"endpoint": "https://registry.invalid", "validation": {"timeout": "5s"}});
-        let object = scene.declare("nowhere", spec).await?;
-        let view = object.becomes(SOON, &["Ready=False/DNSFailure"]).await?;
-        // A machine without name servers can't tell that the name does not exist.
-        let is_definite = view.message("EndpointReachable").contains("does not exist");
-        let verdict = Verdict::unreachable("False/DNSFailure");
-        object.shows(SOON, &if is_definite { verdict } else { verdict.retried() }).await?;
-        assert!(view.message("EndpointReachable").contains("registry.invalid"));
-    }
-    Ok(())
-}
-
-#[tokio::test]
 async fn a_registry_with_a_fault_of_its_own_is_tried_again() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let faulty = Played::promptly(|_| answer(503, &[], "an inner secret of the server")).await?;
@@ -544,18 +383,6 @@ async fn a_registry_with_a_fault_of_its_own_is_tried_again() -> Result<()> {
         assert_eq!(view.condition("Reconciling").status, "True", "{name}");
         assert!(!format!("{view:?}").contains("inner secret"));
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_redirect_is_not_followed_but_shown() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let registry =
-        Played::promptly(|_| answer(307, &[("Location", "https://elsewhere.example.com/v2/")], "")).await?;
-    let scene = Scene::system(&cluster);
-    let object = scene.declare("moved", json!({"endpoint": registry.url()})).await?;
-    let view = object.becomes(SOON, &["Ready=False/RedirectRefused", "Stalled=True/RedirectRefused"]).await?;
-    assert!(view.message("EndpointReachable").contains("https://elsewhere.example.com"));
     Ok(())
 }
 
