@@ -1,13 +1,12 @@
-//! The text format in which metrics are exposed, made from the OpenMetrics that they are encoded in. What is measured is
-//! `metrics`.
+//! The text format for metrics, converted from OpenMetrics, which the client library encodes. `metrics` has the metrics.
 
 use std::{borrow::Cow, collections::HashSet};
 
 /// The `Content-Type` of Prometheus' text format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Turns OpenMetrics into Prometheus' text format: there a counter's family has the name of its samples, with `_total`,
-/// and there are no units and no end mark.
+/// Converts to Prometheus' text format: the family of a counter has the name of its samples, with `_total`, and there
+/// are no units and no end mark.
 pub(super) fn prometheus(openmetrics: &str) -> String {
     let kinds = openmetrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let counters: HashSet<&str> = kinds.filter_map(|kind| kind.strip_suffix(" counter")).collect();
@@ -35,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counter_is_named_as_prometheus_has_it() {
+    fn converts_openmetrics_to_prometheus_text() {
         let openmetrics = "# HELP a_requests Requests by a_requests.\n# TYPE a_requests counter\n\
                            a_requests_total{name=\"x y\"} 1\n# HELP a_wait_seconds Waiting.\n\
                            # TYPE a_wait_seconds gauge\n# UNIT a_wait_seconds seconds\na_wait_seconds 2.0\n# EOF\n";

@@ -28,7 +28,7 @@ const ANONYMOUS: Verdict = Verdict { credentials: "True/AnonymousAccess", ..VALI
 // ---- Good credentials
 
 #[tokio::test]
-async fn a_right_password_is_validated_whichever_way_the_authority_is_given() -> Result<()> {
+async fn validates_with_every_source_of_trust() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -56,7 +56,7 @@ async fn a_right_password_is_validated_whichever_way_the_authority_is_given() ->
 }
 
 #[tokio::test]
-async fn the_status_describes_the_certificate_that_the_registry_presents() -> Result<()> {
+async fn status_describes_presented_certificate() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
@@ -76,7 +76,7 @@ async fn the_status_describes_the_certificate_that_the_registry_presents() -> Re
 }
 
 #[tokio::test]
-async fn a_docker_configuration_with_an_entry_for_the_host_is_as_good_as_user_and_password() -> Result<()> {
+async fn validates_with_docker_config_secret() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -103,7 +103,7 @@ async fn a_docker_configuration_with_an_entry_for_the_host_is_as_good_as_user_an
 }
 
 #[tokio::test]
-async fn the_named_repository_must_be_readable_below_the_content_path() -> Result<()> {
+async fn reads_repository_below_content_path() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -133,7 +133,7 @@ async fn the_named_repository_must_be_readable_below_the_content_path() -> Resul
 // ---- Credentials that don't work, or can't be told to
 
 #[tokio::test]
-async fn a_wrong_password_is_rejected_and_stalls() -> Result<()> {
+async fn wrong_password_is_rejected_and_stalls() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -150,7 +150,7 @@ async fn a_wrong_password_is_rejected_and_stalls() -> Result<()> {
 }
 
 #[tokio::test]
-async fn credentials_that_are_absent_but_needed_are_required() -> Result<()> {
+async fn reports_required_credentials() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -165,7 +165,7 @@ async fn credentials_that_are_absent_but_needed_are_required() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_anonymous_registry_in_the_clear_is_ready_and_both_are_said() -> Result<()> {
+async fn anonymous_plain_http_registry_is_ready() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = anonymous().await?;
     registry.push_artifact("hello", "1.0").await?;
@@ -185,7 +185,7 @@ async fn an_anonymous_registry_in_the_clear_is_ready_and_both_are_said() -> Resu
 // ---- Certificates
 
 #[tokio::test]
-async fn an_unknown_issuer_is_named_with_the_fingerprint_and_both_ways_out() -> Result<()> {
+async fn unknown_issuer_message_has_fingerprint() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
@@ -219,7 +219,7 @@ async fn an_unknown_issuer_is_named_with_the_fingerprint_and_both_ways_out() -> 
 }
 
 #[tokio::test]
-async fn a_skipped_verification_is_ready_and_names_the_true_defect() -> Result<()> {
+async fn skipped_verification_reports_the_defect() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (ca, other) = (TestCa::new("private authority")?, TestCa::new("another authority")?);
     let registry = protected(&ca, "demo", "right").await?;
@@ -255,7 +255,7 @@ async fn a_skipped_verification_is_ready_and_names_the_true_defect() -> Result<(
 }
 
 #[tokio::test]
-async fn a_registry_that_wants_a_client_certificate_gets_it_or_says_so() -> Result<()> {
+async fn reports_missing_client_certificate() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (ca, clients, strangers) =
         (TestCa::new("server authority")?, TestCa::new("clients")?, TestCa::new("strangers")?);
@@ -302,7 +302,7 @@ async fn a_registry_that_wants_a_client_certificate_gets_it_or_says_so() -> Resu
 // ---- Endpoints
 
 #[tokio::test]
-async fn an_unreachable_registry_is_tried_again_and_not_given_up() -> Result<()> {
+async fn keeps_retrying_unreachable_registry() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -319,7 +319,7 @@ async fn an_unreachable_registry_is_tried_again_and_not_given_up() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_registry_that_comes_up_turns_ready_without_any_change() -> Result<()> {
+async fn registry_that_comes_up_becomes_ready() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -334,7 +334,7 @@ async fn a_registry_that_comes_up_turns_ready_without_any_change() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_ready_registry_endures_fewer_failures_in_a_row_than_its_threshold() -> Result<()> {
+async fn keeps_ready_below_failure_threshold() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     for scene in Scene::both(&cluster).await? {
@@ -364,7 +364,7 @@ async fn a_ready_registry_endures_fewer_failures_in_a_row_than_its_threshold() -
 }
 
 #[tokio::test]
-async fn a_registry_with_a_fault_of_its_own_is_tried_again() -> Result<()> {
+async fn retries_registry_with_server_error() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let faulty = Played::promptly(|_| answer(503, &[], "an inner secret of the server")).await?;
     let busy = Played::promptly(|_| answer(429, &[("Retry-After", "60")], "")).await?;
@@ -387,7 +387,7 @@ async fn a_registry_with_a_fault_of_its_own_is_tried_again() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_address_behind_the_fence_is_denied() -> Result<()> {
+async fn egress_policy_denies_address() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     for scene in Scene::both(&cluster).await? {
         let object = scene.declare("metadata", json!({"endpoint": "https://169.254.169.254"})).await?;
@@ -404,7 +404,7 @@ async fn service_range(cluster: &Cluster) -> Result<IpNet> {
 }
 
 #[tokio::test]
-async fn a_tenant_reaches_no_service_of_the_cluster() -> Result<()> {
+async fn tenant_cannot_reach_cluster_services() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let range = service_range(&cluster).await?;
     // None that is in use: not the API server's own, which is denied for another reason.
@@ -418,7 +418,7 @@ async fn a_tenant_reaches_no_service_of_the_cluster() -> Result<()> {
 // ---- References
 
 #[tokio::test]
-async fn references_that_are_missing_or_of_no_use_are_named_and_nothing_is_sent() -> Result<()> {
+async fn reports_missing_and_unusable_references() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -523,7 +523,7 @@ async fn references(scene: &Scene<'_>, registry: &TestRegistry, ca: &TestCa) -> 
 }
 
 #[tokio::test]
-async fn a_namespace_without_a_tenant_is_told_the_label_and_ready_within_two_seconds_of_it() -> Result<()> {
+async fn becomes_ready_once_namespace_has_a_tenant() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -549,7 +549,7 @@ async fn a_namespace_without_a_tenant_is_told_the_label_and_ready_within_two_sec
 // ---- Whether and when
 
 #[tokio::test]
-async fn a_suspended_registry_is_left_alone_until_it_is_not() -> Result<()> {
+async fn suspended_registry_is_not_validated() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -585,7 +585,7 @@ async fn a_suspended_registry_is_left_alone_until_it_is_not() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_new_value_of_requested_at_is_echoed_after_a_validation() -> Result<()> {
+async fn echoes_requested_at_after_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -608,7 +608,7 @@ async fn a_new_value_of_requested_at_is_echoed_after_a_validation() -> Result<()
 }
 
 #[tokio::test]
-async fn a_transition_time_moves_with_the_status_only() -> Result<()> {
+async fn transition_time_changes_with_status_only() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;

@@ -45,7 +45,7 @@ impl Terminal {
 }
 
 impl Prompt for Terminal {
-    /// The terminal itself echoes and edits, and ends the program at Ctrl-C.
+    /// Reads a line. The terminal echoes and edits it, and Ctrl-C ends the program.
     fn ask(&mut self, label: &str) -> Result<String, PromptError> {
         self.begin(label)?;
         let mut line = String::new();

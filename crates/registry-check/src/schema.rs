@@ -24,11 +24,11 @@ pub fn complaints(scope: RegistryScope, document: &Value) -> Result<Vec<String>,
     Ok(found)
 }
 
-/// Returns the sentences of the rules that a document breaks whose structure fits, as the API server would say them.
+/// Returns the messages of the rules that a document violates, as the API server would. Its structure must be valid.
 pub fn broken_rules(scope: RegistryScope, document: &Value) -> Result<Vec<String>, CrdError> {
     let schema = &schema(scope)?["properties"]["spec"];
     let errors = Validator::new().validate(schema, &without_nulls(&document["spec"]), None).err();
-    // A rule that can't be run here is the API server's to judge.
+    // A rule that can't be run here is left to the API server.
     let broken = errors.into_iter().flatten().filter(|error| error.kind == ErrorKind::ValidationFailure);
     Ok(broken.map(|error| error.message).collect())
 }
@@ -43,7 +43,7 @@ fn schema(scope: RegistryScope) -> Result<Value, CrdError> {
     Ok(schema.unwrap_or_default())
 }
 
-/// The API server too drops what is null before it fills in defaults.
+/// Removes fields that are null, as the API server does before it sets defaults.
 fn without_nulls(value: &Value) -> Value {
     let Value::Object(fields) = value else { return value.clone() };
     let fields = fields.iter().filter(|(_, value)| !value.is_null());
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_registry_fits() {
+    fn accepts_complete_registry() {
         let spec = json!({
             "endpoint": "https://a", "contentType": "Helm", "baseContentPath": null,
             "auth": {"basic": {"secretRef": {"name": "s"}}},
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn each_misfit_is_named_by_its_path_and_without_its_value() {
+    fn names_each_violation_by_path_without_value() {
         let spec = json!({
             "contentType": "hunter2", "auth": "hunter2", "tls": {"insecureSkipVerify": "hunter2"},
             "validation": {"failureThreshold": 1.5, "interval": 10}, "password": "hunter2",
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_run_on_what_is_there() {
+    fn runs_rules_on_existing_fields() {
         let broken = |scope, spec| broken_rules(scope, &json!({"spec": spec})).unwrap();
         let fits =
             json!({"endpoint": "https://a", "baseContentPath": null, "auth": {"basic": null, "ecr": {}}});
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_without_a_spec_and_a_field_outside_are_named() {
+    fn rejects_missing_spec_and_unknown_field() {
         let about = |document| complaints(RegistryScope::Tenant, &document).unwrap();
         assert_eq!(about(json!({"metadata": {}})), ["spec is required"]);
         let outside = json!({"spec": {"endpoint": "https://a"}, "data": {}});

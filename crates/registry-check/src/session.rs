@@ -1,5 +1,5 @@
-//! A check of registries before anything is applied. Owns the order: the manifest itself, then what it refers to, then the
-//! registry. What each layer says is [`check`](crate::check)'s.
+//! Checks registries before an apply. Owns the order: the manifest, then its references, then the registry.
+//! [`check`](crate::check) makes the result of each layer.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -32,10 +32,10 @@ use crate::{
 /// Why a check ends without a report.
 #[derive(Debug, Error)]
 pub enum SessionError {
-    /// The schema of this program can't be made.
+    /// The schema of this build is invalid.
     #[error(transparent)]
     Schema(#[from] CrdError),
-    /// Whoever was asked gave no answer.
+    /// The user gave no answer.
     #[error(transparent)]
     Prompt(#[from] PromptError),
     /// A reference could not be read.
@@ -45,24 +45,24 @@ pub enum SessionError {
 
 /// Shows that something takes long.
 pub trait Progress {
-    /// Waits for `work`, and shows `what` meanwhile.
+    /// Waits for `work`, and shows `what` in the meantime.
     fn shown<T>(&self, what: &str, work: impl Future<Output = T>) -> impl Future<Output = T>;
 }
 
-/// One run over some registries.
+/// A run over several registries.
 pub struct CheckSession<'a, P> {
-    /// Gives verdicts.
+    /// Makes the results.
     pub checker: Checker,
-    /// Where the operator runs.
+    /// The operator's namespace.
     pub system_namespace: &'a str,
-    /// What registries refer to.
+    /// The source of Secrets and ConfigMaps.
     pub supply: Supply<'a>,
     /// Shows what takes long.
     pub progress: P,
 }
 
 impl<P: Progress> CheckSession<'_, P> {
-    /// Checks one registry: the manifest itself, then what it names, then the registry.
+    /// Checks one registry: the manifest, then its references, then the registry.
     pub async fn report(&mut self, declared: &Declared) -> Result<CheckReport, SessionError> {
         let key = self.key(declared);
         let endpoint = declared.document.pointer("/spec/endpoint").and_then(Value::as_str);
@@ -102,7 +102,7 @@ impl<P: Progress> CheckSession<'_, P> {
         }
     }
 
-    /// Whether the cluster would take the manifest, as far as that can be told.
+    /// Checks whether the cluster accepts the manifest, as far as this is known.
     async fn manifest(&mut self, declared: &Declared, key: &RegistryKey) -> Result<Manifest, SessionError> {
         let complaints = complaints(declared)?;
         if !complaints.is_empty() {
@@ -118,7 +118,7 @@ impl<P: Progress> CheckSession<'_, P> {
         Ok(manifest)
     }
 
-    /// The registry in our types, or why the operator could not check it.
+    /// Parses the registry, or returns why the operator can't check it.
     fn object(&self, declared: &Declared, key: RegistryKey) -> Result<RegistryObject, String> {
         let object = match declared.scope {
             RegistryScope::System => typed::<registry_api::spec::System>(declared),
@@ -172,7 +172,7 @@ impl<P: Progress> CheckSession<'_, P> {
         Ok(CheckAnswer::Checked(Box::new(checked)))
     }
 
-    /// Whether a TenantRegistry's namespace is known to belong to no tenant. If that isn't known, it counts as a tenant's.
+    /// Returns whether the namespace of a TenantRegistry certainly belongs to no tenant.
     async fn has_no_tenant(&self, object: &RegistryObject, notes: &mut Vec<String>) -> bool {
         let Some(namespace) = object.key.namespace() else { return false };
         let mut declared = self.supply.manifests.namespaces.iter();
@@ -205,15 +205,15 @@ fn typed<S: ApiScope>(declared: &Declared) -> Option<RegistryObject>
 where
     Registry<S>: serde::de::DeserializeOwned,
 {
-    // Never with serde's own words: they hold what stands in the file.
+    // serde's own message contains values from the file.
     serde_json::from_value::<Registry<S>>(declared.document.clone()).ok().map(RegistryObject::of)
 }
 
 const SUSPENDED: &str = "spec.suspend is true: the operator does not validate it until it is false";
-/// For a document whose fields are all there and of their types, and that can't be read all the same.
+/// The message if all fields exist and have the right types, and the document can't be parsed.
 const DURATIONS: &str = "spec.validation.interval and spec.validation.timeout must be durations such as 10m";
 
-/// Returns what is wrong with a document that no rule needs to be run for.
+/// Returns what is wrong with a document, except for the rules of the schema.
 fn complaints(declared: &Declared) -> Result<Vec<String>, CrdError> {
     let mut complaints = Vec::new();
     if declared.api_version() != api_version() {

@@ -592,7 +592,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_pass_by_itself_is_told_from_what_somebody_has_to_mend() {
+    fn separates_transient_from_definite_failures() {
         assert!(DnsFailure::ServerFailure.is_transient() && DnsFailure::NoAnswer.is_transient());
         assert!(!DnsFailure::NoSuchName.is_transient());
         assert!(Unavailable::Refused.is_passing() && Unavailable::Timeout(Stage::Request).is_passing());

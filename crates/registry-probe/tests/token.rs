@@ -36,7 +36,7 @@ async fn by_dns(target: &Target, material: &Material) -> Findings {
 }
 
 #[tokio::test]
-async fn a_token_service_at_the_same_server_is_asked_over_the_same_connection() {
+async fn reuses_connection_for_token_service() {
     let ca = Authority::new("company");
     let server =
         Server::https(ca.server(&["127.0.0.1"]).config(), |asked| match asked.path.split('?').next() {
@@ -64,7 +64,7 @@ async fn a_token_service_at_the_same_server_is_asked_over_the_same_connection() 
 }
 
 #[tokio::test]
-async fn credentials_stay_home_when_the_service_is_elsewhere() {
+async fn sends_no_credentials_to_another_site() {
     let recorder = Server::http(service).await;
     let realms = [
         recorder.at("auth.example.net") + "/token",
@@ -93,7 +93,7 @@ async fn credentials_stay_home_when_the_service_is_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_service_whose_certificate_fails_is_the_weakest_link() {
+async fn reports_token_service_with_bad_certificate() {
     let (ca, stranger) = (Authority::new("company"), Authority::new("stranger"));
     let auth = Server::https(stranger.server(&["localhost"]).config(), service).await;
     let script = registry_with(auth.at("localhost") + "/token");
@@ -117,7 +117,7 @@ async fn a_service_whose_certificate_fails_is_the_weakest_link() {
 }
 
 #[tokio::test]
-async fn a_realm_behind_the_fence_is_not_connected_to() {
+async fn egress_policy_applies_to_realms() {
     let registry = Server::http(registry_with("http://169.254.169.254/latest/meta-data/".into())).await;
     let findings = probe(&target(&registry.url()), &Material::default()).await;
     let CredentialsFinding::UntrustedTokenService { cause, service } = findings.credentials else { panic!() };
@@ -130,7 +130,7 @@ fn identity_token() -> Material {
 }
 
 #[tokio::test]
-async fn an_identity_token_is_sent_as_a_form() {
+async fn sends_identity_token_as_form() {
     let server = Server::http(|asked| match (&*asked.method, asked.path.split('?').next()) {
         ("POST", Some("/token")) => Answer::status(200).body(r#"{"access_token":"good"}"#),
         (_, Some("/token")) => Answer::status(401),
@@ -151,7 +151,7 @@ async fn an_identity_token_is_sent_as_a_form() {
 }
 
 #[tokio::test]
-async fn no_other_redirect_of_a_token_service_is_followed() {
+async fn follows_no_other_token_service_redirect() {
     let recorder = Server::http(service).await;
     let locations = [
         recorder.url() + "/token/",
@@ -178,7 +178,7 @@ async fn no_other_redirect_of_a_token_service_is_followed() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_users_own_token_is_told() {
+async fn reports_expiry_of_registry_token() {
     use base64::Engine;
     let token = |end: i64| {
         let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{end}}}"#));
@@ -194,7 +194,7 @@ async fn the_end_of_the_users_own_token_is_told() {
 }
 
 #[tokio::test]
-async fn nothing_that_is_found_holds_a_secret() {
+async fn findings_hold_no_secret() {
     let auth = Server::http(service).await;
     let registry = Server::http(registry_with(auth.url() + "/token")).await;
     for material in [alice(), identity_token()] {
@@ -205,7 +205,7 @@ async fn nothing_that_is_found_holds_a_secret() {
 }
 
 #[tokio::test]
-async fn a_control_at_a_stranger_is_no_link_and_an_anonymous_token_is() {
+async fn tls_chain_includes_decisive_services_only() {
     let (ca, stranger) = (Authority::new("company"), Authority::new("stranger"));
     let auth = Server::https(stranger.server(&["auth.example.net"]).config(), |_| Answer::status(401)).await;
     let challenge = format!("Basic realm=\"x\", Bearer realm=\"{}/token\"", auth.at("auth.example.net"));
@@ -229,7 +229,7 @@ async fn a_control_at_a_stranger_is_no_link_and_an_anonymous_token_is() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_to_the_registry_and_not_to_a_stranger() {
+async fn sends_client_certificate_to_the_registry_only() {
     let (ca, clients) = (Authority::new("company"), Authority::new("clients"));
     let inviting = |name: &str| ca.server(&[name]).config_inviting_clients_of(&clients);
     let auth = Server::https(inviting("auth.example.net"), |_| Answer::status(401)).await;

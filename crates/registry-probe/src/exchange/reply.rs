@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_has_a_sign_that_other_servers_have_not() {
+    fn recognizes_registries_by_their_headers() {
         let version = [("docker-distribution-api-version", "registry/2.0")];
         let challenge = [("www-authenticate", "Basic realm=x")];
         assert!(Reply::of(&response(200, &version, b"")).has_sign);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_tags_is_one_even_if_it_is_cut() {
+    fn recognizes_truncated_tag_list() {
         let content = |body: &str| match reply(200, body).said {
             ReplyKind::Granted(content) => content,
             other => panic!("{other:?}"),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_is_said_in_the_envelope() {
+    fn reads_expiry_from_error_envelope() {
         let ecr = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate."}]}"#;
         assert!(reply(403, ecr).says_expired && reply(401, ecr).says_expired);
         assert!(!reply(200, ecr).says_expired && !reply(500, ecr).says_expired);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_are_named_by_where_they_lead() {
+    fn describes_redirect_by_its_target() {
         let to = |location: &str| match Reply::of(&response(302, &[("location", location)], b"")).said {
             ReplyKind::Redirect { to, .. } => to,
             other => panic!("{other:?}"),
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_an_envelope_whose_message_is_null() {
+    fn reads_error_envelope_with_null_message() {
         // Go's clients take it for no message; oci-client's type refuses the whole envelope.
         let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":null}]}"#;
         assert!(reply(401, body).has_sign);
@@ -404,7 +404,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_panics(status in 100..1000_u16, body in any::<Vec<u8>>(), location in "[ -~]{0,30}") {
+        fn no_response_panics(status in 100..1000_u16, body in any::<Vec<u8>>(), location in "[ -~]{0,30}") {
             let response = response(status, &[("location", &location)], &body);
             let _ = (Reply::of(&response), TokenReply::of(&response));
         }
