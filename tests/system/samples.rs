@@ -381,6 +381,7 @@ async fn retries_registry_with_server_error() -> Result<()> {
         let expected = [endpoint, ready, "CredentialsValidated=Unknown/NotAttempted", "!Stalled"];
         let view = object.becomes(SOON, &expected).await?;
         assert_eq!(view.condition("Reconciling").status, "True", "{name}");
+        assert!(view.message("EndpointReachable").contains(server.host_port()), "{name}");
         assert!(!format!("{view:?}").contains("inner secret"));
     }
     Ok(())

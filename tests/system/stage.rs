@@ -538,6 +538,11 @@ impl Played {
         format!("http://{}", self.address)
     }
 
+    /// `127.0.0.1:<port>`.
+    pub fn host_port(&self) -> &str {
+        &self.address
+    }
+
     /// The requests so far, in the order of their arrival.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
