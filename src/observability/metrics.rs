@@ -25,6 +25,8 @@ use prometheus_client::{
 use registry_api::ConditionType;
 use registry_verdict::object::{RegistryKey, RegistryObject};
 
+use crate::observability::exposition;
+
 /// Labels of a request to AWS.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct AwsLabels {
@@ -195,14 +197,14 @@ impl Metrics {
         r
     }
 
-    /// Returns all metrics as OpenMetrics text.
+    /// Returns all metrics in Prometheus' text format.
     pub fn text(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
+        let mut openmetrics = String::new();
+        prometheus_client::encoding::text::encode(&mut openmetrics, &self.registry)?;
+        Ok(exposition::prometheus(&openmetrics))
     }
 
-    /// A request to the API server was answered; code 0 where no answer came.
+    /// Counts a request to the API server; code 0 means no response.
     pub fn api_request(&self, method: &'static str, code: u16) {
         self.api_requests.get_or_create(&ApiLabels { method, code }).inc();
     }

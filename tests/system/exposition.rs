@@ -1,5 +1,5 @@
-//! The text formats in which metrics are exposed (OpenMetrics 1.0, Prometheus 0.0.4), read strictly: what Prometheus would pass over or
-//! take for something else is an error here.
+//! The text format in which metrics are exposed (Prometheus 0.0.4), read strictly: what Prometheus or its linter would pass over
+//! or take for something else is an error here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,6 @@ pub struct Family {
     pub kind: String,
     /// What it is, for people.
     pub help: String,
-    /// The unit, if it says one.
-    pub unit: Option<String>,
     /// Every sample.
     pub samples: Vec<Sample>,
 }
@@ -31,39 +29,14 @@ pub struct Sample {
 
 /// Reads an exposition.
 pub fn parse(text: &str) -> Result<BTreeMap<String, Family>> {
-    let body = text.strip_suffix("# EOF\n").context("it does not end with `# EOF` and a line feed")?;
+    ensure!(text.ends_with('\n'), "it does not end with a line feed");
     let mut families = BTreeMap::new();
     let mut current: Option<(String, Family)> = None;
-    for line in body.lines() {
+    for line in text.lines() {
         read(line, &mut current, &mut families).with_context(|| format!("line {line:?}"))?;
     }
     close(current, &mut families)?;
     Ok(families)
-}
-
-/// Whether it is Prometheus' text format (0.0.4), as its linter wants it: every sample belongs to a family that was
-/// announced, and a counter is announced by the name that its samples have.
-pub fn in_prometheus_format(text: &str) -> Result<()> {
-    let mut kinds = BTreeMap::new();
-    for line in text.lines() {
-        let words: Vec<_> = line.splitn(4, ' ').collect();
-        match words[..] {
-            ["#", "HELP", _, help] => ensure!(!help.is_empty(), "{line:?} is no help"),
-            ["#", "TYPE", name, kind] => {
-                ensure!(kind != "counter" || name.ends_with("_total"), "the counter {name} has no _total");
-                ensure!(kinds.insert(name, kind).is_none(), "the family {name} comes twice");
-            }
-            _ => {
-                let name = sample(line).with_context(|| format!("line {line:?}"))?.name;
-                let of_histogram = ["_bucket", "_sum", "_count"].into_iter().any(|suffix| {
-                    name.strip_suffix(suffix).is_some_and(|family| kinds.get(family) == Some(&"histogram"))
-                });
-                ensure!(of_histogram || kinds.contains_key(&*name), "{name} was not announced");
-            }
-        }
-    }
-    ensure!(kinds.values().any(|kind| *kind == "counter"), "there is no counter");
-    Ok(())
 }
 
 fn read(
@@ -93,7 +66,6 @@ fn read(
     match word {
         "HELP" => text.clone_into(&mut family.help),
         "TYPE" => text.clone_into(&mut family.kind),
-        "UNIT" => family.unit = Some(text.to_owned()),
         other => bail!("unknown metadata {other}"),
     }
     Ok(())
@@ -107,9 +79,7 @@ fn close(family: Option<(String, Family)>, families: &mut BTreeMap<String, Famil
         "{name} is of the type {:?}",
         family.kind
     );
-    if let Some(unit) = &family.unit {
-        ensure!(name.ends_with(&format!("_{unit}")), "{name} does not end with its unit {unit}");
-    }
+    ensure!(family.kind != "counter" || name.ends_with("_total"), "the counter {name} has no _total");
     let series: BTreeSet<_> = family.samples.iter().map(|sample| (&sample.name, &sample.labels)).collect();
     ensure!(series.len() == family.samples.len(), "{name} has a series twice");
     if family.kind == "histogram" {
@@ -122,8 +92,8 @@ fn close(family: Option<(String, Family)>, families: &mut BTreeMap<String, Famil
 fn belongs(sample: &Sample, family: &str, kind: &str) -> Result<()> {
     let suffix = sample.name.strip_prefix(family).context("a sample of another family")?;
     let (allowed, least): (&[&str], f64) = match kind {
-        "counter" => (&["_total", "_created"], 0.0),
-        "histogram" => (&["_bucket", "_sum", "_count", "_created"], 0.0),
+        "counter" => (&[""], 0.0),
+        "histogram" => (&["_bucket", "_sum", "_count"], 0.0),
         _ => (&[""], f64::NEG_INFINITY),
     };
     ensure!(allowed.contains(&suffix), "a {kind} has no {suffix:?}");
@@ -233,10 +203,10 @@ fn is_label(name: &str) -> bool {
 
 #[test]
 fn accepts_well_formed_exposition() -> Result<()> {
-    let text = "# HELP waits_seconds Waits.\n# TYPE waits_seconds histogram\n# UNIT waits_seconds seconds\n\
+    let text = "# HELP waits_seconds Waits.\n# TYPE waits_seconds histogram\n\
                 waits_seconds_sum{of=\"a\\\"b\"} 0.5\nwaits_seconds_count{of=\"a\\\"b\"} 2\n\
                 waits_seconds_bucket{le=\"1.0\",of=\"a\\\"b\"} 1\n\
-                waits_seconds_bucket{le=\"+Inf\",of=\"a\\\"b\"} 2\n# EOF\n";
+                waits_seconds_bucket{le=\"+Inf\",of=\"a\\\"b\"} 2\n";
     let families = parse(text)?;
     let family = families.get("waits_seconds").context("the family")?;
     ensure!(family.samples.len() == 4 && family.samples[0].labels["of"] == "a\"b", "{family:?}");
@@ -245,14 +215,16 @@ fn accepts_well_formed_exposition() -> Result<()> {
 
 #[test]
 fn rejects_malformed_exposition() {
-    let family = |kind: &str, samples: &str| format!("# HELP m Help.\n# TYPE m {kind}\n{samples}# EOF\n");
+    let family = |kind: &str, samples: &str| format!("# HELP m Help.\n# TYPE m {kind}\n{samples}");
     let wrong = [
         "m 1\n".to_owned(),
-        "m 1\n# EOF\n".to_owned(),
-        "# TYPE m gauge\nm 1\n# EOF\n".to_owned(),
-        "# HELP m Help.\nm 1\n# EOF\n".to_owned(),
+        "# TYPE m gauge\nm 1\n".to_owned(),
+        "# HELP m Help.\nm 1\n".to_owned(),
+        family("gauge", "m 1"),
+        family("gauge", "m 1\n# EOF\n"),
         family("counter", "m 1\n"),
-        family("counter", "m_total -1\n"),
+        family("counter", "m_total 1\n"),
+        "# HELP m_total Help.\n# TYPE m_total counter\nm_total -1\n".to_owned(),
         family("gauge", "m_total 1\n"),
         family("gauge", "other 1\n"),
         family("gauge", "m NaN\n"),

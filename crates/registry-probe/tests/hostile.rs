@@ -94,27 +94,6 @@ async fn does_not_decompress_bodies() {
 }
 
 #[tokio::test]
-async fn reports_broken_connection_at_each_step() {
-    for answer in [Answer::Close, Answer::Raw(Vec::new()), Answer::Raw(b"HTTP/1.1 200".to_vec())] {
-        let server = Server::http(move |_| answer.clone()).await;
-        let findings = patient(&server).await;
-        assert!(matches!(findings.endpoint, EndpointFinding::ConnectionFailed { .. }), "{findings:#?}");
-        assert!(findings.is_transient());
-    }
-    let server = Server::http(|asked| match asked.authorization() {
-        None => Answer::challenge("Basic realm=\"x\""),
-        Some(_) => Answer::Close,
-    })
-    .await;
-    let findings = patient(&server).await;
-    assert_eq!(findings.endpoint, EndpointFinding::Reachable);
-    assert!(
-        matches!(findings.credentials, CredentialsFinding::TemporarilyUnavailable { .. }),
-        "{findings:#?}"
-    );
-}
-
-#[tokio::test]
 async fn endless_handshake_is_a_tls_timeout() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -183,24 +162,4 @@ async fn rejects_headers_of_100_kibibytes() {
     let server = Server::http(|_| Answer::granted().header("X-Padding", &"a".repeat(100 * 1024))).await;
     let findings = patient(&server).await;
     assert!(matches!(findings.endpoint, EndpointFinding::NotARegistry { cause: NotARegistry::NotHttp, .. }));
-}
-
-#[tokio::test]
-async fn silent_server_does_not_delay_others() {
-    let prober = prober();
-    let slow = Server::http(|_| Answer::Silence).await;
-    let quick = Server::http(|_| Answer::granted()).await;
-    let stuck = target(&slow.url());
-    let waiting: Vec<_> = (0..64)
-        .map(|_| {
-            let (prober, stuck) = (prober.clone(), stuck.clone());
-            tokio::spawn(async move { prober.probe(&stuck, &Material::default(), now()).await })
-        })
-        .collect();
-    let target = target(&quick.url());
-    for _ in 0..20 {
-        let findings = prober.probe(&target, &Material::default(), now()).await;
-        assert_eq!(findings.endpoint, EndpointFinding::Reachable);
-    }
-    waiting.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -64,19 +64,6 @@ async fn reuses_connection_for_token_service() {
 }
 
 #[tokio::test]
-async fn sends_credentials_within_the_same_site() {
-    let auth = Server::http(service).await;
-    let registry = Server::http(registry_with(auth.at("auth.example.com") + "/token")).await;
-    let findings = by_dns(&target(&registry.at("registry.example.com")), &alice()).await;
-    assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
-    assert!(
-        !registry.saw(PASSWORD) && !registry.saw(&basic_alice()),
-        "the registry sees the token, not the password"
-    );
-    assert!(!auth.saw("good"), "the service sees the password, not the token");
-}
-
-#[tokio::test]
 async fn sends_no_credentials_to_another_site() {
     let recorder = Server::http(service).await;
     let realms = [
@@ -103,57 +90,6 @@ async fn sends_no_credentials_to_another_site() {
         }
     }
     assert!(!recorder.saw_credentials());
-}
-
-#[tokio::test]
-async fn tenants_of_a_hosting_domain_are_separate_sites() {
-    let recorder = Server::http(service).await;
-    for (registry_host, realm_host) in [
-        ("a.github.io", "b.github.io"),
-        ("a.co.uk", "b.co.uk"),
-        ("a.b.svc.cluster.local", "a.c.svc.cluster.local"),
-    ] {
-        let registry = Server::http(registry_with(recorder.at(realm_host) + "/token")).await;
-        let findings = by_dns(&target(&registry.at(registry_host)), &alice()).await;
-        let CredentialsFinding::UntrustedTokenService { cause, service } = findings.credentials else {
-            panic!()
-        };
-        assert_eq!((cause, service.unwrap().host.to_string()), (Distrust::OtherSite, realm_host.to_owned()));
-    }
-    assert!(!recorder.saw_credentials());
-}
-
-#[tokio::test]
-async fn trusts_only_services_listed_by_administrator() {
-    let auth = Server::http(service).await;
-    let registry = Server::http(registry_with(auth.at("auth.example.net") + "/token")).await;
-    let listing = |entry: String| Target {
-        trusted_token_services: Arc::from([entry.parse().unwrap()]),
-        ..target(&registry.at("registry.example.com"))
-    };
-    for entry in ["auth.example.net".to_owned(), format!("AUTH.example.net:{}", auth.port)] {
-        let findings = by_dns(&listing(entry), &alice()).await;
-        assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
-    }
-    for entry in ["auth.example.net:1".to_owned(), "example.net".into(), "other.example.net".into()] {
-        let findings = by_dns(&listing(entry), &alice()).await;
-        assert!(matches!(findings.credentials, CredentialsFinding::UntrustedTokenService { .. }));
-    }
-}
-
-#[tokio::test]
-async fn sends_no_credentials_from_https_to_http() {
-    let ca = Authority::new("company");
-    let recorder = Server::http(service).await;
-    let script = registry_with(recorder.at("localhost") + "/token");
-    let registry = Server::https(ca.server(&["localhost"]).config(), script).await;
-    let material = Material { ca: Some(ca.bundle()), ..alice() };
-    let findings = probe(&target(&registry.at("localhost")), &material).await;
-    let CredentialsFinding::UntrustedTokenService { cause, .. } = findings.credentials else {
-        panic!("{findings:#?}")
-    };
-    assert_eq!(cause, Distrust::PlainHttp);
-    assert_eq!(recorder.accepted(), 0);
 }
 
 #[tokio::test]
@@ -212,18 +148,6 @@ async fn sends_identity_token_as_form() {
             "grant_type=refresh_token&refresh_token={PASSWORD}&service=registry.test&client_id=registry-operator"
         )
     );
-}
-
-#[tokio::test]
-async fn follows_trailing_slash_redirect_of_realm() {
-    let server = Server::http(|asked| match asked.path.split('?').next() {
-        Some("/token/") => service(asked),
-        Some("/token") => Answer::status(301).header("Location", "/token/"),
-        _ => registry_with("/token".into())(asked),
-    })
-    .await;
-    let findings = probe(&target(&server.url()), &alice()).await;
-    assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
 }
 
 #[tokio::test]

@@ -184,10 +184,9 @@ impl Operator {
         format!("http://127.0.0.1:{}", self.port.number())
     }
 
-    /// Its metrics, as OpenMetrics text.
+    /// Its metrics, in Prometheus' text format.
     pub async fn metrics(&self) -> Result<String, OperatorError> {
-        let call = Call::get(format!("{}/metrics", self.url()));
-        let answer = call.header(http::header::ACCEPT, "application/openmetrics-text").send().await?;
+        let answer = Call::get(format!("{}/metrics", self.url())).send().await?;
         Ok(String::from_utf8_lossy(answer.body()).into_owned())
     }
 

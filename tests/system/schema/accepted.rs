@@ -5,11 +5,14 @@ use registry_api::{SystemRegistry, TenantRegistry};
 use registry_probe::Endpoint;
 use serde_json::{Value, json};
 
-use super::{ApiServer, BOTH, Kind, SystemKind, TenantKind, causes, manifest, none_of};
+use super::{ApiServer, BOTH, Kind, SystemKind, TenantKind, causes, manifest, none_of, said_offline};
 
 /// The spec as the API server stores it.
 async fn stored(api: &ApiServer, kind: Kind, spec: &str) -> Result<Value> {
-    let answer = api.submit(kind, &manifest(kind, &format!("spec: {spec}"))?).await?;
+    let manifest = manifest(kind, &format!("spec: {spec}"))?;
+    let offline = said_offline(kind, &manifest)?;
+    ensure!(offline.is_empty(), "refused by the plugin: {offline:?}");
+    let answer = api.submit(kind, &manifest).await?;
     let object = answer.map_err(|refusal| anyhow!("refused: {:?}", causes(&refusal)))?;
     readable(kind, &object)?;
     Ok(object["spec"].clone())

@@ -14,6 +14,8 @@ use registry_api::{
     GROUP, crd,
     spec::{Scope, System, Tenant, VERSION},
 };
+use registry_check::schema;
+use registry_verdict::object::RegistryScope;
 use serde_json::{Value, json};
 
 use crate::harness;
@@ -41,6 +43,13 @@ impl Kind {
         match self {
             SystemKind => System::PLURAL,
             TenantKind => Tenant::PLURAL,
+        }
+    }
+
+    fn scope(self) -> RegistryScope {
+        match self {
+            SystemKind => RegistryScope::System,
+            TenantKind => RegistryScope::Tenant,
         }
     }
 
@@ -150,6 +159,12 @@ fn causes(refusal: &Status) -> Vec<(String, String)> {
     let causes = refusal.details.iter().flat_map(|details| &details.causes);
     let told = causes.map(|cause| (cause.field.clone(), cause.message.clone()));
     told.filter(|(_, message)| !message.contains("some validation rules were not checked")).collect()
+}
+
+/// What the plugin says to a manifest without an API server.
+fn said_offline(kind: Kind, manifest: &Value) -> Result<Vec<String>> {
+    let complaints = schema::complaints(kind.scope(), manifest)?;
+    if complaints.is_empty() { Ok(schema::broken_rules(kind.scope(), manifest)?) } else { Ok(complaints) }
 }
 
 /// Calls `visit` with every property of a schema and its path, parents first. Items of a list are `path[*]`.

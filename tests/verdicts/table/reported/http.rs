@@ -54,6 +54,11 @@ fn folds() -> Vec<Row> {
         served("B a fold by a tab, twice", "X-A: b,\r\n\tc,\r\n\td\r\n", BASIC),
         served("B a fold within a quoted text", "", "WWW-Authenticate: Basic realm=\"a\r\n  b\"\r\n"),
         served("B a fold before the value", "", "WWW-Authenticate:\r\n Basic realm=\"r\"\r\n"),
+        served(
+            "B a blank before a colon, and within a name",
+            "X Y: z\r\n",
+            "WWW-Authenticate : Basic realm=\"r\"\r\n",
+        ),
         served("B a fold of blanks alone", "X-A: b\r\n   \r\n", BASIC),
         served("B blanks round a value, and none", "X-A:b\r\nX-B:   c   \r\nX-C:\r\n", BASIC),
         served(

@@ -78,6 +78,13 @@ fn by_token() -> Vec<Row> {
         acr("E a list that is forbidden, a manifest that is not", denied(), manifest(), READ),
         acr("E both forbidden", denied(), denied(), DENIED).says("ContentPathAccessible", "(403)"),
         acr("E a list that is forbidden, no tag latest", denied(), unknown(), VALIDATED),
+        acr("E a list that is unknown, a manifest that is forbidden", unknown(), denied(), NOT_FOUND),
+        acr(
+            "E a list that is unknown, a manifest that can't be had now",
+            unknown(),
+            Answer::status(503),
+            VALIDATED,
+        ),
         acr("E Artifactory's 404 is a page", page(), manifest(), READ),
         acr("E Artifactory's 404 is a page for both", page(), page(), NOT_FOUND),
         acr(

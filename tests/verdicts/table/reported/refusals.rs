@@ -103,6 +103,13 @@ fn ecr_public() -> Vec<Row> {
             REJECTED,
         )
         .says("CredentialsValidated", "(400)"),
+        met(
+            "D ECR Public, a token that says nothing of its end",
+            public(400, "INVALID", invalid),
+            &opaque,
+            REJECTED,
+        )
+        .says("CredentialsValidated", "(400)"),
         met("D a token that ended, 401", public(401, "UNAUTHORIZED", invalid), &own_token(ENDED), EXPIRED),
         met("D a token that ended, 403", public(403, "DENIED", invalid), &own_token(ENDED), EXPIRED),
         met("D told that it expired, 403", public(403, "DENIED", expired), &opaque, EXPIRED),
