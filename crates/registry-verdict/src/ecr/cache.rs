@@ -17,7 +17,6 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use k8s_openapi::jiff::Timestamp;
-use registry_probe::Backoff;
 
 use super::causes::{AwsRefusal, Cause, Outage};
 
