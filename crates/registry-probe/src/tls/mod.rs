@@ -1,6 +1,6 @@
-//! TLS: what a server shows, whether it may be believed, and what exactly is wrong with it if not.
+//! TLS: the certificate that a server presents, whether it is valid, and all of its defects if not.
 //!
-//! Owns certificates in all roles: the server's (`certificate`), the authorities' (`ca`), the client's
+//! Covers certificates in all roles: the server's (`certificate`), the authorities' (`ca`), the client's
 //! (`client_certificate`), the judgement of the first by the second (`judgement`), its place in a handshake
 //! (`verifier`), and the handshake itself (`handshake`). Does not open connections, and sends no HTTP.
 
@@ -20,5 +20,5 @@ pub use certificate::{PresentedCertificate, TlsVersion};
 pub use client_certificate::{ClientCertificateError, ClientIdentity};
 pub use defect::{ClientCertificateFault, HandshakeFault, TlsDefect, Unusable};
 
-pub(crate) use alert::{ClientRequest, alert_in, broken_off, defect_of};
+pub(crate) use alert::{ClientRequest, alert_in, closed_by_server, defect_of};
 pub(crate) use policy::{TlsPolicy, TlsRoots};

@@ -1,8 +1,8 @@
-//! The sending: names become addresses, addresses connections, connections encrypted ones, and requests
+//! Sends requests: resolves names, connects, performs TLS handshakes, and reads
 //! responses.
 //!
-//! Owns the egress policy's place (every address, at the moment it is connected to), the deadline, and all bounds on
-//! what a server may send. Decides nothing about what is asked or what an answer means.
+//! Enforces the egress policy (for every address, when it is connected to), the deadline, and all limits on
+//! what a server may send. Does not decide what is requested or what a response means.
 
 mod connect;
 mod connection;

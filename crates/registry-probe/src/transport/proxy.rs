@@ -1,4 +1,4 @@
-//! The way through the proxy: a connection to it, a login, and a tunnel (`CONNECT`, RFC 9110, section 9.3.6).
+//! Connections through the proxy: authentication and tunnels (`CONNECT`, RFC 9110, section 9.3.6).
 //!
 //! Owns what is said to the proxy and what its answers mean. A server behind `http://` is asked for by its whole URL
 //! instead of through a tunnel, as Go's clients and curl do: proxies commonly let tunnels through to port 443 alone.
@@ -18,10 +18,10 @@ use crate::findings::{ProxyFailure, ProxyFault};
 use crate::host::HostPort;
 use crate::proxy::Proxy;
 
-/// More of an answer's head is not read.
+/// The size limit of a response head, in bytes.
 const LARGEST_HEAD: usize = 16 * 1024;
 
-/// The proxy, and what is known of the login to it.
+/// The proxy, and the state of its credentials.
 pub(crate) struct ProxyRoute {
     pub(crate) proxy: Proxy,
     authorization: Option<HeaderValue>,
@@ -48,8 +48,8 @@ impl ProxyRoute {
         ProxyFailure { proxy: self.proxy.server().clone(), fault }
     }
 
-    /// May the login be shown, or is it one that was rejected and waits? An answer to a request for a whole URL teaches
-    /// nothing of it: a 407 may be the registry's own, and a tenant's registry must not hold up everybody.
+    /// Checks whether the proxy credentials may be sent, or were rejected and must wait. A response to a request for an absolute URL
+    /// doesn't count: a 407 may be the registry's own, and a tenant's registry must not delay all others.
     pub(super) fn check_login(&self) -> Result<(), ProxyFault> {
         self.login.is_accepted().map(|_| ())
     }
@@ -84,7 +84,7 @@ impl ProxyRoute {
         Ok(outcome)
     }
 
-    /// What a status of the proxy's own says, other than success.
+    /// The fault for an unsuccessful status of the proxy.
     pub(super) fn fault_of(&self, status: u16) -> ProxyFault {
         match status {
             407 if self.authorization.is_none() => ProxyFault::LoginRequired,
@@ -150,7 +150,7 @@ fn parse_head(head: &[u8]) -> Option<TunnelAnswer> {
     (100..1000).contains(&status).then(|| TunnelAnswer { status, headers: headers.collect() })
 }
 
-/// What is known of a login, so that one that was rejected is not hammered: proxies lock accounts out.
+/// The state of the proxy credentials, so that rejected ones are not retried too often: proxies lock accounts.
 #[derive(Default)]
 struct LoginGate {
     state: Mutex<LoginState>,
@@ -169,7 +169,7 @@ enum LoginState {
 }
 
 const LONGEST_TURN: Duration = Duration::from_secs(2);
-/// How long a login that was rejected waits for its next try: so long at first, twice as long each time.
+/// The delay after the first rejection of the credentials. It doubles with each rejection.
 const FIRST_PAUSE: Duration = Duration::from_mins(1);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
