@@ -97,7 +97,7 @@ fn label(section: &[u8]) -> Option<&[u8]> {
     first_line.get(..position(first_line, DASHES)?)
 }
 
-/// Line breaks as a person counts them: `\n`, or `\r` where there is no `\n`.
+/// The number of line breaks: `\n`, or `\r` where there is no `\n`.
 fn line_breaks(text: &[u8]) -> usize {
     let lines = |wanted: u8| text.split(|byte| *byte == wanted).count() - 1;
     match lines(b'\n') {
