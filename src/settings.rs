@@ -19,16 +19,16 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct OperatorCli {
-    /// Another thing to do than to run the controller.
+    /// A command other than running the controller.
     #[command(subcommand)]
     pub command: Option<OperatorCommand>,
-    /// How the controller runs.
+    /// The settings of the controller.
     #[command(flatten)]
     pub settings: Settings,
 }
 
 impl OperatorCli {
-    /// What the command line and the environment say; ends the program with a message where they are wrong.
+    /// Reads the command line and the environment. Exits with a message if they are invalid.
     pub fn read() -> Self {
         #[expect(
             clippy::disallowed_methods,
@@ -40,7 +40,7 @@ impl OperatorCli {
         read.unwrap_or_else(|error| error.exit())
     }
 
-    /// Checks the proxy's URL, by a complaint that does not show it.
+    /// Checks the proxy's URL. The error doesn't contain the URL, because it may have a password.
     fn checked(self) -> Result<Self, clap::Error> {
         let unusable = |error| Self::command().error(ErrorKind::ValueValidation, error);
         self.settings.outbound.proxy().map_err(unusable)?;
@@ -48,7 +48,7 @@ impl OperatorCli {
     }
 }
 
-/// A variable that is there and empty says nothing: that is how a Pod's manifest leaves one out.
+/// Ignores environment variables that are set but empty, because some manifests set a variable to "" to omit it.
 fn without_variables(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) -> clap::Command {
     command.mut_args(|arg| {
         let empty = arg.get_env().is_some_and(&is_empty);
@@ -56,7 +56,7 @@ fn without_variables(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) 
     })
 }
 
-/// Another thing to do than to run the controller.
+/// A command other than running the controller.
 #[derive(Clone, Debug, Subcommand)]
 pub enum OperatorCommand {
     /// Print the CustomResourceDefinitions as YAML.
@@ -70,7 +70,7 @@ pub enum OperatorCommand {
     },
 }
 
-/// How the controller runs.
+/// The settings of the controller.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
     /// Namespace of the operator. Secrets and ConfigMaps of SystemRegistries are read only from it.
@@ -150,20 +150,20 @@ pub struct Settings {
     pub log_level: String,
 }
 
-/// Where to listen; without a host, on all addresses.
+/// Parses the address to listen on. Without a host, it is all addresses.
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
     let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
     let anywhere = port.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
     anywhere.or_else(|| text.parse().ok()).ok_or("not an IP address and a port, such as 127.0.0.1:8080")
 }
 
-/// A network, or one address.
+/// Parses a CIDR or a single address.
 fn network(text: &str) -> Result<IpNet, &'static str> {
     let one = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse().or_else(|_| one()).map_err(|_| "not a network, such as 10.0.0.0/8 or fd00::/8")
 }
 
-/// A name that a namespace can have (RFC 1123 label).
+/// Checks that the name is a valid namespace (RFC 1123 label).
 fn namespace(text: &str) -> Result<String, String> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let fits = (1..=63).contains(&text.len()) && text.chars().all(inner);
@@ -174,7 +174,8 @@ fn namespace(text: &str) -> Result<String, String> {
         .to_owned())
 }
 
-/// A level, or directives. A single word that is no level would be taken for a target, and nothing would be logged.
+/// Checks a log level or tracing directives. A single unknown word is refused, because tracing would take it for a
+/// target and log nothing.
 fn log_filter(text: &str) -> Result<String, String> {
     let is_word = text.chars().all(|c| c.is_ascii_alphanumeric());
     if is_word && text.parse::<LevelFilter>().is_err() {
@@ -183,21 +184,21 @@ fn log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// How the operator gets to read in tenants' namespaces.
+/// How the operator gets access to tenants' namespaces.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum TenantAccess {
-    /// It binds itself there to the ClusterRole registry-operator-tenant.
+    /// The operator binds itself there to the ClusterRole registry-operator-tenant.
     Bound,
-    /// An administrator binds it; it has no right on role bindings.
+    /// An administrator creates the bindings; the operator has no permission on role bindings.
     Manual,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LogFormat {
-    /// For a person.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use registry_api::RegistryStatus;
+use registry_probe::Backoff;
 use registry_verdict::{
     assess::ValidationOutcome,
-    backoff::Backoff,
     object::RegistryObject,
     resolve::{ContentsDigest, ObservedReference, Reference},
 };

@@ -1,4 +1,4 @@
-//! Who can use a registry: the counts in its status, and pull Secrets in tenants' namespaces, from the first to the last,
+//! Availability: the counts in a registry's status and the pull Secrets in tenants' namespaces, through their whole lifecycle,
 //! on a real control plane with real registries.
 
 mod deletion;

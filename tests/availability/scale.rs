@@ -1,4 +1,4 @@
-//! What a thousand namespaces cost: one write each for what is new, and none for what is not.
+//! The cost of a thousand namespaces: one write each for a change, and none otherwise.
 
 use std::{
     collections::BTreeMap,
@@ -24,9 +24,9 @@ use crate::{
 
 const TENANTS: usize = 100;
 const NAMESPACES: usize = 1000;
-/// On a machine that is busy with other tests.
+/// Generous, for a machine that is busy with other tests.
 const SETTLED: Duration = Duration::from_mins(3);
-/// That nothing happens is the test.
+/// How long nothing may happen, which is the point of the test.
 const SILENCE: Duration = Duration::from_secs(10);
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn thousand_namespaces_cost_one_write_per_change() -> Result<()> {
     assert!(other.is_empty(), "{:#?}", told(&other));
     assert_eq!(by_namespace(&first).len(), NAMESPACES);
     assert_eq!(first.len(), NAMESPACES, "one write each: {:#?}", repeated(&first));
-    // Counts are told when there is nothing more to be done, and now and then while there is.
+    // Counts are reported when all work is done, and now and then before.
     let (of_status, took) = (of_status(&solo, &mark)?, start.elapsed());
     let most = 8.max(took.as_secs());
     assert!(of_status <= most, "{of_status} writes of the registry's status in {took:?}");
@@ -101,7 +101,7 @@ async fn thousand_namespaces_cost_one_write_per_change() -> Result<()> {
     Ok(())
 }
 
-/// A registry that takes `demo` with whatever is the password at that time.
+/// A registry that accepts `demo` with the current password.
 async fn registry_with(password: Arc<Mutex<String>>) -> Result<Played> {
     Played::promptly(move |asked| {
         let password = password.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,7 +130,7 @@ async fn create_namespaces(cluster: &Cluster) -> Result<Vec<String>> {
     futures::stream::iter((0..NAMESPACES).map(create)).buffer_unordered(16).try_collect().await
 }
 
-/// Waits until the operator says that all are where they should be.
+/// Waits until the status says that all Secrets are delivered.
 async fn are_delivered(operator: &Operator) -> Result<()> {
     let look = || async {
         let there: f64 = samples(&operator.metrics().await?, "registry_operator_pull_secrets").values().sum();

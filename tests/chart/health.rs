@@ -1,5 +1,5 @@
-//! Health as GitOps tools see it, by their own code, in every state that the operator produces: kstatus (Flux, and others), and
-//! Argo CD with and without the script that we offer.
+//! Health by the GitOps tools' own code, in every state that the operator produces: kstatus (Flux and others), and
+//! Argo CD with and without the project's health script.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -29,7 +29,7 @@ use crate::programs::{NAMESPACE, Place, in_repository, run, text_of};
 const SOON: Duration = Duration::from_mins(1);
 const SCRIPTS: &str = "config/gitops/argocd/argocd-cm.yaml";
 
-/// What the tools say of one object at one moment.
+/// The tools' result for one object at one moment.
 #[derive(Debug, Eq, PartialEq)]
 struct Health {
     kstatus: String,

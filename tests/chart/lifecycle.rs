@@ -1,4 +1,4 @@
-//! Installed, upgraded, rolled back, removed, installed again: what helm does with the chart on a real API server. No Pods run,
+//! Install, upgrade, rollback, uninstall and reinstall of the chart by helm on a real API server. No Pods run,
 //! so nothing waits for them.
 
 use anyhow::{Context as _, Result, ensure};

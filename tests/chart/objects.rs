@@ -1,4 +1,4 @@
-//! What the chart renders, as the API server and its Pod Security admission judge it.
+//! The rendered chart is accepted by the API server and its Pod Security admission.
 
 use std::collections::BTreeSet;
 
@@ -71,7 +71,7 @@ async fn pods_satisfy_restricted_pod_security() -> Result<()> {
     pods.create(&dry_run, &pod(&template["spec"])?).await?;
     pods.create(&dry_run, &pod(&find(&objects, "Pod")?.data["spec"])?).await?;
 
-    // The judge is awake.
+    // The admission plugin is active.
     let mut careless = template["spec"].clone();
     careless["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
     let refusal = pods.create(&dry_run, &pod(&careless)?).await.unwrap_err().to_string();

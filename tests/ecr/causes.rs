@@ -1,5 +1,5 @@
-//! Every cause for which AWS gives no token, by condition and reason, in both scopes, with the operator as its users run it;
-//! and that nobody but a SystemRegistry reaches the operator's own identity.
+//! Every cause for which AWS issues no token, with its condition and reason, in both scopes, with the operator as a process;
+//! and only SystemRegistries can use the operator's own identity.
 
 use std::{
     sync::Arc,
@@ -30,20 +30,20 @@ const ROLE: &str = "AssumeRole";
 const ROLE_DENIED: Verdict = Verdict::refused("False/RoleDenied");
 const FORBIDDEN: Verdict = Verdict::refused("False/Forbidden");
 
-/// AWS could not be asked, or wants to be left alone.
+/// AWS could not be reached, or is throttling.
 const fn passing(credentials: &'static str, ready: &'static str) -> Verdict {
     Verdict { ready, marker: Marker::Reconciling, ..Verdict::refused(credentials) }
 }
 
 const UNAVAILABLE: Verdict = passing("Unknown/TemporarilyUnavailable", "False/TemporarilyUnavailable");
 
-/// One way to sign in, and what must come of it.
+/// One case: credentials, and the expected result.
 struct Case {
     name: &'static str,
-    /// What is wrong with the user; none: there is no such user.
+    /// The user's defect; `None` if there is no such user.
     user: Option<Trouble>,
     session: bool,
-    /// What is written into the Secret in place of what is right.
+    /// Changes to the Secret's correct content.
     wrong: &'static [(&'static str, &'static str)],
     region: &'static str,
     /// The name of the role to assume and the external id.
@@ -599,7 +599,7 @@ async fn corrected_keys_work_within_two_seconds() -> Result<()> {
             object.shows(SOON, &REJECTED).await?;
         }
         let calls = aws.total("GetAuthorizationToken") - before;
-        // What AWS refused less than a second ago is good even for who changed something; not longer.
+        // A refusal by AWS is reused for less than a second, even after a change.
         let took = start.elapsed();
         ensure!(
             calls as u64 <= 8.max(took.as_secs() + 2),

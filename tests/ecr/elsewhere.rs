@@ -1,4 +1,4 @@
-//! Where the token goes that AWS gives: from a TenantRegistry only to hosts of ECR and to hosts that an administrator
+//! Where ECR tokens are sent: from a TenantRegistry only to ECR's hosts and to hosts that an administrator
 //! listed, and to no token service.
 
 use std::sync::Arc;
@@ -89,7 +89,7 @@ async fn sends_ecr_token_to_ecr_hosts_only() -> Result<()> {
     ensure!(stage.aws.calls().is_empty(), "AWS was asked: {:?}", stage.aws.calls());
     ensure!(stranger.asked().is_empty(), "asked: {:?}", stranger.asked());
 
-    // An administrator's word, and no longer than it stands.
+    // The administrator's setting applies only while it is set.
     allowed(&cluster, &format!("*\n{}", stranger.host_port())).await?;
     object.shows(PROMISED, &OPEN).await?;
     allowed(&cluster, "*").await?;

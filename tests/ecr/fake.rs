@@ -1,8 +1,8 @@
 //! A strict AWS: verifies Signature V4, keeps users, sessions and roles with trust policies, answers with AWS's real error
 //! bodies in the protocols of ECR (JSON 1.1) and STS (query, XML), and counts. And a registry that takes its tokens.
 //!
-//! Everything that AWS would not say to a stranger (ARNs, request ids) is in its answers, so that a test can see that none
-//! of it comes out at the other end.
+//! Its responses contain everything that must stay secret (ARNs, request ids), so that a test can check that none
+//! of it appears in the output.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,10 +31,10 @@ use tokio::net::TcpListener;
 pub const ACCOUNT: &str = "123456789012";
 /// What Kubernetes gives to the operator's Pod, to show to AWS.
 pub const POD_TOKEN: &str = "HUSH-pod-token";
-/// What no status may hold.
+/// Texts that no status may contain.
 pub const SECRETS_OF_AWS: [&str; 4] = ["arn:aws:iam::", "arn:aws:sts::", "f00dfeed", "HUSH"];
 
-/// What is wrong with a user.
+/// A user's defect.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Trouble {
     /// Nothing.
@@ -50,7 +50,7 @@ pub enum Trouble {
     Skewed,
     /// Every request is throttled.
     Throttled,
-    /// AWS has a fault.
+    /// AWS answers with a server error.
     Broken,
     /// A proxy answers in AWS's place.
     Proxied,
@@ -66,7 +66,7 @@ pub enum Trouble {
     },
 }
 
-/// Whoever has a key.
+/// A user with a key.
 #[derive(Clone, Debug, Default)]
 pub struct User {
     /// The secret access key.
@@ -159,19 +159,19 @@ impl Aws {
         &self.url
     }
 
-    /// Lets somebody in.
+    /// Adds a user.
     pub fn user(&self, key: &str, user: User) {
         self.lock().users.insert(key.to_owned(), user);
     }
 
-    /// Somebody with nothing wrong.
+    /// Adds a user without a defect.
     pub fn good_user(&self, key: &str) -> String {
         let secret = format!("HUSH+{key}/key");
         self.user(key, User { secret: secret.clone(), ..User::default() });
         secret
     }
 
-    /// Changes what is wrong.
+    /// Changes a user's defect.
     pub fn trouble(&self, key: &str, trouble: Trouble) {
         if let Some(user) = self.lock().users.get_mut(key) {
             user.trouble = trouble;
@@ -205,7 +205,7 @@ impl Aws {
         self.lock().calls.iter().filter(|call| call.operation == operation).count()
     }
 
-    /// No token that was given so far opens the registry any longer.
+    /// Invalidates all tokens that were issued so far.
     pub fn withdraw_tokens(&self) {
         self.lock().tokens.clear();
     }

@@ -1,4 +1,4 @@
-//! How often AWS is asked: tokens are shared within an identity, never across, and a throttled AWS is left alone.
+//! How often AWS is called: tokens are shared within an identity and never across identities; throttling causes back-off.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! No host, and no tenant, takes another's time: the verdict on a healthy registry comes as quickly beside a crowd of failing
+//! Fairness between hosts and tenants: the verdict on a healthy registry is as quick beside a crowd of failing
 //! ones as alone. Measured as a ratio within one run, by the same registry, API server and machine.
 
 use std::{
@@ -66,7 +66,7 @@ async fn usable(scene: &Scene<'_>, registry: &Played) -> Result<Value> {
 struct Delays {
     /// From each request for a validation of a registry that is Ready until it has been answered.
     validation: Duration,
-    /// From each write that is nobody's business until it is seen by a watch, at the same time: how busy the machine is.
+    /// The time from an unrelated write until a watch observes it: a measure of how busy the machine is.
     write: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Whose time nobody else may take. Apart from the other system tests, as it measures: nothing else runs at the same time.
+//! Fairness. Separate from the other system tests because it measures times: nothing else runs at the same time.
 
 mod delays;
 #[allow(dead_code, reason = "the other system tests use the rest")]

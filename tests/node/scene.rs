@@ -1,4 +1,4 @@
-//! What the operator is shown: the samples, the registries that they name, and an emulated AWS, beside the Pods' network.
+//! The operator's environment: the samples, the registries that they name, and an emulated AWS, reachable from Pods.
 
 use std::{collections::BTreeMap, time::Duration};
 

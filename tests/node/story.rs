@@ -1,4 +1,4 @@
-//! From `helm install` to `helm uninstall`, told inside the node.
+//! The test inside the node: from `helm install` to `helm uninstall`.
 
 use std::{
     path::PathBuf,

@@ -1,5 +1,5 @@
-//! What lies between an operator and its API server, and has faults: requests that are held, and a line that is cut. Owns no
-//! expectation of either side.
+//! A faulty connection between an operator and its API server: delayed requests and a cut connection. Has no
+//! assertions of its own.
 
 use std::{
     convert::Infallible,

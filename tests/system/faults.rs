@@ -1,5 +1,5 @@
-//! The operator on a bad day of its API server: a request that hangs, a line that is cut, a namespace that does not end; and
-//! the limits of the system that it runs on.
+//! Faults of the API server: a hanging request, a cut connection, a namespace that stays in deletion; and
+//! limits of the operating system.
 
 use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What tools that apply manifests and wait for health see: no diff, no conflict, the right state at every moment, and an
+//! Tools that apply manifests and wait for health: no diff, no conflict, the correct state at every moment, and an
 //! Event for every change of verdict.
 
 use std::{
@@ -128,7 +128,7 @@ async fn operator_owns_status_and_finalizer_only() -> Result<()> {
         with_secret["availability"]["pullSecret"] = json!({"name": "packs-pull"});
         let object = scene.declare("pulled", with_secret.clone()).await?;
         object.shows(SOON, &VALIDATED).await?;
-        // The tenant's is in the one namespace that it is for; the other's is for nobody.
+        // The tenant's registry is in the namespace that it is for; the other registry is available to no tenant.
         let delivered = match &object {
             Declared::System(_) => 0,
             Declared::Tenant(_) => 1,

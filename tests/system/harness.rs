@@ -1,8 +1,8 @@
-//! What every system test stands on: a control plane on which the chart is installed, the operator started as its users
+//! Common parts of all system tests: a control plane with the installed chart, the operator started as its users
 //! start it, and names that no other test uses.
 //!
 //! Most tests share one control plane and one operator; a test that breaks either, or counts what they do, starts its
-//! own [`Installation`]. Owns no expectation of any behaviour.
+//! own [`Installation`]. Has no assertions of its own.
 
 use std::{
     path::{Path, PathBuf},
@@ -191,7 +191,7 @@ impl Cluster {
         Ok(name)
     }
 
-    /// A namespace that is nobody's.
+    /// A namespace without a tenant.
     pub async fn plain_namespace(&self, namespace: &str) -> Result<String> {
         let name = self.unique(namespace);
         self.write_namespace(&name, json!({})).await?;

@@ -1,5 +1,5 @@
-//! Tenants beside each other at one registry host, with different credentials, at the same time: neither verdict, token,
-//! connection nor Event of one is ever another's.
+//! Isolation of tenants with different credentials at one registry host at the same time: no verdict, token,
+//! connection or Event is shared.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,16 +23,16 @@ const ROUNDS: usize = 6;
 /// Rejected credentials are tried three times a minute at most, the first time included.
 const ROUNDS_OF_THE_REJECTED: usize = 2;
 
-/// Somebody who has, or believes to have, an account at the registry.
+/// A tenant with an account at the registry, or with invalid credentials for it.
 struct Party {
     user: &'static str,
     password: &'static str,
     verdict: Verdict,
 }
 
-/// What a wrong password comes to.
+/// The verdict on a wrong password.
 const REJECTED: Verdict = Verdict::refused("False/Rejected").in_the_clear();
-/// What a right one comes to.
+/// The verdict on a right password.
 const ACCEPTED: Verdict = VALIDATED.in_the_clear();
 
 impl Party {
@@ -70,7 +70,7 @@ fn reply(asked: &Asked) -> Answer {
     }
 }
 
-/// Who a request says that it is from.
+/// The user that a request names.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Speaker {
     Password(String, String),

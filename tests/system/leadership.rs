@@ -1,4 +1,4 @@
-//! Two replicas and one Lease: who leads, who takes over, and that nobody else writes. And the operator without its API
+//! Leader election with two replicas: which one leads, takeover, and that only the leader writes. And the operator without its API
 //! server.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! From creation to deletion, through restarts, and when what a registry depends on goes and comes back.
+//! The lifecycle of registries: creation, deletion, restarts, and dependencies that disappear and come back.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ use crate::{
 const AT_ONCE: Duration = Duration::from_secs(1);
 const FIXED: Duration = Duration::from_secs(2);
 const SETTLED: Duration = Duration::from_secs(10);
-/// However broken everything else is.
+/// The deadline for deletion, whatever else fails.
 const DELETED: Duration = Duration::from_secs(30);
 /// After the definitions were away.
 const RECOVERED: Duration = Duration::from_mins(1);
@@ -254,7 +254,7 @@ async fn recreated_registry_inherits_nothing() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let held = HeldRegistry::start().await?;
     let registry = cluster.system(&cluster.unique("again"));
-    // For a tenant that nobody is: whom it reaches is counted in its status, and the tests beside this one make tenants.
+    // For an unknown tenant: the status counts tenants, and other tests create some at the same time.
     let availability = json!({"tenants": [cluster.unique("nobody")]});
     let spec = |endpoint: &str| json!({"endpoint": endpoint, "availability": availability});
     apply(&cluster, &system_registry(registry.name(), hanging_at(&held))).await?;
@@ -565,7 +565,7 @@ async fn events_of(cluster: &Cluster, uid: Option<&str>, count: usize) -> Result
     Ok(eventually(SETTLED, format!("{count} Events are written"), look).await?)
 }
 
-/// Puts definitions in place that have no opinion, as an older or newer version of the operator's might.
+/// Installs CRDs without validation, as an older or newer version might have.
 async fn accept_anything(solo: &Turn) -> Result<()> {
     for (name, yaml) in crd::files()? {
         for definition in manifests::parse(name, &yaml)? {
@@ -578,7 +578,7 @@ async fn accept_anything(solo: &Turn) -> Result<()> {
     Ok(())
 }
 
-/// The API server takes a moment to change its mind.
+/// Waits until the API server uses the new schema.
 async fn apply_when_accepted(cluster: &Cluster, object: &Value) -> Result<()> {
     Ok(eventually(SETTLED, "the lax definition is served", || apply(cluster, object)).await?)
 }

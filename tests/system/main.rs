@@ -1,4 +1,4 @@
-//! The system as its users meet it: a real API server, the chart's rights, the operator as a process.
+//! System tests: a real API server, the chart's permissions, the operator as a process.
 
 mod between;
 mod exposition;

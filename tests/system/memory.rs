@@ -1,4 +1,4 @@
-//! What one tenant can make the operator hold: bounded, whatever is written, also at a start.
+//! Memory: what one tenant can make the operator store is bounded, also at start.
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};

@@ -1,5 +1,5 @@
-//! What the tests of lifecycle, leadership and steadiness have in common: manifests, a registry with a password, and
-//! what the operator wrote and counted.
+//! Common parts of the tests of lifecycle, leadership and cost: manifests, a registry with a password, and
+//! the operator's writes and metrics.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Cluster, Installation, OPERATOR_USER, Subject};
 
-/// Nothing listens there.
+/// An endpoint without a listener.
 pub const DOWN: &str = "http://127.0.0.1:1";
 
 /// A SystemRegistry.

@@ -1,4 +1,4 @@
-//! The operator behind a forward proxy, with a company's own authority: flags, verdicts, and where the proxy's password is.
+//! The operator behind a forward proxy, with a private CA: flags, verdicts, and that the proxy's password is never shown.
 
 use std::net::Ipv4Addr;
 

@@ -1,5 +1,5 @@
-//! Which Secrets the operator sends where, on a real API server: by type, by the annotation with their hosts, and by the
-//! tenant policy; and how soon a change of either counts. All types and patterns are in tests/verdicts/table/purposes.rs.
+//! Where the operator sends which Secrets, on a real API server: by type, by the annotation with their hosts, and by the
+//! tenant policy; and how soon a change takes effect. All types and patterns are in tests/verdicts/table/purposes.rs.
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Secret;

@@ -1,5 +1,5 @@
-//! What a registry refers to: how soon a change of it shows, what is not tried again in the meantime, and that nothing is
-//! read but what is named, from where it may be.
+//! References: how soon a change takes effect, what is not retried in the meantime, and that the operator reads nothing but
+//! the named objects in the allowed namespaces.
 
 use std::{
     collections::BTreeSet,
@@ -164,7 +164,7 @@ async fn notices_created_and_deleted_references() -> Result<()> {
 #[tokio::test]
 async fn correction_does_not_wait_for_hanging_check() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    // It answers whoever comes with the right password, and leaves everybody else waiting, save for the first question.
+    // It answers requests with the right password, and leaves all others waiting except the first.
     let registry = Played::start(|asked| match asked.authorization() {
         None => (Duration::ZERO, asks_for_password()),
         Some(_) if signed_in(asked, "demo", "right") => (Duration::ZERO, welcome()),

@@ -1,4 +1,4 @@
-//! A rejected password is not hammered, whichever object asks, and however often.
+//! Back-off after a rejected password, across objects, requests and restarts.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const REJECTED: Verdict = Verdict::refused("False/Rejected");
 const MOST: usize = 10;
 const MOST_OF_THE_SAME: usize = 3;
 
-/// A registry that lets nobody in but demo with the password "right".
+/// A registry that accepts only demo with the password "right".
 async fn registry() -> Result<Played> {
     Played::promptly(|asked| if signed_in(asked, "demo", "right") { welcome() } else { asks_for_password() })
         .await

@@ -1,4 +1,4 @@
-//! The verdict on every kind of registry that the samples show, and on those next to them: layer by layer, by condition,
+//! The verdict on every kind of registry in the samples, and on similar ones: layer by layer, by condition,
 //! status and reason, in both scopes.
 
 use std::time::Duration;
@@ -156,7 +156,7 @@ async fn reports_denied_repository() -> Result<()> {
     Ok(())
 }
 
-// ---- Credentials that don't work, or can't be told to
+// ---- Credentials that don't work, or can't be verified
 
 #[tokio::test]
 async fn wrong_password_is_rejected_and_stalls() -> Result<()> {

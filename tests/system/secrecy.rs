@@ -1,5 +1,5 @@
-//! No secret shows anywhere that the operator writes to: status, Events, logs at their most talkative, metrics; whether
-//! the credentials are right, wrong, or handed back by a server that is malicious or merely careless.
+//! No secret appears in the operator's output: status, Events, logs at trace level, metrics; whether
+//! the credentials are right, wrong, or echoed by a server.
 
 use anyhow::{Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};

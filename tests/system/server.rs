@@ -1,4 +1,4 @@
-//! What operations see: health, metrics, and the command line with its environment variables.
+//! Health, metrics, and the command line with its environment variables.
 
 #![expect(clippy::float_cmp, reason = "counts and whole seconds are exact")]
 

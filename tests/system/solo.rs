@@ -1,5 +1,5 @@
-//! Control planes that one test at a time has for itself: for tests that stop, kill, starve and count. Owns that each
-//! of them begins with an empty cluster.
+//! Control planes that one test at a time uses alone: for tests that stop or kill servers, or count requests. Each
+//! test begins with an empty cluster.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What the tests of verdicts are played on: registries that a test starts for itself, objects of either scope that
-//! name them, and the way a whole verdict is written down. Owns no expectation of any behaviour.
+//! Common parts of the tests of verdicts: registries that a test starts itself, objects of either scope that
+//! refer to them, and the notation of a verdict. Has no assertions of its own.
 
 use std::{
     collections::BTreeMap,
@@ -51,7 +51,7 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// The system level.
+    /// The system scope.
     pub fn system(cluster: &'a Cluster) -> Self {
         Self { cluster, namespace: None }
     }
@@ -122,8 +122,8 @@ impl<'a> Scene<'a> {
         Ok(name)
     }
 
-    /// The same spec; of a SystemRegistry, for a tenant that nobody is. Whom a registry reaches is counted in its status, so
-    /// that one which is for all tenants is written to whenever a test beside this one makes another.
+    /// The same spec; a SystemRegistry is for an unknown tenant. The status counts tenants, so
+    /// that a registry for all tenants would be written whenever another test creates a tenant.
     pub fn for_nobody(&self, mut spec: Value) -> Value {
         if self.namespace.is_none() {
             spec["availability"]["tenants"] = json!([self.cluster.unique("nobody")]);
@@ -148,12 +148,12 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Makes a namespace a tenant's.
+/// Assigns a namespace to a tenant.
 pub async fn label_as_tenant(cluster: &Cluster, namespace: &str) -> Result<()> {
     label(cluster, namespace, json!(cluster.unique("team"))).await
 }
 
-/// Makes a namespace nobody's.
+/// Removes a namespace from its tenant.
 pub async fn unlabel(cluster: &Cluster, namespace: &str) -> Result<()> {
     label(cluster, namespace, Value::Null).await
 }
@@ -179,7 +179,7 @@ pub enum Declared {
 pub struct View {
     /// Its metadata.
     pub metadata: ObjectMeta,
-    /// What the operator says of it.
+    /// The status.
     pub status: RegistryStatus,
 }
 
@@ -304,7 +304,7 @@ impl Declared {
     }
 }
 
-/// All that a status says: each layer, the summary, and what kstatus reads; each as `True/Reason`.
+/// The content of a status: each layer, the summary, and the conditions for kstatus; each as `True/Reason`.
 #[derive(Clone, Copy)]
 pub struct Verdict {
     /// `ResolvedRefs`.
@@ -401,7 +401,7 @@ impl Verdict {
     }
 }
 
-/// What holds of every status, whatever it says.
+/// Invariants of every status.
 fn well_formed(view: &View) -> Result<()> {
     let (status, generation) = (&view.status, view.metadata.generation);
     ensure!(status.observed_generation == generation, "observedGeneration: {status:?}");

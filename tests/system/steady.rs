@@ -1,4 +1,4 @@
-//! What the operator costs: nothing where nothing changes, and little where something does.
+//! The operator's cost in requests and writes: none without changes, and few with changes.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! What the operator's watches cost, and that they tell the truth: with a thousand namespaces, with few files, and when the
-//! API server's store was set back.
+//! The cost and correctness of the operator's watches: with a thousand namespaces, with few file descriptors, and when the
+//! API server's etcd was restored from a backup.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,13 +36,13 @@ use crate::{
 };
 
 const NAMESPACES: usize = 1_000;
-/// On a machine that is busy with other tests.
+/// Generous, for a machine that is busy with other tests.
 const SETTLED: Duration = Duration::from_mins(3);
-/// That nothing happens is the test.
+/// How long nothing may happen, which is the point of the test.
 const SILENCE: Duration = Duration::from_mins(1);
 const SOON: Duration = Duration::from_secs(20);
 
-// ---- What they cost
+// ---- Cost
 
 #[tokio::test]
 async fn thousand_idle_namespaces_cost_few_requests() -> Result<()> {
@@ -236,7 +236,7 @@ fn port(control_plane: &ControlPlane) -> Result<u16> {
     Ok(url.rsplit(':').next().context("a URL with a port")?.parse()?)
 }
 
-// ---- That they tell the truth
+// ---- Correctness
 
 /// What was noticed in a store that was set back, by kind.
 const NOTICED: Duration = Duration::from_mins(1);

@@ -1,5 +1,5 @@
-//! The cluster's own addresses: until the operator knows them, it connects to nothing for a tenant; where the API has no ranges of
-//! Services, it learns or is told them.
+//! The cluster's own addresses: until the operator knows them, it makes no connection for a tenant; if the API has no ranges of
+//! Services, it discovers them or gets them from a flag.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The self-check of the guard: on API servers where the policies are in force, and where they are not for one reason or another.
+//! The operator's check of its policies: on API servers where they are in force, and where they are not, for several reasons.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
 
 on_each_kubernetes!(reports_whether_policies_are_in_force);
 
-/// A gap is told at the second look, after 5 s; that it is closed, within 30 s.
+/// A gap is reported at the second check, after 5 s; that it is closed, within 30 s.
 const TOLD: Duration = Duration::from_secs(40);
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 
@@ -77,7 +77,7 @@ impl Kept {
     }
 }
 
-/// A webhook of somebody's that would change registries, if it were asked.
+/// A webhook of another owner that would change registries.
 fn a_mutating_webhook() -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
@@ -167,7 +167,7 @@ async fn reports_whether_policies_are_in_force(cluster: &Cluster) -> Result<()> 
     Ok(())
 }
 
-/// An API server that takes the policies, and asks none of them: whoever labels namespaces may label the operator's own.
+/// An API server that stores the policies and doesn't enforce them: users who may label namespaces can label the operator's own.
 #[tokio::test]
 async fn reports_disabled_admission_plugin() -> Result<()> {
     let off = ["--disable-admission-plugins=ValidatingAdmissionPolicy"];

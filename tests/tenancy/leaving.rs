@@ -1,4 +1,4 @@
-//! What the operator made goes with the chart, by the garbage collector; and comes again, with the chart or with its role.
+//! The operator's objects are removed with the chart by the garbage collector, and come back with the chart or its role.
 
 use std::time::Duration;
 

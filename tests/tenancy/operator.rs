@@ -1,4 +1,4 @@
-//! The operator's own account, by a token of its own: everything that it must not do, and everything that it must.
+//! The permissions of the operator's account, with a token of its own: what it must not do, and what it must be able to do.
 
 use std::time::Duration;
 
@@ -339,7 +339,7 @@ async fn operator_writes_only_its_own_pull_secrets(cluster: &Cluster) -> Result<
     Ok(())
 }
 
-/// Metadata by which somebody else acts: who deletes, who copies, who holds up.
+/// Metadata that makes other controllers act: that delete, copy or block deletion.
 fn strange_metadata() -> [Value; 4] {
     [
         json!({"finalizers": ["example.com/never"]}),
@@ -476,7 +476,7 @@ async fn operator_only_dry_runs_services(cluster: &Cluster) -> Result<()> {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "registry-operator-service-range"},
         "spec": {"ports": [{"port": 443}], "externalIPs": ["192.0.2.1"]},
     });
-    let dry_only = "The operator may not create or change Services, except to try it with a dry run";
+    let dry_only = "The operator may create and change Services only as a dry run";
     operator.may_not(&Call::apply(&path, service.clone()), dry_only).await?;
     operator.may(&Call::apply(&path, service.clone()).dry()).await?;
     operator.has_no_right_to(&Call::create(&services, service.clone())).await?;

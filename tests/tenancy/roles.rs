@@ -1,5 +1,5 @@
-//! Who sees and declares registries by the roles of the chart, aggregated where that is the convention; and that nobody
-//! gets at a Secret by them.
+//! The chart's roles: which users can read and write registries; and that the roles
+//! give no access to Secrets.
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{eventually, manifests};

@@ -1,4 +1,4 @@
-//! What a validation costs its registry: requests and connections, counted where they arrive.
+//! The cost of a validation for the registry: requests and connections, counted at the server.
 //!
 //! The bounds: anonymous 1 request, Basic 2, bearer at most 4; two more where anonymous tokens must be ruled out; two more for a
 //! named repository and its control. One TLS handshake for each host.

@@ -1,4 +1,4 @@
-//! Servers that mean harm: the deadline holds, memory stays where it was, and other registries' validations do not wait.
+//! Hostile servers: the deadline holds, memory is bounded, and other registries' validations are not delayed.
 //!
 //! Memory and delays are measured in a process of their own, in which nothing runs but the prober: this test program starts
 //! itself once more and has the servers.
@@ -115,7 +115,7 @@ fn bomb() -> Answer {
         .body(body)
 }
 
-/// Where in a validation the harm is done.
+/// The step of a validation at which the server is hostile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Ping,

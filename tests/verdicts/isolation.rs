@@ -1,4 +1,4 @@
-//! Validations beside each other, by one prober: what one learns, is given or opens is never another's.
+//! Isolation of concurrent validations by one prober: no answer, token or connection is shared.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::spec::{Spec, identity, right, spec, wrong};
 use crate::stage::Stage;
 use crate::wire::Arrival;
 
-/// Who asks, and what they are told.
+/// The validations, and their expected verdicts.
 fn parties() -> Vec<(Spec, &'static str)> {
     let tenant = |spec: Spec| spec.of_tenant().allowed("127.0.0.0/8");
     vec![

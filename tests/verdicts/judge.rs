@@ -1,4 +1,4 @@
-//! A row, played: its hosts put up, the registry validated twice as the operator would, and every cell compared.
+//! Runs a row: starts its hosts, validates the registry twice as the operator would, and compares every cell.
 //!
 //! The path is that of the operator's `reconcile`: spec → target, references → material, probe, assess. Only the API server
 //! is played, and nothing is published.
@@ -29,7 +29,7 @@ use crate::{
     support::now,
 };
 
-/// What a row came to.
+/// The result of a row.
 #[derive(Debug, Default)]
 pub struct Outturn {
     /// How many cells were compared.
@@ -56,7 +56,7 @@ impl Outturn {
         }
     }
 
-    /// Something that holds of every row.
+    /// Checks an invariant of every row.
     fn holds(&mut self, what: &str, holds: bool, got: impl ToString) {
         if !holds {
             self.wrong.push(Wrong { cell: what.to_owned(), expected: "so".into(), got: got.to_string() });
@@ -68,13 +68,13 @@ impl Outturn {
 struct Played {
     status: RegistryStatus,
     outcome: ValidationOutcome,
-    /// All that the probe said, as `Debug` shows it.
+    /// The findings as `Debug` text.
     debug: String,
     /// How many requests it took, at the registry and its token service.
     requests: u32,
 }
 
-/// Plays a row on its stage.
+/// Runs a row against its hosts.
 pub async fn play(row: &Row, stage: &Stage, ledger: &Ledger) -> Outturn {
     let prober = prober(stage);
     let first = validate(row, stage, &prober).await;
@@ -317,7 +317,7 @@ fn may_see_certificate(row: &Row, place: &str) -> bool {
     place == "registry" || row.permits.contains(&place)
 }
 
-/// What holds of every row, whatever it is about.
+/// Checks the invariants of every row.
 fn keeps_the_contract(outturn: &mut Outturn, row: &Row, played: &Played, ledger: &Ledger) {
     let status = &played.status;
     let order: Vec<&str> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();

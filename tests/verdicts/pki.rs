@@ -1,4 +1,4 @@
-//! Certificates, good and bad: made once for all rows, for the names that hosts have in rows.
+//! Valid and invalid certificates, made once for all rows, for the host names of rows.
 
 use std::sync::{Arc, LazyLock};
 
@@ -31,12 +31,12 @@ pub const NAMES: [&str; 12] = [
     "auth.team.svc.cluster.local",
 ];
 
-/// What a server shows.
+/// The certificate that a server presents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shows {
     /// A certificate of the company's authority, which the spec gives unless it says otherwise.
     Company,
-    /// One of an authority that nobody gave: as a public site's would be, of no public authority.
+    /// One of a CA that is neither public nor given.
     Stranger,
     /// One of an authority that was made anew under the company's name.
     Namesake,
@@ -107,7 +107,7 @@ pub enum Trusts {
     Lasting,
 }
 
-/// What a server asks of its clients.
+/// Whether a server requests a client certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clients {
     /// Nothing.

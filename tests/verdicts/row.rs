@@ -1,4 +1,4 @@
-//! A row of the table: who is there, what was declared, and what the verdict must be. Data only.
+//! A row of the table: the hosts, the declared registry, and the expected verdict. Data only.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,11 +10,11 @@ use crate::stage::Host;
 /// A row of the table.
 #[derive(Clone)]
 pub struct Row {
-    /// What it is about, as a sentence.
+    /// The name, as a sentence.
     pub name: String,
-    /// Who is there.
+    /// The hosts.
     pub hosts: Vec<Host>,
-    /// What was declared.
+    /// The declared registry.
     pub spec: Spec,
     /// The roles of the hosts that the user's credentials may arrive at.
     pub permits: &'static [&'static str],
@@ -40,7 +40,7 @@ pub const REGISTRY: &[&str] = &["registry"];
 pub const AUTH: &[&str] = &["auth"];
 /// Credentials may go to either.
 pub const BOTH: &[&str] = &["registry", "auth"];
-/// Credentials stay at home.
+/// Credentials may go nowhere.
 pub const NOWHERE: &[&str] = &[];
 
 /// A row.
@@ -105,7 +105,7 @@ impl Row {
         Self { ends: Some(at), ..self }
     }
 
-    /// Nobody connects there at all.
+    /// No connection may be made to these roles.
     pub fn never_at(self, untouched: &'static [&'static str]) -> Self {
         Self { untouched, ..self }
     }

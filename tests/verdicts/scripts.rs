@@ -1,4 +1,4 @@
-//! How scripted registries and token services answer: the parts that rows are made of.
+//! Responses of scripted registries and token services, from which rows are built.
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -8,16 +8,16 @@ use crate::ledger::{IDENTITY, OWN_SEAL, PASSWORD, SEAL, USER};
 use crate::stage::{Host, host};
 use crate::support::{Answer, Asked};
 
-/// Who is asking.
+/// The caller of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// Somebody without credentials.
+    /// An anonymous client.
     Nobody,
     /// Alice, with her password or identity token.
     Alice,
-    /// Somebody with credentials that are not right.
+    /// A client with invalid credentials.
     Stranger,
-    /// Somebody with this bearer token.
+    /// A client with this bearer token.
     Bearer(String),
 }
 
@@ -42,7 +42,7 @@ const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 /// A request for a token.
 #[derive(Debug, Clone)]
 pub struct TokenCall {
-    /// Who asks, by header or form.
+    /// The caller, from the header or form.
     pub caller: Caller,
     /// By GET or POST.
     pub method: String,

@@ -1,4 +1,4 @@
-//! What a user wrote, in a row: the spec, the Secrets and ConfigMaps beside it, and what the administrator allows.
+//! The input of a row: the spec, its Secrets and ConfigMaps, and the administrator's settings.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use registry_verdict::object::RegistryScope;
@@ -171,7 +171,7 @@ impl Spec {
         self
     }
 
-    /// In a namespace that is nobody's.
+    /// In a namespace without a tenant.
     pub fn of_nobody(self) -> Self {
         Self { labelled: false, ..self.of_tenant() }
     }

@@ -1,4 +1,4 @@
-//! The hosts of a row, put up: each at an address of its own on loopback, by a name that the row's name server knows, and
+//! The running hosts of a row: each at its own loopback address, with a name on the row's DNS server, and
 //! a recorder at every other pair of their addresses and ports.
 //!
 //! Texts of a row name hosts in braces: `{registry}` is its URL, `{registry.host}`, `{registry.port}` and `{registry.address}`
@@ -29,7 +29,7 @@ pub struct Host {
     script: Script,
 }
 
-/// What one meets at a host's port.
+/// The listener on a host's port.
 #[derive(Debug, Clone, Copy)]
 pub enum Door {
     /// HTTP in the clear.
@@ -38,11 +38,11 @@ pub enum Door {
     Tls(Shows, Clients, Versions),
     /// HTTPS, by HTTP/2 only.
     OnlyHttp2,
-    /// Connections are taken, and never a word said.
+    /// Accepts connections and sends nothing.
     Mute,
     /// These bytes, to whoever connects.
     Greets(&'static [u8]),
-    /// Nobody listens.
+    /// There is no listener.
     Closed,
     /// So many wait already that no connection comes about.
     Crowded,

@@ -1,4 +1,4 @@
-//! What listens at a host and port, and what arrives there: in the clear and over TLS on the same port, every byte kept.
+//! Listeners that record every byte that arrives, over plain HTTP and TLS on the same port.
 //!
 //! The probe's own scripted server (`support::server`) speaks one of the two on a port, and keeps requests only. Here a
 //! credential must be found wherever it arrives: in the clear on a port for TLS, or in half a request.
@@ -31,9 +31,9 @@ pub enum Manner {
     Tls(Arc<ServerConfig>),
     /// Either, whichever the client begins with.
     Either(Arc<ServerConfig>),
-    /// Takes connections and never says a word.
+    /// Accepts connections and sends nothing.
     Mute,
-    /// Says this at once, to whoever connects, and hangs up.
+    /// Sends this at once to every client and closes the connection.
     Greets(&'static [u8]),
 }
 

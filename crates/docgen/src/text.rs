@@ -1,6 +1,6 @@
-//! Text for people: wrapped lines, cells of tables.
+//! Text for people: wrapped lines, and cells of tables.
 
-/// Breaks a paragraph into lines no longer than that.
+/// Breaks a paragraph into lines of at most `width` characters.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -17,7 +17,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// What can stand in a cell of a Markdown table.
+/// Escapes text for a cell of a Markdown table.
 pub fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "&lt;")
 }

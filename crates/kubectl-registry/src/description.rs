@@ -1,4 +1,4 @@
-//! How a registry of the cluster is told to a person. Pure.
+//! The description of a registry in the cluster, for people. Pure.
 
 use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
 use registry_api::{ConditionType, RegistrySpec, RegistryStatus};
@@ -13,11 +13,11 @@ use crate::{
     report::{layers, mark},
 };
 
-/// As many namespaces as are listed by name.
+/// The maximum number of namespaces that are listed by name.
 const NAMESPACES: usize = 20;
 
 impl RegistryDescription {
-    /// For a person.
+    /// Returns the description as text.
     pub fn page(&self, now: Timestamp) -> Page {
         let mut page = Page::default();
         page.table(0, self.head(now));
@@ -64,7 +64,7 @@ impl RegistryDescription {
             .collect()
     }
 
-    /// Which way of signing in, and by which Secret.
+    /// Describes how the registry signs in, and with which Secret.
     fn credentials(&self) -> String {
         let Some(spec) = self.found.spec() else { return "unreadable".to_owned() };
         let Some(method) = method(&spec) else { return "none: anonymous".to_owned() };

@@ -1,4 +1,5 @@
-//! Objects for programs: JSON, YAML and names. What a terminal acts on is escaped in JSON, and replaced in YAML.
+//! Objects for programs: JSON, YAML and names. Characters that control a terminal are escaped in JSON, and replaced in
+//! YAML.
 
 use registry_api::GROUP;
 use registry_check::admission::resource;
@@ -11,29 +12,29 @@ use crate::page::{acts_on_terminal, clean};
 /// Why objects can't be printed.
 #[derive(Debug, Error)]
 pub enum OutputError {
-    /// As JSON.
+    /// The JSON can't be written.
     #[error("failed to write JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// As YAML.
+    /// The YAML can't be written.
     #[error("failed to write YAML: {0}")]
     Yaml(String),
 }
 
-/// A List, as `kubectl get` prints it.
+/// Returns a List, as `kubectl get` prints it.
 pub fn list(items: &[Value]) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items})
 }
 
-/// `resource.group/name`, as `kubectl get -o name` prints it.
+/// Returns `resource.group/name`, as `kubectl get -o name` prints it.
 pub fn name(scope: RegistryScope, name: &str) -> String {
     let singular = resource(scope).kind.to_lowercase();
     format!("{singular}.{GROUP}/{}\n", clean(name))
 }
 
-/// As JSON.
+/// Formats as JSON.
 pub fn json(value: &Value) -> Result<String, OutputError> {
     let text = serde_json::to_string_pretty(value)?;
-    // JSON itself escapes the first of them. Outside of strings there are none but line breaks.
+    // JSON itself escapes control characters in strings, and outside of strings there are only newlines.
     let escaped = |c: char| match c {
         '\n' => "\n".to_owned(),
         c if acts_on_terminal(c) => format!("\\u{:04x}", u32::from(c)),
@@ -42,7 +43,7 @@ pub fn json(value: &Value) -> Result<String, OutputError> {
     Ok(text.chars().map(escaped).chain(["\n".to_owned()]).collect())
 }
 
-/// As YAML.
+/// Formats as YAML.
 pub fn yaml(mut value: Value) -> Result<String, OutputError> {
     clean_all(&mut value);
     serde_saphyr::to_string(&value).map_err(|error| OutputError::Yaml(error.to_string()))

@@ -38,7 +38,7 @@ pub enum CredentialsError {
     #[error("the token is empty; set it")]
     EmptyToken,
     /// The user name contains a colon, which RFC 7617 forbids because the colon ends the user name.
-    #[error("the user name contains a colon, which basic authentication does not allow")]
+    #[error("the user name contains a colon, which basic authentication does not allow; correct it")]
     Colon,
     /// A line break, which RFC 7617 forbids. Most often, an editor or `echo` added it at the end.
     #[error("the {0} ends with a newline; remove it (echo -n)")]

@@ -27,7 +27,7 @@ pub enum DockerConfigError {
     #[error("has no valid Docker configuration; .dockerconfigjson must be JSON with auths")]
     NotADockerConfig,
     /// Larger than a Secret can be.
-    #[error("is larger than 1 MiB")]
+    #[error("is larger than 1 MiB; remove entries")]
     TooLarge,
     /// There is no entry for this registry.
     #[error("has no entry for {host}; add one to auths in .dockerconfigjson or correct spec.endpoint")]
@@ -568,7 +568,7 @@ mod tests {
         assert_eq!(error(r#"{"auths":{},"credHelpers":{"r.io:5000":"ecr-login"}}"#), helped);
         assert_eq!(error(r#"{"auths":{"r.io:5000":{}},"credsStore":"desktop"}"#), helped);
         let large = " ".repeat(LARGEST_CONFIG + 1);
-        assert_eq!(error(&large), "is larger than 1 MiB");
+        assert_eq!(error(&large), "is larger than 1 MiB; remove entries");
     }
 
     #[test]

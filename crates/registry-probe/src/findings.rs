@@ -453,7 +453,7 @@ pub struct RequestCounts {
     pub server_error: u32,
     /// Any other status.
     pub other: u32,
-    /// No response.
+    /// A failure to get a response.
     pub failed: u32,
 }
 

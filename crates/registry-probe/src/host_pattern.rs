@@ -39,10 +39,10 @@ pub enum HostPatternsError {
     #[error("it lists no hosts; add the registry's host")]
     Empty,
     /// One of them is not a pattern.
-    #[error("entry {0} is not HOST[:PORT] or *.DOMAIN[:PORT]")]
+    #[error("entry {0} is not HOST[:PORT] or *.DOMAIN[:PORT]; correct it")]
     Entry(usize),
     /// The text exceeds the length limit.
-    #[error("it is longer than {LONGEST_LIST} characters")]
+    #[error("it is longer than {LONGEST_LIST} characters; shorten it")]
     TooLong,
 }
 

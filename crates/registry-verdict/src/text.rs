@@ -1,6 +1,6 @@
-//! Lists of names in sentences. Pure.
+//! Lists of names in messages. Pure.
 
-/// "a", "a and b", "a, b and c"; `conjunction` is the last word between two.
+/// Joins names: "a", "a and b", "a, b and c". `conjunction` is the word before the last name.
 pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>, conjunction: &str) -> String {
     let mut names: Vec<&str> = names.into_iter().collect();
     match names.pop() {
@@ -10,7 +10,7 @@ pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>, conjunction: &str) -
     }
 }
 
-/// The same, with at most `most` names spelled out: "a, b and 7 more".
+/// Joins at most `most` names: "a, b and 7 more".
 pub fn listed_up_to<'a>(names: impl IntoIterator<Item = &'a str>, conjunction: &str, most: usize) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     match names.len().saturating_sub(most) {

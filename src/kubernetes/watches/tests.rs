@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{observability::metrics::Metrics, settings::TenantAccess};
 
-/// What the API server does next.
+/// What the fake API server does next.
 enum FakeAnswer {
-    /// Answers with that, at once.
+    /// Answers immediately, with this status and body.
     Json(u16, Value),
-    /// Tells these changes, and ends after that time, or never.
+    /// Sends these changes, and ends the stream after this time, or never.
     Changes(Vec<Value>, Option<Duration>),
     /// Doesn't answer.
     Silence,
 }
 
-/// An API server of one's own making, and what it was asked: method, path and query, and when.
+/// A fake API server that records requests: method, path and query, and time.
 #[derive(Clone)]
 struct FakeApiServer {
     asked: Arc<Mutex<Vec<(String, Duration)>>>,
@@ -34,7 +34,7 @@ struct FakeApiServer {
 type FakeReply = UnsyncBoxBody<Bytes, Infallible>;
 
 impl FakeApiServer {
-    /// It answers its nth request for that path as `answer` says.
+    /// `answer` returns the answer to the nth request for a path.
     fn new(answer: impl Fn(&str, usize) -> FakeAnswer + Clone + Send + Sync + 'static) -> Self {
         let asked: Arc<Mutex<Vec<(String, Duration)>>> = Arc::default();
         let (began, log) = (Instant::now(), asked.clone());
@@ -59,7 +59,7 @@ impl FakeApiServer {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The resource versions at which changes were asked for; "list" for lists.
+    /// Returns the resource versions at which changes were requested, and "list" for lists.
     fn versions(&self) -> Vec<String> {
         let version = |(uri, _): (String, Duration)| match uri.split_once("resourceVersion=") {
             Some((_, version)) if uri.contains("watch=true") => version.to_owned(),
@@ -68,7 +68,7 @@ impl FakeApiServer {
         self.asked().into_iter().map(version).collect()
     }
 
-    /// The times between requests.
+    /// Returns the times between requests.
     fn pauses(&self) -> Vec<Duration> {
         let times: Vec<Duration> = self.asked().into_iter().map(|(_, at)| at).collect();
         times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect()
@@ -122,7 +122,7 @@ fn refusal(code: u16) -> Value {
 
 type FakeEvents = Result<Event<Metadata<Namespace>>, CallError>;
 
-/// Watches for that time, and says what was told.
+/// Watches for a time, and returns the events.
 async fn told(server: &FakeApiServer, time: Duration) -> Vec<String> {
     let mut watch = server.pool().watch(WatchSource::namespaces());
     let (mut all, until) = (Vec::new(), Instant::now() + time);

@@ -1,4 +1,4 @@
-//! Whatever is wished for, whatever is there.
+//! Properties for all desired and observed Secrets.
 
 use std::collections::BTreeSet;
 
@@ -148,7 +148,7 @@ fn name_moves_only_to_registry_with_content() {
     let rotated = wish(TENANTS, "pull", DesiredContent::Proven(content(TENANTS, 1)));
     let kept = plan(&[rotated, wish(4, "pull", DesiredContent::Nothing)], &scene);
     assert!(matches!(kept.actions.as_slice(), [SecretAction::Change { .. }]), "{kept:?}");
-    // And made again when somebody deletes it.
+    // It is created again after someone deletes it.
     let deleted = ObservedSecrets { own: HashMap::new(), ..scene };
     let again = plan(&[proven(TENANTS, "pull"), wish(4, "pull", DesiredContent::Unknown)], &deleted);
     assert!(matches!(again.actions.as_slice(), [SecretAction::Create { .. }]), "{again:?}");
@@ -248,7 +248,7 @@ fn wishes() -> impl Strategy<Value = Vec<DesiredSecret>> {
     [one(0), one(1), one(2), one(3)].prop_map(|wishes| wishes.into_iter().flatten().collect())
 }
 
-/// Of each name: nothing, a Secret of the operator's (of some registry, saying something, mendable or not), or another's.
+/// For each name: no Secret, one of the operator's (any registry, any content, changeable or not), or a foreign one.
 fn scenes() -> impl Strategy<Value = ObservedSecrets> {
     let own = (0u8..6, 0u8..3, any::<bool>(), any::<bool>());
     let one = proptest::option::of(prop_oneof![own.prop_map(Some), Just(None)]);

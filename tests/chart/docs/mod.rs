@@ -1,7 +1,7 @@
-//! The documentation, taken at its word: every command of README.md, docs/*.md and the chart's README is run, in its order, by a
-//! shell on a real API server, what is shown as its answer is compared with what it prints, and every manifest is applied to one.
+//! Runs the documentation: every command of README.md, docs/*.md and the chart's README is run, in order, by a
+//! shell against a real API server, its output is compared with the output on the page, and every manifest is applied.
 //!
-//! What becomes of a block stands in its egress policy:
+//! The info string of a block's fence says what is done with it:
 //!
 //! | Fence | What is done |
 //! |---|---|
@@ -35,7 +35,7 @@ use self::{
 };
 use crate::programs::{Place, template, text_of};
 
-/// A test for each page whose commands are run here, and with what the reader begins.
+/// A test for each page whose commands are run here, with the reader's starting point.
 macro_rules! read {
     ($($test:ident: $page:literal, $reader:expr;)*) => {
         const READ: &[&str] = &[$($page),*];
@@ -88,7 +88,7 @@ async fn reader_beside_mallory() -> Result<Reader> {
     Ok(reader)
 }
 
-/// Pages whose commands are run by tests of their own, and where those are.
+/// Pages whose commands are run by other tests, and where those are.
 const READ_ELSEWHERE: [(&str, &str); 2] = [
     ("docs/image.md", "tests/chart/image.rs"),
     ("docs/kubectl-registry.md", "crates/kubectl-registry/tests/kubectl/documentation.rs"),
@@ -159,7 +159,7 @@ async fn api_server_accepts_manifests_on_pages() -> Result<()> {
     Ok(())
 }
 
-/// Whether it is something to be taken; that it is not taken is an error.
+/// Whether it is a manifest; fails if the API server rejects it.
 async fn is_taken(place: &Place, block: &Block) -> Result<bool> {
     let text = match block.purpose()? {
         Purpose::Manifest | Purpose::Applied => block.text.clone(),

@@ -1,4 +1,4 @@
-//! A page of the documentation, read: its blocks, what is to be done with each, and what is typed in a session. Runs nothing.
+//! Parses a page of the documentation: its blocks, the action for each, and the commands of a session. Runs nothing.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::programs::{in_repository, text_of};
 
-/// What users read: README.md, docs/*.md and the chart's own README.
+/// The pages for users: README.md, docs/*.md and the chart's README.
 pub fn pages() -> Result<Vec<String>> {
     let of_docs = pages_below("docs")?.into_iter().filter(|page| page.matches('/').count() == 1);
     let mut pages: Vec<String> = of_docs.collect();
@@ -37,13 +37,13 @@ pub struct Block {
     page: String,
     line: usize,
     language: String,
-    /// What the egress policy says behind the language.
+    /// The info string after the language.
     tag: String,
-    /// What stands in it.
+    /// The text of the block.
     pub text: String,
 }
 
-/// What is to be done with a block.
+/// The action for a block.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Purpose<'a> {
     /// The reader types it; after that command, which brings about the situation that the page speaks of.
@@ -70,7 +70,7 @@ impl Block {
         format!("{}:{}", self.page, self.line)
     }
 
-    /// What its egress policy says. A egress policy that says nothing we know is an error.
+    /// The action in its info string. An unknown one is an error.
     pub fn purpose(&self) -> Result<Purpose<'_>> {
         if let Some(reason) = self.tag.strip_prefix("notest:").map(str::trim) {
             ensure!(reason.len() > 10, "{}: why is nothing done with it?", self.place());
@@ -96,7 +96,7 @@ impl Block {
         Ok(matches!(self.purpose()?, Purpose::Typed { .. } | Purpose::TypedAfresh | Purpose::Applied))
     }
 
-    /// What a person would type, and what is shown as the answer. A script is typed as a whole and shows nothing.
+    /// The commands and their expected output. A script is one command without output.
     pub fn commands(&self) -> Vec<Typed> {
         if self.language == "console" {
             return session(&self.text);
@@ -167,7 +167,7 @@ fn begun(page: &str, line: usize, words: &str) -> Block {
     Block { page: page.to_owned(), line, language, tag, text: String::new() }
 }
 
-/// What stands outside of blocks, with its line breaks.
+/// The text outside of blocks, with its line breaks.
 pub fn prose(page: &str) -> Result<String> {
     let mut is_block = false;
     let mut prose = String::new();
@@ -182,7 +182,7 @@ pub fn prose(page: &str) -> Result<String> {
     Ok(prose)
 }
 
-/// What stands between backticks in the prose, each on one line.
+/// The code spans of the prose, each on one line.
 pub fn code(page: &str) -> Result<Vec<String>> {
     let prose = prose(page)?;
     let pieces: Vec<&str> = prose.split('`').collect();

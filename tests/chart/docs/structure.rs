@@ -1,4 +1,5 @@
-//! The pages for people who change the code name functions and types by `module::name`, and each of these exists.
+//! The pages for people who change the code name functions and types by `module::name` or `Type::name`, and each of these
+//! exists.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,8 +16,8 @@ use crate::programs::{in_repository, text_of};
 
 const PAGES: [&str; 2] = ["docs/architecture.md", "CONTRIBUTING.md"];
 
-/// The keywords of which one comes before a name where it is defined.
-const KEYWORDS: [&str; 6] = ["fn", "struct", "enum", "trait", "const", "type"];
+/// The keywords that come before a name where it is defined.
+const KEYWORDS: [&str; 7] = ["fn", "struct", "enum", "trait", "const", "type", "mod"];
 
 /// Every Rust file below a directory.
 fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -49,6 +50,13 @@ fn defines(text: &str, name: &str) -> bool {
     })
 }
 
+/// Whether the file defines the name, in the module or next to the type `owner`.
+fn defines_in(file: &Path, owner: &str, name: &str) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let is_type = owner.starts_with(|c: char| c.is_ascii_uppercase());
+    (if is_type { defines(&text, owner) } else { is_of(file, owner) }) && defines(&text, name)
+}
+
 fn is_name(part: &str) -> bool {
     !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
@@ -57,21 +65,22 @@ fn is_name(part: &str) -> bool {
 fn names_on_the_developers_pages_exist() -> Result<()> {
     let files = [sources(&in_repository("src"))?, sources(&in_repository("crates"))?].concat();
     let (mut count, mut missing) = (0, Vec::new());
-    for page in PAGES {
+    let decisions = pages_below("docs/decisions")?;
+    for page in PAGES.into_iter().chain(decisions.iter().map(String::as_str)) {
         for code in code(page)? {
-            let Some((module, name)) = code.split_once("::") else { continue };
-            if !is_name(module) || !is_name(name) {
+            let Some((owner, name)) =
+                code.split_once("::").filter(|(owner, name)| is_name(owner) && is_name(name))
+            else {
                 continue;
-            }
+            };
             count += 1;
-            let mut of_module = files.iter().filter(|file| is_of(file, module));
-            if !of_module.any(|file| std::fs::read_to_string(file).is_ok_and(|text| defines(&text, name))) {
+            if !files.iter().any(|file| defines_in(file, owner, name)) {
                 missing.push(format!("{page}: `{code}`"));
             }
         }
     }
     ensure!(missing.is_empty(), "no module in src/ or crates/ defines {missing:#?}");
-    ensure!(count > 20, "{count} names");
+    ensure!(count > 35, "{count} names");
     Ok(())
 }
 
@@ -151,6 +160,53 @@ fn defined_type(line: &str) -> Option<&str> {
     let is_definition = ["struct", "enum", "trait"].contains(&keyword) || (keyword == "type" && !is_indented);
     let name = words.next().filter(|_| is_definition)?;
     name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()
+}
+
+/// The modules that a module comment lists, one a line: ``- `name`: …`` or ``- [`name`]: …``.
+fn listed_modules(line: &str) -> Vec<&str> {
+    let Some(item) = line.strip_prefix("//! - ") else { return Vec::new() };
+    let Some((names, _)) = item.split_once(':') else { return Vec::new() };
+    names.split('`').skip(1).step_by(2).filter(|name| is_name(name)).collect()
+}
+
+/// The module comment of a directory is its table of contents: it lists every module, and none that doesn't exist.
+#[test]
+fn module_comments_list_the_modules() -> Result<()> {
+    let files = [sources(&in_repository("src"))?, sources(&in_repository("crates"))?].concat();
+    let (mut lists, mut wrong) = (0, Vec::new());
+    for file in files {
+        let text = std::fs::read_to_string(&file)?;
+        let listed: BTreeSet<&str> = text.lines().flat_map(listed_modules).collect();
+        let is_directory_of_src = file.ends_with("mod.rs") && file.starts_with(in_repository("src"));
+        if listed.is_empty() && !is_directory_of_src {
+            continue;
+        }
+        lists += 1;
+        let declared: BTreeSet<&str> = text.lines().filter_map(declared_module).collect();
+        for name in listed.symmetric_difference(&declared) {
+            wrong.push(format!("{}: {name}", file.display()));
+        }
+    }
+    ensure!(wrong.is_empty(), "listed but not declared, or declared but not listed: {wrong:#?}");
+    ensure!(lists > 10, "{lists} lists");
+    Ok(())
+}
+
+/// The module that a line declares, unless it has only tests.
+fn declared_module(line: &str) -> Option<&str> {
+    let name = line.split_once("mod ").filter(|(before, _)| ["", "pub ", "pub(crate) "].contains(before))?.1;
+    name.strip_suffix(';').filter(|name| *name != "tests")
+}
+
+#[test]
+fn reads_module_comments() {
+    assert_eq!(
+        listed_modules("//! - [`account`] and `self_subject`: the account"),
+        ["account", "self_subject"]
+    );
+    assert!(listed_modules("//! The `account`: it").is_empty());
+    assert_eq!(declared_module("pub mod call;"), Some("call"));
+    assert_eq!(declared_module("mod tests;"), None);
 }
 
 const LONGEST_TEST_NAME: usize = 60;

@@ -45,8 +45,13 @@ const BANNED: &[(&str, &str)] = &[
     ("whoever", "anyone who"),
 ];
 
-/// Quotations of other products: where, and which phrase.
-const QUOTED: [(&str, &str); 1] = [("docs/migrate-from-palette.md", "system level")];
+/// Where a phrase is right: a quotation of another product, and refusals whose words other tools look for.
+const QUOTED: [(&str, &str); 4] = [
+    ("docs/migrate-from-palette.md", "system level"),
+    ("charts/registry-operator/templates/policies/definitions.yaml", "system level"),
+    ("charts/registry-operator/templates/policies/installation.yaml", "system level"),
+    ("charts/registry-operator/templates/policies/system-registries.yaml", "system level"),
+];
 
 /// The banned phrases that a text contains, with what to write instead.
 fn found(text: &str) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
@@ -197,5 +202,69 @@ fn strings_of_the_programs_have_no_banned_phrases() -> Result<()> {
     let texts = files
         .into_iter()
         .map(|file| Ok((file.display().to_string(), literals(&std::fs::read_to_string(&file)?))));
+    assert_plain(texts.collect::<Result<_>>()?)
+}
+
+/// The comments of a Rust file, documentation included: what follows `//` at the start of a line or after code.
+fn rust_comments(source: &str) -> String {
+    let comment = |line: &str| {
+        let at = line.find("//").filter(|at| !line[..*at].contains('"'))?;
+        Some(line[at..].trim_start_matches(['/', '!']).to_owned())
+    };
+    source.lines().filter_map(comment).collect::<Vec<_>>().join(" ")
+}
+
+/// Every file below a directory of the repository, of the programs that build it and of what is generated aside.
+fn files_below(directory: &std::path::Path, into: &mut Vec<std::path::PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() && !path.ends_with("target") {
+            files_below(&path, into)?;
+        } else if path.is_file() {
+            into.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn comments_have_no_banned_phrases() -> Result<()> {
+    let mut files = Vec::new();
+    for directory in ["src", "crates", "tests", "benches", "charts", "config"] {
+        files_below(&in_repository(directory), &mut files)?;
+    }
+    let mut texts = Vec::new();
+    for file in files.iter().filter(|file| !file.ends_with("chart/docs/style.rs")) {
+        let read = match file.extension().and_then(|extension| extension.to_str()) {
+            Some("rs") => rust_comments,
+            Some("yaml" | "tpl" | "toml") => comments,
+            _ => continue,
+        };
+        texts.push((file.display().to_string(), read(&std::fs::read_to_string(file)?)));
+    }
+    ensure!(texts.len() > 300, "{} files", texts.len());
+    for file in ["Makefile", "Cargo.toml", "deny.toml", "clippy.toml", ".ci/run"] {
+        texts.push((file.to_owned(), comments(&text_of(file)?)));
+    }
+    assert_plain(texts)
+}
+
+#[test]
+fn comments_are_told_from_code() {
+    let text = rust_comments("//! One.\n    /// Two.\nlet a = 1; // three\nlet b = \"https://x\";\n");
+    assert_eq!(text, " One.  Two.  three");
+}
+
+/// The sentences that a policy answers with, which are strings in YAML or CEL.
+#[test]
+fn policies_have_no_banned_phrases() -> Result<()> {
+    let mut files = Vec::new();
+    files_below(&in_repository("charts/registry-operator/templates"), &mut files)?;
+    ensure!(files.len() > 10, "{} templates", files.len());
+    let root = in_repository("");
+    let texts = files.iter().map(|file| {
+        let name = file.strip_prefix(&root)?.display().to_string();
+        Ok((name, std::fs::read_to_string(file)?))
+    });
     assert_plain(texts.collect::<Result<_>>()?)
 }

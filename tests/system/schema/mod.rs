@@ -1,5 +1,5 @@
-//! What the API server itself says to a manifest: the schema of both kinds, its rules and its sentences, without the
-//! operator. Everything is asked of a real kube-apiserver, as a dry run wherever nothing need be kept.
+//! The API server's own validation of manifests: the schema of both kinds, its rules and messages, without the
+//! operator. Requests go to a real kube-apiserver, as a dry run where possible.
 
 mod accepted;
 mod budget;
@@ -144,8 +144,8 @@ struct Kept {
     object: Value,
 }
 
-/// What is wrong with a manifest, as the API server tells it: the field and the words. Without its remark that it looked
-/// no further, which it adds to whatever its rules were not asked about.
+/// The API server's errors for a manifest: field and message. Without its note that it skipped
+/// further validation, which it adds if it did not evaluate the rules.
 fn causes(refusal: &Status) -> Vec<(String, String)> {
     let causes = refusal.details.iter().flat_map(|details| &details.causes);
     let told = causes.map(|cause| (cause.field.clone(), cause.message.clone()));
@@ -164,7 +164,7 @@ fn walk<'a>(schema: &'a Value, path: &str, visit: &mut impl FnMut(&str, &'a Valu
     }
 }
 
-/// Fails with every finding at once: a table is read better whole.
+/// Fails with all findings at once.
 fn none_of(findings: &[String]) -> Result<()> {
     anyhow::ensure!(
         findings.is_empty(),

@@ -1,4 +1,4 @@
-//! Every mistake that can be seen in the object itself, and the one sentence that it gets, at the field where it is.
+//! Manifests that the API server rejects: every kind of mistake, its field and its message.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ struct Refusal {
     spec: String,
     /// The field that the API server must name.
     field: &'static str,
-    /// What it must say of it.
+    /// The expected message.
     sentence: &'static str,
 }
 
@@ -388,7 +388,7 @@ async fn rejects_invalid_reference_names() -> Result<()> {
 const REGION_NEEDED: &str = "spec.auth.ecr.region is required, because the host in spec.endpoint does not \
     contain the region; set it, such as eu-central-1";
 
-/// Hosts that look like ECR's to a careless eye: an attacker may own them, and they tell no region.
+/// Hosts that resemble ECR's: an attacker may own them, and they have no region.
 const NOT_ECR: [&str; 14] = [
     "https://registry.example.com",
     "http://127.0.0.1:5000",

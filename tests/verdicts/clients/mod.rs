@@ -1,7 +1,7 @@
-//! Independent clients agree: each verdict beside what crane, helm and oci-client get when they pull the same repository with
+//! Compares each verdict with the result of crane, helm and oci-client pulling the same repository with
 //! the same credentials and the same authority.
 //!
-//! `registries` says who is there, `pull` has the clients, `promise` says what a verdict promises to whoever pulls. A further
+//! `registries` has the registries, `pull` the clients, and `promise` what a verdict promises to clients. Another
 //! registry is one more value in [`registries::all`].
 
 mod promise;
@@ -65,7 +65,7 @@ impl Cell<'_> {
         }
     }
 
-    /// Contract's budget, and the one HEAD that tells being able to pull from being able to list.
+    /// The request budget, plus the HEAD that checks pulling without listing.
     fn budget(&self) -> u32 {
         const REPOSITORY: u32 = 2;
         const HEAD: u32 = 1;

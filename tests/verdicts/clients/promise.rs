@@ -1,4 +1,4 @@
-//! What a verdict promises to whoever pulls with the same credentials, and where a client is known to do otherwise.
+//! What a verdict promises to clients with the same credentials, and known exceptions of clients.
 
 use std::fmt;
 

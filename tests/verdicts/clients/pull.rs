@@ -1,4 +1,4 @@
-//! Three clients that nobody here wrote, each with a home of its own for every pull: nothing is cached, and no login but the
+//! Three independent clients, each with a new home directory for every pull: nothing is cached, and no login but the
 //! given one is known.
 
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub enum Outcome {
     NotFound,
     /// The server's certificate is not believed.
     TlsFailure,
-    /// Nobody listens.
+    /// There is no listener.
     NoConnection,
     /// The client goes to no token service there.
     RealmRefused,

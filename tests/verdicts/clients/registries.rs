@@ -62,7 +62,7 @@ impl Repository {
     }
 }
 
-/// How a registry asks who is there, and so what a validation may cost.
+/// How a registry authenticates clients, which determines the cost of a validation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Challenge {
     None,
@@ -71,7 +71,7 @@ pub enum Challenge {
 }
 
 impl Challenge {
-    /// Contract's budget without a repository; of a bearer token the two that rule out anonymous ones are part.
+    /// The request budget without a repository; for bearer tokens, including the two requests that rule out anonymous access.
     pub fn requests(self) -> u32 {
         match self {
             Self::None => 2,
@@ -81,7 +81,7 @@ impl Challenge {
     }
 }
 
-/// Nobody, the right password and a wrong one.
+/// Anonymous, the right password and a wrong one.
 pub fn accounts(user: &str, password: &str) -> Vec<Account> {
     let account =
         |name, password: &str| Account { name, login: Some((user.to_owned(), password.to_owned())) };

@@ -1,4 +1,4 @@
-//! No credentials given: are any needed?
+//! Registries without credentials: whether they require any.
 
 use crate::row::{NOWHERE, Row, row};
 use crate::scripts::{

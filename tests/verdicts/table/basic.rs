@@ -83,7 +83,7 @@ fn forbids(asked: &Asked, status: u16) -> Answer {
     }
 }
 
-/// Rule (a) holds to the letter: refused without credentials, granted with them. Nothing more can be seen from outside
+/// Rule (a) is satisfied: refused without credentials, granted with them. Nothing more can be observed
 /// without sending a password that is wrong on purpose.
 fn any_password(asked: &Asked) -> Answer {
     if asked.authorization().is_some() { content(asked) } else { Answer::challenge("Basic realm=x") }

@@ -1,5 +1,5 @@
-//! User name and password, sent to a token service; its token, sent to the registry. A token alone proves nothing: what
-//! counts is what it says, and what anonymous clients get.
+//! User name and password, sent to a token service; its token, sent to the registry. A token alone is no evidence: what
+//! counts are its claims, and what anonymous clients get.
 
 use serde_json::{Value, json};
 
@@ -565,7 +565,7 @@ fn below_suffix(asked: &Asked) -> Answer {
     takes_tokens("Bearer realm=\"{registry}/artifactory/api/docker/packs/v2/token\",service=\"r\"")(asked)
 }
 
-/// Bearer and Basic beside each other, and doors that stand open.
+/// Bearer and Basic offered together, and open registries.
 fn schemes() -> Vec<Row> {
     let with = |registry: fn(&Asked) -> Answer| -> Vec<Host> {
         vec![host("registry", registry), host("auth", issues(strict))]

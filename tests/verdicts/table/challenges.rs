@@ -1,4 +1,4 @@
-//! `WWW-Authenticate` as it is found in the wild: each form is understood, or the credentials stay at home.
+//! `WWW-Authenticate` as real servers send it: each form is parsed, or no credentials are sent.
 
 use std::sync::LazyLock;
 
@@ -17,7 +17,7 @@ pub fn rows() -> Vec<Row> {
     [bearer(), basic(), unusable()].concat()
 }
 
-/// A registry that says these lines to whoever it does not let in.
+/// A registry with these headers on every 401.
 fn says(lines: &'static [&'static str]) -> impl Fn(&Asked) -> Answer + Send + Sync {
     move |asked| match caller(asked) {
         Caller::Bearer(token) if opened_by(&token).contains(&"api".to_owned()) => content(asked),
@@ -107,7 +107,7 @@ fn basic() -> Vec<Row> {
     forms.into_iter().map(found).collect()
 }
 
-/// What no honest server says, or none that credentials can be sent to.
+/// Headers that no honest server sends, or without a usable scheme.
 fn unusable() -> Vec<Row> {
     let none = |name, lines: &'static [&'static str], expected| {
         row(name, hosts(lines), right(), NOWHERE, expected).never_at(AUTH)

@@ -1,4 +1,4 @@
-//! Layer 5: a named repository, read; and what can be said where none is named.
+//! Layer 5, content: a named repository is read; and the verdict if none is named.
 
 use crate::ledger::USER;
 use crate::row::{AUTH, REGISTRY, Row, row};

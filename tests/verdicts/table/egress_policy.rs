@@ -1,4 +1,4 @@
-//! The egress policy: which addresses a validation may connect to, by scope, in every spelling. A fenced server gets no connection.
+//! The egress policy: which addresses a validation may connect to, by scope, in every spelling. A blocked server gets no connection.
 
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{alone, htpasswd, issues, strict, takes_tokens, with_service};

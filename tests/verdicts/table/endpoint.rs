@@ -1,4 +1,4 @@
-//! Layer 2: names, connections, servers that are no registries, redirects. Whoever does not answer as a registry gets no
+//! Layer 2, endpoint: names, connections, other servers, redirects. A server that doesn't answer as a registry gets no
 //! credentials.
 
 use std::net::Ipv4Addr;

@@ -1,5 +1,5 @@
-//! What was before: a Ready registry stays ready through transient failures, until there were too many in a row. What is
-//! definite shows at once. The layers never hide what was seen.
+//! Verdicts that depend on history: a Ready registry stays ready until there are too many transient failures in a row. A definite failure
+//! shows at once. The layers always show the current findings.
 
 use crate::row::{NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{alone, htpasswd};

@@ -1,5 +1,5 @@
-//! Registries that can't be had here, imitated from their documentation and from what they were seen to answer: what is
-//! particular to each, and no more. docs/registries.md marks them as imitated.
+//! Registries that can't be installed here, imitated from their documentation and recorded responses: their
+//! special behaviour only. docs/registries.md marks them as imitated.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! Which Secrets may be sent where: by their type, and by the annotation with their hosts. In both scopes, since whoever
-//! writes a registry chooses the host, and need not be allowed to read Secrets.
+//! Where Secrets may be sent, by their type and by the annotation with their hosts. In both scopes, because the author
+//! of a registry chooses the host, and may not be allowed to read Secrets.
 
 use serde_json::json;
 

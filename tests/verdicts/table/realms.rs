@@ -1,5 +1,5 @@
-//! Token services, and which of them may have the credentials: the registry's own site, a known pair, the administrator's
-//! list. To all others credentials are not sent, whatever they promise.
+//! Token services that may get the credentials: the registry's own site, a known pair, the administrator's
+//! list. All others get no credentials.
 
 use crate::row::{AUTH, NOWHERE, Row, row};
 use crate::scripts::{Caller, issues, scoped, strict, takes_tokens, token};

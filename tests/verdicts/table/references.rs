@@ -1,5 +1,5 @@
-//! Layer 1: Secrets and ConfigMaps that are missing, unreadable, of the wrong type, or hold nothing that can be used. As long
-//! as they are not in order, nothing is sent to anybody.
+//! Layer 1, references: Secrets and ConfigMaps that are missing, unreadable, of the wrong type, or without usable content. As long
+//! as a reference is invalid, nothing is sent.
 
 use registry_verdict::object::RegistryScope;
 use serde_json::{Value, json};

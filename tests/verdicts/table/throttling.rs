@@ -1,4 +1,4 @@
-//! 429 and 5xx at each step, with and without `Retry-After`: tried again, in the time that the server asks for.
+//! 429 and 5xx at each step, with and without `Retry-After`: retried after the time that the server asks for.
 
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{

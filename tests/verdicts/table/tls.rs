@@ -1,5 +1,5 @@
-//! Layer 3: certificates with one defect and with several, verification skipped, authorities given in every way, client
-//! certificates. A server that is not to be believed gets no request.
+//! Layer 3, TLS: certificates with one or several defects, skipped verification, CAs from every source, client
+//! certificates. A server without a valid certificate gets no request.
 
 use crate::ledger::USER;
 use crate::pki::{Client, Clients, Shows, Trusts};
@@ -292,7 +292,7 @@ fn wants_certificates(versions: Versions) -> Vec<Host> {
     vec![host("registry", htpasswd).behind(Door::Tls(Shows::Company, Clients::Required, versions))]
 }
 
-/// A registry that lets in who shows a certificate, without a password.
+/// A registry that accepts a client certificate without a password.
 fn certificate_is_enough(asked: &Asked) -> Answer {
     crate::scripts::content(asked)
 }

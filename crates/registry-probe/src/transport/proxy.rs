@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connect::connection_failure;
 use super::connection::ByteStream;
+use crate::backoff::Backoff;
 use crate::findings::{ProxyFailure, ProxyFault};
 use crate::host::HostPort;
 use crate::proxy::Proxy;
@@ -164,14 +165,11 @@ enum LoginState {
     Accepted,
     Rejected {
         until: Instant,
-        pause: Duration,
+        failures: u32,
     },
 }
 
 const LONGEST_TURN: Duration = Duration::from_secs(2);
-/// The delay after the first rejection of the credentials. It doubles with each rejection.
-const FIRST_PAUSE: Duration = Duration::from_mins(1);
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 impl LoginGate {
     async fn enter(&self) -> Result<Option<MutexGuard<'_, ()>>, ProxyFault> {
@@ -192,18 +190,17 @@ impl LoginGate {
     fn note(&self, accepted: bool) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        *state = match *state {
-            _ if accepted => LoginState::Accepted,
+        let failures = match *state {
+            _ if accepted => {
+                *state = LoginState::Accepted;
+                return;
+            }
             // Of several that were under way at the same time, one counts.
             LoginState::Rejected { until, .. } if now < until => return,
-            LoginState::Rejected { pause, .. } => {
-                let pause = (pause * 2).min(LONGEST_PAUSE);
-                LoginState::Rejected { until: now + pause, pause }
-            }
-            LoginState::Unproven | LoginState::Accepted => {
-                LoginState::Rejected { until: now + FIRST_PAUSE, pause: FIRST_PAUSE }
-            }
+            LoginState::Rejected { failures, .. } => failures.saturating_add(1),
+            LoginState::Unproven | LoginState::Accepted => 1,
         };
+        *state = LoginState::Rejected { until: now + Backoff::PROXY_LOGIN.after(failures), failures };
     }
 }
 

@@ -202,7 +202,7 @@ fn unavailable(aws: &str, outage: Outage) -> String {
 fn in_the_way(trouble: ProxyTrouble) -> &'static str {
     match trouble {
         ProxyTrouble::Unreachable => "is unreachable or closed the connection; check the operator's --proxy",
-        ProxyTrouble::Timeout => "did not answer in time",
+        ProxyTrouble::Timeout => "did not answer in time; check the operator's --proxy",
         ProxyTrouble::LoginRejected => "rejected the login (407); correct it in the operator's --proxy",
         ProxyTrouble::NoTunnel => "did not connect to it; allow the host there or add it to --no-proxy",
     }

@@ -1,4 +1,4 @@
-//! The verdict as a table: what was seen → every condition.
+//! Tables from what was observed to every condition.
 
 use std::time::Duration;
 
@@ -162,7 +162,7 @@ fn unsupported_settings_fail_resolved_refs() {
     }
 }
 
-/// Status and reason of the condition, where that was seen.
+/// Returns status and reason of the condition.
 fn says(seen: &Observation, condition: ConditionType) -> (String, String) {
     let (status, _) = assess(&object(1, RegistryStatus::default()), seen, UNCHANGED, at(100));
     let condition = status.condition(condition).unwrap();
@@ -268,7 +268,7 @@ fn waiting_credentials_answer_no_request() {
         assert!(status.is_true(marker), "{why:?}");
         assert_eq!(outcome, ValidationOutcome::Postponed { wait });
         assert_eq!(status.last_handled_reconcile_at, None, "the request is still to be answered");
-        // What was Ready and is unchanged stays so where nothing speaks against it.
+        // A Ready, unchanged registry stays Ready if nothing is found against it.
         let seen = Observation::Probed(Box::new(withheld(why)));
         let (status, _) = assess(&object(1, good.clone()), &seen, UNCHANGED, at(200));
         assert_eq!(status.is_true(ConditionType::Ready), condition.0 == "Unknown", "{why:?}");
@@ -399,7 +399,7 @@ fn later_transient_failure_stays_definite() {
     assert_eq!(judged(required).1, ValidationOutcome::Definite);
 }
 
-/// What is said where AWS gave no token for that cause.
+/// Returns the result if AWS issued no token, for that cause.
 fn refused_by_aws(cause: ecr::Cause, findings: Findings) -> (RegistryStatus, ValidationOutcome) {
     let retry_after = Some(Duration::from_secs(7));
     let refusal = AwsRefusal { cause, api: ecr::Api::Ecr, region: "eu-central-1".into(), retry_after };
@@ -451,7 +451,7 @@ fn echoes_the_requested_at_annotation() {
     assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
 }
 
-/// The registry is not blamed, the proxy is named, and the message says what to do.
+/// The message names the proxy instead of the registry, and says what to do.
 #[test]
 fn reports_proxy_failure_as_such() {
     let proxy = HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
@@ -549,8 +549,8 @@ fn any_findings() -> impl Strategy<Value = Findings> {
 }
 
 proptest! {
-    /// Whatever is seen: each layer is there once and in order, with a reason that `LAYERS` allows for its status,
-    /// and Ready is True only where credentials are proven, not needed, or not provable.
+    /// Each layer occurs once and in order, with a reason that `LAYERS` allows for its status. Ready is only True if
+    /// the credentials are validated, not needed, or not provable.
     #[test]
     fn every_status_keeps_the_contract(findings in any_findings()) {
         let (status, _) = judged(findings);

@@ -1,4 +1,4 @@
-//! Specs, and what is to be checked of them.
+//! From specs to what is probed.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -103,7 +103,7 @@ fn ecr_tokens_need_an_identity() {
     ] {
         match placed(signing_in) {
             Ok(place) => assert!(ecr::SUPPORTED && place.is_some()),
-            // Which a build without the AWS SDK says of both.
+            // A build without the AWS SDK reports this for both.
             Err(error) => assert_eq!((error, ecr::SUPPORTED), (SpecError::EcrUnsupported, false)),
         }
     }

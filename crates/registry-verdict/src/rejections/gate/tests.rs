@@ -1,4 +1,4 @@
-//! Sessions beside each other.
+//! Several sessions at the same time.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

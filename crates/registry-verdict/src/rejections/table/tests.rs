@@ -1,4 +1,4 @@
-//! Every promise about time, to the second, and what no history of tries may break.
+//! Every delay, to the second, and properties that hold for every history of attempts.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn tenant(name: &str) -> Group {
     Group::Tenant(name.into())
 }
 
-/// A wish of tenant a at host h with those credentials.
+/// A request of tenant a at host h with those credentials.
 fn wish(password: u32) -> CredentialUse {
     let mut digest = Digest::default();
     digest[..4].copy_from_slice(&password.to_be_bytes());
@@ -25,7 +25,7 @@ fn requested(password: u32) -> CredentialUse {
     CredentialUse { requested: true, ..wish(password) }
 }
 
-/// Tries, and is rejected at once, if it may.
+/// Makes an attempt, if allowed, which is rejected immediately.
 fn tries(table: &mut Table, wish: &CredentialUse, now: Timestamp) -> bool {
     let Decision::Send(id) = table.decide(wish, now) else { return false };
     table.conclude(wish, id, REJECTED, now);
@@ -52,7 +52,7 @@ fn rejections_back_off_up_to_sixty_minutes() {
             Decision::Paused(HostRefusal::Rejected, Duration::from_secs(1)),
             "another object meets the same pause"
         );
-        // A retry comes up to a tenth late.
+        // A retry comes up to a tenth later.
         now = after(now, pause.mul_f64(1.1));
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
@@ -153,7 +153,7 @@ fn cancelled_tries_count_as_rejected() {
         true
     });
     assert_eq!(sent.count(), MOST_AT_A_HOST);
-    // What turns out to be right was never wrong.
+    // Credentials that turn out to be right were never wrong.
     let mut table = Table::default();
     for second in 0..9 {
         let Decision::Send(id) = table.decide(&wish(1), at(second)) else { panic!("not sent") };
@@ -258,8 +258,9 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 proptest! {
-    /// Whatever is wished, and however late the answers: no minute sees more than ten tries of a group at a host begin, nor
-    /// more than three of the same credentials, and unrequested tries of the same keep their distance.
+    /// Whatever the requests and however late the answers: within a minute, at most ten attempts of a group start at a
+    /// host, and at most three with the same credentials. Unrequested attempts with the same credentials keep their
+    /// distance.
     #[test]
     fn no_history_exceeds_the_rate(moves in moves()) {
         let mut table = Table::default();
