@@ -19,10 +19,10 @@ use registry_testbed::{Operator, eventually};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{self, Cluster, OPERATOR_USER, SYSTEM_NAMESPACE, Subject},
-    objects::{Protected, apply, delete, login, system_registry, tenant_registry, told, writes_since},
+    exclusive_cluster::{self, install_definitions},
+    harness::{self, Cluster, OPERATOR_USER, RegistryHandle, SYSTEM_NAMESPACE},
+    objects::{Protected, apply, delete, login, system_registry, tenant_registry, write_lines, writes_since},
     secrets::{PROMISED, SOON, absent, close, config_for, delivered, label, offered, own, secrets},
-    solo::{self, install_definitions},
 };
 
 /// The deadline for deletion, whatever else fails.
@@ -31,8 +31,8 @@ const DELETED: Duration = Duration::from_secs(30);
 /// A registry of each scope, whose pull Secrets are in both namespaces of one tenant.
 struct Both {
     protected: Protected,
-    system: Subject<System>,
-    tenant: Subject<Tenant>,
+    system: RegistryHandle<System>,
+    tenant: RegistryHandle<Tenant>,
     namespaces: [String; 2],
 }
 
@@ -175,7 +175,7 @@ async fn removes_secrets_then_access_with_tenant_label() -> Result<()> {
 
 #[tokio::test]
 async fn deletion_skips_unwritable_namespace() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let both = Both::deliver(cluster).await?;
@@ -232,7 +232,7 @@ async fn deletion_skips_unwritable_namespace() -> Result<()> {
 
 #[tokio::test]
 async fn cleans_up_namespaces_that_left_during_downtime() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let both = Both::deliver(cluster).await?;
@@ -251,7 +251,7 @@ async fn cleans_up_namespaces_that_left_during_downtime() -> Result<()> {
 
 #[tokio::test]
 async fn deleting_crds_removes_registries_and_secrets() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let _operator = Operator::start(solo.alone().await?).await?;
     let both = Both::deliver(cluster).await?;
@@ -274,7 +274,7 @@ async fn deleting_crds_removes_registries_and_secrets() -> Result<()> {
 
 #[tokio::test]
 async fn recreated_registry_inherits_nothing() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let both = Both::deliver(cluster).await?;
@@ -296,13 +296,13 @@ async fn recreated_registry_inherits_nothing() -> Result<()> {
     assert_ne!(both.system.get().await?.metadata.uid.as_ref(), Some(&predecessor));
     let writes = writes_since(solo.installation, &mark, OPERATOR_USER)?;
     let made = writes.iter().filter(|write| write.resource == "secrets" && write.verb != "delete").count();
-    assert_eq!(made, 0, "{:#?}", told(&writes));
+    assert_eq!(made, 0, "{:#?}", write_lines(&writes));
     Ok(())
 }
 
 #[tokio::test]
 async fn resumes_deletion_after_being_killed() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let protected = Protected::start().await?;

@@ -17,7 +17,7 @@ use registry_testbed::{ControlPlaneOptions, eventually};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{self, Cluster, Installation, OPERATOR_USER, SYSTEM_NAMESPACE, Subject},
+    harness::{self, Cluster, Installation, OPERATOR_USER, RegistryHandle, SYSTEM_NAMESPACE},
     objects::{DOWN, Protected, apply, login, system_registry, tenant_registry, validate_now},
     secrets::{
         PROMISED, SOON, absent, config, config_for, counts, delivered, label, offered, own, ready_says,
@@ -29,7 +29,7 @@ use crate::{
 struct Shared {
     cluster: Cluster,
     protected: Protected,
-    registry: Subject<System>,
+    registry: RegistryHandle<System>,
     name: String,
     namespaces: [String; 2],
 }
@@ -176,12 +176,12 @@ async fn unknown_tenant_is_a_message_not_a_failure() -> Result<()> {
     counts(&shared.registry, (1, 1, Some(1))).await?;
     let namespace = shared.cluster.tenant_namespace("nobody", "nobody-1").await?;
     shared.delivered(&namespace, PROMISED).await?;
-    let told = || async {
+    let write_lines = || async {
         let conditions = shared.registry.status().await?.conditions;
         ensure!(conditions.iter().all(|condition| !condition.message.contains(&nobody)), "it is still said");
         Ok(())
     };
-    Ok(eventually(SOON, "the message goes", told).await?)
+    Ok(eventually(SOON, "the message goes", write_lines).await?)
 }
 
 #[tokio::test]
@@ -348,13 +348,14 @@ async fn older_registry_wins_secret_name() -> Result<()> {
 #[tokio::test]
 async fn tenants_at_one_host_get_their_own_credentials() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let registry = crate::stage::Played::promptly(|asked| {
+    let registry = crate::fixtures::ScriptedServer::promptly(|asked| {
         let known = [("alice", "a-secret"), ("bob", "b-secret")];
-        let signed_in = known.iter().any(|(user, password)| crate::stage::signed_in(asked, user, password));
-        if signed_in { crate::stage::welcome() } else { crate::stage::asks_for_password() }
+        let signed_in =
+            known.iter().any(|(user, password)| crate::fixtures::signed_in(asked, user, password));
+        if signed_in { crate::fixtures::welcome() } else { crate::fixtures::asks_for_password() }
     })
     .await?;
-    let mut told = Vec::new();
+    let mut write_lines = Vec::new();
     for (tenant, user, password) in [("a", "alice", "a-secret"), ("b", "bob", "b-secret")] {
         let namespaces = [
             cluster.tenant_namespace(tenant, &format!("{tenant}-1")).await?,
@@ -368,9 +369,9 @@ async fn tenants_at_one_host_get_their_own_credentials() -> Result<()> {
             "availability": {"pullSecret": {"name": "pull"}},
         });
         apply(&cluster, &tenant_registry(&namespaces[0], "packs", spec)).await?;
-        told.push((namespaces, user, password));
+        write_lines.push((namespaces, user, password));
     }
-    for (namespaces, user, password) in told {
+    for (namespaces, user, password) in write_lines {
         let entry = json!({
             "username": user, "password": password,
             "auth": BASE64_STANDARD.encode(format!("{user}:{password}")),
@@ -505,7 +506,7 @@ async fn suspended_registry_keeps_existing_secrets_only() -> Result<()> {
 }
 
 /// The API server says in whole seconds when an object was created: waits until that second is over.
-async fn is_older_than_anything_new(registry: &Subject<System>) -> Result<()> {
+async fn is_older_than_anything_new(registry: &RegistryHandle<System>) -> Result<()> {
     let created = registry.get().await?.metadata.creation_timestamp.context("created")?.0;
     let over = std::time::SystemTime::from(created) + Duration::from_secs(1);
     tokio::time::sleep(over.duration_since(std::time::SystemTime::UNIX_EPOCH)?.saturating_sub(now()?)).await;

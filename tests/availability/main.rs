@@ -4,6 +4,12 @@
 mod deletion;
 mod delivery;
 #[allow(dead_code, reason = "the other system tests use the rest")]
+#[path = "../system/exclusive_cluster.rs"]
+mod exclusive_cluster;
+#[allow(dead_code, reason = "the other system tests use the rest")]
+#[path = "../system/fixtures.rs"]
+mod fixtures;
+#[allow(dead_code, reason = "the other system tests use the rest")]
 #[path = "../system/harness.rs"]
 mod harness;
 #[allow(dead_code, reason = "the other system tests use the rest")]
@@ -13,9 +19,3 @@ mod ownership;
 mod pull;
 mod scale;
 mod secrets;
-#[allow(dead_code, reason = "the other system tests use the rest")]
-#[path = "../system/solo.rs"]
-mod solo;
-#[allow(dead_code, reason = "the other system tests use the rest")]
-#[path = "../system/stage.rs"]
-mod stage;

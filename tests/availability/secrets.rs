@@ -18,7 +18,7 @@ use registry_testbed::eventually;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Cluster, Subject},
+    harness::{Cluster, RegistryHandle},
     objects::Protected,
 };
 
@@ -87,7 +87,7 @@ pub async fn own(cluster: &Cluster, namespace: &str) -> Result<Vec<String>> {
 
 /// Waits until the status has these counts: tenants, namespaces, and pull Secrets if requested.
 pub async fn counts<S: Scope>(
-    subject: &Subject<S>,
+    subject: &RegistryHandle<S>,
     expected: (i64, i64, Option<i64>),
 ) -> Result<Registry<S>> {
     let (tenants, namespaces, pull_secrets) = expected;
@@ -102,7 +102,7 @@ pub async fn counts<S: Scope>(
 }
 
 /// Waits until the message of Ready holds that.
-pub async fn ready_says<S: Scope>(subject: &Subject<S>, part: &str) -> Result<()> {
+pub async fn ready_says<S: Scope>(subject: &RegistryHandle<S>, part: &str) -> Result<()> {
     let look = || async {
         let status = subject.status().await?;
         let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");

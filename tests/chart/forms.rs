@@ -11,7 +11,7 @@ use registry_testbed::{
 };
 use serde_json::{Value, json};
 
-use crate::programs::{CHART, NAMESPACE, Place, in_repository, run, template, text_of};
+use crate::programs::{CHART, NAMESPACE, TestCluster, in_repository, run, template, text_of};
 
 const ALL_VALUES: &str = "charts/registry-operator/ci/all-values.yaml";
 
@@ -227,7 +227,7 @@ fn unexpected(applied: &DynamicObject, live: &DynamicObject) -> Vec<String> {
 
 #[tokio::test]
 async fn manifests_spell_out_api_defaults() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     let client = place.control_plane.client().await?;
     let mut all = Vec::new();
     for values in [None, Some(ALL_VALUES)] {

@@ -12,7 +12,7 @@ use registry_testbed::{
     tools::{self, Tool},
 };
 
-use crate::programs::{Place, finish, in_repository, text_of};
+use crate::programs::{TestCluster, finish, in_repository, text_of};
 
 const PAGE: &str = "docs/image.md";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -38,7 +38,7 @@ fn stand_in(layout: &Path) -> Result<Written> {
 
 /// Somebody with the repository, the image in it, and a registry.
 struct Publisher {
-    place: Place,
+    place: TestCluster,
     desk: tempfile::TempDir,
     registry: TestRegistry,
 }
@@ -50,7 +50,7 @@ impl Publisher {
         let written = stand_in(&desk.path().join("target/image/oci"))?;
         let auth = RegistryAuth::htpasswd("release", PASSWORD);
         let registry = TestRegistry::start(RegistryOptions { auth, ..Default::default() }).await?;
-        Ok((Self { place: Place::start().await?, desk, registry }, written))
+        Ok((Self { place: TestCluster::start().await?, desk, registry }, written))
     }
 
     async fn types(&self, text: &str) -> Result<String> {

@@ -11,7 +11,7 @@ use kube::{
 use registry_testbed::manifests::{self, Placeholders};
 use serde_json::{Value, json};
 
-use crate::programs::{CHART, NAMESPACE, Place, in_repository, template, text_of};
+use crate::programs::{CHART, NAMESPACE, TestCluster, in_repository, template, text_of};
 
 fn find<'a>(objects: &'a [DynamicObject], kind: &str) -> Result<&'a DynamicObject> {
     objects
@@ -22,7 +22,7 @@ fn find<'a>(objects: &'a [DynamicObject], kind: &str) -> Result<&'a DynamicObjec
 
 #[tokio::test]
 async fn api_server_accepts_rendered_objects() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     // A dry run leaves nothing behind for the next object to refer to.
     for there in ["namespace/registry-system", "serviceaccount/registry-operator"] {
         let (kind, name) = there.split_once('/').context("kind and name")?;
@@ -52,7 +52,7 @@ async fn api_server_accepts_rendered_objects() -> Result<()> {
 
 #[tokio::test]
 async fn pods_satisfy_restricted_pod_security() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     let client = place.control_plane.client().await?;
     let render = template(&["--set", "namespace.create=true"]).await?.ok()?;
     let objects = manifests::parse("the chart's render", &render)?;

@@ -92,7 +92,7 @@ pub async fn template(arguments: &[&str]) -> Result<Ended> {
 }
 
 /// A control plane for one test, used as a cluster administrator.
-pub struct Place {
+pub struct TestCluster {
     /// The servers.
     pub control_plane: ControlPlane,
     _turn: SemaphorePermit<'static>,
@@ -101,7 +101,7 @@ pub struct Place {
 /// A chart is installed once in a cluster, so each test needs its own; more than two at once are slower, not faster.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
-impl Place {
+impl TestCluster {
     /// Starts one, with a controller manager.
     pub async fn start() -> Result<Self> {
         let turn = TURNS.acquire().await?;

@@ -2,14 +2,14 @@
 
 mod delays;
 #[allow(dead_code, reason = "the other system tests use the rest")]
+#[path = "../system/exclusive_cluster.rs"]
+mod exclusive_cluster;
+#[allow(dead_code, reason = "the other system tests use the rest")]
+#[path = "../system/fixtures.rs"]
+mod fixtures;
+#[allow(dead_code, reason = "the other system tests use the rest")]
 #[path = "../system/harness.rs"]
 mod harness;
 #[allow(dead_code, reason = "the other system tests use the rest")]
 #[path = "../system/objects.rs"]
 mod objects;
-#[allow(dead_code, reason = "the other system tests use the rest")]
-#[path = "../system/solo.rs"]
-mod solo;
-#[allow(dead_code, reason = "the other system tests use the rest")]
-#[path = "../system/stage.rs"]
-mod stage;

@@ -145,7 +145,7 @@ async fn is_served(client: &Client) -> Result<()> {
 }
 
 /// Most registries of these tests have no certificate, or a bad one, in both scopes, and AWS's tokens go to loopback. What a
-/// tenant may not have by default is the subject of tests/tenancy and of `purposes`.
+/// tenant may not have by default is the subject of tests/tenancy and of `secret_destinations`.
 fn permit_everything(tenant_policy: &mut DynamicObject) {
     tenant_policy.data["data"] =
         json!({"insecureSkipVerify": "true", "plainHTTP": "true", "allowedEndpoints": "*\n127.0.0.1"});
@@ -220,23 +220,23 @@ impl Cluster {
     }
 
     /// The SystemRegistry of that name.
-    pub fn system(&self, name: &str) -> Subject<System> {
-        Subject { api: Api::all(self.client()), name: name.to_owned() }
+    pub fn system(&self, name: &str) -> RegistryHandle<System> {
+        RegistryHandle { api: Api::all(self.client()), name: name.to_owned() }
     }
 
     /// The TenantRegistry of that name.
-    pub fn tenant(&self, namespace: &str, name: &str) -> Subject<Tenant> {
-        Subject { api: Api::namespaced(self.client(), namespace), name: name.to_owned() }
+    pub fn tenant(&self, namespace: &str, name: &str) -> RegistryHandle<Tenant> {
+        RegistryHandle { api: Api::namespaced(self.client(), namespace), name: name.to_owned() }
     }
 }
 
 /// A registry object that a test looks at.
-pub struct Subject<S: Scope> {
+pub struct RegistryHandle<S: Scope> {
     api: Api<Registry<S>>,
     name: String,
 }
 
-impl<S: Scope> Subject<S> {
+impl<S: Scope> RegistryHandle<S> {
     /// Its API, for what is not offered here.
     pub fn api(&self) -> &Api<Registry<S>> {
         &self.api

@@ -29,10 +29,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
+    exclusive_cluster,
+    fixtures::{ScriptedServer, asks_for_password, signed_in, tell, welcome},
     harness::{Cluster, Installation, OPERATOR_USER, SYSTEM_NAMESPACE},
     objects::{Protected, apply, login, system_registry, tenant_registry},
-    solo,
-    stage::{Played, asks_for_password, signed_in, tell, welcome},
 };
 
 const NAMESPACES: usize = 1_000;
@@ -76,7 +76,7 @@ async fn thousand_idle_namespaces_cost_few_requests() -> Result<()> {
 
 #[tokio::test]
 async fn serves_seventy_namespaces_with_128_files() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let registry = registry().await?;
     let options = solo.installation.operator_options().await?.open_files(128);
     create_tenants(&solo.cluster, 70, &registry.url(), Refers::ToBoth).await?;
@@ -120,9 +120,9 @@ async fn ready_since(all: &Api<TenantRegistry>) -> Result<BTreeMap<String, Times
 }
 
 /// A registry that takes `demo` with `right`.
-async fn registry() -> Result<Played> {
+async fn registry() -> Result<ScriptedServer> {
     let answer = |asked: &_| if signed_in(asked, "demo", "right") { welcome() } else { asks_for_password() };
-    Played::promptly(answer).await
+    ScriptedServer::promptly(answer).await
 }
 
 /// What each registry of a tenant refers to.

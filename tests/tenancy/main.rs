@@ -19,20 +19,20 @@ macro_rules! on_each_kubernetes {
 }
 
 mod addresses;
-mod answers;
+mod api_errors;
 mod call;
 mod definitions;
 mod deletion;
 mod guard;
-mod installed;
+mod helm;
+mod kustomize;
 mod labels;
-mod leaving;
-mod manual;
+mod manual_access;
 mod operator;
 mod policy;
-mod renamed;
 mod roles;
 mod samples;
 mod stage;
 mod system;
 mod tenant;
+mod uninstall;

@@ -10,7 +10,7 @@ use crate::{
         Call, User, a_system_registry, a_tenant_registry, system_registries, system_registry,
         tenant_registries, tenant_registry,
     },
-    installed::Helm,
+    helm::Helm,
     stage::{Cluster, IN_FORCE, SYSTEM_NAMESPACE, Stage},
 };
 

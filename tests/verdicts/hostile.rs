@@ -13,9 +13,9 @@ use registry_probe::{Prober, ProberSettings, RepositoryName, Target};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use crate::listener::{ConnectionMode, Log, RecordingListener};
 use crate::say;
-use crate::support::{Answer, Asked, PASSWORD, Server, alice, basic_alice, now, target};
-use crate::wire::{Log, Manner, Post};
+use crate::support::{Answer, PASSWORD, ReceivedRequest, Server, alice, basic_alice, now, target};
 
 /// What a hostile server has for each validation.
 const DEADLINE: Duration = Duration::from_millis(500);
@@ -182,10 +182,11 @@ async fn reads_bounded_data_from_every_server() {
     let _turn = crate::TURN.lock().await;
     let mut over = String::new();
     for (name, answer) in menagerie() {
-        let listener = crate::wire::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let listener = crate::listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (log, script) = (Log::default(), Arc::new(move |_: &Asked| answer.clone()));
-        let _post = Post::at(listener, name.to_owned(), Manner::Clear, script, log.clone());
+        let (log, script) = (Log::default(), Arc::new(move |_: &ReceivedRequest| answer.clone()));
+        let _post =
+            RecordingListener::at(listener, name.to_owned(), ConnectionMode::Clear, script, log.clone());
         prober().probe(&Target { deadline: 4 * DEADLINE, ..hasty(&url) }, &alice(), now()).await;
         let flooded: usize = log.arrivals().iter().map(|arrival| arrival.flooded).sum();
         if flooded > MOST_TRAFFIC {
@@ -267,7 +268,7 @@ async fn hostile_servers_do_not_affect_others() {
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn htpasswd(asked: &Asked) -> Answer {
+fn htpasswd(asked: &ReceivedRequest) -> Answer {
     if asked.authorization() == Some(&basic_alice()) {
         Answer::granted()
     } else {

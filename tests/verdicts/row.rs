@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::hosts::Host;
 use crate::spec::Spec;
-use crate::stage::Host;
 
 /// A row of the table.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ pub struct Row {
     /// The verdict.
     pub expected: Verdict,
     /// What messages must say, by condition.
-    pub says: Vec<(&'static str, &'static str)>,
+    pub message_contains: Vec<(&'static str, &'static str)>,
     /// How long the server asked to be left alone, where the verdict is transient.
     pub retry_after: Option<Option<Duration>>,
     /// The registry gets this many requests in one validation.
@@ -59,7 +59,7 @@ pub fn row(
         spec,
         permits,
         expected,
-        says: Vec::new(),
+        message_contains: Vec::new(),
         retry_after: None,
         requests: None,
         presents: None,
@@ -75,8 +75,8 @@ impl Row {
     }
 
     /// The message of that condition holds these words, in which hosts stand in braces.
-    pub fn says(mut self, condition: &'static str, words: &'static str) -> Self {
-        self.says.push((condition, words));
+    pub fn message_contains(mut self, condition: &'static str, words: &'static str) -> Self {
+        self.message_contains.push((condition, words));
         self
     }
 

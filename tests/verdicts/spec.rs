@@ -5,8 +5,8 @@ use registry_verdict::object::RegistryScope;
 use serde_json::{Value, json};
 
 use crate::{
-    ledger::{IDENTITY, PASSWORD, USER, WRONG_IDENTITY, WRONG_PASSWORD},
-    pki::{Client, PKI, Trusts},
+    pki::{Client, GivenCa, PKI},
+    secrets::{IDENTITY, PASSWORD, USER, WRONG_IDENTITY, WRONG_PASSWORD},
 };
 
 /// Where a SystemRegistry's references are read.
@@ -72,7 +72,7 @@ pub fn spec() -> Spec {
         forbidden: false,
         was_ready: None,
     };
-    spec.trusts(Trusts::Company)
+    spec.trusts(GivenCa::Company)
 }
 
 /// The same with the right user name and password.
@@ -148,7 +148,7 @@ impl Spec {
     }
 
     /// That authority, inline.
-    pub fn trusts(self, trusts: Trusts) -> Self {
+    pub fn trusts(self, trusts: GivenCa) -> Self {
         self.ca(json!({"inline": PKI.ca_pem(trusts)}))
     }
 
@@ -172,7 +172,7 @@ impl Spec {
     }
 
     /// In a namespace without a tenant.
-    pub fn of_nobody(self) -> Self {
+    pub fn without_tenant(self) -> Self {
         Self { labelled: false, ..self.of_tenant() }
     }
 

@@ -20,10 +20,10 @@ async fn open_registry_takes_one_request() {
     assert_eq!(findings.credentials, CredentialsFinding::AnonymousAccess);
     assert_eq!(findings.content_path, ContentPathFinding::Inconclusive(Inconclusive::NoRepositoryNamed));
     assert_eq!(registry.log(), ["GET /v2/"]);
-    assert_eq!(registry.asked()[0].header("user-agent"), Some("registry-operator/1.2.3"));
+    assert_eq!(registry.requests()[0].header("user-agent"), Some("registry-operator/1.2.3"));
 }
 
-fn htpasswd(asked: &Asked) -> Answer {
+fn htpasswd(asked: &ReceivedRequest) -> Answer {
     match asked.authorization() {
         Some(basic) if basic == basic_alice() => match asked.path.as_str() {
             "/v2/" => Answer::granted(),
@@ -41,7 +41,7 @@ async fn validates_password_with_two_requests() {
     let findings = probe(&target(&registry.url()), &alice()).await;
     assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
     assert_eq!(registry.log(), ["GET /v2/", "GET /v2/"]);
-    assert_eq!(registry.asked()[0].authorization(), None);
+    assert_eq!(registry.requests()[0].authorization(), None);
     assert_eq!(registry.accepted(), 1);
     assert_eq!(findings.requests.total(), 2);
 }

@@ -1,4 +1,4 @@
-//! Against a registry that nobody here wrote: distribution, as `make tools` builds it.
+//! Validation of a real registry: distribution, as `make tools` builds it.
 //!
 //! Run by `cargo test -p registry-probe --test distribution -- --ignored`.
 
@@ -21,7 +21,7 @@ use support::certificates::{Leaf, ca_params};
 use support::*;
 
 /// How long a registry may take to come up on a machine that is busy.
-const PATIENCE: Duration = Duration::from_mins(1);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An htpasswd file for alice, hashed cheaply.
 fn alices_line() -> String {
@@ -75,7 +75,7 @@ impl Distribution {
         registry
     }
 
-    /// The port that the system gave it: it says so when it has it.
+    /// Waits until the log contains the port that the system assigned.
     async fn listens(&mut self, log: &Path) -> u16 {
         let started = Instant::now();
         loop {
@@ -84,7 +84,7 @@ impl Distribution {
                 return port;
             }
             assert!(self.child.try_wait().unwrap().is_none(), "the registry ended: {said}");
-            assert!(started.elapsed() < PATIENCE, "the registry does not come up: {said}");
+            assert!(started.elapsed() < START_TIMEOUT, "the registry does not come up: {said}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -178,7 +178,7 @@ async fn distribution_with_client_certificates() {
     }
 }
 
-/// A token service whose tokens distribution believes.
+/// A token service whose tokens distribution accepts.
 struct Issuer {
     key: KeyPair,
     certificate: rcgen::Certificate,
@@ -195,7 +195,7 @@ impl Issuer {
         Self { key, certificate, algorithm, names, anonymous }
     }
 
-    fn answer(&self, asked: &Asked) -> Answer {
+    fn answer(&self, asked: &ReceivedRequest) -> Answer {
         let is_alice = match asked.authorization() {
             Some(basic) if basic == basic_alice() => true,
             None if self.anonymous => false,
@@ -291,9 +291,9 @@ async fn distribution_with_token_service() {
             let findings = really(&target(&registry.at("http")), &impostor()).await;
             assert!(matches!(findings.credentials, CredentialsFinding::Rejected { .. }), "{findings:#?}");
             let findings = really(&target(&registry.at("http")), &Material::default()).await;
-            let nobody =
+            let no_credentials =
                 if anonymous { CredentialsFinding::AnonymousAccess } else { CredentialsFinding::Required };
-            assert_eq!(findings.credentials, nobody);
+            assert_eq!(findings.credentials, no_credentials);
             let findings = really(&with_repository(&registry.at("http"), "hello"), &alice()).await;
             assert!(matches!(findings.content_path, ContentPathFinding::NotFound { .. }), "{findings:#?}");
         }

@@ -1,4 +1,4 @@
-//! Answers of real registries, as users reported them: what each says, and what the verdict must be.
+//! Responses of real registries, as users reported them, with the expected verdicts.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use support::*;
 
 /// Layer by layer, in the notation of the verdict table: endpoint, credentials, content path.
-fn said(findings: &Findings) -> String {
+fn verdict_line(findings: &Findings) -> String {
     let endpoint = match &findings.endpoint {
         EndpointFinding::Reachable => "Reachable".to_owned(),
         EndpointFinding::NotARegistry { cause, .. } => return format!("NotARegistry {cause:?}"),
@@ -41,7 +41,7 @@ fn said(findings: &Findings) -> String {
     format!("{endpoint} {credentials} {path}")
 }
 
-fn nobody() -> Material {
+fn no_credentials() -> Material {
     Material::default()
 }
 
@@ -63,7 +63,7 @@ fn versioned(answer: Answer) -> Answer {
     answer.header("Docker-Distribution-Api-Version", "registry/2.0")
 }
 
-fn path_of(asked: &Asked) -> &str {
+fn path_of(asked: &ReceivedRequest) -> &str {
     asked.path.split('?').next().unwrap_or_default()
 }
 
@@ -75,11 +75,11 @@ fn challenge() -> Answer {
     Answer::challenge("Bearer realm=\"/token\",service=\"registry\"")
 }
 
-fn is_bearer(asked: &Asked) -> bool {
+fn is_bearer(asked: &ReceivedRequest) -> bool {
     asked.authorization().is_some_and(|header| header.starts_with("Bearer "))
 }
 
-fn is_alice(asked: &Asked) -> bool {
+fn is_alice(asked: &ReceivedRequest) -> bool {
     asked.authorization() == Some(&basic_alice())
 }
 
@@ -87,11 +87,11 @@ fn is_alice(asked: &Asked) -> bool {
 async fn both(server: &Server, material: &Material) -> [String; 2] {
     let without = probe(&target(&server.url()), material).await;
     let with = probe(&with_repository(&server.url(), "hello"), material).await;
-    [said(&without), said(&with)]
+    [verdict_line(&without), verdict_line(&with)]
 }
 
 /// Quay: its answers to `/v2/` are called HTML, and hold `true`.
-fn quay(asked: &Asked) -> Answer {
+fn quay(asked: &ReceivedRequest) -> Answer {
     let html =
         |answer: Answer| versioned(answer).header("Content-Type", "text/html; charset=utf-8").body("true");
     match (path_of(asked), asked.method.as_str()) {
@@ -112,36 +112,36 @@ async fn recognizes_quay_despite_html_type() {
         both(&server, &alice()).await,
         ["Reachable Validated Inconclusive", "Reachable Validated Denied 401"]
     );
-    let wrong = said(&probe(&target(&server.url()), &with_password("wrong")).await);
+    let wrong = verdict_line(&probe(&target(&server.url()), &with_password("wrong")).await);
     assert_eq!(wrong, "Reachable Rejected 401 .");
 }
 
 #[tokio::test]
 async fn recognizes_static_registry_by_its_repository() {
-    let files = |asked: &Asked| match path_of(asked) {
+    let files = |asked: &ReceivedRequest| match path_of(asked) {
         "/v2/" => Answer::status(200).header("Content-Type", "text/plain"),
         "/v2/hello/tags/list" => Answer::tags(),
         _ => Answer::status(404),
     };
     let server = Server::http(files).await;
     assert_eq!(
-        both(&server, &nobody()).await,
+        both(&server, &no_credentials()).await,
         ["NotARegistry NoSign", "Reachable AnonymousAccess Accessible"]
     );
     let with_login = probe(&target(&server.url()), &alice()).await;
-    assert_eq!(said(&with_login), "NotARegistry NoSign");
-    assert!(!server.saw_credentials(), "a password went to what may be anything");
+    assert_eq!(verdict_line(&with_login), "NotARegistry NoSign");
+    assert!(!server.received_credentials(), "a password went to what may be anything");
 }
 
 #[tokio::test]
 async fn recognizes_registry_that_only_lists_tags() {
-    let files = |asked: &Asked| match path_of(asked) {
+    let files = |asked: &ReceivedRequest| match path_of(asked) {
         "/v2/hello/tags/list" => Answer::tags().header("Content-Type", "text/html"),
         _ => Answer::status(404),
     };
     let server = Server::http(files).await;
     assert_eq!(
-        both(&server, &nobody()).await,
+        both(&server, &no_credentials()).await,
         ["NotARegistry Status(404)", "Reachable AnonymousAccess Accessible"]
     );
 }
@@ -167,14 +167,14 @@ async fn reads_folded_headers() {
         })
         .await;
         let findings = probe(&target(&server.url()), &alice()).await;
-        assert_eq!(said(&findings), "Reachable Validated Inconclusive", "{wanted}");
+        assert_eq!(verdict_line(&findings), "Reachable Validated Inconclusive", "{wanted}");
     }
 }
 
 #[tokio::test]
 async fn unexpected_status_is_not_a_registry() {
     for status in [404, 405, 418, 410] {
-        let artifactory = move |asked: &Asked| {
+        let artifactory = move |asked: &ReceivedRequest| {
             if is_alice(asked) {
                 return Answer::status(status).body(r#"{"errors":[{"status":404,"message":"Not Found"}]}"#);
             }
@@ -185,14 +185,14 @@ async fn unexpected_status_is_not_a_registry() {
         let server = Server::http(artifactory).await;
         let no_registry = format!("NotARegistry Status({status})");
         assert_eq!(both(&server, &alice()).await, [no_registry.clone(), no_registry]);
-        let by_token = move |asked: &Asked| match path_of(asked) {
+        let by_token = move |asked: &ReceivedRequest| match path_of(asked) {
             "/token" if is_alice(asked) => issued("opaque"),
             "/token" => Answer::status(401),
             _ if is_bearer(asked) => Answer::status(status).header("Content-Type", "text/html"),
             _ => challenge(),
         };
         let server = Server::http(by_token).await;
-        let verdict = said(&probe(&target(&server.url()), &alice()).await);
+        let verdict = verdict_line(&probe(&target(&server.url()), &alice()).await);
         assert_eq!(verdict, format!("NotARegistry Status({status})"));
     }
 }
@@ -206,14 +206,14 @@ async fn granted_repository_is_evidence() {
     })
     .await;
     let findings = probe(&with_repository(&server.url(), "hello"), &alice()).await;
-    assert_eq!(said(&findings), "Reachable Validated Accessible");
+    assert_eq!(verdict_line(&findings), "Reachable Validated Accessible");
 }
 
 #[tokio::test]
 async fn echoed_request_is_not_evidence() {
     let forged = jwt(r#"{"sub":"alice"}"#);
     let ended = jwt(r#"{"sub":"alice","exp":1577836800}"#);
-    let echoes = |asked: &Asked| match path_of(asked) {
+    let echoes = |asked: &ReceivedRequest| match path_of(asked) {
         "/token" => match asked.authorization().and_then(|header| header.strip_prefix("Basic ")) {
             Some(login) => {
                 let login = String::from_utf8(STANDARD.decode(login).unwrap()).unwrap();
@@ -231,7 +231,7 @@ async fn echoed_request_is_not_evidence() {
         assert_eq!(without, "Reachable Unprovable AnonymousTokenServed Inconclusive");
         assert_eq!(with, "Reachable Unprovable AnonymousTokenServed Accessible");
     }
-    // A token of the service's own that has ended vouches for nobody either.
+    // An expired token of the service is no evidence either.
     let server = Server::http(move |asked| match path_of(asked) {
         "/token" if is_alice(asked) => issued(&ended),
         _ => echoes(asked),
@@ -243,24 +243,25 @@ async fn echoed_request_is_not_evidence() {
 
 #[tokio::test]
 async fn firewall_403_is_forbidden() {
-    let firewall = |_: &Asked| {
+    let firewall = |_: &ReceivedRequest| {
         versioned(Answer::status(403)).body(
             r#"{"errors":[{"code":"DENIED","message":"client with IP '192.0.2.1' is not allowed access"}]}"#,
         )
     };
     let server = Server::http(firewall).await;
-    for material in [nobody(), alice()] {
+    for material in [no_credentials(), alice()] {
         assert_eq!(both(&server, &material).await, ["Reachable Forbidden .", "Reachable Forbidden ."]);
     }
-    let asks = |_: &Asked| Answer::error(403, "DENIED").header("WWW-Authenticate", "Basic realm=\"r\"");
+    let asks =
+        |_: &ReceivedRequest| Answer::error(403, "DENIED").header("WWW-Authenticate", "Basic realm=\"r\"");
     let server = Server::http(asks).await;
-    assert_eq!(said(&probe(&target(&server.url()), &nobody()).await), "Reachable Required .");
+    assert_eq!(verdict_line(&probe(&target(&server.url()), &no_credentials()).await), "Reachable Required .");
 }
 
 #[tokio::test]
 async fn ecr_public_refuses_token_with_400() {
     let ecr = |message: &'static str| {
-        move |asked: &Asked| {
+        move |asked: &ReceivedRequest| {
             let envelope = format!(r#"{{"errors":[{{"code":"INVALID","message":"{message}"}}]}}"#);
             if is_bearer(asked) { versioned(Answer::status(400)).body(envelope) } else { challenge() }
         }
@@ -268,7 +269,7 @@ async fn ecr_public_refuses_token_with_400() {
     let invalid = Server::http(ecr("the authorization token is invalid")).await;
     let expired = Server::http(ecr("your authorization token has expired")).await;
     let verdict = async |server: &Server, token: &str| {
-        said(&probe(&target(&server.url()), &registry_token(token)).await)
+        verdict_line(&probe(&target(&server.url()), &registry_token(token)).await)
     };
     assert_eq!(verdict(&invalid, &jwt(r#"{"exp":1577836800}"#)).await, "Reachable Expired .");
     assert_eq!(verdict(&expired, "opaque").await, "Reachable Expired .");
@@ -278,7 +279,7 @@ async fn ecr_public_refuses_token_with_400() {
 #[tokio::test]
 async fn bad_request_does_not_blame_the_token() {
     for error in ["invalid_request", "invalid_scope", "unsupported_grant_type"] {
-        let service = move |asked: &Asked| match (asked.method.as_str(), path_of(asked)) {
+        let service = move |asked: &ReceivedRequest| match (asked.method.as_str(), path_of(asked)) {
             ("POST", "/token") if asked.body.contains("scope=") => {
                 Answer::status(200).body(format!(r#"{{"access_token":"{}"}}"#, jwt(r#"{"sub":"alice"}"#)))
             }
@@ -296,18 +297,18 @@ async fn bad_request_does_not_blame_the_token() {
         let expected = ["Reachable Unprovable TokenRequestRefused .", "Reachable Validated Accessible"];
         assert_eq!(both(&server, &material).await, expected, "{error}");
     }
-    let grant = |asked: &Asked| match path_of(asked) {
+    let grant = |asked: &ReceivedRequest| match path_of(asked) {
         "/token" => Answer::status(400).body(r#"{"error":"invalid_grant"}"#),
         _ => challenge(),
     };
     let server = Server::http(grant).await;
     let credentials = Credentials::identity_token(None, &SecretString::from("refresh")).unwrap();
     let material = Material { credentials: Some(credentials), ..Material::default() };
-    assert_eq!(said(&probe(&target(&server.url()), &material).await), "Reachable Rejected 400 .");
+    assert_eq!(verdict_line(&probe(&target(&server.url()), &material).await), "Reachable Rejected 400 .");
 }
 
-/// A registry whose tags are answered so, and whose manifest `latest` is answered so, to alice's token.
-fn pulls(tags: Answer, manifest: Answer) -> impl Fn(&Asked) -> Answer + Send + Sync {
+/// A registry with these responses to alice's token: for the tags, and for the manifest `latest`.
+fn pulls(tags: Answer, manifest: Answer) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync {
     move |asked| match path_of(asked) {
         "/token" if is_alice(asked) => issued(&jwt(r#"{"sub":"alice","access":[]}"#)),
         "/token" => Answer::error(401, "UNAUTHORIZED"),
@@ -351,13 +352,13 @@ async fn pull_access_does_not_include_listing() {
         let row = format!("{tags:?} {manifest:?}");
         let server = Server::http(pulls(tags, manifest)).await;
         let findings = probe(&with_repository(&server.url(), "hello"), &alice()).await;
-        assert_eq!(said(&findings), format!("Reachable Validated {path}"), "{row}");
+        assert_eq!(verdict_line(&findings), format!("Reachable Validated {path}"), "{row}");
         let heads = server.log().iter().filter(|line| line.starts_with("HEAD ")).count();
         assert_eq!(heads, 1, "one HEAD of a manifest, and no GET that counts as a pull");
     }
     let listed = Server::http(pulls(Answer::tags(), served())).await;
     let findings = probe(&with_repository(&listed.url(), "hello"), &alice()).await;
-    assert_eq!(said(&findings), "Reachable Validated Accessible");
+    assert_eq!(verdict_line(&findings), "Reachable Validated Accessible");
     assert!(
         listed.log().iter().all(|line| !line.starts_with("HEAD ")),
         "not asked where the tags were listed"
@@ -366,7 +367,7 @@ async fn pull_access_does_not_include_listing() {
 
 #[tokio::test]
 async fn accepts_pull_through_cache_without_tags() {
-    let ecr = |asked: &Asked| match (is_alice(asked), path_of(asked)) {
+    let ecr = |asked: &ReceivedRequest| match (is_alice(asked), path_of(asked)) {
         (false, _) => Answer::challenge("Basic realm=\"ecr\""),
         (true, "/v2/") => Answer::granted(),
         (true, "/v2/hello/manifests/latest") => {
@@ -376,7 +377,7 @@ async fn accepts_pull_through_cache_without_tags() {
     };
     let server = Server::http(ecr).await;
     let findings = probe(&with_repository(&server.url(), "hello"), &alice()).await;
-    assert_eq!(said(&findings), "Reachable Validated Accessible");
+    assert_eq!(verdict_line(&findings), "Reachable Validated Accessible");
     // Harbor's public proxies serve everybody so.
     let open = Server::http(move |asked| match path_of(asked) {
         "/v2/" => Answer::granted(),
@@ -384,8 +385,8 @@ async fn accepts_pull_through_cache_without_tags() {
         _ => Answer::error(404, "NOT_FOUND"),
     })
     .await;
-    let findings = probe(&with_repository(&open.url(), "hello"), &nobody()).await;
-    assert_eq!(said(&findings), "Reachable AnonymousAccess Accessible");
+    let findings = probe(&with_repository(&open.url(), "hello"), &no_credentials()).await;
+    assert_eq!(verdict_line(&findings), "Reachable AnonymousAccess Accessible");
 }
 
 /// Google's list: every manifest before the tags, `n` unheeded, more than is read of a body.
@@ -404,7 +405,7 @@ fn google_tags(manifests: usize) -> Answer {
 #[tokio::test]
 async fn recognizes_long_tag_list_with_other_fields() {
     let protected = |tags: Answer| {
-        move |asked: &Asked| match (is_alice(asked), path_of(asked)) {
+        move |asked: &ReceivedRequest| match (is_alice(asked), path_of(asked)) {
             (false, _) => Answer::challenge("Basic realm=\"google\""),
             (true, "/v2/") => Answer::granted(),
             (true, _) => tags.clone(),
@@ -413,20 +414,20 @@ async fn recognizes_long_tag_list_with_other_fields() {
     for manifests in [1, 1_500] {
         let server = Server::http(protected(google_tags(manifests))).await;
         let findings = probe(&with_repository(&server.url(), "hello"), &alice()).await;
-        assert_eq!(said(&findings), "Reachable Validated Accessible", "{manifests}");
+        assert_eq!(verdict_line(&findings), "Reachable Validated Accessible", "{manifests}");
         assert_eq!(server.log().len(), 3);
     }
     // Another long object is no list of tags.
     let other = format!(r#"{{"status":"{}"}}"#, "x".repeat(200_000));
     let server = Server::http(protected(Answer::status(200).body(other))).await;
     let findings = probe(&with_repository(&server.url(), "hello"), &alice()).await;
-    assert_eq!(said(&findings), "Reachable Validated Inconclusive");
+    assert_eq!(verdict_line(&findings), "Reachable Validated Inconclusive");
 }
 
 #[tokio::test]
 async fn recognizes_gitea_numeric_account() {
     let gitea = |anonymous: &'static str| {
-        move |asked: &Asked| match path_of(asked) {
+        move |asked: &ReceivedRequest| match path_of(asked) {
             "/token" if is_alice(asked) => issued(&jwt(r#"{"UserID":5}"#)),
             "/token" if asked.authorization().is_some() => Answer::status(401),
             "/token" => issued(&jwt(anonymous)),
@@ -435,12 +436,15 @@ async fn recognizes_gitea_numeric_account() {
         }
     };
     let server = Server::http(gitea(r#"{"UserID":-1}"#)).await;
-    assert_eq!(said(&probe(&target(&server.url()), &alice()).await), "Reachable Validated Inconclusive");
     assert_eq!(
-        said(&probe(&target(&server.url()), &with_password("wrong")).await),
+        verdict_line(&probe(&target(&server.url()), &alice()).await),
+        "Reachable Validated Inconclusive"
+    );
+    assert_eq!(
+        verdict_line(&probe(&target(&server.url()), &with_password("wrong")).await),
         "Reachable Rejected 401 ."
     );
     let same = Server::http(gitea(r#"{"UserID":5}"#)).await;
     let unprovable = "Reachable Unprovable AnonymousTokenServed Inconclusive";
-    assert_eq!(said(&probe(&target(&same.url()), &alice()).await), unprovable);
+    assert_eq!(verdict_line(&probe(&target(&same.url()), &alice()).await), unprovable);
 }

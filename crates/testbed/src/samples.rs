@@ -45,7 +45,7 @@ const UNREACHABLE: (&str, &str) = ("unreachable", "False/ConnectionRefused");
 pub struct Overlay {
     /// Takes [`USER`] and [`PASSWORD`], over TLS.
     pub protected: String,
-    /// Serves anybody, in plain HTTP.
+    /// Allows anonymous access, in plain HTTP.
     pub anonymous: String,
     /// Nothing listens there.
     pub down: String,

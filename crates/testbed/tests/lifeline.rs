@@ -1,4 +1,4 @@
-//! Nothing outlives the program that started it.
+//! Child processes end with the program that started them.
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,7 +11,7 @@ use registry_testbed::{ControlPlane, ControlPlaneOptions, RegistryOptions, TestR
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// At once, on a machine that is busy with other tests. What is not killed stays for ever.
+/// Generous, for a busy machine. A process that isn't killed stays for ever.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Gone, or waiting for whoever adopted it to notice.

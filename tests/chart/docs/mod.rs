@@ -30,10 +30,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use self::{
-    page::{Block, Purpose, Typed, blocks, pages, pages_below},
+    page::{Block, Purpose, SessionCommand, blocks, pages, pages_below},
     reader::Reader,
 };
-use crate::programs::{Place, template, text_of};
+use crate::programs::{TestCluster, template, text_of};
 
 /// A test for each page whose commands are run here, with the reader's starting point.
 macro_rules! read {
@@ -84,7 +84,7 @@ spec: {endpoint: "https://registry.example.com"}
 async fn reader_beside_mallory() -> Result<Reader> {
     let mut reader = Reader::with_an_operator().await?;
     let command = format!("kubectl apply -f - <<'EOF'{MALLORY}EOF\n");
-    reader.types(&[Typed { command, shown: String::new() }]).await?;
+    reader.types(&[SessionCommand { command, shown: String::new() }]).await?;
     Ok(reader)
 }
 
@@ -138,12 +138,12 @@ async fn helm_notes_commands_work() -> Result<()> {
     let commands: Vec<&str> =
         commands.filter(|line| !line.contains("rollout") && !line.starts_with("helm test")).collect();
     ensure!(commands.len() > 5, "{commands:?}");
-    reader.types(&[Typed { command: commands.join("\n"), shown: String::new() }]).await
+    reader.types(&[SessionCommand { command: commands.join("\n"), shown: String::new() }]).await
 }
 
 #[tokio::test]
 async fn api_server_accepts_manifests_on_pages() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     place.install("registry-operator", &[]).await?.ok()?;
     place.serves_registries().await?;
     let tenant = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
@@ -160,13 +160,13 @@ async fn api_server_accepts_manifests_on_pages() -> Result<()> {
 }
 
 /// Whether it is a manifest; fails if the API server rejects it.
-async fn is_taken(place: &Place, block: &Block) -> Result<bool> {
+async fn is_taken(place: &TestCluster, block: &Block) -> Result<bool> {
     let text = match block.purpose()? {
         Purpose::Manifest | Purpose::Applied => block.text.clone(),
         Purpose::Spec => within_a_registry(&block.text)?,
         Purpose::Values => return values_are_taken(&block.text).await.map(|()| true),
         Purpose::Json => return Ok(serde_json::from_str::<Value>(&block.text).map(|_| true)?),
-        Purpose::Typed { .. } | Purpose::TypedAfresh | Purpose::Nothing { .. } => return Ok(false),
+        Purpose::SessionCommand { .. } | Purpose::TypedAfresh | Purpose::Nothing { .. } => return Ok(false),
     };
     let dry_run = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", "-"];
     place.kubectl(&dry_run, &text).await?.ok().map(|_| true)

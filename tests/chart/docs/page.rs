@@ -47,7 +47,7 @@ pub struct Block {
 #[derive(Debug, Eq, PartialEq)]
 pub enum Purpose<'a> {
     /// The reader types it; after that command, which brings about the situation that the page speaks of.
-    Typed { before: Option<&'a str> },
+    SessionCommand { before: Option<&'a str> },
     /// The same, on a new cluster.
     TypedAfresh,
     /// A manifest that the reader applies.
@@ -77,10 +77,10 @@ impl Block {
             return Ok(Purpose::Nothing { reason });
         }
         Ok(match (&*self.language, &*self.tag) {
-            ("sh" | "console", "") => Purpose::Typed { before: None },
+            ("sh" | "console", "") => Purpose::SessionCommand { before: None },
             ("sh" | "console", "fresh") => Purpose::TypedAfresh,
             ("sh" | "console", tag) if tag.starts_with("before:") => {
-                Purpose::Typed { before: tag.strip_prefix("before:") }
+                Purpose::SessionCommand { before: tag.strip_prefix("before:") }
             }
             ("yaml", "") => Purpose::Manifest,
             ("yaml", "apply") => Purpose::Applied,
@@ -93,34 +93,37 @@ impl Block {
 
     /// Whether the reader of the page does it.
     pub fn is_done(&self) -> Result<bool> {
-        Ok(matches!(self.purpose()?, Purpose::Typed { .. } | Purpose::TypedAfresh | Purpose::Applied))
+        Ok(matches!(
+            self.purpose()?,
+            Purpose::SessionCommand { .. } | Purpose::TypedAfresh | Purpose::Applied
+        ))
     }
 
     /// The commands and their expected output. A script is one command without output.
-    pub fn commands(&self) -> Vec<Typed> {
+    pub fn commands(&self) -> Vec<SessionCommand> {
         if self.language == "console" {
             return session(&self.text);
         }
-        vec![Typed { command: format!("(set -e\n{})\n", self.text), shown: String::new() }]
+        vec![SessionCommand { command: format!("(set -e\n{})\n", self.text), shown: String::new() }]
     }
 }
 
 /// A command of a session, and what the page shows as its answer.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub struct Typed {
+pub struct SessionCommand {
     pub command: String,
     pub shown: String,
 }
 
 /// The commands of a session: each from its `$ ` to the end of its continuations and here-documents. The rest is output.
-pub fn session(text: &str) -> Vec<Typed> {
-    let mut typed: Vec<Typed> = Vec::new();
+pub fn session(text: &str) -> Vec<SessionCommand> {
+    let mut typed: Vec<SessionCommand> = Vec::new();
     let mut is_typed = false;
     let mut until: Option<String> = None;
     for line in text.lines() {
         let begins = line.strip_prefix("$ ").filter(|_| until.is_none());
         if begins.is_some() {
-            typed.push(Typed::default());
+            typed.push(SessionCommand::default());
         }
         let Some(last) = typed.last_mut() else { continue };
         let to = if begins.is_some() || is_typed { &mut last.command } else { &mut last.shown };
@@ -194,7 +197,8 @@ pub fn code(page: &str) -> Result<Vec<String>> {
 #[test]
 fn separates_commands_from_their_output() {
     let text = "$ one\nanswer\n$ two \\\n    more\n$ three <<'EOF'\n$ not a prompt\nEOF\nthis\nthat\n";
-    let typed = |command: &str, shown: &str| Typed { command: command.to_owned(), shown: shown.to_owned() };
+    let typed =
+        |command: &str, shown: &str| SessionCommand { command: command.to_owned(), shown: shown.to_owned() };
     let expected = [
         typed("one\n", "answer\n"),
         typed("two \\\n    more\n", ""),

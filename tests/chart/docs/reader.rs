@@ -14,14 +14,14 @@ use registry_testbed::{
 };
 
 use super::{
-    page::{Block, Purpose, Typed, blocks},
+    page::{Block, Purpose, SessionCommand, blocks},
     shown::is_printed,
 };
-use crate::programs::{NAMESPACE, Place, finish, in_repository};
+use crate::programs::{NAMESPACE, TestCluster, finish, in_repository};
 
 /// The reader of a page.
 pub struct Reader {
-    place: Place,
+    place: TestCluster,
     desk: tempfile::TempDir,
     registry: TestRegistry,
     operator: Option<Running>,
@@ -59,7 +59,7 @@ impl Reader {
         let registry = TestRegistry::start(RegistryOptions { auth, ..Default::default() }).await?;
         let host = registry.host_port();
         let mut reader = Self {
-            place: Place::start().await?,
+            place: TestCluster::start().await?,
             desk,
             registry,
             operator: None,
@@ -98,7 +98,7 @@ impl Reader {
         let install = format!(
             "helm install registry-operator charts/registry-operator -n {NAMESPACE} --create-namespace {further}"
         );
-        self.types(&[Typed { command: install, shown: String::new() }]).await.map(drop)
+        self.types(&[SessionCommand { command: install, shown: String::new() }]).await.map(drop)
     }
 
     /// Where the page writes this, the registry is meant.
@@ -149,16 +149,16 @@ impl Reader {
             let manifest = replaced(&block.text, &self.typed);
             return self.place.kubectl(&["apply", "--filename", "-"], &manifest).await?.ok().map(drop);
         }
-        if let Purpose::Typed { before: Some(before) } = block.purpose()? {
-            self.types(&[Typed { command: before.to_owned(), shown: String::new() }]).await?;
+        if let Purpose::SessionCommand { before: Some(before) } = block.purpose()? {
+            self.types(&[SessionCommand { command: before.to_owned(), shown: String::new() }]).await?;
         }
         self.types(&block.commands()).await
     }
 
     /// Runs these commands in one shell and reads their output.
-    pub async fn types(&mut self, session: &[Typed]) -> Result<()> {
+    pub async fn types(&mut self, session: &[SessionCommand]) -> Result<()> {
         let mut script = "exec 2>&1\nset -u -o pipefail\n".to_owned();
-        for Typed { command, .. } in session {
+        for SessionCommand { command, .. } in session {
             write!(script, "{}\nprintf '{END}%d{END}' $?\n", replaced(command, &self.typed))?;
         }
         let printed = finish(self.shell(&script).await?, script, String::new()).await?.ok()?;
@@ -225,7 +225,7 @@ fn container(deployment: Deployment) -> Result<Container> {
 }
 
 /// Checks that a command fails if and only if the page shows a failure, and that its output matches the page.
-fn judge(Typed { command, shown }: &Typed, answer: &str, code: &str) -> Result<()> {
+fn judge(SessionCommand { command, shown }: &SessionCommand, answer: &str, code: &str) -> Result<()> {
     // `kubectl auth can-i` ends so.
     let is_refusal = shown.starts_with("Error") || shown.lines().last() == Some("no");
     ensure!((code == "0") != is_refusal, "{command}ended with {code}:\n{answer}");

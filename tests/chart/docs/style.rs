@@ -250,7 +250,7 @@ fn comments_have_no_banned_phrases() -> Result<()> {
 }
 
 #[test]
-fn comments_are_told_from_code() {
+fn separates_comments_from_code() {
     let text = rust_comments("//! One.\n    /// Two.\nlet a = 1; // three\nlet b = \"https://x\";\n");
     assert_eq!(text, " One.  Two.  three");
 }

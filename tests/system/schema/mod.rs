@@ -113,13 +113,16 @@ impl ApiServer {
     }
 
     /// Creates the object for good, under a name of its own.
-    async fn keep(&self, kind: Kind, overlay: &str) -> Result<Kept> {
+    async fn keep(&self, kind: Kind, overlay: &str) -> Result<CreatedObject> {
         static KEPT: AtomicUsize = AtomicUsize::new(1);
         let name = format!("schema-{}", KEPT.fetch_add(1, Ordering::Relaxed));
         let mut manifest = manifest(kind, overlay)?;
         manifest["metadata"]["name"] = json!(name);
         let object = self.send("POST", &self.path(kind), &manifest).await?;
-        Ok(Kept { name, object: object.map_err(|refusal| anyhow!("refused: {:?}", causes(&refusal)))? })
+        Ok(CreatedObject {
+            name,
+            object: object.map_err(|refusal| anyhow!("refused: {:?}", causes(&refusal)))?,
+        })
     }
 
     async fn send(&self, method: &str, path: &str, body: &Value) -> Result<Result<Value, Status>> {
@@ -139,7 +142,7 @@ impl ApiServer {
 }
 
 /// An object that was created, and the API server's answer.
-struct Kept {
+struct CreatedObject {
     name: String,
     object: Value,
 }
@@ -148,8 +151,8 @@ struct Kept {
 /// further validation, which it adds if it did not evaluate the rules.
 fn causes(refusal: &Status) -> Vec<(String, String)> {
     let causes = refusal.details.iter().flat_map(|details| &details.causes);
-    let told = causes.map(|cause| (cause.field.clone(), cause.message.clone()));
-    told.filter(|(_, message)| !message.contains("some validation rules were not checked")).collect()
+    let write_lines = causes.map(|cause| (cause.field.clone(), cause.message.clone()));
+    write_lines.filter(|(_, message)| !message.contains("some validation rules were not checked")).collect()
 }
 
 /// Calls `visit` with every property of a schema and its path, parents first. Items of a list are `path[*]`.

@@ -37,7 +37,7 @@ use registry_testbed::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::AbortHandle};
 
-use crate::harness::{Cluster, SYSTEM_NAMESPACE, Subject};
+use crate::harness::{Cluster, RegistryHandle, SYSTEM_NAMESPACE};
 
 /// How long a verdict may take where nothing is promised, on a machine that is busy with other tests.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -45,12 +45,12 @@ pub const SOON: Duration = Duration::from_secs(20);
 pub const PROMISED: Duration = Duration::from_secs(2);
 
 /// One of the two scopes, for one test.
-pub struct Scene<'a> {
+pub struct TestScope<'a> {
     cluster: &'a Cluster,
     namespace: Option<String>,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> TestScope<'a> {
     /// The system scope.
     pub fn system(cluster: &'a Cluster) -> Self {
         Self { cluster, namespace: None }
@@ -124,7 +124,7 @@ impl<'a> Scene<'a> {
 
     /// The same spec; a SystemRegistry is for an unknown tenant. The status counts tenants, so
     /// that a registry for all tenants would be written whenever another test creates a tenant.
-    pub fn for_nobody(&self, mut spec: Value) -> Value {
+    pub fn for_unknown_tenant(&self, mut spec: Value) -> Value {
         if self.namespace.is_none() {
             spec["availability"]["tenants"] = json!([self.cluster.unique("nobody")]);
         }
@@ -169,9 +169,9 @@ pub async fn label(cluster: &Cluster, namespace: &str, tenant: Value) -> Result<
 /// A registry object of either scope.
 pub enum Declared {
     /// A SystemRegistry.
-    System(Subject<System>),
+    System(RegistryHandle<System>),
     /// A TenantRegistry.
-    Tenant(Subject<Tenant>),
+    Tenant(RegistryHandle<Tenant>),
 }
 
 /// A registry object as it was at one moment, whatever its scope.
@@ -286,7 +286,7 @@ impl Declared {
         Ok(eventually(SOON, format!("{} echoes requestedAt {value}", self.name()), look).await?)
     }
 
-    /// Waits until these hold at the present generation, as [`Subject::becomes`] does.
+    /// Waits until these hold at the present generation, as [`RegistryHandle::becomes`] does.
     pub async fn becomes(&self, within: Duration, expected: &[&str]) -> Result<View> {
         Ok(match self {
             Self::System(subject) => subject.becomes(within, expected).await?.into(),
@@ -481,14 +481,14 @@ pub fn asks_for_password() -> Answer {
 }
 
 /// Whether a request comes with that user and password.
-pub fn signed_in(request: &Asked, user: &str, password: &str) -> bool {
+pub fn signed_in(request: &ReceivedRequest, user: &str, password: &str) -> bool {
     let expected = BASE64_STANDARD.encode(format!("{user}:{password}"));
     request.authorization() == Some(&format!("Basic {expected}"))
 }
 
 /// A request that a played server got.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct ReceivedRequest {
     /// The method.
     pub method: Method,
     /// The path.
@@ -499,7 +499,7 @@ pub struct Asked {
     pub connection: usize,
 }
 
-impl Asked {
+impl ReceivedRequest {
     /// The `Authorization` header.
     pub fn authorization(&self) -> Option<&str> {
         self.header(header::AUTHORIZATION)
@@ -512,24 +512,26 @@ impl Asked {
 }
 
 /// A server on loopback that the test itself plays, over plain HTTP. Ends with its drop.
-pub struct Played {
+pub struct ScriptedServer {
     address: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<ReceivedRequest>>>,
     task: AbortHandle,
 }
 
-impl Played {
+impl ScriptedServer {
     /// Answers every request by `play`, after the pause that it says.
-    pub async fn start(play: impl Fn(&Asked) -> (Duration, Answer) + Send + Sync + 'static) -> Result<Self> {
+    pub async fn start(
+        play: impl Fn(&ReceivedRequest) -> (Duration, Answer) + Send + Sync + 'static,
+    ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
-        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let asked = Arc::<Mutex<Vec<ReceivedRequest>>>::default();
         let task = tokio::spawn(accept(listener, asked.clone(), Arc::new(play))).abort_handle();
         Ok(Self { address, asked, task })
     }
 
     /// Answers every request by `play`, at once.
-    pub async fn promptly(play: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Result<Self> {
+    pub async fn promptly(play: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static) -> Result<Self> {
         Self::start(move |asked| (Duration::ZERO, play(asked))).await
     }
 
@@ -544,26 +546,26 @@ impl Played {
     }
 
     /// The requests so far, in the order of their arrival.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Drop for Played {
+impl Drop for ScriptedServer {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn accept<P>(listener: TcpListener, asked: Arc<Mutex<Vec<Asked>>>, play: Arc<P>)
+async fn accept<P>(listener: TcpListener, asked: Arc<Mutex<Vec<ReceivedRequest>>>, play: Arc<P>)
 where
-    P: Fn(&Asked) -> (Duration, Answer) + Send + Sync + 'static,
+    P: Fn(&ReceivedRequest) -> (Duration, Answer) + Send + Sync + 'static,
 {
     for connection in 0.. {
         let Ok((stream, _)) = listener.accept().await else { return };
         let (asked, play) = (asked.clone(), play.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let request = Asked {
+            let request = ReceivedRequest {
                 method: request.method().clone(),
                 path: request.uri().path().to_owned(),
                 headers: request.headers().clone(),

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
-use crate::wire::Arrival;
+use crate::listener::Arrival;
 
 /// Something that must not arrive where it does not belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

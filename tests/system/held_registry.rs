@@ -51,7 +51,7 @@ impl HeldRegistry {
     }
 
     /// Waits until so many requests have come.
-    pub async fn asked(&self, count: usize) -> Result<()> {
+    pub async fn wait_for_requests(&self, count: usize) -> Result<()> {
         let mut asked = self.gate.asked.subscribe();
         let enough = asked.wait_for(|asked| asked.len() >= count);
         let in_time = tokio::time::timeout(ASKED, enough).await.map(|waited| waited.map(drop));

@@ -25,7 +25,7 @@ const AWS_USER: &str = "AWS";
 const AWS_PASSWORD: &str = "123456789012-auth-token";
 
 /// Registries at an address that Pods reach, and the samples that name them.
-pub struct Scene {
+pub struct Environment {
     pub protected: TestRegistry,
     anonymous: TestRegistry,
     aws: Option<Aws>,
@@ -55,7 +55,7 @@ impl Aws {
     }
 }
 
-impl Scene {
+impl Environment {
     pub async fn set() -> Result<Self> {
         let ca = TestCa::new("Example Company Private CA")?;
         let mut names = LeafOptions::server("registry");
