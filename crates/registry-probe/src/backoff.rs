@@ -1,6 +1,6 @@
 //! Every delay that doubles with failures in a row, with its numbers.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// A delay that doubles with each failure in a row, between a first and a longest delay.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -10,30 +10,30 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// After a failed call to the API server: 1, 2, 4 … 30 s.
+    /// After a failed call to the API server.
     pub const API_CALL: Self = Self::new(Duration::from_secs(1), Duration::from_secs(30));
-    /// After a watch of registries or namespaces ended early: 100, 200 ms … 5 s.
+    /// After a watch of registries or namespaces ended early.
     pub const WATCH: Self = Self::new(Duration::from_millis(100), Duration::from_secs(5));
-    /// After a watch in a tenant's namespace ended early: 100, 200 ms … 10 s.
+    /// After a watch in a tenant's namespace ended early.
     pub const NAMESPACE_WATCH: Self = Self::new(Duration::from_millis(100), Duration::from_secs(10));
-    /// While the API server forbids a watch: 100, 200 ms … 30 s, because only someone's change helps.
+    /// While the API server forbids a watch, because only someone's change helps.
     pub const REFUSED_WATCH: Self = Self::new(Duration::from_millis(100), Duration::from_secs(30));
-    /// While the watch of namespaces has not seen a tenant's label yet: 200, 400 ms … 30 s.
+    /// While the watch of namespaces has not seen a tenant's label yet.
     pub const TENANT_UNSEEN: Self = Self::new(Duration::from_millis(200), Duration::from_secs(30));
-    /// While a Secret that the operator doesn't manage has the name of a pull Secret: 5, 10, 20 … 60 s.
+    /// While a Secret that the operator doesn't manage has the name of a pull Secret.
     pub const FOREIGN_SECRET: Self = Self::new(Duration::from_secs(5), Duration::from_mins(1));
-    /// After a transient failure of a registry: 5, 10, 20 s …, up to the registry's interval.
+    /// After a transient failure of a registry, up to the registry's interval.
     pub const TRANSIENT: Self = Self::new(Duration::from_secs(5), Duration::MAX);
-    /// After a definite failure of a registry: 30, 60 s …, up to the registry's interval. Someone may fix the registry
+    /// After a definite failure of a registry, up to the registry's interval. Someone may fix the registry
     /// itself, which no watch shows.
     pub const DEFINITE: Self = Self::new(Duration::from_secs(30), Duration::MAX);
-    /// After rejected credentials: 1, 2, 4 … 60 min. Accounts lock after a few wrong passwords within minutes.
+    /// After rejected credentials. Accounts lock after a few wrong passwords within minutes.
     pub const REJECTED_CREDENTIALS: Self = Self::new(Duration::from_mins(1), Duration::from_hours(1));
-    /// After a rejected login at the forward proxy: 1, 2, 4 … 60 min. Proxies lock accounts too.
+    /// After a rejected login at the forward proxy. Proxies lock accounts too.
     pub const PROXY_LOGIN: Self = Self::new(Duration::from_mins(1), Duration::from_hours(1));
-    /// After a transient failure of AWS: 1, 2, 4 … 60 s.
+    /// After a transient failure of AWS.
     pub const AWS_TRANSIENT: Self = Self::new(Duration::from_secs(1), Duration::from_mins(1));
-    /// After another refusal by AWS: 30, 60 s … 5 min.
+    /// After another refusal by AWS.
     pub const AWS_REFUSED: Self = Self::new(Duration::from_secs(30), Duration::from_mins(5));
 
     const fn new(first: Duration, longest: Duration) -> Self {
@@ -62,6 +62,23 @@ impl Backoff {
     }
 }
 
+/// The units of delays in the documentation, with their milliseconds.
+const UNITS: [(&str, u128); 3] = [("minutes", 60_000), ("seconds", 1_000), ("milliseconds", 1)];
+
+/// As the documentation states it: the first three delays, and the longest if there is one.
+impl fmt::Display for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_whole = |(_, unit): &(&str, u128)| self.first.as_millis().is_multiple_of(*unit);
+        let (name, unit) = UNITS.into_iter().find(is_whole).unwrap_or(UNITS[2]);
+        let [one, two, three] = [1, 2, 3].map(|failures| self.after(failures).as_millis() / unit);
+        write!(f, "{one}, {two}, {three} … ")?;
+        if self.longest < Duration::MAX {
+            write!(f, "{} ", self.longest.as_millis() / unit)?;
+        }
+        f.write_str(name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +88,14 @@ mod tests {
         let seconds: Vec<u64> = (0..8).map(|failures| Backoff::API_CALL.after(failures).as_secs()).collect();
         assert_eq!(seconds, [1, 1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(Backoff::API_CALL.after(u32::MAX), Backoff::API_CALL.longest());
+    }
+
+    #[test]
+    fn states_first_delays_and_longest() {
+        let minutes = Backoff::new(Duration::from_mins(3), Duration::from_hours(2));
+        assert_eq!(minutes.to_string(), "3, 6, 12 … 120 minutes");
+        let seconds = Backoff::new(Duration::from_secs(7), Duration::MAX);
+        assert_eq!(seconds.to_string(), "7, 14, 28 … seconds");
     }
 
     #[test]

@@ -563,7 +563,22 @@ impl TlsFinding {
 impl CredentialsFinding {
     /// Whether a retry alone may change this.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Throttled { .. } | Self::TemporarilyUnavailable { .. })
+        match self {
+            Self::Throttled { .. } | Self::TemporarilyUnavailable { .. } => true,
+            Self::NotAttempted
+            | Self::Validated(_)
+            | Self::AnonymousAccess
+            | Self::Rejected { .. }
+            | Self::Forbidden { .. }
+            | Self::ForbiddenToAll { .. }
+            | Self::Required
+            | Self::Expired
+            | Self::UntrustedTokenService { .. }
+            | Self::TokenRefused { .. }
+            | Self::UnsupportedScheme { .. }
+            | Self::Unprovable(_)
+            | Self::Withheld { .. } => false,
+        }
     }
 }
 

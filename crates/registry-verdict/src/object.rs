@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(request(254), None);
     }
 
-    /// See docs/operations.md, "What one tenant can cost".
+    /// See docs/operations.md, "Limits per tenant".
     #[test]
     fn largest_registry_fits_in_32_kib() {
         use registry_api::spec::{Auth, Availability, BasicAuth, ClientCertificate, PullSecret, SecretRef};

@@ -19,6 +19,7 @@
 mod aws;
 mod links;
 mod names;
+mod numbers;
 mod page;
 mod reader;
 mod shown;

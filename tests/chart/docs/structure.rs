@@ -57,13 +57,22 @@ fn defines_in(file: &Path, owner: &str, name: &str) -> bool {
     (if is_type { defines(&text, owner) } else { is_of(file, owner) }) && defines(&text, name)
 }
 
+/// Every Rust file below these directories.
+pub fn all_sources(directories: impl IntoIterator<Item = PathBuf>) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for directory in directories {
+        found.extend(sources(&directory)?);
+    }
+    Ok(found)
+}
+
 fn is_name(part: &str) -> bool {
     !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[test]
 fn names_on_the_developers_pages_exist() -> Result<()> {
-    let files = [sources(&in_repository("src"))?, sources(&in_repository("crates"))?].concat();
+    let files = all_sources(["src", "crates"].map(in_repository))?;
     let (mut count, mut missing) = (0, Vec::new());
     let decisions = pages_below("docs/decisions")?;
     for page in PAGES.into_iter().chain(decisions.iter().map(String::as_str)) {
@@ -113,11 +122,7 @@ fn finds_definitions_by_whole_name() {
 /// Comments in the code send readers to sections of pages. `docs/page.md#anchor`, in any Rust file.
 #[test]
 fn sections_that_comments_name_exist() -> Result<()> {
-    let directories = ["src", "crates", "tests"];
-    let mut files = Vec::new();
-    for directory in directories {
-        files.extend(sources(&in_repository(directory))?);
-    }
+    let files = all_sources(["src", "crates", "tests"].map(in_repository))?;
     let mut count = 0;
     for file in files.iter().filter(|file| !file.ends_with("structure.rs")) {
         let text = std::fs::read_to_string(file)?;
@@ -172,7 +177,7 @@ fn listed_modules(line: &str) -> Vec<&str> {
 /// The module comment of a directory is its table of contents: it lists every module, and none that doesn't exist.
 #[test]
 fn module_comments_list_the_modules() -> Result<()> {
-    let files = [sources(&in_repository("src"))?, sources(&in_repository("crates"))?].concat();
+    let files = all_sources(["src", "crates"].map(in_repository))?;
     let (mut lists, mut wrong) = (0, Vec::new());
     for file in files {
         let text = std::fs::read_to_string(&file)?;

@@ -6,12 +6,14 @@ use super::decision::{
 use super::evidence::Anonymous;
 use super::issue::Issue;
 use super::ping::Ping;
-use super::question::{AuthAttempt, Resource, TokenPrincipal, TokenRequest};
+use super::question::{Bearer, Pass, Resource, TokenRequest};
+use super::reply::Refusal;
 use super::repository_read::RepositoryRead;
-use super::token_admission::{TokenAdmission, bad_request, status_of};
+use super::token_admission::{TokenAdmission, bad_request};
 use crate::challenge::Challenge;
 use crate::credentials::Credentials;
 use crate::findings::{CredentialsFinding, EndpointFinding, Evidence, NotARegistry, Unavailable, Unprovable};
+use crate::host::HostPort;
 use crate::realm::{Distrusted, TokenService};
 use crate::token::expiry_of;
 
@@ -78,7 +80,7 @@ impl Exchange<'_> {
         match self.admission(attempt)? {
             PingAdmission::Granted => self.admitted_directly(ping, attempt),
             PingAdmission::Refused(reply) => {
-                self.refused_directly(ping, attempt, status_of(&reply.kind), &reply.challenges)
+                self.refused_directly(opening, pass, reply.said.refusal(), &reply.challenges)
             }
         }
     }
@@ -96,7 +98,7 @@ impl Exchange<'_> {
         };
         match read {
             RepositoryRead::Refused(401) => {
-                self.refused_directly(ping, attempt, 401, self.tags_challenges(attempt)?)
+                self.refused_directly(opening, pass, Refusal::Rejected(401), self.tags_challenges(pass)?)
             }
             RepositoryRead::Granted { .. } => Ok(self.verdict(self.evidence_at_repository(ping)?, &read)),
             RepositoryRead::Pulled => Ok(self.verdict(self.evidence_at_manifest(ping)?, &read)),
@@ -146,9 +148,9 @@ impl Exchange<'_> {
 
     fn refused_directly(
         &self,
-        ping: &Ping<'_>,
-        attempt: &AuthAttempt,
-        status: u16,
+        opening: &Ping<'_>,
+        pass: &Pass,
+        refusal: Refusal,
         challenges: &[Challenge],
     ) -> ExchangeStep<ExchangeFindings> {
         // The password was sent without a challenge, because anonymous clients are served. Only this response says that a token
@@ -161,12 +163,15 @@ impl Exchange<'_> {
         {
             return self.by_token(&asked, &service.map_err(untrusted)?);
         }
-        // A token may be valid for its repository only; and a password that wasn't refused may still open the repository.
-        let is_refusal = matches!(status, 400 | 401 | 403) && !self.is_status_for_all(status)?;
-        if *attempt == AuthAttempt::RegistryToken || !is_refusal {
-            match self.read_repository(attempt)? {
-                read @ RepositoryRead::Granted { .. } => {
-                    return Ok(self.verdict(self.evidence_at_repository(ping)?, &read));
+        // A token may be good for its repository alone; and what is no refusal of a password may leave the repository open to it.
+        let is_of_credentials = match refusal {
+            Refusal::Rejected(_) | Refusal::Forbidden => !self.is_said_to_everybody(refusal)?,
+            Refusal::Silent(_) => false,
+        };
+        if *pass == Pass::RegistryToken || !is_of_credentials {
+            match self.pulling(pass)? {
+                reading @ RepositoryRead::Granted { .. } => {
+                    return Ok(self.verdict(self.weigh_reading(opening)?, &reading));
                 }
                 read @ RepositoryRead::Pulled => {
                     return Ok(self.verdict(self.evidence_at_manifest(ping)?, &read));
@@ -174,10 +179,10 @@ impl Exchange<'_> {
                 _ => {}
             }
         }
-        if !is_refusal {
-            return Err(self.not_a_registry(status));
+        if !is_of_credentials {
+            return Err(self.grants_nothing(refusal.status()));
         }
-        Err(ExchangeStop::credentials(self.refusal(attempt, status, challenges)))
+        Err(ExchangeStop::credentials(self.refusal(pass, refusal, challenges)))
     }
 
     /// The finding for a response at `/v2/` that neither grants nor refuses the credentials. Clients that pull take it as no registry.
@@ -186,15 +191,11 @@ impl Exchange<'_> {
         ExchangeStop::endpoint(EndpointFinding::NotARegistry { server, cause })
     }
 
-    /// The finding for a refusal (400, 401 or 403) by the registry itself.
-    fn refusal(&self, attempt: &AuthAttempt, status: u16, challenges: &[Challenge]) -> CredentialsFinding {
-        let is_told = *attempt == AuthAttempt::RegistryToken && challenges.iter().any(says_expired);
-        let ended = is_told || self.secret_has_ended() || self.reported_expiry(attempt);
-        match status {
-            _ if ended => CredentialsFinding::Expired,
-            403 => CredentialsFinding::Forbidden { by: self.server() },
-            status => CredentialsFinding::Rejected { by: self.server(), status },
-        }
+    /// What a refusal by the registry itself says of the credentials.
+    fn refusal(&self, pass: &Pass, refusal: Refusal, challenges: &[Challenge]) -> CredentialsFinding {
+        let is_told = *pass == Pass::RegistryToken && challenges.iter().any(says_expired);
+        let ended = is_told || self.secret_has_ended() || self.was_told_of_expiry(pass);
+        if ended { CredentialsFinding::Expired } else { refused(refusal, self.server()) }
     }
 
     /// Whether a response of the registry to `attempt` said that the credentials have expired.
@@ -215,16 +216,12 @@ impl Exchange<'_> {
         expiry_of(secret).is_some_and(|end| end <= self.case.now)
     }
 
-    /// The finding for a refusal (400, 401 or 403) by the token service.
-    fn refused_by(&self, service: &TokenService, status: u16) -> CredentialsFinding {
-        let by = service.server.clone();
-        match status {
-            _ if self.secret_has_ended() || self.answers.service_says_expired() => {
-                CredentialsFinding::Expired
-            }
-            403 => CredentialsFinding::Forbidden { by },
-            status => CredentialsFinding::Rejected { by, status },
+    /// What a refusal by the token service says of the credentials.
+    fn refused_by(&self, service: &TokenService, refusal: Refusal) -> CredentialsFinding {
+        if self.secret_has_ended() || self.seen.service_says_expired() {
+            return CredentialsFinding::Expired;
         }
+        refused(refusal, service.server.clone())
     }
 
     /// Sends the credentials to the token service, and its token to the registry.
@@ -232,8 +229,8 @@ impl Exchange<'_> {
         let fallback = self.fallback_scope(ping.challenges);
         let first = match self.first_token(service, TokenPrincipal::Account, fallback.as_ref())? {
             Issue::Issued(request) => request,
-            Issue::Refused(status) => {
-                return Err(ExchangeStop::credentials(self.refused_by(service, status)));
+            Issue::Refused(refusal) => {
+                return Err(ExchangeStop::credentials(self.refused_by(service, refusal)));
             }
             Issue::BadRequest => return Err(ExchangeStop::credentials(bad_request())),
             Issue::Inconclusive(finding) => return Err(ExchangeStop::credentials(finding)),
@@ -252,12 +249,10 @@ impl Exchange<'_> {
         scope: String,
     ) -> ExchangeStep<ExchangeFindings> {
         let service = &first.service;
-        let (account, read) =
-            match self.issue(self.token_request(service, TokenPrincipal::Account, Some(scope.clone())))? {
-                Issue::Issued(request) => {
-                    (Some(request.clone()), self.read_repository(&AuthAttempt::Issued(request))?)
-                }
-                Issue::Refused(status) => (None, RepositoryRead::Refused(status)),
+        let (account, reading) =
+            match self.issue(self.token_request(service, Bearer::Account, Some(scope.clone())))? {
+                Issue::Issued(request) => (Some(request.clone()), self.pulling(&Pass::Issued(request))?),
+                Issue::Refused(refusal) => (None, RepositoryRead::Refused(refusal.status())),
                 Issue::BadRequest => (None, RepositoryRead::NotNamed),
                 Issue::Inconclusive(finding) => (None, unavailable_read(finding)),
             };
@@ -300,24 +295,32 @@ impl Exchange<'_> {
             TokenAdmission::Opened(request) => {
                 Ok(self.verdict(self.evidence_of_token(ping, &request)?, read))
             }
-            TokenAdmission::NotIssued(status) => {
-                Err(ExchangeStop::credentials(self.refused_by(service, status)))
+            TokenAdmission::NotIssued(refusal) => {
+                Err(ExchangeStop::credentials(self.refused_by(service, refusal)))
             }
-            TokenAdmission::TokenRefused(403) => {
+            TokenAdmission::TokenRefused(Refusal::Forbidden) => {
                 Err(ExchangeStop::credentials(CredentialsFinding::Forbidden { by: self.server() }))
             }
-            TokenAdmission::TokenRefused(400 | 401) => {
+            TokenAdmission::TokenRefused(Refusal::Rejected(_)) => {
                 Err(ExchangeStop::credentials(CredentialsFinding::TokenRefused {
                     issuer: service.server.clone(),
                 }))
             }
-            TokenAdmission::TokenRefused(status) => Err(self.not_a_registry(status)),
-            TokenAdmission::Inconclusive(finding) => Err(ExchangeStop::credentials(finding)),
+            TokenAdmission::TokenRefused(Refusal::Silent(status)) => Err(self.grants_nothing(status)),
+            TokenAdmission::Hindered(finding) => Err(ExchangeStop::credentials(finding)),
         }
     }
 }
 
-/// Whether the challenge says that the token has expired (RFC 6750, section 3.1).
+/// The finding on credentials that have not ended, and that `by` refused so.
+fn refused(refusal: Refusal, by: HostPort) -> CredentialsFinding {
+    match refusal {
+        Refusal::Forbidden => CredentialsFinding::Forbidden { by },
+        Refusal::Rejected(status) | Refusal::Silent(status) => CredentialsFinding::Rejected { by, status },
+    }
+}
+
+/// RFC 6750, section 3.1.
 fn says_expired(challenge: &Challenge) -> bool {
     let description = challenge.parameter("error_description").unwrap_or_default().to_ascii_lowercase();
     challenge.is("Bearer") && description.contains("expired")

@@ -175,7 +175,11 @@ impl<'a> Exchange<'a> {
                 let cause = Unavailable::Status(*status);
                 Err(ExchangeStop::credentials(CredentialsFinding::TemporarilyUnavailable { server, cause }))
             }
-            _ => Ok(PingAdmission::Refused(reply)),
+            ReplyKind::Unauthorized
+            | ReplyKind::Forbidden
+            | ReplyKind::NotFound
+            | ReplyKind::WantsTls
+            | ReplyKind::Other(_) => Ok(PingAdmission::Refused(reply)),
         }
     }
 
@@ -242,9 +246,23 @@ impl<'a> Exchange<'a> {
                     | Unprovable::TokenRequestRefused,
                 ),
                 repository,
-            ) => read.finding(repository.as_ref()),
-            (CredentialsFinding::Required, Some(repository)) => read.finding(Some(repository)),
-            _ => ContentPathFinding::NotAttempted,
+            ) => reading.finding(repository.as_ref()),
+            (CredentialsFinding::Required, Some(repository)) => reading.finding(Some(repository)),
+            (
+                CredentialsFinding::Required
+                | CredentialsFinding::NotAttempted
+                | CredentialsFinding::Rejected { .. }
+                | CredentialsFinding::Forbidden { .. }
+                | CredentialsFinding::ForbiddenToAll { .. }
+                | CredentialsFinding::Expired
+                | CredentialsFinding::UntrustedTokenService { .. }
+                | CredentialsFinding::TokenRefused { .. }
+                | CredentialsFinding::UnsupportedScheme { .. }
+                | CredentialsFinding::Throttled { .. }
+                | CredentialsFinding::Withheld { .. }
+                | CredentialsFinding::TemporarilyUnavailable { .. },
+                _,
+            ) => ContentPathFinding::NotAttempted,
         };
         ExchangeFindings { content_path, ..ExchangeFindings::of_credentials(credentials) }
     }

@@ -1,8 +1,8 @@
 //! Requests a token from a token service, with the second request that some services need.
 
 use super::decision::{Exchange, ExchangeStep};
-use super::question::{TokenMethod, TokenPrincipal, TokenRequest};
-use super::reply::TokenReply;
+use super::question::{Bearer, Form, TokenRequest};
+use super::reply::{Refusal, TokenReply};
 use crate::findings::{CredentialsFinding, Distrust, Unavailable};
 use crate::host::HostPort;
 
@@ -11,8 +11,8 @@ use crate::host::HostPort;
 pub(super) enum Issue {
     /// A token, and the request that finally got it.
     Issued(TokenRequest),
-    /// The service refused with this status: 400, 401 or 403.
-    Refused(u16),
+    /// The service refused: 400, 401 or 403.
+    Refused(Refusal),
     /// The service blames the request, not the credentials: often for the missing scope.
     BadRequest,
     /// The service issued no token, for a reason that isn't the credentials.
@@ -24,7 +24,7 @@ impl Exchange<'_> {
     pub(super) fn issue(&self, request: TokenRequest) -> ExchangeStep<Issue> {
         match self.token(&request)? {
             Ok(TokenReply::Issued(_)) => Ok(Issue::Issued(request)),
-            Ok(TokenReply::Refused { status, .. }) => Ok(Issue::Refused(*status)),
+            Ok(TokenReply::Refused { refusal, .. }) => Ok(Issue::Refused(*refusal)),
             Ok(TokenReply::BadRequest) => Ok(Issue::BadRequest),
             Ok(TokenReply::NotThisMethod(status)) => self.issue_by_other_method(&request, *status),
             Ok(TokenReply::Redirect(to)) => {
@@ -36,8 +36,14 @@ impl Exchange<'_> {
                     None => Ok(Issue::Inconclusive(redirected(to.as_ref()))),
                 }
             }
-            Ok(reply) => Ok(Issue::Inconclusive(malfunction(&request, reply))),
-            Err(failure) => Ok(Issue::Inconclusive(self.finding_of_failure(failure))),
+            Ok(TokenReply::Throttled) => {
+                Ok(Issue::Hindered(CredentialsFinding::Throttled { by: request.service.server }))
+            }
+            Ok(TokenReply::NoToken) => Ok(Issue::Hindered(unavailable(&request, Unavailable::NoToken))),
+            Ok(TokenReply::Other(status)) => {
+                Ok(Issue::Hindered(unavailable(&request, Unavailable::Status(*status))))
+            }
+            Err(failure) => Ok(Issue::Hindered(self.hindrance(failure))),
         }
     }
 
@@ -55,14 +61,6 @@ impl Exchange<'_> {
 fn redirected(to: Option<&url::Url>) -> CredentialsFinding {
     let service = to.and_then(HostPort::of);
     CredentialsFinding::UntrustedTokenService { service, cause: Distrust::Redirect }
-}
-
-fn malfunction(request: &TokenRequest, reply: &TokenReply) -> CredentialsFinding {
-    match reply {
-        TokenReply::Throttled => CredentialsFinding::Throttled { by: request.service.server.clone() },
-        TokenReply::Other(status) => unavailable(request, Unavailable::Status(*status)),
-        _ => unavailable(request, Unavailable::NoToken),
-    }
 }
 
 fn unavailable(request: &TokenRequest, cause: Unavailable) -> CredentialsFinding {

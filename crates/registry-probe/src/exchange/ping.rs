@@ -1,9 +1,8 @@
 //! The first request: whether a registry answers, and which authentication it asks for.
 
 use super::decision::{Exchange, ExchangeStep, ExchangeStop};
-use super::question::AuthAttempt;
-use super::reply::{Failure, FailureCause, Reply, ReplyKind};
-use super::token_admission::status_of;
+use super::question::Pass;
+use super::reply::{Failure, FailureCause, Refusal, Reply, ReplyKind};
 use crate::challenge::Challenge;
 use crate::findings::{EndpointFinding, NotARegistry};
 use crate::host::HostPort;
@@ -78,12 +77,8 @@ impl<'a> Exchange<'a> {
         if !is_unknown || ping.kind == ReplyKind::WantsTls || self.case.repository.is_none() {
             return Ok(None);
         }
-        let is_of_registry = |tags: &&Reply| {
-            let is_error =
-                matches!(tags.kind, ReplyKind::NotFound | ReplyKind::Unauthorized | ReplyKind::Forbidden);
-            tags.is_tag_list() || (tags.speaks_oci && is_error)
-        };
-        Ok(self.tags(&AuthAttempt::Nothing)?.ok().filter(is_of_registry))
+        let is_of_registry = |tags: &&Reply| tags.is_tag_list() || (tags.speaks_oci && tags.said.is_denial());
+        Ok(self.tags(&Pass::Nothing)?.ok().filter(is_of_registry))
     }
 
     /// Whether the registry is recognized by its repository alone. Its response at `/v2/` then has no meaning.
@@ -91,10 +86,10 @@ impl<'a> Exchange<'a> {
         Ok(self.repository_of_unknown()?.is_some())
     }
 
-    /// Whether `/v2/` has this status for all clients, although the repository's answer is a registry's.
-    pub(super) fn is_status_for_all(&self, status: u16) -> ExchangeStep<bool> {
-        let ping = self.api(&AuthAttempt::Nothing)?;
-        Ok(self.is_known_by_repository()? && ping.is_ok_and(|ping| status_of(&ping.kind) == status))
+    /// Whether `/v2/` says this to everybody, and so to whoever signs in, though its repository is a registry's.
+    pub(super) fn is_said_to_everybody(&self, refusal: Refusal) -> ExchangeStep<bool> {
+        let ping = self.api(&Pass::Nothing)?;
+        Ok(self.is_known_by_repository()? && ping.is_ok_and(|ping| ping.said.refusal() == refusal))
     }
 }
 

@@ -108,7 +108,59 @@ pub(crate) enum ReplyKind {
     Other(u16),
 }
 
-/// A token service's response.
+/// What an answer that doesn't grant a request says of the credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// They are wrong: 400 or 401.
+    Rejected(u16),
+    /// They are known, and not allowed: 403.
+    Forbidden,
+    /// Nothing: for clients that pull, there is no such API.
+    Silent(u16),
+}
+
+impl Refusal {
+    /// The HTTP status.
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            Self::Rejected(status) | Self::Silent(status) => status,
+            Self::Forbidden => 403,
+        }
+    }
+}
+
+impl ReplyKind {
+    /// What it says of the credentials, as an answer that doesn't grant the request.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Unauthorized => Refusal::Rejected(401),
+            Self::WantsTls | Self::Other(400) => Refusal::Rejected(400),
+            Self::Forbidden => Refusal::Forbidden,
+            Self::NotFound => Refusal::Silent(404),
+            Self::Throttled => Refusal::Silent(429),
+            Self::Granted(_) | Self::Page => Refusal::Silent(200),
+            Self::Other(status) | Self::Fault(status) | Self::Redirect { status, .. } => {
+                Refusal::Silent(*status)
+            }
+        }
+    }
+
+    /// Whether it is how registries keep a repository from a client, or say that there is none.
+    pub(crate) fn is_denial(&self) -> bool {
+        match self {
+            Self::Unauthorized | Self::Forbidden | Self::NotFound => true,
+            Self::Granted(_)
+            | Self::Page
+            | Self::Throttled
+            | Self::Fault(_)
+            | Self::Redirect { .. }
+            | Self::WantsTls
+            | Self::Other(_) => false,
+        }
+    }
+}
+
+/// What a token service says.
 #[derive(Debug, Clone)]
 pub(crate) enum TokenReply {
     /// A token.
@@ -117,8 +169,8 @@ pub(crate) enum TokenReply {
     NoToken,
     /// 400, 401 or 403.
     Refused {
-        status: u16,
-        /// Whether it says that the credentials have expired.
+        refusal: Refusal,
+        /// Does it say that what was sent has expired?
         says_expired: bool,
     },
     /// 400 because of the request and not the credentials (RFC 6749, section 5.2), such as one for a missing scope.
@@ -232,13 +284,16 @@ impl TokenReply {
             200..=299 => IssuedToken::of_response(&response.body).map_or(Self::NoToken, Self::Issued),
             300..=399 => Self::Redirect(location(response)),
             400 if blames_request(&response.body) => Self::BadRequest,
-            status @ (400 | 401 | 403) => {
-                Self::Refused { status, says_expired: mentions_expiry(&response.body) }
-            }
-            status @ (404 | 405 | 501) => Self::NotThisMethod(status),
+            status @ (400 | 401) => Self::refused(Refusal::Rejected(status), response),
+            403 => Self::refused(Refusal::Forbidden, response),
+            status @ (404 | 405 | 501) => Self::NotThisForm(status),
             429 => Self::Throttled,
             status => Self::Other(status),
         }
+    }
+
+    fn refused(refusal: Refusal, response: &Response) -> Self {
+        Self::Refused { refusal, says_expired: mentions_expiry(&response.body) }
     }
 }
 

@@ -80,17 +80,14 @@ impl Exchange<'_> {
         Ok(match (&reply.kind, listing) {
             (ReplyKind::Granted(_) | ReplyKind::Page, _) if reply.is_manifest => RepositoryRead::Pulled,
             (ReplyKind::NotFound, RepositoryRead::Refused(status)) => RepositoryRead::NotListed(status),
-            (ReplyKind::Unauthorized | ReplyKind::Forbidden | ReplyKind::NotFound, listing) => listing,
+            (said, listing) if said.is_denial() => listing,
             _ => self.reading_of(reply),
         })
     }
 
-    /// Whether the manifest is refused to `attempt`. No response doesn't count as a refusal.
-    pub(super) fn is_manifest_refused(&self, attempt: &AuthAttempt) -> ExchangeStep<bool> {
-        let is_refusal = |kind: &ReplyKind| {
-            matches!(kind, ReplyKind::Unauthorized | ReplyKind::Forbidden | ReplyKind::NotFound)
-        };
-        Ok(self.manifest(attempt)?.is_ok_and(|reply| is_refusal(&reply.kind)))
+    /// Whether the manifest is refused to `pass`. Not where there is no answer: that proves nothing.
+    pub(super) fn is_kept_from_pulling(&self, pass: &Pass) -> ExchangeStep<bool> {
+        Ok(self.manifest(pass)?.is_ok_and(|reply| reply.said.is_denial()))
     }
 
     /// Reads the list of tags of the named repository with `attempt`.

@@ -406,7 +406,7 @@ fn denied_action(message: &str) -> Option<&'static str> {
 }
 
 /// The phrases that AWS documents, the first that applies: an endpoint's policy that refuses "transitively through a service
-/// control policy" is mended there.
+/// control policy" is fixed there.
 const POLICIES: [(&str, PolicyKind); 9] = [
     ("service control policy", PolicyKind::ServiceControl),
     ("resource control policy", PolicyKind::ResourceControl),

@@ -289,7 +289,19 @@ fn verdict(
             CredentialAnswer::Nothing
         }
         F::NotAttempted | F::Withheld { .. } => CredentialAnswer::Nothing,
-        _ => CredentialAnswer::Accepted,
+        // It took them, or another server refused them.
+        F::Validated(_)
+        | F::AnonymousAccess
+        | F::Rejected { .. }
+        | F::Forbidden { .. }
+        | F::ForbiddenToAll { .. }
+        | F::Required
+        | F::UntrustedTokenService { .. }
+        | F::TokenRefused { .. }
+        | F::UnsupportedScheme { .. }
+        | F::Unprovable(_)
+        | F::TemporarilyUnavailable { .. }
+        | F::Throttled { .. } => CredentialAnswer::Accepted,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Decides when credentials may be sent to a host again. Pure: `now` is an argument, and nothing waits here.
 //!
-//! All objects of a group (a tenant, or the system scope) share it. Rejected credentials wait 1, 2, 4 … 60 minutes,
-//! whichever object uses them. Unknown credentials are tried by one validation at a time until the first result.
+//! All objects of a group (a tenant, or the system scope) share it. Rejected credentials wait for
+//! [`Backoff::REJECTED_CREDENTIALS`], whichever object uses them. Unknown credentials are tried by one validation at a time until the first result.
 //! Credentials that were accepted a moment ago don't wait. A host may reject at most [`MOST_AT_A_HOST`] attempts of a
 //! group a minute, and at most [`MOST_OF_THE_SAME`] with the same credentials.
 //!
