@@ -6,7 +6,7 @@ use super::decision::{
 use super::evidence::Anonymous;
 use super::issue::Issue;
 use super::ping::Ping;
-use super::question::{Bearer, Pass, Resource, TokenRequest};
+use super::question::{AuthAttempt, Resource, TokenPrincipal, TokenRequest};
 use super::reply::Refusal;
 use super::repository_read::RepositoryRead;
 use super::token_admission::{TokenAdmission, bad_request};
@@ -80,7 +80,7 @@ impl Exchange<'_> {
         match self.admission(attempt)? {
             PingAdmission::Granted => self.admitted_directly(ping, attempt),
             PingAdmission::Refused(reply) => {
-                self.refused_directly(opening, pass, reply.said.refusal(), &reply.challenges)
+                self.refused_directly(ping, attempt, reply.kind.refusal(), &reply.challenges)
             }
         }
     }
@@ -98,7 +98,7 @@ impl Exchange<'_> {
         };
         match read {
             RepositoryRead::Refused(401) => {
-                self.refused_directly(opening, pass, Refusal::Rejected(401), self.tags_challenges(pass)?)
+                self.refused_directly(ping, attempt, Refusal::Rejected(401), self.tags_challenges(attempt)?)
             }
             RepositoryRead::Granted { .. } => Ok(self.verdict(self.evidence_at_repository(ping)?, &read)),
             RepositoryRead::Pulled => Ok(self.verdict(self.evidence_at_manifest(ping)?, &read)),
@@ -148,8 +148,8 @@ impl Exchange<'_> {
 
     fn refused_directly(
         &self,
-        opening: &Ping<'_>,
-        pass: &Pass,
+        ping: &Ping<'_>,
+        attempt: &AuthAttempt,
         refusal: Refusal,
         challenges: &[Challenge],
     ) -> ExchangeStep<ExchangeFindings> {
@@ -163,15 +163,15 @@ impl Exchange<'_> {
         {
             return self.by_token(&asked, &service.map_err(untrusted)?);
         }
-        // A token may be good for its repository alone; and what is no refusal of a password may leave the repository open to it.
+        // A token may be valid for its repository only; and a password that wasn't refused may still open the repository.
         let is_of_credentials = match refusal {
-            Refusal::Rejected(_) | Refusal::Forbidden => !self.is_said_to_everybody(refusal)?,
+            Refusal::Rejected(_) | Refusal::Forbidden => !self.is_status_for_all(refusal)?,
             Refusal::Silent(_) => false,
         };
-        if *pass == Pass::RegistryToken || !is_of_credentials {
-            match self.pulling(pass)? {
+        if *attempt == AuthAttempt::RegistryToken || !is_of_credentials {
+            match self.read_repository(attempt)? {
                 reading @ RepositoryRead::Granted { .. } => {
-                    return Ok(self.verdict(self.weigh_reading(opening)?, &reading));
+                    return Ok(self.verdict(self.evidence_at_repository(ping)?, &reading));
                 }
                 read @ RepositoryRead::Pulled => {
                     return Ok(self.verdict(self.evidence_at_manifest(ping)?, &read));
@@ -180,9 +180,9 @@ impl Exchange<'_> {
             }
         }
         if !is_of_credentials {
-            return Err(self.grants_nothing(refusal.status()));
+            return Err(self.not_a_registry(refusal.status()));
         }
-        Err(ExchangeStop::credentials(self.refusal(pass, refusal, challenges)))
+        Err(ExchangeStop::credentials(self.refusal(attempt, refusal, challenges)))
     }
 
     /// The finding for a response at `/v2/` that neither grants nor refuses the credentials. Clients that pull take it as no registry.
@@ -192,9 +192,14 @@ impl Exchange<'_> {
     }
 
     /// What a refusal by the registry itself says of the credentials.
-    fn refusal(&self, pass: &Pass, refusal: Refusal, challenges: &[Challenge]) -> CredentialsFinding {
-        let is_told = *pass == Pass::RegistryToken && challenges.iter().any(says_expired);
-        let ended = is_told || self.secret_has_ended() || self.was_told_of_expiry(pass);
+    fn refusal(
+        &self,
+        attempt: &AuthAttempt,
+        refusal: Refusal,
+        challenges: &[Challenge],
+    ) -> CredentialsFinding {
+        let is_told = *attempt == AuthAttempt::RegistryToken && challenges.iter().any(says_expired);
+        let ended = is_told || self.secret_has_ended() || self.reported_expiry(attempt);
         if ended { CredentialsFinding::Expired } else { refused(refusal, self.server()) }
     }
 
@@ -218,7 +223,7 @@ impl Exchange<'_> {
 
     /// What a refusal by the token service says of the credentials.
     fn refused_by(&self, service: &TokenService, refusal: Refusal) -> CredentialsFinding {
-        if self.secret_has_ended() || self.seen.service_says_expired() {
+        if self.secret_has_ended() || self.answers.service_says_expired() {
             return CredentialsFinding::Expired;
         }
         refused(refusal, service.server.clone())
@@ -250,8 +255,10 @@ impl Exchange<'_> {
     ) -> ExchangeStep<ExchangeFindings> {
         let service = &first.service;
         let (account, reading) =
-            match self.issue(self.token_request(service, Bearer::Account, Some(scope.clone())))? {
-                Issue::Issued(request) => (Some(request.clone()), self.pulling(&Pass::Issued(request))?),
+            match self.issue(self.token_request(service, TokenPrincipal::Account, Some(scope.clone())))? {
+                Issue::Issued(request) => {
+                    (Some(request.clone()), self.read_repository(&AuthAttempt::Issued(request))?)
+                }
                 Issue::Refused(refusal) => (None, RepositoryRead::Refused(refusal.status())),
                 Issue::BadRequest => (None, RepositoryRead::NotNamed),
                 Issue::Inconclusive(finding) => (None, unavailable_read(finding)),
@@ -306,8 +313,8 @@ impl Exchange<'_> {
                     issuer: service.server.clone(),
                 }))
             }
-            TokenAdmission::TokenRefused(Refusal::Silent(status)) => Err(self.grants_nothing(status)),
-            TokenAdmission::Hindered(finding) => Err(ExchangeStop::credentials(finding)),
+            TokenAdmission::TokenRefused(Refusal::Silent(status)) => Err(self.not_a_registry(status)),
+            TokenAdmission::Inconclusive(finding) => Err(ExchangeStop::credentials(finding)),
         }
     }
 }
@@ -320,7 +327,7 @@ fn refused(refusal: Refusal, by: HostPort) -> CredentialsFinding {
     }
 }
 
-/// RFC 6750, section 3.1.
+/// Whether the challenge says that the token has expired (RFC 6750, section 3.1).
 fn says_expired(challenge: &Challenge) -> bool {
     let description = challenge.parameter("error_description").unwrap_or_default().to_ascii_lowercase();
     challenge.is("Bearer") && description.contains("expired")

@@ -1,7 +1,7 @@
 //! Requests a token from a token service, with the second request that some services need.
 
 use super::decision::{Exchange, ExchangeStep};
-use super::question::{Bearer, Form, TokenRequest};
+use super::question::{TokenMethod, TokenPrincipal, TokenRequest};
 use super::reply::{Refusal, TokenReply};
 use crate::findings::{CredentialsFinding, Distrust, Unavailable};
 use crate::host::HostPort;
@@ -37,13 +37,13 @@ impl Exchange<'_> {
                 }
             }
             Ok(TokenReply::Throttled) => {
-                Ok(Issue::Hindered(CredentialsFinding::Throttled { by: request.service.server }))
+                Ok(Issue::Inconclusive(CredentialsFinding::Throttled { by: request.service.server }))
             }
-            Ok(TokenReply::NoToken) => Ok(Issue::Hindered(unavailable(&request, Unavailable::NoToken))),
+            Ok(TokenReply::NoToken) => Ok(Issue::Inconclusive(unavailable(&request, Unavailable::NoToken))),
             Ok(TokenReply::Other(status)) => {
-                Ok(Issue::Hindered(unavailable(&request, Unavailable::Status(*status))))
+                Ok(Issue::Inconclusive(unavailable(&request, Unavailable::Status(*status))))
             }
-            Err(failure) => Ok(Issue::Hindered(self.hindrance(failure))),
+            Err(failure) => Ok(Issue::Inconclusive(self.finding_of_failure(failure))),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The first request: whether a registry answers, and which authentication it asks for.
 
 use super::decision::{Exchange, ExchangeStep, ExchangeStop};
-use super::question::Pass;
+use super::question::AuthAttempt;
 use super::reply::{Failure, FailureCause, Refusal, Reply, ReplyKind};
 use crate::challenge::Challenge;
 use crate::findings::{EndpointFinding, NotARegistry};
@@ -77,8 +77,8 @@ impl<'a> Exchange<'a> {
         if !is_unknown || ping.kind == ReplyKind::WantsTls || self.case.repository.is_none() {
             return Ok(None);
         }
-        let is_of_registry = |tags: &&Reply| tags.is_tag_list() || (tags.speaks_oci && tags.said.is_denial());
-        Ok(self.tags(&Pass::Nothing)?.ok().filter(is_of_registry))
+        let is_of_registry = |tags: &&Reply| tags.is_tag_list() || (tags.speaks_oci && tags.kind.is_denial());
+        Ok(self.tags(&AuthAttempt::Nothing)?.ok().filter(is_of_registry))
     }
 
     /// Whether the registry is recognized by its repository alone. Its response at `/v2/` then has no meaning.
@@ -87,9 +87,9 @@ impl<'a> Exchange<'a> {
     }
 
     /// Whether `/v2/` says this to everybody, and so to whoever signs in, though its repository is a registry's.
-    pub(super) fn is_said_to_everybody(&self, refusal: Refusal) -> ExchangeStep<bool> {
-        let ping = self.api(&Pass::Nothing)?;
-        Ok(self.is_known_by_repository()? && ping.is_ok_and(|ping| ping.said.refusal() == refusal))
+    pub(super) fn is_status_for_all(&self, refusal: Refusal) -> ExchangeStep<bool> {
+        let ping = self.api(&AuthAttempt::Nothing)?;
+        Ok(self.is_known_by_repository()? && ping.is_ok_and(|ping| ping.kind.refusal() == refusal))
     }
 }
 

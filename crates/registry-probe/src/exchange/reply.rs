@@ -160,7 +160,7 @@ impl ReplyKind {
     }
 }
 
-/// What a token service says.
+/// A token service's response.
 #[derive(Debug, Clone)]
 pub(crate) enum TokenReply {
     /// A token.
@@ -170,7 +170,7 @@ pub(crate) enum TokenReply {
     /// 400, 401 or 403.
     Refused {
         refusal: Refusal,
-        /// Does it say that what was sent has expired?
+        /// Whether it says that the credentials have expired.
         says_expired: bool,
     },
     /// 400 because of the request and not the credentials (RFC 6749, section 5.2), such as one for a missing scope.
@@ -286,7 +286,7 @@ impl TokenReply {
             400 if blames_request(&response.body) => Self::BadRequest,
             status @ (400 | 401) => Self::refused(Refusal::Rejected(status), response),
             403 => Self::refused(Refusal::Forbidden, response),
-            status @ (404 | 405 | 501) => Self::NotThisForm(status),
+            status @ (404 | 405 | 501) => Self::NotThisMethod(status),
             429 => Self::Throttled,
             status => Self::Other(status),
         }

@@ -85,9 +85,9 @@ impl Exchange<'_> {
         })
     }
 
-    /// Whether the manifest is refused to `pass`. Not where there is no answer: that proves nothing.
-    pub(super) fn is_kept_from_pulling(&self, pass: &Pass) -> ExchangeStep<bool> {
-        Ok(self.manifest(pass)?.is_ok_and(|reply| reply.said.is_denial()))
+    /// Whether the manifest is refused to `attempt`. No response doesn't count as a refusal.
+    pub(super) fn is_manifest_refused(&self, attempt: &AuthAttempt) -> ExchangeStep<bool> {
+        Ok(self.manifest(attempt)?.is_ok_and(|reply| reply.kind.is_denial()))
     }
 
     /// Reads the list of tags of the named repository with `attempt`.

@@ -2,7 +2,7 @@
 
 use super::decision::{Exchange, ExchangeStep, PingAdmission};
 use super::issue::Issue;
-use super::question::{Bearer, Pass, TokenRequest};
+use super::question::{AuthAttempt, TokenPrincipal, TokenRequest};
 use super::reply::Refusal;
 use crate::challenge::Challenge;
 use crate::findings::{CredentialsFinding, Unprovable};
@@ -17,8 +17,8 @@ pub(super) enum TokenAdmission {
     NotIssued(Refusal),
     /// The registry refused the token.
     TokenRefused(Refusal),
-    /// The token service gave no token, which says nothing of the credentials.
-    Hindered(CredentialsFinding),
+    /// The token service issued no token, for a reason that isn't the credentials.
+    Inconclusive(CredentialsFinding),
 }
 
 /// What a registry answers to a token that opens nothing here; perhaps one for another scope does.
@@ -56,18 +56,18 @@ impl Exchange<'_> {
         let first = match self.first_token(service, principal, fallback)? {
             Issue::Issued(request) => request,
             Issue::Refused(refusal) => return Ok(TokenAdmission::NotIssued(refusal)),
-            Issue::BadRequest => return Ok(TokenAdmission::Hindered(bad_request())),
-            Issue::Hindered(finding) => return Ok(TokenAdmission::Hindered(finding)),
+            Issue::BadRequest => return Ok(TokenAdmission::Inconclusive(bad_request())),
+            Issue::Inconclusive(finding) => return Ok(TokenAdmission::Inconclusive(finding)),
         };
         if let Some(scope) = asked_scope(challenges)
             && let opened @ TokenAdmission::Opened(_) =
-                self.enter_with_scope(service, bearer, scope, UNAUTHORIZED)?
+                self.open_api_with_scope(service, bearer, scope, UNAUTHORIZED)?
         {
             return Ok(opened);
         }
         let refused = match self.admission(&AuthAttempt::Issued(first.clone()))? {
             PingAdmission::Granted => return Ok(TokenAdmission::Opened(first)),
-            PingAdmission::Refused(reply) => reply.said.refusal(),
+            PingAdmission::Refused(reply) => reply.kind.refusal(),
         };
         let Some(scope) = fallback.filter(|_| first.scope.is_none() && refused == UNAUTHORIZED) else {
             return Ok(TokenAdmission::TokenRefused(refused));
@@ -88,7 +88,7 @@ impl Exchange<'_> {
         };
         Ok(match self.admission(&AuthAttempt::Issued(request.clone()))? {
             PingAdmission::Granted => TokenAdmission::Opened(request),
-            PingAdmission::Refused(reply) => TokenAdmission::TokenRefused(reply.said.refusal()),
+            PingAdmission::Refused(reply) => TokenAdmission::TokenRefused(reply.kind.refusal()),
         })
     }
 }
