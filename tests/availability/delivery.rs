@@ -489,7 +489,7 @@ async fn suspended_registry_keeps_existing_secrets_only() -> Result<()> {
     let shared = Shared::deliver().await?;
     let (cluster, [namespace, other]) = (&shared.cluster, &shared.namespaces);
     shared.registry.change(json!({"spec": {"suspend": true}})).await?;
-    // Secrets that it no longer requests are removed all the same, which shows that the operator has observed the change.
+    // Secrets that it no longer requests are removed anyway, which shows that the operator has observed the change.
     shared.registry.change(json!({"spec": {"availability": {"tenants": [shared.tenant("a")]}}})).await?;
     absent(cluster, other, "pull", SOON).await?;
     apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "wrong")).await?;

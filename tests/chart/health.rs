@@ -126,7 +126,7 @@ fn judged(kstatus: &str, argo: &str) -> Health {
     Health { kstatus: kstatus.to_owned(), argo: argo.to_owned(), argo_without_script: String::new() }
 }
 
-/// The status and reason of a condition that speaks of the present generation.
+/// The status and reason of a condition of the current generation.
 fn condition(object: &Value, kind: &str) -> Option<String> {
     let conditions = object["status"]["conditions"].as_array()?;
     let found = conditions.iter().find(|condition| condition["type"] == kind)?;
@@ -206,7 +206,7 @@ async fn gitops_tools_show_every_state_correctly() -> Result<()> {
 
     packs.apply(with(&spec, "suspend", json!(true))).await?;
     let suspended = packs.is("suspended", |object| object["spec"]["suspend"] == true).await?;
-    // Its status still speaks of the spec before: docs/install.md says what that means for Flux.
+    // Its status is still that of the previous spec: docs/install.md says what that means for Flux.
     assert_eq!(suspended, judged("InProgress", "Suspended"));
 
     let hold = Patch::Merge(json!({"metadata": {"finalizers": ["example.com/hold"]}}));

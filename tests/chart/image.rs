@@ -36,7 +36,7 @@ fn stand_in(layout: &Path) -> Result<Written> {
     Ok(image::write(layout, VERSION, &images, Effort::Least)?)
 }
 
-/// Somebody with the repository, the image in it, and a registry.
+/// A user with the repository, the built image, and a registry.
 struct Publisher {
     place: TestCluster,
     desk: tempfile::TempDir,

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::say;
 
-/// What moto's tokens hold, for everybody.
+/// The content of moto's tokens, which is the same for all users.
 const AWS_USER: &str = "AWS";
 const AWS_PASSWORD: &str = "123456789012-auth-token";
 

@@ -255,7 +255,7 @@ fn print_step(what: &str, since: Instant) {
     say(&format!("  {:>6.1} s  {what}", since.elapsed().as_secs_f32()));
 }
 
-/// For whoever has to find out what went wrong.
+/// Prints what helps to find the cause of a failure.
 async fn operator_logs(node: &Node) -> String {
     let Ok(client) = node.client().await else {
         return String::from("the API server does not answer");

@@ -375,7 +375,7 @@ async fn backs_off_from_blocked_api_requests() -> Result<()> {
     is_guarded(&registry).await
 }
 
-/// By somebody's role binding of the name that the operator's would have.
+/// Blocks access with another owner's role binding of the same name.
 #[tokio::test]
 async fn backs_off_from_forbidden_namespace() -> Result<()> {
     let solo = exclusive_cluster::enter().await?;

@@ -115,7 +115,7 @@ async fn stuck_namespace_costs_no_requests() -> Result<()> {
     let count = asked.iter().filter(|event| is_namespace_get(event)).count();
     ensure!(count <= 2, "{count} requests for the namespace");
 
-    // Deletion finishes all the same.
+    // Deletion finishes nevertheless.
     registry.api().delete("packs", &DeleteParams::default()).await?;
     registry.is_gone(Duration::from_secs(30)).await
 }

@@ -72,7 +72,7 @@ impl FaultyConnection {
         self.line.held.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Cuts the line, or mends it: what is open is closed, and new connections are.
+    /// Cuts the connection, or restores it. Cutting closes open and new connections.
     pub fn cut(&self, cut: bool) {
         self.line.cut.send_replace(cut);
     }

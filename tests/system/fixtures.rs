@@ -330,7 +330,7 @@ pub enum Marker {
     None,
     /// `Reconciling`: the operator will try again.
     Reconciling,
-    /// `Stalled`, for the reason of `Ready`: somebody must act.
+    /// `Stalled`, for the reason of `Ready`: someone must act.
     Stalled,
 }
 
@@ -355,7 +355,7 @@ impl Verdict {
         Self { refs, ready: refs, ..stopped }
     }
 
-    /// Stopped at the endpoint, for a reason that somebody must act on.
+    /// Stopped at the endpoint, for a reason that someone must act on.
     pub const fn unreachable(endpoint: &'static str) -> Self {
         Self { endpoint, ready: endpoint, ..Self::untrusted(NOT_ATTEMPTED) }
     }
@@ -448,7 +448,7 @@ pub fn spec(registry: &TestRegistry, ca: &TestCa, secret: &str) -> Value {
     })
 }
 
-/// Tells whoever runs the tests with `--nocapture`.
+/// Prints a line that `--nocapture` shows.
 #[expect(clippy::print_stdout, reason = "what was measured is to be seen")]
 pub fn tell(what: &str) {
     println!("{what}");

@@ -142,7 +142,7 @@ async fn operator_owns_status_and_finalizer_only() -> Result<()> {
         let mut found = owned(&view);
         found.sort_by(|(one, _), (other, _)| one.cmp(other));
         assert_eq!(found, expected);
-        // Who applies the manifest again says nothing of finalizers, and takes none away.
+        // Applying the manifest again doesn't mention finalizers and removes none.
         untouched(&view, &object.apply(&with_secret).await?);
     }
     Ok(())

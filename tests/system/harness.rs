@@ -292,7 +292,7 @@ fn is<S: Scope>(registry: Registry<S>, expected: &[&str]) -> Result<Registry<S>>
     if expected.iter().all(holds) { Ok(registry) } else { bail!("[{}]", seen.join(", ")) }
 }
 
-/// `Ready=True/Available`; what speaks of an older generation can't be mistaken for what is expected.
+/// The condition as `Ready=True/Available`; one of an older generation is marked, so that it never matches.
 fn written<S: Scope>(condition: &Condition, registry: &Registry<S>) -> String {
     let stale = if condition.observed_generation == registry.metadata.generation {
         ""

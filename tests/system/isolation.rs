@@ -99,7 +99,7 @@ fn speaker(asked: &ReceivedRequest) -> Option<RequestUser> {
     Some(RequestUser::Password(user.to_owned(), password.to_owned()))
 }
 
-/// A party in a namespace of its own, with a registry and a Secret that are called as everybody's.
+/// Sets up a party in its own namespace; all parties use the same names for registry and Secret.
 async fn move_in(scene: &TestScope<'_>, party: &Party, registry: &ScriptedServer) -> Result<Declared> {
     let login = scene.login("login", party.user, party.password).await?;
     let auth = json!({"basic": {"secretRef": {"name": login}}});

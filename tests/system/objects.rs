@@ -61,7 +61,7 @@ pub async fn apply(cluster: &Cluster, object: &Value) -> Result<()> {
     cluster.apply_yaml(&object.to_string()).await
 }
 
-/// Deletes an object, and says nothing of when it is gone.
+/// Deletes an object without waiting.
 pub async fn delete<S: Scope>(subject: &RegistryHandle<S>) -> Result<()> {
     subject.api().delete(subject.name(), &DeleteParams::default()).await?;
     Ok(())

@@ -54,7 +54,7 @@ async fn is_logged(operator: &Operator, text: &str) -> Result<()> {
     Ok(eventually(REPORTED, format!("the log says {text}"), look).await?)
 }
 
-/// An object of the admission API, made anew later.
+/// A deleted object of the admission API, which can be restored.
 struct RemovedObject {
     collection: String,
     object: Value,
@@ -91,7 +91,7 @@ fn a_mutating_webhook() -> Value {
     })
 }
 
-/// A policy of somebody's that does so.
+/// A policy of another owner that changes registries.
 fn a_mutating_policy() -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",

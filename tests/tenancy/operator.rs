@@ -239,7 +239,7 @@ async fn role_bindings_are_owned_by_their_role_only(cluster: &Cluster) -> Result
         operator.may_not(&owned(&[&role, &but(owner, "uid", json!("2"))]), sentence).await?;
     }
     operator.may(&owned(&[&role])).await?;
-    // What somebody else gave it to does not keep the operator from mending it. A real object, or the garbage collector takes
+    // A foreign owner doesn't prevent the operator from repairing it. The owner must exist, or the garbage collector takes
     // the reference off.
     let namespace = cluster.read(&format!("/api/v1/namespaces/{namespace}")).await?;
     let theirs = json!({

@@ -1,5 +1,5 @@
-//! Control planes with config/install.yaml as it is shipped, and their users: one whose permissions are
-//! too broad and who lacks only `administer`, one who has it, and tenants. Has no assertions about policies.
+//! Control planes with config/install.yaml as it is shipped, and their users: one with too broad
+//! permissions but without `administer`, one with it, and tenants. Has no assertions about policies.
 
 use std::{
     path::{Path, PathBuf},

@@ -156,7 +156,7 @@ async fn recreated_role_gets_new_bindings(cluster: &Cluster) -> Result<()> {
     sight.is_gone(&format!("{config_maps}/dangling")).await?;
     ensure!(sight.bindings().await? == bound, "some were made anew\n{}", operator.log());
 
-    // What somebody spoils is mended, without anything that needs it.
+    // Changes by other clients are repaired, even if no registry needs the binding.
     sight.root.may(&Call::delete(&binding("team-a"))).await?;
     let strip = json!({"metadata": {"ownerReferences": null}});
     sight.root.may(&Call::merge(&binding("team-b"), strip)).await?;

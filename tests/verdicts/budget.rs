@@ -46,7 +46,7 @@ fn opaque(call: &TokenCall) -> Answer {
     }
 }
 
-/// Opaque tokens for everybody, that open the same.
+/// Opaque tokens for everyone, that open the same.
 fn alike(call: &TokenCall) -> Answer {
     scoped(token().opening("api"), call).opaque().issued()
 }
@@ -65,7 +65,7 @@ fn named_with_scope(call: &TokenCall) -> Answer {
     }
 }
 
-/// Everybody gets in, with a password or without.
+/// Everyone gets in, with a password or without.
 fn open_with_challenge(asked: &ReceivedRequest) -> Answer {
     open(asked).header("WWW-Authenticate", TO_AUTH)
 }

@@ -19,7 +19,7 @@ use crate::support::{Answer, PASSWORD, ReceivedRequest, Server, alice, basic_ali
 
 /// What a hostile server has for each validation.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// What scheduling may add on a machine that others use too. Whom the deadline does not hold goes on for ever.
+/// The time that a busy machine may add. A validation that ignores the deadline goes on forever.
 const GRACE: Duration = Duration::from_secs(10);
 /// The most bytes that one validation may add (docs/architecture.md#promises).
 const MOST_MEMORY: i64 = 2 * 1024 * 1024;
@@ -201,7 +201,7 @@ fn prober() -> Prober {
 }
 
 /// How far away the registry is whose validations are timed: so many milliseconds for each answer. The nearer, the finer the
-/// measure; the further, the less it matters that a busy machine has too little time for the servers and for who asks them.
+/// measure; the further, the less it matters that a busy machine has too little time for the servers and for the clients.
 /// Who waits for hostile servers waits for their deadline, wherever the registry is.
 const DISTANCES: [u64; 7] = [25, 25, 25, 50, 100, 200, 400];
 

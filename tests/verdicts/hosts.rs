@@ -40,7 +40,7 @@ pub enum PortBehaviour {
     OnlyHttp2,
     /// Accepts connections and sends nothing.
     Mute,
-    /// These bytes, to whoever connects.
+    /// These bytes, to anyone who connects.
     Greets(&'static [u8]),
     /// There is no listener.
     Closed,

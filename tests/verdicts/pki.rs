@@ -38,7 +38,7 @@ pub enum CertificateKind {
     Company,
     /// One of a CA that is neither public nor given.
     Stranger,
-    /// One of an authority that was made anew under the company's name.
+    /// One of another CA with the company's name.
     Namesake,
     /// One that signed itself.
     SelfSigned,

@@ -105,7 +105,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A token, as a token service writes it: what it says to whoever reads it, and what it opens.
+/// A token of a token service: its claims, and what it opens.
 #[derive(Debug, Clone)]
 pub struct Token {
     claims: Value,
@@ -233,7 +233,7 @@ pub fn htpasswd(asked: &ReceivedRequest) -> Answer {
     }
 }
 
-/// A registry that serves everybody, and looks at no credentials.
+/// A registry that serves everyone, and looks at no credentials.
 pub fn open(asked: &ReceivedRequest) -> Answer {
     content(asked)
 }
@@ -260,7 +260,7 @@ pub fn takes_tokens(challenge: &'static str) -> impl Fn(&ReceivedRequest) -> Ans
 /// The challenge of a registry whose token service is at `auth`.
 pub const TO_AUTH: &str = "Bearer realm=\"{auth}/token\",service=\"registry.example.com\"";
 
-/// A token service that answers by who asks.
+/// A token service that answers by the caller.
 pub fn issues(
     answer: impl Fn(&TokenCall) -> Answer + Send + Sync + 'static,
 ) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync {

@@ -14,7 +14,7 @@ pub const SYSTEM_NAMESPACE: &str = "registry-system";
 /// The namespace of every TenantRegistry.
 pub const TENANT_NAMESPACE: &str = "team-a-apps";
 
-/// `spec.validation.timeout` where the time runs out: enough, on any machine, for all that comes before what takes for ever.
+/// `spec.validation.timeout` where the time runs out: enough, on any machine, for all that comes before what takes forever.
 pub const HURRIED: &str = "5s";
 
 /// A registry as declared, and all that it is declared in.

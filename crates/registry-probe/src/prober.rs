@@ -65,7 +65,7 @@ pub enum ProberError {
 }
 
 /// Validates registries. Cheap to clone. Holds nothing that was authenticated: no token, connection or TLS
-/// session outlives the validation that it was made for. What it keeps are addresses of names, which the egress policy judges anew
+/// session outlives the validation that it was made for. What it keeps are addresses of names, which the egress policy judges again
 /// at each connection.
 #[derive(Clone)]
 pub struct Prober(Arc<ProberState>);

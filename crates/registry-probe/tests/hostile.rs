@@ -11,7 +11,7 @@ use support::*;
 
 /// The deadline if nothing else ends the validation. All earlier steps must finish before it, on any machine.
 const SHORT_DEADLINE: Duration = Duration::from_secs(2);
-/// The time that a busy machine may add. A validation that ignores the deadline goes on for ever.
+/// The time that a busy machine may add. A validation that ignores the deadline goes on forever.
 const GRACE: Duration = Duration::from_secs(10);
 
 async fn hasty(server: &Server) -> (Findings, Duration) {

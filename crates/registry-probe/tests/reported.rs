@@ -378,7 +378,7 @@ async fn accepts_pull_through_cache_without_tags() {
     let server = Server::http(ecr).await;
     let findings = probe(&with_repository(&server.url(), "hello"), &alice()).await;
     assert_eq!(verdict_line(&findings), "Reachable Validated Accessible");
-    // Harbor's public proxies serve everybody so.
+    // Harbor's public proxies answer all clients in this way.
     let open = Server::http(move |asked| match path_of(asked) {
         "/v2/" => Answer::granted(),
         "/v2/hello/manifests/latest" => Answer::status(200).header("Docker-Content-Digest", "sha256:00"),

@@ -71,7 +71,7 @@ async fn reports_unknown_issuer() {
     let unknown = [TlsDefect::UnknownIssuer { issuer: "CN=stranger".into(), self_signed: false }];
     assert_eq!(defects(&server, &alice()).await, unknown);
     assert_eq!(defects(&server, &trusting(Authority::new("company").bundle())).await, unknown);
-    // An authority that was made anew under the old name is another authority.
+    // A CA that was created again under the old name is another CA.
     assert_eq!(defects(&server, &trusting(Authority::new("stranger").bundle())).await, unknown);
 }
 

@@ -34,7 +34,7 @@ pub enum Kubernetes {
     /// 1.36.
     #[default]
     Newest,
-    /// 1.30, the API server of it. The controller manager is the newest one all the same.
+    /// 1.30. Only the API server: the controller manager is always the newest one.
     Oldest,
 }
 

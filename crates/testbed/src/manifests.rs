@@ -81,7 +81,7 @@ pub enum ApplyError {
 pub struct Placeholders(Vec<(String, String)>);
 
 impl Placeholders {
-    /// Puts `value` in the place of `${name}`. The further lines of a value are indented as its first.
+    /// Replaces `${name}` with `value`. Further lines of a value are indented like its first.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.0.push((format!("${{{name}}}"), value.into()));

@@ -270,7 +270,7 @@ impl Node {
         let directory = self.directory.join("registries").join(registry);
         let ca = directory.join("ca.crt");
         let hosts = format!("server = \"https://{registry}\"\nca = \"{}\"\n", ca.display());
-        // Read anew for every pull.
+        // Read again for every pull.
         std::fs::create_dir_all(&directory)
             .and_then(|()| std::fs::write(&ca, ca_pem))
             .and_then(|()| std::fs::write(directory.join("hosts.toml"), hosts))

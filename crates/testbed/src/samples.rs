@@ -1,4 +1,4 @@
-//! `config/samples` as they come out in `make run`: with the hosts and the CA of registries that run here in the place of the
+//! `config/samples` as `make run` applies them: with the hosts and the CA of local registries instead of the
 //! examples', and with the verdict that each registry should get. The files themselves can be applied as they are.
 
 use std::path::PathBuf;

@@ -11,10 +11,10 @@ use registry_testbed::{ControlPlane, ControlPlaneOptions, RegistryOptions, TestR
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// Generous, for a busy machine. A process that isn't killed stays for ever.
+/// Generous, for a busy machine. A process that isn't killed stays forever.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Gone, or waiting for whoever adopted it to notice.
+/// Whether the process is gone, or a zombie.
 fn is_gone(id: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_none_or(|rest| rest.trim().is_empty() || rest.trim().starts_with('Z'))

@@ -1,13 +1,13 @@
 //! Runs the documentation: every command of README.md, docs/*.md and the chart's README is run, in order, by a
 //! shell against a real API server, its output is compared with the output on the page, and every manifest is applied.
 //!
-//! The info string of a block's fence says what is done with it:
+//! The info string of a code block says what is done with it:
 //!
-//! | Fence | What is done |
+//! | Info string | What is done |
 //! |---|---|
 //! | `sh`, `console` | typed by the reader of the page; in `console`, what stands below a command is its answer |
 //! | `sh fresh` | the same, on a new cluster |
-//! | `sh before: command` | the same, in a situation that the page speaks of and that this command brings about |
+//! | `sh before: command` | the same, in a situation that the page describes and that this command brings about |
 //! | `yaml` | a manifest that the API server would take |
 //! | `yaml apply` | a manifest that the reader applies |
 //! | `yaml spec`, `yaml values` | a part of a registry's spec; values of the chart |

@@ -46,7 +46,7 @@ pub struct Block {
 /// The action for a block.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Purpose<'a> {
-    /// The reader types it; after that command, which brings about the situation that the page speaks of.
+    /// The reader types it; after that command, which brings about the situation that the page describes.
     SessionCommand { before: Option<&'a str> },
     /// The same, on a new cluster.
     TypedAfresh,

@@ -184,7 +184,7 @@ impl Reader {
         Ok(shell)
     }
 
-    /// In the place of the Deployment's Pods.
+    /// Runs the operator in place of the Deployment's Pods.
     async fn runs_what_is_installed(&mut self) -> Result<()> {
         let client = self.place.control_plane.client().await?;
         let deployments: Api<Deployment> = Api::namespaced(client, NAMESPACE);

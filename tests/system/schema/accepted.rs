@@ -343,7 +343,7 @@ fn smallest() -> Value {
     })
 }
 
-/// `expected`, in the place of what the smallest spec has.
+/// `expected`, instead of what the smallest spec has.
 fn smallest_with(member: &str, expected: Value) -> Value {
     let mut spec = smallest();
     spec[member] = expected;

@@ -720,7 +720,7 @@ fn tables_cover_every_rule() -> Result<()> {
     Ok(())
 }
 
-/// Every rule: the field that it speaks of, and its sentence.
+/// Every rule: the field that it describes, and its sentence.
 fn rules(schema: &Value) -> Result<BTreeSet<(String, String)>> {
     let mut rules = Vec::new();
     walk(schema, "", &mut |path, schema| {

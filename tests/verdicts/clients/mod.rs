@@ -40,7 +40,7 @@ impl Cell<'_> {
         format!("{}, {}, {}", self.registry.name, self.account.name, self.repository.name)
     }
 
-    /// The cell as a registry that somebody declares.
+    /// The cell as a declared registry.
     fn row(&self) -> Row {
         let declared = spec().endpoint(&self.registry.endpoint).repository(&self.repository.path);
         let declared = match &self.registry.ca {

@@ -38,7 +38,7 @@ pub struct RealRegistry {
     pub running: Box<dyn Any + Send + Sync>,
 }
 
-/// With what somebody comes.
+/// The credentials of a pull.
 #[derive(Debug, Clone)]
 pub struct Account {
     pub name: &'static str,
@@ -46,7 +46,7 @@ pub struct Account {
     pub login: Option<(String, String)>,
 }
 
-/// What somebody pulls: a chart, or nothing.
+/// The content to pull: a chart, or nothing.
 #[derive(Debug, Clone)]
 pub struct Repository {
     pub name: &'static str,
@@ -259,7 +259,7 @@ impl RealRegistry {
     }
 }
 
-/// Everybody may pull one repository, Alice more.
+/// Everyone may pull one repository, Alice more.
 fn public(call: &TokenCall) -> Option<Value> {
     match call.caller {
         Caller::Nobody => {
@@ -271,7 +271,7 @@ fn public(call: &TokenCall) -> Option<Value> {
     }
 }
 
-/// Everybody gets a token, of which only Alice's opens repositories: as Harbor does it where a scope is asked for.
+/// Everyone gets a token, of which only Alice's opens repositories: as Harbor does it where a scope is asked for.
 fn private(call: &TokenCall) -> Option<Value> {
     match call.caller {
         Caller::Alice => strict(call),

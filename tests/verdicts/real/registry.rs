@@ -143,7 +143,7 @@ fn htpasswd() -> String {
     format!("{USER}:{HASH}\n")
 }
 
-/// Pushes minimal artifacts into `storage`, through a registry that lets everybody.
+/// Pushes minimal artifacts into `storage`, through an anonymous registry.
 pub async fn fill(program: &Program, storage: &Path, repositories: &[&str]) {
     let registry = start(program, storage, &Auth::Anonymous, Tls::None).await;
     let url = format!("http://127.0.0.1:{}", registry.port);

@@ -353,7 +353,7 @@ fn changed(call: &TokenCall, claim: &str, value: &Value) -> Option<Value> {
     Some(claims)
 }
 
-/// Everybody gets a token that names nobody; only Alice's may pull.
+/// Everyone gets a token that names nobody; only Alice's may pull.
 fn only_alice_pulls(call: &TokenCall) -> Option<Value> {
     let may: &[&str] = if call.caller == Caller::Alice { &["pull"] } else { &[] };
     Some(claims(None, call.repository().map(|name| (name, may))))

@@ -39,7 +39,7 @@ const READS: &str = "+Validated +Accessible = +Available";
 const MISSES: &str = "+Validated -NotFound = -NotFound stalled";
 const DENIED: &str = "+Validated -Denied = -Denied stalled";
 const REQUIRED: &str = "-Required . = -Required stalled";
-/// Asked for all the same: some registries let everybody read what is public, and nobody at `/v2/`.
+/// Sent in any case: some registries serve public repositories to all clients, and `/v2/` to none.
 const REQUIRED_DENIED: &str = "-Required -Denied = -Required stalled";
 const REJECTED: &str = "-Rejected . = -Rejected stalled";
 

@@ -18,7 +18,7 @@ pub fn rows() -> Vec<Row> {
     [without_repository(), with_repository()].concat()
 }
 
-/// A token service that gives everybody a token that opens `/v2/`, and what is asked for.
+/// A token service that gives everyone a token that opens `/v2/`, and what is asked for.
 fn generous(call: &TokenCall) -> Answer {
     scoped(token().opening("api"), call).issued()
 }

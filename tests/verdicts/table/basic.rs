@@ -96,7 +96,7 @@ fn also_asks(challenge: &str, asked: &ReceivedRequest) -> Answer {
     }
 }
 
-/// Serves everybody, and still refuses a password that is wrong.
+/// Serves everyone, and still refuses a password that is wrong.
 fn open_and_strict(asked: &ReceivedRequest) -> Answer {
     match caller(asked) {
         Caller::Stranger => Answer::challenge("Basic realm=x"),
@@ -104,17 +104,17 @@ fn open_and_strict(asked: &ReceivedRequest) -> Answer {
     }
 }
 
-/// Serves everybody but for what is private.
+/// Serves anonymous clients, except for what is private.
 fn partly_open(asked: &ReceivedRequest) -> Answer {
     if asked.path.contains("private") { htpasswd(asked) } else { open_and_strict(asked) }
 }
 
-/// Serves everybody but for what is private, and looks at passwords only there.
+/// Serves anonymous clients, except for what is private, and checks passwords only there.
 fn careless(asked: &ReceivedRequest) -> Answer {
     if asked.path.contains("private") { htpasswd(asked) } else { content(asked) }
 }
 
-/// Hides what is private from whoever may not read it.
+/// Hides what is private from anyone who may not read it.
 fn hiding(asked: &ReceivedRequest) -> Answer {
     match caller(asked) {
         Caller::Alice => content(asked),

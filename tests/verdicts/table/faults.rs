@@ -86,7 +86,7 @@ fn faults() -> Vec<Row> {
             ),
         ] {
             let expected = match (timeout, step) {
-                // What a service does wrong with anonymous clients every time says nothing of the credentials.
+                // A permanent failure for anonymous clients says nothing about the credentials.
                 _ if what == NOT_HTTP && step == Step::Control => UNREAD,
                 // There is still time to try the token at `/v2/`.
                 ("20s", Step::Tags) => UNREAD,

@@ -170,7 +170,7 @@ fn quay() -> Vec<Row> {
 
 fn harbor() -> Vec<Row> {
     let challenge = "Bearer realm=\"{registry}/service/token\",service=\"harbor-registry\"";
-    // With a scope, everybody gets a token, without the access that they lack.
+    // With a scope, everyone gets a token, without the access that they lack.
     let service = |call: &TokenCall| match (&call.caller, call.repository()) {
         (Caller::Alice, Some("team/other")) => {
             token().naming(USER).opening("api").granting("team/other", &[]).issued()
@@ -327,7 +327,7 @@ fn google() -> Vec<Row> {
 }
 
 fn nexus() -> Vec<Row> {
-    // With anonymous pull on, nobody's password is looked at where anonymous clients may read.
+    // With anonymous pull, passwords are not checked where anonymous clients may read.
     let script = |asked: &ReceivedRequest| {
         if about(asked).contains("private") { htpasswd(asked) } else { content(asked) }
     };
@@ -395,7 +395,7 @@ fn zot() -> Vec<Row> {
 
 fn gitea() -> Vec<Row> {
     let challenge = "Bearer realm=\"{registry}/v2/token\",service=\"container_registry\",scope=\"*\"";
-    // Its tokens name accounts by a claim of its own, and everybody gets one, a ghost's.
+    // Its tokens name accounts by a proprietary claim, and anonymous clients get a ghost account.
     let service = |call: &TokenCall| match call.caller {
         Caller::Alice => token().numbered(7).opening("api").opening("team/hello").issued(),
         Caller::Nobody => token().numbered(-1).opening("api").issued(),

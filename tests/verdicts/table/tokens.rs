@@ -223,7 +223,7 @@ fn open_door(asked: &ReceivedRequest) -> Answer {
     if asked.path == "/v2/" { content(asked) } else { takes_tokens(TO_AUTH)(asked) }
 }
 
-/// Serves everybody, and still refuses a token that is wrong.
+/// Serves everyone, and still refuses a token that is wrong.
 fn open_and_strict(asked: &ReceivedRequest) -> Answer {
     match caller(asked) {
         Caller::Bearer(token) if opened_by(&token).is_empty() => Answer::challenge(TO_AUTH),

@@ -86,7 +86,7 @@ impl<'a> Exchange<'a> {
         Ok(self.repository_of_unknown()?.is_some())
     }
 
-    /// Whether `/v2/` says this to everybody, and so to whoever signs in, though its repository is a registry's.
+    /// Whether `/v2/` gives this answer to all clients, although the repository's answer is a registry's.
     pub(super) fn is_status_for_all(&self, refusal: Refusal) -> ExchangeStep<bool> {
         let ping = self.api(&AuthAttempt::Nothing)?;
         Ok(self.is_known_by_repository()? && ping.is_ok_and(|ping| ping.kind.refusal() == refusal))

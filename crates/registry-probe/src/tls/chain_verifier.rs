@@ -235,7 +235,7 @@ impl<'a> JudgedCertificate<'a> {
                 TlsDefect::Unusable(Unusable::Algorithm)
             }
             // A wrong signature, or one that this key can't have made, means another authority of the same name: often one that
-            // was made anew.
+            // was created again.
             Error::UnknownIssuer
             | Error::InvalidSignatureForPublicKey
             | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)

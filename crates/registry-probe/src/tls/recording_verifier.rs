@@ -66,7 +66,7 @@ impl RecordingVerifier {
 enum UnreadKey {
     /// The key itself: the handshake's signature is verified by it.
     Raw(SubjectPublicKeyInfoDer<'static>),
-    /// So small an RSA key that the crypto provider verifies nothing by it. Only where verification is skipped: whoever is in
+    /// So small an RSA key that the crypto provider verifies nothing by it. Only where verification is skipped: anyone who is in
     /// the middle there can show a certificate of his own anyway.
     Unverifiable,
 }

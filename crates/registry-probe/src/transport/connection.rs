@@ -147,7 +147,7 @@ impl Connection {
         Ok(Received { status: head.status.as_u16(), headers: head.headers, body, is_broken })
     }
 
-    /// The body, and whether the connection broke before its end: status and headers came all the same.
+    /// The body, and whether the connection broke before its end. Status and headers are complete in either case.
     async fn read(&mut self, mut body: Incoming) -> Result<(Vec<u8>, bool), Broken> {
         let mut bytes = Vec::new();
         while let Some(frame) = drive(&mut self.driver, &mut self.end, body.frame()).await {
@@ -174,7 +174,7 @@ impl Connection {
             return Broken::Tls(defect_of(alert, self.client));
         }
         let exhausted = io_error_in(error).is_some_and(|error| error.kind() == io::ErrorKind::QuotaExceeded);
-        // What comes between two answers is no answer to the next request, which is made anew (RFC 9112, section 9.2).
+        // Data between two responses is not the response to the next request, which is sent again (RFC 9112, section 9.2).
         if unasked && self.used {
             return Broken::Dropped(ConnectionFailure::Closed);
         }

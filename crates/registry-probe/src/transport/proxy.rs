@@ -56,7 +56,7 @@ impl ProxyRoute {
     }
 
     /// Runs one exchange that shows the login to the proxy, and learns from the status of its answer. Nothing is sent
-    /// while a rejected login waits; as long as a login has yet to be accepted, exchanges come one after the other, so
+    /// while a rejected login waits; as long as a login is not accepted yet, exchanges come one after the other, so
     /// that a wrong password is not tried by all validations at once.
     pub(super) async fn with_login<T, E>(
         &self,

@@ -36,7 +36,7 @@ pub enum Answer {
     Reply { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
     /// These bytes as they are, and then the end of the connection.
     Raw(Vec<u8>),
-    /// These bytes, and then one more of them every so often, for ever.
+    /// These bytes, and then one more of them every so often, forever.
     Drip(Vec<u8>),
     /// These bytes again and again, as fast as they go.
     Flood { head: Vec<u8>, unit: Vec<u8> },

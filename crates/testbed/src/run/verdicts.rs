@@ -123,7 +123,7 @@ impl Verdicts {
     pub(crate) async fn look(&mut self) {
         let mut changed = Vec::new();
         for sample in &mut self.samples {
-            // A cluster that does not answer now, or an object that somebody has deleted, is not a verdict.
+            // A cluster that does not answer now, or an object that someone has deleted, is not a verdict.
             let Ok(Some(object)) = sample.api.get_opt(&sample.object.name_any()).await else {
                 continue;
             };

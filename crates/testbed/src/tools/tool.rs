@@ -168,7 +168,7 @@ impl Tool {
         if self.is_ours() { "." } else { self.package() }
     }
 
-    /// The Go file beside the pins: our program, which may have more of them, or the import of somebody else's.
+    /// The Go file beside the pins: our program, which may have more of them, or the import of someone else's.
     pub fn source(self) -> &'static str {
         if self.is_ours() { "main.go" } else { "tools.go" }
     }

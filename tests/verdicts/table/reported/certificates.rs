@@ -155,7 +155,7 @@ fn clients() -> Vec<Row> {
     ]
 }
 
-/// Somebody else's authority, then the registry's, however they are put together: both are read, or the bundle is invalid.
+/// Someone else's authority, then the registry's, however they are put together: both are read, or the bundle is invalid.
 fn bundles() -> Vec<Row> {
     let (other, own) = (PKI.ca_pem(GivenCa::Unrelated), PKI.ca_pem(GivenCa::Company));
     let joined = format!("{}{own}", other.trim_end());

@@ -21,7 +21,7 @@ pub fn rows() -> Vec<Row> {
     [by_password(), by_token(), echoes(), odd_tokens()].concat()
 }
 
-/// 401 to everybody but alice, who gets this, and for the repository's tags that.
+/// 401 to all clients except alice, with these responses to her for `/v2/` and for the tags.
 fn site(granted: Answer, tags: Answer) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync {
     move |asked| match (caller(asked), path_of(asked)) {
         (Caller::Alice, "/v2/hello/tags/list") => tags.clone(),

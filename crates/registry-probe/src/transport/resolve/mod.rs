@@ -93,7 +93,7 @@ impl Resolver {
         self.0.patience
     }
 
-    /// Looks up a name in a task of its own: those who wait for it may go away, and what comes late is kept all the same.
+    /// Looks up a name in its own task, so that a late answer is cached even if no caller waits for it any more.
     fn begin(&self, question: LookupQuestion) -> impl Future<Output = LookupAnswer> + use<> {
         let (sender, receiver) = oneshot::channel();
         let shared = self.0.clone();
