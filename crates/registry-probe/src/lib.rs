@@ -5,6 +5,9 @@
 //! reaches them. This crate doesn't know Kubernetes: the crate registry-verdict decides what the findings mean for conditions,
 //! reasons and messages.
 
+// So that a new finding, reply, reason or cause doesn't compile until each match handles it.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 mod backoff;
 mod challenge;
 mod credentials;

@@ -41,7 +41,7 @@ impl Exchange<'_> {
             Some(Ok(service)) => self.by_token(ping, &service),
             Some(Err(distrusted)) if !ping.asks_for("Basic") => Err(untrusted(distrusted)),
             None if ping.has_only_unsupported_schemes() && !ping.served => Err(unsupported(ping)),
-            _ => self.directly(ping, &AuthAttempt::Basic),
+            Some(Err(_)) | None => self.directly(ping, &AuthAttempt::Basic),
         }
     }
 
@@ -94,7 +94,14 @@ impl Exchange<'_> {
         // `/v2/` gave no evidence; the repository may.
         let read = match self.read_tags(attempt)? {
             refused @ RepositoryRead::Refused(401) => refused,
-            _ => self.read_repository(attempt)?,
+            RepositoryRead::Refused(_)
+            | RepositoryRead::NotNamed
+            | RepositoryRead::Granted { .. }
+            | RepositoryRead::Pulled
+            | RepositoryRead::NotListed(_)
+            | RepositoryRead::Missing
+            | RepositoryRead::Unexpected(_)
+            | RepositoryRead::Unavailable { .. } => self.read_repository(attempt)?,
         };
         match read {
             RepositoryRead::Refused(401) => {
@@ -102,7 +109,12 @@ impl Exchange<'_> {
             }
             RepositoryRead::Granted { .. } => Ok(self.verdict(self.evidence_at_repository(ping)?, &read)),
             RepositoryRead::Pulled => Ok(self.verdict(self.evidence_at_manifest(ping)?, &read)),
-            _ => Ok(self.verdict(finding, &read)),
+            RepositoryRead::Refused(_)
+            | RepositoryRead::NotNamed
+            | RepositoryRead::NotListed(_)
+            | RepositoryRead::Missing
+            | RepositoryRead::Unexpected(_)
+            | RepositoryRead::Unavailable { .. } => Ok(self.verdict(finding, &read)),
         }
     }
 
@@ -111,7 +123,7 @@ impl Exchange<'_> {
     fn anonymous_offer(&self, ping: &Ping<'_>) -> ExchangeStep<Anonymous> {
         match self.token_service(ping.challenges) {
             Some(Ok(service)) if !ping.served => self.anonymous_token(&service, None),
-            _ => Ok(Anonymous::Nothing),
+            Some(Ok(_) | Err(_)) | None => Ok(Anonymous::Nothing),
         }
     }
 
@@ -170,13 +182,18 @@ impl Exchange<'_> {
         };
         if *attempt == AuthAttempt::RegistryToken || !is_of_credentials {
             match self.read_repository(attempt)? {
-                reading @ RepositoryRead::Granted { .. } => {
-                    return Ok(self.verdict(self.evidence_at_repository(ping)?, &reading));
+                read @ RepositoryRead::Granted { .. } => {
+                    return Ok(self.verdict(self.evidence_at_repository(ping)?, &read));
                 }
                 read @ RepositoryRead::Pulled => {
                     return Ok(self.verdict(self.evidence_at_manifest(ping)?, &read));
                 }
-                _ => {}
+                RepositoryRead::NotNamed
+                | RepositoryRead::NotListed(_)
+                | RepositoryRead::Refused(_)
+                | RepositoryRead::Missing
+                | RepositoryRead::Unexpected(_)
+                | RepositoryRead::Unavailable { .. } => {}
             }
         }
         if !is_of_credentials {
@@ -254,7 +271,7 @@ impl Exchange<'_> {
         scope: String,
     ) -> ExchangeStep<ExchangeFindings> {
         let service = &first.service;
-        let (account, reading) =
+        let (account, read) =
             match self.issue(self.token_request(service, TokenPrincipal::Account, Some(scope.clone())))? {
                 Issue::Issued(request) => {
                     (Some(request.clone()), self.read_repository(&AuthAttempt::Issued(request))?)
@@ -285,10 +302,11 @@ impl Exchange<'_> {
         if let Some(evidence) = self.proven_by_tokens(account, &anonymous) {
             return Ok(CredentialsFinding::Validated(evidence));
         }
-        match self.evidence_against_anonymous_token(&anonymous)? {
-            CredentialsFinding::Unprovable(_) => self.evidence_of_token_pair(ping, account, &anonymous),
-            proven => Ok(proven),
+        let finding = self.evidence_against_anonymous_token(&anonymous)?;
+        if matches!(finding, CredentialsFinding::Unprovable(_)) {
+            return self.evidence_of_token_pair(ping, account, &anonymous);
         }
+        Ok(finding)
     }
 
     /// Validates at `/v2/`, if no repository is named or the named one could not be read.
@@ -342,6 +360,18 @@ fn unavailable_read(finding: CredentialsFinding) -> RepositoryRead {
         CredentialsFinding::Throttled { by } => {
             RepositoryRead::Unavailable { server: by, cause: Unavailable::Status(429) }
         }
-        _ => RepositoryRead::NotNamed,
+        CredentialsFinding::NotAttempted
+        | CredentialsFinding::Validated(_)
+        | CredentialsFinding::AnonymousAccess
+        | CredentialsFinding::Rejected { .. }
+        | CredentialsFinding::Forbidden { .. }
+        | CredentialsFinding::ForbiddenToAll { .. }
+        | CredentialsFinding::Required
+        | CredentialsFinding::Expired
+        | CredentialsFinding::UntrustedTokenService { .. }
+        | CredentialsFinding::TokenRefused { .. }
+        | CredentialsFinding::UnsupportedScheme { .. }
+        | CredentialsFinding::Unprovable(_)
+        | CredentialsFinding::Withheld { .. } => RepositoryRead::NotNamed,
     }
 }

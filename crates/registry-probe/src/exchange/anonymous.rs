@@ -21,8 +21,18 @@ impl Exchange<'_> {
             RepositoryRead::Granted { .. } | RepositoryRead::Pulled => CredentialsFinding::AnonymousAccess,
             // The registry is open but the named repository isn't: it requires credentials.
             RepositoryRead::Refused(401) => CredentialsFinding::Required,
-            _ if admitted => CredentialsFinding::AnonymousAccess,
-            _ => CredentialsFinding::Required,
+            RepositoryRead::NotNamed
+            | RepositoryRead::NotListed(_)
+            | RepositoryRead::Refused(_)
+            | RepositoryRead::Missing
+            | RepositoryRead::Unexpected(_)
+            | RepositoryRead::Unavailable { .. } => {
+                if admitted {
+                    CredentialsFinding::AnonymousAccess
+                } else {
+                    CredentialsFinding::Required
+                }
+            }
         };
         Ok(self.verdict(finding, &read))
     }
@@ -58,7 +68,7 @@ impl Exchange<'_> {
         }
         match self.token_service(self.tags_challenges(&AuthAttempt::Nothing)?) {
             Some(Ok(service)) => self.read_with_anonymous_token(&service),
-            _ => self.read_repository(&AuthAttempt::Nothing),
+            Some(Err(_)) | None => self.read_repository(&AuthAttempt::Nothing),
         }
     }
 

@@ -246,8 +246,8 @@ impl<'a> Exchange<'a> {
                     | Unprovable::TokenRequestRefused,
                 ),
                 repository,
-            ) => reading.finding(repository.as_ref()),
-            (CredentialsFinding::Required, Some(repository)) => reading.finding(Some(repository)),
+            ) => read.finding(repository.as_ref()),
+            (CredentialsFinding::Required, Some(repository)) => read.finding(Some(repository)),
             (
                 CredentialsFinding::Required
                 | CredentialsFinding::NotAttempted

@@ -73,17 +73,15 @@ impl Request {
         resource: Resource,
         attempt: &AuthAttempt,
         case: &ExchangeCase<'_>,
-        answers: &RecordedAnswers,
+        seen: &RecordedAnswers,
     ) -> Self {
         let authorization = match (attempt, case.credentials) {
             (AuthAttempt::Basic, Some(Credentials::Basic { username, password })) => {
                 basic(username, password)
             }
             (AuthAttempt::RegistryToken, Some(Credentials::RegistryToken(token))) => bearer(token),
-            (AuthAttempt::Issued(request), _) => {
-                answers.issued(request).and_then(|token| bearer(&token.secret))
-            }
-            _ => None,
+            (AuthAttempt::Issued(request), _) => seen.issued(request).and_then(|token| bearer(&token.secret)),
+            (AuthAttempt::Nothing | AuthAttempt::Basic | AuthAttempt::RegistryToken, _) => None,
         };
         let (method, accept) = match resource {
             Resource::Api | Resource::Tags => (Method::GET, ANY_JSON),
@@ -210,7 +208,7 @@ fn token_form(request: &TokenRequest, account: Option<&Credentials>) -> SecretSt
             form.append_pair("grant_type", "refresh_token")
                 .append_pair("refresh_token", token.expose_secret());
         }
-        _ => {}
+        Some(Credentials::RegistryToken(_)) | None => {}
     }
     form.append_pair("service", request.service.service.as_deref().unwrap_or_default());
     form.append_pair("client_id", CLIENT_ID);

@@ -37,7 +37,7 @@ impl Exchange<'_> {
         let issue = self.issue(self.token_request(service, principal, None))?;
         match (issue, fallback) {
             (Issue::Refused(Refusal::Rejected(400)) | Issue::BadRequest, Some(scope)) => {
-                self.issue(self.token_request(service, bearer, Some(scope.clone())))
+                self.issue(self.token_request(service, principal, Some(scope.clone())))
             }
             (issue, _) => Ok(issue),
         }
@@ -61,7 +61,7 @@ impl Exchange<'_> {
         };
         if let Some(scope) = asked_scope(challenges)
             && let opened @ TokenAdmission::Opened(_) =
-                self.open_api_with_scope(service, bearer, scope, UNAUTHORIZED)?
+                self.open_api_with_scope(service, principal, scope, UNAUTHORIZED)?
         {
             return Ok(opened);
         }
