@@ -1,5 +1,5 @@
-//! The dashboard and the alerts: read by Prometheus' own parser, about metrics that the operator really has, and firing when,
-//! and only when, they should.
+//! The dashboard and the alerts: parsed by Prometheus' own parser, about metrics that the operator has, and firing if
+//! and only if they should.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! The verdict on every kind of registry that the samples show, and on those next to them: layer by layer, by condition,
+//! The verdict on every kind of registry in the samples, and on similar ones: layer by layer, by condition,
 //! status and reason, in both scopes.
 
 use std::time::Duration;
@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    harness::{self, Cluster},
-    stage::{
-        Marker, PROMISED, Played, SOON, Scene, VALIDATED, Verdict, View, anonymous, answer, attempts, label,
-        label_as_tenant, protected, spec, unlabel, welcome,
+    fixtures::{
+        Marker, PROMISED, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, View, anonymous, answer,
+        attempts, label, label_as_tenant, protected, spec, unlabel, welcome,
     },
+    harness::{self, Cluster},
 };
 
 const ANONYMOUS: Verdict = Verdict { credentials: "True/AnonymousAccess", ..VALIDATED };
@@ -32,7 +32,7 @@ async fn validates_with_every_source_of_trust() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let pem = ca.certificate_pem();
         let map = scene.config_map("authority", &[("ca.crt", pem), ("other.pem", pem)]).await?;
@@ -61,7 +61,7 @@ async fn status_describes_presented_certificate() -> Result<()> {
     let ca = TestCa::new("private authority")?;
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
     let registry = over_tls(&ca, leaf.clone(), RegistryAuth::htpasswd("demo", "right"), None).await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let view = scene.declare("good", spec(&registry, &ca, &login)).await?.shows(SOON, &VALIDATED).await?;
         let tls = view.status.tls.expect("status.tls");
@@ -82,7 +82,7 @@ async fn validates_with_docker_config_secret() -> Result<()> {
     let registry = protected(&ca, "demo", "right").await?;
     let auth = BASE64_STANDARD.encode("demo:right");
     let (host, url) = (registry.host_port(), registry.url());
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let ways = [
             ("encoded", json!({"auths": {&host: {"auth": auth}}})),
             ("plain", json!({"auths": {&host: {"username": "demo", "password": "right"}}})),
@@ -108,7 +108,7 @@ async fn reads_repository_below_content_path() -> Result<()> {
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     registry.push_artifact("team/packs/hello", "1.0").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let with = |base: &str, repository: &str| {
             let mut spec = spec(&registry, &ca, &login);
@@ -130,14 +130,14 @@ async fn reads_repository_below_content_path() -> Result<()> {
     Ok(())
 }
 
-// ---- Credentials that don't work, or can't be told to
+// ---- Credentials that don't work, or can't be verified
 
 #[tokio::test]
 async fn wrong_password_is_rejected_and_stalls() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "wrong").await?;
         let object = scene.declare("wrong", spec(&registry, &ca, &login)).await?;
         let view = object.shows(SOON, &Verdict::refused("False/Rejected")).await?;
@@ -154,7 +154,7 @@ async fn reports_required_credentials() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let spec = json!({"endpoint": registry.url(), "tls": {"ca": {"inline": ca.certificate_pem()}}});
         let view =
             scene.declare("bare", spec).await?.shows(SOON, &Verdict::refused("False/Required")).await?;
@@ -169,7 +169,7 @@ async fn anonymous_plain_http_registry_is_ready() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = anonymous().await?;
     registry.push_artifact("hello", "1.0").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let open = ANONYMOUS.in_the_clear();
         let object = scene.declare("anonymous", json!({"endpoint": registry.url()})).await?;
         let view = object.shows(SOON, &open).await?;
@@ -191,7 +191,7 @@ async fn unknown_issuer_message_has_fingerprint() -> Result<()> {
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
     let registry = over_tls(&ca, leaf.clone(), RegistryAuth::htpasswd("demo", "right"), None).await?;
     let other = TestCa::new("another authority")?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let auth = json!({"basic": {"secretRef": {"name": login}}});
         let none = json!({"endpoint": registry.url(), "auth": auth});
@@ -224,7 +224,7 @@ async fn skipped_verification_reports_the_defect() -> Result<()> {
     let (ca, other) = (TestCa::new("private authority")?, TestCa::new("another authority")?);
     let registry = protected(&ca, "demo", "right").await?;
     let skipped = Verdict { tls: "False/VerificationSkipped", ..VALIDATED };
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let with = |tls: Value| {
             let mut spec = spec(&registry, &ca, &login);
@@ -265,7 +265,7 @@ async fn reports_missing_client_certificate() -> Result<()> {
     let client = |name: &str| LeafOptions::client(name, Vec::<String>::new());
     let good = clients.issue(&client("operator"))?;
     let required = Verdict::untrusted("False/ClientCertificateRequired");
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let with = |secret: &str| {
             let mut spec = spec(&registry, &ca, &login);
@@ -307,7 +307,7 @@ async fn keeps_retrying_unreachable_registry() -> Result<()> {
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     registry.component().stop().await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let object = scene.declare("down", spec(&registry, &ca, &login)).await?;
         let verdict = Verdict::unreachable("False/ConnectionRefused").retried();
@@ -324,7 +324,7 @@ async fn registry_that_comes_up_becomes_ready() -> Result<()> {
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     registry.component().stop().await?;
-    let scene = Scene::system(&cluster);
+    let scene = TestScope::system(&cluster);
     let login = scene.login("login", "demo", "right").await?;
     let object = scene.declare("late", spec(&registry, &ca, &login)).await?;
     object.shows(SOON, &Verdict::unreachable("False/ConnectionRefused").retried()).await?;
@@ -337,7 +337,7 @@ async fn registry_that_comes_up_becomes_ready() -> Result<()> {
 async fn keeps_ready_below_failure_threshold() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let registry = protected(&ca, "demo", "right").await?;
         let login = scene.login("login", "demo", "right").await?;
         let mut spec = spec(&registry, &ca, &login);
@@ -366,10 +366,10 @@ async fn keeps_ready_below_failure_threshold() -> Result<()> {
 #[tokio::test]
 async fn retries_registry_with_server_error() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let faulty = Played::promptly(|_| answer(503, &[], "an inner secret of the server")).await?;
-    let busy = Played::promptly(|_| answer(429, &[("Retry-After", "60")], "")).await?;
-    let silent = Played::start(|_| (Duration::from_mins(10), welcome())).await?;
-    let scene = Scene::system(&cluster);
+    let faulty = ScriptedServer::promptly(|_| answer(503, &[], "an inner secret of the server")).await?;
+    let busy = ScriptedServer::promptly(|_| answer(429, &[("Retry-After", "60")], "")).await?;
+    let silent = ScriptedServer::start(|_| (Duration::from_mins(10), welcome())).await?;
+    let scene = TestScope::system(&cluster);
     let cases = [
         ("faulty", &faulty, "EndpointReachable=False/ServerError", "Ready=False/ServerError"),
         ("busy", &busy, "EndpointReachable=Unknown/Throttled", "Ready=False/Throttled"),
@@ -390,7 +390,7 @@ async fn retries_registry_with_server_error() -> Result<()> {
 #[tokio::test]
 async fn egress_policy_denies_address() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let object = scene.declare("metadata", json!({"endpoint": "https://169.254.169.254"})).await?;
         object.shows(SOON, &Verdict::unreachable("False/EgressDenied")).await?;
     }
@@ -410,7 +410,7 @@ async fn tenant_cannot_reach_cluster_services() -> Result<()> {
     let range = service_range(&cluster).await?;
     // None that is in use: not the API server's own, which is denied for another reason.
     let address = range.hosts().nth(77).context("a range with room")?;
-    let scene = Scene::tenant(&cluster).await?;
+    let scene = TestScope::tenant(&cluster).await?;
     let object = scene.declare("service", json!({"endpoint": format!("https://{address}")})).await?;
     object.shows(SOON, &Verdict::unreachable("False/EgressDenied")).await?;
     Ok(())
@@ -423,7 +423,7 @@ async fn reports_missing_and_unusable_references() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         for case in references(&scene, &registry, &ca).await? {
             let object = scene.declare(case.name, case.spec).await?;
             let view = object.shows(SOON, &Verdict::unresolved(case.verdict)).await?;
@@ -447,7 +447,7 @@ struct Unusable {
     parts: Vec<String>,
 }
 
-async fn references(scene: &Scene<'_>, registry: &TestRegistry, ca: &TestCa) -> Result<Vec<Unusable>> {
+async fn references(scene: &TestScope<'_>, registry: &TestRegistry, ca: &TestCa) -> Result<Vec<Unusable>> {
     let login = scene.login("login", "demo", "right").await?;
     let with_secret = |secret: &str| spec(registry, ca, secret);
     let with_ca = |source: Value| {
@@ -528,7 +528,7 @@ async fn becomes_ready_once_namespace_has_a_tenant() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    let scene = Scene::tenant(&cluster).await?;
+    let scene = TestScope::tenant(&cluster).await?;
     let object = scene.declare("charts", spec(&registry, &ca, &scene.named("login"))).await?;
     object.shows(SOON, &Verdict::unresolved("False/SecretNotFound")).await?;
     unlabel(&cluster, scene.namespace()).await?;
@@ -554,9 +554,9 @@ async fn suspended_registry_is_not_validated() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
-        let mut suspended = scene.for_nobody(spec(&registry, &ca, &login));
+        let mut suspended = scene.for_unknown_tenant(spec(&registry, &ca, &login));
         suspended["suspend"] = json!(true);
         let before = registry.requests().len();
         let object = scene.declare("suspended", suspended).await?;
@@ -590,7 +590,7 @@ async fn echoes_requested_at_after_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
         let before = object.shows(SOON, &VALIDATED).await?;
@@ -613,7 +613,7 @@ async fn transition_time_changes_with_status_only() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    let scene = Scene::system(&cluster);
+    let scene = TestScope::system(&cluster);
     let login = scene.login("login", "demo", "wrong").await?;
     let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
     let rejected = object.shows(SOON, &Verdict::refused("False/Rejected")).await?;
@@ -654,14 +654,14 @@ async fn over_tls(
     Ok(TestRegistry::start(RegistryOptions { auth, tls }).await?)
 }
 
-async fn docker_config(scene: &Scene<'_>, name: &str, config: &Value) -> Result<String> {
+async fn docker_config(scene: &TestScope<'_>, name: &str, config: &Value) -> Result<String> {
     let entries = [(".dockerconfigjson", config.to_string())];
     let entries = entries.each_ref().map(|(key, value)| (*key, value.as_str()));
     scene.secret(&format!("docker-{name}"), "kubernetes.io/dockerconfigjson", &entries).await
 }
 
 /// A Secret with the certificate of one and the key of another, who may be the same.
-async fn pair(scene: &Scene<'_>, name: &str, certificate: &Leaf, key: &Leaf) -> Result<String> {
+async fn pair(scene: &TestScope<'_>, name: &str, certificate: &Leaf, key: &Leaf) -> Result<String> {
     let entries = [("tls.crt", certificate.certificate_pem()), ("tls.key", key.key_pem())];
     scene.secret(&format!("client-{name}"), "kubernetes.io/tls", &entries).await
 }

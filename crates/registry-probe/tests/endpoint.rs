@@ -1,4 +1,4 @@
-//! Is there a registry that answers? Names, connections, the egress policy, and servers that are no registries.
+//! The endpoint layer: names, connections, the egress policy, and servers that aren't registries.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -55,7 +55,7 @@ async fn resolves_and_connects_to_host_name() {
     let findings = endpoint_by_dns(&dns, &target(&registry.at("registry.example.com"))).await;
     assert_eq!(findings.endpoint, EndpointFinding::Reachable);
     let host = format!("registry.example.com:{}", registry.port);
-    assert_eq!(registry.asked()[0].header("host"), Some(&*host));
+    assert_eq!(registry.requests()[0].header("host"), Some(&*host));
 }
 
 #[tokio::test]
@@ -157,8 +157,8 @@ async fn endpoint(answer: Answer) -> EndpointFinding {
     let findings = probe(&target(&registry.url()), &alice()).await;
     assert_eq!(findings.credentials, CredentialsFinding::NotAttempted);
     assert_eq!(findings.content_path, ContentPathFinding::NotAttempted);
-    assert!(!registry.saw_credentials());
-    assert_eq!(registry.asked().len(), 1);
+    assert!(!registry.received_credentials());
+    assert_eq!(registry.requests().len(), 1);
     findings.endpoint
 }
 
@@ -203,5 +203,5 @@ async fn validation_takes_one_connection() {
     let findings = probe(&target(&registry.url()), &alice()).await;
     assert_eq!(registry.log(), ["GET /v2/", "GET /v2/"]);
     assert_eq!((registry.accepted(), findings.requests.total()), (1, 2));
-    assert_eq!(registry.asked()[0].header("user-agent"), Some("registry-operator/1.2.3"));
+    assert_eq!(registry.requests()[0].header("user-agent"), Some("registry-operator/1.2.3"));
 }

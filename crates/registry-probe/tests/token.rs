@@ -1,4 +1,4 @@
-//! Token services over real connections: who is asked what, and that credentials arrive nowhere else.
+//! Token services over real connections: the requests, and that credentials arrive nowhere else.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use support::dns::{Dns, NameServer};
 use support::*;
 
 /// A registry that takes the token `good`, and names this realm.
-fn registry_with(realm: String) -> impl Fn(&Asked) -> Answer + Send + Sync {
+fn registry_with(realm: String) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync {
     move |asked| match asked.authorization() {
         Some("Bearer good") if asked.path == "/v2/" => Answer::granted(),
         Some("Bearer good") => Answer::tags(),
@@ -21,8 +21,8 @@ fn registry_with(realm: String) -> impl Fn(&Asked) -> Answer + Send + Sync {
     }
 }
 
-/// A token service that gives `good` to alice, and nothing to anybody else.
-fn service(asked: &Asked) -> Answer {
+/// A token service that issues `good` to alice only.
+fn service(asked: &ReceivedRequest) -> Answer {
     match asked.authorization() {
         Some(basic) if basic == basic_alice() => Answer::status(200).body(r#"{"token":"good"}"#),
         _ => Answer::status(401),
@@ -86,10 +86,10 @@ async fn sends_no_credentials_to_another_site() {
             let CredentialsFinding::UntrustedTokenService { .. } = findings.credentials else {
                 panic!("{realm}: {findings:#?}");
             };
-            assert!(!registry.saw_credentials());
+            assert!(!registry.received_credentials());
         }
     }
-    assert!(!recorder.saw_credentials());
+    assert!(!recorder.received_credentials());
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn reports_token_service_with_bad_certificate() {
     assert!(matches!(defect, TlsDefect::UnknownIssuer { .. }));
     assert_eq!(findings.credentials, CredentialsFinding::NotAttempted);
     assert_eq!(findings.certificate.unwrap().issuer, "CN=company", "the registry's own");
-    assert!(!auth.saw_credentials());
+    assert!(!auth.received_credentials());
 
     let skipping = Target { skip_verify: true, ..target(&registry.at("localhost")) };
     let findings = probe(&skipping, &material).await;
@@ -139,7 +139,7 @@ async fn sends_identity_token_as_form() {
     .await;
     let findings = probe(&target(&server.url()), &identity_token()).await;
     assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
-    let form = &server.asked()[1];
+    let form = &server.requests()[1];
     assert_eq!((&*form.method, form.authorization()), ("POST", None));
     assert_eq!(form.header("content-type"), Some("application/x-www-form-urlencoded"));
     assert_eq!(
@@ -172,7 +172,7 @@ async fn follows_no_other_token_service_redirect() {
             panic!("{findings:#?}")
         };
         assert_eq!(cause, Distrust::Redirect);
-        assert_eq!(server.asked().len(), 2);
+        assert_eq!(server.requests().len(), 2);
     }
     assert_eq!(recorder.accepted(), 0);
 }
@@ -234,7 +234,7 @@ async fn sends_client_certificate_to_the_registry_only() {
     let inviting = |name: &str| ca.server(&[name]).config_inviting_clients_of(&clients);
     let auth = Server::https(inviting("auth.example.net"), |_| Answer::status(401)).await;
     let challenge = format!("Bearer realm=\"{}/token\"", auth.at("auth.example.net"));
-    let script = move |_: &Asked| Answer::challenge(&challenge);
+    let script = move |_: &ReceivedRequest| Answer::challenge(&challenge);
     let registry = Server::https(inviting("registry.example.com"), script).await;
     let target = target(&registry.at("registry.example.com"));
     let own = Some(clients.client("alice", |_| ()));

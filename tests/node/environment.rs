@@ -1,4 +1,4 @@
-//! What the operator is shown: the samples, the registries that they name, and an emulated AWS, beside the Pods' network.
+//! The operator's environment: the samples, the registries that they name, and an emulated AWS, reachable from Pods.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,12 +20,12 @@ use serde_json::{Value, json};
 
 use crate::say;
 
-/// What moto's tokens hold, for everybody.
+/// The content of moto's tokens, which is the same for all users.
 const AWS_USER: &str = "AWS";
 const AWS_PASSWORD: &str = "123456789012-auth-token";
 
 /// Registries at an address that Pods reach, and the samples that name them.
-pub struct Scene {
+pub struct Environment {
     pub protected: TestRegistry,
     anonymous: TestRegistry,
     aws: Option<Aws>,
@@ -55,7 +55,7 @@ impl Aws {
     }
 }
 
-impl Scene {
+impl Environment {
     pub async fn set() -> Result<Self> {
         let ca = TestCa::new("Example Company Private CA")?;
         let mut names = LeafOptions::server("registry");

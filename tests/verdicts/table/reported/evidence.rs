@@ -8,21 +8,21 @@ use serde_json::{Value, json};
 use super::{
     NO_REGISTRY, READ, REDIRECTED, UNPROVABLE, UNPROVABLE_READ, VALIDATED, path_of, typed, without_code,
 };
-use crate::ledger::{IDENTITY, USER};
+use crate::hosts::{Host, host};
 use crate::row::{AUTH, REGISTRY, Row, row};
 use crate::scripts::{
     Caller, TO_AUTH, TokenCall, alone, caller, issues, refused, strict, takes_tokens, token, with_service,
 };
+use crate::secrets::{IDENTITY, USER};
 use crate::spec::{identity, right, spec};
-use crate::stage::{Host, host};
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 pub fn rows() -> Vec<Row> {
     [by_password(), by_token(), echoes(), odd_tokens()].concat()
 }
 
-/// 401 to everybody but alice, who gets this, and for the repository's tags that.
-fn site(granted: Answer, tags: Answer) -> impl Fn(&Asked) -> Answer + Send + Sync {
+/// 401 to all clients except alice, with these responses to her for `/v2/` and for the tags.
+fn site(granted: Answer, tags: Answer) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync {
     move |asked| match (caller(asked), path_of(asked)) {
         (Caller::Alice, "/v2/hello/tags/list") => tags.clone(),
         (Caller::Alice, _) => granted.clone(),
@@ -40,7 +40,7 @@ fn by_password() -> Vec<Row> {
     let hosts = |granted: Answer| alone(site(granted, missing()));
     let mut rows = vec![
         row("C1 Artifactory's classic Helm URL", hosts(missing()), helm(), REGISTRY, NO_REGISTRY)
-            .says("EndpointReachable", "404"),
+            .message_contains("EndpointReachable", "404"),
         row(
             "C1 Artifactory's classic Helm URL, a repository that is missing",
             hosts(missing()),
@@ -79,7 +79,7 @@ fn by_password() -> Vec<Row> {
                 REGISTRY,
                 NO_REGISTRY,
             )
-            .says("EndpointReachable", "HTTP status"),
+            .message_contains("EndpointReachable", "HTTP status"),
         );
     }
     rows.push(row(
@@ -97,7 +97,7 @@ fn by_password() -> Vec<Row> {
 
 /// A token service before something that answers tokens so.
 fn behind_service(answer: Answer, service: fn(&TokenCall) -> Answer) -> Vec<Host> {
-    let registry = move |asked: &Asked| match caller(asked) {
+    let registry = move |asked: &ReceivedRequest| match caller(asked) {
         Caller::Bearer(_) => answer.clone(),
         _ => Answer::challenge(TO_AUTH),
     };
@@ -121,7 +121,7 @@ fn by_token() -> Vec<Row> {
             AUTH,
             NO_REGISTRY,
         )
-        .says("EndpointReachable", "404"),
+        .message_contains("EndpointReachable", "404"),
         row(
             "C2 a repository key that does not exist, a token that names alice",
             behind_service(page(404), strict),
@@ -147,7 +147,7 @@ fn by_token() -> Vec<Row> {
                 AUTH,
                 NO_REGISTRY,
             )
-            .says("EndpointReachable", "HTTP status"),
+            .message_contains("EndpointReachable", "HTTP status"),
         );
     }
     rows
@@ -160,12 +160,12 @@ fn forged(claims: &Value) -> String {
 
 /// A token service that looks at nothing: it answers any login with what `echo` makes of the password or refresh token.
 fn echoing(echo: fn(&str) -> String) -> Vec<Host> {
-    let registry = |asked: &Asked| match (caller(asked), path_of(asked)) {
+    let registry = |asked: &ReceivedRequest| match (caller(asked), path_of(asked)) {
         (Caller::Bearer(_), "/v2/") => Answer::granted(),
         (Caller::Bearer(_), _) => Answer::tags(),
         _ => Answer::challenge("Bearer realm=\"{auth}/token\""),
     };
-    let service = move |asked: &Asked| {
+    let service = move |asked: &ReceivedRequest| {
         let form: std::collections::HashMap<String, String> =
             url::form_urlencoded::parse(asked.body.as_bytes()).into_owned().collect();
         let secret = match (asked.authorization(), form.get("refresh_token")) {
@@ -220,7 +220,7 @@ fn echoes() -> Vec<Row> {
 
 /// Answers of token services that are read leniently, and vouch for no more than they say.
 fn odd_tokens() -> Vec<Row> {
-    let says = |name, body: fn(String) -> Value, expected| {
+    let message_contains = |name, body: fn(String) -> Value, expected| {
         let service = move |call: &TokenCall| match call.caller {
             Caller::Alice => {
                 let text = token().naming(USER).opening("api").text();
@@ -237,21 +237,41 @@ fn odd_tokens() -> Vec<Row> {
         _ => token().opening("api").issued(),
     };
     vec![
-        says("C access_token is null", |text| json!({"token": text, "access_token": null}), VALIDATED),
-        says("C token is null", |text| json!({"token": null, "access_token": text}), VALIDATED),
-        says("C token is empty", |text| json!({"token": "", "access_token": text}), VALIDATED),
-        says("C the lifetime is a text", |text| json!({"token": text, "expires_in": "300"}), VALIDATED),
-        says("C the lifetime is negative", |text| json!({"token": text, "expires_in": -1}), VALIDATED),
-        says(
+        message_contains(
+            "C access_token is null",
+            |text| json!({"token": text, "access_token": null}),
+            VALIDATED,
+        ),
+        message_contains("C token is null", |text| json!({"token": null, "access_token": text}), VALIDATED),
+        message_contains("C token is empty", |text| json!({"token": "", "access_token": text}), VALIDATED),
+        message_contains(
+            "C the lifetime is a text",
+            |text| json!({"token": text, "expires_in": "300"}),
+            VALIDATED,
+        ),
+        message_contains(
+            "C the lifetime is negative",
+            |text| json!({"token": text, "expires_in": -1}),
+            VALIDATED,
+        ),
+        message_contains(
             "C the time of issue is odd",
             |text| json!({"token": text, "issued_at": "yesterday"}),
             VALIDATED,
         ),
-        says("C the time of issue is a number", |text| json!({"token": text, "issued_at": 1}), VALIDATED),
-        says("C the token is within another object", |text| json!({"data": {"token": text}}), NO_TOKEN),
-        says("C the token is an object", |text| json!({"token": {"raw": text}}), NO_TOKEN),
-        says("C the token is in a list", |text| json!([{"token": text}]), NO_TOKEN),
-        says("C no token", |_| json!({}), NO_TOKEN),
+        message_contains(
+            "C the time of issue is a number",
+            |text| json!({"token": text, "issued_at": 1}),
+            VALIDATED,
+        ),
+        message_contains(
+            "C the token is within another object",
+            |text| json!({"data": {"token": text}}),
+            NO_TOKEN,
+        ),
+        message_contains("C the token is an object", |text| json!({"token": {"raw": text}}), NO_TOKEN),
+        message_contains("C the token is in a list", |text| json!([{"token": text}]), NO_TOKEN),
+        message_contains("C no token", |_| json!({}), NO_TOKEN),
         row("C the token has ended that names alice", with_service(ended), right(), AUTH, UNPROVABLE),
         row(
             "C a service that names alice and is asked for nothing",

@@ -1,4 +1,4 @@
-//! What the operator costs: nothing where nothing changes, and little where something does.
+//! The operator's cost in requests and writes: none without changes, and few with changes.
 
 use std::{
     collections::BTreeMap,
@@ -28,14 +28,14 @@ use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
 use crate::{
+    exclusive_cluster,
+    fixtures::unlabel,
     harness::{self, Cluster, OPERATOR_USER, SYSTEM_NAMESPACE},
-    held::HeldRegistry,
+    held_registry::HeldRegistry,
     objects::{
         DOWN, Protected, apply, delete, events_are_written, guarded, has_reconciled, is_guarded, login,
-        system_registry, tenant_registry, told, validate_now, writes_since, written,
+        system_registry, tenant_registry, validate_now, write_lines, writes_since, written,
     },
-    solo,
-    stage::unlabel,
 };
 
 const NOT_A_TENANT: &str = "Ready=False/NotATenant";
@@ -57,18 +57,18 @@ struct Sample {
 
 #[tokio::test]
 async fn fifty_registries_cost_two_writes_each() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let servers = Servers::start().await?;
     let samples = servers.samples(&solo.cluster).await?;
     assert_eq!(samples.len(), 50);
 
-    let (creation, sayings) = (solo.mark()?, Sayings::heard(&solo.cluster).await?);
-    for sample in samples.iter().filter(|sample| sample.is_nobodys()) {
+    let (creation, sayings) = (solo.mark()?, ReadyHistory::watch_from_now(&solo.cluster).await?);
+    for sample in samples.iter().filter(|sample| sample.has_no_tenant()) {
         apply(&solo.cluster, &sample.object()).await?;
     }
     unlabel(&solo.cluster, &solo.cluster.unique("nobody")).await?;
     let _operator = Operator::start(solo.installation.operator_options().await?).await?;
-    for sample in samples.iter().filter(|sample| !sample.is_nobodys()) {
+    for sample in samples.iter().filter(|sample| !sample.has_no_tenant()) {
         apply(&solo.cluster, &sample.object()).await?;
     }
     for sample in &samples {
@@ -80,11 +80,11 @@ async fn fifty_registries_cost_two_writes_each() -> Result<()> {
         assert!(said.len() == 2 || !sample.is_slow(), "{}: {said:?}", sample.name);
         let of_it = |write: &AuditEvent| sample.is_written_by(write);
         let writes = written(solo.installation, &creation, said.len(), of_it).await?;
-        assert_eq!(writes.len(), said.len(), "{}: {:#?}", sample.name, told(&writes));
+        assert_eq!(writes.len(), said.len(), "{}: {:#?}", sample.name, write_lines(&writes));
     }
     let writes = writes_since(solo.installation, &creation, OPERATOR_USER)?;
     let events = writes.iter().filter(|write| write.resource == "events").count();
-    assert_eq!(events, samples.len(), "one verdict each, one Event each: {:#?}", told(&writes));
+    assert_eq!(events, samples.len(), "one verdict each, one Event each: {:#?}", write_lines(&writes));
 
     let silence = solo.mark()?;
     let start = Instant::now();
@@ -98,7 +98,7 @@ async fn fifty_registries_cost_two_writes_each() -> Result<()> {
     eventually(REVALIDATED, "the registries with the shortest interval are validated again", again).await?;
     tokio::time::sleep(SILENCE.saturating_sub(start.elapsed())).await; // that nothing happens is the test
     let writes = writes_since(solo.installation, &silence, OPERATOR_USER)?;
-    assert!(writes.is_empty(), "{:#?}", told(&writes));
+    assert!(writes.is_empty(), "{:#?}", write_lines(&writes));
 
     let all = solo.installation.control_plane().audit()?.writes_since(&silence, OPERATOR_USER)?;
     let renewals = all.iter().filter(|write| write.resource == "leases").count() as u64;
@@ -108,7 +108,7 @@ async fn fifty_registries_cost_two_writes_each() -> Result<()> {
         "{renewals} renewals of the lease in {:?}",
         start.elapsed()
     );
-    assert_eq!(all.len() as u64, renewals, "not even a question: {:#?}", told(&all));
+    assert_eq!(all.len() as u64, renewals, "not even a question: {:#?}", write_lines(&all));
     Ok(())
 }
 
@@ -143,9 +143,9 @@ async fn registry_with_password_gets_two_requests() -> Result<()> {
 
 #[tokio::test]
 async fn creating_both_at_once_costs_no_extra_writes() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let operator = Operator::start(solo.alone().await?).await?;
-    let (mark, sayings) = (solo.mark()?, Sayings::heard(&solo.cluster).await?);
+    let (mark, sayings) = (solo.mark()?, ReadyHistory::watch_from_now(&solo.cluster).await?);
     for number in 0..10 {
         // Each of a tenant of its own: a tenant that grows is another reason to write.
         let name = format!("at-once-{number}");
@@ -163,7 +163,12 @@ async fn creating_both_at_once_costs_no_extra_writes() -> Result<()> {
         all += sayings.of(Some(&namespace), "packs").await?.len();
     }
     let writes = written(solo.installation, &mark, all, |write| write.subresource == "status").await?;
-    assert_eq!(writes.len(), all, "a verdict each, and none that said NotATenant: {:#?}", told(&writes));
+    assert_eq!(
+        writes.len(),
+        all,
+        "a verdict each, and none that said NotATenant: {:#?}",
+        write_lines(&writes)
+    );
     Ok(())
 }
 
@@ -171,13 +176,13 @@ async fn creating_both_at_once_costs_no_extra_writes() -> Result<()> {
 type Of = (Option<String>, String);
 
 /// What is said of all registries, from the moment on in which this begins to listen.
-struct Sayings {
+struct ReadyHistory {
     said: Arc<Mutex<BTreeMap<Of, Vec<String>>>>,
     listening: [AbortHandle; 2],
 }
 
-impl Sayings {
-    async fn heard(cluster: &Cluster) -> Result<Self> {
+impl ReadyHistory {
+    async fn watch_from_now(cluster: &Cluster) -> Result<Self> {
         let said = Arc::default();
         let listening = [listen::<System>(cluster, &said).await?, listen::<Tenant>(cluster, &said).await?];
         Ok(Self { said, listening })
@@ -198,7 +203,7 @@ impl Sayings {
     }
 }
 
-impl Drop for Sayings {
+impl Drop for ReadyHistory {
     fn drop(&mut self) {
         self.listening.iter().for_each(AbortHandle::abort);
     }
@@ -315,7 +320,7 @@ impl Sample {
     }
 
     /// Whether it lies in a namespace that is no tenant's any more.
-    fn is_nobodys(&self) -> bool {
+    fn has_no_tenant(&self) -> bool {
         self.verdict == NOT_A_TENANT
     }
 
@@ -347,7 +352,7 @@ fn requests(registry: &TestRegistry) -> Vec<String> {
 
 #[tokio::test]
 async fn backs_off_from_blocked_api_requests() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let _operator = Operator::start(solo.installation.operator_options().await?).await?;
     let rules = may_patch_registries(&solo.cluster, false).await?;
     let (mark, start) = (solo.mark()?, Instant::now());
@@ -370,10 +375,10 @@ async fn backs_off_from_blocked_api_requests() -> Result<()> {
     is_guarded(&registry).await
 }
 
-/// By somebody's role binding of the name that the operator's would have.
+/// Blocks access with another owner's role binding of the same name.
 #[tokio::test]
 async fn backs_off_from_forbidden_namespace() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let namespace = solo.cluster.tenant_namespace("unread", "unread").await?;
     let group = "rbac.authorization.k8s.io";
     let binding = json!({

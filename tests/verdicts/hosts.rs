@@ -1,4 +1,4 @@
-//! The hosts of a row, put up: each at an address of its own on loopback, by a name that the row's name server knows, and
+//! The running hosts of a row: each at its own loopback address, with a name on the row's DNS server, and
 //! a recorder at every other pair of their addresses and ports.
 //!
 //! Texts of a row name hosts in braces: `{registry}` is its URL, `{registry.host}`, `{registry.port}` and `{registry.address}`
@@ -12,10 +12,10 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ALL_VERSIONS, SupportedProtocolVersion};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::pki::{Clients, NAMES, PKI, Shows};
+use crate::listener::{ConnectionMode, Log, RecordingListener, Script, bind};
+use crate::pki::{CertificateKind, Clients, NAMES, PKI};
 use crate::support::dns::{Dns, NameServer};
-use crate::support::{Answer, Asked};
-use crate::wire::{Log, Manner, Post, Script, bind};
+use crate::support::{Answer, ReceivedRequest};
 
 /// A host of a row.
 #[derive(Clone)]
@@ -23,26 +23,26 @@ pub struct Host {
     /// What the row calls it.
     pub role: &'static str,
     name: &'static str,
-    door: Door,
+    door: PortBehaviour,
     port: u16,
     dns: Option<Dns>,
     script: Script,
 }
 
-/// What one meets at a host's port.
+/// The listener on a host's port.
 #[derive(Debug, Clone, Copy)]
-pub enum Door {
+pub enum PortBehaviour {
     /// HTTP in the clear.
     Clear,
     /// HTTPS.
-    Tls(Shows, Clients, Versions),
+    Tls(CertificateKind, Clients, Versions),
     /// HTTPS, by HTTP/2 only.
     OnlyHttp2,
-    /// Connections are taken, and never a word said.
+    /// Accepts connections and sends nothing.
     Mute,
-    /// These bytes, to whoever connects.
+    /// These bytes, to anyone who connects.
     Greets(&'static [u8]),
-    /// Nobody listens.
+    /// There is no listener.
     Closed,
     /// So many wait already that no connection comes about.
     Crowded,
@@ -69,14 +69,14 @@ impl Versions {
 }
 
 /// A host that answers so, over TLS with a certificate of the company's, by the name that its role usually has.
-pub fn host(role: &'static str, script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Host {
+pub fn host(role: &'static str, script: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static) -> Host {
     let name = match role {
         "registry" => NAMES[0],
         "auth" => NAMES[1],
         "tokens" => NAMES[2],
         _ => NAMES[3],
     };
-    let door = Door::Tls(Shows::Company, Clients::NotAsked, Versions::Both);
+    let door = PortBehaviour::Tls(CertificateKind::Company, Clients::NotAsked, Versions::Both);
     Host { role, name, door, port: 0, dns: None, script: Arc::new(script) }
 }
 
@@ -87,7 +87,7 @@ impl Host {
     }
 
     /// Met otherwise.
-    pub fn behind(self, door: Door) -> Self {
+    pub fn behind(self, door: PortBehaviour) -> Self {
         Self { door, ..self }
     }
 
@@ -98,12 +98,12 @@ impl Host {
 
     /// In the clear.
     pub fn clear(self) -> Self {
-        self.behind(Door::Clear)
+        self.behind(PortBehaviour::Clear)
     }
 
     /// Over TLS, with another certificate.
-    pub fn shows(self, shows: Shows) -> Self {
-        self.behind(Door::Tls(shows, Clients::NotAsked, Versions::Both))
+    pub fn shows(self, shows: CertificateKind) -> Self {
+        self.behind(PortBehaviour::Tls(shows, Clients::NotAsked, Versions::Both))
     }
 
     /// The name server says this of it.
@@ -113,38 +113,40 @@ impl Host {
 
     /// Another process, whose log is not ours to read.
     pub fn is_a_process(&self) -> bool {
-        matches!(self.door, Door::Process { .. })
+        matches!(self.door, PortBehaviour::Process { .. })
     }
 
     fn is_secure(&self) -> bool {
         match self.door {
-            Door::Tls(..) | Door::OnlyHttp2 => true,
-            Door::Process { secure, .. } => secure,
+            PortBehaviour::Tls(..) | PortBehaviour::OnlyHttp2 => true,
+            PortBehaviour::Process { secure, .. } => secure,
             _ => false,
         }
     }
 
-    fn manner(&self, address: Ipv4Addr) -> Option<Manner> {
+    fn manner(&self, address: Ipv4Addr) -> Option<ConnectionMode> {
         let config = |shows, clients, versions: Versions| {
             PKI.server(shows, clients, &versions.list(), &address.to_string())
         };
         Some(match self.door {
-            Door::Clear => Manner::Clear,
-            Door::Tls(shows, clients, versions) => Manner::Tls(Arc::new(config(shows, clients, versions))),
-            Door::OnlyHttp2 => {
-                let mut config = config(Shows::Company, Clients::NotAsked, Versions::Both);
-                config.alpn_protocols = vec![b"h2".to_vec()];
-                Manner::Tls(Arc::new(config))
+            PortBehaviour::Clear => ConnectionMode::Clear,
+            PortBehaviour::Tls(shows, clients, versions) => {
+                ConnectionMode::Tls(Arc::new(config(shows, clients, versions)))
             }
-            Door::Mute => Manner::Mute,
-            Door::Greets(words) => Manner::Greets(words),
-            Door::Closed | Door::Crowded | Door::Process { .. } => return None,
+            PortBehaviour::OnlyHttp2 => {
+                let mut config = config(CertificateKind::Company, Clients::NotAsked, Versions::Both);
+                config.alpn_protocols = vec![b"h2".to_vec()];
+                ConnectionMode::Tls(Arc::new(config))
+            }
+            PortBehaviour::Mute => ConnectionMode::Mute,
+            PortBehaviour::Greets(words) => ConnectionMode::Greets(words),
+            PortBehaviour::Closed | PortBehaviour::Crowded | PortBehaviour::Process { .. } => return None,
         })
     }
 }
 
 /// A host that is up.
-struct Place {
+struct RunningHost {
     host: Host,
     address: Ipv4Addr,
     port: u16,
@@ -152,21 +154,21 @@ struct Place {
 
 /// All hosts of a row, up, with what arrives there.
 pub struct Stage {
-    places: Vec<Place>,
+    places: Vec<RunningHost>,
     /// What arrived.
     pub log: Log,
     /// The row's name server.
     pub names: NameServer,
-    _posts: Vec<Post>,
+    _posts: Vec<RecordingListener>,
     _crowd: Vec<(TcpListener, Vec<TcpStream>)>,
 }
 
 /// What every recorder says: it gives whatever is asked for, so that who goes there is led on.
-fn tempting(asked: &Asked) -> Answer {
+fn tempting(asked: &ReceivedRequest) -> Answer {
     let body = match asked.path.contains("/tags/list") {
         true => r#"{"name":"hello","tags":["1.0"]}"#.to_owned(),
         false => {
-            format!(r#"{{"token":"a.b.{seal}","access_token":"a.b.{seal}"}}"#, seal = crate::ledger::SEAL)
+            format!(r#"{{"token":"a.b.{seal}","access_token":"a.b.{seal}"}}"#, seal = crate::secrets::SEAL)
         }
     };
     Answer::granted().body(body)
@@ -193,32 +195,38 @@ impl Stage {
         for (number, host) in hosts.iter().enumerate() {
             let own = address_of(index, number);
             let (address, listener) = match host.door {
-                Door::Process { .. } => (Ipv4Addr::LOCALHOST, None),
-                Door::Crowded => (own, Some(crowded(own)?)),
+                PortBehaviour::Process { .. } => (Ipv4Addr::LOCALHOST, None),
+                PortBehaviour::Crowded => (own, Some(crowded(own)?)),
                 _ => (own, Some(bind(SocketAddr::from((own, host.port))).await?)),
             };
             let port = match (&listener, host.door) {
-                (None, Door::Process { port, .. }) => port,
+                (None, PortBehaviour::Process { port, .. }) => port,
                 (Some(listener), _) => listener.local_addr()?.port(),
                 (None, _) => 0,
             };
-            places.push(Place { host: host.clone(), address, port });
+            places.push(RunningHost { host: host.clone(), address, port });
             listeners.push(listener);
         }
         Self::open(places, listeners).await
     }
 
-    async fn open(places: Vec<Place>, listeners: Vec<Option<TcpListener>>) -> io::Result<Self> {
-        let (log, words) = (Log::default(), Arc::new(Words::of(&places)));
+    async fn open(places: Vec<RunningHost>, listeners: Vec<Option<TcpListener>>) -> io::Result<Self> {
+        let (log, words) = (Log::default(), Arc::new(Substitutions::of(&places)));
         let (mut posts, mut crowd) = (recorders(&places, &log).await?, Vec::new());
         for (place, listener) in places.iter().zip(listeners) {
             let Some(listener) = listener else { continue };
             match (place.host.manner(place.address), place.host.door) {
                 (Some(manner), _) => {
                     let script = filling(place.host.script.clone(), words.clone());
-                    posts.push(Post::at(listener, place.host.role.to_owned(), manner, script, log.clone()));
+                    posts.push(RecordingListener::at(
+                        listener,
+                        place.host.role.to_owned(),
+                        manner,
+                        script,
+                        log.clone(),
+                    ));
                 }
-                (None, Door::Crowded) => crowd.push(crowd_at(listener).await),
+                (None, PortBehaviour::Crowded) => crowd.push(crowd_at(listener).await),
                 // Bound and let go: nobody listens there.
                 _ => drop(listener),
             }
@@ -229,7 +237,7 @@ impl Stage {
 
     /// `text` with all hosts filled in.
     pub fn fill(&self, text: &str) -> String {
-        Words::of(&self.places).fill(text)
+        Substitutions::of(&self.places).fill(text)
     }
 
     /// How many connections a host took.
@@ -256,7 +264,7 @@ fn address_of(index: usize, number: usize) -> Ipv4Addr {
 
 /// A recorder at every pair of one host's address and another's port; and at the ports that URLs without one mean, where
 /// this user may listen there.
-async fn recorders(places: &[Place], log: &Log) -> io::Result<Vec<Post>> {
+async fn recorders(places: &[RunningHost], log: &Log) -> io::Result<Vec<RecordingListener>> {
     let mut posts = Vec::new();
     for place in places.iter().filter(|place| !place.address.is_loopback_itself()) {
         let others = places.iter().map(|other| other.port).filter(|port| *port != place.port);
@@ -280,11 +288,11 @@ impl IsLoopbackItself for Ipv4Addr {
     }
 }
 
-async fn recorder(address: Ipv4Addr, port: u16, log: &Log) -> io::Result<Post> {
+async fn recorder(address: Ipv4Addr, port: u16, log: &Log) -> io::Result<RecordingListener> {
     let listener = bind(SocketAddr::from((address, port))).await?;
-    let config = PKI.server(Shows::Company, Clients::Welcome, ALL_VERSIONS, &address.to_string());
-    let manner = Manner::Either(Arc::new(config));
-    Ok(Post::at(listener, format!("{address}:{port}"), manner, Arc::new(tempting), log.clone()))
+    let config = PKI.server(CertificateKind::Company, Clients::Welcome, ALL_VERSIONS, &address.to_string());
+    let manner = ConnectionMode::Either(Arc::new(config));
+    Ok(RecordingListener::at(listener, format!("{address}:{port}"), manner, Arc::new(tempting), log.clone()))
 }
 
 /// A listener that takes no more connections than one.
@@ -308,7 +316,7 @@ async fn crowd_at(listener: TcpListener) -> (TcpListener, Vec<TcpStream>) {
     (listener, waiting)
 }
 
-async fn name_server(places: &[Place]) -> NameServer {
+async fn name_server(places: &[RunningHost]) -> NameServer {
     let known: Vec<(&'static str, Dns)> = places
         .iter()
         .map(|place| {
@@ -323,10 +331,10 @@ async fn name_server(places: &[Place]) -> NameServer {
 }
 
 /// What stands for what in the texts of a row.
-struct Words(Vec<(String, String)>);
+struct Substitutions(Vec<(String, String)>);
 
-impl Words {
-    fn of(places: &[Place]) -> Self {
+impl Substitutions {
+    fn of(places: &[RunningHost]) -> Self {
         Self(places.iter().flat_map(words_of).collect())
     }
 
@@ -338,7 +346,7 @@ impl Words {
     }
 }
 
-fn words_of(Place { host, address, port }: &Place) -> Vec<(String, String)> {
+fn words_of(RunningHost { host, address, port }: &RunningHost) -> Vec<(String, String)> {
     let scheme = if host.is_secure() { "https" } else { "http" };
     let name = host.name;
     let [a, b, c, d] = address.octets();
@@ -368,7 +376,7 @@ fn fullwidth(address: IpAddr) -> String {
 }
 
 /// Fills in hosts in what a script answers.
-fn filling(script: Script, words: Arc<Words>) -> Script {
+fn filling(script: Script, words: Arc<Substitutions>) -> Script {
     Arc::new(move |asked| match script(asked) {
         Answer::Reply { status, headers, body } => {
             let headers = headers.into_iter().map(|(name, value)| (name, words.fill(&value))).collect();

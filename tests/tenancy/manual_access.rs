@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     call::{Call, User, a_namespace, a_tenant_registry, tenant_registries, tenant_registry},
-    installed::Helm,
+    helm::Helm,
     stage::{SYSTEM_NAMESPACE, Stage},
 };
 

@@ -1,9 +1,9 @@
-//! What is secret, in every form in which it may travel, and where it did arrive.
+//! The secrets of a row, in every encoding, and where they arrived.
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
-use crate::wire::Arrival;
+use crate::listener::Arrival;
 
 /// Something that must not arrive where it does not belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Ledger {
         self.0.extend(forms(text).into_iter().map(|form| (kind, form.into_bytes())));
     }
 
-    /// Which secrets are in there?
+    /// The secrets that the bytes contain.
     pub fn found_in(&self, bytes: &[u8]) -> Vec<Secret> {
         let mut found: Vec<Secret> = Vec::new();
         for (kind, needle) in &self.0 {

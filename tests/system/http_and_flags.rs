@@ -1,4 +1,4 @@
-//! What operations see: health, metrics, and the command line with its environment variables.
+//! Health, metrics, and the command line with its environment variables.
 
 #![expect(clippy::float_cmp, reason = "counts and whole seconds are exact")]
 
@@ -15,9 +15,9 @@ use registry_testbed::{Operator, OperatorOptions, eventually, http_client::Call,
 use serde_json::{Value, json};
 
 use crate::{
-    exposition::{self, Family},
     harness::{self, SYSTEM_NAMESPACE, in_repository},
-    held::HeldRegistry,
+    held_registry::HeldRegistry,
+    metrics_format::{self, Family},
     objects::{DOWN, Protected, apply, delete, login, system_registry, tenant_registry},
 };
 
@@ -62,7 +62,7 @@ async fn not_ready_before_first_list() -> Result<()> {
     let operator =
         Operator::launch(OperatorOptions::new(OPERATOR, kubeconfig).arg("--leader-election=false"));
     let operator = operator.await?;
-    silent.asked(1).await?;
+    silent.wait_for_requests(1).await?;
     let alive = Call::get(format!("{}/healthz", operator.url())).send().await?;
     assert_eq!(alive.status(), 200);
     let ready = Call::get(format!("{}/readyz", operator.url())).send().await?;
@@ -103,7 +103,7 @@ async fn serves_prometheus_text_to_every_client() -> Result<()> {
             Call::get(format!("{}/metrics", operator.url())).header(header::ACCEPT, accept).send().await?;
         let kind = metrics.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         assert_eq!(kind, Some(b"text/plain; version=0.0.4; charset=utf-8".as_slice()), "{accept}");
-        exposition::parse(std::str::from_utf8(metrics.body())?)?;
+        metrics_format::parse(std::str::from_utf8(metrics.body())?)?;
     }
     Ok(())
 }
@@ -141,13 +141,13 @@ async fn metrics_cover_validations_queue_and_api() -> Result<()> {
 
     let system = [("scope", "system"), ("registry_namespace", ""), ("name", &name)];
     let tenant = [("scope", "tenant"), ("registry_namespace", &namespace), ("name", &name)];
-    let told = || async {
+    let write_lines = || async {
         let metrics = metrics_of(operator).await?;
         ensure!(value(&metrics, "registry_operator_registry_ready", "", &system)? == 1.0, "not yet ready");
         ensure!(value(&metrics, "registry_operator_registry_ready", "", &tenant)? == 0.0, "still ready");
         Ok(metrics)
     };
-    let metrics = eventually(SETTLED, "the metrics tell what is ready", told).await?;
+    let metrics = eventually(SETTLED, "the metrics tell what is ready", write_lines).await?;
 
     let end =
         good.status.and_then(|status| status.tls).and_then(|tls| tls.not_after).context("a certificate")?;
@@ -392,7 +392,7 @@ async fn applies_every_variable() -> Result<()> {
     let mut operator = command(&[], &variables).stderr(std::fs::File::create(&log)?).spawn()?;
     let alive = || async { Call::get(format!("http://{metrics}/healthz")).send().await };
     let answered = eventually(SETTLED, "it answers at the address of its variable", alive).await;
-    let asked = api_server.asked(2).await;
+    let asked = api_server.wait_for_requests(2).await;
     let _ = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", operator.id())).status();
     let ended = eventually(Duration::from_secs(5), "SIGTERM ends it", || {
         std::future::ready(operator.try_wait().transpose().context("it runs").and_then(|ended| Ok(ended?)))
@@ -444,11 +444,14 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
 /// That it ended as a failure, and told why by that word, in a line or a few.
 fn refuses(word: &str, output: Result<Output>) -> Result<()> {
     let output = output?;
-    let told = String::from_utf8(output.stderr)?;
-    ensure!(output.status.code() != Some(124), "{word}: it runs on:\n{told}");
-    ensure!(output.status.code().is_some_and(|code| code != 0), "{word}: {}\n{told}", output.status);
-    ensure!(told.contains(word), "the message does not name {word}: {told}");
-    ensure!(!told.contains("panicked") && told.lines().count() <= 5, "{word}: that is no message:\n{told}");
+    let write_lines = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() != Some(124), "{word}: it runs on:\n{write_lines}");
+    ensure!(output.status.code().is_some_and(|code| code != 0), "{word}: {}\n{write_lines}", output.status);
+    ensure!(write_lines.contains(word), "the message does not name {word}: {write_lines}");
+    ensure!(
+        !write_lines.contains("panicked") && write_lines.lines().count() <= 5,
+        "{word}: that is no message:\n{write_lines}"
+    );
     Ok(())
 }
 
@@ -458,7 +461,7 @@ fn variable(flag: &str) -> String {
 }
 
 async fn metrics_of(operator: &Operator) -> Result<BTreeMap<String, Family>> {
-    exposition::parse(&operator.metrics().await?)
+    metrics_format::parse(&operator.metrics().await?)
 }
 
 fn is_of_a_registry(family: &str) -> bool {

@@ -1,4 +1,4 @@
-//! The operator behind a forward proxy, with a company's own authority: flags, verdicts, and where the proxy's password is.
+//! The operator behind a forward proxy, with a private CA: flags, verdicts, and that the proxy's password is never shown.
 
 use std::net::Ipv4Addr;
 
@@ -7,8 +7,8 @@ use registry_testbed::{ForwardProxy, LeafOptions, Operator, RegistryAuth, TestCa
 use serde_json::json;
 
 use crate::{
-    solo,
-    stage::{SOON, Scene, VALIDATED, Verdict, with_certificate},
+    exclusive_cluster,
+    fixtures::{SOON, TestScope, VALIDATED, Verdict, with_certificate},
 };
 
 const PASSWORD: &str = "pr:xy%word";
@@ -18,7 +18,7 @@ const ELSEWHERE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
 #[tokio::test]
 async fn validates_behind_proxy_with_ca_file() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let (ca, files) = (TestCa::new("company")?, tempfile::tempdir()?);
     let ca_file = files.path().join("ca.crt");
     std::fs::write(&ca_file, ca.certificate_pem())?;
@@ -28,7 +28,7 @@ async fn validates_behind_proxy_with_ca_file() -> Result<()> {
     let proxy = ForwardProxy::start(Some(&format!("alice:{PASSWORD}"))).await?;
     let server = registry.host_port().replace("127.0.0.1", &ELSEWHERE.to_string());
 
-    let scene = Scene::system(&solo.cluster);
+    let scene = TestScope::system(&solo.cluster);
     let login = scene.login("login", "demo", "right").await?;
     let auth = json!({"basic": {"secretRef": {"name": login}}});
     let spec = json!({"endpoint": format!("https://{server}"), "auth": auth});
@@ -67,7 +67,7 @@ async fn validates_behind_proxy_with_ca_file() -> Result<()> {
 /// What is wrong is said at the start, and without the password.
 #[tokio::test]
 async fn exits_on_unusable_proxy_or_ca_file() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     for (argument, complaint) in [
         ("--proxy=socks5://alice:s3cr3t@proxy", "--proxy must start with http:// or https://"),
         ("--ca-file=/dev/null", "--ca-file /dev/null is empty"),

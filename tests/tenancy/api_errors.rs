@@ -1,5 +1,5 @@
-//! What the API server's refusals mean, asked of the API server itself: the fields that `registry_operator::kubernetes::call`
-//! goes by are those that it sends.
+//! The meaning of the API server's errors, on a real API server: the fields that `registry_operator::kubernetes::call`
+//! relies on are those that it sends.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How often AWS is asked: tokens are shared within an identity, never across, and a throttled AWS is left alone.
+//! How often AWS is called: tokens are shared within an identity and never across identities; throttling causes back-off.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,9 @@ use registry_verdict::ecr::{EcrTokens, Urgency};
 use serde_json::json;
 
 use crate::{
-    fake::{self, Aws, Settings, Trouble},
+    fake_aws::{self, Aws, Settings, UserDefect},
+    fixtures::TestScope,
     harness::Installation,
-    stage::Scene,
     support::{Check, check, check_spec, expires_at, prober, tokens, validate, verdict},
 };
 
@@ -41,7 +41,7 @@ async fn statuses(
 async fn thousand_registries_share_one_token() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let secret = aws.good_user("AKIAONE");
-    let host = fake::registry(aws.clone()).await?;
+    let host = fake_aws::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let checks = (0..1000).map(|_| keys(&host, "AKIAONE", &secret)).collect::<Result<Vec<_>>>()?;
     for _ in 0..2 {
@@ -56,10 +56,10 @@ async fn thousand_registries_share_one_token() -> Result<()> {
 async fn thousand_operator_registries_share_one_token() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let secret = aws.good_user("AKIAONE");
-    let host = fake::registry(aws.clone()).await?;
+    let host = fake_aws::registry(aws.clone()).await?;
     let installation = Installation::start(ControlPlaneOptions::default()).await?;
     let cluster = installation.cluster().await?;
-    let scene = Scene::system(&cluster);
+    let scene = TestScope::system(&cluster);
     let entries = [("AWS_ACCESS_KEY_ID", "AKIAONE"), ("AWS_SECRET_ACCESS_KEY", secret.as_str())];
     let keys = scene.secret("keys", "Opaque", &entries).await?;
     let ecr = json!({"region": "eu-central-1", "credentials": {"secretRef": {"name": keys}}});
@@ -83,7 +83,7 @@ async fn thousand_operator_registries_share_one_token() -> Result<()> {
 #[tokio::test]
 async fn hundred_identities_get_separate_tokens() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
-    let host = fake::registry(aws.clone()).await?;
+    let host = fake_aws::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let mut checks = Vec::new();
     for number in 0..100 {
@@ -122,8 +122,8 @@ async fn tenants_with_the_same_keys_share_nothing() -> Result<()> {
 async fn backs_off_from_throttling_aws() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let secret = aws.good_user("AKIAONE");
-    aws.trouble("AKIAONE", Trouble::Throttled);
-    let host = fake::registry(aws.clone()).await?;
+    aws.trouble("AKIAONE", UserDefect::Throttled);
+    let host = fake_aws::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let checks = (0..200).map(|_| keys(&host, "AKIAONE", &secret)).collect::<Result<Vec<_>>>()?;
     let start = Instant::now();
@@ -135,7 +135,7 @@ async fn backs_off_from_throttling_aws() -> Result<()> {
     // One, two, four seconds and more lie between them, however long a thousand validations take here.
     let most = 3.max((took.as_secs() + 1).ilog2() as usize + 1);
     assert!(calls <= most, "{calls} calls for 1,000 validations in {took:?} while AWS throttles");
-    aws.trouble("AKIAONE", Trouble::None);
+    aws.trouble("AKIAONE", UserDefect::None);
     eventually(Duration::from_mins(1), "AWS is asked again", || async {
         let all = statuses(&prober, &tokens, &checks, Urgency::Due).await;
         let left = all.iter().filter(|status| verdict(status) != "True/Validated").count();
@@ -150,7 +150,7 @@ async fn backs_off_from_throttling_aws() -> Result<()> {
 async fn refetches_early_refused_token_once() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let secret = aws.good_user("AKIAONE");
-    let host = fake::registry(aws.clone()).await?;
+    let host = fake_aws::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let check = keys(&host, "AKIAONE", &secret)?;
     assert_eq!(verdict(&validate(&prober, &tokens, &check, Urgency::Due).await), "True/Validated");
@@ -172,14 +172,14 @@ async fn renews_token_before_expiry() -> Result<()> {
     let life = Duration::from_secs(40);
     let aws = Aws::start(Settings { life, ..Settings::default() }).await?;
     let secret = aws.good_user("AKIAONE");
-    let host = fake::registry(aws.clone()).await?;
+    let host = fake_aws::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let check = keys(&host, "AKIAONE", &secret)?;
     let first = expires_at(&validate(&prober, &tokens, &check, Urgency::Due).await);
     let renewed = eventually(life, "the token is another", || async {
         let status = validate(&prober, &tokens, &check, Urgency::Due).await;
         assert_eq!(verdict(&status), "True/Validated");
-        if expires_at(&status) == first { Err("the first") } else { Ok(fake::now()) }
+        if expires_at(&status) == first { Err("the first") } else { Ok(fake_aws::now()) }
     })
     .await?;
     assert!(Some(renewed) < first, "{renewed} is not before {first:?}");
@@ -191,11 +191,11 @@ async fn renews_token_before_expiry() -> Result<()> {
 async fn keeps_using_token_while_aws_is_down() -> Result<()> {
     let aws = Aws::start(Settings { life: Duration::from_mins(1), ..Settings::default() }).await?;
     let secret = aws.good_user("AKIAONE");
-    let host = fake::registry(aws.clone()).await?;
+    let host = fake_aws::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let check = keys(&host, "AKIAONE", &secret)?;
     validate(&prober, &tokens, &check, Urgency::Due).await;
-    aws.trouble("AKIAONE", Trouble::Broken);
+    aws.trouble("AKIAONE", UserDefect::Broken);
     eventually(Duration::from_secs(55), "a renewal is tried", || async {
         let status = validate(&prober, &tokens, &check, Urgency::Due).await;
         assert_eq!(verdict(&status), "True/Validated");
@@ -212,7 +212,7 @@ async fn reads_a_repository_that_ecr_lists() -> Result<()> {
     for name in ["other/thing", "team/packsize/no", "team/packs/hello"] {
         aws.repository(name);
     }
-    let host = fake::registry(aws.clone()).await?;
+    let host = fake_aws::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
     let ecr = json!({"region": "eu-central-1", "credentials": {"secretRef": {"name": "keys"}}});
     let spec =

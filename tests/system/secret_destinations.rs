@@ -1,5 +1,5 @@
-//! Which Secrets the operator sends where, on a real API server: by type, by the annotation with their hosts, and by the
-//! tenant policy; and how soon a change of either counts. All types and patterns are in tests/verdicts/table/purposes.rs.
+//! Where the operator sends which Secrets, on a real API server: by type, by the annotation with their hosts, and by the
+//! tenant policy; and how soon a change takes effect. All types and patterns are in tests/verdicts/table/purposes.rs.
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
@@ -12,11 +12,11 @@ use registry_testbed::{ControlPlaneOptions, TestCa, eventually, manifests::FIELD
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{self, Installation},
-    stage::{
-        PROMISED, Played, SOON, Scene, VALIDATED, Verdict, answer, asks_for_password, attempts, protected,
-        spec, welcome,
+    fixtures::{
+        PROMISED, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, answer, asks_for_password, attempts,
+        protected, spec, welcome,
     },
+    harness::{self, Installation},
 };
 
 const INVALID: Verdict = Verdict::unresolved("False/SecretInvalid");
@@ -26,7 +26,7 @@ fn hosts(patterns: impl Into<Value>) -> Value {
 }
 
 /// A token as Kubernetes itself makes them for service accounts.
-async fn account_token(scene: &Scene<'_>, cluster: &harness::Cluster) -> Result<(String, String)> {
+async fn account_token(scene: &TestScope<'_>, cluster: &harness::Cluster) -> Result<(String, String)> {
     let name = scene.named("account-token");
     let secrets: Api<Secret> = Api::namespaced(cluster.client(), scene.namespace());
     let secret = json!({
@@ -46,12 +46,12 @@ async fn account_token(scene: &Scene<'_>, cluster: &harness::Cluster) -> Result<
 #[tokio::test]
 async fn never_sends_service_account_token() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let stranger = Played::promptly(|asked| match asked.authorization() {
+    let stranger = ScriptedServer::promptly(|asked| match asked.authorization() {
         None => asks_for_password(),
         Some(_) => welcome(),
     })
     .await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let (secret, token) = account_token(&scene, &cluster).await?;
         let by = |method: &str| {
             let mut spec = json!({"endpoint": stranger.url(), "auth": {}});
@@ -69,7 +69,7 @@ async fn never_sends_service_account_token() -> Result<()> {
             ensure!(!serde_json::to_string(&view.status)?.contains(&token));
         }
     }
-    ensure!(stranger.asked().is_empty(), "asked: {:?}", stranger.asked());
+    ensure!(stranger.requests().is_empty(), "asked: {:?}", stranger.requests());
     Ok(())
 }
 
@@ -79,7 +79,7 @@ async fn applies_changed_hosts_of_a_secret_at_once() -> Result<()> {
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     let server = registry.host_port();
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("hosts-login", "demo", "right").await?;
         let object = scene.declare("hosts", spec(&registry, &ca, &login)).await?;
         object.shows(SOON, &VALIDATED).await?;
@@ -112,7 +112,7 @@ async fn policy_requires_hosts_in_tenant_secrets() -> Result<()> {
     let cluster = installation.cluster().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    let [system, tenant] = Scene::both(&cluster).await?;
+    let [system, tenant] = TestScope::both(&cluster).await?;
     let login = system.login("login", "demo", "right").await?;
     let systems = system.declare("packs", spec(&registry, &ca, &login)).await?;
     let login = tenant.login("login", "demo", "right").await?;
@@ -145,9 +145,9 @@ async fn policy_requires_hosts_in_tenant_secrets() -> Result<()> {
 #[tokio::test]
 async fn redirect_gets_no_credentials() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let stranger = Played::promptly(|_| welcome()).await?;
-    let (to, scene) = (stranger.url(), Scene::system(&cluster));
-    let registry = Played::promptly(move |asked| match asked.authorization() {
+    let stranger = ScriptedServer::promptly(|_| welcome()).await?;
+    let (to, scene) = (stranger.url(), TestScope::system(&cluster));
+    let registry = ScriptedServer::promptly(move |asked| match asked.authorization() {
         None => asks_for_password(),
         Some(_) => answer(307, &[("Location", &format!("{to}/v2/"))], ""),
     })
@@ -157,7 +157,10 @@ async fn redirect_gets_no_credentials() -> Result<()> {
     let object = scene.declare("redirect", json!({"endpoint": registry.url(), "auth": auth})).await?;
     object.request("now").await?;
     object.has_handled("now").await?;
-    ensure!(registry.asked().iter().any(|asked| asked.authorization().is_some()), "nothing was sent at all");
-    ensure!(stranger.asked().is_empty(), "asked: {:?}", stranger.asked());
+    ensure!(
+        registry.requests().iter().any(|asked| asked.authorization().is_some()),
+        "nothing was sent at all"
+    );
+    ensure!(stranger.requests().is_empty(), "asked: {:?}", stranger.requests());
     Ok(())
 }

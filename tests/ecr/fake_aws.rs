@@ -1,8 +1,8 @@
 //! A strict AWS: verifies Signature V4, keeps users, sessions and roles with trust policies, answers with AWS's real error
 //! bodies in the protocols of ECR (JSON 1.1) and STS (query, XML), and counts. And a registry that takes its tokens.
 //!
-//! Everything that AWS would not say to a stranger (ARNs, request ids) is in its answers, so that a test can see that none
-//! of it comes out at the other end.
+//! Its responses contain everything that must stay secret (ARNs, request ids), so that a test can check that none
+//! of it appears in the output.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,12 +31,12 @@ use tokio::net::TcpListener;
 pub const ACCOUNT: &str = "123456789012";
 /// What Kubernetes gives to the operator's Pod, to show to AWS.
 pub const POD_TOKEN: &str = "HUSH-pod-token";
-/// What no status may hold.
+/// Texts that no status may contain.
 pub const SECRETS_OF_AWS: [&str; 4] = ["arn:aws:iam::", "arn:aws:sts::", "f00dfeed", "HUSH"];
 
-/// What is wrong with a user.
+/// A user's defect.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Trouble {
+pub enum UserDefect {
     /// Nothing.
     #[default]
     None,
@@ -50,7 +50,7 @@ pub enum Trouble {
     Skewed,
     /// Every request is throttled.
     Throttled,
-    /// AWS has a fault.
+    /// AWS answers with a server error.
     Broken,
     /// A proxy answers in AWS's place.
     Proxied,
@@ -66,7 +66,7 @@ pub enum Trouble {
     },
 }
 
-/// Whoever has a key.
+/// A user with a key.
 #[derive(Clone, Debug, Default)]
 pub struct User {
     /// The secret access key.
@@ -74,7 +74,7 @@ pub struct User {
     /// The session's token.
     pub session: Option<String>,
     /// What is wrong.
-    pub trouble: Trouble,
+    pub trouble: UserDefect,
 }
 
 /// A role and its trust policy.
@@ -85,7 +85,7 @@ pub struct Role {
     /// The external id that is asked for.
     pub external_id: Option<String>,
     /// What is wrong with its sessions.
-    pub trouble: Trouble,
+    pub trouble: UserDefect,
 }
 
 /// A request that was let in or not, after its signature was looked at.
@@ -159,20 +159,20 @@ impl Aws {
         &self.url
     }
 
-    /// Lets somebody in.
+    /// Adds a user.
     pub fn user(&self, key: &str, user: User) {
         self.lock().users.insert(key.to_owned(), user);
     }
 
-    /// Somebody with nothing wrong.
+    /// Adds a user without a defect.
     pub fn good_user(&self, key: &str) -> String {
         let secret = format!("HUSH+{key}/key");
         self.user(key, User { secret: secret.clone(), ..User::default() });
         secret
     }
 
-    /// Changes what is wrong.
-    pub fn trouble(&self, key: &str, trouble: Trouble) {
+    /// Changes a user's defect.
+    pub fn trouble(&self, key: &str, trouble: UserDefect) {
         if let Some(user) = self.lock().users.get_mut(key) {
             user.trouble = trouble;
         }
@@ -205,7 +205,7 @@ impl Aws {
         self.lock().calls.iter().filter(|call| call.operation == operation).count()
     }
 
-    /// No token that was given so far opens the registry any longer.
+    /// Invalidates all tokens that were issued so far.
     pub fn withdraw_tokens(&self) {
         self.lock().tokens.clear();
     }
@@ -284,7 +284,7 @@ impl Aws {
     fn session(&self) -> (&'static str, &'static str, &'static str) {
         let (id, secret, session) = ("ASIAOPERATOR", "HUSH-operator", "HUSH-operator-session");
         let (user_secret, user_session) = (secret.to_owned(), Some(session.to_owned()));
-        self.user(id, User { secret: user_secret, session: user_session, trouble: Trouble::None });
+        self.user(id, User { secret: user_secret, session: user_session, trouble: UserDefect::None });
         (id, secret, session)
     }
 
@@ -309,15 +309,15 @@ impl Aws {
         let user = self.lock().users.get(&signature.key).cloned();
         let user = user.ok_or_else(|| Refusal::of(protocol, Fault::UnknownKey))?;
         match user.trouble {
-            Trouble::Silent => std::future::pending().await,
-            Trouble::Proxied => return Ok(plain(403, "<html>HUSH proxy</html>")),
-            Trouble::Throttled => return Err(Refusal::of(protocol, Fault::Throttled)),
-            Trouble::Broken => return Err(Refusal::of(protocol, Fault::Broken)),
-            Trouble::Expired => return Err(Refusal::of(protocol, Fault::Expired)),
+            UserDefect::Silent => std::future::pending().await,
+            UserDefect::Proxied => return Ok(plain(403, "<html>HUSH proxy</html>")),
+            UserDefect::Throttled => return Err(Refusal::of(protocol, Fault::Throttled)),
+            UserDefect::Broken => return Err(Refusal::of(protocol, Fault::Broken)),
+            UserDefect::Expired => return Err(Refusal::of(protocol, Fault::Expired)),
             _ => {}
         }
         self.verify(&signature, &user, parts, body).map_err(|fault| Refusal::of(protocol, fault))?;
-        if let Trouble::Answers { operation: at, status, code, says } = user.trouble
+        if let UserDefect::Answers { operation: at, status, code, says } = user.trouble
             && at == operation
         {
             let message = format!("User: arn:aws:sts::{ACCOUNT}:assumed-role/HUSH/HUSH {says}");
@@ -342,7 +342,7 @@ impl Aws {
         if signature.region != *region || signature.service != service {
             return Err(Fault::Scope);
         }
-        let skew = SignedDuration::from_mins(if user.trouble == Trouble::Skewed { 15 } else { 0 });
+        let skew = SignedDuration::from_mins(if user.trouble == UserDefect::Skewed { 15 } else { 0 });
         let now = now() + skew;
         let signed_at = signature.signed_at().ok_or(Fault::Incomplete)?;
         if now.duration_since(signed_at).abs() > SignedDuration::from_mins(5) {
@@ -355,8 +355,8 @@ impl Aws {
     fn token(&self, user: &User) -> Result<Response<Full<Bytes>>, Refusal> {
         let fault = |explicitly| Refusal::of(Protocol::Json, Fault::Denied { explicitly });
         match user.trouble {
-            Trouble::Denied => return Err(fault(false)),
-            Trouble::ExplicitlyDenied => return Err(fault(true)),
+            UserDefect::Denied => return Err(fault(false)),
+            UserDefect::ExplicitlyDenied => return Err(fault(true)),
             _ => {}
         }
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);

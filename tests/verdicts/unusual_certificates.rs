@@ -9,7 +9,7 @@ use rcgen::{
     CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
 };
 
-use crate::ledger::{PASSWORD, USER};
+use crate::secrets::{PASSWORD, USER};
 use crate::support::Authority;
 use crate::support::certificates::{Leaf, ca_params};
 

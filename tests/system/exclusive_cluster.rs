@@ -1,5 +1,5 @@
-//! Control planes that one test at a time has for itself: for tests that stop, kill, starve and count. Owns that each
-//! of them begins with an empty cluster.
+//! Control planes that one test at a time uses alone: for tests that stop or kill servers, or count requests. Each
+//! test begins with an empty cluster.
 
 use std::time::Duration;
 
@@ -25,16 +25,16 @@ pub const LEASE: &str = "registry-operator";
 
 /// Control planes for tests that stop, kill or starve things, each started when it is first needed. There are fewer of
 /// them than tests that run at once, for each takes 300 MB.
-static STAGES: [Stage; 3] = [const { Stage::new() }; 3];
-static FREE: Semaphore = Semaphore::const_new(STAGES.len());
+static SLOTS: [ControlPlaneSlot; 3] = [const { ControlPlaneSlot::new() }; 3];
+static FREE: Semaphore = Semaphore::const_new(SLOTS.len());
 
-struct Stage {
+struct ControlPlaneSlot {
     installation: OnceCell<Installation>,
     turn: Mutex<()>,
 }
 
 /// One test's time on a control plane. It begins without registries and without a Lease.
-pub struct Turn {
+pub struct ExclusiveCluster {
     /// The cluster.
     pub cluster: Cluster,
     /// The control plane.
@@ -44,9 +44,9 @@ pub struct Turn {
 }
 
 /// Waits for a control plane that is free.
-pub async fn enter() -> Result<Turn> {
+pub async fn enter() -> Result<ExclusiveCluster> {
     let permit = FREE.acquire().await?;
-    let free = STAGES.iter().find_map(|stage| Some((stage, stage.turn.try_lock().ok()?)));
+    let free = SLOTS.iter().find_map(|stage| Some((stage, stage.turn.try_lock().ok()?)));
     let (stage, turn) = free.context("more permits than control planes")?;
     let start = || Installation::start(ControlPlaneOptions { audit: true, ..ControlPlaneOptions::default() });
     let installation = stage.installation.get_or_try_init(start).await?;
@@ -59,16 +59,16 @@ pub async fn enter() -> Result<Turn> {
     install_definitions(&cluster).await?;
     let leases: Api<Lease> = Api::namespaced(cluster.client(), SYSTEM_NAMESPACE);
     absent(leases.delete(LEASE, &DeleteParams::default()).await)?;
-    Ok(Turn { cluster, installation, _alone: turn, _permit: permit })
+    Ok(ExclusiveCluster { cluster, installation, _alone: turn, _permit: permit })
 }
 
-impl Stage {
+impl ControlPlaneSlot {
     const fn new() -> Self {
         Self { installation: OnceCell::const_new(), turn: Mutex::const_new(()) }
     }
 }
 
-impl Turn {
+impl ExclusiveCluster {
     /// How the operator is started where nobody contends for the lease.
     pub async fn alone(&self) -> Result<OperatorOptions> {
         Ok(self.installation.operator_options().await?.arg("--leader-election=false"))

@@ -1,4 +1,4 @@
-//! What the operator made goes with the chart, by the garbage collector; and comes again, with the chart or with its role.
+//! The operator's objects are removed with the chart by the garbage collector, and come back with the chart or its role.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     call::{Call, User, a_namespace},
-    installed::Helm,
+    helm::Helm,
     stage::{Cluster, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Stage},
 };
 
@@ -34,11 +34,11 @@ fn account() -> String {
 }
 
 /// A cluster of one's own, as its administrator sees it.
-struct Sight {
+struct ClusterView {
     root: User,
 }
 
-impl Sight {
+impl ClusterView {
     async fn of(stage: &Stage) -> Result<Self> {
         Ok(Self { root: User::new("root", stage.control_plane().client().await?) })
     }
@@ -99,7 +99,7 @@ impl Sight {
 async fn uninstall_removes_bindings_and_lease() -> Result<()> {
     let strict = ["--enable-admission-plugins=OwnerReferencesPermissionEnforcement"];
     let stage = Stage::bare_with(Kubernetes::Newest, &strict).await?;
-    let (sight, helm) = (Sight::of(&stage).await?, Helm::of(&stage).await?);
+    let (sight, helm) = (ClusterView::of(&stage).await?, Helm::of(&stage).await?);
     sight.tenants().await?;
     for options in [&["--create-namespace"][..], &[]] {
         helm.run("install", options).await?;
@@ -119,7 +119,7 @@ async fn uninstall_removes_bindings_and_lease() -> Result<()> {
 
 async fn recreated_role_gets_new_bindings(cluster: &Cluster) -> Result<()> {
     let stage = Stage::start(cluster.kubernetes).await?; // the others need the role
-    let sight = Sight::of(&stage).await?;
+    let sight = ClusterView::of(&stage).await?;
     sight.tenants().await?;
     let operator = Operator::start(stage.operator_options().await?).await?;
     sight.is_bound(BOUND).await.with_context(|| operator.log())?;
@@ -156,7 +156,7 @@ async fn recreated_role_gets_new_bindings(cluster: &Cluster) -> Result<()> {
     sight.is_gone(&format!("{config_maps}/dangling")).await?;
     ensure!(sight.bindings().await? == bound, "some were made anew\n{}", operator.log());
 
-    // What somebody spoils is mended, without anything that needs it.
+    // Changes by other clients are repaired, even if no registry needs the binding.
     sight.root.may(&Call::delete(&binding("team-a"))).await?;
     let strip = json!({"metadata": {"ownerReferences": null}});
     sight.root.may(&Call::merge(&binding("team-b"), strip)).await?;

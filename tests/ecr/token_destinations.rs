@@ -1,4 +1,4 @@
-//! Where the token goes that AWS gives: from a TenantRegistry only to hosts of ECR and to hosts that an administrator
+//! Where ECR tokens are sent: from a TenantRegistry only to ECR's hosts and to hosts that an administrator
 //! listed, and to no token service.
 
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use registry_testbed::{ControlPlaneOptions, Operator};
 use serde_json::{Value, json};
 
 use crate::{
-    fake::{Aws, Settings},
-    harness::{Cluster, Installation},
-    stage::{
-        Answer, Asked, PROMISED, Played, SOON, Scene, VALIDATED, Verdict, answer, asks_for_password,
-        signed_in, welcome,
+    fake_aws::{Aws, Settings},
+    fixtures::{
+        Answer, PROMISED, ReceivedRequest, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, answer,
+        asks_for_password, signed_in, welcome,
     },
+    harness::{Cluster, Installation},
 };
 
 const TOKEN: &str = "GetAuthorizationToken";
@@ -22,14 +22,14 @@ const PASSWORD: &str = "HUSH-token-of-aws";
 const KEPT: Verdict = Verdict::unresolved("False/NotPermitted");
 const OPEN: Verdict = VALIDATED.in_the_clear();
 
-struct Stage {
+struct EcrSetup {
     installation: Installation,
     aws: Arc<Aws>,
     keys: [(&'static str, String); 2],
     _operator: Operator,
 }
 
-async fn stage() -> Result<Stage> {
+async fn stage() -> Result<EcrSetup> {
     let aws = Aws::start(Settings { password: Some(PASSWORD.into()), ..Settings::default() }).await?;
     let secret = aws.good_user("AKIAVICTIM");
     let installation = Installation::start(ControlPlaneOptions::default()).await?;
@@ -37,11 +37,11 @@ async fn stage() -> Result<Stage> {
     let options = options.env("AWS_ENDPOINT_URL_ECR", aws.url()).env("AWS_ENDPOINT_URL_STS", aws.url());
     let operator = Operator::start(options).await?;
     let keys = [("AWS_ACCESS_KEY_ID", "AKIAVICTIM".to_owned()), ("AWS_SECRET_ACCESS_KEY", secret)];
-    Ok(Stage { installation, aws, keys, _operator: operator })
+    Ok(EcrSetup { installation, aws, keys, _operator: operator })
 }
 
-impl Stage {
-    async fn keys(&self, scene: &Scene<'_>) -> Result<String> {
+impl EcrSetup {
+    async fn keys(&self, scene: &TestScope<'_>) -> Result<String> {
         let keys = self.keys.each_ref().map(|(key, value)| (*key, value.as_str()));
         scene.secret("keys", "Opaque", &keys).await
     }
@@ -56,7 +56,7 @@ async fn allowed(cluster: &Cluster, patterns: &str) -> Result<()> {
     cluster.change_tenant_policy(json!({"allowedEndpoints": patterns})).await
 }
 
-fn takes_the_token(asked: &Asked) -> Answer {
+fn takes_the_token(asked: &ReceivedRequest) -> Answer {
     if signed_in(asked, "AWS", PASSWORD) { welcome() } else { asks_for_password() }
 }
 
@@ -64,8 +64,8 @@ fn takes_the_token(asked: &Asked) -> Answer {
 async fn sends_ecr_token_to_ecr_hosts_only() -> Result<()> {
     let stage = stage().await?;
     let cluster = stage.installation.cluster().await?;
-    let stranger = Played::promptly(takes_the_token).await?;
-    let [system, tenant] = Scene::both(&cluster).await?;
+    let stranger = ScriptedServer::promptly(takes_the_token).await?;
+    let [system, tenant] = TestScope::both(&cluster).await?;
     let keys = stage.keys(&tenant).await?;
     allowed(&cluster, "*").await?;
     let object = tenant.declare("stranger", by_keys(&stranger.url(), &keys)).await?;
@@ -87,9 +87,9 @@ async fn sends_ecr_token_to_ecr_hosts_only() -> Result<()> {
         }
     }
     ensure!(stage.aws.calls().is_empty(), "AWS was asked: {:?}", stage.aws.calls());
-    ensure!(stranger.asked().is_empty(), "asked: {:?}", stranger.asked());
+    ensure!(stranger.requests().is_empty(), "asked: {:?}", stranger.requests());
 
-    // An administrator's word, and no longer than it stands.
+    // The administrator's setting applies only while it is set.
     allowed(&cluster, &format!("*\n{}", stranger.host_port())).await?;
     object.shows(PROMISED, &OPEN).await?;
     allowed(&cluster, "*").await?;
@@ -105,15 +105,15 @@ async fn sends_ecr_token_to_ecr_hosts_only() -> Result<()> {
 async fn uses_keys_for_their_listed_hosts_only() -> Result<()> {
     let stage = stage().await?;
     let cluster = stage.installation.cluster().await?;
-    let registry = Played::promptly(takes_the_token).await?;
-    for scene in Scene::both(&cluster).await? {
+    let registry = ScriptedServer::promptly(takes_the_token).await?;
+    for scene in TestScope::both(&cluster).await? {
         let keys = stage.keys(&scene).await?;
         scene.annotate(&keys, json!({HOSTS_ANNOTATION: "*.dkr.ecr.eu-central-1.amazonaws.com"})).await?;
         let calls = stage.aws.total(TOKEN);
-        let asked = registry.asked().len();
+        let asked = registry.requests().len();
         let object = scene.declare("packs", by_keys(&registry.url(), &keys)).await?;
         object.shows(SOON, &Verdict::unresolved("False/SecretInvalid")).await?;
-        ensure!(stage.aws.total(TOKEN) == calls && registry.asked().len() == asked, "something was sent");
+        ensure!(stage.aws.total(TOKEN) == calls && registry.requests().len() == asked, "something was sent");
         scene.annotate(&keys, json!({HOSTS_ANNOTATION: "127.0.0.1"})).await?;
         object.shows(PROMISED, &OPEN).await?;
 
@@ -137,9 +137,9 @@ async fn uses_keys_for_their_listed_hosts_only() -> Result<()> {
 async fn sends_no_tenant_ecr_token_to_token_service() -> Result<()> {
     let stage = stage().await?;
     let cluster = stage.installation.cluster().await?;
-    let service = Played::promptly(|_| answer(200, &[], r#"{"token":"anything"}"#)).await?;
+    let service = ScriptedServer::promptly(|_| answer(200, &[], r#"{"token":"anything"}"#)).await?;
     let realm = format!("Bearer realm=\"{}/token\",service=\"x\"", service.url());
-    let registry = Played::promptly(move |asked| match asked.authorization() {
+    let registry = ScriptedServer::promptly(move |asked| match asked.authorization() {
         Some(header) if header.starts_with("Bearer") => welcome(),
         _ => {
             let headers =
@@ -148,12 +148,13 @@ async fn sends_no_tenant_ecr_token_to_token_service() -> Result<()> {
         }
     })
     .await?;
-    let scene = Scene::tenant(&cluster).await?;
+    let scene = TestScope::tenant(&cluster).await?;
     let keys = stage.keys(&scene).await?;
     allowed(&cluster, &format!("*\n{}", registry.host_port())).await?;
     let object = scene.declare("bearer", by_keys(&registry.url(), &keys)).await?;
     object.shows(SOON, &Verdict::refused("False/UntrustedTokenService").in_the_clear()).await?;
-    let given = service.asked().iter().any(|asked| asked.authorization().is_some() || asked.method != "GET");
-    ensure!(!given, "asked: {:?}", service.asked());
+    let given =
+        service.requests().iter().any(|asked| asked.authorization().is_some() || asked.method != "GET");
+    ensure!(!given, "asked: {:?}", service.requests());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The chart as Helm installs, upgrades and removes it: in which order the guard comes, and what of it stays.
+//! The chart as Helm installs, upgrades and removes it: the order of the policies, and which of them stay.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 

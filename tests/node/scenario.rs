@@ -1,4 +1,4 @@
-//! From `helm install` to `helm uninstall`, told inside the node.
+//! The test inside the node: from `helm install` to `helm uninstall`.
 
 use std::{
     path::PathBuf,
@@ -21,10 +21,11 @@ use registry_testbed::{
 use serde_json::json;
 
 use crate::{
-    cluster, pulls,
+    cluster,
+    environment::{Environment, Verdicts},
+    leftovers, pulls,
     release::Release,
-    remains, say,
-    scene::{Scene, Verdicts},
+    say,
 };
 
 /// What is shown does not depend on how the program is optimised, and this builds in a fraction of the time.
@@ -35,7 +36,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Another program of the operator to tell it with, such as the released one: static, for this machine.
 const PROGRAM: &str = "NODE_PROGRAM";
 /// Image pull, container start, leader election and validation, on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_mins(2);
+const STEP_TIMEOUT: Duration = Duration::from_mins(2);
 /// A dead leader's Lease has to run out.
 const TAKEOVER: Duration = Duration::from_mins(1);
 
@@ -48,7 +49,7 @@ pub fn given_program() -> Option<PathBuf> {
 pub async fn tell() -> Result<()> {
     let start = Instant::now();
     let node = Node::start().await?;
-    said("the node is Ready", start);
+    print_step("the node is Ready", start);
     let outcome = tell_on(&node).await;
     if outcome.is_err() {
         say(&operator_logs(&node).await);
@@ -61,17 +62,17 @@ async fn tell_on(node: &Node) -> Result<()> {
     let client = node.client().await?;
     let start = Instant::now();
     let digest = push_images(node)?;
-    said("the images are built and pushed", start);
+    print_step("the images are built and pushed", start);
     let start = Instant::now();
-    let scene = Scene::set().await?;
-    said("the registries, and AWS, are there", start);
+    let scene = Environment::set().await?;
+    print_step("the registries, and AWS, are there", start);
     let release = Release { node };
     let verdicts = it_installs_and_validates(&client, &release, &scene).await?;
     it_passes_the_charts_own_test(&release).await?;
     it_is_what_was_built_and_confined(&client, &digest).await?;
     let start = Instant::now();
     pulls::pods_pull_by_the_operators_secret_and_not_without(&client, node, &scene).await?;
-    said("a registry's pull Secret to a Pod that has run by it, and to its end", start);
+    print_step("a registry's pull Secret to a Pod that has run by it, and to its end", start);
     it_survives_the_loss_of_its_leader(&client).await?;
     it_is_upgraded_without_a_wrong_word(&client, &release, &verdicts).await?;
     it_leaves_what_it_should(&client, &release, &verdicts).await
@@ -97,27 +98,27 @@ fn push_images(node: &Node) -> Result<String> {
 async fn it_installs_and_validates(
     client: &Client,
     release: &Release<'_>,
-    scene: &Scene,
+    scene: &Environment,
 ) -> Result<Verdicts> {
     cluster::restricted_namespace(client).await?;
     let samples = scene.samples()?;
     let start = Instant::now();
     let installed = async {
         release.install(REPOSITORY, &scene.variables()).await?;
-        said("helm install --wait has returned", start);
+        print_step("helm install --wait has returned", start);
         anyhow::Ok(())
     };
     // As soon as the chart has brought the definitions, as GitOps would.
     let validated = async {
         let verdicts = Verdicts::expected(client, &samples, &scene.overlay()).await?;
         manifests::apply(client, samples.clone()).await?;
-        verdicts.first(PATIENCE).await?;
-        said("helm install to the first verdict", start);
+        verdicts.first(STEP_TIMEOUT).await?;
+        print_step("helm install to the first verdict", start);
         anyhow::Ok(verdicts)
     };
     let ((), verdicts) = tokio::try_join!(installed, validated)?;
-    verdicts.all(PATIENCE).await?;
-    said(&format!("helm install to all {} verdicts as expected", verdicts.count()), start);
+    verdicts.all(STEP_TIMEOUT).await?;
+    print_step(&format!("helm install to all {} verdicts as expected", verdicts.count()), start);
     cluster::replicas_become(client, 2, VERSION).await?;
     Ok(verdicts)
 }
@@ -125,7 +126,7 @@ async fn it_installs_and_validates(
 async fn it_passes_the_charts_own_test(release: &Release<'_>) -> Result<()> {
     let start = Instant::now();
     release.test().await?;
-    said("helm test", start);
+    print_step("helm test", start);
     Ok(())
 }
 
@@ -136,7 +137,7 @@ async fn it_is_what_was_built_and_confined(client: &Client, digest: &str) -> Res
         ensure!(running == [digest, digest], "{running:?} are running, not {digest}");
         anyhow::Ok(())
     };
-    eventually(PATIENCE, "two replicas of what was built", look).await?;
+    eventually(STEP_TIMEOUT, "two replicas of what was built", look).await?;
     let processes = cluster::every_process_is_confined()?;
     ensure!(processes == 2, "{processes} processes of the operator on the node, not 2");
     let restarts = cluster::restarts(client).await?;
@@ -145,14 +146,14 @@ async fn it_is_what_was_built_and_confined(client: &Client, digest: &str) -> Res
 }
 
 async fn it_survives_the_loss_of_its_leader(client: &Client) -> Result<()> {
-    let leader = eventually(PATIENCE, "a leader", || cluster::leader(client)).await?;
+    let leader = eventually(STEP_TIMEOUT, "a leader", || cluster::leader(client)).await?;
     let start = Instant::now();
     cluster::kill(client, &leader).await?;
     cluster::another_leads(client, &leader, TAKEOVER).await?;
-    said("the leader killed, to another that leads", start);
+    print_step("the leader killed, to another that leads", start);
     // The new one works: a corrected password is noticed.
     correct_the_password(client).await?;
-    said("the leader killed, to a verdict of the new one", start);
+    print_step("the leader killed, to a verdict of the new one", start);
     cluster::replicas_become(client, 2, VERSION).await
 }
 
@@ -172,8 +173,8 @@ async fn restore_the_wrong_password(client: &Client) -> Result<()> {
 
 async fn wrong_password_becomes(client: &Client, expected: &str) -> Result<()> {
     let what = format!("team-b's registry is {expected}");
-    let becomes = eventually(PATIENCE, what, || async {
-        let seen = crate::scene::verdict_of(client, "team-b", "wrong-password").await;
+    let becomes = eventually(STEP_TIMEOUT, what, || async {
+        let seen = crate::environment::verdict_of(client, "team-b", "wrong-password").await;
         let seen = seen.map_err(|error| error.to_string())?;
         if seen == expected { Ok(()) } else { Err(seen) }
     });
@@ -203,25 +204,28 @@ async fn it_is_upgraded_without_a_wrong_word(
         anyhow::Ok(looks)
     };
     let ((), looks) = tokio::try_join!(upgraded, watched)?;
-    said(&format!("helm upgrade to a changed image; {looks} looks at the verdicts, all as expected"), start);
+    print_step(
+        &format!("helm upgrade to a changed image; {looks} looks at the verdicts, all as expected"),
+        start,
+    );
     cluster::replicas_become(client, 2, "changed").await?;
     correct_the_password(client).await?;
     restore_the_wrong_password(client).await?;
     let start = Instant::now();
     release.roll_back().await?;
-    said("helm rollback", start);
+    print_step("helm rollback", start);
     cluster::replicas_become(client, 2, VERSION).await?;
-    verdicts.all(PATIENCE).await
+    verdicts.all(STEP_TIMEOUT).await
 }
 
 async fn it_leaves_what_it_should(client: &Client, release: &Release<'_>, verdicts: &Verdicts) -> Result<()> {
     verdicts.delete(Duration::from_secs(30)).await?;
     let start = Instant::now();
     release.uninstall().await?;
-    said("helm uninstall --wait", start);
+    print_step("helm uninstall --wait", start);
     // What the operator made itself, and Helm knows nothing of, is the garbage collector's to remove.
     are_left(client, &[&DEFINITIONS[..], &GUARDS[..]].concat()).await?;
-    said("helm uninstall to nothing left but what is kept", start);
+    print_step("helm uninstall to nothing left but what is kept", start);
     Ok(())
 }
 
@@ -240,18 +244,18 @@ const GUARDS: [&str; 4] = [
 ];
 
 async fn are_left(client: &Client, expected: &[&str]) -> Result<()> {
-    let left = eventually(PATIENCE, format!("{expected:?} are left of the operator"), || async {
-        let left = remains::of_the_operator(client).await.map_err(|error| error.to_string())?;
+    let left = eventually(STEP_TIMEOUT, format!("{expected:?} are left of the operator"), || async {
+        let left = leftovers::of_the_operator(client).await.map_err(|error| error.to_string())?;
         if left == expected { Ok(()) } else { Err(format!("{left:?}")) }
     });
     Ok(left.await?)
 }
 
-fn said(what: &str, since: Instant) {
+fn print_step(what: &str, since: Instant) {
     say(&format!("  {:>6.1} s  {what}", since.elapsed().as_secs_f32()));
 }
 
-/// For whoever has to find out what went wrong.
+/// Prints what helps to find the cause of a failure.
 async fn operator_logs(node: &Node) -> String {
     let Ok(client) = node.client().await else {
         return String::from("the API server does not answer");

@@ -1,5 +1,5 @@
-//! A registry that answers only when the test lets it: the slow, and the one that hangs. Anonymous, over plain HTTP.
-//! Owns what was asked of it, so that a test can wait for a validation to be under way.
+//! A registry that answers only when the test releases it, for slow and hanging registries. Anonymous, over plain HTTP.
+//! Records its requests, so that a test can wait until a validation is in progress.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -40,18 +40,18 @@ impl HeldRegistry {
         Ok(Self { address, gate, _server: server })
     }
 
-    /// Where it is.
+    /// The server's address.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What it was asked so far, each written `GET /v2/`.
+    /// The requests so far, each written `GET /v2/`.
     pub fn requests(&self) -> Vec<String> {
         self.gate.asked.borrow().clone()
     }
 
     /// Waits until so many requests have come.
-    pub async fn asked(&self, count: usize) -> Result<()> {
+    pub async fn wait_for_requests(&self, count: usize) -> Result<()> {
         let mut asked = self.gate.asked.subscribe();
         let enough = asked.wait_for(|asked| asked.len() >= count);
         let in_time = tokio::time::timeout(ASKED, enough).await.map(|waited| waited.map(drop));
@@ -60,7 +60,7 @@ impl HeldRegistry {
         Ok(())
     }
 
-    /// Answers what waits, and what comes from now on.
+    /// Answers the waiting requests and all later ones.
     pub fn release(&self) {
         self.gate.open.send_replace(true);
     }

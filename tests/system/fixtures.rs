@@ -1,5 +1,5 @@
-//! What the tests of verdicts are played on: registries that a test starts for itself, objects of either scope that
-//! name them, and the way a whole verdict is written down. Owns no expectation of any behaviour.
+//! Common parts of the tests of verdicts: registries that a test starts itself, objects of either scope that
+//! refer to them, and the notation of a verdict. Has no assertions of its own.
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +37,7 @@ use registry_testbed::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::AbortHandle};
 
-use crate::harness::{Cluster, SYSTEM_NAMESPACE, Subject};
+use crate::harness::{Cluster, RegistryHandle, SYSTEM_NAMESPACE};
 
 /// How long a verdict may take where nothing is promised, on a machine that is busy with other tests.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -45,13 +45,13 @@ pub const SOON: Duration = Duration::from_secs(20);
 pub const PROMISED: Duration = Duration::from_secs(2);
 
 /// One of the two scopes, for one test.
-pub struct Scene<'a> {
+pub struct TestScope<'a> {
     cluster: &'a Cluster,
     namespace: Option<String>,
 }
 
-impl<'a> Scene<'a> {
-    /// The system level.
+impl<'a> TestScope<'a> {
+    /// The system scope.
     pub fn system(cluster: &'a Cluster) -> Self {
         Self { cluster, namespace: None }
     }
@@ -122,9 +122,9 @@ impl<'a> Scene<'a> {
         Ok(name)
     }
 
-    /// The same spec; of a SystemRegistry, for a tenant that nobody is. Whom a registry reaches is counted in its status, so
-    /// that one which is for all tenants is written to whenever a test beside this one makes another.
-    pub fn for_nobody(&self, mut spec: Value) -> Value {
+    /// The same spec; a SystemRegistry is for an unknown tenant. The status counts tenants, so
+    /// that a registry for all tenants would be written whenever another test creates a tenant.
+    pub fn for_unknown_tenant(&self, mut spec: Value) -> Value {
         if self.namespace.is_none() {
             spec["availability"]["tenants"] = json!([self.cluster.unique("nobody")]);
         }
@@ -148,12 +148,12 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Makes a namespace a tenant's.
+/// Assigns a namespace to a tenant.
 pub async fn label_as_tenant(cluster: &Cluster, namespace: &str) -> Result<()> {
     label(cluster, namespace, json!(cluster.unique("team"))).await
 }
 
-/// Makes a namespace nobody's.
+/// Removes a namespace from its tenant.
 pub async fn unlabel(cluster: &Cluster, namespace: &str) -> Result<()> {
     label(cluster, namespace, Value::Null).await
 }
@@ -169,9 +169,9 @@ pub async fn label(cluster: &Cluster, namespace: &str, tenant: Value) -> Result<
 /// A registry object of either scope.
 pub enum Declared {
     /// A SystemRegistry.
-    System(Subject<System>),
+    System(RegistryHandle<System>),
     /// A TenantRegistry.
-    Tenant(Subject<Tenant>),
+    Tenant(RegistryHandle<Tenant>),
 }
 
 /// A registry object as it was at one moment, whatever its scope.
@@ -179,7 +179,7 @@ pub enum Declared {
 pub struct View {
     /// Its metadata.
     pub metadata: ObjectMeta,
-    /// What the operator says of it.
+    /// The status.
     pub status: RegistryStatus,
 }
 
@@ -286,7 +286,7 @@ impl Declared {
         Ok(eventually(SOON, format!("{} echoes requestedAt {value}", self.name()), look).await?)
     }
 
-    /// Waits until these hold at the present generation, as [`Subject::becomes`] does.
+    /// Waits until these hold at the present generation, as [`RegistryHandle::becomes`] does.
     pub async fn becomes(&self, within: Duration, expected: &[&str]) -> Result<View> {
         Ok(match self {
             Self::System(subject) => subject.becomes(within, expected).await?.into(),
@@ -304,7 +304,7 @@ impl Declared {
     }
 }
 
-/// All that a status says: each layer, the summary, and what kstatus reads; each as `True/Reason`.
+/// The content of a status: each layer, the summary, and the conditions for kstatus; each as `True/Reason`.
 #[derive(Clone, Copy)]
 pub struct Verdict {
     /// `ResolvedRefs`.
@@ -330,7 +330,7 @@ pub enum Marker {
     None,
     /// `Reconciling`: the operator will try again.
     Reconciling,
-    /// `Stalled`, for the reason of `Ready`: somebody must act.
+    /// `Stalled`, for the reason of `Ready`: someone must act.
     Stalled,
 }
 
@@ -355,7 +355,7 @@ impl Verdict {
         Self { refs, ready: refs, ..stopped }
     }
 
-    /// Stopped at the endpoint, for a reason that somebody must act on.
+    /// Stopped at the endpoint, for a reason that someone must act on.
     pub const fn unreachable(endpoint: &'static str) -> Self {
         Self { endpoint, ready: endpoint, ..Self::untrusted(NOT_ATTEMPTED) }
     }
@@ -401,7 +401,7 @@ impl Verdict {
     }
 }
 
-/// What holds of every status, whatever it says.
+/// Invariants of every status.
 fn well_formed(view: &View) -> Result<()> {
     let (status, generation) = (&view.status, view.metadata.generation);
     ensure!(status.observed_generation == generation, "observedGeneration: {status:?}");
@@ -448,7 +448,7 @@ pub fn spec(registry: &TestRegistry, ca: &TestCa, secret: &str) -> Value {
     })
 }
 
-/// Tells whoever runs the tests with `--nocapture`.
+/// Prints a line that `--nocapture` shows.
 #[expect(clippy::print_stdout, reason = "what was measured is to be seen")]
 pub fn tell(what: &str) {
     println!("{what}");
@@ -481,14 +481,14 @@ pub fn asks_for_password() -> Answer {
 }
 
 /// Whether a request comes with that user and password.
-pub fn signed_in(request: &Asked, user: &str, password: &str) -> bool {
+pub fn signed_in(request: &ReceivedRequest, user: &str, password: &str) -> bool {
     let expected = BASE64_STANDARD.encode(format!("{user}:{password}"));
     request.authorization() == Some(&format!("Basic {expected}"))
 }
 
 /// A request that a played server got.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct ReceivedRequest {
     /// The method.
     pub method: Method,
     /// The path.
@@ -499,7 +499,7 @@ pub struct Asked {
     pub connection: usize,
 }
 
-impl Asked {
+impl ReceivedRequest {
     /// The `Authorization` header.
     pub fn authorization(&self) -> Option<&str> {
         self.header(header::AUTHORIZATION)
@@ -512,24 +512,26 @@ impl Asked {
 }
 
 /// A server on loopback that the test itself plays, over plain HTTP. Ends with its drop.
-pub struct Played {
+pub struct ScriptedServer {
     address: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<ReceivedRequest>>>,
     task: AbortHandle,
 }
 
-impl Played {
+impl ScriptedServer {
     /// Answers every request by `play`, after the pause that it says.
-    pub async fn start(play: impl Fn(&Asked) -> (Duration, Answer) + Send + Sync + 'static) -> Result<Self> {
+    pub async fn start(
+        play: impl Fn(&ReceivedRequest) -> (Duration, Answer) + Send + Sync + 'static,
+    ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
-        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let asked = Arc::<Mutex<Vec<ReceivedRequest>>>::default();
         let task = tokio::spawn(accept(listener, asked.clone(), Arc::new(play))).abort_handle();
         Ok(Self { address, asked, task })
     }
 
     /// Answers every request by `play`, at once.
-    pub async fn promptly(play: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Result<Self> {
+    pub async fn promptly(play: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static) -> Result<Self> {
         Self::start(move |asked| (Duration::ZERO, play(asked))).await
     }
 
@@ -544,26 +546,26 @@ impl Played {
     }
 
     /// The requests so far, in the order of their arrival.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Drop for Played {
+impl Drop for ScriptedServer {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn accept<P>(listener: TcpListener, asked: Arc<Mutex<Vec<Asked>>>, play: Arc<P>)
+async fn accept<P>(listener: TcpListener, asked: Arc<Mutex<Vec<ReceivedRequest>>>, play: Arc<P>)
 where
-    P: Fn(&Asked) -> (Duration, Answer) + Send + Sync + 'static,
+    P: Fn(&ReceivedRequest) -> (Duration, Answer) + Send + Sync + 'static,
 {
     for connection in 0.. {
         let Ok((stream, _)) = listener.accept().await else { return };
         let (asked, play) = (asked.clone(), play.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let request = Asked {
+            let request = ReceivedRequest {
                 method: request.method().clone(),
                 path: request.uri().path().to_owned(),
                 headers: request.headers().clone(),

@@ -1,4 +1,4 @@
-//! The way to AWS: through a real forward proxy, and to an API whose certificate a company's own authority signed.
+//! Connections to AWS: through a real forward proxy, and to an API with a certificate of a private CA.
 //!
 //! Loopback is never proxied, as with Go's clients; 0.0.0.0 leads there too, and counts as any address.
 

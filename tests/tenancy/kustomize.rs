@@ -1,4 +1,4 @@
-//! The shipped manifest as kustomize changes names and namespaces: texts that name the operator's account stay as they were.
+//! The shipped manifest renamed by kustomize: expressions that name the operator's account don't change.
 
 use std::{process::Stdio, time::Duration};
 

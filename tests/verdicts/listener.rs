@@ -1,4 +1,4 @@
-//! What listens at a host and port, and what arrives there: in the clear and over TLS on the same port, every byte kept.
+//! Listeners that record every byte that arrives, over plain HTTP and TLS on the same port.
 //!
 //! The probe's own scripted server (`support::server`) speaks one of the two on a port, and keeps requests only. Here a
 //! credential must be found wherever it arrives: in the clear on a port for TLS, or in half a request.
@@ -17,23 +17,23 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 /// How requests are answered.
-pub type Script = Arc<dyn Fn(&Asked) -> Answer + Send + Sync>;
+pub type Script = Arc<dyn Fn(&ReceivedRequest) -> Answer + Send + Sync>;
 
 /// How a host takes connections.
 #[derive(Clone)]
-pub enum Manner {
+pub enum ConnectionMode {
     /// HTTP in the clear.
     Clear,
     /// HTTP over TLS.
     Tls(Arc<ServerConfig>),
     /// Either, whichever the client begins with.
     Either(Arc<ServerConfig>),
-    /// Takes connections and never says a word.
+    /// Accepts connections and sends nothing.
     Mute,
-    /// Says this at once, to whoever connects, and hangs up.
+    /// Sends this at once to every client and closes the connection.
     Greets(&'static [u8]),
 }
 
@@ -47,7 +47,7 @@ pub struct Arrival {
     /// A client certificate was shown.
     pub certificate: bool,
     /// The requests, as far as they could be read.
-    pub asked: Vec<Asked>,
+    pub asked: Vec<ReceivedRequest>,
     /// Every byte, decrypted where the handshake came to its end.
     pub bytes: Vec<u8>,
     /// How many bytes of a flood the client let itself be sent.
@@ -84,11 +84,11 @@ impl Entry {
 }
 
 /// A listener; it goes with what is dropped.
-pub struct Post {
+pub struct RecordingListener {
     task: JoinHandle<()>,
 }
 
-impl Drop for Post {
+impl Drop for RecordingListener {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -99,9 +99,15 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-impl Post {
+impl RecordingListener {
     /// Takes connections.
-    pub fn at(listener: TcpListener, place: String, manner: Manner, script: Script, log: Log) -> Self {
+    pub fn at(
+        listener: TcpListener,
+        place: String,
+        manner: ConnectionMode,
+        script: Script,
+        log: Log,
+    ) -> Self {
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
@@ -113,33 +119,38 @@ impl Post {
     }
 }
 
-async fn receive(mut stream: TcpStream, manner: Manner, script: Script, entry: Entry) -> io::Result<()> {
+async fn receive(
+    mut stream: TcpStream,
+    manner: ConnectionMode,
+    script: Script,
+    entry: Entry,
+) -> io::Result<()> {
     let config = match manner {
-        Manner::Mute => {
+        ConnectionMode::Mute => {
             keep_reading(&mut stream, &entry).await;
             return Ok(());
         }
-        Manner::Greets(words) => {
+        ConnectionMode::Greets(words) => {
             stream.write_all(words).await?;
             stream.shutdown().await?;
             keep_reading(&mut stream, &entry).await;
             return Ok(());
         }
-        Manner::Clear if begins_with_tls(&stream).await? => {
+        ConnectionMode::Clear if begins_with_tls(&stream).await? => {
             // As web servers answer to what is no request.
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").await?;
             stream.shutdown().await?;
             keep_reading(&mut stream, &entry).await;
             return Ok(());
         }
-        Manner::Clear => None,
-        Manner::Tls(config) => {
+        ConnectionMode::Clear => None,
+        ConnectionMode::Tls(config) => {
             if !begins_with_tls(&stream).await? {
                 return converse(stream, plain_on_tls(), entry).await;
             }
             Some(config)
         }
-        Manner::Either(config) => begins_with_tls(&stream).await?.then_some(config),
+        ConnectionMode::Either(config) => begins_with_tls(&stream).await?.then_some(config),
     };
     match config {
         None => converse(stream, script, entry).await,
@@ -190,12 +201,12 @@ impl Link for TlsStream<TcpStream> {
 }
 
 /// Keeps what is read.
-struct Tapped<L> {
+struct RecordingStream<L> {
     link: L,
     entry: Entry,
 }
 
-impl<L: Link> AsyncRead for Tapped<L> {
+impl<L: Link> AsyncRead for RecordingStream<L> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -212,7 +223,7 @@ impl<L: Link> AsyncRead for Tapped<L> {
 }
 
 async fn converse<L: Link>(link: L, script: Script, entry: Entry) -> io::Result<()> {
-    let mut stream = Tapped { link, entry };
+    let mut stream = RecordingStream { link, entry };
     let mut buffer = Vec::new();
     while let Some(asked) = read_request(&mut stream, &mut buffer).await? {
         let answer = for_method(&asked, script(&asked));
@@ -225,7 +236,7 @@ async fn converse<L: Link>(link: L, script: Script, entry: Entry) -> io::Result<
 }
 
 /// RFC 9110, section 9.3.2: the answer to HEAD has no body.
-fn for_method(asked: &Asked, answer: Answer) -> Answer {
+fn for_method(asked: &ReceivedRequest, answer: Answer) -> Answer {
     match answer {
         Answer::Reply { status, headers, .. } if asked.method == "HEAD" => {
             Answer::Reply { status, headers, body: Vec::new() }
@@ -280,7 +291,7 @@ fn render(status: u16, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
 async fn read_request(
     stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut Vec<u8>,
-) -> io::Result<Option<Asked>> {
+) -> io::Result<Option<ReceivedRequest>> {
     loop {
         if let Some((asked, length)) = parse(buffer) {
             buffer.drain(..length);
@@ -292,7 +303,7 @@ async fn read_request(
     }
 }
 
-fn parse(buffer: &[u8]) -> Option<(Asked, usize)> {
+fn parse(buffer: &[u8]) -> Option<(ReceivedRequest, usize)> {
     let end = buffer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
     let mut lines = head.split("\r\n");
@@ -306,5 +317,5 @@ fn parse(buffer: &[u8]) -> Option<(Asked, usize)> {
     let length = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
     let body = buffer.get(end + 4..end + 4 + length)?;
     let body = String::from_utf8_lossy(body).into_owned();
-    Some((Asked { method, path, headers, body }, end + 4 + length))
+    Some((ReceivedRequest { method, path, headers, body }, end + 4 + length))
 }

@@ -1,4 +1,4 @@
-//! A row, played: its hosts put up, the registry validated twice as the operator would, and every cell compared.
+//! Runs a row: starts its hosts, validates the registry twice as the operator would, and compares every cell.
 //!
 //! The path is that of the operator's `reconcile`: spec → target, references → material, probe, assess. Only the API server
 //! is played, and nothing is published.
@@ -21,67 +21,67 @@ use registry_verdict::{
 
 use crate::{
     cluster,
-    ledger::{Ledger, Secret},
+    hosts::Stage,
     pki::{Client, PKI},
     row::{LAYERS, Line, Marker, Row},
+    secrets::{Ledger, Secret},
     spec::{SYSTEM_NAMESPACE, Spec, TENANT_NAMESPACE},
-    stage::Stage,
     support::now,
 };
 
-/// What a row came to.
+/// The result of a row.
 #[derive(Debug, Default)]
-pub struct Outturn {
+pub struct RowResult {
     /// How many cells were compared.
     pub cells: usize,
     /// Those that are wrong: what, expected, got.
-    pub wrong: Vec<Wrong>,
+    pub wrong: Vec<WrongCell>,
 }
 
 /// A wrong cell.
 #[derive(Debug)]
-pub struct Wrong {
+pub struct WrongCell {
     pub cell: String,
     pub expected: String,
     pub got: String,
 }
 
-impl Outturn {
+impl RowResult {
     /// One more cell.
     fn cell(&mut self, cell: &str, expected: impl ToString, got: impl ToString) {
         self.cells += 1;
         let (expected, got) = (expected.to_string(), got.to_string());
         if expected != got {
-            self.wrong.push(Wrong { cell: cell.to_owned(), expected, got });
+            self.wrong.push(WrongCell { cell: cell.to_owned(), expected, got });
         }
     }
 
-    /// Something that holds of every row.
+    /// Checks an invariant of every row.
     fn holds(&mut self, what: &str, holds: bool, got: impl ToString) {
         if !holds {
-            self.wrong.push(Wrong { cell: what.to_owned(), expected: "so".into(), got: got.to_string() });
+            self.wrong.push(WrongCell { cell: what.to_owned(), expected: "so".into(), got: got.to_string() });
         }
     }
 }
 
 /// One validation.
-struct Played {
+struct Validation {
     status: RegistryStatus,
     outcome: ValidationOutcome,
-    /// All that the probe said, as `Debug` shows it.
+    /// The findings as `Debug` text.
     debug: String,
     /// How many requests it took, at the registry and its token service.
     requests: u32,
 }
 
-/// Plays a row on its stage.
-pub async fn play(row: &Row, stage: &Stage, ledger: &Ledger) -> Outturn {
+/// Runs a row against its hosts.
+pub async fn play(row: &Row, stage: &Stage, ledger: &Ledger) -> RowResult {
     let prober = prober(stage);
     let first = validate(row, stage, &prober).await;
     let requests = stage.requests("registry");
     let second = validate(row, stage, &prober).await;
 
-    let mut outturn = Outturn::default();
+    let mut outturn = RowResult::default();
     compare_conditions(&mut outturn, row, &first.status);
     compare_words(&mut outturn, row, stage, &first);
     if let Some(expected) = row.requests {
@@ -114,7 +114,7 @@ pub fn prober(stage: &Stage) -> Prober {
         .unwrap()
 }
 
-async fn validate(row: &Row, stage: &Stage, prober: &Prober) -> Played {
+async fn validate(row: &Row, stage: &Stage, prober: &Prober) -> Validation {
     let object = object(&row.spec, stage);
     let seen = look(&row.spec, &object, stage, prober).await;
     let failures = row.spec.was_ready.unwrap_or(0);
@@ -126,7 +126,7 @@ async fn validate(row: &Row, stage: &Stage, prober: &Prober) -> Played {
         Observation::Probed(findings) => findings.requests.total(),
         _ => 0,
     };
-    Played { status, outcome, debug: format!("{seen:?}"), requests }
+    Validation { status, outcome, debug: format!("{seen:?}"), requests }
 }
 
 async fn look(spec: &Spec, object: &RegistryObject, stage: &Stage, prober: &Prober) -> Observation {
@@ -214,7 +214,7 @@ fn message<'a>(status: &'a RegistryStatus, kind: &str) -> &'a str {
     found.map_or("", |condition| &condition.message)
 }
 
-fn compare_conditions(outturn: &mut Outturn, row: &Row, status: &RegistryStatus) {
+fn compare_conditions(outturn: &mut RowResult, row: &Row, status: &RegistryStatus) {
     let mut compare = |kind: &str, expected: &Line| {
         let got = line(status, kind);
         let shown =
@@ -238,8 +238,8 @@ fn compare_conditions(outturn: &mut Outturn, row: &Row, status: &RegistryStatus)
     }
 }
 
-fn compare_words(outturn: &mut Outturn, row: &Row, stage: &Stage, played: &Played) {
-    for (kind, words) in &row.says {
+fn compare_words(outturn: &mut RowResult, row: &Row, stage: &Stage, played: &Validation) {
+    for (kind, words) in &row.message_contains {
         let (words, message) = (stage.fill(words), message(&played.status, kind));
         let got = if message.contains(&words) { words.clone() } else { message.to_owned() };
         outturn.cell(&format!("message of {kind}"), words, got);
@@ -251,7 +251,7 @@ fn compare_words(outturn: &mut Outturn, row: &Row, stage: &Stage, played: &Playe
 }
 
 /// What the status says beside its conditions.
-fn compare_details(outturn: &mut Outturn, row: &Row, status: &RegistryStatus) {
+fn compare_details(outturn: &mut RowResult, row: &Row, status: &RegistryStatus) {
     if let Some(expected) = row.presents {
         let tls = status.tls.clone().unwrap_or_default();
         let text = |part: Option<String>| part.unwrap_or_else(|| "nothing".into());
@@ -269,7 +269,7 @@ fn compare_details(outturn: &mut Outturn, row: &Row, status: &RegistryStatus) {
 }
 
 /// Credentials arrived only where the row permits, and somewhere if they are said to be right or wrong.
-fn compare_arrivals(outturn: &mut Outturn, row: &Row, stage: &Stage, ledger: &Ledger) {
+fn compare_arrivals(outturn: &mut RowResult, row: &Row, stage: &Stage, ledger: &Ledger) {
     let arrivals = stage.log.arrivals();
     let mut by_kind: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (secret, place) in ledger.trace(&arrivals) {
@@ -306,7 +306,7 @@ fn compare_arrivals(outturn: &mut Outturn, row: &Row, stage: &Stage, ledger: &Le
         .collect();
     outturn.cell("connections elsewhere", 0, strangers.len());
     let judged = ["Validated", "Rejected"].contains(&row.expected.layers[3].reason.as_str());
-    let real = row.hosts.iter().any(crate::stage::Host::is_a_process);
+    let real = row.hosts.iter().any(crate::hosts::Host::is_a_process);
     let sent = arrivals.iter().flat_map(|arrival| &arrival.asked).any(|asked| {
         asked.authorization().is_some()
             || asked.body.contains("password=")
@@ -320,8 +320,8 @@ fn may_see_certificate(row: &Row, place: &str) -> bool {
     place == "registry" || row.permits.contains(&place)
 }
 
-/// What holds of every row, whatever it is about.
-fn keeps_the_contract(outturn: &mut Outturn, row: &Row, played: &Played, ledger: &Ledger) {
+/// Checks the invariants of every row.
+fn keeps_the_contract(outturn: &mut RowResult, row: &Row, played: &Validation, ledger: &Ledger) {
     let status = &played.status;
     let order: Vec<&str> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
     let well_ordered = order.len() <= 7 && order.starts_with(&LAYERS) && order.get(5) == Some(&"Ready");
@@ -342,10 +342,10 @@ fn keeps_the_contract(outturn: &mut Outturn, row: &Row, played: &Played, ledger:
         );
     }
     let validated = line(status, "CredentialsValidated") == Line::new("True", "Validated");
-    let says = message(status, "CredentialsValidated") == "Credentials validated";
+    let message_contains = message(status, "CredentialsValidated") == "Credentials validated";
     outturn.holds(
         "`Credentials validated`, exactly where they are",
-        validated == says,
+        validated == message_contains,
         message(status, "CredentialsValidated"),
     );
     for (what, text) in

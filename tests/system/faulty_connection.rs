@@ -1,5 +1,5 @@
-//! What lies between an operator and its API server, and has faults: requests that are held, and a line that is cut. Owns no
-//! expectation of either side.
+//! A faulty connection between an operator and its API server: delayed requests and a cut connection. Has no
+//! assertions of its own.
 
 use std::{
     convert::Infallible,
@@ -17,12 +17,12 @@ use registry_testbed::OperatorOptions;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
+    exclusive_cluster::ExclusiveCluster,
     harness::{Installation, SERVICE_ACCOUNT, SYSTEM_NAMESPACE},
-    solo::Turn,
 };
 
 /// A way to the API server. It ends with this value.
-pub struct Between {
+pub struct FaultyConnection {
     url: String,
     line: Arc<Line>,
     _server: JoinSet<()>,
@@ -40,7 +40,7 @@ struct Held {
     time: Duration,
 }
 
-impl Between {
+impl FaultyConnection {
     /// The way of the operator's own account.
     pub async fn start(installation: &Installation) -> Result<Self> {
         let control_plane = installation.control_plane();
@@ -54,7 +54,7 @@ impl Between {
     }
 
     /// How an operator is started that takes this way.
-    pub async fn operator_options(&self, solo: &Turn) -> Result<OperatorOptions> {
+    pub async fn operator_options(&self, solo: &ExclusiveCluster) -> Result<OperatorOptions> {
         let control_plane = solo.installation.control_plane();
         let ca = control_plane.ca().certificate_pem();
         let mut options = solo.installation.operator_options().await?;
@@ -72,7 +72,7 @@ impl Between {
         self.line.held.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Cuts the line, or mends it: what is open is closed, and new connections are.
+    /// Cuts the connection, or restores it. Cutting closes open and new connections.
     pub fn cut(&self, cut: bool) {
         self.line.cut.send_replace(cut);
     }
