@@ -261,9 +261,9 @@ fn tenant(client: &Client, namespace: &str) -> Api<TenantRegistry> {
 
 /// Whether `status` differs from that of `object` in more than the time of the validation, or that time has become old.
 pub fn is_worth_writing(object: &RegistryObject, status: &RegistryStatus) -> bool {
-    let last_validation_time = object.status.last_validation_time.clone();
-    let differs = object.status != RegistryStatus { last_validation_time, ..status.clone() };
-    differs || is_time_old(object, status)
+    let timeless =
+        RegistryStatus { last_validation_time: object.status.last_validation_time.clone(), ..status.clone() };
+    timeless != object.status || is_time_old(object, status)
 }
 
 fn is_time_old(object: &RegistryObject, status: &RegistryStatus) -> bool {

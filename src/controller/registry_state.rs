@@ -49,12 +49,12 @@ impl RegistryState {
     pub fn failed(&mut self, error: &ReconcileError) -> Duration {
         let registry = &self.object.key;
         self.failures = self.failures.saturating_add(1);
-        match error {
-            ReconcileError::TenantUnseen if self.failures == UNSEEN_FOR_LONG => tracing::warn!(
+        if !matches!(error, ReconcileError::TenantUnseen) {
+            tracing::warn!(%registry, %error, "failed to reconcile, retrying");
+        } else if self.failures == UNSEEN_FOR_LONG {
+            tracing::warn!(
                 %registry, "namespace has the tenant label, but the watch does not show it; retrying"
-            ),
-            ReconcileError::TenantUnseen => {}
-            error => tracing::warn!(%registry, %error, "failed to reconcile, retrying"),
+            );
         }
         error.pause(self.failures)
     }

@@ -215,9 +215,8 @@ pub fn assess(
     let mut lines = layers::lines(seen);
     let outcome = outcome(seen, &lines);
     let ready = ready(object, &lines, outcome, validation);
-    let marker = marker(&ready, outcome);
-    lines.push(with_note(ready, availability));
-    lines.extend(marker);
+    lines.push(with_note(&ready, availability));
+    lines.extend(marker(&ready, outcome));
     RegistryStatus {
         observed_generation: Some(object.generation),
         last_validation_time: Some(in_seconds(validation.time)),
@@ -230,10 +229,10 @@ pub fn assess(
 }
 
 /// Adds a problem with the pull Secrets to the message of Ready.
-fn with_note(ready: ConditionLine, availability: &AvailabilityReport) -> ConditionLine {
+fn with_note(ready: &ConditionLine, availability: &AvailabilityReport) -> ConditionLine {
     match &availability.note {
-        Some(note) => ConditionLine { message: format!("{}; {note}", ready.message), ..ready },
-        None => ready,
+        Some(note) => ConditionLine { message: format!("{}; {note}", ready.message), ..ready.clone() },
+        None => ready.clone(),
     }
 }
 
@@ -390,8 +389,7 @@ fn ready(
         return line(ConditionStatus::False, failing.reason, &failing.message);
     }
     if let Some(held_back) = held_back(lines) {
-        let kept = still_ready(object, outcome, validation);
-        return kept.map_or_else(
+        return still_ready(object, outcome, validation).map_or_else(
             || line(ConditionStatus::Unknown, Reason::Progressing, &held_back.message),
             |reason| line(ConditionStatus::True, reason, &sentences::still_ready(&held_back.message)),
         );
