@@ -202,7 +202,7 @@ impl ValidationInputs {
         self.requested_at == other.requested_at && self.is_same_target(other)
     }
 
-    /// Whether both lead to the same validation, whoever asked for it.
+    /// Whether both lead to the same validation, regardless of who asked for it.
     pub fn is_same_target(&self, other: &Self) -> bool {
         let target = |inputs: &Self| Self {
             requested_at: None,

@@ -14,7 +14,7 @@ use crate::{
     tenancy::access::{Access, Settled},
 };
 
-/// How often the operator's RoleBindings are listed and written at most, even if somebody keeps deleting them.
+/// How often the operator's RoleBindings are listed and written at most, even if another client keeps deleting them.
 const BETWEEN_SETTLEMENTS: Duration = Duration::from_secs(1);
 
 /// Watches the namespaces with the tenant label, and keeps the operator's RoleBindings in them.
@@ -170,7 +170,7 @@ async fn reconcile_bindings(access: &Access, events: &ControllerEvents) -> bool 
     }
 }
 
-/// Watches the RoleBindings: somebody may delete or change them, and so may the garbage collector when the role is deleted.
+/// Watches the RoleBindings: another client may delete or change them, and so may the garbage collector when the role is deleted.
 async fn watch_bindings(watches: &Arc<WatchPool>, access: &Access, unsettled: &Notify) {
     let Some((_, named)) = access.bindings() else { return };
     let mut watch = watches.watch(WatchSource::role_bindings().fields(named));
