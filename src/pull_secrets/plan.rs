@@ -72,7 +72,7 @@ pub enum SecretAction {
         name: Arc<str>,
         /// The state.
         at: SecretVersion,
-        /// Whether an apply wrote all that the operator wrote.
+        /// Whether an apply alone removes all other fields that the operator wrote.
         applied: bool,
         /// The new content.
         content: Arc<PullSecretContent>,
@@ -213,7 +213,7 @@ fn serve(
         DesiredContent::Unknown if found.is_named(&secret.registry) => (None, DeliveryState::There),
         DesiredContent::Proven(content) if found.says(content) => (None, DeliveryState::There),
         DesiredContent::Proven(content) if found.mendable => {
-            let (applied, content) = (found.applied, content.clone());
+            let (applied, content) = (found.is_applicable(content), content.clone());
             (Some(SecretAction::Change { name, at, applied, content }), DeliveryState::Away)
         }
         // The Secret must be deleted, maybe to be created again: neither a type nor an immutable Secret can be changed.
