@@ -141,8 +141,11 @@ async fn clear_leftovers(
     if found == wanted {
         return Ok(object);
     }
-    let (version, status) = (&object.resource_version, difference(found, wanted));
-    let patch = |_: &str| Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": status}));
+    let status = difference(found, wanted);
+    let patch = |_: &str| {
+        let metadata = json!({"resourceVersion": object.resource_version});
+        Patch::Merge(json!({"metadata": metadata, "status": status}))
+    };
     match write(client, &object, Subresource::Status, patch).await {
         // Another client changed the object. The next write clears the rest.
         Err(PublishError::Conflict(_)) => Ok(object),
@@ -208,7 +211,7 @@ async fn remove_finalizer(client: &Client, object: &RegistryObject) -> Result<Re
 
 /// Replaces `object`, of which the long parts were left out, by the whole object, if it is still the same one.
 pub async fn read_whole(client: &Client, object: &mut RegistryObject) -> Result<(), PublishError> {
-    let read = async {
+    let whole = async {
         Ok(match &object.key {
             RegistryKey::System { name } => system(client).get_opt(name).await?.map(RegistryObject::of),
             RegistryKey::Tenant { namespace, name } => {
@@ -216,9 +219,8 @@ pub async fn read_whole(client: &Client, object: &mut RegistryObject) -> Result<
             }
         })
     };
-    let read = classified(object, "the spec", read).await?;
-    *object =
-        read.filter(|read| read.uid == object.uid).ok_or_else(|| PublishError::Gone(object.key.clone()))?;
+    let whole = classified(object, "the spec", whole).await?.filter(|whole| whole.uid == object.uid);
+    *object = whole.ok_or_else(|| PublishError::Gone(object.key.clone()))?;
     Ok(())
 }
 
@@ -261,9 +263,8 @@ fn tenant(client: &Client, namespace: &str) -> Api<TenantRegistry> {
 
 /// Whether `status` differs from that of `object` in more than the time of the validation, or that time has become old.
 pub fn is_worth_writing(object: &RegistryObject, status: &RegistryStatus) -> bool {
-    let timeless =
-        RegistryStatus { last_validation_time: object.status.last_validation_time.clone(), ..status.clone() };
-    timeless != object.status || is_time_old(object, status)
+    let last_validation_time = object.status.last_validation_time.clone();
+    object.status != RegistryStatus { last_validation_time, ..status.clone() } || is_time_old(object, status)
 }
 
 fn is_time_old(object: &RegistryObject, status: &RegistryStatus) -> bool {
@@ -338,16 +339,15 @@ async fn classified<T>(
     what: &'static str,
     answer: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, PublishError> {
-    let key = || object.key.clone();
     call(answer).await.map_err(|source| match source.failure() {
-        CallFailure::Gone => PublishError::Gone(key()),
-        CallFailure::Conflict => PublishError::Conflict(key()),
+        CallFailure::Gone => PublishError::Gone(object.key.clone()),
+        CallFailure::Conflict => PublishError::Conflict(object.key.clone()),
         CallFailure::Terminating
         | CallFailure::Quota
         | CallFailure::Forbidden
         | CallFailure::Throttled
         | CallFailure::NoAnswer
-        | CallFailure::Other => PublishError::Api { what, key: key(), source },
+        | CallFailure::Other => PublishError::Api { what, key: object.key.clone(), source },
     })
 }
 

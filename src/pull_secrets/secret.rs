@@ -165,7 +165,7 @@ pub struct FoundSecret {
     /// Whether an apply wrote all that the operator wrote. Otherwise an apply alone removes nothing of it.
     pub applied: bool,
     /// The fingerprint of the keys of all fields that the operator owns.
-    keys: SecretFingerprint,
+    pub(super) keys: SecretFingerprint,
     /// Whether it can be changed: its type is right, and it is not immutable.
     pub mendable: bool,
     /// Whether its type is right.

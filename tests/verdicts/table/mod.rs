@@ -28,7 +28,7 @@ pub fn rows() -> Vec<Row> {
         ("purposes", purposes::rows),
         ("endpoint", endpoint::rows),
         ("tls", tls::rows),
-        ("fence", egress_policy::rows),
+        ("egress_policy", egress_policy::rows),
         ("anonymous", anonymous::rows),
         ("basic", basic::rows),
         ("bearer", bearer::rows),

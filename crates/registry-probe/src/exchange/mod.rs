@@ -8,7 +8,7 @@
 //! - `decision`: what a decision is made from: the case, and the answers so far.
 //! - `errors`: error bodies of registries and token services (OCI, OAuth2).
 //! - `evidence`: what proves that credentials are right.
-//! - `issue`: gets a token from a token service; the place for most quirks of token services.
+//! - `issue`: gets a token, and repeats the request in another way if the service needs that.
 //! - `ping`: `GET /v2/`: whether this is a registry, and which scheme it asks for.
 //! - `question`: the requests as values, without secrets.
 //! - `recorded_answers`: the questions and answers of a validation.
