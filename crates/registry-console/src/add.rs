@@ -163,9 +163,9 @@ fn page(signed_in: &SignedIn, scope: ConsoleScope, form: RegistryForm, draft: &D
         is_system: scope == ConsoleScope::System,
         secrets_namespace: scope.secrets_namespace(system_namespace).to_owned(),
         words: match &scope {
-            ConsoleScope::System => "for all tenants".to_owned(),
+            ConsoleScope::System => "to all tenants".to_owned(),
             ConsoleScope::Tenant { tenant, namespace } => {
-                format!("for tenant {tenant}, in namespace {namespace}")
+                format!("to tenant {tenant}; kept in namespace {namespace}")
             }
         },
     };

@@ -3,13 +3,13 @@
 use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
 use kube::Resource as _;
 use registry_api::{
-    ConditionType,
+    REQUESTED_AT, RegistryStatus,
     spec::{Registry, Scope},
     status::TlsStatus,
 };
 
 use crate::{
-    listing::{Badge, RegistryRow, ago},
+    listing::{RegistryRow, ago},
     scope::ConsoleScope,
     verdict::{LayerRow, layers},
 };
@@ -68,8 +68,7 @@ impl RegistryDetail {
     ) -> Self {
         let name = registry.metadata.name.clone().unwrap_or_default();
         let status = registry.status.clone().unwrap_or_default();
-        let is_pending = status.observed_generation != registry.metadata.generation
-            || status.condition(ConditionType::Reconciling).is_some();
+        let is_pending = is_pending(registry, &status);
         let secrets = secret_names(registry);
         let namespace = scope.secrets_namespace(system_namespace);
         Self {
@@ -94,6 +93,14 @@ impl RegistryDetail {
         self.events = events.iter().take(NEWEST_EVENTS).map(|event| event_row(event, now)).collect();
         self
     }
+}
+
+/// Whether the operator has yet to handle this spec, or a validation that was asked for.
+fn is_pending<S: Scope>(registry: &Registry<S>, status: &RegistryStatus) -> bool {
+    let annotations = registry.metadata.annotations.as_ref();
+    let asked = annotations.and_then(|annotations| annotations.get(REQUESTED_AT));
+    status.observed_generation != registry.metadata.generation
+        || (asked.is_some() && asked != status.last_handled_reconcile_at.as_ref())
 }
 
 fn time_of(event: &Event) -> Option<Timestamp> {
@@ -175,11 +182,6 @@ fn kept_by<S: Scope>(registry: &Registry<S>) -> Option<String> {
     let is_helms = label("app.kubernetes.io/managed-by").as_deref() == Some("Helm");
     let release = annotation("meta.helm.sh/release-name")?;
     is_helms.then(|| format!("Managed by Helm, release {release}: change its values"))
-}
-
-/// A registry's Ready badge.
-pub fn badge(detail: &RegistryDetail) -> &Badge {
-    &detail.row.available
 }
 
 #[cfg(test)]

@@ -78,11 +78,10 @@ mod tests {
     use super::*;
 
     fn admit(method: Method, headers: &[(&'static str, &'static str)]) -> Result<(), Refusal> {
-        let headers = headers.iter().map(|(name, value)| {
-            (header::HeaderName::from_static(name), header::HeaderValue::from_static(value))
-        });
         let mut map = HeaderMap::new();
-        headers.for_each(|(name, value)| drop(map.append(name, value)));
+        for (name, value) in headers {
+            map.append(*name, header::HeaderValue::from_static(value));
+        }
         Site::loopback(8080).admit(&method, &map)
     }
 

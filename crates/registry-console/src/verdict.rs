@@ -4,9 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use registry_api::{ConditionType, Reason, RegistryStatus, condition::LAYERS};
 use registry_check::{
     advice::CheckOutcome,
-    check::fields,
     report::{CheckAnswer, CheckReport},
 };
+use registry_probe::PresentedCertificate;
 
 use crate::listing::Badge;
 
@@ -48,12 +48,22 @@ impl VerdictView {
         let presented = checked.and_then(|checked| checked.presented.as_ref());
         Self {
             layers: checked.map(|checked| layers(&checked.status)).unwrap_or_default(),
-            certificate: presented
-                .map(|(server, certificate)| (server.clone(), fields(certificate).into_iter().collect())),
+            certificate: presented.map(|(server, presented)| (server.clone(), certificate(presented))),
             notes: report.notes.clone(),
             conclusion: conclusion(report),
         }
     }
+}
+
+/// What an administrator compares.
+fn certificate(presented: &PresentedCertificate) -> Vec<(&'static str, String)> {
+    vec![
+        ("Subject", presented.subject.clone()),
+        ("Issuer", presented.issuer.clone()),
+        ("Valid", format!("from {} until {}", presented.not_before, presented.not_after)),
+        ("Names", presented.names.join(", ")),
+        ("SHA-256", presented.sha256_fingerprint.clone()),
+    ]
 }
 
 /// One line for each layer that the status has.

@@ -1,1 +1,6 @@
-fn main() {}
+//! The web console as a browser sees it: the program, a real API server with the chart's policies, and real registries.
+
+mod add;
+mod bed;
+mod pages;
+mod sign_in;
