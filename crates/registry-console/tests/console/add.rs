@@ -1,8 +1,15 @@
 //! Add New Pack Registry: validated as it stands on the page, gated by the user's own rights, and written whole or not at all.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{
+    Api, ResourceExt as _,
+    api::{ListParams, PostParams},
+};
+use registry_api::{RegistrySpec, SystemRegistry};
+use registry_testbed::eventually;
 
 use crate::bed::{Cluster, PASSWORD, Page, Protected, SYSTEM_NAMESPACE, USER};
 
@@ -140,7 +147,9 @@ async fn nothing_leaves_for_the_endpoint_before_the_gate() -> Result<()> {
     );
     let half = administrator.submit(BASIC, &with(&typed, &[("username", "")])).await?;
     assert!(half.status == 422 && half.has("Username is required with a Password"), "{half:#?}");
-    let tenant = administrator.submit("/tenants/nobody/add/basic?namespace=default", &typed).await?;
+    let verified: Vec<(&str, &str)> =
+        typed.iter().filter(|(name, _)| *name != "insecure_skip_verify").copied().collect();
+    let tenant = administrator.submit("/tenants/nobody/add/basic?namespace=default", &verified).await?;
     assert!(tenant.status == 422 && tenant.has("registry.spectrocloud.com/tenant"), "{tenant:#?}");
     let unreadable = administrator.submit(BASIC, &with(&typed, &[("ca", "no certificate")])).await?;
     assert!(unreadable.status == 422 && unreadable.has("contains no PEM certificate"), "{unreadable:#?}");
@@ -175,13 +184,24 @@ async fn secret_is_taken_back_when_the_registry_is_refused() -> Result<()> {
             "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
              matchConstraints:\n    resourceRules: [{{apiGroups: [registry.spectrocloud.com], apiVersions: ['*'], operations: [CREATE], \
              resources: [systemregistries]}}]\n  \
-             validations: [{{expression: \"object.metadata.name != '{name}' || (has(request.dryRun) && request.dryRun)\", \
-             message: refused when it is too late}}]\n---\n\
+             validations:\n    - {{expression: \"object.metadata.name != '{name}' || (has(request.dryRun) && request.dryRun)\", \
+             message: refused when it is too late}}\n    - {{expression: \"object.metadata.name != '{name}-canary'\", message: in force}}\n---\n\
              apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {{name: {name}}}\n\
              spec: {{policyName: {name}, validationActions: [Deny]}}\n"
         ))
         .await?;
-    registry_testbed::policies_are_in_force(&cluster.client).await?;
+    let canary = SystemRegistry::new(
+        &format!("{name}-canary"),
+        RegistrySpec { endpoint: "https://127.0.0.1:1".to_owned(), ..RegistrySpec::default() },
+    );
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let look = || async {
+        match cluster.system().create(&dry_run, &canary).await {
+            Err(kube::Error::Api(status)) if status.message.contains("in force") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    };
+    eventually(Duration::from_mins(1), "the policy is in force", look).await?;
     let browser = cluster.administrator().await?;
     let typed = with(&login(&name, "https://127.0.0.1:1"), &[("action", "confirm-anyway")]);
     let page = browser.submit(BASIC, &typed).await?;
