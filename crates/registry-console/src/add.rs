@@ -59,7 +59,7 @@ pub async fn show(
         }
     }
     form.scheme_added = false;
-    Ok(html(StatusCode::OK, &page(&signed_in, scope, form, &Draft::default())))
+    Ok(html(StatusCode::OK, &page(&signed_in, &scope, form, &Draft::default())))
 }
 
 /// A form whose draft has a new name.
@@ -153,16 +153,16 @@ fn with_kept_secret(mut form: RegistryForm, draft: &mut Draft) -> RegistryForm {
     form
 }
 
-fn page(signed_in: &SignedIn, scope: ConsoleScope, form: RegistryForm, draft: &Draft) -> AddPage {
+fn page(signed_in: &SignedIn, scope: &ConsoleScope, form: RegistryForm, draft: &Draft) -> AddPage {
     let system_namespace = &signed_in.user.cluster().system_namespace;
     let place = AddPlace {
         action: scope.add_url(form.tab.as_str()),
         basic_url: with_typed(scope.add_url("basic"), &form),
         ecr_url: with_typed(scope.add_url("ecr"), &form),
         list_url: scope.list_url(),
-        is_system: scope == ConsoleScope::System,
+        is_system: *scope == ConsoleScope::System,
         secrets_namespace: scope.secrets_namespace(system_namespace).to_owned(),
-        words: match &scope {
+        words: match scope {
             ConsoleScope::System => "to all tenants".to_owned(),
             ConsoleScope::Tenant { tenant, namespace } => {
                 format!("to tenant {tenant}; kept in namespace {namespace}")
@@ -170,7 +170,7 @@ fn page(signed_in: &SignedIn, scope: ConsoleScope, form: RegistryForm, draft: &D
         },
     };
     AddPage {
-        chrome: Chrome::new(&signed_in.name, section(&scope)),
+        chrome: Chrome::new(&signed_in.name, section(scope)),
         has_kept_secret: draft.kept.is_some(),
         form,
         place,
@@ -210,7 +210,7 @@ fn generate(
     let id = console.edge.unguessable();
     form.external_id =
         id.ok_or_else(|| ConsoleError::Internal("failed to generate an ID: no random numbers".to_owned()))?;
-    Ok(html(StatusCode::OK, &page(signed_in, scope, form, &draft)))
+    Ok(html(StatusCode::OK, &page(signed_in, &scope, form, &draft)))
 }
 
 fn refused(page: AddPage, complaints: Vec<FieldComplaint>) -> Response {
@@ -225,15 +225,15 @@ async fn validate(
     let Submission { scope, form, mut draft, .. } = submission;
     let complaints = form.complaints();
     if !complaints.is_empty() {
-        return Ok(refused(page(signed_in, scope, form, &draft), complaints));
+        return Ok(refused(page(signed_in, &scope, form, &draft), complaints));
     }
     if let Err(complaints) = trial::gate(signed_in.user.cluster(), &scope, &form.document(&scope)).await {
-        return Ok(refused(page(signed_in, scope, form, &draft), complaints));
+        return Ok(refused(page(signed_in, &scope, form, &draft), complaints));
     }
     let report = check(console, signed_in, &scope, &form).await?;
     draft.validated = is_proven(&report).then(|| form.digest(&scope));
     console.keep_draft(&signed_in.session, &form.draft, draft.clone());
-    let page = AddPage { verdict: Some(VerdictView::new(&report)), ..page(signed_in, scope, form, &draft) };
+    let page = AddPage { verdict: Some(VerdictView::new(&report)), ..page(signed_in, &scope, form, &draft) };
     Ok(html(StatusCode::OK, &page))
 }
 
@@ -264,11 +264,11 @@ async fn add(
     let Submission { scope, form, action, draft } = submission;
     let complaints = form.complaints();
     if !complaints.is_empty() {
-        return Ok(refused(page(signed_in, scope, form, &draft), complaints));
+        return Ok(refused(page(signed_in, &scope, form, &draft), complaints));
     }
     let is_validated = draft.validated == Some(form.digest(&scope));
     if !is_validated && action == FormAction::Confirm {
-        let page = AddPage { is_unvalidated: true, ..page(signed_in, scope, form, &draft) };
+        let page = AddPage { is_unvalidated: true, ..page(signed_in, &scope, form, &draft) };
         return Ok(html(StatusCode::OK, &page));
     }
     match confirm::add(signed_in.user.cluster(), &scope, &form).await {
@@ -277,7 +277,7 @@ async fn add(
             let url = scope.registry_url(&form.name);
             Ok(Redirect::to(&format!("{url}?added")).into_response())
         }
-        Err(complaints) => Ok(refused(page(signed_in, scope, form, &draft), complaints)),
+        Err(complaints) => Ok(refused(page(signed_in, &scope, form, &draft), complaints)),
     }
 }
 
@@ -289,7 +289,9 @@ mod tests {
 
     fn form(fields: &[(&str, &str)]) -> RegistryForm {
         let mut form = RegistryForm::default();
-        fields.iter().for_each(|(name, value)| form.take(name, value.as_bytes()));
+        for (name, value) in fields {
+            form.take(name, value.as_bytes());
+        }
         form
     }
 

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
 /// How long browsers may keep an asset.
 pub const KEEP: &str = "public, max-age=31536000, immutable";
@@ -21,7 +22,7 @@ pub struct Asset {
 impl Asset {
     fn new(stem: &str, extension: &str, media_type: &'static str, content: &'static [u8]) -> Self {
         let digest = digest(&SHA256, content);
-        let hash: String = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let hash = BASE64_URL_SAFE_NO_PAD.encode(&digest.as_ref()[..9]);
         Self { path: format!("/assets/{stem}-{hash}.{extension}"), media_type, content }
     }
 }
@@ -58,7 +59,7 @@ mod tests {
     fn is_found_by_its_whole_path() {
         assert!(find(&STYLE.path).is_some());
         assert!(find("/assets/console.css").is_none());
-        assert!(STYLE.path.starts_with("/assets/console-") && STYLE.path.ends_with(".css"));
+        assert!(STYLE.path.starts_with("/assets/console-") && STYLE.path.len() > 30);
     }
 
     #[test]

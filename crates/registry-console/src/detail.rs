@@ -88,6 +88,7 @@ impl RegistryDetail {
     }
 
     /// Adds the newest of these Events.
+    #[must_use]
     pub fn with_events(mut self, mut events: Vec<Event>, now: Timestamp) -> Self {
         events.sort_by_key(|event| std::cmp::Reverse(time_of(event)));
         self.events = events.iter().take(NEWEST_EVENTS).map(|event| event_row(event, now)).collect();

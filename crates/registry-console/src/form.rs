@@ -34,6 +34,7 @@ impl FormTab {
 
 /// What was typed.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a check box")]
 pub struct RegistryForm {
     /// The tab.
     pub tab: FormTab,
@@ -338,7 +339,9 @@ mod tests {
 
     fn form(fields: &[(&str, &str)]) -> RegistryForm {
         let mut form = RegistryForm { content_type: "Pack".to_owned(), ..RegistryForm::default() };
-        fields.iter().for_each(|(name, value)| form.take(name, value.as_bytes()));
+        for (name, value) in fields {
+            form.take(name, value.as_bytes());
+        }
         form
     }
 

@@ -43,7 +43,7 @@ async fn opened(url: &str, no_browser: bool) {
     if !no_browser {
         browser::open(url).await;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn stop() -> std::io::Result<()> {

@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn what_is_no_ca_is_said() {
         assert!(to_pem(b"hello").unwrap_err().contains("no PEM certificate"));
-        assert!(to_pem(&[b'a'; 70_000]).unwrap_err().contains("64 KiB"));
+        assert!(to_pem(&vec![b'a'; 70_000]).unwrap_err().contains("64 KiB"));
         let key = b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----";
         assert!(to_pem(key).unwrap_err().contains("private key"));
     }
