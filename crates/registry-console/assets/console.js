@@ -66,6 +66,21 @@
   const menus = [...document.querySelectorAll("details.menu")];
   const close = (except) => menus.forEach((menu) => menu !== except && menu.removeAttribute("open"));
   document.addEventListener("click", (event) => close(event.target.closest("details.menu")));
+
+  // A table that is behind reads itself again, unless it is in use: then it says so.
+  const behind = document.querySelector("[data-since]");
+  const follow = async () => {
+    for (;;) {
+      const answer = await fetch(`/system/changes?since=${encodeURIComponent(behind.dataset.since)}`);
+      if (answer.status === 200) break;
+      if (answer.status !== 204) return;
+    }
+    const isIdle = document.activeElement === document.body && !menus.some((menu) => menu.open);
+    if (isIdle) location.reload();
+    else behind.hidden = false;
+  };
+  if (behind) follow().catch(() => {});
+
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     const open = menus.find((menu) => menu.open);

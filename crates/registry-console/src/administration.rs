@@ -69,8 +69,10 @@ pub async fn list(
         rights::missing(&signed_in.user, &scope, "create"),
         rights::missing(&signed_in.user, &scope, "delete"),
     )?;
+    let mut version = String::new();
     let rows = match registries::of_system(&signed_in.user).await {
         Ok(found) => {
+            version = found.metadata.resource_version.clone().unwrap_or_default();
             let mut rows =
                 registries::system_rows(&found.items, (console.edge.now)(), cannot_delete.is_none());
             rows.retain(|row| row.matches(&query.filter));
@@ -83,6 +85,7 @@ pub async fn list(
         chrome: Chrome::new(&signed_in.name, "system"),
         title: "Administration".to_owned(),
         rows,
+        version,
         notes: Vec::new(),
         filter: query.filter,
         add_url: scope.add_url("basic"),

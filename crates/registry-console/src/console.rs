@@ -21,6 +21,8 @@ use crate::{
 
 /// How many checks run at once.
 const MOST_CHECKS: usize = 8;
+/// How many pages wait for changes at once.
+const MOST_WATCHES: usize = 100;
 
 /// What checks are made with.
 pub struct CheckKit {
@@ -44,6 +46,7 @@ pub struct Console {
     pub edge: Edge,
     kit: CheckKit,
     checks: Semaphore,
+    watches: Semaphore,
     door: Mutex<Option<Door>>,
     sessions: Mutex<Sessions>,
 }
@@ -69,6 +72,7 @@ impl Console {
             edge,
             kit,
             checks: Semaphore::new(MOST_CHECKS),
+            watches: Semaphore::new(MOST_WATCHES),
             door: Mutex::new(Some(door)),
             sessions: Mutex::default(),
         }
@@ -98,6 +102,18 @@ impl Console {
             clock: self.edge.now,
         };
         Ok((checker, turn))
+    }
+
+    /// A turn to wait for changes; an error if too many pages do.
+    pub fn watch(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ConsoleError> {
+        self.watches.try_acquire().map_err(|_| ConsoleError::TooMany("Too many open pages; close some"))
+    }
+
+    /// The user of a request that is no use of the session.
+    pub fn waiting_user(&self, headers: &http::HeaderMap) -> Option<UserClient> {
+        let id = self.cookie.read(headers)?;
+        let sessions = self.sessions();
+        sessions.peek(id, (self.edge.now)()).map(|session| session.user.clone())
     }
 
     /// The draft of a form.

@@ -8,6 +8,7 @@ pub mod add;
 pub mod administration;
 pub mod assets;
 pub mod browser;
+pub mod changes;
 pub mod cli;
 pub mod confirm;
 pub mod console;

@@ -70,6 +70,8 @@ pub struct ListPage {
     pub title: String,
     /// The rows; or why they can't be shown.
     pub rows: Result<Vec<RegistryRow>, String>,
+    /// The version that the rows were read at, where the table can wait for a newer one; else empty.
+    pub version: String,
     /// What a reader should know besides.
     pub notes: Vec<String>,
     /// What the table is filtered by.

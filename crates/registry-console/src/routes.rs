@@ -14,6 +14,7 @@ use http::{StatusCode, Uri, header};
 use crate::{
     add, administration,
     assets::{KEEP, find},
+    changes,
     console::Console,
     error::ConsoleError,
     headers, sign_in, tenants,
@@ -40,6 +41,7 @@ fn system() -> Router<Arc<Console>> {
     Router::new()
         .route("/system", get(administration::home))
         .route("/system/registries", get(administration::list))
+        .route("/system/changes", get(changes::of_system))
         .route("/system/registries/{name}", get(administration::detail))
         .route("/system/registries/{name}/validate", post(administration::validate_now))
         .route("/system/registries/{name}/delete", get(administration::ask).post(administration::delete))

@@ -104,6 +104,11 @@ impl<U> Sessions<U> {
         Some(session)
     }
 
+    /// The session with that id, which isn't used by being looked at: a page that waits for changes keeps nobody signed in.
+    pub fn peek(&self, id: &str, now: Timestamp) -> Option<&Session<U>> {
+        self.0.get(id).filter(|session| !session.is_over(now))
+    }
+
     /// Ends a session.
     pub fn end(&mut self, id: &str) {
         self.0.remove(id);
@@ -131,6 +136,14 @@ mod tests {
         assert!(sessions.find("id", at(58)).is_some(), "it was used meanwhile");
         assert!(sessions.find("id", at(88)).is_none());
         assert!(sessions.find("id", at(58)).is_none(), "it is gone, and doesn't come back");
+    }
+
+    #[test]
+    fn waiting_for_changes_is_no_use() {
+        let mut sessions = one();
+        assert!(sessions.peek("id", at(29)).is_some());
+        assert!(sessions.peek("id", at(30)).is_none());
+        assert!(sessions.find("id", at(30)).is_none());
     }
 
     #[test]

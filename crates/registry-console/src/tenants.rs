@@ -62,6 +62,7 @@ pub async fn list(
         chrome: Chrome::new(&signed_in.name, "tenants"),
         title: format!("Tenant {tenant}"),
         rows: Ok(rows),
+        version: String::new(),
         notes: view.notes,
         filter: query.filter,
         add_url: scope.add_url("basic"),

@@ -191,6 +191,28 @@ async fn users_of_other_levels_cannot_delete() -> Result<()> {
 }
 
 #[tokio::test]
+async fn open_table_is_told_of_a_change() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let browser = cluster.user("reader").await?;
+    let page = browser.get("/system/registries").await?;
+    let since = page
+        .text
+        .split("data-since=\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .context("no version")?;
+    let waiting = format!("/system/changes?since={since}");
+    let name = Cluster::unique("news");
+    let (told, applied) = tokio::join!(browser.get(&waiting), cluster.apply(&registry(&name, "")));
+    applied?;
+    assert_eq!(told?.status, 200);
+    assert!(!row(&browser.get("/system/registries").await?.text, &name).is_empty());
+    let stranger = cluster.stranger().await?;
+    assert_eq!(stranger.get(&waiting).await?.status, 401);
+    Ok(())
+}
+
+#[tokio::test]
 async fn validate_now_asks_the_operator() -> Result<()> {
     let cluster = Cluster::shared().await?;
     let name = Cluster::unique("again");
