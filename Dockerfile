@@ -1,13 +1,13 @@
-# The same files as in the image of `make image`, for who has an engine that builds Dockerfiles (BuildKit, buildah, podman): the
-# program, the public roots and the licence on nothing. docs/image.md says what differs.
+# Builds an image with the same files as `make image`, with a container engine (BuildKit, buildah, podman): the program, the public
+# roots and the license. docs/image.md describes the differences.
 #
 #     docker build --tag registry-operator .
 
-# Runs on the machine that builds, whatever the image is for: zig links for both.
+# Runs on the build machine's platform. zig links for both platforms.
 FROM --platform=$BUILDPLATFORM rust:1.95.0-bookworm AS build
-# Without a default: one would win over the engine's own word.
+# No default, because it would override the engine's value.
 ARG TARGETARCH
-# zig comes as a Python package.
+# zig is installed as a Python package.
 RUN apt-get update && apt-get install --yes --no-install-recommends python3-venv && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

@@ -1,19 +1,19 @@
-# What one does here, in a line each. Needs Rust, Go, make, git and a C compiler; all else is built or downloaded into
-# target/ at a pinned version.
+# `make` lists the targets. You need Rust, Go, make, git and a C compiler. Everything else is downloaded, or built in target/, at a
+# pinned version.
 
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 
-# The development build. `cargo run` rebuilds what is stale and costs little when nothing is.
+# The development build. `cargo run` rebuilds only what has changed.
 operator := cargo run --quiet --package registry-operator --
 testbed := cargo run --quiet --package registry-testbed --bin testbed --
 docgen := cargo run --quiet --package registry-docgen --
 helm := target/tools/bin/helm
 chart := charts/registry-operator
 
-# The one version of all that is released, from Cargo.toml.
+# The version of everything that is released, from Cargo.toml.
 version := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 cargo_cyclonedx_version := 0.5.9
@@ -28,7 +28,7 @@ help: ## print this list
 		printf '  make %-18s%s\n' "$$target" "$$text"; done
 
 .PHONY: build
-build: ## build the operator, the kubectl plugin and the console, optimised: target/release/{registry-operator,kubectl-registry,registry-console,kubectl-registry-console}
+build: ## build the operator, the kubectl plugin and the console, optimized: target/release/{registry-operator,kubectl-registry,registry-console,kubectl-registry-console}
 	cargo build --release --package registry-operator --package kubectl-registry --package registry-console
 
 .PHONY: tools
@@ -42,13 +42,13 @@ man: ## write the kubectl plugin's manual pages to target/man
 	for command in list validate describe completion; do \
 		cargo run --quiet --package kubectl-registry -- man $$command >target/man/kubectl-registry-$$command.1; done
 
-# ONCE=1, EXISTING=1 and KUBECONFIG reach the testbed through the environment.
+# The testbed reads ONCE, EXISTING and KUBECONFIG from the environment.
 .PHONY: run
-run: build ## try it: control plane, registries, operator, samples, verdicts (ONCE=1: then end; EXISTING=1: on your cluster)
+run: build ## try it: control plane, registries, operator, samples, results (ONCE=1: then exit; EXISTING=1: in your cluster)
 	$(testbed) run
 
 .PHONY: check
-check: ## the inner loop: formatting, lints, unit tests; starts nothing
+check: ## for the inner loop: formatting, lints, unit tests; starts no servers
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace --lib --bins
@@ -60,22 +60,22 @@ test: tools test-chart ## everything: unit tests, system tests on a real control
 	cargo test --workspace --test distribution --test differential -- --ignored
 
 .PHONY: test-servers
-test-servers: ## the verdict on registry servers that take minutes to build (Gitea; also needs a C compiler); the others are in `make test`
+test-servers: ## validate registry servers that take minutes to build (Gitea; needs a C compiler); the others are in `make test`
 	$(testbed) tools gitea
 	cargo test --package registry-testbed --test servers -- --ignored
 	cargo test --test verdicts -- --ignored
 
 .PHONY: test-chart
-test-chart: helm ## the chart, quickly: lint, and render with every switch; `cargo test --test chart` is the rest
+test-chart: helm ## fast checks of the chart: lint, and render with all values; `cargo test --test chart` has the rest
 	for values in $(chart)/values.yaml $(chart)/ci/*-values.yaml; do \
 		$(helm) lint --strict --quiet $(chart) --values $$values; \
 		$(helm) template registry-operator $(chart) --namespace registry-system --values $$values >/dev/null; done
 
-# ARCHITECTURE=amd64 or ARCHITECTURE=arm64 makes half of it in half of the time.
+# ARCHITECTURE=amd64 or ARCHITECTURE=arm64 builds one platform, in half of the time.
 architectures := $(or $(ARCHITECTURE),amd64 arm64)
 sboms := $(architectures:%=target/image/sbom-%.cdx.json)
 
-# One bill of materials for each platform: their dependencies differ.
+# One bill of materials for each platform, because their dependencies differ.
 .PHONY: image
 image: $(cargo_cyclonedx) ## the container image for amd64 and arm64 (or ARCHITECTURE=), without an engine: target/image, with SBOMs
 	rm -rf target/image
@@ -84,8 +84,8 @@ image: $(cargo_cyclonedx) ## the container image for amd64 and arm64 (or ARCHITE
 
 target/image/sbom-amd64.cdx.json: triple := x86_64-unknown-linux-musl
 target/image/sbom-arm64.cdx.json: triple := aarch64-unknown-linux-musl
-# It writes one for each package, beside its manifest; that of the operator is the image's. Its time is the commit's, and the
-# sources lie where the program says they do.
+# cargo-cyclonedx writes one file for each package, next to its Cargo.toml; the image's is the operator's. Its time is the commit's time,
+# and its source path is the one in the program.
 target/image/sbom-%.cdx.json: Cargo.lock $(cargo_cyclonedx)
 	SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
 		$(cargo_cyclonedx) cyclonedx --format json --target $(triple) --override-filename .sbom-$* --quiet
@@ -94,15 +94,16 @@ target/image/sbom-%.cdx.json: Cargo.lock $(cargo_cyclonedx)
 	find . -name .sbom-$*.json -not -path './target/*' -delete
 
 .PHONY: bench
-bench: build ## latency, throughput, memory and writes, next to their floors
+bench: build ## measure latency, throughput, memory and writes, and compare them with two baselines
 	cargo bench --package registry-operator
 
-# Everything that is made from the sources, aside; then copied into place, or compared with what is there.
+# All generated files. They are written to $(stage), and then copied to their place or compared with the files there.
 made := crds $(chart)/files/crds $(chart)/Chart.yaml $(chart)/values.yaml $(chart)/README.md config/install.yaml \
 	config/gitops/base/install.yaml tests/chart/golden docs/reference.md docs/messages.md
 stage := target/generated
 
-# Helm puts kinds that it doesn't know last. Applied in this order, the guard is there before there is what it guards.
+# Helm renders kinds that it doesn't know last. This moves the policies to the front, so that they exist before the objects that they
+# protect.
 policies_first := awk '/^---/ { last++ } { text[last] = text[last] $$0 "\n" } \
 	/^kind: ValidatingAdmissionPolicy/ { first[last] = 1 } \
 	END { for (i = 0; i <= last; i++) if (i in first) printf "%s", text[i]; \
@@ -129,24 +130,24 @@ stage: helm
 	$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system --set namespace.create=true \
 		--skip-tests | $(policies_first) >>$(stage)/config/install.yaml
 	$(docgen) messages $(stage)/config/install.yaml >$(stage)/docs/messages.md
-	# kustomize reads no file outside its directory.
+	# kustomize reads no files outside its directory.
 	cp $(stage)/config/install.yaml $(stage)/config/gitops/base/install.yaml
 	for golden in all minimal; do \
 		$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system \
 			--values $(chart)/ci/$$golden-values.yaml >$(stage)/tests/chart/golden/$$golden.yaml; done
 
 .PHONY: generate
-generate: stage ## write what is made from the sources: crds/, the chart's copy and version, config/install.yaml
+generate: stage ## write the generated files: CRDs, the chart's values and README, install.yaml, docs/reference.md, docs/messages.md
 	rm -rf $(made)
 	for path in $(made); do cp -R $(stage)/$$path $$path; done
 
 .PHONY: verify-generated
-verify-generated: stage ## fail when that is not what `make generate` writes
+verify-generated: stage ## fail if the generated files are not up to date
 	@for path in $(made); do \
-		diff -ru $$path $(stage)/$$path >&2 || { echo "$$path has drifted: run \`make generate\`" >&2; exit 1; }; done
+		diff -ru $$path $(stage)/$$path >&2 || { echo "$$path is not up to date; run make generate" >&2; exit 1; }; done
 
 .PHONY: licences
-licences: $(cargo_deny) ## check the dependencies' licences, sources and bans (deny.toml)
+licences: $(cargo_deny) ## check the dependencies' licenses, sources and bans (deny.toml)
 	$(cargo_deny) --workspace check --hide-inclusion-graph licenses bans sources
 
 .PHONY: advisories
@@ -157,7 +158,7 @@ advisories: $(cargo_deny) ## check the dependencies against the RustSec database
 helm:
 	$(testbed) tools helm
 
-# Unoptimised: they build in half the time, and have little to do.
+# Built without optimization, which takes half the time. They have little to do.
 $(cargo_cyclonedx):
 	cargo install --locked --debug --root target/tools/cargo-cyclonedx-$(cargo_cyclonedx_version) cargo-cyclonedx@$(cargo_cyclonedx_version)
 

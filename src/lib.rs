@@ -1,5 +1,6 @@
-//! The operator: Kubernetes in, Kubernetes out. What a manifest may say is `registry-api`; what is said of a registry is
-//! `registry-verdict`. Each room's `mod.rs` says what it owns and what it may touch.
+//! The operator: reads registries from Kubernetes and writes their status. `registry-api` has the custom resources, and
+//! `registry-verdict` makes the result for a registry. The `mod.rs` of each directory says what it owns and what it may
+//! use.
 
 pub mod controller;
 pub mod kubernetes;

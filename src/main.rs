@@ -1,4 +1,4 @@
-//! The edge: reads the command line, the clock, the environment and chance; starts everything and ends it.
+//! The edge: reads the command line, the clock, the environment and random numbers, starts everything, and stops it.
 
 use std::{
     io::{ErrorKind, Write as _},
@@ -50,14 +50,15 @@ fn log_error(error: &anyhow::Error) {
 fn print_crds() -> anyhow::Result<()> {
     let documents = registry_api::crd::files()?.into_iter().flat_map(|(_, yaml)| ["---\n".into(), yaml]);
     match std::io::stdout().write_all(documents.collect::<String>().as_bytes()) {
-        // Whoever reads has seen enough, such as `head`.
+        // The reader closed the pipe, as `head` does.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.context("failed to write to standard output"),
     }
 }
 
-/// The work is to wait for registries and for the API server; each further thread costs memory (an allocator's arena)
-/// and brings nothing before hundreds of handshakes a second.
+/// Number of worker threads. The operator mostly waits for registries and the API server. Each further thread costs
+/// memory (an allocator's arena), and increases the speed only beyond hundreds of TLS handshakes a second (decision
+/// 0017).
 const WORKERS: usize = 2;
 
 fn start(settings: Settings) -> anyhow::Result<()> {
@@ -69,13 +70,13 @@ fn start(settings: Settings) -> anyhow::Result<()> {
         .build()
         .context("failed to start the runtime")?;
     let result = runtime.block_on(run(settings));
-    // A blocking look-up that is under way must not hold up the end.
+    // A blocking name look-up in progress must not delay the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-/// Many systems give a process 1,024 open files and let it raise that to a million: the low limit is for programs that use
-/// `select`.
+/// Raises the soft limit of open files to the hard limit. Many systems start a process with 1,024 and allow a million:
+/// the low soft limit is for programs that use `select`.
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -88,7 +89,7 @@ fn log(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log_level).with_context(|| {
         format!("invalid --log-level {:?}: it must be a level or a tracing filter", settings.log_level)
     })?;
-    // At its most talkative the AWS SDK shows what it signs and what it gets, tokens among it, whatever the filter says.
+    // Below `warn`, the AWS SDK logs what it signs and receives, including tokens, so the filter never enables that.
     let discreet =
         filter_fn(|metadata| !metadata.target().starts_with("aws_") || *metadata.level() <= Level::WARN);
     let registry = tracing_subscriber::registry().with(filter).with(discreet);
@@ -117,7 +118,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let turning = health.clone();
     tokio::spawn(async move { turning.turn().await });
 
-    // kube's errors hold their causes' words already; as an error's source they would be said twice.
+    // The text of kube's errors includes their causes, so a source would repeat it.
     let config = api_server::infer().await.map_err(|error| anyhow!("{error}"))?;
     let (leader_election, system_namespace) = (settings.leader_election, settings.system_namespace.clone());
     let term = if leader_election { LeadershipTerm::new() } else { LeadershipTerm::for_ever() };
@@ -176,7 +177,7 @@ fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What connects to registries and to AWS: through the proxy, and with the authorities of `--ca-file`.
+/// The clients for registries and AWS, with the proxy and the CAs of `--ca-file`.
 struct Outbound {
     prober: Prober,
     #[cfg(feature = "ecr")]
@@ -206,7 +207,7 @@ impl Outbound {
         })
     }
 
-    /// Trusts what the file holds whenever it has changed, as long as the program runs.
+    /// Reads the CA file again whenever it changes. Never returns.
     fn follow_ca_file(self) {
         let Some(file) = self.ca_file else { return };
         tokio::spawn(file.follow(move |bundle: CaBundle| {
@@ -216,7 +217,7 @@ impl Outbound {
         }));
     }
 
-    /// What AWS gave stays good through a change of leaders.
+    /// The cache of AWS tokens. It stays valid when the leader changes.
     #[cfg(feature = "ecr")]
     fn tokens(&self, settings: &Settings, metrics: &Metrics) -> anyhow::Result<Option<Arc<EcrTokens>>> {
         use registry_verdict::{
@@ -252,13 +253,13 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// The address of the Service `kubernetes`, which the kubelet tells every Pod.
+/// The address of the Service `kubernetes`, from the environment that the kubelet sets in every Pod.
 #[expect(clippy::disallowed_methods, reason = "this is the edge")]
 fn service_host() -> Option<String> {
     std::env::var("KUBERNETES_SERVICE_HOST").ok()
 }
 
-/// Unique among all replicas of all times, and telling which Pod it was.
+/// Returns the identity for the Lease: the Pod's name and a random part, so that it is unique among all replicas.
 fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}_{:016x}", host.trim(), fastrand::u64(..))

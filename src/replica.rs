@@ -1,4 +1,5 @@
-//! One running operator: stands by, leads, and begins anew when its term ends. Owns what outlives a term.
+//! The life cycle of one replica: standby, leader, and standby again when it loses the Lease. Owns what outlives a
+//! leadership term.
 
 use std::{
     sync::{Arc, Mutex},
@@ -7,10 +8,8 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use registry_probe::Prober;
-use registry_verdict::{
-    backoff::Backoff, cluster_addresses::ClusterAddresses, ecr::EcrTokens, validate::AdminPolicy,
-};
+use registry_probe::{Backoff, Prober};
+use registry_verdict::{cluster_addresses::ClusterAddresses, ecr::EcrTokens, validate::AdminPolicy};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,35 +27,35 @@ use crate::{
     },
 };
 
-/// One running program: what outlives a term of leadership.
+/// One replica, with everything that outlives a leadership term.
 pub struct Replica {
-    /// The API server; writes are held to the term of leadership.
+    /// The client for the API server. It refuses writes unless this replica is the leader.
     pub client: Client,
-    /// The same, of which the metrics say nothing.
+    /// The same, but its requests don't count in the metrics.
     pub uncounted: Client,
-    /// Its watches.
+    /// The pool of watches.
     pub watches: Arc<WatchPool>,
-    /// Asks the registries.
+    /// Sends the requests to registries.
     pub prober: Prober,
-    /// What AWS gave, which stays good through a change of leaders.
+    /// The cache of AWS tokens. It stays valid when the leader changes.
     pub tokens: Option<Arc<EcrTokens>>,
-    /// Which replica this is, in the Lease.
+    /// The name of this replica in the Lease.
     pub identity: String,
     /// The cluster's own addresses.
     pub cluster_addresses: ClusterAddresses,
-    /// The command line.
+    /// The settings from the command line.
     pub settings: Settings,
-    /// What Prometheus sees.
+    /// The metrics for Prometheus.
     pub metrics: Metrics,
-    /// What the kubelet sees.
+    /// The health for the kubelet.
     pub health: Arc<Health>,
     /// The wall clock.
     pub clock: fn() -> Timestamp,
-    /// A random number from 0 to 1.
+    /// Returns a random number from 0 to 1.
     pub jitter: fn() -> f64,
 }
 
-/// A lease that can't be given back in this time ends by itself.
+/// The maximum time to release the Lease. If it isn't released by then, it expires by itself.
 const RELEASE: Duration = Duration::from_secs(2);
 
 impl Replica {
@@ -66,7 +65,8 @@ impl Replica {
         Guard::new(self.uncounted.clone(), whose, self.metrics.clone(), self.health.clone())
     }
 
-    /// Stands by until this replica is the leader, works while it is, and begins anew when it is no longer.
+    /// Waits as a standby until this replica is the leader, works until it loses the Lease, and starts over. Returns
+    /// when `stop` is cancelled.
     pub async fn stand_and_lead(&self, mut candidate: Candidate, stop: CancellationToken) {
         loop {
             self.metrics.leading(false);
@@ -88,7 +88,7 @@ impl Replica {
         }
     }
 
-    /// Works without an election.
+    /// Works without leader election.
     pub async fn work_on(&self) {
         loop {
             self.metrics.leading(false);
@@ -96,8 +96,8 @@ impl Replica {
         }
     }
 
-    /// Works until dropped, or until the API server's store was set back; nothing that it started, and nothing that it
-    /// knew, outlives it.
+    /// Works until dropped, or until the API server's store was set back. Everything that it starts and learns ends
+    /// with it.
     async fn work(&self) {
         self.metrics.leading(true);
         self.health.begin_syncing();
@@ -164,7 +164,8 @@ impl Replica {
         Access::new(self.client.clone(), *tenant_access, system_namespace).await
     }
 
-    /// Who the operator is; asked until the API server answers.
+    /// Returns the operator's access to tenants' namespaces. Retries until the API server says which user the operator
+    /// is.
     async fn access(&self) -> Access {
         let mut failures = 0;
         loop {

@@ -19,16 +19,16 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct OperatorCli {
-    /// Another thing to do than to run the controller.
+    /// A command other than running the controller.
     #[command(subcommand)]
     pub command: Option<OperatorCommand>,
-    /// How the controller runs.
+    /// The settings of the controller.
     #[command(flatten)]
     pub settings: Settings,
 }
 
 impl OperatorCli {
-    /// What the command line and the environment say; ends the program with a message where they are wrong.
+    /// Reads the command line and the environment. Exits with a message if they are invalid.
     pub fn read() -> Self {
         #[expect(
             clippy::disallowed_methods,
@@ -40,7 +40,7 @@ impl OperatorCli {
         read.unwrap_or_else(|error| error.exit())
     }
 
-    /// Checks the proxy's URL, by a complaint that does not show it.
+    /// Checks the proxy's URL. The error doesn't contain the URL, because it may have a password.
     fn checked(self) -> Result<Self, clap::Error> {
         let unusable = |error| Self::command().error(ErrorKind::ValueValidation, error);
         self.settings.outbound.proxy().map_err(unusable)?;
@@ -48,7 +48,7 @@ impl OperatorCli {
     }
 }
 
-/// A variable that is there and empty says nothing: that is how a Pod's manifest leaves one out.
+/// Ignores environment variables that are set but empty, because some manifests set a variable to "" to omit it.
 fn without_variables(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) -> clap::Command {
     command.mut_args(|arg| {
         let empty = arg.get_env().is_some_and(&is_empty);
@@ -56,7 +56,7 @@ fn without_variables(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) 
     })
 }
 
-/// Another thing to do than to run the controller.
+/// A command other than running the controller.
 #[derive(Clone, Debug, Subcommand)]
 pub enum OperatorCommand {
     /// Print the CustomResourceDefinitions as YAML.
@@ -70,7 +70,7 @@ pub enum OperatorCommand {
     },
 }
 
-/// How the controller runs.
+/// The settings of the controller.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
     /// Namespace of the operator. Secrets and ConfigMaps of SystemRegistries are read only from it.
@@ -150,20 +150,20 @@ pub struct Settings {
     pub log_level: String,
 }
 
-/// Where to listen; without a host, on all addresses.
+/// Parses the address to listen on. Without a host, it is all addresses.
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
     let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
     let anywhere = port.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
     anywhere.or_else(|| text.parse().ok()).ok_or("not an IP address and a port, such as 127.0.0.1:8080")
 }
 
-/// A network, or one address.
+/// Parses a CIDR or a single address.
 fn network(text: &str) -> Result<IpNet, &'static str> {
     let one = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse().or_else(|_| one()).map_err(|_| "not a network, such as 10.0.0.0/8 or fd00::/8")
 }
 
-/// A name that a namespace can have (RFC 1123 label).
+/// Checks that the name is a valid namespace (RFC 1123 label).
 fn namespace(text: &str) -> Result<String, String> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let fits = (1..=63).contains(&text.len()) && text.chars().all(inner);
@@ -174,7 +174,8 @@ fn namespace(text: &str) -> Result<String, String> {
         .to_owned())
 }
 
-/// A level, or directives. A single word that is no level would be taken for a target, and nothing would be logged.
+/// Checks a log level or tracing directives. A single unknown word is refused, because tracing would take it for a
+/// target and log nothing.
 fn log_filter(text: &str) -> Result<String, String> {
     let is_word = text.chars().all(|c| c.is_ascii_alphanumeric());
     if is_word && text.parse::<LevelFilter>().is_err() {
@@ -183,21 +184,21 @@ fn log_filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// How the operator gets to read in tenants' namespaces.
+/// How the operator gets access to tenants' namespaces.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum TenantAccess {
-    /// It binds itself there to the ClusterRole registry-operator-tenant.
+    /// The operator binds itself there to the ClusterRole registry-operator-tenant.
     Bound,
-    /// An administrator binds it; it has no right on role bindings.
+    /// An administrator creates the bindings; the operator has no permission on role bindings.
     Manual,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LogFormat {
-    /// For a person.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn leader_election_can_be_switched_off_in_either_spelling() {
+    fn accepts_both_spellings_of_no_leader_election() {
         for arguments in
             [["operator", "--leader-election=false"].as_slice(), &["operator", "--leader-election", "false"]]
         {
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_level_and_a_name_that_no_namespace_has_are_refused() {
+    fn rejects_invalid_log_level_and_namespace() {
         for arguments in
             [["operator", "--log-level", "loud"], ["operator", "--system-namespace", "Not_A_Namespace"]]
         {
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_empty_says_nothing() {
+    fn ignores_empty_variable() {
         let command =
             without_variables(OperatorCli::command(), |name| name == "REGISTRY_OPERATOR_CONCURRENCY");
         let variable = |id| command.get_arguments().find(|arg| arg.get_id() == id).unwrap().get_env();
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn it_listens_on_all_addresses_where_only_a_port_is_given() {
+    fn port_alone_listens_on_all_addresses() {
         assert_eq!(address(":8080"), Ok("[::]:8080".parse().unwrap()));
         assert_eq!(address("[::1]:9"), Ok("[::1]:9".parse().unwrap()));
         for wrong in ["", ":", "8080", ":http", "127.0.0.1", ":65536"] {
@@ -253,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_may_say_where_it_listens_and_its_user_another_place() {
+    fn last_address_flag_wins() {
         let arguments = ["operator", "--metrics-address=:8080", "--metrics-address=127.0.0.1:9090"];
         let cli = OperatorCli::try_parse_from(arguments).unwrap();
         assert_eq!(cli.settings.metrics_address, "127.0.0.1:9090".parse().unwrap());
     }
 
     #[test]
-    fn one_address_is_a_network_too() {
+    fn single_address_is_a_network() {
         assert_eq!(network("10.0.0.1"), Ok("10.0.0.1/32".parse().unwrap()));
         assert_eq!(network("fd00::/8"), Ok("fd00::/8".parse().unwrap()));
         for wrong in ["", "10.0.0.0/33", "registry.example.com"] {
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_login_to_a_proxy_is_shown_nowhere() {
+    fn never_shows_proxy_credentials() {
         let proxied = |url: &str| OperatorCli::try_parse_from(["operator", "--proxy", url]).unwrap().settings;
         let settings = proxied("http://alice:s3cr3t@proxy.example.com:3128");
         assert!(!format!("{settings:?}").contains("s3cr3t"));
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_no_proxy_that_covers_nothing_is_refused() {
+    fn rejects_no_proxy_entry_without_effect() {
         assert!(
             OperatorCli::try_parse_from(["operator", "--no-proxy", ".svc,10.0.0.0/8,registry:5000"]).is_ok()
         );
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_concurrency_of_one_is_the_least() {
+    fn concurrency_is_at_least_one() {
         assert!(OperatorCli::try_parse_from(["operator", "--concurrency", "1"]).is_ok());
         assert!(OperatorCli::try_parse_from(["operator", "--concurrency", "0"]).is_err());
     }

@@ -1,4 +1,4 @@
-//! What was aimed at, and what it is.
+//! The goals, and what was measured.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::table::{self, Row, mebibytes, per, ratio, thousands};
 const LATENCY: Duration = Duration::from_millis(250);
 const TIMES_FLOOR: f64 = 1.5;
 const WRITES: f64 = 2.0;
-/// Resident memory of up to so many registries.
+/// Goals for resident memory, by number of registries.
 const MEMORY: [(usize, u64); 2] = [(1_000, 20 << 20), (10_000, 64 << 20)];
 
-/// Prints each aim with what was measured.
+/// Prints each goal with the measured value.
 pub fn print(latency: &Latency, scales: &[Scale]) {
     table::title("Aims");
     let p99 = percentile(&latency.operator, 99);

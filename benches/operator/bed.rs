@@ -1,5 +1,5 @@
-//! Where it all happens: one control plane with an audit log, one registry (passwords over TLS with a private
-//! authority), one Secret and one ConfigMap that all registries share, and the operator with the chart's rights.
+//! The environment of the bench: one control plane with an audit log, one registry (passwords over TLS with a private
+//! CA), one Secret and one ConfigMap that all registries share, and the operator with the chart's permissions.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,23 +24,23 @@ use crate::objects;
 use crate::observer::Observer;
 use crate::wire::Address;
 
-/// Where the operator runs, and as whom.
+/// The operator's namespace.
 const NAMESPACE: &str = "registry-system";
 const ACCOUNT: &str = "registry-operator";
 const USER: &str = "bench";
 const PASSWORD: &str = "bench-password";
-/// What the operator does at once for one registry host: its queue lets one group (the system level is one) have half
-/// of `--concurrency` (64), and half of a host's 32 turns.
+/// How many validations the operator runs at the same time for one registry host: its queue lets one group (the system
+/// scope is one) use half of `--concurrency` (64), and half of a host's 32 slots.
 const WORKERS: usize = 32;
 const EXCHANGES: usize = 16;
 
-/// The servers, and how to be a client of them.
+/// The servers, with clients for them.
 pub struct Bed {
-    /// An administrator.
+    /// A client with administrator permissions.
     pub client: Client,
     /// The registry.
     pub registry: TestRegistry,
-    /// For how long writes are looked for in the steady state.
+    /// How long to count writes in the steady state.
     pub steady: Duration,
     control_plane: ControlPlane,
     operator: OperatorOptions,
@@ -51,11 +51,11 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Starts everything but the contenders.
+    /// Starts all servers.
     pub async fn start(arguments: &Arguments) -> anyhow::Result<Self> {
         let options = ControlPlaneOptions {
             audit: true,
-            // One file, and a clean-up that does not take longer than what it follows.
+            // One log file, and a clean-up that doesn't take longer than the measurement.
             api_server_flags: ["--audit-log-maxsize=100000", "--delete-collection-workers=16"]
                 .map(str::to_owned)
                 .into(),
@@ -93,7 +93,7 @@ impl Bed {
         Ok(bed)
     }
 
-    /// What runs here.
+    /// Prints what runs here.
     pub fn describe(&self) {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         println!(
@@ -107,17 +107,17 @@ impl Bed {
         );
     }
 
-    /// The audit log.
+    /// Returns the audit log.
     pub fn audit(&self) -> anyhow::Result<AuditLog> {
         Ok(self.control_plane.audit()?)
     }
 
-    /// The user whose requests in the audit log are the operator's.
+    /// Returns the operator's user in the audit log.
     pub fn operator_user() -> String {
         format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}")
     }
 
-    /// The servers' processes and this one.
+    /// Returns the processes of the servers and this one.
     pub async fn processes(&self) -> Vec<(&'static str, u32)> {
         let servers = [
             ("apiserver", self.control_plane.api_server().id().await),
@@ -128,7 +128,7 @@ impl Bed {
         servers.into_iter().filter_map(|(name, id)| Some((name, id?))).collect()
     }
 
-    /// Starts a contender, and does not wait.
+    /// Starts a program without waiting for it.
     pub async fn start_contender(&self, kind: Kind) -> anyhow::Result<Contender> {
         let work = match kind {
             Kind::Operator => return Contender::operator(self.operator.clone()).await,
@@ -142,7 +142,7 @@ impl Bed {
         Contender::floor(&plan, self.scratch.path())
     }
 
-    /// The status that the operator gives a registry here.
+    /// Returns the status that the operator writes for a registry here.
     async fn status_of_one(&self) -> anyhow::Result<String> {
         let mut observer = Observer::start(&self.client).await?;
         let operator = self.start_contender(Kind::Operator).await?;
@@ -162,7 +162,7 @@ async fn start_registry(ca: &TestCa) -> anyhow::Result<TestRegistry> {
     Ok(TestRegistry::start(RegistryOptions { auth: RegistryAuth::htpasswd(USER, PASSWORD), tls }).await?)
 }
 
-/// Everything that the chart installs but the workload, and what the registries refer to.
+/// Installs the chart without the workload, and the objects that the registries reference.
 async fn install(client: &Client, ca_pem: &str) -> anyhow::Result<()> {
     let mut objects =
         manifests::read_file(&tools::repository().join("config/install.yaml"), &Placeholders::default())?;

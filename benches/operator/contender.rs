@@ -1,4 +1,4 @@
-//! One program under measure: the operator, or a floor. Each is a process of its own, and ends with this one.
+//! A program that is measured: the operator or a baseline. Each is its own process, which ends with this one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use registry_testbed::process::{Process, ProcessSpec};
 use registry_testbed::{Operator, OperatorOptions};
 use tokio::sync::Mutex;
 
-/// How often the end of a process, or of its work, is looked for.
+/// How often to check whether a process, or its work, has ended.
 const POLL: Duration = Duration::from_millis(2);
 
 /// Which program.
@@ -16,9 +16,9 @@ const POLL: Duration = Duration::from_millis(2);
 pub enum Kind {
     /// The operator.
     Operator,
-    /// The second floor.
+    /// The second baseline.
     LeastOperator,
-    /// The first floor, with so many exchanges to do.
+    /// The first baseline, with this number of exchanges.
     Exchanges(usize),
 }
 
@@ -27,22 +27,22 @@ pub enum Kind {
 pub enum Contender {
     /// The operator.
     Operator(Operator),
-    /// A floor.
+    /// A baseline.
     Floor {
-        /// Its process.
+        /// The process.
         process: Mutex<Process>,
-        /// What it says.
+        /// The path of its output.
         log: PathBuf,
     },
 }
 
 impl Contender {
-    /// Starts the operator, and does not wait.
+    /// Starts the operator without waiting for it.
     pub async fn operator(options: OperatorOptions) -> anyhow::Result<Self> {
         Ok(Self::Operator(Operator::launch(options).await?))
     }
 
-    /// Starts a floor, and does not wait.
+    /// Starts a baseline without waiting for it.
     pub fn floor(plan: &Path, directory: &Path) -> anyhow::Result<Self> {
         let log = directory.join("floor.log");
         std::fs::write(&log, "")?;
@@ -50,7 +50,7 @@ impl Contender {
         Ok(Self::Floor { process: Mutex::new(Process::spawn(&spec)?), log })
     }
 
-    /// Its name in tables.
+    /// Returns its name in tables.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Operator(_) => "operator",
@@ -58,7 +58,7 @@ impl Contender {
         }
     }
 
-    /// Its process.
+    /// Returns the id of its process.
     pub async fn id(&self) -> u32 {
         match self {
             Self::Operator(operator) => operator.id().await.unwrap_or_default(),
@@ -66,7 +66,7 @@ impl Contender {
         }
     }
 
-    /// Waits until the operator is ready; a floor has nothing to say about that.
+    /// Waits until the operator is ready. Returns immediately for a baseline.
     pub async fn ready(&self) -> anyhow::Result<()> {
         match self {
             Self::Operator(operator) => Ok(operator.wait_ready().await?),
@@ -74,7 +74,7 @@ impl Contender {
         }
     }
 
-    /// Waits for something that comes about only while this program runs.
+    /// Waits for something that can only happen while this program runs.
     pub async fn while_running<T>(&self, wait: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         tokio::select! {
             result = wait => result.with_context(|| format!("the {}'s last words: {}", self.name(), self.last_words())),
@@ -82,7 +82,7 @@ impl Contender {
         }
     }
 
-    /// Waits until a floor says that it has done its work.
+    /// Waits until a baseline reports that its work is done.
     pub async fn done(&self) -> anyhow::Result<()> {
         let done = async {
             while !self.log().contains("done") {
@@ -93,7 +93,7 @@ impl Contender {
         self.while_running(done).await
     }
 
-    /// Ends it.
+    /// Stops it.
     pub async fn stop(self) -> anyhow::Result<()> {
         match self {
             Self::Operator(operator) => drop(operator.stop().await?),

@@ -1,9 +1,11 @@
-//! The two floors, each a program of its own: this one, started again with `--floor`.
+//! The two baselines ("floors"). Each is its own process: this program, started with `--floor`.
 //!
-//! *Exchanges*: for each of n validations one TLS connection with the private authority, an anonymous GET of /v2/ and
-//! one with Basic. *Patches*: the least thinkable operator. It lists and watches the registries, has that exchange for
-//! each, and writes the status that the operator would write, rendered beforehand. No queue, no conditions, no Events,
-//! no errors handled: it fails as soon as anything is not as it should be.
+//! *Exchanges*: for each of n validations, one TLS connection with the private CA, an anonymous GET of /v2/, and one
+//!   with Basic.
+//! *Patches*: the smallest possible operator. It lists and watches the registries, has the same exchange for each, and
+//!   writes the status
+//! that the operator would write, prepared in advance. It has no queue, conditions, Events or error handling: it fails
+//! on any error.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -18,37 +20,37 @@ use tokio::task::JoinSet;
 
 use crate::wire::{Address, Ask, Connection, Server};
 
-/// Where registries are in the API.
+/// The path of the registries in the API.
 pub const REGISTRIES: &str = "/apis/registry.spectrocloud.com/v1alpha1/systemregistries";
 
-/// What a floor has to do.
+/// The plan of a baseline.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Plan {
     /// The registry.
     pub registry: Address,
-    /// Exchanges at the same time, as the operator's prober has at one host.
+    /// The number of concurrent exchanges, as the operator's prober has for one host.
     pub exchanges: usize,
-    /// How the verdicts are written, if they are.
+    /// What to do.
     pub work: Work,
 }
 
-/// Which floor.
+/// Which baseline.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub enum Work {
-    /// So many exchanges; then a line is printed.
+    /// This many exchanges; then a line is printed.
     Exchanges(usize),
-    /// Exchange and patch for every registry that there is or comes to be, until killed.
+    /// An exchange and a patch for every registry that exists or is created, until killed.
     Patches {
         /// The API server.
         api: Address,
-        /// Objects worked on at the same time, and so connections: as the operator has for one tenant.
+        /// The number of objects processed at the same time, and of connections, as the operator has for one tenant.
         workers: usize,
         /// The status that the operator writes.
         status: String,
     },
 }
 
-/// Runs a floor to its end.
+/// Runs a baseline.
 pub fn run(plan: &Path) -> anyhow::Result<()> {
     let plan: Plan = serde_json::from_str(&std::fs::read_to_string(plan)?)?;
     let floor = Floor { registry: Server::new(plan.registry)?, turns: Semaphore::new(plan.exchanges) };
@@ -67,7 +69,7 @@ struct Floor {
 }
 
 impl Floor {
-    /// What a validation asks of the registry.
+    /// Sends the requests of one validation.
     async fn exchange(&self) -> anyhow::Result<()> {
         let _turn = self.turns.acquire().await?;
         let ask = |authorized| Ask { path: "/v2/".to_owned(), authorized, ..Ask::default() };
@@ -97,7 +99,7 @@ async fn exchanges(floor: Arc<Floor>, count: usize, workers: usize) -> anyhow::R
     std::future::pending().await
 }
 
-/// What the least operator knows of a registry.
+/// What the smallest operator knows about a registry.
 struct Found {
     name: String,
     uid: String,
@@ -175,7 +177,7 @@ struct Change {
     object: Object,
 }
 
-/// Lists and watches, for ever; hands out each registry once.
+/// Lists and watches forever; returns each registry once.
 async fn watch(api: &Server, found: mpsc::Sender<Found>) -> anyhow::Result<()> {
     let mut handed_out = HashSet::new();
     loop {

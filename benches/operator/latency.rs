@@ -1,4 +1,4 @@
-//! The latency of one registry: from the sending of its creation until a watch shows it Ready.
+//! The latency of one registry: from sending its creation until a watch shows it as Ready.
 
 use std::time::{Duration, Instant};
 
@@ -8,19 +8,19 @@ use crate::objects;
 use crate::observer::Observer;
 use crate::table::{self, Row};
 
-/// Blocks in which the operator and its floor take turns.
+/// The number of blocks in which the operator and its baseline take turns.
 const BLOCKS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The latencies, in the order of their length.
+/// The latencies, sorted.
 pub struct Latency {
-    /// Of the least operator.
+    /// Latencies of the smallest operator.
     pub floor: Vec<Duration>,
-    /// Of the operator.
+    /// Latencies of the operator.
     pub operator: Vec<Duration>,
 }
 
-/// Creates `count` registries one after another with the operator, and as many with its floor.
+/// Creates `count` registries one after another with the operator, and as many with its baseline.
 pub async fn measure(bed: &Bed, count: usize) -> anyhow::Result<Latency> {
     let mut latency = Latency { floor: Vec::new(), operator: Vec::new() };
     for _ in 0..BLOCKS {
@@ -50,14 +50,14 @@ async fn block(bed: &Bed, kind: Kind, count: usize) -> anyhow::Result<Vec<Durati
     Ok(latencies)
 }
 
-/// The part of them that is not longer, of latencies in the order of their length.
+/// Returns a percentile of sorted latencies.
 pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(rank).copied().unwrap_or_default()
 }
 
 impl Latency {
-    /// As a table.
+    /// Prints a table.
     pub fn print(&self) {
         table::title(&format!(
             "One registry, from the sending of its creation until a watch shows it Ready ({} times)",

@@ -1,12 +1,13 @@
-//! `make bench`: how fast the operator is, what it needs, and how much it writes, next to two floors.
+//! `make bench`: measures the operator's speed, resource usage and writes, and compares them with two baselines
+//! ("floors").
 //!
-//! The floors are written for this bench (see [`floor`]): a bare HTTP client that has the same exchanges with the
-//! registry at the same concurrency, and the least thinkable operator, which is that client with a list, a watch and
-//! one status patch per object, over as many connections to the API server as the operator has. All run as processes
-//! of their own, one after another, against the same API server, etcd and registry; ratios within one run are what
-//! counts, for the machine is shared with the servers and with whatever else it does.
+//! The baselines are written for this bench (see [`floor`]): a minimal HTTP client that has the same exchanges with the
+//! registry at the same concurrency, and the smallest possible operator, which is that client with a list, a watch and
+//! one status patch per object, over as many connections to the API server as the operator has. All run as separate
+//! processes, one after another, with the same API server, etcd and registry. Only ratios within one run are
+//! meaningful, because the machine is shared with the servers and other work.
 //!
-//! Started by `cargo bench`, which passes `--bench`; anything else (`cargo test --all-targets`) does nothing.
+//! `cargo bench` passes `--bench`. Without it (`cargo test --all-targets`), the program does nothing.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is what a bench is for")]
 

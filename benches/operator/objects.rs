@@ -1,4 +1,4 @@
-//! The registries of the bench: made by many clients at once, and removed at one stroke.
+//! The registries of the bench. Many clients create them at the same time, and one request deletes all of them.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use registry_testbed::eventually;
 
 use crate::floor::REGISTRIES;
 
-/// Objects that are created at the same time.
+/// The number of objects that are created at the same time.
 const CREATORS: usize = 32;
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The manifest of a registry: one Secret and one ConfigMap are shared by all.
+/// Returns the manifest of a registry. All registries share one Secret and one ConfigMap.
 pub fn manifest(name: &str, host_port: &str) -> String {
     serde_json::json!({
         "apiVersion": "registry.spectrocloud.com/v1alpha1",
@@ -31,7 +31,7 @@ pub fn manifest(name: &str, host_port: &str) -> String {
     .to_string()
 }
 
-/// Creates one.
+/// Creates one registry.
 pub async fn create(client: &Client, manifest: String) -> anyhow::Result<()> {
     let request = Request::post(REGISTRIES)
         .header(http::header::CONTENT_TYPE, "application/json")
@@ -49,10 +49,10 @@ pub async fn create_all(client: &Client, host_port: &str, count: usize) -> anyho
         .await
 }
 
-/// Deletes all, and waits until they are gone.
+/// Deletes all registries, and waits until they are gone.
 pub async fn delete_all(client: &Client) -> anyhow::Result<()> {
     let api: Api<SystemRegistry> = Api::all(client.clone());
-    // In pieces that the API server can delete within the time of one request.
+    // In parts that the API server can delete within the deadline of one request.
     eventually(PATIENCE, "all registries are deleted", || async {
         let deleted =
             api.delete_collection(&DeleteParams::default(), &ListParams::default().limit(2_000)).await;

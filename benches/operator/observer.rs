@@ -1,4 +1,4 @@
-//! Sees registries become Ready, by a watch of its own that reads no more of them than that.
+//! Observes when registries become Ready, with its own watch, which parses only the fields that it needs.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::floor::REGISTRIES;
 
-/// A registry, as far as this bench looks at it.
+/// The parts of a registry that this bench needs.
 #[derive(Clone, Debug, Deserialize)]
 struct Registry {
     metadata: Metadata,
@@ -47,7 +47,7 @@ struct Condition {
     reason: String,
 }
 
-/// A verdict that was seen.
+/// A result that was seen.
 struct Seen {
     name: String,
     at: Instant,
@@ -55,7 +55,7 @@ struct Seen {
     reason: String,
 }
 
-/// Sees verdicts, from its start on.
+/// Observes results from its start on.
 pub struct Observer {
     seen: mpsc::UnboundedReceiver<Seen>,
     ready: HashSet<String>,
@@ -70,7 +70,7 @@ impl Drop for Observer {
 }
 
 impl Observer {
-    /// Sees what changes from now on.
+    /// Starts observing changes from now on.
     pub async fn start(client: &Client) -> anyhow::Result<Self> {
         #[derive(Deserialize)]
         struct List {
@@ -84,7 +84,7 @@ impl Observer {
         Ok(Self { seen, ready: HashSet::new(), last_unready: None, watch })
     }
 
-    /// Waits until `count` registries are Ready, and says when the last of them was.
+    /// Waits until `count` registries are Ready, and returns when the last of them was.
     pub async fn all_ready(&mut self, count: usize, patience: Duration) -> anyhow::Result<Instant> {
         let wait = async {
             let mut last = Instant::now();
@@ -120,7 +120,7 @@ impl Observer {
     }
 }
 
-/// Watches, and goes on where it was when the API server ends the watch, as it does when a definition changes.
+/// Watches, and resumes when the API server ends the watch, as it does when a CRD changes.
 async fn watch(client: Client, mut since: String, tell: mpsc::UnboundedSender<Seen>) -> anyhow::Result<()> {
     loop {
         let path = format!("{REGISTRIES}?watch=true&resourceVersion={since}");
@@ -138,7 +138,7 @@ async fn watch(client: Client, mut since: String, tell: mpsc::UnboundedSender<Se
     }
 }
 
-/// The verdict of this generation, if there is one.
+/// Returns the result for this generation, if there is one.
 fn verdict(registry: Registry) -> Option<Seen> {
     if registry.status.observed_generation != registry.metadata.generation {
         return None;

@@ -1,4 +1,4 @@
-//! The measurements of one size as tables.
+//! Prints the measurements of one size as tables.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::usage::Spent;
 
 const PROCESSES: [&str; 4] = ["apiserver", "etcd", "registry", "bench"];
 
-/// Prints everything that was measured of one size.
+/// Prints all measurements of one size.
 pub fn print(scale: &Scale) {
     time(scale);
     memory(scale);

@@ -1,8 +1,8 @@
-//! Many registries: how long until all are Ready, what that takes of whom, and what is left when they are.
+//! Many registries: how long until all are Ready, which resources that takes, and what remains afterwards.
 //!
-//! Two ways, each for the operator and for the least operator. *Existing*: the registries were there, never validated,
-//! before the program is started; the time runs from its start. *Created meanwhile*: the program is there first, and
-//! idle; the time runs from the first creation, and the same creation alone is the floor below the floor.
+//! There are two scenarios, each for the operator and for the smallest operator. *Existing*: the registries exist and
+//! were never validated before the program starts; the time starts with the program. *Created meanwhile*: the program
+//! runs first, idle; the time starts with the first creation, and the time for the creation alone is another baseline.
 
 use std::time::{Duration, Instant};
 
@@ -18,66 +18,66 @@ use crate::table::thousands;
 use crate::tally::{RegistryTally, Tally, mark};
 use crate::usage::{Memory, Spent, Watch};
 
-/// What any crowd may take, and what it may take more for each registry.
+/// The deadline for any number of registries, to which a time per registry is added.
 const PATIENCE: Duration = Duration::from_mins(1);
 const PATIENCE_EACH: Duration = Duration::from_millis(30);
-/// Pauses in which what was left over by one measurement ends, and an operator shows what it needs when idle.
+/// A pause after each measurement, so that leftover work ends, and to measure an idle operator.
 const PAUSE: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(3);
 
-/// What was measured of one size.
+/// The measurements for one size.
 pub struct Scale {
-    /// How many registries.
+    /// The number of registries.
     pub size: usize,
-    /// Bare exchanges, from the start of the process to the last answer.
+    /// Exchanges only, from the start of the process to the last response.
     pub exchanges: Spent,
-    /// The creation alone.
+    /// The creation of the registries only.
     pub creation: Spent,
-    /// The registries were there before.
+    /// The registries existed before.
     pub existing: Pair,
-    /// The registries were created meanwhile.
+    /// The registries were created while the program ran.
     pub created: Pair,
-    /// The operator when all that existed is settled.
+    /// The operator after all existing registries were Ready.
     pub settled: Settled,
-    /// Its memory when all that was created meanwhile is settled.
+    /// Its memory after all created registries were Ready.
     pub settled_meanwhile: Memory,
 }
 
-/// The same with both contenders.
+/// A scenario with both programs.
 pub struct Pair {
-    /// The least operator.
+    /// The smallest operator.
     pub floor: Outcome,
     /// The operator.
     pub operator: Outcome,
 }
 
-/// Until all are Ready.
+/// The measurements until all registries are Ready.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The time, and whose.
+    /// The time, and the CPU time of each process.
     pub spent: Spent,
-    /// The contender's memory before there was any registry, if it ran then.
+    /// The program's memory before there was a registry, if it ran then.
     pub idle: Option<Memory>,
     /// Its memory when all were Ready.
     pub memory: Memory,
 }
 
-/// After all were Ready.
+/// The measurements after all registries were Ready.
 #[derive(Clone, Copy, Debug)]
 pub struct Settled {
-    /// From the last registry's being Ready until the last write.
+    /// From the last registry's becoming Ready to the last write.
     pub drain: Duration,
-    /// Everything asked of the API server from the operator's start.
+    /// All requests to the API server since the operator started.
     pub tally: Tally,
-    /// Everything asked of the registry in that time.
+    /// All requests to the registry in this time.
     pub registry: RegistryTally,
     /// Its memory.
     pub memory: Memory,
-    /// A while later.
+    /// The steady state afterwards.
     pub steady: Option<Steady>,
 }
 
-/// Measures one size in some rounds; keeps the median one of each figure.
+/// Measures one size in several rounds, and returns the median of each value.
 pub async fn measure(bed: &Bed, size: usize, rounds: usize) -> anyhow::Result<Scale> {
     let mut all = Rounds::default();
     for round in 1..=rounds {
@@ -98,7 +98,7 @@ pub async fn measure(bed: &Bed, size: usize, rounds: usize) -> anyhow::Result<Sc
     all.medians(size).context("there was no round")
 }
 
-/// What was measured, round by round.
+/// The measurements of all rounds.
 #[derive(Default)]
 struct Rounds {
     exchanges: Vec<Spent>,
@@ -123,7 +123,7 @@ impl Rounds {
                 operator: outcome(self.existing_operator)?,
             },
             created: Pair { floor: outcome(self.created_floor)?, operator: outcome(self.created_operator)? },
-            // The last round's is the one that was looked at for a while longer.
+            // The steady state is only measured in the last round.
             settled: self.settled.pop()?,
             settled_meanwhile: median(self.settled_meanwhile, |memory| memory.resident)?,
         })
@@ -136,7 +136,7 @@ fn median<T, K: Ord>(mut all: Vec<T>, key: impl Fn(&T) -> K) -> Option<T> {
     (middle < all.len()).then(|| all.swap_remove(middle))
 }
 
-/// A contender that still runs, and what it did.
+/// A running program, with its measurements.
 struct Running {
     contender: Contender,
     outcome: Outcome,
@@ -144,7 +144,7 @@ struct Running {
 }
 
 impl Running {
-    /// Ends it, and removes the registries.
+    /// Stops it, and deletes the registries.
     async fn end(self, bed: &Bed) -> anyhow::Result<Outcome> {
         self.contender.stop().await?;
         objects::delete_all(&bed.client).await?;
@@ -164,7 +164,7 @@ async fn exchanges(bed: &Bed, size: usize) -> anyhow::Result<Spent> {
     Ok(spent)
 }
 
-/// Creates the registries, then starts the contender.
+/// Creates the registries, then starts the program.
 async fn existing(bed: &Bed, size: usize, kind: Kind, creation: &mut Vec<Spent>) -> anyhow::Result<Running> {
     let watch = Watch::start(bed.processes().await);
     objects::create_all(&bed.client, &bed.registry.host_port(), size).await?;
@@ -181,7 +181,7 @@ async fn existing(bed: &Bed, size: usize, kind: Kind, creation: &mut Vec<Spent>)
     Ok(Running { contender, outcome, all_ready })
 }
 
-/// Starts the contender, then creates the registries.
+/// Starts the program, then creates the registries.
 async fn created(bed: &Bed, size: usize, kind: Kind) -> anyhow::Result<Running> {
     let contender = bed.start_contender(kind).await?;
     contender.ready().await?;
@@ -203,7 +203,7 @@ fn patience(size: usize) -> Duration {
     PATIENCE + PATIENCE_EACH * u32::try_from(size).unwrap_or(u32::MAX)
 }
 
-/// Where the logs were before an operator was started.
+/// The positions of the logs before an operator was started.
 struct Start {
     audit: AuditMark,
     registry: RegistryTally,

@@ -1,4 +1,4 @@
-//! The time after: until the last write is written, and then a while in which there should be none.
+//! The steady state: waits for the last write, and then counts writes for a while. There should be none.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use crate::contender::Contender;
 use crate::tally::{Tally, mark};
 use crate::usage::{Memory, cpu};
 
-/// No write for so long is quiet.
+/// If there is no write for this long, the last one is over.
 const QUIET: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// Waits until nothing was written for a while, and says when the last write was seen.
+/// Waits until there are no writes, and returns when the last write was seen.
 pub async fn quiet(bed: &Bed) -> anyhow::Result<Instant> {
     let start = Instant::now();
     let mut last = start;
@@ -32,20 +32,20 @@ pub async fn quiet(bed: &Bed) -> anyhow::Result<Instant> {
     Ok(last)
 }
 
-/// What a settled operator does.
+/// What an operator does in the steady state.
 #[derive(Clone, Copy, Debug)]
 pub struct Steady {
-    /// For how long it was looked at.
+    /// The duration of the measurement.
     pub time: Duration,
-    /// What it asked in that time.
+    /// The requests in this time.
     pub tally: Tally,
-    /// What it needed for that.
+    /// The CPU time in this time.
     pub cpu: Duration,
-    /// Its memory at the end.
+    /// The memory at the end.
     pub memory: Memory,
 }
 
-/// Looks at a settled operator for a while.
+/// Measures an operator in the steady state.
 pub async fn measure(bed: &Bed, operator: &Contender) -> anyhow::Result<Steady> {
     let (since, id) = (mark(bed).await?, operator.id().await);
     let before = cpu(id);

@@ -1,16 +1,16 @@
-//! Figures as people read them.
+//! Formats numbers for people.
 
 use std::time::Duration;
 
-/// The cells of a line.
+/// The cells of a row.
 pub type Row = Vec<String>;
 
-/// A headline.
+/// Prints a title.
 pub fn title(text: &str) {
     println!("\n── {text}");
 }
 
-/// A table: the first column to the left, figures to the right.
+/// Prints a table: the first column is left-aligned, the numbers right-aligned.
 pub fn print(header: &[&str], rows: &[Row]) {
     let header: Row = header.iter().map(|&cell| cell.to_owned()).collect();
     let all = || std::iter::once(&header).chain(rows);
@@ -47,12 +47,12 @@ pub fn times(time: Duration, floor: Duration) -> String {
     format!("{:.2} ×", ratio(time, floor))
 }
 
-/// How many times as long.
+/// Returns how many times as long `time` is.
 pub fn ratio(time: Duration, floor: Duration) -> f64 {
     time.as_secs_f64() / floor.as_secs_f64().max(1e-9)
 }
 
-/// `2.00`: so many of one for each of the other.
+/// `2.00`: how many there are for each of the other.
 #[expect(clippy::cast_precision_loss, reason = "counts of thousands")]
 pub fn per(count: usize, of: usize) -> f64 {
     count as f64 / of.max(1) as f64

@@ -1,4 +1,4 @@
-//! What was asked: of the API server, from its audit log; of the registry, from its access log.
+//! Counts requests: to the API server from its audit log, to the registry from its access log.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use registry_testbed::{AuditEvent, AuditMark};
 
 use crate::bed::Bed;
 
-/// The operator's requests in some time, by what they are for.
+/// The operator's requests in some time, by purpose.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     /// Writes of a registry's status.
     pub status: usize,
-    /// Writes of a registry itself: of its finalizer.
+    /// Writes of a registry itself, that is, of its finalizer.
     pub finalizer: usize,
-    /// Events.
+    /// Writes of Events.
     pub events: usize,
-    /// Renewals of the leader's lease, which depend on time and not on registries.
+    /// Renewals of the Lease, whose number depends on time and not on registries.
     pub leases: usize,
-    /// Writes of anything else.
+    /// All other writes.
     pub other: usize,
     /// Gets, lists and watches.
     pub reads: usize,
-    /// Of all these, how many were not answered 2xx.
+    /// Requests of all kinds with a response other than 2xx.
     pub refused: usize,
 }
 
-/// A place in the audit log that lies between two lines: one that has not moved for a moment.
+/// Returns a position at the end of the audit log, when it hasn't grown for a moment.
 pub async fn mark(bed: &Bed) -> anyhow::Result<AuditMark> {
     let audit = bed.audit()?;
     loop {
@@ -38,7 +38,7 @@ pub async fn mark(bed: &Bed) -> anyhow::Result<AuditMark> {
 }
 
 impl Tally {
-    /// Since that place in the audit log.
+    /// Counts the requests since that position of the audit log.
     pub fn since(bed: &Bed, mark: &AuditMark) -> anyhow::Result<Self> {
         let mut tally = Self::default();
         let user = Bed::operator_user();
@@ -49,12 +49,12 @@ impl Tally {
     }
 
     fn add(&mut self, event: &AuditEvent) {
-        // A watch is counted when it starts; it may never be complete.
+        // A watch counts when it starts, because it may never complete.
         if event.stage != if event.verb == "watch" { "ResponseStarted" } else { "ResponseComplete" } {
             return;
         }
         let counter = match (event.resource.as_str(), event.subresource.as_str()) {
-            // A review asks a question, although its verb is `create`.
+            // A review is a read, although its verb is `create`.
             ("selfsubjectreviews", _) => &mut self.reads,
             _ if !event.is_write() => &mut self.reads,
             ("systemregistries", "status") => &mut self.status,
@@ -67,12 +67,12 @@ impl Tally {
         self.refused += usize::from(!event.succeeded());
     }
 
-    /// Everything written but the lease.
+    /// Returns the number of writes, except of the Lease.
     pub fn writes(&self) -> usize {
         self.status + self.finalizer + self.events + self.other
     }
 
-    /// Everything asked but the lease.
+    /// Returns the number of requests, except for the Lease.
     pub fn requests(&self) -> usize {
         self.writes() + self.reads
     }
@@ -81,21 +81,21 @@ impl Tally {
 /// The operator's requests to the registry.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RegistryTally {
-    /// All of them.
+    /// All requests.
     pub requests: usize,
-    /// Of these, how many were answered 200.
+    /// Requests with the response 200.
     pub granted: usize,
 }
 
 impl RegistryTally {
-    /// Since the registry's start.
+    /// Counts the requests since the registry started.
     pub fn so_far(bed: &Bed) -> Self {
         let requests = bed.registry.requests();
         let mine = || requests.iter().filter(|access| access.user_agent.starts_with("registry-operator/"));
         Self { requests: mine().count(), granted: mine().filter(|access| access.status == 200).count() }
     }
 
-    /// What came after those before.
+    /// Returns the requests since `before`.
     pub fn minus(self, before: Self) -> Self {
         Self { requests: self.requests - before.requests, granted: self.granted - before.granted }
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 over TLS with one private authority, as bare as it gets: what the floors are made of.
+//! A minimal HTTP/1.1 client over TLS with one private CA, for the baselines.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Where a server is, whom to trust for it, and what to prove oneself with.
+/// A server, its CA, and credentials.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Address {
     /// `127.0.0.1:port`.
     pub host_port: String,
-    /// The authority of its certificate.
+    /// The PEM text of its CA.
     pub ca_pem: String,
     /// The value of the header `Authorization`.
     pub authorization: String,
@@ -40,7 +40,7 @@ pub struct Connection<'a> {
 }
 
 impl Server {
-    /// Connects to nothing yet. No TLS session is resumed: the operator resumes none either.
+    /// Creates a client without a connection. It doesn't resume TLS sessions, like the operator.
     pub fn new(address: Address) -> anyhow::Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(address.ca_pem.as_bytes()) {
@@ -57,7 +57,7 @@ impl Server {
         Ok(Self { name, tls: TlsConnector::from(Arc::new(config)), address })
     }
 
-    /// A new connection.
+    /// Opens a connection.
     pub async fn connect(&self) -> anyhow::Result<Connection<'_>> {
         let stream = TcpStream::connect(&self.address.host_port).await?;
         stream.set_nodelay(true)?;
@@ -68,21 +68,21 @@ impl Server {
     }
 }
 
-/// What is asked.
+/// A request.
 #[derive(Debug, Default)]
 pub struct Ask {
-    /// GET, if nothing is said.
+    /// The method; the default is GET.
     pub method: Method,
-    /// Path and query.
+    /// The path and query.
     pub path: String,
-    /// Whether to prove who asks.
+    /// Whether to send the credentials.
     pub authorized: bool,
-    /// The type and the bytes of the body.
+    /// The type and content of the body.
     pub body: Option<(&'static str, String)>,
 }
 
 impl Connection<'_> {
-    /// Sends a request, and returns as soon as the head of the answer is there.
+    /// Sends a request, and returns when the header of the response arrives.
     pub async fn send(&mut self, ask: Ask) -> anyhow::Result<Response<Incoming>> {
         let mut request = Request::builder()
             .method(ask.method)
@@ -101,7 +101,7 @@ impl Connection<'_> {
         Ok(self.sender.send_request(request.body(Full::new(body))?).await?)
     }
 
-    /// Sends a request, and returns the body of the answer, whose status must be this.
+    /// Sends a request, and returns the body of the response, which must have this status.
     pub async fn expect(&mut self, status: u16, ask: Ask) -> anyhow::Result<Bytes> {
         let what = format!("{} {}", ask.method, ask.path);
         let answer = self.send(ask).await.with_context(|| what.clone())?;

@@ -166,7 +166,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn deletion_waits_for_pull_secrets_alone(
+        fn deletion_waits_for_pull_secrets_only(
             deleting: bool, finalizer: bool, pull_secret: bool, suspend: bool, removed: bool,
         ) {
             let object = RegistryObject { deleting, finalizer, ..object(pull_secret, suspend) };
@@ -181,14 +181,14 @@ mod tests {
         }
 
         #[test]
-        fn nothing_is_pending_once_it_was_done(finalizer: bool, pull_secret: bool, suspend: bool, removed: bool) {
+        fn nothing_is_pending_after_completion(finalizer: bool, pull_secret: bool, suspend: bool, removed: bool) {
             let object = RegistryObject { finalizer, ..object(pull_secret, suspend) };
             let pending = is_pending(&object, &remembering(inputs(&object)), removed);
             prop_assert_eq!(pending, pull_secret && !finalizer);
         }
 
         #[test]
-        fn a_validation_needs_a_change_or_its_time(seconds in 1u64..86_400, changed: bool) {
+        fn validates_on_change_or_when_due(seconds in 1u64..86_400, changed: bool) {
             let before = object(false, false);
             let after = RegistryObject { generation: before.generation + i64::from(changed), ..before.clone() };
             let (history, left) = (remembering(inputs(&before)), Some(Duration::from_secs(seconds)));
@@ -205,7 +205,7 @@ mod tests {
     /// Created, validated and deleted again while the verdict on the creation is being written: the newest verdict that is known
     /// rests on the missing Secret, as the world is now again; the one that is being written doesn't.
     #[test]
-    fn a_deletion_is_seen_while_the_verdict_before_it_is_written() {
+    fn notices_deletion_during_status_write() {
         let reference = Reference::new(ReferenceKind::Secret, "registry-system", "login");
         let observed = |version: Option<&str>| ObservedReference {
             reference: reference.clone(),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_that_was_not_written_comes_before_other_counts() {
+    fn unwritten_verdict_comes_before_counts() {
         use super::super::schedule::Unpublished;
         let object = object(false, false);
         let status = RegistryStatus { observed_generation: Some(7), ..RegistryStatus::default() };

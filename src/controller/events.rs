@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_cut_between_characters() {
+    fn truncates_note_at_character_boundary() {
         assert_eq!(within("äöü", 3), "ä");
         assert_eq!(within("abc", 1024), "abc");
     }

@@ -20,9 +20,8 @@ use std::{
 };
 
 use registry_api::spec::{System, Tenant};
-use registry_probe::HostPort;
+use registry_probe::{Backoff, HostPort};
 use registry_verdict::{
-    backoff::Backoff,
     object::{Group, RegistryKey, RegistryObject, RegistryScope},
     resolve::{ObservedReference, Reference, ReferenceKind, WatchScope, policy_reference, references},
 };

@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_and_not_wanted_is_taken_away() {
+    fn removes_unwanted_status_fields() {
         let found =
             json!({"tls": {"version": "1.3", "subject": "a"}, "conditions": [1, 2], "credentials": {"x": 1}});
         let wanted = json!({"tls": {"subject": "b"}, "conditions": [2], "observedGeneration": 1});
@@ -309,14 +309,14 @@ mod tests {
     }
 
     #[test]
-    fn time_alone_is_written_only_once_an_hour() {
+    fn writes_time_only_change_once_an_hour() {
         assert!(says_something_new(&RegistryStatus::default(), &validated_at(0)));
         assert!(!says_something_new(&validated_at(0), &validated_at(3599)));
         assert!(says_something_new(&validated_at(0), &validated_at(3600)));
     }
 
     #[test]
-    fn anything_else_that_differs_is_written_at_once() {
+    fn writes_other_changes_at_once() {
         let next = RegistryStatus { observed_generation: Some(2), ..validated_at(1) };
         assert!(says_something_new(&validated_at(0), &next));
     }

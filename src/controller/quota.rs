@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_are_beyond_and_move_up_when_there_is_room() {
+    fn newest_registries_are_beyond_the_quota() {
         let mut quota = Quota::new(2);
         let tenant = || Some(Arc::from("a"));
         for name in [3, 2] {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn registries_of_the_system_scope_are_not_counted() {
+    fn quota_ignores_system_scope() {
         let mut quota = Quota::new(0);
         let system = RegistryKey::System { name: "packs".into() };
         assert_eq!(quota.observe(&system, at(1), None), []);
@@ -142,7 +142,7 @@ mod tests {
     proptest! {
         /// Whatever comes and goes, in whichever order: the oldest are within, and every change is told.
         #[test]
-        fn the_oldest_are_within(steps in prop::collection::vec((0..12u8, any::<bool>()), 0..60)) {
+        fn oldest_registries_are_within_the_quota(steps in prop::collection::vec((0..12u8, any::<bool>()), 0..60)) {
             let mut quota = Quota::new(3);
             let mut there: BTreeSet<u8> = BTreeSet::new();
             let mut beyond: BTreeSet<u8> = BTreeSet::new();

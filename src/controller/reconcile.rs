@@ -9,10 +9,9 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use registry_api::{ConditionType, Reason, RegistryStatus};
-use registry_probe::{Endpoint, Findings, HostPort, Prober};
+use registry_probe::{Backoff, Endpoint, Findings, HostPort, Prober};
 use registry_verdict::{
     assess::{self, Before, Observation, ValidationOutcome, assess, with_availability},
-    backoff::Backoff,
     ecr::{EcrTokens, Urgency},
     object::{Group, RegistryKey, RegistryObject, RegistryScope},
     rejections::{CredentialSession, Rejections, gate},

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use registry_api::RegistryStatus;
+use registry_probe::Backoff;
 use registry_verdict::{
     assess::ValidationOutcome,
-    backoff::Backoff,
     object::RegistryObject,
     resolve::{ContentsDigest, ObservedReference, Reference},
 };
@@ -272,19 +272,19 @@ mod tests {
     const REJECTED: ValidationOutcome = ValidationOutcome::Rejected { pause: None };
 
     #[test]
-    fn a_rejected_password_waits_one_two_four_up_to_sixty_minutes() {
+    fn rejected_password_backs_off_to_sixty_minutes() {
         let minutes: Vec<u64> = repeated(REJECTED, 8).iter().map(|wait| wait.as_secs() / 60).collect();
         assert_eq!(minutes, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 
     #[test]
-    fn a_shared_pause_decides_over_the_registrys_own_count() {
+    fn shared_delay_overrides_own_count() {
         let pause = Duration::from_mins(16);
         assert_eq!(repeated(ValidationOutcome::Rejected { pause: Some(pause) }, 2), [pause, pause]);
     }
 
     #[test]
-    fn a_turn_that_is_waited_for_counts_as_no_failure() {
+    fn waiting_for_a_turn_is_not_a_failure() {
         let before = History { transient: 2, definite: 1, rejections: 3, ..History::default() };
         let postponed = ValidationOutcome::Postponed { wait: Duration::from_secs(40) };
         let after = before.after(postponed, basis(1));
@@ -294,14 +294,14 @@ mod tests {
     }
 
     #[test]
-    fn a_change_starts_the_count_of_rejections_anew() {
+    fn change_resets_rejection_count() {
         let history =
             History::default().after(REJECTED, basis(1)).after(REJECTED, basis(1)).after(REJECTED, basis(2));
         assert_eq!(history.rejections, 1);
     }
 
     #[test]
-    fn a_transient_failure_is_retried_with_growing_delays_up_to_the_interval() {
+    fn transient_failure_backs_off_to_the_interval() {
         let seconds: Vec<u64> = repeated(ValidationOutcome::Transient { retry_after: None }, 9)
             .iter()
             .map(Duration::as_secs)
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_honoured_up_to_an_hour() {
+    fn honours_retry_after_up_to_an_hour() {
         let history = History { transient: 1, ..History::default() };
         let asked =
             |seconds| ValidationOutcome::Transient { retry_after: Some(Duration::from_secs(seconds)) };
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_certificate_brings_the_next_validation_forward() {
+    fn certificate_expiry_advances_validation() {
         let now = Timestamp::UNIX_EPOCH;
         let end = now + Duration::from_mins(1);
         let wait = History::default().wait(ValidationOutcome::Usable, INTERVAL, &[end], now, 0.5);
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_basis_covers_an_object_until_that_asks_for_something_else() {
+    fn inputs_are_current_until_object_changes() {
         let basis = ValidationInputs::of(&object(), None, Vec::new(), ContentsDigest::default());
         assert!(basis.covers(&RegistryObject { resource_version: "2".into(), ..object() }));
         let changes: [fn(&mut RegistryObject); 4] = [
@@ -369,14 +369,14 @@ mod tests {
     }
 
     #[test]
-    fn that_somebody_asks_changes_nothing_of_what_is_judged() {
+    fn request_does_not_change_the_inputs() {
         let asked = ValidationInputs { requested_at: Some("now".into()), ..basis(1) };
         assert!(asked.is_same_target(&basis(1)) && !asked.is_same_request(&basis(1)));
         assert!(!asked.is_same_target(&basis(2)));
     }
 
     #[test]
-    fn a_version_changes_nothing_and_contents_do() {
+    fn only_content_changes_the_inputs() {
         let (first, touched) =
             (resting_on(&[reading("a", Some("1"))]), resting_on(&[reading("a", Some("2"))]));
         assert!(first.is_same_request(&touched) && first != touched);
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_is_outdated_by_a_newer_version_and_by_no_older_one() {
+    fn only_newer_version_outdates_a_reference() {
         let rests = resting_on(&[reading("a", Some("10"))]);
         for (seen, outdated) in [(Some("11"), true), (Some("10"), false), (Some("9"), false), (None, false)] {
             assert_eq!(rests.is_outdated(|_| seen.map(ToOwned::to_owned)), outdated, "{seen:?}");
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn each_count_ends_with_another_outcome_and_what_waits_to_be_written_with_a_new_verdict() {
+    fn counters_reset_on_other_outcome() {
         let unpublished = Some(Box::new(Unpublished { status: RegistryStatus::default(), tries: 1 }));
         let counted = History {
             inputs: Some(basis(1)),
@@ -427,20 +427,20 @@ mod tests {
     }
 
     #[test]
-    fn a_definite_failure_is_looked_at_again_with_growing_delays_up_to_the_interval() {
+    fn definite_failure_backs_off_to_the_interval() {
         let seconds: Vec<u64> =
             repeated(ValidationOutcome::Definite, 7).iter().map(Duration::as_secs).collect();
         assert_eq!(seconds, [30, 60, 120, 240, 480, 600, 600]);
     }
 
     #[test]
-    fn a_verdict_that_cannot_be_written_is_tried_again_with_growing_delays_up_to_half_a_minute() {
+    fn failed_write_backs_off_to_thirty_seconds() {
         let wait = |tries| Unpublished { status: RegistryStatus::default(), tries }.wait(0.0).as_secs();
         assert_eq!([1, 2, 3, 4, 5, 6, 7].map(wait), [1, 2, 4, 8, 16, 30, 30]);
     }
 
     #[test]
-    fn an_end_far_away_does_not_put_the_next_validation_off() {
+    fn distant_expiry_does_not_delay_validation() {
         let now = Timestamp::UNIX_EPOCH;
         let end = now + Duration::from_hours(24);
         assert_eq!(History::default().wait(ValidationOutcome::Usable, INTERVAL, &[end], now, 0.0), INTERVAL);
@@ -448,7 +448,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_wait_is_shorter_than_promised_nor_longer_by_more_than_a_tenth(
+        fn jitter_adds_at_most_ten_percent(
             failures in 0u32..1000, chance in 0.0f64..=1.0, interval in 60u64..86_400,
         ) {
             let interval = Duration::from_secs(interval);

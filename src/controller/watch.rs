@@ -13,8 +13,8 @@ use registry_api::{
     TENANT_LABEL,
     spec::{Registry, Scope as ApiScope},
 };
+use registry_probe::Backoff;
 use registry_verdict::{
-    backoff::Backoff,
     cluster_addresses::ClusterAddresses,
     object::{RegistryKey, RegistryObject, RegistryScope},
     resolve::{ObservedReference, Reference, ReferenceKind, WatchScope},

@@ -1,6 +1,6 @@
-//! Whether the operator runs as the account that the chart's policies and roles name. Tools that rename what they install, as
-//! kustomize does with `namePrefix` and `namespace`, rename the account and not the texts that name it: the policies would then
-//! refuse all that the operator writes, and hold it to nothing.
+//! Checks whether the operator runs as the service account that the chart's policies and roles name. Tools such as
+//! kustomize (`namePrefix`, `namespace`) rename the account, but not the expressions that contain its name. The
+//! policies would then refuse everything that the operator writes, and limit it in nothing.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::kubernetes::self_subject;
 
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
-/// The operator runs as an account that the policies don't know.
+/// The operator runs as an account that the policies don't name.
 #[derive(Debug, Eq, Error, PartialEq)]
 #[error(
     "running as service account {namespace}/{name}, but the admission policies and --system-namespace name \
@@ -29,7 +29,7 @@ pub struct WrongAccount {
 }
 
 impl WrongAccount {
-    /// Compares the user with the account that the policies name. None for users that are no service account, such as a
+    /// Compares the user with the account that the policies name. `None` if the user isn't a service account, such as a
     /// developer.
     pub fn of(user: &str, system_namespace: &str) -> Option<Self> {
         let (namespace, name) = self_subject::service_account(user)?;
@@ -42,10 +42,10 @@ impl WrongAccount {
     }
 }
 
-/// Returns when it is certain that the operator can't work as the account that it has; waits for ever otherwise.
+/// Returns when it is certain that the operator can't work with its account. Otherwise, never returns.
 ///
-/// An account of another namespace can't be right. One of another name that holds `administer` can: the policies let it pass. That
-/// is asked only by who leads; a standby sends nothing but reads.
+/// An account of another namespace is always wrong. An account with another name works if it has `administer`, because
+/// the policies let it pass. Only the leader checks that; a standby only sends reads.
 pub async fn wrong(client: &Client, system_namespace: &str, leads: impl Fn() -> bool) -> WrongAccount {
     loop {
         match check(client, system_namespace, &leads).await {
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_account_of_the_chart_and_people_are_right() {
+    fn accepts_chart_account_and_users() {
         assert_eq!(
             WrongAccount::of("system:serviceaccount:registry-system:registry-operator", "registry-system"),
             None
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_account_and_one_elsewhere_are_wrong() {
+    fn rejects_renamed_and_foreign_account() {
         for user in [
             "system:serviceaccount:registry-system:x-registry-operator",
             "system:serviceaccount:registry-system:registry-operator-x",

@@ -1,52 +1,54 @@
-//! One call to the API server: how long it may take, what a refusal means, and how long to wait before the next try.
+//! One call to the API server: its deadline, the class of a failure, and the delay before the next attempt.
 //!
-//! The meaning comes from the fields of the `Status` object (code, reason, details), for its message quotes names that users
-//! choose. A `ResourceQuota` is the one exception: see [`CallFailure::Quota`].
+//! The class depends on the fields of the `Status` object (code, reason, details), because its message contains names
+//! that users choose. A `ResourceQuota` is the one exception: see [`CallFailure::Quota`].
 
 use std::{fmt, time::Duration};
 
 use kube::core::{Status, response::reason};
-use registry_verdict::{api_server::explanation, backoff::Backoff};
+use registry_probe::Backoff;
+use registry_verdict::api_server::explanation;
 use thiserror::Error;
 
-/// How long a call may take. A connection can die in silence.
+/// Deadline for a call, because a connection can die without notice.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-/// A server that asks for more than this is tried sooner all the same.
+/// The maximum delay that the API server can ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 
-/// The cause that the API server gives for refusing something new in a namespace that is being deleted.
+/// The cause in a refusal to create something in a namespace that is being deleted.
 const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
-/// The field that an apply to an object of another incarnation violates.
+/// The field in a refusal of an apply with the uid of a deleted object.
 const UID_FIELD: &str = "metadata.uid";
-/// How the API server's quota begins its explanations.
+/// How the API server's explanations of an exceeded quota begin.
 const QUOTA: [&str; 4] =
     ["exceeded quota: ", "failed quota: ", "status unknown for quota: ", "insufficient quota to consume: "];
 
-/// What it means that a call did not succeed, and what follows from it.
+/// The class of a failed call, and what the caller does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CallFailure {
-    /// The object, or its namespace, is not there, or another has taken its name. Drop what was to be done with it.
+    /// The object or its namespace doesn't exist, or another object has its name. Drop the work.
     Gone,
-    /// The object is there in another version, or a new one finds its name taken. Look again, then decide anew.
+    /// The object has another version, or the name is taken. Read the object again, then decide.
     Conflict,
-    /// The operator has no right to it, or a policy refuses it. Get the right if it is the operator's to get; else wait.
+    /// The operator has no permission, or a policy refuses the request. Get the permission if the operator can,
+    /// otherwise wait.
     Forbidden,
-    /// A `ResourceQuota` is exhausted. Say so and wait; more rights don't help.
+    /// A `ResourceQuota` is used up. Report it and wait; more permissions don't help.
     ///
-    /// The API server gives a quota's refusal the same fields as RBAC's. It is told apart by how its explanation begins,
-    /// which comes after the resource and the name, so that no name can imitate it.
+    /// The API server gives this error the same fields as RBAC's. It is recognized by how its explanation begins. The
+    /// explanation comes after the resource and the name, so a name can't imitate it.
     Quota,
-    /// The namespace is being deleted. Drop what was to be made there; the watch of namespaces sees its end.
+    /// The namespace is being deleted. Drop the work; the watch of namespaces shows the deletion.
     Terminating,
     /// The API server is busy. Wait at least as long as it asks for.
     Throttled,
-    /// Nothing was heard, or a server says that it heard nothing from the next one. Wait; the call may have taken effect.
+    /// There was no answer, or a proxy got none. Wait; the call may have taken effect.
     NoAnswer,
     /// Anything else. Wait.
     Other,
 }
 
-/// A call that did not succeed.
+/// A failed call.
 #[derive(Debug, Error)]
 pub struct CallError {
     failure: CallFailure,
@@ -73,17 +75,17 @@ impl fmt::Display for CallError {
 }
 
 impl CallError {
-    /// What it means.
+    /// Returns the class of the failure.
     pub fn failure(&self) -> CallFailure {
         self.failure
     }
 
-    /// How long the API server asks to wait, at most five minutes.
+    /// Returns how long the API server asks to wait, at most five minutes.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// How long to wait after this failure, when it is one of so many in a row.
+    /// Returns the delay before the next attempt, after a number of failures in a row.
     pub fn pause(&self, failures: u32) -> Duration {
         Backoff::API_CALL.after(failures).max(self.retry_after.unwrap_or_default())
     }
@@ -106,14 +108,15 @@ impl From<kube::Error> for CallError {
     }
 }
 
-/// Waits for the answer to a call, for [`DEADLINE`].
+/// Waits for the result of a call, at most [`DEADLINE`].
 pub fn call<T>(
     answer: impl Future<Output = Result<T, kube::Error>>,
 ) -> impl Future<Output = Result<T, CallError>> {
     call_within(DEADLINE, answer)
 }
 
-/// Waits for the answer to a call, for what is shorter than [`DEADLINE`] because a lease ends before.
+/// Waits for the result of a call, at most `deadline`, which may be shorter than [`DEADLINE`] because a Lease expires
+/// before.
 pub fn call_within<T>(
     deadline: Duration,
     answer: impl Future<Output = Result<T, kube::Error>>,
@@ -128,7 +131,7 @@ pub fn call_within<T>(
 }
 
 impl CallFailure {
-    /// What a refusal of the API server means.
+    /// Classifies an error response of the API server.
     pub fn of_status(status: &Status) -> Self {
         match status.code {
             404 | 410 => Self::Gone,
@@ -154,7 +157,7 @@ fn retry_after(status: &Status) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER))
 }
 
-/// Whether the explanation, which follows what the fields say, is one of a quota.
+/// Returns whether the explanation, after the part that is made from the fields, is a quota's.
 fn is_quota(status: &Status) -> bool {
     let explanation = explanation(status).unwrap_or_default();
     QUOTA.iter().any(|beginning| explanation.starts_with(beginning))
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_messages_mean_nothing() {
+    fn ignores_names_in_messages() {
         for name in ["squid", "fluid", "uid", "exceeded-quota", "namespaceterminating"] {
             let message = format!(
                 "Operation cannot be fulfilled on systemregistries.registry.spectrocloud.com {name:?}: the object has \
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_is_told_from_missing_rights() {
+    fn distinguishes_quota_from_missing_rbac() {
         let quota = "exceeded quota: few, requested: count/secrets=1, used: count/secrets=1, limited: count/secrets=1";
         assert_eq!(meaning(forbidden("pull", quota)), CallFailure::Quota);
         assert_eq!(
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_as_long_as_the_server_asks() {
+    fn honours_retry_after_of_api_server() {
         let asks = |seconds: u32| {
             let status = json!({"code": 429, "details": {"retryAfterSeconds": seconds}});
             CallError::from(kube::Error::Api(serde_json::from_value(status).unwrap()))
@@ -251,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_without_an_answer_is_given_up_after_ten_seconds() {
+    async fn times_out_after_ten_seconds() {
         let begun = tokio::time::Instant::now();
         let error = call(std::future::pending::<Result<(), kube::Error>>()).await.unwrap_err();
         assert_eq!((error.failure(), begun.elapsed()), (CallFailure::NoAnswer, DEADLINE));

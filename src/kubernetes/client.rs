@@ -1,4 +1,4 @@
-//! The clients of the API server: who they say they are, and how long they wait.
+//! The clients for the API server: their user agent, timeouts, and whether they may write.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,17 +21,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The clients of one replica.
 pub struct ApiClients {
-    /// Makes clients that write at any time: for the lease.
+    /// Creates clients that can write at any time, for the Lease.
     pub unbound: Connect,
-    /// Writes only while the term holds: for everything else.
+    /// Can only write during the leadership term. For everything else.
     pub bound: Client,
-    /// For dry runs that must be refused, which don't count as failures.
+    /// For dry runs whose refusal is expected and must not count as a failure.
     pub uncounted: Client,
-    /// For watches.
+    /// The pool of watches.
     pub watches: Arc<WatchPool>,
 }
 
-/// Clients that count their requests. They retry nothing by themselves: each caller knows better what a failure means.
+/// Creates the clients, which count their requests. They don't retry, because the caller knows what a failure means.
 /// `jitter` returns random numbers from 0 to 1.
 pub fn clients(
     mut config: Config,

@@ -1,11 +1,11 @@
-//! The self-check of the guard: whether the API server enforces the chart's admission policies.
+//! Checks whether the API server enforces the chart's admission policies.
 //!
-//! Two questions, since neither answers for the other. A dry run of what a policy must refuse shows that the API server judges by
-//! policies at all, and by this one. Reading policies and bindings shows which one is missing, or only warns. A third look finds
-//! what may change registries on their way: no policy can prevent that.
+//! There are three parts. A dry run that a policy must refuse shows that the API server evaluates policies, and this
+//! one. Reading the policies and bindings shows which one is missing or only warns. A search for mutating webhooks and
+//! policies shows what may change registries, which no policy can prevent.
 //!
-//! Expected flow: when a replica becomes the leader and every ten minutes; a standby sends nothing of the kind. A gap is looked at a
-//! second time before it is told, for a chart that is being installed has its policies last.
+//! The leader checks when it becomes the leader and every ten minutes; a standby doesn't. A gap is reported after a
+//! second check, because Helm installs policies last.
 
 mod dry_run;
 mod mutators;
@@ -23,25 +23,25 @@ use crate::{
     settings::TenantAccess,
 };
 
-/// While all is well.
+/// The time between checks while the policies are in force.
 const INTERVAL: Duration = Duration::from_mins(10);
-/// The second look, before a gap is told.
+/// The time before the second check, which confirms a gap.
 const CONFIRM: Duration = Duration::from_secs(5);
-/// While a gap is open, or nothing is known: who mends it wants to see it.
+/// The time between checks while there is a gap or nothing is known, so that a fix shows soon.
 const MENDING: Duration = Duration::from_secs(30);
 
-/// What one look came to.
+/// The result of a check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Finding {
-    /// Every policy is there and denies, and what had to be refused was.
+    /// Every policy exists and denies, and the dry run was refused.
     InForce,
-    /// What is missing, a sentence each.
+    /// What is missing, one sentence each.
     Gaps(Vec<String>),
-    /// It could not be found out.
+    /// The check failed, for this reason.
     Unknown(String),
 }
 
-/// The self-check of one replica.
+/// The checks of one replica.
 pub struct Guard {
     client: Client,
     system_namespace: String,
@@ -51,7 +51,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// `client` counts nothing: refusals that are wanted are no errors.
+    /// `client` must not count its requests: its refusals are expected.
     pub fn new(
         client: Client,
         (system_namespace, how): (String, TenantAccess),
@@ -73,7 +73,7 @@ impl Guard {
         }
     }
 
-    /// What was found out by one leader is not said by a standby.
+    /// Forgets the result, because a standby doesn't know it.
     pub fn forget(&self) {
         self.metrics.guard_in_force(None);
         self.health.guard(None);
@@ -126,7 +126,7 @@ impl Guard {
     }
 }
 
-/// Gaps go before what isn't known, and that before all being well.
+/// Combines two results: gaps first, then unknown, then in force.
 fn together(findings: [Finding; 2]) -> Finding {
     let (mut gaps, mut unknown) = (Vec::new(), None);
     for finding in findings {
@@ -143,17 +143,17 @@ fn together(findings: [Finding; 2]) -> Finding {
     }
 }
 
-/// What was found and told before.
+/// What was found and reported so far.
 #[derive(Debug, Default)]
 struct GuardRecord {
     last: Option<Finding>,
     logged: Option<Instant>,
 }
 
-/// What follows from a look.
+/// What to report after a check.
 #[derive(Debug, PartialEq)]
 struct GuardChange {
-    /// Whether the guard is in force, if that is to be told.
+    /// Whether the policies are in force, if that is to be reported.
     told: Option<bool>,
     log: bool,
     pause: Duration,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_gap_is_told_at_the_second_look_and_logged_again_every_ten_minutes() {
+    async fn reports_gap_at_second_check() {
         let mut record = GuardRecord::default();
         let mut at = Instant::now();
         let first = record.after(&gap(), at);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_known_changes_nothing_that_was_told() {
+    async fn unknown_result_keeps_last_report() {
         let (mut record, at) = (GuardRecord::default(), Instant::now());
         let unknown = Finding::Unknown("no answer".to_owned());
         assert_eq!(record.after(&Finding::InForce, at).told, Some(true));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_a_gap_whatever_else_is_not_known() {
+    fn gap_outweighs_unknown_results() {
         let unknown = || Finding::Unknown("no answer".to_owned());
         assert_eq!(together([unknown(), gap()]), gap());
         assert_eq!(together([unknown(), Finding::InForce]), unknown());

@@ -1,7 +1,8 @@
-//! Connections that many watches share, by HTTP/2.
+//! HTTP/2 connections that many watches share.
 //!
-//! By HTTP/1.1 each watch has a connection, with its handshake, its buffers and its file descriptor, for itself. Owns how many watches go over one connection: an API server allows a hundred streams, and a
-//! stream too many would wait for the end of another, which for a watch does not come.
+//! With HTTP/1.1, each watch needs its own connection, with a handshake, buffers and a file descriptor. Owns how many
+//! watches share a connection: an API server allows 100 streams, and one stream too many would wait for another one to
+//! end, which a watch never does.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -26,16 +27,16 @@ use tower::{BoxError, ServiceBuilder};
 
 use crate::{kubernetes::write_gate::WriteGate, observability::metrics::Metrics};
 
-/// Streams of one connection. Kubernetes allows 100 since 1.29, Go's default before was 250; a few are left for streams
-/// whose end the server has not seen yet.
+/// Streams per connection. Kubernetes allows 100 since 1.29; before, it was Go's default, 250. A few are left for
+/// streams whose end the server hasn't noticed yet.
 const STREAMS: usize = 96;
-/// A connection that died in silence is noticed within the sum of these.
+/// Interval and timeout of pings. A dead connection is noticed within their sum.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
-/// How long a protocol is tried.
+/// Deadline for finding out whether a protocol works.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Gives out clients, each for one watch.
+/// Creates clients, each for one watch.
 pub struct Http2ClientPool {
     config: Config,
     metrics: Metrics,
@@ -44,7 +45,7 @@ pub struct Http2ClientPool {
     connections: Mutex<Vec<Http2Connection>>,
 }
 
-/// What the API server, and what lies between, was found to speak.
+/// The protocols that the API server, and proxies in front of it, support.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Protocol {
     Http2,
@@ -57,23 +58,23 @@ struct Http2Connection {
     free: Arc<Semaphore>,
 }
 
-/// A client for one watch, for as long as this is held.
+/// A client for one watch. It occupies a stream until dropped.
 pub struct WatchClient {
     /// The client.
     pub client: Client,
-    /// Which connection; none where each watch has its own.
+    /// The number of the connection; `None` if each watch has its own.
     pub connection: Option<usize>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Http2ClientPool {
-    /// A pool without connections. `plain` serves where HTTP/2 does not get through.
+    /// Creates a pool without connections. `plain` is used if HTTP/2 doesn't work.
     pub fn new(config: Config, metrics: Metrics, plain: Client) -> Self {
         Self { config, metrics, plain, protocol: OnceCell::new(), connections: Mutex::default() }
     }
 
-    /// A client for one more watch, over another connection than `than` if that is given; none while the API server
-    /// answers by no protocol.
+    /// Returns a client for one more watch, over another connection than `than`. `None` if the API server doesn't
+    /// answer with any protocol.
     pub async fn stream(&self, than: Option<usize>) -> Option<WatchClient> {
         match self.protocol.get_or_try_init(|| self.probe()).await {
             Ok(Protocol::Http2) => Some(self.take(than)),
@@ -82,8 +83,9 @@ impl Http2ClientPool {
         }
     }
 
-    /// Finds out once what is spoken. An API server that is away for a moment must not pass for one without HTTP/2: only
-    /// where it answers by HTTP/1.1, and just then not by HTTP/2, each watch gets a connection of its own.
+    /// Finds out once which protocol works. An API server that is unavailable for a moment must not count as one
+    /// without HTTP/2, so that each watch gets its own connection only if HTTP/1.1 works and HTTP/2, immediately
+    /// afterwards, doesn't.
     async fn probe(&self) -> Result<Protocol, NoAnswer> {
         let http2 = self.take(None);
         if http2.connection.is_none() {
@@ -136,16 +138,16 @@ impl Http2Connection {
     }
 }
 
-/// The API server answered by no protocol.
+/// The API server didn't answer with any protocol.
 struct NoAnswer;
 
-/// Whether there is an answer, whatever it says.
+/// Returns whether there is any response.
 async fn answers(client: &Client) -> bool {
     let Ok(request) = Request::get("/version").body(Body::empty()) else { return false };
     matches!(timeout(ANSWER, client.send(request)).await, Ok(Ok(_)))
 }
 
-/// A client for calls. All go over one connection where HTTP/2 is spoken, and else over as many as there are at a time.
+/// Creates a client for calls. With HTTP/2, all calls share one connection.
 pub(crate) fn for_calls(config: &Config, guard: &WriteGate) -> kube::Result<Client> {
     if connects_here(config) {
         return client(config, guard, Spoken::Either);
@@ -153,18 +155,18 @@ pub(crate) fn for_calls(config: &Config, guard: &WriteGate) -> kube::Result<Clie
     Ok(ClientBuilder::try_from(config.clone())?.with_layer(guard).build())
 }
 
-/// None where HTTP/2 or this way of connecting is not for that configuration.
+/// Returns `None` if HTTP/2, or connecting without a proxy, isn't possible with that configuration.
 fn connect(config: &Config, metrics: &Metrics) -> Option<kube::Result<Client>> {
     connects_here(config).then(|| client(config, &WriteGate::without_term(metrics), Spoken::Http2))
 }
 
-/// Proxies and other names of servers are left to kube's own client.
+/// Returns whether this code connects. kube's own client handles proxies and other server names.
 fn connects_here(config: &Config) -> bool {
     let https = config.cluster_url.scheme_str() == Some("https");
     https && config.proxy_url.is_none() && config.tls_server_name.is_none()
 }
 
-/// What is offered to the API server.
+/// The protocols to offer to the API server.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Spoken {
     Http2,
@@ -174,7 +176,8 @@ enum Spoken {
 fn client(config: &Config, guard: &WriteGate, spoken: Spoken) -> kube::Result<Client> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    // A request is two frames: with Nagle's algorithm the second waits for the API server's delayed acknowledgement, 40 ms.
+    // A request has two frames. With Nagle's algorithm, the second would wait for the delayed acknowledgement of the
+    // first, 40 ms.
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(config.connect_timeout);
     let tls = HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_only();

@@ -1,6 +1,6 @@
-//! Leader election on a `coordination.k8s.io` Lease, by the rules of client-go: a holder renews well before its lease
-//! ends and stops working when it could not; another takes over only after it has itself seen no renewal for a whole
-//! lease, by its own clock, so that no two clocks are compared.
+//! Leader election with a `coordination.k8s.io` Lease, by the rules of client-go. A leader renews its Lease well before
+//! it expires, and stops working if it can't. Another replica takes over only after it has seen no renewal for a whole
+//! lease duration by its own clock, so clocks of different machines are never compared.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,18 +29,18 @@ use crate::kubernetes::{
 pub const LEASE: &str = "registry-operator";
 
 const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// How often the lease is renewed, which is one request.
+/// How often the leader renews the Lease, with one request.
 const RENEWAL: Duration = Duration::from_secs(5);
-/// Tries begin this far apart after one that failed, and while another replica leads.
+/// The time between attempts, after a failed one and while another replica is the leader.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
-/// How long one try may take, which is up to three requests: after one that hangs there is time for another try, over another
-/// connection, before the lease would have to be renewed.
+/// Deadline for an attempt, which takes up to three requests. After one that hangs, there is time for another one over
+/// a new connection before the Lease would have to be renewed.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
-/// Makes a client with connections of its own. It is not held to the term: it is what makes it.
+/// Creates a client with its own connections, which can write at any time.
 pub type Connect = Box<dyn Fn() -> Result<Client, kube::Error> + Send + Sync>;
 
-/// One candidate for leadership.
+/// A candidate for leadership.
 pub struct Candidate {
     connect: Connect,
     client: Client,
@@ -48,18 +48,18 @@ pub struct Candidate {
     term: Arc<LeadershipTerm>,
     identity: String,
     clock: fn() -> Timestamp,
-    /// The lease as this candidate wrote it last, if it has led since.
+    /// The Lease as this candidate last wrote it in its current term.
     written: Option<Lease>,
-    /// The revision of the lease, which nobody else writes while it is led.
+    /// The revision of the Lease, which nobody else writes during the term.
     revision: Revision,
-    /// Whether the lease was found in an older state than one before, since leadership was last gained.
+    /// Whether an older state of the Lease was found since the term began.
     is_set_back: bool,
-    /// The lease as last seen, and when a change of it was last seen.
+    /// The Lease as last seen, and when its last change was seen.
     observed: Option<(LeaseSpec, Instant)>,
 }
 
 impl Candidate {
-    /// A candidate of that identity, which must be unique among all candidates of all times.
+    /// Creates a candidate. Its identity must be unique among all candidates, including earlier ones.
     pub fn new(
         connect: Connect,
         namespace: &str,
@@ -82,7 +82,8 @@ impl Candidate {
         })
     }
 
-    /// Waits until this candidate is the leader; calls `standing_by` whenever it was answered that another is.
+    /// Waits until this candidate is the leader. Calls `standing_by` whenever the API server answers that another one
+    /// is.
     pub async fn acquire(&mut self, standing_by: impl Fn()) {
         loop {
             match self.attempt(ATTEMPT).await {
@@ -97,9 +98,9 @@ impl Candidate {
         }
     }
 
-    /// Keeps the lease, and calls `renewed` whenever that was answered; returns when the lease is lost: somebody else has it,
-    /// or it could not be renewed in time; or it was found in an older state than one before, so that nothing that is known
-    /// holds any more.
+    /// Renews the Lease, and calls `renewed` after each renewal. Returns when the Lease is lost: another replica has
+    /// it, or it could not be renewed in time. Also returns if the Lease has an older state than before, because then
+    /// everything known is outdated.
     pub async fn hold(&mut self, renewed: impl Fn()) {
         let mut last = Instant::now();
         let mut pause = RENEWAL;
@@ -133,7 +134,7 @@ impl Candidate {
         self.term.end();
     }
 
-    /// One try. Where no answer came, the next one goes over a connection that is new: this one may hang.
+    /// Makes one attempt. If there is no answer, the next attempt uses a new connection, because this one may hang.
     async fn attempt(&mut self, deadline: Duration) -> Result<bool, CallError> {
         let claimed = call_within(deadline, self.claim()).await;
         if claimed.as_ref().is_err_and(|error| error.failure() == CallFailure::NoAnswer) {
@@ -146,7 +147,7 @@ impl Candidate {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Gives the lease back, so that another replica need not wait for its end.
+    /// Releases the Lease, so that another replica doesn't have to wait until it expires.
     pub async fn release(&mut self) {
         self.term.end();
         let api = self.api();
@@ -164,7 +165,7 @@ impl Candidate {
         }
     }
 
-    /// Takes or renews the lease if it is free or ours, and with it the term.
+    /// Takes or renews the Lease, and with it the term, if it is free or this candidate's.
     async fn claim(&mut self) -> Result<bool, kube::Error> {
         let claimed = Instant::now();
         let ours = self.write_claim().await?;
@@ -174,7 +175,7 @@ impl Candidate {
         Ok(ours)
     }
 
-    /// A lost race is an error (409), after which the next look tells.
+    /// Another replica may be faster: that is an error (409), and the next attempt shows the result.
     async fn write_claim(&mut self) -> Result<bool, kube::Error> {
         if self.rewrite().await? {
             return Ok(true);
@@ -197,10 +198,11 @@ impl Candidate {
         Ok(true)
     }
 
-    /// Renews the lease that this candidate wrote last, most often with one request; false if another state of it is there.
+    /// Renews the Lease, based on the last write, usually with one request. Returns false if the Lease has changed
+    /// since.
     async fn rewrite(&mut self) -> Result<bool, kube::Error> {
         let Some(lease) = self.written.take() else { return Ok(false) };
-        // After its term somebody else may have the lease: it is looked at before it is written.
+        // After its term, another replica may have the Lease, so it must be read first.
         if !self.term.holds() {
             return Ok(false);
         }
@@ -226,7 +228,8 @@ impl Candidate {
         self.is_set_back |= self.revision.is_set_back(version);
     }
 
-    /// Whether the lease is ours, or free, or was not renewed for its whole duration while we watched.
+    /// Returns whether the Lease is this candidate's, free, or wasn't renewed for its whole duration while this
+    /// candidate watched.
     fn may_claim(&mut self, spec: &LeaseSpec, now: Instant) -> bool {
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         if holder.is_empty() || holder == self.identity {
@@ -241,9 +244,9 @@ impl Candidate {
         }
     }
 
-    /// The operator's account, as the API server knows it at this moment: where the chart is removed, the garbage collector
-    /// removes the Lease with it. An existing Lease is left as it is: to change its owner takes the right to delete it where
-    /// OwnerReferencesPermissionEnforcement is on.
+    /// Returns the operator's account as it is now, as the owner: the garbage collector deletes the Lease with it when
+    /// the chart is uninstalled. An existing Lease keeps its owners, because OwnerReferencesPermissionEnforcement
+    /// requires permission to delete a Lease to change them.
     async fn owner(&self) -> Result<Option<OwnerReference>, kube::Error> {
         Ok(account_in(&self.namespace, self_subject::self_subject(&self.client).await?))
     }
@@ -272,7 +275,7 @@ impl Candidate {
     }
 }
 
-/// The user as an owner, if it is a service account of that namespace.
+/// Returns the user as an owner, if it is a service account of that namespace.
 fn account_in(namespace: &str, user: UserInfo) -> Option<OwnerReference> {
     let user_name = user.username?;
     let (_, account) = self_subject::service_account(&user_name).filter(|(its, _)| *its == namespace)?;
@@ -305,17 +308,17 @@ mod tests {
         candidate_at(&FakeLeaseServer::default(), LeadershipTerm::new())
     }
 
-    /// An API server with one Lease, that answers as it is told to.
+    /// A fake API server with one Lease.
     #[derive(Clone, Default)]
     struct FakeLeaseServer {
         lease: Arc<Mutex<Option<Value>>>,
-        /// How many connections were made.
+        /// The number of connections so far.
         connections: Arc<AtomicUsize>,
-        /// Connections up to this one hang.
+        /// Connections up to this number hang.
         hung: Arc<AtomicUsize>,
-        /// Whether every request is refused.
+        /// Whether to refuse every request.
         broken: Arc<AtomicBool>,
-        /// How many requests were made.
+        /// The number of requests so far.
         requests: Arc<AtomicUsize>,
         /// The newest revision.
         revision: Arc<AtomicUsize>,
@@ -391,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_renewal_that_hangs_is_given_up_after_some_seconds_and_made_over_a_new_connection() {
+    async fn retries_hanging_renewal_over_new_connection() {
         let server = FakeLeaseServer::default();
         let (mut candidate, term) = leader(&server).await;
         let begun = Instant::now();
@@ -407,7 +410,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn leadership_ends_ten_seconds_after_the_last_renewal() {
+    async fn leadership_ends_ten_seconds_after_renewal() {
         for broken in [false, true] {
             let server = FakeLeaseServer::default();
             let (mut candidate, term) = leader(&server).await;
@@ -422,7 +425,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn renews_with_one_request_and_looks_only_when_the_lease_was_changed() {
+    async fn renews_with_one_request() {
         let server = FakeLeaseServer::default();
         let (mut candidate, term) = leader(&server).await;
         let before = server.requests.load(Ordering::SeqCst);
@@ -432,7 +435,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_in_an_older_state_ends_the_term_and_is_claimed_anew() {
+    async fn older_lease_state_ends_the_term() {
         let server = FakeLeaseServer::default();
         let (mut candidate, term) = leader(&server).await;
         let _ = tokio::time::timeout(Duration::from_secs(21), candidate.hold(|| {})).await;
@@ -457,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lease_goes_with_an_account_beside_it_and_with_nobody_else() {
+    fn lease_is_owned_by_account_in_its_namespace() {
         let user = |name: &str, uid: Option<&str>| UserInfo {
             username: Some(name.to_owned()),
             uid: uid.map(str::to_owned),
@@ -479,14 +482,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_free_lease_and_our_own_may_be_claimed() {
+    async fn may_claim_free_and_own_lease() {
         let now = Instant::now();
         assert!(candidate().may_claim(&held_by("", 0), now));
         assert!(candidate().may_claim(&held_by("me", 0), now));
     }
 
     #[tokio::test]
-    async fn anothers_lease_may_be_claimed_only_after_no_renewal_was_seen_for_its_whole_duration() {
+    async fn may_claim_foreign_lease_after_its_duration() {
         let (mut candidate, start) = (candidate(), Instant::now());
         assert!(!candidate.may_claim(&held_by("other", 0), start));
         assert!(!candidate.may_claim(&held_by("other", 0), start + Duration::from_secs(14)));

@@ -1,16 +1,16 @@
-//! Who the operator is to the API server.
+//! Which user the operator is for the API server.
 
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
 use kube::{Api, Client, api::PostParams};
 
-/// Asks it.
+/// Asks the API server which user the client is.
 pub async fn self_subject(client: &Client) -> Result<UserInfo, kube::Error> {
     let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
     let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
     Ok(review.status.and_then(|status| status.user_info).unwrap_or_default())
 }
 
-/// The namespace and the name of a service account, by its user name; none of any other user.
+/// Returns the namespace and name of a service account from its user name; `None` for other users.
 pub fn service_account(user: &str) -> Option<(&str, &str)> {
     user.strip_prefix("system:serviceaccount:")?.split_once(':')
 }

@@ -1,9 +1,10 @@
-//! Whether the API server's store was set back, as when etcd is restored from a backup while the operator runs.
+//! Detects that the API server's store was set back, for example because etcd was restored from a backup while the
+//! operator runs.
 //!
-//! Resource versions are revisions of the store. A watch that is resumed at one that the store does not have any more is
-//! silent until the store gets there again, and what is known then holds no longer. So the operator reads a revision now and
-//! then, and begins anew when one is older than one before: its leader's that of the Lease, which it writes anyway and
-//! nobody else does; each watch that broke off that of its kind, before it resumes; and that of a list, now and then.
+//! Resource versions are revisions of the store. If a watch resumes at a version that the store no longer has, it is
+//! silent until the store reaches that version again, and everything known is outdated. So the operator compares
+//! revisions with earlier ones, and starts again if one is older: the leader that of the Lease, which only the leader
+//! writes; each watch that broke off that of its kind, before it resumes; and regularly that of a list.
 
 use std::time::Duration;
 
@@ -13,20 +14,20 @@ use tokio::sync::Notify;
 
 use super::{call::call, watches::WatchPool};
 
-/// How often a revision is read.
+/// How often to read a revision.
 const PERIOD: Duration = Duration::from_secs(30);
-/// How often while the API server doesn't answer: it may be started with another store.
+/// How often to retry while the API server doesn't answer, because it may start with another store.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The newest revision that was read.
+/// The newest revision so far.
 #[derive(Debug, Default)]
 pub struct Revision {
     newest: Option<u64>,
 }
 
 impl Revision {
-    /// Takes in what was read now; returns whether the store was set back since the last time. What is not a number
-    /// (KEP-5504 says that all are) tells nothing.
+    /// Records a revision, and returns whether it is older than the newest one, that is, whether the store was set
+    /// back. A version that isn't a number is ignored (KEP-5504: all are numbers).
     pub fn is_set_back(&mut self, version: &str) -> bool {
         let Ok(revision) = version.parse::<u64>() else { return false };
         let before = self.newest.replace(revision);
@@ -34,7 +35,7 @@ impl Revision {
     }
 }
 
-/// Returns when the store was set back: by what the watches find before they resume, or by a list.
+/// Returns when the store was set back: when a watch finds it before it resumes, or when a list has an older revision.
 pub async fn set_back(client: &Client, watches: &WatchPool) {
     tokio::select! {
         () = watches.set_back().notified() => {}
@@ -43,13 +44,13 @@ pub async fn set_back(client: &Client, watches: &WatchPool) {
     tracing::warn!("etcd was restored to an older revision; listing everything again");
 }
 
-/// Returns when a list came from an older revision than one before. `broken` is notified when a watch broke off, as all do when
-/// an API server ends.
+/// Returns when a list has an older revision than an earlier list. `broken` is notified when a watch breaks off, as all
+/// do when an API server stops.
 async fn is_older_than_before(client: &Client, broken: &Notify) {
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
     let mut revision = Revision::default();
     loop {
-        // A list without a resource version is as new as the store.
+        // A list request without a resource version returns the newest state.
         let pause = match call(namespaces.list(&ListParams::default().limit(1))).await {
             Ok(list) => {
                 if revision.is_set_back(&list.metadata.resource_version.unwrap_or_default()) {
@@ -71,14 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_older_revision_is_noticed_once() {
+    fn reports_older_revision_once() {
         let mut revision = Revision::default();
         let seen = ["7", "7", "9", "8", "8", "10"].map(|version| revision.is_set_back(version));
         assert_eq!(seen, [false, false, false, true, false, false]);
     }
 
     #[test]
-    fn what_is_no_revision_tells_nothing() {
+    fn ignores_invalid_revision() {
         let mut revision = Revision::default();
         let seen = ["7", "", "x", "6"].map(|version| revision.is_set_back(version));
         assert_eq!(seen, [false, false, false, true]);

@@ -1,4 +1,4 @@
-//! The term of leadership, which every write is held to (docs/decisions/0012-writes-held-to-the-term.md).
+//! The leadership term, during which this replica may write (docs/decisions/0012-only-the-leader-writes.md).
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -7,11 +7,11 @@ use std::{
 
 use tokio::time::Instant;
 
-/// A leader that could not renew its Lease for this long writes nothing more.
+/// A leader that could not renew its Lease for this long stops writing.
 pub(super) const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long this process may write: as a leader, until its lease would have to be renewed. A process that was paused
-/// finds that its term has passed before it can write anything more.
+/// How long this process may write: for a leader, until the deadline for renewing its Lease. After a pause of the
+/// process, the term has ended before it can write.
 #[derive(Debug)]
 pub struct LeadershipTerm {
     until: Mutex<Option<Instant>>,
@@ -23,13 +23,13 @@ impl LeadershipTerm {
         Arc::new(Self { until: Mutex::new(None) })
     }
 
-    /// A term without an end, for a process that needs no election.
+    /// A term without end, for a process without leader election.
     pub fn for_ever() -> Arc<Self> {
         let far = Instant::now() + Duration::from_hours(24 * 365 * 10);
         Arc::new(Self { until: Mutex::new(Some(far)) })
     }
 
-    /// Whether it has begun and not passed.
+    /// Returns whether the term has begun and not ended.
     pub fn holds(&self) -> bool {
         self.lock().is_some_and(|until| Instant::now() < until)
     }

@@ -1,11 +1,11 @@
-//! Every watch of the operator: one list, then a stream of changes that is resumed where it ended.
+//! All watches of the operator. A watch first lists the objects, and then receives changes. When the stream ends, it
+//! resumes at the last known version.
 //!
-//! Owns which connection a watch goes over (many share one, see [`http2`](super::http2)), when it is renewed, and what
-//! follows from a failure. Decides nothing about what it sees.
+//! Owns which connection a watch uses (many share one, see [`http2`](super::http2)), when it is renewed, and how it
+//! reacts to a failure. Knows nothing about the meaning of the objects.
 //!
-//! A connection that dies in silence is noticed by the pings of its protocol, so a watch need not end to be trusted: it is
-//! renewed to be sure of what lies behind a proxy that answers pings itself. All watches together are renewed at a bounded
-//! rate, however many they are.
+//! Pings of HTTP/2 detect a dead connection. Renewals are for proxies that answer pings themselves. The total rate of
+//! renewals is limited, whatever the number of watches.
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,7 @@ use kube::{
     runtime::watcher::Event,
 };
 use registry_api::spec::{Registry, Scope as ApiScope};
-use registry_verdict::backoff::Backoff;
+use registry_probe::Backoff;
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -51,23 +51,23 @@ use super::{
 };
 use crate::tenancy::access::Access;
 
-/// Objects of a page of a list. An object may be 1.5 MB, most of it annotations that nobody needs, and a page is in memory as bytes
-/// and parsed for a moment.
+/// Objects per page of a list. An object may have 1.5 MB, most of it annotations that aren't needed, and a page is in
+/// memory both as bytes and parsed for a moment.
 pub const PAGE: u32 = 20;
-/// How long a page of a list, or the beginning of a watch, may take.
+/// Deadline for a page of a list, and for the start of a watch.
 const ANSWER: Duration = Duration::from_secs(30);
-/// A watch is not renewed sooner than this.
+/// The minimum time before a watch is renewed.
 const LEAST_RENEWAL: Duration = Duration::from_mins(10);
-/// Between two renewals of any watches, on average at the most.
+/// The minimum average time between two renewals, over all watches.
 const BETWEEN_RENEWALS: Duration = Duration::from_secs(20);
-/// The API server ends a watch after this time; renewals come before.
+/// The timeout that a watch requests from the API server. The operator renews it earlier.
 const SERVER_TIMEOUT: Duration = Duration::from_hours(24);
-/// A watch that ends sooner has failed.
+/// A watch that ends sooner than this counts as failed.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// A failure that passes with the next tries is no reason to complain.
+/// The number of failures in a row that are not logged, because they often pass.
 const QUIET: u32 = 3;
 
-/// Gives out watches.
+/// Creates watches, which share connections.
 pub struct WatchPool {
     clients: Http2ClientPool,
     jitter: fn() -> f64,
@@ -77,12 +77,12 @@ pub struct WatchPool {
 }
 
 impl WatchPool {
-    /// A pool without watches. `jitter` returns random numbers from 0 to 1.
+    /// Creates a pool without watches. `jitter` returns random numbers from 0 to 1.
     pub fn new(clients: Http2ClientPool, jitter: fn() -> f64) -> Self {
         Self { clients, jitter, live: AtomicUsize::new(0), broken: Notify::new(), set_back: Notify::new() }
     }
 
-    /// A watch of `source`. It asks nothing before its first event is waited for.
+    /// Creates a watch of `source`. It sends no request before [`Watch::next`] is called.
     pub fn watch<T: Watched>(self: &Arc<Self>, source: WatchSource<T>) -> Watch<T> {
         Watch {
             live: Live::new(self),
@@ -96,29 +96,29 @@ impl WatchPool {
         }
     }
 
-    /// Is notified when a watch was ended by the API server, or broke off.
+    /// Notified when the API server ended a watch, or its connection broke.
     pub fn broken(&self) -> &Notify {
         &self.broken
     }
 
-    /// Is notified when a watch was to be resumed at a version that the store does not have any more.
+    /// Notified when a watch should resume at a version that the store no longer has.
     pub fn set_back(&self) -> &Notify {
         &self.set_back
     }
 
-    /// How long a watch lasts, with `spread` from 1 to 2.
+    /// Returns the time until a watch is renewed, with `spread` from 1 to 2.
     fn renewal(&self, spread: f64) -> Duration {
         let live = u32::try_from(self.live.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         renewal(live).mul_f64(spread).min(SERVER_TIMEOUT)
     }
 }
 
-/// How long each of so many watches lasts at least.
+/// Returns the minimum time until a watch is renewed, for a number of watches.
 fn renewal(watches: u32) -> Duration {
     BETWEEN_RENEWALS.saturating_mul(watches).max(LEAST_RENEWAL).min(SERVER_TIMEOUT / 2)
 }
 
-/// One watch of the pool, counted while it lives.
+/// Counts one watch in the pool until dropped.
 struct Live(Arc<WatchPool>);
 
 impl Live {
@@ -134,16 +134,17 @@ impl Drop for Live {
     }
 }
 
-/// An object as it is watched.
+/// An object that can be watched.
 pub trait Watched: Clone + DeserializeOwned + Send + 'static {
-    /// Whether the API server is asked for metadata alone.
+    /// Whether to request only the metadata from the API server.
     const METADATA_ONLY: bool;
 
-    /// The resource version; none if the API server left it out.
+    /// Returns the resource version, or `None` if the API server omitted it.
     fn resource_version(&self) -> Option<&str>;
 }
 
-/// The metadata that are looked at. Annotations and managed fields, which may be long, are passed over while they are read.
+/// The parts of the metadata that the operator uses. Annotations and managed fields, which may be long, are skipped
+/// when it is parsed.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(bound(deserialize = ""))]
 pub struct Metadata<K> {
@@ -162,22 +163,22 @@ struct WatchFields {
 }
 
 impl<K> Metadata<K> {
-    /// The object's name.
+    /// Returns the object's name.
     pub fn name(&self) -> Arc<str> {
         self.metadata.name.as_str().into()
     }
 
-    /// The value of a label.
+    /// Returns the value of a label.
     pub fn label(&self, key: &str) -> Option<&str> {
         self.metadata.labels.get(key).map(String::as_str)
     }
 
-    /// Whether the object is being deleted.
+    /// Returns whether the object is being deleted.
     pub fn is_being_deleted(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()
     }
 
-    /// The resource version.
+    /// Returns the resource version.
     pub fn into_version(self) -> String {
         self.metadata.resource_version
     }
@@ -215,7 +216,7 @@ impl<S: ApiScope> Watched for DeserializeGuard<Registry<S>> {
     }
 }
 
-/// What a watch is over: the objects of one kind, in one namespace or in all.
+/// What a watch covers: the objects of one kind, in one namespace or in all.
 pub struct WatchSource<T> {
     path: String,
     what: &'static str,
@@ -231,21 +232,21 @@ impl<T> WatchSource<T> {
         Self { path, what, labels: None, fields: None, access: None, kind: PhantomData }
     }
 
-    /// Those that a label selector selects.
+    /// Restricts the watch to a label selector.
     #[must_use]
     pub fn labels(mut self, selector: impl Into<String>) -> Self {
         self.labels = Some(selector.into());
         self
     }
 
-    /// Those that a field selector selects.
+    /// Restricts the watch to a field selector.
     #[must_use]
     pub fn fields(mut self, selector: impl Into<String>) -> Self {
         self.fields = Some(selector.into());
         self
     }
 
-    /// In a namespace to which the operator may have to give itself access.
+    /// Lets the operator bind itself in the namespace if it has no access.
     fn with_access(mut self, access: &Arc<Access>, namespace: &Arc<str>) -> Self {
         self.access = Some((access.clone(), namespace.clone()));
         self
@@ -260,42 +261,42 @@ impl<S: ApiScope> WatchSource<DeserializeGuard<Registry<S>>> {
 }
 
 impl WatchSource<Metadata<Namespace>> {
-    /// Namespaces.
+    /// All namespaces.
     pub fn namespaces() -> Self {
         Self::of::<Namespace>("namespaces", None)
     }
 }
 
 impl WatchSource<RoleBinding> {
-    /// Role bindings in all namespaces.
+    /// RoleBindings in all namespaces.
     pub fn role_bindings() -> Self {
         Self::of::<RoleBinding>("rolebindings", None)
     }
 }
 
 impl WatchSource<Metadata<ClusterRole>> {
-    /// Cluster roles.
+    /// ClusterRoles.
     pub fn cluster_roles() -> Self {
         Self::of::<ClusterRole>("clusterroles", None)
     }
 }
 
 impl WatchSource<Secret> {
-    /// Whole Secrets of a namespace.
+    /// Complete Secrets of a namespace.
     pub fn secrets(access: &Arc<Access>, namespace: &Arc<str>) -> Self {
         Self::of::<Secret>("secrets", Some(namespace)).with_access(access, namespace)
     }
 }
 
 impl WatchSource<Metadata<Secret>> {
-    /// The metadata of a namespace's Secrets.
+    /// The metadata of the Secrets of a namespace.
     pub fn secrets_metadata(access: &Arc<Access>, namespace: &Arc<str>) -> Self {
         Self::of::<Secret>("secrets", Some(namespace)).with_access(access, namespace)
     }
 }
 
 impl WatchSource<Metadata<ConfigMap>> {
-    /// The metadata of a namespace's ConfigMaps.
+    /// The metadata of the ConfigMaps of a namespace.
     pub fn config_maps_metadata(access: &Arc<Access>, namespace: &Arc<str>) -> Self {
         Self::of::<ConfigMap>("configmaps", Some(namespace)).with_access(access, namespace)
     }
@@ -329,62 +330,63 @@ impl<T: Watched> WatchSource<T> {
             requests.watch(&params, version)
         };
         let mut request = request.map_err(kube::Error::BuildRequest)?;
-        // A compressed stream is held back until there is enough to compress.
+        // The API server delays a compressed stream until there is enough to compress.
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         Ok(request)
     }
 
-    /// A right may take a moment to arrive, and an API server that shuts down another. There are five watches over the whole
-    /// cluster, and there may be thousands in namespaces.
+    /// Returns the back-off after failures. In a namespace, it is slower, because there may be thousands of these
+    /// watches, and only five over the whole cluster. A new permission, or an API server that shuts down, needs a
+    /// moment.
     fn backoff(&self) -> Backoff {
         if self.access.is_some() { Backoff::NAMESPACE_WATCH } else { Backoff::WATCH }
     }
 }
 
-/// One watch. It goes on for ever: after a failure it says so, and goes on after a pause.
+/// One watch. It never ends: after a failure, it returns the error once, and continues after a delay.
 pub struct Watch<T> {
     live: Live,
     source: WatchSource<T>,
     stream: Option<WatchClient>,
-    /// The connection that gave no answer last.
+    /// The connection on which the last request got no answer.
     silent: Option<usize>,
     state: WatchState<T>,
-    /// In a row.
+    /// The number of failures in a row.
     failures: u32,
-    /// Whether it broke off since the store was last known to have its version.
+    /// Whether it broke off since its version was last compared with the store's.
     broken: bool,
-    /// To be waited before the next request.
+    /// The delay before the next request.
     pause: Option<Duration>,
 }
 
 enum WatchState<T> {
     /// Nothing is known.
     Unknown,
-    /// A list goes on at that page, the first one if there is none.
+    /// Listing, with the token of the next page; the first page if there is none.
     Listing { next: Option<String> },
     /// A page was read.
     Listed { items: std::vec::IntoIter<T>, next: Option<String>, version: String },
-    /// All changes up to that version are known.
+    /// All changes up to this version are known.
     Known { version: String },
-    /// Changes are being told.
+    /// A stream of changes is open.
     Open { version: String, changes: Changes },
 }
 
 /// A stream of changes.
 struct Changes {
     body: Pin<Box<dyn AsyncBufRead + Send>>,
-    /// The line that is being read.
+    /// The incomplete line.
     line: Vec<u8>,
     opened: Instant,
-    /// When it is renewed, in proportion to when that is due.
+    /// A factor for the time until it is renewed, from 1 to 2.
     spread: f64,
 }
 
-/// What a step comes to: nothing to be told yet, an event, or a failure.
+/// The result of a step: nothing to return yet, an event, or a failure.
 type WatchStep<T> = Result<Option<Event<T>>, CallError>;
 
 impl<T: Watched> Watch<T> {
-    /// The next event. An error is told once, for whom it concerns; it was logged, and the watch goes on after a pause.
+    /// Waits for the next event. An error is returned once, and was logged already; the watch continues after a delay.
     pub async fn next(&mut self) -> Result<Event<T>, CallError> {
         loop {
             match self.step().await {
@@ -431,7 +433,7 @@ impl<T: Watched> Watch<T> {
         }
     }
 
-    /// A list that fails begins anew: its pages are those of one version.
+    /// Requests a page. A list that fails starts again, because all its pages must have the same version.
     async fn list(&mut self, next: Option<String>) -> WatchStep<T> {
         let request = self.source.list(next)?;
         let client = self.connect().await?;
@@ -443,7 +445,8 @@ impl<T: Watched> Watch<T> {
         Ok(None)
     }
 
-    /// Where a watch broke off, the API server may have been started with an older store, in which it would be silent.
+    /// Checks, after a watch broke off, that the store isn't older than the known version: the API server may have been
+    /// restarted with a restored store, where the watch would be silent.
     async fn verify(&mut self, version: &str) -> Result<(), CallError> {
         let requests = Requests::new(self.source.path.clone());
         let request =
@@ -468,7 +471,7 @@ impl<T: Watched> Watch<T> {
         Ok(Changes { body: Box::pin(body), line: Vec::new(), opened: Instant::now(), spread })
     }
 
-    /// Waits out a pause, and has a client to ask with.
+    /// Waits for the delay, and returns a client.
     async fn connect(&mut self) -> Result<Client, CallError> {
         if let Some(pause) = self.pause.take() {
             tokio::time::sleep(pause).await;
@@ -479,7 +482,7 @@ impl<T: Watched> Watch<T> {
         self.stream.as_ref().map(|stream| stream.client.clone()).ok_or_else(no_answer)
     }
 
-    /// What doesn't answer on one connection may do so on another.
+    /// Waits for an answer. If there is none, the next request uses another connection.
     async fn answered<A>(
         &mut self,
         answer: impl Future<Output = Result<A, kube::Error>>,
@@ -496,7 +499,7 @@ impl<T: Watched> Watch<T> {
         let until = changes.opened + self.live.0.renewal(changes.spread);
         let read = timeout_at(until, changes.body.read_until(b'\n', &mut changes.line)).await;
         match read {
-            // There may be more watches by now, and each the longer for it.
+            // With more watches, each of them is renewed later.
             Err(_) if Instant::now() < changes.opened + self.live.0.renewal(changes.spread) => {
                 self.state = WatchState::Open { version, changes };
                 Ok(None)
@@ -519,7 +522,7 @@ impl<T: Watched> Watch<T> {
         }
     }
 
-    /// The API server ends a watch at its time, and when it shuts down.
+    /// The API server ended the watch, at its timeout or because it shuts down.
     fn ended(&mut self, version: String, changes: &Changes) -> WatchStep<T> {
         self.broken = true;
         self.live.0.broken.notify_one();
@@ -553,14 +556,15 @@ impl<T: Watched> Watch<T> {
         Ok(event)
     }
 
-    /// What is known up to a version that the API server has no longer is of no use: it lists anew.
+    /// After 410, the known version is useless, and the watch lists again.
     fn keep_unless_gone(&mut self, version: String, error: CallError) -> CallError {
         let gone = error.failure() == CallFailure::Gone;
         self.state = if gone { WatchState::Unknown } else { WatchState::Known { version } };
         error
     }
 
-    /// The access of a namespace is given once, after the first failure; it may be on its way, or not the operator's to give.
+    /// Handles a failure. In a namespace, it asks for access after the first one, once: the access may need a moment,
+    /// or may not be the operator's to create.
     async fn failed(&mut self, error: &CallError) {
         self.failures = self.failures.saturating_add(1);
         self.log(error);
@@ -586,7 +590,7 @@ impl<T: Watched> Watch<T> {
     }
 }
 
-/// Whether the store's revision is older than a version of it that was seen.
+/// Returns whether the store's revision is older than a version that was seen before.
 fn is_older(revision: &str, seen: &str) -> bool {
     let number = |version: &str| version.parse::<u64>().ok();
     matches!((number(revision), number(seen)), (Some(revision), Some(seen)) if revision < seen)
@@ -597,8 +601,8 @@ fn no_answer() -> CallError {
         .into()
 }
 
-/// The pause after so many failures in a row, or what the API server asks for, and up to half as much again. A refusal ends by
-/// somebody's deed.
+/// Returns the delay after a number of failures in a row, or what the API server asks for, plus up to half of it. After
+/// 403, only someone's change helps.
 fn pause(error: &CallError, failures: u32, backoff: Backoff, jitter: f64) -> Duration {
     let backoff = match error.failure() {
         CallFailure::Forbidden | CallFailure::Terminating => Backoff::REFUSED_WATCH,

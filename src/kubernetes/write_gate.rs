@@ -1,4 +1,4 @@
-//! What every request to the API server goes through: it is counted, and a write outside of the term is held back.
+//! A layer below every client for the API server. It counts requests, and refuses writes outside the leadership term.
 
 use std::{
     sync::Arc,
@@ -13,12 +13,12 @@ use tower::{BoxError, Layer, Service};
 
 use crate::{kubernetes::term::LeadershipTerm, observability::metrics::Metrics};
 
-/// A write was held back.
+/// A write was refused, because this replica isn't the leader.
 #[derive(Debug, Error)]
 #[error("write refused: this replica is no longer the leader")]
 struct NotLeading;
 
-/// Counts the requests that go through it, and holds back writes outside a term.
+/// Counts requests, and refuses writes outside the leadership term.
 #[derive(Clone)]
 pub(crate) struct WriteGate {
     metrics: Metrics,
@@ -26,12 +26,12 @@ pub(crate) struct WriteGate {
 }
 
 impl WriteGate {
-    /// Writes pass while that term holds; always where there is none.
+    /// Allows writes during the term; always if there is none.
     pub(crate) fn new(metrics: Metrics, term: Option<Arc<LeadershipTerm>>) -> Self {
         Self { metrics, term }
     }
 
-    /// For what never writes.
+    /// For clients that never write.
     pub(crate) fn without_term(metrics: &Metrics) -> Self {
         Self { metrics: metrics.clone(), term: None }
     }
@@ -49,7 +49,7 @@ impl<S> Layer<S> for WriteGate {
     }
 }
 
-/// A service behind a guard.
+/// A service behind a [`WriteGate`].
 #[derive(Clone)]
 pub(crate) struct GatedService<S> {
     inner: S,
@@ -85,7 +85,7 @@ where
     }
 }
 
-/// The closed set of label values for methods.
+/// The value of the metric's label for a method, from a closed set.
 fn name(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

@@ -1,19 +1,19 @@
-//! The text formats in which metrics are exposed: which one a client wants, and the older one made from the newer.
-//! What is measured is `metrics`.
+//! The text formats for metrics: which one a client accepts, and the conversion of the newer one to the older one.
+//! `metrics` has the metrics.
 
 use std::{borrow::Cow, collections::HashSet};
 
-/// A text format of metrics.
+/// A text format for metrics.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
-    /// Prometheus' own, which everything reads.
+    /// Prometheus' own text format, which every client can read.
     Prometheus,
-    /// OpenMetrics 1.0, for those who ask for it.
+    /// OpenMetrics 1.0, for clients that request it.
     OpenMetrics,
 }
 
 impl Format {
-    /// What a client wants that sends this `Accept`.
+    /// Returns the format for an `Accept` header.
     pub fn wanted(accept: &str) -> Self {
         let openmetrics = weight(accept, "application/openmetrics-text");
         if openmetrics > 0.0 && openmetrics >= weight(accept, "text/plain") {
@@ -23,7 +23,7 @@ impl Format {
         }
     }
 
-    /// Its `Content-Type`.
+    /// Returns the `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -31,7 +31,7 @@ impl Format {
         }
     }
 
-    /// What was encoded as OpenMetrics, in this format.
+    /// Converts OpenMetrics text to this format.
     pub fn of_openmetrics(self, text: String) -> String {
         match self {
             Self::Prometheus => prometheus(&text),
@@ -40,7 +40,7 @@ impl Format {
     }
 }
 
-/// How much a client wants a media type that it names, from 0 to 1; 0 where it doesn't name it.
+/// Returns the weight of a media type in an `Accept` header, from 0 to 1; 0 if it isn't there.
 fn weight(accept: &str, media_type: &str) -> f32 {
     let weights = accept.split(',').filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
@@ -51,7 +51,8 @@ fn weight(accept: &str, media_type: &str) -> f32 {
     weights.fold(0.0, f32::max)
 }
 
-/// In Prometheus' format a counter's family has the name of its samples, with `_total`; it knows no units and no end.
+/// Converts to Prometheus' text format: the family of a counter has the name of its samples, with `_total`, and there
+/// are no units and no end mark.
 fn prometheus(openmetrics: &str) -> String {
     let kinds = openmetrics.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let counters: HashSet<&str> = kinds.filter_map(|kind| kind.strip_suffix(" counter")).collect();
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn openmetrics_is_for_those_who_ask_for_it() {
+    fn serves_openmetrics_on_request() {
         let prometheus_2 = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;\
                             version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         for accept in ["application/openmetrics-text", "Application/OpenMetrics-Text; q=0.1", prometheus_2] {
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_is_named_as_prometheus_has_it() {
+    fn converts_openmetrics_to_prometheus_text() {
         let openmetrics = "# HELP a_requests Requests by a_requests.\n# TYPE a_requests counter\n\
                            a_requests_total{name=\"x y\"} 1\n# HELP a_wait_seconds Waiting.\n\
                            # TYPE a_wait_seconds gauge\n# UNIT a_wait_seconds seconds\na_wait_seconds 2.0\n# EOF\n";

@@ -1,5 +1,5 @@
-//! What `/healthz` and `/readyz` answer. Owns the truth of both: alive is the event loop alone; ready is what the API server was
-//! last heard to say.
+//! The answers of `/healthz` and `/readyz`. Only the event loop decides about `/healthz`. `/readyz` depends on when the
+//! API server last answered.
 
 use std::{
     fmt,
@@ -15,42 +15,42 @@ use tokio::time::Instant;
 
 use crate::kubernetes::call::{CallFailure, call};
 
-/// An event loop that has not turned for this long is stuck.
+/// An event loop that hasn't run for this long is stuck.
 const STUCK: Duration = Duration::from_secs(30);
-/// How often the event loop shows that it turns.
+/// How often the event loop shows that it runs.
 const TURN: Duration = Duration::from_secs(1);
-/// A replica that has not heard of the API server for this long is not ready.
+/// A replica that has had no answer from the API server for this long is not ready.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How often a replica that renews no lease asks the API server whether it is there.
+/// How often a replica that doesn't renew a Lease sends a request to the API server.
 const ASK: Duration = Duration::from_secs(10);
 
-/// What the probes of a kubelet ask about.
+/// The state behind the kubelet's probes.
 #[derive(Debug)]
 pub struct Health {
     started: Instant,
-    /// Milliseconds after `started` at which the event loop last turned.
+    /// When the event loop last ran, in milliseconds after `started`.
     turned: AtomicU64,
     readiness: Mutex<ReadyState>,
     guard: Mutex<Option<GuardState>>,
 }
 
-/// What the self-check of the policies has come to: in force, or what is missing.
+/// The result of the check of the policies: in force, or what is missing.
 pub type GuardState = Result<(), String>;
 
 #[derive(Debug, Default)]
 struct ReadyState {
-    /// Whether this replica leads and has yet to list what there is.
+    /// Whether this replica is the leader and hasn't listed everything yet.
     syncing: bool,
-    /// When it last held that this replica could do its part: it was answered, and was not syncing.
+    /// When the replica was last able to work: it got an answer, and had listed everything.
     held: Option<Instant>,
 }
 
 /// Why a replica is not ready.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotReady {
-    /// Not everything has been listed yet.
+    /// It has not listed everything yet.
     Syncing,
-    /// The API server was not heard for so long.
+    /// It has had no answer from the API server for this long.
     Silence(Duration),
 }
 
@@ -64,33 +64,33 @@ impl fmt::Display for NotReady {
 }
 
 impl Health {
-    /// Alive, not yet ready.
+    /// Alive, and not ready yet.
     pub fn new() -> Arc<Self> {
         let (turned, readiness) = (AtomicU64::new(0), Mutex::default());
         Arc::new(Self { started: Instant::now(), turned, readiness, guard: Mutex::default() })
     }
 
-    /// Says that the policies are in force, or what is missing; none where that is not known.
+    /// Records that the policies are in force, or what is missing; `None` if that isn't known.
     pub fn guard(&self, guarded: Option<GuardState>) {
         *self.guarded() = guarded;
     }
 
-    /// Whether the policies are in force, as far as that is known.
+    /// Returns whether the policies are in force, if known.
     pub fn guarded(&self) -> MutexGuard<'_, Option<GuardState>> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This replica stands by: it has nothing to sync.
+    /// Records that this replica is a standby, which has nothing to list.
     pub fn stand_by(&self) {
         self.lock().syncing = false;
     }
 
-    /// This replica leads, and begins to list what there is.
+    /// Records that this replica is the leader, and starts to list everything.
     pub fn begin_syncing(&self) {
         self.lock().syncing = true;
     }
 
-    /// This replica has listed everything.
+    /// Records that this replica has listed everything.
     pub fn synced(&self) {
         let mut readiness = self.lock();
         if std::mem::take(&mut readiness.syncing) {
@@ -98,7 +98,7 @@ impl Health {
         }
     }
 
-    /// The API server answered.
+    /// Records an answer from the API server.
     pub fn answered(&self) {
         let mut readiness = self.lock();
         if !readiness.syncing {
@@ -106,7 +106,7 @@ impl Health {
         }
     }
 
-    /// Shows for ever that the event loop turns.
+    /// Records regularly that the event loop runs. Never returns.
     pub async fn turn(&self) {
         loop {
             self.turned.store(self.age(), Ordering::Relaxed);
@@ -114,12 +114,12 @@ impl Health {
         }
     }
 
-    /// Whether the event loop turns.
+    /// Returns whether the event loop runs.
     pub fn is_alive(&self) -> bool {
         self.age().saturating_sub(self.turned.load(Ordering::Relaxed)) < millis(STUCK)
     }
 
-    /// Whether this replica can do its part.
+    /// Returns whether this replica can work.
     pub fn is_ready(&self) -> Result<(), NotReady> {
         let readiness = self.lock();
         match readiness.held.map(|held| held.elapsed()) {
@@ -129,7 +129,7 @@ impl Health {
         }
     }
 
-    /// Asks the API server again and again whether it is there, for a replica that renews no lease.
+    /// Sends a request to the API server regularly, for a replica that doesn't renew a Lease. Never returns.
     pub async fn keep_asking(&self, client: &Client) {
         loop {
             tokio::time::sleep(ASK).await;
@@ -162,14 +162,14 @@ mod tests {
     use super::*;
 
     const MOMENT: Duration = Duration::from_millis(1);
-    /// A moment before a replica is not ready any more.
+    /// Just before a replica stops being ready.
     const ALMOST: Duration = Duration::from_millis(29_999);
-    /// What a leader that is cut off works on, and what is left of the silence then.
+    /// How long a leader works without the API server, and the rest of the silence.
     const TERM: Duration = Duration::from_secs(10);
     const LEFT: Duration = Duration::from_millis(19_999);
 
     #[tokio::test(start_paused = true)]
-    async fn a_leader_is_ready_when_synced_and_until_thirty_seconds_without_an_answer() {
+    async fn leader_is_ready_while_synced_and_answered() {
         let health = Health::new();
         assert_eq!(health.is_ready(), Err(NotReady::Syncing), "nothing was heard");
         health.begin_syncing();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_leader_that_is_cut_off_and_stands_by_is_ready_when_it_is_answered_again() {
+    async fn former_leader_is_ready_once_answered() {
         let health = Health::new();
         health.begin_syncing();
         health.synced();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_standby_that_takes_over_has_thirty_seconds_to_list_everything() {
+    async fn new_leader_has_thirty_seconds_to_sync() {
         let health = Health::new();
         health.answered();
         health.begin_syncing();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn alive_is_the_event_loop_alone() {
+    async fn liveness_depends_on_the_event_loop_only() {
         let health = Health::new();
         let turning = tokio::spawn({
             let health = health.clone();
@@ -232,13 +232,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_replica_without_a_lease_hears_of_the_api_server_by_asking() {
+    async fn replica_without_lease_polls_api_server() {
         for answers in [true, false] {
             let service = tower::service_fn(move |_: http::Request<kube::client::Body>| async move {
                 if !answers {
                     std::future::pending::<()>().await;
                 }
-                // A refusal is an answer too.
+                // An error response is an answer too.
                 let body = kube::client::Body::from(br#"{"code": 403}"#.to_vec());
                 Ok::<_, std::io::Error>(http::Response::builder().status(403).body(body).unwrap())
             });

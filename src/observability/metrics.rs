@@ -1,4 +1,5 @@
-//! What Prometheus sees. Labels come from closed sets, or are the name and namespace of a registry; never a host.
+//! The metrics for Prometheus. Label values come from closed sets, or are the name and namespace of a registry; never a
+//! host.
 
 use std::{
     collections::BTreeMap,
@@ -56,33 +57,33 @@ pub struct ApiLabels {
     code: u16,
 }
 
-/// A write of a pull Secret.
+/// A kind of write of a pull Secret.
 #[derive(Clone, Copy, Debug)]
 pub enum SecretWrite {
-    /// There was none.
+    /// The Secret didn't exist.
     Create,
-    /// It should say something else.
+    /// The Secret had to be changed.
     Change,
-    /// It should not be there.
+    /// The Secret had to be deleted.
     Delete,
 }
 
-/// What came of a write of a pull Secret.
+/// The result of a write of a pull Secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SecretWriteOutcome {
-    /// It is as it should be.
+    /// The write succeeded.
     Done,
-    /// Somebody else's Secret has the name.
+    /// A Secret that the operator doesn't manage has the name.
     Foreign,
-    /// The API server refuses it.
+    /// The API server refused it.
     Refused,
-    /// Somebody else wrote at the same time.
+    /// Another client wrote at the same time.
     Conflict,
     /// The namespace is being deleted.
     Closing,
     /// The namespace's quota is used up.
     Quota,
-    /// It is tried again.
+    /// Another failure, which will be retried.
     Failed,
 }
 
@@ -117,7 +118,7 @@ pub struct SecretWriteLabels {
     outcome: &'static str,
 }
 
-/// Everything that is measured.
+/// All metrics of the operator.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -146,7 +147,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All metrics at zero.
+    /// Creates all metrics, at zero.
     pub fn new() -> Self {
         let histogram = || Histogram::new(NETWORK_SECONDS);
         let mut metrics = Self {
@@ -210,14 +211,14 @@ impl Metrics {
         r
     }
 
-    /// All metrics as OpenMetrics text.
+    /// Returns all metrics as OpenMetrics text.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
     }
 
-    /// A validation ended: Ready with that reason, or not.
+    /// Counts a finished validation, with the status and reason of Ready.
     pub fn validated(&self, scope: RegistryScope, ready: &str, reason: &'static str) {
         let result = match ready {
             "True" => "usable",
@@ -227,54 +228,54 @@ impl Metrics {
         self.validations.get_or_create(&ValidationLabels { scope: scope.label(), result, reason }).inc();
     }
 
-    /// A validation spent that time in a layer.
+    /// Records the time that a validation spent in a layer.
     pub fn layer(&self, layer: &'static str, time: Duration) {
         self.layers.get_or_create(&LayerLabels { layer }).observe(time.as_secs_f64());
     }
 
-    /// So many requests to registries ended so.
+    /// Counts requests to registries with that outcome.
     pub fn registry_requests(&self, outcome: &'static str, count: u64) {
         self.requests.get_or_create(&OutcomeLabels { outcome }).inc_by(count);
     }
 
-    /// A request to the API server was answered; code 0 where no answer came.
+    /// Counts a request to the API server; code 0 means no response.
     pub fn api_request(&self, method: &'static str, code: u16) {
         self.api_requests.get_or_create(&ApiLabels { method, code }).inc();
     }
 
-    /// A request to AWS ended so.
+    /// Counts a request to AWS with that outcome.
     pub fn aws_request(&self, api: &'static str, outcome: &'static str) {
         self.aws_requests.get_or_create(&AwsLabels { api, outcome }).inc();
     }
 
-    /// A write of a pull Secret ended so.
+    /// Counts a write of a pull Secret with that outcome.
     pub fn pull_secret_write(&self, write: SecretWrite, outcome: SecretWriteOutcome) {
         let (write, outcome) = (write.label(), outcome.label());
         self.secret_writes.get_or_create(&SecretWriteLabels { write, outcome }).inc();
     }
 
-    /// So many pull Secrets are where they should be.
+    /// Sets the number of existing pull Secrets.
     pub fn pull_secrets(&self, count: usize) {
         self.secrets.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// A registry waited that long for its turn.
+    /// Records how long a registry waited in the queue.
     pub fn waited(&self, time: Duration) {
         self.waits.observe(time.as_secs_f64());
     }
 
-    /// The work on a registry took that long.
+    /// Records how long a reconcile took.
     pub fn reconciled(&self, time: Duration) {
         self.reconciles.observe(time.as_secs_f64());
     }
 
-    /// How long the queue is, and how much is under way.
+    /// Sets the length of the queue, and the number of reconciles in progress.
     pub fn queue(&self, depth: usize, in_flight: usize) {
         self.depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
         self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
     }
 
-    /// Whether this replica leads. One that doesn't speaks of no registry.
+    /// Sets whether this replica is the leader. A standby exposes no metrics about registries.
     pub fn leading(&self, leading: bool) {
         self.leading.set(i64::from(leading));
         if !leading {
@@ -283,33 +284,33 @@ impl Metrics {
         }
     }
 
-    /// Whether the admission policies are in force, where that is known.
+    /// Sets whether the admission policies are in force; `None` if that isn't known.
     pub fn guard_in_force(&self, in_force: Option<bool>) {
         self.checks.lock().guard_in_force = in_force;
     }
 
-    /// So many mutating webhooks and policies match registries.
+    /// Sets the number of mutating webhooks and policies that match registries.
     pub fn registry_mutators(&self, count: usize) {
         self.checks.lock().mutators = Some(count);
     }
 
-    /// Whether the cluster's own addresses of that kind are known.
+    /// Sets whether the cluster's own addresses of that kind are known.
     pub fn cluster_addresses_known(&self, kind: &'static str, known: bool) {
         self.checks.lock().addresses.insert(kind, known);
     }
 
-    /// What is known of a registry now.
+    /// Sets the gauges of a registry from its status.
     pub fn registry(&self, object: &RegistryObject) {
         self.registries.lock().insert(object.key.clone(), Gauges::of(object));
     }
 
-    /// A registry is gone.
+    /// Removes the gauges of a registry.
     pub fn forget(&self, key: &RegistryKey) {
         self.registries.lock().remove(key);
     }
 }
 
-/// The gauges of each registry, kept small and encoded only when they are asked for.
+/// The gauges of all registries. They are stored compactly, and encoded only for a scrape.
 #[derive(Clone, Debug, Default)]
 struct RegistryGauges(Arc<Mutex<std::collections::HashMap<RegistryKey, Gauges>>>);
 
@@ -349,7 +350,7 @@ impl RegistryGauges {
             let Some(value) = value(gauges) else { continue };
             let labels = [
                 ("scope", key.scope().label()),
-                // Not `namespace`: that is the label of the Pod that was scraped.
+                // Not `namespace`, which is the namespace of the scraped Pod.
                 ("registry_namespace", key.namespace().unwrap_or_default()),
                 ("name", key.name()),
             ];
@@ -371,7 +372,7 @@ impl Collector for RegistryGauges {
     }
 }
 
-/// What the operator finds out about the cluster; absent until it has.
+/// The results of checks of the cluster; absent until they are known.
 #[derive(Clone, Debug, Default)]
 struct Checks(Arc<Mutex<LastCheck>>);
 
@@ -412,7 +413,7 @@ impl Collector for Checks {
     }
 }
 
-/// Unix time, as Prometheus has it; the loss of precision beyond 2^53 seconds does no harm.
+/// Unix time in seconds. The loss of precision beyond 2^53 seconds doesn't matter.
 #[expect(
     clippy::cast_precision_loss,
     reason = "seconds since 1970 fit a double exactly for 285 million years"

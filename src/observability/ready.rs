@@ -1,5 +1,5 @@
-//! Asks a running operator whether it is ready, and whether the policies are in force, through its Service: what `helm test` runs.
-//! The image has neither a shell nor a client, so the operator brings the one request that is needed.
+//! Asks a running operator, through its Service, whether it is ready and whether the policies are in force, for `helm
+//! test`. The image contains no shell and no HTTP client, so the operator's program sends the requests.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,14 +13,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// A Service whose endpoints have just changed may refuse a connection; a replica may be about to become ready.
+/// How long to retry. A Service whose endpoints have just changed may refuse connections, and a replica may not be
+/// ready yet.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(500);
 const ANSWER: Duration = Duration::from_secs(5);
-/// What is shown of an answer, in bytes.
+/// The maximum part of a response in an error, in bytes.
 const SHOWN: usize = 16 * 1024;
 
-/// Waits until each of `urls`, in their order, is answered 200. An error says what it was answered.
+/// Waits until each of `urls`, in order, returns 200. An error contains the responses.
 pub fn wait(urls: &[Uri]) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -32,7 +33,7 @@ pub fn wait(urls: &[Uri]) -> anyhow::Result<()> {
 }
 
 async fn until_ready(url: &Uri, patience: Duration) -> anyhow::Result<()> {
-    // Several replicas answer by turns.
+    // The responses may come from several replicas.
     let mut answers = BTreeSet::new();
     let asked = timeout(patience, async {
         while let Err(error) = ask(url).await {
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_guard_lacks_is_in_the_error() {
+    async fn error_names_missing_policies() {
         let (health, url) = operator().await;
         let guardz: Uri = url.to_string().replace("readyz", "guardz").parse().unwrap();
         health.guard(None);
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_operator_that_is_ready_or_becomes_so_is_waited_for() {
+    async fn waits_until_ready() {
         let (health, url) = operator().await;
         let waiting = tokio::spawn({
             let url = url.clone();
@@ -110,9 +111,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_not_is_an_error_that_says_what_was_answered() {
+    async fn timeout_reports_last_response() {
         let (_health, url) = operator().await;
-        // Time enough to be asked and to answer, on any machine.
+        // Enough time for a request and a response on any machine.
         let error = until_ready(&url, 5 * PAUSE).await.unwrap_err();
         assert!(format!("{error:#}").contains("503"), "{error:#}");
         let nobody = "http://127.0.0.1:1/readyz".parse().unwrap();

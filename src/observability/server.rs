@@ -1,5 +1,5 @@
-//! `/metrics`, `/healthz`, `/readyz` and `/guardz`. Plain HTTP, no authentication: nothing here is secret. Owns what clients may
-//! take: so many connections, and so much time.
+//! Serves `/metrics`, `/healthz`, `/readyz` and `/guardz` over plain HTTP without authentication, because nothing here
+//! is secret. Owns the limits for clients: number of connections, and time.
 
 mod connections;
 
@@ -28,29 +28,29 @@ use self::connections::{Bounds, ConnectionSlot, Connections};
 pub use crate::observability::health::{GuardState, Health};
 use crate::observability::{exposition::Format, metrics::Metrics};
 
-/// Bounds of what clients may take, which anybody in the cluster may be.
+/// Limits for clients, which may be anyone in the cluster.
 #[derive(Clone, Copy, Debug)]
 struct ClientLimits {
     connections: Bounds,
-    /// The header of the one request of a connection has come by then.
+    /// Deadline for the header of a connection's one request.
     header: Duration,
-    /// The answer was taken by then.
+    /// Deadline for reading the response.
     response: Duration,
 }
 
-/// A kubelet waits a second for an answer, Prometheus ten by default.
+/// A kubelet waits a second for a response, Prometheus ten by default.
 const LIMITS: ClientLimits = ClientLimits {
     connections: Bounds { others: 48, scrapes: 16 },
     header: Duration::from_secs(5),
     response: Duration::from_secs(10),
 };
-/// Those who ask within this time, while an earlier one still reads, get the same text.
+/// Clients that request metrics within this time, while an earlier client still reads, get the same text.
 const SHARED: Duration = Duration::from_secs(1);
-/// The pause after a connection could not be accepted, as when files run out.
+/// The delay after a connection could not be accepted, for example because of too many open files.
 const REFUSED: Duration = Duration::from_millis(100);
 
-/// Listens at that address. `[::]` is all addresses of both families (Linux gives an IPv6 socket those of IPv4 too), and
-/// those of IPv4 where a host has no other.
+/// Listens on the address. `[::]` means all IPv6 addresses, and on Linux all IPv4 addresses too. If the host has no
+/// IPv6, it means all IPv4 addresses.
 pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
@@ -85,7 +85,7 @@ async fn serve_within(limits: ClientLimits, listener: TcpListener, answers: Serv
     }
 }
 
-/// Answers one request. A connection for each makes a bound of time for all that a client may do; it costs a scraper little.
+/// Answers one request and closes the connection, so that one time limit covers everything that a client does.
 async fn serve_one(
     limits: ClientLimits,
     stream: TcpStream,
@@ -116,27 +116,27 @@ async fn serve_one(
 /// The path of the metrics.
 const METRICS: &str = "/metrics";
 
-/// What is answered.
+/// What the server answers from.
 struct ServedAnswers {
     health: Arc<Health>,
     metrics: Metrics,
     shared: Mutex<SharedTexts>,
 }
 
-/// The newest texts that somebody may still be reading.
+/// The newest texts, which clients may still be reading.
 #[derive(Default)]
 struct SharedTexts {
     prometheus: Weak<Exposition>,
     openmetrics: Weak<Exposition>,
 }
 
-/// The metrics as they were at that time.
+/// The metrics at one time.
 struct Exposition {
     at: Instant,
     text: String,
 }
 
-/// Keeps the text for as long as it is being sent.
+/// Keeps the text while it is being sent.
 struct Held(Arc<Exposition>);
 
 impl AsRef<[u8]> for Held {
@@ -189,7 +189,7 @@ impl ServedAnswers {
         }
     }
 
-    /// Many who ask at the same time share one text; who asks alone gets it as it is now.
+    /// Clients that ask at the same time share a text. A single client gets the current values.
     fn rendered(&self, format: Format) -> Result<Arc<Exposition>, std::fmt::Error> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = match format {
@@ -237,7 +237,7 @@ mod tests {
     };
     const CLIENTS: usize = 200;
 
-    /// Metrics that no socket takes at once.
+    /// A server whose metrics are too long for a socket's buffer.
     async fn server() -> SocketAddr {
         let metrics = Metrics::new();
         for number in 0..2_000_u32 {
@@ -271,7 +271,7 @@ mod tests {
         (line, answer.len())
     }
 
-    /// Whether the server has ended that connection.
+    /// Returns whether the server has closed the connection.
     fn is_closed(stream: &TcpStream) -> bool {
         let mut bytes = vec![0; 65_536];
         loop {
@@ -283,7 +283,7 @@ mod tests {
         }
     }
 
-    /// Waits until no connection is open any more of those that read nothing.
+    /// Waits until the server has closed the connections of all clients that read nothing.
     async fn all_are_closed(streams: &[TcpStream]) {
         while !streams.iter().all(is_closed) {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_flood_of_slow_readers_is_bounded_and_keeps_nobody_away() {
+    async fn slow_readers_do_not_block_others() {
         let address = server().await;
         let mut streams = Vec::new();
         for _ in 0..CLIENTS {
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_flood_of_headers_that_never_end_is_bounded_and_keeps_nobody_away() {
+    async fn endless_headers_do_not_block_others() {
         let address = server().await;
         let mut streams = Vec::new();
         for _ in 0..CLIENTS {
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_ask_at_the_same_time_share_one_text() {
+    async fn concurrent_scrapes_share_one_text() {
         let answers =
             ServedAnswers { health: Health::new(), metrics: Metrics::new(), shared: Mutex::default() };
         let text = |format| answers.rendered(format).unwrap();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_addresses_are_those_of_both_families() {
+    async fn unspecified_address_covers_both_families() {
         let listener = listen((Ipv6Addr::UNSPECIFIED, 0).into()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();

@@ -1,18 +1,18 @@
-//! How often a pull Secret is written. Pure.
+//! Limits how often a pull Secret is written. Pure.
 //!
-//! Two clients that undo each other's writes would do so without a pause. So a Secret may be written a few times at once, as a
-//! user's changes or a rotation may need, and after that only as often as its budget is refilled.
+//! Two clients that revert each other's writes would do so endlessly. So a Secret can be written a few times in a row,
+//! as a user's changes or a rotation may need, and after that only as often as the budget is refilled.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Writes at once.
+/// The maximum number of writes in a row.
 const BURST: u32 = 12;
-/// The time after which one more is allowed.
+/// The time until one more write is allowed.
 const REFILL: Duration = Duration::from_secs(15);
 
-/// The writes that one Secret has left.
+/// The remaining writes for one Secret.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     left: f64,
@@ -21,12 +21,12 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A Secret that was not written lately.
+    /// Creates the budget of a Secret that was not written recently.
     pub fn new(now: Instant) -> Self {
         Self { left: f64::from(BURST), at: now, contested: false }
     }
 
-    /// Takes one write; false if there is none left.
+    /// Takes one write; returns false if none is left.
     pub fn take(&mut self, now: Instant) -> bool {
         self.refill(now);
         if self.left < 1.0 {
@@ -37,21 +37,22 @@ impl Budget {
         true
     }
 
-    /// Whether another client keeps undoing what is written: from the first write that had to wait until the Secret was left
-    /// alone for a while.
+    /// Returns whether another client keeps reverting the writes: from the first write that had to wait until the
+    /// Secret stays unchanged for a while.
     pub fn is_contested(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.contested &= self.left < f64::from(BURST) / 2.0;
         self.contested
     }
 
-    /// Whether nothing is to be remembered of it.
+    /// Returns whether the budget is full, and need not be remembered.
     pub fn is_full(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.left >= f64::from(BURST)
     }
 
-    /// The time until the next write is allowed; or, where one is, until this is no fight any more.
+    /// Returns the time until the next write is allowed, or, if one is allowed now, until the Secret is no longer
+    /// contested.
     pub fn wait(&self) -> Duration {
         let awaited = if self.left < 1.0 { 1.0 } else { f64::from(BURST) / 2.0 };
         REFILL.mul_f64((awaited - self.left).max(0.0))
@@ -68,13 +69,13 @@ impl Budget {
 mod tests {
     use super::*;
 
-    /// Writes in that many seconds, with an undoing client that is always faster.
+    /// Returns the number of writes in that many seconds, if another client always reverts them immediately.
     fn fought(budget: &mut Budget, began: Instant, seconds: u64) -> usize {
         (0..seconds * 100).filter(|tick| budget.take(began + Duration::from_millis(tick * 10))).count()
     }
 
     #[tokio::test]
-    async fn a_fight_costs_a_few_writes_and_then_four_a_minute() {
+    async fn contested_secret_gets_four_writes_a_minute() {
         let now = Instant::now();
         let mut budget = Budget::new(now);
         assert_eq!(fought(&mut budget, now, 60), 12 + 3);
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_a_fight_until_the_secret_is_left_alone_for_a_while() {
+    async fn contest_ends_after_a_quiet_period() {
         let now = Instant::now();
         let mut budget = Budget::new(now);
         for _ in 0..12 {

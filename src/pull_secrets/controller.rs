@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_costs_what_it_touches() {
+    async fn change_touches_only_affected_namespaces() {
         let (mut few, mut many) = (with_tenants(100).await, with_tenants(10_000).await);
         few.places.take_unreported();
         many.places.take_unreported();
@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_wakes_the_namespaces_of_its_tenant_alone() {
+    async fn change_wakes_namespaces_of_its_tenant_only() {
         let mut controller = with_tenants(100).await;
         while let Some((name, _)) = controller.queue.next(Instant::now()) {
             controller.queue.done(&name, Instant::now(), None);

@@ -1,13 +1,13 @@
-//! Who can use a registry, and how they get its credentials: `spec.availability`, its counts in the status, and the pull
-//! Secrets in tenants' namespaces.
+//! Who can use a registry, and how they get its credentials: `spec.availability`, its counts in the status, and the
+//! pull Secrets in tenants' namespaces.
 //!
-//! Owns those Secrets, from the credentials that were proven to their removal. Does not decide what is proven (that is
-//! `assess`), nor write any status (that is `reconcile`): what is to be said there is asked for by [`PullSecrets::report`].
+//! Owns those Secrets, from validated credentials to removal. Doesn't decide whether credentials are validated
+//! (`assess` does), and doesn't write a status (`reconcile` does, with [`PullSecrets::report`]).
 //!
-//! - `places`: the namespaces by tenant and by registry, so that a change costs what it touches. Pure.
-//! - [`plan`]: what is to be done in one namespace. Pure.
-//! - [`secret`]: what a pull Secret looks like.
-//! - [`controller`]: whose turn it is; `deliver` does it, `follow` watches.
+//! - `namespace_states`: the namespaces by tenant and by registry, so that an event only costs what it affects. Pure.
+//! - [`plan`]: the writes in one namespace. Pure.
+//! - [`secret`]: the content of a pull Secret.
+//! - [`controller`]: decides which namespace is next; `worker` does the work, `watch` watches.
 
 mod budget;
 pub mod controller;
@@ -50,7 +50,7 @@ use crate::{
 };
 pub use note::sample_notes;
 
-/// What the rest of the operator tells the delivery, and asks it.
+/// The interface of the delivery for the rest of the operator.
 pub struct PullSecrets {
     access: Arc<Access>,
     told: mpsc::UnboundedSender<DeliveryEvent>,
@@ -63,7 +63,7 @@ struct DeliveryKnowledge {
     removed: HashSet<Arc<str>>,
 }
 
-/// What the delivery is told.
+/// An event for the delivery.
 enum DeliveryEvent {
     Offer(Box<PullSecretSpec>),
     Unreadable(RegistryKey, Arc<str>),
@@ -75,7 +75,7 @@ enum DeliveryEvent {
 }
 
 impl PullSecrets {
-    /// Nothing is known yet. Nothing is delivered before the delivery runs.
+    /// Creates the delivery. Nothing is delivered before it runs.
     pub fn start(
         client: Client,
         watches: Arc<WatchPool>,
@@ -87,7 +87,7 @@ impl PullSecrets {
         (availability.clone(), Delivery::new((client, watches), availability, metrics, inbox))
     }
 
-    /// A registry is there, in this state.
+    /// A registry exists, in this state.
     pub fn observe(&self, object: &RegistryObject) {
         let offer = PullSecretSpec::of(object);
         if !offer.is_clearing() {
@@ -96,7 +96,7 @@ impl PullSecrets {
         self.send(DeliveryEvent::Offer(Box::new(offer)));
     }
 
-    /// A registry is there, and can't be read: what it asks for is not known, so what it has stays.
+    /// A registry exists and can't be parsed. What it wants isn't known, so its Secrets stay.
     pub fn unreadable(&self, object: &RegistryObject) {
         self.send(DeliveryEvent::Unreadable(object.key.clone(), object.uid.as_str().into()));
     }
@@ -110,7 +110,7 @@ impl PullSecrets {
         self.send(DeliveryEvent::Gone(key.clone()));
     }
 
-    /// A registry was validated, with these credentials.
+    /// A registry was validated with these credentials.
     pub fn validated(
         &self,
         object: &RegistryObject,
@@ -128,27 +128,27 @@ impl PullSecrets {
         }
     }
 
-    /// A namespace became, or ceased to be, a tenant's, or is being deleted.
+    /// A namespace now belongs to a tenant, or no longer, or is being deleted.
     pub fn namespace(&self, namespace: &Arc<str>) {
         self.send(DeliveryEvent::Namespace(namespace.clone()));
     }
 
-    /// A namespace exists, the operator is still bound in it, and it belongs to no tenant.
+    /// A namespace exists without a tenant, and the operator is still bound there.
     pub fn left(&self, namespace: Arc<str>) {
         self.send(DeliveryEvent::Left(namespace));
     }
 
-    /// All registries and all tenants' namespaces have been listed.
+    /// All registries and all namespaces of tenants have been listed.
     pub fn synced(&self) {
         self.send(DeliveryEvent::Synced);
     }
 
-    /// Whether that registry, which is being deleted or asks for no pull Secret any more, has none left.
+    /// Returns whether a registry that is being deleted, or no longer wants pull Secrets, has none left.
     pub fn are_removed(&self, uid: &str) -> bool {
         self.lock().removed.contains(uid)
     }
 
-    /// What is to be said of a registry's availability now.
+    /// Returns what the status says about a registry's availability.
     pub fn report(&self, object: &RegistryObject) -> AvailabilityReport {
         let reach = self.access.with_tenant_index(|index| index.reach(&Audience::of(object)));
         let tally = self.lock().tallies.get(&object.key).cloned().unwrap_or_default();
@@ -176,7 +176,7 @@ impl PullSecrets {
         self.lock().removed.insert(uid.clone())
     }
 
-    /// The delivery ends with the controller, and then has no use for news.
+    /// Sends an event. After the controller has stopped, nobody receives it.
     fn send(&self, told: DeliveryEvent) {
         let _ = self.told.send(told);
     }

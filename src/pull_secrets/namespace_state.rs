@@ -1,5 +1,5 @@
-//! One namespace, as far as its pull Secrets go: whose it is, what is there, and when it is looked at again. Pure, but for the
-//! watch that ends with it.
+//! What the delivery of pull Secrets knows about one namespace: its tenant, its Secrets, and when to check it again.
+//! Pure, except for the watch, which ends with it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use registry_verdict::{backoff::Backoff, object::RegistryKey};
+use registry_probe::Backoff;
+use registry_verdict::object::RegistryKey;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
@@ -22,53 +23,53 @@ use super::{
 };
 use crate::queue::Lane;
 
-/// Namespaces wait for no host: no registry is asked.
+/// Work on a namespace contacts no registry, so it waits for no host.
 pub type NoHost = Infallible;
 
-/// So many failures in a row are worth a word to the registry's user.
+/// After this many failures in a row, the registry's message says so.
 const STUCK: u32 = 3;
-/// A name whose fight is over is looked at no sooner than this.
+/// The minimum time before a name that another client no longer changes is checked again.
 const SOONEST_WRITE: Duration = Duration::from_secs(1);
 
-/// A namespace.
+/// The state of one namespace.
 pub struct NamespaceState {
-    /// Whose it is.
+    /// The tenant that the namespace belongs to.
     pub belongs: Ownership,
-    /// What is there; none until it was listed.
+    /// The Secrets in the namespace; `None` until they were listed.
     pub scene: Option<ObservedSecrets>,
-    /// The watch over it, while there is one.
+    /// The watch of the namespace, if there is one.
     pub watch: Option<AbortHandle>,
-    /// Names that somebody else has, and when to look again.
+    /// Names of Secrets that the operator doesn't manage, and when to check them again.
     foreign: HashMap<Arc<str>, Check>,
-    /// The uid of the registry that last had a Secret of that name.
+    /// The uid of the registry that last had a Secret, by the Secret's name.
     pub held: HashMap<Arc<str>, Arc<str>>,
-    /// How the wishes for it stand.
+    /// The state of each registry's Secret.
     pub standings: Vec<(RegistryKey, DeliveryState)>,
     /// Failures in a row.
     pub failures: u32,
-    /// How often each of the Secrets that were written lately may be written again.
+    /// The remaining writes for each Secret that was written recently.
     budgets: HashMap<Arc<str>, Budget>,
-    /// When Secrets were last written.
+    /// When each Secret was last written.
     written: HashMap<Arc<str>, Instant>,
-    /// Names of which it is not certain what is there.
+    /// Names of Secrets whose state isn't certain.
     doubtful: HashSet<Arc<str>>,
     /// Names of Secrets that another client keeps changing.
     contested: HashSet<Arc<str>>,
 }
 
-/// Whose a namespace is.
+/// Which tenant a namespace belongs to.
 #[derive(Clone, PartialEq)]
 pub enum Ownership {
-    /// It is that tenant's.
+    /// It belongs to this tenant.
     To(Arc<str>),
-    /// It belongs to no tenant any more, and the operator removes what it wrote there.
+    /// It no longer belongs to a tenant, and the operator removes what it wrote there.
     Left,
 }
 
 #[derive(Clone, Copy)]
 struct Check {
     at: Instant,
-    /// Looks in a row.
+    /// The number of checks in a row.
     looks: u32,
 }
 
@@ -79,7 +80,7 @@ impl Drop for NamespaceState {
 }
 
 impl NamespaceState {
-    /// A namespace of which nothing is known yet.
+    /// Creates the state of a namespace about which nothing is known yet.
     pub fn new(belongs: Ownership) -> Self {
         Self {
             belongs,
@@ -96,7 +97,7 @@ impl NamespaceState {
         }
     }
 
-    /// Whose it is; none while it is being left.
+    /// Returns its tenant; `None` while the operator leaves it.
     pub fn tenant(&self) -> Option<&Arc<str>> {
         match &self.belongs {
             Ownership::To(tenant) => Some(tenant),
@@ -104,29 +105,29 @@ impl NamespaceState {
         }
     }
 
-    /// Whose turn it takes.
+    /// Returns its place in the fair queue.
     pub fn lane(&self, name: &Arc<str>) -> Lane<Arc<str>, NoHost> {
         Lane { group: self.tenant().unwrap_or(name).clone(), host: None }
     }
 
-    /// Whether there is a watch over it.
+    /// Returns whether there is a watch.
     pub fn is_watched(&self) -> bool {
         self.watch.is_some()
     }
 
-    /// Ends the watch.
+    /// Stops the watch.
     pub fn unwatch(&mut self) {
         if let Some(watch) = self.watch.take() {
             watch.abort();
         }
     }
 
-    /// The names of Secrets that somebody else has.
+    /// Returns the names of Secrets that the operator doesn't manage.
     pub fn foreign(&self) -> HashSet<Arc<str>> {
         self.foreign.keys().cloned().collect()
     }
 
-    /// Takes in what its watch saw.
+    /// Records an event of its watch.
     pub fn observe(&mut self, what: SecretEvent) {
         match (what, &mut self.scene) {
             (SecretEvent::Failed, _) => self.failures = self.failures.saturating_add(1),
@@ -140,17 +141,17 @@ impl NamespaceState {
         }
     }
 
-    /// It was not looked at yet, and nothing says that it can't be.
+    /// Returns whether it has not been listed yet, and nothing says that it can't be.
     pub fn is_pending(&self) -> bool {
         self.scene.is_none() && self.failures == 0
     }
 
-    /// Forgets names that nobody wants any more.
+    /// Forgets names that no registry wants any more.
     pub fn keep_checks(&mut self, wishes: &[DesiredSecret]) {
         self.foreign.retain(|name, _| wishes.iter().any(|wish| wish.name == *name));
     }
 
-    /// Names that are to be looked at again now. They are until a look has succeeded.
+    /// Returns the names to check again now. They stay due until a check succeeds.
     pub fn due_checks(&self) -> Vec<Arc<str>> {
         let now = Instant::now();
         let due = self.foreign.iter().filter(|(_, check)| check.at <= now).map(|(name, _)| name);
@@ -158,7 +159,8 @@ impl NamespaceState {
         due.into_iter().collect()
     }
 
-    /// When there is something to do again: a name to look at, a write that had to wait, or a fight that is over.
+    /// Returns the time until the next task: a name to check, a write that had to wait, or the end of another client's
+    /// interference.
     pub fn next_check(&self) -> Option<Duration> {
         let now = Instant::now();
         let looks = self.foreign.values().map(|check| check.at.saturating_duration_since(now));
@@ -166,7 +168,7 @@ impl NamespaceState {
         looks.chain(writes.map(|wait| wait.max(SOONEST_WRITE))).min()
     }
 
-    /// Takes in what a worker found.
+    /// Records what a worker found.
     pub fn learn(&mut self, news: News, now: Instant) {
         match news {
             News::Scene(own) => self.scene = Some(ObservedSecrets { own, ..ObservedSecrets::default() }),
@@ -179,8 +181,8 @@ impl NamespaceState {
         }
     }
 
-    /// Those of the writes that are made now, and whether it is news which Secrets are fought about: the other writes wait,
-    /// since somebody keeps undoing them.
+    /// Returns the writes that may be made now, and whether the set of contested Secrets changed. The other writes
+    /// wait, because another client keeps reverting them.
     pub fn afford(
         &mut self,
         namespace: &str,
@@ -207,7 +209,7 @@ impl NamespaceState {
         (actions, news)
     }
 
-    /// What keeps the Secret of that name from being as it should.
+    /// Returns why the Secret with that name isn't up to date.
     pub fn trouble(&self, name: Option<&Arc<str>>) -> Trouble {
         Trouble {
             stuck: self.failures >= STUCK,
@@ -215,7 +217,7 @@ impl NamespaceState {
         }
     }
 
-    /// How long what was just seen can wait; none if it need not. After a failure it does.
+    /// Returns how long new events can wait; `None` if they need not. After a failure, they wait.
     pub fn backoff_when_failed(&self) -> Option<Duration> {
         match self.failures {
             0 => None,
@@ -223,8 +225,8 @@ impl NamespaceState {
         }
     }
 
-    /// Takes in a list that was asked for at that time. What is newer than the list stays; what was written since, and is not
-    /// in it, is looked at.
+    /// Records a list that was requested at `began`. Newer knowledge than the list stays. Secrets that were written
+    /// since then and are missing in the list are checked again.
     fn list(&mut self, mut own: HashMap<Arc<str>, FoundSecret>, began: Instant) {
         for (name, known) in self.scene.take().map(|scene| scene.own).unwrap_or_default() {
             match own.get(&name) {
@@ -258,7 +260,7 @@ impl NamespaceState {
         }
     }
 
-    /// Counts failures in a row; says when to try again after one.
+    /// Counts failures in a row, and returns when to retry.
     pub fn failed(&mut self, namespace: &str, error: Option<&DeliveryError>) -> Option<Duration> {
         let Some(error) = error else {
             self.failures = 0;
@@ -269,7 +271,7 @@ impl NamespaceState {
         }
         self.failures = self.failures.saturating_add(1);
         match error {
-            // Its end is told by the watch of namespaces.
+            // The watch of namespaces shows the deletion.
             DeliveryError::Closing => {
                 tracing::debug!(namespace, "namespace is being deleted; no pull Secret created");
             }
@@ -313,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_written_while_a_list_came_in_is_not_taken_to_be_gone() {
+    async fn write_during_list_is_not_taken_as_deleted() {
         let began = Instant::now();
         let mut place = written(began + Duration::from_millis(1));
         place.observe(SecretEvent::Listed(HashMap::new(), began));
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_later_list_has_not_is_gone() {
+    async fn secret_missing_from_later_list_is_gone() {
         let wrote = Instant::now();
         let mut place = written(wrote);
         place.observe(SecretEvent::Listed(HashMap::new(), wrote + Duration::from_millis(1)));
@@ -334,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_older_state_takes_the_place_of_no_newer_one() {
+    async fn older_state_does_not_replace_newer() {
         let now = Instant::now();
         let mut place = written(now);
         place.observe(SecretEvent::There("pull".into(), found(6)));
@@ -343,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_seen_after_a_failure_waits() {
+    async fn waits_after_a_failure() {
         let mut place = written(Instant::now());
         assert_eq!(place.backoff_when_failed(), None);
         place.observe(SecretEvent::Failed);

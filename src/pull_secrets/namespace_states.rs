@@ -1,5 +1,5 @@
-//! The namespaces that are somebody's, with what is asked of all of them kept up to date as one of them changes: where a
-//! registry's Secrets are, what was not looked at yet, and how the wishes of each registry stand. Pure.
+//! All namespaces of tenants, with indexes that are updated when one of them changes: where a registry's Secrets are,
+//! which namespaces haven't been listed yet, and the state of each registry's Secrets. Pure.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,10 +16,10 @@ use super::{
 };
 use crate::tenancy::audiences::remove;
 
-/// The registries that ask for pull Secrets.
+/// The registries that want pull Secrets.
 pub type Offers = HashMap<RegistryKey, Offered>;
 
-/// Namespaces by name. Whoever changes one says so to [`NamespaceStates::changed`].
+/// The namespaces by name. After changing one, call [`NamespaceStates::changed`].
 #[derive(Default)]
 pub struct NamespaceStates {
     all: HashMap<Arc<str>, NamespaceState>,
@@ -28,12 +28,12 @@ pub struct NamespaceStates {
     by_registry: HashMap<Arc<str>, HashSet<Arc<str>>>,
     pending: HashSet<Arc<str>>,
     tallies: HashMap<RegistryKey, Tally>,
-    /// Secrets that are where they should be.
+    /// The number of existing Secrets.
     there: usize,
     untold: HashSet<RegistryKey>,
 }
 
-/// What of a namespace is in the indexes.
+/// What the indexes contain about one namespace.
 #[derive(Default, PartialEq)]
 struct Counted {
     tenant: Option<Arc<str>>,
@@ -60,29 +60,29 @@ impl Counted {
 }
 
 impl NamespaceStates {
-    /// The namespace of that name.
+    /// Returns a namespace.
     pub fn get(&self, name: &str) -> Option<&NamespaceState> {
         self.all.get(name)
     }
 
-    /// The same, to be changed.
+    /// Returns a namespace that can be changed.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut NamespaceState> {
         self.all.get_mut(name)
     }
 
-    /// Takes a namespace in, in place of what was known of it.
+    /// Adds a namespace, or replaces its state.
     pub fn insert(&mut self, name: &Arc<str>, place: NamespaceState, offers: &Offers) {
         self.all.insert(name.clone(), place);
         self.changed(name, offers);
     }
 
-    /// Forgets a namespace.
+    /// Removes a namespace.
     pub fn remove(&mut self, name: &Arc<str>, offers: &Offers) {
         self.all.remove(name);
         self.changed(name, offers);
     }
 
-    /// Brings the indexes up to date after something changed in that namespace.
+    /// Updates the indexes after a change in that namespace.
     pub fn changed(&mut self, name: &Arc<str>, offers: &Offers) {
         let now = self.all.get(name).map(|place| Counted::of(place, offers)).unwrap_or_default();
         let before = self.counted.remove(name).unwrap_or_default();
@@ -95,32 +95,32 @@ impl NamespaceStates {
         }
     }
 
-    /// The namespaces of a tenant.
+    /// Returns the namespaces of a tenant.
     pub fn of_tenant(&self, tenant: &str) -> impl Iterator<Item = &Arc<str>> {
         self.by_tenant.get(tenant).into_iter().flatten()
     }
 
-    /// The namespaces of all tenants.
+    /// Returns the namespaces of all tenants.
     pub fn of_tenants(&self) -> impl Iterator<Item = &Arc<str>> {
         self.by_tenant.values().flatten()
     }
 
-    /// The namespaces that have a Secret of the registry with that uid.
+    /// Returns the namespaces with a Secret of the registry with that uid.
     pub fn with_secret_of(&self, uid: &str) -> impl Iterator<Item = &Arc<str>> {
         self.by_registry.get(uid).into_iter().flatten()
     }
 
-    /// Whether that registry is known to have no Secret anywhere.
+    /// Returns whether that registry certainly has no Secret in any namespace.
     pub fn is_without(&self, uid: &str) -> bool {
         self.pending.is_empty() && !self.by_registry.contains_key(uid)
     }
 
-    /// Secrets that are where they should be.
+    /// Returns the number of existing Secrets.
     pub fn there(&self) -> usize {
         self.there
     }
 
-    /// The registries of which something changed since this was last asked, each with how its wishes stand.
+    /// Returns the registries that changed since the last call, with the state of their Secrets.
     pub fn take_unreported(&mut self) -> Vec<(RegistryKey, Tally)> {
         let tally = |key: RegistryKey| {
             let tally = self.tallies.get(&key).cloned().unwrap_or_default();
@@ -129,7 +129,7 @@ impl NamespaceStates {
         self.untold.drain().map(tally).collect()
     }
 
-    /// They could not be told of, and are to be told again.
+    /// Marks registries as changed, because they could not be reported.
     pub fn mark_unreported(&mut self, keys: impl IntoIterator<Item = RegistryKey>) {
         self.untold.extend(keys);
     }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_of_all_follows_each() {
+    fn request_to_all_reaches_each_namespace() {
         let (mut places, none) = (NamespaceStates::default(), Offers::new());
         places.insert(&"a-1".into(), place("a", "uid-1"), &none);
         places.insert(&"a-2".into(), place("a", "uid-1"), &none);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_nothing_of_what_was_removed() {
+    fn removes_all_entries() {
         let (mut places, none) = (NamespaceStates::default(), Offers::new());
         for number in 0..3 {
             places.insert(&format!("a-{number}").into(), place("a", "uid-1"), &none);

@@ -1,6 +1,6 @@
-//! How the delivery of a registry's pull Secrets stands, and the sentence that says so. Pure.
+//! Counts the state of a registry's pull Secrets, and describes problems in a message. Pure.
 //!
-//! A SystemRegistry is read by everyone: its sentence names no namespace of a tenant.
+//! Everyone can read a SystemRegistry, so its message contains no namespace of a tenant.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,29 +16,29 @@ use registry_verdict::{
 use super::plan::DeliveryState;
 use crate::tenancy::audience::Reach;
 
-/// How the wishes of one registry stand, over all namespaces.
+/// The state of one registry's Secrets in all namespaces.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Secrets that are there.
+    /// The number of existing Secrets.
     pub there: usize,
     foreign: BTreeSet<Arc<str>>,
-    /// Each with the registry that has the name there.
+    /// By namespace, the registry that has the name there.
     yields: BTreeMap<Arc<str>, RegistryKey>,
     stuck: BTreeSet<Arc<str>>,
     contested: BTreeSet<Arc<str>>,
 }
 
-/// What keeps the Secrets of a namespace from being as they should.
+/// Why the Secrets of a namespace aren't up to date.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Trouble {
     /// Writes there have failed for a while.
     pub stuck: bool,
-    /// Another client keeps undoing what the operator writes to this Secret.
+    /// Another client keeps changing this Secret.
     pub contested: bool,
 }
 
 impl Tally {
-    /// Counts one namespace in.
+    /// Adds the state in one namespace.
     pub fn add(&mut self, namespace: &Arc<str>, standing: &DeliveryState, trouble: Trouble) {
         match standing {
             DeliveryState::There => self.there += 1,
@@ -54,7 +54,7 @@ impl Tally {
         }
     }
 
-    /// Takes a namespace out that was counted in with that standing.
+    /// Removes the state that was added for a namespace.
     pub fn remove(&mut self, namespace: &str, standing: &DeliveryState) {
         match standing {
             DeliveryState::There => self.there -= 1,
@@ -66,7 +66,7 @@ impl Tally {
     }
 }
 
-/// What somebody should know; none if all is well.
+/// Returns a message about problems; `None` if there are none.
 pub fn note(registry: &RegistryKey, secret: Option<&str>, reach: &Reach, tally: &Tally) -> Option<String> {
     let mut notes = Vec::new();
     if registry.scope() == RegistryScope::System && !reach.unknown.is_empty() {
@@ -104,8 +104,8 @@ fn undelivered(registry: &RegistryKey, secret: &str, tally: &Tally) -> Vec<Strin
     [foreign, yields, stuck, contested].into_iter().flatten().collect()
 }
 
-/// Why another registry has the name. A SystemRegistry yields to none but another one, so none names a tenant's registry to
-/// everyone.
+/// Says why another registry has the name. A SystemRegistry only yields to another SystemRegistry, so its message never
+/// names a tenant's registry.
 fn precedence(registry: &RegistryKey, winner: Option<&RegistryKey>) -> String {
     let name = winner.map_or_else(|| "another registry".to_owned(), RegistryKey::to_string);
     let why = match (registry.scope(), winner.map(RegistryKey::scope)) {
@@ -126,10 +126,10 @@ fn namespaces(registry: &RegistryKey, names: &BTreeSet<Arc<str>>) -> String {
     }
 }
 
-/// So many names are spelled out.
+/// The maximum number of names in a message.
 const NAMED: usize = 5;
 
-/// Returns every sentence that `note` makes, with the values of a sample: docs/messages.md.
+/// Returns every message that `note` makes, with sample values, for docs/messages.md.
 pub fn sample_notes() -> Vec<String> {
     let system = RegistryKey::System { name: "packs".into() };
     let tenant = RegistryKey::Tenant { namespace: "team-a".into(), name: "packs".into() };
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn says_nothing_where_all_is_well() {
+    fn note_is_empty_if_all_is_well() {
         let tally = tally(&DeliveryState::There, 3);
         assert_eq!(says(&system(), &tally), "");
         assert_eq!(tally.there, 3);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn says_that_a_secret_could_not_be_written() {
+    fn reports_failed_write() {
         let said = says(&tenant(), &tally(&DeliveryState::Away, 1));
         assert_eq!(
             said,
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn says_that_another_client_keeps_changing_a_secret() {
+    fn reports_contested_secret() {
         let contested = Trouble { stuck: true, contested: true };
         for standing in [DeliveryState::There, DeliveryState::Away] {
             let said = says(&tenant(), &tally_of(&standing, 1, contested));

@@ -1,7 +1,7 @@
-//! What is to be done in one namespace: the pull Secrets that registries wish for × the Secrets that are there → actions.
-//! Pure.
+//! Compares the pull Secrets that registries want in one namespace with the Secrets that exist there, and returns the
+//! writes. Pure.
 //!
-//! Owns who gets a name that several registries ask for, and that nothing but the operator's own Secrets is ever touched.
+//! Owns which registry gets a name that several ask for, and that only the operator's own Secrets are ever changed.
 
 #[cfg(test)]
 mod tests;
@@ -16,65 +16,66 @@ use registry_verdict::object::RegistryKey;
 
 use super::secret::{FoundSecret, PullSecretContent, SecretVersion};
 
-/// What a registry's pull Secrets are to say.
+/// The desired content of a registry's pull Secrets.
 #[derive(Clone, Debug)]
 pub enum DesiredContent {
-    /// The credentials that were proven.
+    /// The validated credentials.
     Proven(Arc<PullSecretContent>),
-    /// It is not known just now: what is there stays, and nothing new comes.
+    /// Not known at the moment: existing Secrets stay, and no new ones are created.
     Unknown,
-    /// Nothing: there are no proven credentials.
+    /// No Secret, because there are no validated credentials.
     Nothing,
 }
 
-/// A registry that asks for a pull Secret in a namespace.
+/// A pull Secret that a registry wants in a namespace.
 #[derive(Clone, Debug)]
 pub struct DesiredSecret {
-    /// Which registry.
+    /// The registry.
     pub registry: RegistryKey,
-    /// Its uid.
+    /// The registry's uid.
     pub uid: Arc<str>,
-    /// When it was created.
+    /// When the registry was created.
     pub created: Option<Timestamp>,
     /// The Secret's name.
     pub name: Arc<str>,
-    /// What it is to say.
+    /// The desired content.
     pub holding: DesiredContent,
 }
 
-/// What there is in the namespace.
+/// The Secrets that exist in the namespace.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedSecrets {
-    /// The operator's own Secrets.
+    /// The operator's own Secrets, by name.
     pub own: HashMap<Arc<str>, FoundSecret>,
-    /// Names of Secrets that are somebody else's.
+    /// Names of Secrets that the operator doesn't manage.
     pub foreign: HashSet<Arc<str>>,
-    /// The uid of the registry that last had a Secret of that name: it may have been deleted, and is made again.
+    /// The uid of the registry that last had a Secret, by the Secret's name. The Secret may have been deleted, and is
+    /// created again.
     pub held: HashMap<Arc<str>, Arc<str>>,
-    /// Uids of registries whose object can't be read, so that it is not known what they ask for: their Secrets stay.
+    /// The uids of registries that can't be parsed. What they want isn't known, so their Secrets stay.
     pub unreadable: HashSet<Arc<str>>,
 }
 
-/// One write.
+/// A write to one Secret.
 #[derive(Clone, Debug)]
 pub enum SecretAction {
-    /// There is no Secret of that name.
+    /// Creates a Secret that doesn't exist.
     Create {
         /// The name.
         name: Arc<str>,
-        /// What it says.
+        /// The content.
         content: Arc<PullSecretContent>,
     },
-    /// The Secret is in that state, and should say something else.
+    /// Changes a Secret in this state.
     Change {
         /// The name.
         name: Arc<str>,
         /// The state.
         at: SecretVersion,
-        /// What it should say.
+        /// The new content.
         content: Arc<PullSecretContent>,
     },
-    /// The Secret is in that state, and should not be there.
+    /// Deletes a Secret in this state.
     Delete {
         /// The name.
         name: Arc<str>,
@@ -84,7 +85,7 @@ pub enum SecretAction {
 }
 
 impl SecretAction {
-    /// The name of the Secret.
+    /// Returns the name of the Secret.
     pub fn name(&self) -> &Arc<str> {
         match self {
             Self::Create { name, .. } | Self::Change { name, .. } | Self::Delete { name, .. } => name,
@@ -92,29 +93,29 @@ impl SecretAction {
     }
 }
 
-/// What a registry has of its wish, before the actions.
+/// Whether a registry has its Secret in a namespace, before the writes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DeliveryState {
-    /// Its Secret is there, as it should be or as it was left.
+    /// The Secret exists, and is correct or stays as it is.
     There,
-    /// It is not there, and should be; or should not.
+    /// The Secret doesn't exist yet, or has to be deleted.
     Away,
-    /// Somebody else has a Secret of that name.
+    /// A Secret with that name exists and isn't managed by the operator.
     Foreign,
-    /// Another registry that asks for the same name takes precedence.
+    /// Another registry with the same Secret name takes precedence.
     Yields(RegistryKey),
 }
 
-/// What is to be done, and how it stands.
+/// The writes, and the state of each registry's Secret.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryPlan {
     /// The writes, each to another Secret.
     pub actions: Vec<SecretAction>,
-    /// How each wish stands.
+    /// The state of each registry's Secret.
     pub standings: Vec<(RegistryKey, DeliveryState)>,
 }
 
-/// Compares what is wished for with what is there.
+/// Compares the desired Secrets with the existing ones.
 pub fn plan(wishes: &[DesiredSecret], scene: &ObservedSecrets) -> DeliveryPlan {
     let mut plan = DeliveryPlan::default();
     let mut named: BTreeMap<&Arc<str>, Vec<&DesiredSecret>> = BTreeMap::new();
@@ -140,10 +141,10 @@ pub fn plan(wishes: &[DesiredSecret], scene: &ObservedSecrets) -> DeliveryPlan {
     plan
 }
 
-/// Which of the registries that ask for a name has it now.
+/// Returns which of the registries that want a name has it now.
 ///
-/// The first has it, whether or not it has anything to put there: otherwise a name would change hands with each of its
-/// failures. But another of them that has it already keeps it until the first has something to put there.
+/// The first by precedence has it, even without content. Otherwise, the name would change hands whenever that registry
+/// fails. But if another one already has the name, it keeps it until the first has content.
 fn holder<'a>(
     first: &'a DesiredSecret,
     claims: &[&'a DesiredSecret],
@@ -156,20 +157,20 @@ fn holder<'a>(
     }
 }
 
-/// How the wish of a registry stands that does not have the name.
+/// Returns the state for a registry that doesn't have the name.
 fn waits(wish: &DesiredSecret, first: &DesiredSecret) -> DeliveryState {
     if wish.uid == first.uid { DeliveryState::Away } else { DeliveryState::Yields(first.registry.clone()) }
 }
 
 impl DesiredSecret {
-    /// Who comes first: system scope, then the older, then the lesser uid.
+    /// The precedence: system scope, then the older registry, then the lower uid.
     fn rank(&self) -> (bool, Option<Timestamp>, Arc<str>) {
         (matches!(self.registry, RegistryKey::Tenant { .. }), self.created, self.uid.clone())
     }
 }
 
 impl ObservedSecrets {
-    /// Remembers whose Secrets are there, and forgets it of names that nobody asks for.
+    /// Remembers which registry has which Secret, only for names that a registry wants.
     pub fn remember(&mut self, mut held: HashMap<Arc<str>, Arc<str>>, wishes: &[DesiredSecret]) {
         held.extend(self.own.iter().map(|(name, found)| (name.clone(), found.registry.clone())));
         held.retain(|name, _| wishes.iter().any(|wish| wish.name == *name));
@@ -206,13 +207,13 @@ fn serve(
     let (name, at) = (name.clone(), found.version.clone());
     match &wish.holding {
         DesiredContent::Unknown if found.registry == wish.uid => (None, DeliveryState::There),
-        // Of this registry before it was restored from a backup, or made anew: it stays until there is something to put there.
+        // The Secret of this registry before it was restored or recreated. It stays until there is new content.
         DesiredContent::Unknown if found.is_named(&wish.registry) => (None, DeliveryState::There),
         DesiredContent::Proven(content) if found.says(content) => (None, DeliveryState::There),
         DesiredContent::Proven(content) if found.mendable => {
             (Some(SecretAction::Change { name, at, content: content.clone() }), DeliveryState::Away)
         }
-        // It should not be there; or is to be made anew, as a type can't be changed, nor anything of an immutable Secret.
+        // The Secret must be deleted, maybe to be created again: neither a type nor an immutable Secret can be changed.
         DesiredContent::Unknown | DesiredContent::Nothing | DesiredContent::Proven(_) => {
             (Some(SecretAction::Delete { name, at }), DeliveryState::Away)
         }

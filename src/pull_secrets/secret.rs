@@ -1,7 +1,7 @@
-//! A pull Secret: what the operator writes, and what it finds.
+//! The content of a pull Secret, as the operator writes it and as it finds it.
 //!
-//! Owns which Secret is the operator's own (both labels, and written by its field manager), and when one says what it should.
-//! Reads and writes nothing.
+//! Owns which Secret is the operator's own (both labels, and its field manager), and whether one is up to date. Reads
+//! and writes nothing.
 
 use std::{fmt, sync::Arc};
 
@@ -17,12 +17,12 @@ use registry_verdict::object::RegistryKey;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-/// The type that kubelets take credentials from.
+/// The type of Secrets that the kubelet uses for pulling.
 const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
-/// The key that such a Secret has.
+/// The key in such a Secret.
 const ENTRY: &str = ".dockerconfigjson";
 
-/// What makes two Secrets say the same; of no use to who would like to know what that is.
+/// Identifies the content of a Secret. The content can't be derived from it.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct SecretFingerprint([u8; 32]);
 
@@ -33,7 +33,7 @@ impl fmt::Debug for SecretFingerprint {
 }
 
 impl SecretFingerprint {
-    /// Each part goes in with its length, so that no two lists of parts run together.
+    /// Hashes each part with its length, so that different lists of parts never have the same input.
     fn of(parts: [&[u8]; 3]) -> Self {
         let mut context = Context::new(&SHA256);
         for part in parts {
@@ -46,7 +46,7 @@ impl SecretFingerprint {
     }
 }
 
-/// What a registry's pull Secrets hold: the credentials that were proven, for the endpoint that they were proven at.
+/// The content of a registry's pull Secrets: the validated credentials, and the endpoint.
 pub struct PullSecretContent {
     registry: String,
     uid: Arc<str>,
@@ -61,7 +61,7 @@ impl fmt::Debug for PullSecretContent {
 }
 
 impl PullSecretContent {
-    /// The pull Secret of that registry.
+    /// The content for that registry.
     pub fn new(key: &RegistryKey, uid: &str, credentials: &Credentials, endpoint: &Endpoint) -> Self {
         let (registry, json) = (annotation(key), credentials.to_dockerconfigjson(endpoint));
         let fingerprint =
@@ -69,12 +69,12 @@ impl PullSecretContent {
         Self { registry, uid: uid.into(), json, fingerprint }
     }
 
-    /// What it comes to.
+    /// Returns the fingerprint.
     pub fn fingerprint(&self) -> SecretFingerprint {
         self.fingerprint
     }
 
-    /// The whole object, under that name. `at` is the version of the Secret that it takes the place of, if any.
+    /// Returns the complete object with that name. `at` is the version of the Secret that it replaces, if any.
     pub fn manifest(&self, name: &str, at: Option<&SecretVersion>) -> Value {
         let mut secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": DOCKER_CONFIG,
@@ -98,7 +98,7 @@ fn base64(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
-/// The value of the annotation that tells people whose Secret it is.
+/// Returns the value of the annotation that names the registry.
 pub fn annotation(key: &RegistryKey) -> String {
     match key {
         RegistryKey::System { name } => format!("{}/{name}", System::KIND),
@@ -106,8 +106,8 @@ pub fn annotation(key: &RegistryKey) -> String {
     }
 }
 
-/// Whether the entry shows that the operator wrote the Secret: its manager owns the content, or the label that says whose it
-/// is. Both, as long as nobody changed either: what somebody else writes over goes to him.
+/// Returns whether the entry shows that the operator manages the Secret: its field manager owns the content, or the
+/// label `app.kubernetes.io/managed-by`. It owns both until someone changes one of them.
 fn is_of_operator(entry: &ManagedFieldsEntry) -> bool {
     let owns = |path: [&str; 3]| {
         let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
@@ -120,40 +120,40 @@ fn is_of_operator(entry: &ManagedFieldsEntry) -> bool {
 /// One state of one Secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SecretVersion {
-    /// Which incarnation.
+    /// The uid.
     pub uid: String,
-    /// The version of the object in the API server; opaque.
+    /// The resource version.
     pub resource_version: String,
 }
 
-/// A Secret of the operator's own, as it was found.
+/// A Secret that the operator manages, as it was found.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FoundSecret {
     /// Its state.
     pub version: SecretVersion,
-    /// The uid of the registry that it belongs to.
+    /// The uid of the registry, from the label.
     pub registry: Arc<str>,
-    /// The registry's scope and name, by the annotation; empty if there is none.
+    /// The registry's kind and name, from the annotation; empty if there is none.
     pub named: Arc<str>,
-    /// What it says.
+    /// The fingerprint of its content.
     pub fingerprint: SecretFingerprint,
-    /// Whether it can be made to say something else: its type is the right one, and it is not immutable.
+    /// Whether it can be changed: its type is right, and it is not immutable.
     pub mendable: bool,
-    /// Whether it is of the right type.
+    /// Whether its type is right.
     pub fits: bool,
 }
 
-/// Selects Secrets that have the operator's labels: its own, and copies of them.
+/// Selects Secrets with the operator's labels: its own, and copies of them.
 pub fn selector() -> String {
     format!("{MANAGED_BY_LABEL}={OPERATOR},{REGISTRY_UID_LABEL}")
 }
 
 impl FoundSecret {
-    /// The operator's own Secret; none if it is somebody else's.
+    /// Reads a Secret; `None` if the operator doesn't manage it.
     ///
-    /// Labels alone don't make it the operator's: whoever copies a Secret (`kubectl get -o yaml`, a replicator, the syncer of
-    /// a virtual cluster) copies its labels too. The copy has another field manager. So this needs `managedFields`: whoever
-    /// strips them from what a watch brings has to do so after this.
+    /// Labels alone aren't enough: copies of a Secret (by `kubectl get -o yaml`, a replicator, or the syncer of a
+    /// virtual cluster) have them too, but with another field manager. So this needs `managedFields`; code that strips
+    /// them has to do so afterwards.
     pub fn of(secret: &Secret) -> Option<Self> {
         let labels = secret.labels();
         let registry = labels.get(REGISTRY_UID_LABEL)?;
@@ -179,17 +179,19 @@ impl FoundSecret {
         })
     }
 
-    /// Whether it was written for a registry with that key, whose uid may have been another: the annotation names no other.
+    /// Returns whether it was written for a registry with that key, maybe with another uid: the annotation names no
+    /// other registry.
     pub fn is_named(&self, key: &RegistryKey) -> bool {
         self.named.is_empty() || *self.named == *annotation(key)
     }
 
-    /// Whether it says what `content` does.
+    /// Returns whether it has that content.
     pub fn says(&self, content: &PullSecretContent) -> bool {
         self.fits && self.fingerprint == content.fingerprint()
     }
 
-    /// Whether `other` is an older state of the same Secret. Resource versions are comparable numbers (KEP-5504).
+    /// Returns whether `other` is an older state of the same Secret. Resource versions are comparable numbers
+    /// (KEP-5504).
     pub fn is_newer_than(&self, other: &Self) -> bool {
         let number = |found: &Self| found.version.resource_version.parse::<u64>().ok();
         self.version.uid == other.version.uid
@@ -199,14 +201,14 @@ impl FoundSecret {
 
 #[cfg(test)]
 impl FoundSecret {
-    /// A Secret of that registry's, in that state, which says nothing.
+    /// A Secret of that registry, in that state, without content.
     pub(super) fn example(registry: &str, version: SecretVersion) -> Self {
         let fingerprint = SecretFingerprint::of([&[], &[], &[]]);
         Self { version, registry: registry.into(), named: "".into(), fingerprint, mendable: true, fits: true }
     }
 }
 
-/// The Secret of that manifest as the API server has it after the operator wrote it.
+/// The Secret as the API server stores it after the operator wrote the manifest.
 #[cfg(test)]
 pub(super) fn written(mut manifest: Value) -> Secret {
     manifest["metadata"]["managedFields"] = json!([managed_by(PULL_SECRET_MANAGER, "Update")]);
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_found_to_say_what_it_should() {
+    fn written_secret_matches_the_desired_one() {
         let found = FoundSecret::of(&written(&content("right"))).unwrap();
         assert!(found.says(&content("right")) && found.mendable);
         assert!(!found.says(&content("other")));
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_lacks_a_label_is_somebody_elses() {
+    fn secret_without_label_is_unmanaged() {
         for label in [MANAGED_BY_LABEL, REGISTRY_UID_LABEL] {
             let mut secret = written(&content("right"));
             secret.labels_mut().remove(label);
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_with_both_labels_is_somebody_elses() {
+    fn copy_with_both_labels_is_unmanaged() {
         let copy = |entries: Value| {
             let mut secret = written(&content("right"));
             managed(&mut secret, entries);
@@ -272,14 +274,14 @@ mod tests {
         assert_eq!(copy(json!([])), None);
         assert_eq!(copy(json!([managed_by("kubectl-client-side-apply", "Update")])), None);
         assert_eq!(copy(json!([managed_by("vcluster", "Apply")])), None);
-        // What is left of an entry whose every field somebody else has written.
+        // What remains of an entry when another client has written all its fields.
         let rest = json!({"f:metadata": {"f:labels": {".": {}}}});
         let bare = json!({"manager": PULL_SECRET_MANAGER, "operation": "Update", "fieldsV1": rest});
         assert_eq!(copy(json!([bare])), None);
     }
 
     #[test]
-    fn a_secret_stays_the_operators_when_others_change_it() {
+    fn changed_secret_stays_managed() {
         let mut secret = written(&content("right"));
         let mut ours = managed_by(PULL_SECRET_MANAGER, "Apply");
         ours["fieldsV1"].as_object_mut().unwrap().remove("f:data");
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_annotation_tells_an_earlier_uid_of_the_same_registry() {
+    fn annotation_identifies_earlier_uid() {
         let found = FoundSecret::of(&written(&content("right"))).unwrap();
         let key = |name: &str| RegistryKey::Tenant { namespace: "team".into(), name: name.into() };
         assert!(found.is_named(&key("packs")) && !found.is_named(&key("charts")));
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_to_anything_that_the_operator_writes_is_seen_and_to_anything_else_is_not() {
+    fn detects_changes_of_managed_fields_only() {
         let content = content("right");
         let says = |change: &dyn Fn(&mut Secret)| {
             let mut secret = written(&content);
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_credentials_is_shown() {
+    fn debug_output_holds_no_credentials() {
         let content = content("hunter22");
         let found = FoundSecret::of(&written(&content)).unwrap();
         assert!(!format!("{content:?} {found:?}").contains("hunter22"));

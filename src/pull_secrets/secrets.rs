@@ -1,7 +1,7 @@
-//! The writes in one namespace, one after the other.
+//! Writes the pull Secrets of one namespace, one after the other.
 //!
-//! Owns that nothing is touched that is not the operator's own: a Secret is created only where there is none, and changed
-//! or deleted only in the very state in which it was seen to be its own. Decides nothing.
+//! Owns that only the operator's own Secrets are touched. A Secret is created only if none exists, and changed or
+//! deleted only in the state in which it was found to be the operator's own. Decides nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use registry_api::PULL_SECRET_MANAGER;
-use registry_verdict::backoff::Backoff;
+use registry_probe::Backoff;
 use thiserror::Error;
 
 use super::{
@@ -23,27 +23,27 @@ use crate::{
     tenancy::access::{Access, AccessError, UNTIL_EFFECTIVE},
 };
 
-/// What is there after an action.
+/// What exists after a write.
 #[derive(Debug)]
 pub enum After {
-    /// A Secret of the operator's own.
+    /// A Secret that the operator manages.
     Own(FoundSecret),
     /// No Secret.
     Nothing,
-    /// A Secret of somebody else.
+    /// A Secret that the operator doesn't manage.
     Foreign,
 }
 
-/// Why it is not known what is there; it is looked at again.
+/// Why it isn't certain what exists; the name is checked again.
 #[derive(Debug, Error)]
 pub enum DeliveryError {
-    /// The operator has no right to it.
+    /// The operator has no permission.
     #[error("refused by the API server: {0}")]
     Refused(CallError),
-    /// A quota of the namespace is exhausted.
+    /// A quota of the namespace is used up.
     #[error("refused by a ResourceQuota of the namespace: {0}")]
     Quota(CallError),
-    /// The Secret was changed meanwhile.
+    /// The Secret was changed in the meantime.
     #[error("the Secret was changed in the meantime")]
     Conflict,
     /// Something in the cluster changes what the operator writes.
@@ -52,16 +52,16 @@ pub enum DeliveryError {
     /// The namespace is being deleted, or is gone.
     #[error("the namespace is being deleted")]
     Closing,
-    /// The operator's role binding could not be removed.
+    /// The operator's RoleBinding could not be deleted.
     #[error("failed to delete the operator's RoleBinding: {0}")]
     Revoke(#[from] AccessError),
-    /// Anything else.
+    /// Any other failure.
     #[error(transparent)]
     Api(CallError),
 }
 
 impl DeliveryError {
-    /// How long to wait after this failure, when it is one of so many in a row.
+    /// Returns the delay after this failure, for a number of failures in a row.
     pub fn pause(&self, failures: u32) -> Duration {
         match self {
             Self::Refused(error) | Self::Quota(error) | Self::Api(error) => error.pause(failures),
@@ -70,7 +70,7 @@ impl DeliveryError {
     }
 }
 
-/// One namespace's Secrets.
+/// The Secrets of one namespace.
 pub struct Secrets {
     api: Api<Secret>,
     access: Arc<Access>,
@@ -83,12 +83,12 @@ impl Secrets {
         Self { api: Api::namespaced(client, &namespace), access, namespace }
     }
 
-    /// The operator's own Secrets.
+    /// Lists the operator's own Secrets.
     pub async fn own(&self) -> Result<Vec<(Arc<str>, FoundSecret)>, DeliveryError> {
         self.when_bound(|| self.list()).await
     }
 
-    /// Carries an action out.
+    /// Makes one write.
     pub async fn carry_out(&self, action: &SecretAction) -> Result<After, DeliveryError> {
         self.when_bound(|| async {
             match action {
@@ -100,13 +100,14 @@ impl Secrets {
         .await
     }
 
-    /// Whose Secret has that name now.
+    /// Reads the Secret with that name.
     pub async fn inspect(&self, name: &str) -> Result<After, DeliveryError> {
         let there = answered(self.api.get_opt(name)).await?;
         Ok(there.map_or(After::Nothing, |secret| FoundSecret::of(&secret).map_or(After::Foreign, After::Own)))
     }
 
-    /// Removes all of the operator's own Secrets, and then its access. What it has no right to, it can't remove.
+    /// Deletes all of the operator's own Secrets, and then its RoleBinding. Skips the Secrets if it has no permission to
+    /// list them.
     pub async fn leave(&self) -> Result<(), DeliveryError> {
         let own = match self.list().await {
             Err(DeliveryError::Refused(_) | DeliveryError::Closing) => Vec::new(),
@@ -127,7 +128,7 @@ impl Secrets {
         Ok(listed.items.into_iter().filter_map(found).collect())
     }
 
-    /// Not by an apply: that would make a Secret that somebody else has the operator's own.
+    /// Creates a Secret by a POST. An apply would take over someone else's Secret.
     async fn create(&self, name: &str, content: &PullSecretContent) -> Result<After, DeliveryError> {
         let params =
             PostParams { field_manager: Some(PULL_SECRET_MANAGER.to_owned()), ..PostParams::default() };
@@ -161,7 +162,7 @@ impl Secrets {
         }
     }
 
-    /// Tries again while the operator's access to the namespace may only be on its way.
+    /// Retries while the operator's RoleBinding may not have taken effect yet.
     async fn when_bound<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, DeliveryError>
     where
         F: Future<Output = Result<T, DeliveryError>>,
@@ -179,7 +180,7 @@ impl Secrets {
     }
 }
 
-/// What does not come out as it was written is not written again and again.
+/// If the stored Secret differs from what was written, it is not written again.
 fn as_written(secret: &Secret, content: &PullSecretContent) -> Result<After, DeliveryError> {
     let found = FoundSecret::of(secret).filter(|found| found.says(content));
     found.map(After::Own).ok_or(DeliveryError::Altered)

@@ -1,4 +1,4 @@
-//! What a registry asks for, and what its newest validation means for that. Pure.
+//! What a registry wants, and what its latest validation means for its pull Secrets. Pure.
 
 use std::sync::Arc;
 
@@ -17,18 +17,18 @@ use super::{
 };
 use crate::tenancy::audience::Audience;
 
-/// What a registry says of its availability.
+/// The part of a registry that its pull Secrets depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PullSecretSpec {
-    /// Which registry.
+    /// The registry.
     pub key: RegistryKey,
     /// Its uid.
     pub uid: Arc<str>,
     created: Option<Timestamp>,
     generation: i64,
-    /// Whom it is for.
+    /// The tenants that can use it.
     pub audience: Audience,
-    /// The pull Secret's name; none if none is to be.
+    /// The name of the pull Secret, if it wants one.
     pub name: Option<Arc<str>>,
     suspended: bool,
     finalizer: bool,
@@ -37,16 +37,16 @@ pub struct PullSecretSpec {
 /// What one validation of a registry means for its pull Secrets.
 #[derive(Clone, Debug)]
 pub struct DeliveryVerdict {
-    /// Of which registry.
+    /// The registry's uid.
     pub uid: Arc<str>,
-    /// Of which version of its spec.
+    /// The generation of its spec.
     pub generation: i64,
-    /// What it means.
+    /// The resulting content.
     pub holding: DesiredContent,
 }
 
 impl PullSecretSpec {
-    /// What that registry says.
+    /// Reads a registry.
     pub fn of(object: &RegistryObject) -> Self {
         let name = pull_secret(object).filter(|_| !object.deleting);
         Self {
@@ -61,30 +61,31 @@ impl PullSecretSpec {
         }
     }
 
-    /// Whether its Secrets are to go, and its finalizer with them.
+    /// Returns whether its Secrets, and then its finalizer, must be removed.
     pub fn is_clearing(&self) -> bool {
         self.finalizer && self.name.is_none()
     }
 }
 
-/// The name of the pull Secret that a registry asks for.
+/// Returns the name of the pull Secret that a registry asks for.
 pub fn pull_secret(object: &RegistryObject) -> Option<&str> {
     let availability = object.spec.availability.as_ref()?;
     availability.pull_secret.as_ref().map(|secret| secret.name.as_str())
 }
 
-/// A registry that asks for pull Secrets, and its newest verdict; or one whose Secrets are all to go, and since when.
+/// A registry that wants pull Secrets, with its latest validation; or one whose Secrets are being removed, and since
+/// when.
 pub struct Offered {
-    /// What it says.
+    /// The registry.
     pub offer: PullSecretSpec,
-    /// Its newest verdict.
+    /// Its latest validation.
     pub verdict: Option<DeliveryVerdict>,
-    /// Since when its Secrets are to go.
+    /// Since when its Secrets are being removed.
     pub clearing: Option<Instant>,
 }
 
 impl Offered {
-    /// The Secret that it wishes for, if it does.
+    /// Returns the Secret that it wants, if any.
     pub fn wish(&self) -> Option<DesiredSecret> {
         Some(DesiredSecret {
             registry: self.offer.key.clone(),
@@ -95,7 +96,8 @@ impl Offered {
         })
     }
 
-    /// What was proven of an older spec is not known to hold of this one; and a suspended registry stays as it is.
+    /// Returns the content. The result for an older spec says nothing about this one, and a suspended registry keeps
+    /// its Secrets.
     pub fn holding(&self) -> DesiredContent {
         match &self.verdict {
             Some(verdict) if verdict.generation == self.offer.generation && !self.offer.suspended => {
@@ -106,7 +108,7 @@ impl Offered {
     }
 }
 
-/// Whether the same Secrets follow from both.
+/// Returns whether both lead to the same Secrets.
 pub fn says_the_same(one: &DesiredContent, other: &DesiredContent) -> bool {
     match (one, other) {
         (DesiredContent::Nothing, DesiredContent::Nothing)
@@ -118,11 +120,11 @@ pub fn says_the_same(one: &DesiredContent, other: &DesiredContent) -> bool {
     }
 }
 
-/// What a validation means for the pull Secrets; none where it changes nothing.
+/// Returns what a validation means for the pull Secrets; `None` if it changes nothing.
 ///
-/// Credentials are handed out as long as they are proven, and no longer. A failure that may pass by itself speaks neither
-/// for nor against them: while it leaves the registry Ready nothing changes; after that, what is there stays, for a registry
-/// that comes back is of no use to who has lost his credentials for it meanwhile.
+/// Credentials are delivered only while they are validated. A transient failure is no evidence for or against them.
+/// While the registry stays Ready, nothing changes. After that, existing Secrets stay, because users could not pull
+/// when the registry is back otherwise.
 pub fn holding(
     object: &RegistryObject,
     status: &RegistryStatus,

@@ -1,7 +1,7 @@
-//! One namespace's pull Secrets, as the API server tells of them. Decides nothing.
+//! Watches the pull Secrets of one namespace. Decides nothing.
 //!
-//! Only the operator's own Secrets are asked for, and whole: what they say has to be compared, and a second request for
-//! each would cost more than their few hundred bytes. Nothing but a fingerprint of them is kept.
+//! The watch only selects Secrets with the operator's labels, and receives them completely, because their content has
+//! to be compared. Another request for each would cost more than their few hundred bytes. Only a fingerprint is kept.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,25 +15,25 @@ use crate::{
     tenancy::access::Access,
 };
 
-/// Something that was seen.
+/// An event in a namespace.
 #[derive(Debug)]
 pub struct NamespaceEvent {
-    /// Where.
+    /// The namespace.
     pub namespace: Arc<str>,
-    /// What.
+    /// The event.
     pub what: SecretEvent,
 }
 
-/// What was seen.
+/// An event about pull Secrets.
 #[derive(Debug)]
 pub enum SecretEvent {
-    /// These are all of the operator's own Secrets, as asked for at that time.
+    /// All of the operator's own Secrets, from a list that was requested at this time.
     Listed(HashMap<Arc<str>, FoundSecret>, Instant),
-    /// A Secret is there, in this state.
+    /// A Secret exists, in this state.
     There(Arc<str>, FoundSecret),
-    /// The Secret with that name, of that uid, is gone, or is not the operator's own: no longer, or it never was.
+    /// The Secret with this name and uid is gone, or isn't managed by the operator.
     Gone(Arc<str>, String),
-    /// Nothing: it could not be looked.
+    /// The request failed.
     Failed,
 }
 
@@ -58,7 +58,7 @@ pub async fn follow(
     }
 }
 
-/// A list that is coming in.
+/// A list that is being received.
 struct SecretListing {
     began: Instant,
     own: HashMap<Arc<str>, FoundSecret>,

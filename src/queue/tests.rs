@@ -32,7 +32,7 @@ fn drain<K: Clone + Eq + Hash>(queue: &mut Tested<K>, now: Instant) -> Vec<K> {
 }
 
 #[tokio::test]
-async fn a_key_is_handed_out_when_its_time_has_come() {
+async fn hands_out_key_when_due() {
     let start = Instant::now();
     let mut queue = queue(8);
     queue.at(&"a", &lane('g', "a"), at(start, 5));
@@ -42,7 +42,7 @@ async fn a_key_is_handed_out_when_its_time_has_come() {
 }
 
 #[tokio::test]
-async fn the_earlier_of_two_times_holds() {
+async fn earlier_of_two_times_wins() {
     let start = Instant::now();
     let mut queue = queue(8);
     queue.at(&"a", &lane('g', "a"), at(start, 5));
@@ -55,7 +55,7 @@ async fn the_earlier_of_two_times_holds() {
 }
 
 #[tokio::test]
-async fn a_key_is_never_worked_on_twice_at_once_and_a_change_meanwhile_is_not_lost() {
+async fn never_runs_a_key_twice_at_once() {
     let start = Instant::now();
     let mut queue = queue(8);
     queue.now(&"a", &lane('g', "a"), start);
@@ -70,7 +70,7 @@ async fn a_key_is_never_worked_on_twice_at_once_and_a_change_meanwhile_is_not_lo
 }
 
 #[tokio::test]
-async fn a_forgotten_key_is_not_handed_out() {
+async fn forgotten_key_is_not_handed_out() {
     let start = Instant::now();
     let mut queue = queue(8);
     queue.now(&"a", &lane('g', "a"), start);
@@ -82,7 +82,7 @@ async fn a_forgotten_key_is_not_handed_out() {
 }
 
 #[tokio::test]
-async fn a_greedy_group_leaves_places_for_the_next() {
+async fn busy_group_leaves_workers_for_others() {
     let start = Instant::now();
     let mut queue = queue(8);
     for key in 0..100 {
@@ -105,7 +105,7 @@ async fn groups_take_turns() {
 }
 
 #[tokio::test]
-async fn a_host_that_holds_up_its_registries_leaves_places_for_those_of_the_next() {
+async fn hanging_host_leaves_workers_for_others() {
     let start = Instant::now();
     for places in [4, 8, 64] {
         let mut queue = queue(places);
@@ -130,7 +130,7 @@ async fn hosts_of_a_group_take_turns() {
 }
 
 #[tokio::test]
-async fn no_group_takes_a_host_for_itself_and_the_host_has_so_many_and_no_more() {
+async fn limits_workers_per_host_and_group() {
     let start = Instant::now();
     let mut queue = queue(1000);
     let mut key = 0;
@@ -151,7 +151,7 @@ async fn no_group_takes_a_host_for_itself_and_the_host_has_so_many_and_no_more()
 }
 
 #[tokio::test]
-async fn what_asks_no_registry_waits_for_none() {
+async fn work_without_host_waits_for_no_host() {
     let start = Instant::now();
     let mut queue = queue(4);
     for key in 0..100 {
@@ -167,7 +167,7 @@ async fn what_asks_no_registry_waits_for_none() {
 }
 
 #[tokio::test]
-async fn a_key_that_waits_moves_with_its_lane() {
+async fn waiting_key_moves_with_its_lane() {
     let start = Instant::now();
     let mut queue = queue(4);
     for key in 0..10 {
@@ -181,7 +181,7 @@ async fn a_key_that_waits_moves_with_its_lane() {
 }
 
 #[tokio::test]
-async fn work_gives_back_the_place_that_it_took_wherever_its_key_goes() {
+async fn finished_work_frees_its_own_slot() {
     let start = Instant::now();
     let mut queue = queue(8);
     for key in 0..10 {
@@ -200,7 +200,7 @@ proptest! {
     /// Whatever is asked for in whatever order and wherever it moves: places are never exceeded, and everything that was
     /// asked for is handed out in the end.
     #[test]
-    fn places_hold_and_nothing_is_lost(
+    fn limits_hold_and_no_key_is_lost(
         places in 1usize..5,
         asked in proptest::collection::vec((0u8..20, 0u8..5, 0u8..4, 0u8..4), 1..200),
     ) {
@@ -239,7 +239,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn a_key_that_is_forgotten_while_it_is_worked_on_is_not_worked_on_again() {
+async fn key_forgotten_in_progress_is_not_repeated() {
     let start = Instant::now();
     let mut queue = queue(8);
     queue.now(&"a", &lane('g', "a"), start);

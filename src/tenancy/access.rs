@@ -1,5 +1,5 @@
-//! The operator's access to tenant namespaces: it holds no cluster-wide right on Secrets, and binds itself, and nobody
-//! else, to one fixed role in each namespace that carries the tenant label; or leaves that to an administrator.
+//! The operator's access to tenants' namespaces. It has no cluster-wide permission on Secrets. It binds itself, and
+//! nobody else, to one fixed role in each namespace with the tenant label, or leaves that to an administrator.
 
 mod binding;
 mod system_namespace;
@@ -41,12 +41,13 @@ use crate::{
     tenancy::audience::TenantIndex,
 };
 
-/// The field manager of what the operator owns besides registries.
+/// The field manager for RoleBindings.
 const FIELD_MANAGER: &str = "registry-operator-access";
-/// A binding that was written so long ago has taken effect; if it has none, it is there no longer.
+/// A binding that was written longer ago than this has taken effect. If a request is refused anyway, the binding no
+/// longer exists.
 const EFFECTIVE: Duration = Duration::from_secs(1);
-/// Pauses between tries while a role binding that was just written has yet to take effect: the authorizer's own watch sees it
-/// some milliseconds later.
+/// Delays between retries of a request that is refused although the binding was just written: the authorizer sees the
+/// binding some milliseconds later.
 pub const UNTIL_EFFECTIVE: [Duration; 5] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
@@ -54,36 +55,36 @@ pub const UNTIL_EFFECTIVE: [Duration; 5] = [
     Duration::from_millis(400),
     Duration::from_millis(800),
 ];
-/// Role bindings that are written at the same time.
+/// How many RoleBindings are written at the same time.
 const GRANTS: usize = 8;
 
-/// Which namespaces are whose tenant, and the operator's access to them.
+/// Which namespace belongs to which tenant, and the operator's access to these namespaces.
 pub struct Access {
     client: Client,
     identity: RoleSubject,
     how: TenantAccess,
     system_namespace: String,
-    /// A new tenant may have many namespaces; the API server gets them in turn.
+    /// Limits concurrent writes, because a new tenant may have many namespaces.
     grants: Semaphore,
     namespaces: Mutex<Namespaces>,
     granted: Mutex<HashMap<Arc<str>, Arc<Granted>>>,
-    /// Namespaces in which somebody else's role binding has the name of the operator's, and to what it binds.
+    /// Namespaces where someone else's RoleBinding has the name of the operator's, and the role that it binds.
     obstacles: Mutex<HashMap<Arc<str>, Obstacle>>,
 }
 
-/// When the binding of a namespace was last written, held while it is being written.
+/// When the binding of a namespace was last written. Locked while it is being written.
 type Granted = tokio::sync::Mutex<Option<Instant>>;
 
 #[derive(Default)]
 struct Namespaces {
-    /// Whose each labelled namespace is.
+    /// The tenant of each labeled namespace.
     tenants: HashMap<Arc<str>, Arc<str>>,
-    /// The same, without those that are being deleted.
+    /// The same, without namespaces that are being deleted.
     open: TenantIndex,
 }
 
 impl Access {
-    /// Asks the API server who the operator is. No label makes its own namespace a tenant's.
+    /// Asks the API server which user the operator is. `system_namespace` never belongs to a tenant.
     pub async fn new(client: Client, how: TenantAccess, system_namespace: &str) -> Result<Self, AccessError> {
         let user = call(self_subject::self_subject(&client)).await?;
         let identity = binding::role_subject(&user.username.unwrap_or_default());
@@ -105,7 +106,7 @@ impl Access {
         })
     }
 
-    /// The operator, as an option of `kubectl create rolebinding`.
+    /// The operator's account, as an option of `kubectl create rolebinding`.
     pub fn kubectl_option(&self) -> String {
         let RoleSubject { name, namespace, .. } = &self.identity;
         match namespace {
@@ -114,40 +115,40 @@ impl Access {
         }
     }
 
-    /// The tenant whose namespace this is.
+    /// Returns the tenant of a namespace.
     pub fn tenant(&self, namespace: &str) -> Option<Arc<str>> {
         self.lock().tenants.get(namespace).cloned()
     }
 
-    /// The same, of a namespace that is not being deleted.
+    /// Returns the tenant of a namespace that is not being deleted.
     pub fn open_tenant(&self, namespace: &str) -> Option<Arc<str>> {
         self.lock().open.tenant(namespace).cloned()
     }
 
-    /// Looks at which namespaces that are not being deleted are whose.
+    /// Calls `look` with the index of the namespaces that are not being deleted.
     pub fn with_tenant_index<T>(&self, look: impl FnOnce(&TenantIndex) -> T) -> T {
         look(&self.lock().open)
     }
 
-    /// Whether that namespace is one of the system's, which no label makes a tenant's.
+    /// Returns whether it is a system namespace, which can't belong to a tenant.
     pub fn is_system_namespace(&self, namespace: &str) -> bool {
         is_system_namespace(namespace, &self.system_namespace)
     }
 
-    /// A namespace carries the tenant label. Returns whether that is news.
+    /// Records that a namespace has the tenant label. Returns whether that changes anything.
     pub fn labelled(&self, namespace: Arc<str>, tenant: Arc<str>) -> bool {
         let mut namespaces = self.lock();
         namespaces.open.insert(namespace.clone(), tenant.clone());
         namespaces.tenants.insert(namespace, tenant.clone()) != Some(tenant)
     }
 
-    /// A namespace that carries the tenant label is being deleted, and may not have been seen before. Returns whether that is
-    /// news: whose it is stays so until it is gone.
+    /// Records that a namespace with the tenant label is being deleted. It keeps its tenant until it is gone. Returns
+    /// whether that changes anything.
     pub fn labelled_and_closing(&self, namespace: Arc<str>, tenant: Arc<str>) -> bool {
         self.lock().tenants.insert(namespace, tenant.clone()) != Some(tenant)
     }
 
-    /// A namespace carries the tenant label no longer, or is gone.
+    /// Records that a namespace no longer has the tenant label, or is gone. Returns whether that changes anything.
     pub fn unlabelled(&self, namespace: &str) -> bool {
         let mut namespaces = self.lock();
         namespaces.open.remove(namespace);
@@ -156,7 +157,7 @@ impl Access {
         namespaces.tenants.remove(namespace).is_some()
     }
 
-    /// A namespace is being deleted. Returns whether that is news.
+    /// Records that a namespace is being deleted. Returns whether that changes anything.
     pub fn closing(&self, namespace: &str) -> bool {
         let mut namespaces = self.lock();
         let known = namespaces.open.tenant(namespace).is_some();
@@ -164,22 +165,23 @@ impl Access {
         known
     }
 
-    /// The namespaces that carry the tenant label.
+    /// Returns the namespaces with the tenant label.
     pub fn namespaces(&self) -> Vec<Arc<str>> {
         self.lock().tenants.keys().cloned().collect()
     }
 
-    /// Whether the operator's access to that namespace comes from a binding of its own making, and one can be made there.
+    /// Returns whether the operator creates its own binding in that namespace.
     pub fn is_ours_to_grant(&self, namespace: &str) -> bool {
         self.how == TenantAccess::Bound && self.open_tenant(namespace).is_some()
     }
 
-    /// What keeps the operator from binding itself in that namespace, if somebody else's role binding does.
+    /// Returns someone else's RoleBinding that prevents the operator from binding itself in that namespace, if there is
+    /// one.
     pub fn obstacle(&self, namespace: &str) -> Option<Obstacle> {
         self.obstacles.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned()
     }
 
-    /// Sets or removes an obstacle. Returns whether that is news.
+    /// Sets or removes an obstacle. Returns whether that changes anything.
     fn set_obstacle(&self, namespace: &str, obstacle: Option<Obstacle>) -> bool {
         let mut obstacles = self.obstacles.lock().unwrap_or_else(PoisonError::into_inner);
         match obstacle {
@@ -188,7 +190,7 @@ impl Access {
         }
     }
 
-    /// Whether that namespace carries the tenant label by the API server's own word: a watch may be behind.
+    /// Returns whether the namespace has the tenant label. Asks the API server, because a watch may be behind.
     pub async fn is_labelled(&self, namespace: &str) -> Result<bool, AccessError> {
         if self.is_system_namespace(namespace) {
             return Ok(false);
@@ -199,9 +201,9 @@ impl Access {
         Ok(tenant.is_some_and(|tenant| !tenant.is_empty()))
     }
 
-    /// Makes or mends the operator's role binding in that namespace. A failure is logged: what it prevents shows in
-    /// the registries that need it. Where it was just written, it only has yet to take effect. Returns whether nothing is left
-    /// to be tried again.
+    /// Creates or repairs the operator's RoleBinding in that namespace. Does nothing if it was written within the last
+    /// second, because it may not have taken effect yet. Logs a failure; the registries that need the access report it
+    /// too. Returns whether it is done and needs no retry.
     pub async fn grant(&self, namespace: &str) -> bool {
         if self.how == TenantAccess::Manual {
             return true;
@@ -220,7 +222,7 @@ impl Access {
         }
     }
 
-    /// The same, where the binding was just seen not to be as it should.
+    /// The same, for a RoleBinding that isn't as it should be.
     async fn mend(&self, namespace: &str, role: &OwnerReference) -> bool {
         let granted = self.granted_at(namespace);
         let mut granted = granted.lock().await;
@@ -249,9 +251,9 @@ impl Access {
                 true
             }
             Err(error) => match error.failure() {
-                // The watch of namespaces sees its end.
+                // The watch of namespaces sees the deletion.
                 CallFailure::Gone | CallFailure::Terminating => true,
-                // A policy may refuse it before the API server does.
+                // An admission policy may refuse the write before the API server does.
                 CallFailure::Other | CallFailure::Forbidden => {
                     self.is_obstructed(&api, namespace, error).await
                 }
@@ -263,7 +265,8 @@ impl Access {
         }
     }
 
-    /// Whether a binding could not be written because somebody else's is in the way: to what one binds can't be changed.
+    /// Returns whether the write failed because someone else's RoleBinding has the name. The role of a RoleBinding
+    /// can't be changed.
     async fn is_obstructed(&self, api: &Api<RoleBinding>, namespace: &str, error: CallError) -> bool {
         let found = call(api.get_opt(BINDING)).await.ok().flatten();
         let obstacle = found.as_ref().and_then(binding::obstacle);
@@ -282,22 +285,22 @@ impl Access {
         obstacle.is_some() // the watch of role bindings sees when it goes
     }
 
-    /// The role as it is now. Never from memory: a binding that belongs to a role that was deleted, and perhaps made anew, is
-    /// deleted in its turn.
+    /// Reads the role as it is now, never from a cache: if the role was deleted and created again, the garbage
+    /// collector deletes the bindings that belong to the old one.
     async fn role(&self) -> Result<OwnerReference, AccessError> {
         let api: Api<ClusterRole> = Api::all(self.client.clone());
         let role = call(api.get_metadata_opt(TENANT_ROLE)).await?.ok_or(AccessError::NoRole)?;
         Ok(binding::owner(&role))
     }
 
-    /// Removes the operator's own role binding from a namespace that is no tenant's any more. What the operator has put
-    /// there is removed first, by that very binding.
+    /// Removes the operator's RoleBinding from a namespace that no longer belongs to a tenant. Before that, what the
+    /// operator created there must be removed, because that needs the binding.
     pub async fn revoke(&self, namespace: &str) -> Result<(), AccessError> {
         if self.how == TenantAccess::Manual {
             return Ok(());
         }
         let granted = self.granted_at(namespace);
-        let mut granted = granted.lock().await; // until it is gone: nobody grants meanwhile
+        let mut granted = granted.lock().await; // no concurrent grant until it is gone
         *granted = None;
         let revoked = self.delete_binding(namespace).await;
         if self.tenant(namespace).is_none() {
@@ -322,18 +325,18 @@ impl Access {
         self.granted.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
     }
 
-    /// The role that the operator binds itself to, for a watch of it: when it comes again, so must its bindings.
+    /// The role that the operator binds itself to, for a watch: when it is created again, so are its bindings.
     pub fn tenant_role(&self) -> (Api<PartialObjectMeta<ClusterRole>>, String) {
         (Api::all(self.client.clone()), format!("metadata.name={TENANT_ROLE}"))
     }
 
-    /// The operator's role bindings are kept by itself; these are they.
+    /// The operator's RoleBindings, for a watch; `None` if an administrator manages them.
     pub fn bindings(&self) -> Option<(Api<RoleBinding>, String)> {
         let all = Api::all(self.client.clone());
         (self.how == TenantAccess::Bound).then(|| (all, format!("metadata.name={BINDING}")))
     }
 
-    /// Whether [`Access::settle`] may have something to do after this.
+    /// Returns whether the event may require [`Access::settle`].
     pub fn is_unsettled_by(&self, event: &Event<RoleBinding>) -> bool {
         let there = |binding: &RoleBinding| {
             binding
@@ -350,7 +353,7 @@ impl Access {
         }
     }
 
-    /// Binds the operator wherever it should be and is not, or not as it should be.
+    /// Writes the operator's RoleBinding wherever it is missing or not as it should be.
     pub async fn settle(&self) -> Result<Settled, AccessError> {
         let Some((api, named)) = self.bindings() else { return Ok(Settled::default()) };
         let role = self.role().await?;
@@ -381,22 +384,22 @@ fn log_unbound(namespace: &str, error: &AccessError) {
     tracing::warn!(namespace, %error, "failed to create the RoleBinding of the operator, retrying");
 }
 
-/// What came of an attempt to have all role bindings as they should be.
+/// The result of [`Access::settle`].
 #[derive(Debug, Default)]
 pub struct Settled {
-    /// Namespaces in which the operator is bound, and should not be any more.
+    /// Namespaces where the operator is still bound, and should not be any more.
     pub left: Vec<Arc<str>>,
-    /// Whether a binding could not be written, and is to be tried again.
+    /// Whether a binding could not be written and needs a retry.
     pub unbound: bool,
 }
 
-/// Why the API server's answer could not be had.
+/// Why a request to the API server failed.
 #[derive(Debug, Error)]
 pub enum AccessError {
-    /// It refused, or could not be asked.
+    /// The API server refused it, or didn't answer.
     #[error(transparent)]
     Api(#[from] CallError),
-    /// The chart's role is gone.
+    /// The chart's ClusterRole doesn't exist.
     #[error("ClusterRole {TENANT_ROLE} not found; reinstall the chart")]
     NoRole,
 }

@@ -1,6 +1,6 @@
-//! Who can use a registry. Pure.
+//! Which tenants can use a registry. Pure.
 //!
-//! Owns how `spec.availability` is read in either scope, and how tenants and namespaces are counted.
+//! Owns how `spec.availability` is interpreted in each scope, and how tenants and namespaces are counted.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -9,19 +9,19 @@ use std::{
 
 use registry_verdict::object::{RegistryKey, RegistryObject};
 
-/// Whose namespaces a registry is for.
+/// The tenants that can use a registry.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Audience {
-    /// Every tenant.
+    /// All tenants.
     All,
-    /// The tenants of these names.
+    /// The tenants with these names.
     Listed(Arc<BTreeSet<Arc<str>>>),
-    /// The tenant that this namespace, the registry's own, belongs to.
+    /// The tenant of this namespace, which is the registry's own.
     TenantOf(Arc<str>),
 }
 
 impl Audience {
-    /// What the spec says; a TenantRegistry is for its own tenant, whatever it says.
+    /// Returns the audience that the spec defines. A TenantRegistry's audience is always its own tenant.
     pub fn of(object: &RegistryObject) -> Self {
         if let RegistryKey::Tenant { namespace, .. } = &object.key {
             return Self::TenantOf(namespace.clone());
@@ -34,33 +34,33 @@ impl Audience {
     }
 }
 
-/// Which namespaces are whose, and which each tenant has. A namespace that is being deleted belongs to no tenant.
+/// Which tenant each namespace belongs to. A namespace that is being deleted belongs to no tenant.
 #[derive(Debug, Default)]
 pub struct TenantIndex {
     tenants: HashMap<Arc<str>, Arc<str>>,
     namespaces: HashMap<Arc<str>, HashSet<Arc<str>>>,
 }
 
-/// Whom a registry reaches.
+/// How many tenants and namespaces can use a registry.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Reach {
-    /// How many tenants.
+    /// The number of tenants.
     pub tenants: usize,
-    /// How many namespaces they have.
+    /// The number of their namespaces.
     pub namespaces: usize,
-    /// The tenants that are named and have none.
+    /// Tenants that the spec lists and that have no namespace.
     pub unknown: Vec<Arc<str>>,
 }
 
 impl TenantIndex {
-    /// A namespace is that tenant's.
+    /// Records that a namespace belongs to a tenant.
     pub fn insert(&mut self, namespace: Arc<str>, tenant: Arc<str>) {
         self.remove(&namespace);
         self.namespaces.entry(tenant.clone()).or_default().insert(namespace.clone());
         self.tenants.insert(namespace, tenant);
     }
 
-    /// A namespace belongs to no tenant.
+    /// Records that a namespace belongs to no tenant.
     pub fn remove(&mut self, namespace: &str) {
         let Some(tenant) = self.tenants.remove(namespace) else { return };
         if let Some(namespaces) = self.namespaces.get_mut(&tenant) {
@@ -71,17 +71,17 @@ impl TenantIndex {
         }
     }
 
-    /// The namespaces of a tenant.
+    /// Returns the namespaces of a tenant.
     pub fn namespaces_of(&self, tenant: &str) -> impl Iterator<Item = &Arc<str>> {
         self.namespaces.get(tenant).into_iter().flatten()
     }
 
-    /// The tenant whose namespace this is.
+    /// Returns the tenant of a namespace.
     pub fn tenant(&self, namespace: &str) -> Option<&Arc<str>> {
         self.tenants.get(namespace)
     }
 
-    /// Whom that audience comes to.
+    /// Counts the tenants and namespaces of an audience.
     pub fn reach(&self, audience: &Audience) -> Reach {
         match audience {
             Audience::All => {
@@ -106,7 +106,7 @@ impl TenantIndex {
         reach
     }
 
-    /// Whether a namespace of `tenant` is reached by that audience.
+    /// Returns whether the audience includes `tenant`.
     pub fn reaches(&self, audience: &Audience, tenant: &Arc<str>) -> bool {
         match audience {
             Audience::All => true,
@@ -133,20 +133,20 @@ mod tests {
     }
 
     #[test]
-    fn every_tenant_with_a_namespace_is_counted() {
+    fn counts_every_tenant_with_a_namespace() {
         let reach = index().reach(&Audience::All);
         assert_eq!((reach.tenants, reach.namespaces, reach.unknown.len()), (2, 3, 0));
     }
 
     #[test]
-    fn a_tenant_that_is_named_and_has_no_namespace_is_unknown_and_not_counted() {
+    fn named_tenant_without_namespace_is_unknown() {
         let reach = index().reach(&listed(&["a", "nobody"]));
         assert_eq!((reach.tenants, reach.namespaces), (1, 2));
         assert_eq!(reach.unknown, [Arc::from("nobody")]);
     }
 
     #[test]
-    fn a_tenants_registry_reaches_the_namespaces_of_its_own_tenant_only() {
+    fn tenant_registry_reaches_own_tenant_only() {
         let (index, audience) = (index(), Audience::TenantOf("a-2".into()));
         assert_eq!(index.reach(&audience).namespaces, 2);
         assert!(index.reaches(&audience, &"a".into()));
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_in_a_namespace_that_is_nobodys_reaches_nobody() {
+    fn registry_without_tenant_reaches_nobody() {
         let (index, audience) = (index(), Audience::TenantOf("c-1".into()));
         assert_eq!(index.reach(&audience), Reach::default());
         assert!(!index.reaches(&audience, &"a".into()));
     }
 
     #[test]
-    fn a_namespace_that_changes_hands_is_counted_once() {
+    fn counts_moved_namespace_once() {
         let mut index = index();
         index.insert("a-1".into(), "b".into());
         index.remove("b-1");

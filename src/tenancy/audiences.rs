@@ -1,4 +1,5 @@
-//! Which registries are for a tenant: an index, so that what happens in a namespace costs what it touches. Pure.
+//! An index of the registries that are available to a tenant, so that an event in a namespace only costs what it
+//! affects. Pure.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,18 +10,18 @@ use registry_verdict::object::RegistryKey;
 
 use super::audience::Audience;
 
-/// Registries by whom they are for.
+/// Registries by the tenants that can use them.
 #[derive(Debug, Default)]
 pub struct Audiences {
     everyone: HashSet<RegistryKey>,
-    /// By each tenant that they name.
+    /// The registries that list this tenant.
     listed: HashMap<Arc<str>, HashSet<RegistryKey>>,
-    /// By the namespace that they are in.
+    /// The TenantRegistries in this namespace.
     own: HashMap<Arc<str>, HashSet<RegistryKey>>,
 }
 
 impl Audiences {
-    /// A registry is for that audience.
+    /// Adds a registry with that audience.
     pub fn insert(&mut self, key: &RegistryKey, audience: &Audience) {
         match audience {
             Audience::All => drop(self.everyone.insert(key.clone())),
@@ -35,7 +36,7 @@ impl Audiences {
         }
     }
 
-    /// A registry is for that audience no longer.
+    /// Removes a registry with that audience.
     pub fn remove(&mut self, key: &RegistryKey, audience: &Audience) {
         match audience {
             Audience::All => drop(self.everyone.remove(key)),
@@ -46,12 +47,12 @@ impl Audiences {
         }
     }
 
-    /// The TenantRegistries of a namespace.
+    /// Returns the TenantRegistries in a namespace.
     pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &RegistryKey> {
         self.own.get(namespace).into_iter().flatten()
     }
 
-    /// The registries that are for a tenant, whose namespaces these are.
+    /// Returns the registries that are available to a tenant with these namespaces.
     pub fn of_tenant<'a>(
         &'a self,
         tenant: &str,
@@ -63,7 +64,7 @@ impl Audiences {
     }
 }
 
-/// Removes a member of a set, and the set with its last.
+/// Removes a member from a set, and the set if it is empty then.
 pub(crate) fn remove<M: std::hash::Hash + Eq>(
     sets: &mut HashMap<Arc<str>, HashSet<M>>,
     name: &str,
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_nothing_of_what_was_removed() {
+    fn removes_all_entries() {
         let mut audiences = Audiences::default();
         for audience in [Audience::All, listed(&["a", "b"]), Audience::TenantOf("a-1".into())] {
             audiences.insert(&system("one"), &audience);

@@ -1,4 +1,4 @@
-//! Learns the cluster's own addresses from the API server, at the start and again and again.
+//! Learns the cluster's own addresses from the API server, at start and regularly afterwards.
 
 mod service_ranges;
 
@@ -13,11 +13,11 @@ use crate::{
     observability::metrics::Metrics,
 };
 
-/// The API server keeps its own addresses in an EndpointSlice of this name.
+/// The EndpointSlice with the API servers' addresses.
 const API_SERVER: &str = "kubernetes";
-/// New ranges for Services are rare, and made by administrators.
+/// How often to refresh known addresses. Administrators rarely add ranges for Services.
 const REFRESH: Duration = Duration::from_mins(5);
-/// While something is not known, tenants wait for it.
+/// How often to retry while addresses are unknown, because tenants' registries wait for them.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Asks the API server once. `namespace` is the operator's own.
@@ -29,7 +29,7 @@ pub async fn learn(addresses: &ClusterAddresses, client: &Client, namespace: &st
     metrics.cluster_addresses_known("api-servers", servers_known);
 }
 
-/// Asks again and again; never ends.
+/// Asks again at intervals. Never returns.
 pub async fn keep_learning(
     addresses: &ClusterAddresses,
     client: &Client,
@@ -48,7 +48,7 @@ pub async fn keep_learning(
     }
 }
 
-/// The ranges that Services get their addresses from. The API has them since Kubernetes 1.33.
+/// Reads the address ranges of Services. The API has them since Kubernetes 1.33.
 async fn services(client: &Client, namespace: &str) -> LearnedAddresses {
     let api: Api<ServiceCIDR> = Api::all(client.clone());
     match call(api.list(&ListParams::default())).await {
@@ -64,7 +64,7 @@ async fn services(client: &Client, namespace: &str) -> LearnedAddresses {
     }
 }
 
-/// Where the API servers are reached behind their Service.
+/// Reads the addresses of the API servers behind their Service.
 async fn servers(client: &Client) -> LearnedAddresses {
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
     match call(api.get_opt(API_SERVER)).await {
@@ -77,7 +77,7 @@ async fn servers(client: &Client) -> LearnedAddresses {
     }
 }
 
-/// The same words for the same failure, for they get into a status.
+/// Describes a failure. The same failure has the same text, because it becomes part of a status.
 fn failed(what: &str, error: &CallError) -> String {
     match error.failure() {
         CallFailure::Forbidden => format!(

@@ -1,7 +1,12 @@
-//! Which namespace is whose: the index of tenants, the operator's role bindings in their namespaces, and the cluster's own
-//! addresses, which tenants' registries may not reach.
+//! Which namespace belongs to which tenant, who can use which registry, and which addresses tenants must not reach.
 //!
-//! May touch namespaces, role bindings and what names the cluster's addresses; no registry, and no Secret.
+//! May read namespaces and the objects that list the cluster's addresses, and write role bindings. Never reads a registry or a
+//! Secret.
+//!
+//! - [`access`]: the index of tenants' namespaces, and the operator's role binding in each of them.
+//! - [`audience`]: the tenants that one registry is available to. Pure.
+//! - [`audiences`]: the registries that are available to a tenant, as an index. Pure.
+//! - [`cluster_addresses`]: keeps the addresses of the cluster's Services and API servers up to date.
 
 pub mod access;
 pub mod audience;

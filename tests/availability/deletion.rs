@@ -77,8 +77,7 @@ impl Both {
 }
 
 #[tokio::test]
-async fn registries_are_gone_with_their_pull_secrets_though_the_server_is_down_and_their_secrets_gone()
--> Result<()> {
+async fn deletes_registries_while_their_server_is_down() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let both = Both::deliver(&cluster).await?;
     both.protected.registry.component().stop().await?;
@@ -93,7 +92,7 @@ async fn registries_are_gone_with_their_pull_secrets_though_the_server_is_down_a
 }
 
 #[tokio::test]
-async fn a_suspended_registry_is_gone_with_its_pull_secrets() -> Result<()> {
+async fn deletes_suspended_registry_with_pull_secrets() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let both = Both::deliver(&cluster).await?;
     both.system.change(json!({"spec": {"suspend": true}})).await?;
@@ -106,7 +105,7 @@ async fn a_suspended_registry_is_gone_with_its_pull_secrets() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_secret_of_somebody_else_outlives_the_registry_and_its_namespaces_label() -> Result<()> {
+async fn keeps_unmanaged_secret_on_deletion() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let both = Both::deliver(&cluster).await?;
     let [namespace, _] = &both.namespaces;
@@ -134,7 +133,7 @@ async fn a_secret_of_somebody_else_outlives_the_registry_and_its_namespaces_labe
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_deleted_is_gone_in_time_and_nothing_is_written_into_it() -> Result<()> {
+async fn writes_nothing_to_terminating_namespace() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let both = Both::deliver(&cluster).await?;
     let [namespace, other] = &both.namespaces;
@@ -157,8 +156,7 @@ async fn a_namespace_that_is_deleted_is_gone_in_time_and_nothing_is_written_into
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_nobodys_any_more_loses_its_pull_secrets_and_then_the_operators_access()
--> Result<()> {
+async fn removes_secrets_then_access_with_tenant_label() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let both = Both::deliver(&cluster).await?;
     let [namespace, other] = &both.namespaces;
@@ -176,7 +174,7 @@ async fn a_namespace_that_is_nobodys_any_more_loses_its_pull_secrets_and_then_th
 }
 
 #[tokio::test]
-async fn a_deleted_registry_does_not_wait_for_a_namespace_that_the_operator_can_not_write_to() -> Result<()> {
+async fn deletion_skips_unwritable_namespace() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -233,7 +231,7 @@ async fn a_deleted_registry_does_not_wait_for_a_namespace_that_the_operator_can_
 }
 
 #[tokio::test]
-async fn a_namespace_that_was_nobodys_while_the_operator_was_away_is_left_when_it_is_back() -> Result<()> {
+async fn cleans_up_namespaces_that_left_during_downtime() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -252,7 +250,7 @@ async fn a_namespace_that_was_nobodys_while_the_operator_was_away_is_left_when_i
 }
 
 #[tokio::test]
-async fn the_definitions_are_gone_in_time_with_registries_and_pull_secrets() -> Result<()> {
+async fn deleting_crds_removes_registries_and_secrets() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let _operator = Operator::start(solo.alone().await?).await?;
@@ -275,7 +273,7 @@ async fn the_definitions_are_gone_in_time_with_registries_and_pull_secrets() -> 
 }
 
 #[tokio::test]
-async fn a_registry_of_the_same_name_gets_nothing_of_its_predecessor() -> Result<()> {
+async fn recreated_registry_inherits_nothing() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -303,7 +301,7 @@ async fn a_registry_of_the_same_name_gets_nothing_of_its_predecessor() -> Result
 }
 
 #[tokio::test]
-async fn an_operator_that_was_killed_in_the_middle_of_its_work_ends_it_when_it_is_back() -> Result<()> {
+async fn resumes_deletion_after_being_killed() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;

@@ -94,8 +94,7 @@ impl Shared {
 // Whom a registry reaches.
 
 #[tokio::test]
-async fn a_system_registrys_proven_credentials_are_in_the_namespaces_of_the_tenants_that_it_names()
--> Result<()> {
+async fn delivers_to_the_tenants_that_it_names() -> Result<()> {
     let shared = Shared::deliver().await?;
     let cluster = &shared.cluster;
     let other = cluster.tenant_namespace("c", "c-1").await?;
@@ -120,7 +119,7 @@ async fn a_system_registrys_proven_credentials_are_in_the_namespaces_of_the_tena
 }
 
 #[tokio::test]
-async fn a_tenants_registry_is_for_the_namespaces_of_its_own_tenant() -> Result<()> {
+async fn delivers_to_namespaces_of_own_tenant_only() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let protected = Protected::start().await?;
     let [first, second] =
@@ -147,7 +146,7 @@ async fn a_tenants_registry_is_for_the_namespaces_of_its_own_tenant() -> Result<
 }
 
 #[tokio::test]
-async fn who_is_reached_is_counted_though_no_pull_secret_is_asked_for() -> Result<()> {
+async fn counts_tenants_without_pull_secret() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let namespace = cluster.tenant_namespace("a", "a-1").await?;
     let (name, tenants) = (cluster.unique("plain"), [cluster.unique("a"), cluster.unique("b")]);
@@ -164,7 +163,7 @@ async fn who_is_reached_is_counted_though_no_pull_secret_is_asked_for() -> Resul
 }
 
 #[tokio::test]
-async fn a_tenant_that_nobody_is_makes_a_message_and_no_failure() -> Result<()> {
+async fn unknown_tenant_is_a_message_not_a_failure() -> Result<()> {
     let shared = Shared::deliver().await?;
     let nobody = shared.tenant("nobody");
     shared.apply(json!({"tenants": [shared.tenant("a"), nobody], "pullSecret": {"name": "pull"}})).await?;
@@ -186,7 +185,7 @@ async fn a_tenant_that_nobody_is_makes_a_message_and_no_failure() -> Result<()> 
 }
 
 #[tokio::test]
-async fn a_namespace_that_becomes_a_tenants_has_its_secret_within_two_seconds() -> Result<()> {
+async fn delivers_to_new_namespace_within_two_seconds() -> Result<()> {
     let shared = Shared::deliver().await?;
     let fresh = shared.cluster.tenant_namespace("a", "fresh").await?;
     shared.delivered(&fresh, PROMISED).await?;
@@ -201,7 +200,7 @@ async fn a_namespace_that_becomes_a_tenants_has_its_secret_within_two_seconds() 
 // What users do to a pull Secret.
 
 #[tokio::test]
-async fn a_pull_secret_that_somebody_changed_or_deleted_is_as_it_was_within_two_seconds() -> Result<()> {
+async fn repairs_pull_secret_within_two_seconds() -> Result<()> {
     let shared = Shared::deliver().await?;
     let [namespace, _] = &shared.namespaces;
     let api = secrets(&shared.cluster, namespace);
@@ -229,7 +228,7 @@ async fn a_pull_secret_that_somebody_changed_or_deleted_is_as_it_was_within_two_
 }
 
 #[tokio::test]
-async fn a_pull_secret_that_can_not_be_changed_back_is_made_anew() -> Result<()> {
+async fn recreates_immutable_pull_secret() -> Result<()> {
     let shared = Shared::deliver().await?;
     let [namespace, _] = &shared.namespaces;
     let api = secrets(&shared.cluster, namespace);
@@ -257,7 +256,7 @@ async fn a_pull_secret_that_can_not_be_changed_back_is_made_anew() -> Result<()>
 }
 
 #[tokio::test]
-async fn who_keeps_undoing_the_operators_writes_is_not_fought_with() -> Result<()> {
+async fn backs_off_when_another_client_reverts_writes() -> Result<()> {
     let shared = Shared::deliver().await?;
     let [namespace, _] = &shared.namespaces;
     let (api, audit) =
@@ -277,7 +276,7 @@ async fn who_keeps_undoing_the_operators_writes_is_not_fought_with() -> Result<(
 }
 
 #[tokio::test]
-async fn what_others_add_to_a_pull_secret_stays_and_costs_no_write() -> Result<()> {
+async fn keeps_fields_that_others_add() -> Result<()> {
     let shared = Shared::deliver().await?;
     let [namespace, other] = &shared.namespaces;
     let api = secrets(&shared.cluster, namespace);
@@ -291,7 +290,7 @@ async fn what_others_add_to_a_pull_secret_stays_and_costs_no_write() -> Result<(
 }
 
 #[tokio::test]
-async fn a_secret_of_that_name_that_is_not_the_operators_is_left_alone_and_reported() -> Result<()> {
+async fn reports_unmanaged_secret_of_the_same_name() -> Result<()> {
     let shared = Shared::deliver().await?;
     let (cluster, foreign) = (&shared.cluster, shared.cluster.plain_namespace("foreign").await?);
     let api = secrets(cluster, &foreign);
@@ -318,7 +317,7 @@ async fn a_secret_of_that_name_that_is_not_the_operators_is_left_alone_and_repor
 // Two that ask for the same.
 
 #[tokio::test]
-async fn of_two_registries_that_ask_for_one_name_the_older_has_it_and_the_other_says_so() -> Result<()> {
+async fn older_registry_wins_secret_name() -> Result<()> {
     let shared = Shared::deliver().await?;
     let (cluster, [namespace, _]) = (&shared.cluster, &shared.namespaces);
     let younger = Protected::start().await?;
@@ -347,7 +346,7 @@ async fn of_two_registries_that_ask_for_one_name_the_older_has_it_and_the_other_
 }
 
 #[tokio::test]
-async fn two_tenants_with_credentials_of_their_own_at_one_host_have_each_their_own() -> Result<()> {
+async fn tenants_at_one_host_get_their_own_credentials() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = crate::stage::Played::promptly(|asked| {
         let known = [("alice", "a-secret"), ("bob", "b-secret")];
@@ -388,7 +387,7 @@ async fn two_tenants_with_credentials_of_their_own_at_one_host_have_each_their_o
 // What the registry's user changes.
 
 #[tokio::test]
-async fn a_rotated_password_is_delivered_once_it_is_proven_and_a_wrong_one_never() -> Result<()> {
+async fn delivers_rotated_password_once_validated() -> Result<()> {
     let shared = Shared::deliver().await?;
     let (cluster, [namespace, _]) = (&shared.cluster, &shared.namespaces);
     apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "wrong")).await?;
@@ -408,7 +407,7 @@ async fn a_rotated_password_is_delivered_once_it_is_proven_and_a_wrong_one_never
 }
 
 #[tokio::test]
-async fn a_registry_that_goes_away_for_a_while_takes_no_pull_secret_with_it() -> Result<()> {
+async fn keeps_pull_secrets_during_registry_outage() -> Result<()> {
     let shared = Shared::deliver().await?;
     let [namespace, other] = &shared.namespaces;
     let before = shared.delivered(namespace, SOON).await?;
@@ -435,7 +434,7 @@ async fn a_registry_that_goes_away_for_a_while_takes_no_pull_secret_with_it() ->
 }
 
 #[tokio::test]
-async fn credentials_that_nobody_asks_for_are_not_handed_out() -> Result<()> {
+async fn delivers_only_credentials_that_are_needed() -> Result<()> {
     let shared = Shared::deliver().await?;
     let open = registry_testbed::TestRegistry::start(registry_testbed::RegistryOptions::default()).await?;
     let unprovable = json!({
@@ -456,7 +455,7 @@ async fn credentials_that_nobody_asks_for_are_not_handed_out() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_new_name_takes_the_place_of_the_old_one_and_no_name_is_no_secret() -> Result<()> {
+async fn renames_and_removes_pull_secrets() -> Result<()> {
     let shared = Shared::deliver().await?;
     let [namespace, _] = &shared.namespaces;
     shared.registry.change(json!({"spec": {"availability": {"pullSecret": {"name": "renamed"}}}})).await?;
@@ -474,7 +473,7 @@ async fn a_new_name_takes_the_place_of_the_old_one_and_no_name_is_no_secret() ->
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_named_no_longer_loses_its_secret() -> Result<()> {
+async fn removes_secret_of_tenant_no_longer_named() -> Result<()> {
     let shared = Shared::deliver().await?;
     let [first, second] = &shared.namespaces;
     shared.registry.change(json!({"spec": {"availability": {"tenants": [shared.tenant("b")]}}})).await?;
@@ -485,7 +484,7 @@ async fn a_tenant_that_is_named_no_longer_loses_its_secret() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_suspended_registry_leaves_what_is_there_and_brings_nothing_new() -> Result<()> {
+async fn suspended_registry_keeps_existing_secrets_only() -> Result<()> {
     let shared = Shared::deliver().await?;
     let (cluster, [namespace, other]) = (&shared.cluster, &shared.namespaces);
     shared.registry.change(json!({"spec": {"suspend": true}})).await?;
@@ -520,7 +519,7 @@ fn now() -> Result<Duration> {
 
 /// What lies between the operator and the API server may take no HTTP/2, by which most of the watches go.
 #[tokio::test]
-async fn where_http_2_does_not_get_through_secrets_are_delivered_and_repaired_all_the_same() -> Result<()> {
+async fn delivers_and_repairs_without_http_2() -> Result<()> {
     let options = ControlPlaneOptions {
         api_server_flags: vec!["--disable-http2-serving".to_owned()],
         ..ControlPlaneOptions::default()
@@ -542,7 +541,7 @@ async fn where_http_2_does_not_get_through_secrets_are_delivered_and_repaired_al
 }
 
 #[tokio::test]
-async fn what_is_for_other_hosts_is_delivered_no_longer() -> Result<()> {
+async fn stops_delivery_when_hosts_no_longer_match() -> Result<()> {
     let shared = Shared::deliver().await?;
     let api = secrets(&shared.cluster, SYSTEM_NAMESPACE);
     let restrict = |hosts: Value| {

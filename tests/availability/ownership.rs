@@ -63,7 +63,7 @@ impl Delivered {
 }
 
 #[tokio::test]
-async fn copies_of_a_pull_secret_stay() -> Result<()> {
+async fn keeps_copies_of_a_pull_secret() -> Result<()> {
     let delivered = Delivered::start().await?;
     let (cluster, namespace) = (&delivered.cluster, &delivered.namespace);
     let api = secrets(cluster, namespace);
@@ -97,7 +97,7 @@ async fn copies_of_a_pull_secret_stay() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_copy_with_the_name_of_the_pull_secret_is_left_alone_and_reported() -> Result<()> {
+async fn reports_copy_with_the_name_of_the_pull_secret() -> Result<()> {
     let delivered = Delivered::start().await?;
     let (cluster, other) = (&delivered.cluster, delivered.cluster.plain_namespace("other").await?);
     let api = secrets(cluster, &other);
@@ -133,7 +133,7 @@ async fn restored(cluster: &Cluster, namespace: &str, registry: &str) -> Result<
 }
 
 #[tokio::test]
-async fn a_restored_secret_stays_until_there_is_another_to_put_there() -> Result<()> {
+async fn keeps_restored_secret_until_replaced() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let protected = Protected::start().await?;
     protected.registry.component().stop().await?;
@@ -158,7 +158,7 @@ async fn a_restored_secret_stays_until_there_is_another_to_put_there() -> Result
 }
 
 #[tokio::test]
-async fn system_scope_takes_the_name_of_an_older_tenants_registry_once_it_has_content() -> Result<()> {
+async fn system_scope_wins_name_once_it_has_content() -> Result<()> {
     let older = Delivered::start().await?;
     let (cluster, namespace) = (&older.cluster, &older.namespace);
     let (younger, name) = (Protected::start().await?, cluster.unique("packs"));
@@ -209,7 +209,7 @@ async fn mutating_tool(cluster: &Cluster, namespace: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_tool_that_resets_the_label_at_once_is_not_fought_with() -> Result<()> {
+async fn backs_off_when_a_tool_resets_the_label() -> Result<()> {
     let delivered = Delivered::start().await?;
     let (cluster, namespace) = (&delivered.cluster, &delivered.namespace);
     let audit = Installation::shared().await?.control_plane().audit()?;

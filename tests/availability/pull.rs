@@ -21,7 +21,7 @@ const REPOSITORY: &str = "team/packs/hello";
 const TAG: &str = "1.0.0";
 
 #[tokio::test]
-async fn an_artifact_is_pulled_with_the_secret_of_a_tenants_namespace_and_not_without() -> Result<()> {
+async fn pulls_artifact_only_with_the_pull_secret() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let protected = Protected::start().await?;
     let digest = protected.registry.push_artifact(REPOSITORY, TAG).await?;

@@ -36,7 +36,7 @@ async fn template_of(release: &str, namespace: &str, values: &str) -> Result<Str
 }
 
 #[tokio::test]
-async fn the_releases_name_changes_nothing() -> Result<()> {
+async fn release_name_changes_nothing() -> Result<()> {
     for values in [ALL_VALUES, "charts/registry-operator/values.yaml"] {
         let usual = template_of("registry-operator", NAMESPACE, values).await?;
         assert_eq!(template_of("platform", NAMESPACE, values).await?, usual, "{values}");
@@ -45,7 +45,7 @@ async fn the_releases_name_changes_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn another_namespace_leaves_no_trace_of_the_usual_one() -> Result<()> {
+async fn other_namespace_replaces_the_default() -> Result<()> {
     for values in [ALL_VALUES, "charts/registry-operator/values.yaml"] {
         let elsewhere = template_of("registry-operator", "elsewhere", values).await?;
         let others = elsewhere.replace("registry-system-admin", "").replace("registry-system-view", "");
@@ -79,7 +79,7 @@ fn texts(value: &Value) -> Vec<&str> {
 /// kustomize renames what it knows, and nothing in expressions and arguments. What is left contradicts itself, so the operator can see
 /// it at its start; docs/install.md says what to use instead.
 #[tokio::test]
-async fn kustomizes_prefix_and_namespace_leave_a_contradiction_that_can_be_seen() -> Result<()> {
+async fn kustomize_renaming_is_detectable() -> Result<()> {
     let objects = overlay("namespace: elsewhere\nnamePrefix: acme-").await?;
     let deployment = find(&objects, "Deployment acme-registry-operator")?;
     let pod = &deployment.data["spec"]["template"]["spec"];
@@ -95,7 +95,7 @@ async fn kustomizes_prefix_and_namespace_leave_a_contradiction_that_can_be_seen(
 }
 
 #[tokio::test]
-async fn kustomizes_labels_annotations_images_and_replicas_keep_the_selectors_whole() -> Result<()> {
+async fn kustomize_transformers_keep_selectors() -> Result<()> {
     let objects = overlay(
         "labels: [{pairs: {team: platform}, includeSelectors: false, includeTemplates: true}]\n\
          commonAnnotations: {owner: platform}\nreplicas: [{name: registry-operator, count: 3}]\n\
@@ -152,7 +152,7 @@ fn is_kept(object: &DynamicObject) -> bool {
 }
 
 #[tokio::test]
-async fn what_registries_go_with_is_kept_from_every_tool_and_nothing_else_is() -> Result<()> {
+async fn only_crds_and_their_namespace_are_kept() -> Result<()> {
     let manifest = manifests::read_file(&in_repository("config/install.yaml"), &Placeholders::default())?;
     for objects in [manifest, rendered(&["--set", "namespace.create=true"]).await?] {
         let kept: BTreeSet<String> = objects.iter().filter(|object| is_kept(object)).map(name).collect();
@@ -166,7 +166,7 @@ async fn what_registries_go_with_is_kept_from_every_tool_and_nothing_else_is() -
 
 /// Who brings the CRDs without the chart has them guarded as well; only Helm's word is Helm's to add.
 #[tokio::test]
-async fn the_crds_themselves_say_so_and_the_chart_can_be_told_not_to() -> Result<()> {
+async fn crds_have_keep_annotation_unless_disabled() -> Result<()> {
     let unkept = rendered(&["--set", "crds.keep=false"]).await?;
     let chart = rendered(&[]).await?;
     let crds = manifests::read_directory(&in_repository("crds"), &Placeholders::default())?;
@@ -226,7 +226,7 @@ fn unexpected(applied: &DynamicObject, live: &DynamicObject) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_the_api_server_would_fill_in_stands_in_the_manifests() -> Result<()> {
+async fn manifests_spell_out_api_defaults() -> Result<()> {
     let place = Place::start().await?;
     let client = place.control_plane.client().await?;
     let mut all = Vec::new();
@@ -255,7 +255,7 @@ async fn what_the_api_server_would_fill_in_stands_in_the_manifests() -> Result<(
 // ---- Meshes, OpenShift, nodes
 
 #[tokio::test]
-async fn no_mesh_puts_a_sidecar_beside_the_pod_of_helm_test() -> Result<()> {
+async fn helm_test_pod_gets_no_mesh_sidecar() -> Result<()> {
     let objects = rendered(&[]).await?;
     let pods: Vec<&DynamicObject> =
         objects.iter().filter(|object| manifests::kind(object) == "Pod").collect();
@@ -292,7 +292,7 @@ async fn no_mesh_puts_a_sidecar_beside_the_pod_of_helm_test() -> Result<()> {
 /// OpenShift gives each namespace its own range of users, and refuses a Pod that asks for another (restricted-v2). The image names its
 /// user by number, so that the kubelet sees by itself that it is not root.
 #[tokio::test]
-async fn the_pods_ask_for_no_user_and_satisfy_restricted_v2() -> Result<()> {
+async fn pods_satisfy_openshift_restricted_v2() -> Result<()> {
     let objects = rendered(&[]).await?;
     let deployment = &find(&objects, "Deployment registry-operator")?.data["spec"]["template"]["spec"];
     let test = &find(&objects, "Pod registry-operator-test")?.data["spec"];
@@ -321,7 +321,7 @@ async fn the_pods_ask_for_no_user_and_satisfy_restricted_v2() -> Result<()> {
 // ---- Who may read
 
 #[tokio::test]
-async fn system_registries_are_readable_by_all_by_named_groups_or_by_nobody() -> Result<()> {
+async fn reader_groups_of_system_registries() -> Result<()> {
     let groups = "systemRegistries.readableByGroups={platform@example.com,system:serviceaccounts}";
     let nobody_else = "systemRegistries.readableByAll=false";
     let cases: [(&[&str], &[&str]); 4] = [

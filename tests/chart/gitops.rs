@@ -27,7 +27,7 @@ fn names(objects: &[DynamicObject]) -> BTreeSet<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_base_is_the_manifest_and_the_overlay_changes_what_it_says() -> Result<()> {
+async fn base_is_the_manifest_and_overlay_changes_it() -> Result<()> {
     assert_eq!(text_of("config/gitops/base/install.yaml")?, text_of("config/install.yaml")?);
     let (base, production) = (build("config/gitops/base").await?, build("config/gitops/production").await?);
     assert_eq!(names(&base), names(&production));
@@ -48,7 +48,7 @@ async fn the_base_is_the_manifest_and_the_overlay_changes_what_it_says() -> Resu
 }
 
 #[tokio::test]
-async fn kubectl_applies_base_overlay_and_registries_in_their_order() -> Result<()> {
+async fn kubectl_applies_gitops_example_in_order() -> Result<()> {
     let place = Place::start().await?;
     for directory in ["config/gitops/base", "config/gitops/production"] {
         place
@@ -63,7 +63,7 @@ async fn kubectl_applies_base_overlay_and_registries_in_their_order() -> Result<
 }
 
 #[tokio::test]
-async fn flux_and_argo_cd_read_the_examples_strictly() -> Result<()> {
+async fn flux_and_argo_cd_accept_the_examples() -> Result<()> {
     let files = |files: [&str; 2]| files.map(|file| in_repository(file).display().to_string());
     let [operator, cluster] = files(FLUX);
     let read = run(Tool::FluxHealth, &["check", &operator, &cluster], &[], "").await?.ok()?;
@@ -78,7 +78,7 @@ async fn flux_and_argo_cd_read_the_examples_strictly() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_misspelt_field_in_an_example_would_be_noticed() -> Result<()> {
+async fn detects_misspelt_field_in_example() -> Result<()> {
     let desk = tempfile::tempdir()?;
     for (tool, file, right, wrong) in [
         (Tool::FluxHealth, FLUX[1], "dependsOn:", "dependson_:"),
@@ -93,7 +93,7 @@ async fn a_misspelt_field_in_an_example_would_be_noticed() -> Result<()> {
 }
 
 #[test]
-fn the_operator_comes_before_the_registries() -> Result<()> {
+fn examples_install_operator_before_registries() -> Result<()> {
     let flux = manifests::parse(FLUX[1], &text_of(FLUX[1])?)?;
     let registries = flux
         .iter()
@@ -116,7 +116,7 @@ fn the_operator_comes_before_the_registries() -> Result<()> {
 }
 
 #[test]
-fn the_examples_speak_of_the_chart_of_this_version() -> Result<()> {
+fn examples_use_the_current_chart_version() -> Result<()> {
     let version: Vec<&str> = env!("CARGO_PKG_VERSION").split('.').collect();
     let (minor_x, minor_any) = (
         format!("semver: {}.{}.x", version[0], version[1]),
@@ -168,7 +168,7 @@ fn without(mut object: Value, pointers: &[String]) -> Value {
 }
 
 #[tokio::test]
-async fn the_examples_ignore_what_autopilot_rewrites_and_nothing_else() -> Result<()> {
+async fn examples_ignore_only_autopilot_changes() -> Result<()> {
     let render = manifests::parse("the render", &template(&[]).await?.ok()?)?;
     let deployment =
         render.iter().find(|object| manifests::kind(object) == "Deployment").context("a Deployment")?;

@@ -166,7 +166,7 @@ async fn password(place: &Place, password: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn in_every_state_the_tools_say_what_the_operator_means() -> Result<()> {
+async fn gitops_tools_show_every_state_correctly() -> Result<()> {
     let place = installed().await?;
     let packs = Watched::new(&place, "SystemRegistry", "packs", None).await?;
     let auth = RegistryAuth::htpasswd("demo", "right");
@@ -229,7 +229,7 @@ fn with(spec: &Value, field: &str, value: Value) -> Value {
 }
 
 #[tokio::test]
-async fn at_no_moment_is_an_old_verdict_taken_for_that_of_a_new_spec() -> Result<()> {
+async fn old_verdict_never_counts_for_a_new_spec() -> Result<()> {
     let place = installed().await?;
     let tenant = "apiVersion: v1\nkind: Namespace\nmetadata: {name: team-a, labels: {registry.spectrocloud.com/tenant: team-a}}\n";
     place.kubectl(&["apply", "--filename", "-"], tenant).await?.ok()?;
@@ -260,7 +260,7 @@ async fn at_no_moment_is_an_old_verdict_taken_for_that_of_a_new_spec() -> Result
 }
 
 #[tokio::test]
-async fn argo_cd_alone_takes_a_broken_registry_for_healthy() -> Result<()> {
+async fn argo_cd_needs_the_health_script() -> Result<()> {
     let broken = json!({
         "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "TenantRegistry",
         "metadata": {"name": "charts", "namespace": "team-a", "generation": 1},
@@ -276,7 +276,7 @@ async fn argo_cd_alone_takes_a_broken_registry_for_healthy() -> Result<()> {
 }
 
 #[test]
-fn both_kinds_have_the_same_script() -> Result<()> {
+fn both_kinds_share_the_health_script() -> Result<()> {
     let config: Value = serde_saphyr::from_str(&text_of(SCRIPTS)?)?;
     let script = |kind: &str| {
         config["data"][format!("resource.customizations.health.registry.spectrocloud.com_{kind}")].clone()
@@ -306,7 +306,7 @@ fn but_the_operators(mut object: DynamicObject) -> Result<Value> {
 }
 
 #[tokio::test]
-async fn what_each_tool_applies_a_second_time_changes_nothing() -> Result<()> {
+async fn second_apply_changes_nothing() -> Result<()> {
     let place = installed().await?;
     let registry = TestRegistry::start(RegistryOptions::default()).await?;
     let _operator = operator(&place).await?;
@@ -340,7 +340,7 @@ async fn what_each_tool_applies_a_second_time_changes_nothing() -> Result<()> {
 
 /// What Helm wrote, Helm's drift detection (Flux) and Argo CD find unchanged, after the API server has defaulted it.
 #[tokio::test]
-async fn the_installation_itself_shows_no_difference() -> Result<()> {
+async fn installation_shows_no_drift() -> Result<()> {
     let place = Place::start().await?;
     let apply =
         ["apply", "--server-side", "--field-manager=argocd-controller", "--filename", "config/install.yaml"];

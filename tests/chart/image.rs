@@ -72,7 +72,7 @@ impl Publisher {
 }
 
 #[tokio::test]
-async fn the_image_is_published_installed_by_its_digest_and_removed_as_its_page_says() -> Result<()> {
+async fn publishes_and_installs_image_by_digest() -> Result<()> {
     let (publisher, written) = Publisher::begins().await?;
     let commands = commands()?;
     let removal = commands.iter().position(|text| text.contains("helm uninstall"));

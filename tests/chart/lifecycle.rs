@@ -45,7 +45,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_upgrade_brings_the_new_crds_and_values_and_a_rollback_takes_the_values_back() -> Result<()> {
+async fn upgrade_and_rollback_change_crds_and_values() -> Result<()> {
     let place = Place::start().await?;
     let older = older_chart()?;
     let chart = older.path().display().to_string();
@@ -78,7 +78,7 @@ async fn an_upgrade_brings_the_new_crds_and_values_and_a_rollback_takes_the_valu
 }
 
 #[tokio::test]
-async fn the_crds_and_every_registry_stay_when_the_chart_is_uninstalled() -> Result<()> {
+async fn uninstall_keeps_crds_and_registries() -> Result<()> {
     let place = Place::start().await?;
     place.install("registry-operator", &[]).await?.ok()?;
     place.serves_registries().await?;
@@ -102,7 +102,7 @@ async fn the_crds_and_every_registry_stay_when_the_chart_is_uninstalled() -> Res
 }
 
 #[tokio::test]
-async fn crds_are_removed_only_by_who_says_so() -> Result<()> {
+async fn removes_crds_only_on_request() -> Result<()> {
     let place = Place::start().await?;
     place.install("registry-operator", &["--set", "crds.keep=false"]).await?.ok()?;
     place.helm(&[&["uninstall", "registry-operator"], &IN_NAMESPACE[..]].concat()).await?.ok()?;
@@ -112,7 +112,7 @@ async fn crds_are_removed_only_by_who_says_so() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_second_release_is_refused_and_leaves_the_first_as_it_is() -> Result<()> {
+async fn rejects_second_release() -> Result<()> {
     let place = Place::start().await?;
     place.install("registry-operator", &["--set", "replicas=4"]).await?.ok()?;
     let before = place.field("deployment/registry-operator", ".metadata.resourceVersion").await?;
@@ -127,7 +127,7 @@ async fn a_second_release_is_refused_and_leaves_the_first_as_it_is() -> Result<(
 }
 
 #[tokio::test]
-async fn who_brings_the_crds_otherwise_installs_without_them() -> Result<()> {
+async fn installs_without_crds() -> Result<()> {
     let place = Place::start().await?;
     place.kubectl(&["apply", "--server-side", "--filename", "crds/"], "").await?.ok()?;
     place.install("registry-operator", &["--set", "crds.enabled=false"]).await?.ok()?;
@@ -139,7 +139,7 @@ async fn who_brings_the_crds_otherwise_installs_without_them() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_kubectl_installed_is_taken_over_by_helm_when_it_is_told_to() -> Result<()> {
+async fn helm_takes_over_kubectl_installation() -> Result<()> {
     let place = Place::start().await?;
     place.kubectl(&["apply", "--server-side", "--filename", "config/install.yaml"], "").await?.ok()?;
     place.install("registry-operator", &[]).await?.refused()?;
@@ -151,7 +151,7 @@ async fn what_kubectl_installed_is_taken_over_by_helm_when_it_is_told_to() -> Re
 }
 
 #[tokio::test]
-async fn another_release_takes_over_without_making_anything_anew() -> Result<()> {
+async fn other_release_takes_over_without_recreating() -> Result<()> {
     let place = Place::start().await?;
     place.install("registry-operator", &[]).await?.ok()?;
     let uid = place.field("deployment/registry-operator", ".metadata.uid").await?;
@@ -165,7 +165,7 @@ async fn another_release_takes_over_without_making_anything_anew() -> Result<()>
 
 /// CRDs and Namespace that an upgrade no longer renders stay, as they do when Argo CD or Flux no longer finds them.
 #[tokio::test]
-async fn an_upgrade_that_no_longer_renders_them_leaves_crds_namespace_and_registries() -> Result<()> {
+async fn upgrade_keeps_crds_that_it_no_longer_renders() -> Result<()> {
     let place = Place::start().await?;
     // Helm keeps its own notes in the namespace, which is there before.
     place.kubectl(&["create", "namespace", NAMESPACE], "").await?.ok()?;
@@ -219,7 +219,7 @@ fn rewritten_as_the_page_says() -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_rollback_by_one_release_works_and_by_two_after_the_objects_are_rewritten() -> Result<()> {
+async fn rolls_back_one_and_two_releases() -> Result<()> {
     let place = Place::start().await?;
     place.install("registry-operator", &[]).await?.ok()?;
     place.serves_registries().await?;

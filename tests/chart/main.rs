@@ -11,4 +11,5 @@ mod monitoring;
 mod objects;
 mod oci;
 mod programs;
+mod rights;
 mod values;

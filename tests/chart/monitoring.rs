@@ -106,7 +106,7 @@ const LABELS_OF_THE_TARGET: [&str; 14] = [
 ];
 
 #[test]
-fn no_metric_has_a_label_that_scraping_sets() -> Result<()> {
+fn no_metric_has_a_scrape_label() -> Result<()> {
     let exposed = exposed()?;
     assert!(exposed["registry_operator_registry_ready"].contains("registry_namespace"));
     for (metric, labels) in exposed {
@@ -117,7 +117,7 @@ fn no_metric_has_a_label_that_scraping_sets() -> Result<()> {
 }
 
 #[tokio::test]
-async fn alerts_and_dashboard_name_the_registrys_own_namespace() -> Result<()> {
+async fn alerts_and_dashboard_use_registry_namespace() -> Result<()> {
     for alert in alerts().await? {
         let summary = &alert.annotations["summary"];
         let is_of_a_registry = summary.contains("$labels.name");
@@ -133,7 +133,7 @@ async fn alerts_and_dashboard_name_the_registrys_own_namespace() -> Result<()> {
 }
 
 #[tokio::test]
-async fn prometheus_reads_every_alert_and_the_operator_has_its_metrics() -> Result<()> {
+async fn alerts_are_valid_and_use_existing_metrics() -> Result<()> {
     let alerts = alerts().await?;
     assert!(alerts.len() >= 10);
     for alert in &alerts {
@@ -148,7 +148,7 @@ async fn prometheus_reads_every_alert_and_the_operator_has_its_metrics() -> Resu
 }
 
 #[tokio::test]
-async fn every_alert_can_be_left_out_and_is_explained() -> Result<()> {
+async fn every_alert_is_optional_and_documented() -> Result<()> {
     let schema: Value = serde_json::from_str(&text_of("charts/registry-operator/values.schema.json")?)?;
     let known = &schema["properties"]["prometheusRule"]["properties"]["disabled"]["items"]["enum"];
     let names: Vec<String> = alerts().await?.into_iter().map(|alert| alert.name).collect();
@@ -161,7 +161,7 @@ async fn every_alert_can_be_left_out_and_is_explained() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_expression_of_the_dashboard_is_about_metrics_of_the_operator() -> Result<()> {
+async fn dashboard_uses_existing_metrics() -> Result<()> {
     let dashboard: Value = serde_json::from_str(&text_of(DASHBOARD)?)?;
     let panels = dashboard["panels"].as_array().context("panels")?;
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
@@ -181,7 +181,7 @@ async fn every_expression_of_the_dashboard_is_about_metrics_of_the_operator() ->
 }
 
 #[tokio::test]
-async fn the_operations_page_names_every_metric() -> Result<()> {
+async fn operations_page_lists_every_metric() -> Result<()> {
     let operations = text_of("docs/operations.md")?;
     for line in Metrics::new().text()?.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap_or_default();
@@ -217,7 +217,7 @@ fn but(changed: &[&'static str]) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn nothing_fires_while_all_is_well() -> Result<()> {
+async fn no_alert_fires_while_healthy() -> Result<()> {
     let quiet = but(&[
         r#"registry_operator_guard_in_force{pod="a"} 1x120"#,
         r#"registry_operator_cluster_addresses_known{kind="services",pod="a"} 1x120"#,
@@ -235,7 +235,7 @@ async fn nothing_fires_while_all_is_well() -> Result<()> {
 }
 
 #[tokio::test]
-async fn each_alert_fires_on_what_it_is_for_and_on_nothing_else() -> Result<()> {
+async fn each_alert_fires_for_its_cause_only() -> Result<()> {
     let cases: [(&str, Vec<&str>); 11] = [
         ("RegistryOperatorAbsent", vec![r#"up{job="other"} 1x120"#]),
         ("RegistryOperatorWithoutLeader", but(&[r#"registry_operator_leader{pod="a"} 0x120"#])),
@@ -288,7 +288,7 @@ async fn each_alert_fires_on_what_it_is_for_and_on_nothing_else() -> Result<()> 
 }
 
 #[tokio::test]
-async fn when_most_registries_fail_an_alert_says_that_it_is_hardly_their_fault() -> Result<()> {
+async fn alerts_when_most_registries_fail() -> Result<()> {
     let most = but(&[
         r#"registry_operator_registry_ready{scope="system",name="one"} 0x120"#,
         r#"registry_operator_registry_ready{scope="system",name="two"} 0x120"#,
@@ -315,7 +315,7 @@ fn texts(series: &[String]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn on_openshift_one_tenants_failure_is_not_hidden_by_anothers_success() -> Result<()> {
+async fn openshift_alert_separates_tenants() -> Result<()> {
     let failing =
         r#"registry_operator_registry_ready{scope="tenant",registry_namespace="team-a",name="three"} 0x120"#;
     let stored = as_openshift_stores_them(&but(&[failing]))?;
@@ -326,7 +326,7 @@ async fn on_openshift_one_tenants_failure_is_not_hidden_by_anothers_success() ->
 }
 
 #[tokio::test]
-async fn a_short_failure_wakes_nobody() -> Result<()> {
+async fn short_failure_fires_no_alert() -> Result<()> {
     let brief = but(&[r#"registry_operator_registry_ready{scope="system",name="one"} 1x92 0x28"#]);
     assert_eq!(firing(&brief, 100).await?, Vec::<String>::new());
     Ok(())

@@ -21,7 +21,7 @@ fn find<'a>(objects: &'a [DynamicObject], kind: &str) -> Result<&'a DynamicObjec
 }
 
 #[tokio::test]
-async fn the_api_server_takes_all_that_is_rendered() -> Result<()> {
+async fn api_server_accepts_rendered_objects() -> Result<()> {
     let place = Place::start().await?;
     // A dry run leaves nothing behind for the next object to refer to.
     for there in ["namespace/registry-system", "serviceaccount/registry-operator"] {
@@ -51,7 +51,7 @@ async fn the_api_server_takes_all_that_is_rendered() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_pods_satisfy_the_restricted_pod_security_level() -> Result<()> {
+async fn pods_satisfy_restricted_pod_security() -> Result<()> {
     let place = Place::start().await?;
     let client = place.control_plane.client().await?;
     let render = template(&["--set", "namespace.create=true"]).await?.ok()?;
@@ -84,7 +84,7 @@ fn pod(spec: &Value) -> Result<Pod> {
 }
 
 #[tokio::test]
-async fn monitoring_is_rendered_only_when_it_is_asked_for() -> Result<()> {
+async fn renders_monitoring_only_if_enabled() -> Result<()> {
     let plain = template(&[]).await?.ok()?;
     for kind in ["ServiceMonitor", "PodMonitor", "PrometheusRule", "NetworkPolicy"] {
         assert!(!plain.contains(&format!("\nkind: {kind}\n")), "{kind}");
@@ -98,7 +98,7 @@ async fn monitoring_is_rendered_only_when_it_is_asked_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_digest_pins_the_image_and_further_labels_do_not_reach_what_is_selected_by() -> Result<()> {
+async fn digest_pins_image_and_labels_spare_selectors() -> Result<()> {
     let digest = format!("image.digest=sha256:{}", "0".repeat(64));
     let arguments = [
         "--set",
@@ -125,7 +125,7 @@ async fn a_digest_pins_the_image_and_further_labels_do_not_reach_what_is_selecte
 }
 
 #[tokio::test]
-async fn the_manifest_for_kubectl_holds_what_the_chart_renders_without_the_test() -> Result<()> {
+async fn install_manifest_matches_the_chart() -> Result<()> {
     let manifest = manifests::read_file(&in_repository("config/install.yaml"), &Placeholders::default())?;
     let render = template(&["--set", "namespace.create=true", "--skip-tests"]).await?.ok()?;
     let name = |object: &DynamicObject| (manifests::kind(object).to_owned(), object.metadata.name.clone());

@@ -6,7 +6,7 @@ use registry_testbed::{RegistryOptions, TestRegistry, tools::Tool};
 use crate::programs::{CHART, NAMESPACE, Place, run};
 
 #[tokio::test]
-async fn the_chart_is_pushed_to_an_oci_registry_and_installed_from_there() -> Result<()> {
+async fn installs_chart_from_oci_registry() -> Result<()> {
     let registry = TestRegistry::start(RegistryOptions::default()).await?;
     let desk = tempfile::tempdir()?;
     let (home, out) = ([("HOME", desk.path())], desk.path().display().to_string());
@@ -45,7 +45,7 @@ async fn the_chart_is_pushed_to_an_oci_registry_and_installed_from_there() -> Re
 }
 
 #[tokio::test]
-async fn the_package_holds_what_it_needs_and_nothing_else() -> Result<()> {
+async fn chart_package_holds_expected_files() -> Result<()> {
     let desk = tempfile::tempdir()?;
     let (home, out) = ([("HOME", desk.path())], desk.path().display().to_string());
     run(Tool::Helm, &["package", CHART, "--destination", &out], &home, "").await?.ok()?;

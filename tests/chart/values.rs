@@ -71,7 +71,7 @@ const WRONG: &[(&str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn a_wrong_value_is_refused_by_its_name() -> Result<()> {
+async fn rejects_invalid_value_by_name() -> Result<()> {
     for (wrong, named) in WRONG {
         let complaint = template(&["--set", wrong]).await?.refused().context(wrong)?;
         assert!(
@@ -83,7 +83,7 @@ async fn a_wrong_value_is_refused_by_its_name() -> Result<()> {
 }
 
 #[tokio::test]
-async fn two_ways_of_scraping_at_once_are_refused() -> Result<()> {
+async fn rejects_two_scrape_methods() -> Result<()> {
     let both = ["--set", "serviceMonitor.enabled=true", "--set", "podMonitor.enabled=true"];
     let complaint = template(&both).await?.refused()?;
     assert!(complaint.contains("serviceMonitor.enabled and podMonitor.enabled: one of them"), "{complaint}");
@@ -91,7 +91,7 @@ async fn two_ways_of_scraping_at_once_are_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_proxy_is_named_in_one_place() -> Result<()> {
+async fn rejects_proxy_set_in_two_places() -> Result<()> {
     let both = ["--set", "proxy.url=http://proxy:3128", "--set", "proxy.urlSecretRef.name=proxy"];
     let complaint = template(&both).await?.refused()?;
     assert!(complaint.contains("proxy.url and proxy.urlSecretRef.name are both set"), "{complaint}");
@@ -99,7 +99,7 @@ async fn a_proxy_is_named_in_one_place() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_value_is_used_by_a_template() -> Result<()> {
+async fn templates_use_every_value() -> Result<()> {
     let mut templates = String::new();
     for directory in ["templates", "templates/tests", "templates/policies"] {
         let path = in_repository(CHART).join(directory);
@@ -126,7 +126,7 @@ async fn every_value_is_used_by_a_template() -> Result<()> {
 const BY_OTHERS: [&str; 2] = ["tenantPolicy", "tenantAccess"];
 
 #[tokio::test]
-async fn the_value_files_for_the_tests_have_every_value_away_from_its_default() -> Result<()> {
+async fn test_values_differ_from_every_default() -> Result<()> {
     let defaults: Value = serde_saphyr::from_str(&text_of(&format!("{CHART}/values.yaml"))?)?;
     let all: Value = serde_saphyr::from_str(&text_of(&format!("{CHART}/ci/all-values.yaml"))?)?;
     let minimal: Value = serde_saphyr::from_str(&text_of(&format!("{CHART}/ci/minimal-values.yaml"))?)?;
@@ -159,7 +159,7 @@ fn collect(schema: &Value, prefix: &str, found: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn the_chart_can_be_part_of_another_that_switches_it_by_a_condition() -> Result<()> {
+async fn works_as_a_conditional_subchart() -> Result<()> {
     let parent = tempfile::tempdir()?;
     let chart = parent.path().join("charts");
     std::fs::create_dir(&chart)?;

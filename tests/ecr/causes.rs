@@ -384,7 +384,7 @@ fn discreet_status(name: &str, status: &RegistryStatus) -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_cause_is_told_apart_in_both_scopes() -> Result<()> {
+async fn distinguishes_every_cause_in_both_scopes() -> Result<()> {
     let Stage { installation, aws, ca, registry, operator } = stage().await?;
     let cluster = installation.cluster().await?;
     for scene in Scene::both(&cluster).await? {
@@ -424,7 +424,7 @@ fn expires(view: &View) -> bool {
 }
 
 #[tokio::test]
-async fn the_operators_own_identity_is_for_who_administers_the_system_level() -> Result<()> {
+async fn operator_identity_needs_administer() -> Result<()> {
     let Stage { installation, aws, ca, registry, operator } = stage().await?;
     let cluster = installation.cluster().await?;
     let [system, tenant] = Scene::both(&cluster).await?;
@@ -468,7 +468,7 @@ async fn the_operators_own_identity_is_for_who_administers_the_system_level() ->
 }
 
 #[tokio::test]
-async fn the_operators_identity_is_that_of_its_pod() -> Result<()> {
+async fn operator_identity_comes_from_its_pod() -> Result<()> {
     let aws = Aws::start(Settings { password: Some(PASSWORD.into()), ..Settings::default() }).await?;
     aws.role(
         "operators",
@@ -518,7 +518,7 @@ async fn the_operators_identity_is_that_of_its_pod() -> Result<()> {
 
 /// A hundred registries, each with a role of its own, at a node whose metadata service gives no identity.
 #[tokio::test]
-async fn a_hundred_registries_look_the_operators_identity_up_once_in_ten_seconds() -> Result<()> {
+async fn shares_lookup_of_operator_identity() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let host = crate::fake::registry(aws.clone()).await?;
     let installation = Installation::start(ControlPlaneOptions::default()).await?;
@@ -549,7 +549,7 @@ async fn a_hundred_registries_look_the_operators_identity_up_once_in_ten_seconds
 }
 
 #[tokio::test]
-async fn roles_are_assumed_where_the_operator_is() -> Result<()> {
+async fn assumes_roles_in_the_operators_region() -> Result<()> {
     let settings = Settings { sts_region: Some(HERE.into()), ..Settings::default() };
     let aws = Aws::start(settings).await?;
     let host = crate::fake::registry(aws.clone()).await?;
@@ -574,7 +574,7 @@ async fn roles_are_assumed_where_the_operator_is() -> Result<()> {
 }
 
 #[tokio::test]
-async fn corrected_keys_show_within_two_seconds_and_refused_ones_are_not_hammered() -> Result<()> {
+async fn corrected_keys_work_within_two_seconds() -> Result<()> {
     let Stage { installation, aws, ca, registry, operator: _operator } = stage().await?;
     let cluster = installation.cluster().await?;
     let case = Case { wrong: &[("AWS_SECRET_ACCESS_KEY", "HUSHguess")], ..KEYS };
@@ -614,7 +614,7 @@ async fn corrected_keys_show_within_two_seconds_and_refused_ones_are_not_hammere
 }
 
 #[tokio::test]
-async fn an_api_that_is_not_there_says_nothing_of_the_keys() -> Result<()> {
+async fn missing_api_does_not_reject_keys() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let host = crate::fake::registry(aws).await?;
     let nothing = registry_testbed::ports::Port::reserve()?;

@@ -61,7 +61,7 @@ fn takes_the_token(asked: &Asked) -> Answer {
 }
 
 #[tokio::test]
-async fn awss_token_goes_to_no_strangers_host() -> Result<()> {
+async fn sends_ecr_token_to_ecr_hosts_only() -> Result<()> {
     let stage = stage().await?;
     let cluster = stage.installation.cluster().await?;
     let stranger = Played::promptly(takes_the_token).await?;
@@ -102,7 +102,7 @@ async fn awss_token_goes_to_no_strangers_host() -> Result<()> {
 }
 
 #[tokio::test]
-async fn keys_that_name_their_hosts_are_used_for_no_other() -> Result<()> {
+async fn uses_keys_for_their_listed_hosts_only() -> Result<()> {
     let stage = stage().await?;
     let cluster = stage.installation.cluster().await?;
     let registry = Played::promptly(takes_the_token).await?;
@@ -134,7 +134,7 @@ async fn keys_that_name_their_hosts_are_used_for_no_other() -> Result<()> {
 }
 
 #[tokio::test]
-async fn awss_token_of_a_tenant_goes_to_no_token_service() -> Result<()> {
+async fn sends_no_tenant_ecr_token_to_token_service() -> Result<()> {
     let stage = stage().await?;
     let cluster = stage.installation.cluster().await?;
     let service = Played::promptly(|_| answer(200, &[], r#"{"token":"anything"}"#)).await?;

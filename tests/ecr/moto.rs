@@ -34,7 +34,7 @@ impl Emulator {
 }
 
 #[tokio::test]
-async fn keys_and_a_role_open_a_registry_with_the_token_that_moto_gives() -> Result<()> {
+async fn keys_and_role_get_a_token_from_moto() -> Result<()> {
     let emulator = Emulator::start().await?;
     let auth = RegistryAuth::htpasswd("AWS", format!("{ACCOUNT}-auth-token"));
     let registry = TestRegistry::start(RegistryOptions { auth, ..Default::default() }).await?;
@@ -62,7 +62,7 @@ async fn keys_and_a_role_open_a_registry_with_the_token_that_moto_gives() -> Res
 }
 
 #[tokio::test]
-async fn a_public_registry_is_not_signed_in_to() -> Result<()> {
+async fn public_ecr_needs_no_token() -> Result<()> {
     let registry = TestRegistry::start(RegistryOptions::default()).await?;
     let spec = serde_json::from_value(json!({"endpoint": registry.url(), "auth": {"ecr": {}}}))?;
     let endpoint = registry_probe::Endpoint::parse(&registry.url())?;

@@ -60,7 +60,7 @@ fn message(status: &RegistryStatus) -> &str {
 }
 
 #[tokio::test]
-async fn aws_is_asked_through_the_proxy() -> Result<()> {
+async fn calls_aws_through_the_proxy() -> Result<()> {
     let (aws, proxy) = (Aws::start().await?, ForwardProxy::start(Some("alice:pr:xy")).await?);
     let url = elsewhere(&aws.moto.url());
     let status = aws.status(tokens_by(&url, through(&proxy, "alice:pr%3Axy@", "")?)?.as_ref()).await?;
@@ -76,7 +76,7 @@ async fn aws_is_asked_through_the_proxy() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_proxy_in_the_way_of_aws_is_named() -> Result<()> {
+async fn reports_proxy_failure_on_the_way_to_aws() -> Result<()> {
     let (aws, proxy) = (Aws::start().await?, ForwardProxy::start(Some("alice:pr:xy")).await?);
     let name = proxy.host_port();
     // A tunnel, for https://; nothing is behind it.
@@ -142,7 +142,7 @@ impl TlsRelay {
 }
 
 #[tokio::test]
-async fn aws_behind_a_companys_authority_is_trusted_by_the_ca_file() -> Result<()> {
+async fn trusts_aws_behind_private_ca() -> Result<()> {
     let (aws, ca) = (Aws::start().await?, TestCa::new("company")?);
     let relay = TlsRelay::start(&ca, &aws.moto).await?;
     let url = format!("https://localhost:{}", relay.port);

@@ -19,7 +19,7 @@ use crate::{
 const LIFE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn a_pull_secret_holds_awss_token_and_the_next_one_before_that_ends() -> Result<()> {
+async fn renews_ecr_token_in_pull_secret() -> Result<()> {
     let aws = Aws::start(Settings { life: LIFE, ..Settings::default() }).await?;
     let (secret, host) = (aws.good_user("AKIAPULL"), fake::registry(aws.clone()).await?);
     let installation = Installation::start(ControlPlaneOptions::default()).await?;

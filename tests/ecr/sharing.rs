@@ -38,7 +38,7 @@ async fn statuses(
 }
 
 #[tokio::test]
-async fn a_thousand_registries_of_one_identity_share_one_token() -> Result<()> {
+async fn thousand_registries_share_one_token() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let secret = aws.good_user("AKIAONE");
     let host = fake::registry(aws.clone()).await?;
@@ -53,7 +53,7 @@ async fn a_thousand_registries_of_one_identity_share_one_token() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_thousand_registries_cost_the_operator_one_token() -> Result<()> {
+async fn thousand_operator_registries_share_one_token() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let secret = aws.good_user("AKIAONE");
     let host = fake::registry(aws.clone()).await?;
@@ -81,7 +81,7 @@ async fn a_thousand_registries_cost_the_operator_one_token() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_hundred_identities_do_not_see_each_others_tokens() -> Result<()> {
+async fn hundred_identities_get_separate_tokens() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let host = fake::registry(aws.clone()).await?;
     let (prober, tokens) = (prober()?, tokens(aws.url())?);
@@ -105,7 +105,7 @@ async fn a_hundred_identities_do_not_see_each_others_tokens() -> Result<()> {
 }
 
 #[tokio::test]
-async fn two_tenants_with_the_same_keys_share_nothing() -> Result<()> {
+async fn tenants_with_the_same_keys_share_nothing() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let secret = aws.good_user("AKIAONE");
     let tokens = tokens(aws.url())?;
@@ -119,7 +119,7 @@ async fn two_tenants_with_the_same_keys_share_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_throttled_aws_is_left_alone_and_recovers_without_a_storm() -> Result<()> {
+async fn backs_off_from_throttling_aws() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let secret = aws.good_user("AKIAONE");
     aws.trouble("AKIAONE", Trouble::Throttled);
@@ -147,8 +147,7 @@ async fn a_throttled_aws_is_left_alone_and_recovers_without_a_storm() -> Result<
 }
 
 #[tokio::test]
-async fn a_token_that_the_registry_refuses_before_its_time_is_fetched_once_more_and_not_for_ever()
--> Result<()> {
+async fn refetches_early_refused_token_once() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let secret = aws.good_user("AKIAONE");
     let host = fake::registry(aws.clone()).await?;
@@ -168,7 +167,7 @@ async fn a_token_that_the_registry_refuses_before_its_time_is_fetched_once_more_
 }
 
 #[tokio::test]
-async fn a_token_is_renewed_before_its_end_and_while_it_serves() -> Result<()> {
+async fn renews_token_before_expiry() -> Result<()> {
     // It is renewed when three quarters and up to a tenth of its life are over: the rest is time enough on a slow machine.
     let life = Duration::from_secs(40);
     let aws = Aws::start(Settings { life, ..Settings::default() }).await?;
@@ -189,7 +188,7 @@ async fn a_token_is_renewed_before_its_end_and_while_it_serves() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_old_token_serves_while_aws_is_down() -> Result<()> {
+async fn keeps_using_token_while_aws_is_down() -> Result<()> {
     let aws = Aws::start(Settings { life: Duration::from_mins(1), ..Settings::default() }).await?;
     let secret = aws.good_user("AKIAONE");
     let host = fake::registry(aws.clone()).await?;
@@ -207,7 +206,7 @@ async fn an_old_token_serves_while_aws_is_down() -> Result<()> {
 }
 
 #[tokio::test]
-async fn where_no_repository_is_named_one_that_aws_lists_is_read() -> Result<()> {
+async fn reads_a_repository_that_ecr_lists() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
     let secret = aws.good_user("AKIAONE");
     for name in ["other/thing", "team/packsize/no", "team/packs/hello"] {

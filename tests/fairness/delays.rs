@@ -204,7 +204,7 @@ fn compare(what: &str, alone: Delays, beside: Delays) -> Result<()> {
 }
 
 #[tokio::test]
-async fn registries_on_a_host_that_hangs_do_not_delay_those_on_the_next() -> Result<()> {
+async fn hanging_host_does_not_delay_other_hosts() -> Result<()> {
     let _alone = ALONE.lock().await;
     let solo = solo::enter().await?;
     let operator = Operator::start(solo.alone().await?.arg("--concurrency=4")).await?;
@@ -237,8 +237,7 @@ async fn scene<'a>(cluster: &'a Cluster, tenant: &str) -> Result<Scene<'a>> {
 }
 
 #[tokio::test]
-async fn a_tenant_with_a_thousand_failing_registries_delays_anothers_verdict_by_less_than_twice() -> Result<()>
-{
+async fn failing_tenant_delays_others_less_than_twice() -> Result<()> {
     let _alone = ALONE.lock().await;
     let solo = solo::enter().await?;
     let operator = Operator::start(solo.alone().await?).await?;

@@ -23,7 +23,7 @@ use registry_testbed::{
 
 /// Started twice: by the test harness, and by itself as PID 1 of the node's namespaces, where it tells the story.
 #[test]
-fn the_chart_on_a_real_node_installs_validates_survives_upgrades_and_leaves() -> Result<()> {
+fn chart_works_on_a_real_node() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if node::is_inside() {
         return runtime.block_on(story::tell());

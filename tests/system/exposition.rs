@@ -232,7 +232,7 @@ fn is_label(name: &str) -> bool {
 }
 
 #[test]
-fn what_is_well_formed_is_read() -> Result<()> {
+fn accepts_well_formed_exposition() -> Result<()> {
     let text = "# HELP waits_seconds Waits.\n# TYPE waits_seconds histogram\n# UNIT waits_seconds seconds\n\
                 waits_seconds_sum{of=\"a\\\"b\"} 0.5\nwaits_seconds_count{of=\"a\\\"b\"} 2\n\
                 waits_seconds_bucket{le=\"1.0\",of=\"a\\\"b\"} 1\n\
@@ -244,7 +244,7 @@ fn what_is_well_formed_is_read() -> Result<()> {
 }
 
 #[test]
-fn what_is_not_well_formed_is_an_error() {
+fn rejects_malformed_exposition() {
     let family = |kind: &str, samples: &str| format!("# HELP m Help.\n# TYPE m {kind}\n{samples}# EOF\n");
     let wrong = [
         "m 1\n".to_owned(),

@@ -42,7 +42,7 @@ async fn status(operator: &Operator, path: &str) -> Result<u16> {
 }
 
 #[tokio::test]
-async fn a_lease_request_that_hangs_does_not_cost_the_leadership() -> Result<()> {
+async fn keeps_leadership_when_lease_request_hangs() -> Result<()> {
     let solo = solo::enter().await?;
     let between = Between::start(solo.installation).await?;
     let operator = Operator::start(between.operator_options(&solo).await?).await?;
@@ -66,8 +66,7 @@ async fn a_lease_request_that_hangs_does_not_cost_the_leadership() -> Result<()>
 }
 
 #[tokio::test]
-async fn an_operator_that_is_cut_off_is_not_ready_after_thirty_seconds_and_is_when_it_is_back() -> Result<()>
-{
+async fn not_ready_after_thirty_seconds_without_api() -> Result<()> {
     let solo = solo::enter().await?;
     let between = Between::start(solo.installation).await?;
     let operator = Operator::start(between.operator_options(&solo).await?).await?;
@@ -92,7 +91,7 @@ async fn an_operator_that_is_cut_off_is_not_ready_after_thirty_seconds_and_is_wh
 }
 
 #[tokio::test]
-async fn a_namespace_that_does_not_end_costs_no_requests() -> Result<()> {
+async fn stuck_namespace_costs_no_requests() -> Result<()> {
     let solo = solo::enter().await?;
     let operator = Operator::start(solo.alone().await?).await?;
     let namespace = solo.cluster.tenant_namespace("team", "endless").await?;
@@ -126,7 +125,7 @@ fn is_namespace_get(event: &registry_testbed::AuditEvent) -> bool {
 }
 
 #[tokio::test]
-async fn a_role_binding_that_a_quota_refuses_is_made_when_there_is_room() -> Result<()> {
+async fn creates_binding_once_quota_allows() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let namespace = cluster.plain_namespace("full").await?;
     let quotas: Api<ResourceQuota> = Api::namespaced(cluster.client(), &namespace);
@@ -174,7 +173,7 @@ async fn is_full(bindings: &Api<RoleBinding>) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_role_binding_that_is_in_the_way_is_named_with_a_command_that_works() -> Result<()> {
+async fn reports_conflicting_binding_with_command() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (server, namespace) = (Protected::start().await?, cluster.plain_namespace("taken").await?);
     let theirs = json!({
@@ -208,7 +207,7 @@ async fn a_role_binding_that_is_in_the_way_is_named_with_a_command_that_works() 
 }
 
 #[tokio::test]
-async fn the_environments_proxies_are_not_read() -> Result<()> {
+async fn ignores_proxy_environment_variables() -> Result<()> {
     let solo = solo::enter().await?;
     let mut options = solo.installation.operator_options().await?;
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
@@ -220,7 +219,7 @@ async fn the_environments_proxies_are_not_read() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_limit_of_open_files_is_raised_at_the_start() -> Result<()> {
+async fn raises_open_file_limit_at_start() -> Result<()> {
     let solo = solo::enter().await?;
     let mut options = solo.installation.operator_options().await?;
     let script = solo.installation.control_plane().directory().join("with-few-files");

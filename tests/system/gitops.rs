@@ -37,7 +37,7 @@ const REJECTED: Verdict = Verdict::refused("False/Rejected");
 // ---- Applied again
 
 #[tokio::test]
-async fn a_manifest_that_kubectl_applies_again_is_unchanged() -> Result<()> {
+async fn repeated_kubectl_apply_changes_nothing() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let Some(kubectl) = Kubectl::find().await? else { return applied_again_without_kubectl(&cluster).await };
     let ca = TestCa::new("private authority")?;
@@ -86,7 +86,7 @@ fn spelled_out(mut spec: Value) -> Value {
 }
 
 #[tokio::test]
-async fn another_field_manager_applies_twice_without_a_conflict_or_a_change() -> Result<()> {
+async fn repeated_server_side_apply_has_no_conflict() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -110,7 +110,7 @@ async fn another_field_manager_applies_twice_without_a_conflict_or_a_change() ->
 }
 
 #[tokio::test]
-async fn the_operator_owns_the_status_and_its_finalizer_and_nothing_else() -> Result<()> {
+async fn operator_owns_status_and_finalizer_only() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -180,7 +180,7 @@ fn untouched(before: &View, after: &View) {
 // ---- Waited for
 
 #[tokio::test]
-async fn kubectl_wait_for_the_credentials_works() -> Result<()> {
+async fn kubectl_wait_for_credentials_works() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let Some(kubectl) = Kubectl::find().await? else {
         tell("there is no kubectl here");
@@ -289,7 +289,7 @@ fn kstatus(view: &View) -> Health {
 const SLOW: Duration = Duration::from_millis(1500);
 
 #[tokio::test]
-async fn a_reader_of_kstatus_never_takes_an_old_verdict_for_that_of_a_new_spec() -> Result<()> {
+async fn kstatus_never_shows_old_verdict_as_current() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = slow_registry().await?;
     for scene in Scene::both(&cluster).await? {
@@ -315,7 +315,7 @@ async fn a_reader_of_kstatus_never_takes_an_old_verdict_for_that_of_a_new_spec()
 }
 
 #[tokio::test]
-async fn a_spec_that_changes_during_its_validation_is_not_given_the_verdict_of_the_old_one() -> Result<()> {
+async fn changed_spec_gets_no_verdict_of_the_old_one() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     for scene in Scene::both(&cluster).await? {
         for (name, is_right_first) in [("right-first", true), ("wrong-first", false)] {
@@ -335,7 +335,7 @@ async fn a_spec_that_changes_during_its_validation_is_not_given_the_verdict_of_t
 }
 
 #[tokio::test]
-async fn a_validation_that_is_asked_for_during_another_is_not_said_to_be_done_before_it_is() -> Result<()> {
+async fn request_during_validation_gets_its_own() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = slow_registry().await?;
     let scene = Scene::system(&cluster);
@@ -352,7 +352,7 @@ async fn a_validation_that_is_asked_for_during_another_is_not_said_to_be_done_be
 }
 
 #[tokio::test]
-async fn a_new_object_is_in_progress_from_its_first_moment_even_without_an_operator() -> Result<()> {
+async fn new_object_is_in_progress_without_operator() -> Result<()> {
     let installation = Installation::start(registry_testbed::ControlPlaneOptions::default()).await?;
     let cluster = installation.cluster().await?;
     for scene in Scene::both(&cluster).await? {
@@ -479,7 +479,7 @@ impl Drop for Reader {
 // ---- Events
 
 #[tokio::test]
-async fn an_event_tells_of_each_change_of_verdict_and_of_no_validation() -> Result<()> {
+async fn sends_events_on_verdict_changes_only() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -519,7 +519,7 @@ async fn an_event_tells_of_each_change_of_verdict_and_of_no_validation() -> Resu
 }
 
 #[tokio::test]
-async fn a_changed_spec_with_the_same_verdict_makes_no_event_however_long_it_takes() -> Result<()> {
+async fn same_verdict_of_changed_spec_makes_no_event() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = slow_registry().await?;
     let scene = Scene::system(&cluster);
@@ -537,7 +537,7 @@ async fn a_changed_spec_with_the_same_verdict_makes_no_event_however_long_it_tak
 }
 
 #[tokio::test]
-async fn an_event_tells_when_nothing_proves_the_credentials() -> Result<()> {
+async fn sends_event_for_unprovable_credentials() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = Played::promptly(|_| welcome()).await?;
     let scene = Scene::tenant(&cluster).await?;

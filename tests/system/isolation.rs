@@ -104,7 +104,7 @@ async fn move_in(scene: &Scene<'_>, party: &Party, registry: &Played) -> Result<
 }
 
 #[tokio::test]
-async fn tenants_at_one_host_share_neither_verdict_token_connection_nor_event() -> Result<()> {
+async fn tenants_at_one_host_share_nothing() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = registry().await?;
     let mut scenes = Vec::new();
@@ -202,7 +202,7 @@ async fn no_event_is_anothers(
 }
 
 #[tokio::test]
-async fn a_tenant_whose_neighbour_signs_in_at_the_same_host_is_not_let_in_with_him() -> Result<()> {
+async fn login_of_one_tenant_does_not_help_another() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = registry().await?;
     let inside = |tenant: &'static str| {

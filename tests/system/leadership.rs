@@ -28,7 +28,7 @@ const OTHER_ACCOUNT: &str = "registry-operator-2";
 const OTHER_USER: &str = "system:serviceaccount:registry-system:registry-operator-2";
 
 #[tokio::test]
-async fn of_two_replicas_one_leads_and_writes_while_the_other_is_ready_to() -> Result<()> {
+async fn only_one_of_two_replicas_writes() -> Result<()> {
     let solo = solo::enter().await?;
     let mark = solo.mark()?;
     let (leader, standby) = leader_and_standby(&solo).await?;
@@ -49,8 +49,7 @@ async fn of_two_replicas_one_leads_and_writes_while_the_other_is_ready_to() -> R
 }
 
 #[tokio::test]
-async fn a_killed_leader_is_replaced_when_its_lease_ends_and_what_changed_meanwhile_is_validated()
--> Result<()> {
+async fn standby_takes_over_from_killed_leader() -> Result<()> {
     let solo = solo::enter().await?;
     let good = open_registry().await?;
     let (leader, standby) = leader_and_standby(&solo).await?;
@@ -69,8 +68,7 @@ async fn a_killed_leader_is_replaced_when_its_lease_ends_and_what_changed_meanwh
 }
 
 #[tokio::test]
-async fn a_leader_that_is_asked_to_end_gives_the_lease_back_even_in_the_middle_of_a_validation() -> Result<()>
-{
+async fn leader_releases_lease_on_sigterm() -> Result<()> {
     let solo = solo::enter().await?;
     let held = HeldRegistry::start().await?;
     let (leader, standby) = leader_and_standby(&solo).await?;
@@ -90,7 +88,7 @@ async fn a_leader_that_is_asked_to_end_gives_the_lease_back_even_in_the_middle_o
 }
 
 #[tokio::test]
-async fn a_leader_that_was_frozen_past_its_lease_writes_nothing_when_it_goes_on() -> Result<()> {
+async fn thawed_leader_writes_nothing_after_its_lease() -> Result<()> {
     let solo = solo::enter().await?;
     let held = HeldRegistry::start().await?;
     let (frozen, successor) = leader_and_standby(&solo).await?;
@@ -125,7 +123,7 @@ async fn a_leader_that_was_frozen_past_its_lease_writes_nothing_when_it_goes_on(
 }
 
 #[tokio::test]
-async fn a_frozen_leader_that_goes_on_takes_over_again_when_its_successor_ends() -> Result<()> {
+async fn thawed_leader_takes_over_again() -> Result<()> {
     let solo = solo::enter().await?;
     let (frozen, successor) = leader_and_standby(&solo).await?;
     frozen.pause().await?;
@@ -140,7 +138,7 @@ async fn a_frozen_leader_that_goes_on_takes_over_again_when_its_successor_ends()
 }
 
 #[tokio::test]
-async fn without_leader_election_the_operator_works_and_touches_no_lease() -> Result<()> {
+async fn works_without_leader_election() -> Result<()> {
     let solo = solo::enter().await?;
     let mark = solo.mark()?;
     let _operator = Operator::start(solo.alone().await?).await?;
@@ -153,7 +151,7 @@ async fn without_leader_election_the_operator_works_and_touches_no_lease() -> Re
 }
 
 #[tokio::test]
-async fn the_operator_outlives_an_api_server_that_is_away_for_twenty_seconds() -> Result<()> {
+async fn survives_api_server_outage_of_twenty_seconds() -> Result<()> {
     let solo = solo::enter().await?;
     let good = open_registry().await?;
     let operator = Operator::start(solo.installation.operator_options().await?).await?;
@@ -179,7 +177,7 @@ async fn the_operator_outlives_an_api_server_that_is_away_for_twenty_seconds() -
 }
 
 #[tokio::test]
-async fn an_operator_that_is_started_before_its_api_server_waits_for_it() -> Result<()> {
+async fn waits_for_api_server_at_start() -> Result<()> {
     for leader_election in [true, false] {
         let solo = solo::enter().await?;
         let options = solo.installation.operator_options().await?;

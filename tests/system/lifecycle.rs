@@ -44,7 +44,7 @@ const RECOVERED: Duration = Duration::from_mins(1);
 // Deletion.
 
 #[tokio::test]
-async fn a_registry_without_a_pull_secret_is_gone_at_once_though_its_server_is_down() -> Result<()> {
+async fn deletes_registry_while_its_server_is_down() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (system, tenant) = both(&cluster, "down", json!({"endpoint": DOWN})).await?;
     system.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
@@ -58,8 +58,7 @@ async fn a_registry_without_a_pull_secret_is_gone_at_once_though_its_server_is_d
 }
 
 #[tokio::test]
-async fn a_registry_with_a_pull_secret_is_gone_in_time_though_its_server_is_down_and_its_secret_gone()
--> Result<()> {
+async fn deletes_registry_without_server_and_secret() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let secret = cluster.unique("login");
     let spec = json!({"endpoint": DOWN, "auth": {"basic": {"secretRef": {"name": secret}}}});
@@ -82,7 +81,7 @@ async fn a_registry_with_a_pull_secret_is_gone_in_time_though_its_server_is_down
 }
 
 #[tokio::test]
-async fn a_registry_without_a_pull_secret_is_gone_at_once_in_the_middle_of_a_validation() -> Result<()> {
+async fn deletes_registry_during_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let held = HeldRegistry::start().await?;
     let (system, tenant) = both(&cluster, "hanging", hanging_at(&held)).await?;
@@ -94,7 +93,7 @@ async fn a_registry_without_a_pull_secret_is_gone_at_once_in_the_middle_of_a_val
 }
 
 #[tokio::test]
-async fn a_registry_with_a_pull_secret_is_gone_in_time_in_the_middle_of_a_validation() -> Result<()> {
+async fn deletes_pull_secret_during_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let held = HeldRegistry::start().await?;
     let (system, tenant) = both(&cluster, "hanging-guarded", guarded(hanging_at(&held))).await?;
@@ -108,7 +107,7 @@ async fn a_registry_with_a_pull_secret_is_gone_in_time_in_the_middle_of_a_valida
 }
 
 #[tokio::test]
-async fn a_namespace_is_gone_in_time_whatever_registries_are_in_it() -> Result<()> {
+async fn deletes_namespace_with_any_registries() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (held, protected) = (HeldRegistry::start().await?, Protected::start().await?);
     let namespace = cluster.tenant_namespace("closing", "closing").await?;
@@ -130,7 +129,7 @@ async fn a_namespace_is_gone_in_time_whatever_registries_are_in_it() -> Result<(
 }
 
 #[tokio::test]
-async fn what_was_deleted_while_the_operator_was_away_is_gone_in_time_when_it_is_back() -> Result<()> {
+async fn finishes_deletions_requested_during_downtime() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -166,7 +165,7 @@ async fn is_unbound(cluster: &Cluster, namespace: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_operator_that_was_killed_comes_back_to_the_same_verdicts_and_writes_nothing() -> Result<()> {
+async fn restart_after_kill_writes_nothing() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -214,7 +213,7 @@ async fn an_operator_that_was_killed_comes_back_to_the_same_verdicts_and_writes_
 }
 
 #[tokio::test]
-async fn a_restart_is_no_reason_to_try_a_rejected_password_again() -> Result<()> {
+async fn restart_does_not_retry_rejected_password() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -251,7 +250,7 @@ async fn a_restart_is_no_reason_to_try_a_rejected_password_again() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_registry_that_is_created_again_gets_nothing_of_its_predecessor() -> Result<()> {
+async fn recreated_registry_inherits_nothing() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let held = HeldRegistry::start().await?;
     let registry = cluster.system(&cluster.unique("again"));
@@ -282,8 +281,7 @@ async fn a_registry_that_is_created_again_gets_nothing_of_its_predecessor() -> R
 }
 
 #[tokio::test]
-async fn a_registry_created_again_while_the_operator_was_frozen_gets_nothing_of_its_predecessor() -> Result<()>
-{
+async fn registry_recreated_in_freeze_inherits_nothing() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -325,8 +323,7 @@ async fn a_registry_created_again_while_the_operator_was_frozen_gets_nothing_of_
 }
 
 #[tokio::test]
-async fn a_registry_that_is_created_again_does_not_wait_for_the_validation_of_its_predecessor() -> Result<()>
-{
+async fn recreated_registry_does_not_wait_for_old_one() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let held = HeldRegistry::start().await?;
     let registry = cluster.system(&cluster.unique("again-soon"));
@@ -340,7 +337,7 @@ async fn a_registry_that_is_created_again_does_not_wait_for_the_validation_of_it
 }
 
 #[tokio::test]
-async fn a_corrected_endpoint_does_not_wait_for_the_one_that_hangs() -> Result<()> {
+async fn corrected_endpoint_does_not_wait_for_hanging() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (held, good) = (HeldRegistry::start().await?, HeldRegistry::start().await?);
     good.release();
@@ -356,7 +353,7 @@ async fn a_corrected_endpoint_does_not_wait_for_the_one_that_hangs() -> Result<(
 // What a registry depends on.
 
 #[tokio::test]
-async fn a_ready_registry_whose_secret_is_deleted_says_so_within_two_seconds() -> Result<()> {
+async fn reports_deleted_secret_within_two_seconds() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let protected = Protected::start().await?;
     let secret = cluster.unique("login");
@@ -383,7 +380,7 @@ async fn a_ready_registry_whose_secret_is_deleted_says_so_within_two_seconds() -
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_no_tenants_any_more_loses_access_and_verdict_until_it_is_again() -> Result<()> {
+async fn removing_tenant_label_removes_access_and_verdict() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let protected = Protected::start().await?;
     let namespace = cluster.tenant_namespace("leaving", "leaving").await?;
@@ -407,8 +404,7 @@ async fn a_namespace_that_is_no_tenants_any_more_loses_access_and_verdict_until_
 }
 
 #[tokio::test]
-async fn a_role_binding_left_in_a_namespace_that_lost_its_label_meanwhile_is_removed_at_the_start()
--> Result<()> {
+async fn removes_stale_role_binding_at_start() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -430,7 +426,7 @@ async fn a_role_binding_left_in_a_namespace_that_lost_its_label_meanwhile_is_rem
 // The definitions.
 
 #[tokio::test]
-async fn the_operator_goes_on_when_the_definitions_are_deleted_and_installed_again() -> Result<()> {
+async fn survives_reinstallation_of_crds() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -465,7 +461,7 @@ async fn the_operator_goes_on_when_the_definitions_are_deleted_and_installed_aga
 }
 
 #[tokio::test]
-async fn an_object_that_can_not_be_read_does_not_stop_the_others() -> Result<()> {
+async fn unreadable_object_does_not_stop_others() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -495,7 +491,7 @@ async fn an_object_that_can_not_be_read_does_not_stop_the_others() -> Result<()>
 }
 
 #[tokio::test]
-async fn an_object_that_can_not_be_read_any_more_is_deleted_in_time() -> Result<()> {
+async fn deletes_object_that_became_unreadable() -> Result<()> {
     let solo = solo::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;

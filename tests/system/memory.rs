@@ -84,7 +84,7 @@ async fn write_the_worst(cluster: &Cluster, namespace: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_worst_of_one_tenant_stays_below_the_charts_limit() -> Result<()> {
+async fn worst_tenant_stays_below_memory_limit() -> Result<()> {
     let solo = solo::enter().await?;
     let scene = Scene::tenant(&solo.cluster).await?;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -120,7 +120,7 @@ async fn the_worst_of_one_tenant_stays_below_the_charts_limit() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_long_request_is_refused_and_a_short_one_is_not() -> Result<()> {
+async fn rejects_long_request_annotation() -> Result<()> {
     let cluster = harness::cluster().await?;
     let registry = json!({"endpoint": "https://registry.example.com", "suspend": true});
     for scene in Scene::both(&cluster).await? {
@@ -134,7 +134,7 @@ async fn a_long_request_is_refused_and_a_short_one_is_not() -> Result<()> {
 }
 
 #[tokio::test]
-async fn registries_beyond_the_tenants_bound_say_so_until_there_is_room() -> Result<()> {
+async fn reports_registries_beyond_tenant_quota() -> Result<()> {
     let solo = solo::enter().await?;
     let (cluster, registry) = (&solo.cluster, anonymous().await?);
     let scene = Scene::tenant(cluster).await?;
@@ -159,7 +159,7 @@ async fn registries_beyond_the_tenants_bound_say_so_until_there_is_room() -> Res
 }
 
 #[tokio::test]
-async fn a_long_authority_is_used_though_it_is_not_kept() -> Result<()> {
+async fn uses_long_ca_bundle_without_caching_it() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (ca, other) = (TestCa::new("private authority")?, TestCa::new("another authority")?);
     let registry = protected(&ca, "demo", "right").await?;

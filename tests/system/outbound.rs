@@ -17,7 +17,7 @@ const PASSWORD: &str = "pr:xy%word";
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
 #[tokio::test]
-async fn a_registry_behind_a_proxy_is_validated_with_the_ca_file() -> Result<()> {
+async fn validates_behind_proxy_with_ca_file() -> Result<()> {
     let solo = solo::enter().await?;
     let (ca, files) = (TestCa::new("company")?, tempfile::tempdir()?);
     let ca_file = files.path().join("ca.crt");
@@ -66,7 +66,7 @@ async fn a_registry_behind_a_proxy_is_validated_with_the_ca_file() -> Result<()>
 
 /// What is wrong is said at the start, and without the password.
 #[tokio::test]
-async fn a_proxy_or_ca_file_that_can_not_be_used_ends_the_operator() -> Result<()> {
+async fn exits_on_unusable_proxy_or_ca_file() -> Result<()> {
     let solo = solo::enter().await?;
     for (argument, complaint) in [
         ("--proxy=socks5://alice:s3cr3t@proxy", "--proxy must start with http:// or https://"),

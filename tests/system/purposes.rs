@@ -44,7 +44,7 @@ async fn account_token(scene: &Scene<'_>, cluster: &harness::Cluster) -> Result<
 }
 
 #[tokio::test]
-async fn a_service_accounts_token_is_sent_to_nobody() -> Result<()> {
+async fn never_sends_service_account_token() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let stranger = Played::promptly(|asked| match asked.authorization() {
         None => asks_for_password(),
@@ -74,7 +74,7 @@ async fn a_service_accounts_token_is_sent_to_nobody() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_secrets_hosts_count_as_soon_as_they_are_changed() -> Result<()> {
+async fn applies_changed_hosts_of_a_secret_at_once() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -106,7 +106,7 @@ async fn a_secrets_hosts_count_as_soon_as_they_are_changed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn tenants_secrets_need_hosts_while_the_policy_says_so() -> Result<()> {
+async fn policy_requires_hosts_in_tenant_secrets() -> Result<()> {
     let installation = Installation::start(ControlPlaneOptions::default()).await?;
     let _operator = installation.start_operator().await?;
     let cluster = installation.cluster().await?;
@@ -143,7 +143,7 @@ async fn tenants_secrets_need_hosts_while_the_policy_says_so() -> Result<()> {
 
 /// Neither a password nor a token gets to where a registry redirects to, nor to another port of its own host.
 #[tokio::test]
-async fn a_redirect_takes_no_credentials_with_it() -> Result<()> {
+async fn redirect_gets_no_credentials() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let stranger = Played::promptly(|_| welcome()).await?;
     let (to, scene) = (stranger.url(), Scene::system(&cluster));

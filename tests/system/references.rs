@@ -36,7 +36,7 @@ const REJECTED: Verdict = Verdict::refused("False/Rejected");
 // ---- How soon
 
 #[tokio::test]
-async fn a_corrected_password_shows_within_two_seconds() -> Result<()> {
+async fn corrected_password_works_within_two_seconds() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -51,7 +51,7 @@ async fn a_corrected_password_shows_within_two_seconds() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_corrected_authority_shows_within_two_seconds() -> Result<()> {
+async fn corrected_ca_works_within_two_seconds() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (ca, other) = (TestCa::new("private authority")?, TestCa::new("another authority")?);
     let registry = protected(&ca, "demo", "right").await?;
@@ -79,7 +79,7 @@ async fn a_corrected_authority_shows_within_two_seconds() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_corrected_client_certificate_shows_within_two_seconds() -> Result<()> {
+async fn corrected_client_certificate_works_at_once() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (ca, strangers) = (TestCa::new("private authority")?, TestCa::new("strangers")?);
     let tls = RegistryTls::Server {
@@ -113,7 +113,7 @@ async fn a_corrected_client_certificate_shows_within_two_seconds() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_corrected_object_shows_within_two_seconds() -> Result<()> {
+async fn corrected_object_works_within_two_seconds() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -133,7 +133,7 @@ async fn a_corrected_object_shows_within_two_seconds() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_created_later_is_found_within_two_seconds_and_missed_as_soon() -> Result<()> {
+async fn notices_created_and_deleted_references() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -162,7 +162,7 @@ async fn what_is_created_later_is_found_within_two_seconds_and_missed_as_soon() 
 }
 
 #[tokio::test]
-async fn a_correction_does_not_wait_for_the_end_of_a_validation_that_hangs() -> Result<()> {
+async fn correction_does_not_wait_for_hanging_check() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     // It answers whoever comes with the right password, and leaves everybody else waiting, save for the first question.
     let registry = Played::start(|asked| match asked.authorization() {
@@ -224,7 +224,7 @@ async fn timed<T>(
 const OBSERVED: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn a_rejected_password_is_not_tried_again_whatever_else_happens() -> Result<()> {
+async fn does_not_retry_rejected_password() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -247,8 +247,7 @@ async fn a_rejected_password_is_not_tried_again_whatever_else_happens() -> Resul
 }
 
 #[tokio::test]
-async fn an_object_that_others_write_to_all_the_time_gets_its_verdict_and_its_password_is_tried_once()
--> Result<()> {
+async fn busy_object_gets_verdict_with_one_try() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = Played::start(|_| (Duration::from_millis(300), asks_for_password())).await?;
     let scene = Scene::tenant(&cluster).await?;
@@ -278,7 +277,7 @@ async fn an_object_that_others_write_to_all_the_time_gets_its_verdict_and_its_pa
 }
 
 #[tokio::test]
-async fn a_rejected_password_is_tried_again_at_once_when_asked_or_when_something_changes() -> Result<()> {
+async fn retries_rejected_password_on_request_or_change() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     for scene in Scene::both(&cluster).await? {
@@ -312,7 +311,7 @@ async fn attempted(registry: &TestRegistry, times: usize, why: &str) -> Result<(
 // ---- Nothing but what is named, from where it may be
 
 #[tokio::test]
-async fn an_object_of_one_scope_never_reads_what_the_other_names() -> Result<()> {
+async fn scopes_do_not_read_each_others_references() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let mark = audit_mark().await?;
     let ca = TestCa::new("private authority")?;
@@ -348,7 +347,7 @@ async fn an_object_of_one_scope_never_reads_what_the_other_names() -> Result<()>
 const REGISTRY_UID_LABEL_QUOTED: &str = "registry.spectrocloud.com%2Fregistry-uid";
 
 #[tokio::test]
-async fn secrets_that_no_registry_names_are_never_read() -> Result<()> {
+async fn never_reads_unreferenced_secrets() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let mark = audit_mark().await?;
     let ca = TestCa::new("private authority")?;
@@ -386,7 +385,7 @@ async fn secrets_that_no_registry_names_are_never_read() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_secret_that_no_registry_names_is_not_even_in_the_operators_memory() -> Result<()> {
+async fn unreferenced_secret_is_not_in_memory() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let (named, unnamed) = (cluster.unique("4f9c-named-password"), cluster.unique("71ab-unnamed-password"));
@@ -428,7 +427,7 @@ async fn in_the_operators_memory(sought: [String; 2]) -> Result<[bool; 2]> {
 }
 
 #[tokio::test]
-async fn the_operator_has_no_right_on_secrets_beyond_its_own_and_the_tenants_namespaces() -> Result<()> {
+async fn secret_access_is_limited_to_tenants() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let operator = operator_client().await?;
     let everywhere = Api::<Secret>::all(operator.clone()).list(&ListParams::default()).await;
@@ -452,7 +451,7 @@ async fn the_operator_has_no_right_on_secrets_beyond_its_own_and_the_tenants_nam
 }
 
 #[tokio::test]
-async fn the_operator_binds_itself_and_nobody_else_where_the_tenant_label_is_and_as_long() -> Result<()> {
+async fn binds_only_itself_in_tenant_namespaces() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let operator = operator_client().await?;
     let namespace = cluster.plain_namespace("somebody").await?;
@@ -486,7 +485,7 @@ async fn the_operator_binds_itself_and_nobody_else_where_the_tenant_label_is_and
 }
 
 #[tokio::test]
-async fn a_role_binding_that_is_not_the_operators_stays_when_the_label_goes() -> Result<()> {
+async fn keeps_unmanaged_role_binding() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let namespace = cluster.tenant_namespace("team", "somebody").await?;
     let ours = has_binding(&cluster, &namespace).await?;
@@ -507,7 +506,7 @@ async fn a_role_binding_that_is_not_the_operators_stays_when_the_label_goes() ->
 }
 
 #[tokio::test]
-async fn the_operator_can_bind_no_other_role() -> Result<()> {
+async fn cannot_bind_another_role() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let namespace = cluster.tenant_namespace("team", "somebody").await?;
     let ours = has_binding(&cluster, &namespace).await?;

@@ -49,7 +49,7 @@ async fn says(object: &Declared, words: &'static str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_password_is_tried_three_times_a_minute_however_often_it_is_requested() -> Result<()> {
+async fn limits_requested_retries_to_three_a_minute() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (registry, scene) = (registry().await?, Scene::tenant(&cluster).await?);
     let login = scene.login("login", "demo", "wrong").await?;
@@ -67,7 +67,7 @@ async fn a_password_is_tried_three_times_a_minute_however_often_it_is_requested(
 }
 
 #[tokio::test]
-async fn forty_registries_with_one_wrong_secret_try_it_once() -> Result<()> {
+async fn forty_registries_try_a_wrong_secret_once() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (registry, scene) = (registry().await?, Scene::tenant(&cluster).await?);
     let login = scene.login("login", "demo", "wrong").await?;
@@ -104,7 +104,7 @@ async fn forty_registries_with_one_wrong_secret_try_it_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_dictionary_through_a_secret_is_tried_ten_words_a_minute() -> Result<()> {
+async fn limits_password_guesses_to_ten_a_minute() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (registry, scene) = (registry().await?, Scene::tenant(&cluster).await?);
     let login = scene.login("login", "demo", "word").await?;
@@ -144,7 +144,7 @@ async fn touch(scene: &Scene<'_>, cluster: &harness::Cluster, login: &str, map: 
 }
 
 #[tokio::test]
-async fn a_touch_of_metadata_brings_no_validation() -> Result<()> {
+async fn metadata_change_triggers_no_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     for (password, verdict) in [("wrong", REJECTED), ("right", VALIDATED)] {
@@ -165,7 +165,7 @@ async fn a_touch_of_metadata_brings_no_validation() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_restart_tries_no_rejected_password_and_a_changed_one_at_once() -> Result<()> {
+async fn restart_retries_only_changed_passwords() -> Result<()> {
     let solo = solo::enter().await?;
     let (registry, cluster) = (registry().await?, &solo.cluster);
     let scene = Scene::tenant(cluster).await?;

@@ -29,7 +29,7 @@ const ANONYMOUS: Verdict = Verdict { credentials: "True/AnonymousAccess", ..VALI
 // ---- Good credentials
 
 #[tokio::test]
-async fn a_right_password_is_validated_whichever_way_the_authority_is_given() -> Result<()> {
+async fn validates_with_every_source_of_trust() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -57,7 +57,7 @@ async fn a_right_password_is_validated_whichever_way_the_authority_is_given() ->
 }
 
 #[tokio::test]
-async fn the_status_describes_the_certificate_that_the_registry_presents() -> Result<()> {
+async fn status_describes_presented_certificate() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
@@ -77,7 +77,7 @@ async fn the_status_describes_the_certificate_that_the_registry_presents() -> Re
 }
 
 #[tokio::test]
-async fn a_docker_configuration_with_an_entry_for_the_host_is_as_good_as_user_and_password() -> Result<()> {
+async fn validates_with_docker_config_secret() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -104,7 +104,7 @@ async fn a_docker_configuration_with_an_entry_for_the_host_is_as_good_as_user_an
 }
 
 #[tokio::test]
-async fn the_named_repository_must_be_readable_below_the_content_path() -> Result<()> {
+async fn reads_repository_below_content_path() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -132,7 +132,7 @@ async fn the_named_repository_must_be_readable_below_the_content_path() -> Resul
 }
 
 #[tokio::test]
-async fn a_repository_that_these_credentials_may_not_read_is_denied() -> Result<()> {
+async fn reports_denied_repository() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = Played::promptly(|asked| match asked.path.as_str() {
         _ if !signed_in(asked, "demo", "right") => asks_for_password(),
@@ -159,7 +159,7 @@ async fn a_repository_that_these_credentials_may_not_read_is_denied() -> Result<
 // ---- Credentials that don't work, or can't be told to
 
 #[tokio::test]
-async fn a_wrong_password_is_rejected_and_stalls() -> Result<()> {
+async fn wrong_password_is_rejected_and_stalls() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -176,7 +176,7 @@ async fn a_wrong_password_is_rejected_and_stalls() -> Result<()> {
 }
 
 #[tokio::test]
-async fn credentials_that_are_absent_but_needed_are_required() -> Result<()> {
+async fn reports_required_credentials() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -191,7 +191,7 @@ async fn credentials_that_are_absent_but_needed_are_required() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_anonymous_registry_in_the_clear_is_ready_and_both_are_said() -> Result<()> {
+async fn anonymous_plain_http_registry_is_ready() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = anonymous().await?;
     registry.push_artifact("hello", "1.0").await?;
@@ -209,7 +209,7 @@ async fn an_anonymous_registry_in_the_clear_is_ready_and_both_are_said() -> Resu
 }
 
 #[tokio::test]
-async fn credentials_at_a_registry_that_serves_anybody_are_unprovable_but_usable() -> Result<()> {
+async fn open_registry_makes_credentials_unprovable() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = anonymous().await?;
     let unprovable = Verdict {
@@ -227,7 +227,7 @@ async fn credentials_at_a_registry_that_serves_anybody_are_unprovable_but_usable
 }
 
 #[tokio::test]
-async fn a_registry_that_asks_by_unknown_schemes_only_is_told_so() -> Result<()> {
+async fn reports_unsupported_auth_schemes() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = Played::promptly(|_| {
         let headers =
@@ -246,7 +246,7 @@ async fn a_registry_that_asks_by_unknown_schemes_only_is_told_so() -> Result<()>
 }
 
 #[tokio::test]
-async fn an_account_that_the_registry_forbids_is_forbidden() -> Result<()> {
+async fn reports_forbidden_account() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = Played::promptly(|asked| match asked.authorization() {
         None => asks_for_password(),
@@ -267,7 +267,7 @@ async fn an_account_that_the_registry_forbids_is_forbidden() -> Result<()> {
 // ---- Certificates
 
 #[tokio::test]
-async fn an_unknown_issuer_is_named_with_the_fingerprint_and_both_ways_out() -> Result<()> {
+async fn unknown_issuer_message_has_fingerprint() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
@@ -301,7 +301,7 @@ async fn an_unknown_issuer_is_named_with_the_fingerprint_and_both_ways_out() -> 
 }
 
 #[tokio::test]
-async fn a_skipped_verification_is_ready_and_names_the_true_defect() -> Result<()> {
+async fn skipped_verification_reports_the_defect() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (ca, other) = (TestCa::new("private authority")?, TestCa::new("another authority")?);
     let registry = protected(&ca, "demo", "right").await?;
@@ -337,7 +337,7 @@ async fn a_skipped_verification_is_ready_and_names_the_true_defect() -> Result<(
 }
 
 #[tokio::test]
-async fn certificates_out_of_date_or_for_another_host_are_told_apart() -> Result<()> {
+async fn distinguishes_expired_and_wrong_host() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let good = || LeafOptions::server("registry");
@@ -366,7 +366,7 @@ async fn certificates_out_of_date_or_for_another_host_are_told_apart() -> Result
 }
 
 #[tokio::test]
-async fn a_registry_that_wants_a_client_certificate_gets_it_or_says_so() -> Result<()> {
+async fn reports_missing_client_certificate() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (ca, clients, strangers) =
         (TestCa::new("server authority")?, TestCa::new("clients")?, TestCa::new("strangers")?);
@@ -411,8 +411,7 @@ async fn a_registry_that_wants_a_client_certificate_gets_it_or_says_so() -> Resu
 }
 
 #[tokio::test]
-async fn tls_against_a_port_without_it_is_a_failed_handshake_and_the_other_way_round_no_registry()
--> Result<()> {
+async fn reports_mismatch_of_http_and_https() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let (clear, encrypted) = (anonymous().await?, protected(&ca, "demo", "right").await?);
@@ -430,7 +429,7 @@ async fn tls_against_a_port_without_it_is_a_failed_handshake_and_the_other_way_r
 // ---- Endpoints
 
 #[tokio::test]
-async fn an_unreachable_registry_is_tried_again_and_not_given_up() -> Result<()> {
+async fn keeps_retrying_unreachable_registry() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -447,7 +446,7 @@ async fn an_unreachable_registry_is_tried_again_and_not_given_up() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_registry_that_comes_up_turns_ready_without_any_change() -> Result<()> {
+async fn registry_that_comes_up_becomes_ready() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -462,7 +461,7 @@ async fn a_registry_that_comes_up_turns_ready_without_any_change() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_ready_registry_endures_fewer_failures_in_a_row_than_its_threshold() -> Result<()> {
+async fn keeps_ready_below_failure_threshold() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     for scene in Scene::both(&cluster).await? {
@@ -492,7 +491,7 @@ async fn a_ready_registry_endures_fewer_failures_in_a_row_than_its_threshold() -
 }
 
 #[tokio::test]
-async fn a_plain_web_server_is_not_a_registry() -> Result<()> {
+async fn reports_web_server_as_not_a_registry() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let page =
         Played::promptly(|_| answer(200, &[("Content-Type", "text/html")], "<h1>It works</h1>")).await?;
@@ -509,7 +508,7 @@ async fn a_plain_web_server_is_not_a_registry() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_exist_is_a_failure_of_its_name() -> Result<()> {
+async fn reports_host_that_does_not_exist() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     for scene in Scene::both(&cluster).await? {
         let spec = json!({"endpoint": "https://registry.invalid", "validation": {"timeout": "5s"}});
@@ -525,7 +524,7 @@ async fn a_host_that_does_not_exist_is_a_failure_of_its_name() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_registry_with_a_fault_of_its_own_is_tried_again() -> Result<()> {
+async fn retries_registry_with_server_error() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let faulty = Played::promptly(|_| answer(503, &[], "an inner secret of the server")).await?;
     let busy = Played::promptly(|_| answer(429, &[("Retry-After", "60")], "")).await?;
@@ -548,7 +547,7 @@ async fn a_registry_with_a_fault_of_its_own_is_tried_again() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_but_shown() -> Result<()> {
+async fn reports_redirect_without_following_it() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry =
         Played::promptly(|_| answer(307, &[("Location", "https://elsewhere.example.com/v2/")], "")).await?;
@@ -560,7 +559,7 @@ async fn a_redirect_is_not_followed_but_shown() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_address_behind_the_fence_is_denied() -> Result<()> {
+async fn egress_policy_denies_address() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     for scene in Scene::both(&cluster).await? {
         let object = scene.declare("metadata", json!({"endpoint": "https://169.254.169.254"})).await?;
@@ -577,7 +576,7 @@ async fn service_range(cluster: &Cluster) -> Result<IpNet> {
 }
 
 #[tokio::test]
-async fn a_tenant_reaches_no_service_of_the_cluster() -> Result<()> {
+async fn tenant_cannot_reach_cluster_services() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let range = service_range(&cluster).await?;
     // None that is in use: not the API server's own, which is denied for another reason.
@@ -591,7 +590,7 @@ async fn a_tenant_reaches_no_service_of_the_cluster() -> Result<()> {
 // ---- References
 
 #[tokio::test]
-async fn references_that_are_missing_or_of_no_use_are_named_and_nothing_is_sent() -> Result<()> {
+async fn reports_missing_and_unusable_references() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -696,7 +695,7 @@ async fn references(scene: &Scene<'_>, registry: &TestRegistry, ca: &TestCa) -> 
 }
 
 #[tokio::test]
-async fn a_namespace_without_a_tenant_is_told_the_label_and_ready_within_two_seconds_of_it() -> Result<()> {
+async fn becomes_ready_once_namespace_has_a_tenant() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -722,7 +721,7 @@ async fn a_namespace_without_a_tenant_is_told_the_label_and_ready_within_two_sec
 // ---- Whether and when
 
 #[tokio::test]
-async fn a_suspended_registry_is_left_alone_until_it_is_not() -> Result<()> {
+async fn suspended_registry_is_not_validated() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -758,7 +757,7 @@ async fn a_suspended_registry_is_left_alone_until_it_is_not() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_new_value_of_requested_at_is_echoed_after_a_validation() -> Result<()> {
+async fn echoes_requested_at_after_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
@@ -781,7 +780,7 @@ async fn a_new_value_of_requested_at_is_echoed_after_a_validation() -> Result<()
 }
 
 #[tokio::test]
-async fn a_transition_time_moves_with_the_status_only() -> Result<()> {
+async fn transition_time_changes_with_status_only() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;

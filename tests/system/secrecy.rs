@@ -22,12 +22,12 @@ use crate::{
 };
 
 #[tokio::test]
-async fn no_secret_shows_in_status_events_metrics_or_a_trace_of_text() -> Result<()> {
+async fn leaks_no_secret_with_text_logs() -> Result<()> {
     nothing_shows("text", " TRACE ").await
 }
 
 #[tokio::test]
-async fn no_secret_shows_in_status_events_metrics_or_a_trace_of_json() -> Result<()> {
+async fn leaks_no_secret_with_json_logs() -> Result<()> {
     nothing_shows("json", r#""level":"TRACE""#).await
 }
 

@@ -44,7 +44,7 @@ const FLAGS: [(&str, &str); 13] = [
 // Health.
 
 #[tokio::test]
-async fn a_working_operator_says_that_it_is_alive_and_ready() -> Result<()> {
+async fn working_operator_is_alive_and_ready() -> Result<()> {
     let operator = harness::shared_operator().await?;
     for path in ["/healthz", "/readyz"] {
         let answer = Call::get(format!("{}{path}", operator.url())).send().await?;
@@ -54,7 +54,7 @@ async fn a_working_operator_says_that_it_is_alive_and_ready() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_operator_that_can_not_list_yet_is_alive_and_not_ready() -> Result<()> {
+async fn not_ready_before_first_list() -> Result<()> {
     let silent = HeldRegistry::start().await?; // an API server that takes requests, and answers none
     let directory = std::env::temp_dir().join(format!("registry-operator-unready-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
@@ -73,7 +73,7 @@ async fn an_operator_that_can_not_list_yet_is_alive_and_not_ready() -> Result<()
 }
 
 #[tokio::test]
-async fn an_unknown_path_is_not_found_and_says_what_there_is() -> Result<()> {
+async fn unknown_path_lists_known_paths() -> Result<()> {
     let operator = harness::shared_operator().await?;
     for path in ["/", "/metrics/", "/healthz/deep", "/debug/pprof", "//metrics"] {
         let answer = Call::get(format!("{}{path}", operator.url())).send().await?;
@@ -84,7 +84,7 @@ async fn an_unknown_path_is_not_found_and_says_what_there_is() -> Result<()> {
 }
 
 #[tokio::test]
-async fn nothing_can_be_sent_to_the_operator() -> Result<()> {
+async fn rejects_all_methods_but_get() -> Result<()> {
     let operator = harness::shared_operator().await?;
     for method in [Method::POST, Method::PUT, Method::DELETE] {
         let answer = Call::new(method.clone(), format!("{}/healthz", operator.url())).send().await?;
@@ -96,7 +96,7 @@ async fn nothing_can_be_sent_to_the_operator() -> Result<()> {
 // Metrics.
 
 #[tokio::test]
-async fn metrics_come_as_prometheus_text_and_as_openmetrics_to_who_asks_for_it() -> Result<()> {
+async fn serves_prometheus_text_or_openmetrics() -> Result<()> {
     let operator = harness::shared_operator().await?;
     let url = format!("{}/metrics", operator.url());
     let kind = |answer: &http::Response<bytes::Bytes>| answer.headers().get("content-type").cloned();
@@ -110,7 +110,7 @@ async fn metrics_come_as_prometheus_text_and_as_openmetrics_to_who_asks_for_it()
 }
 
 #[tokio::test]
-async fn the_metrics_are_well_formed_and_named_by_convention() -> Result<()> {
+async fn metrics_are_well_formed_and_named_well() -> Result<()> {
     let operator = harness::shared_operator().await?;
     for (name, family) in metrics_of(operator).await? {
         assert!(name.starts_with("registry_operator_"), "{name}");
@@ -129,7 +129,7 @@ async fn the_metrics_are_well_formed_and_named_by_convention() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_metrics_tell_of_validations_registries_queue_and_api() -> Result<()> {
+async fn metrics_cover_validations_queue_and_api() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let operator = harness::shared_operator().await?;
     let server = Protected::start().await?;
@@ -198,7 +198,7 @@ const OUTCOMES: [&str; 10] = [
 ];
 
 #[tokio::test]
-async fn the_labels_of_metrics_are_closed_sets_or_names_of_registries_and_never_hosts() -> Result<()> {
+async fn metric_labels_are_bounded() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let operator = harness::shared_operator().await?;
     let registry = cluster.system(&cluster.unique("labelled"));
@@ -236,7 +236,7 @@ async fn the_labels_of_metrics_are_closed_sets_or_names_of_registries_and_never_
 }
 
 #[tokio::test]
-async fn the_series_of_a_deleted_registry_disappear() -> Result<()> {
+async fn removes_series_of_deleted_registry() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let operator = harness::shared_operator().await?;
     let namespace = cluster.tenant_namespace("forgotten", "forgotten").await?;
@@ -266,7 +266,7 @@ async fn the_series_of_a_deleted_registry_disappear() -> Result<()> {
 // The command line.
 
 #[test]
-fn crds_prints_what_lies_in_crds() -> Result<()> {
+fn crds_command_prints_committed_crds() -> Result<()> {
     let output = run(&["crds"], &[])?;
     assert!(output.status.success());
     let mut files: Vec<PathBuf> =
@@ -287,7 +287,7 @@ fn crds_prints_what_lies_in_crds() -> Result<()> {
 }
 
 #[test]
-fn help_names_every_flag_and_its_variable() -> Result<()> {
+fn help_lists_every_flag_and_variable() -> Result<()> {
     let output = run(&["--help"], &[])?;
     assert!(output.status.success());
     let help = String::from_utf8(output.stdout)?;
@@ -303,7 +303,7 @@ fn help_names_every_flag_and_its_variable() -> Result<()> {
 }
 
 #[test]
-fn a_bad_value_of_a_flag_is_refused_by_the_flags_name() {
+fn rejects_invalid_flag_value() {
     let given = |flag: &str, value: &str| run(&[&format!("{flag}={value}")], &[]);
     let accepted: Vec<String> = FLAGS
         .iter()
@@ -314,7 +314,7 @@ fn a_bad_value_of_a_flag_is_refused_by_the_flags_name() {
 }
 
 #[test]
-fn a_bad_value_of_a_flags_variable_is_refused_by_the_flags_name() {
+fn rejects_invalid_variable_by_flag_name() {
     let given = |flag: &str, value: &str| run(&[], &[(&variable(flag), value)]);
     let accepted: Vec<String> = FLAGS
         .iter()
@@ -325,7 +325,7 @@ fn a_bad_value_of_a_flags_variable_is_refused_by_the_flags_name() {
 }
 
 #[test]
-fn an_empty_variable_says_nothing() -> Result<()> {
+fn ignores_empty_variable() -> Result<()> {
     let variables = FLAGS.map(|(flag, _)| variable(flag));
     let mut empty: Vec<(&str, &str)> = variables.iter().map(|variable| (variable.as_str(), "")).collect();
     empty.retain(|(variable, _)| *variable != "REGISTRY_OPERATOR_METRICS_ADDRESS");
@@ -336,7 +336,7 @@ fn an_empty_variable_says_nothing() -> Result<()> {
 }
 
 #[test]
-fn whoever_has_read_enough_of_the_crds_may_hang_up() -> Result<()> {
+fn crds_command_survives_closed_pipe() -> Result<()> {
     let mut printing = Command::new(OPERATOR).arg("crds").stdout(Stdio::piped()).spawn()?;
     drop(printing.stdout.take());
     ensure!(printing.wait()?.success());
@@ -344,7 +344,7 @@ fn whoever_has_read_enough_of_the_crds_may_hang_up() -> Result<()> {
 }
 
 #[test]
-fn an_unknown_flag_and_an_unknown_subcommand_are_refused() -> Result<()> {
+fn rejects_unknown_flag_and_subcommand() -> Result<()> {
     for argument in ["--egress", "crd"] {
         let output = run(&[argument], &[])?;
         assert_eq!(output.status.code(), Some(2));
@@ -354,14 +354,14 @@ fn an_unknown_flag_and_an_unknown_subcommand_are_refused() -> Result<()> {
 }
 
 #[test]
-fn an_address_that_is_taken_is_refused_by_the_flags_name() -> Result<()> {
+fn reports_address_in_use_by_flag_name() -> Result<()> {
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let output = run(&[&format!("--metrics-address={}", taken.local_addr()?)], &[])?;
     refuses("--metrics-address", Ok(output))
 }
 
 #[test]
-fn without_a_cluster_the_operator_ends_and_says_where_it_looked() -> Result<()> {
+fn exits_without_kubeconfig() -> Result<()> {
     let output = run(&["--metrics-address=127.0.0.1:0"], &[])?;
     refuses("KUBECONFIG", Ok(output))?;
     let missing = "/nowhere/kubeconfig";
@@ -370,7 +370,7 @@ fn without_a_cluster_the_operator_ends_and_says_where_it_looked() -> Result<()> 
 }
 
 #[tokio::test]
-async fn every_variable_takes_effect() -> Result<()> {
+async fn applies_every_variable() -> Result<()> {
     let api_server = HeldRegistry::start().await?; // takes requests, and answers none
     let port = Port::reserve()?;
     let metrics = format!("127.0.0.1:{}", port.number());

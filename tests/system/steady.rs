@@ -56,7 +56,7 @@ struct Sample {
 }
 
 #[tokio::test]
-async fn fifty_registries_cost_two_writes_each_and_then_none_for_a_minute() -> Result<()> {
+async fn fifty_registries_cost_two_writes_each() -> Result<()> {
     let solo = solo::enter().await?;
     let servers = Servers::start().await?;
     let samples = servers.samples(&solo.cluster).await?;
@@ -113,7 +113,7 @@ async fn fifty_registries_cost_two_writes_each_and_then_none_for_a_minute() -> R
 }
 
 #[tokio::test]
-async fn a_validation_costs_an_anonymous_registry_one_request() -> Result<()> {
+async fn anonymous_registry_gets_one_request() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let server = TestRegistry::start(RegistryOptions::default()).await?;
     let registry = cluster.system(&cluster.unique("one-request"));
@@ -126,7 +126,7 @@ async fn a_validation_costs_an_anonymous_registry_one_request() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_validation_costs_a_registry_with_a_password_two_requests() -> Result<()> {
+async fn registry_with_password_gets_two_requests() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let server = Protected::start().await?;
     let secret = cluster.unique("two-requests");
@@ -142,8 +142,7 @@ async fn a_validation_costs_a_registry_with_a_password_two_requests() -> Result<
 }
 
 #[tokio::test]
-async fn a_namespace_and_its_registry_created_in_one_go_cost_no_more_writes_than_one_after_the_other()
--> Result<()> {
+async fn creating_both_at_once_costs_no_extra_writes() -> Result<()> {
     let solo = solo::enter().await?;
     let operator = Operator::start(solo.alone().await?).await?;
     let (mark, sayings) = (solo.mark()?, Sayings::heard(&solo.cluster).await?);
@@ -347,7 +346,7 @@ fn requests(registry: &TestRegistry) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_the_api_server_does_not_let_through_is_tried_again_after_growing_pauses() -> Result<()> {
+async fn backs_off_from_blocked_api_requests() -> Result<()> {
     let solo = solo::enter().await?;
     let _operator = Operator::start(solo.installation.operator_options().await?).await?;
     let rules = may_patch_registries(&solo.cluster, false).await?;
@@ -373,7 +372,7 @@ async fn what_the_api_server_does_not_let_through_is_tried_again_after_growing_p
 
 /// By somebody's role binding of the name that the operator's would have.
 #[tokio::test]
-async fn a_namespace_that_the_operator_may_not_read_is_asked_for_after_growing_pauses() -> Result<()> {
+async fn backs_off_from_forbidden_namespace() -> Result<()> {
     let solo = solo::enter().await?;
     let namespace = solo.cluster.tenant_namespace("unread", "unread").await?;
     let group = "rbac.authorization.k8s.io";
@@ -410,7 +409,7 @@ async fn a_namespace_that_the_operator_may_not_read_is_asked_for_after_growing_p
 }
 
 #[tokio::test]
-async fn a_finalizer_that_is_lost_with_a_replaced_object_comes_back() -> Result<()> {
+async fn restores_finalizer_of_replaced_object() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = cluster.system(&cluster.unique("replaced"));
     apply(&cluster, &system_registry(registry.name(), guarded(json!({"endpoint": DOWN})))).await?;
@@ -423,8 +422,7 @@ async fn a_finalizer_that_is_lost_with_a_replaced_object_comes_back() -> Result<
 /// Who applies a registry just as it was once read (a backup, a copy of another) applies the operator's finalizer with it, and
 /// owns it then as much as the operator does.
 #[tokio::test]
-async fn a_finalizer_that_somebody_else_applied_keeps_no_registry_from_its_verdict_nor_from_going()
--> Result<()> {
+async fn other_finalizer_blocks_no_verdict_or_deletion() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = cluster.system(&cluster.unique("restored"));
     for spec in [guarded(json!({"endpoint": DOWN})), json!({"endpoint": DOWN})] {
@@ -440,7 +438,7 @@ async fn a_finalizer_that_somebody_else_applied_keeps_no_registry_from_its_verdi
 
 /// Backups can be restored with their status.
 #[tokio::test]
-async fn what_somebody_else_wrote_into_the_status_is_not_left_over() -> Result<()> {
+async fn overwrites_foreign_status_fields() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = cluster.system(&cluster.unique("restored-status"));
     let suspended = json!({"endpoint": DOWN, "suspend": true});

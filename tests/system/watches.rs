@@ -45,7 +45,7 @@ const SOON: Duration = Duration::from_secs(20);
 // ---- What they cost
 
 #[tokio::test]
-async fn a_thousand_idle_namespaces_cost_few_connections_and_few_requests() -> Result<()> {
+async fn thousand_idle_namespaces_cost_few_requests() -> Result<()> {
     // Nobody else is to have so many namespaces.
     let options = ControlPlaneOptions { audit: true, ..ControlPlaneOptions::default() };
     let installation = Installation::start(options).await?;
@@ -75,7 +75,7 @@ async fn a_thousand_idle_namespaces_cost_few_connections_and_few_requests() -> R
 }
 
 #[tokio::test]
-async fn with_128_files_seventy_namespaces_are_ready_and_stay_so() -> Result<()> {
+async fn serves_seventy_namespaces_with_128_files() -> Result<()> {
     let solo = solo::enter().await?;
     let registry = registry().await?;
     let options = solo.installation.operator_options().await?.open_files(128);
@@ -242,7 +242,7 @@ fn port(control_plane: &ControlPlane) -> Result<u16> {
 const NOTICED: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn a_store_that_was_set_back_is_noticed_within_a_minute() -> Result<()> {
+async fn detects_restored_etcd_within_a_minute() -> Result<()> {
     for leader_election in [true, false] {
         is_noticed(leader_election).await.with_context(|| format!("--leader-election={leader_election}"))?;
     }

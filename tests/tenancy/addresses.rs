@@ -90,7 +90,7 @@ const DENIED: [(&str, &str); 2] =
     [("EndpointReachable", "False/EgressDenied"), ("Ready", "False/EgressDenied")];
 
 #[tokio::test]
-async fn until_the_cluster_addresses_are_known_tenants_are_held_back_and_told_why() -> Result<()> {
+async fn tenants_wait_until_cluster_addresses_are_known() -> Result<()> {
     let sight = Sight::of(Kubernetes::Newest).await?;
     let rules = sight.root.may(&Call::get(ROLE)).await?["rules"].clone();
     sight.set_rules(ROLE, &rules, &["servicecidrs", "endpointslices"]).await?;
@@ -145,7 +145,7 @@ async fn until_the_cluster_addresses_are_known_tenants_are_held_back_and_told_wh
 }
 
 #[tokio::test]
-async fn without_service_cidrs_in_the_api_the_ranges_are_learnt_or_given_or_missed_aloud() -> Result<()> {
+async fn learns_service_ranges_without_service_cidrs() -> Result<()> {
     let sight = Sight::of(Kubernetes::Oldest).await?;
     let path = tenant_registry("team-a", "inside");
     let operator = sight.operator(&[]).await?;

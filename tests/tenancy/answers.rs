@@ -21,10 +21,10 @@ use crate::{
 };
 
 on_each_kubernetes!(
-    an_apply_with_another_uid_means_gone_and_one_to_nothing_a_conflict,
-    a_status_is_written_at_once_whatever_the_registry_is_called,
-    a_registry_that_was_made_anew_is_gone_for_who_knows_the_old_one,
-    quota_missing_rights_and_a_terminating_namespace_are_told_apart,
+    apply_with_other_uid_means_gone,
+    writes_status_for_every_registry_name,
+    recreated_registry_means_gone,
+    distinguishes_quota_rbac_and_termination,
 );
 
 const OTHER_UID: &str = "0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11";
@@ -67,7 +67,7 @@ fn secret(name: &str, metadata: Value) -> Value {
     object
 }
 
-async fn an_apply_with_another_uid_means_gone_and_one_to_nothing_a_conflict(cluster: &Cluster) -> Result<()> {
+async fn apply_with_other_uid_means_gone(cluster: &Cluster) -> Result<()> {
     let (client, name) = (cluster.root.client(), cluster.unique("answers"));
     let namespace = cluster.plain_namespace("answers").await?;
     let (path, secrets) = (system_registry(&name), format!("/api/v1/namespaces/{namespace}/secrets"));
@@ -110,7 +110,7 @@ async fn made(cluster: &Cluster, name: &str) -> Result<RegistryObject> {
     Ok(RegistryObject::of(serde_json::from_value::<SystemRegistry>(made)?))
 }
 
-async fn a_status_is_written_at_once_whatever_the_registry_is_called(cluster: &Cluster) -> Result<()> {
+async fn writes_status_for_every_registry_name(cluster: &Cluster) -> Result<()> {
     let operator = cluster.stage.operator().await?;
     for name in ["squid", "fluid", "not-found"] {
         let seen = made(cluster, &cluster.unique(name)).await?;
@@ -123,7 +123,7 @@ async fn a_status_is_written_at_once_whatever_the_registry_is_called(cluster: &C
     Ok(())
 }
 
-async fn a_registry_that_was_made_anew_is_gone_for_who_knows_the_old_one(cluster: &Cluster) -> Result<()> {
+async fn recreated_registry_means_gone(cluster: &Cluster) -> Result<()> {
     let (operator, name) = (cluster.stage.operator().await?, cluster.unique("anew"));
     let (old, path) = (made(cluster, &name).await?, system_registry(&name));
     let status = RegistryStatus { observed_generation: Some(1), ..RegistryStatus::default() };
@@ -144,7 +144,7 @@ async fn a_registry_that_was_made_anew_is_gone_for_who_knows_the_old_one(cluster
     Ok(())
 }
 
-async fn quota_missing_rights_and_a_terminating_namespace_are_told_apart(cluster: &Cluster) -> Result<()> {
+async fn distinguishes_quota_rbac_and_termination(cluster: &Cluster) -> Result<()> {
     let (client, namespace) = (cluster.root.client(), cluster.plain_namespace("answers").await?);
     let at = format!("/api/v1/namespaces/{namespace}");
     let secrets = format!("{at}/secrets");

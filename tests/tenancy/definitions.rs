@@ -15,12 +15,12 @@ use crate::{
 };
 
 on_each_kubernetes!(
-    without_administer_nobody_changes_or_deletes_a_definition,
-    with_administer_a_definition_is_applied_again,
-    without_administer_nobody_takes_over_the_group,
-    without_administer_nobody_changes_the_roles_of_the_chart_or_what_tenants_may_ask_for,
-    definitions_and_config_maps_of_others_are_none_of_the_policies_business,
-    an_administrator_deletes_a_definition_and_its_registries_go,
+    changing_crds_needs_administer,
+    administrator_may_reapply_crds,
+    taking_over_the_api_group_needs_administer,
+    changing_roles_and_policy_needs_administer,
+    policies_ignore_other_crds_and_config_maps,
+    administrator_deletes_crd_with_registries,
 );
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -40,7 +40,7 @@ fn names() -> [String; 2] {
     [System::PLURAL, Tenant::PLURAL].map(|plural| format!("{plural}.{GROUP}"))
 }
 
-async fn without_administer_nobody_changes_or_deletes_a_definition(cluster: &Cluster) -> Result<()> {
+async fn changing_crds_needs_administer(cluster: &Cluster) -> Result<()> {
     for name in names() {
         let path = format!("{DEFINITIONS}/{name}");
         replacing_is_refused(cluster, &path, &of_the_definition(&name, "change")).await?;
@@ -87,7 +87,7 @@ async fn replacing_is_refused(cluster: &Cluster, path: &str, sentence: &str) -> 
     }
 }
 
-async fn with_administer_a_definition_is_applied_again(cluster: &Cluster) -> Result<()> {
+async fn administrator_may_reapply_crds(cluster: &Cluster) -> Result<()> {
     for (_, yaml) in registry_api::crd::files()? {
         let definition: Value = serde_saphyr::from_str(&yaml)?;
         let name = definition["metadata"]["name"].as_str().unwrap_or_default().to_owned();
@@ -98,7 +98,7 @@ async fn with_administer_a_definition_is_applied_again(cluster: &Cluster) -> Res
     Ok(())
 }
 
-async fn without_administer_nobody_takes_over_the_group(cluster: &Cluster) -> Result<()> {
+async fn taking_over_the_api_group_needs_administer(cluster: &Cluster) -> Result<()> {
     let local = format!("v1alpha1.{GROUP}");
     let elsewhere =
         json!({"spec": {"service": {"name": "mine", "namespace": "default"}, "insecureSkipTLSVerify": true}});
@@ -131,9 +131,7 @@ async fn without_administer_nobody_takes_over_the_group(cluster: &Cluster) -> Re
     cluster.broad.may_not(&Call::create(DEFINITIONS, definition), &of_the_definition(&name, "create")).await
 }
 
-async fn without_administer_nobody_changes_the_roles_of_the_chart_or_what_tenants_may_ask_for(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn changing_roles_and_policy_needs_administer(cluster: &Cluster) -> Result<()> {
     let roles = [
         "registry-operator",
         "registry-operator-tenant",
@@ -171,9 +169,7 @@ async fn without_administer_nobody_changes_the_roles_of_the_chart_or_what_tenant
     Ok(())
 }
 
-async fn definitions_and_config_maps_of_others_are_none_of_the_policies_business(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn policies_ignore_other_crds_and_config_maps(cluster: &Cluster) -> Result<()> {
     let plural = cluster.unique("widgets");
     let name = format!("{plural}.example.com");
     let kind = cluster.unique("Widget");
@@ -200,7 +196,7 @@ async fn definitions_and_config_maps_of_others_are_none_of_the_policies_business
     Ok(())
 }
 
-async fn an_administrator_deletes_a_definition_and_its_registries_go(cluster: &Cluster) -> Result<()> {
+async fn administrator_deletes_crd_with_registries(cluster: &Cluster) -> Result<()> {
     let stage = Stage::start(cluster.kubernetes).await?; // what is deleted here is missed elsewhere
     let administrator = stage.user("administrator").await?;
     let mut object = a_system_registry("packs");

@@ -15,11 +15,11 @@ use crate::{
 };
 
 on_each_kubernetes!(
-    a_deletion_in_the_foreground_or_that_leaves_orphans_is_finished_by_the_garbage_collector,
-    the_garbage_collector_has_no_say_in_anything_else,
-    a_namespace_goes_with_its_tenant_registries_protected_or_not_tenants_or_not,
-    the_system_namespace_goes_with_what_tenants_may_ask_for,
-    the_operator_takes_its_finalizer_off_whatever_lies_in_the_way,
+    garbage_collector_may_finish_deletions,
+    garbage_collector_may_change_nothing_else,
+    namespace_deletion_ignores_protection,
+    system_namespace_can_be_deleted,
+    operator_can_always_remove_its_finalizer,
 );
 
 /// Deletion takes at most this long (docs/architecture.md#promises).
@@ -27,9 +27,7 @@ const FINISHED: Duration = Duration::from_secs(30);
 /// The garbage collector looks for new kinds every 30 seconds, and waits for its caches of them for as long.
 const COLLECTED: Duration = Duration::from_mins(3);
 
-async fn a_deletion_in_the_foreground_or_that_leaves_orphans_is_finished_by_the_garbage_collector(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn garbage_collector_may_finish_deletions(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.tenant_namespace("cascade").await?;
     for propagation in ["Background", "Foreground", "Orphan"] {
         let name = cluster.unique(&propagation.to_lowercase());
@@ -60,7 +58,7 @@ async fn a_deletion_in_the_foreground_or_that_leaves_orphans_is_finished_by_the_
     Ok(())
 }
 
-async fn the_garbage_collector_has_no_say_in_anything_else(cluster: &Cluster) -> Result<()> {
+async fn garbage_collector_may_change_nothing_else(cluster: &Cluster) -> Result<()> {
     let name = cluster.unique("collected");
     let path = system_registry(&name);
     let mut object = a_system_registry(&name);
@@ -133,9 +131,7 @@ impl Cluster {
     }
 }
 
-async fn a_namespace_goes_with_its_tenant_registries_protected_or_not_tenants_or_not(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn namespace_deletion_ignores_protection(cluster: &Cluster) -> Result<()> {
     for still_a_tenants in [true, false] {
         let namespace = cluster.tenant_namespace(if still_a_tenants { "going" } else { "lost" }).await?;
         for (name, protected) in [("plain", false), ("protected", true)] {
@@ -153,7 +149,7 @@ async fn a_namespace_goes_with_its_tenant_registries_protected_or_not_tenants_or
     Ok(())
 }
 
-async fn the_system_namespace_goes_with_what_tenants_may_ask_for(cluster: &Cluster) -> Result<()> {
+async fn system_namespace_can_be_deleted(cluster: &Cluster) -> Result<()> {
     let stage = Stage::start(cluster.kubernetes).await?; // the others need theirs
     let (root, broad) = (stage.user("administrator").await?, stage.user("broad").await?);
     root.may(&Call::create("/api/v1/namespaces", a_namespace("team-a", Some("team")))).await?;
@@ -178,7 +174,7 @@ async fn the_system_namespace_goes_with_what_tenants_may_ask_for(cluster: &Clust
     Ok(())
 }
 
-async fn the_operator_takes_its_finalizer_off_whatever_lies_in_the_way(cluster: &Cluster) -> Result<()> {
+async fn operator_can_always_remove_its_finalizer(cluster: &Cluster) -> Result<()> {
     let stage = Stage::start(cluster.kubernetes).await?;
     let root = stage.user("administrator").await?;
     let operator = Operator::start(stage.operator_options().await?).await?;

@@ -18,7 +18,7 @@ use crate::{
     stage::{Cluster, SYSTEM_NAMESPACE, Stage, in_repository},
 };
 
-on_each_kubernetes!(the_operator_says_whether_the_policies_are_in_force);
+on_each_kubernetes!(reports_whether_policies_are_in_force);
 
 /// A gap is told at the second look, after 5 s; that it is closed, within 30 s.
 const TOLD: Duration = Duration::from_secs(40);
@@ -109,7 +109,7 @@ fn a_mutating_policy() -> Value {
     })
 }
 
-async fn the_operator_says_whether_the_policies_are_in_force(cluster: &Cluster) -> Result<()> {
+async fn reports_whether_policies_are_in_force(cluster: &Cluster) -> Result<()> {
     let stage = Stage::start(cluster.kubernetes).await?;
     let root = User::new("root", stage.control_plane().client().await?);
     // What would change registries is no gap, and is told.
@@ -169,7 +169,7 @@ async fn the_operator_says_whether_the_policies_are_in_force(cluster: &Cluster) 
 
 /// An API server that takes the policies, and asks none of them: whoever labels namespaces may label the operator's own.
 #[tokio::test]
-async fn without_the_plugin_the_operator_says_so_and_its_own_namespace_is_still_no_tenants() -> Result<()> {
+async fn reports_disabled_admission_plugin() -> Result<()> {
     let off = ["--disable-admission-plugins=ValidatingAdmissionPolicy"];
     let stage = Stage::bare_with(Kubernetes::Newest, &off).await?;
     let root = User::new("root", stage.control_plane().client().await?);

@@ -52,9 +52,9 @@ impl Helm {
     }
 }
 
-on_each_kubernetes!(the_api_server_finds_nothing_wrong_with_any_policy);
+on_each_kubernetes!(api_server_type_checks_every_policy);
 
-async fn the_api_server_finds_nothing_wrong_with_any_policy(cluster: &Cluster) -> Result<()> {
+async fn api_server_type_checks_every_policy(cluster: &Cluster) -> Result<()> {
     let all = Call::get("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies");
     let checked = || async {
         let policies = cluster.root.may(&all).await?["items"].as_array().context("no list")?.clone();
@@ -84,7 +84,7 @@ fn kinds(yaml: &str) -> Vec<&str> {
 }
 
 #[test]
-fn in_the_rendered_manifest_policies_and_their_bindings_come_before_all_else() -> Result<()> {
+fn manifest_installs_policies_first() -> Result<()> {
     let shipped = std::fs::read_to_string(in_repository("config/install.yaml"))?;
     let kinds = kinds(&shipped);
     let is_guard = |kind: &&&str| kind.starts_with("ValidatingAdmissionPolicy");
@@ -95,7 +95,7 @@ fn in_the_rendered_manifest_policies_and_their_bindings_come_before_all_else() -
 }
 
 #[tokio::test]
-async fn helm_installs_upgrades_and_removes_the_chart_and_what_stays_stays_guarded() -> Result<()> {
+async fn policies_protect_what_uninstall_keeps() -> Result<()> {
     let stage = Stage::bare(Kubernetes::Newest).await?;
     let helm = Helm::of(&stage).await?;
     helm.run("install", &["--create-namespace"]).await?;
@@ -141,7 +141,7 @@ async fn helm_installs_upgrades_and_removes_the_chart_and_what_stays_stays_guard
 }
 
 #[tokio::test]
-async fn a_host_pattern_that_is_none_is_refused_by_the_chart() -> Result<()> {
+async fn chart_rejects_invalid_host_pattern() -> Result<()> {
     let program = tools::ensure(&[Tool::Helm]).await?.get(Tool::Helm).to_path_buf();
     let helm = Helm { program, kubeconfig: PathBuf::new() };
     for pattern in

@@ -12,9 +12,9 @@ use crate::{
 };
 
 on_each_kubernetes!(
-    without_administer_nobody_sets_changes_or_removes_the_tenant_label,
-    a_labelled_namespace_is_changed_and_deleted_as_any_other,
-    a_namespace_of_the_system_is_made_no_tenants_by_anybody,
+    tenant_label_needs_administer,
+    labelled_namespace_can_be_changed_and_deleted,
+    system_namespaces_cannot_get_a_tenant,
 );
 
 const NAMESPACES: &str = "/api/v1/namespaces";
@@ -61,7 +61,7 @@ fn ways(path: &str, now: &Value, tenant: Option<&str>) -> Vec<Call> {
     ways
 }
 
-async fn without_administer_nobody_sets_changes_or_removes_the_tenant_label(cluster: &Cluster) -> Result<()> {
+async fn tenant_label_needs_administer(cluster: &Cluster) -> Result<()> {
     let (tenants, nobodys) =
         (cluster.tenant_namespace("labelled").await?, cluster.plain_namespace("unlabelled").await?);
     for (name, tenant) in
@@ -94,7 +94,7 @@ async fn without_administer_nobody_sets_changes_or_removes_the_tenant_label(clus
     Ok(())
 }
 
-async fn a_labelled_namespace_is_changed_and_deleted_as_any_other(cluster: &Cluster) -> Result<()> {
+async fn labelled_namespace_can_be_changed_and_deleted(cluster: &Cluster) -> Result<()> {
     let name = cluster.tenant_namespace("changed").await?;
     let path = format!("{NAMESPACES}/{name}");
     let mut now = cluster.read(&path).await?;
@@ -115,7 +115,7 @@ async fn a_labelled_namespace_is_changed_and_deleted_as_any_other(cluster: &Clus
     cluster.is_gone(&path, Duration::from_mins(1)).await
 }
 
-async fn a_namespace_of_the_system_is_made_no_tenants_by_anybody(cluster: &Cluster) -> Result<()> {
+async fn system_namespaces_cannot_get_a_tenant(cluster: &Cluster) -> Result<()> {
     let sentence = |name: &str| {
         format!(
             "Namespace {name} is a system namespace and can't belong to a tenant; remove the label \

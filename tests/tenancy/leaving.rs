@@ -12,7 +12,7 @@ use crate::{
     stage::{Cluster, SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Stage},
 };
 
-on_each_kubernetes!(a_role_that_is_made_anew_has_its_bindings_made_anew);
+on_each_kubernetes!(recreated_role_gets_new_bindings);
 
 const NAMESPACES: [&str; 3] = ["team-a", "team-b", "team-c"];
 const ROLE: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles/registry-operator-tenant";
@@ -96,8 +96,7 @@ impl Sight {
 
 /// On an API server that guards owners more than most do, as OpenShift's.
 #[tokio::test]
-async fn with_the_chart_go_the_operators_bindings_and_its_lease_and_with_the_next_they_are_there_again()
--> Result<()> {
+async fn uninstall_removes_bindings_and_lease() -> Result<()> {
     let strict = ["--enable-admission-plugins=OwnerReferencesPermissionEnforcement"];
     let stage = Stage::bare_with(Kubernetes::Newest, &strict).await?;
     let (sight, helm) = (Sight::of(&stage).await?, Helm::of(&stage).await?);
@@ -118,7 +117,7 @@ async fn with_the_chart_go_the_operators_bindings_and_its_lease_and_with_the_nex
     Ok(())
 }
 
-async fn a_role_that_is_made_anew_has_its_bindings_made_anew(cluster: &Cluster) -> Result<()> {
+async fn recreated_role_gets_new_bindings(cluster: &Cluster) -> Result<()> {
     let stage = Stage::start(cluster.kubernetes).await?; // the others need the role
     let sight = Sight::of(&stage).await?;
     sight.tenants().await?;

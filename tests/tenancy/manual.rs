@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn with_manual_access_the_operator_waits_for_the_binding_and_says_the_command() -> Result<()> {
+async fn manual_access_waits_for_the_binding() -> Result<()> {
     let stage = Stage::bare(Kubernetes::Newest).await?;
     let root = User::new("root", stage.control_plane().client().await?);
     let rendered = Helm::of(&stage).await?.template(&["--set=tenantAccess=manual"]).await?;

@@ -15,16 +15,16 @@ use crate::{
 };
 
 on_each_kubernetes!(
-    the_operator_writes_status_and_its_own_finalizer_of_registries_and_nothing_else,
-    the_operator_binds_itself_in_tenants_namespaces_and_nothing_else,
-    the_operator_gives_its_role_bindings_to_their_role_and_to_no_other_owner,
-    the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_others,
-    what_the_operator_writes_holds_nothing_up_and_stirs_no_other_controller,
-    the_operator_writes_events_about_registries_and_nothing_else,
-    the_operator_tries_services_and_makes_none,
-    the_operator_has_one_lease,
-    the_operator_has_no_right_to_anything_else,
-    the_fence_holds_even_where_the_operator_was_given_every_right,
+    operator_writes_only_status_and_finalizer,
+    operator_binds_only_itself_in_tenant_namespaces,
+    role_bindings_are_owned_by_their_role_only,
+    operator_writes_only_its_own_pull_secrets,
+    operator_sets_no_foreign_finalizers_or_labels,
+    operator_writes_only_events_about_registries,
+    operator_only_dry_runs_services,
+    operator_writes_only_its_own_lease,
+    operator_has_no_other_permissions,
+    policies_restrict_operator_with_cluster_admin,
 );
 
 const RIGHTS_ARRIVE: Duration = Duration::from_secs(30);
@@ -83,9 +83,7 @@ fn duties(path: &str, object: &Value) -> Vec<Call> {
     ]
 }
 
-async fn the_operator_writes_status_and_its_own_finalizer_of_registries_and_nothing_else(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn operator_writes_only_status_and_finalizer(cluster: &Cluster) -> Result<()> {
     let operator = cluster.stage.operator().await?;
     let namespace = cluster.tenant_namespace("team-a").await?;
     let name = cluster.unique("packs");
@@ -151,7 +149,7 @@ fn a_role_binding(role: (&str, &str), subjects: &Value) -> Value {
 
 const TENANT_ROLE: (&str, &str) = ("ClusterRole", "registry-operator-tenant");
 
-async fn the_operator_binds_itself_in_tenants_namespaces_and_nothing_else(cluster: &Cluster) -> Result<()> {
+async fn operator_binds_only_itself_in_tenant_namespaces(cluster: &Cluster) -> Result<()> {
     let operator = cluster.stage.operator().await?;
     let (tenants, nobodys) =
         (cluster.tenant_namespace("team-a").await?, cluster.plain_namespace("nobody").await?);
@@ -214,9 +212,7 @@ fn but(mut owner: Value, key: &str, value: Value) -> Value {
     owner
 }
 
-async fn the_operator_gives_its_role_bindings_to_their_role_and_to_no_other_owner(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn role_bindings_are_owned_by_their_role_only(cluster: &Cluster) -> Result<()> {
     let operator = cluster.stage.operator().await?;
     let namespace = cluster.tenant_namespace("team-a").await?;
     let path = format!("{}/registry-operator", role_bindings(&namespace));
@@ -277,9 +273,7 @@ fn labelled(mut secret: Value, labels: Value) -> Value {
     secret
 }
 
-async fn the_operator_writes_its_own_pull_secrets_in_tenants_namespaces_and_no_others(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn operator_writes_only_its_own_pull_secrets(cluster: &Cluster) -> Result<()> {
     let operator = cluster.stage.operator().await?;
     let namespace = cluster.tenant_namespace("team-a").await?;
     let (all, ours, theirs) = (
@@ -355,9 +349,7 @@ fn strange_metadata() -> [Value; 4] {
     ]
 }
 
-async fn what_the_operator_writes_holds_nothing_up_and_stirs_no_other_controller(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn operator_sets_no_foreign_finalizers_or_labels(cluster: &Cluster) -> Result<()> {
     let operator = cluster.stage.operator().await?;
     let namespace = cluster.tenant_namespace("team-a").await?;
     let path = format!("{}/registry-operator", role_bindings(&namespace));
@@ -432,7 +424,7 @@ fn an_event(kind: &str, namespace: Option<&str>) -> Value {
     })
 }
 
-async fn the_operator_writes_events_about_registries_and_nothing_else(cluster: &Cluster) -> Result<()> {
+async fn operator_writes_only_events_about_registries(cluster: &Cluster) -> Result<()> {
     let operator = cluster.stage.operator().await?;
     let namespace = cluster.tenant_namespace("team-a").await?;
     let tenants = an_event("TenantRegistry", Some(&namespace));
@@ -476,7 +468,7 @@ async fn the_operator_writes_events_about_registries_and_nothing_else(cluster: &
     Ok(())
 }
 
-async fn the_operator_tries_services_and_makes_none(cluster: &Cluster) -> Result<()> {
+async fn operator_only_dry_runs_services(cluster: &Cluster) -> Result<()> {
     let operator = cluster.stage.operator().await?;
     let services = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/services");
     let path = format!("{services}/registry-operator-service-range");
@@ -484,7 +476,7 @@ async fn the_operator_tries_services_and_makes_none(cluster: &Cluster) -> Result
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "registry-operator-service-range"},
         "spec": {"ports": [{"port": 443}], "externalIPs": ["192.0.2.1"]},
     });
-    let dry_only = "The operator may not create or change Services, except to try it with a dry run";
+    let dry_only = "The operator may create and change Services only as a dry run";
     operator.may_not(&Call::apply(&path, service.clone()), dry_only).await?;
     operator.may(&Call::apply(&path, service.clone()).dry()).await?;
     operator.has_no_right_to(&Call::create(&services, service.clone())).await?;
@@ -497,7 +489,7 @@ async fn the_operator_tries_services_and_makes_none(cluster: &Cluster) -> Result
     Ok(())
 }
 
-async fn the_operator_has_one_lease(cluster: &Cluster) -> Result<()> {
+async fn operator_writes_only_its_own_lease(cluster: &Cluster) -> Result<()> {
     let operator = cluster.stage.operator().await?;
     let all = format!("/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases");
     let lease = |name: &str| {
@@ -536,7 +528,7 @@ async fn the_operator_has_one_lease(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn the_operator_has_no_right_to_anything_else(cluster: &Cluster) -> Result<()> {
+async fn operator_has_no_other_permissions(cluster: &Cluster) -> Result<()> {
     let operator = cluster.stage.operator().await?;
     let namespace = cluster.plain_namespace("nobody").await?;
     let system = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}");
@@ -605,7 +597,7 @@ async fn given_every_right(stage: &Stage, root: &User) -> Result<User> {
     Ok(operator)
 }
 
-async fn the_fence_holds_even_where_the_operator_was_given_every_right(cluster: &Cluster) -> Result<()> {
+async fn policies_restrict_operator_with_cluster_admin(cluster: &Cluster) -> Result<()> {
     let stage = Stage::start(cluster.kubernetes).await?; // nobody else's operator should have them
     let root = User::new("root", stage.control_plane().client().await?);
     let operator = given_every_right(&stage, &root).await?;

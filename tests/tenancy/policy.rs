@@ -19,11 +19,11 @@ use crate::{
 };
 
 on_each_kubernetes!(by enter_to_change_parameters:
-    by_default_a_tenant_skips_no_verification_and_speaks_no_plain_http,
-    what_the_administrator_allows_holds_at_once_and_no_longer_than_it_is_allowed,
-    an_endpoint_outside_the_list_is_refused_with_the_list,
-    what_a_stricter_policy_does_not_allow_any_more_can_still_be_labelled_and_deleted,
-    without_its_parameters_nothing_new_is_allowed_and_everything_can_go,
+    forbids_skipped_verification_and_http_by_default,
+    policy_changes_take_effect_at_once,
+    rejects_endpoint_that_is_not_allowed,
+    stricter_policy_keeps_objects_editable,
+    missing_policy_config_allows_only_deletion,
 );
 
 const NO_SKIPPING: &str = "spec.tls.insecureSkipVerify is not allowed for tenants; set spec.tls.ca instead, or \
@@ -116,7 +116,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-async fn by_default_a_tenant_skips_no_verification_and_speaks_no_plain_http(cluster: &Cluster) -> Result<()> {
+async fn forbids_skipped_verification_and_http_by_default(cluster: &Cluster) -> Result<()> {
     let parameters = Parameters::of(cluster).await?;
     let editor = cluster.user_with("edit", &parameters.namespace).await?;
     let path = tenant_registry(&parameters.namespace, "packs");
@@ -140,9 +140,7 @@ async fn by_default_a_tenant_skips_no_verification_and_speaks_no_plain_http(clus
     Ok(())
 }
 
-async fn what_the_administrator_allows_holds_at_once_and_no_longer_than_it_is_allowed(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn policy_changes_take_effect_at_once(cluster: &Cluster) -> Result<()> {
     let parameters = Parameters::of(cluster).await?;
     let (skip, http) =
         (json!({"tls": {"insecureSkipVerify": true}}), json!({"endpoint": "http://registry.invalid"}));
@@ -197,7 +195,7 @@ const ENDPOINTS: &[(&str, Option<&str>)] = &[
 const PATTERNS: &str = "registry.example.com\n*.wild.example.com\nPorted.example.com:5000\nsecure.example.com:443\n\
                         clear.example.com:80\n*.both.example.com:5000\n[2001:db8::1]:5000\n192.0.2.7\n";
 
-async fn an_endpoint_outside_the_list_is_refused_with_the_list(cluster: &Cluster) -> Result<()> {
+async fn rejects_endpoint_that_is_not_allowed(cluster: &Cluster) -> Result<()> {
     let parameters = Parameters::of(cluster).await?;
     parameters.set(json!({"allowedEndpoints": PATTERNS, "plainHTTP": "true"})).await?;
     for (endpoint, refused) in ENDPOINTS {
@@ -215,7 +213,7 @@ async fn an_endpoint_outside_the_list_is_refused_with_the_list(cluster: &Cluster
             }
         }
     }
-    the_operator_matches_as_the_api_server_does()?;
+    operator_and_api_server_match_hosts_alike()?;
     for trick in [
         "https://registry.example.com@evil.invalid",
         "https://registry.example.com:443@evil.invalid",
@@ -233,7 +231,7 @@ async fn an_endpoint_outside_the_list_is_refused_with_the_list(cluster: &Cluster
 }
 
 /// The operator has the patterns for Secrets and AWS's tokens, by code of its own.
-fn the_operator_matches_as_the_api_server_does() -> Result<()> {
+fn operator_and_api_server_match_hosts_alike() -> Result<()> {
     let patterns = HostPattern::list(PATTERNS)?;
     for (endpoint, refused) in ENDPOINTS {
         let endpoint = Endpoint::parse(endpoint)?;
@@ -243,9 +241,7 @@ fn the_operator_matches_as_the_api_server_does() -> Result<()> {
     Ok(())
 }
 
-async fn what_a_stricter_policy_does_not_allow_any_more_can_still_be_labelled_and_deleted(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn stricter_policy_keeps_objects_editable(cluster: &Cluster) -> Result<()> {
     let parameters = Parameters::of(cluster).await?;
     parameters.set(json!({"insecureSkipVerify": "true"})).await?;
     let editor = cluster.user_with("edit", &parameters.namespace).await?;
@@ -265,9 +261,7 @@ async fn what_a_stricter_policy_does_not_allow_any_more_can_still_be_labelled_an
     cluster.is_gone(&path, Duration::from_secs(10)).await
 }
 
-async fn without_its_parameters_nothing_new_is_allowed_and_everything_can_go(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn missing_policy_config_allows_only_deletion(cluster: &Cluster) -> Result<()> {
     let parameters = Parameters::of(cluster).await?;
     let path = tenant_registry(&parameters.namespace, "packs");
     let all = tenant_registries(&parameters.namespace);

@@ -47,7 +47,7 @@ async fn deployed(stage: &Stage, objects: &[DynamicObject]) -> Result<(String, O
 }
 
 #[tokio::test]
-async fn renamed_by_kustomize_the_operator_ends_at_once_and_says_why() -> Result<()> {
+async fn exits_when_renamed_by_kustomize() -> Result<()> {
     let stage = Stage::bare(Kubernetes::Newest).await?;
     let client = stage.control_plane().client().await?;
     for (line, account) in [

@@ -15,15 +15,13 @@ use crate::{
 };
 
 on_each_kubernetes!(
-    edit_and_admin_declare_tenant_registries_in_their_namespace_and_view_sees_them,
-    every_authenticated_user_sees_system_registries_and_no_secret_of_theirs,
-    where_the_chart_says_so_only_who_is_bound_sees_system_registries,
-    a_system_administrator_of_the_chart_manages_system_registries_and_no_secret,
+    edit_admin_and_view_roles_cover_registries,
+    users_see_system_registries_but_no_secrets,
+    reading_can_be_limited_to_bound_users,
+    system_administrator_has_no_access_to_secrets,
 );
 
-async fn edit_and_admin_declare_tenant_registries_in_their_namespace_and_view_sees_them(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn edit_admin_and_view_roles_cover_registries(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.tenant_namespace("team-a").await?;
     let other = cluster.tenant_namespace("team-b").await?;
     let all = tenant_registries(&namespace);
@@ -56,9 +54,7 @@ async fn login_of_packs(root: &User, name: &str) -> Result<String> {
     Ok(format!("{all}/{name}"))
 }
 
-async fn every_authenticated_user_sees_system_registries_and_no_secret_of_theirs(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn users_see_system_registries_but_no_secrets(cluster: &Cluster) -> Result<()> {
     let name = cluster.unique("packs");
     cluster.root.may(&Call::create(&system_registries(), a_system_registry(&name))).await?;
     let login = login_of_packs(&cluster.root, &name).await?;
@@ -79,7 +75,7 @@ async fn every_authenticated_user_sees_system_registries_and_no_secret_of_theirs
     Ok(())
 }
 
-async fn where_the_chart_says_so_only_who_is_bound_sees_system_registries(cluster: &Cluster) -> Result<()> {
+async fn reading_can_be_limited_to_bound_users(cluster: &Cluster) -> Result<()> {
     let stage = Stage::bare(cluster.kubernetes).await?;
     let root = User::new("root", stage.control_plane().client().await?);
     let rendered = Helm::of(&stage).await?.template(&["--set=systemRegistries.readableByAll=false"]).await?;
@@ -100,9 +96,7 @@ async fn where_the_chart_says_so_only_who_is_bound_sees_system_registries(cluste
     viewer.has_no_right_to(&Call::get("/api/v1/secrets")).await
 }
 
-async fn a_system_administrator_of_the_chart_manages_system_registries_and_no_secret(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn system_administrator_has_no_access_to_secrets(cluster: &Cluster) -> Result<()> {
     let name = cluster.unique("sysadmin");
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},

@@ -15,9 +15,9 @@ use registry_testbed::{
 
 use crate::stage::Cluster;
 
-on_each_kubernetes!(every_sample_is_accepted_as_it_is);
+on_each_kubernetes!(api_server_accepts_every_sample);
 
-async fn every_sample_is_accepted_as_it_is(cluster: &Cluster) -> Result<()> {
+async fn api_server_accepts_every_sample(cluster: &Cluster) -> Result<()> {
     let client = cluster.root.client();
     let all = manifests::read_directory(&samples::directory(), &Placeholders::default())?;
     let registries = all.iter().filter(|object| manifests::kind(object).ends_with("Registry")).count();

@@ -10,16 +10,16 @@ use crate::{
 };
 
 on_each_kubernetes!(
-    without_administer_nobody_creates_changes_or_deletes_a_system_registry_and_with_it_the_same_requests_pass,
-    without_administer_nobody_deletes_all_system_registries_at_once,
-    a_finalizer_is_put_on_and_taken_off_with_administer_only,
-    a_system_registry_has_no_owner_whoever_asks,
-    an_owner_that_was_there_before_the_policies_may_only_be_taken_off,
-    a_protected_system_registry_is_deleted_by_nobody_until_the_protection_is_taken_off,
-    an_unknown_subresource_is_served_to_nobody,
-    administer_in_one_namespace_or_for_one_name_only_is_not_enough,
-    who_lacks_administer_can_not_give_it_away,
-    an_object_that_is_written_back_unchanged_when_its_stored_version_changes_passes,
+    writing_system_registries_needs_administer,
+    deleting_collection_needs_administer,
+    changing_finalizers_needs_administer,
+    rejects_owner_of_system_registry,
+    existing_owner_can_only_be_removed,
+    protected_system_registry_cannot_be_deleted,
+    rejects_unknown_subresource,
+    administer_must_be_cluster_wide,
+    granting_administer_needs_administer,
+    storage_migration_is_allowed,
 );
 
 /// What is said to who lacks `administer`.
@@ -176,18 +176,16 @@ async fn fresh(
     }
 }
 
-async fn without_administer_nobody_creates_changes_or_deletes_a_system_registry_and_with_it_the_same_requests_pass(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn writing_system_registries_needs_administer(cluster: &Cluster) -> Result<()> {
     the_matrix(cluster).await
 }
 
 #[tokio::test]
-async fn the_same_holds_while_the_operator_runs() -> Result<()> {
+async fn needs_administer_while_operator_runs() -> Result<()> {
     the_matrix(&Cluster::enter_with_operator().await?).await
 }
 
-async fn without_administer_nobody_deletes_all_system_registries_at_once(cluster: &Cluster) -> Result<()> {
+async fn deleting_collection_needs_administer(cluster: &Cluster) -> Result<()> {
     let name = cluster.unique("one-of-all");
     cluster.root.may(&Call::create(&system_registries(), a_system_registry(&name))).await?;
     let (code, message) = cluster.broad.refusal(&Call::delete(&system_registries())).await?;
@@ -196,7 +194,7 @@ async fn without_administer_nobody_deletes_all_system_registries_at_once(cluster
     Ok(())
 }
 
-async fn a_finalizer_is_put_on_and_taken_off_with_administer_only(cluster: &Cluster) -> Result<()> {
+async fn changing_finalizers_needs_administer(cluster: &Cluster) -> Result<()> {
     let name = cluster.unique("finalized");
     let path = system_registry(&name);
     cluster.root.may(&Call::create(&system_registries(), a_system_registry(&name))).await?;
@@ -218,7 +216,7 @@ fn owned(metadata: &Value, block: bool) -> Value {
     }])
 }
 
-async fn a_system_registry_has_no_owner_whoever_asks(cluster: &Cluster) -> Result<()> {
+async fn rejects_owner_of_system_registry(cluster: &Cluster) -> Result<()> {
     let name = cluster.unique("owned");
     let path = system_registry(&name);
     let owner = json!({"name": "kube-root-ca.crt", "uid": "0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11"});
@@ -251,7 +249,7 @@ async fn a_system_registry_has_no_owner_whoever_asks(cluster: &Cluster) -> Resul
     cluster.broad.may_not(&patch, &belongs_to_the_system_level(&name, "change")).await
 }
 
-async fn an_owner_that_was_there_before_the_policies_may_only_be_taken_off(cluster: &Cluster) -> Result<()> {
+async fn existing_owner_can_only_be_removed(cluster: &Cluster) -> Result<()> {
     // A control plane of its own: while its policy binds nobody, an object is made that is older than it.
     let stage = crate::stage::Stage::start(cluster.kubernetes).await?;
     let root = User::new("root", stage.control_plane().client().await?);
@@ -280,9 +278,7 @@ async fn an_owner_that_was_there_before_the_policies_may_only_be_taken_off(clust
     Ok(())
 }
 
-async fn a_protected_system_registry_is_deleted_by_nobody_until_the_protection_is_taken_off(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn protected_system_registry_cannot_be_deleted(cluster: &Cluster) -> Result<()> {
     let name = cluster.unique("protected");
     let path = system_registry(&name);
     let protected = with(a_system_registry(&name), "/spec/deletionProtection", json!(true));
@@ -303,7 +299,7 @@ async fn a_protected_system_registry_is_deleted_by_nobody_until_the_protection_i
     Ok(())
 }
 
-async fn an_unknown_subresource_is_served_to_nobody(cluster: &Cluster) -> Result<()> {
+async fn rejects_unknown_subresource(cluster: &Cluster) -> Result<()> {
     let name = cluster.unique("subresource");
     cluster.root.may(&Call::create(&system_registries(), a_system_registry(&name))).await?;
     for subresource in ["scale", "proxy", "finalize", "eviction"] {
@@ -322,7 +318,7 @@ async fn an_unknown_subresource_is_served_to_nobody(cluster: &Cluster) -> Result
     Ok(())
 }
 
-async fn administer_in_one_namespace_or_for_one_name_only_is_not_enough(cluster: &Cluster) -> Result<()> {
+async fn administer_must_be_cluster_wide(cluster: &Cluster) -> Result<()> {
     let name = cluster.unique("delegated");
     let user = cluster.unique("nearly");
     cluster.root.may(&Call::create(&system_registries(), a_system_registry(&name))).await?;
@@ -359,7 +355,7 @@ async fn administer_in_one_namespace_or_for_one_name_only_is_not_enough(cluster:
     user.may_not(&delete, &belongs_to_the_system_level(&name, "delete")).await
 }
 
-async fn who_lacks_administer_can_not_give_it_away(cluster: &Cluster) -> Result<()> {
+async fn granting_administer_needs_administer(cluster: &Cluster) -> Result<()> {
     let rbac = "/apis/rbac.authorization.k8s.io/v1";
     let name = cluster.unique("grab");
     let role = json!({
@@ -378,9 +374,7 @@ async fn who_lacks_administer_can_not_give_it_away(cluster: &Cluster) -> Result<
     cluster.broad.has_no_right_to(&Call::create(&format!("{rbac}/clusterrolebindings"), binding)).await
 }
 
-async fn an_object_that_is_written_back_unchanged_when_its_stored_version_changes_passes(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn storage_migration_is_allowed(cluster: &Cluster) -> Result<()> {
     let name = cluster.unique("migrated");
     let path = system_registry(&name);
     cluster.root.may(&Call::create(&system_registries(), a_system_registry(&name))).await?;

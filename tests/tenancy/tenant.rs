@@ -11,12 +11,12 @@ use crate::{
 };
 
 on_each_kubernetes!(
-    a_namespace_without_the_label_takes_no_tenant_registry_and_says_the_label_to_set,
-    a_tenant_registry_that_lost_its_tenant_is_changed_no_more_and_can_still_go,
-    a_tenant_does_everything_to_its_own_registries_but_to_write_their_status,
-    the_status_is_written_with_administer_only,
-    a_protected_tenant_registry_is_deleted_by_nobody_until_the_protection_is_taken_off,
-    the_operators_own_aws_identity_is_for_no_tenant,
+    rejects_registry_in_namespace_without_tenant,
+    registry_without_tenant_can_only_be_deleted,
+    tenant_manages_its_registries_but_not_status,
+    writing_status_needs_administer,
+    protected_tenant_registry_cannot_be_deleted,
+    tenant_cannot_use_operator_aws_identity,
 );
 
 fn belongs_to_no_tenant(namespace: &str) -> String {
@@ -30,9 +30,7 @@ fn merge_of_endpoint(path: &str, endpoint: &str) -> Call {
     Call::merge(path, json!({"spec": {"endpoint": endpoint}}))
 }
 
-async fn a_namespace_without_the_label_takes_no_tenant_registry_and_says_the_label_to_set(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn rejects_registry_in_namespace_without_tenant(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.plain_namespace("nobody").await?;
     let sentence = belongs_to_no_tenant(&namespace);
     let editor = cluster.user_with("edit", &namespace).await?;
@@ -50,9 +48,7 @@ async fn a_namespace_without_the_label_takes_no_tenant_registry_and_says_the_lab
     Ok(())
 }
 
-async fn a_tenant_registry_that_lost_its_tenant_is_changed_no_more_and_can_still_go(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn registry_without_tenant_can_only_be_deleted(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.tenant_namespace("left").await?;
     let path = tenant_registry(&namespace, "packs");
     let mut object = a_tenant_registry("packs");
@@ -69,9 +65,7 @@ async fn a_tenant_registry_that_lost_its_tenant_is_changed_no_more_and_can_still
     cluster.is_gone(&path, Duration::from_secs(10)).await
 }
 
-async fn a_tenant_does_everything_to_its_own_registries_but_to_write_their_status(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn tenant_manages_its_registries_but_not_status(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.tenant_namespace("team-a").await?;
     let editor = cluster.user_with("edit", &namespace).await?;
     let (all, path) = (tenant_registries(&namespace), tenant_registry(&namespace, "packs"));
@@ -97,7 +91,7 @@ async fn a_tenant_does_everything_to_its_own_registries_but_to_write_their_statu
     Ok(())
 }
 
-async fn the_status_is_written_with_administer_only(cluster: &Cluster) -> Result<()> {
+async fn writing_status_needs_administer(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.tenant_namespace("team-a").await?;
     let path = tenant_registry(&namespace, "packs");
     let now =
@@ -126,9 +120,7 @@ async fn the_status_is_written_with_administer_only(cluster: &Cluster) -> Result
     Ok(())
 }
 
-async fn a_protected_tenant_registry_is_deleted_by_nobody_until_the_protection_is_taken_off(
-    cluster: &Cluster,
-) -> Result<()> {
+async fn protected_tenant_registry_cannot_be_deleted(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.tenant_namespace("team-a").await?;
     let (all, path) = (tenant_registries(&namespace), tenant_registry(&namespace, "packs"));
     let editor = cluster.user_with("edit", &namespace).await?;
@@ -152,7 +144,7 @@ async fn a_protected_tenant_registry_is_deleted_by_nobody_until_the_protection_i
     Ok(())
 }
 
-async fn the_operators_own_aws_identity_is_for_no_tenant(cluster: &Cluster) -> Result<()> {
+async fn tenant_cannot_use_operator_aws_identity(cluster: &Cluster) -> Result<()> {
     let namespace = cluster.tenant_namespace("team-a").await?;
     let mut object = a_tenant_registry("packs");
     object["spec"]["endpoint"] = json!("https://123456789012.dkr.ecr.eu-central-1.amazonaws.com");

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Gives what the tools share the same version in each go.mod, the newest that one of them asks for, so that Go compiles it once
-# for all. To be run after a tool has been moved. What has to be the very code that Kubernetes' release has is pinned by a
-# `replace` in each, and stays.
+# Sets modules that several tools need to the same version in each go.mod, the newest that any of them requires, so that Go compiles
+# them only once. Run it after you update a tool. Modules that must be those of the Kubernetes release are pinned by `replace`, and don't
+# change.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# On their own: another Kubernetes, programs that share nothing, and one that only `make test-servers` builds.
+# Tools with their own versions: another Kubernetes, plugins without shared modules, and a server that only `make test-servers` builds.
 apart=' kube-apiserver-1.30 cni-plugins gitea '
 
 tools=()
@@ -23,7 +23,7 @@ for tool in "${tools[@]}"; do
   (
     cd "$tool"
     known=$(go mod edit -json | sed -n '/"Require"/,/^\t]/s/.*"Path": "\(.*\)",/\1/p')
-    # shellcheck disable=SC2046 # one word for each requirement
+    # shellcheck disable=SC2046 # one word per requirement
     go mod edit $(awk 'NR == FNR { known[$1]; next } $1 in known { print "-require=" $1 "@" $2 }' \
       <(printf '%s\n' "$known") <(printf '%s\n' "$versions"))
     go mod tidy

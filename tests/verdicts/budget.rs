@@ -215,7 +215,7 @@ impl Budget {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_validation_costs_more_than_its_budget() {
+async fn validations_stay_within_request_budget() {
     let mut over = String::new();
     let budgets = budgets();
     for (index, budget) in budgets.iter().enumerate() {

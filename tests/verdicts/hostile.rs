@@ -145,7 +145,7 @@ fn hasty(url: &str) -> Target {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_deadline_holds_against_every_hostile_server() {
+async fn deadline_holds_against_every_hostile_server() {
     let _turn = crate::TURN.lock().await;
     let cases = Step::ALL
         .into_iter()
@@ -178,7 +178,7 @@ async fn the_deadline_holds_against_every_hostile_server() {
 const MOST_TRAFFIC: usize = 16 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_server_is_read_from_without_end() {
+async fn reads_bounded_data_from_every_server() {
     let _turn = crate::TURN.lock().await;
     let mut over = String::new();
     for (name, answer) in menagerie() {
@@ -240,7 +240,7 @@ async fn distant_registry() -> u16 {
 const VARIABLE: &str = "VERDICTS_HOSTILE_SERVERS";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn memory_and_other_validations_are_untouched_by_hostile_servers() {
+async fn hostile_servers_do_not_affect_others() {
     let _turn = crate::TURN.lock().await;
     let mut servers = Vec::new();
     for (name, answer) in menagerie() {

@@ -30,7 +30,7 @@ fn asks(spec: Spec) -> Row {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_prober_keeps_credentials_apart() {
+async fn one_prober_separates_credentials() {
     let stage = Stage::set(&with_service(strict), 39_000).await;
     let prober = prober(&stage);
     for round in 0..4 {
@@ -45,7 +45,7 @@ async fn one_prober_keeps_credentials_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_connection_carries_the_credentials_of_two() {
+async fn connections_carry_one_set_of_credentials() {
     let stage = Stage::set(&with_service(strict), 39_001).await;
     let (prober, ledger) = (prober(&stage), crate::judge::ledger());
     for (spec, _) in parties() {
@@ -69,7 +69,7 @@ fn authorizations(arrival: &Arrival) -> HashSet<String> {
 
 /// The recorders are what every row relies on: here something does arrive at one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_goes_astray_is_recorded_in_the_clear_and_over_tls() {
+async fn records_leaked_credentials_over_http_and_tls() {
     use crate::ledger::PASSWORD;
     use crate::pki::{PKI, Trusts};
     use registry_testbed::http_client::Call;

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_found_in_every_form() {
+    fn finds_secret_in_every_encoding() {
         let ledger = Ledger::new("-----BEGIN\nKEYKEYKEY\n-----END");
         let encoded = |text: &str| BASE64_STANDARD.encode(text);
         for bytes in [

@@ -44,7 +44,7 @@ static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 const AT_ONCE: usize = 12;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_table_has_no_wrong_cell() {
+async fn probe_matches_the_table() {
     let _turn = TURN.lock().await;
     let real = real::rows().await;
     let rows = table::rows().into_iter().chain(real.rows.clone()).filter(|row| is_wanted(&row.name));
@@ -68,7 +68,7 @@ async fn the_table_has_no_wrong_cell() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "builds servers for minutes: `make test-servers`"]
-async fn the_servers_that_take_minutes_have_no_wrong_cell() {
+async fn probe_matches_the_table_of_slow_servers() {
     let _turn = TURN.lock().await;
     let servers = real::servers::of_minutes().await;
     let played = play(servers.rows.clone()).await;
@@ -126,7 +126,7 @@ fn is_wanted(name: &str) -> bool {
 }
 
 #[test]
-fn no_two_rows_have_one_name() {
+fn row_names_are_unique() {
     let mut names: Vec<String> = table::rows().into_iter().map(|row| row.name).collect();
     names.sort();
     let doubles: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();

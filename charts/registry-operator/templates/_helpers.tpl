@@ -1,6 +1,6 @@
 {{/*
-Names, labels and selectors do not depend on the release's name: policies, role bindings and documentation refer to them, a
-cluster has one operator, and a Deployment's selector can't be changed when another release takes the objects over.
+Names, labels and selectors don't depend on the release name: policies, role bindings and documentation refer to them, a cluster
+has one operator, and a Deployment's selector can't be changed when another release takes over the objects.
 */}}
 
 {{- define "registry-operator.selectorLabels" -}}
@@ -24,8 +24,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{/*
-Annotations of what must outlive the chart, since registries or their protection would go with it: for Helm, Argo CD (when it
-prunes, and when the Application is deleted), Flux' Kustomization and ResourceSet, Config Sync.
+Annotations of objects that must stay when the chart is uninstalled, because registries or their protection depend on them: for Helm,
+Argo CD (when it prunes, and when the Application is deleted), Flux' Kustomization and ResourceSet, Config Sync.
 */}}
 {{- define "registry-operator.kept" -}}
 helm.sh/resource-policy: keep
@@ -41,49 +41,49 @@ kustomize.toolkit.fluxcd.io/prune: disabled
   namespace: {{ .Release.Namespace }}
 {{- end }}
 
-{{/* The operator, as the API server names it. */}}
+{{/* The user name of the operator's account. */}}
 {{- define "registry-operator.user" -}}
 system:serviceaccount:{{ .Release.Namespace }}:registry-operator
 {{- end }}
 
 {{/*
-The object of a request, whatever the operation: deletion has only the old one.
+The object of a request. A deletion has only the old object.
 */}}
 {{- define "registry-operator.cel.subject" -}}
 (request.operation == 'DELETE' ? oldObject : object)
 {{- end }}
 
-{{/* Whether the user decides about the system level. A name, as resourceNames of a role, makes no difference. */}}
+{{/* Whether the user has the verb administer, for all names: a role with resourceNames doesn't count. */}}
 {{- define "registry-operator.cel.administers" -}}
 authorizer.group('registry.spectrocloud.com').resource('systemregistries').check('administer').allowed()
 {{- end }}
 
-{{/* Who that is, for refusals. */}}
+{{/* Who that is, for messages. */}}
 {{- define "registry-operator.cel.whoAdministers" -}}
 only users with the verb administer on systemregistries
 {{- end }}
 
 {{/*
-Whether a namespace is one of the system's, which no label makes a tenant's: the operator's own, and those that Kubernetes and
-OpenShift reserve by their prefix. A list of the context and the expression that is its name; src/tenancy/access/system_namespace.rs is
-the same rule.
+Whether a namespace is a system namespace, which can't belong to a tenant whatever its labels: the operator's own, and those with a
+prefix that Kubernetes or OpenShift reserves. Argument: a list of the context and the expression for the namespace's name.
+src/tenancy/access/system_namespace.rs has the same rule.
 */}}
 {{- define "registry-operator.cel.isSystemNamespace" -}}
 ({{ last . }} in ['{{ (first .).Release.Namespace }}', 'openshift'] || {{ last . }}.startsWith('kube-') || {{ last . }}.startsWith('openshift-'))
 {{- end }}
 
-{{/* Whether the request's namespace is a tenant's. An empty label names no tenant. */}}
+{{/* Whether the request's namespace belongs to a tenant. An empty label value doesn't name a tenant. */}}
 {{- define "registry-operator.cel.inTenantNamespace" -}}
 (namespaceObject.metadata.?labels[?'registry.spectrocloud.com/tenant'].orValue('') != '' && !{{ include "registry-operator.cel.isSystemNamespace" (list . "request.namespace") }})
 {{- end }}
 
-{{/* Why it is not, for refusals. */}}
+{{/* Why it doesn't, for messages. */}}
 {{- define "registry-operator.cel.isNoTenants" -}}
 ({{ include "registry-operator.cel.isSystemNamespace" (list . "request.namespace") }} ? ' is a system namespace' : ' has no label registry.spectrocloud.com/tenant')
 {{- end }}
 
 {{/*
-Variables of the policies on registries: what an update leaves as it was. managedFields follow from the rest.
+Variables of the policies for registries: which parts an update doesn't change. managedFields depend on the other fields.
 */}}
 {{- define "registry-operator.cel.unchanged" -}}
 - name: subresource
@@ -100,7 +100,7 @@ Variables of the policies on registries: what an update leaves as it was. manage
     object.metadata.?ownerReferences == oldObject.metadata.?ownerReferences
 {{- end }}
 
-{{/* A request for a validation is short: whatever is longer would be kept, listed and sent again and again. */}}
+{{/* The annotation requestedAt must be short, because it is part of every list and watch event. */}}
 {{- define "registry-operator.cel.shortRequest" -}}
 - expression: >-
     request.operation == 'DELETE' || variables.subresource != '' ||
@@ -113,7 +113,7 @@ Variables of the policies on registries: what an update leaves as it was. manage
     time
 {{- end }}
 
-{{/* The operator on a registry: its status, and its own finalizer. */}}
+{{/* Variables: whether the operator makes the request, and whether only its own finalizer changes. */}}
 {{- define "registry-operator.cel.operator" -}}
 - name: isOperator
   expression: request.userInfo.username == '{{ include "registry-operator.user" . }}'
@@ -125,8 +125,8 @@ Variables of the policies on registries: what an update leaves as it was. manage
 {{- end }}
 
 {{/*
-Variables of the policies on what else the operator writes: metadata by which other controllers act, such as finalizers, owners, or
-an annotation that has a Secret copied, is what it was before, or none. Not for deletions.
+Variables of the policies for other objects that the operator writes: the operator doesn't add metadata that other controllers act on,
+such as finalizers, owners, or an annotation that has a Secret copied. Not for deletions.
 */}}
 {{- define "registry-operator.cel.plainMetadata" -}}
 - name: keepsFinalizers
@@ -144,7 +144,7 @@ an annotation that has a Secret copied, is what it was before, or none. Not for 
   expression: variables.keepsFinalizers && variables.keepsLabels && variables.keepsAnnotations
 {{- end }}
 
-{{/* The validation that rests on them. */}}
+{{/* The validation that uses these variables. */}}
 {{- define "registry-operator.cel.isPlain" -}}
 - expression: request.operation == 'DELETE' || variables.isPlain
   reason: Forbidden
@@ -152,13 +152,13 @@ an annotation that has a Secret copied, is what it was before, or none. Not for 
     The operator may set only its own labels and annotations, and no finalizers
 {{- end }}
 
-{{/* Requests of the operator's account alone. */}}
+{{/* Matches only requests of the operator's account. */}}
 {{- define "registry-operator.cel.byOperator" -}}
 - name: by-the-operator
   expression: request.userInfo.username == '{{ include "registry-operator.user" . }}'
 {{- end }}
 
-{{/* All policies by name, for who looks after them; their bindings have the same names. src/kubernetes/guard/policies.rs has them too. */}}
+{{/* The names of all policies, and of their bindings. The operator checks these (src/kubernetes/guard/policies.rs). */}}
 {{- define "registry-operator.policies" -}}
 definitions.registry.spectrocloud.com
 installation.registry.spectrocloud.com
@@ -174,7 +174,7 @@ tenant-policy.registry.spectrocloud.com
 tenant-registries.registry.spectrocloud.com
 {{- end }}
 
-{{/* A binding that denies what its policy refuses. */}}
+{{/* A binding with the action Deny. */}}
 {{- define "registry-operator.denies" -}}
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding

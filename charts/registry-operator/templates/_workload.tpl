@@ -1,8 +1,8 @@
 {{/*
-What the operator's Pods, the Pod of `helm test` and the monitors share.
+Parts that the operator's Pods, the Pod of `helm test` and the monitors share.
 */}}
 
-{{- /* A list of the context and further labels. What is selected by is not theirs to change. */}}
+{{- /* The chart's labels and more of them. Argument: a list of the context and those labels, which can't change the selector's labels. */}}
 {{- define "registry-operator.labelsWith" -}}
 {{- $further := omit (last .) "app.kubernetes.io/name" "app.kubernetes.io/instance" }}
 {{- toYaml (merge $further (fromYaml (include "registry-operator.labels" (first .)))) }}
@@ -14,7 +14,7 @@ What the operator's Pods, the Pod of `helm test` and the monitors share.
 {{- end }}
 {{- end }}
 
-{{- /* Where the operator's Pods, and the Pod of `helm test`, may run. */}}
+{{- /* Where the operator's Pods and the Pod of `helm test` can run, and with which pull Secrets. */}}
 {{- define "registry-operator.scheduling" -}}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
@@ -33,7 +33,7 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
-{{- /* Metadata of a Pod of `helm test`. With a service mesh's sidecar it would not end: that is kept out. */}}
+{{- /* Metadata of the Pod of `helm test`. It stays out of service meshes, because it would never finish with a sidecar. */}}
 {{- define "registry-operator.testMetadata" -}}
 labels:
   {{- toYaml (merge (fromYaml (include "registry-operator.testLabels" .)) .Values.helmTest.podLabels) | nindent 2 }}

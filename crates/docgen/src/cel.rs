@@ -1,9 +1,9 @@
-//! CEL expressions that make a message → its templates: texts joined by `+`, and in between what differs from request to
-//! request, as `<placeholders>`. What is not known here is an error, so that no message is left out of the page.
+//! Makes templates from CEL expressions of messages: texts joined by `+`, with `<placeholders>` for parts that differ
+//! from request to request. An unknown part is an error, so that no message is missing on the page.
 
 use anyhow::{Context as _, Result, bail};
 
-/// The expressions that a message may hold, and what stands for them.
+/// The expressions that a message may contain, with their placeholders.
 const PLACEHOLDERS: [(&str, &str); 7] = [
     ("variables.name", "<name>"),
     ("variables.address", "<host:port>"),
@@ -15,7 +15,7 @@ const PLACEHOLDERS: [(&str, &str); 7] = [
 ];
 const VERB: &str = "[request.operation]";
 
-/// Returns the messages that the expression can make: one for each branch of its conditions.
+/// Returns the messages that the expression can produce: one for each branch of its conditions.
 pub fn templates(expression: &str) -> Result<Vec<String>> {
     let expression = expression.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut templates = vec![String::new()];
@@ -48,7 +48,7 @@ fn alternatives(part: &str) -> Result<Vec<String>> {
     Ok([templates(yes)?, templates(no)?].concat())
 }
 
-/// Splits at the separators that are neither in a text nor in brackets.
+/// Splits at separators that are neither in a text nor in brackets.
 fn split<'a>(expression: &'a str, separator: &str) -> Vec<&'a str> {
     let (mut parts, mut begin, mut depth, mut quoted, mut escaped) = (Vec::new(), 0, 0_u32, false, false);
     for (index, c) in expression.char_indices() {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_does_not_know() {
+    fn rejects_unknown_expressions() {
         assert!(templates("'a' + object.spec.surprise").is_err());
     }
 }

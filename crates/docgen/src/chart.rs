@@ -1,5 +1,5 @@
-//! The chart's values.yaml and the table in its README, from values.schema.json: the one place where the values are described,
-//! typed and given their defaults.
+//! Makes the chart's values.yaml and the table in its README from values.schema.json, which has the description, type
+//! and default of each value.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ const WIDTH: usize = 118;
 const BEGIN: &str = "<!-- values: written by `make generate` from values.schema.json -->\n";
 const END: &str = "<!-- end of values -->";
 
-/// The whole values.yaml.
+/// Returns the whole values.yaml.
 pub fn values_yaml(schema: &Schema) -> Result<String> {
     let mut text = String::from(
         "# Written by `make generate` from values.schema.json; edit there. README.md has the same as a table.\n",
@@ -29,7 +29,7 @@ pub fn values_yaml(schema: &Schema) -> Result<String> {
     Ok(text)
 }
 
-/// What has no default is a parent chart's, and stays out of values.yaml.
+/// Values without a default belong to a parent chart, and are not written.
 fn is_written(schema: &Schema) -> bool {
     schema.default.is_some() || !schema.properties.0.is_empty()
 }
@@ -60,7 +60,7 @@ fn write_default(text: &mut String, name: &str, default: &Value, indent: &str) -
                 write_default(text, name, value, &format!("{indent}  "))?;
             }
         }
-        // JSON is YAML.
+        // JSON is valid YAML.
         value => writeln!(text, "{indent}{name}: {}", scalar(value))?,
     }
     Ok(())
@@ -74,14 +74,14 @@ fn scalar(value: &Value) -> String {
     }
 }
 
-/// A string that YAML takes for one without quotes.
+/// Returns whether YAML reads the string without quotes as a string.
 fn is_plain(word: &str) -> bool {
     let begins = word.starts_with(|first: char| first.is_ascii_alphabetic());
     let goes_on = word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
     begins && goes_on && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&word)
 }
 
-/// The README with the table between its marks replaced.
+/// Returns the README with a new table between its marks.
 pub fn readme(schema: &Schema, readme: &str) -> Result<String> {
     let (before, rest) = readme.split_once(BEGIN).with_context(|| format!("the README has no {BEGIN:?}"))?;
     let (_, after) = rest.split_once(END).with_context(|| format!("the README has no {END:?}"))?;
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_their_description_above_them_and_the_order_of_the_schema() {
+    fn values_follow_schema_order_with_descriptions() {
         let expected = "\n# The last letter comes first here.\nzeta: \"\"\n\n# The log.\nlog:\n  # How much.\n  level: info\n  \
                         # How many.\n  limit:\n";
         let text = values_yaml(&schema()).unwrap();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_stands_between_its_marks_and_nothing_else_is_touched() {
+    fn replaces_only_the_table_between_the_marks() {
         let text = readme(&schema(), &format!("# Before\n{BEGIN}old\n{END}\nafter\n")).unwrap();
         assert!(
             text.starts_with("# Before\n") && text.ends_with("\nafter\n") && !text.contains("old"),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_without_a_description_is_an_error() {
+    fn rejects_value_without_description() {
         let schema = serde_json::from_str(r#"{"properties": {"a": {"default": 1}}}"#).unwrap();
         assert!(values_yaml(&schema).is_err());
     }

@@ -1,5 +1,5 @@
-//! Writes what is made from sources to standard output: the chart's values.yaml, the table in its README, the reference of the
-//! resources, and the page of all messages. `make generate` puts each into its place. It decides nothing of what they say.
+//! Writes generated documentation to standard output: the chart's values.yaml, the table in its README, the reference
+//! of the resources, and the page with all messages. `make generate` puts each in its place.
 
 mod cel;
 mod chart;
@@ -20,21 +20,21 @@ use crate::schema::Schema;
 enum DocgenCommand {
     /// The chart's values.yaml, from its values.schema.json.
     Values {
-        /// The schema.
+        /// The path of the schema.
         schema: PathBuf,
     },
-    /// The chart's README with its table of values filled in.
+    /// The chart's README with its table of values.
     Readme {
-        /// The schema.
+        /// The path of the schema.
         schema: PathBuf,
-        /// The README as it is.
+        /// The path of the current README.
         readme: PathBuf,
     },
     /// docs/reference.md, from the types.
     Reference,
     /// docs/messages.md, from the functions and rules that make the messages.
     Messages {
-        /// What the chart renders.
+        /// The path of the rendered chart.
         installed: PathBuf,
     },
 }

@@ -1,5 +1,5 @@
-//! docs/messages.md: every message of conditions, by the functions that make them, and every refusal, by the definitions and
-//! the rendered policies.
+//! Makes docs/messages.md: every message of conditions from the functions that make them, and every refusal from the
+//! CRDs and the rendered policies.
 
 use std::fmt::Write as _;
 
@@ -27,7 +27,7 @@ the host and port of `spec.endpoint`. `…` stands for another message.
 
 ";
 
-/// The values of the samples, and what stands for them; longer ones first.
+/// The values of the samples, with their placeholders; longer values first.
 const PLACEHOLDERS: [(&str, &str); 21] = [
     ("CN=packs.example.com", "<subject>"),
     ("CN=example CA", "<issuer>"),
@@ -52,7 +52,7 @@ const PLACEHOLDERS: [(&str, &str); 21] = [
     ("(eu-central-1)", "(<region>)"),
 ];
 
-/// Returns the whole page. `installed` is what the chart renders.
+/// Returns the whole page. `installed` is the rendered chart.
 pub fn page(installed: &str) -> Result<String> {
     let mut text = String::from(HEAD);
     conditions(&mut text)?;
@@ -107,7 +107,7 @@ fn template(message: &str) -> String {
     replaced.replace('`', "'")
 }
 
-/// What the API server answers to a wrong manifest.
+/// The API server's messages about invalid fields.
 fn fields(text: &mut String) -> Result<()> {
     text.push_str(
         "## Refused fields\n\nThe API server refuses a manifest with a wrong field, by a rule of the CustomResourceDefinitions:\n\n",
@@ -142,7 +142,7 @@ fn collect(schema: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// What the admission policies say.
+/// The messages of the admission policies.
 fn policies(text: &mut String, installed: &str) -> Result<()> {
     text.push_str(
         "## Refused requests\n\nThe API server refuses requests by these ValidatingAdmissionPolicies:\n\n",
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn every_condition_and_policy_is_there() {
+    fn lists_every_condition_and_policy() {
         let page = page(RENDERED).unwrap();
         for heading in [
             "### ResolvedRefs=False/SecretInvalid",

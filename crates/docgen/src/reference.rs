@@ -1,5 +1,5 @@
-//! docs/reference.md, from the CustomResourceDefinitions: every field of both resources, and what is refused when it is
-//! applied.
+//! Makes docs/reference.md from the CustomResourceDefinitions: every field of both resources, and the messages about
+//! invalid fields.
 
 use std::fmt::Write as _;
 
@@ -17,11 +17,11 @@ use crate::{
 
 const HEAD: &str = "# Reference
 
-Written by `make generate` from the types in `crates/registry-api`; `kubectl explain systemregistry.spec` says the same.
-[conditions.md](conditions.md) explains what stands in `status.conditions`.
+Written by `make generate` from the types in `crates/registry-api`; `kubectl explain systemregistry.spec` has the same text.
+[conditions.md](conditions.md) explains `status.conditions`.
 ";
 
-/// The whole page.
+/// Returns the whole page.
 pub fn page() -> Result<String> {
     let mut text = String::from(HEAD);
     kind::<System>(&mut text)?;
@@ -81,14 +81,14 @@ fn rows(text: &mut String, path: &str, schema: &Schema) -> Result<()> {
     Ok(())
 }
 
-/// What the API server answers to a wrong manifest: the rules' own sentences, each once.
+/// The rules' messages, each once.
 fn rules(text: &mut String, schema: &Value) -> Result<()> {
     let mut found = Vec::new();
     collect(schema, &mut found);
     if found.is_empty() {
         return Ok(());
     }
-    text.push_str("Refused when it is applied, with these words:\n\n");
+    text.push_str("The API server refuses a manifest that breaks a rule, with one of these messages:\n\n");
     for message in found {
         writeln!(text, "- {}", cell(&message))?;
     }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_field_of_both_kinds_is_there_with_its_description() {
+    fn describes_every_field_of_both_kinds() {
         let page = page().unwrap();
         for field in [
             "spec.endpoint` | string | **required**",
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_wrong_manifest_is_answered_is_told() {
+    fn lists_validation_messages() {
         assert!(page().unwrap().contains("- spec.auth must have at most one of basic, token and ecr"));
     }
 }

@@ -1,4 +1,4 @@
-//! A JSON schema, as far as documentation is made from it. Properties stay in the order in which they are written.
+//! The parts of a JSON schema that documentation needs. Properties keep their order.
 
 use std::fmt;
 
@@ -8,28 +8,28 @@ use serde::{
 };
 use serde_json::Value;
 
-/// A schema, or one of its parts.
+/// A schema or a part of it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Schema {
-    /// What it is, for people.
+    /// The description.
     pub description: String,
-    /// `string`, or several.
+    /// The type, such as `string`, or several types.
     #[serde(rename = "type")]
     pub kind: Value,
-    /// What holds where nothing is written. Absent is not the same as `null`.
+    /// The default. An absent default differs from `null`.
     #[serde(deserialize_with = "present")]
     pub default: Option<Value>,
-    /// The values that are allowed.
+    /// The allowed values.
     #[serde(rename = "enum")]
     pub choices: Vec<Value>,
-    /// The named parts of an object.
+    /// The properties of an object.
     pub properties: Properties,
-    /// The parts that must be there.
+    /// The required properties.
     pub required: Vec<String>,
-    /// What a list holds.
+    /// The items of a list.
     pub items: Option<Box<Schema>>,
-    /// `date-time`, `int64`.
+    /// The format: `date-time`, `int64`.
     pub format: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for Properties {
 }
 
 impl Schema {
-    /// The type in words: `string`, `list of string`, `Always or Never`.
+    /// Returns the type as text: `string`, `list of string`, `Always or Never`.
     pub fn kind(&self) -> String {
         if !self.choices.is_empty() {
             let choices = self.choices.iter().filter(|choice| choice.as_str() != Some(""));
@@ -82,7 +82,7 @@ impl Schema {
     }
 }
 
-/// A value without the quotes of a string.
+/// Returns a value without the quotes of a string.
 pub fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

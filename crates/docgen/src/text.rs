@@ -1,6 +1,6 @@
-//! Text for people: wrapped lines, cells of tables.
+//! Text for people: wrapped lines, and cells of tables.
 
-/// Breaks a paragraph into lines no longer than that.
+/// Breaks a paragraph into lines of at most `width` characters.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -17,7 +17,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// What can stand in a cell of a Markdown table.
+/// Escapes text for a cell of a Markdown table.
 pub fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|").replace('<', "&lt;")
 }
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_line_is_longer_than_asked_for_and_no_word_is_lost() {
+    fn wraps_lines_without_losing_words() {
         let text = "one two three four five";
         let lines = wrap(text, 9);
         assert_eq!(lines, ["one two", "three", "four five"]);
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_has_one_line_and_no_bar() {
+    fn table_cells_have_one_line_and_no_bar() {
         assert_eq!(cell("a |\n b <c>"), "a \\| b &lt;c>");
     }
 }

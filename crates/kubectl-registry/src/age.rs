@@ -1,4 +1,4 @@
-//! Spans of time as kubectl prints them: `7s`, `3m20s`, `5h`, `12d`.
+//! Durations as kubectl prints them: `7s`, `3m20s`, `5h`, `12d`.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -7,18 +7,18 @@ const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 const YEAR: i64 = 365 * DAY;
 
-/// The time from `then` to `now`; what lies in the future is 0 s old.
+/// Returns the time from `then` to `now`; `0s` if `then` is in the future.
 pub fn age(then: Timestamp, now: Timestamp) -> String {
     in_words(now.duration_since(then).as_secs())
 }
 
-/// The time until `then`, or that it is over.
+/// Returns the time until `then`, or that it has passed.
 pub fn until(then: Timestamp, now: Timestamp) -> String {
     let left = then.duration_since(now).as_secs();
     if left < 0 { format!("{} ago", in_words(-left)) } else { format!("in {}", in_words(left)) }
 }
 
-/// As `HumanDuration` of `k8s.io/apimachinery` has it: the larger the span, the coarser.
+/// Formats like `HumanDuration` of `k8s.io/apimachinery`: the longer the duration, the coarser.
 fn in_words(seconds: i64) -> String {
     let both = |unit, (large, small)| {
         let (whole, rest) = (seconds / unit, seconds % unit);
@@ -38,7 +38,7 @@ fn in_words(seconds: i64) -> String {
     }
 }
 
-/// How many of the next smaller unit make one.
+/// Returns how many of the next smaller unit make one.
 fn small_per(unit: i64) -> i64 {
     if unit == HOUR { 60 } else { 24 }
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_read_as_those_of_kubectl() {
+    fn formats_ages_as_kubectl_does() {
         for (seconds, words) in [
             (-5, "0s"),
             (0, "0s"),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_is_said_to_have_ended() {
+    fn formats_past_times() {
         let at = |second| Timestamp::from_second(second).unwrap();
         assert_eq!(until(at(100), at(40)), "in 60s");
         assert_eq!(until(at(40), at(100)), "60s ago");

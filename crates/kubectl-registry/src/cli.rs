@@ -1,4 +1,4 @@
-//! The command line. The one place where flags and the environment are read.
+//! The command line. Only this module reads flags and the environment.
 
 use std::{fmt, path::PathBuf};
 
@@ -12,10 +12,10 @@ use registry_verdict::outbound::{AwsEndpoint, OutboundSettings, aws_endpoint};
 #[command(name = "kubectl-registry", bin_name = "kubectl registry", version, about)]
 #[command(after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub struct PluginCli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: PluginCommand,
-    /// Which cluster, and where in it.
+    /// The cluster and the namespace.
     #[command(flatten)]
     pub cluster: ClusterArgs,
 }
@@ -23,7 +23,7 @@ pub struct PluginCli {
 const EXIT_CODES: &str = "Exit codes: 0 success (validate: every registry is usable); 1 failure (validate: a registry is not \
                           usable; describe: registry not found); 2 wrong usage, or the check was not possible.";
 
-/// Which cluster, and where in it.
+/// The cluster and the namespace.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ClusterArgs {
     /// Path of the kubeconfig file; default: KUBECONFIG, or ~/.kube/config.
@@ -46,7 +46,7 @@ pub struct ClusterArgs {
     pub system_namespace: String,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
     /// List the registries that are available to a namespace's tenant, of both scopes.
@@ -74,7 +74,7 @@ pub enum PluginCommand {
     },
 }
 
-/// What `list` takes.
+/// The arguments of `list`.
 #[derive(Args, Debug)]
 pub struct ListArgs {
     /// List every registry of the cluster.
@@ -88,7 +88,7 @@ pub struct ListArgs {
     pub no_headers: bool,
 }
 
-/// What `describe` takes.
+/// The arguments of `describe`.
 #[derive(Args, Debug)]
 pub struct DescribeArgs {
     /// NAME, systemregistry/NAME or tenantregistry/NAME. NAME alone is looked up as a SystemRegistry, or with -n as a
@@ -100,7 +100,7 @@ pub struct DescribeArgs {
     pub output: Option<ObjectFormat>,
 }
 
-/// A user's name. Not shown by `Debug`.
+/// A user name. `Debug` doesn't show it.
 #[derive(Clone, Eq, PartialEq)]
 pub struct UserName(pub String);
 
@@ -116,7 +116,7 @@ impl From<String> for UserName {
     }
 }
 
-/// What `validate` takes.
+/// The arguments of `validate`.
 #[derive(Args, Debug)]
 pub struct ValidateArgs {
     /// File with manifests, or - for standard input (repeatable). References use the Secrets and ConfigMaps in it.
@@ -135,7 +135,7 @@ pub struct ValidateArgs {
     /// comma-separated).
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     pub trusted_token_service: Vec<TrustedService>,
-    /// How registries are reached from here: the operator's flags.
+    /// How to connect to registries, as for the operator.
     #[command(flatten)]
     pub outbound: OutboundSettings,
     /// Endpoint of the AWS ECR API; default: that of the registry's region.
@@ -152,27 +152,27 @@ pub struct ValidateArgs {
     pub output: Option<ObjectFormat>,
 }
 
-/// How several objects are printed.
+/// The output format for several objects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum TableFormat {
     /// A table with more columns.
     Wide,
-    /// A List, as JSON.
+    /// A List in JSON.
     Json,
-    /// A List, as YAML.
+    /// A List in YAML.
     Yaml,
-    /// One resource/name a line.
+    /// One resource/name per line.
     Name,
 }
 
-/// How an object is printed.
+/// The output format for an object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum ObjectFormat {
-    /// As JSON.
+    /// JSON.
     Json,
-    /// As YAML.
+    /// YAML.
     Yaml,
-    /// As resource/name.
+    /// resource/name.
     Name,
 }
 
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_of_the_cluster_stand_before_or_behind_the_command() {
+    fn accepts_cluster_flags_on_either_side() {
         for words in [["-n", "team-a", "list"], ["list", "-n", "team-a"]] {
             assert_eq!(parse(&words).unwrap().cluster.namespace.as_deref(), Some("team-a"));
         }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_together_is_refused() {
+    fn rejects_conflicting_arguments() {
         let kind = |words: &[&str]| parse(words).map(drop).unwrap_err().kind();
         assert_eq!(kind(&["list", "-A", "-n", "team-a"]), ErrorKind::ArgumentConflict);
         assert_eq!(kind(&["validate"]), ErrorKind::MissingRequiredArgument);

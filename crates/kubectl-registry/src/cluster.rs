@@ -1,6 +1,6 @@
-//! The way to the cluster: the kubeconfig as kubectl finds it, and what goes wrong on the way in words.
+//! Connects to the cluster: finds the kubeconfig as kubectl does, and describes errors.
 //!
-//! What is asked there is [`registry_check::cluster`]'s.
+//! [`registry_check::cluster`] has the requests.
 
 use std::{io, time::Duration};
 
@@ -14,28 +14,28 @@ use thiserror::Error;
 
 use crate::cli::ClusterArgs;
 
-/// The namespace where nobody names one.
+/// The namespace if none is set.
 const DEFAULT_NAMESPACE: &str = "default";
-/// With the handshake of TLS, which takes an API server seconds that has more to do than it can.
+/// Deadline for a connection with its TLS handshake, which takes an overloaded API server seconds.
 const CONNECT: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// Why there is no way to a cluster.
+/// Why there is no connection to a cluster.
 #[derive(Debug, Error)]
 pub enum ClusterError {
-    /// There is no kubeconfig, and none was named.
+    /// There is no kubeconfig, and none was set.
     #[error("no cluster configured; set KUBECONFIG or --kubeconfig: {0}")]
     NotConfigured(KubeconfigError),
     /// The kubeconfig can't be used.
     #[error("failed to load the kubeconfig: {0}")]
     Kubeconfig(KubeconfigError),
-    /// It is no kubeconfig. What the parser says holds what stands there: tokens and keys.
+    /// The kubeconfig is malformed. The parser's message contains its values: tokens and keys.
     #[error("invalid kubeconfig{}", at(*.0))]
     Malformed(Option<u64>),
-    /// The cluster is behind a proxy.
+    /// The kubeconfig requires a proxy, which is not supported.
     #[error("{0}")]
     Proxy(ConfigError),
-    /// No client can be made of it.
+    /// The client can't be created.
     #[error("failed to create a client from the kubeconfig: {0}")]
     Client(kube::Error),
 }
@@ -59,7 +59,7 @@ fn at(line: Option<u64>) -> String {
     line.map_or_else(String::new, |line| format!(" (line {line})"))
 }
 
-/// The cluster of the command line; connects to nothing yet.
+/// Returns the cluster of the command line. Sends no request yet.
 pub async fn configured(args: &ClusterArgs) -> Result<Cluster, ClusterError> {
     let mut config = config(args).await?;
     config.connect_timeout = Some(CONNECT);
@@ -74,12 +74,12 @@ pub async fn configured(args: &ClusterArgs) -> Result<Cluster, ClusterError> {
     Ok(Cluster { client, namespace, system_namespace: args.system_namespace.clone() })
 }
 
-/// The namespace where no cluster is asked.
+/// Returns the namespace if there is no cluster.
 pub fn offline_namespace(args: &ClusterArgs) -> String {
     args.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
 }
 
-/// As kubectl finds it; in a Pod, the Pod's own account where there is no kubeconfig.
+/// Finds the configuration as kubectl does. In a Pod without a kubeconfig, uses the Pod's service account.
 async fn config(args: &ClusterArgs) -> Result<Config, ClusterError> {
     let found = args.kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
     let kubeconfig = match found.map_err(ClusterError::from) {

@@ -1,5 +1,5 @@
-//! Completions: scripts for shells, and answers for kubectl, which asks a program named `kubectl_complete-registry`. The names
-//! of registries are asked of the cluster, which must not keep who types waiting.
+//! Completion: scripts for shells, and candidates for kubectl, which runs the program `kubectl_complete-registry`. The
+//! cluster provides the names of registries; a slow cluster must not delay typing.
 
 use std::{ffi::OsString, fmt::Write as _, path::Path, time::Duration};
 
@@ -15,23 +15,23 @@ use crate::{
     page::clean,
 };
 
-/// The program's name, as the shell knows it.
+/// The program's name in the shell.
 const PROGRAM: &str = "kubectl-registry";
-/// Cobra's way of saying that the shell may complete file names itself; and that it may not.
+/// Cobra's codes for the shell: it may complete file names, or it may not.
 const DEFAULT: &str = ":0";
 const NO_FILES: &str = ":4";
 
-/// Who types does not wait for longer than this.
+/// The longest time to wait for names.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The script for a shell.
+/// Returns the script for a shell.
 pub fn script(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut PluginCli::command(), PROGRAM, &mut script);
     script
 }
 
-/// The registries that may stand in the place of the last word, if it is `describe`'s.
+/// Returns the registries that can complete the last word, if it is an argument of `describe`.
 pub async fn names(words: &[OsString]) -> Vec<String> {
     let Some(cluster) = names_a_registry(words) else { return Vec::new() };
     let found = async {
@@ -45,7 +45,7 @@ pub async fn names(words: &[OsString]) -> Vec<String> {
     found.iter().map(|found| how_to_name(found, cluster.namespace.is_some())).collect()
 }
 
-/// Where to look, if the last word is the name of a registry.
+/// Returns the cluster to ask, if the last word is the name of a registry.
 fn names_a_registry(words: &[OsString]) -> Option<ClusterArgs> {
     const ANY: &str = "any";
     let (last, before) = words.split_last()?;
@@ -60,7 +60,7 @@ fn names_a_registry(words: &[OsString]) -> Option<ClusterArgs> {
     }
 }
 
-/// A mere name, where that is enough.
+/// Returns the plain name if it is unambiguous, otherwise resource/name.
 fn how_to_name(found: &FoundRegistry, namespace_given: bool) -> String {
     if (found.scope == RegistryScope::Tenant) == namespace_given {
         return found.name();
@@ -68,8 +68,8 @@ fn how_to_name(found: &FoundRegistry, namespace_given: bool) -> String {
     format!("{}/{}", resource(found.scope).kind.to_lowercase(), found.name())
 }
 
-/// What may stand in the place of the last word, in the form that kubectl reads (Cobra's `__complete`): a candidate and its
-/// description a line, then what the shell may do besides.
+/// Returns the candidates for the last word in the format that kubectl reads (Cobra's `__complete`): one candidate with
+/// a description per line, then a code for the shell.
 pub fn candidates(words: &[OsString], names: &[String]) -> String {
     let mut all = vec![OsString::from(PROGRAM)];
     all.extend(words.iter().cloned());
@@ -92,13 +92,13 @@ pub fn candidates(words: &[OsString], names: &[String]) -> String {
     for candidate in found.iter().filter(|candidate| !candidate.is_hide_set()) {
         let help = candidate.get_help().map(ToString::to_string).unwrap_or_default();
         let value = candidate.get_value().to_string_lossy();
-        // Writing to a String cannot fail.
+        // Writing to a String can't fail.
         let _ = writeln!(text, "{}\t{}", clean(&value), clean(&help));
     }
     text + NO_FILES + "\n"
 }
 
-/// What there is of the last word.
+/// Returns the incomplete last word.
 fn last_word(words: &[OsString]) -> String {
     words.last().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default()
 }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn kubectl_is_offered_commands_flags_and_values() {
+    fn completes_commands_flags_and_values() {
         let commands = offered(&[""]);
         assert!(commands.contains("validate\tCheck the registries"), "{commands}");
         assert!(!commands.contains("__complete") && commands.ends_with("\n:4\n"), "{commands}");
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_asked_for_where_a_registry_is_to_be_named() {
+    fn completes_registry_names() {
         let where_to_look =
             |words: &[&str]| names_a_registry(&words.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(where_to_look(&["describe", "-n", "a", ""]).unwrap().namespace.as_deref(), Some("a"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn each_shell_has_a_script() {
+    fn every_shell_has_a_completion_script() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::PowerShell, Shell::Elvish] {
             let script = String::from_utf8(script(shell)).unwrap();
             assert!(script.contains("validate") && script.contains(PROGRAM), "{shell}");

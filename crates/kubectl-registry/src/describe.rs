@@ -1,5 +1,5 @@
-//! `kubectl registry describe`: asks the cluster for one registry, who can use it, and its newest events. How that is told is
-//! [`description`](crate::description)'s.
+//! `kubectl registry describe`: reads one registry, who can use it, and its newest Events.
+//! [`description`](crate::description) has the output.
 
 use anyhow::bail;
 use k8s_openapi::{
@@ -19,23 +19,23 @@ use registry_verdict::object::RegistryScope;
 
 use crate::object::FoundRegistry;
 
-/// Where Events about cluster-scoped objects go, by convention.
+/// The namespace of Events about cluster-scoped objects, by convention.
 const CLUSTER_EVENTS: &str = "default";
-/// As many events as one wants to see.
+/// The maximum number of Events to show.
 const EVENTS: usize = 10;
 
-/// What was asked for.
+/// The registry to describe.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DescribeRequest {
-    /// In the order in which it is looked for; the first that is there is meant.
+    /// The scopes to search, in order. The first match counts.
     pub scopes: Vec<RegistryScope>,
     /// The name.
     pub name: String,
 }
 
 impl DescribeRequest {
-    /// Understands `NAME`, `systemregistry/NAME` and `tenantregistry/NAME`. A mere name is looked for in both scopes:
-    /// where a namespace was given, in that first.
+    /// Parses `NAME`, `systemregistry/NAME` and `tenantregistry/NAME`. A plain name is searched in both scopes: with a
+    /// namespace, first as a TenantRegistry.
     pub fn parse(text: &str, namespace_given: bool) -> Result<Self, String> {
         let Some((kind, name)) = text.split_once('/') else {
             let mut scopes = vec![RegistryScope::System, RegistryScope::Tenant];
@@ -54,37 +54,37 @@ impl DescribeRequest {
     }
 }
 
-/// A registry, and what there is to know around it.
+/// A registry with related information.
 #[derive(Debug)]
 pub struct RegistryDescription {
     /// The registry.
     pub found: FoundRegistry,
-    /// Where its references are read.
+    /// The namespace of its references.
     pub references_namespace: String,
     /// Who can use it.
     pub users: Users,
-    /// Its newest events, the newest last; or why they can't be read.
+    /// Its newest Events, the newest last; or why they can't be read.
     pub events: Result<Vec<Event>, String>,
-    /// Lines for a person.
+    /// Notes for the reader.
     pub notes: Vec<String>,
 }
 
 /// Who can use a registry.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Users {
-    /// The tenants, in words.
+    /// The tenants, as text.
     pub tenants: String,
-    /// The namespaces, or why they can't be read.
+    /// The namespaces; or why they can't be read.
     pub namespaces: Result<Vec<String>, String>,
 }
 
-/// Asks the cluster; none if there is no such registry.
+/// Reads the registry; `None` if it doesn't exist.
 pub async fn run(asked: &DescribeRequest, cluster: &Cluster) -> anyhow::Result<Option<RegistryDescription>> {
     let (mut found, mut failure) = (Vec::new(), None);
     for scope in &asked.scopes {
         match find(cluster, *scope, &asked.name).await {
             Ok(registry) => found.extend(registry),
-            // Who may see one scope need not be allowed to see the other.
+            // The user may have permission for only one of the scopes.
             Err(error) => failure = failure.or(Some(error)),
         }
     }
@@ -150,13 +150,13 @@ async fn events(cluster: &Cluster, found: &FoundRegistry) -> Result<Vec<Event>, 
     let about = format!("regarding.kind={},regarding.name={}", resource(found.scope).kind, found.name());
     let uid = found.object.metadata.uid.as_deref();
     let mut events = api.list(&ListParams::default().fields(&about)).await?.items;
-    // Not those of another registry that had the name before.
+    // Omits Events of an earlier registry with the same name.
     events.retain(|event| event.regarding.as_ref().and_then(|object| object.uid.as_deref()) == uid);
     events.sort_by_key(time_of);
     Ok(events.split_off(events.len().saturating_sub(EVENTS)))
 }
 
-/// When an event was last seen.
+/// Returns when an Event was last seen.
 pub fn time_of(event: &Event) -> Option<Timestamp> {
     let last = event.series.as_ref().map(|series| series.last_observed_time.0);
     let own = event.event_time.as_ref().map(|time| time.0);
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_looked_for_where_it_is_meant_to_be() {
+    fn looks_up_name_in_the_requested_scope() {
         let scopes = |text: &str, given| DescribeRequest::parse(text, given).map(|asked| asked.scopes);
         assert_eq!(scopes("packs", false), Ok(vec![RegistryScope::System, RegistryScope::Tenant]));
         assert_eq!(scopes("packs", true), Ok(vec![RegistryScope::Tenant, RegistryScope::System]));

@@ -1,4 +1,4 @@
-//! How a registry of the cluster is told to a person. Pure.
+//! The description of a registry in the cluster, for people. Pure.
 
 use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
 use registry_api::{ConditionType, RegistrySpec, RegistryStatus};
@@ -13,11 +13,11 @@ use crate::{
     report::{layers, mark},
 };
 
-/// As many namespaces as are listed by name.
+/// The maximum number of namespaces that are listed by name.
 const NAMESPACES: usize = 20;
 
 impl RegistryDescription {
-    /// For a person.
+    /// Returns the description as text.
     pub fn page(&self, now: Timestamp) -> Page {
         let mut page = Page::default();
         page.table(0, self.head(now));
@@ -64,7 +64,7 @@ impl RegistryDescription {
             .collect()
     }
 
-    /// Which way of signing in, and by which Secret.
+    /// Describes how the registry signs in, and with which Secret.
     fn credentials(&self) -> String {
         let Some(spec) = self.found.spec() else { return "unreadable".to_owned() };
         let Some(method) = method(&spec) else { return "none: anonymous".to_owned() };
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_holds_layers_certificate_users_and_events() {
+    fn shows_conditions_certificate_users_and_events() {
         let condition = |kind: &str, status: &str, reason: &str, message: &str| {
             json!({
                 "type": kind, "status": status, "reason": reason, "message": message,
@@ -275,7 +275,7 @@ Newest events
     }
 
     #[test]
-    fn a_registry_that_nobody_has_looked_at_says_so() {
+    fn describes_registry_without_status() {
         let text = described(&json!({"observedGeneration": -1}));
         assert!(text.contains("None yet: the operator has not validated it"), "{text}");
         assert!(!text.contains("Deletion:") && !text.contains("Suspended:"), "{text}");

@@ -1,7 +1,7 @@
-//! `kubectl registry list`: what a namespace's tenant has available, of both scopes.
+//! `kubectl registry list`: the registries in both scopes that are available to a namespace's tenant.
 //!
-//! Which registries those are is decided by [`select`], which is pure; the rest asks the cluster, and says what it was not
-//! allowed to see.
+//! [`select`], which is pure, decides which registries these are. The rest reads the cluster, and notes what the user
+//! isn't allowed to read.
 
 use anyhow::bail;
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
@@ -26,18 +26,18 @@ use crate::{
     page::{Page, Span, Tone, plain, span},
 };
 
-/// What is available, and what a reader should know of how that was found out.
+/// The available registries, with notes about how they were found.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// The registries.
     pub registries: Vec<FoundRegistry>,
-    /// The namespace that was asked about; none for all.
+    /// The namespace; `None` for all.
     pub namespace: Option<String>,
-    /// Lines for a person.
+    /// Notes for the reader.
     pub notes: Vec<String>,
 }
 
-/// Asks the cluster.
+/// Reads the registries.
 pub async fn run(args: &ListArgs, cluster: &Cluster) -> anyhow::Result<Listing> {
     if args.all_namespaces {
         return everything(cluster).await;
@@ -66,7 +66,7 @@ async fn everything(cluster: &Cluster) -> anyhow::Result<Listing> {
     Ok(Listing { registries, namespace: None, notes })
 }
 
-/// The registries that are available to a tenant; and what is to be said of those left out.
+/// Returns the registries that are available to a tenant, and notes about omitted ones.
 fn select(
     system: Vec<FoundRegistry>,
     tenants: Vec<FoundRegistry>,
@@ -108,7 +108,7 @@ fn about_tenancy(namespace: &str, tenancy: &Tenancy) -> Option<String> {
     }
 }
 
-/// The namespaces whose TenantRegistries count.
+/// Returns the namespaces whose TenantRegistries count.
 async fn namespaces(
     cluster: &Cluster,
     namespace: &str,
@@ -131,7 +131,8 @@ async fn namespaces(
     }
 }
 
-/// The TenantRegistries of these namespaces: all at once for who may see them all, else one namespace after the other.
+/// Returns the TenantRegistries of these namespaces: with one request if the user can list all, otherwise one per
+/// namespace.
 async fn of_namespaces(
     cluster: &Cluster,
     namespaces: &[String],
@@ -157,7 +158,7 @@ async fn of_namespaces(
     Ok(registries)
 }
 
-/// Every registry of a scope, in order of namespace and name.
+/// Returns all registries of a scope, ordered by namespace and name.
 pub async fn all(
     cluster: &Cluster,
     scope: RegistryScope,
@@ -169,7 +170,7 @@ pub async fn all(
         .items
         .into_iter()
         .map(|mut object| {
-            // The items of a list don't repeat what they are.
+            // The items of a list don't contain their kind.
             object.types = Some(TypeMeta { api_version: api_version.clone(), kind: kind.clone() });
             FoundRegistry { scope, object }
         })
@@ -178,7 +179,7 @@ pub async fn all(
     Ok(found)
 }
 
-/// What may not be listed is said, and left out.
+/// Omits what the user isn't allowed to list, with a note.
 fn readable(
     found: Result<Vec<FoundRegistry>, kube::Error>,
     what: &str,
@@ -198,7 +199,7 @@ fn readable(
 }
 
 impl Listing {
-    /// As it is asked for.
+    /// Returns the output in the requested format.
     pub fn render(
         &self,
         args: &ListArgs,
@@ -217,7 +218,7 @@ impl Listing {
         }
     }
 
-    /// One table of both scopes.
+    /// One table for both scopes.
     fn table(&self, wide: bool, headers: bool, now: Timestamp) -> Page {
         let mut page = Page::default();
         if self.registries.is_empty() {
@@ -235,7 +236,7 @@ impl Listing {
         page
     }
 
-    /// What there is to say where there is no registry.
+    /// Returns a note if there is no registry.
     pub fn nothing(&self) -> Option<String> {
         let whom = self.namespace.as_ref().map_or_else(
             || "No registries found".to_owned(),
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_has_what_is_for_all_what_names_it_and_its_own() {
+    fn lists_registries_available_to_the_tenant() {
         let system =
             vec![system("packs", None), system("b", Some(&["team-a"])), system("c", Some(&["team-b"]))];
         let (registries, note) = select(system, vec![charts("a")], &Tenancy::Of("team-a".into()));
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_tenant_is_unknown_what_may_be_its_is_counted_and_not_shown() {
+    fn counts_registries_hidden_from_unknown_tenant() {
         let system = vec![system("packs", None), system("b", Some(&["team-a"]))];
         let (registries, note) = select(system, Vec::new(), &Tenancy::Unknown("forbidden".into()));
         assert_eq!(registries.len(), 1);
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn both_scopes_stand_in_one_table() {
+    fn lists_both_scopes_in_one_table() {
         let listing = Listing {
             registries: vec![system("packs", None), charts("team-a")],
             namespace: Some("team-a".to_owned()),
@@ -372,7 +373,7 @@ tenant  charts  https://a                     True   True         Available  10m
     }
 
     #[test]
-    fn the_namespace_is_shown_where_it_is_not_the_one_asked_for() {
+    fn shows_namespace_column_when_it_differs() {
         let listing = Listing {
             registries: vec![charts("team-a"), charts("team-a-dev")],
             namespace: Some("team-a".to_owned()),
@@ -385,7 +386,7 @@ tenant  charts  https://a                     True   True         Available  10m
     }
 
     #[test]
-    fn what_stands_in_an_object_moves_no_cursor() {
+    fn escapes_control_characters_of_objects() {
         let mut evil = charts("team-a");
         evil.object.data["spec"]["endpoint"] = json!("https://a\u{1b}[2J\u{9b}31m");
         let listing = Listing { registries: vec![evil], ..Listing::default() };

@@ -1,5 +1,5 @@
 //! `kubectl registry`: lists, describes and validates registries. The edge: reads the clock, the terminal and the
-//! environment, prints, and ends with an exit code.
+//! environment, prints, and exits with a code.
 
 mod age;
 mod cli;
@@ -33,11 +33,11 @@ use crate::{
     page::{Page, Tone, plain, span},
 };
 
-/// It was not so.
+/// The exit code for a negative result.
 const NO: u8 = 1;
-/// It could not be told, or was not understood.
+/// The exit code if there is no result, or for invalid usage.
 const UNABLE: u8 = 2;
-/// 128 and the number of SIGINT, as shells have it.
+/// The exit code after Ctrl-C: 128 plus the number of SIGINT.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -113,7 +113,7 @@ fn in_words(reports: &[CheckReport]) -> Page {
     page
 }
 
-/// One object as itself, several as a List: as `kubectl get -f` has it.
+/// Returns one object, or a List of several, as `kubectl get -f` does.
 fn objects(reports: &[CheckReport]) -> Value {
     let mut objects: Vec<Value> = reports.iter().map(CheckReport::object).collect();
     if objects.len() == 1 { objects.remove(0) } else { output::list(&objects) }
@@ -153,7 +153,7 @@ fn manual(command: Option<&str>) -> anyhow::Result<Vec<u8>> {
     Ok(roff)
 }
 
-/// Prints; who stops reading has read enough.
+/// Prints. A reader that closes the pipe, such as `head`, is not an error.
 fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
     let mut output = io::stdout().lock();
     match output.write_all(text).and_then(|()| output.flush()) {
@@ -164,7 +164,7 @@ fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Says what a reader should know besides, where it doesn't mix with what programs read.
+/// Prints notes to standard error, unless programs read the output.
 fn note(lines: &[String]) {
     let mut page = Page::default();
     for line in lines {

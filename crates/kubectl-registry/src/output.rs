@@ -1,4 +1,5 @@
-//! Objects for programs: JSON, YAML and names. What a terminal acts on is escaped in JSON, and replaced in YAML.
+//! Objects for programs: JSON, YAML and names. Characters that control a terminal are escaped in JSON, and replaced in
+//! YAML.
 
 use registry_api::GROUP;
 use registry_check::admission::resource;
@@ -11,29 +12,29 @@ use crate::page::{acts_on_terminal, clean};
 /// Why objects can't be printed.
 #[derive(Debug, Error)]
 pub enum OutputError {
-    /// As JSON.
+    /// The JSON can't be written.
     #[error("failed to write JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// As YAML.
+    /// The YAML can't be written.
     #[error("failed to write YAML: {0}")]
     Yaml(String),
 }
 
-/// A List, as `kubectl get` prints it.
+/// Returns a List, as `kubectl get` prints it.
 pub fn list(items: &[Value]) -> Value {
     json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items})
 }
 
-/// `resource.group/name`, as `kubectl get -o name` prints it.
+/// Returns `resource.group/name`, as `kubectl get -o name` prints it.
 pub fn name(scope: RegistryScope, name: &str) -> String {
     let singular = resource(scope).kind.to_lowercase();
     format!("{singular}.{GROUP}/{}\n", clean(name))
 }
 
-/// As JSON.
+/// Formats as JSON.
 pub fn json(value: &Value) -> Result<String, OutputError> {
     let text = serde_json::to_string_pretty(value)?;
-    // JSON itself escapes the first of them. Outside of strings there are none but line breaks.
+    // JSON itself escapes control characters in strings, and outside of strings there are only newlines.
     let escaped = |c: char| match c {
         '\n' => "\n".to_owned(),
         c if acts_on_terminal(c) => format!("\\u{:04x}", u32::from(c)),
@@ -42,7 +43,7 @@ pub fn json(value: &Value) -> Result<String, OutputError> {
     Ok(text.chars().map(escaped).chain(["\n".to_owned()]).collect())
 }
 
-/// As YAML.
+/// Formats as YAML.
 pub fn yaml(mut value: Value) -> Result<String, OutputError> {
     clean_all(&mut value);
     serde_saphyr::to_string(&value).map_err(|error| OutputError::Yaml(error.to_string()))
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_kubectl() {
+    fn output_names_match_kubectl() {
         assert_eq!(name(RegistryScope::System, "packs"), "systemregistry.registry.spectrocloud.com/packs\n");
         assert_eq!(
             name(RegistryScope::Tenant, "a\u{1b}"),
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn json_keeps_every_character_and_sends_none_to_the_terminal() {
+    fn json_escapes_control_characters() {
         let value = json!({"a": "\u{1b}[2J \u{9b} \u{202e} ä\n"});
         let text = json(&value).unwrap();
         assert!(!text.chars().any(|c| c != '\n' && acts_on_terminal(c)), "{text:?}");
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn yaml_replaces_what_a_terminal_acts_on_and_keeps_lines() {
+    fn yaml_replaces_control_characters() {
         let text = yaml(json!({"pem": "one\ntwo\n", "evil": "\u{9b}31m"})).unwrap();
         let back: Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(back, json!({"pem": "one\ntwo\n", "evil": "\u{fffd}31m"}));

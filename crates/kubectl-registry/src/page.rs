@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn a_page_without_colours_is_its_text() {
+    fn page_without_colours_is_plain_text() {
         let page = page(vec![span(Tone::Good, "✓"), plain(" fine")]);
         assert_eq!(page.render(false), "✓ fine\n");
         assert_eq!(page.render(true), "\u{1b}[32m✓\u{1b}[0m fine\n");
     }
 
     #[test]
-    fn no_escape_sequence_gets_through_in_any_tone() {
+    fn strips_escape_sequences_in_every_tone() {
         for evil in ["\u{1b}[2J", "\u{9b}31m", "a\rb", "a\nb", "\u{1b}]0;title\u{7}", "\u{202e}gpj.exe"] {
             for tone in [Tone::Plain, Tone::Bad] {
                 let text = page(vec![span(tone, evil)]).render(false);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell_and_lines_end_without_spaces() {
+    fn aligns_columns_without_trailing_spaces() {
         let mut page = Page::default();
         page.table(2, vec![vec![plain("NAME"), plain("AGE")], vec![plain("ä"), plain("")]]);
         assert_eq!(page.render(false), "  NAME  AGE\n  ä\n");

@@ -1,4 +1,5 @@
-//! A line on standard error while something takes long; only where somebody looks, and gone when it is done.
+//! A line on standard error while something takes long. It only appears on a terminal, and disappears when the work is
+//! done.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -10,10 +11,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::page::clean;
 
-/// What takes no longer than this needs no line.
+/// The time before the line appears.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Shows it on standard error.
+/// Shows progress on standard error.
 #[derive(Clone, Copy, Debug)]
 pub struct OnStandardError;
 
@@ -23,7 +24,7 @@ impl Progress for OnStandardError {
     }
 }
 
-/// Waits for `work`, and says so from time to time.
+/// Waits for `work`, and shows `what` and the elapsed time.
 pub async fn shown<T>(what: &str, work: impl Future<Output = T>) -> T {
     if !io::stderr().is_terminal() {
         return work.await;
@@ -49,7 +50,7 @@ pub async fn shown<T>(what: &str, work: impl Future<Output = T>) -> T {
     }
 }
 
-/// Puts `line` where the last one was. Nothing is lost if it can't be seen.
+/// Replaces the previous line. Ignores errors.
 fn print_over(line: &str) {
     let mut terminal = io::stderr().lock();
     let _ = write!(terminal, "\r\u{1b}[2K{line}");

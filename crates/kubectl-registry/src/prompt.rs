@@ -25,7 +25,7 @@ const CTRL_U: u8 = 21;
 const DELETE: u8 = 127;
 
 impl Terminal {
-    /// The terminal that this program was started from, if somebody looks at it. Standard input may be something else: the
+    /// The terminal that this program was started from, if a user looks at it. Standard input may be something else: the
     /// manifest, for one.
     pub fn of_this_program() -> Option<Box<dyn Prompt>> {
         if !io::stderr().is_terminal() {

@@ -1,4 +1,4 @@
-//! How a check is told to a person, line by line. Pure. What it says is [`registry_check::report`]'s.
+//! The result of a check, line by line, for people. Pure. [`registry_check::report`] has the content.
 
 use registry_api::{ConditionType, Reason, RegistryStatus, condition::LAYERS};
 use registry_check::{
@@ -10,7 +10,7 @@ use registry_probe::PresentedCertificate;
 
 use crate::page::{Page, Span, Tone, plain, span};
 
-/// The mark, and the tone, of a condition.
+/// The symbol for a condition, with its tone.
 pub fn mark(status: &str, reason: &str) -> Span {
     let asked_for = [Reason::VerificationSkipped.as_str(), Reason::PlainHTTP.as_str()].contains(&reason);
     match status {
@@ -21,7 +21,7 @@ pub fn mark(status: &str, reason: &str) -> Span {
     }
 }
 
-/// One row for each layer that the status has.
+/// Returns one row for each layer of the status.
 pub fn layers(status: &RegistryStatus) -> Vec<Vec<Span>> {
     let conditions = LAYERS.iter().filter_map(|layer| status.condition(layer.condition));
     conditions
@@ -31,7 +31,7 @@ pub fn layers(status: &RegistryStatus) -> Vec<Vec<Span>> {
         .collect()
 }
 
-/// For a person.
+/// Returns the report as text.
 pub fn page(report: &CheckReport) -> Page {
     let mut page = Page::default();
     page.line([span(Tone::Strong, title(report)), plain(format!("  {}", report.endpoint))]);
@@ -78,7 +78,7 @@ fn manifest_rows(report: &CheckReport) -> Vec<Vec<Span>> {
     }
 }
 
-/// The certificate, where somebody should look at it.
+/// Adds the certificate, if the reader should compare it.
 fn certificate(report: &CheckReport, page: &mut Page) {
     let CheckAnswer::Checked(checked) = &report.answer else { return };
     let in_doubt = checked

@@ -1,6 +1,7 @@
-//! `kubectl registry validate`: every registry of some files, checked from here before anything is applied.
+//! `kubectl registry validate`: checks the registries in files from this machine, before they are applied.
 //!
-//! Owns what comes from the command line. What is checked is [`registry_check`]'s; how it looks is [`report`](crate::report)'s.
+//! Owns what comes from the command line. [`registry_check`] makes the checks, and [`report`](crate::report) the
+//! output.
 
 use std::{
     io::{self, Read as _},
@@ -27,10 +28,10 @@ use crate::{
     prompt::Terminal,
 };
 
-/// What standard input may hold, at most.
+/// The maximum size of standard input, in bytes.
 const LONGEST: u64 = 16 * 1024 * 1024;
 
-/// Checks every registry of the files.
+/// Checks all registries in the files.
 pub async fn run(
     args: &ValidateArgs,
     cluster: &ClusterArgs,
@@ -88,7 +89,7 @@ fn from_standard_input() -> io::Result<String> {
     Ok(text)
 }
 
-/// What is on standard input, without the line break that ends it.
+/// Reads the password from standard input, without the newline at the end.
 fn password(args: &ValidateArgs, manifests: &Manifests) -> anyhow::Result<Option<SecretString>> {
     if !args.password_stdin {
         return Ok(None);
@@ -104,7 +105,7 @@ fn password(args: &ValidateArgs, manifests: &Manifests) -> anyhow::Result<Option
     Ok(Some(SecretString::from(password)))
 }
 
-/// The cluster, or why it is not asked. One that was named must be usable.
+/// Returns the cluster, or why it isn't used. If the user names a cluster, it must be usable.
 async fn connect(args: &ValidateArgs, cluster: &ClusterArgs) -> anyhow::Result<Result<Cluster, String>> {
     if args.offline {
         return Ok(Err("the cluster is not used (--offline)".to_owned()));
@@ -165,7 +166,7 @@ fn tokens(_: &ValidateArgs, _: fn() -> Timestamp) -> anyhow::Result<Option<Arc<E
     Ok(None)
 }
 
-/// The worst of all.
+/// Returns the worst result.
 pub fn outcome(reports: &[CheckReport]) -> CheckOutcome {
     reports.iter().map(CheckReport::outcome).max().unwrap_or(CheckOutcome::Unclear)
 }

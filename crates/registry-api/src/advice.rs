@@ -1,14 +1,14 @@
-//! What to do about each reason. `kubectl registry validate` ends in it, and docs/messages.md lists it.
+//! What to do about each reason. `kubectl registry validate` prints it, and docs/messages.md lists it.
 
 use crate::{ConditionType, Reason};
 
 const CHECK_NETWORK: &str = "Check the host and port in spec.endpoint and the network path to it";
-const RETRY: &str = "Wait and try again: the registry limits requests";
+const RETRY: &str = "Wait and try again: requests are limited";
 const PROVE: &str = "Set spec.validation.repository to a private repository, or remove spec.auth";
 
-/// Returns what to do about a condition with that reason; `None` where nothing is to be done.
+/// Returns what to do about a condition with that reason; `None` if there is nothing to do.
 ///
-/// Exhaustive: a new reason does not compile until it has its advice.
+/// Exhaustive: a new reason doesn't compile until it has an advice.
 pub fn advice(condition: ConditionType, reason: Reason) -> Option<&'static str> {
     let is_tls = condition == ConditionType::TLSVerified;
     Some(match reason {
@@ -57,7 +57,7 @@ pub fn advice(condition: ConditionType, reason: Reason) -> Option<&'static str> 
             "Set spec.endpoint to a host in the certificate, or set spec.tls.insecureSkipVerify: true"
         }
         Reason::HandshakeFailed => {
-            "Check that the port speaks TLS; for a registry without TLS, use http:// in spec.endpoint"
+            "Check the server's port, certificate and TLS settings; for a registry without TLS, use http:// in spec.endpoint"
         }
         Reason::ClientCertificateRequired => {
             "Reference a Secret of type kubernetes.io/tls in spec.tls.clientCertificate.secretRef"
@@ -69,10 +69,10 @@ pub fn advice(condition: ConditionType, reason: Reason) -> Option<&'static str> 
         Reason::Required => "Reference a Secret with credentials in spec.auth",
         Reason::RoleDenied => "Correct the role, its trust policy or spec.auth.ecr.sts",
         Reason::UntrustedTokenService => {
-            "To trust the token service, set --trusted-token-service, for the operator and for this command"
+            "If you trust the token service, add it to --trusted-token-service of the operator (and of kubectl registry validate)"
         }
         Reason::TokenRefused => {
-            "Ask the registry's administrator why it rejects the tokens of its token service"
+            "Ask the registry's administrator why it rejects the token; for AWS ECR, check spec.endpoint and the region"
         }
         Reason::UnsupportedScheme => {
             "Use an address of the registry that supports Basic or Bearer authentication"

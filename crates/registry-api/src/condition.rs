@@ -1,38 +1,38 @@
-//! The vocabulary of conditions: every type, every reason, and which reason may stand with which status.
+//! Condition types and reasons, and which reason belongs to which status.
 
 use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 
-/// The types of conditions, in the order in which a connection meets the layers; then the summary and kstatus's two.
+/// The condition types: the layers in the order in which a connection reaches them, the summary, and those of kstatus.
 #[derive(
     Clone, Copy, Debug, Display, EnumIter, EnumString, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd,
 )]
 pub enum ConditionType {
-    /// Every Secret and `ConfigMap` that the spec names was found and can be used.
+    /// Every Secret and `ConfigMap` that the spec references exists and is usable.
     ResolvedRefs,
     /// An OCI registry answers at the endpoint.
     EndpointReachable,
-    /// The certificate of every host spoken to was verified.
+    /// The certificate of every contacted host is verified.
     TLSVerified,
-    /// The credentials are proven to work; the one that users wait for.
+    /// There is evidence that the credentials work. Users wait for this one.
     CredentialsValidated,
-    /// The content path can be read with them.
+    /// The content path can be read with the credentials.
     ContentPathAccessible,
     /// The summary: the registry can be used.
     Ready,
-    /// kstatus: work is going on. Present only while True.
+    /// kstatus: work is in progress, or a retry may help. Present only while True.
     Reconciling,
-    /// kstatus: no retry will help until the user changes something. Present only while True.
+    /// kstatus: retries don't help, someone has to act. Present only while True.
     Stalled,
 }
 
 impl ConditionType {
-    /// The name, as it stands in a status.
+    /// Returns the name in the status.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// Why a condition has its status. Closed: a reason that is not here can't be published.
+/// The reasons of conditions: a closed set.
 #[derive(Clone, Copy, Debug, Display, EnumIter, EnumString, Eq, Hash, IntoStaticStr, PartialEq)]
 #[expect(
     missing_docs,
@@ -94,22 +94,22 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The name, as it stands in a status.
+    /// Returns the name in the status.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// The reasons that may stand with each status of one layer.
+/// The reasons of one layer, by the condition's status.
 #[derive(Debug)]
 pub struct Layer {
     /// The condition.
     pub condition: ConditionType,
-    /// Reasons with which it is True.
+    /// Reasons with the status True.
     pub good: &'static [Reason],
-    /// Reasons with which it is False.
+    /// Reasons with the status False.
     pub bad: &'static [Reason],
-    /// Reasons with which it is Unknown.
+    /// Reasons with the status Unknown.
     pub unknown: &'static [Reason],
 }
 

@@ -1,5 +1,5 @@
-//! The `CustomResourceDefinition`s, made from the types. What they say is settled by `spec`, `status` and `rules`; this
-//! module only puts it into the form that the API server takes.
+//! Makes the `CustomResourceDefinition`s from the types. `spec`, `status` and `rules` define their content; this module
+//! only brings it into the form that the API server accepts.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::schema::StructuralSchemaRewriter;
@@ -16,33 +16,33 @@ use crate::{
     spec::{Scope, System, Tenant, VERSION},
 };
 
-/// Why the CRDs could not be made or printed.
+/// Why the CRDs can't be made or printed.
 #[derive(Debug, Error)]
 pub enum CrdError {
-    /// The generated value is not a CRD; a mistake in this crate.
+    /// The generated value is not a CRD, which is a bug in this crate.
     #[error("the generated definition of {kind} is not a CustomResourceDefinition: {source}")]
     Shape {
         /// The kind.
         kind: &'static str,
-        /// What does not fit.
+        /// The error.
         source: serde_json::Error,
     },
-    /// It can't be written as YAML.
+    /// The CRD can't be written as YAML.
     #[error("the generated definition of {kind} can't be written as YAML: {message}")]
     Yaml {
         /// The kind.
         kind: &'static str,
-        /// The serializer's words.
+        /// The serializer's message.
         message: String,
     },
 }
 
-/// Both CRDs as YAML documents with their file names, as they lie in `crds/`.
+/// Returns both CRDs as YAML documents with their file names in `crds/`.
 pub fn files() -> Result<[(&'static str, String); 2], CrdError> {
     Ok([("systemregistries.yaml", yaml::<System>()?), ("tenantregistries.yaml", yaml::<Tenant>()?)])
 }
 
-/// The definition of one scope's kind.
+/// Returns the CRD of one scope's kind.
 pub fn definition<S: Scope>() -> Result<CustomResourceDefinition, CrdError> {
     serde_json::from_value(value::<S>()).map_err(|source| CrdError::Shape { kind: S::KIND, source })
 }
@@ -59,7 +59,7 @@ fn value<S: Scope>() -> Value {
         "kind": "CustomResourceDefinition",
         "metadata": {"annotations": kept(), "name": format!("{}.{GROUP}", S::PLURAL)},
         "spec": {
-            // What the API server would fill in, for tools that compare text.
+            // Fields that the API server sets by default, for tools that compare text.
             "conversion": {"strategy": "None"},
             "group": GROUP,
             "names": {
@@ -83,8 +83,8 @@ fn value<S: Scope>() -> Value {
     })
 }
 
-/// Annotations by which tools that remove what they no longer find in Git keep the definition: with it every registry would go.
-/// Argo CD has one option for pruning and one for the deletion of an Application; then Config Sync, and Flux' ResourceSet and
+/// Annotations that stop tools from deleting the CRD, and every registry with it, when it is no longer in Git: Argo CD
+/// (one option for pruning, one for the deletion of an Application), Config Sync, and Flux' ResourceSet and
 /// Kustomization. The chart adds Helm's.
 fn kept() -> Value {
     json!({
@@ -95,7 +95,7 @@ fn kept() -> Value {
     })
 }
 
-/// `kubectl get`: priority 0 always, 1 with `-o wide`, in this order.
+/// The columns of `kubectl get`, in order. Those with priority 1 only appear with `-o wide`.
 fn columns() -> Value {
     let condition = |kind: &str, field: &str| format!(".status.conditions[?(@.type==\"{kind}\")].{field}");
     json!([
@@ -118,8 +118,8 @@ fn object_schema<S: Scope>() -> Value {
         all.extend(rules);
     }
     let mut status = schema_of::<RegistryStatus>();
-    // A new object has no status of ours yet. kstatus would call it Current; a generation that never was makes it
-    // InProgress (as Flux's kinds do).
+    // A new object has no status yet, which kstatus would report as Current. With a generation that doesn't exist, it
+    // reports InProgress, as for Flux's kinds.
     status["default"] = json!({"observedGeneration": -1});
     json!({
         "description": S::DESCRIPTION,
@@ -143,7 +143,7 @@ fn schema_of<T: schemars::JsonSchema>() -> Value {
     schema.to_value()
 }
 
-/// `null` is no value of any field: what is not set is left out, so that `has()` in a rule means what it says.
+/// Forbids `null`, so that an unset field is absent, and `has()` in a rule works.
 #[derive(Clone, Debug)]
 struct WithoutNull;
 

@@ -1,13 +1,13 @@
-//! A duration as a manifest spells it. Owns the spelling; the bounds are schema rules.
+//! Durations as written in manifests. Owns the syntax; the schema's rules have the bounds.
 
 use std::{str::FromStr, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A duration in the syntax of Go's `time.ParseDuration` (`10m`, `1h30m`), as is usual in Kubernetes.
+/// A duration in the syntax of Go's `time.ParseDuration` (`10m`, `1h30m`), as usual in Kubernetes.
 ///
-/// Keeps the user's spelling, so that a default written by the schema reads `10m` and not `600s`.
+/// Keeps the spelling, so that the schema's default is `10m` and not `600s`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoDuration {
     text: Box<str>,
@@ -15,12 +15,12 @@ pub struct GoDuration {
 }
 
 impl GoDuration {
-    /// A duration known when the program is written, for the schema's defaults.
+    /// Creates a duration that is known at compile time, for the schema's defaults.
     pub(crate) fn literal(text: &str, seconds: u64) -> Self {
         Self { text: text.into(), value: Duration::from_secs(seconds) }
     }
 
-    /// The length of time meant.
+    /// Returns the duration.
     pub fn get(&self) -> Duration {
         self.value
     }
@@ -66,21 +66,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_keeps_its_spelling() {
+    fn duration_keeps_its_spelling() {
         let parsed: GoDuration = serde_json::from_str(r#""1h30m""#).unwrap();
         assert_eq!(parsed.get(), Duration::from_mins(90));
         assert_eq!(serde_json::to_string(&parsed).unwrap(), r#""1h30m""#);
     }
 
     #[test]
-    fn the_literal_defaults_mean_what_they_spell() {
+    fn literal_defaults_match_their_spelling() {
         for literal in [GoDuration::literal("10m", 600), GoDuration::literal("30s", 30)] {
             assert_eq!(literal.text.parse(), Ok(literal));
         }
     }
 
     #[test]
-    fn a_number_without_a_unit_is_refused() {
+    fn rejects_number_without_unit() {
         assert!("10".parse::<GoDuration>().is_err());
     }
 }

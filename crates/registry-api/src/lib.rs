@@ -1,8 +1,8 @@
-//! The public interface of registry-operator as types: [`SystemRegistry`] and [`TenantRegistry`], their schema with
-//! the rules that the API server enforces, and the vocabulary of their conditions.
+//! The public interface of registry-operator as types: [`SystemRegistry`] and [`TenantRegistry`], their schema with the
+//! rules that the API server enforces, and the types and reasons of their conditions.
 //!
-//! Owns: what a manifest may say, and the names of everything that a status says. Does not own: any I/O, nor the
-//! decision which condition holds (that is the operator's `assess`).
+//! Owns the fields of manifests, and the names in a status. Doesn't do I/O, and doesn't decide which condition applies
+//! (`assess` in registry-verdict does).
 
 pub mod advice;
 pub mod condition;
@@ -20,33 +20,33 @@ pub use status::RegistryStatus;
 /// The API group of both kinds, and the prefix of every label and annotation.
 pub const GROUP: &str = "registry.spectrocloud.com";
 
-/// The label by which a cluster administrator says whose tenant a namespace is.
+/// The label that assigns a namespace to a tenant.
 pub const TENANT_LABEL: &str = "registry.spectrocloud.com/tenant";
 
-/// The annotation whose every new value asks for a validation now.
+/// The annotation that requests a validation with each new value.
 pub const REQUESTED_AT: &str = "registry.spectrocloud.com/requestedAt";
 
-/// The type of a Secret that holds a registry's token (keys `token` or `identityToken`), for `spec.auth.token`.
+/// The type of a Secret with a registry's token (keys `token` or `identityToken`), for `spec.auth.token`.
 pub const TOKEN_SECRET_TYPE: &str = "registry.spectrocloud.com/token";
 
-/// The annotation by which a Secret names the only hosts that it may be used for: host patterns as in the chart's
-/// `tenantPolicy.allowedEndpoints`, separated by commas or spaces.
+/// The annotation that limits a Secret to certain hosts: patterns as in the chart's `tenantPolicy.allowedEndpoints`,
+/// separated by commas or spaces.
 pub const HOSTS_ANNOTATION: &str = "registry.spectrocloud.com/hosts";
 
-/// The ConfigMap in the operator's namespace that says what tenants may ask for; the chart renders it from `tenantPolicy`.
+/// The ConfigMap in the operator's namespace with the rules for tenants. The chart renders it from `tenantPolicy`.
 pub const TENANT_POLICY: &str = "registry-operator-tenant-policy";
 
-/// The finalizer on a registry that has something to clean up elsewhere (pull Secrets in tenant namespaces).
+/// The finalizer of a registry with pull Secrets, which are deleted with it.
 pub const FINALIZER: &str = "registry.spectrocloud.com/cleanup";
 
-/// The label that says by whom an object is managed; [`OPERATOR`] on everything that the operator makes.
+/// The label that names the manager of an object: [`OPERATOR`] on everything that the operator creates.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
-/// The value of [`MANAGED_BY_LABEL`] on what the operator makes.
+/// The value of [`MANAGED_BY_LABEL`] on objects that the operator creates.
 pub const OPERATOR: &str = "registry-operator";
 
-/// The label on a pull Secret with the uid of the registry that it belongs to. Together with [`MANAGED_BY_LABEL`] it makes
-/// the Secret the operator's own; a Secret that lacks either is not touched.
+/// The label on a pull Secret with the uid of its registry. A Secret without this label or [`MANAGED_BY_LABEL`] is not
+/// the operator's.
 pub const REGISTRY_UID_LABEL: &str = "registry.spectrocloud.com/registry-uid";
 
 /// The annotation on a pull Secret that names its registry for people: `SystemRegistry/packs` or

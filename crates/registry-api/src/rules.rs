@@ -1,7 +1,7 @@
-//! The CEL rules of the schema: what is refused at apply time, and the sentence that says what to write instead.
+//! The CEL rules of the schema: what the API server refuses, and the message that says what to write instead.
 //!
-//! Each rule stands on the field that it judges, so that the API server names the path; the message names it too,
-//! since some clients print the message alone. String fields carry a `maxLength`, which bounds the cost of a rule.
+//! Each rule is on the field that it checks, so that the API server names the path. The message names it too, because
+//! some clients show only the message. String fields have a `maxLength`, which limits the cost of a rule.
 
 use kube::core::{Reason, Rule};
 
@@ -9,21 +9,22 @@ fn rule(cel: &str, message: &str) -> Rule {
     Rule::new(cel).message(message)
 }
 
-/// DNS labels of at most 63 characters (RFC 1035), with or without the dot of the root.
+/// DNS labels of at most 63 characters (RFC 1035), with or without a dot at the end.
 const NAME: &str =
     "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*[.]?";
-/// What URL parsers take for an IPv4 address: in decimal, octal or hexadecimal, with fewer than four parts.
+/// What URL parsers accept as an IPv4 address: decimal, octal or hexadecimal, with fewer than four parts.
 const NUMBER: &str = "([^/:]*[.])?([0-9]+|0[xX][0-9A-Fa-f]*)[.]?";
-/// The one spelling of an IPv4 address that all of them read alike.
+/// The only form of an IPv4 address that all parsers read in the same way.
 const IPV4: &str =
     "((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
-/// Enough to tell an IPv6 address from the rest; `isURL` judges it.
+/// Distinguishes an IPv6 address from other text; `isURL` checks it.
 const IPV6: &str = "[\\\\[][0-9A-Fa-f:.]+[\\\\]]";
 const PORT: &str = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]";
-/// No empty segment, no `.` and `..`, no escapes: what clients and servers repair, each in its way.
+/// No empty segment, no `.` and `..`, no escapes: clients and servers normalize these in different ways.
 const PATH: &str = "(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?";
-/// What may hold a password or a token. Where it does, one sentence is enough, and it must not repeat the value, as the
-/// API server's errors do: the rules for it are `FieldValueForbidden`, and all others leave it alone.
+/// Characters of a URL that may be followed by a password or a token. One message is enough then, and it must not
+/// repeat the value, as the API server's errors do: the rules for it are `FieldValueForbidden`, and all other rules
+/// ignore such a URL.
 const SUSPECT: &str = "[@?#]";
 
 pub(crate) fn endpoint_scheme() -> Rule {
@@ -51,7 +52,7 @@ pub(crate) fn endpoint_query() -> Rule {
     .reason(Reason::FieldValueForbidden)
 }
 
-/// Judges only what no other rule of the endpoint refuses, so that one mistake gives one sentence.
+/// Only checks what no other rule of the endpoint refuses, so that one mistake causes one message.
 pub(crate) fn endpoint_grammar() -> Rule {
     rule(
         &format!(
@@ -84,7 +85,7 @@ pub(crate) fn endpoint_api_version() -> Rule {
     )
 }
 
-/// The repository-name grammar of the OCI distribution specification, section "Pulling manifests".
+/// The grammar of repository names in the OCI distribution specification, section "Pulling manifests".
 fn repository_path(message: &str) -> Rule {
     rule(
         "self.matches('^[a-z0-9]+((\\\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\\\.|_|__|-+)[a-z0-9]+)*)*$')",
@@ -137,7 +138,7 @@ pub(crate) fn role_arn() -> Rule {
     )
 }
 
-/// The bounds are those of `AssumeRole` in the AWS STS API reference; the upper one is the field's `maxLength`.
+/// The bounds of `AssumeRole` in the AWS STS API reference. The field's `maxLength` is the upper one.
 pub(crate) fn external_id() -> Rule {
     rule(
         "self.matches('^[A-Za-z0-9_+=,.@:/-]{2,}$')",
@@ -146,11 +147,11 @@ pub(crate) fn external_id() -> Rule {
     )
 }
 
-/// The hosts of ECR Public, as a pattern.
+/// A pattern for the hosts of ECR Public.
 const ECR_PUBLIC: &str = "public[.]ecr[.]aws|ecr-public[.]aws[.]com";
 
-/// Whether the host is ECR's, with its region in it; or the region is given; or nothing is to be signed. The endpoint's
-/// own mistakes are not this rule's: it looks past a missing scheme.
+/// The host is an ECR host with a region, or the region is set, or the registry is public. Ignores a missing scheme,
+/// for which there is another rule.
 pub(crate) fn ecr_region_known() -> Rule {
     const REGIONAL: &str = "[0-9]{12}[.](dkr[.]ecr(-fips)?[.][a-z0-9-]+[.](amazonaws[.](com([.]cn)?|eu)|c2s[.]ic[.]gov|\
                             sc2s[.]sgov[.]gov|cloud[.]adc-e[.]uk|csp[.]hci[.]ic[.]gov)|\
@@ -168,7 +169,7 @@ pub(crate) fn ecr_region_known() -> Rule {
     .reason(Reason::FieldValueRequired)
 }
 
-/// ECR Public serves everybody; a private ECR registry's tokens mean nothing to it.
+/// ECR Public serves everyone, and doesn't accept the tokens of private ECR registries.
 pub(crate) fn ecr_public_without_identity() -> Rule {
     rule(
         &format!(
@@ -216,7 +217,7 @@ pub(crate) fn ca_without_key() -> Rule {
     .reason(Reason::FieldValueForbidden)
 }
 
-/// A name as Kubernetes takes it for Secrets and `ConfigMaps` (RFC 1123 subdomain).
+/// A valid name of a Secret or `ConfigMap` (RFC 1123 subdomain).
 fn object_name(field: &str) -> Rule {
     rule(
         "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
@@ -295,7 +296,7 @@ pub(crate) fn some_tenants() -> Rule {
     )
 }
 
-/// `TenantRegistry` only: the rest of the spec is the same in both scopes.
+/// Only for `TenantRegistry`: the rest of the spec is the same in both scopes.
 pub(crate) fn tenant_has_its_own_availability() -> Rule {
     rule(
         "!has(self.availability) || !has(self.availability.tenants)",
@@ -306,7 +307,7 @@ pub(crate) fn tenant_has_its_own_availability() -> Rule {
     .reason(Reason::FieldValueForbidden)
 }
 
-/// `TenantRegistry` only: the operator's AWS identity belongs to the system level.
+/// Only for `TenantRegistry`: the operator's AWS identity is for SystemRegistries.
 pub(crate) fn tenant_has_its_own_identity() -> Rule {
     rule(
         "!has(self.auth) || !has(self.auth.ecr) || !has(self.auth.ecr.sts) || has(self.auth.ecr.sts.secretRef)",

@@ -1,4 +1,4 @@
-//! What a user asks for. The descriptions are what `kubectl explain` prints.
+//! The spec of a registry. `kubectl explain` prints the descriptions.
 
 use std::marker::PhantomData;
 
@@ -13,24 +13,24 @@ use std::borrow::Cow;
 
 use crate::{GROUP, GoDuration, RegistryStatus, rules};
 
-/// The version of both kinds.
+/// The API version of both kinds.
 pub const VERSION: &str = "v1alpha1";
 
-/// The scope of a registry. The interfaces of the two scopes only differ in these constants.
+/// The scope of a registry. The kinds of the two scopes only differ in these constants.
 pub trait Scope: Clone + std::fmt::Debug + Default + PartialEq + Send + Sync + Unpin + 'static {
-    /// How the API server scopes the kind.
+    /// The Kubernetes scope of the kind.
     type ResourceScope: ResourceScope;
     /// The kind's name.
     const KIND: &'static str;
-    /// Its plural, as in URLs and roles.
+    /// The plural, in URLs and roles.
     const PLURAL: &'static str;
-    /// Its singular.
+    /// The singular.
     const SINGULAR: &'static str;
-    /// Its short name for kubectl.
+    /// The short name for kubectl.
     const SHORT: &'static str;
-    /// Whether objects of the kind are namespaced.
+    /// Whether the kind is namespaced.
     const NAMESPACED: bool;
-    /// What the kind is, for `kubectl explain`.
+    /// The description of the kind, for `kubectl explain`.
     const DESCRIPTION: &'static str;
     /// The rules that apply only in this scope.
     fn rules() -> Vec<Rule>;
@@ -78,11 +78,11 @@ impl Scope for Tenant {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(bound = "")]
 pub struct Registry<S: Scope> {
-    /// Name, namespace, labels and so on.
+    /// The object's metadata.
     pub metadata: ObjectMeta,
-    /// What the user asks for.
+    /// The desired state.
     pub spec: RegistrySpec,
-    /// What the operator found.
+    /// The state that the operator reports.
     #[serde(default)]
     pub status: Option<RegistryStatus>,
     #[serde(skip)]
@@ -95,7 +95,7 @@ pub type SystemRegistry = Registry<System>;
 pub type TenantRegistry = Registry<Tenant>;
 
 impl<S: Scope> Registry<S> {
-    /// A registry of that name, as a user would write it.
+    /// Creates a registry with that name, as a user would write it.
     pub fn new(name: &str, spec: RegistrySpec) -> Self {
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
         Self { metadata, spec, status: None, scope: PhantomData }

@@ -1,4 +1,4 @@
-//! What the operator says of a registry.
+//! The status of a registry.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -88,12 +88,12 @@ pub struct AvailabilityStatus {
 }
 
 impl RegistryStatus {
-    /// The condition of that type, if it is there.
+    /// Returns the condition of that type, if it exists.
     pub fn condition(&self, condition: ConditionType) -> Option<&Condition> {
         self.conditions.iter().find(|c| c.type_ == condition.as_str())
     }
 
-    /// Whether the condition of that type is there and True.
+    /// Returns whether the condition of that type exists and is True.
     pub fn is_true(&self, condition: ConditionType) -> bool {
         self.condition(condition).is_some_and(|c| c.status == "True")
     }

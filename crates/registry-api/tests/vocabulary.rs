@@ -7,14 +7,14 @@ use strum::IntoEnumIterator;
 const DOCUMENTATION: &str = include_str!("../../../docs/conditions.md");
 
 #[test]
-fn every_condition_and_every_reason_is_explained_to_users() {
+fn explains_every_condition_and_reason() {
     for name in ConditionType::iter().map(ConditionType::as_str).chain(Reason::iter().map(Reason::as_str)) {
         assert!(DOCUMENTATION.contains(&format!("`{name}`")), "docs/conditions.md says nothing of `{name}`");
     }
 }
 
 #[test]
-fn every_reason_stands_with_some_status_of_some_layer_or_is_readys_own() {
+fn every_reason_belongs_to_a_condition() {
     let of_layers: Vec<Reason> =
         LAYERS.iter().flat_map(|layer| [layer.good, layer.bad, layer.unknown].concat()).collect();
     let of_ready = [Reason::Available, Reason::CredentialsUnprovable, Reason::Progressing];
@@ -24,7 +24,7 @@ fn every_reason_stands_with_some_status_of_some_layer_or_is_readys_own() {
 }
 
 #[test]
-fn no_reason_stands_with_two_statuses_of_one_layer() {
+fn reason_has_one_status_per_condition() {
     for layer in &LAYERS {
         let all = [layer.good, layer.bad, layer.unknown].concat();
         let unique: std::collections::HashSet<_> = all.iter().collect();

@@ -1,5 +1,5 @@
-//! Whether a cluster would take a manifest: its API server is asked by a dry run, which runs the schema, its rules and the
-//! admission policies, and stores nothing.
+//! Asks the API server by a dry run whether it would accept a manifest. The dry run evaluates the schema, its rules and
+//! the admission policies, and stores nothing.
 
 use kube::{
     Api, ResourceExt,
@@ -18,23 +18,23 @@ use serde_json::Value;
 
 use crate::cluster::{self, Cluster};
 
-/// The field manager of dry runs; it never owns a field.
+/// The field manager of dry runs. It never owns a field.
 const FIELD_MANAGER: &str = "kubectl-registry";
 
-/// What came of it.
+/// The result of a dry run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ManifestAdmission {
-    /// It would be taken.
+    /// The manifest would be accepted.
     Accepted,
-    /// It would be refused, for these reasons.
+    /// The manifest would be refused, for these reasons.
     Refused(Vec<String>),
-    /// It could not be asked, for this reason.
+    /// There was no dry run, for this reason.
     NotAsked(String),
-    /// The API server does not answer, for this reason: it need not be asked for anything else.
+    /// The API server doesn't answer, for this reason, so no further requests make sense.
     Unreachable(String),
 }
 
-/// The API of a scope's kind, in that namespace.
+/// The API for a scope's kind, in that namespace.
 pub fn api(cluster: &Cluster, scope: RegistryScope, namespace: Option<&str>) -> Api<DynamicObject> {
     let client = cluster.client.clone();
     let resource = resource(scope);
@@ -46,7 +46,7 @@ pub fn api(cluster: &Cluster, scope: RegistryScope, namespace: Option<&str>) -> 
     }
 }
 
-/// A scope's kind, as the API server serves it.
+/// The resource of a scope's kind.
 pub fn resource(scope: RegistryScope) -> ApiResource {
     let (kind, plural) = match scope {
         RegistryScope::System => (System::KIND, System::PLURAL),
@@ -61,7 +61,7 @@ pub fn resource(scope: RegistryScope) -> ApiResource {
     }
 }
 
-/// Asks whether `document`, which is the registry `key`, could be created, or replace what is there.
+/// Asks whether the registry `key` could be created from `document`, or updated if it exists.
 pub async fn ask(cluster: &Cluster, key: &RegistryKey, document: &Value) -> ManifestAdmission {
     let api = api(cluster, key.scope(), key.namespace());
     match try_ask(&api, key, document).await {
@@ -89,7 +89,7 @@ async fn try_ask(api: &Api<DynamicObject>, key: &RegistryKey, document: &Value) 
     replace(api, &params, &mut object).await
 }
 
-/// The operator writes a status now and then, and makes what was just read outdated.
+/// The operator may write a status in the meantime, so the version that was read may be outdated.
 const ATTEMPTS: usize = 5;
 
 async fn replace(
@@ -120,7 +120,7 @@ pub fn judge(key: &RegistryKey, status: &Status) -> ManifestAdmission {
     }
 }
 
-/// One for each cause where the API server tells them apart.
+/// Returns one reason for each cause, if the API server lists them.
 fn reasons(status: &Status) -> Vec<String> {
     let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
     let reasons: Vec<String> = causes.iter().filter_map(reason).collect();
@@ -128,11 +128,11 @@ fn reasons(status: &Status) -> Vec<String> {
 }
 
 fn reason(cause: &StatusCause) -> Option<String> {
-    // Rules that the API server could not come to, since others failed.
+    // The API server didn't evaluate some rules because others failed.
     if cause.message.is_empty() || cause.message.contains("some validation rules were not checked") {
         return None;
     }
-    // A rule's own sentence names its field already.
+    // The rule's message names its field already.
     let rule = cause.message.split_once(": ").map_or(cause.message.as_str(), |(_, rule)| rule);
     let own = rule
         .find("spec.")
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_each_rule_says() {
+    fn reports_each_violated_rule() {
         let causes = [
             ("spec.endpoint", "Invalid value: \"oci://a\": spec.endpoint must start with https:// (or so)"),
             (
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_may_not_do_is_no_refusal_of_the_manifest() {
+    fn missing_permission_is_not_a_rejection() {
         let kind = "systemregistries.registry.spectrocloud.com";
         let rbac = "systemregistries.registry.spectrocloud.com is forbidden: User \"x\" cannot create resource \"y\"";
         assert!(matches!(refusal(403, kind, rbac, &[]), ManifestAdmission::NotAsked(_)));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_named() {
+    fn reports_missing_namespace_or_crd() {
         let ManifestAdmission::NotAsked(why) = refusal(404, "namespaces", "namespaces \"a\" not found", &[])
         else {
             panic!()

@@ -1,20 +1,21 @@
-//! What to do about a verdict, in a sentence. Pure. The condition's message says what was seen; this says what is next.
+//! What to do about a status, in one sentence. Pure. The condition's message says what failed; this says what to do
+//! next.
 
 use registry_api::{ConditionType, Reason, RegistryStatus, advice::advice, condition::LAYERS};
 
-/// What comes of a check.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum CheckOutcome {
     /// The registry can be used.
     Usable,
-    /// It could not be told.
+    /// There is no reliable result.
     Unclear,
     /// The registry can't be used.
     Unusable,
 }
 
 impl CheckOutcome {
-    /// What a status comes to.
+    /// Returns the result for a status.
     pub fn of(status: &RegistryStatus) -> Self {
         match status.condition(ConditionType::Ready).map(|ready| ready.status.as_str()) {
             Some("True") => Self::Usable,
@@ -24,7 +25,7 @@ impl CheckOutcome {
     }
 }
 
-/// The last line of a check: what is so, or what to do.
+/// Returns the last line of a check: the result, or what to do.
 pub fn conclusion(status: &RegistryStatus) -> String {
     let reason = |condition| status.condition(condition).and_then(|one| one.reason.parse::<Reason>().ok());
     match (CheckOutcome::of(status), reason(ConditionType::CredentialsValidated)) {
@@ -52,7 +53,7 @@ fn unusable(status: &RegistryStatus, reason: Option<Reason>) -> String {
     }
 }
 
-/// The layer that Ready has its reason from.
+/// Returns the layer that Ready has its reason from.
 fn failing(status: &RegistryStatus, reason: Reason) -> Option<ConditionType> {
     let is = |condition| status.condition(condition).is_some_and(|one| one.reason == reason.as_str());
     LAYERS.iter().map(|layer| layer.condition).find(|layer| is(*layer))
@@ -62,7 +63,7 @@ fn message(status: &RegistryStatus, condition: ConditionType) -> &str {
     status.condition(condition).map_or("no result", |one| one.message.as_str())
 }
 
-/// What to do about a layer that failed for that reason, with what is different from here.
+/// Returns what to do about a layer that failed for that reason, with differences between this machine and the cluster.
 fn next(layer: ConditionType, reason: Reason) -> String {
     let advice = advice(layer, reason).unwrap_or("See the message above");
     let is_network = matches!(
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn proven_credentials_end_in_the_sentence_that_users_wait_for() {
+    fn validated_credentials_have_fixed_message() {
         let proven = status(&[
             (ConditionType::TLSVerified, "False", Reason::VerificationSkipped),
             (ConditionType::CredentialsValidated, "True", Reason::Validated),
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn usable_without_proof_does_not_claim_any() {
+    fn unprovable_credentials_claim_no_proof() {
         for reason in [Reason::AnonymousAccess, Reason::Unprovable] {
             let usable = status(&[
                 (ConditionType::CredentialsValidated, "Unknown", reason),
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn each_failure_of_each_layer_says_what_to_do() {
+    fn each_failure_says_what_to_do() {
         for layer in &LAYERS {
             for reason in
                 layer.bad.iter().filter(|one| !matches!(one, Reason::VerificationSkipped | Reason::PlainHTTP))
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_issuer_is_met_as_a_console_does() {
+    fn unknown_issuer_advice_offers_both_remedies() {
         let failed = status(&[
             (ConditionType::TLSVerified, "False", Reason::UnknownIssuer),
             (ConditionType::Ready, "False", Reason::UnknownIssuer),

@@ -1,5 +1,5 @@
-//! One registry, from its manifest to a verdict: the operator's own validate, resolve, probe and assess, one after the
-//! other. Decides nothing; what differs here is said in docs/decisions/0041-the-check-from-here.md.
+//! Makes the status of one registry with the operator's own steps: validate, resolve, probe and assess.
+//! docs/decisions/0041-validate-in-the-plugin.md describes what differs here.
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
@@ -22,44 +22,44 @@ use crate::supply::Contents;
 
 /// What checks are made with.
 pub struct Checker {
-    /// Asks registries.
+    /// Sends requests to registries.
     pub prober: Prober,
-    /// Asks AWS; none in a build without it.
+    /// Gets tokens from AWS; `None` in a build without ECR.
     pub tokens: Option<Arc<EcrTokens>>,
-    /// What the administrator allows, as far as it is known here.
+    /// The administrator's settings for validations, as far as they are known here.
     pub admin_policy: AdminPolicy,
     /// The clock.
     pub clock: fn() -> Timestamp,
 }
 
-/// The one thing that can't be tried here.
+/// The message if the spec uses the operator's AWS identity, which can't be checked here.
 pub const OPERATORS_IDENTITY: &str = "Not checked: the operator's AWS identity can't be used from here; apply \
     the registry and look at its conditions";
 
-/// Where a registry's references are, and whose it is.
+/// What a check needs to know besides the registry itself.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckContext<'a> {
-    /// Where references are read.
+    /// The namespace of its references.
     pub namespace: &'a str,
-    /// Whether a TenantRegistry's namespace is known to belong to no tenant.
+    /// Whether the namespace of a TenantRegistry certainly belongs to no tenant.
     pub has_no_tenant: bool,
-    /// What the references hold.
+    /// The contents of its references.
     pub contents: &'a Contents,
-    /// What tenants may do, as far as that can be known here.
+    /// The tenant policy, as far as it is known here.
     pub policy: &'a TenantPolicy,
 }
 
-/// A verdict.
+/// A checked registry.
 #[derive(Debug)]
 pub struct CheckedRegistry {
-    /// As the operator would write it.
+    /// The status that the operator would write.
     pub status: RegistryStatus,
-    /// The certificate that was presented, and by whom.
+    /// The certificate that was presented, and the host that presented it.
     pub presented: Option<(String, PresentedCertificate)>,
 }
 
 impl Checker {
-    /// What the operator would refuse to look at, before anything is asked for.
+    /// Checks what the operator would refuse in the spec, before the user is asked for a password.
     pub fn examine(&self, object: &RegistryObject) -> Result<(), SpecError> {
         steps::validate(object, &self.admin_policy).map(drop)
     }
@@ -78,7 +78,7 @@ impl Checker {
             say(&mut status, ConditionType::Ready, OPERATORS_IDENTITY);
         }
         for condition in &mut status.conditions {
-            // Nothing is observed yet: there is no object.
+            // There is no object yet whose generation could be observed.
             condition.observed_generation = None;
         }
         status.observed_generation = None;
@@ -88,7 +88,7 @@ impl Checker {
         })
     }
 
-    /// What is there to be seen; and whether the credentials can't be had here.
+    /// Observes the registry. Also returns whether the credentials can't be used here.
     async fn see(
         &self,
         object: &RegistryObject,
@@ -108,7 +108,8 @@ impl Checker {
     }
 
     async fn probe(&self, mut case: ProbeCase) -> (Observation, bool) {
-        // Whoever runs this chose the endpoint, and reaches it with rights that they have anyway: no tenant's egress policy.
+        // The users choose the endpoint, and reach it with their own permissions, so the egress policy for tenants
+        // doesn't apply.
         case.target.egress_policy = EgressPolicy::new(EgressScope::System, [], []);
         if case.login.as_ref().is_some_and(Login::is_by_operator) {
             return (self.without_credentials(&case).await, true);
@@ -117,7 +118,7 @@ impl Checker {
         (steps::probe(askers, case, Urgency::Changed, None).await.seen, false)
     }
 
-    /// Endpoint and certificate can be looked at all the same.
+    /// Checks the endpoint and the certificate without credentials.
     async fn without_credentials(&self, case: &ProbeCase) -> Observation {
         let target = Target { repository: None, ..case.target.clone() };
         let findings = self.prober.probe(&target, &case.material, (self.clock)()).await;
@@ -136,7 +137,7 @@ fn say(status: &mut RegistryStatus, condition: ConditionType, message: &str) {
     }
 }
 
-/// The certificate that did not pass, or else the registry's own.
+/// Returns the certificate that failed verification, or else the registry's own.
 fn presented(object: &RegistryObject, findings: &Findings) -> Option<(String, PresentedCertificate)> {
     if let TlsFinding::Failed { server, presented: Some(certificate), .. } = &findings.tls {
         return Some((server.to_string(), (**certificate).clone()));
@@ -144,7 +145,7 @@ fn presented(object: &RegistryObject, findings: &Findings) -> Option<(String, Pr
     findings.certificate.clone().map(|certificate| (object.spec.endpoint.clone(), certificate))
 }
 
-/// The certificate as its fields, each with a name.
+/// Returns the fields of a certificate, by name.
 pub fn fields(certificate: &PresentedCertificate) -> BTreeMap<&'static str, String> {
     [
         ("subject", certificate.subject.clone()),

@@ -1,22 +1,22 @@
-//! A cluster that is asked before anything is applied: what a namespace's tenant is, and refusals in words.
+//! Requests to a cluster before an apply: the tenant of a namespace, and errors as text.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use registry_api::TENANT_LABEL;
 
-/// A cluster, and where in it.
+/// A cluster, with the namespaces to use.
 #[derive(Clone)]
 pub struct Cluster {
-    /// The API server.
+    /// The client for the API server.
     pub client: Client,
-    /// The namespace that was asked for, or the context's.
+    /// The requested namespace, or the context's.
     pub namespace: String,
-    /// Where the operator runs.
+    /// The operator's namespace.
     pub system_namespace: String,
 }
 
 impl Cluster {
-    /// Whose tenant a namespace is.
+    /// Returns the tenant of a namespace.
     pub async fn tenancy(&self, namespace: &str) -> Tenancy {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         match namespaces.get_metadata_opt(namespace).await {
@@ -30,20 +30,20 @@ impl Cluster {
     }
 }
 
-/// Whose tenant a namespace is.
+/// The tenant of a namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Tenancy {
-    /// This tenant's.
+    /// This tenant.
     Of(String),
-    /// Nobody's.
+    /// No tenant.
     Nobody,
-    /// There is no such namespace.
+    /// The namespace doesn't exist.
     Absent,
-    /// It could not be read, for this reason.
+    /// The namespace could not be read, for this reason.
     Unknown(String),
 }
 
-/// The API server's own words, or what kept them from coming.
+/// Returns the API server's message, or why there is none.
 pub fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
@@ -51,7 +51,7 @@ pub fn words(error: &kube::Error) -> String {
     }
 }
 
-/// Whether the API server forbids it to this user, as opposed to refusing what was sent.
+/// Returns whether the user has no permission, as opposed to an invalid request.
 pub fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
 }

@@ -1,7 +1,7 @@
-//! Validate before apply: a dry run of the object at the API server, the verdict from here, and the words for people. For the
-//! kubectl plugin and whatever else checks before it writes.
+//! Validation before an apply: a dry run at the API server, the operator's steps from this machine, and the output for
+//! people. For the kubectl plugin, and for other programs that check before they write.
 //!
-//! May read the cluster with its user's rights, and writes nothing. Knows nothing of the operator.
+//! May read the cluster with the user's permissions, and writes nothing. Doesn't depend on the operator.
 
 pub mod admission;
 pub mod advice;

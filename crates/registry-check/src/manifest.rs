@@ -1,5 +1,5 @@
-//! FILE → the registries that it declares, and the Secrets, ConfigMaps and Namespaces beside them. Pure. No error holds a
-//! value of the file: a password may be anywhere in it.
+//! Reads the registries in a file, and the Secrets, ConfigMaps and Namespaces next to them. Pure. No error contains a
+//! value from the file, because any value may be a password.
 
 use std::fmt;
 
@@ -16,23 +16,23 @@ use thiserror::Error;
 /// Why a file can't be used.
 #[derive(Debug, Error, Eq, PartialEq)]
 pub enum ManifestError {
-    /// It is not YAML.
+    /// It isn't valid YAML.
     #[error("{file} is not valid YAML{}", at(*.line))]
     Yaml {
         /// The file.
         file: String,
-        /// Where it stops to be.
+        /// The line with the error.
         line: Option<u64>,
     },
-    /// A document is no Kubernetes object.
+    /// A document isn't a Kubernetes object.
     #[error("document {number} of {file} must have apiVersion and kind")]
     NoObject {
         /// The file.
         file: String,
-        /// Which document, counted from 1.
+        /// The number of the document, from 1.
         number: usize,
     },
-    /// An object beside the registries can't be read.
+    /// An object other than a registry can't be parsed.
     #[error("{kind} {name} in {file} is invalid: {hint}")]
     Unreadable {
         /// The file.
@@ -41,7 +41,7 @@ pub enum ManifestError {
         kind: &'static str,
         /// The object's name.
         name: String,
-        /// What is most often wrong.
+        /// The most common cause.
         hint: &'static str,
     },
 }
@@ -50,46 +50,46 @@ fn at(line: Option<u64>) -> String {
     line.map_or_else(String::new, |line| format!(" (line {line})"))
 }
 
-/// A registry as it stands in a file.
+/// A registry in a file.
 #[derive(Clone, Debug)]
 pub struct Declared {
-    /// Of which kind.
+    /// Its scope.
     pub scope: RegistryScope,
-    /// The whole document.
+    /// The complete document.
     pub document: Value,
 }
 
 impl Declared {
-    /// Its name, if it has one.
+    /// Returns its name, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.document.pointer("/metadata/name")?.as_str().filter(|name| !name.is_empty())
     }
 
-    /// The namespace that it names, if it does.
+    /// Returns its namespace, if it has one.
     pub fn namespace(&self) -> Option<&str> {
         self.document.pointer("/metadata/namespace")?.as_str().filter(|name| !name.is_empty())
     }
 
-    /// Its API version, as it is written.
+    /// Returns its API version.
     pub fn api_version(&self) -> &str {
         self.document["apiVersion"].as_str().unwrap_or_default()
     }
 }
 
-/// All that matters of some files.
+/// The objects in the files.
 #[derive(Default)]
 pub struct Manifests {
     /// The registries, in order.
     pub registries: Vec<Declared>,
-    /// Secrets, their `stringData` among their `data`.
+    /// The Secrets, with `stringData` merged into `data`.
     pub secrets: Vec<Secret>,
-    /// ConfigMaps.
+    /// The ConfigMaps.
     pub config_maps: Vec<ConfigMap>,
-    /// Namespaces.
+    /// The Namespaces.
     pub namespaces: Vec<Namespace>,
 }
 
-/// What they hold may be anything; how many there are of each.
+/// Shows only the number of objects, because their contents may be secret.
 impl fmt::Debug for Manifests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts =
@@ -98,13 +98,13 @@ impl fmt::Debug for Manifests {
     }
 }
 
-/// The version that the registries of a file must have.
+/// Returns the API version that registries in a file must have.
 pub fn api_version() -> String {
     format!("{GROUP}/{VERSION}")
 }
 
 impl Manifests {
-    /// Adds what stands in `text`, which came from `file`.
+    /// Adds the objects in `text`, the content of `file`.
     pub fn read(&mut self, file: &str, text: &str) -> Result<(), ManifestError> {
         let documents: Vec<Value> =
             serde_saphyr::from_multiple(text).map_err(|error| ManifestError::Yaml {
@@ -158,7 +158,7 @@ fn read<K: DeserializeOwned>(
     document: Value,
 ) -> Result<K, ManifestError> {
     let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    // What serde says holds the value that it stumbled over.
+    // serde's message contains the value.
     serde_json::from_value(document).map_err(|_| ManifestError::Unreadable {
         file: file.to_owned(),
         kind,
@@ -167,7 +167,7 @@ fn read<K: DeserializeOwned>(
     })
 }
 
-/// As the API server does when the Secret is written.
+/// Merges `stringData` into `data`, as the API server does.
 fn with_text(mut secret: Secret) -> Secret {
     for (key, text) in secret.string_data.take().unwrap_or_default() {
         secret.data.get_or_insert_default().insert(key, ByteString(text.into_bytes()));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn registries_and_what_they_name_are_found_among_other_documents() {
+    fn finds_registries_and_references_in_file() {
         let text = "
 # a comment
 ---
@@ -226,7 +226,7 @@ metadata: {name: other}
     }
 
     #[test]
-    fn the_text_of_a_secret_wins_over_its_data() {
+    fn string_data_wins_over_data() {
         let text = "{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {a: eA==, b: eQ==}, stringData: {a: z}}";
         let secret = manifests(text).unwrap().secrets.remove(0);
         let data = secret.data.unwrap();
@@ -234,7 +234,7 @@ metadata: {name: other}
     }
 
     #[test]
-    fn an_error_says_where_and_holds_no_value() {
+    fn error_names_position_but_no_value() {
         for text in [
             "apiVersion: v1\nkind: Secret\nstringData: {password: hunter2",
             "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {password: hunter2}",

@@ -1,4 +1,4 @@
-//! Somebody who can be asked for what is missing.
+//! Asks the user for missing values.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use thiserror::Error;
 /// Why there is no answer.
 #[derive(Debug, Error)]
 pub enum PromptError {
-    /// Ctrl-C.
+    /// The user pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,
     /// The terminal can't be used.
@@ -16,11 +16,11 @@ pub enum PromptError {
     Io(#[from] io::Error),
 }
 
-/// Somebody who can be asked.
+/// Asks the user for missing values.
 pub trait Prompt {
-    /// Asks for something that may be seen.
+    /// Asks for a value that is shown.
     fn ask(&mut self, label: &str) -> Result<String, PromptError>;
 
-    /// Asks for something that may not be seen.
+    /// Asks for a value that isn't shown.
     fn ask_secret(&mut self, label: &str) -> Result<SecretString, PromptError>;
 }

@@ -1,4 +1,4 @@
-//! How a check is told to a program: as an object. Pure.
+//! The result of a check, as an object for programs. Pure.
 
 use registry_api::{ConditionType, Reason};
 use registry_verdict::object::RegistryScope;
@@ -11,7 +11,7 @@ use crate::{
     manifest::api_version,
 };
 
-/// What is to be told of one registry.
+/// The report about one registry.
 #[derive(Debug)]
 pub struct CheckReport {
     /// Its scope.
@@ -20,40 +20,40 @@ pub struct CheckReport {
     pub name: String,
     /// Its namespace, if it has one.
     pub namespace: Option<String>,
-    /// Its endpoint, as it is written; nothing where it may hold a password.
+    /// Its endpoint as in the manifest; empty if it may contain a password.
     pub endpoint: String,
-    /// Whether the manifest would be taken.
+    /// Whether the manifest would be accepted.
     pub manifest: Manifest,
-    /// What came of the check.
+    /// The result of the check.
     pub answer: CheckAnswer,
-    /// What a reader should know besides.
+    /// Notes for the reader.
     pub notes: Vec<String>,
 }
 
-/// Whether a manifest would be taken by the cluster.
+/// Whether the cluster would accept the manifest.
 #[derive(Debug)]
 pub enum Manifest {
-    /// The API server says so.
+    /// The API server accepts it.
     Accepted,
-    /// It would not, for these reasons.
+    /// The manifest would be refused, for these reasons.
     Refused(Vec<String>),
-    /// The API server was not asked, for this reason; what can be seen without it is in order.
+    /// The API server was not asked, for this reason. The checks without it found no errors.
     NotAsked(String),
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug)]
 pub enum CheckAnswer {
-    /// The manifest would not be taken: there is nothing to check.
+    /// The manifest would be refused, so nothing was checked.
     Refused,
-    /// It could not be checked, for this reason.
+    /// The registry could not be checked, for this reason.
     Unable(String),
-    /// There is a verdict.
+    /// The registry was checked.
     Checked(Box<CheckedRegistry>),
 }
 
 impl CheckReport {
-    /// What it comes to.
+    /// Returns whether the registry can be used.
     pub fn outcome(&self) -> CheckOutcome {
         match &self.answer {
             CheckAnswer::Refused => CheckOutcome::Unusable,
@@ -62,7 +62,7 @@ impl CheckReport {
         }
     }
 
-    /// For a program: the registry with the status that the operator would give it.
+    /// Returns the registry as an object, with the status that the operator would write.
     pub fn object(&self) -> Value {
         let mut object = json!({
             "apiVersion": api_version(),
@@ -93,14 +93,14 @@ impl CheckReport {
         }
     }
 
-    /// Whether the registry can be used and its credentials were not proven.
+    /// Returns whether the registry can be used without evidence for its credentials.
     pub fn is_unproven(&self) -> bool {
         let CheckAnswer::Checked(checked) = &self.answer else { return false };
         let credentials = checked.status.condition(ConditionType::CredentialsValidated);
         credentials.is_some_and(|one| one.reason == Reason::Unprovable.as_str())
     }
 
-    /// The last line: what is so, or what to do.
+    /// Returns the last line: the result, or what to do.
     pub fn conclusion(&self) -> String {
         match &self.answer {
             CheckAnswer::Refused => {

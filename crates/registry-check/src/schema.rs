@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_registry_fits() {
+    fn accepts_complete_registry() {
         let spec = json!({
             "endpoint": "https://a", "contentType": "Helm", "baseContentPath": null,
             "auth": {"basic": {"secretRef": {"name": "s"}}},
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn each_misfit_is_named_by_its_path_and_without_its_value() {
+    fn names_each_violation_by_path_without_value() {
         let spec = json!({
             "contentType": "hunter2", "auth": "hunter2", "tls": {"insecureSkipVerify": "hunter2"},
             "validation": {"failureThreshold": 1.5, "interval": 10}, "password": "hunter2",
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_without_a_spec_and_a_field_outside_are_named() {
+    fn rejects_missing_spec_and_unknown_field() {
         let about = |document| complaints(RegistryScope::Tenant, &document).unwrap();
         assert_eq!(about(json!({"metadata": {}})), ["spec is required"]);
         let outside = json!({"spec": {"endpoint": "https://a"}, "data": {}});

@@ -1,5 +1,5 @@
-//! A check of registries before anything is applied. Owns the order: the manifest itself, then what it refers to, then the
-//! registry. What each layer says is [`check`](crate::check)'s.
+//! Checks registries before an apply. Owns the order: the manifest, then its references, then the registry.
+//! [`check`](crate::check) makes the result of each layer.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -31,10 +31,10 @@ use crate::{
 /// Why a check ends without a report.
 #[derive(Debug, Error)]
 pub enum SessionError {
-    /// The schema of this program can't be made.
+    /// The schema of this build is invalid.
     #[error(transparent)]
     Schema(#[from] CrdError),
-    /// Whoever was asked gave no answer.
+    /// The user gave no answer.
     #[error(transparent)]
     Prompt(#[from] PromptError),
     /// A reference could not be read.
@@ -44,24 +44,24 @@ pub enum SessionError {
 
 /// Shows that something takes long.
 pub trait Progress {
-    /// Waits for `work`, and shows `what` meanwhile.
+    /// Waits for `work`, and shows `what` in the meantime.
     fn shown<T>(&self, what: &str, work: impl Future<Output = T>) -> impl Future<Output = T>;
 }
 
-/// One run over some registries.
+/// A run over several registries.
 pub struct CheckSession<'a, P> {
-    /// Gives verdicts.
+    /// Makes the results.
     pub checker: Checker,
-    /// Where the operator runs.
+    /// The operator's namespace.
     pub system_namespace: &'a str,
-    /// What registries refer to.
+    /// The source of Secrets and ConfigMaps.
     pub supply: Supply<'a>,
     /// Shows what takes long.
     pub progress: P,
 }
 
 impl<P: Progress> CheckSession<'_, P> {
-    /// Checks one registry: the manifest itself, then what it names, then the registry.
+    /// Checks one registry: the manifest, then its references, then the registry.
     pub async fn report(&mut self, declared: &Declared) -> Result<CheckReport, SessionError> {
         let key = self.key(declared);
         let endpoint = declared.document.pointer("/spec/endpoint").and_then(Value::as_str);
@@ -104,7 +104,7 @@ impl<P: Progress> CheckSession<'_, P> {
         }
     }
 
-    /// The registry in our types, or what is wrong with it that can be seen without a cluster.
+    /// Parses the registry, or returns what is wrong with it that can be seen without a cluster.
     fn object(
         &self,
         declared: &Declared,
@@ -185,7 +185,7 @@ impl<P: Progress> CheckSession<'_, P> {
         Ok(CheckAnswer::Checked(Box::new(checked)))
     }
 
-    /// Whether a TenantRegistry's namespace is known to belong to no tenant. If that isn't known, it counts as a tenant's.
+    /// Returns whether the namespace of a TenantRegistry certainly belongs to no tenant.
     async fn has_no_tenant(&self, object: &RegistryObject, notes: &mut Vec<String>) -> bool {
         let Some(namespace) = object.key.namespace() else { return false };
         let mut declared = self.supply.manifests.namespaces.iter();
@@ -218,11 +218,11 @@ fn typed<S: ApiScope>(declared: &Declared) -> Option<RegistryObject>
 where
     Registry<S>: serde::de::DeserializeOwned,
 {
-    // Never with serde's own words: they hold what stands in the file.
+    // serde's own message contains values from the file.
     serde_json::from_value::<Registry<S>>(declared.document.clone()).ok().map(RegistryObject::of)
 }
 
-/// What can't be read of a document whose fields are all there and of their types.
+/// Returns what can't be parsed although all fields exist and have the right types.
 fn unreadable(declared: &Declared) -> &'static str {
     let metadata = declared.document["metadata"].clone();
     match serde_json::from_value::<ObjectMeta>(metadata) {

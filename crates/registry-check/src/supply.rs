@@ -1,5 +1,5 @@
-//! Where the Secrets and ConfigMaps that a registry names come from here: the password on standard input, the files, the
-//! cluster, and last the person at the terminal.
+//! Supplies the Secrets and ConfigMaps that a registry references: from the password on standard input, the files, the
+//! cluster, and finally the user at the terminal.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,60 +29,61 @@ use crate::{
     prompt::{Prompt, PromptError},
 };
 
-/// What a registry's references resolve to.
+/// The contents of a registry's references.
 pub type Contents = HashMap<Reference, Arc<ReferenceContent>>;
 
-/// Why a registry can't be checked for want of what it names.
+/// Why a reference can't be supplied.
 #[derive(Debug, Error)]
 pub enum SupplyError {
-    /// Neither in the files nor to be had from the cluster.
+    /// It is neither in the files nor readable in the cluster.
     #[error("{reference} not found in the files, and {why}{advice}")]
     Missing {
-        /// What is missing.
+        /// The missing object.
         reference: Reference,
-        /// Why the cluster did not help.
+        /// Why the cluster didn't have it.
         why: String,
-        /// What would help.
+        /// What the user can do.
         advice: &'static str,
     },
-    /// The password on standard input fits nothing.
+    /// The password on standard input doesn't match the spec.
     #[error(
         "--password-stdin needs a registry that uses a password or token (spec.auth.basic or \
         spec.auth.token)"
     )]
     NothingToSignIn,
-    /// A password without a user name would be a wrong one, and count towards a lock-out.
+    /// A password without a user name would be wrong, and could lock the account.
     #[error("--password-stdin needs --username for this registry")]
     NoUsername,
-    /// There is no answer from the terminal.
+    /// The user gave no answer.
     #[error(transparent)]
     Prompt(#[from] PromptError),
 }
 
 const ADVICE: &str = "; add it to a file, use --password-stdin, or run this in a terminal to be prompted";
 
-/// Everything that references can be supplied from.
+/// The sources of references.
 pub struct Supply<'a> {
     /// The files.
     pub manifests: &'a Manifests,
     /// The cluster, or why there is none.
     pub cluster: Result<&'a Cluster, String>,
-    /// The namespace of what names none.
+    /// The namespace of objects without one.
     pub namespace: &'a str,
-    /// What came on standard input, in the place of the Secret with the credentials.
+    /// The password from standard input, which replaces the Secret with the credentials.
     pub password: Option<SecretString>,
-    /// The user that it belongs to.
+    /// The user name for that password.
     pub username: Option<String>,
-    /// Whom to ask for what is missing, if there is somebody.
+    /// Returns a prompt, if there is a user at a terminal.
     pub prompt: fn() -> Option<Box<dyn Prompt>>,
-    /// What was typed already: a Secret is asked for once.
+    /// Values that the user has already typed, so that each Secret is asked for only once.
     pub typed: Contents,
-    /// What a reader should know of where things came from.
+    /// Notes about where values came from.
     pub notes: Vec<String>,
 }
 
 impl Supply<'_> {
-    /// Everything that `object` names. What is known not to be there is left out: the verdict says so.
+    /// Returns the contents of all references of `object`. Omits objects that certainly don't exist, so the status
+    /// reports them.
     pub async fn of(&mut self, object: &RegistryObject, namespace: &str) -> Result<Contents, SupplyError> {
         let secret = credentials_secret(&object.spec);
         let login = secret.map(|secret| Reference::new(ReferenceKind::Secret, namespace, &secret.name));
@@ -99,7 +100,7 @@ impl Supply<'_> {
         Ok(contents)
     }
 
-    /// What an administrator lets tenants do with their Secrets. Where it can't be read, it is left to the operator.
+    /// Returns the tenant policy. If it can't be read, only the operator enforces it.
     pub async fn policy(&mut self, object: &RegistryObject, system_namespace: &str) -> TenantPolicy {
         let Some(reference) = policy_reference(&object.key, &object.spec, system_namespace) else {
             return TenantPolicy::unknown();
@@ -222,7 +223,7 @@ impl Supply<'_> {
     }
 }
 
-/// How a registry is signed in to by a Secret.
+/// How a Secret is used to sign in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Method {
     Basic,
@@ -283,7 +284,7 @@ fn token(token: &SecretString) -> ReferenceContent {
     secret(TOKEN_SECRET_TYPE, [("token", token)])
 }
 
-/// Whoever types a password means it for the registry that is checked.
+/// The user means a typed password for the host of this registry.
 fn for_host_of(spec: &RegistrySpec, mut content: ReferenceContent) -> ReferenceContent {
     content.hosts = Endpoint::parse(&spec.endpoint).ok().map(|endpoint| endpoint.server().to_string());
     content

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_form_of_the_specification() {
+    fn parses_challenge_as_specified() {
         let [challenge] = &parse(&[
             r#"Bearer realm="https://auth.example.com/token",service="registry",scope="a:b:c""#,
         ])[..] else {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_forms_found_in_the_wild() {
+    fn parses_malformed_challenges_of_registries() {
         for line in [
             "Bearer realm=https://auth.example.com/token,service=registry",
             "BEARER Realm = \"https://auth.example.com/token\" , SERVICE = \"registry\"",
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn several_challenges_are_told_apart_in_one_line_and_in_several() {
+    fn splits_challenges_in_one_or_several_headers() {
         let bearer = r#"Bearer realm="https://a/t",scope="repository:a:pull,push""#;
         assert_eq!(schemes(&[&format!("Basic realm=\"x, y\", {bearer}")]), ["basic", "bearer"]);
         assert_eq!(schemes(&[bearer, "Basic realm=\"x\""]), ["bearer", "basic"]);
@@ -233,25 +233,25 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_belongs_to_the_challenge_of_its_own_line() {
+    fn parameters_stay_with_their_own_header() {
         let challenges = parse(&["Basic", "realm=\"https://evil\""]);
         assert_eq!(challenges.first().and_then(|basic| basic.parameter("realm")), None);
     }
 
     #[test]
-    fn the_first_of_duplicate_parameters_counts() {
+    fn first_duplicate_parameter_wins() {
         let challenges = parse(&[r#"Bearer realm="https://a/t",realm="https://b/t""#]);
         assert_eq!(challenges[0].parameter("realm"), Some("https://a/t"));
     }
 
     #[test]
-    fn ten_thousand_challenges_are_cut_short() {
+    fn limits_number_of_challenges() {
         let many = "Bearer realm=\"https://a/t\", ".repeat(10_000);
         assert_eq!(parse(&[&many]).len(), MOST_CHALLENGES);
     }
 
     #[test]
-    fn a_mebibyte_of_anything_is_read_in_bounded_time() {
+    fn parses_a_mebibyte_in_bounded_time() {
         let started = std::time::Instant::now();
         for unit in ["=", "\"", "\\\"", "a=", "a ", ",", "a=\"", "Basic ", "==,", "\u{e9}", "a/b/"] {
             parse(&[&unit.repeat(1024 * 1024 / unit.len())]);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn an_opaque_word_is_no_parameter_and_a_parameter_without_quotes_is_no_opaque_word() {
+    fn distinguishes_token68_from_parameters() {
         let opaque = parse(&["Negotiate abc==, Basic realm=\"x\""]);
         assert_eq!((opaque.len(), opaque[0].parameter("abc")), (2, None));
         let bearer = parse(&["Bearer error=invalid,realm=\"https://auth.example.com/token\""]);
@@ -276,12 +276,12 @@ mod tests {
         }
 
         #[test]
-        fn no_input_of_the_grammars_own_characters_panics(line in "[ ,=\"\\\\a-cBR/é]{0,64}") {
+        fn no_input_of_challenge_characters_panics(line in "[ ,=\"\\\\a-cBR/é]{0,64}") {
             Challenge::parse_all([line.as_bytes()]);
         }
 
         #[test]
-        fn what_is_quoted_is_read_back(realm in "[ -~]{1,40}") {
+        fn quoted_value_round_trips(realm in "[ -~]{1,40}") {
             let quoted = realm.replace('\\', "\\\\").replace('"', "\\\"");
             let challenges = parse(&[&format!("Bearer realm=\"{quoted}\",service=\"s\"")]);
             let expected = Some(realm.trim()).filter(|realm| !realm.is_empty());

@@ -38,7 +38,7 @@ pub enum CredentialsError {
     #[error("the token is empty; set it")]
     EmptyToken,
     /// RFC 7617 forbids it, for the colon ends the user name.
-    #[error("the user name contains a colon, which basic authentication does not allow")]
+    #[error("the user name contains a colon, which basic authentication does not allow; correct it")]
     Colon,
     /// RFC 7617 forbids it; most often a line break that an editor or `echo` left.
     #[error("the {0} ends with a newline; remove it (echo -n)")]
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_header_carries_is_refused_by_name() {
+    fn rejects_values_that_no_header_can_carry() {
         assert_eq!(basic("", "").unwrap_err(), CredentialsError::Empty);
         assert_eq!(basic("a:b", "c").unwrap_err(), CredentialsError::Colon);
         assert_eq!(basic("a", "b\n").unwrap_err(), CredentialsError::LineBreak(Field::Password));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_is_no_part_of_a_token() {
+    fn trims_line_break_from_token() {
         let token = |text: &str| Credentials::registry_token(&SecretString::from(text));
         let Ok(Credentials::RegistryToken(kept)) = token("abc\r\n") else { panic!("refused") };
         assert_eq!(kept.expose_secret(), "abc");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_password_may_be_a_file_and_a_user_without_a_name_is_none() {
+    fn rejects_multiline_user_and_drops_empty_user() {
         assert_eq!(basic("a\nb", "c").unwrap_err(), CredentialsError::Control(Field::Username));
         let token = Credentials::identity_token(Some(""), &SecretString::from("abc")).unwrap();
         assert!(matches!(token, Credentials::IdentityToken { username: None, .. }));
@@ -173,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_of_them_is_shown(username in "[a-z]{6,9}-user", password in "[a-z]{6,9}-word") {
+        fn debug_output_holds_no_credentials(username in "[a-z]{6,9}-user", password in "[a-z]{6,9}-word") {
             let token = SecretString::from(password.clone());
             let all = [
                 basic(&username, &password).unwrap(),

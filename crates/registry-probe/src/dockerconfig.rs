@@ -27,7 +27,7 @@ pub enum DockerConfigError {
     #[error("has no valid Docker configuration; .dockerconfigjson must be JSON with auths")]
     NotADockerConfig,
     /// Larger than a Secret can be.
-    #[error("is larger than 1 MiB")]
+    #[error("is larger than 1 MiB; remove entries")]
     TooLarge,
     /// There is no entry for this registry.
     #[error("has no entry for {host}; add one to auths in .dockerconfigjson or correct spec.endpoint")]
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_matched_as_docker_and_kubelet_do() {
+    fn matches_keys_as_docker_and_kubelet_do() {
         for (key, endpoint) in [
             ("registry.example.com", "https://registry.example.com"),
             ("https://registry.example.com", "https://registry.example.com"),
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn the_narrowest_key_wins() {
+    fn most_specific_key_wins() {
         let entry = |key: &str, name: &str| format!(r#""{key}":{{"username":"{name}","password":"pw"}}"#);
         let keys = [
             ("r.io", "host"),
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_that_of_the_kubelet() {
+    fn orders_entries_as_kubelet_does() {
         let entry = |key: &str, name: &str| format!(r#""{key}":{{"username":"{name}","password":"pw"}}"#);
         let config = |keys: &[(&str, &str)]| {
             let entries: Vec<_> = keys.iter().map(|(key, name)| entry(key, name)).collect();
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_and_names_are_read_as_go_reads_them() {
+    fn parses_escapes_and_field_names_as_go_does() {
         let entry = r#""r.io":{"u\u017fername":"alice","password":"\ud800pw\ud83d\ude00"}"#;
         let json = format!(r#"{{"auths":{{{entry}}}}}"#);
         assert_eq!(found(&json, "https://r.io").as_deref(), Ok("alice:\u{fffd}pw\u{1f600}"));
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn bare_key_wins_over_the_same_with_a_scheme() {
+    fn bare_key_wins_over_key_with_scheme() {
         for keys in [["https://r.io:5000", "r.io:5000"], ["http://r.io:5000/", "r.io:5000"]] {
             let [old, new] = keys;
             let json = format!(
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn oddities_that_go_accepts_are_no_error() {
+    fn accepts_oddities_that_go_accepts() {
         let good = r#""r.io":{"auth":"YWxpY2U6cHc="}"#;
         for json in [
             format!(r#"{{"auths":{{{good}}},"credHelpers":null}}"#),
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spoils_the_file_for_go_is_an_error() {
+    fn rejects_files_that_go_rejects() {
         let good = r#""r.io":{"auth":"YWxpY2U6cHc="}"#;
         let error = |json: &str| found(json, "https://r.io").unwrap_err();
         for json in [
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_an_entry_is_read() {
+    fn parses_every_form_of_an_entry() {
         let entry = |fields: &str| found(&format!(r#"{{"auths":{{"r.io":{{{fields}}}}}}}"#), "https://r.io");
         let auth = |text: &str| format!(r#""auth":"{}""#, STANDARD.encode(text));
         assert_eq!(entry(&auth("alice:p:w")).as_deref(), Ok("alice:p:w"));
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gives_no_credentials_says_why() {
+    fn explains_entries_without_credentials() {
         let error = |json: &str| found(json, "https://r.io:5000").unwrap_err().to_string();
         for json in ["", "[]", "{}", r#"{"auths":[]}"#, r#"{"auths":{"r.io":"x"}}"#, "\u{0}"] {
             let expected = "has no valid Docker configuration; .dockerconfigjson must be JSON with auths";
@@ -568,11 +568,11 @@ mod tests {
         assert_eq!(error(r#"{"auths":{},"credHelpers":{"r.io:5000":"ecr-login"}}"#), helped);
         assert_eq!(error(r#"{"auths":{"r.io:5000":{}},"credsStore":"desktop"}"#), helped);
         let large = " ".repeat(LARGEST_CONFIG + 1);
-        assert_eq!(error(&large), "is larger than 1 MiB");
+        assert_eq!(error(&large), "is larger than 1 MiB; remove entries");
     }
 
     #[test]
-    fn an_entry_is_written_under_the_key_that_clients_look_for() {
+    fn writes_entry_under_key_that_clients_use() {
         for (endpoint, key) in [
             ("https://registry.example.com", "registry.example.com"),
             ("https://registry.example.com:443/", "registry.example.com"),
@@ -592,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_written_as_docker_login_writes_it() {
+    fn writes_entry_as_docker_login_does() {
         let endpoint = Endpoint::parse("https://r.io").unwrap();
         let written =
             |credentials: Credentials| config_of(&credentials, &endpoint).expose_secret().to_owned();
@@ -626,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_does_not_make_up_for_the_port() {
+    fn path_does_not_outweigh_port() {
         let json = r#"{"auths":{
             "a.example.com/team":{"username":"path","password":"pw"},
             "a.example.com:5000":{"username":"port","password":"pw"}}}"#;
@@ -634,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_with_credentials_is_used_though_there_is_a_credential_store() {
+    fn inline_credentials_win_over_credential_store() {
         let json =
             r#"{"credsStore":"desktop","auths":{"a.example.com":{"username":"alice","password":"pw"}}}"#;
         assert_eq!(found(json, "https://a.example.com").as_deref(), Ok("alice:pw"));
@@ -642,7 +642,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(
+        fn written_entry_round_trips(
             username in "[^:\\p{Cc}]{0,12}",
             password in "[^\\p{Cc}]{1,12}",
             token in "[!-~]{1,24}",
@@ -663,7 +663,7 @@ mod tests {
         }
 
         #[test]
-        fn no_input_panics_and_no_error_holds_a_secret(
+        fn no_input_panics_or_leaks_a_secret(
             auth in "[ -!#-\\[\\]-~]{0,40}",
             key in "[a-z.:/]{0,20}",
             password in "[a-z]{12}",
@@ -683,7 +683,7 @@ mod tests {
 
         /// Whole or cut short, with any field that Docker has for them, used or not, and in a key.
         #[test]
-        fn no_credential_is_shown(
+        fn messages_hold_no_credentials(
             secret in "[a-z]{12}",
             ends in prop::sample::select(vec!["", "\\n", "\\u0000x", " x", "\\u00e9"]),
             key in prop::sample::select(vec!["r.io", "r.io:443", "s.io", "https://alice:{}@r.io", "r.io/{}", "r.io:{}"]),
@@ -710,7 +710,7 @@ mod tests {
     const FIELDS: [&str; 6] = ["auth", "username", "password", "identitytoken", "registrytoken", "email"];
 
     #[test]
-    fn a_mebibyte_is_read_in_bounded_time() {
+    fn parses_a_mebibyte_in_bounded_time() {
         let started = std::time::Instant::now();
         let filled = |before: &str, unit: &str, after: &str| {
             let room = LARGEST_CONFIG - before.len() - after.len();

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_reach_the_world_and_private_networks_and_nothing_local() {
+    fn tenants_reach_public_and_private_but_not_local() {
         for address in
             ["8.8.8.8", "10.0.0.1", "192.168.1.1", "172.16.0.1", "100.64.0.1", "2001:db8::1", "fd00::1"]
         {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_reaches_everything_but_metadata() {
+    fn system_scope_reaches_all_but_metadata() {
         for address in ["127.0.0.1", "::1", "169.254.0.1", "10.0.0.1", "fe80::1"] {
             assert!(allows(EgressScope::System, &[], &[], address), "{address}");
         }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_narrowest_range_decides() {
+    fn most_specific_range_decides() {
         let tenant =
             |allow: &[&str], deny: &[&str], address| allows(EgressScope::Tenant, allow, deny, address);
         assert!(tenant(&["127.0.0.0/8"], &[], "127.0.0.1"));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_ranges_the_narrowest_decides() {
+    fn most_specific_of_several_ranges_decides() {
         let (allow, deny) = (["10.0.0.0/8", "10.1.2.3/32"], ["10.1.0.0/16"]);
         assert!(allows(EgressScope::Tenant, &allow, &deny, "10.1.2.3"));
         assert!(!allows(EgressScope::Tenant, &allow, &deny, "10.1.2.4"));

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_api_is_below_the_suffix() {
+    fn api_url_includes_the_path_suffix() {
         for (text, api, suffix) in [
             ("https://registry.example.com", "https://registry.example.com/v2/", ""),
             ("https://registry.example.com/", "https://registry.example.com/v2/", ""),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_is_refused_with_the_reason() {
+    fn rejects_invalid_endpoints_with_reason() {
         for (text, error) in [
             ("", EndpointError::NotAUrl),
             ("registry.example.com", EndpointError::NotAUrl),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mebibyte_is_refused_in_bounded_time() {
+    fn rejects_a_mebibyte_in_bounded_time() {
         let started = std::time::Instant::now();
         for unit in ["a", "a.", "/", "@", ":", "%", "\u{fc}", "xn--a.", "https://"] {
             let long = unit.repeat((1 << 20) / unit.len());
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_control_character_is_part_of_no_endpoint() {
+    fn rejects_control_characters() {
         assert_eq!(Endpoint::parse("https://a/\u{7f}b").unwrap_err(), EndpointError::NotAUrl);
     }
 
@@ -229,7 +229,7 @@ mod tests {
         }
 
         #[test]
-        fn no_credential_is_shown(
+        fn messages_hold_no_credentials(
             secret in "[a-z]{12}",
             scheme in prop::sample::select(vec!["https", "http", "ftp", "https:", ""]),
             user in prop::sample::select(vec!["alice:", "", ":", "a@b:", "%61:"]),
@@ -244,7 +244,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_shown_is_the_same_endpoint(text in "https?://[a-z0-9.]{1,20}(:[0-9]{1,5})?(/[a-z0-9._-]{0,9}){0,3}") {
+        fn displayed_endpoint_round_trips(text in "https?://[a-z0-9.]{1,20}(:[0-9]{1,5})?(/[a-z0-9._-]{0,9}){0,3}") {
             if let Ok(endpoint) = Endpoint::parse(&text) {
                 prop_assert_eq!(Endpoint::parse(&endpoint.to_string()), Ok(endpoint));
             }

@@ -563,7 +563,22 @@ impl TlsFinding {
 impl CredentialsFinding {
     /// May a retry alone change this?
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Throttled { .. } | Self::TemporarilyUnavailable { .. })
+        match self {
+            Self::Throttled { .. } | Self::TemporarilyUnavailable { .. } => true,
+            Self::NotAttempted
+            | Self::Validated(_)
+            | Self::AnonymousAccess
+            | Self::Rejected { .. }
+            | Self::Forbidden { .. }
+            | Self::ForbiddenToAll { .. }
+            | Self::Required
+            | Self::Expired
+            | Self::UntrustedTokenService { .. }
+            | Self::TokenRefused { .. }
+            | Self::UnsupportedScheme { .. }
+            | Self::Unprovable(_)
+            | Self::Withheld { .. } => false,
+        }
     }
 }
 
@@ -592,7 +607,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_pass_by_itself_is_told_from_what_somebody_has_to_mend() {
+    fn separates_transient_from_definite_failures() {
         assert!(DnsFailure::ServerFailure.is_transient() && DnsFailure::NoAnswer.is_transient());
         assert!(!DnsFailure::NoSuchName.is_transient());
         assert!(Unavailable::Refused.is_passing() && Unavailable::Timeout(Stage::Request).is_passing());

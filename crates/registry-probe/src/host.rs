@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_an_address_is_that_address() {
+    fn normalizes_every_spelling_of_an_address() {
         for text in [
             "127.0.0.1",
             "127.1",
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn names_have_one_spelling() {
+    fn normalizes_host_names() {
         assert_eq!(host("Registry.Example.COM.").as_deref(), Some("registry.example.com"));
         assert_eq!(host("b\u{fc}cher.example").as_deref(), Some("xn--bcher-kva.example"));
         for text in [
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_the_list_has_a_port_or_stands_for_all() {
+    fn trusted_service_may_omit_its_port() {
         let entry = |text: &str| text.parse::<TrustedService>();
         let server = |port| HostPort { host: Host::Name("auth.example.com".into()), port };
         assert!(entry("auth.example.com").unwrap().covers(&server(1)));
@@ -208,7 +208,7 @@ mod tests {
 
     /// Whether of a setting, or of a URL that a server sent: that one comes to the host's rules whole.
     #[test]
-    fn a_mebibyte_is_read_in_bounded_time() {
+    fn parses_a_mebibyte_in_bounded_time() {
         let started = std::time::Instant::now();
         for unit in ["a", "a.", ".", "0x7f.", "1", ":", "[", "]:", "%41", "\u{fc}", "xn--a", "xn--a.", "-"] {
             let long = unit.repeat((1 << 20) / unit.len());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_no_token_service() {
+    fn rejects_url_as_trusted_service() {
         for url in ["https://auth.example.com", "auth.example.com/token", "https://auth.example.com:5000"] {
             assert_eq!(url.parse::<TrustedService>(), Err(HostError::NotAHost), "{url}");
         }
@@ -238,7 +238,7 @@ mod tests {
         }
 
         #[test]
-        fn no_credential_is_shown(secret in "[a-z]{12}", host in "[a-z.:\\[\\]]{0,9}") {
+        fn messages_hold_no_credentials(secret in "[a-z]{12}", host in "[a-z.:\\[\\]]{0,9}") {
             let text = format!("alice:{secret}@{host}");
             let of_url = Url::parse(&format!("https://{text}/?{secret}")).ok().and_then(|url| HostPort::of(&url));
             let shown = format!("{:?} {:?} {of_url:?}", text.parse::<Host>(), text.parse::<TrustedService>());
@@ -250,7 +250,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_shown_is_read_back(text in "[a-z0-9.:\\[\\]x-]{1,40}") {
+        fn displayed_value_round_trips(text in "[a-z0-9.:\\[\\]x-]{1,40}") {
             if let Ok(host) = text.parse::<Host>() {
                 prop_assert_eq!(host.to_string().parse(), Ok(host));
             }

@@ -39,10 +39,10 @@ pub enum HostPatternsError {
     #[error("it lists no hosts; add the registry's host")]
     Empty,
     /// One of them is not a pattern.
-    #[error("entry {0} is not HOST[:PORT] or *.DOMAIN[:PORT]")]
+    #[error("entry {0} is not HOST[:PORT] or *.DOMAIN[:PORT]; correct it")]
     Entry(usize),
     /// The text is longer than any list needs to be.
-    #[error("it is longer than {LONGEST_LIST} characters")]
+    #[error("it is longer than {LONGEST_LIST} characters; shorten it")]
     TooLong,
 }
 
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_what_is_no_pattern() {
+    fn rejects_invalid_patterns() {
         for text in [
             "",
             ".",
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_lists_by_commas_and_spaces() {
+    fn splits_lists_at_commas_and_spaces() {
         let count = |text: &str| HostPattern::list(text).map(|patterns| patterns.len());
         assert_eq!(count("a.example"), Ok(1));
         assert_eq!(count(" a.example, *.b.example:5000\n[::1] ,"), Ok(3));
@@ -225,7 +225,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_input_panics_and_no_entry_is_shown(text in any::<String>(), secret in "[a-z]{12}") {
+        fn no_input_panics_or_shows_an_entry(text in any::<String>(), secret in "[a-z]{12}") {
             let _ = (text.parse::<HostPattern>(), HostPattern::list(&text));
             let error = HostPattern::list(&format!("{secret}@a.example")).unwrap_err();
             let shown = format!("{error} {error:?}");

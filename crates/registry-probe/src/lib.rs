@@ -5,6 +5,7 @@
 //! meets them. There is no Kubernetes in here: what the findings mean for conditions, reasons and messages is
 //! the operator's part.
 
+mod backoff;
 mod challenge;
 mod credentials;
 mod dockerconfig;
@@ -25,6 +26,7 @@ mod tls;
 mod token;
 mod transport;
 
+pub use backoff::Backoff;
 pub use credentials::{Credentials, CredentialsError, Field};
 pub use dockerconfig::DockerConfigError;
 pub use egress_policy::{EgressPolicy, EgressScope, IpNet};

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_services_of_the_known_registries_are_trusted() {
+    fn trusts_services_of_known_registries() {
         for (registry, realm) in [
             ("https://registry-1.docker.io/v2/", "https://auth.docker.io/token"),
             ("https://index.docker.io/v2/", "https://auth.docker.io/token"),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_not() {
+    fn does_not_trust_other_sites() {
         for (registry, realm) in [
             ("https://registry.example.com/v2/", "https://auth.example.net/token"),
             ("https://registry.example.com/v2/", "https://example.com.evil.net/token"),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_realm_must_be_a_url_that_can_be_trusted_at_all() {
+    fn rejects_realms_that_cannot_be_trusted() {
         let registry = "https://registry.example.com/v2/";
         let cause = |realm| service(registry, realm).unwrap_err().cause;
         assert_eq!(cause(""), Distrust::NoRealm);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn relative_realms_are_the_registrys_own() {
+    fn resolves_relative_realm_at_the_registry() {
         let realm = |realm| service("https://a.example.com/suffix/v2/", realm).unwrap().realm.to_string();
         assert_eq!(realm("/token"), "https://a.example.com/token");
         assert_eq!(realm("token?x=y#z"), "https://a.example.com/suffix/v2/token?x=y");
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mebibyte_is_read_in_bounded_time() {
+    fn parses_a_mebibyte_in_bounded_time() {
         let started = std::time::Instant::now();
         for unit in ["a", "a.", "/", "../", "@", ":", "%2e", "\u{fc}", "xn--a.", "?"] {
             let long = unit.repeat((1 << 20) / unit.len());
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_realm_of_another_scheme_is_none() {
+    fn rejects_realm_with_other_scheme() {
         for realm in ["ftp://registry.example.com/token", "wss://registry.example.com/token"] {
             let refused = service("https://registry.example.com/v2/", realm).unwrap_err();
             assert_eq!((refused.cause, refused.service), (Distrust::NoRealm, None), "{realm}");
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_pair_vouches_for_its_own_service_only_and_the_list_for_what_is_on_it() {
+    fn trusts_only_known_pairs_and_listed_services() {
         assert!(!trusted("https://lscr.io/v2/", "https://evil.example/token"));
         let challenge = Challenge::parse_all([&b"Bearer realm=\"https://auth.example.net/token\""[..]]);
         let registry = Url::parse("https://registry.example.com/v2/").unwrap();
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_that_adds_a_user_besides_the_slash_is_another_service() {
+    fn distrusts_slash_redirect_that_adds_userinfo() {
         let service =
             service("https://registry.example.com/v2/", "https://registry.example.com/token").unwrap();
         let to = |url: &str| service.with_slash(&Url::parse(url).unwrap());
@@ -271,7 +271,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_realm_panics_and_none_at_another_site_is_trusted(realm in any::<String>(), host in "[a-z.]{1,12}") {
+        fn no_realm_panics_or_crosses_sites(realm in any::<String>(), host in "[a-z.]{1,12}") {
             let _ = service("https://registry.example.com/v2/", &realm);
             if let Ok(service) = service("https://registry.example.com/v2/", &format!("https://{host}/{realm}")) {
                 let own = service.server.host.to_string();

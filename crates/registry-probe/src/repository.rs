@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_grammar_of_the_specification_is_followed() {
+    fn follows_the_oci_name_grammar() {
         for name in ["a", "0", "hello-world", "a.b_c__d---e/f", "library/alpine", "a--b"] {
             assert!(RepositoryName::parse(name).is_ok(), "{name}");
         }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_below_a_base_has_the_base_before_it() {
+    fn joins_name_to_base_path() {
         let name = |text| RepositoryName::parse(text).unwrap();
         assert_eq!(name("hello").below(Some(&name("team/packs"))), name("team/packs/hello"));
         assert_eq!(name("hello").below(None), name("hello"));
@@ -93,14 +93,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn accepts_the_names_that_oci_client_does(name in "[a-bA/._-]{0,12}") {
+        fn accepts_names_that_oci_client_accepts(name in "[a-bA/._-]{0,12}") {
             let theirs = format!("registry.example.com/{name}").parse::<oci_client::Reference>();
             let theirs = theirs.is_ok_and(|reference| reference.repository() == name);
             prop_assert_eq!(RepositoryName::parse(&name).is_ok(), theirs);
         }
 
         #[test]
-        fn the_grammar_is_the_regular_expression_of_the_specification(name in "[a-b/._-]{0,12}") {
+        fn agrees_with_the_oci_regular_expression(name in "[a-b/._-]{0,12}") {
             // [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*
             let component = |part: &str| {
                 let ends = part.starts_with(['a', 'b']) && part.ends_with(['a', 'b']);

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_the_verdict_does_not_rest_on_is_no_link_of_the_chain() {
+    fn ignores_tls_failure_of_indecisive_server() {
         let good = || handshake(true, Vec::new(), Vec::new());
         let failed = |decisive| handshake(decisive, vec![unknown_issuer()], vec![unknown_issuer()]);
         assert_eq!(finding(vec![good(), failed(false)]), TlsFinding::Verified);

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn either_field_may_hold_the_token() {
+    fn reads_token_from_either_field() {
         assert_eq!(token(r#"{"token":"a"}"#).as_deref(), Some("a"));
         assert_eq!(token(r#"{"access_token":"b"}"#).as_deref(), Some("b"));
         assert_eq!(token(r#"{"token":"","access_token":"b"}"#).as_deref(), Some("b"));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_named_by_its_own_name() {
+    fn reads_account_from_token() {
         assert!(claims(r#"{"sub":"alice"}"#).names("Alice"));
         assert!(claims(r#"{"sub":"jfac@01ab/users/alice"}"#).names("alice"));
         for json in [r#"{"sub":"bob"}"#, r#"{"sub":""}"#, r#"{"sub":null}"#, r#"{"sub":["alice"]}"#, "{}"] {
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_goes_by_several_names() {
+    fn recognizes_names_of_anonymous_accounts() {
         for subject in ["", " ", "anonymous", "(anonymous)", "Anonymous", "guest", "_public_"] {
             assert!(!claims(&format!(r#"{{"sub":"{subject}"}}"#)).names_somebody(), "{subject}");
         }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn grants_are_compared_by_action() {
+    fn compares_grants_by_action() {
         let with = |actions: &str| {
             claims(&format!(r#"{{"access":[{{"type":"repository","name":"a","actions":{actions}}}]}}"#))
         };
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_read_from_whole_and_broken_seconds() {
+    fn reads_expiry_in_whole_and_fractional_seconds() {
         let end = |json: &str| claims(json).expires_at().map(Timestamp::as_second);
         assert_eq!(end(r#"{"exp":1780000000}"#), Some(1_780_000_000));
         assert_eq!(end(r#"{"exp":1780000000.9}"#), Some(1_780_000_000));
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_for_another_repository_is_another_grant() {
+    fn grants_of_different_repositories_differ() {
         let of = |name: &str| {
             claims(&format!(r#"{{"access":[{{"type":"repository","name":"{name}","actions":["pull"]}}]}}"#))
         };
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_is_shown() {
+    fn debug_output_holds_no_secret() {
         let token = IssuedToken::of_response(br#"{"token":"opaque-secret"}"#).unwrap();
         assert!(!format!("{token:?}").contains("opaque-secret"));
     }

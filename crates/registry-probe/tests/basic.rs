@@ -12,7 +12,7 @@ fn server_of(server: &Server) -> HostPort {
 }
 
 #[tokio::test]
-async fn an_open_registry_costs_one_request() {
+async fn open_registry_takes_one_request() {
     let registry = Server::http(|_| Answer::granted()).await;
     let findings = probe(&target(&registry.url()), &Material::default()).await;
     assert_eq!(findings.endpoint, EndpointFinding::Reachable);
@@ -36,7 +36,7 @@ fn htpasswd(asked: &Asked) -> Answer {
 }
 
 #[tokio::test]
-async fn a_right_password_is_validated_by_two_requests_over_one_connection() {
+async fn validates_password_with_two_requests() {
     let registry = Server::http(htpasswd).await;
     let findings = probe(&target(&registry.url()), &alice()).await;
     assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
@@ -47,7 +47,7 @@ async fn a_right_password_is_validated_by_two_requests_over_one_connection() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_rejected() {
+async fn rejects_wrong_password() {
     let registry = Server::http(|_| Answer::challenge("Basic realm=\"registry\"")).await;
     let findings = probe(&target(&registry.url()), &alice()).await;
     assert_eq!(findings.credentials, CredentialsFinding::Rejected { by: server_of(&registry), status: 401 });
@@ -56,7 +56,7 @@ async fn a_wrong_password_is_rejected() {
 }
 
 #[tokio::test]
-async fn a_named_repository_is_read_by_its_full_name() {
+async fn reads_repository_by_its_full_name() {
     let registry = Server::http(htpasswd).await;
     for (name, check) in [("hello", "accessible"), ("secret", "denied"), ("missing", "missing")] {
         let findings = probe(&with_repository(&registry.url(), name), &alice()).await;
@@ -72,7 +72,7 @@ async fn a_named_repository_is_read_by_its_full_name() {
 }
 
 #[tokio::test]
-async fn credentials_that_a_closed_registry_needs_are_required() {
+async fn requires_credentials_at_closed_registry() {
     let registry = Server::http(htpasswd).await;
     let findings = probe(&target(&registry.url()), &Material::default()).await;
     assert_eq!(findings.credentials, CredentialsFinding::Required);

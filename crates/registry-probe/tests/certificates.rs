@@ -58,7 +58,7 @@ fn no_mapping() -> CustomExtension {
 }
 
 #[tokio::test]
-async fn verifies_below_a_ca_without_end() {
+async fn accepts_ca_without_expiry() {
     let mut params = ca_params("company");
     without_end(&mut params);
     let ca = Authority::of(params);
@@ -75,7 +75,7 @@ async fn verifies_below_a_ca_without_end() {
 }
 
 #[tokio::test]
-async fn names_critical_extension_of_leaf_and_passes_it_when_skipped() {
+async fn reports_critical_extension_of_leaf() {
     let ca = Authority::new("company");
     for version in [&TLS12, &TLS13] {
         let mut params = server_params(&["127.0.0.1"]);
@@ -92,7 +92,7 @@ async fn names_critical_extension_of_leaf_and_passes_it_when_skipped() {
 }
 
 #[tokio::test]
-async fn names_critical_extension_of_an_intermediate() {
+async fn reports_critical_extension_of_intermediate() {
     let root = Authority::new("company");
     for (extension, name) in
         [(any_policy(), "certificatePolicies (2.5.29.32)"), (no_mapping(), "policyConstraints (2.5.29.36)")]
@@ -111,7 +111,7 @@ async fn names_critical_extension_of_an_intermediate() {
 }
 
 #[tokio::test]
-async fn trusts_a_ca_with_a_critical_extension() {
+async fn trusts_ca_with_critical_extension() {
     let mut params = ca_params("company");
     params.custom_extensions = vec![no_mapping()];
     let ca = Authority::of(params);
@@ -121,7 +121,7 @@ async fn trusts_a_ca_with_a_critical_extension() {
 }
 
 #[tokio::test]
-async fn version_1_names_no_host_and_passes_when_skipped() {
+async fn reports_version_1_certificate_as_without_host() {
     let (pem, key) = VERSION_1;
     for version in [&TLS12, &TLS13] {
         let server = Server::https(Leaf::from_pem(pem, key).config_unread(&[version]), htpasswd).await;
@@ -171,7 +171,7 @@ impl Drop for PythonRegistry {
 }
 
 #[tokio::test]
-async fn small_rsa_key_is_named_and_passes_when_skipped() {
+async fn reports_small_rsa_key() {
     let server = PythonRegistry::start(PASSWORD);
     let url = format!("https://127.0.0.1:{}", server.port);
     let weak = TlsDefect::Unusable(Unusable::WeakKey(1024));
@@ -188,7 +188,7 @@ async fn small_rsa_key_is_named_and_passes_when_skipped() {
 }
 
 #[test]
-fn client_certificates_of_any_version_and_size_are_named() {
+fn reports_client_certificate_version_and_key_size() {
     let parse = |(pem, key): (&str, &str)| ClientIdentity::parse(pem.as_bytes(), key.as_bytes());
     assert!(parse(VERSION_1).is_ok());
     assert_eq!(parse(RSA_1024).unwrap_err(), ClientCertificateError::WeakKey(1024));
@@ -216,7 +216,7 @@ async fn reads_every_certificate_of_a_bundle() {
 }
 
 #[test]
-fn a_certificate_that_would_be_lost_is_an_error_with_its_line() {
+fn rejects_ignored_certificate_with_its_line() {
     let (one, two) = (Authority::new("one").pem(), Authority::new("two").pem());
     let lines = one.lines().count();
     let commented: String = two.lines().flat_map(|line| ["# ", line, "\n"]).collect();
@@ -252,7 +252,7 @@ fn changed(change: impl FnOnce(&mut CertificateParams)) -> Authority {
 const HOST: [&str; 1] = ["registry.example.com"];
 
 #[test]
-fn holds_a_trusted_authority_to_what_it_says() {
+fn enforces_constraints_of_trusted_ca() {
     use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
     let constraints = [TlsDefect::Unusable(Unusable::Constraints)];
     for ca in [
@@ -274,7 +274,7 @@ fn holds_a_trusted_authority_to_what_it_says() {
 }
 
 #[test]
-fn holds_intermediates_and_strangers_to_what_clients_read() {
+fn enforces_constraints_that_clients_enforce() {
     let root = Authority::new("company");
     let mut params = ca_params("intermediate");
     params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
@@ -287,7 +287,7 @@ fn holds_intermediates_and_strangers_to_what_clients_read() {
 }
 
 #[test]
-fn takes_any_purpose_and_mapped_addresses() {
+fn accepts_any_purpose_and_ipv4_mapped_addresses() {
     let root = Authority::new("company");
     let mut params = server_params(&HOST);
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::Any];
@@ -298,7 +298,7 @@ fn takes_any_purpose_and_mapped_addresses() {
 }
 
 #[test]
-fn authority_made_anew_with_another_kind_of_key_is_unknown() {
+fn reissued_ca_with_other_key_type_is_unknown() {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let anew = ca_params("company").self_signed(&key).unwrap();
     let bundle = CaBundle::parse(anew.pem().as_bytes()).unwrap();

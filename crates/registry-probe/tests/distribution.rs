@@ -119,7 +119,7 @@ async fn really(target: &Target, material: &Material) -> Findings {
 
 #[tokio::test]
 #[ignore = "needs target/tools/bin/registry, which `make tools` builds"]
-async fn anonymous_distribution_serves_everybody() {
+async fn anonymous_distribution_needs_no_credentials() {
     let registry = Distribution::start("", None, None, &[]).await;
     let findings = really(&target(&registry.at("http")), &Material::default()).await;
     assert_eq!(findings.credentials, CredentialsFinding::AnonymousAccess);
@@ -132,7 +132,7 @@ async fn anonymous_distribution_serves_everybody() {
 
 #[tokio::test]
 #[ignore = "needs target/tools/bin/registry, which `make tools` builds"]
-async fn distribution_with_passwords_over_tls_is_told_right_from_wrong() {
+async fn distribution_with_basic_auth_over_tls() {
     let ca = Authority::new("company");
     let leaf = ca.server(&["localhost"]);
     let registry =
@@ -153,7 +153,7 @@ async fn distribution_with_passwords_over_tls_is_told_right_from_wrong() {
 
 #[tokio::test]
 #[ignore = "needs target/tools/bin/registry, which `make tools` builds"]
-async fn distribution_with_client_certificates_asks_for_them_by_name() {
+async fn distribution_with_client_certificates() {
     let (ca, clients) = (Authority::new("company"), Authority::new("clients"));
     let leaf = ca.server(&["localhost"]);
     let (clients_pem, line) = (clients.pem(), alices_line());
@@ -255,7 +255,7 @@ fn raw_ecdsa(der: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 #[ignore = "needs target/tools/bin/registry, which `make tools` builds"]
-async fn distribution_with_a_token_service_is_told_by_the_rule_of_evidence() {
+async fn distribution_with_token_service() {
     let keys: [fn() -> (KeyPair, &'static str); 2] = [
         || (support::certificates::key(), "ES256"),
         || (KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), "RS256"),
@@ -302,7 +302,7 @@ async fn distribution_with_a_token_service_is_told_by_the_rule_of_evidence() {
 
 #[tokio::test]
 #[ignore = "needs target/tools/bin/registry, which `make tools` builds"]
-async fn a_token_that_distribution_does_not_believe_is_refused_not_rejected() {
+async fn invalid_token_is_refused_not_rejected() {
     let believed = Issuer::new(support::certificates::key(), "ES256", true, false);
     let other = Issuer::new(support::certificates::key(), "ES256", true, false);
     let service = Server::http(move |asked| other.answer(asked)).await;

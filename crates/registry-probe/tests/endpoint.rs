@@ -31,26 +31,26 @@ async fn dns_failure(script: impl Fn(&str, usize) -> Dns + Send + Sync + 'static
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_exist_is_definite() {
+async fn missing_host_name_is_definite() {
     assert_eq!(dns_failure(|_, _| Dns::NoSuchName).await, (DnsFailure::NoSuchName, false));
     assert_eq!(dns_failure(|_, _| Dns::Empty).await, (DnsFailure::NoAddress, false));
 }
 
 #[tokio::test]
-async fn a_fault_of_the_name_servers_is_not() {
+async fn dns_server_failure_is_transient() {
     assert_eq!(dns_failure(|_, _| Dns::Failure).await, (DnsFailure::ServerFailure, true));
     assert_eq!(dns_failure(|_, _| Dns::Refused).await, (DnsFailure::ServerFailure, true));
 }
 
 #[tokio::test]
-async fn name_servers_that_do_not_answer_are_named_before_the_default_deadline() {
+async fn reports_silent_dns_servers_before_the_deadline() {
     let started = std::time::Instant::now();
     assert_eq!(dns_failure(|_, _| Dns::Silence).await, (DnsFailure::NoAnswer, true));
     assert!(started.elapsed() < DEADLINE, "{:?}", started.elapsed());
 }
 
 #[tokio::test]
-async fn a_name_is_looked_up_and_connected_to() {
+async fn resolves_and_connects_to_host_name() {
     let registry = Server::http(|_| Answer::granted()).await;
     let dns = NameServer::start(|_, _| LOOPBACK).await;
     let findings = endpoint_by_dns(&dns, &target(&registry.at("registry.example.com"))).await;
@@ -60,7 +60,7 @@ async fn a_name_is_looked_up_and_connected_to() {
 }
 
 #[tokio::test]
-async fn the_next_address_is_tried_when_one_refuses() {
+async fn tries_next_address_after_refused_connection() {
     let registry = Server::http(|_| Answer::granted()).await;
     let dns = NameServer::start(|_, _| Dns::Addresses(BOTH)).await;
     let findings = endpoint_by_dns(&dns, &target(&registry.at("registry.example.com"))).await;
@@ -68,7 +68,7 @@ async fn the_next_address_is_tried_when_one_refuses() {
 }
 
 #[tokio::test]
-async fn a_closed_port_refuses_the_connection() {
+async fn reports_refused_connection() {
     let port = ClosedPort::new();
     let findings = probe(&target(&format!("http://127.0.0.1:{}", port.number())), &alice()).await;
     assert!(
@@ -82,7 +82,7 @@ async fn fenced(target: &Target) -> bool {
 }
 
 #[tokio::test]
-async fn a_tenant_reaches_loopback_in_no_spelling() {
+async fn blocks_loopback_in_every_spelling() {
     let registry = Server::http(|_| Answer::granted()).await;
     let spellings = [
         "127.0.0.1",
@@ -115,7 +115,7 @@ async fn a_tenant_reaches_loopback_in_no_spelling() {
 }
 
 #[tokio::test]
-async fn nobody_reaches_the_metadata_service() {
+async fn blocks_metadata_service_for_both_scopes() {
     for host in
         ["169.254.169.254", "0xa9fea9fe", "[fd00:ec2::254]", "100.100.100.200", "[::ffff:169.254.169.254]"]
     {
@@ -127,7 +127,7 @@ async fn nobody_reaches_the_metadata_service() {
 }
 
 #[tokio::test]
-async fn an_exception_opens_loopback_to_tenants() {
+async fn egress_exception_allows_loopback() {
     let registry = Server::http(|_| Answer::granted()).await;
     let egress_policy = EgressPolicy::new(EgressScope::Tenant, ["127.0.0.0/8".parse().unwrap()], []);
     let findings = probe(&Target { egress_policy, ..target(&registry.url()) }, &Material::default()).await;
@@ -135,7 +135,7 @@ async fn an_exception_opens_loopback_to_tenants() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_rebound_to_a_fenced_address_is_not_connected_to() {
+async fn blocks_dns_rebinding() {
     let registry = Server::http(|_| Answer::granted()).await;
     let dns = NameServer::start(|_, before| match before {
         0 => Dns::Addresses(PUBLIC),
@@ -164,7 +164,7 @@ async fn endpoint(answer: Answer) -> EndpointFinding {
 }
 
 #[tokio::test]
-async fn what_is_no_registry_gets_no_credentials() {
+async fn sends_no_credentials_to_other_servers() {
     let login = "<!doctype html><title>Log in</title>";
     let cases = [
         (Answer::status(200).body(login), NotARegistry::NoSign),
@@ -195,14 +195,14 @@ async fn what_is_no_registry_gets_no_credentials() {
 }
 
 #[tokio::test]
-async fn faults_and_throttling_are_the_endpoints() {
+async fn reports_server_errors_and_throttling() {
     assert!(matches!(endpoint(Answer::status(500)).await, EndpointFinding::ServerError { status: 500, .. }));
     assert!(matches!(endpoint(Answer::status(503)).await, EndpointFinding::ServerError { status: 503, .. }));
     assert!(matches!(endpoint(Answer::status(429)).await, EndpointFinding::Throttled { .. }));
 }
 
 #[tokio::test]
-async fn a_server_that_asks_to_be_left_alone_is_heard() {
+async fn honours_retry_after() {
     let cases = [
         ("120", Some(Duration::from_mins(2))),
         ("Mon, 01 Jun 2026 12:01:00 GMT", Some(Duration::from_mins(1))),
@@ -219,7 +219,7 @@ async fn a_server_that_asks_to_be_left_alone_is_heard() {
 }
 
 #[tokio::test]
-async fn no_redirect_is_followed() {
+async fn follows_no_redirect() {
     let elsewhere = Server::http(|_| Answer::granted()).await;
     for (location, named) in [
         (elsewhere.url() + "/v2/", Some(elsewhere.url())),
@@ -240,7 +240,7 @@ async fn no_redirect_is_followed() {
 }
 
 #[tokio::test]
-async fn the_api_is_below_the_endpoints_suffix() {
+async fn requests_api_below_the_path_suffix() {
     let registry = Server::http(|_| Answer::granted()).await;
     let endpoint = registry.url() + "/artifactory/api/docker/repo/";
     probe(&target(&endpoint), &Material::default()).await;
@@ -248,7 +248,7 @@ async fn the_api_is_below_the_endpoints_suffix() {
 }
 
 #[tokio::test]
-async fn an_answer_of_http_1_0_is_an_answer() {
+async fn accepts_http_1_0_response() {
     let reply = "HTTP/1.0 200 OK\r\nDocker-Distribution-Api-Version: registry/2.0\r\n\r\n{}";
     let registry = Server::http(move |_| Answer::Raw(reply.into())).await;
     let findings = probe(&target(&registry.url()), &Material::default()).await;

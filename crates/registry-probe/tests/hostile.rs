@@ -31,7 +31,7 @@ fn head(rest: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_deadline_holds_against_servers_that_never_come_to_an_end() {
+async fn deadline_holds_against_endless_responses() {
     let cases = [Answer::Silence, Answer::Drip(b"HTTP/1.1 200 OK\r\n".to_vec()), Answer::Drip(b"H".to_vec())];
     for answer in cases {
         let script = answer.clone();
@@ -46,7 +46,7 @@ async fn the_deadline_holds_against_servers_that_never_come_to_an_end() {
 }
 
 #[tokio::test]
-async fn endless_informational_answers_are_cut_by_the_deadline_if_not_by_their_size() {
+async fn limits_endless_informational_responses() {
     let unit = b"HTTP/1.1 100 Continue\r\n\r\n";
     let server = Server::http(|_| Answer::Flood { head: Vec::new(), unit: unit.to_vec() }).await;
     let (findings, took) = hasty(&server).await;
@@ -61,7 +61,7 @@ async fn endless_informational_answers_are_cut_by_the_deadline_if_not_by_their_s
 }
 
 #[tokio::test]
-async fn endless_headers_are_refused_and_endless_bodies_cut() {
+async fn rejects_endless_headers_and_truncates_bodies() {
     let server =
         Server::http(|_| Answer::Flood { head: head(""), unit: b"X-Padding: aaaaaaaaaaaaaaaa\r\n".into() })
             .await;
@@ -77,7 +77,7 @@ async fn endless_headers_are_refused_and_endless_bodies_cut() {
 }
 
 #[tokio::test]
-async fn a_mebibyte_of_challenges_is_refused() {
+async fn rejects_a_mebibyte_of_challenges() {
     let server = Server::http(|_| Answer::challenge(&"Bearer realm=\"https://a/t\", ".repeat(40_000))).await;
     let findings = patient(&server).await;
     assert!(matches!(findings.endpoint, EndpointFinding::NotARegistry { cause: NotARegistry::NotHttp, .. }));
@@ -85,7 +85,7 @@ async fn a_mebibyte_of_challenges_is_refused() {
 }
 
 #[tokio::test]
-async fn a_compressed_body_is_not_unpacked() {
+async fn does_not_decompress_bodies() {
     let bomb = Answer::status(200).header("Content-Encoding", "gzip").body(vec![0x1f; 100_000]);
     let server = Server::http(move |_| bomb.clone()).await;
     let findings = patient(&server).await;
@@ -94,7 +94,7 @@ async fn a_compressed_body_is_not_unpacked() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_named_at_each_step() {
+async fn reports_broken_connection_at_each_step() {
     for answer in [Answer::Close, Answer::Raw(Vec::new()), Answer::Raw(b"HTTP/1.1 200".to_vec())] {
         let server = Server::http(move |_| answer.clone()).await;
         let findings = patient(&server).await;
@@ -115,7 +115,7 @@ async fn a_connection_that_breaks_is_named_at_each_step() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_never_ends_is_a_timeout_in_tls() {
+async fn endless_handshake_is_a_tls_timeout() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let target = Target { deadline: BRIEF, ..target(&format!("https://127.0.0.1:{port}")) };
@@ -125,7 +125,7 @@ async fn a_handshake_that_never_ends_is_a_timeout_in_tls() {
 }
 
 #[tokio::test]
-async fn a_server_that_closes_after_each_answer_is_connected_to_again() {
+async fn reconnects_after_connection_close() {
     let server = Server::http(|asked| {
         let reply = match asked.authorization() {
             None => "HTTP/1.1 401 X\r\nWWW-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n",
@@ -144,7 +144,7 @@ async fn a_server_that_closes_after_each_answer_is_connected_to_again() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_dropped_in_the_meantime_is_made_anew_once() {
+async fn retries_dropped_idle_connection_once() {
     use std::sync::atomic::{AtomicUsize, Ordering};
     for (drops, expected) in [(1, true), (2, false)] {
         let asked = AtomicUsize::new(0);
@@ -162,7 +162,7 @@ async fn a_connection_that_was_dropped_in_the_meantime_is_made_anew_once() {
 }
 
 #[tokio::test]
-async fn what_was_being_done_when_time_ran_out_is_what_is_named() {
+async fn timeout_names_the_step_in_progress() {
     let server = Server::http(|asked| match asked.path.split('?').next() {
         Some("/token") => Answer::status(200).body(r#"{"token":"opaque"}"#),
         Some("/v2/hello/tags/list") => Answer::Silence,
@@ -179,14 +179,14 @@ async fn what_was_being_done_when_time_ran_out_is_what_is_named() {
 }
 
 #[tokio::test]
-async fn headers_of_a_hundred_kibibytes_are_beyond_all_bounds() {
+async fn rejects_headers_of_100_kibibytes() {
     let server = Server::http(|_| Answer::granted().header("X-Padding", &"a".repeat(100 * 1024))).await;
     let findings = patient(&server).await;
     assert!(matches!(findings.endpoint, EndpointFinding::NotARegistry { cause: NotARegistry::NotHttp, .. }));
 }
 
 #[tokio::test]
-async fn others_do_not_wait_for_a_server_that_never_answers() {
+async fn silent_server_does_not_delay_others() {
     let prober = prober();
     let slow = Server::http(|_| Answer::Silence).await;
     let quick = Server::http(|_| Answer::granted()).await;

@@ -60,7 +60,7 @@ fn names_asked(dns: &NameServer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_hosts_file_is_the_answer_and_nobody_is_asked() {
+async fn hosts_file_entry_needs_no_dns_query() {
     let (registry, dns) = (registry().await, NameServer::start(|_, _| Dns::Silence).await);
     let resolving =
         Resolving::new(&dns, "search cluster.local\noptions ndots:5\n", "127.0.0.1 registry.example.com r\n");
@@ -72,7 +72,7 @@ async fn the_hosts_file_is_the_answer_and_nobody_is_asked() {
 }
 
 #[tokio::test]
-async fn every_address_of_the_hosts_file_is_tried_and_judged() {
+async fn tries_every_address_of_the_hosts_file() {
     let (registry, dns) = (registry().await, NameServer::start(|_, _| Dns::Silence).await);
     let hosts = "127.9.9.9 registry.example.com\n127.0.0.1 registry.example.com\n169.254.169.254 metadata\n";
     let resolving = Resolving::new(&dns, "", hosts);
@@ -85,7 +85,7 @@ async fn every_address_of_the_hosts_file_is_tried_and_judged() {
 }
 
 #[tokio::test]
-async fn a_hosts_file_that_changes_is_read_again() {
+async fn reloads_changed_hosts_file() {
     let (registry, dns) = (registry().await, NameServer::start(|_, _| Dns::NoSuchName).await);
     let resolving = Resolving::new(&dns, "", "");
     let target = target(&registry.at(HOST));
@@ -106,7 +106,7 @@ async fn at_once(resolving: &Resolving, target: &Target) -> Vec<EndpointFinding>
 }
 
 #[tokio::test]
-async fn look_ups_of_one_name_at_the_same_time_are_one() {
+async fn shares_concurrent_lookups_of_one_name() {
     let registry = registry().await;
     let dns = NameServer::answering(|question, _| match question.kind {
         1 => Dns::Late(200, &Dns::Addresses(LOOPBACK)),
@@ -121,7 +121,7 @@ async fn look_ups_of_one_name_at_the_same_time_are_one() {
 
 /// What one look-up costs in time where nobody answers is what all of them cost.
 #[tokio::test]
-async fn failures_are_kept_for_a_moment() {
+async fn caches_failures_briefly() {
     for answer in [Dns::NoSuchName, Dns::Empty, Dns::Failure, Dns::Refused] {
         let dns = NameServer::start(move |_, _| answer).await;
         let resolving = Resolving::new(&dns, "options attempts:1\n", "");
@@ -134,7 +134,7 @@ async fn failures_are_kept_for_a_moment() {
 }
 
 #[tokio::test]
-async fn a_thousand_registries_at_a_name_that_nobody_answers_for_wait_once() {
+async fn thousand_registries_share_one_failed_lookup() {
     let dns = NameServer::start(|_, _| Dns::Silence).await;
     let resolving = Resolving::new(&dns, "options timeout:1 attempts:1\n", "");
     let target = target(&format!("https://{HOST}"));
@@ -149,7 +149,7 @@ async fn a_thousand_registries_at_a_name_that_nobody_answers_for_wait_once() {
 }
 
 #[tokio::test]
-async fn answers_are_kept_for_their_time_to_live_whatever_is_said_of_the_other_family() {
+async fn caches_answers_per_family_for_their_ttl() {
     let registry = registry().await;
     let dns = NameServer::start(|_, _| Dns::Lasting(300, LOOPBACK)).await;
     let resolving = Resolving::new(&dns, "", "");
@@ -161,7 +161,7 @@ async fn answers_are_kept_for_their_time_to_live_whatever_is_said_of_the_other_f
 
 /// Of a chain, the shortest time to live counts: here the alias must not be kept.
 #[tokio::test]
-async fn an_alias_is_followed_and_kept_no_longer_than_it_may_be() {
+async fn follows_cname_within_its_ttl() {
     let registry = registry().await;
     let dns = NameServer::answering(|question, _| match question.kind {
         1 => Dns::Alias("elsewhere.example.net", Ipv4Addr::LOCALHOST),
@@ -179,7 +179,7 @@ async fn an_alias_is_followed_and_kept_no_longer_than_it_may_be() {
 }
 
 #[tokio::test]
-async fn a_family_that_is_not_answered_for_holds_nothing_up() {
+async fn unanswered_family_causes_no_delay() {
     let registry = registry().await;
     for (v4, v6) in
         [(Dns::Addresses(LOOPBACK), Dns::Silence), (Dns::Silence, Dns::V6(&[Ipv6Addr::LOCALHOST]))]
@@ -199,7 +199,7 @@ const BOTH: &[Ipv4Addr] = &[Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)];
 
 /// An address that does not answer costs a quarter of a second, not the time-out of a connection.
 #[tokio::test]
-async fn the_next_address_is_tried_soon_where_one_is_silent() {
+async fn tries_next_address_when_one_is_silent() {
     // A backlog that is full answers no SYN.
     let full = support::server::FullBacklog::new().await;
     let registry = Server::http_on("127.0.0.2", full.port(), |_| Answer::granted()).await;
@@ -211,7 +211,7 @@ async fn the_next_address_is_tried_soon_where_one_is_silent() {
 }
 
 #[tokio::test]
-async fn search_domains_cost_nothing_where_the_name_itself_has_an_address() {
+async fn skips_search_domains_if_the_name_resolves() {
     let registry = registry().await;
     let dns =
         NameServer::start(|name, _| if name == HOST { Dns::Addresses(LOOPBACK) } else { Dns::NoSuchName })
@@ -223,7 +223,7 @@ async fn search_domains_cost_nothing_where_the_name_itself_has_an_address() {
 }
 
 #[tokio::test]
-async fn names_of_services_are_found_by_search_domains() {
+async fn resolves_service_names_by_search_domain() {
     let registry = registry().await;
     let known = ["registry.ns.svc.cluster.local", "registry.team-a.svc.cluster.local"];
     let dns =
@@ -251,7 +251,7 @@ async fn names_of_services_are_found_by_search_domains() {
 
 /// A tenant with a namespace `com` and a Service `example` has the name registry.example.com.svc.cluster.local.
 #[tokio::test]
-async fn a_namespace_named_like_a_domain_catches_nobodys_name() {
+async fn search_domains_do_not_capture_public_names() {
     let theirs = registry().await;
     let catcher = "registry.example.com.svc.cluster.local";
     for own in [Dns::Failure, Dns::Silence] {
@@ -275,7 +275,7 @@ async fn a_namespace_named_like_a_domain_catches_nobodys_name() {
 }
 
 #[tokio::test]
-async fn an_international_name_is_asked_for_in_punycode() {
+async fn queries_international_names_in_punycode() {
     let registry = registry().await;
     let dns = NameServer::start(|_, _| Dns::Addresses(LOOPBACK)).await;
     let resolving = Resolving::new(&dns, "", "");
@@ -285,7 +285,7 @@ async fn an_international_name_is_asked_for_in_punycode() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_fit_is_had_over_tcp() {
+async fn retries_truncated_answer_over_tcp() {
     let registry = registry().await;
     let dns = NameServer::answering(|question, _| match (question.kind, question.over_tcp) {
         (_, false) => Dns::Truncated,
@@ -298,7 +298,7 @@ async fn an_answer_that_does_not_fit_is_had_over_tcp() {
 }
 
 #[tokio::test]
-async fn options_of_resolv_conf_are_heeded() {
+async fn applies_resolv_conf_options() {
     let registry = registry().await;
     let dns = NameServer::start(|_, _| Dns::Addresses(LOOPBACK)).await;
     let resolving = Resolving::new(&dns, "options use-vc no-aaaa\n", "");
@@ -311,7 +311,7 @@ async fn options_of_resolv_conf_are_heeded() {
 }
 
 #[tokio::test]
-async fn a_name_server_that_is_not_there_is_a_fault_and_no_wait() {
+async fn unreachable_dns_server_fails_without_delay() {
     let closed = ClosedPort::new();
     let settings = ProberSettings {
         name_servers: vec![format!("127.0.0.1:{}", closed.number()).parse().unwrap()],

@@ -27,7 +27,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bit_that_is_flipped_in_a_certificate_panics(at in 0..400_usize, bit in 0..8_u8) {
+    fn no_flipped_bit_in_a_certificate_panics(at in 0..400_usize, bit in 0..8_u8) {
         let leaf = Authority::new("company").server(&["a"]);
         let mut der = leaf.chain[0].to_vec();
         let at = at % der.len();
@@ -37,14 +37,14 @@ proptest! {
     }
 
     #[test]
-    fn every_kind_of_private_key_is_seen(kind in "[A-Z]{0,9} ?", before in "[ -~]{0,20}\n?") {
+    fn recognizes_every_kind_of_private_key(kind in "[A-Z]{0,9} ?", before in "[ -~]{0,20}\n?") {
         let text = format!("{before}\n-----BEGIN {kind}PRIVATE KEY-----\nAAAA\n-----END {kind}PRIVATE KEY-----");
         prop_assert_eq!(CaBundle::parse(text.as_bytes()).unwrap_err(), CaError::PrivateKey);
     }
 }
 
 #[test]
-fn a_mebibyte_is_read_in_bounded_time() {
+fn parses_a_mebibyte_in_bounded_time() {
     let started = Instant::now();
     let certificate = Authority::new("company").pem();
     for unit in ["-", "-----BEGIN CERTIFICATE-----\n", "A", "\n", &certificate] {

@@ -84,7 +84,7 @@ fn htpasswd(asked: &Asked) -> Answer {
 }
 
 #[tokio::test]
-async fn a_registry_is_reached_through_a_tunnel_and_verified_by_its_own_name() {
+async fn verifies_registry_through_proxy_tunnel() {
     let ca = Authority::new("company");
     let registry = Server::https(ca.server(&[HOST]).config(), htpasswd).await;
     let port = registry.port;
@@ -112,7 +112,7 @@ async fn a_registry_is_reached_through_a_tunnel_and_verified_by_its_own_name() {
 }
 
 #[tokio::test]
-async fn a_login_is_shown_to_the_proxy_and_to_nobody_else() {
+async fn sends_proxy_credentials_to_the_proxy_only() {
     let ca = Authority::new("company");
     let registry = Server::https(ca.server(&[HOST]).config(), htpasswd).await;
     let plain = Server::http(htpasswd).await;
@@ -148,7 +148,7 @@ async fn a_login_is_shown_to_the_proxy_and_to_nobody_else() {
 
 /// As Go's clients do it: proxies let tunnels through to few ports.
 #[tokio::test]
-async fn a_registry_in_the_clear_is_asked_for_by_its_whole_url() {
+async fn requests_plain_http_registry_by_absolute_url() {
     let registry = Server::http(htpasswd).await;
     let port = registry.port;
     let proxy = ForwardProxy::start(move |_| Way::Through(port)).await;
@@ -159,7 +159,7 @@ async fn a_registry_in_the_clear_is_asked_for_by_its_whole_url() {
 }
 
 #[tokio::test]
-async fn what_the_list_names_is_reached_directly() {
+async fn no_proxy_entries_are_reached_directly() {
     let (registry, proxy) =
         (Server::http(|_| Answer::granted()).await, ForwardProxy::start(|_| Way::Close).await);
     let dns = NameServer::start(|_, _| Dns::Addresses(&[Ipv4Addr::LOCALHOST])).await;
@@ -172,7 +172,7 @@ async fn what_the_list_names_is_reached_directly() {
 
 /// A token service is on or off the list by its own name.
 #[tokio::test]
-async fn a_token_service_has_a_way_of_its_own() {
+async fn token_service_has_its_own_proxy_decision() {
     let service = Server::http(|_| Answer::status(200).body(r#"{"token":"good"}"#)).await;
     let realm = format!("http://auth.registry.example.com:{}/token", service.port);
     let registry = Server::http(move |asked| match asked.authorization() {
@@ -203,7 +203,7 @@ async fn a_token_service_has_a_way_of_its_own() {
 
 /// Addresses as they are written, and names that have such addresses here, are judged as without a proxy.
 #[tokio::test]
-async fn the_fence_holds_before_the_proxy_is_asked() {
+async fn egress_policy_applies_before_the_proxy() {
     let proxy = ForwardProxy::start(|_| Way::Close).await;
     let dns = NameServer::start(|name, _| match name {
         "metadata.example.com" => Dns::Addresses(METADATA),
@@ -230,7 +230,7 @@ async fn the_fence_holds_before_the_proxy_is_asked() {
 
 /// A name that can't be looked up here must not wait for name servers that know nothing of it.
 #[tokio::test]
-async fn silent_name_servers_do_not_keep_a_registry_from_the_proxy() {
+async fn silent_dns_servers_do_not_block_the_proxy() {
     let registry = Server::http(|_| Answer::granted()).await;
     let port = registry.port;
     let proxy = ForwardProxy::start(move |_| Way::Through(port)).await;
@@ -246,7 +246,7 @@ async fn silent_name_servers_do_not_keep_a_registry_from_the_proxy() {
 }
 
 #[tokio::test]
-async fn what_a_proxy_answers_is_told_apart() {
+async fn distinguishes_proxy_responses() {
     for (says, for_https, for_http) in [
         ("HTTP/1.1 407 x\r\n\r\n", ProxyFault::LoginRequired, ProxyFault::LoginRequired),
         ("HTTP/1.1 403 Forbidden\r\n\r\n<html>", ProxyFault::Forbidden(403), ProxyFault::Forbidden(403)),
@@ -267,7 +267,7 @@ async fn what_a_proxy_answers_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_registrys_own_refusal_through_the_proxy_is_the_registrys() {
+async fn attributes_refusal_through_proxy_to_registry() {
     let registry = Server::http(|_| Answer::error(503, "UNAVAILABLE")).await;
     let port = registry.port;
     let proxy = ForwardProxy::start(move |_| Way::Through(port)).await;
@@ -276,7 +276,7 @@ async fn a_registrys_own_refusal_through_the_proxy_is_the_registrys() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_away_is_named() {
+async fn reports_unreachable_proxy() {
     let https = target(&format!("https://{HOST}"));
     let closed = ClosedPort::new();
     let away = Proxied::at(format!("http://127.0.0.1:{}", closed.number())).await;
@@ -298,7 +298,7 @@ async fn a_proxy_that_is_away_is_named() {
 }
 
 #[tokio::test]
-async fn a_slow_proxy_is_named_at_the_deadline() {
+async fn reports_slow_proxy_at_the_deadline() {
     let proxy = ForwardProxy::start(|_| Way::Silence).await;
     let proxied = Proxied::by(&proxy).await;
     for endpoint in [format!("https://{HOST}"), format!("http://{HOST}")] {
@@ -309,7 +309,7 @@ async fn a_slow_proxy_is_named_at_the_deadline() {
 
 /// Proxies lock accounts out as registries do.
 #[tokio::test]
-async fn a_wrong_login_is_not_hammered() {
+async fn backs_off_from_wrong_proxy_credentials() {
     let proxy = ForwardProxy::start(|_| Way::Say("HTTP/1.1 407 x\r\n\r\n")).await;
     let proxied =
         Proxied { url: format!("http://alice:wrong@127.0.0.1:{}", proxy.port), ..Proxied::by(&proxy).await };
@@ -327,7 +327,7 @@ async fn a_wrong_login_is_not_hammered() {
 
 /// Else a tenant could stop the validations of everybody by what its registry answers.
 #[tokio::test]
-async fn a_registry_that_speaks_like_a_proxy_pauses_nobody() {
+async fn forged_proxy_refusal_causes_no_backoff() {
     let (hostile, other) =
         (Server::http(|_| Answer::status(407)).await, Server::http(|_| Answer::granted()).await);
     let ports = (hostile.port, other.port);
@@ -349,7 +349,7 @@ async fn a_registry_that_speaks_like_a_proxy_pauses_nobody() {
 
 /// It is verified by the administrator's authorities, whatever the registry's spec says.
 #[tokio::test]
-async fn a_proxy_over_tls_is_verified_first() {
+async fn verifies_tls_proxy_first() {
     let (corporate, company) = (Authority::new("corporate"), Authority::new("company"));
     let registry = Server::https(company.server(&[HOST]).config(), htpasswd).await;
     let port = registry.port;
@@ -373,7 +373,7 @@ async fn a_proxy_over_tls_is_verified_first() {
 }
 
 #[tokio::test]
-async fn the_administrators_authorities_hold_for_registries_and_can_be_changed() {
+async fn applies_administrator_ca_file_and_its_changes() {
     let ca = Authority::new("company");
     let registry = Server::https(ca.server(&["127.0.0.1"]).config(), htpasswd).await;
     let settings = ProberSettings { ca: Some(ca.bundle()), ..ProberSettings::default() };

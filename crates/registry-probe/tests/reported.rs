@@ -106,7 +106,7 @@ fn quay(asked: &Asked) -> Answer {
 }
 
 #[tokio::test]
-async fn quay_is_a_registry_though_it_calls_itself_html() {
+async fn recognizes_quay_despite_html_type() {
     let server = Server::http(quay).await;
     assert_eq!(
         both(&server, &alice()).await,
@@ -117,7 +117,7 @@ async fn quay_is_a_registry_though_it_calls_itself_html() {
 }
 
 #[tokio::test]
-async fn a_registry_of_static_files_is_known_by_its_repository() {
+async fn recognizes_static_registry_by_its_repository() {
     let files = |asked: &Asked| match path_of(asked) {
         "/v2/" => Answer::status(200).header("Content-Type", "text/plain"),
         "/v2/hello/tags/list" => Answer::tags(),
@@ -134,7 +134,7 @@ async fn a_registry_of_static_files_is_known_by_its_repository() {
 }
 
 #[tokio::test]
-async fn a_registry_that_denies_its_api_and_lists_tags_is_one() {
+async fn recognizes_registry_that_only_lists_tags() {
     let files = |asked: &Asked| match path_of(asked) {
         "/v2/hello/tags/list" => Answer::tags().header("Content-Type", "text/html"),
         _ => Answer::status(404),
@@ -147,7 +147,7 @@ async fn a_registry_that_denies_its_api_and_lists_tags_is_one() {
 }
 
 #[tokio::test]
-async fn headers_over_several_lines_are_read() {
+async fn reads_folded_headers() {
     let raw = |status: u16, headers: &str, body: &str| {
         Answer::Raw(
             format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()).into(),
@@ -172,7 +172,7 @@ async fn headers_over_several_lines_are_read() {
 }
 
 #[tokio::test]
-async fn an_answer_that_grants_nothing_is_no_registry() {
+async fn unexpected_status_is_not_a_registry() {
     for status in [404, 405, 418, 410] {
         let artifactory = move |asked: &Asked| {
             if is_alice(asked) {
@@ -198,7 +198,7 @@ async fn an_answer_that_grants_nothing_is_no_registry() {
 }
 
 #[tokio::test]
-async fn a_repository_that_is_granted_proves_what_the_api_does_not() {
+async fn granted_repository_is_evidence() {
     let server = Server::http(|asked| match (is_alice(asked), path_of(asked)) {
         (true, "/v2/hello/tags/list") => Answer::tags(),
         (true, _) => Answer::status(404),
@@ -210,7 +210,7 @@ async fn a_repository_that_is_granted_proves_what_the_api_does_not() {
 }
 
 #[tokio::test]
-async fn what_the_client_sent_does_not_testify_for_it() {
+async fn echoed_request_is_not_evidence() {
     let forged = jwt(r#"{"sub":"alice"}"#);
     let ended = jwt(r#"{"sub":"alice","exp":1577836800}"#);
     let echoes = |asked: &Asked| match path_of(asked) {
@@ -242,7 +242,7 @@ async fn what_the_client_sent_does_not_testify_for_it() {
 }
 
 #[tokio::test]
-async fn a_firewall_forbids_and_asks_for_nothing() {
+async fn firewall_403_is_forbidden() {
     let firewall = |_: &Asked| {
         versioned(Answer::status(403)).body(
             r#"{"errors":[{"code":"DENIED","message":"client with IP '192.0.2.1' is not allowed access"}]}"#,
@@ -258,7 +258,7 @@ async fn a_firewall_forbids_and_asks_for_nothing() {
 }
 
 #[tokio::test]
-async fn ecr_public_says_in_a_400_that_a_token_is_unfit() {
+async fn ecr_public_refuses_token_with_400() {
     let ecr = |message: &'static str| {
         move |asked: &Asked| {
             let envelope = format!(r#"{{"errors":[{{"code":"INVALID","message":"{message}"}}]}}"#);
@@ -276,7 +276,7 @@ async fn ecr_public_says_in_a_400_that_a_token_is_unfit() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_blamed_says_nothing_of_the_token() {
+async fn bad_request_does_not_blame_the_token() {
     for error in ["invalid_request", "invalid_scope", "unsupported_grant_type"] {
         let service = move |asked: &Asked| match (asked.method.as_str(), path_of(asked)) {
             ("POST", "/token") if asked.body.contains("scope=") => {
@@ -320,7 +320,7 @@ fn pulls(tags: Answer, manifest: Answer) -> impl Fn(&Asked) -> Answer + Send + S
 }
 
 #[tokio::test]
-async fn being_able_to_pull_is_not_being_able_to_list() {
+async fn pull_access_does_not_include_listing() {
     let served = || Answer::status(200).header("Docker-Content-Digest", "sha256:00");
     let insufficient = || {
         Answer::status(401).header(
@@ -365,7 +365,7 @@ async fn being_able_to_pull_is_not_being_able_to_list() {
 }
 
 #[tokio::test]
-async fn a_pull_through_cache_has_no_tags_before_the_first_pull() {
+async fn accepts_pull_through_cache_without_tags() {
     let ecr = |asked: &Asked| match (is_alice(asked), path_of(asked)) {
         (false, _) => Answer::challenge("Basic realm=\"ecr\""),
         (true, "/v2/") => Answer::granted(),
@@ -402,7 +402,7 @@ fn google_tags(manifests: usize) -> Answer {
 }
 
 #[tokio::test]
-async fn a_list_of_tags_is_one_however_long_and_whatever_else_is_in_it() {
+async fn recognizes_long_tag_list_with_other_fields() {
     let protected = |tags: Answer| {
         move |asked: &Asked| match (is_alice(asked), path_of(asked)) {
             (false, _) => Answer::challenge("Basic realm=\"google\""),
@@ -424,7 +424,7 @@ async fn a_list_of_tags_is_one_however_long_and_whatever_else_is_in_it() {
 }
 
 #[tokio::test]
-async fn gitea_names_accounts_by_number() {
+async fn recognizes_gitea_numeric_account() {
     let gitea = |anonymous: &'static str| {
         move |asked: &Asked| match path_of(asked) {
             "/token" if is_alice(asked) => issued(&jwt(r#"{"UserID":5}"#)),

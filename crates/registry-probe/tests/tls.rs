@@ -39,7 +39,7 @@ async fn defects(server: &Server, material: &Material) -> Vec<TlsDefect> {
 }
 
 #[tokio::test]
-async fn a_certificate_of_the_given_authority_is_verified_and_described() {
+async fn verifies_and_describes_certificate() {
     let ca = Authority::new("company");
     for (version, expected) in [(&TLS12, TlsVersion::Tls12), (&TLS13, TlsVersion::Tls13)] {
         let server =
@@ -58,7 +58,7 @@ async fn a_certificate_of_the_given_authority_is_verified_and_described() {
 }
 
 #[tokio::test]
-async fn localhost_is_resolved_and_verified_by_name() {
+async fn resolves_and_verifies_localhost_by_name() {
     let ca = Authority::new("company");
     let server = start(ca.server(&["localhost"])).await;
     let findings = probe(&target(&server.at("localhost")), &trusting(ca.bundle())).await;
@@ -66,7 +66,7 @@ async fn localhost_is_resolved_and_verified_by_name() {
 }
 
 #[tokio::test]
-async fn an_unknown_issuer_is_named() {
+async fn reports_unknown_issuer() {
     let server = start(Authority::new("stranger").server(&["127.0.0.1"])).await;
     let unknown = [TlsDefect::UnknownIssuer { issuer: "CN=stranger".into(), self_signed: false }];
     assert_eq!(defects(&server, &alice()).await, unknown);
@@ -76,7 +76,7 @@ async fn an_unknown_issuer_is_named() {
 }
 
 #[tokio::test]
-async fn a_failure_shows_the_certificate_that_was_presented() {
+async fn failure_describes_presented_certificate() {
     let server = start(Authority::new("stranger").server(&["127.0.0.1"])).await;
     let findings = probe(&target(&server.url()), &alice()).await;
     let TlsFinding::Failed { presented: Some(presented), .. } = findings.tls else {
@@ -87,7 +87,7 @@ async fn a_failure_shows_the_certificate_that_was_presented() {
 }
 
 #[tokio::test]
-async fn dates_and_names_are_told_apart() {
+async fn distinguishes_wrong_dates_from_wrong_names() {
     let ca = Authority::new("company");
     let expired = || {
         let mut params = server_params(&["127.0.0.1"]);
@@ -117,7 +117,7 @@ async fn dates_and_names_are_told_apart() {
 }
 
 #[tokio::test]
-async fn several_defects_are_all_named() {
+async fn reports_all_certificate_defects() {
     let mut params = server_params(&["registry.example.com"]);
     params.not_after = date_time_ymd(2026, 2, 1);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -137,7 +137,7 @@ async fn several_defects_are_all_named() {
 }
 
 #[tokio::test]
-async fn a_certificate_for_clients_is_not_one_for_servers() {
+async fn rejects_client_certificate_as_server_certificate() {
     let ca = Authority::new("company");
     let mut params = server_params(&["127.0.0.1"]);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -147,7 +147,7 @@ async fn a_certificate_for_clients_is_not_one_for_servers() {
 }
 
 #[tokio::test]
-async fn an_intermediate_must_be_shown_or_given() {
+async fn requires_intermediate_from_server_or_bundle() {
     let ca = Authority::new("company");
     let intermediate = ca.intermediate(ca_params("department"));
     let complete = start(intermediate.server(&["127.0.0.1"]).with(&intermediate)).await;
@@ -162,7 +162,7 @@ async fn an_intermediate_must_be_shown_or_given() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_has_ended_is_named_as_such() {
+async fn reports_expired_issuer() {
     let ended = || {
         let mut params = ca_params("department");
         params.not_after = date_time_ymd(2026, 3, 1);
@@ -183,7 +183,7 @@ async fn an_issuer_that_has_ended_is_named_as_such() {
 }
 
 #[tokio::test]
-async fn a_self_signed_certificate_is_its_own_authority_if_given() {
+async fn trusts_self_signed_certificate_in_bundle() {
     for is_ca in [IsCa::NoCa, IsCa::Ca(rcgen::BasicConstraints::Unconstrained)] {
         let leaf = |name: &str| {
             let mut params = server_params(&[name]);
@@ -207,7 +207,7 @@ async fn a_self_signed_certificate_is_its_own_authority_if_given() {
 }
 
 #[tokio::test]
-async fn a_skipped_verification_still_names_the_defect() {
+async fn skipped_verification_still_reports_defect() {
     let stranger = Authority::new("stranger");
     let server = start(stranger.server(&["127.0.0.1"])).await;
     let skipping = || Target { skip_verify: true, ..target(&server.url()) };
@@ -229,7 +229,7 @@ async fn a_skipped_verification_still_names_the_defect() {
 }
 
 #[tokio::test]
-async fn a_missing_client_certificate_is_asked_for_by_name() {
+async fn reports_missing_client_certificate() {
     let (ca, clients) = (Authority::new("company"), Authority::new("clients"));
     for version in [&TLS12, &TLS13] {
         let config = ca.server(&["127.0.0.1"]).config_for_clients_of(&clients, &[version]);
@@ -240,7 +240,7 @@ async fn a_missing_client_certificate_is_asked_for_by_name() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_opens_the_registry_or_is_refused_by_name() {
+async fn uses_client_certificate_or_reports_refusal() {
     let (ca, clients) = (Authority::new("company"), Authority::new("clients"));
     for version in [&TLS12, &TLS13] {
         let config = ca.server(&["127.0.0.1"]).config_for_clients_of(&clients, &[version]);
@@ -266,7 +266,7 @@ async fn a_client_certificate_opens_the_registry_or_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn nginx_says_in_http_that_it_misses_a_client_certificate() {
+async fn recognizes_nginx_client_certificate_error() {
     let (ca, clients) = (Authority::new("company"), Authority::new("clients"));
     let config = ca.server(&["127.0.0.1"]).config_inviting_clients_of(&clients);
     let page = "<html><body>400 Bad Request<br>No required SSL certificate was sent</body></html>";
@@ -278,7 +278,7 @@ async fn nginx_says_in_http_that_it_misses_a_client_certificate() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_up_without_a_word_after_asking_for_a_client_certificate_misses_it() {
+async fn closing_after_certificate_request_means_required() {
     let (ca, clients) = (Authority::new("company"), Authority::new("clients"));
     let config = ca.server(&["127.0.0.1"]).config_inviting_clients_of(&clients);
     let server = Server::https(config, |_| Answer::Close).await;
@@ -288,7 +288,7 @@ async fn a_server_that_hangs_up_without_a_word_after_asking_for_a_client_certifi
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_told_from_one_with_a_bad_certificate() {
+async fn distinguishes_plain_server_from_bad_certificate() {
     // What web servers say to a ClientHello, and what a mail server says to anybody.
     for greeting in
         ["HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "220 mail.example.com ESMTP\r\n"]
@@ -301,7 +301,7 @@ async fn a_server_without_tls_is_told_from_one_with_a_bad_certificate() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_within_the_handshake_may_be_better_next_time() {
+async fn closed_handshake_is_transient() {
     let port = support::server::greeting("").await;
     let findings = probe(&target(&format!("https://127.0.0.1:{port}")), &alice()).await;
     let TlsFinding::Failed { defect, .. } = &findings.tls else { panic!("not failed: {findings:#?}") };
@@ -310,7 +310,7 @@ async fn a_connection_that_ends_within_the_handshake_may_be_better_next_time() {
 }
 
 #[tokio::test]
-async fn a_server_of_old_tls_versions_or_without_http_1_is_told_so() {
+async fn reports_old_tls_and_missing_http_1() {
     let ca = Authority::new("company");
     let mut config = ca.server(&["127.0.0.1"]).config();
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -320,7 +320,7 @@ async fn a_server_of_old_tls_versions_or_without_http_1_is_told_so() {
 }
 
 #[test]
-fn a_bundle_that_trusts_nobody_is_refused_by_name() {
+fn rejects_bundle_without_usable_ca() {
     let leaf = Authority::new("company").server(&["a"]);
     let refused = |text: &[u8]| CaBundle::parse(text).unwrap_err();
     assert_eq!(refused(b" \n"), CaError::Empty);
@@ -339,7 +339,7 @@ fn a_bundle_that_trusts_nobody_is_refused_by_name() {
 }
 
 #[test]
-fn a_client_certificate_and_a_key_must_belong_together() {
+fn rejects_client_certificate_with_other_key() {
     let ca = Authority::new("company");
     let (one, other) = (ca.server(&["a"]), ca.server(&["b"]));
     let parse = |certificate: &str, key: &str| ClientIdentity::parse(certificate.as_bytes(), key.as_bytes());

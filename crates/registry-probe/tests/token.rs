@@ -36,7 +36,7 @@ async fn by_dns(target: &Target, material: &Material) -> Findings {
 }
 
 #[tokio::test]
-async fn a_token_service_at_the_same_server_is_asked_over_the_same_connection() {
+async fn reuses_connection_for_token_service() {
     let ca = Authority::new("company");
     let server =
         Server::https(ca.server(&["127.0.0.1"]).config(), |asked| match asked.path.split('?').next() {
@@ -64,7 +64,7 @@ async fn a_token_service_at_the_same_server_is_asked_over_the_same_connection() 
 }
 
 #[tokio::test]
-async fn credentials_reach_a_service_of_the_same_site_and_the_token_reaches_the_registry() {
+async fn sends_credentials_within_the_same_site() {
     let auth = Server::http(service).await;
     let registry = Server::http(registry_with(auth.at("auth.example.com") + "/token")).await;
     let findings = by_dns(&target(&registry.at("registry.example.com")), &alice()).await;
@@ -77,7 +77,7 @@ async fn credentials_reach_a_service_of_the_same_site_and_the_token_reaches_the_
 }
 
 #[tokio::test]
-async fn credentials_stay_home_when_the_service_is_elsewhere() {
+async fn sends_no_credentials_to_another_site() {
     let recorder = Server::http(service).await;
     let realms = [
         recorder.at("auth.example.net") + "/token",
@@ -106,7 +106,7 @@ async fn credentials_stay_home_when_the_service_is_elsewhere() {
 }
 
 #[tokio::test]
-async fn two_customers_of_one_hosting_domain_are_not_one_site() {
+async fn tenants_of_a_hosting_domain_are_separate_sites() {
     let recorder = Server::http(service).await;
     for (registry_host, realm_host) in [
         ("a.github.io", "b.github.io"),
@@ -124,7 +124,7 @@ async fn two_customers_of_one_hosting_domain_are_not_one_site() {
 }
 
 #[tokio::test]
-async fn the_administrators_list_lets_credentials_go_to_that_service_alone() {
+async fn trusts_only_services_listed_by_administrator() {
     let auth = Server::http(service).await;
     let registry = Server::http(registry_with(auth.at("auth.example.net") + "/token")).await;
     let listing = |entry: String| Target {
@@ -142,7 +142,7 @@ async fn the_administrators_list_lets_credentials_go_to_that_service_alone() {
 }
 
 #[tokio::test]
-async fn a_service_in_the_clear_gets_no_credentials_of_a_registry_over_tls() {
+async fn sends_no_credentials_from_https_to_http() {
     let ca = Authority::new("company");
     let recorder = Server::http(service).await;
     let script = registry_with(recorder.at("localhost") + "/token");
@@ -157,7 +157,7 @@ async fn a_service_in_the_clear_gets_no_credentials_of_a_registry_over_tls() {
 }
 
 #[tokio::test]
-async fn a_service_whose_certificate_fails_is_the_weakest_link() {
+async fn reports_token_service_with_bad_certificate() {
     let (ca, stranger) = (Authority::new("company"), Authority::new("stranger"));
     let auth = Server::https(stranger.server(&["localhost"]).config(), service).await;
     let script = registry_with(auth.at("localhost") + "/token");
@@ -181,7 +181,7 @@ async fn a_service_whose_certificate_fails_is_the_weakest_link() {
 }
 
 #[tokio::test]
-async fn a_realm_behind_the_fence_is_not_connected_to() {
+async fn egress_policy_applies_to_realms() {
     let registry = Server::http(registry_with("http://169.254.169.254/latest/meta-data/".into())).await;
     let findings = probe(&target(&registry.url()), &Material::default()).await;
     let CredentialsFinding::UntrustedTokenService { cause, service } = findings.credentials else { panic!() };
@@ -194,7 +194,7 @@ fn identity_token() -> Material {
 }
 
 #[tokio::test]
-async fn an_identity_token_is_sent_as_a_form() {
+async fn sends_identity_token_as_form() {
     let server = Server::http(|asked| match (&*asked.method, asked.path.split('?').next()) {
         ("POST", Some("/token")) => Answer::status(200).body(r#"{"access_token":"good"}"#),
         (_, Some("/token")) => Answer::status(401),
@@ -215,7 +215,7 @@ async fn an_identity_token_is_sent_as_a_form() {
 }
 
 #[tokio::test]
-async fn a_realm_without_its_slash_is_asked_at_the_address_with_it() {
+async fn follows_trailing_slash_redirect_of_realm() {
     let server = Server::http(|asked| match asked.path.split('?').next() {
         Some("/token/") => service(asked),
         Some("/token") => Answer::status(301).header("Location", "/token/"),
@@ -227,7 +227,7 @@ async fn a_realm_without_its_slash_is_asked_at_the_address_with_it() {
 }
 
 #[tokio::test]
-async fn no_other_redirect_of_a_token_service_is_followed() {
+async fn follows_no_other_token_service_redirect() {
     let recorder = Server::http(service).await;
     let locations = [
         recorder.url() + "/token/",
@@ -254,7 +254,7 @@ async fn no_other_redirect_of_a_token_service_is_followed() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_users_own_token_is_told() {
+async fn reports_expiry_of_registry_token() {
     use base64::Engine;
     let token = |end: i64| {
         let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{end}}}"#));
@@ -270,7 +270,7 @@ async fn the_end_of_the_users_own_token_is_told() {
 }
 
 #[tokio::test]
-async fn nothing_that_is_found_holds_a_secret() {
+async fn findings_hold_no_secret() {
     let auth = Server::http(service).await;
     let registry = Server::http(registry_with(auth.url() + "/token")).await;
     for material in [alice(), identity_token()] {
@@ -281,7 +281,7 @@ async fn nothing_that_is_found_holds_a_secret() {
 }
 
 #[tokio::test]
-async fn a_control_at_a_stranger_is_no_link_and_an_anonymous_token_is() {
+async fn tls_chain_includes_decisive_services_only() {
     let (ca, stranger) = (Authority::new("company"), Authority::new("stranger"));
     let auth = Server::https(stranger.server(&["auth.example.net"]).config(), |_| Answer::status(401)).await;
     let challenge = format!("Basic realm=\"x\", Bearer realm=\"{}/token\"", auth.at("auth.example.net"));
@@ -305,7 +305,7 @@ async fn a_control_at_a_stranger_is_no_link_and_an_anonymous_token_is() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_to_the_registry_and_not_to_a_stranger() {
+async fn sends_client_certificate_to_the_registry_only() {
     let (ca, clients) = (Authority::new("company"), Authority::new("clients"));
     let inviting = |name: &str| ca.server(&[name]).config_inviting_clients_of(&clients);
     let auth = Server::https(inviting("auth.example.net"), |_| Answer::status(401)).await;

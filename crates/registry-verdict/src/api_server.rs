@@ -1,7 +1,7 @@
-//! What every program here knows of the API server: how it is reached, and whether a refusal is RBAC's.
+//! What all programs share about the API server: how to connect to it, and how to recognize an RBAC error.
 //!
-//! It is reached by the kubeconfig, or the Pod's own account. The environment's proxies are not for it: the client
-//! library would take `HTTPS_PROXY`, whatever `NO_PROXY` says of the API server.
+//! The connection comes from the kubeconfig or the Pod's service account. Proxies from the environment aren't used: the
+//! client library would use `HTTPS_PROXY`, even if `NO_PROXY` contains the API server.
 
 use kube::{
     Config,
@@ -10,29 +10,30 @@ use kube::{
 };
 use thiserror::Error;
 
-/// Stands for "no proxy" while the kubeconfig is read: where it names none, the client library looks at the environment.
+/// Placeholder for "no proxy" while the kubeconfig is read. If the kubeconfig has none, the client library reads the
+/// environment.
 const NONE: &str = "http://none.invalid";
 
-/// Why there is no way to a cluster.
+/// Why there is no connection to a cluster.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// The kubeconfig can't be used.
+    /// The kubeconfig is invalid.
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigError),
-    /// The kubeconfig sends everything through a proxy.
+    /// The kubeconfig requires a proxy, which is not supported.
     #[error("kubeconfig has a proxy-url, but proxies to the API server are not supported; remove it")]
     Proxy,
-    /// There is neither a kubeconfig nor a Pod's account.
+    /// There is neither a kubeconfig nor a Pod's service account.
     #[error("no cluster configured by KUBECONFIG ({kubeconfig}) or a Pod's service account ({in_cluster})")]
     Nowhere {
-        /// What is wrong with the kubeconfig.
+        /// The error of the kubeconfig.
         kubeconfig: KubeconfigError,
-        /// What a Pod would have.
+        /// The error of the Pod's service account.
         in_cluster: InClusterError,
     },
 }
 
-/// The cluster of `KUBECONFIG`, or the one that this Pod runs in.
+/// Returns the configuration for the cluster of `KUBECONFIG`, or for the one that this Pod runs in.
 pub async fn infer() -> Result<Config, ConfigError> {
     let options = KubeConfigOptions::default();
     let loaded = match Kubeconfig::read() {
@@ -47,7 +48,7 @@ pub async fn infer() -> Result<Config, ConfigError> {
     }
 }
 
-/// The cluster of this kubeconfig.
+/// Returns the configuration for the cluster of this kubeconfig.
 pub async fn from_kubeconfig(
     mut kubeconfig: Kubeconfig,
     options: &KubeConfigOptions,
@@ -64,12 +65,12 @@ pub async fn from_kubeconfig(
     Ok(config)
 }
 
-/// Whether a refusal is RBAC's, as opposed to that of a policy or another admission plugin. These have the same fields.
+/// Returns whether a 403 is RBAC's. Policies and other admission plugins set the same fields.
 pub fn is_by_rbac(status: &Status) -> bool {
     status.code == 403 && explanation(status).is_some_and(|explanation| explanation.starts_with("User \""))
 }
 
-/// The part of the message of a 403 that is not made from the fields.
+/// Returns the part of a 403's message after the part that is made from the fields.
 pub fn explanation(status: &Status) -> Option<&str> {
     let details = status.details.as_ref()?;
     let resource = status.message.strip_prefix(&details.kind)?;
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_kubeconfig_has_no_proxy_or_is_refused() {
+    async fn rejects_kubeconfig_with_proxy() {
         for none in ["", ", proxy-url: ''"] {
             assert_eq!(config(none).await.unwrap().proxy_url, None, "{none}");
         }

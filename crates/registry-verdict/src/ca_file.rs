@@ -1,7 +1,7 @@
-//! The authorities of `--ca-file`: read at the start, and again whenever the file has changed.
+//! The CA certificates of `--ca-file`, read at start and whenever the file changes.
 //!
-//! The file is usually a mounted ConfigMap, such as trust-manager keeps: the kubelet puts another in its place. A new one
-//! that can't be used changes nothing, and is told in the log.
+//! The file is usually a mounted ConfigMap, for example trust-manager's, which the kubelet swaps. An invalid new file
+//! changes nothing, and is logged.
 
 use std::{
     fs::File,
@@ -13,33 +13,33 @@ use std::{
 use registry_probe::{CaBundle, CaError};
 use thiserror::Error;
 
-/// How often the file is looked at; the kubelet itself takes about a minute.
+/// How often to check the file. The kubelet itself takes about a minute.
 const LOOK: Duration = Duration::from_secs(10);
-/// A bundle has at most 1 MiB; one byte more shows that it is too large.
+/// One byte more than the maximum size of 1 MiB, to detect a larger file.
 const LARGEST: u64 = 1024 * 1024 + 1;
 
-/// Why the file gives no authorities.
+/// Why the file can't be used.
 #[derive(Debug, Error)]
 pub enum CaFileError {
-    /// It can't be read.
+    /// The file can't be read.
     #[error("failed to read --ca-file {}: {error}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
-    /// It is no bundle of certificates.
+    /// The file is not a valid bundle of certificates.
     #[error("--ca-file {} {error}", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: CaError,
     },
 }
 
-/// The file, as it was read last.
+/// The file, with its content when it was last read.
 #[derive(Debug)]
 pub struct CaFile {
     path: PathBuf,
@@ -54,7 +54,7 @@ impl CaFile {
         Ok((Self { path: path.to_owned(), text }, bundle))
     }
 
-    /// Hands over what the file holds each time that it has changed. Never ends.
+    /// Calls `apply` with the certificates whenever the file has changed. Never returns.
     pub async fn follow(mut self, apply: impl Fn(CaBundle)) {
         let mut complained = false;
         loop {
@@ -66,7 +66,7 @@ impl CaFile {
                     tracing::info!(path = %self.path.display(), "--ca-file changed; trusting its certificates");
                     apply(bundle);
                 }
-                // Once for each trouble: it lasts until somebody mends the file.
+                // Logs once per problem, until someone fixes the file.
                 Err(error) if !complained => {
                     complained = true;
                     tracing::error!("{error}; still trusting the previous certificates");
@@ -107,9 +107,9 @@ mod tests {
         rcgen::generate_simple_self_signed([name.to_owned()]).unwrap().cert.pem()
     }
 
-    /// As the kubelet mounts a ConfigMap: a link to a directory that is swapped.
+    /// The kubelet mounts a ConfigMap as a link to a directory that it swaps.
     #[test]
-    fn a_swapped_file_is_read_again_and_a_broken_one_changes_nothing() {
+    fn reloads_changed_file_and_ignores_broken_one() {
         let mount = tempfile::tempdir().unwrap();
         let (path, data) = (mount.path().join("..data/ca.crt"), mount.path().join("..data"));
         let swap = |version: &str, text: &str| {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_can_not_be_used_is_named() {
+    fn reports_unusable_file_by_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.crt");
         let message = || CaFile::read(&path).unwrap_err().to_string();

@@ -1,7 +1,8 @@
-//! The cluster's own addresses, which no tenant's endpoint may lead to: the API server's, and those of Services.
+//! The cluster's own addresses, which tenants' registries must not reach: the API servers' and those of Services. No
+//! I/O.
 //!
-//! Owns whether they are known: until each kind has been learnt, tenants' registries are not connected to, so that a missing
-//! right opens nothing. Who learns them is the operator's `tenancy`; that they are denied is `validate`'s. No I/O.
+//! Owns whether they are known. Until each kind is, the operator doesn't connect to tenants' registries, so that a
+//! missing permission opens nothing. The operator's `tenancy` learns them; `validate` puts them in the egress policy.
 
 use std::{
     net::IpAddr,
@@ -12,11 +13,11 @@ use kube::Config;
 use registry_probe::IpNet;
 use tokio::sync::watch;
 
-/// The cluster's own addresses. Cheap to clone; all clones see what is learnt.
+/// The cluster's own addresses. Clones share them.
 #[derive(Clone, Debug)]
 pub struct ClusterAddresses {
     told: Arc<[IpNet]>,
-    /// Whether the ranges of Services are among those that were told.
+    /// Whether an administrator or the configuration provided the ranges of Services.
     services_are_told: bool,
     known: Arc<RwLock<KnownAddresses>>,
     complete: watch::Sender<bool>,
@@ -29,22 +30,22 @@ struct KnownAddresses {
     all: Arc<[IpNet]>,
 }
 
-/// What is known of one kind of address.
+/// What is known about one kind of address.
 #[derive(Clone, Debug)]
 pub enum Knowledge {
     /// Nothing, for this reason.
     Missing(Arc<str>),
-    /// This API server can't say.
+    /// This API server doesn't expose them.
     Unsaid,
     /// All of them.
     Known(Vec<IpNet>),
 }
 
-/// What the API server answered. The error says what failed and why.
+/// The result of asking the API server. The error says what failed and why.
 pub type LearnedAddresses = Result<Knowledge, String>;
 
 impl Knowledge {
-    /// What is known stays so when it can't be asked for: a tenant gains nothing by an outage.
+    /// Records a result. A failure doesn't change what is known, so a tenant gains nothing by an outage.
     fn learn(&mut self, answer: LearnedAddresses) {
         match answer {
             Ok(news) => *self = news,
@@ -73,7 +74,7 @@ impl Knowledge {
 }
 
 impl ClusterAddresses {
-    /// Those addresses, and no others.
+    /// Exactly these addresses.
     pub fn new(told: impl Into<Arc<[IpNet]>>) -> Self {
         Self::with(told.into(), Knowledge::Known(Vec::new()))
     }
@@ -84,14 +85,14 @@ impl ClusterAddresses {
         Self { told, services_are_told: false, known: Arc::new(RwLock::new(known)), complete }
     }
 
-    /// What the configuration and the environment of a Pod tell of the API server, until the rest is learnt.
+    /// The addresses in the configuration and environment of a Pod, until the others are known.
     pub fn told_by(config: &Config, service_host: Option<&str>) -> Self {
         let hosts = config.cluster_url.host().into_iter().chain(service_host);
         let addresses = hosts.filter_map(|host| address(host.trim_matches(['[', ']'])));
         Self::with(addresses.collect(), Knowledge::Missing("not read yet".into()))
     }
 
-    /// With the ranges of Services as the administrator gave them, if any.
+    /// Adds the ranges of Services that the administrator provided, if any.
     #[must_use]
     pub fn with_service_ranges(mut self, ranges: &[IpNet]) -> Self {
         self.told = self.told.iter().chain(ranges).copied().collect();
@@ -100,12 +101,12 @@ impl ClusterAddresses {
         self
     }
 
-    /// All that are known by now.
+    /// Returns all addresses that are known so far.
     pub fn all(&self) -> Arc<[IpNet]> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).all.clone()
     }
 
-    /// Why tenants can't be kept away from all of them yet; none when they can be.
+    /// Returns why tenants can't be kept away from all addresses yet; `None` if they can.
     pub fn gap(&self) -> Option<Arc<str>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let services = known.services.missing().filter(|_| !self.services_are_told);
@@ -114,11 +115,11 @@ impl ClusterAddresses {
 
     /// Waits until there is no gap.
     pub async fn completed(&self) {
-        // The sender is this very object.
+        // The sender belongs to this object, so it can't be closed.
         let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
     }
 
-    /// Takes in what the API server answered of the two kinds: the ranges of Services, and its own addresses.
+    /// Records what the API server answered about the ranges of Services and about its own addresses.
     pub fn learn(&self, services: LearnedAddresses, servers: LearnedAddresses) {
         self.write(|known| {
             known.services.learn(services);
@@ -127,14 +128,14 @@ impl ClusterAddresses {
         self.complete.send_replace(self.gap().is_none());
     }
 
-    /// Whether the ranges of Services are known, and whether the API server's own addresses are.
+    /// Returns whether the ranges of Services are known, and whether the API servers' addresses are.
     pub fn are_known(&self) -> (bool, bool) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let is_known = |knowledge: &Knowledge| matches!(knowledge, Knowledge::Known(_));
         (self.services_are_told || is_known(&known.services), is_known(&known.servers))
     }
 
-    /// Whether the ranges of Services can't be learnt here, and nobody gave them.
+    /// Returns whether the API server doesn't expose the ranges of Services, and the administrator didn't provide them.
     pub fn services_are_unsaid(&self) -> bool {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         matches!(known.services, Knowledge::Unsaid) && !self.services_are_told
@@ -148,7 +149,7 @@ impl ClusterAddresses {
     }
 }
 
-/// The address in `text`. A loopback address is left to the egress policy's own rule, since it stands for many servers.
+/// Parses an address. Ignores a loopback address, for which the egress policy has its own rule.
 pub fn address(text: &str) -> Option<IpNet> {
     let address = text.parse::<IpAddr>().ok()?;
     (!address.is_loopback()).then(|| IpNet::from(address))

@@ -1,12 +1,11 @@
-//! A registry object and what it refers to, to a verdict: validate, resolve, probe (through AWS ECR where that is asked for),
-//! assess. Used by the operator, the kubectl plugin and the tests alike.
+//! From a registry object and its references to its conditions: validate, resolve, probe (with AWS ECR), assess. The
+//! operator, the kubectl plugin and the tests use it.
 //!
-//! May send requests to registries, token services and AWS. Secrets and ConfigMaps come through [`resolve::Objects`]: nothing
-//! here calls the Kubernetes API, watches, queues or serves.
+//! May send requests to registries, token services and AWS. Secrets and ConfigMaps come through [`resolve::Objects`].
+//! Nothing here calls the Kubernetes API, watches, queues or serves.
 
 pub mod api_server;
 pub mod assess;
-pub mod backoff;
 pub mod ca_file;
 pub mod cluster_addresses;
 pub mod ecr;

@@ -1,5 +1,5 @@
-//! A registry as the controller handles it: of either scope, without what it doesn't need, and with everything that
-//! depends on the scope decided here, once.
+//! A registry object as the controller keeps it, in either scope, without what it doesn't need. Everything that depends
+//! on the scope is decided here.
 
 use std::{fmt, sync::Arc};
 
@@ -10,17 +10,17 @@ use registry_api::{
     spec::{Registry, Scope as ApiScope},
 };
 
-/// Whom a registry is for.
+/// Which tenants a registry is for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum RegistryScope {
-    /// Every tenant.
+    /// All tenants.
     System,
     /// One tenant.
     Tenant,
 }
 
 impl RegistryScope {
-    /// The closed set of label values for metrics.
+    /// Returns the value of the metrics' label, from a closed set.
     pub fn label(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -29,25 +29,25 @@ impl RegistryScope {
     }
 }
 
-/// Which registry: unique in the cluster at one time.
+/// Identifies a registry. Unique in the cluster at one time.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub enum RegistryKey {
     /// A SystemRegistry.
     System {
-        /// Its name.
+        /// The name.
         name: Arc<str>,
     },
     /// A TenantRegistry.
     Tenant {
-        /// Its namespace.
+        /// The namespace.
         namespace: Arc<str>,
-        /// Its name.
+        /// The name.
         name: Arc<str>,
     },
 }
 
 impl RegistryKey {
-    /// The key of an object that came from the API server.
+    /// Returns the key of an object from the API server.
     pub fn of<S: ApiScope>(namespace: Option<&str>, name: &str) -> Self {
         match namespace {
             Some(namespace) if S::NAMESPACED => {
@@ -57,7 +57,7 @@ impl RegistryKey {
         }
     }
 
-    /// The registry's scope.
+    /// Returns the registry's scope.
     pub fn scope(&self) -> RegistryScope {
         match self {
             Self::System { .. } => RegistryScope::System,
@@ -65,14 +65,14 @@ impl RegistryKey {
         }
     }
 
-    /// The registry's name.
+    /// Returns the registry's name.
     pub fn name(&self) -> &str {
         match self {
             Self::System { name } | Self::Tenant { name, .. } => name,
         }
     }
 
-    /// The registry's namespace, if it has one.
+    /// Returns the registry's namespace, if it has one.
     pub fn namespace(&self) -> Option<&str> {
         match self {
             Self::System { .. } => None,
@@ -80,7 +80,7 @@ impl RegistryKey {
         }
     }
 
-    /// The one namespace from which this registry's Secrets and ConfigMaps are read.
+    /// Returns the namespace of this registry's Secrets and ConfigMaps.
     pub fn references_namespace<'a>(&'a self, system_namespace: &'a str) -> &'a str {
         self.namespace().unwrap_or(system_namespace)
     }
@@ -101,8 +101,8 @@ impl fmt::Debug for RegistryKey {
     }
 }
 
-/// Who shares a turn, a bound and what is remembered of rejected credentials: the system scope, a tenant, or a namespace
-/// that is no tenant's.
+/// Registries that share a place in the queue, limits, and rejected credentials: the system scope, a tenant, or a
+/// namespace that belongs to no tenant.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Group {
     /// All SystemRegistries.
@@ -116,43 +116,44 @@ pub enum Group {
 /// A registry as last seen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegistryObject {
-    /// Which registry.
+    /// The registry.
     pub key: RegistryKey,
-    /// Which incarnation of it: a registry that is deleted and created again has another.
+    /// The uid. A registry that is deleted and created again has another one.
     pub uid: String,
-    /// The version of the object in the API server; opaque.
+    /// The resource version.
     pub resource_version: String,
-    /// The version of the spec.
+    /// The generation of the spec.
     pub generation: i64,
     /// When the object was created.
     pub created: Option<Timestamp>,
     /// Whether the object is being deleted.
     pub deleting: bool,
-    /// Whether our finalizer is on it.
+    /// Whether it has the operator's finalizer.
     pub finalizer: bool,
-    /// The value of the annotation by which a validation is asked for.
+    /// The value of the annotation `requestedAt`.
     pub requested_at: Option<String>,
-    /// What the user asks for.
+    /// The spec.
     pub spec: RegistrySpec,
-    /// What we said last.
+    /// The status that the operator last wrote.
     pub status: RegistryStatus,
-    /// Whether something long was left out of the spec, which is to be read again before it is used.
+    /// Whether a long part of the spec was omitted, and must be read again before the spec is used.
     pub trimmed: bool,
 }
 
-/// An inline CA that is longer than this is read when it is needed, and not kept: a tenant may write many.
+/// The maximum length of an inline CA that is kept in memory, in bytes. A tenant may have many, so a longer one is read
+/// when needed.
 const LONGEST_KEPT_CA: usize = 8 * 1024;
-/// The most characters of the annotation that asks for a validation (docs/architecture.md#promises).
+/// The maximum length of the annotation `requestedAt`, in characters (docs/architecture.md#promises).
 const LONGEST_REQUEST: usize = 253;
 
 impl RegistryObject {
-    /// Takes what is needed out of an object from the API server.
+    /// Takes what is needed from an object of the API server.
     pub fn of<S: ApiScope>(registry: Registry<S>) -> Self {
         let status = registry.status.unwrap_or_default();
         Self { spec: registry.spec, status, ..Self::of_metadata::<S>(registry.metadata) }
     }
 
-    /// What is known of an object whose spec or status can't be read.
+    /// Takes what is known about an object whose spec or status can't be parsed.
     pub fn of_metadata<S: ApiScope>(metadata: ObjectMeta) -> Self {
         let annotations = metadata.annotations.unwrap_or_default();
         let finalizers = metadata.finalizers.unwrap_or_default();
@@ -171,7 +172,7 @@ impl RegistryObject {
         }
     }
 
-    /// The same without what is long, to be kept.
+    /// Omits the long parts, to save memory.
     #[must_use]
     pub fn trimmed(mut self) -> Self {
         let ca = self.spec.tls.as_mut().and_then(|tls| tls.ca.as_mut());
@@ -184,12 +185,12 @@ impl RegistryObject {
         self
     }
 
-    /// Whether this object leaves something in other namespaces that must be removed with it.
+    /// Returns whether this registry leaves objects in other namespaces that must be deleted with it.
     pub fn needs_cleanup(&self) -> bool {
         self.spec.availability.as_ref().is_some_and(|availability| availability.pull_secret.is_some())
     }
 
-    /// Whether the same is asked for as by `other`, an earlier or later state of the object.
+    /// Returns whether `other`, an earlier or later state of the object, has the same spec and request.
     pub fn asks_the_same_as(&self, other: &Self) -> bool {
         let asked = |object: &Self| {
             (object.uid.clone(), object.generation, object.requested_at.clone(), object.deleting)
@@ -198,7 +199,7 @@ impl RegistryObject {
     }
 }
 
-/// A longer value asks for nothing: a policy refuses it, but an older policy may have let it in.
+/// A longer value doesn't count as a request. A policy refuses it, but the object may be older than the policy.
 fn is_a_request(value: &str) -> bool {
     value.chars().count() <= LONGEST_REQUEST
 }
@@ -221,15 +222,15 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_at_most_253_characters() {
+    fn bounds_requested_at_to_253_characters() {
         let request = |length| RegistryObject::of(registry("ä".repeat(length), String::new())).requested_at;
         assert_eq!(request(253), Some("ä".repeat(253)));
         assert_eq!(request(254), None);
     }
 
-    /// docs/operations.md, "What one tenant can cost".
+    /// See docs/operations.md, "Limits per tenant".
     #[test]
-    fn the_longest_registry_that_the_schema_takes_is_kept_in_32_kib() {
+    fn largest_registry_fits_in_32_kib() {
         use registry_api::spec::{Auth, Availability, BasicAuth, ClientCertificate, PullSecret, SecretRef};
         let long = |length| "x".repeat(length);
         let secret_ref = || SecretRef { name: long(253) };
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_authority_is_not_kept_and_a_short_one_is() {
+    fn caches_only_short_ca_bundles() {
         let kept = |length| RegistryObject::of(registry(String::new(), "x".repeat(length))).trimmed();
         let inline = |object: &RegistryObject| object.spec.tls.clone().unwrap().ca.unwrap().inline;
         let (short, long) = (kept(LONGEST_KEPT_CA), kept(LONGEST_KEPT_CA + 1));

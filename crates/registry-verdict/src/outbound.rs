@@ -1,4 +1,4 @@
-//! The flags that say how registries, token services and AWS are reached: the same for the operator and the kubectl plugin.
+//! The flags for connections to registries, token services and AWS, shared by the operator and the kubectl plugin.
 
 use std::{convert::Infallible, path::PathBuf};
 
@@ -7,7 +7,7 @@ use registry_probe::{NoProxy, Proxy, ProxyUrlError};
 use secrecy::SecretString;
 use thiserror::Error;
 
-/// How registries, token services and AWS are reached.
+/// How to connect to registries, token services and AWS.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutboundSettings {
     /// Forward proxy for registries, token services and AWS, as `http[s]://[USER:PASSWORD@]HOST:PORT`. Not used for
@@ -27,7 +27,8 @@ pub struct OutboundSettings {
 }
 
 impl OutboundSettings {
-    /// The proxy, or what is wrong with its URL; that holds a password, and is not shown.
+    /// Returns the proxy, or what is wrong with its URL. The error doesn't contain the URL, because it may have a
+    /// password.
     pub fn proxy(&self) -> Result<Option<Proxy>, ProxySettingError> {
         let Some(url) = &self.proxy else { return Ok(None) };
         let proxy = Proxy::parse(url, self.no_proxy.clone().unwrap_or_default());
@@ -40,17 +41,17 @@ impl OutboundSettings {
 #[error("--proxy {0}")]
 pub struct ProxySettingError(ProxyUrlError);
 
-/// Any text: clap shows the values that it refuses.
+/// Accepts any text, because clap prints values that it refuses.
 #[expect(clippy::unnecessary_wraps, reason = "what clap wants")]
 fn secret(text: &str) -> Result<SecretString, Infallible> {
     Ok(text.into())
 }
 
-/// An endpoint of AWS; none where the variable is there but empty, as AWS's own tools have it.
+/// An endpoint of AWS; `None` if the variable is empty, as in AWS's own tools.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AwsEndpoint(pub Option<String>);
 
-/// Reads an endpoint of AWS from its variable.
+/// Parses an endpoint of AWS.
 pub fn aws_endpoint(text: &str) -> Result<AwsEndpoint, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_of_aws_is_a_url_or_nothing() {
+    fn aws_endpoint_is_a_url_or_unset() {
         assert_eq!(aws_endpoint(""), Ok(AwsEndpoint(None)));
         assert_eq!(
             aws_endpoint("http://127.0.0.1:5000"),

@@ -1,5 +1,5 @@
-//! The order of a validation, once for all programs: [`examine`] (validate, then resolve) and [`probe`]. What follows from what
-//! was seen is [`assess`](crate::assess)'s.
+//! The order of a validation, for all programs: [`examine`] (validate, then resolve) and [`probe`].
+//! [`assess`](crate::assess) makes the status from the result.
 
 use std::sync::Arc;
 
@@ -18,65 +18,65 @@ use crate::{
     validate::{AdminPolicy, SpecError, ecr_endpoint, probe_target},
 };
 
-/// Whose tenant the namespace of a TenantRegistry is.
+/// The tenant of a TenantRegistry's namespace.
 #[derive(Clone, Copy, Debug)]
 pub enum NamespaceTenant<'a> {
-    /// This tenant's.
+    /// This tenant.
     Of(&'a Arc<str>),
-    /// It is not known, or the registry is in no namespace.
+    /// Not known, or the registry has no namespace.
     Unknown,
-    /// No tenant's.
+    /// No tenant.
     None,
 }
 
-/// Around a registry: whose it is, and where what it refers to is.
+/// What a validation needs to know besides the registry itself.
 #[derive(Clone, Copy, Debug)]
 pub struct ValidationContext<'a> {
-    /// Whose its namespace is.
+    /// The tenant of its namespace.
     pub tenant: NamespaceTenant<'a>,
-    /// Where its references are read.
+    /// The namespace of its references.
     pub namespace: &'a str,
-    /// What an administrator lets a tenant do.
+    /// Where the tenant policy comes from.
     pub policy: PolicySource<'a>,
-    /// What the administrator allows, for all registries.
+    /// The administrator's settings for validations.
     pub admin_policy: &'a AdminPolicy,
 }
 
-/// What is to be probed, or what already stands in the way; and what was read to know it.
+/// The next step, and the references that were read for it.
 #[derive(Debug)]
 pub struct Examination {
-    /// What was read, in the order of the spec.
+    /// The references that were read, in the order of the spec.
     pub references: Vec<ObservedReference>,
-    /// The tenant policy, where it was read.
+    /// The tenant policy, if it was read.
     pub policy: Option<ObservedReference>,
-    /// What was read, of all that was there.
+    /// A digest of the contents of all references.
     pub contents: ContentsDigest,
-    /// What is next.
+    /// The next step.
     pub plan: NextStep,
 }
 
-/// What comes after validate and resolve.
+/// The step after validate and resolve.
 #[derive(Debug)]
 pub enum NextStep {
-    /// The registry is asked.
+    /// The registry is probed.
     Probe(Box<ProbeCase>),
-    /// There is a verdict already.
+    /// The result is already known.
     Stop(Observation),
 }
 
-/// What is to be probed, and with what.
+/// What to probe, and with what.
 #[derive(Debug)]
 pub struct ProbeCase {
-    /// What is to be checked.
+    /// What to probe.
     pub target: Target,
-    /// What its references hold.
+    /// Credentials and certificates from the references.
     pub material: Material,
-    /// Who gets the credentials from AWS, where that is where they come from.
+    /// The AWS login that provides the credentials, with `auth.ecr`.
     pub login: Option<Login>,
 }
 
 impl Examination {
-    /// Nothing was read: that much is seen of the object itself.
+    /// The result of the object alone, without reading references.
     pub fn stopped(seen: Observation) -> Self {
         Self {
             references: Vec::new(),
@@ -87,7 +87,7 @@ impl Examination {
     }
 }
 
-/// Validates the spec: what is to be probed, and where AWS has the tokens, if that is where they come from.
+/// Validates the spec. Returns what to probe, and the ECR endpoint with `auth.ecr`.
 ///
 /// # Errors
 ///
@@ -101,11 +101,11 @@ pub fn validate(
     Ok((target, endpoint))
 }
 
-/// Validates the spec, and resolves what it refers to from `objects`.
+/// Validates the spec, and reads its references from `objects`.
 ///
 /// # Errors
 ///
-/// When a reference could not be read, which a retry may cure. Whatever else is wrong is a [`NextStep::Stop`].
+/// If a reference could not be read, which a retry may fix. Any other problem is a [`NextStep::Stop`].
 pub async fn examine<O: Objects>(
     registry: &RegistryObject,
     surroundings: ValidationContext<'_>,
@@ -141,28 +141,28 @@ pub async fn examine<O: Objects>(
     Ok(Examination { references: readings, policy, contents, plan })
 }
 
-/// Who asks registries and AWS. Cheap to clone.
+/// The clients for registries and AWS. Cheap to clone.
 #[derive(Clone)]
 pub struct Askers {
-    /// Asks registries.
+    /// Sends requests to registries.
     pub prober: Prober,
-    /// Asks AWS; none in a build without it.
+    /// Gets tokens from AWS; `None` in a build without ECR.
     pub tokens: Option<Arc<EcrTokens>>,
-    /// The time at which it is asked.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// What was seen, and the credentials that it was seen with.
+/// The result of a probe, and the credentials that it was made with.
 #[derive(Debug)]
 pub struct Probed {
-    /// What was seen.
+    /// The result.
     pub seen: Observation,
-    /// The credentials that it was seen with, if any were sent.
+    /// The credentials, if any were sent.
     pub used: Option<Credentials>,
 }
 
-/// Asks the registry, through AWS where that is where the credentials come from. `session` decides whether credentials may be
-/// sent that were rejected before; none where nothing is remembered of rejections.
+/// Probes the registry, after signing in to AWS with `auth.ecr`. `session` decides whether credentials that may be
+/// rejected can be sent; `None` if rejections aren't remembered.
 pub async fn probe(
     askers: Askers,
     case: ProbeCase,

@@ -1,6 +1,6 @@
-//! Lists of names in sentences. Pure.
+//! Lists of names in messages. Pure.
 
-/// "a", "a and b", "a, b and c"; `conjunction` is the last word between two.
+/// Joins names: "a", "a and b", "a, b and c". `conjunction` is the word before the last name.
 pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>, conjunction: &str) -> String {
     let mut names: Vec<&str> = names.into_iter().collect();
     match names.pop() {
@@ -10,7 +10,7 @@ pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>, conjunction: &str) -
     }
 }
 
-/// The same, with at most `most` names spelled out: "a, b and 7 more".
+/// Joins at most `most` names: "a, b and 7 more".
 pub fn listed_up_to<'a>(names: impl IntoIterator<Item = &'a str>, conjunction: &str, most: usize) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     match names.len().saturating_sub(most) {
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn joins_the_last_two_names_by_a_word() {
+    fn joins_last_two_names_with_and() {
         assert_eq!(listed([], "and"), "");
         assert_eq!(listed(["a"], "and"), "a");
         assert_eq!(listed(["a", "b"], "or"), "a or b");
@@ -32,7 +32,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_the_names_that_are_left_out() {
+    fn counts_omitted_names() {
         assert_eq!(listed_up_to(["a", "b"], "and", 2), "a and b");
         assert_eq!(listed_up_to(["a", "b", "c", "d"], "and", 2), "a, b and 2 more");
     }

@@ -1,5 +1,5 @@
-//! spec → [`Target`]: what is to be checked. Pure. What the API server's schema should have refused is refused here
-//! again, for an older schema may have let it in.
+//! From the spec to a [`Target`]: what to probe. Pure. Also refuses what the CRD's schema refuses, because the object
+//! may be older than the schema.
 
 use std::sync::Arc;
 
@@ -15,43 +15,43 @@ use crate::{
     object::{RegistryObject, RegistryScope},
 };
 
-/// What the administrator allows, for all registries.
+/// The administrator's settings for validations of all registries.
 #[derive(Clone, Debug)]
 pub struct AdminPolicy {
-    /// Exceptions to the egress policy.
+    /// Exceptions from the egress policy.
     pub egress_allow: Arc<[IpNet]>,
-    /// Further denials, for both scopes.
+    /// Further denied addresses, in both scopes.
     pub egress_deny: Arc<[IpNet]>,
-    /// Further denials for tenants: the cluster's own addresses.
+    /// Further denied addresses for tenants: the cluster's own.
     pub cluster_addresses: ClusterAddresses,
-    /// Token services on other hosts that credentials may be sent to.
+    /// Token services on other sites that credentials can be sent to.
     pub trusted_token_services: Arc<[TrustedService]>,
 }
 
-/// Why a spec can't be checked.
+/// Why a spec can't be validated.
 #[derive(Clone, Debug, Error, Eq, PartialEq)]
 pub enum SpecError {
-    /// The endpoint is not one.
+    /// The endpoint is invalid.
     #[error("spec.endpoint {0}")]
     Endpoint(#[from] EndpointError),
-    /// A path is not one.
+    /// A path is invalid.
     #[error("{field} must be a repository path: lower-case letters and digits, joined by . _ __ - or /")]
     Path {
         /// The field.
         field: &'static str,
     },
-    /// More than one way to sign in.
+    /// The spec has more than one member of `auth`.
     #[error("spec.auth must have at most one of basic, token and ecr; remove the others")]
     SeveralMethods,
-    /// Not in this build.
+    /// This build doesn't support ECR.
     #[error("spec.auth.ecr is not supported: this build of the operator can't sign in to AWS ECR")]
     EcrUnsupported,
-    /// It can't be told which of AWS's endpoints has the registry's tokens.
+    /// The region or the kind of ECR endpoint can't be determined.
     #[error(transparent)]
     Place(#[from] EcrEndpointError),
 }
 
-/// What is to be checked of this registry.
+/// Returns what to probe for this registry.
 pub fn probe_target(object: &RegistryObject, admin_policy: &AdminPolicy) -> Result<Target, SpecError> {
     let spec = &object.spec;
     check_methods(spec)?;
@@ -62,7 +62,8 @@ pub fn probe_target(object: &RegistryObject, admin_policy: &AdminPolicy) -> Resu
         skip_verify: spec.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify),
         egress_policy: egress_policy(object.key.scope(), admin_policy),
         trusted_token_services: admin_policy.trusted_token_services.clone(),
-        // No registry of ECR has a token service, and what AWS gives a tenant goes to no host but that which was judged.
+        // ECR registries have no token service, so a tenant's AWS token must only be sent to the endpoint, whose host
+        // was checked.
         only_to_endpoint: object.key.scope() == RegistryScope::Tenant && signing_in_at_aws(spec).is_some(),
         deadline: spec.validation.timeout.get(),
     })
@@ -82,7 +83,7 @@ fn signing_in_at_aws(spec: &RegistrySpec) -> Option<&EcrAuth> {
     ecr.filter(|ecr| ecr.credentials.is_some() || ecr.sts.is_some())
 }
 
-/// Where AWS has tokens for this registry; none if it is not signed in to by AWS.
+/// Returns the ECR endpoint of this registry; `None` without `auth.ecr`.
 pub fn ecr_endpoint(spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Option<EcrEndpoint>, SpecError> {
     let Some(ecr) = signing_in_at_aws(spec) else { return Ok(None) };
     if !ecr::SUPPORTED {
@@ -95,7 +96,7 @@ fn path(text: Option<&str>, field: &'static str) -> Result<Option<RepositoryName
     text.map(RepositoryName::parse).transpose().map_err(|_| SpecError::Path { field })
 }
 
-/// A tenant's endpoint may not lead to the cluster itself either.
+/// A tenant's registry must not be at the cluster's own addresses.
 fn egress_policy(scope: RegistryScope, admin_policy: &AdminPolicy) -> EgressPolicy {
     let (allow, deny) = (admin_policy.egress_allow.clone(), admin_policy.egress_deny.clone());
     match scope {

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_slow_gets_half_as_many_looks_as_who_is_not_but_not_for_ever() {
+    fn slow_checks_get_extra_time_up_to_a_limit() {
         let (promised, enough) = (Duration::from_secs(2), 50);
         assert!(is_over(promised, Duration::from_millis(2100), enough));
         assert!(!is_over(promised, Duration::from_millis(1900), enough), "there is time left");

@@ -218,20 +218,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lines_of_a_value_are_indented_as_its_token() {
+    fn indents_multiline_values_like_their_token() {
         let tokens = Placeholders::default().with("CA", "BEGIN\nEND\n").with("REGISTRY", "127.0.0.1:5000");
         let filled = tokens.fill("test", "host: https://${REGISTRY}/x\nca: |\n  ${CA}\nlast: 1");
         assert_eq!(filled.unwrap(), "host: https://127.0.0.1:5000/x\nca: |\n  BEGIN\n  END\nlast: 1");
     }
 
     #[test]
-    fn a_token_without_a_value_is_an_error_that_names_it() {
+    fn reports_token_without_value() {
         let error = Placeholders::default().fill("good.yaml", "host: ${REGISTRY}").unwrap_err();
         assert!(error.to_string().contains("good.yaml has the token ${REGISTRY}"), "{error}");
     }
 
     #[test]
-    fn empty_documents_are_passed_over() {
+    fn skips_empty_documents() {
         let objects =
             parse("test", "# nothing\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: a}\n---\n");
         let kinds: Vec<String> = objects.unwrap().iter().map(|object| kind(object).to_owned()).collect();

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_registry_here_is_at_a_local_host() {
+    fn all_sample_registries_are_local() {
         let objects = overlay(Some("127.0.0.1:4")).apply(&directory()).unwrap();
         let text = serde_json::to_string(&objects).unwrap();
         for example in [PROTECTED, ANONYMOUS, DOWN, ECR] {
@@ -159,13 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn without_aws_its_registries_are_left_out() {
+    fn omits_ecr_registries_without_aws() {
         let objects = overlay(None).apply(&directory()).unwrap();
         assert!(!objects.iter().any(|object| is_registry(object) && object.name_any().starts_with("ecr-")));
     }
 
     #[test]
-    fn the_files_hold_nothing_of_make_run() {
+    fn samples_do_not_depend_on_make_run() {
         for object in files() {
             let text = serde_json::to_string(&object).unwrap();
             for mark in ["${", "127.0.0.1", "samples.registry.spectrocloud.com"] {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_says_what_to_change() {
+    fn every_sample_says_what_to_change() {
         for entry in std::fs::read_dir(directory()).unwrap() {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();

@@ -21,7 +21,7 @@ fn named<T: Default + kube::Resource>(name: &str) -> T {
 }
 
 #[tokio::test]
-async fn it_answers_its_administrator_and_refuses_secrets_to_a_service_account() -> Outcome {
+async fn serves_administrator_and_enforces_rbac() -> Outcome {
     let options = ControlPlaneOptions { audit: true, ..ControlPlaneOptions::default() };
     let control_plane = ControlPlane::start(options).await?;
     let admin = control_plane.client().await?;
@@ -56,7 +56,7 @@ async fn it_answers_its_administrator_and_refuses_secrets_to_a_service_account()
 }
 
 #[tokio::test]
-async fn objects_outlive_a_restart_of_every_server() -> Outcome {
+async fn objects_survive_restart_of_every_server() -> Outcome {
     let control_plane = ControlPlane::start(ControlPlaneOptions::default()).await?;
     let maps: Api<ConfigMap> = Api::namespaced(control_plane.client().await?, "default");
     maps.create(&PostParams::default(), &named("kept")).await?;
@@ -78,7 +78,7 @@ async fn objects_outlive_a_restart_of_every_server() -> Outcome {
 }
 
 #[tokio::test]
-async fn with_the_controller_manager_a_namespace_goes_away_and_roles_are_aggregated() -> Outcome {
+async fn controller_manager_runs_its_controllers() -> Outcome {
     let options = ControlPlaneOptions { controller_manager: true, ..ControlPlaneOptions::default() };
     let control_plane = ControlPlane::start(options).await?;
     let admin = control_plane.client().await?;

@@ -36,7 +36,7 @@ fn cgroups_of(directory: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_program_is_the_first_process_with_a_network_and_cgroups_of_its_own() -> Outcome {
+fn program_is_pid_1_in_its_own_namespaces() -> Outcome {
     if !is_possible() {
         return Ok(());
     }
@@ -54,7 +54,7 @@ fn a_program_is_the_first_process_with_a_network_and_cgroups_of_its_own() -> Out
 }
 
 #[test]
-fn how_a_program_ends_is_known_outside() -> Outcome {
+fn reports_exit_status_of_the_program() -> Outcome {
     if !is_possible() {
         return Ok(());
     }
@@ -72,7 +72,7 @@ fn victim() -> Outcome {
 }
 
 #[tokio::test]
-async fn nothing_is_left_when_the_starter_is_killed() -> Outcome {
+async fn cleans_up_when_the_starter_is_killed() -> Outcome {
     if !is_possible() {
         return Ok(());
     }

@@ -43,7 +43,7 @@ fn index(layout: &Path) -> Result<Value, Box<dyn Error>> {
 }
 
 #[test]
-fn the_same_input_makes_the_same_image_wherever_and_whenever() -> Outcome {
+fn image_build_is_reproducible() -> Outcome {
     let (one, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let first = make(one.path(), "the program", "1.0.0")?;
     assert_eq!(first, make(other.path(), "the program", "1.0.0")?);
@@ -54,7 +54,7 @@ fn the_same_input_makes_the_same_image_wherever_and_whenever() -> Outcome {
 }
 
 #[test]
-fn one_index_holds_both_platforms() -> Outcome {
+fn index_holds_both_platforms() -> Outcome {
     let dir = tempfile::tempdir()?;
     make(dir.path(), "the program", "1.0.0")?;
     let index = index(&dir.path().join("oci"))?;
@@ -71,7 +71,7 @@ fn one_index_holds_both_platforms() -> Outcome {
 }
 
 #[test]
-fn it_runs_the_program_as_nobody_in_particular_and_says_what_it_is() -> Outcome {
+fn runs_as_unprivileged_user_with_labels() -> Outcome {
     let dir = tempfile::tempdir()?;
     make(dir.path(), "the program", "1.0.0")?;
     let layout = dir.path().join("oci");
@@ -89,7 +89,7 @@ fn it_runs_the_program_as_nobody_in_particular_and_says_what_it_is() -> Outcome 
 }
 
 #[test]
-fn it_holds_the_program_the_roots_and_the_licence_and_no_shell() -> Outcome {
+fn holds_program_ca_roots_and_licence_but_no_shell() -> Outcome {
     let dir = tempfile::tempdir()?;
     make(dir.path(), "the program", "1.0.0")?;
     let layout = dir.path().join("oci");

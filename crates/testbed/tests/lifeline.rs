@@ -44,7 +44,7 @@ async fn victim() -> Outcome {
 }
 
 #[tokio::test]
-async fn servers_end_with_the_program_that_is_killed() -> Outcome {
+async fn servers_stop_when_their_program_is_killed() -> Outcome {
     let mut victim = Command::new(std::env::current_exe()?)
         .args(["--ignored", "--exact", "victim", "--nocapture"])
         .stdout(Stdio::piped())
@@ -77,7 +77,7 @@ async fn servers_end_with_the_program_that_is_killed() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_dropped_process_takes_its_own_children_along() -> Outcome {
+async fn dropping_a_process_kills_its_children() -> Outcome {
     let dir = tempfile::tempdir()?;
     let log = dir.path().join("log");
     let spec = ProcessSpec::new("parent", "/bin/sh", &log).args(["-c", "sleep 1000 & echo $!; wait"]);
@@ -92,7 +92,7 @@ async fn a_dropped_process_takes_its_own_children_along() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_process_started_from_a_thread_that_ends_lives_on() -> Outcome {
+async fn process_outlives_the_thread_that_started_it() -> Outcome {
     let dir = tempfile::tempdir()?;
     let spec = ProcessSpec::new("sleeper", "/bin/sleep", dir.path().join("log")).arg("1000");
     let spawned = std::thread::spawn(move || Process::spawn(&spec)).join();

@@ -9,7 +9,7 @@ use registry_testbed::{LeafOptions, RegistryAuth, RegistryOptions, RegistryTls, 
 type Outcome = Result<(), Box<dyn Error>>;
 
 #[tokio::test]
-async fn a_registry_with_passwords_over_tls_tells_right_from_wrong() -> Outcome {
+async fn registry_with_basic_auth_checks_passwords() -> Outcome {
     let ca = TestCa::new("private authority")?;
     let registry = TestRegistry::start(RegistryOptions {
         auth: RegistryAuth::htpasswd("demo", "right"),
@@ -47,7 +47,7 @@ async fn a_registry_with_passwords_over_tls_tells_right_from_wrong() -> Outcome 
 }
 
 #[tokio::test]
-async fn a_plain_registry_serves_anybody_and_comes_back_on_its_port() -> Outcome {
+async fn plain_registry_restarts_on_its_port() -> Outcome {
     let registry = TestRegistry::start(RegistryOptions::default()).await?;
     registry.push_artifact("hello", "1").await?;
     registry.component().stop().await?;
@@ -61,7 +61,7 @@ async fn a_plain_registry_serves_anybody_and_comes_back_on_its_port() -> Outcome
 }
 
 #[tokio::test]
-async fn a_registry_with_a_token_service_names_it_in_its_challenge() -> Outcome {
+async fn registry_names_its_token_service() -> Outcome {
     let ca = TestCa::new("token service")?;
     let auth = RegistryAuth::Token {
         realm: String::from("https://tokens.localtest/token"),
@@ -77,7 +77,7 @@ async fn a_registry_with_a_token_service_names_it_in_its_challenge() -> Outcome 
 }
 
 #[tokio::test]
-async fn expired_early_and_foreign_certificates_are_refused() -> Outcome {
+async fn rejects_expired_early_and_foreign_certificates() -> Outcome {
     let ca = TestCa::new("private authority")?;
     let good = LeafOptions::server("registry");
     for bad in [good.clone().expired(), good.clone().not_yet_valid(), good.wrong_host()] {

@@ -24,7 +24,7 @@ fn certificate() -> ServerCertificate {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn quick_servers_hold_what_they_say() {
+async fn quick_servers_hold_their_content() {
     for server in servers::quick(&certificate()).await {
         match server {
             Ok(server) => holds_what_it_says(&server).await,
@@ -38,7 +38,7 @@ async fn quick_servers_hold_what_they_say() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes to build: `make test-servers`"]
-async fn gitea_holds_what_it_says() {
+async fn gitea_holds_its_content() {
     holds_what_it_says(&servers::gitea().await.unwrap()).await;
 }
 

@@ -18,7 +18,7 @@ fn copy_pins(tool: Tool, to: &Path) -> Outcome {
 }
 
 #[test]
-fn the_key_changes_with_each_of_the_pins_and_with_nothing_else() -> Outcome {
+fn cache_key_depends_on_the_pins_only() -> Outcome {
     let dir = tempfile::tempdir()?;
     copy_pins(Tool::Etcd, dir.path())?;
     let workshop = Workshop::new(dir.path(), dir.path().join("cache"), None);
@@ -36,7 +36,7 @@ fn the_key_changes_with_each_of_the_pins_and_with_nothing_else() -> Outcome {
 }
 
 #[test]
-fn the_key_changes_with_each_file_of_a_program_of_several() -> Outcome {
+fn cache_key_depends_on_each_source_file() -> Outcome {
     let dir = tempfile::tempdir()?;
     copy_pins(Tool::GoReaders, dir.path())?;
     let workshop = Workshop::new(dir.path(), dir.path().join("cache"), None);
@@ -47,7 +47,7 @@ fn the_key_changes_with_each_file_of_a_program_of_several() -> Outcome {
 }
 
 #[test]
-fn each_tool_is_pinned() -> Outcome {
+fn every_tool_is_pinned() -> Outcome {
     for (tool, version) in [
         (Tool::Etcd, "v3.6.8"),
         (Tool::KubeApiserver, "v1.36.3"),
@@ -86,7 +86,7 @@ fn requirements(go_mod: &str) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn what_several_tools_are_made_from_has_one_version_so_that_it_is_compiled_once() -> Outcome {
+fn tools_share_one_version_of_each_dependency() -> Outcome {
     let mut known: BTreeMap<String, (String, PathBuf)> = BTreeMap::new();
     for entry in std::fs::read_dir(repository().join("tests/tools"))? {
         let path = entry?.path().join("go.mod");
@@ -109,7 +109,7 @@ fn what_several_tools_are_made_from_has_one_version_so_that_it_is_compiled_once(
 }
 
 #[test]
-fn a_directory_of_kubebuilder_assets_is_used_for_what_it_holds() -> Outcome {
+fn uses_tools_from_kubebuilder_assets() -> Outcome {
     let dir = tempfile::tempdir()?;
     copy_pins(Tool::Etcd, dir.path())?;
     std::fs::write(dir.path().join("kube-apiserver"), "")?;
@@ -121,7 +121,7 @@ fn a_directory_of_kubebuilder_assets_is_used_for_what_it_holds() -> Outcome {
 }
 
 #[test]
-fn a_tool_without_pins_is_named_in_the_error() {
+fn reports_tool_without_pins() {
     let workshop = Workshop::new("/nowhere", "/tmp/never-made", None);
     let error = workshop.recipe(Tool::Helm).map(|recipe| recipe.version).unwrap_err();
     assert!(error.to_string().contains("/nowhere/helm/go.mod"), "{error}");

@@ -1,4 +1,4 @@
-//! A request without effect that RBAC grants to the operator and a policy must refuse.
+//! A dry run that RBAC allows the operator, and that a policy must refuse.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use super::Finding;
 /// The policy that must refuse it.
 const POLICY: &str = "system-registries";
 const FIELD_MANAGER: &str = "registry-operator-guard";
-/// The SystemRegistry that is tried and never made; the chart's ClusterRole grants its creation by this name.
+/// The name of the SystemRegistry in the dry run, which never exists. The chart's ClusterRole allows creating it.
 const CANARY: &str = "registry-operator-guard";
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// What became of a request that a policy must refuse.
+/// The result of a request that a policy must refuse.
 #[derive(Debug, Eq, PartialEq)]
 enum DryRunResult {
     Refused,
@@ -27,7 +27,7 @@ enum DryRunResult {
     Unknown(String),
 }
 
-/// Tries to make a SystemRegistry. `user` is the operator, and `namespace` its own.
+/// Tries to create a SystemRegistry. `user` is the operator's, and `namespace` its own.
 pub(super) async fn gaps(client: &Client, user: &str, namespace: &str) -> Finding {
     match try_to_make_one(client).await {
         DryRunResult::Refused => Finding::InForce,
@@ -61,8 +61,8 @@ async fn try_to_make_one(client: &Client) -> DryRunResult {
     }
 }
 
-/// Whether the policy refused it. RBAC and webhooks answer Forbidden too; only policies add a cause, which begins with their
-/// name.
+/// Returns whether the policy refused it. RBAC and webhooks answer Forbidden too, but only policies add a cause that
+/// begins with their name.
 fn is_refused(status: &Status) -> bool {
     let begins = format!("ValidatingAdmissionPolicy '{POLICY}.{GROUP}' ");
     let causes = status.details.iter().flat_map(|details| &details.causes);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_policys_own_refusal_counts() {
+    fn only_refusal_by_the_policy_counts() {
         let by = |policy: &str| json!([{"message": format!("ValidatingAdmissionPolicy '{policy}' with binding 'b' denied request: no")}]);
         let ours = by("system-registries.registry.spectrocloud.com");
         assert!(is_refused(&status(403, &ours)));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_that_the_policies_do_not_name_is_said() {
+    fn reports_account_that_policies_do_not_name() {
         let says = let_through("system:serviceaccount:registry-system:other", "registry-system");
         assert!(says.ends_with("the operator runs as system:serviceaccount:registry-system:other"), "{says}");
         let says = let_through("system:serviceaccount:registry-system:registry-operator", "registry-system");

@@ -1,5 +1,5 @@
-//! Mutating webhooks and policies that match registries. They may rewrite an endpoint in an administrator's own write, after which
-//! its password goes there, and no policy can tell. All that can be done is to say that there are some.
+//! Finds mutating webhooks and policies that match registries. They may rewrite an endpoint during an administrator's
+//! own write, and the password is then sent there. No policy can prevent that, so the operator reports them.
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
@@ -10,9 +10,9 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 const ANSWER: Duration = Duration::from_secs(10);
-/// Objects a page: webhooks hold certificates, and policies programs.
+/// Objects per page. Webhook configurations contain certificates, and policies contain expressions.
 const PAGE: usize = 50;
-/// The API of mutating policies became stable in Kubernetes 1.36; before, it has to be switched on.
+/// Versions of the API of mutating policies. It is stable since Kubernetes 1.36, and must be enabled before.
 const POLICY_VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
 
 /// Kind and name of each.
@@ -48,7 +48,7 @@ struct ListMeta {
     next: String,
 }
 
-/// A webhook configuration or a policy, without what isn't needed.
+/// The parts of a webhook configuration or a policy that are needed.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Mutator {
@@ -90,7 +90,7 @@ struct Rule {
 }
 
 impl Mutator {
-    /// Selectors and conditions are left out of account: they are changed as easily as the rest.
+    /// Ignores selectors and conditions, because they can be changed as easily as the rest.
     fn matches_registries(&self) -> bool {
         let rules = self.webhooks.iter().flat_map(|webhook| &webhook.rules);
         rules.chain(&self.spec.match_constraints.resource_rules).any(Rule::matches_registries)
@@ -106,14 +106,14 @@ impl Rule {
     }
 }
 
-/// The object itself, or its status, which says what is validated.
+/// Returns whether the pattern matches registries, or their status, which shows what is validated.
 fn is_a_registry(pattern: &str) -> bool {
     let (resource, subresource) = pattern.split_once('/').unwrap_or((pattern, "*"));
     ["*", "systemregistries", "tenantregistries"].contains(&resource)
         && ["*", "status"].contains(&subresource)
 }
 
-/// Looks for all of them.
+/// Finds all of them.
 pub(super) async fn find(client: &Client) -> Result<Mutators, kube::Error> {
     let mut found = BTreeSet::new();
     let webhooks = list(client, "v1", "mutatingwebhookconfigurations").await?.unwrap_or_default();
@@ -127,7 +127,7 @@ pub(super) async fn find(client: &Client) -> Result<Mutators, kube::Error> {
     Ok(Mutators(found))
 }
 
-/// The names of those that match registries; none where the API server does not serve that resource.
+/// Returns the names of those that match registries; `None` if the API server doesn't serve that resource.
 async fn list(client: &Client, version: &str, plural: &str) -> Result<Option<Vec<String>>, kube::Error> {
     let (mut names, mut next) = (Vec::new(), String::new());
     loop {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_writes_registries_matches() {
+    fn matches_webhooks_that_write_registries() {
         let rule = |groups: &[&str], resources: &[&str], operations: &[&str]| {
             matches(json!({"webhooks": [{"rules": [
                 {"apiGroups": groups, "resources": resources, "operations": operations, "apiVersions": ["*"]},

@@ -1,4 +1,4 @@
-//! The chart's policies and bindings, read by name: whether each is there, and denies.
+//! Reads the chart's policies and bindings by name, and checks that each exists and denies.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::settings::TenantAccess;
 
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Each binding, and its policy.
+/// Each binding, with its policy.
 const BINDINGS: [(&str, &str); 12] = [
     ("definitions", "definitions"),
     ("installation", "installation"),
@@ -31,14 +31,14 @@ const BINDINGS: [(&str, &str); 12] = [
     ("tenant-policy-on-update", TENANT_POLICY),
     ("tenant-registries", "tenant-registries"),
 ];
-/// Where an administrator binds the operator, it has no right that this one could hold it to.
+/// The policy that only exists with `tenantAccess: bound`.
 const OF_BOUND_ACCESS: &str = "operator-role-bindings";
-/// Its two bindings share out the operations.
+/// The policy with two bindings, for different operations.
 const TENANT_POLICY: &str = "tenant-policy";
-/// It is for one namespace.
+/// The policy that only applies to one namespace.
 const OF_A_NAMESPACE: &str = "operator-leases";
 
-/// Reads all of them.
+/// Reads and checks all of them.
 pub(super) async fn gaps(client: &Client, how: TenantAccess) -> Finding {
     match read_all(client, how).await {
         Ok(gaps) if gaps.is_empty() => Finding::InForce,
@@ -77,7 +77,7 @@ where
     }
 }
 
-/// What is wrong with a policy, if anything is.
+/// Returns what is wrong with a policy, if anything.
 fn gap_of_policy(name: &str, policy: Option<&Policy>) -> Option<String> {
     let named = format!("ValidatingAdmissionPolicy {name}.{GROUP}");
     let Some(spec) = policy.map(|policy| policy.spec.clone().unwrap_or_default()) else {
@@ -94,7 +94,7 @@ fn gap_of_policy(name: &str, policy: Option<&Policy>) -> Option<String> {
     None
 }
 
-/// What is wrong with a binding, if anything is.
+/// Returns what is wrong with a binding, if anything.
 fn gap_of_binding((name, policy): (&str, &str), binding: Option<&Binding>) -> Option<String> {
     let named = format!("ValidatingAdmissionPolicyBinding {name}.{GROUP}");
     let Some(spec) = binding.map(|binding| binding.spec.clone().unwrap_or_default()) else {
@@ -113,7 +113,7 @@ fn gap_of_binding((name, policy): (&str, &str), binding: Option<&Binding>) -> Op
     None
 }
 
-/// Whether it leaves out objects by their labels or names.
+/// Returns whether it excludes objects by labels or names.
 fn is_narrowed(matches: &MatchResources, to_a_namespace: bool) -> bool {
     let selects =
         |selector: Option<&LabelSelector>| selector.is_some_and(|by| *by != LabelSelector::default());
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_judges_less_is_a_gap() {
+    fn weaker_policy_is_a_gap() {
         assert_eq!(gap_of_policy("tenant-labels", Some(&policy(|_| ()))), None);
         let selector = json!({"matchLabels": {"a": "b"}});
         for (change, says) in [
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_that_only_warns_is_a_gap() {
+    fn warn_only_binding_is_a_gap() {
         let gap = |binding: Option<&Binding>| gap_of_binding(("tenant-labels", "tenant-labels"), binding);
         assert_eq!(gap(Some(&binding(|_| ()))), None);
         assert_eq!(gap(Some(&binding(|spec| spec["validationActions"] = json!(["Deny", "Audit"])))), None);
@@ -188,9 +188,9 @@ mod tests {
         assert!(gap(None).unwrap().ends_with("is missing"));
     }
 
-    /// Who adds a policy to the chart has it looked after.
+    /// A policy that is added to the chart must be checked too.
     #[test]
-    fn the_charts_bindings_are_these() {
+    fn expected_bindings_match_the_chart() {
         let rendered = include_str!("../../../config/install.yaml");
         let mut found: Vec<&str> = rendered
             .split("\n---\n")

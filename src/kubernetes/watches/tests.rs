@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{observability::metrics::Metrics, settings::TenantAccess};
 
-/// What the API server does next.
+/// What the fake API server does next.
 enum FakeAnswer {
-    /// Answers with that, at once.
+    /// Answers immediately, with this status and body.
     Json(u16, Value),
-    /// Tells these changes, and ends after that time, or never.
+    /// Sends these changes, and ends the stream after this time, or never.
     Changes(Vec<Value>, Option<Duration>),
     /// Doesn't answer.
     Silence,
 }
 
-/// An API server of one's own making, and what it was asked: method, path and query, and when.
+/// A fake API server that records requests: method, path and query, and time.
 #[derive(Clone)]
 struct FakeApiServer {
     asked: Arc<Mutex<Vec<(String, Duration)>>>,
@@ -34,7 +34,7 @@ struct FakeApiServer {
 type FakeReply = UnsyncBoxBody<Bytes, Infallible>;
 
 impl FakeApiServer {
-    /// It answers its nth request for that path as `answer` says.
+    /// `answer` returns the answer to the nth request for a path.
     fn new(answer: impl Fn(&str, usize) -> FakeAnswer + Clone + Send + Sync + 'static) -> Self {
         let asked: Arc<Mutex<Vec<(String, Duration)>>> = Arc::default();
         let (began, log) = (Instant::now(), asked.clone());
@@ -59,7 +59,7 @@ impl FakeApiServer {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The resource versions at which changes were asked for; "list" for lists.
+    /// Returns the resource versions at which changes were requested, and "list" for lists.
     fn versions(&self) -> Vec<String> {
         let version = |(uri, _): (String, Duration)| match uri.split_once("resourceVersion=") {
             Some((_, version)) if uri.contains("watch=true") => version.to_owned(),
@@ -68,7 +68,7 @@ impl FakeApiServer {
         self.asked().into_iter().map(version).collect()
     }
 
-    /// The times between requests.
+    /// Returns the times between requests.
     fn pauses(&self) -> Vec<Duration> {
         let times: Vec<Duration> = self.asked().into_iter().map(|(_, at)| at).collect();
         times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect()
@@ -122,7 +122,7 @@ fn refusal(code: u16) -> Value {
 
 type FakeEvents = Result<Event<Metadata<Namespace>>, CallError>;
 
-/// Watches for that time, and says what was told.
+/// Watches for a time, and returns the events.
 async fn told(server: &FakeApiServer, time: Duration) -> Vec<String> {
     let mut watch = server.pool().watch(WatchSource::namespaces());
     let (mut all, until) = (Vec::new(), Instant::now() + time);
@@ -224,7 +224,7 @@ async fn backs_off_from_a_failing_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn asks_again_when_there_is_no_answer() {
+async fn retries_without_response() {
     let server = FakeApiServer::new(|_, number| match number {
         0 | 2 => FakeAnswer::Silence,
         1 => list("5", &[]),
@@ -245,7 +245,7 @@ async fn backs_off_from_changes_that_end_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gives_itself_access_once_and_then_waits() {
+async fn grants_itself_access_once_then_waits() {
     let server = FakeApiServer::new(|path, _| match path {
         path if path.contains("selfsubjectreviews") => {
             FakeAnswer::Json(201, json!({"status": {"userInfo": {"username": "operator"}}, "metadata": {}}))
@@ -283,7 +283,7 @@ async fn renews_a_watch_after_ten_to_twenty_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_lasts_longer_when_others_have_come() {
+async fn watch_lasts_longer_with_more_watches() {
     let server = FakeApiServer::new(|_, number| match number {
         0 => list("5", &[]),
         _ => FakeAnswer::Changes(Vec::new(), None),
@@ -298,7 +298,7 @@ async fn a_watch_lasts_longer_when_others_have_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn notices_a_store_that_was_set_back_before_it_resumes() {
+async fn detects_restored_etcd_before_resuming() {
     for (revision, expected) in [("6", true), ("7", false), ("8", false)] {
         let server = FakeApiServer::new(move |_, number| match number {
             0 => list("5", &[]),
@@ -318,7 +318,7 @@ async fn notices_a_store_that_was_set_back_before_it_resumes() {
 }
 
 #[test]
-fn all_watches_are_renewed_three_times_a_minute_at_most() {
+fn renews_at_most_three_watches_a_minute() {
     for watches in [1, 20, 31, 1_000, 2_000] {
         let a_minute = f64::from(watches) * 60.0 / renewal(watches).as_secs_f64();
         assert!(a_minute <= 3.01, "{watches} watches: {a_minute}");
@@ -328,7 +328,7 @@ fn all_watches_are_renewed_three_times_a_minute_at_most() {
 }
 
 #[test]
-fn annotations_and_managed_fields_are_not_kept() {
+fn drops_annotations_and_managed_fields() {
     let object = json!({"metadata": {
         "name": "a", "resourceVersion": "7", "labels": {"team": "x"}, "deletionTimestamp": "2026-01-01T00:00:00Z",
         "annotations": {"long": "x".repeat(1_000)}, "managedFields": [{"manager": "m", "fieldsV1": {"f:a": {}}}],

@@ -1,5 +1,5 @@
-//! How many connections to the metrics address are open at the same time. Owns that the newest is always let in: where there are
-//! too many, the one that has been there longest goes, so that a flood of slow clients keeps no probe of a kubelet away.
+//! Limits the number of open connections to the metrics address. The newest connection is always accepted. If there are
+//! too many, the oldest one is closed, so that slow clients can't keep the kubelet's probes away.
 
 use std::{
     collections::BTreeMap,
@@ -8,23 +8,23 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-/// How many connections there may be.
+/// The maximum numbers of connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Connections that have not asked for metrics: their headers are on their way, or a line of an answer is.
+    /// Connections that haven't requested metrics: they send their header, or receive a short response.
     pub others: usize,
-    /// Connections that take metrics.
+    /// Connections that receive metrics.
     pub scrapes: usize,
 }
 
-/// The connections that are open. Cheap to clone; all clones are the same.
+/// The open connections. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
     bounds: Bounds,
     open: Arc<Mutex<OpenConnections>>,
 }
 
-/// By age: the first is the oldest.
+/// By age, the oldest first.
 #[derive(Debug, Default)]
 struct OpenConnections {
     next: u64,
@@ -32,7 +32,7 @@ struct OpenConnections {
     scrapes: BTreeMap<u64, AbortHandle>,
 }
 
-/// One connection's place, for as long as it is held.
+/// The place of one connection, until dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     number: u64,
@@ -44,7 +44,7 @@ impl Connections {
         Self { bounds, open: Arc::default() }
     }
 
-    /// Gives a new connection its place. `serve` starts its task, which ends early when others need the room.
+    /// Adds a connection. `serve` starts its task, which is aborted if newer connections need the place.
     pub(super) fn admit(&self, serve: impl FnOnce(ConnectionSlot) -> AbortHandle) {
         let mut open = self.lock();
         let number = open.next;
@@ -62,7 +62,7 @@ impl Connections {
 }
 
 impl ConnectionSlot {
-    /// This connection takes metrics from now on.
+    /// Counts this connection as one that receives metrics.
     pub(super) fn scrape(&self) {
         let mut open = self.connections.lock();
         if let Some(task) = open.others.remove(&self.number) {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_newest_is_let_in_and_the_oldest_of_its_kind_goes() {
+    async fn newest_connection_replaces_the_oldest() {
         let connections = Connections::new(Bounds { others: 3, scrapes: 2 });
         let mut tasks = Vec::new();
         for scrapes in [true, false, true, false, false, true, false] {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_ends_leaves_its_place() {
+    async fn closed_connection_frees_its_place() {
         let connections = Connections::new(Bounds { others: 3, scrapes: 2 });
         for scrapes in [true, false] {
             connect(&connections, scrapes).abort();

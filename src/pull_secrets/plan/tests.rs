@@ -1,4 +1,4 @@
-//! Whatever is wished for, whatever is there.
+//! Properties for all desired and observed Secrets.
 
 use std::collections::BTreeSet;
 
@@ -96,7 +96,7 @@ fn standing(plan: &DeliveryPlan, registry: u8) -> &DeliveryState {
 }
 
 #[test]
-fn what_is_missing_is_made_and_what_is_there_is_left() {
+fn creates_missing_and_keeps_existing_secrets() {
     let wishes = [proven(0, "pull")];
     let first = plan(&wishes, &ObservedSecrets::default());
     assert!(matches!(first.actions.as_slice(), [SecretAction::Create { name, .. }] if &**name == "pull"));
@@ -107,7 +107,7 @@ fn what_is_missing_is_made_and_what_is_there_is_left() {
 }
 
 #[test]
-fn the_older_registry_has_a_name_and_the_younger_is_told_whose_it_is() {
+fn older_registry_wins_the_name() {
     let wishes = [proven(4, "pull"), proven(0, "pull")];
     let first = plan(&wishes, &ObservedSecrets::default());
     assert!(
@@ -117,13 +117,13 @@ fn the_older_registry_has_a_name_and_the_younger_is_told_whose_it_is() {
 }
 
 #[test]
-fn of_two_that_were_created_at_once_the_one_with_the_lesser_uid_has_the_name() {
+fn lesser_uid_wins_between_equal_ages() {
     let first = plan(&[proven(3, "pull"), proven(2, "pull")], &ObservedSecrets::default());
     assert_eq!(standing(&first, 3), &DeliveryState::Yields(key(2)));
 }
 
 #[test]
-fn system_scope_takes_precedence_over_an_older_tenants_registry() {
+fn system_scope_wins_over_older_tenant_registry() {
     let wishes = [proven(TENANTS, "pull"), proven(4, "pull")];
     let scene = held_by(TENANTS);
     let taken = plan(&wishes, &scene);
@@ -133,7 +133,7 @@ fn system_scope_takes_precedence_over_an_older_tenants_registry() {
 }
 
 #[test]
-fn a_name_changes_hands_only_to_a_registry_with_something_to_put_there() {
+fn name_moves_only_to_registry_with_content() {
     let scene = held_by(TENANTS);
     for nothing in [DesiredContent::Nothing, DesiredContent::Unknown] {
         let wishes = [proven(TENANTS, "pull"), wish(4, "pull", nothing)];
@@ -148,7 +148,7 @@ fn a_name_changes_hands_only_to_a_registry_with_something_to_put_there() {
     let rotated = wish(TENANTS, "pull", DesiredContent::Proven(content(TENANTS, 1)));
     let kept = plan(&[rotated, wish(4, "pull", DesiredContent::Nothing)], &scene);
     assert!(matches!(kept.actions.as_slice(), [SecretAction::Change { .. }]), "{kept:?}");
-    // And made again when somebody deletes it.
+    // It is created again after someone deletes it.
     let deleted = ObservedSecrets { own: HashMap::new(), ..scene };
     let again = plan(&[proven(TENANTS, "pull"), wish(4, "pull", DesiredContent::Unknown)], &deleted);
     assert!(matches!(again.actions.as_slice(), [SecretAction::Create { .. }]), "{again:?}");
@@ -161,7 +161,7 @@ fn held_by(registry: u8) -> ObservedSecrets {
 }
 
 #[test]
-fn a_secret_restored_for_a_registry_with_another_uid_stays_until_there_is_another() {
+fn keeps_restored_secret_until_replaced() {
     let before = PullSecretContent::new(
         &key(0),
         "uid-before-the-backup",
@@ -180,13 +180,13 @@ fn a_secret_restored_for_a_registry_with_another_uid_stays_until_there_is_anothe
 }
 
 #[test]
-fn a_name_stays_with_the_older_registry_though_it_has_nothing_to_put_there() {
+fn older_registry_keeps_name_without_content() {
     let wishes = [wish(0, "pull", DesiredContent::Nothing), proven(4, "pull")];
     assert!(plan(&wishes, &ObservedSecrets::default()).actions.is_empty());
 }
 
 #[test]
-fn a_secret_of_somebody_else_is_left_alone_and_reported() {
+fn reports_unmanaged_secret() {
     let scene = ObservedSecrets { foreign: ["pull".into()].into(), ..ObservedSecrets::default() };
     let plan = plan(&[proven(0, "pull")], &scene);
     assert!(plan.actions.is_empty());
@@ -194,7 +194,7 @@ fn a_secret_of_somebody_else_is_left_alone_and_reported() {
 }
 
 #[test]
-fn what_is_not_known_stays_as_it_is() {
+fn keeps_secrets_while_state_is_unknown() {
     let unknown = [wish(0, "pull", DesiredContent::Unknown)];
     assert!(plan(&unknown, &ObservedSecrets::default()).actions.is_empty());
     let scene = ObservedSecrets {
@@ -212,7 +212,7 @@ fn what_is_not_known_stays_as_it_is() {
 }
 
 #[test]
-fn the_secrets_of_a_registry_that_can_not_be_read_stay() {
+fn keeps_secrets_of_unreadable_registry() {
     let scene = ObservedSecrets {
         own: [("pull".into(), found(&content(5, 9), 1)), ("other".into(), found(&content(5, 9), 2))].into(),
         unreadable: [uid(5)].into(),
@@ -224,7 +224,7 @@ fn the_secrets_of_a_registry_that_can_not_be_read_stay() {
 }
 
 #[test]
-fn what_can_not_be_changed_is_made_anew() {
+fn recreates_immutable_secret() {
     let stuck = FoundSecret { mendable: false, ..found(&content(0, 9), 1) };
     let scene = ObservedSecrets { own: [("pull".into(), stuck)].into(), ..ObservedSecrets::default() };
     let (end, rounds) = settled(&[proven(0, "pull")], &scene);
@@ -248,7 +248,7 @@ fn wishes() -> impl Strategy<Value = Vec<DesiredSecret>> {
     [one(0), one(1), one(2), one(3)].prop_map(|wishes| wishes.into_iter().flatten().collect())
 }
 
-/// Of each name: nothing, a Secret of the operator's (of some registry, saying something, mendable or not), or another's.
+/// For each name: no Secret, one of the operator's (any registry, any content, changeable or not), or a foreign one.
 fn scenes() -> impl Strategy<Value = ObservedSecrets> {
     let own = (0u8..6, 0u8..3, any::<bool>(), any::<bool>());
     let one = proptest::option::of(prop_oneof![own.prop_map(Some), Just(None)]);
@@ -271,13 +271,13 @@ fn scenes() -> impl Strategy<Value = ObservedSecrets> {
 proptest! {
     /// `after` asserts that each action is about the operator's own Secret in the state that was seen, or a free name.
     #[test]
-    fn it_comes_to_rest_and_touches_nothing_that_is_not_the_operators_own(wishes in wishes(), scene in scenes()) {
+    fn converges_without_touching_unmanaged_secrets(wishes in wishes(), scene in scenes()) {
         let (end, _) = settled(&wishes, &scene);
         prop_assert_eq!(&end.foreign, &scene.foreign);
     }
 
     #[test]
-    fn each_plan_writes_each_secret_at_most_once(wishes in wishes(), scene in scenes()) {
+    fn plan_writes_each_secret_at_most_once(wishes in wishes(), scene in scenes()) {
         let plan = plan(&wishes, &scene);
         let names: BTreeSet<_> = plan.actions.iter().map(|action| action.name().clone()).collect();
         prop_assert_eq!(names.len(), plan.actions.len());
@@ -285,7 +285,7 @@ proptest! {
     }
 
     #[test]
-    fn in_the_end_there_is_what_the_holder_of_each_name_has_proven_and_nothing_else(
+    fn converges_to_content_of_name_holders(
         wishes in wishes(), scene in scenes(),
     ) {
         let (end, _) = settled(&wishes, &scene);

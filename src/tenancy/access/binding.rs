@@ -1,5 +1,5 @@
-//! The role binding by which the operator may read and write in a tenant's namespace: what it says, whose it is, and with
-//! what it goes. Pure.
+//! The operator's RoleBinding in a tenant's namespace: its content, whether the operator created it, and its owner.
+//! Pure.
 
 use k8s_openapi::{
     api::rbac::v1::{ClusterRole, RoleBinding, RoleRef, Subject},
@@ -11,12 +11,13 @@ use registry_verdict::resolve::Obstacle;
 
 use crate::kubernetes::self_subject;
 
-/// The role that the operator binds itself to; the chart renders it.
+/// The ClusterRole that the operator binds itself to. The chart creates it.
 pub(super) const TENANT_ROLE: &str = "registry-operator-tenant";
-/// The role binding's name in each tenant namespace.
+/// The name of the RoleBinding in each tenant's namespace.
 pub(super) const BINDING: &str = "registry-operator";
 
-/// The role as the owner of its bindings: where the chart is removed, the garbage collector removes them with the role.
+/// The ClusterRole as the owner of its bindings. When the chart is uninstalled, the garbage collector deletes them with
+/// it.
 pub(super) fn owner(role: &PartialObjectMeta<ClusterRole>) -> OwnerReference {
     OwnerReference {
         api_version: ClusterRole::api_version(&()).into_owned(),
@@ -27,7 +28,7 @@ pub(super) fn owner(role: &PartialObjectMeta<ClusterRole>) -> OwnerReference {
     }
 }
 
-/// The binding of the operator to that role.
+/// Returns the RoleBinding of the operator to that role.
 pub(super) fn binding(namespace: &str, operator: &Subject, role: &OwnerReference) -> RoleBinding {
     let labels = [(MANAGED_BY_LABEL, OPERATOR), ("app.kubernetes.io/name", OPERATOR)];
     RoleBinding {
@@ -47,13 +48,14 @@ pub(super) fn binding(namespace: &str, operator: &Subject, role: &OwnerReference
     }
 }
 
-/// Whether the operator has made it.
+/// Returns whether the operator created the RoleBinding.
 pub(super) fn is_ours(binding: &RoleBinding) -> bool {
     binding.role_ref.name == TENANT_ROLE
         && binding.labels().get(MANAGED_BY_LABEL).is_some_and(|by| by == OPERATOR)
 }
 
-/// Whether it is the operator's, binds nobody else, and goes with its role: the one that is named, or any of that name.
+/// Returns whether the RoleBinding is as it should be: the operator created it, it binds only the operator, and its
+/// owner is the role (`role`, or any role with the right name).
 pub(super) fn is_whole(binding: &RoleBinding, operator: &Subject, role: Option<&OwnerReference>) -> bool {
     let goes_with_it = |owner: &OwnerReference| match role {
         Some(role) => owner == role,
@@ -64,14 +66,14 @@ pub(super) fn is_whole(binding: &RoleBinding, operator: &Subject, role: Option<&
         && binding.owner_references().iter().any(goes_with_it)
 }
 
-/// The obstacle that this binding is, if it is one.
+/// Returns the RoleBinding as an obstacle, if the operator can't replace it.
 pub(super) fn obstacle(binding: &RoleBinding) -> Option<Obstacle> {
     let RoleRef { kind, name, .. } = &binding.role_ref;
     let foreign = name != TENANT_ROLE || *kind != ClusterRole::kind(&());
     foreign.then(|| Obstacle { kind: kind.clone(), name: name.clone() })
 }
 
-/// How RBAC names a user: a service account by its namespace and name.
+/// Returns the subject for a user in RBAC: a service account has a namespace and a name.
 pub(super) fn role_subject(user: &str) -> Subject {
     match self_subject::service_account(user) {
         Some((namespace, name)) => Subject {
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_account_is_bound_as_one_and_anyone_else_as_a_user() {
+    fn binds_service_account_or_user() {
         let account = role_subject("system:serviceaccount:registry-system:registry-operator");
         assert_eq!((account.kind.as_str(), account.name.as_str()), ("ServiceAccount", "registry-operator"));
         assert_eq!(account.namespace.as_deref(), Some("registry-system"));
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_to_another_role_is_an_obstacle() {
+    fn binding_to_another_role_is_a_conflict() {
         let made = binding("team-a", &role_subject("jane"), &role("1"));
         assert_eq!(obstacle(&made), None);
         for (kind, name) in [("ClusterRole", "view"), ("Role", TENANT_ROLE)] {
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_is_whole_while_it_goes_with_the_role_that_is_there() {
+    fn binding_is_current_while_owned_by_its_role() {
         let operator = role_subject("system:serviceaccount:registry-system:registry-operator");
         let made = binding("team-a", &operator, &role("first"));
         assert!(is_whole(&made, &operator, Some(&role("first"))));

@@ -1,10 +1,10 @@
-//! Namespaces that no label makes a tenant's. The chart's policies have the same rule (isSystemNamespace in _helpers.tpl); here it
-//! holds for labels that were there before them.
+//! Namespaces that can't belong to a tenant, whatever their labels. The chart's policies have the same rule
+//! (isSystemNamespace in _helpers.tpl). This code applies it to labels that are older than the policies.
 
-/// What Kubernetes and OpenShift reserve.
+/// Prefixes that Kubernetes and OpenShift reserve.
 const RESERVED: [&str; 2] = ["kube-", "openshift-"];
 
-/// Whether this namespace is one of the system's. `own` is the operator's, with the Secrets of SystemRegistries in it.
+/// Returns whether it is a system namespace. `own` is the operator's, which contains the Secrets of SystemRegistries.
 pub(super) fn is_system_namespace(name: &str, own: &str) -> bool {
     name == own || name == "openshift" || RESERVED.iter().any(|prefix| name.starts_with(prefix))
 }
@@ -14,7 +14,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn system_namespaces_are_no_tenants() {
+    fn system_namespaces_have_no_tenant() {
         for name in [
             "registry-system",
             "kube-system",

@@ -1,8 +1,9 @@
-//! The ranges of Services where the API does not have them (Kubernetes before 1.33): the API server names a range when it
-//! refuses an address that is outside. Asked by a dry run, for an address of each family that no cluster uses.
+//! Learns the address ranges of Services from Kubernetes before 1.33, whose API doesn't expose them. The API server
+//! refuses a dry run of a Service with an address outside the range, and its message contains the range. There is one
+//! dry run for each address family, with an address that no cluster uses.
 //!
-//! The range stands in a sentence, so whatever in it reads as a network is taken. If the sentence changes, nothing is learnt, which
-//! is told; Kubernetes versions that are still to come have the API.
+//! Every network in the message counts as a range. If the message changes in a future version, nothing is learned and
+//! the operator reports that; newer versions have the API.
 
 use std::time::Duration;
 
@@ -16,14 +17,15 @@ use registry_probe::IpNet;
 use serde_json::json;
 use tokio::time::timeout;
 
-/// The Service that is never made; a Role of the chart grants its creation by this name, and a policy any but a dry run.
+/// The name of the Service in the dry run. A Role of the chart allows creating a Service with this name, and a policy
+/// allows only a dry run.
 const NAME: &str = "registry-operator-service-range";
 const FIELD_MANAGER: &str = "registry-operator-service-range";
 const ANSWER: Duration = Duration::from_secs(10);
-/// For documentation only (RFC 5737, RFC 3849).
+/// Addresses that are reserved for documentation (RFC 5737, RFC 3849).
 const OUTSIDE: [(&str, &str); 2] = [("IPv4", "198.51.100.1"), ("IPv6", "2001:db8::1")];
 
-/// What can be learnt; nothing where that is nothing.
+/// Returns the ranges that the API server's refusals contain; empty if there are none.
 pub(super) async fn by_refusal(client: &Client, namespace: &str) -> Vec<IpNet> {
     let mut ranges = Vec::new();
     for outside in OUTSIDE {
@@ -68,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_range_from_the_refusal() {
+    fn parses_range_from_the_refusal() {
         let says = "Invalid value: [\"198.51.100.1\"]: failed to allocate IP 198.51.100.1: the provided IP (198.51.100.1) is not \
                     in the valid range. The range of valid IPs is ";
         for net in ["10.96.0.0/12", "fd00:10:96::/112"] {

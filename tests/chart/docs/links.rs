@@ -72,7 +72,7 @@ fn leads_somewhere(page: &str, link: &str) -> Result<()> {
 }
 
 #[test]
-fn every_link_within_the_repository_leads_somewhere() -> Result<()> {
+fn internal_links_resolve() -> Result<()> {
     let mut count = 0;
     for page in all_pages()? {
         for link in links(&page)?.iter().filter(|link| !link.contains(':')) {
@@ -93,7 +93,7 @@ fn is_ours(word: &str) -> bool {
 }
 
 #[test]
-fn every_path_that_a_page_names_is_there() -> Result<()> {
+fn paths_on_pages_exist() -> Result<()> {
     for page in all_pages()? {
         for code in code(&page)? {
             for path in code.split([' ', ',']).filter(|word| is_ours(word)) {
@@ -113,7 +113,7 @@ const TEXTS: [&str; 4] = [
 ];
 
 #[test]
-fn pages_that_other_texts_send_people_to_are_there() -> Result<()> {
+fn pages_named_in_other_texts_exist() -> Result<()> {
     let mut count = 0;
     for text in TEXTS {
         let text_of_it = text_of(text)?;
@@ -132,7 +132,7 @@ fn pages_that_other_texts_send_people_to_are_there() -> Result<()> {
 }
 
 #[test]
-fn anchors_are_made_as_github_makes_them() -> Result<()> {
+fn computes_anchors_as_github_does() -> Result<()> {
     let anchors = anchors("docs/conditions.md")?;
     for known in
         ["why-is-my-registry-not-ready", "reconciling-and-stalled", "expired", "expired-1", "cabundleinvalid"]

@@ -19,6 +19,7 @@
 mod aws;
 mod links;
 mod names;
+mod numbers;
 mod page;
 mod reader;
 mod shown;
@@ -95,7 +96,7 @@ const READ_ELSEWHERE: [(&str, &str); 2] = [
 ];
 
 #[test]
-fn no_page_and_no_block_is_passed_over_in_silence() -> Result<()> {
+fn covers_every_page_and_code_block() -> Result<()> {
     for page in pages()? {
         let mut is_read = READ.contains(&&*page);
         if let Some((_, test)) = READ_ELSEWHERE.iter().find(|(other, _)| *other == page) {
@@ -113,7 +114,7 @@ fn no_page_and_no_block_is_passed_over_in_silence() -> Result<()> {
 }
 
 #[test]
-fn pages_for_those_who_work_on_the_operator_have_no_commands_that_nobody_runs() -> Result<()> {
+fn developer_pages_have_no_untested_commands() -> Result<()> {
     let others: Vec<String> = ["docs", "tests", "crates", "charts", "config", "packaging"]
         .into_iter()
         .map(pages_below)
@@ -129,7 +130,7 @@ fn pages_for_those_who_work_on_the_operator_have_no_commands_that_nobody_runs() 
 }
 
 #[tokio::test]
-async fn what_helm_says_after_an_installation_works() -> Result<()> {
+async fn helm_notes_commands_work() -> Result<()> {
     let mut reader = Reader::with_an_operator().await?;
     let notes = text_of("charts/registry-operator/templates/NOTES.txt")?;
     let notes = notes.replace("{{ .Release.Namespace }}", crate::programs::NAMESPACE);
@@ -142,7 +143,7 @@ async fn what_helm_says_after_an_installation_works() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_manifest_in_the_pages_is_taken_by_the_api_server() -> Result<()> {
+async fn api_server_accepts_manifests_on_pages() -> Result<()> {
     let place = Place::start().await?;
     place.install("registry-operator", &[]).await?.ok()?;
     place.serves_registries().await?;

@@ -35,7 +35,7 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
 // ---- Programs
 
 #[test]
-fn every_target_of_make_is_in_the_makefile() -> Result<()> {
+fn make_targets_exist() -> Result<()> {
     let makefile = text_of("Makefile")?;
     let is_target = |target: &str| makefile.lines().any(|line| line.starts_with(&format!("{target}:")));
     let check = |code: &str| {
@@ -92,7 +92,7 @@ fn flag(word: &str) -> String {
 }
 
 #[test]
-fn every_flag_is_the_operators_or_stands_in_a_command() -> Result<()> {
+fn flags_on_pages_exist() -> Result<()> {
     let cli = OperatorCli::command();
     let own: BTreeSet<String> = cli
         .get_arguments()
@@ -114,7 +114,7 @@ fn every_flag_is_the_operators_or_stands_in_a_command() -> Result<()> {
 }
 
 #[test]
-fn every_environment_variable_of_the_operators_is_read_by_it() -> Result<()> {
+fn environment_variables_on_pages_exist() -> Result<()> {
     let cli = OperatorCli::command();
     let read: BTreeSet<String> = cli
         .get_arguments()
@@ -166,7 +166,7 @@ fn dotted(word: &str) -> Option<&str> {
 }
 
 #[test]
-fn every_field_and_every_value_of_the_chart_is_in_its_schema() -> Result<()> {
+fn fields_and_values_on_pages_exist() -> Result<()> {
     let (registry, chart) = (crd("systemregistries")?, values()?);
     let (of_registry, of_chart) = (&registry["properties"], &chart["properties"]);
     let of_spec = &of_registry["spec"]["properties"];
@@ -193,7 +193,7 @@ fn every_field_and_every_value_of_the_chart_is_in_its_schema() -> Result<()> {
 }
 
 #[test]
-fn every_value_that_is_set_is_a_value_of_the_chart() -> Result<()> {
+fn values_set_on_pages_exist() -> Result<()> {
     let chart = values()?;
     for page in pages()? {
         for block in blocks(&page)? {
@@ -209,7 +209,7 @@ fn every_value_that_is_set_is_a_value_of_the_chart() -> Result<()> {
 }
 
 #[test]
-fn who_comes_from_the_console_is_told_of_every_field() -> Result<()> {
+fn migration_page_covers_every_console_field() -> Result<()> {
     let page = text_of("docs/migrate-from-palette.md")?;
     let registry = crd("systemregistries")?;
     let spec = registry["properties"]["spec"]["properties"].as_object().context("a spec")?;
@@ -234,7 +234,7 @@ fn who_comes_from_the_console_is_told_of_every_field() -> Result<()> {
 // ---- What is seen from outside
 
 #[test]
-fn every_metric_is_the_operators_with_the_labels_that_it_has() -> Result<()> {
+fn metrics_and_labels_on_pages_exist() -> Result<()> {
     let exposed = exposed()?;
     let find = |metric: &str| {
         ["", "_bucket", "_total"].iter().find_map(|suffix| exposed.get(&format!("{metric}{suffix}")))
@@ -260,7 +260,7 @@ fn every_metric_is_the_operators_with_the_labels_that_it_has() -> Result<()> {
 }
 
 #[test]
-fn every_label_and_annotation_is_known_to_the_operator() -> Result<()> {
+fn labels_and_annotations_on_pages_exist() -> Result<()> {
     let known = [
         registry_api::TENANT_LABEL,
         registry_api::REQUESTED_AT,
@@ -289,7 +289,7 @@ fn every_label_and_annotation_is_known_to_the_operator() -> Result<()> {
 }
 
 #[test]
-fn every_test_that_the_page_on_tenants_rests_on_is_there() -> Result<()> {
+fn tests_on_the_tenancy_page_exist() -> Result<()> {
     let mut count = 0;
     for code in code("docs/tenancy.md")? {
         let Some((file, test)) = code.split_once("::") else { continue };

@@ -192,7 +192,7 @@ pub fn code(page: &str) -> Result<Vec<String>> {
 }
 
 #[test]
-fn what_is_typed_is_told_from_what_is_answered() {
+fn separates_commands_from_their_output() {
     let text = "$ one\nanswer\n$ two \\\n    more\n$ three <<'EOF'\n$ not a prompt\nEOF\nthis\nthat\n";
     let typed = |command: &str, shown: &str| Typed { command: command.to_owned(), shown: shown.to_owned() };
     let expected = [

@@ -72,7 +72,7 @@ fn is_time(word: &str) -> bool {
 }
 
 #[test]
-fn only_what_differs_between_two_runs_is_passed_over() {
+fn ignores_only_what_differs_between_runs() {
     for (shown, printed) in [
         ("NAME   AGE\npacks  5s", "NAME  AGE\npacks 3m20s\n"),
         ("ends 2026-11-22T10:40:16Z", "ends 2027-01-02T03:04:05Z"),

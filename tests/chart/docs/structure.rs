@@ -1,4 +1,5 @@
-//! The pages for people who change the code name functions and types by `module::name`, and each of these exists.
+//! The pages for people who change the code name functions and types by `module::name` or `Type::name`, and each of these
+//! exists.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,8 +16,8 @@ use crate::programs::{in_repository, text_of};
 
 const PAGES: [&str; 2] = ["docs/architecture.md", "CONTRIBUTING.md"];
 
-/// The keywords of which one comes before a name where it is defined.
-const KEYWORDS: [&str; 6] = ["fn", "struct", "enum", "trait", "const", "type"];
+/// The keywords that come before a name where it is defined.
+const KEYWORDS: [&str; 7] = ["fn", "struct", "enum", "trait", "const", "type", "mod"];
 
 /// Every Rust file below a directory.
 fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -49,29 +50,46 @@ fn defines(text: &str, name: &str) -> bool {
     })
 }
 
+/// Whether the file defines the name, in the module or next to the type `owner`.
+fn defines_in(file: &Path, owner: &str, name: &str) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let is_type = owner.starts_with(|c: char| c.is_ascii_uppercase());
+    (if is_type { defines(&text, owner) } else { is_of(file, owner) }) && defines(&text, name)
+}
+
+/// Every Rust file below these directories.
+pub fn all_sources(directories: impl IntoIterator<Item = PathBuf>) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for directory in directories {
+        found.extend(sources(&directory)?);
+    }
+    Ok(found)
+}
+
 fn is_name(part: &str) -> bool {
     !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[test]
 fn names_on_the_developers_pages_exist() -> Result<()> {
-    let files = [sources(&in_repository("src"))?, sources(&in_repository("crates"))?].concat();
+    let files = all_sources(["src", "crates"].map(in_repository))?;
     let (mut count, mut missing) = (0, Vec::new());
-    for page in PAGES {
+    let decisions = pages_below("docs/decisions")?;
+    for page in PAGES.into_iter().chain(decisions.iter().map(String::as_str)) {
         for code in code(page)? {
-            let Some((module, name)) = code.split_once("::") else { continue };
-            if !is_name(module) || !is_name(name) {
+            let Some((owner, name)) =
+                code.split_once("::").filter(|(owner, name)| is_name(owner) && is_name(name))
+            else {
                 continue;
-            }
+            };
             count += 1;
-            let mut of_module = files.iter().filter(|file| is_of(file, module));
-            if !of_module.any(|file| std::fs::read_to_string(file).is_ok_and(|text| defines(&text, name))) {
+            if !files.iter().any(|file| defines_in(file, owner, name)) {
                 missing.push(format!("{page}: `{code}`"));
             }
         }
     }
     ensure!(missing.is_empty(), "no module in src/ or crates/ defines {missing:#?}");
-    ensure!(count > 20, "{count} names");
+    ensure!(count > 35, "{count} names");
     Ok(())
 }
 
@@ -104,11 +122,7 @@ fn finds_definitions_by_whole_name() {
 /// Comments in the code send readers to sections of pages. `docs/page.md#anchor`, in any Rust file.
 #[test]
 fn sections_that_comments_name_exist() -> Result<()> {
-    let directories = ["src", "crates", "tests"];
-    let mut files = Vec::new();
-    for directory in directories {
-        files.extend(sources(&in_repository(directory))?);
-    }
+    let files = all_sources(["src", "crates", "tests"].map(in_repository))?;
     let mut count = 0;
     for file in files.iter().filter(|file| !file.ends_with("structure.rs")) {
         let text = std::fs::read_to_string(file)?;
@@ -151,4 +165,91 @@ fn defined_type(line: &str) -> Option<&str> {
     let is_definition = ["struct", "enum", "trait"].contains(&keyword) || (keyword == "type" && !is_indented);
     let name = words.next().filter(|_| is_definition)?;
     name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()
+}
+
+/// The modules that a module comment lists, one a line: ``- `name`: …`` or ``- [`name`]: …``.
+fn listed_modules(line: &str) -> Vec<&str> {
+    let Some(item) = line.strip_prefix("//! - ") else { return Vec::new() };
+    let Some((names, _)) = item.split_once(':') else { return Vec::new() };
+    names.split('`').skip(1).step_by(2).filter(|name| is_name(name)).collect()
+}
+
+/// The module comment of a directory is its table of contents: it lists every module, and none that doesn't exist.
+#[test]
+fn module_comments_list_the_modules() -> Result<()> {
+    let files = all_sources(["src", "crates"].map(in_repository))?;
+    let (mut lists, mut wrong) = (0, Vec::new());
+    for file in files {
+        let text = std::fs::read_to_string(&file)?;
+        let listed: BTreeSet<&str> = text.lines().flat_map(listed_modules).collect();
+        let is_directory_of_src = file.ends_with("mod.rs") && file.starts_with(in_repository("src"));
+        if listed.is_empty() && !is_directory_of_src {
+            continue;
+        }
+        lists += 1;
+        let declared: BTreeSet<&str> = text.lines().filter_map(declared_module).collect();
+        for name in listed.symmetric_difference(&declared) {
+            wrong.push(format!("{}: {name}", file.display()));
+        }
+    }
+    ensure!(wrong.is_empty(), "listed but not declared, or declared but not listed: {wrong:#?}");
+    ensure!(lists > 10, "{lists} lists");
+    Ok(())
+}
+
+/// The module that a line declares, unless it has only tests.
+fn declared_module(line: &str) -> Option<&str> {
+    let name = line.split_once("mod ").filter(|(before, _)| ["", "pub ", "pub(crate) "].contains(before))?.1;
+    name.strip_suffix(';').filter(|name| *name != "tests")
+}
+
+#[test]
+fn reads_module_comments() {
+    assert_eq!(
+        listed_modules("//! - [`account`] and `self_subject`: the account"),
+        ["account", "self_subject"]
+    );
+    assert!(listed_modules("//! The `account`: it").is_empty());
+    assert_eq!(declared_module("pub mod call;"), Some("call"));
+    assert_eq!(declared_module("mod tests;"), None);
+}
+
+const LONGEST_TEST_NAME: usize = 60;
+
+#[test]
+fn test_names_are_short() -> Result<()> {
+    let mut names = BTreeSet::new();
+    for directory in ["src", "crates", "tests"] {
+        for file in sources(&in_repository(directory))? {
+            names.extend(tests_of(&std::fs::read_to_string(&file)?));
+        }
+    }
+    ensure!(names.len() > 900, "only {} tests were found", names.len());
+    let long: Vec<_> = names.iter().filter(|name| name.len() > LONGEST_TEST_NAME).collect();
+    ensure!(long.is_empty(), "names of tests with more than {LONGEST_TEST_NAME} characters: {long:#?}");
+    Ok(())
+}
+
+/// The names of the functions that follow an attribute `#[test]` or `#[tokio::test]`.
+fn tests_of(text: &str) -> BTreeSet<String> {
+    let mut lines = text.lines().map(str::trim_start);
+    let mut names = BTreeSet::new();
+    while let Some(line) = lines.next() {
+        if line == "#[test]" || line.starts_with("#[tokio::test") {
+            let function = lines.find(|line| line.starts_with("fn ") || line.starts_with("async fn "));
+            names.extend(function.map(|line| name_of_function(line).to_owned()));
+        }
+    }
+    names
+}
+
+fn name_of_function(line: &str) -> &str {
+    let name = line.trim_start_matches("async ").trim_start_matches("fn ");
+    name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default()
+}
+
+#[test]
+fn finds_names_of_tests() {
+    let text = "#[test]\nfn one() {}\nfn other() {}\n    #[tokio::test(start_paused = true)]\n    #[ignore]\n    async fn two() {";
+    assert_eq!(tests_of(text), BTreeSet::from(["one".to_owned(), "two".to_owned()]));
 }

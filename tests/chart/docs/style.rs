@@ -1,4 +1,7 @@
-//! Phrases that readers stumble over, and that no text for users contains. To ban another phrase, add a line to `BANNED`.
+//! Phrases that readers stumble over. Neither texts for users nor comments contain them. To ban another phrase, add a line to
+//! `BANNED`.
+
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -45,8 +48,13 @@ const BANNED: &[(&str, &str)] = &[
     ("whoever", "anyone who"),
 ];
 
-/// Quotations of other products: where, and which phrase.
-const QUOTED: [(&str, &str); 1] = [("docs/migrate-from-palette.md", "system level")];
+/// Where a phrase is right: a quotation of another product, and refusals whose words other tools look for.
+const QUOTED: [(&str, &str); 4] = [
+    ("docs/migrate-from-palette.md", "system level"),
+    ("charts/registry-operator/templates/policies/definitions.yaml", "system level"),
+    ("charts/registry-operator/templates/policies/installation.yaml", "system level"),
+    ("charts/registry-operator/templates/policies/system-registries.yaml", "system level"),
+];
 
 /// The banned phrases that a text contains, with what to write instead.
 fn found(text: &str) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
@@ -114,6 +122,29 @@ fn comments(text: &str) -> String {
     comments.map(|(_, comment)| comment).collect::<Vec<_>>().join(" ")
 }
 
+/// The comments of a Helm template: those of YAML, and those between `/*` and `*/`.
+fn template_comments(text: &str) -> String {
+    let blocks = text.split("/*").skip(1).filter_map(|rest| rest.split_once("*/"));
+    comments(text) + " " + &blocks.map(|(comment, _)| comment).collect::<Vec<_>>().join(" ")
+}
+
+/// The comments of a Rust file that stand on lines of their own.
+fn rust_comments(text: &str) -> String {
+    let comments = text.lines().filter_map(|line| line.trim_start().strip_prefix("//"));
+    comments.map(|comment| comment.trim_start_matches(['/', '!'])).collect::<Vec<_>>().join(" ")
+}
+
+/// Every file below a directory, with its path in the repository.
+fn files_below(directory: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(in_repository(directory))? {
+        let entry = entry?;
+        let path = format!("{directory}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() { found.extend(files_below(&path)?) } else { found.push(path) }
+    }
+    Ok(found)
+}
+
 fn assert_plain(texts: Vec<(String, String)>) -> Result<()> {
     let mut wrong = Vec::new();
     for (place, text) in texts {
@@ -163,6 +194,32 @@ fn the_samples_have_no_banned_phrases() -> Result<()> {
 }
 
 #[test]
+fn comments_in_the_code_have_no_banned_phrases() -> Result<()> {
+    let mut texts = Vec::new();
+    for directory in ["benches", "crates", "src", "tests"] {
+        let is_source = |file: &String| {
+            !file.ends_with("docs/style.rs") && Path::new(file).extension().is_some_and(|kind| kind == "rs")
+        };
+        for file in files_below(directory)?.into_iter().filter(is_source) {
+            texts.push((file.clone(), rust_comments(&text_of(&file)?)));
+        }
+    }
+    ensure!(texts.len() > 300, "{} files", texts.len());
+    assert_plain(texts)
+}
+
+#[test]
+fn comments_in_manifests_have_no_banned_phrases() -> Result<()> {
+    let templates = files_below("charts/registry-operator/templates")?;
+    let examples = files_below("config/gitops")?.into_iter().filter(|file| !file.ends_with("install.yaml"));
+    let roots = [".ci/run", "Cargo.toml", "Dockerfile", "Makefile", "clippy.toml", "deny.toml"];
+    let all = templates.into_iter().chain(examples).chain(roots.map(str::to_owned));
+    let texts =
+        all.map(|file| Ok((file.clone(), template_comments(&text_of(&file)?)))).collect::<Result<_>>()?;
+    assert_plain(texts)
+}
+
+#[test]
 fn phrases_are_found_as_whole_words() {
     let phrases = |text: &str| found(text).map(|(phrase, _)| *phrase).collect::<Vec<_>>();
     assert_eq!(phrases("Registries of the System\n  Level, for ever."), ["for ever", "system level"]);
@@ -198,4 +255,12 @@ fn strings_of_the_programs_have_no_banned_phrases() -> Result<()> {
         .into_iter()
         .map(|file| Ok((file.display().to_string(), literals(&std::fs::read_to_string(&file)?))));
     assert_plain(texts.collect::<Result<_>>()?)
+}
+
+/// The sentences that a policy answers with, which are strings in YAML or CEL.
+#[test]
+fn policies_have_no_banned_phrases() -> Result<()> {
+    let policies = files_below("charts/registry-operator/templates/policies")?;
+    ensure!(policies.len() > 5, "{} policies", policies.len());
+    assert_plain(policies.into_iter().map(|file| Ok((file.clone(), text_of(&file)?))).collect::<Result<_>>()?)
 }

@@ -27,7 +27,7 @@ fn rows(page: &str, heading: &str) -> Result<BTreeSet<String>> {
 }
 
 #[test]
-fn troubleshooting_has_a_row_for_every_reason_of_every_layer() -> Result<()> {
+fn troubleshooting_covers_every_reason() -> Result<()> {
     for layer in &LAYERS {
         let found = rows("docs/operations.md", &format!("### {} is not True", layer.condition))?;
         assert_eq!(found, troubles(layer), "{}", layer.condition);
@@ -36,7 +36,7 @@ fn troubleshooting_has_a_row_for_every_reason_of_every_layer() -> Result<()> {
 }
 
 #[test]
-fn every_verdict_that_a_page_spells_out_is_one_that_there_is() -> Result<()> {
+fn verdicts_on_pages_exist() -> Result<()> {
     let mut count = 0;
     for page in pages()? {
         for code in code(&page)? {
@@ -82,7 +82,7 @@ const OTHERS: [&str; 13] = [
 const GENERATED: [&str; 2] = ["charts/registry-operator/README.md", "docs/reference.md"];
 
 #[test]
-fn every_word_like_a_reason_is_one() -> Result<()> {
+fn words_like_reasons_are_reasons() -> Result<()> {
     let mut unknown = BTreeSet::new();
     for page in pages()?.into_iter().filter(|page| !GENERATED.contains(&&**page)) {
         for code in code(&page)? {
@@ -103,7 +103,7 @@ fn every_word_like_a_reason_is_one() -> Result<()> {
 }
 
 #[test]
-fn conditions_that_commands_wait_for_are_ours() -> Result<()> {
+fn commands_wait_for_existing_conditions() -> Result<()> {
     for page in pages()? {
         for block in blocks(&page)?.into_iter().filter(|block| block.text.contains("registry")) {
             for (at, found) in block.text.match_indices("--for=condition=") {

@@ -98,13 +98,13 @@ fn endpoints() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_form_of_an_endpoint_is_accepted() -> Result<()> {
+async fn accepts_every_form_of_endpoint() -> Result<()> {
     holds(BOTH, endpoints().iter().map(|endpoint| format!("{{endpoint: '{endpoint}'}}"))).await
 }
 
 /// Else the operator would have to tell in a condition what could have been told at once.
 #[test]
-fn an_endpoint_that_the_schema_accepts_is_one_that_can_be_probed() -> Result<()> {
+fn accepted_endpoints_can_be_probed() -> Result<()> {
     for endpoint in endpoints() {
         Endpoint::parse(&endpoint).with_context(|| endpoint.clone())?;
     }
@@ -112,7 +112,7 @@ fn an_endpoint_that_the_schema_accepts_is_one_that_can_be_probed() -> Result<()>
 }
 
 #[tokio::test]
-async fn every_content_path_of_the_oci_grammar_is_accepted() -> Result<()> {
+async fn accepts_content_paths_of_the_oci_grammar() -> Result<()> {
     let long = "a".repeat(255);
     let paths = [
         "packs",
@@ -136,7 +136,7 @@ async fn every_content_path_of_the_oci_grammar_is_accepted() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_way_to_sign_in_is_accepted_alone() -> Result<()> {
+async fn accepts_each_auth_method_alone() -> Result<()> {
     let long = "a".repeat(253);
     holds(
         BOTH,
@@ -175,7 +175,7 @@ const ECR: [&str; 14] = [
 ];
 
 #[tokio::test]
-async fn ecr_public_needs_neither_credentials_nor_a_region() -> Result<()> {
+async fn ecr_public_needs_no_credentials_or_region() -> Result<()> {
     holds(
         BOTH,
         ["public.ecr.aws", "ecr-public.aws.com/team"]
@@ -185,7 +185,7 @@ async fn ecr_public_needs_neither_credentials_nor_a_region() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_ecr_host_tells_its_region() -> Result<()> {
+async fn derives_region_from_ecr_host() -> Result<()> {
     let keys = "credentials: {secretRef: {name: k}}";
     let role = "sts: {roleARN: 'arn:aws:iam::123456789012:role/registry', secretRef: {name: k}}";
     let with = |method: &'static str| {
@@ -195,7 +195,7 @@ async fn an_ecr_host_tells_its_region() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_region_makes_any_host_an_ecr_registry() -> Result<()> {
+async fn region_makes_any_host_an_ecr_registry() -> Result<()> {
     let regions = [
         "eu-central-1",
         "us-gov-west-1",
@@ -215,7 +215,7 @@ async fn a_region_makes_any_host_an_ecr_registry() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_arn_of_a_role_is_accepted_with_every_external_id() -> Result<()> {
+async fn accepts_role_arns_and_external_ids() -> Result<()> {
     let roles = [
         "arn:aws:iam::123456789012:role/registry",
         "arn:aws:iam::123456789012:role/service-role/team/registry_1+=,.@-",
@@ -235,7 +235,7 @@ async fn every_arn_of_a_role_is_accepted_with_every_external_id() -> Result<()> 
 }
 
 #[tokio::test]
-async fn the_system_level_may_use_the_operators_own_identity() -> Result<()> {
+async fn system_scope_may_use_operator_identity() -> Result<()> {
     holds(
         &[SystemKind],
         ["{auth: {ecr: {region: us-east-1, sts: {roleARN: 'arn:aws:iam::123456789012:role/registry'}}}}"],
@@ -244,7 +244,7 @@ async fn the_system_level_may_use_the_operators_own_identity() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_source_of_trust_is_accepted_alone_and_together_with_a_skipped_verification() -> Result<()> {
+async fn accepts_every_source_of_trust() -> Result<()> {
     let pem = "-----BEGIN CERTIFICATE-----\\nTUlJQ0NBPT0=\\n-----END CERTIFICATE-----\\n";
     let inline = [
         pem.to_owned(),
@@ -275,7 +275,7 @@ async fn every_source_of_trust_is_accepted_alone_and_together_with_a_skipped_ver
 }
 
 #[tokio::test]
-async fn every_schedule_within_the_bounds_is_accepted() -> Result<()> {
+async fn accepts_schedules_within_bounds() -> Result<()> {
     let intervals = [
         "1m",
         "60s",
@@ -300,7 +300,7 @@ async fn every_schedule_within_the_bounds_is_accepted() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_availability_is_accepted() -> Result<()> {
+async fn accepts_every_availability() -> Result<()> {
     let long = format!("{{availability: {{tenants: [{}]}}}}", "a".repeat(63));
     holds(
         &[SystemKind],
@@ -319,7 +319,7 @@ async fn every_availability_is_accepted() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_name_that_kubernetes_takes_is_accepted() -> Result<()> {
+async fn accepts_every_kubernetes_name() -> Result<()> {
     let api = ApiServer::shared().await?;
     let long = "a".repeat(253);
     for name in ["packs", "packs.v1", "0", "a-b.c-d", &long] {
@@ -351,7 +351,7 @@ fn smallest_with(member: &str, expected: Value) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_left_out_is_filled_in_and_nothing_else_is_added() -> Result<()> {
+async fn applies_documented_defaults_only() -> Result<()> {
     let api = ApiServer::shared().await?;
     let table = [
         ("{}", smallest()),
@@ -386,7 +386,7 @@ async fn what_is_left_out_is_filled_in_and_nothing_else_is_added() -> Result<()>
 
 /// Templates leave nulls behind.
 #[tokio::test]
-async fn a_null_is_the_same_as_what_is_left_out() -> Result<()> {
+async fn null_equals_omitted() -> Result<()> {
     let api = ApiServer::shared().await?;
     let table = [
         ("{contentType: null}", smallest()),
@@ -426,7 +426,7 @@ async fn a_null_is_the_same_as_what_is_left_out() -> Result<()> {
 
 /// `kstatus` takes an object without a status for finished.
 #[tokio::test]
-async fn a_new_object_says_that_no_generation_of_it_was_observed() -> Result<()> {
+async fn new_object_has_no_observed_generation() -> Result<()> {
     let api = ApiServer::shared().await?;
     for kind in BOTH {
         let kept = api.keep(*kind, "spec: {suspend: true}").await?;
@@ -436,7 +436,7 @@ async fn a_new_object_says_that_no_generation_of_it_was_observed() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_status_in_a_manifest_is_not_taken_over() -> Result<()> {
+async fn ignores_status_in_manifest() -> Result<()> {
     let api = ApiServer::shared().await?;
     for kind in BOTH {
         let kept = api

@@ -14,7 +14,7 @@ fn definition_path(kind: Kind) -> String {
 }
 
 #[tokio::test]
-async fn the_api_server_takes_both_definitions_without_reserve() -> Result<()> {
+async fn api_server_accepts_crds_without_warnings() -> Result<()> {
     let api = ApiServer::shared().await?;
     for kind in BOTH {
         let served = api.get(&definition_path(*kind), "application/json").await?;
@@ -34,7 +34,7 @@ async fn the_api_server_takes_both_definitions_without_reserve() -> Result<()> {
 
 /// A rule over a text without bound is estimated at the size of the largest request.
 #[test]
-fn every_text_and_list_that_a_user_writes_is_bounded() -> Result<()> {
+fn all_strings_and_lists_are_bounded() -> Result<()> {
     for kind in BOTH {
         let mut unbounded = Vec::new();
         walk(&kind.schema()?["properties"]["spec"], "spec", &mut |path, schema| {
@@ -55,7 +55,7 @@ fn every_text_and_list_that_a_user_writes_is_bounded() -> Result<()> {
 
 /// The estimates differ between versions of Kubernetes; ours must not stand at the edge of any.
 #[tokio::test]
-async fn the_rules_would_fit_the_budget_with_every_bound_grown_fourfold() -> Result<()> {
+async fn cel_budget_allows_fourfold_bounds() -> Result<()> {
     let api = ApiServer::shared().await?;
     for kind in BOTH {
         let mut definition = api.get(&definition_path(*kind), "application/json").await?;
@@ -122,7 +122,7 @@ fn largest(kind: Kind) -> Result<Value> {
 }
 
 #[tokio::test]
-async fn an_object_of_the_largest_size_is_accepted_in_bounded_time() -> Result<()> {
+async fn accepts_largest_object_in_bounded_time() -> Result<()> {
     let api = ApiServer::shared().await?;
     for kind in BOTH {
         let largest = largest(*kind)?;
@@ -135,7 +135,7 @@ async fn an_object_of_the_largest_size_is_accepted_in_bounded_time() -> Result<(
 
 /// The same size, each value wrong only in its last character: what a matcher that goes back would take longest for.
 #[tokio::test]
-async fn an_object_of_the_largest_size_is_refused_by_its_mistakes_in_bounded_time() -> Result<()> {
+async fn rejects_largest_object_in_bounded_time() -> Result<()> {
     let api = ApiServer::shared().await?;
     for kind in BOTH {
         let mut largest = largest(*kind)?;

@@ -245,7 +245,7 @@ fn endpoints() -> Vec<Refusal> {
 }
 
 #[tokio::test]
-async fn a_wrong_endpoint_gets_one_sentence_that_says_what_to_write() -> Result<()> {
+async fn rejects_invalid_endpoint_with_one_message() -> Result<()> {
     holds(endpoints()).await
 }
 
@@ -290,7 +290,7 @@ fn paths() -> Vec<Refusal> {
 }
 
 #[tokio::test]
-async fn a_wrong_path_gets_one_sentence_that_says_what_to_write() -> Result<()> {
+async fn rejects_invalid_path_with_one_message() -> Result<()> {
     holds(paths()).await
 }
 
@@ -312,7 +312,7 @@ fn auth_methods() -> Vec<Refusal> {
 }
 
 #[tokio::test]
-async fn more_than_one_way_to_sign_in_is_refused() -> Result<()> {
+async fn rejects_several_auth_methods() -> Result<()> {
     holds(auth_methods()).await
 }
 
@@ -381,7 +381,7 @@ fn reference_keys() -> Vec<Refusal> {
 }
 
 #[tokio::test]
-async fn a_reference_that_can_name_no_object_is_refused() -> Result<()> {
+async fn rejects_invalid_reference_names() -> Result<()> {
     holds([reference_names(), reference_keys(), pull_secret_names()].concat()).await
 }
 
@@ -510,7 +510,7 @@ fn roles() -> Vec<Refusal> {
 }
 
 #[tokio::test]
-async fn a_way_to_sign_in_to_aws_that_can_not_work_is_refused() -> Result<()> {
+async fn rejects_invalid_ecr_settings() -> Result<()> {
     holds([ecr(), roles()].concat()).await
 }
 
@@ -562,7 +562,7 @@ fn pem(label: &str) -> String {
 }
 
 #[tokio::test]
-async fn tls_settings_that_contradict_each_other_or_hold_no_certificate_are_refused() -> Result<()> {
+async fn rejects_invalid_tls_settings() -> Result<()> {
     holds(tls()).await
 }
 
@@ -606,7 +606,7 @@ fn validation() -> Vec<Refusal> {
 }
 
 #[tokio::test]
-async fn a_schedule_that_is_out_of_range_is_refused() -> Result<()> {
+async fn rejects_schedule_out_of_range() -> Result<()> {
     holds(validation()).await
 }
 
@@ -650,7 +650,7 @@ fn tenants() -> Vec<Refusal> {
 }
 
 #[tokio::test]
-async fn tenants_that_can_not_be_are_refused() -> Result<()> {
+async fn rejects_invalid_tenant_names() -> Result<()> {
     holds(tenants()).await
 }
 
@@ -663,7 +663,7 @@ fn identities() -> Vec<Refusal> {
 }
 
 #[tokio::test]
-async fn a_tenant_can_not_use_the_operators_own_identity() -> Result<()> {
+async fn tenant_cannot_use_operator_identity() -> Result<()> {
     holds(identities()).await
 }
 
@@ -675,7 +675,7 @@ fn content_types() -> Vec<Refusal> {
 }
 
 #[tokio::test]
-async fn an_unknown_content_type_is_refused_with_those_that_there_are() -> Result<()> {
+async fn rejects_unknown_content_type() -> Result<()> {
     holds(content_types()).await
 }
 
@@ -701,7 +701,7 @@ fn all() -> Vec<Refusal> {
 
 /// Fails when a rule is added or reworded, and no table says what it refuses, at each place where it stands.
 #[test]
-fn every_rule_of_the_schema_has_a_mistake_in_the_tables() -> Result<()> {
+fn tables_cover_every_rule() -> Result<()> {
     for kind in BOTH {
         let schema = kind.schema()?;
         let mut rules = rules(&schema)?;
@@ -739,7 +739,7 @@ fn rules(schema: &Value) -> Result<BTreeSet<(String, String)>> {
 
 /// What bounds a text, a list or a number without a rule is tested as well.
 #[test]
-fn every_bound_of_the_schema_has_a_mistake_in_the_tables() -> Result<()> {
+fn tables_cover_every_bound() -> Result<()> {
     let tables = all();
     let mut missing = Vec::new();
     walk(&SystemKind.schema()?["properties"]["spec"], "spec", &mut |path, schema| {
@@ -779,7 +779,7 @@ const MISPLACED: [&str; 10] = [
 ];
 
 #[tokio::test]
-async fn a_secret_in_the_wrong_place_is_refused_without_being_repeated() -> Result<()> {
+async fn rejection_does_not_repeat_secrets() -> Result<()> {
     let api = ApiServer::shared().await?;
     for (kind, spec) in BOTH.iter().flat_map(|kind| MISPLACED.map(|spec| (*kind, spec))) {
         let answer = api.submit(kind, &manifest(kind, &format!("spec: {spec}"))?).await?;
@@ -816,7 +816,7 @@ const MISTYPED: [(&str, &str); 22] = [
 ];
 
 #[tokio::test]
-async fn a_value_of_the_wrong_type_is_refused_at_its_field() -> Result<()> {
+async fn rejects_wrong_type_at_its_field() -> Result<()> {
     let api = ApiServer::shared().await?;
     for (kind, (spec, field)) in BOTH.iter().flat_map(|kind| MISTYPED.map(|row| (*kind, row))) {
         let answer = api.submit(kind, &manifest(kind, &format!("spec: {spec}"))?).await?;
@@ -828,7 +828,7 @@ async fn a_value_of_the_wrong_type_is_refused_at_its_field() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_manifest_without_a_spec_or_an_endpoint_is_told_what_is_missing() -> Result<()> {
+async fn reports_missing_spec_and_endpoint() -> Result<()> {
     let api = ApiServer::shared().await?;
     for kind in BOTH {
         for (spec, missing) in
@@ -848,7 +848,7 @@ async fn a_manifest_without_a_spec_or_an_endpoint_is_told_what_is_missing() -> R
 }
 
 #[tokio::test]
-async fn several_mistakes_are_told_at_once() -> Result<()> {
+async fn reports_several_mistakes_at_once() -> Result<()> {
     let api = ApiServer::shared().await?;
     let spec = "{endpoint: registry.example.com, baseContentPath: /team, validation: {interval: 1s, timeout: ten}, \
                 auth: {basic: {secretRef: {name: A}}, token: {secretRef: {name: b}}}}";
@@ -888,7 +888,7 @@ const UNKNOWN: [(&str, &str); 8] = [
 ];
 
 #[tokio::test]
-async fn an_unknown_field_is_refused_by_its_path() -> Result<()> {
+async fn rejects_unknown_field_by_path() -> Result<()> {
     let api = ApiServer::shared().await?;
     for (kind, (overlay, field)) in BOTH.iter().flat_map(|kind| UNKNOWN.map(|row| (*kind, row))) {
         let refusal = api
@@ -903,7 +903,7 @@ async fn an_unknown_field_is_refused_by_its_path() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_name_that_kubernetes_does_not_take_is_refused_at_metadata_name() -> Result<()> {
+async fn rejects_invalid_name_at_metadata_name() -> Result<()> {
     let api = ApiServer::shared().await?;
     let too_long = "a".repeat(254);
     for name in ["", "Packs", "my_packs", "-packs", "packs-", "team/packs", "a..b", &too_long] {
@@ -923,7 +923,7 @@ async fn a_name_that_kubernetes_does_not_take_is_refused_at_metadata_name() -> R
 
 /// The rules hold for changes as they do for creations.
 #[tokio::test]
-async fn a_change_to_a_wrong_value_is_refused_and_a_change_to_a_right_one_is_not() -> Result<()> {
+async fn rejects_change_to_invalid_value() -> Result<()> {
     let api = ApiServer::shared().await?;
     for kind in BOTH {
         let object = api.keep(*kind, "spec: {suspend: true}").await?;

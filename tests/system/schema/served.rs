@@ -11,7 +11,7 @@ use super::{ApiServer, BOTH, Kind, SystemKind, TenantKind, none_of, walk};
 use crate::harness::{OPERATOR, in_repository};
 
 #[tokio::test]
-async fn both_kinds_are_found_by_their_names_short_names_and_category() -> Result<()> {
+async fn kinds_have_short_names_and_category() -> Result<()> {
     let api = ApiServer::shared().await?;
     let found = api.get(&format!("/apis/{GROUP}/{VERSION}"), "application/json").await?;
     let resources = found["resources"].as_array().context("no list of resources")?;
@@ -48,7 +48,7 @@ const COLUMNS: [(&str, u64); 10] = [
 ];
 
 #[tokio::test]
-async fn kubectl_get_shows_the_columns_of_the_contract_in_their_order() -> Result<()> {
+async fn kubectl_get_shows_documented_columns() -> Result<()> {
     let api = ApiServer::shared().await?;
     for kind in BOTH {
         let table = api.get(&api.path(*kind), TABLE).await?;
@@ -68,7 +68,7 @@ async fn kubectl_get_shows_the_columns_of_the_contract_in_their_order() -> Resul
 }
 
 #[tokio::test]
-async fn the_columns_show_what_the_status_says() -> Result<()> {
+async fn columns_show_the_status() -> Result<()> {
     let api = ApiServer::shared().await?;
     for kind in BOTH {
         let kept =
@@ -132,7 +132,7 @@ async fn explained(api: &ApiServer, kind: Kind) -> Result<Value> {
 }
 
 #[tokio::test]
-async fn kubectl_explain_has_a_sentence_for_every_field() -> Result<()> {
+async fn kubectl_explain_describes_every_field() -> Result<()> {
     let api = ApiServer::shared().await?;
     for kind in BOTH {
         let schema = explained(&api, *kind).await?;
@@ -152,7 +152,7 @@ async fn kubectl_explain_has_a_sentence_for_every_field() -> Result<()> {
 }
 
 #[test]
-fn the_committed_definitions_are_what_the_types_generate() -> Result<()> {
+fn committed_crds_match_the_types() -> Result<()> {
     for (name, generated) in crd::files()? {
         for directory in ["crds", "charts/registry-operator/files/crds"] {
             let path = in_repository(directory).join(name);
@@ -164,7 +164,7 @@ fn the_committed_definitions_are_what_the_types_generate() -> Result<()> {
 }
 
 #[test]
-fn what_the_operator_prints_and_what_the_chart_installs_are_the_same_definitions() -> Result<()> {
+fn printed_crds_match_the_chart() -> Result<()> {
     let printed = Command::new(OPERATOR).arg("crds").output()?;
     ensure!(printed.status.success(), "{printed:?}");
     let printed = definitions(&String::from_utf8(printed.stdout)?)?;

@@ -26,7 +26,7 @@ fn nobody(installation: &Installation) -> Result<Desk> {
 }
 
 #[tokio::test]
-async fn a_tenant_sees_what_it_has_of_both_scopes_and_nothing_else() -> Result<()> {
+async fn tenant_sees_its_registries_of_both_scopes() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, desk) = (installation.cluster().await?, installation.desk()?);
     let open = Protected::open().await?;
@@ -89,7 +89,7 @@ async fn a_tenant_sees_what_it_has_of_both_scopes_and_nothing_else() -> Result<(
 }
 
 #[tokio::test]
-async fn who_may_not_read_namespaces_is_told_what_is_left_out() -> Result<()> {
+async fn says_what_is_omitted_without_namespace_access() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, open) = (installation.cluster().await?, anonymous().await?);
     let namespace = cluster.tenant_namespace("team", "team").await?;
@@ -109,7 +109,7 @@ async fn who_may_not_read_namespaces_is_told_what_is_left_out() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_member_of_one_namespace_sees_its_own_and_is_told_of_the_rest() -> Result<()> {
+async fn namespace_member_sees_its_own_registries() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, open) = (installation.cluster().await?, Protected::open().await?);
     let namespace = cluster.tenant_namespace("team", "team").await?;
@@ -150,7 +150,7 @@ async fn a_member_of_one_namespace_sees_its_own_and_is_told_of_the_rest() -> Res
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_nobodys_or_not_there_is_said_to_be() -> Result<()> {
+async fn reports_namespace_without_tenant_or_missing() -> Result<()> {
     // Nor is the API server asked by a proxy of the environment.
     let desk = Installation::shared().await?.desk()?.with("HTTPS_PROXY", "http://127.0.0.1:1");
     let run = desk.run(&["list", "-n", "default"]).await?;
@@ -162,7 +162,7 @@ async fn a_namespace_that_is_nobodys_or_not_there_is_said_to_be() -> Result<()> 
 }
 
 #[tokio::test]
-async fn a_description_tells_layers_certificate_users_and_events() -> Result<()> {
+async fn describe_shows_conditions_and_events() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, desk) = (installation.cluster().await?, installation.desk()?);
     let protected = Protected::start().await?;
@@ -207,7 +207,7 @@ pub async fn told(cluster: &Cluster, namespace: &str, name: &str, reason: &str) 
 }
 
 #[tokio::test]
-async fn a_name_of_both_scopes_is_the_one_that_is_meant() -> Result<()> {
+async fn resolves_name_that_exists_in_both_scopes() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, desk) = (installation.cluster().await?, installation.desk()?);
     let open = Protected::open().await?;
@@ -237,7 +237,7 @@ async fn a_name_of_both_scopes_is_the_one_that_is_meant() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_stands_in_the_cluster_moves_no_cursor() -> Result<()> {
+async fn escapes_control_characters_of_the_cluster() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, desk, open) = (installation.cluster().await?, installation.desk()?, anonymous().await?);
     let name = cluster.unique("evil");
@@ -267,7 +267,7 @@ async fn what_stands_in_the_cluster_moves_no_cursor() -> Result<()> {
 // ---- validate
 
 #[tokio::test]
-async fn the_rules_of_the_schema_are_asked_of_the_api_server_and_nothing_is_written() -> Result<()> {
+async fn validates_schema_by_dry_run() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, desk, open) = (installation.cluster().await?, installation.desk()?, anonymous().await?);
     let name = cluster.unique("packs");
@@ -307,7 +307,7 @@ fn refusals(run: &Run) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn who_may_impersonate_others_sees_what_they_see() -> Result<()> {
+async fn supports_impersonation() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, desk) = (installation.cluster().await?, installation.desk()?);
     let namespace = cluster.tenant_namespace("impersonated", "impersonated").await?;
@@ -326,7 +326,7 @@ async fn who_may_impersonate_others_sees_what_they_see() -> Result<()> {
 }
 
 #[tokio::test]
-async fn secrets_come_from_the_cluster_where_the_file_has_none() -> Result<()> {
+async fn reads_secrets_from_cluster_if_not_in_file() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, desk) = (installation.cluster().await?, installation.desk()?);
     let protected = Protected::start().await?;
@@ -350,7 +350,7 @@ async fn secrets_come_from_the_cluster_where_the_file_has_none() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_tenant_registry_is_checked_in_its_namespace() -> Result<()> {
+async fn checks_tenant_registry_in_its_namespace() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, desk) = (installation.cluster().await?, installation.desk()?);
     let open = Protected::open().await?;
@@ -377,7 +377,7 @@ async fn a_tenant_registry_is_checked_in_its_namespace() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_cluster_that_does_not_answer_is_no_reason_not_to_check() -> Result<()> {
+async fn checks_without_reachable_cluster() -> Result<()> {
     let (desk, open) = (Desk::new()?, anonymous().await?);
     let kubeconfig = desk.file("kubeconfig", DEAD)?;
     let file = desk.file("open.yaml", &system("open", &json!({"endpoint": open.url()})))?;
@@ -393,7 +393,7 @@ async fn a_cluster_that_does_not_answer_is_no_reason_not_to_check() -> Result<()
 }
 
 #[tokio::test]
-async fn a_broken_kubeconfig_is_named_and_not_shown() -> Result<()> {
+async fn reports_broken_kubeconfig_without_content() -> Result<()> {
     let (desk, open) = (Desk::new()?, anonymous().await?);
     let manifest = desk.file("open.yaml", &system("open", &json!({"endpoint": open.url()})))?;
     let broken = [
@@ -423,7 +423,7 @@ users: [{name: dead, user: {}}]
 ";
 
 #[tokio::test]
-async fn the_verdict_from_here_is_the_operators_to_the_word() -> Result<()> {
+async fn plugin_and_operator_give_the_same_verdict() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, desk, open) = (installation.cluster().await?, installation.desk()?, anonymous().await?);
     let protected = Protected::start().await?;

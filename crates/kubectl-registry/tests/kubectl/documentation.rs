@@ -17,7 +17,7 @@ use crate::{
 const PAGE: &str = "docs/kubectl-registry.md";
 
 #[tokio::test]
-async fn the_page_shows_what_the_commands_print() -> Result<()> {
+async fn page_shows_what_the_commands_print() -> Result<()> {
     let installation = Installation::start().await?;
     let kubectl = Kubectl::start(&installation).await?;
     let (protected, open) = (Protected::start().await?, Protected::open().await?);
@@ -53,7 +53,7 @@ async fn the_page_shows_what_the_commands_print() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_other_block_of_the_page_is_run_or_says_why_not() -> Result<()> {
+async fn every_block_of_the_page_is_run_or_exempt() -> Result<()> {
     let installation = Installation::shared().await?;
     let kubectl = Kubectl::start(installation).await?;
     let written = std::fs::read_to_string(tools::repository().join(PAGE))?;
@@ -75,7 +75,7 @@ async fn every_other_block_of_the_page_is_run_or_says_why_not() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_flag_that_the_page_names_is_the_plugins() -> Result<()> {
+async fn flags_on_the_page_exist() -> Result<()> {
     let desk = crate::bed::Desk::new()?;
     let mut help = String::new();
     for command in ["list", "validate", "describe", "completion"] {
@@ -170,7 +170,7 @@ fn word(word: &str) -> String {
 }
 
 #[test]
-fn only_what_differs_between_two_runs_is_passed_over() {
+fn ignores_only_what_differs_between_runs() {
     let same = |one: &str, other: &str| normal(one) == normal(other);
     assert!(same(
         "  valid until 2026-11-22T10:40:16Z (in 364d)",
@@ -182,7 +182,7 @@ fn only_what_differs_between_two_runs_is_passed_over() {
 }
 
 #[tokio::test]
-async fn the_json_of_a_check_holds_the_conditions() -> Result<()> {
+async fn json_output_holds_the_conditions() -> Result<()> {
     let (desk, open) = (crate::bed::Desk::new()?, Protected::open().await?);
     let file = desk.file("open.yaml", &system("open", &open.open_spec()))?;
     let run = desk.run(&["validate", "--offline", "-f", &file, "-o", "json"]).await?;

@@ -61,7 +61,7 @@ impl Kubectl {
 }
 
 #[tokio::test]
-async fn kubectl_runs_the_plugin_and_waits_for_what_it_promises() -> Result<()> {
+async fn kubectl_runs_plugin_and_waits_for_ready() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, kubectl) = (installation.cluster().await?, Kubectl::start(installation).await?);
     let protected = Protected::start().await?;
@@ -95,7 +95,7 @@ async fn kubectl_runs_the_plugin_and_waits_for_what_it_promises() -> Result<()> 
 }
 
 #[tokio::test]
-async fn kubectl_finds_the_plugin_its_help_and_its_completions() -> Result<()> {
+async fn kubectl_finds_plugin_help_and_completions() -> Result<()> {
     let installation = Installation::shared().await?;
     let kubectl = Kubectl::start(installation).await?;
     let plugins = kubectl.run(&["plugin", "list"]).await?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::bed::{Desk, PROGRAM, finished};
 
 #[tokio::test]
-async fn the_manual_is_a_page_that_man_can_show() -> Result<()> {
+async fn man_renders_the_manual() -> Result<()> {
     let desk = Desk::new()?;
     for (arguments, title) in [(vec!["man"], "kubectl-registry"), (vec!["man", "validate"], "validate")] {
         let page = desk.run(&arguments).await?;
@@ -20,7 +20,7 @@ async fn the_manual_is_a_page_that_man_can_show() -> Result<()> {
 }
 
 #[tokio::test]
-async fn each_shell_gets_a_script_that_it_can_read() -> Result<()> {
+async fn shells_parse_their_completion_script() -> Result<()> {
     let desk = Desk::new()?;
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = desk.run(&["completion", shell]).await?;
@@ -36,7 +36,7 @@ async fn each_shell_gets_a_script_that_it_can_read() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_stops_reading_has_read_enough() -> Result<()> {
+async fn survives_closed_pipe() -> Result<()> {
     let desk = Desk::new()?;
     let mut shell = desk.command("bash");
     shell.args(["-c", &format!("{PROGRAM} completion bash | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}")]);
@@ -46,7 +46,7 @@ async fn who_stops_reading_has_read_enough() -> Result<()> {
 }
 
 #[test]
-fn the_krew_manifest_is_of_this_version_and_says_what_is_missing() -> Result<()> {
+fn krew_manifest_has_this_version() -> Result<()> {
     let path = tools::repository().join("packaging/krew/registry.yaml");
     let text = std::fs::read_to_string(path)?;
     let manifest: Value = serde_saphyr::from_str(&text)?;
@@ -64,6 +64,6 @@ fn the_krew_manifest_is_of_this_version_and_says_what_is_missing() -> Result<()>
 }
 
 #[test]
-fn the_program_has_the_name_that_kubectl_looks_for() {
+fn binary_has_the_plugin_name() {
     assert!(PROGRAM.ends_with("/kubectl-registry"));
 }

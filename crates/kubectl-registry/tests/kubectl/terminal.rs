@@ -76,7 +76,7 @@ impl Screen {
 }
 
 #[tokio::test]
-async fn a_terminal_gets_colours_and_a_pipe_or_no_color_none() -> Result<()> {
+async fn colours_output_only_at_a_terminal() -> Result<()> {
     let registry = anonymous().await?;
     let manifest = system("open", &json!({"endpoint": registry.url()}));
     let desk = Desk::new()?;
@@ -99,7 +99,7 @@ async fn a_terminal_gets_colours_and_a_pipe_or_no_color_none() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_in_no_file_is_asked_for_and_the_password_is_not_shown() -> Result<()> {
+async fn prompts_without_echoing_the_password() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let file = desk.file("packs.yaml", &system("packs", &protected.spec()))?;
     let mut screen = Screen::of(&desk, &format!("validate --offline -f {file}"))?;
@@ -117,7 +117,7 @@ async fn what_is_in_no_file_is_asked_for_and_the_password_is_not_shown() -> Resu
 }
 
 #[tokio::test]
-async fn ctrl_c_at_a_question_ends_it_and_leaves_the_terminal_as_it_was() -> Result<()> {
+async fn ctrl_c_at_a_prompt_restores_the_terminal() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let file = desk.file("packs.yaml", &system("packs", &protected.spec()))?;
     let ask = format!("validate --offline --username {USER} -f {file}");
@@ -139,7 +139,7 @@ async fn silent() -> Result<(TcpListener, String)> {
 }
 
 #[tokio::test]
-async fn a_slow_check_says_so_at_a_terminal_and_leaves_no_trace_of_it() -> Result<()> {
+async fn slow_check_shows_transient_progress() -> Result<()> {
     let desk = Desk::new()?;
     let (_listener, url) = silent().await?;
     let spec = json!({"endpoint": url, "validation": {"timeout": "6s"}});

@@ -20,7 +20,7 @@ fn shows(run: &Run, mark: &str, layer: &str, reason: &str) {
 }
 
 #[tokio::test]
-async fn a_right_password_ends_in_credentials_validated_whatever_holds_it() -> Result<()> {
+async fn validates_password_from_every_secret_type() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let docker = json!({"auths": {protected.registry.host_port(): {"username": USER, "password": PASSWORD}}});
     let docker = json!({
@@ -43,7 +43,7 @@ async fn a_right_password_ends_in_credentials_validated_whatever_holds_it() -> R
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_rejected_and_said_to_be_corrected() -> Result<()> {
+async fn rejects_wrong_password_with_advice() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let manifests = system("packs", &protected.spec()) + &login("login", None, "wrong");
     let run = desk.validate(&manifests).await?;
@@ -57,7 +57,7 @@ async fn a_wrong_password_is_rejected_and_said_to_be_corrected() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_unknown_ca_is_explained_with_the_certificate_that_was_presented() -> Result<()> {
+async fn explains_unknown_ca_with_certificate() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let mut spec = protected.spec();
     spec["tls"] = Value::Null;
@@ -82,7 +82,7 @@ async fn an_unknown_ca_is_explained_with_the_certificate_that_was_presented() ->
 }
 
 #[tokio::test]
-async fn a_skipped_verification_is_usable_and_not_hidden() -> Result<()> {
+async fn reports_skipped_verification() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let mut spec = protected.spec();
     spec["tls"] = json!({"insecureSkipVerify": true});
@@ -94,7 +94,7 @@ async fn a_skipped_verification_is_usable_and_not_hidden() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_registry_for_everybody_is_usable_without_credentials_and_proves_none() -> Result<()> {
+async fn open_registry_is_usable_without_credentials() -> Result<()> {
     let (desk, registry) = (Desk::new()?, anonymous().await?);
     let run = desk.validate(&system("open", &json!({"endpoint": registry.url()}))).await?;
     ends(&run, 0, "✓ Usable: the registry allows anonymous access, and no credentials are given");
@@ -110,7 +110,7 @@ async fn a_registry_for_everybody_is_usable_without_credentials_and_proves_none(
 }
 
 #[tokio::test]
-async fn missing_credentials_and_an_unknown_host_are_told_apart() -> Result<()> {
+async fn reports_missing_credentials_and_unknown_host() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let mut spec = protected.spec();
     spec["auth"] = Value::Null;
@@ -126,7 +126,7 @@ async fn missing_credentials_and_an_unknown_host_are_told_apart() -> Result<()> 
 }
 
 #[tokio::test]
-async fn metadata_addresses_are_fenced_here_too_and_loopback_is_not() -> Result<()> {
+async fn blocks_metadata_addresses_but_not_loopback() -> Result<()> {
     let (desk, registry) = (Desk::new()?, anonymous().await?);
     for address in ["169.254.169.254", "100.100.100.200"] {
         let run = desk.validate(&system("evil", &json!({"endpoint": format!("http://{address}")}))).await?;
@@ -141,7 +141,7 @@ async fn metadata_addresses_are_fenced_here_too_and_loopback_is_not() -> Result<
 }
 
 #[tokio::test]
-async fn the_proxies_of_the_environment_are_not_used() -> Result<()> {
+async fn ignores_proxy_environment_variables() -> Result<()> {
     let registry = anonymous().await?;
     let proxy = "http://127.0.0.1:1";
     let desk = Desk::new()?.with("HTTP_PROXY", proxy).with("HTTPS_PROXY", proxy).with("ALL_PROXY", proxy);
@@ -151,7 +151,7 @@ async fn the_proxies_of_the_environment_are_not_used() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_password_may_come_on_standard_input() -> Result<()> {
+async fn reads_password_from_stdin() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let file = desk.file("packs.yaml", &system("packs", &protected.spec()))?;
     let arguments = ["validate", "--offline", "-f", &file, "--username", USER, "--password-stdin"];
@@ -168,7 +168,7 @@ async fn the_password_may_come_on_standard_input() -> Result<()> {
 }
 
 #[tokio::test]
-async fn half_of_a_login_is_not_tried() -> Result<()> {
+async fn rejects_username_without_password() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let file = desk.file("packs.yaml", &system("packs", &protected.spec()))?;
     let run = desk.run_with(&["validate", "--offline", "-f", &file, "--password-stdin"], PASSWORD).await?;
@@ -182,7 +182,7 @@ async fn half_of_a_login_is_not_tried() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_manifests_may_come_on_standard_input_but_not_with_the_password() -> Result<()> {
+async fn reads_manifests_from_stdin() -> Result<()> {
     let (desk, registry) = (Desk::new()?, anonymous().await?);
     let manifest = system("open", &json!({"endpoint": registry.url()}));
     let run = desk.run_with(&["validate", "--offline", "-f", "-"], &manifest).await?;
@@ -194,7 +194,7 @@ async fn the_manifests_may_come_on_standard_input_but_not_with_the_password() ->
 }
 
 #[tokio::test]
-async fn several_registries_come_to_the_worst_of_them() -> Result<()> {
+async fn exit_code_is_that_of_the_worst_registry() -> Result<()> {
     let (desk, protected, open) = (Desk::new()?, Protected::start().await?, anonymous().await?);
     let manifests = system("open", &json!({"endpoint": open.url()}))
         + &system("packs", &protected.spec())
@@ -219,7 +219,7 @@ async fn several_registries_come_to_the_worst_of_them() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_can_not_be_checked_or_understood_exits_with_two() -> Result<()> {
+async fn exits_with_two_if_check_is_impossible() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let run = desk.validate(&system("packs", &protected.spec())).await?;
     assert_eq!(run.code, 2, "{run:#?}");
@@ -247,7 +247,7 @@ async fn what_can_not_be_checked_or_understood_exits_with_two() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_manifest_that_does_not_fit_is_refused_before_anything_is_sent() -> Result<()> {
+async fn rejects_invalid_manifest_before_sending() -> Result<()> {
     let (desk, registry) = (Desk::new()?, anonymous().await?);
     let wrong =
         json!({"endpoint": registry.url(), "auth": PASSWORD, "contentType": "Pack", "extra": PASSWORD});
@@ -274,7 +274,7 @@ async fn a_manifest_that_does_not_fit_is_refused_before_anything_is_sent() -> Re
 }
 
 #[tokio::test]
-async fn no_secret_is_printed_whatever_comes_of_it() -> Result<()> {
+async fn never_prints_a_secret() -> Result<()> {
     let (desk, protected, open) = (Desk::new()?, Protected::start().await?, anonymous().await?);
     let mut unknown_ca = protected.spec();
     unknown_ca["tls"] = Value::Null;
@@ -304,7 +304,7 @@ async fn no_secret_is_printed_whatever_comes_of_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_secret_of_another_namespace_is_not_the_one_that_is_named() -> Result<()> {
+async fn ignores_secret_of_another_namespace() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let run = desk
         .validate(&(system("packs", &protected.spec()) + &login("login", Some("team-a"), PASSWORD)))
@@ -317,7 +317,7 @@ async fn a_secret_of_another_namespace_is_not_the_one_that_is_named() -> Result<
 }
 
 #[tokio::test]
-async fn keys_of_aws_come_from_the_secret_and_get_a_token_that_the_registry_proves() -> Result<()> {
+async fn validates_ecr_with_keys_from_secret() -> Result<()> {
     let (protected, aws) = (Protected::of_aws().await?, Aws::start(PASSWORD).await?);
     let desk =
         Desk::new()?.with("AWS_ENDPOINT_URL_ECR", &aws.url).with("AWS_ACCESS_KEY_ID", "OF-THE-ENVIRONMENT");
@@ -340,7 +340,7 @@ async fn keys_of_aws_come_from_the_secret_and_get_a_token_that_the_registry_prov
 }
 
 #[tokio::test]
-async fn authorities_come_from_the_config_maps_and_secrets_of_the_file() -> Result<()> {
+async fn reads_ca_from_config_maps_and_secrets() -> Result<()> {
     let (desk, open, strangers) = (Desk::new()?, Protected::open().await?, Protected::open().await?);
     let object = |kind: &str, pem: &str| {
         let text = if kind == "Secret" { "stringData" } else { "data" };
@@ -365,7 +365,7 @@ async fn authorities_come_from_the_config_maps_and_secrets_of_the_file() -> Resu
 }
 
 #[tokio::test]
-async fn a_token_may_come_on_standard_input_and_keys_of_aws_may_not() -> Result<()> {
+async fn reads_token_but_not_aws_keys_from_stdin() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let mut spec = protected.spec();
     spec["auth"] = json!({"token": {"secretRef": {"name": "token"}}});
@@ -384,7 +384,7 @@ async fn a_token_may_come_on_standard_input_and_keys_of_aws_may_not() -> Result<
 }
 
 #[tokio::test]
-async fn the_operators_own_aws_identity_is_not_tried_and_not_vouched_for() -> Result<()> {
+async fn does_not_check_operator_aws_identity() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let mut spec = protected.spec();
     spec["auth"] = json!({"ecr": {
@@ -399,7 +399,7 @@ async fn the_operators_own_aws_identity_is_not_tried_and_not_vouched_for() -> Re
 }
 
 #[tokio::test]
-async fn a_secret_that_is_not_for_this_is_refused_as_by_the_operator() -> Result<()> {
+async fn rejects_secret_that_the_operator_rejects() -> Result<()> {
     let (desk, protected) = (Desk::new()?, Protected::start().await?);
     let mut by_token = protected.spec();
     by_token["auth"] = json!({"token": {"secretRef": {"name": "token"}}});

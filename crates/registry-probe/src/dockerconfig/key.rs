@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_keys_as_urls() {
+    fn parses_keys_as_urls() {
         for (key, text) in [
             ("r.io", "r.io"),
             ("r.io:", "r.io"),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_over_what_is_no_url() {
+    fn skips_keys_that_are_not_urls() {
         for key in [
             "r.io:x",
             "r.io:5000:5000",

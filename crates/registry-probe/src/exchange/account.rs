@@ -7,11 +7,13 @@ use super::evidence::Anonymous;
 use super::issue::Issue;
 use super::ping::Ping;
 use super::question::{Bearer, Pass, Resource, TokenRequest};
+use super::reply::Refusal;
 use super::repository_read::RepositoryRead;
-use super::token_admission::{TokenAdmission, bad_request, status_of};
+use super::token_admission::{TokenAdmission, bad_request};
 use crate::challenge::Challenge;
 use crate::credentials::Credentials;
 use crate::findings::{CredentialsFinding, EndpointFinding, Evidence, NotARegistry, Unavailable, Unprovable};
+use crate::host::HostPort;
 use crate::realm::{Distrusted, TokenService};
 use crate::token::expiry_of;
 
@@ -78,7 +80,7 @@ impl Exchange<'_> {
         match self.admission(pass)? {
             PingAdmission::Granted => self.admitted_directly(opening, pass),
             PingAdmission::Refused(reply) => {
-                self.refused_directly(opening, pass, status_of(&reply.said), &reply.challenges)
+                self.refused_directly(opening, pass, reply.said.refusal(), &reply.challenges)
             }
         }
     }
@@ -96,7 +98,7 @@ impl Exchange<'_> {
         };
         match reading {
             RepositoryRead::Refused(401) => {
-                self.refused_directly(opening, pass, 401, self.tags_challenges(pass)?)
+                self.refused_directly(opening, pass, Refusal::Rejected(401), self.tags_challenges(pass)?)
             }
             RepositoryRead::Granted { .. } => Ok(self.verdict(self.weigh_reading(opening)?, &reading)),
             RepositoryRead::Pulled => Ok(self.verdict(self.weigh_pulling(opening)?, &reading)),
@@ -148,7 +150,7 @@ impl Exchange<'_> {
         &self,
         opening: &Ping<'_>,
         pass: &Pass,
-        status: u16,
+        refusal: Refusal,
         challenges: &[Challenge],
     ) -> ExchangeStep<ExchangeFindings> {
         // The password was sent unasked, for anonymous clients were served. Only now is it said that a token
@@ -162,8 +164,11 @@ impl Exchange<'_> {
             return self.by_token(&asked, &service.map_err(untrusted)?);
         }
         // A token may be good for its repository alone; and what is no refusal of a password may leave the repository open to it.
-        let is_refusal = matches!(status, 400 | 401 | 403) && !self.is_said_to_everybody(status)?;
-        if *pass == Pass::RegistryToken || !is_refusal {
+        let is_of_credentials = match refusal {
+            Refusal::Rejected(_) | Refusal::Forbidden => !self.is_said_to_everybody(refusal)?,
+            Refusal::Silent(_) => false,
+        };
+        if *pass == Pass::RegistryToken || !is_of_credentials {
             match self.pulling(pass)? {
                 reading @ RepositoryRead::Granted { .. } => {
                     return Ok(self.verdict(self.weigh_reading(opening)?, &reading));
@@ -174,10 +179,10 @@ impl Exchange<'_> {
                 _ => {}
             }
         }
-        if !is_refusal {
-            return Err(self.grants_nothing(status));
+        if !is_of_credentials {
+            return Err(self.grants_nothing(refusal.status()));
         }
-        Err(ExchangeStop::credentials(self.refusal(pass, status, challenges)))
+        Err(ExchangeStop::credentials(self.refusal(pass, refusal, challenges)))
     }
 
     /// An answer to the credentials at `/v2/` that neither grants nor refuses. For a client that pulls, there is no such API.
@@ -186,15 +191,11 @@ impl Exchange<'_> {
         ExchangeStop::endpoint(EndpointFinding::NotARegistry { server, cause })
     }
 
-    /// What a refusal (400, 401 or 403) by the registry itself says of the credentials.
-    fn refusal(&self, pass: &Pass, status: u16, challenges: &[Challenge]) -> CredentialsFinding {
+    /// What a refusal by the registry itself says of the credentials.
+    fn refusal(&self, pass: &Pass, refusal: Refusal, challenges: &[Challenge]) -> CredentialsFinding {
         let is_told = *pass == Pass::RegistryToken && challenges.iter().any(says_expired);
         let ended = is_told || self.secret_has_ended() || self.was_told_of_expiry(pass);
-        match status {
-            _ if ended => CredentialsFinding::Expired,
-            403 => CredentialsFinding::Forbidden { by: self.server() },
-            status => CredentialsFinding::Rejected { by: self.server(), status },
-        }
+        if ended { CredentialsFinding::Expired } else { refused(refusal, self.server()) }
     }
 
     /// Whether the registry, so far as it was asked with `pass`, said that this has expired.
@@ -215,14 +216,12 @@ impl Exchange<'_> {
         expiry_of(secret).is_some_and(|end| end <= self.case.now)
     }
 
-    /// What a refusal by the token service (400, 401 or 403) says of the credentials.
-    fn refused_by(&self, service: &TokenService, status: u16) -> CredentialsFinding {
-        let by = service.server.clone();
-        match status {
-            _ if self.secret_has_ended() || self.seen.service_says_expired() => CredentialsFinding::Expired,
-            403 => CredentialsFinding::Forbidden { by },
-            status => CredentialsFinding::Rejected { by, status },
+    /// What a refusal by the token service says of the credentials.
+    fn refused_by(&self, service: &TokenService, refusal: Refusal) -> CredentialsFinding {
+        if self.secret_has_ended() || self.seen.service_says_expired() {
+            return CredentialsFinding::Expired;
         }
+        refused(refusal, service.server.clone())
     }
 
     /// Sends the credentials to the token service, and its token to the registry.
@@ -230,8 +229,8 @@ impl Exchange<'_> {
         let fallback = self.fallback_scope(opening.challenges);
         let first = match self.first_token(service, Bearer::Account, fallback.as_ref())? {
             Issue::Issued(request) => request,
-            Issue::Refused(status) => {
-                return Err(ExchangeStop::credentials(self.refused_by(service, status)));
+            Issue::Refused(refusal) => {
+                return Err(ExchangeStop::credentials(self.refused_by(service, refusal)));
             }
             Issue::BadRequest => return Err(ExchangeStop::credentials(bad_request())),
             Issue::Hindered(finding) => return Err(ExchangeStop::credentials(finding)),
@@ -253,7 +252,7 @@ impl Exchange<'_> {
         let (account, reading) =
             match self.issue(self.token_request(service, Bearer::Account, Some(scope.clone())))? {
                 Issue::Issued(request) => (Some(request.clone()), self.pulling(&Pass::Issued(request))?),
-                Issue::Refused(status) => (None, RepositoryRead::Refused(status)),
+                Issue::Refused(refusal) => (None, RepositoryRead::Refused(refusal.status())),
                 Issue::BadRequest => (None, RepositoryRead::NotNamed),
                 Issue::Hindered(finding) => (None, unread(finding)),
             };
@@ -296,20 +295,28 @@ impl Exchange<'_> {
             TokenAdmission::Opened(request) => {
                 Ok(self.verdict(self.weigh_token(opening, &request)?, reading))
             }
-            TokenAdmission::NotIssued(status) => {
-                Err(ExchangeStop::credentials(self.refused_by(service, status)))
+            TokenAdmission::NotIssued(refusal) => {
+                Err(ExchangeStop::credentials(self.refused_by(service, refusal)))
             }
-            TokenAdmission::TokenRefused(403) => {
+            TokenAdmission::TokenRefused(Refusal::Forbidden) => {
                 Err(ExchangeStop::credentials(CredentialsFinding::Forbidden { by: self.server() }))
             }
-            TokenAdmission::TokenRefused(400 | 401) => {
+            TokenAdmission::TokenRefused(Refusal::Rejected(_)) => {
                 Err(ExchangeStop::credentials(CredentialsFinding::TokenRefused {
                     issuer: service.server.clone(),
                 }))
             }
-            TokenAdmission::TokenRefused(status) => Err(self.grants_nothing(status)),
+            TokenAdmission::TokenRefused(Refusal::Silent(status)) => Err(self.grants_nothing(status)),
             TokenAdmission::Hindered(finding) => Err(ExchangeStop::credentials(finding)),
         }
+    }
+}
+
+/// The finding on credentials that have not ended, and that `by` refused so.
+fn refused(refusal: Refusal, by: HostPort) -> CredentialsFinding {
+    match refusal {
+        Refusal::Forbidden => CredentialsFinding::Forbidden { by },
+        Refusal::Rejected(status) | Refusal::Silent(status) => CredentialsFinding::Rejected { by, status },
     }
 }
 

@@ -173,7 +173,11 @@ impl<'a> Exchange<'a> {
                 let cause = Unavailable::Status(*status);
                 Err(ExchangeStop::credentials(CredentialsFinding::TemporarilyUnavailable { server, cause }))
             }
-            _ => Ok(PingAdmission::Refused(reply)),
+            ReplyKind::Unauthorized
+            | ReplyKind::Forbidden
+            | ReplyKind::NotFound
+            | ReplyKind::WantsTls
+            | ReplyKind::Other(_) => Ok(PingAdmission::Refused(reply)),
         }
     }
 
@@ -242,7 +246,21 @@ impl<'a> Exchange<'a> {
                 repository,
             ) => reading.finding(repository.as_ref()),
             (CredentialsFinding::Required, Some(repository)) => reading.finding(Some(repository)),
-            _ => ContentPathFinding::NotAttempted,
+            (
+                CredentialsFinding::Required
+                | CredentialsFinding::NotAttempted
+                | CredentialsFinding::Rejected { .. }
+                | CredentialsFinding::Forbidden { .. }
+                | CredentialsFinding::ForbiddenToAll { .. }
+                | CredentialsFinding::Expired
+                | CredentialsFinding::UntrustedTokenService { .. }
+                | CredentialsFinding::TokenRefused { .. }
+                | CredentialsFinding::UnsupportedScheme { .. }
+                | CredentialsFinding::Throttled { .. }
+                | CredentialsFinding::Withheld { .. }
+                | CredentialsFinding::TemporarilyUnavailable { .. },
+                _,
+            ) => ContentPathFinding::NotAttempted,
         };
         ExchangeFindings { content_path, ..ExchangeFindings::of_credentials(credentials) }
     }

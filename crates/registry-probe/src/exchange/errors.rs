@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expiry_is_that_of_credentials() {
+    fn recognizes_expired_credentials() {
         for body in [
             r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate."}]}"#,
             r#"{"errors":[{"message":"no code"},{"code":"UNAUTHORIZED","message":"token is expired"}]}"#,
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn one_error_with_a_code_makes_an_envelope() {
+    fn one_error_with_code_makes_an_envelope() {
         assert!(is_envelope(br#"{"errors":[{"message":"x"},{"code":"DENIED","message":5}]}"#));
         for body in [
             r#"{"errors":[{"code":401}]}"#,

@@ -2,7 +2,7 @@
 
 use super::decision::{Exchange, ExchangeStep};
 use super::question::{Bearer, Form, TokenRequest};
-use super::reply::TokenReply;
+use super::reply::{Refusal, TokenReply};
 use crate::findings::{CredentialsFinding, Distrust, Unavailable};
 use crate::host::HostPort;
 
@@ -11,8 +11,8 @@ use crate::host::HostPort;
 pub(super) enum Issue {
     /// A token, for the request as it was finally made.
     Issued(TokenRequest),
-    /// The service refused with this status: 400, 401 or 403.
-    Refused(u16),
+    /// The service refused: 400, 401 or 403.
+    Refused(Refusal),
     /// The service blames the request, not the credentials: often for the missing scope.
     BadRequest,
     /// The service gave no token, which says nothing of the credentials.
@@ -24,7 +24,7 @@ impl Exchange<'_> {
     pub(super) fn issue(&self, request: TokenRequest) -> ExchangeStep<Issue> {
         match self.token(&request)? {
             Ok(TokenReply::Issued(_)) => Ok(Issue::Issued(request)),
-            Ok(TokenReply::Refused { status, .. }) => Ok(Issue::Refused(*status)),
+            Ok(TokenReply::Refused { refusal, .. }) => Ok(Issue::Refused(*refusal)),
             Ok(TokenReply::BadRequest) => Ok(Issue::BadRequest),
             Ok(TokenReply::NotThisForm(status)) => self.issue_by_other_form(&request, *status),
             Ok(TokenReply::Redirect(to)) => {
@@ -36,7 +36,13 @@ impl Exchange<'_> {
                     None => Ok(Issue::Hindered(redirected(to.as_ref()))),
                 }
             }
-            Ok(reply) => Ok(Issue::Hindered(malfunction(&request, reply))),
+            Ok(TokenReply::Throttled) => {
+                Ok(Issue::Hindered(CredentialsFinding::Throttled { by: request.service.server }))
+            }
+            Ok(TokenReply::NoToken) => Ok(Issue::Hindered(unavailable(&request, Unavailable::NoToken))),
+            Ok(TokenReply::Other(status)) => {
+                Ok(Issue::Hindered(unavailable(&request, Unavailable::Status(*status))))
+            }
             Err(failure) => Ok(Issue::Hindered(self.hindrance(failure))),
         }
     }
@@ -55,14 +61,6 @@ impl Exchange<'_> {
 fn redirected(to: Option<&url::Url>) -> CredentialsFinding {
     let service = to.and_then(HostPort::of);
     CredentialsFinding::UntrustedTokenService { service, cause: Distrust::Redirect }
-}
-
-fn malfunction(request: &TokenRequest, reply: &TokenReply) -> CredentialsFinding {
-    match reply {
-        TokenReply::Throttled => CredentialsFinding::Throttled { by: request.service.server.clone() },
-        TokenReply::Other(status) => unavailable(request, Unavailable::Status(*status)),
-        _ => unavailable(request, Unavailable::NoToken),
-    }
 }
 
 fn unavailable(request: &TokenRequest, cause: Unavailable) -> CredentialsFinding {

@@ -1,9 +1,22 @@
-//! The exchange: what is asked of a registry and its token service, in which order, and what the answers
-//! mean.
+//! The exchange with a registry and its token service: which request comes next, and what the responses mean.
 //!
-//! A step machine without I/O: [`next`] says which question comes next, or the verdict, from the answers so
-//! far. The questions become requests ([`Request::of`]), and the responses answers ([`RecordedAnswers`]), by pure
-//! functions too. Sending is the transport's part.
+//! A step machine without I/O: [`next`] returns the next question, or the verdict, from the responses so far. Questions become
+//! requests ([`Request::of`]), and responses become answers ([`RecordedAnswers`]), by pure functions too. The transport sends.
+//!
+//! - `account`: validates credentials, by the scheme that the registry asks for.
+//! - `anonymous`: validates without credentials: whether the registry or its token service serves anonymous clients.
+//! - `decision`: what a decision is made from: the case, and the answers so far.
+//! - `errors`: error bodies of registries and token services (OCI, OAuth2).
+//! - `evidence`: what proves that credentials are right.
+//! - `issue`: gets a token from a token service; the place for most quirks of token services.
+//! - `ping`: `GET /v2/`: whether this is a registry, and which scheme it asks for.
+//! - `question`: the requests as values, without secrets.
+//! - `recorded_answers`: the questions and answers of a validation.
+//! - `reply`: responses, reduced to what decisions need, and failures to get one.
+//! - `repository_read`: reads the repository that the spec names, and what that says about the content path.
+//! - `request`: builds the HTTP requests, URLs and forms of token requests included, and decides which secret goes where.
+//! - `tag_list`: reads the list of tags (OCI distribution-spec, "Listing Tags").
+//! - `token_admission`: opens `/v2/` with a token: which scope to ask for, and what a refused token means.
 
 mod account;
 mod anonymous;

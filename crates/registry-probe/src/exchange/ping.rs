@@ -2,8 +2,7 @@
 
 use super::decision::{Exchange, ExchangeStep, ExchangeStop};
 use super::question::Pass;
-use super::reply::{Failure, FailureCause, Reply, ReplyKind};
-use super::token_admission::status_of;
+use super::reply::{Failure, FailureCause, Refusal, Reply, ReplyKind};
 use crate::challenge::Challenge;
 use crate::findings::{EndpointFinding, NotARegistry};
 use crate::host::HostPort;
@@ -77,11 +76,7 @@ impl<'a> Exchange<'a> {
         if !is_unknown || ping.said == ReplyKind::WantsTls || self.case.repository.is_none() {
             return Ok(None);
         }
-        let is_of_registry = |tags: &&Reply| {
-            let is_error =
-                matches!(tags.said, ReplyKind::NotFound | ReplyKind::Unauthorized | ReplyKind::Forbidden);
-            tags.is_tag_list() || (tags.speaks_oci && is_error)
-        };
+        let is_of_registry = |tags: &&Reply| tags.is_tag_list() || (tags.speaks_oci && tags.said.is_denial());
         Ok(self.tags(&Pass::Nothing)?.ok().filter(is_of_registry))
     }
 
@@ -90,10 +85,10 @@ impl<'a> Exchange<'a> {
         Ok(self.repository_of_unknown()?.is_some())
     }
 
-    /// Whether `/v2/` has this status for everybody, and so for whoever signs in, though its repository is a registry's.
-    pub(super) fn is_said_to_everybody(&self, status: u16) -> ExchangeStep<bool> {
+    /// Whether `/v2/` says this to everybody, and so to whoever signs in, though its repository is a registry's.
+    pub(super) fn is_said_to_everybody(&self, refusal: Refusal) -> ExchangeStep<bool> {
         let ping = self.api(&Pass::Nothing)?;
-        Ok(self.is_known_by_repository()? && ping.is_ok_and(|ping| status_of(&ping.said) == status))
+        Ok(self.is_known_by_repository()? && ping.is_ok_and(|ping| ping.said.refusal() == refusal))
     }
 }
 

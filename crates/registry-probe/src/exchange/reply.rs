@@ -108,6 +108,58 @@ pub(crate) enum ReplyKind {
     Other(u16),
 }
 
+/// What an answer that doesn't grant a request says of the credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// They are wrong: 400 or 401.
+    Rejected(u16),
+    /// They are known, and not allowed: 403.
+    Forbidden,
+    /// Nothing: for clients that pull, there is no such API.
+    Silent(u16),
+}
+
+impl Refusal {
+    /// The HTTP status.
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            Self::Rejected(status) | Self::Silent(status) => status,
+            Self::Forbidden => 403,
+        }
+    }
+}
+
+impl ReplyKind {
+    /// What it says of the credentials, as an answer that doesn't grant the request.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Unauthorized => Refusal::Rejected(401),
+            Self::WantsTls | Self::Other(400) => Refusal::Rejected(400),
+            Self::Forbidden => Refusal::Forbidden,
+            Self::NotFound => Refusal::Silent(404),
+            Self::Throttled => Refusal::Silent(429),
+            Self::Granted(_) | Self::Page => Refusal::Silent(200),
+            Self::Other(status) | Self::Fault(status) | Self::Redirect { status, .. } => {
+                Refusal::Silent(*status)
+            }
+        }
+    }
+
+    /// Whether it is how registries keep a repository from a client, or say that there is none.
+    pub(crate) fn is_denial(&self) -> bool {
+        match self {
+            Self::Unauthorized | Self::Forbidden | Self::NotFound => true,
+            Self::Granted(_)
+            | Self::Page
+            | Self::Throttled
+            | Self::Fault(_)
+            | Self::Redirect { .. }
+            | Self::WantsTls
+            | Self::Other(_) => false,
+        }
+    }
+}
+
 /// What a token service says.
 #[derive(Debug, Clone)]
 pub(crate) enum TokenReply {
@@ -117,7 +169,7 @@ pub(crate) enum TokenReply {
     NoToken,
     /// 400, 401 or 403.
     Refused {
-        status: u16,
+        refusal: Refusal,
         /// Does it say that what was sent has expired?
         says_expired: bool,
     },
@@ -232,13 +284,16 @@ impl TokenReply {
             200..=299 => IssuedToken::of_response(&response.body).map_or(Self::NoToken, Self::Issued),
             300..=399 => Self::Redirect(location(response)),
             400 if blames_request(&response.body) => Self::BadRequest,
-            status @ (400 | 401 | 403) => {
-                Self::Refused { status, says_expired: mentions_expiry(&response.body) }
-            }
+            status @ (400 | 401) => Self::refused(Refusal::Rejected(status), response),
+            403 => Self::refused(Refusal::Forbidden, response),
             status @ (404 | 405 | 501) => Self::NotThisForm(status),
             429 => Self::Throttled,
             status => Self::Other(status),
         }
+    }
+
+    fn refused(refusal: Refusal, response: &Response) -> Self {
+        Self::Refused { refusal, says_expired: mentions_expiry(&response.body) }
     }
 }
 
@@ -282,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_has_a_sign_that_other_servers_have_not() {
+    fn recognizes_registries_by_their_headers() {
         let version = [("docker-distribution-api-version", "registry/2.0")];
         let challenge = [("www-authenticate", "Basic realm=x")];
         assert!(Reply::of(&response(200, &version, b"")).has_sign);
@@ -300,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_tags_is_one_even_if_it_is_cut() {
+    fn recognizes_truncated_tag_list() {
         let content = |body: &str| match reply(200, body).said {
             ReplyKind::Granted(content) => content,
             other => panic!("{other:?}"),
@@ -335,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_is_said_in_the_envelope() {
+    fn reads_expiry_from_error_envelope() {
         let ecr = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate."}]}"#;
         assert!(reply(403, ecr).says_expired && reply(401, ecr).says_expired);
         assert!(!reply(200, ecr).says_expired && !reply(500, ecr).says_expired);
@@ -344,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_are_named_by_where_they_lead() {
+    fn describes_redirect_by_its_target() {
         let to = |location: &str| match Reply::of(&response(302, &[("location", location)], b"")).said {
             ReplyKind::Redirect { to, .. } => to,
             other => panic!("{other:?}"),
@@ -395,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_an_envelope_whose_message_is_null() {
+    fn reads_error_envelope_with_null_message() {
         // Go's clients take it for no message; oci-client's type refuses the whole envelope.
         let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":null}]}"#;
         assert!(reply(401, body).has_sign);
@@ -404,7 +459,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_panics(status in 100..1000_u16, body in any::<Vec<u8>>(), location in "[ -~]{0,30}") {
+        fn no_response_panics(status in 100..1000_u16, body in any::<Vec<u8>>(), location in "[ -~]{0,30}") {
             let response = response(status, &[("location", &location)], &body);
             let _ = (Reply::of(&response), TokenReply::of(&response));
         }

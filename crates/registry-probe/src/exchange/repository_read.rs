@@ -80,17 +80,14 @@ impl Exchange<'_> {
         Ok(match (&reply.said, listing) {
             (ReplyKind::Granted(_) | ReplyKind::Page, _) if reply.is_manifest => RepositoryRead::Pulled,
             (ReplyKind::NotFound, RepositoryRead::Refused(status)) => RepositoryRead::NotListed(status),
-            (ReplyKind::Unauthorized | ReplyKind::Forbidden | ReplyKind::NotFound, listing) => listing,
+            (said, listing) if said.is_denial() => listing,
             _ => self.reading_of(reply),
         })
     }
 
     /// Whether the manifest is refused to `pass`. Not where there is no answer: that proves nothing.
     pub(super) fn is_kept_from_pulling(&self, pass: &Pass) -> ExchangeStep<bool> {
-        let is_refusal = |said: &ReplyKind| {
-            matches!(said, ReplyKind::Unauthorized | ReplyKind::Forbidden | ReplyKind::NotFound)
-        };
-        Ok(self.manifest(pass)?.is_ok_and(|reply| is_refusal(&reply.said)))
+        Ok(self.manifest(pass)?.is_ok_and(|reply| reply.said.is_denial()))
     }
 
     /// Reads the list of tags of the named repository with `pass`.

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_is_not_trusted_gets_no_credentials_whatever_is_asked() {
+    fn untrusted_token_service_gets_no_credentials() {
         let realm = Url::parse("https://auth.example.net/token").unwrap();
         let server = HostPort::of(&realm).unwrap();
         let service = TokenService { realm, server, service: None, trusted: false };

@@ -3,7 +3,7 @@
 use super::decision::{Exchange, ExchangeStep, PingAdmission};
 use super::issue::Issue;
 use super::question::{Bearer, Pass, TokenRequest};
-use super::reply::ReplyKind;
+use super::reply::Refusal;
 use crate::challenge::Challenge;
 use crate::findings::{CredentialsFinding, Unprovable};
 use crate::realm::TokenService;
@@ -13,13 +13,16 @@ use crate::realm::TokenService;
 pub(super) enum TokenAdmission {
     /// The token of this request opened it.
     Opened(TokenRequest),
-    /// The token service refused to issue one, with this status.
-    NotIssued(u16),
-    /// The registry refused the token with this status.
-    TokenRefused(u16),
+    /// The token service refused to issue one.
+    NotIssued(Refusal),
+    /// The registry refused the token.
+    TokenRefused(Refusal),
     /// The token service gave no token, which says nothing of the credentials.
     Hindered(CredentialsFinding),
 }
+
+/// What a registry answers to a token that opens nothing here; perhaps one for another scope does.
+const UNAUTHORIZED: Refusal = Refusal::Rejected(401);
 
 impl Exchange<'_> {
     /// Asks for a token without a scope, as `docker login` does: with one, some services hand a token that
@@ -33,7 +36,7 @@ impl Exchange<'_> {
     ) -> ExchangeStep<Issue> {
         let issue = self.issue(self.token_request(service, bearer, None))?;
         match (issue, fallback) {
-            (Issue::Refused(400) | Issue::BadRequest, Some(scope)) => {
+            (Issue::Refused(Refusal::Rejected(400)) | Issue::BadRequest, Some(scope)) => {
                 self.issue(self.token_request(service, bearer, Some(scope.clone())))
             }
             (issue, _) => Ok(issue),
@@ -52,20 +55,21 @@ impl Exchange<'_> {
         let fallback = fallback.as_ref();
         let first = match self.first_token(service, bearer, fallback)? {
             Issue::Issued(request) => request,
-            Issue::Refused(status) => return Ok(TokenAdmission::NotIssued(status)),
+            Issue::Refused(refusal) => return Ok(TokenAdmission::NotIssued(refusal)),
             Issue::BadRequest => return Ok(TokenAdmission::Hindered(bad_request())),
             Issue::Hindered(finding) => return Ok(TokenAdmission::Hindered(finding)),
         };
         if let Some(scope) = asked_scope(challenges)
-            && let opened @ TokenAdmission::Opened(_) = self.enter_with_scope(service, bearer, scope, 401)?
+            && let opened @ TokenAdmission::Opened(_) =
+                self.enter_with_scope(service, bearer, scope, UNAUTHORIZED)?
         {
             return Ok(opened);
         }
         let refused = match self.admission(&Pass::Issued(first.clone()))? {
             PingAdmission::Granted => return Ok(TokenAdmission::Opened(first)),
-            PingAdmission::Refused(reply) => status_of(&reply.said),
+            PingAdmission::Refused(reply) => reply.said.refusal(),
         };
-        let Some(scope) = fallback.filter(|_| first.scope.is_none() && refused == 401) else {
+        let Some(scope) = fallback.filter(|_| first.scope.is_none() && refused == UNAUTHORIZED) else {
             return Ok(TokenAdmission::TokenRefused(refused));
         };
         self.enter_with_scope(service, bearer, scope, refused)
@@ -76,7 +80,7 @@ impl Exchange<'_> {
         service: &TokenService,
         bearer: Bearer,
         scope: &str,
-        refused: u16,
+        refused: Refusal,
     ) -> ExchangeStep<TokenAdmission> {
         let request = self.token_request(service, bearer, Some(scope.to_owned()));
         let Issue::Issued(request) = self.issue(request)? else {
@@ -84,7 +88,7 @@ impl Exchange<'_> {
         };
         Ok(match self.admission(&Pass::Issued(request.clone()))? {
             PingAdmission::Granted => TokenAdmission::Opened(request),
-            PingAdmission::Refused(reply) => TokenAdmission::TokenRefused(status_of(&reply.said)),
+            PingAdmission::Refused(reply) => TokenAdmission::TokenRefused(reply.said.refusal()),
         })
     }
 }
@@ -97,17 +101,4 @@ pub(super) fn bad_request() -> CredentialsFinding {
 /// The scope that the registry asks for, if it asks for one.
 pub(super) fn asked_scope(challenges: &[Challenge]) -> Option<&str> {
     challenges.iter().find(|challenge| challenge.is("Bearer"))?.parameter("scope")
-}
-
-/// The status of a refusal.
-pub(super) fn status_of(said: &ReplyKind) -> u16 {
-    match said {
-        ReplyKind::Unauthorized => 401,
-        ReplyKind::Forbidden => 403,
-        ReplyKind::NotFound => 404,
-        ReplyKind::WantsTls => 400,
-        ReplyKind::Other(status) | ReplyKind::Fault(status) | ReplyKind::Redirect { status, .. } => *status,
-        ReplyKind::Throttled => 429,
-        ReplyKind::Granted(_) | ReplyKind::Page => 200,
-    }
 }

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_server_and_login() {
+    fn parses_server_and_credentials() {
         let plain = proxy("http://proxy.example.com:3128").unwrap();
         assert_eq!(
             (plain.server().to_string().as_str(), plain.scheme()),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_what_is_no_proxy() {
+    fn rejects_invalid_proxy_urls() {
         for (url, error) in [
             ("", ProxyUrlError::NotAUrl),
             ("proxy:3128", ProxyUrlError::NotAUrl),
@@ -208,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_login_is_shown(
+        fn debug_output_holds_no_proxy_credentials(
             secret in "[a-z]{12}",
             scheme in prop::sample::select(vec!["http", "https", "socks5", "http:", ""]),
             host in prop::sample::select(vec!["proxy:3128", "", "[::1", "proxy:0", "p p", "p/x"]),

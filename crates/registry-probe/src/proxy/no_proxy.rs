@@ -122,7 +122,7 @@ mod tests {
 
     /// As `golang.org/x/net/http/httpproxy` has it, case for case.
     #[test]
-    fn covers_what_go_leaves_out() {
+    fn matches_entries_as_go_does() {
         for (list, host, covered) in [
             ("", "registry.example.com", false),
             ("example.com", "example.com", true),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_narrows_an_entry() {
+    fn entry_with_port_matches_that_port_only() {
         for (list, host, port, covered) in [
             ("example.com:5000", "example.com", 5000, true),
             ("example.com:5000", "example.com", 443, false),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_needs_no_entry() {
+    fn loopback_always_bypasses_the_proxy() {
         for host in ["localhost", "127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]"] {
             assert!(covers("", host, 5000), "{host}");
         }
@@ -176,13 +176,13 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_ipv6_clothes_is_that_address() {
+    fn matches_ipv4_mapped_addresses() {
         assert!(covers("::ffff:192.0.2.1", "192.0.2.1", 443));
         assert!(covers("192.0.2.1", "[::ffff:192.0.2.1]", 443));
     }
 
     #[test]
-    fn rejects_entries_that_would_cover_nothing() {
+    fn rejects_entries_that_match_nothing() {
         for entry in
             ["10.0.0.0/33", "https://example.com", "example.com/path", "a b", "example.com:http", "a:0", "."]
         {

@@ -27,13 +27,13 @@ pub enum ClientCertificateError {
     #[error("is larger than 1 MiB; keep one certificate chain in tls.crt")]
     TooLarge,
     /// There is no certificate in `tls.crt`, or it can't be read.
-    #[error("has no valid PEM certificate in tls.crt")]
+    #[error("has no valid PEM certificate in tls.crt; correct it")]
     NoCertificate,
     /// The key has a passphrase, which nobody is here to type.
     #[error("has an encrypted private key; put it in tls.key without a passphrase")]
     EncryptedKey,
     /// There is no private key in `tls.key`, or it is of an unknown kind.
-    #[error("has no valid PEM private key in tls.key")]
+    #[error("has no valid PEM private key in tls.key; correct it")]
     NoKey,
     /// The key is an RSA key that is too small for the library.
     #[error("has an RSA key of {0} bits; use at least 2048")]

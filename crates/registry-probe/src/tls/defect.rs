@@ -123,7 +123,7 @@ impl fmt::Display for HandshakeFault {
             Self::Closed => f.write_str("the server closed the connection during the handshake"),
             Self::BadSignature => f.write_str("the server's signature does not match its certificate"),
             Self::Alert(number) => write!(f, "the server sent TLS alert {number}"),
-            Self::Other => f.write_str("the server sent something unexpected"),
+            Self::Other => f.write_str("the server sent an unexpected message"),
         }
     }
 }
@@ -159,9 +159,9 @@ impl fmt::Display for Unusable {
                 "the certificate's chain has more than 6 intermediates, which is not supported"
             }
             Self::BeforeEpoch => {
-                "the certificate or its issuer is valid since before 1970, which is not supported"
+                "the certificate or its issuer has a start date before 1970, which is not supported"
             }
-            Self::Constraints => "a CA in the certificate's chain may not sign it",
+            Self::Constraints => "a CA in the certificate's chain is not allowed to sign it",
         })
     }
 }

@@ -1,8 +1,17 @@
-//! TLS: what a server shows, whether it may be believed, and what exactly is wrong with it if not.
+//! TLS: the certificate that a server presents, whether it can be trusted, and everything that is wrong with it if not.
 //!
-//! Owns certificates in all roles: the server's (`certificate`), the authorities' (`ca`), the client's
-//! (`client_certificate`), the judgement of the first by the second (`judgement`), its place in a handshake
-//! (`verifier`), and the handshake itself (`handshake`). Does not open connections, and sends no HTTP.
+//! Opens no connection and sends no HTTP.
+//!
+//! - `alert`: TLS alerts, the reasons that a server gives for ending a handshake.
+//! - `ca`: a user's bundle of certificate authorities.
+//! - `certificate`: the presented certificate, as the status shows it.
+//! - `chain_verifier`: verifies a chain, and finds every defect instead of the first.
+//! - `client_certificate`: the certificate and key for mutual TLS.
+//! - `defect`: what can be wrong with a handshake or a certificate.
+//! - `handshake`: turns a TCP connection into a TLS connection, or into defects.
+//! - `pem`: certificates in PEM text (RFC 7468).
+//! - `policy`: the trusted authorities, and whether verification is skipped.
+//! - `recording_verifier`: the verifier that rustls calls, which records what it saw.
 
 mod alert;
 mod ca;

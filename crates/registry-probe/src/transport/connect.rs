@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_many_open_files_are_no_fault_of_the_other_side() {
+    fn reports_own_limit_on_too_many_open_files() {
         for code in [EMFILE, ENFILE] {
             let error = io::Error::from_raw_os_error(code);
             assert_eq!(cause_of(&error), FailureCause::Connection(ConnectionFailure::OwnLimit), "{error}");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns() {
+    fn alternates_address_families() {
         assert_eq!(
             in_turns(&["1.1.1.1", "2.2.2.2", "3.3.3.3", "::1"]),
             ["1.1.1.1", "::1", "2.2.2.2", "3.3.3.3"]
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_most_telling_failure_in_either_order() {
+    fn reports_the_most_specific_failure() {
         let unreachable = || FailureCause::Connection(ConnectionFailure::Unreachable);
         assert_eq!(more_telling(unreachable(), FailureCause::Refused), FailureCause::Refused);
         assert_eq!(more_telling(FailureCause::Refused, unreachable()), FailureCause::Refused);

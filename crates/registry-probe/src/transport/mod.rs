@@ -1,8 +1,15 @@
-//! The sending: names become addresses, addresses connections, connections encrypted ones, and requests
-//! responses.
+//! Sending: names become addresses, addresses become connections, and requests become responses.
 //!
-//! Owns the egress policy's place (every address, at the moment it is connected to), the deadline, and all bounds on
-//! what a server may send. Decides nothing about what is asked or what an answer means.
+//! Applies the egress policy to every address at the moment of the connection, and bounds the time and the size of every response.
+//! Decides nothing about what to ask or what a response means.
+//!
+//! - `connect`: connects to one of several addresses (RFC 8305).
+//! - `connection`: one HTTP/1.1 connection.
+//! - `journal`: records handshakes, request counts, durations and requests to wait.
+//! - `proxy`: the tunnel through a forward proxy, and the login there.
+//! - `resolve`: looks up names.
+//! - `retry_after`: reads `Retry-After` headers.
+//! - `sender`: the requests of one validation, over connections that are kept until it ends.
 
 mod connect;
 mod connection;

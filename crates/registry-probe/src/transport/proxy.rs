@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connect::connection_failure;
 use super::connection::ByteStream;
+use crate::backoff::Backoff;
 use crate::findings::{ProxyFailure, ProxyFault};
 use crate::host::HostPort;
 use crate::proxy::Proxy;
@@ -164,14 +165,11 @@ enum LoginState {
     Accepted,
     Rejected {
         until: Instant,
-        pause: Duration,
+        failures: u32,
     },
 }
 
 const LONGEST_TURN: Duration = Duration::from_secs(2);
-/// How long a login that was rejected waits for its next try: so long at first, twice as long each time.
-const FIRST_PAUSE: Duration = Duration::from_mins(1);
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
 impl LoginGate {
     async fn enter(&self) -> Result<Option<MutexGuard<'_, ()>>, ProxyFault> {
@@ -192,18 +190,17 @@ impl LoginGate {
     fn note(&self, accepted: bool) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        *state = match *state {
-            _ if accepted => LoginState::Accepted,
+        let failures = match *state {
+            _ if accepted => {
+                *state = LoginState::Accepted;
+                return;
+            }
             // Of several that were under way at the same time, one counts.
             LoginState::Rejected { until, .. } if now < until => return,
-            LoginState::Rejected { pause, .. } => {
-                let pause = (pause * 2).min(LONGEST_PAUSE);
-                LoginState::Rejected { until: now + pause, pause }
-            }
-            LoginState::Unproven | LoginState::Accepted => {
-                LoginState::Rejected { until: now + FIRST_PAUSE, pause: FIRST_PAUSE }
-            }
+            LoginState::Rejected { failures, .. } => failures.saturating_add(1),
+            LoginState::Unproven | LoginState::Accepted => 1,
         };
+        *state = LoginState::Rejected { until: now + Backoff::PROXY_LOGIN.after(failures), failures };
     }
 }
 
@@ -236,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rejected_login_waits_longer_each_time() {
+    async fn backs_off_after_rejected_proxy_credentials() {
         let route = route("http://alice:wrong@proxy");
         assert_eq!(asked(&route, 407, &[0, 0, 59]).await, 1);
         assert_eq!(asked(&route, 407, &[1, 119]).await, 1, "two minutes");
@@ -247,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_unproven_login_is_tried_once_at_a_time() {
+    async fn tries_unproven_credentials_one_at_a_time() {
         let (route, count) = (Arc::new(route("http://alice:wrong@proxy")), Arc::new(AtomicUsize::new(0)));
         let tries = (0..64).map(|_| {
             let (route, count) = (route.clone(), count.clone());
@@ -266,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_read_as_they_come() {
+    fn reads_response_head_in_pieces() {
         let status = |head: &str| parse_head(head.as_bytes()).map(|answer| answer.status);
         assert_eq!(status("HTTP/1.1 200 Connection established\r\n\r\n"), Some(200));
         assert_eq!(status("HTTP/1.0 407\r\nbroken\r\n: x\r\n\r\n"), Some(407));

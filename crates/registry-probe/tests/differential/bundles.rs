@@ -84,7 +84,7 @@ fn subjects(bundle: &CaBundle) -> (BTreeSet<Vec<u8>>, usize) {
 
 #[test]
 #[ignore = "needs target/tools/bin/go-readers, which `make tools` builds"]
-fn bundles_are_read_as_gos_clients_read_them_or_refused() {
+fn reads_bundles_as_go_does_or_rejects_them() {
     let made: Vec<Made> = go_readers(&["bundles", &SEED.to_string(), &COUNT.to_string()], Vec::new());
     assert_eq!(made.len(), COUNT);
     let all: Vec<Reading> = made.into_iter().map(Reading::of).collect();

@@ -101,7 +101,7 @@ impl Verdicts {
 
 #[test]
 #[ignore = "needs target/tools/bin/go-readers, which `make tools` builds"]
-fn certificates_are_judged_as_gos_clients_judge_them() {
+fn judges_certificates_as_go_does() {
     let seed = SEED.to_string();
     let made: Vec<Made> = go_readers(&["certificates", &seed, &COUNT.to_string()], Vec::new());
     assert_eq!(made.len(), COUNT);

@@ -125,7 +125,7 @@ fn texts_of(credentials: &Credentials) -> [Option<String>; 4] {
 
 #[test]
 #[ignore = "needs target/tools/bin/go-readers, which `make tools` builds"]
-fn docker_configurations_are_read_as_the_kubelet_reads_them() {
+fn reads_docker_config_as_kubelet_does() {
     let cases = cases(SEED, COUNT);
     let lines = cases.iter().map(|case| {
         let config = STANDARD.encode(&case.config);

@@ -202,7 +202,7 @@ fn unavailable(aws: &str, outage: Outage) -> String {
 fn in_the_way(trouble: ProxyTrouble) -> &'static str {
     match trouble {
         ProxyTrouble::Unreachable => "is unreachable or closed the connection; check the operator's --proxy",
-        ProxyTrouble::Timeout => "did not answer in time",
+        ProxyTrouble::Timeout => "did not answer in time; check the operator's --proxy",
         ProxyTrouble::LoginRejected => "rejected the login (407); correct it in the operator's --proxy",
         ProxyTrouble::NoTunnel => "did not connect to it; allow the host there or add it to --no-proxy",
     }
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn names_both_actions_where_tags_are_not_allowed() {
+    fn names_both_actions_if_tags_are_denied() {
         let said = said(role(false, None, "sts:TagSession", Denial::default()));
         for word in ["sts:AssumeRole", "sts:TagSession", "trust policy", "spec.auth.ecr.sts.roleARN"] {
             assert!(said.contains(word), "{said}");
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_keeps_the_contract_and_says_something_of_its_own() {
+    fn every_cause_has_a_distinct_valid_message() {
         let mut said = std::collections::HashSet::new();
         let proxy = registry_probe::HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
         for cause in causes(&proxy) {

@@ -1,4 +1,4 @@
-//! One sample of everything that AWS refuses, for [`catalogue`](super::catalogue).
+//! Samples of everything that AWS may refuse, for [`catalogue`](super::catalogue).
 
 use registry_probe::HostPort;
 

@@ -1,6 +1,7 @@
-//! Every message of conditions, made by the functions that make them, from one sample of each finding: docs/messages.md.
+//! Every message of conditions, made by the functions that make them, from one sample of each finding, for
+//! docs/messages.md.
 //!
-//! A finding without a sample does not compile, so none is left out of the page.
+//! A finding without a sample doesn't compile, so the page is complete.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::{
     validate::SpecError,
 };
 
-/// One message of a condition.
+/// A message of a condition.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SampleMessage {
     /// The condition.
@@ -32,7 +33,7 @@ pub struct SampleMessage {
     pub message: String,
 }
 
-/// Samples of each variant, with a `match` that does not compile while one has none.
+/// A list of samples, with a `match` that doesn't compile if a variant has none.
 macro_rules! samples {
     ($type:ty { $($pattern:pat => $samples:expr),* $(,)? }) => {{
         fn covers_every_variant(value: &$type) -> bool {
@@ -68,7 +69,7 @@ impl SampleNames {
     }
 }
 
-/// A status where any may stand.
+/// An HTTP status that becomes a placeholder.
 const STATUS: u16 = 599;
 
 /// Returns every message of conditions, in the order of the layers.
@@ -93,7 +94,7 @@ fn of_line(ConditionLine { condition, status, reason, message }: ConditionLine) 
     SampleMessage { condition, status: status.as_str(), reason, message }
 }
 
-/// What Ready says of its own; else it repeats a layer's message.
+/// Messages that only Ready has. Otherwise, it repeats a layer's message.
 fn ready() -> Vec<SampleMessage> {
     let ready = |status, reason, message: String| SampleMessage {
         condition: ConditionType::Ready,
@@ -113,7 +114,7 @@ fn ready() -> Vec<SampleMessage> {
     messages
 }
 
-/// What a validation may see, each with the condition that it is about.
+/// Everything that a validation may observe, with the condition that it is about.
 fn seen(names: &SampleNames) -> Vec<(ConditionType, Observation)> {
     let mut seen = before_connecting(names);
     let probed = |findings| Observation::Probed(Box::new(findings));
@@ -176,7 +177,7 @@ fn samples_of_seen(names: &SampleNames, why: &Arc<str>) -> Vec<Observation> {
     seen
 }
 
-/// A registry of which all is well.
+/// A registry without problems.
 pub(super) fn usable() -> Findings {
     Findings {
         endpoint: EndpointFinding::Reachable,
@@ -465,7 +466,7 @@ pub(super) fn withholdings() -> Vec<Withholding> {
     })
 }
 
-/// What AWS refuses.
+/// Everything that AWS may refuse.
 fn refusals(proxy: &HostPort) -> Vec<(ConditionType, Observation)> {
     let seen = |cause| {
         let is_ecr = matches!(cause, Cause::ActionDenied { .. } | Cause::NoEndpoint);
@@ -512,7 +513,7 @@ mod tests {
 
     use super::*;
 
-    /// Without a command to paste, and without what a certificate says of itself.
+    /// Removes commands, and what a certificate contains.
     fn without_details(message: &str) -> String {
         let sentence = message.split("kubectl ").next().unwrap_or_default();
         match (sentence.find(" (presented: "), sentence.find("); ")) {
@@ -529,7 +530,7 @@ mod tests {
         for SampleMessage { message, reason, .. } in &messages {
             let short = without_details(message);
             let count = short.chars().count();
-            // What a certificate says of itself, such as its names and dates, may be long.
+            // The content of a certificate, such as names and dates, may be long.
             let limit = if short.starts_with("Verification of ") { 190 } else { 160 };
             let ends_within = short
                 .as_bytes()

@@ -1,4 +1,4 @@
-//! Findings → one line per layer. What is said of each is in [`sentences`](super::sentences).
+//! From findings to one condition per layer. [`sentences`](super::sentences) has the messages.
 
 use registry_api::{ConditionType, Reason, condition::LAYERS};
 use registry_probe::{
@@ -13,7 +13,7 @@ use crate::{
     validate::SpecError,
 };
 
-/// One line for each layer, in order.
+/// Returns one line per layer, in order.
 pub(super) fn lines(seen: &Observation) -> Vec<ConditionLine> {
     match seen {
         Observation::Probed(findings) => probed(findings),
@@ -48,7 +48,7 @@ fn stopped_at_references(reason: Reason, message: String) -> Vec<ConditionLine> 
     lines
 }
 
-/// Nobody connects, for a reason that is not the registry's.
+/// No connection was made, for a reason that the registry didn't cause.
 fn held_back(message: String) -> Vec<ConditionLine> {
     let mut lines = not_attempted();
     lines[0] = resolved();
@@ -83,7 +83,7 @@ fn probed(findings: &Findings) -> Vec<ConditionLine> {
     ]
 }
 
-/// What AWS refuses stands where the credentials do: nobody has signed in to the registry itself.
+/// A refusal by AWS replaces the finding about the credentials, because no credentials were sent to the registry.
 fn signed_in(seen: &ecr::EcrObservation) -> Vec<ConditionLine> {
     let mut lines = probed(&seen.findings);
     if let Some(refusal) = &seen.refusal {
@@ -144,7 +144,7 @@ fn endpoint(finding: &EndpointFinding) -> ConditionLine {
     line(ConditionType::EndpointReachable, status, reason, sentences::endpoint(finding))
 }
 
-/// The reason says what happened, the message that it happened at the proxy.
+/// The reason says what happened, and the message says that it happened at the proxy.
 fn proxy_reason(fault: ProxyFault) -> Reason {
     match fault {
         ProxyFault::Dns(_) => Reason::DNSFailure,

@@ -1,4 +1,9 @@
-//! What was seen + what was said before + now → status. Pure: every condition, reason and message is decided here.
+//! Findings + previous status + now → status. Pure: every condition, reason and message is decided here.
+//!
+//! - `aws`: what AWS refused, as a condition.
+//! - `aws_catalogue`, `catalogue` and `references_catalogue`: a sample of every message, for docs/messages.md.
+//! - `layers`: findings to one condition for each layer.
+//! - `sentences`: the message of each condition.
 
 mod aws;
 mod aws_catalogue;
@@ -29,27 +34,27 @@ use crate::{
     validate::SpecError,
 };
 
-/// What one validation saw.
+/// What one validation observed.
 #[derive(Debug)]
 pub enum Observation {
-    /// The spec can't be checked.
+    /// The spec can't be validated.
     Unfit(SpecError),
-    /// The namespace is not a tenant's.
+    /// The namespace doesn't belong to a tenant.
     NotATenant,
-    /// Its tenant has more registries than this.
+    /// The tenant has more registries than this limit.
     BeyondQuota(usize),
     /// A reference can't be used.
     Unresolved(Problem),
-    /// The cluster's own addresses, which a tenant may not reach, are not known, for that reason.
+    /// The cluster's own addresses, which a tenant must not reach, are unknown, for this reason.
     AddressesUnknown(Arc<str>),
     /// The registry was probed.
     Probed(Box<Findings>),
-    /// The registry was probed after signing in at AWS, or trying to.
+    /// The registry was probed after signing in to AWS, or trying to.
     Ecr(Box<ecr::EcrObservation>),
 }
 
 impl Observation {
-    /// What the registry showed.
+    /// Returns the findings of the probe, if there was one.
     pub fn findings(&self) -> Option<&Findings> {
         match self {
             Self::Probed(findings) => Some(findings),
@@ -70,49 +75,49 @@ impl Observation {
     }
 }
 
-/// What a validation came to, as far as the time of the next one depends on it.
+/// The part of a result that the time of the next validation depends on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ValidationOutcome {
-    /// Nothing to complain of.
+    /// The registry can be used.
     Usable,
-    /// A failure that may pass by itself; the server may have said when to come back.
+    /// A transient failure.
     Transient {
-        /// What `Retry-After` asked for.
+        /// The delay in the server's `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// The credentials were refused: trying them again counts towards a lock-out.
+    /// The credentials were rejected. Another attempt with them may lock the account.
     Rejected {
-        /// How long the same credentials pause at that host, whichever registry uses them.
+        /// The remaining delay for these credentials at that host, for all registries that use them.
         pause: Option<Duration>,
     },
-    /// The credentials were not sent, to spare the account.
+    /// The credentials were not sent, to protect the account.
     Postponed {
-        /// When it is their turn.
+        /// When they can be sent.
         wait: Duration,
     },
-    /// Something is wrong that someone must put right.
+    /// A failure that someone has to fix.
     Definite,
 }
 
-/// What a status says of a registry's availability: the state of its pull Secrets, as an input of the verdict.
+/// The availability of a registry, and the state of its pull Secrets: an input of the status.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AvailabilityReport {
     /// The counts.
     pub counts: AvailabilityStatus,
-    /// What somebody should know of it.
+    /// A message about problems.
     pub note: Option<String>,
 }
 
-/// What a validation is seen against.
+/// The history that the result depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Before {
-    /// Transient failures in a row before this validation.
+    /// The number of transient failures in a row before this validation.
     pub transient_failures: u32,
-    /// Whether the object and all that it names are as they were when the status was written, as far as is known.
+    /// Whether the object and its references haven't changed since the status was written, as far as is known.
     pub same_basis: bool,
 }
 
-/// One condition, but for its times.
+/// A condition without its times.
 #[derive(Clone, Debug, PartialEq)]
 struct ConditionLine {
     condition: ConditionType,
@@ -138,7 +143,7 @@ impl ConditionStatus {
     }
 }
 
-/// The status that follows from what was seen, and what it means for the next validation.
+/// Returns the new status, and what it means for the next validation.
 pub fn assess(
     object: &RegistryObject,
     seen: &Observation,
@@ -163,7 +168,7 @@ pub fn assess(
     (status, outcome)
 }
 
-/// The same status with what is now to be said of the availability. `ready` is what it says of Ready without that.
+/// Returns the status with new availability. `ready` is the message of Ready without it.
 pub fn with_availability(
     status: &RegistryStatus,
     ready: &str,
@@ -182,7 +187,7 @@ pub fn with_availability(
     status
 }
 
-/// The status of a registry whose new spec is being validated, and takes its time.
+/// Returns the status of a registry whose changed spec is being validated for longer than [`SLOW`].
 pub fn progressing(object: &RegistryObject, now: Timestamp) -> RegistryStatus {
     let message = sentences::in_progress();
     let line = |condition, status| ConditionLine {
@@ -203,7 +208,7 @@ pub fn progressing(object: &RegistryObject, now: Timestamp) -> RegistryStatus {
     }
 }
 
-/// The request that this validation answers. One that waits for its turn is not answered yet.
+/// Returns the request that this validation fulfils. A request that has to wait is not fulfilled yet.
 fn handled(object: &RegistryObject, outcome: ValidationOutcome) -> Option<String> {
     match outcome {
         ValidationOutcome::Postponed { .. } => object.status.last_handled_reconcile_at.clone(),
@@ -227,7 +232,7 @@ fn outcome(seen: &Observation, lines: &[ConditionLine]) -> ValidationOutcome {
     }
 }
 
-/// How long the credentials wait for their turn, if they were not sent.
+/// Returns how long the credentials have to wait, if they were not sent.
 fn withheld(seen: &Observation) -> Option<Duration> {
     let by_aws = seen.refusal().filter(|refusal| matches!(refusal.cause, ecr::Cause::Withheld(_)));
     let findings = seen.findings();
@@ -238,7 +243,7 @@ fn withheld(seen: &Observation) -> Option<Duration> {
     Some(waits.unwrap_or(UNDER_WAY))
 }
 
-/// How long credentials that were rejected pause.
+/// Returns the remaining delay for rejected credentials.
 fn pause(seen: &Observation) -> Option<Duration> {
     match seen.refusal() {
         Some(refusal) => refusal.retry_after,
@@ -246,7 +251,7 @@ fn pause(seen: &Observation) -> Option<Duration> {
     }
 }
 
-/// What failed may pass by itself.
+/// Returns the outcome of a transient failure.
 fn transient(seen: &Observation, failing: Option<&ConditionLine>) -> Option<ValidationOutcome> {
     let findings = seen.findings()?;
     if let (Some(refusal), Some(ConditionType::CredentialsValidated)) =
@@ -260,14 +265,14 @@ fn transient(seen: &Observation, failing: Option<&ConditionLine>) -> Option<Vali
     passing.then_some(ValidationOutcome::Transient { retry_after: findings.retry_after })
 }
 
-/// Whether the credentials, and so the registry, were not reached at all.
+/// Returns whether nothing is known about the credentials, and so about the registry.
 fn no_verdict(lines: &[ConditionLine]) -> bool {
     lines.iter().any(|line| {
         line.condition == ConditionType::CredentialsValidated && line.reason == Reason::NotAttempted
     })
 }
 
-/// Whether the failure of this layer may pass by itself.
+/// Returns whether the failure of this layer is transient.
 fn is_passing(line: &ConditionLine, findings: &Findings) -> bool {
     match line.condition {
         ConditionType::EndpointReachable => findings.endpoint.is_transient(),
@@ -277,7 +282,8 @@ fn is_passing(line: &ConditionLine, findings: &Findings) -> bool {
     }
 }
 
-/// The first layer that makes the registry unusable. What the user asked for, and what merely can't be proven, doesn't.
+/// Returns the first layer that makes the registry unusable. What the spec requests, and what merely can't be proven,
+/// doesn't.
 fn first_failing(lines: &[ConditionLine]) -> Option<&ConditionLine> {
     lines.iter().find(|line| match line.status {
         ConditionStatus::True => false,
@@ -328,12 +334,12 @@ fn ready(
             line(ConditionStatus::True, Reason::Available, message)
         }
         Some(Reason::Unprovable) => line(ConditionStatus::True, Reason::CredentialsUnprovable, message),
-        // No layer failed, and yet nothing was seen to work: that is no reason to call it usable.
+        // No layer failed, but nothing was shown to work either, so the registry doesn't count as usable.
         _ => line(ConditionStatus::Unknown, Reason::Progressing, sentences::no_verdict()),
     }
 }
 
-/// The layer that was not attempted for a reason of its own.
+/// Returns the layer that was not attempted for a reason of its own.
 fn held_back(lines: &[ConditionLine]) -> Option<&ConditionLine> {
     lines.iter().find(|line| {
         (line.condition, line.reason) == (ConditionType::EndpointReachable, Reason::NotAttempted)
@@ -341,7 +347,7 @@ fn held_back(lines: &[ConditionLine]) -> Option<&ConditionLine> {
     })
 }
 
-/// That nothing is known of a content path is said where people look: a misspelt one would pass for a good one.
+/// Adds that the content path was not checked, because otherwise a wrong path would look right.
 fn with_unchecked_path(object: &RegistryObject, lines: &[ConditionLine], message: &str) -> String {
     let spec = &object.spec;
     let unnamed = spec.base_content_path.is_some() && spec.validation.repository.is_none();
@@ -354,8 +360,8 @@ fn with_unchecked_path(object: &RegistryObject, lines: &[ConditionLine], message
     message.to_owned()
 }
 
-/// A Ready registry stays so through fewer transient failures in a row than its threshold, as long as nothing was
-/// changed; with the reason that it had.
+/// A Ready registry stays Ready, with the same reason, until the threshold of transient failures in a row is reached,
+/// if nothing has changed.
 fn still_ready(object: &RegistryObject, outcome: ValidationOutcome, before: Before) -> Option<Reason> {
     let was = object.status.condition(ConditionType::Ready).filter(|ready| ready.status == "True")?;
     let threshold = u32::try_from(object.spec.validation.failure_threshold).unwrap_or(1);
@@ -369,7 +375,7 @@ fn still_ready(object: &RegistryObject, outcome: ValidationOutcome, before: Befo
     (keeps && unchanged).then(|| was.reason.parse().ok()).flatten()
 }
 
-/// kstatus: what is retried is still going on; what only a person can put right is stalled.
+/// The condition for kstatus: Reconciling if a retry may help, Stalled if someone has to act.
 fn marker(ready: &ConditionLine, outcome: ValidationOutcome) -> Option<ConditionLine> {
     if ready.status == ConditionStatus::True {
         return None;
@@ -412,7 +418,7 @@ fn certificate(seen: &Observation) -> Option<TlsStatus> {
     })
 }
 
-/// As OpenSSL and Kubernetes name them.
+/// The version's name, as in OpenSSL and Kubernetes.
 fn version_name(version: TlsVersion) -> &'static str {
     match version {
         TlsVersion::Tls12 => "TLSv1.2",
@@ -424,15 +430,15 @@ fn credentials(seen: &Observation) -> Option<CredentialsStatus> {
     seen.findings()?.credentials_expire_at.map(|end| CredentialsStatus { expires_at: Some(Time(end)) })
 }
 
-/// The times at which what this status says will stop to be so.
+/// Returns the times at which the certificate and the credentials in a status expire.
 pub fn ends(status: &RegistryStatus) -> Vec<Timestamp> {
     let certificate = status.tls.as_ref().and_then(|tls| tls.not_after.as_ref());
     let credentials = status.credentials.as_ref().and_then(|credentials| credentials.expires_at.as_ref());
     certificate.into_iter().chain(credentials).map(|end| end.0).collect()
 }
 
-/// How long a validation that sees nothing of this kind may go on before the status says that it is going on.
+/// How long the validation of a changed spec may take before the status says that it is in progress.
 pub const SLOW: Duration = Duration::from_secs(1);
 
-/// When to look again where another registry is trying the same credentials.
+/// The delay while another registry is trying the same credentials.
 const UNDER_WAY: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! One sample of everything that can be wrong with references and addresses, for [`catalogue`](super::catalogue).
+//! Samples of everything that can be wrong with references and addresses, for [`catalogue`](super::catalogue).
 
 use registry_probe::{
     CaError, ClientCertificateError, CredentialsError, DockerConfigError, EndpointError, Field,
@@ -22,7 +22,7 @@ fn config_map() -> Reference {
 pub(super) fn endpoint_errors() -> [EndpointError; 7] {
     use EndpointError as E;
     let errors = [E::NotAUrl, E::Scheme, E::UserInfo, E::Query, E::Fragment, E::Path, E::TooLong];
-    // A new one does not compile until it is among them.
+    // A new error doesn't compile until it has a sample.
     for error in &errors {
         match error {
             E::NotAUrl | E::Scheme | E::UserInfo | E::Query | E::Fragment | E::Path | E::TooLong => {}

@@ -1,5 +1,5 @@
-//! The sentence that each condition says to a person: what was seen, on what, and what to do. Never a secret, a
-//! response's body, a request id, or anything that differs between two runs of the same failure.
+//! The message of each condition: what failed, why, and what to do. Never contains a secret, a response's body, a
+//! request id, or anything that differs between two runs with the same failure.
 
 use registry_probe::{
     ClientCertificateFault, ConnectionFailure, ContentPathFinding, CredentialsFinding, Distrust, DnsFailure,
@@ -13,15 +13,15 @@ use crate::{
     text::listed,
 };
 
-/// The most characters of a message (docs/architecture.md#promises).
+/// The maximum length of a message, in characters (docs/architecture.md#promises).
 const LONGEST: usize = 1024;
 
-/// `text` without control characters: what a server says must not move a terminal's cursor.
+/// Replaces control characters, because a server's text must not control a terminal.
 pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// `message`, clean and within the bound.
+/// Removes control characters, and limits the length.
 pub(super) fn capped(message: String) -> String {
     let message = if message.chars().any(char::is_control) { clean(&message) } else { message };
     if message.chars().count() <= LONGEST {
@@ -34,17 +34,17 @@ pub(super) fn not_attempted() -> &'static str {
     "Not attempted: an earlier check failed or validation has not started"
 }
 
-/// Of a registry whose transient failures in a row are below its threshold.
+/// For a registry with fewer transient failures in a row than its threshold.
 pub(super) fn below_threshold(message: &str) -> String {
     capped(format!("Still ready (spec.validation.failureThreshold not reached): {message}"))
 }
 
-/// Of a registry that nothing was found out about this time.
+/// For a Ready registry about which this validation found out nothing.
 pub(super) fn still_ready(message: &str) -> String {
     capped(format!("Still ready: {message}"))
 }
 
-/// Beside what Ready says otherwise.
+/// In addition to another message of Ready.
 pub(super) fn path_unchecked(message: &str) -> String {
     capped(format!("{message}; spec.baseContentPath not checked: set spec.validation.repository"))
 }
@@ -111,7 +111,7 @@ pub(super) fn problem(problem: &Problem) -> String {
     }
 }
 
-/// With a capital letter, unless it begins with the name of a field.
+/// Capitalizes the first letter, except in the name of a field.
 fn sentence(text: &str) -> String {
     if text.starts_with("spec.") {
         return text.to_owned();
@@ -130,7 +130,7 @@ pub(super) fn endpoint(finding: &EndpointFinding) -> String {
             format!("{server} refused the connection; check spec.endpoint and that the registry is running")
         }
         F::ConnectionFailed { server, cause } => {
-            format!("Connection to {server} failed: {}", connection(*cause))
+            format!("Connection to {server} failed: {}{}", connection(*cause), connection_advice(*cause))
         }
         F::Timeout { server, during } => {
             format!("{} (spec.validation.timeout)", sentence(&timed_out(server, *during)))
@@ -146,7 +146,7 @@ pub(super) fn endpoint(finding: &EndpointFinding) -> String {
         ),
         F::ProxyFailed { server, failure } => proxy(server, failure),
         F::ServerError { server, status } => {
-            format!("{server} failed: it returned HTTP status {status}; check the registry")
+            format!("{server} returned HTTP status {status}; check the registry")
         }
         F::Throttled { server } => throttled(server),
     }
@@ -156,7 +156,7 @@ fn throttled(server: &HostPort) -> String {
     format!("{server} is rate limiting requests (429); retrying later")
 }
 
-/// Of any host: the registry's, or its token service's.
+/// For any host: the registry's or its token service's.
 fn dns(host: &registry_probe::Host, cause: DnsFailure) -> String {
     let why = match cause {
         DnsFailure::NoSuchName => "the host name does not exist",
@@ -168,7 +168,7 @@ fn dns(host: &registry_probe::Host, cause: DnsFailure) -> String {
     format!("DNS lookup of {host} failed: {why}")
 }
 
-/// What to do where the host is the endpoint's.
+/// What to do if the host is the endpoint's.
 fn dns_advice(cause: DnsFailure) -> &'static str {
     match cause {
         DnsFailure::NoSuchName | DnsFailure::NoAddress => "; check spec.endpoint",
@@ -188,7 +188,7 @@ fn timed_out(server: &HostPort, during: Stage) -> String {
     }
 }
 
-/// The proxy is named, and its login is not; the server is only named as what was asked for.
+/// Names the proxy without its login, and the server that was not reached.
 fn proxy(server: &HostPort, ProxyFailure { proxy, fault }: &ProxyFailure) -> String {
     let what = match fault {
         ProxyFault::Dns(_) => {
@@ -233,10 +233,20 @@ fn connection(cause: ConnectionFailure) -> &'static str {
     }
 }
 
+/// What to do if the server is the endpoint's.
+fn connection_advice(cause: ConnectionFailure) -> &'static str {
+    match cause {
+        ConnectionFailure::Unreachable | ConnectionFailure::Closed | ConnectionFailure::Other => {
+            "; check spec.endpoint and the network path to it"
+        }
+        ConnectionFailure::OwnLimit => "",
+    }
+}
+
 fn not_a_registry(server: &HostPort, cause: NotARegistry) -> String {
     let why = match cause {
         NotARegistry::Status(status) => format!("/v2/ returned HTTP status {status}"),
-        NotARegistry::NoSign => "the answer to /v2/ is not a registry's".to_owned(),
+        NotARegistry::NoSign => "unexpected response to /v2/".to_owned(),
         NotARegistry::NotHttp => "it does not speak HTTP/1.1".to_owned(),
         NotARegistry::WantsTls => return format!("{server} requires TLS; use https:// in spec.endpoint"),
     };
@@ -310,10 +320,11 @@ fn tls_advice(fault: &TlsDefect) -> &'static str {
             | HandshakeFault::NoCommonAlgorithm
             | HandshakeFault::NoHttp1
             | HandshakeFault::BadSignature
-            | HandshakeFault::Alert(_),
+            | HandshakeFault::Alert(_)
+            | HandshakeFault::Closed
+            | HandshakeFault::Other,
         ) => "; check the server's TLS settings",
         TlsDefect::HandshakeFailed(HandshakeFault::UnknownHost) => "; check the host in spec.endpoint",
-        TlsDefect::HandshakeFailed(HandshakeFault::Closed | HandshakeFault::Other) => "",
         TlsDefect::ClientCertificateRequired(ClientCertificateFault::Missing) => {
             "; set spec.tls.clientCertificate.secretRef"
         }
@@ -324,6 +335,9 @@ fn tls_advice(fault: &TlsDefect) -> &'static str {
             "; renew it in the Secret of spec.tls.clientCertificate"
         }
         TlsDefect::Unusable(_) => "; replace it or set spec.tls.insecureSkipVerify",
+        TlsDefect::HostnameMismatch { names, .. } if names.is_empty() => {
+            "; replace it or set spec.tls.insecureSkipVerify"
+        }
         TlsDefect::UnknownIssuer { .. } => "; add its CA to spec.tls.ca or set spec.tls.insecureSkipVerify",
         TlsDefect::Expired { .. } => "; renew it or set spec.tls.insecureSkipVerify",
         TlsDefect::NotYetValid { .. } => "; check the clocks or set spec.tls.insecureSkipVerify",
@@ -364,7 +378,7 @@ fn defect(defect: &TlsDefect) -> String {
             format!("{} is not valid before {not_before}", whose(issuer))
         }
         TlsDefect::HostnameMismatch { expected, names } if names.is_empty() => {
-            format!("the certificate is for no host, and so not for {expected}")
+            format!("the certificate is not for {expected}: it contains no host names")
         }
         TlsDefect::HostnameMismatch { expected, names } => {
             let names = listed(names.iter().map(String::as_str), "and");
@@ -420,12 +434,12 @@ fn unsupported(schemes: &[String]) -> String {
         return "The registry offers no known authentication scheme; check spec.endpoint".to_owned();
     }
     format!(
-        "The registry asks for {} authentication, which spec.auth does not support; check spec.auth",
+        "The registry requires {} authentication, which is not supported; use an address with Basic or Bearer",
         listed(schemes.iter().map(String::as_str), "or")
     )
 }
 
-/// Why credentials wait for their turn, with the bounds of [`table`].
+/// Why credentials were not sent, with the limits of [`table`].
 pub(super) fn withheld(server: &str, why: Withholding) -> String {
     match why {
         Withholding::TriedTooOften => format!(
@@ -457,15 +471,21 @@ fn untrusted(service: Option<&HostPort>, cause: Distrust) -> String {
                     challenge"
                 .to_owned();
         }
-        Distrust::PlainHttp => "uses http:// while the registry uses https://",
-        Distrust::UserInfo => "has a user name or password in its URL",
+        Distrust::PlainHttp => {
+            "uses http://, but the registry uses https://; ask the registry's administrator to correct its URL"
+        }
+        Distrust::UserInfo => {
+            "has a user name or password in its URL; ask the registry's administrator to correct it"
+        }
         Distrust::OtherSite => {
             "is on a different site; an administrator can allow it with --trusted-token-service"
         }
         Distrust::EgressDenied => {
             "is blocked by the egress policy; an administrator can allow it with --egress-allow"
         }
-        Distrust::Redirect => "redirects to another address",
+        Distrust::Redirect => {
+            "redirects to another address; ask the registry's administrator to correct its URL"
+        }
     };
     format!("Credentials not sent: token service {service} {why}")
 }
@@ -543,7 +563,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_at_most_1024_characters_and_free_of_control_characters() {
+    fn bounds_messages_and_strips_controls() {
         let message = capped(format!("\u{1b}[31m{}", "ä".repeat(2000)));
         assert_eq!(message.chars().count(), LONGEST);
         assert!(!message.chars().any(char::is_control));

@@ -1,4 +1,4 @@
-//! The verdict as a table: what was seen → every condition.
+//! Tables from what was observed to every condition.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ fn ready(status: &RegistryStatus) -> (&str, &str) {
 }
 
 #[test]
-fn an_own_limit_is_seen_in_every_layer() {
+fn own_limits_are_reported_in_every_layer() {
     let (own, dns) = (ConnectionFailure::OwnLimit, DnsFailure::OwnLimit);
     let server = server();
     let failed = |cause| EndpointFinding::ConnectionFailed { server: server.clone(), cause };
@@ -87,7 +87,7 @@ fn an_own_limit_is_seen_in_every_layer() {
 }
 
 #[test]
-fn validated_credentials_say_exactly_that() {
+fn validated_message_is_fixed() {
     let (status, outcome) = judged(usable());
     let credentials = status.condition(ConditionType::CredentialsValidated).unwrap();
     assert_eq!(
@@ -99,7 +99,7 @@ fn validated_credentials_say_exactly_that() {
 }
 
 #[test]
-fn the_reason_of_ready_is_that_of_the_first_failing_layer() {
+fn ready_takes_reason_of_first_failing_layer() {
     let rejected = CredentialsFinding::Rejected { by: server(), status: 401 };
     let unknown = TlsDefect::UnknownIssuer { issuer: "CN=x".into(), self_signed: false };
     let failed = TlsFinding::Failed { server: server(), defect: unknown, also: Vec::new(), presented: None };
@@ -137,7 +137,7 @@ fn the_reason_of_ready_is_that_of_the_first_failing_layer() {
 }
 
 #[test]
-fn what_the_user_asked_for_and_what_cannot_be_proven_does_not_make_a_registry_unready() {
+fn skipped_and_unprovable_checks_keep_ready() {
     let plain = Findings { tls: TlsFinding::PlainHttp, ..usable() };
     assert_eq!(ready(&judged(plain).0), ("True", "Available"));
     let skipped =
@@ -151,7 +151,7 @@ fn what_the_user_asked_for_and_what_cannot_be_proven_does_not_make_a_registry_un
 }
 
 #[test]
-fn what_this_build_or_the_endpoint_does_not_permit_is_said_of_the_references() {
+fn unsupported_settings_fail_resolved_refs() {
     for error in [SpecError::EcrUnsupported, SpecError::Place(ecr::EcrEndpointError::Public)] {
         let (status, outcome) =
             assess(&object(1, RegistryStatus::default()), &Observation::Unfit(error), UNCHANGED, at(100));
@@ -162,7 +162,7 @@ fn what_this_build_or_the_endpoint_does_not_permit_is_said_of_the_references() {
     }
 }
 
-/// Status and reason of the condition, where that was seen.
+/// Returns status and reason of the condition.
 fn says(seen: &Observation, condition: ConditionType) -> (String, String) {
     let (status, _) = assess(&object(1, RegistryStatus::default()), seen, UNCHANGED, at(100));
     let condition = status.condition(condition).unwrap();
@@ -170,7 +170,7 @@ fn says(seen: &Observation, condition: ConditionType) -> (String, String) {
 }
 
 #[test]
-fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
+fn similar_findings_have_distinct_reasons() {
     let probed = |findings| Observation::Probed(Box::new(findings));
     let mismatch = TlsDefect::HostnameMismatch { expected: "a".into(), names: vec!["b".into()] };
     let failed = TlsFinding::Failed { server: server(), defect: mismatch, also: Vec::new(), presented: None };
@@ -223,7 +223,7 @@ fn findings_that_are_close_to_one_another_have_reasons_of_their_own() {
 }
 
 #[test]
-fn a_content_path_that_nothing_is_known_of_is_said_beside_ready() {
+fn ready_message_mentions_unchecked_content_path() {
     let message = |edit: fn(&mut RegistryObject)| {
         let mut object = object(1, RegistryStatus::default());
         edit(&mut object);
@@ -245,7 +245,7 @@ fn a_content_path_that_nothing_is_known_of_is_said_beside_ready() {
 }
 
 #[test]
-fn credentials_that_wait_for_their_turn_say_so_and_answer_no_request() {
+fn waiting_credentials_answer_no_request() {
     let wait = Duration::from_secs(40);
     let withheld = |why| Findings {
         credentials: CredentialsFinding::Withheld { server: server(), why },
@@ -268,7 +268,7 @@ fn credentials_that_wait_for_their_turn_say_so_and_answer_no_request() {
         assert!(status.is_true(marker), "{why:?}");
         assert_eq!(outcome, ValidationOutcome::Postponed { wait });
         assert_eq!(status.last_handled_reconcile_at, None, "the request is still to be answered");
-        // What was Ready and is unchanged stays so where nothing speaks against it.
+        // A Ready, unchanged registry stays Ready if nothing is found against it.
         let seen = Observation::Probed(Box::new(withheld(why)));
         let (status, _) = assess(&object(1, good.clone()), &seen, UNCHANGED, at(200));
         assert_eq!(status.is_true(ConditionType::Ready), condition.0 == "Unknown", "{why:?}");
@@ -276,13 +276,13 @@ fn credentials_that_wait_for_their_turn_say_so_and_answer_no_request() {
 }
 
 #[test]
-fn nothing_seen_is_never_ready() {
+fn never_ready_without_findings() {
     let nothing = Findings { endpoint: EndpointFinding::NotAttempted, ..refused() };
     assert_eq!(ready(&judged(nothing).0), ("Unknown", "Progressing"));
 }
 
 #[test]
-fn a_definite_failure_is_stalled_and_a_transient_one_is_reconciling() {
+fn definite_failure_stalls_transient_reconciles() {
     let (definite, _) = judged(Findings { credentials: CredentialsFinding::Required, ..usable() });
     assert!(
         definite.is_true(ConditionType::Stalled) && definite.condition(ConditionType::Reconciling).is_none()
@@ -297,7 +297,7 @@ fn a_definite_failure_is_stalled_and_a_transient_one_is_reconciling() {
 }
 
 #[test]
-fn a_ready_registry_stays_ready_until_the_threshold_and_its_layers_say_what_was_seen() {
+fn keeps_ready_below_failure_threshold() {
     let (mut status, _) = judged(usable());
     for (failures, expected) in [(0, "True"), (1, "True"), (2, "False")] {
         let before = Before { transient_failures: failures, same_basis: true };
@@ -309,7 +309,7 @@ fn a_ready_registry_stays_ready_until_the_threshold_and_its_layers_say_what_was_
 }
 
 #[test]
-fn readiness_is_not_carried_over_to_another_spec_or_other_credentials() {
+fn new_spec_or_credentials_reset_readiness() {
     let (status, _) = judged(usable());
     let seen = Observation::Probed(Box::new(refused()));
     let (changed_spec, _) = assess(&object(2, status.clone()), &seen, UNCHANGED, at(200));
@@ -320,7 +320,7 @@ fn readiness_is_not_carried_over_to_another_spec_or_other_credentials() {
 }
 
 #[test]
-fn a_transition_time_moves_only_with_its_status() {
+fn transition_time_changes_only_with_status() {
     let (first, _) = judged(usable());
     let (second, _) =
         assess(&object(1, first.clone()), &Observation::Probed(Box::new(usable())), UNCHANGED, at(200));
@@ -337,7 +337,7 @@ fn a_transition_time_moves_only_with_its_status() {
 }
 
 #[test]
-fn the_same_failure_twice_makes_the_same_status_but_for_the_time() {
+fn repeated_failure_changes_only_the_time() {
     let (first, _) = judged(refused());
     let (second, _) =
         assess(&object(1, first.clone()), &Observation::Probed(Box::new(refused())), UNCHANGED, at(200));
@@ -348,7 +348,7 @@ fn the_same_failure_twice_makes_the_same_status_but_for_the_time() {
 }
 
 #[test]
-fn a_spec_in_progress_holds_nothing_left_over_from_before() {
+fn spec_in_progress_drops_old_results() {
     let (before, _) = judged(usable());
     let status = progressing(&object(2, before), at(200));
     assert_eq!(ready(&status), ("Unknown", "Progressing"));
@@ -359,7 +359,7 @@ fn a_spec_in_progress_holds_nothing_left_over_from_before() {
 }
 
 #[test]
-fn a_definite_failure_of_a_ready_registry_shows_at_once() {
+fn definite_failure_ends_ready_at_once() {
     let (was_ready, _) = judged(usable());
     let rejected =
         Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
@@ -372,7 +372,7 @@ fn a_definite_failure_of_a_ready_registry_shows_at_once() {
 }
 
 #[test]
-fn a_token_service_that_is_away_leaves_nothing_to_rely_on() {
+fn unreachable_token_service_leaves_no_evidence() {
     let cause = Unavailable::Status(503);
     let credentials = CredentialsFinding::TemporarilyUnavailable { server: server(), cause };
     let (status, outcome) = judged(Findings { credentials, ..usable() });
@@ -381,7 +381,7 @@ fn a_token_service_that_is_away_leaves_nothing_to_rely_on() {
 }
 
 #[test]
-fn what_came_to_no_verdict_is_tried_again() {
+fn retries_without_verdict() {
     let credentials = CredentialsFinding::NotAttempted;
     let (status, outcome) = judged(Findings { credentials, ..usable() });
     assert_eq!(ready(&status), ("Unknown", "Progressing"));
@@ -389,7 +389,7 @@ fn what_came_to_no_verdict_is_tried_again() {
 }
 
 #[test]
-fn a_later_layer_that_may_recover_makes_no_definite_failure_transient() {
+fn later_transient_failure_stays_definite() {
     let repository = "hello".parse().unwrap();
     let away = Inconclusive::Unavailable { repository, server: server(), cause: Unavailable::Status(503) };
     let content_path = ContentPathFinding::Inconclusive(away);
@@ -399,7 +399,7 @@ fn a_later_layer_that_may_recover_makes_no_definite_failure_transient() {
     assert_eq!(judged(required).1, ValidationOutcome::Definite);
 }
 
-/// What is said where AWS gave no token for that cause.
+/// Returns the result if AWS issued no token, for that cause.
 fn refused_by_aws(cause: ecr::Cause, findings: Findings) -> (RegistryStatus, ValidationOutcome) {
     let retry_after = Some(Duration::from_secs(7));
     let refusal = AwsRefusal { cause, api: ecr::Api::Ecr, region: "eu-central-1".into(), retry_after };
@@ -408,7 +408,7 @@ fn refused_by_aws(cause: ecr::Cause, findings: Findings) -> (RegistryStatus, Val
 }
 
 #[test]
-fn a_refusal_by_aws_is_the_verdict_on_the_credentials_and_says_itself_whether_it_may_pass() {
+fn aws_refusal_decides_credentials_condition() {
     let open = || Findings { credentials: CredentialsFinding::AnonymousAccess, ..usable() };
     for (cause, reason, outcome) in [
         (
@@ -435,7 +435,7 @@ fn a_refusal_by_aws_is_the_verdict_on_the_credentials_and_says_itself_whether_it
 }
 
 #[test]
-fn the_next_validation_comes_at_the_end_of_the_certificate_or_of_the_credentials() {
+fn next_validation_is_due_at_earliest_expiry() {
     let none = judged(usable()).0;
     assert!(ends(&none).is_empty());
     let (status, _) = judged(Findings { credentials_expire_at: Some(at(500)), ..usable() });
@@ -445,15 +445,15 @@ fn the_next_validation_comes_at_the_end_of_the_certificate_or_of_the_credentials
 }
 
 #[test]
-fn a_request_for_a_validation_is_answered_by_its_own_words() {
+fn echoes_the_requested_at_annotation() {
     let asked = RegistryObject { requested_at: Some("now".into()), ..object(1, RegistryStatus::default()) };
     let (status, _) = assess(&asked, &Observation::Probed(Box::new(usable())), UNCHANGED, at(100));
     assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
 }
 
-/// The registry is not blamed, the proxy is named, and the message says what to do.
+/// The message names the proxy instead of the registry, and says what to do.
 #[test]
-fn a_proxys_failure_is_told_as_the_proxys() {
+fn reports_proxy_failure_as_such() {
     let proxy = HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
     let status = |fault| {
         let failure = ProxyFailure { proxy: proxy.clone(), fault };
@@ -549,8 +549,8 @@ fn any_findings() -> impl Strategy<Value = Findings> {
 }
 
 proptest! {
-    /// Whatever is seen: each layer is there once and in order, with a reason that `LAYERS` allows for its status,
-    /// and Ready is True only where credentials are proven, not needed, or not provable.
+    /// Each layer occurs once and in order, with a reason that `LAYERS` allows for its status. Ready is only True if
+    /// the credentials are validated, not needed, or not provable.
     #[test]
     fn every_status_keeps_the_contract(findings in any_findings()) {
         let (status, _) = judged(findings);

@@ -9,7 +9,7 @@ fn config(url: &str) -> Config {
 }
 
 #[test]
-fn the_api_server_is_known_by_configuration_and_environment_and_loopback_is_nobodys() {
+fn finds_api_server_address_but_not_loopback() {
     let told = |url, host| ClusterAddresses::told_by(&config(url), host).all().to_vec();
     assert_eq!(told("https://10.0.0.1:6443", Some("10.96.0.1")), nets(&["10.0.0.1/32", "10.96.0.1/32"]));
     assert_eq!(told("https://[fd00::1]:6443", None), nets(&["fd00::1/128"]));
@@ -34,7 +34,7 @@ fn after(
 }
 
 #[test]
-fn each_kind_is_a_gap_until_it_is_known_and_is_kept_when_it_fails_later() {
+fn each_kind_is_a_gap_until_known_once() {
     let addresses = ClusterAddresses::told_by(&config("https://10.0.0.1:6443"), None);
     assert!(addresses.gap().is_some());
     let refused = || Err("refused".to_owned());
@@ -51,7 +51,7 @@ fn each_kind_is_a_gap_until_it_is_known_and_is_kept_when_it_fails_later() {
 }
 
 #[test]
-fn ranges_that_the_administrator_gave_need_not_be_learnt() {
+fn configured_ranges_need_no_discovery() {
     let addresses = ClusterAddresses::told_by(&config("https://10.0.0.1:6443"), None)
         .with_service_ranges(&nets(&["10.96.0.0/12"]));
     assert_eq!(after(&addresses, Err("refused".to_owned()), known(&[])), None);
@@ -62,13 +62,13 @@ fn ranges_that_the_administrator_gave_need_not_be_learnt() {
 }
 
 #[test]
-fn an_api_server_that_has_no_ranges_closes_nothing() {
+fn missing_range_api_leaves_the_gap() {
     let addresses = ClusterAddresses::told_by(&config("https://10.0.0.1:6443"), None);
     assert_eq!(after(&addresses, Ok(Knowledge::Unsaid), known(&[])), None);
 }
 
 #[tokio::test]
-async fn who_waits_hears_when_the_last_gap_closes() {
+async fn notifies_waiters_when_last_gap_closes() {
     let addresses = ClusterAddresses::told_by(&config("https://10.0.0.1:6443"), None);
     let waiting = tokio::spawn({
         let addresses = addresses.clone();

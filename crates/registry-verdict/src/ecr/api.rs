@@ -1,8 +1,8 @@
-//! Asks AWS, by its SDK. Owns clients, and nothing that outlives a request but connections, which nobody signs in to, and
-//! the operator's own credentials.
+//! Sends requests to AWS with its SDK. Owns the clients. Only connections, which carry no login, and the operator's own
+//! credentials outlive a request.
 //!
-//! Every client is made for one sign-in, with that sign-in's credentials and region said out loud: nothing of the process'
-//! environment reaches it. The one exception is `OwnCredentials`, which takes an `OperatorIdentity` to be asked.
+//! Every client is created for one login, with its credentials and region set explicitly, so nothing from the
+//! environment of the process is used. The one exception is `OwnCredentials`, which requires an `OperatorIdentity`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,24 +40,24 @@ use super::{
     tokens::{EcrToken, Issuer},
 };
 
-/// Is told of each request to AWS and of what came of it: the operator's counts them.
+/// Called after each request to AWS with its outcome, for the metrics.
 pub type RequestObserver = Arc<dyn Fn(Api, RequestOutcome) + Send + Sync>;
 
-/// What came of a request to AWS.
+/// The outcome of a request to AWS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RequestOutcome {
-    /// AWS gave what was asked for.
+    /// AWS returned what was requested.
     Granted,
-    /// AWS refused.
+    /// AWS refused the request.
     Refused,
-    /// AWS gets too many requests.
+    /// AWS throttled the request.
     Throttled,
-    /// There was no answer of AWS.
+    /// AWS didn't answer.
     Failed,
 }
 
 impl RequestOutcome {
-    /// The closed set of label values for metrics.
+    /// Returns the value of the metrics' label, from a closed set.
     pub fn label(self) -> &'static str {
         match self {
             Self::Granted => "granted",
@@ -68,7 +68,7 @@ impl RequestOutcome {
     }
 }
 
-/// AWS. Cheap to clone.
+/// The client for AWS. Cheap to clone.
 #[derive(Clone)]
 pub struct Aws(Arc<AwsClient>);
 
@@ -80,18 +80,18 @@ struct AwsClient {
     clock: fn() -> Timestamp,
 }
 
-/// How the session is called in AWS's own logs.
+/// The name of the session in CloudTrail.
 const SESSION: &str = "registry-operator";
 const CONNECT: Duration = Duration::from_secs(3);
 const OPERATION: Duration = Duration::from_secs(10);
-/// As many repositories as AWS gives on one page, and as many pages as are looked at.
+/// The number of repositories per page, which is AWS's maximum.
 const PAGE: i32 = 1000;
 const PAGES: usize = 10;
-/// A list of repositories is as good as new for this long.
+/// How long a list of repositories is used.
 const LISTED: Duration = Duration::from_hours(1);
 
 impl Aws {
-    /// A client of AWS; it asks nothing yet.
+    /// Creates a client that has sent no request yet.
     pub fn new(
         endpoints: Endpoints,
         http: AwsHttp,
@@ -165,7 +165,7 @@ impl AwsClient {
         Ok(Fresh { value: found, ends_at: (self.clock)() + LISTED })
     }
 
-    /// A client of ECR that signs as `login`; and whether it signs with a session's token.
+    /// Returns a client for ECR with the credentials of `login`, and whether it uses a session token.
     async fn ecr(&self, login: &Login) -> Result<(aws_sdk_ecr::Client, bool), AwsRefusal> {
         let credentials = match &login.identity {
             Identity::Keys(keys) => explicit(keys),
@@ -175,7 +175,7 @@ impl AwsClient {
         };
         let temporary = credentials.session_token().is_some();
         let place = &login.endpoint;
-        // An endpoint that is given is what it is: no variant of it can be chosen.
+        // An endpoint that an administrator sets is used as it is, without FIPS or dual-stack variants.
         let derived = self.endpoints.ecr.is_none();
         let mut config = aws_sdk_ecr::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -256,7 +256,7 @@ impl AwsClient {
                     (partition != asked.login.endpoint.partition().as_str()).then(|| partition.to_owned());
                 Cause::RoleDenied { external_id, other_partition: other, action, denial }
             }
-            // The keys are the operator's, and none of whoever wrote the spec.
+            // The keys are the operator's, not those of the spec's author.
             Cause::UnknownKey { .. } | Cause::WrongSecret | Cause::MalformedKeys | Cause::Expired
                 if asked.login.is_by_operator() =>
             {
@@ -285,7 +285,7 @@ impl AwsClient {
     }
 }
 
-/// What was asked, and for whom: what a refusal is about.
+/// A request to AWS, for the error message.
 struct AwsRequest<'a> {
     login: &'a Login,
     action: AwsAction,
@@ -305,7 +305,7 @@ impl AwsRequest<'_> {
         }
     }
 
-    /// A session that STS has just given is unknown only where it does not count.
+    /// If STS has just issued a session that the region doesn't know, the region is not enabled.
     fn of_session(&self, cause: Cause) -> Cause {
         let by_role = matches!(self.login.identity, Identity::Role { .. });
         match cause {
@@ -315,7 +315,7 @@ impl AwsRequest<'_> {
     }
 }
 
-/// The cause behind the SDK's error.
+/// Returns the cause of the SDK's error.
 fn meaning<E: ProvideErrorMetadata>(
     error: &SdkError<E, HttpResponse>,
     action: AwsAction,
@@ -342,7 +342,7 @@ fn meaning<E: ProvideErrorMetadata>(
     }
 }
 
-/// Looks the operator's own identity up, as AWS's own tools do.
+/// Gets the operator's own identity, from the same sources as AWS's own tools.
 async fn look_up(http: SharedHttpClient, region: String) -> Result<AwsCredentials, Cause> {
     let region =
         RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(Region::new(region));
@@ -368,14 +368,14 @@ fn own_cause(error: &CredentialsError) -> Cause {
     }
 }
 
-/// IRSA asks STS itself.
+/// With IRSA, the SDK calls STS itself.
 fn web_identity_cause(error: &CredentialsError) -> Cause {
     type Asked = SdkError<AssumeRoleWithWebIdentityError, HttpResponse>;
     let refused = Cause::OperatorIdentityRefused(OwnIdentityFault::Credentials);
     let mut chain = std::iter::successors(std::error::Error::source(error), |error| error.source());
     let asked = chain.find_map(|error| error.downcast_ref::<Asked>());
     match asked.map(|error| meaning(error, AwsAction::AssumeRoleWithWebIdentity, false)) {
-        // That it is the operator's role, and none of a spec's, is what its reader must know.
+        // The message must say that this is about the operator's role and not about one in a spec.
         None | Some(Cause::Other { .. } | Cause::NoEndpoint) => refused,
         Some(cause) => cause,
     }
@@ -390,13 +390,13 @@ fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT).operation_timeout(OPERATION).build()
 }
 
-/// What stands in the first element of that name: gateways in front of an API complain in XML where it speaks JSON.
+/// Returns the content of the first element with that name: gateways in front of a JSON API report errors in XML.
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     rest.split_once('<').map(|(text, _)| text)
 }
 
-/// `base64(user:password)`.
+/// Decodes `base64(user:password)`.
 fn decoded(token: &str) -> Option<Credentials> {
     let pair = SecretString::from(String::from_utf8(STANDARD.decode(token).ok()?).ok()?);
     let (user, password) = pair.expose_secret().split_once(':')?;
@@ -411,7 +411,7 @@ fn is_below(name: &str, base: &RepositoryName) -> bool {
     name.strip_prefix(base.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// RFC 9110, in seconds: AWS gives no dates there.
+/// Parses `Retry-After` (RFC 9110) in seconds. AWS doesn't send dates there.
 fn retry_after<E>(error: &SdkError<E, HttpResponse>) -> Option<Duration> {
     let seconds = error.raw_response()?.headers().get("retry-after")?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))

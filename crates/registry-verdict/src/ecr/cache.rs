@@ -1,8 +1,8 @@
-//! Answers of AWS, kept for as long as they are good and asked for once by however many want them.
+//! Caches AWS's answers while they are valid. Callers that need the same answer share one request.
 //!
-//! Owns when AWS is asked: one flight at a time for each key; ahead of the end, with jitter, while the old answer still
-//! serves; after a refusal only when a growing pause is over. Keys are opaque. Bounded: who comes last drives out what was
-//! not used for longest. Owns no secret beyond what is kept.
+//! Owns when AWS is asked: one request at a time for a key; before the answer expires, with jitter, while the old one
+//! is still used; after a refusal only when its delay is over. Keys are opaque. The size is limited: the least recently
+//! used entry is removed first.
 
 use std::{
     collections::HashMap,
@@ -17,45 +17,45 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use k8s_openapi::jiff::Timestamp;
+use registry_probe::Backoff;
 
 use super::causes::{AwsRefusal, Cause, Outage};
-use crate::backoff::Backoff;
 
-/// An answer fresh from AWS.
+/// A new answer from AWS.
 #[derive(Debug)]
 pub struct Fresh<T> {
     /// The answer.
     pub value: T,
-    /// Its end.
+    /// When it expires.
     pub ends_at: Timestamp,
 }
 
-/// An answer that is kept.
+/// A cached answer.
 #[derive(Debug)]
 pub struct CachedAnswer<T> {
     /// The answer.
     pub value: T,
-    /// When another should be had, while this one is still good.
+    /// When to get a new answer. This one is still valid then.
     pub renew_at: Timestamp,
-    /// From when on it is of no use.
+    /// When this answer can no longer be used.
     pub useless_at: Timestamp,
 }
 
-/// An answer, and whether it had been used before.
+/// An answer, and whether it was in the cache before.
 #[derive(Debug)]
 pub struct Taken<T> {
     /// The answer.
     pub kept: Arc<CachedAnswer<T>>,
-    /// It was there already when it was asked for.
+    /// Whether it was in the cache before.
     pub reused: bool,
 }
 
-/// Why an answer is wanted.
+/// Why an answer is needed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Urgency {
-    /// It is time: what AWS refused a while ago need not be asked again already.
+    /// A scheduled validation: a recent refusal by AWS still counts.
     Due,
-    /// Somebody changed something: a refusal from before that is worth nothing.
+    /// Someone changed something: an earlier refusal doesn't count.
     Changed,
 }
 
@@ -75,14 +75,14 @@ struct CacheEntry<T> {
     kept: Option<Arc<CachedAnswer<T>>>,
     flight: Option<SharedRequest<T>>,
     pause: Option<Pause>,
-    /// When an answer was last thrown away before its time.
+    /// When an answer was last discarded before it expired.
     discarded: Option<Timestamp>,
     used: Timestamp,
 }
 
 type SharedRequest<T> = Shared<BoxFuture<'static, Result<Arc<CachedAnswer<T>>, AwsRefusal>>>;
 
-/// After a refusal.
+/// The state after a refusal.
 #[derive(Clone)]
 struct Pause {
     refusal: AwsRefusal,
@@ -91,17 +91,17 @@ struct Pause {
     refusals: u32,
 }
 
-/// So many answers are kept: some tens of megabytes at the most.
+/// The maximum number of answers, which need some tens of megabytes.
 const MOST_ENTRIES: usize = 16_384;
-/// Entries that are over are dropped at least this often while there are new ones.
+/// Expired entries are removed at least this often while new ones are added.
 const SWEEP: Duration = Duration::from_mins(10);
-/// What nobody asked for in this time is dropped once it is over.
+/// An expired entry that was not used for this time is removed.
 const UNUSED: Duration = Duration::from_hours(1);
-/// An answer that is said to have ended before it came (by an emulator) is used for this time.
+/// How long an answer is used that was already expired when it arrived, as from an emulator.
 const IMPLAUSIBLE_LIFE: Duration = Duration::from_hours(1);
-/// An answer that proves to be bad is thrown away at most this often: another is not likely to be better.
+/// A bad answer is discarded at most this often, because a new one is probably not better.
 const DISCARD: Duration = Duration::from_hours(1);
-/// A refusal that is this young is good even for who changed something: many change something at once.
+/// A refusal that is younger than this counts even after a change, because many registries change at the same time.
 const YOUNG: Duration = Duration::from_secs(1);
 
 impl<K, T> Cache<K, T>
@@ -109,13 +109,13 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     T: Send + Sync + 'static,
 {
-    /// Nothing is kept yet.
+    /// Creates an empty cache.
     pub fn new(clock: fn() -> Timestamp, chance: fn() -> f64) -> Self {
         let scope = CacheShard { entries: HashMap::new(), swept: Timestamp::MIN };
         Self { scope: Arc::new(Mutex::new(scope)), clock, chance }
     }
 
-    /// The answer for `key`: kept, or by asking AWS with `ask`.
+    /// Returns the answer for `key`, from the cache or by calling `ask`.
     pub async fn get<F>(
         &self,
         key: &K,
@@ -133,14 +133,14 @@ where
         Ok(Taken { kept: flight.await?, reused: false })
     }
 
-    /// Throws an answer away that proved to be bad; false where that was done not long ago, and so would not help.
+    /// Discards an answer that turned out to be bad. Returns false if that happened recently and would not help.
     pub fn discard(&self, key: &K, bad: &Arc<CachedAnswer<T>>) -> bool {
         let now = (self.clock)();
         let mut scope = self.lock();
         let Some(entry) = scope.entries.get_mut(key) else { return true };
         match &entry.kept {
             Some(kept) if Arc::ptr_eq(kept, bad) => {}
-            // Somebody else was first: there is another to be tried, or to be had.
+            // Another caller was faster: there is another answer to try, or to get.
             _ => return true,
         }
         if entry.discarded.is_some_and(|last| now < after(last, DISCARD)) {
@@ -172,11 +172,11 @@ where
         }
         let flight = self.depart(key.clone(), ask());
         entry.flight = Some(flight.clone());
-        // Whoever starts a renewal waits for it no more than the others do: the old answer is good.
+        // The caller that starts a renewal doesn't wait for it: the old answer is still valid.
         good.map_or(Look::Wait(flight), Look::Good)
     }
 
-    /// Asks in a task of its own: an answer that comes after who wanted it has gone is there for the next.
+    /// Asks in a separate task, so that the answer is cached even if the caller no longer waits.
     fn depart(
         &self,
         key: K,
@@ -203,7 +203,7 @@ enum Look<T> {
     Wait(SharedRequest<T>),
 }
 
-/// The task that asked is gone; only the end of the whole program does that.
+/// The task was cancelled, which only happens when the program ends.
 fn interrupted() -> AwsRefusal {
     AwsRefusal {
         cause: Cause::Unavailable(Outage::Unreadable),
@@ -271,11 +271,11 @@ impl<K: Clone + Eq + Hash, T> CacheShard<K, T> {
 }
 
 impl<T> CacheEntry<T> {
-    /// A refusal after which AWS is not asked again yet, with what is left of the pause.
+    /// Returns a refusal after which AWS isn't asked again yet, with the rest of the delay.
     fn standing_refusal(&self, urgency: Urgency, now: Timestamp) -> Option<AwsRefusal> {
         let pause = self.pause.as_ref()?;
         let transient = pause.refusal.is_transient();
-        // Throttling is not cured by a change of ours.
+        // A change doesn't end throttling.
         let until =
             if transient || urgency == Urgency::Due { pause.until } else { after(pause.began, YOUNG) };
         let left = Duration::try_from(until.duration_since(now)).ok().filter(|left| !left.is_zero())?;
@@ -292,7 +292,7 @@ impl<T> CacheEntry<T> {
 fn keep<T>(fresh: Fresh<T>, now: Timestamp, chance: f64) -> CachedAnswer<T> {
     let life = Duration::try_from(fresh.ends_at.duration_since(now)).unwrap_or_default();
     let life = if life.is_zero() { IMPLAUSIBLE_LIFE } else { life };
-    // A validation that begins with a token should not see its end.
+    // The answer should not expire during a validation that starts with it.
     let margin = (life / 20).min(Duration::from_mins(1));
     CachedAnswer {
         value: fresh.value,
@@ -301,7 +301,7 @@ fn keep<T>(fresh: Fresh<T>, now: Timestamp, chance: f64) -> CachedAnswer<T> {
     }
 }
 
-/// How long to leave AWS alone: twice as long after each refusal in a row, and up to half as much again by chance.
+/// Returns the delay after a refusal, which doubles with each refusal in a row, plus up to half of it at random.
 fn pause(refusal: &AwsRefusal, refusals: u32, chance: f64) -> Duration {
     let backoff = if refusal.is_transient() {
         Backoff::AWS_TRANSIENT
@@ -348,7 +348,7 @@ mod tests {
         AwsRefusal { cause, api: Api::Ecr, region: "eu-central-1".into(), retry_after: None }
     }
 
-    /// Asks at that time; answers with what is given, and counts.
+    /// Answers at that time, and counts the requests.
     struct CountingSource(Arc<AtomicUsize>);
 
     impl CountingSource {
@@ -378,7 +378,7 @@ mod tests {
     const LIFE: Result<Duration, Cause> = Ok(Duration::from_hours(12));
 
     #[tokio::test]
-    async fn an_answer_serves_for_three_quarters_of_its_life_and_then_while_another_is_fetched() {
+    async fn refreshes_after_three_quarters_of_lifetime() {
         let (cache, source) = (cache(), CountingSource::new());
         assert!(!source.answer(&cache, Urgency::Due, LIFE).await.unwrap());
         pass(9 * 3600 - 1);
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_of_no_use_shortly_before_its_end() {
+    async fn discards_answer_shortly_before_expiry() {
         let (cache, source) = (cache(), CountingSource::new());
         source.answer(&cache, Urgency::Due, LIFE).await.unwrap();
         pass(12 * 3600 - 60);
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_has_ended_before_it_came_serves_for_an_hour() {
+    async fn keeps_expired_new_answer_for_an_hour() {
         let (cache, source) = (cache(), CountingSource::new());
         let ended = || Ok(Duration::ZERO);
         source.answer(&cache, Urgency::Due, ended()).await.unwrap();
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rejected_keys_wait_one_two_four_minutes_unless_something_changed() {
+    async fn rejected_keys_back_off_until_changed() {
         let (cache, source) = (cache(), CountingSource::new());
         let rejected = || Err(Cause::WrongSecret);
         for (minutes, asked) in [(0, 1), (1, 2), (1, 2), (1, 3), (3, 3), (1, 4)] {
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn throttling_is_not_cured_by_a_change_and_says_how_long_to_wait() {
+    async fn throttling_delay_ignores_changes() {
         let (cache, source) = (cache(), CountingSource::new());
         let throttled = || Err(Cause::Throttled);
         for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_answer_is_thrown_away_once_an_hour_and_only_if_it_is_still_kept() {
+    async fn drops_refused_answer_once_an_hour() {
         let (cache, source) = (cache(), CountingSource::new());
         let take = async || {
             let count = source.0.clone();
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_is_kept_than_there_is_room_for() {
+    async fn bounds_the_cache() {
         let cache = cache();
         let most = u32::try_from(MOST_ENTRIES).unwrap();
         for key in 0..most + 10 {

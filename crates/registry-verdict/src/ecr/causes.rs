@@ -406,7 +406,7 @@ fn denied_action(message: &str) -> Option<&'static str> {
 }
 
 /// The phrases that AWS documents, the first that applies: an endpoint's policy that refuses "transitively through a service
-/// control policy" is mended there.
+/// control policy" is fixed there.
 const POLICIES: [(&str, PolicyKind); 9] = [
     ("service control policy", PolicyKind::ServiceControl),
     ("resource control policy", PolicyKind::ResourceControl),
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn one_code_hides_a_wrong_secret_a_wrong_clock_and_a_wrong_region() {
+    fn splits_signature_error_by_its_message() {
         let wrong = "The request signature we calculated does not match the signature you provided. Check your AWS \
                      Secret Access Key and signing method. Consult the service documentation for details.";
         let old = "Signature expired: 20260101T000000Z is now earlier than 20260101T001000Z (20260101T001500Z - 5 min.)";
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn each_api_has_its_own_name_for_the_same_failure() {
+    fn maps_error_names_of_each_api() {
         let token = AwsAction::GetAuthorizationToken;
         assert_eq!(said("UnrecognizedClientException", "", token), said("InvalidClientTokenId", "", ROLE));
         assert_eq!(said("ExpiredTokenException", "", token), said("ExpiredToken", "", ROLE));
@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_action_is_named_and_a_denied_role_is_another_matter() {
+    fn separates_denied_action_from_denied_role() {
         let message = "User: arn:aws:iam::123456789012:user/x is not authorized to perform: \
                        ecr:GetAuthorizationToken on resource: * with an explicit deny in a service control policy";
         let denial = Denial { policy: Some(PolicyKind::ServiceControl), explicitly: true };
@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_policy_is_known_by_its_phrase() {
+    fn recognizes_each_kind_of_policy() {
         let begins = "User: arn:aws:iam::123456789012:user/x is not authorized to perform: ecr:GetAuthorizationToken on \
                       resource: *";
         let allows = "allows the ecr:GetAuthorizationToken action";
@@ -576,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn assuming_a_role_may_take_more_than_one_action() {
+    fn names_denied_action_of_assume_role() {
         for action in ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"] {
             let message = format!(
                 "User: arn:aws:sts::123456789012:assumed-role/x/y is not authorized to perform: {action} on resource: \
@@ -593,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_credentials_only_where_they_are_wrong() {
+    fn rejects_only_wrong_credentials() {
         let token = AwsAction::GetAuthorizationToken;
         for (code, class) in [
             ("RegionDisabledException", Class::Forbidden),
@@ -626,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_own_role_is_no_registrys_matter() {
+    fn operator_role_failure_is_not_the_registrys() {
         let own = AwsAction::AssumeRoleWithWebIdentity;
         let refused = Cause::OperatorIdentityRefused;
         assert_eq!(said("AccessDenied", "", own), refused(OwnIdentityFault::TrustPolicy));
@@ -638,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_come_with_a_namespace_before_and_an_address_behind() {
+    fn strips_namespace_and_url_from_codes() {
         let token = AwsAction::GetAuthorizationToken;
         assert_eq!(
             said("ExpiredTokenException:http://internal.amazon.com/coral/", "", token),
@@ -647,7 +647,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_clock_a_disabled_region_and_a_role_that_can_not_be_are_no_wrong_keys() {
+    fn clock_region_and_role_errors_spare_the_keys() {
         let token = AwsAction::GetAuthorizationToken;
         for code in ["RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"] {
             assert_eq!(said(code, "", token), Cause::ClockSkew, "{code}");
@@ -661,7 +661,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_that_nobody_knows_is_judged_by_its_status() {
+    fn judges_unknown_code_by_http_status() {
         let by = |status| {
             let complaint = Complaint { code: Some("Strange"), message: "", status };
             cause(complaint, AwsAction::GetAuthorizationToken, false)
@@ -672,7 +672,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_refused_are_told_from_rights_that_are_missing_and_from_what_passes() {
+    fn separates_rejected_denied_and_transient() {
         let refusal =
             |cause| AwsRefusal { cause, api: Api::Ecr, region: "eu-central-1".into(), retry_after: None };
         for cause in [
@@ -695,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_of_aws_says_nothing_of_the_credentials() {
+    fn foreign_response_does_not_reject_keys() {
         let page = |status| {
             cause(Complaint { code: None, message: "", status }, AwsAction::GetAuthorizationToken, false)
         };

@@ -1,7 +1,7 @@
-//! Hosts of ECR: whose registry one is, in which region, and by which of AWS's endpoints its tokens are had. Pure.
+//! Parses ECR hosts: account, region, partition, and kind of endpoint. Pure.
 //!
-//! Matches are anchored: what merely looks like an ECR host is none. What is derived from a host is a region of AWS's
-//! grammar and nothing else, so that no endpoint of AWS is ever made of what a tenant wrote.
+//! Matches are anchored, so a host that only looks like ECR's doesn't match. Only a valid region name is derived from a
+//! host, so the address of an AWS endpoint never contains text from a tenant.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use registry_api::spec::EcrAuth;
 use registry_probe::{Endpoint, Host, HostPort};
 use thiserror::Error;
 
-/// A part of AWS with identities of its own.
+/// A partition of AWS, which has its own identities.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Partition {
     /// The commercial regions.
@@ -31,7 +31,7 @@ pub enum Partition {
 }
 
 impl Partition {
-    /// The partition of a region, by the region's name.
+    /// Returns the partition of a region.
     pub fn of_region(region: &str) -> Self {
         let prefixes = [
             ("cn-", Self::China),
@@ -46,7 +46,7 @@ impl Partition {
         found.map_or(Self::Commercial, |(_, partition)| partition)
     }
 
-    /// Its name in ARNs.
+    /// Returns the name in ARNs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Commercial => "aws",
@@ -61,22 +61,22 @@ impl Partition {
     }
 }
 
-/// Where tokens for a registry are had.
+/// Where AWS issues tokens for a registry.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct EcrEndpoint {
-    /// The registry's account, where the host tells it.
+    /// The account of the registry, if the host contains it.
     pub account: Option<String>,
-    /// The region whose API is asked.
+    /// The region of the API.
     pub region: String,
-    /// The region that the host tells, where it is another.
+    /// The region in the host, if it differs.
     pub region_of_host: Option<String>,
-    /// Whether AWS's FIPS endpoints are asked.
+    /// Whether to use AWS's FIPS endpoints.
     pub fips: bool,
-    /// Whether AWS's dual-stack endpoints are asked.
+    /// Whether to use AWS's dual-stack endpoints.
     pub dual_stack: bool,
 }
 
-/// Without the account.
+/// Doesn't show the account.
 impl fmt::Debug for EcrEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { account: _, region, region_of_host, fips, dual_stack } = self;
@@ -86,22 +86,22 @@ impl fmt::Debug for EcrEndpoint {
     }
 }
 
-/// Why it can't be told where tokens are had.
+/// Why the endpoint for tokens can't be determined.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum EcrEndpointError {
-    /// The host is not ECR's, and no region is given.
+    /// The host is not an ECR host with a region, and the spec has no region.
     #[error("spec.auth.ecr.region is required: the host in spec.endpoint does not contain the region")]
     NoRegion,
-    /// The region is not one.
+    /// The region is malformed.
     #[error("spec.auth.ecr.region must be an AWS region such as eu-central-1")]
     NotARegion,
-    /// A public registry is served to anybody.
+    /// The registry is public, and needs no login.
     #[error("ECR Public needs no credentials; remove credentials and sts from spec.auth.ecr")]
     Public,
 }
 
 impl EcrEndpoint {
-    /// Where tokens for the registry at `endpoint` are had.
+    /// Determines where AWS issues tokens for the registry at `endpoint`.
     pub fn of(endpoint: &Endpoint, ecr: &EcrAuth) -> Result<Self, EcrEndpointError> {
         let host = match &endpoint.server().host {
             Host::Name(name) => EcrHost::parse(name),
@@ -120,7 +120,7 @@ impl EcrEndpoint {
         }
     }
 
-    /// The partition that the region belongs to.
+    /// Returns the partition of the region.
     pub fn partition(&self) -> Partition {
         Partition::of_region(&self.region)
     }
@@ -145,13 +145,13 @@ impl EcrEndpoint {
 /// A host of ECR.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum EcrHost {
-    /// An account's registry.
+    /// The registry of an account.
     Private(EcrEndpoint),
     /// The public gallery.
     Public,
 }
 
-/// Whether a server is one of ECR's registries. Whoever has a token for one can send it there and reach nobody but AWS.
+/// Returns whether a server is an ECR registry. A token that is sent there only reaches AWS.
 pub fn is_ecr(server: &HostPort) -> bool {
     match &server.host {
         Host::Name(name) => EcrHost::parse(name).is_some(),
@@ -159,7 +159,7 @@ pub fn is_ecr(server: &HostPort) -> bool {
     }
 }
 
-/// Domains of the registries that are reached by IPv4 alone.
+/// Domains of registries with IPv4 only.
 const SUFFIXES: [(&str, &[Partition]); 7] = [
     ("amazonaws.com", &[Partition::Commercial, Partition::GovCloud]),
     ("amazonaws.com.cn", &[Partition::China]),
@@ -169,7 +169,7 @@ const SUFFIXES: [(&str, &[Partition]); 7] = [
     ("cloud.adc-e.uk", &[Partition::IsoE]),
     ("csp.hci.ic.gov", &[Partition::IsoF]),
 ];
-/// Domains of those that are reached by IPv6 too.
+/// Domains of registries with IPv4 and IPv6.
 const DUAL_STACK_SUFFIXES: [(&str, &[Partition]); 2] = [
     ("on.aws", &[Partition::Commercial, Partition::GovCloud]),
     ("on.amazonwebservices.com.cn", &[Partition::China]),
@@ -197,7 +197,7 @@ impl EcrHost {
     }
 }
 
-/// The labels between account and region: whether they stand for FIPS, whether for dual stack, and what follows.
+/// Parses the labels between account and region. Returns whether they mean FIPS and dual stack, and the rest.
 fn service(labels: &str) -> Option<(bool, bool, &str)> {
     let services = [
         ("dkr.ecr.", false, false),
@@ -210,7 +210,7 @@ fn service(labels: &str) -> Option<(bool, bool, &str)> {
         .find_map(|(prefix, fips, dual)| labels.strip_prefix(prefix).map(|rest| (fips, dual, rest)))
 }
 
-/// `eu-central-1`: words of letters, then a number of one or two digits.
+/// Returns whether it is a region name such as `eu-central-1`: words of letters, then a number of one or two digits.
 pub(super) fn is_region(text: &str) -> bool {
     let Some((words, number)) = text.rsplit_once('-') else { return false };
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_all_partitions_with_fips_and_dual_stack_are_known() {
+    fn recognizes_hosts_of_all_partitions() {
         for (host, region, fips, dual_stack, partition) in [
             ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", "eu-central-1", false, false, "aws"),
             (
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_merely_looks_like_a_host_of_ecr_is_none() {
+    fn rejects_hosts_that_resemble_ecr() {
         for host in [
             "123456789012.dkr.ecr.eu-central-1.amazonaws.com.evil.example",
             "evil.123456789012.dkr.ecr.eu-central-1.amazonaws.com",
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_makes_any_host_a_registry_of_ecr_and_goes_before_the_host() {
+    fn region_field_overrides_the_host() {
         let alias = place("https://registry.example.com", Some("eu-west-1")).unwrap();
         assert_eq!((alias.account, alias.region.as_str()), (None, "eu-west-1"));
         let other =
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_is_nothing_that_could_lead_to_another_host() {
+    fn region_cannot_change_the_host() {
         for region in [
             "evil.example/",
             "eu-central-1.evil",
@@ -347,7 +347,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_host_makes_the_parser_panic_or_yields_anything_but_a_region(host in "\\PC{0,80}") {
+        fn no_host_panics_or_yields_invalid_region(host in "\\PC{0,80}") {
             if let Some(EcrHost::Private(place)) = EcrHost::parse(&host) {
                 prop_assert!(is_region(&place.region));
             }

@@ -1,8 +1,8 @@
-//! The HTTP clients of the AWS SDK: to AWS directly or through the proxy, with the administrator's authorities besides
-//! the system's.
+//! The HTTP clients for the AWS SDK: direct or through the proxy, with the administrator's CAs in addition to the
+//! system's.
 //!
-//! Owns the choice between the two, by the same list as for registries. The node's metadata service and the agents that
-//! hand out the operator's own identity are never asked through the proxy.
+//! Owns the choice between the two, by the same list as for registries. Requests to the node's metadata service, and to
+//! the agents that provide the operator's own identity, never use the proxy.
 
 use std::{
     fmt,
@@ -39,24 +39,24 @@ struct AwsConnections {
     clients: RwLock<HttpClients>,
 }
 
-/// Each has its own connections.
+/// Each client has its own connections.
 #[derive(Clone)]
 struct HttpClients {
     direct: SharedHttpClient,
     proxied: Option<SharedHttpClient>,
 }
 
-/// Less than a whole operation may take, so that the proxy is named.
+/// Less than the deadline of a whole operation, so that the error names the proxy.
 const PROXY_ANSWER: Duration = Duration::from_secs(9);
 
 impl AwsHttp {
-    /// Clients that have connected to nothing yet.
+    /// Creates clients without connections.
     pub fn new(proxy: Option<Proxy>, ca: Option<&CaBundle>) -> Self {
         let clients = RwLock::new(HttpClients::new(proxy.as_ref(), ca));
         Self(Arc::new(AwsConnections { proxy, clients }))
     }
 
-    /// Trusts these authorities from now on, instead of those before; connections that are open are left alone.
+    /// Replaces the CAs. Open connections stay.
     pub fn trust(&self, ca: Option<&CaBundle>) {
         let clients = HttpClients::new(self.0.proxy.as_ref(), ca);
         *self.0.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
@@ -124,7 +124,7 @@ impl fmt::Debug for AwsHttp {
     }
 }
 
-/// Chooses by the request's host.
+/// Chooses the client by the request's host.
 #[derive(Debug)]
 struct Routed {
     direct: SharedHttpConnector,
@@ -151,7 +151,7 @@ impl HttpConnector for Routed {
     }
 }
 
-/// Metadata services and agents of AWS, which are on the node.
+/// Returns whether it is a metadata service or an agent of AWS on the node.
 fn is_local(uri: &str) -> bool {
     let host = uri.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(ToOwned::to_owned));
     let Some(host) = host else { return false };
@@ -182,7 +182,7 @@ impl std::error::Error for ProxyError {
     }
 }
 
-/// The SDK's client tells what a proxy did by words alone.
+/// The SDK's client describes a proxy's failure only as text.
 fn through(proxy: HostPort, error: ConnectorError) -> ConnectorError {
     let mut chain =
         std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |error| error.source());
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_node_is_asked_directly() {
+    fn calls_node_metadata_without_proxy() {
         for uri in [
             "http://169.254.169.254/latest/",
             "http://169.254.170.23/v1/credentials",
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn no_login_is_shown() {
+    fn debug_output_holds_no_proxy_credentials() {
         let proxy = Proxy::parse(&"http://alice:s3cr3t@proxy:3128".into(), "".parse().unwrap()).unwrap();
         let shown = format!("{:?}", AwsHttp::new(Some(proxy), None));
         assert!(

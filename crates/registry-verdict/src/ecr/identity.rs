@@ -1,5 +1,5 @@
-//! Who signs in to AWS: access keys of a Secret, a role that they assume, or a role that the operator's own identity
-//! assumes. Pure, but for what holds the secrets.
+//! Who signs in to AWS: access keys from a Secret, a role that they assume, or a role that the operator's own identity
+//! assumes. Pure, except for the secrets.
 
 use std::{fmt, sync::Arc};
 
@@ -9,41 +9,41 @@ use thiserror::Error;
 use super::{causes::Api, hosts::EcrEndpoint};
 use crate::object::RegistryKey;
 
-/// Access keys, as a Secret holds them.
+/// Access keys from a Secret.
 #[derive(Clone)]
 pub struct Keys {
-    /// The access key's id.
+    /// The access key ID.
     pub id: SecretString,
     /// The secret access key.
     pub secret: SecretString,
-    /// The session's token, if the keys are temporary.
+    /// The session token, for temporary keys.
     pub session: Option<SecretString>,
 }
 
-/// Why a value can't be part of access keys.
+/// Why a value isn't a valid part of access keys.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum KeyFault {
-    /// There is nothing.
+    /// It is empty.
     #[error("is empty; set it")]
     Empty,
-    /// There are characters in it that no request could be signed with.
+    /// It contains characters that can't occur in a signed request.
     #[error("contains characters that access keys never have, such as a space or newline; correct it")]
     Characters,
 }
 
 impl Keys {
-    /// One value of a Secret. A line break at its end is dropped: it can't be part of a key.
+    /// Reads one value of a Secret. Removes a newline at the end, which can't be part of a key.
     pub fn part(text: &str) -> Result<SecretString, KeyFault> {
         let text = text.trim_end_matches(['\r', '\n']);
         if text.is_empty() {
             return Err(KeyFault::Empty);
         }
-        // The id is part of the header by which a request is signed, whose separators are these.
+        // The ID is part of the header with the signature, which has these separators.
         let fits = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
         if fits { Ok(text.into()) } else { Err(KeyFault::Characters) }
     }
 
-    /// Whether they end by themselves.
+    /// Returns whether the keys are temporary.
     pub fn are_temporary(&self) -> bool {
         self.session.is_some()
     }
@@ -55,13 +55,13 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// The operator's own AWS identity (IRSA, EKS Pod Identity, the node's role): what it takes to use it. Only the key of a
-/// SystemRegistry makes one, so that nothing a tenant writes can ask AWS in the operator's name.
+/// Permission to use the operator's own AWS identity (IRSA, EKS Pod Identity, the node's role). Only the key of a
+/// SystemRegistry creates it, so a tenant can't make the operator use its identity.
 #[derive(Clone, Debug)]
 pub struct OperatorIdentity(());
 
 impl OperatorIdentity {
-    /// The operator's identity, if that registry is of the system level.
+    /// Returns the operator's identity for a SystemRegistry.
     pub fn of(key: &RegistryKey) -> Option<Self> {
         match key {
             RegistryKey::System { .. } => Some(Self(())),
@@ -73,29 +73,29 @@ impl OperatorIdentity {
 /// Who assumes a role.
 #[derive(Clone, Debug)]
 pub enum RoleSource {
-    /// Whoever has these keys.
+    /// The owner of these keys.
     Keys(Keys),
     /// The operator.
     Operator(OperatorIdentity),
 }
 
-/// Who asks for a token.
+/// Who requests a token.
 #[derive(Clone)]
 pub enum Identity {
-    /// Whoever has these keys.
+    /// The owner of these keys.
     Keys(Keys),
     /// A role.
     Role {
-        /// The role.
+        /// The ARN of the role.
         arn: String,
-        /// What its trust policy may ask for besides.
+        /// The external ID that its trust policy may require.
         external_id: Option<String>,
         /// Who assumes it.
         source: RoleSource,
     },
 }
 
-/// Without the role's account and the external id.
+/// Doesn't show the role's account and the external ID.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -107,19 +107,19 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// All that it takes to get a token.
+/// Everything that a token request needs.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// The tenant; none at the system level. Two tenants share nothing, not even where they have the same keys.
+    /// The tenant; `None` in system scope. Two tenants share no token, even with the same keys.
     pub tenant: Option<Arc<str>>,
-    /// Where tokens are had.
+    /// The ECR endpoint.
     pub endpoint: EcrEndpoint,
-    /// Who asks.
+    /// Who requests the token.
     pub identity: Identity,
 }
 
 impl Login {
-    /// Everything that makes this sign-in another than others, to be hashed: secrets are among it.
+    /// Returns everything that distinguishes this login from others, to be hashed. It contains secrets.
     pub(super) fn parts(&self) -> Vec<&[u8]> {
         let EcrEndpoint { account, region, fips, dual_stack, region_of_host: _ } = &self.endpoint;
         let mut parts = vec![
@@ -147,7 +147,7 @@ impl Login {
         parts
     }
 
-    /// The access keys that AWS is asked with; none where the operator's own identity is behind it.
+    /// Returns the access keys; `None` with the operator's own identity.
     pub fn keys(&self) -> Option<&Keys> {
         match &self.identity {
             Identity::Keys(keys) | Identity::Role { source: RoleSource::Keys(keys), .. } => Some(keys),
@@ -155,7 +155,7 @@ impl Login {
         }
     }
 
-    /// The API of AWS that sees the access keys, and its region.
+    /// Returns the AWS API that receives the access keys, and its region.
     pub fn place_asked_first(&self) -> String {
         let api = match self.identity {
             Identity::Keys(_) => Api::Ecr,
@@ -164,14 +164,14 @@ impl Login {
         format!("AWS {} {}", api.as_str(), self.endpoint.region)
     }
 
-    /// Whether the operator's own identity is behind it.
+    /// Returns whether it uses the operator's own identity.
     pub fn is_by_operator(&self) -> bool {
         matches!(self.identity, Identity::Role { source: RoleSource::Operator(_), .. })
     }
 }
 
 impl Keys {
-    /// What makes these keys another pair than others, to be hashed: secrets are among it.
+    /// Returns what distinguishes these keys from others, to be hashed. It contains secrets.
     pub fn parts(&self) -> [&[u8]; 4] {
         let session = self.session.as_ref().map(ExposeSecret::expose_secret);
         [
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_key_of_a_system_registry_gives_the_operators_identity() {
+    fn operator_identity_needs_system_scope_key() {
         assert!(OperatorIdentity::of(&RegistryKey::System { name: "x".into() }).is_some());
         assert!(
             OperatorIdentity::of(&RegistryKey::Tenant { namespace: "n".into(), name: "x".into() }).is_none()
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_at_the_end_is_dropped_and_one_within_is_refused() {
+    fn trims_final_and_rejects_inner_line_break() {
         assert_eq!(Keys::part("AKIA\r\n").unwrap().expose_secret(), "AKIA");
         assert_eq!(Keys::part("AK\nIA").unwrap_err(), KeyFault::Characters);
         assert_eq!(Keys::part("\n").unwrap_err(), KeyFault::Empty);

@@ -1,10 +1,17 @@
-//! AWS ECR: from access keys or a role to a token that its registries take.
+//! AWS ECR: from access keys or a role to a token that ECR's registries accept.
 //!
-//! Split by what can go wrong: [`hosts`] says where tokens are had, [`regions`] where AWS is asked, [`identity`] who asks,
-//! [`causes`] what AWS's refusals mean, [`tokens`] and its `cache` when AWS is asked at all, and [`api`] (feature `ecr`) asks, by the
-//! clients of [`http`]. All but the last two are pure or without I/O. That a token opens the registry is the probe's to find out; what a
-//! refusal means for conditions is
-//! `assess`'s.
+//! Pure or without I/O, except [`api`] and [`http`] (feature `ecr`). Whether the token opens the registry is found out by the probe.
+//!
+//! - [`api`]: calls AWS with its SDK.
+//! - `cache`: answers of AWS, kept while they are valid, and asked for once however many registries want them.
+//! - [`causes`]: AWS's error codes, and what each means.
+//! - [`hosts`]: hosts of ECR registries, and the AWS endpoint that issues tokens for each.
+//! - [`http`]: HTTP clients for the SDK, directly or through the proxy.
+//! - [`identity`]: who signs in to AWS: access keys, or a role that they or the operator's own identity assume.
+//! - `own`: the operator's own AWS identity (environment, IRSA, EKS Pod Identity, node).
+//! - [`probe`]: signs in at AWS, then probes the registry with the token.
+//! - [`regions`]: the region that a request to AWS is sent to and signed for.
+//! - [`tokens`]: tokens, shared by the registries of one tenant that use the same identity.
 
 #[cfg(feature = "ecr")]
 pub mod api;
@@ -27,5 +34,5 @@ pub use identity::{Identity, KeyFault, Keys, Login, OperatorIdentity, RoleSource
 pub use probe::EcrObservation;
 pub use tokens::{EcrToken, EcrTokens, Issuer};
 
-/// Whether this program can sign in to AWS.
+/// Whether this program supports AWS ECR.
 pub const SUPPORTED: bool = cfg!(feature = "ecr");

@@ -1,7 +1,7 @@
 //! The operator's own AWS identity, wherever the program runs: environment, profile, IRSA, EKS Pod Identity, node.
 //!
-//! Owns when it is looked up: one flight at a time however many registries want it, ahead of its end while it still serves,
-//! and after a failure only when some seconds are over. How it is looked up is given.
+//! Owns when it is looked up: once for all registries that need it, before it expires while it is still used, and a few
+//! seconds after a failure. The caller provides the look-up.
 
 use std::{
     fmt,
@@ -21,20 +21,20 @@ use super::{
     identity::OperatorIdentity,
 };
 
-/// It is renewed so long before its end; without an end, it is looked up again after [`LIFE`].
+/// How long before it expires the identity is renewed. Without an expiry, it is looked up again after [`LIFE`].
 const MARGIN: Duration = Duration::from_mins(5);
 const LIFE: Duration = Duration::from_mins(15);
-/// It is looked up no more often than this, whatever it says of its end.
+/// The minimum time between look-ups, whatever its expiry.
 const SOONEST: Duration = Duration::from_secs(10);
-/// A failure is kept for so long.
+/// How long a failure is cached.
 const FAILED: Duration = Duration::from_secs(10);
-/// Credentials that AWS refused are thrown away at most this often: others are not likely to be better.
+/// Rejected credentials are discarded at most this often, because new ones are probably not better.
 const DISCARD: Duration = Duration::from_mins(1);
 
 type IdentityAnswer = Result<AwsCredentials, Cause>;
 type LookUp = Arc<dyn Fn(String) -> BoxFuture<'static, IdentityAnswer> + Send + Sync>;
 
-/// The operator's own identity.
+/// The cache of the operator's own identity.
 pub struct OwnCredentials {
     state: Arc<Mutex<IdentityState>>,
     look_up: LookUp,
@@ -62,7 +62,7 @@ impl fmt::Debug for OwnCredentials {
 }
 
 impl OwnCredentials {
-    /// Nothing is looked up yet. `look_up` gets the region in which to ask, if the environment names none.
+    /// Creates an empty cache. `look_up` gets the region to use if the environment names none.
     pub fn new(
         look_up: impl Fn(String) -> BoxFuture<'static, IdentityAnswer> + Send + Sync + 'static,
         clock: fn() -> Timestamp,
@@ -70,7 +70,7 @@ impl OwnCredentials {
         Self { state: Arc::default(), look_up: Arc::new(look_up), clock }
     }
 
-    /// Credentials of the operator's own.
+    /// Returns the operator's own credentials.
     pub async fn get(&self, _: &OperatorIdentity, region: &str) -> IdentityAnswer {
         let flight = {
             let (mut state, now) = (self.lock(), (self.clock)());
@@ -83,7 +83,7 @@ impl OwnCredentials {
                 (Some(credentials), Some(_)) => return Ok(credentials),
                 (None, Some((cause, _))) => return Err(cause),
                 (Some(credentials), None) => {
-                    drop(self.flight(&mut state, region)); // nobody waits for a renewal
+                    drop(self.flight(&mut state, region)); // a renewal in the background
                     return Ok(credentials);
                 }
                 (None, None) => self.flight(&mut state, region),
@@ -92,7 +92,7 @@ impl OwnCredentials {
         flight.await
     }
 
-    /// Throws away what AWS refused, so that it is looked up again.
+    /// Discards credentials that AWS rejected, so that they are looked up again.
     pub fn discard(&self, bad: &AwsCredentials) {
         let (mut state, now) = (self.lock(), (self.clock)());
         let is_kept = state.kept.as_ref().is_some_and(|kept| kept.credentials == *bad);
@@ -102,7 +102,8 @@ impl OwnCredentials {
         }
     }
 
-    /// The look-up that is under way, or a new one: in a task of its own, so that it ends though who wanted it has gone.
+    /// Returns the look-up in progress, or starts one in a separate task, so that it finishes even if the caller no
+    /// longer waits.
     fn flight(&self, state: &mut IdentityState, region: &str) -> Shared<BoxFuture<'static, IdentityAnswer>> {
         if let Some(flight) = &state.flight {
             return flight.clone();
@@ -113,7 +114,7 @@ impl OwnCredentials {
             shared.lock().unwrap_or_else(PoisonError::into_inner).land(answer.clone(), clock());
             answer
         });
-        // Only the end of the whole program ends the task.
+        // The task is only cancelled when the program ends.
         let landed = async move { task.await.unwrap_or(Err(Cause::Unavailable(Outage::Unreadable))) };
         let flight = landed.boxed().shared();
         state.flight = Some(flight.clone());
@@ -174,7 +175,7 @@ mod tests {
         OperatorIdentity::of(&RegistryKey::System { name: "x".into() }).unwrap()
     }
 
-    /// Fails while `broken`, answers with the number of the look-up else; counts.
+    /// Fails while `broken` is true, otherwise returns the number of the look-up. Counts the look-ups.
     fn source(life: Option<Duration>, broken: Arc<Mutex<bool>>) -> (OwnCredentials, Arc<AtomicUsize>) {
         let count = Arc::new(AtomicUsize::new(0));
         let counted = count.clone();
@@ -197,13 +198,13 @@ mod tests {
         let identity = operator();
         let answers = join_all((0..100).map(|_| own.get(&identity, "eu-west-1"))).await;
         for _ in 0..4 {
-            tokio::task::yield_now().await; // a renewal that nobody waits for
+            tokio::task::yield_now().await; // a renewal in the background
         }
         answers
     }
 
     #[tokio::test]
-    async fn a_hundred_that_find_none_look_once_in_ten_seconds() {
+    async fn shares_failed_lookup_for_ten_seconds() {
         let broken = Arc::new(Mutex::new(true));
         let (own, looked) = source(None, broken.clone());
         for _ in 0..3 {
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_renewed_before_its_end_while_it_serves() {
+    async fn renews_before_expiry_without_interruption() {
         let broken = Arc::new(Mutex::new(false));
         let (own, looked) = source(Some(Duration::from_hours(1)), broken.clone());
         hundred(&own).await;
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn credentials_near_their_end_are_not_looked_up_each_time() {
+    async fn limits_lookups_near_expiry() {
         let (own, looked) = source(Some(Duration::from_secs(30)), Arc::default());
         for _ in 0..9 {
             hundred(&own).await;
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_aws_refused_is_looked_up_again_once_a_minute() {
+    async fn looks_up_refused_identity_once_a_minute() {
         let (own, looked) = source(None, Arc::default());
         for round in 1..4 {
             for answer in hundred(&own).await {

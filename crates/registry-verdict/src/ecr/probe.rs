@@ -1,4 +1,4 @@
-//! The probe of an ECR registry: sign in at AWS, then see whether the registry takes what AWS gave.
+//! Probes an ECR registry: signs in to AWS, then checks whether the registry accepts the token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,31 +21,32 @@ use crate::rejections::{
     table::{self, CredentialAnswer, Decision},
 };
 
-/// What came of it.
+/// The result of probing an ECR registry.
 #[derive(Debug)]
 pub struct EcrObservation {
-    /// What the registry showed: with the token, or to an anonymous client where AWS gave none.
+    /// The registry's findings: with the token, or anonymous if AWS issued none.
     pub findings: Findings,
-    /// Why there are no credentials to speak of.
+    /// Why there is no token, or why the registry refused it.
     pub refusal: Option<AwsRefusal>,
-    /// When the token should be renewed.
+    /// When to renew the token.
     pub renewal: Option<Renewal>,
     /// The token that the findings are about.
     pub used: Option<Credentials>,
 }
 
-/// When a token should be renewed: from a time on, and well before another.
+/// When to renew a token: after one time, and well before another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Renewal {
-    /// From then on there is a new one to be had.
+    /// From then on, a new token is available.
     pub from: Timestamp,
-    /// Until then the old one serves.
+    /// Until then, the old token is valid.
     pub until: Timestamp,
 }
 
 impl Renewal {
-    /// A time in its first half, by chance: what was signed in together is not validated anew together. Where its time has
-    /// come and there is no new token yet, soon, and again well before the old one's end.
+    /// Returns a random time in the first half, so that registries that share a token aren't validated at the same
+    /// time. If it is time and there is no new token yet, returns a time soon, and then again well before the old token
+    /// expires.
     pub fn after(self, now: Timestamp, chance: f64) -> Timestamp {
         let chance = chance.clamp(0.0, 1.0);
         let span = |from, to: Timestamp| Duration::try_from(to.duration_since(from)).unwrap_or_default();
@@ -56,25 +57,25 @@ impl Renewal {
     }
 }
 
-/// A renewal that is under way, or that AWS refused, is looked for no sooner than this.
+/// The minimum delay before checking for a renewal that is in progress or was refused by AWS.
 const SOONEST: Duration = Duration::from_secs(2);
 
-/// What is to be probed.
+/// What to probe.
 #[derive(Clone, Copy)]
 pub struct EcrCase<'a> {
-    /// What is to be checked.
+    /// The registry.
     pub target: &'a Target,
-    /// With what, but for the credentials.
+    /// Certificates and other material, without the credentials.
     pub material: &'a Material,
     /// Who signs in.
     pub login: &'a Login,
-    /// Why now.
+    /// Why the validation happens now.
     pub urgency: Urgency,
-    /// Decides whether AWS may be asked with the login's access keys; none where there is no memory of rejections.
+    /// Decides whether the access keys may be used at AWS; `None` if rejections aren't remembered.
     pub session: Option<&'a CredentialSession>,
 }
 
-/// Probes, and does all of it within the target's deadline.
+/// Signs in and probes, within the target's deadline.
 pub async fn probe(prober: &Prober, tokens: &EcrTokens, case: EcrCase<'_>, now: Timestamp) -> EcrObservation {
     let run = EcrProbe { prober, tokens, case, now, began: Instant::now() };
     match run.sign_in().await {
@@ -92,7 +93,7 @@ struct EcrProbe<'a> {
 }
 
 impl EcrProbe<'_> {
-    /// Two thirds of the time may be spent at AWS; the rest is the registry's.
+    /// AWS may use two thirds of the time; the rest is for the registry.
     async fn sign_in(&self) -> Result<(Arc<CachedAnswer<EcrToken>>, bool), AwsRefusal> {
         let patience = (self.case.target.deadline * 2 / 3).saturating_sub(self.began.elapsed());
         match tokio::time::timeout(patience, self.admit_and_ask()).await {
@@ -117,7 +118,7 @@ impl EcrProbe<'_> {
         answer.map_err(|refusal| AwsRefusal { retry_after: pause.or(refusal.retry_after), ..refusal })
     }
 
-    /// What is said where AWS may not be asked now.
+    /// Returns the refusal if the access keys may not be used now.
     fn withheld(&self, decision: Decision) -> Option<AwsRefusal> {
         let refusal = |(api, cause), wait| AwsRefusal { retry_after: Some(wait), ..self.refusal(api, cause) };
         let withheld = |why| (Api::Ecr, Cause::Withheld(why));
@@ -134,7 +135,7 @@ impl EcrProbe<'_> {
         }
     }
 
-    /// A token that was used before may have been withdrawn: then another is fetched, once.
+    /// If a cached token was revoked, gets a new one, once.
     async fn with_token(&self, token: Arc<CachedAnswer<EcrToken>>, reused: bool) -> EcrObservation {
         let findings = self.probe_with(&token).await;
         if self.refused(&findings.credentials).is_none()
@@ -149,7 +150,7 @@ impl EcrProbe<'_> {
         }
     }
 
-    /// Endpoint and certificate are looked at all the same.
+    /// The endpoint and the certificate are checked without a token too.
     async fn without_token(&self, refusal: AwsRefusal) -> EcrObservation {
         let target = Target { repository: None, ..self.target() };
         let findings = self.prober.probe(&target, self.case.material, self.now).await;
@@ -162,7 +163,7 @@ impl EcrProbe<'_> {
         let material =
             Material { credentials: Some(token.value.credentials.clone()), ..self.case.material.clone() };
         let target = match &found {
-            // By its full name: the base path is in it.
+            // The full name, with the base path.
             Some(repository) => {
                 Target { base_path: None, repository: Some(repository.clone()), ..self.target() }
             }
@@ -176,7 +177,7 @@ impl EcrProbe<'_> {
         findings
     }
 
-    /// A repository below the base path that the registry can be asked for, where none is named.
+    /// Finds a repository below the base path, if the spec names none.
     async fn found_repository(&self) -> Option<RepositoryName> {
         let base = self.case.target.base_path.as_ref()?;
         let patience = (self.case.target.deadline / 2).saturating_sub(self.began.elapsed());
@@ -200,7 +201,7 @@ impl EcrProbe<'_> {
         }
     }
 
-    /// What the registry's refusal of a token that AWS gave means: not that the user's keys are wrong.
+    /// Returns what the registry's refusal of AWS's token means. It doesn't mean that the user's keys are wrong.
     fn refused(&self, finding: &CredentialsFinding) -> Option<Cause> {
         let forbidden = match finding {
             CredentialsFinding::Rejected { by, .. } if self.is_registry(by) => false,
@@ -221,22 +222,22 @@ impl EcrProbe<'_> {
     }
 }
 
-/// What AWS's refusal says of the access keys.
+/// Returns what AWS's refusal says about the access keys.
 fn verdict(refusal: &AwsRefusal) -> CredentialAnswer {
     match aws_refusal(refusal.api, &refusal.cause) {
         Some(refused) => CredentialAnswer::Refused(refused),
         None if refusal.is_transient() || matches!(refusal.cause, Cause::Other { .. }) => {
             CredentialAnswer::Nothing
         }
-        // Whatever else is refused, the signature was good.
+        // AWS accepted the signature, whatever else it refused.
         None => CredentialAnswer::Accepted,
     }
 }
 
-/// What is left for the registry where AWS took nearly all of the time.
+/// The minimum time for the registry if AWS used nearly all of it.
 const LEAST: Duration = Duration::from_millis(100);
 
-/// A repository that was found, not named, and can't be read speaks against none of the others.
+/// If a repository that was found, and not named in the spec, can't be read, that says nothing about the others.
 fn of_found(finding: ContentPathFinding) -> ContentPathFinding {
     use ContentPathFinding as F;
     match finding {

@@ -1,15 +1,14 @@
 //! The region that a request to AWS is sent to and signed for. Pure.
 //!
-//! The registry's region is where ECR is asked. Roles are assumed at STS, which any region of the partition can do: where the
-//! operator runs, the nearest may be the only one that a private network reaches.
+//! ECR requests go to the registry's region. STS in any region of the partition can assume a role. The operator's own
+//! region is preferred, because a private network may reach no other.
 
 use super::{
     hosts::{EcrEndpoint, Partition, is_region},
     identity::RoleSource,
 };
 
-/// Where AWS's APIs are, if not where their region says, and where the operator is: the administrator's word, from the
-/// environment.
+/// Custom endpoints of AWS's APIs and the operator's region, from the administrator's environment variables.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     /// `AWS_ENDPOINT_URL_ECR`.
@@ -21,16 +20,15 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// The region whose ECR is asked for a token: that of the given endpoint, where its host tells; else the registry's.
-    ///
-    /// `AWS_REGION` has no part in it: an endpoint behind a name of one's own serves one region, and only a registry of
-    /// that region can use what it gives.
+    /// Returns the region for ECR requests: that of a custom endpoint, if its host contains one, otherwise the
+    /// registry's. `AWS_REGION` doesn't matter, because an endpoint with another host name serves one region, and only
+    /// registries of that region can use its tokens.
     pub fn ecr_region<'a>(&'a self, place: &'a EcrEndpoint) -> &'a str {
         self.ecr.as_deref().and_then(region_of).unwrap_or(&place.region)
     }
 
-    /// The region whose STS is asked to assume a role: that of the given endpoint, where its host tells; else `AWS_REGION`
-    /// where the endpoint or the identity is the operator's; else the registry's.
+    /// Returns the region for STS requests: that of a custom endpoint, if its host contains one; otherwise
+    /// `AWS_REGION`, if the endpoint is custom or the identity is the operator's; otherwise the registry's.
     pub fn sts_region<'a>(&'a self, place: &'a EcrEndpoint, source: &RoleSource) -> &'a str {
         if let Some(region) = self.sts.as_deref().and_then(region_of) {
             return region;
@@ -41,8 +39,8 @@ impl Endpoints {
     }
 }
 
-/// Whether STS in that region can assume a role for the registry: identities belong to one partition, and FIPS endpoints are
-/// not everywhere.
+/// Returns whether STS in that region can assume a role for the registry: identities belong to one partition, and FIPS
+/// endpoints don't exist in all regions.
 fn serves(region: &str, place: &EcrEndpoint, endpoint_is_given: bool) -> bool {
     let has_fips = ["us-", "ca-"].iter().any(|prefix| region.starts_with(prefix));
     is_region(region)
@@ -68,7 +66,7 @@ const DOMAINS: [&str; 14] = [
     "api.aws.hci.ic.gov",
 ];
 
-/// The region of an endpoint of AWS's, private ones (`vpce-….sts.eu-west-1.vpce.amazonaws.com`) among them.
+/// Returns the region of an AWS endpoint, including private ones (`vpce-….sts.eu-west-1.vpce.amazonaws.com`).
 fn region_of(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
     let host = rest.split(['/', ':', '?']).next()?.trim_end_matches('.');
@@ -112,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_identity_assumes_roles_in_its_own_region() {
+    fn operator_assumes_roles_in_its_own_region() {
         let registry = place("us-east-1");
         assert_eq!(at("eu-west-1").sts_region(&registry, &operator()), "eu-west-1");
         assert_eq!(at("eu-west-1").sts_region(&registry, &keys()), "us-east-1");
@@ -121,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_of_another_partition_are_assumed_there() {
+    fn assumes_roles_in_their_partition() {
         for (here, there) in [("eu-west-1", "cn-north-1"), ("us-gov-west-1", "us-east-1")] {
             assert_eq!(at(here).sts_region(&place(there), &operator()), there);
         }
@@ -129,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn fips_is_asked_where_there_is_one() {
+    fn uses_fips_endpoint_where_available() {
         let registry = EcrEndpoint { fips: true, ..place("us-east-1") };
         assert_eq!(at("eu-west-1").sts_region(&registry, &operator()), "us-east-1");
         assert_eq!(at("us-west-2").sts_region(&registry, &operator()), "us-west-2");
     }
 
     #[test]
-    fn a_given_endpoint_is_signed_for_its_own_region() {
+    fn signs_custom_sts_endpoint_for_its_region() {
         let registry = place("us-east-1");
         for (url, region) in [
             ("https://vpce-0123-abcd.sts.eu-west-1.vpce.amazonaws.com", "eu-west-1"),
@@ -155,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_whose_host_tells_no_region_is_in_the_operators() {
+    fn custom_endpoint_defaults_to_operator_region() {
         for url in ["http://127.0.0.1:5000", "https://sts.example.com", "https://eu-west-1.example.com"] {
             let endpoints = Endpoints { sts: Some(url.into()), ecr: Some(url.into()), ..at("eu-west-1") };
             assert_eq!(endpoints.sts_region(&place("us-east-1"), &keys()), "eu-west-1", "{url}");
@@ -167,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_endpoint_of_ecr_is_signed_for_its_own_region() {
+    fn signs_custom_ecr_endpoint_for_its_region() {
         for (url, region) in [
             ("https://vpce-0123-abcd.api.ecr.eu-west-1.vpce.amazonaws.com", "eu-west-1"),
             ("https://api.ecr.eu-west-1.amazonaws.com", "eu-west-1"),

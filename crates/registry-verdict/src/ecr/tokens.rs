@@ -1,8 +1,8 @@
-//! Tokens for ECR's registries, shared by all registries of one tenant that sign in as the same identity at the same
-//! place; and the repositories that such an identity sees.
+//! Tokens for ECR registries, shared by all registries of a tenant with the same identity and endpoint, and the
+//! repositories that the identity can list.
 //!
-//! Keys are keyed hashes (HMAC-SHA-256 with a secret of this process) over everything that makes one sign-in another than
-//! the next, so that no secret is kept longer than a request needs it, and no table of them can be made.
+//! The keys of the cache are keyed hashes (HMAC-SHA-256 with a secret of this process) over everything that
+//! distinguishes logins. So no secret is kept longer than for a request, and nobody can compare the keys with guesses.
 
 use std::sync::Arc;
 
@@ -21,21 +21,21 @@ use super::{
     identity::Login,
 };
 
-/// What AWS gives to sign in to a registry with.
+/// A token for an ECR registry.
 #[derive(Debug)]
 pub struct EcrToken {
-    /// A user name and a password.
+    /// The user name and password in the token.
     pub credentials: Credentials,
-    /// Its end, in AWS's words.
+    /// When the token expires, as AWS says.
     pub expires_at: Timestamp,
 }
 
-/// Asks AWS. The one implementation is [`super::api::Aws`]; nothing is kept behind this.
+/// Requests tokens from AWS, without a cache. [`super::api::Aws`] implements it.
 pub trait Issuer: Send + Sync {
-    /// Asks for a token.
+    /// Requests a token.
     fn issue(&self, login: Login) -> BoxFuture<'static, Result<Fresh<EcrToken>, AwsRefusal>>;
 
-    /// Looks for a repository that is `base` or below it.
+    /// Finds a repository that is `base` or below it.
     fn find(
         &self,
         login: Login,
@@ -45,7 +45,7 @@ pub trait Issuer: Send + Sync {
 
 type TokenFingerprint = [u8; 32];
 
-/// Tokens, and what is seen with them. Shared by all reconciliations.
+/// The cache of tokens and of repositories.
 pub struct EcrTokens {
     issuer: Arc<dyn Issuer>,
     secret: hmac::Key,
@@ -54,7 +54,7 @@ pub struct EcrTokens {
 }
 
 impl EcrTokens {
-    /// Nothing is kept yet.
+    /// Creates an empty cache.
     pub fn new(
         issuer: Arc<dyn Issuer>,
         clock: fn() -> Timestamp,
@@ -68,19 +68,19 @@ impl EcrTokens {
         })
     }
 
-    /// A token for `login`, kept or new.
+    /// Returns a token for `login`, from the cache or new.
     pub async fn sign_in(&self, login: &Login, urgency: Urgency) -> Result<Taken<EcrToken>, AwsRefusal> {
         let issuer = self.issuer.clone();
         let ask = || issuer.issue(login.clone());
         self.issued.get(&self.fingerprint(login, &[]), urgency, ask).await
     }
 
-    /// Throws a token away that its registry refused; false where another is not likely to be better.
+    /// Discards a token that its registry refused. Returns false if a new one is probably not better.
     pub fn discard(&self, login: &Login, token: &Arc<CachedAnswer<EcrToken>>) -> bool {
         self.issued.discard(&self.fingerprint(login, &[]), token)
     }
 
-    /// A repository that is `base` or below it; none where there is none, or AWS does not say.
+    /// Returns a repository that is `base` or below it; `None` if there is none, or AWS doesn't say.
     pub async fn repository(&self, login: &Login, base: &RepositoryName) -> Option<RepositoryName> {
         let issuer = self.issuer.clone();
         let ask = || issuer.find(login.clone(), base.clone());
@@ -89,7 +89,7 @@ impl EcrTokens {
         found.ok().and_then(|taken| taken.kept.value.clone())
     }
 
-    /// Each part goes in with its length, so that no two lists of parts run together.
+    /// Hashes each part with its length, so that different lists of parts never have the same input.
     fn fingerprint(&self, login: &Login, purpose: &[u8]) -> TokenFingerprint {
         let mut context = hmac::Context::with_key(&self.secret);
         for part in login.parts().into_iter().chain([purpose]) {

@@ -1,5 +1,5 @@
-//! The table of rejections as validations meet it: a [`CredentialSession`] for each, which asks before credentials are sent and tells
-//! what came of it.
+//! Connects validations with the table of rejections. Each validation has a [`CredentialSession`], which decides
+//! whether credentials may be sent and reports the result.
 
 use std::{
     future::Future,
@@ -22,23 +22,23 @@ use super::{
 };
 use crate::object::Group;
 
-/// Whoever waits for another's verdict looks again at least this often.
+/// A validation that waits for another one's result checks again at least this often.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// What is known of rejected credentials. Shared by all validations.
+/// The rejections of all groups. Shared by all validations.
 pub struct Rejections {
     table: Mutex<Table>,
     key: hmac::Key,
     clock: fn() -> Timestamp,
     settled: Notify,
-    /// That there is something to be stored.
+    /// Notified when there is something to store.
     changed: Notify,
-    /// Validations that nobody waits for any more, whose verdict on the credentials is still wanted.
+    /// Superseded validations that continue, because the result for their credentials is still needed.
     finishing: Mutex<JoinSet<()>>,
 }
 
 impl Rejections {
-    /// What is in `table`, whose digests were made with `key`.
+    /// Creates the rejections from `table`, whose digests were made with `key`.
     pub fn new(table: Table, key: hmac::Key, clock: fn() -> Timestamp) -> Arc<Self> {
         Arc::new(Self {
             table: Mutex::new(table),
@@ -50,7 +50,8 @@ impl Rejections {
         })
     }
 
-    /// A session for one validation with those credentials, which `group` shares. `requested`: somebody asked for it.
+    /// Starts a session for one validation with those credentials of a `group`. `requested`: someone requested the
+    /// validation.
     pub fn session(
         self: &Arc<Self>,
         group: Group,
@@ -70,8 +71,8 @@ impl Rejections {
         })
     }
 
-    /// Lets a validation that nobody waits for go on if it has sent credentials: the host may reject them, and the next
-    /// try depends on that.
+    /// Lets a superseded validation continue if it has sent credentials: the host may reject them, and the next attempt
+    /// depends on that.
     pub fn finish(&self, session: &CredentialSession, validation: Pin<Box<dyn Future<Output = ()> + Send>>) {
         if session.is_open() {
             let mut finishing = self.finishing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +86,7 @@ impl Rejections {
         self.changed.notified().await;
     }
 
-    /// All rejections that still pause, as bytes to be stored.
+    /// Returns all current rejections as bytes, to be stored.
     pub fn encoded(&self) -> Vec<u8> {
         encode(self.table().rejections(self.now()))
     }
@@ -98,7 +99,7 @@ impl Rejections {
         (self.clock)()
     }
 
-    /// Decides; waits for the tries of others where they will tell.
+    /// Decides. Waits for other attempts whose result is needed.
     async fn decide(&self, wish: &CredentialUse) -> Decision {
         loop {
             let settled = self.settled.notified();
@@ -108,7 +109,7 @@ impl Rejections {
                 Decision::Wait => {}
                 decision => return decision,
             }
-            // Time alone may change the decision too.
+            // The decision may also change over time.
             let _ = tokio::time::timeout(LOOK_AGAIN, settled).await;
         }
     }
@@ -128,11 +129,11 @@ impl Rejections {
     }
 }
 
-/// One validation's permission to send credentials. What it leaves unsettled counts as unanswered.
+/// Decides for one validation whether it may send credentials. An attempt without a result counts as unanswered.
 pub struct CredentialSession {
     rejections: Arc<Rejections>,
     group: Group,
-    /// Begun with the credentials.
+    /// A digest that already contains the credentials.
     digest: hmac::Context,
     requested: bool,
     state: Mutex<SessionState>,
@@ -142,29 +143,29 @@ pub struct CredentialSession {
 struct SessionState {
     tries: Vec<SentCredentials>,
     forbidden: Vec<HostPort>,
-    /// How long until the credentials may be sent.
+    /// The time until the credentials may be sent.
     wait: Option<Duration>,
 }
 
 struct SentCredentials {
-    /// None for AWS.
+    /// `None` for AWS.
     server: Option<HostPort>,
     wish: CredentialUse,
     id: TryId,
 }
 
 impl CredentialSession {
-    /// Whether credentials were sent that nothing is known of yet.
+    /// Returns whether credentials were sent and there is no result yet.
     pub fn is_open(&self) -> bool {
         !self.state().tries.is_empty()
     }
 
-    /// How long until the credentials may be sent, if they may not be now.
+    /// Returns the time until the credentials may be sent, if they may not be sent now.
     pub fn wait(&self) -> Option<Duration> {
         self.state().wait
     }
 
-    /// Tells what was found, and writes into the findings when the same credentials may be tried again.
+    /// Reports the findings, and adds to them when the same credentials may be tried again.
     pub fn conclude(&self, findings: &mut Findings) {
         let SessionState { tries, forbidden, wait } = &mut *self.state();
         let mut pause = None;
@@ -177,7 +178,7 @@ impl CredentialSession {
         }
     }
 
-    /// Decides whether AWS may be asked in that place with these credentials.
+    /// Decides whether these credentials may be used at AWS.
     pub async fn admit_at(&self, place: &str) -> Decision {
         let wish = self.wish(place);
         let decision = self.rejections.decide(&wish).await;
@@ -185,7 +186,7 @@ impl CredentialSession {
         decision
     }
 
-    /// Tells what AWS said; returns how long the credentials pause, if it refused them.
+    /// Reports AWS's answer. Returns the delay for the credentials, if AWS rejected them.
     pub fn settle(&self, verdict: CredentialAnswer) -> Option<Duration> {
         let tries = std::mem::take(&mut self.state().tries);
         tries.iter().filter_map(|tried| self.rejections.settle(tried, verdict)).last()
@@ -252,7 +253,7 @@ impl Drop for CredentialSession {
     }
 }
 
-/// What was said before of the same credentials.
+/// Returns the finding for credentials that a server rejected before.
 fn finding(refusal: HostRefusal, server: &HostPort) -> CredentialsFinding {
     match refusal {
         HostRefusal::Forbidden => CredentialsFinding::Forbidden { by: server.clone() },
@@ -263,7 +264,7 @@ fn finding(refusal: HostRefusal, server: &HostPort) -> CredentialsFinding {
     }
 }
 
-/// What a finding says of the credentials at a server that they were sent to.
+/// Returns what a finding says about the credentials at a server that they were sent to.
 fn verdict(
     finding: &CredentialsFinding,
     server: Option<&HostPort>,
@@ -288,11 +289,23 @@ fn verdict(
             CredentialAnswer::Nothing
         }
         F::NotAttempted | F::Withheld { .. } => CredentialAnswer::Nothing,
-        _ => CredentialAnswer::Accepted,
+        // It took them, or another server refused them.
+        F::Validated(_)
+        | F::AnonymousAccess
+        | F::Rejected { .. }
+        | F::Forbidden { .. }
+        | F::ForbiddenToAll { .. }
+        | F::Required
+        | F::UntrustedTokenService { .. }
+        | F::TokenRefused { .. }
+        | F::UnsupportedScheme { .. }
+        | F::Unprovable(_)
+        | F::TemporarilyUnavailable { .. }
+        | F::Throttled { .. } => CredentialAnswer::Accepted,
     }
 }
 
-/// What makes credentials these and no others.
+/// Returns the parts that distinguish credentials from others.
 pub fn parts(credentials: &Credentials) -> Vec<&[u8]> {
     match credentials {
         Credentials::Basic { username, password } => {
@@ -306,13 +319,13 @@ pub fn parts(credentials: &Credentials) -> Vec<&[u8]> {
     }
 }
 
-/// Each part goes in with its length, so that no two lists of parts run together.
+/// Adds a part with its length, so that different lists of parts never have the same input.
 fn add(digest: &mut hmac::Context, part: &[u8]) {
     digest.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
     digest.update(part);
 }
 
-/// The group's name; no two groups have the same.
+/// Returns a unique name for the group.
 fn group_name(group: &Group) -> String {
     match group {
         Group::System => "system".to_owned(),

@@ -1,10 +1,10 @@
-//! What is remembered of rejected credentials, so that accounts don't lock and registries don't ban addresses.
+//! Memory of rejected credentials, so that accounts aren't locked and registries don't ban addresses.
 //!
-//! - [`table`]: when credentials may be sent to a host, and what is said instead. Pure.
-//! - [`gate`]: the table as validations meet it: one [`CredentialSession`] for each.
-//! - [`records`]: the table's rejections as bytes. Pure.
+//! Stores no credentials, only digests with a key.
 //!
-//! Owns no credentials: they are known by a keyed digest only.
+//! - [`gate`]: asks the table before a validation sends credentials, and tells it the answer.
+//! - [`records`]: the table as bytes, for the Secret that survives restarts. Pure.
+//! - [`table`]: when credentials can be sent to a host again. Pure.
 
 pub mod gate;
 pub mod records;

@@ -1,20 +1,20 @@
-//! Rejections as bytes, each of the same length. Pure.
+//! Rejections as bytes, in records of equal length. Pure.
 
 use k8s_openapi::jiff::Timestamp;
 
 use super::table::{Digest, HostRefusal, Stored};
 use crate::ecr::{Api, Cause};
 
-/// The first byte: another format has another.
+/// The first byte, which identifies the format.
 const FORMAT: u8 = 1;
-/// Digest, refusal, time of the first in seconds.
+/// The length of a record: digest, kind of refusal, and time of the first one in seconds.
 const LENGTH: usize = 16 + 1 + 8;
-/// Records that are written at most: about 270 KB as Kubernetes stores them.
+/// The maximum number of stored records: about 270 KB as Kubernetes stores them.
 pub const MOST_RECORDS: usize = 8192;
-/// AWS's codes come after these.
+/// The first code of AWS's refusals.
 const AWS: u8 = 16;
 
-/// Writes at most [`MOST_RECORDS`], the newest.
+/// Encodes at most [`MOST_RECORDS`] rejections, the newest.
 pub fn encode(mut rejections: Vec<(Digest, Stored)>) -> Vec<u8> {
     rejections.sort_by_key(|(digest, stored)| (std::cmp::Reverse(stored.since), *digest));
     rejections.truncate(MOST_RECORDS);
@@ -27,7 +27,7 @@ pub fn encode(mut rejections: Vec<(Digest, Stored)>) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`encode`] wrote; nothing of another format, and no record that can't be read.
+/// Decodes what [`encode`] wrote. Skips records that can't be decoded, and everything in another format.
 pub fn decode(bytes: &[u8]) -> Vec<(Digest, Stored)> {
     match bytes.split_first() {
         Some((&FORMAT, records)) => records.chunks_exact(LENGTH).filter_map(record).collect(),
@@ -61,7 +61,8 @@ fn refusal_of(code: u8) -> Option<HostRefusal> {
     }
 }
 
-/// Why AWS refuses access keys themselves, in the order of their codes. Codes are stored: new ones go to the end.
+/// The causes for which AWS refuses access keys, in the order of their codes. Codes are stored, so add new ones at the
+/// end.
 fn aws_causes() -> [Cause; 6] {
     [
         Cause::UnknownKey { temporary: false },
@@ -73,14 +74,14 @@ fn aws_causes() -> [Cause; 6] {
     ]
 }
 
-/// The refusal of access keys by AWS; none where something else is refused.
+/// Returns the code of a refusal of access keys; `None` for other refusals.
 pub fn aws_refusal(api: Api, cause: &Cause) -> Option<HostRefusal> {
     let index = aws_causes().iter().position(|known| known == cause)?;
     let code = AWS + 2 * u8::try_from(index).ok()? + u8::from(api == Api::Sts);
     Some(HostRefusal::Aws(code))
 }
 
-/// What AWS said, by its code.
+/// Returns the refusal with this code.
 pub fn aws_cause(code: u8) -> Option<(Api, Cause)> {
     let index = code.checked_sub(AWS)?;
     let api = if index % 2 == 1 { Api::Sts } else { Api::Ecr };
@@ -122,13 +123,13 @@ mod tests {
         }
 
         #[test]
-        fn reads_any_bytes_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             decode(&bytes);
         }
     }
 
     #[test]
-    fn writes_no_more_than_fits_into_a_secret() {
+    fn fits_into_a_secret() {
         let since = |second| Timestamp::from_second(second).unwrap();
         let all = (0..20_000u32).map(|index| {
             let mut digest = Digest::default();
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_of_aws_is_told_again_by_its_code() {
+    fn aws_cause_round_trips_by_code() {
         for cause in aws_causes() {
             for api in [Api::Ecr, Api::Sts] {
                 let Some(HostRefusal::Aws(code)) = aws_refusal(api, &cause) else { panic!("{cause:?}") };

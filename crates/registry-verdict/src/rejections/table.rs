@@ -1,12 +1,12 @@
-//! When the same credentials may be sent to the same host again. Pure: `now` is an argument, and nothing waits here.
+//! Decides when credentials may be sent to a host again. Pure: `now` is an argument, and nothing waits here.
 //!
-//! All objects of a group (a tenant, or the system scope) share it. Rejected credentials pause for 1, 2, 4 … 60 minutes,
-//! whichever object asks. Credentials of which nothing is known are tried once at a time until their first verdict; those
-//! that were accepted a moment ago are not held up. A host rejects at most [`MOST_AT_A_HOST`] tries of a group a minute,
-//! and at most [`MOST_OF_THE_SAME`] of the same credentials.
+//! All objects of a group (a tenant, or the system scope) share it. Rejected credentials wait for
+//! [`Backoff::REJECTED_CREDENTIALS`], whichever object uses them. Unknown credentials are tried by one validation at a time until the first result.
+//! Credentials that were accepted a moment ago don't wait. A host may reject at most [`MOST_AT_A_HOST`] attempts of a
+//! group a minute, and at most [`MOST_OF_THE_SAME`] with the same credentials.
 //!
-//! Bounded: a group has at most [`MOST_REJECTED`] rejected credentials. Further ones wait rather than push any out, or
-//! filling the table would end the pause of a password.
+//! A group has at most [`MOST_REJECTED`] rejected credentials. Further ones wait and don't replace others. Otherwise,
+//! filling the table would end the delay of a password.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -16,87 +16,90 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::{backoff::Backoff, object::Group};
+use registry_probe::Backoff;
+
+use crate::object::Group;
 
 /// A keyed digest of a group, a host and credentials.
 pub type Digest = [u8; 16];
 
-/// Tries of one group that a host may reject within a [`WINDOW`].
+/// The number of attempts of one group that a host may reject within a [`WINDOW`].
 pub const MOST_AT_A_HOST: usize = 10;
-/// Those of the same credentials among them.
+/// The number of these with the same credentials.
 pub const MOST_OF_THE_SAME: usize = 3;
-/// Rejected credentials that are remembered for a group.
+/// The number of rejected credentials that are remembered per group.
 pub const MOST_REJECTED: usize = 256;
-/// How long rejected credentials pause.
+/// The delay after rejected credentials.
 const REJECTED: Backoff = Backoff::REJECTED_CREDENTIALS;
-/// The time within which tries are counted.
+/// The time within which attempts are counted.
 pub const WINDOW: Duration = Duration::from_mins(1);
-/// After its pause a rejection is remembered for as long again, and at least this long: the next one doubles the pause.
+/// After its delay, a rejection is remembered for as long again, and at least for this time. Another rejection in that
+/// time doubles the delay.
 const REMEMBERED: Duration = Duration::from_mins(10);
-/// After a restart, a rejection is remembered if it is younger than this.
+/// After a restart, older rejections than this are forgotten.
 const RESUMED: Duration = Duration::from_hours(24);
-/// Credentials that were accepted this short a time ago are good.
+/// Credentials that were accepted within this time don't wait.
 const FRESH: Duration = Duration::from_secs(10);
-/// A first try without a verdict for this long lets another begin.
+/// If the first attempt has no result after this time, another may start.
 const HANGING: Duration = Duration::from_secs(5);
 
-/// What a host said of credentials that it refused.
+/// How a host refused credentials.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum HostRefusal {
     /// 401.
     Rejected,
-    /// 403 from a token service, to the account as such.
+    /// 403 from a token service, about the account itself.
     Forbidden,
-    /// They have ended.
+    /// The credentials have expired.
     Expired,
     /// AWS's refusal, by its code in [`records`](super::records).
     Aws(u8),
 }
 
-/// What came of a try.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CredentialAnswer {
     /// The host refused the credentials.
     Refused(HostRefusal),
-    /// It took them, or refused something else.
+    /// The host accepted them, or refused something else.
     Accepted,
-    /// They were sent, and no answer came in time: the host may count that as a failure.
+    /// They were sent without an answer in time. The host may count that as a failure.
     NoAnswer,
-    /// Nothing was said of them.
+    /// The answer says nothing about them.
     Nothing,
 }
 
-/// A wish to send credentials to a host.
+/// A request to send credentials to a host.
 #[derive(Clone, Debug)]
 pub struct CredentialUse {
-    /// Whose they are.
+    /// The group.
     pub group: Group,
     /// The host that gets them.
     pub host: Arc<str>,
-    /// Which credentials, in that group and at that host.
+    /// The digest of the credentials, the group and the host.
     pub digest: Digest,
-    /// Somebody asked for a validation now.
+    /// Someone requested the validation.
     pub requested: bool,
 }
 
-/// A try that was begun; to be settled.
+/// An attempt that was started. Its result must be reported.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct TryId(u64);
 
-/// What is to be done about a [`CredentialUse`].
+/// Whether credentials may be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Decision {
-    /// Send them, and settle the try.
+    /// Send them, and report the result.
     Send(TryId),
-    /// They were refused, and their pause has so long to go.
+    /// They were rejected, and have to wait for this time.
     Paused(HostRefusal, Duration),
-    /// They were refused, and were tried too often within the last minute; their turn comes after this time.
+    /// They were rejected, and tried too often within the last minute. They can be sent after this time.
     TriedTooOften(HostRefusal, Duration),
-    /// The host refused too many credentials within the last minute; the next turn is after this time.
+    /// The host rejected too many credentials within the last minute. They can be sent after this time.
     TooManyRejected(Duration),
-    /// Too many rejected credentials are remembered; ask again after this time.
+    /// Too many rejected credentials are remembered. Ask again after this time.
     Full(Duration),
-    /// A try under way will tell: ask again when it is settled, or in a second.
+    /// Another attempt will show the result. Ask again when it has one, or in a second.
     Wait,
 }
 
@@ -104,40 +107,40 @@ pub enum Decision {
 #[derive(Debug, Default)]
 pub struct Table {
     groups: HashMap<Group, GroupTable>,
-    /// What was known before the restart, until somebody asks for it.
+    /// Rejections from before a restart, until their credentials are used.
     resumed: HashMap<Digest, Stored>,
     next_try: u64,
     swept: Option<Timestamp>,
     revision: u64,
 }
 
-/// What is stored of a rejection: nothing that changes with each further one, so that nothing is written again.
+/// The stored part of a rejection. It doesn't change with further rejections, so nothing is written for them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Stored {
-    /// What was said.
+    /// How the host refused the credentials.
     pub refusal: HostRefusal,
-    /// When it was said first.
+    /// The time of the first refusal in a row.
     pub since: Timestamp,
 }
 
-/// That credentials were refused.
+/// Rejected credentials.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Rejection {
     stored: Stored,
-    /// How often in a row.
+    /// The number of rejections in a row.
     times: u32,
-    /// The end of the pause.
+    /// The end of the delay.
     until: Timestamp,
 }
 
 #[derive(Debug, Default)]
 struct GroupTable {
     credentials: HashMap<Digest, CredentialRecord>,
-    /// The tries of the last [`WINDOW`] at each host.
+    /// The attempts within the last [`WINDOW`], by host.
     tries: HashMap<Arc<str>, Vec<Try>>,
 }
 
-/// What is known of credentials.
+/// What is known about credentials.
 #[derive(Clone, Copy, Debug)]
 enum CredentialRecord {
     Refused(Rejection, Timestamp),
@@ -148,7 +151,7 @@ enum CredentialRecord {
 struct Try {
     id: TryId,
     digest: Digest,
-    /// When it began, or was refused.
+    /// When it started, or was refused.
     at: Timestamp,
     state: RecordState,
     requested: bool,
@@ -162,12 +165,12 @@ enum RecordState {
 }
 
 impl Table {
-    /// What was known before a restart.
+    /// Adds rejections from before a restart.
     pub fn resume(&mut self, rejections: impl IntoIterator<Item = (Digest, Stored)>) {
         self.resumed.extend(rejections);
     }
 
-    /// All rejections that are remembered.
+    /// Returns all rejections that are remembered.
     pub fn rejections(&self, now: Timestamp) -> Vec<(Digest, Stored)> {
         let known = self.groups.values().flat_map(|group| &group.credentials);
         let refused = known.filter_map(|(digest, known)| match known {
@@ -180,12 +183,12 @@ impl Table {
         refused.chain(resumed.map(|(digest, stored)| (*digest, *stored))).collect()
     }
 
-    /// A number that changes with every change of [`Self::rejections`], save that one ends by itself.
+    /// Returns a number that changes whenever [`Self::rejections`] does, except when a rejection ends by itself.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Decides about a wish.
+    /// Decides about a request.
     pub fn decide(&mut self, wish: &CredentialUse, now: Timestamp) -> Decision {
         self.sweep(now);
         let group = self.groups.entry(wish.group.clone()).or_default();
@@ -219,7 +222,7 @@ impl Table {
         Decision::Send(id)
     }
 
-    /// Notes what came of a try. Returns how long the credentials pause, if they were refused.
+    /// Records the result of an attempt. Returns the delay for the credentials, if they were refused.
     pub fn conclude(
         &mut self,
         wish: &CredentialUse,
@@ -230,7 +233,7 @@ impl Table {
         let group = self.groups.entry(wish.group.clone()).or_default();
         let tries = group.tries.entry(wish.host.clone()).or_default();
         let tried = tries.iter().position(|tried| tried.id == id).map(|index| tries.swap_remove(index));
-        // A try that took longer than the window is in it again by what it came to.
+        // An attempt that took longer than the window counts from its result.
         let tried = tried.unwrap_or(Try {
             id,
             digest: wish.digest,
@@ -250,7 +253,7 @@ impl Table {
                 None
             }
             CredentialAnswer::Accepted => {
-                // Nothing that was sent in vain before was a wrong password.
+                // Earlier attempts with these credentials that had no answer were not wrong passwords.
                 tries.retain(|other| other.digest != wish.digest || other.state == RecordState::Open);
                 let before = group.credentials.insert(wish.digest, CredentialRecord::Accepted(now));
                 self.revision += u64::from(matches!(before, Some(CredentialRecord::Refused(..))));
@@ -260,7 +263,7 @@ impl Table {
         }
     }
 
-    /// Forgets what is over, once a [`WINDOW`].
+    /// Removes what is over, once per [`WINDOW`].
     fn sweep(&mut self, now: Timestamp) {
         if self.swept.is_some_and(|swept| now >= swept && now < after(swept, WINDOW)) {
             return;
@@ -279,7 +282,7 @@ impl Table {
 }
 
 impl GroupTable {
-    /// Notes a refusal; returns the pause, and whether it is the first in a row.
+    /// Records a refusal. Returns the delay, and whether the refusal is the first in a row.
     fn refuse(&mut self, tried: &Try, refusal: HostRefusal, now: Timestamp) -> (Duration, bool) {
         let entry = self.credentials.entry(tried.digest);
         let before = match &entry {
@@ -292,7 +295,7 @@ impl GroupTable {
             hash_map::Entry::Vacant(_) => None,
         };
         let times = match before {
-            // Tries that were under way together are one step.
+            // Attempts that were made at the same time count as one.
             Some((rejection, at)) if at > tried.at && !tried.requested => rejection.times,
             Some((rejection, _)) => rejection.times.saturating_add(1),
             None => 1,
@@ -304,7 +307,7 @@ impl GroupTable {
         (pause, before.is_none())
     }
 
-    /// Whether there is no room for further credentials, which may be wrong.
+    /// Returns whether there is no room for further unknown credentials.
     fn full(&self, now: Timestamp) -> Option<Decision> {
         let refused = || {
             self.credentials.values().filter_map(|known| match known {
@@ -312,7 +315,7 @@ impl GroupTable {
                 _ => None,
             })
         };
-        // Tries under way may all be refused.
+        // All attempts in progress may be refused.
         let open = self.tries.values().flatten().filter(|tried| tried.state == RecordState::Open).count();
         if refused().count() + open < MOST_REJECTED {
             return None;
@@ -323,27 +326,29 @@ impl GroupTable {
 }
 
 impl Try {
-    /// Whether it is within the window. One from the future is too, unless the clock was set back by more than that.
+    /// Returns whether the attempt is within the window. A time in the future counts too, unless the clock was set back
+    /// by more than a window.
     fn counts(&self, now: Timestamp) -> bool {
         now < after(self.at, WINDOW) && self.at < after(now, WINDOW)
     }
 }
 
 impl Stored {
-    /// Whether it is worth resuming. Credentials that were rejected long ago may be tried once; they pause from then on.
+    /// Returns whether to remember it after a restart. Older credentials are tried once, and wait again if they are
+    /// rejected.
     fn is_recent(&self, now: Timestamp) -> bool {
         now < after(self.since, RESUMED)
     }
 
-    /// How often they were rejected if each try came when it was due, and the pause after the newest: never shorter than it
-    /// was.
+    /// Estimates how often the credentials were rejected, as if each attempt had come when it was due. The delay is
+    /// never shorter than it was.
     fn resumed(self, now: Timestamp) -> Rejection {
         let elapsed = until(now, self.since);
         let (mut times, mut newest) = (1, Duration::ZERO);
         loop {
             let next = newest + REJECTED.after(times);
             if next > elapsed {
-                // The newest may have come later, as each wait before it may be a tenth longer.
+                // The last attempt may have been later, because each delay may be a tenth longer.
                 let left = next.saturating_sub(elapsed) + newest.mul_f64(0.1);
                 return Rejection { stored: self, times, until: after(now, left.min(REJECTED.longest())) };
             }
@@ -363,7 +368,7 @@ impl Rejection {
 }
 
 impl CredentialRecord {
-    /// Whether it is still of use.
+    /// Returns whether it is still needed.
     fn holds(&self, now: Timestamp) -> bool {
         match self {
             Self::Refused(rejection, _) => rejection.is_remembered(now),
@@ -372,7 +377,7 @@ impl CredentialRecord {
     }
 }
 
-/// What stands in the way of credentials that were refused before.
+/// Returns why credentials that were rejected before may not be sent.
 fn refused_before(
     rejection: &Rejection,
     wish: &CredentialUse,
@@ -397,7 +402,7 @@ fn refused_before(
     }
 }
 
-/// What stands in the way of credentials of which nothing is known.
+/// Returns why unknown credentials may not be sent.
 fn unknown(wish: &CredentialUse, tries: &[Try], now: Timestamp) -> Option<Decision> {
     let open =
         || tries.iter().filter(|tried| tried.digest == wish.digest && tried.state == RecordState::Open);
@@ -409,7 +414,7 @@ fn unknown(wish: &CredentialUse, tries: &[Try], now: Timestamp) -> Option<Decisi
     crowded(tries, now)
 }
 
-/// Whether a host has as many tries as it may reject within the window.
+/// Returns whether the host has reached its limit of attempts within the window.
 fn crowded(tries: &[Try], now: Timestamp) -> Option<Decision> {
     if tries.len() < MOST_AT_A_HOST {
         return None;
@@ -420,7 +425,7 @@ fn crowded(tries: &[Try], now: Timestamp) -> Option<Decision> {
     Some(Decision::TooManyRejected(next_turn(tries.iter(), now)))
 }
 
-/// When the first of those tries leaves the window.
+/// Returns when the first of those attempts leaves the window.
 fn next_turn<'a>(tries: impl Iterator<Item = &'a Try>, now: Timestamp) -> Duration {
     tries.map(|tried| until(after(tried.at, WINDOW), now)).min().unwrap_or_default()
 }

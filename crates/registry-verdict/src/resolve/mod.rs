@@ -1,6 +1,10 @@
-//! references → [`Material`]: the Secrets and ConfigMaps that a registry names, read and understood; and who signs in to
-//! AWS, where that is asked for. A reference that can't be used is a [`Problem`], which becomes a condition; only what a
-//! retry may cure is an error.
+//! References → [`Material`]: reads the Secrets and ConfigMaps that a registry refers to, and decides who signs in to AWS.
+//!
+//! A reference that can't be used is a [`Problem`], which becomes a condition. Only what a retry can cure is an error.
+//!
+//! - `policy`: what `tenantPolicy` lets tenants' Secrets be used for. Pure.
+//! - `purpose`: what a Secret can be used for, by its type and its annotation `hosts`. Pure.
+//! - `references`: which objects a spec refers to, and reading them.
 
 mod policy;
 mod purpose;
@@ -31,28 +35,28 @@ pub use references::{
     ReferenceKind, WatchScope,
 };
 
-/// Why a reference can't be used. Each names the object, and never its contents.
+/// Why a reference can't be used. Names the object, and never its contents.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum Problem {
-    /// The object is not there.
+    /// The object doesn't exist.
     #[error("{reference} not found; create it or correct {field}")]
     NotFound {
         /// The object.
         reference: Reference,
-        /// The field that names it.
+        /// The field that references it.
         field: &'static str,
     },
-    /// The operator may not read it.
+    /// The operator has no permission to read it.
     #[error("failed to read {reference}")]
     AccessDenied {
         /// The object.
         reference: Reference,
         /// The operator, as an option of `kubectl create rolebinding`.
         operator: String,
-        /// Whose role binding keeps the operator from binding itself, if one does.
+        /// Someone else's RoleBinding that prevents the operator from binding itself, if there is one.
         obstacle: Option<Obstacle>,
     },
-    /// The operator may not read the tenant policy, without which nothing of a tenant's is sent.
+    /// The operator can't read the tenant policy. Without it, no Secret of a tenant is used.
     #[error(
         "failed to read {0}: forbidden; an administrator can reinstall the chart's Role \
          registry-operator-system"
@@ -66,10 +70,10 @@ pub enum Problem {
         /// The key.
         key: String,
     },
-    /// The Secret is of another type than the spec's field takes.
+    /// The Secret has another type than the field requires.
     #[error("{0}")]
     WrongType(WrongType),
-    /// The annotation with the Secret's hosts can't be read.
+    /// The annotation with the Secret's hosts is malformed.
     #[error("annotation {HOSTS_ANNOTATION} of {reference} is invalid: {cause}")]
     Hosts {
         /// The Secret.
@@ -77,7 +81,7 @@ pub enum Problem {
         /// What is wrong with it.
         cause: HostPatternsError,
     },
-    /// The Secret is for other hosts.
+    /// The annotation doesn't list the endpoint's host.
     #[error(
         "{reference} not used for {server}: annotation {HOSTS_ANNOTATION} does not list it; add it or correct \
             spec.endpoint"
@@ -88,7 +92,7 @@ pub enum Problem {
         /// The endpoint's server.
         server: HostPort,
     },
-    /// The Secret does not say which hosts it is for, and must.
+    /// The Secret has no annotation with its hosts, which the tenant policy requires.
     #[error(
         "{reference} not used: tenantPolicy.secretHosts requires annotation {HOSTS_ANNOTATION}; to allow {server}, run {}",
         annotate(.reference, .server)
@@ -99,7 +103,7 @@ pub enum Problem {
         /// The endpoint's server.
         server: HostPort,
     },
-    /// AWS's token would go to a host that is neither ECR's nor listed.
+    /// The AWS token would be sent to a host that is neither an ECR host nor listed.
     #[error(
         "AWS token not sent: spec.endpoint ({server}) is not an ECR host; an administrator can add it to \
          tenantPolicy.allowedEndpoints"
@@ -108,7 +112,7 @@ pub enum Problem {
         /// The endpoint's server.
         server: HostPort,
     },
-    /// A value is no UTF-8 text.
+    /// A value isn't UTF-8 text.
     #[error("key {key} of {reference} is not UTF-8 text; correct the value")]
     NotText {
         /// The Secret.
@@ -116,7 +120,7 @@ pub enum Problem {
         /// The key.
         key: &'static str,
     },
-    /// The values are no credentials.
+    /// The values aren't valid credentials.
     #[error("{reference} is invalid: {cause}")]
     Credentials {
         /// The Secret.
@@ -124,7 +128,7 @@ pub enum Problem {
         /// What is wrong with them.
         cause: CredentialsError,
     },
-    /// The Docker configuration has nothing for this registry.
+    /// The Docker configuration can't be used for this registry.
     #[error("{reference} {cause}")]
     DockerConfig {
         /// The Secret.
@@ -132,7 +136,7 @@ pub enum Problem {
         /// What is wrong with it.
         cause: DockerConfigError,
     },
-    /// The client certificate or its key is of no use.
+    /// The client certificate or its key is invalid.
     #[error("{reference} {cause}")]
     ClientCertificate {
         /// The Secret.
@@ -140,7 +144,7 @@ pub enum Problem {
         /// What is wrong with it.
         cause: ClientCertificateError,
     },
-    /// The CA certificates are of no use.
+    /// The CA certificates are invalid.
     #[error("{source_name} {cause}")]
     Ca {
         /// Where they came from.
@@ -148,7 +152,7 @@ pub enum Problem {
         /// What is wrong with them.
         cause: CaError,
     },
-    /// A value is no part of AWS access keys.
+    /// A value isn't a valid part of AWS access keys.
     #[error("key {key} of {reference} {cause}")]
     AwsKey {
         /// The Secret.
@@ -158,13 +162,13 @@ pub enum Problem {
         /// What is wrong with it.
         cause: KeyFault,
     },
-    /// The operator's own AWS identity is asked for where it may not be.
+    /// The spec uses the operator's own AWS identity where that isn't allowed.
     #[error(
         "the operator's AWS identity is only for SystemRegistries; set spec.auth.ecr.sts.secretRef to a Secret with access \
          keys"
     )]
     OperatorIdentity,
-    /// The CA's key is missing.
+    /// The key with the CA is missing.
     #[error("{reference} has no key {key} with CA certificates; add it or set the key in spec.tls.ca")]
     NoCaKey {
         /// The object.
@@ -174,57 +178,57 @@ pub enum Problem {
     },
 }
 
-/// What came of reading a registry's references.
+/// The result of reading a registry's references.
 #[derive(Debug)]
 pub struct Resolved {
-    /// What was read, in the order of the spec.
+    /// The references that were read, in the order of the spec.
     pub references: Vec<ObservedReference>,
-    /// The tenant policy, where it was read.
+    /// The tenant policy, if it was read.
     pub policy: Option<ObservedReference>,
-    /// What was read, of all that was there.
+    /// A digest of the contents of all references.
     pub contents: ContentsDigest,
-    /// What can be probed with, or why it can't.
+    /// What to probe with, or why that isn't possible.
     pub means: Result<Means, Problem>,
 }
 
-/// What a registry can be probed with.
+/// What to probe a registry with.
 #[derive(Debug)]
 pub struct Means {
-    /// What its references hold.
+    /// Credentials and certificates from the references.
     pub material: Material,
-    /// Who gets the credentials from AWS, where that is where they come from.
+    /// The AWS login that provides the credentials, with `auth.ecr`.
     pub login: Option<Login>,
 }
 
-/// What is to be resolved.
+/// What to resolve.
 #[derive(Clone, Copy, Debug)]
 pub struct ResolveRequest<'a> {
-    /// Of which registry.
+    /// The registry.
     pub key: &'a RegistryKey,
-    /// What it asks for.
+    /// Its spec.
     pub spec: &'a RegistrySpec,
-    /// Its address.
+    /// Its endpoint.
     pub endpoint: &'a Endpoint,
-    /// Where AWS has its tokens, if that is where they come from.
+    /// Its ECR endpoint, with `auth.ecr`.
     pub place: Option<&'a EcrEndpoint>,
     /// Its tenant.
     pub tenant: Option<&'a Arc<str>>,
-    /// Where its references are read.
+    /// The namespace of its references.
     pub namespace: &'a str,
-    /// What an administrator lets a tenant do.
+    /// Where the tenant policy comes from.
     pub policy: PolicySource<'a>,
 }
 
-/// Where the tenant policy comes from. It bears on TenantRegistries only.
+/// Where the tenant policy comes from. It only applies to TenantRegistries.
 #[derive(Clone, Copy, Debug)]
 pub enum PolicySource<'a> {
-    /// The ConfigMap in the operator's namespace, which this is.
+    /// The ConfigMap in the operator's namespace, which has this name.
     Namespace(&'a str),
-    /// It is known already.
+    /// The policy is already known.
     Known(&'a TenantPolicy),
 }
 
-/// Every object that the spec names, to be read from `namespace`.
+/// Returns every object that the spec references, in `namespace`.
 pub fn references(spec: &RegistrySpec, namespace: &str) -> Vec<Reference> {
     let secret = |name: &str| Reference::new(ReferenceKind::Secret, namespace, name);
     let config_map = |name: &str| Reference::new(ReferenceKind::ConfigMap, namespace, name);
@@ -242,7 +246,7 @@ pub fn references(spec: &RegistrySpec, namespace: &str) -> Vec<Reference> {
     .collect()
 }
 
-/// The Secret that holds what is signed in with.
+/// Returns the Secret with the credentials.
 pub fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
     let auth = spec.auth.as_ref()?;
     let ecr = auth.ecr.as_ref();
@@ -254,7 +258,7 @@ pub fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
         .or_else(|| ecr.and_then(|ecr| ecr.sts.as_ref()).and_then(|sts| sts.secret_ref.as_ref()))
 }
 
-/// Reads everything that the spec names from `objects`.
+/// Reads all references of the spec from `objects`.
 pub async fn resolve<O: Objects>(
     wanted: ResolveRequest<'_>,
     objects: &O,
@@ -283,7 +287,7 @@ pub async fn resolve<O: Objects>(
     }
 }
 
-/// Why reading stops before its end.
+/// Why reading stops early.
 #[derive(Debug, Error)]
 enum ResolveStop<E> {
     #[error(transparent)]
@@ -295,9 +299,9 @@ enum ResolveStop<E> {
 struct ReferenceReader<'a, O> {
     objects: &'a O,
     namespace: &'a str,
-    /// Where what is read will be sent.
+    /// The server that will receive what is read.
     server: &'a HostPort,
-    /// In system scope there is none.
+    /// `None` in system scope.
     policy: Option<TenantPolicy>,
     policy_read: Option<ObservedReference>,
     readings: Vec<ObservedReference>,
@@ -414,7 +418,7 @@ impl<O: Objects> ReferenceReader<'_, O> {
             ReferenceKind::Secret => "spec.tls.ca.secretRef",
         };
         let (reference, content) = self.read(kind, name, field).await?;
-        // Nothing of it is sent; but a Secret that names its hosts is used for no other.
+        // Nothing from this Secret is sent, but if it lists its hosts, it is used for no others.
         check_hosts(&reference, &content, self.server, false)?;
         let Some(pem) = content.get(key) else {
             return Err(Problem::NoCaKey { reference, key: key.clone() }.into());
@@ -434,7 +438,7 @@ impl<O: Objects> ReferenceReader<'_, O> {
         Ok(parsed.map_err(|cause| Problem::ClientCertificate { reference, cause })?)
     }
 
-    /// A Secret that was made for that purpose, and may be used for the endpoint's host.
+    /// Reads a Secret, and checks that its type and its hosts allow the use.
     async fn secret(
         &mut self,
         purpose: SecretPurpose,
@@ -478,7 +482,8 @@ fn basic_credentials(
         return Credentials::from_dockerconfigjson_below(json, endpoint, base_path)
             .map_err(|cause| Problem::DockerConfig { reference: reference.clone(), cause });
     }
-    // Kubernetes lets either key be left out. To sign in without it would be a wrong password, which may lock the account.
+    // Kubernetes allows either key to be missing. To sign in without it would be a wrong password, which may lock the
+    // account.
     let username = text(reference, content, "username")?;
     let password = text(reference, content, "password")?;
     Credentials::basic(username, SecretString::from(password))
@@ -501,7 +506,7 @@ fn token_credentials(reference: &Reference, content: &ReferenceContent) -> Resul
     credentials.map_err(|cause| Problem::Credentials { reference: reference.clone(), cause })
 }
 
-/// Who signs in to AWS: with the keys in `secret`, or, where none is named, in the operator's own name.
+/// Returns who signs in to AWS: the owner of the keys in `secret`, or, without a Secret, the operator.
 pub fn aws_identity(
     registry: &RegistryKey,
     ecr: &EcrAuth,
@@ -527,7 +532,7 @@ fn aws_keys(reference: &Reference, content: &ReferenceContent) -> Result<Keys, P
     let needed = |key: &'static str| {
         part(key)?.ok_or_else(|| Problem::NoKey { reference: reference.clone(), key: key.to_owned() })
     };
-    // Tools that fill a Secret from a form leave an empty entry where there is no session.
+    // Tools that fill a Secret from a form leave an empty value if there is no session.
     let session = content.get("AWS_SESSION_TOKEN").is_some_and(|token| !token.trim_ascii().is_empty());
     Ok(Keys {
         id: needed("AWS_ACCESS_KEY_ID")?,

@@ -1,7 +1,7 @@
-//! What an administrator lets tenants' Secrets be used for: the chart's `tenantPolicy`, as its ConfigMap holds it. Pure.
+//! The part of the chart's `tenantPolicy` that concerns Secrets, from its ConfigMap. Pure.
 //!
-//! The API server judges specs by the same ConfigMap; what depends on a Secret or on what AWS gives for it, only the
-//! operator can judge.
+//! The API server checks specs with the same ConfigMap. Only the operator can check what depends on a Secret or on
+//! AWS's answer.
 
 use registry_api::{RegistrySpec, TENANT_POLICY};
 use registry_probe::{HostPattern, HostPort};
@@ -12,21 +12,21 @@ use crate::object::RegistryKey;
 /// The part of `tenantPolicy` that concerns Secrets.
 #[derive(Clone, Debug, Default)]
 pub struct TenantPolicy {
-    /// `secretHosts: Required`: a tenant's Secret must name its hosts by the annotation.
+    /// `secretHosts: Required`: tenants' Secrets must list their hosts in the annotation.
     secret_hosts_required: bool,
     /// The patterns of `allowedEndpoints`.
     allowed_endpoints: Vec<HostPattern>,
-    /// The policy could not be read, and it isn't this program that must hold to it.
+    /// The policy could not be read, and this program doesn't have to enforce it.
     unknown: bool,
 }
 
 impl TenantPolicy {
-    /// What the ConfigMap says. Without it no host is listed; Secrets need no annotation, and the API server takes no new
-    /// TenantRegistry.
+    /// Parses the ConfigMap. If it is missing, no host is listed, and Secrets need no annotation; the API server then
+    /// accepts no new TenantRegistry.
     pub fn of(content: Option<&ReferenceContent>) -> Self {
         let text =
             |key| content.and_then(|content| content.get(key)).and_then(|value| str::from_utf8(value).ok());
-        // Any other word than the default must not mean the weaker of the two.
+        // Any value except the default means the stricter rule.
         let secret_hosts_required =
             text("secretHosts").is_some_and(|word| !matches!(word.trim(), "" | "Optional"));
         let lines = text("allowedEndpoints").unwrap_or_default().lines().map(str::trim);
@@ -34,25 +34,25 @@ impl TenantPolicy {
         Self { secret_hosts_required, allowed_endpoints, unknown: false }
     }
 
-    /// For a check by the owner of the Secrets, who can't read the policy: it is left to the operator.
+    /// For a check by the owner of the Secrets, who can't read the policy. The operator enforces it later.
     pub fn unknown() -> Self {
         Self { unknown: true, ..Self::default() }
     }
 
-    /// Whether Secrets must name their hosts.
+    /// Returns whether Secrets must list their hosts.
     pub fn requires_secret_hosts(&self) -> bool {
         self.secret_hosts_required
     }
 
-    /// Whether an administrator has listed this server. `*` lists none: it is also what the chart writes for an empty list.
+    /// Returns whether an administrator listed this server. `*` doesn't count, because the chart also writes it for an
+    /// empty list.
     pub fn lists(&self, server: &HostPort) -> bool {
         self.unknown
             || self.allowed_endpoints.iter().any(|pattern| !pattern.is_any() && pattern.covers(server))
     }
 }
 
-/// Where the policy is that bears on this registry: none in system scope, and none where no Secret is used for the
-/// registry.
+/// Returns the reference to the policy for this registry; `None` in system scope, or if the registry uses no Secret.
 pub fn policy_reference(key: &RegistryKey, spec: &RegistrySpec, system_namespace: &str) -> Option<Reference> {
     let client_certificate = spec.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref());
     let uses_secret = credentials_secret(spec).is_some() || client_certificate.is_some();
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn only_hosts_that_are_spelled_out_are_listed() {
+    fn lists_only_literal_hosts() {
         assert!(lists("*\n registry.example.com \n", "https://registry.example.com:5000"));
         assert!(lists("*.example.com:5000", "https://a.example.com:5000"));
         assert!(!lists("*.example.com:5000", "https://a.example.com"));
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_word_requires_hosts() {
+    fn unknown_policy_value_requires_hosts() {
         for (word, required) in [
             ("Required", true),
             ("Optional", false),

@@ -1,7 +1,7 @@
-//! What a Secret may be used for, by its type, and where, by its annotation. Pure.
+//! What a Secret may be used for, by its type, and for which hosts, by its annotation. Pure.
 //!
-//! People who may write a registry need not be allowed to read Secrets, and they choose the host. So only the owner's word
-//! counts: docs/decisions/0011-secret-types.md.
+//! People who can create a registry choose the host, and may not be allowed to read Secrets. So only what the Secret's
+//! owner states counts: docs/decisions/0011-secret-types.md.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ impl SecretPurpose {
         match self {
             Self::Basic => &[BASIC_AUTH, DOCKER_CONFIG],
             Self::Token => &[TOKEN_SECRET_TYPE],
-            // They are not sent, but sign requests to AWS. Another type is another purpose all the same.
+            // Access keys are not sent; they sign requests to AWS. Another type still means another purpose.
             Self::AwsKeys => &["Opaque"],
             Self::ClientCertificate => &["kubernetes.io/tls"],
         }
@@ -48,7 +48,7 @@ impl SecretPurpose {
         }
     }
 
-    /// The field that names the Secret.
+    /// Returns the field that references the Secret.
     pub fn reference(self) -> &'static str {
         match self {
             Self::Basic => "spec.auth.basic.secretRef",
@@ -58,7 +58,7 @@ impl SecretPurpose {
         }
     }
 
-    /// The command that makes such a Secret, after its name and namespace.
+    /// Returns the options of the command that creates such a Secret, after its name and namespace.
     fn options(self) -> String {
         match self {
             Self::Basic => format!("--type={BASIC_AUTH} --from-literal=username=… --from-literal=password=…"),
@@ -75,7 +75,7 @@ impl SecretPurpose {
     }
 }
 
-/// A Secret of another type than the field takes, and the way to the right one.
+/// A Secret with another type than the field requires. Its message has the command to create the right one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WrongType {
     pub(super) reference: Reference,
@@ -84,7 +84,7 @@ pub struct WrongType {
 }
 
 impl WrongType {
-    /// A Secret of type `found`, named where the other purpose is.
+    /// A Secret of type `found` that is referenced for `purpose`.
     pub fn new(reference: Reference, found: &str, purpose: SecretPurpose) -> Self {
         Self { reference, found: found.to_owned(), purpose }
     }
@@ -106,7 +106,7 @@ impl fmt::Display for WrongType {
     }
 }
 
-/// Refuses a Secret that was not made for this.
+/// Refuses a Secret whose type doesn't match the purpose.
 pub(super) fn check_type(
     purpose: SecretPurpose,
     reference: &Reference,
@@ -119,7 +119,7 @@ pub(super) fn check_type(
     Err(Problem::WrongType(WrongType::new(reference.clone(), found, purpose)))
 }
 
-/// Refuses a Secret that is for other hosts than `server`, or, where that is `required`, does not say for which it is.
+/// Refuses a Secret whose annotation doesn't list `server`, or, if `required`, that has no annotation.
 pub(super) fn check_hosts(
     reference: &Reference,
     content: &ReferenceContent,
@@ -139,7 +139,7 @@ pub(super) fn check_hosts(
     Err(Problem::OtherHosts { reference: reference(), server: server.clone() })
 }
 
-/// The command that says which host a Secret is for.
+/// Returns the command that adds a host to the annotation.
 pub(super) fn annotate(reference: &Reference, server: &HostPort) -> String {
     format!(
         "kubectl annotate secret {} -n {} {HOSTS_ANNOTATION}={server}",

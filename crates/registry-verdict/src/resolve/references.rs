@@ -1,4 +1,4 @@
-//! The Secrets and ConfigMaps that registries refer to, as they are read. Where they are read from is behind [`Objects`].
+//! The Secrets and ConfigMaps that registries reference. [`Objects`] reads them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,7 +15,7 @@ use registry_api::HOSTS_ANNOTATION;
 use secrecy::{ExposeSecret, SecretSlice};
 use thiserror::Error;
 
-/// What kind of object a reference names.
+/// The kind of a referenced object.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum ReferenceKind {
     /// A Secret.
@@ -33,7 +33,7 @@ impl fmt::Display for ReferenceKind {
     }
 }
 
-/// The objects of one kind in one namespace: what one watch covers.
+/// The objects of one kind in one namespace, which one watch covers.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct WatchScope {
     /// The kind.
@@ -42,17 +42,17 @@ pub struct WatchScope {
     pub namespace: Arc<str>,
 }
 
-/// One object that a registry names.
+/// An object that a registry references.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Reference {
-    /// Its kind and namespace.
+    /// The kind and namespace.
     pub scope: WatchScope,
-    /// Its name.
+    /// The name.
     pub name: Arc<str>,
 }
 
 impl Reference {
-    /// The reference to that object.
+    /// Creates a reference to that object.
     pub fn new(kind: ReferenceKind, namespace: &str, name: &str) -> Self {
         Self { scope: WatchScope { kind, namespace: namespace.into() }, name: name.into() }
     }
@@ -64,22 +64,22 @@ impl fmt::Display for Reference {
     }
 }
 
-/// One object as it was when it was read.
+/// An object with the version that was read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ObservedReference {
-    /// Which object.
+    /// The object.
     pub reference: Reference,
-    /// Its resource version; none if it was not there.
+    /// The resource version; `None` if the object doesn't exist.
     pub version: Option<String>,
 }
 
-/// A digest (SHA-256) of contents, to tell a change of them from a touch of metadata. Kept in memory only, as the contents
-/// are.
+/// A digest (SHA-256) of contents, which distinguishes a change of the contents from a change of metadata. Kept only in
+/// memory.
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
 pub struct ContentsDigest(pub(super) [u8; 32]);
 
 impl ContentsDigest {
-    /// Adds a part; the order counts.
+    /// Adds a part. The order counts.
     pub fn add(&mut self, part: &[u8]) {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(&self.0);
@@ -94,22 +94,22 @@ impl fmt::Debug for ContentsDigest {
     }
 }
 
-/// The contents of a Secret or ConfigMap.
+/// The content of a Secret or ConfigMap.
 #[derive(Debug)]
 pub struct ReferenceContent {
     /// The resource version.
     pub version: String,
-    /// All that matters of it: its type, its entries and the hosts that it is for, and nothing else of its metadata.
+    /// A digest of its type, its entries and its allowed hosts, without other metadata.
     pub digest: ContentsDigest,
     /// The Secret's type.
     pub kind: Option<String>,
-    /// The hosts that the Secret is for, as its annotation names them; none if it has no such annotation.
+    /// The annotation with the Secret's hosts, if it has one.
     pub hosts: Option<String>,
     entries: BTreeMap<String, SecretSlice<u8>>,
 }
 
 impl ReferenceContent {
-    /// How many bytes it holds.
+    /// Returns the size in bytes.
     pub fn size(&self) -> usize {
         self.entries.iter().map(|(key, value)| key.len() + value.expose_secret().len()).sum()
     }
@@ -117,7 +117,7 @@ impl ReferenceContent {
     fn digested(mut self) -> Self {
         let mut digest = ContentsDigest::default();
         digest.add(self.kind.as_deref().unwrap_or_default().as_bytes());
-        // An annotation that is empty is not one that is missing.
+        // An empty annotation differs from a missing one.
         digest.add(if self.hosts.is_some() { &b"hosts"[..] } else { b"" });
         digest.add(self.hosts.as_deref().unwrap_or_default().as_bytes());
         for (key, value) in &self.entries {
@@ -128,50 +128,50 @@ impl ReferenceContent {
         self
     }
 
-    /// The bytes under that key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&[u8]> {
         self.entries.get(key).map(ExposeSecret::expose_secret)
     }
 }
 
-/// Somebody else's role binding under the name of the operator's. What a binding refers to is immutable.
+/// Someone else's RoleBinding with the name of the operator's. The role of a RoleBinding can't be changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Obstacle {
-    /// The kind of what it refers to: `Role` or `ClusterRole`.
+    /// The kind of its role: `Role` or `ClusterRole`.
     pub kind: String,
-    /// Its name.
+    /// The name of its role.
     pub name: String,
 }
 
-/// Why a reference could not be read; a retry may help, unlike when it is missing. `E` is the reader's own error.
+/// Why a reference could not be read. Unlike for a missing object, a retry may help. `E` is the reader's own error.
 #[derive(Debug, Error)]
 pub enum ReadError<E> {
-    /// The API server forbids it.
+    /// The reader has no permission.
     #[error("failed to read {reference}: forbidden for {operator}")]
     Forbidden {
-        /// What was to be read.
+        /// The object.
         reference: Reference,
-        /// Who reads, as an option of `kubectl create rolebinding`.
+        /// The reader, as an option of `kubectl create rolebinding`.
         operator: String,
-        /// Whose role binding is in the way, if one is.
+        /// Someone else's RoleBinding that prevents the operator from binding itself, if there is one.
         obstacle: Option<Obstacle>,
     },
-    /// The API server refused, or could not be asked.
+    /// The API server refused it, or didn't answer.
     #[error("failed to read {reference}: {source}")]
     Api {
-        /// What was to be read.
+        /// The object.
         reference: Reference,
-        /// What went wrong.
+        /// The error.
         source: E,
     },
 }
 
-/// Where referenced objects are read from: the operator's is the cluster, and others have them in a file.
+/// Reads referenced objects: the operator from the cluster, other programs from files.
 pub trait Objects: Sync {
-    /// What a failed call comes to.
+    /// The error of a failed call.
     type Error: Send;
 
-    /// Reads an object; none if it is not there.
+    /// Reads an object; `None` if it doesn't exist.
     fn read(
         &self,
         reference: &Reference,

@@ -1,4 +1,4 @@
-//! Specs, and what is to be checked of them.
+//! From specs to what is probed.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -39,7 +39,7 @@ fn checked(object: &RegistryObject) -> Result<Target, SpecError> {
 }
 
 #[test]
-fn what_is_checked_is_what_the_spec_says() {
+fn probe_target_follows_the_spec() {
     let more = json!({
         "baseContentPath": "team/packs",
         "tls": {"insecureSkipVerify": true},
@@ -55,7 +55,7 @@ fn what_is_checked_is_what_the_spec_says() {
 }
 
 #[test]
-fn what_an_older_schema_let_in_is_refused_by_name() {
+fn rejects_what_an_older_schema_accepted() {
     let two = json!({"auth": {"basic": {"secretRef": {"name": "a"}}, "ecr": {}}});
     assert_eq!(checked(&system(&two)).unwrap_err(), SpecError::SeveralMethods);
     assert!(checked(&system(&json!({"auth": {"basic": {"secretRef": {"name": "a"}}}}))).is_ok());
@@ -72,7 +72,7 @@ fn what_an_older_schema_let_in_is_refused_by_name() {
 }
 
 #[test]
-fn a_tenants_registry_is_fenced_from_the_cluster_and_the_machine_and_a_system_registry_is_not() {
+fn egress_policy_depends_on_the_scope() {
     let allows = |object: &RegistryObject, address: &str| {
         checked(object).unwrap().egress_policy.allows(address.parse::<IpAddr>().unwrap())
     };
@@ -93,7 +93,7 @@ fn a_tenants_registry_is_fenced_from_the_cluster_and_the_machine_and_a_system_re
 }
 
 #[test]
-fn aws_has_tokens_only_where_there_is_something_to_sign_in_with() {
+fn ecr_tokens_need_an_identity() {
     let endpoint = Endpoint::parse("https://123456789012.dkr.ecr.eu-central-1.amazonaws.com").unwrap();
     let placed = |ecr: Value| ecr_endpoint(&spec(&json!({"auth": {"ecr": ecr}})), &endpoint);
     assert_eq!(placed(json!({})), Ok(None), "public");
@@ -103,7 +103,7 @@ fn aws_has_tokens_only_where_there_is_something_to_sign_in_with() {
     ] {
         match placed(signing_in) {
             Ok(place) => assert!(ecr::SUPPORTED && place.is_some()),
-            // Which a build without the AWS SDK says of both.
+            // A build without the AWS SDK reports this for both.
             Err(error) => assert_eq!((error, ecr::SUPPORTED), (SpecError::EcrUnsupported, false)),
         }
     }

@@ -174,7 +174,7 @@ mod tests {
     use super::{ProgramError, names_none};
 
     #[test]
-    fn a_program_that_says_where_it_was_built_is_refused() -> Result<(), std::io::Error> {
+    fn rejects_program_with_build_paths() -> Result<(), std::io::Error> {
         let dir = tempfile::tempdir()?;
         let program = dir.path().join("program");
         std::fs::write(&program, b"\x7fELF\0/home/me/operator/src/main.rs\0")?;

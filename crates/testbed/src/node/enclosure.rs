@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_version_1_it_is_the_own_cgroup_in_each_hierarchy() {
+    fn finds_own_cgroup_in_each_v1_hierarchy() {
         let own = "3:cpu,cpuacct:/session\n2:memory:/\n1:name=systemd:/session\n0::/\n";
         let mountinfo = "30 26 0:27 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
                          31 26 0:28 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn of_version_2_alone_it_is_the_root() {
+    fn uses_root_cgroup_with_v2_only() {
         let mountinfo = "30 26 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
         assert_eq!(parents("0::/user.slice/session-1.scope\n", mountinfo), [PathBuf::from("/sys/fs/cgroup")]);
     }

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_service_of_the_cluster_has_a_name() {
+    fn only_cluster_services_resolve() {
         assert_eq!(service("web.team-a.svc.cluster.local."), Some(("web", "team-a")));
         assert_eq!(service("web.team-a.svc.cluster.local"), Some(("web", "team-a")));
         for other in [

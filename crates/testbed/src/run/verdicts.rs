@@ -209,13 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_about_the_newest_generation() {
+    fn verdict_requires_newest_generation() {
         assert_eq!(ReadyCondition::of(&registry(1, "Available")), None);
         assert_eq!(ReadyCondition::of(&registry(2, "Available")).unwrap().short(), "True/Available");
     }
 
     #[test]
-    fn progress_is_no_verdict() {
+    fn reconciling_is_not_a_verdict() {
         assert!(!ReadyCondition::of(&registry(2, "Progressing")).unwrap().is_settled());
         assert!(ReadyCondition::of(&registry(2, "Available")).unwrap().is_settled());
     }

@@ -83,7 +83,7 @@ fn named() -> Vec<Row> {
             .says("TLSVerified", "version 1"),
         version_1("G4 version 1, given and skipped", trusting(Odd::Version1).skip(), REGISTRY, SKIPPED),
         version_1("G4 version 1, given", trusting(Odd::Version1), NOWHERE, OTHER_HOST)
-            .says("TLSVerified", "is for no host"),
+            .says("TLSVerified", "contains no host names"),
         version_1("G4 version 1, not given", right(), NOWHERE, UNUSABLE).says("TLSVerified", "version 1"),
     ]);
     for version in [Versions::Only12, Versions::Only13] {

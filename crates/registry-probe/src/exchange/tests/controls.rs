@@ -45,7 +45,7 @@ fn by() -> HostPort {
 }
 
 #[test]
-fn a_throttled_control_proves_nothing_and_is_tried_again() {
+fn throttled_control_request_is_retried() {
     for world in worlds() {
         let verdict = probe(&world, &Ok(429));
         assert_eq!(verdict.credentials, CredentialsFinding::Throttled { by: by() });
@@ -54,7 +54,7 @@ fn a_throttled_control_proves_nothing_and_is_tried_again() {
 }
 
 #[test]
-fn a_control_that_fails_proves_nothing_and_is_tried_again() {
+fn failed_control_request_is_retried() {
     let timeout = FailureCause::Timeout(Stage::Request);
     for (control, cause) in [
         (Ok(500), Unavailable::Status(500)),
@@ -77,7 +77,7 @@ fn a_control_that_fails_proves_nothing_and_is_tried_again() {
 }
 
 #[test]
-fn a_control_that_is_refused_proves_the_credentials_and_one_that_is_neither_does_not() {
+fn only_a_refused_control_request_is_evidence() {
     let [by_token, by_password] = worlds();
     for status in [401, 403, 404] {
         for world in [&by_token, &by_password] {

@@ -70,7 +70,7 @@ fn with_answer(
 }
 
 #[test]
-fn what_answers_without_a_sign_of_a_registry_is_none() {
+fn rejects_server_without_registry_headers() {
     for (given, cause) in [
         ((200, &[][..], "ok"), NotARegistry::NoSign),
         ((200, &[], ""), NotARegistry::NoSign),
@@ -87,7 +87,7 @@ fn what_answers_without_a_sign_of_a_registry_is_none() {
 }
 
 #[test]
-fn a_page_in_place_of_the_api_is_no_registry_even_after_it_asked_for_a_password() {
+fn rejects_html_page_even_after_basic_challenge() {
     let world = World { registry: challenged(&[BASIC]), ..World::default() };
     let found = with_answer(&world, &right(), "/v2/ as Basic", (200, &[], "<html>")).verdict;
     let cause = NotARegistry::NoSign;
@@ -95,7 +95,7 @@ fn a_page_in_place_of_the_api_is_no_registry_even_after_it_asked_for_a_password(
 }
 
 #[test]
-fn of_many_foreign_schemes_the_first_five_are_named_none_of_them_at_length() {
+fn names_at_most_five_unsupported_schemes() {
     let long = "X".repeat(40);
     let line = format!("{long}, Digest, Negotiate, NTLM, Digest, HOBA, Mutual, Vapid");
     let world = World { registry: challenged(&[&line]), ..World::default() };
@@ -105,7 +105,7 @@ fn of_many_foreign_schemes_the_first_five_are_named_none_of_them_at_length() {
 }
 
 #[test]
-fn a_handshake_that_fails_at_first_is_the_tls_layers_to_tell() {
+fn first_handshake_failure_belongs_to_tls_layer() {
     let run = probe_with(&right(), |request| {
         Err(Failure { server: HostPort::of(&request.url).unwrap(), cause: FailureCause::Tls })
     });
@@ -114,7 +114,7 @@ fn a_handshake_that_fails_at_first_is_the_tls_layers_to_tell() {
 }
 
 #[test]
-fn a_repository_is_read_by_a_list_of_tags_and_by_nothing_else() {
+fn only_a_tag_list_proves_repository_access() {
     let world = World { registry: challenged(&[BASIC]), ..World::default() };
     let read = |body: &str| {
         with_answer(&world, &at_hello(right()), "/tags/list", (200, &[], body)).verdict.content_path
@@ -132,7 +132,7 @@ fn a_repository_is_read_by_a_list_of_tags_and_by_nothing_else() {
 }
 
 #[test]
-fn a_scope_is_tried_where_the_token_without_one_is_refused_with_401_and_only_there() {
+fn requests_scope_only_after_401_without_it() {
     let scoped = SimulatedRegistry { v2: Opens::WithScope, ..SimulatedRegistry::default() };
     let world = World { registry: scoped, service: guarded() };
     let validated = CredentialsFinding::Validated(Evidence::RefusedWithout);
@@ -158,7 +158,7 @@ fn a_scope_is_tried_where_the_token_without_one_is_refused_with_401_and_only_the
 }
 
 #[test]
-fn who_has_no_credentials_is_asked_for_them_where_there_is_no_way_to_a_token() {
+fn requires_credentials_without_token_service() {
     let no_realm = World { registry: challenged(&["Bearer service=\"registry\""]), ..World::default() };
     assert_eq!(no_realm.probe(&nobody()).verdict.credentials, CredentialsFinding::Required);
     let refusing = World { service: guarded(), ..World::default() }.probe(&at_hello(nobody())).verdict;
@@ -167,7 +167,7 @@ fn who_has_no_credentials_is_asked_for_them_where_there_is_no_way_to_a_token() {
 }
 
 #[test]
-fn a_registry_token_is_tried_at_an_open_registry_whatever_that_asks_for() {
+fn tries_registry_token_at_open_registry() {
     let digest =
         SimulatedRegistry { open: true, always_challenges: true, ..challenged(&["Digest realm=\"x\""]) };
     let found = World { registry: digest, ..World::default() }.probe(&registry_token("x")).verdict;
@@ -175,7 +175,7 @@ fn a_registry_token_is_tried_at_an_open_registry_whatever_that_asks_for() {
 }
 
 #[test]
-fn a_password_goes_on_to_a_token_service_only_where_nobody_asked_for_it_before() {
+fn tries_token_service_unless_basic_was_requested() {
     let rejected = CredentialsFinding::Rejected { by: registry(), status: 401 };
     let refused = |world: &World, challenges| {
         with_answer(world, &right(), "/v2/ as Basic", (401, challenges, r#"{"errors":[{"code":"X"}]}"#))
@@ -210,7 +210,7 @@ fn ending(seconds: i64) -> SimulatedQuestion {
 }
 
 #[test]
-fn a_refused_token_has_expired_where_it_or_the_registry_says_so() {
+fn reports_refused_token_as_expired() {
     let rejected = CredentialsFinding::Rejected { by: registry(), status: 401 };
     let forbidden = CredentialsFinding::Forbidden { by: registry() };
     let said: &[&str] = &[
@@ -242,7 +242,7 @@ fn a_refused_token_has_expired_where_it_or_the_registry_says_so() {
 }
 
 #[test]
-fn either_of_the_accounts_tokens_may_name_it() {
+fn either_token_may_name_the_account() {
     let world = World {
         service: Service { tokens: SimulatedTokens::Opaque, ..Service::default() },
         ..World::default()
@@ -258,7 +258,7 @@ fn either_of_the_accounts_tokens_may_name_it() {
 }
 
 #[test]
-fn a_token_that_is_not_issued_for_the_repository_denies_it() {
+fn missing_repository_token_denies_access() {
     let world = World {
         service: Service { tokens: SimulatedTokens::Named, ..Service::default() },
         ..World::default()
@@ -288,7 +288,7 @@ fn reply(url: &str, status: u16, (name, value): (&'static str, &str), body: &str
 }
 
 #[test]
-fn a_page_for_people_is_told_by_its_type_or_by_its_beginning() {
+fn recognizes_html_by_type_or_content() {
     let said = |kind, body| reply("https://r.io/v2/", 200, ("content-type", kind), body).said;
     for (kind, body) in
         [("text/html", "{}"), ("Text/HTML; charset=utf-8", ""), ("text/plain", " \n<!doctype html>")]
@@ -299,7 +299,7 @@ fn a_page_for_people_is_told_by_its_type_or_by_its_beginning() {
 }
 
 #[test]
-fn a_port_for_tls_says_so_only_to_who_speaks_in_the_clear() {
+fn reports_tls_port_only_over_plain_http() {
     let said = |url, body| reply(url, 400, ("content-type", "text/plain"), body).said;
     for body in [
         "Client sent an HTTP request to an HTTPS server.",
@@ -312,7 +312,7 @@ fn a_port_for_tls_says_so_only_to_who_speaks_in_the_clear() {
 }
 
 #[test]
-fn dockers_version_header_is_a_sign_in_its_second_version_only() {
+fn accepts_only_version_2_of_docker_header() {
     let sign =
         |value| reply("https://r.io/v2/", 200, ("docker-distribution-api-version", value), "").has_sign;
     assert!(sign("registry/2.0") && sign(" registry/2.0 ") && sign("registry/2.0, other/1"));
@@ -337,7 +337,7 @@ fn asked_of_service(world: &World, ask: &SimulatedQuestion) -> Vec<(String, Stri
 }
 
 #[test]
-fn a_token_is_asked_for_by_service_account_and_each_scope_of_its_own() {
+fn token_request_has_service_account_and_scopes() {
     let two = format!("{BEARER},scope=\"repository:a:pull  repository:b:pull\"");
     let scoped = SimulatedRegistry { v2: Opens::WithScope, ..challenged(&[&two]) };
     let asked = asked_of_service(&World { registry: scoped, service: guarded() }, &right());
@@ -353,7 +353,7 @@ fn a_token_is_asked_for_by_service_account_and_each_scope_of_its_own() {
 }
 
 #[test]
-fn an_identity_token_of_nobody_in_particular_goes_by_azures_name_for_that() {
+fn identity_token_without_user_uses_azure_name() {
     let token = SecretString::from(IDENTITY_TOKEN);
     let of = |username: Option<&str>| SimulatedQuestion {
         credentials: Some(Credentials::IdentityToken {
@@ -369,7 +369,7 @@ fn an_identity_token_of_nobody_in_particular_goes_by_azures_name_for_that() {
 }
 
 #[test]
-fn one_tag_is_enough() {
+fn requests_one_tag_only() {
     let world = World { registry: challenged(&[BASIC]), ..World::default() };
     let asked = RefCell::new(Vec::new());
     probe_with(&at_hello(right()), |request| {
@@ -395,7 +395,7 @@ fn with_token_reply(world: &World, ask: &SimulatedQuestion, status: u16, locatio
 }
 
 #[test]
-fn a_realm_without_its_slash_is_asked_again_with_it_and_no_other_redirect_is_followed() {
+fn follows_only_trailing_slash_redirect_of_realm() {
     let world = World {
         service: Service { tokens: SimulatedTokens::Named, ..Service::default() },
         ..World::default()
@@ -422,7 +422,7 @@ fn a_realm_without_its_slash_is_asked_again_with_it_and_no_other_redirect_is_fol
 }
 
 #[test]
-fn a_service_that_knows_no_such_request_is_asked_by_the_other_form() {
+fn falls_back_to_other_token_request_method() {
     let world = World {
         service: Service { tokens: SimulatedTokens::Named, ..Service::default() },
         ..World::default()
@@ -439,7 +439,7 @@ fn a_service_that_knows_no_such_request_is_asked_by_the_other_form() {
 }
 
 #[test]
-fn the_verdict_rests_on_a_service_unless_it_is_kept_from_the_credentials() {
+fn service_without_credentials_is_not_decisive() {
     let decisive = |registry: SimulatedRegistry, ask: &SimulatedQuestion| {
         let all = RefCell::new(Vec::new());
         let world = World { registry, ..World::default() };

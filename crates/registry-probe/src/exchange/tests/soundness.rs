@@ -75,7 +75,7 @@ fn services(registry: &SimulatedRegistry) -> Vec<Service> {
 }
 
 #[test]
-fn a_wrong_password_is_never_validated() {
+fn never_validates_wrong_password() {
     for world in worlds() {
         for repository in [None, Some("hello")] {
             let run = world.probe(&SimulatedQuestion { credentials: basic(WRONG), repository });
@@ -86,7 +86,7 @@ fn a_wrong_password_is_never_validated() {
 }
 
 #[test]
-fn a_password_that_nobody_looks_at_is_never_validated() {
+fn never_validates_unchecked_password() {
     for world in worlds() {
         // Nobody checks a password: what a wrong one gets is what no one gets.
         let careless = World {
@@ -106,7 +106,7 @@ fn a_password_that_nobody_looks_at_is_never_validated() {
 }
 
 #[test]
-fn a_right_password_is_never_called_wrong() {
+fn never_rejects_right_password() {
     for world in worlds() {
         if world.service.without_scope.is_some() {
             continue; // Without a scope to name, 400 is all that is heard.
@@ -125,7 +125,7 @@ fn a_right_password_is_never_called_wrong() {
 }
 
 #[test]
-fn a_right_password_where_all_else_is_refused_is_always_validated() {
+fn validates_right_password_at_closed_registry() {
     for world in worlds() {
         let SimulatedRegistry { open, public, v2, .. } = &world.registry;
         let scope_blind = matches!(v2, Opens::Any | Opens::Named | Opens::WithoutScope);
@@ -143,7 +143,7 @@ fn a_right_password_where_all_else_is_refused_is_always_validated() {
 }
 
 #[test]
-fn the_budget_of_requests_is_kept() {
+fn stays_within_request_budget() {
     let mut most = 0;
     for world in worlds() {
         let bearer = world.registry.challenges.iter().any(|challenge| challenge == BEARER);
@@ -167,7 +167,7 @@ fn the_budget_of_requests_is_kept() {
 }
 
 #[test]
-fn what_is_asked_of_an_open_registry_is_never_required() {
+fn never_requires_credentials_at_open_registry() {
     for world in worlds().into_iter().filter(|world| world.registry.open) {
         let run = world.probe(&SimulatedQuestion { credentials: None, repository: None });
         assert_eq!(run.verdict.credentials, CredentialsFinding::AnonymousAccess, "{world:#?}");

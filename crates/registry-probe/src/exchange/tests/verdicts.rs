@@ -200,7 +200,7 @@ fn token_services() {
 
 #[test]
 #[rustfmt::skip] // A table is read by its rows.
-fn detours_of_token_services() {
+fn token_service_redirects_table() {
     let scoped_challenge = format!("{BEARER},scope=\"repository:x:pull\"");
     let wants_scope =
         |status| Service { without_scope: Some(status), anonymous: Gives::Status(401), ..Service::default() };
@@ -259,7 +259,7 @@ fn registry_tokens() {
 
 #[test]
 #[rustfmt::skip] // A table is read by its rows.
-fn both_schemes_side_by_side() {
+fn basic_and_bearer_offered_together() {
     let named = || Service { tokens: SimulatedTokens::Named, ..Service::default() };
     let both = |challenges: &[&str]| World { service: named(), ..challenged(challenges) };
     let elsewhere = r#"Bearer realm="https://auth.example.net/token""#;
@@ -276,7 +276,7 @@ fn both_schemes_side_by_side() {
 
 #[test]
 #[rustfmt::skip] // A table is read by its rows.
-fn challenges_on_granted_requests() {
+fn challenges_on_successful_responses() {
     let asking = |registry: SimulatedRegistry| {
         bearer(
             SimulatedRegistry { open: true, always_challenges: true, ..registry },
@@ -319,7 +319,7 @@ fn with_failure(
 }
 
 #[test]
-fn what_fails_on_the_way_is_said_of_the_layer_where_it_fails() {
+fn reports_failure_in_the_layer_where_it_occurs() {
     let world = World {
         service: Service { tokens: SimulatedTokens::Named, ..Service::default() },
         ..World::default()
@@ -356,7 +356,7 @@ fn with_status(world: &World, ask: &SimulatedQuestion, part: &str, status: u16) 
 }
 
 #[test]
-fn every_status_has_its_meaning() {
+fn interprets_every_http_status() {
     let basic = challenged(&[BASIC]);
     let at_v2 = |status| with_status(&basic, &right(), "/v2/ as Basic", status);
     assert_eq!(at_v2(400), "Rejected by registry.example.com, NotAttempted");

@@ -131,21 +131,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keeps_answers_for_their_time_to_live_and_five_minutes_at_most() {
+    async fn caches_answers_for_ttl_up_to_five_minutes() {
         assert_eq!(begun(&Ok(found(30)), &[0, 1000, 28_999, 1]).await, 2);
         assert_eq!(begun(&Ok(found(86_400)), &[0, 299_999, 1]).await, 2);
         assert_eq!(begun(&Ok(found(0)), &[0, 0, 0]).await, 3);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keeps_failures_for_two_seconds() {
+    async fn caches_failures_for_two_seconds() {
         for failure in [DnsFailure::NoSuchName, DnsFailure::NoAnswer, DnsFailure::ServerFailure] {
             assert_eq!(begun(&Err(failure), &[0, 0, 1999, 1]).await, 2, "{failure:?}");
         }
     }
 
     #[test]
-    fn holds_a_bounded_number_of_names() {
+    fn caches_a_bounded_number_of_names() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _entered = runtime.enter();
         let answers = LookupCache::default();

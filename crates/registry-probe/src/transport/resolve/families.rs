@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn neither_family_holds_up_the_other() {
+    async fn families_do_not_wait_for_each_other() {
         let (a, aaaa) = (Ok("192.0.2.1"), Ok("2001:db8::1"));
         let (none, silent) = (Err(DnsFailure::NoAddress), Err(DnsFailure::NoAnswer));
         let unknown = Err(DnsFailure::NoSuchName);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_late_is_part_of_the_whole() {
+    async fn late_answer_is_part_of_the_result() {
         let mut v4 = Box::pin(after(10, Ok("192.0.2.1")).fuse());
         let mut v6 = Box::pin(after(500, Ok("2001:db8::1")).fuse());
         let mut families = Families::default();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn many_addresses_of_one_family_leave_room_for_the_other() {
+    fn keeps_addresses_of_both_families() {
         let many = |first: &str| LookupResult {
             addresses: vec![first.parse().unwrap(); 20].into(),
             time_to_live: Duration::ZERO,

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_hosts_files_hold() {
+    fn parses_hosts_files() {
         let hosts = parse(
             "\u{feff}# comment\n127.0.0.1\tlocalhost\n::1 localhost ip6-localhost\n\
              10.0.0.1 Registry.Example.COM. registry # the old one\r\n10.0.0.2 registry.example.com\n\

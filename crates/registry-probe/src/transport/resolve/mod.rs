@@ -187,14 +187,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_many_open_files_are_no_fault_of_the_name_servers() {
+    fn own_file_limit_is_not_a_dns_failure() {
         let io = |code| failure_of(&NetError::Io(Arc::new(std::io::Error::from_raw_os_error(code))));
         assert_eq!([io(24), io(23)], [DnsFailure::OwnLimit; 2]);
         assert_eq!(io(111), DnsFailure::ServerFailure);
     }
 
     #[test]
-    fn tries_a_name_with_a_dot_as_it_is_first() {
+    fn tries_name_with_dots_before_search_domains() {
         let search =
             ["ns.svc.cluster.local.", "cluster.local."].map(|domain| Name::from_ascii(domain).unwrap());
         let names = |name: &str, absolute, ndots| {

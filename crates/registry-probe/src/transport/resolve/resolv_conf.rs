@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_as_often_as_the_options_say_within_six_seconds() {
+    fn retries_as_configured_within_six_seconds() {
         assert_eq!(tries(""), (3000, 2));
         assert_eq!(tries("options timeout:1 attempts:3"), (1000, 3));
         assert_eq!(tries("options timeout:1 attempts:1"), (1000, 1));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_servers_search_domains_and_options() {
+    fn parses_servers_search_domains_and_options() {
         let kubelet = "search default.svc.cluster.local svc.cluster.local cluster.local\n\
                        nameserver 10.96.0.10\noptions ndots:5 use-vc no-aaaa rotate\n";
         let lookups = Lookups::parse(kubelet.as_bytes(), &[]);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn other_servers_may_be_named_with_their_port() {
+    fn accepts_name_servers_with_port() {
         let lookups =
             Lookups::parse(b"nameserver 10.96.0.10\nsearch a\n", &["127.0.0.1:5353".parse().unwrap()]);
         let [server] = lookups.servers.name_servers() else { panic!("{lookups:?}") };

@@ -1,4 +1,4 @@
-//! Sessions beside each other.
+//! Several sessions at the same time.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -40,7 +40,7 @@ fn session(rejections: &Arc<Rejections>, password: &str) -> Arc<CredentialSessio
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_verdict_gets_it_as_soon_as_it_is_there() {
+async fn wakes_waiters_on_verdict() {
     let rejections = rejections();
     let first = session(&rejections, "wrong");
     assert_eq!(first.admit(&server()).await, Admission::Granted);
@@ -56,7 +56,7 @@ async fn whoever_waits_for_a_verdict_gets_it_as_soon_as_it_is_there() {
 }
 
 #[tokio::test]
-async fn good_credentials_let_the_others_run() {
+async fn accepted_credentials_release_waiters() {
     let rejections = rejections();
     let first = session(&rejections, "right");
     first.admit(&server()).await;
@@ -69,7 +69,7 @@ async fn good_credentials_let_the_others_run() {
 }
 
 #[tokio::test]
-async fn a_validation_that_is_cut_short_is_finished_only_if_it_sent_something() {
+async fn cancelled_try_counts_only_if_sent() {
     let rejections = rejections();
     let (idle, sent) = (session(&rejections, "a"), session(&rejections, "b"));
     sent.admit(&server()).await;
@@ -84,7 +84,7 @@ async fn a_validation_that_is_cut_short_is_finished_only_if_it_sent_something() 
 }
 
 #[tokio::test]
-async fn only_the_refusal_of_the_account_is_remembered() {
+async fn remembers_only_rejected_accounts() {
     let rejections = rejections();
     let forbidden = CredentialsFinding::Forbidden { by: server() };
     let by_repository = session(&rejections, "robot");
@@ -98,7 +98,7 @@ async fn only_the_refusal_of_the_account_is_remembered() {
 }
 
 #[test]
-fn credentials_of_another_kind_or_split_elsewhere_are_others() {
+fn key_separates_kinds_and_field_boundaries() {
     let rejections = rejections();
     let digest = |parts: &[&[u8]], host| rejections.session(Group::System, parts, false).wish(host).digest;
     let all = [

@@ -1,4 +1,4 @@
-//! Every promise about time, to the second, and what no history of tries may break.
+//! Every delay, to the second, and properties that hold for every history of attempts.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn tenant(name: &str) -> Group {
     Group::Tenant(name.into())
 }
 
-/// A wish of tenant a at host h with those credentials.
+/// A request of tenant a at host h with those credentials.
 fn wish(password: u32) -> CredentialUse {
     let mut digest = Digest::default();
     digest[..4].copy_from_slice(&password.to_be_bytes());
@@ -25,7 +25,7 @@ fn requested(password: u32) -> CredentialUse {
     CredentialUse { requested: true, ..wish(password) }
 }
 
-/// Tries, and is rejected at once, if it may.
+/// Makes an attempt, if allowed, which is rejected immediately.
 fn tries(table: &mut Table, wish: &CredentialUse, now: Timestamp) -> bool {
     let Decision::Send(id) = table.decide(wish, now) else { return false };
     table.conclude(wish, id, REJECTED, now);
@@ -37,7 +37,7 @@ fn minutes(wait: Duration) -> u64 {
 }
 
 #[test]
-fn rejected_credentials_pause_one_two_four_up_to_sixty_minutes() {
+fn rejections_back_off_up_to_sixty_minutes() {
     let mut table = Table::default();
     let (mut now, mut pauses) = (at(0), Vec::new());
     for _ in 0..9 {
@@ -52,14 +52,14 @@ fn rejected_credentials_pause_one_two_four_up_to_sixty_minutes() {
             Decision::Paused(HostRefusal::Rejected, Duration::from_secs(1)),
             "another object meets the same pause"
         );
-        // A retry comes up to a tenth late.
+        // A retry comes up to a tenth later.
         now = after(now, pause.mul_f64(1.1));
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
 }
 
 #[test]
-fn other_credentials_hosts_and_groups_share_no_pause() {
+fn delays_are_per_credentials_host_and_group() {
     let mut table = Table::default();
     assert!(tries(&mut table, &wish(1), at(0)));
     assert!(tries(&mut table, &wish(2), at(0)));
@@ -73,7 +73,7 @@ fn other_credentials_hosts_and_groups_share_no_pause() {
 }
 
 #[test]
-fn a_host_rejects_ten_tries_of_a_group_a_minute() {
+fn limits_group_to_ten_rejections_a_minute() {
     let mut table = Table::default();
     let sent = (0..730u32).filter(|try_| tries(&mut table, &wish(*try_), at(u64::from(*try_) / 9))).count();
     assert_eq!(sent, 20, "73 passwords in 8 seconds, for 80 seconds");
@@ -86,7 +86,7 @@ fn a_host_rejects_ten_tries_of_a_group_a_minute() {
 }
 
 #[test]
-fn a_request_is_tried_at_once_three_times_a_minute() {
+fn three_requests_a_minute_are_tried_at_once() {
     let mut table = Table::default();
     let sent = (0..80u64).filter(|tenth| tries(&mut table, &requested(1), at(tenth / 10))).count();
     assert_eq!(sent, 3);
@@ -99,7 +99,7 @@ fn a_request_is_tried_at_once_three_times_a_minute() {
 }
 
 #[test]
-fn many_objects_with_the_same_credentials_try_them_once() {
+fn shares_one_try_of_the_same_credentials() {
     let mut table = Table::default();
     let Decision::Send(first) = table.decide(&wish(1), at(0)) else { panic!("not sent") };
     for _ in 0..39 {
@@ -115,7 +115,7 @@ fn many_objects_with_the_same_credentials_try_them_once() {
 }
 
 #[test]
-fn credentials_that_were_just_accepted_hold_nobody_up() {
+fn accepted_credentials_delay_nobody() {
     let mut table = Table::default();
     let Decision::Send(first) = table.decide(&wish(1), at(0)) else { panic!("not sent") };
     table.conclude(&wish(1), first, CredentialAnswer::Accepted, at(0));
@@ -134,7 +134,7 @@ fn credentials_that_were_just_accepted_hold_nobody_up() {
 }
 
 #[test]
-fn a_first_try_that_hangs_holds_others_up_for_five_seconds() {
+fn hanging_first_try_delays_five_seconds() {
     let mut table = Table::default();
     assert!(matches!(table.decide(&wish(1), at(0)), Decision::Send(_)));
     assert_eq!(table.decide(&wish(1), at(4)), Decision::Wait);
@@ -145,7 +145,7 @@ fn a_first_try_that_hangs_holds_others_up_for_five_seconds() {
 }
 
 #[test]
-fn tries_that_are_cut_short_count_as_rejected() {
+fn cancelled_tries_count_as_rejected() {
     let mut table = Table::default();
     let sent = (0..73).filter(|password| {
         let Decision::Send(id) = table.decide(&wish(*password), at(0)) else { return false };
@@ -153,7 +153,7 @@ fn tries_that_are_cut_short_count_as_rejected() {
         true
     });
     assert_eq!(sent.count(), MOST_AT_A_HOST);
-    // What turns out to be right was never wrong.
+    // Credentials that turn out to be right were never wrong.
     let mut table = Table::default();
     for second in 0..9 {
         let Decision::Send(id) = table.decide(&wish(1), at(second)) else { panic!("not sent") };
@@ -167,7 +167,7 @@ fn tries_that_are_cut_short_count_as_rejected() {
 }
 
 #[test]
-fn tries_under_way_together_are_one_step_of_the_pause() {
+fn concurrent_tries_double_the_delay_once() {
     let mut table = Table::default();
     let ids: Vec<TryId> = [0, 5, 10]
         .map(|second| match table.decide(&wish(1), at(second)) {
@@ -180,7 +180,7 @@ fn tries_under_way_together_are_one_step_of_the_pause() {
 }
 
 #[test]
-fn filling_the_table_ends_no_pause_and_makes_further_tries_wait() {
+fn full_table_keeps_delays_and_defers_tries() {
     let mut table = Table::default();
     let mut now = at(0);
     assert!(tries(&mut table, &wish(0), now));
@@ -196,7 +196,7 @@ fn filling_the_table_ends_no_pause_and_makes_further_tries_wait() {
 }
 
 #[test]
-fn a_restart_forgets_no_pause_and_a_clock_set_back_makes_none_longer_than_an_hour() {
+fn delays_survive_restart_and_clock_change() {
     let mut table = Table::default();
     assert!(tries(&mut table, &wish(1), at(0)));
     let (kept, revision) = (table.rejections(at(0)), table.revision());
@@ -235,7 +235,7 @@ fn a_restart_forgets_no_pause_and_a_clock_set_back_makes_none_longer_than_an_hou
 }
 
 #[test]
-fn what_is_over_is_forgotten() {
+fn forgets_expired_records() {
     let mut table = Table::default();
     tries(&mut table, &wish(1), at(0));
     table.decide(&CredentialUse { group: tenant("b"), ..wish(2) }, at(3600));
@@ -258,10 +258,11 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 }
 
 proptest! {
-    /// Whatever is wished, and however late the answers: no minute sees more than ten tries of a group at a host begin, nor
-    /// more than three of the same credentials, and unrequested tries of the same keep their distance.
+    /// Whatever the requests and however late the answers: within a minute, at most ten attempts of a group start at a
+    /// host, and at most three with the same credentials. Unrequested attempts with the same credentials keep their
+    /// distance.
     #[test]
-    fn no_history_hammers(moves in moves()) {
+    fn no_history_exceeds_the_rate(moves in moves()) {
         let mut table = Table::default();
         let mut second = 0;
         let mut open: Vec<(u64, CredentialUse, TryId)> = Vec::new();
