@@ -203,7 +203,8 @@ async fn open_table_is_told_of_a_change() -> Result<()> {
         .context("no version")?;
     let waiting = format!("/system/changes?since={since}");
     let name = Cluster::unique("news");
-    let (told, applied) = tokio::join!(browser.get(&waiting), cluster.apply(&registry(&name, "")));
+    let news = registry(&name, "");
+    let (told, applied) = tokio::join!(browser.get(&waiting), cluster.apply(&news));
     applied?;
     assert_eq!(told?.status, 200);
     assert!(!row(&browser.get("/system/registries").await?.text, &name).is_empty());
