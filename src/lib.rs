@@ -2,6 +2,9 @@
 //! `registry-verdict` makes the result for a registry. The `mod.rs` of each directory says what it owns and what it may
 //! use.
 
+// So that a new finding, reply, reason or cause doesn't compile until each match handles it.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 pub mod controller;
 pub mod kubernetes;
 pub mod observability;

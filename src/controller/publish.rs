@@ -270,7 +270,12 @@ async fn within<T>(
     call(answer).await.map_err(|source| match source.failure() {
         CallFailure::Gone => PublishError::Gone(key.clone()),
         CallFailure::Conflict => PublishError::Conflict(key.clone()),
-        _ => PublishError::Api { what, key: key.clone(), source },
+        CallFailure::Terminating
+        | CallFailure::Quota
+        | CallFailure::Forbidden
+        | CallFailure::Throttled
+        | CallFailure::NoAnswer
+        | CallFailure::Other => PublishError::Api { what, key: key.clone(), source },
     })
 }
 

@@ -115,7 +115,12 @@ impl ReconcileError {
             Self::Read(ReadError::Api { source, .. })
             | Self::Publish(PublishError::Api { source, .. })
             | Self::Tenant(AccessError::Api(source)) => source.pause(failures),
-            _ => Backoff::API_CALL.after(failures),
+            Self::Read(ReadError::Forbidden { .. })
+            | Self::Publish(PublishError::Gone(_) | PublishError::Conflict(_))
+            | Self::Tenant(AccessError::NoRole)
+            | Self::TenantUnseen
+            | Self::OwnLimit
+            | Self::Superseded => Backoff::API_CALL.after(failures),
         }
     }
 }
@@ -429,12 +434,12 @@ impl Context {
 
     /// The group that a registry belongs to.
     pub fn group(&self, key: &RegistryKey) -> Group {
-        match (key.scope(), key) {
-            (RegistryScope::Tenant, RegistryKey::Tenant { namespace, .. }) => self
+        match key {
+            RegistryKey::Tenant { namespace, .. } => self
                 .access
                 .tenant(namespace)
                 .map_or_else(|| Group::Namespace(namespace.clone()), Group::Tenant),
-            _ => Group::System,
+            RegistryKey::System { .. } => Group::System,
         }
     }
 }

@@ -16,7 +16,7 @@ use registry_verdict::resolve::{
 
 use crate::{
     kubernetes::call::{CallError, CallFailure, call},
-    tenancy::access::{Access, UNTIL_EFFECTIVE},
+    tenancy::access::Access,
 };
 
 /// Bytes of contents that are kept of the Secrets, or of the ConfigMaps, of one namespace. What is beyond is read whenever it is
@@ -95,18 +95,8 @@ impl References {
         &self,
         reference: &Reference,
     ) -> Result<Option<ReferenceContent>, ReadError<CallError>> {
-        for pause in UNTIL_EFFECTIVE {
-            match self.get(reference).await {
-                Err(ReadError::Forbidden { .. })
-                    if self.access.is_ours_to_grant(&reference.scope.namespace) =>
-                {
-                    self.access.grant(&reference.scope.namespace).await;
-                    tokio::time::sleep(pause).await;
-                }
-                answer => return answer,
-            }
-        }
-        self.get(reference).await
+        let is_refused = |error: &_| matches!(error, ReadError::Forbidden { .. });
+        self.access.when_effective(&reference.scope.namespace, is_refused, || self.get(reference)).await
     }
 
     async fn get(&self, reference: &Reference) -> Result<Option<ReferenceContent>, ReadError<CallError>> {
@@ -117,7 +107,13 @@ impl References {
                 obstacle: self.access.obstacle(&reference.scope.namespace),
                 reference,
             },
-            _ => ReadError::Api { reference, source },
+            CallFailure::Gone
+            | CallFailure::Conflict
+            | CallFailure::Terminating
+            | CallFailure::Quota
+            | CallFailure::Throttled
+            | CallFailure::NoAnswer
+            | CallFailure::Other => ReadError::Api { reference, source },
         })
     }
 

@@ -63,6 +63,7 @@ enum Why {
 }
 
 impl fmt::Display for CallError {
+    #[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.why {
             Why::Deadline(deadline) => write!(f, "no answer in {deadline:?}"),
@@ -96,6 +97,7 @@ impl CallError {
 }
 
 impl From<kube::Error> for CallError {
+    #[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
     fn from(error: kube::Error) -> Self {
         let (failure, retry_after) = match &error {
             kube::Error::Api(status) => (CallFailure::of_status(status), retry_after(status)),

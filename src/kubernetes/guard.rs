@@ -11,6 +11,8 @@ mod dry_run;
 mod mutators;
 mod policies;
 
+pub use self::dry_run::CANARY;
+
 use std::{sync::Arc, time::Duration};
 
 use kube::Client;
@@ -95,17 +97,19 @@ impl Guard {
                 Finding::InForce | Finding::Unknown(_) => Ok(()),
             }));
         }
+        if !next.log {
+            return;
+        }
         match finding {
-            Finding::InForce if next.log => tracing::info!("admission policies are in force"),
-            Finding::Gaps(gaps) if next.log => tracing::error!(
+            Finding::InForce => tracing::info!("admission policies are in force"),
+            Finding::Gaps(gaps) => tracing::error!(
                 gaps = gaps.join("; "),
                 "admission policies are not in force: registries and tenants are not protected; reinstall the \
                  chart"
             ),
-            Finding::Unknown(why) if next.log => {
+            Finding::Unknown(why) => {
                 tracing::warn!(why, "failed to check the admission policies, retrying");
             }
-            _ => {}
         }
     }
 
@@ -178,8 +182,8 @@ impl GuardRecord {
         };
         self.logged = match finding {
             Finding::Gaps(_) if told.is_none() => None,
-            _ if log => Some(now),
-            _ => self.logged,
+            Finding::Gaps(_) | Finding::InForce | Finding::Unknown(_) if log => Some(now),
+            Finding::Gaps(_) | Finding::InForce | Finding::Unknown(_) => self.logged,
         };
         GuardChange { told, log, pause }
     }

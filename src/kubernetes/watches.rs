@@ -606,7 +606,12 @@ fn no_answer() -> CallError {
 fn pause(error: &CallError, failures: u32, backoff: Backoff, jitter: f64) -> Duration {
     let backoff = match error.failure() {
         CallFailure::Forbidden | CallFailure::Terminating => Backoff::REFUSED_WATCH,
-        _ => backoff,
+        CallFailure::Gone
+        | CallFailure::Conflict
+        | CallFailure::Quota
+        | CallFailure::Throttled
+        | CallFailure::NoAnswer
+        | CallFailure::Other => backoff,
     };
     backoff.after(failures).max(error.retry_after().unwrap_or_default()).mul_f64(1.0 + jitter / 2.0)
 }

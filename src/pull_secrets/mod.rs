@@ -7,10 +7,12 @@
 //! - `namespace_states`: the namespaces by tenant and by registry, so that an event only costs what it affects. Pure.
 //! - [`plan`]: the writes in one namespace. Pure.
 //! - [`secret`]: the content of a pull Secret.
+//! - `managed_fields`: which fields of a pull Secret are the operator's. Pure.
 //! - [`controller`]: decides which namespace is next; `worker` does the work, `watch` watches.
 
 mod budget;
 pub mod controller;
+mod managed_fields;
 mod namespace_state;
 mod namespace_states;
 mod note;

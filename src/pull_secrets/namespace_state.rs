@@ -275,7 +275,12 @@ impl NamespaceState {
             DeliveryError::Closing => {
                 tracing::debug!(namespace, "namespace is being deleted; no pull Secret created");
             }
-            error => {
+            DeliveryError::Refused(_)
+            | DeliveryError::Quota(_)
+            | DeliveryError::Conflict
+            | DeliveryError::Altered
+            | DeliveryError::Revoke(_)
+            | DeliveryError::Api(_) => {
                 tracing::warn!(namespace, %error, "failed to update pull Secrets, retrying");
             }
         }

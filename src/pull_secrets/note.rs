@@ -110,7 +110,9 @@ fn precedence(registry: &RegistryKey, winner: Option<&RegistryKey>) -> String {
     let name = winner.map_or_else(|| "another registry".to_owned(), RegistryKey::to_string);
     let why = match (registry.scope(), winner.map(RegistryKey::scope)) {
         (RegistryScope::Tenant, Some(RegistryScope::System)) => ", and system scope takes precedence",
-        _ => " and is older",
+        (RegistryScope::System, _) | (RegistryScope::Tenant, Some(RegistryScope::Tenant) | None) => {
+            " and is older"
+        }
     };
     format!("{name} has the same spec.availability.pullSecret.name{why}")
 }

@@ -72,6 +72,8 @@ pub enum SecretAction {
         name: Arc<str>,
         /// The state.
         at: SecretVersion,
+        /// Whether an apply wrote all that the operator wrote.
+        applied: bool,
         /// The new content.
         content: Arc<PullSecretContent>,
     },
@@ -211,7 +213,8 @@ fn serve(
         DesiredContent::Unknown if found.is_named(&wish.registry) => (None, DeliveryState::There),
         DesiredContent::Proven(content) if found.says(content) => (None, DeliveryState::There),
         DesiredContent::Proven(content) if found.mendable => {
-            (Some(SecretAction::Change { name, at, content: content.clone() }), DeliveryState::Away)
+            let (applied, content) = (found.applied, content.clone());
+            (Some(SecretAction::Change { name, at, applied, content }), DeliveryState::Away)
         }
         // The Secret must be deleted, maybe to be created again: neither a type nor an immutable Secret can be changed.
         DesiredContent::Unknown | DesiredContent::Nothing | DesiredContent::Proven(_) => {

@@ -3,19 +3,21 @@
 //! Owns which Secret is the operator's own (both labels, and its field manager), and whether one is up to date. Reads
 //! and writes nothing.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry};
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use registry_api::{
-    MANAGED_BY_LABEL, OPERATOR, PULL_SECRET_MANAGER, REGISTRY_ANNOTATION, REGISTRY_UID_LABEL,
+    MANAGED_BY_LABEL, OPERATOR, REGISTRY_ANNOTATION, REGISTRY_UID_LABEL,
     spec::{Scope as _, System, Tenant},
 };
 use registry_probe::{Credentials, Endpoint};
 use registry_verdict::object::RegistryKey;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+
+use super::managed_fields::{OwnedFields, SecretField, SecretFields};
 
 /// The type of Secrets that the kubelet uses for pulling.
 const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
@@ -34,11 +36,13 @@ impl fmt::Debug for SecretFingerprint {
 
 impl SecretFingerprint {
     /// Hashes each part with its length, so that different lists of parts never have the same input.
-    fn of(parts: [&[u8]; 3]) -> Self {
+    fn of(fields: &SecretFields<'_>) -> Self {
         let mut context = Context::new(&SHA256);
-        for part in parts {
-            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            context.update(part);
+        for (field, value) in fields {
+            for part in [field.section().as_bytes(), field.key().as_bytes(), value] {
+                context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+                context.update(part);
+            }
         }
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(context.finish().as_ref());
@@ -64,9 +68,27 @@ impl PullSecretContent {
     /// The content for that registry.
     pub fn new(key: &RegistryKey, uid: &str, credentials: &Credentials, endpoint: &Endpoint) -> Self {
         let (registry, json) = (annotation(key), credentials.to_dockerconfigjson(endpoint));
-        let fingerprint =
-            SecretFingerprint::of([uid.as_bytes(), registry.as_bytes(), json.expose_secret().as_bytes()]);
-        Self { registry, uid: uid.into(), json, fingerprint }
+        let nothing = SecretFingerprint::of(&SecretFields::new());
+        let mut content = Self { registry, uid: uid.into(), json, fingerprint: nothing };
+        content.fingerprint = SecretFingerprint::of(&content.fields());
+        content
+    }
+
+    fn labels(&self) -> BTreeMap<&str, &str> {
+        [(MANAGED_BY_LABEL, OPERATOR), (REGISTRY_UID_LABEL, &*self.uid)].into()
+    }
+
+    fn annotations(&self) -> BTreeMap<&str, &str> {
+        [(REGISTRY_ANNOTATION, self.registry.as_str())].into()
+    }
+
+    /// Returns all fields that the operator writes.
+    fn fields(&self) -> SecretFields<'_> {
+        let labels = self.labels().into_iter().map(|(key, text)| (SecretField::Label(key), text.as_bytes()));
+        let annotations = self.annotations().into_iter();
+        let annotations = annotations.map(|(key, text)| (SecretField::Annotation(key), text.as_bytes()));
+        let data = (SecretField::Data(ENTRY), self.json.expose_secret().as_bytes());
+        labels.chain(annotations).chain([data]).collect()
     }
 
     /// Returns the fingerprint.
@@ -80,8 +102,8 @@ impl PullSecretContent {
             "apiVersion": "v1", "kind": "Secret", "type": DOCKER_CONFIG,
             "metadata": {
                 "name": name,
-                "labels": {MANAGED_BY_LABEL: OPERATOR, REGISTRY_UID_LABEL: &*self.uid},
-                "annotations": {REGISTRY_ANNOTATION: self.registry},
+                "labels": self.labels(),
+                "annotations": self.annotations(),
             },
             "data": {ENTRY: base64(self.json.expose_secret())},
         });
@@ -106,17 +128,6 @@ pub fn annotation(key: &RegistryKey) -> String {
     }
 }
 
-/// Returns whether the entry shows that the operator manages the Secret: its field manager owns the content, or the
-/// label `app.kubernetes.io/managed-by`. It owns both until someone changes one of them.
-fn is_of_operator(entry: &ManagedFieldsEntry) -> bool {
-    let owns = |path: [&str; 3]| {
-        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-        path.iter().filter(|part| !part.is_empty()).try_fold(fields?, |at, part| at.get(format!("f:{part}")))
-    };
-    entry.manager.as_deref() == Some(PULL_SECRET_MANAGER)
-        && (owns(["data", ENTRY, ""]).is_some() || owns(["metadata", "labels", MANAGED_BY_LABEL]).is_some())
-}
-
 /// One state of one Secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SecretVersion {
@@ -124,6 +135,16 @@ pub struct SecretVersion {
     pub uid: String,
     /// The resource version.
     pub resource_version: String,
+}
+
+impl SecretVersion {
+    /// Returns the state of that Secret.
+    pub fn of(secret: &Secret) -> Self {
+        Self {
+            uid: secret.uid().unwrap_or_default(),
+            resource_version: secret.resource_version().unwrap_or_default(),
+        }
+    }
 }
 
 /// A Secret that the operator manages, as it was found.
@@ -137,6 +158,8 @@ pub struct FoundSecret {
     pub named: Arc<str>,
     /// The fingerprint of its content.
     pub fingerprint: SecretFingerprint,
+    /// Whether an apply wrote all that the operator wrote. Otherwise an apply alone removes nothing of it.
+    pub applied: bool,
     /// Whether it can be changed: its type is right, and it is not immutable.
     pub mendable: bool,
     /// Whether its type is right.
@@ -158,22 +181,19 @@ impl FoundSecret {
         let labels = secret.labels();
         let registry = labels.get(REGISTRY_UID_LABEL)?;
         labels.get(MANAGED_BY_LABEL).filter(|by| *by == OPERATOR)?;
-        secret.managed_fields().iter().find(|entry| is_of_operator(entry))?;
-        let entry = secret.data.as_ref().and_then(|data| data.get(ENTRY));
+        let owned = OwnedFields::of(secret);
+        // Both, as long as nobody changed either.
+        if !owned.has(SecretField::Data(ENTRY)) && !owned.has(SecretField::Label(MANAGED_BY_LABEL)) {
+            return None;
+        }
         let named = secret.annotations().get(REGISTRY_ANNOTATION).map_or("", String::as_str);
         let fits = secret.type_.as_deref() == Some(DOCKER_CONFIG);
         Some(Self {
-            version: SecretVersion {
-                uid: secret.uid().unwrap_or_default(),
-                resource_version: secret.resource_version().unwrap_or_default(),
-            },
+            version: SecretVersion::of(secret),
             registry: registry.as_str().into(),
             named: named.into(),
-            fingerprint: SecretFingerprint::of([
-                registry.as_bytes(),
-                named.as_bytes(),
-                entry.map_or(&[][..], |entry| &entry.0),
-            ]),
+            fingerprint: SecretFingerprint::of(&owned.values(secret)),
+            applied: owned.are_applied(),
             mendable: fits && secret.immutable != Some(true),
             fits,
         })
@@ -203,15 +223,16 @@ impl FoundSecret {
 impl FoundSecret {
     /// A Secret of that registry, in that state, without content.
     pub(super) fn example(registry: &str, version: SecretVersion) -> Self {
-        let fingerprint = SecretFingerprint::of([&[], &[], &[]]);
-        Self { version, registry: registry.into(), named: "".into(), fingerprint, mendable: true, fits: true }
+        let fingerprint = SecretFingerprint::of(&SecretFields::new());
+        let (registry, named) = (registry.into(), "".into());
+        Self { version, registry, named, fingerprint, applied: true, mendable: true, fits: true }
     }
 }
 
 /// The Secret as the API server stores it after the operator wrote the manifest.
 #[cfg(test)]
 pub(super) fn written(mut manifest: Value) -> Secret {
-    manifest["metadata"]["managedFields"] = json!([managed_by(PULL_SECRET_MANAGER, "Update")]);
+    manifest["metadata"]["managedFields"] = json!([managed_by(registry_api::PULL_SECRET_MANAGER, "Update")]);
     serde_json::from_value(manifest).unwrap()
 }
 
@@ -221,13 +242,20 @@ fn managed_by(manager: &str, operation: &str) -> Value {
         "manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1",
         "fieldsV1": {
             "f:data": {".": {}, "f:.dockerconfigjson": {}},
-            "f:metadata": {"f:labels": {".": {}, "f:app.kubernetes.io/managed-by": {}}},
+            "f:metadata": {
+                "f:annotations": {".": {}, "f:registry.spectrocloud.com/registry": {}},
+                "f:labels": {
+                    ".": {}, "f:app.kubernetes.io/managed-by": {}, "f:registry.spectrocloud.com/registry-uid": {},
+                },
+            },
         },
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use registry_api::PULL_SECRET_MANAGER;
+
     use super::*;
 
     fn content(password: &str) -> PullSecretContent {
@@ -314,6 +342,21 @@ mod tests {
         assert!(!says(&|secret| drop(secret.labels_mut().insert(REGISTRY_UID_LABEL.into(), "x".into()))));
         assert!(says(&|secret| drop(secret.labels_mut().insert("team".into(), "x".into()))));
         assert!(says(&|secret| drop(secret.annotations_mut().insert("note".into(), "x".into()))));
+    }
+
+    #[test]
+    fn sees_label_that_is_no_longer_written() {
+        let mut secret = written(&content("right"));
+        secret.labels_mut().insert("old".into(), "x".into());
+        assert!(FoundSecret::of(&secret).unwrap().says(&content("right")), "somebody else wrote it");
+        for operation in ["Update", "Apply"] {
+            let mut entry = managed_by(PULL_SECRET_MANAGER, operation);
+            entry["fieldsV1"]["f:metadata"]["f:labels"]["f:old"] = json!({});
+            managed(&mut secret, json!([entry]));
+            let found = FoundSecret::of(&secret).unwrap();
+            assert!(!found.says(&content("right")), "{operation}");
+            assert_eq!(found.applied, operation == "Apply");
+        }
     }
 
     #[test]

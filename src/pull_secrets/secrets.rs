@@ -12,15 +12,17 @@ use kube::{
 };
 use registry_api::PULL_SECRET_MANAGER;
 use registry_probe::Backoff;
+use serde_json::json;
 use thiserror::Error;
 
 use super::{
+    managed_fields::as_applied,
     plan::SecretAction,
     secret::{FoundSecret, PullSecretContent, SecretVersion, selector},
 };
 use crate::{
     kubernetes::call::{CallError, CallFailure, call},
-    tenancy::access::{Access, AccessError, UNTIL_EFFECTIVE},
+    tenancy::access::{Access, AccessError},
 };
 
 /// What exists after a write.
@@ -64,8 +66,13 @@ impl DeliveryError {
     /// Returns the delay after this failure, for a number of failures in a row.
     pub fn pause(&self, failures: u32) -> Duration {
         match self {
-            Self::Refused(error) | Self::Quota(error) | Self::Api(error) => error.pause(failures),
-            _ => Backoff::API_CALL.after(failures),
+            Self::Refused(error)
+            | Self::Quota(error)
+            | Self::Api(error)
+            | Self::Revoke(AccessError::Api(error)) => error.pause(failures),
+            Self::Conflict | Self::Altered | Self::Closing | Self::Revoke(AccessError::NoRole) => {
+                Backoff::API_CALL.after(failures)
+            }
         }
     }
 }
@@ -93,7 +100,12 @@ impl Secrets {
         self.when_bound(|| async {
             match action {
                 SecretAction::Create { name, content } => self.create(name, content).await,
-                SecretAction::Change { name, at, content } => self.change(name, at, content).await,
+                SecretAction::Change { name, at, applied: true, content } => {
+                    self.change(name, at, content).await
+                }
+                SecretAction::Change { name, at, applied: false, content } => {
+                    self.change(name, &self.take_by_apply(name, at).await?, content).await
+                }
                 SecretAction::Delete { name, at } => self.delete(name, at).await,
             }
         })
@@ -128,7 +140,7 @@ impl Secrets {
         Ok(listed.items.into_iter().filter_map(found).collect())
     }
 
-    /// Creates a Secret by a POST. An apply would take over someone else's Secret.
+    /// Creates a Secret by a POST. An apply would take over someone else's Secret. [`Self::take_by_apply`] makes up for it.
     async fn create(&self, name: &str, content: &PullSecretContent) -> Result<After, DeliveryError> {
         let params =
             PostParams { field_manager: Some(PULL_SECRET_MANAGER.to_owned()), ..PostParams::default() };
@@ -150,6 +162,20 @@ impl Secrets {
         as_written(&answered(self.api.patch(name, &params, &patch)).await?, content)
     }
 
+    /// Moves the fields that the operator wrote by a POST to its apply, so that an apply can remove them. Returns the new
+    /// state of the Secret.
+    async fn take_by_apply(&self, name: &str, at: &SecretVersion) -> Result<SecretVersion, DeliveryError> {
+        let there = answered(self.api.get_opt(name)).await?.filter(|there| SecretVersion::of(there) == *at);
+        let managed_fields = as_applied(&there.ok_or(DeliveryError::Conflict)?);
+        let patch = json!({"metadata": {
+            "uid": at.uid, "resourceVersion": at.resource_version, "managedFields": managed_fields,
+        }});
+        let params =
+            PatchParams { field_manager: Some(PULL_SECRET_MANAGER.to_owned()), ..PatchParams::default() };
+        let taken = answered(self.api.patch(name, &params, &Patch::Merge(patch))).await?;
+        Ok(SecretVersion::of(&taken))
+    }
+
     async fn delete(&self, name: &str, at: &SecretVersion) -> Result<After, DeliveryError> {
         let preconditions = Some(Preconditions {
             uid: Some(at.uid.clone()),
@@ -167,16 +193,8 @@ impl Secrets {
     where
         F: Future<Output = Result<T, DeliveryError>>,
     {
-        for pause in UNTIL_EFFECTIVE {
-            match attempt().await {
-                Err(DeliveryError::Refused(_)) if self.access.is_ours_to_grant(&self.namespace) => {
-                    self.access.grant(&self.namespace).await;
-                    tokio::time::sleep(pause).await;
-                }
-                answer => return answer,
-            }
-        }
-        attempt().await
+        let is_refused = |error: &_| matches!(error, DeliveryError::Refused(_));
+        self.access.when_effective(&self.namespace, is_refused, attempt).await
     }
 }
 

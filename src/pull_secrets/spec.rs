@@ -103,7 +103,7 @@ impl Offered {
             Some(verdict) if verdict.generation == self.offer.generation && !self.offer.suspended => {
                 verdict.holding.clone()
             }
-            _ => DesiredContent::Unknown,
+            Some(_) | None => DesiredContent::Unknown,
         }
     }
 }
@@ -116,7 +116,7 @@ pub fn says_the_same(one: &DesiredContent, other: &DesiredContent) -> bool {
         (DesiredContent::Proven(one), DesiredContent::Proven(other)) => {
             one.fingerprint() == other.fingerprint()
         }
-        _ => false,
+        (DesiredContent::Nothing | DesiredContent::Unknown | DesiredContent::Proven(_), _) => false,
     }
 }
 

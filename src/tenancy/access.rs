@@ -24,14 +24,13 @@ use kube::{
     runtime::watcher::Event,
 };
 use registry_api::TENANT_LABEL;
+use registry_probe::Backoff;
 use registry_verdict::resolve::Obstacle;
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 
-use self::{
-    binding::{BINDING, TENANT_ROLE},
-    system_namespace::is_system_namespace,
-};
+pub use self::binding::{BINDING, TENANT_ROLE};
+use self::system_namespace::is_system_namespace;
 use crate::{
     kubernetes::{
         call::{CallError, CallFailure, call},
@@ -46,15 +45,8 @@ const FIELD_MANAGER: &str = "registry-operator-access";
 /// A binding that was written longer ago than this has taken effect. If a request is refused anyway, the binding no
 /// longer exists.
 const EFFECTIVE: Duration = Duration::from_secs(1);
-/// Delays between retries of a request that is refused although the binding was just written: the authorizer sees the
-/// binding some milliseconds later.
-pub const UNTIL_EFFECTIVE: [Duration; 5] = [
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-];
+/// How often a request is retried that is refused although the binding was just written.
+const RETRIES: u32 = 5;
 /// How many RoleBindings are written at the same time.
 const GRANTS: usize = 8;
 
@@ -257,7 +249,10 @@ impl Access {
                 CallFailure::Other | CallFailure::Forbidden => {
                     self.is_obstructed(&api, namespace, error).await
                 }
-                _ => {
+                CallFailure::Conflict
+                | CallFailure::Quota
+                | CallFailure::Throttled
+                | CallFailure::NoAnswer => {
                     log_unbound(namespace, &error.into());
                     false
                 }
@@ -291,6 +286,28 @@ impl Access {
         let api: Api<ClusterRole> = Api::all(self.client.clone());
         let role = call(api.get_metadata_opt(TENANT_ROLE)).await?.ok_or(AccessError::NoRole)?;
         Ok(binding::owner(&role))
+    }
+
+    /// Makes a request in a namespace, and retries it while the API server refuses it although the binding was just written.
+    pub async fn when_effective<T, E, F>(
+        &self,
+        namespace: &str,
+        is_refused: impl Fn(&E) -> bool,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        for tries in 1..=RETRIES {
+            match attempt().await {
+                Err(error) if is_refused(&error) && self.is_ours_to_grant(namespace) => {
+                    self.grant(namespace).await;
+                    tokio::time::sleep(Backoff::BINDING_EFFECTIVE.after(tries)).await;
+                }
+                answer => return answer,
+            }
+        }
+        attempt().await
     }
 
     /// Removes the operator's RoleBinding from a namespace that no longer belongs to a tenant. Before that, what the

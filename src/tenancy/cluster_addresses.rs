@@ -2,6 +2,8 @@
 
 mod service_ranges;
 
+pub use self::service_ranges::NAME as SERVICE_RANGE;
+
 use std::time::Duration;
 
 use k8s_openapi::api::{discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
@@ -83,6 +85,12 @@ fn failed(what: &str, error: &CallError) -> String {
         CallFailure::Forbidden => format!(
             "the operator may not {what} (403); an administrator restores the chart's ClusterRole registry-operator"
         ),
-        _ => format!("failed to {what}; retrying"),
+        CallFailure::Gone
+        | CallFailure::Conflict
+        | CallFailure::Terminating
+        | CallFailure::Quota
+        | CallFailure::Throttled
+        | CallFailure::NoAnswer
+        | CallFailure::Other => format!("failed to {what}; retrying"),
     }
 }

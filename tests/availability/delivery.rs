@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry};
 use kube::{
     ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -286,6 +286,32 @@ async fn keeps_fields_that_others_add() -> Result<()> {
     secrets(&shared.cluster, other).delete("pull", &DeleteParams::default()).await?;
     shared.delivered(other, PROMISED).await?;
     assert_eq!(shared.delivered(namespace, SOON).await?.resource_version(), version);
+    Ok(())
+}
+
+#[tokio::test]
+async fn removes_label_that_is_no_longer_written() -> Result<()> {
+    let shared = Shared::deliver().await?;
+    let [namespace, _] = &shared.namespaces;
+    let api = secrets(&shared.cluster, namespace);
+    let add = async |label: &str, manager: &str| {
+        let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+        api.patch("pull", &params, &Patch::Merge(json!({"metadata": {"labels": {label: "x"}}}))).await
+    };
+    add("team", "kubectl-label").await?;
+    // As if an older version had created the Secret with it.
+    add("older", PULL_SECRET_MANAGER).await?;
+    let left = || async {
+        let secret = api.get("pull").await?;
+        ensure!(!secret.labels().contains_key("older"), "labels {:?}", secret.labels());
+        Ok(secret)
+    };
+    let secret = eventually(PROMISED, "the label leaves", left).await?;
+    assert_eq!(secret.labels().get("team").map(String::as_str), Some("x"), "somebody else wrote it");
+    assert_eq!(config(&secret)?, shared.says());
+    let own = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(PULL_SECRET_MANAGER);
+    let operations = secret.managed_fields().iter().filter(own).map(|entry| entry.operation.as_deref());
+    assert_eq!(operations.collect::<Vec<_>>(), [Some("Apply")]);
     Ok(())
 }
 

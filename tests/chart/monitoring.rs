@@ -34,8 +34,8 @@ async fn alerts() -> Result<Vec<Alert>> {
     lines.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
-/// The operator's metrics by the names of their samples, each with its labels.
-pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
+/// The operator's metrics, each with a sample.
+fn measured() -> Result<Metrics> {
     let metrics = Metrics::new();
     metrics.validated(object::RegistryScope::System, "True", "Available");
     metrics.layer("tls", Duration::from_millis(1));
@@ -49,7 +49,12 @@ pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
     metrics.guard_in_force(Some(true));
     metrics.registry_mutators(0);
     metrics.cluster_addresses_known("services", true);
-    let text = metrics.text()?;
+    Ok(metrics)
+}
+
+/// The operator's metrics by the names of their samples, each with its labels.
+pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let text = measured()?.text()?;
     let mut found = BTreeMap::new();
     for line in text.lines() {
         if !line.starts_with('#') {
@@ -60,6 +65,32 @@ pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
         }
     }
     Ok(found)
+}
+
+/// The operator's metrics by the names that pages have for them: without the parts of a histogram.
+pub fn families() -> Result<BTreeSet<String>> {
+    let metrics = measured()?;
+    let text = metrics.text()?;
+    let kinds: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    // A metric without a sample is not exposed.
+    for name in registered(&metrics) {
+        let is_exposed = ["", "_seconds"]
+            .iter()
+            .any(|unit| kinds.contains_key(&*format!("registry_operator_{name}{unit}")));
+        ensure!(is_exposed, "add a sample of the metric {name} to `measured`");
+    }
+    let name = |(name, kind): (&str, &str)| {
+        if kind == "counter" { format!("{name}_total") } else { name.to_owned() }
+    };
+    Ok(kinds.into_iter().map(name).collect())
+}
+
+/// The names in the registry of metrics, which shows them only so.
+fn registered(metrics: &Metrics) -> BTreeSet<String> {
+    let shown = format!("{metrics:?}");
+    let names = shown.split("Descriptor { name: \"").skip(1);
+    names.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())).collect()
 }
 
 /// A registry of which every metric can be told.

@@ -8,6 +8,11 @@ use kube::{
     Api,
     api::{DynamicObject, PostParams},
 };
+use registry_operator::{
+    controller::rejection_store,
+    kubernetes::{guard, lease},
+    tenancy::{access, cluster_addresses},
+};
 use registry_testbed::manifests::{self, Placeholders};
 use serde_json::{Value, json};
 
@@ -133,4 +138,68 @@ async fn install_manifest_matches_the_chart() -> Result<()> {
     assert_eq!(manifest.iter().map(name).collect::<BTreeSet<_>>(), rendered);
     assert!(find(&manifest, "Pod").is_err(), "the Pod of helm test must not be applied by kubectl");
     Ok(())
+}
+
+/// The cluster roles of the contract, and the one that the operator binds itself to.
+const CLUSTER_ROLES: [&str; 6] = [
+    "registry-operator",
+    access::TENANT_ROLE,
+    "registry-system-admin",
+    "registry-system-view",
+    "registry-tenant-admin",
+    "registry-tenant-view",
+];
+
+fn texts(list: &Value) -> impl Iterator<Item = String> + '_ {
+    list.as_array().into_iter().flatten().filter_map(|text| Some(text.as_str()?.to_owned()))
+}
+
+#[tokio::test]
+async fn cluster_roles_are_guarded_and_named_as_used() -> Result<()> {
+    let objects = manifests::parse("the chart's render", &template(&[]).await?.ok()?)?;
+    let roles = objects.iter().filter(|object| manifests::kind(object) == "ClusterRole");
+    let roles: BTreeSet<_> = roles.filter_map(|role| role.metadata.name.clone()).collect();
+    assert_eq!(roles, CLUSTER_ROLES.map(str::to_owned).into());
+    let policy = named(&objects, "ValidatingAdmissionPolicy", "installation.registry.spectrocloud.com")?;
+    let condition =
+        policy.data["spec"]["matchConditions"][0]["expression"].as_str().context("a condition")?;
+    let (_, guarded) = condition.split_once(".metadata.name in [").context("the list of roles")?;
+    let (guarded, _) = guarded.split_once(']').context("the end of the list")?;
+    let guarded: BTreeSet<_> =
+        guarded.split(',').map(|name| name.trim().trim_matches('\'').to_owned()).collect();
+    assert_eq!(guarded, roles);
+    Ok(())
+}
+
+#[tokio::test]
+async fn roles_grant_the_names_that_are_used() -> Result<()> {
+    let objects = manifests::parse("the chart's render", &template(&[]).await?.ok()?)?;
+    let mut granted = BTreeSet::new();
+    for (kind, role) in [("ClusterRole", "registry-operator"), ("Role", "registry-operator-system")] {
+        for rule in named(&objects, kind, role)?.data["rules"].as_array().context("rules")? {
+            let names = || texts(&rule["resourceNames"]);
+            granted
+                .extend(texts(&rule["resources"]).flat_map(|of| names().map(move |name| (of.clone(), name))));
+        }
+    }
+    // The policies are compared where the operator has their names.
+    granted.retain(|(resource, _)| !resource.starts_with("validatingadmissionpolic"));
+    let used = [
+        ("clusterroles", access::TENANT_ROLE),
+        ("endpointslices", "kubernetes"),
+        ("leases", lease::LEASE),
+        ("rolebindings", access::BINDING),
+        ("secrets", rejection_store::NAME),
+        ("services", cluster_addresses::SERVICE_RANGE),
+        ("systemregistries", guard::CANARY),
+    ];
+    assert_eq!(granted, used.map(|(resource, name)| (resource.to_owned(), name.to_owned())).into());
+    Ok(())
+}
+
+fn named<'a>(objects: &'a [DynamicObject], kind: &str, name: &str) -> Result<&'a DynamicObject> {
+    let is = |object: &&DynamicObject| {
+        manifests::kind(object) == kind && object.metadata.name.as_deref() == Some(name)
+    };
+    objects.iter().find(is).with_context(|| format!("no {kind} {name} is rendered"))
 }

@@ -326,6 +326,7 @@ async fn operator_writes_only_its_own_pull_secrets(cluster: &Cluster) -> Result<
         .may(&Call::merge(&ours, json!({"stringData": {".dockerconfigjson": "{\"auths\":{\"a\":{}}}"}})))
         .await?;
     operator.may(&Call::create(&all, a_pull_secret("other-pull"))).await?;
+    label_of_creation_leaves(&operator, &all).await?;
     cluster.label(&namespace, None).await?;
     let no_tenant = format!(
         "The operator may write Secrets only in tenant namespaces: {namespace} has no label \
@@ -336,6 +337,23 @@ async fn operator_writes_only_its_own_pull_secrets(cluster: &Cluster) -> Result<
         .may_not(&Call::merge(&ours, json!({"metadata": {"annotations": {"a": "b"}}})), &no_tenant)
         .await?;
     operator.may(&Call::delete(&ours)).await?;
+    Ok(())
+}
+
+/// Does what the operator does: moves the fields of the creation to the apply, then applies without the label.
+async fn label_of_creation_leaves(operator: &User, all: &str) -> Result<()> {
+    let path = format!("{all}/labelled");
+    let mut older = a_pull_secret("labelled");
+    older["metadata"]["labels"]["app.kubernetes.io/part-of"] = json!("older");
+    let created = operator.may(&Call::create(&format!("{all}?fieldManager=somebody"), older)).await?;
+    let mut entries = created["metadata"]["managedFields"].clone();
+    entries[0]["operation"] = json!("Apply");
+    let version = &created["metadata"]["resourceVersion"];
+    let taken = json!({"metadata": {"managedFields": entries, "resourceVersion": version}});
+    operator.may(&Call::merge(&path, taken)).await?;
+    let applied = operator.may(&Call::apply(&path, a_pull_secret("labelled"))).await?;
+    let labels = a_pull_secret("labelled")["metadata"]["labels"].clone();
+    ensure!(applied["metadata"]["labels"] == labels, "{applied}");
     Ok(())
 }
 

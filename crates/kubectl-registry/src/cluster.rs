@@ -41,6 +41,7 @@ pub enum ClusterError {
 }
 
 impl From<KubeconfigError> for ClusterError {
+    #[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
     fn from(error: KubeconfigError) -> Self {
         match error {
             KubeconfigError::Parse(error) => {
@@ -80,6 +81,7 @@ pub fn offline_namespace(args: &ClusterArgs) -> String {
 }
 
 /// Finds the configuration as kubectl does. In a Pod without a kubeconfig, uses the Pod's service account.
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 async fn config(args: &ClusterArgs) -> Result<Config, ClusterError> {
     let found = args.kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
     let kubeconfig = match found.map_err(ClusterError::from) {

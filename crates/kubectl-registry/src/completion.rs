@@ -46,6 +46,7 @@ pub async fn names(words: &[OsString]) -> Vec<String> {
 }
 
 /// Returns the cluster to ask, if the last word is the name of a registry.
+#[allow(clippy::wildcard_enum_match_arm, reason = "only what is being described is completed")]
 fn names_a_registry(words: &[OsString]) -> Option<ClusterArgs> {
     const ANY: &str = "any";
     let (last, before) = words.split_last()?;

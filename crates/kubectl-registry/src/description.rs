@@ -69,8 +69,8 @@ impl RegistryDescription {
         let Some(spec) = self.found.spec() else { return "unreadable".to_owned() };
         let Some(method) = method(&spec) else { return "none: anonymous".to_owned() };
         match resolve::credentials_secret(&spec) {
-            Some(secret) => {
-                format!("{method}, Secret {} in namespace {}", secret.name, self.references_namespace)
+            Some(name) => {
+                format!("{method}, Secret {name} in namespace {}", self.references_namespace)
             }
             None => method.to_owned(),
         }

@@ -76,7 +76,7 @@ fn select(
         system.into_iter().partition(|registry| registry.tenants().is_none());
     let mine = |registry: &FoundRegistry| match tenancy {
         Tenancy::Of(tenant) => registry.tenants().is_some_and(|named| named.contains(&tenant.as_str())),
-        _ => false,
+        Tenancy::Nobody | Tenancy::Absent | Tenancy::Unknown(_) => false,
     };
     let (named, others): (Vec<FoundRegistry>, Vec<FoundRegistry>) = named.into_iter().partition(mine);
     let left_out = (matches!(tenancy, Tenancy::Unknown(_)) && !others.is_empty()).then(|| {

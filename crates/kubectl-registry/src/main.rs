@@ -1,6 +1,9 @@
 //! `kubectl registry`: lists, describes and validates registries. The edge: reads the clock, the terminal and the
 //! environment, prints, and exits with a code.
 
+// So that a new finding, reply, reason or cause doesn't compile until each match handles it.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 mod age;
 mod cli;
 mod cluster;

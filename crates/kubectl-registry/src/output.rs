@@ -49,6 +49,7 @@ pub fn yaml(mut value: Value) -> Result<String, OutputError> {
     serde_saphyr::to_string(&value).map_err(|error| OutputError::Yaml(error.to_string()))
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn clean_all(value: &mut Value) {
     match value {
         Value::String(text) if text.chars().any(|c| c != '\n' && acts_on_terminal(c)) => {

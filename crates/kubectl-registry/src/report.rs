@@ -12,7 +12,7 @@ use crate::page::{Page, Span, Tone, plain, span};
 
 /// The symbol for a condition, with its tone.
 pub fn mark(status: &str, reason: &str) -> Span {
-    let asked_for = [Reason::VerificationSkipped.as_str(), Reason::PlainHTTP.as_str()].contains(&reason);
+    let asked_for = reason.parse().is_ok_and(Reason::is_requested);
     match status {
         "True" => span(Tone::Good, "✓"),
         "False" if asked_for => span(Tone::Doubt, "✗"),

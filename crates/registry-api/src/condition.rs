@@ -98,6 +98,11 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         self.into()
     }
+
+    /// Whether a layer that isn't True for this reason is as the spec asks for it: the registry can be used all the same.
+    pub fn is_requested(self) -> bool {
+        matches!(self, Self::VerificationSkipped | Self::PlainHTTP)
+    }
 }
 
 /// The reasons of one layer, by the condition's status.

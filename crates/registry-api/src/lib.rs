@@ -4,10 +4,14 @@
 //! Owns the fields of manifests, and the names in a status. Doesn't do I/O, and doesn't decide which condition applies
 //! (`assess` in registry-verdict does).
 
+// So that a new finding, reply, reason or cause doesn't compile until each match handles it.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 pub mod advice;
 pub mod condition;
 pub mod crd;
 mod duration;
+pub mod ecr_hosts;
 mod rules;
 pub mod spec;
 pub mod status;

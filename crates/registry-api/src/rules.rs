@@ -5,6 +5,8 @@
 
 use kube::core::{Reason, Rule};
 
+use crate::ecr_hosts;
+
 fn rule(cel: &str, message: &str) -> Rule {
     Rule::new(cel).message(message)
 }
@@ -125,7 +127,7 @@ pub(crate) fn one_ecr_method() -> Rule {
 
 pub(crate) fn ecr_region() -> Rule {
     rule(
-        "self.matches('^[a-z]+(-[a-z]+)+-[0-9]{1,2}$')",
+        &format!("self.matches('^{}$')", ecr_hosts::REGION),
         "spec.auth.ecr.region must be an AWS region such as eu-central-1; omit it to use the region in \
          spec.endpoint",
     )
@@ -147,20 +149,15 @@ pub(crate) fn external_id() -> Rule {
     )
 }
 
-/// A pattern for the hosts of ECR Public.
-const ECR_PUBLIC: &str = "public[.]ecr[.]aws|ecr-public[.]aws[.]com";
-
 /// The host is an ECR host with a region, or the region is set, or the registry is public. Ignores a missing scheme,
 /// for which there is another rule.
 pub(crate) fn ecr_region_known() -> Rule {
-    const REGIONAL: &str = "[0-9]{12}[.](dkr[.]ecr(-fips)?[.][a-z0-9-]+[.](amazonaws[.](com([.]cn)?|eu)|c2s[.]ic[.]gov|\
-                            sc2s[.]sgov[.]gov|cloud[.]adc-e[.]uk|csp[.]hci[.]ic[.]gov)|\
-                            dkr-ecr(-fips)?[.][a-z0-9-]+[.]on[.](aws|amazonwebservices[.]com[.]cn))";
+    let (private, public) = (ecr_hosts::private_pattern(), ecr_hosts::public_pattern());
     rule(
         &format!(
             "!has(self.auth) || !has(self.auth.ecr) || has(self.auth.ecr.region) || \
              (!has(self.auth.ecr.credentials) && !has(self.auth.ecr.sts)) || \
-             self.endpoint.matches('(?i)^([a-z]+://)?({REGIONAL}|{ECR_PUBLIC})[.]?([:/?#]|$)')"
+             self.endpoint.matches('(?i)^([a-z]+://)?({private}|{public})[.]?([:/?#]|$)')"
         ),
         "spec.auth.ecr.region is required, because the host in spec.endpoint does not contain the region; set \
          it, such as eu-central-1",
@@ -174,7 +171,8 @@ pub(crate) fn ecr_public_without_identity() -> Rule {
     rule(
         &format!(
             "!has(self.auth) || !has(self.auth.ecr) || (!has(self.auth.ecr.credentials) && !has(self.auth.ecr.sts)) || \
-             !self.endpoint.matches('(?i)^https?://({ECR_PUBLIC})[.]?([:/]|$)')"
+             !self.endpoint.matches('(?i)^https?://({})[.]?([:/]|$)')",
+            ecr_hosts::public_pattern()
         ),
         "spec.auth.ecr must be empty for ECR Public (public.ecr.aws), which needs no credentials; remove \
          credentials and sts",

@@ -44,6 +44,7 @@ pub enum Tenancy {
 }
 
 /// Returns the API server's message, or why there is none.
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 pub fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),

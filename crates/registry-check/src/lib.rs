@@ -3,6 +3,9 @@
 //!
 //! May read the cluster with the user's permissions, and writes nothing. Doesn't depend on the operator.
 
+// So that a new finding, reply, reason or cause doesn't compile until each match handles it.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 pub mod admission;
 pub mod advice;
 pub mod check;

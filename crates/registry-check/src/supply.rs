@@ -86,7 +86,7 @@ impl Supply<'_> {
     /// reports them.
     pub async fn of(&mut self, object: &RegistryObject, namespace: &str) -> Result<Contents, SupplyError> {
         let secret = credentials_secret(&object.spec);
-        let login = secret.map(|secret| Reference::new(ReferenceKind::Secret, namespace, &secret.name));
+        let login = secret.map(|name| Reference::new(ReferenceKind::Secret, namespace, name));
         let mut contents = Contents::new();
         if self.password.is_some() && (login.is_none() || method(&object.spec) == Some(Method::Aws)) {
             return Err(SupplyError::NothingToSignIn);

@@ -20,6 +20,8 @@ impl Backoff {
     pub const REFUSED_WATCH: Self = Self::new(Duration::from_millis(100), Duration::from_secs(30));
     /// While the watch of namespaces has not seen a tenant's label yet.
     pub const TENANT_UNSEEN: Self = Self::new(Duration::from_millis(200), Duration::from_secs(30));
+    /// While a role binding that was just written isn't in effect yet: the authorizer's own watch shows it some milliseconds later.
+    pub const BINDING_EFFECTIVE: Self = Self::new(Duration::from_millis(50), Duration::from_millis(800));
     /// While a Secret that the operator doesn't manage has the name of a pull Secret.
     pub const FOREIGN_SECRET: Self = Self::new(Duration::from_secs(5), Duration::from_mins(1));
     /// After a transient failure of a registry, up to the registry's interval.

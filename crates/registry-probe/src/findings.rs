@@ -532,7 +532,10 @@ impl EndpointFinding {
 impl DnsFailure {
     /// May a retry alone change this?
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::ServerFailure | Self::NoAnswer | Self::OwnLimit)
+        match self {
+            Self::ServerFailure | Self::NoAnswer | Self::OwnLimit => true,
+            Self::NoSuchName | Self::NoAddress => false,
+        }
     }
 }
 
@@ -556,7 +559,10 @@ impl ProxyFault {
 impl TlsFinding {
     /// May a retry alone change this? A broken connection may be a server's restart; a defect is definite.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Failed { defect, .. } if defect.is_transient())
+        match self {
+            Self::Failed { defect, .. } => defect.is_transient(),
+            Self::NotAttempted | Self::PlainHttp | Self::Verified | Self::Skipped { .. } => false,
+        }
     }
 }
 
@@ -598,7 +604,19 @@ impl Unavailable {
 impl ContentPathFinding {
     /// May a retry alone change this?
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Inconclusive(Inconclusive::Unavailable { .. }))
+        match self {
+            Self::Inconclusive(Inconclusive::Unavailable { .. }) => true,
+            Self::NotAttempted
+            | Self::Accessible { .. }
+            | Self::Denied { .. }
+            | Self::NotFound { .. }
+            | Self::Inconclusive(
+                Inconclusive::NoRepositoryNamed
+                | Inconclusive::NotListed { .. }
+                | Inconclusive::UnexpectedStatus { .. }
+                | Inconclusive::NoTags { .. },
+            ) => false,
+        }
     }
 }
 

@@ -5,6 +5,9 @@
 //! meets them. There is no Kubernetes in here: what the findings mean for conditions, reasons and messages is
 //! the operator's part.
 
+// So that a new finding, reply, reason or cause doesn't compile until each match handles it.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 mod backoff;
 mod challenge;
 mod credentials;

@@ -26,7 +26,7 @@ pub(crate) fn summarize(
         retry_after: journal.retry_after,
         credentials_expire_at: match &material.credentials {
             Some(Credentials::RegistryToken(token)) => expiry_of(token),
-            _ => None,
+            Some(Credentials::Basic { .. } | Credentials::IdentityToken { .. }) | None => None,
         },
         requests: journal.requests,
         durations: journal.durations,

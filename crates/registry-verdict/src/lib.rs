@@ -4,6 +4,9 @@
 //! May send requests to registries, token services and AWS. Secrets and ConfigMaps come through [`resolve::Objects`].
 //! Nothing here calls the Kubernetes API, watches, queues or serves.
 
+// So that a new finding, reply, reason or cause doesn't compile until each match handles it.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 pub mod api_server;
 pub mod assess;
 pub mod ca_file;

@@ -16,7 +16,7 @@ use super::Finding;
 const POLICY: &str = "system-registries";
 const FIELD_MANAGER: &str = "registry-operator-guard";
 /// The name of the SystemRegistry in the dry run, which never exists. The chart's ClusterRole allows creating it.
-const CANARY: &str = "registry-operator-guard";
+pub const CANARY: &str = "registry-operator-guard";
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// The result of a request that a policy must refuse.

@@ -57,7 +57,7 @@ fn after(scene: &ObservedSecrets, actions: &[SecretAction], version: &mut u64) -
                 assert!(!scene.foreign.contains(name) && !scene.own.contains_key(name), "{name} is there");
                 scene.own.insert(name.clone(), found(content, *version));
             }
-            SecretAction::Change { name, at, content } => {
+            SecretAction::Change { name, at, applied: _, content } => {
                 let before = &scene.own[name];
                 assert_eq!(before.version, *at);
                 assert!(before.mendable, "{name} can't be changed");

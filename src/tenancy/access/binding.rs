@@ -12,9 +12,9 @@ use registry_verdict::resolve::Obstacle;
 use crate::kubernetes::self_subject;
 
 /// The ClusterRole that the operator binds itself to. The chart creates it.
-pub(super) const TENANT_ROLE: &str = "registry-operator-tenant";
+pub const TENANT_ROLE: &str = "registry-operator-tenant";
 /// The name of the RoleBinding in each tenant's namespace.
-pub(super) const BINDING: &str = "registry-operator";
+pub const BINDING: &str = "registry-operator";
 
 /// The ClusterRole as the owner of its bindings. When the chart is uninstalled, the garbage collector deletes them with
 /// it.

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 /// The name of the Service in the dry run. A Role of the chart allows creating a Service with this name, and a policy
 /// allows only a dry run.
-const NAME: &str = "registry-operator-service-range";
+pub const NAME: &str = "registry-operator-service-range";
 const FIELD_MANAGER: &str = "registry-operator-service-range";
 const ANSWER: Duration = Duration::from_secs(10);
 /// Addresses that are reserved for documentation (RFC 5737, RFC 3849).

@@ -13,7 +13,7 @@ use super::{
     page::{blocks, code, pages},
 };
 use crate::{
-    monitoring::exposed,
+    monitoring::{exposed, families},
     programs::{in_repository, text_of},
 };
 
@@ -255,6 +255,17 @@ fn metrics_and_labels_on_pages_exist() -> Result<()> {
         // A histogram's own.
         labels.remove("le");
         ensure!(names(cells[2]) == labels, "docs/operations.md: {metric} has the labels {labels:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn metrics_are_in_the_table() -> Result<()> {
+    let page = text_of("docs/operations.md")?;
+    let families = families()?;
+    ensure!(families.contains("registry_operator_validations_total"), "no metrics are found: {families:?}");
+    for metric in families {
+        ensure!(page.contains(&format!("\n| `{metric}` |")), "docs/operations.md has no row for {metric}");
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ fn pauses() -> Vec<(&'static str, &'static str, Backoff)> {
         ("docs/decisions/0068-api-server-errors.md", "one back-off (", Backoff::API_CALL),
         ("docs/decisions/0074-forward-proxies.md", "A rejected login waits", Backoff::PROXY_LOGIN),
         ("docs/ecr.md", "| throttling and internal errors |", Backoff::AWS_TRANSIENT),
-        ("docs/ecr.md", "| rejected keys |", Backoff::REJECTED_CREDENTIALS),
+        ("docs/ecr.md", "| rejected or expired keys |", Backoff::REJECTED_CREDENTIALS),
         ("docs/ecr.md", "| other refusals |", Backoff::AWS_REFUSED),
         ("docs/operations.md", "the operator retries after", Backoff::PROXY_LOGIN),
         (

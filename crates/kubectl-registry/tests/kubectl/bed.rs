@@ -1,5 +1,4 @@
-//! What these tests stand on: the program, run with an environment of its own, and a cluster that the operator works on.
-//! Owns no expectation of any behaviour.
+//! Runs the program with its own environment, and provides a cluster with the operator. Owns no expectations.
 
 use std::{
     ffi::OsStr,
@@ -26,48 +25,48 @@ use registry_testbed::{
 };
 use tokio::{io::AsyncWriteExt as _, process::Command, sync::OnceCell};
 
-/// The program, as this build made it.
+/// The program of this build.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_kubectl-registry");
-/// Where a SystemRegistry's Secrets are.
+/// The namespace of SystemRegistries' Secrets.
 pub const SYSTEM_NAMESPACE: &str = "registry-system";
-/// How long a verdict may take on a machine that is busy with other tests.
+/// Deadline for a result on a machine that is busy with other tests.
 pub const SOON: Duration = Duration::from_mins(1);
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// What a program left.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Run {
-    /// Its exit code.
+    /// The exit code.
     pub code: i32,
-    /// Its standard output.
+    /// The standard output.
     pub stdout: String,
-    /// Its standard error.
+    /// The standard error.
     pub stderr: String,
 }
 
 impl Run {
-    /// The last line of its standard output.
+    /// Returns the last line of standard output.
     pub fn last_line(&self) -> &str {
         self.stdout.trim_end().lines().last().unwrap_or_default()
     }
 
-    /// The line of a layer, or whatever contains these words.
+    /// Returns the line of a layer, or the line that contains these words.
     pub fn line(&self, words: &str) -> &str {
         self.stdout.lines().find(|line| line.contains(words)).unwrap_or_default()
     }
 
-    /// The line that begins with this word.
+    /// Returns the line that begins with this word.
     pub fn field(&self, name: &str) -> &str {
         self.stdout.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap_or_default()
     }
 
-    /// Everything it printed.
+    /// Returns everything that it printed.
     pub fn everything(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
     }
 }
 
-/// A directory with a file of manifests, and a program to be run there.
+/// A directory for manifests, in which a program runs.
 #[derive(Debug)]
 pub struct Desk {
     directory: tempfile::TempDir,
@@ -81,26 +80,26 @@ impl Desk {
         Ok(Self { directory: tempfile::tempdir()?, kubeconfig: None, environment: Vec::new() })
     }
 
-    /// At that cluster.
+    /// With that cluster.
     pub fn at(kubeconfig: impl Into<PathBuf>) -> Result<Self> {
         Ok(Self { kubeconfig: Some(kubeconfig.into()), ..Self::new()? })
     }
 
-    /// With one more variable in the environment.
+    /// Adds a variable to the environment.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
         self
     }
 
-    /// Writes a file; returns its path.
+    /// Writes a file, and returns its path.
     pub fn file(&self, name: &str, text: &str) -> Result<String> {
         let path = self.directory.path().join(name);
         std::fs::write(&path, text)?;
         Ok(path.display().to_string())
     }
 
-    /// A command of that program, in this environment and no other.
+    /// Returns a command with only this environment.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
@@ -120,14 +119,14 @@ impl Desk {
         self.run_with(arguments, "").await
     }
 
-    /// Runs it with that on its standard input.
+    /// Runs it with this standard input.
     pub async fn run_with(&self, arguments: &[&str], input: &str) -> Result<Run> {
         let mut command = self.command(PROGRAM);
         command.args(arguments);
         finished(command, input).await
     }
 
-    /// Validates the manifests, without a cluster.
+    /// Validates the manifests without a cluster.
     pub async fn validate(&self, manifests: &str) -> Result<Run> {
         let file = self.file("manifests.yaml", manifests)?;
         self.run(&["validate", "--offline", "-f", &file]).await
@@ -142,7 +141,7 @@ fn search_path() -> String {
     std::env::var("PATH").unwrap_or_default()
 }
 
-/// Runs a command to its end.
+/// Runs a command until it ends.
 pub async fn finished(mut command: Command, input: &str) -> Result<Run> {
     let mut child = command
         .stdin(Stdio::piped())
@@ -151,7 +150,7 @@ pub async fn finished(mut command: Command, input: &str) -> Result<Run> {
         .spawn()
         .context("starting")?;
     let mut stdin = child.stdin.take().context("no standard input")?;
-    // Who doesn't read it is not at fault.
+    // The program may end without reading its input.
     let _ = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
@@ -163,20 +162,20 @@ pub async fn finished(mut command: Command, input: &str) -> Result<Run> {
     })
 }
 
-/// A control plane with all that the chart installs, and the operator at work.
+/// A control plane with the chart's objects, and the operator.
 pub struct Installation {
     control_plane: ControlPlane,
     _operator: Operator,
 }
 
 impl Installation {
-    /// The one that all tests share.
+    /// Returns the one that all tests share.
     pub async fn shared() -> Result<&'static Self> {
         static SHARED: OnceCell<Installation> = OnceCell::const_new();
         SHARED.get_or_try_init(Self::start).await
     }
 
-    /// One of one's own.
+    /// Starts a separate one.
     pub async fn start() -> Result<Self> {
         let options = ControlPlaneOptions { controller_manager: true, ..Default::default() };
         let control_plane = ControlPlane::start(options).await?;
@@ -187,25 +186,25 @@ impl Installation {
         Ok(Self { control_plane, _operator: operator })
     }
 
-    /// The servers.
+    /// Returns the servers.
     pub fn control_plane(&self) -> &ControlPlane {
         &self.control_plane
     }
 
-    /// This test's way in.
+    /// Returns a client of the cluster for one test.
     pub async fn cluster(&self) -> Result<Cluster> {
         static TESTS: AtomicUsize = AtomicUsize::new(1);
         let number = TESTS.fetch_add(1, Ordering::Relaxed);
         Ok(Cluster { client: self.control_plane.client().await?, number })
     }
 
-    /// A desk of the cluster's administrator.
+    /// Returns a desk with the permissions of the cluster's administrator.
     pub fn desk(&self) -> Result<Desk> {
         Desk::at(self.control_plane.admin_kubeconfig())
     }
 }
 
-/// Beside this test program: `cargo test --workspace` makes it anew, and so does `cargo build`.
+/// Next to this test program. `cargo test --workspace` and `cargo build` build it.
 fn operator_binary() -> Result<PathBuf> {
     let path = Path::new(PROGRAM).with_file_name("registry-operator");
     ensure!(
@@ -237,15 +236,15 @@ async fn established<S: Scope>(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// One test's way to the cluster, and names that no other test uses.
+/// A client of the cluster for one test, with names that no other test uses.
 pub struct Cluster {
-    /// A cluster administrator's client.
+    /// A client with administrator permissions.
     pub client: Client,
     number: usize,
 }
 
 impl Cluster {
-    /// A name that no other test uses.
+    /// Returns a name that no other test uses.
     pub fn unique(&self, name: &str) -> String {
         format!("{name}-{}", self.number)
     }
@@ -255,7 +254,7 @@ impl Cluster {
         Ok(manifests::apply(&self.client, manifests::parse("the test's manifest", yaml)?).await?)
     }
 
-    /// Makes a namespace of that tenant; both get unique names.
+    /// Creates a namespace of that tenant; both get unique names.
     pub async fn tenant_namespace(&self, tenant: &str, namespace: &str) -> Result<String> {
         let (tenant, name) = (self.unique(tenant), self.unique(namespace));
         self.apply(&format!(
@@ -266,7 +265,7 @@ impl Cluster {
         Ok(name)
     }
 
-    /// Waits until the operator has said that of a registry: `Ready=False/Rejected`.
+    /// Waits until a registry has a condition such as `Ready=False/Rejected`.
     pub async fn becomes<S: Scope>(
         &self,
         api: &Api<Registry<S>>,
@@ -283,12 +282,12 @@ impl Cluster {
         Ok(eventually(SOON, format!("{name} is {expected}"), look).await?)
     }
 
-    /// The SystemRegistries.
+    /// Returns the API of SystemRegistries.
     pub fn system(&self) -> Api<Registry<System>> {
         Api::all(self.client.clone())
     }
 
-    /// The TenantRegistries of a namespace.
+    /// Returns the API of TenantRegistries in a namespace.
     pub fn tenant(&self, namespace: &str) -> Api<Registry<Tenant>> {
         Api::namespaced(self.client.clone(), namespace)
     }

@@ -1,4 +1,4 @@
-//! At a cluster: what is there is listed and described, and a manifest is checked against it.
+//! With a cluster: list, describe, and validate with a dry run.
 
 use anyhow::{Result, bail};
 use k8s_openapi::api::events::v1::Event;
@@ -14,13 +14,13 @@ use crate::{
     registries::{PASSWORD, Protected, anonymous, login, system, tenant},
 };
 
-/// The words of the row that begins with this scope and has this name.
+/// Returns the words of the row with this scope and name.
 pub fn row<'a>(table: &'a str, scope: &str, name: &str) -> Option<Vec<&'a str>> {
     let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<&str>>());
     rows.find(|row| row.first() == Some(&scope) && row[1..3].contains(&name))
 }
 
-/// A user who may do no more than everybody may.
+/// A user with only the permissions that every user has.
 fn nobody(installation: &Installation) -> Result<Desk> {
     Desk::at(installation.control_plane().kubeconfig_for_user("nobody-in-particular", &[])?)
 }
@@ -137,7 +137,7 @@ async fn namespace_member_sees_its_own_registries() -> Result<()> {
     read["roleRef"] = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "member"});
     cluster.apply(&format!("{role}\n---\n{reader}\n---\n{read}")).await?;
     let desk = Desk::at(installation.control_plane().kubeconfig_for_user(&member, &[])?)?;
-    // A binding takes effect when the authorizer has seen it.
+    // A RoleBinding takes effect when the authorizer has seen it.
     let look = || async {
         let run = desk.run(&["list", "-n", &namespace]).await?;
         if row(&run.stdout, "tenant", "charts").is_some() { Ok(run) } else { bail!("{run:#?}") }
@@ -151,7 +151,7 @@ async fn namespace_member_sees_its_own_registries() -> Result<()> {
 
 #[tokio::test]
 async fn reports_namespace_without_tenant_or_missing() -> Result<()> {
-    // Nor is the API server asked by a proxy of the environment.
+    // The plugin doesn't use a proxy from the environment for the API server either.
     let desk = Installation::shared().await?.desk()?.with("HTTPS_PROXY", "http://127.0.0.1:1");
     let run = desk.run(&["list", "-n", "default"]).await?;
     assert_eq!(run.code, 0, "{run:#?}");
@@ -195,7 +195,7 @@ async fn describe_shows_conditions_and_events() -> Result<()> {
     Ok(())
 }
 
-/// Waits until an Event about that name says so: it is written after the status.
+/// Waits until there is an Event with that name and reason. It is written after the status.
 pub async fn told(cluster: &Cluster, namespace: &str, name: &str, reason: &str) -> Result<()> {
     let events: Api<Event> = Api::namespaced(cluster.client.clone(), namespace);
     let about = ListParams::default().fields(&format!("regarding.name={name}"));
@@ -224,7 +224,7 @@ async fn resolves_name_that_exists_in_both_scopes() -> Result<()> {
     let run = desk.run(&["describe", &format!("systemregistry/{name}"), "-n", &namespace]).await?;
     assert!(run.line("Kind:").ends_with("SystemRegistry") && run.stderr.is_empty(), "{run:#?}");
 
-    // Who may see SystemRegistries alone is shown one.
+    // Users who can only read SystemRegistries get one.
     let run = nobody(installation)?.run(&["describe", &name, "-n", &namespace]).await?;
     assert!(run.code == 0 && run.line("Kind:").ends_with("SystemRegistry"), "{run:#?}");
     let run = nobody(installation)?.run(&["describe", "tenreg/x", "-n", &namespace]).await?;
@@ -241,7 +241,7 @@ async fn escapes_control_characters_of_the_cluster() -> Result<()> {
     let installation = Installation::shared().await?;
     let (cluster, desk, open) = (installation.cluster().await?, installation.desk()?, anonymous().await?);
     let name = cluster.unique("evil");
-    // Suspended, so that the operator leaves what is written here.
+    // Suspended, so that the operator doesn't overwrite this status.
     cluster.apply(&system(&name, &json!({"endpoint": open.url(), "suspend": true}))).await?;
     let condition = json!({
         "type": "Ready", "status": "False", "reason": "Rejected",
@@ -283,7 +283,7 @@ async fn validates_schema_by_dry_run() -> Result<()> {
     assert!(run.code == 0 && run.line("Manifest").contains("✓  Manifest"), "{run:#?}");
     assert!(cluster.system().get_opt(&name).await?.is_none());
 
-    // It is there, and the operator is at work on it.
+    // It exists, and the operator is working on it.
     let other = json!({"endpoint": open.url(), "baseContentPath": "other"});
     cluster.apply(&system(&name, &other)).await?;
     for round in 0..5 {
@@ -300,8 +300,8 @@ async fn validates_schema_by_dry_run() -> Result<()> {
     Ok(())
 }
 
-/// What a run says that it was not let see. How many `SystemRegistries` are left out is not of it: the tests beside this one
-/// create and delete some.
+/// Returns the notes about missing permissions, except for the number of omitted `SystemRegistries`, because other
+/// tests create and delete some at the same time.
 fn refusals(run: &Run) -> Vec<&str> {
     run.stderr.lines().filter(|line| line.contains("forbidden")).collect()
 }
@@ -412,7 +412,7 @@ async fn reports_broken_kubeconfig_without_content() -> Result<()> {
     Ok(())
 }
 
-/// A cluster at a port where nobody listens.
+/// A cluster at a port where nothing listens.
 const DEAD: &str = "
 apiVersion: v1
 kind: Config

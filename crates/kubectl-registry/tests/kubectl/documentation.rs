@@ -1,5 +1,5 @@
-//! docs/kubectl-registry.md shows what the commands print: each is run as it stands there, in order, and printed the same,
-//! but for numbers, fingerprints and spans of time.
+//! Runs the commands of docs/kubectl-registry.md in order, and compares their output with the page, except for numbers,
+//! fingerprints and durations.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -31,7 +31,7 @@ async fn page_shows_what_the_commands_print() -> Result<()> {
             Part::Text(text) => shown.push_str(text),
             Part::Command(command) => {
                 if command.contains("registry describe packs") {
-                    // It shows the newest Event, which is written after the verdict that was waited for.
+                    // The page shows the newest Event, which is written after the status.
                     told(&cluster, "default", "packs", "Available").await?;
                 }
                 let shell = kubectl.command("sh", &["-c", command]);
@@ -92,7 +92,7 @@ async fn flags_on_the_page_exist() -> Result<()> {
     Ok(())
 }
 
-/// What the page takes for granted: a tenant with a registry, and the files.
+/// Creates what the page assumes: a tenant with a registry, and the files.
 async fn prepare(
     cluster: &Cluster,
     kubectl: &Kubectl,
@@ -119,15 +119,15 @@ async fn prepare(
     Ok(())
 }
 
-/// A piece of the page.
+/// A part of the page.
 enum Part<'a> {
-    /// As it stands.
+    /// Text.
     Text(&'a str),
-    /// A command, whose output follows on the page.
+    /// A command. Its output follows on the page.
     Command(&'a str),
 }
 
-/// The page without what commands printed. Only blocks marked `console` are run.
+/// Returns the page without the output of commands. Only blocks marked `console` are run.
 fn parts(page: &str) -> Vec<Part<'_>> {
     let (mut parts, mut in_console, mut behind_command) = (Vec::new(), false, false);
     for line in page.split_inclusive('\n') {
@@ -145,7 +145,7 @@ fn parts(page: &str) -> Vec<Part<'_>> {
     parts
 }
 
-/// The words of each line, without what is another one each time.
+/// Returns the words of each line, without values that differ in each run.
 fn normal(page: &str) -> Vec<Vec<String>> {
     page.lines().map(|line| line.split_whitespace().map(word).collect()).collect()
 }
@@ -163,7 +163,7 @@ fn word(word: &str) -> String {
             c => normal.push(c),
         }
     }
-    // 10m, 3m20s
+    // A duration such as 10m or 3m20s.
     let parts = normal.trim_matches(['(', ')']).split_inclusive(|c: char| c.is_ascii_lowercase());
     let is_age = parts.into_iter().all(|part| ["0s", "0m", "0h", "0d"].contains(&part));
     if is_age && !normal.is_empty() { "AGE".to_owned() } else { normal }

@@ -1,4 +1,4 @@
-//! Through the real kubectl: as its plugin, and as what waits for the operator.
+//! Runs the plugin through the real kubectl, and waits with it for the operator.
 
 use std::os::unix::fs::symlink;
 
@@ -16,15 +16,15 @@ use crate::{
     registries::{PASSWORD, Protected, login, system, tenant},
 };
 
-/// kubectl, with the plugin where it looks for plugins.
+/// kubectl, with the plugin in its path.
 pub struct Kubectl {
     directory: tempfile::TempDir,
-    /// Where it is run.
+    /// Where it runs.
     pub desk: Desk,
 }
 
 impl Kubectl {
-    /// As administrator of that installation.
+    /// With the permissions of the installation's administrator.
     pub async fn start(installation: &Installation) -> Result<Self> {
         let kubectl = tools::ensure(&[Tool::Kubectl]).await?.get(Tool::Kubectl).to_path_buf();
         let completion = tools::repository().join("packaging/kubectl_complete-registry");
@@ -35,7 +35,7 @@ impl Kubectl {
         Ok(Self { directory, desk: installation.desk()? })
     }
 
-    /// Another program that finds kubectl and the plugin.
+    /// Returns a command of another program that finds kubectl and the plugin.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = self.desk.command(program);
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.directory.path().display());
@@ -48,8 +48,8 @@ impl Kubectl {
         finished(self.command(&kubectl, arguments), "").await
     }
 
-    /// Waits until all of these may follow. Who types is not kept waiting for names, so they come with the first TAB only
-    /// where the API server is quick.
+    /// Waits until all of these are offered. Completion doesn't wait for names, so they only come with the first TAB if
+    /// the API server is fast.
     async fn offers(&self, words: &[&str], expected: &[&str]) -> Result<()> {
         let look = || async {
             let offered = self.run(&[&["__complete"], words].concat()).await?;

@@ -1,5 +1,5 @@
-//! `kubectl registry` as its users run it: a program, real registries, a real API server with the operator at work, the
-//! real kubectl, and a terminal.
+//! Runs `kubectl registry` as users do: the program, real registries, a real API server with the operator, the real
+//! kubectl, and a terminal.
 
 mod bed;
 mod cluster;

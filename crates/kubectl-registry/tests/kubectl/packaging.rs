@@ -1,4 +1,4 @@
-//! What is shipped beside the program.
+//! The files that ship with the program.
 
 use anyhow::Result;
 use registry_testbed::tools;
@@ -56,7 +56,7 @@ fn krew_manifest_has_this_version() -> Result<()> {
     assert_eq!(platforms.len(), 4);
     for platform in platforms {
         assert_eq!(platform["bin"], "kubectl-registry");
-        // Until there is a release, nothing may look as if there were one.
+        // Until there is a release, nothing may look like one.
         assert_eq!(platform["sha256"], "SHA256-OF-THE-RELEASED-ARCHIVE");
         assert!(platform["uri"].as_str().expect("uri").starts_with("https://RELEASES/"));
     }

@@ -1,4 +1,4 @@
-//! The registries that these tests check, and manifests that name them.
+//! The registries that these tests check, and their manifests.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,14 +14,14 @@ use tokio::{
 
 /// The user of every protected registry.
 pub const USER: &str = "demo";
-/// Its password, which nobody may ever see.
+/// The password of that user, which must never be printed.
 pub const PASSWORD: &str = "never-to-be-seen-4f9a61c0";
 
-/// A registry over TLS.
+/// A registry with TLS.
 pub struct Protected {
     /// The registry.
     pub registry: TestRegistry,
-    /// Who issued its certificate.
+    /// The CA of its certificate.
     pub ca: TestCa,
     /// Its certificate.
     pub leaf: Leaf,
@@ -33,7 +33,7 @@ impl Protected {
         Self::with(RegistryAuth::htpasswd(USER, PASSWORD)).await
     }
 
-    /// Starts one that serves everybody: tenants may not have plain HTTP, unless their administrator allows it.
+    /// Starts one without a password, because tenants need permission to use plain HTTP.
     pub async fn open() -> Result<Self> {
         Self::with(RegistryAuth::Anonymous).await
     }
@@ -55,12 +55,12 @@ impl Protected {
         Ok(Self { registry, ca, leaf })
     }
 
-    /// A spec with its CA, and no credentials.
+    /// Returns a spec with its CA and without credentials.
     pub fn open_spec(&self) -> Value {
         json!({"endpoint": self.registry.url(), "tls": {"ca": {"inline": self.ca.certificate_pem()}}})
     }
 
-    /// A spec with its CA, and credentials from the Secret `login`.
+    /// Returns a spec with its CA, and with credentials from the Secret `login`.
     pub fn spec(&self) -> Value {
         json!({
             "endpoint": self.registry.url(),
@@ -70,12 +70,12 @@ impl Protected {
     }
 }
 
-/// A registry without passwords or TLS.
+/// Starts a registry without passwords and TLS.
 pub async fn anonymous() -> Result<TestRegistry> {
     Ok(TestRegistry::start(RegistryOptions::default()).await?)
 }
 
-/// The manifest of a SystemRegistry.
+/// Returns the manifest of a SystemRegistry.
 pub fn system(name: &str, spec: &Value) -> String {
     let manifest = json!({
         "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "SystemRegistry",
@@ -84,7 +84,7 @@ pub fn system(name: &str, spec: &Value) -> String {
     format!("{manifest}\n---\n")
 }
 
-/// The manifest of a TenantRegistry.
+/// Returns the manifest of a TenantRegistry.
 pub fn tenant(namespace: &str, name: &str, spec: &Value) -> String {
     let manifest = json!({
         "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "TenantRegistry",
@@ -93,7 +93,7 @@ pub fn tenant(namespace: &str, name: &str, spec: &Value) -> String {
     format!("{manifest}\n---\n")
 }
 
-/// The manifest of a Secret with a user name and password.
+/// Returns the manifest of a Secret with a user name and password.
 pub fn login(name: &str, namespace: Option<&str>, password: &str) -> String {
     let manifest = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/basic-auth",
@@ -103,17 +103,17 @@ pub fn login(name: &str, namespace: Option<&str>, password: &str) -> String {
     format!("{manifest}\n---\n")
 }
 
-/// Stands in for ECR's API: whoever asks gets a token for the user AWS.
+/// A fake of ECR's API, which issues a token for the user AWS to every client.
 pub struct Aws {
-    /// Where it is.
+    /// Its URL.
     pub url: String,
-    /// What was asked, as it came.
+    /// The requests, unparsed.
     pub asked: Arc<Mutex<String>>,
     serving: AbortHandle,
 }
 
 impl Aws {
-    /// Starts it, with the password that its tokens hold.
+    /// Starts it, with the password for its tokens.
     pub async fn start(password: &str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -140,7 +140,7 @@ impl Drop for Aws {
 
 async fn answer(mut connection: TcpStream, body: &str, notes: &Mutex<String>) -> Result<()> {
     let mut request = Vec::new();
-    // The question is `{}`, and the last that is sent.
+    // The body is `{}`, and ends the request.
     while !request.ends_with(b"{}") && connection.read_buf(&mut request).await? > 0 {}
     notes.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&request));
     let head = format!(

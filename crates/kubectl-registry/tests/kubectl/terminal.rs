@@ -1,4 +1,4 @@
-//! At a terminal: a pseudo-terminal that `script` (util-linux) makes, with somebody who types.
+//! Runs the program on a pseudo-terminal of `script` (util-linux), and types.
 
 use std::{process::Stdio, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ESCAPE: char = '\u{1b}';
-/// How the line begins that says, where it takes a second, that it does.
+/// The beginning of the progress line, which appears after a second.
 const WAITING: &str = "\r\u{1b}[2K";
 
 /// A terminal on which a program runs.
@@ -31,7 +31,7 @@ struct Screen {
 
 impl Screen {
     fn of(desk: &Desk, arguments: &str) -> Result<Self> {
-        // Who runs the tests in the background of a shell has SIGINT ignored, by them and all that they start.
+        // A shell ignores SIGINT in background jobs, and all their children inherit that.
         let mut command = desk.command("env");
         command.args([
             "--default-signal=INT,QUIT",
@@ -48,7 +48,7 @@ impl Screen {
         Ok(Self { child, keyboard, output, shown: String::new() })
     }
 
-    /// Waits until that is to be read on the screen.
+    /// Waits until the screen shows this text.
     async fn reads(&mut self, text: &str) -> Result<()> {
         let mut bytes = [0; 4096];
         while !self.shown.contains(text) {
@@ -65,7 +65,7 @@ impl Screen {
         Ok(self.keyboard.flush().await?)
     }
 
-    /// Waits for the end; the exit code, and all that was shown.
+    /// Waits for the end; returns the exit code, and everything that was shown.
     async fn ends(mut self) -> Result<(i32, String)> {
         let mut rest = Vec::new();
         timeout(PATIENCE, self.output.read_to_end(&mut rest)).await.context("it does not end")??;
@@ -92,7 +92,7 @@ async fn colours_output_only_at_a_terminal() -> Result<()> {
     let desk = desk.with("NO_COLOR", "1");
     let (code, shown) = Screen::of(&desk, &validate)?.ends().await?;
     assert_eq!(code, 0, "{shown}");
-    // A machine that is busy makes it take so long that it is said to; that is no colour.
+    // On a busy machine, the progress line may appear. It is not a color.
     let shown = shown.replace(WAITING, "");
     assert!(!shown.contains(ESCAPE) && shown.contains('✓'), "{shown:?}");
     Ok(())
@@ -131,7 +131,7 @@ async fn ctrl_c_at_a_prompt_restores_the_terminal() -> Result<()> {
     Ok(())
 }
 
-/// A server that takes connections and says nothing.
+/// A server that accepts connections and never answers.
 async fn silent() -> Result<(TcpListener, String)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -150,7 +150,7 @@ async fn slow_check_shows_transient_progress() -> Result<()> {
     screen.reads(&waiting).await?;
     let (code, shown) = screen.ends().await?;
     assert_eq!(code, 1, "{shown}");
-    // Each second, or as often as the machine lets it.
+    // Once a second, or less often on a busy machine.
     let seconds: Vec<&str> = shown
         .split(&waiting)
         .skip(1)
@@ -175,7 +175,7 @@ async fn ctrl_c_ends_a_check_at_once() -> Result<()> {
     let mut screen = Screen::of(&desk, &format!("validate --offline -f {file}"))?;
     screen.reads("Checking SystemRegistry slow").await?;
     screen.types("\u{3}").await?;
-    // The check itself would go on for five minutes.
+    // The check itself would take five minutes.
     let (code, shown) = timeout(Duration::from_secs(20), screen.ends()).await.context("it goes on")??;
     assert_eq!(code, 130, "{shown}");
     Ok(())

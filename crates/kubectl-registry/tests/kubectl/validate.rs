@@ -133,7 +133,7 @@ async fn blocks_metadata_addresses_but_not_loopback() -> Result<()> {
         assert_eq!(run.code, 1, "{run:#?}");
         shows(&run, "✗", "EndpointReachable", "EgressDenied");
     }
-    // The operator denies a tenant's loopback endpoint; here the user asks for it himself.
+    // The operator denies a tenant's endpoint on loopback, but the plugin runs for the user.
     let run = desk.validate(&tenant("team-a", "mine", &json!({"endpoint": registry.url()}))).await?;
     assert_eq!(run.code, 0, "{run:#?}");
     assert!(run.stdout.contains("Tenant of namespace team-a unknown"), "{run:#?}");
@@ -371,7 +371,7 @@ async fn reads_token_but_not_aws_keys_from_stdin() -> Result<()> {
     spec["auth"] = json!({"token": {"secretRef": {"name": "token"}}});
     let file = desk.file("token.yaml", &system("packs", &spec))?;
     let run = desk.run_with(&["validate", "--offline", "-f", &file, "--password-stdin"], PASSWORD).await?;
-    // This registry takes passwords only.
+    // This registry only accepts passwords.
     assert_eq!(run.code, 1, "{run:#?}");
     shows(&run, "✓", "ResolvedRefs", "Resolved");
     assert!(!run.everything().contains(PASSWORD), "{run:#?}");

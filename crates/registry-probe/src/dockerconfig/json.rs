@@ -185,6 +185,7 @@ fn replace(field: &mut SecretString, value: Option<String>) {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn text(value: Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text),

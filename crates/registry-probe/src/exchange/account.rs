@@ -41,7 +41,7 @@ impl Exchange<'_> {
             Some(Ok(service)) => self.by_token(opening, &service),
             Some(Err(distrusted)) if !opening.asks_for("Basic") => Err(untrusted(distrusted)),
             None if opening.is_foreign() && !opening.served => Err(unsupported(opening)),
-            _ => self.directly(opening, &Pass::Basic),
+            Some(Err(_)) | None => self.directly(opening, &Pass::Basic),
         }
     }
 
@@ -94,7 +94,14 @@ impl Exchange<'_> {
         // Nothing was shown at `/v2/`; the repository is the second chance.
         let reading = match self.reading(pass)? {
             refused @ RepositoryRead::Refused(401) => refused,
-            _ => self.pulling(pass)?,
+            RepositoryRead::Refused(_)
+            | RepositoryRead::NotNamed
+            | RepositoryRead::Granted { .. }
+            | RepositoryRead::Pulled
+            | RepositoryRead::NotListed(_)
+            | RepositoryRead::Missing
+            | RepositoryRead::Unexpected(_)
+            | RepositoryRead::Unavailable { .. } => self.pulling(pass)?,
         };
         match reading {
             RepositoryRead::Refused(401) => {
@@ -102,7 +109,12 @@ impl Exchange<'_> {
             }
             RepositoryRead::Granted { .. } => Ok(self.verdict(self.weigh_reading(opening)?, &reading)),
             RepositoryRead::Pulled => Ok(self.verdict(self.weigh_pulling(opening)?, &reading)),
-            _ => Ok(self.verdict(finding, &reading)),
+            RepositoryRead::Refused(_)
+            | RepositoryRead::NotNamed
+            | RepositoryRead::NotListed(_)
+            | RepositoryRead::Missing
+            | RepositoryRead::Unexpected(_)
+            | RepositoryRead::Unavailable { .. } => Ok(self.verdict(finding, &reading)),
         }
     }
 
@@ -111,7 +123,7 @@ impl Exchange<'_> {
     fn offered_anonymously(&self, opening: &Ping<'_>) -> ExchangeStep<Anonymous> {
         match self.token_service(opening.challenges) {
             Some(Ok(service)) if !opening.served => self.anonymous_token(&service, None),
-            _ => Ok(Anonymous::Nothing),
+            Some(Ok(_) | Err(_)) | None => Ok(Anonymous::Nothing),
         }
     }
 
@@ -176,7 +188,12 @@ impl Exchange<'_> {
                 reading @ RepositoryRead::Pulled => {
                     return Ok(self.verdict(self.weigh_pulling(opening)?, &reading));
                 }
-                _ => {}
+                RepositoryRead::NotNamed
+                | RepositoryRead::NotListed(_)
+                | RepositoryRead::Refused(_)
+                | RepositoryRead::Missing
+                | RepositoryRead::Unexpected(_)
+                | RepositoryRead::Unavailable { .. } => {}
             }
         }
         if !is_of_credentials {
@@ -278,10 +295,11 @@ impl Exchange<'_> {
         if let Some(evidence) = self.proven_by_tokens(account, &anonymous) {
             return Ok(CredentialsFinding::Validated(evidence));
         }
-        match self.weigh_token_reading(&anonymous)? {
-            CredentialsFinding::Unprovable(_) => self.weigh_pair(opening, account, &anonymous),
-            proven => Ok(proven),
+        let finding = self.weigh_token_reading(&anonymous)?;
+        if matches!(finding, CredentialsFinding::Unprovable(_)) {
+            return self.weigh_pair(opening, account, &anonymous);
         }
+        Ok(finding)
     }
 
     /// `/v2/` itself, where no repository is named or the named one was not read.
@@ -335,6 +353,18 @@ fn unread(finding: CredentialsFinding) -> RepositoryRead {
         CredentialsFinding::Throttled { by } => {
             RepositoryRead::Unavailable { server: by, cause: Unavailable::Status(429) }
         }
-        _ => RepositoryRead::NotNamed,
+        CredentialsFinding::NotAttempted
+        | CredentialsFinding::Validated(_)
+        | CredentialsFinding::AnonymousAccess
+        | CredentialsFinding::Rejected { .. }
+        | CredentialsFinding::Forbidden { .. }
+        | CredentialsFinding::ForbiddenToAll { .. }
+        | CredentialsFinding::Required
+        | CredentialsFinding::Expired
+        | CredentialsFinding::UntrustedTokenService { .. }
+        | CredentialsFinding::TokenRefused { .. }
+        | CredentialsFinding::UnsupportedScheme { .. }
+        | CredentialsFinding::Unprovable(_)
+        | CredentialsFinding::Withheld { .. } => RepositoryRead::NotNamed,
     }
 }

@@ -21,8 +21,18 @@ impl Exchange<'_> {
             RepositoryRead::Granted { .. } | RepositoryRead::Pulled => CredentialsFinding::AnonymousAccess,
             // The registry is open, but not the content that was named: credentials are needed for that.
             RepositoryRead::Refused(401) => CredentialsFinding::Required,
-            _ if admitted => CredentialsFinding::AnonymousAccess,
-            _ => CredentialsFinding::Required,
+            RepositoryRead::NotNamed
+            | RepositoryRead::NotListed(_)
+            | RepositoryRead::Refused(_)
+            | RepositoryRead::Missing
+            | RepositoryRead::Unexpected(_)
+            | RepositoryRead::Unavailable { .. } => {
+                if admitted {
+                    CredentialsFinding::AnonymousAccess
+                } else {
+                    CredentialsFinding::Required
+                }
+            }
         };
         Ok(self.verdict(finding, &reading))
     }
@@ -58,7 +68,7 @@ impl Exchange<'_> {
         }
         match self.token_service(self.tags_challenges(&Pass::Nothing)?) {
             Some(Ok(service)) => self.anonymous_token_reading(&service),
-            _ => self.pulling(&Pass::Nothing),
+            Some(Err(_)) | None => self.pulling(&Pass::Nothing),
         }
     }
 

@@ -47,7 +47,7 @@ impl Exchange<'_> {
         let username = match self.case.credentials {
             Some(Credentials::Basic { username, .. }) => Some(username.as_str()),
             Some(Credentials::IdentityToken { username, .. }) => username.as_deref(),
-            _ => None,
+            Some(Credentials::RegistryToken(_)) | None => None,
         };
         self.vouched_claims(request).zip(username).is_some_and(|(claims, username)| claims.names(username))
     }
@@ -153,13 +153,27 @@ fn is_passing(finding: &CredentialsFinding) -> bool {
     match finding {
         CredentialsFinding::Throttled { .. } => true,
         CredentialsFinding::TemporarilyUnavailable { cause, .. } => cause.is_passing(),
-        _ => false,
+        CredentialsFinding::NotAttempted
+        | CredentialsFinding::Validated(_)
+        | CredentialsFinding::AnonymousAccess
+        | CredentialsFinding::Rejected { .. }
+        | CredentialsFinding::Forbidden { .. }
+        | CredentialsFinding::ForbiddenToAll { .. }
+        | CredentialsFinding::Required
+        | CredentialsFinding::Expired
+        | CredentialsFinding::UntrustedTokenService { .. }
+        | CredentialsFinding::TokenRefused { .. }
+        | CredentialsFinding::UnsupportedScheme { .. }
+        | CredentialsFinding::Unprovable(_)
+        | CredentialsFinding::Withheld { .. } => false,
     }
 }
 
 fn weigh_control(control: &RepositoryRead, served: Unprovable) -> ExchangeStep<CredentialsFinding> {
     match control {
-        control if control.is_refused() => Ok(CredentialsFinding::Validated(Evidence::RefusedWithout)),
+        RepositoryRead::Refused(_) | RepositoryRead::Missing => {
+            Ok(CredentialsFinding::Validated(Evidence::RefusedWithout))
+        }
         RepositoryRead::Unavailable { server, cause: Unavailable::Status(429) } => {
             Err(ExchangeStop::credentials(CredentialsFinding::Throttled { by: server.clone() }))
         }
@@ -167,6 +181,10 @@ fn weigh_control(control: &RepositoryRead, served: Unprovable) -> ExchangeStep<C
             let (server, cause) = (server.clone(), cause.clone());
             Err(ExchangeStop::credentials(CredentialsFinding::TemporarilyUnavailable { server, cause }))
         }
-        _ => Ok(CredentialsFinding::Unprovable(served)),
+        RepositoryRead::NotNamed
+        | RepositoryRead::Granted { .. }
+        | RepositoryRead::Pulled
+        | RepositoryRead::NotListed(_)
+        | RepositoryRead::Unexpected(_) => Ok(CredentialsFinding::Unprovable(served)),
     }
 }

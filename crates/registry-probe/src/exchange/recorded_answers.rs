@@ -33,7 +33,7 @@ impl RecordedAnswers {
     pub(crate) fn issued(&self, request: &TokenRequest) -> Option<&IssuedToken> {
         match self.tokens.iter().find(|(asked, _)| asked == request)? {
             (_, Ok(TokenReply::Issued(token))) => Some(token),
-            _ => None,
+            (_, Ok(_) | Err(_)) => None,
         }
     }
 

@@ -213,7 +213,9 @@ fn said(response: &Response) -> ReplyKind {
         // 203: as a proxy changed it (RFC 9110, section 15.3.4). Any other 2xx grants no content.
         200 | 203 => match GrantedList::of(&response.body) {
             GrantedList::Other if !names_version(response) && is_page(response) => ReplyKind::Page,
-            content => ReplyKind::Granted(content),
+            content @ (GrantedList::Tags | GrantedList::NoTags | GrantedList::Other) => {
+                ReplyKind::Granted(content)
+            }
         },
         status @ 300..=399 => ReplyKind::Redirect { status, to: location(response).as_ref().map(origin_of) },
         400 if wants_tls(response) => ReplyKind::WantsTls,

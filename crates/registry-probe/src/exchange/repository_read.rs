@@ -80,8 +80,17 @@ impl Exchange<'_> {
         Ok(match (&reply.said, listing) {
             (ReplyKind::Granted(_) | ReplyKind::Page, _) if reply.is_manifest => RepositoryRead::Pulled,
             (ReplyKind::NotFound, RepositoryRead::Refused(status)) => RepositoryRead::NotListed(status),
-            (said, listing) if said.is_denial() => listing,
-            _ => self.reading_of(reply),
+            (ReplyKind::Unauthorized | ReplyKind::Forbidden | ReplyKind::NotFound, listing) => listing,
+            (
+                ReplyKind::Granted(_)
+                | ReplyKind::Page
+                | ReplyKind::Throttled
+                | ReplyKind::Fault(_)
+                | ReplyKind::Redirect { .. }
+                | ReplyKind::WantsTls
+                | ReplyKind::Other(_),
+                _,
+            ) => self.reading_of(reply),
         })
     }
 

@@ -74,7 +74,7 @@ impl Request {
             (Pass::Basic, Some(Credentials::Basic { username, password })) => basic(username, password),
             (Pass::RegistryToken, Some(Credentials::RegistryToken(token))) => bearer(token),
             (Pass::Issued(request), _) => seen.issued(request).and_then(|token| bearer(&token.secret)),
-            _ => None,
+            (Pass::Nothing | Pass::Basic | Pass::RegistryToken, _) => None,
         };
         let (method, accept) = match resource {
             Resource::Api | Resource::Tags => (Method::GET, ANY_JSON),
@@ -198,7 +198,7 @@ fn token_form(request: &TokenRequest, account: Option<&Credentials>) -> SecretSt
             form.append_pair("grant_type", "refresh_token")
                 .append_pair("refresh_token", token.expose_secret());
         }
-        _ => {}
+        Some(Credentials::RegistryToken(_)) | None => {}
     }
     form.append_pair("service", request.service.service.as_deref().unwrap_or_default());
     form.append_pair("client_id", CLIENT_ID);

@@ -18,6 +18,7 @@ pub(crate) enum ClientRequest {
 
 /// The alert at the bottom of an error, if there is one. In TLS 1.3 a refused client certificate shows only
 /// so, when the first answer is read.
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 pub(crate) fn alert_in(error: &(dyn Error + 'static)) -> Option<AlertDescription> {
     match rustls_error_in(error)? {
         rustls::Error::AlertReceived(alert) => Some(*alert),
@@ -77,6 +78,7 @@ fn is_about_client_certificate(alert: AlertDescription) -> bool {
     )
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn fault_of(alert: AlertDescription) -> HandshakeFault {
     match alert {
         AlertDescription::ProtocolVersion => HandshakeFault::ProtocolVersion,

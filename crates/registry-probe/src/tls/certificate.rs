@@ -198,6 +198,7 @@ pub(super) fn names_of(parsed: &X509Certificate<'_>) -> Vec<String> {
 }
 
 /// The addresses that it is for.
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 pub(super) fn addresses_of<'a>(parsed: &'a X509Certificate<'_>) -> impl Iterator<Item = IpAddr> + 'a {
     let names = parsed.subject_alternative_name().ok().flatten();
     let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
@@ -207,6 +208,7 @@ pub(super) fn addresses_of<'a>(parsed: &'a X509Certificate<'_>) -> impl Iterator
     })
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn name_of(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some(printable(name)),

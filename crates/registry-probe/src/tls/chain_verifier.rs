@@ -212,6 +212,7 @@ impl<'a> JudgedCertificate<'a> {
             .map(|_| ())
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
     fn named(&self, error: &Error) -> TlsDefect {
         let self_signed = self.parsed.subject().as_raw() == self.parsed.issuer().as_raw();
         match error {
@@ -246,6 +247,7 @@ impl<'a> JudgedCertificate<'a> {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
     fn unusable(&self, error: &Error) -> Unusable {
         match error {
             Error::UnsupportedCriticalExtension => self.critical_extension(),
@@ -360,6 +362,7 @@ fn parsed<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed)
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn unusable(error: &Error) -> Unusable {
     match error {
         Error::UnsupportedSignatureAlgorithmContext(_)

@@ -108,7 +108,31 @@ pub enum Unusable {
 impl TlsDefect {
     /// May a retry alone change this?
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::HandshakeFailed(HandshakeFault::Closed))
+        match self {
+            Self::HandshakeFailed(fault) => fault.is_transient(),
+            Self::UnknownIssuer { .. }
+            | Self::Expired { .. }
+            | Self::NotYetValid { .. }
+            | Self::HostnameMismatch { .. }
+            | Self::ClientCertificateRequired(_)
+            | Self::Unusable(_) => false,
+        }
+    }
+}
+
+impl HandshakeFault {
+    fn is_transient(self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::NotTls
+            | Self::ProtocolVersion
+            | Self::NoCommonAlgorithm
+            | Self::NoHttp1
+            | Self::UnknownHost
+            | Self::BadSignature
+            | Self::Alert(_)
+            | Self::Other => false,
+        }
     }
 }
 

@@ -73,6 +73,7 @@ impl TlsPolicy {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn version_of<S>(stream: &TlsStream<S>) -> Option<TlsVersion> {
     match stream.get_ref().1.protocol_version()? {
         ProtocolVersion::TLSv1_2 => Some(TlsVersion::Tls12),
@@ -91,6 +92,7 @@ fn defects_of(error: &io::Error, certificate: &[TlsDefect], client: ClientReques
     vec![defect]
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn fault_of(error: &rustls::Error) -> HandshakeFault {
     match error {
         rustls::Error::InvalidMessage(_) => HandshakeFault::NotTls,

@@ -165,7 +165,9 @@ fn refusal(defect: &TlsDefect) -> CertificateError {
         TlsDefect::Expired { .. } => CertificateError::Expired,
         TlsDefect::NotYetValid { .. } => CertificateError::NotValidYet,
         TlsDefect::HostnameMismatch { .. } => CertificateError::NotValidForName,
-        _ => CertificateError::ApplicationVerificationFailure,
+        TlsDefect::ClientCertificateRequired(_) | TlsDefect::HandshakeFailed(_) | TlsDefect::Unusable(_) => {
+            CertificateError::ApplicationVerificationFailure
+        }
     }
 }
 

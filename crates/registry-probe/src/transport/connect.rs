@@ -70,11 +70,17 @@ fn more_telling(one: FailureCause, other: FailureCause) -> FailureCause {
         FailureCause::Connection(ConnectionFailure::Unreachable) => 0,
         FailureCause::Refused => 1,
         FailureCause::Connection(_) => 2,
-        _ => 3,
+        FailureCause::Dns(_)
+        | FailureCause::EgressDenied(_)
+        | FailureCause::Tls
+        | FailureCause::Timeout(_)
+        | FailureCause::NotHttp
+        | FailureCause::Proxy(_) => 3,
     };
     if rank(&other) > rank(&one) { other } else { one }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn cause_of(error: &io::Error) -> FailureCause {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => FailureCause::Refused,
@@ -93,6 +99,7 @@ pub(super) fn is_own_limit(error: &io::Error) -> bool {
 }
 
 /// The cause of a broken connection, in words that stay the same.
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 pub(super) fn connection_failure(error: &io::Error) -> ConnectionFailure {
     if is_own_limit(error) {
         return ConnectionFailure::OwnLimit;

@@ -183,7 +183,8 @@ impl LoginGate {
     fn is_accepted(&self) -> Result<bool, ProxyFault> {
         match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             LoginState::Rejected { until, .. } if Instant::now() < until => Err(ProxyFault::LoginRejected),
-            state => Ok(state == LoginState::Accepted),
+            LoginState::Accepted => Ok(true),
+            LoginState::Rejected { .. } | LoginState::Unproven => Ok(false),
         }
     }
 

@@ -350,7 +350,12 @@ fn is_timeout(cause: &FailureCause) -> bool {
     match cause {
         FailureCause::Timeout(_) => true,
         FailureCause::Proxy(failure) => matches!(failure.fault, ProxyFault::Timeout(_)),
-        _ => false,
+        FailureCause::Dns(_)
+        | FailureCause::EgressDenied(_)
+        | FailureCause::Refused
+        | FailureCause::Connection(_)
+        | FailureCause::Tls
+        | FailureCause::NotHttp => false,
     }
 }
 
@@ -362,7 +367,7 @@ fn of_proxy(route: &ProxyRoute, cause: FailureCause) -> FailureCause {
         FailureCause::Connection(cause) => ProxyFault::Connection(cause),
         FailureCause::Timeout(stage) => ProxyFault::Timeout(stage),
         FailureCause::NotHttp => ProxyFault::NotHttp,
-        cause => return cause,
+        cause @ (FailureCause::EgressDenied(_) | FailureCause::Tls | FailureCause::Proxy(_)) => return cause,
     };
     FailureCause::Proxy(route.failure(fault))
 }

@@ -1,20 +1,29 @@
-//! AWS's refusals → status, reason and sentence of `CredentialsValidated`. Each sentence says what to do; none holds an
+//! AWS's refusals → reason and sentence of `CredentialsValidated`. Each sentence says what to do; none holds an
 //! ARN, a request id, an endpoint's address or a word of AWS's own.
 
 use registry_api::Reason;
 
-use super::{ConditionStatus, sentences::withheld};
-use crate::ecr::{AwsRefusal, Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble};
+use super::sentences::withheld;
+use crate::ecr::{
+    AwsRefusal, Cause, Class, Denial, KeyRefusal, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble,
+};
 
-pub(super) fn verdict(refusal: &AwsRefusal) -> (ConditionStatus, Reason) {
+pub(super) fn reason(refusal: &AwsRefusal) -> Reason {
     match refusal.cause.class() {
-        Class::Rejected => (ConditionStatus::False, Reason::Rejected),
-        Class::Expired => (ConditionStatus::False, Reason::Expired),
-        Class::RoleDenied => (ConditionStatus::False, Reason::RoleDenied),
-        Class::Forbidden => (ConditionStatus::False, Reason::Forbidden),
-        Class::TokenRefused => (ConditionStatus::False, Reason::TokenRefused),
-        Class::Throttled => (ConditionStatus::Unknown, Reason::Throttled),
-        Class::Unavailable => (ConditionStatus::Unknown, Reason::TemporarilyUnavailable),
+        Class::KeysRefused(KeyRefusal::Expired) => Reason::Expired,
+        Class::KeysRefused(
+            KeyRefusal::UnknownKey
+            | KeyRefusal::UnknownKeyOrSession
+            | KeyRefusal::WrongSecret
+            | KeyRefusal::Malformed
+            | KeyRefusal::WrongRegion,
+        )
+        | Class::Withheld => Reason::Rejected,
+        Class::RoleDenied => Reason::RoleDenied,
+        Class::Forbidden | Class::Unrecognized => Reason::Forbidden,
+        Class::TokenRefused => Reason::TokenRefused,
+        Class::Throttled => Reason::Throttled,
+        Class::Unavailable => Reason::TemporarilyUnavailable,
     }
 }
 
@@ -22,18 +31,7 @@ pub(super) fn sentence(refusal: &AwsRefusal) -> String {
     let AwsRefusal { cause, api, region, .. } = refusal;
     let aws = format!("AWS {} ({region})", api.as_str());
     match cause {
-        Cause::UnknownKey { temporary } => unknown_key(&aws, *temporary),
-        Cause::WrongSecret => format!(
-            "{aws} rejected the signature: AWS_SECRET_ACCESS_KEY does not match AWS_ACCESS_KEY_ID; correct it in the \
-             Secret"
-        ),
-        Cause::MalformedKeys => {
-            format!("{aws} rejected the signature: AWS_ACCESS_KEY_ID is malformed; correct it in the Secret")
-        }
-        Cause::Expired => format!(
-            "{aws} reports an expired session; renew AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in \
-             the Secret"
-        ),
+        Cause::KeysRefused(refusal) => keys_refused(&aws, *refusal),
         Cause::RoleDenied { other_partition: Some(partition), .. } => format!(
             "{aws} denied the role: spec.auth.ecr.sts.roleARN is in the AWS partition {partition}, but the registry is not; \
              correct it"
@@ -45,9 +43,6 @@ pub(super) fn sentence(refusal: &AwsRefusal) -> String {
             format!("{aws} denied the role: the session tags are too large; use fewer or shorter tags")
         }
         Cause::ActionDenied { action, denial } => action_denied(&aws, action, *denial),
-        Cause::WrongRegion => format!(
-            "{aws} rejected the region of the request; check spec.auth.ecr.region and the host in spec.endpoint"
-        ),
         Cause::RegionDisabled => format!(
             "{aws} is not available: the account has not enabled this region; enable it (and STS in it) or check \
              spec.auth.ecr.region"
@@ -80,8 +75,28 @@ pub(super) fn sentence(refusal: &AwsRefusal) -> String {
     }
 }
 
-fn unknown_key(aws: &str, temporary: bool) -> String {
-    let what = if temporary { "AWS_ACCESS_KEY_ID or AWS_SESSION_TOKEN" } else { "AWS_ACCESS_KEY_ID" };
+fn keys_refused(aws: &str, refusal: KeyRefusal) -> String {
+    match refusal {
+        KeyRefusal::UnknownKey => unknown_key(aws, "AWS_ACCESS_KEY_ID"),
+        KeyRefusal::UnknownKeyOrSession => unknown_key(aws, "AWS_ACCESS_KEY_ID or AWS_SESSION_TOKEN"),
+        KeyRefusal::WrongSecret => format!(
+            "{aws} rejected the signature: AWS_SECRET_ACCESS_KEY does not match AWS_ACCESS_KEY_ID; correct it in the \
+             Secret"
+        ),
+        KeyRefusal::Malformed => {
+            format!("{aws} rejected the signature: AWS_ACCESS_KEY_ID is malformed; correct it in the Secret")
+        }
+        KeyRefusal::WrongRegion => format!(
+            "{aws} rejected the region of the request; check spec.auth.ecr.region and the host in spec.endpoint"
+        ),
+        KeyRefusal::Expired => format!(
+            "{aws} reports an expired session; renew AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in \
+             the Secret"
+        ),
+    }
+}
+
+fn unknown_key(aws: &str, what: &str) -> String {
     format!(
         "{aws} rejected {what}: unknown, inactive, or from another AWS partition; correct it in the Secret"
     )
@@ -262,11 +277,9 @@ mod tests {
         for cause in causes(&proxy) {
             let refusal =
                 AwsRefusal { cause, api: Api::Sts, region: "eu-central-1".into(), retry_after: None };
-            let (status, reason) = verdict(&refusal);
-            let layer = &LAYERS[3];
-            let allowed = if status == ConditionStatus::False { layer.bad } else { layer.unknown };
-            assert!(status != ConditionStatus::True && allowed.contains(&reason), "{refusal:?}: {reason}");
-            assert_eq!(refusal.is_transient(), status == ConditionStatus::Unknown, "{refusal:?}");
+            let (layer, reason) = (&LAYERS[3], reason(&refusal));
+            let allowed = if refusal.is_transient() { layer.unknown } else { layer.bad };
+            assert!(allowed.contains(&reason), "{refusal:?}: {reason}");
             let sentence = sentence(&refusal);
             assert!(sentence.chars().count() <= 1024 && !sentence.contains("arn:"), "{sentence}");
             assert!(said.insert(sentence), "{refusal:?} says what another cause says");

@@ -3,7 +3,7 @@
 use registry_probe::HostPort;
 
 use super::catalogue::{samples, withholdings};
-use crate::ecr::{Cause, Denial, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble};
+use crate::ecr::{Cause, Denial, KeyRefusal, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble};
 
 const TOKEN: &str = "ecr:GetAuthorizationToken";
 const ROLE: &str = "sts:AssumeRole";
@@ -11,16 +11,12 @@ const ROLE: &str = "sts:AssumeRole";
 pub(super) fn causes(proxy: &HostPort) -> Vec<Cause> {
     let other = || Cause::Other { code: "InvalidParameterException".into() };
     samples!(Cause {
-        Cause::UnknownKey { .. } => [false, true].map(|temporary| Cause::UnknownKey { temporary }),
-        Cause::WrongSecret => [Cause::WrongSecret],
-        Cause::MalformedKeys => [Cause::MalformedKeys],
-        Cause::Expired => [Cause::Expired],
+        Cause::KeysRefused(_) => key_refusals().into_iter().map(Cause::KeysRefused).collect::<Vec<_>>(),
         Cause::RoleDenied { .. } => roles(),
         Cause::SessionTooLarge => [Cause::SessionTooLarge],
         Cause::ActionDenied { .. } => {
             denials().into_iter().map(|denial| Cause::ActionDenied { action: TOKEN, denial }).collect::<Vec<_>>()
         },
-        Cause::WrongRegion => [Cause::WrongRegion],
         Cause::RegionDisabled => [Cause::RegionDisabled],
         Cause::NotSubscribed => [Cause::NotSubscribed],
         Cause::NoEndpoint => [Cause::NoEndpoint],
@@ -42,6 +38,18 @@ pub(super) fn causes(proxy: &HostPort) -> Vec<Cause> {
             Cause::TokenRefused { forbidden: false, region_of_host: Some("eu-west-1".to_owned()) },
         ],
         Cause::Other { .. } => [other()],
+    })
+}
+
+fn key_refusals() -> Vec<KeyRefusal> {
+    use KeyRefusal as R;
+    samples!(R {
+        R::UnknownKey => [R::UnknownKey],
+        R::UnknownKeyOrSession => [R::UnknownKeyOrSession],
+        R::WrongSecret => [R::WrongSecret],
+        R::Malformed => [R::Malformed],
+        R::Expired => [R::Expired],
+        R::WrongRegion => [R::WrongRegion],
     })
 }
 

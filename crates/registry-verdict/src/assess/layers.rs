@@ -21,7 +21,9 @@ pub(super) fn lines(seen: &Observation) -> Vec<ConditionLine> {
         Observation::Unfit(error @ (SpecError::EcrUnsupported | SpecError::Place(_))) => {
             stopped_at_references(Reason::NotPermitted, error.to_string())
         }
-        Observation::Unfit(error) => unfit(error),
+        Observation::Unfit(
+            error @ (SpecError::Endpoint(_) | SpecError::Path { .. } | SpecError::SeveralMethods),
+        ) => unfit(error),
         Observation::NotATenant => stopped_at_references(Reason::NotATenant, sentences::not_a_tenant()),
         Observation::BeyondQuota(most) => {
             stopped_at_references(Reason::NotPermitted, sentences::beyond_quota(*most))
@@ -39,12 +41,12 @@ pub(super) fn not_attempted() -> Vec<ConditionLine> {
 }
 
 fn not_reached(condition: ConditionType) -> ConditionLine {
-    line(condition, ConditionStatus::Unknown, Reason::NotAttempted, sentences::not_attempted())
+    line(condition, Reason::NotAttempted, sentences::not_attempted())
 }
 
 fn stopped_at_references(reason: Reason, message: String) -> Vec<ConditionLine> {
     let mut lines = not_attempted();
-    lines[0] = line(ConditionType::ResolvedRefs, ConditionStatus::False, reason, message);
+    lines[0] = line(ConditionType::ResolvedRefs, reason, message);
     lines
 }
 
@@ -52,25 +54,19 @@ fn stopped_at_references(reason: Reason, message: String) -> Vec<ConditionLine> 
 fn held_back(message: String) -> Vec<ConditionLine> {
     let mut lines = not_attempted();
     lines[0] = resolved();
-    lines[1] =
-        line(ConditionType::EndpointReachable, ConditionStatus::Unknown, Reason::NotAttempted, message);
+    lines[1] = line(ConditionType::EndpointReachable, Reason::NotAttempted, message);
     lines
 }
 
 fn unfit(error: &SpecError) -> Vec<ConditionLine> {
     let mut lines = not_attempted();
     lines[0] = resolved();
-    lines[1] = line(
-        ConditionType::EndpointReachable,
-        ConditionStatus::False,
-        Reason::NotARegistry,
-        error.to_string(),
-    );
+    lines[1] = line(ConditionType::EndpointReachable, Reason::NotARegistry, error.to_string());
     lines
 }
 
 fn resolved() -> ConditionLine {
-    line(ConditionType::ResolvedRefs, ConditionStatus::True, Reason::Resolved, sentences::resolved())
+    line(ConditionType::ResolvedRefs, Reason::Resolved, sentences::resolved())
 }
 
 fn probed(findings: &Findings) -> Vec<ConditionLine> {
@@ -87,19 +83,16 @@ fn probed(findings: &Findings) -> Vec<ConditionLine> {
 fn signed_in(seen: &ecr::EcrObservation) -> Vec<ConditionLine> {
     let mut lines = probed(&seen.findings);
     if let Some(refusal) = &seen.refusal {
-        let (status, reason) = aws::verdict(refusal);
-        lines[3] = line(ConditionType::CredentialsValidated, status, reason, aws::sentence(refusal));
+        let (reason, sentence) = (aws::reason(refusal), aws::sentence(refusal));
+        lines[3] = line(ConditionType::CredentialsValidated, reason, sentence);
         lines[4] = not_reached(ConditionType::ContentPathAccessible);
     }
     lines
 }
 
-fn line(
-    condition: ConditionType,
-    status: ConditionStatus,
-    reason: Reason,
-    message: impl Into<String>,
-) -> ConditionLine {
+/// Returns the line; its status follows from the reason.
+fn line(condition: ConditionType, reason: Reason, message: impl Into<String>) -> ConditionLine {
+    let status = ConditionStatus::of(condition, reason);
     ConditionLine { condition, status, reason, message: sentences::capped(message.into()) }
 }
 
@@ -127,21 +120,21 @@ fn reason_of(problem: &Problem) -> Reason {
 
 fn endpoint(finding: &EndpointFinding) -> ConditionLine {
     use EndpointFinding as F;
-    let (status, reason) = match finding {
+    let reason = match finding {
         F::NotAttempted => return not_reached(ConditionType::EndpointReachable),
-        F::Reachable => (ConditionStatus::True, Reason::Reachable),
-        F::DnsFailure { .. } => (ConditionStatus::False, Reason::DNSFailure),
-        F::ConnectionRefused { .. } => (ConditionStatus::False, Reason::ConnectionRefused),
-        F::ConnectionFailed { .. } => (ConditionStatus::False, Reason::ConnectionFailed),
-        F::Timeout { .. } => (ConditionStatus::False, Reason::Timeout),
-        F::NotARegistry { .. } => (ConditionStatus::False, Reason::NotARegistry),
-        F::RedirectRefused { .. } => (ConditionStatus::False, Reason::RedirectRefused),
-        F::EgressDenied { .. } => (ConditionStatus::False, Reason::EgressDenied),
-        F::ProxyFailed { failure, .. } => (ConditionStatus::False, proxy_reason(failure.fault)),
-        F::ServerError { .. } => (ConditionStatus::False, Reason::ServerError),
-        F::Throttled { .. } => (ConditionStatus::Unknown, Reason::Throttled),
+        F::Reachable => Reason::Reachable,
+        F::DnsFailure { .. } => Reason::DNSFailure,
+        F::ConnectionRefused { .. } => Reason::ConnectionRefused,
+        F::ConnectionFailed { .. } => Reason::ConnectionFailed,
+        F::Timeout { .. } => Reason::Timeout,
+        F::NotARegistry { .. } => Reason::NotARegistry,
+        F::RedirectRefused { .. } => Reason::RedirectRefused,
+        F::EgressDenied { .. } => Reason::EgressDenied,
+        F::ProxyFailed { failure, .. } => proxy_reason(failure.fault),
+        F::ServerError { .. } => Reason::ServerError,
+        F::Throttled { .. } => Reason::Throttled,
     };
-    line(ConditionType::EndpointReachable, status, reason, sentences::endpoint(finding))
+    line(ConditionType::EndpointReachable, reason, sentences::endpoint(finding))
 }
 
 /// The reason says what happened, and the message says that it happened at the proxy.
@@ -161,14 +154,14 @@ fn proxy_reason(fault: ProxyFault) -> Reason {
 }
 
 fn tls(finding: &TlsFinding) -> ConditionLine {
-    let (status, reason) = match finding {
+    let reason = match finding {
         TlsFinding::NotAttempted => return not_reached(ConditionType::TLSVerified),
-        TlsFinding::PlainHttp => (ConditionStatus::False, Reason::PlainHTTP),
-        TlsFinding::Verified => (ConditionStatus::True, Reason::Verified),
-        TlsFinding::Skipped { .. } => (ConditionStatus::False, Reason::VerificationSkipped),
-        TlsFinding::Failed { defect, .. } => (ConditionStatus::False, defect_reason(defect)),
+        TlsFinding::PlainHttp => Reason::PlainHTTP,
+        TlsFinding::Verified => Reason::Verified,
+        TlsFinding::Skipped { .. } => Reason::VerificationSkipped,
+        TlsFinding::Failed { defect, .. } => defect_reason(defect),
     };
-    line(ConditionType::TLSVerified, status, reason, sentences::tls(finding))
+    line(ConditionType::TLSVerified, reason, sentences::tls(finding))
 }
 
 fn defect_reason(defect: &TlsDefect) -> Reason {
@@ -184,33 +177,35 @@ fn defect_reason(defect: &TlsDefect) -> Reason {
 
 fn credentials(finding: &CredentialsFinding) -> ConditionLine {
     use CredentialsFinding as F;
-    let (status, reason) = match finding {
+    let reason = match finding {
         F::NotAttempted => return not_reached(ConditionType::CredentialsValidated),
-        F::Validated(_) => (ConditionStatus::True, Reason::Validated),
-        F::AnonymousAccess => (ConditionStatus::True, Reason::AnonymousAccess),
-        F::Rejected { .. } | F::Withheld { why: Withholding::TriedTooOften, .. } => {
-            (ConditionStatus::False, Reason::Rejected)
-        }
-        F::Forbidden { .. } | F::ForbiddenToAll { .. } => (ConditionStatus::False, Reason::Forbidden),
-        F::Required => (ConditionStatus::False, Reason::Required),
-        F::Expired => (ConditionStatus::False, Reason::Expired),
-        F::UntrustedTokenService { .. } => (ConditionStatus::False, Reason::UntrustedTokenService),
-        F::TokenRefused { .. } => (ConditionStatus::False, Reason::TokenRefused),
-        F::UnsupportedScheme { .. } => (ConditionStatus::False, Reason::UnsupportedScheme),
-        F::Unprovable(_) => (ConditionStatus::Unknown, Reason::Unprovable),
-        F::Throttled { .. } | F::Withheld { .. } => (ConditionStatus::Unknown, Reason::Throttled),
-        F::TemporarilyUnavailable { .. } => (ConditionStatus::Unknown, Reason::TemporarilyUnavailable),
+        F::Validated(_) => Reason::Validated,
+        F::AnonymousAccess => Reason::AnonymousAccess,
+        F::Rejected { .. } | F::Withheld { why: Withholding::TriedTooOften, .. } => Reason::Rejected,
+        F::Forbidden { .. } | F::ForbiddenToAll { .. } => Reason::Forbidden,
+        F::Required => Reason::Required,
+        F::Expired => Reason::Expired,
+        F::UntrustedTokenService { .. } => Reason::UntrustedTokenService,
+        F::TokenRefused { .. } => Reason::TokenRefused,
+        F::UnsupportedScheme { .. } => Reason::UnsupportedScheme,
+        F::Unprovable(_) => Reason::Unprovable,
+        F::Throttled { .. }
+        | F::Withheld {
+            why: Withholding::TooManyRejected | Withholding::MemoryFull | Withholding::UnderWay,
+            ..
+        } => Reason::Throttled,
+        F::TemporarilyUnavailable { .. } => Reason::TemporarilyUnavailable,
     };
-    line(ConditionType::CredentialsValidated, status, reason, sentences::credentials(finding))
+    line(ConditionType::CredentialsValidated, reason, sentences::credentials(finding))
 }
 
 fn content_path(finding: &ContentPathFinding) -> ConditionLine {
-    let (status, reason) = match finding {
+    let reason = match finding {
         ContentPathFinding::NotAttempted => return not_reached(ConditionType::ContentPathAccessible),
-        ContentPathFinding::Accessible { .. } => (ConditionStatus::True, Reason::Accessible),
-        ContentPathFinding::Denied { .. } => (ConditionStatus::False, Reason::Denied),
-        ContentPathFinding::NotFound { .. } => (ConditionStatus::False, Reason::NotFound),
-        ContentPathFinding::Inconclusive(_) => (ConditionStatus::Unknown, Reason::Inconclusive),
+        ContentPathFinding::Accessible { .. } => Reason::Accessible,
+        ContentPathFinding::Denied { .. } => Reason::Denied,
+        ContentPathFinding::NotFound { .. } => Reason::NotFound,
+        ContentPathFinding::Inconclusive(_) => Reason::Inconclusive,
     };
-    line(ConditionType::ContentPathAccessible, status, reason, sentences::content_path(finding))
+    line(ConditionType::ContentPathAccessible, reason, sentences::content_path(finding))
 }

@@ -23,6 +23,7 @@ use k8s_openapi::{
 };
 use registry_api::{
     ConditionType, Reason, RegistryStatus,
+    condition::{LAYERS, Layer},
     status::{AvailabilityStatus, CredentialsStatus, TlsStatus},
 };
 use registry_probe::{CredentialsFinding, Findings, TlsVersion};
@@ -70,7 +71,12 @@ impl Observation {
     fn refusal(&self) -> Option<&AwsRefusal> {
         match self {
             Self::Ecr(seen) => seen.refusal.as_ref(),
-            _ => None,
+            Self::Unfit(_)
+            | Self::NotATenant
+            | Self::BeyondQuota(_)
+            | Self::Unresolved(_)
+            | Self::AddressesUnknown(_)
+            | Self::Probed(_) => None,
         }
     }
 }
@@ -134,6 +140,20 @@ enum ConditionStatus {
 }
 
 impl ConditionStatus {
+    /// Returns the status of a condition with this reason, from [`LAYERS`].
+    fn of(condition: ConditionType, reason: Reason) -> Self {
+        let layer = LAYERS.iter().find(|layer| layer.condition == condition);
+        let has =
+            |reasons: fn(&Layer) -> &[Reason]| layer.is_some_and(|layer| reasons(layer).contains(&reason));
+        if has(|layer| layer.good) {
+            Self::True
+        } else if has(|layer| layer.bad) {
+            Self::False
+        } else {
+            Self::Unknown
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -212,7 +232,10 @@ pub fn progressing(object: &RegistryObject, now: Timestamp) -> RegistryStatus {
 fn handled(object: &RegistryObject, outcome: ValidationOutcome) -> Option<String> {
     match outcome {
         ValidationOutcome::Postponed { .. } => object.status.last_handled_reconcile_at.clone(),
-        _ => object.requested_at.clone(),
+        ValidationOutcome::Usable
+        | ValidationOutcome::Transient { .. }
+        | ValidationOutcome::Rejected { .. }
+        | ValidationOutcome::Definite => object.requested_at.clone(),
     }
 }
 
@@ -224,12 +247,20 @@ fn outcome(seen: &Observation, lines: &[ConditionLine]) -> ValidationOutcome {
     if let Some(transient) = transient(seen, failing) {
         return transient;
     }
-    match failing.map(|line| line.reason) {
+    match failing {
         None if no_verdict(lines) => ValidationOutcome::Transient { retry_after: None },
         None => ValidationOutcome::Usable,
-        Some(Reason::Rejected) => ValidationOutcome::Rejected { pause: pause(seen) },
+        Some(line) if are_rejected(seen, line) => ValidationOutcome::Rejected { pause: pause(seen) },
         Some(_) => ValidationOutcome::Definite,
     }
+}
+
+/// Returns whether the registry is unusable because its credentials were rejected, so that they pause.
+fn are_rejected(seen: &Observation, failing: &ConditionLine) -> bool {
+    let by_aws = seen.refusal().map(|refusal| refusal.cause.class());
+    failing.condition == ConditionType::CredentialsValidated
+        && by_aws
+            .map_or(failing.reason == Reason::Rejected, |class| matches!(class, ecr::Class::KeysRefused(_)))
 }
 
 /// Returns how long the credentials have to wait, if they were not sent.
@@ -278,7 +309,11 @@ fn is_passing(line: &ConditionLine, findings: &Findings) -> bool {
         ConditionType::EndpointReachable => findings.endpoint.is_transient(),
         ConditionType::TLSVerified => findings.tls.is_transient(),
         ConditionType::CredentialsValidated => findings.credentials.is_transient(),
-        _ => findings.content_path.is_transient(),
+        ConditionType::ContentPathAccessible => findings.content_path.is_transient(),
+        ConditionType::ResolvedRefs
+        | ConditionType::Ready
+        | ConditionType::Reconciling
+        | ConditionType::Stalled => false,
     }
 }
 
@@ -287,7 +322,7 @@ fn is_passing(line: &ConditionLine, findings: &Findings) -> bool {
 fn first_failing(lines: &[ConditionLine]) -> Option<&ConditionLine> {
     lines.iter().find(|line| match line.status {
         ConditionStatus::True => false,
-        ConditionStatus::False => !matches!(line.reason, Reason::VerificationSkipped | Reason::PlainHTTP),
+        ConditionStatus::False => !line.reason.is_requested(),
         ConditionStatus::Unknown => matches!(line.reason, Reason::Throttled | Reason::TemporarilyUnavailable),
     })
 }
@@ -329,11 +364,9 @@ fn ready(
     let credentials = lines.iter().find(|line| line.condition == ConditionType::CredentialsValidated);
     let message = credentials.map_or("", |credentials| &credentials.message);
     let message = &with_unchecked_path(object, lines, message);
-    match credentials.map(|credentials| credentials.reason) {
-        Some(Reason::Validated | Reason::AnonymousAccess) => {
-            line(ConditionStatus::True, Reason::Available, message)
-        }
-        Some(Reason::Unprovable) => line(ConditionStatus::True, Reason::CredentialsUnprovable, message),
+    match credentials.map(|credentials| (credentials.status, credentials.reason)) {
+        Some((ConditionStatus::True, _)) => line(ConditionStatus::True, Reason::Available, message),
+        Some((_, Reason::Unprovable)) => line(ConditionStatus::True, Reason::CredentialsUnprovable, message),
         // No layer failed, but nothing was shown to work either, so the registry doesn't count as usable.
         _ => line(ConditionStatus::Unknown, Reason::Progressing, sentences::no_verdict()),
     }
@@ -370,7 +403,7 @@ fn still_ready(object: &RegistryObject, outcome: ValidationOutcome, before: Befo
     let keeps = match outcome {
         ValidationOutcome::Transient { .. } => few,
         ValidationOutcome::Postponed { .. } => true,
-        _ => false,
+        ValidationOutcome::Usable | ValidationOutcome::Rejected { .. } | ValidationOutcome::Definite => false,
     };
     (keeps && unchanged).then(|| was.reason.parse().ok()).flatten()
 }
@@ -385,7 +418,10 @@ fn marker(ready: &ConditionLine, outcome: ValidationOutcome) -> Option<Condition
         ValidationOutcome::Postponed { .. } if ready.reason == Reason::Throttled => {
             (ConditionType::Reconciling, Reason::Progressing)
         }
-        _ => (ConditionType::Stalled, ready.reason),
+        ValidationOutcome::Postponed { .. }
+        | ValidationOutcome::Usable
+        | ValidationOutcome::Rejected { .. }
+        | ValidationOutcome::Definite => (ConditionType::Stalled, ready.reason),
     };
     Some(ConditionLine { condition, status: ConditionStatus::True, reason, message: ready.message.clone() })
 }

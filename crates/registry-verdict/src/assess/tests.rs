@@ -412,11 +412,16 @@ fn aws_refusal_decides_credentials_condition() {
     let open = || Findings { credentials: CredentialsFinding::AnonymousAccess, ..usable() };
     for (cause, reason, outcome) in [
         (
-            ecr::Cause::WrongSecret,
+            ecr::Cause::KeysRefused(ecr::KeyRefusal::WrongSecret),
             "Rejected",
             ValidationOutcome::Rejected { pause: Some(Duration::from_secs(7)) },
         ),
-        (ecr::Cause::Expired, "Expired", ValidationOutcome::Definite),
+        (
+            ecr::Cause::KeysRefused(ecr::KeyRefusal::Expired),
+            "Expired",
+            ValidationOutcome::Rejected { pause: Some(Duration::from_secs(7)) },
+        ),
+        (ecr::Cause::Other { code: "Strange".into() }, "Forbidden", ValidationOutcome::Definite),
         (
             ecr::Cause::Throttled,
             "Throttled",
@@ -429,7 +434,7 @@ fn aws_refusal_decides_credentials_condition() {
         assert_eq!((path.status.as_str(), path.reason.as_str()), ("Unknown", "NotAttempted"));
     }
     let away = Findings { retry_after: None, ..refused() };
-    let (status, seen) = refused_by_aws(ecr::Cause::WrongSecret, away);
+    let (status, seen) = refused_by_aws(ecr::Cause::KeysRefused(ecr::KeyRefusal::WrongSecret), away);
     assert_eq!(ready(&status), ("False", "ConnectionRefused"), "the layer before");
     assert_eq!(seen, ValidationOutcome::Transient { retry_after: None });
 }

@@ -33,7 +33,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub use super::regions::Endpoints;
 use super::{
     cache::Fresh,
-    causes::{Api, AwsAction, AwsRefusal, Cause, Complaint, Outage, OwnIdentityFault, cause},
+    causes::{Api, AwsAction, AwsRefusal, Cause, Complaint, KeyRefusal, Outage, OwnIdentityFault, cause},
     http::{AwsHttp, ProxyError},
     identity::{Identity, Keys, Login, RoleSource},
     own::OwnCredentials,
@@ -57,6 +57,27 @@ pub enum RequestOutcome {
 }
 
 impl RequestOutcome {
+    /// Returns the outcome of a request without a token.
+    fn of(cause: &Cause) -> Self {
+        match cause {
+            Cause::Throttled => Self::Throttled,
+            Cause::Unavailable(_) | Cause::Proxy { .. } => Self::Failed,
+            Cause::KeysRefused(_)
+            | Cause::RoleDenied { .. }
+            | Cause::SessionTooLarge
+            | Cause::ActionDenied { .. }
+            | Cause::RegionDisabled
+            | Cause::NotSubscribed
+            | Cause::NoEndpoint
+            | Cause::ClockSkew
+            | Cause::Withheld(_)
+            | Cause::NoOperatorIdentity
+            | Cause::OperatorIdentityRefused(_)
+            | Cause::TokenRefused { .. }
+            | Cause::Other { .. } => Self::Refused,
+        }
+    }
+
     /// Returns the value of the metrics' label, from a closed set.
     pub fn label(self) -> &'static str {
         match self {
@@ -257,13 +278,31 @@ impl AwsClient {
                 Cause::RoleDenied { external_id, other_partition: other, action, denial }
             }
             // The keys are the operator's, not those of the spec's author.
-            Cause::UnknownKey { .. } | Cause::WrongSecret | Cause::MalformedKeys | Cause::Expired
-                if asked.login.is_by_operator() =>
-            {
+            Cause::KeysRefused(
+                KeyRefusal::UnknownKey
+                | KeyRefusal::UnknownKeyOrSession
+                | KeyRefusal::WrongSecret
+                | KeyRefusal::Malformed
+                | KeyRefusal::Expired,
+            ) if asked.login.is_by_operator() => {
                 self.own.discard(used);
                 Cause::OperatorIdentityRefused(OwnIdentityFault::Credentials)
             }
-            cause => cause,
+            cause @ (Cause::KeysRefused(_)
+            | Cause::SessionTooLarge
+            | Cause::ActionDenied { .. }
+            | Cause::RegionDisabled
+            | Cause::NotSubscribed
+            | Cause::NoEndpoint
+            | Cause::ClockSkew
+            | Cause::Throttled
+            | Cause::Unavailable(_)
+            | Cause::Withheld(_)
+            | Cause::Proxy { .. }
+            | Cause::NoOperatorIdentity
+            | Cause::OperatorIdentityRefused(_)
+            | Cause::TokenRefused { .. }
+            | Cause::Other { .. }) => cause,
         };
         AwsRefusal { cause, ..refusal }
     }
@@ -274,12 +313,7 @@ impl AwsClient {
         error: &SdkError<E, HttpResponse>,
     ) -> AwsRefusal {
         let refusal = AwsRefusal { retry_after: retry_after(error), ..asked.refusal(asked.cause(error)) };
-        let outcome = match &refusal.cause {
-            Cause::Throttled => RequestOutcome::Throttled,
-            Cause::Unavailable(_) | Cause::Proxy { .. } => RequestOutcome::Failed,
-            _ => RequestOutcome::Refused,
-        };
-        (self.observe)(refusal.api, outcome);
+        (self.observe)(refusal.api, RequestOutcome::of(&refusal.cause));
         tracing::debug!(api = refusal.api.as_str(), region = refusal.region, cause = ?refusal.cause, "AWS request refused");
         refusal
     }
@@ -299,23 +333,21 @@ impl AwsRequest<'_> {
     }
 
     fn cause<E: ProvideErrorMetadata>(&self, error: &SdkError<E, HttpResponse>) -> Cause {
-        match error {
-            SdkError::ServiceError(_) => self.of_session(meaning(error, self.action, self.temporary)),
-            error => meaning(error, self.action, self.temporary),
-        }
+        let cause = meaning(error, self.action, self.temporary);
+        if matches!(error, SdkError::ServiceError(_)) { self.of_session(cause) } else { cause }
     }
 
     /// If STS has just issued a session that the region doesn't know, the region is not enabled.
     fn of_session(&self, cause: Cause) -> Cause {
         let by_role = matches!(self.login.identity, Identity::Role { .. });
-        match cause {
-            Cause::UnknownKey { .. } if by_role && self.action.api() == Api::Ecr => Cause::RegionDisabled,
-            cause => cause,
-        }
+        let is_unknown =
+            matches!(cause, Cause::KeysRefused(KeyRefusal::UnknownKey | KeyRefusal::UnknownKeyOrSession));
+        if is_unknown && by_role && self.action.api() == Api::Ecr { Cause::RegionDisabled } else { cause }
     }
 }
 
 /// Returns the cause of the SDK's error.
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn meaning<E: ProvideErrorMetadata>(
     error: &SdkError<E, HttpResponse>,
     action: AwsAction,
@@ -360,6 +392,7 @@ async fn look_up(http: SharedHttpClient, region: String) -> Result<AwsCredential
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn own_cause(error: &CredentialsError) -> Cause {
     match error {
         CredentialsError::CredentialsNotLoaded(_) => Cause::NoOperatorIdentity,

@@ -17,7 +17,6 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use k8s_openapi::jiff::Timestamp;
-use registry_probe::Backoff;
 
 use super::causes::{AwsRefusal, Cause, Outage};
 
@@ -303,14 +302,7 @@ fn keep<T>(fresh: Fresh<T>, now: Timestamp, chance: f64) -> CachedAnswer<T> {
 
 /// Returns the delay after a refusal, which doubles with each refusal in a row, plus up to half of it at random.
 fn pause(refusal: &AwsRefusal, refusals: u32, chance: f64) -> Duration {
-    let backoff = if refusal.is_transient() {
-        Backoff::AWS_TRANSIENT
-    } else if refusal.is_rejection() {
-        Backoff::REJECTED_CREDENTIALS
-    } else {
-        Backoff::AWS_REFUSED
-    };
-    let grown = backoff.after(refusals);
+    let grown = refusal.cause.class().backoff().after(refusals);
     let asked = refusal.retry_after.unwrap_or_default().min(Duration::from_hours(1));
     if refusal.is_transient() { grown.mul_f64(1.0 + 0.5 * chance.clamp(0.0, 1.0)).max(asked) } else { grown }
 }
@@ -325,7 +317,10 @@ mod tests {
 
     use std::sync::atomic::Ordering::Relaxed;
 
-    use super::{super::causes::Api, *};
+    use super::{
+        super::causes::{Api, KeyRefusal},
+        *,
+    };
 
     thread_local! {
         static SECOND: Cell<i64> = const { Cell::new(0) };
@@ -413,7 +408,7 @@ mod tests {
     #[tokio::test]
     async fn rejected_keys_back_off_until_changed() {
         let (cache, source) = (cache(), CountingSource::new());
-        let rejected = || Err(Cause::WrongSecret);
+        let rejected = || Err(Cause::KeysRefused(KeyRefusal::WrongSecret));
         for (minutes, asked) in [(0, 1), (1, 2), (1, 2), (1, 3), (3, 3), (1, 4)] {
             pass(minutes * 60);
             assert!(source.answer(&cache, Urgency::Due, rejected()).await.is_err());

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use registry_probe::{HostPort, Withholding};
+use registry_probe::{Backoff, HostPort, Withholding};
+use strum::FromRepr;
 
 /// Which of AWS's APIs was asked.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -50,17 +51,8 @@ pub struct AwsRefusal {
 /// Why AWS gave no token.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Cause {
-    /// There is no such access key, or not any longer.
-    UnknownKey {
-        /// A session's token goes with the keys, and may be the one that is unknown.
-        temporary: bool,
-    },
-    /// The signature was made with another secret.
-    WrongSecret,
-    /// No request can be signed with these keys.
-    MalformedKeys,
-    /// The session of temporary keys has ended.
-    Expired,
+    /// The access keys are refused.
+    KeysRefused(KeyRefusal),
     /// The role can't be assumed: it does not exist, or a policy refuses.
     RoleDenied {
         /// Whether an external id was given.
@@ -81,8 +73,6 @@ pub enum Cause {
         /// Which policy refuses.
         denial: Denial,
     },
-    /// The request was signed for another region than the one that was asked.
-    WrongRegion,
     /// The account has not enabled the region, or not activated STS there.
     RegionDisabled,
     /// The account has no subscription to the service, or is suspended.
@@ -120,6 +110,25 @@ pub enum Cause {
         /// The code: letters and digits only.
         code: String,
     },
+}
+
+/// Why AWS refuses access keys: everything that counts as a rejection at AWS. Rejections are stored with these numbers,
+/// so add new ones at the end.
+#[derive(Clone, Copy, Debug, Eq, FromRepr, Hash, PartialEq)]
+#[repr(u8)]
+pub enum KeyRefusal {
+    /// The access key doesn't exist, or no longer exists.
+    UnknownKey = 0,
+    /// The access key or its session token is unknown.
+    UnknownKeyOrSession = 1,
+    /// The signature was made with another secret.
+    WrongSecret = 2,
+    /// No request can be signed with these keys.
+    Malformed = 3,
+    /// The request was signed for another region than the one that was asked.
+    WrongRegion = 4,
+    /// The session of temporary keys has ended.
+    Expired = 5,
 }
 
 /// What a proxy on the way to AWS did, or did not.
@@ -193,17 +202,20 @@ pub enum Outage {
     Unreadable,
 }
 
-/// What a cause means for the credentials: the one table for the condition's reason and for how long AWS is left alone.
+/// What a cause means for the credentials. The condition's reason, the pause of rejected credentials and the time for which AWS is
+/// left alone all follow from it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Class {
-    /// They are wrong.
-    Rejected,
-    /// They have ended.
-    Expired,
+    /// They are wrong or have expired.
+    KeysRefused(KeyRefusal),
+    /// They were refused before, and are not sent now.
+    Withheld,
     /// They may be right, and can't assume the role.
     RoleDenied,
     /// They may be right, and give no access.
     Forbidden,
+    /// AWS refused with an unknown code, which says nothing about them.
+    Unrecognized,
     /// AWS takes them, and the registry does not take what AWS gave.
     TokenRefused,
     /// AWS wants to be left alone; nothing is said of them.
@@ -212,43 +224,70 @@ pub enum Class {
     Unavailable,
 }
 
+impl KeyRefusal {
+    /// Returns the refusal of unknown keys. `temporary`: a session token was sent too.
+    fn unknown(temporary: bool) -> Self {
+        if temporary { Self::UnknownKeyOrSession } else { Self::UnknownKey }
+    }
+}
+
 impl Cause {
     /// What it means for the credentials.
     pub fn class(&self) -> Class {
         match self {
-            Self::UnknownKey { .. } | Self::WrongSecret | Self::MalformedKeys | Self::WrongRegion => {
-                Class::Rejected
-            }
-            Self::Expired => Class::Expired,
+            Self::KeysRefused(refusal) => Class::KeysRefused(*refusal),
             Self::RoleDenied { .. }
             | Self::SessionTooLarge
             | Self::NoOperatorIdentity
             | Self::OperatorIdentityRefused(_) => Class::RoleDenied,
-            // A code that nobody knows says nothing against the keys.
             Self::ActionDenied { .. }
             | Self::RegionDisabled
             | Self::NotSubscribed
             | Self::NoEndpoint
-            | Self::TokenRefused { forbidden: true, .. }
-            | Self::Other { .. } => Class::Forbidden,
+            | Self::TokenRefused { forbidden: true, .. } => Class::Forbidden,
+            Self::Other { .. } => Class::Unrecognized,
             Self::TokenRefused { forbidden: false, .. } => Class::TokenRefused,
-            Self::Withheld(Withholding::TriedTooOften) => Class::Rejected,
-            Self::Throttled | Self::Withheld(_) => Class::Throttled,
+            Self::Withheld(Withholding::TriedTooOften) => Class::Withheld,
+            Self::Throttled
+            | Self::Withheld(
+                Withholding::TooManyRejected | Withholding::MemoryFull | Withholding::UnderWay,
+            ) => Class::Throttled,
             // AWS looks at the time before it looks at the keys.
             Self::Unavailable(_) | Self::Proxy { .. } | Self::ClockSkew => Class::Unavailable,
         }
     }
 }
 
-impl AwsRefusal {
-    /// May a retry alone change this?
-    pub fn is_transient(&self) -> bool {
-        matches!(self.cause.class(), Class::Throttled | Class::Unavailable)
+impl Class {
+    /// Returns whether a retry alone may succeed.
+    pub fn is_transient(self) -> bool {
+        match self {
+            Self::Throttled | Self::Unavailable => true,
+            Self::KeysRefused(_)
+            | Self::Withheld
+            | Self::RoleDenied
+            | Self::Forbidden
+            | Self::Unrecognized
+            | Self::TokenRefused => false,
+        }
     }
 
-    /// Are the credentials themselves refused?
-    pub fn is_rejection(&self) -> bool {
-        matches!(self.cause.class(), Class::Rejected | Class::Expired)
+    /// Returns the delays before AWS is called again.
+    pub fn backoff(self) -> Backoff {
+        match self {
+            Self::KeysRefused(_) | Self::Withheld => Backoff::REJECTED_CREDENTIALS,
+            Self::RoleDenied | Self::Forbidden | Self::Unrecognized | Self::TokenRefused => {
+                Backoff::AWS_REFUSED
+            }
+            Self::Throttled | Self::Unavailable => Backoff::AWS_TRANSIENT,
+        }
+    }
+}
+
+impl AwsRefusal {
+    /// Returns whether a retry alone may succeed.
+    pub fn is_transient(&self) -> bool {
+        self.cause.class().is_transient()
     }
 }
 
@@ -310,17 +349,17 @@ pub fn cause(complaint: Complaint<'_>, action: AwsAction, temporary: bool) -> Ca
         | "InvalidClientTokenId"
         | "InvalidAccessKeyId"
         | "InvalidToken"
-        | "AuthFailure" => Cause::UnknownKey { temporary },
+        | "AuthFailure" => Cause::KeysRefused(KeyRefusal::unknown(temporary)),
         "ExpiredToken" | "ExpiredTokenException" if action == AwsAction::AssumeRoleWithWebIdentity => {
             Cause::OperatorIdentityRefused(OwnIdentityFault::Token)
         }
-        "ExpiredToken" | "ExpiredTokenException" => Cause::Expired,
+        "ExpiredToken" | "ExpiredTokenException" => Cause::KeysRefused(KeyRefusal::Expired),
         "InvalidSignatureException" | "InvalidSignature" | "SignatureDoesNotMatch" => signature(message),
         "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => Cause::ClockSkew,
         "IncompleteSignature"
         | "IncompleteSignatureException"
         | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException" => Cause::MalformedKeys,
+        | "MissingAuthenticationTokenException" => Cause::KeysRefused(KeyRefusal::Malformed),
         "RegionDisabledException" | "RegionDisabled" => Cause::RegionDisabled,
         "OptInRequired"
         | "NotSignedUp"
@@ -371,9 +410,9 @@ fn signature(message: &str) -> Cause {
     if message.contains("expired") || message.contains("not yet current") {
         Cause::ClockSkew
     } else if message.contains("credential should be scoped to") {
-        Cause::WrongRegion
+        Cause::KeysRefused(KeyRefusal::WrongRegion)
     } else {
-        Cause::WrongSecret
+        Cause::KeysRefused(KeyRefusal::WrongSecret)
     }
 }
 
@@ -508,10 +547,10 @@ mod tests {
         let region = "Credential should be scoped to a valid region.";
         for code in ["InvalidSignatureException", "SignatureDoesNotMatch"] {
             for action in [AwsAction::GetAuthorizationToken, ROLE] {
-                assert_eq!(said(code, wrong, action), Cause::WrongSecret);
+                assert_eq!(said(code, wrong, action), Cause::KeysRefused(KeyRefusal::WrongSecret));
                 assert_eq!(said(code, old, action), Cause::ClockSkew);
                 assert_eq!(said(code, new, action), Cause::ClockSkew);
-                assert_eq!(said(code, region, action), Cause::WrongRegion);
+                assert_eq!(said(code, region, action), Cause::KeysRefused(KeyRefusal::WrongRegion));
             }
         }
     }
@@ -522,7 +561,7 @@ mod tests {
         assert_eq!(said("UnrecognizedClientException", "", token), said("InvalidClientTokenId", "", ROLE));
         assert_eq!(said("ExpiredTokenException", "", token), said("ExpiredToken", "", ROLE));
         assert_eq!(said("ThrottlingException", "", token), said("Throttling", "", ROLE));
-        assert_eq!(said("com.amazonaws.ecr#ExpiredTokenException", "", token), Cause::Expired);
+        assert_eq!(said("com.amazonaws.ecr#ExpiredTokenException", "", token).class(), EXPIRED);
     }
 
     fn role_denied(action: &'static str, denial: Denial) -> Cause {
@@ -592,36 +631,65 @@ mod tests {
         assert_eq!(said("AccessDenied", strange, ROLE), role_denied("sts:AssumeRole", Denial::default()));
     }
 
+    const UNKNOWN_KEY: Class = Class::KeysRefused(KeyRefusal::UnknownKey);
+    const MALFORMED: Class = Class::KeysRefused(KeyRefusal::Malformed);
+    const EXPIRED: Class = Class::KeysRefused(KeyRefusal::Expired);
+
     #[test]
-    fn rejects_only_wrong_credentials() {
-        let token = AwsAction::GetAuthorizationToken;
-        for (code, class) in [
-            ("RegionDisabledException", Class::Forbidden),
-            ("OptInRequired", Class::Forbidden),
-            ("SubscriptionRequiredException", Class::Forbidden),
-            ("NotAuthorized", Class::Forbidden),
-            ("InvalidParameterException", Class::Forbidden),
-            ("Strange", Class::Forbidden),
-            ("RequestExpired", Class::Unavailable),
-            ("InternalFailure", Class::Unavailable),
-            ("ServiceUnavailable", Class::Unavailable),
-            ("RequestLimitExceeded", Class::Throttled),
-            ("TooManyRequestsException", Class::Throttled),
-            ("ExpiredTokenException", Class::Expired),
-            ("UnrecognizedClientException", Class::Rejected),
-            ("IncompleteSignature", Class::Rejected),
+    fn each_code_of_ecr_has_its_class() {
+        for (class, codes) in [
+            (
+                UNKNOWN_KEY,
+                "UnrecognizedClientException InvalidClientTokenId InvalidAccessKeyId InvalidToken AuthFailure",
+            ),
+            (EXPIRED, "ExpiredToken ExpiredTokenException"),
+            (
+                Class::KeysRefused(KeyRefusal::WrongSecret),
+                "InvalidSignatureException InvalidSignature SignatureDoesNotMatch",
+            ),
+            (
+                MALFORMED,
+                "IncompleteSignature IncompleteSignatureException MissingAuthenticationToken \
+                 MissingAuthenticationTokenException",
+            ),
+            (
+                Class::Forbidden,
+                "RegionDisabledException RegionDisabled OptInRequired NotSignedUp SubscriptionRequiredException \
+                 PendingVerification Blocked AccessDenied AccessDeniedException UnauthorizedOperation NotAuthorized \
+                 NotAuthorizedException",
+            ),
+            (Class::RoleDenied, "PackedPolicyTooLarge InvalidIdentityToken IDPRejectedClaim"),
+            (
+                Class::Unrecognized,
+                "ValidationError ValidationException MalformedPolicyDocument InvalidParameterException Strange",
+            ),
+            (Class::Unavailable, "RequestExpired RequestTimeTooSkewed RequestInTheFuture InternalFailure"),
+            (Class::Unavailable, "ServiceUnavailable IDPCommunicationError RequestTimeout ServerException"),
+            (Class::Throttled, "Throttling RequestLimitExceeded TooManyRequestsException SlowDown"),
         ] {
-            assert_eq!(said(code, "", token).class(), class, "{code}");
+            for code in codes.split_whitespace() {
+                assert_eq!(said(code, "", AwsAction::GetAuthorizationToken).class(), class, "{code}");
+            }
         }
-        for (code, class) in [
-            ("PackedPolicyTooLarge", Class::RoleDenied),
-            ("MalformedPolicyDocument", Class::RoleDenied),
-            ("ValidationError", Class::RoleDenied),
-            ("RegionDisabledException", Class::Forbidden),
-            ("Throttling", Class::Throttled),
-            ("InvalidClientTokenId", Class::Rejected),
+    }
+
+    #[test]
+    fn each_code_of_sts_has_its_class() {
+        for (class, codes) in [
+            (UNKNOWN_KEY, "InvalidClientTokenId"),
+            (EXPIRED, "ExpiredToken ExpiredTokenException"),
+            (MALFORMED, "IncompleteSignature"),
+            (
+                Class::RoleDenied,
+                "AccessDenied PackedPolicyTooLarge MalformedPolicyDocument ValidationError ValidationException",
+            ),
+            (Class::Forbidden, "RegionDisabledException OptInRequired"),
+            (Class::Unrecognized, "Strange"),
+            (Class::Throttled, "Throttling"),
         ] {
-            assert_eq!(said(code, "", ROLE).class(), class, "{code}");
+            for code in codes.split_whitespace() {
+                assert_eq!(said(code, "", ROLE).class(), class, "{code}");
+            }
         }
     }
 
@@ -640,10 +708,8 @@ mod tests {
     #[test]
     fn strips_namespace_and_url_from_codes() {
         let token = AwsAction::GetAuthorizationToken;
-        assert_eq!(
-            said("ExpiredTokenException:http://internal.amazon.com/coral/", "", token),
-            Cause::Expired
-        );
+        let code = "ExpiredTokenException:http://internal.amazon.com/coral/";
+        assert_eq!(said(code, "", token).class(), EXPIRED);
     }
 
     #[test]
@@ -672,26 +738,19 @@ mod tests {
     }
 
     #[test]
-    fn separates_rejected_denied_and_transient() {
-        let refusal =
-            |cause| AwsRefusal { cause, api: Api::Ecr, region: "eu-central-1".into(), retry_after: None };
-        for cause in [
-            Cause::UnknownKey { temporary: false },
-            Cause::WrongSecret,
-            Cause::MalformedKeys,
-            Cause::WrongRegion,
-            Cause::Expired,
-        ] {
-            let refusal = refusal(cause);
-            assert!(refusal.is_rejection() && !refusal.is_transient(), "{refusal:?}");
+    fn backoff_follows_from_class() {
+        let class = |cause: Cause| (cause.class().backoff(), cause.class().is_transient());
+        for refusal in (0..=u8::MAX).map_while(KeyRefusal::from_repr) {
+            assert_eq!(class(Cause::KeysRefused(refusal)), (Backoff::REJECTED_CREDENTIALS, false));
         }
         for cause in [Cause::Throttled, Cause::ClockSkew, Cause::Unavailable(Outage::Timeout)] {
-            let refusal = refusal(cause);
-            assert!(refusal.is_transient() && !refusal.is_rejection(), "{refusal:?}");
+            assert_eq!(class(cause), (Backoff::AWS_TRANSIENT, true));
         }
         let denial = Denial::default();
-        let denied = refusal(Cause::ActionDenied { action: "ecr:GetAuthorizationToken", denial });
-        assert!(!denied.is_rejection() && !denied.is_transient());
+        let denied = Cause::ActionDenied { action: "ecr:GetAuthorizationToken", denial };
+        for cause in [denied, Cause::Other { code: "Strange".into() }] {
+            assert_eq!(class(cause), (Backoff::AWS_REFUSED, false));
+        }
     }
 
     #[test]

@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use registry_api::spec::EcrAuth;
+use registry_api::{
+    ecr_hosts::{self, HostForm},
+    spec::EcrAuth,
+};
 use registry_probe::{Endpoint, Host, HostPort};
 use thiserror::Error;
 
@@ -159,58 +162,40 @@ pub fn is_ecr(server: &HostPort) -> bool {
     }
 }
 
-/// Domains of registries with IPv4 only.
-const SUFFIXES: [(&str, &[Partition]); 7] = [
-    ("amazonaws.com", &[Partition::Commercial, Partition::GovCloud]),
-    ("amazonaws.com.cn", &[Partition::China]),
-    ("amazonaws.eu", &[Partition::EuropeanSovereign]),
-    ("c2s.ic.gov", &[Partition::Iso]),
-    ("sc2s.sgov.gov", &[Partition::IsoB]),
-    ("cloud.adc-e.uk", &[Partition::IsoE]),
-    ("csp.hci.ic.gov", &[Partition::IsoF]),
-];
-/// Domains of registries with IPv4 and IPv6.
-const DUAL_STACK_SUFFIXES: [(&str, &[Partition]); 2] = [
-    ("on.aws", &[Partition::Commercial, Partition::GovCloud]),
-    ("on.amazonwebservices.com.cn", &[Partition::China]),
-];
-
 impl EcrHost {
     /// Parses a host name in lower case, without a trailing dot.
     pub fn parse(host: &str) -> Option<Self> {
-        if matches!(host, "public.ecr.aws" | "ecr-public.aws.com") {
+        if ecr_hosts::PUBLIC.contains(&host) {
             return Some(Self::Public);
         }
         let (account, rest) = host.split_once('.')?;
         if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
-        let (fips, dual_stack, rest) = service(rest)?;
-        let (region, suffix) = rest.split_once('.')?;
-        let suffixes = if dual_stack { &DUAL_STACK_SUFFIXES[..] } else { &SUFFIXES[..] };
-        let (_, partitions) = suffixes.iter().find(|(known, _)| *known == suffix)?;
-        if !is_region(region) || !partitions.contains(&Partition::of_region(region)) {
-            return None;
-        }
-        let (account, region) = (Some(account.to_owned()), region.to_owned());
-        Some(Self::Private(EcrEndpoint { account, region, region_of_host: None, fips, dual_stack }))
+        ecr_hosts::FORMS.iter().find_map(|form| private(form, account, rest)).map(Self::Private)
     }
 }
 
-/// Parses the labels between account and region. Returns whether they mean FIPS and dual stack, and the rest.
-fn service(labels: &str) -> Option<(bool, bool, &str)> {
-    let services = [
-        ("dkr.ecr.", false, false),
-        ("dkr.ecr-fips.", true, false),
-        ("dkr-ecr.", false, true),
-        ("dkr-ecr-fips.", true, true),
-    ];
-    services
-        .into_iter()
-        .find_map(|(prefix, fips, dual)| labels.strip_prefix(prefix).map(|rest| (fips, dual, rest)))
+/// Parses the rest of the host of an account's registry, if it has that form.
+fn private(form: &HostForm, account: &str, rest: &str) -> Option<EcrEndpoint> {
+    let rest = rest.strip_prefix(form.service)?;
+    let (fips, rest) = rest.strip_prefix(ecr_hosts::FIPS).map_or((false, rest), |rest| (true, rest));
+    let (region, domain) = rest.strip_prefix('.')?.split_once('.')?;
+    let (_, partitions) = form.domains.iter().find(|(known, _)| *known == domain)?;
+    if !is_region(region) || !partitions.contains(&Partition::of_region(region).as_str()) {
+        return None;
+    }
+    Some(EcrEndpoint {
+        account: Some(account.to_owned()),
+        region: region.to_owned(),
+        region_of_host: None,
+        fips,
+        dual_stack: form.dual_stack,
+    })
 }
 
-/// Returns whether it is a region name such as `eu-central-1`: words of letters, then a number of one or two digits.
+/// Returns whether it is a region name such as `eu-central-1`: [`ecr_hosts::REGION`], with at most as many characters as in
+/// the schema.
 pub(super) fn is_region(text: &str) -> bool {
     let Some((words, number)) = text.rsplit_once('-') else { return false };
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -227,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    fn private(host: &str) -> Option<(String, bool, bool, &'static str)> {
+    fn parsed(host: &str) -> Option<(String, bool, bool, &'static str)> {
         match EcrHost::parse(host)? {
             EcrHost::Private(place) => {
                 let partition = place.partition().as_str();
@@ -282,7 +267,7 @@ mod tests {
                 "aws-cn",
             ),
         ] {
-            assert_eq!(private(host), Some((region.to_owned(), fips, dual_stack, partition)), "{host}");
+            assert_eq!(parsed(host), Some((region.to_owned(), fips, dual_stack, partition)), "{host}");
         }
     }
 
@@ -345,7 +330,54 @@ mod tests {
         }
     }
 
+    fn matches(pattern: &str, text: &str) -> bool {
+        regex::Regex::new(&format!("^({pattern})$")).unwrap().is_match(text)
+    }
+
+    fn one_of(texts: &[&'static str]) -> impl Strategy<Value = String> + use<> {
+        prop::sample::select(texts.to_vec()).prop_map(ToOwned::to_owned)
+    }
+
+    /// Account, service, region and domain, right or nearly so.
+    fn parts() -> impl Strategy<Value = [String; 4]> {
+        let domains = ecr_hosts::FORMS.iter().flat_map(|form| form.domains.iter().map(|(domain, _)| *domain));
+        let domains: Vec<&str> = domains.chain(["amazonaws.org", "aws"]).collect();
+        let services = ["dkr.ecr", "dkr.ecr-fips", "dkr-ecr", "dkr-ecr-fips", "dkr.ecr-", "dkrxecr"];
+        let regions =
+            ["eu-central-1", "cn-north-1", "us-gov-west-1", "us-iso-east-1", "eu-1", "", "eu-west-123"];
+        let region = prop_oneof![one_of(&regions), "[a-z]{1,3}(-[a-z0-9]{0,4}){0,4}"];
+        ("[0-9]{11,13}", one_of(&services), region, one_of(&domains)).prop_map(Into::into)
+    }
+
+    #[test]
+    fn schema_and_parser_accept_public_hosts() {
+        for host in ecr_hosts::PUBLIC {
+            assert_eq!(EcrHost::parse(host), Some(EcrHost::Public));
+            assert!(matches(&ecr_hosts::public_pattern(), host), "{host}");
+        }
+    }
+
     proptest! {
+        /// Except for the partition of the region, which only the parser checks.
+        #[test]
+        fn schema_and_parser_accept_same_hosts(parts in parts()) {
+            let (host, [account, service, region, domain]) = (parts.join("."), &parts);
+            let forms = ecr_hosts::FORMS.iter();
+            let mut forms = forms.filter(|form| service.strip_suffix(ecr_hosts::FIPS).unwrap_or(service) == form.service);
+            let fits = account.len() == 12 && is_region(region);
+            let known = forms.find_map(|form| form.domains.iter().find(|(known, _)| known == domain));
+            let partitions = known.filter(|_| fits).map(|(_, partitions)| partitions);
+            prop_assert_eq!(matches(&ecr_hosts::private_pattern(), &host), partitions.is_some(), "{}", host);
+            let of_region = Partition::of_region(region).as_str();
+            let parses = partitions.is_some_and(|partitions| partitions.contains(&of_region));
+            prop_assert_eq!(EcrHost::parse(&host).is_some(), parses, "{}", host);
+        }
+
+        #[test]
+        fn schema_and_parser_accept_same_regions(region in "[a-z]{1,3}(-[a-z0-9]{0,3}){0,4}") {
+            prop_assert_eq!(is_region(&region), matches(ecr_hosts::REGION, &region), "{}", region);
+        }
+
         #[test]
         fn no_host_panics_or_yields_invalid_region(host in "\\PC{0,80}") {
             if let Some(EcrHost::Private(place)) = EcrHost::parse(&host) {

@@ -28,7 +28,9 @@ pub mod regions;
 pub mod tokens;
 
 pub use cache::{CachedAnswer, Fresh, Taken, Urgency};
-pub use causes::{Api, AwsRefusal, Cause, Class, Denial, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble};
+pub use causes::{
+    Api, AwsRefusal, Cause, Class, Denial, KeyRefusal, Outage, OwnIdentityFault, PolicyKind, ProxyTrouble,
+};
 pub use hosts::{EcrEndpoint, EcrEndpointError};
 pub use identity::{Identity, KeyFault, Keys, Login, OperatorIdentity, RoleSource};
 pub use probe::EcrObservation;

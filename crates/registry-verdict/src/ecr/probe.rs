@@ -11,14 +11,13 @@ use tokio::time::Instant;
 
 use super::{
     cache::{CachedAnswer, Taken, Urgency},
-    causes::{Api, AwsRefusal, Cause, Outage},
+    causes::{Api, AwsRefusal, Cause, Class, Outage},
     identity::Login,
     tokens::{EcrToken, EcrTokens},
 };
 use crate::rejections::{
     CredentialSession,
-    records::{aws_cause, aws_refusal},
-    table::{self, CredentialAnswer, Decision},
+    table::{CredentialAnswer, Decision, HostRefusal},
 };
 
 /// The result of probing an ECR registry.
@@ -124,12 +123,11 @@ impl EcrProbe<'_> {
         let withheld = |why| (Api::Ecr, Cause::Withheld(why));
         match decision {
             Decision::Send(_) | Decision::Wait => None,
-            Decision::Paused(table::HostRefusal::Aws(code), wait) => {
-                Some(refusal(aws_cause(code).unwrap_or(withheld(Withholding::TriedTooOften)), wait))
+            Decision::Paused(HostRefusal::Aws(api, keys), wait) => {
+                Some(refusal((api, Cause::KeysRefused(keys)), wait))
             }
-            Decision::Paused(_, wait) | Decision::TriedTooOften(_, wait) => {
-                Some(refusal(withheld(Withholding::TriedTooOften), wait))
-            }
+            Decision::Paused(HostRefusal::Rejected | HostRefusal::Forbidden | HostRefusal::Expired, wait)
+            | Decision::TriedTooOften(_, wait) => Some(refusal(withheld(Withholding::TriedTooOften), wait)),
             Decision::TooManyRejected(wait) => Some(refusal(withheld(Withholding::TooManyRejected), wait)),
             Decision::Full(wait) => Some(refusal(withheld(Withholding::MemoryFull), wait)),
         }
@@ -207,7 +205,20 @@ impl EcrProbe<'_> {
             CredentialsFinding::Rejected { by, .. } if self.is_registry(by) => false,
             CredentialsFinding::Forbidden { by } if self.is_registry(by) => true,
             CredentialsFinding::Expired => true,
-            _ => return None,
+            CredentialsFinding::Rejected { .. }
+            | CredentialsFinding::Forbidden { .. }
+            | CredentialsFinding::NotAttempted
+            | CredentialsFinding::Validated(_)
+            | CredentialsFinding::AnonymousAccess
+            | CredentialsFinding::ForbiddenToAll { .. }
+            | CredentialsFinding::Required
+            | CredentialsFinding::UntrustedTokenService { .. }
+            | CredentialsFinding::TokenRefused { .. }
+            | CredentialsFinding::UnsupportedScheme { .. }
+            | CredentialsFinding::Unprovable(_)
+            | CredentialsFinding::Throttled { .. }
+            | CredentialsFinding::Withheld { .. }
+            | CredentialsFinding::TemporarilyUnavailable { .. } => return None,
         };
         let region_of_host = self.case.login.endpoint.region_of_host.clone();
         Some(Cause::TokenRefused { forbidden, region_of_host })
@@ -224,13 +235,13 @@ impl EcrProbe<'_> {
 
 /// Returns what AWS's refusal says about the access keys.
 fn verdict(refusal: &AwsRefusal) -> CredentialAnswer {
-    match aws_refusal(refusal.api, &refusal.cause) {
-        Some(refused) => CredentialAnswer::Refused(refused),
-        None if refusal.is_transient() || matches!(refusal.cause, Cause::Other { .. }) => {
+    match refusal.cause.class() {
+        Class::KeysRefused(keys) => CredentialAnswer::Refused(HostRefusal::Aws(refusal.api, keys)),
+        Class::Throttled | Class::Unavailable | Class::Unrecognized | Class::Withheld => {
             CredentialAnswer::Nothing
         }
         // AWS accepted the signature, whatever else it refused.
-        None => CredentialAnswer::Accepted,
+        Class::RoleDenied | Class::Forbidden | Class::TokenRefused => CredentialAnswer::Accepted,
     }
 }
 
@@ -247,6 +258,31 @@ fn of_found(finding: ContentPathFinding) -> ContentPathFinding {
         F::NotFound { repository } => {
             F::Inconclusive(Inconclusive::UnexpectedStatus { repository, status: 404 })
         }
-        other => other,
+        other @ (F::NotAttempted | F::Accessible { .. } | F::Inconclusive(_)) => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ecr::KeyRefusal;
+
+    fn said_of_keys(cause: Cause) -> CredentialAnswer {
+        verdict(&AwsRefusal { cause, api: Api::Sts, region: "eu-central-1".into(), retry_after: None })
+    }
+
+    #[test]
+    fn refused_keys_pause() {
+        for keys in (0..=u8::MAX).map_while(KeyRefusal::from_repr) {
+            let refused = CredentialAnswer::Refused(HostRefusal::Aws(Api::Sts, keys));
+            assert_eq!(said_of_keys(Cause::KeysRefused(keys)), refused);
+        }
+    }
+
+    #[test]
+    fn unknown_code_says_nothing_about_keys() {
+        assert_eq!(said_of_keys(Cause::Other { code: "Strange".into() }), CredentialAnswer::Nothing);
+        assert_eq!(said_of_keys(Cause::Throttled), CredentialAnswer::Nothing);
+        assert_eq!(said_of_keys(Cause::RegionDisabled), CredentialAnswer::Accepted);
     }
 }

@@ -105,9 +105,9 @@ impl Rejections {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            match self.table().decide(wish, self.now()) {
-                Decision::Wait => {}
-                decision => return decision,
+            let decision = self.table().decide(wish, self.now());
+            if decision != Decision::Wait {
+                return decision;
             }
             // The decision may also change over time.
             let _ = tokio::time::timeout(LOOK_AGAIN, settled).await;
@@ -258,7 +258,7 @@ fn finding(refusal: HostRefusal, server: &HostPort) -> CredentialsFinding {
     match refusal {
         HostRefusal::Forbidden => CredentialsFinding::Forbidden { by: server.clone() },
         HostRefusal::Expired => CredentialsFinding::Expired,
-        HostRefusal::Rejected | HostRefusal::Aws(_) => {
+        HostRefusal::Rejected | HostRefusal::Aws(..) => {
             CredentialsFinding::Rejected { by: server.clone(), status: 401 }
         }
     }

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::table::{Digest, HostRefusal, Stored};
-use crate::ecr::{Api, Cause};
+use crate::ecr::{Api, KeyRefusal};
 
 /// The first byte, which identifies the format.
 const FORMAT: u8 = 1;
@@ -11,7 +11,7 @@ const FORMAT: u8 = 1;
 const LENGTH: usize = 16 + 1 + 8;
 /// The maximum number of stored records: about 270 KB as Kubernetes stores them.
 pub const MOST_RECORDS: usize = 8192;
-/// The first code of AWS's refusals.
+/// The first code of AWS's refusals: two for each [`KeyRefusal`], by its number.
 const AWS: u8 = 16;
 
 /// Encodes at most [`MOST_RECORDS`] rejections, the newest.
@@ -48,7 +48,7 @@ fn code(refusal: HostRefusal) -> u8 {
         HostRefusal::Rejected => 1,
         HostRefusal::Forbidden => 2,
         HostRefusal::Expired => 3,
-        HostRefusal::Aws(code) => code,
+        HostRefusal::Aws(api, refusal) => aws_code(api, refusal),
     }
 }
 
@@ -57,35 +57,18 @@ fn refusal_of(code: u8) -> Option<HostRefusal> {
         1 => Some(HostRefusal::Rejected),
         2 => Some(HostRefusal::Forbidden),
         3 => Some(HostRefusal::Expired),
-        code => aws_cause(code).map(|_| HostRefusal::Aws(code)),
+        code => aws_refusal(code),
     }
 }
 
-/// The causes for which AWS refuses access keys, in the order of their codes. Codes are stored, so add new ones at the
-/// end.
-fn aws_causes() -> [Cause; 6] {
-    [
-        Cause::UnknownKey { temporary: false },
-        Cause::UnknownKey { temporary: true },
-        Cause::WrongSecret,
-        Cause::MalformedKeys,
-        Cause::WrongRegion,
-        Cause::Expired,
-    ]
+fn aws_code(api: Api, refusal: KeyRefusal) -> u8 {
+    AWS + 2 * refusal as u8 + u8::from(api == Api::Sts)
 }
 
-/// Returns the code of a refusal of access keys; `None` for other refusals.
-pub fn aws_refusal(api: Api, cause: &Cause) -> Option<HostRefusal> {
-    let index = aws_causes().iter().position(|known| known == cause)?;
-    let code = AWS + 2 * u8::try_from(index).ok()? + u8::from(api == Api::Sts);
-    Some(HostRefusal::Aws(code))
-}
-
-/// Returns the refusal with this code.
-pub fn aws_cause(code: u8) -> Option<(Api, Cause)> {
-    let index = code.checked_sub(AWS)?;
-    let api = if index % 2 == 1 { Api::Sts } else { Api::Ecr };
-    aws_causes().into_iter().nth((index / 2).into()).map(|cause| (api, cause))
+fn aws_refusal(code: u8) -> Option<HostRefusal> {
+    let code = code.checked_sub(AWS)?;
+    let api = if code % 2 == 1 { Api::Sts } else { Api::Ecr };
+    KeyRefusal::from_repr(code / 2).map(|refusal| HostRefusal::Aws(api, refusal))
 }
 
 #[cfg(test)]
@@ -95,8 +78,9 @@ mod tests {
     use super::*;
 
     fn refusals() -> impl Strategy<Value = HostRefusal> {
-        let aws = (0..6usize, any::<bool>()).prop_map(|(index, sts)| {
-            aws_refusal(if sts { Api::Sts } else { Api::Ecr }, &aws_causes()[index]).unwrap()
+        let aws = (0..6u8, any::<bool>()).prop_map(|(number, sts)| {
+            let api = if sts { Api::Sts } else { Api::Ecr };
+            HostRefusal::Aws(api, KeyRefusal::from_repr(number).unwrap())
         });
         prop_oneof![
             Just(HostRefusal::Rejected),
@@ -142,13 +126,18 @@ mod tests {
     }
 
     #[test]
-    fn aws_cause_round_trips_by_code() {
-        for cause in aws_causes() {
-            for api in [Api::Ecr, Api::Sts] {
-                let Some(HostRefusal::Aws(code)) = aws_refusal(api, &cause) else { panic!("{cause:?}") };
-                assert_eq!(aws_cause(code), Some((api, cause.clone())));
-            }
+    fn codes_of_aws_stay_between_versions() {
+        for (code, refusal) in [
+            (16, HostRefusal::Aws(Api::Ecr, KeyRefusal::UnknownKey)),
+            (17, HostRefusal::Aws(Api::Sts, KeyRefusal::UnknownKey)),
+            (18, HostRefusal::Aws(Api::Ecr, KeyRefusal::UnknownKeyOrSession)),
+            (20, HostRefusal::Aws(Api::Ecr, KeyRefusal::WrongSecret)),
+            (22, HostRefusal::Aws(Api::Ecr, KeyRefusal::Malformed)),
+            (24, HostRefusal::Aws(Api::Ecr, KeyRefusal::WrongRegion)),
+            (27, HostRefusal::Aws(Api::Sts, KeyRefusal::Expired)),
+        ] {
+            assert_eq!((super::code(refusal), refusal_of(code)), (code, Some(refusal)));
         }
-        assert_eq!(aws_refusal(Api::Ecr, &Cause::Throttled), None);
+        assert_eq!(refusal_of(28), None);
     }
 }

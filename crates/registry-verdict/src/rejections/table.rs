@@ -18,7 +18,10 @@ use k8s_openapi::jiff::Timestamp;
 
 use registry_probe::Backoff;
 
-use crate::object::Group;
+use crate::{
+    ecr::{Api, KeyRefusal},
+    object::Group,
+};
 
 /// A keyed digest of a group, a host and credentials.
 pub type Digest = [u8; 16];
@@ -52,8 +55,8 @@ pub enum HostRefusal {
     Forbidden,
     /// The credentials have expired.
     Expired,
-    /// AWS's refusal, by its code in [`records`](super::records).
-    Aws(u8),
+    /// That API of AWS refused the access keys.
+    Aws(Api, KeyRefusal),
 }
 
 /// The result of an attempt.
@@ -177,7 +180,7 @@ impl Table {
             CredentialRecord::Refused(rejection, _) if rejection.is_remembered(now) => {
                 Some((*digest, rejection.stored))
             }
-            _ => None,
+            CredentialRecord::Refused(..) | CredentialRecord::Accepted(_) => None,
         });
         let resumed = self.resumed.iter().filter(|(_, stored)| stored.is_recent(now));
         refused.chain(resumed.map(|(digest, stored)| (*digest, *stored))).collect()
@@ -290,7 +293,7 @@ impl GroupTable {
                 CredentialRecord::Refused(rejection, at) if rejection.is_remembered(now) => {
                     Some((*rejection, *at))
                 }
-                _ => None,
+                CredentialRecord::Refused(..) | CredentialRecord::Accepted(_) => None,
             },
             hash_map::Entry::Vacant(_) => None,
         };
@@ -312,7 +315,7 @@ impl GroupTable {
         let refused = || {
             self.credentials.values().filter_map(|known| match known {
                 CredentialRecord::Refused(rejection, _) if rejection.is_remembered(now) => Some(rejection),
-                _ => None,
+                CredentialRecord::Refused(..) | CredentialRecord::Accepted(_) => None,
             })
         };
         // All attempts in progress may be refused.

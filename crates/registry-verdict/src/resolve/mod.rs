@@ -4,24 +4,27 @@
 //!
 //! - `policy`: what `tenantPolicy` lets tenants' Secrets be used for. Pure.
 //! - `purpose`: what a Secret can be used for, by its type and its annotation `hosts`. Pure.
-//! - `references`: which objects a spec refers to, and reading them.
+//! - `references`: references and contents, and where they are read from.
+//! - `spec_references`: which objects a spec references, and for which purpose. Pure.
 
 mod policy;
 mod purpose;
 mod references;
+mod spec_references;
 
 use std::sync::Arc;
 
 use purpose::{DOCKER_CONFIG, annotate, check_hosts, check_type};
 use registry_api::{
     HOSTS_ANNOTATION,
-    spec::{Ca, EcrAuth, KeyRef, RegistrySpec, SecretRef},
+    spec::{EcrAuth, RegistrySpec},
 };
 use registry_probe::{
     CaBundle, CaError, ClientCertificateError, ClientIdentity, Credentials, CredentialsError,
     DockerConfigError, Endpoint, HostPatternsError, HostPort, Material, RepositoryName,
 };
 use secrecy::SecretString;
+use spec_references::{ReferencePurpose, SpecReference, spec_references};
 use thiserror::Error;
 
 use crate::{
@@ -34,6 +37,7 @@ pub use references::{
     ContentsDigest, Objects, ObservedReference, Obstacle, ReadError, Reference, ReferenceContent,
     ReferenceKind, WatchScope,
 };
+pub use spec_references::{credentials_secret, references};
 
 /// Why a reference can't be used. Names the object, and never its contents.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -228,36 +232,6 @@ pub enum PolicySource<'a> {
     Known(&'a TenantPolicy),
 }
 
-/// Returns every object that the spec references, in `namespace`.
-pub fn references(spec: &RegistrySpec, namespace: &str) -> Vec<Reference> {
-    let secret = |name: &str| Reference::new(ReferenceKind::Secret, namespace, name);
-    let config_map = |name: &str| Reference::new(ReferenceKind::ConfigMap, namespace, name);
-    let tls = spec.tls.as_ref();
-    let ca = tls.and_then(|tls| tls.ca.as_ref());
-    [
-        credentials_secret(spec).map(|reference| secret(&reference.name)),
-        ca.and_then(|ca| ca.config_map_ref.as_ref()).map(|reference| config_map(&reference.name)),
-        ca.and_then(|ca| ca.secret_ref.as_ref()).map(|reference| secret(&reference.name)),
-        tls.and_then(|tls| tls.client_certificate.as_ref())
-            .map(|certificate| secret(&certificate.secret_ref.name)),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-/// Returns the Secret with the credentials.
-pub fn credentials_secret(spec: &RegistrySpec) -> Option<&SecretRef> {
-    let auth = spec.auth.as_ref()?;
-    let ecr = auth.ecr.as_ref();
-    auth.basic
-        .as_ref()
-        .map(|basic| &basic.secret_ref)
-        .or_else(|| auth.token.as_ref().map(|token| &token.secret_ref))
-        .or_else(|| ecr.and_then(|ecr| ecr.credentials.as_ref()).map(|keys| &keys.secret_ref))
-        .or_else(|| ecr.and_then(|ecr| ecr.sts.as_ref()).and_then(|sts| sts.secret_ref.as_ref()))
-}
-
 /// Reads all references of the spec from `objects`.
 pub async fn resolve<O: Objects>(
     wanted: ResolveRequest<'_>,
@@ -346,10 +320,7 @@ impl<O: Objects> ReferenceReader<'_, O> {
         if self.policy.as_ref().is_some_and(|policy| !is_ecr(server) && !policy.lists(server)) {
             return Err(Problem::AwsTokenElsewhere { server: server.clone() }.into());
         }
-        let secret = match credentials_secret(wanted.spec) {
-            Some(secret) => Some(self.secret(SecretPurpose::AwsKeys, secret).await?),
-            None => None,
-        };
+        let secret = self.secret(wanted.spec, SecretPurpose::AwsKeys).await?;
         let secret = secret.as_ref().map(|(reference, content)| (reference, content.as_ref()));
         let identity = aws_identity(wanted.key, ecr, secret)?;
         Ok(Some(Login { tenant: wanted.tenant.cloned(), endpoint: place.clone(), identity }))
@@ -360,17 +331,10 @@ impl<O: Objects> ReferenceReader<'_, O> {
         spec: &RegistrySpec,
         endpoint: &Endpoint,
     ) -> Result<Material, ResolveStop<O::Error>> {
-        let tls = spec.tls.as_ref();
         Ok(Material {
             credentials: self.credentials(spec, endpoint).await?,
-            ca: match tls.and_then(|tls| tls.ca.as_ref()) {
-                Some(ca) => self.ca(ca).await?,
-                None => None,
-            },
-            client_certificate: match tls.and_then(|tls| tls.client_certificate.as_ref()) {
-                Some(certificate) => Some(self.client_certificate(&certificate.secret_ref).await?),
-                None => None,
-            },
+            ca: self.ca(spec).await?,
+            client_certificate: self.client_certificate(spec).await?,
         })
     }
 
@@ -379,49 +343,40 @@ impl<O: Objects> ReferenceReader<'_, O> {
         spec: &RegistrySpec,
         endpoint: &Endpoint,
     ) -> Result<Option<Credentials>, ResolveStop<O::Error>> {
-        let Some(auth) = &spec.auth else { return Ok(None) };
-        if let Some(basic) = &auth.basic {
-            let (reference, content) = self.secret(SecretPurpose::Basic, &basic.secret_ref).await?;
+        if let Some((reference, content)) = self.secret(spec, SecretPurpose::Basic).await? {
             let base_path =
                 spec.base_content_path.as_deref().and_then(|path| RepositoryName::parse(path).ok());
             return Ok(Some(basic_credentials(&reference, &content, endpoint, base_path.as_ref())?));
         }
-        if let Some(token) = &auth.token {
-            let (reference, content) = self.secret(SecretPurpose::Token, &token.secret_ref).await?;
-            return Ok(Some(token_credentials(&reference, &content)?));
-        }
-        Ok(None)
+        let token = self.secret(spec, SecretPurpose::Token).await?;
+        Ok(token.map(|(reference, content)| token_credentials(&reference, &content)).transpose()?)
     }
 
-    async fn ca(&mut self, ca: &Ca) -> Result<Option<CaBundle>, ResolveStop<O::Error>> {
+    async fn ca(&mut self, spec: &RegistrySpec) -> Result<Option<CaBundle>, ResolveStop<O::Error>> {
+        let Some(ca) = spec.tls.as_ref().and_then(|tls| tls.ca.as_ref()) else { return Ok(None) };
         if let Some(inline) = &ca.inline {
             let bundle = CaBundle::parse(inline.as_bytes());
             let source_name = "spec.tls.ca.inline".to_owned();
             return Ok(Some(bundle.map_err(|cause| Problem::Ca { source_name, cause })?));
         }
-        if let Some(reference) = &ca.config_map_ref {
-            return self.ca_of(ReferenceKind::ConfigMap, reference).await.map(Some);
-        }
-        if let Some(reference) = &ca.secret_ref {
-            return self.ca_of(ReferenceKind::Secret, reference).await.map(Some);
+        for named in spec_references(spec) {
+            if let ReferencePurpose::Ca(_, key) = named.purpose() {
+                return self.ca_of(named, key).await.map(Some);
+            }
         }
         Ok(None)
     }
 
     async fn ca_of(
         &mut self,
-        kind: ReferenceKind,
-        KeyRef { name, key }: &KeyRef,
+        named: SpecReference<'_>,
+        key: &str,
     ) -> Result<CaBundle, ResolveStop<O::Error>> {
-        let field = match kind {
-            ReferenceKind::ConfigMap => "spec.tls.ca.configMapRef",
-            ReferenceKind::Secret => "spec.tls.ca.secretRef",
-        };
-        let (reference, content) = self.read(kind, name, field).await?;
+        let (reference, content) = self.read(named).await?;
         // Nothing from this Secret is sent, but if it lists its hosts, it is used for no others.
         check_hosts(&reference, &content, self.server, false)?;
         let Some(pem) = content.get(key) else {
-            return Err(Problem::NoCaKey { reference, key: key.clone() }.into());
+            return Err(Problem::NoCaKey { reference, key: key.to_owned() }.into());
         };
         let source_name = format!("key {key} of {reference}");
         Ok(CaBundle::parse(pem).map_err(|cause| Problem::Ca { source_name, cause })?)
@@ -429,36 +384,37 @@ impl<O: Objects> ReferenceReader<'_, O> {
 
     async fn client_certificate(
         &mut self,
-        secret: &SecretRef,
-    ) -> Result<ClientIdentity, ResolveStop<O::Error>> {
-        let (reference, content) = self.secret(SecretPurpose::ClientCertificate, secret).await?;
+        spec: &RegistrySpec,
+    ) -> Result<Option<ClientIdentity>, ResolveStop<O::Error>> {
+        let Some((reference, content)) = self.secret(spec, SecretPurpose::ClientCertificate).await? else {
+            return Ok(None);
+        };
         let (certificate, key) =
             (entry(&reference, &content, "tls.crt")?, entry(&reference, &content, "tls.key")?);
         let parsed = ClientIdentity::parse(certificate, key);
-        Ok(parsed.map_err(|cause| Problem::ClientCertificate { reference, cause })?)
+        Ok(Some(parsed.map_err(|cause| Problem::ClientCertificate { reference, cause })?))
     }
 
-    /// Reads a Secret, and checks that its type and its hosts allow the use.
+    /// Reads the Secret for that purpose, if the spec names one, and checks that its type and its hosts allow the use.
     async fn secret(
         &mut self,
+        spec: &RegistrySpec,
         purpose: SecretPurpose,
-        secret: &SecretRef,
-    ) -> Result<(Reference, Arc<ReferenceContent>), ResolveStop<O::Error>> {
-        let (reference, content) =
-            self.read(ReferenceKind::Secret, &secret.name, purpose.reference()).await?;
+    ) -> Result<Option<(Reference, Arc<ReferenceContent>)>, ResolveStop<O::Error>> {
+        let is_for = |named: &SpecReference<'_>| named.purpose() == ReferencePurpose::Secret(purpose);
+        let Some(named) = spec_references(spec).into_iter().find(is_for) else { return Ok(None) };
+        let (reference, content) = self.read(named).await?;
         check_type(purpose, &reference, &content)?;
         let required = self.policy.as_ref().is_some_and(TenantPolicy::requires_secret_hosts);
         check_hosts(&reference, &content, self.server, required)?;
-        Ok((reference, content))
+        Ok(Some((reference, content)))
     }
 
     async fn read(
         &mut self,
-        kind: ReferenceKind,
-        name: &str,
-        field: &'static str,
+        named: SpecReference<'_>,
     ) -> Result<(Reference, Arc<ReferenceContent>), ResolveStop<O::Error>> {
-        let reference = Reference::new(kind, self.namespace, name);
+        let reference = named.reference(self.namespace);
         let content = self.objects.read(&reference).await?;
         let version = content.as_ref().map(|content| content.version.clone());
         self.readings.push(ObservedReference { reference: reference.clone(), version });
@@ -466,7 +422,7 @@ impl<O: Objects> ReferenceReader<'_, O> {
         self.contents.add(content.as_ref().map_or(&[][..], |content| &content.digest.0));
         match content {
             Some(content) => Ok((reference, content)),
-            None => Err(Problem::NotFound { reference, field }.into()),
+            None => Err(Problem::NotFound { reference, field: named.purpose().field() }.into()),
         }
     }
 }

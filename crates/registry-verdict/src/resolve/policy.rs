@@ -6,7 +6,7 @@
 use registry_api::{RegistrySpec, TENANT_POLICY};
 use registry_probe::{HostPattern, HostPort};
 
-use super::{Reference, ReferenceContent, ReferenceKind, credentials_secret};
+use super::{Reference, ReferenceContent, ReferenceKind, spec_references::uses_secret};
 use crate::object::RegistryKey;
 
 /// The part of `tenantPolicy` that concerns Secrets.
@@ -54,10 +54,8 @@ impl TenantPolicy {
 
 /// Returns the reference to the policy for this registry; `None` in system scope, or if the registry uses no Secret.
 pub fn policy_reference(key: &RegistryKey, spec: &RegistrySpec, system_namespace: &str) -> Option<Reference> {
-    let client_certificate = spec.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref());
-    let uses_secret = credentials_secret(spec).is_some() || client_certificate.is_some();
     let policy = || Reference::new(ReferenceKind::ConfigMap, system_namespace, TENANT_POLICY);
-    (matches!(key, RegistryKey::Tenant { .. }) && uses_secret).then(policy)
+    (matches!(key, RegistryKey::Tenant { .. }) && uses_secret(spec)).then(policy)
 }
 
 #[cfg(test)]

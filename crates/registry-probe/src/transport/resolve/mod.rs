@@ -172,6 +172,7 @@ fn worse(one: DnsFailure, other: DnsFailure) -> DnsFailure {
     if rank(other) > rank(one) { other } else { one }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 fn failure_of(error: &NetError) -> DnsFailure {
     match error {
         error if error.is_nx_domain() => DnsFailure::NoSuchName,
