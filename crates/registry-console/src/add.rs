@@ -14,7 +14,7 @@ use crate::{
     administration::section,
     confirm,
     console::{Console, SignedIn},
-    draft::{Draft, KeptSecret},
+    draft::{FormDraft, KeptSecret},
     error::ConsoleError,
     form::{FieldComplaint, FormTab, RegistryForm},
     pages::{AddPage, AddPlace, Chrome, html},
@@ -41,7 +41,7 @@ struct Submission {
     scope: ConsoleScope,
     form: RegistryForm,
     action: FormAction,
-    draft: Draft,
+    draft: FormDraft,
 }
 
 /// The empty form, or what is kept of it from the other tab.
@@ -59,7 +59,7 @@ pub async fn show(
         }
     }
     form.scheme_added = false;
-    Ok(html(StatusCode::OK, &page(&signed_in, &scope, form, &Draft::default())))
+    Ok(html(StatusCode::OK, &page(&signed_in, &scope, form, &FormDraft::default())))
 }
 
 /// A form whose draft has a new name.
@@ -138,7 +138,7 @@ async fn read(tab: FormTab, mut body: Multipart) -> Result<(RegistryForm, FormAc
 }
 
 /// A secret that was typed before counts again, for the server that it was typed for; a new one takes its place.
-fn with_kept_secret(mut form: RegistryForm, draft: &mut Draft) -> RegistryForm {
+fn with_kept_secret(mut form: RegistryForm, draft: &mut FormDraft) -> RegistryForm {
     let server = form.server();
     if !form.password.expose_secret().is_empty() {
         draft.kept = Some(KeptSecret { secret: form.password.clone(), server });
@@ -153,7 +153,7 @@ fn with_kept_secret(mut form: RegistryForm, draft: &mut Draft) -> RegistryForm {
     form
 }
 
-fn page(signed_in: &SignedIn, scope: &ConsoleScope, form: RegistryForm, draft: &Draft) -> AddPage {
+fn page(signed_in: &SignedIn, scope: &ConsoleScope, form: RegistryForm, draft: &FormDraft) -> AddPage {
     let system_namespace = &signed_in.user.cluster().system_namespace;
     let place = AddPlace {
         action: scope.add_url(form.tab.as_str()),
@@ -295,9 +295,9 @@ mod tests {
         form
     }
 
-    fn kept() -> Draft {
+    fn kept() -> FormDraft {
         let secret = SecretString::from("p");
-        Draft { kept: Some(KeptSecret { secret, server: "r:443".to_owned() }), validated: None }
+        FormDraft { kept: Some(KeptSecret { secret, server: "r:443".to_owned() }), validated: None }
     }
 
     #[test]

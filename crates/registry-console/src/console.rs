@@ -10,7 +10,7 @@ use registry_verdict::{ecr::EcrTokens, validate::AdminPolicy};
 use tokio::sync::Semaphore;
 
 use crate::{
-    draft::Draft,
+    draft::FormDraft,
     edge::Edge,
     error::ConsoleError,
     guard::Site,
@@ -117,13 +117,13 @@ impl Console {
     }
 
     /// The draft of a form.
-    pub fn draft(&self, session: &str, name: &str) -> Draft {
+    pub fn draft(&self, session: &str, name: &str) -> FormDraft {
         let mut sessions = self.sessions();
         sessions.find(session, (self.edge.now)()).map(|session| session.drafts.get(name)).unwrap_or_default()
     }
 
     /// Keeps the draft of a form.
-    pub fn keep_draft(&self, session: &str, name: &str, draft: Draft) {
+    pub fn keep_draft(&self, session: &str, name: &str, draft: FormDraft) {
         if let Some(session) = self.sessions().find(session, (self.edge.now)()) {
             session.drafts.keep(name, draft);
         }

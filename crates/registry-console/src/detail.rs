@@ -37,7 +37,7 @@ pub struct RegistryDetail {
     pub kept_by: String,
     /// Why the registry can't be deleted or changed by this user; empty if it can be.
     pub locked: String,
-    /// Whether the operator has yet to say something of this spec.
+    /// Whether the operator has not handled this spec.
     pub is_pending: bool,
     /// The Secrets that it names, as namespace/name.
     pub secrets: Vec<String>,
@@ -96,7 +96,7 @@ impl RegistryDetail {
     }
 }
 
-/// Whether the operator has yet to handle this spec, or a validation that was asked for.
+/// Whether the operator has not handled this spec yet, or a validation that was requested.
 fn is_pending<S: Scope>(registry: &Registry<S>, status: &RegistryStatus) -> bool {
     let annotations = registry.metadata.annotations.as_ref();
     let asked = annotations.and_then(|annotations| annotations.get(REQUESTED_AT));

@@ -22,7 +22,7 @@ pub struct KeptSecret {
 
 /// What is kept of one form.
 #[derive(Clone, Debug, Default)]
-pub struct Draft {
+pub struct FormDraft {
     /// The password, or the secret access key.
     pub kept: Option<KeptSecret>,
     /// The form that was validated.
@@ -31,16 +31,16 @@ pub struct Draft {
 
 /// The drafts of a session, by names that can't be guessed.
 #[derive(Debug, Default)]
-pub struct Drafts(VecDeque<(String, Draft)>);
+pub struct Drafts(VecDeque<(String, FormDraft)>);
 
 impl Drafts {
     /// The draft of that name; an empty one if there is none.
-    pub fn get(&self, name: &str) -> Draft {
+    pub fn get(&self, name: &str) -> FormDraft {
         self.0.iter().find(|(known, _)| known == name).map(|(_, draft)| draft.clone()).unwrap_or_default()
     }
 
     /// Keeps a draft.
-    pub fn keep(&mut self, name: &str, draft: Draft) {
+    pub fn keep(&mut self, name: &str, draft: FormDraft) {
         self.forget(name);
         if self.0.len() >= MOST_DRAFTS {
             self.0.pop_front();
@@ -58,9 +58,9 @@ impl Drafts {
 mod tests {
     use super::*;
 
-    fn draft() -> Draft {
+    fn draft() -> FormDraft {
         let secret = SecretString::from("HUSH");
-        Draft { kept: Some(KeptSecret { secret, server: "r:443".to_owned() }), validated: Some([1; 32]) }
+        FormDraft { kept: Some(KeptSecret { secret, server: "r:443".to_owned() }), validated: Some([1; 32]) }
     }
 
     #[test]
@@ -77,7 +77,7 @@ mod tests {
     fn is_forgotten_with_its_secret() {
         let mut drafts = Drafts::default();
         drafts.keep("a", draft());
-        drafts.keep("a", Draft::default());
+        drafts.keep("a", FormDraft::default());
         assert!(drafts.get("a").kept.is_none());
         drafts.keep("a", draft());
         drafts.forget("a");

@@ -12,14 +12,14 @@ pub struct Site {
 
 /// Why a request isn't answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
+pub enum RequestRefusal {
     /// It is for another host: DNS rebinding, or a wrong URL.
     Host,
     /// It would change something, and doesn't come from a page of this console.
     Origin,
 }
 
-impl Refusal {
+impl RequestRefusal {
     /// The sentence for people.
     pub fn message(self) -> &'static str {
         match self {
@@ -41,9 +41,9 @@ impl Site {
     }
 
     /// Decides about a request.
-    pub fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
-        let host = self.host(headers).ok_or(Refusal::Host)?;
-        if method.is_safe() || self.is_own_page(host, headers) { Ok(()) } else { Err(Refusal::Origin) }
+    pub fn admit(&self, method: &Method, headers: &HeaderMap) -> Result<(), RequestRefusal> {
+        let host = self.host(headers).ok_or(RequestRefusal::Host)?;
+        if method.is_safe() || self.is_own_page(host, headers) { Ok(()) } else { Err(RequestRefusal::Origin) }
     }
 
     /// The one host that a request names, if it is this console's.
@@ -77,7 +77,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    fn admit(method: &Method, headers: &[(&'static str, &'static str)]) -> Result<(), Refusal> {
+    fn admit(method: &Method, headers: &[(&'static str, &'static str)]) -> Result<(), RequestRefusal> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, header::HeaderValue::from_static(value));
@@ -99,11 +99,11 @@ mod tests {
             "127.0.0.2:8080",
         ];
         for host in rebound {
-            assert_eq!(admit(&Method::GET, &[("host", host)]), Err(Refusal::Host), "{host}");
+            assert_eq!(admit(&Method::GET, &[("host", host)]), Err(RequestRefusal::Host), "{host}");
         }
-        assert_eq!(admit(&Method::GET, &[]), Err(Refusal::Host));
+        assert_eq!(admit(&Method::GET, &[]), Err(RequestRefusal::Host));
         let two = [("host", "127.0.0.1:8080"), ("host", "127.0.0.1:8080")];
-        assert_eq!(admit(&Method::GET, &two), Err(Refusal::Host));
+        assert_eq!(admit(&Method::GET, &two), Err(RequestRefusal::Host));
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         for headers in foreign {
             for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
                 let headers = [vec![("host", "127.0.0.1:8080")], headers.clone()].concat();
-                assert_eq!(admit(&method, &headers), Err(Refusal::Origin), "{headers:?}");
+                assert_eq!(admit(&method, &headers), Err(RequestRefusal::Origin), "{headers:?}");
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The web console: adds, validates, lists and removes registries in a browser.
 //!
 //! Owns the pages, the sessions, and the order of what a button does. Has no power of its own: every request to the API server is
-//! made by a [`user::UserClient`], and that can only be made of what somebody signed in with. What a validation is and what its
+//! made by a [`user::UserClient`], and that can only be made of what a user signed in with. What a validation is and what its
 //! result is called, is `registry-check`'s.
 
 pub mod add;

@@ -29,7 +29,7 @@ pub async fn enter(
 ) -> Result<Response, ConsoleError> {
     match (query.code, signed_in) {
         (Some(code), signed_in) => match begin(&console, &code).await {
-            // Whoever opens the same link again in the same browser is in already.
+            // A user who opens the same link again in the same browser is in already.
             Err(ConsoleError::UsedLink) if signed_in.is_some() => Ok(Redirect::to("/system").into_response()),
             begun => begun,
         },

@@ -28,9 +28,9 @@ use crate::{
 pub const FIELD_MANAGER: &str = "registry-console";
 
 /// Shows nothing: the browser does.
-struct Quiet;
+struct SilentProgress;
 
-impl Progress for Quiet {
+impl Progress for SilentProgress {
     fn shown<T>(&self, _: &str, work: impl Future<Output = T>) -> impl Future<Output = T> {
         work
     }
@@ -111,7 +111,7 @@ pub async fn check(
             typed: Contents::new(),
             notes: Vec::new(),
         },
-        progress: Quiet,
+        progress: SilentProgress,
     };
     let mut report = session.report(&manifests.registries[0]).await?;
     if matches!(report.manifest, Manifest::NotAsked(_)) {
