@@ -153,7 +153,7 @@ fn availability<S: Scope>(registry: &Registry<S>) -> Vec<(&'static str, String)>
 
 fn secret_names<S: Scope>(registry: &Registry<S>) -> Vec<String> {
     let secret = registry_verdict::resolve::credentials_secret(&registry.spec);
-    secret.into_iter().map(|secret| secret.name.clone()).collect()
+    secret.into_iter().map(ToOwned::to_owned).collect()
 }
 
 fn manifest<S: Scope>(registry: &Registry<S>) -> String {
