@@ -239,7 +239,8 @@ impl Browser {
                 format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
             body.push_str(&part);
         }
-        body.push_str(&format!("--{BOUNDARY}--\r\n"));
+        let end = format!("--{BOUNDARY}--\r\n");
+        body.push_str(&end);
         let call =
             self.call(Method::POST, format!("{}{path}", self.origin)).header(header::ORIGIN, &self.origin);
         let call = call.header(header::CONTENT_TYPE, format!("multipart/form-data; boundary={BOUNDARY}"));
