@@ -139,7 +139,7 @@ async fn read(tab: FormTab, mut body: Multipart) -> Result<(RegistryForm, FormAc
 
 /// A secret that was typed before counts again, for the server that it was typed for; a new one takes its place.
 fn with_kept_secret(mut form: RegistryForm, draft: &mut FormDraft) -> RegistryForm {
-    let server = form.server();
+    let server = form.origin();
     if !form.password.expose_secret().is_empty() {
         draft.kept = Some(KeptSecret { secret: form.password.clone(), server });
     } else if form.existing_secret.is_empty()
@@ -297,7 +297,7 @@ mod tests {
 
     fn kept() -> FormDraft {
         let secret = SecretString::from("p");
-        FormDraft { kept: Some(KeptSecret { secret, server: "r:443".to_owned() }), validated: None }
+        FormDraft { kept: Some(KeptSecret { secret, server: "https://r:443".to_owned() }), validated: None }
     }
 
     #[test]
@@ -307,6 +307,8 @@ mod tests {
         let mut draft = kept();
         let other = with_kept_secret(form(&[("endpoint", "https://evil"), ("username", "u")]), &mut draft);
         assert!(other.password.expose_secret().is_empty() && draft.kept.is_none());
+        let plain = with_kept_secret(form(&[("endpoint", "http://r:443"), ("username", "u")]), &mut kept());
+        assert!(plain.password.expose_secret().is_empty(), "not without TLS either");
     }
 
     #[test]
@@ -314,7 +316,7 @@ mod tests {
         let mut draft = kept();
         let typed = [("endpoint", "https://s"), ("username", "u"), ("password", "new")];
         assert_eq!(with_kept_secret(form(&typed), &mut draft).password.expose_secret(), "new");
-        assert_eq!(draft.kept.unwrap().server, "s:443");
+        assert_eq!(draft.kept.unwrap().server, "https://s:443");
     }
 
     #[test]

@@ -216,6 +216,12 @@ impl RegistryForm {
         Endpoint::parse(&self.endpoint).map(|endpoint| endpoint.server().to_string()).unwrap_or_default()
     }
 
+    /// The server with its scheme: a secret that was typed for TLS isn't sent without it.
+    pub fn origin(&self) -> String {
+        let scheme = self.endpoint.split("://").next().unwrap_or_default();
+        format!("{}://{}", scheme.to_ascii_lowercase(), self.server())
+    }
+
     fn secret_name(&self) -> Option<String> {
         match (self.uses_existing_secret(), self.has_login()) {
             (true, _) => Some(self.existing_secret.clone()),
