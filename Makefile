@@ -57,7 +57,7 @@ check: ## for the inner loop: formatting, lints, unit tests; starts no servers
 test: tools test-chart ## everything: unit tests, system tests on a real control plane, the chart
 	cargo test --workspace --no-fail-fast
 	cargo test --package registry-operator --package registry-verdict --lib --no-default-features
-	cargo test --workspace --test distribution --test differential -- --ignored
+	cargo test --workspace --test differential -- --ignored
 
 .PHONY: test-servers
 test-servers: ## validate registry servers that take minutes to build (Gitea; needs a C compiler); the others are in `make test`

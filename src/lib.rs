@@ -13,3 +13,4 @@ pub mod queue;
 pub mod replica;
 pub mod settings;
 pub mod tenancy;
+pub mod work_loop;

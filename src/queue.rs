@@ -1,11 +1,9 @@
-//! Which registry is worked on next. Pure: keeps due times, hands out keys, never waits.
+//! A work queue with due times, fair between tenants and between registry hosts. Pure: it never waits.
 //!
-//! Owns: that a registry is worked on by one task at a time and that a change during its work is not lost; that no
-//! tenant takes the place of another, and no host that of another host. Each tenant (and the system level) is a group
-//! of its own; groups take turns, and in a group the hosts that its registries are at. Each may start another piece of
-//! work only while it holds fewer places than are free to it, so that however much one asks for, a part of the places
-//! stays free for the next (the dynamic thresholds of Choudhury and Hahne, 1998). A key holds a place only while it is
-//! worked on, never while it waits for its turn.
+//! One task at a time works on a key, and a change during its work is not lost. Each tenant, and the system scope, is a group;
+//! groups take turns, and so do the hosts within a group. A group or host gets another place only while it holds fewer places than
+//! are free to it. So however much one asks for, some places stay free for the next (the dynamic thresholds of Choudhury and
+//! Hahne, 1998). A key holds a place only while it is worked on, never while it waits for its turn.
 
 use std::{
     cmp::Reverse,
@@ -30,32 +28,32 @@ pub struct Queue<K, G, H> {
     running: TakenPlaces<G, H>,
 }
 
-/// How much is worked on at the same time.
+/// How many keys are worked on at the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
-    /// In all; work without a host has as many places of its own.
+    /// All keys with a host. Keys without a host have as many places of their own.
     pub places: usize,
-    /// At one host, over all groups.
+    /// Keys with the same host, over all groups.
     pub at_a_host: usize,
 }
 
 /// Where a key waits for its turn.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Lane<G, H> {
-    /// Whose it is.
+    /// The group of the key.
     pub group: G,
-    /// The host that the work may have to wait for; none for work that asks no registry.
+    /// The host that the work may have to wait for; none for work that contacts no registry.
     pub host: Option<H>,
 }
 
-/// What of a group is ready.
+/// The keys of a group that are ready, by host.
 #[derive(Debug)]
 struct Lines<K, H> {
     by_host: HashMap<Option<H>, VecDeque<K>>,
     turns: VecDeque<Option<H>>,
 }
 
-/// How many places are taken, and by whom.
+/// The places that are taken.
 #[derive(Debug)]
 struct TakenPlaces<G, H> {
     by_group: HashMap<G, usize>,
@@ -74,19 +72,19 @@ struct QueueEntry<G, H> {
 #[derive(Clone, Debug, PartialEq)]
 enum QueueState<G, H> {
     Idle,
-    /// Waits for its time.
+    /// Waits until it is due.
     Waiting {
         due: Instant,
         timer: u64,
     },
-    /// Its time has come; since then.
+    /// Is due, and waits for a place.
     Ready {
         since: Instant,
     },
-    /// Is worked on, in a place of the lane that it was in when that began.
+    /// Is worked on, in a place of the lane that it was in when the work started.
     Running {
         lane: Lane<G, H>,
-        /// To run again afterwards.
+        /// Whether to run again afterwards.
         stale: bool,
     },
 }
@@ -97,7 +95,7 @@ where
     G: Clone + Eq + Hash,
     H: Clone + Eq + Hash,
 {
-    /// An empty queue that lets so many keys be worked on at the same time.
+    /// Returns an empty queue.
     pub fn new(limits: QueueLimits) -> Self {
         Self {
             limits,
@@ -111,8 +109,7 @@ where
         }
     }
 
-    /// Asks for work on `key` now, or again after the work that is under way. Whatever it waits for, it waits in `lane`
-    /// from now on.
+    /// Makes `key` ready now, or again after the work in flight. From now on, it waits in `lane`.
     pub fn now(&mut self, key: &K, lane: &Lane<G, H>, now: Instant) {
         match self.entries.get_mut(key) {
             Some(QueueEntry { state: QueueState::Ready { .. }, lane: same }) if same == lane => {}
@@ -129,8 +126,8 @@ where
         }
     }
 
-    /// Asks for work on `key` at `due`, in place of any later time asked for before. Does nothing for a key that is
-    /// running: its end says when it is due again.
+    /// Makes `key` ready at `due`, unless it is due earlier. Does nothing for a key that is worked on: [`Queue::done`] says when it is
+    /// due again.
     pub fn at(&mut self, key: &K, lane: &Lane<G, H>, due: Instant) {
         match self.entries.get(key).map(|entry| &entry.state) {
             Some(QueueState::Waiting { due: earlier, .. }) if *earlier <= due => return,
@@ -150,7 +147,7 @@ where
         );
     }
 
-    /// Forgets `key`. Work that is under way keeps its place until it is `done`.
+    /// Forgets `key`. Work in flight keeps its place until it is `done`.
     pub fn forget(&mut self, key: &K) {
         match self.entries.get_mut(key).map(|entry| &mut entry.state) {
             Some(QueueState::Running { stale, .. }) => *stale = false,
@@ -166,8 +163,7 @@ where
         }
     }
 
-    /// Says that the work on `key` has ended; it is due again after `again`, if that is given, or at once if it was
-    /// asked for meanwhile.
+    /// Ends the work on `key`. The key is due again after `again`, if that is given, or at once if it was made ready during the work.
     pub fn done(&mut self, key: &K, now: Instant, again: Option<Duration>) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
@@ -187,7 +183,7 @@ where
         }
     }
 
-    /// The next key to work on, with the time for which it was ready; none if nothing is due or no place is free.
+    /// Returns the next key to work on, and the time for which it was ready; none if nothing is due or no place is free.
     pub fn next(&mut self, now: Instant) -> Option<(K, Duration)> {
         self.wake(now);
         for _ in 0..self.turns.len() {
@@ -203,7 +199,7 @@ where
         None
     }
 
-    /// When the next key becomes due, if none is ready before.
+    /// Returns when the next key becomes due.
     pub fn next_due(&mut self) -> Option<Instant> {
         while let Some(Reverse((due, timer))) = self.timers.peek().copied() {
             if self.timed.contains_key(&timer) {
@@ -214,12 +210,12 @@ where
         None
     }
 
-    /// How many keys are ready and wait for a place.
+    /// Returns the number of keys that are ready and wait for a place.
     pub fn depth(&self) -> usize {
         self.entries.values().filter(|entry| matches!(entry.state, QueueState::Ready { .. })).count()
     }
 
-    /// How many keys are worked on.
+    /// Returns the number of keys that are worked on.
     pub fn in_flight(&self) -> usize {
         self.running.with_host + self.running.without_host
     }
@@ -241,7 +237,7 @@ where
         }
     }
 
-    /// Gives a place to the first key of a group that may have one. Lines that are empty go.
+    /// Gives a place to the first key of a group that may have one, and removes empty lines.
     fn take(&mut self, group: &G) -> Option<(K, Instant)> {
         let lines = self.ready.get_mut(group)?;
         let mut taken = None;
@@ -299,7 +295,7 @@ impl<K: Clone + Eq + Hash, H: Clone + Eq + Hash> Lines<K, H> {
         self.by_host.entry(host).or_default().push_back(key);
     }
 
-    /// Takes the first key of a line that still waits there.
+    /// Takes the first key that still waits in a line.
     fn first<G: PartialEq>(
         &mut self,
         lane: &Lane<G, H>,
@@ -315,7 +311,7 @@ impl<K: Clone + Eq + Hash, H: Clone + Eq + Hash> Lines<K, H> {
         None
     }
 
-    /// Lets a line wait for its next turn, unless there is nothing left in it.
+    /// Lets a line wait for its next turn, unless it is empty.
     fn keep(&mut self, host: Option<H>) {
         if self.by_host.get(&host).is_some_and(|line| !line.is_empty()) {
             self.turns.push_back(host);
@@ -338,8 +334,8 @@ impl<G, H> Default for TakenPlaces<G, H> {
 }
 
 impl<G: Clone + Eq + Hash, H: Clone + Eq + Hash> TakenPlaces<G, H> {
-    /// Whether one more in `lane` leaves enough to others: to other groups, to other groups at the same host, and to
-    /// the group's own registries at other hosts. A group's first at a host may have the last place of the group.
+    /// Whether one more key in `lane` leaves enough places to others: to other groups, to other groups at the same host, and to the
+    /// group's own registries at other hosts. A group's first key at a host may have the last place of the group.
     fn may_enter(&self, lane: &Lane<G, H>, limits: QueueLimits) -> bool {
         let Some(host) = &lane.host else { return self.without_host < limits.places };
         let free = limits.places.saturating_sub(self.with_host);
@@ -386,7 +382,7 @@ fn give_back<T: Eq + Hash>(places: &mut HashMap<T, usize>, by: &T) {
     }
 }
 
-/// Waits until that time; for ever, if there is none.
+/// Waits until that time; forever, if there is none.
 pub async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     controller::{
-        self, events::Events, quota::Quota, reconcile::Context, references::References,
+        self, context::Context, events::Events, quota::Quota, references::References,
         rejection_store::RejectionStore,
     },
     kubernetes::{guard::Guard, lease::Candidate, store, watches::WatchPool},
@@ -105,7 +105,7 @@ impl Replica {
         let (system_namespace, metrics) = (&self.settings.system_namespace, &self.metrics);
         Box::pin(cluster_addresses::learn(&self.cluster_addresses, &self.client, system_namespace, metrics))
             .await;
-        let (availability, delivery) = PullSecrets::start(
+        let (pull_secrets, delivery) = PullSecrets::start(
             self.client.clone(),
             self.watches.clone(),
             access.clone(),
@@ -128,7 +128,7 @@ impl Replica {
             admin_policy: self.admin_policy(),
             references: Arc::new(References::new(self.client.clone(), access.clone())),
             access,
-            availability,
+            pull_secrets,
             prober: self.prober.clone(),
             tokens: self.tokens.clone(),
             rejections: rejections.clone(),

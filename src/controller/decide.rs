@@ -1,48 +1,34 @@
-//! What is to be done about a registry next: pure decisions from the object, what is remembered of it, and how its pull Secrets
-//! stand. The effects are [`reconcile`](mod@super::reconcile)'s; whose turn it is, the queue's.
+//! What to do about a registry next: decisions from the object, its history, and the state of its pull Secrets. Pure. The
+//! [`reconcile`](mod@super::reconcile) module acts on them.
 
-use std::time::Duration;
-
-use registry_api::RegistryStatus;
 use registry_verdict::{
-    assess::{AvailabilityReport, with_availability},
-    ecr::Urgency,
+    assess::{AvailabilityReport, assess},
     object::RegistryObject,
     resolve::ObservedReference,
 };
 
 use super::{
-    reconcile::InFlight,
-    schedule::{History, ValidationInputs},
+    history::{History, ValidationInputs},
+    in_flight::InFlight,
+    publish::is_worth_writing,
 };
 
-/// What is to be done about an object.
+/// What to do about an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ObjectStep {
-    /// The finalizer is put on.
+    /// Add the finalizer.
     AddFinalizer,
-    /// The finalizer is taken off.
+    /// Remove the finalizer.
     RemoveFinalizer,
-    /// Nothing: it is being deleted, and its pull Secrets are still being removed.
+    /// Wait until the pull Secrets of an object that is being deleted are removed.
     AwaitRemoval,
-    /// It is remembered that it is suspended; what its status says stays.
+    /// Keep the status, because the object is suspended.
     Suspend,
-    /// What it refers to is read; [`after_reading`] says what is next.
+    /// Read the references, and validate if [`History::urgency`] says so.
     Read,
 }
 
-/// What is to be done once the object's references were read.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AfterReading {
-    /// The registry is asked.
-    Validate(Urgency),
-    /// Nothing has changed and nothing is due: that status is still to be written.
-    Publish(Box<RegistryStatus>),
-    /// The status says what is so.
-    Nothing,
-}
-
-/// What is to be done about `object`. `removed`: it is being deleted or asks for no pull Secret any more, and has none left.
+/// Decides what to do about `object`. `removed`: the object is being deleted or asks for no pull Secret, and has none left.
 pub fn decide(object: &RegistryObject, removed: bool) -> ObjectStep {
     let needed = object.needs_cleanup() && !object.deleting;
     if object.finalizer && !needed && removed {
@@ -50,7 +36,7 @@ pub fn decide(object: &RegistryObject, removed: bool) -> ObjectStep {
     } else if object.deleting {
         ObjectStep::AwaitRemoval
     } else if needed && !object.finalizer {
-        // Who replaces an object without naming our finalizer takes it off.
+        // A client that replaces the object without our finalizer removes it.
         ObjectStep::AddFinalizer
     } else if object.spec.suspend {
         ObjectStep::Suspend
@@ -59,93 +45,64 @@ pub fn decide(object: &RegistryObject, removed: bool) -> ObjectStep {
     }
 }
 
-/// What is to be done about `object`, whose references now make `inputs`. `left` is the time until its next validation is due.
-/// `report`, which costs a look at all namespaces that the registry is for, is asked for only where nothing is validated.
-pub fn after_reading(
-    object: &RegistryObject,
-    history: &History,
-    report: impl FnOnce() -> AvailabilityReport,
-    inputs: &ValidationInputs,
-    left: Option<Duration>,
-) -> AfterReading {
-    let is_same = history.inputs.as_ref().is_some_and(|before| before.is_same_request(inputs));
-    match (is_same, left.is_none_or(|left| left.is_zero())) {
-        (false, _) => AfterReading::Validate(Urgency::Changed),
-        (true, true) => AfterReading::Validate(Urgency::Due),
-        (true, false) => unwritten(object, history, report)
-            .map_or(AfterReading::Nothing, |status| AfterReading::Publish(Box::new(status))),
-    }
-}
-
-/// Whether `object` asks for something that has not been done, and can be, whatever its references hold.
+/// Whether `object` asks for work that has not been done, whatever its references contain.
 pub fn is_pending(object: &RegistryObject, history: &History, removed: bool) -> bool {
     match decide(object, removed) {
         ObjectStep::AwaitRemoval => false,
         ObjectStep::AddFinalizer => true,
         ObjectStep::RemoveFinalizer if object.deleting => true,
-        ObjectStep::RemoveFinalizer | ObjectStep::Suspend | ObjectStep::Read => {
-            history.inputs.as_ref().is_none_or(|inputs| !inputs.covers(object))
-        }
+        ObjectStep::RemoveFinalizer | ObjectStep::Suspend | ObjectStep::Read => !history.covers(object),
     }
 }
 
-/// Whether the status of `object` says another thing of its availability than is so.
-pub fn is_miscounted(object: &RegistryObject, history: &History, report: &AvailabilityReport) -> bool {
-    !object.deleting && !object.spec.suspend && retold(object, history, report).is_some()
+/// Whether the status of `object` differs from what its last validation and its pull Secrets lead to.
+pub fn is_status_outdated(object: &RegistryObject, history: &History, report: &AvailabilityReport) -> bool {
+    let is_settled = !object.deleting && !object.spec.suspend && history.covers(object);
+    let is_outdated = |validation| is_worth_writing(object, &assess(object, validation, report));
+    is_settled && history.validation.as_deref().is_some_and(is_outdated)
 }
 
-/// What a changed reference means for an object that refers to it.
+/// What to do about an object when one of its references changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OnReference {
-    /// Work under way rests on another version: it ends as soon as it can.
+    /// Cancel the work in flight: it is based on another version.
     pub supersede: bool,
-    /// The references are to be read again, after work that is under way.
+    /// Read the references again, after any work in flight.
     pub look: bool,
 }
 
-/// What follows when a reference was `observed` so, or gone. `running` is the work under way on the object, `last` what its newest
-/// verdict rests on.
+/// Decides what to do when a reference was `observed` in a version, or gone. `last` are the inputs of the last validation.
 ///
-/// Work that has read the reference before it changed may be past the point where it can be superseded, and its verdict is not
-/// the newest yet: another look follows in any case.
+/// Work in flight that read the reference before the change may be too far on to be cancelled, and its result is not in `last` yet.
+/// So the references are read again in any case.
 pub fn on_reference(
     observed: &ObservedReference,
-    running: Option<&InFlight>,
+    in_flight: Option<&InFlight>,
     last: Option<&ValidationInputs>,
 ) -> OnReference {
-    let inputs = running.and_then(InFlight::inputs);
+    let inputs = in_flight.and_then(InFlight::inputs);
     let supersede = inputs.is_some_and(|inputs| inputs.is_outdated_by(observed));
-    let may_have_read_before =
-        running.is_some() && inputs.is_none_or(|inputs| inputs.is_outdated_by(observed));
-    let rests_on_it = last.is_some_and(|inputs| inputs.rests_on(observed));
-    OnReference { supersede, look: may_have_read_before || !rests_on_it }
-}
-
-/// The status that is still to be written: the verdict that the API server did not take, or else other counts.
-fn unwritten(
-    object: &RegistryObject,
-    history: &History,
-    report: impl FnOnce() -> AvailabilityReport,
-) -> Option<RegistryStatus> {
-    let unpublished = history.unpublished.as_ref().map(|unpublished| unpublished.status.clone());
-    unpublished.or_else(|| retold(object, history, &report()))
-}
-
-/// The status with what is to be said of the availability now, if that is another thing than it says.
-fn retold(object: &RegistryObject, history: &History, report: &AvailabilityReport) -> Option<RegistryStatus> {
-    let ready = history.ready.as_deref()?;
-    let status = with_availability(&object.status, ready, report);
-    (status != object.status).then_some(status)
+    let may_be_outdated = in_flight.is_some() && inputs.is_none_or(|inputs| inputs.is_outdated_by(observed));
+    let is_known = last.is_some_and(|inputs| inputs.contains(observed));
+    OnReference { supersede, look: may_be_outdated || !is_known }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use k8s_openapi::jiff::Timestamp;
     use proptest::prelude::*;
     use registry_api::{
         RegistrySpec, SystemRegistry,
         spec::{Availability, PullSecret},
     };
-    use registry_verdict::resolve::{ContentsDigest, Reference, ReferenceKind};
+    use registry_verdict::{
+        assess::{Observation, ValidationRecord},
+        object::Group,
+        resolve::{Reference, ReferenceKind},
+        steps::Examination,
+    };
 
     use super::*;
 
@@ -157,7 +114,11 @@ mod tests {
     }
 
     fn inputs(object: &RegistryObject) -> ValidationInputs {
-        ValidationInputs::of(object, None, Vec::new(), ContentsDigest::default())
+        ValidationInputs::of(object, None)
+    }
+
+    fn in_flight() -> InFlight {
+        InFlight::new(Group::System, false)
     }
 
     fn remembering(inputs: ValidationInputs) -> History {
@@ -186,20 +147,6 @@ mod tests {
             let pending = is_pending(&object, &remembering(inputs(&object)), removed);
             prop_assert_eq!(pending, pull_secret && !finalizer);
         }
-
-        #[test]
-        fn validates_on_change_or_when_due(seconds in 1u64..86_400, changed: bool) {
-            let before = object(false, false);
-            let after = RegistryObject { generation: before.generation + i64::from(changed), ..before.clone() };
-            let (history, left) = (remembering(inputs(&before)), Some(Duration::from_secs(seconds)));
-            let next = after_reading(&after, &history, AvailabilityReport::default, &inputs(&after), left);
-            let expected = if changed { AfterReading::Validate(Urgency::Changed) } else { AfterReading::Nothing };
-            prop_assert_eq!(next, expected);
-            for due in [None, Some(Duration::ZERO)] {
-                let next = after_reading(&after, &history, AvailabilityReport::default, &inputs(&after), due);
-                prop_assert!(matches!(next, AfterReading::Validate(_)));
-            }
-        }
     }
 
     /// Created, validated and deleted again while the verdict on the creation is being written: the newest verdict that is known
@@ -213,33 +160,41 @@ mod tests {
         };
         let resting_on = |version| {
             let object = object(false, false);
-            ValidationInputs::of(&object, None, vec![observed(version)], ContentsDigest::default())
+            let read = Examination {
+                references: vec![observed(version)],
+                ..Examination::stopped(Observation::NotATenant)
+            };
+            ValidationInputs::of(&object, None).with(&read)
         };
-        let (missing, read) = (resting_on(None), InFlight::default());
-        read.rests_on(resting_on(Some("7")));
+        let (missing, read) = (resting_on(None), in_flight());
+        read.set_inputs(resting_on(Some("7")));
         let next = on_reference(&observed(None), Some(&read), Some(&missing));
         assert_eq!(next, OnReference { supersede: true, look: true });
-        let reading = on_reference(&observed(None), Some(&InFlight::default()), Some(&missing));
+        let reading = on_reference(&observed(None), Some(&in_flight()), Some(&missing));
         assert_eq!(reading, OnReference { supersede: false, look: true }, "it may have been read before");
         let idle = on_reference(&observed(None), None, Some(&missing));
         assert_eq!(idle, OnReference { supersede: false, look: false }, "nothing has changed");
         assert!(on_reference(&observed(Some("8")), None, Some(&missing)).look);
     }
 
+    /// The history of an object that was validated and found to belong to no tenant.
+    fn validated(object: &RegistryObject) -> History {
+        let validation = ValidationRecord::first(Observation::NotATenant, Timestamp::UNIX_EPOCH);
+        History { validation: Some(Arc::new(validation)), ..remembering(inputs(object)) }
+    }
+
     #[test]
-    fn unwritten_verdict_comes_before_counts() {
-        use super::super::schedule::Unpublished;
-        let object = object(false, false);
-        let status = RegistryStatus { observed_generation: Some(7), ..RegistryStatus::default() };
-        let unpublished = Some(Box::new(Unpublished { status: status.clone(), tries: 1 }));
-        let history = History { unpublished, ready: Some("ready".into()), ..remembering(inputs(&object)) };
-        let left = Some(Duration::from_mins(1));
-        let next = after_reading(&object, &history, AvailabilityReport::default, &inputs(&object), left);
-        assert_eq!(next, AfterReading::Publish(Box::new(status)));
-        let history = History { unpublished: None, ..history };
-        assert!(
-            is_miscounted(&object, &history, &AvailabilityReport::default()),
-            "the counts are in no status yet"
-        );
+    fn status_is_outdated_until_written() {
+        let (mut object, report) = (object(false, false), AvailabilityReport::default());
+        let history = validated(&object);
+        assert!(is_status_outdated(&object, &history, &report), "the verdict was not written yet");
+        object.status = assess(&object, history.validation.as_deref().unwrap(), &report);
+        assert!(!is_status_outdated(&object, &history, &report));
+        let note = AvailabilityReport { note: Some("a pull Secret is missing".into()), ..report.clone() };
+        assert!(is_status_outdated(&object, &history, &note), "the pull Secrets changed");
+        let changed = RegistryObject { generation: object.generation + 1, ..object.clone() };
+        assert!(!is_status_outdated(&changed, &history, &note), "the next validation writes it");
+        let deleting = RegistryObject { deleting: true, ..object };
+        assert!(!is_status_outdated(&deleting, &history, &note));
     }
 }

@@ -1,5 +1,5 @@
-//! Events (`events.k8s.io/v1`): one per change of verdict, written beside the work and not before it, so that a flood
-//! of Events delays no status.
+//! Events (`events.k8s.io/v1`): one for each change of a verdict. A task of its own writes them, so that many Events delay no
+//! status.
 
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -10,7 +10,7 @@ use kube::{
     Api, Client, Resource,
     api::{ObjectMeta, PostParams},
 };
-use registry_api::{ConditionType, RegistryStatus, SystemRegistry, TenantRegistry};
+use registry_api::{ConditionType, Reason, RegistryStatus, SystemRegistry, TenantRegistry};
 use registry_verdict::object::{RegistryKey, RegistryObject};
 use tokio::sync::mpsc;
 
@@ -19,14 +19,14 @@ use crate::kubernetes::call::call;
 const CONTROLLER: &str = "registry.spectrocloud.com/registry-operator";
 /// Where Events about cluster-scoped objects go, by convention.
 const CLUSTER_NAMESPACE: &str = "default";
-/// Events that wait to be written; a verdict that changes while so many wait is told by the status alone.
+/// Events that wait to be written. When there are more, they are dropped; the status has the verdict anyway.
 const BACKLOG: usize = 16_384;
-/// What is left of an Event's name for the registry's.
+/// The longest part of a registry's name in the name of an Event.
 const LONGEST_NAME: usize = 230;
-/// The API's bound on `note`, in bytes.
+/// The longest `note` that the API accepts, in bytes.
 const NOTE_BYTES: usize = 1024;
 
-/// Takes Events to write.
+/// Accepts Events to be written.
 #[derive(Clone, Debug)]
 pub struct Events {
     backlog: mpsc::Sender<Draft>,
@@ -49,9 +49,23 @@ impl Events {
         (Self { backlog }, write_all(client, instance, drafts))
     }
 
-    /// Tells of a changed verdict.
-    pub fn send(&self, object: &RegistryObject, next: &RegistryStatus, now: Timestamp) {
-        let Some(ready) = next.condition(ConditionType::Ready) else {
+    /// Sends an Event if the verdict in `status` is not the one that was `reported` last.
+    pub fn send_if_new(
+        &self,
+        object: &RegistryObject,
+        status: &RegistryStatus,
+        reported: &mut Option<ReadyVerdict>,
+        now: Timestamp,
+    ) {
+        let verdict = ready_verdict(status);
+        if verdict != *reported {
+            self.send(object, status, now);
+            *reported = verdict;
+        }
+    }
+
+    fn send(&self, object: &RegistryObject, status: &RegistryStatus, now: Timestamp) {
+        let Some(ready) = status.condition(ConditionType::Ready) else {
             return;
         };
         let draft = Draft {
@@ -66,6 +80,16 @@ impl Events {
             tracing::warn!(registry = %object.key, "Event dropped: too many Events wait to be written");
         }
     }
+}
+
+/// Status and reason of Ready.
+pub type ReadyVerdict = (String, String);
+
+/// Returns the verdict in a status; none while a validation is in progress.
+pub fn ready_verdict(status: &RegistryStatus) -> Option<ReadyVerdict> {
+    let ready = status.condition(ConditionType::Ready)?;
+    let is_verdict = ready.reason != Reason::Progressing.as_str();
+    is_verdict.then(|| (ready.status.clone(), ready.reason.clone()))
 }
 
 async fn write_all(client: Client, instance: String, mut drafts: mpsc::Receiver<Draft>) {
@@ -117,7 +141,7 @@ impl Draft {
     }
 }
 
-/// The longest beginning of `text` that fits.
+/// Returns the longest beginning of `text` that fits into that many bytes.
 fn within(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }

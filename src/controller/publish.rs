@@ -1,9 +1,9 @@
-//! Status and finalizer to the API server: server-side apply, each under its own field manager, skipped when nothing
-//! but time changed, and never to an object of another incarnation.
+//! Writes status and finalizer to the API server: by server-side apply, each with its own field manager, never to another object
+//! of the same name. A status that differs only in its time isn't written.
 
 use std::time::Duration;
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client, Resource,
     api::{ObjectMeta, Patch, PatchParams},
@@ -17,42 +17,41 @@ use registry_verdict::object::{RegistryKey, RegistryObject};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::{context::Context, history::History};
 use crate::kubernetes::call::{CallError, CallFailure, call};
 
 /// The field manager of `/status`.
 const STATUS_MANAGER: &str = "registry-operator-status";
 /// The field manager of the finalizer.
 const FINALIZER_MANAGER: &str = "registry-operator-finalizer";
-/// What is written, as errors say it.
-const THE_FINALIZER: &str = "the finalizer";
-/// The time of the last validation is rewritten alone at most this often: etcd is no time series.
+/// If nothing else changes, the time of the last validation is written this often, to spare etcd.
 const TIME_ALONE: Duration = Duration::from_hours(1);
-/// How often a write is tried again because the object has changed.
+/// How often a write is repeated because the object has changed.
 const CONFLICTS: usize = 4;
 
 /// Why a write failed.
 #[derive(Debug, Error)]
 pub enum PublishError {
-    /// The object is gone, or another has taken its name; there is nothing to write to.
+    /// The object is gone, or another object has its name.
     #[error("{0} no longer exists")]
     Gone(RegistryKey),
-    /// The object has changed meanwhile, more often than was tried.
+    /// The object changed in the meantime, each time that the write was repeated.
     #[error("failed to write {0}: it was changed in the meantime")]
     Conflict(RegistryKey),
-    /// The API server refused, or could not be asked.
+    /// The API server refused the request, or didn't answer.
     #[error("failed to write {what} of {key}: {source}")]
     Api {
-        /// Status or finalizer.
+        /// What was to be read or written.
         what: &'static str,
-        /// Of which registry.
+        /// The registry.
         key: RegistryKey,
-        /// What went wrong.
+        /// The failure of the call.
         source: CallError,
     },
 }
 
 impl PublishError {
-    /// How long the API server asks to wait before the next try.
+    /// Returns how long the API server asks to wait before the next try.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Api { source, .. } => source.retry_after(),
@@ -61,30 +60,62 @@ impl PublishError {
     }
 }
 
-/// Writes `status` if it says anything new; returns the object as it then is.
+/// Writes a verdict, and sends an Event if it is new. Returns when to try again if the API server doesn't accept it; the registry
+/// need not be validated again for that.
+pub async fn publish(
+    context: &Context,
+    object: &mut RegistryObject,
+    history: &mut History,
+    status: &RegistryStatus,
+) -> Result<Option<Duration>, PublishError> {
+    let error = match publish_status(&context.client, object, status).await {
+        Ok(()) => {
+            history.failed_writes = 0;
+            context.events.send_if_new(object, status, &mut history.reported, (context.clock)());
+            return Ok(None);
+        }
+        Err(error @ PublishError::Gone(_)) => return Err(error),
+        Err(error) => error,
+    };
+    tracing::warn!(registry = %object.key, %error, "failed to write the status, retrying");
+    let wait = history.write_failed((context.jitter)());
+    Ok(Some(wait.max(error.retry_after().unwrap_or_default())))
+}
+
+/// Writes `status` if it is worth it. `object` becomes the object as written.
 ///
-/// A uid is no precondition on `/status` of a custom resource: the API server takes the metadata of the object that is
-/// there (seen on 1.36). The resource version is one; where it has moved on, the object is looked at again.
+/// The API server ignores a uid as precondition of a write to `/status` of a custom resource: it takes the metadata of the object that
+/// exists (seen on 1.36). The resource version works; if it has changed, the object's uid is compared.
 pub async fn publish_status(
+    client: &Client,
+    object: &mut RegistryObject,
+    status: &RegistryStatus,
+) -> Result<(), PublishError> {
+    if !is_worth_writing(object, status) {
+        return Ok(());
+    }
+    let written = apply_status(client, object, status).await?;
+    *object = clear_leftovers(client, written, status).await?;
+    Ok(())
+}
+
+/// Applies the status; again while the object is changed in the meantime, up to a bound.
+async fn apply_status(
     client: &Client,
     object: &RegistryObject,
     status: &RegistryStatus,
-) -> Result<Option<RegistryObject>, PublishError> {
-    if !says_something_new(&object.status, status) {
-        return Ok(None);
-    }
+) -> Result<RegistryObject, PublishError> {
     let mut version = object.resource_version.clone();
     for _ in 0..CONFLICTS {
-        match apply_status(client, object, status, &version).await {
+        match apply_status_at(client, object, status, &version).await {
             Err(PublishError::Conflict(_)) => version = current_version(client, object).await?,
-            written => return clear_leftovers(client, object, status, written?).await.map(Some),
+            written => return written,
         }
     }
-    let written = apply_status(client, object, status, &version).await?;
-    clear_leftovers(client, object, status, written).await.map(Some)
+    apply_status_at(client, object, status, &version).await
 }
 
-async fn apply_status(
+async fn apply_status_at(
     client: &Client,
     object: &RegistryObject,
     status: &RegistryStatus,
@@ -97,31 +128,29 @@ async fn apply_status(
             "status": status,
         }))
     };
-    apply(client, object, "the status", STATUS_MANAGER, patch).await
+    write(client, object, Subresource::Status, patch).await
 }
 
-/// Takes away what another field manager once wrote into the status, such as a restored backup: server-side apply leaves it,
-/// and a condition would be left over for ever.
+/// Removes what another field manager wrote into the status, such as a restored backup: server-side apply keeps it.
 async fn clear_leftovers(
     client: &Client,
-    object: &RegistryObject,
+    object: RegistryObject,
     status: &RegistryStatus,
-    written: RegistryObject,
 ) -> Result<RegistryObject, PublishError> {
-    let (found, wanted) = (json!(written.status), json!(status));
+    let (found, wanted) = (json!(object.status), json!(status));
     if found == wanted {
-        return Ok(written);
+        return Ok(object);
     }
-    let (version, status) = (&written.resource_version, difference(found, wanted));
+    let (version, status) = (&object.resource_version, difference(found, wanted));
     let patch = |_: &str| Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": status}));
-    match apply(client, object, "the status", STATUS_MANAGER, patch).await {
-        // Somebody else was quicker; what is left goes with the next write.
-        Err(PublishError::Conflict(_)) => Ok(written),
+    match write(client, &object, Subresource::Status, patch).await {
+        // Another client changed the object. The next write clears the rest.
+        Err(PublishError::Conflict(_)) => Ok(object),
         cleared => cleared,
     }
 }
 
-/// The JSON merge patch (RFC 7386) that makes `wanted` of `found`.
+/// Returns the JSON merge patch (RFC 7386) that turns `found` into `wanted`.
 fn difference(found: Value, wanted: Value) -> Value {
     let (Value::Object(found), Value::Object(mut merged)) = (found, wanted.clone()) else { return wanted };
     for (key, found) in found {
@@ -131,61 +160,21 @@ fn difference(found: Value, wanted: Value) -> Value {
     Value::Object(merged)
 }
 
-/// The version that the object has now, if it is still the same object.
-async fn current_version(client: &Client, object: &RegistryObject) -> Result<String, PublishError> {
-    let metadata = current_metadata(client, object, "the status").await?;
-    metadata.resource_version.ok_or_else(|| PublishError::Gone(object.key.clone()))
-}
-
-/// The metadata that the object has now, if it is still the same object.
-async fn current_metadata(
-    client: &Client,
-    object: &RegistryObject,
-    what: &'static str,
-) -> Result<ObjectMeta, PublishError> {
-    let read = async {
-        match &object.key {
-            RegistryKey::System { name } => {
-                Api::<SystemRegistry>::all(client.clone()).get_metadata_opt(name).await.map(metadata)
-            }
-            RegistryKey::Tenant { namespace, name } => {
-                Api::<TenantRegistry>::namespaced(client.clone(), namespace)
-                    .get_metadata_opt(name)
-                    .await
-                    .map(metadata)
-            }
-        }
-    };
-    let current = within(&object.key, what, read).await?;
-    let same = current.filter(|metadata| metadata.uid.as_deref() == Some(&object.uid));
-    same.ok_or_else(|| PublishError::Gone(object.key.clone()))
-}
-
-fn metadata<K: Resource>(object: Option<PartialObjectMeta<K>>) -> Option<ObjectMeta> {
-    object.map(|object| object.metadata)
-}
-
-/// The object with all that it says now, if it is still the same object.
-pub async fn current(client: &Client, object: &RegistryObject) -> Result<RegistryObject, PublishError> {
-    let read = async {
-        match &object.key {
-            RegistryKey::System { name } => {
-                let api = Api::<SystemRegistry>::all(client.clone());
-                Ok(api.get_opt(name).await?.map(RegistryObject::of))
-            }
-            RegistryKey::Tenant { namespace, name } => {
-                let api = Api::<TenantRegistry>::namespaced(client.clone(), namespace);
-                Ok(api.get_opt(name).await?.map(RegistryObject::of))
-            }
-        }
-    };
-    let current = within(&object.key, "the spec", read).await?;
-    let same = current.filter(|current| current.uid == object.uid);
-    same.ok_or_else(|| PublishError::Gone(object.key.clone()))
-}
-
-/// Puts our finalizer on the object, or takes it off.
+/// Adds our finalizer to the object, or removes it. `object` becomes the object as written, unless the removal deleted it.
 pub async fn publish_finalizer(
+    client: &Client,
+    object: &mut RegistryObject,
+    wanted: bool,
+) -> Result<(), PublishError> {
+    let written = match apply_finalizer(client, object, wanted).await {
+        Err(PublishError::Gone(_)) if object.deleting => return Ok(()),
+        written => written?,
+    };
+    *object = if written.finalizer && !wanted { remove_finalizer(client, &written).await? } else { written };
+    Ok(())
+}
+
+async fn apply_finalizer(
     client: &Client,
     object: &RegistryObject,
     wanted: bool,
@@ -197,105 +186,183 @@ pub async fn publish_finalizer(
             "metadata": {"name": object.key.name(), "uid": object.uid, "finalizers": finalizers},
         }))
     };
-    let written = match apply(client, object, THE_FINALIZER, FINALIZER_MANAGER, patch).await {
-        // Where there is no such object any more, a uid that is asked for is a conflict too.
-        Err(error @ PublishError::Conflict(_)) => {
-            current_metadata(client, object, THE_FINALIZER).await?;
-            return Err(error);
-        }
-        written => written?,
-    };
-    if written.finalizer && !wanted {
-        return take_finalizer_off(client, object).await;
+    let written = write(client, object, Subresource::Finalizer, patch).await;
+    if matches!(written, Err(PublishError::Conflict(_))) {
+        // If there is no such object any more, a uid as precondition is a conflict too.
+        current_metadata(client, object, Subresource::Finalizer).await?;
     }
-    Ok(written)
+    written
 }
 
-/// Takes our finalizer off an object for which another field manager asked as well, as does who applies an object just as it
-/// was once read (a backup, a copy): server-side apply leaves what others own.
-async fn take_finalizer_off(
-    client: &Client,
-    object: &RegistryObject,
-) -> Result<RegistryObject, PublishError> {
-    let metadata = current_metadata(client, object, THE_FINALIZER).await?;
+/// Removes our finalizer from an object on which another field manager set it too, such as a client that applies the object as it
+/// once read it (a backup, a copy): server-side apply keeps it for the other manager.
+async fn remove_finalizer(client: &Client, object: &RegistryObject) -> Result<RegistryObject, PublishError> {
+    let metadata = current_metadata(client, object, Subresource::Finalizer).await?;
     let mut others = metadata.finalizers.unwrap_or_default();
     others.retain(|finalizer| finalizer != FINALIZER);
     let version = metadata.resource_version;
     let patch =
         |_: &str| Patch::Merge(json!({"metadata": {"resourceVersion": version, "finalizers": others}}));
-    apply(client, object, THE_FINALIZER, FINALIZER_MANAGER, patch).await
+    write(client, object, Subresource::Finalizer, patch).await
 }
 
-/// Whether `next` differs from `previous` in more than the time of the validation, or that time has become old.
-fn says_something_new(previous: &RegistryStatus, next: &RegistryStatus) -> bool {
-    let timeless = |status: &RegistryStatus| RegistryStatus { last_validation_time: None, ..status.clone() };
-    timeless(previous) != timeless(next)
-        || is_old(previous.last_validation_time.as_ref(), next.last_validation_time.as_ref())
+/// Replaces `object`, of which the long parts were left out, by the whole object, if it is still the same one.
+pub async fn read_whole(client: &Client, object: &mut RegistryObject) -> Result<(), PublishError> {
+    let read = async {
+        Ok(match &object.key {
+            RegistryKey::System { name } => system(client).get_opt(name).await?.map(RegistryObject::of),
+            RegistryKey::Tenant { namespace, name } => {
+                tenant(client, namespace).get_opt(name).await?.map(RegistryObject::of)
+            }
+        })
+    };
+    let read = classified(object, "the spec", read).await?;
+    *object =
+        read.filter(|read| read.uid == object.uid).ok_or_else(|| PublishError::Gone(object.key.clone()))?;
+    Ok(())
 }
 
-fn is_old(previous: Option<&Time>, next: Option<&Time>) -> bool {
-    let instant = |time: Option<&Time>| time.map_or(Timestamp::MIN, |time| time.0);
-    let age = instant(next).duration_since(instant(previous));
+/// Returns the object's resource version now, if it is still the same object.
+async fn current_version(client: &Client, object: &RegistryObject) -> Result<String, PublishError> {
+    let metadata = current_metadata(client, object, Subresource::Status).await?;
+    metadata.resource_version.ok_or_else(|| PublishError::Gone(object.key.clone()))
+}
+
+/// Returns the object's metadata now, if it is still the same object.
+async fn current_metadata(
+    client: &Client,
+    object: &RegistryObject,
+    subresource: Subresource,
+) -> Result<ObjectMeta, PublishError> {
+    let read = async {
+        Ok(match &object.key {
+            RegistryKey::System { name } => metadata(system(client).get_metadata_opt(name).await?),
+            RegistryKey::Tenant { namespace, name } => {
+                metadata(tenant(client, namespace).get_metadata_opt(name).await?)
+            }
+        })
+    };
+    let read = classified(object, subresource.name(), read).await?;
+    read.filter(|metadata| metadata.uid.as_deref() == Some(&object.uid))
+        .ok_or_else(|| PublishError::Gone(object.key.clone()))
+}
+
+fn metadata<K: Resource>(object: Option<PartialObjectMeta<K>>) -> Option<ObjectMeta> {
+    object.map(|object| object.metadata)
+}
+
+fn system(client: &Client) -> Api<SystemRegistry> {
+    Api::all(client.clone())
+}
+
+fn tenant(client: &Client, namespace: &str) -> Api<TenantRegistry> {
+    Api::namespaced(client.clone(), namespace)
+}
+
+/// Whether `status` differs from that of `object` in more than the time of the validation, or that time has become old.
+pub fn is_worth_writing(object: &RegistryObject, status: &RegistryStatus) -> bool {
+    let timeless =
+        RegistryStatus { last_validation_time: object.status.last_validation_time.clone(), ..status.clone() };
+    timeless != object.status || is_time_old(object, status)
+}
+
+fn is_time_old(object: &RegistryObject, status: &RegistryStatus) -> bool {
+    let time =
+        |status: &RegistryStatus| status.last_validation_time.as_ref().map_or(Timestamp::MIN, |time| time.0);
+    let age = time(status).duration_since(time(&object.status));
     Duration::try_from(age).is_ok_and(|age| age >= TIME_ALONE)
 }
 
-async fn apply(
+/// What of an object is written.
+#[derive(Clone, Copy)]
+enum Subresource {
+    Status,
+    Finalizer,
+}
+
+impl Subresource {
+    /// The name in error messages.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Status => "the status",
+            Self::Finalizer => "the finalizer",
+        }
+    }
+
+    fn field_manager(self) -> &'static str {
+        match self {
+            Self::Status => STATUS_MANAGER,
+            Self::Finalizer => FINALIZER_MANAGER,
+        }
+    }
+}
+
+/// Sends the patch that `patch` makes for the object's kind.
+async fn write(
     client: &Client,
     object: &RegistryObject,
-    what: &'static str,
-    manager: &'static str,
+    subresource: Subresource,
     patch: impl Fn(&str) -> Patch<Value>,
 ) -> Result<RegistryObject, PublishError> {
-    let write = async {
+    let written = async {
         match &object.key {
-            RegistryKey::System { .. } => {
-                let api: Api<SystemRegistry> = Api::all(client.clone());
-                apply_to(&api, object, manager, patch(System::KIND)).await.map(RegistryObject::of)
+            RegistryKey::System { name } => {
+                send(&system(client), name, subresource, patch(System::KIND)).await.map(RegistryObject::of)
             }
-            RegistryKey::Tenant { namespace, .. } => {
-                let api: Api<TenantRegistry> = Api::namespaced(client.clone(), namespace);
-                apply_to(&api, object, manager, patch(Tenant::KIND)).await.map(RegistryObject::of)
+            RegistryKey::Tenant { namespace, name } => {
+                let api = tenant(client, namespace);
+                send(&api, name, subresource, patch(Tenant::KIND)).await.map(RegistryObject::of)
             }
         }
     };
-    within(&object.key, what, write).await
+    classified(object, subresource.name(), written).await
 }
 
-/// Waits for an answer of the API server, and says what a refusal means for a registry.
-async fn within<T>(
-    key: &RegistryKey,
+async fn send<S: ApiScope>(
+    api: &Api<Registry<S>>,
+    name: &str,
+    subresource: Subresource,
+    patch: Patch<Value>,
+) -> Result<Registry<S>, kube::Error> {
+    let manager = subresource.field_manager();
+    let params = PatchParams { force: matches!(patch, Patch::Apply(_)), ..PatchParams::apply(manager) };
+    match subresource {
+        Subresource::Status => api.patch_status(name, &params, &patch).await,
+        Subresource::Finalizer => api.patch(name, &params, &patch).await,
+    }
+}
+
+/// Awaits an answer of the API server, and classifies a failure.
+async fn classified<T>(
+    object: &RegistryObject,
     what: &'static str,
     answer: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, PublishError> {
+    let key = || object.key.clone();
     call(answer).await.map_err(|source| match source.failure() {
-        CallFailure::Gone => PublishError::Gone(key.clone()),
-        CallFailure::Conflict => PublishError::Conflict(key.clone()),
+        CallFailure::Gone => PublishError::Gone(key()),
+        CallFailure::Conflict => PublishError::Conflict(key()),
         CallFailure::Terminating
         | CallFailure::Quota
         | CallFailure::Forbidden
         | CallFailure::Throttled
         | CallFailure::NoAnswer
-        | CallFailure::Other => PublishError::Api { what, key: key.clone(), source },
+        | CallFailure::Other => PublishError::Api { what, key: key(), source },
     })
-}
-
-async fn apply_to<S: ApiScope>(
-    api: &Api<Registry<S>>,
-    object: &RegistryObject,
-    manager: &str,
-    patch: Patch<Value>,
-) -> Result<Registry<S>, kube::Error> {
-    let params = PatchParams { force: matches!(patch, Patch::Apply(_)), ..PatchParams::apply(manager) };
-    if manager == STATUS_MANAGER {
-        api.patch_status(object.key.name(), &params, &patch).await
-    } else {
-        api.patch(object.key.name(), &params, &patch).await
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
+
+    /// Whether `next` is written to an object with the status `previous`.
+    fn writes(previous: &RegistryStatus, next: &RegistryStatus) -> bool {
+        let mut registry = SystemRegistry::new("packs", registry_api::RegistrySpec::default());
+        registry.status = Some(previous.clone());
+        is_worth_writing(&RegistryObject::of(registry), next)
+    }
 
     fn validated_at(second: i64) -> RegistryStatus {
         let time = Time(Timestamp::from_second(second).unwrap());
@@ -315,14 +382,14 @@ mod tests {
 
     #[test]
     fn writes_time_only_change_once_an_hour() {
-        assert!(says_something_new(&RegistryStatus::default(), &validated_at(0)));
-        assert!(!says_something_new(&validated_at(0), &validated_at(3599)));
-        assert!(says_something_new(&validated_at(0), &validated_at(3600)));
+        assert!(writes(&RegistryStatus::default(), &validated_at(0)));
+        assert!(!writes(&validated_at(0), &validated_at(3599)));
+        assert!(writes(&validated_at(0), &validated_at(3600)));
     }
 
     #[test]
     fn writes_other_changes_at_once() {
         let next = RegistryStatus { observed_generation: Some(2), ..validated_at(1) };
-        assert!(says_something_new(&validated_at(0), &next));
+        assert!(writes(&validated_at(0), &next));
     }
 }

@@ -1,7 +1,7 @@
-//! How many registries of a tenant are validated. Pure: the oldest are, up to a bound; the rest wait until there is room.
+//! The quota of registries that are validated for each tenant: the oldest ones, up to a limit. Pure.
 //!
-//! Admission can't count, so that this bounds what one tenant costs: of what is beyond it nothing long is kept, nothing is
-//! resolved, and nobody is asked.
+//! Admission policies can't count, so this limits what one tenant costs: of a registry beyond the quota, the operator keeps nothing
+//! long, resolves no reference, and contacts no server.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,7 +11,7 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use registry_verdict::object::RegistryKey;
 
-/// Which registries of each tenant are within the bound.
+/// The registries of each tenant, within its quota and beyond.
 #[derive(Debug)]
 pub struct Quota {
     most: usize,
@@ -19,7 +19,7 @@ pub struct Quota {
     placed: HashMap<RegistryKey, (Arc<str>, QuotaRank)>,
 }
 
-/// Older registries come first, and of those of one second the first by name.
+/// The rank of a registry: older ones first, then by name.
 type QuotaRank = (Option<Timestamp>, Arc<str>, Arc<str>);
 
 #[derive(Debug, Default)]
@@ -29,17 +29,17 @@ struct Share {
 }
 
 impl Quota {
-    /// At most `most` registries of each tenant.
+    /// Returns a quota of `most` registries for each tenant.
     pub fn new(most: usize) -> Self {
         Self { most, tenants: HashMap::new(), placed: HashMap::new() }
     }
 
-    /// The bound.
+    /// Returns the limit.
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// Whether that registry is beyond its tenant's bound.
+    /// Whether a registry is beyond its tenant's quota.
     pub fn is_beyond(&self, key: &RegistryKey) -> bool {
         self.placed
             .get(key)
@@ -47,8 +47,7 @@ impl Quota {
             .unwrap_or(false)
     }
 
-    /// A registry is there, in a namespace of that tenant or of none. Returns the other registries for which this decides
-    /// anew.
+    /// Adds or moves a registry, whose namespace belongs to `tenant`. Returns the other registries that this moves across the limit.
     pub fn observe(
         &mut self,
         key: &RegistryKey,
@@ -76,7 +75,7 @@ impl Quota {
         changed
     }
 
-    /// A registry is gone. Returns those for which there is room now.
+    /// Removes a registry. Returns those that are within the quota now.
     pub fn forget(&mut self, key: &RegistryKey) -> Vec<RegistryKey> {
         let Some((tenant, place)) = self.placed.remove(key) else { return Vec::new() };
         let Some(share) = self.tenants.get_mut(&tenant) else { return Vec::new() };

@@ -1,7 +1,7 @@
-//! The Secrets and ConfigMaps that registries name: read on demand, kept while a watch vouches for them.
+//! The Secrets and ConfigMaps that registries refer to: read on demand, and cached while a watch shows that they are current.
 //!
-//! Owns: the contents of *referenced* objects only, in memory only, dropped as soon as a watch says that they changed.
-//! The watches themselves see metadata alone, so that no Secret is held that no registry names.
+//! Only the contents of *referenced* objects are cached, in memory only, and dropped as soon as a watch shows a change. The watches
+//! receive only metadata, so that the operator holds no Secret that no registry refers to.
 
 use std::{
     collections::HashMap,
@@ -19,20 +19,19 @@ use crate::{
     tenancy::access::Access,
 };
 
-/// Bytes of contents that are kept of the Secrets, or of the ConfigMaps, of one namespace. What is beyond is read whenever it is
-/// needed.
+/// Bytes of contents that are cached of the Secrets, or of the ConfigMaps, in one namespace. The rest is read whenever it is needed.
 const MOST_KEPT: usize = 1024 * 1024;
 
-/// What is known of the objects of one scope.
+/// What is known of the objects in one scope.
 #[derive(Debug, Default)]
 struct ScopeContents {
-    /// Whether a watch is up: `versions` is what there is.
+    /// Whether a watch has listed the scope, so that `versions` is complete.
     watched: bool,
     versions: HashMap<Arc<str>, String>,
     contents: HashMap<Arc<str>, Arc<ReferenceContent>>,
 }
 
-/// The referenced Secrets and ConfigMaps.
+/// The Secrets and ConfigMaps that registries refer to.
 pub struct References {
     client: Client,
     access: Arc<Access>,
@@ -40,16 +39,16 @@ pub struct References {
 }
 
 impl References {
-    /// Nothing is known yet.
+    /// Returns an empty cache.
     pub fn new(client: Client, access: Arc<Access>) -> Self {
         Self { client, access, scopes: Mutex::default() }
     }
 
-    /// What a watch saw: that version of an object, or that it is gone.
-    pub fn observe(&self, seen: &ObservedReference) {
-        self.with(&seen.reference.scope, |scope| {
-            let name = &seen.reference.name;
-            match &seen.version {
+    /// Notes what a watch observed: a version of an object, or that it is gone.
+    pub fn observe(&self, observed: &ObservedReference) {
+        self.with(&observed.reference.scope, |scope| {
+            let name = &observed.reference.name;
+            match &observed.version {
                 Some(version) => scope.versions.insert(name.clone(), version.clone()),
                 None => scope.versions.remove(name),
             };
@@ -57,7 +56,7 @@ impl References {
         });
     }
 
-    /// What a watch listed: all that there is on that scope.
+    /// Notes what a watch listed: all objects in a scope.
     pub fn listed(&self, scope: &WatchScope, versions: HashMap<Arc<str>, String>) {
         self.with(scope, |scope| {
             scope.watched = true;
@@ -66,12 +65,12 @@ impl References {
         });
     }
 
-    /// The watch over that scope ended: nothing on it is vouched for any longer.
+    /// Forgets a scope, because its watch has ended.
     pub fn unwatched(&self, scope: &WatchScope) {
         self.lock().remove(scope);
     }
 
-    /// The version of an object according to its watch; none if there is no such object, or no watch yet.
+    /// Returns the version of an object according to its watch; none if there is no such object, or no watch yet.
     pub fn version(&self, reference: &Reference) -> Option<String> {
         self.with(&reference.scope, |scope| scope.versions.get(&reference.name).cloned())
     }
@@ -158,7 +157,7 @@ impl Objects for References {
 }
 
 impl ScopeContents {
-    /// Whether it can be kept: whatever a tenant writes, its namespaces cost no more than this.
+    /// Whether an object can be cached: whatever a tenant writes, its namespaces cost no more than this.
     fn has_room_for(&self, content: &ReferenceContent) -> bool {
         let kept: usize = self.contents.values().map(|content| content.size()).sum();
         kept + content.size() <= MOST_KEPT

@@ -1,6 +1,8 @@
 //! The metrics for Prometheus. Label values come from closed sets, or are the name and namespace of a registry; never a
 //! host.
 
+mod validation;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -21,27 +23,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use registry_api::ConditionType;
-use registry_verdict::object::{RegistryKey, RegistryObject, RegistryScope};
+use registry_verdict::object::{RegistryKey, RegistryObject};
 
-/// Labels of a finished validation.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct ValidationLabels {
-    scope: &'static str,
-    result: &'static str,
-    reason: &'static str,
-}
-
-/// The label of a layer.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct LayerLabels {
-    layer: &'static str,
-}
-
-/// The label of an outcome.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct OutcomeLabels {
-    outcome: &'static str,
-}
+use crate::observability::exposition;
 
 /// Labels of a request to AWS.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -118,7 +102,9 @@ pub struct SecretWriteLabels {
     outcome: &'static str,
 }
 
-/// All metrics of the operator.
+use validation::{LayerLabels, OutcomeLabels, ValidationLabels};
+
+/// Everything that is measured.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -211,31 +197,11 @@ impl Metrics {
         r
     }
 
-    /// Returns all metrics as OpenMetrics text.
+    /// Returns all metrics in Prometheus' text format.
     pub fn text(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
-    }
-
-    /// Counts a finished validation, with the status and reason of Ready.
-    pub fn validated(&self, scope: RegistryScope, ready: &str, reason: &'static str) {
-        let result = match ready {
-            "True" => "usable",
-            "False" => "unusable",
-            _ => "unknown",
-        };
-        self.validations.get_or_create(&ValidationLabels { scope: scope.label(), result, reason }).inc();
-    }
-
-    /// Records the time that a validation spent in a layer.
-    pub fn layer(&self, layer: &'static str, time: Duration) {
-        self.layers.get_or_create(&LayerLabels { layer }).observe(time.as_secs_f64());
-    }
-
-    /// Counts requests to registries with that outcome.
-    pub fn registry_requests(&self, outcome: &'static str, count: u64) {
-        self.requests.get_or_create(&OutcomeLabels { outcome }).inc_by(count);
+        let mut openmetrics = String::new();
+        prometheus_client::encoding::text::encode(&mut openmetrics, &self.registry)?;
+        Ok(exposition::prometheus(&openmetrics))
     }
 
     /// Counts a request to the API server; code 0 means no response.

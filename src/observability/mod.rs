@@ -8,7 +8,7 @@
 //! - [`ready`]: the request that `helm test` sends to a running operator.
 //! - [`server`]: the HTTP server for `/metrics`, `/healthz`, `/readyz` and `/guardz`.
 
-pub mod exposition;
+mod exposition;
 pub mod health;
 pub mod metrics;
 pub mod ready;

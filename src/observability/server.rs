@@ -12,10 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    Method, Request, Response, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE},
-};
+use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,7 +23,7 @@ use tokio::{
 
 use self::connections::{Bounds, ConnectionSlot, Connections};
 pub use crate::observability::health::{GuardState, Health};
-use crate::observability::{exposition::Format, metrics::Metrics};
+use crate::observability::{exposition, metrics::Metrics};
 
 /// Limits for clients, which may be anyone in the cluster.
 #[derive(Clone, Copy, Debug)]
@@ -120,14 +117,8 @@ const METRICS: &str = "/metrics";
 struct ServedAnswers {
     health: Arc<Health>,
     metrics: Metrics,
-    shared: Mutex<SharedTexts>,
-}
-
-/// The newest texts, which clients may still be reading.
-#[derive(Default)]
-struct SharedTexts {
-    prometheus: Weak<Exposition>,
-    openmetrics: Weak<Exposition>,
+    /// The newest text, which clients may still be reading.
+    shared: Mutex<Weak<Exposition>>,
 }
 
 /// The metrics at one time.
@@ -173,16 +164,14 @@ impl ServedAnswers {
                 Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
             },
             "/guardz" => guard(self.health.guarded().as_ref()),
-            METRICS => self.exposition(wanted(request)),
+            METRICS => self.exposition(),
             _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and /guardz\n".into()),
         }
     }
 
-    fn exposition(&self, format: Format) -> Response<Full<Bytes>> {
-        match self.rendered(format) {
-            Ok(exposition) => {
-                with_type(StatusCode::OK, format.content_type(), Bytes::from_owner(Held(exposition)))
-            }
+    fn exposition(&self) -> Response<Full<Bytes>> {
+        match self.rendered() {
+            Ok(text) => with_type(StatusCode::OK, exposition::CONTENT_TYPE, Bytes::from_owner(Held(text))),
             Err(error) => {
                 text(StatusCode::INTERNAL_SERVER_ERROR, format!("metrics can't be encoded: {error}\n"))
             }
@@ -190,25 +179,15 @@ impl ServedAnswers {
     }
 
     /// Clients that ask at the same time share a text. A single client gets the current values.
-    fn rendered(&self, format: Format) -> Result<Arc<Exposition>, std::fmt::Error> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = match format {
-            Format::Prometheus => &mut shared.prometheus,
-            Format::OpenMetrics => &mut shared.openmetrics,
-        };
+    fn rendered(&self) -> Result<Arc<Exposition>, std::fmt::Error> {
+        let mut newest = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(exposition) = newest.upgrade().filter(|exposition| exposition.at.elapsed() < SHARED) {
             return Ok(exposition);
         }
-        let text = format.of_openmetrics(self.metrics.text()?);
-        let exposition = Arc::new(Exposition { at: Instant::now(), text });
+        let exposition = Arc::new(Exposition { at: Instant::now(), text: self.metrics.text()? });
         *newest = Arc::downgrade(&exposition);
         Ok(exposition)
     }
-}
-
-fn wanted<B>(request: &Request<B>) -> Format {
-    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    Format::wanted(accept.unwrap_or_default())
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
@@ -319,19 +298,15 @@ mod tests {
     async fn concurrent_scrapes_share_one_text() {
         let answers =
             ServedAnswers { health: Health::new(), metrics: Metrics::new(), shared: Mutex::default() };
-        let text = |format| answers.rendered(format).unwrap();
-        let first = text(Format::Prometheus);
-        assert!(Arc::ptr_eq(&first, &text(Format::Prometheus)));
-        assert!(!Arc::ptr_eq(&first, &text(Format::OpenMetrics)));
+        let text = || answers.rendered().unwrap();
+        let first = text();
+        assert!(Arc::ptr_eq(&first, &text()));
         tokio::time::advance(SHARED).await;
-        let second = text(Format::Prometheus);
+        let second = text();
         assert!(!Arc::ptr_eq(&first, &second), "it is old");
         answers.metrics.leading(true);
         drop(second);
-        assert!(
-            text(Format::Prometheus).text.contains("registry_operator_leader 1"),
-            "nobody reads any more"
-        );
+        assert!(text().text.contains("registry_operator_leader 1"), "nobody reads any more");
     }
 
     #[tokio::test]

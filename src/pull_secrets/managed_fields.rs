@@ -114,11 +114,11 @@ fn merge(all: &mut Value, fields: Value) {
 mod tests {
     use super::*;
 
-    fn entry(manager: &str, operation: &str, fields: Value) -> Value {
+    fn entry(manager: &str, operation: &str, fields: &Value) -> Value {
         json!({"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsV1": fields})
     }
 
-    fn secret(entries: Value) -> Secret {
+    fn secret(entries: &Value) -> Secret {
         let metadata = json!({"labels": {"a": "1", "b": "2"}, "managedFields": entries});
         serde_json::from_value(json!({"metadata": metadata, "data": {"c": "Mw=="}})).unwrap()
     }
@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn owns_only_fields_of_own_entries() {
-        let secret = secret(json!([
-            entry(PULL_SECRET_MANAGER, "Update", labels(&["a"])),
-            entry("kubectl", "Update", labels(&["b"])),
-            entry(PULL_SECRET_MANAGER, "Apply", json!({"f:data": {"f:c": {}}})),
+        let secret = secret(&json!([
+            entry(PULL_SECRET_MANAGER, "Update", &labels(&["a"])),
+            entry("kubectl", "Update", &labels(&["b"])),
+            entry(PULL_SECRET_MANAGER, "Apply", &json!({"f:data": {"f:c": {}}})),
         ]));
         let owned = OwnedFields::of(&secret);
         let expected = [(SecretField::Label("a"), &b"1"[..]), (SecretField::Data("c"), b"3")];
@@ -143,13 +143,13 @@ mod tests {
 
     #[test]
     fn takes_all_own_fields_by_apply() {
-        let theirs = entry("kubectl", "Update", labels(&["c"]));
-        let applied = as_applied(&secret(json!([
-            entry(PULL_SECRET_MANAGER, "Update", labels(&["a", "b"])),
+        let theirs = entry("kubectl", "Update", &labels(&["c"]));
+        let applied = as_applied(&secret(&json!([
+            entry(PULL_SECRET_MANAGER, "Update", &labels(&["a", "b"])),
             theirs,
-            entry(PULL_SECRET_MANAGER, "Apply", labels(&["b", "d"])),
+            entry(PULL_SECRET_MANAGER, "Apply", &labels(&["b", "d"])),
         ])));
-        let ours = entry(PULL_SECRET_MANAGER, "Apply", labels(&["a", "b", "d"]));
+        let ours = entry(PULL_SECRET_MANAGER, "Apply", &labels(&["a", "b", "d"]));
         assert_eq!(serde_json::to_value(applied).unwrap(), json!([theirs, ours]));
     }
 }

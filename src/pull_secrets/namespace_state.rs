@@ -15,11 +15,11 @@ use tokio::{task::AbortHandle, time::Instant};
 use super::{
     budget::Budget,
     note::Trouble,
-    plan::{DeliveryState, DesiredSecret, ObservedSecrets, SecretAction},
+    plan::{DeliveryPlan, DeliveryState, DesiredSecret, ObservedSecrets, SecretAction, plan},
     secret::FoundSecret,
     secrets::{After, DeliveryError},
     watch::SecretEvent,
-    worker::News,
+    worker::WorkerFindings,
 };
 use crate::queue::Lane;
 
@@ -34,17 +34,17 @@ const SOONEST_WRITE: Duration = Duration::from_secs(1);
 /// The state of one namespace.
 pub struct NamespaceState {
     /// The tenant that the namespace belongs to.
-    pub belongs: Ownership,
+    pub ownership: Ownership,
     /// The Secrets in the namespace; `None` until they were listed.
-    pub scene: Option<ObservedSecrets>,
+    pub observed: Option<ObservedSecrets>,
     /// The watch of the namespace, if there is one.
-    pub watch: Option<AbortHandle>,
+    watch: Option<AbortHandle>,
     /// Names of Secrets that the operator doesn't manage, and when to check them again.
     foreign: HashMap<Arc<str>, Check>,
     /// The uid of the registry that last had a Secret, by the Secret's name.
-    pub held: HashMap<Arc<str>, Arc<str>>,
+    last_owners: HashMap<Arc<str>, Arc<str>>,
     /// The state of each registry's Secret.
-    pub standings: Vec<(RegistryKey, DeliveryState)>,
+    pub states: Vec<(RegistryKey, DeliveryState)>,
     /// Failures in a row.
     pub failures: u32,
     /// The remaining writes for each Secret that was written recently.
@@ -81,14 +81,14 @@ impl Drop for NamespaceState {
 
 impl NamespaceState {
     /// Creates the state of a namespace about which nothing is known yet.
-    pub fn new(belongs: Ownership) -> Self {
+    pub fn new(ownership: Ownership) -> Self {
         Self {
-            belongs,
-            scene: None,
+            ownership,
+            observed: None,
             watch: None,
             foreign: HashMap::new(),
-            held: HashMap::new(),
-            standings: Vec::new(),
+            last_owners: HashMap::new(),
+            states: Vec::new(),
             failures: 0,
             budgets: HashMap::new(),
             written: HashMap::new(),
@@ -99,7 +99,7 @@ impl NamespaceState {
 
     /// Returns its tenant; `None` while the operator leaves it.
     pub fn tenant(&self) -> Option<&Arc<str>> {
-        match &self.belongs {
+        match &self.ownership {
             Ownership::To(tenant) => Some(tenant),
             Ownership::Left => None,
         }
@@ -115,6 +115,27 @@ impl NamespaceState {
         self.watch.is_some()
     }
 
+    /// Starts to observe with a new watch, which lists first: what was observed without a watch may be outdated.
+    pub fn set_watch(&mut self, watch: AbortHandle) {
+        self.watch = Some(watch);
+        self.observed = None;
+    }
+
+    /// Compares the desired Secrets with the observed ones, and returns the writes that this takes; none before the
+    /// Secrets were listed.
+    pub fn plan(&mut self, desired: &[DesiredSecret], unreadable: HashSet<Arc<str>>) -> Vec<SecretAction> {
+        let foreign = self.foreign.keys().cloned().collect();
+        let Some(observed) = &mut self.observed else { return Vec::new() };
+        observed.foreign = foreign;
+        observed.unreadable = unreadable;
+        observed.remember(std::mem::take(&mut self.last_owners), desired);
+        self.last_owners = observed.last_owners.clone();
+        let DeliveryPlan { actions, states } = plan(desired, observed);
+        self.states = states;
+        self.foreign.retain(|name, _| desired.iter().any(|secret| secret.name == *name));
+        actions
+    }
+
     /// Stops the watch.
     pub fn unwatch(&mut self) {
         if let Some(watch) = self.watch.take() {
@@ -122,33 +143,23 @@ impl NamespaceState {
         }
     }
 
-    /// Returns the names of Secrets that the operator doesn't manage.
-    pub fn foreign(&self) -> HashSet<Arc<str>> {
-        self.foreign.keys().cloned().collect()
-    }
-
     /// Records an event of its watch.
     pub fn observe(&mut self, what: SecretEvent) {
-        match (what, &mut self.scene) {
+        match (what, &mut self.observed) {
             (SecretEvent::Failed, _) => self.failures = self.failures.saturating_add(1),
             (SecretEvent::Listed(own, began), _) => {
                 self.list(own, began);
                 self.failures = 0;
             }
-            (SecretEvent::There(name, found), Some(scene)) => scene.there(name, found),
-            (SecretEvent::Gone(name, uid), Some(scene)) => scene.gone(&name, &uid),
+            (SecretEvent::There(name, found), Some(observed)) => observed.there(name, found),
+            (SecretEvent::Gone(name, uid), Some(observed)) => observed.gone(&name, &uid),
             (_, None) => {}
         }
     }
 
     /// Returns whether it has not been listed yet, and nothing says that it can't be.
     pub fn is_pending(&self) -> bool {
-        self.scene.is_none() && self.failures == 0
-    }
-
-    /// Forgets names that no registry wants any more.
-    pub fn keep_checks(&mut self, wishes: &[DesiredSecret]) {
-        self.foreign.retain(|name, _| wishes.iter().any(|wish| wish.name == *name));
+        self.observed.is_none() && self.failures == 0
     }
 
     /// Returns the names to check again now. They stay due until a check succeeds.
@@ -169,15 +180,17 @@ impl NamespaceState {
     }
 
     /// Records what a worker found.
-    pub fn learn(&mut self, news: News, now: Instant) {
-        match news {
-            News::Scene(own) => self.scene = Some(ObservedSecrets { own, ..ObservedSecrets::default() }),
-            News::Names(names) => {
+    pub fn learn(&mut self, findings: WorkerFindings, now: Instant) {
+        match findings {
+            WorkerFindings::Listed(own) => {
+                self.observed = Some(ObservedSecrets { own, ..ObservedSecrets::default() });
+            }
+            WorkerFindings::Names(names) => {
                 for (name, after) in names {
                     self.write_completed(name, after, now);
                 }
             }
-            News::Gone | News::None => {}
+            WorkerFindings::Gone | WorkerFindings::None => {}
         }
     }
 
@@ -204,9 +217,9 @@ impl NamespaceState {
             tracing::warn!(namespace, secret = %name, "another client keeps changing the pull Secret; \
                 repairing it less often");
         }
-        let news = contested != self.contested;
+        let findings = contested != self.contested;
         self.contested = contested;
-        (actions, news)
+        (actions, findings)
     }
 
     /// Returns why the Secret with that name isn't up to date.
@@ -228,7 +241,7 @@ impl NamespaceState {
     /// Records a list that was requested at `began`. Newer knowledge than the list stays. Secrets that were written
     /// since then and are missing in the list are checked again.
     fn list(&mut self, mut own: HashMap<Arc<str>, FoundSecret>, began: Instant) {
-        for (name, known) in self.scene.take().map(|scene| scene.own).unwrap_or_default() {
+        for (name, known) in self.observed.take().map(|observed| observed.own).unwrap_or_default() {
             match own.get(&name) {
                 Some(listed) if !known.is_newer_than(listed) => {}
                 None if self.written.get(&name).is_none_or(|at| *at < began) => {}
@@ -239,21 +252,21 @@ impl NamespaceState {
             }
         }
         self.written.clear();
-        self.scene = Some(ObservedSecrets { own, ..ObservedSecrets::default() });
+        self.observed = Some(ObservedSecrets { own, ..ObservedSecrets::default() });
     }
 
     fn write_completed(&mut self, name: Arc<str>, after: After, now: Instant) {
         let before = self.foreign.remove(&name);
         self.doubtful.remove(&name);
-        let Some(scene) = &mut self.scene else { return };
+        let Some(observed) = &mut self.observed else { return };
         match after {
             After::Own(found) => {
                 self.written.insert(name.clone(), now);
-                scene.there(name, found);
+                observed.there(name, found);
             }
-            After::Nothing => drop(scene.own.remove(&name)),
+            After::Nothing => drop(observed.own.remove(&name)),
             After::Foreign => {
-                scene.own.remove(&name);
+                observed.own.remove(&name);
                 let looks = before.map_or(1, |check| check.looks.saturating_add(1));
                 self.foreign.insert(name, Check { at: now + Backoff::FOREIGN_SECRET.after(looks), looks });
             }
@@ -267,7 +280,7 @@ impl NamespaceState {
             return None;
         };
         if matches!(error, DeliveryError::Conflict) {
-            return Some(Backoff::API_CALL.first()); // at the latest: the watch tells of the change
+            return Some(Backoff::API_CALL.first()); // at the latest: the watch shows the change
         }
         self.failures = self.failures.saturating_add(1);
         match error {
@@ -313,47 +326,47 @@ mod tests {
     }
 
     fn written(at: Instant) -> NamespaceState {
-        let mut place = NamespaceState::new(Ownership::To("team".into()));
-        place.learn(News::Scene(HashMap::new()), at);
-        place.learn(News::Names(vec![("pull".into(), After::Own(found(7)))]), at);
-        place
+        let mut namespace = NamespaceState::new(Ownership::To("team".into()));
+        namespace.learn(WorkerFindings::Listed(HashMap::new()), at);
+        namespace.learn(WorkerFindings::Names(vec![("pull".into(), After::Own(found(7)))]), at);
+        namespace
     }
 
     #[tokio::test]
     async fn write_during_list_is_not_taken_as_deleted() {
         let began = Instant::now();
-        let mut place = written(began + Duration::from_millis(1));
-        place.observe(SecretEvent::Listed(HashMap::new(), began));
-        assert_eq!(place.scene.as_ref().unwrap().own.len(), 1);
-        assert_eq!(place.due_checks(), [Arc::from("pull")], "it is looked at");
-        place.learn(News::Names(Vec::new()), began);
-        assert_eq!(place.due_checks(), [Arc::from("pull")], "until a look has succeeded");
-        place.learn(News::Names(vec![("pull".into(), After::Own(found(7)))]), began);
-        assert!(place.due_checks().is_empty());
+        let mut namespace = written(began + Duration::from_millis(1));
+        namespace.observe(SecretEvent::Listed(HashMap::new(), began));
+        assert_eq!(namespace.observed.as_ref().unwrap().own.len(), 1);
+        assert_eq!(namespace.due_checks(), [Arc::from("pull")], "it is looked at");
+        namespace.learn(WorkerFindings::Names(Vec::new()), began);
+        assert_eq!(namespace.due_checks(), [Arc::from("pull")], "until a look has succeeded");
+        namespace.learn(WorkerFindings::Names(vec![("pull".into(), After::Own(found(7)))]), began);
+        assert!(namespace.due_checks().is_empty());
     }
 
     #[tokio::test]
     async fn secret_missing_from_later_list_is_gone() {
         let wrote = Instant::now();
-        let mut place = written(wrote);
-        place.observe(SecretEvent::Listed(HashMap::new(), wrote + Duration::from_millis(1)));
-        assert!(place.scene.as_ref().unwrap().own.is_empty() && place.due_checks().is_empty());
+        let mut namespace = written(wrote);
+        namespace.observe(SecretEvent::Listed(HashMap::new(), wrote + Duration::from_millis(1)));
+        assert!(namespace.observed.as_ref().unwrap().own.is_empty() && namespace.due_checks().is_empty());
     }
 
     #[tokio::test]
     async fn older_state_does_not_replace_newer() {
         let now = Instant::now();
-        let mut place = written(now);
-        place.observe(SecretEvent::There("pull".into(), found(6)));
-        place.observe(SecretEvent::Listed([("pull".into(), found(5))].into(), now));
-        assert_eq!(place.scene.as_ref().unwrap().own["pull"], found(7));
+        let mut namespace = written(now);
+        namespace.observe(SecretEvent::There("pull".into(), found(6)));
+        namespace.observe(SecretEvent::Listed([("pull".into(), found(5))].into(), now));
+        assert_eq!(namespace.observed.as_ref().unwrap().own["pull"], found(7));
     }
 
     #[tokio::test]
     async fn waits_after_a_failure() {
-        let mut place = written(Instant::now());
-        assert_eq!(place.backoff_when_failed(), None);
-        place.observe(SecretEvent::Failed);
-        assert_eq!(place.backoff_when_failed(), Some(Backoff::API_CALL.first()));
+        let mut namespace = written(Instant::now());
+        assert_eq!(namespace.backoff_when_failed(), None);
+        namespace.observe(SecretEvent::Failed);
+        assert_eq!(namespace.backoff_when_failed(), Some(Backoff::API_CALL.first()));
     }
 }

@@ -12,12 +12,12 @@ use super::{
     namespace_state::NamespaceState,
     note::{Tally, Trouble},
     plan::DeliveryState,
-    spec::Offered,
+    spec::DeliveryRequest,
 };
 use crate::tenancy::audiences::remove;
 
 /// The registries that want pull Secrets.
-pub type Offers = HashMap<RegistryKey, Offered>;
+pub type DeliveryRequests = HashMap<RegistryKey, DeliveryRequest>;
 
 /// The namespaces by name. After changing one, call [`NamespaceStates::changed`].
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub struct NamespaceStates {
     tallies: HashMap<RegistryKey, Tally>,
     /// The number of existing Secrets.
     there: usize,
-    untold: HashSet<RegistryKey>,
+    unreported: HashSet<RegistryKey>,
 }
 
 /// What the indexes contain about one namespace.
@@ -39,22 +39,22 @@ struct Counted {
     tenant: Option<Arc<str>>,
     registries: HashSet<Arc<str>>,
     pending: bool,
-    standings: Vec<(RegistryKey, DeliveryState, Trouble)>,
+    states: Vec<(RegistryKey, DeliveryState, Trouble)>,
 }
 
 impl Counted {
-    fn of(place: &NamespaceState, offers: &Offers) -> Self {
+    fn of(namespace: &NamespaceState, requests: &DeliveryRequests) -> Self {
         let trouble = |key: &RegistryKey| {
-            place.trouble(offers.get(key).and_then(|offered| offered.offer.name.as_ref()))
+            namespace.trouble(requests.get(key).and_then(|request| request.spec.name.as_ref()))
         };
         let counted =
-            |(key, standing): &(RegistryKey, DeliveryState)| (key.clone(), standing.clone(), trouble(key));
-        let own = place.scene.iter().flat_map(|scene| scene.own.values());
+            |(key, state): &(RegistryKey, DeliveryState)| (key.clone(), state.clone(), trouble(key));
+        let own = namespace.observed.iter().flat_map(|observed| observed.own.values());
         Self {
-            tenant: place.tenant().cloned(),
+            tenant: namespace.tenant().cloned(),
             registries: own.map(|found| found.registry.clone()).collect(),
-            pending: place.is_pending(),
-            standings: place.standings.iter().map(counted).collect(),
+            pending: namespace.is_pending(),
+            states: namespace.states.iter().map(counted).collect(),
         }
     }
 }
@@ -71,20 +71,20 @@ impl NamespaceStates {
     }
 
     /// Adds a namespace, or replaces its state.
-    pub fn insert(&mut self, name: &Arc<str>, place: NamespaceState, offers: &Offers) {
-        self.all.insert(name.clone(), place);
-        self.changed(name, offers);
+    pub fn insert(&mut self, name: &Arc<str>, namespace: NamespaceState, requests: &DeliveryRequests) {
+        self.all.insert(name.clone(), namespace);
+        self.changed(name, requests);
     }
 
     /// Removes a namespace.
-    pub fn remove(&mut self, name: &Arc<str>, offers: &Offers) {
+    pub fn remove(&mut self, name: &Arc<str>, requests: &DeliveryRequests) {
         self.all.remove(name);
-        self.changed(name, offers);
+        self.changed(name, requests);
     }
 
     /// Updates the indexes after a change in that namespace.
-    pub fn changed(&mut self, name: &Arc<str>, offers: &Offers) {
-        let now = self.all.get(name).map(|place| Counted::of(place, offers)).unwrap_or_default();
+    pub fn changed(&mut self, name: &Arc<str>, requests: &DeliveryRequests) {
+        let now = self.all.get(name).map(|namespace| Counted::of(namespace, requests)).unwrap_or_default();
         let before = self.counted.remove(name).unwrap_or_default();
         if now != before {
             self.discount(name, &before);
@@ -126,12 +126,12 @@ impl NamespaceStates {
             let tally = self.tallies.get(&key).cloned().unwrap_or_default();
             (key, tally)
         };
-        self.untold.drain().map(tally).collect()
+        self.unreported.drain().map(tally).collect()
     }
 
     /// Marks registries as changed, because they could not be reported.
     pub fn mark_unreported(&mut self, keys: impl IntoIterator<Item = RegistryKey>) {
-        self.untold.extend(keys);
+        self.unreported.extend(keys);
     }
 
     fn count(&mut self, name: &Arc<str>, counted: &Counted) {
@@ -144,12 +144,12 @@ impl NamespaceStates {
         if counted.pending {
             self.pending.insert(name.clone());
         }
-        for (key, standing, trouble) in &counted.standings {
+        for (key, state, trouble) in &counted.states {
             let tally = self.tallies.entry(key.clone()).or_default();
             let before = tally.there;
-            tally.add(name, standing, *trouble);
+            tally.add(name, state, *trouble);
             self.there += tally.there - before;
-            self.untold.insert(key.clone());
+            self.unreported.insert(key.clone());
         }
     }
 
@@ -161,15 +161,15 @@ impl NamespaceStates {
             remove(&mut self.by_registry, registry, name);
         }
         self.pending.remove(name);
-        for (key, standing, _) in &counted.standings {
+        for (key, state, _) in &counted.states {
             let Some(tally) = self.tallies.get_mut(key) else { continue };
             let before = tally.there;
-            tally.remove(name, standing);
+            tally.remove(name, state);
             self.there -= before - tally.there;
             if *tally == Tally::default() {
                 self.tallies.remove(key);
             }
-            self.untold.insert(key.clone());
+            self.unreported.insert(key.clone());
         }
     }
 }
@@ -187,47 +187,53 @@ mod tests {
         RegistryKey::System { name: name.into() }
     }
 
-    fn place(tenant: &str, uid: &str) -> NamespaceState {
+    fn namespace(tenant: &str, uid: &str) -> NamespaceState {
         let version = SecretVersion { uid: "secret".into(), resource_version: "7".into() };
-        let mut place = NamespaceState::new(Ownership::To(tenant.into()));
-        place.scene = Some(ObservedSecrets {
+        let mut namespace = NamespaceState::new(Ownership::To(tenant.into()));
+        namespace.observed = Some(ObservedSecrets {
             own: [("pull".into(), FoundSecret::example(uid, version))].into(),
             ..ObservedSecrets::default()
         });
-        place.standings =
+        namespace.states =
             vec![(system("packs"), DeliveryState::There), (system("charts"), DeliveryState::Foreign)];
-        place
+        namespace
     }
 
     #[test]
     fn request_to_all_reaches_each_namespace() {
-        let (mut places, none) = (NamespaceStates::default(), Offers::new());
-        places.insert(&"a-1".into(), place("a", "uid-1"), &none);
-        places.insert(&"a-2".into(), place("a", "uid-1"), &none);
-        places.insert(&"b-1".into(), NamespaceState::new(Ownership::To("b".into())), &none);
-        assert_eq!((places.of_tenant("a").count(), places.of_tenants().count()), (2, 3));
-        assert_eq!((places.with_secret_of("uid-1").count(), places.there()), (2, 2));
-        assert!(!places.is_without("uid-2"), "b-1 was not looked at yet");
-        places.remove(&"b-1".into(), &none);
-        assert!(places.is_without("uid-2") && !places.is_without("uid-1"));
-        let told: HashMap<RegistryKey, Tally> = places.take_unreported().into_iter().collect();
+        let (mut namespaces, none) = (NamespaceStates::default(), DeliveryRequests::new());
+        namespaces.insert(&"a-1".into(), namespace("a", "uid-1"), &none);
+        namespaces.insert(&"a-2".into(), namespace("a", "uid-1"), &none);
+        namespaces.insert(&"b-1".into(), NamespaceState::new(Ownership::To("b".into())), &none);
+        assert_eq!((namespaces.of_tenant("a").count(), namespaces.of_tenants().count()), (2, 3));
+        assert_eq!((namespaces.with_secret_of("uid-1").count(), namespaces.there()), (2, 2));
+        assert!(!namespaces.is_without("uid-2"), "b-1 was not looked at yet");
+        namespaces.remove(&"b-1".into(), &none);
+        assert!(namespaces.is_without("uid-2") && !namespaces.is_without("uid-1"));
+        let told: HashMap<RegistryKey, Tally> = namespaces.take_unreported().into_iter().collect();
         assert_eq!((told.len(), told[&system("packs")].there), (2, 2));
-        places.changed(&"a-1".into(), &none);
-        assert!(places.take_unreported().is_empty(), "nothing has changed");
+        namespaces.changed(&"a-1".into(), &none);
+        assert!(namespaces.take_unreported().is_empty(), "nothing has changed");
     }
 
     #[test]
     fn removes_all_entries() {
-        let (mut places, none) = (NamespaceStates::default(), Offers::new());
+        let (mut namespaces, none) = (NamespaceStates::default(), DeliveryRequests::new());
         for number in 0..3 {
-            places.insert(&format!("a-{number}").into(), place("a", "uid-1"), &none);
+            namespaces.insert(&format!("a-{number}").into(), namespace("a", "uid-1"), &none);
         }
         for number in 0..3 {
-            places.remove(&format!("a-{number}").into(), &none);
+            namespaces.remove(&format!("a-{number}").into(), &none);
         }
-        assert_eq!(places.there(), 0);
-        assert!(places.is_without("uid-1") && places.tallies.is_empty() && places.counted.is_empty());
-        assert!(places.by_tenant.is_empty() && places.by_registry.is_empty() && places.pending.is_empty());
-        assert!(places.take_unreported().iter().all(|(_, tally)| *tally == Tally::default()));
+        assert_eq!(namespaces.there(), 0);
+        assert!(
+            namespaces.is_without("uid-1") && namespaces.tallies.is_empty() && namespaces.counted.is_empty()
+        );
+        assert!(
+            namespaces.by_tenant.is_empty()
+                && namespaces.by_registry.is_empty()
+                && namespaces.pending.is_empty()
+        );
+        assert!(namespaces.take_unreported().iter().all(|(_, tally)| *tally == Tally::default()));
     }
 }

@@ -39,8 +39,8 @@ pub struct Trouble {
 
 impl Tally {
     /// Adds the state in one namespace.
-    pub fn add(&mut self, namespace: &Arc<str>, standing: &DeliveryState, trouble: Trouble) {
-        match standing {
+    pub fn add(&mut self, namespace: &Arc<str>, state: &DeliveryState, trouble: Trouble) {
+        match state {
             DeliveryState::There => self.there += 1,
             DeliveryState::Foreign => drop(self.foreign.insert(namespace.clone())),
             DeliveryState::Yields(winner) => drop(self.yields.insert(namespace.clone(), winner.clone())),
@@ -49,14 +49,14 @@ impl Tally {
             }
             DeliveryState::Away => {}
         }
-        if trouble.contested && matches!(standing, DeliveryState::There | DeliveryState::Away) {
+        if trouble.contested && matches!(state, DeliveryState::There | DeliveryState::Away) {
             self.contested.insert(namespace.clone());
         }
     }
 
     /// Removes the state that was added for a namespace.
-    pub fn remove(&mut self, namespace: &str, standing: &DeliveryState) {
-        match standing {
+    pub fn remove(&mut self, namespace: &str, state: &DeliveryState) {
+        match state {
             DeliveryState::There => self.there -= 1,
             DeliveryState::Foreign => drop(self.foreign.remove(namespace)),
             DeliveryState::Yields(_) => drop(self.yields.remove(namespace)),
@@ -141,7 +141,7 @@ pub fn sample_notes() -> Vec<String> {
     let calm = Trouble::default();
     let stuck = Trouble { stuck: true, contested: false };
     let contested = Trouble { stuck: false, contested: true };
-    for (registry, standing, trouble) in [
+    for (registry, state, trouble) in [
         (&system, DeliveryState::Foreign, calm),
         (&tenant, DeliveryState::Foreign, calm),
         (&tenant, DeliveryState::Yields(system.clone()), calm),
@@ -150,7 +150,7 @@ pub fn sample_notes() -> Vec<String> {
         (&tenant, DeliveryState::There, contested),
     ] {
         let mut tally = Tally::default();
-        tally.add(&"team-a".into(), &standing, trouble);
+        tally.add(&"team-a".into(), &state, trouble);
         notes.push(note(registry, Some("packs-pull"), &Reach::default(), &tally));
     }
     notes.into_iter().flatten().collect()
@@ -168,16 +168,16 @@ mod tests {
         RegistryKey::Tenant { namespace: "team-a".into(), name: "packs".into() }
     }
 
-    fn tally_of(standing: &DeliveryState, namespaces: usize, trouble: Trouble) -> Tally {
+    fn tally_of(state: &DeliveryState, namespaces: usize, trouble: Trouble) -> Tally {
         let mut tally = Tally::default();
         for number in 0..namespaces {
-            tally.add(&format!("ns-{number}").into(), standing, trouble);
+            tally.add(&format!("ns-{number}").into(), state, trouble);
         }
         tally
     }
 
-    fn tally(standing: &DeliveryState, namespaces: usize) -> Tally {
-        tally_of(standing, namespaces, Trouble { stuck: true, contested: false })
+    fn tally(state: &DeliveryState, namespaces: usize) -> Tally {
+        tally_of(state, namespaces, Trouble { stuck: true, contested: false })
     }
 
     fn says(registry: &RegistryKey, tally: &Tally) -> String {
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn names_a_tenants_own_namespaces_to_it() {
-        let standing = DeliveryState::Yields(system());
+        let state = DeliveryState::Yields(system());
         let why = "SystemRegistry packs has the same spec.availability.pullSecret.name, and system scope takes \
                    precedence";
         for (namespaces, names) in [
@@ -220,7 +220,7 @@ mod tests {
             (3, "namespaces ns-0, ns-1 and ns-2"),
             (7, "namespaces ns-0, ns-1, ns-2, ns-3, ns-4 and 2 more"),
         ] {
-            let said = says(&tenant(), &tally(&standing, namespaces));
+            let said = says(&tenant(), &tally(&state, namespaces));
             assert_eq!(said, format!("pull Secret pull not created in {names}: {why}"));
         }
     }
@@ -249,8 +249,8 @@ mod tests {
     #[test]
     fn reports_contested_secret() {
         let contested = Trouble { stuck: true, contested: true };
-        for standing in [DeliveryState::There, DeliveryState::Away] {
-            let said = says(&tenant(), &tally_of(&standing, 1, contested));
+        for state in [DeliveryState::There, DeliveryState::Away] {
+            let said = says(&tenant(), &tally_of(&state, 1, contested));
             assert_eq!(
                 said,
                 "pull Secret pull is repaired only every few seconds in namespace ns-0: another client keeps changing it"

@@ -39,7 +39,7 @@ pub struct DesiredSecret {
     /// The Secret's name.
     pub name: Arc<str>,
     /// The desired content.
-    pub holding: DesiredContent,
+    pub content: DesiredContent,
 }
 
 /// The Secrets that exist in the namespace.
@@ -51,7 +51,7 @@ pub struct ObservedSecrets {
     pub foreign: HashSet<Arc<str>>,
     /// The uid of the registry that last had a Secret, by the Secret's name. The Secret may have been deleted, and is
     /// created again.
-    pub held: HashMap<Arc<str>, Arc<str>>,
+    pub last_owners: HashMap<Arc<str>, Arc<str>>,
     /// The uids of registries that can't be parsed. What they want isn't known, so their Secrets stay.
     pub unreadable: HashSet<Arc<str>>,
 }
@@ -72,7 +72,7 @@ pub enum SecretAction {
         name: Arc<str>,
         /// The state.
         at: SecretVersion,
-        /// Whether an apply wrote all that the operator wrote.
+        /// Whether an apply alone removes all other fields that the operator wrote.
         applied: bool,
         /// The new content.
         content: Arc<PullSecretContent>,
@@ -114,28 +114,28 @@ pub struct DeliveryPlan {
     /// The writes, each to another Secret.
     pub actions: Vec<SecretAction>,
     /// The state of each registry's Secret.
-    pub standings: Vec<(RegistryKey, DeliveryState)>,
+    pub states: Vec<(RegistryKey, DeliveryState)>,
 }
 
 /// Compares the desired Secrets with the existing ones.
-pub fn plan(wishes: &[DesiredSecret], scene: &ObservedSecrets) -> DeliveryPlan {
+pub fn plan(desired: &[DesiredSecret], observed: &ObservedSecrets) -> DeliveryPlan {
     let mut plan = DeliveryPlan::default();
     let mut named: BTreeMap<&Arc<str>, Vec<&DesiredSecret>> = BTreeMap::new();
-    for wish in wishes {
-        named.entry(&wish.name).or_default().push(wish);
+    for secret in desired {
+        named.entry(&secret.name).or_default().push(secret);
     }
     for (name, mut claims) in named.clone() {
-        claims.sort_by_key(|wish| wish.rank());
+        claims.sort_by_key(|secret| secret.rank());
         let Some(first) = claims.first() else { continue };
-        let holder = holder(first, &claims, scene.held.get(name));
-        plan.serve(name, holder, scene);
-        let others = claims.iter().filter(|wish| wish.uid != holder.uid);
-        plan.standings.extend(others.map(|wish| (wish.registry.clone(), waits(wish, first))));
+        let holder = holder(first, &claims, observed.last_owners.get(name));
+        plan.serve(name, holder, observed);
+        let others = claims.iter().filter(|secret| secret.uid != holder.uid);
+        plan.states.extend(others.map(|secret| (secret.registry.clone(), waits(secret, first))));
     }
     let is_unwanted = |(name, found): &(&Arc<str>, &FoundSecret)| {
-        !named.contains_key(name) && !scene.unreadable.contains(&found.registry)
+        !named.contains_key(name) && !observed.unreadable.contains(&found.registry)
     };
-    let mut unwanted: Vec<_> = scene.own.iter().filter(is_unwanted).collect();
+    let mut unwanted: Vec<_> = observed.own.iter().filter(is_unwanted).collect();
     unwanted.sort_by_key(|(name, _)| *name);
     for (name, found) in unwanted {
         plan.actions.push(SecretAction::Delete { name: name.clone(), at: found.version.clone() });
@@ -150,18 +150,18 @@ pub fn plan(wishes: &[DesiredSecret], scene: &ObservedSecrets) -> DeliveryPlan {
 fn holder<'a>(
     first: &'a DesiredSecret,
     claims: &[&'a DesiredSecret],
-    held: Option<&Arc<str>>,
+    last_owners: Option<&Arc<str>>,
 ) -> &'a DesiredSecret {
-    let incumbent = held.and_then(|uid| claims.iter().find(|wish| wish.uid == *uid));
+    let incumbent = last_owners.and_then(|uid| claims.iter().find(|secret| secret.uid == *uid));
     match incumbent {
-        Some(incumbent) if !matches!(first.holding, DesiredContent::Proven(_)) => incumbent,
+        Some(incumbent) if !matches!(first.content, DesiredContent::Proven(_)) => incumbent,
         _ => first,
     }
 }
 
 /// Returns the state for a registry that doesn't have the name.
-fn waits(wish: &DesiredSecret, first: &DesiredSecret) -> DeliveryState {
-    if wish.uid == first.uid { DeliveryState::Away } else { DeliveryState::Yields(first.registry.clone()) }
+fn waits(secret: &DesiredSecret, first: &DesiredSecret) -> DeliveryState {
+    if secret.uid == first.uid { DeliveryState::Away } else { DeliveryState::Yields(first.registry.clone()) }
 }
 
 impl DesiredSecret {
@@ -173,47 +173,47 @@ impl DesiredSecret {
 
 impl ObservedSecrets {
     /// Remembers which registry has which Secret, only for names that a registry wants.
-    pub fn remember(&mut self, mut held: HashMap<Arc<str>, Arc<str>>, wishes: &[DesiredSecret]) {
-        held.extend(self.own.iter().map(|(name, found)| (name.clone(), found.registry.clone())));
-        held.retain(|name, _| wishes.iter().any(|wish| wish.name == *name));
-        self.held = held;
+    pub fn remember(&mut self, mut last_owners: HashMap<Arc<str>, Arc<str>>, desired: &[DesiredSecret]) {
+        last_owners.extend(self.own.iter().map(|(name, found)| (name.clone(), found.registry.clone())));
+        last_owners.retain(|name, _| desired.iter().any(|secret| secret.name == *name));
+        self.last_owners = last_owners;
     }
 }
 
 impl DeliveryPlan {
-    fn serve(&mut self, name: &Arc<str>, wish: &DesiredSecret, scene: &ObservedSecrets) {
-        let (action, standing) = serve(name, wish, scene);
+    fn serve(&mut self, name: &Arc<str>, secret: &DesiredSecret, observed: &ObservedSecrets) {
+        let (action, state) = serve(name, secret, observed);
         self.actions.extend(action);
-        self.standings.push((wish.registry.clone(), standing));
+        self.states.push((secret.registry.clone(), state));
     }
 }
 
 fn serve(
     name: &Arc<str>,
-    wish: &DesiredSecret,
-    scene: &ObservedSecrets,
+    secret: &DesiredSecret,
+    observed: &ObservedSecrets,
 ) -> (Option<SecretAction>, DeliveryState) {
-    let Some(found) = scene.own.get(name) else {
-        return match &wish.holding {
+    let Some(found) = observed.own.get(name) else {
+        return match &secret.content {
             DesiredContent::Nothing | DesiredContent::Unknown => (None, DeliveryState::Away),
-            DesiredContent::Proven(_) if scene.foreign.contains(name) => (None, DeliveryState::Foreign),
+            DesiredContent::Proven(_) if observed.foreign.contains(name) => (None, DeliveryState::Foreign),
             DesiredContent::Proven(content) => (
                 Some(SecretAction::Create { name: name.clone(), content: content.clone() }),
                 DeliveryState::Away,
             ),
         };
     };
-    if scene.unreadable.contains(&found.registry) {
+    if observed.unreadable.contains(&found.registry) {
         return (None, DeliveryState::Foreign);
     }
     let (name, at) = (name.clone(), found.version.clone());
-    match &wish.holding {
-        DesiredContent::Unknown if found.registry == wish.uid => (None, DeliveryState::There),
+    match &secret.content {
+        DesiredContent::Unknown if found.registry == secret.uid => (None, DeliveryState::There),
         // The Secret of this registry before it was restored or recreated. It stays until there is new content.
-        DesiredContent::Unknown if found.is_named(&wish.registry) => (None, DeliveryState::There),
+        DesiredContent::Unknown if found.is_named(&secret.registry) => (None, DeliveryState::There),
         DesiredContent::Proven(content) if found.says(content) => (None, DeliveryState::There),
         DesiredContent::Proven(content) if found.mendable => {
-            let (applied, content) = (found.applied, content.clone());
+            let (applied, content) = (found.is_applicable(content), content.clone());
             (Some(SecretAction::Change { name, at, applied, content }), DeliveryState::Away)
         }
         // The Secret must be deleted, maybe to be created again: neither a type nor an immutable Secret can be changed.

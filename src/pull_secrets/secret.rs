@@ -35,6 +35,10 @@ impl fmt::Debug for SecretFingerprint {
 }
 
 impl SecretFingerprint {
+    fn of_keys(fields: &SecretFields<'_>) -> Self {
+        Self::of(&fields.keys().map(|field| (*field, &[][..])).collect())
+    }
+
     /// Hashes each part with its length, so that different lists of parts never have the same input.
     fn of(fields: &SecretFields<'_>) -> Self {
         let mut context = Context::new(&SHA256);
@@ -160,6 +164,8 @@ pub struct FoundSecret {
     pub fingerprint: SecretFingerprint,
     /// Whether an apply wrote all that the operator wrote. Otherwise an apply alone removes nothing of it.
     pub applied: bool,
+    /// The fingerprint of the keys of all fields that the operator owns.
+    keys: SecretFingerprint,
     /// Whether it can be changed: its type is right, and it is not immutable.
     pub mendable: bool,
     /// Whether its type is right.
@@ -194,6 +200,7 @@ impl FoundSecret {
             named: named.into(),
             fingerprint: SecretFingerprint::of(&owned.values(secret)),
             applied: owned.are_applied(),
+            keys: SecretFingerprint::of_keys(&owned.values(secret)),
             mendable: fits && secret.immutable != Some(true),
             fits,
         })
@@ -208,6 +215,11 @@ impl FoundSecret {
     /// Returns whether it has that content.
     pub fn says(&self, content: &PullSecretContent) -> bool {
         self.fits && self.fingerprint == content.fingerprint()
+    }
+
+    /// Returns whether an apply of `content` alone removes all other fields that the operator wrote.
+    pub fn is_applicable(&self, content: &PullSecretContent) -> bool {
+        self.applied || self.keys == SecretFingerprint::of_keys(&content.fields())
     }
 
     /// Returns whether `other` is an older state of the same Secret. Resource versions are comparable numbers
@@ -225,7 +237,8 @@ impl FoundSecret {
     pub(super) fn example(registry: &str, version: SecretVersion) -> Self {
         let fingerprint = SecretFingerprint::of(&SecretFields::new());
         let (registry, named) = (registry.into(), "".into());
-        Self { version, registry, named, fingerprint, applied: true, mendable: true, fits: true }
+        let keys = fingerprint;
+        Self { version, registry, named, fingerprint, applied: true, keys, mendable: true, fits: true }
     }
 }
 

@@ -42,7 +42,7 @@ pub struct DeliveryVerdict {
     /// The generation of its spec.
     pub generation: i64,
     /// The resulting content.
-    pub holding: DesiredContent,
+    pub content: DesiredContent,
 }
 
 impl PullSecretSpec {
@@ -75,33 +75,33 @@ pub fn pull_secret(object: &RegistryObject) -> Option<&str> {
 
 /// A registry that wants pull Secrets, with its latest validation; or one whose Secrets are being removed, and since
 /// when.
-pub struct Offered {
+pub struct DeliveryRequest {
     /// The registry.
-    pub offer: PullSecretSpec,
+    pub spec: PullSecretSpec,
     /// Its latest validation.
     pub verdict: Option<DeliveryVerdict>,
     /// Since when its Secrets are being removed.
     pub clearing: Option<Instant>,
 }
 
-impl Offered {
+impl DeliveryRequest {
     /// Returns the Secret that it wants, if any.
-    pub fn wish(&self) -> Option<DesiredSecret> {
+    pub fn desired_secret(&self) -> Option<DesiredSecret> {
         Some(DesiredSecret {
-            registry: self.offer.key.clone(),
-            uid: self.offer.uid.clone(),
-            created: self.offer.created,
-            name: self.offer.name.clone()?,
-            holding: self.holding(),
+            registry: self.spec.key.clone(),
+            uid: self.spec.uid.clone(),
+            created: self.spec.created,
+            name: self.spec.name.clone()?,
+            content: self.content(),
         })
     }
 
     /// Returns the content. The result for an older spec says nothing about this one, and a suspended registry keeps
     /// its Secrets.
-    pub fn holding(&self) -> DesiredContent {
+    pub fn content(&self) -> DesiredContent {
         match &self.verdict {
-            Some(verdict) if verdict.generation == self.offer.generation && !self.offer.suspended => {
-                verdict.holding.clone()
+            Some(verdict) if verdict.generation == self.spec.generation && !self.spec.suspended => {
+                verdict.content.clone()
             }
             Some(_) | None => DesiredContent::Unknown,
         }
@@ -125,7 +125,7 @@ pub fn says_the_same(one: &DesiredContent, other: &DesiredContent) -> bool {
 /// Credentials are delivered only while they are validated. A transient failure is no evidence for or against them.
 /// While the registry stays Ready, nothing changes. After that, existing Secrets stay, because users could not pull
 /// when the registry is back otherwise.
-pub fn holding(
+pub fn desired_content(
     object: &RegistryObject,
     status: &RegistryStatus,
     outcome: ValidationOutcome,

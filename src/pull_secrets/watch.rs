@@ -21,7 +21,7 @@ pub struct NamespaceEvent {
     /// The namespace.
     pub namespace: Arc<str>,
     /// The event.
-    pub what: SecretEvent,
+    pub event: SecretEvent,
 }
 
 /// An event about pull Secrets.
@@ -37,22 +37,22 @@ pub enum SecretEvent {
     Failed,
 }
 
-/// Watches until dropped.
+/// Watches a namespace until dropped.
 pub async fn follow(
     watches: Arc<WatchPool>,
     access: Arc<Access>,
     namespace: Arc<str>,
-    sights: mpsc::Sender<NamespaceEvent>,
+    events: mpsc::Sender<NamespaceEvent>,
 ) {
     let mut watch = watches.watch(WatchSource::secrets(&access, &namespace).labels(selector()));
     let mut listing = SecretListing::begin();
     loop {
-        let what = match watch.next().await {
+        let event = match watch.next().await {
             Ok(event) => event_for(event, &mut listing),
             Err(_) => Some(SecretEvent::Failed),
         };
-        let Some(what) = what else { continue };
-        if sights.send(NamespaceEvent { namespace: namespace.clone(), what }).await.is_err() {
+        let Some(event) = event else { continue };
+        if events.send(NamespaceEvent { namespace: namespace.clone(), event }).await.is_err() {
             return;
         }
     }

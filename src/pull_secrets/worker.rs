@@ -1,4 +1,4 @@
-//! One piece of work in one namespace, done by a task of its own.
+//! The work on one namespace, in a task of its own.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,61 +11,54 @@ use crate::observability::metrics::{Metrics, SecretWrite, SecretWriteOutcome};
 
 /// What a worker does.
 pub enum DeliveryStep {
-    /// Looks what is there.
+    /// List the operator's Secrets.
     Look,
-    /// Carries actions out, and looks whose Secrets have these names.
+    /// Write Secrets, and read the Secrets of other owners with these names again.
     Work(Vec<SecretAction>, Vec<Arc<str>>),
-    /// Leaves the namespace.
+    /// Delete the operator's Secrets and its RoleBinding.
     Leave,
 }
 
-/// What a worker brings back.
+/// The result of a worker.
 pub struct DeliveryReport {
-    /// From where.
-    pub namespace: Arc<str>,
-    /// What is known now.
-    pub news: News,
-    /// What went wrong, if anything did.
+    /// What it found.
+    pub findings: WorkerFindings,
+    /// The first failure, if there was any.
     pub error: Option<DeliveryError>,
 }
 
-/// What is known of a namespace after some work.
-pub enum News {
-    /// All of the operator's own Secrets.
-    Scene(HashMap<Arc<str>, FoundSecret>),
-    /// What is there under these names.
+/// What a worker found in a namespace.
+pub enum WorkerFindings {
+    /// All of the operator's Secrets.
+    Listed(HashMap<Arc<str>, FoundSecret>),
+    /// What has each of these names.
     Names(Vec<(Arc<str>, After)>),
-    /// The operator has left.
+    /// The operator has left the namespace.
     Gone,
     /// Nothing new.
     None,
 }
 
-/// Does it.
-pub async fn work(
-    secrets: &Secrets,
-    namespace: Arc<str>,
-    step: DeliveryStep,
-    metrics: &Metrics,
-) -> DeliveryReport {
-    let (news, error) = match step {
+/// Does the work in the namespace of `secrets`.
+pub async fn work(secrets: &Secrets, step: DeliveryStep, metrics: &Metrics) -> DeliveryReport {
+    let (findings, error) = match step {
         DeliveryStep::Look => match secrets.own().await {
-            Ok(own) => (News::Scene(own.into_iter().collect()), None),
-            Err(error) => (News::None, Some(error)),
+            Ok(own) => (WorkerFindings::Listed(own.into_iter().collect()), None),
+            Err(error) => (WorkerFindings::None, Some(error)),
         },
         DeliveryStep::Leave => match secrets.leave().await {
-            Ok(()) | Err(DeliveryError::Closing) => (News::Gone, None),
-            Err(error) => (News::None, Some(error)),
+            Ok(()) | Err(DeliveryError::Closing) => (WorkerFindings::Gone, None),
+            Err(error) => (WorkerFindings::None, Some(error)),
         },
         DeliveryStep::Work(actions, checks) => {
             let (names, error) = carry_out(secrets, actions, checks, metrics).await;
-            (News::Names(names), error)
+            (WorkerFindings::Names(names), error)
         }
     };
-    DeliveryReport { namespace, news, error }
+    DeliveryReport { findings, error }
 }
 
-/// What is known after each that succeeded, and why the first failed that did.
+/// Carries out actions and checks. Returns what is known after each that succeeded, and the first failure.
 async fn carry_out(
     secrets: &Secrets,
     actions: Vec<SecretAction>,

@@ -1,4 +1,4 @@
-//! That what is deleted goes in time, takes its pull Secrets with it, and nothing of anybody else's.
+//! Deletion: it finishes in time, and removes the registry's pull Secrets and nothing else.
 
 use std::time::Duration;
 
@@ -19,20 +19,20 @@ use registry_testbed::{Operator, eventually};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{self, Cluster, OPERATOR_USER, SYSTEM_NAMESPACE, Subject},
-    objects::{Protected, apply, delete, login, system_registry, tenant_registry, told, writes_since},
+    exclusive_cluster::{self, install_definitions},
+    harness::{self, Cluster, OPERATOR_USER, RegistryHandle, SYSTEM_NAMESPACE},
+    objects::{Protected, apply, delete, login, system_registry, tenant_registry, write_lines, writes_since},
     secrets::{PROMISED, SOON, absent, close, config_for, delivered, label, offered, own, secrets},
-    solo::{self, install_definitions},
 };
 
-/// However broken everything else is.
+/// The deadline for deletion, whatever else fails.
 const DELETED: Duration = Duration::from_secs(30);
 
 /// A registry of each scope, whose pull Secrets are in both namespaces of one tenant.
 struct Both {
     protected: Protected,
-    system: Subject<System>,
-    tenant: Subject<Tenant>,
+    system: RegistryHandle<System>,
+    tenant: RegistryHandle<Tenant>,
     namespaces: [String; 2],
 }
 
@@ -110,7 +110,7 @@ async fn keeps_unmanaged_secret_on_deletion() -> Result<()> {
     let both = Both::deliver(&cluster).await?;
     let [namespace, _] = &both.namespaces;
     let uid = both.system.get().await?.metadata.uid.context("uid")?;
-    // One that lacks one of the two labels, and one that has neither.
+    // One Secret without one of the two labels, and one without both.
     for labels in
         [json!({REGISTRY_UID_LABEL: uid}), json!({MANAGED_BY_LABEL: "registry-operator"}), json!({})]
     {
@@ -175,12 +175,12 @@ async fn removes_secrets_then_access_with_tenant_label() -> Result<()> {
 
 #[tokio::test]
 async fn deletion_skips_unwritable_namespace() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let both = Both::deliver(cluster).await?;
     operator.pause().await?;
-    // Neither may it write there, nor may it bind itself again.
+    // It may not write there, nor bind itself again.
     let forbid = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": cluster.unique("nothing-goes")},
@@ -223,7 +223,7 @@ async fn deletion_skips_unwritable_namespace() -> Result<()> {
         remove(cluster, kind, &cluster.unique("nothing-goes")).await?;
     }
     result?;
-    // What was left behind goes as soon as it can.
+    // The remaining Secret is deleted as soon as that is possible.
     for namespace in &both.namespaces {
         absent(cluster, namespace, "system-pull", Duration::from_mins(1)).await?;
     }
@@ -232,7 +232,7 @@ async fn deletion_skips_unwritable_namespace() -> Result<()> {
 
 #[tokio::test]
 async fn cleans_up_namespaces_that_left_during_downtime() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let both = Both::deliver(cluster).await?;
@@ -251,7 +251,7 @@ async fn cleans_up_namespaces_that_left_during_downtime() -> Result<()> {
 
 #[tokio::test]
 async fn deleting_crds_removes_registries_and_secrets() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let _operator = Operator::start(solo.alone().await?).await?;
     let both = Both::deliver(cluster).await?;
@@ -274,13 +274,13 @@ async fn deleting_crds_removes_registries_and_secrets() -> Result<()> {
 
 #[tokio::test]
 async fn recreated_registry_inherits_nothing() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let both = Both::deliver(cluster).await?;
     let (name, predecessor) = (both.system.name(), both.system.get().await?.metadata.uid.context("uid")?);
     operator.pause().await?;
-    // Without the finalizer it is gone at once, and another takes its name while the operator looks away.
+    // Without the finalizer it is gone at once, and another registry takes its name while the operator is stopped.
     both.system.change(json!({"metadata": {"finalizers": null}})).await?;
     delete(&both.system).await?;
     both.system.is_gone(SOON).await?;
@@ -296,13 +296,13 @@ async fn recreated_registry_inherits_nothing() -> Result<()> {
     assert_ne!(both.system.get().await?.metadata.uid.as_ref(), Some(&predecessor));
     let writes = writes_since(solo.installation, &mark, OPERATOR_USER)?;
     let made = writes.iter().filter(|write| write.resource == "secrets" && write.verb != "delete").count();
-    assert_eq!(made, 0, "{:#?}", told(&writes));
+    assert_eq!(made, 0, "{:#?}", write_lines(&writes));
     Ok(())
 }
 
 #[tokio::test]
 async fn resumes_deletion_after_being_killed() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let protected = Protected::start().await?;
@@ -334,7 +334,7 @@ async fn resumes_deletion_after_being_killed() -> Result<()> {
     Ok(())
 }
 
-/// Waits until so many of the operator's own Secrets are there.
+/// Waits until there are that many managed Secrets.
 async fn count(cluster: &Cluster, of: &[String], count: usize) -> Result<()> {
     let look = || async {
         let there = there(cluster, of).await?;
@@ -344,8 +344,8 @@ async fn count(cluster: &Cluster, of: &[String], count: usize) -> Result<()> {
     Ok(eventually(Duration::from_mins(1), format!("{count} pull Secrets are there"), look).await?)
 }
 
-/// Freezes the operator when some of its Secrets are there, and some are not; says how many. It works only between two looks, so
-/// that none comes too late.
+/// Freezes the operator when some of its Secrets exist and some don't; returns how many. It runs only between two checks, so
+/// that no check is too late.
 async fn halfway(cluster: &Cluster, operator: &Operator, of: &[String]) -> Result<usize> {
     let look = || async {
         operator.pause().await?;
@@ -359,7 +359,7 @@ async fn halfway(cluster: &Cluster, operator: &Operator, of: &[String]) -> Resul
     Ok(eventually(Duration::from_mins(1), "it is in the middle of its work", look).await?)
 }
 
-/// How many of the operator's own Secrets are there.
+/// The number of managed Secrets.
 async fn there(cluster: &Cluster, of: &[String]) -> Result<usize> {
     let api: Api<Secret> = Api::all(cluster.client());
     let listed = api.list_metadata(&kube::api::ListParams::default().labels(REGISTRY_UID_LABEL)).await?;

@@ -1,4 +1,4 @@
-//! From proven credentials to Secrets in tenants' namespaces, and everything that changes them.
+//! Delivery of validated credentials as Secrets in tenants' namespaces, and everything that changes them.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use registry_testbed::{ControlPlaneOptions, eventually};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{self, Cluster, Installation, OPERATOR_USER, SYSTEM_NAMESPACE, Subject},
+    harness::{self, Cluster, Installation, OPERATOR_USER, RegistryHandle, SYSTEM_NAMESPACE},
     objects::{DOWN, Protected, apply, login, system_registry, tenant_registry, validate_now},
     secrets::{
         PROMISED, SOON, absent, config, config_for, counts, delivered, label, offered, own, ready_says,
@@ -29,7 +29,7 @@ use crate::{
 struct Shared {
     cluster: Cluster,
     protected: Protected,
-    registry: Subject<System>,
+    registry: RegistryHandle<System>,
     name: String,
     namespaces: [String; 2],
 }
@@ -72,7 +72,7 @@ impl Shared {
         delivered(&self.cluster, namespace, "pull", within, &self.says()).await
     }
 
-    /// Waits until another registry's pull Secret is in a namespace of the tenant `a`: what this one's would be by then, it is.
+    /// Waits until another registry's pull Secret is in a namespace of the tenant `a`. By then, this registry's Secrets are final.
     async fn has_others(&self, namespace: &str) -> Result<()> {
         let (other, name) = (Protected::start().await?, format!("{}-other", self.name));
         apply(&self.cluster, &login(SYSTEM_NAMESPACE, &name, "right")).await?;
@@ -91,7 +91,7 @@ impl Shared {
     }
 }
 
-// Whom a registry reaches.
+// Which namespaces a registry reaches.
 
 #[tokio::test]
 async fn delivers_to_the_tenants_that_it_names() -> Result<()> {
@@ -137,7 +137,7 @@ async fn delivers_to_namespaces_of_own_tenant_only() -> Result<()> {
     counts(&cluster.tenant(&first, "charts"), (1, 2, Some(2))).await?;
     assert_eq!(own(&cluster, &other).await?, [""; 0]);
 
-    // The namespace of the registry changes hands, and the registry with it.
+    // The registry's namespace moves to another tenant, and the registry with it.
     label(&cluster, &first, Some(&cluster.unique("b"))).await?;
     delivered(&cluster, &other, "charts-pull", SOON, &says).await?;
     absent(&cluster, &second, "charts-pull", SOON).await?;
@@ -176,12 +176,12 @@ async fn unknown_tenant_is_a_message_not_a_failure() -> Result<()> {
     counts(&shared.registry, (1, 1, Some(1))).await?;
     let namespace = shared.cluster.tenant_namespace("nobody", "nobody-1").await?;
     shared.delivered(&namespace, PROMISED).await?;
-    let told = || async {
+    let write_lines = || async {
         let conditions = shared.registry.status().await?.conditions;
         ensure!(conditions.iter().all(|condition| !condition.message.contains(&nobody)), "it is still said");
         Ok(())
     };
-    Ok(eventually(SOON, "the message goes", told).await?)
+    Ok(eventually(SOON, "the message goes", write_lines).await?)
 }
 
 #[tokio::test]
@@ -236,7 +236,7 @@ async fn recreates_immutable_pull_secret() -> Result<()> {
     api.patch("pull", &PatchParams::default(), &Patch::Merge(frozen)).await?;
     shared.delivered(namespace, SOON).await?;
 
-    // Of the operator's own by labels and field manager, and of another type: that can only be so if it was not there for a
+    // Managed by labels and field manager, but of another type: only possible if it did not exist for a
     // moment.
     let labels = shared.delivered(namespace, SOON).await?.labels().clone();
     let opaque = json!({
@@ -266,7 +266,7 @@ async fn backs_off_when_another_client_reverts_writes() -> Result<()> {
         let undo =
             json!({"data": {".dockerconfigjson": BASE64_STANDARD.encode(format!("{{\"n\": {number}}}"))}});
         api.patch("pull", &PatchParams::default(), &Patch::Merge(undo)).await?;
-        tokio::time::sleep(Duration::from_millis(10)).await; // the pace of the fight
+        tokio::time::sleep(Duration::from_millis(10)).await; // the other client writes at this rate
     }
     let mut writes = audit.writes_since(&mark, OPERATOR_USER)?;
     writes.retain(|write| write.resource == "secrets" && write.namespace == *namespace);
@@ -282,7 +282,7 @@ async fn keeps_fields_that_others_add() -> Result<()> {
     let api = secrets(&shared.cluster, namespace);
     let added = json!({"metadata": {"labels": {"team": "blue"}}});
     let version = api.patch("pull", &PatchParams::default(), &Patch::Merge(added)).await?.resource_version();
-    // A repair elsewhere shows that the operator has seen this by now.
+    // A repair elsewhere shows that the operator has observed this change.
     secrets(&shared.cluster, other).delete("pull", &DeleteParams::default()).await?;
     shared.delivered(other, PROMISED).await?;
     assert_eq!(shared.delivered(namespace, SOON).await?.resource_version(), version);
@@ -340,7 +340,7 @@ async fn reports_unmanaged_secret_of_the_same_name() -> Result<()> {
     Ok(())
 }
 
-// Two that ask for the same.
+// Two registries with the same pull Secret name.
 
 #[tokio::test]
 async fn older_registry_wins_secret_name() -> Result<()> {
@@ -374,13 +374,14 @@ async fn older_registry_wins_secret_name() -> Result<()> {
 #[tokio::test]
 async fn tenants_at_one_host_get_their_own_credentials() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let registry = crate::stage::Played::promptly(|asked| {
+    let registry = crate::fixtures::ScriptedServer::promptly(|asked| {
         let known = [("alice", "a-secret"), ("bob", "b-secret")];
-        let signed_in = known.iter().any(|(user, password)| crate::stage::signed_in(asked, user, password));
-        if signed_in { crate::stage::welcome() } else { crate::stage::asks_for_password() }
+        let signed_in =
+            known.iter().any(|(user, password)| crate::fixtures::signed_in(asked, user, password));
+        if signed_in { crate::fixtures::welcome() } else { crate::fixtures::asks_for_password() }
     })
     .await?;
-    let mut told = Vec::new();
+    let mut write_lines = Vec::new();
     for (tenant, user, password) in [("a", "alice", "a-secret"), ("b", "bob", "b-secret")] {
         let namespaces = [
             cluster.tenant_namespace(tenant, &format!("{tenant}-1")).await?,
@@ -394,9 +395,9 @@ async fn tenants_at_one_host_get_their_own_credentials() -> Result<()> {
             "availability": {"pullSecret": {"name": "pull"}},
         });
         apply(&cluster, &tenant_registry(&namespaces[0], "packs", spec)).await?;
-        told.push((namespaces, user, password));
+        write_lines.push((namespaces, user, password));
     }
-    for (namespaces, user, password) in told {
+    for (namespaces, user, password) in write_lines {
         let entry = json!({
             "username": user, "password": password,
             "auth": BASE64_STANDARD.encode(format!("{user}:{password}")),
@@ -514,7 +515,7 @@ async fn suspended_registry_keeps_existing_secrets_only() -> Result<()> {
     let shared = Shared::deliver().await?;
     let (cluster, [namespace, other]) = (&shared.cluster, &shared.namespaces);
     shared.registry.change(json!({"spec": {"suspend": true}})).await?;
-    // What it does not ask for any more goes all the same; and shows that the operator knows by now.
+    // Secrets that it no longer requests are removed anyway, which shows that the operator has observed the change.
     shared.registry.change(json!({"spec": {"availability": {"tenants": [shared.tenant("a")]}}})).await?;
     absent(cluster, other, "pull", SOON).await?;
     apply(cluster, &login(SYSTEM_NAMESPACE, &shared.name, "wrong")).await?;
@@ -531,7 +532,7 @@ async fn suspended_registry_keeps_existing_secrets_only() -> Result<()> {
 }
 
 /// The API server says in whole seconds when an object was created: waits until that second is over.
-async fn is_older_than_anything_new(registry: &Subject<System>) -> Result<()> {
+async fn is_older_than_anything_new(registry: &RegistryHandle<System>) -> Result<()> {
     let created = registry.get().await?.metadata.creation_timestamp.context("created")?.0;
     let over = std::time::SystemTime::from(created) + Duration::from_secs(1);
     tokio::time::sleep(over.duration_since(std::time::SystemTime::UNIX_EPOCH)?.saturating_sub(now()?)).await;
@@ -543,7 +544,7 @@ fn now() -> Result<Duration> {
     Ok(std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH)?)
 }
 
-/// What lies between the operator and the API server may take no HTTP/2, by which most of the watches go.
+/// A proxy in front of the API server may not support HTTP/2, which most watches use.
 #[tokio::test]
 async fn delivers_and_repairs_without_http_2() -> Result<()> {
     let options = ControlPlaneOptions {

@@ -1,8 +1,14 @@
-//! Who can use a registry: the counts in its status, and pull Secrets in tenants' namespaces, from the first to the last,
+//! Availability: the counts in a registry's status and the pull Secrets in tenants' namespaces, through their whole lifecycle,
 //! on a real control plane with real registries.
 
 mod deletion;
 mod delivery;
+#[allow(dead_code, reason = "the other system tests use the rest")]
+#[path = "../system/exclusive_cluster.rs"]
+mod exclusive_cluster;
+#[allow(dead_code, reason = "the other system tests use the rest")]
+#[path = "../system/fixtures.rs"]
+mod fixtures;
 #[allow(dead_code, reason = "the other system tests use the rest")]
 #[path = "../system/harness.rs"]
 mod harness;
@@ -13,9 +19,3 @@ mod ownership;
 mod pull;
 mod scale;
 mod secrets;
-#[allow(dead_code, reason = "the other system tests use the rest")]
-#[path = "../system/solo.rs"]
-mod solo;
-#[allow(dead_code, reason = "the other system tests use the rest")]
-#[path = "../system/stage.rs"]
-mod stage;

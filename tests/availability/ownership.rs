@@ -1,4 +1,4 @@
-//! Which Secrets are the operator's to change and remove: copies, backups, names that two scopes want, and other writers.
+//! Ownership of Secrets: which ones the operator may change and delete. Copies, backups, name conflicts between scopes, other writers.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ impl Delivered {
         copy
     }
 
-    /// What the operator has seen by the time a repair comes, it has seen.
+    /// Waits for a repair, which shows that the operator has observed earlier changes.
     async fn repaired(&self) -> Result<()> {
         secrets(&self.cluster, &self.namespace).delete("pull", &DeleteParams::default()).await?;
         delivered(&self.cluster, &self.namespace, "pull", PROMISED, &self.says()).await?;
@@ -78,7 +78,7 @@ async fn keeps_copies_of_a_pull_secret() -> Result<()> {
     create(whole, "kubectl-create").await?;
     let applied = PatchParams::apply("kubectl").force();
     api.patch("applied", &applied, &Patch::Apply(delivered.copy("applied"))).await?;
-    // What a virtual cluster's syncer makes of one of that cluster's operator.
+    // The copy that a virtual cluster's syncer makes of a Secret of that cluster's operator.
     let mut synced = delivered.copy("pull-x-default-x-virtual");
     synced["metadata"]["labels"][REGISTRY_UID_LABEL] = json!("0d5b2f8e-1f0f-4d0c-8a3b-6a1f8f3c2f11");
     create(synced, "vcluster").await?;
@@ -177,11 +177,11 @@ async fn system_scope_wins_name_once_it_has_content() -> Result<()> {
     let says = config_for(&younger.registry.host_port(), "right");
     let taken = delivered(cluster, namespace, "pull", SOON, &says).await?;
     let tenant = cluster.tenant(namespace, "packs");
-    let told = format!(
+    let write_lines = format!(
         "pull Secret pull not created in namespace {namespace}: SystemRegistry {name} has the same \
          spec.availability.pullSecret.name, and system scope takes precedence"
     );
-    ready_says(&tenant, &told).await?;
+    ready_says(&tenant, &write_lines).await?;
     counts(&tenant, (1, 1, Some(0))).await?;
     counts(&system, (1, 1, Some(1))).await?;
     crate::objects::validate_now(&tenant, "again").await?;

@@ -1,4 +1,4 @@
-//! What pull Secrets are for: an OCI client pulls an artifact with one, as it lies in a tenant's namespace.
+//! An OCI client pulls an artifact with the pull Secret in a tenant's namespace.
 
 use std::path::Path;
 
@@ -60,7 +60,7 @@ fn bytes(secret: &Secret) -> Vec<u8> {
     data.map(|bytes| bytes.0.clone()).unwrap_or_default()
 }
 
-/// Pulls the artifact with that Docker configuration, and nothing else; the digest of what came, or what the client says.
+/// Pulls the artifact with only that Docker configuration; returns its digest, or the client's error.
 async fn pull(protected: &Protected, config: Option<&[u8]>) -> Result<Result<String, String>> {
     let tools = tools::ensure(&[Tool::Crane]).await?;
     let scratch = Scratch::new("pulled")?;

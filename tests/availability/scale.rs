@@ -1,4 +1,4 @@
-//! What a thousand namespaces cost: one write each for what is new, and none for what is not.
+//! The cost of a thousand namespaces: one write each for a change, and none otherwise.
 
 use std::{
     collections::BTreeMap,
@@ -15,23 +15,23 @@ use registry_testbed::{AuditEvent, AuditMark, Operator, eventually};
 use serde_json::{Value, json};
 
 use crate::{
+    exclusive_cluster::{self, ExclusiveCluster},
+    fixtures::{ScriptedServer, asks_for_password, signed_in, tell, welcome},
     harness::{Cluster, OPERATOR_USER, SYSTEM_NAMESPACE},
-    objects::{apply, login, samples, system_registry, told, validate_now, writes_since},
+    objects::{apply, login, samples, system_registry, validate_now, write_lines, writes_since},
     secrets::{config_for, counts, delivered},
-    solo::{self, Turn},
-    stage::{Played, asks_for_password, signed_in, tell, welcome},
 };
 
 const TENANTS: usize = 100;
 const NAMESPACES: usize = 1000;
-/// On a machine that is busy with other tests.
+/// Generous, for a machine that is busy with other tests.
 const SETTLED: Duration = Duration::from_mins(3);
-/// That nothing happens is the test.
+/// How long nothing may happen, which is the point of the test.
 const SILENCE: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn thousand_namespaces_cost_one_write_per_change() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let password = Arc::new(Mutex::new("first".to_owned()));
@@ -55,10 +55,10 @@ async fn thousand_namespaces_cost_one_write_per_change() -> Result<()> {
     let first = of_secrets(&solo, &mark)?;
     let other = first.iter().filter(|write| write.verb != "create" || !write.succeeded()).cloned();
     let other: Vec<AuditEvent> = other.collect();
-    assert!(other.is_empty(), "{:#?}", told(&other));
+    assert!(other.is_empty(), "{:#?}", write_lines(&other));
     assert_eq!(by_namespace(&first).len(), NAMESPACES);
     assert_eq!(first.len(), NAMESPACES, "one write each: {:#?}", repeated(&first));
-    // Counts are told when there is nothing more to be done, and now and then while there is.
+    // Counts are reported when all work is done, and now and then before.
     let (of_status, took) = (of_status(&solo, &mark)?, start.elapsed());
     let most = 8.max(took.as_secs());
     assert!(of_status <= most, "{of_status} writes of the registry's status in {took:?}");
@@ -71,7 +71,7 @@ async fn thousand_namespaces_cost_one_write_per_change() -> Result<()> {
     validate_now(&object, "again").await?;
     tokio::time::sleep(SILENCE).await;
     let none = of_secrets(&solo, &mark)?;
-    assert!(none.is_empty(), "{:#?}", told(&none));
+    assert!(none.is_empty(), "{:#?}", write_lines(&none));
 
     let (mark, start) = (solo.mark()?, Instant::now());
     operator.kill().await;
@@ -83,7 +83,7 @@ async fn thousand_namespaces_cost_one_write_per_change() -> Result<()> {
     let all = writes_since(solo.installation, &mark, OPERATOR_USER)?;
     let none: Vec<AuditEvent> =
         all.into_iter().filter(|write| write.resource != "systemregistries").collect();
-    assert!(none.is_empty(), "{:#?}", told(&none));
+    assert!(none.is_empty(), "{:#?}", write_lines(&none));
 
     let (mark, start) = (solo.mark()?, Instant::now());
     "second".clone_into(&mut password.lock().unwrap_or_else(PoisonError::into_inner));
@@ -101,9 +101,9 @@ async fn thousand_namespaces_cost_one_write_per_change() -> Result<()> {
     Ok(())
 }
 
-/// A registry that takes `demo` with whatever is the password at that time.
-async fn registry_with(password: Arc<Mutex<String>>) -> Result<Played> {
-    Played::promptly(move |asked| {
+/// A registry that accepts `demo` with the current password.
+async fn registry_with(password: Arc<Mutex<String>>) -> Result<ScriptedServer> {
+    ScriptedServer::promptly(move |asked| {
         let password = password.lock().unwrap_or_else(PoisonError::into_inner);
         if signed_in(asked, "demo", &password) { welcome() } else { asks_for_password() }
     })
@@ -130,7 +130,7 @@ async fn create_namespaces(cluster: &Cluster) -> Result<Vec<String>> {
     futures::stream::iter((0..NAMESPACES).map(create)).buffer_unordered(16).try_collect().await
 }
 
-/// Waits until the operator says that all are where they should be.
+/// Waits until the status says that all Secrets are delivered.
 async fn are_delivered(operator: &Operator) -> Result<()> {
     let look = || async {
         let there: f64 = samples(&operator.metrics().await?, "registry_operator_pull_secrets").values().sum();
@@ -141,7 +141,7 @@ async fn are_delivered(operator: &Operator) -> Result<()> {
 }
 
 /// Waits until there was a write for each namespace.
-async fn are_written(solo: &Turn, mark: &AuditMark) -> Result<()> {
+async fn are_written(solo: &ExclusiveCluster, mark: &AuditMark) -> Result<()> {
     let look = || async {
         let written = by_namespace(&of_secrets(solo, mark)?).len();
         ensure!(written == NAMESPACES, "{written} are");
@@ -150,14 +150,14 @@ async fn are_written(solo: &Turn, mark: &AuditMark) -> Result<()> {
     Ok(eventually(SETTLED, "all pull Secrets are written", look).await?)
 }
 
-fn of_secrets(solo: &Turn, mark: &AuditMark) -> Result<Vec<AuditEvent>> {
+fn of_secrets(solo: &ExclusiveCluster, mark: &AuditMark) -> Result<Vec<AuditEvent>> {
     let mut writes = writes_since(solo.installation, mark, OPERATOR_USER)?;
     // An API server that has too much to do refuses (429): nothing is written, and it is asked again later.
     writes.retain(|write| write.resource == "secrets" && write.code != 429);
     Ok(writes)
 }
 
-fn of_status(solo: &Turn, mark: &AuditMark) -> Result<u64> {
+fn of_status(solo: &ExclusiveCluster, mark: &AuditMark) -> Result<u64> {
     let writes = writes_since(solo.installation, mark, OPERATOR_USER)?;
     Ok(writes.iter().filter(|write| write.subresource == "status").count() as u64)
 }

@@ -1,4 +1,4 @@
-//! Pull Secrets as a tenant finds them, and what the tests of them are played on. Owns no expectation of any behaviour.
+//! Helpers for tests of pull Secrets: Secrets as a tenant sees them. Has no assertions of its own.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use registry_testbed::eventually;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Cluster, Subject},
+    harness::{Cluster, RegistryHandle},
     objects::Protected,
 };
 
 /// Repairs, and delivery to new namespaces, take at most this long (docs/architecture.md#promises).
 pub const PROMISED: Duration = Duration::from_secs(2);
-/// Where nothing is promised, on a machine that is busy with other tests.
+/// Generous, for steps without a promised time on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// The Secrets of a namespace.
@@ -32,13 +32,13 @@ pub fn secrets(cluster: &Cluster, namespace: &str) -> Api<Secret> {
     Api::namespaced(cluster.client(), namespace)
 }
 
-/// What a dockerconfigjson Secret says.
+/// The content of a dockerconfigjson Secret.
 pub fn config(secret: &Secret) -> Result<Value> {
     let data = secret.data.as_ref().and_then(|data| data.get(".dockerconfigjson"));
     Ok(serde_json::from_slice(&data.context("no .dockerconfigjson")?.0)?)
 }
 
-/// What one for `demo` with that password at that host says.
+/// The expected content for `demo` with that password at that host.
 pub fn config_for(host: &str, password: &str) -> Value {
     let auth = BASE64_STANDARD.encode(format!("demo:{password}"));
     json!({"auths": {host: {"username": "demo", "password": password, "auth": auth}}})
@@ -51,7 +51,7 @@ pub fn offered(protected: &Protected, login: &str, availability: Value) -> Value
     spec
 }
 
-/// Waits until the Secret is there and says that; returns it.
+/// Waits until the Secret exists with that content; returns it.
 pub async fn delivered(
     cluster: &Cluster,
     namespace: &str,
@@ -79,15 +79,15 @@ pub async fn absent(cluster: &Cluster, namespace: &str, name: &str, within: Dura
     Ok(eventually(within, format!("Secret {namespace}/{name} is gone"), look).await?)
 }
 
-/// The names of the operator's own Secrets in a namespace.
+/// The names of managed Secrets in a namespace.
 pub async fn own(cluster: &Cluster, namespace: &str) -> Result<Vec<String>> {
     let listed = secrets(cluster, namespace).list(&ListParams::default().labels(REGISTRY_UID_LABEL)).await?;
     Ok(listed.iter().map(ResourceExt::name_any).collect())
 }
 
-/// Waits until the status counts so: tenants, namespaces, and pull Secrets if any are asked for.
+/// Waits until the status has these counts: tenants, namespaces, and pull Secrets if requested.
 pub async fn counts<S: Scope>(
-    subject: &Subject<S>,
+    subject: &RegistryHandle<S>,
     expected: (i64, i64, Option<i64>),
 ) -> Result<Registry<S>> {
     let (tenants, namespaces, pull_secrets) = expected;
@@ -102,7 +102,7 @@ pub async fn counts<S: Scope>(
 }
 
 /// Waits until the message of Ready holds that.
-pub async fn ready_says<S: Scope>(subject: &Subject<S>, part: &str) -> Result<()> {
+pub async fn ready_says<S: Scope>(subject: &RegistryHandle<S>, part: &str) -> Result<()> {
     let look = || async {
         let status = subject.status().await?;
         let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
@@ -113,7 +113,7 @@ pub async fn ready_says<S: Scope>(subject: &Subject<S>, part: &str) -> Result<()
     Ok(eventually(SOON, format!("Ready of {} says {part:?}", subject.name()), look).await?)
 }
 
-/// Makes a namespace that tenant's, or nobody's.
+/// Sets or removes the tenant label of a namespace.
 pub async fn label(cluster: &Cluster, namespace: &str, tenant: Option<&str>) -> Result<()> {
     let api: Api<Namespace> = Api::all(cluster.client());
     let patch = Patch::Merge(json!({"metadata": {"labels": {TENANT_LABEL: tenant}}}));

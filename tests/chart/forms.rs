@@ -1,4 +1,4 @@
-//! The forms in which people get the objects: another release, another namespace, kustomize, a mesh, OpenShift, tools that prune and
+//! Forms of installation: another release name, another namespace, kustomize, a mesh, OpenShift, tools that prune and
 //! tools that compare. Helm's own life cycle is in `lifecycle`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use registry_testbed::{
 };
 use serde_json::{Value, json};
 
-use crate::programs::{CHART, NAMESPACE, Place, in_repository, run, template, text_of};
+use crate::programs::{CHART, NAMESPACE, TestCluster, in_repository, run, template, text_of};
 
 const ALL_VALUES: &str = "charts/registry-operator/ci/all-values.yaml";
 
@@ -120,7 +120,7 @@ async fn kustomize_transformers_keep_selectors() -> Result<()> {
 
 // ---- Tools that remove what they no longer find
 
-/// What registries or their protection go with.
+/// The objects with which registries or their protection would be deleted.
 const KEPT: [&str; 7] = [
     "CustomResourceDefinition systemregistries.registry.spectrocloud.com",
     "CustomResourceDefinition tenantregistries.registry.spectrocloud.com",
@@ -157,14 +157,14 @@ async fn only_crds_and_their_namespace_are_kept() -> Result<()> {
     for objects in [manifest, rendered(&["--set", "namespace.create=true"]).await?] {
         let kept: BTreeSet<String> = objects.iter().filter(|object| is_kept(object)).map(name).collect();
         assert_eq!(kept, KEPT.map(str::to_owned).into());
-        // Half of it would be an oversight.
+        // An object with only some of the annotations would be an oversight.
         let half = objects.iter().find(|object| !is_kept(object) && !keepers_of(object).is_empty());
         assert_eq!(half.map(name), None);
     }
     Ok(())
 }
 
-/// Who brings the CRDs without the chart has them guarded as well; only Helm's word is Helm's to add.
+/// CRDs that are installed without the chart are protected too; only Helm's annotation is added by the chart.
 #[tokio::test]
 async fn crds_have_keep_annotation_unless_disabled() -> Result<()> {
     let unkept = rendered(&["--set", "crds.keep=false"]).await?;
@@ -192,7 +192,7 @@ const DECIDED_BY_THE_CLUSTER: [(&str, &str); 6] = [
     ("Namespace", "spec"),
 ];
 
-/// What an object in the API server holds that was not applied, or holds otherwise.
+/// The fields of a stored object that differ from the applied ones.
 fn differences(applied: &Value, live: &Value, path: &str, found: &mut BTreeMap<String, Value>) {
     match (applied, live) {
         (Value::Object(applied), Value::Object(live)) => {
@@ -227,7 +227,7 @@ fn unexpected(applied: &DynamicObject, live: &DynamicObject) -> Vec<String> {
 
 #[tokio::test]
 async fn manifests_spell_out_api_defaults() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     let client = place.control_plane.client().await?;
     let mut all = Vec::new();
     for values in [None, Some(ALL_VALUES)] {
@@ -275,7 +275,7 @@ async fn helm_test_pod_gets_no_mesh_sidecar() -> Result<()> {
         }
         assert_eq!(pod.data["spec"]["restartPolicy"], "Never");
     }
-    // Who has sidecars that end by themselves takes the words away, or turns them.
+    // Users with native sidecars may remove or change these annotations.
     let into_the_mesh = [
         "--set-string",
         "helmTest.podLabels.sidecar\\.istio\\.io/inject=true",
@@ -318,7 +318,7 @@ async fn pods_satisfy_openshift_restricted_v2() -> Result<()> {
     Ok(())
 }
 
-// ---- Who may read
+// ---- Read access
 
 #[tokio::test]
 async fn reader_groups_of_system_registries() -> Result<()> {

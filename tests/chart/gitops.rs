@@ -8,7 +8,7 @@ use kube::api::DynamicObject;
 use registry_testbed::{manifests, tools::Tool};
 use serde_json::{Value, json};
 
-use crate::programs::{Place, in_repository, run, template, text_of};
+use crate::programs::{TestCluster, in_repository, run, template, text_of};
 
 const FLUX: [&str; 2] = ["config/gitops/flux/operator.yaml", "config/gitops/flux/cluster.yaml"];
 const ARGO: [&str; 2] = ["config/gitops/argocd/applications.yaml", "config/gitops/argocd/argocd-cm.yaml"];
@@ -49,7 +49,7 @@ async fn base_is_the_manifest_and_overlay_changes_it() -> Result<()> {
 
 #[tokio::test]
 async fn kubectl_applies_gitops_example_in_order() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     for directory in ["config/gitops/base", "config/gitops/production"] {
         place
             .kubectl(&["apply", "--server-side", "--kustomize", directory], "")

@@ -1,5 +1,5 @@
-//! Health as GitOps tools see it, by their own code, in every state that the operator produces: kstatus (Flux, and others), and
-//! Argo CD with and without the script that we offer.
+//! Health by the GitOps tools' own code, in every state that the operator produces: kstatus (Flux and others), and
+//! Argo CD with and without the project's health script.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -23,13 +23,13 @@ use registry_testbed::{
 };
 use serde_json::{Value, json};
 
-use crate::programs::{NAMESPACE, Place, in_repository, run, text_of};
+use crate::programs::{NAMESPACE, TestCluster, in_repository, run, text_of};
 
 /// A transient failure is tried again after 5 s, then 10 s, then 20 s.
 const SOON: Duration = Duration::from_mins(1);
 const SCRIPTS: &str = "config/gitops/argocd/argocd-cm.yaml";
 
-/// What the tools say of one object at one moment.
+/// The tools' result for one object at one moment.
 #[derive(Debug, Eq, PartialEq)]
 struct Health {
     kstatus: String,
@@ -59,16 +59,16 @@ fn statuses(answers: &str) -> Result<Vec<String>> {
 }
 
 /// One object under watch from before its creation on.
-struct Watched {
+struct WatchedObject {
     api: Api<DynamicObject>,
     kind: &'static str,
     name: &'static str,
     states: Arc<Mutex<Vec<Value>>>,
 }
 
-impl Watched {
+impl WatchedObject {
     async fn new(
-        place: &Place,
+        place: &TestCluster,
         kind: &'static str,
         name: &'static str,
         namespace: Option<&str>,
@@ -126,7 +126,7 @@ fn judged(kstatus: &str, argo: &str) -> Health {
     Health { kstatus: kstatus.to_owned(), argo: argo.to_owned(), argo_without_script: String::new() }
 }
 
-/// The status and reason of a condition that speaks of the present generation.
+/// The status and reason of a condition of the current generation.
 fn condition(object: &Value, kind: &str) -> Option<String> {
     let conditions = object["status"]["conditions"].as_array()?;
     let found = conditions.iter().find(|condition| condition["type"] == kind)?;
@@ -139,8 +139,8 @@ fn ready(expected: &str) -> impl Fn(&Value) -> bool + '_ {
 }
 
 /// The chart's objects, CRDs included; no Pod runs, so the operator is started apart.
-async fn installed() -> Result<Place> {
-    let place = Place::start().await?;
+async fn installed() -> Result<TestCluster> {
+    let place = TestCluster::start().await?;
     let client = place.control_plane.client().await?;
     manifests::apply(
         &client,
@@ -151,13 +151,13 @@ async fn installed() -> Result<Place> {
     Ok(place)
 }
 
-async fn operator(place: &Place) -> Result<Operator> {
+async fn operator(place: &TestCluster) -> Result<Operator> {
     let kubeconfig =
         place.control_plane.kubeconfig_for_service_account(NAMESPACE, "registry-operator").await?;
     Ok(Operator::start(OperatorOptions::new(env!("CARGO_BIN_EXE_registry-operator"), kubeconfig)).await?)
 }
 
-async fn password(place: &Place, password: &str) -> Result<()> {
+async fn password(place: &TestCluster, password: &str) -> Result<()> {
     let secret = format!(
         "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/basic-auth\nmetadata: {{name: login, namespace: {NAMESPACE}}}\n\
          stringData: {{username: demo, password: {password}}}\n"
@@ -168,7 +168,7 @@ async fn password(place: &Place, password: &str) -> Result<()> {
 #[tokio::test]
 async fn gitops_tools_show_every_state_correctly() -> Result<()> {
     let place = installed().await?;
-    let packs = Watched::new(&place, "SystemRegistry", "packs", None).await?;
+    let packs = WatchedObject::new(&place, "SystemRegistry", "packs", None).await?;
     let auth = RegistryAuth::htpasswd("demo", "right");
     let registry = TestRegistry::start(RegistryOptions { auth, ..Default::default() }).await?;
     let spec = json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": "login"}}}});
@@ -206,7 +206,7 @@ async fn gitops_tools_show_every_state_correctly() -> Result<()> {
 
     packs.apply(with(&spec, "suspend", json!(true))).await?;
     let suspended = packs.is("suspended", |object| object["spec"]["suspend"] == true).await?;
-    // Its status still speaks of the spec before: docs/install.md says what that means for Flux.
+    // Its status is still that of the previous spec: docs/install.md says what that means for Flux.
     assert_eq!(suspended, judged("InProgress", "Suspended"));
 
     let hold = Patch::Merge(json!({"metadata": {"finalizers": ["example.com/hold"]}}));
@@ -234,7 +234,7 @@ async fn old_verdict_never_counts_for_a_new_spec() -> Result<()> {
     let tenant = "apiVersion: v1\nkind: Namespace\nmetadata: {name: team-a, labels: {registry.spectrocloud.com/tenant: team-a}}\n";
     place.kubectl(&["apply", "--filename", "-"], tenant).await?.ok()?;
     let registry = TestRegistry::start(RegistryOptions::default()).await?;
-    let packs = Watched::new(&place, "SystemRegistry", "packs", None).await?;
+    let packs = WatchedObject::new(&place, "SystemRegistry", "packs", None).await?;
     let _operator = operator(&place).await?;
     let (good, bad) = (
         json!({"endpoint": registry.url()}),
@@ -311,7 +311,7 @@ async fn second_apply_changes_nothing() -> Result<()> {
     let registry = TestRegistry::start(RegistryOptions::default()).await?;
     let _operator = operator(&place).await?;
     for (manager, forced) in MANAGERS {
-        let packs = Watched::new(&place, "SystemRegistry", "packs", None).await?;
+        let packs = WatchedObject::new(&place, "SystemRegistry", "packs", None).await?;
         let params = PatchParams { force: forced, ..PatchParams::apply(manager) };
         let object = json!({
             "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "SystemRegistry", "metadata": {"name": "packs"},
@@ -341,7 +341,7 @@ async fn second_apply_changes_nothing() -> Result<()> {
 /// What Helm wrote, Helm's drift detection (Flux) and Argo CD find unchanged, after the API server has defaulted it.
 #[tokio::test]
 async fn installation_shows_no_drift() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     let apply =
         ["apply", "--server-side", "--field-manager=argocd-controller", "--filename", "config/install.yaml"];
     place.kubectl(&apply, "").await?.ok()?;

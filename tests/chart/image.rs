@@ -1,6 +1,6 @@
-//! docs/image.md at its word: the commands that publish, install and remove the image are typed, in their order, where a layout
-//! lies as `make image` leaves it. In it something stands for the program, which takes minutes to build; a registry on loopback
-//! stands for registry.example.com. What the real program does on a node is told by tests/node.
+//! Runs docs/image.md: the commands that publish, install and remove the image, in order, in a directory with an image layout
+//! as `make image` leaves it. The layout holds a placeholder for the program, which takes minutes to build; a registry on loopback
+//! replaces registry.example.com. tests/node tests the real program on a node.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,13 +12,13 @@ use registry_testbed::{
     tools::{self, Tool},
 };
 
-use crate::programs::{Place, finish, in_repository, text_of};
+use crate::programs::{TestCluster, finish, in_repository, text_of};
 
 const PAGE: &str = "docs/image.md";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PASSWORD: &str = "right";
 
-/// What the page has people type, block by block. What is not typed here says why in its egress policy.
+/// The commands of the page, block by block. Blocks that are not run here say why in their info string.
 fn commands() -> Result<Vec<String>> {
     let page = text_of(PAGE)?;
     let blocks = page.split("\n```sh\n").skip(1).map(|rest| rest.split_once("\n```"));
@@ -36,9 +36,9 @@ fn stand_in(layout: &Path) -> Result<Written> {
     Ok(image::write(layout, VERSION, &images, Effort::Least)?)
 }
 
-/// Somebody with the repository, the image in it, and a registry.
+/// A user with the repository, the built image, and a registry.
 struct Publisher {
-    place: Place,
+    place: TestCluster,
     desk: tempfile::TempDir,
     registry: TestRegistry,
 }
@@ -50,7 +50,7 @@ impl Publisher {
         let written = stand_in(&desk.path().join("target/image/oci"))?;
         let auth = RegistryAuth::htpasswd("release", PASSWORD);
         let registry = TestRegistry::start(RegistryOptions { auth, ..Default::default() }).await?;
-        Ok((Self { place: Place::start().await?, desk, registry }, written))
+        Ok((Self { place: TestCluster::start().await?, desk, registry }, written))
     }
 
     async fn types(&self, text: &str) -> Result<String> {

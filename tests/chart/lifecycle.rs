@@ -1,10 +1,10 @@
-//! Installed, upgraded, rolled back, removed, installed again: what helm does with the chart on a real API server. No Pods run,
+//! Install, upgrade, rollback, uninstall and reinstall of the chart by helm on a real API server. No Pods run,
 //! so nothing waits for them.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::programs::{CHART, NAMESPACE, Place, in_repository, text_of};
+use crate::programs::{CHART, NAMESPACE, TestCluster, in_repository, text_of};
 
 const IN_NAMESPACE: [&str; 2] = ["--namespace", NAMESPACE];
 const CRD: &str = "crd/systemregistries.registry.spectrocloud.com";
@@ -46,7 +46,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
 
 #[tokio::test]
 async fn upgrade_and_rollback_change_crds_and_values() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     let older = older_chart()?;
     let chart = older.path().display().to_string();
     let install = ["install", "registry-operator", &chart, "--namespace", NAMESPACE, "--create-namespace"];
@@ -79,7 +79,7 @@ async fn upgrade_and_rollback_change_crds_and_values() -> Result<()> {
 
 #[tokio::test]
 async fn uninstall_keeps_crds_and_registries() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     place.install("registry-operator", &[]).await?.ok()?;
     place.serves_registries().await?;
     place.kubectl(&["apply", "--filename", "-"], REGISTRY).await?.ok()?;
@@ -103,7 +103,7 @@ async fn uninstall_keeps_crds_and_registries() -> Result<()> {
 
 #[tokio::test]
 async fn removes_crds_only_on_request() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     place.install("registry-operator", &["--set", "crds.keep=false"]).await?.ok()?;
     place.helm(&[&["uninstall", "registry-operator"], &IN_NAMESPACE[..]].concat()).await?.ok()?;
     let gone = ["wait", "--for=delete", CRD, "--timeout=2m"];
@@ -113,7 +113,7 @@ async fn removes_crds_only_on_request() -> Result<()> {
 
 #[tokio::test]
 async fn rejects_second_release() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     place.install("registry-operator", &["--set", "replicas=4"]).await?.ok()?;
     let before = place.field("deployment/registry-operator", ".metadata.resourceVersion").await?;
     for namespace in [NAMESPACE, "elsewhere"] {
@@ -128,7 +128,7 @@ async fn rejects_second_release() -> Result<()> {
 
 #[tokio::test]
 async fn installs_without_crds() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     place.kubectl(&["apply", "--server-side", "--filename", "crds/"], "").await?.ok()?;
     place.install("registry-operator", &["--set", "crds.enabled=false"]).await?.ok()?;
     let owner = place.field(CRD, ".metadata.labels.app\\.kubernetes\\.io/managed-by").await?;
@@ -140,7 +140,7 @@ async fn installs_without_crds() -> Result<()> {
 
 #[tokio::test]
 async fn helm_takes_over_kubectl_installation() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     place.kubectl(&["apply", "--server-side", "--filename", "config/install.yaml"], "").await?.ok()?;
     place.install("registry-operator", &[]).await?.refused()?;
     let take_over = ["--take-ownership", "--force-conflicts"];
@@ -152,7 +152,7 @@ async fn helm_takes_over_kubectl_installation() -> Result<()> {
 
 #[tokio::test]
 async fn other_release_takes_over_without_recreating() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     place.install("registry-operator", &[]).await?.ok()?;
     let uid = place.field("deployment/registry-operator", ".metadata.uid").await?;
     let take_over = ["upgrade", "--install", "platform", CHART, "--take-ownership", "--force-conflicts"];
@@ -166,7 +166,7 @@ async fn other_release_takes_over_without_recreating() -> Result<()> {
 /// CRDs and Namespace that an upgrade no longer renders stay, as they do when Argo CD or Flux no longer finds them.
 #[tokio::test]
 async fn upgrade_keeps_crds_that_it_no_longer_renders() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     // Helm keeps its own notes in the namespace, which is there before.
     place.kubectl(&["create", "namespace", NAMESPACE], "").await?.ok()?;
     let created = ["--set", "namespace.create=true", "--take-ownership"];
@@ -220,7 +220,7 @@ fn rewritten_as_the_page_says() -> Result<String> {
 
 #[tokio::test]
 async fn rolls_back_one_and_two_releases() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     place.install("registry-operator", &[]).await?.ok()?;
     place.serves_registries().await?;
     place.kubectl(&["apply", "--filename", "-"], REGISTRY).await?.ok()?;

@@ -1,5 +1,5 @@
-//! The dashboard and the alerts: read by Prometheus' own parser, about metrics that the operator really has, and firing when,
-//! and only when, they should.
+//! The dashboard and the alerts: parsed by Prometheus' own parser, about metrics that the operator has, and firing if
+//! and only if they should.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -71,19 +71,16 @@ pub fn exposed() -> Result<BTreeMap<String, BTreeSet<String>>> {
 pub fn families() -> Result<BTreeSet<String>> {
     let metrics = measured()?;
     let text = metrics.text()?;
-    let kinds: BTreeMap<&str, &str> =
-        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let families: BTreeSet<String> = kinds.map(|(name, _)| name.to_owned()).collect();
     // A metric without a sample is not exposed.
     for name in registered(&metrics) {
-        let is_exposed = ["", "_seconds"]
+        let is_exposed = ["", "_seconds", "_total"]
             .iter()
-            .any(|unit| kinds.contains_key(&*format!("registry_operator_{name}{unit}")));
+            .any(|suffix| families.contains(&format!("registry_operator_{name}{suffix}")));
         ensure!(is_exposed, "add a sample of the metric {name} to `measured`");
     }
-    let name = |(name, kind): (&str, &str)| {
-        if kind == "counter" { format!("{name}_total") } else { name.to_owned() }
-    };
-    Ok(kinds.into_iter().map(name).collect())
+    Ok(families)
 }
 
 /// The names in the registry of metrics, which shows them only so.

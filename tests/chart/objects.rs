@@ -1,4 +1,4 @@
-//! What the chart renders, as the API server and its Pod Security admission judge it.
+//! The rendered chart is accepted by the API server and its Pod Security admission.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use registry_operator::{
 use registry_testbed::manifests::{self, Placeholders};
 use serde_json::{Value, json};
 
-use crate::programs::{CHART, NAMESPACE, Place, in_repository, template, text_of};
+use crate::programs::{CHART, NAMESPACE, TestCluster, in_repository, template, text_of};
 
 fn find<'a>(objects: &'a [DynamicObject], kind: &str) -> Result<&'a DynamicObject> {
     objects
@@ -27,7 +27,7 @@ fn find<'a>(objects: &'a [DynamicObject], kind: &str) -> Result<&'a DynamicObjec
 
 #[tokio::test]
 async fn api_server_accepts_rendered_objects() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     // A dry run leaves nothing behind for the next object to refer to.
     for there in ["namespace/registry-system", "serviceaccount/registry-operator"] {
         let (kind, name) = there.split_once('/').context("kind and name")?;
@@ -57,7 +57,7 @@ async fn api_server_accepts_rendered_objects() -> Result<()> {
 
 #[tokio::test]
 async fn pods_satisfy_restricted_pod_security() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     let client = place.control_plane.client().await?;
     let render = template(&["--set", "namespace.create=true"]).await?.ok()?;
     let objects = manifests::parse("the chart's render", &render)?;
@@ -76,7 +76,7 @@ async fn pods_satisfy_restricted_pod_security() -> Result<()> {
     pods.create(&dry_run, &pod(&template["spec"])?).await?;
     pods.create(&dry_run, &pod(&find(&objects, "Pod")?.data["spec"])?).await?;
 
-    // The judge is awake.
+    // The admission plugin is active.
     let mut careless = template["spec"].clone();
     careless["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
     let refusal = pods.create(&dry_run, &pod(&careless)?).await.unwrap_err().to_string();

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use registry_testbed::{RegistryOptions, TestRegistry, tools::Tool};
 
-use crate::programs::{CHART, NAMESPACE, Place, run};
+use crate::programs::{CHART, NAMESPACE, TestCluster, run};
 
 #[tokio::test]
 async fn installs_chart_from_oci_registry() -> Result<()> {
@@ -23,7 +23,7 @@ async fn installs_chart_from_oci_registry() -> Result<()> {
     let show = ["show", "readme", &chart, "--version", version, plain];
     assert!(run(Tool::Helm, &show, &home, "").await?.ok()?.contains("## Values"));
 
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     let install = [
         "install",
         "registry-operator",

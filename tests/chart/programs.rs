@@ -1,4 +1,4 @@
-//! The programs that users have, run as users run them, and a control plane to run them on. Owns no expectation.
+//! Helpers: runs the programs that users have, as users run them, against a control plane. Has no assertions of its own.
 
 use std::{
     io::Write as _,
@@ -29,7 +29,7 @@ pub fn text_of(path: &str) -> Result<String> {
     std::fs::read_to_string(in_repository(path)).with_context(|| format!("reading {path}"))
 }
 
-/// What a program said and how it ended.
+/// A program's output and exit status.
 pub struct Ended {
     /// Standard output.
     pub out: String,
@@ -40,13 +40,13 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Its output; that it failed is an error.
+    /// Its output; fails if the program failed.
     pub fn ok(self) -> Result<String> {
         ensure!(self.success, "{}: {}{}", self.what, self.out, self.err);
         Ok(self.out)
     }
 
-    /// Its complaint; that it succeeded is an error.
+    /// Its error output; fails if the program succeeded.
     pub fn refused(self) -> Result<String> {
         ensure!(!self.success, "{} was expected to fail: {}", self.what, self.out);
         Ok(self.err)
@@ -73,7 +73,7 @@ pub async fn finish(mut command: Command, what: String, input: String) -> Result
     let output = tokio::task::spawn_blocking(move || -> std::io::Result<Output> {
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
-            // Who ends without reading has not asked for it.
+            // A program that exits without reading its input is fine.
             let _ = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
         }
         child.wait_with_output()
@@ -91,8 +91,8 @@ pub async fn template(arguments: &[&str]) -> Result<Ended> {
     run(Tool::Helm, &all, &[("HOME", home.path())], "").await
 }
 
-/// A control plane of one test, and who types there: a cluster administrator.
-pub struct Place {
+/// A control plane for one test, used as a cluster administrator.
+pub struct TestCluster {
     /// The servers.
     pub control_plane: ControlPlane,
     _turn: SemaphorePermit<'static>,
@@ -101,7 +101,7 @@ pub struct Place {
 /// A chart is installed once in a cluster, so each test needs its own; more than two at once are slower, not faster.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
-impl Place {
+impl TestCluster {
     /// Starts one, with a controller manager.
     pub async fn start() -> Result<Self> {
         let turn = TURNS.acquire().await?;

@@ -1,4 +1,4 @@
-//! Values: every one is described, typed, used and tried; wrong ones are refused by name before anything is rendered.
+//! Chart values: each is described, typed, used and tested; invalid ones are rejected by name before rendering.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::programs::{CHART, in_repository, run, template, text_of};
 
-/// A wrong value, and what the complaint has to name.
+/// An invalid value, and what the error must name.
 const WRONG: &[(&str, &str)] = &[
     ("nonsense=1", "nonsense"),
     ("image.repo=x", "repo"),

@@ -1,5 +1,5 @@
-//! Every cause for which AWS gives no token, by condition and reason, in both scopes, with the operator as its users run it;
-//! and that nobody but a SystemRegistry reaches the operator's own identity.
+//! Every cause for which AWS issues no token, with its condition and reason, in both scopes, with the operator as a process;
+//! and only SystemRegistries can use the operator's own identity.
 
 use std::{
     sync::Arc,
@@ -14,9 +14,9 @@ use registry_verdict::ecr::Urgency;
 use serde_json::{Value, json};
 
 use crate::{
-    fake::{Aws, POD_TOKEN, Role, SECRETS_OF_AWS, Settings, Trouble, User},
+    fake_aws::{Aws, POD_TOKEN, Role, SECRETS_OF_AWS, Settings, User, UserDefect},
+    fixtures::{Marker, PROMISED, TestScope, VALIDATED, Verdict, View, protected},
     harness::Installation,
-    stage::{Marker, PROMISED, Scene, VALIDATED, Verdict, View, protected},
     support::{check, prober, tokens, tokens_in, validate, verdict},
 };
 
@@ -30,20 +30,20 @@ const ROLE: &str = "AssumeRole";
 const ROLE_DENIED: Verdict = Verdict::refused("False/RoleDenied");
 const FORBIDDEN: Verdict = Verdict::refused("False/Forbidden");
 
-/// AWS could not be asked, or wants to be left alone.
+/// AWS could not be reached, or is throttling.
 const fn passing(credentials: &'static str, ready: &'static str) -> Verdict {
     Verdict { ready, marker: Marker::Reconciling, ..Verdict::refused(credentials) }
 }
 
 const UNAVAILABLE: Verdict = passing("Unknown/TemporarilyUnavailable", "False/TemporarilyUnavailable");
 
-/// One way to sign in, and what must come of it.
+/// One case: credentials, and the expected result.
 struct Case {
     name: &'static str,
-    /// What is wrong with the user; none: there is no such user.
-    user: Option<Trouble>,
+    /// The user's defect; `None` if there is no such user.
+    user: Option<UserDefect>,
     session: bool,
-    /// What is written into the Secret in place of what is right.
+    /// Changes to the Secret's correct content.
     wrong: &'static [(&'static str, &'static str)],
     region: &'static str,
     /// The name of the role to assume and the external id.
@@ -55,7 +55,7 @@ struct Case {
 
 const KEYS: Case = Case {
     name: "keys",
-    user: Some(Trouble::None),
+    user: Some(UserDefect::None),
     session: false,
     wrong: &[],
     region: "eu-central-1",
@@ -107,19 +107,19 @@ fn plain_cases() -> Vec<Case> {
             ..KEYS
         },
         Case { name: "wrong-region", region: "us-east-1", verdict: REJECTED, says: "us-east-1", ..KEYS },
-        troubled("expired", Trouble::Expired, Verdict::refused("False/Expired"), "expired"),
-        troubled("denied", Trouble::Denied, FORBIDDEN, "ecr:GetAuthorizationToken"),
-        troubled("denied-explicitly", Trouble::ExplicitlyDenied, FORBIDDEN, "explicitly"),
-        troubled("skewed", Trouble::Skewed, UNAVAILABLE, "clock"),
+        troubled("expired", UserDefect::Expired, Verdict::refused("False/Expired"), "expired"),
+        troubled("denied", UserDefect::Denied, FORBIDDEN, "ecr:GetAuthorizationToken"),
+        troubled("denied-explicitly", UserDefect::ExplicitlyDenied, FORBIDDEN, "explicitly"),
+        troubled("skewed", UserDefect::Skewed, UNAVAILABLE, "clock"),
         troubled(
             "throttled",
-            Trouble::Throttled,
+            UserDefect::Throttled,
             passing("Unknown/Throttled", "False/Throttled"),
             "rate limiting",
         ),
-        troubled("broken", Trouble::Broken, UNAVAILABLE, "500"),
-        troubled("proxied", Trouble::Proxied, UNAVAILABLE, "403"),
-        troubled("silent", Trouble::Silent, UNAVAILABLE, "in time"),
+        troubled("broken", UserDefect::Broken, UNAVAILABLE, "500"),
+        troubled("proxied", UserDefect::Proxied, UNAVAILABLE, "403"),
+        troubled("silent", UserDefect::Silent, UNAVAILABLE, "in time"),
         role("role", "open", None, VALIDATED, good),
         role("role-of-another", "closed", None, ROLE_DENIED, "trust policy"),
         role("role-missing", "missing", None, ROLE_DENIED, "exists"),
@@ -148,7 +148,7 @@ fn answered(
 ) -> Case {
     Case {
         name,
-        user: Some(Trouble::Answers { operation, status, code, says: answer }),
+        user: Some(UserDefect::Answers { operation, status, code, says: answer }),
         role: (operation == ROLE).then_some(("open", None)),
         verdict,
         says,
@@ -303,7 +303,7 @@ impl Case {
                 json!({"region": self.region, "sts": sts})
             }
         };
-        let timeout = if self.user == Some(Trouble::Silent) { "3s" } else { "30s" };
+        let timeout = if self.user == Some(UserDefect::Silent) { "3s" } else { "30s" };
         json!({
             "endpoint": registry.url(), "auth": {"ecr": ecr}, "validation": {"timeout": timeout},
             "tls": {"ca": {"inline": ca.certificate_pem()}},
@@ -312,7 +312,7 @@ impl Case {
 }
 
 fn arn(role: &str) -> String {
-    format!("arn:aws:iam::{}:role/{role}", crate::fake::ACCOUNT)
+    format!("arn:aws:iam::{}:role/{role}", crate::fake_aws::ACCOUNT)
 }
 
 fn make_roles(aws: &Aws) {
@@ -322,22 +322,22 @@ fn make_roles(aws: &Aws) {
         external_id: external_id.map(ToOwned::to_owned),
         trouble,
     };
-    aws.role("open", role(&trusted, None, Trouble::None));
-    aws.role("closed", role(&[], None, Trouble::None));
-    aws.role("guarded", role(&trusted, Some("abc"), Trouble::None));
-    aws.role("poor", role(&trusted, None, Trouble::Denied));
-    let unknown = Trouble::Answers {
+    aws.role("open", role(&trusted, None, UserDefect::None));
+    aws.role("closed", role(&[], None, UserDefect::None));
+    aws.role("guarded", role(&trusted, Some("abc"), UserDefect::None));
+    aws.role("poor", role(&trusted, None, UserDefect::Denied));
+    let unknown = UserDefect::Answers {
         operation: TOKEN,
         status: 400,
         code: "UnrecognizedClientException",
         says: "The security token included in the request is invalid.",
     };
     aws.role("elsewhere", role(&trusted, None, unknown));
-    aws.role("operators", role(&[OPERATOR.to_owned()], None, Trouble::None));
+    aws.role("operators", role(&[OPERATOR.to_owned()], None, UserDefect::None));
 }
 
 /// The control plane, AWS, a registry that takes its tokens, and an operator with an identity of its own.
-struct Stage {
+struct EcrSetup {
     installation: Installation,
     aws: Arc<Aws>,
     ca: TestCa,
@@ -348,7 +348,7 @@ struct Stage {
 /// Where the operator is: there roles are assumed, wherever the registries are.
 const HERE: &str = "us-west-2";
 
-async fn stage() -> Result<Stage> {
+async fn stage() -> Result<EcrSetup> {
     let settings =
         Settings { password: Some(PASSWORD.into()), sts_region: Some(HERE.into()), ..Settings::default() };
     let aws = Aws::start(settings).await?;
@@ -367,7 +367,7 @@ async fn stage() -> Result<Stage> {
         .env("AWS_SECRET_ACCESS_KEY", secret)
         .env("AWS_REGION", HERE);
     let operator = Operator::start(options).await?;
-    Ok(Stage { installation, aws, ca, registry, operator })
+    Ok(EcrSetup { installation, aws, ca, registry, operator })
 }
 
 fn discreet(what: &str, text: &str) -> Result<()> {
@@ -385,9 +385,9 @@ fn discreet_status(name: &str, status: &RegistryStatus) -> Result<()> {
 
 #[tokio::test]
 async fn distinguishes_every_cause_in_both_scopes() -> Result<()> {
-    let Stage { installation, aws, ca, registry, operator } = stage().await?;
+    let EcrSetup { installation, aws, ca, registry, operator } = stage().await?;
     let cluster = installation.cluster().await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let mut declared = Vec::new();
         for case in cases() {
             let entries = case.entries(&aws);
@@ -425,9 +425,9 @@ fn expires(view: &View) -> bool {
 
 #[tokio::test]
 async fn operator_identity_needs_administer() -> Result<()> {
-    let Stage { installation, aws, ca, registry, operator } = stage().await?;
+    let EcrSetup { installation, aws, ca, registry, operator } = stage().await?;
     let cluster = installation.cluster().await?;
-    let [system, tenant] = Scene::both(&cluster).await?;
+    let [system, tenant] = TestScope::both(&cluster).await?;
     let spec = |ecr: Value| {
         json!({
             "endpoint": registry.url(), "auth": {"ecr": ecr},
@@ -472,7 +472,7 @@ async fn operator_identity_comes_from_its_pod() -> Result<()> {
     let aws = Aws::start(Settings { password: Some(PASSWORD.into()), ..Settings::default() }).await?;
     aws.role(
         "operators",
-        Role { trusted: vec!["ASIAOPERATOR".into()], external_id: None, trouble: Trouble::None },
+        Role { trusted: vec!["ASIAOPERATOR".into()], external_id: None, trouble: UserDefect::None },
     );
     let installation = Installation::start(ControlPlaneOptions::default()).await?;
     let cluster = installation.cluster().await?;
@@ -507,7 +507,7 @@ async fn operator_identity_comes_from_its_pod() -> Result<()> {
             options = options.env(name, value);
         }
         let operator = Operator::start(options).await?;
-        let object = Scene::system(&cluster).declare(name, spec.clone()).await?;
+        let object = TestScope::system(&cluster).declare(name, spec.clone()).await?;
         let view = object.shows(SOON, &verdict).await?;
         discreet_status(name, &view.status)?;
         operator.stop().await?;
@@ -520,10 +520,10 @@ async fn operator_identity_comes_from_its_pod() -> Result<()> {
 #[tokio::test]
 async fn shares_lookup_of_operator_identity() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
-    let host = crate::fake::registry(aws.clone()).await?;
+    let host = crate::fake_aws::registry(aws.clone()).await?;
     let installation = Installation::start(ControlPlaneOptions::default()).await?;
     let cluster = installation.cluster().await?;
-    let scene = Scene::system(&cluster);
+    let scene = TestScope::system(&cluster);
     let declared = (0..100).map(|number| {
         let role = arn(&format!("r-{number}"));
         let ecr = json!({"region": "eu-central-1", "sts": {"roleARN": role}});
@@ -552,10 +552,10 @@ async fn shares_lookup_of_operator_identity() -> Result<()> {
 async fn assumes_roles_in_the_operators_region() -> Result<()> {
     let settings = Settings { sts_region: Some(HERE.into()), ..Settings::default() };
     let aws = Aws::start(settings).await?;
-    let host = crate::fake::registry(aws.clone()).await?;
+    let host = crate::fake_aws::registry(aws.clone()).await?;
     let secret = aws.good_user("AKIAONE");
     let trusted = vec!["AKIAONE".to_owned()];
-    let role = aws.role("one", Role { trusted, external_id: None, trouble: Trouble::None });
+    let role = aws.role("one", Role { trusted, external_id: None, trouble: UserDefect::None });
     let tokens = tokens_in(aws.url(), Some(HERE))?;
     let keys = [("AWS_ACCESS_KEY_ID", "AKIAONE"), ("AWS_SECRET_ACCESS_KEY", secret.as_str())];
     for (region, expected) in [("eu-central-1", "True/Validated"), ("ap-south-1", "False/Rejected")] {
@@ -575,11 +575,11 @@ async fn assumes_roles_in_the_operators_region() -> Result<()> {
 
 #[tokio::test]
 async fn corrected_keys_work_within_two_seconds() -> Result<()> {
-    let Stage { installation, aws, ca, registry, operator: _operator } = stage().await?;
+    let EcrSetup { installation, aws, ca, registry, operator: _operator } = stage().await?;
     let cluster = installation.cluster().await?;
     let case = Case { wrong: &[("AWS_SECRET_ACCESS_KEY", "HUSHguess")], ..KEYS };
     let right = KEYS.entries(&aws);
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let wrong = case.entries(&aws);
         let write = |entries: Vec<(&'static str, String)>| {
             let scene = &scene;
@@ -599,7 +599,7 @@ async fn corrected_keys_work_within_two_seconds() -> Result<()> {
             object.shows(SOON, &REJECTED).await?;
         }
         let calls = aws.total("GetAuthorizationToken") - before;
-        // What AWS refused less than a second ago is good even for who changed something; not longer.
+        // A refusal by AWS is reused for less than a second, even after a change.
         let took = start.elapsed();
         ensure!(
             calls as u64 <= 8.max(took.as_secs() + 2),
@@ -616,7 +616,7 @@ async fn corrected_keys_work_within_two_seconds() -> Result<()> {
 #[tokio::test]
 async fn missing_api_does_not_reject_keys() -> Result<()> {
     let aws = Aws::start(Settings::default()).await?;
-    let host = crate::fake::registry(aws).await?;
+    let host = crate::fake_aws::registry(aws).await?;
     let nothing = registry_testbed::ports::Port::reserve()?;
     let tokens = tokens(&format!("http://127.0.0.1:{}", nothing.number()))?;
     let ecr = json!({"region": "eu-central-1", "credentials": {"secretRef": {"name": "keys"}}});

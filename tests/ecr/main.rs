@@ -2,16 +2,16 @@
 //! against moto's ECR and STS.
 
 mod causes;
-mod elsewhere;
-mod fake;
+mod fake_aws;
+#[allow(dead_code, reason = "the other system tests use the rest")]
+#[path = "../system/fixtures.rs"]
+mod fixtures;
 #[allow(dead_code, reason = "the other system tests use the rest")]
 #[path = "../system/harness.rs"]
 mod harness;
 mod moto;
-mod outbound;
+mod proxy_and_ca;
 mod pull_secrets;
-mod sharing;
-#[allow(dead_code, reason = "the other system tests use the rest")]
-#[path = "../system/stage.rs"]
-mod stage;
 mod support;
+mod token_destinations;
+mod token_sharing;

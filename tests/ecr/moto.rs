@@ -1,4 +1,4 @@
-//! The real SDK against moto's ECR, STS and IAM: another's idea of AWS than ours.
+//! The real SDK against moto's ECR, STS and IAM: an independent emulation of AWS.
 //!
 //! moto gives tokens whose end is in 2015, and looks at signatures and policies only once it is told to.
 

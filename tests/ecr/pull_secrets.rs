@@ -9,9 +9,9 @@ use registry_testbed::{ControlPlaneOptions, Operator, eventually};
 use serde_json::{Value, json};
 
 use crate::{
-    fake::{self, Aws, Settings},
+    fake_aws::{self, Aws, Settings},
+    fixtures::{SOON, TestScope},
     harness::{Cluster, Installation},
-    stage::{SOON, Scene},
     support::expires_at,
 };
 
@@ -21,13 +21,13 @@ const LIFE: Duration = Duration::from_mins(1);
 #[tokio::test]
 async fn renews_ecr_token_in_pull_secret() -> Result<()> {
     let aws = Aws::start(Settings { life: LIFE, ..Settings::default() }).await?;
-    let (secret, host) = (aws.good_user("AKIAPULL"), fake::registry(aws.clone()).await?);
+    let (secret, host) = (aws.good_user("AKIAPULL"), fake_aws::registry(aws.clone()).await?);
     let installation = Installation::start(ControlPlaneOptions::default()).await?;
     let options = installation.operator_options().await?.arg("--leader-election=false");
     let _operator = Operator::start(options.env("AWS_ENDPOINT_URL_ECR", aws.url())).await?;
     let cluster = installation.cluster().await?;
     let namespace = cluster.tenant_namespace("a", "a-1").await?;
-    let scene = Scene::system(&cluster);
+    let scene = TestScope::system(&cluster);
     let keys = [("AWS_ACCESS_KEY_ID", "AKIAPULL"), ("AWS_SECRET_ACCESS_KEY", secret.as_str())];
     let keys = scene.secret("keys", "Opaque", &keys).await?;
     let spec = json!({
@@ -41,7 +41,7 @@ async fn renews_ecr_token_in_pull_secret() -> Result<()> {
     let first = delivered(&cluster, &namespace, &host, None).await?;
     let end = expires_at(&object.view().await?.status).context("status.credentials.expiresAt")?;
     let next = delivered(&cluster, &namespace, &host, Some(&first)).await?;
-    let now = fake::now();
+    let now = fake_aws::now();
     ensure!(now < end, "the next token came at {now}, when the first had ended at {end}");
     ensure!(aws.total("GetAuthorizationToken") == 2, "{} tokens", aws.total("GetAuthorizationToken"));
     ensure!(next != first);

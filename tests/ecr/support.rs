@@ -11,7 +11,7 @@ use registry_api::{
 };
 use registry_probe::{Material, Prober, ProberSettings, Target};
 use registry_verdict::{
-    assess::{Before, Observation, assess},
+    assess::{AvailabilityReport, Observation, ValidationRecord, assess},
     cluster_addresses::ClusterAddresses,
     ecr::{
         EcrTokens, Identity, Login, Urgency,
@@ -44,8 +44,8 @@ pub fn tokens_by(url: &str, http: AwsHttp) -> Result<Arc<EcrTokens>> {
 fn tokens_of(url: &str, region: Option<&str>, http: AwsHttp) -> Result<Arc<EcrTokens>> {
     let (ecr, sts, region) = (Some(url.to_owned()), Some(url.to_owned()), region.map(ToOwned::to_owned));
     let endpoints = Endpoints { ecr, sts, region };
-    let aws = Aws::new(endpoints, http, std::sync::Arc::new(|_, _| ()), crate::fake::now);
-    Ok(Arc::new(EcrTokens::new(Arc::new(aws), crate::fake::now, fastrand::f64)?))
+    let aws = Aws::new(endpoints, http, std::sync::Arc::new(|_, _| ()), crate::fake_aws::now);
+    Ok(Arc::new(EcrTokens::new(Arc::new(aws), crate::fake_aws::now, fastrand::f64)?))
 }
 
 /// A registry's prober, to whom loopback is allowed.
@@ -101,12 +101,12 @@ pub async fn validate(
     check: &Check,
     urgency: Urgency,
 ) -> RegistryStatus {
-    let now = crate::fake::now();
+    let now = crate::fake_aws::now();
     let (target, login) = (&check.target, &check.login);
     let case = EcrCase { target, material: &Material::default(), login, urgency, session: None };
     let seen = Observation::Ecr(Box::new(probe(prober, tokens, case, now).await));
-    let before = Before { transient_failures: 0, same_basis: true };
-    assess(&check.object, &seen, before, now).0
+    let validation = ValidationRecord::first(seen, now);
+    assess(&check.object, &validation, &AvailabilityReport::default())
 }
 
 /// `True/Validated`.

@@ -1,4 +1,4 @@
-//! No host, and no tenant, takes another's time: the verdict on a healthy registry comes as quickly beside a crowd of failing
+//! Fairness between hosts and tenants: the verdict on a healthy registry is as quick beside a crowd of failing
 //! ones as alone. Measured as a ratio within one run, by the same registry, API server and machine.
 
 use std::{
@@ -20,10 +20,13 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Mutex};
 
 use crate::{
-    harness::{Cluster, Subject},
+    exclusive_cluster,
+    fixtures::{
+        Answer, Declared, ReceivedRequest, SOON, ScriptedServer, TestScope, asks_for_password, signed_in,
+        tell, welcome,
+    },
+    harness::{Cluster, RegistryHandle},
     objects::DOWN,
-    solo,
-    stage::{Answer, Asked, Declared, Played, SOON, Scene, asks_for_password, signed_in, tell, welcome},
 };
 
 /// One measurement at a time.
@@ -38,12 +41,12 @@ const MOST: f64 = 2.0;
 const CROWDED: Duration = Duration::from_mins(3);
 
 /// A host that takes connections and never says a word.
-struct Mute {
+struct SilentHost {
     endpoint: String,
     _listener: TcpListener,
 }
 
-impl Mute {
+impl SilentHost {
     /// The kernel takes the connections.
     async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -51,12 +54,12 @@ impl Mute {
     }
 }
 
-fn healthy(asked: &Asked) -> Answer {
+fn healthy(asked: &ReceivedRequest) -> Answer {
     if signed_in(asked, "demo", "right") { welcome() } else { asks_for_password() }
 }
 
 /// The spec of a registry that is usable.
-async fn usable(scene: &Scene<'_>, registry: &Played) -> Result<Value> {
+async fn usable(scene: &TestScope<'_>, registry: &ScriptedServer) -> Result<Value> {
     let login = scene.login("login", "demo", "right").await?;
     Ok(json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}}))
 }
@@ -66,12 +69,12 @@ async fn usable(scene: &Scene<'_>, registry: &Played) -> Result<Value> {
 struct Delays {
     /// From each request for a validation of a registry that is Ready until it has been answered.
     validation: Duration,
-    /// From each write that is nobody's business until it is seen by a watch, at the same time: how busy the machine is.
+    /// The time from an unrelated write until a watch observes it: a measure of how busy the machine is.
     write: Duration,
 }
 
 impl Delays {
-    async fn measure(object: &Declared, yardstick: &Yardstick, run: &str) -> Result<Self> {
+    async fn measure(object: &Declared, yardstick: &UnrelatedObject, run: &str) -> Result<Self> {
         let (mut validations, mut writes) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             let value = format!("{run}-{round}");
@@ -83,7 +86,7 @@ impl Delays {
 
     /// The least of some runs, or the first that is as short as it should be: what the crowd takes, it takes of every run; what
     /// the machine does besides, it may do during one.
-    async fn beside(self, object: &Declared, yardstick: &Yardstick) -> Result<Self> {
+    async fn beside(self, object: &Declared, yardstick: &UnrelatedObject) -> Result<Self> {
         let mut least = Self::measure(object, yardstick, "beside-0").await?;
         for run in 1..RUNS {
             if self.grown(&least) < MOST {
@@ -124,7 +127,7 @@ async fn delay(object: &Declared, value: &str) -> Result<Duration> {
 }
 
 /// Waits, by a watch, until a request for a validation has been answered.
-async fn handles<S: Scope>(subject: &Subject<S>, value: &str) -> Result<()> {
+async fn handles<S: Scope>(subject: &RegistryHandle<S>, value: &str) -> Result<()> {
     let api: Api<Object<S>> = subject.api().clone();
     let handled = |object: Option<&Object<S>>| {
         let status = object.and_then(|object| object.status.as_ref());
@@ -135,14 +138,14 @@ async fn handles<S: Scope>(subject: &Subject<S>, value: &str) -> Result<()> {
 }
 
 /// An object that the operator has nothing to do with.
-struct Yardstick {
+struct UnrelatedObject {
     api: Api<ConfigMap>,
     name: String,
 }
 
-impl Yardstick {
+impl UnrelatedObject {
     async fn of(cluster: &Cluster) -> Result<Self> {
-        let name = Scene::inside(cluster, "default".to_owned()).config_map("yardstick", &[]).await?;
+        let name = TestScope::inside(cluster, "default".to_owned()).config_map("yardstick", &[]).await?;
         Ok(Self { api: Api::namespaced(cluster.client(), "default"), name })
     }
 
@@ -163,7 +166,7 @@ impl Yardstick {
 }
 
 /// Declares that many registries, some at the same time.
-async fn crowd(scene: &Scene<'_>, size: usize, spec: impl Fn(usize) -> Value) -> Result<()> {
+async fn crowd(scene: &TestScope<'_>, size: usize, spec: impl Fn(usize) -> Value) -> Result<()> {
     let declared = stream::iter(0..size).map(|index| {
         let spec = spec(index);
         async move { scene.declare(&format!("crowd-{index}"), spec).await.map(drop) }
@@ -194,23 +197,23 @@ async fn depth(operator: &Operator) -> Result<u32> {
 /// Says what was measured, and that the second is less than twice the first.
 fn compare(what: &str, alone: Delays, beside: Delays) -> Result<()> {
     let ratio = alone.grown(&beside);
-    let told = format!(
+    let write_lines = format!(
         "{what}: alone {:.1?}, beside {:.1?}; a write alone {:.1?}, beside {:.1?}; {ratio:.2} times as long",
         alone.validation, beside.validation, alone.write, beside.write
     );
-    tell(&told);
-    ensure!(ratio < MOST, "{told}");
+    tell(&write_lines);
+    ensure!(ratio < MOST, "{write_lines}");
     Ok(())
 }
 
 #[tokio::test]
 async fn hanging_host_does_not_delay_other_hosts() -> Result<()> {
     let _alone = ALONE.lock().await;
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let operator = Operator::start(solo.alone().await?.arg("--concurrency=4")).await?;
-    let (registry, mute) = (Played::promptly(healthy).await?, Mute::start().await?);
-    let (yardstick, mut waiting) = (Yardstick::of(&solo.cluster).await?, 0);
-    for scene in Scene::both(&solo.cluster).await? {
+    let (registry, mute) = (ScriptedServer::promptly(healthy).await?, SilentHost::start().await?);
+    let (yardstick, mut waiting) = (UnrelatedObject::of(&solo.cluster).await?, 0);
+    for scene in TestScope::both(&solo.cluster).await? {
         let object = scene.declare("healthy", usable(&scene, &registry).await?).await?;
         object.becomes(SOON, &["Ready=True/Available"]).await?;
         let alone = Delays::measure(&object, &yardstick, "alone").await?;
@@ -232,20 +235,20 @@ async fn hanging_host_does_not_delay_other_hosts() -> Result<()> {
 }
 
 /// A namespace of a tenant.
-async fn scene<'a>(cluster: &'a Cluster, tenant: &str) -> Result<Scene<'a>> {
-    Ok(Scene::inside(cluster, cluster.tenant_namespace(tenant, tenant).await?))
+async fn scene<'a>(cluster: &'a Cluster, tenant: &str) -> Result<TestScope<'a>> {
+    Ok(TestScope::inside(cluster, cluster.tenant_namespace(tenant, tenant).await?))
 }
 
 #[tokio::test]
 async fn failing_tenant_delays_others_less_than_twice() -> Result<()> {
     let _alone = ALONE.lock().await;
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let operator = Operator::start(solo.alone().await?).await?;
     let (registry, guarded) =
-        (Played::promptly(healthy).await?, Played::promptly(|_| asks_for_password()).await?);
-    let mutes = [Mute::start().await?, Mute::start().await?, Mute::start().await?];
+        (ScriptedServer::promptly(healthy).await?, ScriptedServer::promptly(|_| asks_for_password()).await?);
+    let mutes = [SilentHost::start().await?, SilentHost::start().await?, SilentHost::start().await?];
     let (many, one) = (scene(&solo.cluster, "many").await?, scene(&solo.cluster, "one").await?);
-    let yardstick = Yardstick::of(&solo.cluster).await?;
+    let yardstick = UnrelatedObject::of(&solo.cluster).await?;
     let object = one.declare("healthy", usable(&one, &registry).await?).await?;
     object.becomes(SOON, &["Ready=True/Available"]).await?;
     let alone = Delays::measure(&object, &yardstick, "alone").await?;

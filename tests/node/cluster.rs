@@ -1,4 +1,4 @@
-//! The operator's replicas, as the cluster and as the node sees them.
+//! The operator's replicas, from the API server and from the node's processes.
 
 use std::{fs, time::Duration};
 
@@ -107,7 +107,7 @@ pub async fn another_leads(client: &Client, than: &str, within: Duration) -> Res
     Ok(another.await?)
 }
 
-/// Deletes a replica as if its node had died: nobody asks it to end, and nobody waits for it.
+/// Deletes a replica as if its node had died: without SIGTERM and without a grace period.
 pub async fn kill(client: &Client, replica: &str) -> Result<()> {
     let process = process_of(replica).with_context(|| format!("no process of {replica} on the node"))?;
     let process = rustix::process::Pid::from_raw(process).context("a process id is above 0")?;

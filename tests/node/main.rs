@@ -3,11 +3,11 @@
 //! Where no node can run (it needs root on Linux, and namespaces) the test says so and passes; no other test depends on it.
 
 mod cluster;
+mod environment;
+mod leftovers;
 mod pulls;
 mod release;
-mod remains;
-mod scene;
-mod story;
+mod scenario;
 
 use std::{fmt::Display, io::Write as _};
 
@@ -26,7 +26,7 @@ use registry_testbed::{
 fn chart_works_on_a_real_node() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if node::is_inside() {
-        return runtime.block_on(story::tell());
+        return runtime.block_on(scenario::tell());
     }
     if let Some(obstacle) = node::obstacle() {
         skip(&obstacle);
@@ -42,9 +42,9 @@ fn chart_works_on_a_real_node() -> Result<()> {
     if let Err(missing) = Moto::install() {
         say(&format!("AWS can't be emulated in there: {missing}"));
     }
-    if story::given_program().is_none() {
+    if scenario::given_program().is_none() {
         let architecture = Architecture::of_this_machine().context("images are for amd64 and arm64")?;
-        match program::build(architecture, story::PROFILE) {
+        match program::build(architecture, scenario::PROFILE) {
             Err(missing @ ProgramError::Zig(_)) => {
                 skip(&missing);
                 return Ok(());

@@ -19,7 +19,7 @@ use registry_testbed::{
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::scene::{PASSWORD, Scene, USER};
+use crate::environment::{Environment, PASSWORD, USER};
 
 const TENANT: &str = "team-a";
 const ANOTHER_TENANT: &str = "team-b";
@@ -33,7 +33,7 @@ const GONE: Duration = Duration::from_mins(1);
 pub async fn pods_pull_by_the_operators_secret_and_not_without(
     client: &Client,
     node: &Node,
-    scene: &Scene,
+    scene: &Environment,
 ) -> Result<()> {
     let image = push(node, scene).await?;
     let host = scene.protected.host_port();
@@ -57,7 +57,7 @@ pub async fn pods_pull_by_the_operators_secret_and_not_without(
 }
 
 /// A small image that says its version. Nothing else on the node has its topmost layer.
-async fn push(node: &Node, scene: &Scene) -> Result<String> {
+async fn push(node: &Node, scene: &Environment) -> Result<String> {
     let mut tool = node::pause_image()?;
     tool.layers.push(ImageLayer {
         created_by: "what makes it another image".to_owned(),
@@ -66,7 +66,7 @@ async fn push(node: &Node, scene: &Scene) -> Result<String> {
     push_to_protected(node, scene, tool).await
 }
 
-async fn push_to_protected(node: &Node, scene: &Scene, tool: Image) -> Result<String> {
+async fn push_to_protected(node: &Node, scene: &Environment, tool: Image) -> Result<String> {
     let directory = node.directory().join("tool");
     let (layout, ca) = (directory.join("layout"), directory.join("ca.crt"));
     image::write(&layout, "1", &[tool], Effort::Least)?;
@@ -115,8 +115,11 @@ async fn is_refused(pods: &Api<Pod>, name: &str) -> Result<()> {
         let status = pods.get_status(name).await?.status.unwrap_or_default();
         let containers = status.container_statuses.unwrap_or_default();
         let waiting = containers.iter().find_map(|container| container.state.as_ref()?.waiting.as_ref());
-        let said = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
-        ensure!(said.contains("401 Unauthorized") || said.contains("authorization failed"), "{waiting:?}");
+        let print_step = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
+        ensure!(
+            print_step.contains("401 Unauthorized") || print_step.contains("authorization failed"),
+            "{waiting:?}"
+        );
         Ok(())
     };
     Ok(eventually(SOON, format!("{name} is refused its image"), look).await?)
@@ -135,7 +138,7 @@ async fn has_run(pods: &Api<Pod>, name: &str) -> Result<()> {
 }
 
 /// Whether the node has had a blob of the image from its registry.
-fn was_pulled(scene: &Scene) -> bool {
+fn was_pulled(scene: &Environment) -> bool {
     let blobs = format!("/v2/{REPOSITORY}/blobs/");
     scene.protected.requests().iter().any(|request| {
         request.user_agent.contains("containerd")
@@ -154,7 +157,7 @@ async fn is_delivered(client: &Client) -> Result<()> {
     Ok(())
 }
 
-async fn it_goes_with_its_registry(client: &Client, host: &str, scene: &Scene) -> Result<()> {
+async fn it_goes_with_its_registry(client: &Client, host: &str, scene: &Environment) -> Result<()> {
     let registry = registry(host, scene.ca.certificate_pem())?;
     manifests::api_of(client, &registry).await?.delete(REGISTRY, &DeleteParams::default()).await?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), TENANT);

@@ -53,8 +53,8 @@ impl Release<'_> {
             .env("HOME", self.node.directory())
             .stdin(Stdio::null());
         let output = command.output().await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "helm {}: {said}", args.join(" "));
+        let print_step = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "helm {}: {print_step}", args.join(" "));
         Ok(())
     }
 }

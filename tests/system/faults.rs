@@ -1,5 +1,5 @@
-//! The operator on a bad day of its API server: a request that hangs, a line that is cut, a namespace that does not end; and
-//! the limits of the system that it runs on.
+//! Faults of the API server: a hanging request, a cut connection, a namespace that stays in deletion; and
+//! limits of the operating system.
 
 use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
@@ -17,11 +17,11 @@ use registry_testbed::{Operator, eventually, http_client::Call};
 use serde_json::json;
 
 use crate::{
-    between::Between,
+    exclusive_cluster::{self, LEASE},
+    faulty_connection::FaultyConnection,
+    fixtures::label_as_tenant,
     harness::{self, OPERATOR, OPERATOR_USER, SERVICE_ACCOUNT, SYSTEM_NAMESPACE},
     objects::{DOWN, Protected, apply, guarded, login, samples, tenant_registry},
-    solo::{self, LEASE},
-    stage::label_as_tenant,
 };
 
 const SETTLED: Duration = Duration::from_secs(10);
@@ -43,8 +43,8 @@ async fn status(operator: &Operator, path: &str) -> Result<u16> {
 
 #[tokio::test]
 async fn keeps_leadership_when_lease_request_hangs() -> Result<()> {
-    let solo = solo::enter().await?;
-    let between = Between::start(solo.installation).await?;
+    let solo = exclusive_cluster::enter().await?;
+    let between = FaultyConnection::start(solo.installation).await?;
     let operator = Operator::start(between.operator_options(&solo).await?).await?;
     eventually(SETTLED, "it leads", || leads(&operator)).await?;
     between.hold_next("/leases/", HELD);
@@ -67,8 +67,8 @@ async fn keeps_leadership_when_lease_request_hangs() -> Result<()> {
 
 #[tokio::test]
 async fn not_ready_after_thirty_seconds_without_api() -> Result<()> {
-    let solo = solo::enter().await?;
-    let between = Between::start(solo.installation).await?;
+    let solo = exclusive_cluster::enter().await?;
+    let between = FaultyConnection::start(solo.installation).await?;
     let operator = Operator::start(between.operator_options(&solo).await?).await?;
     between.cut(true);
     let begun = tokio::time::Instant::now();
@@ -92,7 +92,7 @@ async fn not_ready_after_thirty_seconds_without_api() -> Result<()> {
 
 #[tokio::test]
 async fn stuck_namespace_costs_no_requests() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let operator = Operator::start(solo.alone().await?).await?;
     let namespace = solo.cluster.tenant_namespace("team", "endless").await?;
     apply(&solo.cluster, &tenant_registry(&namespace, "packs", guarded(json!({"endpoint": DOWN})))).await?;
@@ -115,7 +115,7 @@ async fn stuck_namespace_costs_no_requests() -> Result<()> {
     let count = asked.iter().filter(|event| is_namespace_get(event)).count();
     ensure!(count <= 2, "{count} requests for the namespace");
 
-    // Deletion finishes all the same.
+    // Deletion finishes nevertheless.
     registry.api().delete("packs", &DeleteParams::default()).await?;
     registry.is_gone(Duration::from_secs(30)).await
 }
@@ -145,14 +145,14 @@ async fn creates_binding_once_quota_allows() -> Result<()> {
     is_full(&bindings).await?;
     label_as_tenant(&cluster, &namespace).await?;
     let operator = harness::shared_operator().await?;
-    let told = || async {
+    let write_lines = || async {
         let log = operator.log();
-        let told =
+        let write_lines =
             |line: &&str| line.contains("failed to create the RoleBinding") && line.contains(&namespace);
-        ensure!(log.lines().any(|line| told(&line)), "nothing is said");
+        ensure!(log.lines().any(|line| write_lines(&line)), "nothing is said");
         Ok(())
     };
-    eventually(SETTLED, "the refusal is in the log", told).await?;
+    eventually(SETTLED, "the refusal is in the log", write_lines).await?;
     assert!(bindings.get_opt(SERVICE_ACCOUNT).await?.is_none(), "there was room");
     quotas.delete("none", &DeleteParams::default()).await?;
     eventually(RECOVERED, "the operator is bound", || bindings.get(SERVICE_ACCOUNT)).await?;
@@ -208,7 +208,7 @@ async fn reports_conflicting_binding_with_command() -> Result<()> {
 
 #[tokio::test]
 async fn ignores_proxy_environment_variables() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let mut options = solo.installation.operator_options().await?;
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
         options = options.env(name, "http://127.0.0.1:1");
@@ -220,7 +220,7 @@ async fn ignores_proxy_environment_variables() -> Result<()> {
 
 #[tokio::test]
 async fn raises_open_file_limit_at_start() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let mut options = solo.installation.operator_options().await?;
     let script = solo.installation.control_plane().directory().join("with-few-files");
     std::fs::write(&script, format!("#!/bin/sh\nulimit -Sn 128 && exec {OPERATOR} \"$@\"\n"))?;

@@ -1,4 +1,4 @@
-//! What tools that apply manifests and wait for health see: no diff, no conflict, the right state at every moment, and an
+//! Tools that apply manifests and wait for health: no diff, no conflict, the correct state at every moment, and an
 //! Event for every change of verdict.
 
 use std::{
@@ -25,11 +25,11 @@ use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
 use crate::{
-    harness::{self, Cluster, Installation},
-    stage::{
-        Declared, Marker, Played, SOON, Scene, VALIDATED, Verdict, View, asks_for_password, protected,
-        signed_in, spec, tell, welcome,
+    fixtures::{
+        Declared, Marker, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, View, asks_for_password,
+        protected, signed_in, spec, tell, welcome,
     },
+    harness::{self, Cluster, Installation},
 };
 
 const REJECTED: Verdict = Verdict::refused("False/Rejected");
@@ -42,10 +42,10 @@ async fn repeated_kubectl_apply_changes_nothing() -> Result<()> {
     let Some(kubectl) = Kubectl::find().await? else { return applied_again_without_kubectl(&cluster).await };
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let object = scene.object("packs");
-        let manifest = object.manifest(&scene.for_nobody(spelled_out(spec(&registry, &ca, &login))));
+        let manifest = object.manifest(&scene.for_unknown_tenant(spelled_out(spec(&registry, &ca, &login))));
         let apply = ["apply", "--namespace", scene.namespace(), "--filename", "-"];
         let created = kubectl.run(&apply, &manifest).await?;
         assert!(created.ends_with("created"), "{created}");
@@ -65,9 +65,9 @@ async fn repeated_kubectl_apply_changes_nothing() -> Result<()> {
 async fn applied_again_without_kubectl(cluster: &Cluster) -> Result<()> {
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(cluster).await? {
+    for scene in TestScope::both(cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
-        let spec = scene.for_nobody(spelled_out(spec(&registry, &ca, &login)));
+        let spec = scene.for_unknown_tenant(spelled_out(spec(&registry, &ca, &login)));
         let object = scene.declare("packs", spec.clone()).await?;
         let before = object.shows(SOON, &VALIDATED).await?;
         untouched(&before, &object.apply(&spec).await?);
@@ -90,12 +90,14 @@ async fn repeated_server_side_apply_has_no_conflict() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let object = scene.object("packs");
         // Not forced: a conflict with the operator would be an error.
-        let (params, spec) =
-            (PatchParams::apply("kustomize-controller"), scene.for_nobody(spec(&registry, &ca, &login)));
+        let (params, spec) = (
+            PatchParams::apply("kustomize-controller"),
+            scene.for_unknown_tenant(spec(&registry, &ca, &login)),
+        );
         let manifest = Patch::Apply(object.manifest(&spec));
         object.patch(&params, &manifest).await?;
         let before = object.shows(SOON, &VALIDATED).await?;
@@ -114,9 +116,9 @@ async fn operator_owns_status_and_finalizer_only() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
-        let plain = scene.for_nobody(spec(&registry, &ca, &login));
+        let plain = scene.for_unknown_tenant(spec(&registry, &ca, &login));
         let object = scene.declare("plain", plain.clone()).await?;
         object.request("once").await?;
         object.has_handled("once").await?;
@@ -128,7 +130,7 @@ async fn operator_owns_status_and_finalizer_only() -> Result<()> {
         with_secret["availability"]["pullSecret"] = json!({"name": "packs-pull"});
         let object = scene.declare("pulled", with_secret.clone()).await?;
         object.shows(SOON, &VALIDATED).await?;
-        // The tenant's is in the one namespace that it is for; the other's is for nobody.
+        // The tenant's registry is in the namespace that it is for; the other registry is available to no tenant.
         let delivered = match &object {
             Declared::System(_) => 0,
             Declared::Tenant(_) => 1,
@@ -140,7 +142,7 @@ async fn operator_owns_status_and_finalizer_only() -> Result<()> {
         let mut found = owned(&view);
         found.sort_by(|(one, _), (other, _)| one.cmp(other));
         assert_eq!(found, expected);
-        // Who applies the manifest again says nothing of finalizers, and takes none away.
+        // Applying the manifest again doesn't mention finalizers and removes none.
         untouched(&view, &object.apply(&with_secret).await?);
     }
     Ok(())
@@ -188,7 +190,7 @@ async fn kubectl_wait_for_credentials_works() -> Result<()> {
     };
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
         let wait = |condition: &'static str| {
@@ -292,7 +294,7 @@ const SLOW: Duration = Duration::from_millis(1500);
 async fn kstatus_never_shows_old_verdict_as_current() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = slow_registry().await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let (right, wrong) = logins(&scene, &registry).await?;
         let reader = Reader::of(&scene.object("packs")).await?;
         let object = scene.declare("packs", right.clone()).await?;
@@ -303,7 +305,7 @@ async fn kstatus_never_shows_old_verdict_as_current() -> Result<()> {
         let last = object.shows(SOON, &VALIDATED.in_the_clear()).await?;
 
         let states = reader.until(&last).await?;
-        told_truly(&states, &[1, 3]);
+        statuses_are_true(&states, &[1, 3]);
         let mut health: Vec<Health> = states.iter().map(kstatus).collect();
         health.dedup();
         let working = Health::InProgress;
@@ -317,7 +319,7 @@ async fn kstatus_never_shows_old_verdict_as_current() -> Result<()> {
 #[tokio::test]
 async fn changed_spec_gets_no_verdict_of_the_old_one() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         for (name, is_right_first) in [("right-first", true), ("wrong-first", false)] {
             let registry = slow_registry().await?;
             let (right, wrong) = logins(&scene, &registry).await?;
@@ -328,7 +330,7 @@ async fn changed_spec_gets_no_verdict_of_the_old_one() -> Result<()> {
             object.apply(&second).await?;
             let verdict = if is_right_first { REJECTED } else { VALIDATED };
             let last = object.shows(SOON, &verdict.in_the_clear()).await?;
-            told_truly(&reader.until(&last).await?, if is_right_first { &[1] } else { &[2] });
+            statuses_are_true(&reader.until(&last).await?, if is_right_first { &[1] } else { &[2] });
         }
     }
     Ok(())
@@ -338,7 +340,7 @@ async fn changed_spec_gets_no_verdict_of_the_old_one() -> Result<()> {
 async fn request_during_validation_gets_its_own() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = slow_registry().await?;
-    let scene = Scene::system(&cluster);
+    let scene = TestScope::system(&cluster);
     let (right, _) = logins(&scene, &registry).await?;
     let object = scene.declare("packs", right).await?;
     validating(&registry, 1).await?;
@@ -355,7 +357,7 @@ async fn request_during_validation_gets_its_own() -> Result<()> {
 async fn new_object_is_in_progress_without_operator() -> Result<()> {
     let installation = Installation::start(registry_testbed::ControlPlaneOptions::default()).await?;
     let cluster = installation.cluster().await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let object = scene.object("packs");
         let params = PatchParams::apply("kustomize-controller");
         let manifest = Patch::Apply(object.manifest(&json!({"endpoint": "https://registry.example.com"})));
@@ -367,15 +369,15 @@ async fn new_object_is_in_progress_without_operator() -> Result<()> {
 }
 
 /// A registry that wants a password, and takes its time for everything.
-async fn slow_registry() -> Result<Played> {
-    Played::start(|asked| {
+async fn slow_registry() -> Result<ScriptedServer> {
+    ScriptedServer::start(|asked| {
         (SLOW, if signed_in(asked, "demo", "right") { welcome() } else { asks_for_password() })
     })
     .await
 }
 
 /// Two specs that differ in the Secret: one with the right password, one with the wrong.
-async fn logins(scene: &Scene<'_>, registry: &Played) -> Result<(Value, Value)> {
+async fn logins(scene: &TestScope<'_>, registry: &ScriptedServer) -> Result<(Value, Value)> {
     let (right, wrong) =
         (scene.login("right", "demo", "right").await?, scene.login("wrong", "demo", "wrong").await?);
     let with = |login| json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}});
@@ -383,11 +385,11 @@ async fn logins(scene: &Scene<'_>, registry: &Played) -> Result<(Value, Value)> 
 }
 
 /// The number of validations that have begun: each begins without credentials.
-fn begun(registry: &Played) -> usize {
-    registry.asked().iter().filter(|asked| asked.authorization().is_none()).count()
+fn begun(registry: &ScriptedServer) -> usize {
+    registry.requests().iter().filter(|asked| asked.authorization().is_none()).count()
 }
 
-async fn validating(registry: &Played, times: usize) -> Result<()> {
+async fn validating(registry: &ScriptedServer, times: usize) -> Result<()> {
     let look = || async {
         ensure!(begun(registry) >= times, "{} have begun", begun(registry));
         Ok(())
@@ -401,7 +403,7 @@ fn is_working(view: &View) -> bool {
 }
 
 /// At every moment: what is said of the present generation is true of it. `good` are the generations that are.
-fn told_truly(states: &[View], good: &[i64]) {
+fn statuses_are_true(states: &[View], good: &[i64]) {
     assert_eq!(kstatus(&states[0]), Health::InProgress, "the first moment: {:?}", states[0].status);
     for state in states {
         let is_good = good.contains(&state.generation());
@@ -483,7 +485,7 @@ async fn sends_events_on_verdict_changes_only() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "wrong").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
         let rejected = object.shows(SOON, &REJECTED).await?;
@@ -522,7 +524,7 @@ async fn sends_events_on_verdict_changes_only() -> Result<()> {
 async fn same_verdict_of_changed_spec_makes_no_event() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = slow_registry().await?;
-    let scene = Scene::system(&cluster);
+    let scene = TestScope::system(&cluster);
     let (right, wrong) = logins(&scene, &registry).await?;
     let object = scene.declare("packs", right).await?;
     object.shows(SOON, &VALIDATED.in_the_clear()).await?;
@@ -539,8 +541,8 @@ async fn same_verdict_of_changed_spec_makes_no_event() -> Result<()> {
 #[tokio::test]
 async fn sends_event_for_unprovable_credentials() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let registry = Played::promptly(|_| welcome()).await?;
-    let scene = Scene::tenant(&cluster).await?;
+    let registry = ScriptedServer::promptly(|_| welcome()).await?;
+    let scene = TestScope::tenant(&cluster).await?;
     let (spec, _) = logins(&scene, &registry).await?;
     let object = scene.declare("packs", spec).await?;
     let verdict = Verdict {

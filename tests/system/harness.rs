@@ -1,8 +1,8 @@
-//! What every system test stands on: a control plane on which the chart is installed, the operator started as its users
+//! Common parts of all system tests: a control plane with the installed chart, the operator started as its users
 //! start it, and names that no other test uses.
 //!
 //! Most tests share one control plane and one operator; a test that breaks either, or counts what they do, starts its
-//! own [`Installation`]. Owns no expectation of any behaviour.
+//! own [`Installation`]. Has no assertions of its own.
 
 use std::{
     path::{Path, PathBuf},
@@ -145,7 +145,7 @@ async fn is_served(client: &Client) -> Result<()> {
 }
 
 /// Most registries of these tests have no certificate, or a bad one, in both scopes, and AWS's tokens go to loopback. What a
-/// tenant may not have by default is the subject of tests/tenancy and of `purposes`.
+/// tenant may not have by default is the subject of tests/tenancy and of `secret_destinations`.
 fn permit_everything(tenant_policy: &mut DynamicObject) {
     tenant_policy.data["data"] =
         json!({"insecureSkipVerify": "true", "plainHTTP": "true", "allowedEndpoints": "*\n127.0.0.1"});
@@ -191,7 +191,7 @@ impl Cluster {
         Ok(name)
     }
 
-    /// A namespace that is nobody's.
+    /// A namespace without a tenant.
     pub async fn plain_namespace(&self, namespace: &str) -> Result<String> {
         let name = self.unique(namespace);
         self.write_namespace(&name, json!({})).await?;
@@ -220,23 +220,23 @@ impl Cluster {
     }
 
     /// The SystemRegistry of that name.
-    pub fn system(&self, name: &str) -> Subject<System> {
-        Subject { api: Api::all(self.client()), name: name.to_owned() }
+    pub fn system(&self, name: &str) -> RegistryHandle<System> {
+        RegistryHandle { api: Api::all(self.client()), name: name.to_owned() }
     }
 
     /// The TenantRegistry of that name.
-    pub fn tenant(&self, namespace: &str, name: &str) -> Subject<Tenant> {
-        Subject { api: Api::namespaced(self.client(), namespace), name: name.to_owned() }
+    pub fn tenant(&self, namespace: &str, name: &str) -> RegistryHandle<Tenant> {
+        RegistryHandle { api: Api::namespaced(self.client(), namespace), name: name.to_owned() }
     }
 }
 
 /// A registry object that a test looks at.
-pub struct Subject<S: Scope> {
+pub struct RegistryHandle<S: Scope> {
     api: Api<Registry<S>>,
     name: String,
 }
 
-impl<S: Scope> Subject<S> {
+impl<S: Scope> RegistryHandle<S> {
     /// Its API, for what is not offered here.
     pub fn api(&self) -> &Api<Registry<S>> {
         &self.api
@@ -292,7 +292,7 @@ fn is<S: Scope>(registry: Registry<S>, expected: &[&str]) -> Result<Registry<S>>
     if expected.iter().all(holds) { Ok(registry) } else { bail!("[{}]", seen.join(", ")) }
 }
 
-/// `Ready=True/Available`; what speaks of an older generation can't be mistaken for what is expected.
+/// The condition as `Ready=True/Available`; one of an older generation is marked, so that it never matches.
 fn written<S: Scope>(condition: &Condition, registry: &Registry<S>) -> String {
     let stale = if condition.observed_generation == registry.metadata.generation {
         ""

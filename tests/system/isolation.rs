@@ -1,5 +1,5 @@
-//! Tenants beside each other at one registry host, with different credentials, at the same time: neither verdict, token,
-//! connection nor Event of one is ever another's.
+//! Isolation of tenants with different credentials at one registry host at the same time: no verdict, token,
+//! connection or Event is shared.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,24 +15,27 @@ use registry_testbed::eventually;
 use serde_json::{Value, json};
 
 use crate::{
+    fixtures::{
+        Answer, Declared, Marker, ReceivedRequest, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, View,
+        answer,
+    },
     harness,
-    stage::{Answer, Asked, Declared, Marker, Played, SOON, Scene, VALIDATED, Verdict, View, answer},
 };
 
 const ROUNDS: usize = 6;
 /// Rejected credentials are tried three times a minute at most, the first time included.
 const ROUNDS_OF_THE_REJECTED: usize = 2;
 
-/// Somebody who has, or believes to have, an account at the registry.
+/// A tenant with an account at the registry, or with invalid credentials for it.
 struct Party {
     user: &'static str,
     password: &'static str,
     verdict: Verdict,
 }
 
-/// What a wrong password comes to.
+/// The verdict on a wrong password.
 const REJECTED: Verdict = Verdict::refused("False/Rejected").in_the_clear();
-/// What a right one comes to.
+/// The verdict on a right password.
 const ACCEPTED: Verdict = VALIDATED.in_the_clear();
 
 impl Party {
@@ -51,34 +54,34 @@ const PARTIES: [Party; 4] = [
 ];
 
 /// A registry with a token service of its own, and a moment of thought, so that validations overlap.
-async fn registry() -> Result<Played> {
-    Played::start(|asked| (Duration::from_millis(30), reply(asked))).await
+async fn registry() -> Result<ScriptedServer> {
+    ScriptedServer::start(|asked| (Duration::from_millis(30), reply(asked))).await
 }
 
-fn reply(asked: &Asked) -> Answer {
+fn reply(asked: &ReceivedRequest) -> Answer {
     let host = asked.header(http::header::HOST).unwrap_or_default();
     let realm = format!("Bearer realm=\"http://{host}/token\",service=\"played\"");
     let headers = [("Docker-Distribution-Api-Version", "registry/2.0"), ("WWW-Authenticate", &*realm)];
     let refused = || answer(401, &headers, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#);
     match (&*asked.path, speaker(asked)) {
-        ("/token", Some(Speaker::Password(user, password))) if password == format!("of-{user}") => {
+        ("/token", Some(RequestUser::Password(user, password))) if password == format!("of-{user}") => {
             answer(200, &[], format!(r#"{{"token":"opened-by-{user}"}}"#))
         }
         ("/token", _) => answer(401, &[], "{}"),
-        (_, Some(Speaker::Token(_))) => answer(200, &headers[..1], "{}"),
+        (_, Some(RequestUser::Token(_))) => answer(200, &headers[..1], "{}"),
         _ => refused(),
     }
 }
 
-/// Who a request says that it is from.
+/// The user that a request names.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Speaker {
+enum RequestUser {
     Password(String, String),
     /// The user that it was given to.
     Token(String),
 }
 
-impl Speaker {
+impl RequestUser {
     fn user(&self) -> &str {
         match self {
             Self::Password(user, _) | Self::Token(user) => user,
@@ -86,18 +89,18 @@ impl Speaker {
     }
 }
 
-fn speaker(asked: &Asked) -> Option<Speaker> {
+fn speaker(asked: &ReceivedRequest) -> Option<RequestUser> {
     let header = asked.authorization()?;
     if let Some(token) = header.strip_prefix("Bearer opened-by-") {
-        return Some(Speaker::Token(token.to_owned()));
+        return Some(RequestUser::Token(token.to_owned()));
     }
     let pair = BASE64_STANDARD.decode(header.strip_prefix("Basic ")?).ok()?;
     let (user, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
-    Some(Speaker::Password(user.to_owned(), password.to_owned()))
+    Some(RequestUser::Password(user.to_owned(), password.to_owned()))
 }
 
-/// A party in a namespace of its own, with a registry and a Secret that are called as everybody's.
-async fn move_in(scene: &Scene<'_>, party: &Party, registry: &Played) -> Result<Declared> {
+/// Sets up a party in its own namespace; all parties use the same names for registry and Secret.
+async fn move_in(scene: &TestScope<'_>, party: &Party, registry: &ScriptedServer) -> Result<Declared> {
     let login = scene.login("login", party.user, party.password).await?;
     let auth = json!({"basic": {"secretRef": {"name": login}}});
     scene.declare("packs", json!({"endpoint": registry.url(), "auth": auth})).await
@@ -110,7 +113,7 @@ async fn tenants_at_one_host_share_nothing() -> Result<()> {
     let mut scenes = Vec::new();
     for party in &PARTIES {
         let tenant = format!("team-{}", party.user);
-        scenes.push(Scene::inside(&cluster, cluster.tenant_namespace(&tenant, &tenant).await?));
+        scenes.push(TestScope::inside(&cluster, cluster.tenant_namespace(&tenant, &tenant).await?));
     }
     let moving = scenes.iter().zip(&PARTIES).map(|(scene, party)| move_in(scene, party, &registry));
     let objects = try_join_all(moving).await?;
@@ -129,7 +132,7 @@ async fn tenants_at_one_host_share_nothing() -> Result<()> {
         views = verdicts(round).await?;
     }
 
-    let asked = registry.asked();
+    let asked = registry.requests();
     no_connection_has_two_speakers(&asked)?;
     each_has_asked_for_himself(&asked)?;
     for ((scene, view), party) in scenes.iter().zip(&views).zip(&PARTIES) {
@@ -139,11 +142,11 @@ async fn tenants_at_one_host_share_nothing() -> Result<()> {
 }
 
 /// Over one connection one user has signed in, with one password, and no token was shown but his own.
-fn no_connection_has_two_speakers(asked: &[Asked]) -> Result<()> {
+fn no_connection_has_two_speakers(asked: &[ReceivedRequest]) -> Result<()> {
     let mut users: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
     let mut tokens = 0;
     for (connection, speaker) in asked.iter().filter_map(|asked| Some((asked.connection, speaker(asked)?))) {
-        tokens += usize::from(matches!(speaker, Speaker::Token(_)));
+        tokens += usize::from(matches!(speaker, RequestUser::Token(_)));
         users.entry(connection).or_default().insert(speaker.user().to_owned());
     }
     ensure!(tokens >= 2 * ROUNDS, "{tokens} requests with a token");
@@ -154,19 +157,19 @@ fn no_connection_has_two_speakers(asked: &[Asked]) -> Result<()> {
 }
 
 /// Each password came with its own name, and who was let in asked again every time: no verdict was another's.
-fn each_has_asked_for_himself(asked: &[Asked]) -> Result<()> {
-    let said: Vec<Speaker> = asked.iter().filter_map(speaker).collect();
+fn each_has_asked_for_himself(asked: &[ReceivedRequest]) -> Result<()> {
+    let said: Vec<RequestUser> = asked.iter().filter_map(speaker).collect();
     for party in &PARTIES {
-        let own = Speaker::Password(party.user.to_owned(), party.password.to_owned());
+        let own = RequestUser::Password(party.user.to_owned(), party.password.to_owned());
         let times = said.iter().filter(|speaker| **speaker == own).count();
         let rounds = party.rounds();
         ensure!(times >= rounds, "{} asked {times} times in {rounds} rounds", party.user);
     }
-    let known = |speaker: &&Speaker| match speaker {
-        Speaker::Password(user, password) => {
+    let known = |speaker: &&RequestUser| match speaker {
+        RequestUser::Password(user, password) => {
             PARTIES.iter().any(|party| party.user == user && party.password == password)
         }
-        Speaker::Token(user) => {
+        RequestUser::Token(user) => {
             PARTIES.iter().any(|party| party.user == user && matches!(party.verdict.marker, Marker::None))
         }
     };
@@ -178,7 +181,7 @@ fn each_has_asked_for_himself(asked: &[Asked]) -> Result<()> {
 /// A tenant's namespace has the Events of its own registry, with its own verdict, and no others.
 async fn no_event_is_anothers(
     cluster: &harness::Cluster,
-    scene: &Scene<'_>,
+    scene: &TestScope<'_>,
     view: &View,
     party: &Party,
 ) -> Result<()> {
@@ -207,7 +210,7 @@ async fn login_of_one_tenant_does_not_help_another() -> Result<()> {
     let registry = registry().await?;
     let inside = |tenant: &'static str| {
         let cluster = &cluster;
-        async move { anyhow::Ok(Scene::inside(cluster, cluster.tenant_namespace(tenant, tenant).await?)) }
+        async move { anyhow::Ok(TestScope::inside(cluster, cluster.tenant_namespace(tenant, tenant).await?)) }
     };
     let (one, other) = (inside("one").await?, inside("other").await?);
     let neighbour = move_in(&one, &PARTIES[0], &registry).await?;

@@ -1,4 +1,4 @@
-//! Two replicas and one Lease: who leads, who takes over, and that nobody else writes. And the operator without its API
+//! Leader election with two replicas: which one leads, takeover, and that only the leader writes. And the operator without its API
 //! server.
 
 use std::time::Duration;
@@ -11,10 +11,10 @@ use registry_testbed::{AuditMark, Operator, OperatorOptions, eventually, http_cl
 use serde_json::json;
 
 use crate::{
-    harness::{OPERATOR_USER, SYSTEM_NAMESPACE, Subject},
-    held::HeldRegistry,
-    objects::{DOWN, apply, samples, system_registry, told, writes_since, written},
-    solo::{self, LEASE, Turn},
+    exclusive_cluster::{self, ExclusiveCluster, LEASE},
+    harness::{OPERATOR_USER, RegistryHandle, SYSTEM_NAMESPACE},
+    held_registry::HeldRegistry,
+    objects::{DOWN, apply, samples, system_registry, write_lines, writes_since, written},
 };
 
 const SETTLED: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ const OTHER_USER: &str = "system:serviceaccount:registry-system:registry-operato
 
 #[tokio::test]
 async fn only_one_of_two_replicas_writes() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let mark = solo.mark()?;
     let (leader, standby) = leader_and_standby(&solo).await?;
     let registries = registries_at(&solo, DOWN, 5).await?;
@@ -44,13 +44,13 @@ async fn only_one_of_two_replicas_writes() -> Result<()> {
     assert!(leader.log().contains(&holder) && !standby.log().contains(&holder), "the Lease names {holder}");
     written(solo.installation, &mark, registries.len(), |_| true).await?;
     let of_standby = writes_since(solo.installation, &mark, OTHER_USER)?;
-    assert!(of_standby.is_empty(), "a standby writes nothing: {:#?}", told(&of_standby));
+    assert!(of_standby.is_empty(), "a standby writes nothing: {:#?}", write_lines(&of_standby));
     Ok(())
 }
 
 #[tokio::test]
 async fn standby_takes_over_from_killed_leader() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let good = open_registry().await?;
     let (leader, standby) = leader_and_standby(&solo).await?;
     let registries = registries_at(&solo, DOWN, 2).await?;
@@ -69,11 +69,11 @@ async fn standby_takes_over_from_killed_leader() -> Result<()> {
 
 #[tokio::test]
 async fn leader_releases_lease_on_sigterm() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let held = HeldRegistry::start().await?;
     let (leader, standby) = leader_and_standby(&solo).await?;
     let registries = registries_at(&solo, &held.url(), 3).await?;
-    held.asked(3).await?;
+    held.wait_for_requests(3).await?;
 
     let took = leader.stop().await?;
     assert!(took < Duration::from_secs(5), "it took {took:?}");
@@ -89,12 +89,12 @@ async fn leader_releases_lease_on_sigterm() -> Result<()> {
 
 #[tokio::test]
 async fn thawed_leader_writes_nothing_after_its_lease() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let held = HeldRegistry::start().await?;
     let (frozen, successor) = leader_and_standby(&solo).await?;
     let process = frozen.id().await;
     let registries = registries_at(&solo, &held.url(), 12).await?;
-    held.asked(12).await?;
+    held.wait_for_requests(12).await?;
     // Each status now says that a validation is under way; nothing more is written until it ends.
     for registry in &registries {
         registry.becomes(SETTLED, &["Ready=Unknown/Progressing"]).await?;
@@ -113,7 +113,7 @@ async fn thawed_leader_writes_nothing_after_its_lease() -> Result<()> {
     registries[0].becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
 
     let late = writes_since(solo.installation, &mark, OPERATOR_USER)?;
-    assert!(late.is_empty(), "the old leader wrote: {:#?}", told(&late));
+    assert!(late.is_empty(), "the old leader wrote: {:#?}", write_lines(&late));
     assert!(lease_writes(&solo, &mark)?.is_empty(), "it did not contend for the lease of its successor");
     assert_eq!(frozen.id().await, process);
     assert_eq!(frozen.exited().await?, None);
@@ -124,7 +124,7 @@ async fn thawed_leader_writes_nothing_after_its_lease() -> Result<()> {
 
 #[tokio::test]
 async fn thawed_leader_takes_over_again() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let (frozen, successor) = leader_and_standby(&solo).await?;
     frozen.pause().await?;
     becomes_leader(&successor, TAKEN_OVER).await?;
@@ -139,7 +139,7 @@ async fn thawed_leader_takes_over_again() -> Result<()> {
 
 #[tokio::test]
 async fn works_without_leader_election() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let mark = solo.mark()?;
     let _operator = Operator::start(solo.alone().await?).await?;
     let registries = registries_at(&solo, DOWN, 1).await?;
@@ -152,7 +152,7 @@ async fn works_without_leader_election() -> Result<()> {
 
 #[tokio::test]
 async fn survives_api_server_outage_of_twenty_seconds() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let good = open_registry().await?;
     let operator = Operator::start(solo.installation.operator_options().await?).await?;
     let process = operator.id().await;
@@ -179,7 +179,7 @@ async fn survives_api_server_outage_of_twenty_seconds() -> Result<()> {
 #[tokio::test]
 async fn waits_for_api_server_at_start() -> Result<()> {
     for leader_election in [true, false] {
-        let solo = solo::enter().await?;
+        let solo = exclusive_cluster::enter().await?;
         let options = solo.installation.operator_options().await?;
         let options = options.arg(format!("--leader-election={leader_election}"));
         let api_server = solo.installation.control_plane().api_server();
@@ -201,7 +201,7 @@ async fn waits_for_api_server_at_start() -> Result<()> {
 }
 
 /// Two replicas, of which the first leads.
-async fn leader_and_standby(solo: &Turn) -> Result<(Operator, Operator)> {
+async fn leader_and_standby(solo: &ExclusiveCluster) -> Result<(Operator, Operator)> {
     let leader = Operator::start(solo.installation.operator_options().await?).await?;
     becomes_leader(&leader, SETTLED).await?;
     let standby = Operator::start(other_replica(solo).await?).await?;
@@ -211,7 +211,7 @@ async fn leader_and_standby(solo: &Turn) -> Result<(Operator, Operator)> {
 
 /// A replica with an account of its own, which has the rights of the chart's. The policies know the operator by the name of
 /// the chart's account; this one passes them by `administer`.
-async fn other_replica(solo: &Turn) -> Result<OperatorOptions> {
+async fn other_replica(solo: &ExclusiveCluster) -> Result<OperatorOptions> {
     let subject =
         format!("subjects: [{{kind: ServiceAccount, namespace: {SYSTEM_NAMESPACE}, name: {OTHER_ACCOUNT}}}]");
     solo.cluster
@@ -257,7 +257,11 @@ async fn open_registry() -> Result<HeldRegistry> {
 }
 
 /// So many SystemRegistries, named by the last part of their endpoint, so that each call makes new ones.
-async fn registries_at(solo: &Turn, endpoint: &str, count: usize) -> Result<Vec<Subject<System>>> {
+async fn registries_at(
+    solo: &ExclusiveCluster,
+    endpoint: &str,
+    count: usize,
+) -> Result<Vec<RegistryHandle<System>>> {
     let kind = endpoint.rsplit(':').next().unwrap_or_default();
     let mut registries = Vec::new();
     for number in 0..count {
@@ -269,16 +273,16 @@ async fn registries_at(solo: &Turn, endpoint: &str, count: usize) -> Result<Vec<
     Ok(registries)
 }
 
-async fn lease(solo: &Turn) -> Result<Option<LeaseSpec>> {
+async fn lease(solo: &ExclusiveCluster) -> Result<Option<LeaseSpec>> {
     let leases: Api<Lease> = Api::namespaced(solo.cluster.client(), SYSTEM_NAMESPACE);
     Ok(leases.get_opt(LEASE).await?.and_then(|lease| lease.spec))
 }
 
 /// What the first replica tried to write to the Lease.
-fn lease_writes(solo: &Turn, mark: &AuditMark) -> Result<Vec<String>> {
+fn lease_writes(solo: &ExclusiveCluster, mark: &AuditMark) -> Result<Vec<String>> {
     let mut writes = solo.installation.control_plane().audit()?.writes_since(mark, OPERATOR_USER)?;
     writes.retain(|write| write.resource == "leases");
-    Ok(told(&writes))
+    Ok(write_lines(&writes))
 }
 
 async fn leads(operator: &Operator) -> Result<bool> {

@@ -1,4 +1,4 @@
-//! From creation to deletion, through restarts, and when what a registry depends on goes and comes back.
+//! The lifecycle of registries: creation, deletion, restarts, and dependencies that disappear and come back.
 
 use std::time::Duration;
 
@@ -24,19 +24,19 @@ use registry_testbed::{AuditEvent, Operator, eventually, manifests};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{self, Cluster, Installation, OPERATOR_USER, SYSTEM_NAMESPACE, Subject},
-    held::HeldRegistry,
+    exclusive_cluster::{self, ExclusiveCluster, install_definitions},
+    harness::{self, Cluster, Installation, OPERATOR_USER, RegistryHandle, SYSTEM_NAMESPACE},
+    held_registry::HeldRegistry,
     objects::{
         DOWN, Protected, apply, delete, event_is_written, guarded, has_reconciled, is_guarded, login,
-        system_registry, tenant_registry, told, validate_now, writes_since, written,
+        system_registry, tenant_registry, validate_now, write_lines, writes_since, written,
     },
-    solo::{self, Turn, install_definitions},
 };
 
 const AT_ONCE: Duration = Duration::from_secs(1);
 const FIXED: Duration = Duration::from_secs(2);
 const SETTLED: Duration = Duration::from_secs(10);
-/// However broken everything else is.
+/// The deadline for deletion, whatever else fails.
 const DELETED: Duration = Duration::from_secs(30);
 /// After the definitions were away.
 const RECOVERED: Duration = Duration::from_mins(1);
@@ -85,7 +85,7 @@ async fn deletes_registry_during_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let held = HeldRegistry::start().await?;
     let (system, tenant) = both(&cluster, "hanging", hanging_at(&held)).await?;
-    held.asked(2).await?;
+    held.wait_for_requests(2).await?;
     delete(&system).await?;
     system.is_gone(AT_ONCE).await?;
     delete(&tenant).await?;
@@ -97,7 +97,7 @@ async fn deletes_pull_secret_during_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let held = HeldRegistry::start().await?;
     let (system, tenant) = both(&cluster, "hanging-guarded", guarded(hanging_at(&held))).await?;
-    held.asked(2).await?;
+    held.wait_for_requests(2).await?;
     is_guarded(&system).await?;
     is_guarded(&tenant).await?;
     delete(&system).await?;
@@ -117,7 +117,7 @@ async fn deletes_namespace_with_any_registries() -> Result<()> {
     apply(&cluster, &tenant_registry(&namespace, "good", guarded(protected.spec("login")))).await?;
     cluster.tenant(&namespace, "good").becomes(SETTLED, &["Ready=True/Available"]).await?;
     cluster.tenant(&namespace, "down").becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
-    held.asked(1).await?;
+    held.wait_for_requests(1).await?;
     let namespaces: Api<Namespace> = Api::all(cluster.client());
     namespaces.delete(&namespace, &DeleteParams::default()).await?;
     let look = || async {
@@ -130,7 +130,7 @@ async fn deletes_namespace_with_any_registries() -> Result<()> {
 
 #[tokio::test]
 async fn finishes_deletions_requested_during_downtime() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let (free_system, free_tenant) = both(cluster, "free", json!({"endpoint": DOWN})).await?;
@@ -166,7 +166,7 @@ async fn is_unbound(cluster: &Cluster, namespace: &str) -> Result<()> {
 
 #[tokio::test]
 async fn restart_after_kill_writes_nothing() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let protected = Protected::start().await?;
@@ -204,7 +204,7 @@ async fn restart_after_kill_writes_nothing() -> Result<()> {
     operator.restart().await?;
     has_reconciled(&operator, 5.0).await?;
     let writes = writes_since(solo.installation, &mark, OPERATOR_USER)?;
-    assert!(writes.is_empty(), "{:#?}", told(&writes));
+    assert!(writes.is_empty(), "{:#?}", write_lines(&writes));
     for ((namespace, name, verdict), version) in verdicts.into_iter().zip(versions) {
         let object = cluster.tenant(namespace, name).becomes(AT_ONCE, &[verdict]).await?;
         assert_eq!(object.metadata.resource_version, version, "{name} was rewritten");
@@ -214,7 +214,7 @@ async fn restart_after_kill_writes_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn restart_does_not_retry_rejected_password() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let protected = Protected::start().await?;
@@ -254,11 +254,11 @@ async fn recreated_registry_inherits_nothing() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let held = HeldRegistry::start().await?;
     let registry = cluster.system(&cluster.unique("again"));
-    // For a tenant that nobody is: whom it reaches is counted in its status, and the tests beside this one make tenants.
+    // For an unknown tenant: the status counts tenants, and other tests create some at the same time.
     let availability = json!({"tenants": [cluster.unique("nobody")]});
     let spec = |endpoint: &str| json!({"endpoint": endpoint, "availability": availability});
     apply(&cluster, &system_registry(registry.name(), hanging_at(&held))).await?;
-    held.asked(1).await?;
+    held.wait_for_requests(1).await?;
     delete(&registry).await?;
     registry.is_gone(AT_ONCE).await?;
 
@@ -271,7 +271,7 @@ async fn recreated_registry_inherits_nothing() -> Result<()> {
 
     let of_it = |write: &AuditEvent| write.name == registry.name() && write.succeeded();
     let writes = written(Installation::shared().await?, &mark, 2, of_it).await?;
-    assert_eq!(writes.len(), 2, "the verdict, and the request handled: {:#?}", told(&writes));
+    assert_eq!(writes.len(), 2, "the verdict, and the request handled: {:#?}", write_lines(&writes));
     // Events are written one after the other, beside the work: another verdict's comes after all that were to come before it.
     apply(&cluster, &system_registry(registry.name(), spec(&held.url()))).await?;
     let reasons = events_of(&cluster, uid.as_deref(), 2).await?;
@@ -282,7 +282,7 @@ async fn recreated_registry_inherits_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn registry_recreated_in_freeze_inherits_nothing() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let held = HeldRegistry::start().await?;
@@ -291,7 +291,7 @@ async fn registry_recreated_in_freeze_inherits_nothing() -> Result<()> {
     for registry in &registries {
         apply(cluster, &system_registry(registry.name(), hanging_at(&held))).await?;
     }
-    held.asked(registries.len()).await?;
+    held.wait_for_requests(registries.len()).await?;
     for registry in &registries {
         registry.becomes(SETTLED, &["Ready=Unknown/Progressing"]).await?;
     }
@@ -310,7 +310,7 @@ async fn registry_recreated_in_freeze_inherits_nothing() -> Result<()> {
     }
     let verdict = |write: &AuditEvent| write.subresource == "status" && write.succeeded();
     let writes = written(solo.installation, &mark, registries.len(), verdict).await?;
-    assert_eq!(writes.len(), registries.len(), "a verdict each: {:#?}", told(&writes));
+    assert_eq!(writes.len(), registries.len(), "a verdict each: {:#?}", write_lines(&writes));
     for registry in &registries {
         registry.change(json!({"spec": {"endpoint": held.url()}})).await?;
     }
@@ -328,7 +328,7 @@ async fn recreated_registry_does_not_wait_for_old_one() -> Result<()> {
     let held = HeldRegistry::start().await?;
     let registry = cluster.system(&cluster.unique("again-soon"));
     apply(&cluster, &system_registry(registry.name(), hanging_at(&held))).await?;
-    held.asked(1).await?;
+    held.wait_for_requests(1).await?;
     delete(&registry).await?;
     registry.is_gone(AT_ONCE).await?;
     apply(&cluster, &system_registry(registry.name(), json!({"endpoint": DOWN}))).await?;
@@ -342,7 +342,7 @@ async fn corrected_endpoint_does_not_wait_for_hanging() -> Result<()> {
     let (held, good) = (HeldRegistry::start().await?, HeldRegistry::start().await?);
     good.release();
     let (system, tenant) = both(&cluster, "corrected", hanging_at(&held)).await?;
-    held.asked(2).await?;
+    held.wait_for_requests(2).await?;
     system.change(json!({"spec": {"endpoint": good.url()}})).await?;
     system.becomes(FIXED, &["Ready=True/Available"]).await?;
     tenant.change(json!({"spec": {"endpoint": good.url()}})).await?;
@@ -405,7 +405,7 @@ async fn removing_tenant_label_removes_access_and_verdict() -> Result<()> {
 
 #[tokio::test]
 async fn removes_stale_role_binding_at_start() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let namespace = cluster.tenant_namespace("left", "left").await?;
@@ -427,7 +427,7 @@ async fn removes_stale_role_binding_at_start() -> Result<()> {
 
 #[tokio::test]
 async fn survives_reinstallation_of_crds() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let process = operator.id().await;
@@ -462,7 +462,7 @@ async fn survives_reinstallation_of_crds() -> Result<()> {
 
 #[tokio::test]
 async fn unreadable_object_does_not_stop_others() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let good = HeldRegistry::start().await?;
@@ -492,7 +492,7 @@ async fn unreadable_object_does_not_stop_others() -> Result<()> {
 
 #[tokio::test]
 async fn deletes_object_that_became_unreadable() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
     let (seen, _) = both(cluster, "spoilt", guarded(json!({"endpoint": DOWN}))).await?;
@@ -512,7 +512,11 @@ async fn deletes_object_that_became_unreadable() -> Result<()> {
 }
 
 /// One registry of each scope with the same spec; the tenant's in a namespace of that name.
-async fn both(cluster: &Cluster, name: &str, spec: Value) -> Result<(Subject<System>, Subject<Tenant>)> {
+async fn both(
+    cluster: &Cluster,
+    name: &str,
+    spec: Value,
+) -> Result<(RegistryHandle<System>, RegistryHandle<Tenant>)> {
     let namespace = cluster.tenant_namespace(name, name).await?;
     let system = cluster.unique(name);
     apply(cluster, &system_registry(&system, spec.clone())).await?;
@@ -525,7 +529,7 @@ fn hanging_at(held: &HeldRegistry) -> Value {
     json!({"endpoint": held.url(), "validation": {"timeout": "5m"}})
 }
 
-async fn is_unguarded<S: Scope>(subject: &Subject<S>) -> Result<()> {
+async fn is_unguarded<S: Scope>(subject: &RegistryHandle<S>) -> Result<()> {
     let finalizers = subject.get().await?.metadata.finalizers;
     ensure!(finalizers.is_none(), "{} has the finalizers {finalizers:?}", subject.name());
     Ok(())
@@ -565,8 +569,8 @@ async fn events_of(cluster: &Cluster, uid: Option<&str>, count: usize) -> Result
     Ok(eventually(SETTLED, format!("{count} Events are written"), look).await?)
 }
 
-/// Puts definitions in place that have no opinion, as an older or newer version of the operator's might.
-async fn accept_anything(solo: &Turn) -> Result<()> {
+/// Installs CRDs without validation, as an older or newer version might have.
+async fn accept_anything(solo: &ExclusiveCluster) -> Result<()> {
     for (name, yaml) in crd::files()? {
         for definition in manifests::parse(name, &yaml)? {
             let mut definition = serde_json::to_value(definition)?;
@@ -578,7 +582,7 @@ async fn accept_anything(solo: &Turn) -> Result<()> {
     Ok(())
 }
 
-/// The API server takes a moment to change its mind.
+/// Waits until the API server uses the new schema.
 async fn apply_when_accepted(cluster: &Cluster, object: &Value) -> Result<()> {
     Ok(eventually(SETTLED, "the lax definition is served", || apply(cluster, object)).await?)
 }

@@ -1,25 +1,25 @@
-//! The system as its users meet it: a real API server, the chart's rights, the operator as a process.
+//! System tests: a real API server, the chart's permissions, the operator as a process.
 
-mod between;
-mod exposition;
+mod cost;
+mod exclusive_cluster;
 mod faults;
+mod faulty_connection;
+mod fixtures;
 mod gitops;
 mod harness;
-mod held;
+mod held_registry;
+mod http_and_flags;
 mod isolation;
 mod leadership;
 mod lifecycle;
 mod memory;
+mod metrics_format;
 mod objects;
-mod outbound;
-mod purposes;
+mod proxy_and_ca;
 mod references;
 mod rejections;
 mod samples;
 mod schema;
 mod secrecy;
-mod server;
-mod solo;
-mod stage;
-mod steady;
+mod secret_destinations;
 mod watches;

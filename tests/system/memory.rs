@@ -1,4 +1,4 @@
-//! What one tenant can make the operator hold: bounded, whatever is written, also at a start.
+//! Memory: what one tenant can make the operator store is bounded, also at start.
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -12,9 +12,11 @@ use registry_testbed::{Operator, TestCa, manifests::FIELD_MANAGER};
 use serde_json::{Value, json};
 
 use crate::{
+    exclusive_cluster,
+    fixtures::{
+        Declared, SOON, TestScope, VALIDATED, Verdict, anonymous, protected, spec as signed_in_to, tell,
+    },
     harness::{self, Cluster, in_repository},
-    solo,
-    stage::{Declared, SOON, Scene, VALIDATED, Verdict, anonymous, protected, spec as signed_in_to, tell},
 };
 
 /// The API server takes annotations of 256 KiB in all.
@@ -85,8 +87,8 @@ async fn write_the_worst(cluster: &Cluster, namespace: &str) -> Result<()> {
 
 #[tokio::test]
 async fn worst_tenant_stays_below_memory_limit() -> Result<()> {
-    let solo = solo::enter().await?;
-    let scene = Scene::tenant(&solo.cluster).await?;
+    let solo = exclusive_cluster::enter().await?;
+    let scene = TestScope::tenant(&solo.cluster).await?;
     let operator = Operator::start(solo.alone().await?).await?;
     write_the_worst(&solo.cluster, scene.namespace()).await?;
     // These have the Secrets and the ConfigMaps of the namespace listed.
@@ -123,7 +125,7 @@ async fn worst_tenant_stays_below_memory_limit() -> Result<()> {
 async fn rejects_long_request_annotation() -> Result<()> {
     let cluster = harness::cluster().await?;
     let registry = json!({"endpoint": "https://registry.example.com", "suspend": true});
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let object = scene.declare("packs", registry.clone()).await?;
         object.request(&"x".repeat(253)).await?;
         let refused = object.request(&"x".repeat(254)).await.err().context("254 characters were taken")?;
@@ -135,9 +137,9 @@ async fn rejects_long_request_annotation() -> Result<()> {
 
 #[tokio::test]
 async fn reports_registries_beyond_tenant_quota() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let (cluster, registry) = (&solo.cluster, anonymous().await?);
-    let scene = Scene::tenant(cluster).await?;
+    let scene = TestScope::tenant(cluster).await?;
     let _operator = Operator::start(solo.alone().await?.arg("--tenant-max-registries=2")).await?;
     let spec = json!({"endpoint": registry.url()});
     let first = scene.declare("a-first", spec.clone()).await?;
@@ -163,7 +165,7 @@ async fn uses_long_ca_bundle_without_caching_it() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (ca, other) = (TestCa::new("private authority")?, TestCa::new("another authority")?);
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let mut spec = signed_in_to(&registry, &ca, &login);
         let long = other.certificate_pem().repeat(40);

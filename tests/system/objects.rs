@@ -1,5 +1,5 @@
-//! What the tests of lifecycle, leadership and steadiness have in common: manifests, a registry with a password, and
-//! what the operator wrote and counted.
+//! Common parts of the tests of lifecycle, leadership and cost: manifests, a registry with a password, and
+//! the operator's writes and metrics.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,9 +19,9 @@ use registry_testbed::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Installation, OPERATOR_USER, Subject};
+use crate::harness::{Cluster, Installation, OPERATOR_USER, RegistryHandle};
 
-/// Nothing listens there.
+/// An endpoint without a listener.
 pub const DOWN: &str = "http://127.0.0.1:1";
 
 /// A SystemRegistry.
@@ -61,14 +61,14 @@ pub async fn apply(cluster: &Cluster, object: &Value) -> Result<()> {
     cluster.apply_yaml(&object.to_string()).await
 }
 
-/// Deletes an object, and says nothing of when it is gone.
-pub async fn delete<S: Scope>(subject: &Subject<S>) -> Result<()> {
+/// Deletes an object without waiting.
+pub async fn delete<S: Scope>(subject: &RegistryHandle<S>) -> Result<()> {
     subject.api().delete(subject.name(), &DeleteParams::default()).await?;
     Ok(())
 }
 
 /// Waits until the operator has put its finalizer on an object.
-pub async fn is_guarded<S: Scope>(subject: &Subject<S>) -> Result<()> {
+pub async fn is_guarded<S: Scope>(subject: &RegistryHandle<S>) -> Result<()> {
     let what = format!("{} {} has the finalizer", S::KIND, subject.name());
     let look = || async {
         let finalizers = subject.get().await?.metadata.finalizers.unwrap_or_default();
@@ -79,7 +79,7 @@ pub async fn is_guarded<S: Scope>(subject: &Subject<S>) -> Result<()> {
 }
 
 /// Asks for a validation by the annotation, and waits until it was done.
-pub async fn validate_now<S: Scope>(subject: &Subject<S>, word: &str) -> Result<()> {
+pub async fn validate_now<S: Scope>(subject: &RegistryHandle<S>, word: &str) -> Result<()> {
     let annotations = json!({"registry.spectrocloud.com/requestedAt": word});
     subject.change(json!({"metadata": {"annotations": annotations}})).await?;
     let look = || async {
@@ -147,7 +147,7 @@ pub async fn written(
     };
     let look = || async {
         let writes = meant()?;
-        anyhow::ensure!(writes.len() >= count, "{:#?}", told(&writes));
+        anyhow::ensure!(writes.len() >= count, "{:#?}", write_lines(&writes));
         Ok(())
     };
     eventually(Duration::from_secs(15), format!("{count} writes are in the audit log"), look).await?;
@@ -182,7 +182,7 @@ pub async fn event_is_written(cluster: &Cluster, namespace: &str, name: &str, ve
 }
 
 /// Each write in one line, for the message of an assertion.
-pub fn told(writes: &[AuditEvent]) -> Vec<String> {
+pub fn write_lines(writes: &[AuditEvent]) -> Vec<String> {
     let tell = |event: &AuditEvent| format!("{} {} {}", event.verb, event.request_uri, event.code);
     writes.iter().map(tell).collect()
 }

@@ -1,5 +1,5 @@
-//! What a registry refers to: how soon a change of it shows, what is not tried again in the meantime, and that nothing is
-//! read but what is named, from where it may be.
+//! References: how soon a change takes effect, what is not retried in the meantime, and that the operator reads nothing but
+//! the named objects in the allowed namespaces.
 
 use std::{
     collections::BTreeSet,
@@ -24,11 +24,11 @@ use registry_testbed::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{self, Cluster, Installation, OPERATOR_USER, SERVICE_ACCOUNT, SYSTEM_NAMESPACE},
-    stage::{
-        Declared, PROMISED, Played, SOON, Scene, VALIDATED, Verdict, View, asks_for_password, attempts,
-        label_as_tenant, protected, signed_in, spec, tell, unlabel, welcome,
+    fixtures::{
+        Declared, PROMISED, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, View, asks_for_password,
+        attempts, label_as_tenant, protected, signed_in, spec, tell, unlabel, welcome,
     },
+    harness::{self, Cluster, Installation, OPERATOR_USER, SERVICE_ACCOUNT, SYSTEM_NAMESPACE},
 };
 
 const REJECTED: Verdict = Verdict::refused("False/Rejected");
@@ -40,7 +40,7 @@ async fn corrected_password_works_within_two_seconds() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "wrong").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
         object.shows(SOON, &REJECTED).await?;
@@ -57,7 +57,7 @@ async fn corrected_ca_works_within_two_seconds() -> Result<()> {
     let registry = protected(&ca, "demo", "right").await?;
     let untrusted = Verdict::untrusted("False/UnknownIssuer");
     let (wrong, right) = ([("ca.crt", other.certificate_pem())], [("ca.crt", ca.certificate_pem())]);
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let with = |source: Value| {
             let mut spec = spec(&registry, &ca, &login);
@@ -91,7 +91,7 @@ async fn corrected_client_certificate_works_at_once() -> Result<()> {
     let registry = TestRegistry::start(RegistryOptions { auth, tls }).await?;
     let client = LeafOptions::client("operator", Vec::<String>::new());
     let (wrong, right) = (strangers.issue(&client)?, ca.issue(&client)?);
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let write = |leaf: &registry_testbed::Leaf| {
             let entries =
@@ -117,7 +117,7 @@ async fn corrected_object_works_within_two_seconds() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let no_login = scene.named("no-such-login");
         let object = scene.declare("packs", spec(&registry, &ca, &no_login)).await?;
@@ -137,7 +137,7 @@ async fn notices_created_and_deleted_references() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let (login, map) = (scene.named("login"), scene.named("authority"));
         let mut spec = spec(&registry, &ca, &login);
         spec["tls"]["ca"] = json!({"configMapRef": {"name": map}});
@@ -164,8 +164,8 @@ async fn notices_created_and_deleted_references() -> Result<()> {
 #[tokio::test]
 async fn correction_does_not_wait_for_hanging_check() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    // It answers whoever comes with the right password, and leaves everybody else waiting, save for the first question.
-    let registry = Played::start(|asked| match asked.authorization() {
+    // It answers requests with the right password, and leaves all others waiting except the first.
+    let registry = ScriptedServer::start(|asked| match asked.authorization() {
         None => (Duration::ZERO, asks_for_password()),
         Some(_) if signed_in(asked, "demo", "right") => (Duration::ZERO, welcome()),
         Some(_) => (Duration::from_mins(10), asks_for_password()),
@@ -174,15 +174,15 @@ async fn correction_does_not_wait_for_hanging_check() -> Result<()> {
     let tried = |times: usize| {
         let registry = &registry;
         let look = move || async move {
-            let tried = registry.asked().iter().filter(|asked| asked.authorization().is_some()).count();
+            let tried = registry.requests().iter().filter(|asked| asked.authorization().is_some()).count();
             ensure!(tried >= times, "{tried} passwords were sent");
             Ok(())
         };
         async move { anyhow::Ok(eventually(SOON, "the validation hangs", look).await?) }
     };
     let validated = VALIDATED.in_the_clear();
-    for scene in Scene::both(&cluster).await? {
-        let before = registry.asked().iter().filter(|asked| asked.authorization().is_some()).count();
+    for scene in TestScope::both(&cluster).await? {
+        let before = registry.requests().iter().filter(|asked| asked.authorization().is_some()).count();
         let login = scene.login("login", "demo", "wrong").await?;
         let with = |login: &str| {
             json!({
@@ -228,7 +228,7 @@ async fn does_not_retry_rejected_password() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    let scenes = Scene::both(&cluster).await?;
+    let scenes = TestScope::both(&cluster).await?;
     for scene in &scenes {
         let login = scene.login("login", "demo", "wrong").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
@@ -249,8 +249,8 @@ async fn does_not_retry_rejected_password() -> Result<()> {
 #[tokio::test]
 async fn busy_object_gets_verdict_with_one_try() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let registry = Played::start(|_| (Duration::from_millis(300), asks_for_password())).await?;
-    let scene = Scene::tenant(&cluster).await?;
+    let registry = ScriptedServer::start(|_| (Duration::from_millis(300), asks_for_password())).await?;
+    let scene = TestScope::tenant(&cluster).await?;
     let login = scene.login("login", "demo", "wrong").await?;
     let auth = json!({"basic": {"secretRef": {"name": login}}});
     let object = scene.declare("packs", json!({"endpoint": registry.url(), "auth": auth})).await?;
@@ -271,7 +271,7 @@ async fn busy_object_gets_verdict_with_one_try() -> Result<()> {
         shown = object.shows(SOON, &verdict) => drop(shown?),
     }
     tell(&format!("{writes} other writes until the verdict"));
-    let sent = registry.asked().into_iter().filter(|asked| asked.authorization().is_some()).count();
+    let sent = registry.requests().into_iter().filter(|asked| asked.authorization().is_some()).count();
     assert_eq!(sent, 1, "passwords sent, with {writes} other writes");
     Ok(())
 }
@@ -280,7 +280,7 @@ async fn busy_object_gets_verdict_with_one_try() -> Result<()> {
 async fn retries_rejected_password_on_request_or_change() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let registry = protected(&ca, "demo", "right").await?;
         let login = scene.login("login", "demo", "wrong").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
@@ -316,7 +316,7 @@ async fn scopes_do_not_read_each_others_references() -> Result<()> {
     let mark = audit_mark().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    let [system, tenant] = Scene::both(&cluster).await?;
+    let [system, tenant] = TestScope::both(&cluster).await?;
     for (right, wrong, name) in [(&system, &tenant, "system-has-it"), (&tenant, &system, "tenant-has-it")] {
         // The same names in both namespaces.
         let login = right.login(name, "demo", "right").await?;
@@ -353,10 +353,10 @@ async fn never_reads_unreferenced_secrets() -> Result<()> {
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     // A tenant without a registry.
-    let idle = Scene::inside(&cluster, cluster.tenant_namespace("team", "idle").await?);
+    let idle = TestScope::inside(&cluster, cluster.tenant_namespace("team", "idle").await?);
     let unnamed = idle.login("unnamed", "demo", "right").await?;
     has_binding(&cluster, idle.namespace()).await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         scene.login("unnamed", "demo", "right").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
@@ -391,7 +391,7 @@ async fn unreferenced_secret_is_not_in_memory() -> Result<()> {
     let (named, unnamed) = (cluster.unique("4f9c-named-password"), cluster.unique("71ab-unnamed-password"));
     let registry = protected(&ca, "demo", &named).await?;
     let mut objects = Vec::new();
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         scene.login("unnamed", "demo", &unnamed).await?;
         let login = scene.login("login", "demo", &named).await?;
         objects.push(scene.declare("packs", spec(&registry, &ca, &login)).await?);

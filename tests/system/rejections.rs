@@ -1,4 +1,4 @@
-//! A rejected password is not hammered, whichever object asks, and however often.
+//! Back-off after a rejected password, across objects, requests and restarts.
 
 use std::time::Duration;
 
@@ -12,11 +12,12 @@ use registry_testbed::{Operator, TestCa, eventually};
 use serde_json::{Value, json};
 
 use crate::{
-    harness, solo,
-    stage::{
-        Declared, Played, SOON, Scene, VALIDATED, Verdict, asks_for_password, attempts, protected, signed_in,
-        spec, welcome,
+    exclusive_cluster,
+    fixtures::{
+        Declared, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, asks_for_password, attempts,
+        protected, signed_in, spec, welcome,
     },
+    harness,
 };
 
 const REJECTED: Verdict = Verdict::refused("False/Rejected");
@@ -24,17 +25,19 @@ const REJECTED: Verdict = Verdict::refused("False/Rejected");
 const MOST: usize = 10;
 const MOST_OF_THE_SAME: usize = 3;
 
-/// A registry that lets nobody in but demo with the password "right".
-async fn registry() -> Result<Played> {
-    Played::promptly(|asked| if signed_in(asked, "demo", "right") { welcome() } else { asks_for_password() })
-        .await
+/// A registry that accepts only demo with the password "right".
+async fn registry() -> Result<ScriptedServer> {
+    ScriptedServer::promptly(
+        |asked| if signed_in(asked, "demo", "right") { welcome() } else { asks_for_password() },
+    )
+    .await
 }
 
-fn passwords(registry: &Played) -> usize {
-    registry.asked().iter().filter(|asked| asked.authorization().is_some()).count()
+fn passwords(registry: &ScriptedServer) -> usize {
+    registry.requests().iter().filter(|asked| asked.authorization().is_some()).count()
 }
 
-fn with(registry: &Played, login: &str) -> Value {
+fn with(registry: &ScriptedServer, login: &str) -> Value {
     json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}})
 }
 
@@ -51,7 +54,7 @@ async fn says(object: &Declared, words: &'static str) -> Result<()> {
 #[tokio::test]
 async fn limits_requested_retries_to_three_a_minute() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let (registry, scene) = (registry().await?, Scene::tenant(&cluster).await?);
+    let (registry, scene) = (registry().await?, TestScope::tenant(&cluster).await?);
     let login = scene.login("login", "demo", "wrong").await?;
     let object = scene.declare("packs", with(&registry, &login)).await?;
     object.shows(SOON, &REJECTED.in_the_clear()).await?;
@@ -69,7 +72,7 @@ async fn limits_requested_retries_to_three_a_minute() -> Result<()> {
 #[tokio::test]
 async fn forty_registries_try_a_wrong_secret_once() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let (registry, scene) = (registry().await?, Scene::tenant(&cluster).await?);
+    let (registry, scene) = (registry().await?, TestScope::tenant(&cluster).await?);
     let login = scene.login("login", "demo", "wrong").await?;
     let mut objects = Vec::new();
     for number in 0..40 {
@@ -95,7 +98,7 @@ async fn forty_registries_try_a_wrong_secret_once() -> Result<()> {
         object.shows(SOON, &VALIDATED.in_the_clear()).await?;
     }
     let wrong = registry
-        .asked()
+        .requests()
         .iter()
         .filter(|asked| asked.authorization().is_some() && !signed_in(asked, "demo", "right"))
         .count();
@@ -106,7 +109,7 @@ async fn forty_registries_try_a_wrong_secret_once() -> Result<()> {
 #[tokio::test]
 async fn limits_password_guesses_to_ten_a_minute() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let (registry, scene) = (registry().await?, Scene::tenant(&cluster).await?);
+    let (registry, scene) = (registry().await?, TestScope::tenant(&cluster).await?);
     let login = scene.login("login", "demo", "word").await?;
     let object = scene.declare("packs", with(&registry, &login)).await?;
     object.shows(SOON, &REJECTED.in_the_clear()).await?;
@@ -129,7 +132,12 @@ async fn limits_password_guesses_to_ten_a_minute() -> Result<()> {
 }
 
 /// Writes nothing but an annotation, as tools that keep Secrets do again and again.
-async fn touch(scene: &Scene<'_>, cluster: &harness::Cluster, login: &str, map: Option<&str>) -> Result<()> {
+async fn touch(
+    scene: &TestScope<'_>,
+    cluster: &harness::Cluster,
+    login: &str,
+    map: Option<&str>,
+) -> Result<()> {
     for round in 0..5 {
         let patch =
             Patch::Merge(json!({"metadata": {"annotations": {"example.com/synced": round.to_string()}}}));
@@ -148,7 +156,7 @@ async fn metadata_change_triggers_no_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     for (password, verdict) in [("wrong", REJECTED), ("right", VALIDATED)] {
-        let (registry, scene) = (protected(&ca, "demo", "right").await?, Scene::tenant(&cluster).await?);
+        let (registry, scene) = (protected(&ca, "demo", "right").await?, TestScope::tenant(&cluster).await?);
         let login = scene.login(password, "demo", password).await?;
         let map = scene.config_map(password, &[("ca.crt", ca.certificate_pem())]).await?;
         let mut spec = spec(&registry, &ca, &login);
@@ -166,9 +174,9 @@ async fn metadata_change_triggers_no_validation() -> Result<()> {
 
 #[tokio::test]
 async fn restart_retries_only_changed_passwords() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let (registry, cluster) = (registry().await?, &solo.cluster);
-    let scene = Scene::tenant(cluster).await?;
+    let scene = TestScope::tenant(cluster).await?;
     let (same, changed) =
         (scene.login("same", "demo", "same").await?, scene.login("changed", "demo", "old").await?);
     let before = stored(cluster).await?;
@@ -183,12 +191,12 @@ async fn restart_retries_only_changed_passwords() -> Result<()> {
     drop(operator);
     touch(&scene, cluster, &same, None).await?;
     scene.login("changed", "demo", "right").await?;
-    let before = registry.asked().len();
+    let before = registry.requests().len();
     let _operator = Operator::start(solo.alone().await?).await?;
     second.shows(SOON, &VALIDATED.in_the_clear()).await?;
     let look = || async {
         let anonymous =
-            registry.asked()[before..].iter().filter(|asked| asked.authorization().is_none()).count();
+            registry.requests()[before..].iter().filter(|asked| asked.authorization().is_none()).count();
         ensure!(anonymous >= 2, "{anonymous} registries were asked");
         Ok(())
     };

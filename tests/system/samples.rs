@@ -1,4 +1,4 @@
-//! The verdict on every kind of registry that the samples show, and on those next to them: layer by layer, by condition,
+//! The verdict on every kind of registry in the samples, and on similar ones: layer by layer, by condition,
 //! status and reason, in both scopes.
 
 use std::time::Duration;
@@ -16,12 +16,11 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    harness::{self, Cluster},
-    stage::{
-        Marker, PROMISED, Played, SOON, Scene, VALIDATED, Verdict, View, anonymous, answer,
-        asks_for_password, attempts, label, label_as_tenant, protected, signed_in, spec, unlabel, welcome,
-        with_certificate,
+    fixtures::{
+        Marker, PROMISED, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, View, anonymous, answer,
+        attempts, label, label_as_tenant, protected, spec, unlabel, welcome,
     },
+    harness::{self, Cluster},
 };
 
 const ANONYMOUS: Verdict = Verdict { credentials: "True/AnonymousAccess", ..VALIDATED };
@@ -33,7 +32,7 @@ async fn validates_with_every_source_of_trust() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let pem = ca.certificate_pem();
         let map = scene.config_map("authority", &[("ca.crt", pem), ("other.pem", pem)]).await?;
@@ -62,7 +61,7 @@ async fn status_describes_presented_certificate() -> Result<()> {
     let ca = TestCa::new("private authority")?;
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
     let registry = over_tls(&ca, leaf.clone(), RegistryAuth::htpasswd("demo", "right"), None).await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let view = scene.declare("good", spec(&registry, &ca, &login)).await?.shows(SOON, &VALIDATED).await?;
         let tls = view.status.tls.expect("status.tls");
@@ -83,7 +82,7 @@ async fn validates_with_docker_config_secret() -> Result<()> {
     let registry = protected(&ca, "demo", "right").await?;
     let auth = BASE64_STANDARD.encode("demo:right");
     let (host, url) = (registry.host_port(), registry.url());
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let ways = [
             ("encoded", json!({"auths": {&host: {"auth": auth}}})),
             ("plain", json!({"auths": {&host: {"username": "demo", "password": "right"}}})),
@@ -109,7 +108,7 @@ async fn reads_repository_below_content_path() -> Result<()> {
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     registry.push_artifact("team/packs/hello", "1.0").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let with = |base: &str, repository: &str| {
             let mut spec = spec(&registry, &ca, &login);
@@ -131,39 +130,14 @@ async fn reads_repository_below_content_path() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn reports_denied_repository() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let registry = Played::promptly(|asked| match asked.path.as_str() {
-        _ if !signed_in(asked, "demo", "right") => asks_for_password(),
-        "/v2/" => welcome(),
-        _ => answer(403, &[], r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#),
-    })
-    .await?;
-    let scene = Scene::system(&cluster);
-    let login = scene.login("login", "demo", "right").await?;
-    let spec = json!({
-        "endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}},
-        "validation": {"repository": "secret"},
-    });
-    let denied = Verdict {
-        path: "False/Denied",
-        ready: "False/Denied",
-        marker: Marker::Stalled,
-        ..VALIDATED.in_the_clear()
-    };
-    scene.declare("denied", spec).await?.shows(SOON, &denied).await?;
-    Ok(())
-}
-
-// ---- Credentials that don't work, or can't be told to
+// ---- Credentials that don't work, or can't be verified
 
 #[tokio::test]
 async fn wrong_password_is_rejected_and_stalls() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "wrong").await?;
         let object = scene.declare("wrong", spec(&registry, &ca, &login)).await?;
         let view = object.shows(SOON, &Verdict::refused("False/Rejected")).await?;
@@ -180,7 +154,7 @@ async fn reports_required_credentials() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let spec = json!({"endpoint": registry.url(), "tls": {"ca": {"inline": ca.certificate_pem()}}});
         let view =
             scene.declare("bare", spec).await?.shows(SOON, &Verdict::refused("False/Required")).await?;
@@ -195,7 +169,7 @@ async fn anonymous_plain_http_registry_is_ready() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = anonymous().await?;
     registry.push_artifact("hello", "1.0").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let open = ANONYMOUS.in_the_clear();
         let object = scene.declare("anonymous", json!({"endpoint": registry.url()})).await?;
         let view = object.shows(SOON, &open).await?;
@@ -208,62 +182,6 @@ async fn anonymous_plain_http_registry_is_ready() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn open_registry_makes_credentials_unprovable() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let registry = anonymous().await?;
-    let unprovable = Verdict {
-        credentials: "Unknown/Unprovable",
-        ready: "True/CredentialsUnprovable",
-        ..VALIDATED.in_the_clear()
-    };
-    for scene in Scene::both(&cluster).await? {
-        let login = scene.login("login", "demo", "whatever").await?;
-        let spec = json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}});
-        let view = scene.declare("ignored", spec).await?.shows(SOON, &unprovable).await?;
-        assert_eq!(view.message("Ready"), view.message("CredentialsValidated"));
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn reports_unsupported_auth_schemes() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let registry = Played::promptly(|_| {
-        let headers =
-            [("Docker-Distribution-Api-Version", "registry/2.0"), ("WWW-Authenticate", "Negotiate")];
-        answer(401, &headers, "")
-    })
-    .await?;
-    let scene = Scene::system(&cluster);
-    let login = scene.login("login", "demo", "right").await?;
-    let spec = json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}});
-    let verdict = Verdict::refused("False/UnsupportedScheme").in_the_clear();
-    let view = scene.declare("foreign", spec).await?.shows(SOON, &verdict).await?;
-    assert!(view.message("CredentialsValidated").contains("Negotiate"));
-    assert!(registry.asked().iter().all(|asked| asked.authorization().is_none()), "the password was sent");
-    Ok(())
-}
-
-#[tokio::test]
-async fn reports_forbidden_account() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let registry = Played::promptly(|asked| match asked.authorization() {
-        None => asks_for_password(),
-        Some(_) => answer(403, &[], r#"{"errors":[{"code":"DENIED","message":"locked"}]}"#),
-    })
-    .await?;
-    let scene = Scene::system(&cluster);
-    let login = scene.login("login", "demo", "right").await?;
-    let spec = json!({"endpoint": registry.url(), "auth": {"basic": {"secretRef": {"name": login}}}});
-    scene
-        .declare("locked", spec)
-        .await?
-        .shows(SOON, &Verdict::refused("False/Forbidden").in_the_clear())
-        .await?;
-    Ok(())
-}
-
 // ---- Certificates
 
 #[tokio::test]
@@ -273,7 +191,7 @@ async fn unknown_issuer_message_has_fingerprint() -> Result<()> {
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
     let registry = over_tls(&ca, leaf.clone(), RegistryAuth::htpasswd("demo", "right"), None).await?;
     let other = TestCa::new("another authority")?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let auth = json!({"basic": {"secretRef": {"name": login}}});
         let none = json!({"endpoint": registry.url(), "auth": auth});
@@ -306,7 +224,7 @@ async fn skipped_verification_reports_the_defect() -> Result<()> {
     let (ca, other) = (TestCa::new("private authority")?, TestCa::new("another authority")?);
     let registry = protected(&ca, "demo", "right").await?;
     let skipped = Verdict { tls: "False/VerificationSkipped", ..VALIDATED };
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let with = |tls: Value| {
             let mut spec = spec(&registry, &ca, &login);
@@ -337,35 +255,6 @@ async fn skipped_verification_reports_the_defect() -> Result<()> {
 }
 
 #[tokio::test]
-async fn distinguishes_expired_and_wrong_host() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let ca = TestCa::new("private authority")?;
-    let good = || LeafOptions::server("registry");
-    let cases = [
-        ("expired", good().expired(), "False/Expired", "expired at"),
-        ("early", good().not_yet_valid(), "False/NotYetValid", "not valid before"),
-        ("elsewhere", good().wrong_host(), "False/HostnameMismatch", "wrong.example.com"),
-    ];
-    let scenes = Scene::both(&cluster).await?;
-    for (name, leaf, verdict, part) in cases {
-        let registry = with_certificate(&ca, RegistryAuth::htpasswd("demo", "right"), &leaf).await?;
-        for scene in &scenes {
-            let login = scene.login("login", "demo", "right").await?;
-            let object = scene.declare(name, spec(&registry, &ca, &login)).await?;
-            let view = object.shows(SOON, &Verdict::untrusted(verdict)).await?;
-            assert!(view.message("TLSVerified").contains(part), "{:?}", view.message("TLSVerified"));
-            assert!(view.status.tls.is_some());
-
-            object.change(json!({"spec": {"tls": {"insecureSkipVerify": true}}})).await?;
-            let skipped = Verdict { tls: "False/VerificationSkipped", ..VALIDATED };
-            let view = object.shows(SOON, &skipped).await?;
-            assert!(view.message("TLSVerified").contains(part), "{:?}", view.message("TLSVerified"));
-        }
-    }
-    Ok(())
-}
-
-#[tokio::test]
 async fn reports_missing_client_certificate() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let (ca, clients, strangers) =
@@ -376,7 +265,7 @@ async fn reports_missing_client_certificate() -> Result<()> {
     let client = |name: &str| LeafOptions::client(name, Vec::<String>::new());
     let good = clients.issue(&client("operator"))?;
     let required = Verdict::untrusted("False/ClientCertificateRequired");
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let with = |secret: &str| {
             let mut spec = spec(&registry, &ca, &login);
@@ -410,22 +299,6 @@ async fn reports_missing_client_certificate() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn reports_mismatch_of_http_and_https() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let ca = TestCa::new("private authority")?;
-    let (clear, encrypted) = (anonymous().await?, protected(&ca, "demo", "right").await?);
-    let scene = Scene::system(&cluster);
-    let spec = json!({"endpoint": format!("https://{}", clear.host_port())});
-    let object = scene.declare("no-tls", spec).await?;
-    object.shows(SOON, &Verdict::untrusted("False/HandshakeFailed")).await?;
-
-    let spec = json!({"endpoint": format!("http://{}", encrypted.host_port())});
-    let view = scene.declare("tls", spec).await?.becomes(SOON, &["Ready=False/NotARegistry"]).await?;
-    assert!(view.message("EndpointReachable").contains("https://"));
-    Ok(())
-}
-
 // ---- Endpoints
 
 #[tokio::test]
@@ -434,7 +307,7 @@ async fn keeps_retrying_unreachable_registry() -> Result<()> {
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     registry.component().stop().await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let object = scene.declare("down", spec(&registry, &ca, &login)).await?;
         let verdict = Verdict::unreachable("False/ConnectionRefused").retried();
@@ -451,7 +324,7 @@ async fn registry_that_comes_up_becomes_ready() -> Result<()> {
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
     registry.component().stop().await?;
-    let scene = Scene::system(&cluster);
+    let scene = TestScope::system(&cluster);
     let login = scene.login("login", "demo", "right").await?;
     let object = scene.declare("late", spec(&registry, &ca, &login)).await?;
     object.shows(SOON, &Verdict::unreachable("False/ConnectionRefused").retried()).await?;
@@ -464,7 +337,7 @@ async fn registry_that_comes_up_becomes_ready() -> Result<()> {
 async fn keeps_ready_below_failure_threshold() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let registry = protected(&ca, "demo", "right").await?;
         let login = scene.login("login", "demo", "right").await?;
         let mut spec = spec(&registry, &ca, &login);
@@ -491,45 +364,12 @@ async fn keeps_ready_below_failure_threshold() -> Result<()> {
 }
 
 #[tokio::test]
-async fn reports_web_server_as_not_a_registry() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let page =
-        Played::promptly(|_| answer(200, &[("Content-Type", "text/html")], "<h1>It works</h1>")).await?;
-    let nothing = Played::promptly(|_| answer(404, &[], "not found")).await?;
-    for scene in Scene::both(&cluster).await? {
-        for (name, server) in [("page", &page), ("nothing", &nothing)] {
-            let object = scene.declare(name, json!({"endpoint": server.url()})).await?;
-            let verdict = Verdict::unreachable("False/NotARegistry").in_the_clear();
-            let view = object.shows(SOON, &verdict).await?;
-            assert!(view.message("EndpointReachable").contains(server.host_port()));
-        }
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn reports_host_that_does_not_exist() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    for scene in Scene::both(&cluster).await? {
-        let spec = json!({"endpoint": "https://registry.invalid", "validation": {"timeout": "5s"}});
-        let object = scene.declare("nowhere", spec).await?;
-        let view = object.becomes(SOON, &["Ready=False/DNSFailure"]).await?;
-        // A machine without name servers can't tell that the name does not exist.
-        let is_definite = view.message("EndpointReachable").contains("does not exist");
-        let verdict = Verdict::unreachable("False/DNSFailure");
-        object.shows(SOON, &if is_definite { verdict } else { verdict.retried() }).await?;
-        assert!(view.message("EndpointReachable").contains("registry.invalid"));
-    }
-    Ok(())
-}
-
-#[tokio::test]
 async fn retries_registry_with_server_error() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    let faulty = Played::promptly(|_| answer(503, &[], "an inner secret of the server")).await?;
-    let busy = Played::promptly(|_| answer(429, &[("Retry-After", "60")], "")).await?;
-    let silent = Played::start(|_| (Duration::from_mins(10), welcome())).await?;
-    let scene = Scene::system(&cluster);
+    let faulty = ScriptedServer::promptly(|_| answer(503, &[], "an inner secret of the server")).await?;
+    let busy = ScriptedServer::promptly(|_| answer(429, &[("Retry-After", "60")], "")).await?;
+    let silent = ScriptedServer::start(|_| (Duration::from_mins(10), welcome())).await?;
+    let scene = TestScope::system(&cluster);
     let cases = [
         ("faulty", &faulty, "EndpointReachable=False/ServerError", "Ready=False/ServerError"),
         ("busy", &busy, "EndpointReachable=Unknown/Throttled", "Ready=False/Throttled"),
@@ -541,27 +381,16 @@ async fn retries_registry_with_server_error() -> Result<()> {
         let expected = [endpoint, ready, "CredentialsValidated=Unknown/NotAttempted", "!Stalled"];
         let view = object.becomes(SOON, &expected).await?;
         assert_eq!(view.condition("Reconciling").status, "True", "{name}");
+        assert!(view.message("EndpointReachable").contains(server.host_port()), "{name}");
         assert!(!format!("{view:?}").contains("inner secret"));
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn reports_redirect_without_following_it() -> Result<()> {
-    let cluster = harness::cluster_with_operator().await?;
-    let registry =
-        Played::promptly(|_| answer(307, &[("Location", "https://elsewhere.example.com/v2/")], "")).await?;
-    let scene = Scene::system(&cluster);
-    let object = scene.declare("moved", json!({"endpoint": registry.url()})).await?;
-    let view = object.becomes(SOON, &["Ready=False/RedirectRefused", "Stalled=True/RedirectRefused"]).await?;
-    assert!(view.message("EndpointReachable").contains("https://elsewhere.example.com"));
-    Ok(())
-}
-
-#[tokio::test]
 async fn egress_policy_denies_address() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let object = scene.declare("metadata", json!({"endpoint": "https://169.254.169.254"})).await?;
         object.shows(SOON, &Verdict::unreachable("False/EgressDenied")).await?;
     }
@@ -581,7 +410,7 @@ async fn tenant_cannot_reach_cluster_services() -> Result<()> {
     let range = service_range(&cluster).await?;
     // None that is in use: not the API server's own, which is denied for another reason.
     let address = range.hosts().nth(77).context("a range with room")?;
-    let scene = Scene::tenant(&cluster).await?;
+    let scene = TestScope::tenant(&cluster).await?;
     let object = scene.declare("service", json!({"endpoint": format!("https://{address}")})).await?;
     object.shows(SOON, &Verdict::unreachable("False/EgressDenied")).await?;
     Ok(())
@@ -594,7 +423,7 @@ async fn reports_missing_and_unusable_references() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         for case in references(&scene, &registry, &ca).await? {
             let object = scene.declare(case.name, case.spec).await?;
             let view = object.shows(SOON, &Verdict::unresolved(case.verdict)).await?;
@@ -618,7 +447,7 @@ struct Unusable {
     parts: Vec<String>,
 }
 
-async fn references(scene: &Scene<'_>, registry: &TestRegistry, ca: &TestCa) -> Result<Vec<Unusable>> {
+async fn references(scene: &TestScope<'_>, registry: &TestRegistry, ca: &TestCa) -> Result<Vec<Unusable>> {
     let login = scene.login("login", "demo", "right").await?;
     let with_secret = |secret: &str| spec(registry, ca, secret);
     let with_ca = |source: Value| {
@@ -699,7 +528,7 @@ async fn becomes_ready_once_namespace_has_a_tenant() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    let scene = Scene::tenant(&cluster).await?;
+    let scene = TestScope::tenant(&cluster).await?;
     let object = scene.declare("charts", spec(&registry, &ca, &scene.named("login"))).await?;
     object.shows(SOON, &Verdict::unresolved("False/SecretNotFound")).await?;
     unlabel(&cluster, scene.namespace()).await?;
@@ -725,9 +554,9 @@ async fn suspended_registry_is_not_validated() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
-        let mut suspended = scene.for_nobody(spec(&registry, &ca, &login));
+        let mut suspended = scene.for_unknown_tenant(spec(&registry, &ca, &login));
         suspended["suspend"] = json!(true);
         let before = registry.requests().len();
         let object = scene.declare("suspended", suspended).await?;
@@ -761,7 +590,7 @@ async fn echoes_requested_at_after_validation() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    for scene in Scene::both(&cluster).await? {
+    for scene in TestScope::both(&cluster).await? {
         let login = scene.login("login", "demo", "right").await?;
         let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
         let before = object.shows(SOON, &VALIDATED).await?;
@@ -784,7 +613,7 @@ async fn transition_time_changes_with_status_only() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "demo", "right").await?;
-    let scene = Scene::system(&cluster);
+    let scene = TestScope::system(&cluster);
     let login = scene.login("login", "demo", "wrong").await?;
     let object = scene.declare("packs", spec(&registry, &ca, &login)).await?;
     let rejected = object.shows(SOON, &Verdict::refused("False/Rejected")).await?;
@@ -825,14 +654,14 @@ async fn over_tls(
     Ok(TestRegistry::start(RegistryOptions { auth, tls }).await?)
 }
 
-async fn docker_config(scene: &Scene<'_>, name: &str, config: &Value) -> Result<String> {
+async fn docker_config(scene: &TestScope<'_>, name: &str, config: &Value) -> Result<String> {
     let entries = [(".dockerconfigjson", config.to_string())];
     let entries = entries.each_ref().map(|(key, value)| (*key, value.as_str()));
     scene.secret(&format!("docker-{name}"), "kubernetes.io/dockerconfigjson", &entries).await
 }
 
 /// A Secret with the certificate of one and the key of another, who may be the same.
-async fn pair(scene: &Scene<'_>, name: &str, certificate: &Leaf, key: &Leaf) -> Result<String> {
+async fn pair(scene: &TestScope<'_>, name: &str, certificate: &Leaf, key: &Leaf) -> Result<String> {
     let entries = [("tls.crt", certificate.certificate_pem()), ("tls.key", key.key_pem())];
     scene.secret(&format!("client-{name}"), "kubernetes.io/tls", &entries).await
 }

@@ -1,5 +1,5 @@
-//! No secret shows anywhere that the operator writes to: status, Events, logs at their most talkative, metrics; whether
-//! the credentials are right, wrong, or handed back by a server that is malicious or merely careless.
+//! No secret appears in the operator's output: status, Events, logs at trace level, metrics; whether
+//! the credentials are right, wrong, or echoed by a server.
 
 use anyhow::{Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -17,8 +17,11 @@ use registry_testbed::{
 use serde_json::{Value, json};
 
 use crate::{
+    fixtures::{
+        Answer, ReceivedRequest, SOON, ScriptedServer, TestScope, answer, asks_for_password, protected, spec,
+        welcome,
+    },
     harness::{Cluster, Installation, SYSTEM_NAMESPACE},
-    stage::{Answer, Asked, Played, SOON, Scene, answer, asks_for_password, protected, spec, welcome},
 };
 
 #[tokio::test]
@@ -115,12 +118,12 @@ async fn places(cluster: &Cluster, operator: &Operator) -> Result<Vec<(&'static 
 /// The servers that the registries are at; they end with this.
 struct Servers {
     _registries: Vec<TestRegistry>,
-    _played: Vec<Played>,
+    _played: Vec<ScriptedServer>,
 }
 
 /// Brings every kind of secret into use, right and wrong, and waits for the verdicts.
 async fn settle(cluster: &Cluster, secrets: &mut Secrets) -> Result<Servers> {
-    let scenes = Scene::both(cluster).await?;
+    let scenes = TestScope::both(cluster).await?;
     let registries = vec![
         passwords(cluster, &scenes, secrets).await?,
         client_certificates(&scenes, secrets).await?,
@@ -132,7 +135,11 @@ async fn settle(cluster: &Cluster, secrets: &mut Secrets) -> Result<Servers> {
     Ok(Servers { _registries: registries, _played: played })
 }
 
-async fn passwords(cluster: &Cluster, scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<TestRegistry> {
+async fn passwords(
+    cluster: &Cluster,
+    scenes: &[TestScope<'_>],
+    secrets: &mut Secrets,
+) -> Result<TestRegistry> {
     let ca = TestCa::new("private authority")?;
     let (right, wrong) = ("right-8c1f5e09d2", "wrong-3b7a90cc41");
     let registry = protected(&ca, "demo", right).await?;
@@ -166,7 +173,7 @@ async fn passwords(cluster: &Cluster, scenes: &[Scene<'_>], secrets: &mut Secret
     Ok(registry)
 }
 
-async fn client_certificates(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<TestRegistry> {
+async fn client_certificates(scenes: &[TestScope<'_>], secrets: &mut Secrets) -> Result<TestRegistry> {
     let (ca, strangers) = (TestCa::new("private authority")?, TestCa::new("strangers")?);
     let tls = RegistryTls::Server {
         leaf: ca.issue(&LeafOptions::server("registry"))?,
@@ -198,7 +205,7 @@ async fn client_certificates(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Res
 }
 
 /// A key beside the certificate, where certificates only belong.
-async fn keys_in_the_wrong_place(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<TestRegistry> {
+async fn keys_in_the_wrong_place(scenes: &[TestScope<'_>], secrets: &mut Secrets) -> Result<TestRegistry> {
     let ca = TestCa::new("private authority")?;
     let leaf = ca.issue(&LeafOptions::server("registry"))?;
     secrets.key(&leaf);
@@ -233,8 +240,8 @@ const IDENTITY_TOKEN: &str = "identity-token-e90b2d6f14";
 const TOKEN_PASSWORD: &str = "token-password-77aa019be3";
 
 /// A registry that sends its clients to a token service, which is the same server.
-async fn tokens(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<Played> {
-    let server = Played::promptly(token_service).await?;
+async fn tokens(scenes: &[TestScope<'_>], secrets: &mut Secrets) -> Result<ScriptedServer> {
+    let server = ScriptedServer::promptly(token_service).await?;
     let wrong = "wrong-token-0d5b7c3e9f";
     for token in [ISSUED, REGISTRY_TOKEN, IDENTITY_TOKEN, wrong] {
         secrets.token(token);
@@ -262,7 +269,7 @@ async fn tokens(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<Played> {
     Ok(server)
 }
 
-fn token_service(asked: &Asked) -> Answer {
+fn token_service(asked: &ReceivedRequest) -> Answer {
     let host = asked.header(header::HOST).unwrap_or_default();
     let is = |scheme: &str, token: &str| asked.authorization() == Some(format!("{scheme} {token}").as_str());
     if asked.path == "/token" {
@@ -286,7 +293,7 @@ fn token_service(asked: &Asked) -> Answer {
 type Echo = fn(&str) -> Answer;
 
 /// Servers that hand back what they are sent, in every place of an answer.
-async fn echoes(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<Vec<Played>> {
+async fn echoes(scenes: &[TestScope<'_>], secrets: &mut Secrets) -> Result<Vec<ScriptedServer>> {
     let cases: [(&str, Echo, &str); 4] = [
         ("echo-refusal", refusal, "Ready=False/Rejected"),
         (
@@ -300,7 +307,8 @@ async fn echoes(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<Vec<Playe
     let mut servers = Vec::new();
     for (name, echo, ready) in cases {
         let server =
-            Played::promptly(move |asked| asked.authorization().map_or_else(asks_for_password, echo)).await?;
+            ScriptedServer::promptly(move |asked| asked.authorization().map_or_else(asks_for_password, echo))
+                .await?;
         let password = format!("{name}-b2e4a6c8d0");
         secrets.password("demo", &password);
         for scene in scenes {
@@ -333,7 +341,7 @@ fn schemes(sent: &str) -> Answer {
 }
 
 /// Secrets that can't be used, so that what is said of them is all that there is to say.
-async fn unusable(scenes: &[Scene<'_>], secrets: &mut Secrets) -> Result<()> {
+async fn unusable(scenes: &[TestScope<'_>], secrets: &mut Secrets) -> Result<()> {
     let password = "unusable-6f0d9e8c7b";
     secrets.password("demo", password);
     let encoded = BASE64_STANDARD.encode(format!("demo:{password}"));

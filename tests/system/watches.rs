@@ -1,5 +1,5 @@
-//! What the operator's watches cost, and that they tell the truth: with a thousand namespaces, with few files, and when the
-//! API server's store was set back.
+//! The cost and correctness of the operator's watches: with a thousand namespaces, with few file descriptors, and when the
+//! API server's etcd was restored from a backup.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,20 +29,20 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
+    exclusive_cluster,
+    fixtures::{ScriptedServer, asks_for_password, signed_in, tell, welcome},
     harness::{Cluster, Installation, OPERATOR_USER, SYSTEM_NAMESPACE},
     objects::{Protected, apply, login, system_registry, tenant_registry},
-    solo,
-    stage::{Played, asks_for_password, signed_in, tell, welcome},
 };
 
 const NAMESPACES: usize = 1_000;
-/// On a machine that is busy with other tests.
+/// Generous, for a machine that is busy with other tests.
 const SETTLED: Duration = Duration::from_mins(3);
-/// That nothing happens is the test.
+/// How long nothing may happen, which is the point of the test.
 const SILENCE: Duration = Duration::from_mins(1);
 const SOON: Duration = Duration::from_secs(20);
 
-// ---- What they cost
+// ---- Cost
 
 #[tokio::test]
 async fn thousand_idle_namespaces_cost_few_requests() -> Result<()> {
@@ -76,7 +76,7 @@ async fn thousand_idle_namespaces_cost_few_requests() -> Result<()> {
 
 #[tokio::test]
 async fn serves_seventy_namespaces_with_128_files() -> Result<()> {
-    let solo = solo::enter().await?;
+    let solo = exclusive_cluster::enter().await?;
     let registry = registry().await?;
     let options = solo.installation.operator_options().await?.open_files(128);
     create_tenants(&solo.cluster, 70, &registry.url(), Refers::ToBoth).await?;
@@ -120,9 +120,9 @@ async fn ready_since(all: &Api<TenantRegistry>) -> Result<BTreeMap<String, Times
 }
 
 /// A registry that takes `demo` with `right`.
-async fn registry() -> Result<Played> {
+async fn registry() -> Result<ScriptedServer> {
     let answer = |asked: &_| if signed_in(asked, "demo", "right") { welcome() } else { asks_for_password() };
-    Played::promptly(answer).await
+    ScriptedServer::promptly(answer).await
 }
 
 /// What each registry of a tenant refers to.
@@ -236,7 +236,7 @@ fn port(control_plane: &ControlPlane) -> Result<u16> {
     Ok(url.rsplit(':').next().context("a URL with a port")?.parse()?)
 }
 
-// ---- That they tell the truth
+// ---- Correctness
 
 /// What was noticed in a store that was set back, by kind.
 const NOTICED: Duration = Duration::from_mins(1);

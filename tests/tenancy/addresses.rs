@@ -1,5 +1,5 @@
-//! The cluster's own addresses: until the operator knows them, it connects to nothing for a tenant; where the API has no ranges of
-//! Services, it learns or is told them.
+//! The cluster's own addresses: until the operator knows them, it makes no connection for a tenant; if the API has no ranges of
+//! Services, it discovers them or gets them from a flag.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ const SOON: Duration = Duration::from_secs(30);
 /// In the testbed's range of Services, 10.0.0.0/24. Nobody is there.
 const A_SERVICE: &str = "https://10.0.0.77";
 
-struct Sight {
+struct ClusterView {
     stage: Stage,
     root: User,
 }
 
-impl Sight {
+impl ClusterView {
     async fn of(kubernetes: Kubernetes) -> Result<Self> {
         let stage = Stage::start(kubernetes).await?;
         let root = User::new("root", stage.control_plane().client().await?);
@@ -91,7 +91,7 @@ const DENIED: [(&str, &str); 2] =
 
 #[tokio::test]
 async fn tenants_wait_until_cluster_addresses_are_known() -> Result<()> {
-    let sight = Sight::of(Kubernetes::Newest).await?;
+    let sight = ClusterView::of(Kubernetes::Newest).await?;
     let rules = sight.root.may(&Call::get(ROLE)).await?["rules"].clone();
     sight.set_rules(ROLE, &rules, &["servicecidrs", "endpointslices"]).await?;
     let read = Call::get("/apis/networking.k8s.io/v1/servicecidrs");
@@ -146,7 +146,7 @@ async fn tenants_wait_until_cluster_addresses_are_known() -> Result<()> {
 
 #[tokio::test]
 async fn learns_service_ranges_without_service_cidrs() -> Result<()> {
-    let sight = Sight::of(Kubernetes::Oldest).await?;
+    let sight = ClusterView::of(Kubernetes::Oldest).await?;
     let path = tenant_registry("team-a", "inside");
     let operator = sight.operator(&[]).await?;
     sight.shows(&path, &DENIED).await.with_context(|| operator.log())?;

@@ -1,4 +1,4 @@
-//! Requests as clients send them, and what became of them. Owns no expectation of any policy.
+//! Requests as clients send them, and their results. Has no assertions about policies.
 
 use anyhow::{Context as _, Result, ensure};
 use http::{Method, Request};
@@ -70,7 +70,7 @@ impl Call {
     }
 }
 
-/// Somebody who sends requests.
+/// A user who sends requests.
 #[derive(Clone)]
 pub struct User {
     name: String,

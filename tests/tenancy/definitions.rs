@@ -1,4 +1,4 @@
-//! What the guard itself rests on: the definitions, who serves the group, the roles of the chart and its parameters.
+//! The objects that the policies depend on: CRDs, APIServices of the group, the chart's roles and parameters.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Deletion that is allowed always finishes: by the garbage collector, with the namespace, with the operator.
+//! Allowed deletions always finish: by the garbage collector, with the namespace, with the operator.
 
 use std::time::Duration;
 

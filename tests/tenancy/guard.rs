@@ -1,4 +1,4 @@
-//! The self-check of the guard: on API servers where the policies are in force, and where they are not for one reason or another.
+//! The operator's check of its policies: on API servers where they are in force, and where they are not, for several reasons.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::{
 
 on_each_kubernetes!(reports_whether_policies_are_in_force);
 
-/// A gap is told at the second look, after 5 s; that it is closed, within 30 s.
-const TOLD: Duration = Duration::from_secs(40);
+/// A gap is reported at the second check, after 5 s; that it is closed, within 30 s.
+const REPORTED: Duration = Duration::from_secs(40);
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 
 async fn operator(stage: &Stage) -> Result<Operator> {
@@ -43,7 +43,7 @@ async fn says(operator: &Operator, in_force: bool) -> Result<String> {
         Ok(String::from_utf8_lossy(answer.body()).into_owned())
     };
     let what = format!("the guard is said to be in force: {in_force}");
-    eventually(TOLD, what, look).await.with_context(|| operator.log())
+    eventually(REPORTED, what, look).await.with_context(|| operator.log())
 }
 
 async fn is_logged(operator: &Operator, text: &str) -> Result<()> {
@@ -51,16 +51,16 @@ async fn is_logged(operator: &Operator, text: &str) -> Result<()> {
         ensure!(operator.log().contains(text), "{}", operator.log());
         Ok(())
     };
-    Ok(eventually(TOLD, format!("the log says {text}"), look).await?)
+    Ok(eventually(REPORTED, format!("the log says {text}"), look).await?)
 }
 
-/// An object of the admission API, made anew later.
-struct Kept {
+/// A deleted object of the admission API, which can be restored.
+struct RemovedObject {
     collection: String,
     object: Value,
 }
 
-impl Kept {
+impl RemovedObject {
     async fn delete(root: &User, plural: &str, name: &str) -> Result<Self> {
         let collection = format!("{ADMISSION}/{plural}");
         let path = format!("{collection}/{name}.registry.spectrocloud.com");
@@ -77,7 +77,7 @@ impl Kept {
     }
 }
 
-/// A webhook of somebody's that would change registries, if it were asked.
+/// A webhook of another owner that would change registries.
 fn a_mutating_webhook() -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
@@ -91,7 +91,7 @@ fn a_mutating_webhook() -> Value {
     })
 }
 
-/// A policy of somebody's that does so.
+/// A policy of another owner that changes registries.
 fn a_mutating_policy() -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
@@ -130,7 +130,7 @@ async fn reports_whether_policies_are_in_force(cluster: &Cluster) -> Result<()> 
     ensure!(root.may(&Call::get(&system_registries())).await?["items"] == json!([]));
     drop(first);
 
-    let policy = Kept::delete(&root, "validatingadmissionpolicies", "definitions").await?;
+    let policy = RemovedObject::delete(&root, "validatingadmissionpolicies", "definitions").await?;
     let second = operator(&stage).await?;
     let why = says(&second, false).await?;
     ensure!(
@@ -157,7 +157,7 @@ async fn reports_whether_policies_are_in_force(cluster: &Cluster) -> Result<()> 
     is_logged(&third, "admission policies are in force").await?;
     drop(third);
 
-    Kept::delete(&root, "validatingadmissionpolicybindings", "tenant-labels").await?;
+    RemovedObject::delete(&root, "validatingadmissionpolicybindings", "tenant-labels").await?;
     let fourth = operator(&stage).await?;
     let why = says(&fourth, false).await?;
     ensure!(
@@ -167,7 +167,7 @@ async fn reports_whether_policies_are_in_force(cluster: &Cluster) -> Result<()> 
     Ok(())
 }
 
-/// An API server that takes the policies, and asks none of them: whoever labels namespaces may label the operator's own.
+/// An API server that stores the policies and doesn't enforce them: users who may label namespaces can label the operator's own.
 #[tokio::test]
 async fn reports_disabled_admission_plugin() -> Result<()> {
     let off = ["--disable-admission-plugins=ValidatingAdmissionPolicy"];
@@ -195,7 +195,7 @@ async fn reports_disabled_admission_plugin() -> Result<()> {
         ))
     };
     let tenants = bindings("team-a");
-    eventually(TOLD, "a tenant's namespace is bound", || root.may(&tenants)).await?;
+    eventually(REPORTED, "a tenant's namespace is bound", || root.may(&tenants)).await?;
     let resolved = || async {
         let now = root.may(&Call::get(&tenant_registry(SYSTEM_NAMESPACE, "packs"))).await?;
         let conditions = now["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -203,7 +203,7 @@ async fn reports_disabled_admission_plugin() -> Result<()> {
         ensure!(refs.as_ref().is_some_and(|refs| refs["reason"] == "NotATenant"), "{refs:?}");
         Ok(())
     };
-    eventually(TOLD, "the system's Secret is not read for a tenant", resolved).await?;
+    eventually(REPORTED, "the system's Secret is not read for a tenant", resolved).await?;
     ensure!(root.refusal(&bindings(SYSTEM_NAMESPACE)).await?.0 == 404, "the operator bound itself");
     is_logged(&operator, "on a system namespace").await?;
 

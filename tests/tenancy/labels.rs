@@ -1,4 +1,4 @@
-//! The tenant label of namespaces: who may set it, where nobody may, and what must go on all the same.
+//! The tenant label of namespaces: which users may set it, where no user may, and which changes stay allowed.
 
 use std::time::Duration;
 

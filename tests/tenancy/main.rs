@@ -1,7 +1,7 @@
-//! Who may do what: the table "Tenancy and deletion", asked of real API servers on which config/install.yaml is applied
-//! as it is shipped, on the oldest and on the newest Kubernetes that is supported.
+//! The permissions of users and of the operator, on real API servers with config/install.yaml
+//! as it is shipped, on the oldest and the newest supported Kubernetes.
 
-/// Each sentence as two tests: on the oldest and on the newest Kubernetes.
+/// Declares each test twice: on the oldest and on the newest Kubernetes.
 macro_rules! on_each_kubernetes {
     (by $enter:ident: $($sentence:ident),* $(,)?) => {
         mod newest {
@@ -19,20 +19,20 @@ macro_rules! on_each_kubernetes {
 }
 
 mod addresses;
-mod answers;
+mod api_errors;
 mod call;
 mod definitions;
 mod deletion;
 mod guard;
-mod installed;
+mod helm;
+mod kustomize;
 mod labels;
-mod leaving;
-mod manual;
+mod manual_access;
 mod operator;
 mod policy;
-mod renamed;
 mod roles;
 mod samples;
 mod stage;
 mod system;
 mod tenant;
+mod uninstall;

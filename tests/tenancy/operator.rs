@@ -1,4 +1,4 @@
-//! The operator's own account, by a token of its own: everything that it must not do, and everything that it must.
+//! The permissions of the operator's account, with a token of its own: what it must not do, and what it must be able to do.
 
 use std::time::Duration;
 
@@ -239,7 +239,7 @@ async fn role_bindings_are_owned_by_their_role_only(cluster: &Cluster) -> Result
         operator.may_not(&owned(&[&role, &but(owner, "uid", json!("2"))]), sentence).await?;
     }
     operator.may(&owned(&[&role])).await?;
-    // What somebody else gave it to does not keep the operator from mending it. A real object, or the garbage collector takes
+    // A foreign owner doesn't prevent the operator from repairing it. The owner must exist, or the garbage collector takes
     // the reference off.
     let namespace = cluster.read(&format!("/api/v1/namespaces/{namespace}")).await?;
     let theirs = json!({
@@ -357,7 +357,7 @@ async fn label_of_creation_leaves(operator: &User, all: &str) -> Result<()> {
     Ok(())
 }
 
-/// Metadata by which somebody else acts: who deletes, who copies, who holds up.
+/// Metadata that makes other controllers act: that delete, copy or block deletion.
 fn strange_metadata() -> [Value; 4] {
     [
         json!({"finalizers": ["example.com/never"]}),

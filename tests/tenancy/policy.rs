@@ -1,4 +1,4 @@
-//! What tenants may ask for: insecureSkipVerify, http:// and hosts, by the chart's tenantPolicy. One test at a time, on
+//! The chart's tenantPolicy: insecureSkipVerify, http:// and hosts. One test at a time, on
 //! control planes that no other test uses.
 
 use std::time::Duration;
@@ -150,7 +150,7 @@ async fn policy_changes_take_effect_at_once(cluster: &Cluster) -> Result<()> {
     parameters.set(json!({"insecureSkipVerify": "false", "plainHTTP": "true"})).await?;
     cluster.root.may(&parameters.create(&http)).await?;
     cluster.root.may_not(&parameters.create(&skip), NO_SKIPPING).await?;
-    // Only the word allows.
+    // Only the exact value allows it.
     for word in ["yes", "True", "1", ""] {
         parameters.set(json!({"insecureSkipVerify": word, "plainHTTP": word})).await?;
         cluster.root.may_not(&parameters.create(&skip), NO_SKIPPING).await?;

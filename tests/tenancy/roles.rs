@@ -1,5 +1,5 @@
-//! Who sees and declares registries by the roles of the chart, aggregated where that is the convention; and that nobody
-//! gets at a Secret by them.
+//! The chart's roles: which users can read and write registries; and that the roles
+//! give no access to Secrets.
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{eventually, manifests};
@@ -10,7 +10,7 @@ use crate::{
         Call, User, a_system_registry, a_tenant_registry, system_registries, system_registry,
         tenant_registries, tenant_registry,
     },
-    installed::Helm,
+    helm::Helm,
     stage::{Cluster, IN_FORCE, SYSTEM_NAMESPACE, Stage},
 };
 

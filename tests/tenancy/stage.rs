@@ -1,5 +1,5 @@
-//! Control planes on which config/install.yaml is applied as it is shipped, and the people on them: one whose rights are
-//! far too broad and who lacks only `administer`, one who has it, and tenants. Owns no expectation of any policy.
+//! Control planes with config/install.yaml as it is shipped, and their users: one with too broad
+//! permissions but without `administer`, one with it, and tenants. Has no assertions about policies.
 
 use std::{
     path::{Path, PathBuf},
@@ -204,7 +204,7 @@ impl Cluster {
         self.namespace(name, Some("team")).await
     }
 
-    /// A namespace that is nobody's.
+    /// A namespace without a tenant.
     pub async fn plain_namespace(&self, name: &str) -> Result<String> {
         self.namespace(name, None).await
     }

@@ -1,5 +1,5 @@
-//! SystemRegistries: written by who holds `administer`, however broad the rights of others; owned by no other object;
-//! not deleted while protected.
+//! SystemRegistries: only users with `administer` write them, whatever permissions others have; they have no owner
+//! and can't be deleted while protected.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ on_each_kubernetes!(
     storage_migration_is_allowed,
 );
 
-/// What is said to who lacks `administer`.
+/// The refusal for users without `administer`.
 fn belongs_to_the_system_level(name: &str, verb: &str) -> String {
     format!(
         "SystemRegistry {name} belongs to the system level: only users with the verb administer on \

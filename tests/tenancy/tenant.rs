@@ -1,4 +1,4 @@
-//! TenantRegistries: in tenants' namespaces only; a tenant's own in every respect but its status; and always deletable.
+//! TenantRegistries: only in tenants' namespaces; tenants manage everything but the status; deletion always works.
 
 use std::time::Duration;
 

@@ -1,18 +1,18 @@
-//! What a validation costs its registry: requests and connections, counted where they arrive.
+//! The cost of a validation for the registry: requests and connections, counted at the server.
 //!
 //! The bounds: anonymous 1 request, Basic 2, bearer at most 4; two more where anonymous tokens must be ruled out; two more for a
 //! named repository and its control. One TLS handshake for each host.
 
-use crate::judge;
-use crate::ledger::USER;
+use crate::hosts::{Host, Stage, host};
 use crate::row::{BOTH, Row, row};
+use crate::runner;
 use crate::scripts::{
     Caller, TO_AUTH, TokenCall, alone, htpasswd, issues, open, refused, scoped, strict, takes_tokens, token,
     with_service,
 };
+use crate::secrets::USER;
 use crate::spec::{Spec, identity, right, spec, wrong};
-use crate::stage::{Host, Stage, host};
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 /// What a validation may cost.
 struct Budget {
@@ -46,7 +46,7 @@ fn opaque(call: &TokenCall) -> Answer {
     }
 }
 
-/// Opaque tokens for everybody, that open the same.
+/// Opaque tokens for everyone, that open the same.
 fn alike(call: &TokenCall) -> Answer {
     scoped(token().opening("api"), call).opaque().issued()
 }
@@ -65,8 +65,8 @@ fn named_with_scope(call: &TokenCall) -> Answer {
     }
 }
 
-/// Everybody gets in, with a password or without.
-fn open_with_challenge(asked: &Asked) -> Answer {
+/// Everyone gets in, with a password or without.
+fn open_with_challenge(asked: &ReceivedRequest) -> Answer {
     open(asked).header("WWW-Authenticate", TO_AUTH)
 }
 
@@ -195,7 +195,7 @@ impl Budget {
         // Only the cost is looked at; the table has the verdicts.
         let row: Row =
             row(self.name, Vec::new(), self.spec.clone(), BOTH, "+Resolved . . . . = -Any stalled");
-        judge::validate_once(&row, &stage, &judge::prober(&stage)).await;
+        runner::validate_once(&row, &stage, &runner::prober(&stage)).await;
         let arrivals = stage.log.arrivals();
         let places: Vec<String> = arrivals.iter().map(|arrival| arrival.place.clone()).collect();
         let mut hosts: Vec<(String, usize)> = Vec::new();

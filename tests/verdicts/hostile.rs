@@ -1,4 +1,4 @@
-//! Servers that mean harm: the deadline holds, memory stays where it was, and other registries' validations do not wait.
+//! Hostile servers: the deadline holds, memory is bounded, and other registries' validations are not delayed.
 //!
 //! Memory and delays are measured in a process of their own, in which nothing runs but the prober: this test program starts
 //! itself once more and has the servers.
@@ -13,13 +13,13 @@ use registry_probe::{Prober, ProberSettings, RepositoryName, Target};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use crate::listener::{ConnectionMode, Log, RecordingListener};
 use crate::say;
-use crate::support::{Answer, Asked, PASSWORD, Server, alice, basic_alice, now, target};
-use crate::wire::{Log, Manner, Post};
+use crate::support::{Answer, PASSWORD, ReceivedRequest, Server, alice, basic_alice, now, target};
 
 /// What a hostile server has for each validation.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// What scheduling may add on a machine that others use too. Whom the deadline does not hold goes on for ever.
+/// The time that a busy machine may add. A validation that ignores the deadline goes on forever.
 const GRACE: Duration = Duration::from_secs(10);
 /// The most bytes that one validation may add (docs/architecture.md#promises).
 const MOST_MEMORY: i64 = 2 * 1024 * 1024;
@@ -115,7 +115,7 @@ fn bomb() -> Answer {
         .body(body)
 }
 
-/// Where in a validation the harm is done.
+/// The step of a validation at which the server is hostile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Ping,
@@ -182,10 +182,11 @@ async fn reads_bounded_data_from_every_server() {
     let _turn = crate::TURN.lock().await;
     let mut over = String::new();
     for (name, answer) in menagerie() {
-        let listener = crate::wire::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let listener = crate::listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (log, script) = (Log::default(), Arc::new(move |_: &Asked| answer.clone()));
-        let _post = Post::at(listener, name.to_owned(), Manner::Clear, script, log.clone());
+        let (log, script) = (Log::default(), Arc::new(move |_: &ReceivedRequest| answer.clone()));
+        let _post =
+            RecordingListener::at(listener, name.to_owned(), ConnectionMode::Clear, script, log.clone());
         prober().probe(&Target { deadline: 4 * DEADLINE, ..hasty(&url) }, &alice(), now()).await;
         let flooded: usize = log.arrivals().iter().map(|arrival| arrival.flooded).sum();
         if flooded > MOST_TRAFFIC {
@@ -200,7 +201,7 @@ fn prober() -> Prober {
 }
 
 /// How far away the registry is whose validations are timed: so many milliseconds for each answer. The nearer, the finer the
-/// measure; the further, the less it matters that a busy machine has too little time for the servers and for who asks them.
+/// measure; the further, the less it matters that a busy machine has too little time for the servers and for the clients.
 /// Who waits for hostile servers waits for their deadline, wherever the registry is.
 const DISTANCES: [u64; 7] = [25, 25, 25, 50, 100, 200, 400];
 
@@ -267,7 +268,7 @@ async fn hostile_servers_do_not_affect_others() {
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn htpasswd(asked: &Asked) -> Answer {
+fn htpasswd(asked: &ReceivedRequest) -> Answer {
     if asked.authorization() == Some(&basic_alice()) {
         Answer::granted()
     } else {

@@ -1,16 +1,16 @@
-//! Validations beside each other, by one prober: what one learns, is given or opens is never another's.
+//! Isolation of concurrent validations by one prober: no answer, token or connection is shared.
 
 use std::collections::HashSet;
 
-use crate::judge::{prober, validate_once};
-use crate::ledger::{Secret, USER};
+use crate::hosts::Stage;
+use crate::listener::Arrival;
 use crate::row::{BOTH, Row, row};
+use crate::runner::{prober, validate_once};
 use crate::scripts::{strict, with_service};
+use crate::secrets::{Secret, USER};
 use crate::spec::{Spec, identity, right, spec, wrong};
-use crate::stage::Stage;
-use crate::wire::Arrival;
 
-/// Who asks, and what they are told.
+/// The validations, and their expected verdicts.
 fn parties() -> Vec<(Spec, &'static str)> {
     let tenant = |spec: Spec| spec.of_tenant().allowed("127.0.0.0/8");
     vec![
@@ -47,7 +47,7 @@ async fn one_prober_separates_credentials() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn connections_carry_one_set_of_credentials() {
     let stage = Stage::set(&with_service(strict), 39_001).await;
-    let (prober, ledger) = (prober(&stage), crate::judge::ledger());
+    let (prober, ledger) = (prober(&stage), crate::runner::ledger());
     for (spec, _) in parties() {
         validate_once(&asks(spec), &stage, &prober).await;
     }
@@ -70,13 +70,13 @@ fn authorizations(arrival: &Arrival) -> HashSet<String> {
 /// The recorders are what every row relies on: here something does arrive at one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_leaked_credentials_over_http_and_tls() {
-    use crate::ledger::PASSWORD;
-    use crate::pki::{PKI, Trusts};
+    use crate::pki::{GivenCa, PKI};
+    use crate::secrets::PASSWORD;
     use registry_testbed::http_client::Call;
 
     let stage = Stage::set(&with_service(strict), 39_002).await;
-    let ledger = crate::judge::ledger();
-    let ca = PKI.ca_pem(Trusts::Company);
+    let ledger = crate::runner::ledger();
+    let ca = PKI.ca_pem(GivenCa::Company);
     for url in [
         "http://{registry.address}:{auth.port}/v2/",
         "https://{registry.address}:{auth.port}/v2/",

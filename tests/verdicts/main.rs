@@ -1,7 +1,7 @@
 //! The table of verdicts: server behaviour × spec → every condition, its status and reason; and where credentials arrived.
 //!
 //! `table` holds the rows of scripted servers, by topic, and `real` those of real registries; `row` is what a row says,
-//! `judge` plays and compares it. `hostile` is about servers that mean harm, `budget` about the
+//! `runner` plays and compares it. `hostile` is about servers that mean harm, `budget` about the
 //! number of requests, `isolation` about validations beside each other, `clients` about what crane, helm and oci-client pull.
 //!
 //! `ROWS=harbor cargo test --test verdicts table` plays the rows whose names hold that word.
@@ -14,28 +14,28 @@ mod budget;
 mod clients;
 mod cluster;
 mod hostile;
+mod hosts;
 mod isolation;
-mod judge;
-mod ledger;
-mod odd;
+mod listener;
 mod pki;
 mod real;
 mod row;
+mod runner;
 mod scripts;
+mod secrets;
 mod spec;
-mod stage;
 #[path = "../../crates/registry-probe/tests/support/mod.rs"]
 mod support;
 mod table;
-mod wire;
+mod unusual_certificates;
 
 use std::io::Write as _;
 
 use futures::stream::{self, StreamExt as _};
 
-use judge::Outturn;
+use hosts::Stage;
 use row::Row;
-use stage::Stage;
+use runner::RowResult;
 
 /// Tests that keep the machine busy, or measure how busy it is, run one after another.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -83,15 +83,15 @@ async fn probe_matches_the_table_of_slow_servers() {
 }
 
 /// Plays rows beside each other, and gives what they came to in their order.
-async fn play(rows: Vec<Row>) -> Vec<(String, Outturn)> {
-    let ledger = judge::ledger();
-    let mut played: Vec<(usize, String, Outturn)> = stream::iter(rows.into_iter().enumerate())
+async fn play(rows: Vec<Row>) -> Vec<(String, RowResult)> {
+    let ledger = runner::ledger();
+    let mut played: Vec<(usize, String, RowResult)> = stream::iter(rows.into_iter().enumerate())
         .map(|(index, row)| {
             let ledger = ledger.clone();
             async move {
                 let play = tokio::spawn(async move {
                     let stage = Stage::set(&row.hosts, index).await;
-                    (row.name.clone(), judge::play(&row, &stage, &ledger).await)
+                    (row.name.clone(), runner::play(&row, &stage, &ledger).await)
                 });
                 let (name, outturn) = play.await.unwrap();
                 (index, name, outturn)
@@ -104,7 +104,7 @@ async fn play(rows: Vec<Row>) -> Vec<(String, Outturn)> {
     played.into_iter().map(|(_, name, outturn)| (name, outturn)).collect()
 }
 
-fn report(name: &str, outturn: &Outturn) -> String {
+fn report(name: &str, outturn: &RowResult) -> String {
     let lines = outturn.wrong.iter().map(|wrong| {
         format!("    {}\n        expected  {}\n        got       {}\n", wrong.cell, wrong.expected, wrong.got)
     });

@@ -1,4 +1,4 @@
-//! Certificates, good and bad: made once for all rows, for the names that hosts have in rows.
+//! Valid and invalid certificates, made once for all rows, for the host names of rows.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,9 +11,9 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-use crate::odd::{self, Odd, OddPki};
 use crate::support::Authority;
 use crate::support::certificates::{Leaf, ca_params, self_signed, server_params};
+use crate::unusual_certificates::{self, Odd, OddPki};
 
 /// Every name that a host has in some row.
 pub const NAMES: [&str; 12] = [
@@ -31,14 +31,14 @@ pub const NAMES: [&str; 12] = [
     "auth.team.svc.cluster.local",
 ];
 
-/// What a server shows.
+/// The certificate that a server presents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Shows {
+pub enum CertificateKind {
     /// A certificate of the company's authority, which the spec gives unless it says otherwise.
     Company,
-    /// One of an authority that nobody gave: as a public site's would be, of no public authority.
+    /// One of a CA that is neither public nor given.
     Stranger,
-    /// One of an authority that was made anew under the company's name.
+    /// One of another CA with the company's name.
     Namesake,
     /// One that signed itself.
     SelfSigned,
@@ -86,12 +86,12 @@ pub enum Shows {
 
 /// Which authority a spec gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trusts {
+pub enum GivenCa {
     Company,
     Stranger,
     Department,
     EndedCompany,
-    /// The very certificate that [`Shows::SelfSigned`] shows, and so on.
+    /// The very certificate that [`CertificateKind::SelfSigned`] shows, and so on.
     SelfSigned,
     SelfSignedAuthority,
     SelfSignedElsewhere,
@@ -103,11 +103,11 @@ pub enum Trusts {
     Unrelated,
     /// The authority, or the certificate itself, that goes with an odd certificate.
     Odd(Odd),
-    /// The authority of [`Shows::Lasting`].
+    /// The authority of [`CertificateKind::Lasting`].
     Lasting,
 }
 
-/// What a server asks of its clients.
+/// Whether a server requests a client certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clients {
     /// Nothing.
@@ -214,8 +214,8 @@ impl Pki {
             expired_client: clients.sign(&client_params(2021)),
             strange_client: strange_clients.sign(&client_params(2040)),
             joined_client: joined(clients.sign(&client_params(2040)), &clients),
-            version_1_client: odd::version_1(),
-            rsa_1024_client: odd::rsa_1024(),
+            version_1_client: unusual_certificates::version_1(),
+            rsa_1024_client: unusual_certificates::rsa_1024(),
             odd: OddPki::new(&company),
             company,
             clients,
@@ -224,44 +224,46 @@ impl Pki {
     }
 
     /// What a server shows at `address`, with the issuers that it shows along.
-    fn leaf(&self, shows: Shows, address: &str) -> Leaf {
+    fn leaf(&self, shows: CertificateKind, address: &str) -> Leaf {
         let names: Vec<&str> = NAMES.iter().copied().chain([address]).collect();
         let good = || server_params(&names);
         let elsewhere = || server_params(&["wrong.example.com"]);
         match shows {
-            Shows::Company => self.company.sign(&good()),
-            Shows::Stranger => self.stranger.sign(&good()),
-            Shows::Namesake => self.namesake.sign(&good()),
-            Shows::SelfSigned => copy(&self.self_signed),
-            Shows::SelfSignedAuthority => copy(&self.self_signed_authority),
-            Shows::SelfSignedElsewhere => copy(&self.self_signed_elsewhere),
-            Shows::Expired => self.company.sign(&expired(good())),
-            Shows::NotYetValid => self.company.sign(&not_yet_valid(good())),
-            Shows::OtherHost => self.company.sign(&elsewhere()),
-            Shows::SubjectOnly => self.company.sign(&subject_only()),
-            Shows::Wildcard => self.company.server(&["*.example.com"]),
-            Shows::WildcardAbove => self.company.server(&["*.com"]),
-            Shows::ForClients => self.company.sign(&for_clients(good())),
-            Shows::Department => self.department.sign(&good()).with(&self.department),
-            Shows::DepartmentBare => self.department.sign(&good()),
-            Shows::EndedDepartment => self.ended_department.sign(&good()).with(&self.ended_department),
-            Shows::ConstrainedDepartment => {
+            CertificateKind::Company => self.company.sign(&good()),
+            CertificateKind::Stranger => self.stranger.sign(&good()),
+            CertificateKind::Namesake => self.namesake.sign(&good()),
+            CertificateKind::SelfSigned => copy(&self.self_signed),
+            CertificateKind::SelfSignedAuthority => copy(&self.self_signed_authority),
+            CertificateKind::SelfSignedElsewhere => copy(&self.self_signed_elsewhere),
+            CertificateKind::Expired => self.company.sign(&expired(good())),
+            CertificateKind::NotYetValid => self.company.sign(&not_yet_valid(good())),
+            CertificateKind::OtherHost => self.company.sign(&elsewhere()),
+            CertificateKind::SubjectOnly => self.company.sign(&subject_only()),
+            CertificateKind::Wildcard => self.company.server(&["*.example.com"]),
+            CertificateKind::WildcardAbove => self.company.server(&["*.com"]),
+            CertificateKind::ForClients => self.company.sign(&for_clients(good())),
+            CertificateKind::Department => self.department.sign(&good()).with(&self.department),
+            CertificateKind::DepartmentBare => self.department.sign(&good()),
+            CertificateKind::EndedDepartment => {
+                self.ended_department.sign(&good()).with(&self.ended_department)
+            }
+            CertificateKind::ConstrainedDepartment => {
                 self.constrained_department.sign(&good()).with(&self.constrained_department)
             }
-            Shows::EndedCompany => self.ended_company.sign(&good()),
-            Shows::AuthorityItself => self.stranger.sign(&authority(good())),
-            Shows::StrangerExpiredOtherHost => self.stranger.sign(&expired(elsewhere())),
-            Shows::AllWrong => self.stranger.sign(&for_clients(not_yet_valid(elsewhere()))),
-            Shows::Lasting => self.lasting.sign(&lasting(server_params(&["localhost", address]))),
-            Shows::ExpiredOtherHost => self.company.sign(&expired(elsewhere())),
-            Shows::Odd(odd) => self.odd.leaf(odd, &self.company, &good()),
+            CertificateKind::EndedCompany => self.ended_company.sign(&good()),
+            CertificateKind::AuthorityItself => self.stranger.sign(&authority(good())),
+            CertificateKind::StrangerExpiredOtherHost => self.stranger.sign(&expired(elsewhere())),
+            CertificateKind::AllWrong => self.stranger.sign(&for_clients(not_yet_valid(elsewhere()))),
+            CertificateKind::Lasting => self.lasting.sign(&lasting(server_params(&["localhost", address]))),
+            CertificateKind::ExpiredOtherHost => self.company.sign(&expired(elsewhere())),
+            CertificateKind::Odd(odd) => self.odd.leaf(odd, &self.company, &good()),
         }
     }
 
     /// A server at `address` that shows this and asks that of its clients.
     pub fn server(
         &self,
-        shows: Shows,
+        shows: CertificateKind,
         clients: Clients,
         versions: &[&'static SupportedProtocolVersion],
         address: &str,
@@ -296,22 +298,22 @@ impl Pki {
     }
 
     /// The PEM text that a spec gives as its CA.
-    pub fn ca_pem(&self, trusts: Trusts) -> String {
+    pub fn ca_pem(&self, trusts: GivenCa) -> String {
         match trusts {
-            Trusts::Company => self.company.pem(),
-            Trusts::Stranger => self.stranger.pem(),
-            Trusts::Department => self.department.pem(),
-            Trusts::EndedCompany => self.ended_company.pem(),
-            Trusts::SelfSigned => self.self_signed.pem.clone(),
-            Trusts::SelfSignedAuthority => self.self_signed_authority.pem.clone(),
-            Trusts::SelfSignedElsewhere => self.self_signed_elsewhere.pem.clone(),
-            Trusts::CompanysLeaf => self.company_leaf.pem.clone(),
-            Trusts::Bundle => {
+            GivenCa::Company => self.company.pem(),
+            GivenCa::Stranger => self.stranger.pem(),
+            GivenCa::Department => self.department.pem(),
+            GivenCa::EndedCompany => self.ended_company.pem(),
+            GivenCa::SelfSigned => self.self_signed.pem.clone(),
+            GivenCa::SelfSignedAuthority => self.self_signed_authority.pem.clone(),
+            GivenCa::SelfSignedElsewhere => self.self_signed_elsewhere.pem.clone(),
+            GivenCa::CompanysLeaf => self.company_leaf.pem.clone(),
+            GivenCa::Bundle => {
                 format!("# ours\n{}\n{}{}", self.unrelated.pem(), self.stranger.pem(), self.company.pem())
             }
-            Trusts::Unrelated => self.unrelated.pem(),
-            Trusts::Odd(odd) => self.odd.ca_pem(odd, &self.company, &self.unrelated),
-            Trusts::Lasting => self.lasting.pem(),
+            GivenCa::Unrelated => self.unrelated.pem(),
+            GivenCa::Odd(odd) => self.odd.ca_pem(odd, &self.company, &self.unrelated),
+            GivenCa::Lasting => self.lasting.pem(),
         }
     }
 
@@ -333,9 +335,9 @@ impl Pki {
     }
 
     /// A certificate of the company's for a real server, as PEM: chain and key.
-    pub fn for_server(&self, shows: Shows, address: &str) -> (String, String) {
+    pub fn for_server(&self, shows: CertificateKind, address: &str) -> (String, String) {
         let leaf = self.leaf(shows, address);
-        let issuer = if shows == Shows::Department { self.department.pem() } else { String::new() };
+        let issuer = if shows == CertificateKind::Department { self.department.pem() } else { String::new() };
         (format!("{}{issuer}", leaf.pem), leaf.key_pem)
     }
 }

@@ -1,27 +1,27 @@
-//! A row of the table: who is there, what was declared, and what the verdict must be. Data only.
+//! A row of the table: the hosts, the declared registry, and the expected verdict. Data only.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::hosts::Host;
 use crate::spec::Spec;
-use crate::stage::Host;
 
 /// A row of the table.
 #[derive(Clone)]
 pub struct Row {
-    /// What it is about, as a sentence.
+    /// The name, as a sentence.
     pub name: String,
-    /// Who is there.
+    /// The hosts.
     pub hosts: Vec<Host>,
-    /// What was declared.
+    /// The declared registry.
     pub spec: Spec,
     /// The roles of the hosts that the user's credentials may arrive at.
     pub permits: &'static [&'static str],
     /// The verdict.
     pub expected: Verdict,
     /// What messages must say, by condition.
-    pub says: Vec<(&'static str, &'static str)>,
+    pub message_contains: Vec<(&'static str, &'static str)>,
     /// How long the server asked to be left alone, where the verdict is transient.
     pub retry_after: Option<Option<Duration>>,
     /// The registry gets this many requests in one validation.
@@ -40,7 +40,7 @@ pub const REGISTRY: &[&str] = &["registry"];
 pub const AUTH: &[&str] = &["auth"];
 /// Credentials may go to either.
 pub const BOTH: &[&str] = &["registry", "auth"];
-/// Credentials stay at home.
+/// Credentials may go nowhere.
 pub const NOWHERE: &[&str] = &[];
 
 /// A row.
@@ -59,7 +59,7 @@ pub fn row(
         spec,
         permits,
         expected,
-        says: Vec::new(),
+        message_contains: Vec::new(),
         retry_after: None,
         requests: None,
         presents: None,
@@ -75,8 +75,8 @@ impl Row {
     }
 
     /// The message of that condition holds these words, in which hosts stand in braces.
-    pub fn says(mut self, condition: &'static str, words: &'static str) -> Self {
-        self.says.push((condition, words));
+    pub fn message_contains(mut self, condition: &'static str, words: &'static str) -> Self {
+        self.message_contains.push((condition, words));
         self
     }
 
@@ -105,7 +105,7 @@ impl Row {
         Self { ends: Some(at), ..self }
     }
 
-    /// Nobody connects there at all.
+    /// No connection may be made to these roles.
     pub fn never_at(self, untouched: &'static [&'static str]) -> Self {
         Self { untouched, ..self }
     }

@@ -1,34 +1,38 @@
-//! How scripted registries and token services answer: the parts that rows are made of.
+//! Responses of scripted registries and token services, from which rows are built.
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use crate::ledger::{IDENTITY, OWN_SEAL, PASSWORD, SEAL, USER};
-use crate::stage::{Host, host};
-use crate::support::{Answer, Asked};
+use crate::hosts::{Host, host};
+use crate::secrets::{IDENTITY, OWN_SEAL, PASSWORD, SEAL, USER};
+use crate::support::{Answer, ReceivedRequest};
 
-/// Who is asking.
+/// The caller of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
-    /// Somebody without credentials.
+    /// An anonymous client.
     Nobody,
     /// Alice, with her password or identity token.
     Alice,
-    /// Somebody with credentials that are not right.
+    /// A client with invalid credentials.
     Stranger,
-    /// Somebody with this bearer token.
+    /// A client with this bearer token.
     Bearer(String),
 }
 
 /// By the `Authorization` header.
-pub fn caller(asked: &Asked) -> Caller {
+pub fn caller(asked: &ReceivedRequest) -> Caller {
     let Some(header) = asked.authorization() else { return Caller::Nobody };
     let (scheme, rest) = header.split_once(' ').unwrap_or((header, ""));
     if scheme.eq_ignore_ascii_case("bearer") {
         return Caller::Bearer(rest.to_owned());
     }
-    let pairs = [format!("{USER}:{PASSWORD}"), format!("{USER}:{IDENTITY}"), format!("{NOBODY}:{IDENTITY}")];
+    let pairs = [
+        format!("{USER}:{PASSWORD}"),
+        format!("{USER}:{IDENTITY}"),
+        format!("{AZURE_TOKEN_USER}:{IDENTITY}"),
+    ];
     if pairs.iter().any(|pair| BASE64_STANDARD.encode(pair) == rest) {
         Caller::Alice
     } else {
@@ -37,12 +41,12 @@ pub fn caller(asked: &Asked) -> Caller {
 }
 
 /// The user name with which Azure's registries take identity tokens.
-const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+const AZURE_TOKEN_USER: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A request for a token.
 #[derive(Debug, Clone)]
 pub struct TokenCall {
-    /// Who asks, by header or form.
+    /// The caller, from the header or form.
     pub caller: Caller,
     /// By GET or POST.
     pub method: String,
@@ -52,7 +56,7 @@ pub struct TokenCall {
 }
 
 impl TokenCall {
-    fn of(asked: &Asked) -> Self {
+    fn of(asked: &ReceivedRequest) -> Self {
         let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
         let parameters = [pairs(query), pairs(&asked.body)].concat();
         let mut call =
@@ -101,7 +105,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A token, as a token service writes it: what it says to whoever reads it, and what it opens.
+/// A token of a token service: its claims, and what it opens.
 #[derive(Debug, Clone)]
 pub struct Token {
     claims: Value,
@@ -201,7 +205,7 @@ pub fn opened_by(token: &str) -> Vec<String> {
 }
 
 /// What a request to a registry is about: `api`, or a repository's name.
-pub fn about(asked: &Asked) -> String {
+pub fn about(asked: &ReceivedRequest) -> String {
     let path = asked.path.split('?').next().unwrap_or_default();
     let rest = path.split_once("/v2/").map_or("", |(_, rest)| rest);
     match rest.strip_suffix("/tags/list") {
@@ -211,7 +215,7 @@ pub fn about(asked: &Asked) -> String {
 }
 
 /// What a registry holds, once one is let in.
-pub fn content(asked: &Asked) -> Answer {
+pub fn content(asked: &ReceivedRequest) -> Answer {
     match about(asked).as_str() {
         "api" => Answer::granted(),
         "missing" | "team/missing" => Answer::error(404, "NAME_UNKNOWN"),
@@ -222,25 +226,25 @@ pub fn content(asked: &Asked) -> Answer {
 }
 
 /// A registry that takes Basic, and nothing else, as distribution with htpasswd does.
-pub fn htpasswd(asked: &Asked) -> Answer {
+pub fn htpasswd(asked: &ReceivedRequest) -> Answer {
     match caller(asked) {
         Caller::Alice => content(asked),
         _ => Answer::challenge("Basic realm=\"registry\""),
     }
 }
 
-/// A registry that serves everybody, and looks at no credentials.
-pub fn open(asked: &Asked) -> Answer {
+/// A registry that serves everyone, and looks at no credentials.
+pub fn open(asked: &ReceivedRequest) -> Answer {
     content(asked)
 }
 
 /// One registry, alone.
-pub fn alone(script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Vec<Host> {
+pub fn alone(script: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static) -> Vec<Host> {
     vec![host("registry", script)]
 }
 
 /// A registry that takes tokens: `challenge` is its header, a token opens what it says.
-pub fn takes_tokens(challenge: &'static str) -> impl Fn(&Asked) -> Answer + Clone + Send + Sync {
+pub fn takes_tokens(challenge: &'static str) -> impl Fn(&ReceivedRequest) -> Answer + Clone + Send + Sync {
     move |asked| {
         let about = about(asked);
         let scope =
@@ -256,10 +260,10 @@ pub fn takes_tokens(challenge: &'static str) -> impl Fn(&Asked) -> Answer + Clon
 /// The challenge of a registry whose token service is at `auth`.
 pub const TO_AUTH: &str = "Bearer realm=\"{auth}/token\",service=\"registry.example.com\"";
 
-/// A token service that answers by who asks.
+/// A token service that answers by the caller.
 pub fn issues(
     answer: impl Fn(&TokenCall) -> Answer + Send + Sync + 'static,
-) -> impl Fn(&Asked) -> Answer + Send + Sync {
+) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync {
     move |asked| answer(&TokenCall::of(asked))
 }
 

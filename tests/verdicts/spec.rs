@@ -1,12 +1,12 @@
-//! What a user wrote, in a row: the spec, the Secrets and ConfigMaps beside it, and what the administrator allows.
+//! The input of a row: the spec, its Secrets and ConfigMaps, and the administrator's settings.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use registry_verdict::object::RegistryScope;
 use serde_json::{Value, json};
 
 use crate::{
-    ledger::{IDENTITY, PASSWORD, USER, WRONG_IDENTITY, WRONG_PASSWORD},
-    pki::{Client, PKI, Trusts},
+    pki::{Client, GivenCa, PKI},
+    secrets::{IDENTITY, PASSWORD, USER, WRONG_IDENTITY, WRONG_PASSWORD},
 };
 
 /// Where a SystemRegistry's references are read.
@@ -14,7 +14,7 @@ pub const SYSTEM_NAMESPACE: &str = "registry-system";
 /// The namespace of every TenantRegistry.
 pub const TENANT_NAMESPACE: &str = "team-a-apps";
 
-/// `spec.validation.timeout` where the time runs out: enough, on any machine, for all that comes before what takes for ever.
+/// `spec.validation.timeout` where the time runs out: enough, on any machine, for all that comes before what takes forever.
 pub const HURRIED: &str = "5s";
 
 /// A registry as declared, and all that it is declared in.
@@ -72,7 +72,7 @@ pub fn spec() -> Spec {
         forbidden: false,
         was_ready: None,
     };
-    spec.trusts(Trusts::Company)
+    spec.trusts(GivenCa::Company)
 }
 
 /// The same with the right user name and password.
@@ -148,7 +148,7 @@ impl Spec {
     }
 
     /// That authority, inline.
-    pub fn trusts(self, trusts: Trusts) -> Self {
+    pub fn trusts(self, trusts: GivenCa) -> Self {
         self.ca(json!({"inline": PKI.ca_pem(trusts)}))
     }
 
@@ -171,8 +171,8 @@ impl Spec {
         self
     }
 
-    /// In a namespace that is nobody's.
-    pub fn of_nobody(self) -> Self {
+    /// In a namespace without a tenant.
+    pub fn without_tenant(self) -> Self {
         Self { labelled: false, ..self.of_tenant() }
     }
 

@@ -216,7 +216,7 @@ mod tests {
             events: Ok(Vec::new()),
             notes: Vec::new(),
         };
-        description.page("2026-01-01T01:00:00Z".parse().unwrap()).render(false)
+        description.page("2026-01-01T01:00:00Z".parse().unwrap()).without_colours()
     }
 
     #[test]

@@ -200,12 +200,7 @@ fn readable(
 
 impl Listing {
     /// Returns the output in the requested format.
-    pub fn render(
-        &self,
-        args: &ListArgs,
-        colour: bool,
-        now: Timestamp,
-    ) -> Result<String, output::OutputError> {
+    pub fn render(&self, args: &ListArgs, now: Timestamp) -> Result<String, output::OutputError> {
         let items =
             || output::list(&self.registries.iter().map(FoundRegistry::for_printing).collect::<Vec<Value>>());
         match args.output {
@@ -214,7 +209,7 @@ impl Listing {
             Some(TableFormat::Name) => {
                 Ok(self.registries.iter().map(|one| output::name(one.scope, &one.name())).collect())
             }
-            wide => Ok(self.table(wide.is_some(), !args.no_headers, now).render(colour)),
+            wide => Ok(self.table(wide.is_some(), !args.no_headers, now).render()),
         }
     }
 
@@ -369,7 +364,7 @@ SCOPE   NAME    ENDPOINT                      READY  CREDENTIALS  REASON     AGE
 system  packs   https://registry.example.com  True   True         Available  10m
 tenant  charts  https://a                     True   True         Available  10m
 ";
-        assert_eq!(listing.table(false, true, now()).render(false), table);
+        assert_eq!(listing.table(false, true, now()).without_colours(), table);
     }
 
     #[test]
@@ -379,7 +374,7 @@ tenant  charts  https://a                     True   True         Available  10m
             namespace: Some("team-a".to_owned()),
             notes: Vec::new(),
         };
-        let table = listing.table(true, true, now()).render(false);
+        let table = listing.table(true, true, now()).without_colours();
         assert!(table.starts_with("SCOPE   NAMESPACE   NAME"), "{table}");
         assert!(table.lines().next().unwrap().ends_with("LAST-VALIDATED  MESSAGE"), "{table}");
         assert!(table.lines().nth(2).unwrap().ends_with("Credentials validated"), "{table}");
@@ -390,7 +385,7 @@ tenant  charts  https://a                     True   True         Available  10m
         let mut evil = charts("team-a");
         evil.object.data["spec"]["endpoint"] = json!("https://a\u{1b}[2J\u{9b}31m");
         let listing = Listing { registries: vec![evil], ..Listing::default() };
-        let table = listing.table(true, true, now()).render(false);
+        let table = listing.table(true, true, now()).without_colours();
         assert!(!table.contains(['\u{1b}', '\u{9b}']), "{table:?}");
     }
 }

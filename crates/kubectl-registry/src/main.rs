@@ -85,13 +85,13 @@ async fn list(args: &ListArgs, cluster: &ClusterArgs) -> anyhow::Result<ExitCode
     if args.output.is_none() {
         note(listing.nothing().as_slice());
     }
-    print(listing.render(args, is_coloured(&io::stdout()), now())?.as_bytes())
+    print(listing.render(args, now())?.as_bytes())
 }
 
 async fn validate(args: &ValidateArgs, cluster: &ClusterArgs) -> anyhow::Result<ExitCode> {
     let reports = validate::run(args, cluster, now).await?;
     let text = match args.output {
-        None => in_words(&reports).render(is_coloured(&io::stdout())),
+        None => in_words(&reports).render(),
         Some(ObjectFormat::Json) => output::json(&objects(&reports))?,
         Some(ObjectFormat::Yaml) => output::yaml(objects(&reports))?,
         Some(ObjectFormat::Name) => {
@@ -133,7 +133,7 @@ async fn describe(args: &DescribeArgs, cluster: &ClusterArgs) -> anyhow::Result<
     };
     note(&description.notes);
     let text = match args.output {
-        None => description.page(now()).render(is_coloured(&io::stdout())),
+        None => description.page(now()).render(),
         Some(ObjectFormat::Json) => output::json(&description.found.for_printing())?,
         Some(ObjectFormat::Yaml) => output::yaml(description.found.for_printing())?,
         Some(ObjectFormat::Name) => output::name(description.found.scope, &description.found.name()),
@@ -156,9 +156,9 @@ fn manual(command: Option<&str>) -> anyhow::Result<Vec<u8>> {
     Ok(roff)
 }
 
-/// Prints. A reader that closes the pipe, such as `head`, is not an error.
+/// Prints, with colours if the stream takes them. A reader that closes the pipe, such as `head`, is not an error.
 fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
-    let mut output = io::stdout().lock();
+    let mut output = anstream::stdout().lock();
     match output.write_all(text).and_then(|()| output.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("failed to write the output")
@@ -177,16 +177,7 @@ fn note(lines: &[String]) {
 }
 
 fn print_error(page: &Page) {
-    let mut output = io::stderr().lock();
-    let _ = output.write_all(page.render(is_coloured(&io::stderr())).as_bytes());
-}
-
-/// See no-color.org.
-#[expect(clippy::disallowed_methods, reason = "this is the edge")]
-fn is_coloured(stream: &impl io::IsTerminal) -> bool {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
-    stream.is_terminal() && !is_set("NO_COLOR") && !is_dumb
+    let _ = anstream::stderr().lock().write_all(page.render().as_bytes());
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the edge")]

@@ -1,10 +1,12 @@
-//! Text for a person: spans of text with a tone, put together to lines and tables, and turned into what a terminal or a
-//! pipe gets.
+//! Text for a person: spans of text with a tone, put together to lines and tables, and turned into what a terminal gets. For a
+//! pipe, `anstream` removes the colours.
 //!
 //! This is the one place where text becomes output. Whatever a span holds (a registry's words, an object's) it can move no
 //! cursor and start no escape sequence: control characters are replaced here, and colours are added after that.
 
 use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
 
 /// What a piece of text is, which decides its colour on a terminal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,14 +26,14 @@ pub enum Tone {
 }
 
 impl Tone {
-    fn code(self) -> &'static str {
+    fn style(self) -> Style {
         match self {
-            Self::Plain => "",
-            Self::Strong => "1",
-            Self::Faint => "2",
-            Self::Good => "32",
-            Self::Bad => "31",
-            Self::Doubt => "33",
+            Self::Plain => Style::new(),
+            Self::Strong => Style::new().bold(),
+            Self::Faint => Style::new().dimmed(),
+            Self::Good => AnsiColor::Green.on_default(),
+            Self::Bad => AnsiColor::Red.on_default(),
+            Self::Doubt => AnsiColor::Yellow.on_default(),
         }
     }
 }
@@ -97,18 +99,24 @@ impl Page {
         self.0.extend(other.0);
     }
 
-    /// The text, with colours or without.
-    pub fn render(&self, colour: bool) -> String {
+    /// Returns the text, with colours.
+    pub fn render(&self) -> String {
         let mut text = String::new();
         for line in &self.0 {
             let mut rendered = String::new();
             for span in line {
-                span.render(colour, &mut rendered);
+                span.render(&mut rendered);
             }
             text.push_str(rendered.trim_end());
             text.push('\n');
         }
         text
+    }
+
+    /// Returns the text without colours.
+    #[cfg(test)]
+    pub fn without_colours(&self) -> String {
+        anstream::adapter::strip_str(&self.render()).to_string()
     }
 }
 
@@ -125,15 +133,10 @@ fn widths(rows: &[Vec<Span>]) -> Vec<usize> {
 }
 
 impl Span {
-    fn render(&self, colour: bool, text: &mut String) {
-        let clean = clean(&self.text);
-        match self.tone.code() {
-            code if colour && !code.is_empty() => {
-                // Writing to a String cannot fail.
-                let _ = write!(text, "\u{1b}[{code}m{clean}\u{1b}[0m");
-            }
-            _ => text.push_str(&clean),
-        }
+    fn render(&self, text: &mut String) {
+        let (style, clean) = (self.tone.style(), clean(&self.text));
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{style}{clean}{style:#}");
     }
 }
 
@@ -161,19 +164,19 @@ mod tests {
     #[test]
     fn page_without_colours_is_plain_text() {
         let page = page(vec![span(Tone::Good, "✓"), plain(" fine")]);
-        assert_eq!(page.render(false), "✓ fine\n");
-        assert_eq!(page.render(true), "\u{1b}[32m✓\u{1b}[0m fine\n");
+        assert_eq!(page.without_colours(), "✓ fine\n");
+        assert_eq!(page.render(), "\u{1b}[32m✓\u{1b}[0m fine\n");
     }
 
     #[test]
     fn strips_escape_sequences_in_every_tone() {
         for evil in ["\u{1b}[2J", "\u{9b}31m", "a\rb", "a\nb", "\u{1b}]0;title\u{7}", "\u{202e}gpj.exe"] {
             for tone in [Tone::Plain, Tone::Bad] {
-                let text = page(vec![span(tone, evil)]).render(false);
+                let text = page(vec![span(tone, evil)]).without_colours();
                 assert!(!text.trim_end_matches('\n').chars().any(acts_on_terminal), "{evil:?} → {text:?}");
             }
         }
-        let coloured = page(vec![span(Tone::Bad, "\u{1b}[2J")]).render(true);
+        let coloured = page(vec![span(Tone::Bad, "\u{1b}[2J")]).render();
         assert_eq!(coloured, "\u{1b}[31m\u{fffd}[2J\u{1b}[0m\n");
     }
 
@@ -181,6 +184,6 @@ mod tests {
     fn aligns_columns_without_trailing_spaces() {
         let mut page = Page::default();
         page.table(2, vec![vec![plain("NAME"), plain("AGE")], vec![plain("ä"), plain("")]]);
-        assert_eq!(page.render(false), "  NAME  AGE\n  ä\n");
+        assert_eq!(page.without_colours(), "  NAME  AGE\n  ä\n");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _},
 };
 
 use registry_check::prompt::{Prompt, PromptError};
@@ -39,59 +39,52 @@ impl Terminal {
             .map(|file| Box::new(Self(file)) as Box<dyn Prompt>)
     }
 
-    fn read(&mut self, label: &str, echo: bool) -> Result<Vec<u8>, PromptError> {
-        let quiet = Quiet::begin(&self.0)?;
-        write!(self.0, "{}: ", clean(label))?;
-        let line = read_line(&mut self.0, echo);
-        let _ = self.0.write_all(b"\r\n");
-        drop(quiet);
-        line
+    fn begin(&mut self, label: &str) -> io::Result<()> {
+        write!(self.0, "{}: ", clean(label))
     }
 }
 
 impl Prompt for Terminal {
+    /// Reads a line. The terminal echoes and edits it, and Ctrl-C ends the program.
     fn ask(&mut self, label: &str) -> Result<String, PromptError> {
-        let bytes = self.read(label, true)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        self.begin(label)?;
+        let mut line = String::new();
+        BufReader::new(&self.0).read_line(&mut line)?;
+        Ok(line.trim_end_matches(['\r', '\n']).to_owned())
     }
 
     fn ask_secret(&mut self, label: &str) -> Result<SecretString, PromptError> {
-        let bytes = self.read(label, false)?;
-        let text = String::from_utf8(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        let quiet = Quiet::begin(&self.0)?;
+        self.begin(label)?;
+        let line = read_line(&mut self.0);
+        let _ = self.0.write_all(b"\r\n");
+        drop(quiet);
+        let text = String::from_utf8(line?).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         Ok(SecretString::from(text))
     }
 }
 
 /// Reads keys up to the end of the line; the terminal does no editing of its own meanwhile.
-fn read_line(terminal: &mut File, echo: bool) -> Result<Vec<u8>, PromptError> {
+fn read_line(terminal: &mut File) -> Result<Vec<u8>, PromptError> {
     let mut line = Vec::new();
     let mut key = [0];
-    loop {
-        if terminal.read(&mut key)? == 0 {
-            return Ok(line);
-        }
+    while terminal.read(&mut key)? > 0 {
         match key[0] {
-            b'\r' | b'\n' | CTRL_D => return Ok(line),
+            b'\r' | b'\n' | CTRL_D => break,
             CTRL_C => return Err(PromptError::Interrupted),
-            CTRL_U => {
-                if echo {
-                    line.iter().try_for_each(|_| terminal.write_all(b"\x08 \x08"))?;
-                }
-                line.clear();
-            }
-            BACKSPACE | DELETE => {
-                let erased = line.pop().is_some();
-                terminal.write_all(if erased && echo { b"\x08 \x08" } else { b"" })?;
-            }
-            byte if line.len() < LONGEST => {
-                line.push(byte);
-                if echo && byte >= b' ' {
-                    terminal.write_all(&key)?;
-                }
-            }
+            CTRL_U => line.clear(),
+            BACKSPACE | DELETE => erase(&mut line),
+            byte if line.len() < LONGEST => line.push(byte),
             _ => {}
         }
     }
+    Ok(line)
+}
+
+/// Removes the last character, which may be several bytes.
+fn erase(line: &mut Vec<u8>) {
+    let is_continuation = |byte: u8| byte & 0b1100_0000 == 0b1000_0000;
+    while line.pop().is_some_and(is_continuation) {}
 }
 
 /// The terminal without echo, line editing and signals, until this is dropped.

@@ -70,8 +70,7 @@ fn manifest_rows(report: &CheckReport) -> Vec<Vec<Span>> {
         }
         Manifest::NotAsked(why) => {
             let message = format!(
-                "The API server was not asked: {why}. Fields and types were checked here, the schema's rules and the \
-                 cluster's policies were not"
+                "The API server was not asked: {why}. The schema was checked here, the cluster's policies were not"
             );
             vec![row(span(Tone::Doubt, "?"), "NotAsked", &message)]
         }

@@ -99,7 +99,7 @@ impl Reason {
         self.into()
     }
 
-    /// Whether a layer that isn't True for this reason is as the spec asks for it: the registry can be used all the same.
+    /// Returns whether the spec asks for this reason, so that the registry is usable although the condition isn't True.
     pub fn is_requested(self) -> bool {
         matches!(self, Self::VerificationSkipped | Self::PlainHTTP)
     }

@@ -10,7 +10,7 @@ use registry_probe::{
     Prober, Target, TlsFinding,
 };
 use registry_verdict::{
-    assess::{Before, Observation, assess},
+    assess::{AvailabilityReport, Observation, ValidationRecord, assess},
     ecr::{EcrTokens, Login, Urgency},
     object::RegistryObject,
     resolve::{PolicySource, ReadError, TenantPolicy},
@@ -71,8 +71,8 @@ impl Checker {
         surroundings: CheckContext<'_>,
     ) -> Result<CheckedRegistry, ReadError<Infallible>> {
         let (seen, unable) = self.see(object, surroundings).await?;
-        let before = Before { transient_failures: 0, same_basis: false };
-        let (mut status, _) = assess(object, &seen, before, (self.clock)());
+        let validation = ValidationRecord::first(seen, (self.clock)());
+        let mut status = assess(object, &validation, &AvailabilityReport::default());
         if unable {
             say(&mut status, ConditionType::CredentialsValidated, OPERATORS_IDENTITY);
             say(&mut status, ConditionType::Ready, OPERATORS_IDENTITY);
@@ -83,7 +83,7 @@ impl Checker {
         }
         status.observed_generation = None;
         Ok(CheckedRegistry {
-            presented: seen.findings().and_then(|findings| presented(object, findings)),
+            presented: validation.observation.findings().and_then(|findings| presented(object, findings)),
             status,
         })
     }

@@ -14,6 +14,7 @@ use registry_verdict::{
     object::{RegistryKey, RegistryObject, RegistryScope},
     resolve::ReadError,
 };
+use serde::Deserialize as _;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -74,21 +75,18 @@ impl<P: Progress> CheckSession<'_, P> {
             answer: CheckAnswer::Refused,
             notes: Vec::new(),
         };
-        let object = match self.object(declared, &key)? {
-            Ok(object) => object,
-            Err(complaints) => {
-                report.manifest = Manifest::Refused(complaints);
-                return Ok(report);
-            }
-        };
-        report.manifest = self.admission(declared, &key, &object).await;
-        if object.spec.suspend {
-            report
-                .notes
-                .push("spec.suspend is true: the operator does not validate it until it is false".to_owned());
+        report.manifest = self.manifest(declared, &key).await?;
+        if matches!(report.manifest, Manifest::Refused(_)) {
+            return Ok(report);
         }
-        if !matches!(report.manifest, Manifest::Refused(_)) {
-            report.answer = self.answer(&object, &mut report.notes).await?;
+        match self.object(declared, key) {
+            Ok(object) => {
+                if object.spec.suspend {
+                    report.notes.push(SUSPENDED.to_owned());
+                }
+                report.answer = self.answer(&object, &mut report.notes).await?;
+            }
+            Err(why) => report.manifest = Manifest::Refused(vec![why]),
         }
         Ok(report)
     }
@@ -104,51 +102,40 @@ impl<P: Progress> CheckSession<'_, P> {
         }
     }
 
-    /// Parses the registry, or returns what is wrong with it that can be seen without a cluster.
-    fn object(
-        &self,
-        declared: &Declared,
-        key: &RegistryKey,
-    ) -> Result<Result<RegistryObject, Vec<String>>, SessionError> {
-        let mut complaints = Vec::new();
-        if declared.api_version() != api_version() {
-            complaints.push(format!("apiVersion must be {}", api_version()));
-        }
-        if declared.name().is_none() {
-            complaints.push("metadata.name is required".to_owned());
-        }
-        if declared.scope == RegistryScope::System && declared.namespace().is_some() {
-            complaints
-                .push("metadata.namespace must be omitted: a SystemRegistry is cluster-scoped".to_owned());
-        }
-        complaints.extend(schema::complaints(declared.scope, &declared.document)?);
+    /// Checks whether the cluster accepts the manifest, as far as this is known.
+    async fn manifest(&mut self, declared: &Declared, key: &RegistryKey) -> Result<Manifest, SessionError> {
+        let complaints = complaints(declared)?;
         if !complaints.is_empty() {
-            return Ok(Err(complaints));
+            return Ok(Manifest::Refused(complaints));
         }
+        let manifest = self.admission(declared, key).await;
+        if matches!(manifest, Manifest::NotAsked(_)) {
+            let broken = schema::broken_rules(declared.scope, &declared.document)?;
+            if !broken.is_empty() {
+                return Ok(Manifest::Refused(broken));
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// Parses the registry, or returns why the operator can't check it.
+    fn object(&self, declared: &Declared, key: RegistryKey) -> Result<RegistryObject, String> {
         let object = match declared.scope {
             RegistryScope::System => typed::<registry_api::spec::System>(declared),
             RegistryScope::Tenant => typed::<registry_api::spec::Tenant>(declared),
         };
-        let object = object.map(|object| RegistryObject { key: key.clone(), ..object });
-        let object = object.ok_or_else(|| vec![unreadable(declared).to_owned()]);
-        Ok(object.and_then(|object| match self.checker.examine(&object) {
-            Ok(()) => Ok(object),
-            Err(error) => Err(vec![error.to_string()]),
-        }))
+        let object = object.map(|object| RegistryObject { key, ..object }).ok_or(DURATIONS)?;
+        self.checker.examine(&object).map_err(|error| error.to_string())?;
+        Ok(object)
     }
 
-    async fn admission(
-        &mut self,
-        declared: &Declared,
-        key: &RegistryKey,
-        object: &RegistryObject,
-    ) -> Manifest {
+    async fn admission(&mut self, declared: &Declared, key: &RegistryKey) -> Manifest {
         let cluster = match &self.supply.cluster {
             Ok(cluster) => cluster,
             Err(why) => return Manifest::NotAsked(why.clone()),
         };
         let asking = admission::ask(cluster, key, &declared.document);
-        match self.progress.shown(&format!("Asking the API server about {}", object.key), asking).await {
+        match self.progress.shown(&format!("Asking the API server about {key}"), asking).await {
             ManifestAdmission::Accepted => Manifest::Accepted,
             ManifestAdmission::Refused(reasons) => Manifest::Refused(reasons),
             ManifestAdmission::NotAsked(why) => Manifest::NotAsked(why),
@@ -222,13 +209,28 @@ where
     serde_json::from_value::<Registry<S>>(declared.document.clone()).ok().map(RegistryObject::of)
 }
 
-/// Returns what can't be parsed although all fields exist and have the right types.
-fn unreadable(declared: &Declared) -> &'static str {
-    let metadata = declared.document["metadata"].clone();
-    match serde_json::from_value::<ObjectMeta>(metadata) {
-        Ok(_) => "spec.validation.interval and spec.validation.timeout must be durations such as 10m",
-        Err(_) => {
-            "metadata must be valid object metadata; labels and annotations must be strings (quote numbers)"
-        }
+const SUSPENDED: &str = "spec.suspend is true: the operator does not validate it until it is false";
+/// The message if all fields exist and have the right types, and the document can't be parsed.
+const DURATIONS: &str = "spec.validation.interval and spec.validation.timeout must be durations such as 10m";
+
+/// Returns what is wrong with a document, except for the rules of the schema.
+fn complaints(declared: &Declared) -> Result<Vec<String>, CrdError> {
+    let mut complaints = Vec::new();
+    if declared.api_version() != api_version() {
+        complaints.push(format!("apiVersion must be {}", api_version()));
     }
+    if declared.name().is_none() {
+        complaints.push("metadata.name is required".to_owned());
+    }
+    if declared.scope == RegistryScope::System && declared.namespace().is_some() {
+        complaints.push("metadata.namespace must be omitted: a SystemRegistry is cluster-scoped".to_owned());
+    }
+    if declared.name().is_some() && ObjectMeta::deserialize(&declared.document["metadata"]).is_err() {
+        complaints.push(
+            "metadata must be valid object metadata; labels and annotations must be strings (quote numbers)"
+                .to_owned(),
+        );
+    }
+    complaints.extend(schema::complaints(declared.scope, &declared.document)?);
+    Ok(complaints)
 }

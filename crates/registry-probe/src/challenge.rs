@@ -6,14 +6,14 @@
 //! it. Every input is read in one pass. Does not decide which challenge is answered, or whether a realm is
 //! trusted.
 
-/// What an authentication scheme asks for.
+/// One challenge: an authentication scheme with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
     scheme: String,
     parameters: Vec<(String, String)>,
 }
 
-/// Enough for any server that means well; 10,000 challenges are an attack.
+/// The most challenges that are read from one response. Real servers send a few; 10,000 are an attack.
 const MOST_CHALLENGES: usize = 32;
 const MOST_PARAMETERS: usize = 32;
 
@@ -28,7 +28,7 @@ impl Challenge {
         challenges
     }
 
-    /// Is this the scheme? Schemes have no case.
+    /// Whether the challenge has this scheme. Schemes are case-insensitive.
     pub(crate) fn is(&self, scheme: &str) -> bool {
         self.scheme.eq_ignore_ascii_case(scheme)
     }
@@ -38,7 +38,7 @@ impl Challenge {
         &self.scheme
     }
 
-    /// The first parameter of that name, unless empty. Names have no case.
+    /// The first parameter with that name, unless it is empty. Names are case-insensitive.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         let mut named = self.parameters.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         named.next().map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
@@ -75,7 +75,7 @@ impl<'a> ChallengeReader<'a> {
         challenges.truncate(MOST_CHALLENGES);
     }
 
-    /// What begins neither a parameter nor a challenge, with its value if it has one.
+    /// Skips a word that begins neither a parameter nor a challenge, with its value if it has one.
     fn skip_garbage(&mut self) {
         match self.rest.strip_prefix('"') {
             Some(quoted) => drop(self.quoted(quoted)),
@@ -84,7 +84,7 @@ impl<'a> ChallengeReader<'a> {
         }
     }
 
-    /// Past `=`: a quoted string, or all up to the next blank or comma.
+    /// Reads the value after `=`: a quoted string, or everything up to the next blank or comma.
     fn value(&mut self) -> String {
         self.skip_one();
         self.skip(char::is_whitespace);
@@ -94,7 +94,7 @@ impl<'a> ChallengeReader<'a> {
         }
     }
 
-    /// RFC 9110, section 5.6.4. A missing end quote ends with the line.
+    /// Reads a quoted string (RFC 9110, section 5.6.4). If the closing quote is missing, the string ends with the line.
     fn quoted(&mut self, quoted: &'a str) -> String {
         let mut value = String::new();
         let mut chars = quoted.char_indices();
@@ -112,7 +112,7 @@ impl<'a> ChallengeReader<'a> {
         value
     }
 
-    /// `Negotiate YII...==` right after the scheme: opaque, and of no scheme that is answered here.
+    /// Skips token68 data right after the scheme, as in `Negotiate YII...==`. No scheme that is supported here uses it.
     fn skip_token68(&mut self) {
         self.skip(char::is_whitespace);
         let end = self.rest.find(|c: char| !is_token68_char(c)).unwrap_or(self.rest.len());

@@ -1,6 +1,6 @@
-//! What a user gives to be let in: a user name and password, a registry token, or an identity token.
+//! Credentials: a user name and password, a registry token, or an identity token.
 //!
-//! Owns their form and what makes them unusable. Does not send them anywhere, and never shows them.
+//! Owns their format and the checks for unusable ones. Does not send them anywhere, and never shows them.
 
 use std::fmt;
 
@@ -10,43 +10,43 @@ use secrecy::{ExposeSecret, SecretString};
 /// names too.
 #[derive(Clone)]
 pub enum Credentials {
-    /// RFC 7617.
+    /// `Authorization` with a user name and password (RFC 7617).
     Basic {
         /// The user name; it holds no colon.
         username: String,
         /// The password, or a token in its place.
         password: SecretString,
     },
-    /// A bearer token that the registry itself takes (Docker's `registrytoken`).
+    /// A bearer token that the registry itself accepts (Docker's `registrytoken`).
     RegistryToken(SecretString),
     /// An OAuth2 refresh token, for which a token service gives registry tokens (Docker's `identitytoken`).
     IdentityToken {
-        /// The account it belongs to, where known.
+        /// The account that it belongs to, if known.
         username: Option<String>,
         /// The refresh token.
         token: SecretString,
     },
 }
 
-/// Why credentials can't be sent, whatever the registry.
+/// Why credentials can't be sent to any registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
-    /// There is nothing to send.
+    /// Both user name and password are empty.
     #[error("the user name and password are empty; set both")]
     Empty,
     /// The token is empty.
     #[error("the token is empty; set it")]
     EmptyToken,
-    /// RFC 7617 forbids it, for the colon ends the user name.
+    /// The user name contains a colon, which RFC 7617 forbids because the colon ends the user name.
     #[error("the user name contains a colon, which basic authentication does not allow; correct it")]
     Colon,
-    /// RFC 7617 forbids it; most often a line break that an editor or `echo` left.
+    /// A line break, which RFC 7617 forbids. Most often, an editor or `echo` added it at the end.
     #[error("the {0} ends with a newline; remove it (echo -n)")]
     LineBreak(Field),
-    /// RFC 7617 forbids it.
+    /// Another control character, which RFC 7617 forbids.
     #[error("the {0} contains a control character; remove it")]
     Control(Field),
-    /// A bearer token with characters that no HTTP header takes (RFC 6750).
+    /// A bearer token with characters that RFC 6750 doesn't allow in an HTTP header.
     #[error("the token contains characters that bearer tokens can't contain; correct it")]
     NotAToken,
 }
@@ -100,7 +100,7 @@ impl Credentials {
 }
 
 fn check(field: Field, text: &str) -> Result<(), CredentialsError> {
-    // A password of several lines is a key file, as Google Artifact Registry takes one (user `_json_key`); it ends as
+    // A password of several lines is a key file, as Google Artifact Registry accepts it (user `_json_key`); it ends as
     // files do.
     let is_file = field == Field::Password && text.trim_end().contains('\n');
     if text.ends_with(['\n', '\r']) && !is_file {

@@ -1,6 +1,6 @@
 //! Docker's `config.json`, as Secrets of type `kubernetes.io/dockerconfigjson` hold it.
 //!
-//! Owns which entry is a registry's, by the rules of the kubelet (`k8s.io/kubernetes/pkg/credentialprovider`) and of Docker
+//! Decides which entry belongs to a registry, by the rules of the kubelet (`k8s.io/kubernetes/pkg/credentialprovider`) and of Docker
 //! (`docker/cli`, `cli/config`), and the one entry that is written for a registry. Does not run credential helpers.
 
 use base64::Engine;
@@ -23,7 +23,7 @@ use crate::repository::RepositoryName;
 /// Why a dockerconfigjson gives no credentials for a registry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DockerConfigError {
-    /// Not JSON, or not of that shape.
+    /// Not JSON, or not a Docker configuration.
     #[error("has no valid Docker configuration; .dockerconfigjson must be JSON with auths")]
     NotADockerConfig,
     /// Larger than a Secret can be.
@@ -35,7 +35,7 @@ pub enum DockerConfigError {
         /// The registry's `host[:port]`.
         host: String,
     },
-    /// The registry is left to a helper program, which there is none of here.
+    /// The registry uses a credential helper program, which the operator can't run.
     #[error(
         "uses a credential helper for {host}, which the operator can't run; put the credentials in auths"
     )]
@@ -68,7 +68,7 @@ const LARGEST_CONFIG: usize = 1024 * 1024;
 /// What `docker login` writes for a user beside an identity token, where it knows none.
 const NO_USER: &str = "<token>";
 
-/// Base64 as Go reads it: bits that are left over may be anything.
+/// Base64 as Go decodes it: trailing bits are ignored.
 const fn base64(padding: DecodePaddingMode) -> GeneralPurpose {
     let config = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
     GeneralPurpose::new(&STANDARD, config.with_decode_padding_mode(padding))
@@ -83,7 +83,7 @@ impl Credentials {
         credentials_for(json, endpoint, None)
     }
 
-    /// The same where entries may have paths, as kubelet reads them: the entry for `base_path` at `endpoint`.
+    /// The entry for `base_path` at `endpoint`. Keys may have paths, as the kubelet reads them.
     pub fn from_dockerconfigjson_below(
         json: &[u8],
         endpoint: &Endpoint,
@@ -110,9 +110,9 @@ pub(crate) fn credentials_for(
     let config = DockerConfig::parse(json).ok_or(DockerConfigError::NotADockerConfig)?;
     let host = shown(wanted.server);
     let ranked = config.auths.iter().filter_map(|(key, entry)| Some((wanted.rank(key)?, entry)));
-    // An entry that says nothing is tried by the kubelet too, and then the next one.
+    // Like the kubelet, this skips an entry without credentials and tries the next one.
     let found =
-        ranked.max_by_key(|(rank, entry)| (says_something(entry), rank.clone())).map(|(_, entry)| entry);
+        ranked.max_by_key(|(rank, entry)| (has_credentials(entry), rank.clone())).map(|(_, entry)| entry);
     if found.is_some_and(|entry| !has_usable_auth(entry)) {
         return Err(DockerConfigError::AuthNotBasic { host });
     }
@@ -137,8 +137,8 @@ fn has_usable_auth(entry: &AuthEntry) -> bool {
         || decoded_bytes(&entry.auth).is_some_and(|login| login.contains(&b':'))
 }
 
-/// Whether there is anything to sign in with.
-fn says_something(entry: &AuthEntry) -> bool {
+/// Whether the entry has any credentials.
+fn has_credentials(entry: &AuthEntry) -> bool {
     let given = |field: &SecretString| !field.expose_secret().is_empty();
     let has_login = if given(&entry.auth) {
         decoded_bytes(&entry.auth).is_none_or(|login| login != b":")
@@ -152,19 +152,19 @@ fn shown(server: &HostPort) -> String {
     if server.port == 443 { server.host.to_string() } else { server.to_string() }
 }
 
-/// What an entry is wanted for.
+/// The registry and path that an entry is looked up for.
 struct ConfigTarget<'a> {
     server: &'a HostPort,
-    /// The host as an image reference has it.
+    /// The host as it is written in an image reference.
     host: String,
-    /// The port as an image reference has it: none where it is the scheme's own.
+    /// The port as it is written in an image reference: `None` if it is the scheme's default port.
     port: Option<String>,
     /// The endpoint's suffix and the base path, with a slash at each end.
     path: String,
 }
 
-/// How well a key fits: the port as a reference has it before one that only means the same, then as the kubelet sorts them, which is
-/// by their text from the end of the alphabet (a host before a pattern, a longer path first), then without a scheme before with one
+/// How well a key fits: a port spelled as in a reference before one that only means the same; then in the kubelet's order, which is
+/// reverse alphabetical (a host before a pattern, a longer path first); then a key without a scheme before one with a scheme
 /// (Docker looks up the bare key first). Of Docker Hub's names, that which references have comes first.
 type Rank = (bool, u8, String, bool);
 
@@ -181,8 +181,8 @@ impl<'a> ConfigTarget<'a> {
         Self { server, host: server.host.to_string(), port, path }
     }
 
-    /// How well a key fits; none where the kubelet would not use it: other ports are other registries, and the key's path
-    /// must begin the image's.
+    /// How well a key fits; `None` if the kubelet would not use it: another port is another registry, and the key's path
+    /// must be a prefix of the image's path.
     fn rank(&self, key: &str) -> Option<Rank> {
         let key = ConfigKey::parse(key)?;
         let hub_rank = self.hub_rank(&key);
@@ -194,7 +194,7 @@ impl<'a> ConfigTarget<'a> {
         if !is_host {
             return None;
         }
-        // Docker Hub's key names no server, and nobody else has a server at any port of its hosts.
+        // Docker Hub's key doesn't name a server, and no other registry runs on any port of its hosts.
         let is_port_of_reference = key.port == self.port || (key.port.is_none() && hub_rank.is_some());
         let is_default_spelled_out = self.port.is_none() && key.port == Some(self.server.port.to_string());
         if !is_port_of_reference && !is_default_spelled_out {
@@ -204,7 +204,7 @@ impl<'a> ConfigTarget<'a> {
         is_below.then(|| (is_port_of_reference, hub_rank.unwrap_or(0), key.text, key.is_bare))
     }
 
-    /// How well a key fits Docker Hub, if that is wanted: references name it docker.io, and clients that find no such key look
+    /// How well a key fits Docker Hub, if that is the target: references name it docker.io, and clients that find no such key look
     /// for index.docker.io, without a path.
     fn hub_rank(&self, key: &ConfigKey) -> Option<u8> {
         if !is_hub(&self.host) {
@@ -235,7 +235,7 @@ fn is_pattern_of(pattern: &str, host: &str) -> bool {
         && labels.all(|(pattern, label)| is_pattern_of_label(pattern.as_bytes(), label.as_bytes()))
 }
 
-/// `*` stands for any characters. Linear in the label for each `*`: the newest one alone is widened.
+/// Matches a label, with `*` for any characters. Linear in the label for each `*`, because only the last `*` is extended.
 fn is_pattern_of_label(pattern: &[u8], label: &[u8]) -> bool {
     let (mut at, mut seen, mut widened) = (0, 0, None);
     while seen < label.len() {
@@ -258,17 +258,17 @@ fn is_pattern_of_label(pattern: &[u8], label: &[u8]) -> bool {
     pattern.get(at..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
 }
 
-/// Docker Hub goes by several names.
+/// Whether the host is one of the names of Docker Hub.
 fn is_hub(host: &str) -> bool {
     matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io")
 }
 
-/// The key under which every client looks for Docker Hub.
+/// The key that every client looks up for Docker Hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// The key under which clients look for a registry's entry: as an image reference begins, so without the scheme and the
-/// scheme's own port. Docker, containerd and go-containerregistry take no path in it; kubelet would, but would then not
-/// use the entry for an image elsewhere on that host, and the path of an endpoint (before `/v2/`) is in no reference.
+/// The key that clients look up for a registry: the beginning of an image reference, without the scheme and the
+/// scheme's default port. Docker, containerd and go-containerregistry accept no path in it. The kubelet does, but would then not
+/// use the entry for an image elsewhere on that host; and image references don't contain an endpoint's path (before `/v2/`).
 fn key_of(endpoint: &Endpoint) -> String {
     let HostPort { host, port } = endpoint.server();
     let is_named_hub = matches!(host, Host::Name(name) if is_hub(name));
@@ -279,13 +279,13 @@ fn key_of(endpoint: &Endpoint) -> String {
     }
 }
 
-/// A Docker configuration with these credentials for this registry, and nothing else.
+/// A Docker configuration with only these credentials for this registry.
 pub(crate) fn config_of(credentials: &Credentials, endpoint: &Endpoint) -> SecretString {
     let config = json!({"auths": {key_of(endpoint): entry_of(credentials)}});
     SecretString::from(config.to_string())
 }
 
-/// As `docker login` writes it; `username` and `password` for the clients that don't read `auth`.
+/// The entry as `docker login` writes it, with `username` and `password` for clients that don't read `auth`.
 fn entry_of(credentials: &Credentials) -> Value {
     let auth = |username: &str, password: &str| STANDARD_BASE64.encode(format!("{username}:{password}"));
     match credentials {
@@ -327,7 +327,7 @@ fn credentials_of(
 }
 
 fn decoded_bytes(auth: &SecretString) -> Option<Vec<u8>> {
-    // Go's decoder skips line breaks, and the kubelet takes base64 with and without padding.
+    // Go's decoder skips line breaks, and the kubelet accepts base64 with and without padding.
     let auth = SecretString::from(auth.expose_secret().replace(['\r', '\n'], ""));
     let engine = if auth.expose_secret().ends_with('=') { PADDED } else { UNPADDED };
     engine.decode(auth.expose_secret()).ok()
@@ -681,7 +681,7 @@ mod tests {
             let _ = credentials_for(&bytes, &Endpoint::parse("https://r.io").unwrap(), None);
         }
 
-        /// Whole or cut short, with any field that Docker has for them, used or not, and in a key.
+        /// Credentials in any field that Docker has for them and in keys, in complete and in truncated files.
         #[test]
         fn messages_hold_no_credentials(
             secret in "[a-z]{12}",

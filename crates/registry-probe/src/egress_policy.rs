@@ -1,8 +1,8 @@
 //! The egress policy: which addresses a validation may connect to.
 //!
-//! Whoever writes an endpoint chooses where the operator connects to, so without a egress policy the prober is a way
-//! into the network it runs in (SSRF). Owns the judgement of one address. That every address is judged, at
-//! the moment it is connected to, is the connector's part.
+//! The author of an endpoint chooses where the operator connects to, so without an egress policy the prober is a way
+//! into the network that it runs in (SSRF). Decides about one address. The connector makes sure that every address is checked
+//! when it is connected to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use std::sync::Arc;
 pub use ipnet::IpNet;
 use ipnet::{Ipv4Net, Ipv6Net};
 
-/// Whose endpoint it is, which decides what is denied to begin with.
+/// The scope of an endpoint's author, which determines the built-in denials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EgressScope {
-    /// Written by the administrator: everything is allowed but the metadata addresses of clouds.
+    /// Written by an administrator: every address is allowed except the metadata addresses of clouds.
     System,
-    /// Written by a tenant: besides those, no loopback, unspecified, link-local, multicast and reserved
-    /// addresses.
+    /// Written by a tenant: loopback, unspecified, link-local, multicast and reserved addresses are denied as
+    /// well.
     Tenant,
 }
 
 /// Which addresses may be connected to.
 ///
-/// Among all ranges that hold an address (the built-in ones, and the administrator's) the narrowest decides;
-/// between equals the administrator's denial goes first, then the administrator's exception, then the
-/// built-in denial. So `allow 127.0.0.0/8` opens loopback, and `allow 0.0.0.0/0` opens nothing that is fenced
-/// by name.
+/// Of all ranges that contain an address (built-in ones and the administrator's), the most specific decides.
+/// Between equal ranges, the administrator's denial comes first, then the administrator's exception, then the
+/// built-in denial. So `allow 127.0.0.0/8` opens loopback, and `allow 0.0.0.0/0` opens no range that has a built-in
+/// denial.
 #[derive(Debug, Clone)]
 pub struct EgressPolicy {
     scope: EgressScope,
@@ -33,7 +33,7 @@ pub struct EgressPolicy {
     deny: Arc<[IpNet]>,
 }
 
-/// Metadata services of clouds, which hand out credentials to whoever asks from the machine.
+/// Metadata services of clouds, which give credentials to every process on the machine.
 const METADATA: [IpNet; 8] = [
     v4([169, 254, 169, 254], 32), // AWS, Azure, Google, Oracle, OpenStack
     v4([169, 254, 170, 2], 32),   // AWS ECS
@@ -71,12 +71,12 @@ const fn v6(s: [u16; 8], prefix: u8) -> IpNet {
 }
 
 impl EgressPolicy {
-    /// A egress policy for endpoints of `scope`, with the administrator's exceptions and further denials.
+    /// An egress policy for endpoints of `scope`, with the administrator's exceptions and further denials.
     pub fn new(scope: EgressScope, allow: impl Into<Arc<[IpNet]>>, deny: impl Into<Arc<[IpNet]>>) -> Self {
         Self { scope, allow: allow.into(), deny: deny.into() }
     }
 
-    /// May this address be connected to? An IPv6 address that carries an IPv4 one must pass as both.
+    /// Whether this address may be connected to. An IPv6 address that embeds an IPv4 address must be allowed as both.
     pub fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.allows_plain(address) && embedded(address).is_none_or(|inner| self.allows_plain(inner.into()))
@@ -106,7 +106,7 @@ fn prefix_around(net: &IpNet, address: IpAddr) -> Option<u8> {
     net.contains(&address).then(|| net.prefix_len())
 }
 
-/// The IPv4 address that a gateway, or the kernel, would take out of an IPv6 one: IPv4-compatible (RFC 4291),
+/// The IPv4 address that a gateway or the kernel would extract from an IPv6 address: IPv4-compatible (RFC 4291),
 /// NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056), Teredo (RFC 4380).
 fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };

@@ -2,7 +2,7 @@
 //!
 //! Owns the composition of URLs: an endpoint `https://host/suffix` has its API at `https://host/suffix/v2/`,
 //! the way Artifactory's `https://host/artifactory/api/docker/<repo>` does. Registries that want the suffix
-//! after `/v2/` instead take it as part of `baseContentPath`. Does not decide what is asked of those URLs.
+//! after `/v2/` instead accept it as part of `baseContentPath`. Does not decide which requests are sent to those URLs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,12 +11,12 @@ use url::Url;
 
 use crate::host::HostPort;
 
-/// How one speaks with a registry.
+/// The URL scheme of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// Over TLS.
     Https,
-    /// In the clear, and only because the endpoint says `http://`.
+    /// Without TLS, and only because the endpoint says `http://`.
     Http,
 }
 
@@ -38,7 +38,7 @@ pub enum EndpointError {
     /// The scheme is neither `https` nor `http`.
     #[error("must start with https:// or http://")]
     Scheme,
-    /// A user name or password stands before the host.
+    /// A user name or password before the host.
     #[error(
         "must not contain credentials; put them in a Secret and reference it from spec.auth.basic.secretRef"
     )]
@@ -78,7 +78,7 @@ impl Endpoint {
         Ok(Self { scheme, server, api: api_of(&url)? })
     }
 
-    /// Over TLS or in the clear.
+    /// The scheme: with or without TLS.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
@@ -112,7 +112,7 @@ fn check_parts(url: &Url) -> Result<(), EndpointError> {
     Ok(())
 }
 
-/// Refuses what URL parsers repair in silence: the endpoint that is shown must be the endpoint that is asked.
+/// Rejects what URL parsers silently repair, because the displayed endpoint must be the one that requests are sent to.
 fn check_path(rest: &str) -> Result<(), EndpointError> {
     if rest.contains(|c: char| c.is_control() || c.is_whitespace()) {
         return Err(EndpointError::NotAUrl);

@@ -16,38 +16,38 @@ use crate::tls::{PresentedCertificate, TlsDefect};
 /// Everything that one validation found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Findings {
-    /// Is there a registry that answers?
+    /// Whether a registry answers.
     pub endpoint: EndpointFinding,
-    /// Is it the right one? The weakest link among the registry and its token service.
+    /// The weakest result of TLS verification of the registry and its token service.
     pub tls: TlsFinding,
-    /// Do the credentials open it?
+    /// Whether the credentials are valid.
     pub credentials: CredentialsFinding,
-    /// Can the content be read with them?
+    /// Whether the content can be read with them.
     pub content_path: ContentPathFinding,
     /// The certificate of the registry itself, trusted or not.
     pub certificate: Option<PresentedCertificate>,
-    /// How long the server that throttled or failed asked to be left alone, at most a day.
+    /// The `Retry-After` of a server that throttled or failed, at most a day.
     pub retry_after: Option<Duration>,
-    /// When the user's own credentials end, where they say so.
+    /// When the user's own credentials expire, if they say so.
     pub credentials_expire_at: Option<Timestamp>,
-    /// What was sent, and how it was answered.
+    /// How many requests were sent, by outcome.
     pub requests: RequestCounts,
-    /// Where the time went.
+    /// How long each layer took.
     pub durations: LayerDurations,
 }
 
-/// Is there a registry that answers at the endpoint?
+/// The result of the endpoint layer: whether a registry answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndpointFinding {
     /// Nothing was tried.
     NotAttempted,
-    /// A registry answers, or would, if its certificate were in order.
+    /// A registry answers, or would if its certificate were valid.
     Reachable,
     /// The host has no address.
     DnsFailure {
-        /// The name that was asked for.
+        /// The name that was looked up.
         host: Host,
-        /// What the name servers said.
+        /// Why the lookup failed.
         cause: DnsFailure,
     },
     /// Every address that was tried refused the connection.
@@ -66,45 +66,45 @@ pub enum EndpointFinding {
     Timeout {
         /// The server.
         server: HostPort,
-        /// What was being done.
+        /// The step in progress.
         during: Stage,
     },
     /// Something answers, but not as an OCI registry does.
     NotARegistry {
         /// The server.
         server: HostPort,
-        /// What it did instead.
+        /// How it differs from a registry.
         cause: NotARegistry,
     },
-    /// The registry sends its clients elsewhere; nothing was sent there.
+    /// The registry redirects to another server; nothing was sent there.
     RedirectRefused {
         /// The server that redirected.
         server: HostPort,
-        /// Where to, as `scheme://host[:port]`; `None` if that can't be told.
+        /// The target, as `scheme://host[:port]`; `None` if it can't be parsed.
         to: Option<String>,
     },
-    /// The egress policy holds every address of the host.
+    /// The egress policy denies every address of the host.
     EgressDenied {
         /// The server.
         server: HostPort,
-        /// One of the addresses that the egress policy holds.
+        /// One of the denied addresses.
         address: IpAddr,
     },
-    /// The server is reached through a proxy, and the proxy did not let it be reached.
+    /// The proxy on the way to the server failed or refused.
     ProxyFailed {
         /// The server.
         server: HostPort,
-        /// What the proxy did, or did not.
+        /// The failure.
         failure: ProxyFailure,
     },
-    /// The registry itself has a fault.
+    /// The registry answered with a server error.
     ServerError {
         /// The server.
         server: HostPort,
         /// The HTTP status, 500 to 599.
         status: u16,
     },
-    /// The registry answers that there were too many requests (429).
+    /// The registry is rate limiting requests (429).
     Throttled {
         /// The server.
         server: HostPort,
@@ -122,33 +122,33 @@ pub enum DnsFailure {
     ServerFailure,
     /// The name servers did not answer in time.
     NoAnswer,
-    /// This program, or the machine that it runs on, has too many files open to ask.
+    /// This process, or its machine, has too many open files to send a query.
     OwnLimit,
 }
 
-/// Why a connection failed, in words that stay the same from one try to the next.
+/// Why a connection failed, in categories that are the same for repeated failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionFailure {
     /// No route to the host or its network.
     Unreachable,
-    /// The other side closed or reset it before it answered: of a server that hangs up, either may be seen.
+    /// The server closed or reset it before it answered. Which of the two is seen depends on timing.
     Closed,
-    /// This program, or the machine that it runs on, has too many files open: it says nothing of the other side.
+    /// This process, or its machine, has too many open files. Says nothing about the server.
     OwnLimit,
-    /// Something else.
+    /// Something else than a list of tags.
     Other,
 }
 
-/// A failure on the way to a server that is the proxy's, and none of the server's.
+/// A failure of the proxy, not of the server behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyFailure {
     /// The proxy.
     pub proxy: HostPort,
-    /// What it did, or did not.
+    /// The failure.
     pub fault: ProxyFault,
 }
 
-/// What a proxy did, or did not.
+/// How a proxy failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyFault {
     /// Its name has no address.
@@ -157,24 +157,24 @@ pub enum ProxyFault {
     Refused,
     /// The connection to it failed, or broke before it answered.
     Connection(ConnectionFailure),
-    /// Time ran out. During [`Stage::Request`], it was asked and did not answer: perhaps because the server did not
+    /// Time ran out. During [`Stage::Request`], the proxy got the request and didn't answer, perhaps because the server didn't
     /// answer it.
     Timeout(Stage),
     /// The TLS handshake with it failed, or its certificate can't be verified.
     Tls,
-    /// It asks for a login (407), and none was given.
+    /// It requires credentials (407), and none are configured.
     LoginRequired,
-    /// It rejected the login (407), just now or shortly before.
+    /// It rejected the credentials (407), just now or shortly before.
     LoginRejected,
-    /// Its rules do not let this server be reached.
+    /// Its rules deny access to this server.
     Forbidden(u16),
-    /// It answered with another status than one of success.
+    /// It answered with another unsuccessful status.
     Status(u16),
     /// It does not speak HTTP/1.1.
     NotHttp,
 }
 
-/// What was being done when time ran out.
+/// The step that was in progress when time ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Looking up the host's addresses.
@@ -183,41 +183,41 @@ pub enum Stage {
     Connect,
     /// The TLS handshake.
     Tls,
-    /// Waiting for the answer to a request.
+    /// Waiting for the response to a request.
     Request,
 }
 
-/// What something does that is not a registry.
+/// How a server differs from a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotARegistry {
-    /// It answered `/v2/` with this status and no sign of a registry.
+    /// It answered `/v2/` with this status and without a registry's headers or body.
     Status(u16),
-    /// It answered 200 with a page, or with nothing that a registry says.
+    /// It answered 200 with an HTML page, or without a registry's headers or body.
     NoSign,
-    /// It does not speak HTTP/1.1, or its headers are beyond all bounds.
+    /// It does not speak HTTP/1.1, or its headers exceed the size limit.
     NotHttp,
-    /// It wants TLS where the endpoint says `http://`.
+    /// It requires TLS, and the endpoint says `http://`.
     WantsTls,
 }
 
-/// Is it the right server?
+/// The result of the TLS layer: whether the servers proved who they are.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TlsFinding {
-    /// No handshake was tried, or none came to an end.
+    /// No handshake was tried or completed.
     NotAttempted,
     /// The endpoint says `http://`.
     PlainHttp,
-    /// Every server that was spoken with proved who it is.
+    /// Every server proved who it is.
     Verified,
-    /// Verification is switched off; what it would have said.
+    /// Verification is skipped; these are the defects that it would have found.
     Skipped {
         /// The server that `defect` is about.
         server: HostPort,
-        /// What verification would have failed for; `None`: it would have passed.
+        /// The defect that verification would have failed for; `None` if it would have passed.
         defect: Option<TlsDefect>,
         /// The certificate's other defects.
         also: Vec<TlsDefect>,
-        /// Whether verification would have passed with the CA that was given; `None`: none was given.
+        /// Whether verification would have passed with the given CA; `None` if no CA was given.
         ca_would_verify: Option<bool>,
     },
     /// No connection was made, and nothing was sent.
@@ -228,74 +228,74 @@ pub enum TlsFinding {
         defect: TlsDefect,
         /// The certificate's other defects.
         also: Vec<TlsDefect>,
-        /// The certificate that it showed, if it came to that.
+        /// The certificate that it presented, if any.
         presented: Option<Box<PresentedCertificate>>,
     },
 }
 
-/// Do the credentials open the registry?
+/// The result of the credentials layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialsFinding {
     /// An earlier layer failed.
     NotAttempted,
-    /// They do, and there is evidence for it.
+    /// They are valid, with evidence.
     Validated(Evidence),
     /// None were given, and none are needed.
     AnonymousAccess,
-    /// They were answered 401, or 400 where that is about them: wrong, or withdrawn.
+    /// They were answered 401, or 400 because of them: they are wrong or revoked.
     Rejected {
-        /// Who said so: the registry or its token service.
+        /// The server that answered: the registry or its token service.
         by: HostPort,
         /// The HTTP status.
         status: u16,
     },
     /// They were answered 403.
     Forbidden {
-        /// Who said so: the registry or its token service.
+        /// The server that answered: the registry or its token service.
         by: HostPort,
     },
-    /// None were given, and it was answered 403 without being asked for any: a firewall, more often than not (RFC 9110,
+    /// None were given, and the response was 403 without a challenge. Most often, this comes from a firewall (RFC 9110,
     /// section 15.5.4).
     ForbiddenToAll {
-        /// Who said so.
+        /// The server that answered.
         by: HostPort,
     },
-    /// None were given, and some are needed.
+    /// None were given, and the registry requires some.
     Required,
-    /// They ended, by their own date or by the registry's word.
+    /// They have expired, by their own date or according to the registry.
     Expired,
-    /// The registry wants them sent where they don't belong; they were not.
+    /// The registry names a token service that isn't trusted; they were not sent.
     UntrustedTokenService {
-        /// The token service; `None` if the registry named none that can be read.
+        /// The token service; `None` if the registry names none with a valid URL.
         service: Option<HostPort>,
-        /// What is wrong with it.
+        /// Why it isn't trusted.
         cause: Distrust,
     },
-    /// The token service accepted them, and the registry refused the token it issued.
+    /// The token service accepted them, and the registry refused the issued token.
     TokenRefused {
         /// The token service.
         issuer: HostPort,
     },
-    /// The registry asks for nothing that these credentials can be sent by.
+    /// The registry offers no authentication scheme for this kind of credentials.
     UnsupportedScheme {
         /// The authentication schemes that it asks for.
         schemes: Vec<String>,
     },
-    /// Nothing speaks against them, nothing for them.
+    /// There is no evidence for or against them.
     Unprovable(Unprovable),
-    /// The server was asked too often (429).
+    /// The server is rate limiting requests (429).
     Throttled {
-        /// Who said so: the registry or its token service.
+        /// The server that answered: the registry or its token service.
         by: HostPort,
     },
-    /// They were not sent to this server, to spare the account; it is their turn later.
+    /// They were not sent to this server now, so that the account isn't locked out. They are sent later.
     Withheld {
         /// The registry or its token service.
         server: HostPort,
-        /// Why not now.
+        /// Why they were withheld.
         why: Withholding,
     },
-    /// They could not be tried to the end.
+    /// The attempt could not be completed.
     TemporarilyUnavailable {
         /// The server that failed: the registry or its token service.
         server: HostPort,
@@ -304,38 +304,38 @@ pub enum CredentialsFinding {
     },
 }
 
-/// What `Validated` rests on.
+/// The evidence for `Validated`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
     /// The registry refused a request without these credentials and granted it with them.
     RefusedWithout,
-    /// The token service gave these credentials a token that names their account.
+    /// The token service issued a token that names the account.
     NamedInToken,
-    /// The token service gave these credentials a token that grants what the anonymous one does not.
+    /// The token service issued a token that grants more than the anonymous one.
     GrantedInToken,
 }
 
 /// Why credentials can't be proven right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unprovable {
-    /// The registry serves anonymous clients just the same.
+    /// The registry serves anonymous clients in the same way.
     AnonymousServed,
-    /// The token service gives anonymous clients tokens that open the registry just the same.
+    /// The token service issues anonymous tokens that open the registry in the same way.
     AnonymousTokenServed,
     /// The registry never asked for credentials, so an identity token can't be sent anywhere.
     NothingAskedForToken,
-    /// The token service refused the request for a token as it was made, and said nothing of the credentials.
+    /// The token service rejected the token request for a reason that isn't the credentials.
     TokenRequestRefused,
 }
 
-/// Why credentials were not sent. Each comes from the [`Gate`](crate::Gate), save the last.
+/// Why credentials were not sent. Each comes from the [`Gate`](crate::Gate), except the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Withholding {
-    /// The server rejected these very credentials, and they were tried too often within a minute.
+    /// The server rejected these credentials, and they were tried too often within a minute.
     TriedTooOften,
     /// The server rejected too many credentials within a minute.
     TooManyRejected,
-    /// Too many rejected credentials are remembered.
+    /// The table of rejected credentials is full.
     MemoryFull,
     /// Another validation is trying the same credentials, and time ran out.
     UnderWay,
@@ -350,15 +350,15 @@ pub enum Distrust {
     PlainHttp,
     /// A user name or password in its URL.
     UserInfo,
-    /// At another site, and neither a known pair nor on the administrator's list.
+    /// It is at another site, and is neither a known pair nor on the administrator's list.
     OtherSite,
-    /// The egress policy holds every address of it.
+    /// The egress policy denies all of its addresses.
     EgressDenied,
     /// It redirects to another place.
     Redirect,
 }
 
-/// Why credentials could not be tried to the end.
+/// Why an attempt could not be completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unavailable {
     /// The server's name has no address.
@@ -369,17 +369,17 @@ pub enum Unavailable {
     Connection(ConnectionFailure),
     /// Time ran out.
     Timeout(Stage),
-    /// It answered with a status that is neither yes nor no.
+    /// It answered with a status that neither grants nor refuses.
     Status(u16),
     /// It answered 200 without a token.
     NoToken,
-    /// Its answer can't be read as HTTP, or is beyond all bounds.
+    /// Its response isn't valid HTTP, or exceeds the size limits.
     Unreadable,
     /// The proxy did not let it be reached.
     Proxy(ProxyFailure),
 }
 
-/// Can the content be read?
+/// The result of the content layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContentPathFinding {
     /// An earlier layer failed.
@@ -389,7 +389,7 @@ pub enum ContentPathFinding {
         /// Its full name.
         repository: RepositoryName,
     },
-    /// The registry refuses to let it be read.
+    /// The registry refuses access.
     Denied {
         /// Its full name.
         repository: RepositoryName,
@@ -401,35 +401,35 @@ pub enum ContentPathFinding {
         /// Its full name.
         repository: RepositoryName,
     },
-    /// Nothing can be said.
+    /// The content was not checked, or the check had no result.
     Inconclusive(Inconclusive),
 }
 
-/// Why nothing can be said about the content.
+/// Why there is no result for the content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inconclusive {
-    /// No repository is named. A base path is a namespace, of which registries say nothing.
+    /// No repository is named. Registries have no API for the namespace of a base path.
     NoRepositoryNamed,
     /// The repository has no tags; some registries answer so for one that does not exist.
     NoTags {
         /// Its full name.
         repository: RepositoryName,
     },
-    /// Its tags may not be listed, and it has no manifest `latest`: whether others can be pulled is open.
+    /// Its tags may not be listed, and it has no manifest `latest`: whether others can be pulled is unknown.
     NotListed {
         /// The repository's full name.
         repository: RepositoryName,
         /// The HTTP status that the list of tags was refused with.
         status: u16,
     },
-    /// The registry answered with neither the content, nor yes, nor no.
+    /// The registry neither returned the content nor refused it.
     UnexpectedStatus {
         /// The repository's full name.
         repository: RepositoryName,
         /// The HTTP status.
         status: u16,
     },
-    /// It could not be tried to the end.
+    /// The attempt could not be completed.
     Unavailable {
         /// The repository's full name.
         repository: RepositoryName,
@@ -440,7 +440,7 @@ pub enum Inconclusive {
     },
 }
 
-/// How many requests were sent, by what became of them.
+/// How many requests were sent, by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestCounts {
     /// 200 to 299.
@@ -453,12 +453,12 @@ pub struct RequestCounts {
     pub server_error: u32,
     /// Any other status.
     pub other: u32,
-    /// No answer.
+    /// A failure to get a response.
     pub failed: u32,
 }
 
 impl RequestCounts {
-    /// All of them.
+    /// The sum of all outcomes.
     pub fn total(&self) -> u32 {
         self.granted + self.refused + self.throttled + self.server_error + self.other + self.failed
     }
@@ -467,18 +467,18 @@ impl RequestCounts {
 /// How long each layer took, over all servers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LayerDurations {
-    /// Name look-ups.
+    /// Name lookups.
     pub resolve: Duration,
     /// Opening connections.
     pub connect: Duration,
     /// TLS handshakes.
     pub tls: Duration,
-    /// Requests, to the end of their answers.
+    /// Requests, to the end of their responses.
     pub request: Duration,
 }
 
 impl Findings {
-    /// Whether a limit of this program's own kept it from finding out more. Nothing is to be concluded from the rest.
+    /// Whether a limit of this process prevented the validation. The other findings then mean nothing.
     pub fn hit_own_limit(&self) -> bool {
         let unavailable = |cause: &Unavailable| {
             *cause == Unavailable::Connection(ConnectionFailure::OwnLimit)
@@ -500,7 +500,7 @@ impl Findings {
         endpoint || credentials || content
     }
 
-    /// May a retry alone change the verdict?
+    /// Whether a retry alone may change the verdict.
     pub fn is_transient(&self) -> bool {
         self.endpoint.is_transient()
             || self.tls.is_transient()
@@ -510,7 +510,7 @@ impl Findings {
 }
 
 impl EndpointFinding {
-    /// May a retry alone change this?
+    /// Whether a retry alone may change this.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::DnsFailure { cause, .. } => cause.is_transient(),
@@ -530,7 +530,7 @@ impl EndpointFinding {
 }
 
 impl DnsFailure {
-    /// May a retry alone change this?
+    /// Whether a retry alone may change this.
     pub fn is_transient(self) -> bool {
         match self {
             Self::ServerFailure | Self::NoAnswer | Self::OwnLimit => true,
@@ -540,8 +540,8 @@ impl DnsFailure {
 }
 
 impl ProxyFault {
-    /// May a retry alone change this? What only an administrator can change in the proxy or in the settings is
-    /// definite; that the proxy is away, whatever the reason, is an outage.
+    /// Whether a retry alone may change this. What only an administrator can change in the proxy or in the settings is
+    /// definite. That the proxy can't be reached is an outage, whatever the reason.
     pub fn is_transient(self) -> bool {
         match self {
             Self::LoginRequired | Self::LoginRejected | Self::Forbidden(_) => false,
@@ -557,7 +557,7 @@ impl ProxyFault {
 }
 
 impl TlsFinding {
-    /// May a retry alone change this? A broken connection may be a server's restart; a defect is definite.
+    /// Whether a retry alone may change this. A broken connection may be a server's restart; a defect is definite.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Failed { defect, .. } => defect.is_transient(),
@@ -567,7 +567,7 @@ impl TlsFinding {
 }
 
 impl CredentialsFinding {
-    /// May a retry alone change this?
+    /// Whether a retry alone may change this.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Throttled { .. } | Self::TemporarilyUnavailable { .. } => true,
@@ -589,7 +589,7 @@ impl CredentialsFinding {
 }
 
 impl Unavailable {
-    /// Is it a fault that may pass, as against a server that is set up wrong?
+    /// Whether it is a temporary failure, and not a wrong configuration of the server.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Dns(cause) => cause.is_transient(),
@@ -602,7 +602,7 @@ impl Unavailable {
 }
 
 impl ContentPathFinding {
-    /// May a retry alone change this?
+    /// Whether a retry alone may change this.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Inconclusive(Inconclusive::Unavailable { .. }) => true,

@@ -1,21 +1,21 @@
-//! Permission to send credentials: asked of the caller before they go to a server, so that a password which that server
-//! refused is not sent to it again before its time.
+//! Permission to send credentials: the caller grants it before they go to a server, so that a password that the server
+//! rejected is not sent again too early.
 //!
-//! Owns no memory and no rule: when something may be sent is the caller's decision.
+//! Has no memory and no rule: the caller decides when credentials may be sent.
 
 use std::future::Future;
 
 use crate::findings::CredentialsFinding;
 use crate::host::HostPort;
 
-/// Decides whether the credentials of one validation may be sent. Asked once for each server that is to get them: the
+/// Decides whether the credentials of one validation may be sent. Called once for each server that should get them: the
 /// registry, its token service, or both.
 pub trait Gate: Send + Sync {
     /// Returns whether they may be sent to `server`. May wait; the validation's deadline bounds that.
     fn admit(&self, server: &HostPort) -> impl Future<Output = Admission> + Send;
 
-    /// Tells that the token service `server` answered the credentials 403 where they were sent without a scope, so that
-    /// the refusal is of the account and not of a repository.
+    /// Reports that the token service `server` answered 403 to the credentials without a scope, which means that
+    /// it refuses the account and not a repository.
     fn forbidden(&self, server: &HostPort);
 }
 
@@ -24,11 +24,11 @@ pub trait Gate: Send + Sync {
 pub enum Admission {
     /// They may be sent.
     Granted,
-    /// They may not: this is the finding of the validation.
+    /// They may not be sent: this is the finding of the validation.
     Refused(CredentialsFinding),
 }
 
-/// The gate of callers that have no memory, such as a single validation from the command line.
+/// A gate that always grants, for callers without memory such as the command line.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenGate;
 

@@ -1,7 +1,7 @@
 //! Names of servers: a host with a port, and the entries of the administrator's list of token services.
 //!
 //! Owns the spelling of hosts: every IP literal (decimal, hex, octal, short, with a trailing dot, IPv4 in
-//! IPv6) becomes one normal form, so that what the egress policy judges is what is connected to. Does not resolve
+//! IPv6) becomes one normal form, so that the egress policy checks the address that is connected to. Does not resolve
 //! names.
 
 use std::fmt;
@@ -19,7 +19,7 @@ pub enum Host {
     Address(IpAddr),
 }
 
-/// What was written is not a host, or not a host with a port.
+/// The text is not a host, or not a host with a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
     /// Neither a DNS name nor an IP address.
@@ -30,7 +30,7 @@ pub enum HostError {
     NotAPort,
 }
 
-/// RFC 1035: what may be asked of a name server.
+/// The longest name that can be looked up, in characters (RFC 1035).
 const LONGEST_NAME: usize = 253;
 
 impl Host {
@@ -75,7 +75,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// A server: where one connects to. Displayed as `host:port`.
+/// A server: a host and a port. Displayed as `host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPort {
     /// The host.
@@ -118,7 +118,7 @@ impl FromStr for TrustedService {
     type Err = HostError;
 
     fn from_str(text: &str) -> Result<Self, HostError> {
-        // Of a URL, the scheme would be taken for the host.
+        // In a URL, the scheme would be parsed as the host.
         if text.contains('/') {
             return Err(HostError::NotAHost);
         }
@@ -128,7 +128,7 @@ impl FromStr for TrustedService {
     }
 }
 
-/// Parts `host:port`, minding that an IPv6 address has colons of its own, with or without brackets.
+/// Splits `host:port`. An IPv6 address has colons itself, with or without brackets.
 fn split_port(text: &str) -> (&str, Option<&str>) {
     match text.rsplit_once(':') {
         Some((host, port)) if host.ends_with(']') || !host.contains(':') => (host, Some(port)),
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    /// Whether of a setting, or of a URL that a server sent: that one comes to the host's rules whole.
+    /// Both a setting and a URL that a server sent, which is parsed as a whole.
     #[test]
     fn parses_a_mebibyte_in_bounded_time() {
         let started = std::time::Instant::now();

@@ -1,4 +1,4 @@
-//! Patterns for hosts, as administrators and owners of Secrets write them: `registry.example.com`, `*.example.com`, each
+//! Host patterns, as written by administrators and owners of Secrets: `registry.example.com`, `*.example.com`, each
 //! with `:PORT` for that port only, and `*`.
 //!
 //! One grammar and one matcher for the annotation `registry.spectrocloud.com/hosts` and the chart's
@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use crate::host::{Host, HostPort};
 
-/// Which servers a pattern stands for.
+/// A pattern that matches servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPattern {
     hosts: Hosts,
@@ -41,14 +41,14 @@ pub enum HostPatternsError {
     /// One of them is not a pattern.
     #[error("entry {0} is not HOST[:PORT] or *.DOMAIN[:PORT]; correct it")]
     Entry(usize),
-    /// The text is longer than any list needs to be.
+    /// The text exceeds the length limit.
     #[error("it is longer than {LONGEST_LIST} characters; shorten it")]
     TooLong,
 }
 
-/// A name that can be looked up, `*.`, brackets and a port.
+/// Enough for `*.`, a DNS name, brackets and a port.
 const LONGEST_PATTERN: usize = 300;
-/// Some hundred hosts.
+/// Enough for some hundred hosts.
 const LONGEST_LIST: usize = 16 * 1024;
 
 impl HostPattern {
@@ -65,12 +65,12 @@ impl HostPattern {
         if patterns.is_empty() { Err(HostPatternsError::Empty) } else { Ok(patterns) }
     }
 
-    /// Whether it stands for every server.
+    /// Whether it matches every server.
     pub fn is_any(&self) -> bool {
         self.hosts == Hosts::All
     }
 
-    /// Whether it stands for `server`.
+    /// Whether it matches `server`.
     pub fn covers(&self, server: &HostPort) -> bool {
         let is_host = match (&self.hosts, &server.host) {
             (Hosts::All, _) => true,
@@ -113,7 +113,7 @@ impl FromStr for HostPattern {
     }
 }
 
-/// Parts `host:port`; the colons of an IPv6 address stand between brackets.
+/// Splits `host:port`. An IPv6 address must be in brackets.
 fn parts(text: &str) -> Result<(&str, Option<u16>), NotAPattern> {
     match text.rsplit_once(':') {
         Some((host, port)) if host.ends_with(']') || !host.contains(':') => {
@@ -124,7 +124,7 @@ fn parts(text: &str) -> Result<(&str, Option<u16>), NotAPattern> {
     }
 }
 
-/// A DNS name or an IPv4 address, in the characters that the chart's schema takes.
+/// A DNS name or an IPv4 address, in the characters that the chart's schema allows.
 fn name(text: &str) -> Result<Host, NotAPattern> {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let bytes = text.as_bytes();

@@ -1,9 +1,9 @@
-//! One question: can this registry be used with these credentials?
+//! Checks whether a registry can be used with the given credentials.
 //!
-//! [`Prober::probe`] takes a [`Target`] (what is to be checked) and [`Material`] (what its references
-//! resolved to), and answers with [`Findings`]: one finding per layer, in the order in which a connection
-//! meets them. There is no Kubernetes in here: what the findings mean for conditions, reasons and messages is
-//! the operator's part.
+//! [`Prober::probe`] takes a [`Target`] (what to check) and [`Material`] (what its references
+//! resolved to), and returns [`Findings`]: one finding per layer, in the order in which a connection
+//! reaches them. This crate doesn't know Kubernetes: the crate registry-verdict decides what the findings mean for conditions,
+//! reasons and messages.
 
 // So that a new finding, reply, reason or cause doesn't compile until each match handles it.
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
@@ -51,6 +51,6 @@ pub use tls::{
     PresentedCertificate, TlsDefect, TlsVersion, Unusable,
 };
 
-/// What a test of a mebibyte may take: seconds where nothing else runs. What grows with its square takes hours.
+/// The time limit of tests with a mebibyte of input. They take seconds; quadratic algorithms take hours.
 #[cfg(test)]
 const BOUNDED: std::time::Duration = std::time::Duration::from_mins(10);

@@ -1,4 +1,4 @@
-//! The prober: what outlives a single validation, and the run of one from start to findings.
+//! The prober: the state that outlives a single validation, and the run of one from start to findings.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,21 +19,21 @@ use crate::target::{Material, Target};
 use crate::tls::{CaBundle, TlsPolicy, TlsRoots};
 use crate::transport::{Journal, ProxyRoute, Resolver, ResolverSources, Sender};
 
-/// How a prober is set up.
+/// The settings of a prober.
 #[derive(Debug, Clone)]
 pub struct ProberSettings {
-    /// Says itself in `User-Agent`, as `registry-operator/<version>`.
+    /// The version in `User-Agent`: `registry-operator/<version>`.
     pub version: String,
-    /// Name servers to ask; empty: those of `resolv_conf`.
+    /// The DNS servers. If empty, those of `resolv_conf`.
     pub name_servers: Vec<SocketAddr>,
-    /// Where search domains and options of look-ups stand, as in resolv.conf(5); `None`: in the system's
+    /// The file with search domains and resolver options (resolv.conf(5)). `None`: the system's
     /// `/etc/resolv.conf`, or nowhere if there are `name_servers`.
     pub resolv_conf: Option<PathBuf>,
-    /// The hosts file, as in hosts(5). It is read again when it has changed.
+    /// The hosts file (hosts(5)). It is reloaded when it changes.
     pub hosts_file: PathBuf,
     /// The proxy that registries and token services are reached through.
     pub proxy: Option<Proxy>,
-    /// Authorities that every server may have its certificate from, besides the public ones.
+    /// Certification authorities that are trusted for every server, in addition to the public ones.
     pub ca: Option<CaBundle>,
 }
 
@@ -50,7 +50,7 @@ impl Default for ProberSettings {
     }
 }
 
-/// Why no prober can be set up.
+/// Why a prober can't be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ProberError {
     /// The resolver can't be set up.
@@ -59,13 +59,13 @@ pub enum ProberError {
     /// The version does not fit into a header.
     #[error("the version is not valid in a User-Agent header")]
     Version,
-    /// The crypto provider lacks what is needed.
+    /// The crypto provider lacks a required algorithm.
     #[error("the crypto provider has no SHA-256")]
     Crypto,
 }
 
 /// Validates registries. Cheap to clone. Holds nothing that was authenticated: no token, connection or TLS
-/// session outlives the validation that it was made for. What it keeps are addresses of names, which the egress policy judges anew
+/// session outlives the validation that it was made for. What it keeps are addresses of names, which the egress policy judges again
 /// at each connection.
 #[derive(Clone)]
 pub struct Prober(Arc<ProberState>);
@@ -94,13 +94,13 @@ impl Prober {
         })))
     }
 
-    /// Trusts these authorities from now on, instead of those in [`ProberSettings::ca`]. Validations under way end with
-    /// those that they began with.
+    /// Replaces the authorities in [`ProberSettings::ca`]. Validations in progress continue with
+    /// those that they started with.
     pub fn trust(&self, ca: Option<CaBundle>) {
         *self.0.extra.write().unwrap_or_else(PoisonError::into_inner) = ca;
     }
 
-    /// Can this registry be used with these credentials? Never fails: every failure is a finding.
+    /// Checks whether a registry can be used with the given credentials. Never fails: every failure is a finding.
     ///
     /// Must run on a Tokio runtime with I/O and time. Safe to drop at any point. Begins at once: how many validations
     /// are under way, and at which hosts, is for the caller to decide.
@@ -108,8 +108,8 @@ impl Prober {
         self.probe_through(&OpenGate, target, material, now).await
     }
 
-    /// The same, where `gate` decides to which servers the credentials may be sent. Whatever comes before them is asked
-    /// all the same.
+    /// Like [`Self::probe`], but `gate` decides to which servers the credentials may be sent. Requests before them are sent
+    /// in any case.
     pub async fn probe_through(
         &self,
         gate: &impl Gate,
@@ -129,11 +129,11 @@ impl Prober {
         now: Timestamp,
     ) -> (ExchangeFindings, Journal) {
         let case = case(target, material, now);
-        let mut seen = RecordedAnswers::default();
+        let mut answers = RecordedAnswers::default();
         let mut sender = self.sender(target, material, now);
         let mut admitted = Vec::new();
         loop {
-            let question = match next(&case, &seen) {
+            let question = match next(&case, &answers) {
                 Next::Done(verdict) => return (*verdict, sender.journal),
                 Next::Ask(question) => *question,
             };
@@ -146,7 +146,7 @@ impl Prober {
                     }
                 }
             }
-            let request = Request::of(&question, &case, &seen);
+            let request = Request::of(&question, &case, &answers);
             let outcome = sender.send(&request).await;
             if let (Some(server), Ok(response)) = (&recipient, &outcome)
                 && question.is_unscoped()
@@ -154,7 +154,7 @@ impl Prober {
             {
                 gate.forbidden(server);
             }
-            seen.note(question, outcome.as_ref().map_err(Clone::clone));
+            answers.note(question, outcome.as_ref().map_err(Clone::clone));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Token services: which one a challenge names, and whether credentials may be sent there.
+//! Token services: the one that a challenge names, and whether credentials may be sent there.
 //!
 //! Owns the rules of trust: `https` unless the registry itself is `http`; no user name in the URL; the
 //! registry's own site, a known pair, or the administrator's list. Does not send anything.
@@ -10,10 +10,10 @@ use crate::challenge::Challenge;
 use crate::findings::Distrust;
 use crate::host::{Host, HostPort, TrustedService};
 
-/// A token service, as a Bearer challenge names it (Docker Registry v2 authentication, "token").
+/// A token service that a Bearer challenge names (Docker Registry v2 authentication, "token").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenService {
-    /// Where tokens are asked for.
+    /// The URL for token requests.
     pub(crate) realm: Url,
     /// The server of `realm`.
     pub(crate) server: HostPort,
@@ -23,23 +23,23 @@ pub(crate) struct TokenService {
     pub(crate) trusted: bool,
 }
 
-/// A token service that not even an anonymous client would go to.
+/// A token service to which not even an anonymous request is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Distrusted {
     pub(crate) service: Option<HostPort>,
     pub(crate) cause: Distrust,
 }
 
-/// Who may be trusted with credentials.
+/// The trust settings of a validation.
 pub(crate) struct Trust<'a> {
     pub(crate) registry: &'a Url,
     pub(crate) listed: &'a [TrustedService],
-    /// Nobody but the registry's own server.
+    /// Only the registry's own server gets credentials.
     pub(crate) only_registry: bool,
 }
 
 impl TokenService {
-    /// The service of a Bearer challenge, or why not even an anonymous client would go there.
+    /// The service of a Bearer challenge, or why not even an anonymous request is sent there.
     pub(crate) fn of(challenge: &Challenge, trust: &Trust<'_>) -> Result<Self, Distrusted> {
         let refuse = |service, cause| Err(Distrusted { service, cause });
         let realm = challenge.parameter("realm").and_then(|realm| trust.registry.join(realm).ok());
@@ -71,7 +71,7 @@ impl TokenService {
         }
     }
 
-    /// The same service behind a redirect that adds the slash that its realm lacks, and nothing else.
+    /// The same service with a trailing slash, if the redirect to `to` only adds that slash to the realm.
     pub(crate) fn with_slash(&self, to: &Url) -> Option<Self> {
         let mut realm = self.realm.clone();
         realm.set_path(&format!("{}/", self.realm.path()));
@@ -92,16 +92,16 @@ impl Trust<'_> {
     }
 }
 
-/// The same host, or names below one domain that one owner registered. Ports make no difference, as for
+/// Whether both are the same host or below the same registrable domain. Ports are ignored, as for
 /// cookies: GitLab and docker_auth have the token service at another port.
 fn is_same_site(registry: &Host, service: &Host) -> bool {
     let (Host::Name(registry), Host::Name(service)) = (registry, service) else { return registry == service };
     registry == service || registrable(registry).is_some_and(|domain| registrable(service) == Some(domain))
 }
 
-/// The domain that was registered: one label below a public suffix, of those that the list knows. Of names
-/// that it does not know (`registry.team.svc.cluster.local`) nobody can say who owns what, so they are a site
-/// of their own each.
+/// The registrable domain: one label below a suffix on the public suffix list. For names below
+/// an unknown suffix (`registry.team.svc.cluster.local`), the owner is unknown, so each is a site
+/// of its own.
 fn registrable(name: &str) -> Option<&str> {
     let suffix = psl::List.suffix(name.as_bytes()).filter(psl::Suffix::is_known)?;
     let below = name.len().checked_sub(suffix.as_bytes().len() + 1)?;
@@ -109,7 +109,7 @@ fn registrable(name: &str) -> Option<&str> {
     name.get(start..)
 }
 
-/// Registries that are known to have their token service at another site.
+/// Known registries with a token service at another site.
 const KNOWN_PAIRS: [(&str, &str); 3] = [
     ("registry.hub.docker.com", "auth.docker.io"), // another name of Docker Hub's registry
     ("lscr.io", "ghcr.io"),                        // LinuxServer.io's front to GitHub's registry
@@ -121,7 +121,7 @@ fn is_known_pair(registry: &Host, service: &Host) -> bool {
     KNOWN_PAIRS.iter().any(|(ours, theirs)| matches(registry, ours) && service == theirs)
 }
 
-/// `*.example.com` stands for any name below `example.com`.
+/// Whether the pattern matches: `*.example.com` matches any name below `example.com`.
 fn matches(name: &str, pattern: &str) -> bool {
     match pattern.strip_prefix("*.") {
         Some(parent) => name.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.')),

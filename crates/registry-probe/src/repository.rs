@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A repository's name, or the part of one that a namespace has: `team/packs`.
+/// A repository's name, or the prefix of one, such as `team/packs`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RepositoryName(String);
 
@@ -12,7 +12,7 @@ pub struct RepositoryName(String);
 #[error("is not a repository name; use lower-case letters and digits, joined by . _ __ - or /")]
 pub struct RepositoryNameError;
 
-/// What registries accept, host name included, by the specification's note on length.
+/// The longest name in characters, host name included (the specification's note on length).
 const LONGEST_REPOSITORY: usize = 255;
 
 impl RepositoryName {

@@ -1,4 +1,4 @@
-//! The findings of a validation, put together from the verdict and the record of what happened on the way.
+//! Combines the verdict of the exchange and the journal of the transport into the findings.
 
 use crate::credentials::Credentials;
 use crate::endpoint::Scheme;
@@ -33,7 +33,7 @@ pub(crate) fn summarize(
     }
 }
 
-/// The weakest link among the servers that the verdict rests on.
+/// The weakest result among the servers that the verdict depends on.
 fn tls_finding(target: &Target, material: &Material, journal: &Journal) -> TlsFinding {
     let links: Vec<_> = journal.handshakes.iter().filter(|record| record.decisive).collect();
     if let Some(failed) = links.iter().find_map(|record| failed(record)) {

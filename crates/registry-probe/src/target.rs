@@ -1,4 +1,4 @@
-//! What is to be checked, and with what: the input of a validation.
+//! The input of a validation: what to check, and with which credentials and certificates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,34 +10,34 @@ use crate::host::TrustedService;
 use crate::repository::RepositoryName;
 use crate::tls::{CaBundle, ClientIdentity};
 
-/// What is to be checked.
+/// The registry to check, and how.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Where the registry is.
+    /// The registry's address.
     pub endpoint: Endpoint,
     /// The namespace that content is read from.
     pub base_path: Option<RepositoryName>,
     /// A repository below `base_path` that must be readable.
     pub repository: Option<RepositoryName>,
-    /// Whether a certificate that fails verification is let pass. It is verified and described all the same.
+    /// Whether to accept a certificate that fails verification. It is verified and described in any case.
     pub skip_verify: bool,
     /// Which addresses may be connected to.
     pub egress_policy: EgressPolicy,
-    /// Token services at other sites that credentials may be sent to, by the administrator's word.
+    /// Token services at other sites that the administrator trusts with credentials.
     pub trusted_token_services: Arc<[TrustedService]>,
-    /// Whether the credentials are for the endpoint's own server alone: no token service on another host or port gets them.
+    /// Whether only the endpoint's own server may get the credentials, and no token service on another host or port.
     pub only_to_endpoint: bool,
-    /// Bounds the whole validation, from the first look-up of a name to the last answer.
+    /// The time limit of the whole validation, from the first lookup to the last response.
     pub deadline: Duration,
 }
 
-/// What the target's references resolved to.
+/// The content of the target's references.
 #[derive(Debug, Clone, Default)]
 pub struct Material {
-    /// Absent for an unprotected registry.
+    /// The credentials; `None` for anonymous access.
     pub credentials: Option<Credentials>,
     /// Certification authorities besides the public ones.
     pub ca: Option<CaBundle>,
-    /// Shown to the registry, and to token services that may see the credentials, if they ask for one.
+    /// The client certificate, sent on request to the registry and to token services that may get the credentials.
     pub client_certificate: Option<ClientIdentity>,
 }

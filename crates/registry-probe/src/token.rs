@@ -1,8 +1,8 @@
-//! Tokens: what a token service answers, and what a token says of itself.
+//! Tokens: responses of token services, and the claims of tokens.
 //!
-//! Owns the reading of token responses (Docker Registry v2 authentication, "token"; RFC 6749, section 5.1)
+//! Parses token responses (Docker Registry v2 authentication, "token"; RFC 6749, section 5.1)
 //! and of the claims of JSON Web Tokens. Claims are read, not verified: the registry does that; here they
-//! only tell whom a service took us for.
+//! only show which account a service recognized.
 
 use std::fmt;
 
@@ -19,25 +19,25 @@ pub(crate) struct IssuedToken {
     pub(crate) claims: Option<Claims>,
 }
 
-/// What a JSON Web Token says of itself.
+/// The claims of a JSON Web Token.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Claims {
-    /// Whom it was issued to. Kept out of `Debug`: it may be a user's name.
+    /// The subject. Hidden from `Debug`, because it may be a user's name.
     #[serde(deserialize_with = "text_or_nothing")]
     sub: Option<String>,
     /// The account's number at Gitea and Forgejo, which write no `sub`.
     #[serde(rename = "UserID", deserialize_with = "number_or_nothing")]
     user_id: Option<i64>,
-    /// When it ends, in seconds since 1970.
+    /// The expiry, in seconds since 1970.
     #[serde(deserialize_with = "seconds_or_nothing")]
     exp: Option<i64>,
-    /// What it opens.
+    /// The grants.
     #[serde(deserialize_with = "list_or_nothing")]
     access: Vec<TokenAccess>,
 }
 
-/// What a token opens: an entry of `access`.
+/// A grant: an entry of `access`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct TokenAccess {
@@ -118,12 +118,12 @@ impl Claims {
         serde_json::from_slice(&payload).ok()
     }
 
-    /// When the token ends.
+    /// When the token expires.
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {
         Timestamp::from_second(self.exp?).ok()
     }
 
-    /// Does it name this account? Artifactory writes a path that ends with the user name.
+    /// Whether it names this account. Artifactory writes a path that ends with the user name.
     pub(crate) fn names(&self, username: &str) -> bool {
         let subject = self.subject();
         let last = subject.rsplit_once("/users/").map_or(subject, |(_, user)| user);
@@ -131,26 +131,26 @@ impl Claims {
             && (subject.eq_ignore_ascii_case(username) || last.eq_ignore_ascii_case(username))
     }
 
-    /// Does it name an account, whichever? Docker Hub names accounts by a number of its own.
-    pub(crate) fn names_somebody(&self) -> bool {
-        !is_nobody(self.subject())
+    /// Whether it names any account. Docker Hub names accounts by its own numbers.
+    pub(crate) fn names_an_account(&self) -> bool {
+        !is_anonymous_name(self.subject())
     }
 
-    /// Does it name an account, and the other token none, or another one? Gitea's anonymous clients are an account of their
+    /// Whether it names an account that the anonymous token doesn't name. Gitea's anonymous clients are an account of their
     /// own, whose number is not positive.
-    pub(crate) fn names_another_than(&self, anonymous: &Self) -> bool {
+    pub(crate) fn names_other_account_than(&self, anonymous: &Self) -> bool {
         let is_other_account = match (self.user_id, anonymous.user_id) {
             (Some(own), Some(other)) => own > 0 && own != other,
             _ => false,
         };
-        is_other_account || (self.names_somebody() && !anonymous.names_somebody())
+        is_other_account || (self.names_an_account() && !anonymous.names_an_account())
     }
 
     fn subject(&self) -> &str {
         self.sub.as_deref().unwrap_or_default().trim()
     }
 
-    /// Does it grant an action that `other` does not?
+    /// Whether it grants an action that `other` doesn't.
     pub(crate) fn grants_more_than(&self, other: &Self) -> bool {
         let grants = |claims: &Self, entry: &TokenAccess, action: &String| {
             let mut same =
@@ -162,15 +162,15 @@ impl Claims {
     }
 }
 
-/// How services call clients that gave no credentials.
-fn is_nobody(subject: &str) -> bool {
+/// Whether a subject is one of the names for anonymous clients.
+fn is_anonymous_name(subject: &str) -> bool {
     let bare = subject.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     ["", "anonymous", "anonymoususer", "guest", "public", "nobody", "none", "null"]
         .iter()
         .any(|nobody| bare.eq_ignore_ascii_case(nobody))
 }
 
-/// When a token that a user gave ends, if it says so.
+/// When a user's token expires, if it says so.
 pub(crate) fn expiry_of(token: &SecretString) -> Option<Timestamp> {
     Claims::of(token.expose_secret())?.expires_at()
 }
@@ -226,9 +226,9 @@ mod tests {
     #[test]
     fn recognizes_names_of_anonymous_accounts() {
         for subject in ["", " ", "anonymous", "(anonymous)", "Anonymous", "guest", "_public_"] {
-            assert!(!claims(&format!(r#"{{"sub":"{subject}"}}"#)).names_somebody(), "{subject}");
+            assert!(!claims(&format!(r#"{{"sub":"{subject}"}}"#)).names_an_account(), "{subject}");
         }
-        assert!(claims(r#"{"sub":"8f14e45f"}"#).names_somebody());
+        assert!(claims(r#"{"sub":"8f14e45f"}"#).names_an_account());
     }
 
     #[test]

@@ -19,7 +19,7 @@ const VERSION_1: (&str, &str) =
 const RSA_1024: (&str, &str) =
     (include_str!("certificates/rsa-1024.pem"), include_str!("certificates/rsa-1024.key"));
 
-fn htpasswd(asked: &Asked) -> Answer {
+fn htpasswd(asked: &ReceivedRequest) -> Answer {
     match asked.authorization() {
         Some(basic) if basic == basic_alice() => Answer::granted(),
         _ => Answer::challenge("Basic realm=\"registry\""),

@@ -1,11 +1,10 @@
-//! Is there a registry that answers? Names, connections, the egress policy, and servers that are no registries.
+//! The endpoint layer: names, connections, the egress policy, and servers that aren't registries.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use registry_probe::*;
 use support::dns::{Dns, NameServer};
@@ -56,7 +55,7 @@ async fn resolves_and_connects_to_host_name() {
     let findings = endpoint_by_dns(&dns, &target(&registry.at("registry.example.com"))).await;
     assert_eq!(findings.endpoint, EndpointFinding::Reachable);
     let host = format!("registry.example.com:{}", registry.port);
-    assert_eq!(registry.asked()[0].header("host"), Some(&*host));
+    assert_eq!(registry.requests()[0].header("host"), Some(&*host));
 }
 
 #[tokio::test]
@@ -158,8 +157,8 @@ async fn endpoint(answer: Answer) -> EndpointFinding {
     let findings = probe(&target(&registry.url()), &alice()).await;
     assert_eq!(findings.credentials, CredentialsFinding::NotAttempted);
     assert_eq!(findings.content_path, ContentPathFinding::NotAttempted);
-    assert!(!registry.saw_credentials());
-    assert_eq!(registry.asked().len(), 1);
+    assert!(!registry.received_credentials());
+    assert_eq!(registry.requests().len(), 1);
     findings.endpoint
 }
 
@@ -195,62 +194,14 @@ async fn sends_no_credentials_to_other_servers() {
 }
 
 #[tokio::test]
-async fn reports_server_errors_and_throttling() {
-    assert!(matches!(endpoint(Answer::status(500)).await, EndpointFinding::ServerError { status: 500, .. }));
-    assert!(matches!(endpoint(Answer::status(503)).await, EndpointFinding::ServerError { status: 503, .. }));
-    assert!(matches!(endpoint(Answer::status(429)).await, EndpointFinding::Throttled { .. }));
-}
-
-#[tokio::test]
-async fn honours_retry_after() {
-    let cases = [
-        ("120", Some(Duration::from_mins(2))),
-        ("Mon, 01 Jun 2026 12:01:00 GMT", Some(Duration::from_mins(1))),
-        ("Mon, 01 Jun 2026 11:00:00 GMT", None),
-        ("99999999999999999999999", Some(Duration::from_hours(24))),
-        ("soon", None),
-        ("-1", None),
-    ];
-    for (header, expected) in cases {
-        let registry = Server::http(move |_| Answer::status(429).header("Retry-After", header)).await;
-        let findings = probe(&target(&registry.url()), &alice()).await;
-        assert_eq!(findings.retry_after, expected, "{header}");
-    }
-}
-
-#[tokio::test]
-async fn follows_no_redirect() {
-    let elsewhere = Server::http(|_| Answer::granted()).await;
-    for (location, named) in [
-        (elsewhere.url() + "/v2/", Some(elsewhere.url())),
-        ("https://login.example.com/?next=x".into(), Some("https://login.example.com".into())),
-        ("http://169.254.169.254/latest/".into(), Some("http://169.254.169.254".into())),
-        ("::".into(), None),
-    ] {
-        for status in [301, 302, 303, 307, 308] {
-            let header = location.clone();
-            let found = endpoint(Answer::status(status).header("Location", &header)).await;
-            let EndpointFinding::RedirectRefused { to, .. } = found else { panic!("{found:?}") };
-            if named.is_some() {
-                assert_eq!(to, named);
-            }
-        }
-    }
-    assert_eq!(elsewhere.accepted(), 0);
-}
-
-#[tokio::test]
-async fn requests_api_below_the_path_suffix() {
-    let registry = Server::http(|_| Answer::granted()).await;
-    let endpoint = registry.url() + "/artifactory/api/docker/repo/";
-    probe(&target(&endpoint), &Material::default()).await;
-    assert_eq!(registry.log(), ["GET /artifactory/api/docker/repo/v2/"]);
-}
-
-#[tokio::test]
-async fn accepts_http_1_0_response() {
-    let reply = "HTTP/1.0 200 OK\r\nDocker-Distribution-Api-Version: registry/2.0\r\n\r\n{}";
-    let registry = Server::http(move |_| Answer::Raw(reply.into())).await;
-    let findings = probe(&target(&registry.url()), &Material::default()).await;
-    assert_eq!(findings.credentials, CredentialsFinding::AnonymousAccess);
+async fn validation_takes_one_connection() {
+    let registry = Server::http(|asked| match asked.authorization() {
+        Some(_) => Answer::granted(),
+        None => Answer::challenge("Basic realm=\"registry\""),
+    })
+    .await;
+    let findings = probe(&target(&registry.url()), &alice()).await;
+    assert_eq!(registry.log(), ["GET /v2/", "GET /v2/"]);
+    assert_eq!((registry.accepted(), findings.requests.total()), (1, 2));
+    assert_eq!(registry.requests()[0].header("user-agent"), Some("registry-operator/1.2.3"));
 }

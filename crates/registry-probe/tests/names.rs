@@ -1,4 +1,4 @@
-//! Names as glibc and Go look them up: what is asked of the name servers, how often, and who waits for whom.
+//! Name resolution as in glibc and Go: the DNS queries, how often they are sent, and concurrency.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -119,7 +119,7 @@ async fn shares_concurrent_lookups_of_one_name() {
     assert_eq!(asked(&dns).len(), 2, "{:?}", asked(&dns));
 }
 
-/// What one look-up costs in time where nobody answers is what all of them cost.
+/// If no server answers, all lookups take as long as one.
 #[tokio::test]
 async fn caches_failures_briefly() {
     for answer in [Dns::NoSuchName, Dns::Empty, Dns::Failure, Dns::Refused] {
@@ -172,7 +172,7 @@ async fn follows_cname_within_its_ttl() {
     for _ in 0..2 {
         assert_eq!(resolving.endpoint(&target(&registry.at(HOST))).await, EndpointFinding::Reachable);
     }
-    assert_eq!(dns.asked(), [HOST, HOST]);
+    assert_eq!(dns.requests(), [HOST, HOST]);
     let egress_policy = EgressPolicy::new(EgressScope::Tenant, [], []);
     let found = resolving.endpoint(&Target { egress_policy, ..target(&registry.at(HOST)) }).await;
     assert!(matches!(found, EndpointFinding::EgressDenied { .. }), "{found:?}");
@@ -189,7 +189,7 @@ async fn unanswered_family_causes_no_delay() {
         let started = Instant::now();
         let found = resolving.endpoint(&target(&registry.at(HOST))).await;
         let took = started.elapsed();
-        // Nobody listens on ::1: what counts is that the address was tried.
+        // There is no listener on ::1; the address must have been tried.
         assert!(!matches!(found, EndpointFinding::DnsFailure { .. }), "{found:?}");
         assert!(took < Duration::from_secs(2), "{took:?}, where one time-out is 3 s");
     }
@@ -281,7 +281,7 @@ async fn queries_international_names_in_punycode() {
     let resolving = Resolving::new(&dns, "", "");
     let found = resolving.endpoint(&target(&registry.at("B\u{fc}cher.example"))).await;
     assert_eq!(found, EndpointFinding::Reachable);
-    assert_eq!(dns.asked(), ["xn--bcher-kva.example"]);
+    assert_eq!(dns.requests(), ["xn--bcher-kva.example"]);
 }
 
 #[tokio::test]

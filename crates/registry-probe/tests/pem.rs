@@ -1,4 +1,4 @@
-//! PEM text of every kind: nothing panics, nothing takes for ever, nothing secret is shown.
+//! PEM text of every kind: no panics, bounded time, no secrets in messages.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

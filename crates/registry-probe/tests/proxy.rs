@@ -1,4 +1,4 @@
-//! Through a forward proxy: who is asked for what, what stays out, and that the registry is not blamed for what the proxy
+//! Validation through a forward proxy: what the proxy gets and doesn't get, and that the registry isn't blamed for what the proxy
 //! does.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use registry_probe::*;
 use secrecy::SecretString;
 use support::dns::{Dns, NameServer};
-use support::proxy::{ForwardProxy, Way};
+use support::proxy::{ForwardProxy, ProxyAction};
 use support::server::ClosedPort;
 use support::*;
 
@@ -20,7 +20,7 @@ const HOST: &str = "registry.example.com";
 const METADATA: &[Ipv4Addr] = &[Ipv4Addr::new(169, 254, 169, 254)];
 const MIXED: &[Ipv4Addr] = &[Ipv4Addr::new(203, 0, 113, 1), Ipv4Addr::new(10, 96, 0, 1)];
 
-/// How a cluster without names of the internet sees it.
+/// A DNS server that knows no public names, as in an isolated cluster.
 async fn no_names() -> NameServer {
     NameServer::start(|_, _| Dns::NoSuchName).await
 }
@@ -62,7 +62,7 @@ impl Proxied {
         self.probe(target, &Material::default()).await.endpoint
     }
 
-    /// What the proxy is found to do; the registry is found to do nothing.
+    /// The proxy's fault; no other finding may exist.
     async fn fault(&self, target: &Target) -> ProxyFault {
         let findings = self.probe(target, &alice()).await;
         let EndpointFinding::ProxyFailed { server, failure } = findings.endpoint else {
@@ -76,7 +76,7 @@ impl Proxied {
     }
 }
 
-fn htpasswd(asked: &Asked) -> Answer {
+fn htpasswd(asked: &ReceivedRequest) -> Answer {
     match asked.authorization() {
         Some(basic) if basic == basic_alice() => Answer::granted(),
         _ => Answer::challenge("Basic realm=\"registry\""),
@@ -88,7 +88,7 @@ async fn verifies_registry_through_proxy_tunnel() {
     let ca = Authority::new("company");
     let registry = Server::https(ca.server(&[HOST]).config(), htpasswd).await;
     let port = registry.port;
-    let proxy = ForwardProxy::start(move |_| Way::Through(port)).await;
+    let proxy = ForwardProxy::start(move |_| ProxyAction::Through(port)).await;
     let proxied = Proxied::by(&proxy).await;
     let material = Material { ca: Some(ca.bundle()), ..alice() };
     let findings = proxied.probe(&target(&format!("https://{HOST}")), &material).await;
@@ -99,9 +99,9 @@ async fn verifies_registry_through_proxy_tunnel() {
     assert_eq!(head.header("host"), Some("registry.example.com:443"));
     assert_eq!((head.header("proxy-authorization"), head.header("authorization")), (None, None));
     assert!(
-        registry.asked().iter().all(|asked| asked.header("host") == Some(HOST)),
+        registry.requests().iter().all(|asked| asked.header("host") == Some(HOST)),
         "{:?}",
-        registry.asked()
+        registry.requests()
     );
 
     let stranger = proxied.probe(&target("https://other.example.com"), &material).await;
@@ -120,10 +120,10 @@ async fn sends_proxy_credentials_to_the_proxy_only() {
     let proxy = ForwardProxy::start(move |head| match head.header("proxy-authorization") {
         // alice@corp:pr:xy
         Some("Basic YWxpY2VAY29ycDpwcjp4eQ==") if head.line().starts_with("CONNECT ") => {
-            Way::Through(ports.0)
+            ProxyAction::Through(ports.0)
         }
-        Some("Basic YWxpY2VAY29ycDpwcjp4eQ==") => Way::Through(ports.1),
-        _ => Way::Say(
+        Some("Basic YWxpY2VAY29ycDpwcjp4eQ==") => ProxyAction::Through(ports.1),
+        _ => ProxyAction::Say(
             "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n",
         ),
     })
@@ -141,7 +141,7 @@ async fn sends_proxy_credentials_to_the_proxy_only() {
             "{endpoint}"
         );
     }
-    for asked in registry.asked().iter().chain(&plain.asked()) {
+    for asked in registry.requests().iter().chain(&plain.requests()) {
         assert_eq!(asked.header("proxy-authorization"), None, "{asked:?}");
     }
 }
@@ -151,7 +151,7 @@ async fn sends_proxy_credentials_to_the_proxy_only() {
 async fn requests_plain_http_registry_by_absolute_url() {
     let registry = Server::http(htpasswd).await;
     let port = registry.port;
-    let proxy = ForwardProxy::start(move |_| Way::Through(port)).await;
+    let proxy = ForwardProxy::start(move |_| ProxyAction::Through(port)).await;
     let findings = Proxied::by(&proxy).await.probe(&target(&format!("http://{HOST}:5000")), &alice()).await;
     assert_eq!(findings.tls, TlsFinding::PlainHttp);
     assert_eq!(findings.credentials, CredentialsFinding::Validated(Evidence::RefusedWithout));
@@ -161,7 +161,7 @@ async fn requests_plain_http_registry_by_absolute_url() {
 #[tokio::test]
 async fn no_proxy_entries_are_reached_directly() {
     let (registry, proxy) =
-        (Server::http(|_| Answer::granted()).await, ForwardProxy::start(|_| Way::Close).await);
+        (Server::http(|_| Answer::granted()).await, ForwardProxy::start(|_| ProxyAction::Close).await);
     let dns = NameServer::start(|_, _| Dns::Addresses(&[Ipv4Addr::LOCALHOST])).await;
     let proxied = Proxied { no_proxy: ".example.com", dns, ..Proxied::by(&proxy).await };
     for host in [HOST, "127.0.0.1", "localhost"] {
@@ -181,7 +181,7 @@ async fn token_service_has_its_own_proxy_decision() {
     })
     .await;
     let port = registry.port;
-    let proxy = ForwardProxy::start(move |_| Way::Through(port)).await;
+    let proxy = ForwardProxy::start(move |_| ProxyAction::Through(port)).await;
     let dns = NameServer::start(|name, _| match name {
         "auth.registry.example.com" => Dns::Addresses(&[Ipv4Addr::LOCALHOST]),
         _ => Dns::NoSuchName,
@@ -193,7 +193,7 @@ async fn token_service_has_its_own_proxy_decision() {
         !matches!(findings.credentials, CredentialsFinding::TemporarilyUnavailable { .. }),
         "{findings:#?}"
     );
-    assert!(!service.asked().is_empty());
+    assert!(!service.requests().is_empty());
     assert!(
         proxy.lines().iter().all(|line| line.contains("http://registry.example.com/")),
         "{:?}",
@@ -204,7 +204,7 @@ async fn token_service_has_its_own_proxy_decision() {
 /// Addresses as they are written, and names that have such addresses here, are judged as without a proxy.
 #[tokio::test]
 async fn egress_policy_applies_before_the_proxy() {
-    let proxy = ForwardProxy::start(|_| Way::Close).await;
+    let proxy = ForwardProxy::start(|_| ProxyAction::Close).await;
     let dns = NameServer::start(|name, _| match name {
         "metadata.example.com" => Dns::Addresses(METADATA),
         "mixed.example.com" => Dns::Addresses(MIXED),
@@ -233,7 +233,7 @@ async fn egress_policy_applies_before_the_proxy() {
 async fn silent_dns_servers_do_not_block_the_proxy() {
     let registry = Server::http(|_| Answer::granted()).await;
     let port = registry.port;
-    let proxy = ForwardProxy::start(move |_| Way::Through(port)).await;
+    let proxy = ForwardProxy::start(move |_| ProxyAction::Through(port)).await;
     let dns = NameServer::start(|_, _| Dns::Silence).await;
     let proxied = Proxied { dns, ..Proxied::by(&proxy).await };
     let started = Instant::now();
@@ -254,12 +254,13 @@ async fn distinguishes_proxy_responses() {
         ("HTTP/1.1 504 x\r\n\r\n<html>", ProxyFault::Status(504), ProxyFault::Status(504)),
         ("SSH-2.0-OpenSSH_9.6\r\n", ProxyFault::NotHttp, ProxyFault::NotHttp),
     ] {
-        let proxy = ForwardProxy::start(move |_| Way::Say(says)).await;
+        let proxy = ForwardProxy::start(move |_| ProxyAction::Say(says)).await;
         let proxied = Proxied::by(&proxy).await;
         assert_eq!(proxied.fault(&target(&format!("https://{HOST}"))).await, for_https, "{says:?}");
         assert_eq!(proxied.fault(&target(&format!("http://{HOST}"))).await, for_http, "{says:?}");
     }
-    let proxy = ForwardProxy::start(|_| Way::Say("HTTP/1.1 302 x\r\nLocation: http://login/\r\n\r\n")).await;
+    let proxy =
+        ForwardProxy::start(|_| ProxyAction::Say("HTTP/1.1 302 x\r\nLocation: http://login/\r\n\r\n")).await;
     assert_eq!(
         Proxied::by(&proxy).await.fault(&target(&format!("https://{HOST}"))).await,
         ProxyFault::Status(302)
@@ -270,7 +271,7 @@ async fn distinguishes_proxy_responses() {
 async fn attributes_refusal_through_proxy_to_registry() {
     let registry = Server::http(|_| Answer::error(503, "UNAVAILABLE")).await;
     let port = registry.port;
-    let proxy = ForwardProxy::start(move |_| Way::Through(port)).await;
+    let proxy = ForwardProxy::start(move |_| ProxyAction::Through(port)).await;
     let found = Proxied::by(&proxy).await.endpoint(&target(&format!("http://{HOST}"))).await;
     assert!(matches!(found, EndpointFinding::ServerError { status: 503, .. }), "{found:?}");
 }
@@ -283,7 +284,7 @@ async fn reports_unreachable_proxy() {
     assert_eq!(away.fault(&https).await, ProxyFault::Refused);
     let unknown = Proxied::at("http://proxy.example.com:3128".into()).await;
     assert_eq!(unknown.fault(&https).await, ProxyFault::Dns(DnsFailure::NoSuchName));
-    let hanging_up = ForwardProxy::start(|_| Way::Close).await;
+    let hanging_up = ForwardProxy::start(|_| ProxyAction::Close).await;
     let hanging_up = Proxied::by(&hanging_up).await;
     for endpoint in [format!("https://{HOST}"), format!("http://{HOST}")] {
         let fault = hanging_up.fault(&target(&endpoint)).await;
@@ -299,7 +300,7 @@ async fn reports_unreachable_proxy() {
 
 #[tokio::test]
 async fn reports_slow_proxy_at_the_deadline() {
-    let proxy = ForwardProxy::start(|_| Way::Silence).await;
+    let proxy = ForwardProxy::start(|_| ProxyAction::Silence).await;
     let proxied = Proxied::by(&proxy).await;
     for endpoint in [format!("https://{HOST}"), format!("http://{HOST}")] {
         let target = Target { deadline: Duration::from_secs(1), ..target(&endpoint) };
@@ -310,7 +311,7 @@ async fn reports_slow_proxy_at_the_deadline() {
 /// Proxies lock accounts out as registries do.
 #[tokio::test]
 async fn backs_off_from_wrong_proxy_credentials() {
-    let proxy = ForwardProxy::start(|_| Way::Say("HTTP/1.1 407 x\r\n\r\n")).await;
+    let proxy = ForwardProxy::start(|_| ProxyAction::Say("HTTP/1.1 407 x\r\n\r\n")).await;
     let proxied =
         Proxied { url: format!("http://alice:wrong@127.0.0.1:{}", proxy.port), ..Proxied::by(&proxy).await };
     let prober = proxied.prober();
@@ -325,14 +326,14 @@ async fn backs_off_from_wrong_proxy_credentials() {
     assert_eq!(proxy.lines().len(), 1, "{:?}", proxy.lines());
 }
 
-/// Else a tenant could stop the validations of everybody by what its registry answers.
+/// Otherwise, a tenant's registry could stop the validations of all tenants.
 #[tokio::test]
 async fn forged_proxy_refusal_causes_no_backoff() {
     let (hostile, other) =
         (Server::http(|_| Answer::status(407)).await, Server::http(|_| Answer::granted()).await);
     let ports = (hostile.port, other.port);
     let proxy = ForwardProxy::start(move |head| {
-        Way::Through(if head.line().contains("hostile.example.com") { ports.0 } else { ports.1 })
+        ProxyAction::Through(if head.line().contains("hostile.example.com") { ports.0 } else { ports.1 })
     })
     .await;
     let url = format!("http://alice:right@127.0.0.1:{}", proxy.port);
@@ -353,8 +354,10 @@ async fn verifies_tls_proxy_first() {
     let (corporate, company) = (Authority::new("corporate"), Authority::new("company"));
     let registry = Server::https(company.server(&[HOST]).config(), htpasswd).await;
     let port = registry.port;
-    let proxy =
-        ForwardProxy::over_tls(corporate.server(&["127.0.0.1"]).config(), move |_| Way::Through(port)).await;
+    let proxy = ForwardProxy::over_tls(corporate.server(&["127.0.0.1"]).config(), move |_| {
+        ProxyAction::Through(port)
+    })
+    .await;
     let url = format!("https://127.0.0.1:{}", proxy.port);
     let trusting = Proxied { url: url.clone(), ca: Some(corporate.bundle()), ..Proxied::by(&proxy).await };
     let https = target(&format!("https://{HOST}"));

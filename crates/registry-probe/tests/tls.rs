@@ -1,4 +1,4 @@
-//! TLS: each defect by its name, several at once, authorities, skipped verification, client certificates.
+//! TLS: every defect, several defects at once, CAs, skipped verification, client certificates.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ fn trusting(ca: CaBundle) -> Material {
     Material { ca: Some(ca), ..alice() }
 }
 
-fn htpasswd(asked: &Asked) -> Answer {
+fn htpasswd(asked: &ReceivedRequest) -> Answer {
     match asked.authorization() {
         Some(basic) if basic == basic_alice() => Answer::granted(),
         _ => Answer::challenge("Basic realm=\"registry\""),
@@ -34,7 +34,7 @@ async fn defects(server: &Server, material: &Material) -> Vec<TlsDefect> {
     assert_eq!(named.port, server.port);
     assert_eq!(findings.endpoint, EndpointFinding::Reachable);
     assert_eq!(findings.credentials, CredentialsFinding::NotAttempted);
-    assert!(server.asked().is_empty(), "something was sent to a server that is not to be believed");
+    assert!(server.requests().is_empty(), "something was sent to a server that is not to be believed");
     [vec![defect], also].concat()
 }
 
@@ -71,7 +71,7 @@ async fn reports_unknown_issuer() {
     let unknown = [TlsDefect::UnknownIssuer { issuer: "CN=stranger".into(), self_signed: false }];
     assert_eq!(defects(&server, &alice()).await, unknown);
     assert_eq!(defects(&server, &trusting(Authority::new("company").bundle())).await, unknown);
-    // An authority that was made anew under the old name is another authority.
+    // A CA that was created again under the old name is another CA.
     assert_eq!(defects(&server, &trusting(Authority::new("stranger").bundle())).await, unknown);
 }
 
@@ -274,7 +274,7 @@ async fn recognizes_nginx_client_certificate_error() {
     let findings = probe(&target(&server.url()), &trusting(ca.bundle())).await;
     let TlsFinding::Failed { defect, .. } = findings.tls else { panic!("not failed: {findings:#?}") };
     assert_eq!(defect, TlsDefect::ClientCertificateRequired(ClientCertificateFault::Missing));
-    assert!(!server.saw_credentials());
+    assert!(!server.received_credentials());
 }
 
 #[tokio::test]
@@ -289,7 +289,7 @@ async fn closing_after_certificate_request_means_required() {
 
 #[tokio::test]
 async fn distinguishes_plain_server_from_bad_certificate() {
-    // What web servers say to a ClientHello, and what a mail server says to anybody.
+    // The responses of web servers to a ClientHello, and the greeting of a mail server.
     for greeting in
         ["HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "220 mail.example.com ESMTP\r\n"]
     {

@@ -190,6 +190,16 @@ impl RegistryObject {
         self.spec.availability.as_ref().is_some_and(|availability| availability.pull_secret.is_some())
     }
 
+    /// Whether a user asked for a validation since the last result: by the annotation, or by a new spec. A new object doesn't count,
+    /// because others may have the same credentials.
+    pub fn is_validation_requested(&self) -> bool {
+        let handled = &self.status.last_handled_reconcile_at;
+        let by_annotation = self.requested_at.is_some() && self.requested_at != *handled;
+        // The schema gives a new object -1.
+        let observed = self.status.observed_generation.filter(|observed| *observed > 0);
+        by_annotation || observed.is_some_and(|observed| observed != self.generation)
+    }
+
     /// Returns whether `other`, an earlier or later state of the object, has the same spec and request.
     pub fn asks_the_same_as(&self, other: &Self) -> bool {
         let asked = |object: &Self| {

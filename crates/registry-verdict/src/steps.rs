@@ -93,11 +93,11 @@ impl Examination {
 ///
 /// What is wrong with the spec.
 pub fn validate(
-    registry: &RegistryObject,
+    object: &RegistryObject,
     admin_policy: &AdminPolicy,
 ) -> Result<(Target, Option<EcrEndpoint>), SpecError> {
-    let target = probe_target(registry, admin_policy)?;
-    let endpoint = ecr_endpoint(&registry.spec, &target.endpoint)?;
+    let target = probe_target(object, admin_policy)?;
+    let endpoint = ecr_endpoint(&object.spec, &target.endpoint)?;
     Ok((target, endpoint))
 }
 
@@ -107,29 +107,29 @@ pub fn validate(
 ///
 /// If a reference could not be read, which a retry may fix. Any other problem is a [`NextStep::Stop`].
 pub async fn examine<O: Objects>(
-    registry: &RegistryObject,
-    surroundings: ValidationContext<'_>,
+    object: &RegistryObject,
+    context: ValidationContext<'_>,
     objects: &O,
 ) -> Result<Examination, ReadError<O::Error>> {
-    let ValidationContext { tenant, namespace, policy, admin_policy } = surroundings;
-    let is_tenants = registry.key.scope() == RegistryScope::Tenant;
+    let ValidationContext { tenant, namespace, policy, admin_policy } = context;
+    let is_tenants = object.key.scope() == RegistryScope::Tenant;
     if is_tenants && matches!(tenant, NamespaceTenant::None) {
         return Ok(Examination::stopped(Observation::NotATenant));
     }
-    let (target, place) = match validate(registry, admin_policy) {
+    let (target, place) = match validate(object, admin_policy) {
         Ok(checked) => checked,
         Err(error) => return Ok(Examination::stopped(Observation::Unfit(error))),
     };
     let wanted = ResolveRequest {
-        key: &registry.key,
-        spec: &registry.spec,
+        key: &object.key,
+        spec: &object.spec,
         endpoint: &target.endpoint,
         place: place.as_ref(),
         tenant: if let NamespaceTenant::Of(tenant) = tenant { Some(tenant) } else { None },
         namespace,
         policy,
     };
-    let Resolved { references: readings, policy, contents, means } = resolve(wanted, objects).await?;
+    let Resolved { references, policy, contents, means } = resolve(wanted, objects).await?;
     let gap = admin_policy.cluster_addresses.gap().filter(|_| is_tenants);
     let plan = match (means, gap) {
         (Ok(_), Some(gap)) => NextStep::Stop(Observation::AddressesUnknown(gap)),
@@ -138,7 +138,7 @@ pub async fn examine<O: Objects>(
         }
         (Err(problem), _) => NextStep::Stop(Observation::Unresolved(problem)),
     };
-    Ok(Examination { references: readings, policy, contents, plan })
+    Ok(Examination { references, policy, contents, plan })
 }
 
 /// The clients for registries and AWS. Cheap to clone.
@@ -173,8 +173,9 @@ pub async fn probe(
     if let (Some(login), Some(tokens)) = (&login, &tokens) {
         let (target, material) = (&target, &material);
         let case = ecr::probe::EcrCase { target, material, login, urgency, session: session.as_deref() };
-        let seen = ecr::probe::probe(&prober, tokens, case, now).await;
-        let used = seen.used.clone();
+        let mut seen = ecr::probe::probe(&prober, tokens, case, now).await;
+        // What was seen is kept until the next validation; the credentials aren't.
+        let used = seen.used.take();
         return Probed { seen: Observation::Ecr(Box::new(seen)), used };
     }
     let mut findings = match &session {

@@ -60,7 +60,7 @@ pub fn probe_target(object: &RegistryObject, admin_policy: &AdminPolicy) -> Resu
         base_path: path(spec.base_content_path.as_deref(), "spec.baseContentPath")?,
         repository: path(spec.validation.repository.as_deref(), "spec.validation.repository")?,
         skip_verify: spec.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify),
-        egress_policy: egress_policy(object.key.scope(), admin_policy),
+        egress_policy: egress_policy(object, admin_policy),
         trusted_token_services: admin_policy.trusted_token_services.clone(),
         // ECR registries have no token service, so a tenant's AWS token must only be sent to the endpoint, whose host
         // was checked.
@@ -97,9 +97,9 @@ fn path(text: Option<&str>, field: &'static str) -> Result<Option<RepositoryName
 }
 
 /// A tenant's registry must not be at the cluster's own addresses.
-fn egress_policy(scope: RegistryScope, admin_policy: &AdminPolicy) -> EgressPolicy {
+fn egress_policy(object: &RegistryObject, admin_policy: &AdminPolicy) -> EgressPolicy {
     let (allow, deny) = (admin_policy.egress_allow.clone(), admin_policy.egress_deny.clone());
-    match scope {
+    match object.key.scope() {
         RegistryScope::System => EgressPolicy::new(EgressScope::System, allow, deny),
         RegistryScope::Tenant => {
             let cluster = admin_policy.cluster_addresses.all();

@@ -1,7 +1,7 @@
-//! The API server's audit log, read as what clients asked of it.
+//! The API server's audit log: the requests of its clients.
 //!
-//! Every request is logged once, with who asked, what, and how it was answered; never with its content. The line is
-//! written just after the answer is sent: who asks for its own request waits for it with
+//! Every request is logged once, with its user, its object and its status; never with its content. The line is
+//! written just after the response is sent: to find a request of your own, wait for it with
 //! [`eventually`](crate::eventually::eventually).
 
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -29,7 +29,7 @@ pub enum AuditError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A line is not an event.
@@ -49,9 +49,9 @@ pub struct AuditEvent {
     pub stage: String,
     /// get, list, watch, create, update, patch, delete, deletecollection.
     pub verb: String,
-    /// Who asked.
+    /// The user.
     pub user: String,
-    /// Their program.
+    /// The client's `User-Agent`.
     pub user_agent: String,
     /// The API group; empty for the core group.
     pub group: String,
@@ -63,16 +63,16 @@ pub struct AuditEvent {
     pub namespace: String,
     /// The object, or empty.
     pub name: String,
-    /// Path and query as asked.
+    /// Path and query.
     pub request_uri: String,
     /// The HTTP status of the answer.
     pub code: u16,
-    /// When it was asked (RFC 3339, microseconds).
+    /// The time of the request (RFC 3339, microseconds).
     pub received: String,
 }
 
 impl AuditEvent {
-    /// Whether the request was to change something, whatever the answer. A dry run is not.
+    /// Whether the request is a write, whatever its status. A dry run isn't.
     pub fn is_write(&self) -> bool {
         let changes =
             matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection");
@@ -85,7 +85,7 @@ impl AuditEvent {
     }
 }
 
-/// A place in the log: what comes after it is read by [`AuditLog::since`].
+/// A position in the log. [`AuditLog::since`] reads what comes after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditMark(Vec<u64>);
 
@@ -100,19 +100,19 @@ impl AuditLog {
         Self { files }
     }
 
-    /// Everything that has been answered so far, in the order of answers (per API server).
+    /// All requests that have been answered so far, in the order of responses (per API server).
     pub fn events(&self) -> Result<Vec<AuditEvent>, AuditError> {
         self.since(&AuditMark::default())
     }
 
-    /// Where the log ends now.
+    /// The current end of the log.
     pub fn mark(&self) -> AuditMark {
         AuditMark(
             self.files.iter().map(|file| std::fs::metadata(file).map_or(0, |meta| meta.len())).collect(),
         )
     }
 
-    /// What has been answered since the mark.
+    /// The requests that have been answered since the mark.
     pub fn since(&self, mark: &AuditMark) -> Result<Vec<AuditEvent>, AuditError> {
         let mut events = Vec::new();
         for (index, file) in self.files.iter().enumerate() {
@@ -121,7 +121,7 @@ impl AuditLog {
         Ok(events)
     }
 
-    /// The writes of one user since the mark: what an operator must keep few.
+    /// The writes of one user since the mark.
     pub fn writes_since(&self, mark: &AuditMark, user: &str) -> Result<Vec<AuditEvent>, AuditError> {
         let mut events = self.since(mark)?;
         events.retain(|event| event.is_write() && event.user == user && event.stage == "ResponseComplete");
@@ -143,7 +143,7 @@ fn read_from(path: &Path, offset: u64) -> Result<Vec<AuditEvent>, AuditError> {
         }
         Ok(_) => {}
     }
-    // A line that is being written is for the next reader.
+    // An incomplete last line is left for the next call.
     let complete = text.rfind('\n').map_or("", |end| &text[..end]);
     let parse = |line| serde_json::from_str::<AuditLine>(line).map(AuditEvent::from);
     complete

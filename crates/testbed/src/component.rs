@@ -13,7 +13,7 @@ use crate::process::{Process, ProcessError, ProcessSpec};
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// Why a server is not as it should be.
+/// Why a server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ComponentError {
     /// The process could not be started, signalled or waited for.
@@ -38,7 +38,7 @@ pub enum ComponentError {
         name: String,
         /// How long was waited.
         waited: Duration,
-        /// What its readiness said last.
+        /// The last error of its readiness check.
         last: String,
         /// Its log.
         log: PathBuf,
@@ -57,12 +57,12 @@ impl ComponentError {
 /// How a server shows that it is ready, and how long that may take.
 #[derive(Debug, Clone)]
 pub(crate) struct Readiness {
-    sign: Sign,
+    sign: ReadinessCheck,
     timeout: Duration,
 }
 
 #[derive(Debug, Clone)]
-enum Sign {
+enum ReadinessCheck {
     /// A GET of the URL is answered 2xx.
     Http { url: String, ca_pem: Option<String> },
     /// The loopback port takes connections.
@@ -73,29 +73,29 @@ enum Sign {
 
 impl Readiness {
     pub(crate) fn http(url: String, timeout: Duration) -> Self {
-        Self { sign: Sign::Http { url, ca_pem: None }, timeout }
+        Self { sign: ReadinessCheck::Http { url, ca_pem: None }, timeout }
     }
 
     pub(crate) fn https(url: String, ca_pem: &str, timeout: Duration) -> Self {
-        Self { sign: Sign::Http { url, ca_pem: Some(ca_pem.to_owned()) }, timeout }
+        Self { sign: ReadinessCheck::Http { url, ca_pem: Some(ca_pem.to_owned()) }, timeout }
     }
 
     pub(crate) fn tcp(port: u16, timeout: Duration) -> Self {
-        Self { sign: Sign::Tcp(port), timeout }
+        Self { sign: ReadinessCheck::Tcp(port), timeout }
     }
 
     pub(crate) fn socket(path: impl Into<PathBuf>, timeout: Duration) -> Self {
-        Self { sign: Sign::Socket(path.into()), timeout }
+        Self { sign: ReadinessCheck::Socket(path.into()), timeout }
     }
 
     async fn look(&self) -> Result<(), String> {
         match &self.sign {
-            Sign::Http { url, ca_pem } => look_at_url(url, ca_pem.as_deref()).await,
-            Sign::Tcp(port) => match TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await {
+            ReadinessCheck::Http { url, ca_pem } => look_at_url(url, ca_pem.as_deref()).await,
+            ReadinessCheck::Tcp(port) => match TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(format!("port {port}: {error}")),
             },
-            Sign::Socket(path) => match UnixStream::connect(path).await {
+            ReadinessCheck::Socket(path) => match UnixStream::connect(path).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(format!("{}: {error}", path.display())),
             },
@@ -129,7 +129,7 @@ impl Component {
         Self { spec, readiness, grace, process: Mutex::new(None) }
     }
 
-    /// Starts it and waits until it is ready; says how long that took. Does nothing to a server that runs.
+    /// Starts it and waits until it is ready; returns how long that took. Does nothing if it is running.
     pub async fn start(&self) -> Result<Duration, ComponentError> {
         let start = Instant::now();
         self.launch().await?;
@@ -164,7 +164,7 @@ impl Component {
         }
     }
 
-    /// Asks it to end (SIGTERM), kills it if it does not within its grace period; says how long that took.
+    /// Stops it (SIGTERM), kills it after its grace period; returns how long that took.
     pub async fn stop(&self) -> Result<Duration, ComponentError> {
         let start = Instant::now();
         let Some(mut process) = self.process.lock().await.take() else {
@@ -188,7 +188,7 @@ impl Component {
         Ok(self.with_process(Process::pause).await?)
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes it (SIGCONT).
     pub async fn resume(&self) -> Result<(), ComponentError> {
         Ok(self.with_process(Process::resume).await?)
     }
@@ -198,7 +198,7 @@ impl Component {
         self.process.lock().await.as_ref().map(Process::id)
     }
 
-    /// What it has logged so far, over all its starts.
+    /// Its log so far, over all its starts.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.spec.log).unwrap_or_default()).into_owned()
     }
@@ -218,7 +218,7 @@ impl Component {
         }
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub async fn exit_status(&self) -> Result<Option<String>, ComponentError> {
         match self.process.lock().await.as_mut() {
             Some(process) => Ok(process.exit_status()?.map(|status| status.to_string())),

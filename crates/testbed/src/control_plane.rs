@@ -28,13 +28,13 @@ const TOKEN_SECONDS: i64 = 7 * 24 * 3600;
 /// How often a start is tried when another program takes a port first.
 const ATTEMPTS: u32 = 3;
 
-/// The two ends of what is supported.
+/// The oldest and the newest supported Kubernetes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Kubernetes {
     /// 1.36.
     #[default]
     Newest,
-    /// 1.30, the API server of it. The controller manager is the newest one all the same.
+    /// 1.30. Only the API server: the controller manager is always the newest one.
     Oldest,
 }
 
@@ -157,7 +157,7 @@ impl ControlPlane {
         })
     }
 
-    /// Each after what it depends on: what finds nobody there waits longer than it needs to.
+    /// Starts each server after its dependencies: a server whose dependency is missing waits longer than necessary.
     async fn launch(&self) -> Result<(), ControlPlaneError> {
         self.etcd.launch().await?;
         self.etcd.wait_ready().await?;
@@ -176,7 +176,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// The controllers are at work when the account that every namespace gets is there.
+    /// Waits until the controllers work: the default service account exists.
     async fn wait_for_controllers(&self) -> Result<(), ControlPlaneError> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, "default");
         eventually(READY, "the default service account", || accounts.get("default")).await?;

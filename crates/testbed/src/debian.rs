@@ -1,4 +1,4 @@
-//! Programs out of Debian's packages: downloaded by apt, unpacked into `target/tools/debian`, kept there. Nothing is
+//! Programs from Debian packages: downloaded by apt and unpacked into `target/tools/debian`. Nothing is
 //! installed.
 
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::tools::repository;
 
-/// Where these packages are unpacked together under `name`, or why they are not. Downloads them the first time.
+/// The directory `name` with these unpacked packages, or the error. Downloads them the first time.
 pub fn unpacked(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
     let home = repository().join("target/tools/debian");
     let root = home.join(name);

@@ -1,17 +1,17 @@
-//! Waiting for a condition that holds sooner or later.
+//! Waits for a condition that becomes true eventually.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 const POLL: Duration = Duration::from_millis(20);
-/// What a look and the pause after it take at the most on a machine that is idle: there, the time is no longer than was said.
-const ROUND: Duration = Duration::from_millis(40);
-/// What one look may take, however little time there is: who is busy does not hang.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A slow machine gets so many times the time.
-const STRETCH: u32 = 5;
+/// The longest time of a check and the pause after it on an idle machine. There, the timeout is exact.
+const LONGEST_ROUND: Duration = Duration::from_millis(40);
+/// The shortest timeout of one check: a busy machine isn't a hanging one.
+const LONGEST_CHECK: Duration = Duration::from_secs(10);
+/// The factor by which the timeout grows on a slow machine.
+const SLOW_MACHINE_FACTOR: u32 = 5;
 
-/// The condition did not come to hold in time.
+/// The condition did not become true in time.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: not within {timeout:?}; last seen: {last}")]
 pub struct NotYet {
@@ -19,15 +19,15 @@ pub struct NotYet {
     pub what: String,
     /// How long.
     pub timeout: Duration,
-    /// What the last look found instead.
+    /// The last check's error.
     pub last: String,
 }
 
-/// Calls `look` until it returns `Ok`, and returns that. What `look` returns as an error is what it has seen instead; the
-/// last of them is in the error. One look that hangs counts as not having seen anything.
+/// Calls `look` until it returns `Ok`, and returns that. An error from `look` is what it found instead; the
+/// last one is in the returned error. A check that hangs counts as failed.
 ///
-/// The time is counted in looks too: a machine that stands still for a moment, or is slow at everything, gets at least half as many
-/// looks as one that doesn't and isn't. What is looked at is on the same machine, and as slow.
+/// The time is counted in checks too: a machine that stalls for a moment, or is slow, gets at least half as many
+/// checks as an idle one, because the program under test is on the same machine and equally slow.
 pub async fn eventually<T, E, F>(
     timeout: Duration,
     what: impl Into<String>,
@@ -42,7 +42,7 @@ where
     let mut looks = 0;
     loop {
         let left = timeout.saturating_sub(start.elapsed());
-        let hangs = match tokio::time::timeout(left.max(PATIENCE), look()).await {
+        let hangs = match tokio::time::timeout(left.max(LONGEST_CHECK), look()).await {
             Ok(Ok(found)) => return Ok(found),
             Ok(Err(seen)) => {
                 last = seen.to_string();
@@ -58,9 +58,9 @@ where
     }
 }
 
-/// Whether there was time enough, and looks.
+/// Whether the time is over, with enough checks.
 fn is_over(timeout: Duration, elapsed: Duration, looks: u32) -> bool {
-    elapsed >= timeout && (ROUND * looks >= timeout || elapsed >= timeout * STRETCH)
+    elapsed >= timeout && (LONGEST_ROUND * looks >= timeout || elapsed >= timeout * SLOW_MACHINE_FACTOR)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub enum ForwardProxyError {
     Component(#[from] ComponentError),
 }
 
-/// A running proxy on loopback. It lets everything through.
+/// A running proxy on loopback. It allows everything.
 #[derive(Debug)]
 pub struct ForwardProxy {
     component: Component,

@@ -1,6 +1,6 @@
 //! Plain HTTP/1.1 requests to servers on loopback, one connection each.
 //!
-//! Deliberately not the operator's own client: what the tests see must not pass through what they test.
+//! Deliberately not the operator's own client: tests must not depend on the code that they test.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-/// What these requests call themselves, so that logs can be read without them.
+/// The `User-Agent` of these requests, so that logs can be filtered.
 pub const USER_AGENT: &str = "registry-testbed";
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Why a request got no answer.
+/// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The URL is not one.
+    /// The URL is invalid.
     #[error("{url} is not a URL of a server: {reason}")]
     Url {
         /// The URL.
@@ -76,7 +76,7 @@ pub(crate) fn basic_authorization(user: &str, password: &str) -> String {
     format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// A request that is being put together.
+/// A request builder.
 #[derive(Debug, Clone)]
 pub struct Call<'a> {
     method: Method,

@@ -8,7 +8,7 @@ use registry_testbed::image::program::{self, Profile, ProgramError};
 use registry_testbed::image::{self, Architecture, Image, ImageDescription, ImageError};
 use registry_testbed::tools::repository;
 
-use crate::say;
+use crate::print_line;
 
 const MEBIBYTE: u64 = 1024 * 1024;
 /// What the program is to have at most when it is released, and what is pulled.
@@ -65,10 +65,10 @@ pub(crate) fn run(arguments: &ImageArguments) -> Result<ExitCode, MakeError> {
         image.write_root(root)?;
     }
     for (architecture, size) in &written.sizes {
-        say(&format!("image for {}: {size} bytes", architecture.name()));
+        print_line(&format!("image for {}: {size} bytes", architecture.name()));
         within("the image", *architecture, *size, LARGEST_IMAGE, arguments.profile)?;
     }
-    say(&format!("{}: {} {}", arguments.output.display(), arguments.tag, written.digest));
+    print_line(&format!("{}: {} {}", arguments.output.display(), arguments.tag, written.digest));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,7 +79,7 @@ fn build(
 ) -> Result<Image, MakeError> {
     let program = program::build(architecture, profile)?;
     let size = std::fs::metadata(&program)?.len();
-    say(&format!("program for {}: {size} bytes", architecture.name()));
+    print_line(&format!("program for {}: {size} bytes", architecture.name()));
     within("the program", architecture, size, LARGEST_PROGRAM, profile)?;
     Ok(image::operator(architecture, &program, description)?)
 }

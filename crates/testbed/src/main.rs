@@ -57,13 +57,13 @@ async fn build_tools(names: Vec<Tool>, node: bool) -> Result<ExitCode, Box<dyn s
     wanted.extend(node.then_some(Tool::NODE).into_iter().flatten());
     let paths = tools::ensure(&wanted).await?;
     for tool in wanted {
-        say(&paths.get(tool).display().to_string());
+        print_line(&paths.get(tool).display().to_string());
     }
     Ok(ExitCode::SUCCESS)
 }
 
 #[expect(clippy::print_stdout, reason = "a command line program")]
-fn say(line: &str) {
+fn print_line(line: &str) {
     println!("{line}");
 }
 

@@ -1,4 +1,4 @@
-//! Manifests: read, filled in, and applied as `kubectl apply --server-side` does.
+//! Manifests: parses them, replaces placeholders, and applies them as `kubectl apply --server-side` does.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::eventually::{NotYet, eventually};
 
-/// Who the API server says has applied these.
+/// The field manager.
 pub const FIELD_MANAGER: &str = "registry-testbed";
 
 /// How long the API server may take to serve a resource whose definition was just applied, on a machine that is busy.
@@ -25,7 +25,7 @@ pub enum ApplyError {
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The text is not YAML.
@@ -46,7 +46,7 @@ pub enum ApplyError {
         /// What is wrong.
         reason: String,
     },
-    /// A token that nothing is known for is left in the text.
+    /// A placeholder without a value is left in the text.
     #[error("{origin} has the token {token}, and there is nothing to put in its place")]
     Token {
         /// Where the text comes from.
@@ -76,12 +76,12 @@ pub enum ApplyError {
     },
 }
 
-/// What stands in a manifest for what is known only when it is applied: `${NAME}`.
+/// The values for placeholders `${NAME}` in manifests, which are known only when they are applied.
 #[derive(Debug, Clone, Default)]
 pub struct Placeholders(Vec<(String, String)>);
 
 impl Placeholders {
-    /// Puts `value` in the place of `${name}`. The further lines of a value are indented as its first.
+    /// Replaces `${name}` with `value`. Further lines of a value are indented like its first.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.0.push((format!("${{{name}}}"), value.into()));

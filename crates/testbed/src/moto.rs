@@ -47,7 +47,7 @@ pub enum MotoError {
     },
 }
 
-/// What a user of AWS signs in with.
+/// An AWS access key.
 #[derive(Debug, Clone)]
 pub struct AccessKey {
     /// The key's id.
@@ -96,7 +96,7 @@ impl Moto {
         python::is_there()
     }
 
-    /// Has its IAM do something, before it checks credentials.
+    /// Calls an IAM action, before credentials are checked.
     pub async fn iam(&self, action: &str, parameters: &[(&str, &str)]) -> Result<String, MotoError> {
         // Unsigned: the scope alone says which API is meant.
         let scope = "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=x";
@@ -136,7 +136,7 @@ impl Moto {
         Ok(())
     }
 
-    /// From here on, signatures and policies count.
+    /// Enables the check of signatures and policies.
     pub async fn checks_credentials(&self) -> Result<(), MotoError> {
         Call::new(Method::POST, format!("{}/moto-api/reset-auth", self.url())).body("0").send().await?;
         Ok(())

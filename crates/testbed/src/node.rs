@@ -3,7 +3,7 @@
 //!
 //! From outside, [`enclose`] runs a program as PID 1 of new mount, network, PID, UTS, IPC and cgroup namespaces; in there,
 //! [`Node::start`] makes the node. The machine's own network, `/var`, `/run` and sysctls are not touched, nothing can
-//! leave the namespace's network, and all of it ends with PID 1. Needs root on Linux, `ip`, `unshare` and a C compiler.
+//! leave the namespace's network, and everything ends with PID 1. Needs root on Linux, `ip`, `unshare` and a C compiler.
 //!
 //! Its DNS knows Services only; there is no storage and no enforcement of network policies: what the operator and the chart do
 //! not need.
@@ -65,7 +65,7 @@ pub enum NodeError {
     Cgroup {
         /// The cgroup's directory.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// Cgroups are still there after the node has ended.
@@ -270,7 +270,7 @@ impl Node {
         let directory = self.directory.join("registries").join(registry);
         let ca = directory.join("ca.crt");
         let hosts = format!("server = \"https://{registry}\"\nca = \"{}\"\n", ca.display());
-        // Read anew for every pull.
+        // Read again for every pull.
         std::fs::create_dir_all(&directory)
             .and_then(|()| std::fs::write(&ca, ca_pem))
             .and_then(|()| std::fs::write(directory.join("hosts.toml"), hosts))

@@ -7,7 +7,7 @@ use std::time::Instant;
 use registry_testbed::node::{self, Node, NodeError};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::say;
+use crate::print_line;
 
 /// Starts a cluster of one real node in namespaces of its own, without a container engine. Needs root.
 #[derive(Debug, clap::Args)]
@@ -32,10 +32,10 @@ pub(crate) async fn run(arguments: NodeArguments) -> Result<ExitCode, NodeError>
 async fn inside(arguments: NodeArguments) -> Result<ExitCode, NodeError> {
     let start = Instant::now();
     let node = Node::start().await?;
-    say(&format!("The node is Ready after {:.1} s.", start.elapsed().as_secs_f32()));
+    print_line(&format!("The node is Ready after {:.1} s.", start.elapsed().as_secs_f32()));
     let kubeconfig = node.control_plane().admin_kubeconfig();
     let Some((program, args)) = arguments.command.split_first() else {
-        say(&format!(
+        print_line(&format!(
             "Enter it, as root, with: nsenter --target \"$(pgrep --newest --full 'testbed node')\" --all\n\
              KUBECONFIG={}; every image is pulled from the node's own registry, http://{}.",
             kubeconfig.display(),

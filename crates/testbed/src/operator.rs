@@ -10,9 +10,9 @@ use crate::http_client::{Call, HttpError};
 use crate::ports::{Port, PortError};
 use crate::process::{ProcessSpec, Scratch};
 
-/// On a machine that is busy with other tests.
+/// Generous, for a machine that is busy with other tests.
 const READY: Duration = Duration::from_mins(2);
-/// What the operator promises is 5 s; who counts them gets to see more.
+/// More than the operator's promise of 5 s, so that a test can measure a longer stop.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// How to start the operator.
@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(15);
 pub struct OperatorOptions {
     /// The program.
     pub binary: PathBuf,
-    /// The cluster, and as whom.
+    /// The kubeconfig: the cluster and the user.
     pub kubeconfig: PathBuf,
     /// Its arguments, besides `--metrics-address`.
     pub args: Vec<OsString>,
@@ -60,7 +60,7 @@ impl OperatorOptions {
     }
 }
 
-/// Why there is no operator, or nothing to be learnt from it.
+/// Why the operator, or its metrics, are not available.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// There is no free port.
@@ -99,7 +99,7 @@ impl Operator {
         Ok(operator)
     }
 
-    /// Starts the operator without waiting: for what keeps it from being ready.
+    /// Starts the operator without waiting, for tests in which it doesn't become ready.
     pub async fn launch(options: OperatorOptions) -> Result<Self, OperatorError> {
         let operator = Self::prepare(options)?;
         operator.component.launch().await?;
@@ -134,7 +134,7 @@ impl Operator {
         Ok(self.component.start().await?)
     }
 
-    /// Ends it (SIGTERM) and says how long that took. After 15 s it is killed.
+    /// Stops it (SIGTERM) and returns how long that took. After 15 s it is killed.
     pub async fn stop(&self) -> Result<Duration, OperatorError> {
         Ok(self.component.stop().await?)
     }
@@ -149,7 +149,7 @@ impl Operator {
         Ok(self.component.pause().await?)
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes it (SIGCONT).
     pub async fn resume(&self) -> Result<(), OperatorError> {
         Ok(self.component.resume().await?)
     }
@@ -159,7 +159,7 @@ impl Operator {
         Ok(self.component.wait_ready().await?)
     }
 
-    /// How it ended by itself, if it has.
+    /// Its exit status, if it has ended by itself.
     pub async fn exited(&self) -> Result<Option<String>, OperatorError> {
         Ok(self.component.exit_status().await?)
     }
@@ -184,10 +184,9 @@ impl Operator {
         format!("http://127.0.0.1:{}", self.port.number())
     }
 
-    /// Its metrics, as OpenMetrics text.
+    /// Its metrics, in Prometheus' text format.
     pub async fn metrics(&self) -> Result<String, OperatorError> {
-        let call = Call::get(format!("{}/metrics", self.url()));
-        let answer = call.header(http::header::ACCEPT, "application/openmetrics-text").send().await?;
+        let answer = Call::get(format!("{}/metrics", self.url())).send().await?;
         Ok(String::from_utf8_lossy(answer.body()).into_owned())
     }
 

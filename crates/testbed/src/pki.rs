@@ -1,4 +1,4 @@
-//! Certificate authorities and the certificates, good and bad, that tests and the control plane need.
+//! Certificate authorities, and the valid and invalid certificates that tests and the control plane need.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -37,7 +37,7 @@ pub enum Usage {
     Client,
 }
 
-/// What a certificate says. Start from [`LeafOptions::server`] or [`LeafOptions::client`].
+/// The content of a certificate. Start from [`LeafOptions::server`] or [`LeafOptions::client`].
 #[derive(Debug, Clone)]
 pub struct LeafOptions {
     /// The subject's common name.
@@ -163,7 +163,7 @@ impl Leaf {
         &self.key_pem
     }
 
-    /// A self-signed server certificate, which is nobody's authority.
+    /// A self-signed server certificate that isn't a CA.
     pub fn self_signed(options: &LeafOptions) -> Result<Self, PkiError> {
         let make = || {
             let mut params = options.params();

@@ -1,4 +1,4 @@
-//! Waiting for ValidatingAdmissionPolicies: the API server takes them up some moments after it has taken them.
+//! Waits for ValidatingAdmissionPolicies: the API server enforces them some moments after it has stored them.
 
 use std::time::Duration;
 

@@ -20,7 +20,7 @@ pub enum PortError {
     Reservations {
         /// The directory or file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// Every port is taken.

@@ -38,7 +38,7 @@ pub enum ProcessError {
     Spawn {
         /// The child's name.
         name: String,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The child's log cannot be opened.
@@ -48,7 +48,7 @@ pub enum ProcessError {
         name: String,
         /// The log file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The child could not be signalled.
@@ -58,7 +58,7 @@ pub enum ProcessError {
         name: String,
         /// The signal.
         signal: &'static str,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The child's state could not be read.
@@ -66,7 +66,7 @@ pub enum ProcessError {
     Wait {
         /// The child's name.
         name: String,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The child has ended already.
@@ -195,12 +195,12 @@ impl Process {
             .map_err(|source| ProcessError::Wait { name: self.name.clone(), source: source.into() })
     }
 
-    /// Lets a frozen child go on.
+    /// Resumes a frozen child.
     pub fn resume(&mut self) -> Result<(), ProcessError> {
         self.signal(Signal::CONT, "SIGCONT")
     }
 
-    /// Asks the child to end, and says how long it took. After `grace` it is killed, which is an error.
+    /// Stops the child (SIGTERM), and returns how long it took. After `grace` it is killed, which is an error.
     pub async fn stop(&mut self, grace: Duration) -> Result<Duration, ProcessError> {
         let asked = Instant::now();
         self.signal(Signal::TERM, "SIGTERM")?;
@@ -219,7 +219,7 @@ impl Process {
         if !matches!(self.exit_status(), Ok(None)) {
             return;
         }
-        // Neither can fail for a child that has not been reaped, and there is nobody to tell if it does.
+        // Neither can fail for a child that has not been reaped, and the error could not be reported.
         let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         self.exited = self.child.wait().ok();
     }

@@ -8,7 +8,7 @@ use crate::tools::sha256_hex;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Where to push to, and as whom.
+/// The target of a push, with credentials.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Push<'a> {
     /// The registry's URL, without a trailing slash.

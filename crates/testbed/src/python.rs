@@ -28,7 +28,7 @@ pub enum PythonError {
     File {
         /// The file or directory.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }

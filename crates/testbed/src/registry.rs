@@ -19,7 +19,7 @@ const READY: Duration = Duration::from_mins(2);
 const GRACE: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 3;
 
-/// What a registry asks of its clients.
+/// How a registry authenticates clients.
 #[derive(Debug, Clone, Default)]
 pub enum RegistryAuth {
     /// Nothing.
@@ -74,13 +74,13 @@ pub enum RegistryTls {
 /// What kind of registry to start.
 #[derive(Debug, Clone, Default)]
 pub struct RegistryOptions {
-    /// What it asks of its clients.
+    /// How it authenticates clients.
     pub auth: RegistryAuth,
     /// How it is reached.
     pub tls: RegistryTls,
 }
 
-/// Why there is no registry, or it did not do what was asked.
+/// Why a registry failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The program is missing.
@@ -128,12 +128,12 @@ pub struct LoggedRequest {
     pub user_agent: String,
 }
 
-/// A user whose credentials the registry has looked at.
+/// A login that the registry checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authentication {
     /// The user, as the client spelled it.
     pub user: String,
-    /// What they asked for: path and query.
+    /// Path and query of the request.
     pub path: String,
     /// Whether the password was right.
     pub accepted: bool,
@@ -222,13 +222,13 @@ impl TestRegistry {
         self.component.log_path().to_path_buf()
     }
 
-    /// Every request so far, save the testbed's own.
+    /// All requests so far, except the testbed's.
     pub fn requests(&self) -> Vec<LoggedRequest> {
         let log = self.component.log();
         log.lines().filter_map(parse_access).filter(|access| access.user_agent != USER_AGENT).collect()
     }
 
-    /// Every user whose password the registry has looked at so far, save the testbed's own.
+    /// All logins that the registry has checked so far, except the testbed's.
     pub fn authentications(&self) -> Vec<Authentication> {
         self.component.log().lines().filter_map(parse_authentication).collect()
     }

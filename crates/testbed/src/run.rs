@@ -14,10 +14,10 @@ use registry_testbed::control_plane::ControlPlaneError;
 use registry_testbed::manifests::{self, ApplyError};
 use registry_testbed::operator::{Operator, OperatorError, OperatorOptions};
 use registry_testbed::samples;
-use registry_testbed::tools::{self, Tool, ToolsError, Workshop};
+use registry_testbed::tools::{self, Tool, ToolBuilder, ToolsError};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::say;
+use crate::print_line;
 use cluster::RunCluster;
 use registries::RunRegistries;
 use verdicts::Verdicts;
@@ -25,7 +25,7 @@ use verdicts::Verdicts;
 const SYSTEM_NAMESPACE: &str = "registry-system";
 const OPERATOR_ACCOUNT: &str = "registry-operator";
 /// The longest that a sample's verdict may take.
-const PATIENCE: Duration = Duration::from_mins(1);
+const VERDICT_TIMEOUT: Duration = Duration::from_mins(1);
 /// How often the verdicts are looked at.
 const POLL: Duration = Duration::from_millis(250);
 /// How long a registry may take to go: what the operator promises.
@@ -61,7 +61,7 @@ fn in_repository(path: &str) -> PathBuf {
     tools::repository().join(path)
 }
 
-/// Why the demonstration did not come about.
+/// Why the demonstration failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
     /// A program is missing.
@@ -119,27 +119,30 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<ExitCode, RunError> {
     Ok(code)
 }
 
-/// Says beforehand what will take long.
+/// Announces steps that take long.
 fn announce(arguments: &RunArguments) -> Result<(), RunError> {
     let needed = if arguments.existing {
-        say("Runs the operator against the cluster of KUBECONFIG, with registries on this machine.");
+        print_line("Runs the operator against the cluster of KUBECONFIG, with registries on this machine.");
         &[Tool::Registry][..]
     } else {
-        say(
+        print_line(
             "Runs the operator on a Kubernetes API server and registries of its own: no cluster, no container engine.",
         );
         &[Tool::Etcd, Tool::KubeApiserver, Tool::Registry][..]
     };
-    let missing = Workshop::of_this_repository().missing(needed)?;
+    let missing = ToolBuilder::of_this_repository().missing(needed)?;
     if !missing.is_empty() {
         let list: Vec<String> =
             missing.iter().map(|tool| format!("{} ({})", tool.name(), tool.expected_build_time())).collect();
-        say(&format!("To be built first, once, from Go modules: {}, measured on 4 cores.", list.join(", ")));
+        print_line(&format!(
+            "To be built first, once, from Go modules: {}, measured on 4 cores.",
+            list.join(", ")
+        ));
     }
     Ok(())
 }
 
-/// As the service account that it has in a cluster, never as an administrator.
+/// Starts the operator with its service account, never as an administrator.
 async fn start_operator(
     arguments: &RunArguments,
     cluster: &RunCluster,
@@ -154,7 +157,7 @@ async fn start_operator(
     }
     let start = Instant::now();
     let operator = Operator::start(options).await?;
-    say(&format!(
+    print_line(&format!(
         "The operator is ready after {:.1} s, as the service account {SYSTEM_NAMESPACE}/{OPERATOR_ACCOUNT}.\n",
         start.elapsed().as_secs_f32()
     ));
@@ -178,17 +181,17 @@ async fn stay(
         if let Some(status) = operator.exited().await? {
             return Err(RunError::OperatorEnded { status, log: operator.log() });
         }
-        if !concluded && (verdicts.are_as_expected() || start.elapsed() > PATIENCE) {
+        if !concluded && (verdicts.are_as_expected() || start.elapsed() > VERDICT_TIMEOUT) {
             concluded = true;
-            say(&verdicts.conclusion(start.elapsed()));
+            print_line(&verdicts.conclusion(start.elapsed()));
             if once && verdicts.are_as_expected() {
                 return Ok(ExitCode::SUCCESS);
             }
             if once {
-                say(&format!("\nThe operator's log:\n{}", operator.log()));
+                print_line(&format!("\nThe operator's log:\n{}", operator.log()));
                 return Ok(ExitCode::FAILURE);
             }
-            say(&how_to_go_on(operator, cluster));
+            print_line(&how_to_go_on(operator, cluster));
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
@@ -213,16 +216,16 @@ fn how_to_go_on(operator: &Operator, cluster: &RunCluster) -> String {
     )
 }
 
-/// In somebody's own cluster the samples are deleted while the operator is there to let them go.
+/// In an existing cluster, the samples are deleted while the operator runs, because it removes their finalizers.
 async fn tidy_up(cluster: &RunCluster, verdicts: Verdicts, operator: Operator) -> Result<(), RunError> {
     if cluster.is_existing() {
         let left = verdicts.delete(DELETION).await;
-        say(&match left.as_slice() {
+        print_line(&match left.as_slice() {
             [] => String::from("The sample registries are deleted; all else that was applied is left."),
             left => format!("Not deleted within {DELETION:?}: {}.", left.join(", ")),
         });
     }
     let took = operator.stop().await?;
-    say(&format!("The operator ended in {:.1} s.", took.as_secs_f32()));
+    print_line(&format!("The operator ended in {:.1} s.", took.as_secs_f32()));
     Ok(())
 }

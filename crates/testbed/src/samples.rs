@@ -1,4 +1,4 @@
-//! `config/samples` as they come out in `make run`: with the hosts and the CA of registries that run here in the place of the
+//! `config/samples` as `make run` applies them: with the hosts and the CA of local registries instead of the
 //! examples', and with the verdict that each registry should get. The files themselves can be applied as they are.
 
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ const UNREACHABLE: (&str, &str) = ("unreachable", "False/ConnectionRefused");
 pub struct Overlay {
     /// Takes [`USER`] and [`PASSWORD`], over TLS.
     pub protected: String,
-    /// Serves anybody, in plain HTTP.
+    /// Allows anonymous access, in plain HTTP.
     pub anonymous: String,
     /// Nothing listens there.
     pub down: String,

@@ -1,7 +1,7 @@
-//! Registry servers of other projects, each as one value: its address, its accounts and its content.
+//! Registry servers of other projects, each with its address, accounts and content.
 //!
 //! [`quick`] starts those that build in seconds; [`gitea()`] takes minutes to build, and is for `make test-servers`. What can't be
-//! had on a machine (Debian's packages, mostly) is an error of its own, so that a test can say that it was left out.
+//! installed on a machine (mostly Debian packages) is a separate error, so that a test can report it as skipped.
 
 mod distribution;
 mod gitea;
@@ -80,7 +80,7 @@ pub enum Role {
     Owner,
     /// Pulls what it is let to, and pushes nothing.
     PullOnly,
-    /// Enters, and may pull nothing that is private.
+    /// Signs in, and may pull nothing that is private.
     Stranger,
 }
 

@@ -1,8 +1,8 @@
 //! The programs of the control plane, built from their Go modules and kept.
 //!
 //! `tests/tools/<tool or project>/go.mod` pins each; the binaries lie in `target/tools/bin`, each with a key made of the pins, the
-//! build flags and the Go version, and are built again only when the key changes. Who already has the binaries names
-//! their directory in `KUBEBUILDER_ASSETS`.
+//! build flags and the Go version, and are built again only when the key changes. If you already have the binaries, set
+//! `KUBEBUILDER_ASSETS` to their directory.
 
 mod recipe;
 mod tool;
@@ -28,7 +28,7 @@ pub enum ToolsError {
     File {
         /// The file or directory.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// There is no Go.
@@ -105,7 +105,7 @@ impl ToolPaths {
 /// Makes sure that these tools are there, building what is missing or out of date. Progress goes to standard error.
 pub async fn ensure(tools: &[Tool]) -> Result<ToolPaths, ToolsError> {
     let tools = tools.to_vec();
-    tokio::task::spawn_blocking(move || Workshop::of_this_repository().ensure(&tools))
+    tokio::task::spawn_blocking(move || ToolBuilder::of_this_repository().ensure(&tools))
         .await
         .map_err(|_| ToolsError::Interrupted)?
 }
@@ -116,15 +116,15 @@ pub fn repository() -> PathBuf {
     crates.ancestors().nth(2).unwrap_or(crates).to_path_buf()
 }
 
-/// The pins, the cache, and who may have the binaries already.
+/// The directories of the pins, the cache, and existing binaries.
 #[derive(Debug, Clone)]
-pub struct Workshop {
+pub struct ToolBuilder {
     pins: PathBuf,
     cache: PathBuf,
     assets: Option<PathBuf>,
 }
 
-impl Workshop {
+impl ToolBuilder {
     /// The repository's own: `tests/tools`, `target/tools` and `KUBEBUILDER_ASSETS`.
     #[expect(
         clippy::disallowed_methods,
@@ -147,7 +147,7 @@ impl Workshop {
         Ok(ToolPaths { paths: paths.collect::<Result<_, ToolsError>>()? })
     }
 
-    /// What of these would have to be built now.
+    /// The tools that would have to be built now.
     pub fn missing(&self, tools: &[Tool]) -> Result<Vec<Tool>, ToolsError> {
         let mut missing = Vec::new();
         for tool in tools {
@@ -166,7 +166,7 @@ impl Workshop {
         std::fs::create_dir_all(&bin).map_err(|source| ToolsError::File { path: bin.clone(), source })?;
         let recipe = self.recipe(tool)?;
         if !self.is_current(tool, &recipe) {
-            // Held until the tool is there: who asks meanwhile waits, and then finds it.
+            // Held until the tool is built: other callers wait and then find it.
             let _lock = self.lock(tool)?;
             if !self.is_current(tool, &recipe) {
                 self.build(tool, &recipe)?;
@@ -185,7 +185,7 @@ impl Workshop {
         let open = || {
             let file = File::options().create(true).truncate(false).write(true).open(&path)?;
             if file.try_lock().is_err() {
-                say(&format!("waiting for another process that builds {}", tool.name()));
+                print_line(&format!("waiting for another process that builds {}", tool.name()));
                 file.lock()?;
             }
             Ok(file)
@@ -218,7 +218,7 @@ impl Workshop {
             let (dir, reason) = (recipe.dir.clone(), reason.clone());
             return Err(ToolsError::NoGo { tool: name, dir, reason, alternative: tool.alternative() });
         }
-        say(&format!(
+        print_line(&format!(
             "building {name} {version} from its Go module ({time} on 4 cores, once; then cached in {cache})",
             version = recipe.version,
             time = tool.expected_build_time(),
@@ -231,7 +231,7 @@ impl Workshop {
         std::fs::rename(&fresh, &path).map_err(|source| ToolsError::File { path, source })?;
         let path = self.key_file(tool);
         std::fs::write(&path, recipe.key()).map_err(|source| ToolsError::File { path, source })?;
-        say(&format!("built {name} {} in {} s", recipe.version, start.elapsed().as_secs()));
+        print_line(&format!("built {name} {} in {} s", recipe.version, start.elapsed().as_secs()));
         Ok(())
     }
 
@@ -282,13 +282,13 @@ fn wait_with_heartbeat(mut child: Child, name: &str) -> Result<std::process::Exi
         std::thread::sleep(POLL);
         if start.elapsed() >= told + HEARTBEAT {
             told = start.elapsed();
-            say(&format!("building {name}: {} s so far", told.as_secs()));
+            print_line(&format!("building {name}: {} s so far", told.as_secs()));
         }
     }
 }
 
 /// Straight to the stream: progress must be seen while a test harness captures what the print macros write.
-fn say(line: &str) {
+fn print_line(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 

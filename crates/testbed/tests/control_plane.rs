@@ -1,4 +1,4 @@
-//! The control plane boots, answers, and can be broken and mended.
+//! The control plane starts, answers, and survives failures.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use registry_testbed::{ControlPlane, ControlPlaneOptions, eventually};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// On a machine that is busy with other tests.
+/// Generous, for a machine that is busy with other tests.
 const SOON: Duration = Duration::from_mins(1);
 
 fn named<T: Default + kube::Resource>(name: &str) -> T {

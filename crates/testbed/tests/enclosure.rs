@@ -1,4 +1,4 @@
-//! What runs in a node's namespaces is alone there, and nothing of it is left outside.
+//! A node's namespaces isolate its program, and nothing is left after it.
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader};

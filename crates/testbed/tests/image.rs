@@ -1,4 +1,4 @@
-//! An image is what its input makes it, and nothing else.
+//! An image depends only on its input.
 
 use std::collections::BTreeSet;
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! Nothing outlives the program that started it.
+//! Child processes end with the program that started them.
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,10 +11,10 @@ use registry_testbed::{ControlPlane, ControlPlaneOptions, RegistryOptions, TestR
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// At once, on a machine that is busy with other tests. What is not killed stays for ever.
+/// Generous, for a busy machine. A process that isn't killed stays forever.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Gone, or waiting for whoever adopted it to notice.
+/// Whether the process is gone, or a zombie.
 fn is_gone(id: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_none_or(|rest| rest.trim().is_empty() || rest.trim().starts_with('Z'))

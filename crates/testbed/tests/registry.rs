@@ -1,4 +1,4 @@
-//! The registries ask for what they were told to ask for, and count who came.
+//! The registries authenticate clients as configured, and log requests.
 
 use std::error::Error;
 

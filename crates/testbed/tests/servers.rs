@@ -1,4 +1,4 @@
-//! The servers of other people hold what they say, for whom they say it.
+//! Servers of other projects have the declared content and permissions.
 
 #![allow(missing_docs, reason = "a test")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -42,7 +42,7 @@ async fn gitea_holds_its_content() {
     holds_what_it_says(&servers::gitea().await.unwrap()).await;
 }
 
-/// A manifest is there for those who may pull it, and for nobody else.
+/// Only permitted accounts can pull a manifest.
 async fn holds_what_it_says(server: &TestServer) {
     for repository in &server.repositories {
         for tag in repository.tags {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use registry_testbed::tools::{Tool, Workshop, repository};
+use registry_testbed::tools::{Tool, ToolBuilder, repository};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -21,7 +21,7 @@ fn copy_pins(tool: Tool, to: &Path) -> Outcome {
 fn cache_key_depends_on_the_pins_only() -> Outcome {
     let dir = tempfile::tempdir()?;
     copy_pins(Tool::Etcd, dir.path())?;
-    let workshop = Workshop::new(dir.path(), dir.path().join("cache"), None);
+    let workshop = ToolBuilder::new(dir.path(), dir.path().join("cache"), None);
     let key = workshop.recipe(Tool::Etcd)?.key();
     assert_eq!(workshop.recipe(Tool::Etcd)?.key(), key);
     for file in ["go.mod", "go.sum", "tools.go"] {
@@ -39,7 +39,7 @@ fn cache_key_depends_on_the_pins_only() -> Outcome {
 fn cache_key_depends_on_each_source_file() -> Outcome {
     let dir = tempfile::tempdir()?;
     copy_pins(Tool::GoReaders, dir.path())?;
-    let workshop = Workshop::new(dir.path(), dir.path().join("cache"), None);
+    let workshop = ToolBuilder::new(dir.path(), dir.path().join("cache"), None);
     let key = workshop.recipe(Tool::GoReaders)?.key();
     std::fs::write(dir.path().join("go-readers").join("another.go"), "package main\n")?;
     assert_ne!(workshop.recipe(Tool::GoReaders)?.key(), key);
@@ -62,7 +62,7 @@ fn every_tool_is_pinned() -> Outcome {
         (Tool::PrometheusRules, "v0.310.0"),
         (Tool::GoReaders, "v1.36.3"),
     ] {
-        assert_eq!(Workshop::of_this_repository().recipe(tool)?.version, version);
+        assert_eq!(ToolBuilder::of_this_repository().recipe(tool)?.version, version);
     }
     Ok(())
 }
@@ -114,7 +114,7 @@ fn uses_tools_from_kubebuilder_assets() -> Outcome {
     copy_pins(Tool::Etcd, dir.path())?;
     std::fs::write(dir.path().join("kube-apiserver"), "")?;
     let assets = Some(dir.path().to_path_buf());
-    let workshop = Workshop::new(dir.path(), dir.path().join("cache"), assets);
+    let workshop = ToolBuilder::new(dir.path(), dir.path().join("cache"), assets);
     let found = workshop.ensure(&[Tool::KubeApiserver])?;
     assert_eq!(found.get(Tool::KubeApiserver), dir.path().join("kube-apiserver"));
     Ok(())
@@ -122,7 +122,7 @@ fn uses_tools_from_kubebuilder_assets() -> Outcome {
 
 #[test]
 fn reports_tool_without_pins() {
-    let workshop = Workshop::new("/nowhere", "/tmp/never-made", None);
+    let workshop = ToolBuilder::new("/nowhere", "/tmp/never-made", None);
     let error = workshop.recipe(Tool::Helm).map(|recipe| recipe.version).unwrap_err();
     assert!(error.to_string().contains("/nowhere/helm/go.mod"), "{error}");
 }

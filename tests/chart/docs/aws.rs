@@ -1,4 +1,4 @@
-//! The reader of docs/ecr.md: moto is AWS, and its IAM holds the user and the role to the policies that the page shows.
+//! The reader of docs/ecr.md: moto emulates AWS, and its IAM enforces the policies that the page shows.
 
 use anyhow::{Context as _, Result};
 use registry_testbed::{Moto, RegistryAuth};
@@ -12,7 +12,7 @@ use super::{
 const PAGE: &str = "docs/ecr.md";
 const ACCOUNT: &str = "123456789012";
 
-/// With an operator that asks moto, and keys that moto knows in the place of the page's.
+/// A reader with an operator that calls moto, and with moto's keys in place of the page's.
 pub async fn reader() -> Result<Reader> {
     let moto = Moto::start().await?;
     let least = policy("ecr:GetAuthorizationToken")?;

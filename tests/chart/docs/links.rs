@@ -1,4 +1,4 @@
-//! Every link and every path that a page names leads somewhere. Pages of the web are not asked.
+//! Every internal link and every path on a page exists. External pages are not requested.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use super::page::{code, pages, pages_below, prose};
 use crate::programs::{in_repository, text_of};
 
-/// What users read, and what those read who work on the operator.
+/// The pages for users and for developers.
 pub fn all_pages() -> Result<Vec<String>> {
     let mut all = pages()?;
     for directory in ["docs/decisions", "tests"] {
@@ -104,7 +104,7 @@ fn paths_on_pages_exist() -> Result<()> {
     Ok(())
 }
 
-/// Texts that users meet elsewhere than on a page, and that send them to one.
+/// Texts outside of the documentation that refer to a page.
 const TEXTS: [&str; 4] = [
     "charts/registry-operator/values.schema.json",
     "charts/registry-operator/Chart.yaml",

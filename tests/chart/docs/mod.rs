@@ -1,13 +1,13 @@
-//! The documentation, taken at its word: every command of README.md, docs/*.md and the chart's README is run, in its order, by a
-//! shell on a real API server, what is shown as its answer is compared with what it prints, and every manifest is applied to one.
+//! Runs the documentation: every command of README.md, docs/*.md and the chart's README is run, in order, by a
+//! shell against a real API server, its output is compared with the output on the page, and every manifest is applied.
 //!
-//! What becomes of a block stands in its egress policy:
+//! The info string of a code block says what is done with it:
 //!
-//! | Fence | What is done |
+//! | Info string | What is done |
 //! |---|---|
 //! | `sh`, `console` | typed by the reader of the page; in `console`, what stands below a command is its answer |
 //! | `sh fresh` | the same, on a new cluster |
-//! | `sh before: command` | the same, in a situation that the page speaks of and that this command brings about |
+//! | `sh before: command` | the same, in a situation that the page describes and that this command brings about |
 //! | `yaml` | a manifest that the API server would take |
 //! | `yaml apply` | a manifest that the reader applies |
 //! | `yaml spec`, `yaml values` | a part of a registry's spec; values of the chart |
@@ -31,12 +31,12 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use self::{
-    page::{Block, Purpose, Typed, blocks, pages, pages_below},
+    page::{Block, Purpose, SessionCommand, blocks, pages, pages_below},
     reader::Reader,
 };
-use crate::programs::{Place, template, text_of};
+use crate::programs::{TestCluster, template, text_of};
 
-/// A test for each page whose commands are run here, and with what the reader begins.
+/// A test for each page whose commands are run here, with the reader's starting point.
 macro_rules! read {
     ($($test:ident: $page:literal, $reader:expr;)*) => {
         const READ: &[&str] = &[$($page),*];
@@ -85,11 +85,11 @@ spec: {endpoint: "https://registry.example.com"}
 async fn reader_beside_mallory() -> Result<Reader> {
     let mut reader = Reader::with_an_operator().await?;
     let command = format!("kubectl apply -f - <<'EOF'{MALLORY}EOF\n");
-    reader.types(&[Typed { command, shown: String::new() }]).await?;
+    reader.types(&[SessionCommand { command, shown: String::new() }]).await?;
     Ok(reader)
 }
 
-/// Pages whose commands are run by tests of their own, and where those are.
+/// Pages whose commands are run by other tests, and where those are.
 const READ_ELSEWHERE: [(&str, &str); 2] = [
     ("docs/image.md", "tests/chart/image.rs"),
     ("docs/kubectl-registry.md", "crates/kubectl-registry/tests/kubectl/documentation.rs"),
@@ -139,12 +139,12 @@ async fn helm_notes_commands_work() -> Result<()> {
     let commands: Vec<&str> =
         commands.filter(|line| !line.contains("rollout") && !line.starts_with("helm test")).collect();
     ensure!(commands.len() > 5, "{commands:?}");
-    reader.types(&[Typed { command: commands.join("\n"), shown: String::new() }]).await
+    reader.types(&[SessionCommand { command: commands.join("\n"), shown: String::new() }]).await
 }
 
 #[tokio::test]
 async fn api_server_accepts_manifests_on_pages() -> Result<()> {
-    let place = Place::start().await?;
+    let place = TestCluster::start().await?;
     place.install("registry-operator", &[]).await?.ok()?;
     place.serves_registries().await?;
     let tenant = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
@@ -160,14 +160,14 @@ async fn api_server_accepts_manifests_on_pages() -> Result<()> {
     Ok(())
 }
 
-/// Whether it is something to be taken; that it is not taken is an error.
-async fn is_taken(place: &Place, block: &Block) -> Result<bool> {
+/// Whether it is a manifest; fails if the API server rejects it.
+async fn is_taken(place: &TestCluster, block: &Block) -> Result<bool> {
     let text = match block.purpose()? {
         Purpose::Manifest | Purpose::Applied => block.text.clone(),
         Purpose::Spec => within_a_registry(&block.text)?,
         Purpose::Values => return values_are_taken(&block.text).await.map(|()| true),
         Purpose::Json => return Ok(serde_json::from_str::<Value>(&block.text).map(|_| true)?),
-        Purpose::Typed { .. } | Purpose::TypedAfresh | Purpose::Nothing { .. } => return Ok(false),
+        Purpose::SessionCommand { .. } | Purpose::TypedAfresh | Purpose::Nothing { .. } => return Ok(false),
     };
     let dry_run = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", "-"];
     place.kubectl(&dry_run, &text).await?.ok().map(|_| true)

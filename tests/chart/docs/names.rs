@@ -1,5 +1,5 @@
-//! Every name that a page uses is one that there is: make's targets, flags, variables, fields, values of the chart, metrics,
-//! labels, tests. Looked up in what defines them; nothing is run.
+//! Every name on a page exists: make targets, flags, variables, fields, chart values, metrics,
+//! labels, tests. Names are looked up where they are defined; nothing is run.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::{
     programs::{in_repository, text_of},
 };
 
-/// Calls `check` with each code span of each page, and says on which page it was that failed.
+/// Calls `check` with each code span of each page, and adds the page to its error.
 fn each_code(check: impl Fn(&str) -> Result<()>) -> Result<()> {
     for page in pages()? {
         for code in code(&page)? {
@@ -66,7 +66,7 @@ fn make_targets_exist() -> Result<()> {
 /// Flags that every program has, or other programs than ours, and that no page shows in a command.
 const FOREIGN_FLAGS: [&str; 2] = ["--help", "--wait"];
 
-/// What stands in commands is held by their being run.
+/// Commands are checked by running them.
 fn flags_in_commands() -> Result<BTreeSet<String>> {
     let mut flags = BTreeSet::new();
     for page in pages()? {

@@ -74,41 +74,51 @@ fn series(text: &str) -> usize {
 
 #[test]
 fn pages_state_the_pauses_of_the_code() -> Result<()> {
+    let mut wrong = Vec::new();
     for page in all_pages()? {
         let text = line_of(&page)?;
         let here: Vec<_> = pauses().into_iter().filter(|(of, ..)| *of == page).collect();
-        for (_, before, backoff) in &here {
+        let count = series(&text);
+        if count != here.len() {
+            wrong.push(format!("{page} has {count} series of pauses, but numbers.rs knows {}", here.len()));
+        }
+        for (_, before, backoff) in here {
             let space = if before.ends_with('(') { "" } else { " " };
             let expected = format!("{before}{space}{backoff}");
-            ensure!(text.contains(&expected), "{page} must say: {expected}");
+            if !text.contains(&expected) {
+                wrong.push(format!("{page} must say: {expected}"));
+            }
         }
-        let found = series(&text);
-        ensure!(
-            found == here.len(),
-            "{page} has {found} series of pauses, but numbers.rs knows {}",
-            here.len()
-        );
     }
+    ensure!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
 }
 
 #[test]
 fn pages_state_the_limits_of_the_code() -> Result<()> {
+    let mut wrong = Vec::new();
     for (page, expected) in limits() {
-        ensure!(line_of(page)?.contains(&expected), "{page} must say: {expected}");
+        if !line_of(page)?.contains(&expected) {
+            wrong.push(format!("{page} must say: {expected}"));
+        }
     }
+    ensure!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
 }
 
 /// The numbers stand where the pauses are defined, and in no comment beside.
 #[test]
 fn comments_state_no_pauses() -> Result<()> {
+    let mut wrong = Vec::new();
     for file in all_sources(["src", "crates"].map(in_repository))? {
         for line in std::fs::read_to_string(&file)?.lines() {
             let comment = line.split_once("//").map_or("", |(_, comment)| comment);
-            ensure!(series(comment) == 0, "{}: name the constant instead: {line}", file.display());
+            if series(comment) > 0 {
+                wrong.push(format!("{}: name the constant instead: {line}", file.display()));
+            }
         }
     }
+    ensure!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! A page of the documentation, read: its blocks, what is to be done with each, and what is typed in a session. Runs nothing.
+//! Parses a page of the documentation: its blocks, the action for each, and the commands of a session. Runs nothing.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::programs::{in_repository, text_of};
 
-/// What users read: README.md, docs/*.md and the chart's own README.
+/// The pages for users: README.md, docs/*.md and the chart's README.
 pub fn pages() -> Result<Vec<String>> {
     let of_docs = pages_below("docs")?.into_iter().filter(|page| page.matches('/').count() == 1);
     let mut pages: Vec<String> = of_docs.collect();
@@ -37,17 +37,17 @@ pub struct Block {
     page: String,
     line: usize,
     language: String,
-    /// What the egress policy says behind the language.
+    /// The info string after the language.
     tag: String,
-    /// What stands in it.
+    /// The text of the block.
     pub text: String,
 }
 
-/// What is to be done with a block.
+/// The action for a block.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Purpose<'a> {
-    /// The reader types it; after that command, which brings about the situation that the page speaks of.
-    Typed { before: Option<&'a str> },
+    /// The reader types it; after that command, which brings about the situation that the page describes.
+    SessionCommand { before: Option<&'a str> },
     /// The same, on a new cluster.
     TypedAfresh,
     /// A manifest that the reader applies.
@@ -70,17 +70,17 @@ impl Block {
         format!("{}:{}", self.page, self.line)
     }
 
-    /// What its egress policy says. A egress policy that says nothing we know is an error.
+    /// The action in its info string. An unknown one is an error.
     pub fn purpose(&self) -> Result<Purpose<'_>> {
         if let Some(reason) = self.tag.strip_prefix("notest:").map(str::trim) {
             ensure!(reason.len() > 10, "{}: why is nothing done with it?", self.place());
             return Ok(Purpose::Nothing { reason });
         }
         Ok(match (&*self.language, &*self.tag) {
-            ("sh" | "console", "") => Purpose::Typed { before: None },
+            ("sh" | "console", "") => Purpose::SessionCommand { before: None },
             ("sh" | "console", "fresh") => Purpose::TypedAfresh,
             ("sh" | "console", tag) if tag.starts_with("before:") => {
-                Purpose::Typed { before: tag.strip_prefix("before:") }
+                Purpose::SessionCommand { before: tag.strip_prefix("before:") }
             }
             ("yaml", "") => Purpose::Manifest,
             ("yaml", "apply") => Purpose::Applied,
@@ -93,34 +93,37 @@ impl Block {
 
     /// Whether the reader of the page does it.
     pub fn is_done(&self) -> Result<bool> {
-        Ok(matches!(self.purpose()?, Purpose::Typed { .. } | Purpose::TypedAfresh | Purpose::Applied))
+        Ok(matches!(
+            self.purpose()?,
+            Purpose::SessionCommand { .. } | Purpose::TypedAfresh | Purpose::Applied
+        ))
     }
 
-    /// What a person would type, and what is shown as the answer. A script is typed as a whole and shows nothing.
-    pub fn commands(&self) -> Vec<Typed> {
+    /// The commands and their expected output. A script is one command without output.
+    pub fn commands(&self) -> Vec<SessionCommand> {
         if self.language == "console" {
             return session(&self.text);
         }
-        vec![Typed { command: format!("(set -e\n{})\n", self.text), shown: String::new() }]
+        vec![SessionCommand { command: format!("(set -e\n{})\n", self.text), shown: String::new() }]
     }
 }
 
 /// A command of a session, and what the page shows as its answer.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub struct Typed {
+pub struct SessionCommand {
     pub command: String,
     pub shown: String,
 }
 
 /// The commands of a session: each from its `$ ` to the end of its continuations and here-documents. The rest is output.
-pub fn session(text: &str) -> Vec<Typed> {
-    let mut typed: Vec<Typed> = Vec::new();
+pub fn session(text: &str) -> Vec<SessionCommand> {
+    let mut typed: Vec<SessionCommand> = Vec::new();
     let mut is_typed = false;
     let mut until: Option<String> = None;
     for line in text.lines() {
         let begins = line.strip_prefix("$ ").filter(|_| until.is_none());
         if begins.is_some() {
-            typed.push(Typed::default());
+            typed.push(SessionCommand::default());
         }
         let Some(last) = typed.last_mut() else { continue };
         let to = if begins.is_some() || is_typed { &mut last.command } else { &mut last.shown };
@@ -167,7 +170,7 @@ fn begun(page: &str, line: usize, words: &str) -> Block {
     Block { page: page.to_owned(), line, language, tag, text: String::new() }
 }
 
-/// What stands outside of blocks, with its line breaks.
+/// The text outside of blocks, with its line breaks.
 pub fn prose(page: &str) -> Result<String> {
     let mut is_block = false;
     let mut prose = String::new();
@@ -182,7 +185,7 @@ pub fn prose(page: &str) -> Result<String> {
     Ok(prose)
 }
 
-/// What stands between backticks in the prose, each on one line.
+/// The code spans of the prose, each on one line.
 pub fn code(page: &str) -> Result<Vec<String>> {
     let prose = prose(page)?;
     let pieces: Vec<&str> = prose.split('`').collect();
@@ -194,7 +197,8 @@ pub fn code(page: &str) -> Result<Vec<String>> {
 #[test]
 fn separates_commands_from_their_output() {
     let text = "$ one\nanswer\n$ two \\\n    more\n$ three <<'EOF'\n$ not a prompt\nEOF\nthis\nthat\n";
-    let typed = |command: &str, shown: &str| Typed { command: command.to_owned(), shown: shown.to_owned() };
+    let typed =
+        |command: &str, shown: &str| SessionCommand { command: command.to_owned(), shown: shown.to_owned() };
     let expected = [
         typed("one\n", "answer\n"),
         typed("two \\\n    more\n", ""),

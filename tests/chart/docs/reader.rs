@@ -1,4 +1,4 @@
-//! Somebody who reads a page and does what it says, on a real API server, and is content only with what the page shows.
+//! A reader of a page, who runs its commands against a real API server and compares the output with the page.
 //!
 //! No Pods run, so the operator runs beside the API server for as long as there is a Deployment of it, with the arguments and
 //! the environment that stand there. A registry on loopback stands where the pages write https://registry.example.com.
@@ -14,21 +14,21 @@ use registry_testbed::{
 };
 
 use super::{
-    page::{Block, Purpose, Typed, blocks},
+    page::{Block, Purpose, SessionCommand, blocks},
     shown::is_printed,
 };
-use crate::programs::{NAMESPACE, Place, finish, in_repository};
+use crate::programs::{NAMESPACE, TestCluster, finish, in_repository};
 
-/// Who reads.
+/// The reader of a page.
 pub struct Reader {
-    place: Place,
+    place: TestCluster,
     desk: tempfile::TempDir,
     registry: TestRegistry,
     operator: Option<Running>,
     aws: Option<Moto>,
-    /// What pages write, and what stands for it here in what is typed.
+    /// Replacements in commands: the text on the page, and the text that is run.
     typed: Vec<(String, String)>,
-    /// The same in what is answered, the other way round.
+    /// Replacements in output: the reverse.
     answered: Vec<(String, String)>,
 }
 
@@ -45,7 +45,7 @@ const SHARED: [&str; 3] = ["charts", "config", "crds"];
 const END: char = '\u{1e}';
 
 impl Reader {
-    /// With nothing but a cluster and a checkout of the repository.
+    /// A reader with only a cluster and a checkout of the repository.
     pub async fn sits_down() -> Result<Self> {
         Self::sits_down_before(RegistryAuth::htpasswd("demo", PASSWORD)).await
     }
@@ -59,7 +59,7 @@ impl Reader {
         let registry = TestRegistry::start(RegistryOptions { auth, ..Default::default() }).await?;
         let host = registry.host_port();
         let mut reader = Self {
-            place: Place::start().await?,
+            place: TestCluster::start().await?,
             desk,
             registry,
             operator: None,
@@ -74,14 +74,14 @@ impl Reader {
         Ok(reader)
     }
 
-    /// One for whom the operator is installed.
+    /// A reader with an installed operator.
     pub async fn with_an_operator() -> Result<Self> {
         let mut reader = Self::sits_down().await?;
         reader.installs("").await?;
         Ok(reader)
     }
 
-    /// One for whom the operator is installed, with a registry and a tenant.
+    /// A reader with an installed operator, a registry and a tenant.
     pub async fn with_registries() -> Result<Self> {
         let mut reader = Self::with_an_operator().await?;
         for block in blocks("docs/first-registry.md")? {
@@ -98,7 +98,7 @@ impl Reader {
         let install = format!(
             "helm install registry-operator charts/registry-operator -n {NAMESPACE} --create-namespace {further}"
         );
-        self.types(&[Typed { command: install, shown: String::new() }]).await.map(drop)
+        self.types(&[SessionCommand { command: install, shown: String::new() }]).await.map(drop)
     }
 
     /// Where the page writes this, the registry is meant.
@@ -123,7 +123,7 @@ impl Reader {
         &self.registry
     }
 
-    /// Does everything that the page says, in its order.
+    /// Runs all blocks of the page in order.
     pub async fn reads(mut self, page: &str) -> Result<()> {
         let start = std::time::Instant::now();
         let blocks: Vec<Block> =
@@ -143,22 +143,22 @@ impl Reader {
         Ok(())
     }
 
-    /// Does what a block says.
+    /// Runs a block.
     pub async fn does(&mut self, block: &Block) -> Result<()> {
         if block.purpose()? == Purpose::Applied {
             let manifest = replaced(&block.text, &self.typed);
             return self.place.kubectl(&["apply", "--filename", "-"], &manifest).await?.ok().map(drop);
         }
-        if let Purpose::Typed { before: Some(before) } = block.purpose()? {
-            self.types(&[Typed { command: before.to_owned(), shown: String::new() }]).await?;
+        if let Purpose::SessionCommand { before: Some(before) } = block.purpose()? {
+            self.types(&[SessionCommand { command: before.to_owned(), shown: String::new() }]).await?;
         }
         self.types(&block.commands()).await
     }
 
-    /// Types these into one shell, and reads what it answers.
-    pub async fn types(&mut self, session: &[Typed]) -> Result<()> {
+    /// Runs these commands in one shell and reads their output.
+    pub async fn types(&mut self, session: &[SessionCommand]) -> Result<()> {
         let mut script = "exec 2>&1\nset -u -o pipefail\n".to_owned();
-        for Typed { command, .. } in session {
+        for SessionCommand { command, .. } in session {
             write!(script, "{}\nprintf '{END}%d{END}' $?\n", replaced(command, &self.typed))?;
         }
         let printed = finish(self.shell(&script).await?, script, String::new()).await?.ok()?;
@@ -184,7 +184,7 @@ impl Reader {
         Ok(shell)
     }
 
-    /// In the place of the Deployment's Pods.
+    /// Runs the operator in place of the Deployment's Pods.
     async fn runs_what_is_installed(&mut self) -> Result<()> {
         let client = self.place.control_plane.client().await?;
         let deployments: Api<Deployment> = Api::namespaced(client, NAMESPACE);
@@ -224,8 +224,8 @@ fn container(deployment: Deployment) -> Result<Container> {
     template.and_then(|pod| pod.containers.into_iter().next()).context("a Deployment without a container")
 }
 
-/// A command that is shown to be refused must fail, every other must not, and what is shown must be what was printed.
-fn judge(Typed { command, shown }: &Typed, answer: &str, code: &str) -> Result<()> {
+/// Checks that a command fails if and only if the page shows a failure, and that its output matches the page.
+fn judge(SessionCommand { command, shown }: &SessionCommand, answer: &str, code: &str) -> Result<()> {
     // `kubectl auth can-i` ends so.
     let is_refusal = shown.starts_with("Error") || shown.lines().last() == Some("no");
     ensure!((code == "0") != is_refusal, "{command}ended with {code}:\n{answer}");

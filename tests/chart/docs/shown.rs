@@ -1,7 +1,7 @@
 //! Whether a command printed what the page shows. Every word must be there, in its place; the width of columns does not count.
 //! Spans of time and times differ from run to run. `…` stands for any part of a word, any words of a line, or any lines.
 
-/// Whether that is what was printed.
+/// Whether the printed output matches the shown one.
 pub fn is_printed(shown: &str, printed: &str) -> bool {
     let (shown, mut printed) = (lines(shown), lines(printed));
     printed.retain(|words| !is_chatter(words[0]));

@@ -1,4 +1,4 @@
-//! Conditions and reasons, as pages speak of them: each is one that a status can have, and troubleshooting leaves none out.
+//! Conditions and reasons on the pages: each exists, and the troubleshooting section covers all.
 
 use std::collections::BTreeSet;
 

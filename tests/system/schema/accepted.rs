@@ -1,21 +1,24 @@
-//! Everything that must not be refused, and what the API server fills in.
+//! Manifests that the API server accepts, and the defaults that it applies.
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use registry_api::{SystemRegistry, TenantRegistry};
 use registry_probe::Endpoint;
 use serde_json::{Value, json};
 
-use super::{ApiServer, BOTH, Kind, SystemKind, TenantKind, causes, manifest, none_of};
+use super::{ApiServer, BOTH, Kind, SystemKind, TenantKind, causes, manifest, none_of, said_offline};
 
 /// The spec as the API server stores it.
 async fn stored(api: &ApiServer, kind: Kind, spec: &str) -> Result<Value> {
-    let answer = api.submit(kind, &manifest(kind, &format!("spec: {spec}"))?).await?;
+    let manifest = manifest(kind, &format!("spec: {spec}"))?;
+    let offline = said_offline(kind, &manifest)?;
+    ensure!(offline.is_empty(), "refused by the plugin: {offline:?}");
+    let answer = api.submit(kind, &manifest).await?;
     let object = answer.map_err(|refusal| anyhow!("refused: {:?}", causes(&refusal)))?;
     readable(kind, &object)?;
     Ok(object["spec"].clone())
 }
 
-/// What the schema lets pass, the operator must be able to read.
+/// The operator must be able to parse what the schema accepts.
 fn readable(kind: Kind, object: &Value) -> Result<()> {
     match kind {
         SystemKind => serde_json::from_value::<SystemRegistry>(object.clone()).map(drop),
@@ -102,7 +105,7 @@ async fn accepts_every_form_of_endpoint() -> Result<()> {
     holds(BOTH, endpoints().iter().map(|endpoint| format!("{{endpoint: '{endpoint}'}}"))).await
 }
 
-/// Else the operator would have to tell in a condition what could have been told at once.
+/// Otherwise, the operator would have to report in a condition what the API server could have rejected.
 #[test]
 fn accepted_endpoints_can_be_probed() -> Result<()> {
     for endpoint in endpoints() {
@@ -343,7 +346,7 @@ fn smallest() -> Value {
     })
 }
 
-/// `expected`, in the place of what the smallest spec has.
+/// `expected`, instead of what the smallest spec has.
 fn smallest_with(member: &str, expected: Value) -> Value {
     let mut spec = smallest();
     spec[member] = expected;
@@ -424,7 +427,7 @@ async fn null_equals_omitted() -> Result<()> {
     Ok(())
 }
 
-/// `kstatus` takes an object without a status for finished.
+/// `kstatus` treats an object without a status as ready.
 #[tokio::test]
 async fn new_object_has_no_observed_generation() -> Result<()> {
     let api = ApiServer::shared().await?;

@@ -1,5 +1,5 @@
-//! What the rules cost: the API server bounds it twice, when it takes a definition (by estimate) and when it judges an
-//! object (by count). It tells neither number unless a bound is broken, so both are shown from below.
+//! The cost of the CEL rules: the API server limits it twice, when a CRD is applied (by estimate) and when it validates an
+//! object (by count). It reports neither number unless a limit is exceeded, so the tests show that both are below it.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! What the API server itself says to a manifest: the schema of both kinds, its rules and its sentences, without the
-//! operator. Everything is asked of a real kube-apiserver, as a dry run wherever nothing need be kept.
+//! The API server's own validation of manifests: the schema of both kinds, its rules and messages, without the
+//! operator. Requests go to a real kube-apiserver, as a dry run where possible.
 
 mod accepted;
 mod budget;
@@ -14,6 +14,8 @@ use registry_api::{
     GROUP, crd,
     spec::{Scope, System, Tenant, VERSION},
 };
+use registry_check::schema;
+use registry_verdict::object::RegistryScope;
 use serde_json::{Value, json};
 
 use crate::harness;
@@ -41,6 +43,13 @@ impl Kind {
         match self {
             SystemKind => System::PLURAL,
             TenantKind => Tenant::PLURAL,
+        }
+    }
+
+    fn scope(self) -> RegistryScope {
+        match self {
+            SystemKind => RegistryScope::System,
+            TenantKind => RegistryScope::Tenant,
         }
     }
 
@@ -113,13 +122,16 @@ impl ApiServer {
     }
 
     /// Creates the object for good, under a name of its own.
-    async fn keep(&self, kind: Kind, overlay: &str) -> Result<Kept> {
+    async fn keep(&self, kind: Kind, overlay: &str) -> Result<CreatedObject> {
         static KEPT: AtomicUsize = AtomicUsize::new(1);
         let name = format!("schema-{}", KEPT.fetch_add(1, Ordering::Relaxed));
         let mut manifest = manifest(kind, overlay)?;
         manifest["metadata"]["name"] = json!(name);
         let object = self.send("POST", &self.path(kind), &manifest).await?;
-        Ok(Kept { name, object: object.map_err(|refusal| anyhow!("refused: {:?}", causes(&refusal)))? })
+        Ok(CreatedObject {
+            name,
+            object: object.map_err(|refusal| anyhow!("refused: {:?}", causes(&refusal)))?,
+        })
     }
 
     async fn send(&self, method: &str, path: &str, body: &Value) -> Result<Result<Value, Status>> {
@@ -139,17 +151,23 @@ impl ApiServer {
 }
 
 /// An object that was created, and the API server's answer.
-struct Kept {
+struct CreatedObject {
     name: String,
     object: Value,
 }
 
-/// What is wrong with a manifest, as the API server tells it: the field and the words. Without its remark that it looked
-/// no further, which it adds to whatever its rules were not asked about.
+/// The API server's errors for a manifest: field and message. Without its note that it skipped
+/// further validation, which it adds if it did not evaluate the rules.
 fn causes(refusal: &Status) -> Vec<(String, String)> {
     let causes = refusal.details.iter().flat_map(|details| &details.causes);
-    let told = causes.map(|cause| (cause.field.clone(), cause.message.clone()));
-    told.filter(|(_, message)| !message.contains("some validation rules were not checked")).collect()
+    let write_lines = causes.map(|cause| (cause.field.clone(), cause.message.clone()));
+    write_lines.filter(|(_, message)| !message.contains("some validation rules were not checked")).collect()
+}
+
+/// What the plugin says to a manifest without an API server.
+fn said_offline(kind: Kind, manifest: &Value) -> Result<Vec<String>> {
+    let complaints = schema::complaints(kind.scope(), manifest)?;
+    if complaints.is_empty() { Ok(schema::broken_rules(kind.scope(), manifest)?) } else { Ok(complaints) }
 }
 
 /// Calls `visit` with every property of a schema and its path, parents first. Items of a list are `path[*]`.
@@ -164,7 +182,7 @@ fn walk<'a>(schema: &'a Value, path: &str, visit: &mut impl FnMut(&str, &'a Valu
     }
 }
 
-/// Fails with every finding at once: a table is read better whole.
+/// Fails with all findings at once.
 fn none_of(findings: &[String]) -> Result<()> {
     anyhow::ensure!(
         findings.is_empty(),

@@ -1,5 +1,5 @@
-//! How the kinds are served: names, columns and descriptions, as kubectl asks for them; and that the files of this
-//! repository are what the types generate.
+//! How the kinds are served: names, columns and descriptions in kubectl; and that the files of this
+//! repository match the types.
 
 use std::process::Command;
 

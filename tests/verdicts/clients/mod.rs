@@ -1,7 +1,7 @@
-//! Independent clients agree: each verdict beside what crane, helm and oci-client get when they pull the same repository with
+//! Compares each verdict with the result of crane, helm and oci-client pulling the same repository with
 //! the same credentials and the same authority.
 //!
-//! `registries` says who is there, `pull` has the clients, `promise` says what a verdict promises to whoever pulls. A further
+//! `registries` has the registries, `pull` the clients, and `promise` what a verdict promises to clients. Another
 //! registry is one more value in [`registries::all`].
 
 mod promise;
@@ -17,10 +17,10 @@ use serde_json::json;
 use self::promise::{EXCEPTIONS, Promise};
 use self::pull::{Client, Clients, Outcome, Pull};
 use self::registries::{Account, RealRegistry, Repository};
+use crate::hosts::Stage;
 use crate::row::{BOTH, Row, row};
 use crate::spec::spec;
-use crate::stage::Stage;
-use crate::{judge, say};
+use crate::{runner, say};
 
 /// How many cells are played at the same time.
 const AT_ONCE: usize = 4;
@@ -40,7 +40,7 @@ impl Cell<'_> {
         format!("{}, {}, {}", self.registry.name, self.account.name, self.repository.name)
     }
 
-    /// The cell as a registry that somebody declares.
+    /// The cell as a declared registry.
     fn row(&self) -> Row {
         let declared = spec().endpoint(&self.registry.endpoint).repository(&self.repository.path);
         let declared = match &self.registry.ca {
@@ -65,7 +65,7 @@ impl Cell<'_> {
         }
     }
 
-    /// Contract's budget, and the one HEAD that tells being able to pull from being able to list.
+    /// The request budget, plus the HEAD that checks pulling without listing.
     fn budget(&self) -> u32 {
         const REPOSITORY: u32 = 2;
         const HEAD: u32 = 1;
@@ -74,7 +74,7 @@ impl Cell<'_> {
 }
 
 /// What one cell came to.
-struct Played {
+struct CellResult {
     name: String,
     promise: Promise,
     outcomes: Vec<(Client, Outcome)>,
@@ -85,9 +85,9 @@ struct Played {
     excepted: Vec<usize>,
 }
 
-async fn play(cell: Cell<'_>, stage: &Stage, prober: &Prober, clients: &Clients) -> Played {
+async fn play(cell: Cell<'_>, stage: &Stage, prober: &Prober, clients: &Clients) -> CellResult {
     let declared = cell.row();
-    let (status, requests) = judge::verdict_and_cost(&declared, stage, prober).await;
+    let (status, requests) = runner::verdict_and_cost(&declared, stage, prober).await;
     let promise = Promise::of(&status);
     let outcomes = clients.pull(&cell.pull()).await;
     let (mut wrong, mut excepted) = (Vec::new(), Vec::new());
@@ -102,13 +102,13 @@ async fn play(cell: Cell<'_>, stage: &Stage, prober: &Prober, clients: &Clients)
     if requests > cell.budget() {
         wrong.push(format!("{requests} requests, of {}", cell.budget()));
     }
-    Played { name: cell.name(), promise, outcomes, requests, wrong, excepted }
+    CellResult { name: cell.name(), promise, outcomes, requests, wrong, excepted }
 }
 
 /// Every cell of every registry, in order.
-async fn play_all(registries: &[RealRegistry], clients: &Clients) -> Vec<Played> {
+async fn play_all(registries: &[RealRegistry], clients: &Clients) -> Vec<CellResult> {
     let stage = Stage::set(&[], STAGE).await;
-    let prober = judge::prober(&stage);
+    let prober = runner::prober(&stage);
     let cells = registries.iter().flat_map(|registry| {
         registry.accounts.iter().flat_map(move |account| {
             registry.repositories.iter().map(move |repository| Cell { registry, account, repository })
@@ -137,7 +137,7 @@ async fn independent_clients_agree() {
 }
 
 /// The verdicts that make a promise, each given somewhere: agreement about none of them would be empty.
-fn every_verdict_was_given(played: &[Played]) {
+fn every_verdict_was_given(played: &[CellResult]) {
     let given: BTreeSet<&str> = played.iter().flat_map(|cell| cell.promise.verdicts()).collect();
     for verdict in [
         "Accessible",
@@ -155,7 +155,7 @@ fn every_verdict_was_given(played: &[Played]) {
     }
 }
 
-fn every_exception_was_needed(played: &[Played]) {
+fn every_exception_was_needed(played: &[CellResult]) {
     let taken: BTreeSet<usize> = played.iter().flat_map(|cell| cell.excepted.iter().copied()).collect();
     for (index, exception) in EXCEPTIONS.iter().enumerate() {
         let is_there = played.iter().any(|cell| cell.name.contains(exception.registry));
@@ -163,7 +163,7 @@ fn every_exception_was_needed(played: &[Played]) {
     }
 }
 
-fn report(registries: usize, played: &[Played]) -> String {
+fn report(registries: usize, played: &[CellResult]) -> String {
     let mut text = String::new();
     let mut reasons: BTreeMap<usize, usize> = BTreeMap::new();
     for cell in played {

@@ -1,4 +1,4 @@
-//! What a verdict promises to whoever pulls with the same credentials, and where a client is known to do otherwise.
+//! What a verdict promises to clients with the same credentials, and known exceptions of clients.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use registry_api::RegistryStatus;
 
 use super::Cell;
 use super::pull::{Client, Outcome};
-use crate::judge::line;
 use crate::row::Line;
+use crate::runner::line;
 
 /// A verdict, by the conditions that promise something.
 pub struct Promise {
@@ -39,7 +39,7 @@ impl Promise {
     }
 
     /// Whether this is a verdict on credentials or content with that reason.
-    pub fn says(&self, reason: &str) -> bool {
+    pub fn message_contains(&self, reason: &str) -> bool {
         self.verdicts().any(|given| given == reason)
     }
 
@@ -90,7 +90,7 @@ impl Exception {
     pub fn covers(&self, cell: &Cell<'_>, client: Client, outcome: &Outcome, promise: &Promise) -> bool {
         self.client == client
             && self.outcome == *outcome
-            && promise.says(self.verdict)
+            && promise.message_contains(self.verdict)
             && cell.registry.name.contains(self.registry)
     }
 }

@@ -1,4 +1,4 @@
-//! Three clients that nobody here wrote, each with a home of its own for every pull: nothing is cached, and no login but the
+//! Three independent clients, each with a new home directory for every pull: nothing is cached, and no login but the
 //! given one is known.
 
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::spec::docker_auth;
 pub const VERSION: &str = "1.0.0";
 const CHART: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
 /// How long a pull may take on a machine that is busy.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PULL_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Who pulls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum Outcome {
     NotFound,
     /// The server's certificate is not believed.
     TlsFailure,
-    /// Nobody listens.
+    /// There is no listener.
     NoConnection,
     /// The client goes to no token service there.
     RealmRefused,
@@ -189,7 +189,7 @@ impl Home {
 }
 
 async fn run(mut command: Command) -> Output {
-    let running = tokio::time::timeout(PATIENCE, command.output()).await;
+    let running = tokio::time::timeout(PULL_TIMEOUT, command.output()).await;
     running.unwrap_or_else(|_| panic!("{command:?} takes too long")).unwrap()
 }
 

@@ -15,12 +15,12 @@ use rustls::ALL_VERSIONS;
 use serde_json::Value;
 
 use super::pull::{Clients, Pull, VERSION};
-use crate::ledger::{PASSWORD, USER, WRONG_PASSWORD};
-use crate::pki::{self, PKI, Shows, Trusts};
+use crate::pki::{self, CertificateKind, GivenCa, PKI};
 use crate::real::keys::{Kind, Proof, Signer, claims, signing, strict};
 use crate::real::registry::{Auth, Running, Tls, start};
 use crate::real::{Program, programs};
 use crate::scripts::{Caller, TokenCall};
+use crate::secrets::{PASSWORD, USER, WRONG_PASSWORD};
 use crate::support::Server;
 
 /// A registry that runs, and what is known of it.
@@ -38,7 +38,7 @@ pub struct RealRegistry {
     pub running: Box<dyn Any + Send + Sync>,
 }
 
-/// With what somebody comes.
+/// The credentials of a pull.
 #[derive(Debug, Clone)]
 pub struct Account {
     pub name: &'static str,
@@ -46,7 +46,7 @@ pub struct Account {
     pub login: Option<(String, String)>,
 }
 
-/// What somebody pulls: a chart, or nothing.
+/// The content to pull: a chart, or nothing.
 #[derive(Debug, Clone)]
 pub struct Repository {
     pub name: &'static str,
@@ -62,7 +62,7 @@ impl Repository {
     }
 }
 
-/// How a registry asks who is there, and so what a validation may cost.
+/// How a registry authenticates clients, which determines the cost of a validation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Challenge {
     None,
@@ -71,7 +71,7 @@ pub enum Challenge {
 }
 
 impl Challenge {
-    /// Contract's budget without a repository; of a bearer token the two that rule out anonymous ones are part.
+    /// The request budget without a repository; for bearer tokens, including the two requests that rule out anonymous access.
     pub fn requests(self) -> u32 {
         match self {
             Self::None => 2,
@@ -81,7 +81,7 @@ impl Challenge {
     }
 }
 
-/// Nobody, the right password and a wrong one.
+/// Anonymous, the right password and a wrong one.
 pub fn accounts(user: &str, password: &str) -> Vec<Account> {
     let account =
         |name, password: &str| Account { name, login: Some((user.to_owned(), password.to_owned())) };
@@ -105,7 +105,7 @@ const OTHERS: &str = "team/others";
 pub async fn all(clients: &Clients) -> (Vec<RealRegistry>, Vec<String>) {
     let (programs, skipped) = programs().await;
     let mut skipped: Vec<String> = skipped.into_iter().collect();
-    let mut registries = vec![nobody()];
+    let mut registries = vec![closed_registry()];
     for program in &programs {
         registries.extend(of_program(program, clients).await);
     }
@@ -124,8 +124,8 @@ pub async fn all(clients: &Clients) -> (Vec<RealRegistry>, Vec<String>) {
 }
 
 fn certificate() -> ServerCertificate {
-    let (chain_pem, key_pem) = PKI.for_server(Shows::Lasting, "127.0.0.1");
-    ServerCertificate { chain_pem, key_pem, ca_pem: PKI.ca_pem(Trusts::Lasting) }
+    let (chain_pem, key_pem) = PKI.for_server(CertificateKind::Lasting, "127.0.0.1");
+    ServerCertificate { chain_pem, key_pem, ca_pem: PKI.ca_pem(GivenCa::Lasting) }
 }
 
 /// A server of other people, with its own accounts, and artifacts that are no charts.
@@ -166,7 +166,7 @@ fn adopted(server: testbed::TestServer) -> RealRegistry {
 }
 
 /// A port at which nobody listens.
-fn nobody() -> RealRegistry {
+fn closed_registry() -> RealRegistry {
     let port = Port::reserve().unwrap();
     RealRegistry {
         name: "nobody".into(),
@@ -182,7 +182,7 @@ fn nobody() -> RealRegistry {
 /// A program in all its configurations, on one storage.
 async fn of_program(program: &Program, clients: &Clients) -> Vec<RealRegistry> {
     let storage = Arc::new(Scratch::new("verdicts-charts").unwrap());
-    let troupe = Troupe { program, storage };
+    let troupe = ProcessGroup { program, storage };
     troupe.fill(clients).await;
     let mut registries = vec![troupe.of("anonymous", Auth::Anonymous, false, Challenge::None).await];
     registries.push(troupe.of("htpasswd in the clear", Auth::Htpasswd, false, Challenge::Basic).await);
@@ -191,7 +191,7 @@ async fn of_program(program: &Program, clients: &Clients) -> Vec<RealRegistry> {
         troupe
             .of("htpasswd, another authority", Auth::Htpasswd, true, Challenge::Basic)
             .await
-            .trusting(Trusts::Unrelated),
+            .trusting(GivenCa::Unrelated),
         secure,
     ]);
     registries.push(troupe.tokens("tokens in the clear", false, strict).await);
@@ -202,12 +202,12 @@ async fn of_program(program: &Program, clients: &Clients) -> Vec<RealRegistry> {
 }
 
 /// A program's processes on one storage.
-struct Troupe<'a> {
+struct ProcessGroup<'a> {
     program: &'a Program,
     storage: Arc<Scratch>,
 }
 
-impl Troupe<'_> {
+impl ProcessGroup<'_> {
     async fn fill(&self, clients: &Clients) {
         let open = self.of("", Auth::Anonymous, false, Challenge::None).await;
         for repository in [HELLO, OTHERS] {
@@ -217,13 +217,14 @@ impl Troupe<'_> {
     }
 
     async fn of(&self, how: &str, auth: Auth, secure: bool, challenge: Challenge) -> RealRegistry {
-        let tls = if secure { Tls::Server(Shows::Lasting, pki::Clients::NotAsked) } else { Tls::None };
+        let tls =
+            if secure { Tls::Server(CertificateKind::Lasting, pki::Clients::NotAsked) } else { Tls::None };
         let running: Running = start(self.program, self.storage.path(), &auth, tls).await;
         let scheme = if secure { "https" } else { "http" };
         RealRegistry {
             name: format!("{}, {how}", self.program.name),
             endpoint: format!("{scheme}://localhost:{}", running.port),
-            ca: secure.then(|| PKI.ca_pem(Trusts::Lasting)),
+            ca: secure.then(|| PKI.ca_pem(GivenCa::Lasting)),
             accounts: accounts(USER, PASSWORD),
             repositories: repositories(),
             challenge,
@@ -237,7 +238,8 @@ impl Troupe<'_> {
         let script = signing(&signer, Proof::Certificate, answer);
         let service = match secure {
             true => {
-                let config = PKI.server(Shows::Lasting, pki::Clients::NotAsked, ALL_VERSIONS, "127.0.0.1");
+                let config =
+                    PKI.server(CertificateKind::Lasting, pki::Clients::NotAsked, ALL_VERSIONS, "127.0.0.1");
                 Server::https(config, script).await
             }
             false => Server::http(script).await,
@@ -252,12 +254,12 @@ impl Troupe<'_> {
 
 impl RealRegistry {
     /// The same, its clients trusting that authority instead.
-    fn trusting(self, trusts: Trusts) -> Self {
+    fn trusting(self, trusts: GivenCa) -> Self {
         Self { ca: Some(PKI.ca_pem(trusts)), ..self }
     }
 }
 
-/// Everybody may pull one repository, Alice more.
+/// Everyone may pull one repository, Alice more.
 fn public(call: &TokenCall) -> Option<Value> {
     match call.caller {
         Caller::Nobody => {
@@ -269,7 +271,7 @@ fn public(call: &TokenCall) -> Option<Value> {
     }
 }
 
-/// Everybody gets a token, of which only Alice's opens repositories: as Harbor does it where a scope is asked for.
+/// Everyone gets a token, of which only Alice's opens repositories: as Harbor does it where a scope is asked for.
 fn private(call: &TokenCall) -> Option<Value> {
     match call.caller {
         Caller::Alice => strict(call),

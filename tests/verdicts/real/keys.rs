@@ -12,10 +12,10 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 
-use crate::ledger::SEAL;
 use crate::scripts::{Caller, TokenCall, issues, refused};
+use crate::secrets::SEAL;
 use crate::support::certificates::server_params;
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 /// Which kind of key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +167,7 @@ pub fn signing(
     signer: &Signer,
     proof: Proof,
     answer: impl Fn(&TokenCall) -> Option<Value> + Send + Sync + 'static,
-) -> impl Fn(&Asked) -> Answer + Clone + Send + Sync + 'static {
+) -> impl Fn(&ReceivedRequest) -> Answer + Clone + Send + Sync + 'static {
     let (signer, answer) = (signer.clone(), Arc::new(answer));
     move |asked| {
         let (signer, answer) = (signer.clone(), answer.clone());
@@ -186,5 +186,5 @@ pub fn signing(
 pub fn strict(call: &TokenCall) -> Option<Value> {
     let actions: &[&str] = if call.repository() == Some("team/others") { &[] } else { &["pull"] };
     let repository = call.repository().map(|name| (name, actions));
-    (call.caller == Caller::Alice).then(|| claims(Some(crate::ledger::USER), repository))
+    (call.caller == Caller::Alice).then(|| claims(Some(crate::secrets::USER), repository))
 }

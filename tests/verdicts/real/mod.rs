@@ -1,7 +1,7 @@
-//! Registries that nobody here wrote: distribution 3.1, built from its Go module, and Debian's docker-registry 2.8, where it can
-//! be had. Each anonymous, with passwords, with a token service, over TLS, with client certificates. And servers of other people.
+//! Real registries: distribution 3.1, built from its Go module, and Debian's docker-registry 2.8, if it can
+//! be installed. Each anonymous, with passwords, with a token service, over TLS, with client certificates. And other projects' servers.
 //!
-//! What can't be had is said, and its rows are counted as skipped.
+//! Registries that can't be installed are reported, and their rows are counted as skipped.
 
 mod debian;
 pub mod keys;

@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 
 use super::Program;
 use super::keys::{ISSUER, SERVICE, Signer};
-use crate::ledger::USER;
-use crate::pki::{Clients, PKI, Shows};
+use crate::pki::{CertificateKind, Clients, PKI};
+use crate::secrets::USER;
 
 /// A registry that runs.
 pub struct Running {
@@ -57,7 +57,7 @@ pub enum Auth {
 #[derive(Debug, Clone, Copy)]
 pub enum Tls {
     None,
-    Server(Shows, Clients),
+    Server(CertificateKind, Clients),
 }
 
 /// Starts a registry on the content in `storage`.
@@ -100,7 +100,7 @@ async fn wait(process: &mut Process, port: u16, log: &Path) {
     panic!("the registry is not ready: {}", std::fs::read_to_string(log).unwrap_or_default());
 }
 
-fn tls_section(scratch: &Scratch, shows: Shows, clients: Clients) -> Value {
+fn tls_section(scratch: &Scratch, shows: CertificateKind, clients: Clients) -> Value {
     let (certificate, key) = PKI.for_server(shows, "127.0.0.1");
     let mut section = json!({
         "certificate": scratch.write("server.crt", certificate).unwrap(),
@@ -143,7 +143,7 @@ fn htpasswd() -> String {
     format!("{USER}:{HASH}\n")
 }
 
-/// Pushes minimal artifacts into `storage`, through a registry that lets everybody.
+/// Pushes minimal artifacts into `storage`, through an anonymous registry.
 pub async fn fill(program: &Program, storage: &Path, repositories: &[&str]) {
     let registry = start(program, storage, &Auth::Anonymous, Tls::None).await;
     let url = format!("http://127.0.0.1:{}", registry.port);

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::Program;
 use super::keys::{Kind, Proof, Signer, claims, signing, strict};
 use super::registry::{Auth, Running, Tls, fill, start};
-use crate::ledger::USER;
-use crate::pki::{Client, Clients, Shows, Trusts};
+use crate::hosts::{Host, PortBehaviour, host};
+use crate::pki::{CertificateKind, Client, Clients, GivenCa};
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{Caller, TokenCall};
+use crate::secrets::USER;
 use crate::spec::{Spec, docker_auth, identity, right, spec, wrong, wrong_identity};
-use crate::stage::{Door, Host, host};
 use crate::support::Answer;
 
 /// The token service's port, at whatever address a row has it.
@@ -27,7 +27,8 @@ const REPOSITORIES: [&str; 3] = ["hello", "team/packs/hello", "team/others"];
 pub async fn of(program: &Program) -> (Vec<Row>, Vec<Running>) {
     let storage = Scratch::new("verdicts-storage").unwrap();
     fill(program, storage.path(), &REPOSITORIES).await;
-    let mut troupe = Troupe { program, storage: Arc::new(storage), running: Vec::new(), rows: Vec::new() };
+    let mut troupe =
+        ProcessGroup { program, storage: Arc::new(storage), running: Vec::new(), rows: Vec::new() };
     troupe.anonymous().await;
     troupe.passwords().await;
     troupe.certificates().await;
@@ -48,7 +49,7 @@ pub async fn of(program: &Program) -> (Vec<Row>, Vec<Running>) {
 }
 
 /// A program's processes, as they are started, and the rows about them.
-struct Troupe<'a> {
+struct ProcessGroup<'a> {
     program: &'a Program,
     storage: Arc<Scratch>,
     running: Vec<Running>,
@@ -69,13 +70,13 @@ const UNKNOWN_ISSUER: &str = "+Resolved +Reachable -UnknownIssuer . . = -Unknown
 const NO_CLIENT: &str =
     "+Resolved +Reachable -ClientCertificateRequired . . = -ClientCertificateRequired stalled";
 
-const COMPANY: Tls = Tls::Server(Shows::Company, Clients::NotAsked);
+const COMPANY: Tls = Tls::Server(CertificateKind::Company, Clients::NotAsked);
 
-impl Troupe<'_> {
+impl ProcessGroup<'_> {
     /// One more process, as a row's host.
     async fn registry(&mut self, auth: &Auth, tls: Tls) -> Host {
         let running = start(self.program, self.storage.path(), auth, tls).await;
-        let door = Door::Process { port: running.port, secure: running.secure };
+        let door = PortBehaviour::Process { port: running.port, secure: running.secure };
         self.running.push(running);
         host("registry", |_| Answer::Close).behind(door)
     }
@@ -147,12 +148,12 @@ impl Troupe<'_> {
         );
 
         let secure = [self.registry(&Auth::Htpasswd, COMPANY).await];
-        let config = spec().docker_config(&json!({"auths": {"{registry.host}:{registry.port}": {"auth": docker_auth(USER, crate::ledger::PASSWORD)}}}));
+        let config = spec().docker_config(&json!({"auths": {"{registry.host}:{registry.port}": {"auth": docker_auth(USER, crate::secrets::PASSWORD)}}}));
         let mut asks = |name, spec, expected| self.row(name, &secure, spec, REGISTRY, expected);
         asks("htpasswd, right", right(), VALIDATED);
         asks("htpasswd, wrong", wrong(), REJECTED);
         asks("htpasswd, none", spec(), REQUIRED);
-        asks("htpasswd, another user", spec().login("bob", crate::ledger::PASSWORD), REJECTED);
+        asks("htpasswd, another user", spec().login("bob", crate::secrets::PASSWORD), REJECTED);
         asks("htpasswd, an empty password", spec().login(USER, ""), REJECTED);
         asks("htpasswd, a Docker configuration", config, VALIDATED);
         asks("htpasswd, a repository", right().repository("hello"), READ);
@@ -177,10 +178,10 @@ impl Troupe<'_> {
 
     async fn certificates(&mut self) {
         let tls = |shows| Tls::Server(shows, Clients::NotAsked);
-        let stranger = [self.registry(&Auth::Htpasswd, tls(Shows::Stranger)).await];
+        let stranger = [self.registry(&Auth::Htpasswd, tls(CertificateKind::Stranger)).await];
         self.row("of no public authority", &stranger, right().public_roots(), NOWHERE, UNKNOWN_ISSUER);
         self.row("of another authority than the given one", &stranger, right(), NOWHERE, UNKNOWN_ISSUER);
-        self.row("of the given authority", &stranger, right().trusts(Trusts::Stranger), REGISTRY, VALIDATED);
+        self.row("of the given authority", &stranger, right().trusts(GivenCa::Stranger), REGISTRY, VALIDATED);
         self.row("skipped, of a stranger", &stranger, right().skip(), REGISTRY, SKIPPED);
         self.row(
             "skipped, a wrong password",
@@ -189,34 +190,39 @@ impl Troupe<'_> {
             REGISTRY,
             "+Resolved +Reachable -VerificationSkipped -Rejected . = -Rejected stalled",
         );
-        let own = [self.registry(&Auth::Htpasswd, tls(Shows::SelfSigned)).await];
+        let own = [self.registry(&Auth::Htpasswd, tls(CertificateKind::SelfSigned)).await];
         self.row("self-signed", &own, right(), NOWHERE, UNKNOWN_ISSUER);
-        self.row("self-signed, and given", &own, right().trusts(Trusts::SelfSigned), REGISTRY, VALIDATED);
+        self.row("self-signed, and given", &own, right().trusts(GivenCa::SelfSigned), REGISTRY, VALIDATED);
         for (name, shows, expected) in [
-            ("expired", Shows::Expired, "+Resolved +Reachable -Expired . . = -Expired stalled"),
+            ("expired", CertificateKind::Expired, "+Resolved +Reachable -Expired . . = -Expired stalled"),
             (
                 "not yet valid",
-                Shows::NotYetValid,
+                CertificateKind::NotYetValid,
                 "+Resolved +Reachable -NotYetValid . . = -NotYetValid stalled",
             ),
             (
                 "for another host",
-                Shows::OtherHost,
+                CertificateKind::OtherHost,
                 "+Resolved +Reachable -HostnameMismatch . . = -HostnameMismatch stalled",
             ),
-            ("an intermediate that is missing", Shows::DepartmentBare, UNKNOWN_ISSUER),
-            ("expired, of a stranger, for another host", Shows::StrangerExpiredOtherHost, UNKNOWN_ISSUER),
+            ("an intermediate that is missing", CertificateKind::DepartmentBare, UNKNOWN_ISSUER),
+            (
+                "expired, of a stranger, for another host",
+                CertificateKind::StrangerExpiredOtherHost,
+                UNKNOWN_ISSUER,
+            ),
         ] {
             let hosts = [self.registry(&Auth::Htpasswd, tls(shows)).await];
             self.row(name, &hosts, right(), NOWHERE, expected);
             self.row(&format!("skipped, {name}"), &hosts, right().skip(), REGISTRY, SKIPPED);
         }
-        let department = [self.registry(&Auth::Htpasswd, tls(Shows::Department)).await];
+        let department = [self.registry(&Auth::Htpasswd, tls(CertificateKind::Department)).await];
         self.row("an intermediate that is shown", &department, right(), REGISTRY, VALIDATED);
     }
 
     async fn client_certificates(&mut self) {
-        let hosts = [self.registry(&Auth::Htpasswd, Tls::Server(Shows::Company, Clients::Required)).await];
+        let hosts =
+            [self.registry(&Auth::Htpasswd, Tls::Server(CertificateKind::Company, Clients::Required)).await];
         self.row("client certificates, none", &hosts, right(), NOWHERE, NO_CLIENT);
         self.row("client certificates, right", &hosts, right().client(Client::Right), REGISTRY, VALIDATED);
         self.row(
@@ -234,7 +240,8 @@ impl Troupe<'_> {
             NO_CLIENT,
         );
         self.row("client certificates, expired", &hosts, right().client(Client::Expired), NOWHERE, NO_CLIENT);
-        let open = [self.registry(&Auth::Anonymous, Tls::Server(Shows::Company, Clients::Required)).await];
+        let open =
+            [self.registry(&Auth::Anonymous, Tls::Server(CertificateKind::Company, Clients::Required)).await];
         self.row(
             "client certificates instead of passwords",
             &open,
@@ -346,7 +353,7 @@ fn changed(call: &TokenCall, claim: &str, value: &Value) -> Option<Value> {
     Some(claims)
 }
 
-/// Everybody gets a token that names nobody; only Alice's may pull.
+/// Everyone gets a token that names nobody; only Alice's may pull.
 fn only_alice_pulls(call: &TokenCall) -> Option<Value> {
     let may: &[&str] = if call.caller == Caller::Alice { &["pull"] } else { &[] };
     Some(claims(None, call.repository().map(|name| (name, may))))

@@ -4,28 +4,28 @@ use registry_testbed::servers::{
     OWNER_PASSWORD, Role, ServerCertificate, ServerError, TestServer, WRONG_PASSWORD, gitea, quick,
 };
 
-use crate::ledger::{self, USER};
-use crate::pki::{PKI, Shows, Trusts};
+use crate::hosts::{PortBehaviour, host};
+use crate::pki::{CertificateKind, GivenCa, PKI};
 use crate::row::{REGISTRY, Row, row};
+use crate::secrets::{self, USER};
 use crate::spec::{Spec, spec};
-use crate::stage::{Door, host};
 use crate::support::Answer;
 
 /// As whom a server is asked.
 #[derive(Debug, Clone, Copy)]
-enum Who {
+enum Identity {
     Nobody,
     Account(Role),
     WrongPassword,
 }
 
-use Who::{Nobody, WrongPassword};
-const OWNER: Who = Who::Account(Role::Owner);
-const PULL_ONLY: Who = Who::Account(Role::PullOnly);
-const STRANGER: Who = Who::Account(Role::Stranger);
+use Identity::{Nobody, WrongPassword};
+const OWNER: Identity = Identity::Account(Role::Owner);
+const PULL_ONLY: Identity = Identity::Account(Role::PullOnly);
+const STRANGER: Identity = Identity::Account(Role::Stranger);
 
 /// As whom, with which `validation.repository`, and the verdict's end: credentials, content path, Ready.
-type Line = (Who, Option<&'static str>, &'static str);
+type Line = (Identity, Option<&'static str>, &'static str);
 
 const ANONYMOUS: &str = "+AnonymousAccess ?Inconclusive = +Available";
 const ANONYMOUS_READS: &str = "+AnonymousAccess +Accessible = +Available";
@@ -39,7 +39,7 @@ const READS: &str = "+Validated +Accessible = +Available";
 const MISSES: &str = "+Validated -NotFound = -NotFound stalled";
 const DENIED: &str = "+Validated -Denied = -Denied stalled";
 const REQUIRED: &str = "-Required . = -Required stalled";
-/// Asked for all the same: some registries let everybody read what is public, and nobody at `/v2/`.
+/// Sent in any case: some registries serve public repositories to all clients, and `/v2/` to none.
 const REQUIRED_DENIED: &str = "-Required -Denied = -Required stalled";
 const REJECTED: &str = "-Rejected . = -Rejected stalled";
 
@@ -129,8 +129,8 @@ pub struct Servers {
 
 /// Those that build in seconds.
 pub async fn of_seconds() -> Servers {
-    let (chain_pem, key_pem) = PKI.for_server(Shows::Company, "127.0.0.1");
-    let certificate = ServerCertificate { chain_pem, key_pem, ca_pem: PKI.ca_pem(Trusts::Company) };
+    let (chain_pem, key_pem) = PKI.for_server(CertificateKind::Company, "127.0.0.1");
+    let certificate = ServerCertificate { chain_pem, key_pem, ca_pem: PKI.ca_pem(GivenCa::Company) };
     collect(quick(&certificate).await)
 }
 
@@ -156,9 +156,10 @@ fn collect(started: Vec<Result<TestServer, ServerError>>) -> Servers {
 
 fn rows(server: &TestServer) -> Vec<Row> {
     // What the rows say of secrets holds of these too.
-    assert_eq!((OWNER_PASSWORD, WRONG_PASSWORD), (ledger::PASSWORD, ledger::WRONG_PASSWORD));
+    assert_eq!((OWNER_PASSWORD, WRONG_PASSWORD), (secrets::PASSWORD, secrets::WRONG_PASSWORD));
     let secure = server.ca_pem.is_some();
-    let hosts = [host("registry", |_| Answer::Close).behind(Door::Process { port: server.port, secure })];
+    let hosts =
+        [host("registry", |_| Answer::Close).behind(PortBehaviour::Process { port: server.port, secure })];
     let tls = if secure { "+Verified" } else { "-PlainHTTP" };
     lines(server.name)
         .into_iter()
@@ -175,7 +176,7 @@ fn rows(server: &TestServer) -> Vec<Row> {
         .collect()
 }
 
-impl Who {
+impl Identity {
     fn asks(self, server: &TestServer) -> Spec {
         match self {
             Nobody => spec(),

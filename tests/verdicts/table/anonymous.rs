@@ -1,13 +1,13 @@
-//! No credentials given: are any needed?
+//! Registries without credentials: whether they require any.
 
+use crate::hosts::host;
 use crate::row::{NOWHERE, Row, row};
 use crate::scripts::{
     Caller, TO_AUTH, TokenCall, alone, caller, content, htpasswd, issues, open, refused, scoped, strict,
     takes_tokens, token, with_service,
 };
 use crate::spec::spec;
-use crate::stage::host;
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 const ANONYMOUS: &str = "+Resolved +Reachable +Verified +AnonymousAccess ?Inconclusive = +Available";
 const REQUIRED: &str = "+Resolved +Reachable +Verified -Required . = -Required stalled";
@@ -18,14 +18,15 @@ pub fn rows() -> Vec<Row> {
     [without_repository(), with_repository()].concat()
 }
 
-/// A token service that gives everybody a token that opens `/v2/`, and what is asked for.
+/// A token service that gives everyone a token that opens `/v2/`, and what is asked for.
 fn generous(call: &TokenCall) -> Answer {
     scoped(token().opening("api"), call).issued()
 }
 
 fn without_repository() -> Vec<Row> {
-    let asks =
-        |name, script: fn(&Asked) -> Answer, expected| row(name, alone(script), spec(), NOWHERE, expected);
+    let asks = |name, script: fn(&ReceivedRequest) -> Answer, expected| {
+        row(name, alone(script), spec(), NOWHERE, expected)
+    };
     let issues_to_nobody =
         |name, answer: Answer| row(name, with_service(move |_| answer.clone()), spec(), NOWHERE, REQUIRED);
     let page = "<html>Bad request</html>";
@@ -38,7 +39,7 @@ fn without_repository() -> Vec<Row> {
             ANONYMOUS,
         ),
         asks("a registry that forbids", |_| Answer::error(403, "DENIED"), FORBIDDEN)
-            .says("CredentialsValidated", "without asking for credentials"),
+            .message_contains("CredentialsValidated", "without asking for credentials"),
         asks(
             "a registry that forbids and asks for a password",
             |_| Answer::error(403, "DENIED").header("WWW-Authenticate", "Basic realm=x"),
@@ -46,7 +47,7 @@ fn without_repository() -> Vec<Row> {
         ),
         asks("a registry that refuses without a challenge", |_| Answer::error(401, "UNAUTHORIZED"), REQUIRED),
         asks("a registry that knows Negotiate only", |_| Answer::challenge("Negotiate"), UNSUPPORTED)
-            .says("CredentialsValidated", "Negotiate"),
+            .message_contains("CredentialsValidated", "Negotiate"),
         asks(
             "a registry that knows Digest only",
             |_| Answer::challenge("Digest realm=\"x\", nonce=\"y\", qop=\"auth\""),
@@ -78,12 +79,12 @@ fn without_repository() -> Vec<Row> {
     ]
 }
 
-fn elsewhere() -> Vec<crate::stage::Host> {
+fn elsewhere() -> Vec<crate::hosts::Host> {
     let to_tokens = "Bearer realm=\"{tokens}/token\",service=\"registry\"";
     vec![host("registry", takes_tokens(to_tokens)), host("tokens", issues(generous))]
 }
 
-fn scope_opens() -> Vec<crate::stage::Host> {
+fn scope_opens() -> Vec<crate::hosts::Host> {
     let challenge = "Bearer realm=\"{auth}/token\",scope=\"registry:catalog:*\"";
     let service = |call: &TokenCall| match call.scope() {
         Some(_) => token().opening("api").issued(),
@@ -92,22 +93,22 @@ fn scope_opens() -> Vec<crate::stage::Host> {
     vec![host("registry", takes_tokens(challenge)), host("auth", issues(service))]
 }
 
-fn open_with_service() -> Vec<crate::stage::Host> {
-    let greets = |asked: &Asked| content_and_challenge(asked);
+fn open_with_service() -> Vec<crate::hosts::Host> {
+    let greets = |asked: &ReceivedRequest| content_and_challenge(asked);
     vec![host("registry", greets), host("auth", issues(strict))]
 }
 
-fn content_and_challenge(asked: &Asked) -> Answer {
+fn content_and_challenge(asked: &ReceivedRequest) -> Answer {
     content(asked).header("WWW-Authenticate", TO_AUTH)
 }
 
 /// `/v2/` is open; repositories are not.
-fn open_door(asked: &Asked) -> Answer {
+fn open_door(asked: &ReceivedRequest) -> Answer {
     if asked.path == "/v2/" { content(asked) } else { htpasswd(asked) }
 }
 
 /// `/v2/` is closed to anonymous tokens, and public repositories are open to them.
-fn closed_door(asked: &Asked) -> Answer {
+fn closed_door(asked: &ReceivedRequest) -> Answer {
     match caller(asked) {
         Caller::Bearer(_) if asked.path == "/v2/" => Answer::challenge(TO_AUTH),
         _ => takes_tokens(TO_AUTH)(asked),

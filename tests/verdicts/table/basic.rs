@@ -1,10 +1,10 @@
 //! User name and password, sent to the registry itself.
 
-use crate::ledger::{PASSWORD, USER};
 use crate::row::{NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{Caller, alone, caller, clear, content, htpasswd, open};
+use crate::secrets::{PASSWORD, USER};
 use crate::spec::{Spec, right, spec, wrong};
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
 const REJECTED: &str = "+Resolved +Reachable +Verified -Rejected . = -Rejected stalled";
@@ -15,7 +15,7 @@ pub fn rows() -> Vec<Row> {
     [closed(), open_ones(), odd()].concat()
 }
 
-type Reply = fn(&Asked) -> Answer;
+type Reply = fn(&ReceivedRequest) -> Answer;
 
 fn to(name: &'static str, script: Reply, spec: Spec, expected: &'static str) -> Row {
     row(name, alone(script), spec, REGISTRY, expected)
@@ -26,7 +26,7 @@ fn closed() -> Vec<Row> {
         to("the right password", htpasswd, right(), VALIDATED).costs(2),
         to("a wrong password", htpasswd, wrong(), REJECTED)
             .costs(2)
-            .says("CredentialsValidated", "{registry.host}:{registry.port}"),
+            .message_contains("CredentialsValidated", "{registry.host}:{registry.port}"),
         row(
             "the right password, in the clear",
             clear(alone(htpasswd)),
@@ -69,53 +69,53 @@ fn closed() -> Vec<Row> {
             NOWHERE,
             "+Resolved +Reachable +Verified -UnsupportedScheme . = -UnsupportedScheme stalled",
         )
-        .says("CredentialsValidated", "Digest")
-        .says("CredentialsValidated", "Negotiate")
+        .message_contains("CredentialsValidated", "Digest")
+        .message_contains("CredentialsValidated", "Negotiate")
         .costs(1),
     ]
 }
 
 /// Lets the right password in, and then says that.
-fn forbids(asked: &Asked, status: u16) -> Answer {
+fn forbids(asked: &ReceivedRequest, status: u16) -> Answer {
     match caller(asked) {
         Caller::Alice => Answer::error(status, "DENIED"),
         _ => Answer::challenge("Basic realm=x"),
     }
 }
 
-/// Rule (a) holds to the letter: refused without credentials, granted with them. Nothing more can be seen from outside
+/// Rule (a) is satisfied: refused without credentials, granted with them. Nothing more can be observed
 /// without sending a password that is wrong on purpose.
-fn any_password(asked: &Asked) -> Answer {
+fn any_password(asked: &ReceivedRequest) -> Answer {
     if asked.authorization().is_some() { content(asked) } else { Answer::challenge("Basic realm=x") }
 }
 
-fn also_asks(challenge: &str, asked: &Asked) -> Answer {
+fn also_asks(challenge: &str, asked: &ReceivedRequest) -> Answer {
     match caller(asked) {
         Caller::Alice => content(asked),
         _ => Answer::challenge(challenge).header("WWW-Authenticate", "Basic realm=x"),
     }
 }
 
-/// Serves everybody, and still refuses a password that is wrong.
-fn open_and_strict(asked: &Asked) -> Answer {
+/// Serves everyone, and still refuses a password that is wrong.
+fn open_and_strict(asked: &ReceivedRequest) -> Answer {
     match caller(asked) {
         Caller::Stranger => Answer::challenge("Basic realm=x"),
         _ => content(asked),
     }
 }
 
-/// Serves everybody but for what is private.
-fn partly_open(asked: &Asked) -> Answer {
+/// Serves anonymous clients, except for what is private.
+fn partly_open(asked: &ReceivedRequest) -> Answer {
     if asked.path.contains("private") { htpasswd(asked) } else { open_and_strict(asked) }
 }
 
-/// Serves everybody but for what is private, and looks at passwords only there.
-fn careless(asked: &Asked) -> Answer {
+/// Serves anonymous clients, except for what is private, and checks passwords only there.
+fn careless(asked: &ReceivedRequest) -> Answer {
     if asked.path.contains("private") { htpasswd(asked) } else { content(asked) }
 }
 
-/// Hides what is private from whoever may not read it.
-fn hiding(asked: &Asked) -> Answer {
+/// Hides what is private from anyone who may not read it.
+fn hiding(asked: &ReceivedRequest) -> Answer {
     match caller(asked) {
         Caller::Alice => content(asked),
         _ if asked.path.contains("private") => Answer::error(404, "NAME_UNKNOWN"),
@@ -180,7 +180,7 @@ fn open_ones() -> Vec<Row> {
 }
 
 /// An answer to credentials that is neither yes nor no.
-fn oddly(asked: &Asked, status: u16) -> Answer {
+fn oddly(asked: &ReceivedRequest, status: u16) -> Answer {
     if asked.authorization().is_some() { Answer::status(status) } else { Answer::challenge("Basic realm=x") }
 }
 
@@ -189,7 +189,7 @@ fn odd() -> Vec<Row> {
     vec![
         to("credentials that are answered 400", |asked| oddly(asked, 400), right(), REJECTED),
         to("credentials that are answered 404", |asked| oddly(asked, 404), right(), UNEXPECTED)
-            .says("EndpointReachable", "404"),
+            .message_contains("EndpointReachable", "404"),
         to("credentials that are answered 405", |asked| oddly(asked, 405), right(), UNEXPECTED),
         to("credentials that are answered 418", |asked| oddly(asked, 418), right(), UNEXPECTED),
         to(

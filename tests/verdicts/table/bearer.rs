@@ -1,17 +1,17 @@
-//! User name and password, sent to a token service; its token, sent to the registry. A token alone proves nothing: what
-//! counts is what it says, and what anonymous clients get.
+//! User name and password, sent to a token service; its token, sent to the registry. A token alone is no evidence: what
+//! counts are its claims, and what anonymous clients get.
 
 use serde_json::{Value, json};
 
-use crate::ledger::USER;
+use crate::hosts::{Host, host};
 use crate::row::{AUTH, BOTH, REGISTRY, Row, row};
 use crate::scripts::{
     Caller, TO_AUTH, Token, TokenCall, caller, content, htpasswd, issues, refused, scoped, strict,
     takes_tokens, token, with_service,
 };
+use crate::secrets::USER;
 use crate::spec::{Spec, right, wrong};
-use crate::stage::{Host, host};
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
 const READ: &str = "+Resolved +Reachable +Verified +Validated +Accessible = +Available";
@@ -176,21 +176,21 @@ fn not_proven() -> Vec<Row> {
 }
 
 fn refusals() -> Vec<Row> {
-    let says = |name, answer: Answer, expected| {
+    let message_contains = |name, answer: Answer, expected| {
         row(name, with_service(move |_| answer.clone()), right(), AUTH, expected)
     };
     let page = "<html>Bad request</html>";
     vec![
         by("a wrong password", strict, wrong(), REJECTED)
             .costs(1)
-            .says("CredentialsValidated", "{auth.host}:{auth.port}"),
-        says("a token service that forbids", Answer::error(403, "DENIED"), FORBIDDEN).costs(1),
-        says(
+            .message_contains("CredentialsValidated", "{auth.host}:{auth.port}"),
+        message_contains("a token service that forbids", Answer::error(403, "DENIED"), FORBIDDEN).costs(1),
+        message_contains(
             "a token service that calls credentials a bad request",
             Answer::status(400).body(page),
             REJECTED,
         ),
-        says(
+        message_contains(
             "a token service that says 401 with a page",
             Answer::status(401).header("Content-Type", "text/html").body(page),
             REJECTED,
@@ -201,7 +201,7 @@ fn refusals() -> Vec<Row> {
             right(),
             TOKEN_REFUSED,
         )
-        .says("CredentialsValidated", "{auth.host}:{auth.port}"),
+        .message_contains("CredentialsValidated", "{auth.host}:{auth.port}"),
         by(
             "a token that names the account, and that the registry refuses",
             |call| alice(call, || token().naming(USER).issued()),
@@ -231,11 +231,11 @@ fn refusals() -> Vec<Row> {
     ]
 }
 
-fn forbids_bearer(asked: &Asked) -> Answer {
+fn forbids_bearer(asked: &ReceivedRequest) -> Answer {
     answers_bearer(asked, 403)
 }
 
-fn answers_bearer(asked: &Asked, status: u16) -> Answer {
+fn answers_bearer(asked: &ReceivedRequest, status: u16) -> Answer {
     match caller(asked) {
         Caller::Bearer(_) => Answer::error(status, "DENIED"),
         _ => Answer::challenge(TO_AUTH),
@@ -483,7 +483,7 @@ fn services() -> Vec<Row> {
             right(),
             UNTRUSTED,
         )
-        .says("CredentialsValidated", "elsewhere.example.org"),
+        .message_contains("CredentialsValidated", "elsewhere.example.org"),
         by(
             "a service that sends on to another host's missing slash",
             |_| Answer::status(301).header("Location", "{elsewhere}/token/"),
@@ -551,23 +551,23 @@ fn services() -> Vec<Row> {
 }
 
 /// A registry with its token service at the same host.
-fn itself(asked: &Asked) -> Answer {
+fn itself(asked: &ReceivedRequest) -> Answer {
     if asked.path.starts_with("/token") {
         return issues(strict)(asked);
     }
     takes_tokens("Bearer realm=\"{registry}/token\",service=\"r\"")(asked)
 }
 
-fn below_suffix(asked: &Asked) -> Answer {
+fn below_suffix(asked: &ReceivedRequest) -> Answer {
     if asked.path.starts_with("/artifactory/api/docker/packs/v2/token") {
         return issues(strict)(asked);
     }
     takes_tokens("Bearer realm=\"{registry}/artifactory/api/docker/packs/v2/token\",service=\"r\"")(asked)
 }
 
-/// Bearer and Basic beside each other, and doors that stand open.
+/// Bearer and Basic offered together, and open registries.
 fn schemes() -> Vec<Row> {
-    let with = |registry: fn(&Asked) -> Answer| -> Vec<Host> {
+    let with = |registry: fn(&ReceivedRequest) -> Answer| -> Vec<Host> {
         vec![host("registry", registry), host("auth", issues(strict))]
     };
     vec![
@@ -624,7 +624,7 @@ fn schemes() -> Vec<Row> {
     ]
 }
 
-fn both_ways(asked: &Asked, one_line: bool) -> Answer {
+fn both_ways(asked: &ReceivedRequest, one_line: bool) -> Answer {
     match (caller(asked), one_line) {
         (Caller::Bearer(_), _) => takes_tokens(TO_AUTH)(asked),
         (Caller::Alice, _) => content(asked),
@@ -633,7 +633,7 @@ fn both_ways(asked: &Asked, one_line: bool) -> Answer {
     }
 }
 
-fn basic_beside_stranger(asked: &Asked) -> Answer {
+fn basic_beside_stranger(asked: &ReceivedRequest) -> Answer {
     match htpasswd(asked) {
         Answer::Reply { status: 401, .. } => Answer::challenge("Bearer realm=\"{tokens}/token\"")
             .header("WWW-Authenticate", "Basic realm=\"x\""),
@@ -641,11 +641,11 @@ fn basic_beside_stranger(asked: &Asked) -> Answer {
     }
 }
 
-fn open_with_challenge(asked: &Asked) -> Answer {
+fn open_with_challenge(asked: &ReceivedRequest) -> Answer {
     content(asked).header("WWW-Authenticate", TO_AUTH)
 }
 
-fn open_until_password(asked: &Asked) -> Answer {
+fn open_until_password(asked: &ReceivedRequest) -> Answer {
     match caller(asked) {
         Caller::Nobody => content(asked),
         _ => takes_tokens(TO_AUTH)(asked),

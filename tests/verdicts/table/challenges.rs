@@ -1,12 +1,12 @@
-//! `WWW-Authenticate` as it is found in the wild: each form is understood, or the credentials stay at home.
+//! `WWW-Authenticate` as real servers send it: each form is parsed, or no credentials are sent.
 
 use std::sync::LazyLock;
 
+use crate::hosts::{Host, host};
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{Caller, caller, content, issues, opened_by, strict};
 use crate::spec::right;
-use crate::stage::{Host, host};
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
 const UNTRUSTED: &str =
@@ -17,8 +17,8 @@ pub fn rows() -> Vec<Row> {
     [bearer(), basic(), unusable()].concat()
 }
 
-/// A registry that says these lines to whoever it does not let in.
-fn says(lines: &'static [&'static str]) -> impl Fn(&Asked) -> Answer + Send + Sync {
+/// A registry with these headers on every 401.
+fn message_contains(lines: &'static [&'static str]) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync {
     move |asked| match caller(asked) {
         Caller::Bearer(token) if opened_by(&token).contains(&"api".to_owned()) => content(asked),
         Caller::Alice => content(asked),
@@ -29,7 +29,7 @@ fn says(lines: &'static [&'static str]) -> impl Fn(&Asked) -> Answer + Send + Sy
 }
 
 fn hosts(lines: &'static [&'static str]) -> Vec<Host> {
-    vec![host("registry", says(lines)), host("auth", issues(strict))]
+    vec![host("registry", message_contains(lines)), host("auth", issues(strict))]
 }
 
 fn bearer() -> Vec<Row> {
@@ -88,8 +88,8 @@ fn bearer() -> Vec<Row> {
     rows
 }
 
-fn with_token_path(lines: &'static [&'static str]) -> impl Fn(&Asked) -> Answer + Send + Sync {
-    let registry = says(lines);
+fn with_token_path(lines: &'static [&'static str]) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync {
+    let registry = message_contains(lines);
     move |asked| if asked.path.starts_with("/token") { issues(strict)(asked) } else { registry(asked) }
 }
 
@@ -107,7 +107,7 @@ fn basic() -> Vec<Row> {
     forms.into_iter().map(found).collect()
 }
 
-/// What no honest server says, or none that credentials can be sent to.
+/// Headers that no honest server sends, or without a usable scheme.
 fn unusable() -> Vec<Row> {
     let none = |name, lines: &'static [&'static str], expected| {
         row(name, hosts(lines), right(), NOWHERE, expected).never_at(AUTH)

@@ -1,14 +1,14 @@
-//! Layer 5: a named repository, read; and what can be said where none is named.
+//! Layer 5, content: a named repository is read; and the verdict if none is named.
 
-use crate::ledger::USER;
+use crate::hosts::host;
 use crate::row::{AUTH, REGISTRY, Row, row};
 use crate::scripts::{
     Caller, TO_AUTH, TokenCall, about, alone, caller, content, htpasswd, issues, refused, strict,
     takes_tokens, token, with_service,
 };
+use crate::secrets::USER;
 use crate::spec::{Spec, right};
-use crate::stage::host;
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 const READ: &str = "+Resolved +Reachable +Verified +Validated +Accessible = +Available";
 const INCONCLUSIVE: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
@@ -24,7 +24,7 @@ fn by_password() -> Vec<Row> {
     vec![
         named("a repository", right().repository("hello"), READ).costs(3),
         named("a repository below a base path", right().below("team/packs").repository("hello"), READ)
-            .says("ContentPathAccessible", "team/packs/hello"),
+            .message_contains("ContentPathAccessible", "team/packs/hello"),
         named(
             "a repository of several parts",
             right().below("team").repository("spectro-packs/archive/hello"),
@@ -33,15 +33,15 @@ fn by_password() -> Vec<Row> {
         named("a base path alone", right().below("team/packs"), INCONCLUSIVE).costs(2),
         named("neither base path nor repository", right(), INCONCLUSIVE).costs(2),
         named("a repository that does not exist", right().repository("missing"), NOT_FOUND)
-            .says("ContentPathAccessible", "missing"),
+            .message_contains("ContentPathAccessible", "missing"),
         named(
             "a repository that does not exist below a base path",
             right().below("team").repository("missing"),
             NOT_FOUND,
         )
-        .says("ContentPathAccessible", "team/missing"),
+        .message_contains("ContentPathAccessible", "team/missing"),
         named("a repository that is forbidden", right().repository("forbidden"), DENIED)
-            .says("ContentPathAccessible", "403"),
+            .message_contains("ContentPathAccessible", "403"),
         named("a repository without tags", right().repository("empty"), INCONCLUSIVE),
     ]
 }
@@ -49,7 +49,7 @@ fn by_password() -> Vec<Row> {
 /// The password is right, and the list of tags is answered so.
 fn odd_answers() -> Vec<Row> {
     let lists = |name, answer: Answer, expected| {
-        let script = move |asked: &Asked| match (caller(asked), about(asked).as_str()) {
+        let script = move |asked: &ReceivedRequest| match (caller(asked), about(asked).as_str()) {
             (Caller::Alice, "hello") => answer.clone(),
             _ => htpasswd(asked),
         };
@@ -105,7 +105,7 @@ fn names_alice(call: &TokenCall, allowed: &[&str]) -> Answer {
 }
 
 /// Docker Hub's way: the token was issued, and the registry finds that it does not suffice.
-fn insufficient(asked: &Asked) -> Answer {
+fn insufficient(asked: &ReceivedRequest) -> Answer {
     match (caller(asked), about(asked).as_str()) {
         (Caller::Bearer(_), "api") => content(asked),
         (Caller::Bearer(_), _) => Answer::challenge(&format!("{TO_AUTH},error=\"insufficient_scope\"")),

@@ -1,9 +1,9 @@
-//! The egress policy: which addresses a validation may connect to, by scope, in every spelling. A fenced server gets no connection.
+//! The egress policy: which addresses a validation may connect to, by scope, in every spelling. A blocked server gets no connection.
 
+use crate::hosts::host;
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{alone, htpasswd, issues, strict, takes_tokens, with_service};
 use crate::spec::{Spec, right, spec};
-use crate::stage::host;
 
 pub fn rows() -> Vec<Row> {
     [loopback(), metadata(), ranges(), realms()].concat()
@@ -114,7 +114,7 @@ fn ranges() -> Vec<Row> {
             right().in_cluster_at("{registry.address}/32"),
         ),
         denied("a tenant's registry behind a name, without credentials", spec().of_tenant())
-            .says("EndpointReachable", "{registry.address}"),
+            .message_contains("EndpointReachable", "{registry.address}"),
     ]);
     rows
 }

@@ -1,14 +1,14 @@
-//! Layer 2: names, connections, servers that are no registries, redirects. Whoever does not answer as a registry gets no
+//! Layer 2, endpoint: names, connections, other servers, redirects. A server that doesn't answer as a registry gets no
 //! credentials.
 
 use std::net::Ipv4Addr;
 
+use crate::hosts::{Host, PortBehaviour, host};
 use crate::row::{NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{alone, htpasswd, open};
 use crate::spec::{Spec, right, spec};
-use crate::stage::{Door, Host, host};
 use crate::support::dns::Dns;
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 pub fn rows() -> Vec<Row> {
     [names(), connections(), no_registries(), signs(), redirects()].concat()
@@ -20,27 +20,27 @@ const NO_REGISTRY_IN_THE_CLEAR: &str = "+Resolved -NotARegistry -PlainHTTP . . =
 const BROKEN: &str = "+Resolved -ConnectionFailed +Verified . . = -ConnectionFailed reconciling";
 const HUNG_UP: &str = "failed: closed without an answer";
 
-fn nobody_home() -> Host {
+fn closed_port() -> Host {
     host("registry", open)
 }
 
 fn names() -> Vec<Row> {
     const FENCED: &[Ipv4Addr] = &[Ipv4Addr::new(169, 254, 169, 254)];
     let named = |name, dns, expected| {
-        row(name, vec![nobody_home().resolving_to(dns)], right(), NOWHERE, expected).never_at(REGISTRY)
+        row(name, vec![closed_port().resolving_to(dns)], right(), NOWHERE, expected).never_at(REGISTRY)
     };
     const DEFINITE: &str = "+Resolved -DNSFailure . . . = -DNSFailure stalled";
     const TRANSIENT: &str = "+Resolved -DNSFailure . . . = -DNSFailure reconciling";
     let silent = row(
         "name servers that don't answer within the deadline",
-        vec![nobody_home().resolving_to(Dns::Silence)],
+        vec![closed_port().resolving_to(Dns::Silence)],
         right().hurried(),
         NOWHERE,
         "+Resolved -Timeout . . . = -Timeout reconciling",
     );
     vec![
         named("a name that does not exist", Dns::NoSuchName, DEFINITE)
-            .says("EndpointReachable", "registry.example.com"),
+            .message_contains("EndpointReachable", "registry.example.com"),
         named("a name without an address", Dns::Empty, DEFINITE),
         named("name servers that fail", Dns::Failure, TRANSIENT),
         named("name servers that refuse", Dns::Refused, TRANSIENT),
@@ -49,48 +49,48 @@ fn names() -> Vec<Row> {
             Dns::Addresses(FENCED),
             "+Resolved -EgressDenied . . . = -EgressDenied stalled",
         ),
-        silent.says("EndpointReachable", "registry.example.com"),
+        silent.message_contains("EndpointReachable", "registry.example.com"),
     ]
 }
 
 fn connections() -> Vec<Row> {
     let met = |name, door, spec: Spec, expected| {
-        row(name, vec![nobody_home().behind(door)], spec, NOWHERE, expected)
+        row(name, vec![closed_port().behind(door)], spec, NOWHERE, expected)
     };
     let https = || right().endpoint("https://{registry.host}:{registry.port}");
     const REFUSED: &str = "+Resolved -ConnectionRefused . . . = -ConnectionRefused reconciling";
     const TIMEOUT: &str = "+Resolved -Timeout . . . = -Timeout reconciling";
     const HANDSHAKE_FAILED: &str = "+Resolved +Reachable -HandshakeFailed . . = -HandshakeFailed stalled";
     vec![
-        met("nobody listens, over TLS", Door::Closed, https(), REFUSED)
-            .says("EndpointReachable", "{registry.host}:{registry.port}"),
-        met("nobody listens, in the clear", Door::Closed, right(), REFUSED),
-        met("no connection comes about", Door::Crowded, https().hurried(), TIMEOUT)
-            .says("EndpointReachable", "Timed out connecting"),
-        met("a handshake that never ends", Door::Mute, https().hurried(), TIMEOUT)
-            .says("EndpointReachable", "TLS handshake"),
+        met("nobody listens, over TLS", PortBehaviour::Closed, https(), REFUSED)
+            .message_contains("EndpointReachable", "{registry.host}:{registry.port}"),
+        met("nobody listens, in the clear", PortBehaviour::Closed, right(), REFUSED),
+        met("no connection comes about", PortBehaviour::Crowded, https().hurried(), TIMEOUT)
+            .message_contains("EndpointReachable", "Timed out connecting"),
+        met("a handshake that never ends", PortBehaviour::Mute, https().hurried(), TIMEOUT)
+            .message_contains("EndpointReachable", "TLS handshake"),
         met(
             "an answer that never comes, in the clear",
-            Door::Mute,
+            PortBehaviour::Mute,
             right().hurried(),
             "+Resolved -Timeout -PlainHTTP . . = -Timeout reconciling",
         ),
-        met("a web server in the clear, asked over TLS", Door::Clear, https(), HANDSHAKE_FAILED),
+        met("a web server in the clear, asked over TLS", PortBehaviour::Clear, https(), HANDSHAKE_FAILED),
         met(
             "a mail server, asked over TLS",
-            Door::Greets(b"220 mail.example.com ESMTP\r\n"),
+            PortBehaviour::Greets(b"220 mail.example.com ESMTP\r\n"),
             https(),
             HANDSHAKE_FAILED,
         ),
         met(
             "SSH, asked in the clear",
-            Door::Greets(b"SSH-2.0-OpenSSH_9.6\r\n"),
+            PortBehaviour::Greets(b"SSH-2.0-OpenSSH_9.6\r\n"),
             right(),
             NO_REGISTRY_IN_THE_CLEAR,
         ),
         met(
             "a server that hangs up in the handshake",
-            Door::Greets(b""),
+            PortBehaviour::Greets(b""),
             https(),
             "+Resolved +Reachable -HandshakeFailed . . = -HandshakeFailed reconciling",
         ),
@@ -101,9 +101,9 @@ fn connections() -> Vec<Row> {
             NOWHERE,
             NO_REGISTRY_IN_THE_CLEAR,
         )
-        .says("EndpointReachable", "https://"),
-        met("a server of HTTP/2 alone", Door::OnlyHttp2, right(), HANDSHAKE_FAILED)
-            .says("TLSVerified", "HTTP/1.1"),
+        .message_contains("EndpointReachable", "https://"),
+        met("a server of HTTP/2 alone", PortBehaviour::OnlyHttp2, right(), HANDSHAKE_FAILED)
+            .message_contains("TLSVerified", "HTTP/1.1"),
     ]
 }
 
@@ -147,9 +147,9 @@ fn no_registries() -> Vec<Row> {
         none("frames of HTTP/2", Answer::Raw([0, 0, 18, 4, 0, 0, 0, 0, 0].repeat(9))),
         // Of a server that hangs up, now the one is seen and now the other: the words are the same.
         broken("a connection that is closed at the first request", Answer::Close)
-            .says("EndpointReachable", HUNG_UP),
+            .message_contains("EndpointReachable", HUNG_UP),
         broken("a connection that is reset at the first request", Answer::Reset)
-            .says("EndpointReachable", HUNG_UP),
+            .message_contains("EndpointReachable", HUNG_UP),
         broken("an answer that breaks off in its first line", Answer::Raw(b"HTTP/1.1 200".to_vec())),
         broken(
             "an answer that breaks off in its headers",
@@ -180,7 +180,7 @@ fn signs() -> Vec<Row> {
     const ANONYMOUS: &str = "+Resolved +Reachable +Verified +AnonymousAccess ?Inconclusive = +Available";
     let open = |name, answer: Answer| answering(name, answer, spec(), ANONYMOUS).costs(1);
     let closed = |name, answer: Answer| {
-        let script = move |asked: &Asked| {
+        let script = move |asked: &ReceivedRequest| {
             if asked.authorization().is_some() { htpasswd(asked) } else { answer.clone() }
         };
         row(name, alone(script), right(), REGISTRY, VALIDATED)
@@ -277,7 +277,7 @@ fn signs() -> Vec<Row> {
 }
 
 /// A registry whose API is below a path, and a web server elsewhere.
-fn below(suffix: &'static str) -> impl Fn(&Asked) -> Answer + Send + Sync {
+fn below(suffix: &'static str) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync {
     move |asked| match asked.path.strip_prefix(suffix) {
         Some(rest) if rest.starts_with("/v2/") => htpasswd(asked),
         _ => Answer::status(404).body("<html>Not found</html>"),
@@ -290,13 +290,14 @@ fn redirects() -> Vec<Row> {
         answering(name, Answer::status(status).header("Location", location), right(), REFUSED).costs(1)
     };
     vec![
-        to("moved for good to another host", 301, "{elsewhere}/v2/").says("EndpointReachable", "{elsewhere}"),
+        to("moved for good to another host", 301, "{elsewhere}/v2/")
+            .message_contains("EndpointReachable", "{elsewhere}"),
         to("found at another host", 302, "{elsewhere}/v2/"),
         to("see another host", 303, "{elsewhere}/login"),
         to("another host for a time", 307, "{elsewhere}/v2/"),
         to("another host for good", 308, "{elsewhere}/v2/"),
         to("sent to another path of the same host", 302, "/login?next=/v2/")
-            .says("EndpointReachable", "{registry}"),
+            .message_contains("EndpointReachable", "{registry}"),
         to("sent round in a circle", 302, "/v2/"),
         to("sent from TLS into the clear", 301, "http://{registry.host}:{elsewhere.port}/v2/"),
         to("sent to the metadata service", 302, "http://169.254.169.254/latest/meta-data/"),

@@ -1,13 +1,13 @@
 //! Connections that break, answers that never come, pages and redirects: at each step after the first, which is layer 2's.
 
+use crate::hosts::{Host, PortBehaviour, host};
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{
     Caller, TO_AUTH, TokenCall, about, alone, caller, htpasswd, issues, scoped, strict, takes_tokens, token,
 };
 use crate::spec::{HURRIED, Spec, right, spec};
-use crate::stage::{Door, Host, host};
 use crate::support::dns::Dns;
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 const UNAVAILABLE: &str =
     "+Resolved +Reachable +Verified ?TemporarilyUnavailable . = -TemporarilyUnavailable reconciling";
@@ -51,7 +51,7 @@ impl Step {
     /// A registry that is in order, save that this step is answered so.
     fn hosts(self, answer: &Answer) -> Vec<Host> {
         let (to_registry, to_service) = (answer.clone(), answer.clone());
-        let registry = move |asked: &Asked| match (self, caller(asked), about(asked).as_str()) {
+        let registry = move |asked: &ReceivedRequest| match (self, caller(asked), about(asked).as_str()) {
             (Self::Password, Caller::Alice, _)
             | (Self::Token, Caller::Bearer(_), "api")
             | (Self::Tags, Caller::Bearer(_), "hello")
@@ -86,7 +86,7 @@ fn faults() -> Vec<Row> {
             ),
         ] {
             let expected = match (timeout, step) {
-                // What a service does wrong with anonymous clients every time says nothing of the credentials.
+                // A permanent failure for anonymous clients says nothing about the credentials.
                 _ if what == NOT_HTTP && step == Step::Control => UNREAD,
                 // There is still time to try the token at `/v2/`.
                 ("20s", Step::Tags) => UNREAD,
@@ -95,7 +95,7 @@ fn faults() -> Vec<Row> {
             let spec = step.spec().timeout(timeout);
             let row = row(format!("{what}, {when}"), step.hosts(&answer), spec, step.permits(), expected);
             rows.push(if timeout == HURRIED {
-                row.says("CredentialsValidated", "timed out waiting for an answer from")
+                row.message_contains("CredentialsValidated", "timed out waiting for an answer from")
             } else {
                 row
             });
@@ -115,15 +115,19 @@ fn unreachable_services() -> Vec<Row> {
         |dns| vec![host("registry", takes_tokens(TO_AUTH)), host("auth", issues(strict)).resolving_to(dns)];
     let met = |name, hosts, spec: Spec| row(name, hosts, spec, NOWHERE, UNAVAILABLE);
     vec![
-        met("a token service that refuses connections", service(Door::Closed), right())
-            .says("CredentialsValidated", "{auth.host}:{auth.port}"),
-        met("a token service that takes no connections", service(Door::Crowded), right().hurried()),
-        met("a token service whose handshake never ends", service(Door::Mute), right().hurried()),
+        met("a token service that refuses connections", service(PortBehaviour::Closed), right())
+            .message_contains("CredentialsValidated", "{auth.host}:{auth.port}"),
+        met("a token service that takes no connections", service(PortBehaviour::Crowded), right().hurried()),
+        met("a token service whose handshake never ends", service(PortBehaviour::Mute), right().hurried()),
         met("a token service whose name does not exist", resolving(Dns::NoSuchName), right())
-            .says("CredentialsValidated", "{auth.host}"),
+            .message_contains("CredentialsValidated", "{auth.host}"),
         met("a token service whose name has no address", resolving(Dns::Empty), right()),
         met("a token service whose name servers fail", resolving(Dns::Failure), right()),
-        met("a token service that refuses connections, without credentials", service(Door::Closed), spec()),
+        met(
+            "a token service that refuses connections, without credentials",
+            service(PortBehaviour::Closed),
+            spec(),
+        ),
     ]
 }
 
@@ -168,11 +172,11 @@ fn closing() -> Vec<Row> {
     let raw = |head: &str, body: &str| {
         Answer::Raw(format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
     };
-    let unannounced = move |asked: &Asked| match caller(asked) {
+    let unannounced = move |asked: &ReceivedRequest| match caller(asked) {
         Caller::Alice => raw("200 OK\r\nDocker-Distribution-Api-Version: registry/2.0", "{}"),
         _ => raw("401 X\r\nWWW-Authenticate: Basic realm=x", ""),
     };
-    let announced = move |asked: &Asked| match caller(asked) {
+    let announced = move |asked: &ReceivedRequest| match caller(asked) {
         Caller::Alice => {
             raw("200 OK\r\nConnection: close\r\nDocker-Distribution-Api-Version: registry/2.0", "{}")
         }

@@ -1,10 +1,10 @@
-//! What was before: a Ready registry stays ready through transient failures, until there were too many in a row. What is
-//! definite shows at once. The layers never hide what was seen.
+//! Verdicts that depend on history: a Ready registry stays ready until there are too many transient failures in a row. A definite failure
+//! shows at once. The layers always show the current findings.
 
+use crate::hosts::{PortBehaviour, host};
 use crate::row::{NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{alone, htpasswd};
 use crate::spec::{right, wrong};
-use crate::stage::{Door, host};
 use crate::support::Answer;
 
 pub fn rows() -> Vec<Row> {
@@ -14,7 +14,7 @@ pub fn rows() -> Vec<Row> {
     let throttled = |name, failures, expected| {
         row(name, alone(|_| Answer::status(429)), right().was_ready(failures), NOWHERE, expected)
     };
-    let closed = || vec![host("registry", htpasswd).behind(Door::Closed)];
+    let closed = || vec![host("registry", htpasswd).behind(PortBehaviour::Closed)];
     let right_there = || right().endpoint("https://{registry.host}:{registry.port}");
     const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
     vec![
@@ -47,7 +47,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             "ready until now, and a wrong certificate",
-            vec![host("registry", htpasswd).shows(crate::pki::Shows::Stranger)],
+            vec![host("registry", htpasswd).shows(crate::pki::CertificateKind::Stranger)],
             right().was_ready(0),
             NOWHERE,
             "+Resolved +Reachable -UnknownIssuer . . = -UnknownIssuer stalled",

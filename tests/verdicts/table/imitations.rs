@@ -1,17 +1,17 @@
-//! Registries that can't be had here, imitated from their documentation and from what they were seen to answer: what is
-//! particular to each, and no more. docs/registries.md marks them as imitated.
+//! Registries that can't be installed here, imitated from their documentation and recorded responses: their
+//! special behaviour only. docs/registries.md marks them as imitated.
 
 use serde_json::json;
 
-use crate::ledger::{IDENTITY, PASSWORD, USER, WRONG_PASSWORD};
+use crate::hosts::{Host, host};
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{
     Caller, TokenCall, about, caller, content, htpasswd, issues, opened_by, refused, scoped, takes_tokens,
     token,
 };
+use crate::secrets::{IDENTITY, PASSWORD, USER, WRONG_PASSWORD};
 use crate::spec::{Spec, identity, right, spec, wrong, wrong_identity};
-use crate::stage::{Host, host};
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
 const READ: &str = "+Resolved +Reachable +Verified +Validated +Accessible = +Available";
@@ -170,7 +170,7 @@ fn quay() -> Vec<Row> {
 
 fn harbor() -> Vec<Row> {
     let challenge = "Bearer realm=\"{registry}/service/token\",service=\"harbor-registry\"";
-    // With a scope, everybody gets a token, without the access that they lack.
+    // With a scope, everyone gets a token, without the access that they lack.
     let service = |call: &TokenCall| match (&call.caller, call.repository()) {
         (Caller::Alice, Some("team/other")) => {
             token().naming(USER).opening("api").granting("team/other", &[]).issued()
@@ -226,7 +226,7 @@ fn artifactory() -> Vec<Row> {
     const SUFFIX: &str = "/artifactory/api/docker/packs";
     let challenge =
         "Bearer realm=\"{registry}/artifactory/api/docker/packs/v2/token\",service=\"registry.example.com\"";
-    let script = move |asked: &Asked| match asked.path.strip_prefix(SUFFIX) {
+    let script = move |asked: &ReceivedRequest| match asked.path.strip_prefix(SUFFIX) {
         Some(rest) if rest.starts_with("/v2/token") => issues(|call| match call.caller {
             Caller::Alice => scoped(token().naming("jfac@01h/users/alice").opening("api"), call).issued(),
             _ => Answer::status(401).body(r#"{"errors":[{"status":401,"message":"Bad Credentials"}]}"#),
@@ -327,9 +327,10 @@ fn google() -> Vec<Row> {
 }
 
 fn nexus() -> Vec<Row> {
-    // With anonymous pull on, nobody's password is looked at where anonymous clients may read.
-    let script =
-        |asked: &Asked| if about(asked).contains("private") { htpasswd(asked) } else { content(asked) };
+    // With anonymous pull, passwords are not checked where anonymous clients may read.
+    let script = |asked: &ReceivedRequest| {
+        if about(asked).contains("private") { htpasswd(asked) } else { content(asked) }
+    };
     let nexus =
         |name, spec, permits, expected| row(name, vec![host("registry", script)], spec, permits, expected);
     vec![
@@ -372,7 +373,7 @@ fn nexus() -> Vec<Row> {
 }
 
 fn zot() -> Vec<Row> {
-    let script = |asked: &Asked| match caller(asked) {
+    let script = |asked: &ReceivedRequest| match caller(asked) {
         Caller::Stranger => Answer::challenge("Basic realm=\"zot\""),
         Caller::Nobody if about(asked).contains("private") => Answer::challenge("Basic realm=\"zot\""),
         _ => content(asked),
@@ -394,13 +395,13 @@ fn zot() -> Vec<Row> {
 
 fn gitea() -> Vec<Row> {
     let challenge = "Bearer realm=\"{registry}/v2/token\",service=\"container_registry\",scope=\"*\"";
-    // Its tokens name accounts by a claim of its own, and everybody gets one, a ghost's.
+    // Its tokens name accounts by a proprietary claim, and anonymous clients get a ghost account.
     let service = |call: &TokenCall| match call.caller {
         Caller::Alice => token().numbered(7).opening("api").opening("team/hello").issued(),
         Caller::Nobody => token().numbered(-1).opening("api").issued(),
         _ => refused(),
     };
-    let script = move |asked: &Asked| match caller(asked) {
+    let script = move |asked: &ReceivedRequest| match caller(asked) {
         _ if asked.path.starts_with("/v2/token") => issues(service)(asked),
         Caller::Bearer(token) if opened_by(&token).contains(&about(asked)) => content(asked),
         Caller::Alice => content(asked),
@@ -419,7 +420,7 @@ fn gitea() -> Vec<Row> {
 
 fn ecr() -> Vec<Row> {
     let ended = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate and try again."}]}"#;
-    let script = move |asked: &Asked| match caller(asked) {
+    let script = move |asked: &ReceivedRequest| match caller(asked) {
         Caller::Alice => content(asked),
         Caller::Stranger => Answer::status(403).body(ended),
         _ => Answer::challenge("Basic realm=\"https://{registry.host}/\",service=\"ecr.amazonaws.com\""),

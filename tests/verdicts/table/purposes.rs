@@ -1,12 +1,12 @@
-//! Which Secrets may be sent where: by their type, and by the annotation with their hosts. In both scopes, since whoever
-//! writes a registry chooses the host, and need not be allowed to read Secrets.
+//! Where Secrets may be sent, by their type and by the annotation with their hosts. In both scopes, because the author
+//! of a registry chooses the host, and may not be allowed to read Secrets.
 
 use serde_json::json;
 
-use crate::ledger::{IDENTITY, PASSWORD, USER};
 use crate::pki::{Client, PKI};
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{Token, alone, htpasswd, strict, token, with_service};
+use crate::secrets::{IDENTITY, PASSWORD, USER};
 use crate::spec::{Spec, docker_auth, identity, right, spec};
 
 const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
@@ -37,7 +37,9 @@ fn tenants(spec: Spec) -> Spec {
 
 fn kept(name: &str, spec: Spec, words: &'static str) -> Vec<Row> {
     both(name, spec, |name, spec| {
-        row(name, alone(htpasswd), spec, NOWHERE, INVALID).never_at(REGISTRY).says("ResolvedRefs", words)
+        row(name, alone(htpasswd), spec, NOWHERE, INVALID)
+            .never_at(REGISTRY)
+            .message_contains("ResolvedRefs", words)
     })
 }
 
@@ -152,7 +154,7 @@ fn hosts() -> Vec<Row> {
     rows.extend(both("a token for this host", token("{registry.host}"), |name, spec| {
         row(name, with_service(strict), spec, REGISTRY, VALIDATED)
     }));
-    let ca = PKI.ca_pem(crate::pki::Trusts::Company);
+    let ca = PKI.ca_pem(crate::pki::GivenCa::Company);
     let ca = right()
         .ca(json!({"secretRef": {"name": "ca"}}))
         .secret("ca", "Opaque", &[("ca.crt", ca.as_bytes())])
@@ -171,7 +173,9 @@ fn hosts() -> Vec<Row> {
 fn policy() -> Vec<Row> {
     let required = |spec: Spec| tenants(spec).policy(&[("secretHosts", "Required")]);
     let kept = |name, spec, words| {
-        row(name, alone(htpasswd), spec, NOWHERE, INVALID).never_at(REGISTRY).says("ResolvedRefs", words)
+        row(name, alone(htpasswd), spec, NOWHERE, INVALID)
+            .never_at(REGISTRY)
+            .message_contains("ResolvedRefs", words)
     };
     let used = |name, spec| row(name, alone(htpasswd), spec, REGISTRY, VALIDATED);
     let annotate = "kubectl annotate secret login -n team-a-apps \
@@ -209,7 +213,7 @@ fn policy() -> Vec<Row> {
             required(right().for_hosts("{registry.host}").ca(json!({"secretRef": {"name": "ca"}})).secret(
                 "ca",
                 "Opaque",
-                &[("ca.crt", PKI.ca_pem(crate::pki::Trusts::Company).as_bytes())],
+                &[("ca.crt", PKI.ca_pem(crate::pki::GivenCa::Company).as_bytes())],
             )),
             REGISTRY,
             VALIDATED,

@@ -1,10 +1,10 @@
-//! Token services, and which of them may have the credentials: the registry's own site, a known pair, the administrator's
-//! list. To all others credentials are not sent, whatever they promise.
+//! Token services that may get the credentials: the registry's own site, a known pair, the administrator's
+//! list. All others get no credentials.
 
+use crate::hosts::{Host, host};
 use crate::row::{AUTH, NOWHERE, Row, row};
 use crate::scripts::{Caller, issues, scoped, strict, takes_tokens, token};
 use crate::spec::{Spec, identity, right, spec};
-use crate::stage::{Host, host};
 
 const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
 const UNTRUSTED: &str =
@@ -27,7 +27,8 @@ fn trusted(name: &'static str, hosts: Vec<Host>, spec: Spec) -> Row {
 }
 
 fn untrusted(name: &'static str, hosts: Vec<Host>, spec: Spec) -> Row {
-    row(name, hosts, spec, NOWHERE, UNTRUSTED).says("CredentialsValidated", "{auth.host}:{auth.port}")
+    row(name, hosts, spec, NOWHERE, UNTRUSTED)
+        .message_contains("CredentialsValidated", "{auth.host}:{auth.port}")
 }
 
 fn sites() -> Vec<Row> {

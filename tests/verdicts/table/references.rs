@@ -1,16 +1,16 @@
-//! Layer 1: Secrets and ConfigMaps that are missing, unreadable, of the wrong type, or hold nothing that can be used. As long
-//! as they are not in order, nothing is sent to anybody.
+//! Layer 1, references: Secrets and ConfigMaps that are missing, unreadable, of the wrong type, or without usable content. As long
+//! as a reference is invalid, nothing is sent.
 
 use registry_verdict::object::RegistryScope;
 use serde_json::{Value, json};
 
 use crate::{
-    ledger::{IDENTITY, PASSWORD, USER, WRONG_PASSWORD},
-    pki::{Client, PKI, Trusts},
+    pki::{Client, GivenCa, PKI},
     row::{AUTH, NOWHERE, REGISTRY, Row, row},
     scripts::{alone, content, htpasswd, strict, token, with_service},
+    secrets::{IDENTITY, PASSWORD, USER, WRONG_PASSWORD},
     spec::{SYSTEM_NAMESPACE, Spec, TENANT_NAMESPACE, docker_auth, right, spec},
-    support::{Answer, Asked},
+    support::{Answer, ReceivedRequest},
 };
 
 const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
@@ -32,7 +32,7 @@ fn stopped(name: &'static str, spec: Spec, expected: &'static str) -> Row {
 fn missing() -> Vec<Row> {
     vec![
         stopped("the login is missing", spec().basic(), SECRET_NOT_FOUND)
-            .says("ResolvedRefs", "Secret registry-system/login"),
+            .message_contains("ResolvedRefs", "Secret registry-system/login"),
         stopped("the client certificate is missing", right().client_reference(), SECRET_NOT_FOUND),
         stopped(
             "the authority's Secret is missing",
@@ -54,7 +54,7 @@ fn missing() -> Vec<Row> {
             moved(right().of_tenant().allowed("127.0.0.0/8"), SYSTEM_NAMESPACE),
             SECRET_NOT_FOUND,
         )
-        .says("ResolvedRefs", "team-a-apps"),
+        .message_contains("ResolvedRefs", "team-a-apps"),
         row(
             "a TenantRegistry's login lies in its own namespace",
             alone(htpasswd),
@@ -90,9 +90,9 @@ fn logins() -> Vec<Row> {
         ),
         invalid("a login without user name and password", BASIC, &[]),
         invalid("a login without a password", BASIC, &[("username", user)])
-            .says("ResolvedRefs", "has no key password"),
+            .message_contains("ResolvedRefs", "has no key password"),
         invalid("a login without a user name", BASIC, &[("password", password)])
-            .says("ResolvedRefs", "has no key username"),
+            .message_contains("ResolvedRefs", "has no key username"),
         invalid(
             "a login with an empty user name and password",
             BASIC,
@@ -104,7 +104,7 @@ fn logins() -> Vec<Row> {
             BASIC,
             &[("username", user), ("password", b"corr3ct/horse+battery staple\n")],
         )
-        .says("ResolvedRefs", "newline"),
+        .message_contains("ResolvedRefs", "newline"),
         invalid(
             "a user name with a control character",
             BASIC,
@@ -137,7 +137,7 @@ fn logins() -> Vec<Row> {
 const KEY: &str =
     "{\n\t\"type\": \"service_account\",\n\t\"private_key\": \"-----BEGIN PRIVATE KEY-----\\nMIIE\"\n}";
 
-fn takes_key(asked: &Asked) -> Answer {
+fn takes_key(asked: &ReceivedRequest) -> Answer {
     match asked.authorization() {
         Some(header) if header == format!("Basic {}", docker_auth("_json_key", KEY)) => content(asked),
         _ => Answer::challenge("Basic realm=x"),
@@ -162,7 +162,7 @@ fn docker_configs() -> Vec<Row> {
             entry("{registry.host}:{registry.port}", json!({"username": USER, "password": PASSWORD})),
         ),
         bad("an entry for the host without its port", entry("{registry.host}", json!({"auth": auth()})))
-            .says("ResolvedRefs", "has no entry for {registry.host}:{registry.port}"),
+            .message_contains("ResolvedRefs", "has no entry for {registry.host}:{registry.port}"),
         good("an entry by URL", entry("{registry}/v2/", json!({"auth": auth()}))),
         good("an entry by URL of version 1", entry("{registry}/v1/", json!({"auth": auth()}))),
         good(
@@ -204,7 +204,7 @@ fn docker_configs() -> Vec<Row> {
         bad("a Docker configuration that is not JSON", broken_config("auths")),
         bad("a Docker configuration without `auths`", spec().docker_config(&json!({"HttpHeaders": {}}))),
         bad("no entry for the host", entry("elsewhere.example.org", json!({"auth": auth()})))
-            .says("ResolvedRefs", "has no entry for {registry.host}"),
+            .message_contains("ResolvedRefs", "has no entry for {registry.host}"),
         bad("an entry for another port of the host", entry("{registry.host}:1", json!({"auth": auth()}))),
         bad(
             "an entry for another path of the host",
@@ -224,7 +224,7 @@ fn broken_config(text: &'static str) -> Spec {
 }
 
 fn authorities() -> Vec<Row> {
-    let company = PKI.ca_pem(Trusts::Company);
+    let company = PKI.ca_pem(GivenCa::Company);
     let from_map = || right().ca(json!({"configMapRef": {"name": "ca", "key": "ca.crt"}}));
     let from_secret = || right().ca(json!({"secretRef": {"name": "ca", "key": "root.pem"}}));
     let inline = |text: &str| right().ca(json!({"inline": text}));
@@ -241,16 +241,16 @@ fn authorities() -> Vec<Row> {
         good("an authority behind a byte order mark", inline(&format!("\u{feff}{company}"))),
         bad("an authority that is empty", inline(" \n")),
         bad("an authority that is not PEM", inline("-----BEGIN NOTHING-----"))
-            .says("ResolvedRefs", "spec.tls.ca.inline"),
+            .message_contains("ResolvedRefs", "spec.tls.ca.inline"),
         bad("an authority that breaks off", inline(&company[..company.len() - 30])),
         bad(
             "an authority with a broken certificate",
             inline("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
         ),
         bad("an authority with its private key", inline(&format!("{company}{key}")))
-            .says("ResolvedRefs", "private key"),
+            .message_contains("ResolvedRefs", "private key"),
         bad("a ConfigMap without the authority's key", from_map().config_map("ca", &[("ca.pem", &company)]))
-            .says("ResolvedRefs", "ca.crt"),
+            .message_contains("ResolvedRefs", "ca.crt"),
         bad("a Secret without the authority's key", from_secret().secret("ca", "Opaque", &[])),
         bad(
             "an authority in DER",
@@ -278,7 +278,7 @@ fn clients() -> Vec<Row> {
         bad("a client certificate that is none", pair(TLS, "nothing", &leaf.key_pem)),
         bad("a client's key that is none", pair(TLS, &leaf.pem, "nothing")),
         bad("a client's key with a passphrase", pair(TLS, &leaf.pem, encrypted))
-            .says("ResolvedRefs", "encrypted"),
+            .message_contains("ResolvedRefs", "encrypted"),
         bad(
             "a client certificate without a key",
             right().client_reference().secret("client", TLS, &[("tls.crt", leaf.pem.as_bytes())]),
@@ -295,10 +295,10 @@ fn access() -> Vec<Row> {
         stopped("the operator may not read a tenant's Secrets", other.unreadable(), denied),
         stopped(
             "a namespace that is not a tenant's",
-            right().of_nobody(),
+            right().without_tenant(),
             "-NotATenant . . . . = -NotATenant stalled",
         )
-        .says("ResolvedRefs", "registry.spectrocloud.com/tenant"),
+        .message_contains("ResolvedRefs", "registry.spectrocloud.com/tenant"),
         row(
             "a public ECR needs no credentials",
             alone(crate::scripts::open),

@@ -1,12 +1,12 @@
-//! 429 and 5xx at each step, with and without `Retry-After`: tried again, in the time that the server asks for.
+//! 429 and 5xx at each step, with and without `Retry-After`: retried after the time that the server asks for.
 
+use crate::hosts::{Host, host};
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{
     Caller, TO_AUTH, TokenCall, about, alone, caller, htpasswd, issues, strict, takes_tokens, token,
 };
 use crate::spec::{Spec, right, spec};
-use crate::stage::{Host, host};
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 pub fn rows() -> Vec<Row> {
     let mut rows = waits();
@@ -33,7 +33,7 @@ fn opaque(call: &TokenCall) -> Answer {
 }
 
 fn with_service(
-    registry: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    registry: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static,
     service: impl Fn(&TokenCall) -> Answer + Send + Sync + 'static,
 ) -> Vec<Host> {
     vec![host("registry", registry), host("auth", issues(service))]
@@ -78,7 +78,7 @@ fn steps(how: &str, status: u16, answer: &Answer) -> Vec<Row> {
             AUTH,
             credentials,
         )
-        .says("CredentialsValidated", "{auth.host}:{auth.port}"),
+        .message_contains("CredentialsValidated", "{auth.host}:{auth.port}"),
         row(
             format!("{how} to the token"),
             with_service(
@@ -117,7 +117,7 @@ fn steps(how: &str, status: u16, answer: &Answer) -> Vec<Row> {
 /// What a server may write into `Retry-After`.
 fn waits() -> Vec<Row> {
     let asking = |what: &'static str, value: &'static str| {
-        let script = move |_: &Asked| Answer::status(429).header("Retry-After", value);
+        let script = move |_: &ReceivedRequest| Answer::status(429).header("Retry-After", value);
         row(
             format!("Retry-After: {what}"),
             alone(script),
@@ -139,7 +139,10 @@ fn waits() -> Vec<Row> {
 }
 
 /// A registry that grants `/v2/`, and answers so to the list of tags.
-fn listing(answer: &Answer, with_password: bool) -> impl Fn(&Asked) -> Answer + Send + Sync + use<> {
+fn listing(
+    answer: &Answer,
+    with_password: bool,
+) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync + use<> {
     let answer = answer.clone();
     move |asked| match (about(asked).as_str(), caller(asked)) {
         ("hello", Caller::Alice) if with_password => answer.clone(),
@@ -169,7 +172,7 @@ fn readings() -> Vec<Row> {
         };
         let refuses_scope =
             move |call: &TokenCall| if call.scope().is_some() { for_scope.clone() } else { strict(call) };
-        let refuses_tags = move |asked: &Asked| match (about(asked).as_str(), caller(asked)) {
+        let refuses_tags = move |asked: &ReceivedRequest| match (about(asked).as_str(), caller(asked)) {
             ("hello", Caller::Bearer(_)) => to_token.clone(),
             _ => takes_tokens(TO_AUTH)(asked),
         };

@@ -1,13 +1,13 @@
-//! Layer 3: certificates with one defect and with several, verification skipped, authorities given in every way, client
-//! certificates. A server that is not to be believed gets no request.
+//! Layer 3, TLS: certificates with one or several defects, skipped verification, CAs from every source, client
+//! certificates. A server without a valid certificate gets no request.
 
-use crate::ledger::USER;
-use crate::pki::{Client, Clients, Shows, Trusts};
+use crate::hosts::{Host, PortBehaviour, Versions, host};
+use crate::pki::{CertificateKind, Client, Clients, GivenCa};
 use crate::row::{BOTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{TO_AUTH, htpasswd, issues, strict, takes_tokens, token};
+use crate::secrets::USER;
 use crate::spec::{Spec, right, spec};
-use crate::stage::{Door, Host, Versions, host};
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 pub fn rows() -> Vec<Row> {
     [good(), bad(), skipped(), versions(), token_services(), clients()].concat()
@@ -23,36 +23,36 @@ const UNUSABLE: &str = "+Resolved +Reachable -HandshakeFailed . . = -HandshakeFa
 const NO_CLIENT: &str =
     "+Resolved +Reachable -ClientCertificateRequired . . = -ClientCertificateRequired stalled";
 
-fn showing(shows: Shows) -> Vec<Host> {
+fn showing(shows: CertificateKind) -> Vec<Host> {
     vec![host("registry", htpasswd).shows(shows)]
 }
 
 fn good() -> Vec<Row> {
     let verified = |name, shows, spec: Spec| row(name, showing(shows), spec, REGISTRY, VALIDATED);
     vec![
-        verified("a private authority", Shows::Company, right()),
+        verified("a private authority", CertificateKind::Company, right()),
         verified(
             "a private authority among others in a bundle",
-            Shows::Company,
-            right().trusts(Trusts::Bundle),
+            CertificateKind::Company,
+            right().trusts(GivenCa::Bundle),
         ),
-        verified("an intermediate that is shown", Shows::Department, right()),
+        verified("an intermediate that is shown", CertificateKind::Department, right()),
         verified(
             "an intermediate that is given instead of its root",
-            Shows::DepartmentBare,
-            right().trusts(Trusts::Department),
+            CertificateKind::DepartmentBare,
+            right().trusts(GivenCa::Department),
         ),
         verified(
             "a self-signed certificate given as the authority",
-            Shows::SelfSigned,
-            right().trusts(Trusts::SelfSigned),
+            CertificateKind::SelfSigned,
+            right().trusts(GivenCa::SelfSigned),
         ),
         verified(
             "a self-signed certificate that calls itself an authority, given as one",
-            Shows::SelfSignedAuthority,
-            right().trusts(Trusts::SelfSignedAuthority),
+            CertificateKind::SelfSignedAuthority,
+            right().trusts(GivenCa::SelfSignedAuthority),
         ),
-        verified("a wildcard", Shows::Wildcard, right()),
+        verified("a wildcard", CertificateKind::Wildcard, right()),
     ]
 }
 
@@ -62,150 +62,188 @@ fn bad() -> Vec<Row> {
     vec![
         fails(
             "of no public authority, and none given",
-            Shows::Stranger,
+            CertificateKind::Stranger,
             right().public_roots(),
             UNKNOWN_ISSUER,
         )
-        .says("TLSVerified", "CN=stranger")
+        .message_contains("TLSVerified", "CN=stranger")
         .presents("nothing | CN=registry | CN=stranger | 2027-01-01T00:00:00Z"),
-        fails("of another authority than the given one", Shows::Stranger, right(), UNKNOWN_ISSUER)
-            .says("TLSVerified", "{registry.host}:{registry.port}"),
-        fails("of an authority made anew under the same name", Shows::Namesake, right(), UNKNOWN_ISSUER),
-        fails("self-signed, and not given", Shows::SelfSigned, right().public_roots(), UNKNOWN_ISSUER)
-            .says("TLSVerified", "self-signed"),
+        fails("of another authority than the given one", CertificateKind::Stranger, right(), UNKNOWN_ISSUER)
+            .message_contains("TLSVerified", "{registry.host}:{registry.port}"),
         fails(
-            "self-signed as an authority, and not given",
-            Shows::SelfSignedAuthority,
-            right().public_roots(),
-            UNKNOWN_ISSUER,
-        )
-        .says("TLSVerified", "self-signed"),
-        fails(
-            "another self-signed certificate than the given one",
-            Shows::SelfSignedAuthority,
-            right().trusts(Trusts::SelfSigned),
+            "of an authority made anew under the same name",
+            CertificateKind::Namesake,
+            right(),
             UNKNOWN_ISSUER,
         ),
-        fails("an intermediate that is missing", Shows::DepartmentBare, right(), UNKNOWN_ISSUER)
-            .says("TLSVerified", "CN=department"),
+        fails(
+            "self-signed, and not given",
+            CertificateKind::SelfSigned,
+            right().public_roots(),
+            UNKNOWN_ISSUER,
+        )
+        .message_contains("TLSVerified", "self-signed"),
+        fails(
+            "self-signed as an authority, and not given",
+            CertificateKind::SelfSignedAuthority,
+            right().public_roots(),
+            UNKNOWN_ISSUER,
+        )
+        .message_contains("TLSVerified", "self-signed"),
+        fails(
+            "another self-signed certificate than the given one",
+            CertificateKind::SelfSignedAuthority,
+            right().trusts(GivenCa::SelfSigned),
+            UNKNOWN_ISSUER,
+        ),
+        fails("an intermediate that is missing", CertificateKind::DepartmentBare, right(), UNKNOWN_ISSUER)
+            .message_contains("TLSVerified", "CN=department"),
         fails(
             "another leaf of the authority, given as if it were one",
-            Shows::Company,
-            right().trusts(Trusts::CompanysLeaf),
+            CertificateKind::Company,
+            right().trusts(GivenCa::CompanysLeaf),
             UNKNOWN_ISSUER,
         ),
         fails(
             "an authority that has nothing to do with it",
-            Shows::Company,
-            right().trusts(Trusts::Unrelated),
+            CertificateKind::Company,
+            right().trusts(GivenCa::Unrelated),
             UNKNOWN_ISSUER,
         ),
-        fails("expired", Shows::Expired, right(), EXPIRED).says("TLSVerified", "2026-02-01"),
-        fails("not yet valid", Shows::NotYetValid, right(), NOT_YET_VALID).says("TLSVerified", "2026-07-01"),
-        fails("for another host", Shows::OtherHost, right(), OTHER_HOST)
-            .says("TLSVerified", "wrong.example.com"),
-        fails("for its host by the subject only", Shows::SubjectOnly, right(), OTHER_HOST),
-        fails("for a wildcard one level above", Shows::WildcardAbove, right(), OTHER_HOST),
+        fails("expired", CertificateKind::Expired, right(), EXPIRED)
+            .message_contains("TLSVerified", "2026-02-01"),
+        fails("not yet valid", CertificateKind::NotYetValid, right(), NOT_YET_VALID)
+            .message_contains("TLSVerified", "2026-07-01"),
+        fails("for another host", CertificateKind::OtherHost, right(), OTHER_HOST)
+            .message_contains("TLSVerified", "wrong.example.com"),
+        fails("for its host by the subject only", CertificateKind::SubjectOnly, right(), OTHER_HOST),
+        fails("for a wildcard one level above", CertificateKind::WildcardAbove, right(), OTHER_HOST),
         fails(
             "self-signed and given, but for another host",
-            Shows::SelfSignedElsewhere,
-            right().trusts(Trusts::SelfSignedElsewhere),
+            CertificateKind::SelfSignedElsewhere,
+            right().trusts(GivenCa::SelfSignedElsewhere),
             OTHER_HOST,
         ),
         fails(
             "an address that the certificate does not name",
-            Shows::OtherHost,
+            CertificateKind::OtherHost,
             right().endpoint("https://{registry.address}:{registry.port}"),
             OTHER_HOST,
         ),
-        fails("an intermediate that has ended", Shows::EndedDepartment, right(), EXPIRED)
-            .says("TLSVerified", "CN=ended department"),
+        fails("an intermediate that has ended", CertificateKind::EndedDepartment, right(), EXPIRED)
+            .message_contains("TLSVerified", "CN=ended department"),
         fails(
             "a given authority that has ended",
-            Shows::EndedCompany,
-            right().trusts(Trusts::EndedCompany),
+            CertificateKind::EndedCompany,
+            right().trusts(GivenCa::EndedCompany),
             EXPIRED,
         )
-        .says("TLSVerified", "CN=ended company"),
-        fails("for clients only", Shows::ForClients, right(), UNUSABLE)
-            .says("TLSVerified", "extended key usage"),
+        .message_contains("TLSVerified", "CN=ended company"),
+        fails("for clients only", CertificateKind::ForClients, right(), UNUSABLE)
+            .message_contains("TLSVerified", "extended key usage"),
         fails(
             "of an authority that may not sign for this domain",
-            Shows::ConstrainedDepartment,
+            CertificateKind::ConstrainedDepartment,
             right(),
             UNUSABLE,
         ),
         fails(
             "an authority's, used as a server's",
-            Shows::AuthorityItself,
-            right().trusts(Trusts::Stranger),
+            CertificateKind::AuthorityItself,
+            right().trusts(GivenCa::Stranger),
             UNUSABLE,
         ),
         fails(
             "of a stranger, expired and for another host",
-            Shows::StrangerExpiredOtherHost,
+            CertificateKind::StrangerExpiredOtherHost,
             right(),
             UNKNOWN_ISSUER,
         )
-        .says("TLSVerified", "expired at 2026-02-01")
-        .says("TLSVerified", "wrong.example.com"),
-        fails("expired and for another host", Shows::ExpiredOtherHost, right(), EXPIRED)
-            .says("TLSVerified", "wrong.example.com"),
-        fails("all wrong at once", Shows::AllWrong, right(), UNUSABLE)
-            .says("TLSVerified", "CN=stranger")
-            .says("TLSVerified", "2026-07-01")
-            .says("TLSVerified", "wrong.example.com"),
-        fails("a stranger's, without credentials", Shows::Stranger, spec(), UNKNOWN_ISSUER),
+        .message_contains("TLSVerified", "expired at 2026-02-01")
+        .message_contains("TLSVerified", "wrong.example.com"),
+        fails("expired and for another host", CertificateKind::ExpiredOtherHost, right(), EXPIRED)
+            .message_contains("TLSVerified", "wrong.example.com"),
+        fails("all wrong at once", CertificateKind::AllWrong, right(), UNUSABLE)
+            .message_contains("TLSVerified", "CN=stranger")
+            .message_contains("TLSVerified", "2026-07-01")
+            .message_contains("TLSVerified", "wrong.example.com"),
+        fails("a stranger's, without credentials", CertificateKind::Stranger, spec(), UNKNOWN_ISSUER),
     ]
 }
 
 fn skipped() -> Vec<Row> {
     let passes = |name, shows, spec: Spec| row(name, showing(shows), spec.skip(), REGISTRY, SKIPPED);
-    let says = |name, shows, spec: Spec, words| passes(name, shows, spec).says("TLSVerified", words);
+    let message_contains =
+        |name, shows, spec: Spec, words| passes(name, shows, spec).message_contains("TLSVerified", words);
     vec![
-        says("skipped, of a stranger", Shows::Stranger, right().public_roots(), "CN=stranger"),
-        says("skipped, self-signed", Shows::SelfSigned, right().public_roots(), "self-signed"),
-        says("skipped, expired", Shows::Expired, right(), "expired at 2026-02-01")
+        message_contains(
+            "skipped, of a stranger",
+            CertificateKind::Stranger,
+            right().public_roots(),
+            "CN=stranger",
+        ),
+        message_contains(
+            "skipped, self-signed",
+            CertificateKind::SelfSigned,
+            right().public_roots(),
+            "self-signed",
+        ),
+        message_contains("skipped, expired", CertificateKind::Expired, right(), "expired at 2026-02-01")
             .presents("TLSv1.3 | CN=registry | CN=company | 2026-02-01T00:00:00Z"),
-        says("skipped, not yet valid", Shows::NotYetValid, right(), "2026-07-01"),
-        says("skipped, for another host", Shows::OtherHost, right(), "wrong.example.com"),
-        says("skipped, for clients only", Shows::ForClients, right(), "extended key usage"),
-        says("skipped, all wrong", Shows::AllWrong, right().public_roots(), "CN=stranger"),
-        says(
+        message_contains("skipped, not yet valid", CertificateKind::NotYetValid, right(), "2026-07-01"),
+        message_contains(
+            "skipped, for another host",
+            CertificateKind::OtherHost,
+            right(),
+            "wrong.example.com",
+        ),
+        message_contains(
+            "skipped, for clients only",
+            CertificateKind::ForClients,
+            right(),
+            "extended key usage",
+        ),
+        message_contains(
+            "skipped, all wrong",
+            CertificateKind::AllWrong,
+            right().public_roots(),
+            "CN=stranger",
+        ),
+        message_contains(
             "skipped, though the given authority would verify it",
-            Shows::Company,
+            CertificateKind::Company,
             right(),
             "can be removed",
         ),
-        says(
+        message_contains(
             "skipped, and the given authority would not verify it",
-            Shows::Stranger,
+            CertificateKind::Stranger,
             right(),
             "spec.tls.ca would not",
         ),
-        says(
+        message_contains(
             "skipped, and the self-signed certificate is given",
-            Shows::SelfSigned,
-            right().trusts(Trusts::SelfSigned),
+            CertificateKind::SelfSigned,
+            right().trusts(GivenCa::SelfSigned),
             "can be removed",
         ),
         row(
             "skipped, with a wrong password",
-            showing(Shows::Stranger),
+            showing(CertificateKind::Stranger),
             crate::spec::wrong().skip(),
             REGISTRY,
             "+Resolved +Reachable -VerificationSkipped -Rejected . = -Rejected stalled",
         ),
         row(
             "skipped, without credentials",
-            showing(Shows::Stranger),
+            showing(CertificateKind::Stranger),
             spec().skip(),
             NOWHERE,
             "+Resolved +Reachable -VerificationSkipped -Required . = -Required stalled",
         ),
         row(
             "skipped for a TenantRegistry, where it was let through",
-            showing(Shows::Stranger),
+            showing(CertificateKind::Stranger),
             right().skip().of_tenant().allowed("127.0.0.0/8"),
             REGISTRY,
             SKIPPED,
@@ -215,7 +253,7 @@ fn skipped() -> Vec<Row> {
 
 fn versions() -> Vec<Row> {
     let speaking = |name, versions, presented| {
-        let door = Door::Tls(Shows::Company, Clients::NotAsked, versions);
+        let door = PortBehaviour::Tls(CertificateKind::Company, Clients::NotAsked, versions);
         let hosts = vec![host("registry", htpasswd).behind(door)];
         row(name, hosts, right(), REGISTRY, VALIDATED).presents(presented)
     };
@@ -237,39 +275,40 @@ fn token_services() -> Vec<Row> {
     let service =
         |shows| vec![host("registry", takes_tokens(TO_AUTH)), host("auth", issues(strict)).shows(shows)];
     let fails = |name, shows, expected| {
-        row(name, service(shows), right(), NOWHERE, expected).says("TLSVerified", "{auth.host}:{auth.port}")
+        row(name, service(shows), right(), NOWHERE, expected)
+            .message_contains("TLSVerified", "{auth.host}:{auth.port}")
     };
     vec![
-        fails("a token service of a stranger's", Shows::Stranger, UNKNOWN_ISSUER),
-        fails("a token service that has expired", Shows::Expired, EXPIRED),
-        fails("a token service that is not yet valid", Shows::NotYetValid, NOT_YET_VALID),
-        fails("a token service for another host", Shows::OtherHost, OTHER_HOST),
+        fails("a token service of a stranger's", CertificateKind::Stranger, UNKNOWN_ISSUER),
+        fails("a token service that has expired", CertificateKind::Expired, EXPIRED),
+        fails("a token service that is not yet valid", CertificateKind::NotYetValid, NOT_YET_VALID),
+        fails("a token service for another host", CertificateKind::OtherHost, OTHER_HOST),
         row(
             "a token service of a stranger's, asked anonymously",
-            service(Shows::Stranger),
+            service(CertificateKind::Stranger),
             spec(),
             NOWHERE,
             UNKNOWN_ISSUER,
         )
-        .says("TLSVerified", "{auth.host}:{auth.port}"),
+        .message_contains("TLSVerified", "{auth.host}:{auth.port}"),
         row(
             "a token service at another site, of a stranger's, asked anonymously",
             vec![
                 host("registry", takes_tokens("Bearer realm=\"{tokens}/token\"")),
-                host("tokens", issues(|_| token().opening("api").issued())).shows(Shows::Stranger),
+                host("tokens", issues(|_| token().opening("api").issued())).shows(CertificateKind::Stranger),
             ],
             spec(),
             NOWHERE,
             UNKNOWN_ISSUER,
         )
-        .says("TLSVerified", "{tokens.host}:{tokens.port}"),
-        row("a skipped token service", service(Shows::Stranger), right().skip(), BOTH, SKIPPED)
-            .says("TLSVerified", "{auth.host}:{auth.port}"),
+        .message_contains("TLSVerified", "{tokens.host}:{tokens.port}"),
+        row("a skipped token service", service(CertificateKind::Stranger), right().skip(), BOTH, SKIPPED)
+            .message_contains("TLSVerified", "{auth.host}:{auth.port}"),
         row(
             "a token service over TLS that fails, of a registry in the clear",
             vec![
                 host("registry", takes_tokens(TO_AUTH)).clear(),
-                host("auth", issues(strict)).shows(Shows::Expired),
+                host("auth", issues(strict)).shows(CertificateKind::Expired),
             ],
             right(),
             NOWHERE,
@@ -289,11 +328,15 @@ fn token_services() -> Vec<Row> {
 }
 
 fn wants_certificates(versions: Versions) -> Vec<Host> {
-    vec![host("registry", htpasswd).behind(Door::Tls(Shows::Company, Clients::Required, versions))]
+    vec![host("registry", htpasswd).behind(PortBehaviour::Tls(
+        CertificateKind::Company,
+        Clients::Required,
+        versions,
+    ))]
 }
 
-/// A registry that lets in who shows a certificate, without a password.
-fn certificate_is_enough(asked: &Asked) -> Answer {
+/// A registry that accepts a client certificate without a password.
+fn certificate_is_enough(asked: &ReceivedRequest) -> Answer {
     crate::scripts::content(asked)
 }
 
@@ -329,20 +372,24 @@ fn clients() -> Vec<Row> {
                 NOWHERE,
                 NO_CLIENT,
             )
-            .says("TLSVerified", "expired"),
+            .message_contains("TLSVerified", "expired"),
         ]);
     }
-    let optional = |script: fn(&Asked) -> Answer| {
-        vec![host("registry", script).behind(Door::Tls(Shows::Company, Clients::Welcome, Versions::Both))]
+    let optional = |script: fn(&ReceivedRequest) -> Answer| {
+        vec![host("registry", script).behind(PortBehaviour::Tls(
+            CertificateKind::Company,
+            Clients::Welcome,
+            Versions::Both,
+        ))]
     };
-    let nginx = |_: &Asked| {
+    let nginx = |_: &ReceivedRequest| {
         Answer::status(400).body("<html>400 Bad Request<br>No required SSL certificate was sent</html>")
     };
     rows.extend([
         row("nginx misses a client certificate", optional(nginx), right(), NOWHERE, NO_CLIENT),
         row(
             "a client certificate that nobody asks for",
-            showing(Shows::Company),
+            showing(CertificateKind::Company),
             right().client(Client::Right),
             REGISTRY,
             VALIDATED,
@@ -370,8 +417,8 @@ fn clients() -> Vec<Row> {
         ),
         row(
             "a client certificate instead of a password",
-            vec![host("registry", certificate_is_enough).behind(Door::Tls(
-                Shows::Company,
+            vec![host("registry", certificate_is_enough).behind(PortBehaviour::Tls(
+                CertificateKind::Company,
                 Clients::Required,
                 Versions::Both,
             ))],
@@ -383,8 +430,8 @@ fn clients() -> Vec<Row> {
             "a client certificate is shown to the token service that may have the password",
             vec![
                 host("registry", takes_tokens(TO_AUTH)),
-                host("auth", issues(strict)).behind(Door::Tls(
-                    Shows::Company,
+                host("auth", issues(strict)).behind(PortBehaviour::Tls(
+                    CertificateKind::Company,
                     Clients::Required,
                     Versions::Both,
                 )),
@@ -397,11 +444,8 @@ fn clients() -> Vec<Row> {
             "a client certificate is not shown to a token service at another site",
             vec![
                 host("registry", takes_tokens("Bearer realm=\"{tokens}/token\"")),
-                host("tokens", issues(|_| token().naming(USER).opening("api").issued())).behind(Door::Tls(
-                    Shows::Company,
-                    Clients::Welcome,
-                    Versions::Both,
-                )),
+                host("tokens", issues(|_| token().naming(USER).opening("api").issued()))
+                    .behind(PortBehaviour::Tls(CertificateKind::Company, Clients::Welcome, Versions::Both)),
             ],
             spec().client(Client::Right),
             NOWHERE,
@@ -412,5 +456,9 @@ fn clients() -> Vec<Row> {
 }
 
 fn wants_stranger() -> Vec<Host> {
-    vec![host("registry", htpasswd).behind(Door::Tls(Shows::Stranger, Clients::Required, Versions::Both))]
+    vec![host("registry", htpasswd).behind(PortBehaviour::Tls(
+        CertificateKind::Stranger,
+        Clients::Required,
+        Versions::Both,
+    ))]
 }

@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
-use crate::ledger::{IDENTITY, USER};
+use crate::hosts::{Host, host};
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{
     Caller, TO_AUTH, Token, TokenCall, alone, caller, content, htpasswd, issues, open, opened_by, refused,
     scoped, strict, takes_tokens, token, with_service,
 };
+use crate::secrets::{IDENTITY, USER};
 use crate::spec::{Spec, docker_auth, identity, spec, wrong_identity};
-use crate::stage::{Host, host};
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 const VALIDATED: &str = "+Resolved +Reachable +Verified +Validated ?Inconclusive = +Available";
 const READ: &str = "+Resolved +Reachable +Verified +Validated +Accessible = +Available";
@@ -151,7 +151,7 @@ fn identity_tokens() -> Vec<Row> {
         by("an identity token", strict, identity(), VALIDATED),
         by("an identity token, with a repository", strict, identity().repository("hello"), READ),
         by("a withdrawn identity token", strict, wrong_identity(), REJECTED)
-            .says("CredentialsValidated", "{auth.host}:{auth.port}"),
+            .message_contains("CredentialsValidated", "{auth.host}:{auth.port}"),
         by(
             "a withdrawn identity token, answered as OAuth2 has it",
             |call| {
@@ -219,12 +219,12 @@ fn identity_tokens() -> Vec<Row> {
 }
 
 /// `/v2/` is open; repositories want a token.
-fn open_door(asked: &Asked) -> Answer {
+fn open_door(asked: &ReceivedRequest) -> Answer {
     if asked.path == "/v2/" { content(asked) } else { takes_tokens(TO_AUTH)(asked) }
 }
 
-/// Serves everybody, and still refuses a token that is wrong.
-fn open_and_strict(asked: &Asked) -> Answer {
+/// Serves everyone, and still refuses a token that is wrong.
+fn open_and_strict(asked: &ReceivedRequest) -> Answer {
     match caller(asked) {
         Caller::Bearer(token) if opened_by(&token).is_empty() => Answer::challenge(TO_AUTH),
         _ => content(asked),

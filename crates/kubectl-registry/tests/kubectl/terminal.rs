@@ -76,7 +76,7 @@ impl Screen {
 }
 
 #[tokio::test]
-async fn colours_output_only_at_a_terminal() -> Result<()> {
+async fn colours_output_only_where_wanted() -> Result<()> {
     let registry = anonymous().await?;
     let manifest = system("open", &json!({"endpoint": registry.url()}));
     let desk = Desk::new()?;
@@ -88,6 +88,9 @@ async fn colours_output_only_at_a_terminal() -> Result<()> {
 
     let piped = desk.validate(&manifest).await?;
     assert!(!piped.everything().contains(ESCAPE) && piped.stdout.contains('✓'), "{piped:#?}");
+
+    let forced = Desk::new()?.with("CLICOLOR_FORCE", "1").validate(&manifest).await?;
+    assert!(forced.stdout.contains("\u{1b}[32m✓\u{1b}[0m"), "{forced:#?}");
 
     let desk = desk.with("NO_COLOR", "1");
     let (code, shown) = Screen::of(&desk, &validate)?.ends().await?;
@@ -106,7 +109,7 @@ async fn prompts_without_echoing_the_password() -> Result<()> {
     screen.reads("User name for Secret registry-system/login").await?;
     screen.types("dexo\u{7f}\u{7f}mo\r").await?;
     screen.reads("Password for Secret registry-system/login (not shown): ").await?;
-    screen.types(&format!("{PASSWORD}\r")).await?;
+    screen.types(&format!("wrong\u{15}{PASSWORD}ä\u{7f}\r")).await?;
     let (code, shown) = screen.ends().await?;
     assert_eq!(code, 0, "{shown}");
     assert!(shown.contains("Credentials validated") && shown.contains("read from the prompt"), "{shown}");
@@ -128,6 +131,12 @@ async fn ctrl_c_at_a_prompt_restores_the_terminal() -> Result<()> {
     assert!(shown.contains("ended with 130"), "{shown}");
     assert!(shown.contains(" echo ") && shown.contains(" icanon") && shown.contains("isig "), "{shown}");
     assert!(!shown.contains("secret") && protected.registry.requests().is_empty(), "{shown}");
+
+    let mut screen = Screen::of(&desk, &format!("validate --offline -f {file}"))?;
+    screen.reads("User name for Secret registry-system/login").await?;
+    screen.types("al\u{3}").await?;
+    let (code, shown) = screen.ends().await?;
+    assert_eq!(code, 130, "{shown}");
     Ok(())
 }
 

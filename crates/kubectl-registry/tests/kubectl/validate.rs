@@ -258,12 +258,19 @@ async fn rejects_invalid_manifest_before_sending() -> Result<()> {
     assert!(!run.everything().contains(PASSWORD), "{run:#?}");
     assert!(registry.requests().is_empty());
 
-    for endpoint in
-        [format!("https://{USER}:{PASSWORD}@registry.example.com"), "oci://registry.example.com".into()]
-    {
-        let run = desk.validate(&system("packs", &json!({"endpoint": endpoint}))).await?;
+    for (endpoint, why) in [
+        (
+            format!("https://{USER}:{PASSWORD}@registry.example.com"),
+            "spec.endpoint must not contain credentials",
+        ),
+        ("oci://registry.example.com".into(), "a registry without TLS), not oci://"),
+    ] {
+        let spec = json!({"endpoint": endpoint, "validation": {"interval": "1s"}});
+        let run = desk.validate(&system("packs", &spec)).await?;
         assert_eq!(run.code, 1, "{run:#?}");
         shows(&run, "✗", "Manifest", "Refused");
+        assert!(run.stdout.contains(why), "{run:#?}");
+        assert!(run.stdout.contains("spec.validation.interval must be from 1m to 24h"), "{run:#?}");
         assert!(!run.everything().contains(PASSWORD), "{run:#?}");
     }
     let older = system("packs", &json!({"endpoint": registry.url()})).replace("v1alpha1", "v1");

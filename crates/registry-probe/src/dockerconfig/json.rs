@@ -1,5 +1,5 @@
 //! The JSON of a Docker configuration, read as Go's `encoding/json` reads it for Docker and the kubelet: names of fields in
-//! any case, null for what is not given, and of what stands there twice the last.
+//! any case, null for an absent value, and the last of duplicate values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,13 +8,13 @@ use secrecy::SecretString;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-/// What of a Docker configuration is used here.
+/// The parts of a Docker configuration that are used here.
 #[derive(Default)]
 pub(super) struct DockerConfig {
     pub(super) auths: BTreeMap<String, AuthEntry>,
-    /// The registries that are left to a program (`credHelpers`).
+    /// The registries that have a credential helper (`credHelpers`).
     pub(super) helpers: Vec<String>,
-    /// Whether the others are left to one too (`credsStore`).
+    /// Whether the other registries use a credential store (`credsStore`).
     pub(super) has_store: bool,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct AuthEntry {
 }
 
 impl DockerConfig {
-    /// None where it is no JSON, has no `auths`, or has values of another type than the clients take.
+    /// Parses a configuration. `None` if it isn't JSON, has no `auths`, or has values of a type that clients reject.
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
         let text = without_lone_surrogates(&replaced(json));
         let read: Read = serde_json::from_str::<Option<Read>>(&text).ok()??;
@@ -37,7 +37,7 @@ impl DockerConfig {
     }
 }
 
-/// Go replaces each byte that is not UTF-8 by a character of its own.
+/// Replaces each byte that is not UTF-8 with U+FFFD, as Go does.
 fn replaced(json: &[u8]) -> String {
     json.utf8_chunks().fold(String::with_capacity(json.len()), |mut text, chunk| {
         text.push_str(chunk.valid());
@@ -46,7 +46,7 @@ fn replaced(json: &[u8]) -> String {
     })
 }
 
-/// JSON in which each escaped half of a pair (`\ud800`) that stands alone is the character that Go reads in its place.
+/// The JSON with each lone escaped surrogate (`\ud800`) replaced with U+FFFD, as Go reads it.
 fn without_lone_surrogates(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     let mut rest = json;
@@ -68,14 +68,14 @@ fn without_lone_surrogates(json: &str) -> String {
     text
 }
 
-/// Whether a half of a pair of UTF-16 follows: the first half from 0xd8 on, the second from 0xdc on.
+/// Whether a UTF-16 surrogate follows: the high one starts at 0xd8, the low one at 0xdc.
 fn surrogate(escape: &str, from: u16) -> bool {
     let digits = escape.strip_prefix('u').and_then(|digits| digits.get(..4));
     let value = digits.and_then(|digits| u16::from_str_radix(digits, 16).ok());
     value.is_some_and(|value| (from..from + 4).contains(&(value >> 8)))
 }
 
-/// The name of a field as Go compares it: in one case, in which two letters beyond ASCII have a counterpart.
+/// The name of a field folded as Go compares it: in lower case, with the two non-ASCII letters that fold to ASCII.
 fn folded(name: &str) -> String {
     let fold = |c: char| match c {
         '\u{17f}' => 's',
@@ -108,7 +108,7 @@ impl<'de> Deserialize<'de> for AuthEntry {
 struct ObjectFields<T>(T);
 
 trait TakeField {
-    /// Takes the value of the field of that name, in lower case.
+    /// Reads the value of the field `name`, which is in lower case.
     fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
 }
 
@@ -132,17 +132,17 @@ impl TakeField for Read {
         match name {
             "auths" => {
                 let entries: Option<BTreeMap<String, Option<AuthEntry>>> = map.next_value()?;
-                // In Go, null empties a map, and an object is added to it.
+                // In Go, null empties a map, and a further object is merged into it.
                 self.auths = entries.map(|entries| {
                     let entries = entries.into_iter().map(|(key, entry)| (key, entry.unwrap_or_default()));
                     self.auths.take().unwrap_or_default().into_iter().chain(entries).collect()
                 });
             }
-            // Unused, but of another type they spoil the file for the kubelet.
+            // Not used, but the kubelet rejects the file if they have another type.
             "httpheaders" => {
                 map.next_value::<Option<BTreeMap<String, Option<String>>>>()?;
             }
-            // Docker reads these, the kubelet doesn't: of another type they spoil nothing.
+            // Docker reads these and the kubelet doesn't, so another type is no error.
             "credhelpers" => {
                 if let Value::Object(helpers) = map.next_value()? {
                     let named = helpers.into_iter().filter(|(_, helper)| is_text(helper));
@@ -164,7 +164,7 @@ impl TakeField for AuthEntry {
             "auth" => replace(&mut self.auth, map.next_value()?),
             "username" => replace(&mut self.username, map.next_value()?),
             "password" => replace(&mut self.password, map.next_value()?),
-            // Unused, but of another type it spoils the file for the kubelet.
+            // Not used, but the kubelet rejects the file if it has another type.
             "email" => {
                 map.next_value::<Option<String>>()?;
             }
@@ -178,7 +178,7 @@ impl TakeField for AuthEntry {
     }
 }
 
-/// In Go, null leaves a field as it was.
+/// Sets a field. Null leaves it unchanged, as in Go.
 fn replace(field: &mut SecretString, value: Option<String>) {
     if let Some(value) = value {
         *field = value.into();

@@ -1,23 +1,23 @@
-//! A key of `auths`, read as the kubelet reads it: as a URL by Go's rules (`net/url`, `Parse`), of which the scheme, the user, the
-//! query and the fragment don't count.
+//! A key of `auths`, read as the kubelet reads it: as a URL by Go's rules (`net/url`, `Parse`), whose scheme, user,
+//! query and fragment are ignored.
 
-/// Which images a key is for.
+/// A parsed key of `auths`: the images that an entry is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ConfigKey {
     /// A name, a pattern, or an IPv6 address in brackets.
     pub(super) host: String,
-    /// None where it is left out or empty.
+    /// `None` if it is absent or empty.
     pub(super) port: Option<String>,
-    /// Empty, or with a slash before it: what the image's path begins with.
+    /// The prefix of the image's path: empty, or with a leading slash.
     pub(super) path: String,
     /// Whether the key was written without a scheme.
     pub(super) is_bare: bool,
-    /// What the kubelet sorts keys by.
+    /// The text by which the kubelet sorts keys.
     pub(super) text: String,
 }
 
 impl ConfigKey {
-    /// None where the kubelet passes over the entry.
+    /// Parses a key. `None` if the kubelet skips the entry.
     pub(super) fn parse(key: &str) -> Option<Self> {
         let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
         let (authority, path) = parts(bare.unwrap_or(key))?;
@@ -25,7 +25,7 @@ impl ConfigKey {
             "/" => "",
             path => path,
         };
-        // What comes out is read a second time, when an image is looked up.
+        // The kubelet parses the result a second time when it looks up an image.
         let text = format!("{authority}{path}");
         let (authority, path) = parts(&text)?;
         let (host, port) = host_and_port(&authority)?;
@@ -34,7 +34,7 @@ impl ConfigKey {
     }
 }
 
-/// Docker's own keys end with the version of an API: `https://index.docker.io/v1/`.
+/// The path without the API version with which Docker's own keys end, as in `https://index.docker.io/v1/`.
 fn without_version(path: &str) -> &str {
     let version = ["/v1", "/v2"].into_iter().find_map(|version| path.strip_prefix(version));
     version.filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path)
@@ -58,7 +58,7 @@ fn parts(url: &str) -> Option<(String, String)> {
     Some((authority.to_owned(), unescaped(path)?))
 }
 
-/// The port is empty where it is left out.
+/// Splits host and port. The port is empty if it is absent.
 fn host_and_port(authority: &str) -> Option<(&str, &str)> {
     let host = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -68,7 +68,7 @@ fn host_and_port(authority: &str) -> Option<(&str, &str)> {
         }
         None => authority.split(':').next()?,
     };
-    // No host that can be asked holds an escaped character, and Go lets none be escaped that a host may hold.
+    // No usable host contains an escaped character, and Go doesn't allow escapes of characters that a host may contain.
     if host.contains('%') {
         return None;
     }
@@ -77,13 +77,13 @@ fn host_and_port(authority: &str) -> Option<(&str, &str)> {
     port.bytes().all(|byte| byte.is_ascii_digit()).then_some((host, port))
 }
 
-/// RFC 3986, section 3.2.1, as Go takes it: with `@`.
+/// Whether the text is user information (RFC 3986, section 3.2.1). Like Go, this allows `@`.
 fn is_user(user: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._:~!$&'()*+,;=%@".contains(c);
     user.chars().all(is_allowed) && user.split(':').all(|part| unescaped(part).is_some())
 }
 
-/// None where an escape is none, or the text is not UTF-8, as no image's path is.
+/// Decodes percent-encoding. `None` for an invalid escape or text that isn't UTF-8, which no image path contains.
 fn unescaped(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! The validation of credentials, by the way that the registry asks for.
+//! The validation of credentials, by the authentication scheme that the registry asks for.
 
 use super::decision::{
     Exchange, ExchangeFindings, ExchangeStep, ExchangeStop, PingAdmission, unsupported, untrusted,
@@ -6,7 +6,7 @@ use super::decision::{
 use super::evidence::Anonymous;
 use super::issue::Issue;
 use super::ping::Ping;
-use super::question::{Bearer, Pass, Resource, TokenRequest};
+use super::question::{AuthAttempt, Resource, TokenPrincipal, TokenRequest};
 use super::reply::Refusal;
 use super::repository_read::RepositoryRead;
 use super::token_admission::{TokenAdmission, bad_request};
@@ -18,81 +18,81 @@ use crate::realm::{Distrusted, TokenService};
 use crate::token::expiry_of;
 
 impl Exchange<'_> {
-    /// Validates credentials at a registry that is reached.
+    /// Validates credentials at a registry that answers.
     pub(super) fn account(
         &self,
-        opening: &Ping<'_>,
+        ping: &Ping<'_>,
         credentials: &Credentials,
     ) -> ExchangeStep<ExchangeFindings> {
         match credentials {
-            Credentials::Basic { .. } => self.password(opening),
-            Credentials::RegistryToken(_) if opening.is_foreign() && !opening.served => {
-                Err(unsupported(opening))
+            Credentials::Basic { .. } => self.password(ping),
+            Credentials::RegistryToken(_) if ping.has_only_unsupported_schemes() && !ping.served => {
+                Err(unsupported(ping))
             }
-            Credentials::RegistryToken(_) => self.directly(opening, &Pass::RegistryToken),
-            Credentials::IdentityToken { .. } => self.identity_token(opening),
+            Credentials::RegistryToken(_) => self.directly(ping, &AuthAttempt::RegistryToken),
+            Credentials::IdentityToken { .. } => self.identity_token(ping),
         }
     }
 
-    /// A token service is preferred where one is offered, for that is where clients that pull go; the
-    /// registry itself is asked where it alone is offered, or where the token service is not to be trusted.
-    fn password(&self, opening: &Ping<'_>) -> ExchangeStep<ExchangeFindings> {
-        match self.trusted_service(opening) {
-            Some(Ok(service)) => self.by_token(opening, &service),
-            Some(Err(distrusted)) if !opening.asks_for("Basic") => Err(untrusted(distrusted)),
-            None if opening.is_foreign() && !opening.served => Err(unsupported(opening)),
-            Some(Err(_)) | None => self.directly(opening, &Pass::Basic),
+    /// Prefers a token service if the registry offers one, because pulling clients use it. Sends the password to the
+    /// registry itself if the registry offers only Basic, or if the token service isn't trusted.
+    fn password(&self, ping: &Ping<'_>) -> ExchangeStep<ExchangeFindings> {
+        match self.trusted_service(ping) {
+            Some(Ok(service)) => self.by_token(ping, &service),
+            Some(Err(distrusted)) if !ping.asks_for("Basic") => Err(untrusted(distrusted)),
+            None if ping.has_only_unsupported_schemes() && !ping.served => Err(unsupported(ping)),
+            Some(Err(_)) | None => self.directly(ping, &AuthAttempt::Basic),
         }
     }
 
-    fn identity_token(&self, opening: &Ping<'_>) -> ExchangeStep<ExchangeFindings> {
-        match self.trusted_service(opening) {
-            Some(Ok(service)) => self.by_token(opening, &service),
+    fn identity_token(&self, ping: &Ping<'_>) -> ExchangeStep<ExchangeFindings> {
+        match self.trusted_service(ping) {
+            Some(Ok(service)) => self.by_token(ping, &service),
             Some(Err(distrusted)) => Err(untrusted(distrusted)),
-            None if opening.served => self.identity_token_at_repository(opening),
-            None if opening.forbids_everybody() => {
+            None if ping.served => self.identity_token_at_repository(ping),
+            None if ping.forbids_all() => {
                 Err(ExchangeStop::credentials(CredentialsFinding::ForbiddenToAll { by: self.server() }))
             }
-            None => Err(unsupported(opening)),
+            None => Err(unsupported(ping)),
         }
     }
 
-    /// A registry that is open to everybody may name its token service only where a repository is asked for.
-    fn identity_token_at_repository(&self, opening: &Ping<'_>) -> ExchangeStep<ExchangeFindings> {
-        let reading = self.reading(&Pass::Nothing)?;
-        if reading == RepositoryRead::Refused(401) {
-            let asked = Ping { challenges: self.tags_challenges(&Pass::Nothing)?, ..*opening };
+    /// An open registry may name its token service only in response to a request for a repository.
+    fn identity_token_at_repository(&self, ping: &Ping<'_>) -> ExchangeStep<ExchangeFindings> {
+        let read = self.read_tags(&AuthAttempt::Nothing)?;
+        if read == RepositoryRead::Refused(401) {
+            let asked = Ping { challenges: self.tags_challenges(&AuthAttempt::Nothing)?, ..*ping };
             if let Some(service) = self.trusted_service(&asked) {
                 return self.by_token(&asked, &service.map_err(untrusted)?);
             }
         }
-        Ok(self.verdict(CredentialsFinding::Unprovable(Unprovable::NothingAskedForToken), &reading))
+        Ok(self.verdict(CredentialsFinding::Unprovable(Unprovable::NothingAskedForToken), &read))
     }
 
     /// The token service that the registry names, if credentials may be sent there.
-    fn trusted_service(&self, opening: &Ping<'_>) -> Option<Result<TokenService, Distrusted>> {
-        let service = self.token_service(opening.challenges)?;
+    fn trusted_service(&self, ping: &Ping<'_>) -> Option<Result<TokenService, Distrusted>> {
+        let service = self.token_service(ping.challenges)?;
         Some(service.and_then(TokenService::trusted))
     }
 
     /// Sends the credentials to the registry itself: Basic, or the user's own bearer token.
-    fn directly(&self, opening: &Ping<'_>, pass: &Pass) -> ExchangeStep<ExchangeFindings> {
-        match self.admission(pass)? {
-            PingAdmission::Granted => self.admitted_directly(opening, pass),
+    fn directly(&self, ping: &Ping<'_>, attempt: &AuthAttempt) -> ExchangeStep<ExchangeFindings> {
+        match self.admission(attempt)? {
+            PingAdmission::Granted => self.admitted_directly(ping, attempt),
             PingAdmission::Refused(reply) => {
-                self.refused_directly(opening, pass, reply.said.refusal(), &reply.challenges)
+                self.refused_directly(ping, attempt, reply.kind.refusal(), &reply.challenges)
             }
         }
     }
 
-    fn admitted_directly(&self, opening: &Ping<'_>, pass: &Pass) -> ExchangeStep<ExchangeFindings> {
-        let anonymous = self.offered_anonymously(opening)?;
-        let finding = self.weigh_admission(opening, &anonymous)?;
+    fn admitted_directly(&self, ping: &Ping<'_>, attempt: &AuthAttempt) -> ExchangeStep<ExchangeFindings> {
+        let anonymous = self.anonymous_offer(ping)?;
+        let finding = self.evidence_at_api(ping, &anonymous)?;
         if matches!(finding, CredentialsFinding::Validated(_)) {
-            return Ok(self.verdict(finding, &self.pulling(pass)?));
+            return Ok(self.verdict(finding, &self.read_repository(attempt)?));
         }
-        // Nothing was shown at `/v2/`; the repository is the second chance.
-        let reading = match self.reading(pass)? {
+        // `/v2/` gave no evidence; the repository may.
+        let read = match self.read_tags(attempt)? {
             refused @ RepositoryRead::Refused(401) => refused,
             RepositoryRead::Refused(_)
             | RepositoryRead::NotNamed
@@ -101,57 +101,57 @@ impl Exchange<'_> {
             | RepositoryRead::NotListed(_)
             | RepositoryRead::Missing
             | RepositoryRead::Unexpected(_)
-            | RepositoryRead::Unavailable { .. } => self.pulling(pass)?,
+            | RepositoryRead::Unavailable { .. } => self.read_repository(attempt)?,
         };
-        match reading {
+        match read {
             RepositoryRead::Refused(401) => {
-                self.refused_directly(opening, pass, Refusal::Rejected(401), self.tags_challenges(pass)?)
+                self.refused_directly(ping, attempt, Refusal::Rejected(401), self.tags_challenges(attempt)?)
             }
-            RepositoryRead::Granted { .. } => Ok(self.verdict(self.weigh_reading(opening)?, &reading)),
-            RepositoryRead::Pulled => Ok(self.verdict(self.weigh_pulling(opening)?, &reading)),
+            RepositoryRead::Granted { .. } => Ok(self.verdict(self.evidence_at_repository(ping)?, &read)),
+            RepositoryRead::Pulled => Ok(self.verdict(self.evidence_at_manifest(ping)?, &read)),
             RepositoryRead::Refused(_)
             | RepositoryRead::NotNamed
             | RepositoryRead::NotListed(_)
             | RepositoryRead::Missing
             | RepositoryRead::Unexpected(_)
-            | RepositoryRead::Unavailable { .. } => Ok(self.verdict(finding, &reading)),
+            | RepositoryRead::Unavailable { .. } => Ok(self.verdict(finding, &read)),
         }
     }
 
-    /// What the token service that is named beside hands to anonymous clients, whether or not it may have the
+    /// What the token service that is offered too gives to anonymous clients, whether or not it may get the
     /// credentials.
-    fn offered_anonymously(&self, opening: &Ping<'_>) -> ExchangeStep<Anonymous> {
-        match self.token_service(opening.challenges) {
-            Some(Ok(service)) if !opening.served => self.anonymous_token(&service, None),
+    fn anonymous_offer(&self, ping: &Ping<'_>) -> ExchangeStep<Anonymous> {
+        match self.token_service(ping.challenges) {
+            Some(Ok(service)) if !ping.served => self.anonymous_token(&service, None),
             Some(Ok(_) | Err(_)) | None => Ok(Anonymous::Nothing),
         }
     }
 
-    /// Rule (a) at the repository, for credentials that were sent to the registry itself.
-    fn weigh_reading(&self, opening: &Ping<'_>) -> ExchangeStep<CredentialsFinding> {
-        let bare = self.weigh_bare_reading()?;
-        let service = self.service_of_repository(opening)?;
+    /// Applies rule (a) at the repository, for credentials that were sent to the registry itself.
+    fn evidence_at_repository(&self, ping: &Ping<'_>) -> ExchangeStep<CredentialsFinding> {
+        let bare = self.evidence_without_token()?;
+        let service = self.service_of_repository(ping)?;
         let (CredentialsFinding::Validated(_), Some(service)) = (&bare, service) else { return Ok(bare) };
         match self.anonymous_token(&service, self.repository_scope())? {
-            Anonymous::Token(request) => self.weigh_token_reading(&request),
+            Anonymous::Token(request) => self.evidence_against_anonymous_token(&request),
             Anonymous::Nothing => Ok(bare),
         }
     }
 
     /// The token service that the registry names for the repository, to anonymous clients.
-    fn service_of_repository(&self, opening: &Ping<'_>) -> ExchangeStep<Option<TokenService>> {
-        let named = self.token_service(self.tags_challenges(&Pass::Nothing)?);
-        Ok(named.or_else(|| self.token_service(opening.challenges)).and_then(Result::ok))
+    fn service_of_repository(&self, ping: &Ping<'_>) -> ExchangeStep<Option<TokenService>> {
+        let named = self.token_service(self.tags_challenges(&AuthAttempt::Nothing)?);
+        Ok(named.or_else(|| self.token_service(ping.challenges)).and_then(Result::ok))
     }
 
-    /// Rule (a) at the manifest, where the list of tags is refused to the credentials too.
-    fn weigh_pulling(&self, opening: &Ping<'_>) -> ExchangeStep<CredentialsFinding> {
-        if !self.is_kept_from_pulling(&Pass::Nothing)? {
+    /// Applies rule (a) at the manifest, if the credentials may not list tags either.
+    fn evidence_at_manifest(&self, ping: &Ping<'_>) -> ExchangeStep<CredentialsFinding> {
+        if !self.is_manifest_refused(&AuthAttempt::Nothing)? {
             return Ok(CredentialsFinding::Unprovable(Unprovable::AnonymousServed));
         }
-        if let Some(service) = self.service_of_repository(opening)?
+        if let Some(service) = self.service_of_repository(ping)?
             && let Anonymous::Token(request) = self.anonymous_token(&service, self.repository_scope())?
-            && !self.is_kept_from_pulling(&Pass::Issued(request))?
+            && !self.is_manifest_refused(&AuthAttempt::Issued(request))?
         {
             return Ok(CredentialsFinding::Unprovable(Unprovable::AnonymousTokenServed));
         }
@@ -160,33 +160,33 @@ impl Exchange<'_> {
 
     fn refused_directly(
         &self,
-        opening: &Ping<'_>,
-        pass: &Pass,
+        ping: &Ping<'_>,
+        attempt: &AuthAttempt,
         refusal: Refusal,
         challenges: &[Challenge],
     ) -> ExchangeStep<ExchangeFindings> {
-        // The password was sent unasked, for anonymous clients were served. Only now is it said that a token
-        // is wanted.
-        let asked = Ping { challenges, ..*opening };
-        if *pass == Pass::Basic
-            && !opening.asks_for("Basic")
+        // The password was sent without a challenge, because anonymous clients are served. Only this response says that a token
+        // is required.
+        let asked = Ping { challenges, ..*ping };
+        if *attempt == AuthAttempt::Basic
+            && !ping.asks_for("Basic")
             && !asked.asks_for("Basic")
             && let Some(service) = self.trusted_service(&asked)
         {
             return self.by_token(&asked, &service.map_err(untrusted)?);
         }
-        // A token may be good for its repository alone; and what is no refusal of a password may leave the repository open to it.
+        // A token may be valid for its repository only; and a password that wasn't refused may still open the repository.
         let is_of_credentials = match refusal {
-            Refusal::Rejected(_) | Refusal::Forbidden => !self.is_said_to_everybody(refusal)?,
+            Refusal::Rejected(_) | Refusal::Forbidden => !self.is_status_for_all(refusal)?,
             Refusal::Silent(_) => false,
         };
-        if *pass == Pass::RegistryToken || !is_of_credentials {
-            match self.pulling(pass)? {
-                reading @ RepositoryRead::Granted { .. } => {
-                    return Ok(self.verdict(self.weigh_reading(opening)?, &reading));
+        if *attempt == AuthAttempt::RegistryToken || !is_of_credentials {
+            match self.read_repository(attempt)? {
+                read @ RepositoryRead::Granted { .. } => {
+                    return Ok(self.verdict(self.evidence_at_repository(ping)?, &read));
                 }
-                reading @ RepositoryRead::Pulled => {
-                    return Ok(self.verdict(self.weigh_pulling(opening)?, &reading));
+                read @ RepositoryRead::Pulled => {
+                    return Ok(self.verdict(self.evidence_at_manifest(ping)?, &read));
                 }
                 RepositoryRead::NotNamed
                 | RepositoryRead::NotListed(_)
@@ -197,32 +197,37 @@ impl Exchange<'_> {
             }
         }
         if !is_of_credentials {
-            return Err(self.grants_nothing(refusal.status()));
+            return Err(self.not_a_registry(refusal.status()));
         }
-        Err(ExchangeStop::credentials(self.refusal(pass, refusal, challenges)))
+        Err(ExchangeStop::credentials(self.refusal(attempt, refusal, challenges)))
     }
 
-    /// An answer to the credentials at `/v2/` that neither grants nor refuses. For a client that pulls, there is no such API.
-    fn grants_nothing(&self, status: u16) -> ExchangeStop {
+    /// The finding for a response at `/v2/` that neither grants nor refuses the credentials. Clients that pull take it as no registry.
+    fn not_a_registry(&self, status: u16) -> ExchangeStop {
         let (server, cause) = (self.server(), NotARegistry::Status(status));
         ExchangeStop::endpoint(EndpointFinding::NotARegistry { server, cause })
     }
 
     /// What a refusal by the registry itself says of the credentials.
-    fn refusal(&self, pass: &Pass, refusal: Refusal, challenges: &[Challenge]) -> CredentialsFinding {
-        let is_told = *pass == Pass::RegistryToken && challenges.iter().any(says_expired);
-        let ended = is_told || self.secret_has_ended() || self.was_told_of_expiry(pass);
+    fn refusal(
+        &self,
+        attempt: &AuthAttempt,
+        refusal: Refusal,
+        challenges: &[Challenge],
+    ) -> CredentialsFinding {
+        let is_told = *attempt == AuthAttempt::RegistryToken && challenges.iter().any(says_expired);
+        let ended = is_told || self.secret_has_ended() || self.reported_expiry(attempt);
         if ended { CredentialsFinding::Expired } else { refused(refusal, self.server()) }
     }
 
-    /// Whether the registry, so far as it was asked with `pass`, said that this has expired.
-    fn was_told_of_expiry(&self, pass: &Pass) -> bool {
+    /// Whether a response of the registry to `attempt` said that the credentials have expired.
+    fn reported_expiry(&self, attempt: &AuthAttempt) -> bool {
         [Resource::Api, Resource::Tags]
             .into_iter()
-            .any(|resource| matches!(self.seen.registry(resource, pass), Ok(Ok(reply)) if reply.says_expired))
+            .any(|resource| matches!(self.answers.registry(resource, attempt), Ok(Ok(reply)) if reply.says_expired))
     }
 
-    /// Whether the secret that was sent is a token, and has ended by its own date. Azure's refresh tokens are given as
+    /// Whether the secret that was sent is a token that has expired by its own date. Azure's refresh tokens are used as
     /// passwords too.
     fn secret_has_ended(&self) -> bool {
         let secret = match self.case.credentials {
@@ -235,83 +240,85 @@ impl Exchange<'_> {
 
     /// What a refusal by the token service says of the credentials.
     fn refused_by(&self, service: &TokenService, refusal: Refusal) -> CredentialsFinding {
-        if self.secret_has_ended() || self.seen.service_says_expired() {
+        if self.secret_has_ended() || self.answers.service_says_expired() {
             return CredentialsFinding::Expired;
         }
         refused(refusal, service.server.clone())
     }
 
     /// Sends the credentials to the token service, and its token to the registry.
-    fn by_token(&self, opening: &Ping<'_>, service: &TokenService) -> ExchangeStep<ExchangeFindings> {
-        let fallback = self.fallback_scope(opening.challenges);
-        let first = match self.first_token(service, Bearer::Account, fallback.as_ref())? {
+    fn by_token(&self, ping: &Ping<'_>, service: &TokenService) -> ExchangeStep<ExchangeFindings> {
+        let fallback = self.fallback_scope(ping.challenges);
+        let first = match self.first_token(service, TokenPrincipal::Account, fallback.as_ref())? {
             Issue::Issued(request) => request,
             Issue::Refused(refusal) => {
                 return Err(ExchangeStop::credentials(self.refused_by(service, refusal)));
             }
             Issue::BadRequest => return Err(ExchangeStop::credentials(bad_request())),
-            Issue::Hindered(finding) => return Err(ExchangeStop::credentials(finding)),
+            Issue::Inconclusive(finding) => return Err(ExchangeStop::credentials(finding)),
         };
         match self.repository_scope() {
-            Some(scope) => self.by_repository_token(opening, &first, scope),
-            None => self.by_entry(opening, service, &RepositoryRead::NotNamed),
+            Some(scope) => self.by_repository_token(ping, &first, scope),
+            None => self.by_api_token(ping, service, &RepositoryRead::NotNamed),
         }
     }
 
-    /// The named repository first: where only the account may read it, one control is enough for both layers.
+    /// Reads the named repository first: if only the account may read it, one control request is enough for both layers.
     fn by_repository_token(
         &self,
-        opening: &Ping<'_>,
+        ping: &Ping<'_>,
         first: &TokenRequest,
         scope: String,
     ) -> ExchangeStep<ExchangeFindings> {
         let service = &first.service;
-        let (account, reading) =
-            match self.issue(self.token_request(service, Bearer::Account, Some(scope.clone())))? {
-                Issue::Issued(request) => (Some(request.clone()), self.pulling(&Pass::Issued(request))?),
+        let (account, read) =
+            match self.issue(self.token_request(service, TokenPrincipal::Account, Some(scope.clone())))? {
+                Issue::Issued(request) => {
+                    (Some(request.clone()), self.read_repository(&AuthAttempt::Issued(request))?)
+                }
                 Issue::Refused(refusal) => (None, RepositoryRead::Refused(refusal.status())),
                 Issue::BadRequest => (None, RepositoryRead::NotNamed),
-                Issue::Hindered(finding) => (None, unread(finding)),
+                Issue::Inconclusive(finding) => (None, unavailable_read(finding)),
             };
-        let (Some(account), true) = (account, reading.is_granted()) else {
-            return self.by_entry(opening, service, &reading);
+        let (Some(account), true) = (account, read.is_granted()) else {
+            return self.by_api_token(ping, service, &read);
         };
         if self.names_account(first) || self.names_account(&account) {
             let finding = CredentialsFinding::Validated(Evidence::NamedInToken);
-            return Ok(self.verdict(finding, &reading));
+            return Ok(self.verdict(finding, &read));
         }
-        Ok(self.verdict(self.weigh_repository(opening, &account, scope)?, &reading))
+        Ok(self.verdict(self.evidence_of_repository_token(ping, &account, scope)?, &read))
     }
 
-    fn weigh_repository(
+    fn evidence_of_repository_token(
         &self,
-        opening: &Ping<'_>,
+        ping: &Ping<'_>,
         account: &TokenRequest,
         scope: String,
     ) -> ExchangeStep<CredentialsFinding> {
         let Anonymous::Token(anonymous) = self.anonymous_token(&account.service, Some(scope))? else {
-            return self.weigh_bare_reading();
+            return self.evidence_without_token();
         };
         if let Some(evidence) = self.proven_by_tokens(account, &anonymous) {
             return Ok(CredentialsFinding::Validated(evidence));
         }
-        let finding = self.weigh_token_reading(&anonymous)?;
+        let finding = self.evidence_against_anonymous_token(&anonymous)?;
         if matches!(finding, CredentialsFinding::Unprovable(_)) {
-            return self.weigh_pair(opening, account, &anonymous);
+            return self.evidence_of_token_pair(ping, account, &anonymous);
         }
         Ok(finding)
     }
 
-    /// `/v2/` itself, where no repository is named or the named one was not read.
-    fn by_entry(
+    /// Validates at `/v2/`, if no repository is named or the named one could not be read.
+    fn by_api_token(
         &self,
-        opening: &Ping<'_>,
+        ping: &Ping<'_>,
         service: &TokenService,
-        reading: &RepositoryRead,
+        read: &RepositoryRead,
     ) -> ExchangeStep<ExchangeFindings> {
-        match self.enter(service, Bearer::Account, opening.challenges)? {
+        match self.open_api(service, TokenPrincipal::Account, ping.challenges)? {
             TokenAdmission::Opened(request) => {
-                Ok(self.verdict(self.weigh_token(opening, &request)?, reading))
+                Ok(self.verdict(self.evidence_of_token(ping, &request)?, read))
             }
             TokenAdmission::NotIssued(refusal) => {
                 Err(ExchangeStop::credentials(self.refused_by(service, refusal)))
@@ -324,8 +331,8 @@ impl Exchange<'_> {
                     issuer: service.server.clone(),
                 }))
             }
-            TokenAdmission::TokenRefused(Refusal::Silent(status)) => Err(self.grants_nothing(status)),
-            TokenAdmission::Hindered(finding) => Err(ExchangeStop::credentials(finding)),
+            TokenAdmission::TokenRefused(Refusal::Silent(status)) => Err(self.not_a_registry(status)),
+            TokenAdmission::Inconclusive(finding) => Err(ExchangeStop::credentials(finding)),
         }
     }
 }
@@ -338,14 +345,14 @@ fn refused(refusal: Refusal, by: HostPort) -> CredentialsFinding {
     }
 }
 
-/// RFC 6750, section 3.1.
+/// Whether the challenge says that the token has expired (RFC 6750, section 3.1).
 fn says_expired(challenge: &Challenge) -> bool {
     let description = challenge.parameter("error_description").unwrap_or_default().to_ascii_lowercase();
     challenge.is("Bearer") && description.contains("expired")
 }
 
-/// The token for the repository could not be had now.
-fn unread(finding: CredentialsFinding) -> RepositoryRead {
+/// The result of reading the repository if its token can't be obtained now.
+fn unavailable_read(finding: CredentialsFinding) -> RepositoryRead {
     match finding {
         CredentialsFinding::TemporarilyUnavailable { server, cause } => {
             RepositoryRead::Unavailable { server, cause }

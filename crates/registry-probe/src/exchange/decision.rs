@@ -1,14 +1,14 @@
-//! What a decision is made from: the case, and what has been seen so far.
+//! The input of a decision: the case, and the answers so far.
 //!
-//! Every decision is a pure function that reads as if all answers were there. Where one is missing, `?` ends
-//! it with the question to ask, and it is run again from the start once that is answered; so the order of
-//! requests is the order in which the decision reads. The same `?` ends it with a verdict where there is no
-//! point in going on.
+//! Every decision is a pure function that reads as if all answers were available. If one is missing, `?` returns
+//! the question to ask, and the decision runs again from the start once it is answered. So the order of
+//! requests is the order in which the decision reads. The same `?` also returns a verdict if there is no
+//! reason to continue.
 
 use jiff::Timestamp;
 
 use super::ping::Ping;
-use super::question::{Bearer, Form, Pass, Question, Resource, TokenRequest};
+use super::question::{AuthAttempt, Question, Resource, TokenMethod, TokenPrincipal, TokenRequest};
 use super::recorded_answers::RecordedAnswers;
 use super::reply::{Failure, FailureCause, Reply, ReplyKind, TokenReply};
 use super::repository_read::RepositoryRead;
@@ -25,7 +25,7 @@ use crate::realm::{Distrusted, TokenService, Trust};
 use crate::repository::RepositoryName;
 use crate::token::IssuedToken;
 
-/// What is to be found out.
+/// What to find out: endpoint, credentials and repository.
 pub(crate) struct ExchangeCase<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) base_path: Option<&'a RepositoryName>,
@@ -47,30 +47,30 @@ pub(crate) struct ExchangeFindings {
 /// Why a decision ends early.
 #[derive(Debug)]
 pub(crate) enum ExchangeStop {
-    /// This must be asked first.
+    /// The decision needs the answer to this question.
     Ask(Box<Question>),
-    /// All that can be said is said.
+    /// The verdict is final.
     Decided(Box<ExchangeFindings>),
 }
 
 /// A part of a decision.
 pub(crate) type ExchangeStep<T> = Result<T, ExchangeStop>;
 
-/// The case, and what has been seen so far.
+/// The case, and the answers so far.
 pub(crate) struct Exchange<'a> {
     pub(crate) case: &'a ExchangeCase<'a>,
-    pub(crate) seen: &'a RecordedAnswers,
+    pub(crate) answers: &'a RecordedAnswers,
 }
 
 impl ExchangeFindings {
-    /// Nothing beyond the endpoint was reached.
+    /// Findings if only the endpoint layer was reached.
     pub(super) fn of_endpoint(endpoint: EndpointFinding) -> Self {
         let (credentials, content_path) =
             (CredentialsFinding::NotAttempted, ContentPathFinding::NotAttempted);
         Self { endpoint, credentials, content_path }
     }
 
-    /// A registry answers, and that is what it says of the credentials.
+    /// Findings of a registry that answers, with this result for the credentials.
     pub(crate) fn of_credentials(credentials: CredentialsFinding) -> Self {
         Self { credentials, ..Self::of_endpoint(EndpointFinding::Reachable) }
     }
@@ -92,17 +92,17 @@ impl From<Box<Question>> for ExchangeStop {
     }
 }
 
-/// The registry names a token service that must not have the credentials.
+/// Stops because the registry names a token service that must not get the credentials.
 pub(super) fn untrusted(Distrusted { service, cause }: Distrusted) -> ExchangeStop {
     ExchangeStop::credentials(CredentialsFinding::UntrustedTokenService { service, cause })
 }
 
-/// The registry asks by no scheme that can be answered.
-pub(super) fn unsupported(opening: &Ping<'_>) -> ExchangeStop {
-    ExchangeStop::credentials(CredentialsFinding::UnsupportedScheme { schemes: opening.schemes() })
+/// Stops because the registry offers only unsupported authentication schemes.
+pub(super) fn unsupported(ping: &Ping<'_>) -> ExchangeStop {
+    ExchangeStop::credentials(CredentialsFinding::UnsupportedScheme { schemes: ping.schemes() })
 }
 
-/// How `/v2/` was answered.
+/// Whether a request to `/v2/` was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PingAdmission<'a> {
     /// The request was granted.
@@ -123,40 +123,42 @@ impl<'a> Exchange<'a> {
     }
 
     /// The registry's answer to `GET /v2/`.
-    pub(super) fn api(&self, pass: &Pass) -> ExchangeStep<Result<&'a Reply, &'a Failure>> {
-        Ok(self.seen.registry(Resource::Api, pass)?)
+    pub(super) fn api(&self, attempt: &AuthAttempt) -> ExchangeStep<Result<&'a Reply, &'a Failure>> {
+        Ok(self.answers.registry(Resource::Api, attempt)?)
     }
 
     /// The registry's answer to the list of tags.
-    pub(super) fn tags(&self, pass: &Pass) -> ExchangeStep<Result<&'a Reply, &'a Failure>> {
-        Ok(self.seen.registry(Resource::Tags, pass)?)
+    pub(super) fn tags(&self, attempt: &AuthAttempt) -> ExchangeStep<Result<&'a Reply, &'a Failure>> {
+        Ok(self.answers.registry(Resource::Tags, attempt)?)
     }
 
     /// The registry's answer to `HEAD` of the manifest `latest`.
-    pub(super) fn manifest(&self, pass: &Pass) -> ExchangeStep<Result<&'a Reply, &'a Failure>> {
-        Ok(self.seen.registry(Resource::Manifest, pass)?)
+    pub(super) fn manifest(&self, attempt: &AuthAttempt) -> ExchangeStep<Result<&'a Reply, &'a Failure>> {
+        Ok(self.answers.registry(Resource::Manifest, attempt)?)
     }
 
-    /// What the registry asked for when the list of tags was asked for.
-    pub(super) fn tags_challenges(&self, pass: &Pass) -> ExchangeStep<&'a [Challenge]> {
-        Ok(self.tags(pass)?.map_or(&[], |reply| &reply.challenges))
+    /// The challenges in the response to the request for the list of tags.
+    pub(super) fn tags_challenges(&self, attempt: &AuthAttempt) -> ExchangeStep<&'a [Challenge]> {
+        Ok(self.tags(attempt)?.map_or(&[], |reply| &reply.challenges))
     }
 
     /// The token service's answer.
     pub(super) fn token(&self, request: &TokenRequest) -> ExchangeStep<Result<&'a TokenReply, &'a Failure>> {
-        Ok(self.seen.token(request)?)
+        Ok(self.answers.token(request)?)
     }
 
     /// The token that a request got.
     pub(super) fn issued(&self, request: &TokenRequest) -> Option<&'a IssuedToken> {
-        self.seen.issued(request)
+        self.answers.issued(request)
     }
 
-    /// Does `/v2/` open to `pass`? Ends the validation where the registry can't say now.
-    pub(super) fn admission(&self, pass: &Pass) -> ExchangeStep<PingAdmission<'a>> {
+    /// Whether `/v2/` grants `attempt`. Stops the validation if the registry can't answer now.
+    pub(super) fn admission(&self, attempt: &AuthAttempt) -> ExchangeStep<PingAdmission<'a>> {
         let server = self.server();
-        let reply = self.api(pass)?.map_err(|failure| ExchangeStop::credentials(self.hindrance(failure)))?;
-        match &reply.said {
+        let reply = self
+            .api(attempt)?
+            .map_err(|failure| ExchangeStop::credentials(self.finding_of_failure(failure)))?;
+        match &reply.kind {
             ReplyKind::Granted(_) => Ok(PingAdmission::Granted),
             ReplyKind::Page if self.is_known_by_repository()? => Ok(PingAdmission::Granted),
             ReplyKind::Page => {
@@ -187,16 +189,20 @@ impl<'a> Exchange<'a> {
         Some(TokenService::of(bearer, &self.case.trust))
     }
 
-    /// A request for a token, in the form that the credentials ask for.
+    /// A request for a token, by the method that suits the credentials.
     pub(super) fn token_request(
         &self,
         service: &TokenService,
-        bearer: Bearer,
+        principal: TokenPrincipal,
         scope: Option<String>,
     ) -> TokenRequest {
         let identity = matches!(self.case.credentials, Some(Credentials::IdentityToken { .. }));
-        let form = if identity && bearer == Bearer::Account { Form::Post } else { Form::Get };
-        TokenRequest { service: service.clone(), scope, bearer, form }
+        let method = if identity && principal == TokenPrincipal::Account {
+            TokenMethod::Post
+        } else {
+            TokenMethod::Get
+        };
+        TokenRequest { service: service.clone(), scope, principal, method }
     }
 
     /// The scope to read the named repository (Docker Registry v2 authentication, "scope").
@@ -204,16 +210,16 @@ impl<'a> Exchange<'a> {
         self.case.repository.as_ref().map(|repository| format!("repository:{repository}:pull"))
     }
 
-    /// A scope to try where a registry opens `/v2/` to none without: the one that it asks for, else the
-    /// nearest to the case.
+    /// A scope to try if a token without a scope doesn't open `/v2/`: the one that the registry asks for, otherwise the
+    /// scope of the named repository or base path.
     pub(super) fn fallback_scope(&self, challenges: &[Challenge]) -> Option<String> {
         let asked = asked_scope(challenges).map(ToOwned::to_owned);
         let base = || self.case.base_path.map(|base| format!("repository:{base}:pull"));
         asked.or_else(|| self.repository_scope()).or_else(base)
     }
 
-    /// What a failure says of the credentials: that they could not be tried.
-    pub(super) fn hindrance(&self, failure: &Failure) -> CredentialsFinding {
+    /// The finding for credentials that could not be tried because of `failure`.
+    pub(super) fn finding_of_failure(&self, failure: &Failure) -> CredentialsFinding {
         let Failure { server, cause } = failure;
         let service = server != self.case.endpoint.server();
         match (cause, unavailable(cause.clone())) {
@@ -222,17 +228,13 @@ impl<'a> Exchange<'a> {
                 cause: Distrust::EgressDenied,
             },
             (_, Some(cause)) => CredentialsFinding::TemporarilyUnavailable { server: server.clone(), cause },
-            // The layer before has failed; its record says how.
+            // An earlier layer failed and has its own finding.
             (_, None) => CredentialsFinding::NotAttempted,
         }
     }
 
-    /// The verdict on a registry that is reached.
-    pub(super) fn verdict(
-        &self,
-        credentials: CredentialsFinding,
-        reading: &RepositoryRead,
-    ) -> ExchangeFindings {
+    /// The verdict on a registry that answers.
+    pub(super) fn verdict(&self, credentials: CredentialsFinding, read: &RepositoryRead) -> ExchangeFindings {
         let content_path = match (&credentials, &self.case.repository) {
             (
                 CredentialsFinding::Validated(_)
@@ -244,8 +246,8 @@ impl<'a> Exchange<'a> {
                     | Unprovable::TokenRequestRefused,
                 ),
                 repository,
-            ) => reading.finding(repository.as_ref()),
-            (CredentialsFinding::Required, Some(repository)) => reading.finding(Some(repository)),
+            ) => read.finding(repository.as_ref()),
+            (CredentialsFinding::Required, Some(repository)) => read.finding(Some(repository)),
             (
                 CredentialsFinding::Required
                 | CredentialsFinding::NotAttempted
@@ -266,7 +268,7 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// A failure to get an answer, as a finding; `None` where the TLS layer's finding says it.
+/// A failure to get an answer, as a cause; `None` if the finding of the TLS layer covers it.
 pub(super) fn unavailable(cause: FailureCause) -> Option<Unavailable> {
     match cause {
         FailureCause::Dns(cause) => Some(Unavailable::Dns(cause)),

@@ -1,11 +1,11 @@
-//! Errors as registries and token services write them into a body: OCI's envelope, OAuth2's, and a few of their own.
+//! Errors in the bodies of registries and token services: OCI's envelope, OAuth2's, and a few proprietary ones.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::token::object;
 
-/// Does the body hold OCI's error envelope (distribution-spec, "Error Codes"), with at least one error?
+/// Whether the body is OCI's error envelope (distribution-spec, "Error Codes") with at least one error.
 pub(super) fn is_envelope(body: &[u8]) -> bool {
     let fields: Map<String, Value> = object(body).unwrap_or_default();
     errors_in(&fields).any(|error| error.get("code").is_some_and(Value::is_string))
@@ -15,7 +15,7 @@ fn errors_in(fields: &Map<String, Value>) -> impl Iterator<Item = &Value> {
     fields.get("errors").and_then(Value::as_array).into_iter().flatten()
 }
 
-/// Does the body say that what was sent to sign in has expired? ECR says so in the envelope, OAuth2's services in
+/// Whether the body says that the credentials have expired. ECR says so in the envelope, OAuth2 services in
 /// `error_description` (RFC 6749, section 5.2), Docker Hub in `details`.
 pub(super) fn mentions_expiry(body: &[u8]) -> bool {
     let fields: Map<String, Value> = object(body).unwrap_or_default();
@@ -24,14 +24,14 @@ pub(super) fn mentions_expiry(body: &[u8]) -> bool {
     messages.flatten().filter_map(Value::as_str).any(is_about_expiry)
 }
 
-/// Licences and the like expire too, which no new password helps.
+/// Whether a message is about expired credentials. Licences expire too, and a new password doesn't fix that.
 fn is_about_expiry(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     let is_of_another = ["licen", "subscription", "trial", "certificate", "domain"];
     message.contains("expired") && !is_of_another.iter().any(|word| message.contains(word))
 }
 
-/// RFC 6749, section 5.2: these errors say nothing of what was sent to sign in.
+/// Whether the error is about the request and not about the credentials (RFC 6749, section 5.2).
 pub(super) fn blames_request(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct OAuthError {

@@ -1,24 +1,24 @@
-//! Evidence: what shows that credentials are right, and not merely let pass.
+//! Evidence: what shows that a server checked the credentials and accepted them.
 //!
-//! The rule (docs/architecture.md#evidence): `Validated` rests on one of two: (a) the registry refused a request without these
-//! credentials and granted the same with them, where "without" includes what an anonymous token gets; (b) the
-//! token service gave them a token that names their account, or grants what the anonymous token does not.
-//! Anything less is `Unprovable`. A wrong password is never sent as a control: it would count towards a
-//! lock-out.
+//! The rule (docs/architecture.md#evidence): `Validated` needs one of two: (a) the registry refused a request without these
+//! credentials and granted the same request with them, where "without" includes an anonymous token; (b) the
+//! token service issued a token that names their account, or that grants more than the anonymous token.
+//! Anything less is `Unprovable`. A wrong password is never sent as a control, because it would count towards an account
+//! lockout.
 
 use secrecy::ExposeSecret;
 
 use super::decision::{Exchange, ExchangeStep, ExchangeStop};
 use super::issue::Issue;
 use super::ping::Ping;
-use super::question::{Bearer, Pass, TokenRequest};
+use super::question::{AuthAttempt, TokenPrincipal, TokenRequest};
 use super::repository_read::RepositoryRead;
 use crate::credentials::Credentials;
 use crate::findings::{CredentialsFinding, Evidence, Unavailable, Unprovable};
 use crate::realm::TokenService;
 use crate::token::Claims;
 
-/// What an anonymous client gets from a token service.
+/// What a token service gives to an anonymous client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Anonymous {
     /// A token.
@@ -28,21 +28,21 @@ pub(super) enum Anonymous {
 }
 
 impl Exchange<'_> {
-    /// Asks for an anonymous token. Ends the validation where the service can't say now: nothing would be
+    /// Requests an anonymous token. Stops the validation if the service can't answer now, because nothing would be
     /// proven.
     pub(super) fn anonymous_token(
         &self,
         service: &TokenService,
         scope: Option<String>,
     ) -> ExchangeStep<Anonymous> {
-        match self.issue(self.token_request(service, Bearer::Anonymous, scope))? {
+        match self.issue(self.token_request(service, TokenPrincipal::Anonymous, scope))? {
             Issue::Issued(request) => Ok(Anonymous::Token(request)),
-            Issue::Hindered(finding) if is_passing(&finding) => Err(ExchangeStop::credentials(finding)),
-            Issue::Refused(_) | Issue::BadRequest | Issue::Hindered(_) => Ok(Anonymous::Nothing),
+            Issue::Inconclusive(finding) if is_passing(&finding) => Err(ExchangeStop::credentials(finding)),
+            Issue::Refused(_) | Issue::BadRequest | Issue::Inconclusive(_) => Ok(Anonymous::Nothing),
         }
     }
 
-    /// Does the token name the account that it was asked for?
+    /// Whether the token names the account that it was requested for.
     pub(super) fn names_account(&self, request: &TokenRequest) -> bool {
         let username = match self.case.credentials {
             Some(Credentials::Basic { username, .. }) => Some(username.as_str()),
@@ -52,8 +52,8 @@ impl Exchange<'_> {
         self.vouched_claims(request).zip(username).is_some_and(|(claims, username)| claims.names(username))
     }
 
-    /// What a token says that its service vouches for: not where it has ended, nor where it is the very secret that was sent
-    /// there, for what the client itself sent can't testify for the client.
+    /// The claims that the token service vouches for. `None` if the token has expired, or if it is the secret that was sent
+    /// there: what the client itself sent is no evidence.
     fn vouched_claims(&self, request: &TokenRequest) -> Option<&Claims> {
         let token = self.issued(request)?;
         let sent = match self.case.credentials? {
@@ -67,24 +67,24 @@ impl Exchange<'_> {
         (!is_what_was_sent && !has_ended).then_some(claims)
     }
 
-    /// Rule (b), by comparison of the account's token with the anonymous one for the same scope.
+    /// Applies rule (b): compares the account's token with the anonymous one for the same scope.
     pub(super) fn proven_by_tokens(
         &self,
         account: &TokenRequest,
         anonymous: &TokenRequest,
     ) -> Option<Evidence> {
         let (account, anonymous) = (self.vouched_claims(account)?, self.issued(anonymous)?.claims.as_ref()?);
-        if account.names_another_than(anonymous) {
+        if account.names_other_account_than(anonymous) {
             return Some(Evidence::NamedInToken);
         }
         account.grants_more_than(anonymous).then_some(Evidence::GrantedInToken)
     }
 
-    /// Weighs a token that opened `/v2/`: by its own words, else against the anonymous token for the same
+    /// The finding for a token that opened `/v2/`: by its claims, otherwise by comparison with the anonymous token for the same
     /// scope.
-    pub(super) fn weigh_token(
+    pub(super) fn evidence_of_token(
         &self,
-        opening: &Ping<'_>,
+        ping: &Ping<'_>,
         account: &TokenRequest,
     ) -> ExchangeStep<CredentialsFinding> {
         if self.names_account(account) {
@@ -96,16 +96,16 @@ impl Exchange<'_> {
         {
             return Ok(CredentialsFinding::Validated(evidence));
         }
-        self.weigh_admission(opening, &anonymous)
+        self.evidence_at_api(ping, &anonymous)
     }
 
-    /// Rule (a) at `/v2/`, which was granted to the credentials: was it refused to everybody else?
-    pub(super) fn weigh_admission(
+    /// Applies rule (a) at `/v2/`, which was granted to the credentials: refused to anonymous clients, it is evidence.
+    pub(super) fn evidence_at_api(
         &self,
-        opening: &Ping<'_>,
+        ping: &Ping<'_>,
         anonymous: &Anonymous,
     ) -> ExchangeStep<CredentialsFinding> {
-        if opening.served {
+        if ping.served {
             return Ok(CredentialsFinding::Unprovable(Unprovable::AnonymousServed));
         }
         if let Anonymous::Token(request) = anonymous
@@ -117,29 +117,32 @@ impl Exchange<'_> {
     }
 
     fn opens(&self, request: &TokenRequest) -> ExchangeStep<bool> {
-        Ok(self.admission(&Pass::Issued(request.clone()))?.is_granted())
+        Ok(self.admission(&AuthAttempt::Issued(request.clone()))?.is_granted())
     }
 
-    /// Rule (a) at the named repository, which was granted to the credentials: is it refused to a client
-    /// without a token?
-    pub(super) fn weigh_bare_reading(&self) -> ExchangeStep<CredentialsFinding> {
-        weigh_control(&self.reading(&Pass::Nothing)?, Unprovable::AnonymousServed)
+    /// Applies rule (a) at the named repository, which was granted to the credentials: sends a control request
+    /// without a token.
+    pub(super) fn evidence_without_token(&self) -> ExchangeStep<CredentialsFinding> {
+        finding_of_control(&self.read_tags(&AuthAttempt::Nothing)?, Unprovable::AnonymousServed)
     }
 
-    /// Rule (a) at the named repository: is it refused to the anonymous token?
-    pub(super) fn weigh_token_reading(&self, anonymous: &TokenRequest) -> ExchangeStep<CredentialsFinding> {
-        let control = self.reading(&Pass::Issued(anonymous.clone()))?;
-        weigh_control(&control, Unprovable::AnonymousTokenServed)
-    }
-
-    /// Rule (a) at `/v2/` with both tokens of one scope.
-    pub(super) fn weigh_pair(
+    /// Applies rule (a) at the named repository: sends a control request with the anonymous token.
+    pub(super) fn evidence_against_anonymous_token(
         &self,
-        opening: &Ping<'_>,
+        anonymous: &TokenRequest,
+    ) -> ExchangeStep<CredentialsFinding> {
+        let control = self.read_tags(&AuthAttempt::Issued(anonymous.clone()))?;
+        finding_of_control(&control, Unprovable::AnonymousTokenServed)
+    }
+
+    /// Applies rule (a) at `/v2/` with the account's token and the anonymous token of one scope.
+    pub(super) fn evidence_of_token_pair(
+        &self,
+        ping: &Ping<'_>,
         account: &TokenRequest,
         anonymous: &TokenRequest,
     ) -> ExchangeStep<CredentialsFinding> {
-        let shown = !opening.served && self.opens(account)? && !self.opens(anonymous)?;
+        let shown = !ping.served && self.opens(account)? && !self.opens(anonymous)?;
         Ok(if shown {
             CredentialsFinding::Validated(Evidence::RefusedWithout)
         } else {
@@ -148,7 +151,7 @@ impl Exchange<'_> {
     }
 }
 
-/// A fault that may be over at the next try, as against a service that has nothing for anonymous clients.
+/// Whether a retry may help, unlike with a service that has no tokens for anonymous clients.
 fn is_passing(finding: &CredentialsFinding) -> bool {
     match finding {
         CredentialsFinding::Throttled { .. } => true,
@@ -169,7 +172,7 @@ fn is_passing(finding: &CredentialsFinding) -> bool {
     }
 }
 
-fn weigh_control(control: &RepositoryRead, served: Unprovable) -> ExchangeStep<CredentialsFinding> {
+fn finding_of_control(control: &RepositoryRead, served: Unprovable) -> ExchangeStep<CredentialsFinding> {
     match control {
         RepositoryRead::Refused(_) | RepositoryRead::Missing => {
             Ok(CredentialsFinding::Validated(Evidence::RefusedWithout))

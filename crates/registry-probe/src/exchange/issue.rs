@@ -1,22 +1,22 @@
-//! Getting a token from a token service, with the detours that services want.
+//! Requests a token from a token service, with the second request that some services need.
 
 use super::decision::{Exchange, ExchangeStep};
-use super::question::{Bearer, Form, TokenRequest};
+use super::question::{TokenMethod, TokenPrincipal, TokenRequest};
 use super::reply::{Refusal, TokenReply};
 use crate::findings::{CredentialsFinding, Distrust, Unavailable};
 use crate::host::HostPort;
 
-/// What came of a request for a token.
+/// The result of a request for a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Issue {
-    /// A token, for the request as it was finally made.
+    /// A token, and the request that finally got it.
     Issued(TokenRequest),
     /// The service refused: 400, 401 or 403.
     Refused(Refusal),
     /// The service blames the request, not the credentials: often for the missing scope.
     BadRequest,
-    /// The service gave no token, which says nothing of the credentials.
-    Hindered(CredentialsFinding),
+    /// The service issued no token, for a reason that isn't the credentials.
+    Inconclusive(CredentialsFinding),
 }
 
 impl Exchange<'_> {
@@ -26,35 +26,35 @@ impl Exchange<'_> {
             Ok(TokenReply::Issued(_)) => Ok(Issue::Issued(request)),
             Ok(TokenReply::Refused { refusal, .. }) => Ok(Issue::Refused(*refusal)),
             Ok(TokenReply::BadRequest) => Ok(Issue::BadRequest),
-            Ok(TokenReply::NotThisForm(status)) => self.issue_by_other_form(&request, *status),
+            Ok(TokenReply::NotThisMethod(status)) => self.issue_by_other_method(&request, *status),
             Ok(TokenReply::Redirect(to)) => {
-                // Redirects are not followed with credentials. A realm that lacks its slash is another
-                // matter: the request is made anew, to the same server, at the address that the service gives
-                // as its own.
+                // Redirects are not followed with credentials. The exception is a realm without its trailing
+                // slash: the request is repeated at the URL of the redirect, which is on the same
+                // server.
                 match to.as_ref().and_then(|to| request.service.with_slash(to)) {
                     Some(service) => self.issue(TokenRequest { service, ..request }),
-                    None => Ok(Issue::Hindered(redirected(to.as_ref()))),
+                    None => Ok(Issue::Inconclusive(redirected(to.as_ref()))),
                 }
             }
             Ok(TokenReply::Throttled) => {
-                Ok(Issue::Hindered(CredentialsFinding::Throttled { by: request.service.server }))
+                Ok(Issue::Inconclusive(CredentialsFinding::Throttled { by: request.service.server }))
             }
-            Ok(TokenReply::NoToken) => Ok(Issue::Hindered(unavailable(&request, Unavailable::NoToken))),
+            Ok(TokenReply::NoToken) => Ok(Issue::Inconclusive(unavailable(&request, Unavailable::NoToken))),
             Ok(TokenReply::Other(status)) => {
-                Ok(Issue::Hindered(unavailable(&request, Unavailable::Status(*status))))
+                Ok(Issue::Inconclusive(unavailable(&request, Unavailable::Status(*status))))
             }
-            Err(failure) => Ok(Issue::Hindered(self.hindrance(failure))),
+            Err(failure) => Ok(Issue::Inconclusive(self.finding_of_failure(failure))),
         }
     }
 
-    /// Some services take tokens' requests by GET only, some by POST only.
-    fn issue_by_other_form(&self, request: &TokenRequest, status: u16) -> ExchangeStep<Issue> {
-        let first = self.token_request(&request.service, request.bearer, None).form;
-        let other = if first == Form::Get { Form::Post } else { Form::Get };
-        if request.bearer == Bearer::Account && request.form == first {
-            return self.issue(request.by(other));
+    /// Repeats the request by the other method: some services accept only GET, some only POST.
+    fn issue_by_other_method(&self, request: &TokenRequest, status: u16) -> ExchangeStep<Issue> {
+        let first = self.token_request(&request.service, request.principal, None).method;
+        let other = if first == TokenMethod::Get { TokenMethod::Post } else { TokenMethod::Get };
+        if request.principal == TokenPrincipal::Account && request.method == first {
+            return self.issue(request.with_method(other));
         }
-        Ok(Issue::Hindered(unavailable(request, Unavailable::Status(status))))
+        Ok(Issue::Inconclusive(unavailable(request, Unavailable::Status(status))))
     }
 }
 

@@ -50,37 +50,37 @@ pub(crate) use request::Request;
 /// What comes next in a validation.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Ask this.
+    /// The next question.
     Ask(Box<Question>),
-    /// All is said.
+    /// The verdict.
     Done(Box<ExchangeFindings>),
 }
 
-/// Decides, from what has been seen so far.
-pub(crate) fn next(case: &ExchangeCase<'_>, seen: &RecordedAnswers) -> Next {
-    match decide(&Exchange { case, seen }) {
+/// Decides what is next, from the answers so far.
+pub(crate) fn next(case: &ExchangeCase<'_>, answers: &RecordedAnswers) -> Next {
+    match decide(&Exchange { case, answers }) {
         Ok(verdict) => Next::Done(Box::new(verdict)),
         Err(ExchangeStop::Decided(verdict)) => Next::Done(verdict),
         Err(ExchangeStop::Ask(question)) => Next::Ask(question),
     }
 }
 
-fn decide(inquiry: &Exchange<'_>) -> ExchangeStep<ExchangeFindings> {
-    let opening = inquiry.opening()?;
-    match inquiry.case.credentials {
-        Some(credentials) => inquiry.account(&opening, credentials),
-        None => inquiry.anonymous(&opening),
+fn decide(exchange: &Exchange<'_>) -> ExchangeStep<ExchangeFindings> {
+    let ping = exchange.ping()?;
+    match exchange.case.credentials {
+        Some(credentials) => exchange.account(&ping, credentials),
+        None => exchange.anonymous(&ping),
     }
 }
 
 impl RecordedAnswers {
-    /// Notes what came back for a question.
+    /// Records the response, or the failure, for a question.
     pub(crate) fn note(&mut self, question: Question, outcome: Result<&Response, Failure>) {
         match question {
-            Question::Registry(resource, pass) => {
+            Question::Registry(resource, attempt) => {
                 self.note_registry(
                     resource,
-                    pass,
+                    attempt,
                     outcome.and_then(|response| registry_reply(resource, response)),
                 );
             }
@@ -89,7 +89,7 @@ impl RecordedAnswers {
     }
 }
 
-/// A response whose body broke off counts where status and headers say all that clients look at.
+/// Interprets a response. One with an incomplete body counts if clients look at its status and headers only.
 fn registry_reply(resource: Resource, response: &Response) -> Result<Reply, Failure> {
     let reply = Reply::of(response);
     let suffices = match resource {
@@ -97,15 +97,19 @@ fn registry_reply(resource: Resource, response: &Response) -> Result<Reply, Fail
         Resource::Tags => reply.is_tag_list() || !matches!(response.status, 200..=299),
         Resource::Manifest => true,
     };
-    if response.is_broken && !suffices { Err(broken_off(response)) } else { Ok(reply) }
+    if response.is_broken && !suffices { Err(incomplete_body(response)) } else { Ok(reply) }
 }
 
 fn token_reply(response: &Response) -> Result<TokenReply, Failure> {
     let suffices = !matches!(response.status, 200..=299);
-    if response.is_broken && !suffices { Err(broken_off(response)) } else { Ok(TokenReply::of(response)) }
+    if response.is_broken && !suffices {
+        Err(incomplete_body(response))
+    } else {
+        Ok(TokenReply::of(response))
+    }
 }
 
-fn broken_off(response: &Response) -> Failure {
+fn incomplete_body(response: &Response) -> Failure {
     let nowhere = || HostPort { host: Host::Name(String::new()), port: 0 };
     let server = HostPort::of(&response.url).unwrap_or_else(nowhere);
     Failure { server, cause: FailureCause::Connection(ConnectionFailure::Other) }

@@ -1,4 +1,4 @@
-//! What the exchange asks: requests as values, without a secret in them.
+//! The questions of the exchange: requests as values, without secrets.
 
 use crate::host::HostPort;
 use crate::realm::TokenService;
@@ -7,26 +7,26 @@ use crate::realm::TokenService;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Question {
     /// To the registry.
-    Registry(Resource, Pass),
+    Registry(Resource, AuthAttempt),
     /// To a token service.
     Token(TokenRequest),
 }
 
-/// What is asked of the registry.
+/// A resource of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resource {
     /// `GET <endpoint>/v2/` (OCI distribution-spec, end-1).
     Api,
     /// `GET <endpoint>/v2/<repository>/tags/list?n=1` (end-8b).
     Tags,
-    /// `HEAD <endpoint>/v2/<repository>/manifests/latest` (end-2): being able to pull is not being able to list.
+    /// `HEAD <endpoint>/v2/<repository>/manifests/latest` (end-2), because a client may pull without permission to list.
     Manifest,
 }
 
-/// What a request to the registry is sent with.
+/// How a request to the registry is authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Pass {
-    /// Nothing: the way an anonymous client asks first.
+pub(crate) enum AuthAttempt {
+    /// Not at all, as in the first request of every client.
     Nothing,
     /// The user name and password.
     Basic,
@@ -41,22 +41,22 @@ pub(crate) enum Pass {
 pub(crate) struct TokenRequest {
     pub(crate) service: TokenService,
     pub(crate) scope: Option<String>,
-    pub(crate) bearer: Bearer,
-    pub(crate) form: Form,
+    pub(crate) principal: TokenPrincipal,
+    pub(crate) method: TokenMethod,
 }
 
-/// Whom a token is for.
+/// The principal that a token is requested for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bearer {
-    /// Nobody in particular.
+pub(crate) enum TokenPrincipal {
+    /// An anonymous client.
     Anonymous,
     /// The account of the credentials.
     Account,
 }
 
-/// How a token is asked for.
+/// The HTTP method by which a token is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum TokenMethod {
     /// `GET` with Basic credentials (Docker Registry v2 authentication, "token").
     Get,
     /// `POST` of an OAuth2 form (Docker Registry v2 authentication, "oauth").
@@ -64,25 +64,25 @@ pub(crate) enum Form {
 }
 
 impl Question {
-    /// The server that gets the user's own credentials by this; none where only an issued token, or nothing, is sent.
+    /// The server that gets the user's own credentials; `None` if only an issued token, or nothing, is sent.
     pub(crate) fn recipient(&self, registry: &HostPort) -> Option<HostPort> {
         match self {
-            Self::Registry(_, Pass::Basic | Pass::RegistryToken) => Some(registry.clone()),
-            Self::Registry(_, Pass::Nothing | Pass::Issued(_)) => None,
-            Self::Token(request) => (request.bearer == Bearer::Account && request.service.trusted)
+            Self::Registry(_, AuthAttempt::Basic | AuthAttempt::RegistryToken) => Some(registry.clone()),
+            Self::Registry(_, AuthAttempt::Nothing | AuthAttempt::Issued(_)) => None,
+            Self::Token(request) => (request.principal == TokenPrincipal::Account && request.service.trusted)
                 .then(|| request.service.server.clone()),
         }
     }
 
-    /// Whether it asks for no repository in particular.
+    /// Whether it requests a token without a scope.
     pub(crate) fn is_unscoped(&self) -> bool {
         matches!(self, Self::Token(TokenRequest { scope: None, .. }))
     }
 }
 
 impl TokenRequest {
-    /// The same request by the other form.
-    pub(crate) fn by(&self, form: Form) -> Self {
-        Self { form, ..self.clone() }
+    /// The same request by another method.
+    pub(crate) fn with_method(&self, method: TokenMethod) -> Self {
+        Self { method, ..self.clone() }
     }
 }

@@ -1,24 +1,28 @@
-//! What has been asked and answered so far in a validation.
+//! The answers so far in one validation.
 
-use super::question::{Bearer, Pass, Question, Resource, TokenRequest};
+use super::question::{AuthAttempt, Question, Resource, TokenPrincipal, TokenRequest};
 use super::reply::{Failure, Reply, TokenReply};
 use crate::token::IssuedToken;
 
-/// Either what was to be known, or the question to ask before one can go on.
+/// Either the recorded answer, or the question to ask first.
 pub(crate) type Ask<T> = Result<T, Box<Question>>;
 
 /// Answers, by question.
 #[derive(Debug, Default)]
 pub(crate) struct RecordedAnswers {
-    registry: Vec<((Resource, Pass), Result<Reply, Failure>)>,
+    registry: Vec<((Resource, AuthAttempt), Result<Reply, Failure>)>,
     tokens: Vec<(TokenRequest, Result<TokenReply, Failure>)>,
 }
 
 impl RecordedAnswers {
     /// The registry's answer, or the question to it.
-    pub(crate) fn registry(&self, resource: Resource, pass: &Pass) -> Ask<Result<&Reply, &Failure>> {
-        let found = self.registry.iter().find(|((of, with), _)| *of == resource && with == pass);
-        let (_, answer) = found.ok_or_else(|| Box::new(Question::Registry(resource, pass.clone())))?;
+    pub(crate) fn registry(
+        &self,
+        resource: Resource,
+        attempt: &AuthAttempt,
+    ) -> Ask<Result<&Reply, &Failure>> {
+        let found = self.registry.iter().find(|((of, with), _)| *of == resource && with == attempt);
+        let (_, answer) = found.ok_or_else(|| Box::new(Question::Registry(resource, attempt.clone())))?;
         Ok(answer.as_ref())
     }
 
@@ -37,14 +41,19 @@ impl RecordedAnswers {
         }
     }
 
-    /// Whether the token service, refusing the account a token, said that what was sent has expired.
+    /// Whether the token service refused the account a token and said that the credentials have expired.
     pub(crate) fn service_says_expired(&self) -> bool {
-        let mut own = self.tokens.iter().filter(|(request, _)| request.bearer == Bearer::Account);
+        let mut own = self.tokens.iter().filter(|(request, _)| request.principal == TokenPrincipal::Account);
         own.any(|(_, answer)| matches!(answer, Ok(TokenReply::Refused { says_expired: true, .. })))
     }
 
-    pub(crate) fn note_registry(&mut self, resource: Resource, pass: Pass, answer: Result<Reply, Failure>) {
-        self.registry.push(((resource, pass), answer));
+    pub(crate) fn note_registry(
+        &mut self,
+        resource: Resource,
+        attempt: AuthAttempt,
+        answer: Result<Reply, Failure>,
+    ) {
+        self.registry.push(((resource, attempt), answer));
     }
 
     pub(crate) fn note_token(&mut self, request: TokenRequest, answer: Result<TokenReply, Failure>) {

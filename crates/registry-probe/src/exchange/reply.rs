@@ -1,4 +1,4 @@
-//! What is answered: responses reduced to what the decision needs, and failures to get one.
+//! Answers: responses reduced to what the decision needs, and failures to get a response.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::findings::{ConnectionFailure, DnsFailure, ProxyFailure, Stage};
 use crate::host::HostPort;
 use crate::token::{IssuedToken, object};
 
-/// A response as it came, its body cut at the cap.
+/// A response, with its body truncated at the limit.
 pub(crate) struct Response {
     pub(crate) url: Url,
     pub(crate) status: u16,
@@ -33,7 +33,7 @@ impl fmt::Debug for Response {
     }
 }
 
-/// No response.
+/// A failure to get a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) server: HostPort,
@@ -45,46 +45,46 @@ pub(crate) struct Failure {
 pub(crate) enum FailureCause {
     /// The name has no address.
     Dns(DnsFailure),
-    /// The egress policy holds every address, this one among them.
+    /// The egress policy denies every address; this is one of them.
     EgressDenied(IpAddr),
     /// Every address refused the connection.
     Refused,
     /// The connection failed.
     Connection(ConnectionFailure),
-    /// The TLS handshake failed, or the server is not to be believed. What is wrong stands in the record of
-    /// handshakes.
+    /// The TLS handshake failed, or the certificate isn't trusted. The record of handshakes has
+    /// the details.
     Tls,
-    /// The deadline has come.
+    /// The deadline has passed.
     Timeout(Stage),
-    /// What came is no HTTP/1.1, or beyond all bounds.
+    /// The response isn't HTTP/1.1, or exceeds the size limits.
     NotHttp,
-    /// The proxy did not let the server be reached.
+    /// The proxy failed or refused to connect.
     Proxy(ProxyFailure),
 }
 
-/// What a registry says.
+/// A registry's response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one observation of its own")]
 pub(crate) struct Reply {
-    pub(crate) said: ReplyKind,
+    pub(crate) kind: ReplyKind,
     pub(crate) challenges: Vec<Challenge>,
-    /// Does the response look like a registry's?
+    /// Whether the response looks like a registry's.
     pub(crate) has_sign: bool,
-    /// Does it speak as registries alone do, by Docker's version header or OCI's error envelope? Any web server may answer a
+    /// Whether it has Docker's version header or OCI's error envelope, which only registries have. Any web server may answer a
     /// 401 with a challenge.
     pub(crate) speaks_oci: bool,
-    /// Does it say that what was sent has expired? ECR says so in the error's message, with a 403; ECR Public with a 400.
+    /// Whether it says that the credentials have expired. ECR says so in the error's message, with a 403; ECR Public with a 400.
     pub(crate) says_expired: bool,
-    /// Is it about a manifest: by its digest, or by its type?
+    /// Whether it is about a manifest, by its digest or its type.
     pub(crate) is_manifest: bool,
 }
 
-/// The gist of a reply.
+/// The kind of a registry's response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReplyKind {
-    /// 200, and no page for people.
+    /// 200 with content that isn't an HTML page.
     Granted(GrantedList),
-    /// 200, and a page for people.
+    /// 200 with an HTML page.
     Page,
     /// 401.
     Unauthorized,
@@ -94,7 +94,7 @@ pub(crate) enum ReplyKind {
     NotFound,
     /// 429.
     Throttled,
-    /// 5xx, and what else may be over at the next try.
+    /// 5xx, and other statuses that a retry may resolve.
     Fault(u16),
     /// 3xx.
     Redirect {
@@ -102,7 +102,7 @@ pub(crate) enum ReplyKind {
         /// As `scheme://host[:port]`.
         to: Option<String>,
     },
-    /// 400 to a request in the clear, for the port speaks TLS.
+    /// 400 to a plain HTTP request, because the port requires TLS.
     WantsTls,
     /// Any other status.
     Other(u16),
@@ -160,26 +160,26 @@ impl ReplyKind {
     }
 }
 
-/// What a token service says.
+/// A token service's response.
 #[derive(Debug, Clone)]
 pub(crate) enum TokenReply {
     /// A token.
     Issued(IssuedToken),
-    /// 200 without a token that can be used.
+    /// 200 without a usable token.
     NoToken,
     /// 400, 401 or 403.
     Refused {
         refusal: Refusal,
-        /// Does it say that what was sent has expired?
+        /// Whether it says that the credentials have expired.
         says_expired: bool,
     },
-    /// 400 that blames the request and not the credentials (RFC 6749, section 5.2), such as one for a missing scope.
+    /// 400 because of the request and not the credentials (RFC 6749, section 5.2), such as one for a missing scope.
     BadRequest,
-    /// 404, 405 or 501: perhaps it wants to be asked by another form.
-    NotThisForm(u16),
+    /// 404, 405 or 501: the service may accept another method.
+    NotThisMethod(u16),
     /// 429.
     Throttled,
-    /// A redirect; where to.
+    /// A redirect, with its target.
     Redirect(Option<Url>),
     /// Any other status.
     Other(u16),
@@ -192,25 +192,25 @@ impl Reply {
         let says_expired = matches!(response.status, 400 | 401 | 403) && mentions_expiry(&response.body);
         let speaks_oci = names_version(response) || is_envelope(&response.body);
         let (has_sign, is_manifest) = (has_sign(response), is_manifest(response));
-        Self { said: said(response), has_sign, speaks_oci, says_expired, is_manifest, challenges }
+        Self { kind: kind(response), has_sign, speaks_oci, says_expired, is_manifest, challenges }
     }
 
-    /// The tags were read: a 200 with anything else says nothing of the repository.
+    /// Whether it is a list of tags. A 200 with anything else says nothing about the repository.
     pub(crate) fn is_tag_list(&self) -> bool {
-        matches!(self.said, ReplyKind::Granted(GrantedList::Tags | GrantedList::NoTags))
+        matches!(self.kind, ReplyKind::Granted(GrantedList::Tags | GrantedList::NoTags))
     }
 }
 
 impl Reply {
-    /// There is at least one tag in the list.
+    /// Whether it is a list with at least one tag.
     pub(crate) fn lists_tags(&self) -> bool {
-        self.said == ReplyKind::Granted(GrantedList::Tags)
+        self.kind == ReplyKind::Granted(GrantedList::Tags)
     }
 }
 
-fn said(response: &Response) -> ReplyKind {
+fn kind(response: &Response) -> ReplyKind {
     match response.status {
-        // 203: as a proxy changed it (RFC 9110, section 15.3.4). Any other 2xx grants no content.
+        // 203: modified by a proxy (RFC 9110, section 15.3.4). Any other 2xx has no content.
         200 | 203 => match GrantedList::of(&response.body) {
             GrantedList::Other if !names_version(response) && is_page(response) => ReplyKind::Page,
             content @ (GrantedList::Tags | GrantedList::NoTags | GrantedList::Other) => {
@@ -229,7 +229,7 @@ fn said(response: &Response) -> ReplyKind {
     }
 }
 
-/// A page for people: HTML by its type, or by its first character. A hint alone: Quay calls its answer to `/v2/` HTML.
+/// Whether it is an HTML page, by its type or its first character. Only a hint: Quay labels its response at `/v2/` as HTML.
 fn is_page(response: &Response) -> bool {
     content_type(response).contains("html") || response.body.trim_ascii_start().starts_with(b"<")
 }
@@ -245,8 +245,8 @@ fn is_manifest(response: &Response) -> bool {
         || ["manifest", "image.index"].iter().any(|word| kind.contains(word))
 }
 
-/// What tells a registry from any web server: Docker's version header, a challenge, OCI's error envelope, or
-/// an empty JSON object, as distribution answers `/v2/`.
+/// Whether it differs from any web server's response: by Docker's version header, a challenge, OCI's error envelope, or
+/// an empty JSON object, which is distribution's response at `/v2/`.
 fn has_sign(response: &Response) -> bool {
     let challenged = response.status == 401 && response.headers.contains_key(WWW_AUTHENTICATE);
     names_version(response) || challenged || body_has_sign(response)
@@ -265,7 +265,7 @@ fn body_has_sign(response: &Response) -> bool {
     is_envelope(&response.body)
 }
 
-/// What Go's and nginx's servers answer to a request in the clear on a port for TLS.
+/// Whether it is the response of Go's or nginx's servers to a plain HTTP request on a TLS port.
 fn wants_tls(response: &Response) -> bool {
     let body = String::from_utf8_lossy(&response.body);
     response.url.scheme() == "http"
@@ -288,7 +288,7 @@ impl TokenReply {
             400 if blames_request(&response.body) => Self::BadRequest,
             status @ (400 | 401) => Self::refused(Refusal::Rejected(status), response),
             403 => Self::refused(Refusal::Forbidden, response),
-            status @ (404 | 405 | 501) => Self::NotThisForm(status),
+            status @ (404 | 405 | 501) => Self::NotThisMethod(status),
             429 => Self::Throttled,
             status => Self::Other(status),
         }
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn recognizes_truncated_tag_list() {
-        let content = |body: &str| match reply(200, body).said {
+        let content = |body: &str| match reply(200, body).kind {
             ReplyKind::Granted(content) => content,
             other => panic!("{other:?}"),
         };
@@ -402,7 +402,7 @@ mod tests {
 
     #[test]
     fn describes_redirect_by_its_target() {
-        let to = |location: &str| match Reply::of(&response(302, &[("location", location)], b"")).said {
+        let to = |location: &str| match Reply::of(&response(302, &[("location", location)], b"")).kind {
             ReplyKind::Redirect { to, .. } => to,
             other => panic!("{other:?}"),
         };
@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(to("https://[x"), None);
     }
 
-    /// A body in which codes, messages and details are as registries have them, and worse.
+    /// A body with codes, messages and details as in registries' errors, valid or not.
     fn envelopes() -> impl Strategy<Value = String> {
         let code = prop_oneof![
             Just(r#""UNAUTHORIZED""#.to_owned()),
@@ -445,7 +445,7 @@ mod tests {
             let errors = theirs.map(|envelope| envelope.errors).unwrap_or_default();
             let expired = errors.iter().any(|error| error.message.to_lowercase().contains("expired"));
             let ours = reply(403, &body);
-            // Its type refuses the whole envelope for one odd error; Go's clients, and we, read the others.
+            // oci-client rejects the whole envelope for one malformed error; Go's clients and this crate read the others.
             prop_assert!(ours.has_sign || errors.is_empty(), "{}", body);
             prop_assert!(ours.says_expired || !expired, "{}", body);
         }
@@ -453,7 +453,7 @@ mod tests {
 
     #[test]
     fn reads_error_envelope_with_null_message() {
-        // Go's clients take it for no message; oci-client's type refuses the whole envelope.
+        // Go's clients treat it as no message; oci-client rejects the whole envelope.
         let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":null}]}"#;
         assert!(reply(401, body).has_sign);
         assert!(serde_json::from_str::<oci_client::errors::OciEnvelope>(body).is_err());

@@ -1,30 +1,30 @@
-//! The named repository: was it read, and what does that say of the content path?
+//! The named repository: whether it was read, and what follows for the content path.
 
 use super::decision::{Exchange, ExchangeStep, unavailable};
-use super::question::Pass;
+use super::question::AuthAttempt;
 use super::reply::{Failure, Reply, ReplyKind};
 use crate::findings::{ConnectionFailure, ContentPathFinding, Inconclusive, Unavailable};
 use crate::host::HostPort;
 use crate::repository::RepositoryName;
 
-/// How the named repository was read.
+/// The result of reading the named repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RepositoryRead {
     /// No repository is named.
     NotNamed,
-    /// Its tags were listed; whether there were any.
+    /// Its tags were listed; `tags` is whether there are any.
     Granted { tags: bool },
     /// Its tags were not listed, but its manifest `latest` was served.
     Pulled,
-    /// Its tags were refused with this status, and it has no manifest `latest`: whether others can be pulled is open.
+    /// Its tags were refused with this status, and it has no manifest `latest`: whether others can be pulled is unknown.
     NotListed(u16),
     /// 401 or 403.
     Refused(u16),
     /// 404.
     Missing,
-    /// Neither yes nor no.
+    /// A status that neither grants nor refuses.
     Unexpected(u16),
-    /// It could not be tried to the end.
+    /// The attempt could not be completed.
     Unavailable { server: HostPort, cause: Unavailable },
 }
 
@@ -33,12 +33,12 @@ impl RepositoryRead {
         matches!(self, Self::Granted { .. })
     }
 
-    /// The registry said no: by refusal, or by denying that there is such a repository.
+    /// Whether the registry refused, or answered that there is no such repository.
     pub(super) fn is_refused(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Missing)
     }
 
-    /// What it says of the content path.
+    /// The finding for the content path.
     pub(super) fn finding(&self, repository: Option<&RepositoryName>) -> ContentPathFinding {
         let Some(repository) = repository.cloned() else {
             return ContentPathFinding::Inconclusive(Inconclusive::NoRepositoryNamed);
@@ -65,19 +65,19 @@ impl RepositoryRead {
 }
 
 impl Exchange<'_> {
-    /// Whether the named repository can be pulled from with `pass`. A refused or unknown list of tags alone does not say so:
-    /// accounts that may pull only, proxies and pull-through caches before the first pull have none. One `HEAD` of the manifest
-    /// `latest` settles it for the usual case.
-    pub(super) fn pulling(&self, pass: &Pass) -> ExchangeStep<RepositoryRead> {
-        let listing = self.reading(pass)?;
+    /// Reads the named repository with `attempt`. A refused or unknown list of tags doesn't mean that pulling fails:
+    /// pull-only accounts, proxies, and pull-through caches before the first pull have none. One `HEAD` of the manifest
+    /// `latest` decides the usual case.
+    pub(super) fn read_repository(&self, attempt: &AuthAttempt) -> ExchangeStep<RepositoryRead> {
+        let listing = self.read_tags(attempt)?;
         if !listing.is_refused() {
             return Ok(listing);
         }
-        let reply = match self.manifest(pass)? {
+        let reply = match self.manifest(attempt)? {
             Ok(reply) => reply,
-            Err(failure) => return Ok(Self::unread(failure)),
+            Err(failure) => return Ok(Self::unavailable_read(failure)),
         };
-        Ok(match (&reply.said, listing) {
+        Ok(match (&reply.kind, listing) {
             (ReplyKind::Granted(_) | ReplyKind::Page, _) if reply.is_manifest => RepositoryRead::Pulled,
             (ReplyKind::NotFound, RepositoryRead::Refused(status)) => RepositoryRead::NotListed(status),
             (ReplyKind::Unauthorized | ReplyKind::Forbidden | ReplyKind::NotFound, listing) => listing,
@@ -94,19 +94,19 @@ impl Exchange<'_> {
         })
     }
 
-    /// Whether the manifest is refused to `pass`. Not where there is no answer: that proves nothing.
-    pub(super) fn is_kept_from_pulling(&self, pass: &Pass) -> ExchangeStep<bool> {
-        Ok(self.manifest(pass)?.is_ok_and(|reply| reply.said.is_denial()))
+    /// Whether the manifest is refused to `attempt`. No response doesn't count as a refusal.
+    pub(super) fn is_manifest_refused(&self, attempt: &AuthAttempt) -> ExchangeStep<bool> {
+        Ok(self.manifest(attempt)?.is_ok_and(|reply| reply.kind.is_denial()))
     }
 
-    /// Reads the list of tags of the named repository with `pass`.
-    pub(super) fn reading(&self, pass: &Pass) -> ExchangeStep<RepositoryRead> {
+    /// Reads the list of tags of the named repository with `attempt`.
+    pub(super) fn read_tags(&self, attempt: &AuthAttempt) -> ExchangeStep<RepositoryRead> {
         if self.case.repository.is_none() {
             return Ok(RepositoryRead::NotNamed);
         }
-        Ok(match self.tags(pass)? {
+        Ok(match self.tags(attempt)? {
             Ok(reply) => self.reading_of(reply),
-            Err(failure) => Self::unread(failure),
+            Err(failure) => Self::unavailable_read(failure),
         })
     }
 
@@ -115,7 +115,7 @@ impl Exchange<'_> {
             server: self.server(),
             cause: Unavailable::Status(status),
         };
-        match reply.said {
+        match reply.kind {
             ReplyKind::Granted(_) if reply.is_tag_list() => {
                 RepositoryRead::Granted { tags: reply.lists_tags() }
             }
@@ -132,7 +132,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn unread(failure: &Failure) -> RepositoryRead {
+    fn unavailable_read(failure: &Failure) -> RepositoryRead {
         let cause =
             unavailable(failure.cause.clone()).unwrap_or(Unavailable::Connection(ConnectionFailure::Other));
         RepositoryRead::Unavailable { server: failure.server.clone(), cause }

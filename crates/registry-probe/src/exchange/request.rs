@@ -1,6 +1,6 @@
-//! Requests as they are sent: questions with the secrets filled in.
+//! Requests as they are sent: questions with their secrets.
 //!
-//! Owns which secret goes where: a password or token of the user's goes to the registry itself or to a
+//! Decides which secret goes where: the user's password or token goes only to the registry itself or to a
 //! trusted token service, an issued token to the registry only.
 
 use std::fmt;
@@ -15,23 +15,23 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::decision::ExchangeCase;
-use super::question::{Bearer, Form, Pass, Question, Resource, TokenRequest};
+use super::question::{AuthAttempt, Question, Resource, TokenMethod, TokenPrincipal, TokenRequest};
 use super::recorded_answers::RecordedAnswers;
 use crate::credentials::Credentials;
 
-/// A request, ready to be sent. `Debug` hides what is secret.
+/// A request, ready to be sent. `Debug` hides secrets.
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) url: Url,
-    /// What it may be answered with.
+    /// The `Accept` header.
     pub(crate) accept: &'static str,
     pub(crate) authorization: Option<HeaderValue>,
     /// A form, as `application/x-www-form-urlencoded`.
     pub(crate) form: Option<SecretString>,
-    /// The server may see the client certificate.
+    /// Whether the server may get the client certificate.
     pub(crate) trusted: bool,
-    /// The verdict rests on this server, so it must prove who it is: not so for an anonymous control at a
-    /// token service that is kept away from the credentials.
+    /// Whether the verdict depends on this server, so that its certificate must be valid. Not so for an anonymous control at a
+    /// token service that doesn't get the credentials.
     pub(crate) decisive: bool,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Debug for Request {
 
 const ANY_JSON: &str = "application/json, */*;q=0.1";
 
-/// Manifests and indexes of OCI and of Docker: without them registries answer 404 for what they would have to convert.
+/// Manifests and indexes of OCI and Docker. Without them, registries answer 404 for types that they would have to convert.
 static ANY_MANIFEST: LazyLock<String> = LazyLock::new(|| {
     let kinds = [MediaType::ImageIndex, MediaType::ImageManifest];
     let docker = kinds.iter().filter_map(|kind| kind.to_docker_v2s2().ok());
@@ -54,27 +54,34 @@ static ANY_MANIFEST: LazyLock<String> = LazyLock::new(|| {
     accepted.join(", ")
 });
 
-/// How this client is called where OAuth2 wants to know.
+/// The OAuth2 `client_id`.
 const CLIENT_ID: &str = "registry-operator";
 
-/// The user name under which Azure's registries take a refresh token as a password.
-const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+/// The user name with which Azure's registries accept a refresh token as a password.
+const AZURE_TOKEN_USER: &str = "00000000-0000-0000-0000-000000000000";
 
 impl Request {
-    /// The request that a question stands for.
-    pub(crate) fn of(question: &Question, case: &ExchangeCase<'_>, seen: &RecordedAnswers) -> Self {
+    /// The request for a question.
+    pub(crate) fn of(question: &Question, case: &ExchangeCase<'_>, answers: &RecordedAnswers) -> Self {
         match question {
-            Question::Registry(resource, pass) => Self::to_registry(*resource, pass, case, seen),
+            Question::Registry(resource, attempt) => Self::to_registry(*resource, attempt, case, answers),
             Question::Token(request) => Self::to_token_service(request, case.credentials),
         }
     }
 
-    fn to_registry(resource: Resource, pass: &Pass, case: &ExchangeCase<'_>, seen: &RecordedAnswers) -> Self {
-        let authorization = match (pass, case.credentials) {
-            (Pass::Basic, Some(Credentials::Basic { username, password })) => basic(username, password),
-            (Pass::RegistryToken, Some(Credentials::RegistryToken(token))) => bearer(token),
-            (Pass::Issued(request), _) => seen.issued(request).and_then(|token| bearer(&token.secret)),
-            (Pass::Nothing | Pass::Basic | Pass::RegistryToken, _) => None,
+    fn to_registry(
+        resource: Resource,
+        attempt: &AuthAttempt,
+        case: &ExchangeCase<'_>,
+        seen: &RecordedAnswers,
+    ) -> Self {
+        let authorization = match (attempt, case.credentials) {
+            (AuthAttempt::Basic, Some(Credentials::Basic { username, password })) => {
+                basic(username, password)
+            }
+            (AuthAttempt::RegistryToken, Some(Credentials::RegistryToken(token))) => bearer(token),
+            (AuthAttempt::Issued(request), _) => seen.issued(request).and_then(|token| bearer(&token.secret)),
+            (AuthAttempt::Nothing | AuthAttempt::Basic | AuthAttempt::RegistryToken, _) => None,
         };
         let (method, accept) = match resource {
             Resource::Api | Resource::Tags => (Method::GET, ANY_JSON),
@@ -93,11 +100,12 @@ impl Request {
 
     fn to_token_service(request: &TokenRequest, credentials: Option<&Credentials>) -> Self {
         // An untrusted service gets no credentials, whatever the question says.
-        let account = credentials.filter(|_| request.bearer == Bearer::Account && request.service.trusted);
+        let account =
+            credentials.filter(|_| request.principal == TokenPrincipal::Account && request.service.trusted);
         let trusted = request.service.trusted;
         let decisive = trusted || credentials.is_none();
-        match request.form {
-            Form::Get => {
+        match request.method {
+            TokenMethod::Get => {
                 let (url, authorization) = (token_url(request, account), account.and_then(as_basic));
                 Self {
                     method: Method::GET,
@@ -109,7 +117,7 @@ impl Request {
                     decisive,
                 }
             }
-            Form::Post => {
+            TokenMethod::Post => {
                 let (url, form) = (request.service.realm.clone(), Some(token_form(request, account)));
                 Self {
                     method: Method::POST,
@@ -139,13 +147,13 @@ fn url_of(resource: Resource, case: &ExchangeCase<'_>) -> Url {
     url
 }
 
-/// RFC 7617.
+/// `Authorization` with a user name and password (RFC 7617).
 fn basic(username: &str, password: &SecretString) -> Option<HeaderValue> {
     let pair = SecretString::from(format!("{username}:{}", password.expose_secret()));
     secret_header("Basic ", &SecretString::from(STANDARD.encode(pair.expose_secret())))
 }
 
-/// RFC 6750, section 2.1.
+/// `Authorization` with a bearer token (RFC 6750, section 2.1).
 fn bearer(token: &SecretString) -> Option<HeaderValue> {
     secret_header("Bearer ", token)
 }
@@ -160,13 +168,15 @@ fn secret_header(scheme: &str, secret: &SecretString) -> Option<HeaderValue> {
 fn as_basic(credentials: &Credentials) -> Option<HeaderValue> {
     match credentials {
         Credentials::Basic { username, password } => basic(username, password),
-        Credentials::IdentityToken { username, token } => basic(username.as_deref().unwrap_or(NOBODY), token),
+        Credentials::IdentityToken { username, token } => {
+            basic(username.as_deref().unwrap_or(AZURE_TOKEN_USER), token)
+        }
         Credentials::RegistryToken(_) => None,
     }
 }
 
-/// Docker Registry v2 authentication, "token", query parameters. `offline_token` is not asked for: it would
-/// leave a refresh token behind at every validation.
+/// The URL of a token request (Docker Registry v2 authentication, "token"). Does not set `offline_token`, which would
+/// create a refresh token at every validation.
 fn token_url(request: &TokenRequest, account: Option<&Credentials>) -> Url {
     let mut url = request.service.realm.clone();
     let mut query = url.query_pairs_mut();
@@ -186,7 +196,7 @@ fn token_url(request: &TokenRequest, account: Option<&Credentials>) -> Url {
     url
 }
 
-/// Docker Registry v2 authentication, "oauth", form parameters.
+/// The form of a token request (Docker Registry v2 authentication, "oauth").
 fn token_form(request: &TokenRequest, account: Option<&Credentials>) -> SecretString {
     let mut form = Serializer::new(String::new());
     match account {
@@ -236,8 +246,13 @@ mod tests {
         let server = HostPort::of(&realm).unwrap();
         let service = TokenService { realm, server, service: None, trusted: true };
         let credentials = Credentials::basic("HUSH-alice", SecretString::from("HUSH")).unwrap();
-        for form in [Form::Get, Form::Post] {
-            let asked = TokenRequest { service: service.clone(), scope: None, bearer: Bearer::Account, form };
+        for method in [TokenMethod::Get, TokenMethod::Post] {
+            let asked = TokenRequest {
+                service: service.clone(),
+                scope: None,
+                principal: TokenPrincipal::Account,
+                method,
+            };
             let request = Request::to_token_service(&asked, Some(&credentials));
             let text = format!("{request:?}");
             assert!(!text.contains("HUSH") && text.contains("/token"), "{text}");
@@ -254,8 +269,15 @@ mod tests {
             Credentials::basic("alice", secret.clone()).unwrap(),
             Credentials::identity_token(Some("alice"), &secret).unwrap(),
         ];
-        for (credentials, form) in all.iter().flat_map(|one| [(one, Form::Get), (one, Form::Post)]) {
-            let asked = TokenRequest { service: service.clone(), scope: None, bearer: Bearer::Account, form };
+        for (credentials, method) in
+            all.iter().flat_map(|one| [(one, TokenMethod::Get), (one, TokenMethod::Post)])
+        {
+            let asked = TokenRequest {
+                service: service.clone(),
+                scope: None,
+                principal: TokenPrincipal::Account,
+                method,
+            };
             let request = Request::to_token_service(&asked, Some(credentials));
             assert_eq!(request.authorization, None);
             assert_eq!(request.url.query(), None);

@@ -1,25 +1,25 @@
-//! The list of tags (OCI distribution-spec, "Listing Tags"), read as Go's clients read it: names of fields in any case, `null`
-//! for what is not given, other fields let pass.
+//! The list of tags (OCI distribution-spec, "Listing Tags"), read as Go's clients read it: field names in any case, `null`
+//! for an absent value, other fields ignored.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// What was granted.
+/// The content of a successful response to a request for tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GrantedList {
     /// A list of tags with at least one.
     Tags,
     /// A list of tags with none.
     NoTags,
-    /// Something else.
+    /// Something else than a list of tags.
     Other,
 }
 
 impl GrantedList {
-    /// Reads a body, whole or cut at the cap: some registries know no `n=`, and Google's list every manifest before the tags.
+    /// Reads a complete or truncated body: some registries ignore `n=`, and Google's list every manifest before the tags.
     pub(super) fn of(body: &[u8]) -> Self {
-        // Go replaces what is not UTF-8.
+        // Like Go, this replaces invalid UTF-8.
         let text = String::from_utf8_lossy(body);
         let mut list = TagList::default();
         let mut input = serde_json::Deserializer::from_str(&text);
@@ -33,7 +33,7 @@ impl GrantedList {
     }
 }
 
-/// The fields that were seen, before the text ended or broke off.
+/// The fields that were read before the text ended.
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one field that was seen, or not")]
 struct TagList {
@@ -46,7 +46,7 @@ struct TagList {
 }
 
 impl TagList {
-    /// Whether the part that was seen is a list's beyond doubt.
+    /// Whether the part that was read is certainly a list of tags.
     fn is_one_already(&self) -> bool {
         self.has_tag || (self.has_manifest && !self.has_unknown_field)
     }
@@ -87,7 +87,7 @@ impl<'de> Visitor<'de> for &mut TagList {
     }
 }
 
-/// Notes that a list of texts has one, before the rest is read.
+/// Records that a list has a string as soon as the first is read.
 struct FirstText<'a>(&'a mut bool);
 
 impl<'de> DeserializeSeed<'de> for FirstText<'_> {
@@ -117,7 +117,7 @@ impl<'de> Visitor<'de> for FirstText<'_> {
     }
 }
 
-/// Notes that an object has a field, before the rest is read.
+/// Records that an object has a field as soon as the first is read.
 struct FirstField<'a>(&'a mut bool);
 
 impl<'de> DeserializeSeed<'de> for FirstField<'_> {

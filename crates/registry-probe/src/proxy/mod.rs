@@ -1,7 +1,7 @@
-//! The forward proxy that the administrator may set: where it is, who signs in to it, and which servers are reached
+//! The forward proxy that an administrator may configure: its URL, its credentials, and which servers are reached
 //! without it.
 //!
-//! Owns the reading of its URL, whose user name and password are shown nowhere. What is said to the proxy is the
+//! Parses its URL, whose user name and password are never shown. Talking to the proxy is the
 //! transport's part ([`crate::transport`]).
 
 mod no_proxy;
@@ -19,7 +19,7 @@ pub use no_proxy::{NoProxy, NoProxyError};
 use crate::endpoint::Scheme;
 use crate::host::HostPort;
 
-/// A forward proxy for all registries and token services but those that its list leaves out.
+/// A forward proxy for all registries and token services except those on its `NO_PROXY` list.
 #[derive(Clone)]
 pub struct Proxy {
     server: HostPort,
@@ -28,7 +28,7 @@ pub struct Proxy {
     exceptions: NoProxy,
 }
 
-/// Who signs in to the proxy.
+/// The credentials for the proxy.
 #[derive(Clone)]
 pub struct ProxyLogin {
     /// The user name.
@@ -46,7 +46,7 @@ pub enum ProxyUrlError {
     /// Another scheme, such as `socks5`.
     #[error("must start with http:// or https://")]
     Scheme,
-    /// More than a server.
+    /// It has a path, query or fragment.
     #[error("must not have a path, query or fragment")]
     Path,
     /// A user name or password that can't be sent.
@@ -57,7 +57,7 @@ pub enum ProxyUrlError {
 }
 
 impl Proxy {
-    /// Reads `http[s]://[user[:password]@]host[:port]`. User name and password are percent-decoded.
+    /// Parses `http[s]://[user[:password]@]host[:port]`. User name and password are percent-decoded.
     pub fn parse(url: &SecretString, no_proxy: NoProxy) -> Result<Self, ProxyUrlError> {
         let text = url.expose_secret().trim();
         if !text.contains("://") {
@@ -76,32 +76,32 @@ impl Proxy {
         Ok(Self { server, scheme, login: login_of(&url)?, exceptions: no_proxy })
     }
 
-    /// Where it is; shown in messages.
+    /// The proxy's address, for messages.
     pub fn server(&self) -> &HostPort {
         &self.server
     }
 
-    /// Whether it is spoken to over TLS.
+    /// The scheme: whether the connection to the proxy uses TLS.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// Who signs in to it.
+    /// The credentials for the proxy, if any.
     pub fn login(&self) -> Option<&ProxyLogin> {
         self.login.as_ref()
     }
 
-    /// Is `server` reached through it?
+    /// Whether `server` is reached through the proxy.
     pub fn serves(&self, server: &HostPort) -> bool {
         !self.exceptions.covers(server)
     }
 
-    /// Is the server of this URL reached through it?
+    /// Whether the server of this URL is reached through the proxy.
     pub fn serves_url(&self, url: &str) -> bool {
         Url::parse(url).ok().and_then(|url| HostPort::of(&url)).is_some_and(|server| self.serves(&server))
     }
 
-    /// `Proxy-Authorization`, if somebody signs in.
+    /// The header `Proxy-Authorization`, if there are credentials.
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
         let ProxyLogin { username, password } = self.login.as_ref()?;
         let pair = STANDARD.encode(format!("{username}:{}", password.expose_secret()));

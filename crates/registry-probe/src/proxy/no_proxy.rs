@@ -1,4 +1,4 @@
-//! Which servers are reached without the proxy: a list as Go's clients read it (`golang.org/x/net/http/httpproxy`), so
+//! The list of servers that are reached without the proxy, as Go's clients read it (`golang.org/x/net/http/httpproxy`), so
 //! that one `NO_PROXY` serves the whole cluster. Pure: names are not resolved here.
 
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::host::{Host, HostPort};
 
-/// The list. `localhost` and loopback addresses are always on it.
+/// The list. `localhost` and loopback addresses always match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NoProxy {
     everything: bool,
@@ -17,7 +17,7 @@ pub struct NoProxy {
     domains: Vec<Domain>,
 }
 
-/// A name with everything below it, or only what is below it.
+/// A domain with its subdomains, or only its subdomains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Domain {
     /// With a leading dot.
@@ -26,8 +26,8 @@ struct Domain {
     port: Option<u16>,
 }
 
-/// Why a text is not such a list. Go ignores what it can't read; a list that silently lacks an entry sends to the proxy
-/// what should not go there.
+/// An invalid entry. Go ignores invalid entries; but a list that silently lacks an entry sends requests to the proxy
+/// that should not go there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{entry:?} is not a host, domain, IP address or CIDR, such as .example.com, 10.0.0.0/8 or registry:5000"
@@ -38,7 +38,7 @@ pub struct NoProxyError {
 }
 
 impl NoProxy {
-    /// Is `server` reached without the proxy?
+    /// Whether `server` is reached without the proxy.
     pub fn covers(&self, server: &HostPort) -> bool {
         match &server.host {
             Host::Name(name) => self.everything || name == "localhost" || self.covers_name(name, server.port),
@@ -88,7 +88,7 @@ impl NoProxy {
 impl FromStr for NoProxy {
     type Err = NoProxyError;
 
-    /// Reads a list with commas between its entries; empty entries count for nothing.
+    /// Parses a comma-separated list. Empty entries are ignored.
     fn from_str(text: &str) -> Result<Self, NoProxyError> {
         let mut list = Self::default();
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
@@ -98,7 +98,7 @@ impl FromStr for NoProxy {
     }
 }
 
-/// `host:port`, minding that an IPv6 address has colons of its own.
+/// Splits `host:port`. An IPv6 address has colons itself.
 fn split_port(entry: &str) -> Option<(&str, Option<u16>)> {
     match entry.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && (host.ends_with(']') || !host.contains(':')) => {
@@ -120,7 +120,7 @@ mod tests {
         list.parse::<NoProxy>().unwrap().covers(&server)
     }
 
-    /// As `golang.org/x/net/http/httpproxy` has it, case for case.
+    /// The cases of `golang.org/x/net/http/httpproxy`.
     #[test]
     fn matches_entries_as_go_does() {
         for (list, host, covered) in [

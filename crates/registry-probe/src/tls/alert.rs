@@ -1,4 +1,4 @@
-//! TLS alerts: the reasons that a server gives for ending a handshake, or a connection just after one.
+//! TLS alerts: a server's reasons for ending a handshake, or a connection just after it.
 
 use std::error::Error;
 use std::io;
@@ -7,17 +7,17 @@ use rustls::AlertDescription;
 
 use super::defect::{ClientCertificateFault, HandshakeFault, TlsDefect};
 
-/// What is known of the client's certificate when a connection ends.
+/// Whether the server requested a client certificate before the connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientRequest {
     /// The server did not ask for one.
     NotAsked,
-    /// The server asked, and got this.
+    /// The server asked; this is the fault of what it got.
     Asked(ClientCertificateFault),
 }
 
-/// The alert at the bottom of an error, if there is one. In TLS 1.3 a refused client certificate shows only
-/// so, when the first answer is read.
+/// The alert among the sources of an error, if any. In TLS 1.3, a refused client certificate shows only
+/// in this way, when the first response is read.
 #[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 pub(crate) fn alert_in(error: &(dyn Error + 'static)) -> Option<AlertDescription> {
     match rustls_error_in(error)? {
@@ -26,7 +26,7 @@ pub(crate) fn alert_in(error: &(dyn Error + 'static)) -> Option<AlertDescription
     }
 }
 
-/// The TLS error at the bottom of an error, if there is one.
+/// The TLS error among the sources of an error, if any.
 pub(super) fn rustls_error_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -39,7 +39,7 @@ pub(super) fn rustls_error_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'
     None
 }
 
-/// The defect that an alert tells of.
+/// The defect for an alert.
 pub(crate) fn defect_of(alert: AlertDescription, client: ClientRequest) -> TlsDefect {
     match (alert, client) {
         (AlertDescription::CertificateRequired, ClientRequest::NotAsked) => {
@@ -52,15 +52,15 @@ pub(crate) fn defect_of(alert: AlertDescription, client: ClientRequest) -> TlsDe
     }
 }
 
-/// The other side went away. Some servers do so, without a word, when they miss a client certificate.
-pub(crate) fn broken_off(client: ClientRequest) -> TlsDefect {
+/// The defect if the server closed the connection. Some servers do so without an alert if they miss a client certificate.
+pub(crate) fn closed_by_server(client: ClientRequest) -> TlsDefect {
     match client {
         ClientRequest::Asked(fault) => TlsDefect::ClientCertificateRequired(fault),
         ClientRequest::NotAsked => TlsDefect::HandshakeFailed(HandshakeFault::Closed),
     }
 }
 
-/// RFC 8446, section 6.2, and what servers of TLS 1.2 send instead.
+/// Whether an alert is about the client certificate (RFC 8446, section 6.2, and what TLS 1.2 servers send instead).
 fn is_about_client_certificate(alert: AlertDescription) -> bool {
     matches!(
         alert,

@@ -1,6 +1,6 @@
 //! Certification authorities that a user trusts, from PEM text.
 //!
-//! Owns the reading of a bundle, and what makes one unusable: a bundle that silently trusts nobody is worse
+//! Parses bundles and rejects unusable ones: a bundle that silently trusts no CA is worse
 //! than an error.
 
 use std::fmt;
@@ -19,7 +19,7 @@ use super::certificate::{
 use super::defect::Unusable;
 use super::pem::{BrokenPem, certificates_in, position};
 
-/// At least one authority. Cheap to clone.
+/// A bundle of at least one certification authority. Cheap to clone.
 #[derive(Clone)]
 pub struct CaBundle(Arc<[Authority]>);
 
@@ -33,19 +33,19 @@ pub(super) struct Authority {
     limits: AuthorityLimits,
 }
 
-/// What a trusted certificate says of the chains that it begins. WebPKI takes anchors as they are; Go's and OpenSSL's clients hold
-/// them to what they say.
+/// The constraints in a trusted certificate. WebPKI ignores constraints of anchors; Go's and OpenSSL's clients enforce
+/// them.
 struct AuthorityLimits {
-    /// Why no client lets it begin one.
+    /// Why clients reject it as an anchor.
     fault: Option<Unusable>,
-    /// How many authorities there may be below it.
+    /// The path length constraint: how many CAs may be below it.
     path_length: Option<usize>,
 }
 
 /// Why a text is not a bundle of authorities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CaError {
-    /// Nothing is there.
+    /// The text is empty.
     #[error("is empty; add a PEM certificate")]
     Empty,
     /// Larger than a ConfigMap can be.
@@ -54,10 +54,10 @@ pub enum CaError {
     /// There is no `BEGIN CERTIFICATE` in it.
     #[error("contains no PEM certificate; it must start with -----BEGIN CERTIFICATE-----")]
     NoCertificate,
-    /// A private key is in it, which does not belong where certificates are read by many.
+    /// It contains a private key, which must not be stored with public certificates.
     #[error("contains a private key; remove it and treat the key as disclosed")]
     PrivateKey,
-    /// A certificate in PEM text that breaks off, or is not base64.
+    /// A certificate in PEM text that is truncated or not base64.
     #[error("contains invalid PEM: the certificate that starts on line {line} can't be decoded; correct it")]
     BrokenPem {
         /// The line on which it begins, from 1.
@@ -71,8 +71,8 @@ pub enum CaError {
 const LARGEST_BUNDLE: usize = 1024 * 1024;
 
 impl CaBundle {
-    /// Reads PEM text of one or more certificates; text between them is let pass, as OpenSSL writes it. Every certificate
-    /// that begins there is trusted, or the bundle is refused.
+    /// Parses PEM text with one or more certificates. Text between them is ignored, as OpenSSL writes some. Every certificate
+    /// that begins in the text is trusted, or the bundle is rejected.
     pub fn parse(text: &[u8]) -> Result<Self, CaError> {
         if text.len() > LARGEST_BUNDLE {
             return Err(CaError::TooLarge);
@@ -113,7 +113,7 @@ impl CaBundle {
     }
 }
 
-/// Any kind of private key: plain, encrypted, RSA, EC, OpenSSH; wherever on its line it begins.
+/// Whether the text contains a private key of any kind (plain, encrypted, RSA, EC, OpenSSH), anywhere on a line.
 fn holds_private_key(text: &[u8]) -> bool {
     let mut lines = text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
     lines.any(|line| line.ends_with(b"PRIVATE KEY-----") && position(line, b"-----BEGIN ").is_some())
@@ -137,7 +137,7 @@ impl Authority {
         Ok(Self { der, anchor, subject, not_before, not_after, limits })
     }
 
-    /// Why clients do not let it begin a chain of that many authorities below it.
+    /// Why clients reject it as the anchor of a chain with that many CAs below it.
     pub(super) fn fault(&self, below: usize) -> Option<Unusable> {
         let is_too_long = self.limits.path_length.is_some_and(|longest| below > longest);
         self.limits.fault.clone().or_else(|| is_too_long.then_some(Unusable::Constraints))

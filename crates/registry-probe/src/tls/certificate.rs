@@ -1,4 +1,4 @@
-//! The certificate that a server shows, described so that an administrator can compare it.
+//! The description of a server's certificate, for comparison by an administrator.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -11,18 +11,18 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 use x509_parser::public_key::PublicKey;
 
-/// A certificate as it was shown, trusted or not.
+/// A certificate that a server presented, trusted or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresentedCertificate {
-    /// `None` if the handshake ended before that was settled.
+    /// The TLS version; `None` if the handshake ended before it was negotiated.
     pub version: Option<TlsVersion>,
     /// The subject's distinguished name, as text.
     pub subject: String,
     /// The issuer's distinguished name, as text.
     pub issuer: String,
-    /// From when on it is valid.
+    /// The start of its validity.
     pub not_before: Timestamp,
-    /// Until when it is valid.
+    /// The end of its validity.
     pub not_after: Timestamp,
     /// SHA-256 over its DER form, in lower-case hex.
     pub sha256_fingerprint: String,
@@ -30,7 +30,7 @@ pub struct PresentedCertificate {
     pub names: Vec<String>,
 }
 
-/// The version of TLS that was agreed on.
+/// The negotiated version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsVersion {
     /// RFC 5246.
@@ -39,7 +39,7 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// What a server may make us say about it.
+/// The longest text from a certificate in a message, in characters.
 const LONGEST_TEXT: usize = 256;
 const MOST_NAMES: usize = 10;
 
@@ -94,7 +94,7 @@ pub(super) fn has_unsupported_curve(parsed: &X509Certificate<'_>) -> bool {
         && !curve.is_some_and(|curve| CURVES.contains(&curve.to_id_string().as_str()))
 }
 
-/// Smaller RSA keys are broken by those who want to; the one crypto provider takes none.
+/// The smallest secure RSA key, in bits. The crypto provider rejects smaller ones.
 pub(super) const LEAST_RSA_BITS: usize = 2048;
 
 /// Extensions that `rustls-webpki` processes, or whose criticality it lets pass.
@@ -182,13 +182,13 @@ pub(super) fn subject_of(der: &CertificateDer<'_>) -> Option<String> {
     Some(printable(&parsed.subject().to_string()))
 }
 
-/// Text that a stranger wrote, cut and cleaned for a message of one line.
+/// Untrusted text, truncated and cleaned for a message of one line.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() && !is_unseen(*c)).take(LONGEST_TEXT).collect()
+    text.chars().filter(|c| !c.is_control() && !is_invisible(*c)).take(LONGEST_TEXT).collect()
 }
 
-/// Whether a character that shows nothing turns the direction of those around it, hides between them or breaks the line.
-fn is_unseen(c: char) -> bool {
+/// Whether a character is invisible: it changes the text direction, has no width or breaks the line.
+fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{61c}')
 }
 

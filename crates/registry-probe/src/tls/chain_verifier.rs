@@ -1,7 +1,7 @@
-//! The judgement of a server's certificate: all that is wrong with it, not the first thing only.
+//! Verifies a server's certificate and finds all of its defects, not only the first.
 //!
-//! Purpose, issuer, dates and name are judged each on their own, so that an expired certificate of an unknown
-//! issuer is called both. Pure: certificates, authorities and the time go in, defects come out.
+//! Purpose, issuer, dates and name are checked separately, so that an expired certificate of an unknown
+//! issuer has both defects. Pure: certificates, authorities and the time go in, defects come out.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use super::defect::{TlsDefect, Unusable};
 use super::policy::server_name;
 use crate::host::Host;
 
-/// What a certificate is judged by.
+/// The input of verification: trusted authorities, algorithms and the time.
 pub(super) struct ChainVerifier<'a> {
     pub(super) public: &'a [TrustAnchor<'static>],
     pub(super) own: &'a [&'a Authority],
@@ -32,7 +32,7 @@ pub(super) struct ChainVerifier<'a> {
     pub(super) now: Timestamp,
 }
 
-/// The certificates that a server shows, and the name that it was asked by.
+/// The certificates that a server presents, and the name that it was connected by.
 pub(super) struct PeerChain<'a> {
     pub(super) leaf: &'a CertificateDer<'a>,
     pub(super) intermediates: &'a [CertificateDer<'a>],
@@ -49,18 +49,18 @@ impl CaBundle {
             return vec![TlsDefect::Unusable(Unusable::Unreadable)];
         };
         let algorithms = provider.signature_verification_algorithms.all;
-        let judge = ChainVerifier { public: &[], own: &own, algorithms, now };
-        defects(&judge, &PeerChain { leaf, intermediates, server: &server })
+        let verifier = ChainVerifier { public: &[], own: &own, algorithms, now };
+        defects(&verifier, &PeerChain { leaf, intermediates, server: &server })
     }
 }
 
-/// Everything that is wrong, the more fundamental first. Empty: the certificate may be believed.
-pub(super) fn defects(judge: &ChainVerifier<'_>, shown: &PeerChain<'_>) -> Vec<TlsDefect> {
-    let Some(case) = JudgedCertificate::open(judge, shown) else {
+/// All defects, the most fundamental first. Empty if the certificate is valid.
+pub(super) fn defects(verifier: &ChainVerifier<'_>, peer: &PeerChain<'_>) -> Vec<TlsDefect> {
+    let Some(case) = JudgedCertificate::open(verifier, peer) else {
         return vec![TlsDefect::Unusable(Unusable::Unreadable)];
     };
     let mut defects: Vec<_> =
-        [case.shown(), case.purpose(), case.key(), case.issuer(), case.dates(), case.name()]
+        [case.peer(), case.purpose(), case.key(), case.issuer(), case.dates(), case.name()]
             .into_iter()
             .flatten()
             .collect();
@@ -68,10 +68,10 @@ pub(super) fn defects(judge: &ChainVerifier<'_>, shown: &PeerChain<'_>) -> Vec<T
     defects
 }
 
-/// One certificate under one judge.
+/// A certificate during its verification.
 struct JudgedCertificate<'a> {
-    judge: &'a ChainVerifier<'a>,
-    shown: &'a PeerChain<'a>,
+    verifier: &'a ChainVerifier<'a>,
+    peer: &'a PeerChain<'a>,
     /// As WebPKI reads it, or why it doesn't: it is stricter than Go's and OpenSSL's clients.
     leaf: Result<EndEntityCert<'a>, Error>,
     parsed: X509Certificate<'a>,
@@ -80,23 +80,23 @@ struct JudgedCertificate<'a> {
 }
 
 impl<'a> JudgedCertificate<'a> {
-    fn open(judge: &'a ChainVerifier<'a>, shown: &'a PeerChain<'a>) -> Option<Self> {
-        let (_, parsed) = X509Certificate::from_der(shown.leaf).ok()?;
+    fn open(verifier: &'a ChainVerifier<'a>, peer: &'a PeerChain<'a>) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(peer.leaf).ok()?;
         let validity = parsed.validity();
         let not_before = moment(validity.not_before.timestamp());
         let not_after = moment(validity.not_after.timestamp());
-        let leaf = EndEntityCert::try_from(shown.leaf);
-        Some(Self { judge, shown, leaf, parsed, not_before, not_after })
+        let leaf = EndEntityCert::try_from(peer.leaf);
+        Some(Self { verifier, peer, leaf, parsed, not_before, not_after })
     }
 
     /// What Go's clients can't read ends their handshake, whether the chain needs it or not.
-    fn shown(&self) -> Option<TlsDefect> {
+    fn peer(&self) -> Option<TlsDefect> {
         let unusable = |der| match parsed(der) {
             None => Some(Unusable::Unreadable),
             Some(parsed) if has_extension_twice(&parsed) => Some(Unusable::Unreadable),
             Some(parsed) => has_negative_serial(&parsed).then_some(Unusable::NegativeSerialNumber),
         };
-        let mut all = std::iter::once(self.shown.leaf).chain(self.shown.intermediates);
+        let mut all = std::iter::once(self.peer.leaf).chain(self.peer.intermediates);
         all.find_map(unusable).map(TlsDefect::Unusable)
     }
 
@@ -112,10 +112,10 @@ impl<'a> JudgedCertificate<'a> {
 
     fn dates(&self) -> Option<TlsDefect> {
         let (not_before, not_after, issuer) = (self.not_before, self.not_after, None);
-        if self.judge.now > not_after {
+        if self.verifier.now > not_after {
             return Some(TlsDefect::Expired { not_after, issuer });
         }
-        (self.judge.now < not_before).then_some(TlsDefect::NotYetValid { not_before, issuer })
+        (self.verifier.now < not_before).then_some(TlsDefect::NotYetValid { not_before, issuer })
     }
 
     fn name(&self) -> Option<TlsDefect> {
@@ -123,18 +123,18 @@ impl<'a> JudgedCertificate<'a> {
             return None;
         }
         match &self.leaf {
-            Ok(leaf) => leaf.verify_is_valid_for_subject_name(self.shown.server).err()?,
+            Ok(leaf) => leaf.verify_is_valid_for_subject_name(self.peer.server).err()?,
             // Not to be told without WebPKI; that it doesn't read the certificate is a defect of its own.
             Err(_) if !names_of(&self.parsed).is_empty() => return None,
             Err(error) => error.clone(),
         };
-        let expected = self.shown.server.to_str().into_owned();
+        let expected = self.peer.server.to_str().into_owned();
         Some(TlsDefect::HostnameMismatch { expected, names: names_of(&self.parsed) })
     }
 
     /// Whether it names the server's IPv4 address in the form of an IPv6 address, which is the same one to Go's clients.
     fn is_for_mapped_address(&self) -> bool {
-        let ServerName::IpAddress(address) = self.shown.server else { return false };
+        let ServerName::IpAddress(address) = self.peer.server else { return false };
         let wanted = std::net::IpAddr::from(*address);
         addresses_of(&self.parsed).any(|address| address.to_canonical() == wanted)
     }
@@ -143,7 +143,7 @@ impl<'a> JudgedCertificate<'a> {
     fn issuer(&self) -> Option<TlsDefect> {
         // A trusted certificate that is shown itself needs no issuer. WebPKI would refuse it, for it may say
         // that it is a CA.
-        if self.judge.own.iter().any(|authority| authority.der == *self.shown.leaf) {
+        if self.verifier.own.iter().any(|authority| authority.der == *self.peer.leaf) {
             let unknown = critical_extension_unknown_to_clients(&self.parsed);
             return unknown.map(|name| TlsDefect::Unusable(Unusable::CriticalExtension(name)));
         }
@@ -155,9 +155,9 @@ impl<'a> JudgedCertificate<'a> {
             return Some(TlsDefect::Unusable(self.unusable(error)));
         }
         let may_sign = |path: &VerifiedPath<'_>| intermediates_sign(path);
-        let public = self.path_to(self.judge.public, purpose, &may_sign).err()?;
+        let public = self.path_to(self.verifier.public, purpose, &may_sign).err()?;
         let (current, ended): (Vec<&Authority>, Vec<&Authority>) =
-            self.judge.own.iter().copied().partition(|authority| authority.is_valid_at(self.judge.now));
+            self.verifier.own.iter().copied().partition(|authority| authority.is_valid_at(self.verifier.now));
         let own = match self.path_to_one_of(&current, purpose) {
             Ok(()) => return None,
             Err(ChainRefusal::Fault(fault)) => return Some(TlsDefect::Unusable(fault)),
@@ -168,7 +168,7 @@ impl<'a> JudgedCertificate<'a> {
             !matches!(self.path_to_one_of(&[*authority], purpose), Err(ChainRefusal::Path(_)))
         };
         if let Some(authority) = ended.into_iter().find(leads_to) {
-            return Some(out_of_date(authority, self.judge.now));
+            return Some(out_of_date(authority, self.verifier.now));
         }
         // Dates that end before they begin; [`Self::dates`] says so of the leaf's.
         if matches!(own, Error::InvalidCertValidity) && self.not_before > self.not_after {
@@ -203,10 +203,10 @@ impl<'a> JudgedCertificate<'a> {
         purpose: CertificatePurpose,
         is_allowed: &dyn Fn(&VerifiedPath<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let Self { judge, shown, .. } = self;
-        let moment = unix(judge.now.clamp(self.not_before, self.not_after.max(self.not_before)));
+        let Self { verifier, peer, .. } = self;
+        let moment = unix(verifier.now.clamp(self.not_before, self.not_after.max(self.not_before)));
         let leaf = self.leaf.as_ref().map_err(Clone::clone)?;
-        let (algorithms, intermediates) = (judge.algorithms, shown.intermediates);
+        let (algorithms, intermediates) = (verifier.algorithms, peer.intermediates);
         let is_allowed = Some(is_allowed);
         leaf.verify_for_usage(algorithms, anchors, intermediates, moment, purpose, None, is_allowed)
             .map(|_| ())
@@ -236,7 +236,7 @@ impl<'a> JudgedCertificate<'a> {
                 TlsDefect::Unusable(Unusable::Algorithm)
             }
             // A wrong signature, or one that this key can't have made, means another authority of the same name: often one that
-            // was made anew.
+            // was created again.
             Error::UnknownIssuer
             | Error::InvalidSignatureForPublicKey
             | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
@@ -283,23 +283,23 @@ impl<'a> JudgedCertificate<'a> {
 
     /// The certificates that may have signed others here.
     fn issuers(&self) -> impl Iterator<Item = X509Certificate<'_>> {
-        let own = self.judge.own.iter().filter_map(|authority| parsed(&authority.der));
+        let own = self.verifier.own.iter().filter_map(|authority| parsed(&authority.der));
         self.certificates().skip(1).chain(own)
     }
 
-    /// The certificates that were shown, so far as they can be read.
+    /// The presented certificates that can be parsed.
     fn certificates(&self) -> impl Iterator<Item = X509Certificate<'_>> {
-        std::iter::once(self.shown.leaf).chain(self.shown.intermediates).filter_map(|der| parsed(der))
+        std::iter::once(self.peer.leaf).chain(self.peer.intermediates).filter_map(|der| parsed(der))
     }
 
     fn out_of_date_intermediate(&self) -> Option<String> {
         let current = |der: &CertificateDer<'_>| {
             X509Certificate::from_der(der).is_ok_and(|(_, parsed)| {
                 let (from, until) = (parsed.validity().not_before, parsed.validity().not_after);
-                (from.timestamp()..=until.timestamp()).contains(&self.judge.now.as_second())
+                (from.timestamp()..=until.timestamp()).contains(&self.verifier.now.as_second())
             })
         };
-        self.shown.intermediates.iter().find(|der| !current(der)).and_then(subject_of)
+        self.peer.intermediates.iter().find(|der| !current(der)).and_then(subject_of)
     }
 }
 
@@ -351,7 +351,7 @@ fn allows_servers(purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
     Err(Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext { required, present }))
 }
 
-/// The key usage of intermediates, which clients heed and WebPKI does not.
+/// Checks the key usage of intermediates, which clients enforce and WebPKI doesn't.
 fn intermediates_sign(path: &VerifiedPath<'_>) -> Result<(), Error> {
     let may_sign =
         path.intermediate_certificates().all(|one| parsed(&one.der()).is_some_and(|one| signs(&one)));

@@ -1,4 +1,4 @@
-//! The certificate that a client shows, with its key, from PEM text.
+//! The client certificate with its key, from PEM text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct ClientIdentity {
     not_after: Timestamp,
 }
 
-/// Why two texts are not a client certificate and its key.
+/// Why a client certificate or its key is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ClientCertificateError {
     /// Larger than a Secret can be.
@@ -29,7 +29,7 @@ pub enum ClientCertificateError {
     /// There is no certificate in `tls.crt`, or it can't be read.
     #[error("has no valid PEM certificate in tls.crt; correct it")]
     NoCertificate,
-    /// The key has a passphrase, which nobody is here to type.
+    /// The key is encrypted with a passphrase.
     #[error("has an encrypted private key; put it in tls.key without a passphrase")]
     EncryptedKey,
     /// There is no private key in `tls.key`, or it is of an unknown kind.
@@ -38,7 +38,7 @@ pub enum ClientCertificateError {
     /// The key is an RSA key that is too small for the library.
     #[error("has an RSA key of {0} bits; use at least 2048")]
     WeakKey(usize),
-    /// The two are not a pair.
+    /// The key doesn't belong to the certificate.
     #[error("has a private key that does not match the certificate; replace tls.crt or tls.key")]
     Mismatch,
 }

@@ -1,34 +1,34 @@
-//! What can be wrong with a handshake or a certificate, told apart.
+//! The defects of handshakes and certificates.
 
 use std::fmt;
 
 use jiff::Timestamp;
 
-/// One thing that is wrong. The order of the variants is the order in which they are reported: the more
+/// A defect. The order of the variants is the order in which they are reported: the more
 /// fundamental first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsDefect {
-    /// The handshake came to no end, whatever the certificate.
+    /// The handshake failed, for a reason that isn't the certificate.
     HandshakeFailed(HandshakeFault),
-    /// The server wants a certificate from its clients: none was given, or not that one.
+    /// The server requires a client certificate: none was given, or it was refused.
     ClientCertificateRequired(ClientCertificateFault),
     /// The certificate can't be read, or is not one for servers.
     Unusable(Unusable),
     /// Neither a public authority nor the given CA signed it.
     UnknownIssuer {
-        /// Who signed it, by its own word.
+        /// The issuer that the certificate names.
         issuer: String,
         /// It is signed by itself.
         self_signed: bool,
     },
-    /// It ended.
+    /// It has expired.
     Expired {
         /// When.
         not_after: Timestamp,
         /// The certificate that ended, if it is not the server's own but one of its issuers'.
         issuer: Option<String>,
     },
-    /// It is yet to begin.
+    /// It isn't valid yet.
     NotYetValid {
         /// When.
         not_before: Timestamp,
@@ -44,7 +44,7 @@ pub enum TlsDefect {
     },
 }
 
-/// Why a handshake came to no end.
+/// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HandshakeFault {
     /// The server does not speak TLS on this port.
@@ -63,11 +63,11 @@ pub enum HandshakeFault {
     BadSignature,
     /// It gave up with an alert of this number (RFC 8446, section 6).
     Alert(u8),
-    /// Something else.
+    /// Something else than a list of tags.
     Other,
 }
 
-/// What became of the client's certificate.
+/// What is wrong with the client's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificateFault {
     /// None was given.
@@ -78,7 +78,7 @@ pub enum ClientCertificateFault {
     Expired,
 }
 
-/// Why a certificate is of no use for a server.
+/// Why a certificate is unusable for a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unusable {
     /// It, or one that it rests on, can't be parsed.
@@ -106,7 +106,7 @@ pub enum Unusable {
 }
 
 impl TlsDefect {
-    /// May a retry alone change this?
+    /// Whether a retry alone may change this.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::HandshakeFailed(fault) => fault.is_transient(),

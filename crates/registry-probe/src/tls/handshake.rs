@@ -1,4 +1,4 @@
-//! The handshake: a connection goes in, an encrypted one or the defects come out.
+//! The TLS handshake: turns a connection into an encrypted one, or returns the defects.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::alert::{ClientRequest, broken_off, defect_of, rustls_error_in};
+use super::alert::{ClientRequest, closed_by_server, defect_of, rustls_error_in};
 use super::certificate::{PresentedCertificate, TlsVersion};
 use super::client_certificate::ClientIdentity;
 use super::defect::{ClientCertificateFault, HandshakeFault, TlsDefect};
@@ -21,7 +21,7 @@ use crate::host::Host;
 pub(crate) struct Handshake<S> {
     /// The encrypted connection, or the defects that kept it from being made, at least one.
     pub(crate) stream: Result<Box<TlsStream<S>>, Vec<TlsDefect>>,
-    /// What is wrong with the certificate, passed or not.
+    /// The certificate's defects, even if verification is skipped.
     pub(crate) certificate_defects: Vec<TlsDefect>,
     /// The certificate, if one was shown.
     pub(crate) presented: Option<PresentedCertificate>,
@@ -30,8 +30,8 @@ pub(crate) struct Handshake<S> {
 }
 
 impl TlsPolicy {
-    /// Shakes hands with `host`; the client certificate is shown only if `trusted`.
-    pub(crate) async fn shake<S>(self: &Arc<Self>, host: &Host, trusted: bool, io: S) -> Handshake<S>
+    /// Performs the TLS handshake with `host`. The client certificate is sent only if `trusted`.
+    pub(crate) async fn handshake<S>(self: &Arc<Self>, host: &Host, trusted: bool, io: S) -> Handshake<S>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -44,7 +44,7 @@ impl TlsPolicy {
         let record = witness.record();
         let client = self.client_request(&record, own);
         let version = stream.as_ref().ok().and_then(version_of);
-        let presented = record.presented.map(|shown| PresentedCertificate { version, ..shown });
+        let presented = record.presented.map(|peer| PresentedCertificate { version, ..peer });
         let stream = stream.map(Box::new).map_err(|error| defects_of(&error, &record.defects, client));
         Handshake { stream, certificate_defects: record.defects, presented, client }
     }
@@ -87,7 +87,7 @@ fn defects_of(error: &io::Error, certificate: &[TlsDefect], client: ClientReques
         Some(rustls::Error::InvalidCertificate(_)) if !certificate.is_empty() => return certificate.to_vec(),
         Some(rustls::Error::AlertReceived(alert)) => defect_of(*alert, client),
         Some(error) => TlsDefect::HandshakeFailed(fault_of(error)),
-        None => broken_off(client),
+        None => closed_by_server(client),
     };
     vec![defect]
 }

@@ -11,7 +11,7 @@
 //! - `handshake`: turns a TCP connection into a TLS connection, or into defects.
 //! - `pem`: certificates in PEM text (RFC 7468).
 //! - `policy`: the trusted authorities, and whether verification is skipped.
-//! - `recording_verifier`: the verifier that rustls calls, which records what it saw.
+//! - `recording_verifier`: the verifier that rustls calls, which records all defects.
 
 mod alert;
 mod ca;
@@ -29,5 +29,5 @@ pub use certificate::{PresentedCertificate, TlsVersion};
 pub use client_certificate::{ClientCertificateError, ClientIdentity};
 pub use defect::{ClientCertificateFault, HandshakeFault, TlsDefect, Unusable};
 
-pub(crate) use alert::{ClientRequest, alert_in, broken_off, defect_of};
+pub(crate) use alert::{ClientRequest, alert_in, closed_by_server, defect_of};
 pub(crate) use policy::{TlsPolicy, TlsRoots};

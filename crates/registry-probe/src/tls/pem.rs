@@ -1,7 +1,7 @@
-//! Certificates in PEM text (RFC 7468): each one that begins there is read, or the text is refused.
+//! Certificates in PEM text (RFC 7468): every certificate that begins in the text is read, or the text is rejected.
 //!
-//! Readers of PEM pass over what they don't understand. A bundle that loses a certificate in silence shows only later, as an
-//! issuer called unknown.
+//! PEM parsers skip what they don't understand. A bundle that silently loses a certificate shows only later, as an
+//! unknown issuer.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -16,7 +16,7 @@ pub(super) struct BrokenPem {
     pub(super) line: usize,
 }
 
-/// All certificates in `text`, in order. Other text, and other kinds of PEM, are let pass.
+/// All certificates in `text`, in order. Other text and other kinds of PEM are ignored.
 pub(super) fn certificates_in(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, BrokenPem> {
     if let Some(at) = malformed_beginning(text) {
         let line = 1 + line_breaks(text.get(..at).unwrap_or_default());
@@ -97,7 +97,7 @@ fn label(section: &[u8]) -> Option<&[u8]> {
     first_line.get(..position(first_line, DASHES)?)
 }
 
-/// Line breaks as a person counts them: `\n`, or `\r` where there is no `\n`.
+/// The number of line breaks: `\n`, or `\r` where there is no `\n`.
 fn line_breaks(text: &[u8]) -> usize {
     let lines = |wanted: u8| text.split(|byte| *byte == wanted).count() - 1;
     match lines(b'\n') {

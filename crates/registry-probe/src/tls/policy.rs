@@ -1,4 +1,4 @@
-//! How servers are verified: the trusted authorities, and what the spec says.
+//! How servers are verified: the trusted authorities and the spec's settings.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::ca::CaBundle;
 use super::client_certificate::ClientIdentity;
 use crate::host::Host;
 
-/// What is the same for every validation: built once, for it is large.
+/// The public authorities and the crypto provider, built once because they are large.
 pub(crate) struct TlsRoots {
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) public: Vec<TrustAnchor<'static>>,
@@ -46,14 +46,14 @@ pub(crate) struct TlsPolicy {
 }
 
 impl TlsPolicy {
-    /// The policy for a server that the target's spec says nothing of.
+    /// The policy for a server that isn't the target's, such as the proxy.
     pub(crate) fn without_target(&self) -> Self {
         let (roots, extra) = (self.roots.clone(), self.extra.clone());
         Self { roots, extra, ca: None, skip_verify: false, client_certificate: None, now: self.now }
     }
 }
 
-/// The name that a certificate of `host` must have; none if no certificate can name it.
+/// The name that a certificate of `host` must have; `None` if no certificate can name it.
 pub(super) fn server_name(host: &Host) -> Option<ServerName<'static>> {
     match host {
         Host::Name(name) => ServerName::try_from(name.clone()).ok(),

@@ -1,8 +1,8 @@
-//! The judgement's place in a handshake: rustls asks here whether to go on.
+//! The verifier that rustls calls during a handshake. It records all defects.
 //!
-//! Always judges and always records, whether or not verification is skipped; the server's signature over the
-//! handshake is checked in either case, so that a skipped verification still speaks with the holder of the
-//! certificate that it describes.
+//! Verifies and records even if verification is skipped. The server's signature over the
+//! handshake is checked in either case, so that the connection is with the holder of the
+//! described certificate.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,7 @@ use super::chain_verifier::{ChainVerifier, PeerChain, defects};
 use super::defect::TlsDefect;
 use super::policy::TlsPolicy;
 
-/// What a handshake brought to light.
+/// The record of one handshake.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CertificateRecord {
     /// `None`: the server did not come to show one, or it can't be parsed.
@@ -66,7 +66,7 @@ impl RecordingVerifier {
 enum UnreadKey {
     /// The key itself: the handshake's signature is verified by it.
     Raw(SubjectPublicKeyInfoDer<'static>),
-    /// So small an RSA key that the crypto provider verifies nothing by it. Only where verification is skipped: whoever is in
+    /// So small an RSA key that the crypto provider verifies nothing by it. Only where verification is skipped: anyone who is in
     /// the middle there can show a certificate of his own anyway.
     Unverifiable,
 }
@@ -110,13 +110,13 @@ impl ServerCertVerifier for RecordingVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let own: Vec<&Authority> =
             self.policy.ca.iter().chain(&self.policy.extra).flat_map(CaBundle::authorities).collect();
-        let judge = ChainVerifier {
+        let verifier = ChainVerifier {
             public: &self.policy.roots.public,
             own: &own,
             algorithms: self.policy.roots.provider.signature_verification_algorithms.all,
             now: self.policy.now,
         };
-        let defects = defects(&judge, &PeerChain { leaf, intermediates, server });
+        let defects = defects(&verifier, &PeerChain { leaf, intermediates, server });
         let refusal = defects.first().map(refusal).filter(|_| !self.policy.skip_verify);
         let presented = self.describe(leaf);
         self.note(|record| (record.presented, record.defects) = (presented, defects));
@@ -158,7 +158,7 @@ impl ServerCertVerifier for RecordingVerifier {
     }
 }
 
-/// What the server is told, in the alert that ends the handshake.
+/// The error for the alert that ends the handshake.
 fn refusal(defect: &TlsDefect) -> CertificateError {
     match defect {
         TlsDefect::UnknownIssuer { .. } => CertificateError::UnknownIssuer,

@@ -1,4 +1,4 @@
-//! Addresses to connections: one attempt after the other, each with a short head start (RFC 8305, section 5).
+//! Connects to one of several addresses: staggered attempts, each with a short head start (RFC 8305, section 5).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::exchange::FailureCause;
 use crate::findings::{ConnectionFailure, Stage};
 
-/// How long an attempt goes on before the next address is tried as well.
+/// The time until the next address is tried in parallel.
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects to the first address that answers. Every address must have passed the egress policy.
@@ -40,7 +40,7 @@ pub(super) async fn connect(
                     stream.set_nodelay(true).ok();
                     return Ok(stream);
                 }
-                Err(error) => failure = more_telling(failure, cause_of(&error)),
+                Err(error) => failure = more_specific(failure, cause_of(&error)),
             },
             () = sleep_until(head_start) => {
                 if Instant::now() >= deadline {
@@ -51,7 +51,7 @@ pub(super) async fn connect(
     }
 }
 
-/// The families in turns, beginning with that of the first address, each in its order.
+/// The addresses with alternating families, beginning with that of the first address.
 fn alternating(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let Some(first) = addresses.first() else { return Vec::new() };
     let (mut own, mut other): (Vec<IpAddr>, Vec<IpAddr>) =
@@ -64,8 +64,8 @@ fn alternating(addresses: &[IpAddr]) -> Vec<IpAddr> {
     turns
 }
 
-/// What is said where several addresses failed: that there is no way to one of them says least.
-fn more_telling(one: FailureCause, other: FailureCause) -> FailureCause {
+/// The more specific of two failures. `Unreachable` is the least specific.
+fn more_specific(one: FailureCause, other: FailureCause) -> FailureCause {
     let rank = |cause: &FailureCause| match cause {
         FailureCause::Connection(ConnectionFailure::Unreachable) => 0,
         FailureCause::Refused => 1,
@@ -93,12 +93,12 @@ fn cause_of(error: &io::Error) -> FailureCause {
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// Whether files ran out here.
+/// Whether this process or machine has too many open files.
 pub(super) fn is_own_limit(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
-/// The cause of a broken connection, in words that stay the same.
+/// The category of a connection error.
 #[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
 pub(super) fn connection_failure(error: &io::Error) -> ConnectionFailure {
     if is_own_limit(error) {
@@ -147,9 +147,9 @@ mod tests {
     #[test]
     fn reports_the_most_specific_failure() {
         let unreachable = || FailureCause::Connection(ConnectionFailure::Unreachable);
-        assert_eq!(more_telling(unreachable(), FailureCause::Refused), FailureCause::Refused);
-        assert_eq!(more_telling(FailureCause::Refused, unreachable()), FailureCause::Refused);
+        assert_eq!(more_specific(unreachable(), FailureCause::Refused), FailureCause::Refused);
+        assert_eq!(more_specific(FailureCause::Refused, unreachable()), FailureCause::Refused);
         let late = FailureCause::Timeout(Stage::Connect);
-        assert_eq!(more_telling(FailureCause::Refused, late.clone()), late);
+        assert_eq!(more_specific(FailureCause::Refused, late.clone()), late);
     }
 }

@@ -17,22 +17,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::connect::connection_failure;
 use crate::exchange::FailureCause;
 use crate::findings::ConnectionFailure;
-use crate::tls::{ClientRequest, TlsDefect, alert_in, broken_off, defect_of};
+use crate::tls::{ClientRequest, TlsDefect, alert_in, closed_by_server, defect_of};
 
-/// Something that bytes go through, encrypted or not.
+/// A byte stream, encrypted or not.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// A stream of which only so much is read: a server may send informational answers, or what not, without end.
-struct Rationed {
+/// A stream with a limited amount of input, because a server may send informational responses without end.
+struct LimitedStream {
     stream: Box<dyn ByteStream>,
     left: usize,
 }
 
-/// Of one connection, over all its answers; a validation reads less than this by far.
-const RATION: usize = 2 * 1024 * 1024;
+/// The input limit of one connection over all responses, in bytes. A validation reads far less.
+const LARGEST_INPUT: usize = 2 * 1024 * 1024;
 
-impl AsyncRead for Rationed {
+impl AsyncRead for LimitedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -48,7 +48,7 @@ impl AsyncRead for Rationed {
     }
 }
 
-impl AsyncWrite for Rationed {
+impl AsyncWrite for LimitedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -66,11 +66,11 @@ impl AsyncWrite for Rationed {
     }
 }
 
-/// All headers of a response together.
+/// The size limit of all headers of a response, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
-/// More header lines than fit: Go's clients bound their size alone.
+/// More header lines than fit in [`LARGEST_HEAD`], because Go's clients limit only their size.
 const MOST_HEADERS: usize = 4 * 1024;
-/// More of a body is not read.
+/// The part of a body that is read, in bytes.
 const LARGEST_BODY: usize = 128 * 1024;
 
 /// A connection that requests can be sent over.
@@ -78,7 +78,7 @@ pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
     end: End,
-    /// Whether a request was answered already: it may have been closed since.
+    /// Whether a request was answered before: the server may have closed the connection since.
     pub(super) used: bool,
     client: ClientRequest,
 }
@@ -88,11 +88,11 @@ pub(super) struct Connection {
 enum End {
     NotYet,
     Ended,
-    /// The server spoke before it was asked, which no HTTP server does.
+    /// The server sent data before a request.
     Unasked,
 }
 
-/// A response, its body cut at the cap.
+/// A response, with its body truncated at the limit.
 pub(super) struct Received {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
@@ -101,7 +101,7 @@ pub(super) struct Received {
     pub(super) is_broken: bool,
 }
 
-/// Why there is none.
+/// Why there is no response.
 pub(super) enum Broken {
     /// The server refuses the client certificate, or misses one.
     Tls(TlsDefect),
@@ -123,12 +123,12 @@ impl Connection {
             .max_buf_size(LARGEST_HEAD)
             .max_header_size(LARGEST_HEAD)
             .max_headers(MOST_HEADERS)
-            .handshake(TokioIo::new(Rationed { stream, left: RATION }))
+            .handshake(TokioIo::new(LimitedStream { stream, left: LARGEST_INPUT }))
             .await?;
         Ok(Self { sender, driver: Box::pin(driver), end: End::NotYet, used: false, client })
     }
 
-    /// Can another request be sent? Looks whether the server has closed it meanwhile.
+    /// Whether another request can be sent: checks whether the server has closed the connection.
     pub(super) fn is_open(&mut self) -> bool {
         if self.end == End::NotYet && (&mut self.driver).now_or_never().is_some() {
             self.end = End::Ended;
@@ -136,8 +136,8 @@ impl Connection {
         self.end == End::NotYet && !self.sender.is_closed()
     }
 
-    /// Sends a request and reads the response to its end, or to the cap, after which the connection is of no
-    /// more use.
+    /// Sends a request and reads the response to its end or to the limit, after which the connection can't be
+    /// used again.
     pub(super) async fn send(&mut self, request: http::Request<Full<Bytes>>) -> Result<Received, Broken> {
         let response = self.sender.send_request(request);
         let response = drive(&mut self.driver, &mut self.end, response).await;
@@ -147,7 +147,7 @@ impl Connection {
         Ok(Received { status: head.status.as_u16(), headers: head.headers, body, is_broken })
     }
 
-    /// The body, and whether the connection broke before its end: status and headers came all the same.
+    /// The body, and whether the connection broke before its end. Status and headers are complete in either case.
     async fn read(&mut self, mut body: Incoming) -> Result<(Vec<u8>, bool), Broken> {
         let mut bytes = Vec::new();
         while let Some(frame) = drive(&mut self.driver, &mut self.end, body.frame()).await {
@@ -174,7 +174,7 @@ impl Connection {
             return Broken::Tls(defect_of(alert, self.client));
         }
         let exhausted = io_error_in(error).is_some_and(|error| error.kind() == io::ErrorKind::QuotaExceeded);
-        // What comes between two answers is no answer to the next request, which is made anew (RFC 9112, section 9.2).
+        // Data between two responses is not the response to the next request, which is sent again (RFC 9112, section 9.2).
         if unasked && self.used {
             return Broken::Dropped(ConnectionFailure::Closed);
         }
@@ -183,7 +183,7 @@ impl Connection {
         }
         let failure = io_error_in(error).map_or(ConnectionFailure::Closed, connection_failure);
         match (self.used, self.client) {
-            (false, ClientRequest::Asked(_)) => Broken::Tls(broken_off(self.client)),
+            (false, ClientRequest::Asked(_)) => Broken::Tls(closed_by_server(self.client)),
             _ => Broken::Dropped(failure),
         }
     }
@@ -200,12 +200,12 @@ fn io_error_in(error: &hyper::Error) -> Option<&io::Error> {
     None
 }
 
-/// Why hyper gave a request up, which it tells as the source of a cancellation.
+/// Why hyper gave up a request: the source of its cancellation error.
 fn cause_of(error: &hyper::Error) -> Option<&hyper::Error> {
     std::error::Error::source(error).filter(|_| error.is_canceled())?.downcast_ref()
 }
 
-/// Hyper has no word of its own for it: an error that is none of the others, and not the transport's.
+/// Whether the server sent data before a request. Hyper has no error kind for it, so this excludes all others.
 fn is_unasked(error: &hyper::Error) -> bool {
     let others = [
         error.is_closed(),

@@ -1,4 +1,4 @@
-//! What happened on the way: handshakes, counts, durations, requests to be left alone for a while.
+//! The journal of a validation: handshakes, request counts, durations, `Retry-After`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::tls::{PresentedCertificate, TlsDefect};
 /// The record of one validation.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
-    /// Some server accepted a connection.
+    /// Whether any server accepted a connection.
     pub(crate) connected: bool,
     pub(crate) handshakes: Vec<HandshakeRecord>,
     pub(crate) requests: RequestCounts,
@@ -21,11 +21,11 @@ pub(crate) struct Journal {
 #[derive(Debug, Clone)]
 pub(crate) struct HandshakeRecord {
     pub(crate) server: HostPort,
-    /// The verdict rests on this server.
+    /// Whether the verdict depends on this server.
     pub(crate) decisive: bool,
     /// Why there is no connection; empty if there is one.
     pub(crate) failure: Vec<TlsDefect>,
-    /// What is wrong with the certificate, passed or not.
+    /// The certificate's defects, even if verification is skipped.
     pub(crate) certificate_defects: Vec<TlsDefect>,
     pub(crate) presented: Option<PresentedCertificate>,
 }

@@ -1,4 +1,4 @@
-//! The way through the proxy: a connection to it, a login, and a tunnel (`CONNECT`, RFC 9110, section 9.3.6).
+//! Connections through the proxy: authentication and tunnels (`CONNECT`, RFC 9110, section 9.3.6).
 //!
 //! Owns what is said to the proxy and what its answers mean. A server behind `http://` is asked for by its whole URL
 //! instead of through a tunnel, as Go's clients and curl do: proxies commonly let tunnels through to port 443 alone.
@@ -19,10 +19,10 @@ use crate::findings::{ProxyFailure, ProxyFault};
 use crate::host::HostPort;
 use crate::proxy::Proxy;
 
-/// More of an answer's head is not read.
+/// The size limit of a response head, in bytes.
 const LARGEST_HEAD: usize = 16 * 1024;
 
-/// The proxy, and what is known of the login to it.
+/// The proxy, and the state of its credentials.
 pub(crate) struct ProxyRoute {
     pub(crate) proxy: Proxy,
     authorization: Option<HeaderValue>,
@@ -49,14 +49,14 @@ impl ProxyRoute {
         ProxyFailure { proxy: self.proxy.server().clone(), fault }
     }
 
-    /// May the login be shown, or is it one that was rejected and waits? An answer to a request for a whole URL teaches
-    /// nothing of it: a 407 may be the registry's own, and a tenant's registry must not hold up everybody.
+    /// Checks whether the proxy credentials may be sent, or were rejected and must wait. A response to a request for an absolute URL
+    /// doesn't count: a 407 may be the registry's own, and a tenant's registry must not delay all others.
     pub(super) fn check_login(&self) -> Result<(), ProxyFault> {
         self.login.is_accepted().map(|_| ())
     }
 
     /// Runs one exchange that shows the login to the proxy, and learns from the status of its answer. Nothing is sent
-    /// while a rejected login waits; as long as a login has yet to be accepted, exchanges come one after the other, so
+    /// while a rejected login waits; as long as a login is not accepted yet, exchanges come one after the other, so
     /// that a wrong password is not tried by all validations at once.
     pub(super) async fn with_login<T, E>(
         &self,
@@ -85,7 +85,7 @@ impl ProxyRoute {
         Ok(outcome)
     }
 
-    /// What a status of the proxy's own says, other than success.
+    /// The fault for an unsuccessful status of the proxy.
     pub(super) fn fault_of(&self, status: u16) -> ProxyFault {
         match status {
             407 if self.authorization.is_none() => ProxyFault::LoginRequired,
@@ -151,7 +151,7 @@ fn parse_head(head: &[u8]) -> Option<TunnelAnswer> {
     (100..1000).contains(&status).then(|| TunnelAnswer { status, headers: headers.collect() })
 }
 
-/// What is known of a login, so that one that was rejected is not hammered: proxies lock accounts out.
+/// The state of the proxy credentials, so that rejected ones are not retried too often: proxies lock accounts.
 #[derive(Default)]
 struct LoginGate {
     state: Mutex<LoginState>,

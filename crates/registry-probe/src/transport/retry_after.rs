@@ -6,10 +6,10 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 
-/// No server decides for longer than this.
+/// The longest delay that is accepted from a server.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// How long a server asks to be left alone; `None` if it can't be read, or is over.
+/// The delay that a server asks for; `None` if it is invalid or in the past.
 pub(super) fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -40,7 +40,7 @@ pub(crate) struct Sender<'a> {
     pub(crate) now: Timestamp,
     pub(crate) journal: Journal,
     pub(crate) connections: Vec<OpenConnection>,
-    /// What could not be ended before the deadline.
+    /// The step that could not be completed before the deadline.
     pub(crate) ran_out: Option<FailureCause>,
 }
 
@@ -65,7 +65,7 @@ impl Sender<'_> {
             let server = HostPort { host: crate::host::Host::Name(String::new()), port: 0 };
             return Err(Failure { server, cause: FailureCause::NotHttp });
         };
-        // Time ran out during an earlier request: that is what is to be said, and nothing more is sent.
+        // Time ran out during an earlier request: that failure is reported, and nothing more is sent.
         if let Some(cause) = self.ran_out.clone() {
             return Err(Failure { server, cause });
         }
@@ -117,7 +117,7 @@ impl Sender<'_> {
 
     fn cause(&mut self, open: &OpenConnection, broken: Broken) -> FailureCause {
         let cause = match broken {
-            Broken::Tls(defect) => self.turned_away(&open.server, defect),
+            Broken::Tls(defect) => self.reject_handshake(&open.server, defect),
             Broken::Dropped(failure) => FailureCause::Connection(failure),
             Broken::Other(cause) => cause,
         };
@@ -127,14 +127,14 @@ impl Sender<'_> {
         }
     }
 
-    /// Keeps the connection for the next request, unless nginx says in its way that it misses a client
+    /// Keeps the connection for the next request, unless the response is nginx's error for a missing client
     /// certificate.
     fn keep(&mut self, mut open: OpenConnection, received: Received) -> Result<Received, FailureCause> {
         if let ClientRequest::Asked(fault) = open.client
             && received.status == 400
             && is_about_certificates(&received.body)
         {
-            return Err(self.turned_away(&open.server, TlsDefect::ClientCertificateRequired(fault)));
+            return Err(self.reject_handshake(&open.server, TlsDefect::ClientCertificateRequired(fault)));
         }
         if let Some(route) = self.proxy.filter(|_| open.forwarded && is_by_proxy(&received)) {
             self.journal.wait(self.asked_pause(&received.headers));
@@ -151,8 +151,8 @@ impl Sender<'_> {
         headers.get(RETRY_AFTER).and_then(|value| retry_after(value, self.now))
     }
 
-    /// The handshake had succeeded, and now turns out not to have.
-    fn turned_away(&mut self, server: &HostPort, defect: TlsDefect) -> FailureCause {
+    /// Records that the server rejected the handshake after it had seemed to succeed.
+    fn reject_handshake(&mut self, server: &HostPort, defect: TlsDefect) -> FailureCause {
         if let Some(record) = self.journal.handshakes.iter_mut().rfind(|record| record.server == *server) {
             record.failure = vec![defect];
         }
@@ -163,7 +163,11 @@ impl Sender<'_> {
         let body = request.form.as_ref().map(|form| Bytes::copy_from_slice(form.expose_secret().as_bytes()));
         let mut message = http::Request::builder()
             .method(request.method.clone())
-            .uri(if route.is_some() { whole(&request.url) } else { path_and_query(&request.url).to_owned() })
+            .uri(if route.is_some() {
+                absolute_form(&request.url)
+            } else {
+                path_and_query(&request.url).to_owned()
+            })
             .header(HOST, host_header(&request.url)?)
             .header(USER_AGENT, self.user_agent)
             .header(ACCEPT, request.accept)
@@ -216,7 +220,7 @@ impl Sender<'_> {
         })
     }
 
-    /// A connection to the first address that the egress policy lets pass and that answers.
+    /// Connects to the first address that the egress policy allows and that answers.
     async fn connect(
         &mut self,
         server: &HostPort,
@@ -233,8 +237,8 @@ impl Sender<'_> {
         Ok(Box::new(stream))
     }
 
-    /// Lets a server that is reached through the proxy pass, unless the egress policy holds an address that it has here: one is
-    /// enough, for the proxy chooses among them. What can't be looked up here is left to the proxy.
+    /// Allows a server behind the proxy, unless the egress policy denies an address that it resolves to here: one is
+    /// enough, because the proxy chooses among them. Names that can't be resolved here are left to the proxy.
     async fn admit(&mut self, server: &HostPort, request: &Request) -> Result<(), FailureCause> {
         let look_up = self.resolve(&server.host, is_absolute(&request.url));
         let Ok(Ok(addresses)) = timeout(PROXIED_LOOK_UP, look_up).await else { return Ok(()) };
@@ -297,7 +301,7 @@ impl Sender<'_> {
         let started = Instant::now();
         let policy = Arc::new(self.tls.without_target());
         let host = &route.proxy.server().host;
-        let handshake = timeout_at(self.deadline, policy.shake(host, false, tcp)).await;
+        let handshake = timeout_at(self.deadline, policy.handshake(host, false, tcp)).await;
         self.journal.took(Stage::Connect, started.elapsed());
         let handshake = handshake.map_err(|_| failed(ProxyFault::Timeout(Stage::Tls)))?;
         Ok(handshake.stream.map_err(|_| failed(ProxyFault::Tls))?)
@@ -331,7 +335,7 @@ impl Sender<'_> {
     ) -> Result<(Box<dyn ByteStream>, ClientRequest), FailureCause> {
         let started = Instant::now();
         let handshake =
-            timeout_at(self.deadline, self.tls.shake(&server.host, request.trusted, stream)).await;
+            timeout_at(self.deadline, self.tls.handshake(&server.host, request.trusted, stream)).await;
         self.journal.took(Stage::Tls, started.elapsed());
         let handshake = handshake.map_err(|_| FailureCause::Timeout(Stage::Tls))?;
         self.journal.handshakes.push(HandshakeRecord {
@@ -372,21 +376,21 @@ fn of_proxy(route: &ProxyRoute, cause: FailureCause) -> FailureCause {
     FailureCause::Proxy(route.failure(fault))
 }
 
-/// Does an answer to a request for a whole URL come from the proxy? Of a fault or a refusal it is taken to, unless it
-/// looks like a registry's: the registry must not be blamed for what the proxy may have said.
+/// Whether a response to a request for an absolute URL comes from the proxy. A server error or refusal is assumed to, unless it
+/// looks like a registry's: the registry must not be blamed for the proxy's response.
 fn is_by_proxy(received: &Received) -> bool {
     let is_registrys = received.headers.contains_key("docker-distribution-api-version")
         || received.body.trim_ascii_start().starts_with(b"{");
     received.status == 407 || (matches!(received.status, 403 | 451 | 502..=504) && !is_registrys)
 }
 
-/// Was the host written with a trailing dot?
+/// Whether the host has a trailing dot.
 fn is_absolute(url: &Url) -> bool {
     url.host_str().is_some_and(|host| host.ends_with('.'))
 }
 
-/// RFC 9112, section 3.2.2: the absolute form.
-fn whole(url: &Url) -> String {
+/// The URL in absolute form (RFC 9112, section 3.2.2).
+fn absolute_form(url: &Url) -> String {
     url[..url::Position::AfterQuery].to_owned()
 }
 

@@ -28,7 +28,7 @@ pub enum Dns {
     Failure,
     /// REFUSED.
     Refused,
-    /// Nothing.
+    /// No response.
     Silence,
     /// Another answer, after so many milliseconds.
     Late(u64, &'static Dns),
@@ -59,12 +59,12 @@ impl Drop for NameServer {
 type Script = Arc<dyn Fn(&Question, usize) -> Dns + Send + Sync>;
 
 #[derive(Clone)]
-struct Desk {
+struct DnsState {
     asked: Arc<Mutex<Vec<Question>>>,
     script: Script,
 }
 
-impl Desk {
+impl DnsState {
     async fn reply(&self, query: &[u8], over_tcp: bool) -> Option<Vec<u8>> {
         let (name, kind) = question(query)?;
         let question = Question { name, kind, over_tcp };
@@ -97,7 +97,7 @@ impl NameServer {
     pub async fn answering(script: impl Fn(&Question, usize) -> Dns + Send + Sync + 'static) -> Self {
         let (listener, socket) = both_on_one_port().await;
         let address = listener.local_addr().unwrap();
-        let desk = Desk { asked: Arc::default(), script: Arc::new(script) };
+        let desk = DnsState { asked: Arc::default(), script: Arc::new(script) };
         let asked = desk.asked.clone();
         let tasks =
             [tokio::spawn(over_udp(Arc::new(socket), desk.clone())), tokio::spawn(over_tcp(listener, desk))];
@@ -105,7 +105,7 @@ impl NameServer {
     }
 
     /// The names of which IPv4 addresses were asked for.
-    pub fn asked(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         let asked = self.questions().into_iter().filter(|question| question.kind == 1);
         asked.map(|question| question.name).collect()
     }
@@ -125,7 +125,7 @@ async fn both_on_one_port() -> (TcpListener, UdpSocket) {
     }
 }
 
-async fn over_udp(socket: Arc<UdpSocket>, desk: Desk) {
+async fn over_udp(socket: Arc<UdpSocket>, desk: DnsState) {
     let mut replies = tokio::task::JoinSet::new();
     let mut buffer = [0; 1500];
     while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
@@ -138,7 +138,7 @@ async fn over_udp(socket: Arc<UdpSocket>, desk: Desk) {
     }
 }
 
-async fn over_tcp(listener: TcpListener, desk: Desk) {
+async fn over_tcp(listener: TcpListener, desk: DnsState) {
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((mut stream, _)) = listener.accept().await {
         let desk = desk.clone();

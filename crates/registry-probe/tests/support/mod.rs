@@ -20,7 +20,7 @@ use secrecy::SecretString;
 #[allow(unused_imports, reason = "each test file uses a part")]
 pub use certificates::Authority;
 #[allow(unused_imports, reason = "each test file uses a part")]
-pub use server::{Answer, Asked, Server};
+pub use server::{Answer, ReceivedRequest, Server};
 
 /// The password of every test: it must never be found where it does not belong.
 pub const PASSWORD: &str = "correct-horse-battery";

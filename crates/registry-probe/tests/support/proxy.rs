@@ -1,4 +1,4 @@
-//! A forward proxy that does what it is told, and records what it is asked. It speaks CONNECT and absolute URLs for
+//! A scripted forward proxy that records its requests. It supports CONNECT and absolute URLs for
 //! real: bytes go through it to the server.
 
 use std::sync::{Arc, Mutex};
@@ -9,14 +9,14 @@ use tokio_rustls::TlsAcceptor;
 
 /// What to do with a request.
 #[derive(Debug, Clone, Copy)]
-pub enum Way {
+pub enum ProxyAction {
     /// Let it through to this port of 127.0.0.1, whatever host it names.
     Through(u16),
     /// Answer with these bytes and hang up.
     Say(&'static str),
-    /// Hang up without a word.
+    /// Close the connection.
     Close,
-    /// Say nothing, and keep the connection.
+    /// Send nothing, and keep the connection.
     Silence,
 }
 
@@ -37,7 +37,7 @@ impl Head {
     }
 }
 
-type Script = Arc<dyn Fn(&Head) -> Way + Send + Sync>;
+type Script = Arc<dyn Fn(&Head) -> ProxyAction + Send + Sync>;
 
 /// A proxy that runs until it is dropped.
 pub struct ForwardProxy {
@@ -53,14 +53,14 @@ impl Drop for ForwardProxy {
 }
 
 impl ForwardProxy {
-    pub async fn start(script: impl Fn(&Head) -> Way + Send + Sync + 'static) -> Self {
+    pub async fn start(script: impl Fn(&Head) -> ProxyAction + Send + Sync + 'static) -> Self {
         Self::serve(None, Arc::new(script)).await
     }
 
     /// Over TLS itself.
     pub async fn over_tls(
         config: rustls::ServerConfig,
-        script: impl Fn(&Head) -> Way + Send + Sync + 'static,
+        script: impl Fn(&Head) -> ProxyAction + Send + Sync + 'static,
     ) -> Self {
         Self::serve(Some(TlsAcceptor::from(Arc::new(config))), Arc::new(script)).await
     }
@@ -109,7 +109,7 @@ async fn relay<S: AsyncRead + AsyncWrite + Unpin>(
         let head = Head(text.trim_end().split("\r\n").map(ToOwned::to_owned).collect());
         log.lock().unwrap().push(head.clone());
         match script(&head) {
-            Way::Through(port) => {
+            ProxyAction::Through(port) => {
                 let mut server = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
                 if head.line().starts_with("CONNECT ") {
                     client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
@@ -119,13 +119,13 @@ async fn relay<S: AsyncRead + AsyncWrite + Unpin>(
                 server.write_all(forwarded(&head).as_bytes()).await.ok()?;
                 client.write_all(&read_answer(&mut server).await?).await.ok()?;
             }
-            Way::Say(text) => {
+            ProxyAction::Say(text) => {
                 client.write_all(text.as_bytes()).await.ok()?;
                 client.shutdown().await.ok()?;
                 return None;
             }
-            Way::Close => return None,
-            Way::Silence => std::future::pending().await,
+            ProxyAction::Close => return None,
+            ProxyAction::Silence => std::future::pending().await,
         }
     }
 }

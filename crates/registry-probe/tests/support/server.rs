@@ -12,14 +12,14 @@ use tokio_rustls::TlsAcceptor;
 
 /// A request, as it arrived.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct ReceivedRequest {
     pub method: String,
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
 
-impl Asked {
+impl ReceivedRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -36,7 +36,7 @@ pub enum Answer {
     Reply { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
     /// These bytes as they are, and then the end of the connection.
     Raw(Vec<u8>),
-    /// These bytes, and then one more of them every so often, for ever.
+    /// These bytes, and then one more of them every so often, forever.
     Drip(Vec<u8>),
     /// These bytes again and again, as fast as they go.
     Flood { head: Vec<u8>, unit: Vec<u8> },
@@ -89,13 +89,13 @@ impl Answer {
     }
 }
 
-type Script = Arc<dyn Fn(&Asked) -> Answer + Send + Sync>;
+type Script = Arc<dyn Fn(&ReceivedRequest) -> Answer + Send + Sync>;
 
 /// A server that runs until it is dropped.
 pub struct Server {
     pub port: u16,
     pub scheme: &'static str,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<ReceivedRequest>>>,
     accepted: Arc<AtomicUsize>,
     shaken: Arc<AtomicUsize>,
     identified: Arc<AtomicUsize>,
@@ -110,14 +110,14 @@ impl Drop for Server {
 
 impl Server {
     /// In the clear.
-    pub async fn http(script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+    pub async fn http(script: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static) -> Self {
         Self::start(None, Arc::new(script)).await
     }
 
     /// Over TLS.
     pub async fn https(
         config: rustls::ServerConfig,
-        script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+        script: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static,
     ) -> Self {
         Self::start(Some(TlsAcceptor::from(Arc::new(config))), Arc::new(script)).await
     }
@@ -126,7 +126,7 @@ impl Server {
     pub async fn http_on(
         address: &str,
         port: u16,
-        script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+        script: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static,
     ) -> Self {
         Self::serve_on(TcpListener::bind((address, port)).await.unwrap(), None, Arc::new(script))
     }
@@ -138,7 +138,7 @@ impl Server {
     fn serve_on(listener: TcpListener, tls: Option<TlsAcceptor>, script: Script) -> Self {
         let port = listener.local_addr().unwrap().port();
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let (asked, accepted): (Arc<Mutex<Vec<Asked>>>, Arc<AtomicUsize>) = Default::default();
+        let (asked, accepted): (Arc<Mutex<Vec<ReceivedRequest>>>, Arc<AtomicUsize>) = Default::default();
         let (shaken, identified): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
         let log = Log { asked: asked.clone(), shaken: shaken.clone(), identified: identified.clone() };
         let counter = accepted.clone();
@@ -162,14 +162,14 @@ impl Server {
         self.at("127.0.0.1")
     }
 
-    /// What it was asked so far.
-    pub fn asked(&self) -> Vec<Asked> {
+    /// The requests so far.
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.asked.lock().unwrap().clone()
     }
 
     /// `GET /v2/` for each request, in order.
     pub fn log(&self) -> Vec<String> {
-        self.asked().iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
+        self.requests().iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
     }
 
     /// How many connections it accepted.
@@ -187,21 +187,21 @@ impl Server {
         self.identified.load(Ordering::SeqCst)
     }
 
-    /// Was any of this text in any part of any request?
-    pub fn saw(&self, text: &str) -> bool {
-        format!("{:?}", self.asked()).contains(text)
+    /// Whether any part of any request contained this text.
+    pub fn received(&self, text: &str) -> bool {
+        format!("{:?}", self.requests()).contains(text)
     }
 
-    /// Did any credential arrive?
-    pub fn saw_credentials(&self) -> bool {
-        let authorized = self.asked().iter().any(|asked| asked.authorization().is_some());
-        authorized || self.saw(super::PASSWORD)
+    /// Whether any credential arrived.
+    pub fn received_credentials(&self) -> bool {
+        let authorized = self.requests().iter().any(|asked| asked.authorization().is_some());
+        authorized || self.received(super::PASSWORD)
     }
 }
 
 #[derive(Clone)]
 struct Log {
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<ReceivedRequest>>>,
     shaken: Arc<AtomicUsize>,
     identified: Arc<AtomicUsize>,
 }
@@ -276,7 +276,7 @@ fn render(status: u16, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
 async fn read_request<S: AsyncRead + Unpin>(
     stream: &mut S,
     buffer: &mut Vec<u8>,
-) -> io::Result<Option<Asked>> {
+) -> io::Result<Option<ReceivedRequest>> {
     let end = loop {
         if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             break at;
@@ -302,10 +302,10 @@ async fn read_request<S: AsyncRead + Unpin>(
         }
     }
     let body = String::from_utf8_lossy(&buffer.drain(..length).collect::<Vec<_>>()).into_owned();
-    Ok(Some(Asked { method, path, headers, body }))
+    Ok(Some(ReceivedRequest { method, path, headers, body }))
 }
 
-/// A server that says one thing to whoever sends it anything, and hangs up.
+/// A server that answers any input with this text and closes the connection.
 pub async fn greeting(text: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -320,7 +320,7 @@ pub async fn greeting(text: &'static str) -> u16 {
     port
 }
 
-/// A port on which nobody listens, and nobody else can while this is held: it is bound, and no more.
+/// A port without a listener, which no other process can use while this is held: it is only bound.
 pub struct ClosedPort(TcpSocket);
 
 impl ClosedPort {
@@ -335,7 +335,7 @@ impl ClosedPort {
     }
 }
 
-/// A port of 127.0.0.1 that answers no connection, for as many wait as it takes.
+/// A port of 127.0.0.1 whose backlog is full, so that it accepts no connection.
 pub struct FullBacklog {
     listener: TcpListener,
     _waiting: Vec<TcpStream>,

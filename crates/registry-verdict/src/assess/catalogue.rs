@@ -311,7 +311,7 @@ fn is_of_certificate(defect: &TlsDefect) -> bool {
     !matches!(defect, TlsDefect::HandshakeFailed(_) | TlsDefect::ClientCertificateRequired(_))
 }
 
-fn presented() -> PresentedCertificate {
+pub(super) fn presented() -> PresentedCertificate {
     PresentedCertificate {
         version: None,
         subject: "CN=packs.example.com".to_owned(),

@@ -93,7 +93,7 @@ fn signed_in(seen: &ecr::EcrObservation) -> Vec<ConditionLine> {
 /// Returns the line; its status follows from the reason.
 fn line(condition: ConditionType, reason: Reason, message: impl Into<String>) -> ConditionLine {
     let status = ConditionStatus::of(condition, reason);
-    ConditionLine { condition, status, reason, message: sentences::capped(message.into()) }
+    ConditionLine { condition, status, reason, message: message.into() }
 }
 
 fn reason_of(problem: &Problem) -> Reason {

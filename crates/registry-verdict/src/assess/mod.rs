@@ -1,4 +1,5 @@
-//! Findings + previous status + now → status. Pure: every condition, reason and message is decided here.
+//! A validation, the status before it and the state of the pull Secrets → status. Pure: every condition, reason and message
+//! is decided here.
 //!
 //! - `aws`: what AWS refused, as a condition.
 //! - `aws_catalogue`, `catalogue` and `references_catalogue`: a sample of every message, for docs/messages.md.
@@ -105,22 +106,62 @@ pub enum ValidationOutcome {
     Definite,
 }
 
-/// The availability of a registry, and the state of its pull Secrets: an input of the status.
+/// Who can use a registry, and the state of its pull Secrets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AvailabilityReport {
-    /// The counts.
-    pub counts: AvailabilityStatus,
-    /// A message about problems.
+    /// The counts in the status; none if they aren't known.
+    pub counts: Option<AvailabilityStatus>,
+    /// A problem with the pull Secrets, added to the message of Ready.
     pub note: Option<String>,
 }
 
-/// The history that the result depends on.
-#[derive(Clone, Copy, Debug)]
-pub struct Before {
-    /// The number of transient failures in a row before this validation.
+/// One validation. Its verdict can be stated again as long as this is kept; it holds no credentials.
+#[derive(Debug)]
+pub struct ValidationRecord {
+    /// What the validation observed.
+    pub observation: Observation,
+    /// When it ended.
+    pub time: Timestamp,
+    /// Transient failures in a row before it.
     pub transient_failures: u32,
-    /// Whether the object and its references haven't changed since the status was written, as far as is known.
-    pub same_basis: bool,
+    /// Whether the object and all its references were the same in the validation before, as far as is known.
+    pub same_inputs: bool,
+}
+
+impl ValidationRecord {
+    /// The first validation of a registry.
+    pub fn first(observation: Observation, time: Timestamp) -> Self {
+        Self { observation, time, transient_failures: 0, same_inputs: true }
+    }
+
+    /// Returns what the result means for the next validation.
+    pub fn outcome(&self) -> ValidationOutcome {
+        outcome(&self.observation, &layers::lines(&self.observation))
+    }
+
+    /// Returns the times at which the result stops being true: the end of the certificate, of the credentials, or of a token.
+    ///
+    /// `jitter` is a random number from 0 to 1.
+    pub fn ends(&self, jitter: f64) -> Vec<Timestamp> {
+        let renewal = match &self.observation {
+            Observation::Ecr(seen) => seen.renewal.map(|renewal| renewal.after(self.time, jitter)),
+            Observation::Unfit(_)
+            | Observation::NotATenant
+            | Observation::BeyondQuota(_)
+            | Observation::Unresolved(_)
+            | Observation::AddressesUnknown(_)
+            | Observation::Probed(_) => None,
+        };
+        let findings = self.observation.findings();
+        let certificate = findings.and_then(|findings| findings.certificate.as_ref());
+        let credentials = findings.and_then(|findings| findings.credentials_expire_at);
+        certificate
+            .map(|certificate| certificate.not_after)
+            .into_iter()
+            .chain(credentials)
+            .chain(renewal)
+            .collect()
+    }
 }
 
 /// A condition without its times.
@@ -163,48 +204,41 @@ impl ConditionStatus {
     }
 }
 
-/// Returns the new status, and what it means for the next validation.
+/// Returns the status that follows from a validation of `object`, from the status before it, and from its pull Secrets. It stays
+/// the same when it is asked for again after it was written.
 pub fn assess(
     object: &RegistryObject,
-    seen: &Observation,
-    before: Before,
-    now: Timestamp,
-) -> (RegistryStatus, ValidationOutcome) {
+    validation: &ValidationRecord,
+    availability: &AvailabilityReport,
+) -> RegistryStatus {
+    let seen = &validation.observation;
     let mut lines = layers::lines(seen);
     let outcome = outcome(seen, &lines);
-    let ready = ready(object, &lines, outcome, before);
-    let marker = marker(&ready, outcome);
-    lines.push(ready);
-    lines.extend(marker);
-    let status = RegistryStatus {
+    let ready = ready(object, &lines, outcome, validation);
+    lines.push(with_note(&ready, availability));
+    lines.extend(marker(&ready, outcome));
+    RegistryStatus {
         observed_generation: Some(object.generation),
-        last_validation_time: Some(Time(now)),
+        last_validation_time: Some(in_seconds(validation.time)),
         last_handled_reconcile_at: handled(object, outcome),
         tls: certificate(seen),
         credentials: credentials(seen),
-        conditions: conditions(object, lines, now),
-        availability: object.status.availability.clone(),
-    };
-    (status, outcome)
+        availability: availability.counts.clone(),
+        conditions: conditions(object, lines, validation.time),
+    }
 }
 
-/// Returns the status with new availability. `ready` is the message of Ready without it.
-pub fn with_availability(
-    status: &RegistryStatus,
-    ready: &str,
-    report: &AvailabilityReport,
-) -> RegistryStatus {
-    let mut status = RegistryStatus { availability: Some(report.counts.clone()), ..status.clone() };
-    let message = match &report.note {
-        Some(note) => sentences::capped(format!("{ready}; {note}")),
-        None => ready.to_owned(),
-    };
-    for condition in &mut status.conditions {
-        if condition.type_ == ConditionType::Ready.as_str() {
-            condition.message.clone_from(&message);
-        }
+/// Adds a problem with the pull Secrets to the message of Ready.
+fn with_note(ready: &ConditionLine, availability: &AvailabilityReport) -> ConditionLine {
+    match &availability.note {
+        Some(note) => ConditionLine { message: format!("{}; {note}", ready.message), ..ready.clone() },
+        None => ready.clone(),
     }
-    status
+}
+
+/// The time as the API server stores it.
+fn in_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 /// Returns the status of a registry whose changed spec is being validated for longer than [`SLOW`].
@@ -331,7 +365,7 @@ fn ready(
     object: &RegistryObject,
     lines: &[ConditionLine],
     outcome: ValidationOutcome,
-    before: Before,
+    validation: &ValidationRecord,
 ) -> ConditionLine {
     let line = |status, reason, message: &str| ConditionLine {
         condition: ConditionType::Ready,
@@ -342,7 +376,7 @@ fn ready(
     if let Some(failing) = first_failing(lines) {
         let known_bad = failing.status == ConditionStatus::False
             && matches!(outcome, ValidationOutcome::Postponed { .. });
-        if let Some(reason) = still_ready(object, outcome, before).filter(|_| !known_bad) {
+        if let Some(reason) = still_ready(object, outcome, validation).filter(|_| !known_bad) {
             let message = match outcome {
                 ValidationOutcome::Postponed { .. } => sentences::still_ready(&failing.message),
                 ValidationOutcome::Usable
@@ -355,8 +389,7 @@ fn ready(
         return line(ConditionStatus::False, failing.reason, &failing.message);
     }
     if let Some(held_back) = held_back(lines) {
-        let kept = still_ready(object, outcome, before);
-        return kept.map_or_else(
+        return still_ready(object, outcome, validation).map_or_else(
             || line(ConditionStatus::Unknown, Reason::Progressing, &held_back.message),
             |reason| line(ConditionStatus::True, reason, &sentences::still_ready(&held_back.message)),
         );
@@ -395,11 +428,15 @@ fn with_unchecked_path(object: &RegistryObject, lines: &[ConditionLine], message
 
 /// A Ready registry stays Ready, with the same reason, until the threshold of transient failures in a row is reached,
 /// if nothing has changed.
-fn still_ready(object: &RegistryObject, outcome: ValidationOutcome, before: Before) -> Option<Reason> {
+fn still_ready(
+    object: &RegistryObject,
+    outcome: ValidationOutcome,
+    validation: &ValidationRecord,
+) -> Option<Reason> {
     let was = object.status.condition(ConditionType::Ready).filter(|ready| ready.status == "True")?;
     let threshold = u32::try_from(object.spec.validation.failure_threshold).unwrap_or(1);
-    let unchanged = before.same_basis && object.status.observed_generation == Some(object.generation);
-    let few = before.transient_failures.saturating_add(1) < threshold;
+    let unchanged = validation.same_inputs && object.status.observed_generation == Some(object.generation);
+    let few = validation.transient_failures.saturating_add(1) < threshold;
     let keeps = match outcome {
         ValidationOutcome::Transient { .. } => few,
         ValidationOutcome::Postponed { .. } => true,
@@ -437,9 +474,10 @@ fn condition(object: &RegistryObject, line: ConditionLine, now: Timestamp) -> Co
         type_: line.condition.as_str().to_owned(),
         status: line.status.as_str().to_owned(),
         reason: line.reason.as_str().to_owned(),
-        message: line.message,
+        message: sentences::capped(line.message),
         observed_generation: Some(object.generation),
-        last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
+        last_transition_time: before
+            .map_or_else(|| in_seconds(now), |before| before.last_transition_time.clone()),
     }
 }
 
@@ -449,7 +487,7 @@ fn certificate(seen: &Observation) -> Option<TlsStatus> {
         version: certificate.version.map(|version| version_name(version).to_owned()),
         subject: Some(sentences::clean(&certificate.subject)),
         issuer: Some(sentences::clean(&certificate.issuer)),
-        not_after: Some(Time(certificate.not_after)),
+        not_after: Some(in_seconds(certificate.not_after)),
         sha256_fingerprint: Some(certificate.sha256_fingerprint.clone()),
     })
 }
@@ -463,14 +501,7 @@ fn version_name(version: TlsVersion) -> &'static str {
 }
 
 fn credentials(seen: &Observation) -> Option<CredentialsStatus> {
-    seen.findings()?.credentials_expire_at.map(|end| CredentialsStatus { expires_at: Some(Time(end)) })
-}
-
-/// Returns the times at which the certificate and the credentials in a status expire.
-pub fn ends(status: &RegistryStatus) -> Vec<Timestamp> {
-    let certificate = status.tls.as_ref().and_then(|tls| tls.not_after.as_ref());
-    let credentials = status.credentials.as_ref().and_then(|credentials| credentials.expires_at.as_ref());
-    certificate.into_iter().chain(credentials).map(|end| end.0).collect()
+    seen.findings()?.credentials_expire_at.map(|end| CredentialsStatus { expires_at: Some(in_seconds(end)) })
 }
 
 /// How long the validation of a changed spec may take before the status says that it is in progress.

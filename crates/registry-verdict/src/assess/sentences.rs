@@ -36,17 +36,17 @@ pub(super) fn not_attempted() -> &'static str {
 
 /// For a registry with fewer transient failures in a row than its threshold.
 pub(super) fn below_threshold(message: &str) -> String {
-    capped(format!("Still ready (spec.validation.failureThreshold not reached): {message}"))
+    format!("Still ready (spec.validation.failureThreshold not reached): {message}")
 }
 
 /// For a Ready registry about which this validation found out nothing.
 pub(super) fn still_ready(message: &str) -> String {
-    capped(format!("Still ready: {message}"))
+    format!("Still ready: {message}")
 }
 
 /// In addition to another message of Ready.
 pub(super) fn path_unchecked(message: &str) -> String {
-    capped(format!("{message}; spec.baseContentPath not checked: set spec.validation.repository"))
+    format!("{message}; spec.baseContentPath not checked: set spec.validation.repository")
 }
 
 pub(super) fn in_progress() -> &'static str {

@@ -15,7 +15,10 @@ use registry_probe::{
     Unavailable, Unprovable, Withholding,
 };
 
-use super::{catalogue::usable, *};
+use super::{
+    catalogue::{presented, usable},
+    *,
+};
 use crate::resolve::{Reference, ReferenceKind};
 
 fn server() -> HostPort {
@@ -41,19 +44,25 @@ fn object(generation: i64, status: RegistryStatus) -> RegistryObject {
     RegistryObject::of(registry)
 }
 
-const UNCHANGED: Before = Before { transient_failures: 0, same_basis: true };
-
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
+/// The verdict on a registry that has no pull Secrets.
+fn verdict(object: &RegistryObject, validation: &ValidationRecord) -> (RegistryStatus, ValidationOutcome) {
+    (assess(object, validation, &AvailabilityReport::default()), validation.outcome())
+}
+
+fn probed(findings: Findings, second: i64) -> ValidationRecord {
+    ValidationRecord::first(Observation::Probed(Box::new(findings)), at(second))
+}
+
+fn new_object() -> RegistryObject {
+    object(1, RegistryStatus::default())
+}
+
 fn judged(findings: Findings) -> (RegistryStatus, ValidationOutcome) {
-    assess(
-        &object(1, RegistryStatus::default()),
-        &Observation::Probed(Box::new(findings)),
-        UNCHANGED,
-        at(100),
-    )
+    verdict(&new_object(), &probed(findings, 100))
 }
 
 fn ready(status: &RegistryStatus) -> (&str, &str) {
@@ -154,7 +163,7 @@ fn skipped_and_unprovable_checks_keep_ready() {
 fn unsupported_settings_fail_resolved_refs() {
     for error in [SpecError::EcrUnsupported, SpecError::Place(ecr::EcrEndpointError::Public)] {
         let (status, outcome) =
-            assess(&object(1, RegistryStatus::default()), &Observation::Unfit(error), UNCHANGED, at(100));
+            verdict(&new_object(), &ValidationRecord::first(Observation::Unfit(error), at(100)));
         let references = status.condition(ConditionType::ResolvedRefs).unwrap();
         assert_eq!((references.status.as_str(), references.reason.as_str()), ("False", "NotPermitted"));
         assert_eq!((ready(&status), outcome), (("False", "NotPermitted"), ValidationOutcome::Definite));
@@ -163,8 +172,8 @@ fn unsupported_settings_fail_resolved_refs() {
 }
 
 /// Returns status and reason of the condition.
-fn says(seen: &Observation, condition: ConditionType) -> (String, String) {
-    let (status, _) = assess(&object(1, RegistryStatus::default()), seen, UNCHANGED, at(100));
+fn says(seen: Observation, condition: ConditionType) -> (String, String) {
+    let (status, _) = verdict(&new_object(), &ValidationRecord::first(seen, at(100)));
     let condition = status.condition(condition).unwrap();
     (condition.status.clone(), condition.reason.clone())
 }
@@ -218,7 +227,7 @@ fn similar_findings_have_distinct_reasons() {
         ),
         (Observation::Ecr(Box::new(aws)), ConditionType::CredentialsValidated, "False", "Forbidden"),
     ] {
-        assert_eq!(says(&seen, condition), (status.to_owned(), reason.to_owned()));
+        assert_eq!(says(seen, condition), (status.to_owned(), reason.to_owned()));
     }
 }
 
@@ -227,7 +236,7 @@ fn ready_message_mentions_unchecked_content_path() {
     let message = |edit: fn(&mut RegistryObject)| {
         let mut object = object(1, RegistryStatus::default());
         edit(&mut object);
-        let (status, _) = assess(&object, &Observation::Probed(Box::new(usable())), UNCHANGED, at(100));
+        let (status, _) = verdict(&object, &probed(usable(), 100));
         let said = |condition| status.condition(condition).unwrap().message.clone();
         assert_eq!(said(ConditionType::CredentialsValidated), "Credentials validated");
         said(ConditionType::Ready)
@@ -260,8 +269,8 @@ fn waiting_credentials_answer_no_request() {
         (Withholding::MemoryFull, ("Unknown", "Throttled"), ConditionType::Reconciling),
         (Withholding::UnderWay, ("Unknown", "Throttled"), ConditionType::Reconciling),
     ] {
-        let seen = Observation::Probed(Box::new(withheld(why)));
-        let (status, outcome) = assess(&asked, &seen, Before { same_basis: false, ..UNCHANGED }, at(200));
+        let changed = ValidationRecord { same_inputs: false, ..probed(withheld(why), 200) };
+        let (status, outcome) = verdict(&asked, &changed);
         let credentials = status.condition(ConditionType::CredentialsValidated).unwrap();
         assert_eq!((credentials.status.as_str(), credentials.reason.as_str()), condition);
         assert_eq!(ready(&status), ("False", condition.1));
@@ -269,8 +278,7 @@ fn waiting_credentials_answer_no_request() {
         assert_eq!(outcome, ValidationOutcome::Postponed { wait });
         assert_eq!(status.last_handled_reconcile_at, None, "the request is still to be answered");
         // A Ready, unchanged registry stays Ready if nothing is found against it.
-        let seen = Observation::Probed(Box::new(withheld(why)));
-        let (status, _) = assess(&object(1, good.clone()), &seen, UNCHANGED, at(200));
+        let (status, _) = verdict(&object(1, good.clone()), &probed(withheld(why), 200));
         assert_eq!(status.is_true(ConditionType::Ready), condition.0 == "Unknown", "{why:?}");
     }
 }
@@ -300,8 +308,8 @@ fn definite_failure_stalls_transient_reconciles() {
 fn keeps_ready_below_failure_threshold() {
     let (mut status, _) = judged(usable());
     for (failures, expected) in [(0, "True"), (1, "True"), (2, "False")] {
-        let before = Before { transient_failures: failures, same_basis: true };
-        (status, _) = assess(&object(1, status), &Observation::Probed(Box::new(refused())), before, at(200));
+        let validation = ValidationRecord { transient_failures: failures, ..probed(refused(), 200) };
+        (status, _) = verdict(&object(1, status), &validation);
         assert_eq!(ready(&status).0, expected, "after {} failures", failures + 1);
         assert_eq!(status.condition(ConditionType::EndpointReachable).unwrap().reason, "ConnectionRefused");
         assert_eq!(status.condition(ConditionType::CredentialsValidated).unwrap().reason, "NotAttempted");
@@ -311,26 +319,24 @@ fn keeps_ready_below_failure_threshold() {
 #[test]
 fn new_spec_or_credentials_reset_readiness() {
     let (status, _) = judged(usable());
-    let seen = Observation::Probed(Box::new(refused()));
-    let (changed_spec, _) = assess(&object(2, status.clone()), &seen, UNCHANGED, at(200));
+    let (changed_spec, _) = verdict(&object(2, status.clone()), &probed(refused(), 200));
     assert_eq!(ready(&changed_spec), ("False", "ConnectionRefused"));
-    let other = Before { transient_failures: 0, same_basis: false };
-    let (changed_secret, _) = assess(&object(1, status), &seen, other, at(200));
+    let other = ValidationRecord { same_inputs: false, ..probed(refused(), 200) };
+    let (changed_secret, _) = verdict(&object(1, status), &other);
     assert_eq!(ready(&changed_secret), ("False", "ConnectionRefused"));
 }
 
 #[test]
 fn transition_time_changes_only_with_status() {
     let (first, _) = judged(usable());
-    let (second, _) =
-        assess(&object(1, first.clone()), &Observation::Probed(Box::new(usable())), UNCHANGED, at(200));
+    let (second, _) = verdict(&object(1, first.clone()), &probed(usable(), 200));
     let times = |status: &RegistryStatus| {
         status.conditions.iter().map(|condition| condition.last_transition_time.clone()).collect::<Vec<_>>()
     };
     assert_eq!(times(&first), times(&second));
     let rejected =
         Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
-    let (third, _) = assess(&object(1, first), &Observation::Probed(Box::new(rejected)), UNCHANGED, at(300));
+    let (third, _) = verdict(&object(1, first), &probed(rejected, 300));
     let time = |condition| third.condition(condition).unwrap().last_transition_time.0;
     assert_eq!(time(ConditionType::EndpointReachable), at(100));
     assert_eq!(time(ConditionType::CredentialsValidated), at(300));
@@ -339,8 +345,7 @@ fn transition_time_changes_only_with_status() {
 #[test]
 fn repeated_failure_changes_only_the_time() {
     let (first, _) = judged(refused());
-    let (second, _) =
-        assess(&object(1, first.clone()), &Observation::Probed(Box::new(refused())), UNCHANGED, at(200));
+    let (second, _) = verdict(&object(1, first.clone()), &probed(refused(), 200));
     assert_eq!(
         RegistryStatus { last_validation_time: None, ..first },
         RegistryStatus { last_validation_time: None, ..second }
@@ -363,8 +368,7 @@ fn definite_failure_ends_ready_at_once() {
     let (was_ready, _) = judged(usable());
     let rejected =
         Findings { credentials: CredentialsFinding::Rejected { by: server(), status: 401 }, ..usable() };
-    let seen = Observation::Probed(Box::new(rejected));
-    let (status, outcome) = assess(&object(1, was_ready), &seen, UNCHANGED, at(200));
+    let (status, outcome) = verdict(&object(1, was_ready), &probed(rejected, 200));
     assert_eq!(
         (ready(&status), outcome),
         (("False", "Rejected"), ValidationOutcome::Rejected { pause: None })
@@ -404,7 +408,7 @@ fn refused_by_aws(cause: ecr::Cause, findings: Findings) -> (RegistryStatus, Val
     let retry_after = Some(Duration::from_secs(7));
     let refusal = AwsRefusal { cause, api: ecr::Api::Ecr, region: "eu-central-1".into(), retry_after };
     let seen = ecr::EcrObservation { findings, refusal: Some(refusal), renewal: None, used: None };
-    assess(&object(1, RegistryStatus::default()), &Observation::Ecr(Box::new(seen)), UNCHANGED, at(100))
+    verdict(&new_object(), &ValidationRecord::first(Observation::Ecr(Box::new(seen)), at(100)))
 }
 
 #[test]
@@ -441,18 +445,19 @@ fn aws_refusal_decides_credentials_condition() {
 
 #[test]
 fn next_validation_is_due_at_earliest_expiry() {
-    let none = judged(usable()).0;
-    assert!(ends(&none).is_empty());
-    let (status, _) = judged(Findings { credentials_expire_at: Some(at(500)), ..usable() });
-    assert_eq!(ends(&status), [at(500)]);
-    let tls = TlsStatus { not_after: Some(Time(at(400))), ..TlsStatus::default() };
-    assert_eq!(ends(&RegistryStatus { tls: Some(tls), ..status }), [at(400), at(500)]);
+    let none = Findings { certificate: None, ..usable() };
+    assert!(probed(none.clone(), 100).ends(0.0).is_empty());
+    let credentials = Findings { credentials_expire_at: Some(at(500)), ..none };
+    assert_eq!(probed(credentials.clone(), 100).ends(0.0), [at(500)]);
+    let certificate = registry_probe::PresentedCertificate { not_after: at(400), ..presented() };
+    let both = Findings { certificate: Some(certificate), ..credentials };
+    assert_eq!(probed(both, 100).ends(0.0), [at(400), at(500)]);
 }
 
 #[test]
 fn echoes_the_requested_at_annotation() {
     let asked = RegistryObject { requested_at: Some("now".into()), ..object(1, RegistryStatus::default()) };
-    let (status, _) = assess(&asked, &Observation::Probed(Box::new(usable())), UNCHANGED, at(100));
+    let (status, _) = verdict(&asked, &probed(usable(), 100));
     assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
 }
 
@@ -518,6 +523,42 @@ fn reports_proxy_failure_as_such() {
     }
 }
 
+/// What the operator says of that registry's pull Secrets.
+fn note(note: &str) -> AvailabilityReport {
+    let counts = AvailabilityStatus { namespaces: Some(3), ..AvailabilityStatus::default() };
+    AvailabilityReport { counts: Some(counts), note: Some(note.to_owned()) }
+}
+
+#[test]
+fn pull_secrets_are_reported_in_ready_alone() {
+    let (plain, _) = judged(refused());
+    let report = note("pull Secret not created in 1 namespace");
+    let noted = assess(&new_object(), &probed(refused(), 100), &report);
+    let message = |status: &RegistryStatus, condition| status.condition(condition).unwrap().message.clone();
+    let with_note =
+        format!("{}; pull Secret not created in 1 namespace", message(&plain, ConditionType::Ready));
+    assert_eq!(message(&noted, ConditionType::Ready), with_note);
+    assert_eq!(message(&noted, ConditionType::Reconciling), message(&plain, ConditionType::Reconciling));
+    assert_eq!((noted.availability, plain.availability), (report.counts, None));
+    assert_eq!(noted.conditions[..5], plain.conditions[..5]);
+}
+
+#[test]
+fn a_long_note_is_cut_off() {
+    let status = assess(&new_object(), &probed(usable(), 100), &note(&"x".repeat(2000)));
+    assert_eq!(status.condition(ConditionType::Ready).unwrap().message.chars().count(), 1024);
+}
+
+#[test]
+fn times_are_whole_seconds_as_they_are_stored() {
+    let fraction = at(100).checked_add(Duration::from_millis(700)).unwrap();
+    let findings = Findings { credentials_expire_at: Some(fraction), ..usable() };
+    let validation = ValidationRecord { time: fraction, ..probed(findings, 0) };
+    let (status, _) = verdict(&new_object(), &validation);
+    let stored: RegistryStatus = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
+    assert_eq!(status, stored);
+}
+
 fn any_findings() -> impl Strategy<Value = Findings> {
     let endpoint = prop_oneof![
         Just(EndpointFinding::NotAttempted),
@@ -572,5 +613,22 @@ proptest! {
             let credentials = &status.condition(ConditionType::CredentialsValidated).unwrap().reason;
             prop_assert!(["Validated", "AnonymousAccess", "Unprovable"].contains(&credentials.as_str()));
         }
+    }
+
+    /// Once the status of a validation is written, the same validation leads to the same status; and another state of the pull
+    /// Secrets changes nothing but the counts and the message of Ready.
+    #[test]
+    fn a_verdict_stays_the_same_until_the_next_validation(
+        before in any_findings(), findings in any_findings(), transient_failures in 0u32..4, same_inputs: bool,
+    ) {
+        let object = |status| object(1, status);
+        let (before, _) = judged(before);
+        let validation = ValidationRecord { transient_failures, same_inputs, ..probed(findings, 200) };
+        let (first, outcome) = verdict(&object(before), &validation);
+        prop_assert_eq!(verdict(&object(first.clone()), &validation), (first.clone(), outcome));
+        let noted = assess(&object(first.clone()), &validation, &note("a note"));
+        let (again, _) = verdict(&object(noted.clone()), &validation);
+        prop_assert_eq!(&again, &first);
+        prop_assert!(noted.condition(ConditionType::Ready).unwrap().message.ends_with("; a note"));
     }
 }

@@ -1,14 +1,15 @@
-//! What AWS says when it gives no token, told apart. Pure: an error's code and message in, a cause out.
+//! Classifies AWS's errors. Pure: from an error's code and message to a cause.
 //!
-//! AWS names the same failure differently in ECR's protocol (JSON) and in STS's (query), and different failures by one
-//! code: only the message tells a wrong secret from a wrong clock. No message of AWS leaves this module: they hold ARNs.
+//! ECR's protocol (JSON) and STS's (query) have different codes for the same failure, and one code may mean different
+//! failures: only the message distinguishes a wrong secret from a wrong clock. Messages of AWS don't leave this module,
+//! because they contain ARNs.
 
 use std::time::Duration;
 
 use registry_probe::{Backoff, HostPort, Withholding};
 use strum::FromRepr;
 
-/// Which of AWS's APIs was asked.
+/// An API of AWS.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Api {
     /// Elastic Container Registry.
@@ -18,7 +19,7 @@ pub enum Api {
 }
 
 impl Api {
-    /// Its short name.
+    /// Returns its short name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ecr => "ECR",
@@ -26,7 +27,7 @@ impl Api {
         }
     }
 
-    /// The closed set of label values for metrics.
+    /// Returns the value of the metrics' label, from a closed set.
     pub fn label(self) -> &'static str {
         match self {
             Self::Ecr => "ecr",
@@ -35,77 +36,77 @@ impl Api {
     }
 }
 
-/// Why AWS gave no token.
+/// Why AWS issued no token.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AwsRefusal {
-    /// Why.
+    /// The cause.
     pub cause: Cause,
-    /// Who said so.
+    /// The API that refused.
     pub api: Api,
-    /// In which region.
+    /// The region.
     pub region: String,
-    /// How long to leave AWS alone.
+    /// How long AWS asks to wait.
     pub retry_after: Option<Duration>,
 }
 
-/// Why AWS gave no token.
+/// Why AWS issued no token.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Cause {
-    /// The access keys are refused.
+    /// AWS refuses the access keys.
     KeysRefused(KeyRefusal),
-    /// The role can't be assumed: it does not exist, or a policy refuses.
+    /// The role can't be assumed: it doesn't exist, or a policy denies it.
     RoleDenied {
-        /// Whether an external id was given.
+        /// Whether the spec has an external ID.
         external_id: bool,
-        /// The role's partition, where the registry is in another.
+        /// The partition of the role, if the registry is in another.
         other_partition: Option<String>,
-        /// The action that is not allowed, as IAM policies name it: assuming a role may take more than `sts:AssumeRole`.
+        /// The denied action, as in IAM policies. Assuming a role may need more than `sts:AssumeRole`.
         action: &'static str,
-        /// Which policy refuses.
+        /// The policy that denies it.
         denial: Denial,
     },
-    /// The session's policies and tags are too large to assume the role.
+    /// The session policies and tags are too large to assume the role.
     SessionTooLarge,
-    /// The identity lacks the right to that action.
+    /// The identity has no permission for an action.
     ActionDenied {
-        /// The action, as IAM policies name it.
+        /// The action, as in IAM policies.
         action: &'static str,
-        /// Which policy refuses.
+        /// The policy that denies it.
         denial: Denial,
     },
     /// The account has not enabled the region, or not activated STS there.
     RegionDisabled,
-    /// The account has no subscription to the service, or is suspended.
+    /// The account is not signed up for the service, or is suspended.
     NotSubscribed,
-    /// AWS has no such endpoint: FIPS and dual stack are not everywhere.
+    /// There is no such endpoint: FIPS and dual stack don't exist in all regions.
     NoEndpoint,
-    /// The request's time is not AWS's.
+    /// The time of the request is wrong.
     ClockSkew,
     /// Too many requests.
     Throttled,
-    /// AWS could not be asked.
+    /// AWS didn't answer, or not correctly.
     Unavailable(Outage),
-    /// AWS was not asked, to spare the access keys; it is their turn later.
+    /// The request was not sent, to protect the access keys.
     Withheld(Withholding),
-    /// The proxy on the way to AWS stood in it.
+    /// The proxy on the way to AWS failed.
     Proxy {
         /// The proxy.
         proxy: HostPort,
-        /// What it did, or did not.
+        /// The proxy's failure.
         trouble: ProxyTrouble,
     },
     /// The operator has no AWS identity of its own.
     NoOperatorIdentity,
-    /// AWS does not take the operator's own identity.
+    /// AWS rejects the operator's own identity.
     OperatorIdentityRefused(OwnIdentityFault),
-    /// AWS gave a token, and the registry refuses it.
+    /// AWS issued a token, and the registry refuses it.
     TokenRefused {
-        /// With 403, as against 401.
+        /// Whether the status is 403 instead of 401.
         forbidden: bool,
-        /// The region of the registry's host, where the token is of another.
+        /// The region in the registry's host, if the token is for another.
         region_of_host: Option<String>,
     },
-    /// Something else, by AWS's code for it.
+    /// Another error, with AWS's code.
     Other {
         /// The code: letters and digits only.
         code: String,
@@ -123,104 +124,104 @@ pub enum KeyRefusal {
     UnknownKeyOrSession = 1,
     /// The signature was made with another secret.
     WrongSecret = 2,
-    /// No request can be signed with these keys.
+    /// The keys are malformed, so no request can be signed with them.
     Malformed = 3,
-    /// The request was signed for another region than the one that was asked.
+    /// The request was signed for another region.
     WrongRegion = 4,
-    /// The session of temporary keys has ended.
+    /// The session of temporary keys has expired.
     Expired = 5,
 }
 
-/// What a proxy on the way to AWS did, or did not.
+/// The failure of a proxy on the way to AWS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProxyTrouble {
-    /// It can't be reached, or broke off.
+    /// It can't be reached, or closed the connection.
     Unreachable,
-    /// It did not answer in time.
+    /// It didn't answer in time.
     Timeout,
-    /// It wants another login (407).
+    /// It requires another login (407).
     LoginRejected,
-    /// It does not let AWS be reached.
+    /// It doesn't connect to AWS.
     NoTunnel,
 }
 
-/// Which policy refuses an action, where AWS says so.
+/// The policy that denies an action, if AWS says which.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Denial {
-    /// Its kind.
+    /// The kind of policy.
     pub policy: Option<PolicyKind>,
-    /// It denies the action by name, as against not allowing it.
+    /// Whether it explicitly denies the action, as opposed to not allowing it.
     pub explicitly: bool,
 }
 
-/// The kinds of policy that AWS names in its refusals.
+/// The kinds of policies that AWS names in its errors.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum PolicyKind {
-    /// Of the user or role.
+    /// The policy of the user or role.
     Identity,
-    /// Of what is accessed.
+    /// The policy of the requested resource.
     Resource,
     /// The permissions boundary of the user or role.
     PermissionsBoundary,
-    /// An organization's, for its identities.
+    /// An organization's service control policy.
     ServiceControl,
-    /// An organization's, for its resources.
+    /// An organization's resource control policy.
     ResourceControl,
-    /// Of the session.
+    /// The session policy.
     Session,
-    /// Of the private endpoint that the request came through.
+    /// The policy of the VPC endpoint.
     VpcEndpoint,
-    /// Of the role that is assumed.
+    /// The trust policy of the role.
     RoleTrust,
 }
 
-/// Why AWS does not take the operator's own identity.
+/// Why AWS rejects the operator's own identity.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OwnIdentityFault {
-    /// Its credentials are unknown, or could not be had.
+    /// Its credentials are unknown, or can't be obtained.
     Credentials,
-    /// IRSA: the role's trust policy does not let the service account assume it.
+    /// IRSA: the role's trust policy doesn't allow the service account to assume it.
     TrustPolicy,
-    /// IRSA: the token of the service account is not accepted.
+    /// IRSA: AWS rejects the service account's token.
     Token,
 }
 
-/// Why AWS could not be asked.
+/// Why there is no usable answer from AWS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outage {
     /// No answer in time.
     Timeout,
     /// No connection.
     Unreachable,
-    /// The API's certificate can't be verified.
+    /// The certificate of the API can't be verified.
     Untrusted,
-    /// A status that is no answer of AWS's.
+    /// An HTTP status without an error of AWS.
     Status(u16),
-    /// AWS says that it failed itself.
+    /// AWS reports an internal error.
     Fault,
-    /// An answer that can't be read.
+    /// The answer can't be parsed.
     Unreadable,
 }
 
-/// What a cause means for the credentials. The condition's reason, the pause of rejected credentials and the time for which AWS is
-/// left alone all follow from it.
+/// What a cause means for the credentials. The condition's reason, the delay for rejected credentials, and the delay
+/// before the next request to AWS depend on it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Class {
     /// They are wrong or have expired.
     KeysRefused(KeyRefusal),
-    /// They were refused before, and are not sent now.
+    /// They were rejected before, and are not sent now.
     Withheld,
-    /// They may be right, and can't assume the role.
+    /// They may be right, but can't assume the role.
     RoleDenied,
-    /// They may be right, and give no access.
+    /// They may be right, but have no access.
     Forbidden,
     /// AWS refused with an unknown code, which says nothing about them.
     Unrecognized,
-    /// AWS takes them, and the registry does not take what AWS gave.
+    /// AWS accepts them, but the registry rejects AWS's token.
     TokenRefused,
-    /// AWS wants to be left alone; nothing is said of them.
+    /// AWS throttles requests, which says nothing about them.
     Throttled,
-    /// AWS could not say.
+    /// AWS gave no usable answer.
     Unavailable,
 }
 
@@ -232,7 +233,7 @@ impl KeyRefusal {
 }
 
 impl Cause {
-    /// What it means for the credentials.
+    /// Returns the class of the cause.
     pub fn class(&self) -> Class {
         match self {
             Self::KeysRefused(refusal) => Class::KeysRefused(*refusal),
@@ -252,7 +253,7 @@ impl Cause {
             | Self::Withheld(
                 Withholding::TooManyRejected | Withholding::MemoryFull | Withholding::UnderWay,
             ) => Class::Throttled,
-            // AWS looks at the time before it looks at the keys.
+            // AWS checks the time before the keys.
             Self::Unavailable(_) | Self::Proxy { .. } | Self::ClockSkew => Class::Unavailable,
         }
     }
@@ -291,18 +292,18 @@ impl AwsRefusal {
     }
 }
 
-/// An error of AWS, as its protocol carries it.
+/// An error of AWS, as in its protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct Complaint<'a> {
-    /// Its code, without a namespace.
+    /// The code without a namespace.
     pub code: Option<&'a str>,
-    /// What it says, in AWS's words.
+    /// The message, in AWS's words.
     pub message: &'a str,
     /// The HTTP status.
     pub status: u16,
 }
 
-/// What was asked of AWS.
+/// A request to AWS.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AwsAction {
     /// `ecr:GetAuthorizationToken`.
@@ -311,15 +312,15 @@ pub enum AwsAction {
     DescribeRepositories,
     /// `sts:AssumeRole`.
     AssumeRole {
-        /// Whether an external id was given.
+        /// Whether the spec has an external ID.
         external_id: bool,
     },
-    /// `sts:AssumeRoleWithWebIdentity`: IRSA, the operator's own role.
+    /// `sts:AssumeRoleWithWebIdentity`, with IRSA, for the operator's own role.
     AssumeRoleWithWebIdentity,
 }
 
 impl AwsAction {
-    /// As IAM policies name it.
+    /// Returns the action as in IAM policies.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::GetAuthorizationToken => "ecr:GetAuthorizationToken",
@@ -329,7 +330,7 @@ impl AwsAction {
         }
     }
 
-    /// Which API has it.
+    /// Returns the API of the action.
     pub fn api(self) -> Api {
         match self {
             Self::GetAuthorizationToken | Self::DescribeRepositories => Api::Ecr,
@@ -340,7 +341,7 @@ impl AwsAction {
 
 const ASSUME_ROLE: &str = "sts:AssumeRole";
 
-/// The cause behind a complaint about `action`; `temporary`: a session's token was sent along.
+/// Returns the cause of an error in a request for `action`. `temporary`: the request had a session token.
 pub fn cause(complaint: Complaint<'_>, action: AwsAction, temporary: bool) -> Cause {
     let Complaint { code, message, status } = complaint;
     let Some(code) = code.map(bare) else { return without_code(status) };
@@ -389,7 +390,7 @@ pub fn cause(complaint: Complaint<'_>, action: AwsAction, temporary: bool) -> Ca
     }
 }
 
-/// Codes come as `com.amazonaws.ecr#Code` and `Code:http://…` too.
+/// Removes namespaces: codes may be `com.amazonaws.ecr#Code` or `Code:http://…`.
 fn bare(code: &str) -> &str {
     let code = code.rsplit('#').next().unwrap_or(code);
     code.split(':').next().unwrap_or(code)
@@ -399,12 +400,12 @@ fn other(code: &str) -> Cause {
     Cause::Other { code: code.chars().filter(char::is_ascii_alphanumeric).take(64).collect() }
 }
 
-/// Not AWS's way to say no: a proxy's, or a broken server's.
+/// An error that AWS didn't send, but a proxy or a broken server.
 fn without_code(status: u16) -> Cause {
     if status == 429 { Cause::Throttled } else { Cause::Unavailable(Outage::Status(status)) }
 }
 
-/// One code for three causes.
+/// This code has three causes.
 fn signature(message: &str) -> Cause {
     let message = message.to_ascii_lowercase();
     if message.contains("expired") || message.contains("not yet current") {
@@ -430,7 +431,7 @@ fn denied(action: AwsAction, message: &str) -> Cause {
     }
 }
 
-/// The action that AWS says is not allowed: one that a request of the operator's may need.
+/// Returns the denied action from AWS's message, if the operator's requests may need it.
 fn denied_action(message: &str) -> Option<&'static str> {
     let (_, rest) = message.split_once("not authorized to perform: ")?;
     let named = rest.split_whitespace().next()?;
@@ -444,8 +445,8 @@ fn denied_action(message: &str) -> Option<&'static str> {
     actions.into_iter().find(|action| action.eq_ignore_ascii_case(named))
 }
 
-/// The phrases that AWS documents, the first that applies: an endpoint's policy that refuses "transitively through a service
-/// control policy" is fixed there.
+/// Phrases that AWS documents, in order of precedence. If the policy of a VPC endpoint denies "transitively through a
+/// service control policy", the endpoint's policy has to be changed.
 const POLICIES: [(&str, PolicyKind); 9] = [
     ("service control policy", PolicyKind::ServiceControl),
     ("resource control policy", PolicyKind::ResourceControl),
@@ -459,7 +460,7 @@ const POLICIES: [(&str, PolicyKind); 9] = [
 ];
 
 impl Denial {
-    /// What AWS says behind the action and the resource: `because no … policy allows the … action`, or
+    /// Parses the part of the message after the action and the resource: `because no … policy allows the … action`, or
     /// `with an explicit deny in a … policy`, with or without the policy's ARN.
     fn of(message: &str) -> Self {
         let message = message.to_ascii_lowercase();
@@ -472,7 +473,7 @@ impl Denial {
     }
 }
 
-/// STS finds the role's ARN, the external id or the session ill-formed.
+/// STS considers the role's ARN, the external ID or the session malformed.
 fn invalid(action: AwsAction, code: &str) -> Cause {
     match action {
         AwsAction::AssumeRole { external_id } => Cause::RoleDenied {
@@ -486,7 +487,7 @@ fn invalid(action: AwsAction, code: &str) -> Cause {
     }
 }
 
-/// The codes that AWS's SDKs take for throttling.
+/// The codes that AWS's SDKs consider throttling.
 fn is_throttling(code: &str) -> bool {
     matches!(
         code,
@@ -507,7 +508,7 @@ fn is_throttling(code: &str) -> bool {
     )
 }
 
-/// The codes by which AWS says that it failed itself, whatever the status; STS answers some of them with 400.
+/// The codes of AWS's internal errors, whatever the status. STS sends some of them with 400.
 fn is_fault(code: &str) -> bool {
     matches!(
         code,
@@ -626,7 +627,7 @@ mod tests {
         let trust = "is not authorized to perform: sts:AssumeRole because no role trust policy allows the sts:AssumeRole action";
         let denial = Denial { policy: Some(PolicyKind::RoleTrust), explicitly: false };
         assert_eq!(said("AccessDenied", trust, ROLE), role_denied("sts:AssumeRole", denial));
-        // A name that no request of the operator's needs is not repeated.
+        // An action that the operator's requests don't need is not repeated.
         let strange = "is not authorized to perform: sts:HUSH on resource: x";
         assert_eq!(said("AccessDenied", strange, ROLE), role_denied("sts:AssumeRole", Denial::default()));
     }

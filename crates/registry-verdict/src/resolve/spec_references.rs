@@ -153,7 +153,7 @@ mod tests {
         },
     };
 
-    fn spec(auth: Value, ca: Value) -> RegistrySpec {
+    fn spec(auth: &Value, ca: &Value) -> RegistrySpec {
         let tls = json!({"ca": ca, "clientCertificate": {"secretRef": {"name": "client"}}});
         serde_json::from_value(json!({"endpoint": "https://r.io", "auth": auth, "tls": tls})).unwrap()
     }
@@ -168,7 +168,7 @@ mod tests {
             json!({"ecr": {"sts": role}}),
         ];
         let cas = [json!({"configMapRef": {"name": "ca"}}), json!({"secretRef": {"name": "ca"}})];
-        auths.iter().flat_map(|auth| cas.iter().map(|ca| spec(auth.clone(), ca.clone()))).collect()
+        auths.iter().flat_map(|auth| cas.iter().map(|ca| spec(auth, ca))).collect()
     }
 
     /// Has every object, with every key, and records which are read.

@@ -18,7 +18,7 @@ pub(super) const READY: Duration = Duration::from_mins(5);
 /// How long a server may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The controllers that clusters cannot do without, Pods aside.
+/// The controllers that every cluster needs, without those for Pods.
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,serviceaccount-controller,\
      serviceaccount-token-controller,root-ca-certificate-publisher-controller,clusterrole-aggregation-controller,\
      validatingadmissionpolicy-status-controller";
@@ -125,7 +125,7 @@ impl ControlPlanePlan<'_> {
             format!("--etcd-servers={}", self.ports.etcd_url()),
             String::from("--bind-address=127.0.0.1"),
             String::from("--advertise-address=127.0.0.1"),
-            // Loopback cannot be an endpoint of the Service `kubernetes`, and nobody here goes through it.
+            // Loopback can't be an endpoint of the Service `kubernetes`, which is not used here.
             String::from("--endpoint-reconciler-type=none"),
             format!("--secure-port={}", self.ports.api_servers[index].number()),
             format!("--tls-cert-file={}", self.file("server.crt")),
@@ -163,7 +163,7 @@ impl ControlPlanePlan<'_> {
             String::from("--service-cluster-ip-range=10.96.0.0/16"),
             String::from("--authorization-mode=Node"),
             String::from("--enable-admission-plugins=NodeRestriction"),
-            // For logs. The node's name is nobody's to look up.
+            // For logs. The node's name can't be resolved.
             String::from("--kubelet-preferred-address-types=InternalIP"),
             format!("--kubelet-client-certificate={}", self.file("kubelet-client.crt")),
             format!("--kubelet-client-key={}", self.file("kubelet-client.key")),

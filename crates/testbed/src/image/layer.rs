@@ -1,4 +1,4 @@
-//! One layer: files and directories of root, without a time, so that nothing but their content counts.
+//! One layer: files and directories owned by root, without a time, so that only their content matters.
 
 use std::io::Write as _;
 
@@ -20,7 +20,7 @@ impl LayerEntry {
         Self { path: path.into(), mode: 0o755, content: None }
     }
 
-    /// A file that everybody can read, `0644`.
+    /// A file, `0644`.
     pub fn file(path: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
         Self { path: path.into(), mode: 0o644, content: Some(content.into()) }
     }
@@ -63,7 +63,7 @@ impl ImageLayer {
     }
 }
 
-/// How hard layers are compressed.
+/// The compression level of layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
     /// For images that stay on this machine.

@@ -27,7 +27,7 @@ pub struct Image {
     pub entrypoint: Vec<String>,
     /// Ports that it listens on, such as `8080/tcp`.
     pub ports: Vec<String>,
-    /// Both labels of the configuration and annotations of manifest and index.
+    /// Labels of the configuration, and annotations of manifest and index.
     pub labels: BTreeMap<String, String>,
     /// RFC 3339; the time of the sources, not of the build.
     pub created: Option<String>,
@@ -99,7 +99,7 @@ impl Blobs {
         Ok(Self(dir))
     }
 
-    /// Puts content there, and describes it.
+    /// Writes content and returns its descriptor.
     fn blob(&self, media_type: &str, content: &[u8]) -> Result<Value, ImageError> {
         let hex = sha256_hex(content);
         put(&self.0.join(&hex), content)?;
@@ -110,7 +110,7 @@ impl Blobs {
         self.blob(media_type, content.to_string().as_bytes())
     }
 
-    /// Puts an image there; its manifest's descriptor, and the size of it all.
+    /// Writes an image; returns its manifest's descriptor and the total size.
     fn image(&self, image: &Image, effort: Effort) -> Result<(Value, u64), ImageError> {
         let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
         for layer in &image.layers {

@@ -1,4 +1,4 @@
-//! What is in the operator's image: its program, the public roots, its licence. No shell, no libraries, nobody else's files.
+//! The content of the operator's image: its program, the public CA roots, its licence. No shell, no libraries, no other files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::tools::repository;
 const USER: &str = "65532:65532";
 const NAME: &str = "registry-operator";
 
-/// What the labels say of an image.
+/// The labels of an image.
 #[derive(Debug, Clone, Default)]
 pub struct ImageDescription {
     /// The operator's version.
@@ -50,7 +50,7 @@ pub fn operator(
     })
 }
 
-/// What seldom changes, as a layer of its own that is pulled once.
+/// The layer with what seldom changes, which is pulled once.
 fn ground(licence: Vec<u8>) -> ImageLayer {
     ImageLayer {
         created_by: String::from("public roots (Mozilla's, by webpki-root-certs) and licence"),

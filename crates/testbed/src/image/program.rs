@@ -27,7 +27,7 @@ pub enum ProgramError {
         /// How it ended.
         reason: String,
     },
-    /// It says where it was built.
+    /// It contains paths of the build machine.
     #[error("{program} names {path}, where it was built: a build elsewhere would give another program, and so another digest", program = program.display())]
     NamesThisMachine {
         /// The program.
@@ -40,7 +40,7 @@ pub enum ProgramError {
     Unreadable {
         /// The program.
         program: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }
@@ -94,7 +94,7 @@ fn allow_many_open_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
-/// That the program holds none of these directories, each of which it was to call something else.
+/// Checks that the program contains none of these directories, which were remapped.
 fn names_none(program: &Path, remapped: &[(String, &str)]) -> Result<(), ProgramError> {
     let content = std::fs::read(program)
         .map_err(|source| ProgramError::Unreadable { program: program.to_path_buf(), source })?;
@@ -136,7 +136,7 @@ fn cargo(zig: &Path, architecture: Architecture, profile: Profile) -> Command {
         .env("PATH", path_with(&zig.join("bin")))
         .env(format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_")), rust.join(" "))
         .env(format!("CFLAGS_{}", triple.replace('-', "_")), c.join(" "))
-        // Nobody debugs in an image: four fifths of it would be for that, and a part of the time that it takes to build.
+        // No debug information in an image: it would be four fifths of it, and take part of the build time.
         .env("CARGO_PROFILE_DEV_DEBUG", "none")
         .env("CARGO_PROFILE_DEV_STRIP", "symbols")
         // What the caller's own cargo was told is about another program.
@@ -145,7 +145,7 @@ fn cargo(zig: &Path, architecture: Architecture, profile: Profile) -> Command {
     command
 }
 
-/// Where sources and dependencies lie here, and what the program says of it.
+/// The directories of sources and dependencies, with the names that replace them in the program.
 #[expect(clippy::disallowed_methods, reason = "where cargo keeps its sources is this machine's matter")]
 fn remapped() -> Vec<(String, &'static str)> {
     let home =

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::debian::run;
 
-/// What kubelet wants.
+/// The values that kubelet sets.
 const WANTED: [(&str, &str); 6] = [
     ("vm/overcommit_memory", "1"),
     ("vm/panic_on_oom", "0"),

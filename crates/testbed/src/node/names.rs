@@ -38,7 +38,7 @@ async fn answer_all(socket: UdpSocket, client: Client) {
     let mut question = [0; QUESTION];
     while let Ok((length, from)) = socket.recv_from(&mut question).await {
         if let Some(answer) = answer(&client, &question[..length]).await {
-            // Who asked may have gone.
+            // The client may be gone.
             let _ = socket.send_to(&answer, from).await;
         }
     }

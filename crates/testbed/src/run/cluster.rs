@@ -6,10 +6,10 @@ use std::time::Instant;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use registry_testbed::control_plane::{ControlPlaneError, request_token};
 use registry_testbed::process::Scratch;
-use registry_testbed::tools::{Tool, Workshop};
+use registry_testbed::tools::{Tool, ToolBuilder};
 use registry_testbed::{ControlPlane, ControlPlaneOptions};
 
-use crate::say;
+use crate::print_line;
 
 /// Why the existing cluster cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,11 +39,11 @@ pub(crate) enum RunClusterError {
     ControlPlane(#[from] ControlPlaneError),
 }
 
-/// Where the operator runs against.
+/// The cluster that the operator runs against.
 pub(crate) enum RunCluster {
     /// Started here, and gone when this ends.
     Own(Box<ControlPlane>),
-    /// Somebody's.
+    /// An existing cluster.
     Existing {
         /// The administrator's kubeconfig.
         kubeconfig: PathBuf,
@@ -60,12 +60,12 @@ impl RunCluster {
             return Ok(Self::Existing { kubeconfig, scratch: Scratch::new("testbed-existing")? });
         }
         // Not worth a build of its own here, but with it deleted namespaces go.
-        let missing = Workshop::of_this_repository().missing(&[Tool::KubeControllerManager]);
+        let missing = ToolBuilder::of_this_repository().missing(&[Tool::KubeControllerManager]);
         let controller_manager = missing.is_ok_and(|tools| tools.is_empty());
         let start = Instant::now();
         let options = ControlPlaneOptions { controller_manager, ..ControlPlaneOptions::default() };
         let control_plane = ControlPlane::start(options).await?;
-        say(&format!(
+        print_line(&format!(
             "Kubernetes API server: {} (ready after {:.1} s{})",
             control_plane.url(),
             start.elapsed().as_secs_f32(),

@@ -7,13 +7,13 @@ use registry_testbed::registry::{RegistryAuth, RegistryError, RegistryOptions, R
 use registry_testbed::samples::{Overlay, PASSWORD, USER};
 use registry_testbed::{LeafOptions, Moto, TestCa};
 
-use crate::say;
+use crate::print_line;
 
-/// What moto's tokens hold: the same for everybody.
+/// The content of moto's tokens, which is the same for all users.
 const AWS_USER: &str = "AWS";
 const AWS_PASSWORD: &str = "123456789012-auth-token";
 
-/// Why there is nothing for the samples to point to.
+/// Why the registries of the samples can't be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetupError {
     /// A certificate could not be made.
@@ -43,17 +43,19 @@ struct Ecr {
 }
 
 impl Ecr {
-    /// Starts both; nothing where AWS can't be emulated here, which is said.
+    /// Starts both; nothing if AWS can't be emulated here, which is printed.
     async fn start(tls: RegistryTls) -> Result<Option<Self>, SetupError> {
         if !Moto::is_possible() {
-            say("Left out: the sample of AWS ECR, whose emulator (moto) needs python3.");
+            print_line("Left out: the sample of AWS ECR, whose emulator (moto) needs python3.");
             return Ok(None);
         }
-        say("Emulating AWS with moto; its first installation takes about a minute.");
+        print_line("Emulating AWS with moto; its first installation takes about a minute.");
         let aws = match Moto::start().await {
             Ok(aws) => aws,
             Err(error) => {
-                say(&format!("Left out: the sample of AWS ECR, whose emulator does not come up. {error}"));
+                print_line(&format!(
+                    "Left out: the sample of AWS ECR, whose emulator does not come up. {error}"
+                ));
                 return Ok(None);
             }
         };
@@ -111,12 +113,15 @@ impl RunRegistries {
     }
 
     fn introduce(&self) {
-        say(&format!("Registry with a password ({USER}) and a private CA: {}", self.protected.url()));
-        say(&format!("Registry for anybody, without TLS:              {}", self.anonymous.url()));
-        say(&format!("Registry that is down:                          https://{}", self.down_host_port()));
+        print_line(&format!("Registry with a password ({USER}) and a private CA: {}", self.protected.url()));
+        print_line(&format!("Registry for anybody, without TLS:              {}", self.anonymous.url()));
+        print_line(&format!(
+            "Registry that is down:                          https://{}",
+            self.down_host_port()
+        ));
         if let Some(ecr) = &self.ecr {
-            say(&format!("Registry that takes tokens of AWS:              {}", ecr.registry.url()));
-            say(&format!("AWS (ECR and STS, emulated by moto):            {}", ecr.aws.url()));
+            print_line(&format!("Registry that takes tokens of AWS:              {}", ecr.registry.url()));
+            print_line(&format!("AWS (ECR and STS, emulated by moto):            {}", ecr.aws.url()));
         }
     }
 }

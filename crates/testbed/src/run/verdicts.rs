@@ -1,4 +1,4 @@
-//! What the operator finds about each sample, next to what the sample says it should.
+//! The operator's verdict on each sample, next to the expected one.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use registry_testbed::manifests::{self, ApplyError};
 use registry_testbed::samples::Overlay;
 use serde_json::Value;
 
-use crate::say;
+use crate::print_line;
 
 const POLL: Duration = Duration::from_millis(100);
 
@@ -123,7 +123,7 @@ impl Verdicts {
     pub(crate) async fn look(&mut self) {
         let mut changed = Vec::new();
         for sample in &mut self.samples {
-            // A cluster that does not answer now, or an object that somebody has deleted, is not a verdict.
+            // A cluster that does not answer now, or an object that someone has deleted, is not a verdict.
             let Ok(Some(object)) = sample.api.get_opt(&sample.object.name_any()).await else {
                 continue;
             };
@@ -144,7 +144,7 @@ impl Verdicts {
         self.samples.iter().all(Sample::is_as_expected)
     }
 
-    /// One sentence about all of them.
+    /// A summary in one sentence.
     pub(crate) fn conclusion(&self, after: Duration) -> String {
         let different: Vec<String> = self
             .samples
@@ -187,7 +187,7 @@ impl Verdicts {
     fn print(&self, cells: &[String; 8]) {
         let columns = cells.iter().zip(self.widths).map(|(cell, width)| format!("{cell:width$}"));
         let columns: Vec<String> = columns.chain(cells.last().cloned()).collect();
-        say(columns.join("  ").trim_end());
+        print_line(columns.join("  ").trim_end());
     }
 }
 

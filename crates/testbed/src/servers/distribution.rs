@@ -74,7 +74,7 @@ async fn token(realm: &str, repository: &str) -> Result<String, ServerError> {
     })
 }
 
-/// distribution 3 as a cache, open to everybody, of a registry with passwords. It holds nothing until somebody pulls.
+/// distribution 3 as a public cache of a registry with passwords. It is empty until the first pull.
 pub async fn pull_through_cache() -> Result<TestServer, ServerError> {
     let auth = RegistryAuth::htpasswd(OWNER, OWNER_PASSWORD);
     let origin = TestRegistry::start(RegistryOptions { auth, ..RegistryOptions::default() }).await?;

@@ -6,7 +6,7 @@ use crate::process::ProcessSpec;
 use crate::push::Push;
 use crate::tools::{self, Tool};
 
-/// go-containerregistry's, as `crane registry serve` runs it: open to everyone.
+/// go-containerregistry's, as `crane registry serve` runs it: anonymous access.
 pub async fn go_containerregistry() -> Result<TestServer, ServerError> {
     let tools = tools::ensure(&[Tool::Crane]).await?;
     let running = RunningServer::start(|scratch, port| {

@@ -1,4 +1,4 @@
-//! Which tools there are, and what each is made from.
+//! The tools, and the sources of each.
 
 /// A program that is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -20,9 +20,9 @@ pub enum Tool {
     Crane,
     /// What users type; runs the plugin, and builds kustomizations.
     Kubectl,
-    /// Health as Flux sees it (kstatus), and strict reading of Flux's kinds. A program of ours on Flux's libraries.
+    /// Health by Flux (kstatus), and strict parsing of Flux's kinds. A program of this project on Flux's libraries.
     FluxHealth,
-    /// Health as Argo CD sees it, and strict reading of Applications. A program of ours on Argo CD's libraries.
+    /// Health by Argo CD, and strict parsing of Applications. A program of this project on Argo CD's libraries.
     ArgoHealth,
     /// Reads and evaluates PromQL and alerting rules. A program of ours on Prometheus's libraries.
     PrometheusRules,
@@ -163,12 +163,12 @@ impl Tool {
         }
     }
 
-    /// What `go build` is given.
+    /// The arguments of `go build`.
     pub(super) fn target(self) -> &'static str {
         if self.is_ours() { "." } else { self.package() }
     }
 
-    /// The Go file beside the pins: our program, which may have more of them, or the import of somebody else's.
+    /// The Go file beside the pins: our program, which may have more of them, or the import of someone else's.
     pub fn source(self) -> &'static str {
         if self.is_ours() { "main.go" } else { "tools.go" }
     }
@@ -190,7 +190,7 @@ impl Tool {
         matches!(self, Self::Gitea)
     }
 
-    /// What the linker is told, so that the program says its version.
+    /// The linker flags that set the program's version.
     pub(super) fn version_flags(self) -> &'static str {
         match self {
             Self::Etcd

@@ -4,12 +4,12 @@
 use serde_json::json;
 
 use super::{READ, SECRET_INVALID, VALIDATED};
-use crate::odd::{Odd, small_key_port};
-use crate::pki::{Client, Clients, PKI, Shows, Trusts};
+use crate::hosts::{Host, PortBehaviour, Versions, host};
+use crate::pki::{CertificateKind, Client, Clients, GivenCa, PKI};
 use crate::row::{NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{alone, htpasswd};
 use crate::spec::{Spec, right};
-use crate::stage::{Door, Host, Versions, host};
+use crate::unusual_certificates::{Odd, small_key_port};
 
 pub fn rows() -> Vec<Row> {
     [accepted(), named(), small_keys(), clients(), bundles()].concat()
@@ -22,11 +22,11 @@ const UNKNOWN_ISSUER: &str = "+Resolved +Reachable -UnknownIssuer . . = -Unknown
 const CA_INVALID: &str = "-CABundleInvalid . . . . = -CABundleInvalid stalled";
 
 fn showing(odd: Odd) -> Vec<Host> {
-    vec![host("registry", htpasswd).shows(Shows::Odd(odd))]
+    vec![host("registry", htpasswd).shows(CertificateKind::Odd(odd))]
 }
 
 fn trusting(odd: Odd) -> Spec {
-    right().trusts(Trusts::Odd(odd))
+    right().trusts(GivenCa::Odd(odd))
 }
 
 fn accepted() -> Vec<Row> {
@@ -38,7 +38,7 @@ fn accepted() -> Vec<Row> {
             "G1 an authority without end before the right one",
             vec![host("registry", htpasswd)],
             right().ca(json!({"inline": format!(
-                "{}{}", PKI.ca_pem(Trusts::Odd(Odd::BelowEndless)), PKI.ca_pem(Trusts::Company)
+                "{}{}", PKI.ca_pem(GivenCa::Odd(Odd::BelowEndless)), PKI.ca_pem(GivenCa::Company)
             )})),
             REGISTRY,
             VALIDATED,
@@ -69,26 +69,29 @@ fn named() -> Vec<Row> {
         ("G below an authority with a small key", Odd::BelowRsa1024, "1024 bits"),
     ] {
         rows.push(
-            row(what, showing(odd), trusting(odd), NOWHERE, UNUSABLE).costs(0).says("TLSVerified", words),
+            row(what, showing(odd), trusting(odd), NOWHERE, UNUSABLE)
+                .costs(0)
+                .message_contains("TLSVerified", words),
         );
         rows.push(
             row(format!("{what}, skipped"), showing(odd), trusting(odd).skip(), REGISTRY, SKIPPED)
-                .says("TLSVerified", words),
+                .message_contains("TLSVerified", words),
         );
     }
     let version_1 =
         |name, spec: Spec, permits, expected| row(name, showing(Odd::Version1), spec, permits, expected);
     rows.extend([
         version_1("G4 version 1, skipped", right().skip(), REGISTRY, SKIPPED)
-            .says("TLSVerified", "version 1"),
+            .message_contains("TLSVerified", "version 1"),
         version_1("G4 version 1, given and skipped", trusting(Odd::Version1).skip(), REGISTRY, SKIPPED),
         version_1("G4 version 1, given", trusting(Odd::Version1), NOWHERE, OTHER_HOST)
-            .says("TLSVerified", "contains no host names"),
-        version_1("G4 version 1, not given", right(), NOWHERE, UNUSABLE).says("TLSVerified", "version 1"),
+            .message_contains("TLSVerified", "contains no host names"),
+        version_1("G4 version 1, not given", right(), NOWHERE, UNUSABLE)
+            .message_contains("TLSVerified", "version 1"),
     ]);
     for version in [Versions::Only12, Versions::Only13] {
         for odd in [Odd::Policies, Odd::Version1] {
-            let door = Door::Tls(Shows::Odd(odd), Clients::NotAsked, version);
+            let door = PortBehaviour::Tls(CertificateKind::Odd(odd), Clients::NotAsked, version);
             let name = format!("G {odd:?} skipped, TLS {version:?}");
             rows.push(row(
                 name,
@@ -104,11 +107,11 @@ fn named() -> Vec<Row> {
 
 fn small_keys() -> Vec<Row> {
     let small = |name, spec: Spec, permits, expected| {
-        let door = Door::Process { port: small_key_port(), secure: true };
+        let door = PortBehaviour::Process { port: small_key_port(), secure: true };
         row(name, vec![host("registry", htpasswd).behind(door)], spec, permits, expected)
-            .says("TLSVerified", "1024 bits")
+            .message_contains("TLSVerified", "1024 bits")
     };
-    let given = || right().ca(json!({"inline": crate::odd::rsa_1024().pem}));
+    let given = || right().ca(json!({"inline": crate::unusual_certificates::rsa_1024().pem}));
     vec![
         small("G3 a small key, skipped", right().skip(), REGISTRY, SKIPPED),
         small("G3 a small key, given and skipped", given().skip(), REGISTRY, SKIPPED),
@@ -118,8 +121,13 @@ fn small_keys() -> Vec<Row> {
 }
 
 fn clients() -> Vec<Row> {
-    let asked =
-        |clients| vec![host("registry", htpasswd).behind(Door::Tls(Shows::Company, clients, Versions::Both))];
+    let asked = |clients| {
+        vec![host("registry", htpasswd).behind(PortBehaviour::Tls(
+            CertificateKind::Company,
+            clients,
+            Versions::Both,
+        ))]
+    };
     vec![
         row(
             "H a client's chain joined without a line break",
@@ -142,14 +150,14 @@ fn clients() -> Vec<Row> {
             NOWHERE,
             SECRET_INVALID,
         )
-        .says("ResolvedRefs", "1024 bits")
+        .message_contains("ResolvedRefs", "1024 bits")
         .never_at(REGISTRY),
     ]
 }
 
-/// Somebody else's authority, then the registry's, however they are put together: both are read, or the bundle is invalid.
+/// Someone else's authority, then the registry's, however they are put together: both are read, or the bundle is invalid.
 fn bundles() -> Vec<Row> {
-    let (other, own) = (PKI.ca_pem(Trusts::Unrelated), PKI.ca_pem(Trusts::Company));
+    let (other, own) = (PKI.ca_pem(GivenCa::Unrelated), PKI.ca_pem(GivenCa::Company));
     let joined = format!("{}{own}", other.trim_end());
     let given = |bundle: &str| {
         let leaked: &'static str = Box::leak(bundle.to_owned().into_boxed_str());
@@ -230,7 +238,7 @@ fn bundles() -> Vec<Row> {
                 NOWHERE,
                 CA_INVALID,
             )
-            .says("ResolvedRefs", line)
+            .message_contains("ResolvedRefs", line)
             .never_at(REGISTRY),
         );
     }
@@ -253,7 +261,7 @@ fn bundles() -> Vec<Row> {
             NOWHERE,
             CA_INVALID,
         )
-        .says("ResolvedRefs", "contains a private key")
+        .message_contains("ResolvedRefs", "contains a private key")
         .never_at(REGISTRY),
     );
     rows.push(row(
@@ -267,7 +275,7 @@ fn bundles() -> Vec<Row> {
         row(
             "H a bundle of two others",
             alone(htpasswd),
-            right().ca(json!({"inline": format!("{}{other}", PKI.ca_pem(Trusts::Stranger).trim_end())})),
+            right().ca(json!({"inline": format!("{}{other}", PKI.ca_pem(GivenCa::Stranger).trim_end())})),
             NOWHERE,
             UNKNOWN_ISSUER,
         )

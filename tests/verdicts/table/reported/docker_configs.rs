@@ -4,11 +4,11 @@
 use serde_json::{Value, json};
 
 use super::{REJECTED, SECRET_INVALID, VALIDATED};
-use crate::ledger::{IDENTITY, PASSWORD, USER, WRONG_PASSWORD};
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{Caller, alone, caller, content, htpasswd, strict, token, with_service};
+use crate::secrets::{IDENTITY, PASSWORD, USER, WRONG_PASSWORD};
 use crate::spec::{Spec, docker_auth, spec};
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 pub fn rows() -> Vec<Row> {
     [texts(), keys(), several(), oddities(), tokens()].concat()
@@ -55,7 +55,7 @@ fn written(text: &str) -> Spec {
 /// 80 characters, of which 76 make the first line of base64 with the name.
 const LONG: &str = "corr3ct/horse+battery staple.corr3ct/horse+battery staple.corr3ct/horse+battery.";
 
-fn takes_long(asked: &Asked) -> Answer {
+fn takes_long(asked: &ReceivedRequest) -> Answer {
     match asked.authorization() {
         Some(header) if header == format!("Basic {}", docker_auth(USER, LONG)) => content(asked),
         _ => Answer::challenge("Basic realm=\"registry\""),
@@ -105,7 +105,7 @@ fn texts() -> Vec<Row> {
 fn keys() -> Vec<Row> {
     let mut rows = vec![
         refuses("F2 the host without its port", entry("{registry.host}", good()))
-            .says("ResolvedRefs", "has no entry for {registry.host}:{registry.port}"),
+            .message_contains("ResolvedRefs", "has no entry for {registry.host}:{registry.port}"),
     ];
     for (name, key) in [
         ("F a key by https", "https://HOST"),
@@ -200,7 +200,7 @@ fn tokens() -> Vec<Row> {
     let registry =
         json!({"auth": docker_auth(USER, WRONG_PASSWORD), "registrytoken": token().opening("api").given()});
     let empty = json!({"auth": docker_auth(USER, PASSWORD), "identitytoken": "", "registrytoken": null});
-    let only_registry = |asked: &Asked| match caller(asked) {
+    let only_registry = |asked: &ReceivedRequest| match caller(asked) {
         Caller::Bearer(_) => content(asked),
         _ => Answer::challenge("Bearer realm=\"{registry}/token\""),
     };

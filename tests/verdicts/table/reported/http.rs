@@ -2,11 +2,11 @@
 //! before there was an answer" are said only where no status line and header section came.
 
 use super::{ANONYMOUS, BUSY, NO_REGISTRY, READ, REJECTED, UNREACHABLE, VALIDATED, path_of};
+use crate::hosts::host;
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{Caller, TO_AUTH, alone, caller, content, issues, strict, takes_tokens, with_service};
 use crate::spec::{right, spec, wrong};
-use crate::stage::host;
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 pub fn rows() -> Vec<Row> {
     [folds(), status_lines(), bodies(), broken_off(), later()].concat()
@@ -20,7 +20,10 @@ fn raw(text: impl Into<String>) -> Answer {
 }
 
 /// As distribution with htpasswd answers, with these headers on every answer, and that challenge.
-fn htpasswd_with(headers: &'static str, challenge: &'static str) -> impl Fn(&Asked) -> Answer + Send + Sync {
+fn htpasswd_with(
+    headers: &'static str,
+    challenge: &'static str,
+) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync {
     move |asked| {
         let (status, challenge, body) = match (caller(asked), content(asked)) {
             (Caller::Alice, Answer::Reply { status, body, .. }) => (status, "", body),
@@ -54,6 +57,11 @@ fn folds() -> Vec<Row> {
         served("B a fold by a tab, twice", "X-A: b,\r\n\tc,\r\n\td\r\n", BASIC),
         served("B a fold within a quoted text", "", "WWW-Authenticate: Basic realm=\"a\r\n  b\"\r\n"),
         served("B a fold before the value", "", "WWW-Authenticate:\r\n Basic realm=\"r\"\r\n"),
+        served(
+            "B a blank before a colon, and within a name",
+            "X Y: z\r\n",
+            "WWW-Authenticate : Basic realm=\"r\"\r\n",
+        ),
         served("B a fold of blanks alone", "X-A: b\r\n   \r\n", BASIC),
         served("B blanks round a value, and none", "X-A:b\r\nX-B:   c   \r\nX-C:\r\n", BASIC),
         served(
@@ -156,15 +164,15 @@ fn bodies() -> Vec<Row> {
 /// Status line and headers came, and say all that clients look at; the body did not.
 fn broken_off() -> Vec<Row> {
     let half = |head: String| raw(format!("{head}Content-Length: 99\r\n\r\n{{"));
-    let answered = move |asked: &Asked| match caller(asked) {
+    let answered = move |asked: &ReceivedRequest| match caller(asked) {
         Caller::Alice => half(format!("HTTP/1.1 200 OK\r\n{VERSION}")),
         _ => half(format!("HTTP/1.1 401 X\r\n{BASIC}")),
     };
-    let chunks = |asked: &Asked| match caller(asked) {
+    let chunks = |asked: &ReceivedRequest| match caller(asked) {
         Caller::Alice => raw(format!("HTTP/1.1 200 OK\r\n{VERSION}Transfer-Encoding: chunked\r\n\r\nzz\r\n")),
         _ => raw(format!("HTTP/1.1 401 X\r\n{BASIC}Transfer-Encoding: chunked\r\n\r\n9\r\n{{")),
     };
-    let open = move |asked: &Asked| match path_of(asked) {
+    let open = move |asked: &ReceivedRequest| match path_of(asked) {
         "/v2/" => Answer::granted(),
         _ => half("HTTP/1.1 200 OK\r\n".into()),
     };
@@ -180,9 +188,9 @@ fn broken_off() -> Vec<Row> {
             NOWHERE,
             UNREACHABLE,
         )
-        .says("EndpointReachable", "failed: network error"),
+        .message_contains("EndpointReachable", "failed: network error"),
         row("B tags that break off", alone(open), spec().repository("hello"), NOWHERE, ANONYMOUS)
-            .says("ContentPathAccessible", "failed: network error"),
+            .message_contains("ContentPathAccessible", "failed: network error"),
         row(
             "B a token that breaks off",
             with_service(service),
@@ -219,7 +227,7 @@ fn broken_off() -> Vec<Row> {
             NOWHERE,
             NO_REGISTRY,
         )
-        .says("EndpointReachable", "does not speak HTTP"),
+        .message_contains("EndpointReachable", "does not speak HTTP"),
     ]
 }
 
@@ -227,9 +235,9 @@ fn broken_off() -> Vec<Row> {
 fn later() -> Vec<Row> {
     let busy = |name, status| row(name, alone(move |_| Answer::status(status)), right(), NOWHERE, BUSY);
     vec![
-        busy("B a request that took too long, 408", 408).says("EndpointReachable", "408"),
-        busy("B a request that came too early, 425", 425).says("EndpointReachable", "425"),
-        busy("B a proxy's 502", 502).says("EndpointReachable", "502"),
-        busy("B Cloudflare's 521", 521).says("EndpointReachable", "521"),
+        busy("B a request that took too long, 408", 408).message_contains("EndpointReachable", "408"),
+        busy("B a request that came too early, 425", 425).message_contains("EndpointReachable", "425"),
+        busy("B a proxy's 502", 502).message_contains("EndpointReachable", "502"),
+        busy("B Cloudflare's 521", 521).message_contains("EndpointReachable", "521"),
     ]
 }

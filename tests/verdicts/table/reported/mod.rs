@@ -6,8 +6,8 @@
 
 mod certificates;
 mod docker_configs;
+mod evidence;
 mod http;
-mod nothing_shown;
 mod pulling;
 mod refusals;
 mod registries;
@@ -15,13 +15,13 @@ mod registries;
 use serde_json::json;
 
 use crate::row::Row;
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 pub fn rows() -> Vec<Row> {
     [
         registries::rows(),
         http::rows(),
-        nothing_shown::rows(),
+        evidence::rows(),
         refusals::rows(),
         pulling::rows(),
         docker_configs::rows(),
@@ -72,6 +72,6 @@ fn without_code(status: u16) -> Answer {
 }
 
 /// Without the query.
-fn path_of(asked: &Asked) -> &str {
+fn path_of(asked: &ReceivedRequest) -> &str {
     asked.path.split('?').next().unwrap_or_default()
 }

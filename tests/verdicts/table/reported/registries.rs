@@ -7,12 +7,12 @@ use super::{
     ANONYMOUS, ANONYMOUS_READ, DENIED, NO_REGISTRY, READ, REDIRECTED, REJECTED, REQUIRED, UNPROVABLE,
     UNPROVABLE_READ, VALIDATED, envelope, path_of, typed, versioned,
 };
-use crate::ledger::USER;
+use crate::hosts::host;
 use crate::row::{AUTH, NOWHERE, REGISTRY, Row, row};
 use crate::scripts::{Caller, TO_AUTH, alone, caller, htpasswd, issues, strict, takes_tokens, token};
+use crate::secrets::USER;
 use crate::spec::{right, spec, wrong};
-use crate::stage::host;
-use crate::support::{Answer, Asked};
+use crate::support::{Answer, ReceivedRequest};
 
 pub fn rows() -> Vec<Row> {
     [quay(), files(), half_open(), odd_signs(), login_pages()].concat()
@@ -21,7 +21,7 @@ pub fn rows() -> Vec<Row> {
 const HTML: &str = "text/html; charset=utf-8";
 
 /// Its answers to `/v2/` are called HTML, and hold `true`.
-fn quay_answers(asked: &Asked) -> Answer {
+fn quay_answers(asked: &ReceivedRequest) -> Answer {
     match (path_of(asked), asked.method.as_str(), caller(asked)) {
         ("/v2/auth", "POST", _) => Answer::status(405),
         ("/v2/auth", _, Caller::Alice) => {
@@ -45,7 +45,7 @@ fn quay() -> Vec<Row> {
             DENIED,
         ),
         quay("A1 Quay says HTML, a wrong password", wrong(), REGISTRY, REJECTED)
-            .says("CredentialsValidated", "(401)"),
+            .message_contains("CredentialsValidated", "(401)"),
         quay("A1 Quay says HTML, no password", spec(), NOWHERE, REQUIRED),
         row(
             "A an open registry whose 200 is an HTML page with the version",
@@ -58,7 +58,7 @@ fn quay() -> Vec<Row> {
 }
 
 /// Files, as any web server has them.
-fn file_server(ping: Answer) -> impl Fn(&Asked) -> Answer + Send + Sync {
+fn file_server(ping: Answer) -> impl Fn(&ReceivedRequest) -> Answer + Send + Sync {
     move |asked| match path_of(asked) {
         "/v2/" => ping.clone(),
         "/v2/hello/tags/list" => typed(200, "application/octet-stream", r#"{"name":"hello","tags":["1.0"]}"#),
@@ -119,17 +119,17 @@ fn ping_refuses(ping: &Answer) -> bool {
 /// `/v2/` is anything, and repositories are a registry's that wants credentials.
 fn half_open() -> Vec<Row> {
     let basic = |ping: Answer| {
-        move |asked: &Asked| if path_of(asked) == "/v2/" { ping.clone() } else { htpasswd(asked) }
+        move |asked: &ReceivedRequest| if path_of(asked) == "/v2/" { ping.clone() } else { htpasswd(asked) }
     };
     let bearer = |ping: Answer| {
-        let registry = move |asked: &Asked| match path_of(asked) {
+        let registry = move |asked: &ReceivedRequest| match path_of(asked) {
             "/v2/" => ping.clone(),
             _ => takes_tokens(TO_AUTH)(asked),
         };
         vec![host("registry", registry), host("auth", issues(strict))]
     };
     // A site with a password of its own: a challenge alone is no registry's sign here.
-    let site = |asked: &Asked| match path_of(asked) {
+    let site = |asked: &ReceivedRequest| match path_of(asked) {
         "/v2/" => Answer::status(200),
         _ => typed(401, HTML, "<html>Who?</html>").header("WWW-Authenticate", "Basic realm=\"site\""),
     };
@@ -181,7 +181,7 @@ fn half_open() -> Vec<Row> {
 fn odd_signs() -> Vec<Row> {
     let open = |name, answer: Answer| row(name, alone(move |_| answer.clone()), spec(), NOWHERE, ANONYMOUS);
     let closed = |name, answer: Answer| {
-        let script = move |asked: &Asked| match caller(asked) {
+        let script = move |asked: &ReceivedRequest| match caller(asked) {
             Caller::Nobody => answer.clone(),
             _ => htpasswd(asked),
         };
@@ -223,25 +223,25 @@ fn odd_signs() -> Vec<Row> {
 /// What stands before a registry, and is none.
 fn login_pages() -> Vec<Row> {
     let stands = |name, answer: Answer, expected| {
-        let script = move |_: &Asked| answer.clone();
+        let script = move |_: &ReceivedRequest| answer.clone();
         row(name, alone(script), right().repository("hello"), NOWHERE, expected)
     };
     vec![
         stands("A oauth2-proxy's page to sign in", typed(403, HTML, "<html>Sign in</html>"), NO_REGISTRY)
-            .says("EndpointReachable", "403"),
+            .message_contains("EndpointReachable", "403"),
         stands(
             "A oauth2-proxy's answer to JSON's clients",
             typed(401, "application/json", "{}"),
             NO_REGISTRY,
         )
-        .says("EndpointReachable", "401"),
+        .message_contains("EndpointReachable", "401"),
         stands(
             "A Cloudflare Access",
             Answer::status(302)
                 .header("Location", "https://team.cloudflareaccess.com/cdn-cgi/access/login/x"),
             REDIRECTED,
         )
-        .says("EndpointReachable", "https://team.cloudflareaccess.com"),
+        .message_contains("EndpointReachable", "https://team.cloudflareaccess.com"),
         stands(
             "A Authentik's outpost",
             Answer::status(302).header("Location", "/outpost.goauthentik.io/start?rd=x"),
@@ -254,9 +254,10 @@ fn login_pages() -> Vec<Row> {
             typed(404, "application/json", r#"{"message":"no Route matched"}"#),
             NO_REGISTRY,
         ),
-        stands("A a misdirected request", Answer::status(421), NO_REGISTRY).says("EndpointReachable", "421"),
+        stands("A a misdirected request", Answer::status(421), NO_REGISTRY)
+            .message_contains("EndpointReachable", "421"),
         stands("A out of reach for legal reasons", typed(451, HTML, "<html>"), NO_REGISTRY)
-            .says("EndpointReachable", "451"),
+            .message_contains("EndpointReachable", "451"),
         row(
             "A a page to sign in before an open registry",
             alone(|asked| match path_of(asked) {

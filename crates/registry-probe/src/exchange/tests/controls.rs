@@ -1,5 +1,5 @@
-//! The anonymous control of a named repository, where it gets no answer: nothing is proven by that, and nothing said
-//! against the credentials.
+//! The anonymous control request for a named repository, if it gets no answer: that is no evidence for or against
+//! the credentials.
 
 use std::cell::Cell;
 
@@ -8,10 +8,10 @@ use crate::exchange::{ExchangeFindings, Failure, FailureCause};
 use crate::findings::*;
 use crate::host::HostPort;
 
-/// What the last of the reads of `hello` gets, which is the control.
+/// The response to the last read of `hello`, which is the control.
 type Control = Result<u16, FailureCause>;
 
-/// Validates with the right password, the control answered so.
+/// Validates with the right password and this response to the control.
 fn probe(world: &World, control: &Control) -> ExchangeFindings {
     let ask = SimulatedQuestion { credentials: basic(PASSWORD), repository: Some("hello") };
     let whole = world.probe(&ask).requests;
@@ -19,7 +19,7 @@ fn probe(world: &World, control: &Control) -> ExchangeFindings {
     assert_eq!(reads, 2, "the account's and the control: {whole:#?}");
     let read = Cell::new(0);
     let run = probe_with(&ask, |request| {
-        read.set(read.get() + usize::from(told(request).contains("/tags/list")));
+        read.set(read.get() + usize::from(request_line(request).contains("/tags/list")));
         match control.clone() {
             Ok(status) if read.get() == 2 => Ok(respond(request, status, &[], "")),
             Err(cause) if read.get() == 2 => {
@@ -32,15 +32,15 @@ fn probe(world: &World, control: &Control) -> ExchangeFindings {
     run.verdict
 }
 
-/// Registries that grant `hello` to the account and to nobody else, so that the control alone proves it: by a token,
-/// and by the password itself where `/v2/` is open to all.
+/// Registries that grant `hello` to the account only, so that only the control is evidence: with a token,
+/// and with the password if `/v2/` is open to all.
 fn worlds() -> [World; 2] {
     let open =
         SimulatedRegistry { challenges: vec![BASIC.into()], open: true, ..SimulatedRegistry::default() };
     [World::default(), World { registry: open, ..World::default() }]
 }
 
-fn by() -> HostPort {
+fn with_method() -> HostPort {
     HostPort { host: "registry.example.com".parse().unwrap(), port: 443 }
 }
 
@@ -48,7 +48,7 @@ fn by() -> HostPort {
 fn throttled_control_request_is_retried() {
     for world in worlds() {
         let verdict = probe(&world, &Ok(429));
-        assert_eq!(verdict.credentials, CredentialsFinding::Throttled { by: by() });
+        assert_eq!(verdict.credentials, CredentialsFinding::Throttled { by: with_method() });
         assert_eq!(verdict.content_path, ContentPathFinding::NotAttempted);
     }
 }
@@ -65,7 +65,7 @@ fn failed_control_request_is_retried() {
     ] {
         for world in worlds() {
             let verdict = probe(&world, &control);
-            let (server, cause) = (by(), cause.clone());
+            let (server, cause) = (with_method(), cause.clone());
             assert_eq!(
                 verdict.credentials,
                 CredentialsFinding::TemporarilyUnavailable { server, cause },

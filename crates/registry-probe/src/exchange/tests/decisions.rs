@@ -1,4 +1,4 @@
-//! Decisions of the exchange that no habit of the simulated registries leads to: each by the answer that it rests on.
+//! Decisions of the exchange that the simulated registries don't lead to: each by a scripted answer.
 
 use std::cell::{Cell, RefCell};
 
@@ -20,7 +20,7 @@ fn right() -> SimulatedQuestion {
     SimulatedQuestion { credentials: basic(PASSWORD), repository: None }
 }
 
-fn nobody() -> SimulatedQuestion {
+fn no_credentials() -> SimulatedQuestion {
     SimulatedQuestion { credentials: None, repository: None }
 }
 
@@ -56,15 +56,15 @@ fn answer(request: &Request, (status, challenges, body): ScriptedAnswer<'_>) -> 
     respond(request, status, &challenges, body)
 }
 
-/// Validates in `world`, where requests that are told so are answered so.
+/// Validates in `world`, with a scripted answer to requests whose line contains the given text.
 fn with_answer(
     world: &World,
     ask: &SimulatedQuestion,
-    told_so: &str,
+    expired_error: &str,
     given: ScriptedAnswer<'_>,
 ) -> SimulatedRun {
     probe_with(ask, |request| {
-        let other = told(request).contains(told_so);
+        let other = request_line(request).contains(expired_error);
         Ok(if other { answer(request, given) } else { world.answer(request) })
     })
 }
@@ -150,7 +150,7 @@ fn requests_scope_only_after_401_without_it() {
     );
 
     let forbidden = probe_below_with("team", &right(), |request| {
-        let other = told(request).contains("/v2/ as Bearer");
+        let other = request_line(request).contains("/v2/ as Bearer");
         Ok(if other { answer(request, (403, &[], "")) } else { world.answer(request) })
     });
     assert_eq!(forbidden.verdict.credentials, CredentialsFinding::Forbidden { by: registry() });
@@ -160,8 +160,9 @@ fn requests_scope_only_after_401_without_it() {
 #[test]
 fn requires_credentials_without_token_service() {
     let no_realm = World { registry: challenged(&["Bearer service=\"registry\""]), ..World::default() };
-    assert_eq!(no_realm.probe(&nobody()).verdict.credentials, CredentialsFinding::Required);
-    let refusing = World { service: guarded(), ..World::default() }.probe(&at_hello(nobody())).verdict;
+    assert_eq!(no_realm.probe(&no_credentials()).verdict.credentials, CredentialsFinding::Required);
+    let refusing =
+        World { service: guarded(), ..World::default() }.probe(&at_hello(no_credentials())).verdict;
     assert_eq!(refusing.credentials, CredentialsFinding::Required);
     assert!(matches!(refusing.content_path, ContentPathFinding::Denied { status: 401, .. }));
 }
@@ -202,7 +203,7 @@ fn tries_token_service_unless_basic_was_requested() {
     }
 }
 
-/// A token that says when it ends, in seconds from the moment of the validation.
+/// A token that expires so many seconds after the validation.
 fn ending(seconds: i64) -> SimulatedQuestion {
     let now: jiff::Timestamp = NOW.parse().unwrap();
     let claims = format!(r#"{{"exp":{}}}"#, now.as_second() + seconds);
@@ -213,10 +214,10 @@ fn ending(seconds: i64) -> SimulatedQuestion {
 fn reports_refused_token_as_expired() {
     let rejected = CredentialsFinding::Rejected { by: registry(), status: 401 };
     let forbidden = CredentialsFinding::Forbidden { by: registry() };
-    let said: &[&str] = &[
+    let kind: &[&str] = &[
         r#"Bearer realm="https://auth.example.com/token",error="invalid_token",error_description="Token EXPIRED""#,
     ];
-    let told_so = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired."}]}"#;
+    let expired_error = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired."}]}"#;
     let refused = |ask: &SimulatedQuestion, given| {
         let run = with_answer(&World::default(), ask, "/v2/ as B", given);
         run.verdict.credentials
@@ -224,17 +225,17 @@ fn reports_refused_token_as_expired() {
     for status in [401, 403] {
         assert_eq!(refused(&ending(-1), (status, &[], "{}")), CredentialsFinding::Expired);
         assert_eq!(refused(&ending(0), (status, &[], "{}")), CredentialsFinding::Expired);
-        assert_eq!(refused(&registry_token("x"), (status, said, "{}")), CredentialsFinding::Expired);
-        assert_eq!(refused(&registry_token("x"), (status, &[], told_so)), CredentialsFinding::Expired);
+        assert_eq!(refused(&registry_token("x"), (status, kind, "{}")), CredentialsFinding::Expired);
+        assert_eq!(refused(&registry_token("x"), (status, &[], expired_error)), CredentialsFinding::Expired);
     }
     assert_eq!(refused(&ending(60), (401, &[], "{}")), rejected);
     assert_eq!(refused(&ending(60), (403, &[], "{}")), forbidden);
 
     let basic = World { registry: challenged(&[BASIC]), ..World::default() };
     let password = |given| with_answer(&basic, &right(), "/v2/ as Basic", given).verdict.credentials;
-    assert_eq!(password((403, &[], told_so)), CredentialsFinding::Expired, "as ECR says it");
-    assert_eq!(password((401, said, "{}")), rejected, "a password is no token");
-    assert_eq!(password((400, &[], told_so)), CredentialsFinding::Expired, "as ECR Public says it");
+    assert_eq!(password((403, &[], expired_error)), CredentialsFinding::Expired, "as ECR says it");
+    assert_eq!(password((401, kind, "{}")), rejected, "a password is no token");
+    assert_eq!(password((400, &[], expired_error)), CredentialsFinding::Expired, "as ECR Public says it");
     let unfit = r#"{"errors":[{"code":"INVALID","message":"the authorization token is invalid"}]}"#;
     assert_eq!(refused(&ending(-1), (400, &[], unfit)), CredentialsFinding::Expired);
     let status_that_came = CredentialsFinding::Rejected { by: registry(), status: 400 };
@@ -250,7 +251,7 @@ fn either_token_may_name_the_account() {
     let named = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(r#"{"sub":"alice","hidden":"alice|"}"#));
     let body = format!(r#"{{"token":"{named}"}}"#);
     let run = probe_with(&at_hello(right()), |request| {
-        let unscoped = told(request).ends_with("/token as Basic");
+        let unscoped = request_line(request).ends_with("/token as Basic");
         Ok(if unscoped { answer(request, (200, &[], &body)) } else { world.answer(request) })
     });
     assert_eq!(run.verdict.credentials, CredentialsFinding::Validated(Evidence::NamedInToken));
@@ -274,7 +275,7 @@ fn missing_repository_token_denies_access() {
     }
 }
 
-/// What is read from a reply to `url` with this header.
+/// The reply of `url` with this status, header and body.
 fn reply(url: &str, status: u16, (name, value): (&'static str, &str), body: &str) -> Reply {
     let headers = [(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())];
     let headers = headers.into_iter().collect();
@@ -289,26 +290,26 @@ fn reply(url: &str, status: u16, (name, value): (&'static str, &str), body: &str
 
 #[test]
 fn recognizes_html_by_type_or_content() {
-    let said = |kind, body| reply("https://r.io/v2/", 200, ("content-type", kind), body).said;
+    let kind_of = |kind, body| reply("https://r.io/v2/", 200, ("content-type", kind), body).kind;
     for (kind, body) in
         [("text/html", "{}"), ("Text/HTML; charset=utf-8", ""), ("text/plain", " \n<!doctype html>")]
     {
-        assert_eq!(said(kind, body), ReplyKind::Page, "{kind} {body}");
+        assert_eq!(kind_of(kind, body), ReplyKind::Page, "{kind} {body}");
     }
-    assert!(matches!(said("application/json", "{}"), ReplyKind::Granted(_)));
+    assert!(matches!(kind_of("application/json", "{}"), ReplyKind::Granted(_)));
 }
 
 #[test]
 fn reports_tls_port_only_over_plain_http() {
-    let said = |url, body| reply(url, 400, ("content-type", "text/plain"), body).said;
+    let kind = |url, body| reply(url, 400, ("content-type", "text/plain"), body).kind;
     for body in [
         "Client sent an HTTP request to an HTTPS server.",
         "<center>The plain HTTP request was sent to HTTPS port</center>",
     ] {
-        assert_eq!(said("http://r.io/v2/", body), ReplyKind::WantsTls);
-        assert_eq!(said("https://r.io/v2/", body), ReplyKind::Other(400));
+        assert_eq!(kind("http://r.io/v2/", body), ReplyKind::WantsTls);
+        assert_eq!(kind("https://r.io/v2/", body), ReplyKind::Other(400));
     }
-    assert_eq!(said("http://r.io/v2/", "Bad Request"), ReplyKind::Other(400));
+    assert_eq!(kind("http://r.io/v2/", "Bad Request"), ReplyKind::Other(400));
 }
 
 #[test]
@@ -348,7 +349,7 @@ fn token_request_has_service_account_and_scopes() {
     assert_eq!(asked[1], (format!("{realm}{scopes}&account=alice"), pair));
     assert_eq!(asked[2], (format!("{realm}{scopes}"), String::new()), "the control names nobody");
     let nothing = challenged(&[r#"Bearer realm="https://auth.example.com/token""#]);
-    let asked = asked_of_service(&World { registry: nothing, service: guarded() }, &nobody());
+    let asked = asked_of_service(&World { registry: nothing, service: guarded() }, &no_credentials());
     assert_eq!(asked, [("https://auth.example.com/token".to_owned(), String::new())]);
 }
 
@@ -363,8 +364,8 @@ fn identity_token_without_user_uses_azure_name() {
         repository: None,
     };
     let by_get = World { service: Service { post: false, ..guarded() }, ..World::default() };
-    let nobody = format!("00000000-0000-0000-0000-000000000000:{IDENTITY_TOKEN}");
-    assert_eq!(asked_of_service(&by_get, &of(None))[1].1, nobody);
+    let no_credentials = format!("00000000-0000-0000-0000-000000000000:{IDENTITY_TOKEN}");
+    assert_eq!(asked_of_service(&by_get, &of(None))[1].1, no_credentials);
     assert_eq!(asked_of_service(&by_get, &of(Some("alice")))[1].1, format!("alice:{IDENTITY_TOKEN}"));
 }
 
@@ -461,5 +462,5 @@ fn service_without_credentials_is_not_decisive() {
     let elsewhere = || challenged(&[BASIC, ELSEWHERE]);
     assert_eq!(decisive(challenged(&[BEARER]), &right()), Some((true, true)));
     assert_eq!(decisive(elsewhere(), &right()), Some((false, false)), "an anonymous control at a stranger's");
-    assert_eq!(decisive(elsewhere(), &nobody()), Some((true, false)), "nothing but that service");
+    assert_eq!(decisive(elsewhere(), &no_credentials()), Some((true, false)), "nothing but that service");
 }

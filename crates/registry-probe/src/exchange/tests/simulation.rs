@@ -1,4 +1,4 @@
-//! A registry and its token service, simulated from a handful of habits found in the wild.
+//! A simulated registry and token service, with behaviours of real ones.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -22,19 +22,19 @@ pub(super) const IDENTITY_TOKEN: &str = "identity-token-of-alice";
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "habits combine freely")]
 pub(super) struct SimulatedRegistry {
-    /// What a 401 says in `WWW-Authenticate`.
+    /// The `WWW-Authenticate` headers of a 401.
     pub(super) challenges: Vec<String>,
     /// `/v2/` is granted to anonymous clients.
     pub(super) open: bool,
-    /// It sends its challenges even with a 200.
+    /// It sends its challenges with a 200 too.
     pub(super) always_challenges: bool,
     /// Which tokens open `/v2/`.
     pub(super) v2: Opens,
-    /// It looks at what Basic credentials and tokens say.
+    /// It checks Basic credentials and tokens.
     pub(super) checks: bool,
-    /// It looks at credentials even where it serves anonymous clients.
+    /// It checks credentials even though it serves anonymous clients.
     pub(super) checks_when_open: bool,
-    /// The repository `hello` is readable for everybody.
+    /// The repository `hello` is public.
     pub(super) public: bool,
     /// There is a repository `hello`.
     pub(super) exists: bool,
@@ -47,7 +47,7 @@ pub(super) struct SimulatedRegistry {
 pub(super) enum Opens {
     /// Any that the service issued.
     Any,
-    /// Any that names somebody.
+    /// Any that names an account.
     Named,
     /// Those without a scope.
     WithoutScope,
@@ -68,20 +68,20 @@ pub(super) struct Service {
     pub(super) without_scope: Option<u16>,
     /// What tokens look like.
     pub(super) tokens: SimulatedTokens,
-    /// It takes GET.
+    /// It accepts GET.
     pub(super) get: bool,
-    /// It takes POST.
+    /// It accepts POST.
     pub(super) post: bool,
     /// The field that the token is in.
     pub(super) field: &'static str,
 }
 
-/// What a token service gives.
+/// A token service's response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gives {
-    /// A token for nobody, that opens what is public.
+    /// An anonymous token, which opens what is public.
     Token,
-    /// With a scope a token for nobody, without one a refusal (Harbor).
+    /// An anonymous token with a scope, a refusal without one (Harbor).
     TokenForScopeOnly,
     /// The token of alice: no password is checked.
     AsAlice,
@@ -96,9 +96,9 @@ pub(super) enum SimulatedTokens {
     Named,
     /// JSON Web Tokens that name the user by a number.
     Numbered,
-    /// JSON Web Tokens with a number for everybody, guests too.
+    /// JSON Web Tokens with a number for every client, anonymous ones too.
     AllNumbered,
-    /// JSON Web Tokens that name nobody, but say what they grant.
+    /// JSON Web Tokens without a name, but with grants.
     Nameless,
     /// Opaque text.
     Opaque,
@@ -137,7 +137,7 @@ impl Default for Service {
 pub(super) const BEARER: &str = r#"Bearer realm="https://auth.example.com/token",service="registry""#;
 pub(super) const BASIC: &str = r#"Basic realm="registry""#;
 
-/// Whom a request comes from, as far as can be seen.
+/// The caller, as far as the request shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Caller {
     Nobody,
@@ -146,21 +146,21 @@ enum Caller {
     Holder { name: &'static str, scope: String },
 }
 
-/// A simulated world, and what has been asked in it.
+/// A simulated registry with its token service.
 #[derive(Debug, Clone, Default)]
 pub(super) struct World {
     pub(super) registry: SimulatedRegistry,
     pub(super) service: Service,
 }
 
-/// What was found, and at what cost.
+/// The findings and the requests of a validation.
 #[derive(Debug)]
 pub(super) struct SimulatedRun {
     pub(super) verdict: ExchangeFindings,
     pub(super) requests: Vec<String>,
 }
 
-/// What is asked about a world.
+/// The input of a validation.
 #[derive(Debug, Clone)]
 pub(super) struct SimulatedQuestion {
     pub(super) credentials: Option<Credentials>,
@@ -302,7 +302,7 @@ impl World {
     }
 }
 
-/// When it is, in all validations.
+/// The time of all validations.
 pub(super) const NOW: &str = "2026-06-01T12:00:00Z";
 
 /// Validates, with the requests answered by `answer`.
@@ -336,16 +336,16 @@ fn probe_at(
         trust: Trust { registry: endpoint.api(), listed: &[], only_registry: false },
         now: NOW.parse().unwrap(),
     };
-    let (mut seen, mut requests) = (RecordedAnswers::default(), Vec::new());
+    let (mut answers, mut requests) = (RecordedAnswers::default(), Vec::new());
     loop {
-        match next(&case, &seen) {
+        match next(&case, &answers) {
             Next::Done(verdict) => return SimulatedRun { verdict: *verdict, requests },
             Next::Ask(question) => {
-                let request = Request::of(&question, &case, &seen);
-                requests.push(told(&request));
+                let request = Request::of(&question, &case, &answers);
+                requests.push(request_line(&request));
                 assert!(requests.len() < 20, "no end: {requests:#?}");
                 let outcome = answer(&request);
-                seen.note(*question, outcome.as_ref().map_err(Clone::clone));
+                answers.note(*question, outcome.as_ref().map_err(Clone::clone));
             }
         }
     }
@@ -395,7 +395,7 @@ pub(super) fn respond(request: &Request, status: u16, challenges: &[String], bod
 }
 
 /// A request in a line: `GET registry /v2/ as Basic`.
-pub(super) fn told(request: &Request) -> String {
+pub(super) fn request_line(request: &Request) -> String {
     let kind = request.authorization.as_ref().map_or("nobody".into(), |value| {
         let value = value.to_str().unwrap();
         value.split(' ').next().unwrap().to_owned()

@@ -1,10 +1,10 @@
-//! Every combination of habits: a wrong password is never validated, and the budget of requests always kept.
+//! Every combination of behaviours: a wrong password is never validated, and the request budget always holds.
 
 use super::simulation::*;
 use crate::findings::{CredentialsFinding, Unprovable};
 
-/// Every sensible combination. Left out: services that give a wrong password more than they give nobody, for
-/// no evidence tells those from services that check; and habits that make no difference where they are.
+/// Every sensible combination. Left out: services that give a wrong password more than an anonymous client, because
+/// no evidence distinguishes those from services that check it; and behaviours that make no difference.
 fn worlds() -> Vec<World> {
     let registries = challenges().into_iter().flat_map(|challenges| registries(&challenges));
     registries
@@ -88,14 +88,14 @@ fn never_validates_wrong_password() {
 #[test]
 fn never_validates_unchecked_password() {
     for world in worlds() {
-        // Nobody checks a password: what a wrong one gets is what no one gets.
+        // No password is checked: a wrong one gets what an anonymous client gets.
         let careless = World {
             registry: SimulatedRegistry { checks: false, checks_when_open: false, ..world.registry.clone() },
             service: Service { wrong: world.service.anonymous, ..world.service.clone() },
         };
         let takes_basic = careless.registry.challenges.iter().any(|challenge| challenge == BASIC);
         if takes_basic {
-            continue; // It refuses without, and grants with, any password: by the rule that is evidence.
+            continue; // It refuses without a password and grants with any: by the rule, that is evidence.
         }
         for repository in [None, Some("hello")] {
             let run = careless.probe(&SimulatedQuestion { credentials: basic(WRONG), repository });
@@ -109,7 +109,7 @@ fn never_validates_unchecked_password() {
 fn never_rejects_right_password() {
     for world in worlds() {
         if world.service.without_scope.is_some() {
-            continue; // Without a scope to name, 400 is all that is heard.
+            continue; // Without a scope to name, every response is 400.
         }
         for repository in [None, Some("hello")] {
             let run = world.probe(&SimulatedQuestion { credentials: basic(PASSWORD), repository });

@@ -1,4 +1,4 @@
-//! The table of verdicts: habits of registries and token services, and what is said of the credentials there.
+//! The table of verdicts: behaviours of registries and token services, and the findings that follow.
 
 use secrecy::SecretString;
 
@@ -52,7 +52,7 @@ fn wrong() -> SimulatedQuestion {
     SimulatedQuestion { credentials: basic(WRONG), repository: None }
 }
 
-fn nobody() -> SimulatedQuestion {
+fn no_credentials() -> SimulatedQuestion {
     SimulatedQuestion { credentials: None, repository: None }
 }
 
@@ -127,23 +127,23 @@ fn basic_credentials() {
     check(vec![
         row("right", closed(), right(), "Validated RefusedWithout", "Inconclusive", 2),
         row("wrong", closed(), wrong(), "Rejected by registry.example.com", "NotAttempted", 2),
-        row("none", closed(), nobody(), "Required", "NotAttempted", 1),
+        row("none", closed(), no_credentials(), "Required", "NotAttempted", 1),
         row("right, repository", closed(), at_hello(right()), "Validated RefusedWithout", "Accessible", 3),
-        row("open", lenient(), nobody(), "AnonymousAccess", "Inconclusive", 1),
+        row("open", lenient(), no_credentials(), "AnonymousAccess", "Inconclusive", 1),
         row("open, credentials ignored", lenient(), right(), "Unprovable AnonymousServed", "Inconclusive", 2),
         row("open, wrong ones too", lenient(), wrong(), "Unprovable AnonymousServed", "Inconclusive", 2),
         row("open but checked: right", strict(), right(), "Unprovable AnonymousServed", "Inconclusive", 2),
         row("open but checked: wrong", strict(), wrong(), "Rejected by registry.example.com", "NotAttempted", 2),
         row("open, private repository", private(), at_hello(right()), "Validated RefusedWithout", "Accessible", 4),
         row("open, private, wrong", private(), at_hello(wrong()), "Rejected by registry.example.com", "NotAttempted", 3),
-        row("open, private, none", private(), at_hello(nobody()), "Required", "Denied", 3),
+        row("open, private, none", private(), at_hello(no_credentials()), "Required", "Denied", 3),
         row("open, public repository", public(), at_hello(right()), "Unprovable AnonymousServed", "Accessible", 4),
-        row("open, public, none", public(), at_hello(nobody()), "AnonymousAccess", "Accessible", 2),
+        row("open, public, none", public(), at_hello(no_credentials()), "AnonymousAccess", "Accessible", 2),
         row("Digest only", challenged(&["Digest realm=\"x\""]), right(), "UnsupportedScheme Digest", "NotAttempted", 1),
-        row("Negotiate only", challenged(&["Negotiate, NTLM"]), nobody(), "UnsupportedScheme Negotiate,NTLM", "NotAttempted", 1),
+        row("Negotiate only", challenged(&["Negotiate, NTLM"]), no_credentials(), "UnsupportedScheme Negotiate,NTLM", "NotAttempted", 1),
         row("Digest beside Basic", challenged(&["Digest realm=\"x\"", BASIC]), right(), "Validated RefusedWithout", "Inconclusive", 2),
         row("no challenge at all", challenged(&[]), right(), "Rejected by registry.example.com", "NotAttempted", 2),
-        row("no challenge at all, none", challenged(&[]), nobody(), "Required", "NotAttempted", 1),
+        row("no challenge at all, none", challenged(&[]), no_credentials(), "Required", "NotAttempted", 1),
         row("identity token under Basic", closed(), identity_token(IDENTITY_TOKEN), "UnsupportedScheme Basic", "NotAttempted", 1),
         row("identity token, open", lenient(), identity_token(IDENTITY_TOKEN), "Unprovable NothingAskedForToken", "Inconclusive", 1),
         row("identity token, open, repository", lenient(), at_hello(identity_token(IDENTITY_TOKEN)), "Unprovable NothingAskedForToken", "Denied", 2),
@@ -169,7 +169,7 @@ fn token_services() {
     check(vec![
         row("guarded, right", bearer(any(), guarded()), right(), "Validated RefusedWithout", "Inconclusive", 4),
         row("guarded, wrong", bearer(any(), guarded()), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
-        row("guarded, none", bearer(any(), guarded()), nobody(), "Required", "NotAttempted", 2),
+        row("guarded, none", bearer(any(), guarded()), no_credentials(), "Required", "NotAttempted", 2),
         row("names the account", bearer(any(), hub(SimulatedTokens::Named)), right(), "Validated NamedInToken", "Inconclusive", 3),
         row("names a number", bearer(any(), hub(SimulatedTokens::Numbered)), right(), "Validated NamedInToken", "Inconclusive", 4),
         row("a number for everybody", bearer(any(), hub(SimulatedTokens::AllNumbered)), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 5),
@@ -177,12 +177,12 @@ fn token_services() {
         row("opaque, /v2/ for accounts", bearer(named(), hub(SimulatedTokens::Opaque)), right(), "Validated RefusedWithout", "Inconclusive", 5),
         row("nameless", bearer(any(), hub(SimulatedTokens::Nameless)), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 5),
         row("for everybody, wrong", bearer(any(), hub(SimulatedTokens::Opaque)), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
-        row("for everybody, none", bearer(any(), hub(SimulatedTokens::Opaque)), nobody(), "AnonymousAccess", "Inconclusive", 3),
+        row("for everybody, none", bearer(any(), hub(SimulatedTokens::Opaque)), no_credentials(), "AnonymousAccess", "Inconclusive", 3),
         row("Harbor, right", bearer(named(), harbor(SimulatedTokens::Named)), right(), "Validated NamedInToken", "Inconclusive", 3),
         row("Harbor, wrong", bearer(named(), harbor(SimulatedTokens::Named)), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
         row("Harbor, wrong, repository", bearer(named(), harbor(SimulatedTokens::Named)), at_hello(wrong()), "Rejected by auth.example.com", "NotAttempted", 2),
-        row("Harbor, none", bearer(named(), harbor(SimulatedTokens::Named)), nobody(), "Required", "NotAttempted", 2),
-        row("Harbor, none, public", bearer(SimulatedRegistry { public: true, ..named() }, harbor(SimulatedTokens::Named)), at_hello(nobody()), "AnonymousAccess", "Accessible", 4),
+        row("Harbor, none", bearer(named(), harbor(SimulatedTokens::Named)), no_credentials(), "Required", "NotAttempted", 2),
+        row("Harbor, none, public", bearer(SimulatedRegistry { public: true, ..named() }, harbor(SimulatedTokens::Named)), at_hello(no_credentials()), "AnonymousAccess", "Accessible", 4),
         row("private repository", bearer(any(), hub(SimulatedTokens::Opaque)), at_hello(right()), "Validated RefusedWithout", "Accessible", 6),
         row("private repository, guarded", bearer(any(), guarded()), at_hello(right()), "Validated RefusedWithout", "Accessible", 6),
         row("private repository, nameless", bearer(any(), hub(SimulatedTokens::Nameless)), at_hello(right()), "Validated GrantedInToken", "Accessible", 5),
@@ -270,7 +270,7 @@ fn basic_and_bearer_offered_together() {
         row("untrusted beside Basic", both(&[BASIC, elsewhere]), right(), "Unprovable AnonymousTokenServed", "Inconclusive", 4),
         row("untrusted alone", both(&[elsewhere]), right(), "Untrusted OtherSite", "NotAttempted", 1),
         row("untrusted alone, identity token", both(&[elsewhere]), identity_token(IDENTITY_TOKEN), "Untrusted OtherSite", "NotAttempted", 1),
-        row("untrusted, but nothing to lose", both(&[elsewhere]), nobody(), "AnonymousAccess", "Inconclusive", 3),
+        row("untrusted, but nothing to lose", both(&[elsewhere]), no_credentials(), "AnonymousAccess", "Inconclusive", 3),
     ]);
 }
 
@@ -291,10 +291,10 @@ fn challenges_on_successful_responses() {
     check(vec![
         row("Digest, but open", open(digest()), right(), "Unprovable AnonymousServed", "Inconclusive", 2),
         row("open to nobody's request, not to nobody's token", wary(), at_hello(right()), "Unprovable AnonymousTokenServed", "Accessible", 6),
-        row("public, none", asking(SimulatedRegistry { public: true, ..SimulatedRegistry::default() }), at_hello(nobody()), "AnonymousAccess", "Accessible", 2),
+        row("public, none", asking(SimulatedRegistry { public: true, ..SimulatedRegistry::default() }), at_hello(no_credentials()), "AnonymousAccess", "Accessible", 2),
         row("right", asking(SimulatedRegistry::default()), right(), "Validated NamedInToken", "Inconclusive", 3),
         row("wrong", asking(SimulatedRegistry::default()), wrong(), "Rejected by auth.example.com", "NotAttempted", 2),
-        row("none", asking(SimulatedRegistry::default()), nobody(), "AnonymousAccess", "Inconclusive", 1),
+        row("none", asking(SimulatedRegistry::default()), no_credentials(), "AnonymousAccess", "Inconclusive", 1),
         row("open, but the repository wants a token", open(SimulatedRegistry::default()), at_hello(right()), "Validated RefusedWithout", "Accessible", 8),
         row("the same, identity token", open(SimulatedRegistry::default()), at_hello(identity_token(IDENTITY_TOKEN)), "Validated RefusedWithout", "Accessible", 7),
         row("the same, identity token withdrawn", open(SimulatedRegistry::default()), at_hello(identity_token("x")), "Rejected by auth.example.com", "NotAttempted", 3),
@@ -302,13 +302,13 @@ fn challenges_on_successful_responses() {
     ]);
 }
 
-/// Answers one kind of request otherwise.
+/// Validates with a failure in place of the response to some requests.
 fn with_failure(
     world: &World,
     ask: &SimulatedQuestion,
     fails: impl Fn(&str) -> Option<FailureCause>,
 ) -> String {
-    let run = probe_with(ask, |request| match fails(&told(request)) {
+    let run = probe_with(ask, |request| match fails(&request_line(request)) {
         Some(cause) => {
             let server = crate::host::HostPort::of(&request.url).unwrap();
             Err(Failure { server, cause })
@@ -325,7 +325,9 @@ fn reports_failure_in_the_layer_where_it_occurs() {
         ..World::default()
     };
     let at = |part: &'static str, cause: FailureCause| {
-        with_failure(&world, &at_hello(right()), move |told| told.contains(part).then(|| cause.clone()))
+        with_failure(&world, &at_hello(right()), move |request_line| {
+            request_line.contains(part).then(|| cause.clone())
+        })
     };
     let timeout = || FailureCause::Timeout(Stage::Request);
     assert_eq!(at("/v2/ as nobody", timeout()), "NotAttempted, NotAttempted");
@@ -342,14 +344,15 @@ fn reports_failure_in_the_layer_where_it_occurs() {
         "Untrusted EgressDenied, NotAttempted"
     );
     assert_eq!(at("/token", FailureCause::Tls), "NotAttempted, NotAttempted", "the TLS layer says it");
-    let without = with_failure(&world, &right(), |told| told.contains("/v2/ as Bearer").then(timeout));
+    let without =
+        with_failure(&world, &right(), |request_line| request_line.contains("/v2/ as Bearer").then(timeout));
     assert_eq!(without, "Unavailable Timeout(Request), NotAttempted");
 }
 
-/// Answers one kind of request with another status.
+/// Validates with another status for some requests.
 fn with_status(world: &World, ask: &SimulatedQuestion, part: &str, status: u16) -> String {
     let run = probe_with(ask, |request| {
-        let other = told(request).contains(part);
+        let other = request_line(request).contains(part);
         Ok(if other { respond(request, status, &[], "") } else { world.answer(request) })
     });
     format!("{}, {}", word(&run.verdict.credentials), path_word(&run.verdict.content_path))

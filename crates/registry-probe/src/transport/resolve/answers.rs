@@ -1,4 +1,4 @@
-//! Look-ups of one name at the same time are one, and its outcome is kept for a while.
+//! Shares concurrent lookups of one name and caches the result.
 //!
 //! Answers are kept for their time to live, at most [`LONGEST`]; failures for [`FAILURE`], so that many registries at
 //! one name cost one look-up, and a record that was just added is seen at the next try. All tenants share them, for they
@@ -19,7 +19,7 @@ use crate::findings::DnsFailure;
 const LONGEST: Duration = Duration::from_mins(5);
 /// How long a failure is kept: less than a retry waits.
 const FAILURE: Duration = Duration::from_secs(2);
-/// As many names are kept at most.
+/// The most names in the cache.
 const MOST_NAMES: usize = 4096;
 
 /// The addresses of a name, or why there are none.
@@ -86,7 +86,7 @@ impl LookupCache {
     }
 }
 
-/// Names come from those who write registries, so that there may be any number of them.
+/// Makes room for another name. Authors of registries choose the names, so there may be any number.
 fn make_room(entries: &mut HashMap<LookupQuestion, LookupEntry>) {
     if entries.len() < MOST_NAMES {
         return;

@@ -9,15 +9,15 @@ use futures::future::FusedFuture;
 use tokio::time::sleep;
 
 use super::answers::LookupResult;
-use super::worse;
+use super::more_severe;
 use crate::findings::DnsFailure;
 
 /// How long the second family is waited for once the first has addresses.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
-/// More addresses of a name are not tried.
+/// The most addresses of a name that are tried.
 const MOST_ADDRESSES: usize = 8;
 
-/// What name servers say of one family.
+/// The answer for one address family.
 pub(super) type Records = Result<LookupResult, DnsFailure>;
 
 /// What is known of both; `None`: nothing yet.
@@ -28,8 +28,8 @@ pub(super) struct Families {
 }
 
 impl Families {
-    /// Waits until there is something to begin with: addresses, with those of the other family if they come shortly, or
-    /// the end of all hope.
+    /// Waits until there are addresses, with those of the other family if they come shortly, or
+    /// until both lookups have failed.
     pub(super) async fn await_first<V4, V6>(&mut self, v4: &mut V4, v6: &mut V6)
     where
         V4: Future<Output = Records> + FusedFuture + Unpin,
@@ -71,8 +71,8 @@ impl Families {
         self.v4.is_some() && self.v6.is_some()
     }
 
-    /// There are addresses, or no name to have any: NXDOMAIN is about the name and not about a kind of record. It is
-    /// believed of the answer about IPv4 alone, for some load balancers say so of IPv6 and mean that there is none.
+    /// Whether there are addresses, or the name doesn't exist: NXDOMAIN is about the name and not about a record type. It is
+    /// trusted only for IPv4, because some load balancers send it for IPv6 when there is no IPv6 address.
     fn is_usable(&self) -> bool {
         let has_addresses = [&self.v4, &self.v6].iter().any(|records| matches!(records, Some(Ok(_))));
         has_addresses || self.v4 == Some(Err(DnsFailure::NoSuchName))
@@ -84,7 +84,7 @@ impl Families {
             (Some(Ok(v4)), Some(Ok(v6))) => Ok(merged(v4, v6)),
             (Some(Ok(found)), _) | (_, Some(Ok(found))) => Ok(found.clone()),
             (Some(Err(DnsFailure::NoSuchName)), _) => Err(DnsFailure::NoSuchName),
-            (Some(Err(one)), Some(Err(other))) => Err(worse(*one, *other)),
+            (Some(Err(one)), Some(Err(other))) => Err(more_severe(*one, *other)),
             _ => Err(DnsFailure::NoAnswer),
         }
     }
@@ -163,8 +163,8 @@ mod tests {
         families.await_first(&mut v4, &mut v6).await;
         assert_eq!(families.outcome().unwrap().addresses.len(), 1);
         families.await_all(&mut v4, &mut v6).await;
-        let whole = families.outcome().unwrap();
-        assert_eq!((whole.addresses.len(), whole.time_to_live), (2, Duration::from_secs(10)));
+        let merged = families.outcome().unwrap();
+        assert_eq!((merged.addresses.len(), merged.time_to_live), (2, Duration::from_secs(10)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Names to addresses, with the reasons for having none told apart.
+//! Resolves names to addresses, with distinct reasons for failures.
 //!
 //! Names are looked up as glibc and Go do it: the hosts file is the answer where it has one; what was written is asked
 //! for before what a search domain makes of it, unless it has no dot. Both differ in one thing: a name with a dot is
@@ -93,7 +93,7 @@ impl Resolver {
         self.0.patience
     }
 
-    /// Looks up a name in a task of its own: those who wait for it may go away, and what comes late is kept all the same.
+    /// Looks up a name in its own task, so that a late answer is cached even if no caller waits for it any more.
     fn begin(&self, question: LookupQuestion) -> impl Future<Output = LookupAnswer> + use<> {
         let (sender, receiver) = oneshot::channel();
         let shared = self.0.clone();
@@ -119,7 +119,7 @@ impl SharedResolver {
                     self.answers.keep(question, &families.outcome());
                     return;
                 }
-                Err(cause) => failure = worse(failure, cause),
+                Err(cause) => failure = more_severe(failure, cause),
             }
             // Of a name that may exist, no search domain may make another.
             if failure.is_transient() {
@@ -159,9 +159,9 @@ fn candidates(name: &str, absolute: bool, ndots: usize, search: &[Name]) -> Vec<
     names
 }
 
-/// What is left to say when several candidates failed: a fault of the name servers hides what the others
-/// said.
-fn worse(one: DnsFailure, other: DnsFailure) -> DnsFailure {
+/// The failure to report when several candidates failed: a failure of the DNS servers outweighs the
+/// others.
+fn more_severe(one: DnsFailure, other: DnsFailure) -> DnsFailure {
     let rank = |failure: DnsFailure| match failure {
         DnsFailure::NoSuchName => 0,
         DnsFailure::NoAddress => 1,

@@ -1,6 +1,6 @@
 //! resolv.conf(5) → what is asked, in which order, for how long.
 //!
-//! Heeded are `nameserver`, `search`, `domain`, and of the options `ndots`, `timeout`, `attempts`, `rotate`, `use-vc` and
+//! Supports `nameserver`, `search`, `domain`, and of the options `ndots`, `timeout`, `attempts`, `rotate`, `use-vc` and
 //! `no-aaaa`. `single-request` and `single-request-reopen` need nothing: each query has a socket of its own.
 
 use std::net::SocketAddr;

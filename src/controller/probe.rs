@@ -1,0 +1,85 @@
+//! The probe of a registry while the controller waits for it: says in the status that a slow validation of a new spec is in
+//! progress, and ends when the work is superseded.
+
+use std::sync::Arc;
+
+use registry_verdict::{
+    assess,
+    ecr::Urgency,
+    object::RegistryObject,
+    rejections::{CredentialSession, gate},
+    steps::{self, NextStep, ProbeCase, Probed},
+};
+
+use super::{context::Context, in_flight::InFlight, publish::publish_status, reconcile::ReconcileError};
+
+/// Probes the registry, unless the result is known already.
+pub async fn probe(
+    context: &Context,
+    object: &mut RegistryObject,
+    plan: NextStep,
+    urgency: Urgency,
+    in_flight: &InFlight,
+) -> Result<Probed, ReconcileError> {
+    let case = match plan {
+        NextStep::Stop(seen) => return Ok(Probed { seen, used: None }),
+        NextStep::Probe(case) => *case,
+    };
+    let session = session(context, &case, in_flight);
+    let mut probing = Box::pin(probe_until_superseded(context, case, urgency, session, in_flight));
+    if object.status.observed_generation != Some(object.generation) {
+        if let Ok(probed) = tokio::time::timeout(assess::SLOW, &mut probing).await {
+            return probed;
+        }
+        report_progress(context, object, in_flight).await?;
+    }
+    probing.await
+}
+
+/// Writes that a validation is in progress. If the write shows that the object has changed, the probe is of no use any more.
+async fn report_progress(
+    context: &Context,
+    object: &mut RegistryObject,
+    in_flight: &InFlight,
+) -> Result<(), ReconcileError> {
+    let status = assess::progressing(object, (context.clock)());
+    publish_status(&context.client, object, &status).await?;
+    if in_flight.inputs().is_some_and(|inputs| !inputs.covers(object)) {
+        in_flight.supersede();
+    }
+    Ok(())
+}
+
+async fn probe_until_superseded(
+    context: &Context,
+    case: ProbeCase,
+    urgency: Urgency,
+    session: Option<Arc<CredentialSession>>,
+    in_flight: &InFlight,
+) -> Result<Probed, ReconcileError> {
+    let mut probe = Box::pin(steps::probe(context.askers(), case, urgency, session.clone()));
+    tokio::select! {
+        probed = &mut probe => return within_own_limit(probed),
+        () = in_flight.superseded() => {}
+    }
+    if let Some(session) = session {
+        // The host's answer about the credentials still matters: the next try depends on it.
+        context.rejections.finish(&session, Box::pin(async move { drop(probe.await) }));
+    }
+    Err(ReconcileError::Superseded)
+}
+
+fn within_own_limit(probed: Probed) -> Result<Probed, ReconcileError> {
+    match probed.seen.findings() {
+        Some(findings) if findings.hit_own_limit() => Err(ReconcileError::OwnLimit),
+        _ => Ok(probed),
+    }
+}
+
+/// Returns the permission to send the credentials; none if there are none that can be rejected.
+fn session(context: &Context, case: &ProbeCase, in_flight: &InFlight) -> Option<Arc<CredentialSession>> {
+    let keys = case.login.as_ref().map(|login| login.keys().map(|keys| keys.parts().to_vec()));
+    let credentials = case.material.credentials.as_ref().map(gate::parts);
+    let parts = keys.unwrap_or(credentials)?;
+    Some(context.rejections.session(in_flight.group.clone(), &parts, in_flight.is_requested))
+}

@@ -1,0 +1,166 @@
+//! Where the operator sends which Secrets, on a real API server: by type, by the annotation with their hosts, and by the
+//! tenant policy; and how soon a change takes effect. All types and patterns are in tests/verdicts/table/purposes.rs.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use registry_api::{HOSTS_ANNOTATION, TOKEN_SECRET_TYPE};
+use registry_testbed::{ControlPlaneOptions, TestCa, eventually, manifests::FIELD_MANAGER};
+use serde_json::{Value, json};
+
+use crate::{
+    fixtures::{
+        PROMISED, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, answer, asks_for_password, attempts,
+        protected, spec, welcome,
+    },
+    harness::{self, Installation},
+};
+
+const INVALID: Verdict = Verdict::unresolved("False/SecretInvalid");
+
+fn hosts(patterns: impl Into<Value>) -> Value {
+    json!({HOSTS_ANNOTATION: patterns.into()})
+}
+
+/// A token as Kubernetes itself makes them for service accounts.
+async fn account_token(scene: &TestScope<'_>, cluster: &harness::Cluster) -> Result<(String, String)> {
+    let name = scene.named("account-token");
+    let secrets: Api<Secret> = Api::namespaced(cluster.client(), scene.namespace());
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": name, "annotations": {"kubernetes.io/service-account.name": "default"}},
+    });
+    secrets.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&secret)).await?;
+    let filled = || async {
+        let token = secrets.get(&name).await?.data.and_then(|mut data| data.remove("token"));
+        let token = token.ok_or_else(|| anyhow::anyhow!("it has no token"))?;
+        anyhow::Ok(String::from_utf8(token.0)?)
+    };
+    let token = eventually(SOON, "the account's Secret holds a token", filled).await?;
+    Ok((name, token))
+}
+
+#[tokio::test]
+async fn never_sends_service_account_token() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let stranger = ScriptedServer::promptly(|asked| match asked.authorization() {
+        None => asks_for_password(),
+        Some(_) => welcome(),
+    })
+    .await?;
+    for scene in TestScope::both(&cluster).await? {
+        let (secret, token) = account_token(&scene, &cluster).await?;
+        let by = |method: &str| {
+            let mut spec = json!({"endpoint": stranger.url(), "auth": {}});
+            spec["auth"][method] = json!({"secretRef": {"name": secret}});
+            spec
+        };
+        for method in ["token", "basic"] {
+            let object = scene.declare(&format!("account-{method}"), by(method)).await?;
+            let view = object.shows(SOON, &INVALID).await?;
+            let message = view.message("ResolvedRefs");
+            let kind = if method == "token" { TOKEN_SECRET_TYPE } else { "kubernetes.io/basic-auth" };
+            let command =
+                format!("kubectl create secret generic {secret} -n {} --type={kind}", scene.namespace());
+            ensure!(message.contains(&command), "{message}");
+            ensure!(!serde_json::to_string(&view.status)?.contains(&token));
+        }
+    }
+    ensure!(stranger.requests().is_empty(), "asked: {:?}", stranger.requests());
+    Ok(())
+}
+
+#[tokio::test]
+async fn applies_changed_hosts_of_a_secret_at_once() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let ca = TestCa::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    let server = registry.host_port();
+    for scene in TestScope::both(&cluster).await? {
+        let login = scene.login("hosts-login", "demo", "right").await?;
+        let object = scene.declare("hosts", spec(&registry, &ca, &login)).await?;
+        object.shows(SOON, &VALIDATED).await?;
+        for (patterns, says) in [
+            ("", "lists no hosts"),
+            ("elsewhere.example.org", "does not list it"),
+            ("https://127.0.0.1", "entry 1 is not HOST[:PORT]"),
+        ] {
+            scene.annotate(&login, hosts(patterns)).await?;
+            let view = object.shows(PROMISED, &INVALID).await?;
+            ensure!(view.message("ResolvedRefs").contains(says), "{}", view.message("ResolvedRefs"));
+            let sent = attempts(&registry);
+            object.request(&format!("for {patterns:?}")).await?;
+            object.has_handled(&format!("for {patterns:?}")).await?;
+            ensure!(attempts(&registry) == sent, "the password was sent all the same");
+
+            scene.annotate(&login, hosts(format!("elsewhere.example.org, {server}"))).await?;
+            object.shows(PROMISED, &VALIDATED).await?;
+        }
+        scene.annotate(&login, hosts(Value::Null)).await?;
+        object.shows(PROMISED, &VALIDATED).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn policy_requires_hosts_in_tenant_secrets() -> Result<()> {
+    let installation = Installation::start(ControlPlaneOptions::default()).await?;
+    let _operator = installation.start_operator().await?;
+    let cluster = installation.cluster().await?;
+    let ca = TestCa::new("private authority")?;
+    let registry = protected(&ca, "demo", "right").await?;
+    let [system, tenant] = TestScope::both(&cluster).await?;
+    let login = system.login("login", "demo", "right").await?;
+    let systems = system.declare("packs", spec(&registry, &ca, &login)).await?;
+    let login = tenant.login("login", "demo", "right").await?;
+    let tenants = tenant.declare("packs", spec(&registry, &ca, &login)).await?;
+    systems.shows(SOON, &VALIDATED).await?;
+    tenants.shows(SOON, &VALIDATED).await?;
+
+    cluster.change_tenant_policy(json!({"secretHosts": "Required"})).await?;
+    let view = tenants.shows(PROMISED, &INVALID).await?;
+    let command = format!(
+        "kubectl annotate secret {login} -n {} {HOSTS_ANNOTATION}={}",
+        tenant.namespace(),
+        registry.host_port()
+    );
+    ensure!(view.message("ResolvedRefs").contains(&command), "{}", view.message("ResolvedRefs"));
+    systems.request("still").await?;
+    systems.has_handled("still").await?;
+    systems.shows(SOON, &VALIDATED).await?;
+
+    tenant.annotate(&login, hosts(registry.host_port())).await?;
+    tenants.shows(PROMISED, &VALIDATED).await?;
+    tenant.annotate(&login, hosts(Value::Null)).await?;
+    tenants.shows(PROMISED, &INVALID).await?;
+    cluster.change_tenant_policy(json!({"secretHosts": null})).await?;
+    tenants.shows(PROMISED, &VALIDATED).await?;
+    Ok(())
+}
+
+/// Neither a password nor a token gets to where a registry redirects to, nor to another port of its own host.
+#[tokio::test]
+async fn redirect_gets_no_credentials() -> Result<()> {
+    let cluster = harness::cluster_with_operator().await?;
+    let stranger = ScriptedServer::promptly(|_| welcome()).await?;
+    let (to, scene) = (stranger.url(), TestScope::system(&cluster));
+    let registry = ScriptedServer::promptly(move |asked| match asked.authorization() {
+        None => asks_for_password(),
+        Some(_) => answer(307, &[("Location", &format!("{to}/v2/"))], ""),
+    })
+    .await?;
+    let login = scene.login("redirect-login", "demo", "right").await?;
+    let auth = json!({"basic": {"secretRef": {"name": login}}});
+    let object = scene.declare("redirect", json!({"endpoint": registry.url(), "auth": auth})).await?;
+    object.request("now").await?;
+    object.has_handled("now").await?;
+    ensure!(
+        registry.requests().iter().any(|asked| asked.authorization().is_some()),
+        "nothing was sent at all"
+    );
+    ensure!(stranger.requests().is_empty(), "asked: {:?}", stranger.requests());
+    Ok(())
+}
