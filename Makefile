@@ -28,8 +28,8 @@ help: ## print this list
 		printf '  make %-18s%s\n' "$$target" "$$text"; done
 
 .PHONY: build
-build: ## build the operator and the kubectl plugin, optimized: target/release/{registry-operator,kubectl-registry}
-	cargo build --release --package registry-operator --package kubectl-registry
+build: ## build the operator, the kubectl plugin and the console, optimized: target/release/{registry-operator,kubectl-registry,registry-console,kubectl-registry-console}
+	cargo build --release --package registry-operator --package kubectl-registry --package registry-console
 
 .PHONY: tools
 tools: ## build the control plane (newest and oldest), helm, kubectl, crane, a registry and checkers into target/tools/bin

@@ -102,7 +102,8 @@ async fn replace(
     api.replace(&name, params, object).await.map(drop)
 }
 
-fn judge(key: &RegistryKey, status: &Status) -> ManifestAdmission {
+/// What the API server's refusal of the registry `key` means.
+pub fn judge(key: &RegistryKey, status: &Status) -> ManifestAdmission {
     match status.code {
         _ if is_by_rbac(status) => {
             ManifestAdmission::NotAsked("you may not create or change it in this cluster".to_owned())

@@ -1,0 +1,90 @@
+// Every page works without this: it only says sooner what the server says in any case.
+(() => {
+  "use strict";
+
+  const form = document.querySelector("form[data-add]");
+  if (form) {
+    const verdict = document.querySelector("[data-verdict]");
+    const stale = document.querySelector("[data-stale]");
+
+    // A changed field voids the verdict, as it does on the server.
+    form.addEventListener("input", () => {
+      if (verdict && !verdict.hidden) {
+        verdict.hidden = true;
+        stale.hidden = false;
+      }
+    });
+
+    // The other tab's URL keeps what both tabs have. No secrets: the URL is seen.
+    const tabs = document.querySelectorAll("a[data-tab]");
+    const common = ["name", "content_type", "endpoint", "base_content_path", "repository"];
+    const carry = () => {
+      for (const tab of tabs) {
+        const url = new URL(tab.href);
+        for (const name of common) {
+          const value = form.elements.namedItem(name)?.value.trim();
+          if (value) url.searchParams.set(name, value);
+          else url.searchParams.delete(name);
+        }
+        tab.href = url.href;
+      }
+    };
+    form.addEventListener("input", carry);
+    carry();
+
+    // The URL that results, as it is typed.
+    const hint = document.querySelector("[data-content-url]");
+    form.addEventListener("input", () => {
+      if (!hint) return;
+      const typed = form.elements.namedItem("endpoint").value.trim();
+      const path = form.elements.namedItem("base_content_path").value.trim();
+      const endpoint = typed && !typed.includes("://") ? `https://${typed}` : typed;
+      hint.textContent = path && endpoint ? `${endpoint.replace(/\/+$/, "")}/${path}` : endpoint;
+      hint.closest("p").hidden = !endpoint;
+    });
+
+    // A validation takes seconds: the button says so, and isn't pressed twice.
+    form.addEventListener("submit", (event) => {
+      const button = event.submitter;
+      if (form.dataset.sent) {
+        event.preventDefault();
+        return;
+      }
+      form.dataset.sent = "yes";
+      if (button?.dataset.busy) {
+        button.setAttribute("aria-busy", "true");
+        const busy = document.querySelector("[data-busy-text]");
+        busy.textContent = button.dataset.busy;
+        busy.hidden = false;
+      }
+    });
+    // Back from another page, it can be sent again.
+    addEventListener("pageshow", () => delete form.dataset.sent);
+  }
+
+  // One open menu at a time; Escape and a click elsewhere close it.
+  const menus = [...document.querySelectorAll("details.menu")];
+  const close = (except) => menus.forEach((menu) => menu !== except && menu.removeAttribute("open"));
+  document.addEventListener("click", (event) => close(event.target.closest("details.menu")));
+
+  // A table that is behind reads itself again, unless it is in use: then it says so.
+  const behind = document.querySelector("[data-since]");
+  const follow = async () => {
+    for (;;) {
+      const answer = await fetch(`/system/changes?since=${encodeURIComponent(behind.dataset.since)}`);
+      if (answer.status === 200) break;
+      if (answer.status !== 204) return;
+    }
+    const isIdle = document.activeElement === document.body && !menus.some((menu) => menu.open);
+    if (isIdle) location.reload();
+    else behind.hidden = false;
+  };
+  if (behind) follow().catch(() => {});
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    const open = menus.find((menu) => menu.open);
+    close();
+    open?.querySelector("summary").focus();
+  });
+})();

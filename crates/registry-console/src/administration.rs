@@ -1,0 +1,258 @@
+//! Administration: the first page, the table of SystemRegistries, and the pages of one registry of either scope.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Form,
+    extract::{Path, Query, State},
+    response::{IntoResponse as _, Redirect, Response},
+};
+use http::{StatusCode, header};
+use kube::{
+    api::{DeleteParams, Patch, PatchParams},
+    core::Status,
+};
+use registry_api::REQUESTED_AT;
+use registry_check::{
+    admission::api,
+    cluster::{is_forbidden, words},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    console::{Console, SignedIn},
+    detail::RegistryDetail,
+    error::ConsoleError,
+    pages::{Chrome, DeletePage, DetailPage, HomePage, ListPage, html},
+    registries, rights,
+    scope::{ConsoleScope, is_name},
+    trial::FIELD_MANAGER,
+};
+
+type PageAnswer = Result<Response, ConsoleError>;
+
+/// What may stand in the URL of a table.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct ListQuery {
+    /// Words that a row must have.
+    pub filter: String,
+    /// The namespace that a tenant's view is limited to.
+    pub namespace: String,
+    /// What was just done to which registry.
+    pub deleted: String,
+}
+
+/// `/system`.
+pub async fn home(State(console): State<Arc<Console>>, signed_in: SignedIn) -> PageAnswer {
+    let found = registries::of_system(&signed_in.user).await;
+    let summary = match found {
+        Ok(found) => {
+            Ok(registries::summary(&registries::system_rows(&found.items, (console.edge.now)(), false)))
+        }
+        Err(error) if is_forbidden(&error) => Err(words(&error)),
+        Err(error) => return Err(error.into()),
+    };
+    let page = HomePage { chrome: Chrome::new(&signed_in.name, ""), summary };
+    Ok(html(StatusCode::OK, &page))
+}
+
+/// `/system/registries`.
+pub async fn list(
+    State(console): State<Arc<Console>>,
+    signed_in: SignedIn,
+    Query(query): Query<ListQuery>,
+) -> PageAnswer {
+    let scope = ConsoleScope::System;
+    let (cannot_add, cannot_delete) = tokio::try_join!(
+        rights::missing(&signed_in.user, &scope, "create"),
+        rights::missing(&signed_in.user, &scope, "delete"),
+    )?;
+    let mut version = String::new();
+    let rows = match registries::of_system(&signed_in.user).await {
+        Ok(found) => {
+            version = found.metadata.resource_version.clone().unwrap_or_default();
+            let mut rows =
+                registries::system_rows(&found.items, (console.edge.now)(), cannot_delete.is_none());
+            rows.retain(|row| row.matches(&query.filter));
+            Ok(rows)
+        }
+        Err(error) if is_forbidden(&error) => Err(not_listed(&error)),
+        Err(error) => return Err(error.into()),
+    };
+    let page = ListPage {
+        chrome: Chrome::new(&signed_in.name, "system"),
+        title: "Administration".to_owned(),
+        rows,
+        version,
+        notes: Vec::new(),
+        filter: query.filter,
+        add_url: scope.add_url("basic"),
+        cannot_add,
+        done: deleted(&query.deleted),
+        tenant: String::new(),
+        namespace: String::new(),
+    };
+    Ok(html(StatusCode::OK, &page))
+}
+
+fn not_listed(error: &kube::Error) -> String {
+    format!("{}; ask a cluster administrator for the ClusterRole registry-system-view", words(error))
+}
+
+/// What to say of a registry that was just deleted.
+pub fn deleted(name: &str) -> String {
+    if is_name(name) { format!("{name} deleted") } else { String::new() }
+}
+
+/// `/system/registries/{name}`.
+pub async fn detail(
+    State(console): State<Arc<Console>>,
+    signed_in: SignedIn,
+    Path(name): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> PageAnswer {
+    show(&console, &signed_in, &ConsoleScope::System, &name, query.contains_key("added")).await
+}
+
+/// `/system/registries/{name}/validate`.
+pub async fn validate_now(
+    State(console): State<Arc<Console>>,
+    signed_in: SignedIn,
+    Path(name): Path<String>,
+) -> PageAnswer {
+    request_validation(&console, &signed_in, &ConsoleScope::System, &name).await
+}
+
+/// `/system/registries/{name}/delete`.
+pub async fn ask(
+    State(console): State<Arc<Console>>,
+    signed_in: SignedIn,
+    Path(name): Path<String>,
+) -> PageAnswer {
+    ask_to_delete(&console, &signed_in, &ConsoleScope::System, &name, String::new()).await
+}
+
+/// `/system/registries/{name}/delete`, answered.
+pub async fn delete(
+    State(console): State<Arc<Console>>,
+    signed_in: SignedIn,
+    Path(name): Path<String>,
+    Form(answer): Form<DeleteAnswer>,
+) -> PageAnswer {
+    delete_registry(&console, &signed_in, &ConsoleScope::System, &name, &answer).await
+}
+
+/// The answer to the question before a registry is deleted.
+#[derive(Deserialize)]
+pub struct DeleteAnswer {
+    name: String,
+}
+
+/// A registry, with what the user may do to it.
+async fn find(
+    console: &Console,
+    signed_in: &SignedIn,
+    scope: &ConsoleScope,
+    name: &str,
+) -> Result<RegistryDetail, ConsoleError> {
+    if !is_name(name) {
+        return Err(ConsoleError::NotFound("there is no such page".to_owned()));
+    }
+    let (registry, locked) = tokio::try_join!(
+        registries::one(&signed_in.user, scope, name, (console.edge.now)()),
+        rights::missing(&signed_in.user, scope, "delete"),
+    )?;
+    Ok(RegistryDetail { locked: locked.unwrap_or_default(), ..registry })
+}
+
+/// The page of a registry.
+pub async fn show(
+    console: &Console,
+    signed_in: &SignedIn,
+    scope: &ConsoleScope,
+    name: &str,
+    is_new: bool,
+) -> PageAnswer {
+    let registry = find(console, signed_in, scope, name).await?;
+    let is_pending = registry.is_pending;
+    let done = if is_new { format!("{name} added") } else { String::new() };
+    let page = DetailPage { chrome: Chrome::new(&signed_in.name, section(scope)), registry, done };
+    let mut response = html(StatusCode::OK, &page);
+    if is_pending {
+        // Shows the verdict as soon as it is there, without a script.
+        response.headers_mut().insert(header::REFRESH, http::HeaderValue::from_static("1"));
+    }
+    Ok(response)
+}
+
+/// The entry of the Main Menu that a scope belongs to.
+pub fn section(scope: &ConsoleScope) -> &'static str {
+    match scope {
+        ConsoleScope::System => "system",
+        ConsoleScope::Tenant { .. } => "tenants",
+    }
+}
+
+/// Asks the operator for a validation.
+pub async fn request_validation(
+    console: &Console,
+    signed_in: &SignedIn,
+    scope: &ConsoleScope,
+    name: &str,
+) -> PageAnswer {
+    let registries = api(signed_in.user.cluster(), scope.registry_scope(), scope.namespace());
+    let asked = json!({"metadata": {"annotations": {REQUESTED_AT: (console.edge.now)().to_string()}}});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    registries.patch(name, &params, &Patch::Merge(asked)).await?;
+    Ok(Redirect::to(&scope.registry_url(name)).into_response())
+}
+
+/// The question before a registry is deleted.
+pub async fn ask_to_delete(
+    console: &Console,
+    signed_in: &SignedIn,
+    scope: &ConsoleScope,
+    name: &str,
+    complaint: String,
+) -> PageAnswer {
+    let registry = find(console, signed_in, scope, name).await?;
+    let status = if complaint.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let page = DeletePage { chrome: Chrome::new(&signed_in.name, section(scope)), registry, complaint };
+    Ok(html(status, &page))
+}
+
+/// Deletes a registry whose name was typed.
+pub async fn delete_registry(
+    console: &Console,
+    signed_in: &SignedIn,
+    scope: &ConsoleScope,
+    name: &str,
+    answer: &DeleteAnswer,
+) -> PageAnswer {
+    if answer.name.trim() != name {
+        let complaint = format!("Type {name} to delete it");
+        return ask_to_delete(console, signed_in, scope, name, complaint).await;
+    }
+    let registries = api(signed_in.user.cluster(), scope.registry_scope(), scope.namespace());
+    match registries.delete(name, &DeleteParams::default()).await {
+        Ok(_) => {
+            let list = scope.list_url();
+            let separator = if list.contains('?') { '&' } else { '?' };
+            Ok(Redirect::to(&format!("{list}{separator}deleted={name}")).into_response())
+        }
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            ask_to_delete(console, signed_in, scope, name, refusal(&status)).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A policy's own sentence comes behind what the API server says of the policy.
+fn refusal(status: &Status) -> String {
+    status
+        .message
+        .split_once("denied request: ")
+        .map_or_else(|| status.message.clone(), |(_, own)| own.to_owned())
+}

@@ -1,0 +1,250 @@
+//! A registry as its own page. Pure.
+
+use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
+use kube::Resource as _;
+use registry_api::{
+    REQUESTED_AT, RegistryStatus,
+    spec::{Registry, Scope},
+    status::TlsStatus,
+};
+
+use crate::{
+    listing::{RegistryRow, ago},
+    scope::ConsoleScope,
+    verdict::{LayerRow, layers},
+};
+
+const NEWEST_EVENTS: usize = 8;
+
+/// A registry on its own page.
+#[derive(Clone, Debug)]
+pub struct RegistryDetail {
+    /// What the table shows.
+    pub row: RegistryRow,
+    /// The table.
+    pub list_url: String,
+    /// The layers, in order.
+    pub layers: Vec<LayerRow>,
+    /// The certificate, field by field; empty if there is none.
+    pub certificate: Vec<(&'static str, String)>,
+    /// Who can use it.
+    pub availability: Vec<(&'static str, String)>,
+    /// The newest Events.
+    pub events: Vec<EventRow>,
+    /// The manifest, without what the API server adds. A registry holds no secrets.
+    pub yaml: String,
+    /// The tool that the registry is kept by, and where to change it then; empty if none is known.
+    pub kept_by: String,
+    /// Why the registry can't be deleted or changed by this user; empty if it can be.
+    pub locked: String,
+    /// Whether the operator has not handled this spec.
+    pub is_pending: bool,
+    /// The Secrets that it names, as namespace/name.
+    pub secrets: Vec<String>,
+    /// Whether nobody can delete it until that is changed.
+    pub is_protected: bool,
+}
+
+/// An Event.
+#[derive(Clone, Debug)]
+pub struct EventRow {
+    /// When, for people.
+    pub when: String,
+    /// `Normal` or `Warning`.
+    pub kind: String,
+    /// The reason.
+    pub reason: String,
+    /// The sentence.
+    pub note: String,
+}
+
+impl RegistryDetail {
+    /// Of a registry.
+    pub fn new<S: Scope>(
+        registry: &Registry<S>,
+        scope: &ConsoleScope,
+        system_namespace: &str,
+        now: Timestamp,
+    ) -> Self {
+        let name = registry.metadata.name.clone().unwrap_or_default();
+        let status = registry.status.clone().unwrap_or_default();
+        let is_pending = is_pending(registry, &status);
+        let secrets = secret_names(registry);
+        let namespace = scope.secrets_namespace(system_namespace);
+        Self {
+            row: RegistryRow::new(registry, now, scope.registry_url(&name), true),
+            list_url: scope.list_url(),
+            layers: layers(&status),
+            certificate: status.tls.as_ref().map(|tls| certificate(tls, now)).unwrap_or_default(),
+            availability: availability(registry),
+            events: Vec::new(),
+            yaml: manifest(registry),
+            kept_by: kept_by(registry).unwrap_or_default(),
+            locked: String::new(),
+            is_pending: is_pending && !registry.spec.suspend,
+            secrets: secrets.iter().map(|name| format!("{namespace}/{name}")).collect(),
+            is_protected: registry.spec.deletion_protection,
+        }
+    }
+
+    /// Adds the newest of these Events.
+    #[must_use]
+    pub fn with_events(mut self, mut events: Vec<Event>, now: Timestamp) -> Self {
+        events.sort_by_key(|event| std::cmp::Reverse(time_of(event)));
+        self.events = events.iter().take(NEWEST_EVENTS).map(|event| event_row(event, now)).collect();
+        self
+    }
+}
+
+/// Whether the operator has not handled this spec yet, or a validation that was requested.
+fn is_pending<S: Scope>(registry: &Registry<S>, status: &RegistryStatus) -> bool {
+    let annotations = registry.metadata.annotations.as_ref();
+    let asked = annotations.and_then(|annotations| annotations.get(REQUESTED_AT));
+    status.observed_generation != registry.metadata.generation
+        || (asked.is_some() && asked != status.last_handled_reconcile_at.as_ref())
+}
+
+fn time_of(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref().map(|series| series.last_observed_time.0);
+    series.or_else(|| event.event_time.as_ref().map(|time| time.0))
+}
+
+fn event_row(event: &Event, now: Timestamp) -> EventRow {
+    EventRow {
+        when: time_of(event).map(|at| ago(now.duration_since(at))).unwrap_or_default(),
+        kind: event.type_.clone().unwrap_or_default(),
+        reason: event.reason.clone().unwrap_or_default(),
+        note: event.note.clone().unwrap_or_default(),
+    }
+}
+
+fn certificate(tls: &TlsStatus, now: Timestamp) -> Vec<(&'static str, String)> {
+    let ends = tls.not_after.as_ref().map(|time| {
+        let days = time.0.duration_since(now).as_secs() / 86_400;
+        let left = if days < 0 { "expired".to_owned() } else { format!("{days} days left") };
+        format!("{} ({left})", time.0)
+    });
+    let fields = [
+        ("Subject", tls.subject.clone()),
+        ("Issuer", tls.issuer.clone()),
+        ("Expires", ends),
+        ("SHA-256", tls.sha256_fingerprint.clone()),
+        ("TLS version", tls.version.clone()),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn availability<S: Scope>(registry: &Registry<S>) -> Vec<(&'static str, String)> {
+    let asked = registry.spec.availability.clone().unwrap_or_default();
+    let tenants = match asked.tenants {
+        _ if S::NAMESPACED => "The namespace's own tenant".to_owned(),
+        None => "All tenants".to_owned(),
+        Some(tenants) => tenants.join(", "),
+    };
+    let mut rows = vec![("Available to", tenants)];
+    let counts = registry.status.as_ref().and_then(|status| status.availability.clone()).unwrap_or_default();
+    rows.extend(counts.namespaces.map(|count| ("Namespaces", count.to_string())));
+    rows.extend(asked.pull_secret.map(|secret| {
+        let count = counts.pull_secrets.map_or(String::new(), |count| format!(" (in {count} namespaces)"));
+        ("Pull Secret", format!("{}{count}", secret.name))
+    }));
+    rows
+}
+
+fn secret_names<S: Scope>(registry: &Registry<S>) -> Vec<String> {
+    let secret = registry_verdict::resolve::credentials_secret(&registry.spec);
+    secret.into_iter().map(ToOwned::to_owned).collect()
+}
+
+fn manifest<S: Scope>(registry: &Registry<S>) -> String {
+    let mut shown = registry.clone();
+    shown.status = None;
+    shown.meta_mut().managed_fields = None;
+    if let Some(annotations) = &mut shown.meta_mut().annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    serde_saphyr::to_string(&shown).unwrap_or_default()
+}
+
+/// Tools that would undo what is changed here, by the marks that they leave.
+fn kept_by<S: Scope>(registry: &Registry<S>) -> Option<String> {
+    let label = |name: &str| registry.metadata.labels.as_ref()?.get(name).cloned();
+    let annotation = |name: &str| registry.metadata.annotations.as_ref()?.get(name).cloned();
+    if let Some(name) = label("kustomize.toolkit.fluxcd.io/name") {
+        return Some(format!("Managed by Flux, Kustomization {name}: change it in Git"));
+    }
+    if let Some(name) = label("helm.toolkit.fluxcd.io/name") {
+        return Some(format!("Managed by Flux, HelmRelease {name}: change it in Git"));
+    }
+    if let Some(id) = annotation("argocd.argoproj.io/tracking-id") {
+        let application = id.split(':').next().unwrap_or_default().to_owned();
+        return Some(format!("Managed by Argo CD, application {application}: change it in Git"));
+    }
+    let is_helms = label("app.kubernetes.io/managed-by").as_deref() == Some("Helm");
+    let release = annotation("meta.helm.sh/release-name")?;
+    is_helms.then(|| format!("Managed by Helm, release {release}: change its values"))
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_api::SystemRegistry;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn detail(metadata: &Value, status: &Value) -> RegistryDetail {
+        let spec = json!({"endpoint": "https://r", "auth": {"basic": {"secretRef": {"name": "login"}}}});
+        let object = json!({"metadata": metadata, "spec": spec, "status": status});
+        let registry: SystemRegistry = serde_json::from_value(object).unwrap();
+        RegistryDetail::new(&registry, &ConsoleScope::System, "registry-system", Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn certificate_says_how_many_days_are_left() {
+        let tls = json!({"subject": "CN=r", "notAfter": "1970-01-11T12:00:00Z"});
+        let detail =
+            detail(&json!({"name": "packs", "generation": 1}), &json!({"observedGeneration": 1, "tls": tls}));
+        assert_eq!(detail.certificate[0], ("Subject", "CN=r".to_owned()));
+        assert!(detail.certificate[1].1.ends_with("(10 days left)"), "{:?}", detail.certificate);
+        assert!(!detail.is_pending);
+        assert_eq!(detail.secrets, ["registry-system/login"]);
+    }
+
+    #[test]
+    fn is_pending_until_this_generation_is_observed() {
+        assert!(detail(&json!({"name": "p", "generation": 2}), &json!({"observedGeneration": 1})).is_pending);
+        assert!(
+            detail(&json!({"name": "p", "generation": 1}), &json!({"observedGeneration": -1})).is_pending
+        );
+    }
+
+    #[test]
+    fn marks_of_other_tools_are_known() {
+        for (metadata, tool) in [
+            (json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "infra"}}), "Flux, Kustomization infra"),
+            (json!({"labels": {"helm.toolkit.fluxcd.io/name": "infra"}}), "Flux, HelmRelease infra"),
+            (
+                json!({"annotations": {"argocd.argoproj.io/tracking-id": "infra:x/y:n/p"}}),
+                "Argo CD, application infra",
+            ),
+            (
+                json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations": {"meta.helm.sh/release-name": "r"}}),
+                "Helm, release r",
+            ),
+        ] {
+            let kept_by = detail(&metadata, &json!({})).kept_by;
+            assert!(kept_by.contains(tool), "{kept_by}");
+        }
+        assert_eq!(detail(&json!({"name": "p"}), &json!({})).kept_by, "");
+    }
+
+    #[test]
+    fn manifest_holds_what_users_write() {
+        let metadata = json!({"name": "p", "managedFields": [{"manager": "m"}]});
+        let yaml = detail(&metadata, &json!({"observedGeneration": 1})).yaml;
+        assert!(
+            yaml.contains("endpoint: ") && !yaml.contains("managedFields") && !yaml.contains("status"),
+            "{yaml}"
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! What kept a page from being made, as a page.
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use registry_check::cluster::words;
+use thiserror::Error;
+
+use crate::pages::{Chrome, ErrorPage, html};
+
+/// What kept a page from being made.
+#[derive(Debug, Error)]
+pub enum ConsoleError {
+    /// Nobody is signed in, or no longer.
+    #[error("You are not signed in: this page needs the URL that the console printed when it started")]
+    NotSignedIn,
+    /// The code in the URL was used, or never was one.
+    #[error("This link can't be used: it works once; start kubectl registry console again for a new one")]
+    UsedLink,
+    /// There is no such page or object.
+    #[error("Not found: {0}")]
+    NotFound(String),
+    /// What was sent can't be read.
+    #[error("{0}")]
+    BadRequest(String),
+    /// There is too much of something.
+    #[error("{0}")]
+    TooMany(&'static str),
+    /// The API server refused, or didn't answer.
+    #[error("{}", words(.0))]
+    Api(#[from] kube::Error),
+    /// Something in this program failed.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl ConsoleError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotSignedIn | Self::UsedLink => StatusCode::UNAUTHORIZED,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Api(kube::Error::Api(status)) => match status.code {
+                401 => StatusCode::UNAUTHORIZED,
+                403 => StatusCode::FORBIDDEN,
+                404 => StatusCode::NOT_FOUND,
+                _ => StatusCode::BAD_GATEWAY,
+            },
+            Self::Api(_) => StatusCode::BAD_GATEWAY,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self.status() {
+            StatusCode::UNAUTHORIZED => "Sign in",
+            StatusCode::FORBIDDEN => "Not allowed",
+            StatusCode::NOT_FOUND => "Not found",
+            StatusCode::BAD_GATEWAY => "The cluster did not answer",
+            _ => "That did not work",
+        }
+    }
+
+    /// What to do.
+    fn advice(&self) -> &'static str {
+        match self.status() {
+            StatusCode::UNAUTHORIZED => "kubectl registry console",
+            _ => "",
+        }
+    }
+}
+
+impl IntoResponse for ConsoleError {
+    fn into_response(self) -> Response {
+        let page = ErrorPage {
+            chrome: Chrome::signed_out(),
+            title: self.title(),
+            message: self.to_string(),
+            command: self.advice(),
+        };
+        html(self.status(), &page)
+    }
+}

@@ -1,0 +1,451 @@
+//! The form of a registry: what was typed, what is wrong with it that can be seen here, and the objects that it becomes. Pure.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use registry_api::HOSTS_ANNOTATION;
+use registry_check::manifest::api_version;
+use registry_probe::Endpoint;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+
+use crate::{draft::FormDigest, scope::ConsoleScope, uploaded_ca};
+
+/// The tab that a form is on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum FormTab {
+    /// User name and password.
+    #[default]
+    Basic,
+    /// AWS Elastic Container Registry.
+    Ecr,
+}
+
+impl FormTab {
+    /// As it stands in URLs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Basic => "basic",
+            Self::Ecr => "ecr",
+        }
+    }
+}
+
+/// What was typed.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a check box")]
+pub struct RegistryForm {
+    /// The tab.
+    pub tab: FormTab,
+    /// The name of the draft that keeps the secret.
+    pub draft: String,
+    /// Name.
+    pub name: String,
+    /// Provider: `Pack`, `Helm` or `Zarf`.
+    pub content_type: String,
+    /// Endpoint.
+    pub endpoint: String,
+    /// Whether `https://` was added to the endpoint.
+    pub scheme_added: bool,
+    /// Base Content Path.
+    pub base_content_path: String,
+    /// A repository that must be readable.
+    pub repository: String,
+    /// Username.
+    pub username: String,
+    /// Password, or Secret access key.
+    pub password: SecretString,
+    /// The name of a Secret that exists.
+    pub existing_secret: String,
+    /// Insecure Skip TLS Verify.
+    pub insecure_skip_verify: bool,
+    /// The CA certificate, as PEM text.
+    pub ca: String,
+    /// What is wrong with the CA.
+    pub ca_complaint: Option<String>,
+    /// ECR: Protected.
+    pub protected: bool,
+    /// ECR: STS rather than Credentials.
+    pub sts: bool,
+    /// ECR: Access Key.
+    pub access_key: String,
+    /// ECR: ARN.
+    pub role_arn: String,
+    /// ECR: External ID.
+    pub external_id: String,
+    /// ECR: Region.
+    pub region: String,
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FieldComplaint {
+    /// The field's name in the form; empty for the form as a whole.
+    pub field: &'static str,
+    /// The sentence.
+    pub message: String,
+}
+
+impl RegistryForm {
+    /// Takes one field of a submitted form. What isn't a field is passed over.
+    pub fn take(&mut self, name: &str, content: &[u8]) {
+        match name {
+            "password" => self.password = SecretString::from(String::from_utf8_lossy(content).into_owned()),
+            "ca" | "ca_file" => self.take_ca(content),
+            _ => self.take_text(name, String::from_utf8_lossy(content).trim().to_owned()),
+        }
+    }
+
+    fn take_text(&mut self, name: &str, text: String) {
+        match name {
+            "draft" => self.draft = text,
+            "name" => self.name = text,
+            "content_type" => self.content_type = text,
+            "endpoint" => self.take_endpoint(&text),
+            "base_content_path" => self.base_content_path = text,
+            "repository" => self.repository = text,
+            "username" => self.username = text,
+            "existing_secret" => self.existing_secret = text,
+            "insecure_skip_verify" => self.insecure_skip_verify = !text.is_empty(),
+            "protected" => self.protected = !text.is_empty(),
+            "method" => self.sts = text == "sts",
+            "access_key" => self.access_key = text,
+            "role_arn" => self.role_arn = text,
+            "external_id" => self.external_id = text,
+            "region" => self.region = text,
+            _ => {}
+        }
+    }
+
+    fn take_endpoint(&mut self, text: &str) {
+        self.scheme_added = !text.is_empty() && !text.contains("://");
+        self.endpoint = if self.scheme_added { format!("https://{text}") } else { text.to_owned() };
+    }
+
+    /// A file that was chosen wins over what stands in the text field; it comes behind it.
+    fn take_ca(&mut self, content: &[u8]) {
+        if content.trim_ascii().is_empty() {
+            return;
+        }
+        match uploaded_ca::to_pem(content) {
+            Ok(pem) => (self.ca, self.ca_complaint) = (pem, None),
+            Err(why) => self.ca_complaint = Some(why),
+        }
+    }
+
+    /// Everything that is wrong and can be seen without the API server.
+    pub fn complaints(&self) -> Vec<FieldComplaint> {
+        let mut found = Vec::new();
+        let mut complain = |is_wrong: bool, field, message: &str| {
+            if is_wrong {
+                found.push(FieldComplaint { field, message: message.to_owned() });
+            }
+        };
+        complain(self.name.is_empty(), "name", "Name is required");
+        complain(self.endpoint.is_empty(), "endpoint", "Endpoint is required");
+        if let Some(why) = &self.ca_complaint {
+            complain(true, "ca", why);
+        }
+        match self.tab {
+            FormTab::Basic => self.complain_about_login(&mut complain),
+            FormTab::Ecr => self.complain_about_aws(&mut complain),
+        }
+        found
+    }
+
+    fn complain_about_login(&self, complain: &mut impl FnMut(bool, &'static str, &str)) {
+        let (has_user, has_password) = (!self.username.is_empty(), self.has_password());
+        let has_secret = !self.existing_secret.is_empty();
+        complain(
+            has_user && !has_password && !has_secret,
+            "password",
+            "Password is required with a Username",
+        );
+        complain(
+            has_password && !has_user && !has_secret,
+            "username",
+            "Username is required with a Password",
+        );
+        complain(
+            has_secret && (has_user || has_password),
+            "existing_secret",
+            "Give either a Username and Password or an existing Secret, not both",
+        );
+    }
+
+    fn complain_about_aws(&self, complain: &mut impl FnMut(bool, &'static str, &str)) {
+        let (has_key, has_secret_key) = (!self.access_key.is_empty(), self.has_password());
+        let has_secret = !self.existing_secret.is_empty();
+        if !self.protected {
+            return;
+        }
+        complain(has_key && !has_secret_key, "password", "Secret access key is required with an Access Key");
+        complain(has_secret_key && !has_key, "access_key", "Access Key is required with a Secret access key");
+        complain(
+            has_secret && (has_key || has_secret_key),
+            "existing_secret",
+            "Give either an Access Key or an existing Secret, not both",
+        );
+        complain(self.sts && self.role_arn.is_empty(), "role_arn", "ARN is required for STS");
+        let has_none = !has_key && !has_secret_key && !has_secret;
+        complain(
+            !self.sts && has_none,
+            "access_key",
+            "Access Key is required; without one, switch Protected off",
+        );
+    }
+
+    fn has_password(&self) -> bool {
+        !self.password.expose_secret().is_empty()
+    }
+
+    /// Whether the form has a login of its own, so that a Secret is created for it.
+    pub fn has_login(&self) -> bool {
+        let is_used = self.tab == FormTab::Basic || self.protected;
+        is_used && self.existing_secret.is_empty() && self.has_password()
+    }
+
+    /// Whether the registry uses a Secret that exists already.
+    pub fn uses_existing_secret(&self) -> bool {
+        !self.existing_secret.is_empty() && (self.tab == FormTab::Basic || self.protected)
+    }
+
+    /// The host and port that a secret in this form is for.
+    pub fn server(&self) -> String {
+        Endpoint::parse(&self.endpoint).map(|endpoint| endpoint.server().to_string()).unwrap_or_default()
+    }
+
+    /// The server with its scheme: a secret that was typed for TLS isn't sent without it.
+    pub fn origin(&self) -> String {
+        let scheme = self.endpoint.split("://").next().unwrap_or_default();
+        format!("{}://{}", scheme.to_ascii_lowercase(), self.server())
+    }
+
+    fn secret_name(&self) -> Option<String> {
+        match (self.uses_existing_secret(), self.has_login()) {
+            (true, _) => Some(self.existing_secret.clone()),
+            (false, true) => Some(format!("{}-login", self.name)),
+            _ => None,
+        }
+    }
+
+    /// The registry. Only what was said stands in it: the rest is the schema's defaults.
+    pub fn document(&self, scope: &ConsoleScope) -> Value {
+        let mut spec = json!({"contentType": self.content_type, "endpoint": self.endpoint});
+        let mut set = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                spec[name] = value;
+            }
+        };
+        set("baseContentPath", text(&self.base_content_path));
+        set("auth", self.auth());
+        set("tls", self.tls());
+        set("validation", text(&self.repository).map(|repository| json!({"repository": repository})));
+        let mut metadata = json!({"name": self.name});
+        if let Some(namespace) = scope.namespace() {
+            metadata["namespace"] = json!(namespace);
+        }
+        json!({"apiVersion": api_version(), "kind": scope.kind(), "metadata": metadata, "spec": spec})
+    }
+
+    fn auth(&self) -> Option<Value> {
+        let secret = self.secret_name().map(|name| json!({"name": name}));
+        match self.tab {
+            FormTab::Basic => secret.map(|secret| json!({"basic": {"secretRef": secret}})),
+            FormTab::Ecr => Some(json!({"ecr": self.ecr(secret)})),
+        }
+    }
+
+    fn ecr(&self, secret: Option<Value>) -> Value {
+        let mut ecr = json!({});
+        if let Some(region) = text(&self.region) {
+            ecr["region"] = region;
+        }
+        if self.protected && self.sts {
+            ecr["sts"] = json!({"roleARN": self.role_arn});
+            if let Some(id) = text(&self.external_id) {
+                ecr["sts"]["externalID"] = id;
+            }
+            if let Some(secret) = secret {
+                ecr["sts"]["secretRef"] = secret;
+            }
+        } else if let Some(secret) = secret.filter(|_| self.protected) {
+            ecr["credentials"] = json!({"secretRef": secret});
+        }
+        ecr
+    }
+
+    fn tls(&self) -> Option<Value> {
+        let mut tls = serde_json::Map::new();
+        if self.insecure_skip_verify {
+            tls.insert("insecureSkipVerify".to_owned(), json!(true));
+        }
+        if let Some(ca) = text(&self.ca) {
+            tls.insert("ca".to_owned(), json!({"inline": ca}));
+        }
+        (!tls.is_empty()).then_some(Value::Object(tls))
+    }
+
+    /// The Secret with what was typed, for the server that it was typed for and no other.
+    pub fn secret(&self, scope: &ConsoleScope, system_namespace: &str) -> Option<Secret> {
+        let name = self.secret_name().filter(|_| self.has_login())?;
+        let (kind, user_key, user, password_key) = match self.tab {
+            FormTab::Basic => ("kubernetes.io/basic-auth", "username", &self.username, "password"),
+            FormTab::Ecr => ("Opaque", "AWS_ACCESS_KEY_ID", &self.access_key, "AWS_SECRET_ACCESS_KEY"),
+        };
+        let entry = |key: &str, value: &str| (key.to_owned(), ByteString(value.as_bytes().to_vec()));
+        let data =
+            BTreeMap::from([entry(user_key, user), entry(password_key, self.password.expose_secret())]);
+        let metadata = ObjectMeta {
+            name: Some(name),
+            namespace: Some(scope.secrets_namespace(system_namespace).to_owned()),
+            annotations: Some(BTreeMap::from([(HOSTS_ANNOTATION.to_owned(), self.server())])),
+            ..ObjectMeta::default()
+        };
+        Some(Secret { metadata, type_: Some(kind.to_owned()), data: Some(data), ..Secret::default() })
+    }
+
+    /// A digest of everything that a verdict depends on: a changed field has another one.
+    pub fn digest(&self, scope: &ConsoleScope) -> FormDigest {
+        let said =
+            json!([self.document(scope), self.username, self.access_key, self.password.expose_secret(),]);
+        let mut bytes = FormDigest::default();
+        bytes.copy_from_slice(digest(&SHA256, said.to_string().as_bytes()).as_ref());
+        bytes
+    }
+}
+
+fn text(text: &str) -> Option<Value> {
+    (!text.is_empty()).then(|| json!(text))
+}
+
+/// The field that a sentence of the API server is about; empty where it is about none of them.
+pub fn field_of(sentence: &str) -> &'static str {
+    const FIELDS: [(&str, &str); 12] = [
+        ("metadata.name", "name"),
+        ("spec.contentType", "content_type"),
+        ("spec.endpoint", "endpoint"),
+        ("spec.baseContentPath", "base_content_path"),
+        ("spec.validation.repository", "repository"),
+        ("spec.tls.insecureSkipVerify", "insecure_skip_verify"),
+        ("spec.tls.ca", "ca"),
+        ("spec.auth.ecr.sts.roleARN", "role_arn"),
+        ("spec.auth.ecr.sts.externalID", "external_id"),
+        ("spec.auth.ecr.sts.secretRef", "existing_secret"),
+        ("spec.auth.ecr.region", "region"),
+        ("spec.auth.basic.secretRef", "existing_secret"),
+    ];
+    FIELDS.iter().find(|(path, _)| sentence.starts_with(path)).map_or("", |(_, field)| field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(fields: &[(&str, &str)]) -> RegistryForm {
+        let mut form = RegistryForm { content_type: "Pack".to_owned(), ..RegistryForm::default() };
+        for (name, value) in fields {
+            form.take(name, value.as_bytes());
+        }
+        form
+    }
+
+    fn wrong(form: &RegistryForm) -> Vec<&'static str> {
+        form.complaints().into_iter().map(|complaint| complaint.field).collect()
+    }
+
+    const TENANT: fn() -> ConsoleScope =
+        || ConsoleScope::Tenant { tenant: "team".to_owned(), namespace: "team-a".to_owned() };
+
+    #[test]
+    fn becomes_a_registry_that_says_only_what_was_said() {
+        let open = form(&[("name", " packs "), ("endpoint", "r.example:5000")]);
+        assert!(open.scheme_added && open.complaints().is_empty());
+        let expected = json!({
+            "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "SystemRegistry", "metadata": {"name": "packs"},
+            "spec": {"contentType": "Pack", "endpoint": "https://r.example:5000"},
+        });
+        assert_eq!(open.document(&ConsoleScope::System), expected);
+        assert!(open.secret(&ConsoleScope::System, "registry-system").is_none());
+    }
+
+    #[test]
+    fn login_becomes_a_secret_for_its_host_alone() {
+        let login =
+            form(&[("name", "packs"), ("endpoint", "https://r"), ("username", "u"), ("password", " p ")]);
+        let document = login.document(&TENANT());
+        assert_eq!(document.pointer("/spec/auth/basic/secretRef/name"), Some(&json!("packs-login")));
+        assert_eq!(document.pointer("/metadata/namespace"), Some(&json!("team-a")));
+        let secret = login.secret(&TENANT(), "registry-system").unwrap();
+        assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/basic-auth"));
+        assert_eq!(secret.metadata.namespace.as_deref(), Some("team-a"));
+        assert_eq!(secret.metadata.annotations.unwrap()[HOSTS_ANNOTATION], "r:443");
+        assert_eq!(secret.data.unwrap()["password"].0, b" p ", "a password is taken as it is");
+        assert!(!document.to_string().contains(" p "));
+    }
+
+    #[test]
+    fn half_a_login_is_refused() {
+        let base = [("name", "p"), ("endpoint", "https://r")];
+        assert_eq!(wrong(&form(&[&base[..], &[("username", "u")]].concat())), ["password"]);
+        assert_eq!(wrong(&form(&[&base[..], &[("password", "p")]].concat())), ["username"]);
+        let both = [&base[..], &[("username", "u"), ("password", "p"), ("existing_secret", "s")]].concat();
+        assert_eq!(wrong(&form(&both)), ["existing_secret"]);
+        assert_eq!(wrong(&form(&[])), ["name", "endpoint"]);
+    }
+
+    #[test]
+    fn skip_and_ca_are_two_controls() {
+        let both = form(&[("insecure_skip_verify", "on"), ("ca", "nonsense")]);
+        assert!(both.insecure_skip_verify && both.ca.is_empty());
+        assert!(wrong(&both).contains(&"ca"));
+        assert_eq!(both.tls(), Some(json!({"insecureSkipVerify": true})));
+    }
+
+    #[test]
+    fn keys_and_sts_are_exclusive() {
+        let mut keys = form(&[("name", "p"), ("protected", "on"), ("access_key", "A"), ("password", "s")]);
+        keys.tab = FormTab::Ecr;
+        assert_eq!(keys.auth(), Some(json!({"ecr": {"credentials": {"secretRef": {"name": "p-login"}}}})));
+        keys.take("method", b"sts");
+        keys.take("role_arn", b"arn:aws:iam::123456789012:role/r");
+        let sts = keys.auth().unwrap();
+        assert!(sts["ecr"]["credentials"].is_null() && sts["ecr"]["sts"]["secretRef"]["name"] == "p-login");
+        keys.protected = false;
+        assert_eq!(keys.auth(), Some(json!({"ecr": {}})));
+    }
+
+    #[test]
+    fn any_change_has_another_digest() {
+        let fields = [("name", "p"), ("endpoint", "https://r"), ("username", "u"), ("password", "p")];
+        let digest = |fields: &[(&str, &str)]| form(fields).digest(&ConsoleScope::System);
+        let first = digest(&fields);
+        assert_eq!(first, digest(&fields));
+        for change in [
+            ("name", "q"),
+            ("endpoint", "https://s"),
+            ("username", "v"),
+            ("password", "q"),
+            ("base_content_path", "a"),
+            ("insecure_skip_verify", "on"),
+            ("content_type", "Helm"),
+            ("repository", "a"),
+        ] {
+            assert_ne!(first, digest(&[&fields[..], &[change]].concat()), "{change:?}");
+        }
+        assert_ne!(first, form(&fields).digest(&TENANT()));
+    }
+
+    #[test]
+    fn sentence_stands_at_its_field() {
+        assert_eq!(field_of("spec.endpoint must start with https://"), "endpoint");
+        assert_eq!(field_of("spec.tls.insecureSkipVerify is not allowed"), "insecure_skip_verify");
+        assert_eq!(field_of("tenants may not"), "");
+    }
+
+    #[test]
+    fn debug_output_holds_no_password() {
+        assert!(!format!("{:?}", form(&[("password", "HUSH")])).contains("HUSH"));
+    }
+}

@@ -1,0 +1,35 @@
+//! The web console: adds, validates, lists and removes registries in a browser.
+//!
+//! Owns the pages, the sessions, and the order of what a button does. Has no power of its own: every request to the API server is
+//! made by a [`user::UserClient`], and that can only be made of what a user signed in with. What a validation is and what its
+//! result is called, is `registry-check`'s.
+
+pub mod add;
+pub mod administration;
+pub mod assets;
+pub mod browser;
+pub mod changes;
+pub mod cli;
+pub mod confirm;
+pub mod console;
+pub mod detail;
+pub mod draft;
+pub mod edge;
+pub mod error;
+pub mod form;
+pub mod guard;
+pub mod headers;
+pub mod listing;
+pub mod pages;
+pub mod registries;
+pub mod rights;
+pub mod routes;
+pub mod scope;
+pub mod serve;
+pub mod session;
+pub mod sign_in;
+pub mod tenants;
+pub mod trial;
+pub mod uploaded_ca;
+pub mod user;
+pub mod verdict;

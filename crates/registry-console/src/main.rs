@@ -1,0 +1,48 @@
+//! The web console. The edge: command line, clock, random numbers, standard output, Ctrl-C.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use k8s_openapi::jiff::Timestamp;
+use registry_console::{cli::ConsoleCli, edge::Edge, serve};
+
+/// The program was started wrongly, or can't serve.
+const UNABLE: u8 = 2;
+
+/// Starts the console; the program ends with it.
+pub fn main() -> ExitCode {
+    let cli = ConsoleCli::parse();
+    match start(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print_error(&format!("error: {error:#}"));
+            ExitCode::from(UNABLE)
+        }
+    }
+}
+
+fn start(cli: &ConsoleCli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let edge = Edge { now, random };
+    runtime.block_on(serve::laptop(cli, edge, print))
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the edge")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+fn random() -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).ok().map(|()| bytes)
+}
+
+#[expect(clippy::print_stdout, reason = "this is the edge")]
+fn print(line: &str) {
+    println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "this is the edge")]
+fn print_error(line: &str) {
+    eprintln!("{line}");
+}

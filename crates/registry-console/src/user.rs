@@ -1,0 +1,95 @@
+//! Whose rights are used. A client can't be made without what a user signed in with, and nothing else here makes one.
+
+use std::{path::Path, time::Duration};
+
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::{
+    Api, Client, Config,
+    api::PostParams,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
+use registry_check::cluster::Cluster;
+use registry_verdict::api_server::{ConfigError, from_kubeconfig};
+use thiserror::Error;
+
+const CONNECT: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Why nobody can sign in.
+#[derive(Debug, Error)]
+pub enum SignInError {
+    /// There is no kubeconfig, or it can't be used.
+    #[error("failed to load the kubeconfig: {0}; set KUBECONFIG or --kubeconfig")]
+    Kubeconfig(KubeconfigError),
+    /// It is no kubeconfig. What the parser says holds what stands there: tokens and keys.
+    #[error("invalid kubeconfig; correct it, or name another with --kubeconfig")]
+    Malformed,
+    /// The way to the cluster isn't supported.
+    #[error(transparent)]
+    Config(ConfigError),
+    /// No client can be made of it.
+    #[error("failed to create a client from the kubeconfig: {0}")]
+    Client(kube::Error),
+}
+
+impl From<KubeconfigError> for SignInError {
+    fn from(error: KubeconfigError) -> Self {
+        match error {
+            KubeconfigError::Parse(_) => Self::Malformed,
+            error => Self::Kubeconfig(error),
+        }
+    }
+}
+
+/// What a user signed in with. Not shown by anything.
+#[derive(Clone)]
+pub struct SignIn(Config);
+
+impl SignIn {
+    /// The user of a kubeconfig, by whatever means kubectl would use: certificate, token, exec plugin, OIDC.
+    pub async fn by_kubeconfig(file: Option<&Path>, context: Option<&str>) -> Result<Self, SignInError> {
+        let kubeconfig = file.map_or_else(Kubeconfig::read, Kubeconfig::read_from)?;
+        let options =
+            KubeConfigOptions { context: context.map(ToOwned::to_owned), ..KubeConfigOptions::default() };
+        let config = from_kubeconfig(kubeconfig, &options).await.map_err(|error| match error {
+            ConfigError::Kubeconfig(error) => error.into(),
+            error => SignInError::Config(error),
+        })?;
+        Ok(Self(config))
+    }
+}
+
+/// A signed-in user's way to the API server. Cheap to clone.
+#[derive(Clone)]
+pub struct UserClient(Cluster);
+
+impl UserClient {
+    /// The only way to a client: with what a user signed in with.
+    pub fn new(sign_in: SignIn, system_namespace: &str) -> Result<Self, SignInError> {
+        let SignIn(mut config) = sign_in;
+        config.connect_timeout = Some(CONNECT);
+        config.read_timeout = Some(ANSWER);
+        config.default_retry = false;
+        let namespace = config.default_namespace.clone();
+        let client = Client::try_from(config).map_err(SignInError::Client)?;
+        Ok(Self(Cluster { client, namespace, system_namespace: system_namespace.to_owned() }))
+    }
+
+    /// The cluster, as this user.
+    pub fn cluster(&self) -> &Cluster {
+        &self.0
+    }
+
+    /// The API server, as this user.
+    pub fn client(&self) -> Client {
+        self.0.client.clone()
+    }
+
+    /// Who this is, in the API server's words.
+    pub async fn name(&self) -> Result<String, kube::Error> {
+        let reviews: Api<SelfSubjectReview> = Api::all(self.client());
+        let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
+        let user = review.status.and_then(|status| status.user_info);
+        Ok(user.and_then(|user| user.username).unwrap_or_default())
+    }
+}

@@ -1,0 +1,6 @@
+//! The web console as a browser sees it: the program, a real API server with the chart's policies, and real registries.
+
+mod add;
+mod bed;
+mod pages;
+mod sign_in;
