@@ -1,5 +1,5 @@
-//! G. A certificate that Go's and OpenSSL's clients accept is not refused by a limit of our own library; what can't be done all
-//! the same is named as what it is. H. Bundles lose nothing in silence.
+//! G. A certificate that Go's and OpenSSL's clients accept is not refused by a limit of our own library; what we can't verify is
+//! named as what it is. H. No certificate of a bundle is dropped silently.
 
 use serde_json::json;
 
