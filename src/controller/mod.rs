@@ -5,6 +5,7 @@
 //!
 //! - [`context`]: what every reconciliation works with.
 //! - [`decide`]: what to do about a registry. Pure.
+//! - [`error`]: why the work on a registry did not finish.
 //! - [`events`]: sends Events.
 //! - [`history`]: what is remembered of a registry, and when its next validation is due. Pure.
 //! - [`in_flight`]: work that has started and not finished.
@@ -23,6 +24,7 @@
 
 pub mod context;
 pub mod decide;
+pub mod error;
 pub mod events;
 pub mod history;
 pub mod in_flight;
@@ -57,9 +59,10 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use self::{
     context::Context,
     decide::{is_pending, is_status_outdated, on_reference},
+    error::ReconcileError,
     history::History,
     in_flight::InFlight,
-    reconcile::{ReconcileError, reconcile},
+    reconcile::reconcile,
     registry_index::RegistryIndex,
     registry_state::RegistryState,
     watch::{ControllerEvent, ControllerEvents},

@@ -11,7 +11,7 @@ use registry_verdict::{
     steps::{self, NextStep, ProbeCase, Probed},
 };
 
-use super::{context::Context, in_flight::InFlight, publish::publish_status, reconcile::ReconcileError};
+use super::{context::Context, error::ReconcileError, in_flight::InFlight, publish::publish_status};
 
 /// Probes the registry, unless the result is known already.
 pub async fn probe(

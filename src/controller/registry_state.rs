@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use registry_verdict::object::RegistryObject;
 use tokio::time::Instant;
 
-use super::{history::History, in_flight::InFlight, reconcile::ReconcileError};
+use super::{error::ReconcileError, history::History, in_flight::InFlight};
 
 /// After this many failures in a row, over three seconds, a namespace whose tenant the watch doesn't show is logged.
 const UNSEEN_FOR_LONG: u32 = 5;

@@ -9,7 +9,7 @@ use registry_verdict::{
     steps::{Examination, NamespaceTenant, NextStep, ValidationContext, examine},
 };
 
-use super::{context::Context, history::ValidationInputs, reconcile::ReconcileError};
+use super::{context::Context, error::ReconcileError, history::ValidationInputs};
 
 /// Returns what to probe, or why that isn't possible; and the inputs that this is based on.
 pub async fn resolve(
