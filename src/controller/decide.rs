@@ -1,6 +1,7 @@
 //! What to do about a registry next: decisions from the object, its history, and the state of its pull Secrets. Pure. The
 //! [`reconcile`](mod@super::reconcile) module acts on them.
 
+use registry_api::ConditionType;
 use registry_verdict::{
     assess::{AvailabilityReport, assess},
     object::RegistryObject,
@@ -62,6 +63,25 @@ pub fn is_status_outdated(object: &RegistryObject, history: &History, report: &A
     is_settled && history.validation.as_deref().is_some_and(is_outdated)
 }
 
+/// Whether another client wrote into the status of `object`: it differs in more than what changes with the pull Secrets.
+pub fn is_status_overwritten(
+    object: &RegistryObject,
+    history: &History,
+    report: &AvailabilityReport,
+) -> bool {
+    let is_overwritten = |validation| {
+        let mut status = assess(object, validation, report);
+        status.availability.clone_from(&object.status.availability);
+        let message = object.status.condition(ConditionType::Ready).map(|ready| ready.message.clone());
+        let ready = status.conditions.iter_mut().find(|one| one.type_ == ConditionType::Ready.as_str());
+        if let (Some(ready), Some(message)) = (ready, message) {
+            ready.message = message;
+        }
+        is_worth_writing(object, &status)
+    };
+    history.validation.as_deref().is_some_and(is_overwritten)
+}
+
 /// What to do about an object when one of its references changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OnReference {
@@ -99,7 +119,6 @@ mod tests {
     };
     use registry_verdict::{
         assess::{Observation, ValidationRecord},
-        object::Group,
         resolve::{Reference, ReferenceKind},
         steps::Examination,
     };
@@ -118,7 +137,7 @@ mod tests {
     }
 
     fn in_flight() -> InFlight {
-        InFlight::new(Group::System, false)
+        InFlight::default()
     }
 
     fn remembering(inputs: ValidationInputs) -> History {
@@ -192,6 +211,11 @@ mod tests {
         assert!(!is_status_outdated(&object, &history, &report));
         let note = AvailabilityReport { note: Some("a pull Secret is missing".into()), ..report.clone() };
         assert!(is_status_outdated(&object, &history, &note), "the pull Secrets changed");
+        assert!(!is_status_overwritten(&object, &history, &note), "and nobody wrote anything");
+        let mut overwritten = object.clone();
+        overwritten.status.conditions[0].message = "another client's".to_owned();
+        assert!(is_status_outdated(&overwritten, &history, &report));
+        assert!(is_status_overwritten(&overwritten, &history, &report));
         let changed = RegistryObject { generation: object.generation + 1, ..object.clone() };
         assert!(!is_status_outdated(&changed, &history, &note), "the next validation writes it");
         let deleting = RegistryObject { deleting: true, ..object };

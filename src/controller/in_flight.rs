@@ -2,28 +2,18 @@
 
 use std::sync::OnceLock;
 
-use registry_verdict::object::Group;
 use tokio_util::sync::CancellationToken;
 
 use super::history::ValidationInputs;
 
 /// Work in flight on one registry, shared by its worker and the controller.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct InFlight {
-    /// The group in which the registry waited for its turn.
-    pub group: Group,
-    /// Whether a user asked for a validation.
-    pub is_requested: bool,
     superseded: CancellationToken,
     inputs: OnceLock<ValidationInputs>,
 }
 
 impl InFlight {
-    /// Returns work that has just started.
-    pub fn new(group: Group, is_requested: bool) -> Self {
-        Self { group, is_requested, superseded: CancellationToken::new(), inputs: OnceLock::new() }
-    }
-
     /// Cancels the work as soon as it waits for the registry, because its result is outdated already.
     pub fn supersede(&self) {
         self.superseded.cancel();

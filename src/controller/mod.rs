@@ -58,7 +58,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use self::{
     context::Context,
-    decide::{is_pending, is_status_outdated, on_reference},
+    decide::{is_pending, is_status_outdated, is_status_overwritten, on_reference},
     error::ReconcileError,
     history::History,
     in_flight::InFlight,
@@ -171,10 +171,7 @@ impl Controller for RegistryController {
         let Some(state) = self.registries.get_mut(key) else {
             return Turn::Pass(None);
         };
-        let in_flight = Arc::new(InFlight::new(
-            self.context.group(&state.object),
-            state.object.is_validation_requested(),
-        ));
+        let in_flight = Arc::<InFlight>::default();
         state.in_flight = Some(in_flight.clone());
         let (object, history) = (RegistryObject::clone(&state.object), History::clone(&state.history));
         Turn::Work(work(self.context.clone(), object, history, in_flight).boxed())
@@ -201,12 +198,20 @@ impl Controller for RegistryController {
     fn tick(&mut self) {
         self.context.metrics.queue(self.queue.depth(), self.queue.in_flight());
         for key in std::mem::take(&mut self.recheck) {
-            let Some(RegistryState { object, history, .. }) = self.registries.get(&key) else {
+            let Some(state) = self.registries.get_mut(&key) else {
                 continue;
             };
-            if is_status_outdated(object, history, &self.context.pull_secrets.report(object)) {
-                self.enqueue(&key);
+            let report = self.context.pull_secrets.report(&state.object);
+            if !is_status_outdated(&state.object, &state.history, &report) {
+                continue;
             }
+            if is_status_overwritten(&state.object, &state.history, &report)
+                && !state.may_correct(Instant::now())
+            {
+                self.recheck.insert(key);
+                continue;
+            }
+            self.enqueue(&key);
         }
     }
 }
@@ -263,7 +268,7 @@ impl RegistryController {
         self.context.metrics.registry(&object);
         self.index.update(&key, self.registries.get(&key).map(|state| &*state.object), Some(&object));
         match self.registries.get_mut(&key) {
-            Some(state) => state.object = object,
+            Some(state) => state.update(object),
             None => drop(self.registries.insert(key.clone(), RegistryState::new(object))),
         }
         self.recheck.insert(key.clone());

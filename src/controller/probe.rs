@@ -25,7 +25,7 @@ pub async fn probe(
         NextStep::Stop(seen) => return Ok(Probed { seen, used: None }),
         NextStep::Probe(case) => *case,
     };
-    let session = session(context, &case, in_flight);
+    let session = session(context, object, &case);
     let mut probing = Box::pin(probe_until_superseded(context, case, urgency, session, in_flight));
     if object.status.observed_generation != Some(object.generation) {
         if let Ok(probed) = tokio::time::timeout(assess::SLOW, &mut probing).await {
@@ -59,8 +59,10 @@ async fn probe_until_superseded(
 ) -> Result<Probed, ReconcileError> {
     let mut probe = Box::pin(steps::probe(context.askers(), case, urgency, session.clone()));
     tokio::select! {
-        probed = &mut probe => return within_own_limit(probed),
+        // First: a result that came at the same time is that of the older spec.
+        biased;
         () = in_flight.superseded() => {}
+        probed = &mut probe => return within_own_limit(probed),
     }
     if let Some(session) = session {
         // The host's answer about the credentials still matters: the next try depends on it.
@@ -77,9 +79,9 @@ fn within_own_limit(probed: Probed) -> Result<Probed, ReconcileError> {
 }
 
 /// Returns the permission to send the credentials; none if there are none that can be rejected.
-fn session(context: &Context, case: &ProbeCase, in_flight: &InFlight) -> Option<Arc<CredentialSession>> {
+fn session(context: &Context, object: &RegistryObject, case: &ProbeCase) -> Option<Arc<CredentialSession>> {
     let keys = case.login.as_ref().map(|login| login.keys().map(|keys| keys.parts().to_vec()));
     let credentials = case.material.credentials.as_ref().map(gate::parts);
     let parts = keys.unwrap_or(credentials)?;
-    Some(context.rejections.session(in_flight.group.clone(), &parts, in_flight.is_requested))
+    Some(context.rejections.session(context.group(object), &parts, object.is_validation_requested()))
 }

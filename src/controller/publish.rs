@@ -170,10 +170,13 @@ pub async fn publish_finalizer(
     wanted: bool,
 ) -> Result<(), PublishError> {
     let written = match apply_finalizer(client, object, wanted).await {
-        Err(PublishError::Gone(_)) if object.deleting => return Ok(()),
-        written => written?,
+        Ok(written) if written.finalizer && !wanted => remove_finalizer(client, &written).await,
+        written => written,
     };
-    *object = if written.finalizer && !wanted { remove_finalizer(client, &written).await? } else { written };
+    match written {
+        Err(PublishError::Gone(_)) if object.deleting => {}
+        written => *object = written?,
+    }
     Ok(())
 }
 
