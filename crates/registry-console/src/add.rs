@@ -436,14 +436,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn enter_validates_and_password_is_new() {
+    async fn enter_validates_even_where_add_anyway_is_offered() {
         let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
-        let (_, page) = simulated::get(&console, "/system/add/ecr?insecure_skip_verify=on").await;
+        let fields = [("action", "confirm"), ("name", "p"), ("endpoint", "https://r")];
+        let (_, page) = simulated::answer(&console, simulated::form("/system/add/basic", &fields)).await;
+        assert!(page.contains("Add anyway?"), "{page}");
         let form = page.split_once("data-add>").unwrap().1;
         let first = form.split_once("type=\"submit\"").unwrap().1;
         assert!(first.starts_with(" name=\"action\" value=\"validate\""), "{first}");
-        assert!(page.contains("autocomplete=\"new-password\""));
-        assert!(page.contains("name=\"insecure_skip_verify\" checked"), "the other tab's choice is kept");
+    }
+
+    #[tokio::test]
+    async fn other_tab_takes_over_skipped_verification() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        for tab in ["basic", "ecr"] {
+            let path = format!("/system/add/{tab}?insecure_skip_verify=on");
+            let (_, page) = simulated::get(&console, &path).await;
+            assert!(page.contains("name=\"insecure_skip_verify\" checked"), "{page}");
+            assert!(page.contains("name=\"password\" autocomplete=\"new-password\""), "{page}");
+        }
     }
 
     #[tokio::test]

@@ -258,3 +258,37 @@ async fn ecr_form_adds_a_role_with_its_external_id() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn aws_keys_are_not_sent_where_the_policy_is_unknown() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (tenant, namespace, member) =
+        (Cluster::unique("aws"), Cluster::unique("aws-ns"), Cluster::unique("aws-member"));
+    cluster
+        .apply(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {{registry.spectrocloud.com/tenant: {tenant}}}}}\n\
+             ---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: m, namespace: {namespace}}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: registry-tenant-admin}}\n\
+             subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {member}}}]\n"
+        ))
+        .await?;
+    let protected = Protected::start().await?;
+    let (browser, url) = (cluster.user(&member).await?, protected.registry.url());
+    let typed = [
+        ("content_type", "Helm"),
+        ("draft", "a-draft"),
+        ("name", "mirror"),
+        ("endpoint", &url),
+        ("protected", "on"),
+        ("region", "eu-central-1"),
+        ("access_key", "AKIAIOSFODNN7EXAMPLE"),
+        ("password", PASSWORD),
+        ("ca", protected.ca.certificate_pem()),
+    ];
+    let path = format!("/tenants/{tenant}/add/ecr?namespace={namespace}");
+    let page = browser.submit(&path, &with(&typed, &[("action", "validate")])).await?;
+    assert!(concludes(&page, "doubt", "whether tenantPolicy.allowedEndpoints lists this host"), "{page:#?}");
+    let confirmed = browser.submit(&path, &with(&typed, &[("action", "confirm")])).await?;
+    assert!(confirmed.has("Add anyway?"), "it doesn't count as validated: {confirmed:#?}");
+    Ok(())
+}
