@@ -17,12 +17,19 @@
 
     // The other tab's URL keeps what both tabs have. No secrets: the URL is seen.
     const tabs = document.querySelectorAll("a[data-tab]");
-    const common = ["name", "content_type", "endpoint", "base_content_path", "repository"];
+    const common = ["name", "content_type", "endpoint", "base_content_path", "repository", "insecure_skip_verify"];
+    const said = (name) => {
+      const field = form.elements.namedItem(name);
+      if (!field || (field.type === "checkbox" && !field.checked)) return "";
+      const value = field.value.trim();
+      // An endpoint with a login is refused; it doesn't go into a URL first.
+      return name === "endpoint" && value.includes("@") ? "" : value;
+    };
     const carry = () => {
       for (const tab of tabs) {
         const url = new URL(tab.href);
         for (const name of common) {
-          const value = form.elements.namedItem(name)?.value.trim();
+          const value = said(name);
           if (value) url.searchParams.set(name, value);
           else url.searchParams.delete(name);
         }
@@ -36,14 +43,22 @@
     const hint = document.querySelector("[data-content-url]");
     form.addEventListener("input", () => {
       if (!hint) return;
-      const typed = form.elements.namedItem("endpoint").value.trim();
+      const typed = said("endpoint");
       const path = form.elements.namedItem("base_content_path").value.trim();
       const endpoint = typed && !typed.includes("://") ? `https://${typed}` : typed;
       hint.textContent = path && endpoint ? `${endpoint.replace(/\/+$/, "")}/${path}` : endpoint;
       hint.closest("p").hidden = !endpoint;
     });
 
-    // A validation takes seconds: the button says so, and isn't pressed twice.
+    // A validation takes seconds: the button says so, and isn't pressed twice, unless the answer doesn't come.
+    const busy = document.querySelector("[data-busy-text]");
+    let late;
+    const again = () => {
+      clearTimeout(late);
+      delete form.dataset.sent;
+      form.querySelectorAll("[aria-busy]").forEach((button) => button.removeAttribute("aria-busy"));
+      busy.hidden = true;
+    };
     form.addEventListener("submit", (event) => {
       const button = event.submitter;
       if (form.dataset.sent) {
@@ -51,15 +66,17 @@
         return;
       }
       form.dataset.sent = "yes";
+      late = setTimeout(again, 60000);
       if (button?.dataset.busy) {
         button.setAttribute("aria-busy", "true");
-        const busy = document.querySelector("[data-busy-text]");
         busy.textContent = button.dataset.busy;
         busy.hidden = false;
       }
     });
     // Back from another page, it can be sent again.
-    addEventListener("pageshow", () => delete form.dataset.sent);
+    addEventListener("pageshow", again);
+    // Escape stops a browser's loading.
+    addEventListener("keydown", (event) => event.key === "Escape" && again());
   }
 
   // One open menu at a time; Escape and a click elsewhere close it.
@@ -75,6 +92,8 @@
       if (answer.status === 200) break;
       if (answer.status !== 204) return;
     }
+    // Many changes become one reload.
+    await new Promise((ready) => setTimeout(ready, 5000));
     const isIdle = document.activeElement === document.body && !menus.some((menu) => menu.open);
     if (isIdle) location.reload();
     else behind.hidden = false;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    extract::{Multipart, Path, Query, State},
+    extract::{Multipart, Path, Query, State, multipart::MultipartError},
     response::{IntoResponse as _, Redirect, Response},
 };
 use http::StatusCode;
@@ -17,6 +17,7 @@ use crate::{
     draft::{FormDraft, KeptSecret},
     error::ConsoleError,
     form::{FieldComplaint, FormTab, RegistryForm},
+    membership,
     pages::{AddPage, AddPlace, Chrome, html},
     scope::{ConsoleScope, is_name},
     trial,
@@ -36,9 +37,21 @@ enum FormAction {
     Generate,
 }
 
+/// Where a form adds.
+struct FormTarget {
+    scope: ConsoleScope,
+    tab: FormTab,
+    /// What isn't known about the namespace; empty if all is known.
+    note: String,
+}
+
+/// The fields that both tabs have, as they stand in the other tab's URL.
+const COMMON: [&str; 6] =
+    ["name", "content_type", "endpoint", "base_content_path", "repository", "insecure_skip_verify"];
+
 /// A submitted form.
 struct Submission {
-    scope: ConsoleScope,
+    target: FormTarget,
     form: RegistryForm,
     action: FormAction,
     draft: FormDraft,
@@ -51,15 +64,15 @@ pub async fn show(
     Path(path): FormPath,
     Query(query): FormQuery,
 ) -> Result<Response, ConsoleError> {
-    let (scope, tab) = target(&path, &query)?;
-    let mut form = empty(&console, tab)?;
-    for name in ["name", "content_type", "endpoint", "base_content_path", "repository"] {
+    let target = verified_target(&signed_in, &path, &query).await?;
+    let mut form = empty(&console, target.tab)?;
+    for name in COMMON {
         if let Some(text) = query.get(name) {
             form.take(name, text.as_bytes());
         }
     }
     form.scheme_added = false;
-    Ok(html(StatusCode::OK, &page(&signed_in, &scope, form, &FormDraft::default())))
+    Ok(html(StatusCode::OK, &page(&signed_in, &target, form, &FormDraft::default())))
 }
 
 /// A form whose draft has a new name.
@@ -74,6 +87,16 @@ fn empty(console: &Console, tab: FormTab) -> Result<RegistryForm, ConsoleError> 
         protected: true,
         ..RegistryForm::default()
     })
+}
+
+async fn verified_target(
+    signed_in: &SignedIn,
+    path: &BTreeMap<String, String>,
+    query: &BTreeMap<String, String>,
+) -> Result<FormTarget, ConsoleError> {
+    let (scope, tab) = target(path, query)?;
+    let note = membership::verify(&signed_in.user, &scope).await?;
+    Ok(FormTarget { scope, tab, note })
 }
 
 fn target(
@@ -102,12 +125,12 @@ pub async fn submit(
     Query(query): FormQuery,
     body: Multipart,
 ) -> Result<Response, ConsoleError> {
-    let (scope, tab) = target(&path, &query)?;
-    let (form, action) = read(tab, body).await?;
+    let target = verified_target(&signed_in, &path, &query).await?;
+    let (form, action) = read(target.tab, body).await?;
     let mut draft = console.draft(&signed_in.session, &form.draft);
     let form = with_kept_secret(form, &mut draft);
     console.keep_draft(&signed_in.session, &form.draft, draft.clone());
-    let submission = Submission { scope, form, action, draft };
+    let submission = Submission { target, form, action, draft };
     match action {
         FormAction::Generate => generate(&console, &signed_in, submission),
         FormAction::Validate => Box::pin(validate(&console, &signed_in, submission)).await,
@@ -116,10 +139,11 @@ pub async fn submit(
 }
 
 async fn read(tab: FormTab, mut body: Multipart) -> Result<(RegistryForm, FormAction), ConsoleError> {
-    let unreadable = |_| {
-        ConsoleError::BadRequest(
-            "The form can't be read, or is larger than 256 KiB; send it again".to_owned(),
-        )
+    let unreadable = |error: MultipartError| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ConsoleError::TooLarge("The form is larger than 256 KiB; choose a smaller CA file")
+        }
+        _ => ConsoleError::BadRequest("The form can't be read; send it again".to_owned()),
     };
     let mut form = RegistryForm { tab, ..RegistryForm::default() };
     let mut action = FormAction::Validate;
@@ -153,7 +177,8 @@ fn with_kept_secret(mut form: RegistryForm, draft: &mut FormDraft) -> RegistryFo
     form
 }
 
-fn page(signed_in: &SignedIn, scope: &ConsoleScope, form: RegistryForm, draft: &FormDraft) -> AddPage {
+fn page(signed_in: &SignedIn, target: &FormTarget, form: RegistryForm, draft: &FormDraft) -> AddPage {
+    let scope = &target.scope;
     let system_namespace = &signed_in.user.cluster().system_namespace;
     let place = AddPlace {
         action: scope.add_url(form.tab.as_str()),
@@ -168,6 +193,7 @@ fn page(signed_in: &SignedIn, scope: &ConsoleScope, form: RegistryForm, draft: &
                 format!("to tenant {tenant}; kept in namespace {namespace}")
             }
         },
+        note: target.note.clone(),
     };
     AddPage {
         chrome: Chrome::new(&signed_in.name, section(scope)),
@@ -182,16 +208,13 @@ fn page(signed_in: &SignedIn, scope: &ConsoleScope, form: RegistryForm, draft: &
 
 /// The other tab's URL keeps what both have; no secrets.
 fn with_typed(url: String, form: &RegistryForm) -> String {
-    let common = [
-        ("name", &form.name),
-        ("content_type", &form.content_type),
-        ("endpoint", &form.endpoint),
-        ("base_content_path", &form.base_content_path),
-        ("repository", &form.repository),
-    ];
-    let typed = common
+    let skip = if form.insecure_skip_verify { "on" } else { "" };
+    let values: [&str; 6] =
+        [&form.name, &form.content_type, &form.endpoint, &form.base_content_path, &form.repository, skip];
+    let typed = COMMON
         .into_iter()
-        .filter(|(name, value)| !value.is_empty() && (*name, value.as_str()) != ("content_type", "Pack"));
+        .zip(values)
+        .filter(|(name, value)| !value.is_empty() && (*name, *value) != ("content_type", "Pack"));
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     let query = query.extend_pairs(typed).finish();
     match (query.is_empty(), url.contains('?')) {
@@ -206,11 +229,11 @@ fn generate(
     signed_in: &SignedIn,
     submission: Submission,
 ) -> Result<Response, ConsoleError> {
-    let Submission { scope, mut form, draft, .. } = submission;
+    let Submission { target, mut form, draft, .. } = submission;
     let id = console.edge.unguessable();
     form.external_id =
         id.ok_or_else(|| ConsoleError::Internal("failed to generate an ID: no random numbers".to_owned()))?;
-    Ok(html(StatusCode::OK, &page(signed_in, &scope, form, &draft)))
+    Ok(html(StatusCode::OK, &page(signed_in, &target, form, &draft)))
 }
 
 fn refused(page: AddPage, complaints: Vec<FieldComplaint>) -> Response {
@@ -222,18 +245,27 @@ async fn validate(
     signed_in: &SignedIn,
     submission: Submission,
 ) -> Result<Response, ConsoleError> {
-    let Submission { scope, form, mut draft, .. } = submission;
+    let Submission { target, form, mut draft, .. } = submission;
+    let scope = &target.scope;
     let complaints = form.complaints();
     if !complaints.is_empty() {
-        return Ok(refused(page(signed_in, &scope, form, &draft), complaints));
+        return Ok(refused(page(signed_in, &target, form, &draft), complaints));
     }
-    if let Err(complaints) = trial::gate(signed_in.user.cluster(), &scope, &form.document(&scope)).await {
-        return Ok(refused(page(signed_in, &scope, form, &draft), complaints));
+    if let Err(complaints) = trial::gate(signed_in.user.cluster(), scope, &form.document(scope)).await {
+        return Ok(refused(page(signed_in, &target, form, &draft), complaints));
     }
-    let report = check(console, signed_in, &scope, &form).await?;
-    draft.validated = is_proven(&report).then(|| form.digest(&scope));
+    let report = match check(console, signed_in, scope, &form).await {
+        // The form comes back: what was typed isn't lost.
+        Err(ConsoleError::TooMany(why)) => {
+            let complaints = vec![FieldComplaint { field: "", message: why.to_owned() }];
+            let page = AddPage { complaints, ..page(signed_in, &target, form, &draft) };
+            return Ok(html(StatusCode::TOO_MANY_REQUESTS, &page));
+        }
+        checked => checked?,
+    };
+    draft.validated = is_proven(&report).then(|| form.digest(scope));
     console.keep_draft(&signed_in.session, &form.draft, draft.clone());
-    let page = AddPage { verdict: Some(VerdictView::new(&report)), ..page(signed_in, &scope, form, &draft) };
+    let page = AddPage { verdict: Some(VerdictView::new(&report)), ..page(signed_in, &target, form, &draft) };
     Ok(html(StatusCode::OK, &page))
 }
 
@@ -252,40 +284,66 @@ async fn check(
         ));
     }
     let (checker, _turn) = console.checker()?;
-    let checked = trial::check(checker, scope, form, &console.system_namespace).await;
+    let checked = trial::check(checker, signed_in.user.cluster(), scope, form).await;
     checked.map_err(|error| ConsoleError::Internal(format!("failed to validate: {error}")))
 }
 
 async fn add(
-    console: &Console,
+    console: &Arc<Console>,
     signed_in: &SignedIn,
     submission: Submission,
 ) -> Result<Response, ConsoleError> {
-    let Submission { scope, form, action, draft } = submission;
+    let Submission { target, form, action, draft } = submission;
     let complaints = form.complaints();
     if !complaints.is_empty() {
-        return Ok(refused(page(signed_in, &scope, form, &draft), complaints));
+        return Ok(refused(page(signed_in, &target, form, &draft), complaints));
     }
-    let is_validated = draft.validated == Some(form.digest(&scope));
+    let is_validated = draft.validated == Some(form.digest(&target.scope));
     if !is_validated && action == FormAction::Confirm {
-        let page = AddPage { is_unvalidated: true, ..page(signed_in, &scope, form, &draft) };
+        let page = AddPage { is_unvalidated: true, ..page(signed_in, &target, form, &draft) };
         return Ok(html(StatusCode::OK, &page));
     }
-    match confirm::add(signed_in.user.cluster(), &scope, &form).await {
+    match carry_out(console, signed_in, &target.scope, &form).await? {
         Ok(()) => {
-            console.forget_draft(&signed_in.session, &form.draft);
-            let url = scope.registry_url(&form.name);
+            let url = target.scope.registry_url(&form.name);
             Ok(Redirect::to(&format!("{url}?added")).into_response())
         }
-        Err(complaints) => Ok(refused(page(signed_in, &scope, form, &draft), complaints)),
+        Err(complaints) => Ok(refused(page(signed_in, &target, form, &draft), complaints)),
     }
+}
+
+/// Makes the writes in a task of their own: a browser that goes away must not stop them between the Secret and the registry.
+async fn carry_out(
+    console: &Arc<Console>,
+    signed_in: &SignedIn,
+    scope: &ConsoleScope,
+    form: &RegistryForm,
+) -> Result<Result<(), Vec<FieldComplaint>>, ConsoleError> {
+    let running = console.confirm_begins();
+    let (console, signed_in) = (console.clone(), signed_in.clone());
+    let (scope, form) = (scope.clone(), form.clone());
+    let writes = tokio::spawn(async move {
+        let _running = running;
+        let added = confirm::add(signed_in.user.cluster(), &scope, &form).await;
+        if added.is_ok() {
+            console.forget_draft(&signed_in.session, &form.draft);
+        }
+        added
+    });
+    writes.await.map_err(|_| {
+        ConsoleError::Internal("Whether the registry was added is not known; look at the list".to_owned())
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use secrecy::SecretString;
+    use tokio::sync::Notify;
 
     use super::*;
+    use crate::simulated;
 
     fn form(fields: &[(&str, &str)]) -> RegistryForm {
         let mut form = RegistryForm::default();
@@ -326,11 +384,110 @@ mod tests {
         assert!(open.password.expose_secret().is_empty() && draft.kept.is_none());
     }
 
+    #[tokio::test]
+    async fn confirm_goes_on_without_its_browser() {
+        let (arrived, released) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (created, mut creations) = tokio::sync::mpsc::unbounded_channel();
+        let (holds, waits) = (arrived.clone(), released.clone());
+        let api = axum::Router::new().fallback(move |request: axum::extract::Request| async move {
+            let line = request.uri().to_string();
+            if line.contains("/secrets") {
+                holds.notify_one();
+                waits.notified().await;
+            }
+            if line.contains("/systemregistries") && !line.contains("dryRun") {
+                created.send(()).unwrap();
+            }
+            (StatusCode::CREATED, request.into_body())
+        });
+        let console = simulated::console(api, simulated::epoch);
+        let fields = [
+            ("action", "confirm-anyway"),
+            ("name", "p"),
+            ("endpoint", "https://r"),
+            ("username", "u"),
+            ("password", "p"),
+        ];
+        let request = simulated::form("/system/add/basic", &fields);
+        tokio::select! {
+            _ = simulated::answer(&console, request) => panic!("the Secret is held back"),
+            () = arrived.notified() => {}
+        }
+        released.notify_one();
+        console.confirms_end(Duration::from_mins(1)).await;
+        assert!(creations.try_recv().is_ok(), "the registry was created after the browser had gone");
+    }
+
+    #[tokio::test]
+    async fn login_in_the_endpoint_goes_nowhere() {
+        let (api, log) = simulated::api(|_| 201);
+        let console = simulated::console(api, simulated::epoch);
+        let path = "/system/add/basic";
+        for action in ["validate", "confirm-anyway"] {
+            let fields = [("action", action), ("name", "p"), ("endpoint", "https://u:HUSH@r")];
+            let (status, page) = simulated::answer(&console, simulated::form(path, &fields)).await;
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+            assert!(page.contains("must not contain a login") && !page.contains("HUSH"), "{page}");
+        }
+        let (_, page) =
+            simulated::get(&console, &format!("{path}?endpoint=https%3A%2F%2Fu%3AHUSH%40r")).await;
+        assert!(!page.contains("HUSH"), "{page}");
+        assert!(log.lines().is_empty(), "{:?}", log.lines());
+    }
+
+    #[tokio::test]
+    async fn enter_validates_even_where_add_anyway_is_offered() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        let fields = [("action", "confirm"), ("name", "p"), ("endpoint", "https://r")];
+        let (_, page) = simulated::answer(&console, simulated::form("/system/add/basic", &fields)).await;
+        assert!(page.contains("Add anyway?"), "{page}");
+        let form = page.split_once("data-add>").unwrap().1;
+        let first = form.split_once("type=\"submit\"").unwrap().1;
+        assert!(first.starts_with(" name=\"action\" value=\"validate\""), "{first}");
+    }
+
+    #[tokio::test]
+    async fn other_tab_takes_over_skipped_verification() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        for tab in ["basic", "ecr"] {
+            let path = format!("/system/add/{tab}?insecure_skip_verify=on");
+            let (_, page) = simulated::get(&console, &path).await;
+            assert!(page.contains("name=\"insecure_skip_verify\" checked"), "{page}");
+            assert!(page.contains("name=\"password\" autocomplete=\"new-password\""), "{page}");
+        }
+    }
+
+    #[tokio::test]
+    async fn form_that_is_too_large_is_413() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        let large = "a".repeat(300 * 1024);
+        let request = simulated::form("/system/add/basic", &[("ca", &large)]);
+        let (status, page) = simulated::answer(&console, request).await;
+        assert!(status == StatusCode::PAYLOAD_TOO_LARGE && page.contains("256 KiB"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn too_many_validations_give_the_form_back() {
+        let console = simulated::console(simulated::api(|_| 201).0, simulated::epoch);
+        let turns: Vec<_> = std::iter::from_fn(|| console.checker().ok()).take(100).collect();
+        let fields = [("action", "validate"), ("name", "typed-name"), ("endpoint", "https://127.0.0.1:1")];
+        let request = simulated::form("/system/add/basic", &fields);
+        let (status, page) = simulated::answer(&console, request).await;
+        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+        assert!(page.contains("Too many validations at once") && page.contains("typed-name"), "{page}");
+        drop(turns);
+    }
+
     #[test]
     fn other_tab_keeps_what_both_have_and_no_secret() {
-        let typed =
-            form(&[("name", "a&b"), ("endpoint", "https://r"), ("username", "u"), ("password", "HUSH")]);
+        let typed = form(&[
+            ("insecure_skip_verify", "on"),
+            ("name", "a&b"),
+            ("endpoint", "https://r"),
+            ("username", "u"),
+            ("password", "HUSH"),
+        ]);
         let url = with_typed("/system/add/ecr".to_owned(), &typed);
-        assert_eq!(url, "/system/add/ecr?name=a%26b&endpoint=https%3A%2F%2Fr");
+        assert_eq!(url, "/system/add/ecr?name=a%26b&endpoint=https%3A%2F%2Fr&insecure_skip_verify=on");
     }
 }

@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{StatusCode, header};
 use kube::{
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
     core::Status,
 };
 use registry_api::REQUESTED_AT;
@@ -24,6 +24,7 @@ use crate::{
     console::{Console, SignedIn},
     detail::RegistryDetail,
     error::ConsoleError,
+    membership,
     pages::{Chrome, DeletePage, DetailPage, HomePage, ListPage, html},
     registries, rights,
     scope::{ConsoleScope, is_name},
@@ -148,6 +149,9 @@ pub async fn delete(
 #[derive(Deserialize)]
 pub struct DeleteAnswer {
     name: String,
+    /// The object that the question was asked about; another one of the same name isn't deleted.
+    #[serde(default)]
+    uid: String,
 }
 
 /// A registry, with what the user may do to it.
@@ -157,14 +161,20 @@ async fn find(
     scope: &ConsoleScope,
     name: &str,
 ) -> Result<RegistryDetail, ConsoleError> {
-    if !is_name(name) {
-        return Err(ConsoleError::NotFound("there is no such page".to_owned()));
-    }
+    let note = verify(signed_in, scope, name).await?;
     let (registry, locked) = tokio::try_join!(
         registries::one(&signed_in.user, scope, name, (console.edge.now)()),
         rights::missing(&signed_in.user, scope, "delete"),
     )?;
-    Ok(RegistryDetail { locked: locked.unwrap_or_default(), ..registry })
+    Ok(RegistryDetail { locked: locked.unwrap_or_default(), note, ..registry })
+}
+
+/// Returns an error if the URL is no registry's, and otherwise what isn't known about its namespace.
+async fn verify(signed_in: &SignedIn, scope: &ConsoleScope, name: &str) -> Result<String, ConsoleError> {
+    if !is_name(name) {
+        return Err(ConsoleError::NotFound("there is no such page".to_owned()));
+    }
+    membership::verify(&signed_in.user, scope).await
 }
 
 /// The page of a registry.
@@ -176,11 +186,11 @@ pub async fn show(
     is_new: bool,
 ) -> PageAnswer {
     let registry = find(console, signed_in, scope, name).await?;
-    let is_pending = registry.is_pending;
+    let refreshes = registry.is_pending && !registry.is_overdue;
     let done = if is_new { format!("{name} added") } else { String::new() };
     let page = DetailPage { chrome: Chrome::new(&signed_in.name, section(scope)), registry, done };
     let mut response = html(StatusCode::OK, &page);
-    if is_pending {
+    if refreshes {
         // Shows the verdict as soon as it is there, without a script.
         response.headers_mut().insert(header::REFRESH, http::HeaderValue::from_static("1"));
     }
@@ -202,6 +212,7 @@ pub async fn request_validation(
     scope: &ConsoleScope,
     name: &str,
 ) -> PageAnswer {
+    verify(signed_in, scope, name).await?;
     let registries = api(signed_in.user.cluster(), scope.registry_scope(), scope.namespace());
     let asked = json!({"metadata": {"annotations": {REQUESTED_AT: (console.edge.now)().to_string()}}});
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
@@ -231,12 +242,19 @@ pub async fn delete_registry(
     name: &str,
     answer: &DeleteAnswer,
 ) -> PageAnswer {
+    verify(signed_in, scope, name).await?;
+    if answer.uid.is_empty() {
+        let complaint = "Confirm the deletion on this page".to_owned();
+        return ask_to_delete(console, signed_in, scope, name, complaint).await;
+    }
     if answer.name.trim() != name {
         let complaint = format!("Type {name} to delete it");
         return ask_to_delete(console, signed_in, scope, name, complaint).await;
     }
     let registries = api(signed_in.user.cluster(), scope.registry_scope(), scope.namespace());
-    match registries.delete(name, &DeleteParams::default()).await {
+    let preconditions = Preconditions { uid: Some(answer.uid.clone()), ..Preconditions::default() };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match registries.delete(name, &params).await {
         Ok(_) => {
             let list = scope.list_url();
             let separator = if list.contains('?') { '&' } else { '?' };
@@ -244,6 +262,10 @@ pub async fn delete_registry(
         }
         Err(kube::Error::Api(status)) if status.code == 403 => {
             ask_to_delete(console, signed_in, scope, name, refusal(&status)).await
+        }
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let complaint = format!("{name} was replaced since this page was shown; look at it again");
+            ask_to_delete(console, signed_in, scope, name, complaint).await
         }
         Err(error) => Err(error.into()),
     }
@@ -255,4 +277,35 @@ fn refusal(status: &Status) -> String {
         .message
         .split_once("denied request: ")
         .map_or_else(|| status.message.clone(), |(_, own)| own.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use crate::simulated;
+
+    #[tokio::test]
+    async fn what_is_no_name_is_not_asked_for() {
+        let (api, log) = simulated::api(|_| 200);
+        let console = simulated::console(api, simulated::epoch);
+        for path in ["/system/registries/a%2Fb/validate", "/system/registries/a%2Fb/delete"] {
+            let media_type = "application/x-www-form-urlencoded";
+            let request = simulated::request(Method::POST, path, media_type, "name=a%2Fb&uid=u");
+            assert_eq!(simulated::answer(&console, request).await.0, http::StatusCode::NOT_FOUND, "{path}");
+        }
+        assert!(log.lines().is_empty(), "{:?}", log.lines());
+    }
+
+    #[tokio::test]
+    async fn deletion_is_of_the_object_that_was_shown() {
+        let (api, log) = simulated::api(|_| 200);
+        let console = simulated::console(api, simulated::epoch);
+        let media_type = "application/x-www-form-urlencoded";
+        let path = "/system/registries/p/delete";
+        let request = simulated::request(Method::POST, path, media_type, "name=p&uid=the-uid");
+        assert_eq!(simulated::answer(&console, request).await.0, http::StatusCode::SEE_OTHER);
+        let body = log.body_of("DELETE").unwrap();
+        assert_eq!(body.pointer("/preconditions/uid").unwrap(), "the-uid");
+    }
 }

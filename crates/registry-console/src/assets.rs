@@ -63,6 +63,14 @@ mod tests {
     }
 
     #[test]
+    fn stopped_form_can_be_sent_again() {
+        let script = str::from_utf8(SCRIPT.content).unwrap();
+        for way in ["\"Escape\" && again()", "setTimeout(again", "addEventListener(\"pageshow\", again)"] {
+            assert!(script.contains(way), "{way}");
+        }
+    }
+
+    #[test]
     fn script_makes_no_markup_of_text() {
         let script = str::from_utf8(SCRIPT.content).unwrap();
         for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("] {

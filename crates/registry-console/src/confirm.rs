@@ -10,7 +10,7 @@ use registry_check::cluster::{Cluster, words};
 use crate::{
     form::{FieldComplaint, RegistryForm},
     scope::ConsoleScope,
-    trial::{self, FIELD_MANAGER},
+    trial::{self, CreateFailure, FIELD_MANAGER, is_refusal},
 };
 
 /// Adds what the form says, or nothing. What is left behind after a failure is said.
@@ -25,11 +25,32 @@ pub async fn add(
         Some(secret) => Some(create_secret(cluster, secret).await?),
         None => None,
     };
-    let Err(mut complaints) = trial::create(cluster, scope, &document, false).await else { return Ok(()) };
-    if let Some(left) = take_back(cluster, secret).await {
-        complaints.push(left);
+    match trial::create(cluster, scope, &document, false).await {
+        Ok(()) => Ok(()),
+        Err(CreateFailure::Refused(mut complaints)) => {
+            complaints.extend(take_back(cluster, secret).await);
+            Err(complaints)
+        }
+        Err(CreateFailure::Unknown(why)) => {
+            Err(vec![not_known(scope.kind(), &form.name, secret.as_ref(), &why)])
+        }
     }
-    Err(complaints)
+}
+
+/// The registry may exist, and then it needs the Secret: nothing is taken back.
+fn not_known(kind: &str, name: &str, secret: Option<&Secret>, why: &str) -> FieldComplaint {
+    let left = secret.map(|secret| format!(". Secret {} is left", namespaced_name(secret)));
+    let message = format!(
+        "Whether {kind} {name} was created is not known: {why}; look at the list{}",
+        left.unwrap_or_default()
+    );
+    FieldComplaint { field: "", message }
+}
+
+/// Returns a Secret's name as namespace/name.
+fn namespaced_name(secret: &Secret) -> String {
+    let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
+    format!("{namespace}/{}", secret.metadata.name.as_deref().unwrap_or_default())
 }
 
 fn secrets(cluster: &Cluster, secret: &Secret) -> Api<Secret> {
@@ -46,6 +67,13 @@ async fn create_secret(cluster: &Cluster, secret: Secret) -> Result<Secret, Vec<
 fn not_created(secret: &Secret, error: &kube::Error) -> FieldComplaint {
     let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
     let name = secret.metadata.name.as_deref().unwrap_or_default();
+    if !is_refusal(error) {
+        let message = format!(
+            "Whether Secret {namespace}/{name} was created is not known: {}; look with kubectl get secret -n {namespace} {name}",
+            words(error)
+        );
+        return FieldComplaint { field: "", message };
+    }
     let message = match error {
         kube::Error::Api(status) if status.code == 409 => {
             format!(
@@ -73,4 +101,60 @@ async fn take_back(cluster: &Cluster, secret: Option<Secret>) -> Option<FieldCom
         words(&error)
     );
     Some(FieldComplaint { field: "", message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulated;
+
+    fn login() -> RegistryForm {
+        let mut form = RegistryForm::default();
+        for (name, value) in [("name", "p"), ("endpoint", "https://r"), ("username", "u"), ("password", "p")]
+        {
+            form.take(name, value.as_bytes());
+        }
+        form
+    }
+
+    /// What is said and asked if that write is answered so.
+    async fn add_with(resource: &'static str, code: u16) -> (String, Vec<String>) {
+        let answer = move |line: &str| match line {
+            line if line.starts_with("DELETE") => 200,
+            line if line.contains(resource) && !line.contains("dryRun") => code,
+            _ => 201,
+        };
+        let (api, log) = simulated::api(answer);
+        let complaints = add(&simulated::cluster(api), &ConsoleScope::System, &login()).await.unwrap_err();
+        let said: Vec<String> = complaints.into_iter().map(|complaint| complaint.message).collect();
+        (said.join(" "), log.lines())
+    }
+
+    #[tokio::test]
+    async fn unknown_result_leaves_the_secret() {
+        for code in [408, 429, 500, 502, 504] {
+            let (said, asked) = add_with("/systemregistries", code).await;
+            assert!(said.contains("Whether SystemRegistry p was created is not known"), "{code}: {said}");
+            assert!(said.contains("Secret registry-system/p-login is left"), "{code}: {said}");
+            assert!(!asked.iter().any(|line| line.starts_with("DELETE")), "{code}: {asked:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn refusal_takes_the_secret_back() {
+        for code in [400, 403, 409, 422] {
+            let (said, asked) = add_with("/systemregistries", code).await;
+            assert!(!said.contains("is left") && !said.contains("not known"), "{code}: {said}");
+            assert!(asked.iter().any(|line| line.starts_with("DELETE")), "{code}: {asked:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn unknown_result_for_the_secret_is_said() {
+        let (said, asked) = add_with("/secrets", 504).await;
+        assert!(said.contains("Whether Secret registry-system/p-login was created is not known"), "{said}");
+        assert_eq!(asked.len(), 2, "dry run and Secret: {asked:?}");
+        let (said, _) = add_with("/secrets", 409).await;
+        assert!(said.contains("already exists"), "{said}");
+    }
 }

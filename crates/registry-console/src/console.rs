@@ -1,13 +1,16 @@
 //! What the handlers share: the sessions, the way in, and what checks are made with.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
-use http::request::Parts;
+use http::{Method, request::Parts};
 use registry_check::check::Checker;
 use registry_probe::Prober;
 use registry_verdict::{ecr::EcrTokens, validate::AdminPolicy};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     draft::FormDraft,
@@ -16,7 +19,7 @@ use crate::{
     guard::Site,
     headers::SessionCookie,
     session::{Door, Sessions},
-    user::UserClient,
+    user::{SignIn, UserClient},
 };
 
 /// How many checks run at once.
@@ -47,8 +50,45 @@ pub struct Console {
     kit: CheckKit,
     checks: Semaphore,
     watches: Semaphore,
+    /// How many Confirms are being carried out.
+    confirms: watch::Sender<usize>,
     door: Mutex<Option<Door>>,
     sessions: Mutex<Sessions>,
+}
+
+/// A Confirm that is being carried out, until it is dropped.
+pub struct RunningConfirm(watch::Sender<usize>);
+
+impl Drop for RunningConfirm {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running = running.saturating_sub(1));
+    }
+}
+
+/// The door while somebody signs in. Unless [`OpenedDoor::close_for_good`] is called, the code works again afterwards.
+pub struct OpenedDoor<'a> {
+    console: &'a Console,
+    door: Option<Door>,
+}
+
+impl OpenedDoor<'_> {
+    /// Returns what the holder of the code signs in with.
+    pub fn sign_in(&self) -> Option<SignIn> {
+        self.door.as_ref().map(Door::sign_in)
+    }
+
+    /// Somebody is signed in: the code is used up.
+    pub fn close_for_good(mut self) {
+        self.door = None;
+    }
+}
+
+impl Drop for OpenedDoor<'_> {
+    fn drop(&mut self) {
+        if let Some(door) = self.door.take() {
+            *self.console.door.lock().unwrap_or_else(PoisonError::into_inner) = Some(door);
+        }
+    }
 }
 
 /// A signed-in user, in a handler.
@@ -73,6 +113,7 @@ impl Console {
             kit,
             checks: Semaphore::new(MOST_CHECKS),
             watches: Semaphore::new(MOST_WATCHES),
+            confirms: watch::Sender::new(0),
             door: Mutex::new(Some(door)),
             sessions: Mutex::default(),
         }
@@ -83,10 +124,24 @@ impl Console {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the holder of that code signs in with; the code works once.
-    pub fn open(&self, code: &str) -> Option<Door> {
+    /// Opens the door for the holder of that code; the code works once, unless signing in fails.
+    pub fn open(&self, code: &str) -> Option<OpenedDoor<'_>> {
         let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        door.take_if(|door| door.opens_for(code))
+        let door = door.take_if(|door| door.opens_for(code))?;
+        Some(OpenedDoor { console: self, door: Some(door) })
+    }
+
+    /// Counts a Confirm until the returned value is dropped.
+    pub fn confirm_begins(&self) -> RunningConfirm {
+        self.confirms.send_modify(|running| *running += 1);
+        RunningConfirm(self.confirms.clone())
+    }
+
+    /// Waits until no Confirm is being carried out, at most that long.
+    pub async fn confirms_end(&self, longest: Duration) {
+        let mut running = self.confirms.subscribe();
+        // Neither result changes what follows: the program ends.
+        let _ = tokio::time::timeout(longest, running.wait_for(|running| *running == 0)).await;
     }
 
     /// One more check, with its turn; an error if there are too many.
@@ -139,9 +194,20 @@ impl Console {
     fn signed_in(&self, parts: &Parts) -> Option<SignedIn> {
         let id = self.cookie.read(&parts.headers)?;
         let mut sessions = self.sessions();
-        let session = sessions.find(id, (self.edge.now)())?;
+        let now = (self.edge.now)();
+        let session = if is_by_user(parts) {
+            sessions.find(id, now).map(|session| &*session)
+        } else {
+            sessions.peek(id, now)
+        }?;
         Some(SignedIn { session: id.to_owned(), user: session.user.clone(), name: session.name.clone() })
     }
+}
+
+/// Returns whether a person caused the request. Browsers mark navigations by users; a page that loads itself again has no such mark.
+fn is_by_user(parts: &Parts) -> bool {
+    let mark = parts.headers.get("sec-fetch-user").and_then(|value| value.to_str().ok());
+    !matches!(parts.method, Method::GET | Method::HEAD) || mark == Some("?1")
 }
 
 impl FromRequestParts<Arc<Console>> for SignedIn {
@@ -160,5 +226,38 @@ impl OptionalFromRequestParts<Arc<Console>> for SignedIn {
         console: &Arc<Console>,
     ) -> Result<Option<Self>, ConsoleError> {
         Ok(console.signed_in(parts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use axum::body::Body;
+    use http::StatusCode;
+    use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+    use crate::simulated;
+
+    static MINUTES: AtomicI64 = AtomicI64::new(0);
+
+    fn now() -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_mins(MINUTES.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn reload_without_a_user_keeps_nobody_in() {
+        let console = simulated::console(simulated::api(|_| 200).0, now);
+        let path = "/system/add/basic";
+        MINUTES.store(20, Ordering::Relaxed);
+        assert_eq!(simulated::get(&console, path).await.0, StatusCode::OK);
+        MINUTES.store(29, Ordering::Relaxed);
+        let mut by_user = simulated::request(http::Method::GET, path, "", Body::empty());
+        by_user.headers_mut().insert("sec-fetch-user", http::HeaderValue::from_static("?1"));
+        assert_eq!(simulated::answer(&console, by_user).await.0, StatusCode::OK);
+        MINUTES.store(50, Ordering::Relaxed);
+        assert_eq!(simulated::get(&console, path).await.0, StatusCode::OK, "used in minute 29");
+        MINUTES.store(59, Ordering::Relaxed);
+        assert_eq!(simulated::get(&console, path).await.0, StatusCode::UNAUTHORIZED);
     }
 }

@@ -1,6 +1,9 @@
 //! A registry as its own page. Pure.
 
-use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
+use k8s_openapi::{
+    api::events::v1::Event,
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::Resource as _;
 use registry_api::{
     REQUESTED_AT, RegistryStatus,
@@ -15,6 +18,8 @@ use crate::{
 };
 
 const NEWEST_EVENTS: usize = 8;
+/// As long as an operator that runs may take to answer. A page doesn't wait longer for it.
+const ANSWERED_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 
 /// A registry on its own page.
 #[derive(Clone, Debug)]
@@ -37,8 +42,14 @@ pub struct RegistryDetail {
     pub kept_by: String,
     /// Why the registry can't be deleted or changed by this user; empty if it can be.
     pub locked: String,
+    /// What isn't known about its namespace; empty if all is known.
+    pub note: String,
+    /// The object, by what no other one has.
+    pub uid: String,
     /// Whether the operator has not handled this spec.
     pub is_pending: bool,
+    /// Whether the operator should have handled it by now.
+    pub is_overdue: bool,
     /// The Secrets that it names, as namespace/name.
     pub secrets: Vec<String>,
     /// Whether nobody can delete it until that is changed.
@@ -81,7 +92,10 @@ impl RegistryDetail {
             yaml: manifest(registry),
             kept_by: kept_by(registry).unwrap_or_default(),
             locked: String::new(),
+            note: String::new(),
+            uid: registry.metadata.uid.clone().unwrap_or_default(),
             is_pending: is_pending && !registry.spec.suspend,
+            is_overdue: is_overdue(registry, now),
             secrets: secrets.iter().map(|name| format!("{namespace}/{name}")).collect(),
             is_protected: registry.spec.deletion_protection,
         }
@@ -102,6 +116,18 @@ fn is_pending<S: Scope>(registry: &Registry<S>, status: &RegistryStatus) -> bool
     let asked = annotations.and_then(|annotations| annotations.get(REQUESTED_AT));
     status.observed_generation != registry.metadata.generation
         || (asked.is_some() && asked != status.last_handled_reconcile_at.as_ref())
+}
+
+/// Whether the last request to the operator, a changed spec or a validation that was asked for, is older than it takes to answer.
+fn is_overdue<S: Scope>(registry: &Registry<S>, now: Timestamp) -> bool {
+    let metadata = &registry.metadata;
+    let asked = metadata.annotations.as_ref().and_then(|annotations| annotations.get(REQUESTED_AT));
+    let asked = asked.and_then(|asked| asked.parse().ok());
+    let changes = metadata.managed_fields.iter().flatten().filter(|entry| entry.subresource.is_none());
+    let changed = changes.filter_map(|entry| entry.time.as_ref().map(|time| time.0)).max();
+    let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let is_recent = |at: &Timestamp| now.duration_since(*at).abs() < ANSWERED_WITHIN;
+    !created.iter().chain(&asked).chain(&changed).any(is_recent)
 }
 
 fn time_of(event: &Event) -> Option<Timestamp> {
@@ -216,6 +242,22 @@ mod tests {
         assert!(
             detail(&json!({"name": "p", "generation": 1}), &json!({"observedGeneration": -1})).is_pending
         );
+    }
+
+    #[test]
+    fn page_waits_two_minutes_for_the_operator() {
+        let overdue = |metadata: Value| detail(&metadata, &json!({})).is_overdue;
+        assert!(!overdue(json!({"creationTimestamp": "1969-12-31T23:58:01Z"})));
+        assert!(overdue(json!({"creationTimestamp": "1969-12-31T23:58:00Z"})));
+        let requested = |at: &str| json!({"creationTimestamp": "1969-01-01T00:00:00Z", "annotations": {REQUESTED_AT: at}});
+        assert!(!overdue(requested("1969-12-31T23:59:00Z")));
+        assert!(overdue(requested("2969-12-31T23:59:00Z")), "a time to come keeps no page loading");
+        let edited = |more: &str| {
+            let entry = format!("{{\"time\": \"1969-12-31T23:59:00Z\"{more}}}");
+            json!({"managedFields": [serde_json::from_str::<Value>(&entry).unwrap()]})
+        };
+        assert!(!overdue(edited("")));
+        assert!(overdue(edited(", \"subresource\": \"status\"")), "the operator's own write");
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub enum ConsoleError {
     /// What was sent can't be read.
     #[error("{0}")]
     BadRequest(String),
+    /// What was sent is too large.
+    #[error("{0}")]
+    TooLarge(&'static str),
     /// There is too much of something.
     #[error("{0}")]
     TooMany(&'static str),
@@ -39,6 +42,7 @@ impl ConsoleError {
             Self::NotSignedIn | Self::UsedLink => StatusCode::UNAUTHORIZED,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Api(kube::Error::Api(status)) => match status.code {
                 401 => StatusCode::UNAUTHORIZED,

@@ -46,6 +46,8 @@ pub struct RegistryForm {
     pub content_type: String,
     /// Endpoint.
     pub endpoint: String,
+    /// Whether the endpoint held a login. It is not kept then.
+    pub endpoint_has_login: bool,
     /// Whether `https://` was added to the endpoint.
     pub scheme_added: bool,
     /// Base Content Path.
@@ -62,6 +64,10 @@ pub struct RegistryForm {
     pub insecure_skip_verify: bool,
     /// The CA certificate, as PEM text.
     pub ca: String,
+    /// Whether a file was chosen for the CA: it wins over the text.
+    pub ca_is_file: bool,
+    /// The text that was pasted as a CA and isn't one.
+    pub ca_typed: String,
     /// What is wrong with the CA.
     pub ca_complaint: Option<String>,
     /// ECR: Protected.
@@ -92,7 +98,8 @@ impl RegistryForm {
     pub fn take(&mut self, name: &str, content: &[u8]) {
         match name {
             "password" => self.password = SecretString::from(String::from_utf8_lossy(content).into_owned()),
-            "ca" | "ca_file" => self.take_ca(content),
+            "ca_file" => self.take_ca(content, true),
+            "ca" => self.take_ca(content, false),
             _ => self.take_text(name, String::from_utf8_lossy(content).trim().to_owned()),
         }
     }
@@ -118,20 +125,38 @@ impl RegistryForm {
         }
     }
 
+    /// Takes the endpoint. A URL with a login is dropped at once: it must stand in no page, no URL and no dry run.
     fn take_endpoint(&mut self, text: &str) {
+        self.endpoint_has_login = text.contains('@');
+        let text = if self.endpoint_has_login { "" } else { text };
         self.scheme_added = !text.is_empty() && !text.contains("://");
         self.endpoint = if self.scheme_added { format!("https://{text}") } else { text.to_owned() };
     }
 
-    /// A file that was chosen wins over what stands in the text field; it comes behind it.
-    fn take_ca(&mut self, content: &[u8]) {
-        if content.trim_ascii().is_empty() {
+    /// Takes a CA. A file that was chosen wins over what stands in the text field, whichever comes first.
+    fn take_ca(&mut self, content: &[u8], is_file: bool) {
+        if content.trim_ascii().is_empty() || (self.ca_is_file && !is_file) {
             return;
         }
+        self.ca_is_file = is_file;
+        self.ca_typed.clear();
         match uploaded_ca::to_pem(content) {
             Ok(pem) => (self.ca, self.ca_complaint) = (pem, None),
-            Err(why) => self.ca_complaint = Some(why),
+            Err(why) => {
+                self.ca.clear();
+                self.ca_complaint = Some(why);
+                let text = String::from_utf8_lossy(content);
+                // A private key does not go back into a page.
+                if !is_file && !text.contains("PRIVATE KEY") {
+                    self.ca_typed = text.into_owned();
+                }
+            }
         }
+    }
+
+    /// Returns what stands in the text field for the CA.
+    pub fn ca_text(&self) -> &str {
+        if self.ca_typed.is_empty() { &self.ca } else { &self.ca_typed }
     }
 
     /// Everything that is wrong and can be seen without the API server.
@@ -143,7 +168,13 @@ impl RegistryForm {
             }
         };
         complain(self.name.is_empty(), "name", "Name is required");
-        complain(self.endpoint.is_empty(), "endpoint", "Endpoint is required");
+        complain(
+            self.endpoint_has_login,
+            "endpoint",
+            "Endpoint must not contain a login (nothing with @); use Username and Password",
+        );
+        let has_none = self.endpoint.is_empty() && !self.endpoint_has_login;
+        complain(has_none, "endpoint", "Endpoint is required");
         if let Some(why) = &self.ca_complaint {
             complain(true, "ca", why);
         }
@@ -341,6 +372,8 @@ pub fn field_of(sentence: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use registry_testbed::TestCa;
+
     use super::*;
 
     fn form(fields: &[(&str, &str)]) -> RegistryForm {
@@ -401,6 +434,40 @@ mod tests {
         assert!(both.insecure_skip_verify && both.ca.is_empty());
         assert!(wrong(&both).contains(&"ca"));
         assert_eq!(both.tls(), Some(json!({"insecureSkipVerify": true})));
+    }
+
+    #[test]
+    fn chosen_ca_file_wins_in_either_order() {
+        let (old, new) = (TestCa::new("old").unwrap(), TestCa::new("new").unwrap());
+        let text = ("ca", old.certificate_pem());
+        let file = ("ca_file", new.certificate_pem());
+        let expected = uploaded_ca::to_pem(new.certificate_pem().as_bytes()).unwrap();
+        for fields in [[text, file], [file, text]] {
+            assert_eq!(form(&fields).ca, expected);
+        }
+        for fields in [[("ca", "nonsense"), file], [file, ("ca", "nonsense")]] {
+            let form = form(&fields);
+            assert!(form.ca == expected && form.ca_complaint.is_none() && form.ca_text() == expected);
+        }
+        for fields in [[text, ("ca_file", "nonsense")], [("ca_file", "nonsense"), text]] {
+            assert!(wrong(&form(&fields)).contains(&"ca"));
+        }
+        assert_eq!(form(&[("ca_file", ""), text]).ca, form(&[text]).ca, "no file was chosen");
+    }
+
+    #[test]
+    fn text_that_is_no_ca_is_given_back() {
+        assert_eq!(form(&[("ca", "nonsense")]).ca_text(), "nonsense");
+        assert_eq!(form(&[("ca", "-----BEGIN PRIVATE KEY-----\nAA==")]).ca_text(), "");
+    }
+
+    #[test]
+    fn login_in_the_endpoint_is_dropped() {
+        for endpoint in ["https://u:HUSH@r", "u:HUSH@r", "http://HUSH@r/a", "https://r/a@HUSH"] {
+            let form = form(&[("name", "p"), ("endpoint", endpoint)]);
+            assert_eq!(wrong(&form), ["endpoint"], "{endpoint}");
+            assert!(!format!("{form:?}{}", form.document(&ConsoleScope::System)).contains("HUSH"));
+        }
     }
 
     #[test]

@@ -36,7 +36,12 @@ impl RequestRefusal {
 impl Site {
     /// On this machine, at that port.
     pub fn loopback(port: u16) -> Self {
-        let hosts = vec![format!("127.0.0.1:{port}"), format!("localhost:{port}")];
+        let names = ["127.0.0.1", "localhost"];
+        let mut hosts: Vec<String> = names.iter().map(|name| format!("{name}:{port}")).collect();
+        if port == 80 {
+            // Browsers leave out the scheme's own port.
+            hosts.extend(names.map(ToOwned::to_owned));
+        }
         Self { scheme: "http", hosts }
     }
 
@@ -104,6 +109,15 @@ mod tests {
         assert_eq!(admit(&Method::GET, &[]), Err(RequestRefusal::Host));
         let two = [("host", "127.0.0.1:8080"), ("host", "127.0.0.1:8080")];
         assert_eq!(admit(&Method::GET, &two), Err(RequestRefusal::Host));
+    }
+
+    #[test]
+    fn port_80_is_left_out_by_browsers() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, header::HeaderValue::from_static("127.0.0.1"));
+        headers.insert(header::ORIGIN, header::HeaderValue::from_static("http://127.0.0.1"));
+        assert_eq!(Site::loopback(80).admit(&Method::POST, &headers), Ok(()));
+        assert_eq!(Site::loopback(8080).admit(&Method::GET, &headers), Err(RequestRefusal::Host));
     }
 
     #[test]

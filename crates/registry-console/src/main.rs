@@ -1,6 +1,9 @@
 //! The web console. The edge: command line, clock, random numbers, standard output, Ctrl-C.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use k8s_openapi::jiff::Timestamp;
@@ -37,9 +40,10 @@ fn random() -> Option<[u8; 32]> {
     aws_lc_rs::rand::fill(&mut bytes).ok().map(|()| bytes)
 }
 
-#[expect(clippy::print_stdout, reason = "this is the edge")]
-fn print(line: &str) {
-    println!("{line}");
+fn print(line: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    writeln!(output, "{line}")?;
+    output.flush()
 }
 
 #[expect(clippy::print_stderr, reason = "this is the edge")]

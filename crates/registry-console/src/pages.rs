@@ -10,6 +10,7 @@ use crate::{
     form::{FieldComplaint, RegistryForm},
     listing::RegistryRow,
     verdict::VerdictView,
+    visible::with_visible_text,
 };
 
 /// What every page has around it.
@@ -125,6 +126,8 @@ pub struct AddPlace {
     pub secrets_namespace: String,
     /// Where it adds, in words.
     pub words: String,
+    /// What isn't known about the namespace; empty if all is known.
+    pub note: String,
 }
 
 impl AddPage {
@@ -206,7 +209,28 @@ pub struct ErrorPage {
 /// The answer with that page.
 pub fn html(status: StatusCode, page: &impl Template) -> Response {
     match page.render() {
-        Ok(text) => (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response(),
+        Ok(text) => {
+            let text = with_visible_text(text);
+            (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
+        }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulated;
+
+    #[tokio::test]
+    async fn no_page_has_invisible_characters() {
+        let page = ErrorPage {
+            chrome: Chrome::signed_out(),
+            title: "a",
+            message: "b\u{202e}c".to_owned(),
+            command: "",
+        };
+        let (_, text) = simulated::text_of(html(StatusCode::OK, &page)).await;
+        assert!(text.contains("b\u{fffd}c"), "{text}");
     }
 }

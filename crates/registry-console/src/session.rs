@@ -37,9 +37,9 @@ impl Door {
         verify_slices_are_equal(self.code.as_bytes(), code.as_bytes()).is_ok()
     }
 
-    /// What the holder of the code is signed in with. The door is gone with it.
-    pub fn sign_in(self) -> SignIn {
-        self.sign_in
+    /// What the holder of the code is signed in with.
+    pub fn sign_in(&self) -> SignIn {
+        self.sign_in.clone()
     }
 }
 
@@ -84,7 +84,7 @@ impl<U> Default for Sessions<U> {
 impl<U> Sessions<U> {
     /// Begins a session under a new id; `false` if there are too many.
     pub fn begin(&mut self, id: String, user: U, name: String, now: Timestamp) -> bool {
-        self.0.retain(|_, session| !session.is_over(now));
+        self.sweep(now);
         if self.0.len() >= MOST_SESSIONS {
             return false;
         }
@@ -107,6 +107,11 @@ impl<U> Sessions<U> {
     /// The session with that id, which isn't used by being looked at: a page that waits for changes keeps nobody signed in.
     pub fn peek(&self, id: &str, now: Timestamp) -> Option<&Session<U>> {
         self.0.get(id).filter(|session| !session.is_over(now))
+    }
+
+    /// Forgets all sessions that have ended, with their clients and passwords.
+    pub fn sweep(&mut self, now: Timestamp) {
+        self.0.retain(|_, session| !session.is_over(now));
     }
 
     /// Ends a session.
@@ -144,6 +149,15 @@ mod tests {
         assert!(sessions.peek("id", at(29)).is_some());
         assert!(sessions.peek("id", at(30)).is_none());
         assert!(sessions.find("id", at(30)).is_none());
+    }
+
+    #[test]
+    fn sweep_forgets_ended_sessions_only() {
+        let mut sessions = one();
+        sessions.sweep(at(29));
+        assert_eq!(sessions.0.len(), 1);
+        sessions.sweep(at(30));
+        assert!(sessions.0.is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::{
     extract::{Query, State},
     response::{IntoResponse as _, Redirect, Response},
 };
-use http::header::SET_COOKIE;
+use http::{Method, StatusCode, header::SET_COOKIE};
 use serde::Deserialize;
 
 use crate::{
@@ -24,9 +24,14 @@ pub struct EntryQuery {
 /// `/`: with the code a new session, without it the first page.
 pub async fn enter(
     State(console): State<Arc<Console>>,
+    method: Method,
     signed_in: Option<SignedIn>,
     Query(query): Query<EntryQuery>,
 ) -> Result<Response, ConsoleError> {
+    if method == Method::HEAD {
+        // Link checkers send it; only a page that is opened uses the code up.
+        return Ok(StatusCode::OK.into_response());
+    }
     match (query.code, signed_in) {
         (Some(code), signed_in) => match begin(&console, &code).await {
             // A user who opens the same link again in the same browser is in already.
@@ -41,7 +46,8 @@ pub async fn enter(
 /// Always under a new session id, whatever the browser sent.
 async fn begin(console: &Console, code: &str) -> Result<Response, ConsoleError> {
     let door = console.open(code).ok_or(ConsoleError::UsedLink)?;
-    let user = UserClient::new(door.sign_in(), &console.system_namespace)
+    let sign_in = door.sign_in().ok_or(ConsoleError::UsedLink)?;
+    let user = UserClient::new(sign_in, &console.system_namespace)
         .map_err(|error| ConsoleError::Internal(error.to_string()))?;
     let name = user.name().await?;
     let id = console.edge.unguessable();
@@ -51,6 +57,7 @@ async fn begin(console: &Console, code: &str) -> Result<Response, ConsoleError> 
     if !console.sessions().begin(id, user, name, (console.edge.now)()) {
         return Err(ConsoleError::TooMany("Too many sessions; try again later"));
     }
+    door.close_for_good();
     Ok(([(SET_COOKIE, cookie)], Redirect::to("/system")).into_response())
 }
 
@@ -58,4 +65,37 @@ async fn begin(console: &Console, code: &str) -> Result<Response, ConsoleError> 
 pub async fn leave(State(console): State<Arc<Console>>, signed_in: SignedIn) -> Response {
     console.sessions().end(&signed_in.session);
     ([(SET_COOKIE, console.cookie.clear())], Redirect::to("/")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+    use crate::simulated::{self, CODE};
+
+    fn visit(method: Method) -> axum::extract::Request {
+        simulated::request(method, &format!("/?code={CODE}"), "", Body::empty())
+    }
+
+    #[tokio::test]
+    async fn failed_sign_in_keeps_the_code() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        console.sessions().end(simulated::SESSION);
+        for _ in 0..2 {
+            let (status, page) = simulated::answer(&console, visit(Method::GET)).await;
+            assert_eq!(status, StatusCode::BAD_GATEWAY, "{page}");
+        }
+        assert!(console.open(CODE).is_some());
+    }
+
+    #[tokio::test]
+    async fn head_does_not_take_the_code() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        let (status, _) = simulated::answer(&console, visit(Method::HEAD)).await;
+        assert_eq!(status, StatusCode::OK);
+        let door = console.open(CODE).unwrap();
+        door.close_for_good();
+        assert!(console.open(CODE).is_none());
+    }
 }

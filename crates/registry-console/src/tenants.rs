@@ -17,6 +17,7 @@ use crate::{
     },
     console::{Console, SignedIn},
     error::ConsoleError,
+    membership,
     pages::{Chrome, ListPage, TenantsPage, html},
     registries, rights,
     scope::{ConsoleScope, is_name},
@@ -53,11 +54,13 @@ pub async fn list(
     if !is_name(&tenant) || !(query.namespace.is_empty() || is_name(&query.namespace)) {
         return Err(ConsoleError::NotFound("there is no such tenant or namespace".to_owned()));
     }
+    let scope = ConsoleScope::Tenant { tenant: tenant.clone(), namespace: query.namespace.clone() };
+    let note = membership::verify(&signed_in.user, &scope).await?;
     let now = (console.edge.now)();
-    let view = registries::of_tenant(&signed_in.user, &tenant, &query.namespace, now).await?;
+    let mut view = registries::of_tenant(&signed_in.user, &tenant, &query.namespace, now).await?;
+    view.notes.extend(Some(note).filter(|note| !note.is_empty()));
     let mut rows = view.rows;
     rows.retain(|row| row.matches(&query.filter));
-    let scope = ConsoleScope::Tenant { tenant: tenant.clone(), namespace: query.namespace.clone() };
     let page = ListPage {
         chrome: Chrome::new(&signed_in.name, "tenants"),
         title: format!("Tenant {tenant}"),

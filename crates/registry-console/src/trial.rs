@@ -3,9 +3,15 @@
 //! The gate is a dry run of the very object as the signed-in user: its rights, the schema and the policies decide before a byte leaves
 //! for the endpoint.
 
-use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::api::{DynamicObject, PostParams};
-use registry_api::TENANT_LABEL;
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Namespace},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api,
+    api::{DynamicObject, PostParams},
+};
+use registry_api::{TENANT_LABEL, TENANT_POLICY};
 use registry_check::{
     admission::{self, ManifestAdmission},
     check::Checker,
@@ -15,11 +21,13 @@ use registry_check::{
     session::{CheckSession, Progress, SessionError},
     supply::{Contents, Supply},
 };
+use registry_probe::Endpoint;
+use registry_verdict::ecr::hosts::is_ecr;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 use crate::{
-    form::{FieldComplaint, RegistryForm, field_of},
+    form::{FieldComplaint, FormTab, RegistryForm, field_of},
     scope::ConsoleScope,
     verdict,
 };
@@ -42,7 +50,24 @@ pub async fn gate(
     scope: &ConsoleScope,
     document: &Value,
 ) -> Result<(), Vec<FieldComplaint>> {
-    create(cluster, scope, document, true).await
+    create(cluster, scope, document, true).await.map_err(|failure| match failure {
+        CreateFailure::Refused(complaints) => complaints,
+        CreateFailure::Unknown(why) => whole(why),
+    })
+}
+
+/// Why a registry isn't known to exist.
+#[derive(Debug)]
+pub enum CreateFailure {
+    /// The API server refused it: nothing was created.
+    Refused(Vec<FieldComplaint>),
+    /// No answer, or one that doesn't say: it may have been created.
+    Unknown(String),
+}
+
+/// Returns whether a request was certainly refused. After a timeout, a reset or a server error it may have been carried out.
+pub fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 400..=499) && !matches!(status.code, 408 | 429))
 }
 
 /// Creates a registry, or only asks whether it could be (`dry_run`).
@@ -51,17 +76,22 @@ pub async fn create(
     scope: &ConsoleScope,
     document: &Value,
     dry_run: bool,
-) -> Result<(), Vec<FieldComplaint>> {
+) -> Result<(), CreateFailure> {
     let object: DynamicObject = serde_json::from_value(document.clone())
-        .map_err(|error| whole(format!("Invalid registry: {error}")))?;
+        .map_err(|error| CreateFailure::Refused(whole(format!("Invalid registry: {error}"))))?;
     let api = admission::api(cluster, scope.registry_scope(), scope.namespace());
     let params = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) };
     let name = object.metadata.name.clone().unwrap_or_default();
     match api.create(&params, &object).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Err(taken(scope, &name)),
-        Err(kube::Error::Api(status)) => Err(refused(admission::judge(&scope.key(&name), &status))),
-        Err(error) => Err(whole(words(&error))),
+        Err(error) if !is_refusal(&error) => Err(CreateFailure::Unknown(words(&error))),
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
+            Err(CreateFailure::Refused(taken(scope, &name)))
+        }
+        Err(kube::Error::Api(status)) => {
+            Err(CreateFailure::Refused(refused(admission::judge(&scope.key(&name), &status))))
+        }
+        Err(error) => Err(CreateFailure::Unknown(words(&error))),
     }
 }
 
@@ -92,17 +122,23 @@ fn at_its_field(reason: &str) -> FieldComplaint {
 /// Checks a registry that has passed the gate, with the secret that was typed.
 pub async fn check(
     checker: Checker,
+    cluster: &Cluster,
     scope: &ConsoleScope,
     form: &RegistryForm,
-    system_namespace: &str,
 ) -> Result<CheckReport, SessionError> {
-    let manifests = manifests(scope, form, system_namespace);
+    let system_namespace = cluster.system_namespace.as_str();
+    let (policy, unknown) = match tenant_policy(cluster, scope, form).await {
+        Ok(policy) => (policy, None),
+        Err(why) => (None, Some(why)),
+    };
+    let unused = if form.uses_existing_secret() { Some(verdict::UNSEEN.to_owned()) } else { unknown };
+    let manifests = manifests(scope, form, system_namespace, policy, unused.is_none());
     let mut session = CheckSession {
         checker,
         system_namespace,
         supply: Supply {
             manifests: &manifests,
-            // The console reads no Secret, and has asked the API server already.
+            // The console reads no Secret, has asked the API server already, and has read the policy if it is needed.
             cluster: Err("the console does not read the cluster for a check".to_owned()),
             namespace: scope.secrets_namespace(system_namespace),
             password: None,
@@ -117,25 +153,59 @@ pub async fn check(
     if matches!(report.manifest, Manifest::NotAsked(_)) {
         report.manifest = Manifest::Accepted;
     }
-    if form.uses_existing_secret() {
-        verdict::without_credentials(&mut report);
+    if let Some(why) = unused {
+        verdict::without_credentials(&mut report, &why);
     }
     Ok(report)
 }
 
-/// The registry as a file would hold it, with all that it refers to. A Secret that exists isn't read: the registry is then looked at
-/// without it.
-fn manifests(scope: &ConsoleScope, form: &RegistryForm, system_namespace: &str) -> Manifests {
+/// Returns the tenant policy if the operator needs it: for AWS's tokens outside ECR. An error is the reason why the credentials
+/// aren't sent to the endpoint.
+async fn tenant_policy(
+    cluster: &Cluster,
+    scope: &ConsoleScope,
+    form: &RegistryForm,
+) -> Result<Option<ConfigMap>, String> {
+    let endpoint = Endpoint::parse(&form.endpoint);
+    let is_elsewhere = endpoint.is_ok_and(|endpoint| !is_ecr(endpoint.server()));
+    let is_tenants = matches!(scope, ConsoleScope::Tenant { .. });
+    if !(is_tenants && is_elsewhere && form.tab == FormTab::Ecr && form.has_login()) {
+        return Ok(None);
+    }
+    let api: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &cluster.system_namespace);
+    let found = api.get_opt(TENANT_POLICY).await.map_err(|error| {
+        format!(
+            "Not checked: whether tenantPolicy.allowedEndpoints lists this host, as AWS's tokens need outside ECR, is not \
+             known ({}); the operator checks the credentials after Confirm",
+            words(&error)
+        )
+    })?;
+    // Without the ConfigMap no host is listed, as in an empty one.
+    let metadata = ObjectMeta {
+        name: Some(TENANT_POLICY.to_owned()),
+        namespace: Some(cluster.system_namespace.clone()),
+        ..ObjectMeta::default()
+    };
+    Ok(Some(found.unwrap_or(ConfigMap { metadata, ..ConfigMap::default() })))
+}
+
+/// The registry as a file would hold it, with all that it refers to. Without `with_login`, because a Secret that exists isn't read or
+/// because it must not be sent there, the registry is looked at without login.
+fn manifests(
+    scope: &ConsoleScope,
+    form: &RegistryForm,
+    system_namespace: &str,
+    policy: Option<ConfigMap>,
+    with_login: bool,
+) -> Manifests {
     let mut document = form.document(scope);
-    if form.uses_existing_secret()
-        && let Some(spec) = document["spec"].as_object_mut()
-    {
+    if !with_login && let Some(spec) = document["spec"].as_object_mut() {
         spec.remove("auth");
     }
     Manifests {
         registries: vec![Declared { scope: scope.registry_scope(), document }],
-        secrets: form.secret(scope, system_namespace).into_iter().collect(),
-        config_maps: Vec::new(),
+        secrets: form.secret(scope, system_namespace).filter(|_| with_login).into_iter().collect(),
+        config_maps: policy.into_iter().collect(),
         namespaces: namespace(scope).into_iter().collect(),
     }
 }
@@ -152,6 +222,7 @@ fn namespace(scope: &ConsoleScope) -> Option<Namespace> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulated;
 
     #[test]
     fn refusal_of_a_policy_stands_at_its_field() {
@@ -164,13 +235,47 @@ mod tests {
         );
     }
 
+    fn aws_form(endpoint: &str) -> RegistryForm {
+        let mut form = RegistryForm { tab: FormTab::Ecr, ..RegistryForm::default() };
+        for (name, value) in [
+            ("name", "p"),
+            ("endpoint", endpoint),
+            ("protected", "on"),
+            ("access_key", "A"),
+            ("password", "s"),
+        ] {
+            form.take(name, value.as_bytes());
+        }
+        form
+    }
+
+    #[tokio::test]
+    async fn aws_token_needs_a_known_policy_elsewhere() {
+        let team = ConsoleScope::Tenant { tenant: "team".to_owned(), namespace: "n".to_owned() };
+        let (elsewhere, aws) =
+            ("https://mirror.example", "https://123456789012.dkr.ecr.eu-central-1.amazonaws.com");
+        for (scope, endpoint, code, is_read) in [
+            (&team, elsewhere, 403, Err(())),
+            (&team, elsewhere, 404, Ok(true)),
+            (&team, aws, 403, Ok(false)),
+            (&ConsoleScope::System, elsewhere, 403, Ok(false)),
+        ] {
+            let (api, log) = simulated::api(move |_| code);
+            let policy = tenant_policy(&simulated::cluster(api), scope, &aws_form(endpoint)).await;
+            assert_eq!(policy.map(|policy| policy.is_some()).map_err(drop), is_read, "{endpoint} {code}");
+            assert!(log.lines().iter().all(|line| line.contains("/registry-system/configmaps/")));
+        }
+        let unsent = manifests(&team, &aws_form(elsewhere), "registry-system", None, false);
+        assert!(unsent.secrets.is_empty() && unsent.registries[0].document["spec"].get("auth").is_none());
+    }
+
     #[test]
     fn secret_that_exists_is_not_asked_for() {
         let mut form = RegistryForm::default();
         for (name, value) in [("name", "p"), ("endpoint", "https://r"), ("existing_secret", "s")] {
             form.take(name, value.as_bytes());
         }
-        let found = manifests(&ConsoleScope::System, &form, "registry-system");
+        let found = manifests(&ConsoleScope::System, &form, "registry-system", None, false);
         assert!(found.registries[0].document["spec"].get("auth").is_none() && found.secrets.is_empty());
         assert!(form.document(&ConsoleScope::System).pointer("/spec/auth/basic").is_some());
     }

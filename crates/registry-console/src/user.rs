@@ -8,7 +8,7 @@ use kube::{
     api::PostParams,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
-use registry_check::cluster::Cluster;
+use registry_check::cluster::{Cluster, NO_CREDENTIALS, is_credentials_failure};
 use registry_verdict::api_server::{ConfigError, from_kubeconfig};
 use thiserror::Error;
 
@@ -28,8 +28,13 @@ pub enum SignInError {
     #[error(transparent)]
     Config(ConfigError),
     /// No client can be made of it.
-    #[error("failed to create a client from the kubeconfig: {0}")]
+    #[error("failed to create a client from the kubeconfig: {}", client_error(.0))]
     Client(kube::Error),
+}
+
+/// Without the output of exec plugins, which can contain tokens.
+fn client_error(error: &kube::Error) -> String {
+    if is_credentials_failure(error) { NO_CREDENTIALS.to_owned() } else { error.to_string() }
 }
 
 impl From<KubeconfigError> for SignInError {
@@ -44,6 +49,14 @@ impl From<KubeconfigError> for SignInError {
 /// What a user signed in with. Not shown by anything.
 #[derive(Clone)]
 pub struct SignIn(Config);
+
+#[cfg(test)]
+impl SignIn {
+    /// For tests: any kubeconfig.
+    pub fn simulated(config: Config) -> Self {
+        Self(config)
+    }
+}
 
 impl SignIn {
     /// The user of a kubeconfig, by whatever means kubectl would use: certificate, token, exec plugin, OIDC.
@@ -75,6 +88,12 @@ impl UserClient {
         Ok(Self(Cluster { client, namespace, system_namespace: system_namespace.to_owned() }))
     }
 
+    /// A user of a simulated API server.
+    #[cfg(test)]
+    pub fn simulated(cluster: Cluster) -> Self {
+        Self(cluster)
+    }
+
     /// The cluster, as this user.
     pub fn cluster(&self) -> &Cluster {
         &self.0
@@ -91,5 +110,19 @@ impl UserClient {
         let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
         let user = review.status.and_then(|status| status.user_info);
         Ok(user.and_then(|user| user.username).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::client::AuthError;
+
+    use super::*;
+
+    #[test]
+    fn error_holds_no_output_of_exec_plugins() {
+        let error = kube::Error::Auth(AuthError::AuthExec("token=HUSH".to_owned()));
+        let error = SignInError::Client(error).to_string();
+        assert!(error.contains("kubectl get --raw /version") && !error.contains("HUSH"), "{error}");
     }
 }

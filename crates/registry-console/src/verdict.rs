@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use registry_api::{ConditionType, Reason, RegistryStatus, condition::LAYERS};
 use registry_check::{
     advice::CheckOutcome,
-    report::{CheckAnswer, CheckReport},
+    report::{CheckAnswer, CheckReport, Manifest},
 };
 use registry_probe::PresentedCertificate;
 
@@ -28,6 +28,8 @@ pub struct LayerRow {
 /// A verdict on a page.
 #[derive(Clone, Debug)]
 pub struct VerdictView {
+    /// Why the manifest would be refused; empty if it wouldn't.
+    pub refused: Vec<String>,
     /// The layers, in order.
     pub layers: Vec<LayerRow>,
     /// Who presented the certificate, and what stands in it.
@@ -46,7 +48,12 @@ impl VerdictView {
             _ => None,
         };
         let presented = checked.and_then(|checked| checked.presented.as_ref());
+        let refused = match &report.manifest {
+            Manifest::Refused(reasons) => reasons.clone(),
+            Manifest::Accepted | Manifest::NotAsked(_) => Vec::new(),
+        };
         Self {
+            refused,
             layers: checked.map(|checked| layers(&checked.status)).unwrap_or_default(),
             certificate: presented.map(|(server, presented)| (server.clone(), certificate(presented))),
             notes: report.notes.clone(),
@@ -96,17 +103,17 @@ pub fn is_proven(report: &CheckReport) -> bool {
 }
 
 /// Takes back what was found without the credentials that can't be read here: only endpoint and certificate are known.
-pub fn without_credentials(report: &mut CheckReport) {
+pub fn without_credentials(report: &mut CheckReport, why: &str) {
     let CheckAnswer::Checked(checked) = &mut report.answer else { return };
     let status = &mut checked.status;
     let is_reached = status.condition(ConditionType::CredentialsValidated).is_some_and(is_attempted);
     let unseen = [ConditionType::CredentialsValidated, ConditionType::ContentPathAccessible];
     for condition in &mut status.conditions {
         if is_reached && unseen.iter().any(|one| one.as_str() == condition.type_) {
-            set_unknown(condition, Reason::NotAttempted);
+            set_unknown(condition, Reason::NotAttempted, why);
         }
         if is_reached && condition.type_ == ConditionType::Ready.as_str() {
-            set_unknown(condition, Reason::Progressing);
+            set_unknown(condition, Reason::Progressing, why);
         }
     }
     status.conditions.retain(|condition| !is_reached || condition.type_ != ConditionType::Stalled.as_str());
@@ -116,8 +123,30 @@ fn is_attempted(condition: &Condition) -> bool {
     condition.reason != Reason::NotAttempted.as_str()
 }
 
-fn set_unknown(condition: &mut Condition, reason: Reason) {
+fn set_unknown(condition: &mut Condition, reason: Reason, why: &str) {
     "Unknown".clone_into(&mut condition.status);
     reason.as_str().clone_into(&mut condition.reason);
-    UNSEEN.clone_into(&mut condition.message);
+    why.clone_into(&mut condition.message);
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_verdict::object::RegistryScope;
+
+    use super::*;
+
+    #[test]
+    fn reasons_of_a_refused_manifest_are_shown() {
+        let report = CheckReport {
+            scope: RegistryScope::System,
+            name: "p".to_owned(),
+            namespace: None,
+            endpoint: String::new(),
+            manifest: Manifest::Refused(vec!["spec.endpoint is invalid".to_owned()]),
+            answer: CheckAnswer::Refused,
+            notes: Vec::new(),
+        };
+        assert_eq!(VerdictView::new(&report).refused, ["spec.endpoint is invalid"]);
+        assert!(!is_proven(&report));
+    }
 }

@@ -150,7 +150,7 @@ async fn nothing_leaves_for_the_endpoint_before_the_gate() -> Result<()> {
     let verified: Vec<(&str, &str)> =
         typed.iter().filter(|(name, _)| *name != "insecure_skip_verify").copied().collect();
     let tenant = administrator.submit("/tenants/nobody/add/basic?namespace=default", &verified).await?;
-    assert!(tenant.status == 422 && tenant.has("registry.spectrocloud.com/tenant"), "{tenant:#?}");
+    assert!(tenant.status == 404 && tenant.has("does not belong to tenant nobody"), "{tenant:#?}");
     let unreadable = administrator.submit(BASIC, &with(&typed, &[("ca", "no certificate")])).await?;
     assert!(unreadable.status == 422 && unreadable.has("contains no PEM certificate"), "{unreadable:#?}");
     assert!(protected.registry.requests().is_empty(), "{:?}", protected.registry.requests());
@@ -226,6 +226,7 @@ async fn twenty_first_validation_in_a_minute_is_refused() -> Result<()> {
     }
     let page = browser.submit(BASIC, &typed).await?;
     assert!(page.status == 429 && page.has("at most 20 a minute"), "{page:#?}");
+    assert_eq!(page.value("name"), name, "the form comes back");
     Ok(())
 }
 
@@ -255,5 +256,39 @@ async fn ecr_form_adds_a_role_with_its_external_id() -> Result<()> {
         wrong.status == 422 && wrong.has("id=\"role_arn-wrong\">spec.auth.ecr.sts.roleARN"),
         "{wrong:#?}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn aws_keys_are_not_sent_where_the_policy_is_unknown() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (tenant, namespace, member) =
+        (Cluster::unique("aws"), Cluster::unique("aws-ns"), Cluster::unique("aws-member"));
+    cluster
+        .apply(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {{registry.spectrocloud.com/tenant: {tenant}}}}}\n\
+             ---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: m, namespace: {namespace}}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: registry-tenant-admin}}\n\
+             subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {member}}}]\n"
+        ))
+        .await?;
+    let protected = Protected::start().await?;
+    let (browser, url) = (cluster.user(&member).await?, protected.registry.url());
+    let typed = [
+        ("content_type", "Helm"),
+        ("draft", "a-draft"),
+        ("name", "mirror"),
+        ("endpoint", &url),
+        ("protected", "on"),
+        ("region", "eu-central-1"),
+        ("access_key", "AKIAIOSFODNN7EXAMPLE"),
+        ("password", PASSWORD),
+        ("ca", protected.ca.certificate_pem()),
+    ];
+    let path = format!("/tenants/{tenant}/add/ecr?namespace={namespace}");
+    let page = browser.submit(&path, &with(&typed, &[("action", "validate")])).await?;
+    assert!(concludes(&page, "doubt", "whether tenantPolicy.allowedEndpoints lists this host"), "{page:#?}");
+    let confirmed = browser.submit(&path, &with(&typed, &[("action", "confirm")])).await?;
+    assert!(confirmed.has("Add anyway?"), "it doesn't count as validated: {confirmed:#?}");
     Ok(())
 }

@@ -146,6 +146,47 @@ async fn member_of_one_namespace_sees_what_its_tenant_has() -> Result<()> {
 }
 
 #[tokio::test]
+async fn namespace_of_another_tenant_is_not_found() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (tenant, namespace) = (Cluster::unique("owner"), Cluster::unique("owner-ns"));
+    cluster
+        .apply(&format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}, labels: {{registry.spectrocloud.com/tenant: {tenant}}}}}}}"
+        ))
+        .await?;
+    cluster
+        .apply(&format!(
+            "{{apiVersion: registry.spectrocloud.com/v1alpha1, kind: TenantRegistry, \
+             metadata: {{name: charts, namespace: {namespace}}}, spec: {{endpoint: 'https://registry.example'}}}}"
+        ))
+        .await?;
+    let browser = cluster.administrator().await?;
+    let stranger = cluster.user("reader").await?;
+    let paths = |tenant: &str| {
+        let registry = format!("/tenants/{tenant}/registries/{namespace}/charts");
+        [
+            format!("/tenants/{tenant}/registries?namespace={namespace}"),
+            format!("/tenants/{tenant}/add/basic?namespace={namespace}"),
+            format!("{registry}/delete"),
+            registry,
+        ]
+    };
+    for path in paths(&tenant) {
+        assert_eq!(browser.get(&path).await?.status, 200, "{path}");
+    }
+    for path in paths("another") {
+        let page = browser.get(&path).await?;
+        assert!(page.status == 404 && page.has("does not belong to tenant another"), "{path}: {page:#?}");
+    }
+    let registry = format!("/tenants/another/registries/{namespace}/charts");
+    assert_eq!(browser.post(&format!("{registry}/validate"), "").await?.status, 404);
+    assert_eq!(browser.post(&format!("{registry}/delete"), "name=charts&uid=u").await?.status, 404);
+    let unknown = stranger.get(&format!("/tenants/another/add/basic?namespace={namespace}")).await?;
+    assert!(unknown.status == 200 && unknown.has("belongs to tenant another is not known"), "{unknown:#?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn deletion_wants_the_name_and_heeds_protection() -> Result<()> {
     let cluster = Cluster::shared().await?;
     let (name, kept) = (Cluster::unique("gone"), Cluster::unique("protected"));
@@ -155,10 +196,18 @@ async fn deletion_wants_the_name_and_heeds_protection() -> Result<()> {
     let url = format!("/system/registries/{name}/delete");
     let page = browser.get(&url).await?;
     assert!(page.has("Secret registry-system/login") && page.has("All tenants"), "{page:#?}");
-    let wrong = browser.post(&url, "name=other").await?;
+    let uid = page.value("uid").to_owned();
+    let wrong = browser.post(&url, &format!("name=other&uid={uid}")).await?;
     assert!(wrong.status == 422 && wrong.has(&format!("Type {name} to delete it")), "{wrong:#?}");
     assert!(cluster.system().get_opt(&name).await?.is_some());
-    let done = browser.post(&url, &format!("name={name}")).await?;
+    for (body, words) in
+        [("", "Confirm the deletion on this page"), ("&uid=other", "was replaced since this page was shown")]
+    {
+        let unseen = browser.post(&url, &format!("name={name}{body}")).await?;
+        assert!(unseen.status == 422 && unseen.has(words), "{unseen:#?}");
+    }
+    assert!(cluster.system().get_opt(&name).await?.is_some());
+    let done = browser.post(&url, &format!("name={name}&uid={uid}")).await?;
     assert_eq!((done.status, done.location()), (303, format!("/system/registries?deleted={name}").as_str()));
     assert!(cluster.system().get_opt(&name).await?.is_none());
 
@@ -168,7 +217,8 @@ async fn deletion_wants_the_name_and_heeds_protection() -> Result<()> {
         page.has("Deletion protection is on") && !page.has("type=\"submit\">Delete</button>"),
         "{page:#?}"
     );
-    assert_eq!(browser.post(&url, &format!("name={kept}")).await?.status, 422);
+    let uid = cluster.system().get(&kept).await?.metadata.uid.unwrap_or_default();
+    assert_eq!(browser.post(&url, &format!("name={kept}&uid={uid}")).await?.status, 422);
     assert!(cluster.system().get_opt(&kept).await?.is_some());
     Ok(())
 }
