@@ -65,7 +65,7 @@ impl Drop for RunningConfirm {
     }
 }
 
-/// The door while somebody signs in. Unless [`OpenedDoor::close_for_good`] is called, the code works again afterwards.
+/// The door while someone signs in. Unless [`OpenedDoor::close_for_good`] is called, the code works again afterwards.
 pub struct OpenedDoor<'a> {
     console: &'a Console,
     door: Option<Door>,
@@ -77,7 +77,7 @@ impl OpenedDoor<'_> {
         self.door.as_ref().map(Door::sign_in)
     }
 
-    /// Somebody is signed in: the code is used up.
+    /// Someone is signed in: the code is used up.
     pub fn close_for_good(mut self) {
         self.door = None;
     }
