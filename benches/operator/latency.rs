@@ -35,15 +35,17 @@ pub async fn measure(bed: &Bed, count: usize) -> anyhow::Result<Latency> {
 async fn block(bed: &Bed, kind: Kind, count: usize) -> anyhow::Result<Vec<Duration>> {
     let contender = bed.start_contender(kind).await?;
     contender.ready().await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
     let mut observer = Observer::start(&bed.client).await?;
     let mut latencies = Vec::new();
-    for number in 0..count {
+    // The first one shows that the contender is at work, and isn't counted.
+    for number in 0..=count {
         let manifest = objects::manifest(&format!("bench-{number:05}"), &bed.registry.host_port());
         let start = Instant::now();
         objects::create(&bed.client, manifest).await?;
         let ready = contender.while_running(observer.all_ready(number + 1, PATIENCE)).await?;
-        latencies.push(ready - start);
+        if number > 0 {
+            latencies.push(ready - start);
+        }
     }
     contender.stop().await?;
     objects::delete_all(&bed.client).await?;

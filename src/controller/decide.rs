@@ -1,7 +1,8 @@
 //! What to do about a registry next: decisions from the object, its history, and the state of its pull Secrets. Pure. The
 //! [`reconcile`](mod@super::reconcile) module acts on them.
 
-use registry_api::ConditionType;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use registry_api::{ConditionType, RegistryStatus};
 use registry_verdict::{
     assess::{AvailabilityReport, assess},
     object::RegistryObject,
@@ -56,30 +57,40 @@ pub fn is_pending(object: &RegistryObject, history: &History, removed: bool) -> 
     }
 }
 
-/// Whether the status of `object` differs from what its last validation and its pull Secrets lead to.
-pub fn is_status_outdated(object: &RegistryObject, history: &History, report: &AvailabilityReport) -> bool {
-    let is_settled = !object.deleting && !object.spec.suspend && history.covers(object);
-    let is_outdated = |validation| is_worth_writing(object, &assess(object, validation, report));
-    is_settled && history.validation.as_deref().is_some_and(is_outdated)
+/// How the status of an object differs from what its last validation and its pull Secrets lead to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StatusDrift {
+    /// It doesn't, or the next validation writes it anyway.
+    None,
+    /// Only in the counts and the message of Ready, which change with the pull Secrets.
+    PullSecrets,
+    /// In more: another client wrote it, or the last write failed.
+    Overwritten,
 }
 
-/// Whether another client wrote into the status of `object`: it differs in more than what changes with the pull Secrets.
-pub fn is_status_overwritten(
-    object: &RegistryObject,
-    history: &History,
-    report: &AvailabilityReport,
-) -> bool {
-    let is_overwritten = |validation| {
-        let mut status = assess(object, validation, report);
-        status.availability.clone_from(&object.status.availability);
-        let message = object.status.condition(ConditionType::Ready).map(|ready| ready.message.clone());
-        let ready = status.conditions.iter_mut().find(|one| one.type_ == ConditionType::Ready.as_str());
-        if let (Some(ready), Some(message)) = (ready, message) {
-            ready.message = message;
-        }
-        is_worth_writing(object, &status)
+/// Compares the status of `object` with what it should be.
+pub fn status_drift(object: &RegistryObject, history: &History, report: &AvailabilityReport) -> StatusDrift {
+    let is_settled = !object.deleting && !object.spec.suspend && history.covers(object);
+    let Some(validation) = history.validation.as_deref().filter(|_| is_settled) else {
+        return StatusDrift::None;
     };
-    history.validation.as_deref().is_some_and(is_overwritten)
+    let mut status = assess(object, validation, report);
+    if !is_worth_writing(object, &status) {
+        return StatusDrift::None;
+    }
+    keep_pull_secrets(&mut status, &object.status);
+    if is_worth_writing(object, &status) { StatusDrift::Overwritten } else { StatusDrift::PullSecrets }
+}
+
+/// Takes over from `old` what changes with the pull Secrets.
+fn keep_pull_secrets(status: &mut RegistryStatus, old: &RegistryStatus) {
+    status.availability.clone_from(&old.availability);
+    let is_ready = |condition: &&mut Condition| condition.type_ == ConditionType::Ready.as_str();
+    if let (Some(new), Some(old)) =
+        (status.conditions.iter_mut().find(is_ready), old.condition(ConditionType::Ready))
+    {
+        new.message.clone_from(&old.message);
+    }
 }
 
 /// What to do about an object when one of its references changed.
@@ -203,22 +214,24 @@ mod tests {
     }
 
     #[test]
-    fn status_is_outdated_until_written() {
+    fn status_drifts_until_written() {
         let (mut object, report) = (object(false, false), AvailabilityReport::default());
         let history = validated(&object);
-        assert!(is_status_outdated(&object, &history, &report), "the verdict was not written yet");
+        assert_eq!(status_drift(&object, &history, &report), StatusDrift::Overwritten, "never written");
         object.status = assess(&object, history.validation.as_deref().unwrap(), &report);
-        assert!(!is_status_outdated(&object, &history, &report));
+        assert_eq!(status_drift(&object, &history, &report), StatusDrift::None);
         let note = AvailabilityReport { note: Some("a pull Secret is missing".into()), ..report.clone() };
-        assert!(is_status_outdated(&object, &history, &note), "the pull Secrets changed");
-        assert!(!is_status_overwritten(&object, &history, &note), "and nobody wrote anything");
+        assert_eq!(status_drift(&object, &history, &note), StatusDrift::PullSecrets);
         let mut overwritten = object.clone();
         overwritten.status.conditions[0].message = "another client's".to_owned();
-        assert!(is_status_outdated(&overwritten, &history, &report));
-        assert!(is_status_overwritten(&overwritten, &history, &report));
+        assert_eq!(status_drift(&overwritten, &history, &note), StatusDrift::Overwritten);
         let changed = RegistryObject { generation: object.generation + 1, ..object.clone() };
-        assert!(!is_status_outdated(&changed, &history, &note), "the next validation writes it");
+        assert_eq!(
+            status_drift(&changed, &history, &note),
+            StatusDrift::None,
+            "the next validation writes it"
+        );
         let deleting = RegistryObject { deleting: true, ..object };
-        assert!(!is_status_outdated(&deleting, &history, &note));
+        assert_eq!(status_drift(&deleting, &history, &note), StatusDrift::None);
     }
 }

@@ -19,9 +19,14 @@ impl InFlight {
         self.superseded.cancel();
     }
 
-    /// Waits until the work is superseded.
-    pub async fn superseded(&self) {
-        self.superseded.cancelled().await;
+    /// Awaits `work`; none if it is superseded before. If both come at the same time, the result is that of the older spec, and so
+    /// it is dropped.
+    pub async fn unless_superseded<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.superseded.cancelled() => None,
+            result = work => Some(result),
+        }
     }
 
     /// Records the inputs of the validation, once its references were read.
@@ -32,5 +37,20 @@ impl InFlight {
     /// Returns the inputs of the validation; none before its references were read.
     pub fn inputs(&self) -> Option<&ValidationInputs> {
         self.inputs.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn drops_a_result_that_comes_when_it_is_superseded() {
+        let in_flight = InFlight::default();
+        assert_eq!(in_flight.unless_superseded(async { 1 }).await, Some(1));
+        in_flight.supersede();
+        for _ in 0..64 {
+            assert_eq!(in_flight.unless_superseded(async { 1 }).await, None);
+        }
     }
 }

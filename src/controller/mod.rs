@@ -58,7 +58,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use self::{
     context::Context,
-    decide::{is_pending, is_status_outdated, is_status_overwritten, on_reference},
+    decide::{StatusDrift, is_pending, on_reference, status_drift},
     error::ReconcileError,
     history::History,
     in_flight::InFlight,
@@ -202,16 +202,13 @@ impl Controller for RegistryController {
                 continue;
             };
             let report = self.context.pull_secrets.report(&state.object);
-            if !is_status_outdated(&state.object, &state.history, &report) {
-                continue;
+            match status_drift(&state.object, &state.history, &report) {
+                StatusDrift::None => {}
+                StatusDrift::Overwritten if !state.may_correct(Instant::now()) => {
+                    self.recheck.insert(key);
+                }
+                StatusDrift::Overwritten | StatusDrift::PullSecrets => self.enqueue(&key),
             }
-            if is_status_overwritten(&state.object, &state.history, &report)
-                && !state.may_correct(Instant::now())
-            {
-                self.recheck.insert(key);
-                continue;
-            }
-            self.enqueue(&key);
         }
     }
 }

@@ -58,11 +58,8 @@ async fn probe_until_superseded(
     in_flight: &InFlight,
 ) -> Result<Probed, ReconcileError> {
     let mut probe = Box::pin(steps::probe(context.askers(), case, urgency, session.clone()));
-    tokio::select! {
-        // First: a result that came at the same time is that of the older spec.
-        biased;
-        () = in_flight.superseded() => {}
-        probed = &mut probe => return within_own_limit(probed),
+    if let Some(probed) = in_flight.unless_superseded(&mut probe).await {
+        return within_own_limit(probed);
     }
     if let Some(session) = session {
         // The host's answer about the credentials still matters: the next try depends on it.

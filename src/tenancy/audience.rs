@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn registry_without_tenant_reaches_nobody() {
+    fn registry_without_tenant_reaches_no_tenant() {
         let (index, audience) = (index(), Audience::TenantOf("c-1".into()));
         assert_eq!(index.reach(&audience), Reach::default());
         assert!(!index.reaches(&audience, &"a".into()));

@@ -1,4 +1,4 @@
-//! Which namespace belongs to which tenant, who can use which registry, and which addresses tenants must not reach.
+//! The tenants: their namespaces, the registries that are available to them, and the addresses that they must not reach.
 //!
 //! May read namespaces and the objects that list the cluster's addresses, and write role bindings. Never reads a registry or a
 //! Secret.

@@ -176,12 +176,12 @@ async fn unknown_tenant_is_a_message_not_a_failure() -> Result<()> {
     counts(&shared.registry, (1, 1, Some(1))).await?;
     let namespace = shared.cluster.tenant_namespace("nobody", "nobody-1").await?;
     shared.delivered(&namespace, PROMISED).await?;
-    let write_lines = || async {
+    let message_is_gone = || async {
         let conditions = shared.registry.status().await?.conditions;
         ensure!(conditions.iter().all(|condition| !condition.message.contains(&nobody)), "it is still said");
         Ok(())
     };
-    Ok(eventually(SOON, "the message goes", write_lines).await?)
+    Ok(eventually(SOON, "the message goes", message_is_gone).await?)
 }
 
 #[tokio::test]
@@ -381,7 +381,7 @@ async fn tenants_at_one_host_get_their_own_credentials() -> Result<()> {
         if signed_in { crate::fixtures::welcome() } else { crate::fixtures::asks_for_password() }
     })
     .await?;
-    let mut write_lines = Vec::new();
+    let mut logins = Vec::new();
     for (tenant, user, password) in [("a", "alice", "a-secret"), ("b", "bob", "b-secret")] {
         let namespaces = [
             cluster.tenant_namespace(tenant, &format!("{tenant}-1")).await?,
@@ -395,9 +395,9 @@ async fn tenants_at_one_host_get_their_own_credentials() -> Result<()> {
             "availability": {"pullSecret": {"name": "pull"}},
         });
         apply(&cluster, &tenant_registry(&namespaces[0], "packs", spec)).await?;
-        write_lines.push((namespaces, user, password));
+        logins.push((namespaces, user, password));
     }
-    for (namespaces, user, password) in write_lines {
+    for (namespaces, user, password) in logins {
         let entry = json!({
             "username": user, "password": password,
             "auth": BASE64_STANDARD.encode(format!("{user}:{password}")),

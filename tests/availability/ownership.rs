@@ -177,11 +177,11 @@ async fn system_scope_wins_name_once_it_has_content() -> Result<()> {
     let says = config_for(&younger.registry.host_port(), "right");
     let taken = delivered(cluster, namespace, "pull", SOON, &says).await?;
     let tenant = cluster.tenant(namespace, "packs");
-    let write_lines = format!(
+    let message = format!(
         "pull Secret pull not created in namespace {namespace}: SystemRegistry {name} has the same \
          spec.availability.pullSecret.name, and system scope takes precedence"
     );
-    ready_says(&tenant, &write_lines).await?;
+    ready_says(&tenant, &message).await?;
     counts(&tenant, (1, 1, Some(0))).await?;
     counts(&system, (1, 1, Some(1))).await?;
     crate::objects::validate_now(&tenant, "again").await?;

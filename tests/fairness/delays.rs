@@ -197,12 +197,12 @@ async fn depth(operator: &Operator) -> Result<u32> {
 /// Says what was measured, and that the second is less than twice the first.
 fn compare(what: &str, alone: Delays, beside: Delays) -> Result<()> {
     let ratio = alone.grown(&beside);
-    let write_lines = format!(
+    let message = format!(
         "{what}: alone {:.1?}, beside {:.1?}; a write alone {:.1?}, beside {:.1?}; {ratio:.2} times as long",
         alone.validation, beside.validation, alone.write, beside.write
     );
-    tell(&write_lines);
-    ensure!(ratio < MOST, "{write_lines}");
+    tell(&message);
+    ensure!(ratio < MOST, "{message}");
     Ok(())
 }
 

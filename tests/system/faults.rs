@@ -145,14 +145,14 @@ async fn creates_binding_once_quota_allows() -> Result<()> {
     is_full(&bindings).await?;
     label_as_tenant(&cluster, &namespace).await?;
     let operator = harness::shared_operator().await?;
-    let write_lines = || async {
+    let is_logged = || async {
         let log = operator.log();
-        let write_lines =
+        let names_refusal =
             |line: &&str| line.contains("failed to create the RoleBinding") && line.contains(&namespace);
-        ensure!(log.lines().any(|line| write_lines(&line)), "nothing is said");
+        ensure!(log.lines().any(|line| names_refusal(&line)), "nothing is said");
         Ok(())
     };
-    eventually(SETTLED, "the refusal is in the log", write_lines).await?;
+    eventually(SETTLED, "the refusal is in the log", is_logged).await?;
     assert!(bindings.get_opt(SERVICE_ACCOUNT).await?.is_none(), "there was room");
     quotas.delete("none", &DeleteParams::default()).await?;
     eventually(RECOVERED, "the operator is bound", || bindings.get(SERVICE_ACCOUNT)).await?;

@@ -141,13 +141,13 @@ async fn metrics_cover_validations_queue_and_api() -> Result<()> {
 
     let system = [("scope", "system"), ("registry_namespace", ""), ("name", &name)];
     let tenant = [("scope", "tenant"), ("registry_namespace", &namespace), ("name", &name)];
-    let write_lines = || async {
+    let ready_metrics = || async {
         let metrics = metrics_of(operator).await?;
         ensure!(value(&metrics, "registry_operator_registry_ready", "", &system)? == 1.0, "not yet ready");
         ensure!(value(&metrics, "registry_operator_registry_ready", "", &tenant)? == 0.0, "still ready");
         Ok(metrics)
     };
-    let metrics = eventually(SETTLED, "the metrics tell what is ready", write_lines).await?;
+    let metrics = eventually(SETTLED, "the metrics tell what is ready", ready_metrics).await?;
 
     let end =
         good.status.and_then(|status| status.tls).and_then(|tls| tls.not_after).context("a certificate")?;
@@ -302,24 +302,12 @@ fn help_lists_every_flag_and_variable() -> Result<()> {
 
 #[test]
 fn rejects_invalid_flag_value() {
-    let given = |flag: &str, value: &str| run(&[&format!("{flag}={value}")], &[]);
-    let accepted: Vec<String> = FLAGS
-        .iter()
-        .filter_map(|(flag, value)| refuses(flag, given(flag, value)).err())
-        .map(|error| format!("{error:#}"))
-        .collect();
-    assert!(accepted.is_empty(), "{}", accepted.join("\n"));
+    assert_all_refused(|flag, value| run(&[&format!("{flag}={value}")], &[]));
 }
 
 #[test]
 fn rejects_invalid_variable_by_flag_name() {
-    let given = |flag: &str, value: &str| run(&[], &[(&variable(flag), value)]);
-    let accepted: Vec<String> = FLAGS
-        .iter()
-        .filter_map(|(flag, value)| refuses(flag, given(flag, value)).err())
-        .map(|error| format!("{error:#}"))
-        .collect();
-    assert!(accepted.is_empty(), "{}", accepted.join("\n"));
+    assert_all_refused(|flag, value| run(&[], &[(&variable(flag), value)]));
 }
 
 #[test]
@@ -444,15 +432,25 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
 /// That it ended as a failure, and told why by that word, in a line or a few.
 fn refuses(word: &str, output: Result<Output>) -> Result<()> {
     let output = output?;
-    let write_lines = String::from_utf8(output.stderr)?;
-    ensure!(output.status.code() != Some(124), "{word}: it runs on:\n{write_lines}");
-    ensure!(output.status.code().is_some_and(|code| code != 0), "{word}: {}\n{write_lines}", output.status);
-    ensure!(write_lines.contains(word), "the message does not name {word}: {write_lines}");
+    let message = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() != Some(124), "{word}: it runs on:\n{message}");
+    ensure!(output.status.code().is_some_and(|code| code != 0), "{word}: {}\n{message}", output.status);
+    ensure!(message.contains(word), "the message does not name {word}: {message}");
     ensure!(
-        !write_lines.contains("panicked") && write_lines.lines().count() <= 5,
-        "{word}: that is no message:\n{write_lines}"
+        !message.contains("panicked") && message.lines().count() <= 5,
+        "{word}: that is no message:\n{message}"
     );
     Ok(())
+}
+
+/// Every flag's wrong value is refused, by a program that is given it so.
+fn assert_all_refused(given: impl Fn(&str, &str) -> Result<Output>) {
+    let accepted: Vec<String> = FLAGS
+        .iter()
+        .filter_map(|(flag, value)| refuses(flag, given(flag, value)).err())
+        .map(|error| format!("{error:#}"))
+        .collect();
+    assert!(accepted.is_empty(), "{}", accepted.join("\n"));
 }
 
 /// `--log-level` is `REGISTRY_OPERATOR_LOG_LEVEL`.

@@ -4,8 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use registry_probe::TrustedService;
-use registry_verdict::outbound::{AwsEndpoint, OutboundSettings, aws_endpoint};
+use registry_check::flags::CheckFlags;
 
 /// Lists, describes and validates OCI registries that are declared as SystemRegistry and TenantRegistry.
 #[derive(Debug, Parser)]
@@ -131,22 +130,9 @@ pub struct ValidateArgs {
     /// Don't contact the cluster: use only the files, and don't check the rules of the schema.
     #[arg(long)]
     pub offline: bool,
-    /// Token service on another host that credentials may be sent to, as for the operator (repeatable or
-    /// comma-separated).
-    #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
-    pub trusted_token_service: Vec<TrustedService>,
-    /// How to connect to registries, as for the operator.
+    /// How to reach registries and AWS.
     #[command(flatten)]
-    pub outbound: OutboundSettings,
-    /// Endpoint of the AWS ECR API; default: that of the registry's region.
-    #[arg(long, env = "AWS_ENDPOINT_URL_ECR", value_name = "URL", value_parser = aws_endpoint, hide_env_values = true)]
-    pub aws_endpoint_url_ecr: Option<AwsEndpoint>,
-    /// Endpoint of the AWS STS API; default: that of the registry's region.
-    #[arg(long, env = "AWS_ENDPOINT_URL_STS", value_name = "URL", value_parser = aws_endpoint, hide_env_values = true)]
-    pub aws_endpoint_url_sts: Option<AwsEndpoint>,
-    /// AWS region in which your own AWS identity assumes roles.
-    #[arg(long, env = "AWS_REGION", value_name = "REGION", hide_env_values = true)]
-    pub aws_region: Option<String>,
+    pub check: CheckFlags,
     /// Output format: json and yaml contain the conditions; name lists the usable registries.
     #[arg(long, short, value_enum)]
     pub output: Option<ObjectFormat>,

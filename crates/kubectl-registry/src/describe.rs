@@ -1,4 +1,4 @@
-//! `kubectl registry describe`: reads one registry, who can use it, and its newest Events.
+//! `kubectl registry describe`: prints one registry, the namespaces in which it is available, and its newest Events.
 //! [`description`](crate::description) has the output.
 
 use anyhow::bail;

@@ -6,18 +6,13 @@
 use std::{
     io::{self, Read as _},
     path::Path,
-    sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::jiff::Timestamp;
 use registry_check::{
-    advice::CheckOutcome, check::Checker, cluster::Cluster, manifest::Manifests, report::CheckReport,
-    session::CheckSession, supply::Supply,
-};
-use registry_probe::{CaBundle, Prober, ProberSettings, Proxy};
-use registry_verdict::{
-    ca_file::CaFile, cluster_addresses::ClusterAddresses, ecr::EcrTokens, validate::AdminPolicy,
+    advice::CheckOutcome, cluster::Cluster, manifest::Manifests, report::CheckReport, session::CheckSession,
+    supply::Supply,
 };
 use secrecy::SecretString;
 
@@ -48,7 +43,7 @@ pub async fn run(
     };
     let password = password(args, &manifests)?;
     let mut session = CheckSession {
-        checker: checker(args, clock)?,
+        checker: args.check.checker("kubectl-registry", clock, fastrand::f64)?,
         system_namespace: &cluster.system_namespace,
         supply: Supply {
             manifests: &manifests,
@@ -116,54 +111,6 @@ async fn connect(args: &ValidateArgs, cluster: &ClusterArgs) -> anyhow::Result<R
         Err(ClusterError::NotConfigured(_)) if nobody_asked => Ok(Err("no cluster is configured".to_owned())),
         Err(error) => Err(error.into()),
     }
-}
-
-fn checker(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Checker> {
-    let (proxy, ca) = outbound(args)?;
-    let settings = ProberSettings {
-        version: concat!(env!("CARGO_PKG_VERSION"), " (kubectl-registry)").to_owned(),
-        proxy,
-        ca,
-        ..ProberSettings::default()
-    };
-    let admin_policy = AdminPolicy {
-        egress_allow: Arc::new([]),
-        egress_deny: Arc::new([]),
-        cluster_addresses: ClusterAddresses::new([]),
-        trusted_token_services: args.trusted_token_service.clone().into(),
-    };
-    let prober = Prober::new(settings).context("failed to set up the prober")?;
-    Ok(Checker { prober, tokens: tokens(args, clock)?, admin_policy, clock })
-}
-
-fn outbound(args: &ValidateArgs) -> anyhow::Result<(Option<Proxy>, Option<CaBundle>)> {
-    let ca = args.outbound.ca_file.as_deref().map(CaFile::read).transpose()?;
-    Ok((args.outbound.proxy()?, ca.map(|(_, bundle)| bundle)))
-}
-
-#[cfg(feature = "ecr")]
-fn tokens(args: &ValidateArgs, clock: fn() -> Timestamp) -> anyhow::Result<Option<Arc<EcrTokens>>> {
-    use registry_verdict::ecr::{
-        api::{Aws, Endpoints},
-        http::AwsHttp,
-    };
-    use registry_verdict::outbound::AwsEndpoint;
-    let url = |endpoint: &Option<AwsEndpoint>| endpoint.as_ref().and_then(|AwsEndpoint(url)| url.clone());
-    let endpoints = Endpoints {
-        ecr: url(&args.aws_endpoint_url_ecr),
-        sts: url(&args.aws_endpoint_url_sts),
-        region: args.aws_region.clone(),
-    };
-    let (proxy, ca) = outbound(args)?;
-    let aws = Aws::new(endpoints, AwsHttp::new(proxy, ca.as_ref()), Arc::new(|_, _| ()), clock);
-    let tokens = EcrTokens::new(Arc::new(aws), clock, fastrand::f64);
-    Ok(Some(Arc::new(tokens.context("failed to create the key of the token cache")?)))
-}
-
-#[cfg(not(feature = "ecr"))]
-#[expect(clippy::unnecessary_wraps, reason = "as with the feature")]
-fn tokens(_: &ValidateArgs, _: fn() -> Timestamp) -> anyhow::Result<Option<Arc<EcrTokens>>> {
-    Ok(None)
 }
 
 /// Returns the worst result.

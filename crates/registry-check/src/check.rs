@@ -20,7 +20,8 @@ use registry_verdict::{
 
 use crate::supply::Contents;
 
-/// What checks are made with.
+/// What checks are made with. Cheap to clone.
+#[derive(Clone)]
 pub struct Checker {
     /// Sends requests to registries.
     pub prober: Prober,

@@ -10,6 +10,7 @@ pub mod admission;
 pub mod advice;
 pub mod check;
 pub mod cluster;
+pub mod flags;
 pub mod manifest;
 pub mod prompt;
 pub mod report;

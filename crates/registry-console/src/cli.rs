@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueHint};
-use registry_probe::TrustedService;
-use registry_verdict::outbound::{AwsEndpoint, OutboundSettings, aws_endpoint};
+use registry_check::flags::CheckFlags;
 
 /// Serves the web console of registry-operator on this machine, with your own rights in the cluster.
 #[derive(Debug, Parser)]
@@ -25,18 +24,9 @@ pub struct ConsoleCli {
     /// Namespace of the operator, with the Secrets of SystemRegistries.
     #[arg(long, value_name = "NAMESPACE", default_value = "registry-system")]
     pub system_namespace: String,
-    /// Token service on another host that credentials may be sent to, as for the operator (repeatable or comma-separated).
-    #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
-    pub trusted_token_service: Vec<TrustedService>,
-    /// How registries are reached from here: the operator's flags.
+    /// How to reach registries and AWS.
     #[command(flatten)]
-    pub outbound: OutboundSettings,
-    /// Endpoint of the AWS ECR API; default: that of the registry's region.
-    #[arg(long, env = "AWS_ENDPOINT_URL_ECR", value_name = "URL", value_parser = aws_endpoint, hide_env_values = true)]
-    pub aws_endpoint_url_ecr: Option<AwsEndpoint>,
-    /// Endpoint of the AWS STS API; default: that of the registry's region.
-    #[arg(long, env = "AWS_ENDPOINT_URL_STS", value_name = "URL", value_parser = aws_endpoint, hide_env_values = true)]
-    pub aws_endpoint_url_sts: Option<AwsEndpoint>,
+    pub check: CheckFlags,
 }
 
 #[cfg(test)]

@@ -8,8 +8,6 @@ use std::{
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::{Method, request::Parts};
 use registry_check::check::Checker;
-use registry_probe::Prober;
-use registry_verdict::{ecr::EcrTokens, validate::AdminPolicy};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
@@ -27,16 +25,6 @@ const MOST_CHECKS: usize = 8;
 /// How many pages wait for changes at once.
 const MOST_WATCHES: usize = 100;
 
-/// What checks are made with.
-pub struct CheckKit {
-    /// Asks registries.
-    pub prober: Prober,
-    /// Asks AWS; none in a build without it.
-    pub tokens: Option<Arc<EcrTokens>>,
-    /// What the administrator allows, as far as it is known here.
-    pub admin_policy: AdminPolicy,
-}
-
 /// The console. Holds no client of its own: each belongs to a session.
 pub struct Console {
     /// Where it is served.
@@ -47,7 +35,7 @@ pub struct Console {
     pub system_namespace: String,
     /// Clock and random numbers.
     pub edge: Edge,
-    kit: CheckKit,
+    checker: Checker,
     checks: Semaphore,
     watches: Semaphore,
     /// How many Confirms are being carried out.
@@ -104,13 +92,13 @@ pub struct SignedIn {
 
 impl Console {
     /// A console that opens `door` once.
-    pub fn new(port: u16, system_namespace: &str, edge: Edge, kit: CheckKit, door: Door) -> Self {
+    pub fn new(port: u16, system_namespace: &str, edge: Edge, checker: Checker, door: Door) -> Self {
         Self {
             site: Site::loopback(port),
             cookie: SessionCookie::loopback(port),
             system_namespace: system_namespace.to_owned(),
             edge,
-            kit,
+            checker,
             checks: Semaphore::new(MOST_CHECKS),
             watches: Semaphore::new(MOST_WATCHES),
             confirms: watch::Sender::new(0),
@@ -149,14 +137,7 @@ impl Console {
         let turn = self.checks.try_acquire();
         let turn =
             turn.map_err(|_| ConsoleError::TooMany("Too many validations at once; try again in a moment"))?;
-        let CheckKit { prober, tokens, admin_policy } = &self.kit;
-        let checker = Checker {
-            prober: prober.clone(),
-            tokens: tokens.clone(),
-            admin_policy: admin_policy.clone(),
-            clock: self.edge.now,
-        };
-        Ok((checker, turn))
+        Ok((self.checker.clone(), turn))
     }
 
     /// A turn to wait for changes; an error if too many pages do.

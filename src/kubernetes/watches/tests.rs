@@ -175,7 +175,7 @@ async fn reads_a_list_page_by_page() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lists_anew_when_its_version_is_gone() {
+async fn lists_again_when_its_version_is_gone() {
     let gone = [
         FakeAnswer::Changes(vec![change("ERROR", &refusal(410))], None),
         FakeAnswer::Json(410, refusal(410)),

@@ -160,8 +160,8 @@ struct CreatedObject {
 /// further validation, which it adds if it did not evaluate the rules.
 fn causes(refusal: &Status) -> Vec<(String, String)> {
     let causes = refusal.details.iter().flat_map(|details| &details.causes);
-    let write_lines = causes.map(|cause| (cause.field.clone(), cause.message.clone()));
-    write_lines.filter(|(_, message)| !message.contains("some validation rules were not checked")).collect()
+    let refusals = causes.map(|cause| (cause.field.clone(), cause.message.clone()));
+    refusals.filter(|(_, message)| !message.contains("some validation rules were not checked")).collect()
 }
 
 /// What the plugin says to a manifest without an API server.

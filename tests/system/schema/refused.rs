@@ -724,12 +724,12 @@ fn tables_cover_every_rule() -> Result<()> {
             // Who has the field at all is told that it is not for a TenantRegistry.
             rules.retain(|(field, sentence)| field != TENANTS || sentence == TENANTS_SYSTEM_ONLY);
         }
-        let write_lines: BTreeSet<(String, String)> = all()
+        let sentences: BTreeSet<(String, String)> = all()
             .iter()
             .filter(|refusal| refusal.kinds.contains(kind))
             .map(|refusal| (refusal.field.to_owned(), refusal.sentence.to_owned()))
             .collect();
-        let missing: Vec<_> = rules.difference(&write_lines).collect();
+        let missing: Vec<_> = rules.difference(&sentences).collect();
         ensure!(missing.is_empty(), "no mistake of a {} is tested for {missing:#?}", kind.name());
     }
     Ok(())
@@ -744,12 +744,12 @@ fn rules(schema: &Value) -> Result<BTreeSet<(String, String)>> {
         }
     });
     ensure!(!rules.is_empty(), "the schema has no rules");
-    let write_lines = rules.into_iter().map(|(path, rule)| {
+    let sentences = rules.into_iter().map(|(path, rule)| {
         let message =
             rule["message"].as_str().with_context(|| format!("a rule of {path} has no message: {rule}"))?;
         Ok((path + rule["fieldPath"].as_str().unwrap_or_default(), message.to_owned()))
     });
-    write_lines.collect()
+    sentences.collect()
 }
 
 /// What bounds a text, a list or a number without a rule is tested as well.
@@ -759,9 +759,9 @@ fn tables_cover_every_bound() -> Result<()> {
     let mut missing = Vec::new();
     walk(&SystemKind.schema()?["properties"]["spec"], "spec", &mut |path, schema| {
         let bounds = [("maxLength", "Too long"), ("maxItems", "Too many"), ("enum", "supported values")];
-        for (bound, write_lines) in bounds.into_iter().filter(|(bound, _)| schema.get(bound).is_some()) {
+        for (bound, sentence) in bounds.into_iter().filter(|(bound, _)| schema.get(bound).is_some()) {
             let tested =
-                |refusal: &Refusal| matches(path, refusal.field) && refusal.sentence.starts_with(write_lines);
+                |refusal: &Refusal| matches(path, refusal.field) && refusal.sentence.starts_with(sentence);
             if !tables.iter().any(tested) {
                 missing.push(format!("{bound} of {path}"));
             }
@@ -911,9 +911,9 @@ async fn rejects_unknown_field_by_path() -> Result<()> {
             .await?
             .err()
             .with_context(|| format!("accepted: {overlay}"))?;
-        let write_lines = format!("strict decoding error: unknown field \"{field}\"");
+        let sentence = format!("strict decoding error: unknown field \"{field}\"");
         ensure!(
-            refusal.code == 400 && refusal.message.ends_with(&write_lines),
+            refusal.code == 400 && refusal.message.ends_with(&sentence),
             "{overlay}: {}",
             refusal.message
         );

@@ -264,14 +264,7 @@ async fn aws_keys_are_not_sent_where_the_policy_is_unknown() -> Result<()> {
     let cluster = Cluster::shared().await?;
     let (tenant, namespace, member) =
         (Cluster::unique("aws"), Cluster::unique("aws-ns"), Cluster::unique("aws-member"));
-    cluster
-        .apply(&format!(
-            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {{registry.spectrocloud.com/tenant: {tenant}}}}}\n\
-             ---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: m, namespace: {namespace}}}\n\
-             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: registry-tenant-admin}}\n\
-             subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {member}}}]\n"
-        ))
-        .await?;
+    cluster.tenant_member(&tenant, &namespace, &member).await?;
     let protected = Protected::start().await?;
     let (browser, url) = (cluster.user(&member).await?, protected.registry.url());
     let typed = [

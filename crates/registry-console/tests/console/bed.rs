@@ -67,6 +67,17 @@ impl Cluster {
         Ok(manifests::apply(&self.client, manifests::parse("the test's manifest", yaml)?).await?)
     }
 
+    /// Makes a namespace of that tenant, and a user who administers the registries in it and nothing else.
+    pub async fn tenant_member(&self, tenant: &str, namespace: &str, member: &str) -> Result<()> {
+        self.apply(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {{registry.spectrocloud.com/tenant: {tenant}}}}}\n\
+             ---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: m, namespace: {namespace}}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: registry-tenant-admin}}\n\
+             subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {member}}}]\n"
+        ))
+        .await
+    }
+
     /// The SystemRegistries.
     pub fn system(&self) -> Api<SystemRegistry> {
         Api::all(self.client.clone())

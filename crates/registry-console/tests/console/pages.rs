@@ -110,14 +110,7 @@ async fn member_of_one_namespace_sees_what_its_tenant_has() -> Result<()> {
     let (tenant, namespace) = (Cluster::unique("team"), Cluster::unique("team-ns"));
     let (all, others, member) =
         (Cluster::unique("all"), Cluster::unique("others"), Cluster::unique("member"));
-    cluster
-        .apply(&format!(
-            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {{registry.spectrocloud.com/tenant: {tenant}}}}}\n\
-             ---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: m, namespace: {namespace}}}\n\
-             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: registry-tenant-admin}}\n\
-             subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {member}}}]\n"
-        ))
-        .await?;
+    cluster.tenant_member(&tenant, &namespace, &member).await?;
     cluster.apply(&registry(&all, "")).await?;
     cluster.apply(&registry(&others, ", availability: {tenants: [another]}")).await?;
     cluster
@@ -187,7 +180,7 @@ async fn namespace_of_another_tenant_is_not_found() -> Result<()> {
 }
 
 #[tokio::test]
-async fn deletion_wants_the_name_and_heeds_protection() -> Result<()> {
+async fn deletion_needs_the_name_and_no_protection() -> Result<()> {
     let cluster = Cluster::shared().await?;
     let (name, kept) = (Cluster::unique("gone"), Cluster::unique("protected"));
     cluster.apply(&registry(&name, ", auth: {basic: {secretRef: {name: login}}}")).await?;

@@ -42,7 +42,7 @@ async fn code_signs_in_once_and_says_who() -> Result<()> {
 }
 
 #[tokio::test]
-async fn session_chosen_by_somebody_else_is_worth_nothing() -> Result<()> {
+async fn ignores_session_id_chosen_by_another_client() -> Result<()> {
     let cluster = Cluster::shared().await?;
     let fixed = cluster.stranger().await?;
     let port = fixed.origin.rsplit(':').next().unwrap_or_default().to_owned();

@@ -18,7 +18,7 @@ use crate::process::{ProcessSpec, Scratch};
 use crate::push::Push;
 use crate::tools::{self, Tool, repository};
 
-/// Gitea: repositories below `alice/` are public; those below `team/` are for their owner, and for `rita`, who can only pull.
+/// Gitea: everyone can pull below `alice/`. Below `team/`, the owner can push and pull, and `rita` can only pull.
 pub async fn gitea() -> Result<TestServer, ServerError> {
     let tools = tools::ensure(&[Tool::Gitea]).await?;
     let program = tools.get(Tool::Gitea);

@@ -115,7 +115,7 @@ fn shares_one_try_of_the_same_credentials() {
 }
 
 #[test]
-fn accepted_credentials_delay_nobody() {
+fn accepted_credentials_cause_no_delay() {
     let mut table = Table::default();
     let Decision::Send(first) = table.decide(&wish(1), at(0)) else { panic!("not sent") };
     table.conclude(&wish(1), first, CredentialAnswer::Accepted, at(0));
