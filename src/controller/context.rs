@@ -7,7 +7,7 @@ use kube::Client;
 use registry_probe::{Endpoint, HostPort, Prober};
 use registry_verdict::{
     ecr::EcrTokens,
-    object::{Group, RegistryKey, RegistryObject},
+    object::{Group, RegistryObject},
     rejections::Rejections,
     steps::Askers,
     validate::AdminPolicy,
@@ -69,11 +69,7 @@ impl Context {
 
     /// Returns the group with which a registry shares its turns and its rejected credentials.
     pub fn group(&self, object: &RegistryObject) -> Group {
-        match (&object.key, self.tenant(object)) {
-            (RegistryKey::System { .. }, _) => Group::System,
-            (RegistryKey::Tenant { .. }, Some(tenant)) => Group::Tenant(tenant),
-            (RegistryKey::Tenant { namespace, .. }, None) => Group::Namespace(namespace.clone()),
-        }
+        object.key.group(self.tenant(object))
     }
 
     /// Returns the lane of a registry as it is now. The host is that of the registry; work that doesn't contact the registry,

@@ -10,7 +10,7 @@ use registry_probe::Backoff;
 use registry_verdict::{
     assess::{Observation, ValidationOutcome, ValidationRecord},
     ecr::Urgency,
-    object::RegistryObject,
+    object::{Group, RegistryObject},
     resolve::{ContentsDigest, ObservedReference, Reference},
     steps::{Examination, NextStep},
 };
@@ -152,7 +152,10 @@ pub struct ValidationInputs {
     requested_at: Option<String>,
     suspended: bool,
     interval: Duration,
-    tenant: Option<Arc<str>>,
+    /// The group whose rejected credentials the registry shares.
+    pub group: Group,
+    /// Whether a user asked for the validation: then credentials that were rejected are tried at once.
+    pub is_requested: bool,
     /// The references that were read, each with its version; no version for an object that doesn't exist.
     references: Vec<ObservedReference>,
     /// The tenant policy, if it applies to the registry.
@@ -172,7 +175,8 @@ impl ValidationInputs {
             requested_at: object.requested_at.clone(),
             suspended: object.spec.suspend,
             interval: object.spec.validation.interval.get(),
-            tenant,
+            group: object.key.group(tenant),
+            is_requested: object.is_validation_requested(),
             references: Vec::new(),
             policy: None,
             contents: ContentsDigest::default(),
@@ -206,6 +210,7 @@ impl ValidationInputs {
     pub fn is_same_target(&self, other: &Self) -> bool {
         let target = |inputs: &Self| Self {
             requested_at: None,
+            is_requested: false,
             references: Vec::new(),
             policy: None,
             ..inputs.clone()

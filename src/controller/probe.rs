@@ -11,13 +11,17 @@ use registry_verdict::{
     steps::{self, NextStep, ProbeCase, Probed},
 };
 
-use super::{context::Context, error::ReconcileError, in_flight::InFlight, publish::publish_status};
+use super::{
+    context::Context, error::ReconcileError, history::ValidationInputs, in_flight::InFlight,
+    publish::publish_status,
+};
 
 /// Probes the registry, unless the result is known already.
 pub async fn probe(
     context: &Context,
     object: &mut RegistryObject,
     plan: NextStep,
+    inputs: &ValidationInputs,
     urgency: Urgency,
     in_flight: &InFlight,
 ) -> Result<Probed, ReconcileError> {
@@ -25,29 +29,20 @@ pub async fn probe(
         NextStep::Stop(seen) => return Ok(Probed { seen, used: None }),
         NextStep::Probe(case) => *case,
     };
-    let session = session(context, object, &case);
+    let session = session(context, inputs, &case);
     let mut probing = Box::pin(probe_until_superseded(context, case, urgency, session, in_flight));
     if object.status.observed_generation != Some(object.generation) {
         if let Ok(probed) = tokio::time::timeout(assess::SLOW, &mut probing).await {
             return probed;
         }
-        report_progress(context, object, in_flight).await?;
+        let status = assess::progressing(object, (context.clock)());
+        publish_status(&context.client, object, &status).await?;
+        // If the write shows that the object has changed, the probe is of no use any more.
+        if !inputs.covers(object) {
+            in_flight.supersede();
+        }
     }
     probing.await
-}
-
-/// Writes that a validation is in progress. If the write shows that the object has changed, the probe is of no use any more.
-async fn report_progress(
-    context: &Context,
-    object: &mut RegistryObject,
-    in_flight: &InFlight,
-) -> Result<(), ReconcileError> {
-    let status = assess::progressing(object, (context.clock)());
-    publish_status(&context.client, object, &status).await?;
-    if in_flight.inputs().is_some_and(|inputs| !inputs.covers(object)) {
-        in_flight.supersede();
-    }
-    Ok(())
 }
 
 async fn probe_until_superseded(
@@ -76,9 +71,9 @@ fn within_own_limit(probed: Probed) -> Result<Probed, ReconcileError> {
 }
 
 /// Returns the permission to send the credentials; none if there are none that can be rejected.
-fn session(context: &Context, object: &RegistryObject, case: &ProbeCase) -> Option<Arc<CredentialSession>> {
+fn session(context: &Context, inputs: &ValidationInputs, case: &ProbeCase) -> Option<Arc<CredentialSession>> {
     let keys = case.login.as_ref().map(|login| login.keys().map(|keys| keys.parts().to_vec()));
     let credentials = case.material.credentials.as_ref().map(gate::parts);
     let parts = keys.unwrap_or(credentials)?;
-    Some(context.rejections.session(context.group(object), &parts, object.is_validation_requested()))
+    Some(context.rejections.session(inputs.group.clone(), &parts, inputs.is_requested))
 }

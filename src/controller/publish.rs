@@ -105,14 +105,12 @@ async fn apply_status(
     object: &RegistryObject,
     status: &RegistryStatus,
 ) -> Result<RegistryObject, PublishError> {
-    let mut version = object.resource_version.clone();
+    let mut written = apply_status_at(client, object, status, &object.resource_version).await;
     for _ in 0..CONFLICTS {
-        match apply_status_at(client, object, status, &version).await {
-            Err(PublishError::Conflict(_)) => version = current_version(client, object).await?,
-            written => return written,
-        }
+        let Err(PublishError::Conflict(_)) = written else { break };
+        written = apply_status_at(client, object, status, &current_version(client, object).await?).await;
     }
-    apply_status_at(client, object, status, &version).await
+    written
 }
 
 async fn apply_status_at(
@@ -214,7 +212,7 @@ async fn remove_finalizer(client: &Client, object: &RegistryObject) -> Result<Re
 
 /// Replaces `object`, of which the long parts were left out, by the whole object, if it is still the same one.
 pub async fn read_whole(client: &Client, object: &mut RegistryObject) -> Result<(), PublishError> {
-    let whole = async {
+    let answer = async {
         Ok(match &object.key {
             RegistryKey::System { name } => system(client).get_opt(name).await?.map(RegistryObject::of),
             RegistryKey::Tenant { namespace, name } => {
@@ -222,8 +220,10 @@ pub async fn read_whole(client: &Client, object: &mut RegistryObject) -> Result<
             }
         })
     };
-    let whole = classified(object, "the spec", whole).await?.filter(|whole| whole.uid == object.uid);
-    *object = whole.ok_or_else(|| PublishError::Gone(object.key.clone()))?;
+    *object = classified(object, "the spec", answer)
+        .await?
+        .filter(|whole| whole.uid == object.uid)
+        .ok_or_else(|| PublishError::Gone(object.key.clone()))?;
     Ok(())
 }
 
@@ -239,7 +239,7 @@ async fn current_metadata(
     object: &RegistryObject,
     subresource: Subresource,
 ) -> Result<ObjectMeta, PublishError> {
-    let read = async {
+    let answer = async {
         Ok(match &object.key {
             RegistryKey::System { name } => metadata(system(client).get_metadata_opt(name).await?),
             RegistryKey::Tenant { namespace, name } => {
@@ -247,8 +247,9 @@ async fn current_metadata(
             }
         })
     };
-    let read = classified(object, subresource.name(), read).await?;
-    read.filter(|metadata| metadata.uid.as_deref() == Some(&object.uid))
+    classified(object, subresource.name(), answer)
+        .await?
+        .filter(|metadata| metadata.uid.as_deref() == Some(&object.uid))
         .ok_or_else(|| PublishError::Gone(object.key.clone()))
 }
 
@@ -266,8 +267,12 @@ fn tenant(client: &Client, namespace: &str) -> Api<TenantRegistry> {
 
 /// Whether `status` differs from that of `object` in more than the time of the validation, or that time has become old.
 pub fn is_worth_writing(object: &RegistryObject, status: &RegistryStatus) -> bool {
-    let last_validation_time = object.status.last_validation_time.clone();
-    object.status != RegistryStatus { last_validation_time, ..status.clone() } || is_time_old(object, status)
+    object.status
+        != RegistryStatus {
+            last_validation_time: object.status.last_validation_time.clone(),
+            ..status.clone()
+        }
+        || is_time_old(object, status)
 }
 
 fn is_time_old(object: &RegistryObject, status: &RegistryStatus) -> bool {

@@ -44,12 +44,12 @@ pub async fn reconcile(
         ObjectStep::Read if object.trimmed && !beyond_quota => read_whole(&context.client, object).await?,
         ObjectStep::Read => {}
     }
-    let (plan, inputs) = resolve(context, object, beyond_quota).await?;
+    let (inputs, plan) = resolve(context, object, beyond_quota).await?;
     let urgency = history.urgency(&inputs, Instant::now());
     let mut used = None;
     if let Some(urgency) = urgency {
         in_flight.set_inputs(inputs.clone());
-        let probed = probe(context, object, plan, urgency, in_flight).await?;
+        let probed = probe(context, object, plan, &inputs, urgency, in_flight).await?;
         history.add(probed.seen, inputs, (context.clock)());
         used = probed.used;
     } else {

@@ -11,12 +11,12 @@ use registry_verdict::{
 
 use super::{context::Context, error::ReconcileError, history::ValidationInputs};
 
-/// Returns what to probe, or why that isn't possible; and the inputs that this is based on.
+/// Returns what to probe, or why that isn't possible, after the inputs that this is based on.
 pub async fn resolve(
     context: &Context,
     object: &RegistryObject,
     beyond_quota: bool,
-) -> Result<(NextStep, ValidationInputs), ReconcileError> {
+) -> Result<(ValidationInputs, NextStep), ReconcileError> {
     let tenant = tenant(context, object).await?;
     let examination = if beyond_quota && tenant.is_some() {
         Examination::stopped(Observation::BeyondQuota(context.quota().most()))
@@ -30,8 +30,7 @@ pub async fn resolve(
         };
         examine(object, surroundings, &*context.references).await?
     };
-    let inputs = ValidationInputs::of(object, tenant).with(&examination);
-    Ok((examination.plan, inputs))
+    Ok((ValidationInputs::of(object, tenant).with(&examination), examination.plan))
 }
 
 /// Returns the tenant of the registry's namespace, unless the watch of namespaces is behind.

@@ -65,7 +65,9 @@ async fn keys_and_role_get_a_token_from_moto() -> Result<()> {
 async fn public_ecr_needs_no_token() -> Result<()> {
     let registry = TestRegistry::start(RegistryOptions::default()).await?;
     let spec = serde_json::from_value(json!({"endpoint": registry.url(), "auth": {"ecr": {}}}))?;
+    let object =
+        registry_verdict::object::RegistryObject::of(registry_api::SystemRegistry::new("packs", spec));
     let endpoint = registry_probe::Endpoint::parse(&registry.url())?;
-    assert_eq!(registry_verdict::validate::ecr_endpoint(&spec, &endpoint), Ok(None));
+    assert_eq!(registry_verdict::validate::ecr_endpoint(&object, &endpoint), Ok(None));
     Ok(())
 }

@@ -80,6 +80,15 @@ impl RegistryKey {
         }
     }
 
+    /// Returns the group of a registry whose namespace has this tenant.
+    pub fn group(&self, tenant: Option<Arc<str>>) -> Group {
+        match (self, tenant) {
+            (Self::System { .. }, _) => Group::System,
+            (Self::Tenant { .. }, Some(tenant)) => Group::Tenant(tenant),
+            (Self::Tenant { namespace, .. }, None) => Group::Namespace(namespace.clone()),
+        }
+    }
+
     /// Returns the namespace of this registry's Secrets and ConfigMaps.
     pub fn references_namespace<'a>(&'a self, system_namespace: &'a str) -> &'a str {
         self.namespace().unwrap_or(system_namespace)

@@ -97,8 +97,7 @@ pub fn validate(
     admin_policy: &AdminPolicy,
 ) -> Result<(Target, Option<EcrEndpoint>), SpecError> {
     let target = probe_target(object, admin_policy)?;
-    let endpoint = ecr_endpoint(&object.spec, &target.endpoint)?;
-    Ok((target, endpoint))
+    ecr_endpoint(object, &target.endpoint).map(|place| (target, place))
 }
 
 /// Validates the spec, and reads its references from `objects`.

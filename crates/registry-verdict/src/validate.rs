@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use registry_api::{RegistrySpec, spec::EcrAuth};
+use registry_api::spec::EcrAuth;
 use registry_probe::{
     EgressPolicy, EgressScope, Endpoint, EndpointError, IpNet, RepositoryName, Target, TrustedService,
 };
@@ -53,24 +53,23 @@ pub enum SpecError {
 
 /// Returns what to probe for this registry.
 pub fn probe_target(object: &RegistryObject, admin_policy: &AdminPolicy) -> Result<Target, SpecError> {
-    let spec = &object.spec;
-    check_methods(spec)?;
+    check_methods(object)?;
     Ok(Target {
-        endpoint: Endpoint::parse(&spec.endpoint)?,
-        base_path: path(spec.base_content_path.as_deref(), "spec.baseContentPath")?,
-        repository: path(spec.validation.repository.as_deref(), "spec.validation.repository")?,
-        skip_verify: spec.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify),
+        endpoint: Endpoint::parse(&object.spec.endpoint)?,
+        base_path: path(object.spec.base_content_path.as_deref(), "spec.baseContentPath")?,
+        repository: path(object.spec.validation.repository.as_deref(), "spec.validation.repository")?,
+        skip_verify: object.spec.tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify),
         egress_policy: egress_policy(object, admin_policy),
         trusted_token_services: admin_policy.trusted_token_services.clone(),
         // ECR registries have no token service, so a tenant's AWS token must only be sent to the endpoint, whose host
         // was checked.
-        only_to_endpoint: object.key.scope() == RegistryScope::Tenant && signing_in_at_aws(spec).is_some(),
-        deadline: spec.validation.timeout.get(),
+        only_to_endpoint: object.key.scope() == RegistryScope::Tenant && signing_in_at_aws(object).is_some(),
+        deadline: object.spec.validation.timeout.get(),
     })
 }
 
-fn check_methods(spec: &RegistrySpec) -> Result<(), SpecError> {
-    let Some(auth) = &spec.auth else { return Ok(()) };
+fn check_methods(object: &RegistryObject) -> Result<(), SpecError> {
+    let Some(auth) = &object.spec.auth else { return Ok(()) };
     let methods = [auth.basic.is_some(), auth.token.is_some(), auth.ecr.is_some()];
     if methods.into_iter().filter(|set| *set).count() > 1 {
         return Err(SpecError::SeveralMethods);
@@ -78,14 +77,14 @@ fn check_methods(spec: &RegistrySpec) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn signing_in_at_aws(spec: &RegistrySpec) -> Option<&EcrAuth> {
-    let ecr = spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref());
+fn signing_in_at_aws(object: &RegistryObject) -> Option<&EcrAuth> {
+    let ecr = object.spec.auth.as_ref().and_then(|auth| auth.ecr.as_ref());
     ecr.filter(|ecr| ecr.credentials.is_some() || ecr.sts.is_some())
 }
 
 /// Returns the ECR endpoint of this registry; `None` without `auth.ecr`.
-pub fn ecr_endpoint(spec: &RegistrySpec, endpoint: &Endpoint) -> Result<Option<EcrEndpoint>, SpecError> {
-    let Some(ecr) = signing_in_at_aws(spec) else { return Ok(None) };
+pub fn ecr_endpoint(object: &RegistryObject, endpoint: &Endpoint) -> Result<Option<EcrEndpoint>, SpecError> {
+    let Some(ecr) = signing_in_at_aws(object) else { return Ok(None) };
     if !ecr::SUPPORTED {
         return Err(SpecError::EcrUnsupported);
     }

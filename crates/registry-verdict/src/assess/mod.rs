@@ -415,8 +415,7 @@ fn held_back(lines: &[ConditionLine]) -> Option<&ConditionLine> {
 
 /// Adds that the content path was not checked, because otherwise a wrong path would look right.
 fn with_unchecked_path(object: &RegistryObject, lines: &[ConditionLine], message: &str) -> String {
-    let spec = &object.spec;
-    let unnamed = spec.base_content_path.is_some() && spec.validation.repository.is_none();
+    let unnamed = object.spec.base_content_path.is_some() && object.spec.validation.repository.is_none();
     let is_unchecked = |line: &ConditionLine| {
         (line.condition, line.reason) == (ConditionType::ContentPathAccessible, Reason::Inconclusive)
     };

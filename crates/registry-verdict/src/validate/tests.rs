@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use registry_api::{SystemRegistry, TenantRegistry};
+use registry_api::{RegistrySpec, SystemRegistry, TenantRegistry};
 use serde_json::{Value, json};
 
 use super::*;
@@ -95,7 +95,7 @@ fn egress_policy_depends_on_the_scope() {
 #[test]
 fn ecr_tokens_need_an_identity() {
     let endpoint = Endpoint::parse("https://123456789012.dkr.ecr.eu-central-1.amazonaws.com").unwrap();
-    let placed = |ecr: Value| ecr_endpoint(&spec(&json!({"auth": {"ecr": ecr}})), &endpoint);
+    let placed = |ecr: Value| ecr_endpoint(&system(&json!({"auth": {"ecr": ecr}})), &endpoint);
     assert_eq!(placed(json!({})), Ok(None), "public");
     for signing_in in [
         json!({"credentials": {"secretRef": {"name": "k"}}}),
@@ -107,5 +107,5 @@ fn ecr_tokens_need_an_identity() {
             Err(error) => assert_eq!((error, ecr::SUPPORTED), (SpecError::EcrUnsupported, false)),
         }
     }
-    assert_eq!(ecr_endpoint(&spec(&json!({})), &endpoint).unwrap(), None);
+    assert_eq!(ecr_endpoint(&system(&json!({})), &endpoint).unwrap(), None);
 }
