@@ -91,7 +91,8 @@ pub async fn play(row: &Row, stage: &Stage, ledger: &Ledger) -> RowResult {
     compare_arrivals(&mut outturn, row, stage, ledger);
     keeps_the_contract(&mut outturn, row, &first, ledger);
     let differs = first.status.conditions != second.status.conditions;
-    outturn.holds("two runs say the same", !differs, format!("{:#?}", second.status.conditions));
+    let both = format!("{}\n        then      {}", summary(&first.status), summary(&second.status));
+    outturn.holds("two runs say the same", !differs, both);
     outturn
 }
 
@@ -207,6 +208,15 @@ pub fn line(status: &RegistryStatus, kind: &str) -> Line {
         || Line::new("absent", "absent"),
         |condition| Line::new(&condition.status, &condition.reason),
     )
+}
+
+/// Every condition in one line.
+fn summary(status: &RegistryStatus) -> String {
+    let conditions = status.conditions.iter();
+    let parts = conditions.map(|condition| {
+        format!("{} {}: {}", line(status, &condition.type_), condition.type_, condition.message)
+    });
+    parts.collect::<Vec<_>>().join(" | ")
 }
 
 fn message<'a>(status: &'a RegistryStatus, kind: &str) -> &'a str {
