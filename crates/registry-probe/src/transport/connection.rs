@@ -23,11 +23,17 @@ use crate::tls::{ClientRequest, TlsDefect, alert_in, closed_by_server, defect_of
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// A stream with a limited amount of input, because a server may send informational responses without end.
+/// A stream with a limited amount of input, because a server may send informational responses without end. Hyper parses all that
+/// is there in one poll; so that the deadline holds meanwhile, the stream says from time to time that nothing is there.
 struct LimitedStream {
     stream: Box<dyn ByteStream>,
     left: usize,
+    /// The input since the last pause, in bytes.
+    since_pause: usize,
 }
+
+/// The input after which a stream pauses, in bytes. A registry's response to a validation is shorter.
+const BETWEEN_PAUSES: usize = 32 * 1024;
 
 /// The input limit of one connection over all responses, in bytes. A validation reads far less.
 const LARGEST_INPUT: usize = 2 * 1024 * 1024;
@@ -41,9 +47,16 @@ impl AsyncRead for LimitedStream {
         if self.left == 0 {
             return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
         }
+        if self.since_pause >= BETWEEN_PAUSES {
+            self.since_pause = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.left = self.left.saturating_sub(buffer.filled().len() - before);
+        let read = buffer.filled().len() - before;
+        self.left = self.left.saturating_sub(read);
+        self.since_pause += read;
         outcome
     }
 }
@@ -123,7 +136,7 @@ impl Connection {
             .max_buf_size(LARGEST_HEAD)
             .max_header_size(LARGEST_HEAD)
             .max_headers(MOST_HEADERS)
-            .handshake(TokioIo::new(LimitedStream { stream, left: LARGEST_INPUT }))
+            .handshake(TokioIo::new(LimitedStream { stream, left: LARGEST_INPUT, since_pause: 0 }))
             .await?;
         Ok(Self { sender, driver: Box::pin(driver), end: End::NotYet, used: false, client })
     }
@@ -237,4 +250,31 @@ async fn drive<T>(
         work.as_mut().poll(context)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    /// Reads until the stream has nothing at the moment. Returns the number of bytes.
+    fn read_at_once(stream: &mut LimitedStream) -> usize {
+        let mut buffer = [0; 8 * 1024];
+        let reads = std::iter::from_fn(|| stream.read(&mut buffer).now_or_never());
+        reads.map_while(Result::ok).sum()
+    }
+
+    #[test]
+    fn endless_input_pauses_and_ends() {
+        let endless = tokio::io::join(tokio::io::repeat(b'x'), tokio::io::sink());
+        let mut stream =
+            LimitedStream { stream: Box::new(endless), left: 4 * BETWEEN_PAUSES, since_pause: 0 };
+        for _ in 0..4 {
+            assert_eq!(read_at_once(&mut stream), BETWEEN_PAUSES);
+        }
+        let mut byte = [0];
+        let end = stream.read(&mut byte).now_or_never();
+        assert_eq!(end.unwrap().unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
+    }
 }
