@@ -83,7 +83,7 @@ enum QueueState<G, H> {
     },
     /// Is worked on, in a place of the lane that it was in when the work started.
     Running {
-        lane: Lane<G, H>,
+        lane: Box<Lane<G, H>>,
         /// Whether to run again afterwards.
         stale: bool,
     },
@@ -258,7 +258,7 @@ where
         let (key, since) = taken?;
         let entry = self.entries.get_mut(&key)?;
         self.running.enter(&entry.lane);
-        entry.state = QueueState::Running { lane: entry.lane.clone(), stale: false };
+        entry.state = QueueState::Running { lane: Box::new(entry.lane.clone()), stale: false };
         Some((key, since))
     }
 

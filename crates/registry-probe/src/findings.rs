@@ -142,8 +142,8 @@ pub enum ConnectionFailure {
 /// A failure of the proxy, not of the server behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyFailure {
-    /// The proxy.
-    pub proxy: HostPort,
+    /// The proxy. In a box, because findings are kept, and few are about a proxy.
+    pub proxy: Box<HostPort>,
     /// The failure.
     pub fault: ProxyFault,
 }

@@ -46,7 +46,7 @@ impl ProxyRoute {
     }
 
     pub(super) fn failure(&self, fault: ProxyFault) -> ProxyFailure {
-        ProxyFailure { proxy: self.proxy.server().clone(), fault }
+        ProxyFailure { proxy: Box::new(self.proxy.server().clone()), fault }
     }
 
     /// Checks whether the proxy credentials may be sent, or were rejected and must wait. A response to a request for an absolute URL

@@ -233,7 +233,7 @@ fn proxy_failures(names: &SampleNames) -> Vec<ProxyFailure> {
         ProxyFault::Status(_) => [ProxyFault::Status(STATUS)],
         ProxyFault::NotHttp => [ProxyFault::NotHttp],
     });
-    faults.into_iter().map(|fault| ProxyFailure { proxy: names.proxy.clone(), fault }).collect()
+    faults.into_iter().map(|fault| ProxyFailure { proxy: Box::new(names.proxy.clone()), fault }).collect()
 }
 
 fn endpoints(names: &SampleNames) -> Vec<EndpointFinding> {

@@ -466,7 +466,7 @@ fn echoes_the_requested_at_annotation() {
 fn reports_proxy_failure_as_such() {
     let proxy = HostPort { host: "proxy.example.com".parse().unwrap(), port: 3128 };
     let status = |fault| {
-        let failure = ProxyFailure { proxy: proxy.clone(), fault };
+        let failure = ProxyFailure { proxy: Box::new(proxy.clone()), fault };
         judged(Findings { endpoint: EndpointFinding::ProxyFailed { server: server(), failure }, ..refused() })
             .0
     };
