@@ -22,6 +22,7 @@ pub mod headers;
 pub mod listing;
 pub mod membership;
 pub mod pages;
+pub mod public_url;
 pub mod registries;
 pub mod rights;
 pub mod routes;

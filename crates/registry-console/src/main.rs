@@ -1,11 +1,11 @@
 //! The web console. The edge: command line, clock, random numbers, standard output, Ctrl-C.
 
 use std::{
+    ffi::OsStr,
     io::{self, Write as _},
     process::ExitCode,
 };
 
-use clap::Parser as _;
 use k8s_openapi::jiff::Timestamp;
 use registry_console::{cli::ConsoleCli, edge::Edge, serve};
 
@@ -14,7 +14,14 @@ const UNABLE: u8 = 2;
 
 /// Starts the console; the program ends with it.
 pub fn main() -> ExitCode {
-    let cli = ConsoleCli::parse();
+    let cli = match ConsoleCli::read(env!("CARGO_BIN_NAME"), is_empty) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // It can't be said where nobody reads it.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(UNABLE));
+        }
+    };
     match start(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -28,6 +35,11 @@ fn start(cli: &ConsoleCli) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let edge = Edge { now, random };
     runtime.block_on(serve::laptop(cli, edge, print))
+}
+
+#[expect(clippy::disallowed_methods, reason = "clap reads the variables; this looks for the empty ones")]
+fn is_empty(name: &OsStr) -> bool {
+    std::env::var_os(name).is_some_and(|value| value.is_empty())
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the edge")]
