@@ -1,5 +1,7 @@
 //! Where browsers find the console: the origin that its requests must be for, and come from. Pure.
 
+use std::fmt;
+
 use url::{Host, Url};
 
 /// The origin of the console as browsers see it: a scheme, a host and, unless it is the scheme's own, a port.
@@ -8,7 +10,12 @@ pub struct PublicUrl {
     is_https: bool,
     /// Host and port, as in the header `Host`.
     authority: String,
-    is_loopback: bool,
+}
+
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme(), self.authority)
+    }
 }
 
 impl PublicUrl {
@@ -34,7 +41,7 @@ impl PublicUrl {
             return Err("must start with https://: without TLS, tokens could be read on the way");
         }
         let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-        Ok(Self { is_https, authority: format!("{host}{port}"), is_loopback })
+        Ok(Self { is_https, authority: format!("{host}{port}") })
     }
 
     /// `https` or `http`.
@@ -50,11 +57,6 @@ impl PublicUrl {
     /// Host and port, as in the header `Host`.
     pub fn authority(&self) -> &str {
         &self.authority
-    }
-
-    /// Whether browsers must be on this machine.
-    pub fn is_loopback(&self) -> bool {
-        self.is_loopback
     }
 }
 
