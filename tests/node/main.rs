@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
     Moto,
     image::{
-        Architecture,
+        Architecture, ImageProgram,
         program::{self, ProgramError},
     },
     node::{self, NodeError},
@@ -44,7 +44,7 @@ fn chart_works_on_a_real_node() -> Result<()> {
     }
     if scenario::given_program().is_none() {
         let architecture = Architecture::of_this_machine().context("images are for amd64 and arm64")?;
-        match program::build(architecture, scenario::PROFILE) {
+        match program::build(ImageProgram::Operator, architecture, scenario::PROFILE) {
             Err(missing @ ProgramError::Zig(_)) => {
                 skip(&missing);
                 return Ok(());

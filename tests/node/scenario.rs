@@ -14,7 +14,7 @@ use kube::{
 };
 use registry_testbed::{
     eventually,
-    image::{self, Architecture, Effort, ImageDescription, program},
+    image::{self, Architecture, Effort, ImageDescription, ImageProgram, program},
     manifests,
     node::Node,
 };
@@ -81,12 +81,12 @@ async fn tell_on(node: &Node) -> Result<()> {
 /// The image, and another with the same program; the digest of the former.
 fn push_images(node: &Node) -> Result<String> {
     let architecture = Architecture::of_this_machine().context("images are for amd64 and arm64")?;
-    let program = given_program().unwrap_or_else(|| program::path(architecture, PROFILE));
+    let program = given_program().unwrap_or_else(|| ImageProgram::Operator.path(architecture, PROFILE));
     let mut digests = Vec::new();
     for tag in [VERSION, "changed"] {
         let description = ImageDescription { version: tag.to_owned(), ..ImageDescription::default() };
         let layout = node.directory().join("image").join(tag);
-        let image = image::operator(architecture, &program, &description)?;
+        let image = image::with_program(ImageProgram::Operator, architecture, &program, &description)?;
         let written = image::write(&layout, tag, &[image], Effort::Least)?;
         node.push(&layout, &format!("registry-operator:{tag}"))?;
         digests.push(written.digest);
