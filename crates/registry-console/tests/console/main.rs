@@ -2,5 +2,7 @@
 
 mod add;
 mod bed;
+mod cluster;
+mod cluster_bed;
 mod pages;
 mod sign_in;
