@@ -11,12 +11,11 @@ use crate::{
     stage::{IN_FORCE, SYSTEM_NAMESPACE, Stage},
 };
 
-const NOT_CREDENTIALS: &str = "Users who can create Secrets in registry-system but neither read nor change them may create only \
-                               credentials of registries: type kubernetes.io/basic-auth, kubernetes.io/dockerconfigjson or \
-                               registry.spectrocloud.com/token with its own keys, or Opaque with AWS keys";
-const NOT_PLAIN: &str = "Users who can create Secrets in registry-system but neither read nor change them may not set finalizers, \
-                         owners, other labels than registry.spectrocloud.com/ and app.kubernetes.io/, other annotations than \
-                         registry.spectrocloud.com/, or a name that begins with sh.helm.";
+const NOT_CREDENTIALS: &str = "Users who can only create Secrets in registry-system may create only credentials of registries there; use \
+                               type kubernetes.io/basic-auth, kubernetes.io/dockerconfigjson or registry.spectrocloud.com/token \
+                               with its own keys, or Opaque with AWS keys";
+const NOT_PLAIN: &str = "Users who can only create Secrets in registry-system may not set finalizers, owners, labels or annotations of \
+                         other programs, or a name that begins with sh.helm.";
 
 #[tokio::test]
 async fn credentials_role_creates_credentials_only_on_newest() -> Result<()> {
