@@ -228,7 +228,7 @@ async fn console_is_one_pod_outside_of_operator_selectors() -> Result<()> {
 }
 
 #[tokio::test]
-async fn console_is_scraped_and_fenced_as_the_operator() -> Result<()> {
+async fn console_has_the_operators_monitor_and_network_policy() -> Result<()> {
     let objects = rendered(&["--values", &format!("{CHART}/ci/all-values.yaml")]).await?;
     let (operator, console) = (
         &find(&objects, "ServiceMonitor", "registry-operator")?.data["spec"],

@@ -12,7 +12,7 @@ use registry_api::{
 };
 use registry_verdict::{
     object::{RegistryKey, RegistryObject, RegistryScope},
-    resolve::ReadError,
+    resolve::{ReadError, TenantPolicy},
 };
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -26,7 +26,7 @@ use crate::{
     prompt::PromptError,
     report::{CheckAnswer, CheckReport, Manifest},
     schema,
-    supply::{Supply, SupplyError},
+    supply::{Contents, Supply, SupplyError},
 };
 
 /// Why a check ends without a report.
@@ -76,8 +76,13 @@ impl<P: Progress> CheckSession<'_, P> {
             notes: Vec::new(),
         };
         report.manifest = self.manifest(declared, &key).await?;
-        if matches!(report.manifest, Manifest::Refused(_)) {
-            return Ok(report);
+        match &report.manifest {
+            Manifest::Refused(_) => return Ok(report),
+            Manifest::NotAsked(why) if self.supply.on_behalf => {
+                report.answer = CheckAnswer::Unable(why.clone());
+                return Ok(report);
+            }
+            Manifest::NotAsked(_) | Manifest::Accepted => {}
         }
         match self.object(declared, key) {
             Ok(object) => {
@@ -153,16 +158,10 @@ impl<P: Progress> CheckSession<'_, P> {
     ) -> Result<CheckAnswer, SessionError> {
         let namespace = object.key.references_namespace(self.system_namespace).to_owned();
         let has_no_tenant = self.has_no_tenant(object, notes).await;
-        let policy = self.supply.policy(object, self.system_namespace).await;
-        let contents = match self.supply.of(object, &namespace).await {
-            Ok(contents) => contents,
-            Err(
-                error
-                @ (SupplyError::Missing { .. } | SupplyError::NothingToSignIn | SupplyError::NoUsername),
-            ) => {
-                return Ok(CheckAnswer::Unable(error.to_string()));
-            }
+        let (policy, contents) = match self.supplied(object, &namespace).await {
+            Ok(supplied) => supplied,
             Err(SupplyError::Prompt(error)) => return Err(error.into()),
+            Err(error) => return Ok(CheckAnswer::Unable(error.to_string())),
         };
         notes.append(&mut self.supply.notes);
         let surroundings =
@@ -170,6 +169,33 @@ impl<P: Progress> CheckSession<'_, P> {
         let what = format!("Checking {} at {}", object.key, object.spec.endpoint);
         let checked = self.progress.shown(&what, self.checker.check(object, surroundings)).await?;
         Ok(CheckAnswer::Checked(Box::new(checked)))
+    }
+
+    async fn supplied(
+        &mut self,
+        object: &RegistryObject,
+        namespace: &str,
+    ) -> Result<(TenantPolicy, Contents), SupplyError> {
+        let policy = self.supply.policy(object, self.system_namespace).await?;
+        Ok((policy, self.supply.of(object, namespace).await?))
+    }
+
+    /// Returns a registry with its namespace, and all that it refers to, as manifests for a program that has no access to them.
+    /// What is wrong with the registry itself is left to that program.
+    pub async fn manifests(&mut self, declared: &Declared) -> Result<Vec<Value>, SupplyError> {
+        let (key, mut document) = (self.key(declared), declared.document.clone());
+        if let Some(namespace) = key.namespace() {
+            document["metadata"]["namespace"] = Value::from(namespace);
+        }
+        let mut manifests = vec![document];
+        if complaints(declared).is_ok_and(|complaints| complaints.is_empty())
+            && let Ok(object) = self.object(declared, key)
+        {
+            let namespace = object.key.references_namespace(self.system_namespace).to_owned();
+            let contents = self.supply.of(&object, &namespace).await?;
+            manifests.extend(contents.iter().map(|(reference, content)| content.manifest(reference)));
+        }
+        Ok(manifests)
     }
 
     /// Returns whether the namespace of a TenantRegistry certainly belongs to no tenant.
