@@ -77,20 +77,21 @@ sboms := $(architectures:%=target/image/sbom-%.cdx.json)
 
 # One bill of materials for each platform, because their dependencies differ.
 .PHONY: image
-image: $(cargo_cyclonedx) ## the container image for amd64 and arm64 (or ARCHITECTURE=), without an engine: target/image, with SBOMs
+image: $(cargo_cyclonedx) ## the container images for amd64 and arm64 (or ARCHITECTURE=), without an engine: target/image, with SBOMs
 	rm -rf target/image
 	$(testbed) image $(architectures:%=--architecture %)
 	$(MAKE) --no-print-directory $(sboms)
 
 target/image/sbom-amd64.cdx.json: triple := x86_64-unknown-linux-musl
 target/image/sbom-arm64.cdx.json: triple := aarch64-unknown-linux-musl
-# cargo-cyclonedx writes one file for each package, next to its Cargo.toml; the image's is the operator's. Its time is the commit's time,
+# cargo-cyclonedx writes one file for each package, next to its Cargo.toml; two of them have an image. Its time is the commit's time,
 # and its source path is the one in the program.
-target/image/sbom-%.cdx.json: Cargo.lock $(cargo_cyclonedx)
+target/image/sbom-%.cdx.json target/image/sbom-console-%.cdx.json: Cargo.lock $(cargo_cyclonedx)
 	SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
 		$(cargo_cyclonedx) cyclonedx --format json --target $(triple) --override-filename .sbom-$* --quiet
 	mkdir -p $(@D)
-	sed 's|file://$(CURDIR)|file:///src|g' .sbom-$*.json >$@
+	sed 's|file://$(CURDIR)|file:///src|g' .sbom-$*.json >target/image/sbom-$*.cdx.json
+	sed 's|file://$(CURDIR)|file:///src|g' crates/registry-console/.sbom-$*.json >target/image/sbom-console-$*.cdx.json
 	find . -name .sbom-$*.json -not -path './target/*' -delete
 
 .PHONY: bench
@@ -129,7 +130,10 @@ stage: helm
 	echo '# Rendered from charts/registry-operator by `make generate`; edit there.' >$(stage)/config/install.yaml
 	$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system --set namespace.create=true \
 		--skip-tests | $(policies_first) >>$(stage)/config/install.yaml
-	$(docgen) messages $(stage)/config/install.yaml >$(stage)/docs/messages.md
+	# The console has a policy more.
+	$(helm) template registry-operator $(stage)/$(chart) --namespace registry-system \
+		--values $(chart)/ci/minimal-values.yaml >$(stage)/with-console.yaml
+	$(docgen) messages $(stage)/with-console.yaml >$(stage)/docs/messages.md
 	# kustomize reads no files outside its directory.
 	cp $(stage)/config/install.yaml $(stage)/config/gitops/base/install.yaml
 	for golden in all minimal; do \

@@ -49,7 +49,8 @@ async fn other_namespace_replaces_the_default() -> Result<()> {
     for values in [ALL_VALUES, "charts/registry-operator/values.yaml"] {
         let elsewhere = template_of("registry-operator", "elsewhere", values).await?;
         let others = elsewhere.replace("registry-system-admin", "").replace("registry-system-view", "");
-        let others = others.replace("registry-operator-system", "");
+        let others =
+            others.replace("registry-operator-system", "").replace("registry-system-credentials", "");
         let traces: Vec<&str> = others.lines().filter(|line| line.contains(NAMESPACE)).collect();
         assert_eq!(traces, Vec::<&str>::new(), "{values}");
         assert!(elsewhere.contains("system:serviceaccount:elsewhere:registry-operator"));
@@ -293,10 +294,12 @@ async fn helm_test_pod_gets_no_mesh_sidecar() -> Result<()> {
 /// user by number, so that the kubelet sees by itself that it is not root.
 #[tokio::test]
 async fn pods_satisfy_openshift_restricted_v2() -> Result<()> {
-    let objects = rendered(&[]).await?;
+    let console = "console.enabled=true,console.publicURL=https://r.example.com,console.tls.secretName=tls";
+    let objects = rendered(&["--set", console]).await?;
     let deployment = &find(&objects, "Deployment registry-operator")?.data["spec"]["template"]["spec"];
+    let console = &find(&objects, "Deployment registry-console")?.data["spec"]["template"]["spec"];
     let test = &find(&objects, "Pod registry-operator-test")?.data["spec"];
-    for pod in [deployment, test] {
+    for pod in [deployment, console, test] {
         let container = &pod["containers"][0]["securityContext"];
         for context in [&pod["securityContext"], container] {
             for field in ["runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "seLinuxOptions"] {

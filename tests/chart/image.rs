@@ -1,5 +1,5 @@
-//! Runs docs/image.md: the commands that publish, install and remove the image, in order, in a directory with an image layout
-//! as `make image` leaves it. The layout holds a placeholder for the program, which takes minutes to build; a registry on loopback
+//! Runs docs/image.md: the commands that publish, install and remove the images, in order, in a directory with image layouts
+//! as `make image` leaves them. The layouts hold a placeholder for the program, which takes minutes to build; a registry on loopback
 //! replaces registry.example.com. tests/node tests the real program on a node.
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
     RegistryAuth, RegistryOptions, TestRegistry,
-    image::{self, Architecture, Effort, ImageDescription, Written},
+    image::{self, Architecture, Effort, ImageDescription, ImageProgram, Written},
     tools::{self, Tool},
 };
 
@@ -25,13 +25,13 @@ fn commands() -> Result<Vec<String>> {
     blocks.map(|block| Ok(block.context("a block without an end")?.0.to_owned())).collect()
 }
 
-fn stand_in(layout: &Path) -> Result<Written> {
-    let program = layout.join("../program");
+fn stand_in(program: ImageProgram, layout: &Path) -> Result<Written> {
+    let file = layout.join("../program");
     std::fs::create_dir_all(layout)?;
-    std::fs::write(&program, "stands for the program")?;
+    std::fs::write(&file, format!("stands for {}", program.name()))?;
     let description = ImageDescription { version: VERSION.to_owned(), ..ImageDescription::default() };
     let images = [Architecture::Amd64, Architecture::Arm64]
-        .map(|architecture| image::operator(architecture, &program, &description));
+        .map(|architecture| image::with_program(program, architecture, &file, &description));
     let images = images.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(image::write(layout, VERSION, &images, Effort::Least)?)
 }
@@ -44,13 +44,15 @@ struct Publisher {
 }
 
 impl Publisher {
-    async fn begins() -> Result<(Self, Written)> {
+    async fn begins() -> Result<(Self, [Written; 2])> {
         let desk = tempfile::tempdir()?;
         std::os::unix::fs::symlink(in_repository("charts"), desk.path().join("charts"))?;
-        let written = stand_in(&desk.path().join("target/image/oci"))?;
+        let image = desk.path().join("target/image");
+        let written = stand_in(ImageProgram::Operator, &image.join("oci"))?;
+        let console = stand_in(ImageProgram::Console, &image.join("oci-console"))?;
         let auth = RegistryAuth::htpasswd("release", PASSWORD);
         let registry = TestRegistry::start(RegistryOptions { auth, ..Default::default() }).await?;
-        Ok((Self { place: TestCluster::start().await?, desk, registry }, written))
+        Ok((Self { place: TestCluster::start().await?, desk, registry }, [written, console]))
     }
 
     async fn types(&self, text: &str) -> Result<String> {
@@ -66,14 +68,15 @@ impl Publisher {
         finish(shell, text, String::new()).await?.ok()
     }
 
-    async fn installed(&self) -> Result<String> {
-        self.place.field("deployment/registry-operator", ".spec.template.spec.containers[0].image").await
+    async fn installed(&self, deployment: &str) -> Result<String> {
+        let deployment = format!("deployment/{deployment}");
+        self.place.field(&deployment, ".spec.template.spec.containers[0].image").await
     }
 }
 
 #[tokio::test]
 async fn publishes_and_installs_image_by_digest() -> Result<()> {
-    let (publisher, written) = Publisher::begins().await?;
+    let (publisher, [written, console]) = Publisher::begins().await?;
     let commands = commands()?;
     let removal = commands.iter().position(|text| text.contains("helm uninstall"));
     let (publish_and_install, remove) = commands.split_at(removal.context("it says how to remove it")?);
@@ -82,10 +85,12 @@ async fn publishes_and_installs_image_by_digest() -> Result<()> {
     for text in publish_and_install {
         said += &publisher.types(text).await?;
     }
-    ensure!(said.contains(&written.digest), "{} was pushed: {said}", written.digest);
-    let image = publisher.installed().await?;
-    let digest = format!("@{}", written.digest);
-    ensure!(image.starts_with(&publisher.registry.host_port()) && image.ends_with(&digest), "{image}");
+    let digests = [("registry-operator", &written.digest), ("registry-console", &console.digest)];
+    for (deployment, digest) in digests {
+        let image = publisher.installed(deployment).await?;
+        let expected = format!("{}/{deployment}:{VERSION}@{digest}", publisher.registry.host_port());
+        ensure!(said.contains(digest) && image == expected, "{image}, not {expected}: {said}");
+    }
 
     for text in remove {
         publisher.types(text).await?;

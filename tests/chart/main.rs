@@ -1,6 +1,7 @@
 //! The chart, the GitOps examples and the documentation, by the programs that users have: helm, kubectl, and the libraries of
 //! Flux, Argo CD and Prometheus, on a real API server. No Pod runs here.
 
+mod console;
 mod docs;
 mod forms;
 mod gitops;

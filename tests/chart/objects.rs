@@ -29,7 +29,9 @@ fn find<'a>(objects: &'a [DynamicObject], kind: &str) -> Result<&'a DynamicObjec
 async fn api_server_accepts_rendered_objects() -> Result<()> {
     let place = TestCluster::start().await?;
     // A dry run leaves nothing behind for the next object to refer to.
-    for there in ["namespace/registry-system", "serviceaccount/registry-operator"] {
+    for there in
+        ["namespace/registry-system", "serviceaccount/registry-operator", "serviceaccount/registry-console"]
+    {
         let (kind, name) = there.split_once('/').context("kind and name")?;
         place.kubectl(&["create", kind, name, "--namespace", NAMESPACE], "").await?.ok()?;
     }
@@ -59,21 +61,22 @@ async fn api_server_accepts_rendered_objects() -> Result<()> {
 async fn pods_satisfy_restricted_pod_security() -> Result<()> {
     let place = TestCluster::start().await?;
     let client = place.control_plane.client().await?;
-    let render = template(&["--set", "namespace.create=true"]).await?.ok()?;
+    let console = "console.enabled=true,console.publicURL=https://r.example.com,console.tls.secretName=tls";
+    let render = template(&["--set", "namespace.create=true", "--set", console]).await?.ok()?;
     let objects = manifests::parse("the chart's render", &render)?;
-    manifests::apply(
-        &client,
-        vec![find(&objects, "Namespace")?.clone(), find(&objects, "ServiceAccount")?.clone()],
-    )
-    .await?;
+    let accounts = objects.iter().filter(|object| manifests::kind(object) == "ServiceAccount").cloned();
+    let needed = std::iter::once(find(&objects, "Namespace")?.clone()).chain(accounts).collect();
+    manifests::apply(&client, needed).await?;
     let namespace = Api::<Namespace>::all(client.clone()).get(NAMESPACE).await?;
     let enforced = &namespace.metadata.labels.context("labels")?["pod-security.kubernetes.io/enforce"];
     assert_eq!(enforced, "restricted");
 
     let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
-    let template = &find(&objects, "Deployment")?.data["spec"]["template"];
+    let template = &named(&objects, "Deployment", "registry-operator")?.data["spec"]["template"];
     let dry_run = PostParams { dry_run: true, ..Default::default() };
     pods.create(&dry_run, &pod(&template["spec"])?).await?;
+    let console = &named(&objects, "Deployment", "registry-console")?.data["spec"]["template"];
+    pods.create(&dry_run, &pod(&console["spec"])?).await?;
     pods.create(&dry_run, &pod(&find(&objects, "Pod")?.data["spec"])?).await?;
 
     // The admission plugin is active.
@@ -95,8 +98,11 @@ async fn renders_monitoring_only_if_enabled() -> Result<()> {
         assert!(!plain.contains(&format!("\nkind: {kind}\n")), "{kind}");
     }
     let all = text_of("tests/chart/golden/all.yaml")?;
-    for kind in ["ServiceMonitor", "PrometheusRule", "NetworkPolicy", "PodDisruptionBudget"] {
-        assert_eq!(all.matches(&format!("\nkind: {kind}\n")).count(), 1, "{kind}");
+    // The console has a ServiceMonitor and a NetworkPolicy too.
+    for (kind, count) in
+        [("ServiceMonitor", 2), ("PrometheusRule", 1), ("NetworkPolicy", 2), ("PodDisruptionBudget", 1)]
+    {
+        assert_eq!(all.matches(&format!("\nkind: {kind}\n")).count(), count, "{kind}");
     }
     assert!(!all.contains("kind: CustomResourceDefinition"), "crds.enabled is false there");
     Ok(())

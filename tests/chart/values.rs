@@ -68,6 +68,21 @@ const WRONG: &[(&str, &str)] = &[
     ("serviceMonitor.interval=often", "/serviceMonitor/interval"),
     ("prometheusRule.disabled[0]=RegistryNotreachable", "/prometheusRule/disabled/0"),
     ("dashboard.labels.a=1", "/dashboard/labels/a"),
+    ("networkPolicy.consoleFrom=ingress", "/networkPolicy/consoleFrom"),
+    ("console.enabled=yes-please", "/console/enabled"),
+    ("console.publicUrl=https://r.example.com", "publicUrl"),
+    ("console.publicURL=registries.example.com", "/console/publicURL"),
+    ("console.tls.secretName=1", "/console/tls/secretName"),
+    ("console.tls.secret=tls", "secret"),
+    ("console.behindTLSProxy=maybe", "/console/behindTLSProxy"),
+    ("console.image.digest=sha256:abc", "/console/image/digest"),
+    ("console.resources=much", "/console/resources"),
+    ("console.extraArgs[0]=listen", "/console/extraArgs/0"),
+    ("console.extraEnv[0].value=x", "/console/extraEnv/0"),
+    ("console.podLabels.a=1", "/console/podLabels/a"),
+    ("console.podAnnotations=a", "/console/podAnnotations"),
+    ("console.service.annotations.a=1", "/console/service/annotations/a"),
+    ("console.replicas=2", "replicas"),
 ];
 
 #[tokio::test]
@@ -101,7 +116,7 @@ async fn rejects_proxy_set_in_two_places() -> Result<()> {
 #[tokio::test]
 async fn templates_use_every_value() -> Result<()> {
     let mut templates = String::new();
-    for directory in ["templates", "templates/tests", "templates/policies"] {
+    for directory in ["templates", "templates/tests", "templates/policies", "templates/console"] {
         let path = in_repository(CHART).join(directory);
         let Ok(entries) = std::fs::read_dir(path) else { continue };
         for entry in entries {

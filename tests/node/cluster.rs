@@ -18,7 +18,7 @@ use crate::release::NAMESPACE;
 
 /// How soon a Pod is started or stopped, on a machine that is busy with other tests.
 const SOON: Duration = Duration::from_mins(2);
-const PROGRAM: &str = "registry-operator";
+const PROGRAMS: [&str; 2] = ["registry-operator", "registry-console"];
 
 /// The namespace of the operator, in which no Pod gets by with more than the restricted Pod Security level allows.
 pub async fn restricted_namespace(client: &Client) -> Result<()> {
@@ -126,19 +126,16 @@ fn process_of(replica: &str) -> Option<i32> {
     processes().into_iter().find(is_its)
 }
 
-/// Every process of the operator on this node.
+/// Every process of the operator and of the console on this node.
 fn processes() -> Vec<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     ids.filter(|id: &i32| {
-        fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.trim() == comm())
+        // The kernel keeps 15 characters of a program's name.
+        let is_ours = |name: String| PROGRAMS.iter().any(|program| name.trim() == &program[..15]);
+        fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(is_ours)
     })
     .collect()
-}
-
-/// The kernel keeps 15 characters of a program's name.
-fn comm() -> &'static str {
-    &PROGRAM[..15]
 }
 
 /// What the chart promises of its Pods, as the kernel has it.

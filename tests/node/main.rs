@@ -1,8 +1,9 @@
-//! The product as it is installed, on a real node: kubelet, containerd and runc, the image, the chart, two replicas.
+//! The product as it is installed, on a real node: kubelet, containerd and runc, the images, the chart, two replicas, the console.
 //!
 //! Where no node can run (it needs root on Linux, and namespaces) the test says so and passes; no other test depends on it.
 
 mod cluster;
+mod console;
 mod environment;
 mod leftovers;
 mod pulls;
@@ -15,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{
     Moto,
     image::{
-        Architecture,
+        Architecture, ImageProgram,
         program::{self, ProgramError},
     },
     node::{self, NodeError},
@@ -42,9 +43,12 @@ fn chart_works_on_a_real_node() -> Result<()> {
     if let Err(missing) = Moto::install() {
         say(&format!("AWS can't be emulated in there: {missing}"));
     }
-    if scenario::given_program().is_none() {
+    for program in [ImageProgram::Operator, ImageProgram::Console] {
+        if scenario::given_program(program).is_some() {
+            continue;
+        }
         let architecture = Architecture::of_this_machine().context("images are for amd64 and arm64")?;
-        match program::build(architecture, scenario::PROFILE) {
+        match program::build(program, architecture, scenario::PROFILE) {
             Err(missing @ ProgramError::Zig(_)) => {
                 skip(&missing);
                 return Ok(());

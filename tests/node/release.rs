@@ -16,10 +16,10 @@ pub struct Release<'a> {
 }
 
 impl Release<'_> {
-    /// `helm install`, as the README has it, and waits until all is ready. The operator gets further variables.
-    pub async fn install(&self, repository: &str, variables: &Value) -> Result<()> {
+    /// `helm install`, as the README has it, and waits until all is ready. The operator gets further variables, the chart further values.
+    pub async fn install(&self, repository: &str, variables: &Value, more: &str) -> Result<()> {
         let (image, variables) = (format!("image.repository={repository}"), format!("extraEnv={variables}"));
-        let values = ["--set", &image, "--set-json", &variables];
+        let values = ["--set", &image, "--set-json", &variables, "--set", more];
         self.helm(&[&["install", NAME, &chart(), "--wait", "--timeout=3m"][..], &values].concat()).await
     }
 

@@ -14,7 +14,7 @@ use kube::{
 };
 use registry_testbed::{
     eventually,
-    image::{self, Architecture, Effort, ImageDescription, program},
+    image::{self, Architecture, Effort, ImageDescription, ImageProgram, program},
     manifests,
     node::Node,
 };
@@ -22,6 +22,7 @@ use serde_json::json;
 
 use crate::{
     cluster,
+    console::{self, ConsoleAccess},
     environment::{Environment, Verdicts},
     leftovers, pulls,
     release::Release,
@@ -32,18 +33,24 @@ use crate::{
 pub const PROFILE: program::Profile = program::Profile::Dev;
 
 const REPOSITORY: &str = "registry.example.com/registry-operator";
+const CONSOLE_REPOSITORY: &str = "registry.example.com/registry-console";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Another program of the operator to tell it with, such as the released one: static, for this machine.
+/// Other programs to tell it with, such as the released ones: static, for this machine.
 const PROGRAM: &str = "NODE_PROGRAM";
+const CONSOLE: &str = "NODE_CONSOLE";
 /// Image pull, container start, leader election and validation, on a machine that is busy with other tests.
 const STEP_TIMEOUT: Duration = Duration::from_mins(2);
 /// A dead leader's Lease has to run out.
 const TAKEOVER: Duration = Duration::from_mins(1);
 
-/// What `NODE_PROGRAM` names, in place of a build.
+/// What `NODE_PROGRAM` or `NODE_CONSOLE` names, in place of a build.
 #[expect(clippy::disallowed_methods, reason = "which program to show is the caller's to say")]
-pub fn given_program() -> Option<PathBuf> {
-    std::env::var_os(PROGRAM).map(PathBuf::from)
+pub fn given_program(program: ImageProgram) -> Option<PathBuf> {
+    let variable = match program {
+        ImageProgram::Operator => PROGRAM,
+        ImageProgram::Console => CONSOLE,
+    };
+    std::env::var_os(variable).map(PathBuf::from)
 }
 
 pub async fn tell() -> Result<()> {
@@ -67,9 +74,14 @@ async fn tell_on(node: &Node) -> Result<()> {
     let scene = Environment::set().await?;
     print_step("the registries, and AWS, are there", start);
     let release = Release { node };
-    let verdicts = it_installs_and_validates(&client, &release, &scene).await?;
+    cluster::restricted_namespace(&client).await?;
+    let access = ConsoleAccess::prepare(&client, &scene.ca).await?;
+    let verdicts = it_installs_and_validates(&client, &release, &scene, &access).await?;
     it_passes_the_charts_own_test(&release).await?;
     it_is_what_was_built_and_confined(&client, &digest).await?;
+    let start = Instant::now();
+    console::registry_is_added_and_removed_in_the_browser(&client, node, &scene, &access).await?;
+    print_step("a registry from the console's first page to its deletion", start);
     let start = Instant::now();
     pulls::pods_pull_by_the_operators_secret_and_not_without(&client, node, &scene).await?;
     print_step("a registry's pull Secret to a Pod that has run by it, and to its end", start);
@@ -78,33 +90,36 @@ async fn tell_on(node: &Node) -> Result<()> {
     it_leaves_what_it_should(&client, &release, &verdicts).await
 }
 
-/// The image, and another with the same program; the digest of the former.
+/// The operator's image, another with the same program, and the console's; the digest of the first.
 fn push_images(node: &Node) -> Result<String> {
+    let digest = push_image(node, ImageProgram::Operator, VERSION)?;
+    let changed = push_image(node, ImageProgram::Operator, "changed")?;
+    ensure!(digest != changed, "the changed image is the same");
+    push_image(node, ImageProgram::Console, VERSION)?;
+    Ok(digest)
+}
+
+fn push_image(node: &Node, program: ImageProgram, tag: &str) -> Result<String> {
     let architecture = Architecture::of_this_machine().context("images are for amd64 and arm64")?;
-    let program = given_program().unwrap_or_else(|| program::path(architecture, PROFILE));
-    let mut digests = Vec::new();
-    for tag in [VERSION, "changed"] {
-        let description = ImageDescription { version: tag.to_owned(), ..ImageDescription::default() };
-        let layout = node.directory().join("image").join(tag);
-        let image = image::operator(architecture, &program, &description)?;
-        let written = image::write(&layout, tag, &[image], Effort::Least)?;
-        node.push(&layout, &format!("registry-operator:{tag}"))?;
-        digests.push(written.digest);
-    }
-    ensure!(digests[0] != digests[1], "the changed image is the same");
-    Ok(digests.swap_remove(0))
+    let file = given_program(program).unwrap_or_else(|| program.path(architecture, PROFILE));
+    let description = ImageDescription { version: tag.to_owned(), ..ImageDescription::default() };
+    let layout = node.directory().join("image").join(program.name()).join(tag);
+    let image = image::with_program(program, architecture, &file, &description)?;
+    let written = image::write(&layout, tag, &[image], Effort::Least)?;
+    node.push(&layout, &format!("{}:{tag}", program.name()))?;
+    Ok(written.digest)
 }
 
 async fn it_installs_and_validates(
     client: &Client,
     release: &Release<'_>,
     scene: &Environment,
+    access: &ConsoleAccess,
 ) -> Result<Verdicts> {
-    cluster::restricted_namespace(client).await?;
     let samples = scene.samples()?;
     let start = Instant::now();
     let installed = async {
-        release.install(REPOSITORY, &scene.variables()).await?;
+        release.install(REPOSITORY, &scene.variables(), &access.values(CONSOLE_REPOSITORY)).await?;
         print_step("helm install --wait has returned", start);
         anyhow::Ok(())
     };
@@ -139,7 +154,10 @@ async fn it_is_what_was_built_and_confined(client: &Client, digest: &str) -> Res
     };
     eventually(STEP_TIMEOUT, "two replicas of what was built", look).await?;
     let processes = cluster::every_process_is_confined()?;
-    ensure!(processes == 2, "{processes} processes of the operator on the node, not 2");
+    ensure!(
+        processes == 3,
+        "{processes} processes on the node, not two of the operator and one of the console"
+    );
     let restarts = cluster::restarts(client).await?;
     ensure!(restarts == 0, "{restarts} restarts since the installation");
     Ok(())

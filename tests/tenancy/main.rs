@@ -21,6 +21,7 @@ macro_rules! on_each_kubernetes {
 mod addresses;
 mod api_errors;
 mod call;
+mod credentials;
 mod definitions;
 mod deletion;
 mod guard;

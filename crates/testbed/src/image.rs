@@ -1,15 +1,16 @@
 //! Container images as OCI image layouts, written without a container engine: the same input gives the same digest.
 //!
-//! [`program`] builds what is in the operator's.
+//! [`program`] builds what is in them.
 
+mod content;
 mod layer;
 mod layout;
-mod operator;
 pub mod program;
 
+pub use self::content::{ImageDescription, with_program};
 pub use self::layer::{Effort, ImageLayer, LayerEntry};
 pub use self::layout::{Image, Written, write};
-pub use self::operator::{ImageDescription, operator};
+pub use self::program::ImageProgram;
 
 /// What an image is for, as OCI and Go name it. The operating system is always Linux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]

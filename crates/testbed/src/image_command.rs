@@ -1,23 +1,24 @@
-//! `testbed image`, which is `make image`: the operator's image as an OCI layout, without a container engine.
+//! `testbed image`, which is `make image`: the images of the operator and of the console as OCI layouts, without a container engine.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use registry_testbed::debian;
 use registry_testbed::image::program::{self, Profile, ProgramError};
-use registry_testbed::image::{self, Architecture, Image, ImageDescription, ImageError};
+use registry_testbed::image::{self, Architecture, Image, ImageDescription, ImageError, ImageProgram};
 use registry_testbed::tools::repository;
 
 use crate::print_line;
 
-const MEBIBYTE: u64 = 1024 * 1024;
-/// What the program is to have at most when it is released, and what is pulled.
-const LARGEST_PROGRAM: u64 = 15 * MEBIBYTE;
-const LARGEST_IMAGE: u64 = 20 * MEBIBYTE;
+/// Bytes that are pulled for a released image, at most.
+const LARGEST_IMAGE: u64 = 20 * 1024 * 1024;
 
-/// Builds the operator's static program and writes its image as an OCI layout, without a container engine.
+/// Builds static programs and writes an image of each as an OCI layout, without a container engine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImageArguments {
+    /// Of which programs; both when none is named.
+    #[arg(long, value_name = "PROGRAM")]
+    program: Vec<ImageProgram>,
     /// For which architectures; both when none is named.
     #[arg(long, value_name = "ARCHITECTURE")]
     architecture: Vec<Architecture>,
@@ -27,10 +28,10 @@ pub(crate) struct ImageArguments {
     /// The image's tag in the layout.
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     tag: String,
-    /// Where the layout is written, in place of what is there.
-    #[arg(long, default_value_os_t = repository().join("target/image/oci"))]
+    /// Directory of the layouts `oci` and `oci-console`, which are written in place of what is there.
+    #[arg(long, default_value_os_t = repository().join("target/image"))]
     output: PathBuf,
-    /// Write the files of the image there too, as a tree: for the Dockerfile. Needs a single architecture.
+    /// Write the files of the image there too, as a tree: for the Dockerfile. Needs a single program and architecture.
     #[arg(long)]
     root: Option<PathBuf>,
 }
@@ -53,35 +54,53 @@ pub(crate) enum MakeError {
 }
 
 pub(crate) fn run(arguments: &ImageArguments) -> Result<ExitCode, MakeError> {
+    let both = [ImageProgram::Operator, ImageProgram::Console];
+    let programs = if arguments.program.is_empty() { &both } else { &arguments.program[..] };
+    for program in programs {
+        make(*program, arguments)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn make(program: ImageProgram, arguments: &ImageArguments) -> Result<(), MakeError> {
     let both = [Architecture::Amd64, Architecture::Arm64];
     let architectures = if arguments.architecture.is_empty() { &both } else { &arguments.architecture[..] };
     let description = describe();
     let mut images = Vec::new();
     for architecture in architectures {
-        images.push(build(*architecture, arguments.profile, &description)?);
+        images.push(build(program, *architecture, arguments.profile, &description)?);
     }
-    let written = image::write(&arguments.output, &arguments.tag, &images, image::Effort::Most)?;
+    let layout = arguments.output.join(layout(program));
+    let written = image::write(&layout, &arguments.tag, &images, image::Effort::Most)?;
     if let (Some(root), Some(image)) = (&arguments.root, images.first()) {
         image.write_root(root)?;
     }
     for (architecture, size) in &written.sizes {
-        print_line(&format!("image for {}: {size} bytes", architecture.name()));
+        print_line(&format!("image of {} for {}: {size} bytes", program.name(), architecture.name()));
         within("the image", *architecture, *size, LARGEST_IMAGE, arguments.profile)?;
     }
-    print_line(&format!("{}: {} {}", arguments.output.display(), arguments.tag, written.digest));
-    Ok(ExitCode::SUCCESS)
+    print_line(&format!("{}: {} {}", layout.display(), arguments.tag, written.digest));
+    Ok(())
+}
+
+fn layout(program: ImageProgram) -> &'static str {
+    match program {
+        ImageProgram::Operator => "oci",
+        ImageProgram::Console => "oci-console",
+    }
 }
 
 fn build(
+    program: ImageProgram,
     architecture: Architecture,
     profile: Profile,
     description: &ImageDescription,
 ) -> Result<Image, MakeError> {
-    let program = program::build(architecture, profile)?;
-    let size = std::fs::metadata(&program)?.len();
-    print_line(&format!("program for {}: {size} bytes", architecture.name()));
-    within("the program", architecture, size, LARGEST_PROGRAM, profile)?;
-    Ok(image::operator(architecture, &program, description)?)
+    let file = program::build(program, architecture, profile)?;
+    let size = std::fs::metadata(&file)?.len();
+    print_line(&format!("{} for {}: {size} bytes", program.name(), architecture.name()));
+    within(program.name(), architecture, size, program.largest(), profile)?;
+    Ok(image::with_program(program, architecture, &file, description)?)
 }
 
 fn within(

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io::Read as _;
 use std::path::Path;
 
-use registry_testbed::image::{self, Architecture, ImageDescription, Written};
+use registry_testbed::image::{self, Architecture, ImageDescription, ImageProgram, Written};
 use serde_json::Value;
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -19,11 +19,15 @@ fn describe(version: &str) -> ImageDescription {
 }
 
 fn make(dir: &Path, program: &str, version: &str) -> Result<Written, Box<dyn Error>> {
+    make_of(ImageProgram::Operator, dir, program, version)
+}
+
+fn make_of(of: ImageProgram, dir: &Path, program: &str, version: &str) -> Result<Written, Box<dyn Error>> {
     std::fs::create_dir_all(dir)?;
     let path = dir.join("program");
     std::fs::write(&path, program)?;
     let images = [Architecture::Amd64, Architecture::Arm64]
-        .map(|architecture| image::operator(architecture, &path, &describe(version)));
+        .map(|architecture| image::with_program(of, architecture, &path, &describe(version)));
     let images = images.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(image::write(&dir.join("oci"), version, &images, image::Effort::Most)?)
 }
@@ -88,12 +92,47 @@ fn runs_as_unprivileged_user_with_labels() -> Outcome {
     Ok(())
 }
 
+/// The configuration of the image for the first platform.
+fn configuration(layout: &Path) -> Result<Value, Box<dyn Error>> {
+    let manifest = follow(layout, &index(layout)?["manifests"][0])?;
+    Ok(follow(layout, &manifest["config"])?["config"].clone())
+}
+
+#[test]
+fn console_has_an_image_of_its_own() -> Outcome {
+    let dir = tempfile::tempdir()?;
+    make_of(ImageProgram::Console, dir.path(), "the console", "1.0.0")?;
+    let layout = dir.path().join("oci");
+    let config = configuration(&layout)?;
+    assert_eq!(config["User"], "65532:65532");
+    assert_eq!(config["Entrypoint"], serde_json::json!(["/registry-console"]));
+    assert_eq!(config["ExposedPorts"], serde_json::json!({"8080/tcp": {}, "8443/tcp": {}}));
+    assert_eq!(config["Labels"]["org.opencontainers.image.title"], "registry-console");
+    let (files, _) = content(&layout)?;
+    assert!(files.contains("registry-console") && !files.contains("registry-operator"), "{files:?}");
+    Ok(())
+}
+
 #[test]
 fn holds_program_ca_roots_and_licence_but_no_shell() -> Outcome {
     let dir = tempfile::tempdir()?;
     make(dir.path(), "the program", "1.0.0")?;
-    let layout = dir.path().join("oci");
-    let manifest = follow(&layout, &index(&layout)?["manifests"][0])?;
+    let (files, roots) = content(&dir.path().join("oci"))?;
+    let expected = [
+        "etc/group",
+        "etc/passwd",
+        "etc/ssl/certs/ca-certificates.crt",
+        "licenses/LICENSE",
+        "registry-operator",
+    ];
+    assert_eq!(files, expected.map(str::to_owned).into());
+    assert!(roots.matches("BEGIN CERTIFICATE").count() > 100, "{}", roots.len());
+    Ok(())
+}
+
+/// The files of the image for the first platform, and the text of its CA roots.
+fn content(layout: &Path) -> Result<(BTreeSet<String>, String), Box<dyn Error>> {
+    let manifest = follow(layout, &index(layout)?["manifests"][0])?;
     let (mut files, mut roots) = (BTreeSet::new(), String::new());
     for layer in manifest["layers"].as_array().into_iter().flatten() {
         let hex = layer["digest"].as_str().unwrap_or_default().trim_start_matches("sha256:");
@@ -113,14 +152,5 @@ fn holds_program_ca_roots_and_licence_but_no_shell() -> Outcome {
             }
         }
     }
-    let expected = [
-        "etc/group",
-        "etc/passwd",
-        "etc/ssl/certs/ca-certificates.crt",
-        "licenses/LICENSE",
-        "registry-operator",
-    ];
-    assert_eq!(files, expected.map(str::to_owned).into());
-    assert!(roots.matches("BEGIN CERTIFICATE").count() > 100, "{}", roots.len());
-    Ok(())
+    Ok((files, roots))
 }

@@ -1,5 +1,5 @@
-//! The operator as a static program: musl for both architectures, linked by zig, which brings C compiler and libc for each
-//! of them; no cross toolchain has to be installed. Paths of this machine stay out of it.
+//! The programs of the images, static: musl for both architectures, linked by zig, which brings C compiler and libc for each
+//! of them; no cross toolchain has to be installed. Paths of this machine stay out of them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,62 @@ use super::Architecture;
 use crate::python::{self, PythonError};
 use crate::tools::repository;
 
-const NAME: &str = "registry-operator";
+const MEBIBYTE: u64 = 1024 * 1024;
+
+/// A program that has an image of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ImageProgram {
+    /// The operator.
+    #[value(name = "registry-operator")]
+    Operator,
+    /// The web console.
+    #[value(name = "registry-console")]
+    Console,
+}
+
+impl ImageProgram {
+    /// The name of its package, of its file and of its image.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "registry-operator",
+            Self::Console => "registry-console",
+        }
+    }
+
+    /// What it does, in one sentence.
+    pub(super) fn description(self) -> &'static str {
+        match self {
+            Self::Operator => {
+                "Validates OCI registries and their credentials, and reports in the status whether they can be used."
+            }
+            Self::Console => {
+                "The web console of registry-operator: adds, validates, lists and deletes OCI registries."
+            }
+        }
+    }
+
+    /// The ports that it listens on.
+    pub(super) fn ports(self) -> &'static [u16] {
+        match self {
+            Self::Operator => &[8080],
+            Self::Console => &[8080, 8443],
+        }
+    }
+
+    /// Size of the released program in bytes, at most.
+    pub fn largest(self) -> u64 {
+        match self {
+            Self::Operator => 15 * MEBIBYTE,
+            Self::Console => 12 * MEBIBYTE,
+        }
+    }
+
+    /// Where the program for this architecture and profile is, or would be.
+    pub fn path(self, architecture: Architecture, profile: Profile) -> PathBuf {
+        let target = repository().join("target").join(triple(architecture));
+        target.join(profile.names().1).join(self.name())
+    }
+}
 
 /// Why there is no program.
 #[derive(Debug, thiserror::Error)]
@@ -63,14 +118,12 @@ impl Profile {
     }
 }
 
-/// Where the program of this architecture and profile is, or would be.
-pub fn path(architecture: Architecture, profile: Profile) -> PathBuf {
-    let target = repository().join("target").join(triple(architecture));
-    target.join(profile.names().1).join(NAME)
-}
-
-/// Builds the program, and says where it is. cargo's progress goes to standard error.
-pub fn build(architecture: Architecture, profile: Profile) -> Result<PathBuf, ProgramError> {
+/// Builds a program, and says where it is. cargo's progress goes to standard error.
+pub fn build(
+    program: ImageProgram,
+    architecture: Architecture,
+    profile: Profile,
+) -> Result<PathBuf, ProgramError> {
     let zig = python::environment("zig")?;
     let triple = triple(architecture);
     // Without rustup, the standard library of the target is the distribution's matter.
@@ -81,10 +134,10 @@ pub fn build(architecture: Architecture, profile: Profile) -> Result<PathBuf, Pr
         return Err(failed("rustup target add", &String::from_utf8_lossy(&output.stderr)));
     }
     allow_many_open_files();
-    run("cargo zigbuild", &mut cargo(&zig, architecture, profile))?;
-    let program = path(architecture, profile);
-    names_none(&program, &remapped())?;
-    Ok(program)
+    run("cargo zigbuild", &mut cargo(&zig, program, architecture, profile))?;
+    let file = program.path(architecture, profile);
+    names_none(&file, &remapped())?;
+    Ok(file)
 }
 
 /// The first time, zig compiles musl while it has every library of the program open: more than the 1024 files that many shells
@@ -122,7 +175,8 @@ fn failed(command: &str, reason: &str) -> ProgramError {
     ProgramError::Failed { command: command.to_owned(), reason: reason.trim().to_owned() }
 }
 
-fn cargo(zig: &Path, architecture: Architecture, profile: Profile) -> Command {
+fn cargo(zig: &Path, program: ImageProgram, architecture: Architecture, profile: Profile) -> Command {
+    let name = program.name();
     let triple = triple(architecture);
     let remap: Vec<(String, &str)> = remapped();
     let rust: Vec<String> =
@@ -130,7 +184,7 @@ fn cargo(zig: &Path, architecture: Architecture, profile: Profile) -> Command {
     let c: Vec<String> = remap.iter().map(|(from, to)| format!("-ffile-prefix-map={from}={to}")).collect();
     let mut command = Command::new("cargo");
     command
-        .args(["zigbuild", "--locked", "--package", NAME, "--bin", NAME, "--target", triple])
+        .args(["zigbuild", "--locked", "--package", name, "--bin", name, "--target", triple])
         .args(["--profile", profile.names().0])
         .current_dir(repository())
         .env("PATH", path_with(&zig.join("bin")))

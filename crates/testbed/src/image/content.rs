@@ -1,4 +1,4 @@
-//! The content of the operator's image: its program, the public CA roots, its licence. No shell, no libraries, no other files.
+//! The content of an image: one program, the public CA roots, the licence. No shell, no libraries, no other files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,17 +6,16 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::{Architecture, Image, ImageError, ImageLayer, LayerEntry};
+use super::{Architecture, Image, ImageError, ImageLayer, ImageProgram, LayerEntry};
 use crate::tools::repository;
 
 /// By number, so that `runAsNonRoot` can be checked.
 const USER: &str = "65532:65532";
-const NAME: &str = "registry-operator";
 
 /// The labels of an image.
 #[derive(Debug, Clone, Default)]
 pub struct ImageDescription {
-    /// The operator's version.
+    /// The programs' version.
     pub version: String,
     /// The commit that it was built from.
     pub revision: Option<String>,
@@ -24,28 +23,30 @@ pub struct ImageDescription {
     pub created: Option<String>,
 }
 
-/// The operator's image with this static program.
-pub fn operator(
+/// The image of a program. `file` is the static program.
+pub fn with_program(
+    program: ImageProgram,
     architecture: Architecture,
-    program: &Path,
+    file: &Path,
     description: &ImageDescription,
 ) -> Result<Image, ImageError> {
-    let program = std::fs::read(program).map_err(ImageError::at("read", program))?;
+    let content = std::fs::read(file).map_err(ImageError::at("read", file))?;
     let licence = repository().join("LICENSE");
     let licence = std::fs::read(&licence).map_err(ImageError::at("read", &licence))?;
+    let name = program.name();
     Ok(Image {
         architecture,
         layers: vec![
             ground(licence),
             ImageLayer {
                 created_by: String::from("the program"),
-                entries: vec![LayerEntry::program(NAME, program)],
+                entries: vec![LayerEntry::program(name, content)],
             },
         ],
         user: USER.to_owned(),
-        entrypoint: vec![format!("/{NAME}")],
-        ports: vec![String::from("8080/tcp")],
-        labels: labels(description),
+        entrypoint: vec![format!("/{name}")],
+        ports: program.ports().iter().map(|port| format!("{port}/tcp")).collect(),
+        labels: labels(program, description),
         created: description.created.clone(),
     })
 }
@@ -83,15 +84,10 @@ fn pem(certificate: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
-fn labels(description: &ImageDescription) -> BTreeMap<String, String> {
+fn labels(program: ImageProgram, description: &ImageDescription) -> BTreeMap<String, String> {
     let known = [
-        ("title", Some(NAME.to_owned())),
-        (
-            "description",
-            Some(String::from(
-                "Validates OCI registries and their credentials, and reports in the status whether they can be used.",
-            )),
-        ),
+        ("title", Some(program.name().to_owned())),
+        ("description", Some(program.description().to_owned())),
         ("licenses", Some(String::from("Apache-2.0"))),
         ("version", Some(description.version.clone())),
         ("revision", description.revision.clone()),
