@@ -64,6 +64,23 @@ pub struct CheckSession<'a, P> {
 impl<P: Progress> CheckSession<'_, P> {
     /// Checks one registry: the manifest, then its references, then the registry.
     pub async fn report(&mut self, declared: &Declared) -> Result<CheckReport, SessionError> {
+        let manifest = self.manifest(declared, &self.key(declared)).await?;
+        self.report_of(declared, manifest).await
+    }
+
+    /// Checks one registry whose manifest the API server has accepted. Doesn't run the schema's rules again, so a program that only
+    /// calls this doesn't contain the CEL interpreter.
+    pub async fn report_accepted(&mut self, declared: &Declared) -> Result<CheckReport, SessionError> {
+        let complaints = complaints(declared)?;
+        let manifest = if complaints.is_empty() { Manifest::Accepted } else { Manifest::Refused(complaints) };
+        self.report_of(declared, manifest).await
+    }
+
+    async fn report_of(
+        &mut self,
+        declared: &Declared,
+        manifest: Manifest,
+    ) -> Result<CheckReport, SessionError> {
         let key = self.key(declared);
         let endpoint = declared.document.pointer("/spec/endpoint").and_then(Value::as_str);
         let mut report = CheckReport {
@@ -71,11 +88,10 @@ impl<P: Progress> CheckSession<'_, P> {
             name: key.name().to_owned(),
             namespace: key.namespace().map(ToOwned::to_owned),
             endpoint: endpoint.filter(|endpoint| !endpoint.contains('@')).unwrap_or_default().to_owned(),
-            manifest: Manifest::NotAsked(String::new()),
+            manifest,
             answer: CheckAnswer::Refused,
             notes: Vec::new(),
         };
-        report.manifest = self.manifest(declared, &key).await?;
         if matches!(report.manifest, Manifest::Refused(_)) {
             return Ok(report);
         }
