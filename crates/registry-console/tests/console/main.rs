@@ -1,6 +1,13 @@
 //! The web console as a browser sees it: the program, a real API server with the chart's policies, and real registries.
 
 mod add;
+mod attacks;
 mod bed;
+mod canary;
+mod gate;
+mod limits;
 mod pages;
+mod secrecy;
 mod sign_in;
+mod site;
+mod verdicts;

@@ -1,0 +1,259 @@
+//! What attackers try: on every page that the router has, and on every answer.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Result, ensure};
+use http::{HeaderName, Method, header};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use registry_testbed::{eventually, http_client::Call};
+use serde_json::json;
+
+use crate::{
+    bed::{Browser, Cluster, PASSWORD, Page, Protected, USER},
+    site::{answers, paths},
+};
+
+const SOON: Duration = Duration::from_mins(1);
+const VALUES: [(&str, &str); 4] =
+    [("tenant", "team"), ("namespace", "default"), ("name", "packs"), ("tab", "basic")];
+/// Turns the text after it around.
+const OVERRIDE: char = '\u{202e}';
+
+fn says<'a>(page: &'a Page, name: &str) -> &'a str {
+    page.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// Can't be framed, guessed, kept or scripted.
+fn is_guarded(page: &Page) -> bool {
+    let policy = says(page, "content-security-policy");
+    let has = |part| policy.contains(part);
+    has("default-src 'none'")
+        && has("frame-ancestors 'none'")
+        && has("form-action 'self'")
+        && has("require-trusted-types-for 'script'")
+        && !has("unsafe")
+        && says(page, "x-frame-options") == "DENY"
+        && says(page, "x-content-type-options") == "nosniff"
+        && says(page, "cache-control") == "no-store"
+        && says(page, "cross-origin-opener-policy") == "same-origin"
+}
+
+/// No answer shows anything, and at least one says that nobody is signed in.
+fn nobody_is_signed_in(answers: &[(String, Page)]) -> Result<()> {
+    for (what, page) in answers {
+        ensure!((400..500).contains(&page.status), "{what}: {page:#?}");
+        ensure!(!page.has("Signed in as"), "{what}: {page:#?}");
+    }
+    ensure!(answers.iter().any(|(_, page)| page.status == 401), "{answers:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_page_needs_a_session() -> Result<()> {
+    let stranger = Cluster::shared().await?.stranger().await?;
+    let paths = paths(&VALUES);
+    ensure!(
+        paths.len() > 10
+            && paths.iter().any(|path| path.starts_with("/tenants/team/registries/default/packs/delete?"))
+    );
+    for path in paths {
+        nobody_is_signed_in(&answers(&stranger, &path, &stranger.origin).await?)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_page_refuses_other_origins_and_hosts() -> Result<()> {
+    let browser = Cluster::shared().await?.administrator().await?;
+    for path in paths(&VALUES) {
+        for origin in ["", "null", "http://evil.example", "https://127.0.0.1"] {
+            for (what, page) in answers(&browser, &path, origin).await? {
+                let is_changed = !what.starts_with("GET");
+                ensure!(!is_changed || page.status == 403, "{origin}: {what}: {page:#?}");
+            }
+        }
+        let rebound = browser.as_host("evil.example", &path).await?;
+        ensure!(rebound.status == 403 && !rebound.has("Signed in"), "{path}: {rebound:#?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_answer_is_guarded_errors_too() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (browser, stranger) = (cluster.administrator().await?, cluster.stranger().await?);
+    let mut seen = BTreeSet::new();
+    let mut look = |what: &str, page: &Page| {
+        seen.insert(page.status);
+        ensure!(is_guarded(page), "{what}: {page:#?}");
+        anyhow::Ok(())
+    };
+    for path in paths(&VALUES).iter().filter(|path| !path.starts_with("/sign-out")) {
+        for (browser, origin) in
+            [(&browser, browser.origin.as_str()), (&browser, ""), (&stranger, &stranger.origin)]
+        {
+            for (what, page) in answers(browser, path, origin).await? {
+                look(&what, &page)?;
+            }
+        }
+    }
+    look("unknown page", &browser.get("/nowhere").await?)?;
+    look("unknown asset", &browser.get("/assets/nothing").await?)?;
+    let long = "x".repeat(300 * 1024);
+    look("long form", &browser.submit("/system/add/basic", &[("ca", &long)]).await?)?;
+    for method in [Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
+        let own = [(header::ORIGIN, browser.origin.as_str())];
+        look(method.as_str(), &browser.send(method.clone(), "/system/registries", &own).await?)?;
+    }
+    for status in [200, 303, 401, 403, 404, 405, 413] {
+        ensure!(seen.contains(&status), "{status} was not among {seen:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_page_leads_elsewhere() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (browser, stranger) = (cluster.administrator().await?, cluster.stranger().await?);
+    let places = [
+        "//evil.example",
+        "https://evil.example",
+        "%2F%2Fevil.example",
+        "%5Cevil.example",
+        "%0d%0aLocation:evil",
+    ];
+    let names = [
+        "next",
+        "url",
+        "redirect",
+        "return",
+        "tenant",
+        "namespace",
+        "added",
+        "deleted",
+        "filter",
+        "since",
+        "code",
+    ];
+    let paths = paths(&VALUES);
+    for path in
+        paths.iter().filter(|path| !path.starts_with("/system/changes") && !path.starts_with("/sign-out"))
+    {
+        for place in places {
+            let query: Vec<String> = names.iter().map(|name| format!("{name}={place}")).collect();
+            let path = format!("{path}&{}", query.join("&"));
+            for browser in [&browser, &stranger] {
+                let page = browser.get(&path).await?;
+                let location = page.location();
+                let stays =
+                    location.starts_with('/') && !location.starts_with("//") && !location.contains('\\');
+                ensure!(location.is_empty() || (stays && !location.contains("evil")), "{path}: {location}");
+                ensure!(!page.has("href=\"//evil") && !page.has("href=\"https://evil"), "{path}: {page:#?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn hostile_texts_are_shown_as_text() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let name = Cluster::unique("hostile");
+    let hostile = format!("<img src=x onerror=alert(1)>{OVERRIDE}\"'><script>alert(2)</script>");
+    cluster
+        .apply(&format!(
+            "{{apiVersion: registry.spectrocloud.com/v1alpha1, kind: SystemRegistry, \
+             metadata: {{name: {name}, annotations: {{example.com/note: {}}}}}, spec: {{endpoint: 'https://registry.example'}}}}",
+            json!(hostile)
+        ))
+        .await?;
+    let condition = json!({
+        "type": "Ready", "status": "False", "reason": "Rejected", "message": hostile,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let status = json!({"status": {"observedGeneration": 1, "conditions": [condition]}});
+    cluster.system().patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await?;
+    let browser = cluster.administrator().await?;
+    let protected = Protected::with(USER, PASSWORD, &hostile).await?;
+    let url = protected.registry.url();
+    let typed = [
+        ("action", "validate"),
+        ("content_type", "Pack"),
+        ("name", "hostile"),
+        ("endpoint", &url),
+        ("username", &hostile),
+        ("draft", &hostile),
+        ("ca", &hostile),
+    ];
+    let pages = [
+        browser.get("/system/registries").await?,
+        browser.get(&format!("/system/registries/{name}")).await?,
+        browser.get("/system/registries?filter=%3Cscript%3Ealert(2)%3C/script%3E%E2%80%AE").await?,
+        browser.get("/system/add/basic?name=%3Cscript%3Ealert(2)%3C/script%3E%E2%80%AE").await?,
+        browser.submit("/system/add/basic", &typed[..4]).await?,
+        browser.submit("/system/add/basic", &typed).await?,
+    ];
+    for page in &pages {
+        ensure!(!page.has("<img src=x") && !page.has("<script>alert"), "{page:#?}");
+        ensure!(!page.has(&OVERRIDE.to_string()), "{page:#?}");
+        ensure!(page.has("alert("), "the text is there: {page:#?}");
+    }
+    Ok(())
+}
+
+/// A user who signs in with the token of a service account, and that token.
+async fn by_token(cluster: &Cluster, account: &str) -> Result<(Browser, String)> {
+    cluster
+        .apply(&format!(
+            "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {account}, namespace: default}}\n---\n\
+             apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {{name: {account}}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}}\n\
+             subjects: [{{kind: ServiceAccount, name: {account}, namespace: default}}]\n"
+        ))
+        .await?;
+    let control_plane = cluster.control_plane();
+    let token = control_plane.service_account_token("default", account).await?;
+    let kubeconfig = control_plane.kubeconfig_with_token(
+        &control_plane.url(),
+        control_plane.ca().certificate_pem(),
+        &token,
+    )?;
+    Ok((Browser::signed_in(&kubeconfig, &[]).await?, token))
+}
+
+#[tokio::test]
+async fn revoked_token_is_refused_on_every_page() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let account = Cluster::unique("revoked");
+    let (browser, token) = by_token(&cluster, &account).await?;
+    let page = browser.get("/system/registries").await?;
+    ensure!(page.status == 200 && page.has(&account), "{page:#?}");
+    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), "default");
+    accounts.delete(&account, &DeleteParams::default()).await?;
+    let control_plane = cluster.control_plane();
+    let url = format!("{}/api", control_plane.url());
+    let look = || async {
+        let call = Call::get(&url).trust(control_plane.ca().certificate_pem());
+        let answer = call.header(header::AUTHORIZATION, format!("Bearer {token}")).send().await?;
+        ensure!(answer.status() == 401, "{answer:?}");
+        anyhow::Ok(())
+    };
+    eventually(SOON, "the API server refuses the token", look).await?;
+    for path in paths(&VALUES).iter().filter(|path| !path.starts_with("/sign-out")) {
+        nobody_is_signed_in(&answers(&browser, path, &browser.origin).await?)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn ended_session_is_refused_on_every_page() -> Result<()> {
+    let browser = Cluster::shared().await?.administrator().await?;
+    ensure!(browser.post("/sign-out", "").await?.status == 303);
+    for path in paths(&VALUES) {
+        nobody_is_signed_in(&answers(&browser, &path, &browser.origin).await?)?;
+    }
+    let same_site = [(HeaderName::from_static("sec-fetch-site"), "same-site")];
+    ensure!(browser.send(Method::POST, "/sign-out", &same_site).await?.status == 403);
+    Ok(())
+}
