@@ -275,16 +275,11 @@ async fn check(
     scope: &ConsoleScope,
     form: &RegistryForm,
 ) -> Result<CheckReport, ConsoleError> {
-    let now = (console.edge.now)();
-    let may =
-        console.sessions().find(&signed_in.session, now).is_some_and(|session| session.may_validate(now));
-    if !may {
-        return Err(ConsoleError::TooMany(
-            "Too many validations: at most 20 a minute; try again in a minute",
-        ));
-    }
-    let (checker, _turn) = console.checker()?;
+    let (checker, _turn) = console.begin_validation(&signed_in.session, &signed_in.name)?;
     let checked = trial::check(checker, signed_in.user.cluster(), scope, form).await;
+    if let Ok(report) = &checked {
+        console.validated(report.outcome());
+    }
     checked.map_err(|error| ConsoleError::Internal(format!("failed to validate: {error}")))
 }
 
@@ -469,7 +464,9 @@ mod tests {
     #[tokio::test]
     async fn too_many_validations_give_the_form_back() {
         let console = simulated::console(simulated::api(|_| 201).0, simulated::epoch);
-        let turns: Vec<_> = std::iter::from_fn(|| console.checker().ok()).take(100).collect();
+        let turn = |number: u32| console.begin_validation(&number.to_string(), &number.to_string()).ok();
+        let turns: Vec<_> = (0..100).map_while(turn).collect();
+        assert_eq!(turns.len(), 8);
         let fields = [("action", "validate"), ("name", "typed-name"), ("endpoint", "https://127.0.0.1:1")];
         let request = simulated::form("/system/add/basic", &fields);
         let (status, page) = simulated::answer(&console, request).await;

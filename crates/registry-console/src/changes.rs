@@ -6,7 +6,7 @@ use std::{pin::pin, sync::Arc};
 
 use axum::extract::{Query, State};
 use futures::StreamExt as _;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use kube::{
     Api,
     api::{WatchEvent, WatchParams},
@@ -14,7 +14,10 @@ use kube::{
 use registry_api::SystemRegistry;
 use serde::Deserialize;
 
-use crate::{console::Console, error::ConsoleError};
+use crate::{
+    console::{Console, SignedIn},
+    error::ConsoleError,
+};
 
 /// How long a request waits, in seconds; the page then asks again.
 const LONGEST_WAIT: u32 = 25;
@@ -28,12 +31,11 @@ pub struct ChangesQuery {
 /// `/system/changes`: 200 as soon as a SystemRegistry has changed, 204 if none has.
 pub async fn of_system(
     State(console): State<Arc<Console>>,
-    headers: HeaderMap,
+    signed_in: SignedIn,
     Query(query): Query<ChangesQuery>,
 ) -> Result<StatusCode, ConsoleError> {
-    let user = console.waiting_user(&headers).ok_or(ConsoleError::NotSignedIn)?;
-    let _turn = console.watch()?;
-    let registries: Api<SystemRegistry> = Api::all(user.client());
+    let _turn = console.watch(&signed_in.session)?;
+    let registries: Api<SystemRegistry> = Api::all(signed_in.user.client());
     let params = WatchParams::default().timeout(LONGEST_WAIT).disable_bookmarks();
     let mut events = pin!(registries.watch_metadata(&params, &query.since).await?);
     match events.next().await {

@@ -4,6 +4,8 @@ mod add;
 mod attacks;
 mod bed;
 mod canary;
+mod cluster;
+mod cluster_bed;
 mod gate;
 mod limits;
 mod pages;
