@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Result, ensure};
 use http::{HeaderName, Method, header};
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
-use registry_testbed::{eventually, http_client::Call};
+use kube::api::{Patch, PatchParams};
+use registry_testbed::eventually;
 use serde_json::json;
 
 use crate::{
-    bed::{Browser, Cluster, PASSWORD, Page, Protected, USER},
+    bed::{Cluster, PASSWORD, Page, Protected, USER},
+    cluster_bed::{Account, ClusterConsole},
     site::{answers, paths},
 };
 
@@ -58,7 +58,9 @@ async fn every_page_needs_a_session() -> Result<()> {
             && paths.iter().any(|path| path.starts_with("/tenants/team/registries/default/packs/delete?"))
     );
     for path in paths {
-        nobody_is_signed_in(&answers(&stranger, &path, &stranger.origin).await?)?;
+        nobody_is_signed_in(
+            &answers(|method, path| stranger.request(method, path), &path, &stranger.origin).await?,
+        )?;
     }
     Ok(())
 }
@@ -68,7 +70,7 @@ async fn every_page_refuses_other_origins_and_hosts() -> Result<()> {
     let browser = Cluster::shared().await?.administrator().await?;
     for path in paths(&VALUES) {
         for origin in ["", "null", "http://evil.example", "https://127.0.0.1"] {
-            for (what, page) in answers(&browser, &path, origin).await? {
+            for (what, page) in answers(|method, path| browser.request(method, path), &path, origin).await? {
                 let is_changed = !what.starts_with("GET");
                 ensure!(!is_changed || page.status == 403, "{origin}: {what}: {page:#?}");
             }
@@ -93,7 +95,7 @@ async fn every_answer_is_guarded_errors_too() -> Result<()> {
         for (browser, origin) in
             [(&browser, browser.origin.as_str()), (&browser, ""), (&stranger, &stranger.origin)]
         {
-            for (what, page) in answers(browser, path, origin).await? {
+            for (what, page) in answers(|method, path| browser.request(method, path), path, origin).await? {
                 look(&what, &page)?;
             }
         }
@@ -202,46 +204,31 @@ async fn hostile_texts_are_shown_as_text() -> Result<()> {
     Ok(())
 }
 
-/// A user who signs in with the token of a service account, and that token.
-async fn by_token(cluster: &Cluster, account: &str) -> Result<(Browser, String)> {
-    cluster
-        .apply(&format!(
-            "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {account}, namespace: default}}\n---\n\
-             apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {{name: {account}}}\n\
-             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}}\n\
-             subjects: [{{kind: ServiceAccount, name: {account}, namespace: default}}]\n"
-        ))
-        .await?;
-    let control_plane = cluster.control_plane();
-    let token = control_plane.service_account_token("default", account).await?;
-    let kubeconfig = control_plane.kubeconfig_with_token(
-        &control_plane.url(),
-        control_plane.ca().certificate_pem(),
-        &token,
-    )?;
-    Ok((Browser::signed_in(&kubeconfig, &[]).await?, token))
-}
-
 #[tokio::test]
 async fn revoked_token_is_refused_on_every_page() -> Result<()> {
     let cluster = Cluster::shared().await?;
-    let account = Cluster::unique("revoked");
-    let (browser, token) = by_token(&cluster, &account).await?;
-    let page = browser.get("/system/registries").await?;
-    ensure!(page.status == 200 && page.has(&account), "{page:#?}");
-    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), "default");
-    accounts.delete(&account, &DeleteParams::default()).await?;
-    let control_plane = cluster.control_plane();
-    let url = format!("{}/api", control_plane.url());
+    let console = ClusterConsole::start(&cluster, &[]).await?;
+    let (account, paths) = (Account::administrator(&cluster).await?, paths(&VALUES));
+    let mut sessions = Vec::new();
+    for _ in &paths {
+        sessions.push(console.signed_in(&account.token).await?);
+    }
+    let mut by_header = console.visitor();
+    by_header.token.clone_from(&account.token);
+    ensure!(by_header.get("/system/add/basic").await?.status == 200);
+    account.delete(&cluster).await?;
     let look = || async {
-        let call = Call::get(&url).trust(control_plane.ca().certificate_pem());
-        let answer = call.header(header::AUTHORIZATION, format!("Bearer {token}")).send().await?;
-        ensure!(answer.status() == 401, "{answer:?}");
+        let page = by_header.get("/system/add/basic").await?;
+        ensure!(page.status == 401, "{page:#?}");
         anyhow::Ok(())
     };
     eventually(SOON, "the API server refuses the token", look).await?;
-    for path in paths(&VALUES).iter().filter(|path| !path.starts_with("/sign-out")) {
-        nobody_is_signed_in(&answers(&browser, path, &browser.origin).await?)?;
+    for (path, session) in paths.iter().zip(&sessions) {
+        // The session ends with the first answer, so each page has its own.
+        for visitor in [session, &by_header] {
+            let begin = |method, path: &str| visitor.call(method, path);
+            nobody_is_signed_in(&answers(begin, path, &console.origin).await?)?;
+        }
     }
     Ok(())
 }
@@ -251,7 +238,9 @@ async fn ended_session_is_refused_on_every_page() -> Result<()> {
     let browser = Cluster::shared().await?.administrator().await?;
     ensure!(browser.post("/sign-out", "").await?.status == 303);
     for path in paths(&VALUES) {
-        nobody_is_signed_in(&answers(&browser, &path, &browser.origin).await?)?;
+        nobody_is_signed_in(
+            &answers(|method, path| browser.request(method, path), &path, &browser.origin).await?,
+        )?;
     }
     let same_site = [(HeaderName::from_static("sec-fetch-site"), "same-site")];
     ensure!(browser.send(Method::POST, "/sign-out", &same_site).await?.status == 403);

@@ -272,6 +272,11 @@ impl Browser {
         if self.cookie.is_empty() { call } else { call.header(header::COOKIE, &self.cookie) }
     }
 
+    /// A request with the cookie.
+    pub fn request(&self, method: Method, path: &str) -> Call<'static> {
+        self.call(method, format!("{}{path}", self.origin))
+    }
+
     async fn visit(&self, url: &str) -> Result<Page> {
         Page::of(self.call(Method::GET, url.to_owned()).send().await?)
     }

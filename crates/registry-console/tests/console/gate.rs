@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     bed::{Browser, Cluster, Page, SYSTEM_NAMESPACE, form_of},
-    canary::Canary,
+    counter::ConnectionCounter,
     verdicts,
 };
 
@@ -33,22 +33,22 @@ fn typed<'a>(endpoint: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'
 
 /// Sends the form to a console, and returns the page and the connections that it caused.
 async fn try_at(
-    canary: &Canary,
+    counter: &ConnectionCounter,
     browser: &Browser,
     path: &str,
     more: &[(&str, &str)],
 ) -> Result<(Page, usize)> {
-    let page = browser.submit(path, &typed(&canary.url(), more)).await?;
-    Ok((page, canary.connections().await?))
+    let page = browser.submit(path, &typed(&counter.url(), more)).await?;
+    Ok((page, counter.connections().await?))
 }
 
 async fn refused_with(
-    canary: &Canary,
+    counter: &ConnectionCounter,
     browser: &Browser,
     (path, more): (&str, &[(&str, &str)]),
     (status, words): (u16, &str),
 ) -> Result<()> {
-    let (page, connections) = try_at(canary, browser, path, more).await?;
+    let (page, connections) = try_at(counter, browser, path, more).await?;
     ensure!((page.status, connections) == (status, 0), "{connections} connections: {page:#?}");
     ensure!(page.has(words), "{words}: {page:#?}");
     Ok(())
@@ -78,46 +78,46 @@ async fn member(cluster: &Cluster) -> Result<(Browser, String)> {
 
 #[tokio::test]
 async fn users_without_rights_reach_no_endpoint() -> Result<()> {
-    let (cluster, canary) = (Cluster::shared().await?, Canary::start().await?);
+    let (cluster, counter) = (Cluster::shared().await?, ConnectionCounter::start().await?);
     let reader = cluster.user("reader").await?;
-    refused_with(&canary, &reader, (BASIC, &[]), (422, "you may not create or change it")).await?;
+    refused_with(&counter, &reader, (BASIC, &[]), (422, "you may not create or change it")).await?;
     let (_, in_namespace) = member(&cluster).await?;
-    refused_with(&canary, &reader, (&in_namespace, &[]), (422, "you may not create or change it")).await?;
+    refused_with(&counter, &reader, (&in_namespace, &[]), (422, "you may not create or change it")).await?;
     // RBAC takes effect when the authorizer has seen it: until then the refusal is RBAC's.
     let creator = creator(&cluster).await?;
     let look = || async {
-        let (page, connections) = try_at(&canary, &creator, BASIC, &[]).await?;
+        let (page, connections) = try_at(&counter, &creator, BASIC, &[]).await?;
         ensure!((page.status, connections) == (422, 0), "{connections} connections: {page:#?}");
         ensure!(page.has("belongs to the system level"), "{page:#?}");
         anyhow::Ok(())
     };
     eventually(SOON, "the policy refuses who doesn't administer", look).await?;
-    let (page, connections) = try_at(&canary, &cluster.administrator().await?, BASIC, &[]).await?;
+    let (page, connections) = try_at(&counter, &cluster.administrator().await?, BASIC, &[]).await?;
     ensure!(page.status == 200 && connections > 0, "an administrator reaches it: {page:#?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn tenants_reach_only_what_their_policy_allows() -> Result<()> {
-    let (cluster, canary) = (Cluster::shared().await?, Canary::start().await?);
+    let (cluster, counter) = (Cluster::shared().await?, ConnectionCounter::start().await?);
     let (member, path) = member(&cluster).await?;
     let skip = [("insecure_skip_verify", "on")];
     let look = || async {
         let skipped = (422, "spec.tls.insecureSkipVerify is not allowed for tenants");
-        refused_with(&canary, &member, (&path, &skip), skipped).await
+        refused_with(&counter, &member, (&path, &skip), skipped).await
     };
     eventually(SOON, "the member may create, and not skip", look).await?;
     let plain = typed("http://127.0.0.1:1", &[]);
     let page = member.submit(&path, &plain).await?;
     ensure!(page.status == 422 && page.has("http:// is not allowed for tenants"), "{page:#?}");
-    let (page, connections) = try_at(&canary, &member, &path, &[]).await?;
+    let (page, connections) = try_at(&counter, &member, &path, &[]).await?;
     ensure!(page.status == 200 && connections > 0, "what is allowed is reached: {page:#?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn tenants_reach_no_endpoint_outside_the_list() -> Result<()> {
-    let (cluster, canary) = (verdicts::cluster().await?, Canary::start().await?);
+    let (cluster, counter) = (verdicts::cluster().await?, ConnectionCounter::start().await?);
     let (member, path) = member(&cluster).await?;
     let policies: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
     let only = json!({"data": {"allowedEndpoints": "registry.example\n"}});
@@ -127,11 +127,11 @@ async fn tenants_reach_no_endpoint_outside_the_list() -> Result<()> {
         Api::<TenantRegistry>::namespaced(cluster.client.clone(), namespace),
         PostParams { dry_run: true, ..PostParams::default() },
     );
-    let spec = RegistrySpec { endpoint: canary.url(), ..RegistrySpec::default() };
+    let spec = RegistrySpec { endpoint: counter.url(), ..RegistrySpec::default() };
     let look = || async {
         let refusal = registries.create(&dry_run, &TenantRegistry::new("gated", spec.clone())).await;
         ensure!(format!("{refusal:?}").contains("is not allowed for tenants"), "{refusal:?}");
-        refused_with(&canary, &member, (&path, &[]), (422, "is not allowed for tenants")).await
+        refused_with(&counter, &member, (&path, &[]), (422, "is not allowed for tenants")).await
     };
     eventually(SOON, "the endpoint is not allowed", look).await?;
     Ok(())
@@ -139,23 +139,23 @@ async fn tenants_reach_no_endpoint_outside_the_list() -> Result<()> {
 
 #[tokio::test]
 async fn namespace_without_a_tenant_reaches_no_endpoint() -> Result<()> {
-    let (cluster, canary) = (Cluster::shared().await?, Canary::start().await?);
+    let (cluster, counter) = (Cluster::shared().await?, ConnectionCounter::start().await?);
     let namespace = Cluster::unique("nobodys");
     cluster.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}")).await?;
     let administrator = cluster.administrator().await?;
     let path = format!("/tenants/anyone/add/basic?namespace={namespace}");
     let wanted = (404, "does not belong to tenant anyone");
-    refused_with(&canary, &administrator, (&path, &[]), wanted).await?;
+    refused_with(&counter, &administrator, (&path, &[]), wanted).await?;
     let absent = "/tenants/anyone/add/basic?namespace=there-is-none";
-    refused_with(&canary, &administrator, (absent, &[]), (404, "does not exist")).await?;
+    refused_with(&counter, &administrator, (absent, &[]), (404, "does not exist")).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn requests_from_elsewhere_reach_no_endpoint() -> Result<()> {
-    let (cluster, canary) = (Cluster::shared().await?, Canary::start().await?);
+    let (cluster, counter) = (Cluster::shared().await?, ConnectionCounter::start().await?);
     let administrator = cluster.administrator().await?;
-    let (media_type, body) = form_of(&typed(&canary.url(), &[]));
+    let (media_type, body) = form_of(&typed(&counter.url(), &[]));
     let fetch_site = HeaderName::from_static("sec-fetch-site");
     let elsewhere: [&[(HeaderName, &str)]; 5] = [
         &[],
@@ -167,21 +167,21 @@ async fn requests_from_elsewhere_reach_no_endpoint() -> Result<()> {
     for headers in elsewhere {
         let headers = [headers, &[(header::CONTENT_TYPE, media_type.as_str())]].concat();
         let page = administrator.send_with(Method::POST, BASIC, &headers, &body).await?;
-        ensure!((page.status, canary.connections().await?) == (403, 0), "{headers:?}: {page:#?}");
+        ensure!((page.status, counter.connections().await?) == (403, 0), "{headers:?}: {page:#?}");
     }
     let stranger = cluster.stranger().await?;
-    let (page, connections) = try_at(&canary, &stranger, BASIC, &[]).await?;
+    let (page, connections) = try_at(&counter, &stranger, BASIC, &[]).await?;
     ensure!((page.status, connections) == (401, 0), "without a session: {page:#?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn validation_over_the_limit_reaches_no_endpoint() -> Result<()> {
-    let (cluster, canary) = (Cluster::shared().await?, Canary::start().await?);
+    let (cluster, counter) = (Cluster::shared().await?, ConnectionCounter::start().await?);
     let browser = cluster.administrator().await?;
     for number in 1..=20 {
-        let (page, connections) = try_at(&canary, &browser, BASIC, &[]).await?;
+        let (page, connections) = try_at(&counter, &browser, BASIC, &[]).await?;
         ensure!(page.status == 200 && connections > 0, "{number}: {page:#?}");
     }
-    refused_with(&canary, &browser, (BASIC, &[]), (429, "at most 20 a minute")).await
+    refused_with(&counter, &browser, (BASIC, &[]), (429, "at most 20 a minute")).await
 }

@@ -3,9 +3,9 @@
 mod add;
 mod attacks;
 mod bed;
-mod canary;
 mod cluster;
 mod cluster_bed;
+mod counter;
 mod gate;
 mod limits;
 mod pages;

@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::Method;
-use registry_testbed::{AuditEvent, ControlPlane, eventually, http_client::Call};
+use registry_testbed::{AuditEvent, AuditLog, ControlPlane, eventually, http_client::Call};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
     add::refuse_when_it_is_too_late,
     bed::{self, Browser, Cluster, PATIENCE, Page, Protected, SYSTEM_NAMESPACE, USER},
+    cluster_bed::{Account, ClusterConsole},
 };
 
 const BASIC: &str = "/system/add/basic";
@@ -35,6 +36,8 @@ struct Traces {
     audit: String,
     /// The requests to the API server.
     requests: Vec<AuditEvent>,
+    /// The requests while a console in the cluster served one user, and that user.
+    in_cluster: (Vec<AuditEvent>, String),
     /// The Secret that Confirm made.
     secret: String,
 }
@@ -170,13 +173,37 @@ async fn afternoon() -> Result<Traces> {
     };
     let requests = eventually(PATIENCE, "the audit log is written", done).await?;
     shown.0.extend([ann.output(), ben.output(), control_plane.api_server().log()]);
+    let in_cluster = in_cluster(&cluster, &log).await?;
     Ok(Traces {
+        in_cluster,
         keys: [before, keys_with_canary(control_plane).await?],
         shown: shown.0,
         audit: log.text()?,
         requests,
         secret: format!("/registry/secrets/{SYSTEM_NAMESPACE}/packs-login"),
     })
+}
+
+/// A user looks at a table and a form of a console in the cluster.
+async fn in_cluster(cluster: &Cluster, log: &AuditLog) -> Result<(Vec<AuditEvent>, String)> {
+    let mark = log.mark();
+    let console = ClusterConsole::start(cluster, &[]).await?;
+    console.knows_addresses().await?;
+    let account = Account::administrator(cluster).await?;
+    let visitor = console.signed_in(&account.token).await?;
+    for path in ["/system/registries", BASIC, "/system/registries/packs"] {
+        let page = visitor.get(path).await?;
+        ensure!(page.status == 200, "{page:#?}");
+    }
+    let user = account.user();
+    let done = || async {
+        let requests = log.since(&mark)?;
+        let is_last = |event: &AuditEvent| event.user == user && event.verb == "get" && event.name == "packs";
+        ensure!(requests.iter().any(is_last), "the detail page is not in the log");
+        Ok(requests)
+    };
+    let requests = eventually(PATIENCE, "the audit log is written", done).await?;
+    Ok((requests, user))
 }
 
 async fn traces() -> Result<&'static Traces> {
@@ -202,16 +229,34 @@ async fn typed_password_stands_in_the_secret_only() -> Result<()> {
     Ok(())
 }
 
+/// The API server's own, and the testbed's look at its readiness.
+fn is_servers(event: &AuditEvent) -> bool {
+    event.user == "system:apiserver" || (event.user == "system:anonymous" && event.request_uri == "/readyz")
+}
+
+fn users(requests: &[AuditEvent]) -> BTreeSet<&str> {
+    requests.iter().filter(|event| !is_servers(event)).map(|event| event.user.as_str()).collect()
+}
+
+#[tokio::test]
+async fn own_account_reads_the_cluster_addresses_only() -> Result<()> {
+    let (requests, user) = &traces().await?.in_cluster;
+    let own = format!("system:serviceaccount:{SYSTEM_NAMESPACE}:console-account");
+    // "admin" is the test, which makes the accounts.
+    ensure!(users(requests) == BTreeSet::from(["admin", user, &own]), "{:?}", users(requests));
+    let asked: BTreeSet<(&str, &str)> = requests
+        .iter()
+        .filter(|event| event.user == own)
+        .map(|event| (event.verb.as_str(), event.resource.as_str()))
+        .collect();
+    ensure!(asked == BTreeSet::from([("get", "endpointslices"), ("list", "servicecidrs")]), "{asked:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn audit_log_shows_the_users_only() -> Result<()> {
     let traces = traces().await?;
-    // The API server's own, and the testbed's look at its readiness.
-    let is_servers = |event: &AuditEvent| {
-        event.user == "system:apiserver"
-            || (event.user == "system:anonymous" && event.request_uri == "/readyz")
-    };
-    let users: BTreeSet<&str> =
-        traces.requests.iter().filter(|event| !is_servers(event)).map(|event| event.user.as_str()).collect();
+    let users = users(&traces.requests);
     ensure!(users == BTreeSet::from([ADMINISTRATOR, READER]), "{users:?}");
     ensure!(!traces.audit.contains("\"impersonatedUser\""), "somebody is impersonated");
     let did = |user: &str, verb: &str, resource: &str, is_dry: bool| {

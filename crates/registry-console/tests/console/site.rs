@@ -1,12 +1,14 @@
 //! Every page of the console, read from the source of its router, so that no test leaves out a new one.
 
-use http::{HeaderName, Method, header};
+use http::{Method, header};
 
-use crate::bed::{Browser, Page, form_of};
+use registry_testbed::http_client::Call;
+
+use crate::bed::{Page, form_of};
 
 const ROUTES: &str = include_str!("../../src/routes.rs");
-/// What everyone may see: styles, script and icon.
-const PUBLIC: &str = "/assets/";
+/// What everyone may see: styles, script and icon, and where a token is pasted.
+const PUBLIC: [&str; 2] = ["/assets/", "/sign-in"];
 
 /// The paths of all pages that need a session, with these values in place of the placeholders.
 pub fn paths(values: &[(&str, &str)]) -> Vec<String> {
@@ -18,7 +20,7 @@ pub fn paths(values: &[(&str, &str)]) -> Vec<String> {
         if path.matches('/').count() > 2 && path.ends_with("/{namespace}/{name}") {
             registry.clone_from(&path);
         }
-        if path.starts_with('/') && !path.starts_with(PUBLIC) {
+        if path.starts_with('/') && !PUBLIC.iter().any(|public| path.starts_with(public)) {
             paths.push(filled(&path, values));
         }
     }
@@ -34,7 +36,11 @@ fn filled(path: &str, values: &[(&str, &str)]) -> String {
 }
 
 /// The console's answers to GET and to POST, with each kind of form that it takes.
-pub async fn answers(browser: &Browser, path: &str, origin: &str) -> anyhow::Result<Vec<(String, Page)>> {
+pub async fn answers<'a>(
+    begin: impl Fn(Method, &str) -> Call<'a>,
+    path: &str,
+    origin: &str,
+) -> anyhow::Result<Vec<(String, Page)>> {
     let fields =
         [("name", "packs"), ("uid", "u"), ("endpoint", "https://127.0.0.1:1"), ("action", "generate")];
     let (multipart, parts) = form_of(&fields);
@@ -46,10 +52,10 @@ pub async fn answers(browser: &Browser, path: &str, origin: &str) -> anyhow::Res
     ];
     let mut answers = Vec::new();
     for (method, media_type, body) in bodies {
-        let mut headers: Vec<(HeaderName, &str)> = vec![(header::CONTENT_TYPE, media_type)];
-        headers.extend((!origin.is_empty()).then_some((header::ORIGIN, origin)));
+        let call = begin(method.clone(), path).header(header::CONTENT_TYPE, media_type).body(body.to_owned());
+        let call = if origin.is_empty() { call } else { call.header(header::ORIGIN, origin) };
         let what = format!("{method} {path} {}", media_type.split(';').next().unwrap_or_default());
-        answers.push((what, browser.send_with(method, path, &headers, body).await?));
+        answers.push((what, Page::of(call.send().await?)?));
     }
     Ok(answers)
 }

@@ -13,14 +13,14 @@ use tokio::{
 };
 
 /// A server that counts its connections.
-pub struct Canary {
+pub struct ConnectionCounter {
     /// Its port on 127.0.0.1.
     pub port: u16,
     accepted: Arc<AtomicUsize>,
     counting: AbortHandle,
 }
 
-impl Canary {
+impl ConnectionCounter {
     /// Starts it.
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -52,7 +52,7 @@ impl Canary {
     }
 }
 
-impl Drop for Canary {
+impl Drop for ConnectionCounter {
     fn drop(&mut self) {
         self.counting.abort();
     }
