@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use registry_check::flags::CheckFlags;
 
+use crate::from_console::ConsoleUrl;
+
 /// Lists, describes and validates OCI registries that are declared as SystemRegistry and TenantRegistry.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-registry", bin_name = "kubectl registry", version, about)]
@@ -130,6 +132,15 @@ pub struct ValidateArgs {
     /// Don't contact the cluster: use only the files, and don't check the rules of the schema.
     #[arg(long)]
     pub offline: bool,
+    /// Check in the cluster, by the web console at this URL, with its settings for registries and AWS.
+    #[arg(long, value_name = "URL", value_parser = ConsoleUrl::parse, conflicts_with_all = ["offline", "impersonate"])]
+    pub from: Option<ConsoleUrl>,
+    /// PEM file with the CA of the console's certificate; default: those of this machine.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "from")]
+    pub from_ca_file: Option<PathBuf>,
+    /// File with the token for the console; default: that of the kubeconfig.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "from")]
+    pub token_file: Option<PathBuf>,
     /// How to reach registries and AWS.
     #[command(flatten)]
     pub check: CheckFlags,
@@ -202,6 +213,11 @@ mod tests {
         assert_eq!(kind(&["validate"]), ErrorKind::MissingRequiredArgument);
         assert_eq!(kind(&["validate", "-f", "x", "-o", "wide"]), ErrorKind::InvalidValue);
         assert_eq!(kind(&["remove"]), ErrorKind::InvalidSubcommand);
+        let from = ["validate", "-f", "x", "--from", "https://r.example"];
+        assert_eq!(kind(&[&from[..], &["--offline"]].concat()), ErrorKind::ArgumentConflict);
+        assert_eq!(kind(&[&from[..], &["--as", "ann"]].concat()), ErrorKind::ArgumentConflict);
+        assert_eq!(kind(&["validate", "-f", "x", "--token-file", "t"]), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind(&["validate", "-f", "x", "--from", "http://r.example"]), ErrorKind::ValueValidation);
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub fn offline_namespace(args: &ClusterArgs) -> String {
 
 /// Finds the configuration as kubectl does. In a Pod without a kubeconfig, uses the Pod's service account.
 #[allow(clippy::wildcard_enum_match_arm, reason = "another crate's enum")]
-async fn config(args: &ClusterArgs) -> Result<Config, ClusterError> {
+pub async fn config(args: &ClusterArgs) -> Result<Config, ClusterError> {
     let found = args.kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
     let kubeconfig = match found.map_err(ClusterError::from) {
         Ok(kubeconfig) => kubeconfig,

@@ -10,6 +10,7 @@ mod cluster;
 mod completion;
 mod describe;
 mod description;
+mod from_console;
 mod list;
 mod object;
 mod output;
@@ -27,8 +28,12 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use clap::{CommandFactory as _, Parser as _};
 use k8s_openapi::jiff::Timestamp;
-use registry_check::{advice::CheckOutcome, prompt::PromptError, report::CheckReport, session::SessionError};
-use serde_json::Value;
+use registry_check::{
+    advice::CheckOutcome,
+    prompt::PromptError,
+    report::{CheckReport, objects},
+    session::SessionError,
+};
 
 use crate::{
     cli::{ClusterArgs, DescribeArgs, ListArgs, ObjectFormat, PluginCli, PluginCommand, ValidateArgs},
@@ -114,12 +119,6 @@ fn in_words(reports: &[CheckReport]) -> Page {
         page.append(report::page(report));
     }
     page
-}
-
-/// Returns one object, or a List of several, as `kubectl get -f` does.
-fn objects(reports: &[CheckReport]) -> Value {
-    let mut objects: Vec<Value> = reports.iter().map(CheckReport::object).collect();
-    if objects.len() == 1 { objects.remove(0) } else { output::list(&objects) }
 }
 
 async fn describe(args: &DescribeArgs, cluster: &ClusterArgs) -> anyhow::Result<ExitCode> {

@@ -11,14 +11,19 @@ use std::{
 use anyhow::{Context as _, bail};
 use k8s_openapi::jiff::Timestamp;
 use registry_check::{
-    advice::CheckOutcome, cluster::Cluster, manifest::Manifests, report::CheckReport, session::CheckSession,
+    advice::CheckOutcome,
+    cluster::Cluster,
+    manifest::Manifests,
+    report::CheckReport,
+    session::{CheckSession, Progress as _},
     supply::Supply,
 };
 use secrecy::SecretString;
 
 use crate::{
     cli::{ClusterArgs, UserName, ValidateArgs},
-    cluster::{ClusterError, configured, offline_namespace},
+    cluster::{ClusterError, config, configured, offline_namespace},
+    from_console::{self, ConsoleUrl},
     progress::OnStandardError,
     prompt::Terminal,
 };
@@ -54,12 +59,41 @@ pub async fn run(
             prompt: Terminal::of_this_program,
             typed: std::collections::HashMap::new(),
             notes: Vec::new(),
+            on_behalf: false,
         },
         progress: OnStandardError,
     };
+    if let Some(url) = &args.from {
+        return from_cluster(args, cluster, url, session).await;
+    }
     let mut reports = Vec::new();
     for declared in &manifests.registries {
         reports.push(Box::pin(session.report(declared)).await?);
+    }
+    Ok(reports)
+}
+
+/// Lets the console check the registries, with all that they refer to.
+async fn from_cluster(
+    args: &ValidateArgs,
+    cluster: &ClusterArgs,
+    url: &ConsoleUrl,
+    mut session: CheckSession<'_, OnStandardError>,
+) -> anyhow::Result<Vec<CheckReport>> {
+    let auth = match &args.token_file {
+        Some(file) => from_console::token_in(file)?,
+        None => from_console::token_of(&config(cluster).await?.auth_info)?,
+    };
+    let client = from_console::client(url, args.from_ca_file.as_deref(), auth)?;
+    let registries = &session.supply.manifests.registries;
+    let mut manifests = Vec::new();
+    for declared in registries {
+        manifests.extend(session.manifests(declared).await?);
+    }
+    let asking = from_console::ask(&client, url, manifests, registries);
+    let mut reports = session.progress.shown("Asking the console", asking).await?;
+    if let Some(first) = reports.first_mut() {
+        first.notes.append(&mut session.supply.notes);
     }
     Ok(reports)
 }

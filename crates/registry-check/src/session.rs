@@ -12,7 +12,7 @@ use registry_api::{
 };
 use registry_verdict::{
     object::{RegistryKey, RegistryObject, RegistryScope},
-    resolve::ReadError,
+    resolve::{ReadError, TenantPolicy},
 };
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -26,7 +26,7 @@ use crate::{
     prompt::PromptError,
     report::{CheckAnswer, CheckReport, Manifest},
     schema,
-    supply::{Supply, SupplyError},
+    supply::{Contents, Supply, SupplyError},
 };
 
 /// Why a check ends without a report.
@@ -62,14 +62,23 @@ pub struct CheckSession<'a, P> {
 }
 
 impl<P: Progress> CheckSession<'_, P> {
-    /// Checks one registry: the manifest, then its references, then the registry.
+    /// Checks one registry: the manifest, then its references, then the registry. Without an API server, runs the schema's rules.
     pub async fn report(&mut self, declared: &Declared) -> Result<CheckReport, SessionError> {
-        let manifest = self.manifest(declared, &self.key(declared)).await?;
+        let manifest = match self.manifest(declared).await? {
+            Manifest::NotAsked(why) => by_rules(declared, why)?,
+            manifest => manifest,
+        };
         self.report_of(declared, manifest).await
     }
 
-    /// Checks one registry whose manifest the API server has accepted. Doesn't run the schema's rules again, so a program that only
-    /// calls this doesn't contain the CEL interpreter.
+    /// Checks one registry for a user whose rights count, which only the API server knows. Doesn't run the schema's rules, so a
+    /// program that doesn't call [`CheckSession::report`] doesn't contain the CEL interpreter.
+    pub async fn report_on_behalf(&mut self, declared: &Declared) -> Result<CheckReport, SessionError> {
+        let manifest = self.manifest(declared).await?;
+        self.report_of(declared, manifest).await
+    }
+
+    /// Checks one registry whose manifest the API server has accepted. Doesn't run the schema's rules either.
     pub async fn report_accepted(&mut self, declared: &Declared) -> Result<CheckReport, SessionError> {
         let complaints = complaints(declared)?;
         let manifest = if complaints.is_empty() { Manifest::Accepted } else { Manifest::Refused(complaints) };
@@ -92,8 +101,13 @@ impl<P: Progress> CheckSession<'_, P> {
             answer: CheckAnswer::Refused,
             notes: Vec::new(),
         };
-        if matches!(report.manifest, Manifest::Refused(_)) {
-            return Ok(report);
+        match &report.manifest {
+            Manifest::Refused(_) => return Ok(report),
+            Manifest::NotAsked(why) if self.supply.on_behalf => {
+                report.answer = CheckAnswer::Unable(why.clone());
+                return Ok(report);
+            }
+            Manifest::NotAsked(_) | Manifest::Accepted => {}
         }
         match self.object(declared, key) {
             Ok(object) => {
@@ -118,20 +132,13 @@ impl<P: Progress> CheckSession<'_, P> {
         }
     }
 
-    /// Checks whether the cluster accepts the manifest, as far as this is known.
-    async fn manifest(&mut self, declared: &Declared, key: &RegistryKey) -> Result<Manifest, SessionError> {
+    /// Checks the manifest's structure, and whether the cluster accepts it, as far as this is known.
+    async fn manifest(&mut self, declared: &Declared) -> Result<Manifest, SessionError> {
         let complaints = complaints(declared)?;
         if !complaints.is_empty() {
             return Ok(Manifest::Refused(complaints));
         }
-        let manifest = self.admission(declared, key).await;
-        if matches!(manifest, Manifest::NotAsked(_)) {
-            let broken = schema::broken_rules(declared.scope, &declared.document)?;
-            if !broken.is_empty() {
-                return Ok(Manifest::Refused(broken));
-            }
-        }
-        Ok(manifest)
+        Ok(self.admission(declared, &self.key(declared)).await)
     }
 
     /// Parses the registry, or returns why the operator can't check it.
@@ -169,16 +176,10 @@ impl<P: Progress> CheckSession<'_, P> {
     ) -> Result<CheckAnswer, SessionError> {
         let namespace = object.key.references_namespace(self.system_namespace).to_owned();
         let has_no_tenant = self.has_no_tenant(object, notes).await;
-        let policy = self.supply.policy(object, self.system_namespace).await;
-        let contents = match self.supply.of(object, &namespace).await {
-            Ok(contents) => contents,
-            Err(
-                error
-                @ (SupplyError::Missing { .. } | SupplyError::NothingToSignIn | SupplyError::NoUsername),
-            ) => {
-                return Ok(CheckAnswer::Unable(error.to_string()));
-            }
+        let (policy, contents) = match self.supplied(object, &namespace).await {
+            Ok(supplied) => supplied,
             Err(SupplyError::Prompt(error)) => return Err(error.into()),
+            Err(error) => return Ok(CheckAnswer::Unable(error.to_string())),
         };
         notes.append(&mut self.supply.notes);
         let surroundings =
@@ -186,6 +187,33 @@ impl<P: Progress> CheckSession<'_, P> {
         let what = format!("Checking {} at {}", object.key, object.spec.endpoint);
         let checked = self.progress.shown(&what, self.checker.check(object, surroundings)).await?;
         Ok(CheckAnswer::Checked(Box::new(checked)))
+    }
+
+    async fn supplied(
+        &mut self,
+        object: &RegistryObject,
+        namespace: &str,
+    ) -> Result<(TenantPolicy, Contents), SupplyError> {
+        let policy = self.supply.policy(object, self.system_namespace).await?;
+        Ok((policy, self.supply.of(object, namespace).await?))
+    }
+
+    /// Returns a registry with its namespace, and all that it refers to, as manifests for a program that has no access to them.
+    /// What is wrong with the registry itself is left to that program.
+    pub async fn manifests(&mut self, declared: &Declared) -> Result<Vec<Value>, SupplyError> {
+        let (key, mut document) = (self.key(declared), declared.document.clone());
+        if let Some(namespace) = key.namespace() {
+            document["metadata"]["namespace"] = Value::from(namespace);
+        }
+        let mut manifests = vec![document];
+        if complaints(declared).is_ok_and(|complaints| complaints.is_empty())
+            && let Ok(object) = self.object(declared, key)
+        {
+            let namespace = object.key.references_namespace(self.system_namespace).to_owned();
+            let contents = self.supply.of(&object, &namespace).await?;
+            manifests.extend(contents.iter().map(|(reference, content)| content.manifest(reference)));
+        }
+        Ok(manifests)
     }
 
     /// Returns whether the namespace of a TenantRegistry certainly belongs to no tenant.
@@ -215,6 +243,12 @@ impl<P: Progress> CheckSession<'_, P> {
             }
         }
     }
+}
+
+/// Runs the schema's rules, because the API server was not asked for this reason.
+fn by_rules(declared: &Declared, why: String) -> Result<Manifest, SessionError> {
+    let broken = schema::broken_rules(declared.scope, &declared.document)?;
+    Ok(if broken.is_empty() { Manifest::NotAsked(why) } else { Manifest::Refused(broken) })
 }
 
 fn typed<S: ApiScope>(declared: &Declared) -> Option<RegistryObject>

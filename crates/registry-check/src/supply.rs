@@ -14,6 +14,7 @@ use kube::{Api, ResourceExt};
 use registry_api::{RegistrySpec, TOKEN_SECRET_TYPE, spec::EcrAuth};
 use registry_probe::Endpoint;
 use registry_verdict::{
+    ecr::hosts::is_ecr,
     object::RegistryObject,
     resolve::{
         Reference, ReferenceContent, ReferenceKind, TenantPolicy, credentials_secret, policy_reference,
@@ -54,11 +55,19 @@ pub enum SupplyError {
     /// A password without a user name would be wrong, and could lock the account.
     #[error("--password-stdin needs --username for this registry")]
     NoUsername,
+    /// Whether a tenant's AWS token may be sent to the host isn't known.
+    #[error(
+        "whether tenantPolicy.allowedEndpoints lists this host, as AWS's tokens need outside ECR, is not known: {0}; the operator \
+         checks the credentials after the registry is applied"
+    )]
+    PolicyUnknown(String),
     /// The user gave no answer.
     #[error(transparent)]
     Prompt(#[from] PromptError),
 }
 
+/// Why a program that serves others has no Secret.
+const NOT_READ: &str = "it is not read from the cluster for others";
 const ADVICE: &str = "; add it to a file, use --password-stdin, or run this in a terminal to be prompted";
 
 /// The sources of references.
@@ -79,6 +88,9 @@ pub struct Supply<'a> {
     pub typed: Contents,
     /// Notes about where values came from.
     pub notes: Vec<String>,
+    /// Whether someone else is served, who chooses the endpoint: then the API server must accept the manifest before anything is
+    /// sent there, Secrets come from the manifests alone, and a tenant policy that can't be read allows nothing.
+    pub on_behalf: bool,
 }
 
 impl Supply<'_> {
@@ -100,26 +112,36 @@ impl Supply<'_> {
         Ok(contents)
     }
 
-    /// Returns the tenant policy. If it can't be read, only the operator enforces it.
-    pub async fn policy(&mut self, object: &RegistryObject, system_namespace: &str) -> TenantPolicy {
+    /// Returns the tenant policy. If it can't be read, only the operator enforces it, unless someone else is served.
+    pub async fn policy(
+        &mut self,
+        object: &RegistryObject,
+        system_namespace: &str,
+    ) -> Result<TenantPolicy, SupplyError> {
         let Some(reference) = policy_reference(&object.key, &object.spec, system_namespace) else {
-            return TenantPolicy::unknown();
+            return Ok(TenantPolicy::unknown());
         };
         if let Some(content) = self.in_files(&reference) {
-            return TenantPolicy::of(Some(&content));
+            return Ok(TenantPolicy::of(Some(&content)));
         }
         match self.in_cluster(&reference).await {
-            Ok(content) => TenantPolicy::of(content.as_ref()),
-            Err(why) => {
-                if method(&object.spec) == Some(Method::Aws) {
-                    self.notes.push(format!(
-                        "Whether tenantPolicy.allowedEndpoints lists this host, as AWS's token needs outside ECR, is not \
-                         known ({why})"
-                    ));
-                }
-                TenantPolicy::unknown()
-            }
+            Ok(content) => Ok(TenantPolicy::of(content.as_ref())),
+            Err(why) => self.without_policy(&object.spec, why),
         }
+    }
+
+    fn without_policy(&mut self, spec: &RegistrySpec, why: String) -> Result<TenantPolicy, SupplyError> {
+        let is_aws = method(spec) == Some(Method::Aws);
+        if is_aws && self.on_behalf && !is_at_ecr(spec) {
+            return Err(SupplyError::PolicyUnknown(why));
+        }
+        if is_aws {
+            self.notes.push(format!(
+                "Whether tenantPolicy.allowedEndpoints lists this host, as AWS's token needs outside ECR, is not \
+                 known ({why})"
+            ));
+        }
+        Ok(TenantPolicy::unknown())
     }
 
     async fn one(
@@ -135,7 +157,7 @@ impl Supply<'_> {
         if let Some(content) = self.in_files(reference) {
             return Ok(Some(Arc::new(content)));
         }
-        let there = self.in_cluster(reference).await;
+        let there = if self.on_behalf { Err(NOT_READ.to_owned()) } else { self.in_cluster(reference).await };
         if let Ok(Some(content)) = there {
             self.notes.push(format!("{reference} read from the cluster"));
             return Ok(Some(Arc::new(content)));
@@ -229,6 +251,10 @@ enum Method {
     Basic,
     Token,
     Aws,
+}
+
+fn is_at_ecr(spec: &RegistrySpec) -> bool {
+    Endpoint::parse(&spec.endpoint).is_ok_and(|endpoint| is_ecr(endpoint.server()))
 }
 
 fn method(spec: &RegistrySpec) -> Option<Method> {

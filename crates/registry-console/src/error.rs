@@ -40,7 +40,8 @@ pub enum ConsoleError {
 }
 
 impl ConsoleError {
-    fn status(&self) -> StatusCode {
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
         match self {
             Self::NotSignedIn | Self::TokenRefused(_) | Self::UsedLink => StatusCode::UNAUTHORIZED,
             Self::NotFound(_) => StatusCode::NOT_FOUND,

@@ -6,6 +6,7 @@
 
 pub mod add;
 pub mod administration;
+pub mod api;
 pub mod assets;
 pub mod bearer_token;
 pub mod browser;

@@ -12,7 +12,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, Uri, header};
 
 use crate::{
-    add, administration,
+    add, administration, api,
     assets::{KEEP, find},
     changes,
     console::Console,
@@ -29,6 +29,7 @@ const LARGEST_BODY: usize = 256 * 1024;
 pub fn router(console: Arc<Console>) -> Router {
     pages(&console)
         .route("/assets/{name}", get(asset))
+        .route(api::VALIDATE, post(api::validate))
         .route("/sign-in", get(token_sign_in::show).post(token_sign_in::submit))
         .fallback(nothing)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
@@ -96,7 +97,10 @@ fn admit(console: &Console, mut request: Request) -> Result<Request, RequestRefu
         }
         request.headers_mut().insert(header::HOST, host);
     }
-    console.site.admit(request.method(), request.headers())?;
+    match request.uri().path() {
+        api::VALIDATE => console.site.admit_program(request.headers())?,
+        _ => console.site.admit(request.method(), request.headers())?,
+    }
     Ok(request)
 }
 
@@ -116,4 +120,37 @@ async fn asset(uri: Uri) -> Response {
 
 async fn nothing() -> ConsoleError {
     ConsoleError::NotFound("there is no such page".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http::Method;
+
+    use super::*;
+    use crate::simulated;
+
+    /// The status if the URL and the header name these hosts; HTTP/2 has no header.
+    async fn named(authority: &str, host: Option<&'static str>) -> StatusCode {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        let path = format!("http://{authority}/system/add/basic");
+        let mut request = simulated::request(Method::GET, &path, "", Body::empty());
+        request.headers_mut().remove(header::HOST);
+        if let Some(host) = host {
+            request.headers_mut().insert(header::HOST, HeaderValue::from_static(host));
+        }
+        simulated::answer(&console, request).await.0
+    }
+
+    #[tokio::test]
+    async fn host_in_the_url_counts_too() {
+        let own = "127.0.0.1:8080";
+        assert_eq!(named(own, None).await, StatusCode::OK);
+        assert_eq!(named(own, Some(own)).await, StatusCode::OK);
+        for (authority, host) in
+            [("evil.example", None), ("evil.example", Some(own)), (own, Some("evil.example"))]
+        {
+            assert_eq!(named(authority, host).await, StatusCode::FORBIDDEN, "{authority} {host:?}");
+        }
+    }
 }

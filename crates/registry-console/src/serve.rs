@@ -105,28 +105,19 @@ pub async fn cluster(
     service_host: Option<&str>,
     print: fn(&str) -> io::Result<()>,
 ) -> anyhow::Result<()> {
-    let transport = transport(&cli.serve, listen, url)?;
-    let certificate = match &transport {
-        Transport::Tls { cert, key } => Some(ServingCertificate::read(cert, key)?),
-        Transport::BehindProxy | Transport::Loopback => None,
-    };
-    let tls = certificate.as_ref().map(ServingCertificate::server_config).transpose()?;
+    let (certificate, tls) = tls(&transport(&cli.serve, listen, url)?)?;
     let home = HomeCluster::find(cli, service_host).await?;
     let clients = cli.check.clients("registry-console", edge.now, fastrand::f64)?;
     let checker = clusters(cli, &clients, &home.addresses);
     let console = Console::in_cluster(url, &cli.system_namespace, edge, checker, home.api_server.clone());
     let console = Arc::new(console);
-    let metrics = match cli.serve.metrics_address {
-        Some(address) => Some(listener("--metrics-address", address).await?),
-        None => None,
-    };
-    let listener = listener("--listen", listen).await?;
-    print(&format!("listening on {} for {url}", listener.local_addr()?))?;
-    tracing::info!(address = %listener.local_addr()?, %url, "serving");
-    let app = routes::router(console.clone());
-    let tls = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
+    let metrics = optional_listener("--metrics-address", cli.serve.metrics_address).await?;
+    let pages = listener("--listen", listen).await?;
+    print(&format!("listening on {} for {url}", pages.local_addr()?))?;
+    tracing::info!(address = %pages.local_addr()?, %url, "serving");
+    let served = connections::serve(pages, tls, routes::router(console.clone()), stop(), LONGEST_CONFIRM);
     tokio::select! {
-        served = connections::serve(listener, tls, app, stop(), LONGEST_CONFIRM) => served.context("failed to serve")?,
+        served = served => served.context("failed to serve")?,
         served = numbers(metrics, &console) => served.context("failed to serve --metrics-address")?,
         () = home.account.keep_learning(&home.addresses) => {}
         () = clients.follow_ca_file() => {}
@@ -135,6 +126,14 @@ pub async fn cluster(
     }
     console.confirms_end(LONGEST_CONFIRM).await;
     Ok(())
+}
+
+/// The certificate to follow, and what connections are accepted with.
+fn tls(transport: &Transport) -> anyhow::Result<(Option<ServingCertificate>, Option<TlsAcceptor>)> {
+    let Transport::Tls { cert, key } = transport else { return Ok((None, None)) };
+    let certificate = ServingCertificate::read(cert, key)?;
+    let acceptor = TlsAcceptor::from(Arc::new(certificate.server_config()?));
+    Ok((Some(certificate), Some(acceptor)))
 }
 
 /// Checks from a Pod: with the operator's egress policy.
@@ -157,6 +156,13 @@ async fn listener(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener
         listener => listener,
     };
     listener.with_context(|| format!("failed to listen on {flag} {address}"))
+}
+
+async fn optional_listener(flag: &str, address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    match address {
+        Some(address) => Ok(Some(listener(flag, address).await?)),
+        None => Ok(None),
+    }
 }
 
 /// Serves what `--metrics-address` promises. Never returns, unless it fails.

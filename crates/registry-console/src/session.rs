@@ -228,6 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn forms_go_on_after_a_renewed_token() {
+        let draft = || crate::draft::FormDraft { kept: None, validated: Some([1; 32]) };
+        let mut sessions = one();
+        sessions.find("id", at(0)).unwrap().drafts.keep("form", draft());
+        assert!(begin(&mut sessions, "new", "ann", 0) && begin(&mut sessions, "bobs", "bob", 0));
+        sessions.replace("id", "new");
+        assert!(sessions.peek("id", at(0)).is_none());
+        assert!(sessions.peek("new", at(0)).unwrap().drafts.get("form").validated.is_some());
+        sessions.replace("new", "bobs");
+        assert!(sessions.peek("bobs", at(0)).unwrap().drafts.get("form").validated.is_none());
+    }
+
+    #[test]
     fn ends_with_its_token() {
         for (expires, last) in [(Some(at(10)), 9), (None, 29), (Some(at(100)), 29)] {
             let mut sessions = Sessions::default();

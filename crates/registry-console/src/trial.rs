@@ -36,7 +36,7 @@ use crate::{
 pub const FIELD_MANAGER: &str = "registry-console";
 
 /// Shows nothing: the browser does.
-struct SilentProgress;
+pub struct SilentProgress;
 
 impl Progress for SilentProgress {
     fn shown<T>(&self, _: &str, work: impl Future<Output = T>) -> impl Future<Output = T> {
@@ -146,6 +146,8 @@ pub async fn check(
             prompt: || None,
             typed: Contents::new(),
             notes: Vec::new(),
+            // The gate has decided.
+            on_behalf: false,
         },
         progress: SilentProgress,
     };

@@ -230,7 +230,8 @@ async fn revoked_token_is_refused_on_every_page() -> Result<()> {
             nobody_is_signed_in(&answers(begin, path, &console.origin).await?)?;
         }
     }
-    Ok(())
+    let begin = |method, path: &str| by_header.call(method, path);
+    nobody_is_signed_in(&answers(begin, "/api/v1alpha1/validate", &console.origin).await?)
 }
 
 #[tokio::test]

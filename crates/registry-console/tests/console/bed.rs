@@ -104,6 +104,12 @@ impl Cluster {
         Ok(self.control_plane.service_account_token(SYSTEM_NAMESPACE, name).await?)
     }
 
+    /// A kubeconfig with a token.
+    pub fn token_kubeconfig(&self, token: &str) -> Result<PathBuf> {
+        let (url, ca) = (self.control_plane.url(), self.control_plane.ca().certificate_pem());
+        Ok(self.control_plane.kubeconfig_with_token(&url, ca, token)?)
+    }
+
     /// A kubeconfig of such an account.
     pub async fn account_kubeconfig(&self, name: &str) -> Result<PathBuf> {
         Ok(self.control_plane.kubeconfig_for_service_account(SYSTEM_NAMESPACE, name).await?)

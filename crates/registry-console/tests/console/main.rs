@@ -1,6 +1,7 @@
 //! The web console as a browser sees it: the program, a real API server with the chart's policies, and real registries.
 
 mod add;
+mod api;
 mod attacks;
 mod bed;
 mod cluster;

@@ -9,10 +9,12 @@ use std::{
 };
 
 use aws_lc_rs::digest;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
 use registry_api::HOSTS_ANNOTATION;
 use secrecy::{ExposeSecret, SecretSlice};
+use serde_json::{Value, json};
 use thiserror::Error;
 
 /// The kind of a referenced object.
@@ -126,6 +128,28 @@ impl ReferenceContent {
         }
         self.digest = digest;
         self
+    }
+
+    /// Returns the object as a manifest, to send it to a program that has no access to it. It holds the secret.
+    pub fn manifest(&self, reference: &Reference) -> Value {
+        let values = self.entries.iter();
+        let data: BTreeMap<&str, String> = values
+            .map(|(key, value)| (key.as_str(), BASE64_STANDARD.encode(value.expose_secret())))
+            .collect();
+        let metadata = json!({"name": &*reference.name, "namespace": &*reference.scope.namespace});
+        let kind = reference.scope.kind.to_string();
+        let mut object = json!({"apiVersion": "v1", "kind": kind, "metadata": metadata});
+        match reference.scope.kind {
+            ReferenceKind::Secret => object["data"] = json!(data),
+            ReferenceKind::ConfigMap => object["binaryData"] = json!(data),
+        }
+        if let Some(kind) = &self.kind {
+            object["type"] = json!(kind);
+        }
+        if let Some(hosts) = &self.hosts {
+            object["metadata"]["annotations"] = json!({HOSTS_ANNOTATION: hosts});
+        }
+        object
     }
 
     /// Returns the value of a key.
