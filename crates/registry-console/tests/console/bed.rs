@@ -44,8 +44,14 @@ pub const PASSWORD: &str = "never-to-be-seen-4f9a61c0";
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 /// Logs each request with its content, except for that of Secrets, which hold passwords by right.
-const AUDIT_POLICY: &str = "{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [RequestReceived], rules: [\
-    {level: Metadata, resources: [{group: '', resources: [secrets]}]}, {level: RequestResponse}]}";
+const AUDIT_POLICY: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, resources: [{group: '', resources: [secrets]}]}
+- {level: RequestResponse}
+";
 const BOUNDARY: &str = "----boundary-of-these-tests";
 
 /// A control plane with all that the chart installs; nobody validates on it.
