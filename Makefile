@@ -95,8 +95,9 @@ target/image/sbom-%.cdx.json target/image/sbom-console-%.cdx.json: Cargo.lock $(
 	find . -name .sbom-$*.json -not -path './target/*' -delete
 
 .PHONY: bench
-bench: build ## measure latency, throughput, memory and writes, and compare them with two baselines
+bench: build ## measure the operator's latency, throughput, memory and writes against two baselines, and the console's limits
 	cargo bench --package registry-operator
+	cargo test --package registry-console --test console limits:: -- --ignored --nocapture --test-threads=1
 
 # All generated files. They are written to $(stage), and then copied to their place or compared with the files there.
 made := crds $(chart)/files/crds $(chart)/Chart.yaml $(chart)/values.yaml $(chart)/README.md config/install.yaml \

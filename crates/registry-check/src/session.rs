@@ -62,8 +62,34 @@ pub struct CheckSession<'a, P> {
 }
 
 impl<P: Progress> CheckSession<'_, P> {
-    /// Checks one registry: the manifest, then its references, then the registry.
+    /// Checks one registry: the manifest, then its references, then the registry. Without an API server, runs the schema's rules.
     pub async fn report(&mut self, declared: &Declared) -> Result<CheckReport, SessionError> {
+        let manifest = match self.manifest(declared).await? {
+            Manifest::NotAsked(why) => by_rules(declared, why)?,
+            manifest => manifest,
+        };
+        self.report_of(declared, manifest).await
+    }
+
+    /// Checks one registry for a user whose rights count, which only the API server knows. Doesn't run the schema's rules, so a
+    /// program that doesn't call [`CheckSession::report`] doesn't contain the CEL interpreter.
+    pub async fn report_on_behalf(&mut self, declared: &Declared) -> Result<CheckReport, SessionError> {
+        let manifest = self.manifest(declared).await?;
+        self.report_of(declared, manifest).await
+    }
+
+    /// Checks one registry whose manifest the API server has accepted. Doesn't run the schema's rules either.
+    pub async fn report_accepted(&mut self, declared: &Declared) -> Result<CheckReport, SessionError> {
+        let complaints = complaints(declared)?;
+        let manifest = if complaints.is_empty() { Manifest::Accepted } else { Manifest::Refused(complaints) };
+        self.report_of(declared, manifest).await
+    }
+
+    async fn report_of(
+        &mut self,
+        declared: &Declared,
+        manifest: Manifest,
+    ) -> Result<CheckReport, SessionError> {
         let key = self.key(declared);
         let endpoint = declared.document.pointer("/spec/endpoint").and_then(Value::as_str);
         let mut report = CheckReport {
@@ -71,11 +97,10 @@ impl<P: Progress> CheckSession<'_, P> {
             name: key.name().to_owned(),
             namespace: key.namespace().map(ToOwned::to_owned),
             endpoint: endpoint.filter(|endpoint| !endpoint.contains('@')).unwrap_or_default().to_owned(),
-            manifest: Manifest::NotAsked(String::new()),
+            manifest,
             answer: CheckAnswer::Refused,
             notes: Vec::new(),
         };
-        report.manifest = self.manifest(declared, &key).await?;
         match &report.manifest {
             Manifest::Refused(_) => return Ok(report),
             Manifest::NotAsked(why) if self.supply.on_behalf => {
@@ -107,20 +132,13 @@ impl<P: Progress> CheckSession<'_, P> {
         }
     }
 
-    /// Checks whether the cluster accepts the manifest, as far as this is known.
-    async fn manifest(&mut self, declared: &Declared, key: &RegistryKey) -> Result<Manifest, SessionError> {
+    /// Checks the manifest's structure, and whether the cluster accepts it, as far as this is known.
+    async fn manifest(&mut self, declared: &Declared) -> Result<Manifest, SessionError> {
         let complaints = complaints(declared)?;
         if !complaints.is_empty() {
             return Ok(Manifest::Refused(complaints));
         }
-        let manifest = self.admission(declared, key).await;
-        if matches!(manifest, Manifest::NotAsked(_)) {
-            let broken = schema::broken_rules(declared.scope, &declared.document)?;
-            if !broken.is_empty() {
-                return Ok(Manifest::Refused(broken));
-            }
-        }
-        Ok(manifest)
+        Ok(self.admission(declared, &self.key(declared)).await)
     }
 
     /// Parses the registry, or returns why the operator can't check it.
@@ -225,6 +243,12 @@ impl<P: Progress> CheckSession<'_, P> {
             }
         }
     }
+}
+
+/// Runs the schema's rules, because the API server was not asked for this reason.
+fn by_rules(declared: &Declared, why: String) -> Result<Manifest, SessionError> {
+    let broken = schema::broken_rules(declared.scope, &declared.document)?;
+    Ok(if broken.is_empty() { Manifest::NotAsked(why) } else { Manifest::Refused(broken) })
 }
 
 fn typed<S: ApiScope>(declared: &Declared) -> Option<RegistryObject>

@@ -158,7 +158,7 @@ async fn check(
         },
         progress: SilentProgress,
     };
-    session.report(declared).await
+    session.report_on_behalf(declared).await
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use registry_check::{
     check::Checker,
     cluster::{Cluster, words},
     manifest::{Declared, Manifests},
-    report::{CheckReport, Manifest},
+    report::CheckReport,
     session::{CheckSession, Progress, SessionError},
     supply::{Contents, Supply},
 };
@@ -151,10 +151,7 @@ pub async fn check(
         },
         progress: SilentProgress,
     };
-    let mut report = session.report(&manifests.registries[0]).await?;
-    if matches!(report.manifest, Manifest::NotAsked(_)) {
-        report.manifest = Manifest::Accepted;
-    }
+    let mut report = session.report_accepted(&manifests.registries[0]).await?;
     if let Some(why) = unused {
         verdict::without_credentials(&mut report, &why);
     }

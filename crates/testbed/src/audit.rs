@@ -112,6 +112,14 @@ impl AuditLog {
         )
     }
 
+    /// The log as it stands in the files, for what an [`AuditEvent`] leaves out.
+    pub fn text(&self) -> Result<String, AuditError> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).map_err(|source| AuditError::Read { path: path.clone(), source })
+        };
+        self.files.iter().map(read).collect()
+    }
+
     /// The requests that have been answered since the mark.
     pub fn since(&self, mark: &AuditMark) -> Result<Vec<AuditEvent>, AuditError> {
         let mut events = Vec::new();

@@ -188,6 +188,11 @@ impl ControlPlane {
         &self.etcd
     }
 
+    /// The URL at which etcd answers everyone.
+    pub fn etcd_url(&self) -> String {
+        self.ports.etcd_url()
+    }
+
     /// The (first) API server.
     pub fn api_server(&self) -> &Component {
         &self.api_servers[0]

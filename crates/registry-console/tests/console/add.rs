@@ -175,10 +175,8 @@ async fn taken_name_is_refused_at_the_field() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn secret_is_taken_back_when_the_registry_is_refused() -> Result<()> {
-    let cluster = Cluster::shared().await?;
-    let name = Cluster::unique("refused-late");
+/// Has the API server refuse the registry of that name, and not its dry run.
+pub async fn refuse_when_it_is_too_late(cluster: &Cluster, name: &str) -> Result<()> {
     cluster
         .apply(&format!(
             "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
@@ -202,6 +200,14 @@ async fn secret_is_taken_back_when_the_registry_is_refused() -> Result<()> {
         }
     };
     eventually(Duration::from_mins(1), "the policy is in force", look).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn secret_is_taken_back_when_the_registry_is_refused() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let name = Cluster::unique("refused-late");
+    refuse_when_it_is_too_late(&cluster, &name).await?;
     let browser = cluster.administrator().await?;
     let typed = with(&login(&name, "https://127.0.0.1:1"), &[("action", "confirm-anyway")]);
     let page = browser.submit(BASIC, &typed).await?;

@@ -4,11 +4,14 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use http::{HeaderName, Method, Response, header};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
@@ -24,7 +27,7 @@ use registry_testbed::{
     tools,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::TcpStream,
     process::{Child, Command},
     sync::OnceCell,
@@ -38,7 +41,17 @@ pub const SYSTEM_NAMESPACE: &str = "registry-system";
 pub const USER: &str = "demo";
 /// Its password, which no page may ever hold.
 pub const PASSWORD: &str = "never-to-be-seen-4f9a61c0";
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long anything may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+/// Logs each request with its content, except for that of Secrets, which hold passwords by right.
+const AUDIT_POLICY: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, resources: [{group: '', resources: [secrets]}]}
+- {level: RequestResponse}
+";
 const BOUNDARY: &str = "----boundary-of-these-tests";
 
 /// A control plane with all that the chart installs; nobody validates on it.
@@ -52,7 +65,11 @@ impl Cluster {
     /// The one that all tests share. A client belongs to the test that it is made in.
     pub async fn shared() -> Result<Self> {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
-        let control_plane = SHARED.get_or_try_init(start).await?;
+        Self::of(SHARED.get_or_try_init(|| start(ControlPlaneOptions::default())).await?).await
+    }
+
+    /// A client of that control plane.
+    pub async fn of(control_plane: &'static ControlPlane) -> Result<Self> {
         Ok(Self { client: control_plane.client().await?, control_plane })
     }
 
@@ -106,22 +123,36 @@ impl Cluster {
 
     /// The console of the cluster's administrator, signed in.
     pub async fn administrator(&self) -> Result<Browser> {
-        Browser::signed_in(&self.control_plane.admin_kubeconfig()).await
+        Browser::signed_in(&self.control_plane.admin_kubeconfig(), &[]).await
+    }
+
+    /// The servers.
+    pub fn control_plane(&self) -> &'static ControlPlane {
+        self.control_plane
     }
 
     /// The console of another user, signed in.
     pub async fn user(&self, name: &str) -> Result<Browser> {
-        Browser::signed_in(&self.control_plane.kubeconfig_for_user(name, &[])?).await
+        Browser::signed_in(&self.control_plane.kubeconfig_for_user(name, &[])?, &[]).await
     }
 
     /// The console of the administrator, to which nobody is signed in.
     pub async fn stranger(&self) -> Result<Browser> {
-        Browser::at(&self.control_plane.admin_kubeconfig()).await
+        Browser::at(&self.control_plane.admin_kubeconfig(), &[]).await
     }
 }
 
-async fn start() -> Result<ControlPlane> {
-    let control_plane = ControlPlane::start(ControlPlaneOptions::default()).await?;
+/// Starts one that keeps an audit log with the content of requests and answers.
+pub async fn start_audited() -> Result<ControlPlane> {
+    let policy = tempfile::NamedTempFile::new()?;
+    std::fs::write(&policy, AUDIT_POLICY)?;
+    let api_server_flags = vec![format!("--audit-policy-file={}", policy.path().display())];
+    start(ControlPlaneOptions { audit: true, api_server_flags, ..ControlPlaneOptions::default() }).await
+}
+
+/// Starts one with all that the chart installs.
+pub async fn start(options: ControlPlaneOptions) -> Result<ControlPlane> {
+    let control_plane = ControlPlane::start(options).await?;
     let client = control_plane.client().await?;
     for (name, yaml) in &crd::files()? {
         manifests::apply(&client, manifests::parse(name, yaml)?).await?;
@@ -147,7 +178,8 @@ pub struct Browser {
     /// Scheme, host and port.
     pub origin: String,
     cookie: String,
-    _console: Child,
+    output: Arc<Mutex<String>>,
+    console: Child,
 }
 
 /// A page.
@@ -190,26 +222,54 @@ impl Page {
 }
 
 impl Browser {
-    /// Starts a console.
-    pub async fn at(kubeconfig: &Path) -> Result<Self> {
+    /// Starts a console with that environment.
+    pub async fn at(kubeconfig: &Path, environment: &[(&str, &str)]) -> Result<Self> {
         let mut command = Command::new(PROGRAM);
-        command.args(["--no-browser", "--kubeconfig"]).arg(kubeconfig).env_clear();
-        let mut console =
-            command.stdout(Stdio::piped()).kill_on_drop(true).spawn().context("starting the console")?;
-        let output = console.stdout.take().context("no standard output")?;
-        let mut lines = BufReader::new(output).lines();
+        command.env_clear().envs(environment.iter().copied());
+        Self::of(command, kubeconfig).await
+    }
+
+    /// Starts a console of another build.
+    pub async fn of(mut command: Command, kubeconfig: &Path) -> Result<Self> {
+        command.args(["--no-browser", "--kubeconfig"]).arg(kubeconfig);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut console = command.kill_on_drop(true).spawn().context("starting the console")?;
+        let stdout = console.stdout.take().context("no standard output")?;
+        let stderr = console.stderr.take().context("no standard error")?;
+        let mut lines = BufReader::new(stdout).lines();
         let line =
             tokio::time::timeout(PATIENCE, lines.next_line()).await.context("nothing was printed")??;
         let url = line.context("the console ended")?;
         let Some((origin, _)) = url.split_once("/?") else { bail!("{url}") };
-        Ok(Self { origin: origin.to_owned(), cookie: String::new(), _console: console, url: url.clone() })
+        let origin = origin.to_owned();
+        let output = Arc::new(Mutex::new(format!("{url}\n")));
+        tokio::spawn(keep(lines, output.clone()));
+        tokio::spawn(keep(BufReader::new(stderr).lines(), output.clone()));
+        Ok(Self { url, origin, cookie: String::new(), output, console })
     }
 
-    async fn signed_in(kubeconfig: &Path) -> Result<Self> {
-        let mut browser = Self::at(kubeconfig).await?;
-        let page = browser.visit(&browser.url.clone()).await?;
-        browser.keep_cookie(&page);
+    /// Starts a console with that environment, and signs in.
+    pub async fn signed_in(kubeconfig: &Path, environment: &[(&str, &str)]) -> Result<Self> {
+        let mut browser = Self::at(kubeconfig, environment).await?;
+        browser.sign_in().await?;
         Ok(browser)
+    }
+
+    /// Signs in with the code.
+    pub async fn sign_in(&mut self) -> Result<()> {
+        let page = self.visit(&self.url.clone()).await?;
+        self.keep_cookie(&page);
+        Ok(())
+    }
+
+    /// What the console has printed.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The console's process.
+    pub fn process(&self) -> Option<u32> {
+        self.console.id()
     }
 
     /// Keeps the cookie that a page sets.
@@ -224,6 +284,11 @@ impl Browser {
         if self.cookie.is_empty() { call } else { call.header(header::COOKIE, &self.cookie) }
     }
 
+    /// A request with the cookie.
+    pub fn request(&self, method: Method, path: &str) -> Call<'static> {
+        self.call(method, format!("{}{path}", self.origin))
+    }
+
     async fn visit(&self, url: &str) -> Result<Page> {
         Page::of(self.call(Method::GET, url.to_owned()).send().await?)
     }
@@ -234,13 +299,13 @@ impl Browser {
     }
 
     /// Opens a page under another host's name, as after DNS rebinding.
-    pub async fn as_host(&self, host: &str) -> Result<Page> {
+    pub async fn as_host(&self, host: &str, path: &str) -> Result<Page> {
         let address = self.origin.trim_start_matches("http://").to_owned();
         let mut stream = TcpStream::connect(&address).await?;
         let port = address.rsplit(':').next().unwrap_or_default();
         let cookie = &self.cookie;
         let request = format!(
-            "GET /system HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
@@ -251,7 +316,18 @@ impl Browser {
 
     /// Opens a page, and says more.
     pub async fn send(&self, method: Method, path: &str, headers: &[(HeaderName, &str)]) -> Result<Page> {
-        let call = self.call(method, format!("{}{path}", self.origin));
+        self.send_with(method, path, headers, "").await
+    }
+
+    /// Sends a request with exactly these headers, the cookie, and that body.
+    pub async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(HeaderName, &str)],
+        body: &str,
+    ) -> Result<Page> {
+        let call = self.call(method, format!("{}{path}", self.origin)).body(body.to_owned());
         let call = headers.iter().fold(call, |call, (name, value)| call.header(name.clone(), *value));
         Page::of(call.send().await?)
     }
@@ -266,19 +342,36 @@ impl Browser {
 
     /// Sends the form of a registry.
     pub async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Result<Page> {
-        let mut body = String::new();
-        for (name, value) in fields {
-            let part =
-                format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-            body.push_str(&part);
-        }
-        let end = format!("--{BOUNDARY}--\r\n");
-        body.push_str(&end);
-        let call =
-            self.call(Method::POST, format!("{}{path}", self.origin)).header(header::ORIGIN, &self.origin);
-        let call = call.header(header::CONTENT_TYPE, format!("multipart/form-data; boundary={BOUNDARY}"));
-        Page::of(call.body(body).send().await?)
+        let (media_type, body) = form_of(fields);
+        let headers = [(header::ORIGIN, self.origin.as_str()), (header::CONTENT_TYPE, &media_type)];
+        self.send_with(Method::POST, path, &headers, &body).await
     }
+}
+
+/// The media type and the body of a form with those fields.
+pub fn form_of(fields: &[(&str, &str)]) -> (String, String) {
+    let mut body = String::new();
+    for (name, value) in fields {
+        let part =
+            format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        body.push_str(&part);
+    }
+    (format!("multipart/form-data; boundary={BOUNDARY}"), format!("{body}--{BOUNDARY}--\r\n"))
+}
+
+async fn keep(mut lines: Lines<BufReader<impl AsyncRead + Unpin>>, output: Arc<Mutex<String>>) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+        output.push_str(&line);
+        output.push('\n');
+    }
+}
+
+/// Another program of this build, next to the console.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let path = Path::new(PROGRAM).with_file_name(name);
+    ensure!(path.is_file(), "there is no {}: cargo build --package {name} makes it", path.display());
+    Ok(path)
 }
 
 /// A registry over TLS with a password.
@@ -292,11 +385,16 @@ pub struct Protected {
 impl Protected {
     /// Starts one.
     pub async fn start() -> Result<Self> {
-        let ca = TestCa::new("private authority")?;
+        Self::with(USER, PASSWORD, "private authority").await
+    }
+
+    /// Starts one with another login, and with a CA of that name.
+    pub async fn with(user: &str, password: &str, authority: &str) -> Result<Self> {
+        let ca = TestCa::new(authority)?;
         let leaf: Leaf = ca.issue(&LeafOptions::server("registry"))?;
         let ca_pem = ca.certificate_pem().to_owned();
         let tls = RegistryTls::Server { leaf, ca_pem, client_ca_pem: None };
-        let auth = RegistryAuth::htpasswd(USER, PASSWORD);
+        let auth = RegistryAuth::htpasswd(user, password);
         Ok(Self { registry: TestRegistry::start(RegistryOptions { auth, tls }).await?, ca })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     net::{TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -64,14 +64,13 @@ pub struct ClusterConsole {
     /// The port of its metrics.
     pub metrics: Port,
     _port: Port,
-    _program: Child,
+    program: Child,
 }
 
 impl ClusterConsole {
     /// Starts one whose account has its rights.
     pub async fn start(cluster: &Cluster, more: &[&str]) -> Result<Self> {
-        cluster.apply(&account("console-account")).await?;
-        cluster.apply(RIGHTS).await?;
+        Self::allow_account(cluster).await?;
         Self::with_account(cluster, "console-account", more).await
     }
 
@@ -81,7 +80,27 @@ impl ClusterConsole {
         Self::with_account(cluster, "console-powerless", more).await
     }
 
+    async fn allow_account(cluster: &Cluster) -> Result<()> {
+        cluster.apply(&account("console-account")).await?;
+        cluster.apply(RIGHTS).await
+    }
+
+    /// The program's process.
+    pub fn process(&self) -> Option<u32> {
+        self.program.id()
+    }
+
+    /// Starts one of another build.
+    pub async fn of_program(program: &Path, cluster: &Cluster) -> Result<Self> {
+        Self::allow_account(cluster).await?;
+        Self::with(program, cluster, "console-account", &[]).await
+    }
+
     async fn with_account(cluster: &Cluster, account: &str, more: &[&str]) -> Result<Self> {
+        Self::with(Path::new(PROGRAM), cluster, account, more).await
+    }
+
+    async fn with(program: &Path, cluster: &Cluster, account: &str, more: &[&str]) -> Result<Self> {
         let kubeconfig = cluster.account_kubeconfig(account).await?;
         let (port, metrics, ca) = (Port::reserve()?, Port::reserve()?, TestCa::new("console's authority")?);
         let files = tempfile::tempdir()?;
@@ -89,7 +108,7 @@ impl ClusterConsole {
         let listen = format!("127.0.0.1:{}", port.number());
         let numbers = format!("127.0.0.1:{}", metrics.number());
         write_certificate(&files, &ca)?;
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program);
         command.env_clear().args([
             "--listen",
             &listen,
@@ -108,7 +127,7 @@ impl ClusterConsole {
         let line =
             tokio::time::timeout(PATIENCE, lines.next_line()).await.context("nothing was printed")??;
         line.context("the console ended")?;
-        Ok(Self { origin, files, ca, metrics, _port: port, _program: program })
+        Ok(Self { origin, files, ca, metrics, _port: port, program })
     }
 
     /// Serves another certificate of the same issuer from now on; returns it.

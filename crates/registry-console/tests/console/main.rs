@@ -2,8 +2,15 @@
 
 mod add;
 mod api;
+mod attacks;
 mod bed;
 mod cluster;
 mod cluster_bed;
+mod counter;
+mod gate;
+mod limits;
 mod pages;
+mod secrecy;
 mod sign_in;
+mod site;
+mod verdicts;

@@ -102,7 +102,7 @@ async fn other_hosts_and_origins_are_refused() -> Result<()> {
 #[tokio::test]
 async fn rebound_name_is_refused_with_a_session_too() -> Result<()> {
     let browser = Cluster::shared().await?.administrator().await?;
-    let page = browser.as_host("evil.example").await?;
+    let page = browser.as_host("evil.example", "/system").await?;
     assert_eq!(page.status, 403);
     assert!(!page.has("Signed in"), "{page:#?}");
     Ok(())

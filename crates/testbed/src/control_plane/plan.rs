@@ -45,7 +45,7 @@ impl Ports {
         })
     }
 
-    fn etcd_url(&self) -> String {
+    pub(super) fn etcd_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.etcd.number())
     }
 
