@@ -56,6 +56,7 @@ pub async fn run(
             notes: Vec::new(),
         },
         progress: OnStandardError,
+        learned: None,
     };
     let mut reports = Vec::new();
     for declared in &manifests.registries {

@@ -8,7 +8,7 @@ use std::{
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::{Method, request::Parts};
 use registry_check::check::Checker;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     draft::FormDraft,
@@ -36,7 +36,7 @@ pub struct Console {
     /// Clock and random numbers.
     pub edge: Edge,
     checker: Checker,
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
     watches: Semaphore,
     /// How many Confirms are being carried out.
     confirms: watch::Sender<usize>,
@@ -99,7 +99,7 @@ impl Console {
             system_namespace: system_namespace.to_owned(),
             edge,
             checker,
-            checks: Semaphore::new(MOST_CHECKS),
+            checks: Arc::new(Semaphore::new(MOST_CHECKS)),
             watches: Semaphore::new(MOST_WATCHES),
             confirms: watch::Sender::new(0),
             door: Mutex::new(Some(door)),
@@ -133,8 +133,8 @@ impl Console {
     }
 
     /// One more check, with its turn; an error if there are too many.
-    pub fn checker(&self) -> Result<(Checker, tokio::sync::SemaphorePermit<'_>), ConsoleError> {
-        let turn = self.checks.try_acquire();
+    pub fn checker(&self) -> Result<(Checker, OwnedSemaphorePermit), ConsoleError> {
+        let turn = self.checks.clone().try_acquire_owned();
         let turn =
             turn.map_err(|_| ConsoleError::TooMany("Too many validations at once; try again in a moment"))?;
         Ok((self.checker.clone(), turn))

@@ -10,7 +10,12 @@ use registry_probe::Endpoint;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use crate::{draft::FormDigest, scope::ConsoleScope, uploaded_ca};
+use crate::{
+    draft::FormDigest,
+    scope::ConsoleScope,
+    stored::{LoginChoice, StoredLogin},
+    uploaded_ca,
+};
 
 /// The tab that a form is on.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -82,6 +87,20 @@ pub struct RegistryForm {
     pub external_id: String,
     /// ECR: Region.
     pub region: String,
+    /// Which login the registry gets.
+    pub login: LoginChoice,
+    /// The login of the registry that is edited, never from what was sent.
+    pub stored: Option<StoredLogin>,
+    /// What the name of a new Secret ends with.
+    pub secret_suffix: String,
+    /// Where the CA of the registry that is edited is, if it isn't in the registry: `ConfigMap c, key k`.
+    pub ca_reference: String,
+    /// Whether that CA stays.
+    pub keeps_ca_reference: bool,
+    /// The object that the form was filled from; empty if none.
+    pub uid: String,
+    /// Its generation then.
+    pub generation: String,
 }
 
 /// What is wrong with a field.
@@ -121,6 +140,10 @@ impl RegistryForm {
             "role_arn" => self.role_arn = text,
             "external_id" => self.external_id = text,
             "region" => self.region = text,
+            "login" => self.login = LoginChoice::of(&text),
+            "keep_ca_reference" => self.keeps_ca_reference = !text.is_empty(),
+            "uid" => self.uid = text,
+            "generation" => self.generation = text,
             _ => {}
         }
     }
@@ -178,11 +201,51 @@ impl RegistryForm {
         if let Some(why) = &self.ca_complaint {
             complain(true, "ca", why);
         }
+        self.complain_about_stored(&mut complain);
         match self.tab {
             FormTab::Basic => self.complain_about_login(&mut complain),
             FormTab::Ecr => self.complain_about_aws(&mut complain),
         }
         found
+    }
+
+    fn complain_about_stored(&self, complain: &mut impl FnMut(bool, &'static str, &str)) {
+        let Some(stored) = &self.stored else { return };
+        complain(self.sends_stored_elsewhere(stored), "password", &stored.not_for(&self.origin()));
+        let is_empty = !self.has_typed_login() && self.existing_secret.is_empty();
+        let field = if self.tab == FormTab::Basic { "username" } else { "access_key" };
+        let message = "Enter the new login, or keep the stored one";
+        complain(self.login == LoginChoice::Replace && self.is_protected() && is_empty, field, message);
+        let message = "Leave it empty, or choose to replace the stored login";
+        complain(self.login == LoginChoice::Remove && !is_empty, field, message);
+    }
+
+    /// Whether the stored login would go to a server that it was not stored for.
+    fn sends_stored_elsewhere(&self, stored: &StoredLogin) -> bool {
+        let names_it = self.existing_secret == stored.secret && !self.existing_secret.is_empty();
+        let is_used = self.is_protected() && (self.login == LoginChoice::Keep || names_it);
+        is_used && !self.endpoint.is_empty() && self.origin() != stored.origin
+    }
+
+    fn has_typed_login(&self) -> bool {
+        !self.username.is_empty() || !self.access_key.is_empty() || self.has_password()
+    }
+
+    /// Whether the tab has a login at all.
+    fn is_protected(&self) -> bool {
+        self.tab == FormTab::Basic || self.protected
+    }
+
+    /// A login that was typed takes the stored one's place.
+    pub fn settle_login(&mut self) {
+        if self.stored.is_none() {
+            self.login = LoginChoice::Typed;
+        } else if self.login == LoginChoice::Typed {
+            self.login = LoginChoice::Keep;
+        }
+        if self.login == LoginChoice::Keep && (self.has_typed_login() || !self.existing_secret.is_empty()) {
+            self.login = LoginChoice::Replace;
+        }
     }
 
     fn complain_about_login(&self, complain: &mut impl FnMut(bool, &'static str, &str)) {
@@ -219,7 +282,8 @@ impl RegistryForm {
             "Give either an Access Key or an existing Secret, not both",
         );
         complain(self.sts && self.role_arn.is_empty(), "role_arn", "ARN is required for STS");
-        let has_none = !has_key && !has_secret_key && !has_secret;
+        let is_kept = matches!(self.login, LoginChoice::Keep | LoginChoice::Replace);
+        let has_none = !has_key && !has_secret_key && !has_secret && !is_kept;
         complain(
             !self.sts && has_none,
             "access_key",
@@ -227,19 +291,18 @@ impl RegistryForm {
         );
     }
 
-    fn has_password(&self) -> bool {
+    pub(crate) fn has_password(&self) -> bool {
         !self.password.expose_secret().is_empty()
     }
 
     /// Whether the form has a login of its own, so that a Secret is created for it.
     pub fn has_login(&self) -> bool {
-        let is_used = self.tab == FormTab::Basic || self.protected;
-        is_used && self.existing_secret.is_empty() && self.has_password()
+        self.is_protected() && self.existing_secret.is_empty() && self.has_password()
     }
 
     /// Whether the registry uses a Secret that exists already.
     pub fn uses_existing_secret(&self) -> bool {
-        !self.existing_secret.is_empty() && (self.tab == FormTab::Basic || self.protected)
+        self.is_protected() && (!self.existing_secret.is_empty() || self.login == LoginChoice::Keep)
     }
 
     /// The host and port that a secret in this form is for.
@@ -253,10 +316,14 @@ impl RegistryForm {
         format!("{}://{}", scheme.to_ascii_lowercase(), self.server())
     }
 
-    fn secret_name(&self) -> Option<String> {
+    /// The Secret that the registry uses.
+    pub fn secret_name(&self) -> Option<String> {
+        let stored = self.stored.as_ref().filter(|_| self.login == LoginChoice::Keep);
         match (self.uses_existing_secret(), self.has_login()) {
-            (true, _) => Some(self.existing_secret.clone()),
-            (false, true) => Some(format!("{}-login", self.name)),
+            (true, _) => {
+                Some(stored.map_or_else(|| self.existing_secret.clone(), |stored| stored.secret.clone()))
+            }
+            (false, true) => Some(format!("{}-login{}", self.name, self.secret_suffix)),
             _ => None,
         }
     }
@@ -280,7 +347,7 @@ impl RegistryForm {
         json!({"apiVersion": api_version(), "kind": scope.kind(), "metadata": metadata, "spec": spec})
     }
 
-    fn auth(&self) -> Option<Value> {
+    pub(crate) fn auth(&self) -> Option<Value> {
         let secret = self.secret_name().map(|name| json!({"name": name}));
         match self.tab {
             FormTab::Basic => secret.map(|secret| json!({"basic": {"secretRef": secret}})),
@@ -338,13 +405,17 @@ impl RegistryForm {
     }
 
     /// A digest of everything that a verdict depends on: a changed field has another one.
-    pub fn digest(&self, scope: &ConsoleScope) -> FormDigest {
-        let said =
-            json!([self.document(scope), self.username, self.access_key, self.password.expose_secret(),]);
-        let mut bytes = FormDigest::default();
-        bytes.copy_from_slice(digest(&SHA256, said.to_string().as_bytes()).as_ref());
-        bytes
+    /// `document` is the registry that the form becomes.
+    pub fn digest(&self, document: &Value) -> FormDigest {
+        digest_of(&json!([document, self.username, self.access_key, self.password.expose_secret()]))
     }
+}
+
+/// A digest of a value.
+pub fn digest_of(value: &Value) -> FormDigest {
+    let mut bytes = FormDigest::default();
+    bytes.copy_from_slice(digest(&SHA256, value.to_string().as_bytes()).as_ref());
+    bytes
 }
 
 fn text(text: &str) -> Option<Value> {
@@ -353,7 +424,7 @@ fn text(text: &str) -> Option<Value> {
 
 /// The field that a sentence of the API server is about; empty where it is about none of them.
 pub fn field_of(sentence: &str) -> &'static str {
-    const FIELDS: [(&str, &str); 12] = [
+    const FIELDS: [(&str, &str); 14] = [
         ("metadata.name", "name"),
         ("spec.contentType", "content_type"),
         ("spec.endpoint", "endpoint"),
@@ -365,7 +436,9 @@ pub fn field_of(sentence: &str) -> &'static str {
         ("spec.auth.ecr.sts.externalID", "external_id"),
         ("spec.auth.ecr.sts.secretRef", "existing_secret"),
         ("spec.auth.ecr.region", "region"),
+        ("spec.auth.ecr.credentials.secretRef", "existing_secret"),
         ("spec.auth.basic.secretRef", "existing_secret"),
+        ("spec.auth.token.secretRef", "existing_secret"),
     ];
     FIELDS.iter().find(|(path, _)| sentence.starts_with(path)).map_or("", |(_, field)| field)
 }
@@ -486,7 +559,11 @@ mod tests {
     #[test]
     fn any_change_has_another_digest() {
         let fields = [("name", "p"), ("endpoint", "https://r"), ("username", "u"), ("password", "p")];
-        let digest = |fields: &[(&str, &str)]| form(fields).digest(&ConsoleScope::System);
+        let digest_in = |scope: &ConsoleScope, fields: &[(&str, &str)]| {
+            let form = form(fields);
+            form.digest(&form.document(scope))
+        };
+        let digest = |fields: &[(&str, &str)]| digest_in(&ConsoleScope::System, fields);
         let first = digest(&fields);
         assert_eq!(first, digest(&fields));
         for change in [
@@ -501,7 +578,7 @@ mod tests {
         ] {
             assert_ne!(first, digest(&[&fields[..], &[change]].concat()), "{change:?}");
         }
-        assert_ne!(first, form(&fields).digest(&TENANT()));
+        assert_ne!(first, digest_in(&TENANT(), &fields));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::{
     assets::{KEEP, find},
     changes,
     console::Console,
+    edit,
     error::ConsoleError,
     headers, sign_in, tenants,
 };
@@ -45,6 +46,7 @@ fn system() -> Router<Arc<Console>> {
         .route("/system/registries/{name}", get(administration::detail))
         .route("/system/registries/{name}/validate", post(administration::validate_now))
         .route("/system/registries/{name}/delete", get(administration::ask).post(administration::delete))
+        .route("/system/registries/{name}/edit", get(edit::show_system).post(edit::submit_system))
         .route("/system/add/{tab}", get(add::show).post(add::submit))
 }
 
@@ -53,9 +55,11 @@ fn tenant() -> Router<Arc<Console>> {
     Router::new()
         .route("/tenants", get(tenants::choose))
         .route("/tenants/{tenant}/registries", get(tenants::list))
+        .route("/tenants/{tenant}/changes", get(changes::of_tenant))
         .route(registry, get(tenants::detail))
         .route(&format!("{registry}/validate"), post(tenants::validate_now))
         .route(&format!("{registry}/delete"), get(tenants::ask).post(tenants::delete))
+        .route(&format!("{registry}/edit"), get(edit::show_tenant).post(edit::submit_tenant))
         .route("/tenants/{tenant}/add/{tab}", get(add::show).post(add::submit))
 }
 

@@ -2,5 +2,7 @@
 
 mod add;
 mod bed;
+mod edit;
+mod live;
 mod pages;
 mod sign_in;
