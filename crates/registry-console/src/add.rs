@@ -14,11 +14,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     administration::section,
+    complaints::FieldComplaint,
     confirm,
     console::{Console, SignedIn},
     draft::{FormDraft, KeptSecret},
     error::ConsoleError,
-    form::{FieldComplaint, FormTab, RegistryForm},
+    form::{FormTab, RegistryForm},
     identity,
     limits::{self, TenantLimits},
     membership,
@@ -408,7 +409,10 @@ mod tests {
 
     fn kept() -> FormDraft {
         let secret = SecretString::from("p");
-        FormDraft { kept: Some(KeptSecret { secret, server: "https://r:443".to_owned() }), validated: None }
+        FormDraft {
+            kept: Some(KeptSecret { secret, server: "https://r:443".to_owned() }),
+            ..FormDraft::default()
+        }
     }
 
     #[test]

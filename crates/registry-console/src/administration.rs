@@ -198,7 +198,10 @@ pub async fn show(
         chrome: Chrome::new(&signed_in.name, section(scope)),
         registry,
         done: done(name, query),
-        unused: query.get("unused").filter(|secret| is_name(secret)).cloned().unwrap_or_default(),
+        unused: query
+            .get("changed")
+            .map(|draft| console.unused_secret(&signed_in.session, draft))
+            .unwrap_or_default(),
         secrets_namespace: namespace.to_owned(),
     };
     let mut response = html(StatusCode::OK, &page);

@@ -8,7 +8,8 @@ use kube::{
 use registry_check::cluster::{Cluster, words};
 
 use crate::{
-    form::{FieldComplaint, RegistryForm},
+    complaints::FieldComplaint,
+    form::RegistryForm,
     scope::ConsoleScope,
     shown::{ChangeFailure, ShownRegistry},
     trial::{self, CreateFailure, FIELD_MANAGER, is_refusal},

@@ -158,6 +158,13 @@ impl Console {
         sessions.find(session, (self.edge.now)()).map(|session| session.drafts.get(name)).unwrap_or_default()
     }
 
+    /// The Secret that a registry no longer uses since that form was confirmed; empty for none. Looking is no use of the session.
+    pub fn unused_secret(&self, session: &str, draft: &str) -> String {
+        let sessions = self.sessions();
+        let session = sessions.peek(session, (self.edge.now)());
+        session.map(|session| session.drafts.get(draft).unused_secret).unwrap_or_default()
+    }
+
     /// Keeps the draft of a form.
     pub fn keep_draft(&self, session: &str, name: &str, draft: FormDraft) {
         if let Some(session) = self.sessions().find(session, (self.edge.now)()) {

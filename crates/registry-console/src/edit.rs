@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use crate::{
     add::{FormAction, FormSurroundings, checked, new_draft, read, refused, to_the_end, with_kept_secret},
     administration::{section, verify},
+    complaints::FieldComplaint,
     confirm,
     console::{Console, SignedIn},
     draft::FormDraft,
     error::ConsoleError,
-    form::{FieldComplaint, RegistryForm},
+    form::RegistryForm,
     pages::{AddPage, AddPlace, Chrome, html},
     rights,
     scope::ConsoleScope,
@@ -118,7 +119,7 @@ fn page(signed_in: &SignedIn, target: &EditTarget, form: RegistryForm, draft: &F
         is_system: *scope == ConsoleScope::System,
         secrets_namespace: scope.secrets_namespace(&signed_in.user.cluster().system_namespace).to_owned(),
         words: match scope {
-            ConsoleScope::System => "to all tenants, or to those that spec.availability names".to_owned(),
+            ConsoleScope::System => target.shown.available_to(),
             ConsoleScope::Tenant { tenant, namespace } => {
                 format!("to tenant {tenant}; kept in namespace {namespace}")
             }
@@ -237,25 +238,27 @@ async fn confirm(
         let page = AddPage { is_unvalidated: true, ..submission.page(signed_in) };
         return Ok(html(StatusCode::OK, &page));
     }
+    let changed = format!("{url}?changed={}", form.draft);
     let unused = unused_secret(form, &patch);
-    match carry_out(console, signed_in, &submission).await? {
-        Ok(()) => Ok(Redirect::to(&format!("{url}?changed{unused}")).into_response()),
+    match carry_out(console, signed_in, &submission, unused).await? {
+        Ok(()) => Ok(Redirect::to(&changed).into_response()),
         Err(failure) => failed(console, signed_in, submission, failure).await,
     }
 }
 
-/// The Secret that the registry used until now, for the URL of its page; empty if it still uses it.
+/// The Secret that the registry used until now; empty if it still uses it.
 fn unused_secret(form: &RegistryForm, patch: &Value) -> String {
     let stored = form.stored.as_ref().filter(|stored| {
         patch.get("auth").is_some() && form.secret_name().as_deref() != Some(&stored.secret)
     });
-    stored.map(|stored| format!("&unused={}", stored.secret)).unwrap_or_default()
+    stored.map(|stored| stored.secret.clone()).unwrap_or_default()
 }
 
 async fn carry_out(
     console: &Arc<Console>,
     signed_in: &SignedIn,
     submission: &EditSubmission,
+    unused_secret: String,
 ) -> Result<Result<(), ChangeFailure>, ConsoleError> {
     let (session, signed_in) = (console.clone(), signed_in.clone());
     let EditTarget { scope, shown, .. } = &submission.target;
@@ -263,7 +266,8 @@ async fn carry_out(
     let writes = async move {
         let changed = confirm::change(signed_in.user.cluster(), &scope, &form, &shown).await;
         if changed.is_ok() {
-            session.forget_draft(&signed_in.session, &form.draft);
+            let done = FormDraft { unused_secret, ..FormDraft::default() };
+            session.keep_draft(&signed_in.session, &form.draft, done);
         }
         changed
     };

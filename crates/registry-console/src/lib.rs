@@ -10,6 +10,7 @@ pub mod assets;
 pub mod browser;
 pub mod changes;
 pub mod cli;
+pub mod complaints;
 pub mod confirm;
 pub mod console;
 pub mod detail;

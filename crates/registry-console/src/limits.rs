@@ -5,7 +5,7 @@ use registry_check::cluster::Cluster;
 use serde_json::{Value, json};
 
 use crate::{
-    form::FieldComplaint,
+    complaints::FieldComplaint,
     scope::ConsoleScope,
     trial::{CreateFailure, create},
 };

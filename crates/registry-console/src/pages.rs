@@ -7,9 +7,10 @@ use http::{StatusCode, header};
 use crate::{
     add::FormSurroundings,
     assets::{ICON, SCRIPT, STYLE},
+    complaints::FieldComplaint,
     detail::RegistryDetail,
     draft::FormDraft,
-    form::{FieldComplaint, RegistryForm},
+    form::RegistryForm,
     listing::RegistryRow,
     verdict::{LayerRow, VerdictView},
     visible::with_visible_text,
@@ -135,7 +136,7 @@ pub struct VerdictPart {
 }
 
 /// Where the form adds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AddPlace {
     /// The form's own URL.
     pub action: String,

@@ -108,6 +108,21 @@ mod tests {
         assert_eq!(rest.matches("</ol>").count(), 1);
     }
 
+    #[tokio::test]
+    async fn check_ends_with_its_browser() {
+        let (alive, mut ended) = tokio::sync::mpsc::channel::<()>(1);
+        let chrome = crate::pages::Chrome::signed_out();
+        let place = crate::pages::AddPlace::default();
+        let form = crate::form::RegistryForm::default();
+        let form = AddPage::new(chrome, form, place, &crate::draft::FormDraft::default());
+        let answer = page(&AddPage { is_checked: true, ..form }, |_| async move {
+            let _alive = alive;
+            std::future::pending().await
+        });
+        drop(answer);
+        assert_eq!(ended.recv().await, None);
+    }
+
     #[test]
     fn layer_that_changed_makes_a_new_list() {
         let rest = rest(&[row("First", "True")], Ok(verdict(vec![row("First", "False")])));

@@ -11,7 +11,8 @@ use registry_check::{admission::api, cluster::Cluster, manifest::api_version};
 use serde_json::{Value, json};
 
 use crate::{
-    form::{FieldComplaint, RegistryForm},
+    complaints::FieldComplaint,
+    form::RegistryForm,
     marks::managed_by,
     scope::ConsoleScope,
     stored::{change, patched},
@@ -52,6 +53,13 @@ impl ShownRegistry {
     /// The tool that it is kept by; `None` for none.
     pub fn managed_by(&self, scope: &ConsoleScope) -> Option<String> {
         managed_by(scope.kind(), &self.metadata)
+    }
+
+    /// The tenants that it is available to, in words.
+    pub fn available_to(&self) -> String {
+        let names = self.object.pointer("/spec/availability/tenants").and_then(Value::as_array);
+        let names = names.map(|names| names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "));
+        names.map_or_else(|| "to all tenants".to_owned(), |names| format!("to tenants {names}"))
     }
 
     /// Whether it is what the form was filled from.
@@ -131,5 +139,50 @@ impl ShownRegistry {
             registries.patch(name.as_deref().unwrap_or_default(), &params, &Patch::Merge(patch)).await?;
         drop(changed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulated;
+
+    fn shown() -> ShownRegistry {
+        let metadata: ObjectMeta =
+            serde_json::from_value(json!({"name": "p", "uid": "u", "generation": 2, "resourceVersion": "7"}))
+                .unwrap();
+        ShownRegistry { object: json!({"metadata": metadata, "spec": {"endpoint": "https://r"}}), metadata }
+    }
+
+    async fn written(answer: fn(&str) -> u16) -> (Result<(), ChangeFailure>, simulated::ApiLog) {
+        let (api, log) = simulated::api(answer);
+        let patch = json!({"baseContentPath": "a"});
+        (shown().write(&simulated::cluster(api), &ConsoleScope::System, &patch, true).await, log)
+    }
+
+    #[tokio::test]
+    async fn change_is_of_the_object_that_was_read() {
+        let (written, log) = written(|_| 200).await;
+        assert!(written.is_ok());
+        let expected =
+            json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "spec": {"baseContentPath": "a"}});
+        assert_eq!(log.body_of("PATCH").unwrap(), expected);
+        assert!(log.lines()[0].contains("dryRun=All"), "{:?}", log.lines());
+    }
+
+    #[tokio::test]
+    async fn another_object_of_the_name_is_a_conflict() {
+        let (written, log) = written(|line| if line.starts_with("PATCH") { 409 } else { 200 }).await;
+        assert!(matches!(written, Err(ChangeFailure::Conflict(_))), "{written:?}");
+        assert_eq!(log.lines().len(), 2, "it is read once more: {:?}", log.lines());
+    }
+
+    #[tokio::test]
+    async fn unknown_result_is_no_refusal() {
+        let (unknown, _) = written(|_| 504).await;
+        assert!(matches!(unknown, Err(ChangeFailure::Unknown(_))), "{unknown:?}");
+        let (gone, _) = written(|_| 404).await;
+        let Err(ChangeFailure::Refused(complaints)) = gone else { panic!("{gone:?}") };
+        assert!(complaints[0].message.contains("was deleted meanwhile"));
     }
 }

@@ -27,7 +27,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 use crate::{
-    form::{FieldComplaint, FormTab, RegistryForm, field_of},
+    complaints::{FieldComplaint, field_of},
+    form::{FormTab, RegistryForm},
     scope::ConsoleScope,
     verdict,
 };

@@ -80,7 +80,7 @@ async fn change_touches_only_its_field() -> Result<()> {
     assert_eq!(spec(&cluster, &name).await?, before);
 
     let saved = browser.submit(&url, &with(&changed, &[("action", "confirm-anyway")])).await?;
-    assert_eq!(saved.location(), format!("/system/registries/{name}?changed"), "{saved:#?}");
+    assert!(saved.location().starts_with(&format!("/system/registries/{name}?changed=")), "{saved:#?}");
     let mut expected = before;
     expected["baseContentPath"] = json!("team/packs");
     assert_eq!(spec(&cluster, &name).await?, expected);
@@ -140,7 +140,7 @@ async fn replaced_password_is_validated_and_stored_anew() -> Result<()> {
     assert!(valid.has("class=\"conclusion good\"") && valid.has("Credentials validated"), "{valid:#?}");
     let confirm = with(&typed, &[("action", "confirm"), ("password", "")]);
     let saved = browser.submit(&url, &confirm).await?;
-    assert_eq!(saved.location(), format!("/system/registries/{name}?changed&unused=stored"), "{saved:#?}");
+    assert!(saved.location().starts_with(&format!("/system/registries/{name}?changed=")), "{saved:#?}");
     let auth = cluster.system().get(&name).await?.spec.auth.unwrap_or_default();
     let secret = auth.basic.context("no login")?.secret_ref.name;
     assert!(secret.starts_with(&format!("{name}-login-")), "{secret}");
@@ -301,11 +301,8 @@ async fn tenant_edits_its_own_registry() -> Result<()> {
     let skip = browser.submit(&url, &with(&borrowed(&fields), &[("insecure_skip_verify", "on")])).await?;
     assert!(skip.status == 422 && skip.has("id=\"insecure_skip_verify-wrong\">"), "{skip:#?}");
     let saved = browser.submit(&url, &with(&borrowed(&fields), &[("content_type", "Helm")])).await?;
-    assert_eq!(
-        saved.location(),
-        format!("/tenants/{tenant}/registries/{namespace}/charts?changed"),
-        "{saved:#?}"
-    );
+    let detail = format!("/tenants/{tenant}/registries/{namespace}/charts?changed=");
+    assert!(saved.location().starts_with(&detail), "{saved:#?}");
     let other = format!("/tenants/another/registries/{namespace}/charts/edit");
     assert_eq!(
         browser.get(&other).await?.status,
