@@ -1,17 +1,13 @@
 //! The operator's command line. Every flag is also an environment variable `REGISTRY_OPERATOR_…`; this is the only
 //! place where either is read.
 
-use std::{
-    ffi::OsStr,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-};
+use std::{ffi::OsStr, net::SocketAddr};
 
-use clap::{
-    Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, builder::Resettable,
-    error::ErrorKind,
-};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use registry_probe::{IpNet, TrustedService};
-use registry_verdict::outbound::{AwsEndpoint, OutboundSettings, aws_endpoint};
+use registry_verdict::outbound::{
+    AwsEndpoint, OutboundSettings, address, aws_endpoint, network, without_variables,
+};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// Validates OCI registries that are declared as SystemRegistry and TenantRegistry, and reports whether they can be
@@ -46,14 +42,6 @@ impl OperatorCli {
         self.settings.outbound.proxy().map_err(unusable)?;
         Ok(self)
     }
-}
-
-/// Ignores environment variables that are set but empty, because some manifests set a variable to "" to omit it.
-fn without_variables(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) -> clap::Command {
-    command.mut_args(|arg| {
-        let empty = arg.get_env().is_some_and(&is_empty);
-        if empty { arg.env(Resettable::Reset) } else { arg }
-    })
 }
 
 /// A command other than running the controller.
@@ -150,19 +138,6 @@ pub struct Settings {
     pub log_level: String,
 }
 
-/// Parses the address to listen on. Without a host, it is all addresses.
-fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
-    let anywhere = port.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
-    anywhere.or_else(|| text.parse().ok()).ok_or("not an IP address and a port, such as 127.0.0.1:8080")
-}
-
-/// Parses a CIDR or a single address.
-fn network(text: &str) -> Result<IpNet, &'static str> {
-    let one = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse().or_else(|_| one()).map_err(|_| "not a network, such as 10.0.0.0/8 or fd00::/8")
-}
-
 /// Checks that the name is a valid namespace (RFC 1123 label).
 fn namespace(text: &str) -> Result<String, String> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -245,28 +220,10 @@ mod tests {
     }
 
     #[test]
-    fn port_alone_listens_on_all_addresses() {
-        assert_eq!(address(":8080"), Ok("[::]:8080".parse().unwrap()));
-        assert_eq!(address("[::1]:9"), Ok("[::1]:9".parse().unwrap()));
-        for wrong in ["", ":", "8080", ":http", "127.0.0.1", ":65536"] {
-            assert!(address(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
     fn last_address_flag_wins() {
         let arguments = ["operator", "--metrics-address=:8080", "--metrics-address=127.0.0.1:9090"];
         let cli = OperatorCli::try_parse_from(arguments).unwrap();
         assert_eq!(cli.settings.metrics_address, "127.0.0.1:9090".parse().unwrap());
-    }
-
-    #[test]
-    fn single_address_is_a_network() {
-        assert_eq!(network("10.0.0.1"), Ok("10.0.0.1/32".parse().unwrap()));
-        assert_eq!(network("fd00::/8"), Ok("fd00::/8".parse().unwrap()));
-        for wrong in ["", "10.0.0.0/33", "registry.example.com"] {
-            assert!(network(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use k8s_openapi::api::{discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
 use kube::{Api, Client, api::ListParams};
-use registry_verdict::cluster_addresses::{ClusterAddresses, Knowledge, LearnedAddresses, address};
+use registry_verdict::cluster_addresses::{
+    API_SERVER, ClusterAddresses, Knowledge, LearnedAddresses, server_addresses,
+    service_ranges as listed_ranges,
+};
 
 use crate::{
     kubernetes::call::{CallError, CallFailure, call},
     observability::metrics::Metrics,
 };
 
-/// The EndpointSlice with the API servers' addresses.
-const API_SERVER: &str = "kubernetes";
 /// How often to refresh known addresses. Administrators rarely add ranges for Services.
 const REFRESH: Duration = Duration::from_mins(5);
 /// How often to retry while addresses are unknown, because tenants' registries wait for them.
@@ -54,10 +55,7 @@ pub async fn keep_learning(
 async fn services(client: &Client, namespace: &str) -> LearnedAddresses {
     let api: Api<ServiceCIDR> = Api::all(client.clone());
     match call(api.list(&ListParams::default())).await {
-        Ok(list) => {
-            let ranges = list.items.into_iter().filter_map(|range| range.spec?.cidrs).flatten();
-            Ok(Knowledge::Known(ranges.filter_map(|range| range.parse().ok()).collect()))
-        }
+        Ok(list) => Ok(listed_ranges(list.items)),
         Err(error) if error.failure() == CallFailure::Gone => {
             let learnt = service_ranges::by_refusal(client, namespace).await;
             Ok(if learnt.is_empty() { Knowledge::Unsaid } else { Knowledge::Known(learnt) })
@@ -70,11 +68,7 @@ async fn services(client: &Client, namespace: &str) -> LearnedAddresses {
 async fn servers(client: &Client) -> LearnedAddresses {
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
     match call(api.get_opt(API_SERVER)).await {
-        Ok(slice) => {
-            let endpoints = slice.map(|slice| slice.endpoints).unwrap_or_default();
-            let addresses = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
-            Ok(Knowledge::Known(addresses.filter_map(|text| address(text)).collect()))
-        }
+        Ok(slice) => Ok(server_addresses(slice)),
         Err(error) => Err(failed("get endpointslices.discovery.k8s.io default/kubernetes", &error)),
     }
 }

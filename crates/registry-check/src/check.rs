@@ -20,6 +20,16 @@ use registry_verdict::{
 
 use crate::supply::Contents;
 
+/// Whose network a check is made from, which decides about the egress policy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CheckNetwork {
+    /// The user's own machine: the user chooses the endpoint, and reaches it with the machine's own permissions, so there is nothing
+    /// to protect but the metadata addresses of clouds.
+    Users,
+    /// A Pod in the cluster: the operator's egress policy applies, that for tenants to tenants' registries.
+    Clusters,
+}
+
 /// What checks are made with. Cheap to clone.
 #[derive(Clone)]
 pub struct Checker {
@@ -29,6 +39,8 @@ pub struct Checker {
     pub tokens: Option<Arc<EcrTokens>>,
     /// The administrator's settings for validations, as far as they are known here.
     pub admin_policy: AdminPolicy,
+    /// Where it checks from.
+    pub network: CheckNetwork,
     /// The clock.
     pub clock: fn() -> Timestamp,
 }
@@ -119,9 +131,9 @@ impl Checker {
         mut case: ProbeCase,
         learned: Option<&Learned>,
     ) -> (Observation, bool) {
-        // The users choose the endpoint, and reach it with their own permissions, so the egress policy for tenants
-        // doesn't apply.
-        case.target.egress_policy = EgressPolicy::new(EgressScope::System, [], []);
+        if self.network == CheckNetwork::Users {
+            case.target.egress_policy = EgressPolicy::new(EgressScope::System, [], []);
+        }
         if case.login.as_ref().is_some_and(Login::is_by_operator) {
             return (self.without_credentials(&case).await, true);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use k8s_openapi::jiff::Timestamp;
-use registry_probe::{CaBundle, Prober, ProberError, ProberSettings, Proxy, TrustedService};
+use registry_probe::{CaBundle, Prober, ProberError, ProberSettings, TrustedService};
 use registry_verdict::{
     ca_file::{CaFile, CaFileError},
     cluster_addresses::ClusterAddresses,
@@ -14,7 +14,7 @@ use registry_verdict::{
 };
 use thiserror::Error;
 
-use crate::check::Checker;
+use crate::check::{CheckNetwork, Checker};
 
 /// How a program on this machine reaches registries, token services and AWS.
 #[derive(Args, Clone, Debug)]
@@ -54,6 +54,29 @@ pub enum CheckFlagsError {
     TokenCache,
 }
 
+/// What checks are made with, and the file whose certificates are trusted.
+pub struct CheckClients {
+    /// What checks are made with.
+    pub checker: Checker,
+    ca_file: Option<CaFile>,
+    #[cfg(feature = "ecr")]
+    aws: registry_verdict::ecr::http::AwsHttp,
+}
+
+impl CheckClients {
+    /// Reads `--ca-file` again whenever it changes. Never returns.
+    pub async fn follow_ca_file(self) {
+        let Some(file) = self.ca_file else { return std::future::pending().await };
+        let prober = self.checker.prober;
+        file.follow(move |bundle: CaBundle| {
+            #[cfg(feature = "ecr")]
+            self.aws.trust(Some(&bundle));
+            prober.trust(Some(bundle));
+        })
+        .await;
+    }
+}
+
 impl CheckFlags {
     /// Returns what checks are made with. `program` is a part of the `User-Agent`; `jitter` returns random numbers from 0 to 1.
     pub fn checker(
@@ -62,9 +85,24 @@ impl CheckFlags {
         clock: fn() -> Timestamp,
         jitter: fn() -> f64,
     ) -> Result<Checker, CheckFlagsError> {
+        Ok(self.clients(program, clock, jitter)?.checker)
+    }
+
+    /// Returns what checks are made with, for a program that runs for long.
+    pub fn clients(
+        &self,
+        program: &str,
+        clock: fn() -> Timestamp,
+        jitter: fn() -> f64,
+    ) -> Result<CheckClients, CheckFlagsError> {
         let proxy = self.outbound.proxy()?;
-        let ca = self.outbound.ca_file.as_deref().map(CaFile::read).transpose()?.map(|(_, bundle)| bundle);
-        let tokens = self.tokens(proxy.clone(), ca.as_ref(), clock, jitter)?;
+        let (ca_file, ca) = self.outbound.ca_file.as_deref().map(CaFile::read).transpose()?.unzip();
+        #[cfg(feature = "ecr")]
+        let aws = registry_verdict::ecr::http::AwsHttp::new(proxy.clone(), ca.as_ref());
+        #[cfg(feature = "ecr")]
+        let tokens = Some(self.tokens(aws.clone(), clock, jitter)?);
+        #[cfg(not(feature = "ecr"))]
+        let (tokens, _) = (None, jitter);
         let version = format!("{} ({program})", env!("CARGO_PKG_VERSION"));
         let prober = Prober::new(ProberSettings { version, proxy, ca, ..ProberSettings::default() })?;
         let admin_policy = AdminPolicy {
@@ -73,41 +111,31 @@ impl CheckFlags {
             cluster_addresses: ClusterAddresses::new([]),
             trusted_token_services: self.trusted_token_service.clone().into(),
         };
-        Ok(Checker { prober, tokens, admin_policy, clock })
+        let checker = Checker { prober, tokens, admin_policy, network: CheckNetwork::Users, clock };
+        Ok(CheckClients {
+            checker,
+            ca_file,
+            #[cfg(feature = "ecr")]
+            aws,
+        })
     }
 
     #[cfg(feature = "ecr")]
     fn tokens(
         &self,
-        proxy: Option<Proxy>,
-        ca: Option<&CaBundle>,
+        aws: registry_verdict::ecr::http::AwsHttp,
         clock: fn() -> Timestamp,
         jitter: fn() -> f64,
-    ) -> Result<Option<Arc<EcrTokens>>, CheckFlagsError> {
-        use registry_verdict::ecr::{
-            api::{Aws, Endpoints},
-            http::AwsHttp,
-        };
+    ) -> Result<Arc<EcrTokens>, CheckFlagsError> {
+        use registry_verdict::ecr::api::{Aws, Endpoints};
         let url = |endpoint: &Option<AwsEndpoint>| endpoint.as_ref().and_then(|AwsEndpoint(url)| url.clone());
         let endpoints = Endpoints {
             ecr: url(&self.aws_endpoint_url_ecr),
             sts: url(&self.aws_endpoint_url_sts),
             region: self.aws_region.clone(),
         };
-        let aws = Aws::new(endpoints, AwsHttp::new(proxy, ca), Arc::new(|_, _| ()), clock);
+        let aws = Aws::new(endpoints, aws, Arc::new(|_, _| ()), clock);
         let tokens = EcrTokens::new(Arc::new(aws), clock, jitter).map_err(|_| CheckFlagsError::TokenCache)?;
-        Ok(Some(Arc::new(tokens)))
-    }
-
-    #[cfg(not(feature = "ecr"))]
-    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "as with the feature")]
-    fn tokens(
-        &self,
-        _: Option<Proxy>,
-        _: Option<&CaBundle>,
-        _: fn() -> Timestamp,
-        _: fn() -> f64,
-    ) -> Result<Option<Arc<EcrTokens>>, CheckFlagsError> {
-        Ok(None)
+        Ok(Arc::new(tokens))
     }
 }

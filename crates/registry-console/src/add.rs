@@ -7,10 +7,9 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
 };
 use http::StatusCode;
-use registry_check::{check::Checker, cluster::Cluster};
+use registry_check::cluster::Cluster;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     administration::section,
@@ -296,7 +295,7 @@ pub fn checked(
     draft: FormDraft,
     page: AddPage,
 ) -> Response {
-    let (checker, turn) = match turn(console, signed_in) {
+    let (checker, turn) = match console.begin_validation(&signed_in.session, &signed_in.name) {
         Ok(turn) => turn,
         // The form comes back: what was typed isn't lost.
         Err(error) => {
@@ -312,23 +311,11 @@ pub fn checked(
         let cluster = signed_in.user.cluster();
         let report = trial::check(checker, cluster, &scope, &form, document.clone(), Some(&*learned)).await;
         let report = report.map_err(|error| format!("failed to validate: {error}"))?;
+        console.validated(report.outcome());
         let validated = is_proven(&report).then(|| form.digest(&document));
         console.keep_draft(&signed_in.session, &form.draft, FormDraft { validated, ..draft });
         Ok(VerdictView::new(&report))
     })
-}
-
-/// One more check of this user, with its turn.
-fn turn(console: &Console, signed_in: &SignedIn) -> Result<(Checker, OwnedSemaphorePermit), ConsoleError> {
-    let now = (console.edge.now)();
-    let may =
-        console.sessions().find(&signed_in.session, now).is_some_and(|session| session.may_validate(now));
-    if !may {
-        return Err(ConsoleError::TooMany(
-            "Too many validations: at most 20 a minute; try again in a minute",
-        ));
-    }
-    console.checker()
 }
 
 async fn add(
@@ -526,7 +513,9 @@ mod tests {
     #[tokio::test]
     async fn too_many_validations_give_the_form_back() {
         let console = simulated::console(simulated::api(|_| 201).0, simulated::epoch);
-        let turns: Vec<_> = std::iter::from_fn(|| console.checker().ok()).take(100).collect();
+        let turn = |number: u32| console.begin_validation(&number.to_string(), &number.to_string()).ok();
+        let turns: Vec<_> = (0..100).map_while(turn).collect();
+        assert_eq!(turns.len(), 8);
         let fields = [("action", "validate"), ("name", "typed-name"), ("endpoint", "https://127.0.0.1:1")];
         let request = simulated::form("/system/add/basic", &fields);
         let (status, page) = simulated::answer(&console, request).await;

@@ -6,7 +6,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::extract::{Path, Query, State};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
@@ -16,7 +16,7 @@ use registry_api::{SystemRegistry, TENANT_LABEL, TenantRegistry};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    console::Console,
+    console::{Console, SignedIn},
     error::ConsoleError,
     membership,
     registries::{ReadList, TenantView, of_tenant as read_view},
@@ -40,12 +40,11 @@ pub struct ChangesQuery {
 /// `/system/changes`: 200 as soon as a SystemRegistry has changed, 204 if none has.
 pub async fn of_system(
     State(console): State<Arc<Console>>,
-    headers: HeaderMap,
+    signed_in: SignedIn,
     Query(query): Query<ChangesQuery>,
 ) -> Result<StatusCode, ConsoleError> {
-    let user = console.waiting_user(&headers).ok_or(ConsoleError::NotSignedIn)?;
-    let _turn = console.watch()?;
-    let registries: Api<SystemRegistry> = Api::all(user.client());
+    let _turn = console.watch(&signed_in.session)?;
+    let registries: Api<SystemRegistry> = Api::all(signed_in.user.client());
     let params = WatchParams::default().timeout(LONGEST_WAIT).disable_bookmarks();
     let mut events = pin!(registries.watch_metadata(&params, &query.since).await?);
     match events.next().await {
@@ -67,19 +66,19 @@ pub struct TenantChangesQuery {
 /// registries are none.
 pub async fn of_tenant(
     State(console): State<Arc<Console>>,
-    headers: HeaderMap,
+    signed_in: SignedIn,
     Path(tenant): Path<String>,
     Query(query): Query<TenantChangesQuery>,
 ) -> Result<StatusCode, ConsoleError> {
-    let user = console.waiting_user(&headers).ok_or(ConsoleError::NotSignedIn)?;
+    let user = &signed_in.user;
     if !is_name(&tenant) || !(query.namespace.is_empty() || is_name(&query.namespace)) {
         return Err(ConsoleError::NotFound("there is no such tenant or namespace".to_owned()));
     }
     let scope = ConsoleScope::Tenant { tenant: tenant.clone(), namespace: query.namespace.clone() };
-    membership::verify(&user, &scope).await?;
-    let _turn = console.watch()?;
+    membership::verify(user, &scope).await?;
+    let _turn = console.watch(&signed_in.session)?;
     let longest = Duration::from_secs(LONGEST_WAIT.into());
-    match tokio::time::timeout(longest, until_changed(&user, &tenant, &query)).await {
+    match tokio::time::timeout(longest, until_changed(user, &tenant, &query)).await {
         Ok(changed) => Ok(changed.map(|()| StatusCode::OK)?),
         Err(_) => Ok(StatusCode::NO_CONTENT),
     }

@@ -7,23 +7,29 @@ use std::{
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::{Method, request::Parts};
-use registry_check::check::Checker;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use registry_check::{advice::CheckOutcome, check::Checker};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 use crate::{
+    bearer_token::TokenDigest,
+    console_metrics::ConsoleMetrics,
     draft::FormDraft,
     edge::Edge,
     error::ConsoleError,
     guard::Site,
     headers::SessionCookie,
+    public_url::PublicUrl,
     session::{Door, Sessions},
-    user::{SignIn, UserClient},
+    user::{ApiServerAddress, SignIn, UserClient},
+    validation_limits::{KeyedTurn, KeyedTurns, ValidationBudget},
 };
 
 /// How many checks run at once.
 const MOST_CHECKS: usize = 8;
 /// How many pages wait for changes at once.
-const MOST_WATCHES: usize = 100;
+const MOST_WATCHES: usize = 500;
+/// How many of them are of one session.
+const MOST_WATCHES_OF_A_SESSION: usize = 8;
 
 /// The console. Holds no client of its own: each belongs to a session.
 pub struct Console {
@@ -35,9 +41,16 @@ pub struct Console {
     pub system_namespace: String,
     /// Clock and random numbers.
     pub edge: Edge,
+    /// What it counts.
+    pub metrics: ConsoleMetrics,
+    /// In the cluster: the API server whose tokens are accepted.
+    pub api_server: Option<ApiServerAddress>,
     checker: Checker,
     checks: Arc<Semaphore>,
+    checking: KeyedTurns,
+    budget: Mutex<ValidationBudget>,
     watches: Semaphore,
+    watching: KeyedTurns,
     /// How many Confirms are being carried out.
     confirms: watch::Sender<usize>,
     door: Mutex<Option<Door>>,
@@ -51,6 +64,18 @@ impl Drop for RunningConfirm {
     fn drop(&mut self) {
         self.0.send_modify(|running| *running = running.saturating_sub(1));
     }
+}
+
+/// The turn of a validation, until it is dropped.
+pub struct ValidationTurn {
+    _of_all: OwnedSemaphorePermit,
+    _of_session: KeyedTurn,
+}
+
+/// The turn of a page that waits, until it is dropped.
+pub struct WatchTurn<'a> {
+    _of_all: SemaphorePermit<'a>,
+    _of_session: KeyedTurn,
 }
 
 /// The door while someone signs in. Unless [`OpenedDoor::close_for_good`] is called, the code works again afterwards.
@@ -88,21 +113,47 @@ pub struct SignedIn {
     pub user: UserClient,
     /// The user's name.
     pub name: String,
+    /// The token that the session belongs to.
+    pub token: Option<TokenDigest>,
 }
 
 impl Console {
-    /// A console that opens `door` once.
-    pub fn new(port: u16, system_namespace: &str, edge: Edge, checker: Checker, door: Door) -> Self {
+    /// A console on this machine, that opens `door` once.
+    pub fn on_loopback(port: u16, system_namespace: &str, edge: Edge, checker: Checker, door: Door) -> Self {
+        let (site, cookie) = (Site::loopback(port), SessionCookie::loopback(port));
+        let console = Self::new(site, cookie, system_namespace, edge, checker);
+        Self { door: Mutex::new(Some(door)), ..console }
+    }
+
+    /// A console for everyone with a token of that API server.
+    pub fn in_cluster(
+        url: &PublicUrl,
+        system_namespace: &str,
+        edge: Edge,
+        checker: Checker,
+        api_server: ApiServerAddress,
+    ) -> Self {
+        let (site, cookie) = (Site::public(url), SessionCookie::public(url));
+        let console = Self::new(site, cookie, system_namespace, edge, checker);
+        Self { api_server: Some(api_server), ..console }
+    }
+
+    fn new(site: Site, cookie: SessionCookie, system_namespace: &str, edge: Edge, checker: Checker) -> Self {
         Self {
-            site: Site::loopback(port),
-            cookie: SessionCookie::loopback(port),
+            site,
+            cookie,
             system_namespace: system_namespace.to_owned(),
             edge,
+            metrics: ConsoleMetrics::default(),
+            api_server: None,
             checker,
             checks: Arc::new(Semaphore::new(MOST_CHECKS)),
+            checking: KeyedTurns::default(),
+            budget: Mutex::default(),
             watches: Semaphore::new(MOST_WATCHES),
+            watching: KeyedTurns::default(),
             confirms: watch::Sender::new(0),
-            door: Mutex::new(Some(door)),
+            door: Mutex::new(None),
             sessions: Mutex::default(),
         }
     }
@@ -132,24 +183,45 @@ impl Console {
         let _ = tokio::time::timeout(longest, running.wait_for(|running| *running == 0)).await;
     }
 
-    /// One more check, with its turn; an error if there are too many.
-    pub fn checker(&self) -> Result<(Checker, OwnedSemaphorePermit), ConsoleError> {
-        let turn = self.checks.clone().try_acquire_owned();
-        let turn =
-            turn.map_err(|_| ConsoleError::TooMany("Too many validations at once; try again in a moment"))?;
-        Ok((self.checker.clone(), turn))
+    /// One more validation of a session by a user; an error if there are too many.
+    pub fn begin_validation(
+        &self,
+        session: &str,
+        user: &str,
+    ) -> Result<(Checker, ValidationTurn), ConsoleError> {
+        let of_session = self.checking.take(session, 1).ok_or(ConsoleError::TooMany(
+            "A validation of this session is running already; wait for its result, and try again",
+        ))?;
+        let of_all = self.checks.clone().try_acquire_owned().map_err(|_| {
+            ConsoleError::TooMany("Too many validations at once: 8 are running; try again in a moment")
+        })?;
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        if !budget.take(user, (self.edge.now)()) {
+            return Err(ConsoleError::TooMany(
+                "Too many validations: at most 20 a minute for a user; try again in a minute",
+            ));
+        }
+        Ok((self.checker.clone(), ValidationTurn { _of_all: of_all, _of_session: of_session }))
+    }
+
+    /// Counts what a validation found.
+    pub fn validated(&self, outcome: CheckOutcome) {
+        self.metrics.validated(outcome);
+    }
+
+    /// Whether the egress policy for tenants is complete.
+    pub fn knows_cluster_addresses(&self) -> bool {
+        self.checker.admin_policy.cluster_addresses.gap().is_none()
     }
 
     /// A turn to wait for changes; an error if too many pages do.
-    pub fn watch(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ConsoleError> {
-        self.watches.try_acquire().map_err(|_| ConsoleError::TooMany("Too many open pages; close some"))
-    }
-
-    /// The user of a request that is no use of the session.
-    pub fn waiting_user(&self, headers: &http::HeaderMap) -> Option<UserClient> {
-        let id = self.cookie.read(headers)?;
-        let sessions = self.sessions();
-        sessions.peek(id, (self.edge.now)()).map(|session| session.user.clone())
+    pub fn watch(&self, session: &str) -> Result<WatchTurn<'_>, ConsoleError> {
+        let too_many = ConsoleError::TooMany("Too many open pages; close some");
+        let of_session = self.watching.take(session, MOST_WATCHES_OF_A_SESSION);
+        match (of_session, self.watches.try_acquire()) {
+            (Some(of_session), Ok(of_all)) => Ok(WatchTurn { _of_all: of_all, _of_session: of_session }),
+            _ => Err(too_many),
+        }
     }
 
     /// The draft of a form.
@@ -179,7 +251,8 @@ impl Console {
         }
     }
 
-    fn signed_in(&self, parts: &Parts) -> Option<SignedIn> {
+    /// The session that a request names by its cookie, which is used by it if a person caused it.
+    pub fn session_of(&self, parts: &Parts) -> Option<SignedIn> {
         let id = self.cookie.read(&parts.headers)?;
         let mut sessions = self.sessions();
         let now = (self.edge.now)();
@@ -188,7 +261,20 @@ impl Console {
         } else {
             sessions.peek(id, now)
         }?;
-        Some(SignedIn { session: id.to_owned(), user: session.user.clone(), name: session.name.clone() })
+        Some(SignedIn {
+            session: id.to_owned(),
+            user: session.user.clone(),
+            name: session.name.clone(),
+            token: session.token,
+        })
+    }
+
+    /// In the cluster, [`crate::token_sign_in`] has asked the API server who it is.
+    fn signed_in(&self, parts: &Parts) -> Option<SignedIn> {
+        match self.api_server {
+            Some(_) => parts.extensions.get().cloned(),
+            None => self.session_of(parts),
+        }
     }
 }
 

@@ -13,6 +13,9 @@ pub enum ConsoleError {
     /// Nobody is signed in, or no longer.
     #[error("You are not signed in: this page needs the URL that the console printed when it started")]
     NotSignedIn,
+    /// The API server doesn't take the token, or it can't be one.
+    #[error("{0}")]
+    TokenRefused(String),
     /// The code in the URL was used, or never was one.
     #[error("This link can't be used: it works once; start kubectl registry console again for a new one")]
     UsedLink,
@@ -46,7 +49,7 @@ impl ConsoleError {
     /// The status code of its page.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotSignedIn | Self::UsedLink => StatusCode::UNAUTHORIZED,
+            Self::NotSignedIn | Self::TokenRefused(_) | Self::UsedLink => StatusCode::UNAUTHORIZED,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::NotAllowed(_) => StatusCode::FORBIDDEN,
@@ -84,14 +87,34 @@ impl ConsoleError {
     }
 }
 
+/// An answer that needs a user, with what is wrong with the one who asked; empty if nobody did. In the cluster, the page to sign in
+/// takes its place.
+#[derive(Clone, Debug)]
+pub struct SignInNeeded(pub String);
+
+impl SignInNeeded {
+    fn by(error: &ConsoleError) -> Option<Self> {
+        let is_needed = error.status() == StatusCode::UNAUTHORIZED;
+        is_needed.then(|| match error {
+            ConsoleError::NotSignedIn | ConsoleError::UsedLink => Self(String::new()),
+            error => Self(error.to_string()),
+        })
+    }
+}
+
 impl IntoResponse for ConsoleError {
     fn into_response(self) -> Response {
+        let sign_in = SignInNeeded::by(&self);
         let page = ErrorPage {
             chrome: Chrome::signed_out(),
             title: self.title(),
             message: self.to_string(),
             command: self.advice(),
         };
-        html(self.status(), &page)
+        let mut response = html(self.status(), &page);
+        if let Some(sign_in) = sign_in {
+            response.extensions_mut().insert(sign_in);
+        }
+        response
     }
 }

@@ -3,6 +3,8 @@
 
 use http::{HeaderMap, Method, header};
 
+use crate::public_url::PublicUrl;
+
 /// Where this console is.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -23,9 +25,7 @@ impl RequestRefusal {
     /// The sentence for people.
     pub fn message(self) -> &'static str {
         match self {
-            Self::Host => {
-                "Request refused: the host is not this console's; open the URL that the console printed"
-            }
+            Self::Host => "Request refused: the host is not this console's; open the console by its own URL",
             Self::Origin => {
                 "Request refused: it does not come from a page of this console; open the page again and repeat"
             }
@@ -43,6 +43,18 @@ impl Site {
             hosts.extend(names.map(ToOwned::to_owned));
         }
         Self { scheme: "http", hosts }
+    }
+
+    /// At the URL that browsers know.
+    pub fn public(url: &PublicUrl) -> Self {
+        Self { scheme: url.scheme(), hosts: vec![url.authority().to_owned()] }
+    }
+
+    /// Decides about a request of a program: without the marks of a browser, or from a page of this console.
+    pub fn admit_program(&self, headers: &HeaderMap) -> Result<(), RequestRefusal> {
+        let host = self.host(headers).ok_or(RequestRefusal::Host)?;
+        let is_browser = headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN);
+        if !is_browser || self.is_own_page(host, headers) { Ok(()) } else { Err(RequestRefusal::Origin) }
     }
 
     /// Decides about a request.
@@ -109,6 +121,28 @@ mod tests {
         assert_eq!(admit(&Method::GET, &[]), Err(RequestRefusal::Host));
         let two = [("host", "127.0.0.1:8080"), ("host", "127.0.0.1:8080")];
         assert_eq!(admit(&Method::GET, &two), Err(RequestRefusal::Host));
+    }
+
+    #[test]
+    fn public_host_and_origin_are_exact() {
+        let site = Site::public(&PublicUrl::parse("https://r.example").unwrap());
+        let admit = |headers: [(&str, &'static str); 2]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                let name = header::HeaderName::from_bytes(name.as_bytes()).unwrap();
+                map.append(name, header::HeaderValue::from_static(value));
+            }
+            (site.admit(&Method::POST, &map), site.admit_program(&map))
+        };
+        let (host, origin) = (Err(RequestRefusal::Host), Err(RequestRefusal::Origin));
+        assert_eq!(admit([("host", "r.example"), ("origin", "https://r.example")]), (Ok(()), Ok(())));
+        assert_eq!(admit([("host", "r.example"), ("x", "y")]), (origin, Ok(())));
+        for foreign in [("origin", "http://r.example"), ("sec-fetch-site", "cross-site")] {
+            assert_eq!(admit([("host", "r.example"), foreign]), (origin, origin), "{foreign:?}");
+        }
+        for wrong in ["10.0.0.1:8443", "r.example:8443", "evil.example"] {
+            assert_eq!(admit([("host", wrong), ("origin", "https://r.example")]), (host, host), "{wrong}");
+        }
     }
 
     #[test]

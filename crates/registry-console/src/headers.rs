@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::public_url::PublicUrl;
+
 /// Nothing from elsewhere, nothing inline, no frames, and no script that makes markup of text.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
@@ -25,24 +27,41 @@ pub fn secure(headers: &mut HeaderMap) {
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
-/// The session's cookie. A port isn't part of what keeps cookies apart, so it stands in the name.
+/// The session's cookie. A port isn't part of what keeps cookies apart, so it stands in the name on loopback.
 #[derive(Clone, Debug)]
-pub struct SessionCookie(String);
+pub struct SessionCookie {
+    name: String,
+    is_secure: bool,
+}
 
 impl SessionCookie {
     /// On this machine, at that port.
     pub fn loopback(port: u16) -> Self {
-        Self(format!("registry-console-{port}"))
+        Self { name: format!("registry-console-{port}"), is_secure: false }
     }
 
-    /// `Set-Cookie` for a new session.
+    /// At the URL that browsers know. Browsers take a `__Host-` cookie from exactly that host, over HTTPS only.
+    pub fn public(url: &PublicUrl) -> Self {
+        let port = url.authority().rsplit(':').next().and_then(|port| port.parse().ok());
+        match url.is_https() {
+            true => Self { name: "__Host-registry-console".to_owned(), is_secure: true },
+            false => Self::loopback(port.unwrap_or(80)),
+        }
+    }
+
+    /// `Set-Cookie` for a new session. Not `SameSite=Strict`: who follows a link to a registry from elsewhere is signed in; requests
+    /// that change something are protected by [`crate::guard`].
     pub fn set(&self, id: &str) -> String {
-        format!("{}={id}; Path=/; HttpOnly; SameSite=Lax", self.0)
+        format!("{}={id}; Path=/; HttpOnly; SameSite=Lax{}", self.name, self.secure())
     }
 
     /// `Set-Cookie` for the end of a session.
     pub fn clear(&self) -> String {
-        format!("{}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0", self.0)
+        format!("{}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0{}", self.name, self.secure())
+    }
+
+    fn secure(&self) -> &'static str {
+        if self.is_secure { "; Secure" } else { "" }
     }
 
     /// The session's id that a browser sent.
@@ -50,7 +69,7 @@ impl SessionCookie {
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let mut pairs =
             cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.find(|(name, _)| *name == self.0).map(|(_, id)| id)
+        pairs.find(|(name, _)| *name == self.name).map(|(_, id)| id)
     }
 }
 
@@ -77,6 +96,20 @@ mod tests {
         for part in ["unsafe", "http", "*", "data:"] {
             assert!(!POLICY.contains(part), "{part}");
         }
+    }
+
+    #[test]
+    fn public_cookie_is_bound_to_its_host() {
+        let cookie = SessionCookie::public(&PublicUrl::parse("https://r.example").unwrap());
+        for set in [cookie.set("x"), cookie.clear()] {
+            assert!(set.starts_with("__Host-registry-console=") && set.contains("; Path=/;"), "{set}");
+            assert!(
+                set.contains("; HttpOnly") && set.contains("; Secure") && !set.contains("Domain"),
+                "{set}"
+            );
+        }
+        let plain = SessionCookie::public(&PublicUrl::parse("http://localhost:8080").unwrap());
+        assert!(plain.set("x").starts_with("registry-console-8080=x"));
     }
 
     #[test]

@@ -254,6 +254,20 @@ pub struct TenantsPage {
     pub note: String,
 }
 
+/// Signing in with a token.
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+pub struct SignInPage {
+    /// What is around it.
+    pub chrome: Chrome,
+    /// The page afterwards.
+    pub to: String,
+    /// Why the last token was refused; empty if there was none.
+    pub complaint: String,
+    /// The operator's namespace.
+    pub namespace: String,
+}
+
 /// What kept a page from being made.
 #[derive(Template)]
 #[template(path = "error.html")]

@@ -9,16 +9,18 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use http::{StatusCode, Uri, header};
+use http::{HeaderValue, StatusCode, Uri, header};
 
 use crate::{
     add, administration,
     assets::{KEEP, find},
     changes,
     console::Console,
+    console_metrics::RefusalCause,
     edit,
     error::ConsoleError,
-    headers, sign_in, tenants,
+    guard::RequestRefusal,
+    headers, sign_in, tenants, token_sign_in,
 };
 
 /// The largest request body: a form with a CA.
@@ -26,16 +28,23 @@ const LARGEST_BODY: usize = 256 * 1024;
 
 /// The whole console.
 pub fn router(console: Arc<Console>) -> Router {
-    Router::new()
-        .route("/", get(sign_in::enter))
-        .route("/sign-out", post(sign_in::leave))
+    pages(&console)
         .route("/assets/{name}", get(asset))
-        .merge(system())
-        .merge(tenant())
+        .route("/sign-in", get(token_sign_in::show).post(token_sign_in::submit))
         .fallback(nothing)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn_with_state(console.clone(), guard))
         .with_state(console)
+}
+
+/// What a user must be signed in for.
+fn pages(console: &Arc<Console>) -> Router<Arc<Console>> {
+    Router::new()
+        .route("/", get(sign_in::enter))
+        .route("/sign-out", post(sign_in::leave))
+        .merge(system())
+        .merge(tenant())
+        .layer(middleware::from_fn_with_state(console.clone(), token_sign_in::identify))
 }
 
 fn system() -> Router<Arc<Console>> {
@@ -65,12 +74,42 @@ fn tenant() -> Router<Arc<Console>> {
 
 /// Before any handler, and after all of them.
 async fn guard(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
-    let mut response = match console.site.admit(request.method(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => (StatusCode::FORBIDDEN, refusal.message()).into_response(),
+    let mut response = match admit(&console, request) {
+        Ok(request) => {
+            let (parts, body) = request.into_parts();
+            let asked = parts.clone();
+            let response = next.run(Request::from_parts(parts, body)).await;
+            count(&console, response.status());
+            token_sign_in::with_page(&console, &asked, response)
+        }
+        Err(refusal) => {
+            console.metrics.refused(refusal.into());
+            (StatusCode::FORBIDDEN, refusal.message()).into_response()
+        }
     };
     headers::secure(response.headers_mut());
     response
+}
+
+/// With HTTP/2, the host stands in the URL. Where both are named, they must be the same.
+fn admit(console: &Console, mut request: Request) -> Result<Request, RequestRefusal> {
+    if let Some(authority) = request.uri().authority() {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| RequestRefusal::Host)?;
+        if request.headers().get(header::HOST).is_some_and(|named| named != host) {
+            return Err(RequestRefusal::Host);
+        }
+        request.headers_mut().insert(header::HOST, host);
+    }
+    console.site.admit(request.method(), request.headers())?;
+    Ok(request)
+}
+
+fn count(console: &Console, status: StatusCode) {
+    match status {
+        StatusCode::UNAUTHORIZED => console.metrics.refused(RefusalCause::SignIn),
+        StatusCode::TOO_MANY_REQUESTS => console.metrics.refused(RefusalCause::Limit),
+        _ => {}
+    }
 }
 
 async fn asset(uri: Uri) -> Response {

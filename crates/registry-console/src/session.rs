@@ -1,11 +1,12 @@
 //! Who is signed in: one-time code, sessions, and their ends. Pure: `now` and random names are arguments.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
+    bearer_token::TokenDigest,
     draft::Drafts,
     user::{SignIn, UserClient},
 };
@@ -15,10 +16,9 @@ const IDLE: SignedDuration = SignedDuration::from_mins(30);
 /// A session ends after that time, used or not.
 const LONGEST: SignedDuration = SignedDuration::from_hours(8);
 /// How many sessions there are at most.
-const MOST_SESSIONS: usize = 100;
-/// How many validations a session may start in [`VALIDATIONS_WITHIN`].
-const MOST_VALIDATIONS: usize = 20;
-const VALIDATIONS_WITHIN: SignedDuration = SignedDuration::from_mins(1);
+const MOST_SESSIONS: usize = 1_000;
+/// How many sessions a user has at most; the one that wasn't used for the longest time ends for a new one.
+const MOST_OF_A_USER: usize = 10;
 
 /// The way in, once: a code, and what the one who has it is signed in with.
 pub struct Door {
@@ -49,26 +49,29 @@ pub struct Session<U = UserClient> {
     pub user: U,
     /// The user's name, as the API server says it.
     pub name: String,
+    /// The token that the user signed in with; none on the user's own machine.
+    pub token: Option<TokenDigest>,
     /// Forms that were begun.
     pub drafts: Drafts,
-    began: Timestamp,
+    ends: Timestamp,
     used: Timestamp,
-    validations: VecDeque<Timestamp>,
 }
 
 impl<U> Session<U> {
-    fn is_over(&self, now: Timestamp) -> bool {
-        now.duration_since(self.used) >= IDLE || now.duration_since(self.began) >= LONGEST
+    /// A session that begins now.
+    pub fn new(user: U, name: String, now: Timestamp) -> Self {
+        Self { user, name, token: None, drafts: Drafts::default(), ends: now + LONGEST, used: now }
     }
 
-    /// Counts a validation, unless there were too many in the last minute.
-    pub fn may_validate(&mut self, now: Timestamp) -> bool {
-        self.validations.retain(|at| now.duration_since(*at) < VALIDATIONS_WITHIN);
-        let may = self.validations.len() < MOST_VALIDATIONS;
-        if may {
-            self.validations.push_back(now);
-        }
-        may
+    /// A session that belongs to a token, and ends with it.
+    #[must_use]
+    pub fn with_token(self, token: TokenDigest, expires: Option<Timestamp>) -> Self {
+        let ends = expires.map_or(self.ends, |expires| expires.min(self.ends));
+        Self { token: Some(token), ends, ..self }
+    }
+
+    fn is_over(&self, now: Timestamp) -> bool {
+        now.duration_since(self.used) >= IDLE || now >= self.ends
     }
 }
 
@@ -83,15 +86,23 @@ impl<U> Default for Sessions<U> {
 
 impl<U> Sessions<U> {
     /// Begins a session under a new id; `false` if there are too many.
-    pub fn begin(&mut self, id: String, user: U, name: String, now: Timestamp) -> bool {
+    pub fn begin(&mut self, id: String, session: Session<U>, now: Timestamp) -> bool {
         self.sweep(now);
+        let of_user = self.0.iter().filter(|(_, other)| other.name == session.name);
+        if of_user.clone().count() >= MOST_OF_A_USER {
+            let oldest = of_user.min_by_key(|(_, other)| other.used).map(|(id, _)| id.clone());
+            self.end(&oldest.unwrap_or_default());
+        }
         if self.0.len() >= MOST_SESSIONS {
             return false;
         }
-        let drafts = Drafts::default();
-        self.0
-            .insert(id, Session { user, name, drafts, began: now, used: now, validations: VecDeque::new() });
+        self.0.insert(id, session);
         true
+    }
+
+    /// How many there are, with those that have ended since the last sweep.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// The session with that id, which is used now.
@@ -114,6 +125,15 @@ impl<U> Sessions<U> {
         self.0.retain(|_, session| !session.is_over(now));
     }
 
+    /// Ends a session, whose forms go on in another one of the same user.
+    pub fn replace(&mut self, old: &str, new: &str) {
+        if let Some(old) = self.0.remove(old)
+            && let Some(new) = self.0.get_mut(new).filter(|new| new.name == old.name)
+        {
+            new.drafts = old.drafts;
+        }
+    }
+
     /// Ends a session.
     pub fn end(&mut self, id: &str) {
         self.0.remove(id);
@@ -128,9 +148,14 @@ mod tests {
         Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes)
     }
 
+    fn begin(sessions: &mut Sessions<()>, id: &str, name: &str, minutes: i64) -> bool {
+        let session = Session::new((), name.to_owned(), at(minutes));
+        sessions.begin(id.to_owned(), session, at(minutes))
+    }
+
     fn one() -> Sessions<()> {
         let mut sessions = Sessions::default();
-        assert!(sessions.begin("id".to_owned(), (), "ann".to_owned(), at(0)));
+        assert!(begin(&mut sessions, "id", "ann", 0));
         sessions
     }
 
@@ -183,18 +208,33 @@ mod tests {
     fn has_a_bound_that_ended_sessions_don_t_count_for() {
         let mut sessions = Sessions::default();
         for number in 0..MOST_SESSIONS {
-            assert!(sessions.begin(number.to_string(), (), String::new(), at(0)));
+            assert!(begin(&mut sessions, &number.to_string(), &number.to_string(), 0));
         }
-        assert!(!sessions.begin("more".to_owned(), (), String::new(), at(29)));
-        assert!(sessions.begin("more".to_owned(), (), String::new(), at(30)));
+        assert!(!begin(&mut sessions, "more", "ann", 29));
+        assert!(begin(&mut sessions, "more", "ann", 30));
     }
 
     #[test]
-    fn twenty_first_validation_in_a_minute_is_refused() {
+    fn oldest_session_of_a_user_ends_for_a_new_one() {
         let mut sessions = one();
-        let session = sessions.find("id", at(0)).unwrap();
-        assert!((0..20).all(|_| session.may_validate(at(0))));
-        assert!(!session.may_validate(at(0)));
-        assert!(session.may_validate(at(1)));
+        assert!(begin(&mut sessions, "other", "bob", 0));
+        for number in 1..MOST_OF_A_USER {
+            assert!(begin(&mut sessions, &number.to_string(), "ann", 1));
+        }
+        assert!(sessions.find("id", at(2)).is_some(), "it is used now");
+        assert!(begin(&mut sessions, "new", "ann", 3));
+        assert!(sessions.find("id", at(4)).is_some() && sessions.find("other", at(4)).is_some());
+        assert_eq!(sessions.count(), MOST_OF_A_USER + 1);
+    }
+
+    #[test]
+    fn ends_with_its_token() {
+        for (expires, last) in [(Some(at(10)), 9), (None, 29), (Some(at(100)), 29)] {
+            let mut sessions = Sessions::default();
+            let session = Session::new((), "ann".to_owned(), at(0)).with_token([1; 32], expires);
+            assert!(sessions.begin("id".to_owned(), session, at(0)));
+            assert!(sessions.peek("id", at(last)).is_some(), "{expires:?}");
+            assert!(sessions.peek("id", at(last + 1)).is_none(), "{expires:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::{
     console::{Console, SignedIn},
     error::ConsoleError,
+    session::Session,
     user::UserClient,
 };
 
@@ -54,7 +55,8 @@ async fn begin(console: &Console, code: &str) -> Result<Response, ConsoleError> 
     let id = id
         .ok_or_else(|| ConsoleError::Internal("failed to make a session id: no random numbers".to_owned()))?;
     let cookie = console.cookie.set(&id);
-    if !console.sessions().begin(id, user, name, (console.edge.now)()) {
+    let now = (console.edge.now)();
+    if !console.sessions().begin(id, Session::new(user, name, now), now) {
         return Err(ConsoleError::TooMany("Too many sessions; try again later"));
     }
     door.close_for_good();

@@ -11,7 +11,10 @@ use axum::{
 use http::{Method, StatusCode, header};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Config};
-use registry_check::{check::Checker, cluster::Cluster};
+use registry_check::{
+    check::{CheckNetwork, Checker},
+    cluster::Cluster,
+};
 use registry_probe::{Prober, ProberSettings};
 use registry_verdict::{cluster_addresses::ClusterAddresses, validate::AdminPolicy};
 use serde_json::{Value, json};
@@ -21,7 +24,7 @@ use crate::{
     console::Console,
     edge::Edge,
     routes,
-    session::Door,
+    session::{Door, Session},
     user::{SignIn, UserClient},
 };
 
@@ -94,13 +97,15 @@ pub fn console(api: Router, now: fn() -> Timestamp) -> Arc<Console> {
         trusted_token_services: Arc::new([]),
     };
     let prober = Prober::new(ProberSettings::default()).unwrap();
-    let checker = Checker { prober, tokens: None, admin_policy, clock: now };
+    let network = CheckNetwork::Users;
+    let checker = Checker { prober, tokens: None, admin_policy, network, clock: now };
     let edge = Edge { now, random: || Some([7; 32]) };
     let nowhere = Config::new("http://127.0.0.1:1".parse().unwrap());
     let door = Door::new(CODE.to_owned(), SignIn::simulated(nowhere));
-    let console = Console::new(PORT, "registry-system", edge, checker, door);
+    let console = Console::on_loopback(PORT, "registry-system", edge, checker, door);
     let user = UserClient::simulated(cluster(api));
-    assert!(console.sessions().begin(SESSION.to_owned(), user, "ann".to_owned(), now()));
+    let session = Session::new(user, "ann".to_owned(), now());
+    assert!(console.sessions().begin(SESSION.to_owned(), session, now()));
     Arc::new(console)
 }
 

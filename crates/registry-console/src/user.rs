@@ -12,6 +12,8 @@ use registry_check::cluster::{Cluster, NO_CREDENTIALS, is_credentials_failure};
 use registry_verdict::api_server::{ConfigError, from_kubeconfig};
 use thiserror::Error;
 
+use crate::bearer_token::BearerToken;
+
 const CONNECT: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -28,7 +30,7 @@ pub enum SignInError {
     #[error(transparent)]
     Config(ConfigError),
     /// No client can be made of it.
-    #[error("failed to create a client from the kubeconfig: {}", client_error(.0))]
+    #[error("failed to create a client for the API server: {}", client_error(.0))]
     Client(kube::Error),
 }
 
@@ -72,6 +74,29 @@ impl SignIn {
     }
 }
 
+/// Where the API server is, and whom it is trusted by: nothing to sign in with.
+#[derive(Clone)]
+pub struct ApiServerAddress(Config);
+
+impl ApiServerAddress {
+    /// Takes the address out of a configuration, and leaves its credentials.
+    pub fn of(config: &Config) -> Self {
+        let mut address = Config::new(config.cluster_url.clone());
+        address.root_cert.clone_from(&config.root_cert);
+        address.root_cert_file.clone_from(&config.root_cert_file);
+        address.accept_invalid_certs = config.accept_invalid_certs;
+        address.tls_server_name.clone_from(&config.tls_server_name);
+        Self(address)
+    }
+
+    /// The user of a token at this API server.
+    pub fn sign_in(&self, token: &BearerToken) -> SignIn {
+        let mut config = self.0.clone();
+        config.auth_info.token = Some(token.secret());
+        SignIn(config)
+    }
+}
+
 /// A signed-in user's way to the API server. Cheap to clone.
 #[derive(Clone)]
 pub struct UserClient(Cluster);
@@ -82,6 +107,8 @@ impl UserClient {
         let SignIn(mut config) = sign_in;
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(ANSWER);
+        // A connection that was idle must not count as one that doesn't answer.
+        config.reset_reader_on_write = true;
         config.default_retry = false;
         let namespace = config.default_namespace.clone();
         let client = Client::try_from(config).map_err(SignInError::Client)?;
@@ -115,9 +142,25 @@ impl UserClient {
 
 #[cfg(test)]
 mod tests {
-    use kube::client::AuthError;
+    use kube::{client::AuthError, config::AuthInfo};
+    use secrecy::ExposeSecret as _;
 
     use super::*;
+
+    #[test]
+    fn address_holds_no_credentials() {
+        let mut config = Config::new("https://10.0.0.1".parse().unwrap());
+        config.auth_info.token = Some("OWN".into());
+        config.auth_info.token_file = Some("/own".to_owned());
+        config.auth_info.impersonate = Some("own".to_owned());
+        config.headers = vec![(http::header::AUTHORIZATION, http::HeaderValue::from_static("Bearer OWN"))];
+        let ApiServerAddress(address) = ApiServerAddress::of(&config);
+        let nobody = format!("{:?}", AuthInfo::default());
+        assert_eq!(format!("{:?}", address.auth_info), nobody);
+        assert!(address.headers.is_empty());
+        let SignIn(user) = ApiServerAddress(address).sign_in(&BearerToken::pasted("users").unwrap());
+        assert_eq!(user.auth_info.token.unwrap().expose_secret(), "users");
+    }
 
     #[test]
     fn error_holds_no_output_of_exec_plugins() {

@@ -9,9 +9,13 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use k8s_openapi::api::{discovery::v1::EndpointSlice, networking::v1::ServiceCIDR};
 use kube::Config;
 use registry_probe::IpNet;
 use tokio::sync::watch;
+
+/// The EndpointSlice with the API servers' addresses, in the namespace `default`.
+pub const API_SERVER: &str = "kubernetes";
 
 /// The cluster's own addresses. Clones share them.
 #[derive(Clone, Debug)]
@@ -149,8 +153,21 @@ impl ClusterAddresses {
     }
 }
 
+/// Returns the address ranges of Services.
+pub fn service_ranges(ranges: Vec<ServiceCIDR>) -> Knowledge {
+    let ranges = ranges.into_iter().filter_map(|range| range.spec?.cidrs).flatten();
+    Knowledge::Known(ranges.filter_map(|range| range.parse().ok()).collect())
+}
+
+/// Returns the API servers' addresses in their EndpointSlice.
+pub fn server_addresses(slice: Option<EndpointSlice>) -> Knowledge {
+    let endpoints = slice.map(|slice| slice.endpoints).unwrap_or_default();
+    let addresses = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    Knowledge::Known(addresses.filter_map(|text| address(text)).collect())
+}
+
 /// Parses an address. Ignores a loopback address, for which the egress policy has its own rule.
-pub fn address(text: &str) -> Option<IpNet> {
+fn address(text: &str) -> Option<IpNet> {
     let address = text.parse::<IpAddr>().ok()?;
     (!address.is_loopback()).then(|| IpNet::from(address))
 }

@@ -1,9 +1,15 @@
-//! The flags for connections to registries, token services and AWS, shared by the operator and the kubectl plugin.
+//! What the command lines of several programs share: the flags for connections to registries, token services and AWS, and the
+//! parsers of addresses.
 
-use std::{convert::Infallible, path::PathBuf};
+use std::{
+    convert::Infallible,
+    ffi::OsStr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
-use clap::Args;
-use registry_probe::{NoProxy, Proxy, ProxyUrlError};
+use clap::{Args, builder::Resettable};
+use registry_probe::{IpNet, NoProxy, Proxy, ProxyUrlError};
 use secrecy::SecretString;
 use thiserror::Error;
 
@@ -64,6 +70,27 @@ pub fn aws_endpoint(text: &str) -> Result<AwsEndpoint, String> {
     }
 }
 
+/// Ignores environment variables that are set but empty, because some manifests set a variable to "" to omit it.
+pub fn without_variables(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) -> clap::Command {
+    command.mut_args(|arg| {
+        let empty = arg.get_env().is_some_and(&is_empty);
+        if empty { arg.env(Resettable::Reset) } else { arg }
+    })
+}
+
+/// Parses the address to listen on. Without a host, it is all addresses.
+pub fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
+    let anywhere = port.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    anywhere.or_else(|| text.parse().ok()).ok_or("not an IP address and a port, such as 127.0.0.1:8080")
+}
+
+/// Parses a CIDR or a single address.
+pub fn network(text: &str) -> Result<IpNet, &'static str> {
+    let one = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| one()).map_err(|_| "not a network, such as 10.0.0.0/8 or fd00::/8")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +104,24 @@ mod tests {
         );
         for wrong in ["127.0.0.1:5000", "ftp://aws.example", "not a url"] {
             assert!(aws_endpoint(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn port_alone_listens_on_all_addresses() {
+        assert_eq!(address(":8080"), Ok("[::]:8080".parse().unwrap()));
+        assert_eq!(address("[::1]:9"), Ok("[::1]:9".parse().unwrap()));
+        for wrong in ["", ":", "8080", ":http", "127.0.0.1", ":65536"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn single_address_is_a_network() {
+        assert_eq!(network("10.0.0.1"), Ok("10.0.0.1/32".parse().unwrap()));
+        assert_eq!(network("fd00::/8"), Ok("fd00::/8".parse().unwrap()));
+        for wrong in ["", "10.0.0.0/33", "registry.example.com"] {
+            assert!(network(wrong).is_err(), "{wrong}");
         }
     }
 }

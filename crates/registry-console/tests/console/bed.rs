@@ -2,7 +2,7 @@
 //! no expectation of any behaviour.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -112,6 +112,21 @@ impl Cluster {
         Api::all(self.client.clone())
     }
 
+    /// The administrator's kubeconfig.
+    pub fn administrators_kubeconfig(&self) -> PathBuf {
+        self.control_plane.admin_kubeconfig()
+    }
+
+    /// A token of a service account in the operator's namespace.
+    pub async fn account_token(&self, name: &str) -> Result<String> {
+        Ok(self.control_plane.service_account_token(SYSTEM_NAMESPACE, name).await?)
+    }
+
+    /// A kubeconfig of such an account.
+    pub async fn account_kubeconfig(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.control_plane.kubeconfig_for_service_account(SYSTEM_NAMESPACE, name).await?)
+    }
+
     /// The console of the cluster's administrator, signed in.
     pub async fn administrator(&self) -> Result<Browser> {
         Browser::signed_in(&self.control_plane.admin_kubeconfig()).await
@@ -170,7 +185,8 @@ pub struct Page {
 }
 
 impl Page {
-    fn of(response: Response<bytes::Bytes>) -> Result<Self> {
+    /// Of an answer.
+    pub fn of(response: Response<bytes::Bytes>) -> Result<Self> {
         let (head, body) = response.into_parts();
         let text = String::from_utf8(body.to_vec())?
             .replace("&#34;", "\"")

@@ -2,6 +2,8 @@
 
 mod add;
 mod bed;
+mod cluster;
+mod cluster_bed;
 mod edit;
 mod live;
 mod pages;
