@@ -62,6 +62,7 @@ pub async fn run(
             on_behalf: false,
         },
         progress: OnStandardError,
+        learned: None,
     };
     if let Some(url) = &args.from {
         return Box::pin(from_cluster(args, cluster, url, session)).await;

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use k8s_openapi::jiff::Timestamp;
 use registry_api::{ConditionType, RegistryStatus};
 use registry_probe::{
-    ContentPathFinding, CredentialsFinding, EgressPolicy, EgressScope, Findings, PresentedCertificate,
-    Prober, Target, TlsFinding,
+    Admission, ContentPathFinding, CredentialsFinding, EgressPolicy, EgressScope, EndpointFinding, Findings,
+    Gate, HostPort, LayerDurations, PresentedCertificate, Prober, RequestCounts, Target, TlsFinding,
 };
 use registry_verdict::{
     assess::{AvailabilityReport, Observation, ValidationRecord, assess},
@@ -49,8 +49,11 @@ pub struct Checker {
 pub const OPERATORS_IDENTITY: &str = "Not checked: the operator's AWS identity can't be used from here; apply \
     the registry and look at its conditions";
 
+/// Gets the status as far as it is known, while a check is under way: the layers that are still to come are `NotAttempted`.
+pub type Learned = dyn Fn(&RegistryStatus) + Send + Sync;
+
 /// What a check needs to know besides the registry itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct CheckContext<'a> {
     /// The namespace of its references.
     pub namespace: &'a str,
@@ -60,6 +63,8 @@ pub struct CheckContext<'a> {
     pub contents: &'a Contents,
     /// The tenant policy, as far as it is known here.
     pub policy: &'a TenantPolicy,
+    /// Who is told while the check is under way.
+    pub learned: Option<&'a Learned>,
 }
 
 /// A checked registry.
@@ -107,7 +112,7 @@ impl Checker {
         object: &RegistryObject,
         surroundings: CheckContext<'_>,
     ) -> Result<(Observation, bool), ReadError<Infallible>> {
-        let CheckContext { namespace, has_no_tenant, contents, policy } = surroundings;
+        let CheckContext { namespace, has_no_tenant, contents, policy, learned } = surroundings;
         let surroundings = steps::ValidationContext {
             tenant: if has_no_tenant { NamespaceTenant::None } else { NamespaceTenant::Unknown },
             namespace,
@@ -116,16 +121,30 @@ impl Checker {
         };
         match steps::examine(object, surroundings, contents).await?.plan {
             NextStep::Stop(seen) => Ok((seen, false)),
-            NextStep::Probe(case) => Ok(self.probe(*case).await),
+            NextStep::Probe(case) => Ok(self.probe(object, *case, learned).await),
         }
     }
 
-    async fn probe(&self, mut case: ProbeCase) -> (Observation, bool) {
+    async fn probe(
+        &self,
+        object: &RegistryObject,
+        mut case: ProbeCase,
+        learned: Option<&Learned>,
+    ) -> (Observation, bool) {
         if self.network == CheckNetwork::Users {
             case.target.egress_policy = EgressPolicy::new(EgressScope::System, [], []);
         }
         if case.login.as_ref().is_some_and(Login::is_by_operator) {
             return (self.without_credentials(&case).await, true);
+        }
+        let listener = learned.map(|learned| ReachedListener { object, learned, now: (self.clock)() });
+        if let Some(listener) = &listener {
+            listener.tell(not_attempted());
+        }
+        if let (Some(listener), None) = (&listener, &case.login) {
+            let (target, material) = (&case.target, &case.material);
+            let findings = self.prober.probe_through(listener, target, material, listener.now).await;
+            return (Observation::Probed(Box::new(findings)), false);
         }
         let askers = Askers { prober: self.prober.clone(), tokens: self.tokens.clone(), now: (self.clock)() };
         (steps::probe(askers, case, Urgency::Changed, None).await.seen, false)
@@ -140,6 +159,47 @@ impl Checker {
             content_path: ContentPathFinding::NotAttempted,
             ..findings
         }))
+    }
+}
+
+/// Tells how far a probe has come. Grants everything, as [`Prober::probe`] does.
+struct ReachedListener<'a> {
+    object: &'a RegistryObject,
+    learned: &'a Learned,
+    now: Timestamp,
+}
+
+impl ReachedListener<'_> {
+    fn tell(&self, findings: Findings) {
+        let so_far = ValidationRecord::first(Observation::Probed(Box::new(findings)), self.now);
+        (self.learned)(&assess(self.object, &so_far, &AvailabilityReport::default()));
+    }
+}
+
+impl Gate for ReachedListener<'_> {
+    async fn admit(&self, _server: &HostPort) -> Admission {
+        Admission::Granted
+    }
+
+    fn forbidden(&self, _server: &HostPort) {}
+
+    fn reached(&self, findings: impl FnOnce() -> Findings) {
+        self.tell(findings());
+    }
+}
+
+/// What is known before the first request.
+fn not_attempted() -> Findings {
+    Findings {
+        endpoint: EndpointFinding::NotAttempted,
+        tls: TlsFinding::NotAttempted,
+        credentials: CredentialsFinding::NotAttempted,
+        content_path: ContentPathFinding::NotAttempted,
+        certificate: None,
+        retry_after: None,
+        credentials_expire_at: None,
+        requests: RequestCounts::default(),
+        durations: LayerDurations::default(),
     }
 }
 

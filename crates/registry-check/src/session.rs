@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use crate::{
     admission::{self, ManifestAdmission},
-    check::{CheckContext, Checker},
+    check::{CheckContext, Checker, Learned},
     cluster::Tenancy,
     manifest::{Declared, api_version},
     prompt::PromptError,
@@ -59,6 +59,8 @@ pub struct CheckSession<'a, P> {
     pub supply: Supply<'a>,
     /// Shows what takes long.
     pub progress: P,
+    /// Who is told while a check is under way.
+    pub learned: Option<&'a Learned>,
 }
 
 impl<P: Progress> CheckSession<'_, P> {
@@ -182,8 +184,13 @@ impl<P: Progress> CheckSession<'_, P> {
             Err(error) => return Ok(CheckAnswer::Unable(error.to_string())),
         };
         notes.append(&mut self.supply.notes);
-        let surroundings =
-            CheckContext { namespace: &namespace, has_no_tenant, contents: &contents, policy: &policy };
+        let surroundings = CheckContext {
+            namespace: &namespace,
+            has_no_tenant,
+            contents: &contents,
+            policy: &policy,
+            learned: self.learned,
+        };
         let what = format!("Checking {} at {}", object.key, object.spec.endpoint);
         let checked = self.progress.shown(&what, self.checker.check(object, surroundings)).await?;
         Ok(CheckAnswer::Checked(Box::new(checked)))

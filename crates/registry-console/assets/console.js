@@ -80,29 +80,63 @@
   }
 
   // One open menu at a time; Escape and a click elsewhere close it.
-  const menus = [...document.querySelectorAll("details.menu")];
-  const close = (except) => menus.forEach((menu) => menu !== except && menu.removeAttribute("open"));
+  const menus = () => [...document.querySelectorAll("details.menu")];
+  const close = (except) => menus().forEach((menu) => menu !== except && menu.removeAttribute("open"));
   document.addEventListener("click", (event) => close(event.target.closest("details.menu")));
 
-  // A table that is behind reads itself again, unless it is in use: then it says so.
+  // A table that is behind takes over the rows that differ. Markup is made by the browser's own parser of answers: no script makes any.
+  const page = () => new Promise((ready, fail) => {
+    const request = new XMLHttpRequest();
+    request.open("GET", location.href);
+    request.responseType = "document";
+    request.onload = () => (request.status === 200 ? ready(request.response) : fail());
+    request.onerror = fail;
+    request.send();
+  });
+  const inUse = (row) => row.contains(document.activeElement) || row.querySelector("details[open]");
+  const keyOf = (row) => row.querySelector("a")?.getAttribute("href");
+  const takeOver = (old, fresh) => {
+    const rows = new Map([...old.rows].map((row) => [keyOf(row), row]));
+    const kept = new Set([...fresh.rows].map(keyOf));
+    if ([...old.rows].some((row) => inUse(row) && !kept.has(keyOf(row)))) return false;
+    const next = [...fresh.rows].map((row) => {
+      const known = rows.get(keyOf(row));
+      if (!known || (!known.isEqualNode(row) && !inUse(known))) return document.importNode(row, true);
+      // A row in use keeps the cell that is in use.
+      [...known.cells].forEach((cell, at) => {
+        if (row.cells[at] && !inUse(cell) && !cell.isEqualNode(row.cells[at])) cell.replaceWith(document.importNode(row.cells[at], true));
+      });
+      return known;
+    });
+    // Rows that stay aren't moved: the one in use keeps the focus.
+    [...old.rows].forEach((row) => next.includes(row) || row.remove());
+    next.forEach((row, at) => row === old.rows[at] || old.insertBefore(row, old.rows[at] ?? null));
+    return true;
+  };
   const behind = document.querySelector("[data-since]");
   const follow = async () => {
     for (;;) {
-      const answer = await fetch(`/system/changes?since=${encodeURIComponent(behind.dataset.since)}`);
-      if (answer.status === 200) break;
-      if (answer.status !== 204) return;
+      const answer = await fetch(`${behind.dataset.changes}since=${encodeURIComponent(behind.dataset.since)}`);
+      if (answer.status === 204) continue;
+      if (answer.status !== 200) return;
+      const fresh = await page();
+      const [old, now] = [document, fresh].map((one) => one.querySelector("main tbody"));
+      const since = fresh.querySelector("[data-since]")?.dataset.since;
+      // An empty table, or a row in use that is gone: the page has another form.
+      if (!old || !now || !since || !takeOver(old, now)) {
+        if (document.activeElement === document.body && !document.querySelector("details.menu[open]")) location.reload();
+        behind.hidden = false;
+        return;
+      }
+      behind.dataset.since = since;
+      await new Promise((ready) => setTimeout(ready, 300));
     }
-    // Many changes become one reload.
-    await new Promise((ready) => setTimeout(ready, 5000));
-    const isIdle = document.activeElement === document.body && !menus.some((menu) => menu.open);
-    if (isIdle) location.reload();
-    else behind.hidden = false;
   };
   if (behind) follow().catch(() => {});
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
-    const open = menus.find((menu) => menu.open);
+    const open = menus().find((menu) => menu.open);
     close();
     open?.querySelector("summary").focus();
   });

@@ -7,33 +7,42 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
 };
 use http::StatusCode;
-use registry_check::report::CheckReport;
+use registry_check::cluster::Cluster;
 use secrecy::ExposeSecret as _;
+use serde_json::Value;
 
 use crate::{
     administration::section,
+    complaints::FieldComplaint,
     confirm,
     console::{Console, SignedIn},
     draft::{FormDraft, KeptSecret},
     error::ConsoleError,
-    form::{FieldComplaint, FormTab, RegistryForm},
+    form::{FormTab, RegistryForm},
+    identity,
+    limits::{self, TenantLimits},
     membership,
     pages::{AddPage, AddPlace, Chrome, html},
+    progress,
     scope::{ConsoleScope, is_name},
-    trial,
+    trial::{self, whole},
     verdict::{VerdictView, is_proven},
 };
 
 /// What stands in the URL of a form.
-type FormPath = Path<BTreeMap<String, String>>;
-type FormQuery = Query<BTreeMap<String, String>>;
+pub(crate) type FormPath = Path<BTreeMap<String, String>>;
+pub(crate) type FormQuery = Query<BTreeMap<String, String>>;
 
 /// The button that was pressed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum FormAction {
+pub enum FormAction {
+    /// Validate.
     Validate,
+    /// Confirm.
     Confirm,
+    /// Add anyway, or Save anyway.
     ConfirmAnyway,
+    /// A new External ID.
     Generate,
 }
 
@@ -43,6 +52,26 @@ struct FormTarget {
     tab: FormTab,
     /// What isn't known about the namespace; empty if all is known.
     note: String,
+    surroundings: FormSurroundings,
+}
+
+/// What a form says of the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct FormSurroundings {
+    /// What the policy forbids there.
+    pub limits: TenantLimits,
+    /// The operator's own role in AWS; empty if it isn't known.
+    pub operator_role: String,
+}
+
+impl FormSurroundings {
+    /// Asks the cluster, as the user.
+    pub async fn read(cluster: &Cluster, scope: &ConsoleScope, tab: FormTab) -> Self {
+        let is_asked = *scope == ConsoleScope::System && tab == FormTab::Ecr;
+        let role = async { if is_asked { identity::of_operator(cluster).await } else { None } };
+        let (limits, role) = tokio::join!(limits::ask(cluster, scope), role);
+        Self { limits, operator_role: role.unwrap_or_default() }
+    }
 }
 
 /// The fields that both tabs have, as they stand in the other tab's URL.
@@ -75,14 +104,17 @@ pub async fn show(
     Ok(html(StatusCode::OK, &page(&signed_in, &target, form, &FormDraft::default())))
 }
 
+/// A new name for a draft.
+pub fn new_draft(console: &Console) -> Result<String, ConsoleError> {
+    let draft = console.edge.unguessable();
+    draft.ok_or_else(|| ConsoleError::Internal("failed to begin a form: no random numbers".to_owned()))
+}
+
 /// A form whose draft has a new name.
 fn empty(console: &Console, tab: FormTab) -> Result<RegistryForm, ConsoleError> {
-    let draft = console.edge.unguessable();
-    let draft = draft
-        .ok_or_else(|| ConsoleError::Internal("failed to begin a form: no random numbers".to_owned()))?;
     Ok(RegistryForm {
         tab,
-        draft,
+        draft: new_draft(console)?,
         content_type: "Pack".to_owned(),
         protected: true,
         ..RegistryForm::default()
@@ -96,7 +128,8 @@ async fn verified_target(
 ) -> Result<FormTarget, ConsoleError> {
     let (scope, tab) = target(path, query)?;
     let note = membership::verify(&signed_in.user, &scope).await?;
-    Ok(FormTarget { scope, tab, note })
+    let surroundings = FormSurroundings::read(signed_in.user.cluster(), &scope, tab).await;
+    Ok(FormTarget { scope, tab, note, surroundings })
 }
 
 fn target(
@@ -138,7 +171,8 @@ pub async fn submit(
     }
 }
 
-async fn read(tab: FormTab, mut body: Multipart) -> Result<(RegistryForm, FormAction), ConsoleError> {
+/// Reads a form that was sent.
+pub async fn read(tab: FormTab, mut body: Multipart) -> Result<(RegistryForm, FormAction), ConsoleError> {
     let unreadable = |error: MultipartError| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             ConsoleError::TooLarge("The form is larger than 256 KiB; choose a smaller CA file")
@@ -162,7 +196,7 @@ async fn read(tab: FormTab, mut body: Multipart) -> Result<(RegistryForm, FormAc
 }
 
 /// A secret that was typed before counts again, for the server that it was typed for; a new one takes its place.
-fn with_kept_secret(mut form: RegistryForm, draft: &mut FormDraft) -> RegistryForm {
+pub fn with_kept_secret(mut form: RegistryForm, draft: &mut FormDraft) -> RegistryForm {
     let server = form.origin();
     if !form.password.expose_secret().is_empty() {
         draft.kept = Some(KeptSecret { secret: form.password.clone(), server });
@@ -194,16 +228,10 @@ fn page(signed_in: &SignedIn, target: &FormTarget, form: RegistryForm, draft: &F
             }
         },
         note: target.note.clone(),
+        is_edit: false,
+        surroundings: target.surroundings.clone(),
     };
-    AddPage {
-        chrome: Chrome::new(&signed_in.name, section(scope)),
-        has_kept_secret: draft.kept.is_some(),
-        form,
-        place,
-        complaints: Vec::new(),
-        verdict: None,
-        is_unvalidated: false,
-    }
+    AddPage::new(Chrome::new(&signed_in.name, section(scope)), form, place, draft)
 }
 
 /// The other tab's URL keeps what both have; no secrets.
@@ -230,57 +258,64 @@ fn generate(
     submission: Submission,
 ) -> Result<Response, ConsoleError> {
     let Submission { target, mut form, draft, .. } = submission;
-    let id = console.edge.unguessable();
-    form.external_id =
-        id.ok_or_else(|| ConsoleError::Internal("failed to generate an ID: no random numbers".to_owned()))?;
+    form.external_id = new_draft(console)?;
     Ok(html(StatusCode::OK, &page(signed_in, &target, form, &draft)))
 }
 
-fn refused(page: AddPage, complaints: Vec<FieldComplaint>) -> Response {
+/// The form again, with what is wrong.
+pub fn refused(page: AddPage, complaints: Vec<FieldComplaint>) -> Response {
     html(StatusCode::UNPROCESSABLE_ENTITY, &AddPage { complaints, ..page })
 }
 
 async fn validate(
-    console: &Console,
+    console: &Arc<Console>,
     signed_in: &SignedIn,
     submission: Submission,
 ) -> Result<Response, ConsoleError> {
-    let Submission { target, form, mut draft, .. } = submission;
+    let Submission { target, form, draft, .. } = submission;
     let scope = &target.scope;
     let complaints = form.complaints();
     if !complaints.is_empty() {
         return Ok(refused(page(signed_in, &target, form, &draft), complaints));
     }
-    if let Err(complaints) = trial::gate(signed_in.user.cluster(), scope, &form.document(scope)).await {
+    let document = form.document(scope);
+    if let Err(complaints) = trial::gate(signed_in.user.cluster(), scope, &document).await {
         return Ok(refused(page(signed_in, &target, form, &draft), complaints));
     }
-    let report = match check(console, signed_in, scope, &form).await {
-        // The form comes back: what was typed isn't lost.
-        Err(ConsoleError::TooMany(why)) => {
-            let complaints = vec![FieldComplaint { field: "", message: why.to_owned() }];
-            let page = AddPage { complaints, ..page(signed_in, &target, form, &draft) };
-            return Ok(html(StatusCode::TOO_MANY_REQUESTS, &page));
-        }
-        checked => checked?,
-    };
-    draft.validated = is_proven(&report).then(|| form.digest(scope));
-    console.keep_draft(&signed_in.session, &form.draft, draft.clone());
-    let page = AddPage { verdict: Some(VerdictView::new(&report)), ..page(signed_in, &target, form, &draft) };
-    Ok(html(StatusCode::OK, &page))
+    let page = page(signed_in, &target, form, &draft);
+    Ok(checked(console, signed_in, scope, document, draft, page))
 }
 
-async fn check(
-    console: &Console,
+/// Checks what is on the page, and shows it again: the layers come one after the other, as they are known.
+pub fn checked(
+    console: &Arc<Console>,
     signed_in: &SignedIn,
     scope: &ConsoleScope,
-    form: &RegistryForm,
-) -> Result<CheckReport, ConsoleError> {
-    let (checker, _turn) = console.begin_validation(&signed_in.session, &signed_in.name)?;
-    let checked = trial::check(checker, signed_in.user.cluster(), scope, form).await;
-    if let Ok(report) = &checked {
+    document: Value,
+    draft: FormDraft,
+    page: AddPage,
+) -> Response {
+    let (checker, turn) = match console.begin_validation(&signed_in.session, &signed_in.name) {
+        Ok(turn) => turn,
+        // The form comes back: what was typed isn't lost.
+        Err(error) => {
+            let complaints = whole(error.to_string());
+            return html(error.status(), &AddPage { complaints, ..page });
+        }
+    };
+    let (console, signed_in, scope) = (console.clone(), signed_in.clone(), scope.clone());
+    let form = page.form.clone();
+    let page = AddPage { is_checked: true, ..page };
+    progress::page(&page, move |learned| async move {
+        let _turn = turn;
+        let cluster = signed_in.user.cluster();
+        let report = trial::check(checker, cluster, &scope, &form, document.clone(), Some(&*learned)).await;
+        let report = report.map_err(|error| format!("failed to validate: {error}"))?;
         console.validated(report.outcome());
-    }
-    checked.map_err(|error| ConsoleError::Internal(format!("failed to validate: {error}")))
+        let validated = is_proven(&report).then(|| form.digest(&document));
+        console.keep_draft(&signed_in.session, &form.draft, FormDraft { validated, ..draft });
+        Ok(VerdictView::new(&report))
+    })
 }
 
 async fn add(
@@ -293,7 +328,7 @@ async fn add(
     if !complaints.is_empty() {
         return Ok(refused(page(signed_in, &target, form, &draft), complaints));
     }
-    let is_validated = draft.validated == Some(form.digest(&target.scope));
+    let is_validated = draft.validated == Some(form.digest(&form.document(&target.scope)));
     if !is_validated && action == FormAction::Confirm {
         let page = AddPage { is_unvalidated: true, ..page(signed_in, &target, form, &draft) };
         return Ok(html(StatusCode::OK, &page));
@@ -314,19 +349,30 @@ async fn carry_out(
     scope: &ConsoleScope,
     form: &RegistryForm,
 ) -> Result<Result<(), Vec<FieldComplaint>>, ConsoleError> {
-    let running = console.confirm_begins();
-    let (console, signed_in) = (console.clone(), signed_in.clone());
+    let (session, signed_in) = (console.clone(), signed_in.clone());
     let (scope, form) = (scope.clone(), form.clone());
-    let writes = tokio::spawn(async move {
-        let _running = running;
+    let writes = async move {
         let added = confirm::add(signed_in.user.cluster(), &scope, &form).await;
         if added.is_ok() {
-            console.forget_draft(&signed_in.session, &form.draft);
+            session.forget_draft(&signed_in.session, &form.draft);
         }
         added
+    };
+    to_the_end(console, writes).await
+}
+
+/// Makes writes that don't stop when the browser goes away, and that the end of the program waits for.
+pub async fn to_the_end<T: Send + 'static>(
+    console: &Console,
+    writes: impl Future<Output = T> + Send + 'static,
+) -> Result<T, ConsoleError> {
+    let running = console.confirm_begins();
+    let writes = tokio::spawn(async move {
+        let _running = running;
+        writes.await
     });
     writes.await.map_err(|_| {
-        ConsoleError::Internal("Whether the registry was added is not known; look at the list".to_owned())
+        ConsoleError::Internal("Whether the registry was saved is not known; look at the list".to_owned())
     })
 }
 
@@ -350,7 +396,10 @@ mod tests {
 
     fn kept() -> FormDraft {
         let secret = SecretString::from("p");
-        FormDraft { kept: Some(KeptSecret { secret, server: "https://r:443".to_owned() }), validated: None }
+        FormDraft {
+            kept: Some(KeptSecret { secret, server: "https://r:443".to_owned() }),
+            ..FormDraft::default()
+        }
     }
 
     #[test]

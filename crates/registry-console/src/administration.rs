@@ -24,10 +24,12 @@ use crate::{
     console::{Console, SignedIn},
     detail::RegistryDetail,
     error::ConsoleError,
+    listing::RowControls,
     membership,
     pages::{Chrome, DeletePage, DetailPage, HomePage, ListPage, html},
     registries, rights,
     scope::{ConsoleScope, is_name},
+    shown::ShownRegistry,
     trial::FIELD_MANAGER,
 };
 
@@ -49,9 +51,11 @@ pub struct ListQuery {
 pub async fn home(State(console): State<Arc<Console>>, signed_in: SignedIn) -> PageAnswer {
     let found = registries::of_system(&signed_in.user).await;
     let summary = match found {
-        Ok(found) => {
-            Ok(registries::summary(&registries::system_rows(&found.items, (console.edge.now)(), false)))
-        }
+        Ok(found) => Ok(registries::summary(&registries::system_rows(
+            &found.items,
+            (console.edge.now)(),
+            &RowControls::default(),
+        ))),
         Err(error) if is_forbidden(&error) => Err(words(&error)),
         Err(error) => return Err(error.into()),
     };
@@ -66,16 +70,15 @@ pub async fn list(
     Query(query): Query<ListQuery>,
 ) -> PageAnswer {
     let scope = ConsoleScope::System;
-    let (cannot_add, cannot_delete) = tokio::try_join!(
+    let (cannot_add, controls) = tokio::try_join!(
         rights::missing(&signed_in.user, &scope, "create"),
-        rights::missing(&signed_in.user, &scope, "delete"),
+        rights::controls(&signed_in.user, &scope, None),
     )?;
     let mut version = String::new();
     let rows = match registries::of_system(&signed_in.user).await {
         Ok(found) => {
             version = found.metadata.resource_version.clone().unwrap_or_default();
-            let mut rows =
-                registries::system_rows(&found.items, (console.edge.now)(), cannot_delete.is_none());
+            let mut rows = registries::system_rows(&found.items, (console.edge.now)(), &controls);
             rows.retain(|row| row.matches(&query.filter));
             Ok(rows)
         }
@@ -87,6 +90,7 @@ pub async fn list(
         title: "Administration".to_owned(),
         rows,
         version,
+        changes_url: "/system/changes?".to_owned(),
         notes: Vec::new(),
         filter: query.filter,
         add_url: scope.add_url("basic"),
@@ -114,7 +118,7 @@ pub async fn detail(
     Path(name): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> PageAnswer {
-    show(&console, &signed_in, &ConsoleScope::System, &name, query.contains_key("added")).await
+    show(&console, &signed_in, &ConsoleScope::System, &name, &query).await
 }
 
 /// `/system/registries/{name}/validate`.
@@ -162,15 +166,17 @@ async fn find(
     name: &str,
 ) -> Result<RegistryDetail, ConsoleError> {
     let note = verify(signed_in, scope, name).await?;
-    let (registry, locked) = tokio::try_join!(
+    let (mut registry, controls) = tokio::try_join!(
         registries::one(&signed_in.user, scope, name, (console.edge.now)()),
-        rights::missing(&signed_in.user, scope, "delete"),
+        rights::controls(&signed_in.user, scope, Some(name)),
     )?;
-    Ok(RegistryDetail { locked: locked.unwrap_or_default(), note, ..registry })
+    let kept_by = Some(registry.kept_by.clone()).filter(|tool| !tool.is_empty());
+    registry.row.controls = controls.of_kept(kept_by);
+    Ok(RegistryDetail { note, ..registry })
 }
 
 /// Returns an error if the URL is no registry's, and otherwise what isn't known about its namespace.
-async fn verify(signed_in: &SignedIn, scope: &ConsoleScope, name: &str) -> Result<String, ConsoleError> {
+pub async fn verify(signed_in: &SignedIn, scope: &ConsoleScope, name: &str) -> Result<String, ConsoleError> {
     if !is_name(name) {
         return Err(ConsoleError::NotFound("there is no such page".to_owned()));
     }
@@ -183,18 +189,38 @@ pub async fn show(
     signed_in: &SignedIn,
     scope: &ConsoleScope,
     name: &str,
-    is_new: bool,
+    query: &BTreeMap<String, String>,
 ) -> PageAnswer {
     let registry = find(console, signed_in, scope, name).await?;
     let refreshes = registry.is_pending && !registry.is_overdue;
-    let done = if is_new { format!("{name} added") } else { String::new() };
-    let page = DetailPage { chrome: Chrome::new(&signed_in.name, section(scope)), registry, done };
+    let namespace = scope.secrets_namespace(&console.system_namespace);
+    let page = DetailPage {
+        chrome: Chrome::new(&signed_in.name, section(scope)),
+        registry,
+        done: done(name, query),
+        unused: query
+            .get("changed")
+            .map(|draft| console.unused_secret(&signed_in.session, draft))
+            .unwrap_or_default(),
+        secrets_namespace: namespace.to_owned(),
+    };
     let mut response = html(StatusCode::OK, &page);
     if refreshes {
         // Shows the verdict as soon as it is there, without a script.
         response.headers_mut().insert(header::REFRESH, http::HeaderValue::from_static("1"));
     }
     Ok(response)
+}
+
+/// What was just done.
+fn done(name: &str, query: &BTreeMap<String, String>) -> String {
+    let is = |what: &str| query.contains_key(what);
+    match () {
+        () if is("added") => format!("{name} added"),
+        () if is("changed") => format!("{name} changed"),
+        () if is("unchanged") => "Nothing was changed".to_owned(),
+        () => String::new(),
+    }
 }
 
 /// The entry of the Main Menu that a scope belongs to.
@@ -250,6 +276,10 @@ pub async fn delete_registry(
     if answer.name.trim() != name {
         let complaint = format!("Type {name} to delete it");
         return ask_to_delete(console, signed_in, scope, name, complaint).await;
+    }
+    let shown = ShownRegistry::read(signed_in.user.cluster(), scope, name).await?;
+    if let Some(tool) = shown.managed_by(scope) {
+        return Err(ConsoleError::KeptElsewhere(tool));
     }
     let registries = api(signed_in.user.cluster(), scope.registry_scope(), scope.namespace());
     let preconditions = Preconditions { uid: Some(answer.uid.clone()), ..Preconditions::default() };

@@ -8,8 +8,10 @@ use kube::{
 use registry_check::cluster::{Cluster, words};
 
 use crate::{
-    form::{FieldComplaint, RegistryForm},
+    complaints::FieldComplaint,
+    form::RegistryForm,
     scope::ConsoleScope,
+    shown::{ChangeFailure, ShownRegistry},
     trial::{self, CreateFailure, FIELD_MANAGER, is_refusal},
 };
 
@@ -33,6 +35,42 @@ pub async fn add(
         }
         Err(CreateFailure::Unknown(why)) => {
             Err(vec![not_known(scope.kind(), &form.name, secret.as_ref(), &why)])
+        }
+    }
+}
+
+/// Changes a registry as the form says, or not at all. What is left behind after a failure is said.
+pub async fn change(
+    cluster: &Cluster,
+    scope: &ConsoleScope,
+    form: &RegistryForm,
+    shown: &ShownRegistry,
+) -> Result<(), ChangeFailure> {
+    let patch = shown.patch(form);
+    shown.write(cluster, scope, &patch, true).await?;
+    let secret = match form.secret(scope, &cluster.system_namespace) {
+        Some(secret) => Some(create_secret(cluster, secret).await.map_err(ChangeFailure::Refused)?),
+        None => None,
+    };
+    match shown.write(cluster, scope, &patch, false).await {
+        Ok(()) => Ok(()),
+        Err(ChangeFailure::Refused(mut complaints)) => {
+            complaints.extend(take_back(cluster, secret).await);
+            Err(ChangeFailure::Refused(complaints))
+        }
+        Err(ChangeFailure::Conflict(mut complaints)) => {
+            complaints.extend(take_back(cluster, secret).await);
+            Err(ChangeFailure::Conflict(complaints))
+        }
+        Err(ChangeFailure::Unknown(why)) => {
+            let left = secret.as_ref().map(|secret| format!(". Secret {} is left", namespaced_name(secret)));
+            let message = format!(
+                "Whether {} {} was changed is not known: {why}; look at its page{}",
+                scope.kind(),
+                form.name,
+                left.unwrap_or_default()
+            );
+            Err(ChangeFailure::Refused(vec![FieldComplaint { field: "", message }]))
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::{Method, request::Parts};
 use registry_check::{advice::CheckOutcome, check::Checker};
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 
 use crate::{
     bearer_token::TokenDigest,
@@ -46,7 +46,7 @@ pub struct Console {
     /// In the cluster: the API server whose tokens are accepted.
     pub api_server: Option<ApiServerAddress>,
     checker: Checker,
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
     checking: KeyedTurns,
     budget: Mutex<ValidationBudget>,
     watches: Semaphore,
@@ -67,8 +67,8 @@ impl Drop for RunningConfirm {
 }
 
 /// The turn of a validation, until it is dropped.
-pub struct ValidationTurn<'a> {
-    _of_all: SemaphorePermit<'a>,
+pub struct ValidationTurn {
+    _of_all: OwnedSemaphorePermit,
     _of_session: KeyedTurn,
 }
 
@@ -147,7 +147,7 @@ impl Console {
             metrics: ConsoleMetrics::default(),
             api_server: None,
             checker,
-            checks: Semaphore::new(MOST_CHECKS),
+            checks: Arc::new(Semaphore::new(MOST_CHECKS)),
             checking: KeyedTurns::default(),
             budget: Mutex::default(),
             watches: Semaphore::new(MOST_WATCHES),
@@ -188,11 +188,11 @@ impl Console {
         &self,
         session: &str,
         user: &str,
-    ) -> Result<(Checker, ValidationTurn<'_>), ConsoleError> {
+    ) -> Result<(Checker, ValidationTurn), ConsoleError> {
         let of_session = self.checking.take(session, 1).ok_or(ConsoleError::TooMany(
             "A validation of this session is running already; wait for its result, and try again",
         ))?;
-        let of_all = self.checks.try_acquire().map_err(|_| {
+        let of_all = self.checks.clone().try_acquire_owned().map_err(|_| {
             ConsoleError::TooMany("Too many validations at once: 8 are running; try again in a moment")
         })?;
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,6 +228,13 @@ impl Console {
     pub fn draft(&self, session: &str, name: &str) -> FormDraft {
         let mut sessions = self.sessions();
         sessions.find(session, (self.edge.now)()).map(|session| session.drafts.get(name)).unwrap_or_default()
+    }
+
+    /// The Secret that a registry no longer uses since that form was confirmed; empty for none. Looking is no use of the session.
+    pub fn unused_secret(&self, session: &str, draft: &str) -> String {
+        let sessions = self.sessions();
+        let session = sessions.peek(session, (self.edge.now)());
+        session.map(|session| session.drafts.get(draft).unused_secret).unwrap_or_default()
     }
 
     /// Keeps the draft of a form.

@@ -12,7 +12,8 @@ use registry_api::{
 };
 
 use crate::{
-    listing::{RegistryRow, ago},
+    listing::{RegistryRow, RowControls, ago},
+    marks::managed_by,
     scope::ConsoleScope,
     verdict::{LayerRow, layers},
 };
@@ -40,8 +41,6 @@ pub struct RegistryDetail {
     pub yaml: String,
     /// The tool that the registry is kept by, and where to change it then; empty if none is known.
     pub kept_by: String,
-    /// Why the registry can't be deleted or changed by this user; empty if it can be.
-    pub locked: String,
     /// What isn't known about its namespace; empty if all is known.
     pub note: String,
     /// The object, by what no other one has.
@@ -83,15 +82,14 @@ impl RegistryDetail {
         let secrets = secret_names(registry);
         let namespace = scope.secrets_namespace(system_namespace);
         Self {
-            row: RegistryRow::new(registry, now, scope.registry_url(&name), true),
+            row: RegistryRow::new(registry, now, scope.registry_url(&name), &RowControls::default()),
             list_url: scope.list_url(),
             layers: layers(&status),
             certificate: status.tls.as_ref().map(|tls| certificate(tls, now)).unwrap_or_default(),
             availability: availability(registry),
             events: Vec::new(),
             yaml: manifest(registry),
-            kept_by: kept_by(registry).unwrap_or_default(),
-            locked: String::new(),
+            kept_by: managed_by(S::KIND, &registry.metadata).unwrap_or_default(),
             note: String::new(),
             uid: registry.metadata.uid.clone().unwrap_or_default(),
             is_pending: is_pending && !registry.spec.suspend,
@@ -192,25 +190,6 @@ fn manifest<S: Scope>(registry: &Registry<S>) -> String {
     serde_saphyr::to_string(&shown).unwrap_or_default()
 }
 
-/// Tools that would undo what is changed here, by the marks that they leave.
-fn kept_by<S: Scope>(registry: &Registry<S>) -> Option<String> {
-    let label = |name: &str| registry.metadata.labels.as_ref()?.get(name).cloned();
-    let annotation = |name: &str| registry.metadata.annotations.as_ref()?.get(name).cloned();
-    if let Some(name) = label("kustomize.toolkit.fluxcd.io/name") {
-        return Some(format!("Managed by Flux, Kustomization {name}: change it in Git"));
-    }
-    if let Some(name) = label("helm.toolkit.fluxcd.io/name") {
-        return Some(format!("Managed by Flux, HelmRelease {name}: change it in Git"));
-    }
-    if let Some(id) = annotation("argocd.argoproj.io/tracking-id") {
-        let application = id.split(':').next().unwrap_or_default().to_owned();
-        return Some(format!("Managed by Argo CD, application {application}: change it in Git"));
-    }
-    let is_helms = label("app.kubernetes.io/managed-by").as_deref() == Some("Helm");
-    let release = annotation("meta.helm.sh/release-name")?;
-    is_helms.then(|| format!("Managed by Helm, release {release}: change its values"))
-}
-
 #[cfg(test)]
 mod tests {
     use registry_api::SystemRegistry;
@@ -258,26 +237,6 @@ mod tests {
         };
         assert!(!overdue(edited("")));
         assert!(overdue(edited(", \"subresource\": \"status\"")), "the operator's own write");
-    }
-
-    #[test]
-    fn marks_of_other_tools_are_known() {
-        for (metadata, tool) in [
-            (json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "infra"}}), "Flux, Kustomization infra"),
-            (json!({"labels": {"helm.toolkit.fluxcd.io/name": "infra"}}), "Flux, HelmRelease infra"),
-            (
-                json!({"annotations": {"argocd.argoproj.io/tracking-id": "infra:x/y:n/p"}}),
-                "Argo CD, application infra",
-            ),
-            (
-                json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations": {"meta.helm.sh/release-name": "r"}}),
-                "Helm, release r",
-            ),
-        ] {
-            let kept_by = detail(&metadata, &json!({})).kept_by;
-            assert!(kept_by.contains(tool), "{kept_by}");
-        }
-        assert_eq!(detail(&json!({"name": "p"}), &json!({})).kept_by, "");
     }
 
     #[test]

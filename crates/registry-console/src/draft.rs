@@ -27,6 +27,8 @@ pub struct FormDraft {
     pub kept: Option<KeptSecret>,
     /// The form that was validated.
     pub validated: Option<FormDigest>,
+    /// The name of the Secret that a registry no longer uses since this form was confirmed; empty for none.
+    pub unused_secret: String,
 }
 
 /// The drafts of a session, by names that can't be guessed.
@@ -60,7 +62,11 @@ mod tests {
 
     fn draft() -> FormDraft {
         let secret = SecretString::from("HUSH");
-        FormDraft { kept: Some(KeptSecret { secret, server: "r:443".to_owned() }), validated: Some([1; 32]) }
+        FormDraft {
+            kept: Some(KeptSecret { secret, server: "r:443".to_owned() }),
+            validated: Some([1; 32]),
+            unused_secret: String::new(),
+        }
     }
 
     #[test]

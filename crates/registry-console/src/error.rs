@@ -25,6 +25,12 @@ pub enum ConsoleError {
     /// What was sent can't be read.
     #[error("{0}")]
     BadRequest(String),
+    /// The user may not do that.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// Another tool keeps the registry.
+    #[error("{0}; the console does not change it")]
+    KeptElsewhere(String),
     /// What was sent is too large.
     #[error("{0}")]
     TooLarge(&'static str),
@@ -40,12 +46,14 @@ pub enum ConsoleError {
 }
 
 impl ConsoleError {
-    /// The status of the answer.
+    /// The status code of its page.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotSignedIn | Self::TokenRefused(_) | Self::UsedLink => StatusCode::UNAUTHORIZED,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::NotAllowed(_) => StatusCode::FORBIDDEN,
+            Self::KeptElsewhere(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Api(kube::Error::Api(status)) => match status.code {
@@ -64,6 +72,7 @@ impl ConsoleError {
             StatusCode::UNAUTHORIZED => "Sign in",
             StatusCode::FORBIDDEN => "Not allowed",
             StatusCode::NOT_FOUND => "Not found",
+            StatusCode::CONFLICT => "Read-only here",
             StatusCode::BAD_GATEWAY => "The cluster did not answer",
             _ => "That did not work",
         }

@@ -10,7 +10,12 @@ use registry_probe::Endpoint;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use crate::{draft::FormDigest, scope::ConsoleScope, uploaded_ca};
+use crate::{
+    draft::FormDigest,
+    scope::ConsoleScope,
+    stored::{LoginChoice, StoredLogin},
+    uploaded_ca,
+};
 
 /// The tab that a form is on.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -82,15 +87,20 @@ pub struct RegistryForm {
     pub external_id: String,
     /// ECR: Region.
     pub region: String,
-}
-
-/// What is wrong with a field.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct FieldComplaint {
-    /// The field's name in the form; empty for the form as a whole.
-    pub field: &'static str,
-    /// The sentence.
-    pub message: String,
+    /// Which login the registry gets.
+    pub login: LoginChoice,
+    /// The login of the registry that is edited, never from what was sent.
+    pub stored: Option<StoredLogin>,
+    /// What the name of a new Secret ends with.
+    pub secret_suffix: String,
+    /// Where the CA of the registry that is edited is, if it isn't in the registry: `ConfigMap c, key k`.
+    pub ca_reference: String,
+    /// Whether that CA stays.
+    pub keeps_ca_reference: bool,
+    /// The object that the form was filled from; empty if none.
+    pub uid: String,
+    /// Its generation then.
+    pub generation: String,
 }
 
 impl RegistryForm {
@@ -121,6 +131,10 @@ impl RegistryForm {
             "role_arn" => self.role_arn = text,
             "external_id" => self.external_id = text,
             "region" => self.region = text,
+            "login" => self.login = LoginChoice::of(&text),
+            "keep_ca_reference" => self.keeps_ca_reference = !text.is_empty(),
+            "uid" => self.uid = text,
+            "generation" => self.generation = text,
             _ => {}
         }
     }
@@ -159,87 +173,41 @@ impl RegistryForm {
         if self.ca_typed.is_empty() { &self.ca } else { &self.ca_typed }
     }
 
-    /// Everything that is wrong and can be seen without the API server.
-    pub fn complaints(&self) -> Vec<FieldComplaint> {
-        let mut found = Vec::new();
-        let mut complain = |is_wrong: bool, field, message: &str| {
-            if is_wrong {
-                found.push(FieldComplaint { field, message: message.to_owned() });
-            }
-        };
-        complain(self.name.is_empty(), "name", "Name is required");
-        complain(
-            self.endpoint_has_login,
-            "endpoint",
-            "Endpoint must not contain a login (nothing with @); use Username and Password",
-        );
-        let has_none = self.endpoint.is_empty() && !self.endpoint_has_login;
-        complain(has_none, "endpoint", "Endpoint is required");
-        if let Some(why) = &self.ca_complaint {
-            complain(true, "ca", why);
-        }
-        match self.tab {
-            FormTab::Basic => self.complain_about_login(&mut complain),
-            FormTab::Ecr => self.complain_about_aws(&mut complain),
-        }
-        found
+    /// Whether anything of a login was typed.
+    pub fn has_typed_login(&self) -> bool {
+        !self.username.is_empty() || !self.access_key.is_empty() || self.has_password()
     }
 
-    fn complain_about_login(&self, complain: &mut impl FnMut(bool, &'static str, &str)) {
-        let (has_user, has_password) = (!self.username.is_empty(), self.has_password());
-        let has_secret = !self.existing_secret.is_empty();
-        complain(
-            has_user && !has_password && !has_secret,
-            "password",
-            "Password is required with a Username",
-        );
-        complain(
-            has_password && !has_user && !has_secret,
-            "username",
-            "Username is required with a Password",
-        );
-        complain(
-            has_secret && (has_user || has_password),
-            "existing_secret",
-            "Give either a Username and Password or an existing Secret, not both",
-        );
+    /// Whether the tab has a login at all.
+    pub fn is_protected(&self) -> bool {
+        self.tab == FormTab::Basic || self.protected
     }
 
-    fn complain_about_aws(&self, complain: &mut impl FnMut(bool, &'static str, &str)) {
-        let (has_key, has_secret_key) = (!self.access_key.is_empty(), self.has_password());
-        let has_secret = !self.existing_secret.is_empty();
-        if !self.protected {
-            return;
+    /// A login that was typed takes the stored one's place.
+    pub fn settle_login(&mut self) {
+        if self.stored.is_none() {
+            self.login = LoginChoice::Typed;
+        } else if self.login == LoginChoice::Typed {
+            self.login = LoginChoice::Keep;
         }
-        complain(has_key && !has_secret_key, "password", "Secret access key is required with an Access Key");
-        complain(has_secret_key && !has_key, "access_key", "Access Key is required with a Secret access key");
-        complain(
-            has_secret && (has_key || has_secret_key),
-            "existing_secret",
-            "Give either an Access Key or an existing Secret, not both",
-        );
-        complain(self.sts && self.role_arn.is_empty(), "role_arn", "ARN is required for STS");
-        let has_none = !has_key && !has_secret_key && !has_secret;
-        complain(
-            !self.sts && has_none,
-            "access_key",
-            "Access Key is required; without one, switch Protected off",
-        );
+        if self.login == LoginChoice::Keep && (self.has_typed_login() || !self.existing_secret.is_empty()) {
+            self.login = LoginChoice::Replace;
+        }
     }
 
-    fn has_password(&self) -> bool {
+    /// Whether a password was typed, or kept.
+    pub fn has_password(&self) -> bool {
         !self.password.expose_secret().is_empty()
     }
 
     /// Whether the form has a login of its own, so that a Secret is created for it.
     pub fn has_login(&self) -> bool {
-        let is_used = self.tab == FormTab::Basic || self.protected;
-        is_used && self.existing_secret.is_empty() && self.has_password()
+        self.is_protected() && self.existing_secret.is_empty() && self.has_password()
     }
 
     /// Whether the registry uses a Secret that exists already.
     pub fn uses_existing_secret(&self) -> bool {
-        !self.existing_secret.is_empty() && (self.tab == FormTab::Basic || self.protected)
+        self.is_protected() && (!self.existing_secret.is_empty() || self.login == LoginChoice::Keep)
     }
 
     /// The host and port that a secret in this form is for.
@@ -253,10 +221,14 @@ impl RegistryForm {
         format!("{}://{}", scheme.to_ascii_lowercase(), self.server())
     }
 
-    fn secret_name(&self) -> Option<String> {
+    /// The Secret that the registry uses.
+    pub fn secret_name(&self) -> Option<String> {
+        let stored = self.stored.as_ref().filter(|_| self.login == LoginChoice::Keep);
         match (self.uses_existing_secret(), self.has_login()) {
-            (true, _) => Some(self.existing_secret.clone()),
-            (false, true) => Some(format!("{}-login", self.name)),
+            (true, _) => {
+                Some(stored.map_or_else(|| self.existing_secret.clone(), |stored| stored.secret.clone()))
+            }
+            (false, true) => Some(format!("{}-login{}", self.name, self.secret_suffix)),
             _ => None,
         }
     }
@@ -280,7 +252,8 @@ impl RegistryForm {
         json!({"apiVersion": api_version(), "kind": scope.kind(), "metadata": metadata, "spec": spec})
     }
 
-    fn auth(&self) -> Option<Value> {
+    /// `spec.auth`.
+    pub fn auth(&self) -> Option<Value> {
         let secret = self.secret_name().map(|name| json!({"name": name}));
         match self.tab {
             FormTab::Basic => secret.map(|secret| json!({"basic": {"secretRef": secret}})),
@@ -338,36 +311,21 @@ impl RegistryForm {
     }
 
     /// A digest of everything that a verdict depends on: a changed field has another one.
-    pub fn digest(&self, scope: &ConsoleScope) -> FormDigest {
-        let said =
-            json!([self.document(scope), self.username, self.access_key, self.password.expose_secret(),]);
-        let mut bytes = FormDigest::default();
-        bytes.copy_from_slice(digest(&SHA256, said.to_string().as_bytes()).as_ref());
-        bytes
+    /// `document` is the registry that the form becomes.
+    pub fn digest(&self, document: &Value) -> FormDigest {
+        digest_of(&json!([document, self.username, self.access_key, self.password.expose_secret()]))
     }
+}
+
+/// A digest of a value.
+pub fn digest_of(value: &Value) -> FormDigest {
+    let mut bytes = FormDigest::default();
+    bytes.copy_from_slice(digest(&SHA256, value.to_string().as_bytes()).as_ref());
+    bytes
 }
 
 fn text(text: &str) -> Option<Value> {
     (!text.is_empty()).then(|| json!(text))
-}
-
-/// The field that a sentence of the API server is about; empty where it is about none of them.
-pub fn field_of(sentence: &str) -> &'static str {
-    const FIELDS: [(&str, &str); 12] = [
-        ("metadata.name", "name"),
-        ("spec.contentType", "content_type"),
-        ("spec.endpoint", "endpoint"),
-        ("spec.baseContentPath", "base_content_path"),
-        ("spec.validation.repository", "repository"),
-        ("spec.tls.insecureSkipVerify", "insecure_skip_verify"),
-        ("spec.tls.ca", "ca"),
-        ("spec.auth.ecr.sts.roleARN", "role_arn"),
-        ("spec.auth.ecr.sts.externalID", "external_id"),
-        ("spec.auth.ecr.sts.secretRef", "existing_secret"),
-        ("spec.auth.ecr.region", "region"),
-        ("spec.auth.basic.secretRef", "existing_secret"),
-    ];
-    FIELDS.iter().find(|(path, _)| sentence.starts_with(path)).map_or("", |(_, field)| field)
 }
 
 #[cfg(test)]
@@ -416,16 +374,6 @@ mod tests {
         assert_eq!(secret.metadata.annotations.unwrap()[HOSTS_ANNOTATION], "r:443");
         assert_eq!(secret.data.unwrap()["password"].0, b" p ", "a password is taken as it is");
         assert!(!document.to_string().contains(" p "));
-    }
-
-    #[test]
-    fn half_a_login_is_refused() {
-        let base = [("name", "p"), ("endpoint", "https://r")];
-        assert_eq!(wrong(&form(&[&base[..], &[("username", "u")]].concat())), ["password"]);
-        assert_eq!(wrong(&form(&[&base[..], &[("password", "p")]].concat())), ["username"]);
-        let both = [&base[..], &[("username", "u"), ("password", "p"), ("existing_secret", "s")]].concat();
-        assert_eq!(wrong(&form(&both)), ["existing_secret"]);
-        assert_eq!(wrong(&form(&[])), ["name", "endpoint"]);
     }
 
     #[test]
@@ -486,7 +434,11 @@ mod tests {
     #[test]
     fn any_change_has_another_digest() {
         let fields = [("name", "p"), ("endpoint", "https://r"), ("username", "u"), ("password", "p")];
-        let digest = |fields: &[(&str, &str)]| form(fields).digest(&ConsoleScope::System);
+        let digest_in = |scope: &ConsoleScope, fields: &[(&str, &str)]| {
+            let form = form(fields);
+            form.digest(&form.document(scope))
+        };
+        let digest = |fields: &[(&str, &str)]| digest_in(&ConsoleScope::System, fields);
         let first = digest(&fields);
         assert_eq!(first, digest(&fields));
         for change in [
@@ -501,14 +453,7 @@ mod tests {
         ] {
             assert_ne!(first, digest(&[&fields[..], &[change]].concat()), "{change:?}");
         }
-        assert_ne!(first, form(&fields).digest(&TENANT()));
-    }
-
-    #[test]
-    fn sentence_stands_at_its_field() {
-        assert_eq!(field_of("spec.endpoint must start with https://"), "endpoint");
-        assert_eq!(field_of("spec.tls.insecureSkipVerify is not allowed"), "insecure_skip_verify");
-        assert_eq!(field_of("tenants may not"), "");
+        assert_ne!(first, digest_in(&TENANT(), &fields));
     }
 
     #[test]

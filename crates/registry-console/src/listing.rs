@@ -6,6 +6,8 @@ use registry_api::{
     spec::{Auth, EcrAuth, Registry, Scope},
 };
 
+use crate::marks::managed_by;
+
 /// Something that is so, isn't, or isn't known: by icon, word and colour.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Badge {
@@ -67,19 +69,63 @@ pub struct RegistryRow {
     pub validated: String,
     /// The page of the registry.
     pub url: String,
-    /// Whether the user can remove it on this page.
-    pub can_delete: bool,
+    /// What the user can't do to it.
+    pub controls: RowControls,
+    /// What no other state of it has.
+    pub version: String,
+}
+
+/// Why each control of a registry can't be used; empty where it can.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RowControls {
+    /// Why it can't be changed by this user, for Validate now.
+    pub validate: String,
+    /// Why it can't be edited.
+    pub edit: String,
+    /// Why it can't be deleted.
+    pub delete: String,
+}
+
+impl RowControls {
+    /// Of a user without the rights that are named.
+    pub fn new(patch: Option<String>, delete: Option<String>) -> Self {
+        let edit = patch.unwrap_or_default();
+        Self { validate: edit.clone(), edit, delete: delete.unwrap_or_default() }
+    }
+
+    /// Of a registry that another tool keeps: nobody edits or deletes it here.
+    #[must_use]
+    pub fn of_kept(self, kept_by: Option<String>) -> Self {
+        match kept_by {
+            Some(tool) => Self { edit: tool.clone(), delete: tool, ..self },
+            None => self,
+        }
+    }
+
+    /// The reasons, each once.
+    pub fn reasons(&self) -> Vec<&str> {
+        let mut reasons = vec![self.edit.as_str(), self.delete.as_str()];
+        reasons.retain(|reason| !reason.is_empty());
+        reasons.dedup();
+        reasons
+    }
 }
 
 impl RegistryRow {
     /// A registry's row.
-    pub fn new<S: Scope>(registry: &Registry<S>, now: Timestamp, url: String, can_delete: bool) -> Self {
+    pub fn new<S: Scope>(
+        registry: &Registry<S>,
+        now: Timestamp,
+        url: String,
+        controls: &RowControls,
+    ) -> Self {
+        let metadata = &registry.metadata;
         let status = registry.status.clone().unwrap_or_default();
         let validated_at = status.last_validation_time.as_ref().map(|time| time.0);
         let (available, message) = availability(&registry.spec, &status);
         Self {
-            name: registry.metadata.name.clone().unwrap_or_default(),
-            namespace: registry.metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+            namespace: metadata.namespace.clone().unwrap_or_default(),
             scope: if S::NAMESPACED { "Tenant" } else { "System" },
             content_type: format!("{:?}", registry.spec.content_type),
             authentication: authentication(registry.spec.auth.as_ref()),
@@ -90,7 +136,8 @@ impl RegistryRow {
             validated_at: validated_at.map(|at| at.to_string()).unwrap_or_default(),
             validated: validated_at.map_or_else(|| "Never".to_owned(), |at| ago(now.duration_since(at))),
             url,
-            can_delete,
+            controls: controls.clone().of_kept(managed_by(S::KIND, metadata)),
+            version: format!("{:?}/{:?}", metadata.uid, metadata.resource_version),
         }
     }
 
@@ -149,7 +196,7 @@ mod tests {
         let object = json!({"metadata": {"name": "packs"}, "spec": spec, "status": status});
         let registry: SystemRegistry = serde_json::from_value(object).unwrap();
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(2);
-        RegistryRow::new(&registry, now, "/x".to_owned(), true)
+        RegistryRow::new(&registry, now, "/x".to_owned(), &RowControls::default())
     }
 
     fn ready(status: &str, reason: &str) -> Value {
@@ -196,6 +243,15 @@ mod tests {
             let row = row(&json!({"endpoint": "https://r", "auth": auth}), &json!({}));
             assert_eq!(row.authentication, word);
         }
+    }
+
+    #[test]
+    fn each_reason_is_given_once() {
+        let no = |why: &str| Some(why.to_owned());
+        assert_eq!(RowControls::new(no("a"), no("b")).reasons(), ["a", "b"]);
+        let kept = RowControls::new(None, no("b")).of_kept(no("Git"));
+        assert_eq!((kept.reasons(), kept.validate.as_str()), (vec!["Git"], ""));
+        assert!(RowControls::new(None, None).of_kept(None).reasons().is_empty());
     }
 
     #[test]

@@ -5,11 +5,14 @@ use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
 
 use crate::{
+    add::FormSurroundings,
     assets::{ICON, SCRIPT, STYLE},
+    complaints::FieldComplaint,
     detail::RegistryDetail,
-    form::{FieldComplaint, RegistryForm},
+    draft::FormDraft,
+    form::RegistryForm,
     listing::RegistryRow,
-    verdict::VerdictView,
+    verdict::{LayerRow, VerdictView},
     visible::with_visible_text,
 };
 
@@ -71,8 +74,10 @@ pub struct ListPage {
     pub title: String,
     /// The rows; or why they can't be shown.
     pub rows: Result<Vec<RegistryRow>, String>,
-    /// The version that the rows were read at, where the table can wait for a newer one; else empty.
+    /// What no other state of the rows has; empty if they can't be followed.
     pub version: String,
+    /// Where the table learns that there is a newer state, up to the parameter `since`.
+    pub changes_url: String,
     /// What a reader should know besides.
     pub notes: Vec<String>,
     /// What the table is filtered by.
@@ -103,14 +108,35 @@ pub struct AddPage {
     pub has_kept_secret: bool,
     /// What is wrong.
     pub complaints: Vec<FieldComplaint>,
-    /// What the last validation found.
-    pub verdict: Option<VerdictView>,
+    /// What was entered in a form that somebody else's change has overtaken, field by field.
+    pub entered: Vec<(&'static str, String)>,
+    /// Whether the validation is being made: its verdict takes the place of [`VERDICT`].
+    pub is_checked: bool,
     /// Confirm was pressed without a green check.
     pub is_unvalidated: bool,
 }
 
+/// Where the verdict comes in a form. What users enter can't be this: it is escaped.
+pub const VERDICT: &str = "<!--verdict-->";
+
+/// A layer's line in a verdict that comes bit by bit.
+#[derive(Template)]
+#[template(path = "layer.html")]
+pub struct LayerPart {
+    /// The layer.
+    pub layer: LayerRow,
+}
+
+/// What comes below the layers of a verdict.
+#[derive(Template)]
+#[template(path = "verdict.html")]
+pub struct VerdictPart {
+    /// The verdict.
+    pub verdict: VerdictView,
+}
+
 /// Where the form adds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AddPlace {
     /// The form's own URL.
     pub action: String,
@@ -128,9 +154,34 @@ pub struct AddPlace {
     pub words: String,
     /// What isn't known about the namespace; empty if all is known.
     pub note: String,
+    /// Whether it changes a registry that exists.
+    pub is_edit: bool,
+    /// What the form says of the cluster.
+    pub surroundings: FormSurroundings,
 }
 
 impl AddPage {
+    /// A form that nothing is said of yet.
+    pub fn new(chrome: Chrome, form: RegistryForm, place: AddPlace, draft: &FormDraft) -> Self {
+        let has_kept_secret = draft.kept.is_some();
+        let (complaints, entered) = (Vec::new(), Vec::new());
+        Self {
+            chrome,
+            form,
+            place,
+            has_kept_secret,
+            complaints,
+            entered,
+            is_checked: false,
+            is_unvalidated: false,
+        }
+    }
+
+    /// Whether that is the login that the registry gets.
+    pub fn gets(&self, login: &str) -> bool {
+        self.form.login.as_str() == login
+    }
+
     /// What is wrong with a field; empty if nothing is.
     pub fn wrong(&self, field: &str) -> &str {
         self.complaints.iter().find(|one| one.field == field).map_or("", |one| one.message.as_str())
@@ -150,6 +201,13 @@ impl AddPage {
         }
     }
 
+    /// What the policy says of endpoints, unless the field says it already.
+    pub fn limits(&self) -> Vec<&str> {
+        let limits = &self.place.surroundings.limits;
+        let all = [limits.plain_http.as_str(), limits.endpoints.as_str()];
+        all.into_iter().filter(|limit| !limit.is_empty() && *limit != self.wrong("endpoint")).collect()
+    }
+
     /// Whether the form is on the tab ECR.
     pub fn is_ecr(&self) -> bool {
         self.form.tab == crate::form::FormTab::Ecr
@@ -166,6 +224,10 @@ pub struct DetailPage {
     pub registry: RegistryDetail,
     /// What was just done.
     pub done: String,
+    /// The Secret that it no longer uses; empty for none.
+    pub unused: String,
+    /// The namespace of its Secrets.
+    pub secrets_namespace: String,
 }
 
 /// The question before a registry is deleted.

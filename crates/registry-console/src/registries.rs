@@ -1,9 +1,10 @@
 //! The registries that a page shows, read as the signed-in user.
 
+use futures::StreamExt as _;
 use k8s_openapi::api::{core::v1::Namespace, events::v1::Event};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
-    Api, ResourceExt as _,
+    Api, ResourceExt,
     api::{ListParams, ObjectList},
 };
 use registry_api::{
@@ -12,20 +13,76 @@ use registry_api::{
 };
 use registry_check::cluster::{is_forbidden, words};
 
+use serde_json::json;
+
 use crate::{
-    detail::RegistryDetail, listing::RegistryRow, pages::Summary, scope::ConsoleScope, user::UserClient,
+    detail::RegistryDetail,
+    form::digest_of,
+    listing::{RegistryRow, RowControls},
+    pages::Summary,
+    rights,
+    scope::ConsoleScope,
+    user::UserClient,
 };
 
 /// Where Events about cluster-scoped objects go, by convention.
 const CLUSTER_EVENTS: &str = "default";
+/// What a tenant's view says of registries of the system scope.
+const ONLY_THERE: &str = "A registry of the system scope can only be removed there";
+/// How many namespaces are read at once.
+const AT_ONCE: usize = 8;
 
 /// What a tenant has available, and what a reader should know of what is left out.
 #[derive(Debug, Default)]
 pub struct TenantView {
-    /// The rows, those of the system scope first.
-    pub rows: Vec<RegistryRow>,
     /// What is left out, and why.
     pub notes: Vec<String>,
+    /// Those of the system scope that are for it.
+    system: Vec<SystemRegistry>,
+    /// Those of its namespaces.
+    own: Vec<(String, Vec<TenantRegistry>)>,
+    /// What was read, and at which version.
+    pub read: Vec<(ReadList, String)>,
+}
+
+/// A list that a tenant's view was made of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ReadList {
+    /// The SystemRegistries.
+    System,
+    /// The TenantRegistries of a namespace.
+    Namespace(String),
+    /// The namespaces of the tenant.
+    Namespaces,
+}
+
+impl TenantView {
+    /// The rows, those of the system scope first.
+    pub async fn rows(
+        &self,
+        user: &UserClient,
+        tenant: &str,
+        now: Timestamp,
+    ) -> Result<Vec<RegistryRow>, kube::Error> {
+        let elsewhere = Some(ONLY_THERE.to_owned());
+        let mut rows = system_rows(&self.system, now, &RowControls::new(elsewhere.clone(), elsewhere));
+        for (namespace, found) in &self.own {
+            let scope = ConsoleScope::Tenant { tenant: tenant.to_owned(), namespace: namespace.clone() };
+            let controls = rights::controls(user, &scope, None).await?;
+            rows.extend(found.iter().map(|registry| {
+                RegistryRow::new(registry, now, scope.registry_url(&registry.name_any()), &controls)
+            }));
+        }
+        Ok(rows)
+    }
+
+    /// What no other state of what it shows has.
+    pub fn version(&self) -> String {
+        let system = self.system.iter().map(|one| &one.metadata);
+        let own = self.own.iter().flat_map(|(_, found)| found.iter().map(|one| &one.metadata));
+        let all: Vec<_> = system.chain(own).map(|meta| json!([meta.uid, meta.resource_version])).collect();
+        digest_of(&json!(all)).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// All SystemRegistries.
@@ -40,38 +97,47 @@ pub fn summary(rows: &[RegistryRow]) -> Summary {
 }
 
 /// The rows of the system scope.
-pub fn system_rows(registries: &[SystemRegistry], now: Timestamp, can_delete: bool) -> Vec<RegistryRow> {
+pub fn system_rows(
+    registries: &[SystemRegistry],
+    now: Timestamp,
+    controls: &RowControls,
+) -> Vec<RegistryRow> {
     let row = |registry: &SystemRegistry| {
         let url = ConsoleScope::System.registry_url(&registry.name_any());
-        RegistryRow::new(registry, now, url, can_delete)
+        RegistryRow::new(registry, now, url, controls)
     };
     registries.iter().map(row).collect()
 }
 
 /// What a tenant has available: of the system scope what is for it, and the TenantRegistries of its namespaces, or of `namespace`
 /// alone.
-pub async fn of_tenant(
-    user: &UserClient,
-    tenant: &str,
-    namespace: &str,
-    now: Timestamp,
-) -> Result<TenantView, kube::Error> {
+pub async fn of_tenant(user: &UserClient, tenant: &str, namespace: &str) -> Result<TenantView, kube::Error> {
     let mut view = TenantView::default();
     match of_system(user).await {
         Ok(found) => {
+            view.read.push((ReadList::System, version_of(&found)));
             let is_for = |registry: &SystemRegistry| is_available_to(registry, tenant);
-            let mine: Vec<SystemRegistry> = found.items.into_iter().filter(is_for).collect();
-            view.rows = system_rows(&mine, now, false);
+            view.system = found.items.into_iter().filter(is_for).collect();
         }
         Err(error) if is_forbidden(&error) => {
             view.notes.push("Registries of the system scope not shown: you may not list them".to_owned());
         }
         Err(error) => return Err(error),
     }
-    for namespace in namespaces(user, tenant, namespace, &mut view.notes).await {
-        add_namespace(user, tenant, &namespace, now, &mut view).await?;
+    let namespaces = namespaces(user, tenant, namespace, &mut view).await;
+    let lists = namespaces.into_iter().map(|namespace| async move {
+        let api: Api<TenantRegistry> = Api::namespaced(user.client(), &namespace);
+        (api.list(&ListParams::default()).await, namespace)
+    });
+    let mut lists = futures::stream::iter(lists).buffered(AT_ONCE);
+    while let Some((found, namespace)) = lists.next().await {
+        view.add(namespace, found)?;
     }
     Ok(view)
+}
+
+fn version_of<T: Clone>(list: &ObjectList<T>) -> String {
+    list.metadata.resource_version.clone().unwrap_or_default()
 }
 
 fn is_available_to(registry: &SystemRegistry, tenant: &str) -> bool {
@@ -79,44 +145,41 @@ fn is_available_to(registry: &SystemRegistry, tenant: &str) -> bool {
     named.is_none_or(|tenants| tenants.iter().any(|one| one == tenant))
 }
 
-async fn add_namespace(
-    user: &UserClient,
-    tenant: &str,
-    namespace: &str,
-    now: Timestamp,
-    view: &mut TenantView,
-) -> Result<(), kube::Error> {
-    let scope = ConsoleScope::Tenant { tenant: tenant.to_owned(), namespace: namespace.to_owned() };
-    let api: Api<TenantRegistry> = Api::namespaced(user.client(), namespace);
-    match api.list(&ListParams::default()).await {
-        Ok(found) => {
-            let row = |registry: &TenantRegistry| {
-                RegistryRow::new(registry, now, scope.registry_url(&registry.name_any()), true)
-            };
-            view.rows.extend(found.items.iter().map(row));
+impl TenantView {
+    fn add(
+        &mut self,
+        namespace: String,
+        found: Result<ObjectList<TenantRegistry>, kube::Error>,
+    ) -> Result<(), kube::Error> {
+        match found {
+            Ok(found) => {
+                self.read.push((ReadList::Namespace(namespace.clone()), version_of(&found)));
+                if !found.items.is_empty() {
+                    self.own.push((namespace, found.items));
+                }
+            }
+            Err(error) if is_forbidden(&error) => {
+                let note = format!("Registries of namespace {namespace} not shown: you may not list them");
+                self.notes.push(note);
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) if is_forbidden(&error) => {
-            view.notes.push(format!("Registries of namespace {namespace} not shown: you may not list them"));
-        }
-        Err(error) => return Err(error),
+        Ok(())
     }
-    Ok(())
 }
 
 /// The namespaces of a tenant; for users who can't list namespaces, the one that they named.
-async fn namespaces(
-    user: &UserClient,
-    tenant: &str,
-    namespace: &str,
-    notes: &mut Vec<String>,
-) -> Vec<String> {
+async fn namespaces(user: &UserClient, tenant: &str, namespace: &str, view: &mut TenantView) -> Vec<String> {
     if !namespace.is_empty() {
         return vec![namespace.to_owned()];
     }
     match namespaces_with(user, &format!("{TENANT_LABEL}={tenant}")).await {
-        Ok(found) => found.iter().map(|(name, _)| name.clone()).collect(),
+        Ok((found, version)) => {
+            view.read.push((ReadList::Namespaces, version));
+            found.into_iter().map(|(name, _)| name).collect()
+        }
         Err(error) => {
-            notes.push(format!(
+            view.notes.push(format!(
                 "The namespaces of tenant {tenant} can't be listed ({}); name one below to see its registries",
                 words(&error)
             ));
@@ -125,17 +188,22 @@ async fn namespaces(
     }
 }
 
-/// The namespaces with that label, and its values.
-async fn namespaces_with(user: &UserClient, selector: &str) -> Result<Vec<(String, String)>, kube::Error> {
+/// The namespaces with that label and its values, and the version of the list.
+async fn namespaces_with(
+    user: &UserClient,
+    selector: &str,
+) -> Result<(Vec<(String, String)>, String), kube::Error> {
     let api: Api<Namespace> = Api::all(user.client());
     let found = api.list_metadata(&ListParams::default().labels(selector)).await?;
     let tenant = |labels: &std::collections::BTreeMap<String, String>| labels.get(TENANT_LABEL).cloned();
-    Ok(found.items.iter().map(|one| (one.name_any(), tenant(one.labels()).unwrap_or_default())).collect())
+    let version = version_of(&found);
+    let one = |one: &_| (ResourceExt::name_any(one), tenant(ResourceExt::labels(one)).unwrap_or_default());
+    Ok((found.items.iter().map(one).collect(), version))
 }
 
 /// The tenants that the user can see.
 pub async fn tenants(user: &UserClient) -> Result<Vec<String>, kube::Error> {
-    let found = namespaces_with(user, TENANT_LABEL).await?;
+    let (found, _) = namespaces_with(user, TENANT_LABEL).await?;
     let mut tenants: Vec<String> =
         found.into_iter().map(|(_, tenant)| tenant).filter(|tenant| !tenant.is_empty()).collect();
     tenants.sort();

@@ -9,27 +9,53 @@ use registry_api::{
     spec::{Scope as _, System, Tenant},
 };
 
-use crate::{scope::ConsoleScope, user::UserClient};
+use crate::{listing::RowControls, scope::ConsoleScope, user::UserClient};
 
-/// Why registries can't be added or removed by this user in this scope; `None` if they can be.
+/// Why registries can't be added, changed or removed by this user in this scope; `None` if they can be.
 pub async fn missing(
     user: &UserClient,
     scope: &ConsoleScope,
     verb: &'static str,
+) -> Result<Option<String>, kube::Error> {
+    missing_for(user, scope, verb, None).await
+}
+
+/// The same for one registry: a Role may name it.
+pub async fn missing_for(
+    user: &UserClient,
+    scope: &ConsoleScope,
+    verb: &'static str,
+    name: Option<&str>,
 ) -> Result<Option<String>, kube::Error> {
     let verbs: &[&str] = match scope {
         ConsoleScope::System => &[verb, "administer"],
         ConsoleScope::Tenant { .. } => &[verb],
     };
     for verb in verbs {
-        if !may(user, scope, verb).await? {
+        if !may(user, scope, verb, name).await? {
             return Ok(Some(whom_to_ask(scope, verb)));
         }
     }
     Ok(None)
 }
 
-async fn may(user: &UserClient, scope: &ConsoleScope, verb: &str) -> Result<bool, kube::Error> {
+/// What the user can do to registries of this scope, or to one.
+pub async fn controls(
+    user: &UserClient,
+    scope: &ConsoleScope,
+    name: Option<&str>,
+) -> Result<RowControls, kube::Error> {
+    let (patch, delete) =
+        tokio::try_join!(missing_for(user, scope, "patch", name), missing_for(user, scope, "delete", name),)?;
+    Ok(RowControls::new(patch, delete))
+}
+
+async fn may(
+    user: &UserClient,
+    scope: &ConsoleScope,
+    verb: &str,
+    name: Option<&str>,
+) -> Result<bool, kube::Error> {
     let resource = match scope {
         ConsoleScope::System => System::PLURAL,
         ConsoleScope::Tenant { .. } => Tenant::PLURAL,
@@ -39,6 +65,7 @@ async fn may(user: &UserClient, scope: &ConsoleScope, verb: &str) -> Result<bool
         resource: Some(resource.to_owned()),
         namespace: scope.namespace().map(ToOwned::to_owned),
         verb: Some(verb.to_owned()),
+        name: name.map(ToOwned::to_owned),
         ..ResourceAttributes::default()
     };
     let spec = SelfSubjectAccessReviewSpec {

@@ -17,6 +17,7 @@ use crate::{
     changes,
     console::Console,
     console_metrics::RefusalCause,
+    edit,
     error::ConsoleError,
     guard::RequestRefusal,
     headers, sign_in, tenants, token_sign_in,
@@ -55,6 +56,7 @@ fn system() -> Router<Arc<Console>> {
         .route("/system/registries/{name}", get(administration::detail))
         .route("/system/registries/{name}/validate", post(administration::validate_now))
         .route("/system/registries/{name}/delete", get(administration::ask).post(administration::delete))
+        .route("/system/registries/{name}/edit", get(edit::show_system).post(edit::submit_system))
         .route("/system/add/{tab}", get(add::show).post(add::submit))
 }
 
@@ -63,9 +65,11 @@ fn tenant() -> Router<Arc<Console>> {
     Router::new()
         .route("/tenants", get(tenants::choose))
         .route("/tenants/{tenant}/registries", get(tenants::list))
+        .route("/tenants/{tenant}/changes", get(changes::of_tenant))
         .route(registry, get(tenants::detail))
         .route(&format!("{registry}/validate"), post(tenants::validate_now))
         .route(&format!("{registry}/delete"), get(tenants::ask).post(tenants::delete))
+        .route(&format!("{registry}/edit"), get(edit::show_tenant).post(edit::submit_tenant))
         .route("/tenants/{tenant}/add/{tab}", get(add::show).post(add::submit))
 }
 

@@ -57,15 +57,16 @@ pub async fn list(
     let scope = ConsoleScope::Tenant { tenant: tenant.clone(), namespace: query.namespace.clone() };
     let note = membership::verify(&signed_in.user, &scope).await?;
     let now = (console.edge.now)();
-    let mut view = registries::of_tenant(&signed_in.user, &tenant, &query.namespace, now).await?;
+    let mut view = registries::of_tenant(&signed_in.user, &tenant, &query.namespace).await?;
     view.notes.extend(Some(note).filter(|note| !note.is_empty()));
-    let mut rows = view.rows;
+    let mut rows = view.rows(&signed_in.user, &tenant, now).await?;
     rows.retain(|row| row.matches(&query.filter));
     let page = ListPage {
         chrome: Chrome::new(&signed_in.name, "tenants"),
         title: format!("Tenant {tenant}"),
         rows: Ok(rows),
-        version: String::new(),
+        version: view.version(),
+        changes_url: format!("/tenants/{tenant}/changes?namespace={}&", query.namespace),
         notes: view.notes,
         filter: query.filter,
         add_url: scope.add_url("basic"),
@@ -85,9 +86,10 @@ async fn cannot_add(signed_in: &SignedIn, scope: &ConsoleScope) -> Result<Option
 }
 
 /// The parts of the URL of a tenant's registry.
-type RegistryPath = Path<(String, String, String)>;
+pub(crate) type RegistryPath = Path<(String, String, String)>;
 
-fn parts(Path((tenant, namespace, name)): RegistryPath) -> Result<(ConsoleScope, String), ConsoleError> {
+/// The scope and the name that they say.
+pub fn parts(Path((tenant, namespace, name)): RegistryPath) -> Result<(ConsoleScope, String), ConsoleError> {
     if is_name(&tenant) && is_name(&namespace) {
         Ok((ConsoleScope::Tenant { tenant, namespace }, name))
     } else {
@@ -103,7 +105,7 @@ pub async fn detail(
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Response, ConsoleError> {
     let (scope, name) = parts(path)?;
-    show(&console, &signed_in, &scope, &name, query.contains_key("added")).await
+    show(&console, &signed_in, &scope, &name, &query).await
 }
 
 /// `/tenants/{tenant}/registries/{namespace}/{name}/validate`.

@@ -14,10 +14,10 @@ use kube::{
 use registry_api::{TENANT_LABEL, TENANT_POLICY};
 use registry_check::{
     admission::{self, ManifestAdmission},
-    check::Checker,
+    check::{Checker, Learned},
     cluster::{Cluster, words},
     manifest::{Declared, Manifests},
-    report::CheckReport,
+    report::{CheckAnswer, CheckReport},
     session::{CheckSession, Progress, SessionError},
     supply::{Contents, Supply},
 };
@@ -27,7 +27,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 use crate::{
-    form::{FieldComplaint, FormTab, RegistryForm, field_of},
+    complaints::{FieldComplaint, field_of},
+    form::{FormTab, RegistryForm},
     scope::ConsoleScope,
     verdict,
 };
@@ -84,14 +85,20 @@ pub async fn create(
     let name = object.metadata.name.clone().unwrap_or_default();
     match api.create(&params, &object).await {
         Ok(_) => Ok(()),
-        Err(error) if !is_refusal(&error) => Err(CreateFailure::Unknown(words(&error))),
         Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
             Err(CreateFailure::Refused(taken(scope, &name)))
         }
-        Err(kube::Error::Api(status)) => {
-            Err(CreateFailure::Refused(refused(admission::judge(&scope.key(&name), &status))))
+        Err(error) => Err(failure(scope, &name, &error)),
+    }
+}
+
+/// What it means that a registry could not be written.
+pub fn failure(scope: &ConsoleScope, name: &str, error: &kube::Error) -> CreateFailure {
+    match error {
+        kube::Error::Api(status) if is_refusal(error) => {
+            CreateFailure::Refused(refused(admission::judge(&scope.key(name), status)))
         }
-        Err(error) => Err(CreateFailure::Unknown(words(&error))),
+        error => CreateFailure::Unknown(words(error)),
     }
 }
 
@@ -100,7 +107,8 @@ fn taken(scope: &ConsoleScope, name: &str) -> Vec<FieldComplaint> {
     vec![FieldComplaint { field: "name", message }]
 }
 
-fn whole(message: String) -> Vec<FieldComplaint> {
+/// A complaint about the form as a whole.
+pub fn whole(message: String) -> Vec<FieldComplaint> {
     vec![FieldComplaint { field: "", message }]
 }
 
@@ -108,7 +116,7 @@ fn refused(admission: ManifestAdmission) -> Vec<FieldComplaint> {
     match admission {
         ManifestAdmission::Accepted => Vec::new(),
         ManifestAdmission::Refused(reasons) => reasons.iter().map(|reason| at_its_field(reason)).collect(),
-        ManifestAdmission::NotAsked(why) => whole(format!("The registry can't be added: {why}")),
+        ManifestAdmission::NotAsked(why) => whole(format!("The registry can't be saved: {why}")),
         ManifestAdmission::Unreachable(why) => whole(why),
     }
 }
@@ -119,12 +127,14 @@ fn at_its_field(reason: &str) -> FieldComplaint {
     FieldComplaint { field: field_of(sentence), message: sentence.to_owned() }
 }
 
-/// Checks a registry that has passed the gate, with the secret that was typed.
+/// Checks a registry that has passed the gate, with the secret that was typed: `document` is what the form becomes.
 pub async fn check(
     checker: Checker,
     cluster: &Cluster,
     scope: &ConsoleScope,
     form: &RegistryForm,
+    document: Value,
+    learned: Option<&Learned>,
 ) -> Result<CheckReport, SessionError> {
     let system_namespace = cluster.system_namespace.as_str();
     let (policy, unknown) = match tenant_policy(cluster, scope, form).await {
@@ -132,7 +142,12 @@ pub async fn check(
         Err(why) => (None, Some(why)),
     };
     let unused = if form.uses_existing_secret() { Some(verdict::UNSEEN.to_owned()) } else { unknown };
-    let manifests = manifests(scope, form, system_namespace, policy, unused.is_none());
+    let ca = match unread_parts(cluster, scope, &document).await {
+        Ok(ca) => ca,
+        Err(why) => return Ok(unable(scope, form, why)),
+    };
+    let config_maps = policy.into_iter().chain(ca).collect();
+    let manifests = manifests(scope, form, document, system_namespace, config_maps, unused.is_none());
     let mut session = CheckSession {
         checker,
         system_namespace,
@@ -150,6 +165,7 @@ pub async fn check(
             on_behalf: false,
         },
         progress: SilentProgress,
+        learned,
     };
     let mut report = session.report_accepted(&manifests.registries[0]).await?;
     if let Some(why) = unused {
@@ -188,23 +204,65 @@ async fn tenant_policy(
     Ok(Some(found.unwrap_or(ConfigMap { metadata, ..ConfigMap::default() })))
 }
 
+/// A registry that can't be checked from here, and why.
+fn unable(scope: &ConsoleScope, form: &RegistryForm, why: String) -> CheckReport {
+    CheckReport {
+        scope: scope.registry_scope(),
+        name: form.name.clone(),
+        namespace: scope.namespace().map(ToOwned::to_owned),
+        endpoint: form.endpoint.clone(),
+        manifest: Manifest::Accepted,
+        answer: CheckAnswer::Unable(why),
+        notes: Vec::new(),
+    }
+}
+
+/// Returns the ConfigMap with the CA, if the registry names one. An error says what the connection needs and can't be read here: without
+/// it the check would find what isn't so.
+async fn unread_parts(
+    cluster: &Cluster,
+    scope: &ConsoleScope,
+    document: &Value,
+) -> Result<Option<ConfigMap>, String> {
+    let name = |path: &str| document.pointer(path).and_then(Value::as_str);
+    for (what, path) in [
+        ("client certificate", "/spec/tls/clientCertificate/secretRef/name"),
+        ("CA certificate", "/spec/tls/ca/secretRef/name"),
+    ] {
+        if let Some(secret) = name(path) {
+            return Err(format!(
+                "Not checked: the {what} is in Secret {secret}, which the console does not read; the operator checks the registry after Confirm"
+            ));
+        }
+    }
+    let Some(map) = name("/spec/tls/ca/configMapRef/name") else { return Ok(None) };
+    let namespace = scope.secrets_namespace(&cluster.system_namespace);
+    let api: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), namespace);
+    api.get(map).await.map(Some).map_err(|error| {
+        format!(
+            "Not checked: failed to read ConfigMap {namespace}/{map} with the CA: {}; the operator checks the registry after Confirm",
+            words(&error)
+        )
+    })
+}
+
 /// The registry as a file would hold it, with all that it refers to. Without `with_login`, because a Secret that exists isn't read or
 /// because it must not be sent there, the registry is looked at without login.
 fn manifests(
     scope: &ConsoleScope,
     form: &RegistryForm,
+    mut document: Value,
     system_namespace: &str,
-    policy: Option<ConfigMap>,
+    config_maps: Vec<ConfigMap>,
     with_login: bool,
 ) -> Manifests {
-    let mut document = form.document(scope);
     if !with_login && let Some(spec) = document["spec"].as_object_mut() {
         spec.remove("auth");
     }
     Manifests {
         registries: vec![Declared { scope: scope.registry_scope(), document }],
         secrets: form.secret(scope, system_namespace).filter(|_| with_login).into_iter().collect(),
-        config_maps: policy.into_iter().collect(),
+        config_maps,
         namespaces: namespace(scope).into_iter().collect(),
     }
 }
@@ -264,7 +322,8 @@ mod tests {
             assert_eq!(policy.map(|policy| policy.is_some()).map_err(drop), is_read, "{endpoint} {code}");
             assert!(log.lines().iter().all(|line| line.contains("/registry-system/configmaps/")));
         }
-        let unsent = manifests(&team, &aws_form(elsewhere), "registry-system", None, false);
+        let form = aws_form(elsewhere);
+        let unsent = manifests(&team, &form, form.document(&team), "registry-system", Vec::new(), false);
         assert!(unsent.secrets.is_empty() && unsent.registries[0].document["spec"].get("auth").is_none());
     }
 
@@ -274,7 +333,8 @@ mod tests {
         for (name, value) in [("name", "p"), ("endpoint", "https://r"), ("existing_secret", "s")] {
             form.take(name, value.as_bytes());
         }
-        let found = manifests(&ConsoleScope::System, &form, "registry-system", None, false);
+        let document = form.document(&ConsoleScope::System);
+        let found = manifests(&ConsoleScope::System, &form, document, "registry-system", Vec::new(), false);
         assert!(found.registries[0].document["spec"].get("auth").is_none() && found.secrets.is_empty());
         assert!(form.document(&ConsoleScope::System).pointer("/spec/auth/basic").is_some());
     }

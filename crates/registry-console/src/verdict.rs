@@ -15,7 +15,7 @@ pub const UNSEEN: &str =
     "Not checked: the console does not read Secrets; the operator checks the credentials after Confirm";
 
 /// A layer's line.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LayerRow {
     /// The layer's name.
     pub name: String,
@@ -62,6 +62,14 @@ impl VerdictView {
     }
 }
 
+impl VerdictView {
+    /// Of a check that couldn't be made.
+    pub fn failed(why: String) -> Self {
+        let conclusion = Badge { tone: "bad", mark: "✗", word: why };
+        Self { refused: Vec::new(), layers: Vec::new(), certificate: None, notes: Vec::new(), conclusion }
+    }
+}
+
 /// What an administrator compares.
 fn certificate(presented: &PresentedCertificate) -> Vec<(&'static str, String)> {
     vec![
@@ -77,6 +85,12 @@ fn certificate(presented: &PresentedCertificate) -> Vec<(&'static str, String)> 
 pub fn layers(status: &RegistryStatus) -> Vec<LayerRow> {
     let conditions = LAYERS.iter().filter_map(|layer| status.condition(layer.condition));
     conditions.map(row).collect()
+}
+
+/// The layers that are known while the rest is under way, up to the first that isn't.
+pub fn known_layers(status: &RegistryStatus) -> Vec<LayerRow> {
+    let is_known = |row: &LayerRow| row.badge.word != Reason::NotAttempted.as_str();
+    layers(status).into_iter().take_while(is_known).collect()
 }
 
 fn row(condition: &Condition) -> LayerRow {

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 
-use crate::findings::CredentialsFinding;
+use crate::findings::{CredentialsFinding, Findings};
 use crate::host::HostPort;
 
 /// Decides whether the credentials of one validation may be sent. Called once for each server that should get them: the
@@ -17,6 +17,10 @@ pub trait Gate: Send + Sync {
     /// Reports that the token service `server` answered 403 to the credentials without a scope, which means that
     /// it refuses the account and not a repository.
     fn forbidden(&self, server: &HostPort);
+
+    /// Told that a registry answers, before anything that depends on credentials is asked. `findings` works out what is known by
+    /// then; the end of the validation may still find more about the servers. By default, nothing is worked out.
+    fn reached(&self, _findings: impl FnOnce() -> Findings) {}
 }
 
 /// The answer of a [`Gate`].

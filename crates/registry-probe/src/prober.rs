@@ -137,6 +137,10 @@ impl Prober {
                 Next::Done(verdict) => return (*verdict, sender.journal),
                 Next::Ask(question) => *question,
             };
+            if !question.is_first() {
+                let known = || ExchangeFindings::of_credentials(CredentialsFinding::NotAttempted);
+                gate.reached(|| summarize(target, material, known(), &sender.journal));
+            }
             let recipient = question.recipient(target.endpoint.server());
             if let Some(server) = recipient.as_ref().filter(|server| !admitted.contains(*server)) {
                 match admission(gate, server, sender.deadline).await {

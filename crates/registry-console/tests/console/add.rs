@@ -1,32 +1,15 @@
 //! Add New Pack Registry: validated as it stands on the page, gated by the user's own rights, and written whole or not at all.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, ResourceExt as _,
-    api::{ListParams, PostParams},
-};
-use registry_api::{RegistrySpec, SystemRegistry};
-use registry_testbed::eventually;
+use kube::{Api, ResourceExt as _, api::ListParams};
 
-use crate::bed::{Cluster, PASSWORD, Page, Protected, SYSTEM_NAMESPACE, USER};
+use crate::bed::{Cluster, PASSWORD, Page, Protected, SYSTEM_NAMESPACE, USER, with};
 
 const BASIC: &str = "/system/add/basic";
 
 fn secrets(cluster: &Cluster) -> Api<Secret> {
     Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE)
-}
-
-/// That with other values.
-fn with<'a>(fields: &[(&'a str, &'a str)], others: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    let mut fields = fields.to_vec();
-    for other in others {
-        fields.retain(|(name, _)| *name != other.0);
-        fields.push(*other);
-    }
-    fields
 }
 
 fn login<'a>(name: &'a str, endpoint: &'a str) -> Vec<(&'a str, &'a str)> {
@@ -175,39 +158,11 @@ async fn taken_name_is_refused_at_the_field() -> Result<()> {
     Ok(())
 }
 
-/// Has the API server refuse the registry of that name, and not its dry run.
-pub async fn refuse_when_it_is_too_late(cluster: &Cluster, name: &str) -> Result<()> {
-    cluster
-        .apply(&format!(
-            "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
-             matchConstraints:\n    resourceRules: [{{apiGroups: [registry.spectrocloud.com], apiVersions: ['*'], operations: [CREATE], \
-             resources: [systemregistries]}}]\n  \
-             validations:\n    - {{expression: \"object.metadata.name != '{name}' || (has(request.dryRun) && request.dryRun)\", \
-             message: refused when it is too late}}\n    - {{expression: \"object.metadata.name != '{name}-canary'\", message: in force}}\n---\n\
-             apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {{name: {name}}}\n\
-             spec: {{policyName: {name}, validationActions: [Deny]}}\n"
-        ))
-        .await?;
-    let canary = SystemRegistry::new(
-        &format!("{name}-canary"),
-        RegistrySpec { endpoint: "https://127.0.0.1:1".to_owned(), ..RegistrySpec::default() },
-    );
-    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    let look = || async {
-        match cluster.system().create(&dry_run, &canary).await {
-            Err(kube::Error::Api(status)) if status.message.contains("in force") => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    };
-    eventually(Duration::from_mins(1), "the policy is in force", look).await?;
-    Ok(())
-}
-
 #[tokio::test]
 async fn secret_is_taken_back_when_the_registry_is_refused() -> Result<()> {
     let cluster = Cluster::shared().await?;
     let name = Cluster::unique("refused-late");
-    refuse_when_it_is_too_late(&cluster, &name).await?;
+    cluster.refuse_writes_of(&name, "CREATE").await?;
     let browser = cluster.administrator().await?;
     let typed = with(&login(&name, "https://127.0.0.1:1"), &[("action", "confirm-anyway")]);
     let page = browser.submit(BASIC, &typed).await?;

@@ -16,12 +16,13 @@ use http::{HeaderName, Method, Response, header};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client,
+    api::PostParams,
     runtime::wait::{await_condition, conditions},
 };
-use registry_api::{GROUP, SystemRegistry, crd};
+use registry_api::{GROUP, RegistrySpec, SystemRegistry, crd};
 use registry_testbed::{
     ControlPlane, ControlPlaneOptions, Leaf, LeafOptions, RegistryAuth, RegistryOptions, RegistryTls, TestCa,
-    TestRegistry,
+    TestRegistry, eventually,
     http_client::Call,
     manifests::{self, Placeholders},
     tools,
@@ -93,6 +94,34 @@ impl Cluster {
              subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {member}}}]\n"
         ))
         .await
+    }
+
+    /// Refuses those writes of the SystemRegistry of that name, but not their dry runs.
+    pub async fn refuse_writes_of(&self, name: &str, operation: &str) -> Result<()> {
+        self.apply(&format!(
+            "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {{name: {name}}}\nspec:\n  \
+             matchConstraints:\n    resourceRules: [{{apiGroups: [registry.spectrocloud.com], apiVersions: ['*'], operations: [CREATE, \
+             UPDATE], resources: [systemregistries]}}]\n  \
+             validations:\n    - {{expression: \"object.metadata.name != '{name}' || request.operation != '{operation}' || \
+             (has(request.dryRun) && request.dryRun)\", \
+             message: refused when it is too late}}\n    - {{expression: \"object.metadata.name != '{name}-canary'\", message: in force}}\n---\n\
+             apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {{name: {name}}}\n\
+             spec: {{policyName: {name}, validationActions: [Deny]}}\n"
+        ))
+        .await?;
+        let canary = SystemRegistry::new(
+            &format!("{name}-canary"),
+            RegistrySpec { endpoint: "https://127.0.0.1:1".to_owned(), ..RegistrySpec::default() },
+        );
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        let look = || async {
+            match self.system().create(&dry_run, &canary).await {
+                Err(kube::Error::Api(status)) if status.message.contains("in force") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        eventually(PATIENCE, "the policy is in force", look).await?;
+        Ok(())
     }
 
     /// The SystemRegistries.
@@ -340,6 +369,22 @@ impl Browser {
         Page::of(call.body(body.to_owned()).send().await?)
     }
 
+    /// Sends the form of a registry, and returns the connection that the answer comes on.
+    pub async fn begin(&self, path: &str, fields: &[(&str, &str)]) -> Result<TcpStream> {
+        let (media_type, body) = form_of(fields);
+        let host = self.origin.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(host).await?;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: {}\r\nCookie: {}\r\nConnection: close\r\n\
+             Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
+            self.origin,
+            self.cookie,
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).await?;
+        Ok(stream)
+    }
+
     /// Sends the form of a registry.
     pub async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Result<Page> {
         let (media_type, body) = form_of(fields);
@@ -350,13 +395,11 @@ impl Browser {
 
 /// The media type and the body of a form with those fields.
 pub fn form_of(fields: &[(&str, &str)]) -> (String, String) {
-    let mut body = String::new();
-    for (name, value) in fields {
-        let part =
-            format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-        body.push_str(&part);
-    }
-    (format!("multipart/form-data; boundary={BOUNDARY}"), format!("{body}--{BOUNDARY}--\r\n"))
+    let part = |(name, value): &(&str, &str)| {
+        format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let parts: String = fields.iter().map(part).collect();
+    (format!("multipart/form-data; boundary={BOUNDARY}"), format!("{parts}--{BOUNDARY}--\r\n"))
 }
 
 async fn keep(mut lines: Lines<BufReader<impl AsyncRead + Unpin>>, output: Arc<Mutex<String>>) {
@@ -372,6 +415,16 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let path = Path::new(PROGRAM).with_file_name(name);
     ensure!(path.is_file(), "there is no {}: cargo build --package {name} makes it", path.display());
     Ok(path)
+}
+
+/// Those fields with other values.
+pub fn with<'a>(fields: &[(&'a str, &'a str)], others: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let mut fields = fields.to_vec();
+    for other in others {
+        fields.retain(|(name, _)| *name != other.0);
+        fields.push(*other);
+    }
+    fields
 }
 
 /// A registry over TLS with a password.

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
-    add::refuse_when_it_is_too_late,
     bed::{self, Browser, Cluster, PATIENCE, Page, Protected, SYSTEM_NAMESPACE, USER},
     cluster_bed::{Account, ClusterConsole},
 };
@@ -117,7 +116,7 @@ async fn afternoon() -> Result<Traces> {
     let control_plane = AUDITED.get_or_try_init(bed::start_audited).await?;
     let cluster = Cluster::of(control_plane).await?;
     allow_administrator(&cluster).await?;
-    refuse_when_it_is_too_late(&cluster, "late").await?;
+    cluster.refuse_writes_of("late", "CREATE").await?;
     let protected = Protected::with(USER, CANARY, "private authority").await?;
     let (ann, ben) = (cluster.user(ADMINISTRATOR).await?, cluster.user(READER).await?);
     let may = || async {

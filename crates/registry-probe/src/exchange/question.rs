@@ -74,6 +74,11 @@ impl Question {
         }
     }
 
+    /// Whether it is the one that every validation begins with.
+    pub(crate) fn is_first(&self) -> bool {
+        matches!(self, Self::Registry(Resource::Api, AuthAttempt::Nothing))
+    }
+
     /// Whether it requests a token without a scope.
     pub(crate) fn is_unscoped(&self) -> bool {
         matches!(self, Self::Token(TokenRequest { scope: None, .. }))

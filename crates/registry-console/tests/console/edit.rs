@@ -1,0 +1,314 @@
+//! Edit: what was changed is sent and nothing else; a stored password goes to no other server; what another tool keeps stays.
+
+use std::{io::ErrorKind, net::TcpListener};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::bed::{Browser, Cluster, PASSWORD, Page, Protected, SYSTEM_NAMESPACE, USER, with};
+
+/// Everything that the form doesn't show.
+const HIDDEN: &str = ", suspend: true, deletionProtection: true, availability: {tenants: [a, b], pullSecret: {name: pull}}, \
+                      validation: {interval: 1h, timeout: 7s, failureThreshold: 9, repository: hello}";
+
+async fn add(cluster: &Cluster, name: &str, endpoint: &str, more: &str) -> Result<String> {
+    cluster
+        .apply(&format!(
+            "{{apiVersion: registry.spectrocloud.com/v1alpha1, kind: SystemRegistry, metadata: {{name: {name}}}, \
+             spec: {{endpoint: '{endpoint}', auth: {{basic: {{secretRef: {{name: stored}}}}}}{more}}}}}"
+        ))
+        .await?;
+    Ok(format!("/system/registries/{name}/edit"))
+}
+
+/// The fields of the form as it was shown, and a button.
+async fn opened(browser: &Browser, url: &str, action: &'static str) -> Result<Vec<(&'static str, String)>> {
+    let page = browser.get(url).await?;
+    anyhow::ensure!(page.status == 200, "{page:#?}");
+    let mut fields = vec![("action", action.to_owned()), ("login", "keep".to_owned())];
+    for name in ["draft", "uid", "generation", "endpoint", "base_content_path", "repository"] {
+        fields.push((name, page.value(name).to_owned()));
+    }
+    fields.push((
+        "content_type",
+        page.text
+            .split(" selected>")
+            .nth(1)
+            .and_then(|rest| rest.split('<').next())
+            .context("no provider")?
+            .to_owned(),
+    ));
+    Ok(fields)
+}
+
+fn borrowed<'a>(fields: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    fields.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}
+
+async fn spec(cluster: &Cluster, name: &str) -> Result<Value> {
+    Ok(serde_json::to_value(cluster.system().get(name).await?.spec)?)
+}
+
+fn is_conflict(page: &Page) -> bool {
+    page.status == 409 && page.has("Somebody else has changed")
+}
+
+#[tokio::test]
+async fn change_touches_only_its_field() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (browser, name) = (cluster.administrator().await?, Cluster::unique("edited"));
+    let url = add(&cluster, &name, "https://127.0.0.1:1", HIDDEN).await?;
+    let before = spec(&cluster, &name).await?;
+    let page = browser.get(&url).await?;
+    assert!(
+        page.has(&format!("Password: stored in Secret {SYSTEM_NAMESPACE}/stored, unchanged")),
+        "{page:#?}"
+    );
+    assert_eq!((page.value("endpoint"), page.value("repository")), ("https://127.0.0.1:1", "hello"));
+
+    let fields = opened(&browser, &url, "confirm").await?;
+    let same = browser.submit(&url, &borrowed(&fields)).await?;
+    assert_eq!(same.location(), format!("/system/registries/{name}?unchanged"));
+    let changed = with(&borrowed(&fields), &[("base_content_path", "team/packs")]);
+    let asked = browser.submit(&url, &changed).await?;
+    assert!(asked.has("Save anyway?") && asked.has("The stored login can’t be tried here"), "{asked:#?}");
+    assert_eq!(spec(&cluster, &name).await?, before);
+
+    let saved = browser.submit(&url, &with(&changed, &[("action", "confirm-anyway")])).await?;
+    assert!(saved.location().starts_with(&format!("/system/registries/{name}?changed=")), "{saved:#?}");
+    let mut expected = before;
+    expected["baseContentPath"] = json!("team/packs");
+    assert_eq!(spec(&cluster, &name).await?, expected);
+    assert!(browser.get(saved.location()).await?.has(&format!("{name} changed")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn change_of_somebody_else_is_a_conflict() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (browser, name) = (cluster.administrator().await?, Cluster::unique("contested"));
+    let url = add(&cluster, &name, "https://127.0.0.1:1", "").await?;
+    let fields = opened(&browser, &url, "confirm-anyway").await?;
+    let mine = with(&borrowed(&fields), &[("base_content_path", "mine")]);
+    let patch = |patch: Value| {
+        let cluster = &cluster;
+        let name = &name;
+        async move { cluster.system().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await }
+    };
+    // The operator's status and a request for a validation are no changes of the form.
+    patch(json!({"metadata": {"annotations": {registry_api::REQUESTED_AT: "now"}}})).await?;
+    let validated = browser.submit(&url, &with(&mine, &[("action", "validate")])).await?;
+    assert_eq!(validated.status, 200, "{validated:#?}");
+
+    patch(json!({"spec": {"contentType": "Helm"}})).await?;
+    for action in ["validate", "confirm", "confirm-anyway"] {
+        let page = browser.submit(&url, &with(&mine, &[("action", action)])).await?;
+        assert!(is_conflict(&page) && page.has("What you had entered"), "{page:#?}");
+        assert!(page.has("<option selected>Helm") && page.value("base_content_path").is_empty(), "{page:#?}");
+        assert!(page.has("<dd><bdi>mine</bdi></dd>"), "{page:#?}");
+    }
+    assert!(spec(&cluster, &name).await?.get("baseContentPath").is_none());
+
+    let again = opened(&browser, &url, "confirm-anyway").await?;
+    let saved = browser.submit(&url, &with(&borrowed(&again), &[("base_content_path", "mine")])).await?;
+    assert_eq!(saved.status, 303, "{saved:#?}");
+    let now = spec(&cluster, &name).await?;
+    assert_eq!((&now["contentType"], &now["baseContentPath"]), (&json!("Helm"), &json!("mine")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn replaced_password_is_validated_and_stored_anew() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (browser, protected) = (cluster.administrator().await?, Protected::start().await?);
+    let (name, endpoint) = (Cluster::unique("relogin"), protected.registry.url());
+    let url = add(&cluster, &name, &endpoint, ", tls: {insecureSkipVerify: true}").await?;
+    let mut fields = opened(&browser, &url, "validate").await?;
+    fields.push(("insecure_skip_verify", "on".to_owned()));
+
+    let kept = browser.submit(&url, &borrowed(&fields)).await?;
+    assert!(kept.has("the console does not read Secrets; the operator checks the credentials after Confirm"));
+    assert!(kept.has("class=\"conclusion doubt\"") && kept.has("VerificationSkipped"), "{kept:#?}");
+
+    let typed = with(&borrowed(&fields), &[("login", "replace"), ("username", USER), ("password", PASSWORD)]);
+    let valid = browser.submit(&url, &typed).await?;
+    assert!(valid.has("class=\"conclusion good\"") && valid.has("Credentials validated"), "{valid:#?}");
+    let confirm = with(&typed, &[("action", "confirm"), ("password", "")]);
+    let saved = browser.submit(&url, &confirm).await?;
+    assert!(saved.location().starts_with(&format!("/system/registries/{name}?changed=")), "{saved:#?}");
+    let auth = cluster.system().get(&name).await?.spec.auth.unwrap_or_default();
+    let secret = auth.basic.context("no login")?.secret_ref.name;
+    assert!(secret.starts_with(&format!("{name}-login-")), "{secret}");
+    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
+    let secret = secrets.get(&secret).await?;
+    assert_eq!(secret.annotations()[registry_api::HOSTS_ANNOTATION], protected.registry.host_port());
+    assert_eq!(secret.data.unwrap_or_default()["password"].0, PASSWORD.as_bytes());
+    let detail = browser.get(saved.location()).await?;
+    assert!(detail.has(&format!("kubectl delete secret -n {SYSTEM_NAMESPACE} stored")), "{detail:#?}");
+    for page in [&kept, &valid, &saved, &detail] {
+        assert!(!page.has(PASSWORD), "{page:#?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn stored_password_goes_to_no_other_server() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (browser, name) = (cluster.administrator().await?, Cluster::unique("moved"));
+    let url = add(&cluster, &name, "https://127.0.0.1:1", "").await?;
+    let canary = TcpListener::bind("127.0.0.1:0")?;
+    canary.set_nonblocking(true)?;
+    let other = format!("https://{}", canary.local_addr()?);
+    let fields = opened(&browser, &url, "validate").await?;
+    for endpoint in [&*other, "http://127.0.0.1:1", "https://127.0.0.1:2"] {
+        for action in ["validate", "confirm", "confirm-anyway"] {
+            for named in ["", "stored"] {
+                let changes = [("endpoint", endpoint), ("action", action), ("existing_secret", named)];
+                let page = browser.submit(&url, &with(&borrowed(&fields), &changes)).await?;
+                assert_eq!(page.status, 422, "{endpoint} {action} {named}: {page:#?}");
+                assert!(
+                    page.has("id=\"password-wrong\">The stored login is for https://127.0.0.1:1"),
+                    "{page:#?}"
+                );
+            }
+        }
+    }
+    let path = with(&borrowed(&fields), &[("endpoint", "https://127.0.0.1:1/suffix")]);
+    assert_eq!(browser.submit(&url, &path).await?.status, 200, "the same server");
+    let connected = canary.accept().map(drop).map_err(|error| error.kind());
+    assert_eq!(connected, Err(ErrorKind::WouldBlock), "nothing was sent");
+    assert_eq!(spec(&cluster, &name).await?["endpoint"], "https://127.0.0.1:1");
+    Ok(())
+}
+
+#[tokio::test]
+async fn refusals_stand_at_the_field() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (browser, name) = (cluster.administrator().await?, Cluster::unique("wrong"));
+    let url = add(&cluster, &name, "https://127.0.0.1:1", "").await?;
+    let fields = opened(&browser, &url, "validate").await?;
+    for action in ["validate", "confirm-anyway"] {
+        let changes = [("base_content_path", "/Team/"), ("action", action)];
+        let page = browser.submit(&url, &with(&borrowed(&fields), &changes)).await?;
+        assert!(
+            page.status == 422 && page.has("id=\"base_content_path-wrong\">spec.baseContentPath"),
+            "{page:#?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn refused_change_takes_the_new_secret_back() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (browser, name) = (cluster.administrator().await?, Cluster::unique("late"));
+    let url = add(&cluster, &name, "https://127.0.0.1:1", "").await?;
+    cluster.refuse_writes_of(&name, "UPDATE").await?;
+    let fields = opened(&browser, &url, "confirm-anyway").await?;
+    let typed = with(&borrowed(&fields), &[("login", "replace"), ("username", USER), ("password", PASSWORD)]);
+    let page = browser.submit(&url, &typed).await?;
+    assert!(
+        page.status == 422 && page.has("refused when it is too late") && !page.has("is left"),
+        "{page:#?}"
+    );
+    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
+    let left = secrets.list(&kube::api::ListParams::default()).await?;
+    assert!(!left.items.iter().any(|secret| secret.name_any().starts_with(&format!("{name}-login"))));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_git_keeps_is_read_only_here() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (browser, name) = (cluster.administrator().await?, Cluster::unique("flux"));
+    let url = add(&cluster, &name, "https://127.0.0.1:1", "").await?;
+    let fields = opened(&browser, &url, "confirm-anyway").await?;
+    let uid = cluster.system().get(&name).await?.metadata.uid.unwrap_or_default();
+    let labels = json!({"kustomize.toolkit.fluxcd.io/name": "infra", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"});
+    let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+    cluster.system().patch(&name, &PatchParams::default(), &patch).await?;
+
+    let registry = format!("/system/registries/{name}");
+    let place = "Managed by Flux, Kustomization flux-system/infra: change it in Git";
+    let detail = browser.get(&registry).await?;
+    assert!(detail.has(place), "{detail:#?}");
+    for control in ["Edit", "Delete"] {
+        assert!(
+            detail.has(&format!("disabled aria-describedby=\"cannot\">{control}</button>")),
+            "{detail:#?}"
+        );
+    }
+    assert!(detail.has("<button type=\"submit\">Validate now</button>"), "{detail:#?}");
+    let table = browser.get(&format!("/system/registries?filter={name}")).await?;
+    assert!(table.has(place) && !table.has(&format!("{registry}/edit\"")), "{table:#?}");
+
+    let changed = with(&borrowed(&fields), &[("base_content_path", "mine")]);
+    for page in [
+        browser.get(&url).await?,
+        browser.submit(&url, &changed).await?,
+        browser.post(&format!("{registry}/delete"), &format!("name={name}&uid={uid}")).await?,
+    ] {
+        assert!(page.status == 409 && page.has(place), "{page:#?}");
+    }
+    assert!(spec(&cluster, &name).await?.get("baseContentPath").is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_right_controls_say_whom_to_ask() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let name = Cluster::unique("locked");
+    let url = add(&cluster, &name, "https://127.0.0.1:1", "").await?;
+    let reader = cluster.user("reader").await?;
+    let detail = reader.get(&format!("/system/registries/{name}")).await?;
+    for control in ["Validate now", "Edit", "Delete"] {
+        assert!(
+            detail.has(&format!("disabled aria-describedby=\"cannot\">{control}</button>")),
+            "{detail:#?}"
+        );
+    }
+    let whom = "You may not patch SystemRegistries; ask a cluster administrator for the ClusterRole registry-system-admin";
+    assert!(detail.has(whom), "{detail:#?}");
+    let page = reader.get(&url).await?;
+    assert!(page.status == 403 && page.has(whom), "{page:#?}");
+    let sent =
+        reader.submit(&url, &[("action", "confirm-anyway"), ("endpoint", "https://127.0.0.1:2")]).await?;
+    assert_eq!(sent.status, 403, "{sent:#?}");
+    assert_eq!(spec(&cluster, &name).await?["endpoint"], "https://127.0.0.1:1");
+    Ok(())
+}
+
+#[tokio::test]
+async fn tenant_edits_its_own_registry() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (tenant, namespace, member) =
+        (Cluster::unique("editors"), Cluster::unique("editors-ns"), Cluster::unique("editor"));
+    cluster.tenant_member(&tenant, &namespace, &member).await?;
+    cluster
+        .apply(&format!(
+            "{{apiVersion: registry.spectrocloud.com/v1alpha1, kind: TenantRegistry, \
+             metadata: {{name: charts, namespace: {namespace}}}, spec: {{endpoint: 'https://127.0.0.1:1'}}}}"
+        ))
+        .await?;
+    let browser = cluster.user(&member).await?;
+    let url = format!("/tenants/{tenant}/registries/{namespace}/charts/edit");
+    let fields = opened(&browser, &url, "confirm-anyway").await?;
+    let skip = browser.submit(&url, &with(&borrowed(&fields), &[("insecure_skip_verify", "on")])).await?;
+    assert!(skip.status == 422 && skip.has("id=\"insecure_skip_verify-wrong\">"), "{skip:#?}");
+    let saved = browser.submit(&url, &with(&borrowed(&fields), &[("content_type", "Helm")])).await?;
+    let detail = format!("/tenants/{tenant}/registries/{namespace}/charts?changed=");
+    assert!(saved.location().starts_with(&detail), "{saved:#?}");
+    let other = format!("/tenants/another/registries/{namespace}/charts/edit");
+    assert_eq!(
+        browser.get(&other).await?.status,
+        200,
+        "whether it is the tenant's is not known to this user"
+    );
+    assert_eq!(cluster.administrator().await?.get(&other).await?.status, 404);
+    Ok(())
+}
