@@ -13,10 +13,10 @@ use http::{HeaderName, Method, Response, header};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client,
-    api::PostParams,
+    api::{ListParams, PostParams},
     runtime::wait::{await_condition, conditions},
 };
-use registry_api::{GROUP, RegistrySpec, SystemRegistry, crd};
+use registry_api::{GROUP, RegistrySpec, SystemRegistry, TenantRegistry, crd};
 use registry_testbed::{
     ControlPlane, ControlPlaneOptions, Leaf, LeafOptions, RegistryAuth, RegistryOptions, RegistryTls, TestCa,
     TestRegistry, eventually,
@@ -54,6 +54,12 @@ impl Cluster {
     pub async fn shared() -> Result<Self> {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         let control_plane = SHARED.get_or_try_init(start).await?;
+        Ok(Self { client: control_plane.client().await?, control_plane })
+    }
+
+    /// One of its own, without registries, that ends with the tests.
+    pub async fn own() -> Result<Self> {
+        let control_plane: &'static ControlPlane = Box::leak(Box::new(start().await?));
         Ok(Self { client: control_plane.client().await?, control_plane })
     }
 
@@ -122,6 +128,15 @@ impl Cluster {
         Browser::signed_in(&self.control_plane.kubeconfig_for_user(name, &[])?).await
     }
 
+    /// The console of a user, or of the administrator, to which nobody is signed in; it has these variables besides.
+    pub async fn console(&self, user: Option<&str>, env: &[(&str, String)]) -> Result<Browser> {
+        let kubeconfig = match user {
+            Some(user) => self.control_plane.kubeconfig_for_user(user, &[])?,
+            None => self.control_plane.admin_kubeconfig(),
+        };
+        Browser::with(&kubeconfig, env).await
+    }
+
     /// The console of the administrator, to which nobody is signed in.
     pub async fn stranger(&self) -> Result<Browser> {
         Browser::at(&self.control_plane.admin_kubeconfig()).await
@@ -145,6 +160,12 @@ async fn start() -> Result<ControlPlane> {
     install.retain(|object| !matches!(manifests::kind(object), "Deployment" | "CustomResourceDefinition"));
     manifests::apply(&client, install).await?;
     registry_testbed::policies_are_in_force(&client).await?;
+    // Until the API server has its storage ready, it refuses to list them (429).
+    let served = || async {
+        Api::<SystemRegistry>::all(client.clone()).list(&ListParams::default()).await?;
+        Api::<TenantRegistry>::all(client.clone()).list(&ListParams::default()).await.map(drop)
+    };
+    eventually(PATIENCE, "the registries are served", served).await?;
     Ok(control_plane)
 }
 
@@ -199,8 +220,13 @@ impl Page {
 impl Browser {
     /// Starts a console.
     pub async fn at(kubeconfig: &Path) -> Result<Self> {
+        Self::with(kubeconfig, &[]).await
+    }
+
+    async fn with(kubeconfig: &Path, env: &[(&str, String)]) -> Result<Self> {
         let mut command = Command::new(PROGRAM);
         command.args(["--no-browser", "--kubeconfig"]).arg(kubeconfig).env_clear();
+        command.envs(env.iter().map(|(name, value)| (name, value)));
         let mut console =
             command.stdout(Stdio::piped()).kill_on_drop(true).spawn().context("starting the console")?;
         let output = console.stdout.take().context("no standard output")?;

@@ -2,6 +2,7 @@
 
 mod add;
 mod bed;
+mod browser;
 mod edit;
 mod live;
 mod pages;
