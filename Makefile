@@ -44,7 +44,7 @@ man: ## write the kubectl plugin's manual pages to target/man
 
 # The testbed reads ONCE, EXISTING and KUBECONFIG from the environment.
 .PHONY: run
-run: build ## try it: control plane, registries, operator, samples, results (ONCE=1: then exit; EXISTING=1: in your cluster)
+run: build ## try it: control plane, registries, operator, web console, samples, results (ONCE=1: then exit; EXISTING=1: in your cluster)
 	$(testbed) run
 
 .PHONY: check
@@ -58,6 +58,10 @@ test: tools test-chart ## everything: unit tests, system tests on a real control
 	cargo test --workspace --no-fail-fast
 	cargo test --package registry-operator --package registry-verdict --lib --no-default-features
 	cargo test --workspace --test differential -- --ignored
+
+.PHONY: console-pictures
+console-pictures: ## write the pictures of the web console in docs/images/console (needs Chromium; look at each of them)
+	cargo test --package registry-console --test console -- --ignored --exact browser::states::pictures
 
 .PHONY: test-servers
 test-servers: ## validate registry servers that take minutes to build (Gitea; needs a C compiler); the others are in `make test`

@@ -45,6 +45,24 @@ fn fetch_into(scratch: &Path, packages: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
+/// Installs packages, as root. Reads the package lists first if apt doesn't know the packages.
+pub(crate) fn install(packages: &[&str]) -> Result<(), String> {
+    let install = || {
+        let options = ["-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=1"];
+        let mut apt = Command::new("apt-get");
+        apt.args(["install", "--yes", "--no-install-recommends"]).args(options).args(packages);
+        run(apt.env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    install().or_else(|_| run(Command::new("apt-get").arg("update")).and_then(|_| install())).map(drop)
+}
+
+/// The path of a program that is installed here.
+#[expect(clippy::disallowed_methods, reason = "where programs are looked for is this machine's matter")]
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
 /// What a command prints, or how it failed.
 pub fn run(command: &mut Command) -> Result<String, String> {
     let what = command.get_program().to_string_lossy().into_owned();

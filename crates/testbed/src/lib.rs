@@ -6,7 +6,10 @@
 //! the program `testbed run` of this crate, does.
 
 pub mod audit;
+pub mod axe;
+pub mod chromium;
 pub mod component;
+pub mod console;
 pub mod control_plane;
 pub mod debian;
 pub mod eventually;
@@ -30,7 +33,9 @@ pub mod servers;
 pub mod tools;
 
 pub use audit::{AuditEvent, AuditLog, AuditMark};
+pub use chromium::{Chromium, ChromiumError, WebElement};
 pub use component::Component;
+pub use console::{ConsoleProcess, ConsoleProcessError};
 pub use control_plane::{ControlPlane, ControlPlaneOptions, Kubernetes};
 pub use eventually::{NotYet, eventually};
 pub use forward_proxy::ForwardProxy;

@@ -26,8 +26,8 @@ pub use self::enclosure::enclose;
 use self::guard::OverlayGuard;
 use self::names::NodeNameServer;
 use self::plan::NodePlan;
+use self::programs::Programs;
 pub use self::programs::pause_image;
-use self::programs::{Programs, on_path};
 use crate::component::{Component, ComponentError};
 use crate::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};
 use crate::debian;
@@ -124,8 +124,10 @@ pub fn obstacle() -> Option<String> {
     if !rustix::process::getuid().is_root() {
         return Some(String::from("it needs root"));
     }
-    let missing: Vec<&str> =
-        ["unshare", "ip", "mount", "cc", "go"].into_iter().filter(|name| on_path(name).is_none()).collect();
+    let missing: Vec<&str> = ["unshare", "ip", "mount", "cc", "go"]
+        .into_iter()
+        .filter(|name| debian::on_path(name).is_none())
+        .collect();
     if !missing.is_empty() {
         return Some(format!("not on PATH: {}", missing.join(", ")));
     }

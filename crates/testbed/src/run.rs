@@ -1,6 +1,7 @@
-//! `testbed run`, which is `make run`: the operator, real registries and the samples, on a real API server.
+//! `testbed run`, which is `make run`: the operator, the web console, real registries and the samples, on a real API server.
 
 mod cluster;
+mod demo;
 mod registries;
 mod verdicts;
 
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::builder::FalseyValueParser;
+use registry_testbed::console::{ConsoleProcess, ConsoleProcessError};
 use registry_testbed::control_plane::ControlPlaneError;
 use registry_testbed::manifests::{self, ApplyError};
 use registry_testbed::operator::{Operator, OperatorError, OperatorOptions};
@@ -19,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::print_line;
 use cluster::RunCluster;
+use demo::Demo;
 use registries::RunRegistries;
 use verdicts::Verdicts;
 
@@ -46,6 +49,9 @@ pub(crate) struct RunArguments {
     /// The operator's program.
     #[arg(long, default_value_os_t = in_repository("target/release/registry-operator"))]
     operator: PathBuf,
+    /// The web console's program.
+    #[arg(long, default_value_os_t = in_repository("target/release/kubectl-registry-console"))]
+    console: PathBuf,
     /// What is installed before the operator is started; its workloads are left out.
     #[arg(long, default_value_os_t = in_repository("config/install.yaml"))]
     install: PathBuf,
@@ -82,6 +88,20 @@ pub(crate) enum RunError {
     /// The operator does not come up.
     #[error(transparent)]
     Operator(#[from] OperatorError),
+    /// The web console does not come up, or does not answer.
+    #[error(transparent)]
+    Console(#[from] ConsoleProcessError),
+    /// The web console lacks registries.
+    #[error("the web console's table lacks {0}")]
+    Table(String),
+    /// The web console ended.
+    #[error("the web console ended ({status}). Its log:\n{log}")]
+    ConsoleEnded {
+        /// How it ended.
+        status: String,
+        /// All that it said.
+        log: String,
+    },
     /// The operator ended.
     #[error("the operator ended ({status}). Its log:\n{log}")]
     OperatorEnded {
@@ -114,8 +134,10 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<ExitCode, RunError> {
     let samples = overlay.apply(&arguments.samples)?;
     manifests::apply(&client, samples.clone()).await?;
     let mut verdicts = Verdicts::of(&client, &samples, &overlay).await?;
-    let code = stay(arguments.once, &mut verdicts, &operator, &cluster).await?;
-    tidy_up(&cluster, verdicts, operator).await?;
+    let console = start_console(&arguments, &cluster, registries.aws()).await?;
+    let demo = Demo { operator, console, cluster, registries };
+    let code = stay(arguments.once, &mut verdicts, &demo).await?;
+    tidy_up(demo, verdicts).await?;
     Ok(code)
 }
 
@@ -152,9 +174,7 @@ async fn start_operator(
     let mut options = OperatorOptions::new(&arguments.operator, kubeconfig);
     options.args.push(format!("--system-namespace={SYSTEM_NAMESPACE}").into());
     options.args.extend(arguments.operator_args.iter().cloned());
-    for name in ["AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL_STS"] {
-        options.env.extend(aws.as_ref().map(|url| (name.into(), url.into())));
-    }
+    options.env = aws_environment(aws);
     let start = Instant::now();
     let operator = Operator::start(options).await?;
     print_line(&format!(
@@ -164,13 +184,26 @@ async fn start_operator(
     Ok(operator)
 }
 
-/// Shows the verdicts as they come, until they are all there (once) or until Ctrl-C.
-async fn stay(
-    once: bool,
-    verdicts: &mut Verdicts,
-    operator: &Operator,
+/// The emulated AWS, if there is one.
+fn aws_environment(aws: Option<String>) -> Vec<(OsString, OsString)> {
+    let names = ["AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL_STS"];
+    aws.iter().flat_map(|url| names.map(|name| (name.into(), url.into()))).collect()
+}
+
+/// Starts the web console as the cluster's administrator would.
+async fn start_console(
+    arguments: &RunArguments,
     cluster: &RunCluster,
-) -> Result<ExitCode, RunError> {
+    aws: Option<String>,
+) -> Result<ConsoleProcess, RunError> {
+    // An existing cluster's kubeconfig may name programs that need the user's environment.
+    let inherited = cluster.is_existing().then(std::env::vars_os);
+    let env = inherited.into_iter().flatten().chain(aws_environment(aws)).collect();
+    Ok(ConsoleProcess::start(&arguments.console, &cluster.kubeconfig(), env).await?)
+}
+
+/// Shows the verdicts as they come, until they are all there (once) or until Ctrl-C.
+async fn stay(once: bool, verdicts: &mut Verdicts, demo: &Demo) -> Result<ExitCode, RunError> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     let start = Instant::now();
@@ -178,20 +211,19 @@ async fn stay(
     verdicts.print_header();
     loop {
         verdicts.look().await;
-        if let Some(status) = operator.exited().await? {
-            return Err(RunError::OperatorEnded { status, log: operator.log() });
-        }
+        demo.is_running().await?;
         if !concluded && (verdicts.are_as_expected() || start.elapsed() > VERDICT_TIMEOUT) {
             concluded = true;
             print_line(&verdicts.conclusion(start.elapsed()));
             if once && verdicts.are_as_expected() {
+                print_line(&demo.check_console(&verdicts.system_names()).await?);
                 return Ok(ExitCode::SUCCESS);
             }
             if once {
-                print_line(&format!("\nThe operator's log:\n{}", operator.log()));
+                print_line(&format!("\nThe operator's log:\n{}", demo.operator.log()));
                 return Ok(ExitCode::FAILURE);
             }
-            print_line(&how_to_go_on(operator, cluster));
+            print_line(&demo.how_to_go_on());
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
@@ -201,31 +233,17 @@ async fn stay(
     }
 }
 
-fn how_to_go_on(operator: &Operator, cluster: &RunCluster) -> String {
-    format!(
-        "\nGo on in another terminal:\n\n  \
-           export KUBECONFIG={kubeconfig}\n  \
-           kubectl get registries -A\n  \
-           kubectl describe systemregistry packs\n  \
-           kubectl patch secret -n team-b wrong-password-login -p '{{\"stringData\":{{\"password\":\"demo-password\"}}}}'\n\n\
-         The operator's log: {log}; its metrics: {url}/metrics.\n\
-         Changed verdicts are shown here. Ctrl-C ends everything.\n",
-        kubeconfig = cluster.kubeconfig().display(),
-        log = operator.log_path().display(),
-        url = operator.url(),
-    )
-}
-
 /// In an existing cluster, the samples are deleted while the operator runs, because it removes their finalizers.
-async fn tidy_up(cluster: &RunCluster, verdicts: Verdicts, operator: Operator) -> Result<(), RunError> {
-    if cluster.is_existing() {
+async fn tidy_up(demo: Demo, verdicts: Verdicts) -> Result<(), RunError> {
+    demo.console.stop().await?;
+    if demo.cluster.is_existing() {
         let left = verdicts.delete(DELETION).await;
         print_line(&match left.as_slice() {
             [] => String::from("The sample registries are deleted; all else that was applied is left."),
             left => format!("Not deleted within {DELETION:?}: {}.", left.join(", ")),
         });
     }
-    let took = operator.stop().await?;
+    let took = demo.operator.stop().await?;
     print_line(&format!("The operator ended in {:.1} s.", took.as_secs_f32()));
     Ok(())
 }

@@ -16,10 +16,10 @@ use http::{HeaderName, Method, Response, header};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client,
-    api::PostParams,
+    api::{ListParams, PostParams},
     runtime::wait::{await_condition, conditions},
 };
-use registry_api::{GROUP, RegistrySpec, SystemRegistry, crd};
+use registry_api::{GROUP, RegistrySpec, SystemRegistry, TenantRegistry, crd};
 use registry_testbed::{
     ControlPlane, ControlPlaneOptions, Leaf, LeafOptions, RegistryAuth, RegistryOptions, RegistryTls, TestCa,
     TestRegistry, eventually,
@@ -71,6 +71,12 @@ impl Cluster {
 
     /// A client of that control plane.
     pub async fn of(control_plane: &'static ControlPlane) -> Result<Self> {
+        Ok(Self { client: control_plane.client().await?, control_plane })
+    }
+
+    /// One of its own, without registries, that ends with the tests.
+    pub async fn own() -> Result<Self> {
+        let control_plane: &'static ControlPlane = Box::leak(Box::new(start().await?));
         Ok(Self { client: control_plane.client().await?, control_plane })
     }
 
@@ -165,6 +171,16 @@ impl Cluster {
         Browser::signed_in(&self.control_plane.kubeconfig_for_user(name, &[])?, &[]).await
     }
 
+    /// The console of a user, or of the administrator, to which nobody is signed in; it has these variables besides.
+    pub async fn console(&self, user: Option<&str>, env: &[(&str, String)]) -> Result<Browser> {
+        let kubeconfig = match user {
+            Some(user) => self.control_plane.kubeconfig_for_user(user, &[])?,
+            None => self.control_plane.admin_kubeconfig(),
+        };
+        let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Browser::at(&kubeconfig, &env).await
+    }
+
     /// The console of the administrator, to which nobody is signed in.
     pub async fn stranger(&self) -> Result<Browser> {
         Browser::at(&self.control_plane.admin_kubeconfig(), &[]).await
@@ -197,6 +213,12 @@ pub async fn start(options: ControlPlaneOptions) -> Result<ControlPlane> {
     install.retain(|object| !matches!(manifests::kind(object), "Deployment" | "CustomResourceDefinition"));
     manifests::apply(&client, install).await?;
     registry_testbed::policies_are_in_force(&client).await?;
+    // Until the API server has its storage ready, it refuses to list them (429).
+    let served = || async {
+        Api::<SystemRegistry>::all(client.clone()).list(&ListParams::default()).await?;
+        Api::<TenantRegistry>::all(client.clone()).list(&ListParams::default()).await.map(drop)
+    };
+    eventually(PATIENCE, "the registries are served", served).await?;
     Ok(control_plane)
 }
 

@@ -4,6 +4,7 @@ mod add;
 mod api;
 mod attacks;
 mod bed;
+mod browser;
 mod cluster;
 mod cluster_bed;
 mod counter;

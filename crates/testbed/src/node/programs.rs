@@ -23,7 +23,7 @@ pub(super) struct Programs {
 impl Programs {
     /// Finds them, downloading Debian's if they are not installed.
     pub(super) fn find() -> Result<Self, NodeError> {
-        if let (Some(runc), Some(_)) = (on_path("runc"), on_path("nft")) {
+        if let (Some(runc), Some(_)) = (debian::on_path("runc"), debian::on_path("nft")) {
             return Ok(Self { runc, nft_env: Vec::new() });
         }
         let root = debian::unpacked("node", &PACKAGES).map_err(NodeError::Packages)?;
@@ -34,12 +34,6 @@ impl Programs {
             nft_env: vec![("PATH".into(), path.into()), ("LD_LIBRARY_PATH".into(), library.into())],
         })
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "where programs are looked for is this machine's matter")]
-pub(super) fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 /// The image of what holds a Pod's namespaces: upstream's `pause.c`, from the Kubernetes module, compiled.

@@ -1,8 +1,11 @@
 //! The registries of the samples: one with passwords and a private authority, one for anybody, one that is down, and one
 //! that takes the tokens of an emulated AWS.
 
+use std::path::{Path, PathBuf};
+
 use registry_testbed::pki::PkiError;
 use registry_testbed::ports::{Port, PortError};
+use registry_testbed::process::Scratch;
 use registry_testbed::registry::{RegistryAuth, RegistryError, RegistryOptions, RegistryTls, TestRegistry};
 use registry_testbed::samples::{Overlay, PASSWORD, USER};
 use registry_testbed::{LeafOptions, Moto, TestCa};
@@ -22,6 +25,9 @@ pub(crate) enum SetupError {
     /// There is no free port.
     #[error(transparent)]
     Port(#[from] PortError),
+    /// The file with the CA can't be written.
+    #[error("cannot write the CA's certificate: {0}")]
+    Write(#[from] std::io::Error),
     /// A registry does not come up.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -34,6 +40,8 @@ pub(crate) struct RunRegistries {
     anonymous: TestRegistry,
     down: Port,
     ecr: Option<Ecr>,
+    ca_file: PathBuf,
+    _scratch: Scratch,
 }
 
 /// An emulated AWS, and a registry that takes its tokens.
@@ -87,7 +95,9 @@ impl RunRegistries {
         protected.push_artifact("team-a/charts/hello", "1.0.0").await?;
         anonymous.push_artifact("public/hello", "1.0.0").await?;
         let down = Port::reserve()?;
-        let registries = Self { ca, protected, anonymous, down, ecr };
+        let scratch = Scratch::new("testbed-ca")?;
+        let ca_file = scratch.write("ca.crt", ca.certificate_pem())?;
+        let registries = Self { ca, protected, anonymous, down, ecr, ca_file, _scratch: scratch };
         registries.introduce();
         Ok(registries)
     }
@@ -101,6 +111,16 @@ impl RunRegistries {
             ecr: self.ecr.as_ref().map(Ecr::host_port),
             ca_pem: self.ca.certificate_pem().to_owned(),
         }
+    }
+
+    /// The registry with a password.
+    pub(crate) fn protected_host_port(&self) -> String {
+        self.protected.host_port()
+    }
+
+    /// The file with the CA of the registries that speak TLS.
+    pub(crate) fn ca_file(&self) -> &Path {
+        &self.ca_file
     }
 
     /// The endpoint of the emulated AWS, if there is one.

@@ -144,6 +144,12 @@ impl Verdicts {
         self.samples.iter().all(Sample::is_as_expected)
     }
 
+    /// The names of the SystemRegistries.
+    pub(crate) fn system_names(&self) -> Vec<String> {
+        let system = self.samples.iter().filter(|sample| sample.object.namespace().is_none());
+        system.map(|sample| sample.object.name_any()).collect()
+    }
+
     /// A summary in one sentence.
     pub(crate) fn conclusion(&self, after: Duration) -> String {
         let different: Vec<String> = self

@@ -1,0 +1,6 @@
+//! The console in a real browser: what a person reads, chooses and types, found by its words.
+
+mod bars;
+mod states;
+mod steps;
+mod visitor;
