@@ -68,7 +68,7 @@ impl<P: Progress> CheckSession<'_, P> {
     pub async fn report(&mut self, declared: &Declared) -> Result<CheckReport, SessionError> {
         let manifest = match self.manifest(declared).await? {
             Manifest::NotAsked(why) => by_rules(declared, why)?,
-            manifest => manifest,
+            manifest @ (Manifest::Accepted | Manifest::Refused(_)) => manifest,
         };
         self.report_of(declared, manifest).await
     }

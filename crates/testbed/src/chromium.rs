@@ -81,7 +81,7 @@ impl WebElement {
 pub struct Chromium {
     session: String,
     _chromedriver: Component,
-    _chromium: Component,
+    _program: Component,
     _ports: [Port; 2],
     scratch: Scratch,
 }
@@ -110,7 +110,7 @@ impl Chromium {
         let chromedriver = Component::new(chromedriver, answers(format!("{driver}/status")), GRACE);
         tokio::try_join!(chromium.start(), chromedriver.start())?;
         let session = new_session(&driver, &address).await?;
-        Ok(Self { session, _chromedriver: chromedriver, _chromium: chromium, _ports: ports, scratch })
+        Ok(Self { session, _chromedriver: chromedriver, _program: chromium, _ports: ports, scratch })
     }
 
     /// Writes a file that the browser can upload.
