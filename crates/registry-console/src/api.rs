@@ -157,6 +157,7 @@ async fn check(
             on_behalf: true,
         },
         progress: SilentProgress,
+        learned: None,
     };
     session.report_on_behalf(declared).await
 }

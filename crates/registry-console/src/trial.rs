@@ -17,7 +17,7 @@ use registry_check::{
     check::{Checker, Learned},
     cluster::{Cluster, words},
     manifest::{Declared, Manifests},
-    report::{CheckAnswer, CheckReport},
+    report::{CheckAnswer, CheckReport, Manifest},
     session::{CheckSession, Progress, SessionError},
     supply::{Contents, Supply},
 };
