@@ -256,7 +256,7 @@ async fn plugin_follows_no_redirect_with_the_token() -> Result<()> {
     let url = format!("http://{}", redirecting.local_addr()?);
     let answer = async {
         let (mut stream, _) = redirecting.accept().await?;
-        let mut request = [0; 64 * 1024];
+        let mut request = vec![0; 64 * 1024];
         let length = stream.read(&mut request).await?;
         let redirect = format!(
             "HTTP/1.1 307 Temporary Redirect\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
