@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow, bail};
 use http::{Request, StatusCode, Uri, header};
 use kube::{Client, Config, client::Body, config::AuthInfo};
 use registry_check::{
+    cluster::{NO_CREDENTIALS, is_credentials_failure, words},
     manifest::Declared,
     report::{CheckReport, of_objects},
 };
@@ -52,7 +53,7 @@ pub fn client(url: &ConsoleUrl, ca_file: Option<&Path>, auth: AuthInfo) -> anyho
     config.read_timeout = Some(ANSWER);
     config.default_retry = false;
     // The error of an exec plugin can contain a token.
-    Client::try_from(config).map_err(|error| anyhow!("{}", registry_check::cluster::words(&error)))
+    Client::try_from(config).map_err(|error| anyhow!("{}", words(&error)))
 }
 
 /// Returns what kubectl would get a token by: the token itself, a file, or a plugin.
@@ -76,9 +77,7 @@ pub fn token_in(file: &Path) -> anyhow::Result<AuthInfo> {
     if text.trim().is_empty() {
         bail!("--token-file {} is empty", file.display());
     }
-    let mut auth = AuthInfo::default();
-    auth.token = Some(text.trim().into());
-    Ok(auth)
+    Ok(AuthInfo { token: Some(text.trim().into()), ..AuthInfo::default() })
 }
 
 /// Sends manifests to the console, and returns its reports about `declared`.
@@ -110,10 +109,10 @@ pub async fn ask(
 
 /// Names the console instead of the API server.
 fn unreachable(url: &ConsoleUrl, error: &kube::Error) -> String {
-    match registry_check::cluster::is_credentials_failure(error) {
-        true => registry_check::cluster::NO_CREDENTIALS.to_owned(),
-        false => format!("failed to reach {}: {error}; with a private CA, pass --from-ca-file", url.0),
+    if is_credentials_failure(error) {
+        return NO_CREDENTIALS.to_owned();
     }
+    format!("failed to reach {}: {error}; with a private CA, pass --from-ca-file", url.0)
 }
 
 fn read(url: &ConsoleUrl, status: StatusCode, body: &[u8]) -> anyhow::Result<Vec<CheckReport>> {
@@ -173,11 +172,13 @@ mod tests {
 
     #[test]
     fn only_a_token_is_taken_from_the_kubeconfig() {
-        let mut all = AuthInfo::default();
-        all.token = Some("t".into());
-        all.client_key_data = Some("KEY".into());
-        all.password = Some("PASSWORD".into());
-        all.impersonate = Some("ann".to_owned());
+        let mut all = AuthInfo {
+            token: Some("t".into()),
+            client_key_data: Some("KEY".into()),
+            password: Some("PASSWORD".into()),
+            impersonate: Some("ann".to_owned()),
+            ..AuthInfo::default()
+        };
         let taken = token_of(&all).unwrap();
         assert!(taken.token.is_some() && taken.client_key_data.is_none());
         assert!(taken.password.is_none() && taken.impersonate.is_none());

@@ -64,7 +64,7 @@ pub async fn run(
         progress: OnStandardError,
     };
     if let Some(url) = &args.from {
-        return from_cluster(args, cluster, url, session).await;
+        return Box::pin(from_cluster(args, cluster, url, session)).await;
     }
     let mut reports = Vec::new();
     for declared in &manifests.registries {

@@ -186,9 +186,9 @@ mod tests {
         let body = "
 apiVersion: registry.spectrocloud.com/v1alpha1
 kind: TenantRegistry
-metadata: {name: a, namespace: n}
+metadata: {name: a, namespace: team}
 ---
-{apiVersion: v1, kind: Namespace, metadata: {name: n, labels: {registry.spectrocloud.com/tenant: t}}}
+{apiVersion: v1, kind: Namespace, metadata: {name: team, labels: {registry.spectrocloud.com/tenant: t}}}
 ---
 {apiVersion: v1, kind: ConfigMap, metadata: {name: registry-operator-tenant-policy}, data: {allowedEndpoints: evil.example}}
 ---

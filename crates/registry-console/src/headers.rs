@@ -42,11 +42,11 @@ impl SessionCookie {
 
     /// At the URL that browsers know. Browsers take a `__Host-` cookie from exactly that host, over HTTPS only.
     pub fn public(url: &PublicUrl) -> Self {
-        let port = url.authority().rsplit(':').next().and_then(|port| port.parse().ok());
-        match url.is_https() {
-            true => Self { name: "__Host-registry-console".to_owned(), is_secure: true },
-            false => Self::loopback(port.unwrap_or(80)),
+        if url.is_https() {
+            return Self { name: "__Host-registry-console".to_owned(), is_secure: true };
         }
+        let port = url.authority().rsplit(':').next().and_then(|port| port.parse().ok());
+        Self::loopback(port.unwrap_or(80))
     }
 
     /// `Set-Cookie` for a new session. Not `SameSite=Strict`: who follows a link to a registry from elsewhere is signed in; requests

@@ -11,7 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Redirect, Response},
 };
-use http::{HeaderValue, Method, StatusCode, header::SET_COOKIE, request::Parts};
+use http::{HeaderValue, Method, StatusCode, header::SET_COOKIE, request::Parts, uri::PathAndQuery};
 use serde::Deserialize;
 
 use crate::{
@@ -189,7 +189,7 @@ pub fn with_page(console: &Console, parts: &Parts, response: Response) -> Respon
     if console.api_server.is_none() {
         return response;
     }
-    let path = parts.uri.path_and_query().map_or(FIRST_PAGE, |path| path.as_str());
+    let path = parts.uri.path_and_query().map_or(FIRST_PAGE, PathAndQuery::as_str);
     let to = if matches!(parts.method, Method::GET | Method::HEAD) { path } else { FIRST_PAGE };
     let mut response = page(console, response.status(), to, &why);
     if let Some(id) = console.cookie.read(&parts.headers) {
