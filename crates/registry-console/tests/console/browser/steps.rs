@@ -151,12 +151,24 @@ async fn system_scope(way: Way) -> Result<()> {
     Ok(())
 }
 
+/// A login is kept in a Secret, and the roles of registries don't include those.
+fn may_create_secrets(namespace: &str, member: &str) -> String {
+    format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: s, namespace: {namespace}}}\n\
+         rules: [{{apiGroups: [''], resources: [secrets], verbs: [create]}}]\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: s, namespace: {namespace}}}\n\
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: s}}\n\
+         subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {member}}}]\n"
+    )
+}
+
 /// Both tabs of a tenant, whose administrator sees what is available and can't remove what is the system scope's.
 async fn tenant_scope(way: Way) -> Result<()> {
     let cluster = Cluster::shared().await?;
     let [tenant, namespace, member, everyones, own] =
         ["team", "team-ns", "member", "everyones", "own"].map(Cluster::unique);
     cluster.tenant_member(&tenant, &namespace, &member).await?;
+    cluster.apply(&may_create_secrets(&namespace, &member)).await?;
     cluster
         .apply(&format!(
             "{{apiVersion: registry.spectrocloud.com/v1alpha1, kind: SystemRegistry, metadata: {{name: {everyones}}}, \

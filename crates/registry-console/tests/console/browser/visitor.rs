@@ -214,11 +214,17 @@ impl Visitor {
         anyhow::bail!("{words:?} can't be reached by Tab: {}", self.reads().await?)
     }
 
-    /// The page, as it is now, needs no horizontal scrolling, violates no rule of WCAG and reports nothing.
-    pub async fn approves(&self, state: &str) -> Result<()> {
+    /// The page needs no horizontal scrolling.
+    pub async fn fits(&self, state: &str) -> Result<()> {
         let script = "return [document.documentElement.scrollWidth, innerWidth];";
         let widths = self.chromium.run(script, json!([])).await?;
         ensure!(widths[0].as_u64() <= widths[1].as_u64(), "{state}: scrolls horizontally, {widths}");
+        Ok(())
+    }
+
+    /// The page, as it is now, needs no horizontal scrolling, violates no rule of WCAG and reports nothing.
+    pub async fn approves(&self, state: &str) -> Result<()> {
+        self.fits(state).await?;
         let reports = self.reports().await?;
         ensure!(reports.is_empty(), "{state}: {reports:?}");
         if self.axe.is_empty() {
@@ -259,13 +265,14 @@ impl Visitor {
             .collect())
     }
 
-    /// A picture of the page as WebP, from its top, that high at most.
-    pub async fn picture(&self, width: u32, most: u32) -> Result<String> {
-        let script = "return document.documentElement.scrollHeight;";
+    /// A picture of the page as WebP in base64, from its top, that high at most.
+    pub async fn picture(&self, width: u32, most: u32, quality: u32) -> Result<String> {
+        let script =
+            "return Math.ceil(document.querySelector(\"main\").getBoundingClientRect().bottom + scrollY);";
         let height = self.chromium.run(script, json!([])).await?.as_u64().unwrap_or_default();
         let height = u32::try_from(height)?.min(most);
         let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
-        let shot = json!({"format": "webp", "quality": 80, "clip": clip, "captureBeyondViewport": true});
+        let shot = json!({"format": "webp", "quality": quality, "clip": clip, "captureBeyondViewport": true});
         let shot = self.chromium.devtools("Page.captureScreenshot", shot).await?;
         Ok(shot["data"].as_str().unwrap_or_default().to_owned())
     }
