@@ -229,7 +229,11 @@ mod tests {
 
     #[test]
     fn forms_go_on_after_a_renewed_token() {
-        let draft = || crate::draft::FormDraft { kept: None, validated: Some([1; 32]), ..crate::draft::FormDraft::default() };
+        let draft = || crate::draft::FormDraft {
+            kept: None,
+            validated: Some([1; 32]),
+            ..crate::draft::FormDraft::default()
+        };
         let mut sessions = one();
         sessions.find("id", at(0)).unwrap().drafts.keep("form", draft());
         assert!(begin(&mut sessions, "new", "ann", 0) && begin(&mut sessions, "bobs", "bob", 0));
