@@ -114,9 +114,8 @@ async fn until_an_event(user: &UserClient, tenant: &str, view: &TenantView) -> R
             }
         }
     });
-    match futures::future::select_all(events.collect::<Vec<_>>()).await {
-        (happened, _, _) => happened,
-    }
+    let (happened, ..) = futures::future::select_all(events.collect::<Vec<_>>()).await;
+    happened
 }
 
 fn event<K>(

@@ -62,7 +62,7 @@ pub async fn submit_system(
     Path(name): Path<String>,
     body: Multipart,
 ) -> EditAnswer {
-    submit(&console, &signed_in, ConsoleScope::System, name, body).await
+    Box::pin(submit(&console, &signed_in, ConsoleScope::System, name, body)).await
 }
 
 /// `/tenants/{tenant}/registries/{namespace}/{name}/edit`.
@@ -83,7 +83,7 @@ pub async fn submit_tenant(
     body: Multipart,
 ) -> EditAnswer {
     let (scope, name) = parts(path)?;
-    submit(&console, &signed_in, scope, name, body).await
+    Box::pin(submit(&console, &signed_in, scope, name, body)).await
 }
 
 /// Reads a registry that this user can edit here.
@@ -153,7 +153,7 @@ async fn submit(
     match action {
         FormAction::Generate => generate(console, signed_in, submission),
         _ if !complaints.is_empty() => Ok(submission.refused(signed_in, complaints)),
-        FormAction::Validate => Box::pin(validate(console, signed_in, submission)).await,
+        FormAction::Validate => validate(console, signed_in, submission).await,
         FormAction::Confirm => confirm(console, signed_in, submission, false).await,
         FormAction::ConfirmAnyway => confirm(console, signed_in, submission, true).await,
     }

@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn layers_that_were_shown_do_not_come_again() {
         let (first, second) = (row("First", "True"), row("Second", "True"));
-        let rest = rest(&[first.clone()], Ok(verdict(vec![first, second])));
+        let rest = rest(std::slice::from_ref(&first), Ok(verdict(vec![first.clone(), second])));
         assert!(!rest.contains("First") && rest.contains("Second") && rest.contains("the end"), "{rest}");
         assert_eq!(rest.matches("</ol>").count(), 1);
     }

@@ -81,7 +81,11 @@ impl TenantView {
         let system = self.system.iter().map(|one| &one.metadata);
         let own = self.own.iter().flat_map(|(_, found)| found.iter().map(|one| &one.metadata));
         let all: Vec<_> = system.chain(own).map(|meta| json!([meta.uid, meta.resource_version])).collect();
-        digest_of(&json!(all)).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        digest_of(&json!(all))
+            .first_chunk()
+            .map(|bytes| u128::from_be_bytes(*bytes))
+            .unwrap_or_default()
+            .to_string()
     }
 }
 

@@ -96,11 +96,10 @@ impl ShownRegistry {
         for _ in 0..ATTEMPTS {
             match seen.try_write(cluster, scope, patch, dry_run).await {
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => return Err(self.failed(scope, name, &error)),
+                Err(error) => return Err(failed(scope, name, &error)),
                 Ok(()) => return Ok(()),
             }
-            seen =
-                Self::read(cluster, scope, name).await.map_err(|error| self.failed(scope, name, &error))?;
+            seen = Self::read(cluster, scope, name).await.map_err(|error| failed(scope, name, &error))?;
             if !seen.is_same_as(self) || seen.managed_by(scope).is_some() {
                 return Err(ChangeFailure::Conflict(Vec::new()));
             }
@@ -110,17 +109,6 @@ impl ShownRegistry {
 
     fn is_same_as(&self, other: &Self) -> bool {
         (&self.metadata.uid, self.metadata.generation) == (&other.metadata.uid, other.metadata.generation)
-    }
-
-    fn failed(&self, scope: &ConsoleScope, name: &str, error: &kube::Error) -> ChangeFailure {
-        match failure(scope, name, error) {
-            CreateFailure::Refused(_) if matches!(error, kube::Error::Api(status) if status.code == 404) => {
-                let message = format!("{} {name} was deleted meanwhile", scope.kind());
-                ChangeFailure::Refused(vec![FieldComplaint { field: "", message }])
-            }
-            CreateFailure::Refused(complaints) => ChangeFailure::Refused(complaints),
-            CreateFailure::Unknown(why) => ChangeFailure::Unknown(why),
-        }
     }
 
     async fn try_write(
@@ -139,6 +127,18 @@ impl ShownRegistry {
             registries.patch(name.as_deref().unwrap_or_default(), &params, &Patch::Merge(patch)).await?;
         drop(changed);
         Ok(())
+    }
+}
+
+/// What it means that a change failed.
+fn failed(scope: &ConsoleScope, name: &str, error: &kube::Error) -> ChangeFailure {
+    match failure(scope, name, error) {
+        CreateFailure::Refused(_) if matches!(error, kube::Error::Api(status) if status.code == 404) => {
+            let message = format!("{} {name} was deleted meanwhile", scope.kind());
+            ChangeFailure::Refused(vec![FieldComplaint { field: "", message }])
+        }
+        CreateFailure::Refused(complaints) => ChangeFailure::Refused(complaints),
+        CreateFailure::Unknown(why) => ChangeFailure::Unknown(why),
     }
 }
 

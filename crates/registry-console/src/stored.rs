@@ -57,7 +57,7 @@ pub struct StoredLogin {
 }
 
 impl StoredLogin {
-    fn of(auth: &Value, origin: String) -> Option<Self> {
+    fn of(auth: &Value, origin: &str) -> Option<Self> {
         const PLACES: [(&str, &str); 4] = [
             ("/basic/secretRef/name", "Password"),
             ("/token/secretRef/name", "Token"),
@@ -66,7 +66,7 @@ impl StoredLogin {
         ];
         PLACES.iter().find_map(|(path, what)| {
             let secret = auth.pointer(path)?.as_str()?.to_owned();
-            Some(Self { secret, what, origin: origin.clone() })
+            Some(Self { secret, what, origin: origin.to_owned() })
         })
     }
 
@@ -105,7 +105,7 @@ pub fn form_of(name: &str, registry: &Value) -> RegistryForm {
         keeps_ca_reference: true,
         ..RegistryForm::default()
     };
-    form.stored = StoredLogin::of(auth, form.origin());
+    form.stored = StoredLogin::of(auth, &form.origin());
     form.settle_login();
     form
 }
@@ -122,10 +122,9 @@ fn ca_reference(registry: &Value) -> Option<String> {
 /// Sets, in a form that was sent, what only the registry says.
 pub fn bind(form: &mut RegistryForm, name: &str, registry: &Value) {
     let shown = form_of(name, registry);
-    let suffix: String =
-        digest_of(&json!(form.draft)).iter().take(3).map(|byte| format!("{byte:02x}")).collect();
+    let [first, second, third, ..] = digest_of(&json!(form.draft));
     name.clone_into(&mut form.name);
-    form.secret_suffix = format!("-{suffix}");
+    form.secret_suffix = format!("-{first:02x}{second:02x}{third:02x}");
     form.stored = shown.stored;
     form.ca_reference = shown.ca_reference;
     form.settle_login();
