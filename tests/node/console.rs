@@ -27,7 +27,7 @@ const BOUNDARY: &str = "----boundary-of-these-tests";
 const SOON: Duration = Duration::from_mins(2);
 
 /// Two accounts: of a system administrator who may create, but not read, Secrets, and of a member of one tenant.
-const ACCOUNTS: &str = r#"
+const ACCOUNTS: &str = r"
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: console-admin, namespace: registry-system}
@@ -53,7 +53,7 @@ kind: RoleBinding
 metadata: {name: console-member, namespace: team-a}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: registry-tenant-admin}
 subjects: [{kind: ServiceAccount, name: console-member, namespace: team-a}]
-"#;
+";
 
 /// The console's public URL: a port of this node that is forwarded to its Service.
 pub struct ConsoleAccess {

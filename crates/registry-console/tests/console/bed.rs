@@ -76,7 +76,8 @@ impl Cluster {
 
     /// One of its own, without registries, that ends with the tests.
     pub async fn own() -> Result<Self> {
-        let control_plane: &'static ControlPlane = Box::leak(Box::new(start().await?));
+        let control_plane: &'static ControlPlane =
+            Box::leak(Box::new(start(ControlPlaneOptions::default()).await?));
         Ok(Self { client: control_plane.client().await?, control_plane })
     }
 
