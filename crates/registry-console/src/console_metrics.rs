@@ -104,7 +104,7 @@ fn gauge(text: &mut String, name: &str, help: &str, value: usize) {
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
 }
 
-/// What `--metrics-address` serves. Everyone is answered: nothing here is secret.
+/// What `--metrics-address` serves. Every request is answered: nothing here is secret.
 pub fn router(console: Arc<Console>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

@@ -137,12 +137,12 @@ async fn refusals(visitor: &Visitor) -> Result<()> {
 
 #[tokio::test]
 async fn every_state_is_accessible() -> Result<()> {
-    every_state(Way::Mouse).await
+    Box::pin(every_state(Way::Mouse)).await
 }
 
 #[tokio::test]
 async fn every_state_is_accessible_at_320_pixels() -> Result<()> {
-    every_state(Way::Narrow).await
+    Box::pin(every_state(Way::Narrow)).await
 }
 
 #[tokio::test]

@@ -55,14 +55,14 @@ pub struct Visitor {
     pub origin: String,
     way: Way,
     axe: String,
-    _console: Browser,
+    console: Browser,
 }
 
 impl Visitor {
     /// Opens the console's URL, and so signs in. Without a browser, says so and returns nothing.
     pub async fn arrive(console: Browser, way: Way) -> Result<Option<Self>> {
         let Some(visitor) = Self::outside(console, way).await? else { return Ok(None) };
-        visitor.chromium.open(&visitor._console.url).await?;
+        visitor.chromium.open(&visitor.console.url).await?;
         visitor.sees("Signed in as").await?;
         Ok(Some(visitor))
     }
@@ -84,7 +84,7 @@ impl Visitor {
             }
             axe => axe?,
         };
-        let visitor = Self { chromium, origin: console.origin.clone(), way, axe, _console: console };
+        let visitor = Self { chromium, origin: console.origin.clone(), way, axe, console };
         visitor.prepare().await?;
         Ok(Some(visitor))
     }
