@@ -174,7 +174,7 @@ async fn start_operator(
     let mut options = OperatorOptions::new(&arguments.operator, kubeconfig);
     options.args.push(format!("--system-namespace={SYSTEM_NAMESPACE}").into());
     options.args.extend(arguments.operator_args.iter().cloned());
-    options.env = aws_environment(aws);
+    options.env = aws_environment(aws.as_deref());
     let start = Instant::now();
     let operator = Operator::start(options).await?;
     print_line(&format!(
@@ -185,9 +185,9 @@ async fn start_operator(
 }
 
 /// The emulated AWS, if there is one.
-fn aws_environment(aws: Option<String>) -> Vec<(OsString, OsString)> {
+fn aws_environment(aws: Option<&str>) -> Vec<(OsString, OsString)> {
     let names = ["AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL_STS"];
-    aws.iter().flat_map(|url| names.map(|name| (name.into(), url.into()))).collect()
+    aws.into_iter().flat_map(|url| names.map(|name| (name.into(), url.into()))).collect()
 }
 
 /// Starts the web console as the cluster's administrator would.
@@ -198,7 +198,7 @@ async fn start_console(
 ) -> Result<ConsoleProcess, RunError> {
     // An existing cluster's kubeconfig may name programs that need the user's environment.
     let inherited = cluster.is_existing().then(std::env::vars_os);
-    let env = inherited.into_iter().flatten().chain(aws_environment(aws)).collect();
+    let env = inherited.into_iter().flatten().chain(aws_environment(aws.as_deref())).collect();
     Ok(ConsoleProcess::start(&arguments.console, &cluster.kubeconfig(), env).await?)
 }
 

@@ -34,11 +34,8 @@ async fn ecr() -> Result<TestRegistry> {
 }
 
 async fn administrator(cluster: &Cluster, way: Way) -> Result<Option<Visitor>> {
-    let aws = if Moto::is_possible() {
-        vec![("AWS_ENDPOINT_URL_ECR", moto().await?.url())]
-    } else {
-        Vec::new()
-    };
+    let aws =
+        if Moto::is_possible() { vec![("AWS_ENDPOINT_URL_ECR", moto().await?.url())] } else { Vec::new() };
     Visitor::arrive(cluster.console(None, &aws).await?, way).await
 }
 
