@@ -169,7 +169,7 @@ impl EditSubmission {
     }
 }
 
-/// Somebody else was faster: the page shows the new state, and what was entered.
+/// Another user was faster: the page shows the new state, and what was entered.
 fn overtaken(
     console: &Console,
     signed_in: &SignedIn,
@@ -180,7 +180,7 @@ fn overtaken(
     console.forget_draft(&signed_in.session, &typed.draft);
     let form = RegistryForm { draft: new_draft(console)?, ..form_of(&target.name, &target.shown.object) };
     complaints.splice(0..0, whole(format!(
-        "Somebody else has changed {} since you opened this page: nothing was saved; the form shows its new state, enter your changes again",
+        "Another user has changed {} since you opened this page: nothing was saved; the form shows its new state, enter your changes again",
         target.name
     )));
     let entered = entered(typed, &form);

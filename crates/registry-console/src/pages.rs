@@ -108,7 +108,7 @@ pub struct AddPage {
     pub has_kept_secret: bool,
     /// What is wrong.
     pub complaints: Vec<FieldComplaint>,
-    /// What was entered in a form that somebody else's change has overtaken, field by field.
+    /// What was entered in a form that another user's change has overtaken, field by field.
     pub entered: Vec<(&'static str, String)>,
     /// Whether the validation is being made: its verdict takes the place of [`VERDICT`].
     pub is_checked: bool,

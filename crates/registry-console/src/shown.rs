@@ -1,6 +1,6 @@
 //! A registry as it was read for a form, and the change of it: a JSON merge patch of exactly this object.
 //!
-//! The operator writes the status, and with it the version of the object, all the time. So somebody else's change is a new generation, which
+//! The operator writes the status, and with it the version of the object, all the time. So another user's change is a new generation, which
 //! only the spec has; the version makes the patch fail if the object changed after it was read, and then it is read again.
 
 use kube::{
@@ -36,7 +36,7 @@ pub struct ShownRegistry {
 pub enum ChangeFailure {
     /// The API server refused it: nothing was changed.
     Refused(Vec<FieldComplaint>),
-    /// Somebody else has changed it: nothing was changed. Holds what is left behind.
+    /// Another user has changed it: nothing was changed. Holds what is left behind.
     Conflict(Vec<FieldComplaint>),
     /// No answer, or one that doesn't say: it may have been changed.
     Unknown(String),

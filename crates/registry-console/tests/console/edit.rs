@@ -55,7 +55,7 @@ async fn spec(cluster: &Cluster, name: &str) -> Result<Value> {
 }
 
 fn is_conflict(page: &Page) -> bool {
-    page.status == 409 && page.has("Somebody else has changed")
+    page.status == 409 && page.has("Another user has changed")
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn change_touches_only_its_field() -> Result<()> {
 }
 
 #[tokio::test]
-async fn change_of_somebody_else_is_a_conflict() -> Result<()> {
+async fn change_of_another_user_is_a_conflict() -> Result<()> {
     let cluster = Cluster::shared().await?;
     let (browser, name) = (cluster.administrator().await?, Cluster::unique("contested"));
     let url = add(&cluster, &name, "https://127.0.0.1:1", "").await?;

@@ -1,4 +1,4 @@
-//! The gate before Validate: whoever may not add a registry reaches its endpoint with no connection. Each test also shows that a
+//! The gate before Validate: a user who may not add a registry reaches its endpoint with no connection. Each test also shows that a
 //! connection would have been counted.
 
 use std::time::Duration;

@@ -257,7 +257,7 @@ async fn audit_log_shows_the_users_only() -> Result<()> {
     let traces = traces().await?;
     let users = users(&traces.requests);
     ensure!(users == BTreeSet::from([ADMINISTRATOR, READER]), "{users:?}");
-    ensure!(!traces.audit.contains("\"impersonatedUser\""), "somebody is impersonated");
+    ensure!(!traces.audit.contains("\"impersonatedUser\""), "a user is impersonated");
     let did = |user: &str, verb: &str, resource: &str, is_dry: bool| {
         traces.requests.iter().any(|event| {
             (event.user.as_str(), event.verb.as_str(), event.resource.as_str()) == (user, verb, resource)

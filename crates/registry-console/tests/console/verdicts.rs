@@ -165,7 +165,7 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// What Confirm wrote, as somebody would write it into a file, under another name.
+    /// What Confirm wrote, as a user would write it into a file, under another name.
     async fn manifests(&self, cluster: &Cluster) -> Result<Value> {
         let registry = cluster.system().get(self.name).await?;
         let again = SystemRegistry::new(&format!("{}-again", self.name), registry.spec);
