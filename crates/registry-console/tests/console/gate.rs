@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::{
     bed::{Browser, Cluster, Page, SYSTEM_NAMESPACE, form_of},
+    cluster_bed::{Account, ClusterConsole},
     counter::ConnectionCounter,
     verdicts,
 };
@@ -148,6 +149,36 @@ async fn namespace_without_a_tenant_reaches_no_endpoint() -> Result<()> {
     refused_with(&counter, &administrator, (&path, &[]), wanted).await?;
     let absent = "/tenants/anyone/add/basic?namespace=there-is-none";
     refused_with(&counter, &administrator, (absent, &[]), (404, "does not exist")).await?;
+    Ok(())
+}
+
+/// The user can't read the namespace, so the page doesn't know that it is nobody's; the dry run does.
+#[tokio::test]
+async fn unreadable_namespace_reaches_no_endpoint() -> Result<()> {
+    let (cluster, counter) = (Cluster::shared().await?, ConnectionCounter::start().await?);
+    let console = ClusterConsole::start(&cluster, &["--egress-allow", "127.0.0.0/8"]).await?;
+    console.knows_addresses().await?;
+    let (namespace, account) = (Cluster::unique("unread"), Account::nobody(&cluster, "creator").await?);
+    cluster
+        .apply(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n---\n\
+             apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: creator, namespace: {namespace}}}\n\
+             rules: [{{apiGroups: [registry.spectrocloud.com], resources: [tenantregistries], verbs: [create]}}]\n---\n\
+             apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: creator, namespace: {namespace}}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: creator}}\n\
+             subjects: [{{kind: ServiceAccount, name: {}, namespace: {SYSTEM_NAMESPACE}}}]\n",
+            account.name
+        ))
+        .await?;
+    let path = format!("/tenants/anyone/add/basic?namespace={namespace}");
+    let page = console.signed_in(&account.token).await?.submit(&path, &typed(&counter.url(), &[])).await?;
+    let refused = format!("Namespace {namespace} belongs to no tenant");
+    ensure!(page.has(&refused) && counter.connections().await? == 0, "{page:#?}");
+    let (tenant, url) = (Cluster::unique("known"), counter.url());
+    let member = Account::member(&cluster, &tenant, &tenant).await?;
+    let path = format!("/tenants/{tenant}/add/basic?namespace={tenant}");
+    let page = console.signed_in(&member.token).await?.submit(&path, &typed(&url, &[])).await?;
+    ensure!(counter.connections().await? > 0, "{page:#?}");
     Ok(())
 }
 
