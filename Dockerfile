@@ -22,7 +22,7 @@ USER 65532:65532
 EXPOSE 8080 8443
 ENTRYPOINT ["/registry-console"]
 LABEL org.opencontainers.image.title="registry-console" \
-      org.opencontainers.image.description="The web console of registry-operator: adds, validates, lists and deletes OCI registries." \
+      org.opencontainers.image.description="The web console of registry-operator: adds, validates, lists, edits and deletes OCI registries." \
       org.opencontainers.image.licenses="Apache-2.0"
 
 FROM source AS build

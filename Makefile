@@ -102,6 +102,7 @@ target/image/sbom-%.cdx.json target/image/sbom-console-%.cdx.json: Cargo.lock $(
 bench: build ## measure the operator's latency, throughput, memory and writes against two baselines, and the console's limits
 	cargo bench --package registry-operator
 	cargo test --package registry-console --test console limits:: -- --ignored --nocapture --test-threads=1
+	cargo test --package registry-console --test console browser::bars:: -- --ignored --nocapture --test-threads=1
 
 # All generated files. They are written to $(stage), and then copied to their place or compared with the files there.
 made := crds $(chart)/files/crds $(chart)/Chart.yaml $(chart)/values.yaml $(chart)/README.md config/install.yaml \

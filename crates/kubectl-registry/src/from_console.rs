@@ -58,6 +58,11 @@ pub fn client(url: &ConsoleUrl, ca_file: Option<&Path>, auth: AuthInfo) -> anyho
 
 /// Returns what kubectl would get a token by: the token itself, a file, or a plugin.
 pub fn token_of(kubeconfigs: &AuthInfo) -> anyhow::Result<AuthInfo> {
+    if kubeconfigs.impersonate.is_some() {
+        bail!(
+            "the user of the kubeconfig impersonates another one (as), which --from can't; pass that one's token with --token-file"
+        );
+    }
     let mut auth = AuthInfo::default();
     auth.token.clone_from(&kubeconfigs.token);
     auth.token_file.clone_from(&kubeconfigs.token_file);
@@ -176,12 +181,13 @@ mod tests {
             token: Some("t".into()),
             client_key_data: Some("KEY".into()),
             password: Some("PASSWORD".into()),
-            impersonate: Some("ann".to_owned()),
             ..AuthInfo::default()
         };
         let taken = token_of(&all).unwrap();
         assert!(taken.token.is_some() && taken.client_key_data.is_none());
-        assert!(taken.password.is_none() && taken.impersonate.is_none());
+        assert!(taken.password.is_none());
+        let impersonating = AuthInfo { impersonate: Some("ann".to_owned()), ..all.clone() };
+        assert!(token_of(&impersonating).unwrap_err().to_string().contains("impersonates"));
         all.token = None;
         assert!(token_of(&all).unwrap_err().to_string().contains("--token-file"));
     }

@@ -15,8 +15,8 @@ use registry_check::{
     cluster::Cluster,
     manifest::Manifests,
     report::CheckReport,
-    session::{CheckSession, Progress as _},
-    supply::Supply,
+    session::{CheckSession, Progress as _, SessionError},
+    supply::{Supply, SupplyError},
 };
 use secrecy::SecretString;
 
@@ -89,7 +89,11 @@ async fn from_cluster(
     let registries = &session.supply.manifests.registries;
     let mut manifests = Vec::new();
     for declared in registries {
-        manifests.extend(session.manifests(declared).await?);
+        manifests.extend(session.manifests(declared).await.map_err(|error| match error {
+            // So that Ctrl-C at the prompt is one.
+            SupplyError::Prompt(error) => SessionError::from(error).into(),
+            error => anyhow::Error::from(error),
+        })?);
     }
     let asking = from_console::ask(&client, url, manifests, registries);
     let mut reports = session.progress.shown("Asking the console", asking).await?;

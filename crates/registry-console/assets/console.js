@@ -117,7 +117,11 @@
   const follow = async () => {
     for (;;) {
       const answer = await fetch(`${behind.dataset.changes}since=${encodeURIComponent(behind.dataset.since)}`);
-      if (answer.status === 204) continue;
+      if (answer.status === 204) {
+        // An API server that ends watches at once must not be asked without a pause.
+        await new Promise((done) => setTimeout(done, 300));
+        continue;
+      }
       if (answer.status !== 200) return;
       const fresh = await page();
       const [old, now] = [document, fresh].map((one) => one.querySelector("main tbody"));

@@ -65,7 +65,7 @@ impl OwnAccount {
 fn failed(what: &str, error: Option<&kube::Error>) -> String {
     if error.is_some_and(is_forbidden) {
         return format!(
-            "the console may not {what} (403); an administrator restores the chart's ClusterRole registry-console"
+            "the console may not {what} (403); an administrator restores the chart's ClusterRole registry-console and the Role registry-console in default"
         );
     }
     format!("the console failed to {what}; retrying")

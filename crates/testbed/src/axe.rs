@@ -1,6 +1,7 @@
 //! axe-core, which looks for violations of WCAG on a page: a script from npm, pinned by `tests/tools/axe-core/SHA256SUMS` and kept in
 //! `target/tools`.
 
+use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,9 +47,7 @@ pub enum AxeError {
 pub fn script() -> Result<String, AxeError> {
     let (pinned, file) = pin()?;
     let package = repository().join("target/tools").join(&file);
-    if !package.is_file() {
-        download(&file, &package)?;
-    }
+    download_once(&file, &package)?;
     let content = std::fs::read(&package).map_err(failed(&package))?;
     let found = sha256_hex(&content);
     if found != pinned {
@@ -65,6 +64,15 @@ fn pin() -> Result<(String, String), AxeError> {
     Ok((digest.to_owned(), file.to_owned()))
 }
 
+/// Downloads the package if it isn't there. Tests run in parallel: the others wait for the first.
+fn download_once(file: &str, package: &Path) -> Result<(), AxeError> {
+    let path = package.with_file_name("axe-core.lock");
+    std::fs::create_dir_all(repository().join("target/tools")).map_err(failed(&path))?;
+    let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
+    lock.lock().map_err(failed(&path))?;
+    if package.is_file() { Ok(()) } else { download(file, package) }
+}
+
 /// Downloads by npm's own client, from where it is configured to.
 fn download(file: &str, package: &Path) -> Result<(), AxeError> {
     debian::on_path("npm").ok_or(AxeError::NoNpm)?;
@@ -74,10 +82,9 @@ fn download(file: &str, package: &Path) -> Result<(), AxeError> {
     let packed = debian::run(
         Command::new("npm").args(["pack", "--silent", "--pack-destination"]).arg(&scratch).arg(name),
     );
-    let done = packed.map_err(AxeError::Download).and_then(|_| {
-        // Another test run may have been quicker; the file is the same.
-        std::fs::rename(scratch.join(file), package).map_err(failed(package))
-    });
+    let done = packed
+        .map_err(AxeError::Download)
+        .and_then(|_| std::fs::rename(scratch.join(file), package).map_err(failed(package)));
     let _ = std::fs::remove_dir_all(&scratch);
     done
 }

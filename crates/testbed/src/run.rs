@@ -130,15 +130,16 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<ExitCode, RunError> {
     manifests::apply(&client, installed).await?;
     let operator = start_operator(&arguments, &cluster, registries.aws()).await?;
 
+    let console = start_console(&arguments, &cluster, registries.aws()).await?;
     let overlay = registries.overlay();
     let samples = overlay.apply(&arguments.samples)?;
     manifests::apply(&client, samples.clone()).await?;
     let mut verdicts = Verdicts::of(&client, &samples, &overlay).await?;
-    let console = start_console(&arguments, &cluster, registries.aws()).await?;
     let demo = Demo { operator, console, cluster, registries };
-    let code = stay(arguments.once, &mut verdicts, &demo).await?;
+    let code = stay(arguments.once, &mut verdicts, &demo).await;
+    // After a failure too: in an existing cluster, the samples' finalizers would stay without the operator.
     tidy_up(demo, verdicts).await?;
-    Ok(code)
+    code
 }
 
 /// Announces steps that take long.
@@ -235,7 +236,6 @@ async fn stay(once: bool, verdicts: &mut Verdicts, demo: &Demo) -> Result<ExitCo
 
 /// In an existing cluster, the samples are deleted while the operator runs, because it removes their finalizers.
 async fn tidy_up(demo: Demo, verdicts: Verdicts) -> Result<(), RunError> {
-    demo.console.stop().await?;
     if demo.cluster.is_existing() {
         let left = verdicts.delete(DELETION).await;
         print_line(&match left.as_slice() {
@@ -245,5 +245,6 @@ async fn tidy_up(demo: Demo, verdicts: Verdicts) -> Result<(), RunError> {
     }
     let took = demo.operator.stop().await?;
     print_line(&format!("The operator ended in {:.1} s.", took.as_secs_f32()));
+    demo.console.stop().await?;
     Ok(())
 }

