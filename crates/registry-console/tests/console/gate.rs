@@ -141,7 +141,7 @@ async fn tenants_reach_no_endpoint_outside_the_list() -> Result<()> {
 #[tokio::test]
 async fn namespace_without_a_tenant_reaches_no_endpoint() -> Result<()> {
     let (cluster, counter) = (Cluster::shared().await?, ConnectionCounter::start().await?);
-    let namespace = Cluster::unique("nobodys");
+    let namespace = Cluster::unique("no-tenants");
     cluster.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}")).await?;
     let administrator = cluster.administrator().await?;
     let path = format!("/tenants/anyone/add/basic?namespace={namespace}");
@@ -152,7 +152,7 @@ async fn namespace_without_a_tenant_reaches_no_endpoint() -> Result<()> {
     Ok(())
 }
 
-/// The user can't read the namespace, so the page doesn't know that it is nobody's; the dry run does.
+/// The user can't read the namespace, so the page doesn't know that it belongs to no tenant; the dry run does.
 #[tokio::test]
 async fn unreadable_namespace_reaches_no_endpoint() -> Result<()> {
     let (cluster, counter) = (Cluster::shared().await?, ConnectionCounter::start().await?);
