@@ -261,8 +261,26 @@ async fn confirm(
     let unused = unused_secret(form, &patch);
     match carry_out(console, signed_in, &submission, unused).await? {
         Ok(()) => Ok(Redirect::to(&changed).into_response()),
-        Err(failure) => failed(console, signed_in, submission, failure).await,
+        Err(failure) => {
+            let submission = renewed(console, signed_in, submission)?;
+            failed(console, signed_in, submission, failure).await
+        }
     }
+}
+
+/// The form after a Confirm that failed, with a new draft and so a new name for its Secret: the one of that try may be left.
+fn renewed(
+    console: &Console,
+    signed_in: &SignedIn,
+    mut submission: EditSubmission,
+) -> Result<EditSubmission, ConsoleError> {
+    if !submission.form.has_login() {
+        return Ok(submission);
+    }
+    console.forget_draft(&signed_in.session, &submission.form.draft);
+    submission.form.draft = new_draft(console)?;
+    console.keep_draft(&signed_in.session, &submission.form.draft, submission.draft.clone());
+    Ok(submission)
 }
 
 /// The Secret that the registry used until now; empty if it still uses it.

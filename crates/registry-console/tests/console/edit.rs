@@ -227,6 +227,44 @@ async fn refused_change_takes_the_new_secret_back() -> Result<()> {
     Ok(())
 }
 
+/// An administrator of the system scope who may create Secrets and do nothing else to them.
+async fn creator_of_secrets(cluster: &Cluster) -> Result<Browser> {
+    let name = Cluster::unique("no-deletion");
+    let to = |kind: &str, inside: &str, role: &str| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}Binding\nmetadata: {{name: {name}{inside}}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: {role}}}\n\
+             subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {name}}}]\n---\n"
+        )
+    };
+    let inside = format!(", namespace: {SYSTEM_NAMESPACE}");
+    let bindings = to("ClusterRole", "", "registry-system-admin") + &to("Role", &inside, &name);
+    let role = format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: {name}{inside}}}\n\
+         rules: [{{apiGroups: [''], resources: [secrets], verbs: [create]}}]\n"
+    );
+    cluster.apply(&(bindings + &role)).await?;
+    cluster.user(&name).await
+}
+
+#[tokio::test]
+async fn second_confirm_gets_a_secret_of_its_own() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (browser, name) = (creator_of_secrets(&cluster).await?, Cluster::unique("twice"));
+    let url = add(&cluster, &name, "https://127.0.0.1:1", "").await?;
+    cluster.refuse_writes_of(&name, "UPDATE").await?;
+    let fields = opened(&browser, &url, "confirm-anyway").await?;
+    let typed = with(&borrowed(&fields), &[("login", "replace"), ("username", USER), ("password", PASSWORD)]);
+    let first = browser.submit(&url, &typed).await?;
+    ensure!(first.status == 422 && first.has("is left: "), "{first:#?}");
+    let again = with(&typed, &[("draft", first.value("draft")), ("password", "")]);
+    let second = browser.submit(&url, &again).await?;
+    ensure!(second.has("is left: ") && !second.has("already exists"), "{second:#?}");
+    let stale = browser.submit(&url, &typed).await?;
+    ensure!(stale.has("already exists; confirm again, and the new one gets another name"), "{stale:#?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_git_keeps_is_read_only_here() -> Result<()> {
     let cluster = Cluster::shared().await?;
