@@ -16,7 +16,7 @@ use crate::{
     complaints::FieldComplaint,
     confirm,
     console::{Console, SignedIn},
-    draft::{FormDraft, KeptSecret},
+    draft::{FormDigest, FormDraft, KeptSecret},
     error::ConsoleError,
     form::{FormTab, RegistryForm},
     identity,
@@ -313,9 +313,22 @@ pub fn checked(
         let report = report.map_err(|error| format!("failed to validate: {error}"))?;
         console.validated(report.outcome());
         let validated = is_proven(&report).then(|| form.digest(&document));
-        console.keep_draft(&signed_in.session, &form.draft, FormDraft { validated, ..draft });
+        note_validated(&console, &signed_in.session, (&form.draft, &draft), validated);
         Ok(VerdictView::new(&report))
     })
+}
+
+/// Keeps what was validated. A form that was confirmed meanwhile has lost its secret, and doesn't get it back.
+fn note_validated(
+    console: &Console,
+    session: &str,
+    (name, began): (&str, &FormDraft),
+    validated: Option<FormDigest>,
+) {
+    let now = console.draft(session, name);
+    if began.kept.is_none() || now.kept.is_some() {
+        console.keep_draft(session, name, FormDraft { validated, ..now });
+    }
 }
 
 async fn add(
@@ -426,6 +439,26 @@ mod tests {
         let mut draft = kept();
         let open = with_kept_secret(form(&[("endpoint", "https://r")]), &mut draft);
         assert!(open.password.expose_secret().is_empty() && draft.kept.is_none());
+    }
+
+    #[tokio::test]
+    async fn late_validation_brings_no_secret_back() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        let session = simulated::SESSION;
+        let note = |began: &FormDraft| note_validated(&console, session, ("d", began), Some([1; 32]));
+        note(&kept());
+        let confirmed = console.draft(session, "d");
+        assert!(confirmed.kept.is_none() && confirmed.validated.is_none());
+
+        let done = FormDraft { unused_secret: "old".to_owned(), ..FormDraft::default() };
+        console.keep_draft(session, "d", done);
+        note(&FormDraft::default());
+        assert_eq!(console.draft(session, "d").unused_secret, "old", "an edit that was confirmed");
+
+        console.keep_draft(session, "d", kept());
+        note(&kept());
+        let still = console.draft(session, "d");
+        assert!(still.kept.is_some() && still.validated == Some([1; 32]));
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use kube::{
 use registry_api::REQUESTED_AT;
 use registry_check::{
     admission::api,
-    cluster::{is_forbidden, words},
+    cluster::{Cluster, is_forbidden, words},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -277,15 +277,8 @@ pub async fn delete_registry(
         let complaint = format!("Type {name} to delete it");
         return ask_to_delete(console, signed_in, scope, name, complaint).await;
     }
-    let shown = ShownRegistry::read(signed_in.user.cluster(), scope, name).await?;
-    if let Some(tool) = shown.managed_by(scope) {
-        return Err(ConsoleError::KeptElsewhere(tool));
-    }
-    let registries = api(signed_in.user.cluster(), scope.registry_scope(), scope.namespace());
-    let preconditions = Preconditions { uid: Some(answer.uid.clone()), ..Preconditions::default() };
-    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match registries.delete(name, &params).await {
-        Ok(_) => {
+    match delete_as_read(signed_in.user.cluster(), scope, name, &answer.uid).await? {
+        Ok(()) => {
             let list = scope.list_url();
             let separator = if list.contains('?') { '&' } else { '?' };
             Ok(Redirect::to(&format!("{list}{separator}deleted={name}")).into_response())
@@ -294,10 +287,40 @@ pub async fn delete_registry(
             ask_to_delete(console, signed_in, scope, name, refusal(&status)).await
         }
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let complaint = format!("{name} was replaced since this page was shown; look at it again");
+            let complaint =
+                format!("{name} was changed or was replaced since this page was shown; look at it again");
             ask_to_delete(console, signed_in, scope, name, complaint).await
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// How often a registry is read for its deletion, if the operator's writes come between.
+const ATTEMPTS: usize = 5;
+
+/// Deletes the object that was read: another tool may begin to keep it between the two.
+async fn delete_as_read(
+    cluster: &Cluster,
+    scope: &ConsoleScope,
+    name: &str,
+    uid: &str,
+) -> Result<Result<(), kube::Error>, ConsoleError> {
+    let registries = api(cluster, scope.registry_scope(), scope.namespace());
+    let mut attempts = 1..=ATTEMPTS;
+    loop {
+        let shown = ShownRegistry::read(cluster, scope, name).await?;
+        if let Some(tool) = shown.managed_by(scope) {
+            return Err(ConsoleError::KeptElsewhere(tool));
+        }
+        let is_same = shown.metadata.uid.as_deref() == Some(uid);
+        let preconditions =
+            Preconditions { uid: Some(uid.to_owned()), resource_version: shown.metadata.resource_version };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let deleted = registries.delete(name, &params).await.map(drop);
+        let is_conflict = matches!(&deleted, Err(kube::Error::Api(status)) if status.code == 409);
+        if !(is_conflict && is_same && attempts.next().is_some()) {
+            return Ok(deleted);
+        }
     }
 }
 
@@ -311,7 +334,11 @@ fn refusal(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::Method;
+    use std::sync::{Arc, Mutex};
+
+    use axum::{Router, body::to_bytes, extract::Request};
+    use http::{Method, StatusCode};
+    use serde_json::{Value, json};
 
     use crate::simulated;
 
@@ -337,5 +364,50 @@ mod tests {
         assert_eq!(simulated::answer(&console, request).await.0, http::StatusCode::SEE_OTHER);
         let body = log.body_of("DELETE").unwrap();
         assert_eq!(body.pointer("/preconditions/uid").unwrap(), "the-uid");
+    }
+
+    /// The versions that were to be deleted.
+    type Deletions = Arc<Mutex<Vec<Value>>>;
+
+    /// An API server where another write comes before the first deletion; with it, Flux may begin to keep the registry.
+    fn contested(is_kept: bool) -> (Router, Deletions) {
+        let deletions = Deletions::default();
+        let seen = deletions.clone();
+        let handle = move |request: Request| async move {
+            let method = request.method().clone();
+            let body = to_bytes(request.into_body(), 4096).await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let mut seen = seen.lock().unwrap();
+            let labels = json!({"kustomize.toolkit.fluxcd.io/name": "infra"});
+            let labels = if is_kept && !seen.is_empty() { labels } else { json!({}) };
+            if method == Method::GET {
+                let version = format!("version-{}", seen.len());
+                let metadata =
+                    json!({"name": "p", "uid": "the-uid", "resourceVersion": version, "labels": labels});
+                return (StatusCode::OK, json!({"metadata": metadata}).to_string());
+            }
+            seen.push(body["preconditions"]["resourceVersion"].clone());
+            let (code, status) = if seen.len() == 1 { (409, "Failure") } else { (200, "Success") };
+            let answer = json!({"kind": "Status", "apiVersion": "v1", "status": status, "code": code, "reason": "Conflict"});
+            (StatusCode::from_u16(code).unwrap(), answer.to_string())
+        };
+        (Router::new().fallback(handle), deletions)
+    }
+
+    #[tokio::test]
+    async fn deletion_is_of_the_version_that_was_read() {
+        for (is_kept, expected, versions) in [
+            (false, StatusCode::SEE_OTHER, &["version-0", "version-1"][..]),
+            (true, StatusCode::CONFLICT, &["version-0"]),
+        ] {
+            let (api, deletions) = contested(is_kept);
+            let console = simulated::console(api, simulated::epoch);
+            let media_type = "application/x-www-form-urlencoded";
+            let path = "/system/registries/p/delete";
+            let request = simulated::request(Method::POST, path, media_type, "name=p&uid=the-uid");
+            let (status, page) = simulated::answer(&console, request).await;
+            assert_eq!((status, page.contains("Managed by Flux")), (expected, is_kept), "{page}");
+            assert_eq!(*deletions.lock().unwrap(), versions);
+        }
     }
 }

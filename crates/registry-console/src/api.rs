@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, StatusCode, header};
+use kube::ResourceExt as _;
 use registry_api::TENANT_POLICY;
 use registry_check::{
     check::Checker,
@@ -132,7 +133,8 @@ async fn read(body: Body) -> Result<Manifests, ApiRefusal> {
 /// Without what only the cluster can say: the tenant of a namespace, and the tenant policy.
 fn trusted(mut manifests: Manifests) -> Manifests {
     manifests.namespaces.clear();
-    manifests.config_maps.retain(|map| map.metadata.name.as_deref() != Some(TENANT_POLICY));
+    // By the name that the supply looks for, which may be `generateName`.
+    manifests.config_maps.retain(|map| map.name_any() != TENANT_POLICY);
     manifests
 }
 
@@ -192,6 +194,8 @@ metadata: {name: a, namespace: team}
 {apiVersion: v1, kind: Namespace, metadata: {name: team, labels: {registry.spectrocloud.com/tenant: t}}}
 ---
 {apiVersion: v1, kind: ConfigMap, metadata: {name: registry-operator-tenant-policy}, data: {allowedEndpoints: evil.example}}
+---
+{apiVersion: v1, kind: ConfigMap, metadata: {generateName: registry-operator-tenant-policy}, data: {allowedEndpoints: evil.example}}
 ---
 {apiVersion: v1, kind: ConfigMap, metadata: {name: ca}, data: {ca.crt: x}}
 ";

@@ -15,6 +15,11 @@ use crate::{
     trial::{self, CreateFailure, FIELD_MANAGER, is_refusal},
 };
 
+/// What to do if the name of a new registry's Secret is taken.
+const OTHER_NAME: &str = "use it by its name, or choose another name for the registry";
+/// The same for a registry that exists: each try has a Secret of its own.
+const OTHER_SECRET: &str = "confirm again, and the new one gets another name";
+
 /// Adds what the form says, or nothing. What is left behind after a failure is said.
 pub async fn add(
     cluster: &Cluster,
@@ -24,7 +29,7 @@ pub async fn add(
     let document = form.document(scope);
     trial::gate(cluster, scope, &document).await?;
     let secret = match form.secret(scope, &cluster.system_namespace) {
-        Some(secret) => Some(create_secret(cluster, secret).await?),
+        Some(secret) => Some(create_secret(cluster, secret, OTHER_NAME).await?),
         None => None,
     };
     match trial::create(cluster, scope, &document, false).await {
@@ -49,7 +54,10 @@ pub async fn change(
     let patch = shown.patch(form);
     shown.write(cluster, scope, &patch, true).await?;
     let secret = match form.secret(scope, &cluster.system_namespace) {
-        Some(secret) => Some(create_secret(cluster, secret).await.map_err(ChangeFailure::Refused)?),
+        Some(secret) => {
+            let created = create_secret(cluster, secret, OTHER_SECRET).await;
+            Some(created.map_err(ChangeFailure::Refused)?)
+        }
         None => None,
     };
     match shown.write(cluster, scope, &patch, false).await {
@@ -95,14 +103,18 @@ fn secrets(cluster: &Cluster, secret: &Secret) -> Api<Secret> {
     Api::namespaced(cluster.client.clone(), secret.metadata.namespace.as_deref().unwrap_or_default())
 }
 
-async fn create_secret(cluster: &Cluster, secret: Secret) -> Result<Secret, Vec<FieldComplaint>> {
+async fn create_secret(
+    cluster: &Cluster,
+    secret: Secret,
+    if_taken: &str,
+) -> Result<Secret, Vec<FieldComplaint>> {
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let created = secrets(cluster, &secret).create(&params, &secret).await;
-    created.map_err(|error| vec![not_created(&secret, &error)])
+    created.map_err(|error| vec![not_created(&secret, &error, if_taken)])
 }
 
 /// In words that hold nothing of the Secret but its name.
-fn not_created(secret: &Secret, error: &kube::Error) -> FieldComplaint {
+fn not_created(secret: &Secret, error: &kube::Error, if_taken: &str) -> FieldComplaint {
     let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
     let name = secret.metadata.name.as_deref().unwrap_or_default();
     if !is_refusal(error) {
@@ -114,9 +126,7 @@ fn not_created(secret: &Secret, error: &kube::Error) -> FieldComplaint {
     }
     let message = match error {
         kube::Error::Api(status) if status.code == 409 => {
-            format!(
-                "Secret {namespace}/{name} already exists; use it by its name, or choose another name for the registry"
-            )
+            format!("Secret {namespace}/{name} already exists; {if_taken}")
         }
         kube::Error::Api(status) if status.code == 403 => format!(
             "You may not create Secrets in {namespace}; use an existing Secret, or ask an administrator of {namespace}"

@@ -24,7 +24,7 @@ use crate::{
     shown::{ChangeFailure, ShownRegistry},
     stored::{bind, entered, form_of},
     tenants::{RegistryPath, parts},
-    trial::whole,
+    trial::{gate_of_existing, whole},
 };
 
 type EditAnswer = Result<Response, ConsoleError>;
@@ -212,14 +212,33 @@ async fn failed(
 }
 
 async fn validate(console: &Arc<Console>, signed_in: &SignedIn, submission: EditSubmission) -> EditAnswer {
-    let (cluster, EditTarget { scope, shown, .. }) = (signed_in.user.cluster(), &submission.target);
+    let EditTarget { scope, shown, .. } = &submission.target;
     let patch = shown.patch(&submission.form);
-    if let Err(failure) = shown.write(cluster, scope, &patch, true).await {
+    let (document, scope) = (shown.document(scope, &patch), scope.clone());
+    if let Err(failure) = gate(signed_in, &submission.target, &patch, &document).await? {
         return failed(console, signed_in, submission, failure).await;
     }
-    let (document, scope) = (shown.document(scope, &patch), scope.clone());
     let draft = submission.draft.clone();
     Ok(checked(console, signed_in, &scope, document, draft, submission.page(signed_in)))
+}
+
+/// Whether the user could save the change, and could add the whole registry now. Until both are so, nothing connects to its endpoint: it
+/// may have been added when the policies said something else.
+async fn gate(
+    signed_in: &SignedIn,
+    target: &EditTarget,
+    patch: &Value,
+    document: &Value,
+) -> Result<Result<(), ChangeFailure>, ConsoleError> {
+    let (cluster, EditTarget { scope, shown, .. }) = (signed_in.user.cluster(), target);
+    if let Err(failure) = shown.write(cluster, scope, patch, true).await {
+        return Ok(Err(failure));
+    }
+    if let Some(why) = rights::missing(&signed_in.user, scope, "create").await? {
+        let message = format!("Validate needs the right to create too: {why}");
+        return Ok(Err(ChangeFailure::Refused(whole(message))));
+    }
+    Ok(gate_of_existing(cluster, scope, document).await.map_err(ChangeFailure::from))
 }
 
 async fn confirm(
@@ -242,8 +261,26 @@ async fn confirm(
     let unused = unused_secret(form, &patch);
     match carry_out(console, signed_in, &submission, unused).await? {
         Ok(()) => Ok(Redirect::to(&changed).into_response()),
-        Err(failure) => failed(console, signed_in, submission, failure).await,
+        Err(failure) => {
+            let submission = renewed(console, signed_in, submission)?;
+            failed(console, signed_in, submission, failure).await
+        }
     }
+}
+
+/// The form after a Confirm that failed, with a new draft and so a new name for its Secret: the one of that try may be left.
+fn renewed(
+    console: &Console,
+    signed_in: &SignedIn,
+    mut submission: EditSubmission,
+) -> Result<EditSubmission, ConsoleError> {
+    if !submission.form.has_login() {
+        return Ok(submission);
+    }
+    console.forget_draft(&signed_in.session, &submission.form.draft);
+    submission.form.draft = new_draft(console)?;
+    console.keep_draft(&signed_in.session, &submission.form.draft, submission.draft.clone());
+    Ok(submission)
 }
 
 /// The Secret that the registry used until now; empty if it still uses it.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     draft::FormDigest,
     scope::ConsoleScope,
-    stored::{LoginChoice, StoredLogin},
+    stored::{LoginChoice, StoredLogin, TOKEN},
     uploaded_ca,
 };
 
@@ -256,9 +256,16 @@ impl RegistryForm {
     pub fn auth(&self) -> Option<Value> {
         let secret = self.secret_name().map(|name| json!({"name": name}));
         match self.tab {
-            FormTab::Basic => secret.map(|secret| json!({"basic": {"secretRef": secret}})),
+            FormTab::Basic => secret.map(|secret| json!({(self.login_method()): {"secretRef": secret}})),
             FormTab::Ecr => Some(json!({"ecr": self.ecr(secret)})),
         }
+    }
+
+    /// The field of `spec.auth` on the tab Basic. A Secret named in place of a stored token holds a token too: only a user name makes
+    /// it a login with a password.
+    fn login_method(&self) -> &'static str {
+        let is_token = self.stored.as_ref().is_some_and(|stored| stored.what == TOKEN);
+        if is_token && self.uses_existing_secret() { "token" } else { "basic" }
     }
 
     fn ecr(&self, secret: Option<Value>) -> Value {

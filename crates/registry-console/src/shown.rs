@@ -130,6 +130,15 @@ impl ShownRegistry {
     }
 }
 
+impl From<CreateFailure> for ChangeFailure {
+    fn from(failure: CreateFailure) -> Self {
+        match failure {
+            CreateFailure::Refused(complaints) => Self::Refused(complaints),
+            CreateFailure::Unknown(why) => Self::Unknown(why),
+        }
+    }
+}
+
 /// What it means that a change failed.
 fn failed(scope: &ConsoleScope, name: &str, error: &kube::Error) -> ChangeFailure {
     match failure(scope, name, error) {
@@ -137,8 +146,7 @@ fn failed(scope: &ConsoleScope, name: &str, error: &kube::Error) -> ChangeFailur
             let message = format!("{} {name} was deleted meanwhile", scope.kind());
             ChangeFailure::Refused(vec![FieldComplaint { field: "", message }])
         }
-        CreateFailure::Refused(complaints) => ChangeFailure::Refused(complaints),
-        CreateFailure::Unknown(why) => ChangeFailure::Unknown(why),
+        failure => failure.into(),
     }
 }
 

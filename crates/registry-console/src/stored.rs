@@ -45,6 +45,9 @@ impl LoginChoice {
     }
 }
 
+/// What the Secret of `spec.auth.token` holds.
+pub const TOKEN: &str = "Token";
+
 /// The login of a registry that exists: a Secret that the console doesn't read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoredLogin {
@@ -60,7 +63,7 @@ impl StoredLogin {
     fn of(auth: &Value, origin: &str) -> Option<Self> {
         const PLACES: [(&str, &str); 4] = [
             ("/basic/secretRef/name", "Password"),
-            ("/token/secretRef/name", "Token"),
+            ("/token/secretRef/name", TOKEN),
             ("/ecr/credentials/secretRef/name", "Secret access key"),
             ("/ecr/sts/secretRef/name", "Secret access key"),
         ];
@@ -150,15 +153,11 @@ pub fn change(form: &RegistryForm, registry: &Value) -> Value {
         set(&mut wanted, &["tls", "insecureSkipVerify"], Some(json!(form.insecure_skip_verify)));
     }
     change_ca_reference(form, &shown, &mut wanted);
-    if !is_kept_as_it_is(form) {
+    // What the form doesn't show of it stays with an unchanged login: `auth: {}` too.
+    if form.auth() != shown.auth() {
         set(&mut wanted, &["auth"], form.auth());
     }
     merge_patch(&spec, &wanted).unwrap_or_else(|| json!({}))
-}
-
-/// Whether the whole of `spec.auth` stays: on the tab Basic, nothing of a kept login is shown.
-fn is_kept_as_it_is(form: &RegistryForm) -> bool {
-    form.tab == FormTab::Basic && form.login == LoginChoice::Keep
 }
 
 /// A CA that was typed takes the place of the one in a ConfigMap or Secret: a registry has one source.
@@ -287,6 +286,7 @@ mod tests {
         for auth in [
             json!({"basic": {"secretRef": {"name": "login"}}}),
             json!({"token": {"secretRef": {"name": "login"}}}),
+            json!({}),
             json!({"ecr": {}}),
             json!({"ecr": {"credentials": {"secretRef": {"name": "k"}}}}),
             json!({"ecr": {"sts": {"roleARN": "arn"}}}),
@@ -327,6 +327,28 @@ mod tests {
         assert_ne!(other.secret_name().unwrap(), name);
         let removed = sent(&registry, &[("login", "remove")]);
         assert_eq!(change(&removed, &registry), json!({"auth": null}));
+    }
+
+    #[test]
+    fn existing_secret_for_a_token_is_a_token() {
+        let registry = with_auth(&json!({"token": {"secretRef": {"name": "t"}}}));
+        let named = sent(&registry, &[("login", "replace"), ("existing_secret", "other")]);
+        assert_eq!(change(&named, &registry), json!({"auth": {"token": {"secretRef": {"name": "other"}}}}));
+        let same = sent(&registry, &[("login", "replace"), ("existing_secret", "t")]);
+        assert_eq!(change(&same, &registry), json!({}));
+        let typed = sent(&registry, &[("username", "u"), ("password", "p")]);
+        let secret = typed.secret_name().unwrap();
+        let expected = json!({"auth": {"token": null, "basic": {"secretRef": {"name": secret}}}});
+        assert_eq!(change(&typed, &registry), expected);
+        let removed = sent(&registry, &[("login", "remove")]);
+        assert_eq!(change(&removed, &registry), json!({"auth": null}));
+    }
+
+    #[test]
+    fn unrelated_change_leaves_an_empty_auth() {
+        let registry = with_auth(&json!({}));
+        let form = sent(&registry, &[("base_content_path", "other")]);
+        assert_eq!(change(&form, &registry), json!({"baseContentPath": "other"}));
     }
 
     #[test]

@@ -57,6 +57,18 @@ pub async fn gate(
     })
 }
 
+/// Whether the API server would accept that registry from `cluster`'s user if it were new.
+///
+/// An update that leaves the spec as it is passes the policies, and proves nothing. Of a creation they decide before the API server looks
+/// for the name.
+pub async fn gate_of_existing(
+    cluster: &Cluster,
+    scope: &ConsoleScope,
+    document: &Value,
+) -> Result<(), CreateFailure> {
+    try_create(cluster, scope, document, true).await.map(drop)
+}
+
 /// Why a registry isn't known to exist.
 #[derive(Debug)]
 pub enum CreateFailure {
@@ -78,16 +90,28 @@ pub async fn create(
     document: &Value,
     dry_run: bool,
 ) -> Result<(), CreateFailure> {
+    if try_create(cluster, scope, document, dry_run).await? {
+        return Ok(());
+    }
+    let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    Err(CreateFailure::Refused(taken(scope, name)))
+}
+
+/// Returns false if there is a registry of that name, and nothing else speaks against this one.
+async fn try_create(
+    cluster: &Cluster,
+    scope: &ConsoleScope,
+    document: &Value,
+    dry_run: bool,
+) -> Result<bool, CreateFailure> {
     let object: DynamicObject = serde_json::from_value(document.clone())
         .map_err(|error| CreateFailure::Refused(whole(format!("Invalid registry: {error}"))))?;
     let api = admission::api(cluster, scope.registry_scope(), scope.namespace());
     let params = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) };
     let name = object.metadata.name.clone().unwrap_or_default();
     match api.create(&params, &object).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
-            Err(CreateFailure::Refused(taken(scope, &name)))
-        }
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(false),
         Err(error) => Err(failure(scope, &name, &error)),
     }
 }
@@ -304,6 +328,20 @@ mod tests {
             form.take(name, value.as_bytes());
         }
         form
+    }
+
+    #[tokio::test]
+    async fn existing_name_passes_the_gate_of_an_edit_alone() {
+        let document = aws_form("https://r").document(&ConsoleScope::System);
+        for (code, passes) in [(201, true), (409, true), (403, false), (422, false), (504, false)] {
+            let (api, log) = simulated::api(move |_| code);
+            let cluster = simulated::cluster(api);
+            let passed = gate_of_existing(&cluster, &ConsoleScope::System, &document).await;
+            assert_eq!(passed.is_ok(), passes, "{code}: {passed:?}");
+            assert!(log.lines()[0].contains("dryRun=All"), "{:?}", log.lines());
+            let new = gate(&cluster, &ConsoleScope::System, &document).await;
+            assert_eq!(new.is_ok(), code == 201, "{code}: {new:?}");
+        }
     }
 
     #[tokio::test]

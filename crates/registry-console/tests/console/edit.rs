@@ -2,15 +2,20 @@
 
 use std::{io::ErrorKind, net::TcpListener};
 
-use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::Secret;
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::{
     Api, ResourceExt as _,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
+use registry_api::{RegistrySpec, TENANT_POLICY, TenantRegistry};
+use registry_testbed::eventually;
 use serde_json::{Value, json};
 
-use crate::bed::{Browser, Cluster, PASSWORD, Page, Protected, SYSTEM_NAMESPACE, USER, with};
+use crate::{
+    bed::{Browser, Cluster, PASSWORD, PATIENCE, Page, Protected, SYSTEM_NAMESPACE, USER, with},
+    counter::ConnectionCounter,
+};
 
 /// Everything that the form doesn't show.
 const HIDDEN: &str = ", suspend: true, deletionProtection: true, availability: {tenants: [a, b], pullSecret: {name: pull}}, \
@@ -222,6 +227,44 @@ async fn refused_change_takes_the_new_secret_back() -> Result<()> {
     Ok(())
 }
 
+/// An administrator of the system scope who may create Secrets and do nothing else to them.
+async fn creator_of_secrets(cluster: &Cluster) -> Result<Browser> {
+    let name = Cluster::unique("no-deletion");
+    let to = |kind: &str, inside: &str, role: &str| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}Binding\nmetadata: {{name: {name}{inside}}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: {role}}}\n\
+             subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {name}}}]\n---\n"
+        )
+    };
+    let inside = format!(", namespace: {SYSTEM_NAMESPACE}");
+    let bindings = to("ClusterRole", "", "registry-system-admin") + &to("Role", &inside, &name);
+    let role = format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: {name}{inside}}}\n\
+         rules: [{{apiGroups: [''], resources: [secrets], verbs: [create]}}]\n"
+    );
+    cluster.apply(&(bindings + &role)).await?;
+    cluster.user(&name).await
+}
+
+#[tokio::test]
+async fn second_confirm_gets_a_secret_of_its_own() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let (browser, name) = (creator_of_secrets(&cluster).await?, Cluster::unique("twice"));
+    let url = add(&cluster, &name, "https://127.0.0.1:1", "").await?;
+    cluster.refuse_writes_of(&name, "UPDATE").await?;
+    let fields = opened(&browser, &url, "confirm-anyway").await?;
+    let typed = with(&borrowed(&fields), &[("login", "replace"), ("username", USER), ("password", PASSWORD)]);
+    let first = browser.submit(&url, &typed).await?;
+    ensure!(first.status == 422 && first.has("is left: "), "{first:#?}");
+    let again = with(&typed, &[("draft", first.value("draft")), ("password", "")]);
+    let second = browser.submit(&url, &again).await?;
+    ensure!(second.has("is left: ") && !second.has("already exists"), "{second:#?}");
+    let stale = browser.submit(&url, &typed).await?;
+    ensure!(stale.has("already exists; confirm again, and the new one gets another name"), "{stale:#?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_git_keeps_is_read_only_here() -> Result<()> {
     let cluster = Cluster::shared().await?;
@@ -311,4 +354,90 @@ async fn tenant_edits_its_own_registry() -> Result<()> {
     );
     assert_eq!(cluster.administrator().await?.get(&other).await?.status, 404);
     Ok(())
+}
+
+/// A tenant's registry at the counter, as its member edits it.
+struct TenantsRegistry {
+    browser: Browser,
+    counter: ConnectionCounter,
+    namespace: String,
+    url: String,
+}
+
+impl TenantsRegistry {
+    async fn start(cluster: &Cluster) -> Result<Self> {
+        let [tenant, namespace, member] = ["moved-on", "moved-on-ns", "moved-on-member"].map(Cluster::unique);
+        cluster.tenant_member(&tenant, &namespace, &member).await?;
+        let url = format!("/tenants/{tenant}/registries/{namespace}/charts/edit");
+        let counter = ConnectionCounter::start().await?;
+        Ok(Self { browser: cluster.user(&member).await?, counter, namespace, url })
+    }
+
+    async fn add(&self, cluster: &Cluster) -> Result<()> {
+        let url = self.counter.url();
+        let text = format!(
+            "{{apiVersion: registry.spectrocloud.com/v1alpha1, kind: TenantRegistry, \
+             metadata: {{name: charts, namespace: {}}}, spec: {{endpoint: '{url}'}}}}",
+            self.namespace
+        );
+        cluster.apply(&text).await
+    }
+
+    /// Validates with these changes, and returns the page and the connections that it caused.
+    async fn validate(&self, changes: &[(&'static str, &str)]) -> Result<(Page, usize)> {
+        let fields = opened(&self.browser, &self.url, "validate").await?;
+        let page = self.browser.submit(&self.url, &with(&borrowed(&fields), changes)).await?;
+        Ok((page, self.counter.connections().await?))
+    }
+
+    async fn is_reached(&self) -> Result<()> {
+        let (page, connections) = self.validate(&[]).await?;
+        ensure!(page.status == 200 && connections > 0, "{connections} connections: {page:#?}");
+        Ok(())
+    }
+
+    /// Waits until such a registry can't be added with those words; an edit is refused with the same, and reaches nothing. An empty
+    /// provider becomes the default one, so that nothing is changed in the end.
+    async fn is_refused(&self, cluster: &Cluster, words: &str) -> Result<()> {
+        let registries = Api::<TenantRegistry>::namespaced(cluster.client.clone(), &self.namespace);
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        let spec = RegistrySpec { endpoint: self.counter.url(), ..RegistrySpec::default() };
+        let look = || async {
+            let refusal = registries.create(&dry_run, &TenantRegistry::new("another", spec.clone())).await;
+            ensure!(format!("{refusal:?}").contains(words), "{refusal:?}");
+            Ok(())
+        };
+        eventually(PATIENCE, words, look).await?;
+        for changes in [&[][..], &[("content_type", "Helm")], &[("content_type", "")]] {
+            let (page, connections) = self.validate(changes).await?;
+            ensure!((page.status, connections) == (422, 0), "{connections}: {changes:?} {page:#?}");
+            ensure!(page.has(words), "{changes:?} {page:#?}");
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn endpoint_that_is_forbidden_later_is_not_reached() -> Result<()> {
+    // The policy is for all tenants, and no operator may connect either.
+    let cluster = Cluster::own().await?;
+    let registry = TenantsRegistry::start(&cluster).await?;
+    let policies: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), SYSTEM_NAMESPACE);
+    registry.add(&cluster).await?;
+    registry.is_reached().await?;
+    let only = Patch::Merge(json!({"data": {"allowedEndpoints": "registry.example\n"}}));
+    policies.patch(TENANT_POLICY, &PatchParams::default(), &only).await?;
+    registry.is_refused(&cluster, "is not allowed for tenants").await
+}
+
+#[tokio::test]
+async fn registry_that_lost_its_tenant_is_not_reached() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let registry = TenantsRegistry::start(&cluster).await?;
+    registry.add(&cluster).await?;
+    registry.is_reached().await?;
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let no_label = Patch::Merge(json!({"metadata": {"labels": {registry_api::TENANT_LABEL: null}}}));
+    namespaces.patch(&registry.namespace, &PatchParams::default(), &no_label).await?;
+    registry.is_refused(&cluster, "belongs to no tenant").await
 }
