@@ -89,11 +89,7 @@ async fn from_cluster(
     let registries = &session.supply.manifests.registries;
     let mut manifests = Vec::new();
     for declared in registries {
-        manifests.extend(session.manifests(declared).await.map_err(|error| match error {
-            // So that Ctrl-C at the prompt is one.
-            SupplyError::Prompt(error) => SessionError::from(error).into(),
-            error => anyhow::Error::from(error),
-        })?);
+        manifests.extend(session.manifests(declared).await.map_err(unsupplied)?);
     }
     let asking = from_console::ask(&client, url, manifests, registries);
     let mut reports = session.progress.shown("Asking the console", asking).await?;
@@ -101,6 +97,14 @@ async fn from_cluster(
         first.notes.append(&mut session.supply.notes);
     }
     Ok(reports)
+}
+
+/// Keeps apart that the prompt was interrupted, which has an exit code of its own.
+fn unsupplied(error: SupplyError) -> anyhow::Error {
+    if let SupplyError::Prompt(error) = error {
+        return SessionError::from(error).into();
+    }
+    error.into()
 }
 
 fn read(args: &ValidateArgs) -> anyhow::Result<Manifests> {
