@@ -46,7 +46,7 @@ async fn main() -> ExitCode {
 async fn act(command: TestbedCommand) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match command {
         TestbedCommand::Tools { names, node } => build_tools(names, node).await,
-        TestbedCommand::Run(arguments) => Ok(run::run(arguments).await?),
+        TestbedCommand::Run(arguments) => Ok(Box::pin(run::run(arguments)).await?),
         TestbedCommand::Image(arguments) => Ok(image_command::run(&arguments)?),
         TestbedCommand::Node(arguments) => Ok(node_command::run(arguments).await?),
     }
