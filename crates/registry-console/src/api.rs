@@ -1,7 +1,7 @@
 //! The API for programs: `kubectl registry validate --from`. A bearer token, no cookie, no session; the same gate and the same limits as
 //! the pages.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     body::{Body, to_bytes},
@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::{
     bearer_token::BearerToken,
+    body_limits::is_late,
     console::Console,
     error::ConsoleError,
     scope::is_name,
@@ -35,8 +36,6 @@ use crate::{
 pub const VALIDATE: &str = "/api/v1alpha1/validate";
 /// The largest request body, in bytes.
 const LARGEST_BODY: usize = 256 * 1024;
-/// How long a client may take to send it.
-const BODY: Duration = Duration::from_secs(30);
 /// How many registries a request has at most: as many as a user may validate in a minute.
 const MOST_REGISTRIES: usize = 20;
 
@@ -107,17 +106,18 @@ async fn user_of(console: &Console, headers: &HeaderMap) -> Result<(UserClient, 
     Ok((user, name))
 }
 
-async fn read(body: Body) -> Result<Manifests, ApiRefusal> {
-    let read = tokio::time::timeout(BODY, to_bytes(body, LARGEST_BODY)).await;
-    let slow =
-        |_| ApiRefusal(StatusCode::REQUEST_TIMEOUT, "The request took longer than 30 seconds".to_owned());
-    let large = |_| {
-        ApiRefusal(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "The manifests can't be read, or are larger than 256 KiB".to_owned(),
-        )
+/// Why a body can't be read.
+fn unread(error: &axum::Error) -> ApiRefusal {
+    let (status, message) = if is_late(error) {
+        (StatusCode::REQUEST_TIMEOUT, "The request took longer than 30 seconds")
+    } else {
+        (StatusCode::PAYLOAD_TOO_LARGE, "The manifests can't be read, or are larger than 256 KiB")
     };
-    let bytes = read.map_err(slow)?.map_err(large)?;
+    ApiRefusal(status, message.to_owned())
+}
+
+async fn read(body: Body) -> Result<Manifests, ApiRefusal> {
+    let bytes = to_bytes(body, LARGEST_BODY).await.map_err(|error| unread(&error))?;
     let text =
         str::from_utf8(&bytes).map_err(|_| bad_request("The manifests must be JSON or YAML in UTF-8"))?;
     let mut manifests = Manifests::default();

@@ -1,6 +1,6 @@
 //! Which handler answers which URL, and what holds for all of them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode, Uri, header};
 use crate::{
     add, administration, api,
     assets::{KEEP, find},
-    changes,
+    body_limits, changes,
     console::Console,
     console_metrics::RefusalCause,
     edit,
@@ -28,12 +28,19 @@ const LARGEST_BODY: usize = 256 * 1024;
 
 /// The whole console.
 pub fn router(console: Arc<Console>) -> Router {
+    with_body_limit(console, body_limits::LONGEST)
+}
+
+fn with_body_limit(console: Arc<Console>, longest: Duration) -> Router {
+    let in_time =
+        move |request: Request| async move { request.map(|body| body_limits::within(body, longest)) };
     pages(&console)
         .route("/assets/{name}", get(asset))
         .route(api::VALIDATE, post(api::validate))
         .route("/sign-in", get(token_sign_in::show).post(token_sign_in::submit))
         .fallback(nothing)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::map_request(in_time))
         .layer(middleware::from_fn_with_state(console.clone(), guard))
         .with_state(console)
 }
@@ -128,8 +135,12 @@ async fn nothing() -> ConsoleError {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use axum::body::Body;
+    use futures::stream;
     use http::Method;
+    use tower::ServiceExt as _;
 
     use super::*;
     use crate::simulated;
@@ -156,5 +167,15 @@ mod tests {
         {
             assert_eq!(named(authority, host).await, StatusCode::FORBIDDEN, "{authority} {host:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn form_that_does_not_arrive_is_refused() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        let mut request = simulated::form("/system/add/basic", &[]);
+        *request.body_mut() = Body::from_stream(stream::pending::<Result<String, Infallible>>());
+        let answer = with_body_limit(console, Duration::ZERO).oneshot(request);
+        let answer = tokio::time::timeout(Duration::from_secs(20), answer).await.unwrap();
+        assert_eq!(answer.unwrap().status(), StatusCode::BAD_REQUEST);
     }
 }
