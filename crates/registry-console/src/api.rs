@@ -22,14 +22,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    bearer_token::BearerToken,
-    body_limits::is_late,
-    console::Console,
-    error::ConsoleError,
-    scope::is_name,
-    token_sign_in::{client, name_of},
-    trial::SilentProgress,
-    user::UserClient,
+    bearer_token::BearerToken, body_limits::is_late, console::Console, error::ConsoleError, scope::is_name,
+    token_sign_in, trial::SilentProgress, user::UserClient,
 };
 
 /// Where manifests are sent to.
@@ -101,9 +95,7 @@ async fn user_of(console: &Console, headers: &HeaderMap) -> Result<(UserClient, 
     let token = BearerToken::of(headers).map_err(|error| ConsoleError::TokenRefused(error.to_string()))?;
     let missing =
         || ConsoleError::TokenRefused("The header Authorization with a bearer token is missing".to_owned());
-    let user = client(console, server, &token.ok_or_else(missing)?)?;
-    let name = name_of(&user).await?;
-    Ok((user, name))
+    Ok(token_sign_in::user_of(console, server, &token.ok_or_else(missing)?).await?)
 }
 
 /// Why a body can't be read.

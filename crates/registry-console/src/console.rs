@@ -26,6 +26,10 @@ use crate::{
 
 /// How many checks run at once.
 const MOST_CHECKS: usize = 8;
+/// How many tokens the API server is asked about at once, of those that belong to no session.
+const MOST_NEW_TOKENS: usize = 16;
+/// How long a new token waits for its turn.
+const NEW_TOKEN_WAIT: Duration = Duration::from_secs(5);
 /// How many pages wait for changes at once.
 const MOST_WATCHES: usize = 500;
 /// How many of them are of one session.
@@ -49,6 +53,7 @@ pub struct Console {
     checks: Arc<Semaphore>,
     checking: KeyedTurns,
     budget: Mutex<ValidationBudget>,
+    new_tokens: Semaphore,
     watches: Semaphore,
     watching: KeyedTurns,
     /// How many Confirms are being carried out.
@@ -150,6 +155,7 @@ impl Console {
             checks: Arc::new(Semaphore::new(MOST_CHECKS)),
             checking: KeyedTurns::default(),
             budget: Mutex::default(),
+            new_tokens: Semaphore::new(MOST_NEW_TOKENS),
             watches: Semaphore::new(MOST_WATCHES),
             watching: KeyedTurns::default(),
             confirms: watch::Sender::new(0),
@@ -181,6 +187,13 @@ impl Console {
         let mut running = self.confirms.subscribe();
         // Neither result changes what follows: the program ends.
         let _ = tokio::time::timeout(longest, running.wait_for(|running| *running == 0)).await;
+    }
+
+    /// The turn of a token that belongs to no session, until it is dropped. Anyone may send one, and each takes a connection.
+    pub async fn new_token(&self) -> Result<SemaphorePermit<'_>, ConsoleError> {
+        let turn = tokio::time::timeout(NEW_TOKEN_WAIT, self.new_tokens.acquire()).await;
+        let turn = turn.ok().and_then(Result::ok);
+        turn.ok_or(ConsoleError::TooMany("Too many users sign in at once; try again in a moment"))
     }
 
     /// One more validation of a session by a user; an error if there are too many.
@@ -308,15 +321,27 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use axum::body::Body;
+    use futures::FutureExt as _;
     use http::StatusCode;
     use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+    use super::MOST_NEW_TOKENS;
     use crate::simulated;
 
     static MINUTES: AtomicI64 = AtomicI64::new(0);
 
     fn now() -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_mins(MINUTES.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn new_tokens_take_turns() {
+        let console = simulated::console(simulated::api(|_| 200).0, now);
+        let turn = || console.new_token().now_or_never().and_then(Result::ok);
+        let mut turns: Vec<_> = (0..100).map_while(|_| turn()).collect();
+        assert_eq!(turns.len(), MOST_NEW_TOKENS);
+        turns.pop();
+        assert!(turn().is_some());
     }
 
     #[tokio::test]

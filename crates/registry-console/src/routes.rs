@@ -25,6 +25,8 @@ use crate::{
 
 /// The largest request body: a form with a CA.
 const LARGEST_BODY: usize = 256 * 1024;
+/// The largest body of `/sign-in`, which anyone may send: the longest token, and the page to go to.
+const LARGEST_SIGN_IN: usize = 20 * 1024;
 
 /// The whole console.
 pub fn router(console: Arc<Console>) -> Router {
@@ -37,7 +39,12 @@ fn with_body_limit(console: Arc<Console>, longest: Duration) -> Router {
     pages(&console)
         .route("/assets/{name}", get(asset))
         .route(api::VALIDATE, post(api::validate))
-        .route("/sign-in", get(token_sign_in::show).post(token_sign_in::submit))
+        .route(
+            "/sign-in",
+            get(token_sign_in::show)
+                .post(token_sign_in::submit)
+                .layer(DefaultBodyLimit::max(LARGEST_SIGN_IN)),
+        )
         .fallback(nothing)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::map_request(in_time))
@@ -166,6 +173,19 @@ mod tests {
             [("evil.example", None), ("evil.example", Some(own)), (own, Some("evil.example"))]
         {
             assert_eq!(named(authority, host).await, StatusCode::FORBIDDEN, "{authority} {host:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn sign_in_takes_a_token_and_no_more() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        for (length, status) in
+            [(16 * 1024, StatusCode::NOT_FOUND), (LARGEST_SIGN_IN, StatusCode::PAYLOAD_TOO_LARGE)]
+        {
+            let body = format!("to=/system&token={}", "a".repeat(length));
+            let media_type = "application/x-www-form-urlencoded";
+            let request = simulated::request(Method::POST, "/sign-in", media_type, body);
+            assert_eq!(simulated::answer(&console, request).await.0, status, "{length}");
         }
     }
 

@@ -84,8 +84,20 @@ async fn confirm(signed_in: SignedIn) -> Result<SignedIn, ConsoleError> {
     if name == signed_in.name { Ok(signed_in) } else { Err(ConsoleError::NotSignedIn) }
 }
 
+/// The user of a token that belongs to no session, if the API server takes it.
+pub async fn user_of(
+    console: &Console,
+    server: &ApiServerAddress,
+    token: &BearerToken,
+) -> Result<(UserClient, String), ConsoleError> {
+    let _turn = console.new_token().await?;
+    let user = client(console, server, token)?;
+    let name = name_of(&user).await?;
+    Ok((user, name))
+}
+
 /// Returns the user's name, if the API server takes the token.
-pub async fn name_of(user: &UserClient) -> Result<String, ConsoleError> {
+async fn name_of(user: &UserClient) -> Result<String, ConsoleError> {
     match user.name().await {
         Ok(name) if name.is_empty() || name == ANONYMOUS => Err(refused()),
         Ok(name) => Ok(name),
@@ -107,8 +119,7 @@ async fn begin(
     server: &ApiServerAddress,
     token: &BearerToken,
 ) -> Result<SignedIn, ConsoleError> {
-    let user = client(console, server, token)?;
-    let name = name_of(&user).await?;
+    let (user, name) = user_of(console, server, token).await?;
     let id = console.edge.unguessable();
     let id = id
         .ok_or_else(|| ConsoleError::Internal("failed to make a session id: no random numbers".to_owned()))?;
@@ -121,7 +132,7 @@ async fn begin(
 }
 
 /// The client of a token's user.
-pub fn client(
+fn client(
     console: &Console,
     server: &ApiServerAddress,
     token: &BearerToken,
