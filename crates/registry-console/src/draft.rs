@@ -50,6 +50,13 @@ impl Drafts {
         self.0.push_back((name.to_owned(), draft));
     }
 
+    /// Takes over the drafts of an earlier session. Of two with the same name, its own stays.
+    pub fn take_over(&mut self, earlier: Self) {
+        for (name, draft) in std::mem::replace(self, earlier).0 {
+            self.keep(&name, draft);
+        }
+    }
+
     /// Forgets a draft, with its secrets.
     pub fn forget(&mut self, name: &str) {
         self.0.retain(|(known, _)| known != name);
@@ -77,6 +84,21 @@ mod tests {
         }
         assert!(drafts.get("0").kept.is_none());
         assert!(drafts.get("1").kept.is_some());
+    }
+
+    #[test]
+    fn drafts_of_an_earlier_session_come_first() {
+        let (mut drafts, mut earlier) = (Drafts::default(), Drafts::default());
+        for name in ["both", "earlier"] {
+            earlier.keep(name, draft());
+        }
+        for name in ["both", "own"] {
+            drafts.keep(name, FormDraft::default());
+        }
+        drafts.take_over(earlier);
+        let kept = |name| drafts.get(name).kept.is_some();
+        assert!(kept("earlier") && !kept("both") && !kept("own"));
+        assert_eq!(drafts.0.len(), 3);
     }
 
     #[test]
