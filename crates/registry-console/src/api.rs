@@ -74,6 +74,8 @@ pub async fn validate(
 ) -> Result<Response, ApiRefusal> {
     let (parts, body) = request.into_parts();
     let (user, name) = user_of(&console, &parts.headers).await?;
+    // Before the body is read: reading takes memory too.
+    let _request = console.begin_request(&name)?;
     let manifests = read(body).await?;
     let namespace = if is_name(&query.namespace) { query.namespace } else { "default".to_owned() };
     let mut reports = Vec::new();
@@ -113,7 +115,7 @@ async fn read(body: Body) -> Result<Manifests, ApiRefusal> {
     let text =
         str::from_utf8(&bytes).map_err(|_| bad_request("The manifests must be JSON or YAML in UTF-8"))?;
     let mut manifests = Manifests::default();
-    manifests.read("the request", text).map_err(|error| bad_request(error.to_string()))?;
+    manifests.read_untrusted("the request", text).map_err(|error| bad_request(error.to_string()))?;
     match manifests.registries.len() {
         0 => Err(bad_request("There is no SystemRegistry or TenantRegistry in the request")),
         1..=MOST_REGISTRIES => Ok(trusted(manifests)),
@@ -156,7 +158,35 @@ async fn check(
 
 #[cfg(test)]
 mod tests {
+    use std::{convert::Infallible, time::Duration};
+
+    use futures::stream;
+    use http::{HeaderValue, Method};
+
     use super::*;
+    use crate::simulated;
+
+    #[tokio::test]
+    async fn third_request_of_a_user_is_refused_unread() {
+        let console = simulated::in_cluster().await;
+        let turns = [console.begin_request("ann").unwrap(), console.begin_request("ann").unwrap()];
+        let body = Body::from_stream(stream::pending::<Result<String, Infallible>>());
+        let mut request = simulated::request(Method::POST, VALIDATE, "", body);
+        request.headers_mut().insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer ann-1"));
+        let answer = simulated::answer(&console, request);
+        let (status, _) = tokio::time::timeout(Duration::from_secs(20), answer).await.unwrap();
+        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+        drop(turns);
+        assert!(console.begin_request("ann").is_ok());
+    }
+
+    #[tokio::test]
+    async fn aliases_do_not_make_a_request_large() {
+        let long = "a".repeat(200 * 1024);
+        let body = format!("{{apiVersion: v1, kind: Other, a: &a {long}, b: [*a, *a, *a]}}");
+        let ApiRefusal(status, _) = read(Body::from(body)).await.err().unwrap();
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+    }
 
     #[tokio::test]
     async fn body_that_is_no_manifest_is_refused() {

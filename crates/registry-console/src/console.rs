@@ -36,6 +36,8 @@ const MOST_WATCHES: usize = 500;
 const MOST_WATCHES_OF_A_SESSION: usize = 8;
 /// How many of them are of one user, in all of the user's sessions.
 const MOST_WATCHES_OF_A_USER: usize = 32;
+/// How many API requests of a user are answered at once.
+const MOST_REQUESTS_OF_A_USER: usize = 2;
 /// How many checks of a user run at once, in all of the user's sessions.
 const MOST_CHECKS_OF_A_USER: usize = 2;
 
@@ -57,6 +59,7 @@ pub struct Console {
     checks: Arc<Semaphore>,
     checking: KeyedTurns,
     checking_users: KeyedTurns,
+    requests: KeyedTurns,
     budget: Mutex<ValidationBudget>,
     new_tokens: Semaphore,
     watches: Semaphore,
@@ -175,6 +178,7 @@ impl Console {
             checks: Arc::new(Semaphore::new(MOST_CHECKS)),
             checking: KeyedTurns::default(),
             checking_users: KeyedTurns::default(),
+            requests: KeyedTurns::default(),
             budget: Mutex::default(),
             new_tokens: Semaphore::new(MOST_NEW_TOKENS),
             watches: Semaphore::new(MOST_WATCHES),
@@ -216,6 +220,13 @@ impl Console {
         let turn = tokio::time::timeout(NEW_TOKEN_WAIT, self.new_tokens.acquire()).await;
         let turn = turn.ok().and_then(Result::ok);
         turn.ok_or(ConsoleError::TooMany("Too many users sign in at once; try again in a moment"))
+    }
+
+    /// One more API request of a user, until the returned value is dropped; an error if there are too many.
+    pub fn begin_request(&self, user: &str) -> Result<KeyedTurn, ConsoleError> {
+        self.requests.take(user, MOST_REQUESTS_OF_A_USER).ok_or(ConsoleError::TooMany(
+            "Two requests of this user are running already; wait for a result, and try again",
+        ))
     }
 
     /// One more validation of a session by a user; an error if there are too many.
