@@ -163,6 +163,7 @@ impl<U> Sessions<U> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::draft::simulated_name;
 
     fn at(minutes: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes)
@@ -272,15 +273,15 @@ mod tests {
             validated: Some([1; 32]),
             ..crate::draft::FormDraft::default()
         };
-        let mut sessions = one();
-        sessions.find("id", at(0)).unwrap().drafts.keep("form", draft());
+        let (mut sessions, form) = (one(), simulated_name("form"));
+        sessions.find("id", at(0)).unwrap().drafts.keep(&form, draft());
         begin(&mut sessions, "new", "ann", 0);
         begin(&mut sessions, "bobs", "bob", 0);
         sessions.replace("id", "new");
         assert!(sessions.peek("id", at(0)).is_none());
-        assert!(sessions.peek("new", at(0)).unwrap().drafts.get("form").validated.is_some());
+        assert!(sessions.peek("new", at(0)).unwrap().drafts.get(&form).validated.is_some());
         sessions.replace("new", "bobs");
-        assert!(sessions.peek("bobs", at(0)).unwrap().drafts.get("form").validated.is_none());
+        assert!(sessions.peek("bobs", at(0)).unwrap().drafts.get(&form).validated.is_none());
     }
 
     #[test]

@@ -260,7 +260,10 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::{draft::FormDraft, routes, simulated};
+    use crate::{
+        draft::{FormDraft, simulated_name},
+        routes, simulated,
+    };
 
     /// The cookie that comes with a page, for a token and the cookie that the browser has.
     async fn visit(console: &Arc<Console>, token: &str, cookie: &str) -> Option<String> {
@@ -293,11 +296,12 @@ mod tests {
         let cookie = visit(&console, "ann-1", "").await.unwrap();
         let id = |cookie: &str| cookie.split_once('=').unwrap().1.to_owned();
         let draft = FormDraft { validated: Some([1; 32]), ..FormDraft::default() };
-        console.keep_draft(&id(&cookie), "form", draft);
+        let form = simulated_name("form");
+        console.keep_draft(&id(&cookie), &form, draft);
         let visits = [(); 5].map(|()| visit(&console, "ann-2", &cookie));
         let renewed: Vec<_> = futures::future::join_all(visits).await.into_iter().flatten().collect();
         assert!(renewed.len() == 5 && renewed.iter().all(|other| *other == renewed[0]), "{renewed:?}");
-        assert!(console.draft(&id(&renewed[0]), "form").validated.is_some());
+        assert!(console.draft(&id(&renewed[0]), &form).validated.is_some());
         assert_eq!(console.sessions().count(), 1);
     }
 
