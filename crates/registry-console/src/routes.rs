@@ -102,7 +102,7 @@ async fn guard(State(console): State<Arc<Console>>, request: Request, next: Next
             (StatusCode::FORBIDDEN, refusal.message()).into_response()
         }
     };
-    headers::secure(response.headers_mut());
+    headers::secure(response.headers_mut(), console.site.is_https());
     response
 }
 
@@ -173,6 +173,21 @@ mod tests {
             [("evil.example", None), ("evil.example", Some(own)), (own, Some("evil.example"))]
         {
             assert_eq!(named(authority, host).await, StatusCode::FORBIDDEN, "{authority} {host:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn https_console_is_never_visited_without_tls() {
+        for (url, expected) in
+            [("https://127.0.0.1:8080", Some("max-age=31536000")), ("http://127.0.0.1:8080", None)]
+        {
+            let console = simulated::in_cluster_at(url).await;
+            for path in ["/sign-in", "/nothing", "/system"] {
+                let request = simulated::request(Method::GET, path, "", Body::empty());
+                let response = router(console.clone()).oneshot(request).await.unwrap();
+                let header = response.headers().get(header::STRICT_TRANSPORT_SECURITY);
+                assert_eq!(header.map(|value| value.to_str().unwrap()), expected, "{url}{path}");
+            }
         }
     }
 

@@ -118,12 +118,17 @@ pub fn console(api: Router, now: fn() -> Timestamp) -> Arc<Console> {
 
 /// A console for everyone with a token. The API server says that the user of `NAME-ANYTHING` is `NAME`.
 pub async fn in_cluster() -> Arc<Console> {
+    in_cluster_at(&format!("http://127.0.0.1:{PORT}")).await
+}
+
+/// Likewise, at that URL.
+pub async fn in_cluster_at(url: &str) -> Arc<Console> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api_server = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(review)).await });
     let api_server = ApiServerAddress::of(&Config::new(api_server.parse().unwrap()));
     let edge = Edge { now: epoch, random };
-    let url = PublicUrl::parse(&format!("http://127.0.0.1:{PORT}")).unwrap();
+    let url = PublicUrl::parse(url).unwrap();
     Arc::new(Console::in_cluster(&url, "registry-system", edge, checker(epoch), api_server))
 }
 
