@@ -11,7 +11,15 @@ use registry_api::{GROUP, spec::VERSION};
 use registry_verdict::object::RegistryScope;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_saphyr::{Options, budget, options};
 use thiserror::Error;
+
+/// How many bytes the values of a text from anyone have at most, with its aliases replaced.
+const MOST_UNTRUSTED_BYTES: usize = 512 * 1024;
+/// How many values such a text has at most, likewise.
+const MOST_UNTRUSTED_NODES: usize = 20_000;
+/// How many aliases such a text has at most.
+const MOST_UNTRUSTED_ALIASES: usize = 100;
 
 /// Why a file can't be used.
 #[derive(Debug, Error, Eq, PartialEq)]
@@ -106,8 +114,23 @@ pub fn api_version() -> String {
 impl Manifests {
     /// Adds the objects in `text`, the content of `file`.
     pub fn read(&mut self, file: &str, text: &str) -> Result<(), ManifestError> {
+        self.read_with(Options::default(), file, text)
+    }
+
+    /// Adds the objects in `text`, which may come from anyone: it must stay small when its aliases are replaced.
+    pub fn read_untrusted(&mut self, file: &str, text: &str) -> Result<(), ManifestError> {
+        let budget = budget! {
+            max_total_scalar_bytes: MOST_UNTRUSTED_BYTES,
+            max_recorded_anchor_bytes: MOST_UNTRUSTED_BYTES,
+            max_nodes: MOST_UNTRUSTED_NODES,
+            max_aliases: MOST_UNTRUSTED_ALIASES,
+        };
+        self.read_with(options! { budget: budget }, file, text)
+    }
+
+    fn read_with(&mut self, options: Options, file: &str, text: &str) -> Result<(), ManifestError> {
         let documents: Vec<Value> =
-            serde_saphyr::from_multiple(text).map_err(|error| ManifestError::Yaml {
+            serde_saphyr::from_multiple_with_options(text, options).map_err(|error| ManifestError::Yaml {
                 file: file.to_owned(),
                 line: error.location().map(|location| location.line()),
             })?;
@@ -223,6 +246,37 @@ metadata: {name: other}
             ]
         );
         assert_eq!(found.config_maps.len(), 1);
+    }
+
+    #[test]
+    fn untrusted_text_stays_small() {
+        let text = |more: &str| format!("apiVersion: v1\nkind: Other\n{more}");
+        let read = |more: &str| Manifests::default().read_untrusted("FILE", &text(more)).is_ok();
+        let long = "a".repeat(100 * 1024);
+        // Fewer anchors for that many aliases are refused anywhere.
+        let anchors: String = (0..20).map(|number| format!("&a{number} x,")).collect();
+        let (few, many) = ("*a,".repeat(4), "*a,".repeat(6));
+        assert!(read(&format!("a: &a {long}\nb: [{few}]")));
+        for more in [
+            format!("a: &a {long}\nb: [{many}]"),
+            format!("a: [&a x, {anchors}]\nb: [{}]", "*a,".repeat(101)),
+            format!("a: [{}]", "x,".repeat(20_000)),
+            // Each list has ten of the list before.
+            format!(
+                "a: &a [{0}]\nb: &b [{1}]\nc: &c [{2}]\nd: [{3}]",
+                "x,".repeat(30),
+                "*a,".repeat(10),
+                "*b,".repeat(10),
+                "*c,".repeat(10)
+            ),
+        ] {
+            assert!(!read(&more), "{}", more.len());
+            assert!(
+                manifests(&text(&more)).is_ok(),
+                "a file of the user's own has other limits: {}",
+                more.len()
+            );
+        }
     }
 
     #[test]

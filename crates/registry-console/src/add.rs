@@ -16,7 +16,7 @@ use crate::{
     complaints::FieldComplaint,
     confirm,
     console::{Console, SignedIn},
-    draft::{FormDigest, FormDraft, KeptSecret},
+    draft::{FormDigest, FormDraft, KeptSecret, LONGEST_SECRET, is_draft_name},
     error::ConsoleError,
     form::{FormTab, RegistryForm},
     identity,
@@ -192,6 +192,9 @@ pub async fn read(tab: FormTab, mut body: Multipart) -> Result<(RegistryForm, Fo
             _ => form.take(&name, &content),
         }
     }
+    if !is_draft_name(&form.draft) {
+        form.draft.clear();
+    }
     Ok((form, action))
 }
 
@@ -199,7 +202,9 @@ pub async fn read(tab: FormTab, mut body: Multipart) -> Result<(RegistryForm, Fo
 pub fn with_kept_secret(mut form: RegistryForm, draft: &mut FormDraft) -> RegistryForm {
     let server = form.origin();
     if !form.password.expose_secret().is_empty() {
-        draft.kept = Some(KeptSecret { secret: form.password.clone(), server });
+        // A longer one is refused in any case.
+        let is_kept = form.password.expose_secret().len() <= LONGEST_SECRET;
+        draft.kept = is_kept.then(|| KeptSecret { secret: form.password.clone(), server });
     } else if form.existing_secret.is_empty()
         && let Some(kept) = draft.kept.as_ref().filter(|kept| kept.server == server)
         && !(form.username.is_empty() && form.access_key.is_empty())
@@ -397,7 +402,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::simulated;
+    use crate::{draft::simulated_name, simulated};
 
     fn form(fields: &[(&str, &str)]) -> RegistryForm {
         let mut form = RegistryForm::default();
@@ -432,6 +437,25 @@ mod tests {
         let typed = [("endpoint", "https://s"), ("username", "u"), ("password", "new")];
         assert_eq!(with_kept_secret(form(&typed), &mut draft).password.expose_secret(), "new");
         assert_eq!(draft.kept.unwrap().server, "https://s:443");
+    }
+
+    #[test]
+    fn password_that_is_too_long_is_not_kept() {
+        let mut draft = kept();
+        let long = "p".repeat(LONGEST_SECRET + 1);
+        let typed = [("endpoint", "https://r"), ("username", "u"), ("password", &*long)];
+        assert!(with_kept_secret(form(&typed), &mut draft).has_password() && draft.kept.is_none());
+    }
+
+    #[tokio::test]
+    async fn draft_of_another_name_is_not_taken() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        let form = simulated_name("form");
+        for (name, shown) in [(form.clone(), &*form), (format!("{form}HUSH"), "")] {
+            let request = simulated::form("/system/add/basic", &[("draft", &name), ("endpoint", "")]);
+            let (_, page) = simulated::answer(&console, request).await;
+            assert!(page.contains(&format!("name=\"draft\" value=\"{shown}\"")), "{page}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The API for programs: `kubectl registry validate --from`. A bearer token, no cookie, no session; the same gate and the same limits as
 //! the pages.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     body::{Body, to_bytes},
@@ -23,21 +23,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    bearer_token::BearerToken,
-    console::Console,
-    error::ConsoleError,
-    scope::is_name,
-    token_sign_in::{client, name_of},
-    trial::SilentProgress,
-    user::UserClient,
+    bearer_token::BearerToken, body_limits::is_late, console::Console, error::ConsoleError, scope::is_name,
+    token_sign_in, trial::SilentProgress, user::UserClient,
 };
 
 /// Where manifests are sent to.
 pub const VALIDATE: &str = "/api/v1alpha1/validate";
 /// The largest request body, in bytes.
 const LARGEST_BODY: usize = 256 * 1024;
-/// How long a client may take to send it.
-const BODY: Duration = Duration::from_secs(30);
 /// How many registries a request has at most: as many as a user may validate in a minute.
 const MOST_REGISTRIES: usize = 20;
 
@@ -82,6 +75,8 @@ pub async fn validate(
 ) -> Result<Response, ApiRefusal> {
     let (parts, body) = request.into_parts();
     let (user, name) = user_of(&console, &parts.headers).await?;
+    // Before the body is read: reading takes memory too.
+    let _request = console.begin_request(&name)?;
     let manifests = read(body).await?;
     let namespace = if is_name(&query.namespace) { query.namespace } else { "default".to_owned() };
     let mut reports = Vec::new();
@@ -103,26 +98,25 @@ async fn user_of(console: &Console, headers: &HeaderMap) -> Result<(UserClient, 
     let token = BearerToken::of(headers).map_err(|error| ConsoleError::TokenRefused(error.to_string()))?;
     let missing =
         || ConsoleError::TokenRefused("The header Authorization with a bearer token is missing".to_owned());
-    let user = client(console, server, &token.ok_or_else(missing)?)?;
-    let name = name_of(&user).await?;
-    Ok((user, name))
+    Ok(token_sign_in::user_of(console, server, &token.ok_or_else(missing)?).await?)
+}
+
+/// Why a body can't be read.
+fn unread(error: &axum::Error) -> ApiRefusal {
+    let (status, message) = if is_late(error) {
+        (StatusCode::REQUEST_TIMEOUT, "The request took longer than 30 seconds")
+    } else {
+        (StatusCode::PAYLOAD_TOO_LARGE, "The manifests can't be read, or are larger than 256 KiB")
+    };
+    ApiRefusal(status, message.to_owned())
 }
 
 async fn read(body: Body) -> Result<Manifests, ApiRefusal> {
-    let read = tokio::time::timeout(BODY, to_bytes(body, LARGEST_BODY)).await;
-    let slow =
-        |_| ApiRefusal(StatusCode::REQUEST_TIMEOUT, "The request took longer than 30 seconds".to_owned());
-    let large = |_| {
-        ApiRefusal(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "The manifests can't be read, or are larger than 256 KiB".to_owned(),
-        )
-    };
-    let bytes = read.map_err(slow)?.map_err(large)?;
+    let bytes = to_bytes(body, LARGEST_BODY).await.map_err(|error| unread(&error))?;
     let text =
         str::from_utf8(&bytes).map_err(|_| bad_request("The manifests must be JSON or YAML in UTF-8"))?;
     let mut manifests = Manifests::default();
-    manifests.read("the request", text).map_err(|error| bad_request(error.to_string()))?;
+    manifests.read_untrusted("the request", text).map_err(|error| bad_request(error.to_string()))?;
     match manifests.registries.len() {
         0 => Err(bad_request("There is no SystemRegistry or TenantRegistry in the request")),
         1..=MOST_REGISTRIES => Ok(trusted(manifests)),
@@ -166,7 +160,35 @@ async fn check(
 
 #[cfg(test)]
 mod tests {
+    use std::{convert::Infallible, time::Duration};
+
+    use futures::stream;
+    use http::{HeaderValue, Method};
+
     use super::*;
+    use crate::simulated;
+
+    #[tokio::test]
+    async fn third_request_of_a_user_is_refused_unread() {
+        let console = simulated::in_cluster().await;
+        let turns = [console.begin_request("ann").unwrap(), console.begin_request("ann").unwrap()];
+        let body = Body::from_stream(stream::pending::<Result<String, Infallible>>());
+        let mut request = simulated::request(Method::POST, VALIDATE, "", body);
+        request.headers_mut().insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer ann-1"));
+        let answer = simulated::answer(&console, request);
+        let (status, _) = tokio::time::timeout(Duration::from_secs(20), answer).await.unwrap();
+        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+        drop(turns);
+        assert!(console.begin_request("ann").is_ok());
+    }
+
+    #[tokio::test]
+    async fn aliases_do_not_make_a_request_large() {
+        let long = "a".repeat(200 * 1024);
+        let body = format!("{{apiVersion: v1, kind: Other, a: &a {long}, b: [*a, *a, *a]}}");
+        let ApiRefusal(status, _) = read(Body::from(body)).await.err().unwrap();
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+    }
 
     #[tokio::test]
     async fn body_that_is_no_manifest_is_refused() {

@@ -1,6 +1,9 @@
 //! What is wrong with a form, as far as it can be seen without the API server, and where the API server's sentences stand. Pure.
 
+use secrecy::ExposeSecret as _;
+
 use crate::{
+    draft::LONGEST_SECRET,
     form::{FormTab, RegistryForm},
     stored::{LoginChoice, StoredLogin},
 };
@@ -35,6 +38,7 @@ impl RegistryForm {
             complain(true, "ca", why);
         }
         self.complain_about_stored(&mut complain);
+        self.complain_about_length(&mut complain);
         match self.tab {
             FormTab::Basic => self.complain_about_login(&mut complain),
             FormTab::Ecr => self.complain_about_aws(&mut complain),
@@ -51,6 +55,17 @@ impl RegistryForm {
         complain(self.login == LoginChoice::Replace && self.is_protected() && is_empty, field, message);
         let message = "Leave it empty, or choose to replace the stored login";
         complain(self.login == LoginChoice::Remove && !is_empty, field, message);
+    }
+
+    fn complain_about_length(&self, complain: &mut impl FnMut(bool, &'static str, &str)) {
+        let password = match self.tab {
+            FormTab::Basic => "Password must not be longer than 8 KiB",
+            FormTab::Ecr => "Secret access key must not be longer than 8 KiB",
+        };
+        complain(self.password.expose_secret().len() > LONGEST_SECRET, "password", password);
+        let is_long = |text: &str| text.len() > LONGEST_SECRET;
+        complain(is_long(&self.username), "username", "Username must not be longer than 8 KiB");
+        complain(is_long(&self.access_key), "access_key", "Access Key must not be longer than 8 KiB");
     }
 
     /// Whether the stored login would go to a server that it was not stored for.
@@ -149,6 +164,26 @@ mod tests {
         let both = [&base[..], &[("username", "u"), ("password", "p"), ("existing_secret", "s")]].concat();
         assert_eq!(wrong(&form(&both)), ["existing_secret"]);
         assert_eq!(wrong(&form(&[])), ["name", "endpoint"]);
+    }
+
+    #[test]
+    fn login_that_is_too_long_is_refused() {
+        let (longest, long) = ("a".repeat(LONGEST_SECRET), "a".repeat(LONGEST_SECRET + 1));
+        let login = |username: &str, password: &str| {
+            let fields =
+                [("name", "p"), ("endpoint", "https://r"), ("username", username), ("password", password)];
+            wrong(&form(&fields))
+        };
+        assert!(login(&longest, &longest).is_empty());
+        assert_eq!(login(&long, &long), ["password", "username"]);
+        let fields = [
+            ("name", "p"),
+            ("endpoint", "https://r"),
+            ("protected", "on"),
+            ("access_key", &*long),
+            ("password", "p"),
+        ];
+        assert_eq!(wrong(&RegistryForm { tab: FormTab::Ecr, ..form(&fields) }), ["access_key"]);
     }
 
     #[test]

@@ -19,17 +19,27 @@ use crate::{
     guard::Site,
     headers::SessionCookie,
     public_url::PublicUrl,
-    session::{Door, Sessions},
+    session::{Door, Session, Sessions},
     user::{ApiServerAddress, SignIn, UserClient},
     validation_limits::{KeyedTurn, KeyedTurns, ValidationBudget},
 };
 
 /// How many checks run at once.
 const MOST_CHECKS: usize = 8;
+/// How many tokens the API server is asked about at once, of those that belong to no session.
+const MOST_NEW_TOKENS: usize = 16;
+/// How long a new token waits for its turn.
+const NEW_TOKEN_WAIT: Duration = Duration::from_secs(5);
 /// How many pages wait for changes at once.
 const MOST_WATCHES: usize = 500;
 /// How many of them are of one session.
 const MOST_WATCHES_OF_A_SESSION: usize = 8;
+/// How many of them are of one user, in all of the user's sessions.
+const MOST_WATCHES_OF_A_USER: usize = 32;
+/// How many API requests of a user are answered at once.
+const MOST_REQUESTS_OF_A_USER: usize = 2;
+/// How many checks of a user run at once, in all of the user's sessions.
+const MOST_CHECKS_OF_A_USER: usize = 2;
 
 /// The console. Holds no client of its own: each belongs to a session.
 pub struct Console {
@@ -48,9 +58,13 @@ pub struct Console {
     checker: Checker,
     checks: Arc<Semaphore>,
     checking: KeyedTurns,
+    checking_users: KeyedTurns,
+    requests: KeyedTurns,
     budget: Mutex<ValidationBudget>,
+    new_tokens: Semaphore,
     watches: Semaphore,
     watching: KeyedTurns,
+    watching_users: KeyedTurns,
     /// How many Confirms are being carried out.
     confirms: watch::Sender<usize>,
     door: Mutex<Option<Door>>,
@@ -70,12 +84,14 @@ impl Drop for RunningConfirm {
 pub struct ValidationTurn {
     _of_all: OwnedSemaphorePermit,
     _of_session: KeyedTurn,
+    _of_user: KeyedTurn,
 }
 
 /// The turn of a page that waits, until it is dropped.
 pub struct WatchTurn<'a> {
     _of_all: SemaphorePermit<'a>,
     _of_session: KeyedTurn,
+    _of_user: KeyedTurn,
 }
 
 /// The door while someone signs in. Unless [`OpenedDoor::close_for_good`] is called, the code works again afterwards.
@@ -117,6 +133,18 @@ pub struct SignedIn {
     pub token: Option<TokenDigest>,
 }
 
+impl SignedIn {
+    /// The user of a session.
+    pub fn of(id: &str, session: &Session) -> Self {
+        Self {
+            session: id.to_owned(),
+            user: session.user.clone(),
+            name: session.name.clone(),
+            token: session.token,
+        }
+    }
+}
+
 impl Console {
     /// A console on this machine, that opens `door` once.
     pub fn on_loopback(port: u16, system_namespace: &str, edge: Edge, checker: Checker, door: Door) -> Self {
@@ -149,9 +177,13 @@ impl Console {
             checker,
             checks: Arc::new(Semaphore::new(MOST_CHECKS)),
             checking: KeyedTurns::default(),
+            checking_users: KeyedTurns::default(),
+            requests: KeyedTurns::default(),
             budget: Mutex::default(),
+            new_tokens: Semaphore::new(MOST_NEW_TOKENS),
             watches: Semaphore::new(MOST_WATCHES),
             watching: KeyedTurns::default(),
+            watching_users: KeyedTurns::default(),
             confirms: watch::Sender::new(0),
             door: Mutex::new(None),
             sessions: Mutex::default(),
@@ -183,6 +215,20 @@ impl Console {
         let _ = tokio::time::timeout(longest, running.wait_for(|running| *running == 0)).await;
     }
 
+    /// The turn of a token that belongs to no session, until it is dropped. Anyone may send one, and each takes a connection.
+    pub async fn new_token(&self) -> Result<SemaphorePermit<'_>, ConsoleError> {
+        let turn = tokio::time::timeout(NEW_TOKEN_WAIT, self.new_tokens.acquire()).await;
+        let turn = turn.ok().and_then(Result::ok);
+        turn.ok_or(ConsoleError::TooMany("Too many users sign in at once; try again in a moment"))
+    }
+
+    /// One more API request of a user, until the returned value is dropped; an error if there are too many.
+    pub fn begin_request(&self, user: &str) -> Result<KeyedTurn, ConsoleError> {
+        self.requests.take(user, MOST_REQUESTS_OF_A_USER).ok_or(ConsoleError::TooMany(
+            "Two requests of this user are running already; wait for a result, and try again",
+        ))
+    }
+
     /// One more validation of a session by a user; an error if there are too many.
     pub fn begin_validation(
         &self,
@@ -191,6 +237,9 @@ impl Console {
     ) -> Result<(Checker, ValidationTurn), ConsoleError> {
         let of_session = self.checking.take(session, 1).ok_or(ConsoleError::TooMany(
             "A validation of this session is running already; wait for its result, and try again",
+        ))?;
+        let of_user = self.checking_users.take(user, MOST_CHECKS_OF_A_USER).ok_or(ConsoleError::TooMany(
+            "Two validations of this user are running already; wait for a result, and try again",
         ))?;
         let of_all = self.checks.clone().try_acquire_owned().map_err(|_| {
             ConsoleError::TooMany("Too many validations at once: 8 are running; try again in a moment")
@@ -201,7 +250,8 @@ impl Console {
                 "Too many validations: at most 20 a minute for a user; try again in a minute",
             ));
         }
-        Ok((self.checker.clone(), ValidationTurn { _of_all: of_all, _of_session: of_session }))
+        let turn = ValidationTurn { _of_all: of_all, _of_session: of_session, _of_user: of_user };
+        Ok((self.checker.clone(), turn))
     }
 
     /// Counts what a validation found.
@@ -216,12 +266,16 @@ impl Console {
 
     /// A turn to wait for changes; an error if too many pages do.
     pub fn watch(&self, session: &str) -> Result<WatchTurn<'_>, ConsoleError> {
-        let too_many = ConsoleError::TooMany("Too many open pages; close some");
-        let of_session = self.watching.take(session, MOST_WATCHES_OF_A_SESSION);
-        match (of_session, self.watches.try_acquire()) {
-            (Some(of_session), Ok(of_all)) => Ok(WatchTurn { _of_all: of_all, _of_session: of_session }),
-            _ => Err(too_many),
-        }
+        let user = self.sessions().peek(session, (self.edge.now)()).map(|session| session.name.clone());
+        let user = user.ok_or(ConsoleError::NotSignedIn)?;
+        let turn = || {
+            Some(WatchTurn {
+                _of_session: self.watching.take(session, MOST_WATCHES_OF_A_SESSION)?,
+                _of_user: self.watching_users.take(&user, MOST_WATCHES_OF_A_USER)?,
+                _of_all: self.watches.try_acquire().ok()?,
+            })
+        };
+        turn().ok_or(ConsoleError::TooMany("Too many open pages; close some"))
     }
 
     /// The draft of a form.
@@ -253,7 +307,16 @@ impl Console {
 
     /// The session that a request names by its cookie, which is used by it if a person caused it.
     pub fn session_of(&self, parts: &Parts) -> Option<SignedIn> {
-        let id = self.cookie.read(&parts.headers)?;
+        self.session(self.cookie.read(&parts.headers)?, parts)
+    }
+
+    /// The session of a token, likewise.
+    pub fn session_of_token(&self, token: &TokenDigest, parts: &Parts) -> Option<SignedIn> {
+        let id = self.sessions().of_token(token, (self.edge.now)())?.to_owned();
+        self.session(&id, parts)
+    }
+
+    fn session(&self, id: &str, parts: &Parts) -> Option<SignedIn> {
         let mut sessions = self.sessions();
         let now = (self.edge.now)();
         let session = if is_by_user(parts) {
@@ -261,12 +324,7 @@ impl Console {
         } else {
             sessions.peek(id, now)
         }?;
-        Some(SignedIn {
-            session: id.to_owned(),
-            user: session.user.clone(),
-            name: session.name.clone(),
-            token: session.token,
-        })
+        Some(SignedIn::of(id, session))
     }
 
     /// In the cluster, [`crate::token_sign_in`] has asked the API server who it is.
@@ -308,15 +366,48 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use axum::body::Body;
+    use futures::FutureExt as _;
     use http::StatusCode;
     use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-    use crate::simulated;
+    use super::{MOST_NEW_TOKENS, MOST_WATCHES_OF_A_SESSION, MOST_WATCHES_OF_A_USER};
+    use crate::{session::Session, simulated, user::UserClient};
 
     static MINUTES: AtomicI64 = AtomicI64::new(0);
 
     fn now() -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_mins(MINUTES.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn new_tokens_take_turns() {
+        let console = simulated::console(simulated::api(|_| 200).0, now);
+        let turn = || console.new_token().now_or_never().and_then(Result::ok);
+        let mut turns: Vec<_> = (0..100).map_while(|_| turn()).collect();
+        assert_eq!(turns.len(), MOST_NEW_TOKENS);
+        turns.pop();
+        assert!(turn().is_some());
+    }
+
+    #[tokio::test]
+    async fn user_has_the_same_limits_in_several_sessions() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        let sessions = ["0", "1", "2", "3", "4"];
+        for id in sessions {
+            let user = UserClient::simulated(simulated::cluster(simulated::api(|_| 200).0));
+            let session = Session::new(user, "ann".to_owned(), simulated::epoch());
+            console.sessions().begin(id.to_owned(), session, simulated::epoch());
+        }
+        let turns: Vec<_> =
+            sessions.iter().filter_map(|id| console.begin_validation(id, "ann").ok()).collect();
+        assert_eq!(turns.len(), 2);
+        assert!(console.begin_validation("bobs", "bob").is_ok());
+
+        let pages = |id| (0..100).map_while(|_| console.watch(id).ok()).collect::<Vec<_>>();
+        let pages: Vec<_> = sessions.map(pages).into_iter().map(|turns| (turns.len(), turns)).collect();
+        assert_eq!(pages[0].0, MOST_WATCHES_OF_A_SESSION);
+        assert_eq!(pages.iter().map(|(count, _)| count).sum::<usize>(), MOST_WATCHES_OF_A_USER);
+        assert!(console.watch("ended").is_err());
     }
 
     #[tokio::test]

@@ -7,6 +7,10 @@ use secrecy::SecretString;
 
 /// How many forms are kept for a session; the oldest goes first.
 const MOST_DRAFTS: usize = 8;
+/// The length of a draft's name: 32 random bytes in base64url.
+const NAME: usize = 43;
+/// The longest secret, in bytes. A Secret may have 1 MiB, but no password or key is that long.
+pub const LONGEST_SECRET: usize = 8 * 1024;
 
 /// A digest of everything that a form says.
 pub type FormDigest = [u8; 32];
@@ -31,6 +35,11 @@ pub struct FormDraft {
     pub unused_secret: String,
 }
 
+/// Returns whether the console can have made that name. Browsers may send others, of any length.
+pub fn is_draft_name(name: &str) -> bool {
+    name.len() == NAME && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
 /// The drafts of a session, by names that can't be guessed.
 #[derive(Debug, Default)]
 pub struct Drafts(VecDeque<(String, FormDraft)>);
@@ -41,13 +50,23 @@ impl Drafts {
         self.0.iter().find(|(known, _)| known == name).map(|(_, draft)| draft.clone()).unwrap_or_default()
     }
 
-    /// Keeps a draft.
+    /// Keeps a draft, if its name is one.
     pub fn keep(&mut self, name: &str, draft: FormDraft) {
+        if !is_draft_name(name) {
+            return;
+        }
         self.forget(name);
         if self.0.len() >= MOST_DRAFTS {
             self.0.pop_front();
         }
         self.0.push_back((name.to_owned(), draft));
+    }
+
+    /// Takes over the drafts of an earlier session. Of two with the same name, its own stays.
+    pub fn take_over(&mut self, earlier: Self) {
+        for (name, draft) in std::mem::replace(self, earlier).0 {
+            self.keep(&name, draft);
+        }
     }
 
     /// Forgets a draft, with its secrets.
@@ -56,9 +75,15 @@ impl Drafts {
     }
 }
 
+/// For tests: the name of a draft that begins so.
+#[cfg(test)]
+pub fn simulated_name(start: &str) -> String {
+    format!("{start:_<NAME$}")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{simulated_name as name, *};
 
     fn draft() -> FormDraft {
         let secret = SecretString::from("HUSH");
@@ -73,21 +98,49 @@ mod tests {
     fn oldest_goes_first() {
         let mut drafts = Drafts::default();
         for number in 0..=MOST_DRAFTS {
-            drafts.keep(&number.to_string(), draft());
+            drafts.keep(&name(&number.to_string()), draft());
         }
-        assert!(drafts.get("0").kept.is_none());
-        assert!(drafts.get("1").kept.is_some());
+        assert!(drafts.get(&name("0")).kept.is_none());
+        assert!(drafts.get(&name("1")).kept.is_some());
+    }
+
+    #[test]
+    fn other_names_keep_nothing() {
+        let mut drafts = Drafts::default();
+        let edge = crate::edge::Edge { now: k8s_openapi::jiff::Timestamp::now, random: || Some([255; 32]) };
+        assert!(is_draft_name(&edge.unguessable().unwrap()));
+        for other in [String::new(), name("a") + "a", name("a b"), name("<"), "a".repeat(100_000)] {
+            drafts.keep(&other, draft());
+        }
+        assert!(drafts.0.is_empty());
+    }
+
+    #[test]
+    fn drafts_of_an_earlier_session_come_first() {
+        let (mut drafts, mut earlier) = (Drafts::default(), Drafts::default());
+        for start in ["both", "earlier"] {
+            earlier.keep(&name(start), draft());
+        }
+        for start in ["both", "own"] {
+            drafts.keep(&name(start), FormDraft::default());
+        }
+        drafts.take_over(earlier);
+        let kept = |start| drafts.get(&name(start)).kept.is_some();
+        assert!(kept("earlier") && !kept("both") && !kept("own"));
+        assert_eq!(drafts.0.len(), 3);
     }
 
     #[test]
     fn is_forgotten_with_its_secret() {
         let mut drafts = Drafts::default();
-        drafts.keep("a", draft());
-        drafts.keep("a", FormDraft::default());
-        assert!(drafts.get("a").kept.is_none());
-        drafts.keep("a", draft());
-        drafts.forget("a");
-        assert!(drafts.get("a").validated.is_none());
+        let name = name("a");
+        drafts.keep(&name, draft());
+        drafts.keep(&name, FormDraft::default());
+        assert!(drafts.get(&name).kept.is_none());
+        drafts.keep(&name, draft());
+        assert!(drafts.get(&name).kept.is_some());
+        drafts.forget(&name);
+        assert!(drafts.get(&name).validated.is_none());
     }
 
     #[test]

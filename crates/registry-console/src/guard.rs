@@ -50,6 +50,11 @@ impl Site {
         Self { scheme: url.scheme(), hosts: vec![url.authority().to_owned()] }
     }
 
+    /// Whether browsers use HTTPS.
+    pub fn is_https(&self) -> bool {
+        self.scheme == "https"
+    }
+
     /// Decides about a request of a program: without the marks of a browser, or from a page of this console.
     pub fn admit_program(&self, headers: &HeaderMap) -> Result<(), RequestRefusal> {
         let host = self.host(headers).ok_or(RequestRefusal::Host)?;

@@ -19,10 +19,17 @@ const ALWAYS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
+/// A year. Only for this host: what others below its name do isn't known here.
+const HTTPS_ONLY: &str = "max-age=31536000";
+
 /// Adds what is missing. Only assets say themselves how long they may be kept; all else may not be.
-pub fn secure(headers: &mut HeaderMap) {
+/// With `is_https`, browsers are told never to use HTTP for this host again.
+pub fn secure(headers: &mut HeaderMap, is_https: bool) {
     for (name, value) in ALWAYS {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    if is_https {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HTTPS_ONLY));
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
@@ -80,11 +87,11 @@ mod tests {
     #[test]
     fn nothing_is_kept_unless_it_says_so() {
         let mut page = HeaderMap::new();
-        secure(&mut page);
+        secure(&mut page, false);
         assert_eq!(page[header::CACHE_CONTROL], "no-store");
         let mut asset = HeaderMap::new();
         asset.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=1"));
-        secure(&mut asset);
+        secure(&mut asset, false);
         assert_eq!(asset[header::CACHE_CONTROL], "max-age=1");
     }
 

@@ -9,6 +9,7 @@ pub mod administration;
 pub mod api;
 pub mod assets;
 pub mod bearer_token;
+pub mod body_limits;
 pub mod browser;
 pub mod changes;
 pub mod cli;

@@ -1,6 +1,6 @@
 //! Which handler answers which URL, and what holds for all of them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode, Uri, header};
 use crate::{
     add, administration, api,
     assets::{KEEP, find},
-    changes,
+    body_limits, changes,
     console::Console,
     console_metrics::RefusalCause,
     edit,
@@ -25,15 +25,29 @@ use crate::{
 
 /// The largest request body: a form with a CA.
 const LARGEST_BODY: usize = 256 * 1024;
+/// The largest body of `/sign-in`, which anyone may send: the longest token, and the page to go to.
+const LARGEST_SIGN_IN: usize = 20 * 1024;
 
 /// The whole console.
 pub fn router(console: Arc<Console>) -> Router {
+    with_body_limit(console, body_limits::LONGEST)
+}
+
+fn with_body_limit(console: Arc<Console>, longest: Duration) -> Router {
+    let in_time =
+        move |request: Request| async move { request.map(|body| body_limits::within(body, longest)) };
     pages(&console)
         .route("/assets/{name}", get(asset))
         .route(api::VALIDATE, post(api::validate))
-        .route("/sign-in", get(token_sign_in::show).post(token_sign_in::submit))
+        .route(
+            "/sign-in",
+            get(token_sign_in::show)
+                .post(token_sign_in::submit)
+                .layer(DefaultBodyLimit::max(LARGEST_SIGN_IN)),
+        )
         .fallback(nothing)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::map_request(in_time))
         .layer(middleware::from_fn_with_state(console.clone(), guard))
         .with_state(console)
 }
@@ -88,7 +102,7 @@ async fn guard(State(console): State<Arc<Console>>, request: Request, next: Next
             (StatusCode::FORBIDDEN, refusal.message()).into_response()
         }
     };
-    headers::secure(response.headers_mut());
+    headers::secure(response.headers_mut(), console.site.is_https());
     response
 }
 
@@ -128,8 +142,12 @@ async fn nothing() -> ConsoleError {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use axum::body::Body;
+    use futures::stream;
     use http::Method;
+    use tower::ServiceExt as _;
 
     use super::*;
     use crate::simulated;
@@ -156,5 +174,43 @@ mod tests {
         {
             assert_eq!(named(authority, host).await, StatusCode::FORBIDDEN, "{authority} {host:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn https_console_is_never_visited_without_tls() {
+        for (url, expected) in
+            [("https://127.0.0.1:8080", Some("max-age=31536000")), ("http://127.0.0.1:8080", None)]
+        {
+            let console = simulated::in_cluster_at(url).await;
+            for path in ["/sign-in", "/nothing", "/system"] {
+                let request = simulated::request(Method::GET, path, "", Body::empty());
+                let response = router(console.clone()).oneshot(request).await.unwrap();
+                let header = response.headers().get(header::STRICT_TRANSPORT_SECURITY);
+                assert_eq!(header.map(|value| value.to_str().unwrap()), expected, "{url}{path}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn sign_in_takes_a_token_and_no_more() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        for (length, status) in
+            [(16 * 1024, StatusCode::NOT_FOUND), (LARGEST_SIGN_IN, StatusCode::PAYLOAD_TOO_LARGE)]
+        {
+            let body = format!("to=/system&token={}", "a".repeat(length));
+            let media_type = "application/x-www-form-urlencoded";
+            let request = simulated::request(Method::POST, "/sign-in", media_type, body);
+            assert_eq!(simulated::answer(&console, request).await.0, status, "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn form_that_does_not_arrive_is_refused() {
+        let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
+        let mut request = simulated::form("/system/add/basic", &[]);
+        *request.body_mut() = Body::from_stream(stream::pending::<Result<String, Infallible>>());
+        let answer = with_body_limit(console, Duration::ZERO).oneshot(request);
+        let answer = tokio::time::timeout(Duration::from_secs(20), answer).await.unwrap();
+        assert_eq!(answer.unwrap().status(), StatusCode::BAD_REQUEST);
     }
 }

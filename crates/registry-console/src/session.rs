@@ -15,9 +15,9 @@ use crate::{
 const IDLE: SignedDuration = SignedDuration::from_mins(30);
 /// A session ends after that time, used or not.
 const LONGEST: SignedDuration = SignedDuration::from_hours(8);
-/// How many sessions there are at most.
+/// How many sessions there are at most; the one that wasn't used for the longest time ends for a new one.
 const MOST_SESSIONS: usize = 1_000;
-/// How many sessions a user has at most; the one that wasn't used for the longest time ends for a new one.
+/// How many sessions a user has at most, likewise.
 const MOST_OF_A_USER: usize = 10;
 
 /// The way in, once: a code, and what the one who has it is signed in with.
@@ -85,19 +85,39 @@ impl<U> Default for Sessions<U> {
 }
 
 impl<U> Sessions<U> {
-    /// Begins a session under a new id; `false` if there are too many.
-    pub fn begin(&mut self, id: String, session: Session<U>, now: Timestamp) -> bool {
+    /// Begins a session under a new id.
+    pub fn begin(&mut self, id: String, session: Session<U>, now: Timestamp) {
         self.sweep(now);
-        let of_user = self.0.iter().filter(|(_, other)| other.name == session.name);
-        if of_user.clone().count() >= MOST_OF_A_USER {
-            let oldest = of_user.min_by_key(|(_, other)| other.used).map(|(id, _)| id.clone());
-            self.end(&oldest.unwrap_or_default());
-        }
-        if self.0.len() >= MOST_SESSIONS {
-            return false;
-        }
+        self.make_room(MOST_OF_A_USER, |other| other.name == session.name);
+        self.make_room(MOST_SESSIONS, |_| true);
         self.0.insert(id, session);
-        true
+    }
+
+    /// Ends the session that wasn't used for the longest time, if there are too many of those.
+    fn make_room(&mut self, most: usize, counts: impl Fn(&Session<U>) -> bool) {
+        let counted = || self.0.iter().filter(|(_, session)| counts(session));
+        if counted().count() >= most
+            && let Some((oldest, _)) = counted().min_by_key(|(_, session)| session.used)
+        {
+            let oldest = oldest.clone();
+            self.end(&oldest);
+        }
+    }
+
+    /// The id of the session that its token has by now, or begins it under a new id: requests with a renewed token come in parallel.
+    pub fn begin_unless_begun(&mut self, id: String, session: Session<U>, now: Timestamp) -> String {
+        if let Some(begun) = session.token.and_then(|token| self.of_token(&token, now)) {
+            return begun.to_owned();
+        }
+        self.begin(id.clone(), session, now);
+        id
+    }
+
+    /// The id of a token's session.
+    pub fn of_token(&self, token: &TokenDigest, now: Timestamp) -> Option<&str> {
+        let mut sessions = self.0.iter();
+        let is_of_token = |session: &Session<U>| session.token.as_ref() == Some(token);
+        sessions.find(|(_, session)| is_of_token(session) && !session.is_over(now)).map(|(id, _)| id.as_str())
     }
 
     /// How many there are, with those that have ended since the last sweep.
@@ -130,7 +150,7 @@ impl<U> Sessions<U> {
         if let Some(old) = self.0.remove(old)
             && let Some(new) = self.0.get_mut(new).filter(|new| new.name == old.name)
         {
-            new.drafts = old.drafts;
+            new.drafts.take_over(old.drafts);
         }
     }
 
@@ -143,19 +163,20 @@ impl<U> Sessions<U> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::draft::simulated_name;
 
     fn at(minutes: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes)
     }
 
-    fn begin(sessions: &mut Sessions<()>, id: &str, name: &str, minutes: i64) -> bool {
+    fn begin(sessions: &mut Sessions<()>, id: &str, name: &str, minutes: i64) {
         let session = Session::new((), name.to_owned(), at(minutes));
         sessions.begin(id.to_owned(), session, at(minutes))
     }
 
     fn one() -> Sessions<()> {
         let mut sessions = Sessions::default();
-        assert!(begin(&mut sessions, "id", "ann", 0));
+        begin(&mut sessions, "id", "ann", 0);
         sessions
     }
 
@@ -205,24 +226,42 @@ mod tests {
     }
 
     #[test]
-    fn has_a_bound_that_ended_sessions_don_t_count_for() {
-        let mut sessions = Sessions::default();
-        for number in 0..MOST_SESSIONS {
-            assert!(begin(&mut sessions, &number.to_string(), &number.to_string(), 0));
+    fn oldest_of_all_sessions_ends_for_a_new_one() {
+        let mut sessions = one();
+        for number in 1..MOST_SESSIONS {
+            begin(&mut sessions, &number.to_string(), &number.to_string(), 1);
         }
-        assert!(!begin(&mut sessions, "more", "ann", 29));
-        assert!(begin(&mut sessions, "more", "ann", 30));
+        assert!(sessions.peek("id", at(1)).is_some());
+        begin(&mut sessions, "more", "bob", 2);
+        assert!(sessions.peek("more", at(2)).is_some() && sessions.peek("id", at(2)).is_none());
+        assert_eq!(sessions.count(), MOST_SESSIONS);
+        begin(&mut sessions, "only", "bob", 60);
+        assert_eq!(sessions.count(), 1, "ended sessions don't count");
+    }
+
+    #[test]
+    fn token_has_one_session() {
+        let mut sessions = Sessions::default();
+        let mut enter = |id: &str, token, minutes| {
+            let session = Session::new((), "ann".to_owned(), at(minutes)).with_token([token; 32], None);
+            sessions.begin_unless_begun(id.to_owned(), session, at(minutes))
+        };
+        assert_eq!(enter("first", 1, 0), "first");
+        assert_eq!(enter("second", 1, 1), "first");
+        assert_eq!(enter("other", 2, 1), "other");
+        assert_eq!(enter("later", 1, 40), "later", "the first has ended");
+        assert_eq!(sessions.of_token(&[1; 32], at(41)), Some("later"));
     }
 
     #[test]
     fn oldest_session_of_a_user_ends_for_a_new_one() {
         let mut sessions = one();
-        assert!(begin(&mut sessions, "other", "bob", 0));
+        begin(&mut sessions, "other", "bob", 0);
         for number in 1..MOST_OF_A_USER {
-            assert!(begin(&mut sessions, &number.to_string(), "ann", 1));
+            begin(&mut sessions, &number.to_string(), "ann", 1);
         }
         assert!(sessions.find("id", at(2)).is_some(), "it is used now");
-        assert!(begin(&mut sessions, "new", "ann", 3));
+        begin(&mut sessions, "new", "ann", 3);
         assert!(sessions.find("id", at(4)).is_some() && sessions.find("other", at(4)).is_some());
         assert_eq!(sessions.count(), MOST_OF_A_USER + 1);
     }
@@ -234,14 +273,15 @@ mod tests {
             validated: Some([1; 32]),
             ..crate::draft::FormDraft::default()
         };
-        let mut sessions = one();
-        sessions.find("id", at(0)).unwrap().drafts.keep("form", draft());
-        assert!(begin(&mut sessions, "new", "ann", 0) && begin(&mut sessions, "bobs", "bob", 0));
+        let (mut sessions, form) = (one(), simulated_name("form"));
+        sessions.find("id", at(0)).unwrap().drafts.keep(&form, draft());
+        begin(&mut sessions, "new", "ann", 0);
+        begin(&mut sessions, "bobs", "bob", 0);
         sessions.replace("id", "new");
         assert!(sessions.peek("id", at(0)).is_none());
-        assert!(sessions.peek("new", at(0)).unwrap().drafts.get("form").validated.is_some());
+        assert!(sessions.peek("new", at(0)).unwrap().drafts.get(&form).validated.is_some());
         sessions.replace("new", "bobs");
-        assert!(sessions.peek("bobs", at(0)).unwrap().drafts.get("form").validated.is_none());
+        assert!(sessions.peek("bobs", at(0)).unwrap().drafts.get(&form).validated.is_none());
     }
 
     #[test]
@@ -249,7 +289,7 @@ mod tests {
         for (expires, last) in [(Some(at(10)), 9), (None, 29), (Some(at(100)), 29)] {
             let mut sessions = Sessions::default();
             let session = Session::new((), "ann".to_owned(), at(0)).with_token([1; 32], expires);
-            assert!(sessions.begin("id".to_owned(), session, at(0)));
+            sessions.begin("id".to_owned(), session, at(0));
             assert!(sessions.peek("id", at(last)).is_some(), "{expires:?}");
             assert!(sessions.peek("id", at(last + 1)).is_none(), "{expires:?}");
         }

@@ -1,6 +1,9 @@
 //! For tests: a console whose API server is a function in this process, and requests as a browser sends them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use axum::{
     Router,
@@ -18,14 +21,16 @@ use registry_check::{
 use registry_probe::{Prober, ProberSettings};
 use registry_verdict::{cluster_addresses::ClusterAddresses, validate::AdminPolicy};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
 use crate::{
     console::Console,
     edge::Edge,
+    public_url::PublicUrl,
     routes,
     session::{Door, Session},
-    user::{SignIn, UserClient},
+    user::{ApiServerAddress, SignIn, UserClient},
 };
 
 pub const SESSION: &str = "session-id";
@@ -88,8 +93,7 @@ pub fn cluster(api: Router) -> Cluster {
     }
 }
 
-/// A console with one session, and a door that leads to no API server.
-pub fn console(api: Router, now: fn() -> Timestamp) -> Arc<Console> {
+fn checker(now: fn() -> Timestamp) -> Checker {
     let admin_policy = AdminPolicy {
         egress_allow: Arc::new([]),
         egress_deny: Arc::new([]),
@@ -97,16 +101,51 @@ pub fn console(api: Router, now: fn() -> Timestamp) -> Arc<Console> {
         trusted_token_services: Arc::new([]),
     };
     let prober = Prober::new(ProberSettings::default()).unwrap();
-    let network = CheckNetwork::Users;
-    let checker = Checker { prober, tokens: None, admin_policy, network, clock: now };
+    Checker { prober, tokens: None, admin_policy, network: CheckNetwork::Users, clock: now }
+}
+
+/// A console with one session, and a door that leads to no API server.
+pub fn console(api: Router, now: fn() -> Timestamp) -> Arc<Console> {
     let edge = Edge { now, random: || Some([7; 32]) };
     let nowhere = Config::new("http://127.0.0.1:1".parse().unwrap());
     let door = Door::new(CODE.to_owned(), SignIn::simulated(nowhere));
-    let console = Console::on_loopback(PORT, "registry-system", edge, checker, door);
+    let console = Console::on_loopback(PORT, "registry-system", edge, checker(now), door);
     let user = UserClient::simulated(cluster(api));
     let session = Session::new(user, "ann".to_owned(), now());
-    assert!(console.sessions().begin(SESSION.to_owned(), session, now()));
+    console.sessions().begin(SESSION.to_owned(), session, now());
     Arc::new(console)
+}
+
+/// A console for everyone with a token. The API server says that the user of `NAME-ANYTHING` is `NAME`.
+pub async fn in_cluster() -> Arc<Console> {
+    in_cluster_at(&format!("http://127.0.0.1:{PORT}")).await
+}
+
+/// Likewise, at that URL.
+pub async fn in_cluster_at(url: &str) -> Arc<Console> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let api_server = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(review)).await });
+    let api_server = ApiServerAddress::of(&Config::new(api_server.parse().unwrap()));
+    let edge = Edge { now: epoch, random };
+    let url = PublicUrl::parse(url).unwrap();
+    Arc::new(Console::in_cluster(&url, "registry-system", edge, checker(epoch), api_server))
+}
+
+async fn review(request: Request) -> Response {
+    let token = request.headers()[header::AUTHORIZATION].to_str().unwrap();
+    let (name, _) = token.trim_start_matches("Bearer ").split_once('-').unwrap();
+    let review = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview", "metadata": {},
+        "status": {"userInfo": {"username": name}},
+    });
+    (StatusCode::CREATED, [(header::CONTENT_TYPE, "application/json")], review.to_string()).into_response()
+}
+
+/// Other numbers each time, 256 times.
+fn random() -> Option<[u8; 32]> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    u8::try_from(COUNT.fetch_add(1, Ordering::Relaxed)).ok().map(|number| [number; 32])
 }
 
 /// A clock that stands still.

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
 };
 use http::{HeaderValue, Method, StatusCode, header::SET_COOKIE, request::Parts, uri::PathAndQuery};
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::{
@@ -59,8 +60,8 @@ async fn by_cookie(console: &Console, parts: &Parts) -> Result<(SignedIn, bool),
     confirm(signed_in).await.map(|signed_in| (signed_in, false))
 }
 
-/// The user of a token in a header. The session that the browser names is the token's, or a new one takes its place: proxies renew
-/// tokens while their user fills in a form.
+/// The user of a token in a header. The session that the browser names is the token's, or the token's own takes its place: proxies renew
+/// tokens while their user fills in a form. A token has one session, even for clients that keep no cookie.
 async fn by_header(
     console: &Console,
     server: &ApiServerAddress,
@@ -71,7 +72,10 @@ async fn by_header(
     if let Some(same) = known.as_ref().filter(|known| known.token == Some(token.digest())) {
         return confirm(same.clone()).await.map(|signed_in| (signed_in, false));
     }
-    let signed_in = begin(console, server, token).await?;
+    let signed_in = match console.session_of_token(&token.digest(), parts) {
+        Some(begun) => confirm(begun).await?,
+        None => join(console, server, token).await?,
+    };
     if let Some(known) = known.filter(|known| known.name == signed_in.name) {
         console.sessions().replace(&known.session, &signed_in.session);
     }
@@ -84,8 +88,20 @@ async fn confirm(signed_in: SignedIn) -> Result<SignedIn, ConsoleError> {
     if name == signed_in.name { Ok(signed_in) } else { Err(ConsoleError::NotSignedIn) }
 }
 
+/// The user of a token that belongs to no session, if the API server takes it.
+pub async fn user_of(
+    console: &Console,
+    server: &ApiServerAddress,
+    token: &BearerToken,
+) -> Result<(UserClient, String), ConsoleError> {
+    let _turn = console.new_token().await?;
+    let user = client(console, server, token)?;
+    let name = name_of(&user).await?;
+    Ok((user, name))
+}
+
 /// Returns the user's name, if the API server takes the token.
-pub async fn name_of(user: &UserClient) -> Result<String, ConsoleError> {
+async fn name_of(user: &UserClient) -> Result<String, ConsoleError> {
     match user.name().await {
         Ok(name) if name.is_empty() || name == ANONYMOUS => Err(refused()),
         Ok(name) => Ok(name),
@@ -107,21 +123,39 @@ async fn begin(
     server: &ApiServerAddress,
     token: &BearerToken,
 ) -> Result<SignedIn, ConsoleError> {
-    let user = client(console, server, token)?;
-    let name = name_of(&user).await?;
+    let (id, session, now) = new_session(console, server, token).await?;
+    let signed_in = SignedIn::of(&id, &session);
+    console.sessions().begin(id, session, now);
+    Ok(signed_in)
+}
+
+/// Begins a session likewise, unless another request with the token has begun one while the API server was asked.
+async fn join(
+    console: &Console,
+    server: &ApiServerAddress,
+    token: &BearerToken,
+) -> Result<SignedIn, ConsoleError> {
+    let (id, session, now) = new_session(console, server, token).await?;
+    let signed_in = SignedIn::of(&id, &session);
+    let id = console.sessions().begin_unless_begun(id, session, now);
+    Ok(SignedIn { session: id, ..signed_in })
+}
+
+async fn new_session(
+    console: &Console,
+    server: &ApiServerAddress,
+    token: &BearerToken,
+) -> Result<(String, Session, Timestamp), ConsoleError> {
+    let (user, name) = user_of(console, server, token).await?;
     let id = console.edge.unguessable();
     let id = id
         .ok_or_else(|| ConsoleError::Internal("failed to make a session id: no random numbers".to_owned()))?;
-    let (now, digest) = ((console.edge.now)(), token.digest());
-    let session = Session::new(user.clone(), name.clone(), now).with_token(digest, token.expires());
-    if !console.sessions().begin(id.clone(), session, now) {
-        return Err(ConsoleError::TooMany("Too many sessions; try again later"));
-    }
-    Ok(SignedIn { session: id, user, name, token: Some(digest) })
+    let now = (console.edge.now)();
+    Ok((id, Session::new(user, name, now).with_token(token.digest(), token.expires()), now))
 }
 
 /// The client of a token's user.
-pub fn client(
+fn client(
     console: &Console,
     server: &ApiServerAddress,
     token: &BearerToken,
@@ -221,7 +255,55 @@ fn own_path(to: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use http::header::{AUTHORIZATION, COOKIE};
+    use tower::ServiceExt as _;
+
     use super::*;
+    use crate::{
+        draft::{FormDraft, simulated_name},
+        routes, simulated,
+    };
+
+    /// The cookie that comes with a page, for a token and the cookie that the browser has.
+    async fn visit(console: &Arc<Console>, token: &str, cookie: &str) -> Option<String> {
+        let mut request = simulated::request(Method::GET, "/system/add/basic", "", Body::empty());
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
+        headers.insert(COOKIE, HeaderValue::from_str(cookie).unwrap());
+        let response = routes::router(console.clone()).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let cookie = response.headers().get(SET_COOKIE)?.to_str().unwrap();
+        cookie.split(';').next().map(ToOwned::to_owned)
+    }
+
+    #[tokio::test]
+    async fn token_without_a_cookie_begins_one_session() {
+        let console = simulated::in_cluster().await;
+        let first = visit(&console, "ann-1", "").await.unwrap();
+        for cookie in ["", "unknown=x"] {
+            assert_eq!(visit(&console, "ann-1", cookie).await.as_deref(), Some(&*first));
+        }
+        assert_eq!(visit(&console, "ann-1", &first).await, None, "it has the cookie");
+        assert_eq!(console.sessions().count(), 1);
+        assert_ne!(visit(&console, "bob-1", &first).await.unwrap(), first);
+        assert_eq!(console.sessions().count(), 2);
+    }
+
+    #[tokio::test]
+    async fn parallel_requests_with_a_renewed_token_keep_drafts() {
+        let console = simulated::in_cluster().await;
+        let cookie = visit(&console, "ann-1", "").await.unwrap();
+        let id = |cookie: &str| cookie.split_once('=').unwrap().1.to_owned();
+        let draft = FormDraft { validated: Some([1; 32]), ..FormDraft::default() };
+        let form = simulated_name("form");
+        console.keep_draft(&id(&cookie), &form, draft);
+        let visits = [(); 5].map(|()| visit(&console, "ann-2", &cookie));
+        let renewed: Vec<_> = futures::future::join_all(visits).await.into_iter().flatten().collect();
+        assert!(renewed.len() == 5 && renewed.iter().all(|other| *other == renewed[0]), "{renewed:?}");
+        assert!(console.draft(&id(&renewed[0]), &form).validated.is_some());
+        assert_eq!(console.sessions().count(), 1);
+    }
 
     #[test]
     fn way_back_stays_on_this_console() {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt as _, api::ListParams};
 
-use crate::bed::{Cluster, PASSWORD, Page, Protected, SYSTEM_NAMESPACE, USER, with};
+use crate::bed::{Cluster, DRAFT, PASSWORD, Page, Protected, SYSTEM_NAMESPACE, USER, with};
 
 const BASIC: &str = "/system/add/basic";
 
@@ -13,7 +13,7 @@ fn secrets(cluster: &Cluster) -> Api<Secret> {
 }
 
 fn login<'a>(name: &'a str, endpoint: &'a str) -> Vec<(&'a str, &'a str)> {
-    let action = [("action", "validate"), ("content_type", "Pack"), ("draft", "a-draft")];
+    let action = [("action", "validate"), ("content_type", "Pack"), ("draft", DRAFT)];
     with(&action, &[("name", name), ("endpoint", endpoint), ("username", USER), ("password", PASSWORD)])
 }
 
@@ -230,7 +230,7 @@ async fn aws_keys_are_not_sent_where_the_policy_is_unknown() -> Result<()> {
     let (browser, url) = (cluster.user(&member).await?, protected.registry.url());
     let typed = [
         ("content_type", "Helm"),
-        ("draft", "a-draft"),
+        ("draft", DRAFT),
         ("name", "mirror"),
         ("endpoint", &url),
         ("protected", "on"),

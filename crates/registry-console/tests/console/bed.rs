@@ -42,6 +42,8 @@ pub const SYSTEM_NAMESPACE: &str = "registry-system";
 pub const USER: &str = "demo";
 /// Its password, which no page may ever hold.
 pub const PASSWORD: &str = "never-to-be-seen-4f9a61c0";
+/// The name of a form's draft, as the console makes them: 43 characters.
+pub const DRAFT: &str = "a-draft-of-the-tests_0123456789-0123456789_";
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 /// Logs each request with its content, except for that of Secrets, which hold passwords by right.

@@ -8,7 +8,7 @@ use registry_testbed::eventually;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 
 use crate::{
-    bed::{Cluster, PASSWORD, Page, Protected, USER},
+    bed::{Cluster, DRAFT, PASSWORD, Page, Protected, USER},
     cluster_bed::{Account, COOKIE, Canary, ClusterConsole, Visitor, failed_start},
 };
 
@@ -20,7 +20,7 @@ fn form<'a>(name: &'a str, endpoint: &'a str) -> Vec<(&'a str, &'a str)> {
     vec![
         ("action", "validate"),
         ("content_type", "Pack"),
-        ("draft", "a-draft"),
+        ("draft", DRAFT),
         ("name", name),
         ("endpoint", endpoint),
         ("username", USER),

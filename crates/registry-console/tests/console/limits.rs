@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::{
-    bed::{Browser, Cluster, PASSWORD, PATIENCE, Protected, USER},
+    bed::{Browser, Cluster, DRAFT, PASSWORD, PATIENCE, Protected, USER},
     cluster_bed::{Account, ClusterConsole},
 };
 
@@ -156,7 +156,7 @@ async fn validate_takes_hardly_longer_than_the_plugin() -> Result<()> {
     let typed = [
         ("action", "validate"),
         ("content_type", "Pack"),
-        ("draft", "a-draft"),
+        ("draft", DRAFT),
         ("name", "timed"),
         ("endpoint", &url),
         ("username", USER),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
-    bed::{self, Browser, Cluster, PATIENCE, Page, Protected, SYSTEM_NAMESPACE, USER},
+    bed::{self, Browser, Cluster, DRAFT, PATIENCE, Page, Protected, SYSTEM_NAMESPACE, USER},
     cluster_bed::{Account, ClusterConsole},
 };
 
@@ -131,7 +131,7 @@ async fn afternoon() -> Result<Traces> {
     let typed = [
         ("action", "validate"),
         ("content_type", "Pack"),
-        ("draft", "a-draft"),
+        ("draft", DRAFT),
         ("name", "packs"),
         ("endpoint", &url),
         ("username", USER),

@@ -132,8 +132,7 @@ impl Case<'_> {
     }
 
     fn typed<'b>(&'b self, action: &'b str) -> Vec<(&'b str, &'b str)> {
-        let common =
-            [("action", action), ("name", self.name), ("content_type", "Helm"), ("draft", self.name)];
+        let common = [("action", action), ("name", self.name), ("content_type", "Helm")];
         [&common, self.fields].concat()
     }
 
