@@ -31,7 +31,7 @@ pub fn within(body: Body, longest: Duration) -> Body {
 /// Returns whether reading a body failed because it didn't arrive in time.
 pub fn is_late(error: &(dyn Error + 'static)) -> bool {
     let mut causes = successors(Some(error), |error| (*error).source());
-    causes.any(|cause| cause.is::<Elapsed>())
+    causes.any(<dyn Error>::is::<Elapsed>)
 }
 
 #[cfg(test)]

@@ -82,16 +82,16 @@ impl Drop for RunningConfirm {
 
 /// The turn of a validation, until it is dropped.
 pub struct ValidationTurn {
-    _of_all: OwnedSemaphorePermit,
-    _of_session: KeyedTurn,
-    _of_user: KeyedTurn,
+    _all: OwnedSemaphorePermit,
+    _session: KeyedTurn,
+    _user: KeyedTurn,
 }
 
 /// The turn of a page that waits, until it is dropped.
 pub struct WatchTurn<'a> {
-    _of_all: SemaphorePermit<'a>,
-    _of_session: KeyedTurn,
-    _of_user: KeyedTurn,
+    _all: SemaphorePermit<'a>,
+    _session: KeyedTurn,
+    _user: KeyedTurn,
 }
 
 /// The door while someone signs in. Unless [`OpenedDoor::close_for_good`] is called, the code works again afterwards.
@@ -250,7 +250,7 @@ impl Console {
                 "Too many validations: at most 20 a minute for a user; try again in a minute",
             ));
         }
-        let turn = ValidationTurn { _of_all: of_all, _of_session: of_session, _of_user: of_user };
+        let turn = ValidationTurn { _all: of_all, _session: of_session, _user: of_user };
         Ok((self.checker.clone(), turn))
     }
 
@@ -270,9 +270,9 @@ impl Console {
         let user = user.ok_or(ConsoleError::NotSignedIn)?;
         let turn = || {
             Some(WatchTurn {
-                _of_session: self.watching.take(session, MOST_WATCHES_OF_A_SESSION)?,
-                _of_user: self.watching_users.take(&user, MOST_WATCHES_OF_A_USER)?,
-                _of_all: self.watches.try_acquire().ok()?,
+                _session: self.watching.take(session, MOST_WATCHES_OF_A_SESSION)?,
+                _user: self.watching_users.take(&user, MOST_WATCHES_OF_A_USER)?,
+                _all: self.watches.try_acquire().ok()?,
             })
         };
         turn().ok_or(ConsoleError::TooMany("Too many open pages; close some"))

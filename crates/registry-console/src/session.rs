@@ -171,7 +171,7 @@ mod tests {
 
     fn begin(sessions: &mut Sessions<()>, id: &str, name: &str, minutes: i64) {
         let session = Session::new((), name.to_owned(), at(minutes));
-        sessions.begin(id.to_owned(), session, at(minutes))
+        sessions.begin(id.to_owned(), session, at(minutes));
     }
 
     fn one() -> Sessions<()> {
