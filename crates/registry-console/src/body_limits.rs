@@ -12,7 +12,7 @@ use tokio::time::{Instant, error::Elapsed, timeout_at};
 /// How long a body may take, from when it is first read.
 pub const LONGEST: Duration = Duration::from_secs(30);
 
-/// A body that fails if it doesn't arrive in time: a client that sends it byte by byte would hold its handler for ever.
+/// A body that fails if it doesn't arrive in time: a client that sends it byte by byte would hold its handler forever.
 pub fn within(body: Body, longest: Duration) -> Body {
     if body.is_end_stream() {
         return body;
