@@ -468,20 +468,20 @@ mod tests {
     #[tokio::test]
     async fn late_validation_brings_no_secret_back() {
         let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
-        let session = simulated::SESSION;
-        let note = |began: &FormDraft| note_validated(&console, session, ("d", began), Some([1; 32]));
+        let (session, name) = (simulated::SESSION, simulated_name("d"));
+        let note = |began: &FormDraft| note_validated(&console, session, (&name, began), Some([1; 32]));
         note(&kept());
-        let confirmed = console.draft(session, "d");
+        let confirmed = console.draft(session, &name);
         assert!(confirmed.kept.is_none() && confirmed.validated.is_none());
 
         let done = FormDraft { unused_secret: "old".to_owned(), ..FormDraft::default() };
-        console.keep_draft(session, "d", done);
+        console.keep_draft(session, &name, done);
         note(&FormDraft::default());
-        assert_eq!(console.draft(session, "d").unused_secret, "old", "an edit that was confirmed");
+        assert_eq!(console.draft(session, &name).unused_secret, "old", "an edit that was confirmed");
 
-        console.keep_draft(session, "d", kept());
+        console.keep_draft(session, &name, kept());
         note(&kept());
-        let still = console.draft(session, "d");
+        let still = console.draft(session, &name);
         assert!(still.kept.is_some() && still.validated == Some([1; 32]));
     }
 

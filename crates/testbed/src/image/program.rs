@@ -57,7 +57,8 @@ impl ImageProgram {
     pub fn largest(self) -> u64 {
         match self {
             Self::Operator => 15 * MEBIBYTE,
-            Self::Console => 12 * MEBIBYTE,
+            // The goal is 12: decision 0084 says what is left.
+            Self::Console => 15 * MEBIBYTE,
         }
     }
 
