@@ -27,7 +27,7 @@ const FINALIZER_MANAGER: &str = "registry-operator-finalizer";
 /// If nothing else changes, the time of the last validation is written this often, to spare etcd.
 const TIME_ALONE: Duration = Duration::from_hours(1);
 /// How often a write is repeated because the object has changed.
-const CONFLICTS: usize = 4;
+const CONFLICTS: usize = 8;
 
 /// Why a write failed.
 #[derive(Debug, Error)]
