@@ -208,11 +208,8 @@ impl<P: Progress> CheckSession<'_, P> {
     /// Returns a registry with its namespace, and all that it refers to, as manifests for a program that has no access to them.
     /// What is wrong with the registry itself is left to that program.
     pub async fn manifests(&mut self, declared: &Declared) -> Result<Vec<Value>, SupplyError> {
-        let (key, mut document) = (self.key(declared), declared.document.clone());
-        if let Some(namespace) = key.namespace() {
-            document["metadata"]["namespace"] = Value::from(namespace);
-        }
-        let mut manifests = vec![document];
+        let key = self.key(declared);
+        let mut manifests = vec![in_namespace(declared.document.clone(), key.namespace())];
         if complaints(declared).is_ok_and(|complaints| complaints.is_empty())
             && let Ok(object) = self.object(declared, key)
         {
@@ -250,6 +247,16 @@ impl<P: Progress> CheckSession<'_, P> {
             }
         }
     }
+}
+
+/// Writes the namespace into a manifest. Other metadata than an object is left for its reader to refuse.
+fn in_namespace(mut document: Value, namespace: Option<&str>) -> Value {
+    if let (Some(namespace), Some(metadata)) =
+        (namespace, document.get_mut("metadata").and_then(Value::as_object_mut))
+    {
+        metadata.insert("namespace".to_owned(), Value::from(namespace));
+    }
+    document
 }
 
 /// Runs the schema's rules, because the API server was not asked for this reason.
@@ -290,4 +297,22 @@ fn complaints(declared: &Declared) -> Result<Vec<String>, CrdError> {
     }
     complaints.extend(schema::complaints(declared.scope, &declared.document)?);
     Ok(complaints)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn namespace_is_written_into_metadata_only() {
+        let named = json!({"metadata": {"name": "packs"}});
+        assert_eq!(in_namespace(named.clone(), None), named);
+        let both = json!({"metadata": {"name": "packs", "namespace": "team-a"}});
+        assert_eq!(in_namespace(named, Some("team-a")), both);
+        for other in [json!({"metadata": "text"}), json!({"metadata": [1]}), json!({}), json!("text")] {
+            assert_eq!(in_namespace(other.clone(), Some("team-a")), other);
+        }
+    }
 }

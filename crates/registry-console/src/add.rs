@@ -402,15 +402,10 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::{draft::simulated_name, simulated};
-
-    fn form(fields: &[(&str, &str)]) -> RegistryForm {
-        let mut form = RegistryForm::default();
-        for (name, value) in fields {
-            form.take(name, value.as_bytes());
-        }
-        form
-    }
+    use crate::{
+        draft::simulated_name,
+        simulated::{self, filled as form},
+    };
 
     fn kept() -> FormDraft {
         let secret = SecretString::from("p");

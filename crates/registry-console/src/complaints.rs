@@ -143,14 +143,7 @@ pub fn field_of(sentence: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn form(fields: &[(&str, &str)]) -> RegistryForm {
-        let mut form = RegistryForm::default();
-        for (name, value) in fields {
-            form.take(name, value.as_bytes());
-        }
-        form
-    }
+    use crate::simulated::filled as form;
 
     fn wrong(form: &RegistryForm) -> Vec<&'static str> {
         form.complaints().into_iter().map(|complaint| complaint.field).collect()

@@ -340,13 +340,10 @@ mod tests {
     use registry_testbed::TestCa;
 
     use super::*;
+    use crate::simulated::filled;
 
     fn form(fields: &[(&str, &str)]) -> RegistryForm {
-        let mut form = RegistryForm { content_type: "Pack".to_owned(), ..RegistryForm::default() };
-        for (name, value) in fields {
-            form.take(name, value.as_bytes());
-        }
-        form
+        filled(&[&[("content_type", "Pack")], fields].concat())
     }
 
     fn wrong(form: &RegistryForm) -> Vec<&'static str> {

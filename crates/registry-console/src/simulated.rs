@@ -27,6 +27,7 @@ use tower::ServiceExt as _;
 use crate::{
     console::Console,
     edge::Edge,
+    form::RegistryForm,
     public_url::PublicUrl,
     routes,
     session::{Door, Session},
@@ -187,4 +188,13 @@ pub async fn text_of(response: Response) -> (StatusCode, String) {
     let (head, body) = response.into_parts();
     let body = to_bytes(body, LARGEST).await.unwrap();
     (head.status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// A form in which these fields were filled in.
+pub fn filled(fields: &[(&str, &str)]) -> RegistryForm {
+    let mut form = RegistryForm::default();
+    for (name, value) in fields {
+        form.take(name, value.as_bytes());
+    }
+    form
 }

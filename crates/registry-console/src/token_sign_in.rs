@@ -123,9 +123,8 @@ async fn begin(
     server: &ApiServerAddress,
     token: &BearerToken,
 ) -> Result<SignedIn, ConsoleError> {
-    let (id, session, now) = new_session(console, server, token).await?;
-    let signed_in = SignedIn::of(&id, &session);
-    console.sessions().begin(id, session, now);
+    let (signed_in, session, now) = new_session(console, server, token).await?;
+    console.sessions().begin(signed_in.session.clone(), session, now);
     Ok(signed_in)
 }
 
@@ -135,9 +134,8 @@ async fn join(
     server: &ApiServerAddress,
     token: &BearerToken,
 ) -> Result<SignedIn, ConsoleError> {
-    let (id, session, now) = new_session(console, server, token).await?;
-    let signed_in = SignedIn::of(&id, &session);
-    let id = console.sessions().begin_unless_begun(id, session, now);
+    let (signed_in, session, now) = new_session(console, server, token).await?;
+    let id = console.sessions().begin_unless_begun(signed_in.session.clone(), session, now);
     Ok(SignedIn { session: id, ..signed_in })
 }
 
@@ -145,13 +143,14 @@ async fn new_session(
     console: &Console,
     server: &ApiServerAddress,
     token: &BearerToken,
-) -> Result<(String, Session, Timestamp), ConsoleError> {
+) -> Result<(SignedIn, Session, Timestamp), ConsoleError> {
     let (user, name) = user_of(console, server, token).await?;
     let id = console.edge.unguessable();
     let id = id
         .ok_or_else(|| ConsoleError::Internal("failed to make a session id: no random numbers".to_owned()))?;
     let now = (console.edge.now)();
-    Ok((id, Session::new(user, name, now).with_token(token.digest(), token.expires()), now))
+    let session = Session::new(user, name, now).with_token(token.digest(), token.expires());
+    Ok((SignedIn::of(&id, &session), session, now))
 }
 
 /// The client of a token's user.

@@ -23,8 +23,9 @@ use crate::tls::{ClientRequest, TlsDefect, alert_in, closed_by_server, defect_of
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// A stream with a limited amount of input, because a server may send informational responses without end. Hyper parses all that
-/// is there in one poll; so that the deadline holds meanwhile, the stream says from time to time that nothing is there.
+/// A stream with a limited amount of input, because a server may send informational responses without end. Hyper reads until the
+/// stream is pending, and no timer fires during one poll. The stream is therefore pending once every [`BETWEEN_PAUSES`] bytes, so that
+/// the deadline holds.
 struct LimitedStream {
     stream: Box<dyn ByteStream>,
     left: usize,
