@@ -78,6 +78,7 @@ impl Replica {
             }
             tracing::info!(identity = self.identity, "leading");
             tokio::select! {
+                biased;
                 () = candidate.hold(|| self.health.answered()) => {}
                 () = self.work() => {}
                 () = stop.cancelled() => {
@@ -140,6 +141,7 @@ impl Replica {
         });
         let guard = self.guard();
         tokio::select! {
+            biased;
             () = guard.keep_checking() => {}
             () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
             () = writing => {}

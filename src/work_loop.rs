@@ -59,11 +59,13 @@ pub async fn run<C: Controller>(mut controller: C, events: impl Stream<Item = C:
     loop {
         start_workers(&mut controller, &mut workers);
         let due = controller.queue().next_due();
+        // A fixed order is repeatable in simulations. Neither ticks nor workers, which are few, can hold up the events.
         tokio::select! {
-            Some(event) = events.next() => controller.handle(event),
-            Some(finished) = workers.join_next() => complete(&mut controller, finished),
-            () = until(due) => {}
+            biased;
             _ = ticks.tick() => controller.tick(),
+            Some(finished) = workers.join_next() => complete(&mut controller, finished),
+            Some(event) = events.next() => controller.handle(event),
+            () = until(due) => {}
         }
     }
 }

@@ -20,14 +20,14 @@ struct NotLeading;
 
 /// Counts requests, and refuses writes outside the leadership term.
 #[derive(Clone)]
-pub(crate) struct WriteGate {
+pub struct WriteGate {
     metrics: Metrics,
     term: Option<Arc<LeadershipTerm>>,
 }
 
 impl WriteGate {
     /// Allows writes during the term; always if there is none.
-    pub(crate) fn new(metrics: Metrics, term: Option<Arc<LeadershipTerm>>) -> Self {
+    pub fn new(metrics: Metrics, term: Option<Arc<LeadershipTerm>>) -> Self {
         Self { metrics, term }
     }
 
@@ -51,7 +51,7 @@ impl<S> Layer<S> for WriteGate {
 
 /// A service behind a [`WriteGate`].
 #[derive(Clone)]
-pub(crate) struct GatedService<S> {
+pub struct GatedService<S> {
     inner: S,
     guard: WriteGate,
 }

@@ -50,6 +50,7 @@ pub use tls::{
     CaBundle, CaError, ClientCertificateError, ClientCertificateFault, ClientIdentity, HandshakeFault,
     PresentedCertificate, TlsDefect, TlsVersion, Unusable,
 };
+pub use transport::{ByteStream, Network};
 
 /// The time limit of tests with a mebibyte of input. They take seconds; quadratic algorithms take hours.
 #[cfg(test)]

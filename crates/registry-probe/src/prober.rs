@@ -17,7 +17,7 @@ use crate::realm::Trust;
 use crate::summary::summarize;
 use crate::target::{Material, Target};
 use crate::tls::{CaBundle, TlsPolicy, TlsRoots};
-use crate::transport::{Journal, ProxyRoute, Resolver, ResolverSources, Sender};
+use crate::transport::{Journal, Network, ProxyRoute, Resolver, ResolverSources, Sender, SystemNetwork};
 
 /// The settings of a prober.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ pub enum ProberError {
 pub struct Prober(Arc<ProberState>);
 
 struct ProberState {
-    resolver: Resolver,
+    network: Arc<dyn Network>,
     roots: Arc<TlsRoots>,
     extra: RwLock<Option<CaBundle>>,
     proxy: Option<ProxyRoute>,
@@ -81,12 +81,21 @@ struct ProberState {
 impl Prober {
     /// A prober; it connects to nothing yet.
     pub fn new(settings: ProberSettings) -> Result<Self, ProberError> {
-        let ProberSettings { version, name_servers, resolv_conf, hosts_file, proxy, ca } = settings;
+        let resolver = Resolver::new(ResolverSources {
+            name_servers: &settings.name_servers,
+            resolv_conf: settings.resolv_conf.as_deref(),
+            hosts_file: settings.hosts_file.clone(),
+        });
+        let resolver = resolver.map_err(|error| ProberError::Resolver(error.to_string()))?;
+        Self::over(Arc::new(SystemNetwork(resolver)), settings)
+    }
+
+    /// The same, over another network than this machine's, which looks up the names instead of what `settings` say.
+    pub fn over(network: Arc<dyn Network>, settings: ProberSettings) -> Result<Self, ProberError> {
+        let ProberSettings { version, proxy, ca, .. } = settings;
         let user_agent = HeaderValue::from_str(&format!("registry-operator/{version}"));
-        let (name_servers, resolv_conf) = (name_servers.as_slice(), resolv_conf.as_deref());
-        let resolver = Resolver::new(ResolverSources { name_servers, resolv_conf, hosts_file });
         Ok(Self(Arc::new(ProberState {
-            resolver: resolver.map_err(|error| ProberError::Resolver(error.to_string()))?,
+            network,
             roots: Arc::new(TlsRoots::new().ok_or(ProberError::Crypto)?),
             extra: RwLock::new(ca),
             proxy: proxy.map(ProxyRoute::new),
@@ -172,7 +181,7 @@ impl Prober {
             now,
         };
         Sender {
-            resolver: &self.0.resolver,
+            network: &*self.0.network,
             user_agent: &self.0.user_agent,
             egress_policy: &target.egress_policy,
             proxy: self.0.proxy.as_ref(),

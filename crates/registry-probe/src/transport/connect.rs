@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
+use super::network::{ByteStream, Network};
 use crate::exchange::FailureCause;
 use crate::findings::{ConnectionFailure, Stage};
 
@@ -17,16 +17,17 @@ const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects to the first address that answers. Every address must have passed the egress policy.
 pub(super) async fn connect(
+    network: &dyn Network,
     addresses: &[IpAddr],
     port: u16,
     deadline: Instant,
-) -> Result<TcpStream, FailureCause> {
+) -> Result<Box<dyn ByteStream>, FailureCause> {
     let mut waiting = alternating(addresses).into_iter();
     let mut attempts = FuturesUnordered::new();
     let mut failure = FailureCause::Connection(ConnectionFailure::Unreachable);
     loop {
         match waiting.next() {
-            Some(address) => attempts.push(TcpStream::connect(SocketAddr::new(address, port))),
+            Some(address) => attempts.push(network.connect(SocketAddr::new(address, port))),
             None if attempts.is_empty() => return Err(failure),
             None => {}
         }
@@ -35,11 +36,7 @@ pub(super) async fn connect(
         tokio::select! {
             biased;
             Some(outcome) = attempts.next() => match outcome {
-                Ok(stream) => {
-                    // Requests are small and answered one by one: waiting to fill a segment only delays them.
-                    stream.set_nodelay(true).ok();
-                    return Ok(stream);
-                }
+                Ok(stream) => return Ok(stream),
                 Err(error) => failure = more_specific(failure, cause_of(&error)),
             },
             () = sleep_until(head_start) => {

@@ -15,13 +15,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connect::connection_failure;
+use super::network::ByteStream;
 use crate::exchange::FailureCause;
 use crate::findings::ConnectionFailure;
 use crate::tls::{ClientRequest, TlsDefect, alert_in, closed_by_server, defect_of};
-
-/// A byte stream, encrypted or not.
-pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// A stream with a limited amount of input, because a server may send informational responses without end. Hyper reads until the
 /// stream is pending, and no timer fires during one poll. The stream is therefore pending once every [`BETWEEN_PAUSES`] bytes, so that

@@ -13,7 +13,7 @@ use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout};
 
 use super::connect::connection_failure;
-use super::connection::ByteStream;
+use super::network::ByteStream;
 use crate::backoff::Backoff;
 use crate::findings::{ProxyFailure, ProxyFault};
 use crate::host::HostPort;

@@ -12,15 +12,14 @@ use http::{HeaderMap, HeaderValue};
 use http_body_util::Full;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::connect::connect;
-use super::connection::{Broken, ByteStream, Connection, Received};
+use super::connection::{Broken, Connection, Received};
 use super::journal::{HandshakeRecord, Journal};
+use super::network::{ByteStream, Network};
 use super::proxy::ProxyRoute;
-use super::resolve::Resolver;
 use super::retry_after::retry_after;
 use crate::egress_policy::EgressPolicy;
 use crate::endpoint::Scheme;
@@ -31,7 +30,7 @@ use crate::tls::{ClientRequest, TlsDefect, TlsPolicy};
 
 /// Sends the requests of one validation.
 pub(crate) struct Sender<'a> {
-    pub(crate) resolver: &'a Resolver,
+    pub(crate) network: &'a dyn Network,
     pub(crate) user_agent: &'a HeaderValue,
     pub(crate) egress_policy: &'a EgressPolicy,
     pub(crate) proxy: Option<&'a ProxyRoute>,
@@ -234,7 +233,7 @@ impl Sender<'_> {
         }
         let stream = self.connect_to(&open, server.port).await?;
         self.journal.connected = true;
-        Ok(Box::new(stream))
+        Ok(stream)
     }
 
     /// Allows a server behind the proxy, unless the egress policy denies an address that it resolves to here: one is
@@ -258,8 +257,8 @@ impl Sender<'_> {
         let proxy = route.proxy.server();
         let addresses = self.resolve(&proxy.host, false).await.map_err(|cause| of_proxy(route, cause))?;
         let tcp = self.connect_to(&addresses, proxy.port).await.map_err(|cause| of_proxy(route, cause))?;
-        let mut stream: Box<dyn ByteStream> = match route.proxy.scheme() {
-            Scheme::Http => Box::new(tcp),
+        let mut stream = match route.proxy.scheme() {
+            Scheme::Http => tcp,
             Scheme::Https => self.encrypt_to_proxy(route, tcp).await?,
         };
         if secure {
@@ -295,7 +294,7 @@ impl Sender<'_> {
     async fn encrypt_to_proxy(
         &mut self,
         route: &ProxyRoute,
-        tcp: TcpStream,
+        tcp: Box<dyn ByteStream>,
     ) -> Result<Box<dyn ByteStream>, FailureCause> {
         let failed = |fault| FailureCause::Proxy(route.failure(fault));
         let started = Instant::now();
@@ -307,19 +306,23 @@ impl Sender<'_> {
         Ok(handshake.stream.map_err(|_| failed(ProxyFault::Tls))?)
     }
 
-    async fn connect_to(&mut self, addresses: &[IpAddr], port: u16) -> Result<TcpStream, FailureCause> {
+    async fn connect_to(
+        &mut self,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Result<Box<dyn ByteStream>, FailureCause> {
         let started = Instant::now();
-        let stream = connect(addresses, port, self.deadline).await;
+        let stream = connect(self.network, addresses, port, self.deadline).await;
         self.journal.took(Stage::Connect, started.elapsed());
         stream
     }
 
     async fn resolve(&mut self, host: &Host, absolute: bool) -> Result<Arc<[IpAddr]>, FailureCause> {
         let started = Instant::now();
-        let addresses = timeout_at(self.deadline, self.resolver.addresses(host, absolute)).await;
+        let addresses = timeout_at(self.deadline, self.network.addresses(host, absolute)).await;
         self.journal.took(Stage::Resolve, started.elapsed());
         // Who joins a look-up that began earlier is told sooner that nobody answers; it says what it would have seen alone.
-        let is_short = self.deadline.saturating_duration_since(started) < self.resolver.longest_lookup();
+        let is_short = self.deadline.saturating_duration_since(started) < self.network.longest_lookup();
         match addresses {
             Ok(Err(DnsFailure::NoAnswer)) if !is_short => Err(FailureCause::Dns(DnsFailure::NoAnswer)),
             Err(_) | Ok(Err(DnsFailure::NoAnswer)) => Err(FailureCause::Timeout(Stage::Resolve)),
