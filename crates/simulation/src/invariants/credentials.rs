@@ -1,0 +1,153 @@
+//! Where credentials went, and how often.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    history::{HistoryEvent, UserStep},
+    registries::ServerRecord,
+    trace::{AcceptedWrite, HistoryTrace},
+};
+
+/// How long a validation of an older spec may go on.
+const UNDER_WAY: Duration = Duration::from_secs(15);
+
+/// How late a request may be acted on, while requests to the API server fail or credentials wait for their turn.
+const LATE: Duration = Duration::from_mins(2);
+
+/// I3: a registry's password goes to its endpoint's host alone, and a token to the registry that it is for.
+pub fn credentials_stay_at_permitted_hosts(trace: &HistoryTrace) -> Vec<String> {
+    let shown = trace.served.iter().filter(|record| record.request.authorization.is_some());
+    let strayed = shown.filter(|record| match record.request.login() {
+        Some((user, _)) => !was_endpoint_of(trace, &user, record),
+        None => record.request.authorization != Some(format!("Bearer token-{}", record.host)),
+    });
+    strayed.map(|record| format!("at {:?}, credentials went to {}", record.at, record.host)).collect()
+}
+
+/// Whether a registry of that name had the host as its endpoint, just before.
+fn was_endpoint_of(trace: &HistoryTrace, user: &str, record: &ServerRecord) -> bool {
+    let writes: Vec<&AcceptedWrite> =
+        trace.writes.iter().filter(|write| write.is_registry() && write.name == user).collect();
+    let since = if trace.is_undisturbed(record.at) { record.at.saturating_sub(UNDER_WAY) } else { Duration::ZERO };
+    writes.iter().enumerate().any(|(index, write)| {
+        let until = writes.get(index + 1).map_or(Duration::MAX, |next| next.at);
+        write.at <= record.at && until >= since && leads_to(write, &record.host)
+    })
+}
+
+fn leads_to(write: &AcceptedWrite, host: &str) -> bool {
+    let endpoint = write.after.as_ref().and_then(|object| object.pointer("/spec/endpoint"));
+    endpoint.and_then(Value::as_str) == Some(&format!("http://{host}"))
+}
+
+/// A rejected password is tried again after 1, 2, 4 … minutes, and for each request of a user; a restart may forget the newest
+/// rejection.
+pub fn rejected_passwords_wait(trace: &HistoryTrace) -> Vec<String> {
+    let mut tries: BTreeMap<(String, String), Vec<Duration>> = BTreeMap::new();
+    for record in trace.served.iter().filter(|record| record.status == Some(401)) {
+        if let Some(login) = record.request.login() {
+            tries.entry((record.host.clone(), format!("{}:{}", login.0, login.1))).or_default().push(record.at);
+        }
+    }
+    let rejected = tries.iter();
+    rejected.flat_map(|((host, login), times)| too_many(trace, host, login, times)).collect()
+}
+
+fn too_many(trace: &HistoryTrace, host: &str, login: &str, times: &[Duration]) -> Option<String> {
+    let user = login.split(':').next().unwrap_or_default();
+    for (first, from) in times.iter().enumerate() {
+        for (count, to) in times[first..].iter().enumerate().map(|(index, to)| (index + 1, to)) {
+            let extra = starts(trace, *from, *to) + requests(trace, user, *from, *to) + accepted(trace, host, login, *from, *to);
+            if count > allowed(*to - *from) + extra {
+                return Some(format!("{login} was rejected {count} times at {host} from {from:?} to {to:?}"));
+            }
+        }
+    }
+    None
+}
+
+/// How often a password may be tried within a time: after 1, 3, 7, 15 … minutes.
+fn allowed(time: Duration) -> usize {
+    let minutes = time.as_secs() / 60 + 1;
+    usize::try_from(minutes.ilog2()).unwrap_or_default() + 1
+}
+
+fn starts(trace: &HistoryTrace, from: Duration, to: Duration) -> usize {
+    trace.starts.iter().filter(|at| (from..=to).contains(*at)).count()
+}
+
+/// How often users asked for a validation, by the annotation or a new spec, which may be acted on later. So does a restored store.
+fn requests(trace: &HistoryTrace, user: &str, from: Duration, to: Duration) -> usize {
+    let earliest = from.saturating_sub(LATE);
+    let asked = trace.writes.iter().filter(|write| {
+        (earliest..=to).contains(&write.at) && write.name == user && write.is_registry() && asks(write)
+    });
+    let restored = trace.history.events.iter().filter(|event| {
+        (earliest..=to).contains(&event.at) && matches!(event.event, HistoryEvent::Step(UserStep::Restore(_)))
+    });
+    asked.count() + restored.count()
+}
+
+fn asks(write: &AcceptedWrite) -> bool {
+    let asked = |object: &Value| {
+        let metadata = &object["metadata"];
+        (metadata["generation"].clone(), metadata["annotations"][registry_api::REQUESTED_AT].clone())
+    };
+    let (Some(before), Some(after)) = (&write.before, &write.after) else { return false };
+    !write.by_operator && asked(before) != asked(after)
+}
+
+/// How often the same password was accepted meanwhile, after which the pause begins anew.
+fn accepted(trace: &HistoryTrace, host: &str, login: &str, from: Duration, to: Duration) -> usize {
+    let between = trace.served.iter().filter(|record| (from..=to).contains(&record.at) && record.host == host);
+    let same = |record: &ServerRecord| {
+        record.request.login().is_some_and(|(user, password)| format!("{user}:{password}") == login)
+    };
+    between.filter(|record| record.status == Some(200) && same(record)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::samples::{minute, registry, trace, tried, write};
+
+    const HOST: &str = "r0.zero.example";
+
+    #[test]
+    fn finds_credentials_at_another_host() {
+        let mut trace = trace();
+        trace.history.events.clear();
+        let mut moved = registry(2);
+        moved["spec"]["endpoint"] = "http://r1.one.example".into();
+        trace.writes = vec![
+            write(minute(0), "", None, Some(registry(1))),
+            write(minute(2), "", Some(registry(1)), Some(moved)),
+        ];
+        let soon = minute(2) + Duration::from_secs(5);
+        trace.served = vec![tried(minute(1), HOST, 200), tried(soon, HOST, 200), tried(minute(3), "r1.one.example", 200)];
+        assert!(credentials_stay_at_permitted_hosts(&trace).is_empty());
+        trace.served = vec![
+            tried(minute(1), "r1.one.example", 200),
+            tried(minute(3), HOST, 200),
+            tried(minute(3), "tokens.elsewhere.example", 200),
+        ];
+        assert_eq!(credentials_stay_at_permitted_hosts(&trace).len(), 3);
+    }
+
+    #[test]
+    fn finds_passwords_that_are_tried_too_often() {
+        let after = |seconds: &[u64]| {
+            let mut trace = trace();
+            trace.history.events.clear();
+            trace.history.active = minute(100);
+            let times = seconds.iter().map(|seconds| Duration::from_secs(*seconds));
+            trace.served = times.map(|at| tried(at, HOST, 401)).collect();
+            rejected_passwords_wait(&trace).len()
+        };
+        assert_eq!(after(&[0, 60, 180, 420]), 0);
+        assert_eq!(after(&[0, 59]), 1);
+        assert_eq!(after(&[0, 60, 120]), 1);
+    }
+}

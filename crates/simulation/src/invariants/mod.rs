@@ -1,0 +1,59 @@
+//! What holds in every history. Each invariant is a function of the trace, and names what broke it.
+//!
+//! - [`credentials`]: where credentials went, and how often.
+//! - [`deletion`]: deletion finishes, and nothing is written to another object of the same name.
+//! - [`leadership`]: one replica writes at a time.
+//! - [`outcome`]: the desired state is reached, stays, and is the same as without faults.
+//! - [`status`]: what a status never says.
+
+pub mod credentials;
+pub mod deletion;
+pub mod leadership;
+pub mod outcome;
+pub mod status;
+#[cfg(test)]
+pub mod samples;
+
+use std::fmt;
+
+use crate::trace::HistoryTrace;
+
+/// What broke an invariant.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// The name of the invariant.
+    pub invariant: &'static str,
+    /// What happened.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}
+
+/// An invariant of one history.
+pub type Invariant = fn(&HistoryTrace) -> Vec<String>;
+
+/// The invariants by name.
+pub const INVARIANTS: [(&str, Invariant); 10] = [
+    ("desired state is reached", outcome::desired_state_is_reached),
+    ("desired state stays", outcome::desired_state_stays),
+    ("steady state writes nothing", outcome::steady_state_writes_nothing),
+    ("credentials stay at permitted hosts", credentials::credentials_stay_at_permitted_hosts),
+    ("rejected passwords wait", credentials::rejected_passwords_wait),
+    ("deletion finishes", deletion::deletion_finishes),
+    ("another object gets nothing", deletion::another_object_gets_nothing),
+    ("one replica writes at a time", leadership::one_replica_writes_at_a_time),
+    ("transition time moves with status", status::transition_time_moves_with_status),
+    ("ready is never stale", status::ready_is_never_stale),
+];
+
+/// Returns what broke an invariant in a history.
+pub fn violations(trace: &HistoryTrace) -> Vec<Violation> {
+    let found = INVARIANTS.iter().flat_map(|(invariant, check)| {
+        check(trace).into_iter().map(|what| Violation { invariant, what })
+    });
+    found.collect()
+}

@@ -1,0 +1,161 @@
+//! The desired state is reached, stays, and is the same as without faults.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::trace::{AcceptedWrite, HistoryTrace, RegistryView, Snapshot};
+
+/// How long after all events nothing more is written.
+const SETTLED: Duration = Duration::from_mins(3);
+
+/// I1, first part: a minute after all faults have ended, every registry is as it should be.
+pub fn desired_state_is_reached(trace: &HistoryTrace) -> Vec<String> {
+    trace.snapshots.first().map(differences).unwrap_or_default()
+}
+
+/// I1, second part: and stays so.
+pub fn desired_state_stays(trace: &HistoryTrace) -> Vec<String> {
+    trace.snapshots.iter().skip(1).flat_map(differences).collect()
+}
+
+fn differences(snapshot: &Snapshot) -> Vec<String> {
+    let at = snapshot.at;
+    snapshot.registries.iter().filter_map(|view| Some(format!("at {at:?}, {}: {}", view.key, difference(view)?))).collect()
+}
+
+fn difference(view: &RegistryView) -> Option<String> {
+    let RegistryView { deleting, generation, observed, ready, desired, delivered, audience, .. } = view;
+    if *deleting {
+        return None; // another invariant's
+    }
+    if let Some(desired) = desired {
+        if ready != desired {
+            return Some(format!("Ready is {ready:?} instead of {desired:?}"));
+        }
+        if *observed != Some(*generation) {
+            return Some(format!("observedGeneration is {observed:?} instead of {generation}"));
+        }
+    }
+    let audience = audience.as_ref()?;
+    (audience != delivered).then(|| format!("pull Secrets are in {delivered:?} instead of {audience:?}"))
+}
+
+/// I2: the end state is that of the same history without faults.
+pub fn end_state_is_that_without_faults(trace: &HistoryTrace, without: &HistoryTrace) -> Vec<String> {
+    let end = |trace: &HistoryTrace| trace.snapshots.last().map(|snapshot| snapshot.state.clone());
+    match (end(trace), end(without)) {
+        (Some(end), Some(expected)) => unequal("", &end, &expected),
+        _ => vec!["there is no snapshot".to_owned()],
+    }
+}
+
+/// Returns where two values differ.
+fn unequal(place: &str, found: &Value, expected: &Value) -> Vec<String> {
+    match (found, expected) {
+        (Value::Object(found), Value::Object(expected)) => {
+            let keys = found.keys().chain(expected.keys().filter(|key| !found.contains_key(*key)));
+            let of = |object: &serde_json::Map<String, Value>, key| object.get(key).cloned().unwrap_or_default();
+            keys.flat_map(|key| unequal(&format!("{place}/{key}"), &of(found, key), &of(expected, key))).collect()
+        }
+        _ if found == expected => Vec::new(),
+        _ => vec![format!("{place} is {found}, and {expected} without faults")],
+    }
+}
+
+/// Nothing is written in the steady state but the Lease, and the time of a validation once an hour.
+pub fn steady_state_writes_nothing(trace: &HistoryTrace) -> Vec<String> {
+    let settled = trace.calm() + SETTLED;
+    let written = trace.writes.iter().filter(|write| write.at >= settled && write.by_operator);
+    let written = written.filter(|write| write.kind != "Lease" && !is_time_alone(write));
+    written.map(|write| format!("at {:?}, wrote {:?} {}: {}", write.at, write.key(), write.subresource, changes(write))).collect()
+}
+
+fn changes(write: &AcceptedWrite) -> String {
+    let of = |object: &Option<std::sync::Arc<Value>>| object.as_deref().cloned().unwrap_or_default();
+    unequal("", &of(&write.after), &of(&write.before)).join("; ")
+}
+
+/// Whether a write changes nothing but the time of the last validation.
+fn is_time_alone(write: &AcceptedWrite) -> bool {
+    let without_time = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(status) = object.pointer_mut("/status").and_then(Value::as_object_mut) {
+            status.remove("lastValidationTime");
+        }
+        if let Some(metadata) = object.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+            metadata.remove("resourceVersion");
+            metadata.remove("managedFields");
+        }
+        object
+    };
+    let (Some(before), Some(after)) = (&write.before, &write.after) else { return false };
+    write.subresource == "status" && without_time(before) == without_time(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::invariants::samples::{minute, registry, trace, write};
+
+    fn view(ready: &str, desired: &str, delivered: &[&str], audience: &[&str]) -> RegistryView {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        RegistryView {
+            key: "packs".to_owned(),
+            deleting: false,
+            generation: 1,
+            observed: Some(1),
+            ready: (ready.to_owned(), "Reason".to_owned()),
+            desired: Some((desired.to_owned(), "Reason".to_owned())),
+            delivered: owned(delivered),
+            audience: Some(owned(audience)),
+        }
+    }
+
+    fn snapshot(views: &[RegistryView]) -> Snapshot {
+        Snapshot { at: minute(2), registries: views.to_vec(), state: json!({"a": {"b": 1}}) }
+    }
+
+    #[test]
+    fn finds_registries_that_are_not_as_desired() {
+        let good = view("True", "True", &["a"], &["a"]);
+        let bad = [
+            view("False", "True", &["a"], &["a"]),
+            view("True", "True", &[], &["a"]),
+            RegistryView { observed: Some(0), ..good.clone() },
+        ];
+        let suspended = RegistryView { desired: None, audience: None, ..bad[0].clone() };
+        let mut trace = trace();
+        trace.snapshots = vec![snapshot(&[good.clone(), suspended]), snapshot(&bad)];
+        assert!(desired_state_is_reached(&trace).is_empty());
+        assert_eq!(desired_state_stays(&trace).len(), 3);
+        trace.snapshots.reverse();
+        assert_eq!(desired_state_is_reached(&trace).len(), 3);
+    }
+
+    #[test]
+    fn finds_an_end_state_that_differs() {
+        let (mut one, mut other) = (trace(), trace());
+        one.snapshots = vec![snapshot(&[])];
+        other.snapshots = one.snapshots.clone();
+        assert!(end_state_is_that_without_faults(&one, &other).is_empty());
+        other.snapshots[0].state["a"]["b"] = json!(2);
+        let found = end_state_is_that_without_faults(&one, &other);
+        assert_eq!(found, ["/a/b is 1, and 2 without faults"]);
+    }
+
+    #[test]
+    fn finds_writes_in_the_steady_state() {
+        let mut trace = trace();
+        let later = trace.calm() + minute(10);
+        let mut timed = write(later, "status", Some(registry(1)), Some(registry(1)));
+        timed.after = Some(json!({"metadata": {}, "status": {"lastValidationTime": "later"}}).into());
+        timed.before = Some(json!({"metadata": {}, "status": {"lastValidationTime": "now"}}).into());
+        trace.writes = vec![timed, write(minute(0), "status", Some(registry(1)), Some(registry(2)))];
+        assert!(steady_state_writes_nothing(&trace).is_empty());
+        trace.writes.push(write(later, "status", Some(registry(1)), Some(registry(2))));
+        assert_eq!(steady_state_writes_nothing(&trace).len(), 1);
+    }
+}

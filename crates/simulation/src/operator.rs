@@ -1,0 +1,128 @@
+//! A process of the operator: the real one, from its clients upwards, over connections that can fail.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use clap::Parser as _;
+use http::{Request, Response};
+use kube::{Client, Config, client::Body};
+use registry_operator::{
+    kubernetes::{
+        http2::Http2ClientPool,
+        lease::{Candidate, Connect},
+        term::LeadershipTerm,
+        watches::WatchPool,
+        write_gate::WriteGate,
+    },
+    observability::{health::Health, metrics::Metrics},
+    replica::Replica,
+    settings::{OperatorCli, Settings},
+};
+use registry_probe::{Prober, ProberSettings};
+use registry_verdict::cluster_addresses::ClusterAddresses;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tower::{BoxError, Layer as _, Service};
+
+use crate::{
+    cast::SYSTEM_NAMESPACE,
+    chance, clock,
+    registries::Registries,
+    wire::{ApiLink, connection::ApiConnection},
+};
+
+/// A process of the operator.
+#[derive(Debug)]
+pub struct OperatorProcess {
+    /// Its connections to the API server.
+    pub link: Arc<ApiLink>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Why a process can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The command line is invalid.
+    #[error("invalid settings: {0}")]
+    Settings(#[from] clap::Error),
+    /// The client can't be created.
+    #[error("failed to create the client: {0}")]
+    Client(#[from] kube::Error),
+    /// The prober can't be created.
+    #[error(transparent)]
+    Prober(#[from] registry_probe::ProberError),
+    /// The address of the API server, which is never connected to, is invalid.
+    #[error("invalid address of the API server: {0}")]
+    Address(#[from] http::uri::InvalidUri),
+}
+
+impl OperatorProcess {
+    /// Starts a process over `link` to the API server.
+    pub fn start<S, B>(link: Arc<ApiLink>, server: S, registries: &Registries) -> Result<Self, StartError>
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError> + Send,
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let connection = ApiConnection::new(server, link.clone());
+        let (metrics, term, stop) = (Metrics::new(), LeadershipTerm::new(), CancellationToken::new());
+        let gated = |term| WriteGate::new(metrics.clone(), term).layer(connection.clone());
+        let bound = Client::new(gated(Some(term.clone())), "default");
+        let free = gated(None);
+        let connect: Connect = Box::new(move || Ok(Client::new(free.clone(), "default")));
+        let identity = format!("replica-{}_{}", link.replica, link.incarnation);
+        let candidate =
+            Candidate::new(connect, SYSTEM_NAMESPACE, identity.clone(), term, clock::operator_clock)?;
+        // Not https, so the pool connects nowhere and uses the client for its watches.
+        let config = Config::new("http://api-server.invalid".parse()?);
+        let pool = Http2ClientPool::new(config, metrics.clone(), bound.clone());
+        let replica = Replica {
+            uncounted: Client::new(connection, "default"),
+            client: bound,
+            watches: Arc::new(WatchPool::new(pool, chance::jitter)),
+            prober: Prober::over(Arc::new(registries.clone()), ProberSettings::default())?,
+            tokens: None,
+            identity,
+            cluster_addresses: ClusterAddresses::new([]),
+            settings: settings()?,
+            metrics,
+            health: Health::new(),
+            clock: clock::operator_clock,
+            jitter: chance::jitter,
+        };
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { replica.stand_and_lead(candidate, stopped).await });
+        Ok(Self { link, stop, task })
+    }
+
+    /// Returns what asks the process to end, as SIGTERM does.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Returns when the process has ended or was killed at a write.
+    pub async fn ended(&mut self) {
+        let ended = tokio::select! {
+            biased;
+            () = self.link.killed() => true,
+            _ = &mut self.task => false,
+        };
+        if ended {
+            self.task.abort();
+        }
+        // What it left behind, such as requests of its tasks, is of no effect any more.
+        self.link.kill();
+    }
+}
+
+fn settings() -> Result<Settings, clap::Error> {
+    static SETTINGS: OnceLock<Settings> = OnceLock::new();
+    if let Some(settings) = SETTINGS.get() {
+        return Ok(settings.clone());
+    }
+    let cli = OperatorCli::try_parse_from(["registry-operator", "--system-namespace", SYSTEM_NAMESPACE])?;
+    Ok(SETTINGS.get_or_init(|| cli.settings).clone())
+}

@@ -1,0 +1,48 @@
+//! What the replicas sent to the API server.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::fate::Fate;
+
+/// A request that a replica sent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SentRequest {
+    /// When, since the history began.
+    pub at: Duration,
+    /// The number of the replica.
+    pub replica: usize,
+    /// How often the replica was started before.
+    pub incarnation: u32,
+    /// The method.
+    pub method: String,
+    /// The path, with the query.
+    pub path: String,
+    /// What happened to it.
+    pub fate: Fate,
+}
+
+impl SentRequest {
+    /// Returns whether it changes anything.
+    pub fn is_write(&self) -> bool {
+        self.method != "GET"
+    }
+}
+
+/// All requests of a history. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct RequestLog(Arc<Mutex<Vec<SentRequest>>>);
+
+impl RequestLog {
+    /// Adds a request.
+    pub fn add(&self, request: SentRequest) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    }
+
+    /// Returns all requests so far.
+    pub fn all(&self) -> Vec<SentRequest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

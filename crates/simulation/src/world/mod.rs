@@ -1,0 +1,88 @@
+//! A world: an API server, registries, replicas of the operator, and a history that happens to them.
+//!
+//! - `chart`: what the chart installs.
+//! - [`desired`]: what the operator should say. Pure.
+//! - `faults`: what goes wrong.
+//! - `replicas`: processes that start again when they end.
+//! - `run`: one history from its beginning to its trace.
+//! - `setting`: what exists before a history.
+//! - `steps`: what users and registries do.
+//! - `view`: the state of all registries, for the invariants.
+
+mod chart;
+pub mod desired;
+mod faults;
+mod replicas;
+mod run;
+mod setting;
+mod steps;
+mod view;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+pub use self::run::run;
+use self::replicas::{ReplicaSlot, ReplicaSurroundings};
+use crate::{
+    api_server::ApiServer, history::SimulatedHistory, registries::Registries, trace::AcceptedWrite,
+    wire::log::RequestLog,
+};
+
+/// A world.
+pub struct World {
+    server: ApiServer,
+    registries: Registries,
+    log: RequestLog,
+    starts: Arc<Mutex<Vec<Duration>>>,
+    replicas: Vec<Arc<ReplicaSlot>>,
+}
+
+impl World {
+    /// Returns a world at the beginning of a history.
+    fn begin(history: &SimulatedHistory) -> Self {
+        let (server, registries) = setting::setting();
+        let (log, starts) = (RequestLog::default(), Arc::default());
+        let around = ReplicaSurroundings {
+            server: server.clone(),
+            registries: registries.clone(),
+            log: log.clone(),
+            starts: Arc::clone(&starts),
+            seed: history.seed,
+        };
+        let replicas = (0..history.replicas).map(|number| ReplicaSlot::start(number, around.clone()));
+        let replicas = replicas.collect();
+        Self { server, registries, log, starts, replicas }
+    }
+
+    /// Sets the store back to its state so long ago.
+    fn restore(&self, back: Duration) {
+        let then = crate::clock::elapsed().saturating_sub(back);
+        let revision = self.server.writes().iter().rfind(|write| setting::at(write.time) <= then).map(|write| write.revision);
+        if let Some(revision) = revision {
+            self.server.restore(revision);
+        }
+    }
+
+    /// Lets a replica's API server serve watches from a cache that stands still, for so long.
+    fn let_lag(&self, replica: usize, long: Duration) {
+        self.server.freeze(replica);
+        self.replicas[replica].cut_watches();
+        let (server, slot) = (self.server.clone(), self.replicas[replica].clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(long).await;
+            server.thaw(replica);
+            slot.cut_watches();
+        });
+    }
+
+    /// Ends that.
+    fn catch_up(&self, replica: usize) {
+        self.server.thaw(replica);
+    }
+
+    fn writes(&self) -> Vec<AcceptedWrite> {
+        self.server.writes().iter().filter(|record| record.stored).map(setting::accepted).collect()
+    }
+}

@@ -1,0 +1,87 @@
+//! One history, from its beginning to its trace, in a thread of its own.
+
+use std::{
+    io,
+    sync::{Once, PoisonError},
+    thread,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::World;
+use crate::{
+    chance, clock,
+    history::{HistoryEvent, SimulatedHistory, generate},
+    registries::ServerCondition,
+    trace::{HistoryTrace, RECOVERY},
+};
+
+/// Why a history didn't come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The thread or its runtime can't be started.
+    #[error("failed to start the simulation: {0}")]
+    Start(#[from] io::Error),
+    /// Something panicked.
+    #[error("the simulation panicked")]
+    Panicked,
+}
+
+/// Lets a history happen, in a thread of its own, whose chance follows from the history's seed.
+pub fn run(history: &SimulatedHistory) -> Result<HistoryTrace, RunError> {
+    static WARM: Once = Once::new();
+    // What is made once in a process is made in another thread, so that the first history is like all others.
+    WARM.call_once(|| drop(in_own_thread(generate::history(0))));
+    in_own_thread(history.clone())
+}
+
+fn in_own_thread(history: SimulatedHistory) -> Result<HistoryTrace, RunError> {
+    let thread = thread::Builder::new().name(format!("history-{}", history.seed));
+    thread.spawn(move || in_this_thread(history))?.join().map_err(|_| RunError::Panicked)?
+}
+
+fn in_this_thread(history: SimulatedHistory) -> Result<HistoryTrace, RunError> {
+    chance::seed_thread(history.seed);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    Ok(runtime.block_on(happen(history)))
+}
+
+async fn happen(history: SimulatedHistory) -> HistoryTrace {
+    clock::begin();
+    let began = Instant::now();
+    let world = World::begin(&history);
+    for event in &history.events {
+        sleep_until(began + event.at).await;
+        match &event.event {
+            HistoryEvent::Step(step) => world.step(step),
+            HistoryEvent::Fault(fault) => world.inject(fault),
+        }
+    }
+    sleep_until(began + history.active).await;
+    world.end_faults();
+    world.calm_registries();
+    world.request_all();
+    let mut snapshots = Vec::new();
+    for after in [RECOVERY, history.calm] {
+        sleep_until(began + history.active + after).await;
+        snapshots.push(world.snapshot());
+    }
+    HistoryTrace {
+        writes: world.writes(),
+        requests: world.log.all(),
+        served: world.registries.records(),
+        starts: world.starts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        snapshots,
+        history,
+    }
+}
+
+impl World {
+    /// Lets all registries answer.
+    fn calm_registries(&self) {
+        for host in crate::cast::HOSTS {
+            self.registries.change(host, |server| server.condition = ServerCondition::Up);
+        }
+    }
+}

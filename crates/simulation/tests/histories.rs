@@ -1,0 +1,49 @@
+//! Many histories, each with its own seed, in which no invariant is violated.
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use registry_simulation::search::{FailedHistory, check};
+
+/// The histories of a run without settings.
+const HISTORIES: u64 = 2000;
+/// Threads that histories happen in.
+const THREADS: usize = 2;
+
+/// `SEED` alone: that history. `HISTORIES`: so many, from `SEED` or 0.
+#[test]
+fn histories_violate_nothing() {
+    let (seed, count) = (setting("SEED"), setting("HISTORIES"));
+    let count = count.unwrap_or(if seed.is_some() { 1 } else { HISTORIES });
+    if let Some(failed) = first_failure(seed.unwrap_or(0), count) {
+        panic!("\n{}\n{}", failed.report(), failed.clone().shortened().report());
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the settings of this test")]
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// Returns the failed history with the lowest seed, as far as they have happened when the first one fails.
+fn first_failure(first: u64, count: u64) -> Option<FailedHistory> {
+    let (next, failed) = (AtomicU64::new(first), Mutex::new(None::<FailedHistory>));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while failed.lock().unwrap().is_none() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    if let Some(failure) = check(seed) {
+                        failed.lock().unwrap().get_or_insert(failure);
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap()
+}
