@@ -146,7 +146,10 @@ impl NamespaceState {
     /// Records an event of its watch.
     pub fn observe(&mut self, what: SecretEvent) {
         match (what, &mut self.observed) {
-            (SecretEvent::Failed, _) => self.failures = self.failures.saturating_add(1),
+            // Without a list, nothing can be written. Afterwards, a watch that fails delays no write, and says nothing when it
+            // works again.
+            (SecretEvent::Failed, None) => self.failures = self.failures.saturating_add(1),
+            (SecretEvent::Failed, Some(_)) => {}
             (SecretEvent::Listed(own, began), _) => {
                 self.list(own, began);
                 self.failures = 0;
@@ -363,10 +366,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waits_after_a_failure() {
-        let mut namespace = written(Instant::now());
+    async fn waits_while_the_list_fails() {
+        let mut namespace = NamespaceState::new(Ownership::To("team".into()));
         assert_eq!(namespace.backoff_when_failed(), None);
         namespace.observe(SecretEvent::Failed);
         assert_eq!(namespace.backoff_when_failed(), Some(Backoff::API_CALL.first()));
+        namespace.observe(SecretEvent::Listed(HashMap::new(), Instant::now()));
+        assert_eq!(namespace.backoff_when_failed(), None);
+    }
+
+    /// A watch that resumes where it broke off says nothing until something changes: what it says then must not wait.
+    #[tokio::test]
+    async fn failed_watch_delays_no_repair() {
+        let mut namespace = written(Instant::now());
+        for _ in 0..STUCK {
+            namespace.observe(SecretEvent::Failed);
+        }
+        assert_eq!(namespace.backoff_when_failed(), None);
+        assert_eq!(namespace.trouble(None), Trouble::default());
     }
 }
