@@ -59,6 +59,10 @@ test: tools test-chart ## everything: unit tests, system tests on a real control
 	cargo test --package registry-operator --package registry-verdict --lib --no-default-features
 	cargo test --workspace --test differential -- --ignored
 
+.PHONY: simulate
+simulate: ## let HISTORIES=10000 histories with faults happen to the operator, in one process, from SEED=0
+	HISTORIES=$(or $(HISTORIES),10000) SEED=$(or $(SEED),0) cargo test --package registry-simulation --test histories -- --nocapture
+
 .PHONY: console-pictures
 console-pictures: ## write the pictures of the web console in docs/images/console (needs Chromium; look at each of them)
 	cargo test --package registry-console --test console -- --ignored --exact browser::states::pictures

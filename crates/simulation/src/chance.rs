@@ -85,7 +85,10 @@ pub fn jitter() -> f64 {
 /// # Safety
 ///
 /// As for the C library's: `buffer` is valid for writes of `length` bytes.
-#[expect(unsafe_code, reason = "a C function has no safe form; this is the only unsafe code of the workspace")]
+#[expect(
+    unsafe_code,
+    reason = "a C function has no safe form; this is the only unsafe code of the workspace"
+)]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
     // SAFETY: the caller promises a buffer of that length.

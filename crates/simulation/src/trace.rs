@@ -126,7 +126,8 @@ impl HistoryTrace {
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         for request in &self.requests {
-            (request.at, request.replica, request.incarnation, &request.method, &request.path).hash(&mut hasher);
+            (request.at, request.replica, request.incarnation, &request.method, &request.path)
+                .hash(&mut hasher);
         }
         for record in &self.served {
             (record.at, &record.host, &record.request.path, &record.request.authorization, record.status)

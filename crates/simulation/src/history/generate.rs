@@ -13,9 +13,9 @@ use crate::{
 /// How long events happen, at most.
 const LONGEST: u64 = 90;
 /// The calm of most histories, and that of one in [`LONG_ONES`].
-const CALM: Duration = Duration::from_mins(5);
+const CALM: Duration = Duration::from_mins(3);
 const LONG_CALM: Duration = Duration::from_mins(65);
-const LONG_ONES: u64 = 16;
+const LONG_ONES: u64 = 64;
 
 /// Returns the history of a seed.
 pub fn history(seed: u64) -> SimulatedHistory {
@@ -59,7 +59,7 @@ fn step(chance: &mut Chance) -> UserStep {
     let registry = index(chance, REGISTRIES.len());
     let (host, namespace) = (index(chance, HOSTS.len()), index(chance, NAMESPACES.len()));
     let (yes, password) = (chance.once_in(2), if chance.once_in(3) { 2 } else { 1 });
-    match chance.below(40) {
+    match chance.below(41) {
         0..5 => UserStep::Create(registry, yes),
         5..8 => UserStep::Delete(registry),
         8..11 => UserStep::Recreate(registry, host),
@@ -79,6 +79,7 @@ fn step(chance: &mut Chance) -> UserStep {
         35 => UserStep::Label(namespace, yes),
         36 => UserStep::DeleteNamespace(namespace),
         37..39 => UserStep::CreateNamespace(namespace),
+        39 => UserStep::Compact,
         _ => UserStep::Restore(Duration::from_secs(chance.between(1, 30))),
     }
 }

@@ -90,6 +90,10 @@ pub enum UserStep {
     DeleteNamespace(usize),
     /// Creates a namespace that doesn't exist, with its tenant's label.
     CreateNamespace(usize),
+    /// Compacts the API server's store: watches from older versions are answered with 410.
+    Compact,
+    /// Stores a registry that can't be decoded, as an older version may have.
+    StoreUndecodable,
     /// Sets the API server's store back to its state so long ago.
     Restore(Duration),
 }

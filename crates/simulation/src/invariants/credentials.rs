@@ -30,7 +30,8 @@ pub fn credentials_stay_at_permitted_hosts(trace: &HistoryTrace) -> Vec<String> 
 fn was_endpoint_of(trace: &HistoryTrace, user: &str, record: &ServerRecord) -> bool {
     let writes: Vec<&AcceptedWrite> =
         trace.writes.iter().filter(|write| write.is_registry() && write.name == user).collect();
-    let since = if trace.is_undisturbed(record.at) { record.at.saturating_sub(UNDER_WAY) } else { Duration::ZERO };
+    let since =
+        if trace.is_undisturbed(record.at) { record.at.saturating_sub(UNDER_WAY) } else { Duration::ZERO };
     writes.iter().enumerate().any(|(index, write)| {
         let until = writes.get(index + 1).map_or(Duration::MAX, |next| next.at);
         write.at <= record.at && until >= since && leads_to(write, &record.host)
@@ -48,7 +49,10 @@ pub fn rejected_passwords_wait(trace: &HistoryTrace) -> Vec<String> {
     let mut tries: BTreeMap<(String, String), Vec<Duration>> = BTreeMap::new();
     for record in trace.served.iter().filter(|record| record.status == Some(401)) {
         if let Some(login) = record.request.login() {
-            tries.entry((record.host.clone(), format!("{}:{}", login.0, login.1))).or_default().push(record.at);
+            tries
+                .entry((record.host.clone(), format!("{}:{}", login.0, login.1)))
+                .or_default()
+                .push(record.at);
         }
     }
     let rejected = tries.iter();
@@ -59,7 +63,9 @@ fn too_many(trace: &HistoryTrace, host: &str, login: &str, times: &[Duration]) -
     let user = login.split(':').next().unwrap_or_default();
     for (first, from) in times.iter().enumerate() {
         for (count, to) in times[first..].iter().enumerate().map(|(index, to)| (index + 1, to)) {
-            let extra = starts(trace, *from, *to) + requests(trace, user, *from, *to) + accepted(trace, host, login, *from, *to);
+            let extra = starts(trace, *from, *to)
+                + requests(trace, user, *from, *to)
+                + accepted(trace, host, login, *from, *to);
             if count > allowed(*to - *from) + extra {
                 return Some(format!("{login} was rejected {count} times at {host} from {from:?} to {to:?}"));
             }
@@ -101,7 +107,8 @@ fn asks(write: &AcceptedWrite) -> bool {
 
 /// How often the same password was accepted meanwhile, after which the pause begins anew.
 fn accepted(trace: &HistoryTrace, host: &str, login: &str, from: Duration, to: Duration) -> usize {
-    let between = trace.served.iter().filter(|record| (from..=to).contains(&record.at) && record.host == host);
+    let between =
+        trace.served.iter().filter(|record| (from..=to).contains(&record.at) && record.host == host);
     let same = |record: &ServerRecord| {
         record.request.login().is_some_and(|(user, password)| format!("{user}:{password}") == login)
     };
@@ -126,7 +133,11 @@ mod tests {
             write(minute(2), "", Some(registry(1)), Some(moved)),
         ];
         let soon = minute(2) + Duration::from_secs(5);
-        trace.served = vec![tried(minute(1), HOST, 200), tried(soon, HOST, 200), tried(minute(3), "r1.one.example", 200)];
+        trace.served = vec![
+            tried(minute(1), HOST, 200),
+            tried(soon, HOST, 200),
+            tried(minute(3), "r1.one.example", 200),
+        ];
         assert!(credentials_stay_at_permitted_hosts(&trace).is_empty());
         trace.served = vec![
             tried(minute(1), "r1.one.example", 200),

@@ -26,7 +26,10 @@ pub fn deletion_finishes(trace: &HistoryTrace) -> Vec<String> {
             Some(_) => {}
         }
     }
-    let left = trace.snapshots.iter().flat_map(|snapshot| snapshot.registries.iter().map(move |view| (snapshot.at, view)));
+    let left = trace
+        .snapshots
+        .iter()
+        .flat_map(|snapshot| snapshot.registries.iter().map(move |view| (snapshot.at, view)));
     let left = left.filter(|(_, view)| view.deleting);
     late.extend(left.map(|(at, view)| format!("at {at:?}, {} is still being deleted", view.key)));
     late
@@ -60,7 +63,10 @@ fn stray(write: &AcceptedWrite, hosts: &[String]) -> Option<String> {
     let at = write.at;
     let (observed, generation) = (number("/status/observedGeneration"), number("/metadata/generation"));
     if observed > generation {
-        return Some(format!("at {at:?}, {} of generation {generation} got a status of {observed}", write.name));
+        return Some(format!(
+            "at {at:?}, {} of generation {generation} got a status of {observed}",
+            write.name
+        ));
     }
     let text = write.field("/status/conditions").map(Value::to_string).unwrap_or_default();
     let foreign = HOSTS.iter().find(|host| text.contains(**host) && !hosts.iter().any(|own| own == *host))?;
@@ -100,8 +106,7 @@ mod tests {
         let with = |uid: &str, observed: i64, message: &str| {
             let mut object = registry(1);
             object["metadata"]["uid"] = json!(uid);
-            object["status"] =
-                json!({"observedGeneration": observed, "conditions": [{"message": message}]});
+            object["status"] = json!({"observedGeneration": observed, "conditions": [{"message": message}]});
             let mut trace = trace();
             let mut other = registry(1);
             other["spec"]["endpoint"] = json!("http://r1.one.example");

@@ -13,7 +13,8 @@ use crate::{
 pub fn one_replica_writes_at_a_time(trace: &HistoryTrace) -> Vec<String> {
     let leases: Vec<&AcceptedWrite> = trace.writes.iter().filter(|write| write.kind == "Lease").collect();
     let sent = trace.requests.iter().filter(|request| request.is_write() && is_of_registry(&request.path));
-    let foreign = sent.filter(|request| holder(&leases, request.at).is_some_and(|holder| holder != identity(request)));
+    let foreign =
+        sent.filter(|request| holder(&leases, request.at).is_some_and(|holder| holder != identity(request)));
     foreign
         .map(|request| {
             let SentRequest { at, replica, path, .. } = request;

@@ -10,9 +10,9 @@ pub mod credentials;
 pub mod deletion;
 pub mod leadership;
 pub mod outcome;
-pub mod status;
 #[cfg(test)]
 pub mod samples;
+pub mod status;
 
 use std::fmt;
 
@@ -52,8 +52,8 @@ pub const INVARIANTS: [(&str, Invariant); 10] = [
 
 /// Returns what broke an invariant in a history.
 pub fn violations(trace: &HistoryTrace) -> Vec<Violation> {
-    let found = INVARIANTS.iter().flat_map(|(invariant, check)| {
-        check(trace).into_iter().map(|what| Violation { invariant, what })
-    });
+    let found = INVARIANTS
+        .iter()
+        .flat_map(|(invariant, check)| check(trace).into_iter().map(|what| Violation { invariant, what }));
     found.collect()
 }

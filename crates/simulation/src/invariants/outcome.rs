@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::trace::{AcceptedWrite, HistoryTrace, RegistryView, Snapshot};
 
 /// How long after all events nothing more is written.
-const SETTLED: Duration = Duration::from_mins(3);
+const SETTLED: Duration = Duration::from_secs(90);
 
 /// I1, first part: a minute after all faults have ended, every registry is as it should be.
 pub fn desired_state_is_reached(trace: &HistoryTrace) -> Vec<String> {
@@ -21,7 +21,11 @@ pub fn desired_state_stays(trace: &HistoryTrace) -> Vec<String> {
 
 fn differences(snapshot: &Snapshot) -> Vec<String> {
     let at = snapshot.at;
-    snapshot.registries.iter().filter_map(|view| Some(format!("at {at:?}, {}: {}", view.key, difference(view)?))).collect()
+    snapshot
+        .registries
+        .iter()
+        .filter_map(|view| Some(format!("at {at:?}, {}: {}", view.key, difference(view)?)))
+        .collect()
 }
 
 fn difference(view: &RegistryView) -> Option<String> {
@@ -55,8 +59,10 @@ fn unequal(place: &str, found: &Value, expected: &Value) -> Vec<String> {
     match (found, expected) {
         (Value::Object(found), Value::Object(expected)) => {
             let keys = found.keys().chain(expected.keys().filter(|key| !found.contains_key(*key)));
-            let of = |object: &serde_json::Map<String, Value>, key| object.get(key).cloned().unwrap_or_default();
-            keys.flat_map(|key| unequal(&format!("{place}/{key}"), &of(found, key), &of(expected, key))).collect()
+            let of =
+                |object: &serde_json::Map<String, Value>, key| object.get(key).cloned().unwrap_or_default();
+            keys.flat_map(|key| unequal(&format!("{place}/{key}"), &of(found, key), &of(expected, key)))
+                .collect()
         }
         _ if found == expected => Vec::new(),
         _ => vec![format!("{place} is {found}, and {expected} without faults")],
@@ -68,7 +74,11 @@ pub fn steady_state_writes_nothing(trace: &HistoryTrace) -> Vec<String> {
     let settled = trace.calm() + SETTLED;
     let written = trace.writes.iter().filter(|write| write.at >= settled && write.by_operator);
     let written = written.filter(|write| write.kind != "Lease" && !is_time_alone(write));
-    written.map(|write| format!("at {:?}, wrote {:?} {}: {}", write.at, write.key(), write.subresource, changes(write))).collect()
+    written
+        .map(|write| {
+            format!("at {:?}, wrote {:?} {}: {}", write.at, write.key(), write.subresource, changes(write))
+        })
+        .collect()
 }
 
 fn changes(write: &AcceptedWrite) -> String {

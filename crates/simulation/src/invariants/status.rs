@@ -9,7 +9,9 @@ use crate::trace::{AcceptedWrite, HistoryTrace};
 /// `lastTransitionTime` moves only when the condition's status does.
 pub fn transition_time_moves_with_status(trace: &HistoryTrace) -> Vec<String> {
     let written = trace.writes.iter().filter(|write| write.by_operator && write.is_registry());
-    written.filter_map(|write| Some(format!("at {:?}, {} of {}", write.at, moved(write)?, write.name))).collect()
+    written
+        .filter_map(|write| Some(format!("at {:?}, {} of {}", write.at, moved(write)?, write.name)))
+        .collect()
 }
 
 /// Returns the condition whose time has moved alone.
@@ -17,9 +19,9 @@ fn moved(write: &AcceptedWrite) -> Option<String> {
     let (before, after) = (conditions(write.before.as_deref()?), conditions(write.after.as_deref()?));
     let same = |field: &str, one: &Value, other: &Value| one.get(field) == other.get(field);
     let moved = after.iter().find(|(type_, now)| {
-        before.get(*type_).is_some_and(|then| {
-            same("status", then, now) && !same("lastTransitionTime", then, now)
-        })
+        before
+            .get(*type_)
+            .is_some_and(|then| same("status", then, now) && !same("lastTransitionTime", then, now))
     });
     moved.map(|(type_, _)| type_.clone())
 }
@@ -39,7 +41,9 @@ pub fn ready_is_never_stale(trace: &HistoryTrace) -> Vec<String> {
     for write in trace.writes.iter().filter(|write| write.is_registry()) {
         let key = (write.name.clone(), write.uid().to_owned());
         let since = outdated.remove(&key);
-        if let Some(since) = since.filter(|since| write.at > *since + BOUND && is_undisturbed(trace, *since, write.at)) {
+        if let Some(since) =
+            since.filter(|since| write.at > *since + BOUND && is_undisturbed(trace, *since, write.at))
+        {
             stale.push(format!("{} was Ready of an older spec from {since:?} to {:?}", write.name, write.at));
         }
         if write.after.as_deref().is_some_and(is_stale) {
@@ -48,7 +52,9 @@ pub fn ready_is_never_stale(trace: &HistoryTrace) -> Vec<String> {
     }
     let end = trace.calm() + trace.history.calm;
     let left = outdated.iter().filter(|(_, since)| end > **since + BOUND);
-    stale.extend(left.map(|((name, _), since)| format!("{name} stayed Ready of an older spec from {since:?}")));
+    stale.extend(
+        left.map(|((name, _), since)| format!("{name} stayed Ready of an older spec from {since:?}")),
+    );
     stale
 }
 

@@ -80,7 +80,9 @@ impl RegistryBehaviour {
                 send(Duration::ZERO, status, headers.into_iter().collect(), "{\"errors\":[]}")
             }
             ServerCondition::Silent => RegistryAnswer::Nothing,
-            ServerCondition::Reset | ServerCondition::Refusing | ServerCondition::Unnamed => RegistryAnswer::Close,
+            ServerCondition::Reset | ServerCondition::Refusing | ServerCondition::Unnamed => {
+                RegistryAnswer::Close
+            }
         }
     }
 
@@ -139,12 +141,7 @@ pub const ELSEWHERE: &str = "tokens.elsewhere.example";
 
 const DENIED: &str = "{\"errors\":[{\"code\":\"UNAUTHORIZED\",\"message\":\"authentication required\"}]}";
 
-fn send(
-    after: Duration,
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: &str,
-) -> RegistryAnswer {
+fn send(after: Duration, status: u16, headers: Vec<(&'static str, String)>, body: &str) -> RegistryAnswer {
     RegistryAnswer::Send { after, status, headers, body: body.to_owned() }
 }
 

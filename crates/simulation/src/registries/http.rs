@@ -27,7 +27,9 @@ impl HttpRequest {
 }
 
 /// Reads a request; `None` at the end of the stream.
-pub async fn read_request<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> io::Result<Option<HttpRequest>> {
+pub async fn read_request<S: AsyncRead + Unpin>(
+    stream: &mut BufReader<S>,
+) -> io::Result<Option<HttpRequest>> {
     let Some(first) = line(stream).await? else { return Ok(None) };
     let mut words = first.split(' ').map(ToOwned::to_owned);
     let mut request = HttpRequest {
@@ -85,10 +87,13 @@ mod tests {
             seen.push((request.method, request.path, request.authorization));
         }
         let shown = |text: &str| Some(text.to_owned());
-        assert_eq!(seen, [
-            ("GET".to_owned(), "/v2/".to_owned(), shown("Basic eA==")),
-            ("POST".to_owned(), "/token".to_owned(), None),
-            ("GET".to_owned(), "/v2/x".to_owned(), None),
-        ]);
+        assert_eq!(
+            seen,
+            [
+                ("GET".to_owned(), "/v2/".to_owned(), shown("Basic eA==")),
+                ("POST".to_owned(), "/token".to_owned(), None),
+                ("GET".to_owned(), "/v2/x".to_owned(), None),
+            ]
+        );
     }
 }

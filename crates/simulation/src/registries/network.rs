@@ -13,7 +13,7 @@ use registry_probe::{ByteStream, DnsFailure, Host, Network};
 use tokio::io::{AsyncWriteExt as _, BufReader, DuplexStream, duplex};
 
 use super::{
-    behaviour::{RegistryBehaviour, ServerCondition, RegistryAnswer},
+    behaviour::{RegistryAnswer, RegistryBehaviour, ServerCondition},
     http::{HttpRequest, read_request, response},
 };
 use crate::clock;

@@ -114,11 +114,7 @@ impl ApiLink {
             Fate::Arrive | Fate::Late(_) | Fate::Refused(_) | Fate::Reset => {}
         }
         let (head, body) = answer?.into_parts();
-        let body = if is_watch {
-            self.watched(body, cuts)
-        } else {
-            body.map_err(Into::into).boxed_unsync()
-        };
+        let body = if is_watch { self.watched(body, cuts) } else { body.map_err(Into::into).boxed_unsync() };
         Ok(Response::from_parts(head, body))
     }
 

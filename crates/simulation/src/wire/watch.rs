@@ -4,11 +4,14 @@ use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::stream;
-use hyper::body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
 use tower::BoxError;
 
-use super::{ApiLink, connection::{AnswerBody, reset}};
+use super::{
+    ApiLink,
+    connection::{AnswerBody, reset},
+};
 
 /// A watch that is open.
 struct OpenWatch<B> {

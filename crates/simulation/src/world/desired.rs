@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use crate::{
-    registries::behaviour::{RegistryBehaviour, ServerCondition, SignInMethod},
     cast::CastRegistry,
+    registries::behaviour::{RegistryBehaviour, ServerCondition, SignInMethod},
 };
 
 /// What a verdict depends on.
@@ -43,10 +43,7 @@ pub fn desired_ready(circumstances: Circumstances<'_>) -> Option<(&'static str, 
 }
 
 /// What a server leads to, whose clients show a password (in base64), or none.
-fn answered(
-    server: &RegistryBehaviour,
-    password: Option<&str>,
-) -> Option<(&'static str, &'static str)> {
+fn answered(server: &RegistryBehaviour, password: Option<&str>) -> Option<(&'static str, &'static str)> {
     let is_right = password.map(|password| password == crate::registries::http::base64(&server.password));
     Some(match (server.sign_in, is_right) {
         (SignInMethod::Anonymous, None) => ("True", "Available"),

@@ -52,11 +52,7 @@ impl World {
 }
 
 /// Switches something on, and off again after a while.
-fn lasting(
-    slot: &Arc<ReplicaSlot>,
-    long: Duration,
-    switch: impl Fn(&mut LinkFaults, bool) + Send + 'static,
-) {
+fn lasting(slot: &Arc<ReplicaSlot>, long: Duration, switch: impl Fn(&mut LinkFaults, bool) + Send + 'static) {
     slot.change(|faults| switch(faults, true));
     let slot = slot.clone();
     tokio::spawn(async move {

@@ -23,8 +23,8 @@ use std::{
     time::Duration,
 };
 
-pub use self::run::run;
 use self::replicas::{ReplicaSlot, ReplicaSurroundings};
+pub use self::run::run;
 use crate::{
     api_server::ApiServer, history::SimulatedHistory, registries::Registries, trace::AcceptedWrite,
     wire::log::RequestLog,
@@ -59,7 +59,12 @@ impl World {
     /// Sets the store back to its state so long ago.
     fn restore(&self, back: Duration) {
         let then = crate::clock::elapsed().saturating_sub(back);
-        let revision = self.server.writes().iter().rfind(|write| setting::at(write.time) <= then).map(|write| write.revision);
+        let revision = self
+            .server
+            .writes()
+            .iter()
+            .rfind(|write| setting::at(write.time) <= then)
+            .map(|write| write.revision);
         if let Some(revision) = revision {
             self.server.restore(revision);
         }

@@ -84,7 +84,8 @@ impl ReplicaSlot {
         let state = &mut *self.state();
         change(&mut state.faults);
         // What happens once, to the next writes, is the process's alone.
-        state.faults = LinkFaults { kill_at: None, lost_replies: 0, late_writes: None, ..state.faults.clone() };
+        state.faults =
+            LinkFaults { kill_at: None, lost_replies: 0, late_writes: None, ..state.faults.clone() };
         if let Some(link) = &state.link {
             link.change(change);
         }

@@ -42,8 +42,7 @@ fn in_own_thread(history: SimulatedHistory) -> Result<HistoryTrace, RunError> {
 
 fn in_this_thread(history: SimulatedHistory) -> Result<HistoryTrace, RunError> {
     chance::seed_thread(history.seed);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     Ok(runtime.block_on(happen(history)))
 }
 

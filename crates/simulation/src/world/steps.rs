@@ -31,7 +31,8 @@ impl World {
             UserStep::Recreate(number, host) => self.recreate(REGISTRIES[number], host),
             UserStep::Move(number, host) => self.edit(number, &json!({"spec": {"endpoint": endpoint(host)}})),
             UserStep::UseSecret(number, yes) => {
-                let auth = yes.then(|| json!({"basic": {"secretRef": {"name": REGISTRIES[number].secret()}}}));
+                let auth =
+                    yes.then(|| json!({"basic": {"secretRef": {"name": REGISTRIES[number].secret()}}}));
                 self.edit(number, &json!({"spec": {"auth": auth}}));
             }
             UserStep::PullSecret(number, yes) => {
@@ -40,7 +41,10 @@ impl World {
             }
             UserStep::Suspend(number, yes) => self.edit(number, &json!({"spec": {"suspend": yes}})),
             UserStep::Request(number) => {
-                self.edit(number, &json!({"metadata": {"annotations": {registry_api::REQUESTED_AT: time()}}}));
+                self.edit(
+                    number,
+                    &json!({"metadata": {"annotations": {registry_api::REQUESTED_AT: time()}}}),
+                );
             }
             _ => self.change_surroundings(step),
         }
@@ -58,13 +62,17 @@ impl World {
                 self.change_namespace(step);
             }
             UserStep::Restore(back) => self.restore(back),
+            UserStep::Compact => self.server.compact(),
+            UserStep::StoreUndecodable => drop(self.server.store_unchecked(undecodable())),
             _ => self.change_server(step),
         }
     }
 
     fn change_secret(&self, step: &UserStep) {
         match *step {
-            UserStep::WriteSecret(number, password) => self.write_secret(&REGISTRIES[number].secret_manifest(password)),
+            UserStep::WriteSecret(number, password) => {
+                self.write_secret(&REGISTRIES[number].secret_manifest(password))
+            }
             UserStep::SpoilSecret(number) => {
                 let mut secret = REGISTRIES[number].secret_manifest(1);
                 secret["type"] = json!("Opaque");
@@ -166,6 +174,15 @@ impl World {
     pub(super) fn request_all(&self) {
         (0..REGISTRIES.len()).for_each(|number| self.step(&UserStep::Request(number)));
     }
+}
+
+/// Returns a registry whose endpoint is a number.
+fn undecodable() -> Value {
+    json!({
+        "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "TenantRegistry",
+        "metadata": {"name": "undecodable", "namespace": NAMESPACES[0].0, "generation": 1},
+        "spec": {"endpoint": 5},
+    })
 }
 
 /// Does what kube-controller-manager does, until a namespace is gone.

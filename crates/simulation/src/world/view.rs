@@ -34,7 +34,8 @@ impl World {
         let list = |resource| self.server.list(resource, "");
         let mut registries = BTreeMap::new();
         for resource in ["systemregistries", "tenantregistries"] {
-            registries.extend(list(resource).into_iter().map(|object| (text(&object, "/metadata/name"), object)));
+            registries
+                .extend(list(resource).into_iter().map(|object| (text(&object, "/metadata/name"), object)));
         }
         let namespaces = list("namespaces");
         let open = namespaces.iter().filter(|object| object.pointer("/metadata/deletionTimestamp").is_none());
@@ -47,9 +48,11 @@ impl World {
 
     fn view(&self, registry: &CastRegistry, objects: &Objects) -> RegistryView {
         let object = objects.registries.get(registry.name);
-        let number = |pointer: &str| object.and_then(|object| object.pointer(pointer)).and_then(Value::as_i64);
+        let number =
+            |pointer: &str| object.and_then(|object| object.pointer(pointer)).and_then(Value::as_i64);
         let desired = object.and_then(|object| self.desired(registry, object, objects));
-        let delivered = objects.secrets.iter().filter(|secret| secret["metadata"]["name"] == registry.pull_secret());
+        let delivered =
+            objects.secrets.iter().filter(|secret| secret["metadata"]["name"] == registry.pull_secret());
         RegistryView {
             key: registry.name.to_owned(),
             deleting: object.is_some_and(|object| object.pointer("/metadata/deletionTimestamp").is_some()),
@@ -70,7 +73,8 @@ impl World {
     ) -> Option<(&'static str, &'static str)> {
         let host = text(object, "/spec/endpoint").replace("http://", "");
         let secret = objects.secrets.iter().find(|secret| {
-            text(secret, "/metadata/name") == registry.secret() && text(secret, "/metadata/namespace") == registry.home()
+            text(secret, "/metadata/name") == registry.secret()
+                && text(secret, "/metadata/namespace") == registry.home()
         });
         let is_permitted =
             registry.namespace.is_none_or(|own| objects.tenants.iter().any(|(name, _)| name == own));
@@ -80,10 +84,17 @@ impl World {
 }
 
 impl Objects {
-    /// Returns all objects that users see, without what differs between two runs.
+    /// Returns all objects that users see, without what differs between two runs. The status of a suspended registry, and its pull
+    /// Secrets, are those of the moment of its suspension, which faults delay.
     fn state(&self) -> Value {
         let registries = self.registries.iter().map(|(name, object)| (name.clone(), without_times(object)));
-        let secrets = self.secrets.iter().filter(|secret| secret["type"] != "registry.spectrocloud.com/rejections");
+        let suspended =
+            REGISTRIES.iter().filter(|registry| self.registries.get(registry.name).is_some_and(is_suspended));
+        let kept: Vec<String> = suspended.map(CastRegistry::pull_secret).collect();
+        let secrets = self.secrets.iter().filter(|secret| {
+            secret["type"] != "registry.spectrocloud.com/rejections"
+                && !kept.contains(&text(secret, "/metadata/name"))
+        });
         let secrets = secrets.map(|secret| {
             let key = format!("{} {}", text(secret, "/metadata/namespace"), text(secret, "/metadata/name"));
             (key, json!({"type": secret["type"], "data": secret["data"]}))
@@ -97,6 +108,9 @@ impl Objects {
 
 /// Returns what of a registry is the same in all runs.
 fn without_times(object: &Value) -> Value {
+    if is_suspended(object) {
+        return json!({"spec": object["spec"], "generation": object["metadata"]["generation"]});
+    }
     let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
     let conditions = conditions.into_iter().flatten().map(|condition| {
         let state = ["status", "reason", "message"].map(|field| text(condition, &format!("/{field}")));
@@ -110,6 +124,10 @@ fn without_times(object: &Value) -> Value {
         "conditions": conditions.collect::<serde_json::Map<_, _>>(),
         "availability": object["status"]["availability"],
     })
+}
+
+fn is_suspended(object: &Value) -> bool {
+    object.pointer("/spec/suspend").and_then(Value::as_bool) == Some(true)
 }
 
 fn ready(object: &Value) -> (String, String) {

@@ -1,0 +1,285 @@
+//! The faults that controllers are known to break under, each as a history of its own. The numbers are those of docs/reliability.md;
+//! those that aren't here need the real parts.
+
+use std::time::Duration;
+
+use registry_simulation::{
+    history::{
+        HistoryEvent::{self, Fault, Step},
+        InjectedFault as F, SimulatedHistory, TimedEvent, UserStep as S,
+    },
+    registries::ServerCondition,
+    search::judge,
+    trace::{AcceptedWrite, HistoryTrace},
+    wire::fate::KillPoint,
+    world::run,
+};
+use serde_json::Value;
+
+/// A history of a minute and a half, with these events at these milliseconds.
+fn story(replicas: usize, events: Vec<(u64, HistoryEvent)>) -> SimulatedHistory {
+    let timed = events.into_iter().map(|(at, event)| TimedEvent { at: Duration::from_millis(at), event });
+    SimulatedHistory {
+        seed: 1,
+        replicas,
+        events: timed.collect(),
+        active: Duration::from_secs(90),
+        calm: Duration::from_mins(3),
+    }
+}
+
+/// Two registries with pull Secrets and one without, all with the right password, and then these events.
+fn with_registries(replicas: usize, events: Vec<(u64, HistoryEvent)>) -> SimulatedHistory {
+    let mut all = Vec::new();
+    for number in [0, 2, 4] {
+        all.push((0, Step(S::WriteSecret(number, 1))));
+        all.push((0, Step(S::Create(number, number != 4))));
+    }
+    all.extend(events);
+    story(replicas, all)
+}
+
+/// Checks all invariants, with the comparison to the history without faults, and returns what happened.
+#[track_caller]
+fn holds(history: &SimulatedHistory) -> HistoryTrace {
+    let violations = judge(history);
+    assert!(violations.is_empty(), "{violations:#?}\n{history}");
+    run(history).unwrap()
+}
+
+/// The operator's writes of a registry's status.
+fn statuses<'a>(trace: &'a HistoryTrace, name: &'a str) -> impl Iterator<Item = &'a AcceptedWrite> {
+    let of = |write: &&AcceptedWrite| write.by_operator && write.subresource == "status";
+    trace.writes.iter().filter(of).filter(move |write| write.name == name)
+}
+
+/// When the registry was first Ready after a time.
+fn ready_after(trace: &HistoryTrace, name: &str, after: u64) -> Duration {
+    let after = Duration::from_millis(after);
+    let mut later = statuses(trace, name).filter(|write| write.at >= after && is_ready(write));
+    later.next().expect("it is Ready at some time").at - after
+}
+
+fn is_ready(write: &AcceptedWrite) -> bool {
+    let conditions = write.field("/status/conditions").and_then(Value::as_array);
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn fault_01_killed_around_each_write() {
+    for (write, after) in (1..=14).flat_map(|write| [(write, false), (write, true)]) {
+        let kill = F::KillAt(0, KillPoint { write, after }, seconds(1));
+        let delete = [(40_000, Step(S::Delete(0))), (50_000, Step(S::PullSecret(2, false)))];
+        let mut events = vec![(1, Fault(kill))];
+        events.extend(delete);
+        let trace = holds(&with_registries(1, events));
+        assert_eq!(trace.starts.len(), 3, "started, killed at write {write}, started");
+    }
+}
+
+#[test]
+fn fault_02_reply_lost_after_write() {
+    for lost in 1..=8 {
+        let events = vec![(1, Fault(F::LostReplies(0, lost))), (40_000, Step(S::Delete(2)))];
+        holds(&with_registries(1, events));
+    }
+}
+
+#[test]
+fn fault_04_leadership_lost_in_validation() {
+    let slow = Step(S::Answer(0, ServerCondition::Slow(seconds(4))));
+    let events =
+        vec![(10_000, slow), (10_010, Step(S::Request(0))), (11_000, Fault(F::Frozen(0, seconds(40))))];
+    let trace = holds(&with_registries(2, events));
+    let by_other =
+        trace.requests.iter().any(|request| request.replica == 1 && request.path.contains("/status"));
+    assert!(by_other, "the other replica has taken over");
+}
+
+#[test]
+fn fault_05_api_server_frozen() {
+    let events = vec![
+        (10_000, Fault(F::Frozen(0, seconds(60)))),
+        (20_000, Step(S::WriteSecret(0, 2))),
+        (30_000, Step(S::WriteSecret(0, 1))),
+        (40_000, Step(S::Delete(2))),
+    ];
+    holds(&with_registries(1, events));
+}
+
+#[test]
+fn fault_06_stale_watch_after_switch() {
+    let events = vec![
+        (10_000, Fault(F::Stale(1, seconds(30)))),
+        (12_000, Step(S::Move(0, 3))),
+        (13_000, Step(S::DeleteSecret(2))),
+        (15_000, Fault(F::Kill(0, seconds(40)))),
+    ];
+    let trace = holds(&with_registries(2, events));
+    assert!(trace.requests.iter().any(|request| request.replica == 1 && request.path.contains("/status")));
+}
+
+#[test]
+fn fault_07_recreated_during_validation() {
+    let slow = Step(S::Answer(0, ServerCondition::Slow(seconds(5))));
+    let events = vec![(10_000, slow), (10_010, Step(S::Request(0))), (12_000, Step(S::Recreate(0, 3)))];
+    let trace = holds(&with_registries(1, events));
+    let newest = statuses(&trace, "system-a").last().unwrap();
+    assert_eq!(newest.field("/spec/endpoint").unwrap(), "http://r3.three.example");
+}
+
+#[test]
+fn fault_08_cache_predates_the_deletion() {
+    let events = vec![
+        (10_000, Fault(F::Stale(0, seconds(30)))),
+        (12_000, Step(S::Recreate(4, 1))),
+        (14_000, Step(S::Delete(2))),
+        (16_000, Fault(F::Kill(0, seconds(1)))),
+    ];
+    holds(&with_registries(1, events));
+}
+
+#[test]
+fn fault_09_intermediate_updates_unseen() {
+    let mut events = vec![(10_000, Fault(F::Blackholed(0, seconds(10))))];
+    events.extend(
+        (1..8_u64).map(|step| (10_000 + step * 1000, Step(S::Move(0, usize::try_from(step % 4).unwrap())))),
+    );
+    holds(&with_registries(1, events));
+}
+
+#[test]
+fn fault_10_deletions_missed_and_410() {
+    let events = vec![
+        (10_000, Fault(F::Blackholed(0, seconds(20)))),
+        (12_000, Step(S::Delete(4))),
+        (13_000, Step(S::DeleteSecret(0))),
+        (14_000, Step(S::DeletePullSecrets(2))),
+        (25_000, Step(S::Compact)),
+    ];
+    let trace = holds(&with_registries(1, events));
+    let gone = trace.writes.iter().any(|write| write.name == "beta-a" && write.after.is_none());
+    assert!(gone, "it was deleted");
+}
+
+#[test]
+fn fault_11_secret_rotated_while_watch_is_down() {
+    let events = vec![
+        (10_000, Fault(F::Blackholed(0, seconds(20)))),
+        (12_000, Step(S::Accept(0, 2))),
+        (15_000, Step(S::WriteSecret(0, 2))),
+    ];
+    let trace = holds(&with_registries(1, events));
+    let tried = trace.served.iter().filter_map(|record| record.request.login());
+    assert!(tried.into_iter().any(|login| login == ("system-a".to_owned(), "password-2".to_owned())));
+}
+
+#[test]
+fn fault_13_third_of_calls_fails() {
+    let events = vec![
+        (1, Fault(F::Failing(0, 30, seconds(80)))),
+        (20_000, Step(S::WriteSecret(0, 2))),
+        (30_000, Step(S::Recreate(2, 3))),
+        (40_000, Step(S::Label(1, false))),
+        (50_000, Step(S::Label(1, true))),
+        (60_000, Step(S::Delete(4))),
+    ];
+    holds(&with_registries(1, events));
+}
+
+#[test]
+fn fault_14_status_forbidden() {
+    let events = vec![
+        (5_000, Fault(F::StatusForbidden(0, seconds(30)))),
+        (6_000, Step(S::Move(0, 3))),
+        (7_000, Step(S::Delete(2))),
+    ];
+    let trace = holds(&with_registries(1, events));
+    let deleted = trace.writes.iter().find(|write| write.name == "alpha-a" && write.after.is_none()).unwrap();
+    assert!(deleted.at < seconds(35), "a deletion doesn't wait for a status: {:?}", deleted.at);
+}
+
+#[test]
+fn fault_17_undecodable_object_stops_no_other() {
+    let events = vec![
+        (5_000, Step(S::StoreUndecodable)),
+        (10_000, Step(S::WriteSecret(0, 2))),
+        (20_000, Step(S::WriteSecret(0, 1))),
+    ];
+    let trace = holds(&with_registries(1, events));
+    assert!(ready_after(&trace, "system-a", 20_000) <= seconds(2));
+}
+
+#[test]
+fn fault_18_spec_changed_and_changed_back() {
+    let events = vec![(10_000, Step(S::Move(0, 3))), (10_400, Step(S::Move(0, 0)))];
+    let trace = holds(&with_registries(1, events));
+    assert!(ready_after(&trace, "system-a", 10_400) <= seconds(2));
+}
+
+#[test]
+fn fault_19_bad_then_fixed() {
+    let bad =
+        [S::WriteSecret(0, 2), S::SpoilSecret(0), S::DeleteSecret(0), S::UseSecret(0, false), S::Move(0, 3)];
+    let fix = [
+        S::WriteSecret(0, 1),
+        S::WriteSecret(0, 1),
+        S::WriteSecret(0, 1),
+        S::UseSecret(0, true),
+        S::Move(0, 0),
+    ];
+    for (bad, fix) in bad.into_iter().zip(fix) {
+        let wrong = Step(S::Accept(3, 2));
+        let events = vec![(5_000, wrong), (10_000, Step(bad.clone())), (20_000, Step(fix))];
+        let trace = holds(&with_registries(1, events));
+        assert!(ready_after(&trace, "system-a", 20_000) <= seconds(2), "after {bad:?}");
+    }
+}
+
+#[test]
+fn fault_21_changed_ten_times_a_second() {
+    let changes = (0..600_u64).map(|step| {
+        let host = usize::try_from(step % 4).unwrap();
+        (10_000 + step * 100, Step(S::Move(0, host)))
+    });
+    let trace = holds(&with_registries(1, changes.collect()));
+    let minute = seconds(10)..seconds(71);
+    let written = statuses(&trace, "system-a").filter(|write| minute.contains(&write.at)).count();
+    assert!(written <= 600, "{written} writes of the status in a minute");
+    let newest = statuses(&trace, "system-a").last().unwrap();
+    assert_eq!(newest.field("/spec/endpoint").unwrap(), "http://r3.three.example", "the last one wins");
+}
+
+/// Seven seconds in which every request fails, so that every watch does a few times, but not long enough to lose the Lease.
+fn outage(at: u64) -> Vec<(u64, HistoryEvent)> {
+    vec![(at, Fault(F::Failing(0, 100, seconds(7)))), (at + 1, Fault(F::CutWatches(0)))]
+}
+
+#[test]
+fn repairs_in_time_after_an_outage() {
+    let mut events = outage(10_000);
+    events.push((40_000, Step(S::DeletePullSecrets(0))));
+    let trace = holds(&with_registries(1, events));
+    let repaired = trace.writes.iter().find(|write| {
+        write.by_operator
+            && write.kind == "Secret"
+            && write.name == "system-a-pull"
+            && write.at >= seconds(40)
+    });
+    let repaired = repaired.expect("it is repaired").at;
+    assert!(repaired <= seconds(42), "{repaired:?}");
+}
+
+#[test]
+fn says_nothing_of_an_outage_that_is_over() {
+    let mut events = vec![(0, Step(S::Create(1, true)))];
+    events.extend(outage(10_000));
+    holds(&story(1, events));
+}
