@@ -146,17 +146,16 @@ impl NamespaceState {
     /// Records an event of its watch.
     pub fn observe(&mut self, what: SecretEvent) {
         match (what, &mut self.observed) {
-            // Without a list, nothing can be written. Afterwards, a watch that fails delays no write, and says nothing when it
-            // works again.
             (SecretEvent::Failed, None) => self.failures = self.failures.saturating_add(1),
-            (SecretEvent::Failed, Some(_)) => {}
             (SecretEvent::Listed(own, began), _) => {
                 self.list(own, began);
                 self.failures = 0;
             }
             (SecretEvent::There(name, found), Some(observed)) => observed.there(name, found),
             (SecretEvent::Gone(name, uid), Some(observed)) => observed.gone(&name, &uid),
-            (_, None) => {}
+            // Without a list, nothing can be written. Afterwards, a watch that fails delays no write, and says nothing when it
+            // works again.
+            (SecretEvent::Failed, Some(_)) | (_, None) => {}
         }
     }
 

@@ -111,15 +111,15 @@ pub struct HistoryTrace {
 }
 
 impl HistoryTrace {
-    /// Returns when the calm began.
-    pub fn calm(&self) -> Duration {
+    /// Returns when the last event may have happened, and the calm began.
+    pub fn end_of_events(&self) -> Duration {
         self.history.active
     }
 
     /// Whether nothing has gone wrong before, or so long ago that the operator knows everything again.
     pub fn is_undisturbed(&self, at: Duration) -> bool {
         let first = self.history.events.iter().find(|event| event.event.disturbs());
-        first.is_none_or(|event| at < event.at) || at >= self.calm() + RECOVERY
+        first.is_none_or(|event| at < event.at) || at >= self.end_of_events() + RECOVERY
     }
 
     /// Returns a number that differs if anything differs in what was sent, and when.

@@ -1,5 +1,7 @@
 //! One seed, one history: the same requests at the same times, whatever else the process does.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use registry_simulation::{history::generate::history, world::run};
 
 fn fingerprint(seed: u64) -> u64 {

@@ -1,5 +1,7 @@
 //! Many histories, each with its own seed, in which no invariant is violated.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::sync::{
     Mutex,
     atomic::{AtomicU64, Ordering},

@@ -56,7 +56,7 @@ pub fn rejected_passwords_wait(trace: &HistoryTrace) -> Vec<String> {
         }
     }
     let rejected = tries.iter();
-    rejected.flat_map(|((host, login), times)| too_many(trace, host, login, times)).collect()
+    rejected.filter_map(|((host, login), times)| too_many(trace, host, login, times)).collect()
 }
 
 fn too_many(trace: &HistoryTrace, host: &str, login: &str, times: &[Duration]) -> Option<String> {
@@ -66,7 +66,7 @@ fn too_many(trace: &HistoryTrace, host: &str, login: &str, times: &[Duration]) -
             let extra = starts(trace, *from, *to)
                 + requests(trace, user, *from, *to)
                 + accepted(trace, host, login, *from, *to);
-            if count > allowed(*to - *from) + extra {
+            if count > allowed(to.saturating_sub(*from)) + extra {
                 return Some(format!("{login} was rejected {count} times at {host} from {from:?} to {to:?}"));
             }
         }

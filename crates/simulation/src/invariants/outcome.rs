@@ -71,7 +71,7 @@ fn unequal(place: &str, found: &Value, expected: &Value) -> Vec<String> {
 
 /// Nothing is written in the steady state but the Lease, and the time of a validation once an hour.
 pub fn steady_state_writes_nothing(trace: &HistoryTrace) -> Vec<String> {
-    let settled = trace.calm() + SETTLED;
+    let settled = trace.end_of_events() + SETTLED;
     let written = trace.writes.iter().filter(|write| write.at >= settled && write.by_operator);
     let written = written.filter(|write| write.kind != "Lease" && !is_time_alone(write));
     written
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn finds_writes_in_the_steady_state() {
         let mut trace = trace();
-        let later = trace.calm() + minute(10);
+        let later = trace.end_of_events() + minute(10);
         let mut timed = write(later, "status", Some(registry(1)), Some(registry(1)));
         timed.after = Some(json!({"metadata": {}, "status": {"lastValidationTime": "later"}}).into());
         timed.before = Some(json!({"metadata": {}, "status": {"lastValidationTime": "now"}}).into());

@@ -50,7 +50,7 @@ pub fn ready_is_never_stale(trace: &HistoryTrace) -> Vec<String> {
             outdated.insert(key, since.unwrap_or(write.at));
         }
     }
-    let end = trace.calm() + trace.history.calm;
+    let end = trace.end_of_events() + trace.history.calm;
     let left = outdated.iter().filter(|(_, since)| end > **since + BOUND);
     stale.extend(
         left.map(|((name, _), since)| format!("{name} stayed Ready of an older spec from {since:?}")),

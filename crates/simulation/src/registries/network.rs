@@ -56,14 +56,13 @@ impl Registries {
     /// Adds a server, or replaces the behaviour of the one with that host name.
     pub fn set(&self, behaviour: RegistryBehaviour) {
         let mut servers = self.servers();
-        match servers.names.get(&behaviour.host).copied() {
-            Some(index) => servers.behaviours[index] = behaviour,
-            None => {
-                let index = servers.behaviours.len();
-                servers.names.insert(behaviour.host.clone(), index);
-                servers.behaviours.push(behaviour);
-            }
+        if let Some(index) = servers.names.get(&behaviour.host).copied() {
+            servers.behaviours[index] = behaviour;
+            return;
         }
+        let index = servers.behaviours.len();
+        servers.names.insert(behaviour.host.clone(), index);
+        servers.behaviours.push(behaviour);
     }
 
     /// Changes the behaviour of the server with that host name.

@@ -39,20 +39,20 @@ pub fn desired_ready(circumstances: Circumstances<'_>) -> Option<(&'static str, 
         }
         (true, Some(secret)) => Some(secret["data"]["password"].as_str().unwrap_or_default()),
     };
-    answered(server.filter(|server| server.condition == ServerCondition::Up)?, password)
+    Some(answered(server.filter(|server| server.condition == ServerCondition::Up)?, password))
 }
 
 /// What a server leads to, whose clients show a password (in base64), or none.
-fn answered(server: &RegistryBehaviour, password: Option<&str>) -> Option<(&'static str, &'static str)> {
+fn answered(server: &RegistryBehaviour, password: Option<&str>) -> (&'static str, &'static str) {
     let is_right = password.map(|password| password == crate::registries::http::base64(&server.password));
-    Some(match (server.sign_in, is_right) {
+    match (server.sign_in, is_right) {
         (SignInMethod::Anonymous, None) => ("True", "Available"),
         (SignInMethod::Anonymous, Some(true)) => ("True", "CredentialsUnprovable"),
         (_, None) => ("False", "Required"),
         (SignInMethod::TokenElsewhere, Some(_)) => ("False", "UntrustedTokenService"),
         (_, Some(true)) => ("True", "Available"),
         (_, Some(false)) => ("False", "Rejected"),
-    })
+    }
 }
 
 /// Returns the namespaces that should have the pull Secret of a registry; none if nothing is promised. `tenants` are the namespaces that

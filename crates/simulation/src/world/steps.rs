@@ -71,7 +71,7 @@ impl World {
     fn change_secret(&self, step: &UserStep) {
         match *step {
             UserStep::WriteSecret(number, password) => {
-                self.write_secret(&REGISTRIES[number].secret_manifest(password))
+                self.write_secret(&REGISTRIES[number].secret_manifest(password));
             }
             UserStep::SpoilSecret(number) => {
                 let mut secret = REGISTRIES[number].secret_manifest(1);
