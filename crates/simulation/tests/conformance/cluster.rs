@@ -2,17 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Result, ensure};
-use http::{Method, Request};
+use anyhow::{Context as _, Result};
+use http::Request;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use registry_api::{GROUP, crd, spec::VERSION};
 use registry_simulation::api_server::{ApiServer, PolicyRefusal, SUPERUSER};
-use registry_testbed::{ControlPlane, ControlPlaneOptions, eventually, http_client, manifests};
+use registry_testbed::{ControlPlane, ControlPlaneOptions, eventually, manifests};
 use tokio::sync::OnceCell;
 
 /// How long something may take that happens by itself.
-pub const SOON: Duration = Duration::from_mins(2);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// An API server with the definitions of the registries.
 #[derive(Clone)]
@@ -25,21 +25,28 @@ impl Cluster {
     /// The real one that most scenarios share.
     pub async fn real() -> Result<Self> {
         static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-        Ok(SHARED.get_or_try_init(Self::real_alone).await?.clone())
+        Ok(SHARED.get_or_try_init(|| Self::start(Vec::new())).await?.clone())
     }
 
-    /// A real one for one scenario.
-    pub async fn real_alone() -> Result<Self> {
-        let options = ControlPlaneOptions { controller_manager: true, ..Default::default() };
+    /// A real one that compacts etcd after a few seconds, and where a scenario may remove the definitions.
+    pub async fn forgetful() -> Result<Self> {
+        static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+        let flags = || vec!["--etcd-compaction-interval=2s".to_owned()];
+        Ok(SHARED.get_or_try_init(|| Self::start(flags())).await?.clone())
+    }
+
+    async fn start(api_server_flags: Vec<String>) -> Result<Self> {
+        let options =
+            ControlPlaneOptions { controller_manager: true, api_server_flags, ..Default::default() };
         let control_plane = ControlPlane::start(options).await?;
         install(&control_plane.client().await?).await?;
         Ok(Self::Real(Arc::new(control_plane)))
     }
 
-    pub fn simulated() -> Self {
+    pub fn simulated() -> Result<Self> {
         let server = ApiServer::new(|| Timestamp::UNIX_EPOCH);
-        server.install_definitions().unwrap();
-        Self::Simulated(server)
+        server.install_definitions()?;
+        Ok(Self::Simulated(server))
     }
 
     /// A client of that user; `admin` may do everything.
@@ -48,7 +55,8 @@ impl Cluster {
             Self::Real(control_plane) if user == "admin" => Ok(control_plane.client().await?),
             Self::Real(control_plane) => match user.strip_prefix("system:serviceaccount:") {
                 Some(account) => {
-                    let (namespace, name) = account.split_once(':').unwrap();
+                    let (namespace, name) =
+                        account.split_once(':').context("an account has a namespace and a name")?;
                     Ok(control_plane.client_for_service_account(namespace, name).await?)
                 }
                 None => Ok(control_plane.client_for_user(user, &[]).await?),
@@ -60,16 +68,11 @@ impl Cluster {
         }
     }
 
-    /// Compacts etcd, so that earlier states can't be read any more.
-    pub async fn compact(&self, revision: &str) -> Result<()> {
-        match self {
-            Self::Simulated(server) => server.compact(),
-            Self::Real(control_plane) => {
-                let url = format!("{}/v3/kv/compaction", control_plane.etcd_url());
-                compact_etcd(&url, revision).await?;
-            }
+    /// Compacts etcd, so that earlier states can't be read any more. The real one does so by itself.
+    pub fn compact(&self) {
+        if let Self::Simulated(server) = self {
+            server.compact();
         }
-        Ok(())
     }
 
     /// Lets time pass for the controllers of namespaces and garbage.
@@ -92,13 +95,6 @@ impl Cluster {
             }));
         }
     }
-}
-
-async fn compact_etcd(url: &str, revision: &str) -> Result<()> {
-    let body = serde_json::json!({"revision": revision, "physical": true}).to_string();
-    let answer = http_client::Call::new(Method::POST, url).body(body).send().await?;
-    ensure!(answer.status().is_success(), "etcd did not compact: {answer:?}");
-    Ok(())
 }
 
 /// Installs the definitions, and waits until they are served.

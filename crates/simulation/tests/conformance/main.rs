@@ -16,10 +16,13 @@ macro_rules! on_both {
     ($($name:ident: $scenario:path, $real:path, $calls:literal;)*) => {$(
         #[tokio::test]
         async fn $name() -> Result<()> {
-            let (mut real, mut simulated) = (Side::new($real().await?), Side::new(Cluster::simulated()));
+            let (mut real, mut simulated) = (Side::new($real().await?), Side::new(Cluster::simulated()?));
             let (real_end, simulated_end) =
                 ($scenario(&mut real).await, $scenario(&mut simulated).await);
+            if let Err(error) = &real_end { println!("real: {error:?}"); }
+            if let Err(error) = &simulated_end { println!("simulated: {error:?}"); }
             let differences = differences(&real.into_transcript(), &simulated.transcript());
+            for difference in &differences { println!("{}: {difference}", stringify!($name)); }
             ensure!(differences.is_empty(), "the servers differ (real ≠ simulated):\n{}", differences.join("\n"));
             real_end?;
             simulated_end?;
@@ -36,11 +39,12 @@ on_both! {
     registries: scenarios::registries::life, Cluster::real, 30;
     registry_status: scenarios::registries::status, Cluster::real, 15;
     lists: scenarios::lists::pages, Cluster::real, 20;
+    expired_lists: scenarios::lists::expiry, Cluster::forgetful, 3;
     watches: scenarios::watches::events, Cluster::real, 20;
     namespaces: scenarios::namespaces::life, Cluster::real, 15;
     access: scenarios::access::rbac, Cluster::real, 25;
     bindings: scenarios::access::bindings, Cluster::real, 10;
     leases_and_events: scenarios::leases::leases_and_events, Cluster::real, 12;
     policies: scenarios::policies::refusals, Cluster::real, 5;
-    definitions: scenarios::definitions::removal, Cluster::real_alone, 8;
+    definitions: scenarios::definitions::removal, Cluster::forgetful, 8;
 }

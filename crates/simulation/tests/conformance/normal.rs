@@ -84,7 +84,7 @@ impl Names {
             Value::Array(list) => list.iter().map(|item| self.value(item)).collect(),
             Value::Object(map) => {
                 let kept = map.iter().filter(|(_, value)| !value.is_null());
-                kept.map(|(key, value)| (key.clone(), self.value(value))).collect()
+                kept.map(|(key, value)| (self.text(key), self.value(value))).collect()
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
         }

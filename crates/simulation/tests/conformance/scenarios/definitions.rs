@@ -22,7 +22,7 @@ pub async fn removal(side: &mut Side) -> Result<()> {
     let mut watch = side.watch(Call::get(watch)).await?;
     side.send(Call::delete(format!("{DEFINITIONS}/{NAME}")).code_only()).await?;
     side.send_until(404, Call::get(format!("{all}/free"))).await?;
-    side.send_until(405, Call::create(&all, &registry("new", json!({}))).code_only()).await?;
+    side.send_until(403, Call::create(&all, &registry("new", json!({})))).await?;
     side.send(Call::get(format!("{all}/held"))).await?;
     side.send(Call::merge(format!("{all}/held/status"), &json!({"status": {"observedGeneration": 1}})))
         .await?;

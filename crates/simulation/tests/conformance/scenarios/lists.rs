@@ -20,8 +20,7 @@ pub async fn pages(side: &mut Side) -> Result<()> {
     selected(side, &all).await?;
     paged(side, &all).await?;
     custom_resources(side).await?;
-    versions(side, &all, &empty).await?;
-    expired(side, &all).await
+    versions(side, &all, &empty).await
 }
 
 async fn selected(side: &mut Side, all: &str) -> Result<()> {
@@ -99,14 +98,18 @@ async fn versions(side: &mut Side, all: &str, empty: &Answer) -> Result<()> {
 }
 
 /// The first page's state is compacted before the second is read.
-async fn expired(side: &mut Side, all: &str) -> Result<()> {
-    let first = side.ask(&Call::get(format!("{all}?limit=2"))).await?;
-    side.ask(&Call::delete(format!("{all}/d"))).await?;
-    let newest = side.ask(&Call::get(all)).await?.version();
-    side.cluster.compact(&newest).await?;
+pub async fn expiry(side: &mut Side) -> Result<()> {
+    namespace(side, "expiry").await?;
+    let all = path("expiry", "secrets");
+    for name in ["a", "b", "c", "d"] {
+        side.ask(&Call::create(&all, &secret(name, json!({})))).await?;
+    }
+    let first = side.send(Call::get(format!("{all}?limit=2"))).await?;
+    side.ask(&Call::delete(format!("{all}/c"))).await?;
+    side.cluster.compact();
     let token = first.text("/metadata/continue");
     side.alias(&token, "token");
     let refused = side.send_until(410, Call::get(format!("{all}?limit=2&continue={token}"))).await?;
-    next_page(side, all, &refused, "limit=2").await?;
+    next_page(side, &all, &refused, "limit=2").await?;
     Ok(())
 }

@@ -48,11 +48,15 @@ fn registry(name: &str, fields: Value) -> Value {
     registry
 }
 
-/// Adds fields to an object.
+/// Adds fields to an object, and removes those that are null.
 fn merge(object: &mut Value, fields: Value) {
     match (object, fields) {
         (Value::Object(object), Value::Object(fields)) => {
             for (key, value) in fields {
+                if value.is_null() {
+                    object.remove(&key);
+                    continue;
+                }
                 merge(object.entry(key).or_insert(Value::Null), value);
             }
         }

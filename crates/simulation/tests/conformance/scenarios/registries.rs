@@ -27,8 +27,7 @@ async fn creations(side: &mut Side, all: &str) -> Result<()> {
     let with_status =
         json!({"status": {"observedGeneration": 9}, "metadata": {"finalizers": ["example.com/a"]}});
     side.send(Call::create(all, &registry("held", with_status))).await?;
-    let mut bare = registry("bare", json!({}));
-    bare.as_object_mut().unwrap().remove("spec");
+    let bare = registry("bare", json!({"spec": null}));
     side.send(Call::create(all, &bare)).await?;
     side.send(Call::create(all, &registry("bare", json!({"spec": {"suspend": "yes"}})))).await?;
     side.send(Call::create(all, &registry("bare", json!({"spec": {"endpoint": null}}))).code_only()).await?;

@@ -73,6 +73,12 @@ async fn patches(side: &mut Side, one: &str) -> Result<()> {
     side.send(Call::merge(one, &json!({"data": null, "metadata": {"labels": {"b": null}}}))).await?;
     side.send(Call::merge(format!("{one}-none"), &label)).await?;
     side.send(Call::merge(one, &json!({"metadata": {"managedFields": [{}]}}))).await?;
+    side.send(Call::merge(one, &json!({"data": {"y": "NQ=="}}))).await?;
+    side.send(Call::apply(
+        format!("{one}?fieldManager=first"),
+        &secret("one", json!({"data": {"y": "NQ=="}})),
+    ))
+    .await?;
     Ok(())
 }
 
@@ -105,7 +111,7 @@ async fn dry_runs(side: &mut Side, all: &str) -> Result<()> {
 async fn deletions(side: &mut Side, all: &str) -> Result<()> {
     let one = format!("{all}/one");
     let found = side.ask(&Call::get(&one)).await?;
-    side.ask(&Call::merge(&one, &json!({"metadata": {"labels": {"c": "3"}}}))).await?;
+    side.send(Call::merge(&one, &json!({"metadata": {"labels": {"c": "3"}}}))).await?;
     let at = |uid: &str, version: &str| json!({"preconditions": {"uid": uid, "resourceVersion": version}});
     let other = "00000000-0000-4000-8000-00000000abcd";
     side.send(Call::delete_with(&one, &json!({"preconditions": {"uid": other}}))).await?;

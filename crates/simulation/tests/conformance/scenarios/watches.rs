@@ -85,16 +85,15 @@ async fn custom_resources(side: &mut Side) -> Result<()> {
 async fn ends(side: &mut Side, all: &str) -> Result<()> {
     let mut short = from_now!(side, all, "timeoutSeconds=1", |call| call);
     side.rest(&mut short).await?;
-    let mut bookmarked = from_now!(side, all, "timeoutSeconds=4&allowWatchBookmarks=true", |call| call);
+    let mut bookmarked = from_now!(side, all, "timeoutSeconds=12&allowWatchBookmarks=true", |call| call);
     side.rest(&mut bookmarked).await?;
-    let mut bookmarked = from_now!(side, all, "timeoutSeconds=4&allowWatchBookmarks=true", Call::metadata);
+    let mut bookmarked = from_now!(side, all, "timeoutSeconds=12&allowWatchBookmarks=true", Call::metadata);
     side.rest(&mut bookmarked).await?;
     let future = format!("{all}?watch=true&resourceVersion=999999999&timeoutSeconds=3");
     let mut silent = side.watch(Call::get(future)).await?;
     side.ask(&Call::create(all, &secret("g", json!({})))).await?;
     side.rest(&mut silent).await?;
-    let newest = side.ask(&Call::get(all)).await?.version();
-    side.cluster.compact(&newest).await?;
+    side.cluster.compact();
     let mut old =
         side.watch(Call::get(format!("{}?watch=true&resourceVersion=1", custom("watches")))).await?;
     side.old_version(&mut old).await
