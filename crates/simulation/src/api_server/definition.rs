@@ -74,9 +74,18 @@ fn prune(schema: &Value, value: &mut Value, kept: &[&str]) {
 
 /// Returns why an object doesn't fit the schema: fields that are missing or have another type. Rules and patterns aren't
 /// checked.
-pub(super) fn problems(resource: &ServedResource, object: &Value) -> Vec<FieldCause> {
+pub(super) fn problems(resource: &ServedResource, subresource: &str, object: &Value) -> Vec<FieldCause> {
     let mut causes = Vec::new();
     check(schema(resource), object, "", &mut causes);
+    for cause in &mut causes {
+        // A status is checked alone, so the message names its fields from there.
+        cause.message = cause.message.replace(&format!(": {subresource}."), ": ");
+    }
+    if !causes.is_empty() {
+        let why = "some validation rules were not checked because the object was invalid; correct the existing errors to \
+                   complete validation";
+        causes.push(FieldCause::invalid("<nil>", &Value::Null, why));
+    }
     causes
 }
 

@@ -54,7 +54,7 @@ impl ServerState {
         for (key, object) in &found {
             self.delete_or_mark(key, object);
         }
-        let items = found.into_iter().map(|(_, object)| (*object).clone()).collect();
+        let items = found.iter().map(|(_, object)| Self::item(call, object)).collect();
         Ok(Answer::Value { code: 200, value: self.as_list(call, items) })
     }
 
@@ -207,7 +207,7 @@ fn check_preconditions(call: &ApiCall, old: &Value) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    Err(Failure::conflict(call.kind(), &call.name, &why))
+    Err(Failure::deletion_conflict(call.kind(), &call.name, &why))
 }
 
 /// Returns the answer to the deletion of an object that is gone at once.

@@ -36,7 +36,7 @@ impl ApiServer {
     /// Applies an object as `kubectl apply --server-side --force-conflicts` does.
     pub fn apply(&self, object: &Value) -> Result<Value, Failure> {
         let (resource, namespace, name) = place_of(object)?;
-        let path = format!("{}/{name}?force=true", path(resource, namespace));
+        let path = format!("{}/{name}?force=true&fieldManager={MANAGER}", path(resource, namespace));
         self.send(&Method::PATCH, &path, APPLY, object)
     }
 

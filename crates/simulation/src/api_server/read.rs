@@ -110,7 +110,7 @@ impl ServerState {
     }
 
     /// Returns an object as an item of a list: built-in kinds have neither `apiVersion` nor `kind` there.
-    fn item(call: &ApiCall, object: &Value) -> Value {
+    pub fn item(call: &ApiCall, object: &Value) -> Value {
         if call.metadata_only {
             return metadata_of(object);
         }
@@ -124,14 +124,17 @@ impl ServerState {
         item
     }
 
-    pub fn as_list(&self, call: &ApiCall, items: Value) -> Value {
+    pub fn as_list(&self, call: &ApiCall, items: Vec<Value>) -> Value {
         let (api_version, kind) = if call.metadata_only {
             ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList".to_owned())
         } else {
             (call.kind().api_version(), format!("{}List", call.kind().kind))
         };
         let revision = self.store.revision().to_string();
-        json!({"kind": kind, "apiVersion": api_version, "metadata": {"resourceVersion": revision}, "items": items})
+        let mut list =
+            json!({"kind": kind, "apiVersion": api_version, "metadata": {"resourceVersion": revision}});
+        list["items"] = Value::Array(items);
+        list
     }
 }
 

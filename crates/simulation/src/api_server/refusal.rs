@@ -131,6 +131,12 @@ impl Failure {
         Self::invalid_kind(resource.kind, resource.group, &resource.qualified_kind(), name, causes)
     }
 
+    /// An update lacks something, which is said with the plural in place of the kind.
+    pub(super) fn invalid_update(resource: &ServedResource, name: &str, cause: &FieldCause) -> Self {
+        let causes = std::slice::from_ref(cause);
+        Self::invalid_kind(resource.plural, resource.group, &resource.qualified(), name, causes)
+    }
+
     /// The options of a request are invalid.
     pub(super) fn invalid_options(kind: &str, causes: &[FieldCause]) -> Self {
         Self::invalid_kind(kind, "meta.k8s.io", &format!("{kind}.meta.k8s.io"), "", causes)
@@ -141,14 +147,20 @@ impl Failure {
             json!({"kind": kind, "causes": causes.iter().map(FieldCause::json).collect::<Vec<_>>()});
         insert_unless_empty(&mut details, "name", name);
         insert_unless_empty(&mut details, "group", group);
-        let listed: Vec<String> =
+        let mut listed: Vec<String> =
             causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        listed.dedup();
         let listed = if listed.len() == 1 { listed.concat() } else { format!("[{}]", listed.join(", ")) };
         Self::new(422, "Invalid", format!("{qualified} \"{name}\" is invalid: {listed}"), details)
     }
 
-    pub(super) fn method_not_allowed(message: &str, resource: &ServedResource) -> Self {
-        Self::new(405, "MethodNotAllowed", message.to_owned(), Self::about(resource, ""))
+    /// The precondition of a deletion fails, which is said with the kind in place of the plural.
+    pub(super) fn deletion_conflict(resource: &ServedResource, name: &str, why: &str) -> Self {
+        let message =
+            format!("Operation cannot be fulfilled on {} \"{name}\": {why}", resource.qualified_kind());
+        let mut details = Self::about(resource, name);
+        details["kind"] = json!(resource.kind);
+        Self::new(409, "Conflict", message, details)
     }
 
     pub(super) fn unsupported_media_type(message: &str) -> Self {
@@ -178,11 +190,11 @@ impl Failure {
 
     pub(super) fn store_is_down() -> Self {
         let message = "etcdserver: request timed out".to_owned();
-        Self::new(500, "InternalError", message, Value::Null)
+        Self::new(500, "", message, Value::Null)
     }
 
     pub(super) fn internal(message: &str) -> Self {
-        Self::new(500, "InternalError", message.to_owned(), Value::Null)
+        Self::new(500, "", message.to_owned(), Value::Null)
     }
 
     /// Returns the HTTP status.
@@ -194,8 +206,9 @@ impl Failure {
     pub(super) fn status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        insert_unless_empty(&mut status, "reason", self.reason);
         if !self.details.is_null() {
             status["details"] = self.details.clone();
         }

@@ -74,7 +74,10 @@ pub(super) struct CallOptions {
     pub bookmarks: bool,
     pub watch: bool,
     pub dry_run: bool,
+    /// Empty if none was named.
     pub field_manager: String,
+    /// The first part of the user agent.
+    pub agent: String,
     pub force: bool,
 }
 
@@ -105,7 +108,11 @@ impl ApiCall {
 
     /// Returns the field manager; without one, the first part of the user agent.
     pub fn manager(&self) -> &str {
-        if self.options.field_manager.is_empty() { "unknown" } else { &self.options.field_manager }
+        match (self.options.field_manager.as_str(), self.options.agent.as_str()) {
+            ("", "") => "unknown",
+            ("", agent) => agent,
+            (manager, _) => manager,
+        }
     }
 }
 
@@ -222,9 +229,7 @@ fn parse_options(query: &str, headers: &HeaderMap) -> Result<CallOptions, Failur
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         set_option(&mut options, &key, &value)?;
     }
-    if options.field_manager.is_empty() {
-        options.field_manager = agent(headers);
-    }
+    options.agent = agent(headers);
     Ok(options)
 }
 

@@ -1,7 +1,7 @@
 //! What the API server does to an object of each kind before it is stored: defaults, immutable fields, checks.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     definition,
@@ -13,12 +13,26 @@ use super::{
 pub(super) fn complete(resource: &ServedResource, object: &mut Value) {
     object["apiVersion"] = json!(resource.api_version());
     object["kind"] = json!(resource.kind);
+    remove_empty(object);
     match resource.kind {
         "Secret" => complete_secret(object),
         "Namespace" => complete_namespace(object),
         "RoleBinding" | "ClusterRoleBinding" => complete_binding(object),
         _ if resource.nature == ResourceNature::Custom => definition::complete(resource, object),
         _ => {}
+    }
+}
+
+/// Removes maps and lists without content, which the API server omits.
+fn remove_empty(object: &mut Value) {
+    let is_empty = |value: &Value| {
+        value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty)
+    };
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|_, value| !is_empty(value));
+    }
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|field, value| field != "data" || !is_empty(value));
     }
 }
 
@@ -49,6 +63,15 @@ fn complete_binding(object: &mut Value) {
     }
 }
 
+/// Returns the object of a kind before anything is set: a built-in kind has its parts already.
+pub(super) fn empty(resource: &ServedResource) -> Value {
+    match resource.kind {
+        "Lease" | "ValidatingAdmissionPolicyBinding" => json!({"spec": {}}),
+        "Namespace" => json!({"spec": {}, "status": {}}),
+        _ => json!({}),
+    }
+}
+
 /// Sets what a new object gets, whatever the client sent.
 pub(super) fn begin(resource: &ServedResource, object: &mut Value) {
     if resource.status
@@ -58,9 +81,7 @@ pub(super) fn begin(resource: &ServedResource, object: &mut Value) {
     }
     match resource.nature {
         ResourceNature::Versioned | ResourceNature::Custom => object["metadata"]["generation"] = json!(1),
-        ResourceNature::Plain | ResourceNature::Review => {
-            remove_metadata(object, "generation");
-        }
+        ResourceNature::Plain | ResourceNature::Review => {}
     }
     match resource.kind {
         "Namespace" => {
@@ -106,16 +127,25 @@ pub(super) fn next_generation(resource: &ServedResource, old: &Value, new: &Valu
 }
 
 /// Returns what is wrong with an object, in the order in which the API server says it.
-pub(super) fn problems(resource: &ServedResource, old: Option<&Value>, new: &Value) -> Vec<FieldCause> {
+pub(super) fn problems(
+    resource: &ServedResource,
+    subresource: &str,
+    old: Option<&Value>,
+    new: &Value,
+) -> Vec<FieldCause> {
     let mut causes = Vec::new();
     if let Some(old) = old {
+        // The API server checks the metadata twice, and says it twice.
+        causes.extend(metadata_problems(old, new));
         causes.extend(metadata_problems(old, new));
     }
     match resource.kind {
         "Secret" => causes.extend(secret_problems(old, new)),
         "RoleBinding" | "ClusterRoleBinding" => causes.extend(binding_problems(old, new)),
         "Lease" => causes.extend(lease_problems(new)),
-        _ if resource.nature == ResourceNature::Custom => causes.extend(definition::problems(resource, new)),
+        _ if resource.nature == ResourceNature::Custom => {
+            causes.extend(definition::problems(resource, subresource, new));
+        }
         _ => {}
     }
     causes
@@ -135,7 +165,8 @@ fn metadata_problems(old: &Value, new: &Value) -> Vec<FieldCause> {
         all.filter_map(|finalizer| finalizer.as_str().map(str::to_owned)).collect()
     };
     let before = finalizers(old);
-    let added: Vec<String> = finalizers(new).into_iter().filter(|its| !before.contains(its)).collect();
+    let mut added: Vec<String> = finalizers(new).into_iter().filter(|its| !before.contains(its)).collect();
+    added.sort();
     if old.get("deletionTimestamp").is_some() && !added.is_empty() {
         let listed = added.iter().map(|its| format!("{its:?}")).collect::<Vec<_>>().join(", ");
         let why = format!(
@@ -192,8 +223,10 @@ fn docker_config_problem(secret: &Value) -> Option<FieldCause> {
 
 fn binding_problems(old: Option<&Value>, new: &Value) -> Option<FieldCause> {
     let old = old?;
-    let changed = old["roleRef"] != new["roleRef"];
-    changed.then(|| FieldCause::invalid("roleRef", &new["roleRef"], "cannot change roleRef"))
+    let role = &new["roleRef"];
+    // With the names of the fields in Go.
+    let shown = json!({"APIGroup": role["apiGroup"], "Kind": role["kind"], "Name": role["name"]});
+    (old["roleRef"] != *role).then(|| FieldCause::invalid("roleRef", &shown, "cannot change roleRef"))
 }
 
 fn lease_problems(lease: &Value) -> Vec<FieldCause> {

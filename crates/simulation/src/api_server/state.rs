@@ -141,8 +141,9 @@ impl ServerState {
                 if call.verb == ApiVerb::Create
                     && definition["metadata"].get("deletionTimestamp").is_some() =>
             {
-                let message = "create not allowed while custom resource definition is terminating";
-                Err(Failure::method_not_allowed(message, call.kind()))
+                let name = call.body["metadata"]["name"].as_str().unwrap_or_default();
+                let why = "create not allowed while custom resource definition is terminating";
+                Err(Failure::forbidden(call.kind(), name, why))
             }
             Some(_) => Ok(()),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     delete::is_held,
@@ -24,8 +24,11 @@ impl ServerState {
         }
         self.name_new(call, &mut object)?;
         self.check_namespace_exists(call)?;
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+            rules::remove_metadata(&mut object, field);
+        }
         rules::complete(call.kind(), &mut object);
-        let object = with_managers(call, "", &self.now(), &json!({}), object);
+        let object = with_managers(call, "", &self.now(), &rules::empty(call.kind()), object);
         self.insert(call, object)
     }
 
@@ -33,9 +36,6 @@ impl ServerState {
     fn insert(&mut self, call: &ApiCall, mut object: Value) -> Answered {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let key = StoreKey::new(call.resource, &call.namespace, &name);
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
-            rules::remove_metadata(&mut object, field);
-        }
         object["metadata"]["uid"] = json!(self.next_uid());
         object["metadata"]["creationTimestamp"] = json!(self.now());
         if !call.namespace.is_empty() {
@@ -44,11 +44,11 @@ impl ServerState {
         rules::begin(call.kind(), &mut object);
         self.check_binding(call, None, &object)?;
         self.admit(call, None, Some(&object))?;
-        let causes = rules::problems(call.kind(), None, &object);
+        let causes = rules::problems(call.kind(), "", None, &object);
         if !causes.is_empty() {
             return Err(Failure::invalid(call.kind(), &name, &causes));
         }
-        if object["metadata"].get("resourceVersion").is_some() {
+        if object["metadata"].get("resourceVersion").is_some() && call.verb == ApiVerb::Create {
             return Err(Failure::internal("resourceVersion should not be set on objects to be created"));
         }
         if self.store.get(&key).is_some() {
@@ -70,8 +70,11 @@ impl ServerState {
         let expected = object["metadata"]["uid"].as_str().unwrap_or_default();
         let uid = old["metadata"]["uid"].as_str().unwrap_or_default();
         if !expected.is_empty() && expected != uid {
-            let why =
-                format!("Precondition failed: UID in precondition: {expected}, UID in object meta: {uid}");
+            let why = format!(
+                "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+                 failed: UID in precondition: {expected}, UID in object meta: {uid}",
+                etcd_key(call)
+            );
             return Err(Failure::conflict(call.kind(), &call.name, &why));
         }
         rules::complete(call.kind(), &mut object);
@@ -124,7 +127,7 @@ impl ServerState {
             return Err(Failure::conflict(call.kind(), &call.name, &why));
         }
         self.check_namespace_exists(call)?;
-        let mut object = applied(write, &json!({}), config, call.options.force)?;
+        let mut object = applied(write, &rules::empty(call.kind()), config, call.options.force)?;
         rules::complete(call.kind(), &mut object);
         self.insert(call, object)
     }
@@ -145,7 +148,7 @@ impl ServerState {
         }
         self.check_binding(call, Some(old), &object)?;
         self.admit(call, Some(old), Some(&object))?;
-        let causes = rules::problems(call.kind(), Some(old), &object);
+        let causes = rules::problems(call.kind(), &call.subresource, Some(old), &object);
         if !causes.is_empty() {
             return Err(Failure::invalid(call.kind(), &call.name, &causes));
         }
@@ -235,7 +238,7 @@ fn check_version(call: &ApiCall, old: &Value, object: &Value) -> Result<(), Fail
         let message = format!("Invalid value: 0: {why}");
         let field = "metadata.resourceVersion".to_owned();
         let cause = FieldCause { reason: "FieldValueInvalid", field, message };
-        return Err(Failure::invalid(call.kind(), &call.name, &[cause]));
+        return Err(Failure::invalid_update(call.kind(), &call.name, &cause));
     }
     let is_current = old["metadata"]["resourceVersion"] == version;
     if is_current { Ok(()) } else { Err(Failure::outdated(call.kind(), &call.name)) }
@@ -269,6 +272,13 @@ fn sent_object(call: &ApiCall) -> Result<Value, Failure> {
 
 pub(super) fn has_finalizers(object: &Value) -> bool {
     object["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
+}
+
+/// Returns where etcd has the object, as some messages say.
+fn etcd_key(call: &ApiCall) -> String {
+    let group = if call.kind().nature == ResourceNature::Custom { call.kind().group } else { "" };
+    let parts = ["/registry", group, call.kind().plural, &call.namespace, &call.name];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }
 
 fn check_apply(call: &ApiCall, config: &Value) -> Result<(), Failure> {
@@ -318,14 +328,6 @@ fn keep_metadata(old: &Value, object: &mut Value) {
         match old["metadata"].get(field) {
             Some(value) => object["metadata"][field] = value.clone(),
             None => rules::remove_metadata(object, field),
-        }
-    }
-    let is_empty = |value: &Value| {
-        value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty)
-    };
-    for field in ["finalizers", "labels", "annotations", "ownerReferences"] {
-        if object["metadata"].get(field).is_some_and(is_empty) {
-            rules::remove_metadata(object, field);
         }
     }
 }

@@ -153,7 +153,9 @@ mod tests {
     fn differences_and_unions_of_sets() {
         let set = |paths: &[&[&str]]| {
             let mut set = FieldSet::default();
-            paths.iter().for_each(|path| set.insert(path));
+            for path in paths {
+                set.insert(path);
+            }
             set
         };
         let both = set(&[&["a"], &["a", "b"], &["c"]]);

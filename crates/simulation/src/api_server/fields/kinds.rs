@@ -48,6 +48,10 @@ fn of_kind(kind: &str) -> FieldType {
                 ("status", FieldType::fields([("phase", Atomic), ("conditions", conditions)])),
             ])
         }
+        "ValidatingAdmissionPolicyBinding" => {
+            let spec = [("policyName", Atomic), ("validationActions", FieldType::Set)];
+            FieldType::object([("spec", FieldType::fields(spec))])
+        }
         "Lease" => FieldType::object([("spec", lease_spec())]),
         "SystemRegistry" => {
             of_registry(&crd::definition::<System>().map(|crd| json!(crd)).unwrap_or_default())

@@ -60,6 +60,10 @@ type FieldManagers = BTreeMap<FieldManager, OwnedSet>;
 pub(in crate::api_server) fn updated(write: &FieldWrite<'_>, live: &Value, mut new: Value) -> Value {
     let mut managers = managers_after_request(write, live, &new);
     take_managed_fields(&mut new);
+    let is_new = live["metadata"].get("uid").is_none();
+    if managers.is_empty() && !is_new {
+        return new; // not tracked until it is applied
+    }
     let live = without_managed_fields(live);
     let difference = Difference::between(write.field_type, &live, &new).without(&write.ignored_set());
     let own = write.field_manager("Update");
@@ -84,7 +88,7 @@ pub(in crate::api_server) fn applied(
     config: &Value,
     force: bool,
 ) -> Result<Value, Failure> {
-    let mut managers = read_managed_fields(&live["metadata"]["managedFields"]);
+    let mut managers = managers_before_apply(write, live);
     let live = without_managed_fields(live);
     let merged = merge(write.field_type, Some(&live), Some(config)).unwrap_or_default();
     let own = write.field_manager("Apply");
@@ -104,6 +108,17 @@ pub(in crate::api_server) fn applied(
     managers.retain(|_, owned| !owned.fields.is_empty());
     set_managed_fields(&mut new, &managers);
     Ok(new)
+}
+
+/// What an object without managers has belongs to a manager of its own.
+fn managers_before_apply(write: &FieldWrite<'_>, live: &Value) -> FieldManagers {
+    let managers = read_managed_fields(&live["metadata"]["managedFields"]);
+    if !managers.is_empty() || live["metadata"].get("uid").is_none() {
+        return managers;
+    }
+    let before = FieldWrite { manager: "before-first-apply", subresource: "", ..*write };
+    let owned = updated(&before, &json!({}), live.clone());
+    read_managed_fields(&owned["metadata"]["managedFields"])
 }
 
 /// Removes what the last apply set and this one doesn't, unless another manager owns it.
@@ -131,7 +146,7 @@ fn take_from_others(
     let mut conflicts = Vec::new();
     for (manager, owned) in managers.iter_mut().filter(|(manager, _)| *manager != own) {
         let conflict = owned.fields.intersection(&changed);
-        let name = manager.described(owned.time.as_deref());
+        let name = manager.described();
         conflicts.extend(conflict.paths().iter().map(|path| (name.clone(), written(path))));
         owned.fields = owned.fields.difference(&conflict).difference(&difference.removed);
     }
@@ -169,16 +184,13 @@ impl FieldWrite<'_> {
 }
 
 impl FieldManager {
-    fn described(&self, time: Option<&str>) -> String {
+    /// Returns the manager as in messages, which would name the time too, but the API server doesn't know it there.
+    fn described(&self) -> String {
         let mut text = format!("{:?}", self.manager);
         if !self.subresource.is_empty() {
             text = format!("{text} with subresource {:?}", self.subresource);
         }
-        match time {
-            _ if self.operation == "Apply" => text,
-            Some(time) => format!("{text} using {} at {time}", self.api_version),
-            None => format!("{text} using {}", self.api_version),
-        }
+        if self.operation == "Apply" { text } else { format!("{text} using {}", self.api_version) }
     }
 }
 

@@ -124,7 +124,7 @@ async fn removed_definition_takes_its_objects_along() {
     server.create(&registry("free")).unwrap();
     server.remove_definition("tenantregistries").unwrap();
     assert_eq!(server.get("tenantregistries", "default", "free"), None);
-    assert_eq!(server.create(&registry("new")).unwrap_err().code(), 405);
+    assert_eq!(server.create(&registry("new")).unwrap_err().code(), 403);
     let none = json!({"metadata": {"finalizers": null}});
     server.merge("tenantregistries", "default", "held", &none).unwrap();
     assert_eq!(server.create(&registry("new")).unwrap_err().code(), 404);
