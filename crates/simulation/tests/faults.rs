@@ -279,6 +279,24 @@ fn repairs_in_time_after_an_outage() {
     assert!(repaired <= seconds(42), "{repaired:?}");
 }
 
+/// The pause goes on where it was: it is stored in whole seconds, and must not become shorter by that.
+#[test]
+fn restart_shortens_no_pause_of_a_password() {
+    let events = vec![
+        (0, Step(S::WriteSecret(0, 2))),
+        (0, Step(S::Create(0, false))),
+        (30_000, Fault(F::Kill(0, seconds(1)))),
+    ];
+    let trace = holds(&story(1, events));
+    let rejected: Vec<Duration> = trace
+        .served
+        .iter()
+        .filter(|record| record.request.login().is_some())
+        .map(|record| record.at)
+        .collect();
+    assert!(rejected[1] - rejected[0] >= seconds(60), "{rejected:?}");
+}
+
 #[test]
 fn says_nothing_of_an_outage_that_is_over() {
     let mut events = vec![(0, Step(S::Create(1, true)))];

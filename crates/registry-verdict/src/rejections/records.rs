@@ -22,9 +22,14 @@ pub fn encode(mut rejections: Vec<(Digest, Stored)>) -> Vec<u8> {
     for (digest, stored) in rejections {
         bytes.extend(digest);
         bytes.push(code(stored.refusal));
-        bytes.extend(stored.since.as_second().to_be_bytes());
+        bytes.extend(whole_seconds(stored.since).to_be_bytes());
     }
     bytes
+}
+
+/// Rounds up, because a pause that began earlier would end earlier.
+fn whole_seconds(time: Timestamp) -> i64 {
+    time.as_second() + i64::from(time.subsec_nanosecond() > 0)
 }
 
 /// Decodes what [`encode`] wrote. Skips records that can't be decoded, and everything in another format.
@@ -139,5 +144,13 @@ mod tests {
             assert_eq!((super::code(refusal), refusal_of(code)), (code, Some(refusal)));
         }
         assert_eq!(refusal_of(28), None);
+    }
+
+    #[test]
+    fn storing_shortens_no_pause() {
+        let stored = Stored { refusal: HostRefusal::Rejected, since: Timestamp::new(100, 1).unwrap() };
+        let read = decode(&encode(vec![([0; 16], stored)]));
+        assert_eq!(read[0].1.since, Timestamp::from_second(101).unwrap());
+        assert_eq!(decode(&encode(read.clone())), read, "nor does storing it again lengthen it");
     }
 }

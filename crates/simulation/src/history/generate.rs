@@ -13,7 +13,7 @@ use crate::{
 /// How long events happen, at most.
 const LONGEST: u64 = 90;
 /// The calm of most histories, and that of one in [`LONG_ONES`].
-const CALM: Duration = Duration::from_mins(3);
+const CALM: Duration = Duration::from_mins(2);
 const LONG_CALM: Duration = Duration::from_mins(65);
 const LONG_ONES: u64 = 64;
 

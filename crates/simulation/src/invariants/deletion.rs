@@ -37,7 +37,8 @@ pub fn deletion_finishes(trace: &HistoryTrace) -> Vec<String> {
 
 fn too_late(trace: &HistoryTrace, write: &AcceptedWrite, since: Duration) -> Option<String> {
     let by = since + LONGEST;
-    let is_late = write.at > by && trace.is_undisturbed(write.at) && write.at > trace.end_of_events() + RECOVERY;
+    let is_late =
+        write.at > by && trace.is_undisturbed(write.at) && write.at > trace.end_of_events() + RECOVERY;
     (is_late || write.at > by && trace.is_undisturbed(since) && trace.is_undisturbed(write.at))
         .then(|| format!("{} was deleted at {since:?} and gone at {:?}", write.name, write.at))
 }

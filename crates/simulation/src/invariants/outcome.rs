@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::trace::{AcceptedWrite, HistoryTrace, RegistryView, Snapshot};
 
 /// How long after all events nothing more is written.
-const SETTLED: Duration = Duration::from_secs(90);
+const SETTLED: Duration = Duration::from_secs(80);
 
 /// I1, first part: a minute after all faults have ended, every registry is as it should be.
 pub fn desired_state_is_reached(trace: &HistoryTrace) -> Vec<String> {

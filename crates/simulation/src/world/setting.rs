@@ -1,6 +1,9 @@
 //! What exists before a history: the chart's objects, namespaces, registries that answer; and how the API server's records are read.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -21,14 +24,12 @@ use crate::{
 /// Returns the API server and the registries as they are before a history.
 pub(super) fn setting() -> (ApiServer, Registries) {
     let server = ApiServer::new(clock::cluster_clock);
-    if let Err(error) = server.install_definitions() {
-        tracing::error!(?error, "failed to install the definitions");
-    }
     let system = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}});
     let namespaces = [system].into_iter().chain((0..NAMESPACES.len()).map(namespace));
     let created = namespaces.map(|object| server.create(&object));
     // Nobody changes the chart's objects, so they need no field managers, which take most of the time.
-    let stored = chart::objects().iter().cloned().map(|object| server.store_unchecked(with_key(object)));
+    let chart = chart::objects().iter().cloned().map(with_key);
+    let stored = DEFINITIONS.iter().cloned().chain(chart).map(|object| server.store_unchecked(object));
     for error in created.chain(stored).filter_map(Result::err) {
         tracing::error!(?error, "failed to prepare the cluster");
     }
@@ -44,6 +45,19 @@ pub(super) fn setting() -> (ApiServer, Registries) {
     }
     (server, registries)
 }
+
+/// The definitions as they are once installed, which takes longer than many a history.
+static DEFINITIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let server = ApiServer::new(clock::cluster_clock);
+    if let Err(error) = server.install_definitions() {
+        tracing::error!(?error, "failed to install the definitions");
+    }
+    let mut installed = server.list("customresourcedefinitions", "");
+    for definition in &mut installed {
+        definition["metadata"].as_object_mut().into_iter().for_each(|metadata| drop(metadata.remove("uid")));
+    }
+    installed
+});
 
 /// Adds a key to the Secret of rejected passwords: the operator would draw one, which no seed decides.
 fn with_key(mut object: Value) -> Value {
