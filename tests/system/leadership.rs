@@ -7,13 +7,14 @@ use anyhow::{Result, bail, ensure};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Api;
 use registry_api::spec::System;
-use registry_testbed::{AuditMark, Operator, OperatorOptions, eventually, http_client::Call};
+use registry_testbed::{AuditEvent, AuditMark, Operator, OperatorOptions, eventually, http_client::Call};
 use serde_json::json;
 
 use crate::{
     exclusive_cluster::{self, ExclusiveCluster, LEASE},
     harness::{OPERATOR_USER, RegistryHandle, SYSTEM_NAMESPACE},
     held_registry::HeldRegistry,
+    moment::Moment,
     objects::{DOWN, apply, samples, system_registry, write_lines, writes_since, written},
 };
 
@@ -75,11 +76,13 @@ async fn leader_releases_lease_on_sigterm() -> Result<()> {
     let registries = registries_at(&solo, &held.url(), 3).await?;
     held.wait_for_requests(3).await?;
 
+    let moment = Moment::on(solo.installation)?.of_user(OTHER_USER);
     let took = leader.stop().await?;
     assert!(took < Duration::from_secs(5), "it took {took:?}");
     let holder = lease(&solo).await?.and_then(|lease| lease.holder_identity).unwrap_or_default();
     assert!(holder.is_empty() || !leader.log().contains(&holder), "{holder} still holds the Lease");
-    becomes_leader(&standby, HANDED_OVER).await?;
+    becomes_leader(&standby, SETTLED).await?;
+    moment.keeps(took + HANDED_OVER, "the standby takes the Lease", is_lease_write).await?;
     held.release();
     for registry in registries {
         registry.becomes(SETTLED, &["Ready=True/Available"]).await?;
@@ -130,8 +133,10 @@ async fn thawed_leader_takes_over_again() -> Result<()> {
     becomes_leader(&successor, TAKEN_OVER).await?;
     frozen.resume().await?;
     stands_by(&frozen).await?;
-    successor.stop().await?;
-    becomes_leader(&frozen, HANDED_OVER).await?;
+    let moment = Moment::on(solo.installation)?;
+    let took = successor.stop().await?;
+    becomes_leader(&frozen, SETTLED).await?;
+    moment.keeps(took + HANDED_OVER, "the standby takes the Lease", is_lease_write).await?;
     let registries = registries_at(&solo, DOWN, 1).await?;
     registries[0].becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
     Ok(())
@@ -271,6 +276,10 @@ async fn registries_at(
         registries.push(solo.cluster.system(&name));
     }
     Ok(registries)
+}
+
+fn is_lease_write(event: &AuditEvent) -> bool {
+    event.is_write() && event.resource == "leases"
 }
 
 async fn lease(solo: &ExclusiveCluster) -> Result<Option<LeaseSpec>> {
