@@ -94,28 +94,31 @@ impl<'a> Workload<'a> {
         delivered(&self.solo.cluster, &self.namespace, name, within, &says).await.map(drop)
     }
 
-    /// What users do while the operator doesn't see it: they correct a password, delete a registry, replace one by another of the
-    /// same name, and create one.
-    async fn change(&self) -> Result<()> {
+    /// What users do while the operator doesn't see it: they correct a password, delete a registry, create one, and replace one by
+    /// another of the same name. Returns the moment before the last.
+    async fn change(&self) -> Result<Moment> {
         self.write(&login(&self.namespace, "corrected", "right")).await?;
+        self.declare("created", self.protected.spec("right")).await?;
         delete(&self.registry("removed")).await?;
         delete(&self.registry("recreated")).await?;
         self.registry("recreated").is_gone(SETTLED).await?;
+        let replaced = Moment::on(self.solo.installation)?;
         self.declare("recreated", self.protected.spec("right")).await?;
-        self.declare("created", self.protected.spec("right")).await
+        Ok(replaced)
     }
 
-    /// Waits for the state that all this leads to without a fault, and checks that it is reached in time and stays.
-    async fn ends(&self, since: &Moment) -> Result<()> {
+    /// Waits for the state that all this leads to without a fault, and checks that it is reached in time since `end`, the end of
+    /// the fault, and stays.
+    async fn ends(&self, end: &Moment, replaced: &Moment) -> Result<()> {
         for name in ["corrected", "recreated", "created"] {
-            self.registry(name).becomes_within(RECOVERED, since, READY).await?;
+            self.registry(name).becomes_within(RECOVERED, end, READY).await?;
         }
         self.registry("removed").is_gone(RECOVERED).await?;
         absent(&self.solo.cluster, &self.namespace, "removed-pull", SETTLED).await?;
         self.registry("kept").becomes(SETTLED, READY).await?;
         self.has_pull_secret("kept-pull", SETTLED).await?;
         // The successor got no verdict of its predecessor's.
-        let writes = since.writes()?;
+        let writes = replaced.writes()?;
         let is_late = |write: &&registry_testbed::AuditEvent| {
             write.name == "recreated" && shows(&write.content, &["Ready=False/ConnectionRefused"])
         };
@@ -164,10 +167,11 @@ async fn is_noticed(leader_election: bool) -> Result<()> {
     let workload = Workload::start(&solo).await?;
     let process = operator.id().await;
 
-    proxy.silence();
+    // Only the connections are lost: the fault ends as it begins.
     let moment = Moment::on(solo.installation)?;
-    workload.change().await?;
-    workload.ends(&moment).await.with_context(|| operator.log())?;
+    proxy.silence();
+    let replaced = workload.change().await?;
+    workload.ends(&moment, &replaced).await.with_context(|| operator.log())?;
     let is_watch = |event: &registry_testbed::AuditEvent| {
         event.verb == "watch" && event.resource == "secrets" && event.namespace == workload.namespace
     };
@@ -197,12 +201,12 @@ async fn fault_16_etcd_down_until_pauses_are_longest() -> Result<()> {
         let alive = Call::get(format!("{}/healthz", operator.url())).send().await?.status();
         ensure!(alive == 200, "/healthz says {alive} during the outage");
     }
+    let moment = Moment::on(solo.installation)?;
     etcd.start().await?;
     let probe = || workload.declare("probe", json!({"endpoint": DOWN}));
     eventually(RECOVERED, "the API server writes again", probe).await?;
-    let moment = Moment::on(solo.installation)?;
-    workload.change().await?;
-    workload.ends(&moment).await.with_context(|| operator.log())?;
+    let replaced = workload.change().await?;
+    workload.ends(&moment, &replaced).await.with_context(|| operator.log())?;
     let wrong = workload.wrong_passwords();
     ensure!(wrong <= WRONG_PASSWORDS, "the wrong password was sent {wrong} times");
     ensure!(operator.id().await == process && operator.exited().await?.is_none(), "{}", operator.log());

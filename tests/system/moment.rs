@@ -7,7 +7,10 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp}
 use registry_testbed::{AuditEvent, AuditLog, AuditMark, eventually};
 use serde_json::Value;
 
-use crate::harness::{Installation, OBSERVED, OPERATOR_USER};
+use crate::{
+    fixtures::tell,
+    harness::{Installation, OBSERVED, OPERATOR_USER},
+};
 
 /// A moment just before a change, from which a promise about time counts. When the operator wrote what it promised is read from
 /// the API server's audit log, so the bound is exact: a test that looks late doesn't make the operator late.
@@ -49,6 +52,7 @@ impl Moment {
         is_meant: impl Fn(&AuditEvent) -> bool,
     ) -> Result<Duration> {
         let took = self.until(what, is_meant).await?;
+        tell(&format!("{what}: after {took:?}"));
         ensure!(took <= promise, "{what}: took {took:?}; promised within {promise:?}");
         Ok(took)
     }
