@@ -468,9 +468,10 @@ async fn fault_15_crds_removed_and_installed_again() -> Result<()> {
         eventually(DELETED, format!("the definition {name} is gone with its objects"), look).await?;
     }
     install_definitions(cluster).await?;
+    let moment = Moment::on(solo.installation)?;
     let (system, tenant) = both(cluster, "before", json!({"endpoint": good.url()})).await?;
-    system.becomes(RECOVERED, &["Ready=True/Available"]).await?;
-    tenant.becomes(RECOVERED, &["Ready=True/Available"]).await?;
+    system.becomes_within(RECOVERED, &moment, &["Ready=True/Available"]).await?;
+    tenant.becomes_within(RECOVERED, &moment, &["Ready=True/Available"]).await?;
     assert_eq!(operator.id().await, process);
     assert_eq!(operator.exited().await?, None);
     Ok(())
@@ -517,14 +518,16 @@ async fn deletes_object_that_became_unreadable() -> Result<()> {
     is_guarded(&missed).await?;
     accept_anything(&solo).await?;
     spoil(cluster, seen.name()).await?;
+    let moment = Moment::on(solo.installation)?;
     delete_unread(cluster, seen.name()).await?;
-    seen.is_gone(DELETED).await?;
+    seen.is_gone_within(DELETED, &moment).await?;
 
     operator.kill().await;
     spoil(cluster, missed.name()).await?;
     delete_unread(cluster, missed.name()).await?;
+    let moment = Moment::on(solo.installation)?;
     operator.restart().await?;
-    missed.is_gone(DELETED).await
+    missed.is_gone_within(DELETED, &moment).await
 }
 
 /// One registry of each scope with the same spec; the tenant's in a namespace of that name.

@@ -8,10 +8,11 @@ use registry_probe::{CaBundle, Prober, ProberError, ProberSettings, TrustedServi
 use registry_verdict::{
     ca_file::{CaFile, CaFileError},
     cluster_addresses::ClusterAddresses,
-    ecr::EcrTokens,
     outbound::{AwsEndpoint, OutboundSettings, ProxySettingError, aws_endpoint},
     validate::AdminPolicy,
 };
+#[cfg(feature = "ecr")]
+use registry_verdict::ecr::EcrTokens;
 use thiserror::Error;
 
 use crate::check::{CheckNetwork, Checker};

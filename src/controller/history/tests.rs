@@ -161,6 +161,11 @@ fn failed_write_backs_off_to_thirty_seconds() {
 }
 
 #[test]
+fn contested_write_is_repeated_every_second() {
+    assert_eq!([0.0, 1.0].map(|jitter| History::write_contested(jitter).as_millis()), [1_000, 1_100]);
+}
+
+#[test]
 fn distant_expiry_does_not_delay_validation() {
     let now = Timestamp::UNIX_EPOCH;
     let end = now + Duration::from_hours(24);

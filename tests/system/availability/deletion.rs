@@ -228,8 +228,9 @@ async fn deletion_skips_unwritable_namespace() -> Result<()> {
     let result = async {
         enforced?;
         operator.resume().await?;
+        let moment = Moment::on(solo.installation)?;
         delete(&both.system).await?;
-        both.system.is_gone(DELETED).await
+        both.system.is_gone_within(DELETED, &moment).await
     }
     .await;
     for kind in ["ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"] {
@@ -253,8 +254,9 @@ async fn cleans_up_namespaces_that_left_during_downtime() -> Result<()> {
     operator.kill().await;
     label(cluster, other, None).await?;
     delete(&both.system).await?;
+    let moment = Moment::on(solo.installation)?;
     operator.restart().await?;
-    both.system.is_gone(DELETED).await?;
+    both.system.is_gone_within(DELETED, &moment).await?;
     absent(cluster, other, "system-pull", SOON).await?;
     absent(cluster, other, "tenant-pull", SOON).await?;
     unbound(cluster, other, SOON).await?;
