@@ -138,6 +138,23 @@ impl Side {
         Ok(events)
     }
 
+    /// The same for events in any order: noted in the order of the objects' names.
+    pub async fn sorted_events(&mut self, watch: &mut OpenWatch, count: usize) -> Result<()> {
+        let mut events = Vec::new();
+        for _ in 0..count {
+            events.extend(watch.next().await?);
+        }
+        self.add_sorted(watch, events);
+        Ok(())
+    }
+
+    fn add_sorted(&mut self, watch: &OpenWatch, mut events: Vec<Value>) {
+        events.sort_by_key(|event| event["object"]["metadata"]["name"].as_str().map(str::to_owned));
+        for event in events {
+            self.transcript.add_event(&watch.path, &event);
+        }
+    }
+
     /// Reads and notes the events until the watch ends.
     pub async fn rest(&mut self, watch: &mut OpenWatch) -> Result<()> {
         while let Some(event) = watch.next().await? {
@@ -153,10 +170,7 @@ impl Side {
         while let Some(event) = watch.next().await? {
             events.push(event);
         }
-        events.sort_by_key(|event| event["object"]["metadata"]["name"].as_str().map(str::to_owned));
-        for event in events {
-            self.transcript.add_event(&watch.path, &event);
-        }
+        self.add_sorted(watch, events);
         Ok(())
     }
 
