@@ -19,6 +19,9 @@ use crate::{
 /// How long an event may take on a slow machine.
 const EVENT: Duration = Duration::from_mins(1);
 
+/// How many watches are opened until one gets a bookmark.
+const WATCHES: usize = 20;
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -172,6 +175,20 @@ impl Side {
         }
         self.add_sorted(watch, events);
         Ok(())
+    }
+
+    /// Opens watches that end soon until one of them gets a bookmark, and notes that. The real server promises none.
+    pub async fn bookmark(&mut self, call: &Call) -> Result<()> {
+        for _ in 0..WATCHES {
+            let mut watch = self.watch(call.clone()).await?;
+            while let Some(event) = watch.next().await? {
+                if event["type"] == "BOOKMARK" {
+                    self.transcript.add_event(&watch.path, &event);
+                    return Ok(());
+                }
+            }
+        }
+        bail!("no bookmark in {WATCHES} watches")
     }
 
     /// Reads the refusal of a version that is too old, whose message has numbers of the server's own.
