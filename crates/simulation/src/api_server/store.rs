@@ -38,6 +38,9 @@ pub(super) struct StoredChange {
 /// Objects by their keys.
 pub(super) type Objects = BTreeMap<StoreKey, Arc<Value>>;
 
+/// The revision at the start. It isn't mistaken for another number.
+const FIRST: u64 = 1000;
+
 #[derive(Debug)]
 pub(super) struct RevisionStore {
     revision: u64,
@@ -49,7 +52,7 @@ pub(super) struct RevisionStore {
 
 impl RevisionStore {
     pub fn new() -> Self {
-        Self { revision: 1, compacted: 0, objects: Objects::new(), changes: Vec::new() }
+        Self { revision: FIRST, compacted: 0, objects: Objects::new(), changes: Vec::new() }
     }
 
     pub fn revision(&self) -> u64 {

@@ -64,9 +64,8 @@ impl ServerState {
     fn begin_with_all(&self, start: &mut WatchStart) {
         start.known = self.visible(start.call.replica);
         let objects = self.store.at(start.known, start.call.resource, &start.call.namespace);
-        let mut selected: Vec<_> = objects.values().filter(|object| start.selector.matches(object)).collect();
-        selected.sort_by_key(|object| version_of(object));
-        start.first = selected.into_iter().map(|object| start.line("ADDED", object)).collect();
+        let selected = objects.values().filter(|object| start.selector.matches(object));
+        start.first = selected.map(|object| start.line("ADDED", object)).collect();
     }
 
     /// A version that the store doesn't have yet is accepted: the watch is silent until then.
@@ -143,11 +142,6 @@ impl WatchStart {
         let metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         line("BOOKMARK", &json!({"kind": kind, "apiVersion": api_version, "metadata": metadata}))
     }
-}
-
-fn version_of(object: &Value) -> u64 {
-    let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-    version.parse().unwrap_or_default()
 }
 
 fn line(event: &str, object: &Value) -> Bytes {

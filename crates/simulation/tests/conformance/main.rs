@@ -22,7 +22,6 @@ macro_rules! on_both {
             if let Err(error) = &real_end { println!("real: {error:?}"); }
             if let Err(error) = &simulated_end { println!("simulated: {error:?}"); }
             let differences = differences(&real.into_transcript(), &simulated.transcript());
-            for difference in &differences { println!("{}: {difference}", stringify!($name)); }
             ensure!(differences.is_empty(), "the servers differ (real ≠ simulated):\n{}", differences.join("\n"));
             real_end?;
             simulated_end?;

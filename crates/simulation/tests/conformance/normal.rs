@@ -54,7 +54,7 @@ impl Transcript {
     fn normal(&self) -> Vec<(String, u16, Value)> {
         let names = Names::of(self);
         let entry = |entry: &Entry| {
-            (names.text(&entry.what), entry.code, names.value(&without_list_version(&entry.body)))
+            (names.aliased(&entry.what), entry.code, names.value(&without_list_version(&entry.body)))
         };
         self.entries.iter().map(entry).collect()
     }
@@ -90,9 +90,13 @@ impl Names {
         }
     }
 
+    fn aliased(&self, text: &str) -> String {
+        self.aliases.iter().fold(text.to_owned(), |text, (its, alias)| text.replace(its, alias))
+    }
+
     /// Replaces whole words, and the parts for which the scenario named an alias.
     fn text(&self, text: &str) -> String {
-        let text = self.aliases.iter().fold(text.to_owned(), |text, (its, alias)| text.replace(its, alias));
+        let text = self.aliased(text);
         let mut out = String::new();
         let mut rest = text.as_str();
         while !rest.is_empty() {

@@ -19,6 +19,9 @@ use crate::{
 /// How long an event may take on a slow machine.
 const EVENT: Duration = Duration::from_mins(1);
 
+/// How many watches are opened until one gets a bookmark.
+const WATCHES: usize = 20;
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -138,6 +141,23 @@ impl Side {
         Ok(events)
     }
 
+    /// The same for events in any order: noted in the order of the objects' names.
+    pub async fn sorted_events(&mut self, watch: &mut OpenWatch, count: usize) -> Result<()> {
+        let mut events = Vec::new();
+        for _ in 0..count {
+            events.extend(watch.next().await?);
+        }
+        self.add_sorted(watch, events);
+        Ok(())
+    }
+
+    fn add_sorted(&mut self, watch: &OpenWatch, mut events: Vec<Value>) {
+        events.sort_by_key(|event| event["object"]["metadata"]["name"].as_str().map(str::to_owned));
+        for event in events {
+            self.transcript.add_event(&watch.path, &event);
+        }
+    }
+
     /// Reads and notes the events until the watch ends.
     pub async fn rest(&mut self, watch: &mut OpenWatch) -> Result<()> {
         while let Some(event) = watch.next().await? {
@@ -153,11 +173,22 @@ impl Side {
         while let Some(event) = watch.next().await? {
             events.push(event);
         }
-        events.sort_by_key(|event| event["object"]["metadata"]["name"].as_str().map(str::to_owned));
-        for event in events {
-            self.transcript.add_event(&watch.path, &event);
-        }
+        self.add_sorted(watch, events);
         Ok(())
+    }
+
+    /// Opens watches that end soon until one of them gets a bookmark, and notes that. The real server promises none.
+    pub async fn bookmark(&mut self, call: &Call) -> Result<()> {
+        for _ in 0..WATCHES {
+            let mut watch = self.watch(call.clone()).await?;
+            while let Some(event) = watch.next().await? {
+                if event["type"] == "BOOKMARK" {
+                    self.transcript.add_event(&watch.path, &event);
+                    return Ok(());
+                }
+            }
+        }
+        bail!("no bookmark in {WATCHES} watches")
     }
 
     /// Reads the refusal of a version that is too old, whose message has numbers of the server's own.

@@ -1,5 +1,6 @@
 //! The server through `kube`, as the operator uses it. That it answers as the real one does is for `tests/conformance`.
 
+mod managers;
 mod watches;
 mod writes;
 

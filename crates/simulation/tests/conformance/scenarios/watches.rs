@@ -62,8 +62,9 @@ async fn from_the_start(side: &mut Side, all: &str) -> Result<()> {
     let path = format!("{all}?watch=true&resourceVersion=0&timeoutSeconds=300");
     let mut all_there = side.watch(Call::get(&path)).await?;
     side.ask(&Call::create(all, &secret("f", json!({})))).await?;
-    let events = side.events(&mut all_there, 3).await?;
-    anyhow::ensure!(events[2]["object"]["metadata"]["name"] == "f");
+    // Those that are there come in any order.
+    side.sorted_events(&mut all_there, 2).await?;
+    side.events(&mut all_there, 1).await?;
     Ok(())
 }
 
@@ -85,10 +86,12 @@ async fn custom_resources(side: &mut Side) -> Result<()> {
 async fn ends(side: &mut Side, all: &str) -> Result<()> {
     let mut short = from_now!(side, all, "timeoutSeconds=1", |call| call);
     side.rest(&mut short).await?;
-    let mut bookmarked = from_now!(side, all, "timeoutSeconds=12&allowWatchBookmarks=true", |call| call);
-    side.rest(&mut bookmarked).await?;
-    let mut bookmarked = from_now!(side, all, "timeoutSeconds=12&allowWatchBookmarks=true", Call::metadata);
-    side.rest(&mut bookmarked).await?;
+    let version = side.ask(&Call::get(all)).await?.version();
+    side.alias(&format!("resourceVersion={version}&"), "resourceVersion=now&");
+    let query = format!("watch=true&resourceVersion={version}&timeoutSeconds=12&allowWatchBookmarks=true");
+    let bookmarked = format!("{all}?{query}");
+    side.bookmark(&Call::get(&bookmarked)).await?;
+    side.bookmark(&Call::get(&bookmarked).metadata()).await?;
     let future = format!("{all}?watch=true&resourceVersion=999999999&timeoutSeconds=3");
     let mut silent = side.watch(Call::get(future)).await?;
     side.ask(&Call::create(all, &secret("g", json!({})))).await?;
