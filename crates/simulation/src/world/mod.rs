@@ -36,6 +36,8 @@ pub struct World {
     registries: Registries,
     log: RequestLog,
     starts: Arc<Mutex<Vec<Duration>>>,
+    /// Whether each creation was accepted.
+    created: Mutex<Vec<bool>>,
     replicas: Vec<Arc<ReplicaSlot>>,
 }
 
@@ -53,7 +55,7 @@ impl World {
         };
         let replicas = (0..history.replicas).map(|number| ReplicaSlot::start(number, around.clone()));
         let replicas = replicas.collect();
-        Self { server, registries, log, starts, replicas }
+        Self { server, registries, log, starts, created: Mutex::default(), replicas }
     }
 
     /// Sets the store back to its state so long ago.

@@ -71,6 +71,7 @@ async fn happen(history: SimulatedHistory) -> HistoryTrace {
         requests: world.log.all(),
         served: world.registries.records(),
         starts: world.starts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        created: world.created.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         snapshots,
         history,
     }

@@ -1,6 +1,6 @@
 //! What users and registries do. Each step is harmless where it doesn't apply.
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -127,7 +127,8 @@ impl World {
     }
 
     fn create(&self, object: &Value) {
-        drop(self.server.create(object));
+        let is_created = self.server.create(object).is_ok();
+        self.created.lock().unwrap_or_else(PoisonError::into_inner).push(is_created);
     }
 
     fn delete(&self, registry: &CastRegistry) {
