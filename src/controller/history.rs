@@ -114,6 +114,14 @@ impl History {
         jittered(Backoff::API_CALL.after(self.failed_writes), jitter)
     }
 
+    /// Returns how long to wait before the next try after other clients changed the object each time that the status was written. The
+    /// API server works, so the wait doesn't grow: the object may be changed all the time.
+    ///
+    /// `jitter` is a random number from 0 to 1.
+    pub fn write_contested(jitter: f64) -> Duration {
+        jittered(Backoff::API_CALL.first(), jitter)
+    }
+
     /// Returns how long to wait for the next validation after one with this outcome, which is counted here.
     ///
     /// `ends` are the times at which the result stops being true, such as the end of a certificate. `jitter` is a random number

@@ -78,7 +78,11 @@ pub async fn publish(
         Err(error) => error,
     };
     tracing::warn!(registry = %object.key, %error, "failed to write the status, retrying");
-    let wait = history.write_failed((context.jitter)());
+    let jitter = (context.jitter)();
+    let wait = match &error {
+        PublishError::Conflict(_) => History::write_contested(jitter),
+        PublishError::Gone(_) | PublishError::Api { .. } => history.write_failed(jitter),
+    };
     Ok(Some(wait.max(error.retry_after().unwrap_or_default())))
 }
 

@@ -17,6 +17,7 @@ use crate::{
     fake_aws::{Aws, POD_TOKEN, Role, SECRETS_OF_AWS, Settings, User, UserDefect},
     fixtures::{Marker, PROMISED, TestScope, VALIDATED, Verdict, View, protected},
     harness::Installation,
+    moment::Moment,
     support::{check, prober, tokens, tokens_in, validate, verdict},
 };
 
@@ -354,7 +355,8 @@ async fn stage() -> Result<EcrSetup> {
     let aws = Aws::start(settings).await?;
     make_roles(&aws);
     let secret = aws.good_user(OPERATOR);
-    let installation = Installation::start(ControlPlaneOptions::default()).await?;
+    let options = ControlPlaneOptions { audit: true, ..ControlPlaneOptions::default() };
+    let installation = Installation::start(options).await?;
     let ca = TestCa::new("private authority")?;
     let registry = protected(&ca, "AWS", PASSWORD).await?;
     let options = installation
@@ -605,10 +607,9 @@ async fn corrected_keys_work_within_two_seconds() -> Result<()> {
             calls as u64 <= 8.max(took.as_secs() + 2),
             "{calls} calls with the same wrong secret in {took:?}"
         );
+        let moment = Moment::on(&installation)?;
         write(right.clone()).await?;
-        for object in &objects[..1] {
-            object.shows(PROMISED, &VALIDATED).await?;
-        }
+        objects[0].shows_within(PROMISED, &moment, &VALIDATED).await?;
     }
     Ok(())
 }

@@ -9,6 +9,9 @@ mod fixtures;
 #[allow(dead_code, reason = "the other system tests use the rest")]
 #[path = "../system/harness.rs"]
 mod harness;
+#[allow(dead_code, reason = "the other system tests use the rest")]
+#[path = "../system/moment.rs"]
+mod moment;
 mod moto;
 mod proxy_and_ca;
 mod pull_secrets;

@@ -15,6 +15,7 @@ use crate::{
         asks_for_password, signed_in, welcome,
     },
     harness::{Cluster, Installation},
+    moment::Moment,
 };
 
 const TOKEN: &str = "GetAuthorizationToken";
@@ -32,7 +33,8 @@ struct EcrSetup {
 async fn stage() -> Result<EcrSetup> {
     let aws = Aws::start(Settings { password: Some(PASSWORD.into()), ..Settings::default() }).await?;
     let secret = aws.good_user("AKIAVICTIM");
-    let installation = Installation::start(ControlPlaneOptions::default()).await?;
+    let options = ControlPlaneOptions { audit: true, ..ControlPlaneOptions::default() };
+    let installation = Installation::start(options).await?;
     let options = installation.operator_options().await?;
     let options = options.env("AWS_ENDPOINT_URL_ECR", aws.url()).env("AWS_ENDPOINT_URL_STS", aws.url());
     let operator = Operator::start(options).await?;
@@ -90,10 +92,12 @@ async fn sends_ecr_token_to_ecr_hosts_only() -> Result<()> {
     ensure!(stranger.requests().is_empty(), "asked: {:?}", stranger.requests());
 
     // The administrator's setting applies only while it is set.
+    let moment = Moment::on(&stage.installation)?;
     allowed(&cluster, &format!("*\n{}", stranger.host_port())).await?;
-    object.shows(PROMISED, &OPEN).await?;
+    object.shows_within(PROMISED, &moment, &OPEN).await?;
+    let moment = Moment::on(&stage.installation)?;
     allowed(&cluster, "*").await?;
-    object.shows(PROMISED, &KEPT).await?;
+    object.shows_within(PROMISED, &moment, &KEPT).await?;
 
     // What administrators write in system scope is their word already.
     let keys = stage.keys(&system).await?;
@@ -114,8 +118,9 @@ async fn uses_keys_for_their_listed_hosts_only() -> Result<()> {
         let object = scene.declare("packs", by_keys(&registry.url(), &keys)).await?;
         object.shows(SOON, &Verdict::unresolved("False/SecretInvalid")).await?;
         ensure!(stage.aws.total(TOKEN) == calls && registry.requests().len() == asked, "something was sent");
+        let moment = Moment::on(&stage.installation)?;
         scene.annotate(&keys, json!({HOSTS_ANNOTATION: "127.0.0.1"})).await?;
-        object.shows(PROMISED, &OPEN).await?;
+        object.shows_within(PROMISED, &moment, &OPEN).await?;
 
         let wrong =
             [("AWS_ACCESS_KEY_ID", "AKIAVICTIM"), ("AWS_SECRET_ACCESS_KEY", stage.keys[1].1.as_str())];

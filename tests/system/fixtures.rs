@@ -37,7 +37,10 @@ use registry_testbed::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::AbortHandle};
 
-use crate::harness::{Cluster, RegistryHandle, SYSTEM_NAMESPACE};
+use crate::{
+    harness::{Cluster, RegistryHandle, SYSTEM_NAMESPACE},
+    moment::Moment,
+};
 
 /// How long a verdict may take where nothing is promised, on a machine that is busy with other tests.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -292,6 +295,18 @@ impl Declared {
             Self::System(subject) => subject.becomes(within, expected).await?.into(),
             Self::Tenant(subject) => subject.becomes(within, expected).await?.into(),
         })
+    }
+
+    /// Waits until the status says exactly this, and checks that the operator wrote it within `promise` since that moment.
+    pub async fn shows_within(&self, promise: Duration, since: &Moment, verdict: &Verdict) -> Result<View> {
+        let expected = verdict.lines();
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        let view = match self {
+            Self::System(subject) => subject.becomes_within(promise, since, &expected).await?.into(),
+            Self::Tenant(subject) => subject.becomes_within(promise, since, &expected).await?.into(),
+        };
+        well_formed(&view)?;
+        Ok(view)
     }
 
     /// Waits until the status says exactly this, in the form that every status has.

@@ -26,12 +26,14 @@ use registry_api::{
     spec::{Registry, Scope, System, Tenant, VERSION},
 };
 use registry_testbed::{
-    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, eventually,
+    AuditEvent, ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, eventually,
     manifests::{self, FIELD_MANAGER, Placeholders},
     policies_are_in_force,
 };
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+
+use crate::moment::{Moment, shows};
 
 /// Where the chart puts the operator.
 pub const SYSTEM_NAMESPACE: &str = "registry-system";
@@ -43,6 +45,8 @@ pub const OPERATOR_USER: &str = "system:serviceaccount:registry-system:registry-
 /// The operator, as this build made it.
 pub const OPERATOR: &str = env!("CARGO_BIN_EXE_registry-operator");
 const ESTABLISHED: Duration = Duration::from_mins(1);
+/// How long a test looks for what has a promised time. The promise itself is checked by the audit log.
+pub const OBSERVED: Duration = Duration::from_mins(1);
 
 /// A file of this repository.
 pub fn in_repository(path: &str) -> PathBuf {
@@ -267,6 +271,35 @@ impl<S: Scope> RegistryHandle<S> {
     pub async fn becomes(&self, within: Duration, expected: &[&str]) -> Result<Registry<S>> {
         let what = format!("{} {} is {}", S::KIND, self.name, expected.join(", "));
         Ok(eventually(within, what, || async { is(self.get().await?, expected) }).await?)
+    }
+
+    /// Waits until all of these hold, and checks that the operator wrote them within `promise` since that moment.
+    pub async fn becomes_within(
+        &self,
+        promise: Duration,
+        since: &Moment,
+        expected: &[&str],
+    ) -> Result<Registry<S>> {
+        let registry = self.becomes(OBSERVED, expected).await?;
+        let what = format!("{} {} is {}", S::KIND, self.name, expected.join(", "));
+        let is_verdict =
+            |event: &AuditEvent| self.is_write(event, "/status") && shows(&event.content, expected);
+        since.keeps(promise, &what, is_verdict).await?;
+        Ok(registry)
+    }
+
+    /// Waits until it is gone, and checks that the operator took off its finalizer within `promise` since that moment. Until then,
+    /// the operator must not have had another reason to write to it.
+    pub async fn is_gone_within(&self, promise: Duration, since: &Moment) -> Result<()> {
+        self.is_gone(OBSERVED).await?;
+        let what = format!("{} {} is gone", S::KIND, self.name);
+        since.keeps(promise, &what, |event| self.is_write(event, "")).await.map(drop)
+    }
+
+    /// Whether the request is a write of this object, or of a subresource such as `/status`.
+    fn is_write(&self, event: &AuditEvent, subresource: &str) -> bool {
+        let path = format!("{}/{}{subresource}", self.api.resource_url(), self.name);
+        event.is_write() && event.request_uri.split('?').next() == Some(&*path)
     }
 
     /// Waits until it is gone.

@@ -107,7 +107,7 @@ async fn move_in(scene: &TestScope<'_>, party: &Party, registry: &ScriptedServer
 }
 
 #[tokio::test]
-async fn tenants_at_one_host_share_nothing() -> Result<()> {
+async fn fault_27_tenants_at_one_host_at_once() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let registry = registry().await?;
     let mut scenes = Vec::new();

@@ -7,19 +7,20 @@ use anyhow::{Result, bail, ensure};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Api;
 use registry_api::spec::System;
-use registry_testbed::{AuditMark, Operator, OperatorOptions, eventually, http_client::Call};
+use registry_testbed::{AuditEvent, AuditMark, Operator, OperatorOptions, eventually, http_client::Call};
 use serde_json::json;
 
 use crate::{
     exclusive_cluster::{self, ExclusiveCluster, LEASE},
     harness::{OPERATOR_USER, RegistryHandle, SYSTEM_NAMESPACE},
     held_registry::HeldRegistry,
+    moment::Moment,
     objects::{DOWN, apply, samples, system_registry, write_lines, writes_since, written},
 };
 
 const SETTLED: Duration = Duration::from_secs(10);
-/// The lease's 15 s, and some to notice on a machine that is busy with other tests.
-const TAKEN_OVER: Duration = Duration::from_secs(40);
+/// The Lease's 15 s, from its last renewal, and the looks of a standby, every 2 s.
+const TAKEN_OVER: Duration = Duration::from_secs(20);
 /// A lease that was given back is taken at the next look, every 2 s; one that was not, when its 15 s are over.
 const HANDED_OVER: Duration = Duration::from_secs(6);
 const RECOVERED: Duration = Duration::from_mins(1);
@@ -57,9 +58,11 @@ async fn standby_takes_over_from_killed_leader() -> Result<()> {
     for registry in &registries {
         registry.becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
     }
+    let moment = Moment::on(solo.installation)?.of_user(OTHER_USER);
     leader.kill().await;
     registries[0].change(json!({"spec": {"endpoint": good.url()}})).await?;
-    registries[0].becomes(TAKEN_OVER, &["Ready=True/Available"]).await?;
+    registries[0].becomes(RECOVERED, &["Ready=True/Available"]).await?;
+    moment.keeps(TAKEN_OVER, "the standby takes the Lease", is_lease_write).await?;
     registries[1].becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
     assert!(leads(&standby).await?);
     let taken = lease(&solo).await?;
@@ -75,11 +78,13 @@ async fn leader_releases_lease_on_sigterm() -> Result<()> {
     let registries = registries_at(&solo, &held.url(), 3).await?;
     held.wait_for_requests(3).await?;
 
+    let moment = Moment::on(solo.installation)?.of_user(OTHER_USER);
     let took = leader.stop().await?;
     assert!(took < Duration::from_secs(5), "it took {took:?}");
     let holder = lease(&solo).await?.and_then(|lease| lease.holder_identity).unwrap_or_default();
     assert!(holder.is_empty() || !leader.log().contains(&holder), "{holder} still holds the Lease");
-    becomes_leader(&standby, HANDED_OVER).await?;
+    becomes_leader(&standby, SETTLED).await?;
+    moment.keeps(took + HANDED_OVER, "the standby takes the Lease", is_lease_write).await?;
     held.release();
     for registry in registries {
         registry.becomes(SETTLED, &["Ready=True/Available"]).await?;
@@ -101,7 +106,7 @@ async fn thawed_leader_writes_nothing_after_its_lease() -> Result<()> {
     }
 
     frozen.pause().await?;
-    becomes_leader(&successor, TAKEN_OVER).await?;
+    becomes_leader(&successor, RECOVERED).await?;
     held.release(); // the answers to the frozen one wait in its sockets
     for registry in &registries {
         registry.becomes(SETTLED, &["Ready=True/Available"]).await?;
@@ -127,11 +132,13 @@ async fn thawed_leader_takes_over_again() -> Result<()> {
     let solo = exclusive_cluster::enter().await?;
     let (frozen, successor) = leader_and_standby(&solo).await?;
     frozen.pause().await?;
-    becomes_leader(&successor, TAKEN_OVER).await?;
+    becomes_leader(&successor, RECOVERED).await?;
     frozen.resume().await?;
     stands_by(&frozen).await?;
-    successor.stop().await?;
-    becomes_leader(&frozen, HANDED_OVER).await?;
+    let moment = Moment::on(solo.installation)?;
+    let took = successor.stop().await?;
+    becomes_leader(&frozen, SETTLED).await?;
+    moment.keeps(took + HANDED_OVER, "the standby takes the Lease", is_lease_write).await?;
     let registries = registries_at(&solo, DOWN, 1).await?;
     registries[0].becomes(SETTLED, &["Ready=False/ConnectionRefused"]).await?;
     Ok(())
@@ -271,6 +278,10 @@ async fn registries_at(
         registries.push(solo.cluster.system(&name));
     }
     Ok(registries)
+}
+
+fn is_lease_write(event: &AuditEvent) -> bool {
+    event.is_write() && event.resource == "leases"
 }
 
 async fn lease(solo: &ExclusiveCluster) -> Result<Option<LeaseSpec>> {

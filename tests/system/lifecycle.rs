@@ -27,6 +27,7 @@ use crate::{
     exclusive_cluster::{self, ExclusiveCluster, install_definitions},
     harness::{self, Cluster, Installation, OPERATOR_USER, RegistryHandle, SYSTEM_NAMESPACE},
     held_registry::HeldRegistry,
+    moment::Moment,
     objects::{
         DOWN, Protected, apply, delete, event_is_written, guarded, has_reconciled, is_guarded, login,
         system_registry, tenant_registry, validate_now, write_lines, writes_since, written,
@@ -74,10 +75,11 @@ async fn deletes_registry_without_server_and_secret() -> Result<()> {
         remove_secret(&cluster, namespace, &secret).await?;
     }
     system.becomes(SETTLED, &["Ready=False/SecretNotFound"]).await?;
+    let moment = Moment::on_shared().await?;
     delete(&system).await?;
     delete(&tenant).await?;
-    system.is_gone(DELETED).await?;
-    tenant.is_gone(DELETED).await
+    system.is_gone_within(DELETED, &moment).await?;
+    tenant.is_gone_within(DELETED, &moment).await
 }
 
 #[tokio::test]
@@ -100,10 +102,11 @@ async fn deletes_pull_secret_during_validation() -> Result<()> {
     held.wait_for_requests(2).await?;
     is_guarded(&system).await?;
     is_guarded(&tenant).await?;
+    let moment = Moment::on_shared().await?;
     delete(&system).await?;
     delete(&tenant).await?;
-    system.is_gone(DELETED).await?;
-    tenant.is_gone(DELETED).await
+    system.is_gone_within(DELETED, &moment).await?;
+    tenant.is_gone_within(DELETED, &moment).await
 }
 
 #[tokio::test]
@@ -148,12 +151,18 @@ async fn finishes_deletions_requested_during_downtime() -> Result<()> {
     let waiting = system.get().await?;
     assert!(waiting.metadata.deletion_timestamp.is_some(), "only the operator takes its finalizer off");
 
+    let moment = Moment::on(solo.installation)?;
     operator.restart().await?;
-    system.is_gone(DELETED).await?;
-    tenant.is_gone(DELETED).await
+    system.is_gone_within(DELETED, &moment).await?;
+    tenant.is_gone_within(DELETED, &moment).await
 }
 
 // Restarts and re-creations.
+
+/// Whether the request removes the operator's binding in that namespace.
+fn unbinds(event: &AuditEvent, namespace: &str) -> bool {
+    event.verb == "delete" && event.resource == "rolebindings" && event.namespace == namespace
+}
 
 /// Waits until the operator has taken back its binding in a namespace that is no tenant's any more.
 async fn is_unbound(cluster: &Cluster, namespace: &str) -> Result<()> {
@@ -331,8 +340,9 @@ async fn recreated_registry_does_not_wait_for_old_one() -> Result<()> {
     held.wait_for_requests(1).await?;
     delete(&registry).await?;
     registry.is_gone(AT_ONCE).await?;
+    let moment = Moment::on_shared().await?;
     apply(&cluster, &system_registry(registry.name(), json!({"endpoint": DOWN}))).await?;
-    registry.becomes(FIXED, &["Ready=False/ConnectionRefused"]).await?;
+    registry.becomes_within(FIXED, &moment, &["Ready=False/ConnectionRefused"]).await?;
     Ok(())
 }
 
@@ -343,10 +353,12 @@ async fn corrected_endpoint_does_not_wait_for_hanging() -> Result<()> {
     good.release();
     let (system, tenant) = both(&cluster, "corrected", hanging_at(&held)).await?;
     held.wait_for_requests(2).await?;
+    let moment = Moment::on_shared().await?;
     system.change(json!({"spec": {"endpoint": good.url()}})).await?;
-    system.becomes(FIXED, &["Ready=True/Available"]).await?;
+    system.becomes_within(FIXED, &moment, &["Ready=True/Available"]).await?;
+    let moment = Moment::on_shared().await?;
     tenant.change(json!({"spec": {"endpoint": good.url()}})).await?;
-    tenant.becomes(FIXED, &["Ready=True/Available"]).await?;
+    tenant.becomes_within(FIXED, &moment, &["Ready=True/Available"]).await?;
     Ok(())
 }
 
@@ -367,15 +379,20 @@ async fn reports_deleted_secret_within_two_seconds() -> Result<()> {
 
     let missing =
         ["Ready=False/SecretNotFound", "ResolvedRefs=False/SecretNotFound", "Stalled=True/SecretNotFound"];
+    let moment = Moment::on_shared().await?;
     remove_secret(&cluster, &namespaces[0], &secret).await?;
-    system.becomes(FIXED, &missing).await?;
+    system.becomes_within(FIXED, &moment, &missing).await?;
+    let moment = Moment::on_shared().await?;
     remove_secret(&cluster, &namespaces[1], &secret).await?;
-    tenant.becomes(FIXED, &missing).await?;
+    tenant.becomes_within(FIXED, &moment, &missing).await?;
 
+    let ready = ["Ready=True/Available", "!Stalled"];
+    let moment = Moment::on_shared().await?;
     apply(&cluster, &login(&namespaces[0], &secret, "right")).await?;
-    system.becomes(FIXED, &["Ready=True/Available", "!Stalled"]).await?;
+    system.becomes_within(FIXED, &moment, &ready).await?;
+    let moment = Moment::on_shared().await?;
     apply(&cluster, &login(&namespaces[1], &secret, "right")).await?;
-    tenant.becomes(FIXED, &["Ready=True/Available", "!Stalled"]).await?;
+    tenant.becomes_within(FIXED, &moment, &ready).await?;
     Ok(())
 }
 
@@ -389,13 +406,12 @@ async fn removing_tenant_label_removes_access_and_verdict() -> Result<()> {
     let registry = cluster.tenant(&namespace, "packs");
     registry.becomes(SETTLED, &["Ready=True/Available"]).await?;
 
+    let moment = Moment::on_shared().await?;
     label(&cluster, &namespace, Value::Null).await?;
-    registry.becomes(FIXED, &["Ready=False/NotATenant", "ResolvedRefs=False/NotATenant"]).await?;
-    let unbound = || async {
-        ensure!(role_binding(&cluster, &namespace).await?.is_none(), "the role binding is still there");
-        Ok(())
-    };
-    eventually(FIXED, "the operator's role binding is gone", unbound).await?;
+    let expected = ["Ready=False/NotATenant", "ResolvedRefs=False/NotATenant"];
+    registry.becomes_within(FIXED, &moment, &expected).await?;
+    is_unbound(&cluster, &namespace).await?;
+    moment.keeps(FIXED, "the operator's role binding is gone", |event| unbinds(event, &namespace)).await?;
 
     label(&cluster, &namespace, json!("another-tenant")).await?;
     registry.becomes(SETTLED, &["Ready=True/Available", "!Stalled"]).await?;
@@ -426,7 +442,7 @@ async fn removes_stale_role_binding_at_start() -> Result<()> {
 // The definitions.
 
 #[tokio::test]
-async fn survives_reinstallation_of_crds() -> Result<()> {
+async fn fault_15_crds_removed_and_installed_again() -> Result<()> {
     let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -452,9 +468,10 @@ async fn survives_reinstallation_of_crds() -> Result<()> {
         eventually(DELETED, format!("the definition {name} is gone with its objects"), look).await?;
     }
     install_definitions(cluster).await?;
+    let moment = Moment::on(solo.installation)?;
     let (system, tenant) = both(cluster, "before", json!({"endpoint": good.url()})).await?;
-    system.becomes(RECOVERED, &["Ready=True/Available"]).await?;
-    tenant.becomes(RECOVERED, &["Ready=True/Available"]).await?;
+    system.becomes_within(RECOVERED, &moment, &["Ready=True/Available"]).await?;
+    tenant.becomes_within(RECOVERED, &moment, &["Ready=True/Available"]).await?;
     assert_eq!(operator.id().await, process);
     assert_eq!(operator.exited().await?, None);
     Ok(())
@@ -501,14 +518,16 @@ async fn deletes_object_that_became_unreadable() -> Result<()> {
     is_guarded(&missed).await?;
     accept_anything(&solo).await?;
     spoil(cluster, seen.name()).await?;
+    let moment = Moment::on(solo.installation)?;
     delete_unread(cluster, seen.name()).await?;
-    seen.is_gone(DELETED).await?;
+    seen.is_gone_within(DELETED, &moment).await?;
 
     operator.kill().await;
     spoil(cluster, missed.name()).await?;
     delete_unread(cluster, missed.name()).await?;
+    let moment = Moment::on(solo.installation)?;
     operator.restart().await?;
-    missed.is_gone(DELETED).await
+    missed.is_gone_within(DELETED, &moment).await
 }
 
 /// One registry of each scope with the same spec; the tenant's in a namespace of that name.

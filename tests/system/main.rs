@@ -1,7 +1,10 @@
 //! System tests: a real API server, the chart's permissions, the operator as a process.
 
+mod availability;
 mod cost;
 mod exclusive_cluster;
+mod fairness;
+mod fault_scenarios;
 mod faults;
 mod faulty_connection;
 mod fixtures;
@@ -14,6 +17,8 @@ mod leadership;
 mod lifecycle;
 mod memory;
 mod metrics_format;
+mod moment;
+mod network_faults;
 mod objects;
 mod proxy_and_ca;
 mod references;

@@ -21,6 +21,7 @@ use crate::{
         attempts, label, label_as_tenant, protected, spec, unlabel, welcome,
     },
     harness::{self, Cluster},
+    moment::Moment,
 };
 
 const ANONYMOUS: Verdict = Verdict { credentials: "True/AnonymousAccess", ..VALIDATED };
@@ -531,19 +532,22 @@ async fn becomes_ready_once_namespace_has_a_tenant() -> Result<()> {
     let scene = TestScope::tenant(&cluster).await?;
     let object = scene.declare("charts", spec(&registry, &ca, &scene.named("login"))).await?;
     object.shows(SOON, &Verdict::unresolved("False/SecretNotFound")).await?;
+    let moment = Moment::on_shared().await?;
     unlabel(&cluster, scene.namespace()).await?;
-    object.shows(PROMISED, &Verdict::unresolved("False/NotATenant")).await?;
+    object.shows_within(PROMISED, &moment, &Verdict::unresolved("False/NotATenant")).await?;
     scene.login("login", "demo", "right").await?;
     let view = object.shows(SOON, &Verdict::unresolved("False/NotATenant")).await?;
     assert!(view.message("ResolvedRefs").contains("registry.spectrocloud.com/tenant"));
     assert!(registry.requests().is_empty());
 
+    let moment = Moment::on_shared().await?;
     label_as_tenant(&cluster, scene.namespace()).await?;
-    object.shows(PROMISED, &VALIDATED).await?;
+    object.shows_within(PROMISED, &moment, &VALIDATED).await?;
 
     // An empty label names no tenant.
+    let moment = Moment::on_shared().await?;
     label(&cluster, scene.namespace(), json!("")).await?;
-    object.shows(PROMISED, &Verdict::unresolved("False/NotATenant")).await?;
+    object.shows_within(PROMISED, &moment, &Verdict::unresolved("False/NotATenant")).await?;
     Ok(())
 }
 
@@ -568,8 +572,9 @@ async fn suspended_registry_is_not_validated() -> Result<()> {
         assert_eq!(view.status.observed_generation, Some(-1));
         assert!(view.status.conditions.is_empty(), "{:?}", view.status);
 
+        let moment = Moment::on_shared().await?;
         object.change(json!({"spec": {"suspend": false}})).await?;
-        let validated = object.shows(PROMISED, &VALIDATED).await?;
+        let validated = object.shows_within(PROMISED, &moment, &VALIDATED).await?;
         assert_eq!(registry.requests().len() - before, 2 * requests_of_one);
 
         object.change(json!({"spec": {"suspend": true, "auth": null}})).await?;
@@ -579,8 +584,9 @@ async fn suspended_registry_is_not_validated() -> Result<()> {
         assert_eq!(view.status, validated.status, "the status stays as it is");
         assert_eq!(registry.requests().len() - before, 3 * requests_of_one);
 
+        let moment = Moment::on_shared().await?;
         object.change(json!({"spec": {"suspend": false}})).await?;
-        object.shows(PROMISED, &Verdict::refused("False/Required")).await?;
+        object.shows_within(PROMISED, &moment, &Verdict::refused("False/Required")).await?;
     }
     Ok(())
 }

@@ -1,6 +1,11 @@
 //! Where the operator sends which Secrets, on a real API server: by type, by the annotation with their hosts, and by the
 //! tenant policy; and how soon a change takes effect. All types and patterns are in tests/verdicts/table/purposes.rs.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -13,10 +18,11 @@ use serde_json::{Value, json};
 
 use crate::{
     fixtures::{
-        PROMISED, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, answer, asks_for_password, attempts,
-        protected, spec, welcome,
+        Answer, PROMISED, ReceivedRequest, SOON, ScriptedServer, TestScope, VALIDATED, Verdict, answer,
+        asks_for_password, attempts, protected, signed_in, spec, welcome,
     },
     harness::{self, Installation},
+    moment::Moment,
 };
 
 const INVALID: Verdict = Verdict::unresolved("False/SecretInvalid");
@@ -88,26 +94,31 @@ async fn applies_changed_hosts_of_a_secret_at_once() -> Result<()> {
             ("elsewhere.example.org", "does not list it"),
             ("https://127.0.0.1", "entry 1 is not HOST[:PORT]"),
         ] {
+            let moment = Moment::on_shared().await?;
             scene.annotate(&login, hosts(patterns)).await?;
-            let view = object.shows(PROMISED, &INVALID).await?;
+            let view = object.shows_within(PROMISED, &moment, &INVALID).await?;
             ensure!(view.message("ResolvedRefs").contains(says), "{}", view.message("ResolvedRefs"));
             let sent = attempts(&registry);
             object.request(&format!("for {patterns:?}")).await?;
             object.has_handled(&format!("for {patterns:?}")).await?;
             ensure!(attempts(&registry) == sent, "the password was sent all the same");
 
+            let moment = Moment::on_shared().await?;
             scene.annotate(&login, hosts(format!("elsewhere.example.org, {server}"))).await?;
-            object.shows(PROMISED, &VALIDATED).await?;
+            object.shows_within(PROMISED, &moment, &VALIDATED).await?;
         }
         scene.annotate(&login, hosts(Value::Null)).await?;
-        object.shows(PROMISED, &VALIDATED).await?;
+        object.request("any host").await?;
+        object.has_handled("any host").await?;
+        object.shows(SOON, &VALIDATED).await?;
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn policy_requires_hosts_in_tenant_secrets() -> Result<()> {
-    let installation = Installation::start(ControlPlaneOptions::default()).await?;
+    let options = ControlPlaneOptions { audit: true, ..ControlPlaneOptions::default() };
+    let installation = Installation::start(options).await?;
     let _operator = installation.start_operator().await?;
     let cluster = installation.cluster().await?;
     let ca = TestCa::new("private authority")?;
@@ -120,8 +131,9 @@ async fn policy_requires_hosts_in_tenant_secrets() -> Result<()> {
     systems.shows(SOON, &VALIDATED).await?;
     tenants.shows(SOON, &VALIDATED).await?;
 
+    let moment = Moment::on(&installation)?;
     cluster.change_tenant_policy(json!({"secretHosts": "Required"})).await?;
-    let view = tenants.shows(PROMISED, &INVALID).await?;
+    let view = tenants.shows_within(PROMISED, &moment, &INVALID).await?;
     let command = format!(
         "kubectl annotate secret {login} -n {} {HOSTS_ANNOTATION}={}",
         tenant.namespace(),
@@ -132,35 +144,89 @@ async fn policy_requires_hosts_in_tenant_secrets() -> Result<()> {
     systems.has_handled("still").await?;
     systems.shows(SOON, &VALIDATED).await?;
 
+    let moment = Moment::on(&installation)?;
     tenant.annotate(&login, hosts(registry.host_port())).await?;
-    tenants.shows(PROMISED, &VALIDATED).await?;
+    tenants.shows_within(PROMISED, &moment, &VALIDATED).await?;
+    let moment = Moment::on(&installation)?;
     tenant.annotate(&login, hosts(Value::Null)).await?;
-    tenants.shows(PROMISED, &INVALID).await?;
+    tenants.shows_within(PROMISED, &moment, &INVALID).await?;
+    let moment = Moment::on(&installation)?;
     cluster.change_tenant_policy(json!({"secretHosts": null})).await?;
-    tenants.shows(PROMISED, &VALIDATED).await?;
+    tenants.shows_within(PROMISED, &moment, &VALIDATED).await?;
     Ok(())
 }
 
-/// Neither a password nor a token gets to where a registry redirects to, nor to another port of its own host.
+/// Where a registry sends its clients instead of answering them.
+#[derive(Clone, Copy)]
+enum Lure {
+    /// A redirect, when it is asked without credentials.
+    Redirect,
+    /// A redirect, when it is asked with the password.
+    RedirectOfPassword,
+    /// A token service.
+    Realm,
+}
+
+impl Lure {
+    fn reply(self, asked: &ReceivedRequest, to: &str) -> Answer {
+        let redirect = || answer(307, &[("Location", &format!("{to}/v2/"))], "");
+        match (self, asked.authorization()) {
+            (Self::Redirect, _) | (Self::RedirectOfPassword, Some(_)) => redirect(),
+            (Self::RedirectOfPassword, None) => asks_for_password(),
+            (Self::Realm, _) => {
+                answer(401, &[("WWW-Authenticate", &format!("Bearer realm=\"{to}/token\""))], "")
+            }
+        }
+    }
+
+    fn verdict(self) -> &'static [&'static str] {
+        match self {
+            Self::Redirect | Self::RedirectOfPassword => &["Ready=False/RedirectRefused"],
+            Self::Realm => &["Ready=False/UntrustedTokenService", "EndpointReachable=True/Reachable"],
+        }
+    }
+}
+
+/// Neither a password nor a token gets to where a registry sends its clients: to another port of its own host, to another host, or
+/// to the metadata service. tests/verdicts/table/{endpoint,faults,realms,egress_policy}.rs have all other ways.
 #[tokio::test]
-async fn redirect_gets_no_credentials() -> Result<()> {
+async fn fault_24_redirect_or_realm_elsewhere() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let stranger = ScriptedServer::promptly(|_| welcome()).await?;
-    let (to, scene) = (stranger.url(), TestScope::system(&cluster));
-    let registry = ScriptedServer::promptly(move |asked| match asked.authorization() {
-        None => asks_for_password(),
-        Some(_) => answer(307, &[("Location", &format!("{to}/v2/"))], ""),
-    })
-    .await?;
-    let login = scene.login("redirect-login", "demo", "right").await?;
-    let auth = json!({"basic": {"secretRef": {"name": login}}});
-    let object = scene.declare("redirect", json!({"endpoint": registry.url(), "auth": auth})).await?;
-    object.request("now").await?;
-    object.has_handled("now").await?;
-    ensure!(
-        registry.requests().iter().any(|asked| asked.authorization().is_some()),
-        "nothing was sent at all"
-    );
+    let another_port = stranger.url();
+    let another_host = another_port.replace("127.0.0.1", "localhost");
+    let metadata = "http://169.254.169.254/latest".to_owned();
+    let cases = [
+        (Lure::Redirect, &another_port),
+        (Lure::Redirect, &metadata),
+        (Lure::RedirectOfPassword, &another_port),
+        (Lure::RedirectOfPassword, &metadata),
+        (Lure::Realm, &another_host),
+        (Lure::Realm, &metadata),
+    ];
+    for scene in TestScope::both(&cluster).await? {
+        let login = scene.login("lure-login", "demo", "right").await?;
+        for (number, (lure, to)) in cases.iter().enumerate() {
+            let is_honest = Arc::new(AtomicBool::new(false));
+            let (lure, to, honest) = (*lure, (*to).clone(), is_honest.clone());
+            let registry = ScriptedServer::promptly(move |asked| match honest.load(Ordering::Relaxed) {
+                true if signed_in(asked, "demo", "right") => welcome(),
+                true => asks_for_password(),
+                false => lure.reply(asked, &to),
+            })
+            .await?;
+            let auth = json!({"basic": {"secretRef": {"name": login}}});
+            let spec = json!({"endpoint": registry.url(), "auth": auth});
+            let object = scene.declare(&format!("lure-{number}"), spec).await?;
+            object.becomes(SOON, lure.verdict()).await?;
+            let sent = registry.requests().iter().any(|asked| asked.authorization().is_some());
+            ensure!(sent == matches!(lure, Lure::RedirectOfPassword), "sent: {sent}, case {number}");
+            // When it answers for itself, its credentials are validated.
+            is_honest.store(true, Ordering::Relaxed);
+            object.request("now").await?;
+            object.shows(SOON, &VALIDATED.in_the_clear()).await?;
+        }
+    }
     ensure!(stranger.requests().is_empty(), "asked: {:?}", stranger.requests());
     Ok(())
 }

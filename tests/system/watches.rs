@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -31,7 +31,8 @@ use serde_json::{Value, json};
 use crate::{
     exclusive_cluster,
     fixtures::{ScriptedServer, asks_for_password, signed_in, tell, welcome},
-    harness::{Cluster, Installation, OPERATOR_USER, SYSTEM_NAMESPACE},
+    harness::{Cluster, Installation, OBSERVED, OPERATOR_USER, SYSTEM_NAMESPACE},
+    moment::Moment,
     objects::{Protected, apply, login, system_registry, tenant_registry},
 };
 
@@ -250,7 +251,8 @@ async fn detects_restored_etcd_within_a_minute() -> Result<()> {
 }
 
 async fn is_noticed(leader_election: bool) -> Result<()> {
-    let installation = Installation::start(ControlPlaneOptions::default()).await?;
+    let options = ControlPlaneOptions { audit: true, ..ControlPlaneOptions::default() };
+    let installation = Installation::start(options).await?;
     let (cluster, control_plane) = (installation.cluster().await?, installation.control_plane());
     let protected = Protected::start().await?;
     let team = cluster.tenant_namespace("team", "team").await?;
@@ -288,8 +290,8 @@ async fn is_noticed(leader_election: bool) -> Result<()> {
     stop(control_plane).await?;
     std::fs::remove_dir_all(&store)?;
     copy(&backup, &store)?;
+    let moment = Moment::on(&installation)?;
     start(control_plane).await?;
-    let began = Instant::now();
 
     let other = cluster.tenant_namespace("other", "other").await?;
     let packs_of_other = tenant_registry(&other, "packs", protected.spec("none"));
@@ -301,15 +303,22 @@ async fn is_noticed(leader_election: bool) -> Result<()> {
     let bindings: Api<RoleBinding> = Api::namespaced(cluster.client(), &team);
     bindings.delete("registry-operator", &DeleteParams::default()).await?;
 
-    let left = || NOTICED.saturating_sub(began.elapsed());
     let missing = &["Ready=False/SecretNotFound"];
-    cluster.system("charts").becomes(left(), missing).await.context("a SystemRegistry")?;
-    cluster.tenant(&team, "charts").becomes(left(), missing).await.context("a TenantRegistry")?;
-    cluster.tenant(&other, "packs").becomes(left(), missing).await.context("a namespace")?;
-    packs.becomes(left(), &["Ready=False/Rejected"]).await.context("a reference")?;
-    eventually(left(), "the pull Secret is there again", || pulls.get("pull")).await?;
-    eventually(left(), "the role binding is there again", || bindings.get("registry-operator")).await?;
-    tell(&format!("a store that was set back was noticed after {:?}", began.elapsed()));
+    cluster.system("charts").becomes_within(NOTICED, &moment, missing).await.context("a SystemRegistry")?;
+    cluster
+        .tenant(&team, "charts")
+        .becomes_within(NOTICED, &moment, missing)
+        .await
+        .context("a TenantRegistry")?;
+    cluster.tenant(&other, "packs").becomes_within(NOTICED, &moment, missing).await.context("a namespace")?;
+    packs.becomes_within(NOTICED, &moment, &["Ready=False/Rejected"]).await.context("a reference")?;
+    eventually(OBSERVED, "the pull Secret is there again", || pulls.get("pull")).await?;
+    eventually(OBSERVED, "the role binding is there again", || bindings.get("registry-operator")).await?;
+    for resource in ["secrets", "rolebindings"] {
+        let is_it =
+            |event: &AuditEvent| event.is_write() && event.resource == resource && event.namespace == team;
+        moment.keeps(NOTICED, &format!("the {resource} are repaired"), is_it).await?;
+    }
     drop(operator);
     Ok(())
 }

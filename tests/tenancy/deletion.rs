@@ -19,7 +19,7 @@ on_each_kubernetes!(
     garbage_collector_may_change_nothing_else,
     namespace_deletion_ignores_protection,
     system_namespace_can_be_deleted,
-    operator_can_always_remove_its_finalizer,
+    fault_28_deletion_always_finishes,
 );
 
 /// Deletion takes at most this long (docs/architecture.md#promises).
@@ -174,21 +174,27 @@ async fn system_namespace_can_be_deleted(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn operator_can_always_remove_its_finalizer(cluster: &Cluster) -> Result<()> {
+/// The last row of the table of deletions: the registries can't be reached, their Secrets are gone, and the operator was just killed.
+/// The other rows are the tests that docs/reliability.md names.
+async fn fault_28_deletion_always_finishes(cluster: &Cluster) -> Result<()> {
     let stage = Stage::start(cluster.kubernetes).await?;
     let root = stage.user("administrator").await?;
     let operator = Operator::start(stage.operator_options().await?).await?;
     root.may(&Call::create("/api/v1/namespaces", a_namespace("team-a", Some("team")))).await?;
     let (system, tenant) = (system_registry("packs"), tenant_registry("team-a", "packs"));
-    let pull_secret = json!({"pullSecret": {"name": "packs-pull"}});
+    root.may(&Call::create("/api/v1/namespaces", a_namespace("team-b", Some("team")))).await?;
+    let (pull_secret, neighbour) =
+        (json!({"pullSecret": {"name": "packs-pull"}}), tenant_registry("team-b", "packs"));
     for (all, mut object) in [
         (system_registries(), a_system_registry("packs")),
         (tenant_registries("team-a"), a_tenant_registry("packs")),
+        (tenant_registries("team-b"), a_tenant_registry("packs")),
     ] {
         object["spec"]["availability"] = pull_secret.clone();
+        object["spec"]["auth"] = json!({"basic": {"secretRef": {"name": "gone"}}});
         root.may(&Call::create(&all, object)).await?;
     }
-    for path in [&system, &tenant] {
+    for path in [&system, &tenant, &neighbour] {
         let get = Call::get(path);
         let look = || async {
             let object = root.may(&get).await?;
@@ -203,7 +209,10 @@ async fn operator_can_always_remove_its_finalizer(cluster: &Cluster) -> Result<(
         json!({"metadata": {"labels": {registry_api::TENANT_LABEL: null}}}),
     ))
     .await?;
-    for path in [&system, &tenant] {
+    operator.kill().await;
+    operator.restart().await?;
+    let namespace = "/api/v1/namespaces/team-b".to_owned();
+    for path in [&system, &tenant, &namespace] {
         root.may(&Call::delete(path)).await?;
         let get = Call::get(path);
         let look = || async {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
-use registry_probe::{Prober, ProberSettings, RepositoryName, Target};
+use registry_probe::{CredentialsFinding, Prober, ProberSettings, RepositoryName, Target};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -57,6 +57,10 @@ fn menagerie() -> Vec<(&'static str, Answer)> {
             flood(&format!("{NO}Transfer-Encoding: chunked\r\n\r\n"), "4\r\n<<<<\r\n"),
         ),
         ("a gzip bomb", bomb()),
+        (
+            "a header of a mebibyte",
+            raw(format!("{OK}X-Padding: {}\r\nContent-Length: 2\r\n\r\n{{}}", "a".repeat(1024 * 1024))),
+        ),
         (
             "ten thousand challenges in one line",
             raw(format!(
@@ -128,13 +132,26 @@ impl Step {
 
     /// A registry that does so at this step, and is in order up to there.
     async fn server(self, answer: Answer) -> Server {
-        Server::http(move |asked| match self {
+        Server::http(move |asked| self.reply(asked, &answer)).await
+    }
+
+    fn reply(self, asked: &ReceivedRequest, answer: &Answer) -> Answer {
+        match self {
             Self::Ping => answer.clone(),
             Self::TokenService if asked.path.starts_with("/token") => answer.clone(),
             Self::TokenService => Answer::challenge("Bearer realm=\"/token\""),
             Self::Tags if asked.path.contains("/tags/") => answer.clone(),
             Self::Tags if asked.authorization().is_some() => Answer::granted(),
             Self::Tags => Answer::challenge("Basic realm=x"),
+        }
+    }
+
+    /// The same, until it is corrected.
+    async fn server_until(self, answer: Answer, is_corrected: Arc<AtomicBool>) -> Server {
+        Server::http(move |asked| match is_corrected.load(Ordering::Relaxed) {
+            true if asked.path.contains("/tags/") && asked.authorization().is_some() => Answer::tags(),
+            true => htpasswd(asked),
+            false => self.reply(asked, &answer),
         })
         .await
     }
@@ -145,7 +162,7 @@ fn hasty(url: &str) -> Target {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn deadline_holds_against_every_hostile_server() {
+async fn fault_23_hostile_answers_at_every_step() {
     let _turn = crate::TURN.lock().await;
     let cases = Step::ALL
         .into_iter()
@@ -153,7 +170,8 @@ async fn deadline_holds_against_every_hostile_server() {
     let late: Vec<String> = stream::iter(cases)
         .map(|(step, name, answer)| {
             let case = async move {
-                let server = step.server(answer).await;
+                let is_corrected = Arc::new(AtomicBool::new(false));
+                let server = step.server_until(answer, is_corrected.clone()).await;
                 // What a prober is set up with belongs to the start of a program.
                 let prober = prober();
                 let (target, login) = (hasty(&server.url()), alice());
@@ -161,7 +179,12 @@ async fn deadline_holds_against_every_hostile_server() {
                 let findings = prober.probe(&target, &login, now()).await;
                 let took = started.elapsed();
                 let told = format!("{findings:?}").contains(PASSWORD);
-                (took > DEADLINE + GRACE || told).then(|| format!("{name} at {step:?}: {took:?}\n"))
+                is_corrected.store(true, Ordering::Relaxed);
+                let target = Target { deadline: GRACE, ..target };
+                let credentials = prober.probe(&target, &login, now()).await.credentials;
+                let is_left = !matches!(credentials, CredentialsFinding::Validated(_));
+                (took > DEADLINE + GRACE || told || is_left)
+                    .then(|| format!("{name} at {step:?}: {took:?}, told {told}, then {credentials:?}\n"))
             };
             // In a task of its own: the one that is flooded must not hold up the clock of the others.
             async move { tokio::spawn(case).await.unwrap() }

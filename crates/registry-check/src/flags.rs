@@ -5,10 +5,11 @@ use std::sync::Arc;
 use clap::Args;
 use k8s_openapi::jiff::Timestamp;
 use registry_probe::{CaBundle, Prober, ProberError, ProberSettings, TrustedService};
+#[cfg(feature = "ecr")]
+use registry_verdict::ecr::EcrTokens;
 use registry_verdict::{
     ca_file::{CaFile, CaFileError},
     cluster_addresses::ClusterAddresses,
-    ecr::EcrTokens,
     outbound::{AwsEndpoint, OutboundSettings, ProxySettingError, aws_endpoint},
     validate::AdminPolicy,
 };

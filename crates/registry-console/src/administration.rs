@@ -49,13 +49,10 @@ pub struct ListQuery {
 
 /// `/system`.
 pub async fn home(State(console): State<Arc<Console>>, signed_in: SignedIn) -> PageAnswer {
-    let found = registries::of_system(&signed_in.user).await;
-    let summary = match found {
-        Ok(found) => Ok(registries::summary(&registries::system_rows(
-            &found.items,
-            (console.edge.now)(),
-            &RowControls::default(),
-        ))),
+    let (now, controls) = ((console.edge.now)(), RowControls::default());
+    let row = |registry| registries::system_row(&registry, now, &controls);
+    let summary = match registries::of_system(&signed_in.user, row).await {
+        Ok(found) => Ok(registries::summary(&found.items)),
         Err(error) if is_forbidden(&error) => Err(words(&error)),
         Err(error) => return Err(error.into()),
     };
@@ -75,10 +72,12 @@ pub async fn list(
         rights::controls(&signed_in.user, &scope, None),
     )?;
     let mut version = String::new();
-    let rows = match registries::of_system(&signed_in.user).await {
+    let now = (console.edge.now)();
+    let row = |registry| registries::system_row(&registry, now, &controls);
+    let rows = match registries::of_system(&signed_in.user, row).await {
         Ok(found) => {
-            version = found.metadata.resource_version.clone().unwrap_or_default();
-            let mut rows = registries::system_rows(&found.items, (console.edge.now)(), &controls);
+            version = found.version;
+            let mut rows = found.items;
             rows.retain(|row| row.matches(&query.filter));
             Ok(rows)
         }

@@ -170,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn third_request_of_a_user_is_refused_unread() {
-        let console = simulated::in_cluster().await;
+        let console = simulated::in_cluster();
         let turns = [console.begin_request("ann").unwrap(), console.begin_request("ann").unwrap()];
         let body = Body::from_stream(stream::pending::<Result<String, Infallible>>());
         let mut request = simulated::request(Method::POST, VALIDATE, "", body);

@@ -2,9 +2,8 @@
 
 use aws_lc_rs::digest;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use k8s_openapi::jiff::Timestamp;
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -31,9 +30,12 @@ pub enum TokenError {
     Header,
 }
 
-/// A token.
+/// The scheme of the header, before the token.
+const SCHEME: &str = "Bearer ";
+
+/// A token, as the header `Authorization` that carries it. Marked as sensitive, so that `Debug` doesn't show it.
 #[derive(Clone, Debug)]
-pub struct BearerToken(SecretString);
+pub struct BearerToken(HeaderValue);
 
 /// The part of a JWT that matters here.
 #[derive(Deserialize)]
@@ -45,12 +47,17 @@ impl BearerToken {
     /// A token as someone pasted it, with the line break of a terminal behind it.
     pub fn pasted(text: &str) -> Result<Self, TokenError> {
         let text = text.trim();
-        let text = text.strip_prefix("Bearer ").unwrap_or(text).trim_start();
+        let text = text.strip_prefix(SCHEME).unwrap_or(text).trim_start();
         match text.len() {
             0 => Err(TokenError::Empty),
             length if length > LONGEST => Err(TokenError::Length),
             _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) => Err(TokenError::Characters),
-            _ => Ok(Self(SecretString::from(text))),
+            _ => {
+                let header = HeaderValue::try_from(format!("{SCHEME}{text}"));
+                let mut header = header.map_err(|_| TokenError::Characters)?;
+                header.set_sensitive(true);
+                Ok(Self(header))
+            }
         }
     }
 
@@ -68,7 +75,7 @@ impl BearerToken {
 
     /// What it is recognized by.
     pub fn digest(&self) -> TokenDigest {
-        let digest = digest::digest(&digest::SHA256, self.0.expose_secret().as_bytes());
+        let digest = digest::digest(&digest::SHA256, self.token().as_bytes());
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest.as_ref());
         bytes
@@ -76,7 +83,7 @@ impl BearerToken {
 
     /// When it expires, if it is a JWT that says so. The API server decides; this only ends a session in time.
     pub fn expires(&self) -> Option<Timestamp> {
-        let mut parts = self.0.expose_secret().split('.');
+        let mut parts = self.token().split('.');
         let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
         let claims = BASE64_URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
         let claims: TokenClaims = serde_json::from_slice(&claims).ok()?;
@@ -84,9 +91,13 @@ impl BearerToken {
         claims.exp.and_then(|seconds| Timestamp::from_second(seconds as i64).ok())
     }
 
-    /// The token itself, for the API server.
-    pub fn secret(&self) -> SecretString {
+    /// The header with the token, for the API server.
+    pub fn authorization(&self) -> HeaderValue {
         self.0.clone()
+    }
+
+    fn token(&self) -> &str {
+        self.0.to_str().ok().and_then(|header| header.strip_prefix(SCHEME)).unwrap_or_default()
     }
 }
 
@@ -97,7 +108,7 @@ mod tests {
     fn of(values: &[&str]) -> Result<Option<BearerToken>, TokenError> {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(header::AUTHORIZATION, header::HeaderValue::from_str(value).unwrap());
+            headers.append(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
         }
         BearerToken::of(&headers)
     }
@@ -106,7 +117,7 @@ mod tests {
     fn header_holds_one_bearer_token() {
         assert!(of(&[]).unwrap().is_none());
         for value in ["Bearer abc", "bearer abc", "BEARER  abc"] {
-            assert_eq!(of(&[value]).unwrap().unwrap().0.expose_secret(), "abc", "{value}");
+            assert_eq!(of(&[value]).unwrap().unwrap().token(), "abc", "{value}");
         }
         for values in [&["Basic abc"][..], &["abc"], &["Bearer a", "Bearer b"]] {
             assert_eq!(of(values).map(drop), Err(TokenError::Header), "{values:?}");
@@ -117,8 +128,8 @@ mod tests {
 
     #[test]
     fn pasted_text_is_trimmed_and_checked() {
-        assert_eq!(BearerToken::pasted(" abc\r\n").unwrap().0.expose_secret(), "abc");
-        assert_eq!(BearerToken::pasted("Bearer abc").unwrap().0.expose_secret(), "abc");
+        assert_eq!(BearerToken::pasted(" abc\r\n").unwrap().token(), "abc");
+        assert_eq!(BearerToken::pasted("Bearer abc").unwrap().token(), "abc");
         assert_eq!(BearerToken::pasted(" \n").map(drop), Err(TokenError::Empty));
         assert_eq!(BearerToken::pasted("a\nb").map(drop), Err(TokenError::Characters));
         assert_eq!(BearerToken::pasted(&"a".repeat(LONGEST + 1)).map(drop), Err(TokenError::Length));

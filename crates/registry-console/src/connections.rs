@@ -4,9 +4,9 @@
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
+use hyper::server::conn::http1;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+    rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
@@ -20,14 +20,10 @@ use tower::ServiceExt as _;
 
 /// How many connections are open at once.
 const MOST_CONNECTIONS: usize = 1_000;
-/// How many requests of an HTTP/2 connection are answered at once.
-const MOST_STREAMS: u32 = 32;
-/// A browser that is gone without a word is noticed after that time.
-const PING: Duration = Duration::from_secs(30);
+/// The longest header of a request, in bytes.
+const LONGEST_HEADER: usize = 64 * 1024;
 /// The delay after a connection could not be accepted, for example because of too many open files.
 const REFUSED: Duration = Duration::from_millis(100);
-/// The protocol of HTTP/2, as clients and servers name it in the TLS handshake.
-const HTTP2: &[u8] = b"h2";
 
 const LIMITS: ConnectionLimits = ConnectionLimits {
     handshake: Duration::from_secs(10),
@@ -41,7 +37,7 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
 struct ConnectionLimits {
     /// For the TLS handshake.
     handshake: Duration,
-    /// For the first request, and for the header of each; also how long an HTTP/1.1 connection may be idle.
+    /// For the first request, and for the header of each; also how long a connection may be idle.
     header: Duration,
     /// Without a new request. Longer than an open table waits for changes, so that it keeps its connection.
     idle: Duration,
@@ -54,8 +50,7 @@ struct ConnectionLimits {
 struct ConnectionSetup {
     tls: Option<TlsAcceptor>,
     app: Router,
-    http1: auto::Builder<TokioExecutor>,
-    http2: auto::Builder<TokioExecutor>,
+    http: http1::Builder,
     limits: ConnectionLimits,
     /// Whether the server is stopping.
     stopping: watch::Receiver<bool>,
@@ -68,9 +63,9 @@ impl ConnectionSetup {
         limits: ConnectionLimits,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        // The builder must be told the protocol: to find it out by the first bytes, it waits for them without a limit.
-        let (http1, http2) = (http(limits).http1_only(), http(limits).http2_only());
-        Self { tls, app, http1, http2, limits, stopping }
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(LONGEST_HEADER);
+        Self { tls, app, http, limits, stopping }
     }
 }
 
@@ -94,18 +89,6 @@ pub async fn serve(
     // Connections that don't end in time end with the program.
     let _ = timeout(end, stop.closed()).await;
     Ok(())
-}
-
-fn http(limits: ConnectionLimits) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(64 * 1024);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MOST_STREAMS)
-        .max_header_list_size(64 * 1024)
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(limits.handshake);
-    http
 }
 
 /// Never returns.
@@ -132,11 +115,10 @@ async fn serve_one(stream: TcpStream, setup: ConnectionSetup, place: OwnedSemaph
     // Without it, small answers would wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
     match &setup.tls {
-        None => requests(stream, &setup, &setup.http1).await,
+        None => requests(stream, &setup).await,
         Some(tls) => {
             if let Ok(Ok(stream)) = timeout(setup.limits.handshake, tls.accept(stream)).await {
-                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-                requests(stream, &setup, if is_http2 { &setup.http2 } else { &setup.http1 }).await;
+                requests(stream, &setup).await;
             }
         }
     }
@@ -144,18 +126,14 @@ async fn serve_one(stream: TcpStream, setup: ConnectionSetup, place: OwnedSemaph
 }
 
 /// Answers the requests of a connection, until one side ends it.
-async fn requests(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    setup: &ConnectionSetup,
-    http: &auto::Builder<TokioExecutor>,
-) {
+async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, setup: &ConnectionSetup) {
     let (begun, requests) = watch::channel(());
     let app = setup.app.clone().map_request(move |request| {
         begun.send_replace(());
         request
     });
     let service = TowerToHyperService::new(app);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).into_owned());
+    let mut connection = pin!(setup.http.serve_connection(TokioIo::new(stream), service));
     let mut stopping = setup.stopping.clone();
     tokio::select! {
         // How a connection ends, is the client's business.
@@ -181,7 +159,7 @@ mod tests {
 
     use axum::{body::Body, routing::get};
     use futures::FutureExt as _;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -229,27 +207,12 @@ mod tests {
         }
     }
 
-    async fn http2(sent: &[u8]) -> Vec<u8> {
-        let (_stop, setup) = setup();
-        let (client, server): (DuplexStream, DuplexStream) = tokio::io::duplex(64 * 1024);
-        let server = async move { requests(server, &setup, &setup.http2).await };
-        tokio::join!(answered(client, sent), server).0
-    }
-
-    #[tokio::test]
-    async fn silent_http2_connection_ends() {
-        for sent in [&b""[..], PREFACE] {
-            let greeting = http2(sent).await;
-            assert_eq!(greeting.get(3), Some(&4), "it begins with SETTINGS: {greeting:?}");
-        }
-    }
-
     #[tokio::test]
     async fn endless_answer_is_cut_off() {
         let (_stop, setup) = setup();
         let (client, server) = tokio::io::duplex(64 * 1024);
         let request = b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n";
-        let server = async move { requests(server, &setup, &setup.http1).await };
+        let server = async move { requests(server, &setup).await };
         assert!(tokio::join!(answered(client, request), server).0.starts_with(b"HTTP/1.1 200"));
     }
 

@@ -33,7 +33,7 @@ const NEW_TOKEN_WAIT: Duration = Duration::from_secs(5);
 /// How many pages wait for changes at once.
 const MOST_WATCHES: usize = 500;
 /// How many of them are of one session.
-const MOST_WATCHES_OF_A_SESSION: usize = 8;
+const MOST_WATCHES_OF_A_SESSION: usize = 4;
 /// How many of them are of one user, in all of the user's sessions.
 const MOST_WATCHES_OF_A_USER: usize = 32;
 /// How many API requests of a user are answered at once.
@@ -392,7 +392,7 @@ mod tests {
     #[tokio::test]
     async fn user_has_the_same_limits_in_several_sessions() {
         let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
-        let sessions = ["0", "1", "2", "3", "4"];
+        let sessions = ["0", "1", "2", "3", "4", "5", "6", "7", "8"];
         for id in sessions {
             let user = UserClient::simulated(simulated::cluster(simulated::api(|_| 200).0));
             let session = Session::new(user, "ann".to_owned(), simulated::epoch());

@@ -31,6 +31,8 @@ const CLUSTER_EVENTS: &str = "default";
 const ONLY_THERE: &str = "A registry of the system scope can only be removed there";
 /// How many namespaces are read at once.
 const AT_ONCE: usize = 8;
+/// Registries of one answer of the API server, which is in memory both as bytes and parsed for a moment.
+const PAGE: u32 = 100;
 
 /// What a tenant has available, and what a reader should know of what is left out.
 #[derive(Debug, Default)]
@@ -65,7 +67,8 @@ impl TenantView {
         now: Timestamp,
     ) -> Result<Vec<RegistryRow>, kube::Error> {
         let elsewhere = Some(ONLY_THERE.to_owned());
-        let mut rows = system_rows(&self.system, now, &RowControls::new(elsewhere.clone(), elsewhere));
+        let controls = RowControls::new(elsewhere.clone(), elsewhere);
+        let mut rows: Vec<_> = self.system.iter().map(|one| system_row(one, now, &controls)).collect();
         for (namespace, found) in &self.own {
             let scope = ConsoleScope::Tenant { tenant: tenant.to_owned(), namespace: namespace.clone() };
             let controls = rights::controls(user, &scope, None).await?;
@@ -89,9 +92,45 @@ impl TenantView {
     }
 }
 
-/// All SystemRegistries.
-pub async fn of_system(user: &UserClient) -> Result<ObjectList<SystemRegistry>, kube::Error> {
-    Api::all(user.client()).list(&ListParams::default()).await
+/// What was made of registries that were listed at one version of the store.
+#[derive(Debug)]
+pub struct RegistryList<T> {
+    /// One for each registry.
+    pub items: Vec<T>,
+    /// The version, for a watch of what follows.
+    pub version: String,
+}
+
+/// All SystemRegistries, each as `make` makes it.
+pub async fn of_system<T>(
+    user: &UserClient,
+    make: impl FnMut(SystemRegistry) -> T,
+) -> Result<RegistryList<T>, kube::Error> {
+    listed(&Api::all(user.client()), make).await
+}
+
+/// Reads page by page, so that few registries are in memory as the API server sends them.
+async fn listed<S: Scope, T>(
+    api: &Api<Registry<S>>,
+    mut make: impl FnMut(Registry<S>) -> T,
+) -> Result<RegistryList<T>, kube::Error> {
+    let mut params = ListParams::default().limit(PAGE);
+    let mut items = Vec::new();
+    loop {
+        let page = api.list(&params).await?;
+        let version = version_of(&page);
+        items.extend(page.items.into_iter().map(&mut make));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(next) => params.continue_token = Some(next),
+            None => return Ok(RegistryList { items, version }),
+        }
+    }
+}
+
+/// A registry without its managed fields: they are most of what it takes, and no page shows them.
+fn without_managed_fields<S: Scope>(mut registry: Registry<S>) -> Registry<S> {
+    registry.metadata.managed_fields = None;
+    registry
 }
 
 /// How many of them can be used.
@@ -100,26 +139,18 @@ pub fn summary(rows: &[RegistryRow]) -> Summary {
     Summary { all: rows.len(), available: count("✓"), failing: count("✗") }
 }
 
-/// The rows of the system scope.
-pub fn system_rows(
-    registries: &[SystemRegistry],
-    now: Timestamp,
-    controls: &RowControls,
-) -> Vec<RegistryRow> {
-    let row = |registry: &SystemRegistry| {
-        let url = ConsoleScope::System.registry_url(&registry.name_any());
-        RegistryRow::new(registry, now, url, controls)
-    };
-    registries.iter().map(row).collect()
+/// The row of a SystemRegistry.
+pub fn system_row(registry: &SystemRegistry, now: Timestamp, controls: &RowControls) -> RegistryRow {
+    RegistryRow::new(registry, now, ConsoleScope::System.registry_url(&registry.name_any()), controls)
 }
 
 /// What a tenant has available: of the system scope what is for it, and the TenantRegistries of its namespaces, or of `namespace`
 /// alone.
 pub async fn of_tenant(user: &UserClient, tenant: &str, namespace: &str) -> Result<TenantView, kube::Error> {
     let mut view = TenantView::default();
-    match of_system(user).await {
+    match of_system(user, without_managed_fields).await {
         Ok(found) => {
-            view.read.push((ReadList::System, version_of(&found)));
+            view.read.push((ReadList::System, found.version));
             let is_for = |registry: &SystemRegistry| is_available_to(registry, tenant);
             view.system = found.items.into_iter().filter(is_for).collect();
         }
@@ -131,7 +162,7 @@ pub async fn of_tenant(user: &UserClient, tenant: &str, namespace: &str) -> Resu
     let namespaces = namespaces(user, tenant, namespace, &mut view).await;
     let lists = namespaces.into_iter().map(|namespace| async move {
         let api: Api<TenantRegistry> = Api::namespaced(user.client(), &namespace);
-        (api.list(&ListParams::default()).await, namespace)
+        (listed(&api, without_managed_fields).await, namespace)
     });
     let mut lists = futures::stream::iter(lists).buffered(AT_ONCE);
     while let Some((found, namespace)) = lists.next().await {
@@ -153,11 +184,11 @@ impl TenantView {
     fn add(
         &mut self,
         namespace: String,
-        found: Result<ObjectList<TenantRegistry>, kube::Error>,
+        found: Result<RegistryList<TenantRegistry>, kube::Error>,
     ) -> Result<(), kube::Error> {
         match found {
             Ok(found) => {
-                self.read.push((ReadList::Namespace(namespace.clone()), version_of(&found)));
+                self.read.push((ReadList::Namespace(namespace.clone()), found.version));
                 if !found.items.is_empty() {
                     self.own.push((namespace, found.items));
                 }
@@ -255,4 +286,37 @@ async fn events<S: Scope>(
     let uid = registry.metadata.uid.as_deref();
     events.retain(|event| event.regarding.as_ref().and_then(|object| object.uid.as_deref()) == uid);
     Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use kube::{Client, client::Body};
+
+    use super::*;
+
+    /// Answers with one of two pages.
+    async fn page(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let query = request.uri().query().unwrap_or_default();
+        let (name, next) = if query.contains("continue=rest") { ("second", "") } else { ("first", "rest") };
+        let list = json!({
+            "metadata": {"resourceVersion": "7", "continue": next},
+            "items": [{
+                "apiVersion": "registry.spectrocloud.com/v1alpha1", "kind": "SystemRegistry",
+                "metadata": {"name": name, "managedFields": [{"manager": query}]}, "spec": {"endpoint": "https://r"},
+            }],
+        });
+        Ok(Response::new(Body::from(list.to_string().into_bytes())))
+    }
+
+    #[tokio::test]
+    async fn pages_make_one_list_without_managed_fields() {
+        let api: Api<SystemRegistry> = Api::all(Client::new(tower::service_fn(page), "default"));
+        let list = listed(&api, without_managed_fields).await.unwrap();
+        let names: Vec<String> = list.items.iter().map(ResourceExt::name_any).collect();
+        assert_eq!((names, list.version.as_str()), (vec!["first".to_owned(), "second".to_owned()], "7"));
+        assert!(list.items.iter().all(|registry| registry.metadata.managed_fields.is_none()));
+    }
 }

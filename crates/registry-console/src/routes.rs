@@ -106,7 +106,7 @@ async fn guard(State(console): State<Arc<Console>>, request: Request, next: Next
     response
 }
 
-/// With HTTP/2, the host stands in the URL. Where both are named, they must be the same.
+/// A URL with a host (RFC 9112, section 3.2.2) must name the same host as the header.
 fn admit(console: &Console, mut request: Request) -> Result<Request, RequestRefusal> {
     if let Some(authority) = request.uri().authority() {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| RequestRefusal::Host)?;
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use crate::simulated;
 
-    /// The status if the URL and the header name these hosts; HTTP/2 has no header.
+    /// The status if the URL and the header name these hosts.
     async fn named(authority: &str, host: Option<&'static str>) -> StatusCode {
         let console = simulated::console(simulated::api(|_| 200).0, simulated::epoch);
         let path = format!("http://{authority}/system/add/basic");
@@ -181,7 +181,7 @@ mod tests {
         for (url, expected) in
             [("https://127.0.0.1:8080", Some("max-age=31536000")), ("http://127.0.0.1:8080", None)]
         {
-            let console = simulated::in_cluster_at(url).await;
+            let console = simulated::in_cluster_at(url);
             for path in ["/sign-in", "/nothing", "/system"] {
                 let request = simulated::request(Method::GET, path, "", Body::empty());
                 let response = router(console.clone()).oneshot(request).await.unwrap();

@@ -51,9 +51,9 @@ pub async fn laptop(cli: &ConsoleCli, edge: Edge, print: fn(&str) -> io::Result<
     let console = Arc::new(console);
     let app = routes::router(console.clone());
     print(&url).context("failed to print the URL that signs in")?;
+    let served = connections::serve(listener, None, app, stop(), LONGEST_CONFIRM);
     tokio::select! {
-        served = async { axum::serve(listener, app).await } => served.context("failed to serve")?,
-        stopped = stop() => stopped.context("failed to wait for a signal")?,
+        served = served => served.context("failed to serve")?,
         () = opened(&url, cli.no_browser) => {}
         () = swept(&console) => {}
     }
@@ -89,7 +89,8 @@ impl HomeCluster {
         let addresses =
             ClusterAddresses::told_by(&config, service_host).with_service_ranges(&cli.serve.service_cidr);
         Ok(Self {
-            api_server: ApiServerAddress::of(&config),
+            api_server: ApiServerAddress::of(&config)
+                .context("failed to create the client for the API server")?,
             account: OwnAccount::new(config)
                 .context("failed to create the client of the console's account")?,
             addresses,

@@ -77,13 +77,13 @@ impl ServingCertificate {
         Ok(Self { cert: cert.to_owned(), key: key.to_owned(), text, used })
     }
 
-    /// TLS 1.2 and 1.3, with HTTP/2 and HTTP/1.1.
+    /// TLS 1.2 and 1.3, for HTTP/1.1.
     pub fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(self.used.clone());
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
 

@@ -21,7 +21,6 @@ use registry_check::{
 use registry_probe::{Prober, ProberSettings};
 use registry_verdict::{cluster_addresses::ClusterAddresses, validate::AdminPolicy};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
 use crate::{
@@ -118,16 +117,14 @@ pub fn console(api: Router, now: fn() -> Timestamp) -> Arc<Console> {
 }
 
 /// A console for everyone with a token. The API server says that the user of `NAME-ANYTHING` is `NAME`.
-pub async fn in_cluster() -> Arc<Console> {
-    in_cluster_at(&format!("http://127.0.0.1:{PORT}")).await
+pub fn in_cluster() -> Arc<Console> {
+    in_cluster_at(&format!("http://127.0.0.1:{PORT}"))
 }
 
 /// Likewise, at that URL.
-pub async fn in_cluster_at(url: &str) -> Arc<Console> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let api_server = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(review)).await });
-    let api_server = ApiServerAddress::of(&Config::new(api_server.parse().unwrap()));
+pub fn in_cluster_at(url: &str) -> Arc<Console> {
+    let connections = Client::new(Router::new().fallback(review), "default");
+    let api_server = ApiServerAddress::simulated(connections);
     let edge = Edge { now: epoch, random };
     let url = PublicUrl::parse(url).unwrap();
     Arc::new(Console::in_cluster(&url, "registry-system", edge, checker(epoch), api_server))

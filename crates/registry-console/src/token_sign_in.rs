@@ -278,7 +278,7 @@ mod tests {
 
     #[tokio::test]
     async fn token_without_a_cookie_begins_one_session() {
-        let console = simulated::in_cluster().await;
+        let console = simulated::in_cluster();
         let first = visit(&console, "ann-1", "").await.unwrap();
         for cookie in ["", "unknown=x"] {
             assert_eq!(visit(&console, "ann-1", cookie).await.as_deref(), Some(&*first));
@@ -291,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn parallel_requests_with_a_renewed_token_keep_drafts() {
-        let console = simulated::in_cluster().await;
+        let console = simulated::in_cluster();
         let cookie = visit(&console, "ann-1", "").await.unwrap();
         let id = |cookie: &str| cookie.split_once('=').unwrap().1.to_owned();
         let draft = FormDraft { validated: Some([1; 32]), ..FormDraft::default() };

@@ -2,15 +2,18 @@
 
 use std::{path::Path, time::Duration};
 
+use http::{HeaderValue, Request, header::AUTHORIZATION};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::{
     Api, Client, Config,
     api::PostParams,
+    client::Body,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use registry_check::cluster::{Cluster, NO_CREDENTIALS, is_credentials_failure};
 use registry_verdict::api_server::{ConfigError, from_kubeconfig};
 use thiserror::Error;
+use tower::service_fn;
 
 use crate::bearer_token::BearerToken;
 
@@ -50,13 +53,21 @@ impl From<KubeconfigError> for SignInError {
 
 /// What a user signed in with. Not shown by anything.
 #[derive(Clone)]
-pub struct SignIn(Config);
+pub struct SignIn(Means);
+
+#[derive(Clone)]
+enum Means {
+    /// The user of a kubeconfig, with connections of its own.
+    Kubeconfig(Box<Config>),
+    /// The user of a token, over the connections that all users of tokens share.
+    Token { connections: Client, namespace: String, authorization: HeaderValue },
+}
 
 #[cfg(test)]
 impl SignIn {
     /// For tests: any kubeconfig.
     pub fn simulated(config: Config) -> Self {
-        Self(config)
+        Self(Means::Kubeconfig(Box::new(config)))
     }
 }
 
@@ -70,31 +81,66 @@ impl SignIn {
             ConfigError::Kubeconfig(error) => error.into(),
             error => SignInError::Config(error),
         })?;
-        Ok(Self(config))
+        Ok(Self(Means::Kubeconfig(Box::new(config))))
     }
 }
 
-/// Where the API server is, and whom it is trusted by: nothing to sign in with.
+/// Where the API server is, and connections to it that nobody has signed in on: the API server looks at each request's token.
 #[derive(Clone)]
-pub struct ApiServerAddress(Config);
+pub struct ApiServerAddress {
+    connections: Client,
+    namespace: String,
+}
 
 impl ApiServerAddress {
     /// Takes the address out of a configuration, and leaves its credentials.
-    pub fn of(config: &Config) -> Self {
-        let mut address = Config::new(config.cluster_url.clone());
-        address.root_cert.clone_from(&config.root_cert);
-        address.root_cert_file.clone_from(&config.root_cert_file);
-        address.accept_invalid_certs = config.accept_invalid_certs;
-        address.tls_server_name.clone_from(&config.tls_server_name);
-        Self(address)
+    pub fn of(config: &Config) -> Result<Self, kube::Error> {
+        let address = without_credentials(config);
+        let namespace = address.default_namespace.clone();
+        Ok(Self { connections: Client::try_from(with_deadlines(address))?, namespace })
     }
 
     /// The user of a token at this API server.
     pub fn sign_in(&self, token: &BearerToken) -> SignIn {
-        let mut config = self.0.clone();
-        config.auth_info.token = Some(token.secret());
-        SignIn(config)
+        let Self { connections, namespace } = self.clone();
+        SignIn(Means::Token { connections, namespace, authorization: token.authorization() })
     }
+}
+
+#[cfg(test)]
+impl ApiServerAddress {
+    /// A simulated API server.
+    pub fn simulated(connections: Client) -> Self {
+        Self { connections, namespace: "default".to_owned() }
+    }
+}
+
+fn without_credentials(config: &Config) -> Config {
+    let mut address = Config::new(config.cluster_url.clone());
+    address.root_cert.clone_from(&config.root_cert);
+    address.root_cert_file.clone_from(&config.root_cert_file);
+    address.accept_invalid_certs = config.accept_invalid_certs;
+    address.tls_server_name.clone_from(&config.tls_server_name);
+    address
+}
+
+fn with_deadlines(mut config: Config) -> Config {
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(ANSWER);
+    // A connection that was idle must not count as one that doesn't answer.
+    config.reset_reader_on_write = true;
+    config.default_retry = false;
+    config
+}
+
+/// A client whose requests carry that header. Each is a request of this user alone, whatever connection it takes.
+fn authorized(connections: Client, namespace: String, authorization: HeaderValue) -> Client {
+    let service = service_fn(move |mut request: Request<Body>| {
+        request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        let connections = connections.clone();
+        async move { connections.send(request).await }
+    });
+    Client::new(service, namespace)
 }
 
 /// A signed-in user's way to the API server. Cheap to clone.
@@ -104,14 +150,17 @@ pub struct UserClient(Cluster);
 impl UserClient {
     /// The only way to a client: with what a user signed in with.
     pub fn new(sign_in: SignIn, system_namespace: &str) -> Result<Self, SignInError> {
-        let SignIn(mut config) = sign_in;
-        config.connect_timeout = Some(CONNECT);
-        config.read_timeout = Some(ANSWER);
-        // A connection that was idle must not count as one that doesn't answer.
-        config.reset_reader_on_write = true;
-        config.default_retry = false;
-        let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config).map_err(SignInError::Client)?;
+        let SignIn(means) = sign_in;
+        let (client, namespace) = match means {
+            Means::Kubeconfig(config) => {
+                let namespace = config.default_namespace.clone();
+                let client = Client::try_from(with_deadlines(*config)).map_err(SignInError::Client)?;
+                (client, namespace)
+            }
+            Means::Token { connections, namespace, authorization } => {
+                (authorized(connections, namespace.clone(), authorization), namespace)
+            }
+        };
         Ok(Self(Cluster { client, namespace, system_namespace: system_namespace.to_owned() }))
     }
 
@@ -142,8 +191,11 @@ impl UserClient {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http::Response;
     use kube::{client::AuthError, config::AuthInfo};
-    use secrecy::ExposeSecret as _;
+    use serde_json::json;
 
     use super::*;
 
@@ -154,12 +206,31 @@ mod tests {
         config.auth_info.token_file = Some("/own".to_owned());
         config.auth_info.impersonate = Some("own".to_owned());
         config.headers = vec![(http::header::AUTHORIZATION, http::HeaderValue::from_static("Bearer OWN"))];
-        let ApiServerAddress(address) = ApiServerAddress::of(&config);
+        let address = without_credentials(&config);
         let nobody = format!("{:?}", AuthInfo::default());
         assert_eq!(format!("{:?}", address.auth_info), nobody);
         assert!(address.headers.is_empty());
-        let SignIn(user) = ApiServerAddress(address).sign_in(&BearerToken::pasted("users").unwrap());
-        assert_eq!(user.auth_info.token.unwrap().expose_secret(), "users");
+    }
+
+    /// Answers with the token that a request carries.
+    async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let token = request.headers()[AUTHORIZATION].to_str().unwrap().to_owned();
+        let review = json!({"metadata": {}, "status": {"userInfo": {"username": token}}});
+        Ok(Response::new(Body::from(review.to_string().into_bytes())))
+    }
+
+    #[tokio::test]
+    async fn users_share_connections_and_nothing_else() {
+        let server = ApiServerAddress::simulated(Client::new(service_fn(echo), "default"));
+        let user = |token| {
+            let sign_in = server.sign_in(&BearerToken::pasted(token).unwrap());
+            UserClient::new(sign_in, "registry-system").unwrap()
+        };
+        let (ann, bob) = (user("anns"), user("bobs"));
+        for _ in 0..2 {
+            assert_eq!(ann.name().await.unwrap(), "Bearer anns");
+            assert_eq!(bob.name().await.unwrap(), "Bearer bobs");
+        }
     }
 
     #[test]

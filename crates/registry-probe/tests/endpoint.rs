@@ -134,7 +134,7 @@ async fn egress_exception_allows_loopback() {
 }
 
 #[tokio::test]
-async fn blocks_dns_rebinding() {
+async fn fault_25_public_then_private_address() {
     let registry = Server::http(|_| Answer::granted()).await;
     let dns = NameServer::start(|_, before| match before {
         0 => Dns::Addresses(PUBLIC),

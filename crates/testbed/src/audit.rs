@@ -1,20 +1,25 @@
 //! The API server's audit log: the requests of its clients.
 //!
-//! Every request is logged once, with its user, its object and its status; never with its content. The line is
-//! written just after the response is sent: to find a request of your own, wait for it with
+//! Every request is logged once, with its user, its object and its status; the content only of a registry's status, which holds no
+//! secret. The line is written just after the response is sent: to find a request of your own, wait for it with
 //! [`eventually`](crate::eventually::eventually).
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 
-/// Metadata of every request, when it has been answered.
+/// Metadata of every request, when it has been answered, and each status of a registry that is written.
 pub(crate) const POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
+- level: Request
+  verbs: [patch]
+  resources:
+  - {group: registry.spectrocloud.com, resources: [systemregistries/status, tenantregistries/status]}
 - level: Metadata
 ";
 
@@ -69,6 +74,10 @@ pub struct AuditEvent {
     pub code: u16,
     /// The time of the request (RFC 3339, microseconds).
     pub received: String,
+    /// The time of this stage: for `ResponseComplete`, when the request was answered (RFC 3339, microseconds).
+    pub completed: String,
+    /// The content of a write of a registry's status; null for all other requests.
+    pub content: Value,
 }
 
 impl AuditEvent {
@@ -178,6 +187,10 @@ struct AuditLine {
     response_status: ResponseStatus,
     #[serde(default)]
     request_received_timestamp: String,
+    #[serde(default)]
+    stage_timestamp: String,
+    #[serde(default)]
+    request_object: Value,
 }
 
 #[derive(Default, Deserialize)]
@@ -217,6 +230,8 @@ impl From<AuditLine> for AuditEvent {
             request_uri: line.request_uri,
             code: line.response_status.code,
             received: line.request_received_timestamp,
+            completed: line.stage_timestamp,
+            content: line.request_object,
         }
     }
 }

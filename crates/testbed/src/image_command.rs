@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use registry_testbed::debian;
-use registry_testbed::image::program::{self, LARGEST_PROGRAM, Profile, ProgramError};
+use registry_testbed::image::program::{self, Profile, ProgramError};
 use registry_testbed::image::{self, Architecture, Image, ImageDescription, ImageError, ImageProgram};
 use registry_testbed::tools::repository;
 
@@ -99,7 +99,7 @@ fn build(
     let file = program::build(program, architecture, profile)?;
     let size = std::fs::metadata(&file)?.len();
     print_line(&format!("{} for {}: {size} bytes", program.name(), architecture.name()));
-    within(program.name(), architecture, size, LARGEST_PROGRAM, profile)?;
+    within(program.name(), architecture, size, program.largest(), profile)?;
     Ok(image::with_program(program, architecture, &file, description)?)
 }
 

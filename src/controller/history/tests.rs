@@ -80,6 +80,23 @@ fn transient_failure_backs_off_to_the_interval() {
     assert_eq!(seconds, [5, 10, 20, 40, 80, 160, 320, 600, 600]);
 }
 
+/// How often a registry is asked in an hour in which every answer is the same.
+fn asked_in_an_hour(retry_after: Option<Duration>) -> usize {
+    let waits = repeated(ValidationOutcome::Transient { retry_after }, 720).into_iter();
+    let ends = waits.scan(Duration::ZERO, |passed, wait| {
+        *passed += wait;
+        Some(*passed)
+    });
+    ends.take_while(|end| *end <= Duration::from_hours(1)).count()
+}
+
+#[test]
+fn fault_26_busy_registry_is_asked_rarely_in_an_hour() {
+    assert_eq!(asked_in_an_hour(None), 11, "5, 10, 20, 40, 80, 160 and 320 s, then every ten minutes");
+    assert_eq!(asked_in_an_hour(Some(Duration::from_mins(2))), 11, "never sooner than it asks");
+    assert_eq!(asked_in_an_hour(Some(Duration::from_mins(30))), 2);
+}
+
 #[test]
 fn honours_retry_after_up_to_an_hour() {
     let history = History { transient: 1, ..History::default() };
@@ -141,6 +158,11 @@ fn failed_write_backs_off_to_thirty_seconds() {
     let mut history = History::default();
     let waits = [(); 7].map(|()| history.write_failed(0.0).as_secs());
     assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+}
+
+#[test]
+fn contested_write_is_repeated_every_second() {
+    assert_eq!([0.0, 1.0].map(|jitter| History::write_contested(jitter).as_millis()), [1_000, 1_100]);
 }
 
 #[test]

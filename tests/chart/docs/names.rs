@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     links::all_pages,
     page::{blocks, code, pages},
+    structure::all_sources,
 };
 use crate::{
     monitoring::{exposed, families},
@@ -313,5 +314,53 @@ fn tests_on_the_tenancy_page_exist() -> Result<()> {
         count += 1;
     }
     ensure!(count > 10, "{count} tests");
+    Ok(())
+}
+
+// ---- Faults
+
+/// The page on faults, whose tables name tests.
+const RELIABILITY: &str = "docs/reliability.md";
+/// How many faults there are.
+const FAULTS: usize = 28;
+
+/// The text of every Rust file.
+fn sources() -> Result<String> {
+    let files = all_sources(["src", "crates", "tests"].map(in_repository))?;
+    files.into_iter().map(|file| Ok(std::fs::read_to_string(file)?)).collect()
+}
+
+/// The functions of that text whose names begin so.
+fn functions<'a>(text: &'a str, beginning: &str) -> BTreeSet<&'a str> {
+    let named = text.match_indices("fn ").map(|(at, keyword)| &text[at + keyword.len()..]);
+    let name = |rest: &'a str| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+    named.filter_map(name).filter(|name| name.starts_with(beginning)).collect()
+}
+
+/// The rows of the page's tables, without heads and rules, each with its first cell and the code in its last one.
+fn rows(page: &str) -> Vec<(&str, Vec<&str>)> {
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let cells = rows.filter_map(|row| Some((row.split(" | ").next()?, row.rsplit(" | ").next()?)));
+    cells.map(|(first, last)| (first, last.split('`').skip(1).step_by(2).collect())).collect()
+}
+
+#[test]
+fn tests_on_the_reliability_page_exist() -> Result<()> {
+    let (page, sources) = (text_of(RELIABILITY)?, sources()?);
+    let all = functions(&sources, "");
+    let rows = rows(page.split_once("## How it is tested").context("the tables")?.1);
+    for (first, tests) in &rows {
+        for test in tests {
+            ensure!(all.contains(test), "{RELIABILITY}: row {first}: there is no test {test}");
+        }
+    }
+    for number in 1..=FAULTS {
+        let row = rows.iter().find(|(first, _)| *first == number.to_string());
+        let (_, tests) = row.with_context(|| format!("{RELIABILITY} has no row {number}"))?;
+        for test in functions(&sources, &format!("fault_{number:02}_")) {
+            let is_elsewhere = number == FAULTS && rows.iter().any(|(_, tests)| tests.contains(&test));
+            ensure!(is_elsewhere || tests.contains(&test), "{RELIABILITY}: row {number} lacks {test}");
+        }
+    }
     Ok(())
 }

@@ -16,13 +16,14 @@ use registry_api::{
 use registry_testbed::{ControlPlaneOptions, eventually};
 use serde_json::{Value, json};
 
+use super::secrets::{
+    SOON, SecretWrite, absent, config, config_for, counts, delivered, label, offered, own, ready_says,
+    secrets, written_in_time,
+};
 use crate::{
     harness::{self, Cluster, Installation, OPERATOR_USER, RegistryHandle, SYSTEM_NAMESPACE},
+    moment::Moment,
     objects::{DOWN, Protected, apply, login, system_registry, tenant_registry, validate_now},
-    secrets::{
-        PROMISED, SOON, absent, config, config_for, counts, delivered, label, offered, own, ready_says,
-        secrets,
-    },
 };
 
 /// A SystemRegistry for the tenants of one test, its pull Secret `pull` delivered to one namespace of each.
@@ -70,6 +71,13 @@ impl Shared {
 
     async fn delivered(&self, namespace: &str, within: Duration) -> Result<Secret> {
         delivered(&self.cluster, namespace, "pull", within, &self.says()).await
+    }
+
+    /// Waits until the pull Secret is delivered, and checks that the operator wrote it as soon as is promised.
+    async fn delivered_in_time(&self, since: &Moment, namespace: &str) -> Result<Secret> {
+        let secret = self.delivered(namespace, SOON).await?;
+        written_in_time(since, SecretWrite::Write, namespace, "pull").await?;
+        Ok(secret)
     }
 
     /// Waits until another registry's pull Secret is in a namespace of the tenant `a`. By then, this registry's Secrets are final.
@@ -175,7 +183,7 @@ async fn unknown_tenant_is_a_message_not_a_failure() -> Result<()> {
     assert_eq!(credentials.context("condition")?.message, "Credentials validated");
     counts(&shared.registry, (1, 1, Some(1))).await?;
     let namespace = shared.cluster.tenant_namespace("nobody", "nobody-1").await?;
-    shared.delivered(&namespace, PROMISED).await?;
+    shared.delivered(&namespace, SOON).await?;
     let message_is_gone = || async {
         let conditions = shared.registry.status().await?.conditions;
         ensure!(conditions.iter().all(|condition| !condition.message.contains(&nobody)), "it is still said");
@@ -187,12 +195,14 @@ async fn unknown_tenant_is_a_message_not_a_failure() -> Result<()> {
 #[tokio::test]
 async fn delivers_to_new_namespace_within_two_seconds() -> Result<()> {
     let shared = Shared::deliver().await?;
+    let moment = Moment::on_shared().await?;
     let fresh = shared.cluster.tenant_namespace("a", "fresh").await?;
-    shared.delivered(&fresh, PROMISED).await?;
+    shared.delivered_in_time(&moment, &fresh).await?;
     let plain = shared.cluster.plain_namespace("plain").await?;
     assert_eq!(own(&shared.cluster, &plain).await?, [""; 0]);
+    let moment = Moment::on_shared().await?;
     label(&shared.cluster, &plain, Some(&shared.tenant("b"))).await?;
-    shared.delivered(&plain, PROMISED).await?;
+    shared.delivered_in_time(&moment, &plain).await?;
     counts(&shared.registry, (2, 4, Some(4))).await?;
     Ok(())
 }
@@ -206,14 +216,16 @@ async fn repairs_pull_secret_within_two_seconds() -> Result<()> {
     let api = secrets(&shared.cluster, namespace);
     let before = shared.delivered(namespace, SOON).await?;
 
+    let moment = Moment::on_shared().await?;
     api.delete("pull", &DeleteParams::default()).await?;
-    let made = shared.delivered(namespace, PROMISED).await?;
+    let made = shared.delivered_in_time(&moment, namespace).await?;
     assert_ne!(made.uid(), before.uid());
     for change in [
         json!({"data": {".dockerconfigjson": "e30="}}),
         json!({"metadata": {"annotations": {REGISTRY_ANNOTATION: "SystemRegistry/other"}}}),
         json!({"metadata": {"labels": {REGISTRY_UID_LABEL: "another"}}}),
     ] {
+        let moment = Moment::on_shared().await?;
         api.patch("pull", &PatchParams::default(), &Patch::Merge(&change)).await?;
         let mended = || async {
             let secret = api.get("pull").await?;
@@ -222,7 +234,8 @@ async fn repairs_pull_secret_within_two_seconds() -> Result<()> {
             ensure!(config(&secret)? == shared.says(), "the configuration is another");
             Ok(())
         };
-        eventually(PROMISED, format!("{change} is undone"), mended).await?;
+        eventually(SOON, format!("{change} is undone"), mended).await?;
+        written_in_time(&moment, SecretWrite::Write, namespace, "pull").await?;
     }
     Ok(())
 }
@@ -284,7 +297,7 @@ async fn keeps_fields_that_others_add() -> Result<()> {
     let version = api.patch("pull", &PatchParams::default(), &Patch::Merge(added)).await?.resource_version();
     // A repair elsewhere shows that the operator has observed this change.
     secrets(&shared.cluster, other).delete("pull", &DeleteParams::default()).await?;
-    shared.delivered(other, PROMISED).await?;
+    shared.delivered(other, SOON).await?;
     assert_eq!(shared.delivered(namespace, SOON).await?.resource_version(), version);
     Ok(())
 }
@@ -300,13 +313,15 @@ async fn removes_label_that_is_no_longer_written() -> Result<()> {
     };
     add("team", "kubectl-label").await?;
     // As if an older version had created the Secret with it.
+    let moment = Moment::on_shared().await?;
     add("older", PULL_SECRET_MANAGER).await?;
     let left = || async {
         let secret = api.get("pull").await?;
         ensure!(!secret.labels().contains_key("older"), "labels {:?}", secret.labels());
         Ok(secret)
     };
-    let secret = eventually(PROMISED, "the label leaves", left).await?;
+    let secret = eventually(SOON, "the label leaves", left).await?;
+    written_in_time(&moment, SecretWrite::Write, namespace, "pull").await?;
     assert_eq!(secret.labels().get("team").map(String::as_str), Some("x"), "somebody else wrote it");
     assert_eq!(config(&secret)?, shared.says());
     let own = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(PULL_SECRET_MANAGER);
@@ -441,8 +456,9 @@ async fn keeps_pull_secrets_during_registry_outage() -> Result<()> {
     shared.protected.registry.component().stop().await?;
     validate_now(&shared.registry, "while it is down").await?;
     shared.registry.becomes(SOON, &["Ready=True/Available"]).await?;
+    let moment = Moment::on_shared().await?;
     secrets(&shared.cluster, other).delete("pull", &DeleteParams::default()).await?;
-    shared.delivered(other, PROMISED).await?;
+    shared.delivered_in_time(&moment, other).await?;
     for request in ["a second time", "a third time"] {
         validate_now(&shared.registry, request).await?;
     }

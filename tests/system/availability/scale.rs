@@ -14,12 +14,12 @@ use registry_api::TENANT_LABEL;
 use registry_testbed::{AuditEvent, AuditMark, Operator, eventually};
 use serde_json::{Value, json};
 
+use super::secrets::{config_for, counts, delivered};
 use crate::{
     exclusive_cluster::{self, ExclusiveCluster},
     fixtures::{ScriptedServer, asks_for_password, signed_in, tell, welcome},
     harness::{Cluster, OPERATOR_USER, SYSTEM_NAMESPACE},
     objects::{apply, login, samples, system_registry, validate_now, write_lines, writes_since},
-    secrets::{config_for, counts, delivered},
 };
 
 const TENANTS: usize = 100;

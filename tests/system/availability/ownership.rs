@@ -14,10 +14,14 @@ use registry_api::{MANAGED_BY_LABEL, PULL_SECRET_MANAGER, REGISTRY_ANNOTATION, R
 use registry_testbed::eventually;
 use serde_json::{Value, json};
 
+use super::secrets::{
+    SOON, SecretWrite, absent, config_for, counts, delivered, label, offered, ready_says, secrets,
+    written_in_time,
+};
 use crate::{
     harness::{self, Cluster, Installation, OPERATOR_USER, SYSTEM_NAMESPACE},
+    moment::Moment,
     objects::{Protected, apply, delete, login, system_registry, tenant_registry},
-    secrets::{PROMISED, SOON, absent, config_for, counts, delivered, label, offered, ready_says, secrets},
 };
 
 /// A TenantRegistry whose pull Secret `pull` is in its namespace.
@@ -56,9 +60,10 @@ impl Delivered {
 
     /// Waits for a repair, which shows that the operator has observed earlier changes.
     async fn repaired(&self) -> Result<()> {
+        let moment = Moment::on_shared().await?;
         secrets(&self.cluster, &self.namespace).delete("pull", &DeleteParams::default()).await?;
-        delivered(&self.cluster, &self.namespace, "pull", PROMISED, &self.says()).await?;
-        Ok(())
+        delivered(&self.cluster, &self.namespace, "pull", SOON, &self.says()).await?;
+        written_in_time(&moment, SecretWrite::Write, &self.namespace, "pull").await
     }
 }
 

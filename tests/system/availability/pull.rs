@@ -11,10 +11,10 @@ use registry_testbed::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use super::secrets::{SOON, config_for, delivered, offered};
 use crate::{
     harness::{self, SYSTEM_NAMESPACE},
     objects::{Protected, apply, login, system_registry, tenant_registry},
-    secrets::{SOON, config_for, delivered, offered},
 };
 
 const REPOSITORY: &str = "team/packs/hello";

@@ -14,18 +14,15 @@ use registry_api::{
     spec::{Registry, Scope},
     status::AvailabilityStatus,
 };
-use registry_testbed::eventually;
+use registry_testbed::{AuditEvent, eventually};
 use serde_json::{Value, json};
 
+pub use crate::fixtures::{PROMISED, SOON};
 use crate::{
     harness::{Cluster, RegistryHandle},
+    moment::Moment,
     objects::Protected,
 };
-
-/// Repairs, and delivery to new namespaces, take at most this long (docs/architecture.md#promises).
-pub const PROMISED: Duration = Duration::from_secs(2);
-/// Generous, for steps without a promised time on a busy machine.
-pub const SOON: Duration = Duration::from_secs(20);
 
 /// The Secrets of a namespace.
 pub fn secrets(cluster: &Cluster, namespace: &str) -> Api<Secret> {
@@ -67,6 +64,27 @@ pub async fn delivered(
         Ok::<_, anyhow::Error>(secret)
     };
     Ok(eventually(within, format!("Secret {namespace}/{name} is delivered"), look).await?)
+}
+
+/// Checks that the operator wrote the Secret, or deleted it, as soon as is promised since that moment.
+pub async fn written_in_time(since: &Moment, verb: SecretWrite, namespace: &str, name: &str) -> Result<()> {
+    let is_it = |event: &AuditEvent| {
+        event.is_write()
+            && event.resource == "secrets"
+            && event.namespace == namespace
+            && event.name == name
+            && (event.verb == "delete") == (verb == SecretWrite::Delete)
+    };
+    since.keeps(PROMISED, &format!("{verb:?} Secret {namespace}/{name}"), is_it).await.map(drop)
+}
+
+/// What the operator does to a pull Secret.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SecretWrite {
+    /// Creates or changes it.
+    Write,
+    /// Deletes it.
+    Delete,
 }
 
 /// Waits until there is no Secret of that name.

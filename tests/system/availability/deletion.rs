@@ -15,14 +15,18 @@ use registry_api::{
     MANAGED_BY_LABEL, REGISTRY_UID_LABEL,
     spec::{Scope, System, Tenant},
 };
-use registry_testbed::{Operator, eventually};
+use registry_testbed::{AuditEvent, Operator, eventually};
 use serde_json::{Value, json};
 
+use super::secrets::{
+    PROMISED, SOON, SecretWrite, absent, close, config_for, delivered, label, offered, own, secrets,
+    written_in_time,
+};
 use crate::{
     exclusive_cluster::{self, install_definitions},
     harness::{self, Cluster, OPERATOR_USER, RegistryHandle, SYSTEM_NAMESPACE},
+    moment::Moment,
     objects::{Protected, apply, delete, login, system_registry, tenant_registry, write_lines, writes_since},
-    secrets::{PROMISED, SOON, absent, close, config_for, delivered, label, offered, own, secrets},
 };
 
 /// The deadline for deletion, whatever else fails.
@@ -77,17 +81,18 @@ impl Both {
 }
 
 #[tokio::test]
-async fn deletes_registries_while_their_server_is_down() -> Result<()> {
+async fn fault_22_deletion_without_server_and_secret() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let both = Both::deliver(&cluster).await?;
     both.protected.registry.component().stop().await?;
     for namespace in [SYSTEM_NAMESPACE, &both.namespaces[0]] {
         secrets(&cluster, namespace).delete(both.system.name(), &DeleteParams::default()).await?;
     }
+    let moment = Moment::on_shared().await?;
     delete(&both.system).await?;
     delete(&both.tenant).await?;
-    both.system.is_gone(DELETED).await?;
-    both.tenant.is_gone(DELETED).await?;
+    both.system.is_gone_within(DELETED, &moment).await?;
+    both.tenant.is_gone_within(DELETED, &moment).await?;
     both.leave_nothing(&cluster).await
 }
 
@@ -97,10 +102,11 @@ async fn deletes_suspended_registry_with_pull_secrets() -> Result<()> {
     let both = Both::deliver(&cluster).await?;
     both.system.change(json!({"spec": {"suspend": true}})).await?;
     both.tenant.change(json!({"spec": {"suspend": true}})).await?;
+    let moment = Moment::on_shared().await?;
     delete(&both.system).await?;
     delete(&both.tenant).await?;
-    both.system.is_gone(DELETED).await?;
-    both.tenant.is_gone(DELETED).await?;
+    both.system.is_gone_within(DELETED, &moment).await?;
+    both.tenant.is_gone_within(DELETED, &moment).await?;
     both.leave_nothing(&cluster).await
 }
 
@@ -139,8 +145,8 @@ async fn writes_nothing_to_terminating_namespace() -> Result<()> {
     let [namespace, other] = &both.namespaces;
     // The one that has no registry in it.
     close(&cluster, other, DELETED).await?;
-    crate::secrets::counts(&both.system, (1, 1, Some(1))).await?;
-    crate::secrets::counts(&both.tenant, (1, 1, Some(1))).await?;
+    super::secrets::counts(&both.system, (1, 1, Some(1))).await?;
+    super::secrets::counts(&both.tenant, (1, 1, Some(1))).await?;
     let log = harness::shared_operator().await?.log();
     let complaints: Vec<&str> =
         log.lines().filter(|line| line.contains(other.as_str()) && line.contains("WARN")).collect();
@@ -160,11 +166,18 @@ async fn removes_secrets_then_access_with_tenant_label() -> Result<()> {
     let cluster = harness::cluster_with_operator().await?;
     let both = Both::deliver(&cluster).await?;
     let [namespace, other] = &both.namespaces;
+    let moment = Moment::on_shared().await?;
     label(&cluster, other, None).await?;
-    absent(&cluster, other, "system-pull", PROMISED).await?;
-    absent(&cluster, other, "tenant-pull", PROMISED).await?;
-    unbound(&cluster, other, PROMISED).await?;
-    delivered(&cluster, namespace, "system-pull", PROMISED, &both.says()).await?;
+    for pull_secret in ["system-pull", "tenant-pull"] {
+        absent(&cluster, other, pull_secret, SOON).await?;
+        written_in_time(&moment, SecretWrite::Delete, other, pull_secret).await?;
+    }
+    unbound(&cluster, other, SOON).await?;
+    let is_unbinding = |event: &AuditEvent| {
+        event.verb == "delete" && event.resource == "rolebindings" && event.namespace == *other
+    };
+    moment.keeps(PROMISED, "the operator's role binding is gone", is_unbinding).await?;
+    delivered(&cluster, namespace, "system-pull", SOON, &both.says()).await?;
 
     // And again, in one breath with its return.
     label(&cluster, namespace, None).await?;
@@ -215,8 +228,9 @@ async fn deletion_skips_unwritable_namespace() -> Result<()> {
     let result = async {
         enforced?;
         operator.resume().await?;
+        let moment = Moment::on(solo.installation)?;
         delete(&both.system).await?;
-        both.system.is_gone(DELETED).await
+        both.system.is_gone_within(DELETED, &moment).await
     }
     .await;
     for kind in ["ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"] {
@@ -240,8 +254,9 @@ async fn cleans_up_namespaces_that_left_during_downtime() -> Result<()> {
     operator.kill().await;
     label(cluster, other, None).await?;
     delete(&both.system).await?;
+    let moment = Moment::on(solo.installation)?;
     operator.restart().await?;
-    both.system.is_gone(DELETED).await?;
+    both.system.is_gone_within(DELETED, &moment).await?;
     absent(cluster, other, "system-pull", SOON).await?;
     absent(cluster, other, "tenant-pull", SOON).await?;
     unbound(cluster, other, SOON).await?;
@@ -301,7 +316,7 @@ async fn recreated_registry_inherits_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn resumes_deletion_after_being_killed() -> Result<()> {
+async fn fault_03_killed_during_cleanup() -> Result<()> {
     let solo = exclusive_cluster::enter().await?;
     let cluster = &solo.cluster;
     let operator = Operator::start(solo.alone().await?).await?;
@@ -328,8 +343,9 @@ async fn resumes_deletion_after_being_killed() -> Result<()> {
         registry.get().await?.metadata.deletion_timestamp.is_some(),
         "it was faster than the test: {begun} {half}"
     );
+    let moment = Moment::on(solo.installation)?;
     operator.restart().await?;
-    registry.is_gone(DELETED).await?;
+    registry.is_gone_within(DELETED, &moment).await?;
     count(cluster, &namespaces, 0).await?;
     Ok(())
 }

@@ -1,0 +1,92 @@
+//! Promises about time, checked exactly: a [`Moment`] just before a change, and how long the operator took from then on.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use registry_testbed::{AuditEvent, AuditLog, AuditMark, eventually};
+use serde_json::Value;
+
+use crate::{
+    fixtures::tell,
+    harness::{Installation, OBSERVED, OPERATOR_USER},
+};
+
+/// A moment just before a change, from which a promise about time counts. When the operator wrote what it promised is read from
+/// the API server's audit log, so the bound is exact: a test that looks late doesn't make the operator late.
+pub struct Moment {
+    time: Timestamp,
+    mark: AuditMark,
+    audit: AuditLog,
+    user: &'static str,
+}
+
+impl Moment {
+    /// Now, on the control plane that most tests share.
+    pub async fn on_shared() -> Result<Self> {
+        Self::on(Installation::shared().await?)
+    }
+
+    /// Now, on a control plane with an audit log.
+    pub fn on(installation: &Installation) -> Result<Self> {
+        let audit = installation.control_plane().audit()?;
+        Ok(Self { mark: audit.mark(), time: now(), audit, user: OPERATOR_USER })
+    }
+
+    /// The same, for an operator with another account.
+    pub fn of_user(self, user: &'static str) -> Self {
+        Self { user, ..self }
+    }
+
+    /// What the operator has written since, as far as it is in the audit log.
+    pub fn writes(&self) -> Result<Vec<AuditEvent>> {
+        Ok(self.audit.writes_since(&self.mark, self.user)?)
+    }
+
+    /// Waits until the audit log has a successful request of the operator's that is meant, and checks that it was answered within
+    /// `promise` since this moment. Returns the time that it took.
+    pub async fn keeps(
+        &self,
+        promise: Duration,
+        what: &str,
+        is_meant: impl Fn(&AuditEvent) -> bool,
+    ) -> Result<Duration> {
+        let took = self.until(what, is_meant).await?;
+        tell(&format!("{what}: after {took:?}"));
+        ensure!(took <= promise, "{what}: took {took:?}; promised within {promise:?}");
+        Ok(took)
+    }
+
+    /// Waits until the audit log has a successful request of the operator's that is meant. Returns the time from this moment until
+    /// the first such request was answered, or, if it is a watch, until it began.
+    pub async fn until(&self, what: &str, is_meant: impl Fn(&AuditEvent) -> bool) -> Result<Duration> {
+        let look = || async {
+            let events = self.audit.since(&self.mark)?;
+            let mut meant = events.iter().filter(|event| event.user == self.user && event.succeeded());
+            let found = meant.find(|event| is_meant(event)).context("the audit log has no such request")?;
+            let answered: Timestamp = found.completed.parse()?;
+            Ok::<_, anyhow::Error>(answered.duration_since(self.time).unsigned_abs())
+        };
+        Ok(eventually(OBSERVED, what, look).await?)
+    }
+}
+
+/// The time by the clock that the API server has too.
+#[expect(clippy::disallowed_methods, reason = "the audit log has the time of day")]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Whether a status that was written has all of these conditions, as [`RegistryHandle::becomes`] takes them.
+pub fn shows(content: &Value, expected: &[&str]) -> bool {
+    let conditions: Vec<Condition> =
+        serde_json::from_value(content["status"]["conditions"].clone()).unwrap_or_default();
+    let has = |line: &str| {
+        conditions.iter().any(|each| line == format!("{}={}/{}", each.type_, each.status, each.reason))
+    };
+    !conditions.is_empty()
+        && expected.iter().all(|line| match line.strip_prefix('!') {
+            Some(kind) => !conditions.iter().any(|each| each.type_ == kind),
+            None => has(line),
+        })
+}
