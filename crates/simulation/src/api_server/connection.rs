@@ -16,20 +16,20 @@ use tower::{BoxError, Service};
 use super::{
     ApiServer,
     request::parse,
-    state::{Answer, Answered},
+    state::{Answered, ApiAnswer},
     watch::WatchBody,
     write_record::{WritePhase, WriteTarget},
 };
 
 /// A user's connection to one of the API servers, for `kube::Client::new`.
 #[derive(Clone)]
-pub struct Connection {
+pub struct ApiConnection {
     server: ApiServer,
     replica: usize,
     user: Arc<str>,
 }
 
-impl Connection {
+impl ApiConnection {
     pub(super) fn new(server: ApiServer, replica: usize, user: &str) -> Self {
         Self { server, replica, user: user.into() }
     }
@@ -40,13 +40,13 @@ impl Connection {
             return whole(200, "application/json", version().to_string().into_bytes());
         }
         match self.answer(request, body) {
-            Ok(Answer::Object { code, object }) => {
+            Ok(ApiAnswer::Object { code, object }) => {
                 whole(code, "application/json", object.to_string().into_bytes())
             }
-            Ok(Answer::Value { code, value }) => {
+            Ok(ApiAnswer::Value { code, value }) => {
                 whole(code, "application/json", value.to_string().into_bytes())
             }
-            Ok(Answer::Watch(start)) => {
+            Ok(ApiAnswer::Watch(start)) => {
                 let watch = WatchBody::new(self.server.clone(), start);
                 response(200, "application/json", ResponseBody(BodyKind::Watch(Box::new(watch))))
             }
@@ -72,7 +72,7 @@ impl Connection {
     }
 }
 
-impl Service<Request<Body>> for Connection {
+impl Service<Request<Body>> for ApiConnection {
     type Response = Response<ResponseBody>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;

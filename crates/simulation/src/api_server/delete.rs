@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
-    refusal::Failure,
+    refusal::ApiFailure,
     request::{ApiCall, ApiVerb},
     resources::{RESOURCES, ResourceIndex, index_of},
     selector::ObjectSelector,
-    state::{Answer, Answered, ServerState},
+    state::{Answered, ApiAnswer, ServerState},
     store::StoreKey,
     write::has_finalizers,
 };
@@ -22,7 +22,7 @@ impl ServerState {
         let old = self.found(call)?;
         check_options(call)?;
         if call.kind().plural == "namespaces" && PERMANENT.contains(&call.name.as_str()) {
-            return Err(Failure::forbidden(call.kind(), &call.name, "this namespace may not be deleted"));
+            return Err(ApiFailure::forbidden(call.kind(), &call.name, "this namespace may not be deleted"));
         }
         self.admit(call, Some(&old), None)?;
         check_preconditions(call, &old)?;
@@ -30,13 +30,13 @@ impl ServerState {
         if is_held(&old) {
             let object = if is_dry_run(call) { old } else { self.mark_deleted(&key, &old) };
             self.finish_definitions();
-            return Ok(Answer::Object { code: 200, object });
+            return Ok(ApiAnswer::Object { code: 200, object });
         }
         if !is_dry_run(call) {
             self.remove(&key);
             self.finish_definitions();
         }
-        Ok(Answer::Value { code: 200, value: deleted(call, &old) })
+        Ok(ApiAnswer::Value { code: 200, value: deleted(call, &old) })
     }
 
     /// Deletes all objects that a request selects.
@@ -55,7 +55,7 @@ impl ServerState {
             self.delete_or_mark(key, object);
         }
         let items = found.iter().map(|(_, object)| Self::item(call, object)).collect();
-        Ok(Answer::Value { code: 200, value: self.as_list(call, items) })
+        Ok(ApiAnswer::Value { code: 200, value: self.as_list(call, items) })
     }
 
     /// Deletes an object, or marks it as deleted while it has finalizers.
@@ -173,19 +173,19 @@ fn is_dry_run(call: &ApiCall) -> bool {
     call.options.dry_run || call.body["dryRun"] == json!(["All"])
 }
 
-fn check_options(call: &ApiCall) -> Result<(), Failure> {
+fn check_options(call: &ApiCall) -> Result<(), ApiFailure> {
     let known = ["apiVersion", "kind", "preconditions", "propagationPolicy", "dryRun", "gracePeriodSeconds"];
     for (option, value) in call.body.as_object().into_iter().flatten() {
         let is_known = known.contains(&option.as_str());
         let is_background = option != "propagationPolicy" || value == "Background";
         if !is_known || !is_background {
-            return Err(Failure::unknown(&format!("the option {option}: {value} of a deletion")));
+            return Err(ApiFailure::unknown(&format!("the option {option}: {value} of a deletion")));
         }
     }
     Ok(())
 }
 
-fn check_preconditions(call: &ApiCall, old: &Value) -> Result<(), Failure> {
+fn check_preconditions(call: &ApiCall, old: &Value) -> Result<(), ApiFailure> {
     let metadata = &old["metadata"];
     let expected = |field: &str| call.body["preconditions"][field].as_str().unwrap_or_default();
     let found = |field: &str| metadata[field].as_str().unwrap_or_default();
@@ -207,7 +207,7 @@ fn check_preconditions(call: &ApiCall, old: &Value) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    Err(Failure::deletion_conflict(call.kind(), &call.name, &why))
+    Err(ApiFailure::deletion_conflict(call.kind(), &call.name, &why))
 }
 
 /// Returns the answer to the deletion of an object that is gone at once.

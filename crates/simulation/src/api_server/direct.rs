@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use super::{
     ApiServer, SUPERUSER, definition,
-    refusal::Failure,
+    refusal::ApiFailure,
     request::parse,
     resources::{RESOURCES, ServedResource, by_kind, by_plural},
-    state::Answer,
+    state::ApiAnswer,
     store::StoreKey,
 };
 
@@ -34,14 +34,14 @@ impl ApiServer {
     }
 
     /// Applies an object as `kubectl apply --server-side --force-conflicts` does.
-    pub fn apply(&self, object: &Value) -> Result<Value, Failure> {
+    pub fn apply(&self, object: &Value) -> Result<Value, ApiFailure> {
         let (resource, namespace, name) = place_of(object)?;
         let path = format!("{}/{name}?force=true&fieldManager={MANAGER}", path(resource, namespace));
         self.send(&Method::PATCH, &path, APPLY, object)
     }
 
     /// Creates an object.
-    pub fn create(&self, object: &Value) -> Result<Value, Failure> {
+    pub fn create(&self, object: &Value) -> Result<Value, ApiFailure> {
         let (resource, namespace, _) = place_of(object)?;
         self.send(&Method::POST, &path(resource, namespace), JSON, object)
     }
@@ -53,7 +53,7 @@ impl ApiServer {
         namespace: &str,
         name: &str,
         patch: &Value,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, ApiFailure> {
         let resource = &RESOURCES[by_plural(resource)?];
         self.send(&Method::PATCH, &format!("{}/{name}", path(resource, namespace)), MERGE, patch)
     }
@@ -65,20 +65,20 @@ impl ApiServer {
         namespace: &str,
         name: &str,
         patch: &Value,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, ApiFailure> {
         let resource = &RESOURCES[by_plural(resource)?];
         self.send(&Method::PATCH, &format!("{}/{name}/status", path(resource, namespace)), MERGE, patch)
     }
 
     /// Deletes an object. It stays while it has finalizers.
-    pub fn delete(&self, resource: &str, namespace: &str, name: &str) -> Result<Value, Failure> {
+    pub fn delete(&self, resource: &str, namespace: &str, name: &str) -> Result<Value, ApiFailure> {
         let resource = &RESOURCES[by_plural(resource)?];
         self.send(&Method::DELETE, &format!("{}/{name}", path(resource, namespace)), JSON, &Value::Null)
     }
 
     /// Stores an object as it is, past schema and policies, such as one that an older version stored. Its uid and its times
     /// are set if they aren't in it.
-    pub fn store_unchecked(&self, mut object: Value) -> Result<Value, Failure> {
+    pub fn store_unchecked(&self, mut object: Value) -> Result<Value, ApiFailure> {
         let resource = by_kind(text(&object, "/apiVersion"), text(&object, "/kind"))?;
         let key =
             StoreKey::new(resource, text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
@@ -91,19 +91,19 @@ impl ApiServer {
     }
 
     /// Installs the CustomResourceDefinitions of both kinds.
-    pub fn install_definitions(&self) -> Result<(), Failure> {
+    pub fn install_definitions(&self) -> Result<(), ApiFailure> {
         self.install_definition("systemregistries")?;
         self.install_definition("tenantregistries")
     }
 
     /// Installs a CustomResourceDefinition, for instance again.
-    pub fn install_definition(&self, resource: &str) -> Result<(), Failure> {
+    pub fn install_definition(&self, resource: &str) -> Result<(), ApiFailure> {
         self.create(definition::manifest(&RESOURCES[by_plural(resource)?])).map(drop)
     }
 
     /// Deletes a CustomResourceDefinition with all its objects. While one of them has a finalizer, none can be created; then
     /// its path isn't served any more.
-    pub fn remove_definition(&self, resource: &str) -> Result<(), Failure> {
+    pub fn remove_definition(&self, resource: &str) -> Result<(), ApiFailure> {
         let definition = RESOURCES[by_plural(resource)?].qualified();
         self.delete("customresourcedefinitions", "", &definition).map(drop)
     }
@@ -114,8 +114,8 @@ impl ApiServer {
         path: &str,
         media_type: &'static str,
         body: &Value,
-    ) -> Result<Value, Failure> {
-        let uri: Uri = path.parse().map_err(|error| Failure::bad_request(&format!("{path}: {error}")))?;
+    ) -> Result<Value, ApiFailure> {
+        let uri: Uri = path.parse().map_err(|error| ApiFailure::bad_request(&format!("{path}: {error}")))?;
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(MANAGER));
@@ -125,9 +125,9 @@ impl ApiServer {
         let answer = self.carry_out(&call).0;
         self.lock().unavailable = was_down;
         Ok(match answer? {
-            Answer::Object { object, .. } => (*object).clone(),
-            Answer::Value { value, .. } => value,
-            Answer::Watch(_) => Value::Null,
+            ApiAnswer::Object { object, .. } => (*object).clone(),
+            ApiAnswer::Value { value, .. } => value,
+            ApiAnswer::Watch(_) => Value::Null,
         })
     }
 }
@@ -137,7 +137,7 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
 }
 
 /// Returns the resource, the namespace and the name of an object.
-fn place_of(object: &Value) -> Result<(&'static ServedResource, &str, &str), Failure> {
+fn place_of(object: &Value) -> Result<(&'static ServedResource, &str, &str), ApiFailure> {
     let resource = &RESOURCES[by_kind(text(object, "/apiVersion"), text(object, "/kind"))?];
     let namespace = text(object, "/metadata/namespace");
     let namespace = if resource.namespaced && namespace.is_empty() { "default" } else { namespace };

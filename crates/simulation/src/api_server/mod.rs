@@ -4,14 +4,10 @@
 //! It is held to the real one: `tests/conformance` sends the same requests to both. It is deterministic: no clock besides the
 //! one that is passed in, no random numbers, nothing in the order of a hash map. It works in paused time.
 //!
-//! - [`ApiServer`]: connections, direct access for tests, and what can happen to a cluster (compaction, a restored backup, a
-//!   stale second API server, etcd down, a definition removed).
-//! - [`Connection`]: a user's connection.
-//! - `request`, `selector`, `resources`: what is asked.
-//! - `store`: objects, revisions, changes.
-//! - `state`: answers one request; `read`, `write`, `delete`, `watch`, `rbac` have the verbs.
-//! - `rules`, `definition`: what is done to an object of each kind before it is stored.
-//! - `fields`: field managers and server-side apply.
+//! [`ApiServer`] has the connections, direct access for tests, and what can happen to a cluster: compaction, a restored backup, a
+//! stale second API server, etcd down, a definition removed. A request goes through [`ApiConnection`] to `request`, which parses
+//! it, and to `state`, which answers it with `read`, `write`, `delete`, `watch` or `rbac`. `store` has the objects and all their
+//! changes, `rules` and `definition` what is done to an object of each kind before it is stored, and `fields` the field managers.
 
 mod connection;
 mod definition;
@@ -35,9 +31,9 @@ mod write;
 mod write_record;
 
 pub use self::{
-    connection::{Connection, ResponseBody},
+    connection::{ApiConnection, ResponseBody},
     rbac::SUPERUSER,
-    refusal::Failure,
+    refusal::ApiFailure,
     request::ApiVerb,
     server::ApiServer,
     write_record::{

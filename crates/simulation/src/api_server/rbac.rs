@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{
-    refusal::Failure,
+    refusal::ApiFailure,
     request::ApiCall,
     resources::index_of,
-    state::{Answer, ServerState},
+    state::{ApiAnswer, ServerState},
     store::StoreKey,
 };
 
@@ -78,7 +78,7 @@ impl ServerState {
     }
 
     /// A binding gives no rights that the user neither has nor may give.
-    pub fn check_binding(&self, call: &ApiCall, old: Option<&Value>, new: &Value) -> Result<(), Failure> {
+    pub fn check_binding(&self, call: &ApiCall, old: Option<&Value>, new: &Value) -> Result<(), ApiFailure> {
         let is_binding = call.kind().kind.ends_with("RoleBinding");
         let says_the_same =
             old.is_some_and(|old| old["roleRef"] == new["roleRef"] && old["subjects"] == new["subjects"]);
@@ -104,7 +104,7 @@ impl ServerState {
             json!(groups(&call.user))
         );
         let binding = new["metadata"]["name"].as_str().unwrap_or_default();
-        Err(Failure::forbidden(call.kind(), binding, &why))
+        Err(ApiFailure::forbidden(call.kind(), binding, &why))
     }
 
     /// Returns whether a user has all rights of a binding's role.
@@ -128,7 +128,7 @@ impl ServerState {
     }
 
     /// Answers the reviews, which ask who a user is or what it may do.
-    pub fn review(&self, call: &ApiCall) -> Answer {
+    pub fn review(&self, call: &ApiCall) -> ApiAnswer {
         let status = match call.kind().kind {
             "SelfSubjectReview" => json!({"userInfo": self.user_info(&call.user)}),
             "SelfSubjectAccessReview" => self.access_status(&call.user, &call.body["spec"]),
@@ -145,7 +145,7 @@ impl ServerState {
             value["spec"] = spec.clone();
             value["metadata"] = json!({});
         }
-        Answer::Value { code: 201, value }
+        ApiAnswer::Value { code: 201, value }
     }
 
     fn access_status(&self, user: &str, spec: &Value) -> Value {

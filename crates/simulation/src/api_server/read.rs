@@ -6,12 +6,12 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::{
-    refusal::Failure,
+    refusal::ApiFailure,
     request::ApiCall,
     resources::ResourceNature,
     selector::ObjectSelector,
-    state::{Answer, Answered, ServerState},
-    store::{Objects, StoreKey},
+    state::{Answered, ApiAnswer, ServerState},
+    store::{StoreKey, StoredObjects},
 };
 
 /// Which state a list shows.
@@ -25,7 +25,7 @@ enum ListedState {
 }
 
 /// A page of a list.
-struct ListPage {
+struct ObjectPage {
     items: Vec<Arc<Value>>,
     /// The last object of the page, if there are more.
     last: Option<StoreKey>,
@@ -37,12 +37,12 @@ impl ServerState {
         let object = if call.options.version == "0" {
             let cached = self.store.at(self.visible(call.replica), call.resource, &call.namespace);
             let found = cached.get(&Self::key(call)).cloned();
-            found.ok_or_else(|| Failure::not_found(call.kind(), &call.name))?
+            found.ok_or_else(|| ApiFailure::not_found(call.kind(), &call.name))?
         } else {
             self.found(call)?
         };
         let object = if call.metadata_only { Arc::new(metadata_of(&object)) } else { object };
-        Ok(Answer::Object { code: 200, object })
+        Ok(ApiAnswer::Object { code: 200, object })
     }
 
     pub fn list(&self, call: &ApiCall) -> Answered {
@@ -53,7 +53,7 @@ impl ServerState {
             let all = self.store.of(call.resource, &call.namespace);
             page(all, start.as_ref(), call.options.limit, &selector)
         } else {
-            let then: Objects = self.store.at(revision, call.resource, &call.namespace);
+            let then: StoredObjects = self.store.at(revision, call.resource, &call.namespace);
             page(then.iter(), start.as_ref(), call.options.limit, &selector)
         };
         let items = page.items.iter().map(|object| Self::item(call, object)).collect();
@@ -65,18 +65,18 @@ impl ServerState {
                 list["metadata"]["remainingItemCount"] = json!(page.remaining);
             }
         }
-        Ok(Answer::Value { code: 200, value: list })
+        Ok(ApiAnswer::Value { code: 200, value: list })
     }
 
     /// Returns where a list begins, and the state that it shows.
-    fn listed_state(&self, call: &ApiCall) -> Result<(Option<StoreKey>, ListedState), Failure> {
+    fn listed_state(&self, call: &ApiCall) -> Result<(Option<StoreKey>, ListedState), ApiFailure> {
         if !call.options.continue_token.is_empty() {
             let (revision, start) = parse_token(call)?;
             if revision == 0 {
                 return Ok((Some(start), ListedState::Newest));
             }
             if revision < self.store.compacted() {
-                return Err(Failure::expired_list(continue_token(0, &start)));
+                return Err(ApiFailure::expired_list(continue_token(0, &start)));
             }
             return Ok((Some(start), ListedState::At(revision)));
         }
@@ -87,7 +87,7 @@ impl ServerState {
             version => {
                 let (version, visible) = (parse_version(version)?, self.visible(call.replica));
                 if version > visible {
-                    return Err(Failure::too_large_version(version, visible));
+                    return Err(ApiFailure::too_large_version(version, visible));
                 }
                 ListedState::Cached
             }
@@ -95,15 +95,15 @@ impl ServerState {
         Ok((None, state))
     }
 
-    fn revision_of(&self, call: &ApiCall, state: &ListedState) -> Result<u64, Failure> {
+    fn revision_of(&self, call: &ApiCall, state: &ListedState) -> Result<u64, ApiFailure> {
         match *state {
             ListedState::Newest => Ok(self.store.revision()),
             ListedState::Cached => Ok(self.visible(call.replica)),
             ListedState::At(revision) if revision > self.store.revision() => {
-                Err(Failure::too_large_version(revision, self.store.revision()))
+                Err(ApiFailure::too_large_version(revision, self.store.revision()))
             }
             ListedState::At(revision) if revision < self.store.compacted() => {
-                Err(Failure::expired("The resourceVersion for the provided list is too old."))
+                Err(ApiFailure::expired("The resourceVersion for the provided list is too old."))
             }
             ListedState::At(revision) => Ok(revision),
         }
@@ -144,8 +144,8 @@ fn page<'a>(
     start: Option<&StoreKey>,
     limit: usize,
     selector: &ObjectSelector,
-) -> ListPage {
-    let mut page = ListPage { items: Vec::new(), last: None, remaining: 0 };
+) -> ObjectPage {
+    let mut page = ObjectPage { items: Vec::new(), last: None, remaining: 0 };
     let mut last = None;
     for (key, object) in all.skip_while(|(key, _)| start.is_some_and(|start| *key <= start)) {
         if !selector.matches(object) {
@@ -169,10 +169,10 @@ pub(super) fn metadata_of(object: &Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
 }
 
-pub(super) fn parse_version(version: &str) -> Result<u64, Failure> {
+pub(super) fn parse_version(version: &str) -> Result<u64, ApiFailure> {
     version
         .parse()
-        .map_err(|_| Failure::bad_request(&format!("resourceVersion: Invalid value: \"{version}\"")))
+        .map_err(|_| ApiFailure::bad_request(&format!("resourceVersion: Invalid value: \"{version}\"")))
 }
 
 fn continue_token(revision: u64, last: &StoreKey) -> String {
@@ -182,7 +182,7 @@ fn continue_token(revision: u64, last: &StoreKey) -> String {
 }
 
 /// Returns the revision in a token, and the last object of the page before.
-fn parse_token(call: &ApiCall) -> Result<(u64, StoreKey), Failure> {
+fn parse_token(call: &ApiCall) -> Result<(u64, StoreKey), ApiFailure> {
     let bytes = URL_SAFE_NO_PAD.decode(&call.options.continue_token).unwrap_or_default();
     let token: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let text = |field: &str| token[field].as_str();
@@ -190,6 +190,6 @@ fn parse_token(call: &ApiCall) -> Result<(u64, StoreKey), Failure> {
         (Some(revision), Some(namespace), Some(name)) => {
             Ok((revision, StoreKey::new(call.resource, namespace, name)))
         }
-        _ => Err(Failure::bad_request("continue key is not valid: decoding failed")),
+        _ => Err(ApiFailure::bad_request("continue key is not valid: decoding failed")),
     }
 }

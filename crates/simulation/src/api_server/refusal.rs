@@ -8,7 +8,7 @@ use super::resources::ServedResource;
 
 /// A refused request.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
+pub struct ApiFailure {
     pub(super) code: u16,
     pub(super) reason: &'static str,
     pub(super) message: String,
@@ -50,7 +50,7 @@ impl FieldCause {
     }
 }
 
-impl Failure {
+impl ApiFailure {
     fn new(code: u16, reason: &'static str, message: String, details: Value) -> Self {
         Self { code, reason, message, details, continue_token: None, plain: false }
     }
@@ -227,13 +227,13 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ApiFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.message, self.code)
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for ApiFailure {}
 
 fn listed_by_manager(conflicts: &[(String, String)]) -> String {
     let managers: BTreeSet<&String> = conflicts.iter().map(|(manager, _)| manager).collect();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use url::form_urlencoded;
 
 use super::{
-    refusal::Failure,
+    refusal::ApiFailure,
     resources::{RESOURCES, ResourceIndex, ServedResource, by_path},
 };
 
@@ -129,13 +129,13 @@ pub(super) fn parse(
     (user, replica): (Arc<str>, usize),
     (method, uri, headers): (&Method, &Uri, &HeaderMap),
     body: &[u8],
-) -> Result<ApiCall, Failure> {
+) -> Result<ApiCall, ApiFailure> {
     let path = parse_path(uri.path())?;
     let options = parse_options(uri.query().unwrap_or_default(), headers)?;
     let verb = verb(method, !path.name.is_empty(), options.watch)?;
     let kind = &RESOURCES[path.resource];
     if !path.subresource.is_empty() && (path.subresource != "status" || !kind.status) {
-        return Err(Failure::unknown(&format!("subresource {}/{}", kind.plural, path.subresource)));
+        return Err(ApiFailure::unknown(&format!("subresource {}/{}", kind.plural, path.subresource)));
     }
     let mut call = ApiCall {
         user,
@@ -155,15 +155,16 @@ pub(super) fn parse(
     Ok(call)
 }
 
-fn read_body(call: &mut ApiCall, headers: &HeaderMap, body: &[u8]) -> Result<(), Failure> {
+fn read_body(call: &mut ApiCall, headers: &HeaderMap, body: &[u8]) -> Result<(), ApiFailure> {
     if call.verb == ApiVerb::Patch {
         call.patch = Some(patch_kind(headers)?);
     }
     if !call.verb.writes() || body.is_empty() {
         return Ok(());
     }
-    call.body = serde_json::from_slice(body)
-        .map_err(|error| Failure::bad_request(&format!("the body of the request was not JSON: {error}")))?;
+    call.body = serde_json::from_slice(body).map_err(|error| {
+        ApiFailure::bad_request(&format!("the body of the request was not JSON: {error}"))
+    })?;
     Ok(())
 }
 
@@ -175,12 +176,12 @@ fn name_by_selector(call: &mut ApiCall) {
     }
 }
 
-fn parse_path(path: &str) -> Result<ResourcePath, Failure> {
+fn parse_path(path: &str) -> Result<ResourcePath, ApiFailure> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let (group, version, rest) = match parts.as_slice() {
         ["api", version, rest @ ..] => ("", *version, rest),
         ["apis", group, version, rest @ ..] => (*group, *version, rest),
-        _ => return Err(Failure::unknown(&format!("path {path}"))),
+        _ => return Err(ApiFailure::unknown(&format!("path {path}"))),
     };
     let (namespace, rest) = match rest {
         ["namespaces", namespace, rest @ ..] if !rest.is_empty() && !is_of_namespace(rest) => {
@@ -188,11 +189,11 @@ fn parse_path(path: &str) -> Result<ResourcePath, Failure> {
         }
         rest => ("", rest),
     };
-    let [plural, rest @ ..] = rest else { return Err(Failure::unknown(&format!("path {path}"))) };
+    let [plural, rest @ ..] = rest else { return Err(ApiFailure::unknown(&format!("path {path}"))) };
     let resource = by_path(group, version, plural).ok_or_else(|| unserved(group, version, plural))?;
     let part = |at: usize| rest.get(at).copied().unwrap_or_default().to_owned();
     if rest.len() > 2 {
-        return Err(Failure::unknown(&format!("path {path}")));
+        return Err(ApiFailure::unknown(&format!("path {path}")));
     }
     Ok(ResourcePath { resource, namespace: namespace.to_owned(), name: part(0), subresource: part(1) })
 }
@@ -203,14 +204,14 @@ fn is_of_namespace(rest: &[&str]) -> bool {
 }
 
 /// The operator asks for versions of mutating policies that the API server doesn't serve; anything else is a mistake.
-fn unserved(group: &str, version: &str, plural: &str) -> Failure {
+fn unserved(group: &str, version: &str, plural: &str) -> ApiFailure {
     match (version, plural) {
-        ("v1beta1" | "v1alpha1", "mutatingadmissionpolicies") => Failure::no_such_path(),
-        _ => Failure::unknown(&format!("resource {plural} of {group}/{version}")),
+        ("v1beta1" | "v1alpha1", "mutatingadmissionpolicies") => ApiFailure::no_such_path(),
+        _ => ApiFailure::unknown(&format!("resource {plural} of {group}/{version}")),
     }
 }
 
-fn verb(method: &Method, named: bool, watch: bool) -> Result<ApiVerb, Failure> {
+fn verb(method: &Method, named: bool, watch: bool) -> Result<ApiVerb, ApiFailure> {
     Ok(match (method.as_str(), named) {
         ("GET", true) if !watch => ApiVerb::Get,
         ("GET", false) if watch => ApiVerb::Watch,
@@ -220,11 +221,11 @@ fn verb(method: &Method, named: bool, watch: bool) -> Result<ApiVerb, Failure> {
         ("PATCH", true) => ApiVerb::Patch,
         ("DELETE", true) => ApiVerb::Delete,
         ("DELETE", false) => ApiVerb::DeleteCollection,
-        _ => return Err(Failure::unknown(&format!("method {method}, on a name: {named}"))),
+        _ => return Err(ApiFailure::unknown(&format!("method {method}, on a name: {named}"))),
     })
 }
 
-fn parse_options(query: &str, headers: &HeaderMap) -> Result<CallOptions, Failure> {
+fn parse_options(query: &str, headers: &HeaderMap) -> Result<CallOptions, ApiFailure> {
     let mut options = CallOptions::default();
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         set_option(&mut options, &key, &value)?;
@@ -233,7 +234,7 @@ fn parse_options(query: &str, headers: &HeaderMap) -> Result<CallOptions, Failur
     Ok(options)
 }
 
-fn set_option(options: &mut CallOptions, key: &str, value: &str) -> Result<(), Failure> {
+fn set_option(options: &mut CallOptions, key: &str, value: &str) -> Result<(), ApiFailure> {
     let is_on = value == "true" || value == "1";
     match key {
         "limit" => options.limit = number(value)?,
@@ -249,13 +250,13 @@ fn set_option(options: &mut CallOptions, key: &str, value: &str) -> Result<(), F
         "fieldManager" => value.clone_into(&mut options.field_manager),
         "force" => options.force = is_on,
         "fieldValidation" | "pretty" => {}
-        _ => return Err(Failure::unknown(&format!("parameter {key}={value}"))),
+        _ => return Err(ApiFailure::unknown(&format!("parameter {key}={value}"))),
     }
     Ok(())
 }
 
-fn number<T: std::str::FromStr>(value: &str) -> Result<T, Failure> {
-    value.parse().map_err(|_| Failure::bad_request(&format!("{value} is not a number")))
+fn number<T: std::str::FromStr>(value: &str) -> Result<T, ApiFailure> {
+    value.parse().map_err(|_| ApiFailure::bad_request(&format!("{value} is not a number")))
 }
 
 fn agent(headers: &HeaderMap) -> String {
@@ -268,15 +269,15 @@ fn metadata_only(headers: &HeaderMap) -> bool {
     accept.contains("as=PartialObjectMetadata")
 }
 
-fn patch_kind(headers: &HeaderMap) -> Result<PatchKind, Failure> {
+fn patch_kind(headers: &HeaderMap) -> Result<PatchKind, ApiFailure> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     match kind.split(';').next().unwrap_or_default() {
         "application/merge-patch+json" => Ok(PatchKind::Merge),
         "application/apply-patch+yaml" => Ok(PatchKind::Apply),
         "application/json-patch+json" | "application/strategic-merge-patch+json" => {
-            Err(Failure::unknown(&format!("patches of type {kind}")))
+            Err(ApiFailure::unknown(&format!("patches of type {kind}")))
         }
-        _ => Err(Failure::unsupported_media_type(&format!(
+        _ => Err(ApiFailure::unsupported_media_type(&format!(
             "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
              application/merge-patch+json, application/apply-patch+yaml, not {kind}"
         ))),

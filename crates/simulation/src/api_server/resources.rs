@@ -1,6 +1,6 @@
 //! The resources that the server knows: those that the operator, its chart and its tests use.
 
-use super::refusal::Failure;
+use super::refusal::ApiFailure;
 
 /// The API group of the registries' kinds.
 pub(super) const REGISTRIES: &str = registry_api::GROUP;
@@ -164,15 +164,15 @@ pub(super) fn by_path(group: &str, version: &str, plural: &str) -> Option<Resour
 }
 
 /// Returns the resource of that kind.
-pub(super) fn by_kind(api_version: &str, kind: &str) -> Result<ResourceIndex, Failure> {
+pub(super) fn by_kind(api_version: &str, kind: &str) -> Result<ResourceIndex, ApiFailure> {
     let found = RESOURCES.iter().position(|its| its.kind == kind && its.api_version() == api_version);
-    found.ok_or_else(|| Failure::unknown(&format!("kind {kind} of {api_version}")))
+    found.ok_or_else(|| ApiFailure::unknown(&format!("kind {kind} of {api_version}")))
 }
 
 /// Returns the resource with that plural.
-pub(super) fn by_plural(plural: &str) -> Result<ResourceIndex, Failure> {
+pub(super) fn by_plural(plural: &str) -> Result<ResourceIndex, ApiFailure> {
     let found = RESOURCES.iter().position(|its| its.plural == plural);
-    found.ok_or_else(|| Failure::unknown(&format!("resource {plural}")))
+    found.ok_or_else(|| ApiFailure::unknown(&format!("resource {plural}")))
 }
 
 /// Returns the index of a resource that is known to be in the list.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::refusal::Failure;
+use super::refusal::ApiFailure;
 
 /// Which objects of a list or a watch are wanted.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +27,7 @@ struct FieldRequirement {
 }
 
 impl ObjectSelector {
-    pub fn parse(labels: &str, fields: &str) -> Result<Self, Failure> {
+    pub fn parse(labels: &str, fields: &str) -> Result<Self, ApiFailure> {
         let labels = split(labels).into_iter().map(label_requirement).collect::<Result<_, _>>()?;
         let fields = split(fields).into_iter().map(field_requirement).collect::<Result<_, _>>()?;
         Ok(Self { labels, fields })
@@ -82,7 +82,7 @@ fn split(selector: &str) -> Vec<&str> {
     parts
 }
 
-fn label_requirement(part: &str) -> Result<LabelRequirement, Failure> {
+fn label_requirement(part: &str) -> Result<LabelRequirement, ApiFailure> {
     let one = |value: &str| vec![value.trim().to_owned()];
     let key = |key: &str| key.trim().to_owned();
     if let Some((name, value)) = part.split_once("!=") {
@@ -99,7 +99,7 @@ fn label_requirement(part: &str) -> Result<LabelRequirement, Failure> {
     }
     match part.strip_prefix('!') {
         Some(name) => Ok(LabelRequirement::Missing(key(name))),
-        None if part.contains([' ', '(', ')']) => Err(Failure::unknown(&format!("label selector {part}"))),
+        None if part.contains([' ', '(', ')']) => Err(ApiFailure::unknown(&format!("label selector {part}"))),
         None => Ok(LabelRequirement::Exists(key(part))),
     }
 }
@@ -110,7 +110,7 @@ fn values_of(list: &str) -> Vec<String> {
 }
 
 /// Every resource has these two fields, and no other is used.
-fn field_requirement(part: &str) -> Result<FieldRequirement, Failure> {
+fn field_requirement(part: &str) -> Result<FieldRequirement, ApiFailure> {
     let unequal = part.split_once("!=").map(|(field, value)| (field, value, false));
     let equal =
         || part.split_once("==").or_else(|| part.split_once('=')).map(|(field, value)| (field, value, true));
@@ -119,7 +119,7 @@ fn field_requirement(part: &str) -> Result<FieldRequirement, Failure> {
             let pointer = format!("/{}", field.replace('.', "/"));
             Ok(FieldRequirement { pointer, value: value.to_owned(), equal })
         }
-        _ => Err(Failure::unknown(&format!("field selector {part}"))),
+        _ => Err(ApiFailure::unknown(&format!("field selector {part}"))),
     }
 }
 

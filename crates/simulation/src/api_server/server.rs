@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    Connection,
+    ApiConnection,
     request::ApiCall,
     state::{Answered, ServerState},
     write_record::{AdmissionCheck, WriteHook, WriteRecord, WriteTarget},
@@ -26,13 +26,13 @@ impl ApiServer {
 
     /// A connection of that user to the first API server. Without bindings in the store, only
     /// [`SUPERUSER`](super::SUPERUSER) may do anything.
-    pub fn connect(&self, user: &str) -> Connection {
+    pub fn connect(&self, user: &str) -> ApiConnection {
         self.connect_to(0, user)
     }
 
     /// A connection of that user to one of several API servers, which have the same etcd.
-    pub fn connect_to(&self, replica: usize, user: &str) -> Connection {
-        Connection::new(self.clone(), replica, user)
+    pub fn connect_to(&self, replica: usize, user: &str) -> ApiConnection {
+        ApiConnection::new(self.clone(), replica, user)
     }
 
     /// Calls `hook` before and after each write of a connection, instead of the hook before.
@@ -139,7 +139,7 @@ impl ServerState {
             time: (self.clock)(),
             before: changes.first().and_then(|change| change.before.clone()),
             after: changes.last().filter(|change| !change.deleted).map(|change| change.object.clone()),
-            code: answer.as_ref().map_or_else(super::Failure::code, super::state::Answer::code),
+            code: answer.as_ref().map_or_else(super::ApiFailure::code, super::state::ApiAnswer::code),
             revision: self.store.revision(),
             stored: !changes.is_empty(),
             target,

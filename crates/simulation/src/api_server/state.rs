@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     definition,
     rbac::AccessRequest,
-    refusal::Failure,
+    refusal::ApiFailure,
     request::{ApiCall, ApiVerb},
     resources::{RESOURCES, ResourceIndex, ResourceNature},
     store::{RevisionStore, StoreKey},
@@ -17,7 +17,7 @@ use super::{
 };
 
 /// An answer to a request.
-pub(super) enum Answer {
+pub(super) enum ApiAnswer {
     Object {
         code: u16,
         object: Arc<Value>,
@@ -30,7 +30,7 @@ pub(super) enum Answer {
     Watch(Box<WatchStart>),
 }
 
-impl Answer {
+impl ApiAnswer {
     pub fn code(&self) -> u16 {
         match self {
             Self::Object { code, .. } | Self::Value { code, .. } => *code,
@@ -39,7 +39,7 @@ impl Answer {
     }
 }
 
-pub(super) type Answered = Result<Answer, Failure>;
+pub(super) type Answered = Result<ApiAnswer, ApiFailure>;
 
 /// One API server's view of the store.
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ impl ServerState {
     /// Answers a request that was parsed.
     pub fn answer(&mut self, call: &ApiCall) -> Answered {
         if self.unavailable {
-            return Err(Failure::store_is_down());
+            return Err(ApiFailure::store_is_down());
         }
         self.authorize(call)?;
         if call.kind().nature == ResourceNature::Review {
@@ -106,12 +106,12 @@ impl ServerState {
     }
 
     /// Refuses what RBAC doesn't allow.
-    pub fn authorize(&self, call: &ApiCall) -> Result<(), Failure> {
+    pub fn authorize(&self, call: &ApiCall) -> Result<(), ApiFailure> {
         self.authorize_as(call, call.verb)
     }
 
     /// The same, for another verb than the request's.
-    pub fn authorize_as(&self, call: &ApiCall, verb: ApiVerb) -> Result<(), Failure> {
+    pub fn authorize_as(&self, call: &ApiCall, verb: ApiVerb) -> Result<(), ApiFailure> {
         let resource = match call.subresource.as_str() {
             "" => call.kind().plural.to_owned(),
             subresource => format!("{}/{subresource}", call.kind().plural),
@@ -127,23 +127,23 @@ impl ServerState {
         if self.allows(&request) {
             return Ok(());
         }
-        Err(Failure::forbidden(call.kind(), &call.name, &request.refusal()))
+        Err(ApiFailure::forbidden(call.kind(), &call.name, &request.refusal()))
     }
 
     /// A custom resource is served while its definition exists.
-    fn check_served(&self, call: &ApiCall) -> Result<(), Failure> {
+    fn check_served(&self, call: &ApiCall) -> Result<(), ApiFailure> {
         if call.kind().nature != ResourceNature::Custom {
             return Ok(());
         }
         match self.store.get(&definition::key(call.kind())) {
-            None => Err(Failure::no_such_path()),
+            None => Err(ApiFailure::no_such_path()),
             Some(definition)
                 if call.verb == ApiVerb::Create
                     && definition["metadata"].get("deletionTimestamp").is_some() =>
             {
                 let name = call.body["metadata"]["name"].as_str().unwrap_or_default();
                 let why = "create not allowed while custom resource definition is terminating";
-                Err(Failure::forbidden(call.kind(), name, why))
+                Err(ApiFailure::forbidden(call.kind(), name, why))
             }
             Some(_) => Ok(()),
         }
@@ -154,9 +154,9 @@ impl ServerState {
     }
 
     /// Returns the object that a request names.
-    pub fn found(&self, call: &ApiCall) -> Result<Arc<Value>, Failure> {
+    pub fn found(&self, call: &ApiCall) -> Result<Arc<Value>, ApiFailure> {
         let found = self.store.get(&Self::key(call)).cloned();
-        found.ok_or_else(|| Failure::not_found(call.kind(), &call.name))
+        found.ok_or_else(|| ApiFailure::not_found(call.kind(), &call.name))
     }
 
     /// Stores an object and tells the watches.

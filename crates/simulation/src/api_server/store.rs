@@ -35,8 +35,8 @@ pub(super) struct StoredChange {
     pub deleted: bool,
 }
 
-/// Objects by their keys.
-pub(super) type Objects = BTreeMap<StoreKey, Arc<Value>>;
+/// StoredObjects by their keys.
+pub(super) type StoredObjects = BTreeMap<StoreKey, Arc<Value>>;
 
 /// The revision at the start. It isn't mistaken for another number.
 const FIRST: u64 = 1000;
@@ -46,13 +46,13 @@ pub(super) struct RevisionStore {
     revision: u64,
     /// States before this revision can't be read.
     compacted: u64,
-    objects: Objects,
+    objects: StoredObjects,
     changes: Vec<StoredChange>,
 }
 
 impl RevisionStore {
     pub fn new() -> Self {
-        Self { revision: FIRST, compacted: 0, objects: Objects::new(), changes: Vec::new() }
+        Self { revision: FIRST, compacted: 0, objects: StoredObjects::new(), changes: Vec::new() }
     }
 
     pub fn revision(&self) -> u64 {
@@ -84,13 +84,13 @@ impl RevisionStore {
     }
 
     /// Returns all objects.
-    pub fn all(&self) -> &Objects {
+    pub fn all(&self) -> &StoredObjects {
         &self.objects
     }
 
     /// Returns the objects of a resource as they were at an earlier revision.
-    pub fn at(&self, revision: u64, resource: ResourceIndex, namespace: &str) -> Objects {
-        let mut objects: Objects =
+    pub fn at(&self, revision: u64, resource: ResourceIndex, namespace: &str) -> StoredObjects {
+        let mut objects: StoredObjects =
             self.of(resource, namespace).map(|(key, object)| (key.clone(), object.clone())).collect();
         let since = self.changes[self.index_after(revision)..].iter().rev();
         for change in since.filter(|change| is_in(&change.key, resource, namespace)) {
@@ -145,7 +145,7 @@ impl RevisionStore {
     }
 }
 
-fn undo(objects: &mut Objects, change: &StoredChange) {
+fn undo(objects: &mut StoredObjects, change: &StoredChange) {
     match &change.before {
         Some(before) => objects.insert(change.key.clone(), before.clone()),
         None => objects.remove(&change.key),
@@ -165,7 +165,7 @@ mod tests {
         StoreKey::new(1, "team", name)
     }
 
-    fn names(objects: &Objects) -> Vec<&str> {
+    fn names(objects: &StoredObjects) -> Vec<&str> {
         objects.keys().map(|key| key.name.as_str()).collect()
     }
 

@@ -14,11 +14,11 @@ use tower::BoxError;
 use super::{
     ApiServer, definition,
     read::{metadata_of, parse_version},
-    refusal::Failure,
+    refusal::ApiFailure,
     request::ApiCall,
     resources::ResourceNature,
     selector::ObjectSelector,
-    state::{Answer, Answered, ServerState},
+    state::{Answered, ApiAnswer, ServerState},
     store::{StoredChange, is_in},
 };
 
@@ -57,7 +57,7 @@ impl ServerState {
             "" | "0" => self.begin_with_all(&mut start),
             version => self.begin_after(&mut start, parse_version(version)?),
         }
-        Ok(Answer::Watch(Box::new(start)))
+        Ok(ApiAnswer::Watch(Box::new(start)))
     }
 
     /// Begins with what the replica's watch cache has.
@@ -73,7 +73,7 @@ impl ServerState {
         start.known = version;
         if version < self.store.compacted() {
             let compacted = self.store.compacted();
-            let failure = Failure::expired(&format!("too old resource version: {version} ({compacted})"));
+            let failure = ApiFailure::expired(&format!("too old resource version: {version} ({compacted})"));
             start.first = vec![line("ERROR", &failure.status())];
             start.failed = true;
         }

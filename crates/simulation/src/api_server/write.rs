@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::{
     delete::is_held,
     fields::{FieldWrite, applied, differ_in_times_only, field_type, updated},
-    refusal::{Failure, FieldCause},
+    refusal::{ApiFailure, FieldCause},
     request::{ApiCall, ApiVerb, PatchKind},
     resources::{ResourceNature, index_of},
     rules,
-    state::{Answer, Answered, ServerState},
+    state::{Answered, ApiAnswer, ServerState},
     store::StoreKey,
     write_record::{AdmissionRequest, WriteTarget},
 };
@@ -20,7 +20,7 @@ impl ServerState {
     pub fn create(&mut self, call: &ApiCall) -> Answered {
         let mut object = sent_object(call)?;
         if call.is_status() {
-            return Err(Failure::unknown("creation of a status"));
+            return Err(ApiFailure::unknown("creation of a status"));
         }
         self.name_new(call, &mut object)?;
         self.check_namespace_exists(call)?;
@@ -46,16 +46,16 @@ impl ServerState {
         self.admit(call, None, Some(&object))?;
         let causes = rules::problems(call.kind(), "", None, &object);
         if !causes.is_empty() {
-            return Err(Failure::invalid(call.kind(), &name, &causes));
+            return Err(ApiFailure::invalid(call.kind(), &name, &causes));
         }
         if object["metadata"].get("resourceVersion").is_some() && call.verb == ApiVerb::Create {
-            return Err(Failure::internal("resourceVersion should not be set on objects to be created"));
+            return Err(ApiFailure::internal("resourceVersion should not be set on objects to be created"));
         }
         if self.store.get(&key).is_some() {
-            return Err(Failure::already_exists(call.kind(), &name));
+            return Err(ApiFailure::already_exists(call.kind(), &name));
         }
         let object = if call.options.dry_run { Arc::new(object) } else { self.put(key, object) };
-        Ok(Answer::Object { code: 201, object })
+        Ok(ApiAnswer::Object { code: 201, object })
     }
 
     pub fn update(&mut self, call: &ApiCall) -> Answered {
@@ -64,7 +64,7 @@ impl ServerState {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             let message =
                 format!("the name of the object ({name}) does not match the name on the URL ({})", call.name);
-            return Err(Failure::bad_request(&message));
+            return Err(ApiFailure::bad_request(&message));
         }
         let old = self.found(call)?;
         let expected = object["metadata"]["uid"].as_str().unwrap_or_default();
@@ -75,7 +75,7 @@ impl ServerState {
                  failed: UID in precondition: {expected}, UID in object meta: {uid}",
                 etcd_key(call)
             );
-            return Err(Failure::conflict(call.kind(), &call.name, &why));
+            return Err(ApiFailure::conflict(call.kind(), &call.name, &why));
         }
         rules::complete(call.kind(), &mut object);
         let object = with_managers(call, &call.subresource, &self.now(), &old, object);
@@ -84,12 +84,12 @@ impl ServerState {
 
     pub fn patch(&mut self, call: &ApiCall) -> Answered {
         if !call.body.is_object() {
-            return Err(Failure::bad_request("the patch is not an object"));
+            return Err(ApiFailure::bad_request("the patch is not an object"));
         }
         match call.patch {
             Some(PatchKind::Apply) => self.apply(call),
             Some(PatchKind::Merge) => self.merge(call),
-            None => Err(Failure::unknown("a patch without type")),
+            None => Err(ApiFailure::unknown("a patch without type")),
         }
     }
 
@@ -117,14 +117,14 @@ impl ServerState {
 
     fn apply_new(&mut self, call: &ApiCall, write: &FieldWrite<'_>, config: &Value) -> Answered {
         if call.is_status() {
-            return Err(Failure::not_found(call.kind(), &call.name));
+            return Err(ApiFailure::not_found(call.kind(), &call.name));
         }
         self.authorize_as(call, ApiVerb::Create)?;
         if let Some(uid) = config["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
             let why = format!(
                 "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             );
-            return Err(Failure::conflict(call.kind(), &call.name, &why));
+            return Err(ApiFailure::conflict(call.kind(), &call.name, &why));
         }
         self.check_namespace_exists(call)?;
         let mut object = applied(write, &rules::empty(call.kind()), config, call.options.force)?;
@@ -150,15 +150,15 @@ impl ServerState {
         self.admit(call, Some(old), Some(&object))?;
         let causes = rules::problems(call.kind(), &call.subresource, Some(old), &object);
         if !causes.is_empty() {
-            return Err(Failure::invalid(call.kind(), &call.name, &causes));
+            return Err(ApiFailure::invalid(call.kind(), &call.name, &causes));
         }
         if differ_in_times_only(old, &object) {
-            return Ok(Answer::Object { code: 200, object: old.clone() });
+            return Ok(ApiAnswer::Object { code: 200, object: old.clone() });
         }
         if call.options.dry_run {
-            return Ok(Answer::Object { code: 200, object: Arc::new(object) });
+            return Ok(ApiAnswer::Object { code: 200, object: Arc::new(object) });
         }
-        Ok(Answer::Object { code: 200, object: self.put_or_finish(&Self::key(call), old, object) })
+        Ok(ApiAnswer::Object { code: 200, object: self.put_or_finish(&Self::key(call), old, object) })
     }
 
     /// Stores an object, or removes it if it was only waiting for its last finalizer.
@@ -172,13 +172,13 @@ impl ServerState {
         self.put(key.clone(), object)
     }
 
-    fn name_new(&mut self, call: &ApiCall, object: &mut Value) -> Result<(), Failure> {
+    fn name_new(&mut self, call: &ApiCall, object: &mut Value) -> Result<(), ApiFailure> {
         if object["metadata"]["name"].as_str().is_some_and(|name| !name.is_empty()) {
             return Ok(());
         }
         let Some(base) = object["metadata"]["generateName"].as_str().filter(|base| !base.is_empty()) else {
             let cause = FieldCause::required("metadata.name", "name or generateName is required");
-            return Err(Failure::invalid(call.kind(), "", &[cause]));
+            return Err(ApiFailure::invalid(call.kind(), "", &[cause]));
         };
         let name = format!("{base}{}", self.next_suffix());
         object["metadata"]["name"] = json!(name);
@@ -186,14 +186,14 @@ impl ServerState {
     }
 
     /// Refuses a new object in a namespace that doesn't exist or is being deleted.
-    fn check_namespace_exists(&self, call: &ApiCall) -> Result<(), Failure> {
+    fn check_namespace_exists(&self, call: &ApiCall) -> Result<(), ApiFailure> {
         if !call.kind().namespaced {
             return Ok(());
         }
         let namespaces = index_of("namespaces");
         let name = &call.namespace;
         let Some(namespace) = self.store.get(&StoreKey::new(namespaces, "", name)) else {
-            return Err(Failure::not_found(&super::resources::RESOURCES[namespaces], name));
+            return Err(ApiFailure::not_found(&super::resources::RESOURCES[namespaces], name));
         };
         if namespace["metadata"].get("deletionTimestamp").is_none() {
             return Ok(());
@@ -204,7 +204,7 @@ impl ServerState {
             "field": "metadata.namespace",
         });
         let name = call.body["metadata"]["name"].as_str().unwrap_or_default();
-        Err(Failure::forbidden_because(call.kind(), name, &why, &cause))
+        Err(ApiFailure::forbidden_because(call.kind(), name, &why, &cause))
     }
 
     /// Asks the test's policies.
@@ -213,7 +213,7 @@ impl ServerState {
         call: &ApiCall,
         before: Option<&Value>,
         after: Option<&Value>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ApiFailure> {
         let Some(check) = &self.admission else { return Ok(()) };
         let target = WriteTarget::of(call);
         let Some(refusal) = check(&AdmissionRequest { target: &target, before, after }) else {
@@ -223,12 +223,12 @@ impl ServerState {
             "ValidatingAdmissionPolicy '{}' with binding '{}' denied request: {}",
             refusal.policy, refusal.binding, refusal.message
         );
-        Err(Failure::forbidden_because(call.kind(), &target.name, &why, &json!({"message": why})))
+        Err(ApiFailure::forbidden_because(call.kind(), &target.name, &why, &json!({"message": why})))
     }
 }
 
 /// A write that names a version only succeeds on that version.
-fn check_version(call: &ApiCall, old: &Value, object: &Value) -> Result<(), Failure> {
+fn check_version(call: &ApiCall, old: &Value, object: &Value) -> Result<(), ApiFailure> {
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
     if version.is_empty() {
         if call.kind().unconditional_update {
@@ -238,23 +238,23 @@ fn check_version(call: &ApiCall, old: &Value, object: &Value) -> Result<(), Fail
         let message = format!("Invalid value: 0: {why}");
         let field = "metadata.resourceVersion".to_owned();
         let cause = FieldCause { reason: "FieldValueInvalid", field, message };
-        return Err(Failure::invalid_update(call.kind(), &call.name, &cause));
+        return Err(ApiFailure::invalid_update(call.kind(), &call.name, &cause));
     }
     let is_current = old["metadata"]["resourceVersion"] == version;
-    if is_current { Ok(()) } else { Err(Failure::outdated(call.kind(), &call.name)) }
+    if is_current { Ok(()) } else { Err(ApiFailure::outdated(call.kind(), &call.name)) }
 }
 
 /// Returns the object in the body, if it fits the URL.
-fn sent_object(call: &ApiCall) -> Result<Value, Failure> {
+fn sent_object(call: &ApiCall) -> Result<Value, ApiFailure> {
     let mut object = call.body.clone();
     if !object.is_object() {
-        return Err(Failure::bad_request("the body of the request is not an object"));
+        return Err(ApiFailure::bad_request("the body of the request is not an object"));
     }
     let sent = |field: &str| call.body[field].as_str().unwrap_or_default().to_owned();
     let (api_version, kind) = (sent("apiVersion"), sent("kind"));
     let fits = |sent: &str, expected: &str| sent.is_empty() || sent == expected;
     if !fits(&api_version, &call.kind().api_version()) || !fits(&kind, call.kind().kind) {
-        return Err(Failure::unknown(&format!("{kind} of {api_version} sent to {}", call.kind().plural)));
+        return Err(ApiFailure::unknown(&format!("{kind} of {api_version} sent to {}", call.kind().plural)));
     }
     if !object["metadata"].is_object() {
         object["metadata"] = json!({});
@@ -262,7 +262,7 @@ fn sent_object(call: &ApiCall) -> Result<Value, Failure> {
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
     if !namespace.is_empty() && namespace != call.namespace {
         let message = "the namespace of the provided object does not match the namespace sent on the request";
-        return Err(Failure::bad_request(message));
+        return Err(ApiFailure::bad_request(message));
     }
     if !call.namespace.is_empty() {
         object["metadata"]["namespace"] = json!(call.namespace);
@@ -281,13 +281,13 @@ fn etcd_key(call: &ApiCall) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }
 
-fn check_apply(call: &ApiCall, config: &Value) -> Result<(), Failure> {
+fn check_apply(call: &ApiCall, config: &Value) -> Result<(), ApiFailure> {
     if call.options.field_manager.is_empty() {
         let cause = FieldCause::required("fieldManager", "is required for apply patch");
-        return Err(Failure::invalid_options("PatchOptions", &[cause]));
+        return Err(ApiFailure::invalid_options("PatchOptions", &[cause]));
     }
     if config["metadata"].get("managedFields").is_some() {
-        return Err(Failure::bad_request("metadata.managedFields must be nil"));
+        return Err(ApiFailure::bad_request("metadata.managedFields must be nil"));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::{
     merge::merge,
     remove::remove,
 };
-use crate::api_server::refusal::Failure;
+use crate::api_server::refusal::ApiFailure;
 
 /// Fields that nobody owns: those that identify the object, and those that the API server sets.
 const UNOWNED: [&[&str]; 10] = [
@@ -87,7 +87,7 @@ pub(in crate::api_server) fn applied(
     live: &Value,
     config: &Value,
     force: bool,
-) -> Result<Value, Failure> {
+) -> Result<Value, ApiFailure> {
     let mut managers = managers_before_apply(write, live);
     let live = without_managed_fields(live);
     let merged = merge(write.field_type, Some(&live), Some(config)).unwrap_or_default();
@@ -141,7 +141,7 @@ fn take_from_others(
     own: &FieldManager,
     difference: &Difference,
     force: bool,
-) -> Result<(), Failure> {
+) -> Result<(), ApiFailure> {
     let changed = difference.changed();
     let mut conflicts = Vec::new();
     for (manager, owned) in managers.iter_mut().filter(|(manager, _)| *manager != own) {
@@ -150,7 +150,7 @@ fn take_from_others(
         conflicts.extend(conflict.paths().iter().map(|path| (name.clone(), written(path))));
         owned.fields = owned.fields.difference(&conflict).difference(&difference.removed);
     }
-    if force || conflicts.is_empty() { Ok(()) } else { Err(Failure::apply_conflict(&conflicts)) }
+    if force || conflicts.is_empty() { Ok(()) } else { Err(ApiFailure::apply_conflict(&conflicts)) }
 }
 
 /// Returns a path as in messages.

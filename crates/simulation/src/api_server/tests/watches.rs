@@ -12,13 +12,13 @@ use tokio::time::{Instant, timeout};
 use super::{client, registry, secret, server};
 use crate::api_server::SUPERUSER;
 
-type Events = BoxStream<'static, kube::Result<WatchEvent<Secret>>>;
+type SecretEvents = BoxStream<'static, kube::Result<WatchEvent<Secret>>>;
 
-async fn watch(client: Client, params: &WatchParams, version: &str) -> Events {
+async fn watch(client: Client, params: &WatchParams, version: &str) -> SecretEvents {
     Api::default_namespaced(client).watch(params, version).await.unwrap().boxed()
 }
 
-async fn next(events: &mut Events) -> String {
+async fn next(events: &mut SecretEvents) -> String {
     match timeout(Duration::from_secs(1), events.try_next()).await {
         Err(_) => "silence".to_owned(),
         Ok(Ok(None)) => "end".to_owned(),
