@@ -55,8 +55,8 @@ check: ## for the inner loop: formatting, lints, unit tests; starts no servers
 
 .PHONY: test
 test: tools test-chart ## everything: unit tests, system tests on a real control plane, the chart
-	cargo test --workspace --no-fail-fast
 	cargo test --test system -- --ignored fairness::
+	cargo test --workspace --no-fail-fast
 	cargo test --package registry-operator --package registry-verdict --lib --no-default-features
 	cargo test --workspace --test differential -- --ignored
 

@@ -79,12 +79,12 @@ impl Replica {
             tracing::info!(identity = self.identity, "leading");
             tokio::select! {
                 biased;
-                () = candidate.hold(|| self.health.answered()) => {}
-                () = self.work() => {}
                 () = stop.cancelled() => {
                     let _ = tokio::time::timeout(RELEASE, candidate.release()).await;
                     return;
                 }
+                () = candidate.hold(|| self.health.answered()) => {}
+                () = self.work() => {}
             }
         }
     }

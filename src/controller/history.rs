@@ -114,12 +114,13 @@ impl History {
         jittered(Backoff::API_CALL.after(self.failed_writes), jitter)
     }
 
-    /// Returns how long to wait before the next try after other clients changed the object each time that the status was written. The
-    /// API server works, so the wait doesn't grow: the object may be changed all the time.
+    /// Counts a failure to write the status because other clients changed the object each time, which they may do all the time. Returns
+    /// how long to wait before the next try: not as long as if the API server failed.
     ///
     /// `jitter` is a random number from 0 to 1.
-    pub fn write_contested(jitter: f64) -> Duration {
-        jittered(Backoff::API_CALL.first(), jitter)
+    pub fn write_contested(&mut self, jitter: f64) -> Duration {
+        self.failed_writes = self.failed_writes.saturating_add(1);
+        jittered(Backoff::API_CALL.after(self.failed_writes).min(CONTESTED), jitter)
     }
 
     /// Returns how long to wait for the next validation after one with this outcome, which is counted here.
@@ -267,6 +268,8 @@ fn is_newer(observed: &str, read: Option<&str>) -> bool {
     }
 }
 
+/// The longest wait before the status is written again to an object that others change all the time.
+const CONTESTED: Duration = Duration::from_secs(4);
 /// The shortest wait of a registry whose credentials wait for their turn: many may wait.
 const SOONEST_TURN: Duration = Duration::from_secs(1);
 /// The longest `Retry-After` that is honoured.

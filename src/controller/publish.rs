@@ -80,7 +80,7 @@ pub async fn publish(
     tracing::warn!(registry = %object.key, %error, "failed to write the status, retrying");
     let jitter = (context.jitter)();
     let wait = match &error {
-        PublishError::Conflict(_) => History::write_contested(jitter),
+        PublishError::Conflict(_) => history.write_contested(jitter),
         PublishError::Gone(_) | PublishError::Api { .. } => history.write_failed(jitter),
     };
     Ok(Some(wait.max(error.retry_after().unwrap_or_default())))

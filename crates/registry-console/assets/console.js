@@ -122,6 +122,11 @@
         await new Promise((done) => setTimeout(done, 300));
         continue;
       }
+      if (answer.status === 429) {
+        // Too many tables are open; another one may be closed by then.
+        await new Promise((done) => setTimeout(done, 30_000));
+        continue;
+      }
       if (answer.status !== 200) return;
       const fresh = await page();
       const [old, now] = [document, fresh].map((one) => one.querySelector("main tbody"));

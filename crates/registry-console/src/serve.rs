@@ -51,7 +51,8 @@ pub async fn laptop(cli: &ConsoleCli, edge: Edge, print: fn(&str) -> io::Result<
     let console = Arc::new(console);
     let app = routes::router(console.clone());
     print(&url).context("failed to print the URL that signs in")?;
-    let served = connections::serve(listener, None, app, stop(), LONGEST_CONFIRM);
+    // Open tables would be waited for. A Confirm goes on without its connection.
+    let served = connections::serve(listener, None, app, stop(), Duration::ZERO);
     tokio::select! {
         served = served => served.context("failed to serve")?,
         () = opened(&url, cli.no_browser) => {}

@@ -53,10 +53,10 @@ impl From<KubeconfigError> for SignInError {
 
 /// What a user signed in with. Not shown by anything.
 #[derive(Clone)]
-pub struct SignIn(Means);
+pub struct SignIn(SignInMeans);
 
 #[derive(Clone)]
-enum Means {
+enum SignInMeans {
     /// The user of a kubeconfig, with connections of its own.
     Kubeconfig(Box<Config>),
     /// The user of a token, over the connections that all users of tokens share.
@@ -67,7 +67,7 @@ enum Means {
 impl SignIn {
     /// For tests: any kubeconfig.
     pub fn simulated(config: Config) -> Self {
-        Self(Means::Kubeconfig(Box::new(config)))
+        Self(SignInMeans::Kubeconfig(Box::new(config)))
     }
 }
 
@@ -81,7 +81,7 @@ impl SignIn {
             ConfigError::Kubeconfig(error) => error.into(),
             error => SignInError::Config(error),
         })?;
-        Ok(Self(Means::Kubeconfig(Box::new(config))))
+        Ok(Self(SignInMeans::Kubeconfig(Box::new(config))))
     }
 }
 
@@ -103,7 +103,7 @@ impl ApiServerAddress {
     /// The user of a token at this API server.
     pub fn sign_in(&self, token: &BearerToken) -> SignIn {
         let Self { connections, namespace } = self.clone();
-        SignIn(Means::Token { connections, namespace, authorization: token.authorization() })
+        SignIn(SignInMeans::Token { connections, namespace, authorization: token.authorization() })
     }
 }
 
@@ -152,12 +152,12 @@ impl UserClient {
     pub fn new(sign_in: SignIn, system_namespace: &str) -> Result<Self, SignInError> {
         let SignIn(means) = sign_in;
         let (client, namespace) = match means {
-            Means::Kubeconfig(config) => {
+            SignInMeans::Kubeconfig(config) => {
                 let namespace = config.default_namespace.clone();
                 let client = Client::try_from(with_deadlines(*config)).map_err(SignInError::Client)?;
                 (client, namespace)
             }
-            Means::Token { connections, namespace, authorization } => {
+            SignInMeans::Token { connections, namespace, authorization } => {
                 (authorized(connections, namespace.clone(), authorization), namespace)
             }
         };

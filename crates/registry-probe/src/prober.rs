@@ -87,11 +87,11 @@ impl Prober {
             hosts_file: settings.hosts_file.clone(),
         });
         let resolver = resolver.map_err(|error| ProberError::Resolver(error.to_string()))?;
-        Self::over(Arc::new(SystemNetwork(resolver)), settings)
+        Self::with_network(Arc::new(SystemNetwork(resolver)), settings)
     }
 
     /// The same, over another network than this machine's, which looks up the names instead of what `settings` say.
-    pub fn over(network: Arc<dyn Network>, settings: ProberSettings) -> Result<Self, ProberError> {
+    pub fn with_network(network: Arc<dyn Network>, settings: ProberSettings) -> Result<Self, ProberError> {
         let ProberSettings { version, proxy, ca, .. } = settings;
         let user_agent = HeaderValue::from_str(&format!("registry-operator/{version}"));
         Ok(Self(Arc::new(ProberState {

@@ -28,7 +28,7 @@ use crate::{
     cast::SYSTEM_NAMESPACE,
     chance, clock,
     registries::Registries,
-    wire::{ApiLink, connection::ApiConnection},
+    wire::{ApiLink, connection::LinkConnection},
 };
 
 /// A process of the operator.
@@ -38,6 +38,15 @@ pub struct OperatorProcess {
     pub link: Arc<ApiLink>,
     stop: CancellationToken,
     task: JoinHandle<()>,
+}
+
+/// How a process came to its end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ProcessEnd {
+    /// It was killed, or asked to end.
+    Wanted,
+    /// It ended or panicked by itself, which says why.
+    Unwanted(String),
 }
 
 /// Why a process can't start.
@@ -67,7 +76,7 @@ impl OperatorProcess {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let connection = ApiConnection::new(server, link.clone());
+        let connection = LinkConnection::new(server, link.clone());
         let (metrics, term, stop) = (Metrics::new(), LeadershipTerm::new(), CancellationToken::new());
         let gated = |term| WriteGate::new(metrics.clone(), term).layer(connection.clone());
         let bound = Client::new(gated(Some(term.clone())), "default");
@@ -83,7 +92,7 @@ impl OperatorProcess {
             uncounted: Client::new(connection, "default"),
             client: bound,
             watches: Arc::new(WatchPool::new(pool, chance::jitter)),
-            prober: Prober::over(Arc::new(registries.clone()), ProberSettings::default())?,
+            prober: Prober::with_network(Arc::new(registries.clone()), ProberSettings::default())?,
             tokens: None,
             identity,
             cluster_addresses: ClusterAddresses::new([]),
@@ -104,17 +113,22 @@ impl OperatorProcess {
     }
 
     /// Returns when the process has ended or was killed at a write.
-    pub async fn ended(&mut self) {
-        let ended = tokio::select! {
+    pub async fn ended(&mut self) -> ProcessEnd {
+        let end = tokio::select! {
             biased;
-            () = self.link.killed() => true,
-            _ = &mut self.task => false,
+            () = self.link.killed() => {
+                self.task.abort();
+                ProcessEnd::Wanted
+            }
+            ended = &mut self.task => match ended {
+                Ok(()) if self.stop.is_cancelled() => ProcessEnd::Wanted,
+                Ok(()) => ProcessEnd::Unwanted("it ended by itself".to_owned()),
+                Err(error) => ProcessEnd::Unwanted(error.to_string()),
+            },
         };
-        if ended {
-            self.task.abort();
-        }
         // What it left behind, such as requests of its tasks, is of no effect any more.
         self.link.kill();
+        end
     }
 }
 

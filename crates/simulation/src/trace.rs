@@ -106,6 +106,8 @@ pub struct HistoryTrace {
     pub served: Vec<ServerRecord>,
     /// When replicas were started, and when each of them ended.
     pub starts: Vec<Duration>,
+    /// Why processes didn't start, or ended by themselves.
+    pub crashes: Vec<String>,
     /// Whether each creation by a user was accepted: it isn't while an object of the same name is being deleted.
     pub created: Vec<bool>,
     /// The state a minute after the end of all events, and at the end.

@@ -41,7 +41,10 @@ fn first_failure(first: u64, count: u64) -> Option<FailedHistory> {
                         return;
                     }
                     if let Some(failure) = check(seed) {
-                        failed.lock().unwrap().get_or_insert(failure);
+                        let mut lowest = failed.lock().unwrap();
+                        if lowest.as_ref().is_none_or(|lowest| seed < lowest.history.seed) {
+                            *lowest = Some(failure);
+                        }
                     }
                 }
             });

@@ -161,8 +161,10 @@ fn failed_write_backs_off_to_thirty_seconds() {
 }
 
 #[test]
-fn contested_write_is_repeated_every_second() {
-    assert_eq!([0.0, 1.0].map(|jitter| History::write_contested(jitter).as_millis()), [1_000, 1_100]);
+fn contested_write_backs_off_to_four_seconds() {
+    let mut history = History::default();
+    let waits = [(); 5].map(|()| history.write_contested(0.0).as_secs());
+    assert_eq!(waits, [1, 2, 4, 4, 4]);
 }
 
 #[test]

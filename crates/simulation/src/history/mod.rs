@@ -43,7 +43,7 @@ pub struct TimedEvent {
 /// Something that happens.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HistoryEvent {
-    /// Somebody does something.
+    /// A user or a registry does something.
     Step(UserStep),
     /// Something goes wrong.
     Fault(InjectedFault),

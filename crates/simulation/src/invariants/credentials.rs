@@ -43,7 +43,34 @@ fn leads_to(write: &AcceptedWrite, host: &str) -> bool {
     endpoint.and_then(Value::as_str) == Some(&format!("http://{host}"))
 }
 
-/// A rejected password is tried again after 1, 2, 4 … minutes, and for each request of a user; a restart may forget the newest
+/// A registry that is suspended isn't signed in to, but for a validation that was under way.
+pub fn suspended_registries_are_left_alone(trace: &HistoryTrace) -> Vec<String> {
+    let users = trace.served.iter().filter_map(|record| Some((record, record.request.login()?.0)));
+    users
+        .filter(|(record, user)| was_suspended(trace, user, record.at))
+        .map(|(record, user)| {
+            format!("at {:?}, {user} signed in at {} though suspended", record.at, record.host)
+        })
+        .collect()
+}
+
+/// Whether all registries of that name were suspended since [`UNDER_WAY`] before, and nothing had gone wrong.
+fn was_suspended(trace: &HistoryTrace, name: &str, at: Duration) -> bool {
+    let since = at.saturating_sub(UNDER_WAY);
+    let writes: Vec<&AcceptedWrite> =
+        trace.writes.iter().filter(|write| write.is_registry() && write.name == name).collect();
+    let mut states = writes.iter().enumerate().filter(|(index, write)| {
+        let until = writes.get(index + 1).map_or(Duration::MAX, |next| next.at);
+        write.at <= at && until >= since
+    });
+    let is_suspended = |write: &AcceptedWrite| write.field("/spec/suspend") == Some(&Value::Bool(true));
+    trace.is_undisturbed(at)
+        && trace.is_undisturbed(since)
+        && states.clone().next().is_some_and(|(_, write)| write.at <= since)
+        && states.all(|(_, write)| is_suspended(write))
+}
+
+/// A rejected password is tried again after growing pauses, and for each request of a user; a restart may forget the newest
 /// rejection.
 pub fn rejected_passwords_wait(trace: &HistoryTrace) -> Vec<String> {
     let mut tries: BTreeMap<(String, String), Vec<Duration>> = BTreeMap::new();
@@ -74,7 +101,7 @@ fn too_many(trace: &HistoryTrace, host: &str, login: &str, times: &[Duration]) -
     None
 }
 
-/// How often a password may be tried within a time: after 1, 3, 7, 15 … minutes.
+/// How often a password may be tried within a time, if each pause is twice the one before.
 fn allowed(time: Duration) -> usize {
     let minutes = time.as_secs() / 60 + 1;
     usize::try_from(minutes.ilog2()).unwrap_or_default() + 1
@@ -105,7 +132,7 @@ fn asks(write: &AcceptedWrite) -> bool {
     !write.by_operator && asked(before) != asked(after)
 }
 
-/// How often the same password was accepted meanwhile, after which the pause begins anew.
+/// How often the same password was accepted meanwhile, after which the pause begins again.
 fn accepted(trace: &HistoryTrace, host: &str, login: &str, from: Duration, to: Duration) -> usize {
     let between =
         trace.served.iter().filter(|record| (from..=to).contains(&record.at) && record.host == host);
@@ -145,6 +172,25 @@ mod tests {
             tried(minute(3), "tokens.elsewhere.example", 200),
         ];
         assert_eq!(credentials_stay_at_permitted_hosts(&trace).len(), 3);
+    }
+
+    #[test]
+    fn finds_suspended_registries_that_are_signed_in_to() {
+        let mut trace = trace();
+        trace.history.events.clear();
+        let mut suspended = registry(2);
+        suspended["spec"]["suspend"] = true.into();
+        trace.writes = vec![
+            write(minute(0), "", None, Some(registry(1))),
+            write(minute(2), "", Some(registry(1)), Some(suspended.clone())),
+        ];
+        let soon = minute(2) + Duration::from_secs(5);
+        trace.served = vec![tried(minute(1), HOST, 200), tried(soon, HOST, 200)];
+        assert!(suspended_registries_are_left_alone(&trace).is_empty());
+        trace.served.push(tried(minute(3), HOST, 200));
+        assert_eq!(suspended_registries_are_left_alone(&trace).len(), 1);
+        trace.writes.push(write(minute(2), "", Some(suspended), Some(registry(3))));
+        assert!(suspended_registries_are_left_alone(&trace).is_empty(), "it was resumed");
     }
 
     #[test]

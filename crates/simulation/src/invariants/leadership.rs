@@ -1,4 +1,4 @@
-//! One replica writes at a time.
+//! One replica writes at a time, and no process ends by itself.
 
 use std::time::Duration;
 
@@ -21,6 +21,11 @@ pub fn one_replica_writes_at_a_time(trace: &HistoryTrace) -> Vec<String> {
             format!("at {at:?}, replica {replica} wrote {path} in the term of {:?}", holder(&leases, *at))
         })
         .collect()
+}
+
+/// A process ends when it is killed or asked to, and otherwise never, whatever it is answered.
+pub fn process_keeps_running(trace: &HistoryTrace) -> Vec<String> {
+    trace.crashes.clone()
 }
 
 fn is_of_registry(path: &str) -> bool {
@@ -63,6 +68,14 @@ mod tests {
             path: "/apis/registry.spectrocloud.com/v1alpha1/systemregistries/x/status?force=true".to_owned(),
             fate: Fate::Arrive,
         }
+    }
+
+    #[test]
+    fn finds_processes_that_ended_by_themselves() {
+        let mut trace = trace();
+        assert!(process_keeps_running(&trace).is_empty());
+        trace.crashes.push("at 1s, replica 0: it ended by itself".to_owned());
+        assert_eq!(process_keeps_running(&trace).len(), 1);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! - [`credentials`]: where credentials went, and how often.
 //! - [`deletion`]: deletion finishes, and nothing is written to another object of the same name.
-//! - [`leadership`]: one replica writes at a time.
+//! - [`leadership`]: one replica writes at a time, and no process ends by itself.
 //! - [`outcome`]: the desired state is reached, stays, and is the same as without faults.
+//! - `samples`: traces for the tests.
 //! - [`status`]: what a status never says.
 
 pub mod credentials;
@@ -37,15 +38,17 @@ impl fmt::Display for Violation {
 pub type Invariant = fn(&HistoryTrace) -> Vec<String>;
 
 /// The invariants by name.
-pub const INVARIANTS: [(&str, Invariant); 10] = [
+pub const INVARIANTS: [(&str, Invariant); 12] = [
     ("desired state is reached", outcome::desired_state_is_reached),
     ("desired state stays", outcome::desired_state_stays),
     ("steady state writes nothing", outcome::steady_state_writes_nothing),
     ("credentials stay at permitted hosts", credentials::credentials_stay_at_permitted_hosts),
     ("rejected passwords wait", credentials::rejected_passwords_wait),
+    ("suspended registries are left alone", credentials::suspended_registries_are_left_alone),
     ("deletion finishes", deletion::deletion_finishes),
     ("another object gets nothing", deletion::another_object_gets_nothing),
     ("one replica writes at a time", leadership::one_replica_writes_at_a_time),
+    ("process keeps running", leadership::process_keeps_running),
     ("transition time moves with status", status::transition_time_moves_with_status),
     ("ready is never stale", status::ready_is_never_stale),
 ];

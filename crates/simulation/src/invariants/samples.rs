@@ -20,6 +20,7 @@ pub fn trace() -> HistoryTrace {
         requests: Vec::new(),
         served: Vec::new(),
         starts: Vec::new(),
+        crashes: Vec::new(),
         created: Vec::new(),
         snapshots: Vec::new(),
     }

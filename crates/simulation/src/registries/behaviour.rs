@@ -7,7 +7,7 @@ use super::http::HttpRequest;
 /// How a registry wants its clients to sign in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SignInMethod {
-    /// Everybody is served.
+    /// Every user is served.
     Anonymous,
     /// With the user's name and password.
     Basic,
@@ -93,7 +93,7 @@ impl RegistryBehaviour {
         match &request.authorization {
             None if self.sign_in == SignInMethod::Anonymous => send(after, 200, Vec::new(), "{}"),
             Some(_) if self.admits(request) => send(after, 200, Vec::new(), "{}"),
-            // Whoever sends a wrong password is refused, even where nobody needs one.
+            // A wrong password is refused, even where none is needed.
             _ => send(after, 401, vec![("www-authenticate", self.challenge())], DENIED),
         }
     }

@@ -23,19 +23,19 @@ type LinkAnswer = Result<Response<AnswerBody>, BoxError>;
 
 /// A connection of a process to its API server, `S`.
 #[derive(Clone, Debug)]
-pub struct ApiConnection<S> {
+pub struct LinkConnection<S> {
     server: S,
     link: Arc<ApiLink>,
 }
 
-impl<S> ApiConnection<S> {
+impl<S> LinkConnection<S> {
     /// Connects a process with its API server.
     pub fn new(server: S, link: Arc<ApiLink>) -> Self {
         Self { server, link }
     }
 }
 
-impl<S, B> Service<Request<Body>> for ApiConnection<S>
+impl<S, B> Service<Request<Body>> for LinkConnection<S>
 where
     S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,

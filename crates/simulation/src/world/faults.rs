@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::{World, replicas::ReplicaSlot};
+use super::{SimulatedWorld, replicas::ReplicaSlot};
 use crate::{clock, history::InjectedFault, wire::fate::LinkFaults};
 
-impl World {
+impl SimulatedWorld {
     /// Lets something go wrong. Faults that last end by themselves.
     pub(super) fn inject(&self, fault: &InjectedFault) {
         let slot = |number: usize| &self.replicas[number % self.replicas.len()];

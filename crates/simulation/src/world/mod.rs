@@ -31,31 +31,33 @@ use crate::{
 };
 
 /// A world.
-pub struct World {
+pub struct SimulatedWorld {
     server: ApiServer,
     registries: Registries,
     log: RequestLog,
     starts: Arc<Mutex<Vec<Duration>>>,
+    crashes: Arc<Mutex<Vec<String>>>,
     /// Whether each creation was accepted.
     created: Mutex<Vec<bool>>,
     replicas: Vec<Arc<ReplicaSlot>>,
 }
 
-impl World {
+impl SimulatedWorld {
     /// Returns a world at the beginning of a history.
     fn begin(history: &SimulatedHistory) -> Self {
         let (server, registries) = setting::setting();
-        let (log, starts) = (RequestLog::default(), Arc::default());
+        let (log, starts, crashes) = (RequestLog::default(), Arc::default(), Arc::default());
         let around = ReplicaSurroundings {
             server: server.clone(),
             registries: registries.clone(),
             log: log.clone(),
             starts: Arc::clone(&starts),
+            crashes: Arc::clone(&crashes),
             seed: history.seed,
         };
         let replicas = (0..history.replicas).map(|number| ReplicaSlot::start(number, around.clone()));
         let replicas = replicas.collect();
-        Self { server, registries, log, starts, created: Mutex::default(), replicas }
+        Self { server, registries, log, starts, crashes, created: Mutex::default(), replicas }
     }
 
     /// Sets the store back to its state so long ago.

@@ -9,7 +9,7 @@ use crate::{
     api_server::ApiServer,
     cast::ACCOUNT,
     clock,
-    operator::OperatorProcess,
+    operator::{OperatorProcess, ProcessEnd},
     registries::Registries,
     wire::{
         ApiLink,
@@ -29,7 +29,16 @@ pub(super) struct ReplicaSurroundings {
     pub(super) log: RequestLog,
     /// When processes started and ended.
     pub(super) starts: Arc<Mutex<Vec<Duration>>>,
+    /// Why processes didn't start, or ended by themselves.
+    pub(super) crashes: Arc<Mutex<Vec<String>>>,
     pub(super) seed: u64,
+}
+
+impl ReplicaSurroundings {
+    fn crashed(&self, replica: usize, why: &str) {
+        let crash = format!("at {:?}, replica {replica}: {why}", clock::elapsed());
+        self.crashes.lock().unwrap_or_else(PoisonError::into_inner).push(crash);
+    }
 }
 
 /// A replica, whose process changes.
@@ -59,13 +68,15 @@ impl ReplicaSlot {
         for incarnation in 0.. {
             let link = ApiLink::new(self.number, incarnation, around.seed, around.log.clone());
             let connection = around.server.connect_to(self.number, ACCOUNT);
-            let Ok(mut process) = OperatorProcess::start(link.clone(), connection, &around.registries) else {
-                tracing::error!("the operator doesn't start");
-                return;
+            let mut process = match OperatorProcess::start(link.clone(), connection, &around.registries) {
+                Ok(process) => process,
+                Err(error) => return around.crashed(self.number, &error.to_string()),
             };
             self.attach(link, process.stop_token());
             note(&around.starts);
-            process.ended().await;
+            if let ProcessEnd::Unwanted(why) = process.ended().await {
+                around.crashed(self.number, &why);
+            }
             note(&around.starts);
             let down = std::mem::take(&mut self.state().down).max(RESTART);
             tokio::time::sleep(down).await;

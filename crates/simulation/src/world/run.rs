@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-use super::World;
+use super::SimulatedWorld;
 use crate::{
     chance, clock,
     history::{HistoryEvent, SimulatedHistory, generate},
@@ -18,7 +18,7 @@ use crate::{
 
 /// Why a history didn't come to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub enum HistoryError {
     /// The thread or its runtime can't be started.
     #[error("failed to start the simulation: {0}")]
     Start(#[from] io::Error),
@@ -28,19 +28,19 @@ pub enum RunError {
 }
 
 /// Lets a history happen, in a thread of its own, whose chance follows from the history's seed.
-pub fn run(history: &SimulatedHistory) -> Result<HistoryTrace, RunError> {
+pub fn run(history: &SimulatedHistory) -> Result<HistoryTrace, HistoryError> {
     static WARM: Once = Once::new();
     // What is made once in a process is made in another thread, so that the first history is like all others.
     WARM.call_once(|| drop(in_own_thread(generate::history(0))));
     in_own_thread(history.clone())
 }
 
-fn in_own_thread(history: SimulatedHistory) -> Result<HistoryTrace, RunError> {
+fn in_own_thread(history: SimulatedHistory) -> Result<HistoryTrace, HistoryError> {
     let thread = thread::Builder::new().name(format!("history-{}", history.seed));
-    thread.spawn(move || in_this_thread(history))?.join().map_err(|_| RunError::Panicked)?
+    thread.spawn(move || in_this_thread(history))?.join().map_err(|_| HistoryError::Panicked)?
 }
 
-fn in_this_thread(history: SimulatedHistory) -> Result<HistoryTrace, RunError> {
+fn in_this_thread(history: SimulatedHistory) -> Result<HistoryTrace, HistoryError> {
     chance::seed_thread(history.seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     Ok(runtime.block_on(happen(history)))
@@ -49,7 +49,7 @@ fn in_this_thread(history: SimulatedHistory) -> Result<HistoryTrace, RunError> {
 async fn happen(history: SimulatedHistory) -> HistoryTrace {
     clock::begin();
     let began = Instant::now();
-    let world = World::begin(&history);
+    let world = SimulatedWorld::begin(&history);
     for event in &history.events {
         sleep_until(began + event.at).await;
         match &event.event {
@@ -71,13 +71,14 @@ async fn happen(history: SimulatedHistory) -> HistoryTrace {
         requests: world.log.all(),
         served: world.registries.records(),
         starts: world.starts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        crashes: world.crashes.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         created: world.created.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         snapshots,
         history,
     }
 }
 
-impl World {
+impl SimulatedWorld {
     /// Lets all registries answer.
     fn calm_registries(&self) {
         for host in crate::cast::HOSTS {

@@ -4,7 +4,7 @@ use std::{sync::PoisonError, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::World;
+use super::SimulatedWorld;
 use crate::{
     api_server::ApiServer,
     cast::{CastRegistry, HOSTS, NAMESPACES, REGISTRIES, endpoint, password_text},
@@ -19,7 +19,7 @@ const CONTROLLERS: Duration = Duration::from_secs(1);
 /// How often the user looks.
 const LOOKS: Duration = Duration::from_millis(20);
 
-impl World {
+impl SimulatedWorld {
     /// Does a step. One that doesn't apply is refused, and changes nothing.
     pub fn step(&self, step: &UserStep) {
         match *step {

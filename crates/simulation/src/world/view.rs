@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    World,
+    SimulatedWorld,
     desired::{Circumstances, audience, desired_ready},
 };
 use crate::{
@@ -15,14 +15,14 @@ use crate::{
 };
 
 /// What a view is made of.
-struct Objects {
+struct WorldObjects {
     registries: BTreeMap<String, Value>,
     secrets: Vec<Value>,
     /// The namespaces that belong to tenants and aren't being deleted.
     tenants: Vec<(String, String)>,
 }
 
-impl World {
+impl SimulatedWorld {
     /// Returns the state of all registries.
     pub(super) fn snapshot(&self) -> Snapshot {
         let objects = self.objects();
@@ -30,7 +30,7 @@ impl World {
         Snapshot { at: clock::elapsed(), registries, state: objects.state() }
     }
 
-    fn objects(&self) -> Objects {
+    fn objects(&self) -> WorldObjects {
         let list = |resource| self.server.list(resource, "");
         let mut registries = BTreeMap::new();
         for resource in ["systemregistries", "tenantregistries"] {
@@ -43,10 +43,10 @@ impl World {
             let tenant = object["metadata"]["labels"][registry_api::TENANT_LABEL].as_str()?;
             Some((text(object, "/metadata/name"), tenant.to_owned()))
         });
-        Objects { registries, secrets: list("secrets"), tenants: tenants.collect() }
+        WorldObjects { registries, secrets: list("secrets"), tenants: tenants.collect() }
     }
 
-    fn view(&self, registry: &CastRegistry, objects: &Objects) -> RegistryView {
+    fn view(&self, registry: &CastRegistry, objects: &WorldObjects) -> RegistryView {
         let object = objects.registries.get(registry.name);
         let number =
             |pointer: &str| object.and_then(|object| object.pointer(pointer)).and_then(Value::as_i64);
@@ -69,7 +69,7 @@ impl World {
         &self,
         registry: &CastRegistry,
         object: &Value,
-        objects: &Objects,
+        objects: &WorldObjects,
     ) -> Option<(&'static str, &'static str)> {
         let host = text(object, "/spec/endpoint").replace("http://", "");
         let secret = objects.secrets.iter().find(|secret| {
@@ -83,7 +83,7 @@ impl World {
     }
 }
 
-impl Objects {
+impl WorldObjects {
     /// Returns all objects that users see, without what differs between two runs. The status of a suspended registry, and its pull
     /// Secrets, are those of the moment of its suspension, which faults delay.
     fn state(&self) -> Value {

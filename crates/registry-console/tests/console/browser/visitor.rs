@@ -249,11 +249,11 @@ impl Visitor {
     }
 
     async fn violations(&self) -> Result<Vec<String>> {
-        if self.chromium.run("return Boolean(window.axe);", json!([])).await? != json!(true) {
-            self.chromium.run(&self.axe, json!([])).await?;
-        }
-        let script = "return axe.run(document, {runOnly: {type: 'tag', values: arguments[0]}, resultTypes: ['violations'], preload: false});";
-        let found = self.chromium.run(script, json!([RULES])).await?;
+        // In one script, and again if need be: a page that shows a registry's progress loads itself again.
+        let run = "return axe.run(document, {runOnly: {type: 'tag', values: arguments[0]}, resultTypes: ['violations'], preload: false});";
+        let script = format!("if (!window.axe) {{\n{}\n}}\n{run}", self.axe);
+        let look = || self.chromium.run(&script, json!([RULES]));
+        let found = eventually(PATIENCE, "axe-core looks at the page", look).await?;
         let nodes = |rule: &Value| rule["nodes"].as_array().cloned().unwrap_or_default();
         let rules = found["violations"].as_array().context("axe-core found no result")?;
         let passed = found["passes"].as_array().map_or(0, Vec::len);
