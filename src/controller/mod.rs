@@ -201,6 +201,11 @@ impl Controller for RegistryController {
             let Some(state) = self.registries.get_mut(&key) else {
                 continue;
             };
+            if state.in_flight.is_some() {
+                // Its result may be of a report from before the change.
+                self.recheck.insert(key);
+                continue;
+            }
             let report = self.context.pull_secrets.report(&state.object);
             match status_drift(&state.object, &state.history, &report) {
                 StatusDrift::None => {}

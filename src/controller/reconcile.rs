@@ -32,11 +32,8 @@ pub async fn reconcile(
             publish_finalizer(&context.client, object, step == ObjectStep::AddFinalizer).await?;
             return Ok((!object.deleting).then_some(Duration::ZERO));
         }
-        ObjectStep::AwaitRemoval => {
-            history.due = None;
-            return Ok(None);
-        }
-        ObjectStep::Suspend => {
+        // Nothing is read, so no changed reference makes work: otherwise, a reference that has changed would make it again and again.
+        ObjectStep::AwaitRemoval | ObjectStep::Suspend => {
             history.due = None;
             history.inputs = Some(ValidationInputs::of(object, context.tenant(object)));
             return Ok(None);

@@ -100,6 +100,7 @@ impl Controller for DeliveryController {
     fn start(&mut self, name: &Arc<str>, _waited: Duration) -> Turn<DeliveryReport> {
         let step = self.step(name);
         self.namespaces.changed(name, &self.requests);
+        self.mark_unreported();
         let Some(step) = step else {
             return Turn::Pass(self.namespaces.get(name).and_then(NamespaceState::next_check));
         };
@@ -334,6 +335,10 @@ impl DeliveryController {
         let unreadable = self.unreadable.values().cloned().collect();
         let namespace = self.namespaces.get_mut(name)?;
         let actions = namespace.plan(desired, unreadable);
+        if actions.is_empty() {
+            // A write whose answer was lost may have succeeded.
+            namespace.failures = 0;
+        }
         if desired.is_empty() && actions.is_empty() {
             namespace.unwatch();
         }

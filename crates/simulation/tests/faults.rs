@@ -9,8 +9,9 @@ use registry_simulation::{
     history::{
         HistoryEvent::{self, Fault, Step},
         InjectedFault as F, SimulatedHistory, TimedEvent, UserStep as S,
+        generate::history,
     },
-    registries::ServerCondition,
+    registries::{ServerCondition, ServerRecord},
     search::judge,
     trace::{AcceptedWrite, HistoryTrace},
     wire::fate::KillPoint,
@@ -295,6 +296,27 @@ fn restart_shortens_no_pause_of_a_password() {
         .map(|record| record.at)
         .collect();
     assert!(rejected[1] >= rejected[0] + seconds(60), "{rejected:?}");
+}
+
+/// A server may reject a password, and count that, though the answer comes too late to be seen.
+#[test]
+fn unanswered_try_of_a_rejected_password_waits() {
+    let events = vec![
+        (0, Step(S::WriteSecret(3, 2))),
+        (0, Step(S::Create(3, false))),
+        (33_000, Step(S::Answer(2, ServerCondition::Slow(Duration::from_millis(7384))))),
+    ];
+    let trace = holds(&story(1, events));
+    let late = |tried: &&ServerRecord| tried.request.login().is_some() && tried.at > seconds(33);
+    assert!(trace.served.iter().any(|tried| late(&tried)), "it is tried while the server is slow");
+}
+
+/// The registry's Secret has changed, and the deletion waits for the API server: nothing is to be done meanwhile.
+#[test]
+fn deletion_that_waits_makes_no_work() {
+    let history = history(448);
+    assert!(matches!(history.events.last().unwrap().event, Step(S::Recreate(1, 3))));
+    holds(&history);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::{
 use registry_simulation::search::{FailedHistory, check};
 
 /// The histories of a run without settings.
-const HISTORIES: u64 = 500;
+const HISTORIES: u64 = 2000;
 /// Threads that histories happen in.
 const THREADS: usize = 2;
 

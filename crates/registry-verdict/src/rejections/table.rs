@@ -253,7 +253,9 @@ impl Table {
             }
             CredentialAnswer::NoAnswer => {
                 tries.push(Try { at: now, state: RecordState::NoAnswer, ..tried });
-                None
+                // The host probably refuses again what it refused before, and counts it.
+                let refusal = group.refused(&wish.digest, now)?.stored.refusal;
+                Some(group.refuse(&tried, refusal, now).0)
             }
             CredentialAnswer::Accepted => {
                 // Earlier attempts with these credentials that had no answer were not wrong passwords.
@@ -285,6 +287,14 @@ impl Table {
 }
 
 impl GroupTable {
+    /// Returns the last refusal of these credentials, if it is remembered.
+    fn refused(&self, digest: &Digest, now: Timestamp) -> Option<&Rejection> {
+        match self.credentials.get(digest)? {
+            CredentialRecord::Refused(rejection, _) if rejection.is_remembered(now) => Some(rejection),
+            CredentialRecord::Refused(..) | CredentialRecord::Accepted(_) => None,
+        }
+    }
+
     /// Records a refusal. Returns the delay, and whether the refusal is the first in a row.
     fn refuse(&mut self, tried: &Try, refusal: HostRefusal, now: Timestamp) -> (Duration, bool) {
         let entry = self.credentials.entry(tried.digest);

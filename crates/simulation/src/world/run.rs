@@ -2,8 +2,12 @@
 
 use std::{
     io,
-    sync::{Once, PoisonError},
+    sync::{
+        Once, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
+    time::Duration,
 };
 
 use tokio::time::{Instant, sleep_until};
@@ -16,6 +20,9 @@ use crate::{
     trace::{HistoryTrace, RECOVERY},
 };
 
+/// How long a history may take by a real clock. It takes less than a second.
+const LONGEST: Duration = Duration::from_mins(2);
+
 /// Why a history didn't come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
@@ -25,6 +32,9 @@ pub enum HistoryError {
     /// Something panicked.
     #[error("the simulation panicked")]
     Panicked,
+    /// Something works without a pause, so that time stands still.
+    #[error("the history didn't end in {LONGEST:?}: something works without a pause")]
+    Stuck,
 }
 
 /// Lets a history happen, in a thread of its own, whose chance follows from the history's seed.
@@ -37,7 +47,13 @@ pub fn run(history: &SimulatedHistory) -> Result<HistoryTrace, HistoryError> {
 
 fn in_own_thread(history: SimulatedHistory) -> Result<HistoryTrace, HistoryError> {
     let thread = thread::Builder::new().name(format!("history-{}", history.seed));
-    thread.spawn(move || in_this_thread(history))?.join().map_err(|_| HistoryError::Panicked)?
+    let (end, ended) = mpsc::channel();
+    // A thread that is stuck ends with the process.
+    thread.spawn(move || drop(end.send(in_this_thread(history))))?;
+    ended.recv_timeout(LONGEST).map_err(|error| match error {
+        RecvTimeoutError::Timeout => HistoryError::Stuck,
+        RecvTimeoutError::Disconnected => HistoryError::Panicked,
+    })?
 }
 
 fn in_this_thread(history: SimulatedHistory) -> Result<HistoryTrace, HistoryError> {

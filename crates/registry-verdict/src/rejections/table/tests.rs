@@ -167,6 +167,18 @@ fn cancelled_tries_count_as_rejected() {
 }
 
 #[test]
+fn unanswered_try_of_rejected_credentials_doubles_the_delay() {
+    let mut table = Table::default();
+    assert!(tries(&mut table, &wish(1), at(0)));
+    let Decision::Send(id) = table.decide(&wish(1), at(60)) else { panic!("not sent") };
+    let pause = table.conclude(&wish(1), id, CredentialAnswer::NoAnswer, at(70));
+    assert_eq!(pause, Some(Duration::from_mins(2)));
+    let paused = Decision::Paused(HostRefusal::Rejected, Duration::from_secs(1));
+    assert_eq!(table.decide(&wish(1), at(189)), paused);
+    assert!(matches!(table.decide(&wish(1), at(190)), Decision::Send(_)));
+}
+
+#[test]
 fn concurrent_tries_double_the_delay_once() {
     let mut table = Table::default();
     let ids: Vec<TryId> = [0, 5, 10]
