@@ -14,6 +14,7 @@ mod limits;
 mod live;
 mod pages;
 mod secrecy;
+mod shared_connections;
 mod sign_in;
 mod site;
 mod verdicts;
