@@ -17,4 +17,5 @@ mod secrecy;
 mod shared_connections;
 mod sign_in;
 mod site;
+mod stop;
 mod verdicts;
