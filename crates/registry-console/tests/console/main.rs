@@ -13,6 +13,7 @@ mod gate;
 mod limits;
 mod live;
 mod pages;
+mod relay;
 mod secrecy;
 mod shared_connections;
 mod sign_in;
