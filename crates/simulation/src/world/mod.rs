@@ -71,7 +71,9 @@ impl SimulatedWorld {
             .map(|write| write.revision);
         if let Some(revision) = revision {
             self.server.restore(revision);
-            NAMESPACES.iter().for_each(|(namespace, _)| self.finish_deletion(namespace));
+            for (namespace, _) in NAMESPACES {
+                self.finish_deletion(namespace);
+            }
         }
     }
 
