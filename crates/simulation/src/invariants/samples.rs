@@ -21,7 +21,7 @@ pub fn trace() -> HistoryTrace {
         served: Vec::new(),
         starts: Vec::new(),
         crashes: Vec::new(),
-        created: Vec::new(),
+        user_actions: Vec::new(),
         snapshots: Vec::new(),
     }
 }

@@ -26,8 +26,8 @@ use std::{
 use self::replicas::{ReplicaSlot, ReplicaSurroundings};
 pub use self::run::run;
 use crate::{
-    api_server::ApiServer, history::SimulatedHistory, registries::Registries, trace::AcceptedWrite,
-    wire::log::RequestLog,
+    api_server::ApiServer, cast::NAMESPACES, history::SimulatedHistory, registries::Registries,
+    trace::AcceptedWrite, wire::log::RequestLog,
 };
 
 /// A world.
@@ -37,8 +37,8 @@ pub struct SimulatedWorld {
     log: RequestLog,
     starts: Arc<Mutex<Vec<Duration>>>,
     crashes: Arc<Mutex<Vec<String>>>,
-    /// Whether each creation was accepted.
-    created: Mutex<Vec<bool>>,
+    /// What users did, in order.
+    user_actions: Arc<Mutex<Vec<String>>>,
     replicas: Vec<Arc<ReplicaSlot>>,
 }
 
@@ -57,7 +57,7 @@ impl SimulatedWorld {
         };
         let replicas = (0..history.replicas).map(|number| ReplicaSlot::start(number, around.clone()));
         let replicas = replicas.collect();
-        Self { server, registries, log, starts, crashes, created: Mutex::default(), replicas }
+        Self { server, registries, log, starts, crashes, user_actions: Arc::default(), replicas }
     }
 
     /// Sets the store back to its state so long ago.
@@ -71,6 +71,9 @@ impl SimulatedWorld {
             .map(|write| write.revision);
         if let Some(revision) = revision {
             self.server.restore(revision);
+            for (namespace, _) in NAMESPACES {
+                self.finish_deletion(namespace);
+            }
         }
     }
 
