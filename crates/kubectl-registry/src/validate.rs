@@ -97,7 +97,7 @@ async fn from_cluster(
                 request.add(declared, session.manifest_in_namespace(declared), contents, notes);
                 None
             }
-            None => Some(Box::pin(checked_here(&mut session, declared, url)).await?),
+            None => Some(checked_here(&mut session, declared, url).await?),
         });
     }
     let asking = from_console::ask(&client, url, request);
@@ -111,7 +111,7 @@ async fn checked_here(
     url: &ConsoleUrl,
 ) -> anyhow::Result<CheckReport> {
     session.supply.notes.clear();
-    let mut report = session.report(declared).await?;
+    let mut report = Box::pin(session.report(declared)).await?;
     report.notes.push(format!("Not sent to {url}, which needs everything that the registry refers to"));
     Ok(report)
 }
