@@ -132,7 +132,7 @@ impl Cluster {
                 other => Err(format!("{other:?}")),
             }
         };
-        eventually(PATIENCE, "the policy is in force", look).await?;
+        eventually("the policy is in force", look).await?;
         Ok(())
     }
 
@@ -224,7 +224,7 @@ pub async fn start(options: ControlPlaneOptions) -> Result<ControlPlane> {
         Api::<SystemRegistry>::all(client.clone()).list(&ListParams::default()).await?;
         Api::<TenantRegistry>::all(client.clone()).list(&ListParams::default()).await.map(drop)
     };
-    eventually(PATIENCE, "the registries are served", served).await?;
+    eventually("the registries are served", served).await?;
     Ok(control_plane)
 }
 

@@ -167,7 +167,7 @@ impl ClusterConsole {
 
     /// Waits until the console knows the cluster's addresses.
     pub async fn knows_addresses(&self) -> Result<()> {
-        registry_testbed::eventually(PATIENCE, "the cluster's addresses", || async {
+        registry_testbed::eventually("the cluster's addresses", || async {
             let page = self.numbers("/metrics").await.map_err(|error| error.to_string())?;
             if page.has("registry_console_cluster_addresses_known 1") { Ok(()) } else { Err(page.text) }
         })

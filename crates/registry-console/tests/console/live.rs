@@ -1,6 +1,6 @@
 //! What comes by itself: the layers of a validation as they are known, and the changes of a tenant's registries.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use kube::api::{Patch, PatchParams};
@@ -165,7 +165,7 @@ async fn tenants_form_says_what_the_policy_forbids() -> Result<()> {
             && page.has("spec.endpoint with http:// is not allowed for tenants");
         if has_all { Ok(()) } else { Err(format!("{page:#?}")) }
     };
-    eventually(Duration::from_mins(1), "the form says it", says).await?;
+    eventually("the form says it", says).await?;
     let system = cluster.administrator().await?.get("/system/add/basic").await?;
     assert!(!system.has(" disabled") && !system.has("not allowed for tenants"), "{system:#?}");
     Ok(())

@@ -1,10 +1,6 @@
 //! A person at Chromium, signed in to a console of their own. Everything is found by the words that the person reads, and waited for.
 
-use std::{
-    fmt::Display,
-    io::Write as _,
-    time::{Duration, Instant},
-};
+use std::{fmt::Display, io::Write as _, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use registry_testbed::{Chromium, ChromiumError, WebElement, axe, eventually};
@@ -12,8 +8,6 @@ use serde_json::{Value, json};
 
 use crate::bed::Browser;
 
-/// How long anything on a page may take. Promises are shorter, and have a test of their own.
-const PATIENCE: Duration = Duration::from_mins(1);
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 /// More than the elements of any page.
@@ -138,17 +132,12 @@ impl Visitor {
 
     /// Waits until the page has these words.
     pub async fn sees(&self, words: &str) -> Result<()> {
-        self.sees_within(PATIENCE, words).await
-    }
-
-    /// The same, with another patience.
-    pub async fn sees_within(&self, patience: Duration, words: &str) -> Result<()> {
         let look = || async {
             let page = self.reads().await?;
             ensure!(page.contains(words), "{page}");
             Ok(())
         };
-        Ok(eventually(patience, format!("the page says {words:?}"), look).await?)
+        Ok(eventually(format!("the page says {words:?}"), look).await?)
     }
 
     /// The control, button or link with these words, which a screen reader says too.
@@ -167,7 +156,7 @@ impl Visitor {
         E: Display,
         F: Future<Output = Result<T, E>>,
     {
-        let done = eventually(PATIENCE, what, act).await;
+        let done = eventually(what, act).await;
         match done {
             Ok(done) => Ok(done),
             Err(error) => Err(error).with_context(|| "the page does not let it happen")?,
@@ -262,7 +251,7 @@ impl Visitor {
         let run = "return axe.run(document, {runOnly: {type: 'tag', values: arguments[0]}, resultTypes: ['violations'], preload: false});";
         let script = format!("if (!window.axe) {{\n{}\n}}\n{run}", self.axe);
         let look = || self.chromium.run(&script, json!([RULES]));
-        let found = eventually(PATIENCE, "axe-core looks at the page", look).await?;
+        let found = eventually("axe-core looks at the page", look).await?;
         let nodes = |rule: &Value| rule["nodes"].as_array().cloned().unwrap_or_default();
         let rules = found["violations"].as_array().context("axe-core found no result")?;
         let passed = found["passes"].as_array().map_or(0, Vec::len);
