@@ -9,7 +9,7 @@ use registry_testbed::{AuditLog, eventually};
 use serde_json::Value;
 
 use crate::{
-    bed::{self, Cluster, PATIENCE},
+    bed::{self, Cluster},
     cluster_bed::{Account, ClusterConsole, Visitor},
     relay::Relay,
 };
@@ -99,7 +99,7 @@ async fn answered_as_sent(log: &AuditLog, users: &[String], sent: &CountedReques
         ensure!(answered == *sent, "the API server: {answered:#?}, the console: {sent:#?}");
         anyhow::Ok(())
     };
-    Ok(eventually(PATIENCE, "each request is of the user of its token", is_known).await?)
+    Ok(eventually("each request is of the user of its token", is_known).await?)
 }
 
 /// Each SelfSubjectReview names who asked for it, and each user asked that often.
@@ -140,7 +140,7 @@ async fn users_on_the_same_connections_stay_apart() -> Result<()> {
     let [ann, bob] = &tenants;
     let [anns, bobs] = [ann.visitors(&console).await?, bob.visitors(&console).await?];
     let may = || async { ann.looks(&anns[0], bob).await.and(bob.looks(&bobs[0], ann).await) };
-    eventually(PATIENCE, "the roles are in force", may).await?;
+    eventually("the roles are in force", may).await?;
     let many = anns.iter().zip(&bobs).map(|(by_ann, by_bob)| async {
         tokio::try_join!(ann.looks_often(by_ann, bob), bob.looks_often(by_bob, ann))
     });

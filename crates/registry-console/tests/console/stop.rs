@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
-    bed::{self, Browser, Cluster, DRAFT, PASSWORD, PATIENCE, USER},
+    bed::{self, Browser, Cluster, DRAFT, PASSWORD, USER},
     live::{attribute, read_until, stalling_registry},
 };
 
@@ -89,7 +89,7 @@ async fn ends_at_once_while_a_credential_plugin_hangs() -> Result<()> {
     let mut browser = Browser::at(&kubeconfig, &[]).await?;
     let signing_in = tokio::spawn(browser.request(Method::GET, &browser.url[browser.origin.len()..]).send());
     let has_begun = || async { if begun.exists() { Ok(()) } else { Err("the plugin is not called") } };
-    eventually(PATIENCE, "the plugin is called", has_begun).await?;
+    eventually("the plugin is called", has_begun).await?;
     let status = browser.end(Signal::TERM).await?;
     ensure!(status.success(), "{status}: {}", browser.output());
     ensure!(signing_in.await?.is_err(), "nobody is signed in");
