@@ -26,7 +26,7 @@ use crate::queue::Lane;
 /// Work on a namespace contacts no registry, so it waits for no host.
 pub type NoHost = Infallible;
 
-/// After this many failures in a row, the registry's message says so.
+/// After this many failures in a row, the registry's message says so, and a namespace that was never listed delays no deletion.
 const STUCK: u32 = 3;
 /// The minimum time before a name that another client no longer changes is checked again.
 const SOONEST_WRITE: Duration = Duration::from_secs(1);
@@ -159,9 +159,9 @@ impl NamespaceState {
         }
     }
 
-    /// Returns whether it has not been listed yet, and nothing says that it can't be.
+    /// Returns whether it has not been listed yet, and probably can be.
     pub fn is_pending(&self) -> bool {
-        self.observed.is_none() && self.failures == 0
+        self.observed.is_none() && self.failures < STUCK
     }
 
     /// Returns the names to check again now. They stay due until a check succeeds.
