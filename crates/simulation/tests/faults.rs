@@ -14,7 +14,7 @@ use registry_simulation::{
     registries::{ServerCondition, ServerRecord},
     search::judge,
     trace::{AcceptedWrite, HistoryTrace},
-    wire::fate::KillPoint,
+    wire::fate::{KillPoint, NextWrites, WriteKind},
     world::run,
 };
 use serde_json::Value;
@@ -27,7 +27,8 @@ fn story(replicas: usize, events: Vec<(u64, HistoryEvent)>) -> SimulatedHistory 
         replicas,
         events: timed.collect(),
         active: Duration::from_secs(90),
-        calm: Duration::from_mins(3),
+        calm: Duration::from_mins(5),
+        asks: false,
     }
 }
 
@@ -78,7 +79,7 @@ fn seconds(seconds: u64) -> Duration {
 #[test]
 fn fault_01_killed_around_each_write() {
     for (write, after) in (1..=14).flat_map(|write| [(write, false), (write, true)]) {
-        let kill = F::KillAt(0, KillPoint { write, after }, seconds(1));
+        let kill = F::KillAt(0, KillPoint { kind: WriteKind::Any, write, after }, seconds(1));
         let delete = [(40_000, Step(S::Delete(0))), (50_000, Step(S::PullSecret(2, false)))];
         let mut events = vec![(1, Fault(kill))];
         events.extend(delete);
@@ -90,7 +91,7 @@ fn fault_01_killed_around_each_write() {
 #[test]
 fn fault_02_reply_lost_after_write() {
     for lost in 1..=8 {
-        let events = vec![(1, Fault(F::LostReplies(0, lost))), (40_000, Step(S::Delete(2)))];
+        let events = vec![(1, Fault(F::LostReplies(0, NextWrites { kind: WriteKind::Any, count: lost }))), (40_000, Step(S::Delete(2)))];
         holds(&with_registries(1, events));
     }
 }

@@ -19,17 +19,23 @@ pub fn desired_state_stays(trace: &HistoryTrace) -> Vec<String> {
     trace.snapshots.iter().skip(1).flat_map(differences).collect()
 }
 
+/// What users change shows within seconds, and what a registry changes when it is validated again.
+pub fn changes_show_in_time(trace: &HistoryTrace) -> Vec<String> {
+    trace.looks.iter().filter(|look| trace.is_undisturbed(look.at)).flat_map(differences).collect()
+}
+
 fn differences(snapshot: &Snapshot) -> Vec<String> {
     let at = snapshot.at;
     snapshot
         .registries
         .iter()
+        .filter(|view| view.due <= at)
         .filter_map(|view| Some(format!("at {at:?}, {}: {}", view.key, difference(view)?)))
         .collect()
 }
 
 fn difference(view: &RegistryView) -> Option<String> {
-    let RegistryView { deleting, generation, observed, ready, desired, delivered, audience, .. } = view;
+    let RegistryView { deleting, generation, observed, ready, desired, .. } = view;
     if *deleting {
         return None; // another invariant's
     }
@@ -41,8 +47,12 @@ fn difference(view: &RegistryView) -> Option<String> {
             return Some(format!("observedGeneration is {observed:?} instead of {generation}"));
         }
     }
+    let RegistryView { delivered, audience, wrong, .. } = view;
     let audience = audience.as_ref()?;
-    (audience != delivered).then(|| format!("pull Secrets are in {delivered:?} instead of {audience:?}"))
+    if audience != delivered {
+        return Some(format!("pull Secrets are in {delivered:?} instead of {audience:?}"));
+    }
+    (!wrong.is_empty()).then(|| format!("pull Secrets in {wrong:?} have other contents"))
 }
 
 /// I2: the end state is that of the same history without faults, if users could do the same in both.
@@ -76,11 +86,38 @@ fn unequal(place: &str, found: &Value, expected: &Value) -> Vec<String> {
 pub fn steady_state_writes_nothing(trace: &HistoryTrace) -> Vec<String> {
     let settled = trace.end_of_events() + SETTLED;
     let written = trace.writes.iter().filter(|write| write.at >= settled && write.by_operator);
-    let written = written.filter(|write| write.kind != "Lease" && !is_time_alone(write));
+    let written = written
+        .filter(|write| write.kind != "Lease" && !is_time_alone(write) && !may_be_late(trace, write));
     written
         .map(|write| {
             format!("at {:?}, wrote {:?} {}: {}", write.at, write.key(), write.subresource, changes(write))
         })
+        .collect()
+}
+
+/// Whether a write may be about a registry that was not yet due when everything had settled: its server has changed, and it is
+/// validated again once in an hour, or its password waits.
+fn may_be_late(trace: &HistoryTrace, write: &AcceptedWrite) -> bool {
+    let settled = trace.end_of_events() + SETTLED;
+    let about = |name: &str| {
+        write.name == name
+            || write.name == format!("{name}-pull")
+            || write.field("/regarding/name").and_then(Value::as_str) == Some(name)
+    };
+    let views = trace.snapshots.first().into_iter().flat_map(|snapshot| &snapshot.registries);
+    views.into_iter().any(|view| about(&view.key) && view.due + LATE >= settled)
+}
+
+/// How long after its time a validation may be written: ten seconds of it, and retries.
+const LATE: Duration = Duration::from_secs(15);
+
+/// An unchanged status isn't written.
+pub fn nothing_is_written_in_vain(trace: &HistoryTrace) -> Vec<String> {
+    let of_status = trace.idle_writes.iter().filter(|write| write.subresource == "status");
+    let vain = of_status.filter(|write| {
+        write.by_operator && trace.is_undisturbed_between(write.at.saturating_sub(LATE), write.at)
+    });
+    vain.map(|write| format!("at {:?}, wrote the status of {} without a change", write.at, write.name))
         .collect()
 }
 
@@ -111,7 +148,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::invariants::samples::{minute, registry, trace, write};
+    use crate::{
+        history::{HistoryEvent, InjectedFault, TimedEvent},
+        invariants::samples::{minute, registry, trace, write},
+    };
 
     fn view(ready: &str, desired: &str, delivered: &[&str], audience: &[&str]) -> RegistryView {
         let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -124,6 +164,8 @@ mod tests {
             desired: Some((desired.to_owned(), "Reason".to_owned())),
             delivered: owned(delivered),
             audience: Some(owned(audience)),
+            wrong: Vec::new(),
+            due: minute(1),
         }
     }
 
@@ -138,14 +180,33 @@ mod tests {
             view("False", "True", &["a"], &["a"]),
             view("True", "True", &[], &["a"]),
             RegistryView { observed: Some(0), ..good.clone() },
+            RegistryView { wrong: vec!["a".to_owned()], ..good.clone() },
         ];
         let suspended = RegistryView { desired: None, audience: None, ..bad[0].clone() };
+        let early = RegistryView { due: minute(3), ..bad[0].clone() };
         let mut trace = trace();
-        trace.snapshots = vec![snapshot(&[good.clone(), suspended]), snapshot(&bad)];
+        trace.snapshots = vec![snapshot(&[good.clone(), suspended, early]), snapshot(&bad)];
         assert!(desired_state_is_reached(&trace).is_empty());
-        assert_eq!(desired_state_stays(&trace).len(), 3);
+        assert_eq!(desired_state_stays(&trace).len(), 4);
         trace.snapshots.reverse();
-        assert_eq!(desired_state_is_reached(&trace).len(), 3);
+        assert_eq!(desired_state_is_reached(&trace).len(), 4);
+        trace.looks = trace.snapshots.clone();
+        assert_eq!(changes_show_in_time(&trace).len(), 4);
+        trace.history.events = vec![cut(minute(2))];
+        assert!(changes_show_in_time(&trace).is_empty(), "something has gone wrong before");
+    }
+
+    fn cut(at: Duration) -> TimedEvent {
+        TimedEvent { at, event: HistoryEvent::Fault(InjectedFault::CutWatches(0)) }
+    }
+
+    #[test]
+    fn finds_a_status_that_is_written_without_a_change() {
+        let mut trace = trace();
+        trace.idle_writes = vec![write(minute(5), "status", None, None), write(minute(5), "", None, None)];
+        assert_eq!(nothing_is_written_in_vain(&trace).len(), 1);
+        trace.history.events = vec![cut(minute(5))];
+        assert!(nothing_is_written_in_vain(&trace).is_empty(), "the answer to another may be lost");
     }
 
     #[test]
