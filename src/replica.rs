@@ -9,13 +9,20 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use registry_probe::{Backoff, Prober};
-use registry_verdict::{cluster_addresses::ClusterAddresses, ecr::EcrTokens, validate::AdminPolicy};
+use registry_verdict::{
+    cluster_addresses::ClusterAddresses, ecr::EcrTokens, rejections::FinishingValidations,
+    validate::AdminPolicy,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     controller::{
-        self, context::Context, events::Events, quota::Quota, references::References,
-        rejection_store::RejectionStore,
+        self,
+        context::Context,
+        events::Events,
+        quota::Quota,
+        references::References,
+        rejection_store::{KeptRejections, RejectionStore},
     },
     kubernetes::{guard::Guard, lease::Candidate, store, watches::WatchPool},
     observability::{metrics::Metrics, server::Health},
@@ -68,14 +75,15 @@ impl Replica {
     /// Waits as a standby until this replica is the leader, works until it loses the Lease, and starts over. Returns
     /// when `stop` is cancelled.
     pub async fn stand_and_lead(&self, mut candidate: Candidate, stop: CancellationToken) {
+        let mut rejections = None;
         loop {
             self.metrics.leading(false);
             self.guard().forget();
             self.health.stand_by();
             let acquired = candidate.acquire(|| self.health.answered());
-            if stop.run_until_cancelled(acquired).await.is_none() {
-                return;
-            }
+            let Some(was_holder) = stop.run_until_cancelled(acquired).await else { return };
+            // Another leader may know better.
+            rejections = rejections.filter(|_| was_holder);
             tracing::info!(identity = self.identity, "leading");
             tokio::select! {
                 biased;
@@ -84,22 +92,23 @@ impl Replica {
                     return;
                 }
                 () = candidate.hold(|| self.health.answered()) => {}
-                () = self.work() => {}
+                () = self.work(&mut rejections) => {}
             }
         }
     }
 
     /// Works without leader election.
     pub async fn work_on(&self) {
+        let mut rejections = None;
         loop {
             self.metrics.leading(false);
-            self.work().await;
+            self.work(&mut rejections).await;
         }
     }
 
     /// Works until dropped, or until the API server's store was set back. Everything that it starts and learns ends
-    /// with it.
-    async fn work(&self) {
+    /// with it, but for the rejections: the last ones may not be stored yet.
+    async fn work(&self, kept: &mut Option<KeptRejections>) {
         self.metrics.leading(true);
         self.health.begin_syncing();
         let access = Arc::new(self.access().await);
@@ -113,12 +122,15 @@ impl Replica {
             self.metrics.clone(),
         );
         let store = RejectionStore::new(self.client.clone(), &self.settings.system_namespace);
-        let rejections = match store.load(self.clock).await {
-            Ok(rejections) => rejections,
-            Err(error) => {
-                return tracing::error!(%error, "failed to create the key for rejected credentials: no random \
-                    numbers");
-            }
+        let rejections = match kept {
+            Some(known) => &*known,
+            None => match store.load(self.clock).await {
+                Ok(loaded) => &*kept.insert(loaded),
+                Err(error) => {
+                    return tracing::error!(%error, "failed to create the key for rejected credentials: no random \
+                        numbers");
+                }
+            },
         };
         let (events, writing) = Events::start(self.client.clone(), self.identity.clone());
         let most = usize::try_from(self.settings.tenant_max_registries).unwrap_or(usize::MAX);
@@ -132,7 +144,8 @@ impl Replica {
             pull_secrets,
             prober: self.prober.clone(),
             tokens: self.tokens.clone(),
-            rejections: rejections.clone(),
+            rejections: rejections.rejections.clone(),
+            finishing: FinishingValidations::default(),
             quota: Mutex::new(Quota::new(most)),
             events,
             metrics: self.metrics.clone(),
@@ -145,7 +158,7 @@ impl Replica {
             () = guard.keep_checking() => {}
             () = controller::run(context, self.settings.concurrency.into(), self.health.clone(), delivery) => {}
             () = writing => {}
-            () = store.keep(&rejections) => {}
+            () = store.keep(rejections) => {}
             () = Box::pin(cluster_addresses::keep_learning(&self.cluster_addresses, &self.client, system_namespace, metrics)) => {}
             () = store::set_back(&self.client, &self.watches) => {}
             () = Box::pin(self.health.keep_asking(&self.client)), if !self.settings.leader_election => {}

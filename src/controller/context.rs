@@ -8,7 +8,7 @@ use registry_probe::{Endpoint, HostPort, Prober};
 use registry_verdict::{
     ecr::EcrTokens,
     object::{Group, RegistryObject},
-    rejections::Rejections,
+    rejections::{FinishingValidations, Rejections},
     steps::Askers,
     validate::AdminPolicy,
 };
@@ -44,6 +44,8 @@ pub struct Context {
     pub tokens: Option<Arc<EcrTokens>>,
     /// Credentials that registries rejected.
     pub rejections: Arc<Rejections>,
+    /// Superseded validations whose result for their credentials is still needed.
+    pub finishing: FinishingValidations,
     /// Which registries of each tenant are validated.
     pub quota: Mutex<Quota>,
     /// Sends an Event when the verdict on a registry changes.

@@ -58,7 +58,7 @@ async fn probe_until_superseded(
     }
     if let Some(session) = session {
         // The host's answer about the credentials still matters: the next try depends on it.
-        context.rejections.finish(&session, Box::pin(async move { drop(probe.await) }));
+        context.finishing.finish(&session, Box::pin(async move { drop(probe.await) }));
     }
     Err(ReconcileError::Superseded)
 }

@@ -4,7 +4,14 @@
 //! The chart makes the Secret, empty; the operator may write to that one and create none. Where it is missing or can't be
 //! written, the rejections are in memory only, which is logged.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use aws_lc_rs::{
     error::Unspecified,
@@ -41,6 +48,18 @@ pub struct RejectionStore {
     api: Api<Secret>,
 }
 
+/// The rejections, and what is known of their Secret.
+pub struct KeptRejections {
+    /// The rejections.
+    pub rejections: Arc<Rejections>,
+    key: Vec<u8>,
+    /// The revision that is stored.
+    stored: AtomicU64,
+}
+
+/// A revision that isn't one: nothing is stored yet.
+const NOTHING: u64 = u64::MAX;
+
 impl RejectionStore {
     /// The Secret in that namespace.
     pub fn new(client: Client, namespace: &str) -> Self {
@@ -48,7 +67,7 @@ impl RejectionStore {
     }
 
     /// Reads what is stored. Waits for the API server; where it refuses, begins with nothing.
-    pub async fn load(&self, clock: fn() -> Timestamp) -> Result<Arc<Rejections>, Unspecified> {
+    pub async fn load(&self, clock: fn() -> Timestamp) -> Result<KeptRejections, Unspecified> {
         let stored = loop {
             match timeout(ANSWER, self.read_or_create()).await {
                 Ok(Ok(secret)) => break secret.data.unwrap_or_default(),
@@ -66,28 +85,7 @@ impl RejectionStore {
             }
             sleep(RETRY).await;
         };
-        self.begin(&stored, clock).await
-    }
-
-    async fn begin(
-        &self,
-        stored: &BTreeMap<String, ByteString>,
-        clock: fn() -> Timestamp,
-    ) -> Result<Arc<Rejections>, Unspecified> {
-        let mut table = Table::default();
-        let known = stored.get(KEY).filter(|key| key.0.len() == KEY_LENGTH);
-        let key = if let Some(key) = known {
-            let records = stored.get(RECORDS).map_or(&[][..], |records| &records.0);
-            table.resume(decode(records));
-            key.0.clone()
-        } else {
-            let mut key = vec![0; KEY_LENGTH];
-            SystemRandom::new().fill(&mut key)?;
-            let data = BTreeMap::from([(KEY, ByteString(key.clone())), (RECORDS, ByteString(Vec::new()))]);
-            self.write(&data).await;
-            key
-        };
-        Ok(Rejections::new(table, hmac::Key::new(HMAC_SHA256, &key), clock))
+        KeptRejections::of(stored, clock)
     }
 
     async fn read_or_create(&self) -> Result<Secret, kube::Error> {
@@ -105,19 +103,25 @@ impl RejectionStore {
     }
 
     /// Stores the rejections whenever they have changed; the first change at once. Runs until dropped.
-    pub async fn keep(&self, rejections: &Rejections) {
+    pub async fn keep(&self, kept: &KeptRejections) {
         loop {
-            rejections.changed().await;
-            let records = rejections.encoded();
-            while !self.write(&BTreeMap::from([(RECORDS, ByteString(records.clone()))])).await {
-                sleep(RETRY).await;
+            let revision = kept.rejections.revision();
+            if kept.stored.load(Relaxed) == revision {
+                kept.rejections.changed().await;
+                continue;
             }
-            sleep(PAUSE).await;
+            let pause = if self.write(&kept.data()).await {
+                kept.stored.store(revision, Relaxed);
+                PAUSE
+            } else {
+                RETRY
+            };
+            sleep(pause).await;
         }
     }
 
     /// Whether it was written, or can't be.
-    async fn write(&self, data: &BTreeMap<&str, ByteString>) -> bool {
+    async fn write(&self, data: &BTreeMap<String, ByteString>) -> bool {
         let patch = Patch::Merge(json!({"data": data}));
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         match timeout(ANSWER, self.api.patch(NAME, &params, &patch)).await {
@@ -140,5 +144,30 @@ impl RejectionStore {
                 false
             }
         }
+    }
+}
+
+impl KeptRejections {
+    /// Those of a Secret with this data. Without a key, begins with nothing and a new key.
+    fn of(mut data: BTreeMap<String, ByteString>, clock: fn() -> Timestamp) -> Result<Self, Unspecified> {
+        let mut table = Table::default();
+        let known = data.remove(KEY).map(|key| key.0).filter(|key| key.len() == KEY_LENGTH);
+        let stored = if known.is_some() { table.revision() } else { NOTHING };
+        let key = if let Some(key) = known {
+            table.resume(data.get(RECORDS).map_or_else(Vec::new, |records| decode(&records.0)));
+            key
+        } else {
+            let mut key = vec![0; KEY_LENGTH];
+            SystemRandom::new().fill(&mut key)?;
+            key
+        };
+        let rejections = Rejections::new(table, hmac::Key::new(HMAC_SHA256, &key), clock);
+        Ok(Self { rejections, key, stored: AtomicU64::new(stored) })
+    }
+
+    /// What the Secret holds: with the key, because someone may have replaced the Secret meanwhile.
+    fn data(&self) -> BTreeMap<String, ByteString> {
+        let of = |name: &str, bytes| (name.to_owned(), ByteString(bytes));
+        BTreeMap::from([of(KEY, self.key.clone()), of(RECORDS, self.rejections.encoded())])
     }
 }

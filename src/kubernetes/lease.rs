@@ -54,6 +54,8 @@ pub struct Candidate {
     revision: Revision,
     /// Whether an older state of the Lease was found since the term began.
     is_set_back: bool,
+    /// Whether the Lease still named this candidate as its holder when the term began.
+    was_holder: bool,
     /// The Lease as last seen, and when its last change was seen.
     observed: Option<(LeaseSpec, Instant)>,
 }
@@ -78,18 +80,19 @@ impl Candidate {
             written: None,
             revision: Revision::default(),
             is_set_back: false,
+            was_holder: false,
             observed: None,
         })
     }
 
     /// Waits until this candidate is the leader. Calls `standing_by` whenever the API server answers that another one
-    /// is.
-    pub async fn acquire(&mut self, standing_by: impl Fn()) {
+    /// is. Returns whether the Lease was this candidate's already, so that no other replica has led since its last term.
+    pub async fn acquire(&mut self, standing_by: impl Fn()) -> bool {
         loop {
             match self.attempt(ATTEMPT).await {
                 Ok(true) => {
                     self.is_set_back = false; // who begins to lead knows nothing yet
-                    return;
+                    return self.was_holder;
                 }
                 Ok(false) => standing_by(),
                 Err(error) => tracing::warn!(%error, "failed to acquire the Lease, retrying"),
@@ -155,7 +158,7 @@ impl Candidate {
             return;
         };
         let spec = lease.spec.get_or_insert_default();
-        if spec.holder_identity.as_deref() != Some(&self.identity) {
+        if !self.is_holder(spec) {
             return;
         }
         spec.holder_identity = Some(String::new());
@@ -184,6 +187,7 @@ impl Candidate {
         let Some(lease) = api.get_opt(LEASE).await? else {
             let owner = self.owner().await?;
             let created = api.create(&PostParams::default(), &self.first_lease(owner)).await?;
+            self.was_holder = false;
             self.wrote(created);
             return Ok(true);
         };
@@ -194,8 +198,13 @@ impl Candidate {
         }
         let renewed = Lease { spec: Some(self.next_spec(&spec)), ..lease };
         let written = api.replace(LEASE, &PostParams::default(), &renewed).await?;
+        self.was_holder = self.is_holder(&spec);
         self.wrote(written);
         Ok(true)
+    }
+
+    fn is_holder(&self, spec: &LeaseSpec) -> bool {
+        spec.holder_identity.as_deref() == Some(&self.identity)
     }
 
     /// Renews the Lease, based on the last write, usually with one request. Returns false if the Lease has changed
@@ -262,7 +271,7 @@ impl Candidate {
 
     fn next_spec(&self, spec: &LeaseSpec) -> LeaseSpec {
         let now = MicroTime((self.clock)());
-        let ours = spec.holder_identity.as_deref() == Some(&self.identity);
+        let ours = self.is_holder(spec);
         let changes = spec.lease_transitions.unwrap_or_default();
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
@@ -389,7 +398,8 @@ mod tests {
     async fn leader(server: &FakeLeaseServer) -> (Candidate, Arc<LeadershipTerm>) {
         let term = LeadershipTerm::new();
         let mut candidate = candidate_at(server, term.clone());
-        candidate.acquire(|| panic!("nobody else is there")).await;
+        let was_holder = candidate.acquire(|| panic!("nobody else is there")).await;
+        assert!(!was_holder, "there was no Lease");
         (candidate, term)
     }
 
@@ -444,7 +454,7 @@ mod tests {
         server.lease.lock().unwrap().as_mut().unwrap()["metadata"]["resourceVersion"] = json!("3");
         tokio::time::timeout(2 * RENEWAL, candidate.hold(|| {})).await.unwrap();
         assert!(!term.holds());
-        candidate.acquire(|| panic!("nobody else is there")).await;
+        assert!(candidate.acquire(|| panic!("nobody else is there")).await, "the Lease was its own");
         assert!(term.holds());
         let held = tokio::time::timeout(Duration::from_mins(1), candidate.hold(|| {})).await;
         assert!(held.is_err(), "once is enough");

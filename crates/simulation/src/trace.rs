@@ -124,8 +124,8 @@ pub struct HistoryTrace {
     pub starts: Vec<Duration>,
     /// Why processes didn't start, or ended by themselves.
     pub crashes: Vec<String>,
-    /// Whether each creation by a user was accepted: it isn't while an object of the same name is being deleted.
-    pub created: Vec<bool>,
+    /// What users did, in order, and whether creations were accepted: they aren't while an object of the same name is being deleted.
+    pub user_actions: Vec<String>,
     /// The state a minute after the end of all events, and at the end.
     pub snapshots: Vec<Snapshot>,
 }

@@ -299,6 +299,27 @@ fn restart_shortens_no_pause_of_a_password() {
     assert!(rejected[1] >= rejected[0] + seconds(60), "{rejected:?}");
 }
 
+/// The Lease is lost before the rejection is stored, and taken again.
+#[test]
+fn lost_lease_shortens_no_pause_of_a_password() {
+    let events = vec![
+        (0, Step(S::WriteSecret(0, 1))),
+        (0, Step(S::Create(0, false))),
+        (40_000, Step(S::Accept(0, 2))),
+        (62_000, Fault(F::Failing(0, 100, seconds(15)))),
+    ];
+    let history = story(1, events);
+    let trace = holds(&history);
+    let rejected: Vec<Duration> = trace
+        .served
+        .iter()
+        .filter(|tried| tried.status == Some(401) && tried.request.login().is_some())
+        .map(|tried| tried.at)
+        .collect();
+    assert!((seconds(62)..seconds(67)).contains(&rejected[0]), "during the fault: {rejected:?}");
+    assert!(rejected[1] >= history.active, "until a user asks for it: {rejected:?}");
+}
+
 /// A server may reject a password, and count that, though the answer comes too late to be seen.
 #[test]
 fn unanswered_try_of_a_rejected_password_waits() {

@@ -33,9 +33,11 @@ pub struct Rejections {
     settled: Notify,
     /// Notified when there is something to store.
     changed: Notify,
-    /// Superseded validations that continue, because the result for their credentials is still needed.
-    finishing: Mutex<JoinSet<()>>,
 }
+
+/// Superseded validations that continue, because the result for their credentials is still needed. They end when this is dropped.
+#[derive(Debug, Default)]
+pub struct FinishingValidations(Mutex<JoinSet<()>>);
 
 impl Rejections {
     /// Creates the rejections from `table`, whose digests were made with `key`.
@@ -46,7 +48,6 @@ impl Rejections {
             clock,
             settled: Notify::new(),
             changed: Notify::new(),
-            finishing: Mutex::default(),
         })
     }
 
@@ -71,19 +72,14 @@ impl Rejections {
         })
     }
 
-    /// Lets a superseded validation continue if it has sent credentials: the host may reject them, and the next attempt
-    /// depends on that.
-    pub fn finish(&self, session: &CredentialSession, validation: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        if session.is_open() {
-            let mut finishing = self.finishing.lock().unwrap_or_else(PoisonError::into_inner);
-            while finishing.try_join_next().is_some() {}
-            finishing.spawn(validation);
-        }
-    }
-
     /// Waits until the rejections may have changed.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// Returns a number that changes whenever [`Self::encoded`] does, except when a rejection ends by itself.
+    pub fn revision(&self) -> u64 {
+        self.table().revision()
     }
 
     /// Returns all current rejections as bytes, to be stored.
@@ -126,6 +122,18 @@ impl Rejections {
         }
         self.settled.notify_waiters();
         pause
+    }
+}
+
+impl FinishingValidations {
+    /// Lets a superseded validation continue if it has sent credentials: the host may reject them, and the next attempt
+    /// depends on that.
+    pub fn finish(&self, session: &CredentialSession, validation: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        if session.is_open() {
+            let mut finishing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            while finishing.try_join_next().is_some() {}
+            finishing.spawn(validation);
+        }
     }
 }
 

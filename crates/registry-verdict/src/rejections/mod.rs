@@ -10,4 +10,4 @@ pub mod gate;
 pub mod records;
 pub mod table;
 
-pub use gate::{CredentialSession, Rejections};
+pub use gate::{CredentialSession, FinishingValidations, Rejections};

@@ -117,10 +117,12 @@ fn requests(trace: &HistoryTrace, user: &str, from: Duration, to: Duration) -> u
     let asked = trace.writes.iter().filter(|write| {
         (earliest..=to).contains(&write.at) && write.name == user && write.is_registry() && asks(write)
     });
+    // Who loses the Lease before the answer is in the status acts on the request again.
+    let asked = asked.map(|write| if trace.is_undisturbed(write.at) { 1 } else { 2 });
     let restored = trace.history.events.iter().filter(|event| {
         (earliest..=to).contains(&event.at) && matches!(event.event, HistoryEvent::Step(UserStep::Restore(_)))
     });
-    asked.count() + restored.count()
+    asked.sum::<usize>() + restored.count()
 }
 
 fn asks(write: &AcceptedWrite) -> bool {

@@ -57,7 +57,7 @@ fn difference(view: &RegistryView) -> Option<String> {
 
 /// I2: the end state is that of the same history without faults, if users could do the same in both.
 pub fn end_state_is_that_without_faults(trace: &HistoryTrace, without: &HistoryTrace) -> Vec<String> {
-    if trace.created != without.created {
+    if trace.user_actions != without.user_actions {
         return Vec::new();
     }
     let end = |trace: &HistoryTrace| trace.snapshots.last().map(|snapshot| snapshot.state.clone());

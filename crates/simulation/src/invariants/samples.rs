@@ -26,7 +26,7 @@ pub fn trace() -> HistoryTrace {
         looks: Vec::new(),
         starts: Vec::new(),
         crashes: Vec::new(),
-        created: Vec::new(),
+        user_actions: Vec::new(),
         snapshots: Vec::new(),
     }
 }

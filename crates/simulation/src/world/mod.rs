@@ -31,7 +31,11 @@ use self::{
 };
 pub use self::run::run;
 use crate::{
-    api_server::{ApiServer, WriteRecord}, history::SimulatedHistory, registries::Registries, trace::AcceptedWrite,
+    api_server::{ApiServer, WriteRecord},
+    cast::NAMESPACES,
+    history::SimulatedHistory,
+    registries::Registries,
+    trace::AcceptedWrite,
     wire::log::RequestLog,
 };
 
@@ -42,8 +46,8 @@ pub struct SimulatedWorld {
     log: RequestLog,
     starts: Arc<Mutex<Vec<Duration>>>,
     crashes: Arc<Mutex<Vec<String>>>,
-    /// Whether each creation was accepted.
-    created: Mutex<Vec<bool>>,
+    /// What users did, in order.
+    user_actions: Arc<Mutex<Vec<String>>>,
     replicas: Vec<Arc<ReplicaSlot>>,
     /// When what registries depend on changed.
     changes: Mutex<InputChanges>,
@@ -65,7 +69,8 @@ impl SimulatedWorld {
         };
         let replicas = (0..history.replicas).map(|number| ReplicaSlot::start(number, around.clone()));
         let replicas = replicas.collect();
-        Self { server, registries, log, starts, crashes, created: Mutex::default(), replicas, changes }
+        let user_actions = Arc::default();
+        Self { server, registries, log, starts, crashes, user_actions, replicas, changes }
     }
 
     /// Sets the store back to its state so long ago.
@@ -79,6 +84,9 @@ impl SimulatedWorld {
             .map(|write| write.revision);
         if let Some(revision) = revision {
             self.server.restore(revision);
+            for (namespace, _) in NAMESPACES {
+                self.finish_deletion(namespace);
+            }
         }
     }
 

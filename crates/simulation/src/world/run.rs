@@ -103,7 +103,7 @@ async fn happen(history: SimulatedHistory) -> HistoryTrace {
         served: world.registries.records(),
         starts: world.starts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         crashes: world.crashes.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        created: world.created.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        user_actions: world.user_actions.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         snapshots,
         history,
     }

@@ -1,12 +1,14 @@
 //! What users and registries do. Each step is harmless where it doesn't apply.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use super::SimulatedWorld;
 use crate::{
-    api_server::ApiServer,
     cast::{CastRegistry, HOSTS, NAMESPACES, REGISTRIES, endpoint, password_text},
     clock,
     history::UserStep,
@@ -23,6 +25,7 @@ const LOOKS: Duration = Duration::from_millis(20);
 impl SimulatedWorld {
     /// Does a step. One that doesn't apply is refused, and changes nothing.
     pub fn step(&self, step: &UserStep) {
+        note(&self.user_actions, format!("{step:?}"));
         match *step {
             UserStep::Create(number, pull_secret) => {
                 let registry = REGISTRIES[number];
@@ -121,7 +124,7 @@ impl SimulatedWorld {
             UserStep::Relabel(number, other) => self.label(number, Some(NAMESPACES[other].1)),
             UserStep::DeleteNamespace(number) => {
                 drop(self.server.delete("namespaces", "", NAMESPACES[number].0));
-                tokio::spawn(finish_deletion(self.server.clone(), NAMESPACES[number].0));
+                self.finish_deletion(NAMESPACES[number].0);
             }
             UserStep::CreateNamespace(number) => self.create(&namespace(number)),
             _ => {}
@@ -158,7 +161,7 @@ impl SimulatedWorld {
 
     fn create(&self, object: &Value) {
         let is_created = self.server.create(object).is_ok();
-        self.created.lock().unwrap_or_else(PoisonError::into_inner).push(is_created);
+        note(&self.user_actions, format!("accepted: {is_created}"));
     }
 
     fn delete(&self, registry: &CastRegistry) {
@@ -187,7 +190,7 @@ impl SimulatedWorld {
     /// Deletes a registry, and creates it again when it is gone.
     fn recreate(&self, registry: CastRegistry, host: usize) {
         self.delete(&registry);
-        let server = self.server.clone();
+        let (server, actions) = (self.server.clone(), Arc::clone(&self.user_actions));
         let namespace = registry.namespace.unwrap_or_default();
         tokio::spawn(async move {
             let gone = async {
@@ -196,7 +199,19 @@ impl SimulatedWorld {
                 }
             };
             if tokio::time::timeout(PATIENCE, gone).await.is_ok() {
-                drop(server.create(&registry.manifest(host, false)));
+                let is_created = server.create(&registry.manifest(host, false)).is_ok();
+                note(&actions, format!("recreated {}: {is_created}", registry.name));
+            }
+        });
+    }
+
+    /// Does what kube-controller-manager does, until a namespace isn't being deleted.
+    pub(super) fn finish_deletion(&self, namespace: &'static str) {
+        let server = self.server.clone();
+        tokio::spawn(async move {
+            while server.get("namespaces", "", namespace).is_some_and(|object| is_deleting(&object)) {
+                server.run_controllers();
+                tokio::time::sleep(CONTROLLERS).await;
             }
         });
     }
@@ -215,6 +230,10 @@ fn foreign(namespace: &str, name: &str) -> Value {
     })
 }
 
+fn note(actions: &Mutex<Vec<String>>, action: String) {
+    actions.lock().unwrap_or_else(PoisonError::into_inner).push(action);
+}
+
 /// Returns a registry whose endpoint is a number.
 fn undecodable() -> Value {
     json!({
@@ -222,14 +241,6 @@ fn undecodable() -> Value {
         "metadata": {"name": "undecodable", "namespace": NAMESPACES[0].0, "generation": 1},
         "spec": {"endpoint": 5},
     })
-}
-
-/// Does what kube-controller-manager does, until a namespace is gone.
-async fn finish_deletion(server: ApiServer, namespace: &str) {
-    while server.get("namespaces", "", namespace).is_some_and(|object| is_deleting(&object)) {
-        server.run_controllers();
-        tokio::time::sleep(CONTROLLERS).await;
-    }
 }
 
 fn is_deleting(object: &Value) -> bool {

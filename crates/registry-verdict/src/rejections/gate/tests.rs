@@ -70,13 +70,13 @@ async fn accepted_credentials_release_waiters() {
 
 #[tokio::test]
 async fn cancelled_try_counts_only_if_sent() {
-    let rejections = rejections();
+    let (rejections, finishing) = (rejections(), FinishingValidations::default());
     let (idle, sent) = (session(&rejections, "a"), session(&rejections, "b"));
     sent.admit(&server()).await;
     let (done, mut finished) = tokio::sync::mpsc::channel::<&str>(2);
     for (session, name) in [(idle, "idle"), (sent, "sent")] {
         let done = done.clone();
-        rejections.finish(&session, Box::pin(async move { done.send(name).await.unwrap() }));
+        finishing.finish(&session, Box::pin(async move { done.send(name).await.unwrap() }));
     }
     drop(done);
     assert_eq!(finished.recv().await, Some("sent"));
